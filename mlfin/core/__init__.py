@@ -1,1 +1,35 @@
-"""placeholder"""
+"""What everything else stands on: errors, settings, the identity of results, the ledger of trials, charts."""
+
+from importlib import import_module
+
+_HOME = {
+    "BacktestError": "errors",
+    "DataError": "errors",
+    "Ledger": "trials",
+    "MissingExtraError": "errors",
+    "MlfinError": "errors",
+    "ModelError": "errors",
+    "ParameterError": "errors",
+    "PipelineError": "errors",
+    "Settings": "settings",
+    "SettingsError": "errors",
+    "SpecError": "errors",
+    "SplitError": "errors",
+    "begin_task": "provenance",
+    "load_settings": "settings",
+    "open_ledger": "trials",
+    "project_root": "settings",
+    "trial_id": "trials",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__
