@@ -1,0 +1,57 @@
+# The targets of this project; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+# Every process compiles what it imports once, and keeps to one thread, so that results are the same everywhere.
+unexport PYTHONDONTWRITEBYTECODE
+export OMP_NUM_THREADS ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export PLOOMBER_STATS_ENABLED ?= false
+export KERAS_BACKEND ?= jax
+
+.PHONY: help setup run test lab dash lock check soak hooks clean distclean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "ARGS is passed on: make run ARGS=\"-p horizon=10 --experiment ten_days\""
+
+setup:  ## make .venv from env/requirements.lock (milliseconds when nothing has changed)
+	@env/setup
+
+run: setup  ## the main job: ingest, features, train, backtest, publish
+	@$(BIN)/mlfin run $(ARGS)
+
+test: setup  ## every test but the slow ones: the notebooks first, pytest last
+	@echo "test: the lessons (nbdev-test)"
+	@$(BIN)/nbdev-test --n-workers 2
+	@echo "test: the tests (pytest)"
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lab: setup  ## JupyterLab on the notebooks
+	@$(BIN)/mlfin lab $(ARGS)
+
+dash: setup  ## the dashboards, on this machine only
+	@$(BIN)/mlfin dash $(ARGS)
+
+check: setup  ## the gate for people, pre-commit and CI: sync, layers, budgets, wheel, import times
+	@env/check $(ARGS)
+
+soak: setup  ## the slow tier: slow tests and all benchmarks (writes tests/benchmarks/results.md)
+	@$(BIN)/python env/soak $(ARGS)
+
+lock:  ## resolve the dependencies again (ARGS=--upgrade for the newest)
+	@env/lock $(ARGS)
+
+hooks: setup  ## let git run the gate before each commit and push
+	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
+
+clean:  ## remove caches, build products and what the tests left; every run stays
+	@rm -rf build dist _proc _docs *.egg-info .pytest_cache .hypothesis .ruff_cache .mlfin/cache .mlfin/test reports/test
+	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## also remove .venv, and every run with its reports and data
+	@rm -rf .venv .mlfin
+	@find reports -mindepth 1 ! -name README.md -delete
