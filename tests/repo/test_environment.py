@@ -1,0 +1,47 @@
+"""Set-up, kernels and targets say what they are and fail with a remedy."""
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_kernels_fix_what_decides_a_result(root, kind):
+    spec = json.loads((root / f"env/kernels/mlfin-{kind}/kernel.json").read_text())
+    assert spec["argv"][0] == "python" and kind.upper() in spec["display_name"]
+    expected = {"KERAS_BACKEND": "jax", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
+                "PLOOMBER_STATS_ENABLED": "false", "PLOTLY_RENDERER": "plotly_mimetype", "PYTHONHASHSEED": "0",
+                "PYTHONDONTWRITEBYTECODE": ""}
+    assert expected.items() <= spec["env"].items()
+    assert (spec["env"].get("CUDA_VISIBLE_DEVICES") == "") == (kind == "cpu")
+
+
+@pytest.mark.parametrize("environment, message", [
+    ({"MLFIN_PYTHON": "no-such-python"}, "needs Python 3.11, 3.12 or 3.13, found none at MLFIN_PYTHON=no-such-python"),
+    ({"MLFIN_INSTALLER": "conda"}, "MLFIN_INSTALLER must be uv or pip, got conda"),
+])
+def test_setup_says_what_it_cannot_do(root, tmp_path, environment, message):
+    shutil.copytree(root / "env", tmp_path / "env")
+    done = subprocess.run(["env/setup"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 1 and message in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_setup_needs_a_lock(root, tmp_path):
+    shutil.copytree(root / "env", tmp_path / "env", ignore=shutil.ignore_patterns("*.lock"))
+    done = subprocess.run(["env/setup"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "Hint: make lock" in done.stderr
+
+
+def test_make_lists_its_targets(root):
+    shown = subprocess.run(["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True).stdout
+    for target in "setup run test lab dash lock check soak hooks clean distclean".split():
+        assert f"make {target} " in shown
+
+
+def test_what_ci_calls_can_be_called(root):
+    for script in (".ci/run", "env/setup", "env/check", "env/lock", "env/install-services"):
+        assert os.access(root / script, os.X_OK), f"{script} cannot be run"
+    assert ".ci/run" in (root / ".github/workflows/ci.yml").read_text()
