@@ -1,1 +1,42 @@
-"""placeholder"""
+"""Bars that can be trusted: sources, calendars, quality, corporate actions, the store, ingest."""
+
+from importlib import import_module
+
+_HOME = {
+    "Ingested": "ingest",
+    "Lake": "lake",
+    "Reading": "sources",
+    "Store": "store",
+    "TIMEFRAMES": "bars",
+    "WriteResult": "store",
+    "adjust_bars": "actions",
+    "as_actions": "actions",
+    "as_bars": "bars",
+    "bars_per_year": "calendars",
+    "check_bars": "bars",
+    "check_quality": "quality",
+    "clean": "quality",
+    "days_per_year": "calendars",
+    "derive_actions": "actions",
+    "expected_bars": "calendars",
+    "gaps": "calendars",
+    "known_at": "calendars",
+    "open_store": "ingest",
+    "parse_timeframe": "bars",
+    "read_bars": "sources",
+    "register_source": "sources",
+    "sessions": "calendars",
+    "timeframe_delta": "bars",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__

@@ -27,16 +27,16 @@ def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `A
     if frame.duplicated(["symbol", "ex_date", "kind"]).any(): raise DataError("`actions` must hold one split and one dividend a symbol and date at most.\nHint: add dividends of one day up.")
     return frame.sort_values(["symbol", "ex_date", "kind"], kind="stable").reset_index(drop=True)
 
-# %% ../../nbs/data/14_actions.ipynb #4424c893
+# %% ../../nbs/data/14_actions.ipynb #7c3a7c0b
 def _steps(own: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.ndarray, np.ndarray]:
     "For one symbol: by how much each bar's price must be multiplied more than the bar before, by splits and by dividends."
     splits, dividends = np.ones(len(own)), np.ones(len(own))
     close = own.close.to_numpy()
     at = own.ts.searchsorted(actions.ex_date)                              # the first bar at or after the ex-date
     inside = (at > 0) & (at < len(own))                                    # an action before the first bar changes nothing
-    for i, kind, value in zip(at[inside], actions.kind[inside], actions.value[inside]):
+    for i, kind, value in zip(at[inside], actions.kind[inside], actions.value[inside], strict=True):
         if kind == "split": splits[i] *= value
-    for i, kind, value in zip(at[inside], actions.kind[inside], actions.value[inside]):
+    for i, kind, value in zip(at[inside], actions.kind[inside], actions.value[inside], strict=True):
         if kind != "dividend": continue
         before = close[i - 1] / splits[i]                                  # in shares of the ex-date
         if reinvest == "previous" and value >= before: raise DataError(must_be("dividend", f"less than the price before it, {before}", value, str(own.symbol.iloc[0])))

@@ -71,8 +71,9 @@ def clean(bars: pd.DataFrame,          # bar columns and dtypes, as `Reading.bar
     aside = quarantine_rows(origin, rows[bad], bars.symbol[bad], bars.ts[bad], reason[bad], raws)
     return check_bars(as_bars(bars[~bad])), aside
 
-# %% ../../nbs/data/13_quality.ipynb #2964f5ad
-LIMITS = {"bad_share": 0.10,    # more impossible or repeated rows than this: stop
+# %% ../../nbs/data/13_quality.ipynb #2004f9cd
+LIMITS = {"bad_share": 0.10,    # more impossible or repeated rows than this,
+          "bad_rows": 10,       # and at least so many: stop
           "stale_bars": 20,     # this many bars in a row with one and the same price: warn
           "outlier_scale": 25.0, # a return of so many robust standard deviations: warn
           "missing_share": 0.50} # more missing bars than this: stop
@@ -85,7 +86,7 @@ def _by_symbol(bars: pd.DataFrame, bad: pd.Series) -> str:
 def _share(bars: pd.DataFrame, bad: pd.Series, unit: str = "set aside") -> tuple[str, int, str]:
     "Status, count and detail of rows that cannot stay."
     n = int(bad.sum())
-    status = "pass" if n == 0 else "stop" if n > LIMITS["bad_share"] * len(bars) else "warn"
+    status = "pass" if n == 0 else "stop" if n > LIMITS["bad_share"] * len(bars) and n >= LIMITS["bad_rows"] else "warn"
     return status, n, f"{_by_symbol(bars, bad)} ({unit})" if n else ""
 
 # %% ../../nbs/data/13_quality.ipynb #ec7ee3da
@@ -134,7 +135,7 @@ def _check_stale(bars: pd.DataFrame) -> tuple[str, int, str]:
     n = int(stale.sum())
     return ("warn", n, f"{_by_symbol(bars, stale)} in {run[stale].nunique()} runs") if n else ("pass", 0, "")
 
-# %% ../../nbs/data/13_quality.ipynb #9b9ef672
+# %% ../../nbs/data/13_quality.ipynb #9d7e360e
 def _check_outliers(bars: pd.DataFrame, actions: pd.DataFrame | None) -> tuple[str, int, str]:
     "Returns far outside the symbol's own scale."
     found = []
@@ -145,7 +146,7 @@ def _check_outliers(bars: pd.DataFrame, actions: pd.DataFrame | None) -> tuple[s
         scale = 1.4826 * (change - change.median()).abs().median()
         if not scale > 0: continue
         far = (change - change.median()).abs() > LIMITS["outlier_scale"] * scale
-        found += [(symbol, t, float(np.expm1(c))) for t, c in zip(own.ts[far], change[far])]
+        found += [(symbol, t, float(np.expm1(c))) for t, c in zip(own.ts[far], change[far], strict=True)]
     if not found: return "pass", 0, ""
     shown = ", ".join(f"{s} {t:%Y-%m-%d %H:%M} {c:+.1%}" for s, t, c in found[:5])
     return "warn", len(found), shown + (f" and {len(found) - 5} more" if len(found) > 5 else "")

@@ -37,7 +37,7 @@ class Reading:
     content_hash: str                     # SHA-256 of the source's bytes
     adjusted_close: pd.Series | None = None # the source's own adjusted close, float64, aligned with `bars`
 
-# %% ../../nbs/data/12_sources.ipynb #a7bd1572
+# %% ../../nbs/data/12_sources.ipynb #3221709f
 def quarantine_rows(origin: str,        # `Reading.origin`, or what the rows are from
                     rows: Sequence,     # positions in the source
                     symbols: Sequence,  # str
@@ -48,8 +48,8 @@ def quarantine_rows(origin: str,        # `Reading.origin`, or what the rows are
     "Rows set aside, in the one form that they are kept in."
     def plain(v): return str(v) if isinstance(v, (float, np.floating)) and not np.isfinite(v) else v
     texts = [json.dumps({k: plain(v) for k, v in raw.items()}, ensure_ascii=False, default=str) for raw in raws]
-    parts = dict(zip(QUARANTINE, ([origin] * len(texts), list(rows), list(symbols), pd.to_datetime(pd.Series(list(ts), dtype=TIME)), list(reasons), texts)))
-    return pd.DataFrame({c: pd.Series(v, dtype=QUARANTINE[c]) for c, v in parts.items()})
+    parts = ([origin] * len(texts), list(rows), list(symbols), list(ts), list(reasons), texts)
+    return pd.DataFrame({c: pd.Series(v, dtype=d) for (c, d), v in zip(QUARANTINE.items(), parts, strict=True)})
 
 # %% ../../nbs/data/12_sources.ipynb #6d7cc489
 ALIASES = {"ts": ["ts", "timestamp", "datetime", "opentime", "date", "time"],
