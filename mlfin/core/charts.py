@@ -26,7 +26,7 @@ _SEQUENTIAL = ((0.0, "#F3F8FC"), (0.5, "#66A8D3"), (1.0, "#004B79"))
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _POINTS = 10_000
 
-# %% ../../nbs/core/04_charts.ipynb #d933cc52
+# %% ../../nbs/core/04_charts.ipynb #911f4645
 def chart_template(): # plotly.graph_objects.layout.Template
     "The look that all figures share: white ground, quiet grid, one palette, room for titles."
     from plotly.graph_objs.layout import Template
@@ -37,7 +37,8 @@ def chart_template(): # plotly.graph_objects.layout.Template
         layout=dict(
             colorway=list(COLOURS), paper_bgcolor="white", plot_bgcolor="white", hovermode="closest",
             font=dict(family=_FONT, size=12, color="#1F2A33"),
-            title=dict(x=0, xanchor="left", xref="paper", y=1, yref="container", yanchor="top", pad=dict(t=12),
+            title=dict(x=0, xanchor="left", xref="container", y=1, yref="container", yanchor="top",
+                       pad=dict(t=12, l=8),
                        font=dict(size=16, weight=600), subtitle=dict(font=dict(size=12, weight=400, color="#5B6770"))),
             xaxis=axis, yaxis=axis, margin=dict(l=64, r=20, t=76, b=84),
             legend=dict(orientation="h", x=0, xanchor="left", y=0, yref="container", yanchor="bottom"),
@@ -161,16 +162,15 @@ def _mark_flagged(figure, bars: pd.DataFrame, flagged: pd.DataFrame, most: int =
                        marker=dict(symbol="x", size=8, color="#1F2A33"),
                        hovertemplate="%{text}<extra>set aside</extra>")
 
-# %% ../../nbs/core/04_charts.ipynb #edad078a
+# %% ../../nbs/core/04_charts.ipynb #c2a5f84c
 def coverage_chart(bars: pd.DataFrame,  # bars (symbol ts)
                   ) -> "Figure":        # heat-map: symbols by period, colour is the number of bars
     "How many bars each symbol has in each period: holes and late starts show as pale cells."
     _need(bars, "bars", ["symbol", "ts"])
     ts = pd.DatetimeIndex(bars.ts).tz_localize(None)
     span = ts.max() - ts.min()
-    unit, name = ("Y", "year") if span > pd.Timedelta("3650D") else ("M",
-                                                                     "month") if span > pd.Timedelta("120D") else ("D",
-                                                                                                                   "day")
+    long, middle = (pd.Timedelta(days=d) for d in (3650, 120))
+    unit, name = ("Y", "year") if span > long else ("M", "month") if span > middle else ("D", "day")
     counts = pd.crosstab(bars.symbol.values, ts.to_period(unit))
     every = pd.period_range(counts.columns.min(), counts.columns.max(), freq=unit)
     counts = counts.reindex(columns=every, fill_value=0)
@@ -425,9 +425,9 @@ def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column 
     figure.update_xaxes(title_text="Time (UTC)", row=len(names), col=1)
     return figure
 
-# %% ../../nbs/core/04_charts.ipynb #2fc39caf
+# %% ../../nbs/core/04_charts.ipynb #1db393c7
 def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close)
-                 trades: pd.DataFrame,        # symbol entry_ts exit_ts entry_price exit_price [direction]; or open
+                 trades: pd.DataFrame,        # symbol entry_ts exit_ts entry_price exit_price [side]; NaT: open
                  symbol: str | None = None,   # which symbol; the first of the trades by default
                  most: int = 400,             # how many trades to draw, the latest ones
                 ) -> "Figure":                # price with a mark at each entry and exit
@@ -446,8 +446,7 @@ def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close)
                        hovertemplate="%{x}: %{y:,.6~g}<extra></extra>")
     for side, shape, colour in (("entry", "triangle-up", COLOURS[0]), ("exit", "triangle-down", COLOURS[1])):
         done = rows[rows[f"{side}_ts"].notna() & rows[f"{side}_price"].notna()]
-        kind = done["direction"].astype(str).str.lower() + " " if "direction" in done else ""
-        words = list(f"{side} of a " + kind + "trade") if len(done) and "direction" in done else side
+        words = [f"{side} of a {kind} trade" for kind in done.get("side", pd.Series("", done.index))]
         figure.add_scatter(x=_ms(done[f"{side}_ts"]), y=done[f"{side}_price"].to_numpy(dtype=float), mode="markers",
                            name=side, text=words, marker=dict(symbol=shape, size=8, color=colour,
                                                               line=dict(width=0.7, color="white")),

@@ -34,7 +34,7 @@ def minute_figures():
     positions = pd.DataFrame({"ts": bars.ts, "BTCUSDT": rng.choice([-1.0, 0.0, 1.0], len(bars))})
     at = np.arange(0, 44_000, 4)
     trades = pd.DataFrame(dict(symbol="BTCUSDT", entry_ts=bars.ts[at].array, exit_ts=bars.ts[at + 3].array,
-                               direction="long",
+                               side="long",
                                entry_price=bars.close[at].values, exit_price=bars.close[at + 3].values, pnl=1.0))
     flagged = pd.DataFrame(dict(symbol="BTCUSDT", ts=bars.ts[:5_000], reason="high below low"))
     return [charts.price_chart(bars, flagged), charts.coverage_chart(bars), charts.distribution_chart(features),
@@ -148,7 +148,7 @@ def test_constants_and_all_missing_columns_are_drawn():
 def test_an_open_trade_has_an_entry_and_no_exit():
     bars = minute_bars(300)
     trades = pd.DataFrame(dict(symbol=["BTCUSDT"], entry_ts=[bars.ts[10]],
-                               exit_ts=pd.Series([pd.NaT], dtype=bars.ts.dtype), direction=["Short"],
+                               exit_ts=pd.Series([pd.NaT], dtype=bars.ts.dtype), side=["short"],
                                entry_price=[1.0], exit_price=[np.nan]))
     figure = charts.trades_chart(bars, trades)
     assert [len(t.x) for t in figure.data[1:]] == [1, 0]
