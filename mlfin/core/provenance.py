@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'REGISTRIES', 'hash_file', 'hash_json', 'hash_frame', 'atomic_path', 'write_parquet', 'read_parquet',
-           'write_json', 'read_json', 'product_key', 'module_closure', 'TaskSpec', 'read_yaml', 'read_pipeline',
-           'key_components', 'pipeline_components', 'run_id', 'differences', 'Task', 'begin_task']
+           'write_json', 'read_json', 'product_key', 'notebook_source', 'module_closure', 'TaskSpec', 'read_yaml',
+           'read_pipeline', 'key_components', 'pipeline_components', 'run_id', 'differences', 'Task', 'begin_task']
 
 # %% ../../nbs/core/02_provenance.ipynb #c79d5bc8
 import ast
@@ -173,15 +173,19 @@ def _imports(source: str, module: str = "") -> tuple[str, ...]:
         found.update(n for n in names if n.startswith("mlfin.") and _module_file(n))
     return tuple(sorted(found))
 
-# %% ../../nbs/core/02_provenance.ipynb #aa3d564f
-def _notebook_source(path: Path) -> tuple[str, list]:
-    "Python source of a notebook's code cells (magics blanked), and all cells as (type, source)."
+# %% ../../nbs/core/02_provenance.ipynb #40d8b497
+def _cells(path: Path) -> list[tuple[str, str]]:
+    "A notebook's cells as (type, source)."
     try: cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except FileNotFoundError: raise SettingsError(must_be("source", "a notebook that exists", path.name, "pipeline.yaml")) from None
     except (ValueError, KeyError): raise SettingsError(f"{path.name} is not a valid notebook.\nHint: git checkout, or save it again in JupyterLab.") from None
-    pairs = [(c["cell_type"], "".join(c["source"])) for c in cells]
-    code = "\n".join(s for kind, s in pairs if kind == "code")
-    return re.sub(r"(?m)^\s*[%!].*$", "pass", code), pairs
+    return [(c["cell_type"], "".join(c["source"])) for c in cells]
+
+def notebook_source(path: Path, # a notebook
+                   ) -> str:    # Python source of its code cells, magics blanked
+    "The code of a notebook."
+    code = "\n".join(source for kind, source in _cells(path) if kind == "code")
+    return re.sub(r"(?m)^\s*[%!].*$", "pass", code)
 
 def module_closure(source: str,             # Python source: a notebook's code, a script
                    plugins: tuple[str, ...] = (), # names of plugin modules, from the settings
@@ -270,7 +274,7 @@ def read_pipeline(root: Path,                      # the project's folder
         ordered |= {s.name: s for s in ready}
     return ordered
 
-# %% ../../nbs/core/02_provenance.ipynb #ae01e068
+# %% ../../nbs/core/02_provenance.ipynb #cb3281b5
 def _data_content(parameters: dict, root: Path) -> dict[str, str]:
     "Content hash of the file that the parameter `path` names."
     path = parameters.get("path")
@@ -286,12 +290,11 @@ def key_components(spec: TaskSpec,            # the task
                    settings: Settings,        # profile: plugins, Keras backend
                   ) -> dict:                  # everything that the key is a hash of
     "What a task's result depends on, named piece by piece."
-    code, cells = _notebook_source(spec.source)
     lock = settings.root / "env" / "requirements.lock"
     data = _data_content(parameters, settings.root)
     return {
-        "notebook": hash_json(cells)[:16],
-        "modules": module_closure(code, settings.plugins),
+        "notebook": hash_json(_cells(spec.source))[:16],
+        "modules": module_closure(notebook_source(spec.source), settings.plugins),
         "parameters": {k: _plain(v) for k, v in sorted(parameters.items()) if k not in data},
         "data": data,
         "upstream": dict(sorted(upstream.items())),
@@ -332,7 +335,7 @@ def differences(before: dict, # components of a task, as a run recorded them
                 lines.append(f"{noun} {name} changed" + (f": {old[name]!r} -> {new[name]!r}" if noun == "parameter" else ""))
     return lines
 
-# %% ../../nbs/core/02_provenance.ipynb #ddedcb8a
+# %% ../../nbs/core/02_provenance.ipynb #d77462fb
 @dataclass(frozen=True)
 class Task:
     "A running task: where its inputs lie, where its products go, and the key that they carry."
@@ -345,6 +348,11 @@ class Task:
     keys: dict[str, str] = field(default_factory=dict)  # of the tasks upstream
 
     def _path(self, path: str) -> Path: return Path(path) if Path(path).is_absolute() else self.settings.root / path
+
+    def path(self, product: str) -> Path:
+        "Where a product of this task goes."
+        if product not in self.product: raise PipelineError(unknown("product", product, self.product, f"task {self.name}"))
+        return self._path(self.product[product])
 
     @property
     def experiment(self) -> str:
@@ -360,8 +368,7 @@ class Task:
 
     def write(self, product: str, value: Any) -> None:
         "Write one of this task's products, with its key."
-        if product not in self.product: raise PipelineError(unknown("product", product, self.product, f"task {self.name}"))
-        path = self._path(self.product[product])
+        path = self.path(product)
         (write_json if path.suffix == ".json" else write_parquet)(value, path, self.key)
 
 # %% ../../nbs/core/02_provenance.ipynb #24c22544

@@ -1,0 +1,146 @@
+import errno
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlfin.core import provenance
+from mlfin.core.errors import DataError, ParameterError, SettingsError
+from mlfin.core.provenance import (
+    atomic_path, hash_frame, hash_json, module_closure, product_key, read_json, read_parquet, read_pipeline, write_json, write_parquet,
+)
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.text(max_size=8), lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=4), s, max_size=3))
+
+
+@given(JSON, JSON)
+def test_hash_json_is_equal_exactly_for_equal_values(a, b):
+    assert hash_json(a) == hash_json(a)
+    assert (hash_json(a) == hash_json(b)) == (provenance.json.dumps(a, sort_keys=True) == provenance.json.dumps(b, sort_keys=True))
+
+
+def test_hash_frame_sees_every_bit():
+    frame = pd.DataFrame({"x": [1.0, 2.0], "s": ["a", None], "t": pd.to_datetime(["2020-01-01", "2020-01-02"], utc=True)})
+    base = hash_frame(frame)
+    assert base == hash_frame(frame.set_index(pd.Index([5, 6])))
+    for change in (lambda f: f.assign(x=[1.0, np.nextafter(2.0, 3.0)]), lambda f: f.assign(s=["a", "None"]),
+                   lambda f: f.assign(t=f.t + pd.Timedelta("1us")), lambda f: f.assign(x=f.x.astype("float32")), lambda f: f[["s", "x", "t"]]):
+        assert hash_frame(change(frame)) != base
+
+
+def test_hash_frame_knows_one_nan_and_one_zero():
+    odd = np.frombuffer(np.uint64(0x7FF8000000000001).tobytes(), dtype=float)
+    assert hash_frame(pd.DataFrame({"x": odd})) == hash_frame(pd.DataFrame({"x": [np.nan]}))
+    assert hash_frame(pd.DataFrame({"x": [-0.0]})) == hash_frame(pd.DataFrame({"x": [0.0]}))
+
+
+def test_parquet_bytes_are_the_same_for_the_same_content(tmp_path):
+    frame = pd.DataFrame({"x": np.arange(1000) / 7})
+    for name in ("a", "b"):
+        write_parquet(frame, tmp_path / name, task_key="k")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_json_turns_nan_into_null_and_keeps_the_key(tmp_path):
+    write_json({"a": np.float64("nan"), "b": np.int64(3), "c": (1, 2)}, tmp_path / "x.json", "k")
+    assert read_json(tmp_path / "x.json") == {"a": None, "b": 3, "c": [1, 2], "task_key": "k"}
+    assert product_key(tmp_path / "x.json") == "k"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_failed_write_keeps_what_was_there(tmp_path, number):
+    dest = tmp_path / "bars.parquet"
+    dest.write_text("old")
+    with pytest.raises(DataError, match="bars.parquet could not be written") as caught, atomic_path(dest) as temporary:
+        temporary.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert "Hint" in str(caught.value)
+    assert dest.read_text() == "old" and os.listdir(tmp_path) == ["bars.parquet"]
+
+
+def test_a_full_disk_for_real(tmp_path):
+    "RLIMIT_FSIZE makes the kernel refuse the bytes, as a full disk does."
+    code = ("import numpy as np, pandas as pd, resource\nfrom mlfin.core.provenance import write_parquet\n"
+            "frame = pd.DataFrame({'x': np.random.default_rng(0).normal(size=200_000)})\n"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\nwrite_parquet(frame, r'{tmp_path}/bars.parquet')\n")
+    (tmp_path / "bars.parquet").write_text("old")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "DataError: bars.parquet could not be written" in done.stderr
+    assert (tmp_path / "bars.parquet").read_text() == "old" and os.listdir(tmp_path) == ["bars.parquet"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path):
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(DataError, match="could not be written"), atomic_path(tmp_path / "home" / "x") as temporary:
+        temporary.write_text("never")
+
+
+@pytest.mark.parametrize("content, reader", [(b"not parquet", read_parquet), (b"{", read_json)])
+def test_unreadable_products_are_named(tmp_path, content, reader):
+    (tmp_path / "p").write_bytes(content)
+    with pytest.raises(DataError, match="Hint"):
+        reader(tmp_path / "p")
+    with pytest.raises(DataError, match="is not there"):
+        reader(tmp_path / "missing")
+
+
+def test_closure_follows_imports_inside_functions_and_relative_ones():
+    reached = module_closure("def f():\n    from mlfin.core.settings import Settings")
+    assert list(reached) == ["mlfin.core.errors", "mlfin.core.settings"]
+
+
+def test_closure_of_a_registry_holds_what_registers_there():
+    assert "mlfin.features.technical" in module_closure("from mlfin.features.spec import parse")
+
+
+def test_closure_ignores_lazy_packages():
+    assert module_closure("import mlfin\nfrom mlfin.core import settings") == module_closure("from mlfin.core.settings import x")
+
+
+def test_a_plugin_counts_where_a_registry_is_reached(tmp_path, monkeypatch):
+    (tmp_path / "my_features.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "my_features" in module_closure("from mlfin.features.spec import parse", ("my_features",))
+    assert "my_features" not in module_closure("from mlfin.data.bars import check_bars", ("my_features",))
+
+
+GOOD = {"name": "a", "source": "a.ipynb", "product": {"nb": "a.ipynb"}}
+
+
+@pytest.mark.parametrize("tasks, message", [
+    ([], "a list of tasks"),
+    ("text", "a list of tasks"),
+    (["text"], "given for every task"),
+    ([{**GOOD, "source": None}], "source"),
+    ([{**GOOD, "product": "a.ipynb"}], "a mapping of names to paths"),
+    ([GOOD, GOOD], "used once"),
+    ([{**GOOD, "upstream": ["b"]}], "a known name"),
+    ([{**GOOD, "upstream": ["b"]}, {**GOOD, "name": "b", "upstream": ["a"]}], "free of circles"),
+    ([{**GOOD, "params": {"x": "{{nowhere}}"}}], "nowhere"),
+])
+def test_a_wrong_pipeline_is_one_clear_message(tmp_path, tasks, message):
+    (tmp_path / "pipeline.yaml").write_text(provenance.json.dumps({"tasks": tasks}))
+    with pytest.raises(SettingsError, match=message):
+        read_pipeline(tmp_path, {"seed": 1})
+
+
+def test_invalid_yaml_names_the_line(tmp_path):
+    (tmp_path / "pipeline.yaml").write_text("tasks:\n  - name: a\n source: b\n")
+    with pytest.raises(SettingsError, match="line 3"):
+        read_pipeline(tmp_path, {})
+
+
+def test_data_enters_the_key_by_content_not_by_path(tmp_path):
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "b.csv").write_text("x")
+    a, b = (provenance._data_content({"path": f"{n}.csv"}, tmp_path) for n in "ab")
+    assert a == b
+    with pytest.raises(ParameterError, match="a file that exists"):
+        provenance._data_content({"path": "c.csv"}, tmp_path)

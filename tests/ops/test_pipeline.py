@@ -1,0 +1,258 @@
+"""What a run promises: exactly what must run, nothing lost, everything kept under its name."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from mlfin.core.errors import ParameterError, PipelineError, SettingsError
+from mlfin.core.provenance import write_json, write_parquet
+from mlfin.ops.pipeline import ask, compare_products, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, run, what_changed
+
+
+def go(project, *assignments, **kwargs):
+    return run(ask(project.root, assignments), project.settings, **kwargs)
+
+
+def test_only_what_depends_on_a_change_runs_again(project):
+    assert go(project).executed == ("numbers", "total")
+    assert go(project).executed == ()
+    assert go(project, "factor=3").executed == ("total",)
+    assert project.total() == 18.0
+    assert go(project, "n=5").executed == ("numbers", "total")
+    assert go(project, "n=5", force=True).executed == ("numbers", "total")
+
+
+def test_a_notebook_edited_in_its_prose_is_another_report(project):
+    go(project)
+    path = project.root / "total.ipynb"
+    path.write_text(path.read_text().replace("# total", "# the total"))
+    assert go(project).executed == ("total",)
+
+
+def test_a_product_that_was_touched_is_made_again(project):
+    first = go(project)
+    write_json({"total": 1}, project.root / ".mlfin/test/default/total.json")
+    assert go(project).executed == ("total",)
+    assert project.total() == 12.0
+    (project.root / ".mlfin/test/default/numbers.parquet").unlink()
+    assert set(go(project).executed) >= {"numbers"}
+    assert go(project).run_id == first.run_id
+
+
+def test_run_json_keeps_identity_apart_from_clock_and_place(project):
+    done = go(project)
+    record = read_run(done.folder)
+    assert record["run_id"] == done.run_id == done.folder.name
+    assert set(record["tasks"]["total"]["components"]) == {"notebook", "modules", "parameters", "data", "upstream", "lock", "settings"}
+    assert {"started", "finished", "seconds", "commit", "dirty", "host"} <= set(record["when"])
+    assert str(project.root) not in json.dumps({k: v for k, v in record.items() if k != "when"})
+
+
+def test_every_run_is_kept_and_equal_files_are_links(project):
+    one, two = go(project), go(project, "factor=3")
+    assert one.folder.is_dir() and two.folder.is_dir()
+    a, b = (r.folder / "data" / "numbers.parquet" for r in (one, two))
+    assert a.stat().st_ino == b.stat().st_ino
+    assert (project.root / ".mlfin/test/default/numbers.parquet").stat().st_ino != a.stat().st_ino
+
+
+def test_the_same_question_has_the_same_name_and_bytes_everywhere(project, tmp_path_factory):
+    one = go(project)
+    other = tmp_path_factory.mktemp("elsewhere")
+    for name in ("settings.ini", "env.yaml", "pipeline.yaml", "numbers.ipynb", "total.ipynb"):
+        shutil.copy(project.root / name, other / name)
+    two = run(ask(other), type(project.settings)(**{**project.settings.model_dump(), "root": other}))
+    assert one.run_id == two.run_id
+    for name in ("numbers.ipynb", "total.ipynb", "total.html", "data/numbers.parquet", "data/total.json"):
+        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes(), name
+
+
+def test_experiments_never_mix(project):
+    go(project)
+    go(project, "factor=100", "experiment=other")
+    assert project.total() == 12.0
+
+
+def test_a_failed_task_keeps_its_notebook_and_loses_nothing(project):
+    go(project)
+    before = {f: (project.root / f).read_bytes() for f in project.files()}
+    project.write("total", "raise ValueError('the sky is falling')")
+    with pytest.raises(PipelineError, match=r"Task `total` failed in cell \d+: ValueError: the sky is falling") as caught:
+        go(project)
+    notebook = str(caught.value).split("Notebook: ")[1]
+    assert "the sky is falling" in (project.root / notebook).read_text()
+    assert all((project.root / f).read_bytes() == content for f, content in before.items())
+    project.write("total", "from mlfin.core.errors import DataError\nraise DataError('`close` must be a price, got x.\\nHint: look.')")
+    with pytest.raises(PipelineError, match="DataError: `close` must be a price, got x.\nHint: look."):
+        go(project)
+
+
+def test_what_a_broken_off_run_completed_is_used(project):
+    project.write("total", "raise ValueError('no')")
+    with pytest.raises(PipelineError):
+        go(project)
+    project.write("total", "task.write('data', {'total': 7.0})")
+    assert go(project).executed == ("total",)
+    assert project.total() == 7.0
+    assert not [f for f in project.files() if ".building" in f or "/failed/" in f]
+
+
+def test_code_that_changes_while_it_runs_is_noticed(project):
+    project.write("total", "task.write('data', {'total': 1.0, 'x': open('env.yaml').read()[:0]})\n"
+                           "import json, pathlib\np = pathlib.Path('.mlfin/test/.building/default/total.json')\n"
+                           "p.write_text(json.dumps({'total': 1.0, 'task_key': 'another'}))")
+    with pytest.raises(PipelineError, match="something changed while it ran"):
+        go(project)
+
+
+def test_one_run_of_an_experiment_at_a_time(project):
+    with experiment_lock(project.settings, "default"), pytest.raises(PipelineError, match="being run by another process"):
+        go(project)
+    assert go(project).executed
+
+
+@pytest.mark.parametrize("assignments, message", [
+    (("fctor=3",), "did you mean `factor`"),
+    (("factor",), "key=value"),
+    (("factor=[1",), "YAML value"),
+    (("factor=much",), "a whole number"),
+    (("executor=magic",), "executor"),
+    (("experiment=../up",), "a plain folder name"),
+    (("experiment=.hidden",), "a plain folder name"),
+])
+def test_a_wrong_question_is_refused_before_anything_runs(project, assignments, message):
+    with pytest.raises(ParameterError, match=message):
+        go(project, *assignments)
+    assert not [f for f in project.files() if f.endswith((".ipynb", ".parquet"))]
+
+
+def test_files_come_before_assignments(project):
+    (project.root / "more.yaml").write_text("factor: 5\nn: 2\n")
+    assert ask(project.root, ("n=3",), (project.root / "more.yaml",))["factor"] == 5
+    assert ask(project.root, ("n=3",), (project.root / "more.yaml",))["n"] == 3
+
+
+@pytest.mark.parametrize("edit", [
+    lambda t: t.replace("params: {factor: '{{factor}}'}", "params: {facter: '{{factor}}'}"),
+    lambda t: t.replace("class: NotebookRunner", "class: NotebookRuner"),
+    lambda t: t.replace("static_analysis: strict", "static_analysis: sometimes"),
+])
+def test_a_pipeline_edited_wrongly_is_one_message(project, edit):
+    path = project.root / "pipeline.yaml"
+    path.write_text(edit(path.read_text()))
+    with pytest.raises((SettingsError, ParameterError)) as caught:
+        load_dag(ask(project.root), project.root)
+    assert "pipeline.yaml" in str(caught.value) and "Hint" in str(caught.value)
+
+
+def test_a_kernel_that_does_not_exist(project):
+    with pytest.raises(SettingsError, match="a known name"):
+        go(project, "executor=papermill", "kernel=pyton9")
+
+
+def test_a_kernel_that_dies(project):
+    project.write("total", "os._exit(9)")
+    with pytest.raises(PipelineError, match="the kernel died") as caught:
+        go(project, "executor=papermill")
+    assert "total.ipynb" in str(caught.value)
+    project.write("total", "task.write('data', {'total': 7.0})")
+    assert go(project, "executor=papermill").executed == ("total",)
+
+
+SCRIPT = "import sys; from mlfin.ops.cli import main; main(sys.argv[1:])"
+
+
+def start(project, *words):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *words], cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "MLFIN_PROFILE": "test"})
+
+
+def wait_for(path, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_broken_off_leaves_no_half(project, blow):
+    go(project)
+    before = {f: (project.root / f).read_bytes() for f in project.files()}
+    project.write("total", "open('here', 'w').close()\ntime.sleep(60)")
+    process = start(project, "run", "-p", "kernel=python3", "-p", "executor=papermill")
+    wait_for(project.root / "here")
+    process.send_signal(blow)
+    _, said = process.communicate(timeout=60)
+    if blow == signal.SIGINT:
+        assert process.returncode == 130 and "Interrupted" in said
+    assert all((project.root / f).read_bytes() == content for f, content in before.items())
+    project.write("total", TOTAL_AGAIN)
+    assert go(project, "executor=papermill").executed == ("total",)
+    assert project.total() == 6.0
+
+
+TOTAL_AGAIN = "task.write('data', {'total': float(task.read('numbers', 'data').x.sum())})"
+
+
+def test_a_run_with_nothing_to_do_loads_neither_ploomber_nor_pandas(project):
+    go(project)
+    code = ("import sys\nfrom mlfin.ops.pipeline import ask, run\nfrom mlfin.core.settings import load_settings, project_root\n"
+            "assert run(ask(project_root()), load_settings('test')).executed == ()\nprint(sorted({'ploomber', 'papermill', 'pandas', 'nbformat'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reproduce_says_equal_and_touches_nothing(project):
+    first = go(project)
+    before = {f: (project.root / f).stat().st_mtime_ns for f in project.files()}
+    compared = reproduce(first.folder, project.settings)
+    assert {w for products in compared.values() for w in products.values()} == {"equal"}
+    assert {f: (project.root / f).stat().st_mtime_ns for f in project.files()} == before
+
+
+def test_reproduce_on_another_machine_from_the_folder_alone(project, tmp_path_factory):
+    first = go(project)
+    carried = tmp_path_factory.mktemp("carried") / "run"
+    shutil.copytree(first.folder, carried)
+    shutil.rmtree(project.root / "reports")
+    assert find_run(str(carried), project.settings) == carried.resolve()
+    assert {w for products in reproduce(carried, project.settings).values() for w in products.values()} == {"equal"}
+
+
+def test_what_changed_names_it(project):
+    record = read_run(go(project).folder)
+    path = project.root / "total.ipynb"
+    path.write_text(path.read_text().replace("# total", "# changed"))
+    assert what_changed(record, project.settings) == {"total": ["notebook changed"]}
+    record["tasks"]["numbers"]["components"]["modules"]["mlfin.core.errors"] = "0" * 16
+    assert what_changed(record, project.settings)["numbers"] == ["module mlfin.core.errors changed"]
+
+
+@pytest.mark.parametrize("other, word", [
+    ({"x": [1.0, 2.0]}, "equal"), ({"x": [1.0, 2.0 + 1e-9]}, "within 1e-6"), ({"x": [1.0, 2.1]}, "differs"), ({"y": [1.0, 2.0]}, "differs"), ({"x": [1.0]}, "differs"),
+])
+def test_compare_products(tmp_path, other, word):
+    write_parquet(pd.DataFrame({"x": [1.0, 2.0]}), tmp_path / "a.parquet")
+    write_parquet(pd.DataFrame(other), tmp_path / "b.parquet")
+    assert compare_products(tmp_path / "a.parquet", tmp_path / "b.parquet") == word
+
+
+def test_unknown_runs(project):
+    with pytest.raises(ParameterError, match="No run has been kept"):
+        find_run("abc", project.settings)
+    name = go(project).run_id
+    assert find_run(name[:6], project.settings).name == name == find_run("latest", project.settings).name
+    with pytest.raises(ParameterError, match="a known name"):
+        find_run("zzzz", project.settings)
+
+
+def test_a_plan_says_what_is_stale(project):
+    go(project)
+    plan = make_plan(ask(project.root, ("factor=9",)), project.settings)
+    assert plan.stale == ["total"] and plan.published == {"numbers"}
