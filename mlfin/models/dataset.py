@@ -115,18 +115,20 @@ def _refuse_repeats(labels: pd.DataFrame) -> None:
         raise DataError(must_be("labels", "a frame with each (symbol, timeframe, ts) once",
                                 f"{row.symbol} {row.timeframe} {row.ts} twice"))
 
-# %% ../../nbs/models/32_dataset.ipynb #5a43993f
+# %% ../../nbs/models/32_dataset.ipynb #95e3ab10
 def _refuse_copies(X: pd.DataFrame, forward: pd.Series) -> None:
     "No input that is the label under another name."
     if len(X) < 30 or forward.nunique() < 3: return
-    target = (forward - forward.mean()) / forward.std()
-    spread = X.std().replace(0, np.nan)
-    likeness = ((X - X.mean()) / spread).mul(target, axis=0).sum() / (len(X) - 1)
-    if (likeness.abs() > 0.99).any():
-        column = likeness.abs().idxmax()
-        raise DataError(must_be(column, "a feature known before the label begins",
-                                f"a correlation of {likeness[column]:.4f} with the label",
-                                hint="it was computed from the label; see mlfin.features.lookahead"))
+    target = forward.to_numpy() - forward.mean()
+    target /= np.sqrt(target @ target)
+    for column in X.columns:
+        x = X[column].to_numpy() - X[column].mean()
+        length = np.sqrt(x @ x)
+        likeness = x @ target / length if length > 0 else 0.0
+        if abs(likeness) > 0.99:
+            raise DataError(must_be(column, "a feature known before the label begins",
+                                    f"a correlation of {likeness:.4f} with the label",
+                                    hint="it was computed from the label; see mlfin.features.lookahead"))
 
 # %% ../../nbs/models/32_dataset.ipynb #3f70e470
 def _refuse_values(joined: pd.DataFrame, names: list[str], kept: np.ndarray) -> None:
@@ -175,7 +177,7 @@ def _join(inputs: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, lis
     if alone := len(labels) - len(joined): counts.append((f"note: {alone} labels without features", 0))
     return joined, counts
 
-# %% ../../nbs/models/32_dataset.ipynb #2baab0ae
+# %% ../../nbs/models/32_dataset.ipynb #0e6aa254
 def _label_of(labels: pd.DataFrame) -> str:
     "The one label that a labels frame holds."
     absent = [c for c in ("symbol", "timeframe", "ts", "t0", "t1") if c not in labels]
@@ -186,10 +188,10 @@ def _label_of(labels: pd.DataFrame) -> str:
         raise DataError(must_be("labels", "a frame with one label and its direction", found or list(labels.columns)))
     return str(parse_label(found[0]))
 
-def _notes(X: pd.DataFrame, keys: pd.DataFrame, symbols: Iterable[str]) -> list[tuple[str, int]]:
+def _notes(X: pd.DataFrame, keys: pd.DataFrame, symbols: pd.Series) -> list[tuple[str, int]]:
     "What is odd but no reason to stop: constant inputs, symbols without a row."
     notes = [(f"note: {c} is constant", 0) for c in X if X[c].min() == X[c].max()]
-    notes += [(f"note: no row left of {s}", 0) for s in sorted(set(symbols) - set(keys["symbol"]))]
+    notes += [(f"note: no row left of {s}", 0) for s in sorted(set(symbols.unique()) - set(keys["symbol"].unique()))]
     for text, _ in notes: warnings.warn(text.removeprefix("note: "), stacklevel=3)
     return notes
 
