@@ -182,16 +182,18 @@ def _trials(path: Path, experiment: str) -> pd.DataFrame:
         frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
     return frame
 
-# %% ../../nbs/core/03_trials.ipynb #a1b45744
+# %% ../../nbs/core/03_trials.ipynb #986d8a49
 def _save(rows: list[tuple], path: Path) -> Path:
     "A ledger file with these rows and no clock: the same trials give the same bytes."
     with atomic_path(path) as tmp:
-        Path(tmp).unlink(missing_ok=True)
-        _create(Path(tmp), wal=False)
-        with _connection(Path(tmp), "written") as con:
+        _create(tmp, wal=False)
+        with _connection(tmp, "written") as con:
             con.execute("BEGIN IMMEDIATE")
             con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,NULL)", [r[:6] for r in rows])
             con.execute("COMMIT")
+        with open(tmp, "r+b") as file: # the header's note of the writer's SQLite version, which nothing reads
+            file.seek(96)
+            file.write(bytes(4))
     return path
 
 # %% ../../nbs/core/03_trials.ipynb #461465f8

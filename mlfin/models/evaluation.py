@@ -84,14 +84,15 @@ def _mean_error(values: pd.Series) -> tuple[float, float]:
     if values.empty: return float("nan"), float("nan")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
-# %% ../../nbs/models/34_evaluation.ipynb #ff76af76
+# %% ../../nbs/models/34_evaluation.ipynb #2ad32f23
 def summarise(scores: pd.DataFrame,         # from `score_folds`
               level: float = 0.05,          # chance that a worthless model is called better, over all models together
-              compared: int | None = None,  # number of models compared; those of the table by default
+              compared: int | None = None,  # number of models compared; the table's by default
              ) -> pd.DataFrame:             # one row a model, best log loss first; gain: log loss below the baseline's
     "Mean and standard error over folds for each model, and the verdict."
     if not 0 < level < 1: raise ModelError(must_be("level", "a number in (0, 1)", level))
-    compared = compared or scores["model"].nunique()
+    tries = scores.loc[scores["log_loss"] != scores["log_loss_baseline"], "model"].nunique()
+    compared = compared or max(tries, 1)
     rows = []
     for model, own in scores.groupby("model", sort=True):
         gain, gain_se = _mean_error(own["log_loss_baseline"] - own["log_loss"])
@@ -138,12 +139,12 @@ def information_coefficient(predictions: pd.DataFrame, # out-of-sample predictio
         rows.append((model, fold, len(own), ic, 1 / np.sqrt(max(len(own) - 1, 1))))
     return pd.DataFrame(rows, columns=["model", "fold", "n", "ic", "error"]).astype({"model": "str"})
 
-# %% ../../nbs/models/34_evaluation.ipynb #cce34e8d
+# %% ../../nbs/models/34_evaluation.ipynb #4b89624c
 def importance(model,                # fitted classifier with `predict_proba`, classes 0 and 1
                X: pd.DataFrame,      # features of rows the model was not fitted to
                y: np.ndarray,        # what happened there, 0 or 1
                seed: int = 0,        # of the shuffling
-               rows: int = 1000,     # rows used at most, spread evenly
+               rows: int = 2000,     # rows used at most, spread evenly
                repeats: int = 3,     # shuffles of each feature, >= 1
               ) -> pd.DataFrame:     # feature importance std, in the columns' order; importance: increase of log loss
     "Permutation importance of each feature out of sample."

@@ -156,22 +156,22 @@ def _logistic(seed: int, device: str, threads: int, **parameters):
     from sklearn.preprocessing import StandardScaler
     return Pipeline([("scale", StandardScaler()), ("model", LogisticRegression(random_state=seed, **parameters))])
 
-# %% ../../nbs/models/33_zoo.ipynb #c43e8ef9
-@model("random_forest", n_estimators=200, max_depth=5, min_samples_leaf=0.01, max_features="sqrt", max_samples=0.2)
+# %% ../../nbs/models/33_zoo.ipynb #50e0636e
+@model("random_forest", n_estimators=150, max_depth=4, min_samples_leaf=0.05, max_features="sqrt", max_samples=0.3)
 def _random_forest(seed: int, device: str, threads: int, **parameters):
-    "Shallow trees on bootstrapped fifths of the rows."
+    "Shallow trees, each on a bootstrapped part of the rows."
     from sklearn.ensemble import RandomForestClassifier
     return RandomForestClassifier(random_state=seed, n_jobs=threads, **parameters)
 
-@model("gradient_boosting", max_iter=100, max_leaf_nodes=8, learning_rate=0.03, min_samples_leaf=200,
+@model("gradient_boosting", max_iter=50, max_leaf_nodes=4, learning_rate=0.03, min_samples_leaf=200,
        l2_regularization=10.0, max_features=0.7, max_bins=63, early_stopping=False)
 def _gradient_boosting(seed: int, device: str, threads: int, **parameters):
     "scikit-learn's gradient boosting on histograms."
     from sklearn.ensemble import HistGradientBoostingClassifier
     return HistGradientBoostingClassifier(random_state=seed, **parameters)
 
-# %% ../../nbs/models/33_zoo.ipynb #099c518c
-@model("xgboost", n_estimators=100, max_depth=3, learning_rate=0.03, subsample=0.7, colsample_bytree=0.7,
+# %% ../../nbs/models/33_zoo.ipynb #857c48fd
+@model("xgboost", n_estimators=50, max_depth=2, learning_rate=0.03, subsample=0.7, colsample_bytree=0.7,
        min_child_weight=50, reg_lambda=10.0, max_bin=64)
 def _xgboost(seed: int, device: str, threads: int, **parameters):
     "XGBoost, histogram method; on CUDA where the device is a GPU."
@@ -179,7 +179,7 @@ def _xgboost(seed: int, device: str, threads: int, **parameters):
     return xgboost.XGBClassifier(**{"random_state": seed, "n_jobs": threads, "verbosity": 0, "tree_method": "hist",
                                     **device_parameters("xgboost", device), **parameters})
 
-@model("lightgbm", n_estimators=100, num_leaves=8, max_depth=3, learning_rate=0.03, subsample=0.7, subsample_freq=1,
+@model("lightgbm", n_estimators=50, num_leaves=4, max_depth=2, learning_rate=0.03, subsample=0.7, subsample_freq=1,
        colsample_bytree=0.7, min_child_samples=200, reg_lambda=10.0, max_bin=63)
 def _lightgbm(seed: int, device: str, threads: int, **parameters):
     "LightGBM, in its deterministic mode."

@@ -1,0 +1,232 @@
+"""Scores against scikit-learn's and scipy's, and verdicts that chance cannot buy."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlfin.core.errors import ModelError
+from mlfin.models.evaluation import calibration_curve, importance, information_coefficient, score_folds, summarise
+
+
+def told(probability, actual, fold=0, model="m", baseline=0.5, forward=None):
+    n = len(actual)
+    return pd.DataFrame(
+        {
+            "symbol": "A",
+            "timeframe": "1d",
+            "ts": pd.date_range("2000", periods=n, tz="UTC"),
+            "model": model,
+            "fold": fold,
+            "probability": probability,
+            "baseline": baseline,
+            "actual": np.asarray(actual, "int8"),
+            "forward_return": np.asarray(actual, float) - 0.5 if forward is None else forward,
+        }
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5000001, 0.9, 1.0]), st.integers(0, 1)),
+        min_size=2,
+        max_size=60,
+    )
+)
+def test_scores_equal_scikit_learns(rows):
+    from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+    p, y = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    got = score_folds(told(p, y, baseline=0.3)).iloc[0]
+    clipped = np.clip(p, 1e-15, 1 - 1e-15)
+    assert got["log_loss"] == pytest.approx(log_loss(y, clipped, labels=[0, 1]), rel=1e-9, abs=1e-12)
+    assert got["log_loss_baseline"] == pytest.approx(log_loss(y, np.full(len(y), 0.3), labels=[0, 1]), rel=1e-9)
+    assert got["brier"] == pytest.approx(brier_score_loss(y, p, pos_label=1), abs=1e-12)
+    assert got["accuracy"] == np.mean((p >= 0.5) == y)
+    if 0 < y.sum() < len(y):
+        assert got["roc_auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-12)
+    else:
+        assert np.isnan(got["roc_auc"])
+
+
+def test_golden_scores():
+    got = score_folds(told([0.8, 0.4, 0.6, 0.1], [1, 0, 0, 1], baseline=0.5)).iloc[0]
+    assert got["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.6) + np.log(0.4) + np.log(0.1)) / 4)
+    assert got["brier"] == pytest.approx((0.04 + 0.16 + 0.36 + 0.81) / 4)
+    assert (got["accuracy"], got["roc_auc"], got["log_loss_baseline"]) == (0.5, 0.5, pytest.approx(np.log(2)))
+
+
+def test_folds_give_sizes_and_borders():
+    day = pd.Timestamp("2001-01-01", tz="UTC")
+    folds = [
+        SimpleNamespace(
+            number=k,
+            train=np.arange(10 * k),
+            test=np.arange(3),
+            train_start=day,
+            train_end=day,
+            test_start=day,
+            test_end=day,
+        )
+        for k in (1, 2)
+    ]
+    predictions = pd.concat([told([0.5] * 3, [0, 1, 1], fold=k) for k in (1, 2)])
+    scores = score_folds(predictions, folds)
+    assert list(scores)[:4] == ["model", "fold", "n_train", "n_test"] and scores["n_train"].tolist() == [10, 20]
+    assert {"train_start", "train_end", "test_start", "test_end"} <= set(scores)
+    with pytest.raises(ModelError, match="no fold"):
+        score_folds(predictions, folds[:1])
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(probability=np.nan), "probability"),
+        (dict(probability=-0.1), "probability"),
+        (dict(baseline=1.5), "baseline"),
+        (dict(actual=2), "actual"),
+    ],
+)
+def test_predictions_that_are_refused(change, words):
+    with pytest.raises(ModelError, match=f"`{words}` must be"):
+        score_folds(told([0.5], [1]).assign(**change))
+    with pytest.raises(ModelError, match="no fold"):
+        score_folds(told([0.5], [1]).drop(columns="fold"))
+    with pytest.raises(ModelError, match="at least one row"):
+        score_folds(told([], []))
+
+
+def folds_with_gains(gains, model="m"):
+    return pd.DataFrame(
+        [
+            dict(
+                model=model,
+                fold=k,
+                n_test=100,
+                log_loss=0.69 - g,
+                log_loss_baseline=0.69,
+                brier=0.25,
+                brier_baseline=0.25,
+                accuracy=0.5,
+                accuracy_baseline=0.5,
+                roc_auc=0.5,
+            )
+            for k, g in enumerate(gains)
+        ]
+    )
+
+
+def test_the_verdict_is_students_t():
+    from scipy import stats
+
+    gains = np.array([0.01, 0.012, 0.002, 0.008, 0.004])
+    p = stats.ttest_1samp(gains, 0, alternative="greater").pvalue
+    for level, words in ((p * 1.01, "better than"), (p * 0.99, "not better than")):
+        assert summarise(folds_with_gains(gains), level=level)["verdict"][0].startswith(words)
+    assert summarise(folds_with_gains(gains), level=p * 1.5, compared=2)["verdict"][0].startswith("not better")
+    row = summarise(folds_with_gains(gains)).iloc[0]
+    assert row["gain"] == pytest.approx(gains.mean()) and row["gain_se"] == pytest.approx(stats.sem(gains))
+
+
+@pytest.mark.parametrize(
+    "gains, words",
+    [
+        ([0.01], "one fold cannot tell"),
+        ([0.0] * 5, "not better"),
+        ([-0.01, -0.02], "log loss higher"),
+        ([0.05, -0.01, 0.0], "which chance can do"),
+        ([0.01, 0.01, 0.01], "better than"),
+    ],
+)
+def test_verdicts_in_words(gains, words):
+    assert words in summarise(folds_with_gains(gains))["verdict"][0]
+
+
+def test_the_naive_guess_itself_is_no_try():
+    gains = [0.01, 0.012, 0.002, 0.008, 0.004]
+    alone, beside = folds_with_gains(gains), pd.concat([folds_with_gains(gains), folds_with_gains([0.0] * 5, "dummy")])
+    level = 0.01
+    for scores in (alone, beside):
+        verdicts = summarise(scores, level=level).set_index("model")["verdict"]
+        assert verdicts["m"] == summarise(alone, level=level)["verdict"][0]
+    assert verdicts["dummy"].startswith("not better")
+
+
+def test_best_first_ties_by_name_and_undefined_auc_is_reported():
+    scores = pd.concat(
+        [folds_with_gains([0.01, 0.02], m) for m in ("zeta", "alpha")] + [folds_with_gains([0.03, 0.03], "late")]
+    )
+    scores = scores.reset_index(drop=True)
+    scores.loc[0, "roc_auc"] = np.nan
+    summary = summarise(scores)
+    assert summary["model"].tolist() == ["late", "alpha", "zeta"]
+    assert summary.set_index("model")["note"]["zeta"] == "ROC AUC does not exist in 1 fold(s): one class only"
+    assert summary.set_index("model")["roc_auc"]["zeta"] == 0.5
+    with pytest.raises(ModelError, match="level"):
+        summarise(scores, level=0)
+
+
+def test_worthless_models_are_seldom_called_better():
+    rng = np.random.default_rng(0)
+    called = 0
+    for _ in range(300):
+        scores = pd.concat([folds_with_gains(rng.normal(0, 0.01, 5), m) for m in "abcd"], ignore_index=True)
+        called += (~summarise(scores)["verdict"].str.startswith("not")).any()
+    assert called <= 27  # 99 % bound of a binomial with 300 tries at 5 %
+
+
+def test_calibration_counts_every_prediction_once():
+    rng = np.random.default_rng(0)
+    p = np.round(rng.uniform(0.4, 0.6, 1000), 2)
+    y = rng.uniform(size=1000) < p
+    for bins in (1, 3, 10, 1000):
+        curve = calibration_curve(told(p, y), bins)
+        assert curve["count"].sum() == 1000 and len(curve) <= bins
+        assert np.average(curve["observed"], weights=curve["count"]) == pytest.approx(y.mean())
+        assert np.average(curve["predicted"], weights=curve["count"]) == pytest.approx(p.mean())
+    assert len(calibration_curve(told(np.full(9, 0.5), [0, 1] * 4 + [1]))) == 1
+    with pytest.raises(ModelError, match="bins"):
+        calibration_curve(told(p, y), 0)
+
+
+def test_information_coefficient_is_spearmans():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    p, f = np.round(rng.uniform(size=200), 1), rng.normal(size=200)
+    got = information_coefficient(told(p, f > 0, forward=f)).iloc[0]
+    assert got["ic"] == pytest.approx(spearmanr(p, f).statistic, abs=1e-12) and got["error"] == pytest.approx(199**-0.5)
+    assert np.isnan(information_coefficient(told(np.full(5, 0.5), [0, 1, 0, 1, 1])).iloc[0]["ic"])
+
+
+class Linear:
+    def predict_proba(self, X):
+        p = 1 / (1 + np.exp(-(2 * X["a"] + X["b"]).to_numpy()))
+        return np.column_stack([1 - p, p])
+
+
+def test_importance_orders_features_and_does_not_depend_on_the_others():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(5000, 3)), columns=["a", "b", "c"])
+    y = (rng.uniform(size=5000) < Linear().predict_proba(X)[:, 1]).astype(int)
+    one = importance(Linear(), X, y)
+    assert one["feature"].tolist() == ["a", "b", "c"]
+    assert one["importance"][0] > one["importance"][1] > one["importance"][2] == 0
+    pd.testing.assert_frame_equal(one, importance(Linear(), X, y))
+    two = importance(Linear(), X[["c", "b", "a"]], y).set_index("feature").loc[["a", "b", "c"]].reset_index()
+    pd.testing.assert_frame_equal(one, two)
+    assert len(importance(Linear(), X[:3], y[:3], repeats=1)) == 3
+
+
+def test_importance_refuses_nonsense():
+    X = pd.DataFrame({"a": [1.0], "b": [1.0]})
+    with pytest.raises(ModelError, match="as long as X"):
+        importance(Linear(), X, [0, 1])
+    with pytest.raises(ModelError, match="not empty"):
+        importance(Linear(), X[:0], [])
+    with pytest.raises(ModelError, match="repeats"):
+        importance(Linear(), X, [1], repeats=0)

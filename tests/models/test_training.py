@@ -1,0 +1,419 @@
+"""Training leaks nothing, repeats to the byte, finds what is there and only that; tracking never costs a result."""
+
+import logging
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlfin.core.errors import ModelError
+from mlfin.core.provenance import hash_frame
+from mlfin.core.settings import Settings
+from mlfin.models import zoo
+from mlfin.models.training import Tracked, tag_run, track, train_walk_forward
+from mlfin.models.zoo import Device, load_models, model
+
+FOUR = ["logistic", "random_forest", "xgboost", "lightgbm"]
+COLUMNS = ["symbol", "timeframe", "ts", "model", "fold", "probability", "baseline", "actual", "forward_return"]
+
+
+@pytest.fixture
+def registry():
+    kept = dict(zoo._MODELS)
+    yield
+    zoo._MODELS.clear()
+    zoo._MODELS.update(kept)
+    load_models.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    from importlib.util import module_from_spec, spec_from_file_location
+    from pathlib import Path
+
+    spec = spec_from_file_location("models_conftest", Path(__file__).with_name("conftest.py"))
+    shapes = module_from_spec(spec)
+    spec.loader.exec_module(shapes)
+    dataset = shapes.panel(0.35)
+    return dataset, train_walk_forward(dataset, shapes.date_folds(dataset), [*FOUR, "dummy"], seed=1)
+
+
+def test_the_shape_of_predictions(trained):
+    dataset, result = trained
+    p = result.predictions
+    assert list(p) == COLUMNS
+    assert {c: str(p[c].dtype) for c in COLUMNS[4:]} == {
+        "fold": "int64",
+        "probability": "float64",
+        "baseline": "float64",
+        "actual": "int8",
+        "forward_return": "float64",
+    }
+    assert str(p["ts"].dtype) == "datetime64[us, UTC]"
+    assert (
+        p.equals(p.sort_values(["model", "symbol", "ts"], ignore_index=True))
+        and not p.duplicated(["model", "symbol", "ts"]).any()
+    )
+    joined = p.merge(dataset.keys.assign(y=dataset.y, r=dataset.forward_return), on=["symbol", "timeframe", "ts"])
+    assert (
+        (joined["actual"] == joined["y"]).all()
+        and (joined["forward_return"] == joined["r"]).all()
+        and len(joined) == len(p)
+    )
+    assert len(result.scores) == 25 and len(result.information) == 25
+
+
+def test_a_planted_signal_is_found_by_all(trained):
+    _, result = trained
+    verdict = result.summary.set_index("model")["verdict"]
+    assert verdict[FOUR].str.startswith("better than the baseline").all(), verdict.to_dict()
+    assert verdict["dummy"].startswith("not better")
+    assert result.summary["model"][0] == result.selected and set(result.models) == {result.selected}
+    assert result.importance["feature"][0] == "f_0" and set(result.importance["model"]) == {result.selected}
+
+
+def test_pure_noise_is_not(make_panel, make_date_folds):
+    called = []
+    for seed in range(6):
+        noise = make_panel(0.0, seed=100 + seed)
+        result = train_walk_forward(noise, make_date_folds(noise), ["logistic", "lightgbm"], seed=1)
+        called += result.summary["verdict"].str.startswith("better").tolist()
+    assert sum(called) == 0
+
+
+def test_shuffled_labels_are_noise(make_panel, make_date_folds):
+    dataset = make_panel(0.5)
+    order = np.random.default_rng(0).permutation(len(dataset.y))
+    dataset.y, dataset.forward_return = (
+        dataset.y.iloc[order].reset_index(drop=True),
+        dataset.forward_return.iloc[order].reset_index(drop=True),
+    )
+    result = train_walk_forward(dataset, make_date_folds(dataset), ["logistic", "xgboost"], seed=1)
+    assert result.summary["verdict"].str.startswith("not better").all()
+
+
+def test_same_seed_same_bytes(make_panel, make_date_folds):
+    dataset = make_panel(days=400)
+    folds = make_date_folds(dataset, 3)
+    one, two = (train_walk_forward(dataset, folds, FOUR, seed=5) for _ in range(2))
+    for name in ("predictions", "scores", "summary", "calibration", "information", "importance"):
+        assert hash_frame(getattr(one, name)) == hash_frame(getattr(two, name)), name
+    other = train_walk_forward(dataset, folds, FOUR, seed=6)
+    assert hash_frame(other.predictions) != hash_frame(one.predictions)
+
+
+def test_a_model_does_not_depend_on_its_company(make_panel, make_date_folds):
+    dataset = make_panel(days=400)
+    folds = make_date_folds(dataset, 3)
+    alone = train_walk_forward(dataset, folds, ["xgboost"], seed=5).predictions
+    among = train_walk_forward(dataset, folds, ["random_forest", "xgboost"], seed=5).predictions
+    pd.testing.assert_frame_equal(alone, among.query("model == 'xgboost'").reset_index(drop=True))
+
+
+def test_nothing_of_the_test_part_reaches_the_fit(make_panel, make_date_folds):
+    dataset = make_panel(days=500)
+    folds = make_date_folds(dataset, 4)
+    before = train_walk_forward(dataset, folds, FOUR, seed=1).predictions
+    cut = folds[2].test_start
+    later = np.flatnonzero(dataset.keys["ts"] >= cut)
+    dataset.X.iloc[later] *= -50.0
+    dataset.y.iloc[later] = 1 - dataset.y.iloc[later]
+    after = train_walk_forward(dataset, folds, FOUR, seed=1).predictions
+    same = before["ts"] < cut
+    pd.testing.assert_frame_equal(before[same], after[same])
+    assert not before[~same].equals(after[~same])
+
+
+def test_the_baseline_is_the_training_share(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 2)
+    result = train_walk_forward(dataset, folds, "dummy")
+    for fold in folds:
+        own = result.predictions.query("fold == @fold.number")
+        assert (own["baseline"] == dataset.y.iloc[fold.train].mean()).all()
+        np.testing.assert_allclose(own["probability"], own["baseline"])
+
+
+def test_a_symbol_without_rows_in_a_fold_is_absent_there(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 3)
+    late = dataset.keys["symbol"] == "IBM"
+    for fold in folds[:2]:
+        fold.train, fold.test = (part[~late.to_numpy()[part]] for part in (fold.train, fold.test))
+    p = train_walk_forward(dataset, folds, ["logistic"]).predictions
+    assert p.groupby("fold")["symbol"].nunique().tolist() == [1, 1, 2]
+
+
+def test_fortran_int_and_float32_features(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    dataset.X = dataset.X.astype({"f_0": "float32"}).assign(f_1=np.arange(len(dataset.X)) % 7)
+    assert train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR).predictions["probability"].between(0, 1).all()
+
+
+def test_constant_features_are_survived(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    dataset.X["f_1"] = 3.0
+    result = train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR)
+    assert result.importance.set_index("feature")["importance"]["f_1"] == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_missing_and_infinite_features(make_panel, make_date_folds, value):
+    dataset = make_panel(days=300)
+    dataset.X.iloc[[5, 9], 2] = value
+    with pytest.raises(ModelError, match=r"`X\[f_2\]` must be finite in every row.*row 5; 2 such rows") as e:
+        train_walk_forward(dataset, make_date_folds(dataset, 2), ["logistic"])
+    assert "Hint:" in str(e.value)
+
+
+def test_one_class(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 2)
+    dataset.y.iloc[folds[1].test] = 1
+    result = train_walk_forward(dataset, folds, ["logistic"])
+    assert result.scores["roc_auc"].isna().tolist() == [False, True] and "one class only" in result.summary["note"][0]
+    dataset.y.iloc[folds[0].train] = 0
+    with pytest.raises(ModelError, match="both classes in every training part.*fold 0"):
+        train_walk_forward(dataset, folds, ["logistic"])
+
+
+def test_folds_that_are_refused(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    fold = make_date_folds(dataset, 2)[0]
+    shared = SimpleNamespace(**{**vars(fold), "train": np.r_[fold.train, fold.test[:1]]})
+    empty = SimpleNamespace(**{**vars(fold), "test": fold.test[:0]})
+    for folds, words in (([], "at least one fold"), ([shared], "both parts"), ([empty], "with rows")):
+        with pytest.raises(ModelError, match=words):
+            train_walk_forward(dataset, folds, ["dummy"])
+
+
+@pytest.mark.parametrize(
+    "models, overrides, words",
+    [
+        ([], None, "at least one"),
+        (["dummy", "dummy"], None, "each once"),
+        (["logistc"], None, "did you mean `logistic`"),
+        (["dummy"], {"logistic": {}}, "for the models"),
+        (["logistic"], {"logistic": {"c": 1}}, "parameter"),
+    ],
+)
+def test_models_that_are_refused_before_anything_is_trained(make_panel, make_date_folds, models, overrides, words):
+    dataset = make_panel(days=300)
+    told = []
+    with pytest.raises(ModelError, match=words):
+        train_walk_forward(
+            dataset, make_date_folds(dataset, 2), models, overrides=overrides, on_progress=lambda *a: told.append(a)
+        )
+    assert not told
+
+
+def test_overrides_reach_the_model_and_the_record(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 2)
+    result = train_walk_forward(dataset, folds, ["logistic"], overrides={"logistic": {"C": 1e-9}})
+    assert result.parameters["logistic"]["C"] == 1e-9 and result.parameters["logistic"]["max_iter"] == 1000
+    assert (result.predictions.groupby("fold")["probability"].std() < 1e-6).all()
+
+
+def test_what_the_library_says_is_kept(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    with pytest.raises(ModelError, match=r"logistic could not be trained \(logistic, fold 0\).*'C'"):
+        train_walk_forward(dataset, make_date_folds(dataset, 2), ["logistic"], overrides={"logistic": {"C": -1.0}})
+
+
+def test_progress_counts_to_the_end(make_panel, make_date_folds):
+    dataset, told = make_panel(days=300), []
+    train_walk_forward(
+        dataset, make_date_folds(dataset, 2), ["dummy", "logistic"], on_progress=lambda *a: told.append(a)
+    )
+    assert [t[0] for t in told] == list(range(7)) and {t[1] for t in told} == {6} and told[-1][2] == "done"
+
+
+def test_a_users_model_takes_part(registry, make_panel, make_date_folds):
+    @model("bayes")
+    def build(seed, device, threads, **parameters):
+        from sklearn.naive_bayes import GaussianNB
+
+        return GaussianNB(**parameters)
+
+    dataset = make_panel(days=300)
+    assert train_walk_forward(dataset, make_date_folds(dataset, 2), ["bayes"]).selected == "bayes"
+
+
+# --- tracking
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """One MLflow store for all tests of this module: making one costs seconds."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+def settings_at(folder, **other):
+    return Settings(
+        **{
+            **dict(
+                profile="test",
+                root=folder,
+                store=f"{folder}/store",
+                mlflow=f"sqlite:///{folder}/deep/mlflow.db",
+                artifacts=f"{folder}/artifacts",
+                ledger=f"{folder}/ledger.sqlite",
+            ),
+            **other,
+        }
+    )
+
+
+@pytest.fixture
+def settings(base):
+    return settings_at(base)
+
+
+def runs(settings, experiment):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=settings.mlflow)
+    return client, client.search_runs([client.get_experiment_by_name(f"test/{experiment}").experiment_id])
+
+
+def small(make_panel, make_date_folds, models=("dummy",), **kwargs):
+    dataset = make_panel(days=300)
+    return train_walk_forward(dataset, make_date_folds(dataset, 2), list(models), **kwargs)
+
+
+def test_what_is_tracked(trained, settings):
+    import plotly.graph_objects as go
+
+    dataset, result = trained
+    figures = {"Scores": go.Figure(go.Bar(y=[1, 2])), "Folds": go.Figure()}
+    made = track(
+        result, settings, "full", "a" * 32, {"label": "fwd_ret_5", "nested": {"folds": 5}, "long": "x" * 9000}, figures
+    )
+    client, found = runs(settings, "full")
+    assert len(found) == 6 and made.message == "Tracked in MLflow as test/full: 5 models, 5 folds."
+    parent = client.get_run(made.run_id)
+    assert parent.data.tags["mlfin.task_key"] == "a" * 32 and parent.info.status == "FINISHED"
+    assert parent.data.params["nested.folds"] == "5" and parent.data.params["selected"] == result.selected
+    assert parent.data.metrics["logistic.log_loss"] == pytest.approx(
+        result.summary.set_index("model")["log_loss"]["logistic"]
+    )
+    child = next(r for r in found if r.info.run_name == "xgboost")
+    assert (
+        child.data.tags["mlflow.parentRunId"] == made.run_id
+        and child.data.params["max_depth"] == "2"
+        and child.data.params["seed"] == "1"
+    )
+    history = client.get_metric_history(child.info.run_id, "fold.log_loss")
+    want = result.scores.query("model == 'xgboost'").set_index("fold")["log_loss"].to_dict()
+    assert {m.step: m.value for m in history} == pytest.approx(want)
+    page = open(client.download_artifacts(made.run_id, "figures.html")).read()
+    assert "figure-1" in page and 'src="http' not in page and page.count("<!DOCTYPE") == 1
+
+
+def test_the_model_comes_back_with_its_signature(trained, settings):
+    import mlflow
+
+    dataset, result = trained
+    made = track(result, settings, "model", "b" * 32, {})
+    client, _ = runs(settings, "model")
+    loaded = mlflow.pyfunc.load_model(f"{client.get_run(made.run_id).info.artifact_uri}/model")
+    assert loaded.metadata.signature.inputs.input_names() == list(dataset.X)
+    np.testing.assert_array_equal(
+        loaded.predict(dataset.X[:9]), result.models[result.selected].predict_proba(dataset.X[:9])
+    )
+    with pytest.raises(mlflow.exceptions.MlflowException, match="missing"):
+        loaded.predict(dataset.X[:9].drop(columns="f_0"))
+
+
+def test_the_same_key_makes_one_run_and_another_result_replaces_it(settings, make_panel, make_date_folds):
+    result = small(make_panel, make_date_folds)
+    first = track(result, settings, "again", "c" * 32, {})
+    assert track(result, settings, "again", "c" * 32, {}) == first
+    assert track(result, settings, "again", "d" * 32, {}).run_id != first.run_id
+    other = track(small(make_panel, make_date_folds, ["logistic"]), settings, "again", "c" * 32, {})
+    client, found = runs(settings, "again")
+    assert other.run_id != first.run_id and len(found) == 4
+    assert client.get_run(first.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_an_interrupted_tracking_is_done_anew(settings, make_panel, make_date_folds):
+    result = small(make_panel, make_date_folds)
+    first = track(result, settings, "killed", "e" * 32, {})
+    client, _ = runs(settings, "killed")
+    client.update_run(first.run_id, status="RUNNING")
+    second = track(result, settings, "killed", "e" * 32, {})
+    _, found = runs(settings, "killed")
+    assert second.run_id != first.run_id and len(found) == 2
+
+
+def test_tagging(settings, make_panel, make_date_folds):
+    result = small(make_panel, make_date_folds)
+    made = track(result, settings, "tagged", "f" * 32, {})
+    assert tag_run(settings, "tagged", "f" * 32, "r" * 16) is True
+    assert tag_run(settings, "tagged", "0" * 32, "r" * 16) is False
+    client, _ = runs(settings, "tagged")
+    assert client.get_run(made.run_id).data.tags["mlfin.run_id"] == "r" * 16
+
+
+def test_a_deleted_experiment_is_restored(settings, make_panel, make_date_folds):
+    result = small(make_panel, make_date_folds)
+    track(result, settings, "gone", "1" * 32, {})
+    client, _ = runs(settings, "gone")
+    client.delete_experiment(client.get_experiment_by_name("test/gone").experiment_id)
+    assert track(result, settings, "gone", "2" * 32, {}).run_id
+
+
+def test_tracking_is_silent_and_leaves_logging_as_it_was(settings, make_panel, make_date_folds, capfd):
+    result = small(make_panel, make_date_folds, ["logistic"])
+    logger = logging.getLogger("mlflow")
+    logger.setLevel(logging.INFO)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        track(result, settings, "quiet", "3" * 32, {})
+    assert capfd.readouterr() == ("", "") and logger.level == logging.INFO
+
+
+def corrupt(folder):
+    (folder / "deep").mkdir(exist_ok=True)
+    (folder / "deep" / "mlflow.db").write_text("this is no database " * 400)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda f: (f / "deep").write_text("a file"), corrupt, lambda f: (f / "deep" / "mlflow.db").mkdir(parents=True)],
+)
+def test_an_unusable_store_costs_one_warning(tmp_path, spoil, make_panel, make_date_folds):
+    spoil(tmp_path)
+    result = small(make_panel, make_date_folds)
+    with pytest.warns(UserWarning, match="training result is complete") as caught:
+        assert track(result, settings_at(tmp_path), "main", "4" * 32, {}).run_id is None
+    assert len(caught) == 1
+    with pytest.warns(UserWarning):
+        assert tag_run(settings_at(tmp_path), "main", "4" * 32, "r") is False
+
+
+def test_an_absent_server_is_given_up_at_once(tmp_path, make_panel, make_date_folds):
+    from time import monotonic
+
+    begun = monotonic()
+    with pytest.warns(UserWarning, match="MLFIN_MLFLOW"):
+        told = track(
+            small(make_panel, make_date_folds), settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "main", "5" * 32, {}
+        )
+    assert isinstance(told, Tracked) and told.run_id is None and monotonic() - begun < 15
+
+
+@pytest.mark.gpu
+def test_training_on_cuda(make_panel, make_date_folds):
+    if zoo.compute_device("auto").name == "cpu":
+        pytest.skip(f"no GPU: {zoo.compute_device('auto').reason}")
+    dataset = make_panel(0.3)
+    folds = make_date_folds(dataset)
+    gpu, cpu = (
+        train_walk_forward(dataset, folds, ["xgboost"], device=d)
+        for d in (zoo.compute_device("gpu"), Device("cpu", ""))
+    )
+    assert abs(gpu.summary["log_loss"][0] - cpu.summary["log_loss"][0]) < 0.002
