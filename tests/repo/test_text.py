@@ -3,16 +3,19 @@ import re
 import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import mlfin
 
 # Pieces are joined here, so that this file is not its own finding.
 FORBIDDEN = {
-    "a path of somebody's machine": r"(?<![\w.$}~)-])/(?:home/\w|root/|Users/\w|work/\w|tmp/w/)|\b[A-Z]:\\\\?Users",
-    "a registry, a CDN or a place to download from": "|".join((
+    "a path of somebody's machine": r"(?<![\w.$}~)-])/(?:home/(?!some)\w|root/|Users/(?!some)\w|work/\w|tmp/w/)|\b[A-Z]:\\\\?Users",
+    "a registry or a place to download from": "|".join((
         r"pypi" r"\.org", r"files\.python" r"hosted", r"download" r"\.pytorch", r"anaconda" r"\.(?:org|com)",
-        r"registry\.npm" r"js", r"cdn" r"\.", r"jsdel" r"ivr", r"unp" r"kg\.com", r"raw\.github" r"usercontent",
-        r"github\.com/[\w./-]+/releases/" r"download", r"huggingface" r"\.co", r"--(?:extra-)?index" r"-url\b")),
+        r"registry\.npm" r"js", r"raw\.github" r"usercontent", r"github\.com/[\w./-]+/releases/" r"download",
+        r"huggingface" r"\.co", r"--(?:extra-)?index" r"-url\b")),
+    "a CDN": "|".join((r"//cdn" r"\.", r"jsdel" r"ivr", r"unp" r"kg\.com")),
     "somebody's address": r"\b[\w.+-]+" "@" r"(?!example\.)[\w-]+\.(?:com|org|net|io|dev|ai)\b",
     "work put off": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b",
     "a test switched off without a condition": r"pytest\.mark\.skip" r"\b",
@@ -22,7 +25,8 @@ TEXT = re.compile(r"\.(py|ipynb|md|toml|ini|ya?ml|json|lock|in|txt|cfg|sh|html|c
 
 def findings(texts: dict[str, str]) -> list[str]:
     return [f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {what}: {match[0]}" for path, text in texts.items()
-            for what, pattern in FORBIDDEN.items() for match in re.finditer(pattern, text)]
+            for what, pattern in FORBIDDEN.items() for match in re.finditer(pattern, text)
+            if not (what == "a CDN" and path.startswith("tests/"))]  # tests plant such addresses, and reach none
 
 
 def test_no_file_says_what_it_must_not(root, tree):
@@ -33,14 +37,14 @@ def test_no_file_says_what_it_must_not(root, tree):
 
 @pytest.mark.parametrize("text", [
     '"/' 'home/ann/data.csv"', "see /" "root/.cache", r"C:\Us" r"ers\ann", "https://pyp" "i.org/simple",
-    "cd" "n.plot.ly/x.js", "pip install --index" "-url x", "mail ann" "@gmail.com",
+    "https://cd" "n.plot.ly/x.js", "pip install --index" "-url x", "mail ann" "@gmail.com",
     "# TO" "DO: later", "@pytest.mark.sk" "ip(reason='x')"])
 def test_planted_texts_are_seen(text):
     assert len(findings({"a.py": f"first line\n{text}\n"})) >= 1
 
 
 @pytest.mark.parametrize("text", [
-    "{root}/home", "../work/x", "mlfin/home.ipynb", "ann@example.org", "@pytest.mark.skipif(x)"])
+    "{root}/home", "/home/somebody/x", "../work/x", "mlfin/home.ipynb", "ann@example.org", "@pytest.mark.skipif(x)"])
 def test_innocent_texts_are_not(text):
     assert findings({"a.py": text}) == []
 
@@ -56,16 +60,23 @@ def test_licence_is_whole(root):
     assert tomllib.loads((root / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
 
 
-def test_lock_is_exact_hashed_and_covers_the_project(root):
-    lock = (root / "env/requirements.lock").read_text()
-    entries = re.split(r"\n(?=\S)", "\n" + re.sub(r"^#.*\n", "", lock, flags=re.M).strip())
-    entries = [entry for entry in entries if entry.strip()]
+def test_lock_is_exact_hashed_and_fits_the_project(root):
+    lock = re.sub(r"^#.*\n", "", (root / "env/requirements.lock").read_text(), flags=re.M)
+    entries = re.split(r"\n(?=\S)", lock.strip())
     assert len(entries) > 100
     assert [entry.splitlines()[0] for entry in entries
-            if not re.match(r"[\w.-]+==\S+", entry.strip()) or "--hash=sha256:" not in entry] == []
-    locked = {re.split(r"==", entry.strip())[0] for entry in entries}
+            if not re.match(r"[\w.-]+==\S+", entry) or "--hash=sha256:" not in entry] == []
+    locked = {}
+    for entry in entries:
+        name, version = re.match(r"([\w.-]+)==(\S+)", entry).groups()
+        locked.setdefault(canonicalize_name(name), []).append(version)
+
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + [line for name, lines in extras.items() if name != "gpu" for line in lines]
-    names = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in wanted} - {"mlfin"}
-    assert names | {"pip", "setuptools", "uv"} <= locked, sorted(names - locked)
+    lines = project["dependencies"] + (root / "env/tools.in").read_text().splitlines()
+    lines += [line for extra, group in project["optional-dependencies"].items() if extra != "gpu" for line in group]
+    bad = []
+    for wanted in (Requirement(line) for line in lines if line and not line.startswith(("#", "mlfin"))):
+        versions = locked.get(canonicalize_name(wanted.name), [])
+        if not versions or not all(wanted.specifier.contains(version) for version in versions):
+            bad.append(f"{wanted}: the lock has {', '.join(versions) or 'nothing'}")
+    assert not bad, "\n".join([*bad, "Hint: make lock"])
