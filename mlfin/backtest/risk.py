@@ -30,22 +30,22 @@ def _spells(below: np.ndarray) -> list[tuple[int, int]]:
     edge = np.diff(below.astype(int), prepend=0, append=0)
     return list(zip(np.flatnonzero(edge == 1).tolist(), (np.flatnonzero(edge == -1) - 1).tolist(), strict=True))
 
-# %% ../../nbs/backtest/43_risk.ipynb #6f92140b
+# %% ../../nbs/backtest/43_risk.ipynb #7aefec1f
 def drawdowns(equity: pd.Series | pd.DataFrame,     # money; index of times, or columns `ts strategy`
               top: int = 5,                         # how many of the deepest to list
              ) -> tuple[pd.Series, pd.DataFrame]:   # (drawdown in each row, 0 to -1; `depth peak trough recovered days recovery_days`)
     "The drawdown over time, and the deepest ones: days from peak to recovery (or to the end), and from trough to recovery."
     money = _money(equity)
     depth = (money / money.cummax() - 1).rename("drawdown")
-    ts, rows = depth.index, []
+    ts, rows = pd.DatetimeIndex(depth.index), []
     for first, last in _spells(depth.to_numpy() < 0):
-        trough, over = first + int(depth.to_numpy()[first:last + 1].argmin()), last + 1 < len(depth)
-        until = ts[last + 1] if over else ts[last]
-        rows.append((float(depth.iloc[trough]), ts[first - 1], ts[trough], until if over else pd.NaT,
-                     (until - ts[first - 1]) / pd.Timedelta(days=1),
-                     (until - ts[trough]) / pd.Timedelta(days=1) if over else np.nan))
-    table = pd.DataFrame(rows, columns=["depth", "peak", "trough", "recovered", "days", "recovery_days"])
-    table = table.astype({c: ts.dtype for c in ("peak", "trough", "recovered")} | dict.fromkeys(["depth", "days", "recovery_days"], float))
+        trough = first + int(depth.to_numpy()[first:last + 1].argmin())
+        rows.append((first - 1, trough, last + 1 if last + 1 < len(ts) else -1))
+    peak, trough, over = np.array(rows, dtype=int).reshape(-1, 3).T
+    day, until = pd.Timedelta(days=1), ts[np.where(over < 0, len(ts) - 1, over)]
+    table = pd.DataFrame({"depth": depth.to_numpy()[trough], "peak": ts[peak], "trough": ts[trough],
+                          "recovered": ts.take(over, allow_fill=True, fill_value=pd.NaT), "days": (until - ts[peak]) / day,
+                          "recovery_days": np.where(over < 0, np.nan, (until - ts[trough]) / day)})
     return depth, table.sort_values(["depth", "peak"], ignore_index=True).head(top)
 
 # %% ../../nbs/backtest/43_risk.ipynb #f28915b4

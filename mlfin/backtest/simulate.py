@@ -86,38 +86,40 @@ def _trade(held: list[float], cash: float, goal: dict[int, float], reference: li
         if size > 0: fill(s, size, price)
     return orders, max(cash, 0.0)
 
-# %% ../../nbs/backtest/41_simulate.ipynb #5e290b1a
+# %% ../../nbs/backtest/41_simulate.ipynb #3a38fce2
 def _run_orders(target: np.ndarray, due: np.ndarray, opens: np.ndarray, marks: np.ndarray, ended: np.ndarray,
                 fee: float, slip: float, cash: float, clock: pd.DatetimeIndex,
                ) -> tuple[list[tuple], np.ndarray, np.ndarray]: # orders with their row, units held and cash after each row
     "Walk through the rows in which something is due; `marks` are closes carried forward."
     rows, symbols = opens.shape
     held, again, orders = [0.0] * symbols, False, []
-    units, money = np.full((rows, symbols), np.nan), np.full(rows, np.nan)
-    units[0], money[0] = 0.0, cash
-    busy = due.any(axis=1) | ended.any(axis=1)
+    units, money = np.zeros((rows, symbols)), np.full(rows, np.nan)
+    money[0], has_bar = cash, ~np.isnan(opens)
+    references = np.where(has_bar, opens, np.vstack([opens[:1], marks[:-1]])).tolist()
+    gone = np.logical_or.accumulate(ended, axis=0)
+    goals, now, open_ = np.where(gone, 0.0, target).tolist(), (due | ended).tolist(), has_bar | gone
+    busy = (due | ended).any(axis=1).tolist()
     for t in range(1, rows):
         if not (busy[t] or again): continue
-        reference = np.where(np.isnan(opens[t]), marks[t - 1], opens[t]).tolist()
-        goal = {s: 0.0 if ended[t, s] else target[t, s] for s in range(symbols)
-                if due[t, s] or ended[t, s] or (again and held[s] and not target[t, s] and opens[t, s] == opens[t, s])}
+        reference, aim = references[t], goals[t]
+        goal = {s: aim[s] for s in range(symbols) if now[t][s] or (again and held[s] and not aim[s] and open_[t, s])}
         try: done, cash = _trade(held, cash, goal, reference, fee, slip)
         except ArithmeticError as e:
             raise BacktestError(must_be("equity", "> 0", e.args[0], str(clock[t]),
                                         hint="the short positions lost more than the account; trade smaller.")) from None
         orders += [(t, *order) for order in done]
         units[t], money[t] = held, cash
-        again = any(h and not g for h, g in zip(held, target[t].tolist(), strict=True))
+        again = any(h and not g for h, g in zip(held, aim, strict=True))
     keep = np.maximum.accumulate(np.where(np.isnan(money), 0, np.arange(rows)))
     return orders, units[keep], money[keep]
 
-# %% ../../nbs/backtest/41_simulate.ipynb #0e147e75
+# %% ../../nbs/backtest/41_simulate.ipynb #81fe9c45
 def _portfolio(orders: pd.DataFrame, shape: tuple[int, int], marks: pd.DataFrame, fee: float, cash: float) -> Any:
     "vectorbt's portfolio of these orders: one account for all symbols, sales before purchases."
     import vectorbt as vbt
     size = np.full(shape, np.nan)
     price = marks.bfill().to_numpy(float).copy()
-    close = pd.DataFrame(price.copy(), index=marks.index, columns=marks.columns)
+    close = pd.DataFrame(price.copy(), index=marks.index.tz_localize(None), columns=marks.columns)
     at = orders["row"].to_numpy(), orders["col"].to_numpy()
     size[at], price[at] = orders["size"], orders["price"]
     sequence = np.argsort(np.nan_to_num(size), axis=1, kind="stable")

@@ -1,0 +1,354 @@
+"""Fills, cash and books: an independent simulation, vectorbt alone, properties, gaps and ends."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlfin.backtest.signals import TradingRule, hold_equally, positions_from_predictions
+from mlfin.backtest.simulate import backtest, buy_and_hold, daily_returns, equity_frame, simulate
+from mlfin.core.errors import BacktestError, DataError, ParameterError
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "market"
+
+
+def make_bars(seed, rows=60, symbols=3, missing=0.0, vol=0.03):
+    """Random walks with gaps at the open; symbols start late or end early, and miss bars, when `missing` > 0."""
+    rng = np.random.default_rng(seed)
+    ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC", unit="us")
+    frames = []
+    for s in range(symbols):
+        close = 20 * (s + 1) * np.exp(rng.normal(0, vol, rows).cumsum())
+        frame = pd.DataFrame(dict(symbol=f"S{s}", timeframe="1d", ts=ts, open=close * np.exp(rng.normal(0, vol / 3, rows)),
+                                  close=close))
+        keep = rng.random(rows) >= missing
+        if missing and s:
+            first, last = rng.integers(0, rows // 3), rng.integers(2 * rows // 3, rows + 1)
+            keep[:first] = False
+            keep[last:] = False
+        frames.append(frame[keep | (s == 0)])
+    return pd.concat(frames, ignore_index=True)
+
+
+def make_weights(bars, seed, short=False, change=0.3):
+    """Targets of 0, 1/n or -1/n that change now and then, in every row of the clock but the last."""
+    rng = np.random.default_rng(seed + 1000)
+    ts, symbols = sorted(bars.ts.unique())[:-1], sorted(bars.symbol.unique())
+    sign = rng.integers(-1 if short else 0, 2, (len(ts), len(symbols))).astype(float)
+    for t in range(1, len(ts)):
+        same = rng.random(len(symbols)) > change
+        sign[t, same] = sign[t - 1, same]
+    return pd.DataFrame(sign / len(symbols), index=pd.DatetimeIndex(ts), columns=symbols)
+
+
+def event_driven(weights, bars, fee, slip, cash):
+    """The rules once more, from events and dictionaries; returns (ts, equity) and the fills."""
+    events = {ts: {r.symbol: r for r in group.itertuples()} for ts, group in bars.groupby("ts")}
+    final = bars.groupby("symbol").ts.max().to_dict()
+    held = dict.fromkeys(weights, 0.0)
+    done, last, curve, fills = dict.fromkeys(weights, 0.0), {}, [], []
+    decided, gone = dict.fromkeys(weights, 0.0), set()
+    clock = [t for t in sorted(events) if t >= weights.index[0]]
+    clock = clock[:clock.index(weights.index[-1]) + 2]
+    for ts in sorted(t for t in events if t < clock[0]):
+        last.update({s: r.close for s, r in events[ts].items()})
+    for ts in clock:
+        now = events[ts]
+        price = {s: now[s].open if s in now else last.get(s) for s in held}
+        ended = [s for s in held if ts > final[s] and s not in gone] if ts != clock[0] else []
+        gone.update(s for s in held if ts > final[s])
+        value = cash + sum(q * price[s] for s, q in held.items() if q)
+        due = {s: 0.0 for s in ended}
+        for s in now:
+            if decided[s] != done[s]: due[s] = done[s] = decided[s]
+            elif decided[s] == 0 and held[s]: due[s] = 0.0
+        move = {s: w * value / price[s] - held[s] for s, w in due.items() if w or held[s]}
+        for s, q in move.items():
+            if q < 0:
+                cash += -q * price[s] * (1 - slip) * (1 - fee)
+                held[s] += q
+                fills.append((ts, s, q))
+        buy = {s: q for s, q in move.items() if q > 0}
+        unit = {s: price[s] * (1 + slip) * (1 + fee) for s in buy}
+        cover = {s: min(q, max(-held[s], 0)) for s, q in buy.items()}
+        cost_cover = sum(cover[s] * unit[s] for s in buy)
+        cost_open = sum((buy[s] - cover[s]) * unit[s] for s in buy)
+        a = 1 if cost_cover + cost_open <= cash else min(1, cash / cost_cover) if cost_cover else 1
+        b = 1 if cost_cover + cost_open <= cash else max(0, cash - cost_cover) / cost_open if cost_open else 0
+        for s in buy:
+            q = cover[s] * a + (buy[s] - cover[s]) * b
+            if q:
+                cash -= q * unit[s]
+                held[s] += q
+                fills.append((ts, s, q))
+        last.update({s: r.close for s, r in now.items()})
+        curve.append((ts, cash + sum(q * last[s] for s, q in held.items() if q)))
+        if ts in weights.index: decided = weights.loc[ts].to_dict()
+    return pd.Series(dict(curve)), fills
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.25])
+@pytest.mark.parametrize("seed", range(12))
+def test_equals_an_independent_simulation(seed, missing, short):
+    bars = make_bars(seed, missing=missing)
+    weights = make_weights(bars, seed, short)
+    sim = simulate(weights, bars, fee_bps=10, slippage_bps=5, cash=10_000)
+    expected, fills = event_driven(weights, bars, 1e-3, 5e-4, 10_000.0)
+    assert list(sim.equity["ts"]) == list(expected.index)
+    np.testing.assert_allclose(sim.equity["strategy"], expected, rtol=1e-9)
+    ours = sim.orders.sort_values(["ts", "symbol"])[["ts", "symbol", "size"]]
+    theirs = pd.DataFrame(sorted(f for f in fills if abs(f[2]) > 1e-9), columns=["ts", "symbol", "size"])
+    assert list(ours["ts"]) == list(theirs["ts"]) and list(ours["symbol"]) == list(theirs["symbol"])
+    np.testing.assert_allclose(ours["size"], theirs["size"], rtol=1e-7)
+    assert (sim.cash >= 0).all()
+
+
+def test_equals_vectorbt_alone_on_identical_orders():
+    """One symbol, all in and all out: vectorbt sizes, slips and charges by itself."""
+    vbt = pytest.importorskip("vectorbt")
+    bars = make_bars(4, rows=200, symbols=1)
+    weights = make_weights(bars, 4, change=0.2)
+    sim = simulate(weights, bars, fee_bps=7, slippage_bps=3, cash=5_000)
+    target = weights["S0"].reindex(bars.ts).ffill().shift(1, fill_value=0.0)
+    size = target.where(target.diff().fillna(target) != 0).to_numpy()
+    alone = vbt.Portfolio.from_orders(pd.Series(bars.close.to_numpy(), bars.ts), size=size, size_type="targetpercent",
+                                      price=bars.open.to_numpy(), fees=7e-4, slippage=3e-4, init_cash=5_000)
+    np.testing.assert_allclose(sim.equity["strategy"], alone.value(), rtol=1e-9)
+    assert sim.costs["fees"] == pytest.approx(alone.orders.fees.sum(), rel=1e-9)
+    assert len(sim.trades) == len(alone.trades.records)
+
+
+def test_panel_with_shared_cash_equals_vectorbt_sizing():
+    """Every target changes in the same rows, so vectorbt's target percentages find the same sizes without costs."""
+    vbt = pytest.importorskip("vectorbt")
+    bars = make_bars(8, rows=120)
+    rng = np.random.default_rng(0)
+    ts = pd.DatetimeIndex(sorted(bars.ts.unique()))
+    raw = rng.uniform(0.05, 1, (len(ts) - 1, 3))
+    weights = pd.DataFrame(raw / raw.sum(axis=1, keepdims=True) * 0.95, index=ts[:-1], columns=["S0", "S1", "S2"])
+    sim = simulate(weights, bars, fee_bps=0, slippage_bps=0)
+    wide = bars.pivot(index="ts", columns="symbol", values=["open", "close"])
+    alone = vbt.Portfolio.from_orders(wide["close"], size=weights.reindex(ts).shift(1).to_numpy(), size_type="targetpercent",
+                                      price=wide["open"].to_numpy(), init_cash=100_000, cash_sharing=True, group_by=True, call_seq="auto")
+    np.testing.assert_allclose(sim.equity["strategy"], alone.value(), rtol=1e-9)
+
+
+# --- properties
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 30), st.floats(0, 30), st.floats(0.1, 30), st.booleans())
+def test_more_cost_never_more_profit(seed, fee, slip, more, missing):
+    bars = make_bars(seed, rows=30, missing=0.2 if missing else 0.0)
+    one = bars[bars.symbol == "S0"]
+    weights = make_weights(one, seed)
+    end = [simulate(weights, one, *costs).equity["strategy"].iloc[-1] for costs in ((fee, slip), (fee + more, slip), (fee, slip + more))]
+    assert max(end[1:]) <= end[0] * (1 + 1e-12)
+    orders = simulate(make_weights(bars, seed), bars, fee, slip).orders  # in a panel: for the very same orders
+    size, reference = orders["size"], orders["reference"]
+    paid = [(size * fill + size.abs() * fill * f / 1e4).sum() for f, s in ((fee, slip), (fee + more, slip), (fee, slip + more))
+            for fill in [reference * (1 + np.sign(size) * s / 1e4)]]
+    assert paid[0] == pytest.approx((size * orders["price"] + orders["fee"]).sum())
+    assert min(paid[1:]) >= paid[0] - 1e-6
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(5, 35), st.booleans())
+def test_the_future_never_changes_the_past(seed, cut, short):
+    bars = make_bars(seed, rows=40)
+    weights = make_weights(bars, seed, short)
+    whole = simulate(weights, bars)
+    ts = sorted(bars.ts.unique())[cut]
+    other = bars.copy()
+    other.loc[other.ts > ts, ["open", "close"]] *= 1.7
+    changed = simulate(weights, other)
+    short_ = simulate(weights[weights.index < ts], bars[bars.ts <= ts])
+    before = whole.equity[whole.equity.ts <= ts]
+    pd.testing.assert_frame_equal(changed.equity[changed.equity.ts <= ts], before)
+    pd.testing.assert_frame_equal(short_.equity, before)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.25, 3.0, 1e4]), st.sampled_from([0.1, 7.0, 1e3]))
+def test_scaling_prices_and_money_scales_money(seed, price, cash):
+    bars = make_bars(seed, rows=30, missing=0.1)
+    weights = make_weights(bars, seed, short=True)
+    a = simulate(weights, bars, cash=1e4)
+    b = simulate(weights, bars.assign(open=bars.open * price, close=bars.close * price), cash=1e4 * cash)
+    np.testing.assert_allclose(b.equity["strategy"], a.equity["strategy"] * cash, rtol=1e-9)
+    np.testing.assert_allclose(b.orders["size"], a.orders["size"] * cash / price, rtol=1e-7)
+
+
+# --- stated rules
+
+def flat_bars(opens, closes=None, symbol="A", start="2024-01-01"):
+    ts = pd.date_range(start, periods=len(opens), freq="D", tz="UTC", unit="us")
+    bars = pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts, open=opens, close=closes or opens), dtype=object)
+    bars = bars.astype({"symbol": "str", "timeframe": "str", "open": float, "close": float, "ts": ts.dtype})
+    return bars[bars.open.notna()].reset_index(drop=True)
+
+
+def table(bars, **weights):
+    ts = pd.DatetimeIndex(sorted(bars.ts.unique()))
+    return pd.DataFrame({k: pd.Series(v, index=ts[:len(v)], dtype=float) for k, v in weights.items()})
+
+
+def test_fills_are_at_the_next_open_and_only_when_the_target_changes():
+    bars = flat_bars([10.0, 11, 12, 13, 14], [10.5, 11.5, 12.5, 13.5, 14.5])
+    sim = simulate(table(bars, A=[1, 1, 1, 0]), bars, 0, 0, cash=110)
+    assert list(sim.orders["reference"]) == [11.0, 14.0]
+    assert list(sim.orders["size"]) == [10.0, -10.0]
+    assert list(sim.equity["strategy"]) == [110, 115, 125, 135, 140]
+    assert (sim.orders["decided_at"] < sim.orders["ts"]).all()
+
+
+def test_missing_bar_inside_a_holding_keeps_position_and_last_price():
+    bars = pd.concat([flat_bars([10.0, 10, None, 20, 20, 20]), flat_bars([1.0] * 6, symbol="B")], ignore_index=True)
+    sim = simulate(table(bars, A=[.5, 0, 0, 0, 0], B=[0, 0, 0, 0, 0]), bars, 0, 0, cash=100)
+    assert list(sim.equity["strategy"]) == [100, 100, 100, 150, 150, 150]
+    assert list(sim.orders["ts"].dt.day) == [2, 4]
+
+
+def test_a_symbol_that_ends_is_sold_at_its_last_close_with_costs():
+    bars = pd.concat([flat_bars([10.0, 10, 10], [10.0, 10, 12]), flat_bars([1.0] * 6, symbol="B")], ignore_index=True)
+    sim = simulate(table(bars, A=[.5] * 5, B=[0] * 5), bars, 10, 0, cash=100)
+    assert list(sim.orders["reason"]) == ["target", "ended"]
+    assert sim.orders["price"].iloc[1] == 12.0 and sim.orders["fee"].iloc[1] == pytest.approx(0.06)
+    assert list(sim.trades["status"]) == ["closed"]
+    assert sim.units["A"].iloc[-1] == 0 and (sim.equity["strategy"].diff().iloc[4:] == 0).all()
+
+
+def test_what_is_held_at_the_end_stays_open():
+    bars = flat_bars([10.0, 10, 20])
+    sim = simulate(table(bars, A=[1, 1]), bars)
+    assert list(sim.trades["status"]) == ["open"] and sim.trades["exit_ts"].isna().all()
+    assert sim.equity["strategy"].iloc[-1] > 199_000
+
+
+def test_purchases_share_what_cash_there_is():
+    bars = pd.concat([flat_bars([10.0, 10, 40, 40], symbol="A"), flat_bars([1.0] * 4, symbol="B")], ignore_index=True)
+    sim = simulate(table(bars, A=[.5, .5, .5], B=[0, .5, .5]), bars, 0, 0, cash=100)
+    assert sim.orders.iloc[1][["symbol", "size"]].tolist() == ["B", 50.0]  # half of 250 is wanted, 50 is there
+    assert sim.cash.min() == 0
+
+
+def test_a_short_that_ruins_the_account_is_an_error():
+    bars = flat_bars([10.0, 10, 25, 25])
+    with pytest.raises(BacktestError, match="lost more than the account"):
+        simulate(table(bars, A=[-1, -1, 0]), bars)
+
+
+def test_no_trade_at_all():
+    bars = flat_bars([10.0, 11, 12])
+    sim = simulate(table(bars, A=[0, 0]), bars)
+    assert len(sim.orders) == len(sim.trades) == 0 and sim.turnover == 0
+    assert (sim.equity["strategy"] == 100_000).all() and dict(sim.costs) == {"fees": 0, "slippage": 0, "total": 0}
+    assert sim.trades["exit_ts"].dtype == sim.equity["ts"].dtype
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(weights=lambda w: w.iloc[:0]), "at least one row"),
+    (dict(weights=lambda w: w * np.nan), "finite"),
+    (dict(weights=lambda w: w * np.inf), "finite"),
+    (dict(weights=lambda w: w * 1.5), "no leverage"),
+    (dict(weights=lambda w: w.iloc[::-1]), "sorted by ts"),
+    (dict(weights=lambda w: w.rename(columns={"A": "Z"})), "symbols that have bars"),
+    (dict(weights=lambda w: w.set_axis(w.index + pd.Timedelta(hours=1))), "decided at bars that exist"),
+    (dict(bars=lambda b: b.assign(open=np.nan)), "price > 0"),
+    (dict(bars=lambda b: b.assign(close=-1.0)), "price > 0"),
+    (dict(bars=lambda b: b.iloc[:0]), "at least one bar"),
+    (dict(bars=lambda b: b.drop(columns="open")), "column `open`"),
+    (dict(bars=lambda b: pd.concat([b, b])), "unique by symbol and ts"),
+    (dict(bars=lambda b: pd.concat([b, b.assign(timeframe="1h")])), "the same for all bars"),
+    (dict(weights=lambda w: w.iloc[-1:].set_axis([pd.Timestamp("2024-01-03", tz="UTC")])), "after the first decision"),
+])
+def test_bad_input_is_named(change, message):
+    bars = flat_bars([10.0, 11, 12])
+    weights = table(bars, A=[1, 0])
+    with pytest.raises(BacktestError, match=message):
+        simulate(change.get("weights", lambda w: w)(weights), change.get("bars", lambda b: b)(bars))
+
+
+@pytest.mark.parametrize("kwargs", [dict(fee_bps=-1), dict(slippage_bps=float("nan")), dict(fee_bps=10_000), dict(cash=-5),
+                                    dict(cash=float("inf")), dict(fee_bps="1"), dict(cash=True)])
+def test_bad_costs_are_named(kwargs):
+    bars = flat_bars([10.0, 11, 12])
+    with pytest.raises(ParameterError, match=next(iter(kwargs))):
+        simulate(table(bars, A=[1, 0]), bars, **kwargs)
+
+
+def test_unknown_calendar():
+    bars = flat_bars([10.0, 11, 12])
+    with pytest.raises(DataError, match="XNYS"):
+        simulate(table(bars, A=[1, 0]), bars, calendar="XNYSE")
+
+
+# --- the benchmark and days
+
+def test_holding_resplits_when_a_symbol_is_listed_and_not_otherwise():
+    bars = pd.concat([flat_bars([10.0] * 6), flat_bars([5.0] * 3, symbol="B", start="2024-01-04")], ignore_index=True)
+    sim = buy_and_hold(bars, cash=100, fee_bps=0, slippage_bps=0)
+    assert sim.orders[["symbol", "size"]].values.tolist() == [["A", 10.0], ["A", -5.0], ["B", 10.0]]
+    assert list(sim.orders["ts"].dt.day) == [2, 5, 5]
+
+
+def test_benchmark_covers_the_strategys_days():
+    bars = make_bars(3, rows=50, missing=0.1)
+    clock = sorted(bars.ts.unique())
+    p = bars[(bars.ts >= clock[10]) & (bars.ts < clock[40])][["symbol", "ts"]].assign(probability=0.6)
+    sim = backtest(p, bars, TradingRule())
+    hold = buy_and_hold(bars, start=sim.equity.ts.iloc[0], end=sim.equity.ts.iloc[-1])
+    both = equity_frame(sim, hold)
+    assert list(both.columns) == ["ts", "strategy", "benchmark"] and len(both) == 32
+    assert (both.iloc[0, 1:] == 100_000).all()
+
+
+def test_always_up_is_holding():
+    bars = make_bars(5, rows=40)
+    p = bars[bars.ts < bars.ts.max()][["symbol", "ts"]].assign(probability=0.9)
+    a = backtest(p[p.ts < sorted(bars.ts.unique())[-2]], bars, TradingRule())
+    b = buy_and_hold(bars)
+    np.testing.assert_allclose(a.equity["strategy"][:-1], b.equity["strategy"][:-1], rtol=1e-12)
+
+
+def test_days_and_sessions():
+    ts = pd.date_range("2024-01-02 14:30", periods=3, freq="h", tz="UTC", unit="us").append(
+        pd.DatetimeIndex(["2024-01-03 14:30", "2024-01-05 20:30"], tz="UTC").as_unit("us"))
+    r = daily_returns(pd.Series([100., 101, 102, 51, 51], index=ts), "XNYS")
+    assert list(r.index.day) == [2, 3, 5] and np.allclose(r, [0.02, -0.5, 0.0])
+    assert str(r.index.dtype) == "datetime64[us, UTC]" and r.index.name == "date" and r.name == "value"
+    future = pd.DatetimeIndex(["2024-01-02 20:00", "2024-01-02 23:30", "2024-01-03 21:00"], tz="UTC").as_unit("us")
+    assert list(daily_returns(pd.Series([100., 110, 121], index=future), "CMES").index.day) == [3]  # from 23:00 the next day's
+    with pytest.raises(BacktestError, match="at least two rows"):
+        daily_returns(pd.Series([1.0], index=ts[:1]))
+
+
+def test_the_same_twice_to_the_last_bit():
+    bars = make_bars(6, missing=0.1)
+    weights = make_weights(bars, 6, short=True)
+    a, b = simulate(weights, bars), simulate(weights, bars.sample(frac=1, random_state=1))
+    for name in ("equity", "positions", "units", "orders", "trades"):
+        pd.testing.assert_frame_equal(getattr(a, name), getattr(b, name), check_exact=True)
+
+
+def test_real_minutes_within_a_second():
+    path = REAL / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
+    if not path.exists(): pytest.skip(f"{path.parent.name} bars are not there")
+    raw = pd.read_csv(path)
+    ts = pd.to_datetime(raw[raw.columns[0]], utc=True).astype("datetime64[us, UTC]")
+    bars = pd.DataFrame(dict(symbol="BTCUSDT", timeframe="1m", ts=ts, open=raw["open"], close=raw["close"]))
+    rng = np.random.default_rng(0)
+    p = bars[["symbol", "ts"]].assign(probability=rng.random(len(bars)).round(3)).iloc[1000:-10]
+    simulate(table(bars.iloc[:3], BTCUSDT=[1, 0]), bars.iloc[:3])  # imports
+    start = time.perf_counter()
+    sim = backtest(p, bars, TradingRule(fee_bps=0.1, slippage_bps=0.1))
+    took = time.perf_counter() - start
+    assert len(sim.orders) > 10_000 and took < 3, took  # 1 s on an idle machine
+    some = bars.iloc[:4500]
+    expected, _ = event_driven(positions_from_predictions(p, bars).iloc[:3000], some, 1e-5, 1e-5, 1e5)
+    np.testing.assert_allclose(sim.equity["strategy"].iloc[:3000], expected.iloc[:3000], rtol=1e-9)
+    assert len(sim.returns) == 32 and hold_equally(bars).to_numpy().min() == 1.0
