@@ -335,7 +335,7 @@ def differences(before: dict, # components of a task, as a run recorded them
                 lines.append(f"{noun} {name} changed" + (f": {old[name]!r} -> {new[name]!r}" if noun == "parameter" else ""))
     return lines
 
-# %% ../../nbs/core/02_provenance.ipynb #d77462fb
+# %% ../../nbs/core/02_provenance.ipynb #6e79e989
 @dataclass(frozen=True)
 class Task:
     "A running task: where its inputs lie, where its products go, and the key that they carry."
@@ -358,6 +358,11 @@ class Task:
     def experiment(self) -> str:
         "Name of the experiment: the folder that the products go to."
         return self._path(next(p for p in self.product.values() if p.endswith((".parquet", ".json")))).parent.name
+
+    @property
+    def run_id(self) -> str:
+        "The name of a run that ends with this task and has no task beside those upstream."
+        return run_id({**self.keys, self.name: self.key})
 
     def read(self, task: str, product: str) -> Any:
         "A product of an upstream task: a frame, or what a JSON file holds."
