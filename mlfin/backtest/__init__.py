@@ -16,6 +16,7 @@ _HOME = {
     "drawdowns": "risk",
     "equity_frame": "simulate",
     "expected_maximum_sharpe": "significance",
+    "hedge": "significance",
     "hold_equally": "signals",
     "key_figures": "risk",
     "minimum_track_record_length": "significance",

@@ -121,13 +121,29 @@ def _number(value: float, limit: float) -> str:
 def _trials(n: int) -> str:
     return f"{n} trial" if n == 1 else f"{n} trials"
 
-# %% ../../nbs/backtest/43_risk.ipynb #f534a7e5
+# %% ../../nbs/backtest/43_risk.ipynb #d6911de1
+def _beyond_luck(s: dict, level: float) -> bool | None:
+    "DSR above the level, and also without the market's part where that is known; None: nothing to judge."
+    if s["dsr"] is None: return None
+    hedged = s.get("dsr_hedged")
+    return bool(s["dsr"] > level and (hedged is None or hedged > level))
+
+def _luck_sentence(s: dict, level: float) -> str:
+    "The answer to the first question."
+    dsr, hedged, after = _number(s["dsr"], level), s.get("dsr_hedged"), f"after {_trials(s['n_trials'])}"
+    if s["dsr"] <= level: return f"Not distinguishable from luck: DSR {dsr} {after}."
+    if hedged is None: return f"Better than luck: DSR {dsr} {after}."
+    without = _number(hedged, level)
+    if hedged > level: return f"Better than luck: DSR {dsr} {after}, {without} without the market's part."
+    return (f"Not distinguishable from luck without the market's part: DSR {without} {after} "
+            f"({dsr} with it, beta {s['beta']:.2f}).")
+
+# %% ../../nbs/backtest/43_risk.ipynb #aa623b52
 def _luck_sentences(s: dict, level: float) -> list[str]:
     "What the significance figures say."
     if s["dsr"] is None: return ["Nothing to judge: the strategy never traded."]
-    after = f"DSR {_number(s['dsr'], level)} after {_trials(s['n_trials'])}"
     low, high = s["ci"]
-    out = [f"Better than luck: {after}." if s["dsr"] > level else f"Not distinguishable from luck: {after}.",
+    out = [_luck_sentence(s, level),
            f"Sharpe ratio {s['annualised']:.2f} a year, {s['confidence']:.0%} interval {low:.2f} to {high:.2f}; "
            f"the best of {_trials(s['n_trials'])} without skill would show {s['expected_maximum_annualised']:.2f}."]
     have = s["n_periods"] / s["periods_per_year"]
@@ -167,7 +183,7 @@ def _drawdown_sentence(figures: dict) -> str:
     return (f"At worst the account was {-figures['max_drawdown']:.1%} below its peak; "
             f"{figures['max_drawdown_days']:.0f} days from peak to {until}.")
 
-# %% ../../nbs/backtest/43_risk.ipynb #d763cc7b
+# %% ../../nbs/backtest/43_risk.ipynb #acc36c35
 def verdict(figures: dict,                          # the strategy's, from `key_figures`
             significance: dict,                     # from `significance`
             benchmark_figures: dict | None = None,  # of holding the same symbols over the same days, from `key_figures`
@@ -175,7 +191,6 @@ def verdict(figures: dict,                          # the strategy's, from `key_
             level: float = 0.95,                    # DSR above which luck is ruled out
            ) -> dict:                               # `headline better_than_luck better_than_holding sentences caveats`
     "Is it better than luck, and better than holding? In words, with the numbers they rest on."
-    luck = None if significance["dsr"] is None else bool(significance["dsr"] > level)
     sentences = _luck_sentences(significance, level)
     holding = None
     if benchmark_figures is not None:
@@ -184,4 +199,4 @@ def verdict(figures: dict,                          # the strategy's, from `key_
     sentences.append(_cost_sentence(figures))
     if figures["max_drawdown"] < 0: sentences.append(_drawdown_sentence(figures))
     headline = " ".join(sentences[:1 if holding is None else 2])
-    return dict(headline=headline, better_than_luck=luck, better_than_holding=holding, sentences=sentences, caveats=list(caveats))
+    return dict(headline=headline, better_than_luck=_beyond_luck(significance, level), better_than_holding=holding, sentences=sentences, caveats=list(caveats))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Moments', 'moments', 'sharpe', 'sharpe_standard_error', 'probabilistic_sharpe_ratio', 'minimum_track_record_length',
            'expected_maximum_sharpe', 'deflated_sharpe_ratio', 'Overfitting', 'probability_of_backtest_overfitting',
-           'bootstrap_sharpe', 'significance']
+           'bootstrap_sharpe', 'hedge', 'significance']
 
 # %% ../../nbs/backtest/42_significance.ipynb #5c611bb2
 from collections.abc import Mapping
@@ -230,6 +230,18 @@ def bootstrap_sharpe(returns: np.ndarray | pd.Series | list,  # simple returns i
     low, high = np.quantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
+# %% ../../nbs/backtest/42_significance.ipynb #66b370b8
+def hedge(returns: pd.Series,            # daily returns; index: dates
+          benchmark_returns: pd.Series,  # of holding the same symbols; index: dates
+         ) -> tuple[float, pd.Series]:   # (beta, returns without the benchmark's part), on the days that both have
+    "Take out what merely followed the benchmark."
+    r, b = returns.dropna().align(benchmark_returns.dropna(), join="inner")
+    if len(r) < 2: raise BacktestError(must_be("benchmark_returns", "of the same days, at least two", f"{len(r)} common days"))
+    _values(b)
+    beta = 0.0 if _is_constant(b.to_numpy(float)) else float(np.cov(r, b)[0, 1] / b.var())
+    left = r - beta * b
+    return beta, left if left.std() > 1e-9 * r.std() else left * 0.0
+
 # %% ../../nbs/backtest/42_significance.ipynb #3365df02
 def _trial_matrix(returns: pd.Series, trials: pd.DataFrame | Mapping | None) -> pd.DataFrame:
     "Dates x trials (NaN where a trial has no such day), the chosen one among them."
@@ -261,7 +273,17 @@ def _overfitting(matrix: pd.DataFrame, blocks: int) -> dict:
     found = probability_of_backtest_overfitting(common.to_numpy(float), blocks)
     return {"pbo": found.pbo, "pbo_reason": None, "pbo_blocks": blocks, "pbo_days": len(common)}
 
-# %% ../../nbs/backtest/42_significance.ipynb #811ea458
+# %% ../../nbs/backtest/42_significance.ipynb #2efe1a27
+def _hedged(returns: pd.Series, matrix: pd.DataFrame, benchmark: pd.Series | None) -> dict:
+    "Beta, and PSR and DSR of what is left without the benchmark's part, for the chosen trial among all."
+    if benchmark is None: return dict(beta=None, psr_hedged=None, dsr_hedged=None)
+    beta, left = hedge(returns, benchmark)
+    if _is_constant(left.to_numpy(float)): return dict(beta=beta, psr_hedged=0.0, dsr_hedged=0.0)
+    rest = [hedge(matrix[c], benchmark)[1] for c in matrix if matrix[c].dropna().index.isin(benchmark.index).sum() > 1]
+    ratios = [_trial_sharpe(x) for x in rest] + [0.0] * (matrix.shape[1] - len(rest))
+    return dict(beta=beta, psr_hedged=probabilistic_sharpe_ratio(left), dsr_hedged=deflated_sharpe_ratio(left, ratios))
+
+# %% ../../nbs/backtest/42_significance.ipynb #98b2ebe9
 def significance(returns: pd.Series,                               # the chosen trial's daily returns; index: dates
                  all_trial_returns: pd.DataFrame | Mapping | None, # everything tried; None: only this
                  periods_per_year: float = 252,                    # to show Sharpe ratios by year
@@ -269,6 +291,7 @@ def significance(returns: pd.Series,                               # the chosen 
                  blocks: int = 16,                                 # of CSCV, at most; fewer where days are few
                  draws: int = 2000,                                # of the bootstrap
                  seed: int = 0,                                    # of the bootstrap
+                 benchmark_returns: pd.Series | None = None,       # daily returns of holding the same symbols
                 ) -> dict:                                         # plain numbers, texts and None
     "How likely this Sharpe ratio is luck, given all that was tried."
     r, root = _values(returns), sqrt(periods_per_year)
@@ -277,7 +300,8 @@ def significance(returns: pd.Series,                               # the chosen 
     variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
     luck = expected_maximum_sharpe(len(ratios), variance)
     out = dict(n_trials=len(ratios), n_periods=len(r), periods_per_year=periods_per_year, confidence=confidence,
-               expected_maximum=luck, expected_maximum_annualised=luck * root, **_overfitting(matrix, blocks))
+               expected_maximum=luck, expected_maximum_annualised=luck * root, **_overfitting(matrix, blocks),
+               **_hedged(returns, matrix, benchmark_returns))
     if _is_constant(r):
         unknown = ("sharpe", "annualised", "standard_error", "skew", "kurtosis", "psr", "dsr", "min_track_record", "ci")
         return {**dict.fromkeys(unknown), "reason": "returns do not vary: it never traded", **out}

@@ -143,6 +143,15 @@ def test_luck_in_words():
     assert any(s.startswith("No record, however long") for s in none["sentences"])
 
 
+@pytest.mark.parametrize("dsr, hedged, better, sentence", [
+    (0.99, 0.97, True, "Better than luck: DSR 0.99 after 4 trials, 0.97 without the market's part."),
+    (0.99, 0.30, False, "Not distinguishable from luck without the market's part: DSR 0.30 after 4 trials (0.99 with it, beta 0.70)."),
+    (0.80, 0.99, False, "Not distinguishable from luck: DSR 0.80 after 4 trials."), (0.99, None, True, "Better than luck: DSR 0.99")])
+def test_luck_without_the_market_in_words(dsr, hedged, better, sentence):
+    v = words(significant=dict(dsr=dsr, dsr_hedged=hedged, beta=0.7))
+    assert v["better_than_luck"] is better and v["headline"].startswith(sentence)
+
+
 @pytest.mark.parametrize("benchmark, better, sentence", [
     (dict(cagr=0.05, sharpe=0.5), True, "Better than holding the same symbols: 10.0% against 5.0% a year, Sharpe ratio 1.00 against 0.50."),
     (dict(cagr=0.15, sharpe=1.5), False, "Holding the same symbols earned more: 10.0% against 15.0%"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mlfin.backtest.significance import (
-    Moments, bootstrap_sharpe, deflated_sharpe_ratio, expected_maximum_sharpe, minimum_track_record_length, moments,
+    Moments, bootstrap_sharpe, deflated_sharpe_ratio, expected_maximum_sharpe, hedge, minimum_track_record_length, moments,
     probabilistic_sharpe_ratio, probability_of_backtest_overfitting, sharpe, sharpe_standard_error, significance)
 from mlfin.core.errors import BacktestError, ParameterError
 
@@ -202,6 +202,23 @@ def test_trials_of_other_days_and_idle_trials_count():
     assert s["expected_maximum"] == expected_maximum_sharpe(3, float(np.var([sharpe(tried["a"]), sharpe(tried["b"]), 0.0], ddof=1)))
     few = significance(tried["a"].iloc[:31], {"x": tried["b"].iloc[:31].set_axis(DAYS[:31])}, 365)
     assert few["pbo_blocks"] == 14 and few["pbo"] is not None and few["n_periods"] == 31
+
+
+def test_being_long_at_random_in_a_rising_market_is_luck():
+    market = pd.Series(noise(1, 2600, mean=0.0008), DAYS)
+    tried = pd.DataFrame({f"t{i}": market * np.random.default_rng(i).integers(0, 2, 2600) for i in range(4)})
+    s = significance(tried["t1"], tried, benchmark_returns=market)
+    assert s["dsr"] > 0.95 > s["dsr_hedged"] and s["beta"] == pytest.approx(0.5, abs=0.05) and json.dumps(s)
+    assert s["psr_hedged"] == pytest.approx(probabilistic_sharpe_ratio(hedge(tried["t1"], market)[1]))
+    same = significance(market, None, benchmark_returns=market)
+    assert same["beta"] == pytest.approx(1) and same["dsr_hedged"] == 0  # nothing is left of it
+    flat = significance(tried["t1"], tried, benchmark_returns=market * 0)
+    assert flat["beta"] == 0 and flat["dsr_hedged"] == pytest.approx(flat["dsr"])
+    skill = (market + 0.001) * (np.arange(2600) % 2) * 1.0
+    assert significance(skill, tried, benchmark_returns=market)["dsr_hedged"] > 0.95
+    beta, left = hedge(tried["t2"], market)
+    assert np.cov(left, market)[0, 1] == pytest.approx(0, abs=1e-12) and len(left) == 2600
+    with pytest.raises(BacktestError, match="common days"): hedge(market, market.set_axis(DAYS + pd.Timedelta(hours=1)))
 
 
 def test_no_trade_and_loss():
