@@ -199,12 +199,10 @@ class Simulation:
         "Gross share of the account that is in the market at each close."
         return self.positions.abs().sum(axis=1).rename("exposure")
 
-# %% ../../nbs/backtest/41_simulate.ipynb #2afc4dc5
-def _window(weights: pd.DataFrame, opens: pd.DataFrame, end: Any) -> pd.DatetimeIndex:
-    "From the first decision to `end`, or to the bar that trades the last decision."
+# %% ../../nbs/backtest/41_simulate.ipynb #21091b35
+def _window(weights: pd.DataFrame, opens: pd.DataFrame) -> pd.DatetimeIndex:
+    "From the first decision to the bar that trades the last one."
     first, last = opens.index.get_loc(weights.index[0]), opens.index.get_loc(weights.index[-1])
-    if end is not None:
-        last = opens.index.searchsorted(pd.Timestamp(end), side="right") - 2
     clock = opens.index[first:last + 2]
     if len(clock) < 2:
         raise BacktestError(must_be("bars", "at least one bar after the first decision", str(opens.index[-1]),
@@ -236,22 +234,21 @@ def _ended(opens: pd.DataFrame, clock: pd.DatetimeIndex) -> np.ndarray:
         if 0 < after < len(clock): ended[after, s] = True
     return ended
 
-# %% ../../nbs/backtest/41_simulate.ipynb #e5dec036
+# %% ../../nbs/backtest/41_simulate.ipynb #4374342e
 def simulate(weights: pd.DataFrame,        # targets: index `ts` (UTC, decision), column = symbol, sum of sizes <= 1
              bars: pd.DataFrame,           # `symbol ts open close` of one timeframe; prices > 0
              fee_bps: float = 1.0,         # commission, basis points of what is traded
              slippage_bps: float = 2.0,    # fills this much worse than the open, basis points
              cash: float = 100_000.0,      # money at the start, > 0
              calendar: str = "24/7",       # whose days to count: "24/7" or an exchange, e.g. "XNYS"
-             end: Any = None,              # last bar's ts; default: the bar that trades the last decision
-            ) -> Simulation:
+             ) -> Simulation:
     "Trade these weights at next opens, with costs, and keep the books."
     rule = TradingRule(fee_bps=fee_bps, slippage_bps=slippage_bps)
     if isinstance(cash, bool) or not isinstance(cash, (int, float)) or not 0 < cash < np.inf:
         raise ParameterError(must_be("cash", "an amount of money > 0", cash))
     opens, closes = price_panel(bars)
     _check_weights(weights, opens)
-    clock, symbols = _window(weights, opens, end), list(opens.columns)
+    clock, symbols = _window(weights, opens), list(opens.columns)
     ended, before = _ended(opens, clock), closes.ffill().loc[:clock[0]].iloc[-1]
     opens, closes = opens.loc[clock], closes.loc[clock]
     closes.iloc[0] = closes.iloc[0].fillna(before)
