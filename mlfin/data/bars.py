@@ -6,22 +6,24 @@
 __all__ = ['TIMEFRAMES', 'PRICES', 'KEY', 'BAR_COLUMNS', 'OPTIONAL_COLUMNS', 'TIME', 'parse_timeframe', 'timeframe_delta',
            'as_bars', 'check_bars']
 
-# %% ../../nbs/data/10_bars.ipynb #9b86f437
+# %% ../../nbs/data/10_bars.ipynb #587dadc2
 import re
 
+import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be
 
-# %% ../../nbs/data/10_bars.ipynb #f0532b75
+# %% ../../nbs/data/10_bars.ipynb #b27cac13
 TIMEFRAMES = {"1m": pd.Timedelta(minutes=1), "5m": pd.Timedelta(minutes=5), "15m": pd.Timedelta(minutes=15),
               "30m": pd.Timedelta(minutes=30), "1h": pd.Timedelta(hours=1), "4h": pd.Timedelta(hours=4),
               "1d": pd.Timedelta(days=1), "1w": pd.Timedelta(days=7)}
 
-_UNITS = {"m": "m", "min": "m", "minute": "m", "t": "m", "h": "h", "hour": "h", "d": "d", "day": "d", "w": "w", "week": "w"}
+_UNITS = {"m": "m", "min": "m", "minute": "m", "t": "m", "h": "h", "hour": "h", "d": "d", "day": "d", "w": "w",
+          "week": "w"}
 _MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10080}
 
-# %% ../../nbs/data/10_bars.ipynb #ee93d2e8
+# %% ../../nbs/data/10_bars.ipynb #f7fd892f
 def parse_timeframe(text: str, # "1m", or an alias: "M1" (MetaTrader), "1min" and "1D" (pandas), "60m"
                     ) -> str:  # its one spelling, a key of `TIMEFRAMES`
     "The canonical name of a timeframe."
@@ -37,7 +39,7 @@ def parse_timeframe(text: str, # "1m", or an alias: "M1" (MetaTrader), "1min" an
     if unit not in _UNITS: raise error
     minutes = int(number or 1) * _MINUTES[_UNITS[unit]]
     for known, delta in TIMEFRAMES.items():
-        if delta == pd.Timedelta(minutes=minutes): return known
+        if delta // pd.Timedelta(minutes=1) == minutes: return known
     raise error
 
 # %% ../../nbs/data/10_bars.ipynb #b4d4d714
@@ -46,14 +48,14 @@ def timeframe_delta(timeframe: str,    # canonical name or alias
     "How long a bar lasts by the clock; a session's daily bar is shorter, see `11_calendars`."
     return TIMEFRAMES[parse_timeframe(timeframe)]
 
-# %% ../../nbs/data/10_bars.ipynb #28eddc0a
-PRICES = ["open", "high", "low", "close"]                                            # float64, raw unless `factor` is there
-KEY = ["symbol", "timeframe", "ts"]                                                  # names one bar
-BAR_COLUMNS = ["symbol", "timeframe", "ts", "known_at", *PRICES, "volume"]           # every bar frame has these
-OPTIONAL_COLUMNS = ["vwap", "trades", "spread", "factor"]                            # and may have these, in this order
-TIME = "datetime64[us, UTC]"                                                         # dtype of every moment
+# %% ../../nbs/data/10_bars.ipynb #b4838ae1
+PRICES = ["open", "high", "low", "close"]                                         # float64, raw unless `factor` is there
+KEY = ["symbol", "timeframe", "ts"]                                               # names one bar
+BAR_COLUMNS = ["symbol", "timeframe", "ts", "known_at", *PRICES, "volume"]        # every bar frame has these
+OPTIONAL_COLUMNS = ["vwap", "trades", "spread", "factor"]                         # and may have these, in this order
+TIME = "datetime64[us, UTC]"                                                      # dtype of every moment
 
-# %% ../../nbs/data/10_bars.ipynb #407e691c
+# %% ../../nbs/data/10_bars.ipynb #3c794a6a
 def as_bars(frame: pd.DataFrame,  # any columns of a bar frame, in any order, `ts` and `known_at` with a time zone
             sort: bool = True,    # False keeps the order of the rows (and lets duplicates be seen in place)
             ) -> pd.DataFrame:    # the same rows as a bar frame: known columns, dtypes and order
@@ -64,31 +66,42 @@ def as_bars(frame: pd.DataFrame,  # any columns of a bar frame, in any order, `t
     bars = frame[BAR_COLUMNS + [c for c in OPTIONAL_COLUMNS if c in frame]]
     for column in ("ts", "known_at"):
         if not isinstance(bars[column].dtype, pd.DatetimeTZDtype):
-            raise DataError(must_be(column, "a time with a time zone", str(bars[column].dtype), hint="use .dt.tz_localize first."))
+            raise DataError(must_be(column, "a time with a time zone", str(bars[column].dtype),
+                                    hint="use .dt.tz_localize first."))
     moments = {c: bars[c].dt.tz_convert("UTC").astype(TIME) for c in ("ts", "known_at")}
     numbers = {c: bars[c].astype("float64") for c in bars if c not in ("symbol", "timeframe", "ts", "known_at")}
     bars = bars.assign(symbol=bars.symbol.astype("str"), timeframe=bars.timeframe.astype("str"), **moments, **numbers)
     return (bars.sort_values(KEY, kind="stable") if sort else bars).reset_index(drop=True)
 
-# %% ../../nbs/data/10_bars.ipynb #1d10509c
+# %% ../../nbs/data/10_bars.ipynb #974b83cd
 def check_bars(frame: pd.DataFrame, # what should be a bar frame
                ) -> pd.DataFrame:   # the same object, when it is
     "Return the frame if it is a bar frame, else say what is wrong with it."
     def refuse(expected, got, hint): raise DataError(must_be("bars", expected, got, hint=hint))
-    if not isinstance(frame, pd.DataFrame): refuse("a pandas DataFrame", type(frame).__name__, "see mlfin.data.bars.as_bars.")
+    if not isinstance(frame, pd.DataFrame):
+        refuse("a pandas DataFrame", type(frame).__name__, "see mlfin.data.bars.as_bars.")
     if missing := [c for c in BAR_COLUMNS if c not in frame]:
-        refuse(f"a frame with the columns {', '.join(BAR_COLUMNS)}", list(frame.columns), f"missing: {', '.join(missing)}.")
+        refuse(f"a frame with the columns {', '.join(BAR_COLUMNS)}", list(frame.columns),
+               f"missing: {', '.join(missing)}.")
     for column in frame.columns.intersection(BAR_COLUMNS + OPTIONAL_COLUMNS):
         want = "str" if column in ("symbol", "timeframe") else TIME if column in ("ts", "known_at") else "float64"
-        if str(frame[column].dtype) != want: refuse(f"a frame whose `{column}` is {want}", str(frame[column].dtype), "as_bars gives the dtypes.")
+        if str(frame[column].dtype) != want:
+            refuse(f"a frame whose `{column}` is {want}", str(frame[column].dtype), "as_bars gives the dtypes.")
     if unknown := sorted(set(frame.timeframe.unique()) - set(TIMEFRAMES)):
-        refuse(f"a frame whose `timeframe` is one of {', '.join(TIMEFRAMES)}", unknown[0], "parse_timeframe gives the name.")
+        refuse(f"a frame whose `timeframe` is one of {', '.join(TIMEFRAMES)}", unknown[0],
+               "parse_timeframe gives the name.")
     for column in ("symbol", "ts", "known_at"):
-        if frame[column].isna().any(): refuse(f"a frame without a missing `{column}`", f"{int(frame[column].isna().sum())} missing", "clean them first.")
-    if not (frame.index == range(len(frame))).all(): refuse("a frame indexed 0, 1, 2, ...", "another index", "use .reset_index(drop=True).")
+        if frame[column].isna().any():
+            refuse(f"a frame without a missing `{column}`", f"{int(frame[column].isna().sum())} missing",
+                   "clean them first.")
+    if not np.array_equal(frame.index, np.arange(len(frame))):
+        refuse("a frame indexed 0, 1, 2, ...", "another index", "use .reset_index(drop=True).")
     if (early := frame.known_at <= frame.ts).any():
-        refuse("a frame whose bars are known after they open", str(frame.known_at[early].iloc[0]), "`ts` is the open, `known_at` the close.")
+        refuse("a frame whose bars are known after they open", str(frame.known_at[early].iloc[0]),
+               "`ts` is the open, `known_at` the close.")
     same = frame[["symbol", "timeframe"]].eq(frame[["symbol", "timeframe"]].shift()).all(axis=1)
-    if (same & (frame.ts <= frame.ts.shift())).any() or not frame[~same][["symbol", "timeframe"]].apply(tuple, axis=1).is_monotonic_increasing:
-        refuse("a frame sorted by symbol, timeframe and ts, one row a key", "rows out of order or repeated", "as_bars sorts; clean sets repeats aside.")
+    series = list(frame.loc[~same, ["symbol", "timeframe"]].itertuples(index=False, name=None))
+    if (same & (frame.ts <= frame.ts.shift())).any() or series != sorted(series):
+        refuse("a frame sorted by symbol, timeframe and ts, one row a key", "rows out of order or repeated",
+               "as_bars sorts; clean sets repeats aside.")
     return frame

@@ -14,17 +14,24 @@ import pandas as pd
 from ..core.errors import DataError, must_be, unknown
 from .bars import TIME, check_bars, parse_timeframe, timeframe_delta
 
-# %% ../../nbs/data/11_calendars.ipynb #f0d28e94
-@lru_cache(maxsize=16)
-def _schedule(calendar: str, first: int, last: int) -> pd.DataFrame:
-    "Sessions of an exchange from January of year `first` to December of year `last`; open, close, break_start, break_end."
+# %% ../../nbs/data/11_calendars.ipynb #1e0cfbf5
+@lru_cache(maxsize=64)
+def _exchange(calendar: str, first: int, last: int):
+    "An exchange's calendar over all years from `first` to `last`, and wider where it can, so that it is made once."
     import exchange_calendars
 
     names = exchange_calendars.get_calendar_names()
-    if calendar not in names: raise DataError(unknown("calendar", calendar, ["24/7", *(n for n in names if n.isupper())]))
-    try: found = exchange_calendars.get_calendar(calendar, start=f"{first}-01-01", end=f"{last}-12-31").schedule
-    except ValueError as e: raise DataError(f"The calendar {calendar} does not reach from {first} to {last}: {e}") from None
-    found = found.rename_axis("session").reset_index()
+    if calendar not in names:
+        raise DataError(unknown("calendar", calendar, ["24/7", *(n for n in names if n.isupper())]))
+    for low, high in ((min(first, 1990), max(last, 2036)), (first, last)):
+        try: return exchange_calendars.get_calendar(calendar, start=f"{low}-01-01", end=f"{high}-12-31")
+        except ValueError as e: beyond = str(e)
+    raise DataError(f"The calendar {calendar} does not reach from {first} to {last}: {beyond}")
+
+@lru_cache(maxsize=64)
+def _schedule(calendar: str, first: int, last: int) -> pd.DataFrame:
+    "Sessions of an exchange: session, open, close, break_start, break_end."
+    found = _exchange(calendar, first, last).schedule.rename_axis("session").reset_index()
     moments = {c: found[c].astype(TIME) for c in ("open", "close", "break_start", "break_end")}
     return found[["session"]].astype("datetime64[us]").assign(**moments)
 
@@ -35,39 +42,38 @@ def _moment(value, field: str) -> pd.Timestamp:
     if at is pd.NaT: raise DataError(must_be(field, "a date or a time, like 2013-03-01", value))
     return (at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")).as_unit("us")
 
-# %% ../../nbs/data/11_calendars.ipynb #7b2eb242
+# %% ../../nbs/data/11_calendars.ipynb #da857a2c
 def sessions(calendar: str, # "24/7", or an exchange's code such as "XNYS"
              start,         # first date, included
              end,           # last date, included
-             ) -> pd.DataFrame: # session (datetime64[us], a date), open and close (UTC), break_start, break_end (NaT without one)
+             ) -> pd.DataFrame: # session (datetime64[us], a date); open, close, break_start, break_end (UTC)
     "The days on which a market trades, and when it opens and closes on each."
     first, last = (_moment(v, n).tz_localize(None).normalize() for v, n in ((start, "start"), (end, "end")))
     if last < first: raise DataError(must_be("end", f"at or after start={first.date()}", str(last.date())))
     if calendar != "24/7":
-        found = _schedule(calendar, min(1990, first.year), max(2036, last.year))
+        found = _schedule(calendar, first.year, last.year)
         return found[found.session.between(first, last)].reset_index(drop=True)
     days = pd.Series(pd.date_range(first, last, freq="D", unit="us"), name="session")
     opens = days.dt.tz_localize("UTC")
     never = pd.Series(pd.NaT, index=days.index, dtype=TIME)
-    return pd.DataFrame({"session": days, "open": opens, "close": opens + pd.Timedelta(days=1), "break_start": never, "break_end": never})
+    return pd.DataFrame({"session": days, "open": opens, "close": opens + pd.Timedelta(days=1), "break_start": never,
+                         "break_end": never})
 
-# %% ../../nbs/data/11_calendars.ipynb #b7a754e4
+# %% ../../nbs/data/11_calendars.ipynb #92a34f80
 def calendar_zone(calendar: str, # "24/7" or an exchange's code
                   ) -> str:      # e.g. "America/New_York"; "UTC" for a market that never closes
     "The time zone in which a market counts its days."
     if calendar == "24/7": return "UTC"
-    import exchange_calendars
+    return str(_exchange(calendar, 2012, 2012).tz)
 
-    _schedule(calendar, 1990, 2036)                                        # says so when there is no such calendar
-    return str(exchange_calendars.get_calendar(calendar, start="1990-01-01", end="2036-12-31").tz)
-
-# %% ../../nbs/data/11_calendars.ipynb #2523d8fa
+# %% ../../nbs/data/11_calendars.ipynb #f2b6ac14
 def _by_session(days: pd.DataFrame, timeframe: str) -> pd.DataFrame:
     "Expected bars of whole sessions: ts, known_at, session."
     if timeframe == "1d": return days.rename(columns={"open": "ts", "close": "known_at"})[["ts", "known_at", "session"]]
     if timeframe == "1w":
-        week = days.session - pd.to_timedelta(days.session.dt.weekday, unit="D")
-        return days.groupby(week, sort=True).agg(ts=("open", "first"), known_at=("close", "last"), session=("session", "first")).reset_index(drop=True)
+        week = days.session - pd.to_timedelta(days.session.dt.day_of_week, unit="D")
+        return days.groupby(week, sort=True).agg(ts=("open", "first"), known_at=("close", "last"),
+                                                 session=("session", "first")).reset_index(drop=True)
     delta = timeframe_delta(timeframe)
     counts = -(-(days.close - days.open) // delta).to_numpy()
     bars = days.loc[days.index.repeat(counts)]
@@ -105,24 +111,26 @@ def known_at(ts: pd.Series,    # opens of bars, UTC
     expected = expected_bars(calendar, timeframe, ts.min(), ts.max()).set_index("ts").known_at
     return ts.map(expected).astype(TIME).fillna(clock)
 
-# %% ../../nbs/data/11_calendars.ipynb #0d18f0e0
+# %% ../../nbs/data/11_calendars.ipynb #6402eb2c
 def session_bars(dates: pd.Series,      # datetime64 without a zone; only the date counts
                  calendar: str,         # "24/7" or an exchange's code
                  timeframe: str = "1d", # "1d", or "1w" for weeks named by any of their days
                  ) -> pd.DataFrame:     # ts, known_at (UTC; NaT where there is no session), same index
     "Open and close of the daily or weekly bar that each date names."
     dates = dates.astype("datetime64[us]").dt.normalize()
-    if parse_timeframe(timeframe) == "1w": dates = dates - pd.to_timedelta(dates.dt.weekday, unit="D")
-    if dates.dropna().empty: return pd.DataFrame({"ts": dates.dt.tz_localize("UTC"), "known_at": dates.dt.tz_localize("UTC")})
+    if parse_timeframe(timeframe) == "1w": dates = dates - pd.to_timedelta(dates.dt.day_of_week, unit="D")
+    if dates.dropna().empty:
+        return pd.DataFrame({"ts": dates.dt.tz_localize("UTC"), "known_at": dates.dt.tz_localize("UTC")})
     found = expected_bars(calendar, timeframe, dates.min(), dates.max() + pd.Timedelta(days=7))
-    name = found.session if parse_timeframe(timeframe) == "1d" else found.session - pd.to_timedelta(found.session.dt.weekday, unit="D")
+    name = found.session
+    if parse_timeframe(timeframe) == "1w": name = name - pd.to_timedelta(name.dt.day_of_week, unit="D")
     found = found.set_index(name)
     return pd.DataFrame({c: dates.map(found[c]).astype(TIME) for c in ("ts", "known_at")}, index=dates.index)
 
-# %% ../../nbs/data/11_calendars.ipynb #a5dfe1aa
+# %% ../../nbs/data/11_calendars.ipynb #f9897e9a
 def gaps(bars: pd.DataFrame,  # a bar frame
          calendar: str,       # "24/7" or an exchange's code
-         ) -> pd.DataFrame:   # symbol, timeframe, start and end (`ts` of the first and last bar missing), missing (count)
+         ) -> pd.DataFrame:   # symbol, timeframe, start and end (first and last `ts`), missing (count)
     "Runs of missing bars, by symbol."
     found = []
     for (symbol, timeframe), own in check_bars(bars).groupby(["symbol", "timeframe"], sort=True):

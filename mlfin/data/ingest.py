@@ -22,16 +22,18 @@ from .quality import check_quality, clean
 from .sources import SOURCES, Reading, default_calendar, read_bars
 from .store import Store, WriteResult
 
-# %% ../../nbs/data/19_ingest.ipynb #9950c717
-def open_store(where: Settings | Store | str | Path | None = None, # settings, a store, or a folder; None: the profile's store
+# %% ../../nbs/data/19_ingest.ipynb #49c62fb6
+def open_store(where: Settings | Store | str | Path | None = None, # or a folder; None: the profile's store
                ) -> Store:                                         # today always a lake
     "The store that settings or a path name."
     if where is None: where = load_settings()
     if isinstance(where, Settings): where = where.store
     if isinstance(where, (str, Path)):
-        if "://" in str(where): raise DataError(must_be("store", "a folder", str(where), hint="databases are no store yet."))
+        if "://" in str(where):
+            raise DataError(must_be("store", "a folder", str(where), hint="databases are no store yet."))
         return Lake(where)
-    if not isinstance(where, Store): raise DataError(must_be("store", "settings, a folder or a Store", type(where).__name__))
+    if not isinstance(where, Store):
+        raise DataError(must_be("store", "settings, a folder or a Store", type(where).__name__))
     return where
 
 # %% ../../nbs/data/19_ingest.ipynb #daf9eeba
@@ -48,8 +50,9 @@ class Ingested:
     content_hash: str        # SHA-256 of the source's bytes
     written: WriteResult = field(compare=False) # what the write of bars did
 
-# %% ../../nbs/data/19_ingest.ipynb #96d955b3
-def _summary(reading: Reading, kept: pd.DataFrame, aside: pd.DataFrame, actions: pd.DataFrame, calendar: str) -> pd.DataFrame:
+# %% ../../nbs/data/19_ingest.ipynb #a5d84a59
+def _summary(reading: Reading, kept: pd.DataFrame, aside: pd.DataFrame, actions: pd.DataFrame,
+             calendar: str) -> pd.DataFrame:
     "By symbol: rows read, set aside and kept, first and last bar, bars expected and missing, actions."
     lines = []
     for symbol, own in kept.groupby("symbol", sort=True):
@@ -57,9 +60,11 @@ def _summary(reading: Reading, kept: pd.DataFrame, aside: pd.DataFrame, actions:
         gone = int((aside.symbol == symbol).sum())
         read = int((reading.bars.symbol == symbol).sum()) + int((reading.quarantine.symbol == symbol).sum())
         kinds = actions.kind[actions.symbol == symbol]
-        lines.append((symbol, read, gone, len(own), own.ts.iloc[0], own.ts.iloc[-1], len(expected), int((~expected.isin(own.ts)).sum()),
+        lines.append((symbol, read, gone, len(own), own.ts.iloc[0], own.ts.iloc[-1], len(expected),
+                      int((~expected.isin(own.ts)).sum()),
                       int((kinds == "split").sum()), int((kinds == "dividend").sum())))
-    columns = {"symbol": "str", "rows": "int64", "set_aside": "int64", "kept": "int64", "first": TIME, "last": TIME, "expected": "int64",
+    columns = {"symbol": "str", "rows": "int64", "set_aside": "int64", "kept": "int64", "first": TIME, "last": TIME,
+               "expected": "int64",
                "missing": "int64", "splits": "int64", "dividends": "int64"}
     return pd.DataFrame(lines, columns=list(columns)).astype(columns)
 
@@ -69,10 +74,11 @@ def _enough(kept: pd.DataFrame, wanted: Sequence[str], aside: pd.DataFrame, peri
     for symbol in wanted:
         if (n := int(counts.get(symbol, 0))) >= 2: continue
         gone = aside[aside.symbol == symbol]
-        hint = f"{len(gone)} rows were set aside, the first because: {gone.reason.iloc[0]}." if len(gone) else f"the source has none {period}; widen start and end."
+        hint = f"the source has none {period}; widen start and end."
+        if len(gone): hint = f"{len(gone)} rows were set aside, the first because: {gone.reason.iloc[0]}."
         raise DataError(must_be("symbols", "symbols with at least 2 usable bars", f"{symbol} with {n}", hint=hint))
 
-# %% ../../nbs/data/19_ingest.ipynb #a6d9d578
+# %% ../../nbs/data/19_ingest.ipynb #4ff1ee5e
 def _actions(reading: Reading, kept: pd.DataFrame) -> pd.DataFrame:
     "Actions derived from the source's adjusted close, where it has one."
     if reading.adjusted_close is None: return as_actions([])
@@ -85,19 +91,22 @@ def _kept_back(store: Store, kept: pd.DataFrame, version: int) -> pd.DataFrame:
     stored = store.read(sorted(kept.symbol.unique()), own.timeframe, kept.ts.min(), kept.ts.max(), version=version)
     found = kept[[*KEY, "known_at"]].merge(stored.drop(columns="known_at"), on=KEY, how="left", validate="one_to_one")
     found = found[[c for c in kept if c in found]]
-    if not found.equals(kept[list(found)]): raise DataError("The store gave back other bars than were written.\nHint: another process is revising the same bars; run again.")
+    if not found.equals(kept[list(found)]):
+        raise DataError("The store gave back other bars than were written.\n"
+                        "Hint: another process is revising the same bars; run again.")
     return kept
 
 def _resolved(source: str, path: str | Path | None) -> str:
     "The address that read_bars wants; a relative path counts from the project's folder."
     if source not in SOURCES: raise DataError(unknown("source", source, SOURCES))
     if path in (None, ""):
-        if source in ("csv", "parquet"): raise DataError(must_be("path", f"the {source} file to read", path, hint="-p path=prices.csv"))
+        if source in ("csv", "parquet"):
+            raise DataError(must_be("path", f"the {source} file to read", path, hint="-p path=prices.csv"))
         return source if source != "builtin" else "builtin:"
     if source in ("csv", "parquet") and not Path(path).expanduser().is_absolute(): path = project_root() / path
     return f"{source}:{path}"
 
-# %% ../../nbs/data/19_ingest.ipynb #ae0301ef
+# %% ../../nbs/data/19_ingest.ipynb #7c086ad5
 def ingest(source: str = "builtin",              # name of a source: builtin, csv, parquet, or a registered one
            path: str | Path | None = None,       # file to read; a relative path counts from the project's folder
            symbols: Sequence[str] | None = None, # None or empty: all that the source has
@@ -114,18 +123,21 @@ def ingest(source: str = "builtin",              # name of a source: builtin, cs
     calendar = default_calendar(source) if calendar == "auto" else calendar
     reading = read_bars(address, symbols=symbols, timeframe=timeframe, start=start, end=end, tz=tz, calendar=calendar)
     kept, aside = clean(reading.bars, calendar, reading.origin, reading.rows)
-    aside = pd.concat([reading.quarantine, aside], ignore_index=True).sort_values("row", kind="stable").reset_index(drop=True)
+    aside = pd.concat([reading.quarantine, aside], ignore_index=True).sort_values("row", kind="stable")
+    aside = aside.reset_index(drop=True)
     wanted = [symbols] if isinstance(symbols, str) else list(symbols or sorted(reading.bars.symbol.unique()))
     if not wanted: raise DataError(must_be("start, end", "a period that the source has bars in", f"{start} to {end}"))
     _enough(kept, wanted, aside, f"from {start} to {end}" if start or end else "left")
     actions = _actions(reading, kept)
-    quality = check_quality(reading.bars, calendar, actions)
+    quality = check_quality(reading.bars, calendar, actions, reading.quarantine)
     if (stop := quality[quality.status == "stop"]).size:
         worst = stop.iloc[0]
-        raise DataError(f"The data are not fit for research: check `{worst.check}` says stop, {worst.rows:,} rows, {worst.detail}.\nHint: look at the source, its timeframe and its calendar.")
+        raise DataError(f"The data are not fit for research: check `{worst.check}` says stop, {worst.rows:,} rows, "
+                        f"{worst.detail}.\nHint: look at the source, its timeframe and its calendar.")
     store = open_store(store)
     store.write_quarantine(aside)
     store.write_actions(actions)
     written = store.write(kept)
     bars = adjust_bars(_kept_back(store, kept, written.version), actions, adjust)
-    return Ingested(bars, actions, aside, quality, _summary(reading, kept, aside, actions, calendar), calendar, reading.origin, reading.content_hash, written)
+    return Ingested(bars, actions, aside, quality, _summary(reading, kept, aside, actions, calendar), calendar,
+                    reading.origin, reading.content_hash, written)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VALUES', 'WriteResult', 'compare', 'resolve', 'Store', 'moment']
 
-# %% ../../nbs/data/15_store.ipynb #64394bf3
+# %% ../../nbs/data/15_store.ipynb #31425991
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from .bars import KEY, PRICES, TIME
+from .bars import PRICES
 
 # %% ../../nbs/data/15_store.ipynb #95769418
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def compare(stored: pd.DataFrame,   # latest rows of a store, one a key
         same &= (old.eq(new) | (old.isna() & new.isna())).to_numpy(dtype=bool)
     return ~there, there & ~same
 
-# %% ../../nbs/data/15_store.ipynb #486d277b
+# %% ../../nbs/data/15_store.ipynb #d8c996ef
 def resolve(rows: pd.DataFrame,     # all rows of a store, several a key, with known_at and recorded_at
             key: Sequence[str],     # columns that name a row
             as_of: pd.Timestamp | None = None, # UTC; None is now
@@ -50,10 +50,11 @@ def resolve(rows: pd.DataFrame,     # all rows of a store, several a key, with k
     if as_of is not None: rows = rows[rows.known_at <= as_of]
     key = list(key)
     if not rows.duplicated(key).any(): return rows.sort_values(key, kind="stable").reset_index(drop=True)
-    rest = [c for c in rows if c not in (*key, "recorded_at")]              # settles rows that were recorded in one microsecond
-    return rows.sort_values([*key, "recorded_at", *rest], kind="stable").drop_duplicates(key, keep="last").reset_index(drop=True)
+    rest = [c for c in rows if c not in (*key, "recorded_at")]  # settles rows of one microsecond
+    rows = rows.sort_values([*key, "recorded_at", *rest], kind="stable")
+    return rows.drop_duplicates(key, keep="last").reset_index(drop=True)
 
-# %% ../../nbs/data/15_store.ipynb #76eb4ecc
+# %% ../../nbs/data/15_store.ipynb #30933b67
 @runtime_checkable
 class Store(Protocol):
     "Keeps bars, actions and quarantine; every method raises `DataError` where the store cannot be read or written."
@@ -61,7 +62,8 @@ class Store(Protocol):
     def write(self, bars: pd.DataFrame) -> WriteResult:
         "Add raw bars: new keys and revisions; what is there already is left alone."
 
-    def read(self, symbols: Sequence[str] | None = None, timeframe: str = "1d", start=None, end=None, # `ts` from start to end, both included
+    def read(self, symbols: Sequence[str] | None = None, timeframe: str = "1d",
+             start=None, end=None,      # earliest and latest `ts`, both included
              as_of=None,                # only what was known at this moment
              version: int | None = None # the table as it was at this version
              ) -> pd.DataFrame:

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlfin.data.bars import as_bars
+from mlfin.data.calendars import expected_bars
+
+
+@pytest.fixture(scope="session")
+def market() -> Path:
+    "The folder of real market data, where it is there."
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "market"
+    if not folder.is_dir():
+        pytest.skip("../shared/data/market is not there")
+    return folder
+
+
+@pytest.fixture
+def make():
+    "Seeded bars on a calendar: make(symbol, timeframe, start, end, calendar)."
+
+    def bars(symbol="COIN", timeframe="1d", start="2024-01-01", end="2024-03-31", calendar="24/7", seed=0):
+        frame = expected_bars(calendar, timeframe, start, end)
+        close = 100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.01, len(frame))))
+        return as_bars(
+            frame.assign(
+                symbol=symbol,
+                timeframe=timeframe,
+                open=close,
+                high=close * 1.01,
+                low=close * 0.99,
+                close=close,
+                volume=10.0,
+            )
+        )
+
+    return bars
+
+
+@pytest.fixture
+def csv(tmp_path):
+    "Write text (or bytes) to a file and give its path."
+
+    def write(text, name="x.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def builtin():
+    from mlfin.data.sources import read_bars
+
+    reading = read_bars("builtin")
+    order = reading.bars.sort_values(["symbol", "ts"], kind="stable").index
+    return as_bars(reading.bars), reading.adjusted_close[order].reset_index(drop=True).rename("adjusted"), reading
