@@ -67,7 +67,7 @@ def profiles(root: Path, # the project's folder
                             "Hint: sections in [brackets], one `key = value` a line.") from None
     return ini
 
-# %% ../../nbs/core/01_settings.ipynb #e22c238a
+# %% ../../nbs/core/01_settings.ipynb #e1d97e18
 def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     "Strings of a profile: the file's, overridden by `MLFIN_<KEY>`."
     ini = profiles(root)
@@ -80,11 +80,12 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     for name, value in sorted(os.environ.items()):
         if not name.startswith("MLFIN_") or name[6:] in reserved: continue
         if name.endswith("_FILE"): continue
-        if (key := name[6:].lower()) not in keys: raise SettingsError(unknown("setting", name, [f"MLFIN_{k.upper()}" for k in keys], "environment"))
+        if (key := name[6:].lower()) not in keys:
+            raise SettingsError(unknown("setting", name, [f"MLFIN_{k.upper()}" for k in keys], "environment"))
         raw[key] = value
     return raw
 
-# %% ../../nbs/core/01_settings.ipynb #ff95cf25
+# %% ../../nbs/core/01_settings.ipynb #7f57b0ad
 def load_settings(profile: str | None = None,     # section of settings.ini; `MLFIN_PROFILE`, then "development"
                   root: str | Path | None = None, # the project's folder; found from the working directory by default
                  ) -> Settings:
@@ -99,7 +100,8 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
     try: return Settings(profile=profile, root=root, **raw)
     except ValidationError as e:
         first = e.errors()[0]
-        raise SettingsError(must_be(str(first["loc"][0]), first["msg"].lower(), first["input"], f"settings.ini [{profile}] or MLFIN_{str(first['loc'][0]).upper()}")) from None
+        key = str(first["loc"][0])
+        raise SettingsError(must_be(key, first["msg"].lower(), first["input"], f"settings.ini [{profile}] or MLFIN_{key.upper()}")) from None
 
 # %% ../../nbs/core/01_settings.ipynb #99bb2ce8
 def quiet_environment(settings: Settings | None = None, # threads and the Keras backend come from here

@@ -110,7 +110,7 @@ class Snapshot(NamedTuple):
     count: int # number of trials
     hash: str  # of their ids, descriptions and returns; no clock enters
 
-# %% ../../nbs/core/03_trials.ipynb #837fd77f
+# %% ../../nbs/core/03_trials.ipynb #7e54152d
 @dataclass(frozen=True)
 class Ledger:
     "Every trial of every experiment, in one SQLite file; get one from `open_ledger`."
@@ -135,6 +135,10 @@ class Ledger:
         columns = [_unpacked(days, value, trial) for _, trial, _, days, value, _, _ in rows]
         empty = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[us, UTC]", name="date"))
         return pd.concat(columns, axis=1, sort=True).rename_axis("date") if columns else empty
+
+    def experiments(self) -> list[str]:
+        "Names of the experiments that have trials, sorted."
+        return sorted({row[0] for row in _rows(self.path, None)})
 
     def snapshot(self, experiment: str) -> Snapshot:
         "Count and hash of an experiment's trials."

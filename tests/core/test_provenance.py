@@ -16,7 +16,8 @@ from mlfin.core.provenance import (
     atomic_path, hash_frame, hash_json, module_closure, product_key, read_json, read_parquet, read_pipeline, write_json, write_parquet,
 )
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.text(max_size=8), lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=4), s, max_size=3))
+LEAF = st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.text(max_size=8)
+JSON = st.recursive(LEAF, lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=4), s, max_size=3))
 
 
 @given(JSON, JSON)

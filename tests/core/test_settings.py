@@ -3,7 +3,8 @@ import pytest
 from mlfin.core.errors import SettingsError
 from mlfin.core.settings import load_settings, project_root
 
-INI = "[DEFAULT]\nstore = .mlfin/{profile}/lake\nmlflow = sqlite:///.mlfin/{profile}/mlflow.db\nartifacts = .mlfin/{profile}/a\nledger = .mlfin/{profile}/t.sqlite\n"
+INI = ("[DEFAULT]\nstore = .mlfin/{profile}/lake\nmlflow = sqlite:///.mlfin/{profile}/mlflow.db\n"
+       "artifacts = .mlfin/{profile}/a\nledger = .mlfin/{profile}/t.sqlite\n")
 
 
 @pytest.fixture

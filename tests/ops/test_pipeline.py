@@ -169,8 +169,8 @@ SCRIPT = "import sys; from mlfin.ops.cli import main; main(sys.argv[1:])"
 
 
 def start(project, *words):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, *words], cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "MLFIN_PROFILE": "test"})
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *words], cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env={**os.environ, "MLFIN_PROFILE": "test"})
 
 
 def wait_for(path, seconds=60):
@@ -203,7 +203,8 @@ TOTAL_AGAIN = "task.write('data', {'total': float(task.read('numbers', 'data').x
 def test_a_run_with_nothing_to_do_loads_neither_ploomber_nor_pandas(project):
     go(project)
     code = ("import sys\nfrom mlfin.ops.pipeline import ask, run\nfrom mlfin.core.settings import load_settings, project_root\n"
-            "assert run(ask(project_root()), load_settings('test')).executed == ()\nprint(sorted({'ploomber', 'papermill', 'pandas', 'nbformat'} & set(sys.modules)))")
+            "assert run(ask(project_root()), load_settings('test')).executed == ()\n"
+            "print(sorted({'ploomber', 'papermill', 'pandas', 'nbformat'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -235,7 +236,8 @@ def test_what_changed_names_it(project):
 
 
 @pytest.mark.parametrize("other, word", [
-    ({"x": [1.0, 2.0]}, "equal"), ({"x": [1.0, 2.0 + 1e-9]}, "within 1e-6"), ({"x": [1.0, 2.1]}, "differs"), ({"y": [1.0, 2.0]}, "differs"), ({"x": [1.0]}, "differs"),
+    ({"x": [1.0, 2.0]}, "equal"), ({"x": [1.0, 2.0 + 1e-9]}, "within 1e-6"), ({"x": [1.0, 2.1]}, "differs"),
+    ({"y": [1.0, 2.0]}, "differs"), ({"x": [1.0]}, "differs"),
 ])
 def test_compare_products(tmp_path, other, word):
     write_parquet(pd.DataFrame({"x": [1.0, 2.0]}), tmp_path / "a.parquet")
