@@ -16,7 +16,7 @@ export KERAS_BACKEND ?= jax
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "ARGS is passed on: make run ARGS=\"-p horizon=10 --experiment ten_days\""
+	@echo "ARGS is passed on: make run ARGS=\"-p label=fwd_ret_10 --experiment ten_days\""
 
 setup:  ## make .venv from env/requirements.lock (milliseconds when nothing has changed)
 	@env/setup
