@@ -371,43 +371,48 @@ def drawdown_chart(equity: pd.DataFrame,  # equity: ts strategy benchmark (money
     _time_axis(figure, equity.ts)
     return figure
 
-# %% ../../nbs/core/04_charts.ipynb #bff8d1b7
+# %% ../../nbs/core/04_charts.ipynb #3bf4e237
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-def monthly_chart(table: pd.DataFrame,                # monthly returns (0.01 = 1 %): a row a year, columns 1..12
-                  title: str = "Monthly returns",     # the figure's title
-                 ) -> "Figure":                       # heat-map: a row a year, per cent in each cell
+def _months(table: pd.DataFrame) -> pd.DataFrame:
+    "The table with a row a year and columns Jan to Dec, and Year where it has the year's return."
+    if table.index.name != "year" and "year" in table: table = table.set_index("year")
+    names = {str(n): label for n, label in enumerate(_MONTHS, 1)} | {m.lower(): m for m in _MONTHS} | {"year": "Year"}
+    known = table.rename(columns=lambda c: names.get(str(c).lower(), c))
+    shown = [m for m in (*_MONTHS, "Year") if m in known and (m != "Year" or "Jan" in known)]
+    if not shown:
+        raise DataError(must_be("table", "a frame with a column a month, 1 to 12", list(map(str, table.columns))))
+    return known[shown].reindex(columns=[*_MONTHS, *(["Year"] if "Year" in shown else [])])
+
+def monthly_chart(table: pd.DataFrame,             # monthly returns (0.01 = 1 %): a row a year, columns 1..12 [year]
+                  title: str = "Monthly returns",  # the figure's title
+                 ) -> "Figure":                    # heat-map: a row a year, per cent in each cell
     "Returns by month, in per cent; blue is gain, orange is loss."
-    _need(table, "table")
-    table = table.set_index("year") if "year" in table and "month" not in table else table
-    months = {m: next((c for c in (m, str(m), _MONTHS[m - 1], _MONTHS[m - 1].lower()) if c in table.columns),
-                      None) for m in range(1, 13)}
-    if not any(months.values()): raise DataError(must_be("table", "a frame with a column a month, 1 to 12",
-                                                         list(map(str, table.columns))))
-    z = np.array([[np.nan if c is None else table[c].iloc[i] for c in months.values()] for i in range(len(table))],
-                 dtype=float) * 100
-    limit = max(np.nanquantile(np.abs(z), 0.95) if np.isfinite(z).any() else 1.0, 1e-9)
-    figure = new_figure(title, "per cent; colour saturates at the 95th percentile", "Month", "Year")
-    figure.add_heatmap(z=z, x=list(_MONTHS), y=[str(y) for y in table.index], colorscale=_DIVERGING, zmin=-limit,
-                       zmax=limit, xgap=2, ygap=2,
-                       texttemplate="%{z:.1f}", colorbar=dict(title="%", thickness=12), hoverongaps=False,
-                       hovertemplate="%{x} %{y}: %{z:.2f} %<extra></extra>")
-    figure.update_layout(height=max(240, 160 + 28 * len(table)))
+    rows = _months(_need(table, "table"))
+    z = rows.to_numpy(dtype=float) * 100
+    months = np.abs(z[:, :12])
+    limit = max(np.nanquantile(months, 0.95) if np.isfinite(months).any() else 1.0, 1e-9)
+    figure = new_figure(title, "per cent; colour saturates at the 95th percentile of the months", "Month", "Year")
+    figure.add_heatmap(z=z, x=list(rows.columns), y=[str(y) for y in rows.index], colorscale=_DIVERGING, zmin=-limit,
+                       zmax=limit, xgap=2, ygap=2, texttemplate="%{z:.1f}", colorbar=dict(title="%", thickness=12),
+                       hoverongaps=False, hovertemplate="%{x} %{y}: %{z:.2f} %<extra></extra>")
+    figure.update_layout(height=max(240, 160 + 28 * len(rows)))
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False, ticks="")
+    if "Year" in rows: figure.add_vline(x=11.5, line=dict(color="white", width=8))
     return figure
 
-# %% ../../nbs/core/04_charts.ipynb #6e846deb
+# %% ../../nbs/core/04_charts.ipynb #96358cbd
 def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column ts, a column a symbol, values in [-1, 1]
                    ) -> "Figure":             # one step line a symbol, sharing the time axis
-    "The target weight of each symbol over time, in per cent of equity."
+    "The weight of each symbol over time, in per cent of equity."
     from plotly.subplots import make_subplots
     wide = _need(positions, "positions").set_index("ts") if "ts" in positions else _need(positions, "positions")
     names = [str(c) for c in wide.select_dtypes("number").columns]
     if not names: raise DataError(must_be("positions", "a frame with a column a symbol",
                                           list(map(str, positions.columns))))
     figure = new_figure("Positions",
-                        "target weight, per cent of equity; decided at a bar's close, filled at the next open",
+                        "per cent of equity; decided at a bar's close, filled at the next open",
                         figure=make_subplots(len(names), 1, shared_xaxes=True,
                                              vertical_spacing=min(0.04, 0.25 / len(names))), showlegend=False)
     most = max(_POINTS // len(names) // 2, 200)

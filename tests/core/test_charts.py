@@ -160,6 +160,18 @@ def test_a_lost_account_is_drawn_on_a_linear_axis():
     assert charts.equity_chart(equity).layout.yaxis.type == "linear"
 
 
+@pytest.mark.parametrize("form", ["as computed", "as stored", "months only"])
+def test_monthly_tables_in_every_form(form):
+    years = pd.Index([2020, 2021], name="year")
+    table = pd.DataFrame(0.01, index=years, columns=range(1, 13))
+    if form == "as computed": table["year"] = 0.12
+    if form == "as stored": table = table.rename(columns=str).reset_index()
+    figure = charts.monthly_chart(table)
+    assert figure.data[0].y == ("2020", "2021")
+    assert figure.data[0].x[:12] == ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    assert figure.data[0].z.shape == (2, 13 if form == "as computed" else 12)
+
+
 def test_scores_above_zero_are_better_for_every_metric():
     scores = pd.DataFrame(dict(model="a", fold=[0, 1], log_loss=0.6, log_loss_baseline=0.7, brier=0.2,
                                brier_baseline=0.25,
