@@ -1,0 +1,117 @@
+"""The dashboards as a person meets them: in a browser, without a network."""
+
+import json
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.browser
+HERE = Path(__file__).parents[2] / "dashboards"
+
+
+def stayed_here(page) -> bool:
+    """Whether every request went to this machine (or was no request at all: data, blob)."""
+    hosts = {urlsplit(u).hostname for u in page.asked if urlsplit(u).scheme not in ("data", "blob", "about")}
+    return hosts == {"127.0.0.1"}
+
+
+def choose(page, control: str, label: str) -> None:
+    page.locator(f".widget-dropdown:has(label:text-is('{control}')) select").select_option(index=options(page, control).index(label))
+
+
+def options(page, control: str) -> list[str]:
+    found = page.locator(f".widget-dropdown:has(label:text-is('{control}')) option").all_text_contents()
+    return [text.replace("\xa0", " ") for text in found]
+
+
+def points(page, figure: int) -> int:
+    """How many points the first line of a figure has on the screen."""
+    return page.locator(".js-plotly-plot").nth(figure).evaluate("e => e._fullData[0].x.length")
+
+
+def test_home_lists_dashboards_and_runs_and_leads_to_the_pages(page, address):
+    page.goto(f"{address}/")
+    page.wait_for_selector("table.mlfin.runs")
+    assert page.url.endswith("/voila/render/home.ipynb") and page.title() == "Home · mlfin"
+    rows = page.locator("table.mlfin.runs tbody tr").all_inner_texts()
+    assert len(rows) == 3 and all("Not distinguishable from luck" in row for row in rows)
+    assert "Trading performance" in page.inner_text(".mlfin-grid")
+    assert "import" not in page.inner_text("body") and not page.locator("text=Traceback").count()
+    with page.expect_popup() as opened: page.locator("table.mlfin.runs a").first.click()
+    report = opened.value
+    report.wait_for_selector("text=drawn")  # plotly.min.js beside the page was found
+    assert report.inner_text("h1") == "95_publish of default"
+    report.close()
+    page.locator(".mlfin-grid a").click()
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert stayed_here(page) and not page.wrong
+
+
+def test_trading_performance_draws_and_follows_its_controls(page, address):
+    page.goto(f"{address}/voila/render/trading_performance.ipynb")
+    page.wait_for_selector(".mlfin-tiles")
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 10")
+    assert options(page, "Experiment") == ["default (development)", "btc (development)"]
+    assert len(options(page, "Run")) == 2 and options(page, "Symbol") == ["AAPL", "IBM", "MSFT"]
+    assert points(page, 0) == 1_000
+    assert "after 6 trials" in page.inner_text(".mlfin-tiles") and "not better than luck" in page.inner_text("body")
+
+    choose(page, "Symbol", "MSFT")
+    page.wait_for_selector("h2:text-is('Trades in MSFT')")
+    choose(page, "Run", options(page, "Run")[1])
+    page.wait_for_selector(".mlfin-tiles:has-text('after 4 trials')")
+    choose(page, "Experiment", "btc (development)")
+    page.wait_for_selector("h2:text-is('Trades in BTCUSDT')")
+    page.wait_for_function("document.querySelector('.js-plotly-plot')._fullData[0].x.length > 1500")
+    assert points(page, 0) <= 4_000 and options(page, "Symbol") == ["BTCUSDT"]
+    assert stayed_here(page) and not page.wrong
+
+
+def test_a_run_that_ends_meanwhile_appears_on_the_open_page(page, address, project, make_run):
+    page.goto(f"{address}/voila/render/trading_performance.ipynb")
+    page.wait_for_selector(".mlfin-tiles")
+    before = len(options(page, "Experiment"))
+    make_run(project, "late", n=300, seed=4)
+    page.wait_for_function(f"document.querySelector('.widget-dropdown select').options.length == {before + 1}")
+    assert page.locator(".widget-dropdown select").first.input_value().replace("\xa0", " ") == "default (development)"
+
+
+def test_it_fits_a_phone(page, address):
+    page.set_viewport_size(dict(width=390, height=800))
+    page.goto(f"{address}/voila/render/trading_performance.ipynb")
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("path", ["voila/render/absent.ipynb", "reports/development/default/absent.html"])
+def test_an_address_that_is_not_there_is_a_plain_404(page, address, path):
+    answer = page.goto(f"{address}/{path}")
+    assert answer.status == 404
+    assert stayed_here(page)
+
+
+@pytest.mark.parametrize("path", [
+    "reports/development/default/run.json", "reports/../settings.ini", "reports/%2e%2e/settings.ini", "voila/files/home.ipynb",
+    "voila/files/voila.json", "voila/files/..%2fsettings.ini"])
+def test_nothing_but_pages_is_handed_out(address, path, project):
+    (project / "settings.ini").write_text("[DEFAULT]\n")
+    with pytest.raises(urllib.error.HTTPError) as refused: urllib.request.urlopen(f"{address}/{path}", timeout=20)
+    assert refused.value.code in (403, 404)
+
+
+def test_the_browser_is_told_to_ask_nobody_else(address):
+    with urllib.request.urlopen(f"{address}/voila/render/home.ipynb", timeout=60) as answer:
+        policy, text = answer.headers["Content-Security-Policy"], answer.read().decode()
+    assert "default-src 'self'" in policy and "http:" not in policy and "https:" not in policy
+    assert not re.findall(r"""<(?:script|link|img)[^>]*(?:src|href)\s*=\s*["']?(?:https?:)?//[^>]*>""", text)
+
+
+def test_the_notebooks_are_three_short_cells_without_outputs():
+    for path in sorted(HERE.glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        assert len(cells) <= 4 and not any(c.get("outputs") for c in cells), path.name
+        assert all(len(c["source"]) <= 12 for c in cells), path.name
