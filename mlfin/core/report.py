@@ -219,13 +219,14 @@ def _shown(value: Any) -> str:
     if value is None: return "not given"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
-# %% ../../nbs/core/05_report.ipynb #6ff4808a
+# %% ../../nbs/core/05_report.ipynb #219d0cc9
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OUTSIDE = re.compile(r"<(script|link|iframe)\b[^>]*(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>(?:\s*</\1>)?",
                       re.IGNORECASE)
 _SCOPED = re.compile(r"<style scoped>.*?</style>", re.DOTALL)
 _UTC = re.compile(r"(<t[dh][^>]*>\d{4}-\d\d-\d\d)( \d\d:\d\d:[\d.]+)\+00:00(?=</t)")
 
+# %% ../../nbs/core/05_report.ipynb #ee509612
 def _figure(spec: Mapping, name: str) -> str:
     "A figure's place and, beside it, its JSON."
     title = (spec.get("layout", {}).get("title") or {})
