@@ -101,7 +101,7 @@ def check_question(question: dict, # every parameter
             if name not in model_names(): raise ParameterError(unknown("model", name, model_names(), "models"))
     if question["executor"] == "papermill": check_kernel(question["kernel"])
 
-# %% ../../nbs/ops/70_pipeline.ipynb #e29fbdc6
+# %% ../../nbs/ops/70_pipeline.ipynb #10f0ce37
 def choose_kernel(settings: Settings,        # the profile; its `device` is auto, cpu or gpu
                   gpu: bool | None = None,   # --gpu / --cpu; None leaves it to the profile
                  ) -> tuple[str, str]:       # name of the kernelspec, and why
@@ -122,7 +122,9 @@ def check_kernel(name: str, # of the kernelspec
     from jupyter_client.kernelspec import KernelSpecManager
 
     known = KernelSpecManager().find_kernel_specs()
-    if name not in known: raise SettingsError(unknown("kernel", name, known, "env.yaml") + " `make setup` installs mlfin's own.")
+    if name not in known:
+        raise SettingsError(unknown("kernel", name, known, "env.yaml") + "\n`make setup` installs mlfin's own, as does, in another environment, "
+                            "`jupyter kernelspec install --sys-prefix env/kernels/mlfin-cpu`.")
 
 # %% ../../nbs/ops/70_pipeline.ipynb #8eea4919
 def product_hashes(spec: TaskSpec, root: Path) -> dict[str, dict[str, str]]: # product -> its file's name and hash
