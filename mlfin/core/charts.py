@@ -123,7 +123,17 @@ def _time_axis(figure, times, **kwargs) -> None:
     daily = len(index) < 2 or (index[-1] - index[0]) / (len(index) - 1) >= pd.Timedelta("20h")
     figure.update_xaxes(type="date", hoverformat="%d %b %Y" if daily else "%d %b %Y %H:%M", **kwargs)
 
-# %% ../../nbs/core/04_charts.ipynb #8780af05
+# %% ../../nbs/core/04_charts.ipynb #44d2093f
+_NUMBER = ",.8~r"
+
+def _log_axis(figure, values) -> None:
+    "A logarithmic axis whose labels are whole numbers at 1, 2 and 5, as many as fit."
+    v = np.asarray(values, dtype=float)
+    v = v[np.isfinite(v) & (v > 0)]
+    decades = np.log10(v.max() / v.min()) if len(v) else 0.0
+    figure.update_yaxes(type="log", tickformat=_NUMBER, nticks=6 if decades < 1 else int(np.ceil(decades / 0.65)))
+
+# %% ../../nbs/core/04_charts.ipynb #3f6b0aa2
 def price_chart(bars: pd.DataFrame,                   # bars (symbol ts open high low close), raw or adjusted
                 flagged: pd.DataFrame | None = None,  # quarantine (symbol ts reason): marked on the line
                 title: str = "Closing prices",        # the figure's title
@@ -142,9 +152,9 @@ def price_chart(bars: pd.DataFrame,                   # bars (symbol ts open hig
             continue
         g = g.iloc[thin(g.close.values, most)]
         figure.add_scatter(x=_ms(g.ts), y=g.close.values, name=symbol,
-                           line=dict(width=1.2, color=COLOURS[n % len(COLOURS)]), hovertemplate="%{y:,.6~g}")
+                           line=dict(width=1.2, color=COLOURS[n % len(COLOURS)]), hovertemplate="%{y:,.8~r}")
     if flagged is not None and len(flagged): _mark_flagged(figure, bars, flagged)
-    figure.update_yaxes(type="log", tickformat=",.6~g")
+    _log_axis(figure, bars[["low", "high"]])
     _time_axis(figure, groups[0][1].ts, rangeslider_visible=False)
     return figure
 
@@ -318,14 +328,15 @@ def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model pred
                            hovertemplate=model + ": said %{x:.2f}, was %{y:.2f} (n = %{customdata:,})<extra></extra>")
     return figure
 
-# %% ../../nbs/core/04_charts.ipynb #b5ae31a7
+# %% ../../nbs/core/04_charts.ipynb #9b3d6508
 def importance_chart(importance: pd.DataFrame,  # one row a model and feature: model, feature, importance [, std]
                      most: int = 20,            # how many features to show, the most important ones
+                     unit: str = "rise of log loss when the feature is shuffled",  # what the numbers count
                     ) -> "Figure":              # horizontal bars, one colour a model
     "What the models leaned on, largest first."
     _need(importance, "importance", ["model", "feature", "importance"])
     order = importance.groupby("feature").importance.mean().sort_values(ascending=False).index[:most]
-    figure = new_figure("Importance of features", "mean over folds; larger is more", "Importance", "")
+    figure = new_figure("Importance of features", "mean over folds; larger is more", f"Importance ({unit})", "")
     for n, (model, rows) in enumerate(importance.groupby("model", sort=True)):
         rows = rows.groupby("feature")[[c for c in ("importance", "std") if c in rows]].mean().reindex(order)
         error = dict(array=rows["std"].to_numpy(), color="#5B6770", thickness=1, width=2) if "std" in rows else None
@@ -337,7 +348,7 @@ def importance_chart(importance: pd.DataFrame,  # one row a model and feature: m
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
 
-# %% ../../nbs/core/04_charts.ipynb #85e1eb9f
+# %% ../../nbs/core/04_charts.ipynb #8a0ae150
 _LINES = (("strategy", COLOURS[0], 1.8), ("benchmark", "#7A858D", 1.2))
 
 def equity_chart(equity: pd.DataFrame,       # equity: ts strategy benchmark (money)
@@ -351,8 +362,8 @@ def equity_chart(equity: pd.DataFrame,       # equity: ts strategy benchmark (mo
         at = thin(equity[name].to_numpy(), 4_000)
         figure.add_scatter(x=_ms(equity.ts.iloc[at]), y=equity[name].to_numpy(dtype=float)[at], name=name,
                            line=dict(color=colour, width=width), hovertemplate="%{y:,.0f}")
-    figure.update_yaxes(tickformat=",.6~g",
-                        type="log" if (equity[["strategy", "benchmark"]] > 0).all(axis=None) else "linear")
+    both = equity[["strategy", "benchmark"]]
+    if (both > 0).all(axis=None): _log_axis(figure, both)
     _time_axis(figure, equity.ts)
     return figure
 
@@ -430,7 +441,7 @@ def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column 
     figure.update_xaxes(title_text="Time (UTC)", row=len(names), col=1)
     return figure
 
-# %% ../../nbs/core/04_charts.ipynb #1db393c7
+# %% ../../nbs/core/04_charts.ipynb #2c4bf9a9
 def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close)
                  trades: pd.DataFrame,        # symbol entry_ts exit_ts entry_price exit_price [side]; NaT: open
                  symbol: str | None = None,   # which symbol; the first of the trades by default
@@ -448,14 +459,14 @@ def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close)
     if len(rows): g = g[g.ts >= rows.entry_ts.min() - 0.03 * (g.ts.max() - rows.entry_ts.min())]
     at = g.iloc[thin(g.close.values, 5_000)]
     figure.add_scatter(x=_ms(at.ts), y=at.close.values, name="close", line=dict(color="#A5B0B8", width=1),
-                       hovertemplate="%{x}: %{y:,.6~g}<extra></extra>")
+                       hovertemplate="%{x}: %{y:,.8~r}<extra></extra>")
     for side, shape, colour in (("entry", "triangle-up", COLOURS[0]), ("exit", "triangle-down", COLOURS[1])):
         done = rows[rows[f"{side}_ts"].notna() & rows[f"{side}_price"].notna()]
         words = [f"{side} of a {kind} trade" for kind in done.get("side", pd.Series("", done.index))]
         figure.add_scatter(x=_ms(done[f"{side}_ts"]), y=done[f"{side}_price"].to_numpy(dtype=float), mode="markers",
                            name=side, text=words, marker=dict(symbol=shape, size=8, color=colour,
                                                               line=dict(width=0.7, color="white")),
-                           hovertemplate="%{text}<br>%{x}: %{y:,.6~g}<extra></extra>")
-    figure.update_yaxes(type="log", tickformat=",.6~g")
+                           hovertemplate="%{text}<br>%{x}: %{y:,.8~r}<extra></extra>")
+    _log_axis(figure, g.close)
     _time_axis(figure, g.ts)
     return figure

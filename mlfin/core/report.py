@@ -155,7 +155,7 @@ caption{text-align:left;color:var(--soft)}.figure{width:100%;min-height:60px;mar
 @media print{header,details.code{display:none}.figure{break-inside:avoid}}
 """
 
-# %% ../../nbs/core/05_report.ipynb #8372bc78
+# %% ../../nbs/core/05_report.ipynb #cf17c256
 _JS = """
 (function(){
 const here=decodeURIComponent(location.pathname.split("/").pop());
@@ -165,6 +165,13 @@ const button=document.querySelector("header button"),codes=document.querySelecto
 if(!codes.length)button.hidden=true;
 button.onclick=()=>{const open=document.body.classList.toggle("coded");
 codes.forEach(d=>d.open=open);button.textContent=open?"Hide code":"Show code"};
+document.querySelectorAll("main table").forEach(table=>{
+const rows=[...table.querySelectorAll("tbody tr")],number=/^(|[-+]?[0-9][0-9.,]*(e[-+]?[0-9]+)?( ?%)?|nan|nat|none)$/i;
+(rows[0]?[...rows[0].cells]:[]).forEach((_,n)=>{
+const cells=rows.map(row=>row.cells[n]).filter(Boolean);
+if(cells.every(cell=>number.test(cell.textContent.trim())))return;
+[...table.querySelectorAll("thead tr")].map(row=>row.cells[n]).filter(Boolean).concat(cells).forEach(cell=>{
+cell.classList.add("words");if(cell.textContent.length>44)cell.classList.add("long")})})});
 document.querySelectorAll(".figure").forEach(div=>{
 const spec=JSON.parse(document.getElementById(div.id+"-spec").textContent);
 if(!window.Plotly){div.className="figure failed";
@@ -289,7 +296,7 @@ def _title(notebook: Mapping) -> str:
                                                                    re.MULTILINE)): return found[1].strip()
     return "Notebook"
 
-# %% ../../nbs/core/05_report.ipynb #b56e6181
+# %% ../../nbs/core/05_report.ipynb #764d3aba
 def render_page(notebook: Mapping,             # an executed notebook, scrubbed
                 pages: Sequence[str] = (),     # names of the sibling pages, without .html, for the bar on top
                ) -> str:                       # a whole HTML document
@@ -306,7 +313,7 @@ def render_page(notebook: Mapping,             # an executed notebook, scrubbed
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
                       '<meta name="generator" content="mlfin">',
         '<link rel="icon" href="data:,">', f"<title>{title}</title>",
-        f"<style>{_CSS}{colours}\n.left td{{text-align:left;white-space:normal}}</style>",
+        f"<style>{_CSS}{colours}\n.left td{{text-align:left;white-space:normal}}.words{{text-align:left}}.long{{white-space:normal;min-width:18em}}</style>",
         "<noscript><style>details.code{display:block!important}</style></noscript>", "</head>", "<body>",
         f'<header><b>mlfin</b>{links}<button type="button">Show code</button></header>', "<main>", body,
         "<footer>This page is the executed notebook beside it. Times are UTC.</footer>", "</main>",
