@@ -147,25 +147,26 @@ def _trade_list(portfolio: Any, clock: pd.DatetimeIndex, symbols: list[str]) -> 
     trades.loc[is_open, "exit_ts"] = pd.NaT
     return trades.sort_values(["entry_ts", "symbol", "bars"], kind="stable", ignore_index=True)
 
-# %% ../../nbs/backtest/41_simulate.ipynb #dc32105b
+# %% ../../nbs/backtest/41_simulate.ipynb #ade0babc
 def _days(ts: pd.DatetimeIndex, calendar: str) -> pd.DatetimeIndex:
     "The date (as midnight UTC) of the day or session to which each bar belongs."
     if calendar == "24/7": return ts.floor("D")
-    of = sessions(calendar, ts[0] - pd.Timedelta(days=14), ts[-1])
+    of = sessions(calendar, ts[0] - pd.Timedelta(days=14), ts[-1] + pd.Timedelta(days=14)) # some open a day early in UTC
     at = pd.DatetimeIndex(of["open"]).searchsorted(ts, side="right") - 1
     return pd.DatetimeIndex(of["session"].iloc[at]).tz_localize("UTC")
 
-# %% ../../nbs/backtest/41_simulate.ipynb #041b8903
+# %% ../../nbs/backtest/41_simulate.ipynb #85adc33e
 def daily_returns(equity: pd.Series | pd.DataFrame,   # money after each bar's close; index `ts`, or columns `ts strategy`
                   calendar: str = "24/7",             # "24/7": UTC dates; or an exchange, e.g. "XNYS": its sessions
                  ) -> pd.Series:                      # `value`: simple return of each day; index `date` (UTC midnight)
-    "Close-to-close returns by day; the first row is the start of the account and no return by itself."
+    "Close-to-close returns of every day of the calendar; the first row is the start of the account and no return by itself."
     if isinstance(equity, pd.DataFrame): equity = equity.set_index("ts")["strategy"]
     if len(equity) < 2: raise BacktestError(must_be("equity", "at least two rows", len(equity)))
     days = _days(equity.index, calendar).as_unit("us")
-    day = pd.Series(equity.to_numpy(float), index=days).groupby(level=0).agg(["last", "size"])
-    value = day["last"] / day["last"].shift(1, fill_value=float(equity.iloc[0])) - 1
-    return value.iloc[1 if day["size"].iloc[0] == 1 else 0:].rename("value").rename_axis("date")
+    every = pd.DatetimeIndex(sessions(calendar, days[0], days[-1])["session"], freq=None).tz_localize("UTC").as_unit("us")
+    last = pd.Series(equity.to_numpy(float), index=days).groupby(level=0).last().reindex(every).ffill()
+    value = last / last.shift(1, fill_value=float(equity.iloc[0])) - 1
+    return value.iloc[1 if (days == days[0]).sum() == 1 else 0:].rename("value").rename_axis("date")
 
 # %% ../../nbs/backtest/41_simulate.ipynb #24398f0a
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlfin.backtest.risk import return_figures
 from mlfin.backtest.signals import TradingRule, hold_equally, positions_from_predictions
 from mlfin.backtest.simulate import backtest, buy_and_hold, daily_returns, equity_frame, simulate
 from mlfin.core.errors import BacktestError, DataError, ParameterError
+from mlfin.data.calendars import expected_bars
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "market"
 
@@ -319,12 +321,34 @@ def test_days_and_sessions():
     ts = pd.date_range("2024-01-02 14:30", periods=3, freq="h", tz="UTC", unit="us").append(
         pd.DatetimeIndex(["2024-01-03 14:30", "2024-01-05 20:30"], tz="UTC").as_unit("us"))
     r = daily_returns(pd.Series([100., 101, 102, 51, 51], index=ts), "XNYS")
-    assert list(r.index.day) == [2, 3, 5] and np.allclose(r, [0.02, -0.5, 0.0])
+    assert list(r.index.day) == [2, 3, 4, 5] and np.allclose(r, [0.02, -0.5, 0.0, 0.0])
     assert str(r.index.dtype) == "datetime64[us, UTC]" and r.index.name == "date" and r.name == "value"
     future = pd.DatetimeIndex(["2024-01-02 20:00", "2024-01-02 23:30", "2024-01-03 21:00"], tz="UTC").as_unit("us")
     assert list(daily_returns(pd.Series([100., 110, 121], index=future), "CMES").index.day) == [3]  # from 23:00 the next day's
     with pytest.raises(BacktestError, match="at least two rows"):
         daily_returns(pd.Series([1.0], index=ts[:1]))
+
+
+@pytest.mark.parametrize("calendar", ["XNYS", "XASX", "XNZE", "CMES", "XTKS", "24/7"])
+def test_each_daily_bar_is_a_day_of_its_own(calendar):
+    bars = expected_bars(calendar, "1d", "2024-01-03", "2024-02-14")  # some sessions open on the day before in UTC
+    r = daily_returns(pd.Series(1.01 ** np.arange(len(bars)), index=pd.DatetimeIndex(bars.ts)), calendar)
+    assert list(r.index.tz_localize(None)) == list(bars.session[1:]) and np.allclose(r, 0.01)
+
+
+def test_a_year_is_a_year_whatever_the_bars():
+    sessions = expected_bars("XNYS", "1d", "2003-01-02", "2012-12-31")
+    money = 100 * np.exp(np.random.default_rng(1).normal(3e-4, 0.01, len(sessions)).cumsum())
+    weekly = sessions.session.dt.to_period("W").ne(sessions.session.dt.to_period("W").shift(-1)).to_numpy()
+    daily = key_ratios(money, sessions.ts, "XNYS", 252)
+    assert daily == pytest.approx(key_ratios(money[weekly], sessions.ts[weekly], "XNYS", 252), abs=0.02)
+    dated = sessions.session.dt.tz_localize("UTC")  # daily bars of a stock, read as if it traded at weekends
+    assert daily == pytest.approx(key_ratios(money, dated, "24/7", 365), abs=0.002)
+
+
+def key_ratios(money, ts, calendar, year):
+    figures = return_figures(daily_returns(pd.Series(money, index=pd.DatetimeIndex(ts)), calendar), year)
+    return [figures[name] for name in ("cagr", "volatility", "sharpe")]
 
 
 def test_the_same_twice_to_the_last_bit():
