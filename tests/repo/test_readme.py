@@ -1,0 +1,200 @@
+"""What README and the guides say is true: commands parse, targets and paths exist, the examples work as they stand."""
+import fnmatch
+import importlib.util
+import json
+import re
+import shlex
+import sys
+
+import pytest
+import typer
+
+from mlfin.core.provenance import read_pipeline, read_yaml
+from mlfin.ops.cli import app
+from mlfin.ops.pipeline import ask
+
+GUIDES = ("architecture", "decisions", "first_run")
+
+
+@pytest.fixture(scope="module")
+def readme(root):
+    return (root / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def texts(root, readme):
+    """README and the prose of index and guides."""
+    found = {"README.md": readme}
+    for path in ("nbs/index.ipynb", *(f"nbs/guides/{name}.ipynb" for name in GUIDES)):
+        cells = json.loads((root / path).read_text(encoding="utf-8"))["cells"]
+        found[path] = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return found
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+def spans(text: str) -> list[str]:
+    """Inline code, outside of code blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+
+
+def commands(text: str, program: str) -> list[list[str]]:
+    """Every call of a program in shell blocks and inline code, as words."""
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()] + spans(text)
+    parts = [part for line in lines for part in re.split(r"&&|;", line)]
+    words = [shlex.split(part, comments=True) for part in parts if part.split()[:1] == [program]]
+    return [w[1:] for w in words if len(w) > 1 and "RUN" not in w and "key=value" not in w]
+
+
+def rows(text: str) -> list[str]:
+    """First cells of the tables."""
+    return [line.split("|")[1] for line in text.splitlines() if line.startswith("|") and not set(line) <= set("|- ")]
+
+
+def export(readme: str, number: int, root, folder):
+    """The README's example, as a notebook that nbdev exports to a module, imported."""
+    from nbdev.export import nb_export
+    named = re.findall(r"`nbs/(\w+)/(\d\d)_(\w+)\.ipynb`", readme)[number]
+    package, _, name = named
+    assert f"`#| default_exp {package}.{name}`" in readme
+    sources = [f"#| default_exp {package}.{name}", *re.split(r"\n\n(?=#\| export)", blocks(readme, "python")[number])]
+    cells = [{"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "execution_count": None, "outputs": [],
+              "source": source.strip()} for i, source in enumerate(sources)]
+    notebook = folder / f"{named[1]}_{name}.ipynb"
+    notebook.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    nb_export(notebook, lib_path=folder / "lib")
+    spec = importlib.util.spec_from_file_location(f"mlfin.{package}.{name}", folder / "lib" / package / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def asked(text: str, key: str) -> list[list[str]]:
+    """The lists that are asked for by `mlfin run -p 'key=[...]'`."""
+    words = [w for command in commands(text, "mlfin") for w in command]
+    return [w.removeprefix(f"{key}=").strip("[]").split(",") for w in words if w.startswith(f"{key}=")]
+
+
+def test_the_feature_works(readme, root, tmp_path, monkeypatch):
+    from mlfin.data.sources import read_bars
+    from mlfin.features import spec
+    from mlfin.features.lookahead import assert_no_lookahead
+    from mlfin.features.technical import compute_features
+    spec.load_features()
+    monkeypatch.setattr(spec, "_registry", dict(spec._registry))
+    export(readme, 0, root, tmp_path)
+    bars = read_bars("builtin:", symbols=["IBM", "MSFT"], start="2010-01-01", end="2010-06-30").bars
+    (specs,) = asked(readme, "features")
+    table = compute_features(bars, specs)
+    new = table[specs[-1]]
+    assert new.between(0, 1).sum() == len(bars) - 2 * 9 and assert_no_lookahead(specs, bars) > 0
+    assert new.iloc[9] == pytest.approx(((bars.high - bars.low) / bars.close)[:10].mean(), rel=1e-12)
+
+
+def test_the_model_works(readme, root, tmp_path, monkeypatch):
+    import numpy as np
+    import pandas as pd
+
+    from mlfin.models import zoo
+    zoo.load_models()
+    monkeypatch.setattr(zoo, "_MODELS", dict(zoo._MODELS))
+    module = export(readme, 1, root, tmp_path)
+    text = (tmp_path / "lib" / "models" / "mine.py").read_text()
+    assert "@model(" in text and module.__name__ == "mlfin.models.mine"  # by this text the zoo finds it
+    names = [name for models in asked(readme, "models") for name in models]
+    assert set(names) <= set(zoo._MODELS) and "nearest_neighbours" in names
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc"))
+    y = (X.a + rng.normal(size=400) > 0).astype("int8")
+    fitted = zoo.make_model("nearest_neighbours", seed=1).fit(X, y)
+    assert fitted.predict_proba(X)[:, 1][X.a > 1].mean() > 0.6
+    assert zoo.make_model("nearest_neighbours", n_neighbors=50).steps[-1][1].n_neighbors == 50
+
+
+def test_examples_are_short_and_the_same_everywhere(texts):
+    examples = blocks(texts["README.md"], "python")
+    assert len(examples) == 2 and all(len(example.strip().splitlines()) <= 10 for example in examples)
+    assert blocks(texts["nbs/guides/first_run.ipynb"], "python") == examples
+
+
+def test_mlfin_commands_parse(texts, root, tmp_path, monkeypatch):
+    group = typer.main.get_command(app)
+    known = read_yaml(root / "env.yaml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ten_days.yaml").write_text("label: fwd_ret_10\n")
+    seen = set()
+    for path, text in texts.items():
+        for name, *words in commands(text, "mlfin"):
+            assert name in group.commands, f"{path}: mlfin {name}"
+            parsed = group.commands[name].make_context(name, list(words)).params
+            question = ask(root, tuple(parsed.get("parameter", ())), tuple(parsed.get("file", ())))
+            assert question.keys() == known.keys()
+            seen.add(name)
+    assert seen == set(group.commands), "a command that no page shows"
+
+
+def test_make_targets_exist(texts, root):
+    targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.M))
+    for path, text in texts.items():
+        asked_for = {words[0] for words in commands(text, "make")}
+        assert asked_for <= targets, f"{path}: make {asked_for - targets}"
+    (rest,) = re.findall(r"`make help`\s+lists the rest: ([^.]*)\.", texts["README.md"])
+    assert set(re.findall(r"`(\w+)`", rest)) <= targets
+
+
+def test_paths_of_tables_exist(texts, root):
+    question = read_yaml(root / "env.yaml")
+    products = [p for task in read_pipeline(root, question).values() for p in task.products.values()]
+    stand_ins = {"<profile>": question["profile"], "<experiment>": question["experiment"]}
+    for page, text in texts.items():
+        for cell in rows(text):
+            for path in (span for span in spans(cell) if "/" in span):
+                for name, value in stand_ins.items(): path = path.replace(name, value)
+                if path.startswith("reports/") and re.search(r"/(runs/<run_id>|failed)/$", path):
+                    path = re.sub(r"(runs/<run_id>|failed)/$", "", path)
+                if re.match(r"\.mlfin/\w+/(lake/|artifacts/|trials\.sqlite|mlflow\.db)$", path): continue  # those of settings.ini, below
+                assert (root / path).exists() and not path.startswith((".mlfin", "reports")) or any(
+                    fnmatch.fnmatch(p, path) or p.startswith(path) for p in products), f"{page}: {path}"
+
+
+def test_places_of_settings_are_as_told(texts, root):
+    from mlfin.core.settings import load_settings
+    settings = load_settings("development", root)
+    places = [settings.store + "/", settings.ledger, settings.mlflow.removeprefix("sqlite:///"), settings.artifacts]
+    told = " ".join(spans(texts["nbs/guides/first_run.ipynb"]))
+    for place in places: assert str(place).removeprefix(f"{root}/") in told
+    assert f"mlflow ui --backend-store-uri {settings.mlflow.replace(f'{root}/', '')}" in told
+
+
+def test_the_map_is_of_this_house(readme, root):
+    house = {line.split()[0]: line for line in readme.split("The map of the house")[1].split("```")[1].splitlines() if line.strip()}
+    assert all((root / path).is_dir() for path in house)
+    for folder, parts in (("nbs/", "core data features models backtest ops viz"), ("tests/", "repo pipeline dashboards leakage benchmarks")):
+        for part in parts.split(): assert part in house[folder] and (root / folder / part).is_dir()
+
+
+def test_other_paths_exist(texts, root):
+    new = set(re.findall(r"nbs/\w+/\d\d_mine\.ipynb", texts["README.md"]))
+    for page, text in texts.items():
+        words = [w for line in [*spans(text), *" ".join(blocks(text, "sh")).split()] for w in line.split()]
+        paths = {w.strip("`'") for w in words if re.match(r"(nbs|env|mlfin|tests|dashboards)/\w", w)} - new
+        assert [path for path in paths if not (root / path).exists()] == [], page
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_the_cells_of_a_guide_run(name, root, monkeypatch):
+    monkeypatch.chdir(root / "nbs" / "guides")
+    namespace = {"display": lambda value: None, "__name__": "guide"}
+    for cell in json.loads((root / f"nbs/guides/{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code": exec("".join(cell["source"]), namespace)
+
+
+def test_planted_untruths_are_seen(root):
+    group = typer.main.get_command(app)
+    ((name, *words),) = commands("```sh\nmlfin run -p label=x --experimnt y  # no\n```", "mlfin")
+    with pytest.raises(Exception, match="experimnt"): group.commands[name].make_context(name, list(words))
+    assert commands("first `make run`, and `mlfin run -p key=value`", "make") == [["run"]]
+    assert rows("| a | b |\n|---|---|\n| `c/` | d |") == [" a ", " `c/` "]
+    assert "mlfin.features.mine" not in sys.modules
