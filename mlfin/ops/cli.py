@@ -171,7 +171,7 @@ def reproduce(run: Annotated[str, typer.Argument(help="A run's id (or its beginn
     out.print("differs" if "differs" in words else "within 1e-6" if "within 1e-6" in words else "equal", style="bold")
     raise typer.Exit(1 if "differs" in words else 0)
 
-# %% ../../nbs/ops/73_cli.ipynb #30b9d2d9
+# %% ../../nbs/ops/73_cli.ipynb #37def3c2
 def _serve(words: list[str], folder: Path, package: str, extra: str) -> None:
     "Hand this process over to a Jupyter program of this environment."
     try: version(package)
@@ -184,11 +184,9 @@ def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, profile: _
          browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = False):
     "Serve the dashboards on this machine."
     settings = _settings(profile)
-    if not (settings.root / "dashboards" / "home.ipynb").is_file():
-        raise SettingsError("dashboards/home.ipynb is not there.\nHint: run this in a project's folder.")
     os.environ["MLFIN_ROOT"], os.environ["MLFIN_PROFILE"] = str(settings.root), settings.profile
-    out.print(f"Dashboards at http://127.0.0.1:{port}/voila/render/home.ipynb  (Ctrl-C ends)", highlight=False)
-    _serve(["voila", ".", f"--port={port}", "--Voila.ip=127.0.0.1", *([] if browser else ["--no-browser"])], settings.root / "dashboards", "voila", "dash")
+    out.print(f"Dashboards at http://127.0.0.1:{port}  (Ctrl-C ends)", highlight=False)
+    _serve(["mlfin.viz.serve", f"--port={port}", *(["--browser"] if browser else [])], settings.root, "voila", "dash")
 
 # %% ../../nbs/ops/73_cli.ipynb #e9636d0b
 @app.command()
