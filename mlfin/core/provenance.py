@@ -7,7 +7,7 @@ __all__ = ['REGISTRIES', 'hash_file', 'hash_json', 'hash_frame', 'atomic_path', 
            'read_json', 'product_key', 'notebook_source', 'module_closure', 'TaskSpec', 'read_yaml', 'read_pipeline',
            'key_components', 'pipeline_components', 'run_id', 'differences', 'Task', 'begin_task']
 
-# %% ../../nbs/core/02_provenance.ipynb #b4c83388
+# %% ../../nbs/core/02_provenance.ipynb #4ef3758c
 import ast
 import errno
 import hashlib
@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -151,7 +152,7 @@ def product_key(path: str | Path, # a product: Parquet or JSON
         return ((pq.read_schema(path).metadata or {}).get(b"mlfin.task_key") or b"").decode() or None
     return None
 
-# %% ../../nbs/core/02_provenance.ipynb #9304f7ec
+# %% ../../nbs/core/02_provenance.ipynb #924d8fab
 _PACKAGE = Path(find_spec("mlfin").origin).parent
 REGISTRIES = ("mlfin.data.sources", "mlfin.features.spec", "mlfin.models.zoo")
 
@@ -161,20 +162,51 @@ def _module_file(name: str) -> Path | None:
     return path if path.is_file() else None
 
 @cache
+def _homes(package: str) -> dict[str, str]:
+    "Name -> module of what a package hands out without importing it: the `_HOME` of its `__init__.py`."
+    path = _PACKAGE.joinpath(*package.split(".")[1:], "__init__.py")
+    body = ast.parse(path.read_text(encoding="utf-8")).body if package.split(".")[0] == "mlfin" and path.is_file() else []
+    found = [n.value for n in body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_HOME"]
+    return {k: f"{package}.{v}" for k, v in ast.literal_eval(found[0]).items()} if found else {}
+
+@cache
 def _imports(source: str, module: str = "") -> tuple[str, ...]:
-    "Names of mlfin modules that Python source imports, relative imports resolved from `module`."
+    "Names of mlfin modules that Python source imports, also through a package; relative imports resolved from `module`."
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        if isinstance(node, ast.Import): names, whole = [a.name for a in node.names], [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             parent = ".".join(module.split(".")[: -node.level]) if node.level else ""
             base = ".".join(filter(None, (parent, node.module)))
-            names = [base, *(f"{base}.{a.name}" for a in node.names)]
+            whole = [base if a.name == "*" else f"{base}.{a.name}" for a in node.names]
+            names = [base, *whole, *(_homes(base).get(a.name, "") for a in node.names)]
         else: continue
+        names = names + [home for package in whole for home in _homes(package).values()]
         found.update(n for n in names if n.startswith("mlfin.") and _module_file(n))
     return tuple(sorted(found))
 
-# %% ../../nbs/core/02_provenance.ipynb #40d8b497
+# %% ../../nbs/core/02_provenance.ipynb #f18e1a96
+def _plugin_files(name: str) -> list[Path]:
+    "Files that a plugin consists of: a package's modules; or a module and what it imports from beside itself."
+    try: found = find_spec(name)
+    except ModuleNotFoundError: found = None
+    if found is None or not found.origin:
+        raise SettingsError(must_be("plugins", "importable modules", name, "settings.ini",
+                                    "a file NAME.py in the project's folder, or an installed package."))
+    first = Path(found.origin)
+    if found.submodule_search_locations: return sorted(first.parent.rglob("*.py"))
+    files, queue = set(), [first]
+    while queue:
+        if (file := queue.pop()) in files: continue
+        files.add(file)
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+        names += [n.module or a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names]
+        beside = {file.parent / n.split(".")[0] for n in names if n.split(".")[0] != "mlfin" and "site-packages" not in file.parts}
+        queue += [q for b in beside for q in (b.with_suffix(".py"), *b.glob("**/*.py")) if q.is_file()]
+    return sorted(files)
+
+# %% ../../nbs/core/02_provenance.ipynb #4af1f7b8
 def _cells(path: Path) -> list[tuple[str, str]]:
     "A notebook's cells as (type, source)."
     try: cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -203,7 +235,10 @@ def module_closure(source: str,             # Python source: a notebook's code, 
             for sibling in sorted(_module_file(name).parent.glob("[!_]*.py")):
                 module = f"{name.rpartition('.')[0]}.{sibling.stem}"
                 if name in _imports(sibling.read_text(encoding="utf-8"), module): queue.append(module)
-            reached |= {p: hash_file(found.origin)[:16] for p in plugins if (found := find_spec(p)) and found.origin}
+            for plugin in plugins:
+                texts = [f.read_text(encoding="utf-8") for f in _plugin_files(plugin)]
+                reached[plugin] = hash_json(texts)[:16]
+                queue.extend(m for text in texts for m in _imports(text))
     return dict(sorted(reached.items()))
 
 # %% ../../nbs/core/02_provenance.ipynb #96526f48
@@ -276,7 +311,7 @@ def read_pipeline(root: Path,                      # the project's folder
         ordered |= {s.name: s for s in ready}
     return ordered
 
-# %% ../../nbs/core/02_provenance.ipynb #cb3281b5
+# %% ../../nbs/core/02_provenance.ipynb #a6c786bc
 def _data_content(parameters: dict, root: Path) -> dict[str, str]:
     "Content hash of the file that the parameter `path` names."
     path = parameters.get("path")
@@ -293,6 +328,7 @@ def key_components(spec: TaskSpec,            # the task
                   ) -> dict:                  # everything that the key is a hash of
     "What a task's result depends on, named piece by piece."
     lock = settings.root / "env" / "requirements.lock"
+    if settings.plugins and str(settings.root) not in sys.path: sys.path.append(str(settings.root)) # as those who load them do
     data = _data_content(parameters, settings.root)
     return {
         "notebook": hash_json(_cells(spec.source))[:16],

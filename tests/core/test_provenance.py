@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import resource
 import subprocess
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from mlfin.core import provenance
 from mlfin.core.errors import DataError, ParameterError, SettingsError
 from mlfin.core.provenance import (
-    atomic_path, hash_frame, hash_json, module_closure, product_key, read_json, read_parquet, read_pipeline, write_json, write_parquet,
+    TaskSpec, atomic_path, hash_frame, hash_json, key_components, module_closure, product_key, read_json, read_parquet, read_pipeline,
+    write_json, write_parquet,
 )
+from mlfin.core.settings import load_settings
 
 LEAF = st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.text(max_size=8)
 JSON = st.recursive(LEAF, lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=4), s, max_size=3))
@@ -103,6 +106,50 @@ def test_closure_of_a_registry_holds_what_registers_there():
 
 def test_closure_ignores_lazy_packages():
     assert module_closure("import mlfin\nfrom mlfin.core import settings") == module_closure("from mlfin.core.settings import x")
+
+
+@pytest.mark.parametrize("source, module", [
+    ("from mlfin.features import compute_features", "mlfin.features.technical"),
+    ("from mlfin.backtest import key_figures as k", "mlfin.backtest.risk"),
+    ("from mlfin.models import *", "mlfin.models.zoo"),
+    ("from mlfin import backtest", "mlfin.backtest.risk"),
+    ("import mlfin.backtest as b", "mlfin.backtest.significance"),
+])
+def test_what_a_package_hands_out_counts_as_its_module(source, module):
+    assert module in module_closure(source)
+
+
+def test_one_name_of_a_package_is_not_all_of_it():
+    assert list(module_closure("from mlfin.core import MlfinError")) == ["mlfin.core.errors"]
+
+
+def test_a_plugin_is_all_its_files_and_what_it_reaches(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plug_one.py").write_text("import plug_help\nfrom mlfin.data.calendars import gaps")
+    (tmp_path / "plug_help.py").write_text("x = 1")
+    (tmp_path / "plug_many").mkdir()
+    (tmp_path / "plug_many" / "__init__.py").write_text("from .deep import x")
+    (tmp_path / "plug_many" / "deep.py").write_text("x = 1")
+    before = module_closure("import mlfin.features.spec", ("plug_one", "plug_many"))
+    assert "mlfin.data.calendars" in before
+    (tmp_path / "plug_help.py").write_text("x = 2")
+    (tmp_path / "plug_many" / "deep.py").write_text("x = 2")
+    after = module_closure("import mlfin.features.spec", ("plug_one", "plug_many"))
+    assert {name for name in after if after[name] != before[name]} == {"plug_one", "plug_many"}
+
+
+def test_a_plugin_in_the_projects_folder_is_in_the_key_before_it_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    (tmp_path / "plug_here.py").write_text("import numpy\nimport mlfin.core.errors")
+    (tmp_path / "mlfin").mkdir()
+    notebook = tmp_path / "task.ipynb"
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["from mlfin.features.spec import parse"]}]}))
+    spec = TaskSpec("a", notebook, {}, {}, {}, ())
+    settings = load_settings("test").model_copy(update={"root": tmp_path, "plugins": ("plug_here",)})
+    assert "plug_here" in key_components(spec, {}, {}, settings)["modules"]
+    for name in ("nowhere_plug", "nowhere.plug"):
+        with pytest.raises(SettingsError, match="importable"):
+            key_components(spec, {}, {}, settings.model_copy(update={"plugins": (name,)}))
 
 
 def test_a_plugin_counts_where_a_registry_is_reached(tmp_path, monkeypatch):
