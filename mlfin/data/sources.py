@@ -89,7 +89,7 @@ def _epochs(text: pd.Series) -> pd.Series:
     return pd.Series(pd.to_datetime(micro.where(plausible).round().astype("Int64"), unit="us", utc=True),
                      index=text.index).astype(TIME)
 
-# %% ../../nbs/data/12_sources.ipynb #efa34883
+# %% ../../nbs/data/12_sources.ipynb #540d95f4
 def parse_times(text: pd.Series,       # str
                 tz: str | None,        # zone of times without an offset
                 dates: bool = False,   # True: plain dates are allowed without a zone (they name sessions)
@@ -101,7 +101,7 @@ def parse_times(text: pd.Series,       # str
     given = text[text.notna() & (text != "")]
     digits = given.str.fullmatch(r"-?\d+(\.\d+)?")
     if digits.mean() > 0.5 and not given[digits].str.fullmatch(r"(19|20)\d{6}").all(): return _epochs(text)
-    offset = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$", case=False, regex=True, na=False)
+    offset = text.str.contains(r"(?:Z|:\d{2}(?:\.\d+)?\s?[+-]\d{2}(?::?\d{2})?)$", case=False, regex=True, na=False)
     offset &= text.str.contains(":", na=False)
     moments = pd.Series(pd.NaT, index=text.index, dtype=TIME)
     if offset.any():
@@ -213,15 +213,15 @@ def _raw_times(frame: pd.DataFrame, found: dict[str, str], tz: str | None, dates
     text = raw.astype("str") if "clock" not in found else raw.astype("str") + " " + frame[found["clock"]].astype("str")
     return parse_times(text, tz, dates, where)
 
-# %% ../../nbs/data/12_sources.ipynb #29e10241
+# %% ../../nbs/data/12_sources.ipynb #933391e1
 def _moments(stamps: pd.Series, timeframe: str, calendar: str, tz: str | None, reason: pd.Series) -> pd.DataFrame:
     "ts and known_at: by the session that a daily stamp names, else by the clock."
     reason[stamps.isna() & (reason == "")] = "time cannot be read, or does not exist in its zone"
     if calendar == "24/7" or timeframe not in ("1d", "1w"):
         return pd.DataFrame({"ts": stamps, "known_at": known_at(stamps, timeframe, calendar)})
-    local = stamps.dt.tz_convert(tz or "UTC")
-    if not (local.dropna() == local.dropna().dt.normalize()).all(): # not midnights: moments of its day
-        local = stamps.dt.tz_convert(calendar_zone(calendar))
+    for zone in ("UTC", tz or "UTC", calendar_zone(calendar)): # midnights name a date; other moments lie in their day
+        local = stamps.dt.tz_convert(zone)
+        if (local.dropna() == local.dropna().dt.normalize()).all(): break
     named = session_bars(local.dt.tz_localize(None).dt.normalize(), calendar, timeframe)
     reason[named.ts.isna() & (reason == "")] = f"no session of {calendar} on that date"
     return named
@@ -339,21 +339,25 @@ def _symbols(symbol, symbols) -> list[str]:
         raise DataError(must_be("symbols", "names", bad[0], hint="symbols=[AAPL, MSFT]"))
     return list(dict.fromkeys(s.strip() for s in asked))
 
-# %% ../../nbs/data/12_sources.ipynb #3386b678
+# %% ../../nbs/data/12_sources.ipynb #71846e13
+def _border(field: str, value) -> pd.Timestamp:
+    "One end of a period, in UTC, NaT where it is open; a plain date as `end` is that whole day."
+    if value in (None, "") or value is pd.NaT: return pd.NaT
+    text = str(value).strip()
+    wrong = DataError(must_be(field, "a date or a time, like 2013-03-01", value))
+    if isinstance(value, (str, int, float)) and not re.match(r"\d{4}([-/]?)\d{1,2}\1\d{1,2}(?!\d)", text): raise wrong # 2013: which day?
+    try: at = pd.Timestamp(text if isinstance(value, (int, float)) else value)
+    except (ValueError, TypeError): raise wrong from None
+    if field == "end" and at == at.normalize() and ":" not in (text if isinstance(value, str) else ""):
+        at += pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
+    return at if at.tz is not None else at.tz_localize("UTC")
+
 def _select(reading: Reading, asked: list[str], start, end) -> Reading:
     "The bars of the symbols asked for, from start to end."
     have = sorted(reading.bars.symbol.unique())
     for name in asked:
         if name not in have: raise DataError(unknown("symbol", name, have, reading.origin))
-    borders = []
-    for field, value in (("start", start), ("end", end)):
-        try: at = pd.Timestamp(value) if value not in (None, "") else pd.NaT
-        except (ValueError, TypeError):
-            raise DataError(must_be(field, "a date or a time, like 2013-03-01", value)) from None
-        if field == "end" and at is not pd.NaT and at == at.normalize():
-            at += pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
-        borders.append(at if at is pd.NaT or at.tz is not None else at.tz_localize("UTC"))
-    low, high = borders
+    low, high = _border("start", start), _border("end", end)
     if low is not pd.NaT and high is not pd.NaT and high < low:
         raise DataError(must_be("end", f"at or after start={start}", end))
     keep = reading.bars.symbol.isin(asked) if asked else pd.Series(True, index=reading.bars.index)

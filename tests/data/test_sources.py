@@ -86,6 +86,25 @@ def test_offsets_of_both_seasons_in_one_column(csv):
     assert list(reading.bars.ts.dt.hour) == [14, 13]
 
 
+@pytest.mark.parametrize("offset", ["+00", "+0000", "+00:00", "Z", ".5+00", " +00:00"])
+def test_ways_to_write_an_offset(csv, offset):
+    reading = minutes(csv(GOOD.replace(":00,100", f":00{offset},100")), tz="Asia/Tokyo")
+    assert list(reading.bars.ts.dt.hour) == [0] * 5
+
+
+@pytest.mark.parametrize("value", [2012, "2012", "2012-11", 2012.5, True, "11/2012"])
+@pytest.mark.parametrize("field", ["start", "end"])
+def test_a_year_is_no_border(field, value):
+    with pytest.raises(DataError, match=f"`{field}` must be a date or a time"):  # 2012 was read as 2012 ns after 1970
+        read_bars("builtin", symbols=["IBM"], **{field: value})
+
+
+def test_borders(csv):
+    assert len(minutes(csv(GOOD), start=20220101, end="2022-01-01").bars) == 5
+    assert len(minutes(csv(GOOD), start="2022/1/1", end="2022-01-01 00:00").bars) == 1
+    assert len(minutes(csv(GOOD), start=pd.Timestamp("2022-01-01", tz="UTC"), end=pd.Timestamp("2022-01-01")).bars) == 5
+
+
 def test_clock_of_new_york(csv):
     text = (
         HEAD
@@ -103,6 +122,10 @@ def test_dates_name_sessions(csv):
         (text, "UTC"),
         (text.replace(",1,1,1,1,1", "T00:00:00Z,1,1,1,1,1"), None),
         (text.replace("-", ""), None),
+        (text, "America/New_York"),  # a date is no moment: no zone moves it to the day before
+        (text, "Asia/Tokyo"),
+        (text.replace(",1,1,1,1,1", " 00:00:00-05:00,1,1,1,1,1"), "America/New_York"),
+        (text.replace(",1,1,1,1,1", " 09:30:00-05,1,1,1,1,1"), None),
     ):
         reading = read_bars(csv(body), "A", calendar="XNYS", tz=tz)
         assert list(reading.bars.known_at.dt.strftime("%d %H:%M")) == ["21 21:00", "23 18:00"]
