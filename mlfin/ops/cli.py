@@ -260,3 +260,8 @@ def main(arguments: list[str] | None = None, # the command's words; those of thi
         err.print("[bold red]Error:[/]", end=" ")
         err.print(str(e), markup=False, highlight=False)
         sys.exit(e.exit_code)
+    except OSError as e:
+        from mlfin.core.provenance import system_message
+        err.print("[bold red]Error:[/]", end=" ")
+        err.print(system_message(e), markup=False, highlight=False)
+        sys.exit(1)

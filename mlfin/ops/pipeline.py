@@ -27,7 +27,8 @@ import yaml
 
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from mlfin.core.provenance import (
-    TaskSpec, atomic_path, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml, run_id, write_json,
+    TaskSpec, atomic_path, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml, run_id,
+    system_message, write_json,
 )
 from ..core.settings import Settings, quiet_environment
 
@@ -296,19 +297,23 @@ def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
     root, source = plan.settings.root, plan.settings.root / plan.aside[name].products["nb"]
     kept = plan.settings.reports_dir(plan.question["experiment"]) / "failed" / source.name
     number, text = _cell_error(source)
+    kept.unlink(missing_ok=True)
     if source.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, kept)
-        scrub_notebook(kept, root)
+        try: scrub_notebook(kept, root)
+        except DataError:  # the disk is full; one that was cut off tells nothing
+            if number is None: kept.unlink(missing_ok=True)
     chain, cause = [], error
     while cause is not None: chain.append(cause); cause = cause.__cause__
+    if not text: text = system_message(chain[-1]) if isinstance(chain[-1], OSError) else str(chain[-1])
     if any(type(c).__name__ == "DeadKernelError" for c in chain):
         text = "the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the system's log; `mlfin run` goes on from here."
     elif any(type(c).__name__ == "CellTimeoutError" for c in chain):
         text = f"a cell took longer than task_timeout = {plan.settings.task_timeout} s (settings.ini)."
     where = f" in cell {number}" if number else ""
     place = f"\nNotebook: {kept.relative_to(root)}" if kept.is_file() else ""
-    return PipelineError(f"Task `{name}` failed{where}: {text or chain[-1]}{place}")
+    return PipelineError(f"Task `{name}` failed{where}: {text}{place}")
 
 # %% ../../nbs/ops/70_pipeline.ipynb #66659546
 def _name_published(page: Path, experiment: str) -> None:
@@ -324,23 +329,24 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     dag = load_dag({**plan.question, "experiment": f"{_BUILDING}/{experiment}"}, root)
     state = plan.settings.data_dir(f"{_BUILDING}/{experiment}")
     records = {n: r for n, r in (read_run(state) or {}).items() if n in plan.resumed}
-    started, seconds, running = {}, {}, []
+    started, seconds, running, last = {}, {}, [], [time.monotonic()]
     def begin(kind, name, details):
         if kind == "task": started[name] = time.monotonic(); running[:] = [name]
         on_event(kind, name, details)
     def finish(name):
+        missing = [p for p, path in plan.aside[name].products.items() if not (root / path).is_file()]
+        if missing: raise PipelineError(f"`{missing[0]}`, a product in pipeline.yaml, was not written.\nHint: task.write({missing[0]!r}, ...) in its notebook.")
         scrub_notebook(root / plan.aside[name].products["nb"], root)
         for page in ("nb", "html"): _name_published(root / plan.aside[name].products[page], experiment)
         records[name] = {"key": plan.components[name]["key"], "products": product_hashes(plan.aside[name], root)}
         write_json(records, state / "run.json")
-        seconds[name] = time.monotonic() - started.get(name, begun)
+        seconds[name], last[0] = time.monotonic() - started.get(name, last[0]), time.monotonic()
         on_event("done", name, {"seconds": seconds[name]})
     for name in dag:
         dag[name].executor_params = {"progress_bar": False} | ({"execution_timeout": plan.settings.task_timeout} if dag[name].executor == "papermill" else {})
         dag[name].on_finish = _finisher(finish, name)
-    begun = time.monotonic()
     with _working_in(root), _watched_cells({Path(s.products["nb"]).stem: n for n, s in plan.aside.items()}, begin):
-        _build_dag(dag, plan, running, on_event)
+        _build_dag(dag, plan, running, records, on_event)
     return seconds
 
 # %% ../../nbs/ops/70_pipeline.ipynb #a428ef42
@@ -349,7 +355,7 @@ def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
     def on_finish(): finish(name)
     return on_finish
 
-def _build_dag(dag, plan: Plan, running: list[str], on_event: _Event) -> None:
+def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Event) -> None:
     "Build; a failed task becomes one clear error."
     from ploomber.exceptions import BaseException as PloomberError, DAGBuildError
     from ploomber.executors import Serial
@@ -360,8 +366,7 @@ def _build_dag(dag, plan: Plan, running: list[str], on_event: _Event) -> None:
         try: dag.build(show_progress=False)
         except MlfinError: raise
         except (PloomberError, DAGBuildError, RuntimeError, OSError) as e:
-            done = read_run(plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}")) or {}
-            name = running[0] if running else next(n for n in plan.specs if n not in done and n not in plan.published)
+            name = running[0] if running else next((n for n in plan.specs if n not in records and n not in plan.published), list(plan.specs)[-1])
             on_event("failed", name, {})
             raise _keep_failed(plan, name, e) from e
 
@@ -427,13 +432,11 @@ def _publish(plan: Plan, record: dict) -> None:
 
     root, experiment = plan.settings.root, plan.question["experiment"]
     reports = plan.settings.reports_dir(experiment)
-    for name, spec in plan.aside.items():
-        if name in plan.published: continue
-        for product, path in spec.products.items():
-            source, dest = root / path, root / plan.specs[name].products[product]
-            dest.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(source, dest)
-            if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
+    moves = [(root / path, root / plan.specs[n].products[p]) for n, s in plan.aside.items() if n not in plan.published for p, path in s.products.items()]
+    for _, dest in moves: dest.parent.mkdir(parents=True, exist_ok=True)  # what can fail comes first
+    for source, dest in moves:
+        os.replace(source, dest)
+        if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
     write_plotly_js(reports)
     write_json(record, reports / "run.json")
     for place in (plan.settings.data_dir, plan.settings.reports_dir): shutil.rmtree(place(f"{_BUILDING}/{experiment}"), ignore_errors=True)
