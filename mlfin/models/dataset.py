@@ -83,7 +83,7 @@ def model_inputs(features: pd.DataFrame, # the features frame, with the columns 
                for f in parsed for c, name in zip(f.columns, input_names(f), strict=True)}
     return pd.concat([keys, pd.DataFrame(columns, copy=False)], axis=1)
 
-# %% ../../nbs/models/32_dataset.ipynb #a89649df
+# %% ../../nbs/models/32_dataset.ipynb #dc904af9
 @dataclass(frozen=True, eq=False)
 class Dataset:
     "What a model learns from: rows aligned, complete, in order of symbol and time, indexed 0, 1, 2, ..."
@@ -96,6 +96,7 @@ class Dataset:
     names: tuple[str, ...]                            # columns of X
     dropped: pd.DataFrame = field(repr=False)         # reason rows: every row left out, counted once, and notes
     hash: str = ""                                    # content of X, y, forward_return, keys and spans
+    pending: pd.DataFrame | None = field(default=None, repr=False) # keys and inputs after a symbol's last label
 
     def __len__(self) -> int:
         return len(self.X)
@@ -195,7 +196,15 @@ def _notes(X: pd.DataFrame, keys: pd.DataFrame, symbols: pd.Series) -> list[tupl
     for text, _ in notes: warnings.warn(text.removeprefix("note: "), stacklevel=3)
     return notes
 
-# %% ../../nbs/models/32_dataset.ipynb #a7643d5f
+# %% ../../nbs/models/32_dataset.ipynb #e25b7cce
+def _pending(inputs: pd.DataFrame, labels: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    "Complete rows after the last label of their symbol, or of a symbol without one."
+    last = inputs["symbol"].map(labels.groupby("symbol")["ts"].max())
+    late = np.flatnonzero(~(inputs["ts"] <= last).to_numpy())
+    rows = inputs.iloc[late][[*KEYS, *names]]
+    return rows[np.isfinite(rows[names].to_numpy()).all(axis=1)].reset_index(drop=True)
+
+# %% ../../nbs/models/32_dataset.ipynb #dafb0d16
 def build_dataset(features: pd.DataFrame, # the features frame: no label in it
                   labels: pd.DataFrame,   # the labels frame: spans, one label and its direction
                   bars: pd.DataFrame,     # the bars that the features were computed from, row by row
@@ -205,7 +214,7 @@ def build_dataset(features: pd.DataFrame, # the features frame: no label in it
     parsed, label = parse_set(specs), _label_of(labels)
     _refuse_labels(features)
     _refuse_repeats(labels)
-    joined, counts = _join(model_inputs(features, bars, parsed), labels)
+    joined, counts = _join(inputs := model_inputs(features, bars, parsed), labels)
     names = [n for f in parsed for n in input_names(f)]
     table, kept = _count_dropped(joined, parsed)
     _refuse_values(joined, [*names, label], kept)
@@ -217,4 +226,5 @@ def build_dataset(features: pd.DataFrame, # the features frame: no label in it
     notes = _notes(X, keys, features["symbol"])
     dropped = pd.concat([pd.DataFrame(counts + notes, columns=["reason", "rows"]), table], ignore_index=True)
     content = hash_frame(rows[[*KEYS, "t0", "t1", label, f"{label}_direction", *names]])
-    return Dataset(X, y, forward, keys, rows[["ts", "t0", "t1"]], label, tuple(names), dropped, content)
+    return Dataset(X, y, forward, keys, rows[["ts", "t0", "t1"]], label, tuple(names), dropped, content,
+                   _pending(inputs, labels, names))

@@ -87,13 +87,28 @@ def _predict_fold(name: str, fold, dataset, y: np.ndarray, forward: np.ndarray, 
                        probability=_probability(name, model, dataset.X.iloc[fold.test]),
                        baseline=float(y[fold.train].mean()), actual=y[fold.test], forward_return=forward[fold.test])
 
+# %% ../../nbs/models/35_training.ipynb #f7c211de
+def _predict_pending(name: str, folds: Sequence, fitted: list, dataset) -> pd.DataFrame:
+    "Predictions of one model for rows without an outcome, each by the latest fold that began before it."
+    rows, key = getattr(dataset, "pending", None), ["symbol", "timeframe", "ts"]
+    if rows is None: rows = pd.concat([dataset.keys, dataset.X], axis=1).iloc[:0]
+    order = sorted(range(len(folds)), key=lambda k: folds[k].test_start)
+    place = pd.DatetimeIndex([folds[k].test_start for k in order]).searchsorted(rows["ts"], side="right") - 1
+    parts = [rows.iloc[:0][key].assign(model=name, fold=np.int64(0), probability=0.0)]
+    for number, k in enumerate(order):
+        own = rows[place == number].reset_index(drop=True)
+        if not len(own): continue
+        p = _probability(name, fitted[k], own[list(dataset.X.columns)])
+        parts.append(own[key].assign(model=name, fold=np.int64(folds[k].number), probability=p))
+    return pd.concat(parts)
+
 # %% ../../nbs/models/35_training.ipynb #f970a08e
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     "The predictions of all models and folds, sorted."
     frame = pd.concat(frames, ignore_index=True).astype({"model": "str"})
     return frame.sort_values(["model", "symbol", "timeframe", "ts"], kind="stable", ignore_index=True)
 
-# %% ../../nbs/models/35_training.ipynb #e4a31d73
+# %% ../../nbs/models/35_training.ipynb #dfa33930
 @dataclass(frozen=True)
 class Trained:
     "What training gives."
@@ -108,6 +123,7 @@ class Trained:
     parameters: dict[str, dict]     # model -> what it was built with, seed and device included
     device: Device                  # where it was computed, and why
     example: pd.DataFrame = field(repr=False) # first rows of the features: the model's signature
+    pending: pd.DataFrame = field(default=None, repr=False) # symbol timeframe ts model fold probability: no outcome yet
 
     def __repr__(self) -> str:
         return f"Trained({len(self.summary)} models, {self.scores['fold'].nunique()} folds, selected={self.selected!r})"
@@ -134,7 +150,7 @@ def _fold_importance(name: str, folds: Sequence, fitted: list, X: pd.DataFrame, 
     rows = rows.sort_values(["importance", "feature"], ascending=[False, True], ignore_index=True)
     return rows.astype({"model": "str"})
 
-# %% ../../nbs/models/35_training.ipynb #7b205328
+# %% ../../nbs/models/35_training.ipynb #71665631
 def train_walk_forward(dataset,                         # X y keys forward_return, see `mlfin.models.dataset`
                        folds: Sequence,                 # number, train, test and borders, see `mlfin.models.splits`
                        models: Sequence[str],           # names of estimators, each once
@@ -159,7 +175,7 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
             frames.append(_predict_fold(name, fold, dataset, y, forward, model))
             fitted.setdefault(name, []).append(model)
             done += 1
-    predictions = _joined(frames)
+    predictions, pending = _joined(frames), _joined([_predict_pending(n, folds, fitted[n], dataset) for n in specs])
     scores = score_folds(predictions, folds)
     summary = summarise(scores)
     best = str(summary["model"][0])
@@ -170,7 +186,7 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
     tell(steps, steps, "done")
     used = {name: {**parameters, "seed": seed, "device": device.name} for name, parameters in specs.items()}
     return Trained(predictions, scores, summary, calibration_curve(predictions), information_coefficient(predictions),
-                   weights, best, {best: final}, used, device, X.head(5))
+                   weights, best, {best: final}, used, device, X.head(5), pending)
 
 # %% ../../nbs/models/35_training.ipynb #beaa6a03
 @contextmanager

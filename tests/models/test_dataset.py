@@ -177,3 +177,15 @@ def test_a_label_under_another_name(parts, times, plus):
     features = features.assign(rsi_14=joined["fwd_ret_5"].fillna(0) * times + plus)
     with pytest.raises(DataError, match="`rsi_14` must be a feature known before the label .*'a correlation of"):
         build(features, labels, bars)
+
+
+def test_rows_without_an_outcome_are_pending_and_nowhere_else(parts):
+    features, labels, bars = parts
+    dataset = build(*parts)
+    horizon = int(dataset.label.rsplit("_", 1)[1])
+    tails = features.groupby("symbol").tail(horizon + 1)[["symbol", "ts"]].reset_index(drop=True)
+    assert dataset.pending[["symbol", "ts"]].equals(tails) and list(dataset.pending) == [*dataset.keys, *dataset.names]
+    assert not dataset.pending.merge(dataset.keys, on=["symbol", "ts"]).size
+    assert np.isfinite(dataset.pending[list(dataset.names)].to_numpy()).all()
+    some = labels.drop(labels.index[100:110])  # no label in the middle: nothing to decide on there
+    assert build(features, some, bars).pending.equals(dataset.pending)

@@ -126,6 +126,22 @@ def test_nothing_of_the_test_part_reaches_the_fit(make_panel, make_date_folds):
     assert not before[~same].equals(after[~same])
 
 
+def test_what_has_no_outcome_yet_is_predicted_by_the_fold_of_its_time(make_panel, make_date_folds):
+    dataset = make_panel(0.35)
+    folds = make_date_folds(dataset)
+    alone = train_walk_forward(dataset, folds, ["logistic", "dummy"], seed=1)
+    assert alone.pending.empty and list(alone.pending) == ["symbol", "timeframe", "ts", "model", "fold", "probability"]
+    known = pd.concat([dataset.keys, dataset.X], axis=1)
+    later = known.tail(3).assign(ts=known["ts"].max() + pd.to_timedelta([1, 2, 3], unit="D"))
+    dataset.pending = pd.concat([known, later], ignore_index=True)  # the same rows again, and some after them
+    told = train_walk_forward(dataset, folds, ["logistic", "dummy"], seed=1)
+    assert told.predictions.equals(alone.predictions)
+    key = ["symbol", "ts", "model", "fold", "probability"]
+    assert len(told.predictions.merge(told.pending, on=key)) == len(told.predictions)
+    assert (told.pending["ts"] >= folds[0].test_start).all()  # nobody had learnt anything before
+    assert (told.pending.loc[told.pending["ts"] > known["ts"].max(), "fold"] == folds[-1].number).all()
+
+
 def test_the_baseline_is_the_training_share(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     folds = make_date_folds(dataset, 2)
