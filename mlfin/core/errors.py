@@ -31,6 +31,7 @@ class DataError(MlfinError):
 
 class SpecError(MlfinError):
     "A feature or label was named that does not exist or cannot be computed."
+    exit_code = 2
 
 # %% ../../nbs/core/00_errors.ipynb #e673214e
 class SplitError(MlfinError):

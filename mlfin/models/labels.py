@@ -40,8 +40,8 @@ def parse_label(spec: str, # "fwd_ret_5"
     if isinstance(spec, Label): return spec
     match = _forward.fullmatch(spec) if isinstance(spec, str) else None
     if match: return Label(spec, int(match[1]))
-    near = nearest(str(spec), ["fwd_ret_1", "fwd_ret_5", "fwd_ret_20"])
-    hint = "`fwd_ret_H` is the return over H bars from the next open, H a whole number >= 1"
+    near = None if re.fullmatch(r"fwd_ret_-?\d+", str(spec)) else nearest(str(spec), ["fwd_ret_1", "fwd_ret_5", "fwd_ret_20"])
+    hint = "`fwd_ret_H` is the return over H bars from the next open, H a whole number from 1 to 99999"
     hint = f"did you mean `{near}`? {hint}" if near else hint
     raise SpecError(must_be("label", "the name of a known label", spec, hint=hint))
 

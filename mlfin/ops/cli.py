@@ -67,10 +67,11 @@ def _relative(path: Path, settings: Settings) -> str:
 # %% ../../nbs/ops/73_cli.ipynb #d8d60075
 def _parameters(settings: Settings, parameter: list[str], file: list[Path], experiment: str | None) -> dict:
     "The question; a relative path in `-p path=` starts where the command was given."
-    from mlfin.ops.pipeline import ask
+    from mlfin.ops.pipeline import ask, check_experiment
 
     here = Path.cwd()
     question = ask(settings.root, tuple(parameter), tuple(file), profile=settings.profile, experiment=experiment)
+    check_experiment(question["experiment"], settings)
     if any(p.split("=")[0].strip() == "path" for p in parameter):
         given = here / question["path"]
         if given.exists(): question["path"] = os.path.relpath(given, settings.root)

@@ -11,6 +11,7 @@ __all__ = ['parse_assignment', 'ask', 'check_experiment', 'check_question', 'cho
 import fcntl
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -40,12 +41,15 @@ def parse_assignment(text: str, # "key=value", the value in YAML
     if not equals or not key.strip():
         raise ParameterError(must_be("-p", "key=value", text, hint="for example -p label=fwd_ret_10 or -p symbols=[IBM,MSFT]"))
     try: parsed = yaml.safe_load(value)
-    except yaml.YAMLError: raise ParameterError(must_be(key.strip(), "a YAML value", value, "-p")) from None
+    except yaml.YAMLError: raise ParameterError(must_be(key.strip(), "a YAML value", value, "-p", "close what is open: [A,B], 'text'")) from None
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
 # %% ../../nbs/ops/70_pipeline.ipynb #82b903ae
+_OPTIONAL = ("start", "end", "symbols")  # null means: all there is
+
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
+    if value is None and key not in _OPTIONAL: raise ParameterError(must_be(key, "given", None, where))
     if default is None or value is None: return value
     if isinstance(default, bool) or isinstance(value, bool): fits = isinstance(value, bool) and isinstance(default, bool)
     elif isinstance(default, float): fits, value = isinstance(value, (int, float)), float(value) if isinstance(value, int) else value
@@ -64,23 +68,41 @@ def ask(root: Path,                         # the project's folder
        ) -> dict[str, Any]:                 # every parameter of the question
     "The question: `env.yaml`, then files, then assignments, then options."
     question = read_yaml(root / "env.yaml")
-    layers = [(f.name, read_yaml(f)) for f in files]
+    layers = [("env.yaml", {k: v for k, v in question.items() if v is None}), *((f.name, read_yaml(f)) for f in files)]
     layers += [("-p", dict([parse_assignment(a)])) for a in assignments]
     layers += [("option", {k: v for k, v in fixed.items() if v is not None})]
     defaults = dict(question)
     for where, layer in layers:
         for key, value in layer.items():
             if key not in defaults: raise ParameterError(unknown("parameter", key, defaults, where))
+            if key == "profile" and value != fixed.get(key, value):
+                raise ParameterError(must_be(key, "chosen by --profile or MLFIN_PROFILE", value, where, f"--profile {value}"))
             question[key] = _same_kind(key, value, defaults[key], where)
     return question
 
 # %% ../../nbs/ops/70_pipeline.ipynb #f4a38f45
 def check_experiment(name: str, # of the experiment
+                     settings: Settings | None = None, # the profile: its store and artifacts have their names already
                     ) -> None:
-    "Refuse a name that would lead out of its folder."
-    if not name or name != Path(name).name or name.startswith("."):
+    "Refuse a name that would lead out of its folder, or into another's."
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w-]{0,99}", name):
         raise ParameterError(must_be("experiment", "a plain folder name", name, hint="letters, digits, - and _"))
+    if settings and str(settings.data_dir(name)) in (settings.store, settings.artifacts):
+        raise ParameterError(must_be("experiment", "a name that is not the store's or the artifacts'", name, hint="another name."))
 
+def _check_numbers(question: dict) -> None:
+    "Refuse numbers that no task could work with, and what should be a list and is none."
+    for key in ("symbols", "features", "models"):
+        if question.get(key) is not None and not isinstance(question[key], list):
+            raise ParameterError(must_be(key, "a list", question[key], hint=f"{key}: [{question[key]}]"))
+    for key, least in (("folds", 1), ("embargo", 0), ("seed", 0)):
+        if not isinstance(value := question.get(key, least), int) or value < least:
+            raise ParameterError(must_be(key, f"a whole number >= {least}", value))
+    if "rule" in question:
+        from mlfin.backtest.signals import TradingRule
+        TradingRule(*(question[k] for k in ("rule", "threshold", "fee_bps", "slippage_bps")))
+
+# %% ../../nbs/ops/70_pipeline.ipynb #eef8ea7f
 def check_question(question: dict, # every parameter
                    settings: Settings, # the profile
                    default: dict,  # the question as `env.yaml` asks it
@@ -88,6 +110,10 @@ def check_question(question: dict, # every parameter
     "Refuse, before anything runs, a question that cannot be answered."
     if question["executor"] not in ("papermill", "ploomber-engine"):
         raise ParameterError(unknown("executor", question["executor"], ["papermill", "ploomber-engine"]))
+    _check_numbers(question)
+    if "source" in question:
+        from mlfin.data.sources import SOURCES
+        if question["source"] not in SOURCES: raise ParameterError(unknown("source", question["source"], SOURCES))
     if "source" in question and (question["source"] == "builtin") != (question["path"] == default["path"]):
         raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={question['source']}",
                                      "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE"))
@@ -95,6 +121,9 @@ def check_question(question: dict, # every parameter
         from mlfin.features.spec import load_features, parse
         load_features()
         for spec in question["features"]: parse(spec)
+    if "label" in question:
+        from mlfin.models.labels import parse_label
+        parse_label(question["label"])
     if "models" in question:
         from mlfin.models.zoo import load_models, model_names
         load_models()
@@ -476,7 +505,7 @@ def run(question: dict,                             # every parameter: `ask`
         on_event: _Event = lambda kind, task, details: None, # told of tasks and cells as they go
        ) -> Result:                                 # what was done
     "Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its name."
-    check_experiment(question["experiment"])
+    check_experiment(question["experiment"], settings)
     os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
     quiet_environment(settings)
     plan = make_plan(question, settings, force)
