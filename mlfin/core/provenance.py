@@ -86,7 +86,7 @@ def system_message(error: OSError, # what the operating system refused
                   ) -> str:        # what, where, and a line "Hint: ..."
     "An error of the operating system in words."
     where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{where}.\nHint: {_WRITE_HINTS.get(error.errno, 'check the folder and run again.')}"
+    return f"{str(error.strerror or error).rstrip('.')}{where}.\nHint: {_WRITE_HINTS.get(error.errno, 'check the folder and run again.')}"
 
 @contextmanager
 def atomic_path(dest: str | Path, # where the file shall stand
@@ -174,11 +174,18 @@ def _homes(package: str) -> dict[str, str]:
     found = [n.value for n in body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_HOME"]
     return {k: f"{package}.{v}" for k, v in ast.literal_eval(found[0]).items()} if found else {}
 
+def _tree(source: str, name: str) -> ast.Module:
+    "The parsed source, or which line is no Python."
+    try: return ast.parse(source)
+    except SyntaxError as e:
+        line = (e.text or "").strip()
+        raise SettingsError(f"{name} is not valid Python: {e.msg}, in `{line}`.\nHint: mend that line; `git diff` shows what changed.") from None
+
 @cache
 def _imports(source: str, module: str = "") -> tuple[str, ...]:
     "Names of mlfin modules that Python source imports, also through a package; relative imports resolved from `module`."
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source, module or "The code")):
         if isinstance(node, ast.Import): names, whole = [a.name for a in node.names], [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             parent = ".".join(module.split(".")[: -node.level]) if node.level else ""
@@ -204,7 +211,7 @@ def _plugin_files(name: str) -> list[Path]:
     while queue:
         if (file := queue.pop()) in files: continue
         files.add(file)
-        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        nodes = list(ast.walk(_tree(file.read_text(encoding="utf-8"), file.name)))
         names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
         names += [n.module or a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names]
         beside = {file.parent / n.split(".")[0] for n in names if n.split(".")[0] != "mlfin" and "site-packages" not in file.parts}
@@ -214,10 +221,13 @@ def _plugin_files(name: str) -> list[Path]:
 # %% ../../nbs/core/02_provenance.ipynb #4af1f7b8
 def _cells(path: Path) -> list[tuple[str, str]]:
     "A notebook's cells as (type, source)."
-    try: cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError: raise SettingsError(must_be("source", "a notebook that exists", path.name, "pipeline.yaml")) from None
-    except (ValueError, KeyError): raise SettingsError(f"{path.name} is not a valid notebook.\nHint: git checkout, or save it again in JupyterLab.") from None
-    return [(c["cell_type"], "".join(c["source"])) for c in cells]
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return [(c["cell_type"], "".join(c["source"])) for c in cells]
+    except (FileNotFoundError, IsADirectoryError):
+        raise SettingsError(must_be("source", "a notebook that exists", path.name, "pipeline.yaml", "paths start at the project's folder.")) from None
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f"{path.name} is not a valid notebook.\nHint: git checkout, or save it again in JupyterLab.") from None
 
 def notebook_source(path: Path, # a notebook
                    ) -> str:    # Python source of its code cells, magics blanked
@@ -261,14 +271,16 @@ def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings
     "Read a mapping from YAML, or say which line is wrong."
     try: value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path))) from None
+    except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path), hint="git checkout brings back what was deleted.")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         what = " ".join(str(e).split())
         raise SettingsError(f"{path.name} is not valid YAML: {what}.\nHint: mend that line; `git diff {path.name}` shows what changed.") from None
-    if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", value))
+    if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", value, hint=f"`git diff {path.name}` shows what changed."))
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in value.items()}
 
 # %% ../../nbs/core/02_provenance.ipynb #badcc9a2
+_MEND = "`git diff pipeline.yaml` shows what changed."
+
 def _fill(value: Any, parameters: dict) -> Any:
     "Replace `{{name}}` by the parameter of that name, everywhere in a nested value."
     if isinstance(value, dict): return {k: _fill(v, parameters) for k, v in value.items()}
@@ -285,10 +297,14 @@ def _task_spec(task: dict, parameters: dict, root: Path) -> TaskSpec:
     name = task.get("name") if isinstance(task, dict) else None
     for key in ("name", "source", "product"):
         if not isinstance(task, dict) or not task.get(key):
-            raise SettingsError(must_be(key, "given for every task", None, f"pipeline.yaml, task {name or '?'}"))
+            raise SettingsError(must_be(key, "given for every task", None, f"pipeline.yaml, task {name or '?'}", _MEND))
     filled = _fill({k: task.get(k) for k in ("source", "product", "params", "upstream")}, parameters)
     if not isinstance(filled["product"], dict) or not isinstance(filled["params"] or {}, dict):
-        raise SettingsError(must_be("product", "a mapping of names to paths", filled["product"], f"pipeline.yaml, task {name}"))
+        raise SettingsError(must_be("product", "a mapping of names to paths", filled["product"], f"pipeline.yaml, task {name}", _MEND))
+    for path in filled["product"].values():
+        if not isinstance(path, str): raise SettingsError(must_be("product", "a mapping of names to paths", path, f"pipeline.yaml, task {name}", _MEND))
+    if not isinstance(filled["upstream"] or [], list):
+        raise SettingsError(must_be("upstream", "a list of tasks", filled["upstream"], f"pipeline.yaml, task {name}", f"upstream: [{filled['upstream']}]"))
     params = dict(filled["params"] or {})
     resources = params.pop("resources_", None) or {}
     return TaskSpec(name, root / filled["source"], filled["product"], params, resources, tuple(filled["upstream"] or ()))
@@ -300,11 +316,11 @@ def read_pipeline(root: Path,                      # the project's folder
     "The tasks of `pipeline.yaml` in the order in which they can run."
     parameters = read_yaml(root / "env.yaml") if parameters is None else parameters
     tasks = read_yaml(root / "pipeline.yaml").get("tasks")
-    if not isinstance(tasks, list) or not tasks: raise SettingsError(must_be("tasks", "a list of tasks", tasks, "pipeline.yaml"))
+    if not isinstance(tasks, list) or not tasks: raise SettingsError(must_be("tasks", "a list of tasks", tasks, "pipeline.yaml", _MEND))
     specs = {}
     for entry in tasks:
         spec = _task_spec(entry, parameters, root)
-        if spec.name in specs: raise SettingsError(must_be("name", "used once", spec.name, "pipeline.yaml"))
+        if spec.name in specs: raise SettingsError(must_be("name", "used once", spec.name, "pipeline.yaml", _MEND))
         specs[spec.name] = spec
     ordered = {}
     for spec in specs.values():
@@ -312,7 +328,7 @@ def read_pipeline(root: Path,                      # the project's folder
             if name not in specs: raise SettingsError(unknown("upstream", name, specs, f"pipeline.yaml, task {spec.name}"))
     while len(ordered) < len(specs):
         ready = [s for s in specs.values() if s.name not in ordered and all(u in ordered for u in s.upstream)]
-        if not ready: raise SettingsError(must_be("upstream", "free of circles", sorted(set(specs) - set(ordered)), "pipeline.yaml"))
+        if not ready: raise SettingsError(must_be("upstream", "free of circles", sorted(set(specs) - set(ordered)), "pipeline.yaml", _MEND))
         ordered |= {s.name: s for s in ready}
     return ordered
 
@@ -321,6 +337,7 @@ def _data_content(parameters: dict, root: Path) -> dict[str, str]:
     "Content hash of the file that the parameter `path` names."
     path = parameters.get("path")
     if not path: return {}
+    if not isinstance(path, str): raise ParameterError(must_be("path", "a text", path, "env.yaml or -p path=..."))
     file = Path(path) if Path(path).is_absolute() else root / path
     if not file.is_file():
         raise ParameterError(must_be("path", "a file that exists", path, "env.yaml or -p path=...", "paths start at the project's folder."))
@@ -335,9 +352,11 @@ def key_components(spec: TaskSpec,            # the task
     lock = settings.root / "env" / "requirements.lock"
     if settings.plugins and str(settings.root) not in sys.path: sys.path.append(str(settings.root)) # as those who load them do
     data = _data_content(parameters, settings.root)
+    source = notebook_source(spec.source)
+    _tree(source, spec.source.name)
     return {
         "notebook": hash_json(_cells(spec.source))[:16],
-        "modules": module_closure(notebook_source(spec.source), settings.plugins),
+        "modules": module_closure(source, settings.plugins),
         "parameters": {k: _plain(v) for k, v in sorted(parameters.items()) if k not in data},
         "data": data,
         "upstream": dict(sorted(upstream.items())),

@@ -49,7 +49,7 @@ _OPTIONAL = ("start", "end", "symbols")  # null means: all there is
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
-    if value is None and key not in _OPTIONAL: raise ParameterError(must_be(key, "given", None, where))
+    if value is None and key not in _OPTIONAL: raise ParameterError(must_be(key, "given", None, where, "leave it out to keep env.yaml's, or give a value."))
     if default is None or value is None: return value
     if isinstance(default, bool) or isinstance(value, bool): fits = isinstance(value, bool) and isinstance(default, bool)
     elif isinstance(default, float): fits, value = isinstance(value, (int, float)), float(value) if isinstance(value, int) else value
@@ -232,6 +232,12 @@ def make_plan(question: dict,       # every parameter
     root, experiment = settings.root, question["experiment"]
     specs = read_pipeline(root, question)
     aside = read_pipeline(root, {**question, "experiment": f"{_BUILDING}/{experiment}"})
+    for name, spec in specs.items():
+        for product, path in spec.products.items():
+            if path == aside[name].products[product] or Path(path).is_absolute() or ".." in Path(path).parts:
+                where = f"pipeline.yaml, task {name}"
+                raise SettingsError(must_be(product, "a path in the project with {{profile}} and {{experiment}} in it", path, where,
+                                            "else a failed run would destroy what an earlier one left."))
     components = pipeline_components(specs, settings)
     before = (read_run(settings.reports_dir(experiment)) or {}).get("tasks", {})
     left = read_run(settings.data_dir(f"{_BUILDING}/{experiment}")) or {}
@@ -297,16 +303,30 @@ def load_dag(question: dict, # every parameter
     from ploomber import exceptions as wrong
     from ploomber.spec import DAGSpec
 
+    _check_sources(read_pipeline(root, question))
     known = (wrong.BaseException, wrong.DAGRenderError, wrong.DAGSpecInvalidError, wrong.DAGCycle, wrong.SpecValidationError, wrong.TaskRenderError)
     with _working_in(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             dag = DAGSpec("pipeline.yaml", env=question).to_dag()
             return dag.render(show_progress=False)
-        except (*known, KeyError, TypeError, ValueError, AttributeError) as e:
-            lines = [line.strip() for line in str(e).splitlines() if line.strip() and not line.startswith("=")]
-            text = next((line for line in reversed(lines) if "Error" in line), lines[0] if lines else repr(e)).replace(str(root), ".")
+        except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
+            text = _plain_words(e).replace(f"{root}/", "")
             raise SettingsError(f"pipeline.yaml cannot be built: {text}\nHint: `git diff pipeline.yaml nbs/pipeline` shows what changed.") from e
+
+def _plain_words(error: BaseException) -> str:
+    "What Ploomber says, without its frames; the innermost cause says the most."
+    while error.__cause__ is not None: error = error.__cause__
+    lines = [line.strip("- ") for line in str(error).splitlines() if line.strip() and not line.startswith("=")]
+    lines = [line for line in lines if line and "-> MetaProduct" not in line and not line.startswith(("(if you want", "Need help"))]
+    last = next((line for line in reversed(lines) if re.match(r"\w+Error: ", line)), None)
+    return (last or " ".join(lines[:4]) or repr(error)).split(" To disable this check")[0]
+
+def _check_sources(specs: dict[str, TaskSpec]) -> None:
+    "Refuse a notebook without a parameters cell: Ploomber would write one into it."
+    for spec in specs.values():
+        if spec.source.suffix != ".ipynb" or any("parameters" in c["metadata"].get("tags", []) for c in read_json(spec.source)["cells"]): continue
+        raise SettingsError(f"{spec.source.name} has no cell with the tag `parameters`.\nHint: in JupyterLab, give the tag back to that cell.")
 
 # %% ../../nbs/ops/70_pipeline.ipynb #52dc73c6
 def _cell_error(notebook: Path) -> tuple[int | None, str]:
@@ -364,7 +384,8 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
         on_event(kind, name, details)
     def finish(name):
         missing = [p for p, path in plan.aside[name].products.items() if not (root / path).is_file()]
-        if missing: raise PipelineError(f"`{missing[0]}`, a product in pipeline.yaml, was not written.\nHint: task.write({missing[0]!r}, ...) in its notebook.")
+        if missing:
+            raise PipelineError(f"Task `{name}` did not write its product `{missing[0]}` (pipeline.yaml).\nHint: its notebook needs task.write({missing[0]!r}, ...).")
         scrub_notebook(root / plan.aside[name].products["nb"], root)
         for page in ("nb", "html"): _name_published(root / plan.aside[name].products[page], experiment)
         records[name] = {"key": plan.components[name]["key"], "products": product_hashes(plan.aside[name], root)}
