@@ -271,11 +271,11 @@ def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings
     "Read a mapping from YAML, or say which line is wrong."
     try: value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path), hint="git checkout brings back what was deleted.")) from None
+    except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path), hint="git checkout brings it back.")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         what = " ".join(str(e).split())
         raise SettingsError(f"{path.name} is not valid YAML: {what}.\nHint: mend that line; `git diff {path.name}` shows what changed.") from None
-    if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", value, hint=f"`git diff {path.name}` shows what changed."))
+    if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", value, hint=f"look at `git diff {path.name}`."))
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in value.items()}
 
 # %% ../../nbs/core/02_provenance.ipynb #badcc9a2

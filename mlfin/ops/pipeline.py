@@ -235,8 +235,7 @@ def make_plan(question: dict,       # every parameter
     for name, spec in specs.items():
         for product, path in spec.products.items():
             if path == aside[name].products[product] or Path(path).is_absolute() or ".." in Path(path).parts:
-                where = f"pipeline.yaml, task {name}"
-                raise SettingsError(must_be(product, "a path in the project with {{profile}} and {{experiment}} in it", path, where,
+                raise SettingsError(must_be(product, "a path in the project with {{experiment}} in it", path, f"pipeline.yaml, task {name}",
                                             "else a failed run would destroy what an earlier one left."))
     components = pipeline_components(specs, settings)
     before = (read_run(settings.reports_dir(experiment)) or {}).get("tasks", {})
@@ -385,7 +384,7 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     def finish(name):
         missing = [p for p, path in plan.aside[name].products.items() if not (root / path).is_file()]
         if missing:
-            raise PipelineError(f"Task `{name}` did not write its product `{missing[0]}` (pipeline.yaml).\nHint: its notebook needs task.write({missing[0]!r}, ...).")
+            raise PipelineError(f"Task `{name}` did not write its product `{missing[0]}` (pipeline.yaml).\nHint: task.write({missing[0]!r}, ...)")
         scrub_notebook(root / plan.aside[name].products["nb"], root)
         for page in ("nb", "html"): _name_published(root / plan.aside[name].products[page], experiment)
         records[name] = {"key": plan.components[name]["key"], "products": product_hashes(plan.aside[name], root)}
