@@ -7,6 +7,7 @@ __all__ = ['project_root', 'Settings', 'profiles', 'load_settings', 'quiet_envir
 
 # %% ../../nbs/core/01_settings.ipynb #648a364b
 import os
+import tempfile
 from configparser import ConfigParser, Error as IniError
 from pathlib import Path
 from typing import Literal
@@ -100,10 +101,29 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
     try: return Settings(profile=profile, root=root, **raw)
     except ValidationError as e:
         first = e.errors()[0]
-        key = str(first["loc"][0])
-        raise SettingsError(must_be(key, first["msg"].lower(), first["input"], f"settings.ini [{profile}] or MLFIN_{key.upper()}")) from None
+        key, absent = str(first["loc"][0]), first["type"] == "missing"
+        wanted = "given" if absent else first["msg"].removeprefix("Input should be ").lower()
+        raise SettingsError(must_be(key, wanted, None if absent else first["input"], f"settings.ini [{profile}] or MLFIN_{key.upper()}",
+                                    "`mlfin doctor` tells whether a change is understood.")) from None
 
 # %% ../../nbs/core/01_settings.ipynb #99bb2ce8
+def _home_is_writable() -> bool:
+    "Whether packages can keep their caches where they like to."
+    try: home = Path.home()
+    except RuntimeError: return False
+    return home.is_dir() and os.access(home, os.W_OK)
+
+def _caches(root: Path | None) -> dict[str, str]:
+    "Where IPython, Jupyter, Matplotlib and Numba keep their own files when the home folder cannot be written: in the project, else in a temporary folder."
+    spare = Path(tempfile.gettempdir()) / f"mlfin-{os.getuid()}"
+    for folder in (root / ".mlfin" / "cache", spare) if root else (spare,):
+        try: folder.mkdir(parents=True, exist_ok=True)
+        except OSError: continue
+        if os.access(folder, os.W_OK): break
+    names = {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter", "JUPYTER_RUNTIME_DIR": "jupyter",
+             "MPLCONFIGDIR": "matplotlib", "NUMBA_CACHE_DIR": "numba", "XDG_CACHE_HOME": "cache"}
+    return {key: str(folder / name) for key, name in names.items()}
+
 def quiet_environment(settings: Settings | None = None, # threads and the Keras backend come from here
                      ) -> dict[str, str]:               # what now stands in the environment
     "Telemetry off, one thread, JAX for Keras, figures without their library: for this process and its children."
@@ -114,6 +134,7 @@ def quiet_environment(settings: Settings | None = None, # threads and the Keras 
         "PLOTLY_RENDERER": "plotly_mimetype", "PYTHONHASHSEED": "0", "GIT_PYTHON_REFRESH": "quiet",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
+    if not _home_is_writable(): wanted |= _caches(settings.root if settings else None)
     for key, value in wanted.items(): os.environ.setdefault(key, value)
     return {key: os.environ[key] for key in wanted}
 
