@@ -65,7 +65,7 @@ def return_figures(returns: pd.Series,              # daily simple returns; inde
                   ) -> dict:                        # plain numbers; None where a figure does not exist
     "Growth, volatility, ratios and drawdown of a record."
     r = returns.to_numpy(float)
-    if len(r) < 2: raise BacktestError(must_be("returns", "at least two", len(r)))
+    if len(r) < 2: raise BacktestError(must_be("returns", "at least two", len(r), hint="load more history: a day or two of out-of-sample bars say nothing."))
     days = returns.index.insert(0, returns.index[0] - pd.Timedelta(days=1))
     curve = pd.Series(np.concatenate([[1.0], (1 + r).cumprod()]), index=days)
     depth, deepest = drawdowns(curve, top=1)

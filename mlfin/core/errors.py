@@ -80,6 +80,7 @@ def unknown(field: str,            # what kind of thing was named: "parameter", 
     "The message for a name that does not exist."
     names = sorted(map(str, names))
     near = nearest(name, names)
+    if not names: return must_be(field, "a known name", name, where, "there is none yet.")
     hint = f"did you mean `{near}`?" if near else "one of " + ", ".join(names[:40]) + (" ..." if len(names) > 40 else "") + "."
     return must_be(field, "a known name", name, where, hint)
 

@@ -260,7 +260,8 @@ def _reading(frame: pd.DataFrame, found: dict[str, str], skipped: list, kind: st
         aside = pd.concat([aside, short]).sort_values("row", kind="stable").reset_index(drop=True)
     if not good.any():
         raise DataError(f"{path.name} has no usable row: {len(aside):,} were set aside, "
-                        f"the first because {aside.reason[0]}: {aside.raw[0][:120]}.")
+                        f"the first because {aside.reason[0]}: {aside.raw[0][:120]} ...\n"
+                        "Hint: look at that column of the file, and at the decimal and thousands marks.")
     bars = as_bars(values[good].assign(symbol=named[good], timeframe=timeframe, ts=times.ts[good],
                                        known_at=times.known_at[good]), sort=False)
     _finer(bars, timeframe, path.name)

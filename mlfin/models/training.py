@@ -199,7 +199,7 @@ def _quiet() -> Iterator[None]:
     require("mlflow", extra="all")
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [(logger, logger.level) for logger in loggers]
-    for logger in loggers: logger.setLevel(logging.ERROR)
+    for logger in loggers: logger.setLevel(logging.CRITICAL)  # what goes wrong is said once, by `_lost`
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
