@@ -71,7 +71,7 @@ def hash_frame(frame, # pandas DataFrame; its index does not enter
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
-# %% ../../nbs/core/02_provenance.ipynb #011170f3
+# %% ../../nbs/core/02_provenance.ipynb #891bb7b8
 _WRITE_HINTS = {
     errno.ENOSPC: "free some space and run again; nothing that was there before is lost.",
     errno.EDQUOT: "the disk quota is used up; free some space and run again.",
@@ -157,7 +157,7 @@ def product_key(path: str | Path, # a product: Parquet or JSON
         return ((pq.read_schema(path).metadata or {}).get(b"mlfin.task_key") or b"").decode() or None
     return None
 
-# %% ../../nbs/core/02_provenance.ipynb #924d8fab
+# %% ../../nbs/core/02_provenance.ipynb #feded797
 _PACKAGE = Path(find_spec("mlfin").origin).parent
 REGISTRIES = ("mlfin.data.sources", "mlfin.features.spec", "mlfin.models.zoo")
 
@@ -197,7 +197,7 @@ def _imports(source: str, module: str = "") -> tuple[str, ...]:
         found.update(n for n in names if n.startswith("mlfin.") and _module_file(n))
     return tuple(sorted(found))
 
-# %% ../../nbs/core/02_provenance.ipynb #f18e1a96
+# %% ../../nbs/core/02_provenance.ipynb #14569860
 def _plugin_files(name: str) -> list[Path]:
     "Files that a plugin consists of: a package's modules; or a module and what it imports from beside itself."
     try: found = find_spec(name)
@@ -218,7 +218,7 @@ def _plugin_files(name: str) -> list[Path]:
         queue += [q for b in beside for q in (b.with_suffix(".py"), *b.glob("**/*.py")) if q.is_file()]
     return sorted(files)
 
-# %% ../../nbs/core/02_provenance.ipynb #4af1f7b8
+# %% ../../nbs/core/02_provenance.ipynb #652a026a
 def _cells(path: Path) -> list[tuple[str, str]]:
     "A notebook's cells as (type, source)."
     try:
@@ -256,7 +256,7 @@ def module_closure(source: str,             # Python source: a notebook's code, 
                 queue.extend(m for text in texts for m in _imports(text))
     return dict(sorted(reached.items()))
 
-# %% ../../nbs/core/02_provenance.ipynb #96526f48
+# %% ../../nbs/core/02_provenance.ipynb #074da950
 @dataclass(frozen=True)
 class TaskSpec:
     "One task of `pipeline.yaml`, placeholders filled."
@@ -278,7 +278,7 @@ def read_yaml(path: Path, # a YAML file that holds a mapping
     if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", value, hint=f"look at `git diff {path.name}`."))
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in value.items()}
 
-# %% ../../nbs/core/02_provenance.ipynb #badcc9a2
+# %% ../../nbs/core/02_provenance.ipynb #bafc30fd
 _MEND = "`git diff pipeline.yaml` shows what changed."
 
 def _fill(value: Any, parameters: dict) -> Any:
@@ -309,7 +309,7 @@ def _task_spec(task: dict, parameters: dict, root: Path) -> TaskSpec:
     resources = params.pop("resources_", None) or {}
     return TaskSpec(name, root / filled["source"], filled["product"], params, resources, tuple(filled["upstream"] or ()))
 
-# %% ../../nbs/core/02_provenance.ipynb #82d90302
+# %% ../../nbs/core/02_provenance.ipynb #c9ecc66d
 def read_pipeline(root: Path,                      # the project's folder
                   parameters: dict | None = None,  # values of the placeholders; `env.yaml` by default
                  ) -> dict[str, TaskSpec]:         # name -> task, upstream first
@@ -332,7 +332,7 @@ def read_pipeline(root: Path,                      # the project's folder
         ordered |= {s.name: s for s in ready}
     return ordered
 
-# %% ../../nbs/core/02_provenance.ipynb #a6c786bc
+# %% ../../nbs/core/02_provenance.ipynb #14edb821
 def _data_content(parameters: dict, root: Path) -> dict[str, str]:
     "Content hash of the file that the parameter `path` names."
     path = parameters.get("path")
@@ -361,7 +361,7 @@ def key_components(spec: TaskSpec,            # the task
         "data": data,
         "upstream": dict(sorted(upstream.items())),
         "lock": hash_file(lock)[:16] if lock.is_file() else None,
-        "settings": {"keras_backend": settings.keras_backend, "plugins": list(settings.plugins)},
+        "settings": {"keras_backend": settings.keras_backend, "plugins": list(settings.plugins), "threads": settings.threads},
     }
 
 # %% ../../nbs/core/02_provenance.ipynb #93f3de75
@@ -438,7 +438,7 @@ class Task:
         path = self.path(product)
         (write_json if path.suffix == ".json" else write_parquet)(value, path, self.key)
 
-# %% ../../nbs/core/02_provenance.ipynb #e44ed20f
+# %% ../../nbs/core/02_provenance.ipynb #36ce43d0
 def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
     "The key that an upstream task's products carry; the content's hash where they carry none."
     paths = [root / p for _, p in sorted(products.items()) if p.endswith((".parquet", ".json"))]
@@ -446,7 +446,8 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
     if missing or not paths:
         what = ", ".join(missing) or "its products"
         raise PipelineError(f"Task `{task}` has not run: {what} are not there.\nHint: `mlfin run`, or run its notebook first.")
-    return product_key(paths[0]) or hash_json([hash_file(p) for p in paths])
+    keys = {product_key(p) for p in paths}
+    return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
 
 def begin_task(name: str,       # of the task, as in `pipeline.yaml`
                namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`

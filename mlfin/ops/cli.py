@@ -64,7 +64,7 @@ def _relative(path: Path, settings: Settings) -> str:
     "A path as one would type it in the project's folder."
     return str(path.relative_to(settings.root)) if path.is_relative_to(settings.root) else str(path)
 
-# %% ../../nbs/ops/73_cli.ipynb #d8d60075
+# %% ../../nbs/ops/73_cli.ipynb #ba7baa27
 def _parameters(settings: Settings, parameter: list[str], file: list[Path], experiment: str | None) -> dict:
     "The question; a relative path in `-p path=` starts where the command was given."
     from mlfin.ops.pipeline import ask, check_experiment
@@ -96,7 +96,7 @@ def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
         result = pipeline.run(question, settings, force, announce)
     _say_result(result, question, settings)
 
-# %% ../../nbs/ops/73_cli.ipynb #8e5ad46e
+# %% ../../nbs/ops/73_cli.ipynb #93f975ce
 def _say_result(result, question: dict, settings: Settings) -> None:
     "What came out, in a few lines: the verdict, and where to read it."
     from mlfin.core.provenance import read_json
@@ -107,8 +107,17 @@ def _say_result(result, question: dict, settings: Settings) -> None:
     verdict = result.folder / "data" / "verdict.json"
     if verdict.is_file():
         for sentence in read_json(verdict).get("sentences", []): out.print(f"  {sentence}", highlight=False)
+    if result.executed and settings.ledger.is_file(): _say_elsewhere(question["experiment"], settings)
     pages = sorted(reports.glob("*.html"))
     if pages: out.print(f"Read {_relative(pages[-1], settings)}  (kept in {_relative(result.folder, settings)})", highlight=False)
+
+def _say_elsewhere(experiment: str, settings: Settings) -> None:
+    "Trials that another name of experiment keeps out of this one's count."
+    from mlfin.core.trials import open_ledger
+
+    ledger = open_ledger(settings.ledger)
+    others = {name: ledger.snapshot(name).count for name in ledger.experiments() if name != experiment}
+    if others: out.print(f"  Not counted here: {sum(others.values())} trials of other experiments ({', '.join(others)}).", highlight=False)
 
 # %% ../../nbs/ops/73_cli.ipynb #b4164668
 @app.command()
@@ -252,7 +261,7 @@ def doctor(profile: _Profile = None):
     out.print(table)
     raise typer.Exit(0 if all(fine for _, fine, _ in rows) else 1)
 
-# %% ../../nbs/ops/73_cli.ipynb #ca343ce4
+# %% ../../nbs/ops/73_cli.ipynb #3654f5ff
 def main(arguments: list[str] | None = None, # the command's words; those of this process by default
         ) -> None:
     "Run the command line; ends the process with its exit code."

@@ -7,7 +7,7 @@ __all__ = ['parse_assignment', 'ask', 'check_experiment', 'check_question', 'cho
            'is_fresh', 'read_run', 'experiment_lock', 'Plan', 'make_plan', 'load_dag', 'Result', 'run', 'find_run',
            'what_changed', 'compare_products', 'reproduce']
 
-# %% ../../nbs/ops/70_pipeline.ipynb #82d3d9cd
+# %% ../../nbs/ops/70_pipeline.ipynb #7cdba7f0
 import fcntl
 import os
 import platform
@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from mlfin.core.provenance import (
 )
 from ..core.settings import Settings, quiet_environment
 
-# %% ../../nbs/ops/70_pipeline.ipynb #d4c1323d
+# %% ../../nbs/ops/70_pipeline.ipynb #7a5c53c5
 def parse_assignment(text: str, # "key=value", the value in YAML
                     ) -> tuple[str, Any]: # key and typed value
     "One `-p key=value`."
@@ -44,7 +45,7 @@ def parse_assignment(text: str, # "key=value", the value in YAML
     except yaml.YAMLError: raise ParameterError(must_be(key.strip(), "a YAML value", value, "-p", "close what is open: [A,B], 'text'")) from None
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
-# %% ../../nbs/ops/70_pipeline.ipynb #82b903ae
+# %% ../../nbs/ops/70_pipeline.ipynb #bdb3e1c4
 _OPTIONAL = ("start", "end", "symbols")  # null means: all there is
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
@@ -55,7 +56,10 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     elif isinstance(default, float): fits, value = isinstance(value, (int, float)), float(value) if isinstance(value, int) else value
     elif isinstance(default, str) and isinstance(value, (int, float)): fits, value = True, str(value)
     else: fits = isinstance(value, type(default))
-    if isinstance(default, list) and fits: fits, value = bool(value), [str(v) for v in value]
+    if isinstance(default, list) and fits:
+        odd = [v for v in value if default and isinstance(default[0], str) and not isinstance(v, str)]
+        if odd: raise ParameterError(must_be(key, "a list of texts", value, where, f"YAML reads {odd[0]!r} there; put it in quotes: -p {key}=\"['...']\"."))
+        fits = bool(value)
     if fits: return value
     kind = {list: "a list with something in it", int: "a whole number", float: "a number", str: "a text"}[type(default)]
     example = {list: f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"}.get(type(default), f"{key}={default}")
@@ -80,7 +84,7 @@ def ask(root: Path,                         # the project's folder
             question[key] = _same_kind(key, value, defaults[key], where)
     return question
 
-# %% ../../nbs/ops/70_pipeline.ipynb #f4a38f45
+# %% ../../nbs/ops/70_pipeline.ipynb #cc25dfd7
 def check_experiment(name: str, # of the experiment
                      settings: Settings | None = None, # the profile: its store and artifacts have their names already
                     ) -> None:
@@ -102,7 +106,7 @@ def _check_numbers(question: dict) -> None:
         from mlfin.backtest.signals import TradingRule
         TradingRule(*(question[k] for k in ("rule", "threshold", "fee_bps", "slippage_bps")))
 
-# %% ../../nbs/ops/70_pipeline.ipynb #eef8ea7f
+# %% ../../nbs/ops/70_pipeline.ipynb #99cb6488
 def check_question(question: dict, # every parameter
                    settings: Settings, # the profile
                    default: dict,  # the question as `env.yaml` asks it
@@ -203,7 +207,7 @@ def _link(source: Path, dest: Path) -> None:
 
 def _metadata(path: Path) -> Path: return path.with_name(f".{path.name}.metadata")  # where Ploomber keeps its own
 
-# %% ../../nbs/ops/70_pipeline.ipynb #5883dc38
+# %% ../../nbs/ops/70_pipeline.ipynb #62248aa3
 @dataclass(frozen=True)
 class Plan:
     "What a run would do: the tasks, their keys, and which of them are fresh, and where."
@@ -286,7 +290,7 @@ def _watched_cells(tasks: dict[str, str], on_event: _Event) -> Iterator[None]:
         papermill_engines.register(None, default)
         papermill_engines._engines.pop("papermill", None)
 
-# %% ../../nbs/ops/70_pipeline.ipynb #ef81b793
+# %% ../../nbs/ops/70_pipeline.ipynb #d673642c
 @contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
     "Ploomber's paths start at the working directory."
@@ -327,7 +331,7 @@ def _check_sources(specs: dict[str, TaskSpec]) -> None:
         if spec.source.suffix != ".ipynb" or any("parameters" in c["metadata"].get("tags", []) for c in read_json(spec.source)["cells"]): continue
         raise SettingsError(f"{spec.source.name} has no cell with the tag `parameters`.\nHint: in JupyterLab, give the tag back to that cell.")
 
-# %% ../../nbs/ops/70_pipeline.ipynb #52dc73c6
+# %% ../../nbs/ops/70_pipeline.ipynb #876d2297
 def _cell_error(notebook: Path) -> tuple[int | None, str]:
     "Number of the cell that failed in an executed notebook, and its error's text."
     try: cells = read_json(notebook)["cells"]
@@ -363,7 +367,7 @@ def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
     place = f"\nNotebook: {kept.relative_to(root)}" if kept.is_file() else ""
     return PipelineError(f"Task `{name}` failed{where}: {text}{place}")
 
-# %% ../../nbs/ops/70_pipeline.ipynb #66659546
+# %% ../../nbs/ops/70_pipeline.ipynb #91358ce3
 def _name_published(page: Path, experiment: str) -> None:
     "In a page made aside, name the files where they will be published."
     text = page.read_text(encoding="utf-8")
@@ -398,7 +402,7 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
         _build_dag(dag, plan, running, records, on_event)
     return seconds
 
-# %% ../../nbs/ops/70_pipeline.ipynb #a428ef42
+# %% ../../nbs/ops/70_pipeline.ipynb #58720153
 def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
     "A hook without parameters, as Ploomber wants it."
     def on_finish(): finish(name)
@@ -442,7 +446,7 @@ def _lines(path: str) -> list[str]:
     try: return Path(path).read_text().splitlines()
     except OSError: return []
 
-# %% ../../nbs/ops/70_pipeline.ipynb #79a8805a
+# %% ../../nbs/ops/70_pipeline.ipynb #d6416bd5
 def _keep_run(plan: Plan, record: dict) -> Path:
     "Put the run together under `runs/<run_id>`, linking what an earlier run holds with equal content."
     from mlfin.core.report import write_plotly_js
@@ -457,24 +461,31 @@ def _keep_run(plan: Plan, record: dict) -> Path:
             source = plan.settings.root / path
             dest = _kept_file(temporary, source.name)
             dest.parent.mkdir(parents=True, exist_ok=True)
-            same = known.get(record["tasks"][name]["products"][product]["hash"])
-            if same and same.is_file(): _link(same, dest)
+            content = record["tasks"][name]["products"][product]["hash"]
+            same = known.get(content)
+            if same and same.is_file() and hash_file(same) == content: _link(same, dest)
             else:
                 with atomic_path(dest) as copy: shutil.copyfile(source, copy)
     write_plotly_js(temporary)
     write_json(record, temporary / "run.json")
-    old = runs / f".{plan.run_id}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if home.is_dir(): os.replace(home, old)
+    _make_room(home, record)
     os.replace(temporary, home)
-    shutil.rmtree(old, ignore_errors=True)
     return home
+
+def _make_room(home: Path, record: dict) -> None:
+    "Clear the place of a run that was made before: away if it was equal, kept as `<run_id>~n` if it was not."
+    if not home.is_dir(): return
+    equal = (read_run(home) or {}).get("tasks") == record["tasks"]
+    aside = home.with_name(f".{home.name}.old") if equal else next(p for n in count(1) if not (p := home.with_name(f"{home.name}~{n}")).exists())
+    shutil.rmtree(home.with_name(f".{home.name}.old"), ignore_errors=True)
+    os.replace(home, aside)
+    if equal: shutil.rmtree(aside, ignore_errors=True)
 
 def _kept_file(folder: Path, name: str) -> Path:
     "Where a run keeps a file: pages beside run.json, data in `data/`."
     return folder / name if name.endswith((".ipynb", ".html")) else folder / "data" / name
 
-# %% ../../nbs/ops/70_pipeline.ipynb #5c028389
+# %% ../../nbs/ops/70_pipeline.ipynb #b6c80a15
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
     from mlfin.core.report import write_plotly_js
@@ -510,7 +521,7 @@ def _record(plan: Plan, started: datetime, seconds: dict[str, float]) -> dict:
         "when": _when_and_where(root, started, seconds, plan.question["kernel"]),
     }
 
-# %% ../../nbs/ops/70_pipeline.ipynb #6dc1639e
+# %% ../../nbs/ops/70_pipeline.ipynb #45b3d23e
 @dataclass(frozen=True)
 class Result:
     "What a run did."
@@ -547,7 +558,7 @@ def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event) 
         _publish(plan, record)
     return Result(plan.run_id, home, tuple(seconds), seconds)
 
-# %% ../../nbs/ops/70_pipeline.ipynb #d1008d71
+# %% ../../nbs/ops/70_pipeline.ipynb #5fb39124
 def find_run(name: str,       # a run id (or its beginning), "latest", or the path of a run's folder
              settings: Settings, # where to look
              experiment: str | None = None, # only there; every experiment of every profile by default
@@ -559,7 +570,7 @@ def find_run(name: str,       # a run id (or its beginning), "latest", or the pa
     if name == "latest":
         latest = read_run(settings.reports_dir(experiment or "default"))
         if latest and (folder := settings.reports_dir(experiment or "default") / "runs" / latest["run_id"]).is_dir(): return folder
-    matches = [f for run, f in found.items() if run.startswith(name)]
+    matches = [found[name]] if name in found else [f for run, f in found.items() if run.startswith(name) and "~" not in run]
     if len(matches) == 1: return matches[0]
     if len(matches) > 1: raise ParameterError(must_be("run", "the beginning of one run's id", name, hint=", ".join(m.name for m in matches)))
     if not found: raise ParameterError(f"No run has been kept yet under {settings.root.name}/reports.\nHint: `mlfin run` makes the first one.")

@@ -258,3 +258,33 @@ def test_a_plan_says_what_is_stale(project):
     go(project)
     plan = make_plan(ask(project.root, ("factor=9",)), project.settings)
     assert plan.stale == ["total"] and plan.published == {"numbers"}
+
+
+def test_yaml_that_is_no_text_is_refused(project):
+    (project.root / "env.yaml").write_text((project.root / "env.yaml").read_text() + "symbols: [IBM]\n")
+    for odd in ("symbols=[NO]", "symbols=[0700]"):
+        with pytest.raises(ParameterError, match="a list of texts"):
+            ask(project.root, (odd,))
+    assert ask(project.root, ("symbols=['NO', IBM]",))["symbols"] == ["NO", "IBM"]
+
+
+def test_a_forced_run_that_differs_leaves_the_old_evidence(project):
+    project.write("total", "task.write('data', {'total': 1.0 + len(os.listdir('.mlfin/test')) * 0})")
+    first = go(project)
+    assert [p.name for p in first.folder.parent.iterdir()] == [first.run_id]
+    go(project, force=True)
+    assert [p.name for p in first.folder.parent.iterdir()] == [first.run_id]
+    project.write("total", "task.write('data', {'total': time.time()})")
+    second = go(project)
+    before = (second.folder / "data" / "total.json").read_bytes()
+    go(project, force=True)
+    assert (second.folder.with_name(f"{second.run_id}~1") / "data" / "total.json").read_bytes() == before
+    assert find_run(second.run_id[:6], project.settings) == second.folder
+
+
+def test_a_kept_file_that_was_edited_is_not_passed_on(project):
+    first = go(project)
+    kept = first.folder / "data" / "numbers.parquet"
+    kept.write_bytes(b"edited")
+    second = go(project, "factor=3")
+    assert pd.read_parquet(second.folder / "data" / "numbers.parquet").x.sum() == 6.0
