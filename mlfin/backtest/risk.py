@@ -59,7 +59,7 @@ def monthly_returns(returns: pd.Series,   # daily simple returns; index: dates
     table["year"] = growth.groupby(returns.index.year).prod() - 1
     return table.rename_axis(index="year", columns=None)
 
-# %% ../../nbs/backtest/43_risk.ipynb #5e1a2d18
+# %% ../../nbs/backtest/43_risk.ipynb #b90fb6c9
 def return_figures(returns: pd.Series,              # daily simple returns; index: dates
                    periods_per_year: float = 252,   # of these returns
                   ) -> dict:                        # plain numbers; None where a figure does not exist
@@ -138,7 +138,7 @@ def _luck_sentence(s: dict, level: float) -> str:
     return (f"Not distinguishable from luck without the market's part: DSR {without} {after} "
             f"({dsr} with it, beta {s['beta']:.2f}).")
 
-# %% ../../nbs/backtest/43_risk.ipynb #aa623b52
+# %% ../../nbs/backtest/43_risk.ipynb #a7c45948
 def _luck_sentences(s: dict, level: float) -> list[str]:
     "What the significance figures say."
     if s["dsr"] is None: return ["Nothing to judge: the strategy never traded."]
@@ -146,6 +146,8 @@ def _luck_sentences(s: dict, level: float) -> list[str]:
     out = [_luck_sentence(s, level),
            f"Sharpe ratio {s['annualised']:.2f} a year, {s['confidence']:.0%} interval {low:.2f} to {high:.2f}; "
            f"the best of {_trials(s['n_trials'])} without skill would show {s['expected_maximum_annualised']:.2f}."]
+    if s["dsr"] <= level and s.get("dsr_hedged") is not None:
+        out.append(f"Without the market's part (beta {s['beta']:.2f}) the DSR is {_number(s['dsr_hedged'], level)}.")
     have = s["n_periods"] / s["periods_per_year"]
     if s["min_track_record"] is None: out.append("No record, however long, would show such a Sharpe ratio to be above zero.")
     else: out.append(f"To show it to be above zero takes {s['min_track_record'] / s['periods_per_year']:.1f} years; there are {have:.1f}.")

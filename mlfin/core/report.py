@@ -226,14 +226,15 @@ def _shown(value: Any) -> str:
     if value is None: return "not given"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
-# %% ../../nbs/core/05_report.ipynb #219d0cc9
+# %% ../../nbs/core/05_report.ipynb #8d5ecf14
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OUTSIDE = re.compile(r"<(script|link|iframe)\b[^>]*(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>(?:\s*</\1>)?",
                       re.IGNORECASE)
 _SCOPED = re.compile(r"<style scoped>.*?</style>", re.DOTALL)
 _UTC = re.compile(r"(<t[dh][^>]*>\d{4}-\d\d-\d\d)( \d\d:\d\d:[\d.]+)\+00:00(?=</t)")
+_NAMED = re.compile(r"<th></th>((?:\s*<th[^>]*>[^<]*</th>)+\s*</tr>)\s*<tr[^>]*>\s*<th[^>]*>([^<]+)</th>(?:\s*<th[^>]*></th>)+\s*</tr>(?=\s*</thead>)")
 
-# %% ../../nbs/core/05_report.ipynb #ee509612
+# %% ../../nbs/core/05_report.ipynb #b8978324
 def _figure(spec: Mapping, name: str) -> str:
     "A figure's place and, beside it, its JSON."
     title = (spec.get("layout", {}).get("title") or {})
@@ -250,6 +251,7 @@ def _data(data: Mapping[str, Any], name: str) -> str:
     if MIMETYPE in data: return _figure(data[MIMETYPE], name)
     if "text/html" in data:
         body = _OUTSIDE.sub("", _SCOPED.sub("", _text(data["text/html"]))).replace(' border="1"', "")
+        body = _NAMED.sub(r"<th>\2</th>\1", body)  # the index's name goes above its column, not on a line of its own
         body = _UTC.sub(lambda m: m[1] + m[2].removesuffix(":00").replace(" 00:00", ""), body)
         return f'<div class="scroll">{body}</div>'
     if "text/markdown" in data: return _markdown(_text(data["text/markdown"]))
