@@ -9,6 +9,8 @@ os.environ.update(
     OMP_NUM_THREADS="1", PLOOMBER_STATS_ENABLED="false", PLOTLY_RENDERER="plotly_mimetype")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process that a test starts compiles all it imports
 
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -33,3 +35,37 @@ def no_network(request, monkeypatch):
 
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refusing(getattr(socket.socket, name)))
+
+
+def walk(symbol: str, size: int, seed: int = 0, end: str = "2021-12-31"):
+    """Daily bars of one symbol: a random walk that ends on a date."""
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, size)))
+    opened = close * np.exp(rng.normal(0, 0.003, size))
+    ts = pd.date_range(end=end, periods=size, freq="D", tz="UTC").as_unit("us")
+    return pd.DataFrame(dict(
+        symbol=symbol, timeframe="1d", ts=ts, known_at=ts + pd.Timedelta("1D"), open=opened,
+        high=np.maximum(opened, close) * 1.002, low=np.minimum(opened, close) * 0.998, close=close,
+        volume=rng.integers(1_000, 9_000, size).astype(float)))
+
+
+@pytest.fixture
+def make_bars():
+    """The function that makes bars of one symbol."""
+    return walk
+
+
+@pytest.fixture
+def bars():
+    """Three symbols; the second is young."""
+    return pd.concat([walk("AAA", 300, 1), walk("BBB", 40, 2), walk("CCC", 200, 3)], ignore_index=True)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A copy of the registry: what a test registers is gone after it."""
+    import mlfin.features.spec as spec
+
+    spec.load_features()
+    monkeypatch.setattr(spec, "_registry", dict(spec._registry))
+    return spec._registry

@@ -6,18 +6,17 @@
 __all__ = ['UNITS', 'RESERVED', 'GRAMMAR', 'Param', 'Feature', 'compute', 'Definition', 'feature', 'load_features', 'parse',
            'parse_set']
 
-# %% ../../nbs/features/20_spec.ipynb #39f284ca
-import os
+# %% ../../nbs/features/20_spec.ipynb #499978a3
 import pkgutil
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 
 import numpy as np
 
-from ..core.errors import DataError, SettingsError, SpecError, must_be, nearest
+from ..core.errors import DataError, SpecError, must_be, nearest
+from ..core.settings import import_plugins
 
 # %% ../../nbs/features/20_spec.ipynb #510a4e84
 @dataclass(frozen=True)
@@ -140,18 +139,7 @@ def feature(name: str,                          # first part of its spec: "rsi"
         return function
     return register
 
-# %% ../../nbs/features/20_spec.ipynb #f44160c1
-def _plugins() -> tuple[str, ...]:
-    "Modules that the settings name; outside a project, those of `MLFIN_PLUGINS`."
-    from mlfin.core.settings import load_settings, project_root
-    try: root = project_root()
-    except SettingsError:
-        if os.environ.get("MLFIN_ROOT"): raise
-        return tuple(p.strip() for p in os.environ.get("MLFIN_PLUGINS", "").split(",") if p.strip())
-    if str(root) not in sys.path: sys.path.append(str(root))
-    return load_settings().plugins
-
-# %% ../../nbs/features/20_spec.ipynb #270596f0
+# %% ../../nbs/features/20_spec.ipynb #ac004a5f
 def load_features() -> tuple[str, ...]: # an example of every registered spec, sorted: "atr_14", "bbands_20_2"
     "Import every module that defines features, once."
     if not _loaded:
@@ -160,12 +148,7 @@ def load_features() -> tuple[str, ...]: # an example of every registered spec, s
             home = import_module("mlfin.features")
             for found in sorted(m.name for m in pkgutil.iter_modules(home.__path__)):
                 if not found.startswith("_"): import_module(f"mlfin.features.{found}")
-            for plugin in _plugins():
-                try: import_module(plugin)
-                except ModuleNotFoundError as e:
-                    if e.name != plugin.partition(".")[0] and e.name != plugin: raise
-                    hint = "a file NAME.py in the project's folder, or an installed package"
-                    raise SettingsError(must_be("plugins", "modules that can be imported", plugin, hint=hint)) from None
+            import_plugins()
         except BaseException:
             _loaded.clear()
             raise

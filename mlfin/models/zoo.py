@@ -6,7 +6,7 @@
 __all__ = ['Device', 'compute_device', 'device_parameters', 'model', 'load_models', 'model_names', 'default_parameters',
            'make_model']
 
-# %% ../../nbs/models/33_zoo.ipynb #6e45ab14
+# %% ../../nbs/models/33_zoo.ipynb #d06164e5
 import ctypes
 import os
 import subprocess
@@ -19,8 +19,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, NamedTuple
 
-from ..core.errors import ModelError, SettingsError, must_be, require, unknown
-from ..core.settings import load_settings, project_root
+from ..core.errors import ModelError, must_be, require, unknown
+from ..core.settings import import_plugins
 
 # %% ../../nbs/models/33_zoo.ipynb #c6468419
 class Device(NamedTuple):
@@ -110,29 +110,14 @@ def model(name: str,          # the name it is asked for by
         return build
     return register
 
-# %% ../../nbs/models/33_zoo.ipynb #ea6ba3b5
-def _plugins() -> tuple[str, ...]:
-    "Modules that the settings name; outside a project, those of `MLFIN_PLUGINS`."
-    try: root = project_root()
-    except SettingsError:
-        if os.environ.get("MLFIN_ROOT"): raise
-        return tuple(p.strip() for p in os.environ.get("MLFIN_PLUGINS", "").split(",") if p.strip())
-    if str(root) not in sys.path: sys.path.append(str(root))
-    return load_settings().plugins
-
-# %% ../../nbs/models/33_zoo.ipynb #1e9d0e25
+# %% ../../nbs/models/33_zoo.ipynb #57e983fe
 @lru_cache
 def load_models() -> None:
     "Import every module that registers estimators, once: those of `mlfin.models`, then the plugins."
     for info in iter_modules(import_module("mlfin.models").__path__, "mlfin.models."):
         origin = find_spec(info.name).origin
         if origin and "@model(" in Path(origin).read_text(encoding="utf-8"): import_module(info.name)
-    for plugin in _plugins():
-        try: import_module(plugin)
-        except ModuleNotFoundError as e:
-            if e.name not in (plugin, plugin.partition(".")[0]): raise
-            hint = "a file NAME.py in the project's folder, or an installed package."
-            raise SettingsError(must_be("plugins", "importable modules", plugin, "settings.ini", hint)) from None
+    import_plugins()
 
 # %% ../../nbs/models/33_zoo.ipynb #cc6198c9
 def _entry(name: str) -> _Entry:
