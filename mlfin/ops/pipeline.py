@@ -9,6 +9,7 @@ __all__ = ['parse_assignment', 'ask', 'check_experiment', 'check_question', 'cho
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7cdba7f0
 import fcntl
+import logging
 import os
 import platform
 import re
@@ -282,11 +283,13 @@ def _watched_cells(tasks: dict[str, str], on_event: _Event) -> Iterator[None]:
             nb_man.cell_start = cell_start
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
-    default = papermill_engines.get_engine(None)
+    default, level = papermill_engines.get_engine(None), logging.getLogger("papermill").level
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # a kernel that dies is told once, by `_keep_failed`
     papermill_engines.register(None, WatchedEngine)
     papermill_engines.register("papermill", WatchedEngine)
     try: yield
     finally:
+        logging.getLogger("papermill").setLevel(level)
         papermill_engines.register(None, default)
         papermill_engines._engines.pop("papermill", None)
 
@@ -453,7 +456,7 @@ def _keep_run(plan: Plan, record: dict) -> Path:
 
     runs = plan.settings.reports_dir(plan.question["experiment"]) / "runs"
     home, temporary = runs / plan.run_id, runs / f".{plan.run_id}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    _clear_unfinished(plan)
     known = {p["hash"]: _kept_file(old.parent, p["file"]) for old in sorted(runs.glob("[!.]*/run.json"))
              for t in read_json(old)["tasks"].values() for p in t["products"].values()}
     for name, spec in plan.aside.items():
@@ -486,6 +489,10 @@ def _kept_file(folder: Path, name: str) -> Path:
     return folder / name if name.endswith((".ipynb", ".html")) else folder / "data" / name
 
 # %% ../../nbs/ops/70_pipeline.ipynb #b6c80a15
+def _clear_unfinished(plan: Plan) -> None:
+    "Take away runs that were not put together to the end."
+    for left in (plan.settings.reports_dir(plan.question["experiment"]) / "runs").glob(".*.tmp"): shutil.rmtree(left, ignore_errors=True)
+
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
     from mlfin.core.report import write_plotly_js
@@ -549,12 +556,16 @@ def run(question: dict,                             # every parameter: `ask`
 def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event) -> Result:
     "Build, keep and publish, while no other process does the same."
     started = datetime.now(UTC)
+    os.environ.setdefault("IPYTHONDIR", str(settings.root / ".mlfin" / "cache" / "ipython"))  # no one's own start-up files and history
     with experiment_lock(settings, question["experiment"]):
         plan = make_plan(question, settings, force)
         _furnish(plan)
         seconds = _build(plan, on_event)
         record = _record(plan, started, seconds)
-        home = _keep_run(plan, record)
+        try: home = _keep_run(plan, record)
+        except BaseException:
+            _clear_unfinished(plan)
+            raise
         _publish(plan, record)
     return Result(plan.run_id, home, tuple(seconds), seconds)
 
