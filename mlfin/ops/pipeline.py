@@ -556,8 +556,9 @@ def run(question: dict,                             # every parameter: `ask`
 def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event) -> Result:
     "Build, keep and publish, while no other process does the same."
     started = datetime.now(UTC)
-    os.environ.setdefault("IPYTHONDIR", str(settings.root / ".mlfin" / "cache" / "ipython"))  # no one's own start-up files and history
     with experiment_lock(settings, question["experiment"]):
+        (own := settings.root / ".mlfin" / "cache" / "ipython").mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("IPYTHONDIR", str(own))  # no one's own start-up files and history
         plan = make_plan(question, settings, force)
         _furnish(plan)
         seconds = _build(plan, on_event)

@@ -1,0 +1,386 @@
+"""What goes wrong outside ends with one message (what, where, what to do), the right exit code, and nothing lost."""
+import ctypes
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+
+import pytest
+
+from mlfin.core.provenance import read_json, read_parquet
+from mlfin.ops.pipeline import experiment_lock
+
+from .conftest import KERNEL, ROOT, Workbench, minutes, words
+
+CSV = {"source": "csv", "path": "bars.csv", "symbols": "[X]", "timeframe": "1m", "start": "null", "features": "[rsi_14,returns]"}
+EDITABLE = ("pipeline.yaml", "env.yaml", "settings.ini", *(f"nbs/pipeline/{p.name}" for p in (ROOT / "nbs" / "pipeline").glob("*.ipynb")))
+
+
+def one_message(result, code, *parts):
+    "That a command ended with this exit code and one message that holds these parts."
+    got, out, err = result
+    assert got == code, f"exit code {got}\n{out}\n{err}"
+    assert "Traceback" not in out + err, err
+    assert len(re.findall(r"^Error: ", err, re.M)) == 1 and err.startswith("Error: "), err
+    assert len(err) < 1_500 and err.count("\n") <= 4, err
+    for part in parts:
+        assert part in err, err
+
+
+@pytest.fixture(scope="module")
+def shared(first_run, tmp_path_factory):
+    "A finished project that the tests below do their worst to."
+    root = tmp_path_factory.mktemp("shared")
+    shutil.copytree(first_run.root, root, dirs_exist_ok=True)
+    return root
+
+
+@pytest.fixture
+def unharmed(shared, first_run, in_project, monkeypatch, capsys):
+    "That project; after the test, everything published is as it was."
+    monkeypatch.chdir(shared)
+    bench = Workbench(shared, capsys)
+    before = bench.published()
+    yield bench
+    for name in EDITABLE: shutil.copy(first_run.root / name, shared / name)
+    assert bench.published() == before
+
+
+def edit(bench, name, old, new):
+    path = bench.root / name
+    assert old in path.read_text(), old
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize("changes, parts", [
+    ({"features": "[rsi_x]"}, ["`feature`", "'rsi_x'", "did you mean `rsi_14`"]),
+    ({"features": "[rsi_0]"}, ["`feature`", "'rsi_0'", "integer in [2"]),
+    ({"models": "[logistik]"}, ["`model`", "'logistik'", "did you mean `logistic`"]),
+    ({"label": "fwd_rte_5"}, ["`label`", "'fwd_rte_5'", "did you mean `fwd_ret_5`"]),
+    ({"label": "fwd_ret_0"}, ["`label`", "from 1 to 99999"]),
+    ({"label": "fwd_ret_100000"}, ["`label`", "from 1 to 99999"]),
+    ({"rule": "long_flta"}, ["`rule`", "did you mean `long_flat`"]),
+    ({"threshold": "1.5"}, ["`threshold`", "0 < t < 1"]),
+    ({"fee_bps": "-1"}, ["`fee_bps`", "-1"]),
+    ({"folds": "0"}, ["`folds`", ">= 1"]),
+    ({"embargo": "-1"}, ["`embargo`", ">= 0"]),
+    ({"seed": "-1"}, ["`seed`", ">= 0"]),
+    ({"source": "cvs"}, ["`source`", "did you mean `csv`"]),
+    ({"source": "csv"}, ["`path`", "-p path=FILE"]),
+    ({"source": "csv", "path": "nowhere.csv"}, ["`path`", "a file that exists", "nowhere.csv"]),
+    ({"source": "csv", "path": "nbs"}, ["`path`", "a file that exists"]),
+    ({"executor": "papermil"}, ["`executor`", "did you mean `papermill`"]),
+    ({"executor": "papermill", "kernel": "pyton3"}, ["`kernel`", "pyton3"]),
+    ({"symbols": "IBM"}, ["`symbols`", "-p symbols=[IBM]"]),
+    ({"symbols": "[]"}, ["`symbols`", "a list with something in it"]),
+    ({"folds": "many"}, ["`folds`", "a whole number", "-p folds=5"]),
+    ({"folds": "2.5"}, ["`folds`", "a whole number"]),
+    ({"threshold": "high"}, ["`threshold`", "a number"]),
+    ({"models": "null"}, ["`models`", "given"]),
+    ({"path": ""}, ["`path`", "given"]),
+    ({"models": "[logistic"}, ["`models`", "a YAML value", "[logistic"]),
+    ({"symbol": "[IBM]"}, ["`parameter`", "did you mean `symbols`"]),
+    ({"lable": "fwd_ret_5"}, ["`parameter`", "did you mean `label`"]),
+    ({"xyzzy": "1"}, ["`parameter`", "one of adjust, calendar"]),
+    ({"profile": "staging"}, ["`profile`", "--profile staging"]),
+    ({"experiment": "../up"}, ["`experiment`", "a plain folder name"]),
+    ({"experiment": "two\nlines"}, ["`experiment`"]),
+    ({"experiment": "x" * 300}, ["`experiment`"]),
+    ({"experiment": "mlflow.db"}, ["`experiment`"]),
+    ({"experiment": "lake"}, ["`experiment`", "the store's"]),
+], ids=lambda value: ",".join(f"{k}={v[:12]}" for k, v in value.items()) if isinstance(value, dict) else "")
+def test_a_question_that_cannot_be_answered_is_a_matter_of_usage(unharmed, changes, parts):
+    said = unharmed.here(*words("--force", **changes))
+    one_message(said, 2, *parts)
+    assert said[1] == ""  # nothing was begun
+
+
+@pytest.mark.parametrize("arguments, parts", [
+    (["run", "-p", "folds"], ["`-p`", "key=value", "for example"]),
+    (["run", "-p", "=3"], ["`-p`", "key=value"]),
+    (["run", "--profile", "developement"], ["`profile`", "did you mean `development`"]),
+    (["status", "--profile", "developement"], ["`profile`", "did you mean `development`"]),
+    (["status", "--experiment", "../up"], ["`experiment`"]),
+    (["reproduce", "zzzz"], ["`run`", "one of "]),
+    (["reproduce", "latest", "--experiment", "never"], []),
+])
+def test_words_that_are_not_understood(unharmed, arguments, parts):
+    one_message(unharmed.here(*arguments), 2, *parts)
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (["rnu"], "Did you mean 'run'"), (["run", "--fast"], "--fast"), (["run", "-f", "nowhere.yaml"], "nowhere.yaml"), (["reproduce"], "Missing argument"),
+])
+def test_usage_that_typer_refuses(unharmed, arguments, part):
+    code, _, err = unharmed.here(*arguments)
+    assert code == 2 and part in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("content, parts", [
+    (b"- a\n", ["more.yaml", "a mapping"]), (b"a: [1\nb: 2", ["more.yaml", "line 2"]), (b"fodls: 3\n", ["did you mean `folds`", "more.yaml"]),
+    (b"\xff\xfe\x00", ["more.yaml", "not valid YAML"]), (b"folds: five\n", ["`folds`", "a whole number", "more.yaml"]),
+])
+def test_a_file_of_parameters_that_is_none(unharmed, content, parts):
+    (unharmed.root / "more.yaml").write_bytes(content)
+    one_message(unharmed.here(*words("-f", "more.yaml")), 2, *parts)
+
+
+GOOD = minutes(600)
+HEAD = "timestamp,open,high,low,close,volume\n"
+
+
+def written(frame=GOOD, **columns): return frame.assign(**columns).to_csv(index=False)
+
+
+@pytest.mark.parametrize("text, changes, parts", [
+    ("", {}, ["bars.csv is empty", "Hint"]),
+    (" \n \n", {}, ["bars.csv is empty"]),
+    (HEAD, {}, ["a header and no rows"]),
+    ("a,b,c\n1,2,3\n", {}, ["`columns`", "['a', 'b', 'c']", "missing: ts, open"]),
+    ("timestamp,open,high,low,close\n2022-01-01,1,1,1,1\n", {}, ["`columns`", "missing: volume"]),
+    (written(close="n/a?"), {}, ["no usable row", "600 were set aside", "`close` is not a number", "Hint"]),
+    (written(symbol="X"), {"symbols": "[Y]"}, ["`symbol`", "'Y'", "one of X"]),
+    (written(), {"timeframe": "1d"}, ["`timeframe`", "1m"]),
+    (written(), {"timeframe": "7q"}, ["`timeframe`", "'7q'", "one of 1m"]),
+    (written(), {"tz": "Mars/Olympus"}, ["`tz`", "Mars/Olympus"]),
+    (written(), {"calendar": "XMARS"}, ["`calendar`", "'XMARS'"]),
+    (written(), {"adjust": "some"}, ["`adjust`", "total"]),
+    (written(), {"start": "yesterday"}, ["`start`", "yesterday"]),
+    (written(), {"start": "2022-01-02", "end": "2021-01-01"}, ["`end`", "2021-01-01"]),
+    (written(), {"start": "2030-01-01"}, ["Error"]),
+], ids=range(15))
+def test_a_file_that_holds_no_bars_ends_the_first_task(unharmed, text, changes, parts):
+    (unharmed.root / "bars.csv").write_text(text)
+    said = unharmed.here(*words(**{**CSV, **changes}))
+    one_message(said, 1, "Task `ingest` failed in cell", "Notebook: reports/test/default/failed/91_ingest.ipynb", *parts)
+    assert (unharmed.root / "reports/test/default/failed/91_ingest.ipynb").is_file()
+
+
+def test_a_symbol_that_the_built_in_data_lack(unharmed):
+    one_message(unharmed.here(*words(symbols="[IBN,MSFT]")), 1, "Task `ingest` failed", "`symbol`", "'IBN'", "did you mean `IBM`")
+
+
+@pytest.mark.parametrize("changes, task, parts", [
+    ({"label": "fwd_ret_599"}, "features", ["`horizon` must be at most 598", "load more history"]),
+    ({"label": "fwd_ret_5000"}, "features", ["`horizon` must be at most 598"]),
+    ({"features": "[sma_700]"}, "features", ["`sma_700`", "600 bars"]),
+    ({"label": "fwd_ret_580"}, "train", ["Hint"]),
+    ({"folds": "5000"}, "train", ["`folds` must be at most", "load more history"]),
+    ({"embargo": "9000"}, "train", ["embargo of 9000", "Hint"]),
+    ({"cash": "-5"}, "backtest", ["`cash`", "-5"]),
+])
+def test_data_that_do_not_reach(unharmed, changes, task, parts):
+    (unharmed.root / "bars.csv").write_text(written())
+    one_message(unharmed.here(*words(**{**CSV, **changes})), 1, f"Task `{task}` failed in cell", *parts)
+
+
+def test_a_text_in_a_price_is_set_aside_and_said(workbench):
+    bars = minutes(4 * 1440).astype({"close": object})
+    bars.loc[5, "close"] = "n/a?"
+    bars.to_csv(workbench.root / "bars.csv", index=False)
+    code, _, err = workbench.here(*words(**CSV))
+    assert code == 0 and err == ""
+    aside = read_parquet(workbench.data("quarantine.parquet"))
+    assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
+    assert len(read_parquet(workbench.data("bars.parquet"))) == 4 * 1440 - 1
+    assert "is not a number" in workbench.report("91_ingest.html").read_text()
+    assert "1 rows set aside" in workbench.report("95_publish.html").read_text()
+
+
+FEATURES = "nbs/pipeline/92_features.ipynb"
+
+
+@pytest.mark.parametrize("old, new, parts", [
+    ("  - name: features", "   - name: features", ["not valid YAML", "line 5"]),
+    ("upstream: [ingest, train]", "upstream: [ingest, train", ["not valid YAML", "line 13"]),
+    ("    source: nbs/pipeline/92", "\tsource: nbs/pipeline/92", ["not valid YAML", "tab"]),
+    ("tasks:", "task:", ["`tasks`", "a list of tasks"]),
+    ("  - name: features\n    source", "  - source", ["`name`", "every task"]),
+    ("name: features", "name: ingest", ["`name`", "used once", "'ingest'"]),
+    ("92_features.ipynb\n    class", "92_featurs.ipynb\n    class", ["`source`", "92_featurs.ipynb"]),
+    ("source: nbs/pipeline/92_features.ipynb", "source: nbs", ["`source`", "'nbs'"]),
+    ("{{folds}}", "{{fodls}}", ["`placeholder`", "did you mean `folds`"]),
+    ("upstream: [ingest]", "upstream: [publish]", ["`upstream`", "free of circles"]),
+    ("upstream: [ingest]", "upstream: [ingst]", ["`upstream`", "did you mean `ingest`"]),
+    ("upstream: [ingest]", "upstream: ingest", ["`upstream`", "a list of tasks", "[ingest]"]),
+    ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: 7", ["`product`", "got 7"]),
+    ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: ../labels.parquet", ["`labels`", "{{experiment}}"]),
+    ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: .mlfin/labels.parquet", ["`labels`", "{{experiment}}"]),
+    ("{{experiment}}/labels.parquet", "{{experiment}}/features.parquet", ["unique products"]),
+    ("      html: reports/{{profile}}/{{experiment}}/92_features.html\n", "", ["Missing key 'html'"]),
+    ('label: "{{label}}"', 'lable: "{{label}}"', ["92_features.ipynb", "Missing params: 'label'"]),
+    ('      tz: "{{tz}}"\n', "", ["91_ingest.ipynb", "Missing params: 'tz'"]),
+    ("class: NotebookRunner", "class: NotebookRuner", ["Did you mean 'NotebookRunner'"]),
+    ('executor: "{{executor}}"', "executor: magic", ["magic", "papermill"]),
+    ("{html: mlfin}", "{html: mlfni}", ["mlfni"]),
+    ("mlfin/core/charts.py", "mlfin/core/chrats.py", ["resources_", "mlfin/core/chrats.py"]),
+    ("    static_analysis: strict", "    static_analisys: strict", ["static_analisys"]),
+    ("extract_upstream: false", "extract_upstreem: false", ["extract_upstreem"]),
+    ("ploomber.executors.Serial", "ploomber.executors.Cereal", ["Cereal"]),
+], ids=range(26))
+def test_a_pipeline_edited_wrongly(unharmed, old, new, parts):
+    edit(unharmed, "pipeline.yaml", old, new)
+    one_message(unharmed.here(*words("--force")), 2, "Hint", *parts)
+
+
+@pytest.mark.parametrize("name, content, parts", [
+    ("pipeline.yaml", b"", ["pipeline.yaml", "a mapping"]),
+    ("pipeline.yaml", b"\x00\xff\xfe", ["pipeline.yaml", "not valid YAML"]),
+    ("pipeline.yaml", b"tasks: [a, b]\n", ["`name`"]),
+    ("env.yaml", b"- a\n", ["env.yaml", "a mapping"]),
+    ("env.yaml", b"models: [[logistic]\n", ["env.yaml", "not valid YAML"]),
+    ("settings.ini", b"nonsense\n", ["settings.ini", "Hint"]),
+    ("settings.ini", b"", ["`profile`", "'test'"]),
+    ("settings.ini", b"\xff\xff", ["settings.ini"]),
+    ("settings.ini", b"[test]\n[test]\n", ["settings.ini", "already exists"]),
+    ("settings.ini", b"[test]\nthreads = 1\n", ["given", "settings.ini [test]"]),
+    (FEATURES, b"{", ["92_features.ipynb", "not a valid notebook"]),
+    (FEATURES, b'{"cells": 3}', ["92_features.ipynb", "not a valid notebook"]),
+], ids=lambda value: value.decode(errors="replace")[:8] if isinstance(value, bytes) else "")
+def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
+    (unharmed.root / name).write_bytes(content)
+    one_message(unharmed.here(*words("--force")), 2, *parts)
+    assert (unharmed.root / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("name, old, new, parts", [
+    ("settings.ini", "threads = 1", "threds = 1", ["`setting`", "did you mean `threads`"]),
+    ("settings.ini", "threads = 1", "threads = many", ["`threads`", "a valid integer", "'many'"]),
+    ("settings.ini", "device = auto", "device = tpu", ["`device`", "'auto', 'cpu' or 'gpu'"]),
+    ("settings.ini", "task_timeout = 14400", "task_timeout = -1", ["`task_timeout`", "greater than or equal to 1"]),
+    ("settings.ini", "plugins =", "plugins = nowhere.at_all", ["`plugins`", "nowhere.at_all"]),
+    ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "did you mean `folders`"]),
+    ("env.yaml", "label: fwd_ret_5", "label:", ["`label`", "given", "env.yaml"]),
+    ("env.yaml", "path: mlfin", "path: [a]\nother: mlfin", ["`path`", "['a']"]),
+])
+def test_a_value_of_the_project_that_is_wrong(unharmed, name, old, new, parts):
+    edit(unharmed, name, old, new)
+    one_message(unharmed.here(*words("--force")), 2, *parts)
+
+
+@pytest.mark.parametrize("name", ["pipeline.yaml", "settings.ini", "env.yaml", "env/requirements.lock"])
+def test_a_file_of_the_project_that_is_gone(unharmed, name):
+    kept = (unharmed.root / name).read_bytes()
+    (unharmed.root / name).unlink()
+    said = unharmed.here(*words("--force"))
+    (unharmed.root / name).write_bytes(kept)
+    one_message(said, 2, name, "Hint")
+
+
+@pytest.mark.parametrize("old, new, code, parts", [
+    ('task.write(\\"labels\\", labels)', 'task.write(\\"labels\\", labels', 2, ["92_features.ipynb is not valid Python", "never closed"]),
+    ('task.write(\\"labels\\", labels)', 'task.write(\\"labels\\", lables)', 2, ["92_features.ipynb", "undefined name 'lables'"]),
+    ('"parameters"', '"paramters"', 2, ["92_features.ipynb", "`parameters`"]),
+    ('task.write(\\"labels\\", labels)', "pass", 1, ["Task `features` did not write its product `labels`"]),
+    ('task.write(\\"labels\\", labels)', 'task.write(\\"lables\\", labels)', 1, ["Task `features` failed in cell", "did you mean `labels`"]),
+    ('task.write(\\"labels\\", labels)', "1 / 0", 1, ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "]),
+])
+def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
+    edit(unharmed, FEATURES, old, new)
+    text = (unharmed.root / FEATURES).read_text()
+    one_message(unharmed.here(*words("--force")), code, *parts)
+    assert (unharmed.root / FEATURES).read_text() == text
+
+
+def test_a_failure_is_named_for_its_own_task_whatever_failed_before(unharmed):
+    (unharmed.root / "bars.csv").write_text(written())
+    one_message(unharmed.here(*words(**{**CSV, "folds": "5000"})), 1, "Task `train`", "failed/93_train.ipynb")
+    (unharmed.root / "bars.csv").write_text(HEAD)
+    one_message(unharmed.here(*words(**CSV)), 1, "Task `ingest`", "failed/91_ingest.ipynb")
+
+
+@pytest.mark.parametrize("name, code, part", [(".mlfin", 1, ".mlfin"), ("reports", 1, "reports"), (".mlfin/test/other", 1, "other")])
+def test_a_file_where_a_folder_is_needed(workbench, name, code, part):
+    path = workbench.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    one_message(workbench.here(*words("--experiment", "other")), code, part, "Hint: ")
+    assert path.read_text() == "mine"
+
+
+def test_a_record_of_runs_that_is_damaged(finished):
+    path = finished.report("run.json")
+    path.write_text("{")
+    one_message(finished.here(*words()), 1, "run.json", "not valid JSON", "delete it and run again")
+    path.unlink()
+    assert finished.here(*words())[0] == 0  # as the message says
+
+
+def test_the_ledger_is_damaged(finished):
+    path = finished.root / ".mlfin" / "test" / "trials.sqlite"
+    for tail in ("-wal", "-shm"): path.with_name(path.name + tail).unlink(missing_ok=True)
+    path.write_bytes(b"garbage" * 1000)
+    before = finished.published()
+    one_message(finished.here(*words(fee_bps="4")), 1, "Task `backtest` failed", "trials.sqlite", "snapshot")
+    assert finished.published() == before
+
+
+def test_one_run_at_a_time(unharmed):
+    with experiment_lock(unharmed.settings, "default"):
+        one_message(unharmed.here(*words(fee_bps="3")), 1, "`default` is being run by another process", "Hint")
+
+
+def test_mlflow_cannot_be_reached(finished, monkeypatch):
+    monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
+    code, out, err = finished.here(*words(folds="4"))
+    assert code == 0 and "Traceback" not in err
+    report = finished.report("93_train.ipynb").read_text()
+    assert "MLflow could not be used" in report and "the training result is complete" in report
+    assert read_json(finished.data("verdict.json"))["sentences"][0] in out
+
+
+@pytest.mark.parametrize("limit, changes", [(0, {}), (60_000, {}), (3_000_000, {}), (200_000, {"folds": "4"})])
+def test_a_disk_that_is_full(finished, limit, changes):
+    before = finished.published()
+    said = finished.cli(*words(**{"fee_bps": "5", **changes}), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    one_message(said, 1, "Hint: ")
+    assert finished.published() == before
+
+
+def test_a_home_that_cannot_be_written(finished):
+    (finished.root / "home").write_text("a file")
+    finished.data("verdict.json").unlink()
+    code, out, err = finished.cli(*words(executor="papermill"), HOME=str(finished.root / "home"))
+    assert code == 0 and err == "" and "done   publish" in out, out + err
+    assert (finished.root / ".mlfin" / "cache").is_dir()
+    assert (finished.root / "home").read_text() == "a file"
+
+
+def as_a_user():
+    "In the child: give up root's right to write anywhere."
+    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0): raise OSError("PR_CAPBSET_DROP")
+
+
+def test_a_project_that_may_only_be_read(finished):
+    folders = [p for p in (finished.root, *finished.root.rglob("*")) if p.is_dir()]
+    before = finished.published()
+    for folder in folders: folder.chmod(0o555)
+    try:
+        probe = finished.cli("-c", "open('probe', 'w')", program=(), preexec_fn=as_a_user)
+        if probe[0] == 0: pytest.skip("this user may write everywhere, and cannot give that up")
+        code, out, err = finished.cli(*words(), preexec_fn=as_a_user)
+        assert code == 0 and "Nothing to do" in out, err
+        one_message(finished.cli(*words(fee_bps="8"), preexec_fn=as_a_user), 1, "Permission denied", "Hint")
+    finally:
+        for folder in folders: folder.chmod(0o755)
+    assert finished.published() == before
+
+
+def test_a_kernel_that_dies(unharmed):
+    edit(unharmed, FEATURES, 'task.write(\\"features\\", table)', "import os; os._exit(9)")
+    said = unharmed.cli(*words(executor="papermill", kernel=KERNEL))
+    one_message(said, 1, "Task `features` failed", "the kernel died", "Hint", "failed/92_features.ipynb")
+
+
+def test_ctrl_c_leaves_no_half(unharmed, first_run):
+    edit(unharmed, FEATURES, 'task.write(\\"features\\", table)', "import time; open('here', 'w').close(); time.sleep(60)")
+    process = unharmed.start(*words())
+    unharmed.wait_for("here", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Interrupted" in err and "Traceback" not in err, out + err
+    (unharmed.root / "here").unlink()
+    shutil.copy(first_run.root / FEATURES, unharmed.root / FEATURES)
+    assert unharmed.cli(*words())[1].startswith("Nothing to do")

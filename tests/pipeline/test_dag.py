@@ -1,0 +1,240 @@
+"""The five tasks, end to end: what they leave, what makes them run again, and the same files without `mlfin`."""
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mlfin.core.provenance import hash_file, product_key, read_json, read_parquet
+from mlfin.data.bars import check_bars
+
+from .conftest import KERNEL, ROOT, SMALL, TASKS, minutes, words
+
+BTC = ROOT.parent / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
+CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe": "1m", "start": "null", "features": "[rsi_14,returns]"}
+
+
+def executed(out):
+    "Tasks that a run did, as it said."
+    return re.findall(r"done\s+(\w+)", out)
+
+
+def contents(bench, *names):
+    "Hash of each data product."
+    names = names or [p.name for p in bench.data("").iterdir() if p.suffix in (".parquet", ".json")]
+    return {name: hash_file(bench.data(name)) for name in sorted(names)}
+
+
+def test_every_task_leaves_its_report_and_its_data(first_run):
+    record = first_run.record()
+    assert list(record["tasks"]) == sorted(TASKS)
+    pages = [f"{n}_{task}.{kind}" for n, task in zip(range(91, 96), TASKS, strict=True) for kind in ("html", "ipynb")]
+    for folder in (first_run.report(""), first_run.report("runs") / record["run_id"]):
+        assert all((folder / page).stat().st_size > 5_000 for page in pages), folder
+        assert (folder / "plotly.min.js").is_file() and (folder / "run.json").is_file()
+    for task in record["tasks"].values():
+        for product in task["products"].values():
+            where = first_run.report(product["file"]) if product["file"].endswith((".html", ".ipynb")) else first_run.data(product["file"])
+            assert hash_file(where) == product["hash"], product["file"]
+
+
+def test_products_carry_the_key_that_run_json_names(first_run):
+    checked = 0
+    for name, task in first_run.record()["tasks"].items():
+        for product in task["products"].values():
+            path = first_run.data(product["file"])
+            if path.suffix in (".parquet", ".json"):
+                assert product_key(path) == task["key"], (name, path.name)
+                checked += 1
+    assert checked >= 15
+    metadata = pq.read_schema(first_run.data("bars.parquet")).metadata
+    assert metadata[b"mlfin.task_key"].decode() == first_run.record()["tasks"]["ingest"]["key"]
+
+
+def test_no_path_of_this_machine_stands_in_a_product(first_run):
+    for top in (first_run.report(""), first_run.data("")):
+        for path in top.rglob("*"):
+            if path.suffix in (".json", ".ipynb", ".html") and path.name != "plotly.min.js":
+                text = path.read_text()
+                if path.name == "run.json": text = json.dumps({k: v for k, v in json.loads(text).items() if k != "when"})
+                assert str(first_run.root) not in text, path.name
+                assert ".building" not in text, path.name
+
+
+def test_what_was_ingested_are_bars(first_run):
+    bars = read_parquet(first_run.data("bars.parquet"))
+    check_bars(bars)
+    assert set(bars.symbol) == {"IBM", "MSFT"} and bars.ts.min() >= pd.Timestamp("2006-01-03", tz="UTC")
+    assert (bars.known_at > bars.ts).all() and bars.factor.gt(0).all()
+    assert not read_parquet(first_run.data("quarantine.parquet")).size
+    assert "survived" in read_json(first_run.data("quality.json"))["caveats"][0]
+
+
+def test_no_label_among_the_features(first_run):
+    bars, features, labels = (read_parquet(first_run.data(f"{n}.parquet")) for n in ("bars", "features", "labels"))
+    assert list(features.columns[:4]) == ["symbol", "timeframe", "ts", "known_at"] and len(features) == len(bars)
+    assert not [c for c in features if c.startswith("fwd") or "direction" in c]
+    assert list(labels.columns) == ["symbol", "timeframe", "ts", "t0", "t1", "fwd_ret_5", "fwd_ret_5_direction"]
+    assert (labels.t0 > labels.ts).all() and (labels.t1 > labels.t0).all()
+    values = features.iloc[:, 4:].merge(labels[["fwd_ret_5"]], left_index=True, right_index=True)
+    assert values.corr()["fwd_ret_5"].drop("fwd_ret_5").abs().max() < 0.5  # nothing in there knows the answer
+
+
+def test_predictions_are_out_of_sample(first_run):
+    predictions, scores, labels = (read_parquet(first_run.data(f"{n}.parquet")) for n in ("predictions", "scores", "labels"))
+    assert not predictions.duplicated(["model", "symbol", "ts"]).any() and predictions.probability.between(0, 1).all()
+    for fold in scores.itertuples():
+        own = predictions[predictions.fold == fold.fold]
+        learnt = labels[labels.ts.between(fold.train_start, fold.train_end)]
+        assert len(own) and len(learnt) >= fold.n_train
+        assert own.ts.min() > learnt.t1.max(), f"fold {fold.fold} was judged on what its training could see"
+    joined = predictions.merge(labels, on=["symbol", "timeframe", "ts"])
+    assert (joined.actual == joined.fwd_ret_5_direction).all() and np.allclose(joined.forward_return, joined.fwd_ret_5)
+
+
+def test_positions_are_decided_on_predictions_and_paid_for(first_run):
+    positions, equity, trades = (read_parquet(first_run.data(f"{n}.parquet")) for n in ("positions", "equity", "trades"))
+    predictions, figures = read_parquet(first_run.data("predictions.parquet")), read_json(first_run.data("backtest.json"))
+    weights = positions[["IBM", "MSFT"]]
+    assert weights.min().min() >= 0 and weights.sum(axis=1).max() <= 1 + 1e-9
+    assert positions.ts.min() >= predictions.ts.min() and equity.ts.is_monotonic_increasing
+    assert trades.fees.gt(0).all() and figures["strategy"]["fees"] > 0 and figures["strategy"]["slippage"] > 0
+    assert (trades.entry_ts >= predictions.ts.min()).all()
+
+
+def test_the_verdict_is_said_in_the_terminal_and_on_the_page(first_run):
+    code, out, err = first_run.said
+    verdict = read_json(first_run.data("verdict.json"))
+    assert code == 0 and err == "" and executed(out) == list(TASKS)
+    assert verdict["run_id"] == first_run.record()["run_id"] and len(verdict["sentences"]) >= 5
+    assert all(sentence in out for sentence in verdict["sentences"])
+    assert isinstance(verdict["better_than_luck"], bool) and isinstance(verdict["better_than_holding"], bool)
+    page = first_run.report("95_publish.html").read_text()
+    assert "luck" in page and first_run.record()["run_id"] in page and "biased sample" in page
+    assert "reports/test/default/95_publish.html" in out
+
+
+def test_no_page_asks_for_anything_from_the_network(first_run):
+    for page in first_run.report("").glob("*.html"):
+        assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//[^\"'> ]+", page.read_text()), page.name
+
+
+def test_seconds_are_those_of_each_task(first_run):
+    seconds = first_run.record()["when"]["seconds"]
+    assert set(seconds) == set(TASKS) and seconds["publish"] < seconds["train"]
+
+
+def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
+    code, out, _ = finished.here(*words())
+    assert code == 0 and "Nothing to do" in out and not executed(out)
+    before = contents(finished, "bars.parquet", "features.parquet", "predictions.parquet")
+    code, out, _ = finished.here(*words(fee_bps="7"))
+    assert code == 0 and executed(out) == ["backtest", "publish"]
+    assert contents(finished, *before) == before
+    assert read_json(finished.data("significance.json"))["n_trials"] == 2  # the first try is not forgotten
+    assert len(list(finished.report("runs").glob("[!.]*"))) == 2
+    code, out, _ = finished.here(*words())  # back to the first question
+    assert code == 0 and executed(out) == ["backtest", "publish"]
+
+
+def test_reproduce_says_equal(finished):
+    before = finished.published()
+    code, out, err = finished.here("reproduce", "latest")
+    assert code == 0 and out.strip().endswith("equal") and "differs" not in out, out + err
+    assert finished.published() == before
+
+
+def test_one_line_of_a_module_re_executes_what_imports_it(finished):
+    module = finished.root / "mlfin" / "features" / "technical.py"
+    module.write_text(module.read_text() + "\n# one line more\n")
+    code, out, err = finished.cli("reproduce", "latest")
+    assert code == 1 and "module mlfin.features.technical changed" in out and "ingest:" not in out, out + err
+    code, out, _ = finished.cli("status", *words()[1:])
+    assert code == 0 and re.search(r"ingest\s.*fresh", out) and re.search(r"features\s.*stale", out)
+    code, out, err = finished.cli(*words())
+    assert code == 0 and executed(out) == ["features", "train", "backtest", "publish"], out + err
+
+
+def test_a_file_of_minutes_and_a_change_of_its_content(workbench):
+    bars = minutes(4 * 1440)
+    bars.to_csv(workbench.root / "bars.csv", index=False)
+    code, out, err = workbench.here(*words(**CSV))
+    assert code == 0 and executed(out) == list(TASKS), out + err
+    got = read_parquet(workbench.data("bars.parquet"))
+    assert len(got) == len(bars) and got.ts.iloc[0] == pd.Timestamp("2022-01-01", tz="UTC") and set(got.symbol) == {"BTCUSDT"}
+    assert np.array_equal(got.close, bars.close) and (got.known_at - got.ts == pd.Timedelta(minutes=1)).all()
+    quality = read_json(workbench.data("quality.json"))
+    assert quality["calendar"] == "24/7" and quality["caveats"] == []
+    assert workbench.here(*words(**CSV))[1].startswith("Nothing to do")
+    bars.loc[4 * 1440 - 1, "volume"] += 1
+    bars.to_csv(workbench.root / "bars.csv", index=False)
+    code, out, _ = workbench.here(*words(**CSV))
+    assert code == 0 and executed(out) == list(TASKS)
+
+
+def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatch):
+    folder = workbench.root / "elsewhere"
+    folder.mkdir()
+    minutes(1500).to_csv(folder / "bars.csv", index=False)
+    monkeypatch.chdir(folder)
+    code, out, err = workbench.here("status", *words(**CSV)[1:])
+    assert code == 0 and "never ran" in out, err
+
+
+def test_with_kernels_of_their_own_the_same_bytes(workbench, first_run):
+    code, out, err = workbench.cli(*words(executor="papermill"))
+    assert code == 0 and err == "" and executed(out) == list(TASKS), out + err
+    assert contents(workbench) == contents(first_run)
+    assert workbench.record()["run_id"] == first_run.record()["run_id"]
+
+
+def ask_in_file(bench):
+    "The small question, in `env.yaml`, where Ploomber and the notebooks read it."
+    path = bench.root / "env.yaml"
+    question = yaml.safe_load(path.read_text()) | {k: yaml.safe_load(v) for k, v in SMALL.items()} | {"profile": "test"}
+    path.write_text(yaml.safe_dump({k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in question.items()}))
+
+
+def command(bench, name, *arguments):
+    "A program of this environment, in the project's folder."
+    module, function = {"ploomber": ("ploomber_cli.cli", "cmd_router"), "papermill": ("papermill.__main__", "papermill")}[name]
+    process = bench.start(*arguments, program=("-c", f"import sys; sys.argv[0] = {name!r}; from {module} import {function} as main; main()"))
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == 0, out[-2000:] + err[-2000:]
+    return out
+
+
+def test_plain_ploomber_on_the_same_files(workbench, first_run):
+    ask_in_file(workbench)
+    command(workbench, "ploomber", "build")
+    tables = [f"{n}.parquet" for n in ("bars", "features", "labels", "predictions", "equity", "trades")]
+    assert contents(workbench, *tables) == contents(first_run, *tables)
+    with ThreadPoolExecutor(2) as both:
+        status = both.submit(command, workbench, "ploomber", "status")
+        both.submit(command, workbench, "ploomber", "plot", "--backend", "mermaid").result()
+    assert all(task in status.result() for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
+
+
+def test_plain_papermill_on_one_notebook(finished):
+    ask_in_file(finished)
+    before = contents(finished)
+    command(finished, "papermill", "-k", KERNEL, "nbs/pipeline/92_features.ipynb", "out.ipynb")
+    assert (finished.root / "out.ipynb").is_file() and contents(finished) == before
+    assert finished.here(*words())[1].startswith("Nothing to do")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BTC.is_file(), reason="the market data in ../shared/data are not on this machine")
+def test_a_month_of_real_minutes(workbench):
+    shutil.copy(BTC, workbench.root / "bars.csv")
+    code, out, err = workbench.cli(*words(**CSV), seconds=400)
+    assert code == 0 and executed(out) == list(TASKS), out + err
+    assert len(read_parquet(workbench.data("bars.parquet"))) == 45_031
+    code, out, _ = workbench.cli("reproduce", "latest", seconds=400)
+    assert code == 0 and out.strip().endswith("equal")
+    assert workbench.cli(*words(**CSV))[1].startswith("Nothing to do")
