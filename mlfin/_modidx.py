@@ -616,6 +616,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.ops.pipeline._cell_error': ('ops/pipeline.html#_cell_error', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._check_numbers': ('ops/pipeline.html#_check_numbers', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._check_sources': ('ops/pipeline.html#_check_sources', 'mlfin/ops/pipeline.py'),
+                                    'mlfin.ops.pipeline._clear_unfinished': ( 'ops/pipeline.html#_clear_unfinished',
+                                                                              'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._finisher': ('ops/pipeline.html#_finisher', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._flat_frame': ('ops/pipeline.html#_flat_frame', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._furnish': ('ops/pipeline.html#_furnish', 'mlfin/ops/pipeline.py'),
