@@ -63,9 +63,9 @@ class Project:
     def total(self): return json.loads((self.root / ".mlfin/test/default/total.json").read_text())["total"]
 
     def files(self):
-        "Every file that was left, but for Ploomber's notes and the lock."
+        "Every file that was left, but for Ploomber's notes, caches and the lock."
         found = [p.relative_to(self.root).as_posix() for top in (".mlfin", "reports") for p in (self.root / top).rglob("*") if p.is_file()]
-        return {f for f in found if not f.endswith((".metadata", ".lock"))}
+        return {f for f in found if not f.endswith((".metadata", ".lock")) and not f.startswith(".mlfin/cache/")}
 
 
 @pytest.fixture
