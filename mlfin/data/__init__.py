@@ -21,10 +21,13 @@ _HOME = {
     "expected_bars": "calendars",
     "gaps": "calendars",
     "known_at": "calendars",
+    "merge_bars": "bars",
     "open_store": "ingest",
     "parse_timeframe": "bars",
     "read_bars": "sources",
     "register_source": "sources",
+    "resample": "calendars",
+    "session_of": "calendars",
     "sessions": "calendars",
     "timeframe_delta": "bars",
 }
