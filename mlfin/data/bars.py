@@ -49,8 +49,8 @@ def timeframe_delta(timeframe: str,    # canonical name or alias
     "How long a bar lasts by the clock; a session's daily bar is shorter, see `11_calendars`."
     return TIMEFRAMES[parse_timeframe(timeframe)]
 
-# %% ../../nbs/data/10_bars.ipynb #b4838ae1
-PRICES = ["open", "high", "low", "close"]                                         # float64, raw unless `factor` is there
+# %% ../../nbs/data/10_bars.ipynb #6aaa33d8
+PRICES = ["open", "high", "low", "close"]                                    # float64, raw unless `factor` is there
 KEY = ["symbol", "timeframe", "ts"]                                               # names one bar
 BAR_COLUMNS = ["symbol", "timeframe", "ts", "known_at", *PRICES, "volume"]        # every bar frame has these
 OPTIONAL_COLUMNS = ["vwap", "trades", "spread", "factor"]                         # and may have these, in this order
