@@ -38,7 +38,7 @@ _YEARS = tuple(int(pd.Timestamp(f"{y}-01-01").timestamp()) * 1_000_000 for y in 
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000                   # in microseconds, as every time below
 _EMPTY = np.empty(0, dtype="int64")
 
-# %% ../../nbs/data/13_quality.ipynb #77ccae99
+# %% ../../nbs/data/13_quality.ipynb #2c338a4a
 @dataclass(frozen=True, eq=False)
 class _Panel:
     "Bars as arrays, by series and time."
@@ -58,7 +58,7 @@ class _Panel:
 
     def spans(self) -> list[tuple[str, str, slice]]:
         "Symbol, timeframe and rows of each series that has any."
-        borders = np.searchsorted(self.series, np.arange(len(self.names) + 1))
+        borders = np.searchsorted(self.series, np.arange(len(self.names) + 1, dtype=self.series.dtype))
         return [(*self.names[i], slice(a, b)) for i, (a, b) in enumerate(zip(borders[:-1], borders[1:], strict=True))
                 if b > a]
 
@@ -181,20 +181,22 @@ def _levels(close: np.ndarray, ts: np.ndarray, tolerance: float, splits: pd.Data
     return [(int(a), int(b), int(k - usual)) for a, b, k in zip(borders[:-1], borders[1:], level, strict=True)
             if k != usual]
 
-# %% ../../nbs/data/13_quality.ipynb #d2494dba
-def _slips(panel: _Panel, mixed: np.ndarray, actions: pd.DataFrame | None) -> dict[str, np.ndarray]:
+# %% ../../nbs/data/13_quality.ipynb #102e8fc1
+def _slips(panel: _Panel, faults: dict[str, np.ndarray], actions: pd.DataFrame | None = None) -> dict[str, np.ndarray]:
     "Decimal shifts as columns: row of the panel, field (0 to 3), power of ten, whether it is a lasting unit."
-    close, found = panel.prices[3], []
-    with np.errstate(invalid="ignore", divide="ignore"): ratio = close[1:] / close[:-1]
+    close, mixed, found = panel.prices[3], faults["mixed"], []
+    with np.errstate(all="ignore"): ratio = close[1:] / close[:-1]
     jump = np.flatnonzero((ratio > 5) | (ratio < 0.2)) + 1
-    suspects = np.unique(np.concatenate([panel.series[mixed], panel.series[jump[panel.same()[jump]]]]))
+    jump = jump[panel.series[jump] == panel.series[jump - 1]]
+    suspects = np.unique(np.concatenate([panel.series[rows] for rows in (mixed, faults["prices"], jump)]))
     named = dict(enumerate(panel.names))
     for s in suspects.tolist():
-        a, b = np.searchsorted(panel.series, [s, s + 1])
+        a, b = np.searchsorted(panel.series, np.array([s, s + 1], dtype=panel.series.dtype))
         own = [p[a:b] for p in panel.prices]
-        calm = np.flatnonzero(~mixed[a:b])
+        calm = np.flatnonzero(~faults["prices"][a:b] & ~mixed[a:b])
         change = np.diff(np.log(own[3][calm]))
-        tolerance = float(np.clip(LIMITS["shift_scale"] * _scale(change), 0.02, 0.35))
+        wide = float(np.median(np.log(own[1][calm] / own[2][calm]))) if len(calm) else 0.0
+        tolerance = float(np.clip(max(LIMITS["shift_scale"] * _scale(change), 3 * wide), 0.02, 0.35))
         splits = None if actions is None else actions[(actions.symbol == named[s][0]) & (actions.kind == "split")]
         usual = np.ones(len(calm), dtype=bool)
         for first, last, k in _levels(own[3][calm], panel.ts[a:b][calm], tolerance, splits):
@@ -221,28 +223,21 @@ def _fields(own: list, mixed: np.ndarray, calm: np.ndarray, tolerance: float, fi
     sure = ((k != 0) | rest).all(axis=0) & (k != 0).any(axis=0)
     return [(first + mixed[i], f, int(k[f, i]), False) for i in np.flatnonzero(sure) for f in np.flatnonzero(k[:, i])]
 
-# %% ../../nbs/data/13_quality.ipynb #9271c66e
-def _row_slips(panel: _Panel, actions: pd.DataFrame | None = None) -> dict[str, np.ndarray]:
-    "Decimal shifts, with the positions of their rows in the frame."
-    faults = _price_faults(panel)
-    fine = ~faults["prices"]
-    panel = panel.keep(fine)
-    slips = _slips(panel, faults["mixed"][fine], actions)
-    return slips | {"row": panel.row[slips["at"]]}
-
+# %% ../../nbs/data/13_quality.ipynb #eca71e5b
 def decimal_shifts(bars: pd.DataFrame,  # bar columns; any order, repetitions allowed
                    actions: pd.DataFrame | None = None, # an actions frame; its splits explain a shift
                    ) -> pd.DataFrame: # row (position), symbol, timeframe, ts, field, value, power (int64), unit (bool)
     "Prices that are ten, a hundred or a thousand times what they should be, or that part of it."
-    slips = _row_slips(_panel(bars)[0], actions)
-    row = slips["row"]
+    panel, _ = _panel(bars)
+    slips = _slips(panel, _price_faults(panel), actions)
+    row = panel.row[slips["at"]]
     found = bars.iloc[row][KEY].reset_index(drop=True)
     found.insert(0, "row", row)
     values = bars[PRICES].to_numpy()[row, slips["field"]]
     names = pd.Series(np.array(PRICES, dtype=object)[slips["field"]], dtype="str")
     return found.assign(field=names, value=values, power=slips["power"], unit=slips["unit"].astype(bool))
 
-# %% ../../nbs/data/13_quality.ipynb #d30a0404
+# %% ../../nbs/data/13_quality.ipynb #d07b60d5
 def _repeated(bars: pd.DataFrame) -> pd.Series:
     "Why each of the rows repeats another; empty text where it does not."
     reason = pd.Series("", index=bars.index, dtype="object")
@@ -269,15 +264,16 @@ def _why(o: float, h: float, l: float, c: float, volume: float) -> str:  # noqa:
     if not np.isfinite(volume): return "volume is not finite"
     return "volume is negative" if volume < 0 else ""
 
-def _slip_texts(slips: dict[str, np.ndarray]) -> dict[int, str]:
-    "By row, what is shifted: `high is 1000 times its neighbours`."
+def _slip_texts(panel: _Panel, slips: dict[str, np.ndarray]) -> dict[int, str]:
+    "By row, what is shifted: `high is 1,000 times its neighbours`."
     told = {}
-    for row, f, k, unit in zip(*(slips[c].tolist() for c in ("row", "field", "power", "unit")), strict=True):
+    columns = [panel.row[slips["at"]], slips["field"], slips["power"], slips["unit"]]
+    for row, f, k, unit in zip(*(c.tolist() for c in columns), strict=True):
         times = f"{10 ** k:,}" if k > 0 else f"1/{10 ** -k:,}"
         if not unit: told.setdefault(row, []).append(f"{PRICES[f]} is {times} times its neighbours")
     return {row: ", ".join(texts) for row, texts in told.items()}
 
-# %% ../../nbs/data/13_quality.ipynb #80d95260
+# %% ../../nbs/data/13_quality.ipynb #0980917b
 def _reasons(bars: pd.DataFrame, panel: _Panel, calendar: str | None) -> dict[int, str]:
     "By position, why a row cannot be a bar."
     told = {}
@@ -291,7 +287,7 @@ def _reasons(bars: pd.DataFrame, panel: _Panel, calendar: str | None) -> dict[in
     faults = _price_faults(panel)
     for i in np.flatnonzero(faults["prices"] | faults["ohlc"] | faults["volume"]).tolist():
         told.setdefault(int(panel.row[i]), _why(*(float(p[i]) for p in panel.prices), float(panel.volume[i])))
-    for row, text in _slip_texts(_row_slips(panel)).items():
+    for row, text in _slip_texts(panel, _slips(panel, faults)).items():
         told[row] = f"{told[row]}: {text}" if row in told else text
     if calendar is not None: mark(panel.row[~_on_calendar(panel, calendar)[0]], f"no bar of {calendar} opens then")
     return told
@@ -366,7 +362,7 @@ def _line(panel: _Panel, bad: np.ndarray, share: bool = False, note: str = "") -
     stop = share and len(at) > LIMITS["bad_share"] * panel.total and len(at) >= LIMITS["bad_rows"]
     return "stop" if stop else "warn", len(at), _by_symbol(panel, at) + note, panel.row[at]
 
-# %% ../../nbs/data/13_quality.ipynb #d92a10ec
+# %% ../../nbs/data/13_quality.ipynb #dc3ba622
 def _check_readable(bars: pd.DataFrame, unread: pd.DataFrame | None) -> tuple:
     "Rows of the source that never became bars."
     if unread is None or unread.empty: return "pass", 0, "", _EMPTY
@@ -382,7 +378,8 @@ def _check_schema(bars: pd.DataFrame) -> tuple:
         at = np.flatnonzero(bars.timeframe == timeframe)
         return "stop", len(at), f"timeframe {timeframe!r} is unknown", at
     nameless = np.flatnonzero(bars.symbol.isna() | bars.timeframe.isna())
-    if len(nameless): return "warn", len(nameless), "symbol or timeframe is missing (set aside)", nameless
+    stop = len(nameless) > LIMITS["bad_share"] * len(bars) and len(nameless) >= LIMITS["bad_rows"]
+    if len(nameless): return "stop" if stop else "warn", len(nameless), "no symbol or timeframe (set aside)", nameless
     return "pass", 0, "", _EMPTY
 
 def _check_times(bars: pd.DataFrame, now) -> tuple:
@@ -396,7 +393,7 @@ def _check_times(bars: pd.DataFrame, now) -> tuple:
     stop = n > LIMITS["bad_share"] * len(bars) and n >= LIMITS["bad_rows"]
     return "stop" if stop else "warn", n, ", ".join(told), np.concatenate([at, future])
 
-# %% ../../nbs/data/13_quality.ipynb #95a83e1c
+# %% ../../nbs/data/13_quality.ipynb #e0a5d4ba
 def _changeover(ts: np.ndarray) -> np.ndarray:
     "Days on which clocks are changed somewhere: Saturday to Monday in March, April, September to November."
     days = pd.DatetimeIndex(ts.view("M8[us]"))
@@ -414,6 +411,7 @@ def _hour_off(panel: _Panel, off: np.ndarray, opens: dict[str, np.ndarray]) -> n
         found.append(rows[fits] + s.start)
     return np.concatenate(found)
 
+# %% ../../nbs/data/13_quality.ipynb #a4af62a7
 def _check_dst(panel: _Panel, bars: pd.DataFrame, backwards: np.ndarray, doubled: np.ndarray,
                off: np.ndarray, opens: dict[str, np.ndarray]) -> tuple:
     "Hours told twice, and sessions an hour off."
@@ -504,19 +502,20 @@ def _check_name(panel: _Panel, name: str | None, steps: dict) -> tuple:
     at = np.unique(np.concatenate([*at, _EMPTY]))
     return "warn", len(at) or panel.total, "; ".join(told), at
 
-# %% ../../nbs/data/13_quality.ipynb #a67c39aa
+# %% ../../nbs/data/13_quality.ipynb #4c9b416f
 def _twins(panel: _Panel) -> tuple[list[str], list[np.ndarray]]:
     "Pairs of symbols whose bars are the same."
     told, at, seen = [], [], {}
     for symbol, timeframe, s in panel.spans():
         close, ts = panel.prices[3][s], panel.ts[s]
         if len(close) < LIMITS["twin_bars"] or (close == close[0]).all(): continue
-        for other, o in seen.setdefault((timeframe, len(close), float(close[0]), float(close[-1])), []):
+        alike = seen.setdefault((timeframe, len(close), close[[0, -1]].tobytes()), [])
+        for other, o in alike:
             if np.array_equal(ts, panel.ts[o]) and all(np.array_equal(p[s], p[o]) for p in panel.prices):
                 told.append(f"{symbol} has the very bars of {other}")
                 at.append(panel.row[s])
                 break
-        else: seen[timeframe, len(close), float(close[0]), float(close[-1])].append((symbol, s))
+        else: alike.append((symbol, s))
     return told, at
 
 def _check_missing(panel: _Panel, calendar: str, on: np.ndarray, opens: dict[str, np.ndarray]) -> tuple:
@@ -532,7 +531,7 @@ def _check_missing(panel: _Panel, calendar: str, on: np.ndarray, opens: dict[str
     status = "stop" if worst > LIMITS["missing_share"] else "warn"
     return status, total, _top({s: n for s, n in absent.items() if n}), _EMPTY
 
-# %% ../../nbs/data/13_quality.ipynb #5f9c8886
+# %% ../../nbs/data/13_quality.ipynb #c265cb2b
 def _check_stale(panel: _Panel) -> tuple:
     "Long runs of bars that show one and the same price."
     o, h, l, c = panel.prices  # noqa: E741
@@ -565,6 +564,7 @@ def _far(panel: _Panel, timeframe: str, s: slice, explained: np.ndarray) -> tupl
     far = np.abs(change[at] - middle) > grown * limit
     return s.start + 1 + at[far], change[at[far]]
 
+# %% ../../nbs/data/13_quality.ipynb #0dea0da4
 def _check_outliers(panel: _Panel, actions: pd.DataFrame | None) -> tuple:
     "Returns far outside the symbol's own scale."
     at, told = [_EMPTY], []
@@ -660,7 +660,7 @@ class QualityReport:
 
     def _repr_html_(self) -> str: return self.to_html()
 
-# %% ../../nbs/data/13_quality.ipynb #7f1f8ac0
+# %% ../../nbs/data/13_quality.ipynb #30f1b42c
 def _lines(bars: pd.DataFrame, calendar: str, actions: pd.DataFrame | None, name: str | None,
            ask: pd.DataFrame | None, now) -> dict[str, tuple]:
     "Every check of bars whose schema is right."
@@ -677,17 +677,15 @@ def _lines(bars: pd.DataFrame, calendar: str, actions: pd.DataFrame | None, name
     report["dst"] = _check_dst(panel, bars, backwards, doubled, ~on, opens)
     report["calendar"] = _line(panel, ~on, True, aside)
     report |= {"timeframe": _check_timeframe(panel, steps), "name": _check_name(panel, name, steps)}
-    priced = panel.keep(~faults["prices"])
-    slips = _slips(priced, faults["mixed"][~faults["prices"]], actions)
+    slips = _slips(panel, faults, actions)
     lasting = slips["unit"].astype(bool)
     ticks = np.unique(slips["at"][~lasting])
     possible = ~(faults["prices"] | faults["ohlc"] | faults["volume"])
-    possible[np.flatnonzero(~faults["prices"])[ticks]] = False
-    again = panel.keep(possible)
-    possible[np.flatnonzero(possible)[_doubled(again)]] = False
+    possible[ticks] = False
+    if doubled.any(): possible[np.flatnonzero(possible)[_doubled(panel.keep(possible))]] = False
     able = panel.keep(possible)
     report |= {"missing": _check_missing(able, calendar, on[possible], opens), "stale": _check_stale(able),
-               "decimal": _line(priced, ticks, True, aside), "units": _line(priced, np.unique(slips["at"][lasting])),
+               "decimal": _line(panel, ticks, True, aside), "units": _line(panel, np.unique(slips["at"][lasting])),
                "outliers": _check_outliers(able, actions)}
     return report | _check_quotes(panel, _spreads(bars, ask)) | {
         "zero_volume": _check_zero_volume(able), "volume_regime": _check_volume_regime(able)}

@@ -333,3 +333,35 @@ def test_thousands_of_symbols_take_seconds():
 def test_a_bad_row_count_is_refused():
     with pytest.raises(DataError, match="one position for each"):
         clean(walk(0, rows=30), rows=[1])
+
+
+def small(**values):
+    return walk(0, rows=40, timeframe="1d").assign(**values)
+
+
+@pytest.mark.parametrize(
+    "bars, verdict, kept",
+    [
+        (small().iloc[:1], "pass", 1),
+        (small().iloc[:2], "pass", 2),
+        (small().iloc[:1].assign(high=1e5), "warn", 0),
+        (small(**dict.fromkeys(PRICES, np.nan)), "stop", 0),
+        (small(high=np.inf), "stop", 0),
+        (small(low=-1.0), "stop", 0),
+        (small(close=0.0), "stop", 0),
+        (small(ts=pd.Series(pd.NaT, index=range(40), dtype="datetime64[us, UTC]")), "stop", 0),
+        (small(symbol=pd.Series([None] * 40, dtype="str")), "stop", 0),
+        (small(volume=np.nan), "stop", 0),
+        (small(volume=0.0), "warn", 40),
+        (pd.concat([small()] * 3), "stop", 40),
+        (small(**{c: small()[c] * 1e-300 for c in PRICES}), "pass", 40),
+        (small(**{c: small()[c] * 1e300 for c in PRICES}), "pass", 40),
+        (small(volume=1), "pass", 40),
+        (small().set_index(pd.Index(range(0, 80, 2))), "pass", 40),
+        (small(ts=small().ts.dt.tz_convert("Asia/Tokyo")), "pass", 40),
+    ],
+)
+def test_edges(bars, verdict, kept):
+    assert quality_report(bars, "24/7").verdict == verdict
+    if isinstance(bars.ts.dtype, pd.DatetimeTZDtype) and str(bars.ts.dtype.tz) == "UTC" and bars.volume.dtype == float:
+        assert len(clean(bars, "24/7")[0]) == kept
