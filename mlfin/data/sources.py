@@ -145,7 +145,7 @@ def parse_times(text: pd.Series,       # str
     moments[~offset] = _localized(naive, tz, dates, where)
     return moments
 
-# %% ../../nbs/data/12_sources.ipynb #692509fd
+# %% ../../nbs/data/12_sources.ipynb #16c4ed4a
 class _Aside:
     "Why rows cannot be bars; the first reason of each row."
     def __init__(self, n: int): self.fine, self.reason = np.ones(n, dtype=bool), None
@@ -163,7 +163,8 @@ def _values(table: Table, dialect: Dialect, aside: _Aside, where: str) -> dict[s
     out = {}
     for name, (value, absent) in parse_numbers(table.frame, dialect, where).items():
         out[name] = value
-        if not (none := value.isna()).any(): continue
+        if not np.isnan(value.to_numpy().sum()): continue                  # nothing is missing
+        none = value.isna()
         aside.mark(none & ~absent, f"`{name}` is not a number")
         if name in PRICES or name == "volume": aside.mark(absent, f"`{name}` is missing")
     return out
@@ -210,7 +211,7 @@ def _moments(stamps: pd.Series, timeframe: str, calendar: str, tz: str | None, a
     aside.mark(found.known_at > pd.Timestamp.now("UTC"), "the bar was still forming when it was read")
     return found
 
-# %% ../../nbs/data/12_sources.ipynb #6beb4a5f
+# %% ../../nbs/data/12_sources.ipynb #2a6d1ae3
 _CLAIM = re.compile(r"(?<![a-z0-9])(?:(\d{1,3})(m|min|h|d|w)|([mhdw])(\d{1,3})|(daily|hourly|weekly))(?![a-z0-9])", re.I)
 _UNIT = {"m": "min", "min": "min", "h": "h", "d": "D", "w": "7D"}
 
@@ -230,14 +231,16 @@ def _steps(bars: pd.DataFrame) -> np.ndarray:
         order = bars.assign(at=ts).sort_values(["symbol", "at"])
         same, step = (order.symbol == order.symbol.shift()).to_numpy(), order["at"].diff().to_numpy()
         step = step[same]
-    else: step = np.diff(ts if (ts[1:] >= ts[:-1]).all() else np.sort(ts))
-    return step[step > 0]
+    else: step = np.diff(ts)
+    if len(step) and step.min() < 0: step = np.diff(np.sort(ts))
+    return step if not len(step) or step.min() > 0 else step[step > 0]
 
 def _check_step(bars: pd.DataFrame, timeframe: str, where: str, check_name: bool) -> None:
     "Refuse bars that stand closer together than their timeframe says, or elsewhere than the file's name says."
     steps = _steps(bars)
     if not len(steps): return
-    step, claim = pd.Timedelta(int(np.median(steps)), unit="us"), _claim(where) if check_name else None
+    usual = steps[0] if (steps == steps[0]).mean() > 0.5 else np.median(steps)
+    step, claim = pd.Timedelta(int(usual), unit="us"), _claim(where) if check_name else None
     if claim and len(steps) > 4 and not (claim[1] * 0.5 <= step and pd.Timedelta(int(steps.min()), unit="us") <= claim[1] * 2):
         raise DataError(must_be("path", f"a file whose name tells its timeframe: its bars stand {step} apart", claim[0], where,
                                 "rename it, or check_name=False if its content is right."))
@@ -334,7 +337,7 @@ def _joined(readings: list[Reading], kind: str) -> Reading:
                    whole, tuple(dict.fromkeys(n for r in readings for n in r.notes)),
                    tuple((r.origin, int(s)) for r, s in zip(readings, starts, strict=False)))
 
-# %% ../../nbs/data/12_sources.ipynb #38fbb592
+# %% ../../nbs/data/12_sources.ipynb #ef49282c
 def _file_source(kind: str) -> Callable[..., Reading]:
     "A reader of one format, or of any (`files`), of one file or of many."
     def read(path, symbols, timeframe, tz, calendar, columns=None, decimal=None, dayfirst=None, symbol_from=None,
@@ -346,7 +349,7 @@ def _file_source(kind: str) -> Callable[..., Reading]:
         for place in paths:
             file = open_file(place, raw)
             own = kind if kind != "files" else file_format(file.inner)
-            if own not in FORMATS: raise DataError(must_be("path", f"files ending in {', '.join(SUFFIXES)}", file.inner))
+            if own not in FORMATS: raise DataError(must_be("path", f"files ending in {', '.join(SUFFIXES)}", file.inner, file.path.name, "unpack it, or convert it."))
             table = FORMATS[own](file.data, file.path.name, dialect)
             symbol = None
             if "symbol" not in table.frame: symbol = _symbol_of(file.path, rule) if rule else _one(symbols, file.path.name)
@@ -479,7 +482,7 @@ def _symbols(symbol, symbols) -> list[str]:
         raise DataError(must_be("symbols", "names", bad[0], hint="symbols=[AAPL, MSFT]"))
     return list(dict.fromkeys(s.strip() for s in asked))
 
-# %% ../../nbs/data/12_sources.ipynb #79ed3129
+# %% ../../nbs/data/12_sources.ipynb #65ab69fd
 def _border(field: str, value) -> pd.Timestamp:
     "One end of a period, in UTC, NaT where it is open; a plain date as `end` is that whole day."
     if value in (None, "") or value is pd.NaT: return pd.NaT
@@ -494,22 +497,23 @@ def _border(field: str, value) -> pd.Timestamp:
 
 def _select(reading: Reading, asked: list[str], start, end) -> Reading:
     "The bars of the symbols asked for, from start to end."
-    have = sorted(reading.bars.symbol.unique()) if asked else []
+    names = reading.bars.symbol
+    if not asked: have = []
+    else: have = [names.iloc[0]] if len(names) and names.eq(names.iloc[0]).all() else sorted(names.unique())
     for name in asked:
         if name not in have: raise DataError(unknown("symbol", name, have, reading.origin))
     low, high = _border("start", start), _border("end", end)
     if low is not pd.NaT and high is not pd.NaT and high < low:
         raise DataError(must_be("end", f"at or after start={start}", end))
-    if not asked and low is pd.NaT and high is pd.NaT: return reading
-    keep = reading.bars.symbol.isin(asked) if asked else pd.Series(True, index=reading.bars.index)
+    keep = names.isin(asked) if not set(have) <= set(asked) else pd.Series(True, index=reading.bars.index)
     if low is not pd.NaT: keep &= reading.bars.ts >= low
     if high is not pd.NaT: keep &= reading.bars.ts <= high
     aside = reading.quarantine
     aside = aside[(aside.symbol.isin(asked) | aside.symbol.isna() if asked else True)
                   & ~((aside.ts < low) | (aside.ts > high)).fillna(False)].reset_index(drop=True)
+    if keep.all(): return replace(reading, quarantine=aside)
     adjusted = None if reading.adjusted_close is None else reading.adjusted_close[keep].reset_index(drop=True)
     bars = reading.bars[keep].reset_index(drop=True)
-    if keep.all() and len(aside) == len(reading.quarantine): return reading
     return replace(reading, bars=bars, rows=reading.rows[keep.to_numpy()], quarantine=aside, adjusted_close=adjusted)
 
 # %% ../../nbs/data/12_sources.ipynb #edf3cda5
