@@ -73,7 +73,7 @@ def _slope(r: np.ndarray, e: np.ndarray, others: np.ndarray) -> float:
     r, e = np.clip(r[usual] - middle, e[usual] - wide, wide), e[usual]
     return float(((e * r).sum() / (e * e).sum() - 0.5) * np.sqrt((e * e).sum()) / max(noise, _LEAST))
 
-# %% ../../nbs/data/14_actions.ipynb #7ac0ddf1
+# %% ../../nbs/data/14_actions.ipynb #de950bde
 def _judge(days: pd.DataFrame, at: np.ndarray, mine: pd.DataFrame) -> pd.DataFrame:
     "seen, implied, odds and together of a symbol's actions, of which each falls on the day in `at`."
     before, open_ = days.close.shift().to_numpy(), days.open.to_numpy()
@@ -102,7 +102,7 @@ def already_adjusted(bars: pd.DataFrame,     # a bar frame whose prices may be r
     names, measures, rows = ["symbol", "ex_date", "kind", "value"], ["seen", "implied", "odds", "together"], []
     actions = as_actions(actions)
     actions = actions[actions.kind.isin(["split", "dividend"])]
-    for symbol, own in check_bars(bars).groupby("symbol", sort=True):
+    for symbol, own in bars[check_bars(bars).symbol.isin(actions.symbol)].groupby("symbol", sort=True):
         mine, days = actions[actions.symbol == symbol], _days(own[own.timeframe == own.timeframe.iloc[0]])
         at = days["first"].searchsorted(mine.ex_date)
         inside = (at > 0) & (at < len(days))
@@ -113,7 +113,7 @@ def already_adjusted(bars: pd.DataFrame,     # a bar frame whose prices may be r
     raw, gone = shown | ~absent & (found.together > 2), absent | ~shown & (found.together < -4)
     return found.assign(verdict=pd.Series(np.select([raw, gone], ["raw", "absent"], "unclear"), dtype="str"))
 
-# %% ../../nbs/data/14_actions.ipynb #59302be6
+# %% ../../nbs/data/14_actions.ipynb #d13a304b
 def _doubted(bars: pd.DataFrame, actions: pd.DataFrame, already: str) -> pd.DataFrame:
     "Actions to apply, when splits that the prices do not show are refused, skipped or applied all the same."
     splits = actions[actions.kind == "split"]
@@ -124,12 +124,12 @@ def _doubted(bars: pd.DataFrame, actions: pd.DataFrame, already: str) -> pd.Data
         row = gone.iloc[0]
         raise DataError(must_be("bars", "raw to be adjusted for splits", f"{row.symbol} on {row.ex_date:%Y-%m-%d}: the "
                                 f"open is {row.seen:.3f} of the close before, where a split of {row.value:g} makes it "
-                                f"{row.implied:.3f}", hint='these prices look adjusted already; already="skip" leaves such splits out, '
-                                     '"apply" trusts the action.'))
+                                f"{row.implied:.3f}", hint='these prices look adjusted already; already="skip" leaves '
+                                                           'such splits out, "apply" trusts the action.'))
     keys = pd.MultiIndex.from_frame(gone[["symbol", "ex_date", "kind"]])
     return actions[~pd.MultiIndex.from_frame(actions[["symbol", "ex_date", "kind"]]).isin(keys)].reset_index(drop=True)
 
-# %% ../../nbs/data/14_actions.ipynb #f35e8bfc
+# %% ../../nbs/data/14_actions.ipynb #76d0d23d
 def _steps(own: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.ndarray, np.ndarray]:
     "For one symbol: what each bar's price is multiplied by beyond the bar before, for splits and for dividends."
     splits, dividends = np.ones(len(own)), np.ones(len(own))
@@ -138,8 +138,9 @@ def _steps(own: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.
     at = own.ts.searchsorted(actions.ex_date)                              # the first bar at or after the ex-date
     for i, ex in zip(at, actions.ex_date, strict=True):
         if 0 < i and ex < own.known_at.iloc[i - 1] and own.ts.iloc[i - 1] < ex:
-            raise DataError(must_be("ex_date", "the start of a bar", str(ex), f"it lies inside the bar of "
-                                    f"{own.symbol.iloc[0]} at {own.ts.iloc[i - 1]}; adjust shorter bars, then merge."))
+            bar = f"{own.symbol.iloc[0]} at {own.ts.iloc[i - 1]}"
+            raise DataError(must_be("ex_date", "the start of a bar", str(ex), f"it lies inside the bar of {bar}; "
+                                    "adjust shorter bars, then resample."))
     inside = (at > 0) & (at < len(own))            # an action before the first bar changes nothing
     for i, kind, value in zip(at[inside], actions.kind[inside], actions.value[inside], strict=True):
         if kind == "split": splits[i] *= value

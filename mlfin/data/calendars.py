@@ -155,21 +155,32 @@ def session_bars(dates: pd.Series,      # datetime64 without a zone; only the da
     found = found.set_index(name)
     return pd.DataFrame({c: dates.map(found[c]).astype(TIME) for c in ("ts", "known_at")}, index=dates.index)
 
-# %% ../../nbs/data/11_calendars.ipynb #e519f368
+# %% ../../nbs/data/11_calendars.ipynb #b6660ef3
 def gaps(bars: pd.DataFrame,  # a bar frame
          calendar: str,       # "24/7", "forex" or an exchange's code
          ) -> pd.DataFrame:   # symbol, timeframe, start and end (first and last `ts`), missing (count)
     "Runs of missing bars, by symbol."
-    found = []
-    for (symbol, timeframe), own in check_bars(bars).groupby(["symbol", "timeframe"], sort=True):
-        expected = expected_bars(calendar, timeframe, own.ts.iloc[0], own.ts.iloc[-1]).ts
-        absent = expected[~expected.isin(own.ts)]
-        run = (absent.index.to_series().diff() != 1).cumsum()
-        runs = absent.groupby(run).agg(["first", "last", "size"]).set_axis(["start", "end", "missing"], axis=1)
-        found.append(runs.assign(symbol=symbol, timeframe=timeframe))
-    columns = {"symbol": "str", "timeframe": "str", "start": TIME, "end": TIME, "missing": "int64"}
+    columns, found = {"symbol": "str", "timeframe": "str", "start": TIME, "end": TIME, "missing": "int64"}, []
+    for timeframe, own in check_bars(bars).groupby("timeframe", sort=True):
+        grid = expected_bars(calendar, timeframe, own.ts.min(), own.ts.max()).ts
+        opens, ts = (s.astype("int64").to_numpy() for s in (grid, own.ts))
+        code, names = pd.factorize(own.symbol)
+        at = np.searchsorted(opens, ts)
+        there = np.searchsorted(opens, ts, side="right") > at              # on the grid
+        last = np.r_[np.flatnonzero(np.diff(code)), len(code) - 1]
+        first = np.r_[0, last[:-1] + 1]
+        after = np.searchsorted(opens, ts[last], side="right")             # what lies between these two is expected
+        place = np.r_[at[there], at[first] - 1, after]
+        whose = np.r_[code[there], code[first], code[last]]
+        order = np.lexsort([place, whose])
+        place, whose = place[order], whose[order]
+        hole = np.flatnonzero((np.diff(place) > 1) & (np.diff(whose) == 0))
+        start, end = place[hole] + 1, place[hole + 1] - 1
+        found.append(pd.DataFrame({"symbol": names[whose[hole]], "timeframe": timeframe, "missing": end - start + 1,
+                                   "start": grid.iloc[start].array, "end": grid.iloc[end].array}))
     if not found: return pd.DataFrame({c: pd.Series(dtype=d) for c, d in columns.items()})
-    return pd.concat(found, ignore_index=True)[list(columns)].astype(columns)
+    found = pd.concat(found, ignore_index=True)[list(columns)].astype(columns)
+    return found.sort_values(["symbol", "timeframe", "start"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/data/11_calendars.ipynb #b7dea4f9
 def _on_grid(bars: pd.DataFrame, grid: pd.DataFrame, name: str, outside: str) -> pd.DataFrame:

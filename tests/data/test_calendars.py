@@ -2,6 +2,7 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -210,3 +211,25 @@ def test_forex_year():
     assert [bars_per_year("forex", t) for t in ("1h", "4h", "1d", "1w")] == [260 * 24, 260 * 6, 260, 52]
     with pytest.raises(DataError, match="did you mean `forex`"):
         sessions("forx", "2024-01-01", "2024-01-02")
+
+
+@pytest.mark.parametrize("calendar", ["24/7", "forex", "XNYS"])
+def test_gaps_of_many_symbols_one_by_one(make, calendar):
+    "All symbols at once give what a set difference gives for each; bars off the grid do not count."
+    rng, frames = np.random.default_rng(5), []
+    for i, timeframe in enumerate(["1h", "1h", "4h", "1d", "1d"]):
+        own = make(f"S{i}", timeframe, "2024-02-01", f"2024-03-{10 + i}", calendar, seed=i)
+        frames.append(own[rng.random(len(own)) > 0.4])
+    odd = frames[0].iloc[[0]].assign(ts=lambda b: b.ts - pd.Timedelta(minutes=7))
+    bars = as_bars(pd.concat([*frames, odd]))
+    rows = []
+    for (symbol, timeframe), own in bars.groupby(["symbol", "timeframe"]):
+        grid = expected_bars(calendar, timeframe, own.ts.iloc[0], own.ts.iloc[-1]).ts
+        run = []
+        for ts in [*grid, None]:
+            if ts is not None and ts not in set(own.ts):
+                run.append(ts)
+            elif run:
+                rows.append((symbol, timeframe, run[0], run[-1], len(run)))
+                run = []
+    assert list(gaps(bars, calendar).itertuples(index=False, name=None)) == rows and len(rows) > 50
