@@ -196,3 +196,43 @@ def test_dirty_quotes(market):
     zeros = pd.read_csv(folder / "zeros.csv")
     frame = bars(zeros, "Z", "1d", pd.to_datetime(zeros.date, format="mixed"), "XNYS")
     assert quality_report(frame, "XNYS").verdict == "stop" and alarms(frame, "XNYS")["prices"] == len(frame)
+
+
+def test_one_file_under_two_names(market):
+    parts = [
+        bars(table, pair, "5m", table.date)
+        for pair in ("ETH/BTC", "UNITTEST/BTC", "LTC/BTC")
+        for table in [pd.read_feather(market / "freqtrade" / f"{pair.replace('/', '_')}-5m.feather")]
+    ]
+    report = quality_report(pd.concat(parts, ignore_index=True), "24/7")
+    lines = report.checks.set_index("check")
+    assert lines.detail["name"] == "UNITTEST/BTC has the very bars of ETH/BTC" and lines.rows["name"] == 5_760
+    assert set(lines.index[lines.status != "pass"]) == {"name"}
+
+
+@pytest.mark.parametrize(
+    "pair, found",
+    [
+        ("ADA_BTC-5m", {"missing": 40}),
+        ("ETC_BTC-5m", {}),
+        ("NXT_BTC-5m", {}),
+        ("TRX_BTC-5m", {"missing": 6}),
+        ("XLM_BTC-5m", {"outliers": 1}),
+        ("UNITTEST_BTC-1m", {"missing": 717}),
+        ("UNITTEST_BTC-30m", {}),
+        ("XRP_ETH-1m", {"missing": 1_091}),
+    ],
+)
+def test_exchange_candles(market, pair, found):
+    table = pd.read_feather(market / "freqtrade" / f"{pair}.feather")
+    symbol, timeframe = pair.split("-")
+    assert alarms(bars(table, symbol, timeframe, table.date), "24/7", name=f"{pair}.feather") == found
+
+
+@pytest.mark.parametrize("part, aside, absent", [("0-10k", 326, 3), ("90-100k", 321, 37)])
+def test_the_forex_week_explains_the_week_end(market, part, aside, absent):
+    frame = bad_ticks(market, part)
+    lines = check_quality(frame, "forex").set_index("check")
+    assert lines.rows["calendar"] == 0 and lines.rows["missing"] == aside + absent
+    assert len(clean(frame, "forex")[1]) == aside
+    assert check_quality(repair(frame, "decimal"), "forex").set_index("check").rows["missing"] == absent
