@@ -44,13 +44,15 @@ def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `A
     frame = frame.sort_values(["symbol", "ex_date", "kind"], kind="stable").reset_index(drop=True)
     return frame if rename.any() else frame[list(ACTIONS)]
 
-# %% ../../nbs/data/14_actions.ipynb #cc83b61d
+# %% ../../nbs/data/14_actions.ipynb #0c9b7d33
 def known_actions(actions: pd.DataFrame, # an actions frame
                   as_of=None,            # a moment (UTC without a zone); None: everything
                   ) -> pd.DataFrame:     # the actions that were known then
     "Actions as they were known at a moment."
-    if as_of is None: return as_actions(actions)
-    moment = pd.Timestamp(as_of)
+    actions = as_actions(actions)
+    if as_of is None: return actions
+    try: moment = pd.Timestamp(as_of)
+    except (ValueError, TypeError): moment = pd.NaT
     if moment is pd.NaT: raise DataError(must_be("as_of", "a date or a time", as_of))
     moment = moment.tz_localize("UTC") if moment.tz is None else moment
     return as_actions(actions[actions.known_at <= moment])

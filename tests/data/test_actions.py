@@ -406,6 +406,9 @@ def test_only_what_was_known(builtin):
         assert (one.factor == 1).all() == (mode in (None, "none"))
     assert len(known_actions(actions, "2004-06-30")) == len(early) < len(known_actions(actions)) == len(actions)
     assert known_actions(actions, "1990-01-01").empty
+    for nonsense in ("yesterday-ish", pd.NaT, []):
+        with pytest.raises(DataError, match="`as_of` must be a date or a time"):
+            known_actions(actions, nonsense)
     late = actions.assign(known_at=pd.Timestamp("2020-01-01", tz="UTC"))  # told long after the fact
     assert (adjust_bars(bars, late, "total", as_of="2013-12-31").factor == 1).all()
 
