@@ -432,7 +432,7 @@ def arrow_text(cells: pd.Series, # any values
     text = pa.array(cells.astype("str"), pa.string(), from_pandas=True)
     return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
-# %% ../../nbs/data/11a_files.ipynb #1b8201a6
+# %% ../../nbs/data/11a_files.ipynb #9b39eaba
 def _from_text(cells: pd.Series, decimal: str) -> pd.Series:
     "float64 from text, NaN where it is no number: many at once where they are plain, one by one where they are not."
     import pyarrow as pa
@@ -465,7 +465,8 @@ def parse_numbers(frame: pd.DataFrame,          # columns of a `Table`
         decimal = _decimal(pd.concat([cells[c] for c in text if c in PRICES] or list(cells.values())).dropna().str.strip(), where)
     for name in known:
         value = frame[name].astype("float64") if name not in text else _from_text(frame[name], decimal)
-        absent = frame[name].isna()
+        none = name not in text and not np.isnan(value.to_numpy().sum())  # the quick look at most columns
+        absent = pd.Series(False, index=frame.index) if none else frame[name].isna()
         if name in text: absent |= cells[name].str.strip().str.lower().isin(["", "nan", "-nan", "+nan"])
         out[name] = value, absent
     return out

@@ -183,16 +183,25 @@ def _stamps(table: Table, tz: str | None, dates: bool, where: str, dayfirst: boo
     if "clock" in table.frame: text = text + " " + table.frame.clock.astype("str")
     return parse_times(text, tz, dates, where, dayfirst)
 
-# %% ../../nbs/data/12_sources.ipynb #52819b71
+# %% ../../nbs/data/12_sources.ipynb #c57fcbb1
+_NAT = np.iinfo("int64").min
+
+def _ends(stamps: pd.Series) -> tuple[int, int]:
+    "The least and the greatest moment, in microseconds; NaT is the least of all."
+    micro = pd.DatetimeIndex(stamps).asi8
+    return int(micro.min()), int(micro.max())
+
 def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
     "Set aside times that are none, and times that have not come yet."
-    missing = stamps.isna()
-    if missing.any():
+    now = pd.Timestamp.now("UTC")
+    first, last = _ends(stamps)
+    if first == _NAT:
+        missing = stamps.isna()
         short = raw[missing].astype("str").str.match(r"\s*\d{1,2}[-./]\d{1,2}[-./]\d{2}(?!\d)", na=False)
         aside.mark(missing & short.reindex(raw.index, fill_value=False), "the year has two digits: which century?")
         aside.mark(missing, "time cannot be read, or does not exist in its zone")
-    late = stamps > (now := pd.Timestamp.now("UTC"))
-    if not late.any(): return
+    if last <= now.timestamp() * 1e6: return
+    late = stamps > now
     buddhist = late & stamps.dt.year.between(now.year + 400, now.year + 543)
     aside.mark(buddhist, "the time lies in the future; 543 years too late would be the Buddhist era")
     aside.mark(late, "the time lies in the future")
@@ -208,10 +217,11 @@ def _moments(stamps: pd.Series, timeframe: str, calendar: str, tz: str | None, a
             if (local.dropna() == local.dropna().dt.normalize()).all(): break
         found = session_bars(local.dt.tz_localize(None).dt.normalize(), calendar, timeframe)
         aside.mark(found.ts.isna(), f"no session of {calendar} on that date")
-    aside.mark(found.known_at > pd.Timestamp.now("UTC"), "the bar was still forming when it was read")
+    now = pd.Timestamp.now("UTC")
+    if _ends(found.known_at)[1] > now.timestamp() * 1e6: aside.mark(found.known_at > now, "the bar was still forming when it was read")
     return found
 
-# %% ../../nbs/data/12_sources.ipynb #2a6d1ae3
+# %% ../../nbs/data/12_sources.ipynb #d51427b8
 _CLAIM = re.compile(r"(?<![a-z0-9])(?:(\d{1,3})(m|min|h|d|w)|([mhdw])(\d{1,3})|(daily|hourly|weekly))(?![a-z0-9])", re.I)
 _UNIT = {"m": "min", "min": "min", "h": "h", "d": "D", "w": "7D"}
 
@@ -226,7 +236,7 @@ def _claim(name: str) -> tuple[str, pd.Timedelta] | None:
 
 def _steps(bars: pd.DataFrame) -> np.ndarray:
     "Distances between a symbol's neighbouring bars, in microseconds, without repetitions."
-    names, ts = bars.symbol, bars.ts.astype("int64").to_numpy()
+    names, ts = bars.symbol, pd.DatetimeIndex(bars.ts).asi8
     if not names.eq(names.iloc[0]).all():
         order = bars.assign(at=ts).sort_values(["symbol", "at"])
         same, step = (order.symbol == order.symbol.shift()).to_numpy(), order["at"].diff().to_numpy()
@@ -337,7 +347,7 @@ def _joined(readings: list[Reading], kind: str) -> Reading:
                    whole, tuple(dict.fromkeys(n for r in readings for n in r.notes)),
                    tuple((r.origin, int(s)) for r, s in zip(readings, starts, strict=False)))
 
-# %% ../../nbs/data/12_sources.ipynb #ef49282c
+# %% ../../nbs/data/12_sources.ipynb #2f083b32
 def _file_source(kind: str) -> Callable[..., Reading]:
     "A reader of one format, or of any (`files`), of one file or of many."
     def read(path, symbols, timeframe, tz, calendar, columns=None, decimal=None, dayfirst=None, symbol_from=None,
@@ -345,11 +355,13 @@ def _file_source(kind: str) -> Callable[..., Reading]:
         if not path: raise DataError(must_be("path", "a file, a folder or a pattern", path, hint=f"{kind}:prices.csv"))
         paths, readings = find_files(path, None if kind == "files" else [kind]), []
         dialect = Dialect(columns, decimal, dayfirst)
-        rule = symbol_from or ("name" if len(paths) > 1 else None)
+        rule = symbol_from or ("name" if paths != [Path(path).expanduser()] else None)  # a folder, a pattern
         for place in paths:
             file = open_file(place, raw)
             own = kind if kind != "files" else file_format(file.inner)
-            if own not in FORMATS: raise DataError(must_be("path", f"files ending in {', '.join(SUFFIXES)}", file.inner, file.path.name, "unpack it, or convert it."))
+            if own not in FORMATS:
+                raise DataError(must_be("path", f"files ending in {', '.join(SUFFIXES)}", file.inner, file.path.name,
+                                        "unpack it, or convert it."))
             table = FORMATS[own](file.data, file.path.name, dialect)
             symbol = None
             if "symbol" not in table.frame: symbol = _symbol_of(file.path, rule) if rule else _one(symbols, file.path.name)

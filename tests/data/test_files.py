@@ -99,6 +99,7 @@ def test_what_has_no_name_or_no_volume_is_noted(csv):
         (["1,234", "2,345"], ".", [1234, 2345]),
         (["-1,5", "+2,5"], None, [-1.5, 2.5]),
         (["1e3", "1.5E-2"], None, [1000, 0.015]),
+        (["1,234.5", "x", "7"], None, [1234.5, 7]),
     ],
 )
 def test_decimal_signs(csv, fields, decimal, closes):
@@ -272,6 +273,7 @@ def test_panels(tmp_path):
     assert set(read_bars(f"csv:{tmp_path / 'AAA'}", **how).bars.symbol) == {"AAA-01", "AAA-02"}
     assert set(read_bars(tmp_path / "*" / "*.csv*", symbols=["BBB"], symbol_from="folder", **how).bars.symbol) == {"BBB"}
     assert read_bars(tmp_path / "*" / "*.csv*", symbol_from="folder", **how).bars.equals(panel.bars)
+    assert set(read_bars(tmp_path / "AAA" / "AAA-0[1].csv", **how).bars.symbol) == {"AAA-01"}  # a pattern of one is a panel too
     for place, more, says in (
         ("AAA", {"symbol_from": "AAA"}, "regular expression with one group"),
         ("AAA", {"symbol_from": r"X(\w+)"}, "a pattern that finds a symbol in AAA-01"),
@@ -381,3 +383,14 @@ def test_rows_are_counted_right_in_a_long_file(csv):
     reading = minutes(csv(HEAD + "\n".join(lines) + "\n"), tz=None)
     assert list(reading.quarantine.row) == [70_001, 110_000] and len(reading.bars) == 119_998
     assert reading.rows[70_001] == 70_002 and reading.rows[-1] == 119_999
+
+
+def test_the_decimal_sign_of_a_long_file(csv):
+    prices = ["1.234"] * 60_000
+    for odd, value in (("1.234,5", 1234.0), ("0,5", 1234.0)):  # one kind of number in many: a fifth must say it
+        mixed = [odd if i % 3 == 0 else p for i, p in enumerate(prices)]
+        text = "timestamp;open;high;low;close;volume\n" + "".join(
+            f"{1640995200 + 60 * i};{p};{p};{p};{p};5\n" for i, p in enumerate(mixed)
+        )
+        reading = minutes(csv(text), tz=None)
+        assert len(reading.bars) == 60_000 and reading.bars.close[1] == value
