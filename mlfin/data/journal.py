@@ -52,7 +52,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise
     return db
 
-# %% ../../nbs/data/15a_journal.ipynb #6cdd745c
+# %% ../../nbs/data/15a_journal.ipynb #3520189a
 def _moments(rows: pd.DataFrame) -> pd.DataFrame:
     "A journal's rows as a frame with its dtypes."
     times = {c: pd.to_datetime(rows[c].astype("int64"), unit="us", utc=True).astype(TIME)
@@ -84,9 +84,11 @@ class Journal:
              at: pd.Timestamp,         # UTC; when it arrived
              ) -> int:                 # rows taken; they are on the disk
         "Take bars: all of them, durably, or none."
-        rows = bars.reindex(columns=list(ROW)).assign(recorded_at=at)
-        for c in ("ts", "known_at", "recorded_at"): rows[c] = rows[c].dt.as_unit("us").astype("int64")
-        values = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
+        lists = {"recorded_at": [int(at.as_unit("us").asm8.astype("int64"))] * len(bars)}
+        for c in ROW:                                                     # lists: pandas is slow with one row
+            if c in ("ts", "known_at"): lists[c] = bars[c].dt.as_unit("us").astype("int64").tolist()
+            elif c in bars and c != "recorded_at": lists[c] = [None if v != v else v for v in bars[c].tolist()]
+        values = list(zip(*(lists.get(c, [None] * len(bars)) for c in ROW), strict=True))
         with _told(self.path):
             db = self._db()
             with db:

@@ -10,6 +10,7 @@ import pytest
 
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
+from mlfin.data.ingest import ingest
 from mlfin.data.lake import Lake
 
 WORK = """
@@ -82,6 +83,34 @@ def killed(folder, times: int, seed: int) -> int:
     lake.vacuum(0)
     pd.testing.assert_frame_equal(Lake(path).read(timeframe="1m"), before)
     return len(answered)
+
+
+INGEST = """
+import sys
+from mlfin.data.ingest import ingest
+print("ready", flush=True)
+done = ingest("builtin", symbols=["AAPL", "IBM"], start=sys.argv[2], store=sys.argv[1])
+print(done.written.inserted, flush=True)
+"""
+
+
+def test_kill_an_ingest_five_times(tmp_path):
+    chance, starts = random.Random(3), ("2013-06-01", "2012-01-01", "2010-01-01", "2005-01-01", "2000-01-01")
+    for start in starts:
+        running = subprocess.Popen([sys.executable, "-c", INGEST, str(tmp_path / "lake"), start], stdout=subprocess.PIPE, text=True)
+        assert running.stdout.readline() == "ready\n"
+        time.sleep(chance.uniform(0.0, 0.6))
+        running.kill()
+        running.wait()
+        running.stdout.close()
+        lake = Lake(tmp_path / "lake")
+        assert not lake.read().duplicated(["symbol", "ts"]).any()  # it opens, and has every row once
+    done = ingest("builtin", symbols=["AAPL", "IBM"], store=tmp_path / "lake")
+    clean = ingest("builtin", symbols=["AAPL", "IBM"], store=tmp_path / "clean")
+    pd.testing.assert_frame_equal(done.bars, clean.bars)
+    for read in ("read", "read_actions", "read_quarantine"):
+        pd.testing.assert_frame_equal(getattr(Lake(tmp_path / "lake"), read)(), getattr(Lake(tmp_path / "clean"), read)())
+    assert not Lake(tmp_path / "lake").read_quarantine().duplicated(["origin", "row", "reason"]).any()
 
 
 def test_kill_five_times(tmp_path):

@@ -217,3 +217,20 @@ def test_the_clock_of_another_machine_may_be_ahead(lake, make, monkeypatch):
     module._add_bars(lake, rows.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us")), True)
     lake.write(bars.assign(close=1.0, low=1.0))
     assert (lake.read().close == 1.0).all() and (lake.read().known_at > pd.Timestamp("2999-01-01", tz="UTC")).all()
+
+
+def test_real_minutes_come_back_as_they_were(lake, market):
+    from mlfin.data.sources import read_bars
+
+    path = market / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    bars = as_bars(read_bars(f"csv:{path}", symbol="BTC-PERP", timeframe="1m", tz="UTC").bars)
+    assert len(bars) == 45_031
+    for n in range(0, len(bars), 9_000):  # with an overlap, as an incremental ingest has it
+        lake.write(bars.iloc[max(0, n - 100):n + 9_000].reset_index(drop=True))
+    pd.testing.assert_frame_equal(lake.read(timeframe="1m"), bars, check_exact=True)
+    lake.compact()
+    pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m"), bars, check_exact=True)
+    day = bars[bars.ts.dt.strftime("%Y-%m-%d") == "2022-01-15"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m", "2022-01-15", "2022-01-15"), day, check_exact=True)
