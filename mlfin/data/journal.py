@@ -52,7 +52,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise
     return db
 
-# %% ../../nbs/data/15a_journal.ipynb #3520189a
+# %% ../../nbs/data/15a_journal.ipynb #82975a14
 def _moments(rows: pd.DataFrame) -> pd.DataFrame:
     "A journal's rows as a frame with its dtypes."
     times = {c: pd.to_datetime(rows[c].astype("int64"), unit="us", utc=True).astype(TIME)
@@ -62,6 +62,7 @@ def _moments(rows: pd.DataFrame) -> pd.DataFrame:
 
 _NOTHING = _moments(pd.DataFrame(columns=["seq", *ROW]))
 
+# %% ../../nbs/data/15a_journal.ipynb #d354a03f
 class Journal:
     "Pushed bars that the lake does not have yet."
     def __init__(self, path: str | Path): # the SQLite file; made by the first push
