@@ -78,7 +78,7 @@ def compare(folder: Path, times: int = 3) -> pd.DataFrame:
     rows.append(("one symbol-month, s", took(lambda: lake.read("SYM05", "1m", "2023-06-01", "2023-06-30"), 10 * times),
                  took(lambda: pq.read_table(plain, filters=month).to_pandas(), 5 * times), 2.0))
     single = folder / "single.parquet"
-    pq.write_table(pa.Table.from_pandas(bars[(bars.symbol == "SYM05") & (bars.ts.dt.strftime("%Y-%m") == "2023-06")]), single)
+    pq.write_table(pa.Table.from_pandas(bars[(bars.symbol == "SYM05") & (bars.ts.dt.strftime("%Y-%m") == "2023-06")]), single, compression="zstd")
     rows.append(("one symbol-month, s, beside a file of its own", rows[-1][1],
                  took(lambda: pq.read_table(single).to_pandas(), 10 * times), 2.0))
     some = bars.iloc[:BATCH]
