@@ -22,8 +22,8 @@ from .store import VALUES, WriteResult, accept, compare, moment, resolve, unfit
 from .journal import Journal, forget_rows, pushed_rows
 from .table import BarTable, Snapshot, alone, append, compact_table, read_rows, told
 
-# %% ../../nbs/data/16_lake.ipynb #60761c04
-TABLES = {"actions": {**ACTIONS, "recorded_at": TIME}, "quarantine": {**QUARANTINE, "recorded_at": TIME}}
+# %% ../../nbs/data/16_lake.ipynb #ba85d103
+TABLES = {"actions": {**ACTIONS, "to": "str", "recorded_at": TIME}, "quarantine": {**QUARANTINE, "recorded_at": TIME}}
 
 def _schema(name: str):
     "Arrow schema of a table."
@@ -32,7 +32,7 @@ def _schema(name: str):
     kinds = {"str": pa.string(), "float64": pa.float64(), "Int64": pa.int64(), TIME: pa.timestamp("us", "UTC")}
     return pa.schema([(c, kinds[d]) for c, d in TABLES[name].items()])
 
-# %% ../../nbs/data/16_lake.ipynb #cd38258c
+# %% ../../nbs/data/16_lake.ipynb #044fd786
 def _table(root: Path, name: str):
     "The Delta table, or None while nothing was written."
     from deltalake import DeltaTable
@@ -46,15 +46,17 @@ def _rows(root: Path, name: str, where=None) -> pd.DataFrame:
     table = _table(root, name)
     if table is None: return pd.DataFrame(columns=list(TABLES[name])).astype(TABLES[name])
     with told(root / name, "read"):
-        found = table.to_pyarrow_dataset().to_table(filter=where, columns=list(TABLES[name]))
-    return found.to_pandas().astype(TABLES[name])
+        data = table.to_pyarrow_dataset()
+        found = data.to_table(filter=where, columns=[c for c in TABLES[name] if c in data.schema.names]).to_pandas()
+    if "to" in TABLES[name]: found["to"] = found["to"].fillna("") if "to" in found else ""  # a table from before renames
+    return found[list(TABLES[name])].astype(TABLES[name])
 
 def _version(root: Path, name: str) -> int:
     "Version of a table; -1 while there is none."
     table = _table(root, name)
     return -1 if table is None else table.version()
 
-# %% ../../nbs/data/16_lake.ipynb #fdd9501f
+# %% ../../nbs/data/16_lake.ipynb #4568113e
 def _append(root: Path, name: str, rows: pd.DataFrame) -> int:
     "Add rows to a table, made if need be; its version afterwards."
     import pyarrow as pa
@@ -69,7 +71,7 @@ def _append(root: Path, name: str, rows: pd.DataFrame) -> int:
                 if _table(root, name) is None:
                     path.mkdir(parents=True, exist_ok=True)
                     DeltaTable.create(str(path), schema, mode="ignore")
-                write_deltalake(str(path), data, mode="append", writer_properties=WriterProperties(compression="ZSTD"))
+                write_deltalake(str(path), data, mode="append", schema_mode="merge", writer_properties=WriterProperties(compression="ZSTD"))
                 break
             except CommitFailedError:                                      # another process made the table first
                 if attempt == 9: raise
@@ -216,15 +218,16 @@ def _read_quarantine(root: Path, origin: str | None) -> pd.DataFrame:
     rows = _rows(root, "quarantine", None if origin is None else pc.field("origin") == origin)
     return rows.sort_values(_ASIDE, kind="stable").drop_duplicates(_ASIDE)[list(QUARANTINE)].reset_index(drop=True)
 
-# %% ../../nbs/data/16_lake.ipynb #377171bf
+# %% ../../nbs/data/16_lake.ipynb #d67d99e3
 class _Asides:
     "What a lake keeps beside bars."
     def write_actions(self, actions: pd.DataFrame) -> WriteResult:
-        "Add splits and dividends (an actions frame); a changed value is a revision."
-        return _add(self.path, "actions", as_actions(actions), None, _ACTION, ["value"])
+        "Add splits, dividends, renames and delistings (an actions frame); a changed value is a revision."
+        rows = as_actions(actions)
+        return _add(self.path, "actions", rows if "to" in rows else rows.assign(to=""), None, _ACTION, ["value", "to"])
 
     def read_actions(self, symbols: Sequence[str] | None = None, as_of=None) -> pd.DataFrame:
-        "Splits and dividends; with `as_of`, only those known at that moment."
+        "Actions; with `as_of`, only those known at that moment."
         return _read_actions(self.path, symbols, as_of)
 
     def write_quarantine(self, quarantine: pd.DataFrame) -> WriteResult:

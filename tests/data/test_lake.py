@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import mlfin.data.lake as lake_module
 from mlfin.core.errors import DataError
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
@@ -234,3 +235,25 @@ def test_real_minutes_come_back_as_they_were(lake, market):
     pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m"), bars, check_exact=True)
     day = bars[bars.ts.dt.strftime("%Y-%m-%d") == "2022-01-15"].reset_index(drop=True)
     pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m", "2022-01-15", "2022-01-15"), day, check_exact=True)
+
+
+def test_renames_and_delistings_keep_their_new_names(tmp_path):
+    day = pd.Timestamp("2014-03-20 13:30", tz="UTC")
+    actions = as_actions([("GOOCV", day, "rename", 1.0, day, "list", "GOOG"), ("TWX", day, "delisting", 0.9, day, "list"),
+                          ("IBM", day, "dividend", 0.5, day, "list")])
+    store = Lake(tmp_path / "lake")
+    assert store.write_actions(actions).inserted == 3
+    assert store.write_actions(actions).unchanged == 3
+    pd.testing.assert_frame_equal(store.read_actions(), actions)
+    assert "to" not in store.read_actions(["IBM"])
+
+
+def test_actions_of_a_lake_from_before_renames_are_read_and_added_to(tmp_path, monkeypatch):
+    day = pd.Timestamp("2014-03-20 13:30", tz="UTC")
+    monkeypatch.setitem(lake_module.TABLES, "actions", {c: d for c, d in lake_module.TABLES["actions"].items() if c != "to"})
+    lake_module._add(Lake(tmp_path / "lake").path, "actions", as_actions([("IBM", day, "dividend", 0.5, day, "list")]), None, lake_module._ACTION, ["value"])
+    monkeypatch.undo()
+    store = Lake(tmp_path / "lake")
+    assert list(store.read_actions().symbol) == ["IBM"]
+    store.write_actions(as_actions([("GOOCV", day, "rename", 1.0, day, "list", "GOOG")]))
+    assert list(store.read_actions().to) == ["GOOG", ""]
