@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIMEFRAMES', 'PRICES', 'KEY', 'BAR_COLUMNS', 'OPTIONAL_COLUMNS', 'TIME', 'parse_timeframe', 'timeframe_delta',
-           'as_bars', 'check_bars']
+           'as_bars', 'check_bars', 'merge_bars']
 
 # %% ../../nbs/data/10_bars.ipynb #587dadc2
 import re
@@ -14,29 +14,30 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be
 
-# %% ../../nbs/data/10_bars.ipynb #b27cac13
+# %% ../../nbs/data/10_bars.ipynb #ecca43e0
 TIMEFRAMES = {"1m": pd.Timedelta(minutes=1), "5m": pd.Timedelta(minutes=5), "15m": pd.Timedelta(minutes=15),
               "30m": pd.Timedelta(minutes=30), "1h": pd.Timedelta(hours=1), "4h": pd.Timedelta(hours=4),
               "1d": pd.Timedelta(days=1), "1w": pd.Timedelta(days=7)}
 
+_NAMES = {"daily": "1d", "hourly": "1h", "weekly": "1w", "w-sun": "1w"}           # pandas' W-SUN ends on a Sunday
 _UNITS = {"m": "m", "min": "m", "minute": "m", "t": "m", "h": "h", "hour": "h", "d": "d", "day": "d", "w": "w",
           "week": "w"}
 _MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10080}
 
-# %% ../../nbs/data/10_bars.ipynb #f7fd892f
-def parse_timeframe(text: str, # "1m", or an alias: "M1" (MetaTrader), "1min" and "1D" (pandas), "60m"
+# %% ../../nbs/data/10_bars.ipynb #954ce375
+def parse_timeframe(text: str, # "1m" (Binance's too), "M1" or "PERIOD_M1" (MetaTrader), "1min", "1D" (pandas), "60m"
                     ) -> str:  # its one spelling, a key of `TIMEFRAMES`
     "The canonical name of a timeframe."
     hint = f"one of {', '.join(TIMEFRAMES)}; MetaTrader's M1, H1, D1 and pandas' 1min, 1D are read too"
     error = DataError(must_be("timeframe", "a known timeframe", text, hint=hint + "."))
     if not isinstance(text, str): raise error
-    if re.fullmatch(r"1?M(N1?|S|E)?|\d+M", text.strip()): raise error     # a month, whoever writes it
-    name = text.strip().lower()
-    if name in ("daily", "hourly", "weekly"): name = {"daily": "1d", "hourly": "1h", "weekly": "1w"}[name]
+    text = text.strip().removeprefix("PERIOD_")
+    if re.fullmatch(r"1?M(N1?|S|E)?|\d+M", text): raise error             # a month, whoever writes it
+    name = _NAMES.get(text.lower(), text.lower())
     found = re.fullmatch(r"(\d*)([a-z]+?)s?", name) or re.fullmatch(r"([a-z])(\d+)", name)
     if not found: raise error
     number, unit = found.groups() if not found[1].isalpha() else found.groups()[::-1]
-    if unit not in _UNITS: raise error
+    if unit not in _UNITS or len(number) > 9: raise error
     minutes = int(number or 1) * _MINUTES[_UNITS[unit]]
     for known, delta in TIMEFRAMES.items():
         if delta // pd.Timedelta(minutes=1) == minutes: return known
@@ -48,8 +49,8 @@ def timeframe_delta(timeframe: str,    # canonical name or alias
     "How long a bar lasts by the clock; a session's daily bar is shorter, see `11_calendars`."
     return TIMEFRAMES[parse_timeframe(timeframe)]
 
-# %% ../../nbs/data/10_bars.ipynb #b4838ae1
-PRICES = ["open", "high", "low", "close"]                                         # float64, raw unless `factor` is there
+# %% ../../nbs/data/10_bars.ipynb #6aaa33d8
+PRICES = ["open", "high", "low", "close"]                                    # float64, raw unless `factor` is there
 KEY = ["symbol", "timeframe", "ts"]                                               # names one bar
 BAR_COLUMNS = ["symbol", "timeframe", "ts", "known_at", *PRICES, "volume"]        # every bar frame has these
 OPTIONAL_COLUMNS = ["vwap", "trades", "spread", "factor"]                         # and may have these, in this order
@@ -105,3 +106,36 @@ def check_bars(frame: pd.DataFrame, # what should be a bar frame
         refuse("a frame sorted by symbol, timeframe and ts, one row a key", "rows out of order or repeated",
                "as_bars sorts; clean sets repeats aside.")
     return frame
+
+# %% ../../nbs/data/10_bars.ipynb #6b377d65
+def _pieces(bars: pd.DataFrame, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
+    "The numbers of merged bars; `first` and `last` are positions of the first and last bar in each."
+    at = {c: bars[c].to_numpy() for c in bars.columns.intersection([*PRICES, "volume", *OPTIONAL_COLUMNS])}
+    out = {"open": at["open"][first], "high": np.maximum.reduceat(at["high"], first),
+           "low": np.minimum.reduceat(at["low"], first), "close": at["close"][last],
+           "volume": np.add.reduceat(at["volume"], first)}
+    if "vwap" in at:
+        money = np.where(at["volume"] == 0, 0.0, at["vwap"] * at["volume"])
+        traded = np.where(out["volume"] == 0, np.nan, out["volume"])
+        out["vwap"] = np.add.reduceat(money, first) / traded
+    if "trades" in at: out["trades"] = np.add.reduceat(at["trades"], first)
+    if "spread" in at: out["spread"] = np.fmin.reduceat(at["spread"], first)
+    if "factor" in at: out["factor"] = at["factor"][last]
+    return out
+
+def merge_bars(bars: pd.DataFrame,   # a bar frame
+               ts: pd.Series,        # for each bar, the open of the longer bar that it belongs to (UTC)
+               known_at: pd.Series,  # for each bar, the close of that longer bar (UTC)
+               timeframe: str,       # of the longer bars, canonical name or alias
+               ) -> pd.DataFrame:    # a bar frame with one row for each run of equal symbol and `ts`
+    "Merge neighbouring bars into longer ones: OHLC exact, volume and trades summed, vwap weighted."
+    if bars.empty: return bars.assign(timeframe=parse_timeframe(timeframe)).astype({"timeframe": "str"})
+    opens, closes, known = (s.astype("int64").to_numpy() for s in (ts, known_at, bars.known_at))
+    symbol = pd.factorize(bars.symbol)[0]
+    first = np.flatnonzero(np.r_[True, (np.diff(opens) != 0) | (np.diff(symbol) != 0)])
+    last = np.r_[first[1:], len(bars)] - 1
+    late = np.maximum(closes[first], np.maximum.reduceat(known, first))
+    merged = pd.DataFrame({"symbol": bars.symbol.to_numpy()[first], "timeframe": parse_timeframe(timeframe),
+                           "ts": opens[first], "known_at": late, **_pieces(bars, first, last)})
+    moments = {c: pd.to_datetime(merged[c], unit="us", utc=True).astype(TIME) for c in ("ts", "known_at")}
+    return merged.assign(**moments).astype({"symbol": "str", "timeframe": "str"})

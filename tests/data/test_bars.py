@@ -30,6 +30,13 @@ from mlfin.data.bars import TIMEFRAMES, as_bars, check_bars, parse_timeframe, ti
         ("W", "1w"),
         ("7d", "1w"),
         ("weekly", "1w"),
+        ("W1", "1w"),
+        ("W-SUN", "1w"),
+        ("PERIOD_M15", "15m"),
+        ("PERIOD_D1", "1d"),
+        ("5T", "5m"),
+        ("4h", "4h"),
+        ("1w", "1w"),
     ],
 )
 def test_aliases(text, name):
@@ -38,7 +45,7 @@ def test_aliases(text, name):
 
 @pytest.mark.parametrize(
     "text",
-    ["1M", "M", "MN", "MN1", "5M", "", "2m", "0m", "m0", "-1m", "1x", "1.5h", "1mm", None, 5, "99999999999999999999d"],
+    ["1M", "M", "MN", "MN1", "5M", "", "2m", "0m", "m0", "-1m", "1x", "1.5h", "1mm", "W-FRI", "PERIOD_MN1", "8h", "B", "1MS", None, 5, "99999999999999999999d"],
 )
 def test_no_timeframe(text):
     with pytest.raises(DataError, match="must be a known timeframe"):

@@ -1,16 +1,17 @@
+import pickle
 import subprocess
 import sys
 import textwrap
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+import mlfin.data.lake as lake_module
 from mlfin.core.errors import DataError
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
 from mlfin.data.lake import Lake
-from mlfin.data.sources import quarantine_rows
-from mlfin.data.store import Store
 
 
 @pytest.fixture
@@ -24,95 +25,15 @@ def script(code, *args, check=True):
     )
 
 
-def test_round_trip_and_idempotence(lake, make):
-    assert isinstance(lake, Store) and lake.version() == -1 and lake.read().empty
-    bars = as_bars(pd.concat([make("A"), make("B", seed=1), make("A", "1h", end="2024-01-10")]))
-    result = lake.write(bars)
-    assert (result.inserted, result.revised, result.unchanged) == (len(bars), 0, 0) and result.version == lake.version()
-    pd.testing.assert_frame_equal(
-        lake.read(["A", "B"]), bars[bars.timeframe == "1d"].reset_index(drop=True), check_exact=True
-    )
-    pd.testing.assert_frame_equal(
-        lake.read(timeframe="H1"), bars[bars.timeframe == "1h"].reset_index(drop=True), check_exact=True
-    )
-    again = lake.write(bars)
-    assert (again.inserted, again.unchanged, again.version) == (0, len(bars), result.version)
-    more = lake.write(as_bars(pd.concat([bars, make("C", seed=2)])))
-    assert more.inserted == len(make("C")) and more.unchanged == len(bars)
-
-
-def test_periods(lake, make):
-    lake.write(make("A"))
-    assert list(lake.read(["A"], start="2024-01-30", end="2024-02-01").ts.dt.day) == [30, 31, 1]
-    assert lake.read(["A"], start="2030-01-01").empty
-    with pytest.raises(DataError, match="one that the lake has 1d bars of, got 'Z'"):
-        lake.read(["A", "Z"])
-
-
-def test_revisions_and_time_travel(lake, make):
-    bars = make("A")
-    first = lake.write(bars)
-    lake.write(bars.assign(close=bars.close * 1.001))
-    last = lake.write(bars.assign(close=bars.close * 1.002))
-    assert last.revised == len(bars) and last.inserted == 0
-    assert (lake.read(["A"]).close == bars.close * 1.002).all()
-    pd.testing.assert_frame_equal(lake.read(["A"], version=first.version), bars, check_exact=True)
-    pd.testing.assert_frame_equal(lake.read(["A"], as_of="2024-06-01"), bars, check_exact=True)
-    assert len(lake.read(["A"], as_of="2024-01-15")) == 14  # the fifteenth bar had not closed
-    assert (lake.read(["A"]).known_at > pd.Timestamp("2026-01-01", tz="UTC")).all()
-    back = lake.write(bars)  # the old value again is a revision too
-    assert back.revised == len(bars) and (lake.read(["A"]).close == bars.close).all()
-
-
-def test_optional_columns_and_missing_values(lake, make):
-    bars = make("A").assign(vwap=100.0, trades=float("nan"))
-    lake.write(as_bars(bars))
-    again = lake.write(as_bars(bars))
-    assert again.unchanged == len(bars)
-    assert list(lake.read(["A"]).columns[-2:]) == ["volume", "vwap"]
-
-
 @pytest.mark.parametrize("symbol", ["EUR/USD", "../../up", "a=b", "%2e", "x y", "Ω", "A'B\"C", "."])
 def test_symbols_never_become_paths(lake, make, symbol, tmp_path):
     lake.write(make(symbol))
     assert list(lake.read([symbol]).symbol.unique()) == [symbol]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lake"] and sorted(p.name for p in lake.path.iterdir()) == [
-        "bars"
-    ]
-
-
-def test_actions(lake, make):
-    bars = make("A")
-    events = as_actions(
-        [
-            ("A", bars.ts[5], "split", 2.0, bars.known_at[5], "test"),
-            ("B", bars.ts[9], "dividend", 0.5, bars.known_at[9], "test"),
-        ]
-    )
-    assert lake.write_actions(events).inserted == 2 and lake.write_actions(events).unchanged == 2
-    pd.testing.assert_frame_equal(lake.read_actions(), events)
-    assert list(lake.read_actions(["B"]).kind) == ["dividend"] and len(lake.read_actions(as_of=bars.known_at[6])) == 1
-    assert lake.write_actions(events.assign(value=[4.0, 0.5])).revised == 1
-    assert list(lake.read_actions(["A"]).value) == [4.0] and list(
-        lake.read_actions(["A"], as_of="2024-12-31").value
-    ) == [2.0]
-
-
-def test_quarantine(lake):
-    rows = quarantine_rows(
-        "csv:1", [3, 9], ["A", None], [pd.NaT, pd.NaT], ["bad", "short"], [{"close": "x"}, {"row": "1,2"}]
-    )
-    assert lake.write_quarantine(rows).inserted == 2 and lake.write_quarantine(rows).inserted == 0
-    pd.testing.assert_frame_equal(lake.read_quarantine("csv:1"), rows)
-    assert lake.read_quarantine("csv:2").empty and lake.write_quarantine(rows.iloc[:0]).version == 1
-
-
-def test_refuses_what_is_not_raw_or_not_bars(lake, make):
-    with pytest.raises(DataError, match="must be raw to be stored"):
-        lake.write(make().assign(factor=2.0))
-    with pytest.raises(DataError, match="missing: close"):
-        lake.write(make().drop(columns="close"))
-    assert lake.version() == -1
+    lake.push(make(symbol, start="2024-04-01", end="2024-04-01"))
+    lake.compact()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lake"]
+    assert {p.name for p in lake.path.iterdir()} <= {".lock", "bars", *(f"journal.sqlite{e}" for e in ("", "-wal", "-shm"))}
+    assert all(p.name.startswith(("timeframe=", "_delta_log")) for p in (lake.path / "bars").iterdir())
 
 
 WRITER = """
@@ -141,6 +62,7 @@ def test_two_processes_lose_nothing(lake):
     bars = lake.read()
     assert bars.symbol.value_counts().to_dict() == {s: 20 for s in ("ONE", "TWO", "THREE", "SHARED")}
     assert not bars.duplicated(["symbol", "ts"]).any()
+    assert lake.versions().inserted.sum() == len(bars)  # each key was new once, whoever came first
 
 
 def test_a_full_disk_is_told_and_harms_nothing(lake, make):
@@ -176,10 +98,16 @@ def test_an_injected_no_space(lake, make, monkeypatch):
     def full(*a, **k):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(deltalake, "write_deltalake", full)
-    with pytest.raises(DataError, match="the disk is full"):
-        lake.write(make("B"))
-    monkeypatch.undo()
+    import pyarrow.parquet as pq
+
+    events = as_actions([("A", make().ts[5], "split", 2.0, make().known_at[5], "test")])
+    for module, name, work in ((pq, "write_table", lambda: lake.write(make("B"))),
+                               (deltalake, "write_deltalake", lambda: lake.write_actions(events))):
+        monkeypatch.setattr(module, name, full)
+        with pytest.raises(DataError, match="the disk is full"):
+            work()
+        monkeypatch.undo()
+    assert not [p for p in lake.path.rglob("*.parquet") if p.stat().st_size == 0]
     assert len(lake.read()) == len(make("A"))
 
 
@@ -194,15 +122,138 @@ def test_a_damaged_log(lake, make):
     for entry in sorted((lake.path / "bars" / "_delta_log").glob("*.json")):
         entry.write_text("{ not json")
     with pytest.raises(DataError, match="could not be read"):
+        Lake(lake.path).read()
+
+
+def test_a_damaged_file(lake, make):
+    lake.write(make())
+    for path in (lake.path / "bars").rglob("*.parquet"):
+        path.write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(DataError, match="could not be read"):
         lake.read()
 
 
-def test_arrival_never_runs_backwards(lake, make):
-    import mlfin.data.lake as module
+def test_a_handle_that_is_kept_sees_what_others_do(lake, make, tmp_path):
+    other = Lake(lake.path)
+    for n, symbol in enumerate("ABCDE"):
+        (lake, other)[n % 2].write(make(symbol))
+        assert len((other, lake)[n % 2].read()) == (n + 1) * len(make())
+    lake.path.rename(tmp_path / "moved")
+    assert lake.read().empty and lake.version() == -1 and len(Lake(tmp_path / "moved").read("A")) == len(make())
+    assert len(pickle.loads(pickle.dumps(Lake(tmp_path / "moved"))).read("B")) == len(make())
+
+
+def test_partitions_and_borders_prune(lake, make):
+    from mlfin.data.table import LOOSE_ROWS, prune
+
+    bars = as_bars(pd.concat([make(f"S{i}", "1m", "2024-01-01", "2024-01-10", seed=i) for i in range(8)]))
+    lake.write(bars)
+    lake.write(make("S1"))
+    files = lake.bars.snapshot().files
+    assert len(bars) > LOOSE_ROWS and files.bucket.nunique() > 1 and files.bucket.isna().sum() == 1
+    assert len(prune(files, "1m", ["S3"])) == 1 and len(prune(files, "1m")) == len(files) - 1
+    assert len(prune(files, "1m", ["S3"], start=pd.Timestamp("2024-02-01", tz="UTC"))) == 0
+    pd.testing.assert_frame_equal(lake.read(timeframe="1m"), bars, check_exact=True)
+    part = bars[(bars.symbol == "S3") & (bars.ts.dt.day == 4)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(lake.read("S3", "1m", "2024-01-04", "2024-01-04"), part, check_exact=True)
+
+
+def test_other_delta_readers_can_read_it(lake, make):
+    from deltalake import DeltaTable
+
+    bars = make("A")
+    lake.write(bars)
+    found = DeltaTable(str(lake.path / "bars")).to_pandas().sort_values("ts")
+    assert list(found.close) == list(bars.close) and set(found.timeframe) == {"1d"}
+
+
+def test_a_lake_of_before_there_were_buckets(lake, make):
+    from deltalake import DeltaTable, write_deltalake
+
+    from mlfin.data.table import _COLUMNS, _schema
+
+    bars = make("A")
+    rows = bars.reindex(columns=list(_COLUMNS)).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us"))
+    schema = pa.schema([f for f in _schema() if f.name != "bucket"])
+    rows = rows.astype(dict.fromkeys(("vwap", "trades", "spread"), "float64"))
+    DeltaTable.create(str(lake.path / "bars"), schema, partition_by=["timeframe"])
+    write_deltalake(str(lake.path / "bars"), pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False), mode="append")
+    pd.testing.assert_frame_equal(lake.read("A"), bars, check_exact=True)
+    done = lake.write(as_bars(pd.concat([bars.assign(close=bars.close * 1.001), make("B")])))
+    assert (done.inserted, done.revised) == (len(bars), len(bars))
+    lake.compact()
+    assert (lake.read("A").close == bars.close * 1.001).all() and len(lake.read()) == 2 * len(bars)
+    pd.testing.assert_frame_equal(lake.read("A", as_of="2024-12-01"), bars, check_exact=True)
+
+
+def test_compacting_makes_few_files_and_parts_what_was_revised(lake, make):
+    bars = make("A", "1m", "2024-01-01", "2024-01-03")
+    for n in range(0, len(bars), 400):
+        lake.write(bars.iloc[max(0, n - 50):n + 400].reset_index(drop=True))
+    lake.write(bars.assign(volume=bars.volume + 1.0))
+    assert len(lake.bars.snapshot().files) > 8
+    version = lake.compact()
+    files = lake.bars.snapshot().files
+    assert len(files) == 2 and sorted(files.rows) == [len(bars), len(bars)] and files.past.sum() == 1
+    assert lake.compact() == version and lake.versions().operation.iloc[-1] == "COMPACT"
+    assert (lake.read(timeframe="1m").volume == 11).all() and (lake.read(timeframe="1m", as_of="2024-06-01").volume == 10).all()
+
+
+def test_what_a_dead_writer_left_is_swept_away(lake, make):
+    from mlfin.data.table import put_rows
 
     lake.write(make("A"))
-    stored = module._rows(lake.path, "bars")
-    assert module._arrival(
-        stored.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us"))
-    ) > pd.Timestamp("2999-01-01", tz="UTC")
-    assert module._arrival(stored) > stored.recorded_at.max()
+    rows = lake.bars.snapshot()
+    put_rows(lake.path / "bars", make("B").reindex(columns=[*make("B"), "vwap", "trades", "spread"]).astype({"vwap": float})
+             .assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us")), ["timeframe", "bucket"])
+    assert len(rows.files) == len(lake.bars.snapshot().files) == 1 and len(list(lake.path.rglob("*.parquet"))) == 2
+    assert lake.vacuum() == 0 and lake.vacuum(0) == 1 and len(lake.read()) == len(make("A"))
+
+
+def test_the_clock_of_another_machine_may_be_ahead(lake, make, monkeypatch):
+    import mlfin.data.lake as module
+
+    bars = make("A")
+    rows = bars.reindex(columns=[*bars, "vwap", "trades", "spread"]).astype({"vwap": float, "trades": float, "spread": float})
+    module._add_bars(lake, rows.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us")), True)
+    lake.write(bars.assign(close=1.0, low=1.0))
+    assert (lake.read().close == 1.0).all() and (lake.read().known_at > pd.Timestamp("2999-01-01", tz="UTC")).all()
+
+
+def test_real_minutes_come_back_as_they_were(lake, market):
+    from mlfin.data.sources import read_bars
+
+    path = market / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    bars = as_bars(read_bars(f"csv:{path}", symbol="BTC-PERP", timeframe="1m", tz="UTC").bars)
+    assert len(bars) == 45_031
+    for n in range(0, len(bars), 9_000):  # with an overlap, as an incremental ingest has it
+        lake.write(bars.iloc[max(0, n - 100):n + 9_000].reset_index(drop=True))
+    pd.testing.assert_frame_equal(lake.read(timeframe="1m"), bars, check_exact=True)
+    lake.compact()
+    pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m"), bars, check_exact=True)
+    day = bars[bars.ts.dt.strftime("%Y-%m-%d") == "2022-01-15"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m", "2022-01-15", "2022-01-15"), day, check_exact=True)
+
+
+def test_renames_and_delistings_keep_their_new_names(tmp_path):
+    day = pd.Timestamp("2014-03-20 13:30", tz="UTC")
+    actions = as_actions([("GOOCV", day, "rename", 1.0, day, "list", "GOOG"), ("TWX", day, "delisting", 0.9, day, "list"),
+                          ("IBM", day, "dividend", 0.5, day, "list")])
+    store = Lake(tmp_path / "lake")
+    assert store.write_actions(actions).inserted == 3
+    assert store.write_actions(actions).unchanged == 3
+    pd.testing.assert_frame_equal(store.read_actions(), actions)
+    assert "to" not in store.read_actions(["IBM"])
+
+
+def test_actions_of_a_lake_from_before_renames_are_read_and_added_to(tmp_path, monkeypatch):
+    day = pd.Timestamp("2014-03-20 13:30", tz="UTC")
+    monkeypatch.setitem(lake_module.TABLES, "actions", {c: d for c, d in lake_module.TABLES["actions"].items() if c != "to"})
+    lake_module._add(Lake(tmp_path / "lake").path, "actions", as_actions([("IBM", day, "dividend", 0.5, day, "list")]), None, lake_module._ACTION, ["value"])
+    monkeypatch.undo()
+    store = Lake(tmp_path / "lake")
+    assert list(store.read_actions().symbol) == ["IBM"]
+    store.write_actions(as_actions([("GOOCV", day, "rename", 1.0, day, "list", "GOOG")]))
+    assert list(store.read_actions().to) == ["GOOG", ""]

@@ -213,7 +213,6 @@ def test_one_clear_error(csv, text, more, says):
 
 def test_files_that_are_not_there_or_cut_off(csv, tmp_path):
     for path, says in (
-        (tmp_path, "must be a file"),
         (tmp_path / "no.csv", "a file that exists"),
         (csv(gzip.compress(GOOD.encode())[:-9], "cut.csv.gz"), "no complete gzip"),
         (csv(GOOD, "x.csv.gz"), "no complete gzip"),
@@ -221,7 +220,7 @@ def test_files_that_are_not_there_or_cut_off(csv, tmp_path):
         (csv(GOOD, "x.doc"), "a file ending in"),
     ):
         with pytest.raises(DataError, match=says):
-            minutes(path if path != tmp_path else "csv:" + str(tmp_path))
+            minutes(path)
     for uri, says in (("bulitin", "did you mean `builtin`"), ("builtin:x", "must be empty for the built-in")):
         with pytest.raises(DataError, match=says):
             read_bars(uri)

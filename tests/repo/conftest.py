@@ -41,9 +41,10 @@ class Notebook:
         return self.path.split("/")[1] if self.path.count("/") > 1 else ""
 
     @property
-    def number(self) -> int | None:
-        match = re.match(r"(\d\d)_", self.path.rsplit("/", 1)[-1])
-        return int(match[1]) if match else None
+    def number(self) -> float | None:
+        """What orders the notebooks: 15 of 15_store, 15.01 of 15a_journal."""
+        match = re.match(r"(\d\d)([a-z]?)_", self.path.rsplit("/", 1)[-1])
+        return int(match[1]) + (ord(match[2]) - 96) / 100 if match and match[2] else int(match[1]) if match else None
 
     @property
     def module(self) -> str | None:

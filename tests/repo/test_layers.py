@@ -31,8 +31,9 @@ def misplaced(notebooks) -> list[str]:
             bad.append(f"{nb.path}: needs a number NN_ in front")
         elif nb.number is not None and LAYERS.get(nb.folder) != nb.number // 10:
             bad.append(f"{nb.path}: number {nb.number} does not belong to folder {nb.folder or 'nbs'}")
-        elif nb.number is not None and nb.folder != "pipeline" and nb.module != f"mlfin.{nb.folder}.{name[3:]}":
-            bad.append(f"{nb.path}: must export mlfin.{nb.folder}.{name[3:]}, exports {nb.module}")
+        elif nb.number is not None and nb.folder != "pipeline" and nb.module != (
+                wanted := f"mlfin.{nb.folder}.{name.split('_', 1)[1]}"):
+            bad.append(f"{nb.path}: must export {wanted}, exports {nb.module}")
     numbers = [nb.number for nb in notebooks if nb.number is not None]
     return bad + [f"number {n} is used twice" for n in sorted(set(numbers)) if numbers.count(n) > 1]
 
@@ -97,6 +98,18 @@ def test_a_planted_upward_import_is_seen(plant, line):
     house = [plant("nbs/core/00_errors.ipynb", "# errors", "#| default_exp core.errors", f"#| export\n{line}"),
              plant("nbs/data/10_bars.ipynb", "# bars", "#| default_exp data.bars")]
     assert len(upward(house)) == 1
+
+
+def test_a_letter_orders_after_its_number(plant):
+    house = [plant("nbs/data/15_store.ipynb", "# store", "#| default_exp data.store"),
+             plant("nbs/data/15a_journal.ipynb", "# journal", "#| default_exp data.journal",
+                   "#| export\nfrom mlfin.data.store import x"),
+             plant("nbs/data/16_lake.ipynb", "# lake", "#| default_exp data.lake",
+                   "#| export\nfrom mlfin.data.journal import x")]
+    assert misplaced(house) == upward(house) == []
+    back = plant("nbs/data/15_store.ipynb", "# store", "#| default_exp data.store",
+                 "#| export\nfrom mlfin.data.journal import x")
+    assert len(upward([back, house[1]])) == 1
 
 
 @pytest.mark.parametrize("path", ["nbs/core/10_errors.ipynb", "nbs/core/errors.ipynb", "nbs/core/00_other.ipynb"])

@@ -1,0 +1,276 @@
+"""What every store must do, written against the interface: a store's tests subclass `StoreSuite` and say how to open one."""
+
+import random
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlfin.core.errors import DataError
+from mlfin.data.actions import as_actions
+from mlfin.data.bars import as_bars
+from mlfin.data.sources import quarantine_rows
+from mlfin.data.store import Store, WriteResult
+
+HOUR = pd.Timedelta(hours=1)
+
+
+def same(left, right):
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+
+class StoreSuite:
+    """Subclasses give a fixture `reopen`: a function that opens one and the same store, new in each test, each time."""
+
+    @pytest.fixture
+    def store(self, reopen) -> Store:
+        return reopen()
+
+    def test_round_trip_and_idempotence(self, store, reopen, make):
+        assert isinstance(store, Store) and store.version() == -1 and store.read().empty and store.versions().empty
+        bars = as_bars(pd.concat([make("A"), make("B", seed=1), make("A", "1h", end="2024-01-10")]))
+        result = store.write(bars)
+        assert result == WriteResult(len(bars), 0, 0, store.version(), 0)
+        days, hours = (bars[bars.timeframe == t].reset_index(drop=True) for t in ("1d", "1h"))
+        for opened in (store, reopen()):
+            same(opened.read(["A", "B"]), days)
+            same(opened.read(), days)
+            same(opened.read(timeframe="H1"), hours)
+            same(opened.read("B"), days[days.symbol == "B"].reset_index(drop=True))
+        again = reopen().write(bars)
+        assert again == WriteResult(0, 0, len(bars), result.version, 0)
+        more = store.write(as_bars(pd.concat([bars, make("C", seed=2)])))
+        assert more.inserted == len(make("C")) and more.unchanged == len(bars)
+        assert list(store.versions().version) == list(range(store.version() + 1)) and store.versions().inserted.sum() == len(store.read()) + len(hours)
+        assert store.write(bars.iloc[:0]) == WriteResult(0, 0, 0, store.version(), 0)
+
+    def test_periods_and_columns(self, store, make):
+        store.write(make("A"))
+        assert list(store.read(["A"], start="2024-01-30", end="2024-02-01").ts.dt.day) == [30, 31, 1]
+        assert store.read(["A"], start="2030-01-01").empty
+        some = store.read(["A"], columns=["volume", "close"], end="2024-01-02")
+        assert list(some) == ["symbol", "timeframe", "ts", "known_at", "close", "volume"] and len(some) == 2
+        assert store.read(["A"], columns=["vwap"]).vwap.isna().all()
+        with pytest.raises(DataError, match="did you mean `close`"):
+            store.read(["A"], columns=["clsoe"])
+        with pytest.raises(DataError, match="one that the lake has 1d bars of, got 'Z'|symbol"):
+            store.read(["A", "Z"])
+
+    def test_revisions_and_time_travel(self, store, make):
+        bars = make("A")
+        first = store.write(bars)
+        store.write(bars.assign(close=bars.close * 1.001))
+        last = store.write(bars.assign(close=bars.close * 1.002))
+        assert last.revised == len(bars) and last.inserted == 0
+
+        def stands():
+            assert (store.read(["A"]).close == bars.close * 1.002).all()
+            same(store.read(["A"], version=first.version), bars)
+            same(store.read(["A"], as_of="2024-06-01"), bars)
+            assert len(store.read(["A"], as_of="2024-01-15")) == 14  # the fifteenth bar had not closed
+            assert (store.read(["A"]).known_at > pd.Timestamp("2026-01-01", tz="UTC")).all()
+
+        stands()
+        store.compact()
+        stands()
+        back = store.write(bars)  # the old value again is a revision too
+        assert back.revised == len(bars) and (store.read(["A"]).close == bars.close).all()
+        with pytest.raises(DataError, match="`version` must be"):
+            store.read(version=store.version() + 1)
+
+    def test_a_partial_batch_says_what_it_did(self, store, make):
+        bars = make("A", "1m", "2024-01-01", "2024-01-02")
+        store.write(bars.iloc[:1000])
+        part = bars.iloc[900:1100].reset_index(drop=True)
+        part.loc[[0, 50], "close"] *= 1.001
+        done = store.write(part)
+        assert (done.inserted, done.revised, done.unchanged) == (100, 2, 98) and len(store.read(timeframe="1m")) == 1100
+
+    def test_optional_columns_and_missing_values(self, store, make):
+        bars = as_bars(make("A").assign(vwap=100.0, trades=np.nan))
+        store.write(bars)
+        assert store.write(bars).unchanged == len(bars)
+        assert list(store.read(["A"]).columns[-2:]) == ["volume", "vwap"]
+        hollow = make("N").assign(volume=np.nan)
+        store.write(hollow)
+        same(store.read("N"), hollow)
+        store.write(as_bars(make("A", start="2024-04-01", end="2024-04-02").assign(trades=7.0)))
+        assert store.read("A").trades.notna().sum() == 2
+
+    @pytest.mark.parametrize("symbol", ["EUR/USD", "../../up", "a=b", "%2e", "x y", "Ω", "A'B\"C", ".", "..", "\\", "NULL", "é" * 80])
+    def test_symbols_are_only_values(self, store, make, symbol):
+        bars = make(symbol)
+        store.write(bars)
+        store.push(make(symbol, start="2024-04-01", end="2024-04-01"))
+        assert list(store.read([symbol]).symbol.unique()) == [symbol] and len(store.read(symbol)) == len(bars) + 1
+        store.compact()
+        assert len(store.read([symbol])) == len(bars) + 1
+
+    def test_ten_thousand_symbols(self, store, make):
+        one = make("X", end="2024-01-03")
+        names = [f"S{i:05d}" for i in range(10_000)]
+        many = pd.concat([one] * len(names), ignore_index=True).assign(symbol=np.repeat(np.array(names), len(one)))
+        many = as_bars(many)
+        assert store.write(many).inserted == 30_000
+        store.compact()
+        assert len(store.read("S04321")) == 3 and len(store.read(names[:5000])) == 15_000
+        same(store.read(), many)
+        assert store.write(many.assign(volume=many.volume + (many.symbol == "S00007"))).revised == 3
+
+    def test_unfit_rows_are_set_aside(self, store, make):
+        bars = make("A", end="2024-01-09")
+        bars.loc[2, "close"] = np.nan
+        bars.loc[3, "high"] = np.inf
+        soon = pd.Timestamp.now("UTC").floor("h") + HOUR
+        bars = pd.concat([bars, bars.iloc[[0]].assign(ts=soon.as_unit("us"), known_at=(soon + HOUR).as_unit("us"))])
+        bars = as_bars(bars)
+        done = store.write(bars, origin="csv:1")
+        assert (done.inserted, done.quarantined) == (7, 3) and len(store.read()) == 7
+        aside = store.read_quarantine("csv:1")
+        assert list(aside.row) == [2, 3, 9] and aside.reason[2] == "the bar has not closed yet" and '"inf"' in aside.raw[1]
+        assert store.push(bars.iloc[[9]].reset_index(drop=True)) == 0 and len(store.read_quarantine("push")) == 1
+        again = store.write(bars, origin="csv:1")
+        assert (again.unchanged, again.quarantined) == (7, 3) and len(store.read_quarantine("csv:1")) == 3
+
+    def test_refuses_what_is_not_raw_or_not_bars(self, store, make):
+        for take in (store.write, store.push):
+            with pytest.raises(DataError, match="must be raw to be stored"):
+                take(make().assign(factor=2.0))
+            with pytest.raises(DataError, match="missing: close"):
+                take(make().drop(columns="close"))
+            with pytest.raises(DataError, match="one row a key"):
+                take(pd.concat([make(), make()], ignore_index=True))
+        assert store.version() == -1 and store.read().empty
+
+    def test_actions_and_adjusted_prices(self, store, make):
+        bars = make("A")
+        events = as_actions([("A", bars.ts[5], "split", 2.0, bars.known_at[5], "test"),
+                             ("B", bars.ts[9], "dividend", 0.5, bars.known_at[9], "test")])
+        prices = ["open", "high", "low", "close"]
+        bars.loc[5:, prices] = bars.loc[5:, prices] / 2  # two shares for one
+        store.write(bars)
+        assert store.write_actions(events).inserted == 2 and store.write_actions(events).unchanged == 2
+        same(store.read_actions(), events)
+        assert list(store.read_actions(["B"]).kind) == ["dividend"] and len(store.read_actions(as_of=bars.known_at[6])) == 1
+        split = store.read("A", adjust="splits")
+        assert np.allclose(split.close[5:], bars.close[5:] * 2) and (split.close[:5] == bars.close[:5]).all()
+        assert list(store.read("A", adjust="total", columns=["close"])) == ["symbol", "timeframe", "ts", "known_at", "close", "factor"]
+        before = store.read("A", adjust="splits", as_of=bars.known_at[4])
+        assert len(before) == 5 and (before.factor == 1).all()
+        assert store.write_actions(events.assign(value=[4.0, 0.5])).revised == 1
+        assert list(store.read_actions(["A"]).value) == [4.0]
+        assert list(store.read_actions(["A"], as_of="2024-12-31").value) == [2.0]
+
+    def test_quarantine(self, store):
+        rows = quarantine_rows("csv:1", [3, 9], ["A", None], [pd.NaT, pd.NaT], ["bad", "short"], [{"close": "x"}, {"row": "1,2"}])
+        assert store.write_quarantine(rows).inserted == 2 and store.write_quarantine(rows).inserted == 0
+        same(store.read_quarantine("csv:1"), rows)
+        assert store.read_quarantine("csv:2").empty
+
+    def test_pushed_bars_are_seen_at_once_and_folded_once(self, store, reopen, make):
+        bars = make("A", "1m", "2024-01-01", "2024-01-01T01:00")
+        store.write(bars.iloc[:30].reset_index(drop=True))
+        for n in range(25, 50):
+            assert store.push(bars.iloc[[n]].reset_index(drop=True)) == 1
+        version = store.version()
+        same(reopen().read(timeframe="1m"), bars.iloc[:50])
+        same(store.read("A", "1m", version=version), bars.iloc[:30])
+        changed = bars.iloc[[45]].assign(close=bars.close[45] * 1.01).reset_index(drop=True)
+        before = pd.Timestamp.now("UTC")
+        store.push(changed)
+        assert store.read("A", "1m").close[45] == changed.close[0] and store.read("A", "1m", as_of=before).close[45] == bars.close[45]
+        assert store.read("A", "1m", start=bars.ts[45], end=bars.ts[45]).known_at[0] > before
+        done = store.fold()
+        assert (done.inserted, done.revised, done.unchanged) == (20, 1, 5) and done.version > version
+        assert store.read("A", "1m").close[45] == changed.close[0] and store.read("A", "1m", as_of=before).close[45] == bars.close[45]
+        assert store.fold() == WriteResult(0, 0, 0, done.version) and len(reopen().read(timeframe="1m")) == 50
+
+    def test_readers_never_see_less_while_bars_are_pushed_and_folded(self, store, reopen, make):
+        bars = make("A", "1m", "2024-01-01", "2024-01-01T01:00")
+        pushed, errors = [0], []
+
+        def push():
+            own = reopen()
+            for n in range(40):
+                own.push(bars.iloc[[n]].reset_index(drop=True))
+                pushed[0] = n + 1
+
+        def fold():
+            own = reopen()
+            while pushed[0] < 40:
+                own.fold()
+
+        def guarded(work):
+            try:
+                work()
+            except Exception as e:  # noqa: BLE001 - a thread's error must reach the test
+                errors.append(e)
+                pushed[0] = 40
+
+        threads = [threading.Thread(target=guarded, args=(work,)) for work in (push, fold)]
+        for thread in threads:
+            thread.start()
+        while pushed[0] < 40:
+            least = pushed[0]
+            found = store.read(timeframe="1m")
+            assert least <= len(found) and not found.duplicated(["symbol", "ts"]).any()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        same(store.read(timeframe="1m"), bars.iloc[:40])
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_any_order_of_writes_agrees_with_a_plain_history(self, reopen, make, seed):
+        chance, store = random.Random(seed), reopen()
+        bars = as_bars(pd.concat([make(s, end="2024-01-20", seed=i) for i, s in enumerate(["A", "B", "C/D"])]))
+        history, moments, versions = {}, [], []
+        for step in range(14):
+            rows = bars[[chance.random() < 0.3 for _ in range(len(bars))]].reset_index(drop=True)
+            rows["volume"] = [float(chance.choice([10, 10, 11, 12])) for _ in range(len(rows))]
+            kind = chance.choice(["write", "write", "push", "push", "fold", "compact", "reopen"])
+            if kind in ("write", "push"):
+                for row in rows.itertuples():
+                    own = history.setdefault((row.symbol, row.ts), [])
+                    if not own or own[-1][1] != row.volume:
+                        own.append((step if own else -1, row.volume))
+                getattr(store, kind)(rows)
+            elif kind == "reopen":
+                store = reopen()
+            else:
+                getattr(store, kind)()
+            moments.append(pd.Timestamp.now("UTC"))
+            if kind == "write":
+                versions.append((store.version(), {k: v[-1][1] for k, v in history.items()}))
+
+        def found(**query):
+            return {(r.symbol, r.ts): r.volume for r in store.read(columns=["volume"], **query).itertuples()}
+
+        for final in (False, True):
+            for step, at in enumerate(moments):
+                expected = {k: [v for s, v in own if s <= step][-1] for k, own in history.items()}
+                assert found(as_of=at) == expected, (step, final)
+            assert found() == {k: v[-1][1] for k, v in history.items()}
+            for version, expected in versions:
+                assert found(version=version) == expected
+            store.compact()
+
+    def test_vacuum_forgets_old_versions_only(self, store, make):
+        bars = make("A")
+        first = store.write(bars.iloc[:40].reset_index(drop=True))
+        store.write(bars)
+        store.compact()
+        assert store.vacuum() == 0 and len(store.read(version=first.version)) == 40
+        assert store.vacuum(retention=pd.Timedelta(0)) > 0
+        same(store.read("A"), bars)
+        with pytest.raises(DataError, match="retention"):
+            store.vacuum(retention=-1)
+
+    @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
+    def test_export(self, store, make, tmp_path, name):
+        bars = as_bars(pd.concat([make("A"), make("B", seed=1)]))
+        store.write(bars)
+        path = store.export(tmp_path / name, ["B"], start="2024-02-01")
+        back = pd.read_parquet(path) if name.endswith("parquet") else pd.read_csv(path, parse_dates=["ts", "known_at"])
+        pd.testing.assert_frame_equal(as_bars(back), store.read("B", start="2024-02-01"))
+        assert [p.name for p in tmp_path.iterdir() if p.name.startswith(("x", ".x"))] == [name]

@@ -1,0 +1,48 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlfin.data.bars import KEY
+from mlfin.data.lake import Lake
+from mlfin.data.store import VALUES, accept, compare, resolve, unfit
+
+_spec = importlib.util.spec_from_file_location("store_suite", Path(__file__).with_name("store_suite.py"))
+_suite = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_suite)
+
+
+class TestLake(_suite.StoreSuite):
+    @pytest.fixture
+    def reopen(self, tmp_path):
+        return lambda: Lake(tmp_path / "lake")
+
+
+def test_compare_is_the_same_by_position_and_by_join(make):
+    bars = make("A")
+    changed = bars.assign(close=bars.close.where(bars.index != 3, 1.0), vwap=np.nan, trades=np.nan, spread=np.nan)
+    whole = bars.assign(vwap=np.nan, trades=np.nan, spread=np.nan)
+    new, revised = compare(whole, changed, KEY, VALUES)
+    assert not new.any() and list(np.flatnonzero(revised)) == [3]
+    new, revised = compare(whole.iloc[1:], changed, KEY, VALUES)
+    assert list(np.flatnonzero(new)) == [0] and list(np.flatnonzero(revised)) == [3]
+
+
+def test_accept_takes_rows_in_order_and_never_goes_back_in_time(make):
+    bars = make("A", end="2024-01-02").assign(vwap=np.nan, trades=np.nan, spread=np.nan)
+    early, late = (pd.Timestamp(t, tz="UTC").as_unit("us") for t in ("2024-02-01", "2999-01-01"))
+    latest = bars.assign(recorded_at=late)
+    came = pd.concat([bars.assign(close=v, recorded_at=early) for v in (1.0, 2.0, 2.0, 1.0)], ignore_index=True)
+    add, counts = accept(latest, came, KEY, VALUES)
+    assert counts == (0, 6, 2) and (add.recorded_at > late).all() and (add.known_at == add.recorded_at).all()
+    assert (resolve(pd.concat([latest, add]), KEY).close == 1.0).all()
+    add, counts = accept(latest.iloc[:0], came, KEY, VALUES)
+    assert counts == (2, 4, 2) and list(add.known_at[:2]) == list(bars.known_at)
+
+
+def test_unfit_leaves_an_unknown_volume_alone(make):
+    bars = make("A", end="2024-01-03").assign(volume=np.nan)
+    assert (unfit(bars, pd.Timestamp.now("UTC")) == "").all()
+    assert (unfit(bars.assign(low=-np.inf), pd.Timestamp.now("UTC")) != "").all()
