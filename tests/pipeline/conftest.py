@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.kernelspec import KernelSpecManager
 
 import mlfin
@@ -105,6 +106,7 @@ def in_project(tmp_path, monkeypatch):
     before = dict(os.environ)
     monkeypatch.delenv("MLFIN_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(InteractiveShell, "atexit_operations", lambda self: None)  # hundreds of shells would take a minute to tidy up
     yield tmp_path
     os.environ.clear()
     os.environ.update(before)
