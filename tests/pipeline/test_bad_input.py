@@ -139,7 +139,7 @@ def written(frame=GOOD, **columns): return frame.assign(**columns).to_csv(index=
     (" \n \n", {}, ["bars.csv is empty"]),
     (HEAD, {}, ["a header and no rows"]),
     ("a,b,c\n1,2,3\n", {}, ["`columns`", "['a', 'b', 'c']", "missing: ts, open"]),
-    ("timestamp,open,high,low,close\n2022-01-01,1,1,1,1\n", {}, ["`columns`", "missing: volume"]),
+    ("timestamp,open,high,low,volume\n2022-01-01,1,1,1,1\n", {}, ["`columns`", "missing: close"]),
     (written(close="n/a?"), {}, ["no usable row", "600 were set aside", "`close` is not a number", "Hint"]),
     (written(symbol="X"), {"symbols": "[Y]"}, ["`symbol`", "'Y'", "one of X"]),
     (written(), {"timeframe": "1d"}, ["`timeframe`", "1m"]),
