@@ -277,6 +277,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.core.trials.Ledger.snapshot': ('core/trials.html#ledger.snapshot', 'mlfin/core/trials.py'),
                                    'mlfin.core.trials.Ledger.trials': ('core/trials.html#ledger.trials', 'mlfin/core/trials.py'),
                                    'mlfin.core.trials.Snapshot': ('core/trials.html#snapshot', 'mlfin/core/trials.py'),
+                                   'mlfin.core.trials._alone': ('core/trials.html#_alone', 'mlfin/core/trials.py'),
                                    'mlfin.core.trials._check': ('core/trials.html#_check', 'mlfin/core/trials.py'),
                                    'mlfin.core.trials._connection': ('core/trials.html#_connection', 'mlfin/core/trials.py'),
                                    'mlfin.core.trials._create': ('core/trials.html#_create', 'mlfin/core/trials.py'),

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['trial_id', 'Snapshot', 'Ledger', 'open_ledger']
 
-# %% ../../nbs/core/03_trials.ipynb #3284d60f
+# %% ../../nbs/core/03_trials.ipynb #6410af2c
+import fcntl
 import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,10 +82,21 @@ def _connection(path: Path, doing: str, readonly: bool = False) -> Iterator[sqli
     finally:
         if con is not None: con.close()
 
-# %% ../../nbs/core/03_trials.ipynb #4ce9562a
+# %% ../../nbs/core/03_trials.ipynb #f17d5d3d
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    "Nobody else is making this ledger."
+    try: handle = open(path.with_name(f".{path.name}.lock"), "a")
+    except OSError as e:
+        raise DataError(f"The ledger of trials {path} cannot be created: {e.strerror}.\n"
+                        "Hint: check the folder's permissions and space.") from None
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
 def _create(path: Path, wal: bool = True) -> None:
-    "Make the table, unless another process was faster."
-    with _connection(path, "created") as con:
+    "Make the table, unless another process was faster; SQLite waits for no one when it turns to WAL, so one at a time."
+    with _alone(path) if wal else nullcontext(), _connection(path, "created") as con:
         if wal:
             con.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
             con.execute("PRAGMA journal_mode=WAL")
@@ -93,12 +105,12 @@ def _create(path: Path, wal: bool = True) -> None:
         con.execute(_TABLE)
         con.execute("COMMIT")
 
-# %% ../../nbs/core/03_trials.ipynb #c3b678bf
+# %% ../../nbs/core/03_trials.ipynb #20f55c70
 def _check(path: Path) -> bool:
     "Whether the file is a ledger (True) or still empty (False); anything else is an error."
     with _connection(path, "read", readonly=True) as con:
+        tables = con.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]  # before the mark: both come in one commit
         mark = con.execute("PRAGMA application_id").fetchone()[0]
-        tables = con.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if mark not in (0, _APPLICATION) or (mark == 0 and tables):
         raise DataError(must_be("ledger", "a ledger of trials", str(path),
                                 hint="this is another program's SQLite file."))

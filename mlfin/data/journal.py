@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ROW', 'Journal', 'pushed_rows', 'forget_rows']
 
-# %% ../../nbs/data/15a_journal.ipynb #e430ffe5
+# %% ../../nbs/data/15a_journal.ipynb #c8ca7437
+import fcntl
 import os
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from ..core.errors import DataError
 from .bars import TIME
 from .store import VALUES
 
-# %% ../../nbs/data/15a_journal.ipynb #c336181b
+# %% ../../nbs/data/15a_journal.ipynb #3c071ba8
 ROW = {"symbol": "TEXT", "timeframe": "TEXT", "ts": "INTEGER", "known_at": "INTEGER", "recorded_at": "INTEGER",
        **dict.fromkeys(VALUES, "REAL")}                # a journal's row; moments as microseconds since 1970, UTC
 
@@ -43,11 +44,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        if not db.execute("SELECT name FROM sqlite_master WHERE name = 'bars_key'").fetchone(): db.executescript(_SCHEMA)
-        db.execute("INSERT INTO journal SELECT ? WHERE NOT EXISTS (SELECT 1 FROM journal)", (uuid.uuid4().hex,))
-    except sqlite3.Error:
+        with open(path.with_name(f".{path.name}.lock"), "a") as alone:  # SQLite waits for no one when it turns to WAL
+            fcntl.flock(alone, fcntl.LOCK_EX)
+            if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal": db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            if not db.execute("SELECT name FROM sqlite_master WHERE name = 'bars_key'").fetchone(): db.executescript(_SCHEMA)
+            db.execute("INSERT INTO journal SELECT ? WHERE NOT EXISTS (SELECT 1 FROM journal)", (uuid.uuid4().hex,))
+    except (sqlite3.Error, OSError):
         db.close()
         raise
     return db

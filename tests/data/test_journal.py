@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pandas as pd
@@ -153,3 +154,21 @@ def test_a_full_disk_takes_back_nothing(lake, hour):
     taken = int(said.split()[0])
     assert taken > 0 and len(lake.read(timeframe="1m")) == 10 + taken
     assert lake.fold().inserted == 10 + taken and lake.push(hour) == 60
+
+
+def test_first_pushes_of_many_at_once_are_all_taken(tmp_path, hour):
+    for number in range(20):
+        journal, wrong = Journal(tmp_path / f"{number}.sqlite"), []
+
+        def push(journal=journal, wrong=wrong):
+            try:
+                journal.push(hour[:1], pd.Timestamp.now("UTC"))
+            except DataError as e:
+                wrong.append(e)
+
+        threads = [threading.Thread(target=push) for _ in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert not wrong and len(pushed_rows(journal)) == 6

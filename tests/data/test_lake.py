@@ -32,7 +32,7 @@ def test_symbols_never_become_paths(lake, make, symbol, tmp_path):
     lake.push(make(symbol, start="2024-04-01", end="2024-04-01"))
     lake.compact()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lake"]
-    assert {p.name for p in lake.path.iterdir()} <= {".lock", "bars", *(f"journal.sqlite{e}" for e in ("", "-wal", "-shm"))}
+    assert {p.name for p in lake.path.iterdir()} <= {".lock", ".journal.sqlite.lock", "bars", *(f"journal.sqlite{e}" for e in ("", "-wal", "-shm"))}
     assert all(p.name.startswith(("timeframe=", "_delta_log")) for p in (lake.path / "bars").iterdir())
 
 
