@@ -68,4 +68,41 @@ def registry(monkeypatch):
 
     spec.load_features()
     monkeypatch.setattr(spec, "_registry", dict(spec._registry))
+    monkeypatch.setattr(spec, "_sets", dict(spec._sets))
     return spec._registry
+
+
+def known(bars: pd.DataFrame, names) -> pd.DataFrame:
+    """A facts frame: each name for each symbol, quarter by quarter, published forty days after the quarter."""
+    from mlfin.data.facts import as_facts
+
+    rng, rows = np.random.default_rng(5), []
+    ends = pd.date_range(bars.ts.min() - pd.Timedelta("900D"), bars.ts.max(), freq="QE").tz_localize(None).normalize()
+    for symbol in bars.symbol.unique():
+        for name in sorted(names):
+            for end in ends:
+                published = end.tz_localize("UTC") + pd.Timedelta("40D") + pd.Timedelta(hours=int(rng.integers(24)))
+                begin = end - pd.offsets.QuarterBegin(startingMonth=1) if end.day > 1 else end
+                rows.append((symbol, name, float(rng.lognormal(15, 1)), begin, end, published, "made"))
+    return as_facts(rows)
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The last bars of the built-in market, with what every registered feature may read: real(days) -> bars, context."""
+    from mlfin.data.bars import as_bars
+    from mlfin.data.sources import read_bars
+    from mlfin.features.spec import definitions
+
+    whole = as_bars(read_bars("builtin").bars)
+
+    def cut(days: int, end: str = "2013-06-30"):
+        bars = whole[whole.ts <= pd.Timestamp(end, tz="UTC")]
+        bars = bars[bars.ts >= bars.ts.drop_duplicates().sort_values().iloc[-days]].reset_index(drop=True)
+        rng = np.random.default_rng(3)
+        bars = bars.assign(vwap=(bars.high + bars.low + bars.close) / 3, trades=(bars.volume / 100).round(),
+                           spread=rng.uniform(0.01, 0.05, len(bars)))
+        groups = {s: "web" if s in ("FB", "GOOG") else "iron" for s in bars.symbol.unique()}
+        facts = known(bars, {name for d in definitions().values() for name in d.facts})
+        return bars, dict(calendar="XNYS", groups=groups, facts=facts)
+    return cut

@@ -237,6 +237,7 @@ def notebook_source(path: Path, # a notebook
 
 def module_closure(source: str,             # Python source: a notebook's code, a script
                    plugins: tuple[str, ...] = (), # names of plugin modules, from the settings
+                   registries: tuple[str, ...] = REGISTRIES, # who imports these counts too, because they register there
                   ) -> dict[str, str]:      # module name -> hash of its file, sorted
     "Every mlfin module that the source reaches, directly or not, with the content hash of each."
     queue, reached = list(_imports(source)), {}
@@ -246,7 +247,7 @@ def module_closure(source: str,             # Python source: a notebook's code, 
         text = _module_file(name).read_text(encoding="utf-8")
         reached[name] = hashlib.sha256(text.encode()).hexdigest()[:16]
         queue.extend(_imports(text, name))
-        if name in REGISTRIES:
+        if name in registries:
             for sibling in sorted(_module_file(name).parent.glob("[!_]*.py")):
                 module = f"{name.rpartition('.')[0]}.{sibling.stem}"
                 if name in _imports(sibling.read_text(encoding="utf-8"), module): queue.append(module)
@@ -343,6 +344,18 @@ def _data_content(parameters: dict, root: Path) -> dict[str, str]:
         raise ParameterError(must_be("path", "a file that exists", path, "env.yaml or -p path=...", "paths start at the project's folder."))
     return {"path": hash_file(file)}
 
+def _feature_sets(parameters: dict, root: Path) -> dict[str, dict]:
+    "What the names of sets in `features` mean in `env.yaml`: their content counts, not their name alone."
+    sets = (read_yaml(root / "env.yaml").get("feature_sets") if (root / "env.yaml").is_file() else None) or {}
+    queue, found = list(parameters.get("features") or ()), {}
+    while queue:
+        name = queue.pop()
+        if name not in found and name in sets:
+            found[name] = sets[name]
+            queue += sets[name] if isinstance(sets[name], list) else []
+    return {"feature_sets": found} if found else {}
+
+# %% ../../nbs/core/02_provenance.ipynb #65fc77fe
 def key_components(spec: TaskSpec,            # the task
                    parameters: dict,          # its parameters, as asked
                    upstream: dict[str, str],  # task -> key
@@ -354,10 +367,11 @@ def key_components(spec: TaskSpec,            # the task
     data = _data_content(parameters, settings.root)
     source = notebook_source(spec.source)
     _tree(source, spec.source.name)
+    asked = parameters | _feature_sets(parameters, settings.root)
     return {
         "notebook": hash_json(_cells(spec.source))[:16],
         "modules": module_closure(source, settings.plugins),
-        "parameters": {k: _plain(v) for k, v in sorted(parameters.items()) if k not in data},
+        "parameters": {k: _plain(v) for k, v in sorted(asked.items()) if k not in data},
         "data": data,
         "upstream": dict(sorted(upstream.items())),
         "lock": hash_file(lock)[:16] if lock.is_file() else None,

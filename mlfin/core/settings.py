@@ -32,7 +32,7 @@ def project_root(start: str | Path | None = None, # folder to start from; the wo
     raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not there.\n"
                         "Hint: change into a project's folder, or set MLFIN_ROOT to it.")
 
-# %% ../../nbs/core/01_settings.ipynb #62e7f271
+# %% ../../nbs/core/01_settings.ipynb #21fed33f
 class Settings(BaseModel):
     "One profile: typed, frozen, with every path absolute."
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +49,7 @@ class Settings(BaseModel):
     keras_backend: Literal["jax", "tensorflow", "torch"] = "jax"
     plugins: tuple[str, ...] = ()                             # modules with a user's features and models
     task_timeout: int = Field(14_400, ge=1)                   # seconds a task may take (4 h)
+    memory_mb: int = Field(1024, ge=16)                       # how large a piece of a file ingest holds at once, in MB
 
     def data_dir(self, experiment: str) -> Path:
         "Folder of an experiment's data products."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROW', 'Journal', 'pushed_rows', 'forget_rows']
 
-# %% ../../nbs/data/15a_journal.ipynb #c8ca7437
+# %% ../../nbs/data/15a_journal.ipynb #9675cd20
 import fcntl
 import os
 import sqlite3
@@ -18,12 +18,12 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import DataError
-from .bars import TIME
-from .store import VALUES
+from .bars import MARK, TIME
+from .store import VALUE_TYPES, VALUES
 
-# %% ../../nbs/data/15a_journal.ipynb #3c071ba8
+# %% ../../nbs/data/15a_journal.ipynb #ba072587
 ROW = {"symbol": "TEXT", "timeframe": "TEXT", "ts": "INTEGER", "known_at": "INTEGER", "recorded_at": "INTEGER",
-       **dict.fromkeys(VALUES, "REAL")}                # a journal's row; moments as microseconds since 1970, UTC
+       **dict.fromkeys(VALUES, "REAL"), MARK: "TEXT"}  # a journal's row; moments as microseconds since 1970, UTC
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS journal (name TEXT NOT NULL);
@@ -49,23 +49,25 @@ def _connect(path: Path) -> sqlite3.Connection:
             if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal": db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             if not db.execute("SELECT name FROM sqlite_master WHERE name = 'bars_key'").fetchone(): db.executescript(_SCHEMA)
+            if MARK not in [row[1] for row in db.execute("PRAGMA table_info(bars)")]:    # a journal from before there were marks
+                db.execute(f"ALTER TABLE bars ADD COLUMN {MARK} {ROW[MARK]}")
             db.execute("INSERT INTO journal SELECT ? WHERE NOT EXISTS (SELECT 1 FROM journal)", (uuid.uuid4().hex,))
     except (sqlite3.Error, OSError):
         db.close()
         raise
     return db
 
-# %% ../../nbs/data/15a_journal.ipynb #82975a14
+# %% ../../nbs/data/15a_journal.ipynb #c6f76f49
 def _moments(rows: pd.DataFrame) -> pd.DataFrame:
     "A journal's rows as a frame with its dtypes."
     times = {c: pd.to_datetime(rows[c].astype("int64"), unit="us", utc=True).astype(TIME)
              for c in ("ts", "known_at", "recorded_at")}
     return rows.assign(**times).astype({"symbol": "str", "timeframe": "str", "seq": "int64",
-                                        **dict.fromkeys(VALUES, "float64")})
+                                        **VALUE_TYPES})
 
 _NOTHING = _moments(pd.DataFrame(columns=["seq", *ROW]))
 
-# %% ../../nbs/data/15a_journal.ipynb #d354a03f
+# %% ../../nbs/data/15a_journal.ipynb #3e392819
 class Journal:
     "Pushed bars that the lake does not have yet."
     def __init__(self, path: str | Path): # the SQLite file; made by the first push
@@ -91,7 +93,7 @@ class Journal:
         lists = {"recorded_at": [int(at.as_unit("us").asm8.astype("int64"))] * len(bars)}
         for c in ROW:                                                     # lists: pandas is slow with one row
             if c in ("ts", "known_at"): lists[c] = bars[c].dt.as_unit("us").astype("int64").tolist()
-            elif c in bars and c != "recorded_at": lists[c] = [None if v != v else v for v in bars[c].tolist()]
+            elif c in bars and c != "recorded_at": lists[c] = [None if v != v or v == "" else v for v in bars[c].tolist()]
         values = list(zip(*(lists.get(c, [None] * len(bars)) for c in ROW), strict=True))
         with _told(self.path):
             db = self._db()

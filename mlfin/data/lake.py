@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TABLES', 'Lake', 'folding']
 
-# %% ../../nbs/data/16_lake.ipynb #ca51ad92
+# %% ../../nbs/data/16_lake.ipynb #a6d057e1
 import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ import pandas as pd
 from ..core.errors import DataError, must_be, nearest, unknown
 from ..core.provenance import atomic_path, write_parquet
 from .actions import ACTIONS, adjust_bars, as_actions
-from .bars import BAR_COLUMNS, KEY, TIME, check_bars, parse_timeframe
+from .bars import BAR_COLUMNS, KEY, MARK, TIME, check_bars, parse_timeframe
 from .sources import QUARANTINE, quarantine_rows
-from .store import VALUES, WriteResult, accept, compare, moment, resolve, unfit
+from .store import VALUE_TYPES, VALUES, WriteResult, accept, compare, moment, resolve, unfit, with_values
 from .journal import Journal, forget_rows, pushed_rows
-from .table import BarTable, Snapshot, alone, append, compact_table, read_rows, told
+from .table import BarTable, Snapshot, alone, append, compact_table, count_rows, read_rows, told
 
 # %% ../../nbs/data/16_lake.ipynb #ba85d103
 TABLES = {"actions": {**ACTIONS, "to": "str", "recorded_at": TIME}, "quarantine": {**QUARANTINE, "recorded_at": TIME}}
@@ -101,7 +101,7 @@ def _add_now(root: Path, name: str, rows: pd.DataFrame, where, key: list[str], v
     counts = int(new.sum()), int(revised.sum()), int((~new & ~revised).sum())
     return WriteResult(*counts, _append(root, name, fresh) if len(fresh) else _version(root, name))
 
-# %% ../../nbs/data/16_lake.ipynb #ffc495d7
+# %% ../../nbs/data/16_lake.ipynb #3e699fb5
 _PRICED = VALUES[:5]     # what every bar has
 
 def _fit(lake, bars: pd.DataFrame, origin: str) -> pd.DataFrame:
@@ -118,15 +118,14 @@ def _fit(lake, bars: pd.DataFrame, origin: str) -> pd.DataFrame:
         lake.write_quarantine(quarantine_rows(origin, list(odd.index), list(odd.symbol), list(odd.ts), list(reason[bad]),
                                               raws))
         bars = bars[~bad].reset_index(drop=True)
-    rows = bars.reindex(columns=[*BAR_COLUMNS, *VALUES[5:]]).astype(dict.fromkeys(VALUES, "float64"))
-    return rows.assign(recorded_at=now)
+    return with_values(bars)[[*BAR_COLUMNS, *VALUES[5:]]].assign(recorded_at=now)
 
-# %% ../../nbs/data/16_lake.ipynb #1877127d
+# %% ../../nbs/data/16_lake.ipynb #3fad0bc7
 def _standing(lake, at: Snapshot, rows: pd.DataFrame) -> pd.DataFrame:
     "What the table has at the keys of rows."
     found = [read_rows(lake.bars, at, timeframe, list(own.symbol.unique()), own.ts.min(), own.ts.max(), arrival=True)
              for timeframe, own in rows.groupby("timeframe", sort=True)]
-    return pd.concat(found, ignore_index=True).reindex(columns=[*rows.columns]).astype(dict.fromkeys(VALUES, "float64"))
+    return with_values(found[0] if len(found) == 1 else pd.concat(found, ignore_index=True))[list(rows)]
 
 def _add_bars(lake, rows: pd.DataFrame, unique: bool, folded: tuple[str, int] | None = None) -> WriteResult:
     "Add what is new or revised; needs to be alone."
@@ -161,7 +160,7 @@ def _write_bars(lake, bars: pd.DataFrame, origin: str) -> WriteResult:
         done = _add_bars(lake, rows, True)
         return WriteResult(done.inserted, done.revised, done.unchanged, done.version, aside)
 
-# %% ../../nbs/data/16_lake.ipynb #18a5fc85
+# %% ../../nbs/data/16_lake.ipynb #5275d589
 def _absent(lake, at: Snapshot, symbol: str, timeframe: str) -> None:
     "Refuse a symbol that the lake has never heard of; one without bars in the period is no error."
     if len(read_rows(lake.bars, at, timeframe, [symbol], values=[])): return
@@ -175,9 +174,8 @@ def _raw(lake, symbols, timeframe: str, start, end, as_of, version: int | None, 
     "Bars that a query names, resolved."
     pushed = pushed_rows(lake.journal, *((symbols, timeframe, start, end) if version is None else ([],)))
     at = lake.bars.snapshot(version, lake.journal.name() if len(pushed) else None)
-    pushed = pushed[pushed.seq > at.folded].drop(columns="seq")
     more = None
-    if len(pushed):
+    if len(pushed) and len(pushed := pushed[pushed.seq > at.folded].drop(columns="seq")):
         more = accept(_standing(lake, at, pushed), pushed, KEY, VALUES)[0]
         more = resolve(more, KEY, as_of)
     found = read_rows(lake.bars, at, timeframe, symbols, start, end, as_of, columns, more)
@@ -196,12 +194,14 @@ def _read_bars(lake, symbols, timeframe: str, start, end, as_of, version, column
     if columns is None or adjusted:
         shown = [*BAR_COLUMNS, *(c for c in VALUES[5:] if c in bars and bars[c].notna().any())]
         bars = bars if list(bars) == shown else bars.reindex(columns=shown).astype(dict.fromkeys(_PRICED, "float64"))
+    if MARK in bars: bars = bars.assign(**{MARK: bars[MARK].fillna("")})
     if adjusted: bars = adjust_bars(bars, lake.read_actions(symbols, as_of=as_of), adjust)
     if columns is None: return bars
     shown = [*BAR_COLUMNS[:4], *(c for c in VALUES if c in columns), *(["factor"] if adjusted else [])]
-    return bars.reindex(columns=shown).astype({c: "float64" for c in shown[4:]})
+    if MARK in shown and MARK not in bars: bars = bars.assign(**{MARK: ""})
+    return bars.reindex(columns=shown).astype({c: VALUE_TYPES.get(c, "float64") for c in shown[4:]})
 
-# %% ../../nbs/data/16_lake.ipynb #e91d83ab
+# %% ../../nbs/data/16_lake.ipynb #9b3bc556
 _ACTION, _ASIDE = ["symbol", "ex_date", "kind"], ["origin", "row", "reason", "raw"]      # keys
 
 def _read_actions(root: Path, symbols, as_of) -> pd.DataFrame:
@@ -211,6 +211,12 @@ def _read_actions(root: Path, symbols, as_of) -> pd.DataFrame:
     rows = _rows(root, "actions", None if symbols is None else pc.field("symbol").isin(list(symbols)))
     return as_actions(resolve(rows, _ACTION, moment(as_of)).drop(columns="recorded_at"))
 
+def _of_origins(rows: pd.DataFrame):
+    "The stored rows that a new one may repeat: those of its origin."
+    import pyarrow.compute as pc
+
+    return pc.field("origin").isin(sorted(rows.origin.unique()))
+
 def _read_quarantine(root: Path, origin: str | None) -> pd.DataFrame:
     "Rows set aside, each once."
     import pyarrow.compute as pc
@@ -218,7 +224,7 @@ def _read_quarantine(root: Path, origin: str | None) -> pd.DataFrame:
     rows = _rows(root, "quarantine", None if origin is None else pc.field("origin") == origin)
     return rows.sort_values(_ASIDE, kind="stable").drop_duplicates(_ASIDE)[list(QUARANTINE)].reset_index(drop=True)
 
-# %% ../../nbs/data/16_lake.ipynb #d67d99e3
+# %% ../../nbs/data/16_lake.ipynb #afc9c83d
 class _Asides:
     "What a lake keeps beside bars."
     def write_actions(self, actions: pd.DataFrame) -> WriteResult:
@@ -233,7 +239,7 @@ class _Asides:
     def write_quarantine(self, quarantine: pd.DataFrame) -> WriteResult:
         "Add rows that were set aside (a quarantine frame), each once."
         rows = quarantine.drop_duplicates(_ASIDE).reset_index(drop=True)
-        return _add(self.path, "quarantine", rows, None, _ASIDE, [])
+        return _add(self.path, "quarantine", rows, _of_origins(rows), _ASIDE, [])
 
     def read_quarantine(self, origin: str | None = None) -> pd.DataFrame:
         "Rows that were set aside, of one origin or all."
@@ -275,9 +281,28 @@ def _versions(lake) -> pd.DataFrame:
              int(h.get("inserted", 0)), int(h.get("revised", 0))) for h in reversed(history)]
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
-# %% ../../nbs/data/16_lake.ipynb #fa1ff126
+# %% ../../nbs/data/16_lake.ipynb #ef12e5d6
+def _series(lake) -> pd.DataFrame:
+    "What symbols and timeframes there are, those that were only pushed too."
+    pushed = pushed_rows(lake.journal)
+    at = lake.bars.snapshot(journal=lake.journal.name() if len(pushed) else None)
+    counted = count_rows(lake.bars, at)
+    keys = pushed[pushed.seq > at.folded].drop_duplicates(KEY)
+    if keys.empty: return counted
+    there = [read_rows(lake.bars, at, t, list(own.symbol.unique()), own.ts.min(), own.ts.max(), values=[]) for t, own in keys.groupby("timeframe")]
+    stored = pd.MultiIndex.from_frame(pd.concat(there)[KEY])
+    new = keys[~pd.MultiIndex.from_frame(keys[KEY]).isin(stored)]
+    own = new.groupby(KEY[:2]).ts.agg(rows="size", first="min", last="max").reset_index()
+    both = pd.concat([counted, own[list(counted)]]).groupby(KEY[:2], sort=True)
+    return both.agg(rows=("rows", "sum"), first=("first", "min"), last=("last", "max")).reset_index().astype(counted.dtypes.to_dict())
+
+# %% ../../nbs/data/16_lake.ipynb #3184e14b
 class _Upkeep:
-    "What keeps a lake fast and small, and lets its bars out."
+    "What tells of a lake, keeps it fast and small, and lets its bars out."
+    def series(self) -> pd.DataFrame: # symbol, timeframe, rows, first and last (`ts`); sorted
+        "What there is, without reading it all; with what was pushed."
+        return _series(self)
+
     def versions(self) -> pd.DataFrame: # version, at (UTC), operation, inserted, revised; oldest first
         "Every version of the table of bars."
         return _versions(self)

@@ -85,7 +85,7 @@ def repair(bars: pd.DataFrame,                  # bar columns and dtypes; any or
     for row, mark in marks.items(): texts[row] = json.dumps(mark)
     return bars.assign(repaired=pd.Series(texts, dtype="str"))[~copies].reset_index(drop=True)
 
-# %% ../../nbs/data/13a_repair.ipynb #8ff100a8
+# %% ../../nbs/data/13a_repair.ipynb #ac1088d9
 def repair_log(bars: pd.DataFrame,  # bars with `repaired`
                ) -> pd.DataFrame:   # row (position), symbol, timeframe, ts, field, was, now (float64; counts)
     "Every value that a repair changed, as it was and as it is; `copies` counts rows that were left out."
@@ -107,6 +107,8 @@ def _marked(bars: pd.DataFrame) -> np.ndarray:
 def unrepair(bars: pd.DataFrame,  # what `repair` gave, or some of its rows
              ) -> pd.DataFrame:   # the bars as they were; copies in their old places where no row is gone, else behind
     "Take a repair back."
+    if "factor" in bars and (bars.factor != 1).any():
+        raise DataError(must_be("bars", "raw bars, because marks tell raw prices", "adjusted ones", hint="read them without adjust."))
     columns = {c: bars[c].to_numpy().copy() for c in PRICES}
     copies: dict[int, list[int]] = {}
     for row in np.flatnonzero(_marked(bars)).tolist():

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BUCKETS', 'FILE_ROWS', 'GROUP_ROWS', 'LOOSE_ROWS', 'told', 'alone', 'bucket_of', 'Snapshot', 'BarTable', 'put_rows',
-           'commit', 'append', 'prune', 'read_rows', 'compact_table']
+           'commit', 'append', 'prune', 'read_rows', 'count_rows', 'compact_table']
 
-# %% ../../nbs/data/15b_table.ipynb #b7c8c386
+# %% ../../nbs/data/15b_table.ipynb #5861b839
 import errno
 import json
 import os
@@ -23,17 +23,39 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be
-from .bars import BAR_COLUMNS, KEY, TIME
-from .store import VALUES
+from .bars import BAR_COLUMNS, KEY, MARK, TIME
+from .store import VALUE_TYPES, VALUES
 
-# %% ../../nbs/data/15b_table.ipynb #aa3363be
+# %% ../../nbs/data/15b_table.ipynb #2abaacfa
 _CAUSES = {errno.ENOSPC: "the disk is full", errno.EFBIG: "a file grew larger than this process may write",
            errno.EACCES: "the folder may not be written", errno.EROFS: "the disk is read-only",
            errno.EDQUOT: "the disk quota is used up", errno.ENOENT: "a file is gone; `vacuum` removes those of old versions"}
 
+def _why(path: Path) -> str:
+    "Why a Parquet file cannot be read; empty where it can."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists(): return "it is gone; `vacuum` removes the files of old versions"
+    try:
+        for _ in pq.ParquetFile(path).iter_batches(): pass
+    except (OSError, pa.ArrowException) as e: return str(e).split("\n")[0].rstrip(".")[:200]
+    return ""
+
+def _lost(path: Path, file: str, why: str) -> DataError:
+    "The error for a file of a table that cannot be read."
+    logs = sorted((path / "_delta_log").glob("*.json"))
+    first = next((int(log.stem) for log in logs if Path(file).name in log.read_text()), 0)
+    older = f"read an older version until then (version={first - 1} does without it)" if first else "no older version does without it"
+    return DataError(f"The lake's file {Path(file).name} (of `{path.name}` in {path.parent}) could not be read: {why}.\n"
+                     "Hint: put it back from a backup, or ingest into an empty store again: the bytes of the sources are kept "
+                     f"under raw/; {older}.")
+
+# %% ../../nbs/data/15b_table.ipynb #5a4a1526
 @contextmanager
 def told(path: Path, # folder of the table
          doing: str, # past participle: "read", "written"
+         files: Sequence[str] = (), # which of its files are read, below the folder
          ):          # a context manager
     "Turn what the disk or the table says into one clear error."
     import pyarrow as pa
@@ -41,6 +63,8 @@ def told(path: Path, # folder of the table
 
     try: yield
     except (OSError, DeltaError, pa.ArrowException) as e:
+        for file in files:
+            if why := _why(path / file): raise _lost(path, file, why) from e
         text = str(e)
         known = [why for code, why in _CAUSES.items() if getattr(e, "errno", None) == code
                  or f"os error {code})" in text]
@@ -61,10 +85,10 @@ def alone(root: Path): # folder of a lake
         yield
     finally: handle.close()
 
-# %% ../../nbs/data/15b_table.ipynb #6880fe87
+# %% ../../nbs/data/15b_table.ipynb #1ba5e1f3
 BUCKETS = 16          # folders that the symbols of a timeframe are spread over
 FILE_ROWS = 1 << 20   # rows of a file at most
-GROUP_ROWS = 1 << 16  # rows of a group within a file
+GROUP_ROWS = 1 << 14  # rows of a group within a file: what a question reads at least
 LOOSE_ROWS = 1 << 16  # a smaller write makes one file for all buckets, until it is compacted
 
 def bucket_of(symbol: str, # any text
@@ -72,7 +96,7 @@ def bucket_of(symbol: str, # any text
     "The bucket of a symbol; the same for ever."
     return f"{zlib.crc32(symbol.encode()) % BUCKETS:02d}"
 
-_COLUMNS = {**dict.fromkeys(BAR_COLUMNS, "float64"), **dict.fromkeys(VALUES, "float64"), "symbol": "str",
+_COLUMNS = {**dict.fromkeys(BAR_COLUMNS, "float64"), **VALUE_TYPES, "symbol": "str",
             "timeframe": "str", "ts": TIME, "known_at": TIME, "recorded_at": TIME}
 
 def _schema():
@@ -89,7 +113,7 @@ class Snapshot:
     files: pd.DataFrame # path, rows, bytes, timeframe, bucket, symbols and times from first to last, past, empty columns
     folded: int = -1    # up to which row of a journal the table has them
 
-# %% ../../nbs/data/15b_table.ipynb #89383f2a
+# %% ../../nbs/data/15b_table.ipynb #978d56e9
 _FILES = {"path": "object", "rows": "float64", "bytes": "int64", "timeframe": "object", "bucket": "object",
           "first_symbol": "object", "last_symbol": "object", "first_ts": TIME, "last_ts": TIME}
 
@@ -97,15 +121,18 @@ def _files(handle) -> pd.DataFrame:
     "The index of a table's files, from the statistics in its log."
     import pyarrow as pa
 
-    found = pa.table(handle.get_add_actions(flatten=True)).to_pandas()
+    found = pa.table(handle.get_add_actions(flatten=True))
     names = {"path": "path", "num_records": "rows", "size_bytes": "bytes", "partition.timeframe": "timeframe",
              "partition.bucket": "bucket", "min.symbol": "first_symbol", "max.symbol": "last_symbol",
              "min.ts": "first_ts", "max.ts": "last_ts"}
-    files = found.reindex(columns=list(names)).rename(columns=names).astype(_FILES)
+    have = [n for n in names if n in found.column_names]
+    files = found.select(have).to_pandas().reindex(columns=list(names)).rename(columns=names)
+    files = files.astype({c: d for c, d in _FILES.items() if str(files[c].dtype) != d})
     files["last_ts"] += pd.Timedelta(microseconds=999)                # other writers cut to milliseconds
     files["past"] = [p.rsplit("/", 1)[-1].startswith("past-") for p in files.path]
     rows = files.rows.to_numpy()
-    for c in VALUES[5:]: files[f"no_{c}"] = found[n].to_numpy() == rows if (n := f"null_count.{c}") in found else False
+    known = {f.name for f in handle.schema().fields}                   # a table of before a column was thought of has none of it
+    for c in VALUES[5:]: files[f"no_{c}"] = found[n].to_numpy() == rows if (n := f"null_count.{c}") in found.column_names else c not in known
     return files.sort_values(["first_symbol", "first_ts", "path"], kind="stable").reset_index(drop=True)
 
 # %% ../../nbs/data/15b_table.ipynb #288c68cd
@@ -227,7 +254,7 @@ def put_rows(root: Path,           # folder of the table
     return [_put(root, data.slice(first, FILE_ROWS), timeframe, bucket, past, parts)
             for timeframe, bucket, data in frames for first in range(0, data.num_rows, FILE_ROWS)]
 
-# %% ../../nbs/data/15b_table.ipynb #4eb2bfcc
+# %% ../../nbs/data/15b_table.ipynb #e2247707
 def commit(table: BarTable,
            actions: list,       # AddActions and RemoveActions
            note: dict[str, str] | None = None, # what the history should say of it
@@ -250,6 +277,15 @@ def commit(table: BarTable,
             finally: os.close(place)
     return version
 
+# %% ../../nbs/data/15b_table.ipynb #27f62f1f
+def _widen(handle) -> None:
+    "Give a table of before a column was thought of that column."
+    from deltalake import Schema
+
+    known = {f.name for f in handle.schema().fields}
+    wanted = [f for f in Schema.from_arrow(_schema()).fields if f.name not in known and f.name not in ("timeframe", "bucket")]
+    if wanted: handle.alter.add_columns(wanted)
+
 def append(table: BarTable,
            rows: pd.DataFrame, # bar rows with recorded_at, sorted by key
            note: dict[str, str] | None = None,
@@ -262,10 +298,11 @@ def append(table: BarTable,
         if table.handle() is None:
             table.path.mkdir(parents=True, exist_ok=True)
             DeltaTable.create(str(table.path), _schema(), mode="ignore", partition_by=["timeframe", "bucket"])
+        _widen(table.handle())
         added = put_rows(table.path, rows, table.handle().metadata().partition_columns)
     return commit(table, added, note, folded)
 
-# %% ../../nbs/data/15b_table.ipynb #8940670b
+# %% ../../nbs/data/15b_table.ipynb #ccd6f939
 def prune(files: pd.DataFrame, # `Snapshot.files`
           timeframe: str,
           symbols: Sequence[str] | None = None, # None: all
@@ -274,32 +311,38 @@ def prune(files: pd.DataFrame, # `Snapshot.files`
           past: bool = False,  # True: with rows that others revise
           ) -> pd.DataFrame:   # the files that may hold what is asked for, in order
     "Which files to open."
-    keep = (files.timeframe == timeframe).to_numpy()
-    if not past: keep = keep & ~files.past.to_numpy(dtype=bool)
-    if start is not None: keep = keep & ~(files.last_ts < start).to_numpy()
-    if end is not None: keep = keep & ~(files.first_ts > end).to_numpy()
+    keep = files.timeframe.to_numpy(dtype=object) == timeframe             # arrays: a frame's own masks take longer than the files
+    if not past: keep &= ~files.past.to_numpy(dtype=bool)
+    for c, border, sign in (("last_ts", start, 1), ("first_ts", end, -1)):
+        if border is None: continue
+        at = pd.DatetimeIndex(files[c]).asi8
+        keep &= (sign * at >= sign * int(border.as_unit("us").asm8.astype("int64"))) | (at == pd.NaT._value)
     if symbols is None or not keep.any(): return files[keep]
-    files, symbols = files[keep], np.sort(np.array(list(symbols), dtype=object))
-    known = files.first_symbol.notna().to_numpy()
-    keep = ~known | files.bucket.isna().to_numpy() | files.bucket.isin({bucket_of(s) for s in symbols}).to_numpy()
-    low, high = (files[c].where(known, "").to_numpy(dtype=object) for c in ("first_symbol", "last_symbol"))
-    keep = keep & ~known | (np.searchsorted(symbols, low, "left") < np.searchsorted(symbols, high, "right"))
-    return files[keep]
+    symbols, buckets = np.sort(np.array(list(symbols), dtype=object)), {bucket_of(s) for s in symbols}
+    at = np.flatnonzero(keep)
+    low, high, bucket = (files[c].to_numpy(dtype=object)[at] for c in ("first_symbol", "last_symbol", "bucket"))
+    known = np.array([isinstance(v, str) for v in low], dtype=bool)
+    near = ~known | np.array([not isinstance(v, str) or v in buckets for v in bucket], dtype=bool)
+    low, high = (np.where(known, v, "") for v in (low, high))
+    near &= ~known | (np.searchsorted(symbols, low, "left") < np.searchsorted(symbols, high, "right"))
+    return files.iloc[at[near]]
 
 def _meet(files: pd.DataFrame) -> bool:
     "Whether two of the files may hold one key."
     if len(files) > 2000 or files.first_symbol.isna().any() or files.past.any(): return True
+    if len(files) < 2: return False
     _, codes = np.unique(np.concatenate([files.first_symbol, files.last_symbol]).astype(str), return_inverse=True)
     low, high = codes[:len(files)], codes[len(files):]
     first, last = (files[c].to_numpy(dtype="datetime64[us]") for c in ("first_ts", "last_ts"))
     meet = (low[:, None] <= high) & (low <= high[:, None]) & (first[:, None] <= last) & (first <= last[:, None])
     return bool(np.triu(meet, 1).any())
 
-# %% ../../nbs/data/15b_table.ipynb #a1f718c1
+# %% ../../nbs/data/15b_table.ipynb #f7003bf4
 def _load(root: Path, files: pd.DataFrame, columns: list[str], where):
     "Rows of files that satisfy an Arrow expression, in the order of the files."
     import pyarrow as pa
     import pyarrow.dataset as ds
+    from pyarrow.fs import LocalFileSystem
 
     fields = [f for f in _schema() if f.name in columns]
     names = pa.dictionary(pa.int32(), pa.string())
@@ -308,8 +351,8 @@ def _load(root: Path, files: pd.DataFrame, columns: list[str], where):
     if where is not None: fields = [f for f in _schema() if f.name not in ("timeframe", "bucket")]
     whole = pa.schema([f.with_type(names) if f.name == "symbol" else f for f in fields])
     reading = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns={"symbol"}))
-    with told(root, "read"):
-        found = ds.dataset([str(root / p) for p in files.path], schema=whole, format=reading)
+    with told(root, "read", files.path):
+        found = ds.FileSystemDataset.from_paths([str(root / p) for p in files.path], schema=whole, format=reading, filesystem=LocalFileSystem())
         return found.to_table(columns=schema.names, filter=where)
 
 # %% ../../nbs/data/15b_table.ipynb #8cbd1c27
@@ -337,7 +380,7 @@ def _condition(symbols, start, end, as_of):
     for part in parts: where = part if where is None else where & part
     return where
 
-# %% ../../nbs/data/15b_table.ipynb #09612387
+# %% ../../nbs/data/15b_table.ipynb #d6723d1d
 def _order(data) -> np.ndarray | None:
     "Positions that sort rows by key and keep the last of each; None where they are so already."
     import pyarrow as pa
@@ -355,7 +398,8 @@ def _order(data) -> np.ndarray | None:
     order = np.lexsort((recorded, ts, codes))
     same = (np.diff(codes[order]) == 0) & (np.diff(ts[order]) == 0)
     if (same & (np.diff(recorded[order]) == 0)).any():           # rows of one microsecond: their values decide
-        rest = [data[c].to_numpy() for c in data.schema.names if c in VALUES]
+        rest = [data[c].to_numpy() for c in data.schema.names if c in VALUES and c != MARK]
+        if MARK in data.schema.names: rest.append(np.unique(data[MARK].fill_null("").to_numpy().astype(str), return_inverse=True)[1])
         order = np.lexsort((*rest[::-1], recorded, ts, codes))
     return order[np.append(~same, True)]
 
@@ -366,7 +410,8 @@ def _frame(data, timeframe: str) -> pd.DataFrame:
     data = data.set_column(0, "symbol", data["symbol"].cast(pa.large_string()))
     data = data.add_column(1, "timeframe", pa.repeat(pa.scalar(timeframe, pa.large_string()), data.num_rows))
     frame = data.to_pandas(split_blocks=False)
-    return frame.astype({c: _COLUMNS[c] for c in frame if str(frame[c].dtype) != _COLUMNS[c]})
+    other = {c: _COLUMNS[c] for c, kind in frame.dtypes.items() if str(kind) != _COLUMNS[c]}
+    return frame.astype(other) if other else frame
 
 # %% ../../nbs/data/15b_table.ipynb #83780a7e
 def read_rows(table: BarTable,
@@ -400,6 +445,83 @@ def read_rows(table: BarTable,
         order = _order(data)
     if order is not None: data = data.take(order)
     return _frame(data if arrival else data.select([c for c in data.schema.names if c != "recorded_at"]), timeframe)
+
+# %% ../../nbs/data/15b_table.ipynb #06a20078
+_PIECE = ["first_symbol", "last_symbol", "first_ts", "last_ts", "rows"]
+
+def _single(pieces: pd.DataFrame) -> np.ndarray:
+    "Which pieces hold one symbol and no key that another one may hold; one bool each."
+    if pieces[_PIECE].isna().any(axis=None): return np.zeros(len(pieces), dtype=bool)
+    _, codes = np.unique(np.concatenate([pieces.first_symbol, pieces.last_symbol]).astype(str), return_inverse=True)
+    low, high = codes[:len(pieces)], codes[len(pieces):]
+    first, last = (pieces[c].to_numpy(dtype="datetime64[us]") for c in ("first_ts", "last_ts"))
+    meets = np.zeros(len(pieces), dtype=bool)
+    for a in range(0, len(pieces), 512):
+        b = slice(a, a + 512)
+        met = (low[b, None] <= high) & (low <= high[b, None]) & (first[b, None] <= last) & (first <= last[b, None])
+        meets[b] = met.sum(axis=1) > 1                                   # each meets itself
+    return ~meets & (low == high)
+
+def _groups(root: Path, files: pd.DataFrame) -> pd.DataFrame:
+    "The row groups of files, from their footers: path and group, and what each holds."
+    import pyarrow.parquet as pq
+
+    found = []
+    for path in files.path:
+        meta = pq.read_metadata(root / path)
+        symbol, ts = (meta.schema.names.index(c) for c in ("symbol", "ts"))
+        for group in range(meta.num_row_groups):
+            part = meta.row_group(group)
+            spans = [part.column(c).statistics for c in (symbol, ts)]
+            ends = [v for s in spans for v in ((s.min, s.max) if s is not None and s.has_min_max else (None, None))]
+            found.append((path, group, *ends, part.num_rows))
+    return pd.DataFrame(found, columns=["path", "group", *_PIECE]).astype({"first_ts": TIME, "last_ts": TIME})
+
+# %% ../../nbs/data/15b_table.ipynb #33b6fcf7
+def _counted(root: Path, groups: pd.DataFrame) -> list[tuple]:
+    "Symbol, distinct keys, first and last `ts` of what row groups hold, read."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if groups.empty: return []
+    read = [pq.ParquetFile(root / path, read_dictionary=["symbol"]).read_row_groups(list(own.group), columns=["symbol", "ts"])
+            for path, own in groups.groupby("path", sort=False)]
+    kind = pa.dictionary(pa.int32(), pa.string())
+    symbols = pa.chunked_array([c.cast(kind) for t in read for c in t["symbol"].chunks]).unify_dictionaries().combine_chunks()
+    symbols = symbols.chunk(0) if isinstance(symbols, pa.ChunkedArray) else symbols
+    codes, ts = symbols.indices.to_numpy(), np.concatenate([t["ts"].cast(pa.timestamp("us", "UTC")).cast("int64").to_numpy() for t in read])
+    order = np.lexsort((ts, codes))
+    codes, ts = codes[order], ts[order]
+    new = np.append(True, (np.diff(codes) != 0) | (np.diff(ts) != 0))
+    codes, ts = codes[new], ts[new]
+    names, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    known = symbols.dictionary.to_pylist()
+    return [(known[c], int(n), *(pd.Timestamp(int(ts[i]), unit="us", tz="UTC") for i in (a, a + n - 1)))
+            for c, a, n in zip(names, first, counts, strict=True)]
+
+# %% ../../nbs/data/15b_table.ipynb #b259e9a2
+def count_rows(table: BarTable,
+               at: Snapshot,
+               ) -> pd.DataFrame: # symbol, timeframe, rows, first and last (`ts`); sorted
+    "How many bars there are of each symbol and timeframe, from when to when."
+    columns, lines = {"symbol": "str", "timeframe": "str", "rows": "int64", "first": TIME, "last": TIME}, []
+    files = at.files[~at.files.past.to_numpy(dtype=bool)].reset_index(drop=True)
+    ours = ~files.path.str.rsplit("/", n=1).str[-1].str.startswith("part-").to_numpy(dtype=bool)  # others cut times in the log
+    files["last_ts"] -= pd.Timedelta(microseconds=999)
+    for timeframe in sorted(files.timeframe.unique()):
+        mine = (files.timeframe == timeframe).to_numpy()
+        own, rest = files[mine & ours], files[mine]
+        told_by_log = own[_single(rest)[ours[mine]]]
+        with told(table.path, "read", rest.path):
+            groups = _groups(table.path, rest[~rest.index.isin(told_by_log.index)])
+            sure = _single(groups)
+            read = _counted(table.path, groups[~sure])
+        plain = [own[["first_symbol", "rows", "first_ts", "last_ts"]] for own in (told_by_log, groups[sure])]
+        found = pd.DataFrame([*(r for p in plain for r in p.itertuples(index=False, name=None)), *read], columns=["symbol", "rows", "first", "last"])
+        found = found.groupby("symbol", sort=True).agg(rows=("rows", "sum"), first=("first", "min"), last=("last", "max"))
+        lines.append(found.reset_index().assign(timeframe=timeframe))
+    found = pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=list(columns))
+    return found[list(columns)].astype(columns).sort_values(["symbol", "timeframe"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/data/15b_table.ipynb #ee94dc6e
 def _chosen(files: pd.DataFrame, loose: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,8 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be
 from ..core.provenance import hash_frame
-from ..features.spec import Feature, parse_set
-from ..features.technical import KEYS, symbol_borders
+from ..features.spec import UNITS, Feature, parse_set
+from ..features.table import KEYS, symbol_borders
 from .labels import is_label, parse_label
 
 # %% ../../nbs/models/32_dataset.ipynb #0ad1925d
@@ -25,11 +25,10 @@ CHANGE = 20 # bars over which an anchored feature's change is taken
 def input_names(f: Feature,         # a feature
                ) -> tuple[str, ...]: # names of the columns that a model sees, one for each of the feature's
     "What a feature is called once it is scale-free."
-    if f.anchored:
-        by = {"price": "/close", "distance": "/close", "volume": "/volume"}.get(f.unit, "")
-        return tuple(f"{c}_change_{CHANGE}{by}" for c in f.columns)
-    form = {"price": "{}/close", "distance": "{}/close", "volume": "volume/{}"}.get(f.unit, "{}")
-    return tuple(form.format(c) for c in f.columns)
+    by = {(1, 0): "{}/close", (2, 0): "{}/close^2", (0, 1): "{}/volume", (1, 1): "{}/money", (1, -1): "{}*volume/close", (-1, -1): "{}*money"}
+    forms = {unit: by.get(powers, "{}") for unit, powers in UNITS.items()} | ({} if f.anchored else {"volume": "volume/{}"})
+    change = f"_change_{CHANGE}" if f.anchored else ""
+    return tuple(forms[u].format(c + change) for c, u in zip(f.columns, f.units, strict=True))
 
 # %% ../../nbs/models/32_dataset.ipynb #d7de8d35
 def _change(x: np.ndarray, age: np.ndarray) -> np.ndarray:
@@ -50,7 +49,7 @@ def _window_sum(x: np.ndarray, age: np.ndarray) -> np.ndarray:
     return out
 
 # %% ../../nbs/models/32_dataset.ipynb #4e1affae
-def _scaled(f: Feature, x: np.ndarray, bars: pd.DataFrame, age: np.ndarray) -> np.ndarray:
+def _scaled(f: Feature, unit: str, x: np.ndarray, bars: pd.DataFrame, age: np.ndarray) -> np.ndarray:
     "One column of a feature, free of scale."
     def scale(name):
         if name not in bars: raise DataError(must_be("bars", f"a frame with the column {name}", f"no {name}", f.spec))
@@ -58,12 +57,14 @@ def _scaled(f: Feature, x: np.ndarray, bars: pd.DataFrame, age: np.ndarray) -> n
     with np.errstate(divide="ignore", invalid="ignore"):
         if f.anchored:
             x = _change(x, age)
-            if f.unit == "volume": return x / _window_sum(scale("volume"), age)
-            return x / scale("close") if f.unit in ("price", "distance") else x
-        if f.unit == "price": return x / scale("close") - 1
-        if f.unit == "distance": return x / scale("close")
-        if f.unit == "volume": return np.log1p(scale("volume") / np.where(x == 0, np.nan, x))
-        return x
+            if UNITS[unit] == (0, 1): return x / _window_sum(scale("volume"), age)
+        elif unit == "volume": return np.log1p(scale("volume") / np.where(x == 0, np.nan, x))
+        price, volume = UNITS[unit]
+        if price: x = x / scale("close")**price
+        if volume:
+            mean = _window_sum(scale("volume"), age) / CHANGE
+            x = x / np.where(mean == 0, np.nan, mean)**volume
+        return x - 1 if unit == "price" and not f.anchored else x
 
 # %% ../../nbs/models/32_dataset.ipynb #9287935b
 def model_inputs(features: pd.DataFrame, # the features frame, with the columns of `specs`
@@ -79,8 +80,8 @@ def model_inputs(features: pd.DataFrame, # the features frame, with the columns 
     if absent: raise DataError(must_be("features", f"a frame with the column {absent[0]}", list(features.columns)[4:]))
     age = np.arange(len(features)) - np.repeat(borders[:-1], np.diff(borders))
     keys = features[list(KEYS)].reset_index(drop=True)
-    columns = {name: _scaled(f, features[c].to_numpy(dtype=np.float64), bars, age)
-               for f in parsed for c, name in zip(f.columns, input_names(f), strict=True)}
+    columns = {name: _scaled(f, unit, features[c].to_numpy(dtype=np.float64), bars, age)
+               for f in parsed for c, unit, name in zip(f.columns, f.units, input_names(f), strict=True)}
     return pd.concat([keys, pd.DataFrame(columns, copy=False)], axis=1)
 
 # %% ../../nbs/models/32_dataset.ipynb #dc904af9
@@ -151,7 +152,9 @@ def _refuse_values(joined: pd.DataFrame, names: list[str], kept: np.ndarray) -> 
 def _count_dropped(joined: pd.DataFrame, parsed: tuple[Feature, ...]) -> tuple[pd.DataFrame, np.ndarray]:
     "Rows that lack an input, each counted once, for the input with the longest warm-up; and which rows are left."
     left = np.ones(len(joined), dtype=bool)
-    columns = [(f.lookback + (CHANGE if f.anchored else 0), n) for f in parsed for n in input_names(f)]
+    volume = {unit for unit, powers in UNITS.items() if powers[1] and unit != "volume"} # by the mean volume of CHANGE bars
+    columns = [(f.lookback + CHANGE if f.anchored else max(f.lookback, CHANGE - 1) if u in volume else f.lookback, n)
+               for f in parsed for n, u in zip(input_names(f), f.units, strict=True)]
     reasons = []
     for lookback, name in sorted(columns, key=lambda c: -c[0]):
         absent = left & joined[name].isna().to_numpy()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, SpecError, must_be, nearest
-from ..features.technical import symbol_borders
+from ..features.table import symbol_borders
 
 # %% ../../nbs/models/30_labels.ipynb #3c26cd54
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
     if value is None and key not in _OPTIONAL: raise ParameterError(must_be(key, "given", None, where, "leave it out to keep env.yaml's, or give a value."))
     if default is None or value is None: return value
+    if isinstance(default, dict): raise ParameterError(must_be(key, "left as env.yaml has it", value, where, "name lists there, or register them."))
     if isinstance(default, bool) or isinstance(value, bool): fits = isinstance(value, bool) and isinstance(default, bool)
     elif isinstance(default, float): fits, value = isinstance(value, (int, float)), float(value) if isinstance(value, int) else value
     elif isinstance(default, str) and isinstance(value, (int, float)): fits, value = True, str(value)
@@ -123,9 +124,8 @@ def check_question(question: dict, # every parameter
         raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={question['source']}",
                                      "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE"))
     if "features" in question:
-        from mlfin.features.spec import load_features, parse
-        load_features()
-        for spec in question["features"]: parse(spec)
+        from mlfin.features.spec import parse_set
+        parse_set(question["features"])
     if "label" in question:
         from mlfin.models.labels import parse_label
         parse_label(question["label"])

@@ -152,6 +152,21 @@ def test_a_plugin_in_the_projects_folder_is_in_the_key_before_it_is_loaded(tmp_p
             key_components(spec, {}, {}, settings.model_copy(update={"plugins": (name,)}))
 
 
+def test_a_set_of_features_enters_the_key_by_what_it_holds(tmp_path):
+    notebook = tmp_path / "task.ipynb"
+    notebook.write_text(json.dumps({"cells": []}))
+    spec, settings = TaskSpec("a", notebook, {}, {}, {}, ()), load_settings("test").model_copy(update={"root": tmp_path})
+
+    def asked(env, features):
+        (tmp_path / "env.yaml").write_text(env)
+        return key_components(spec, {"features": features}, {}, settings)["parameters"]
+    before = asked("feature_sets: {mine: [rsi_14, quick], quick: [ret_1], other: [sma_5]}", ["mine"])
+    assert before["feature_sets"] == {"mine": ["rsi_14", "quick"], "quick": ["ret_1"]}
+    assert asked("feature_sets: {mine: [rsi_14, quick], quick: [ret_1], other: [sma_9]}", ["mine"]) == before
+    assert asked("feature_sets: {mine: [rsi_14, quick], quick: [ret_5]}", ["mine"]) != before
+    assert "feature_sets" not in asked("feature_sets: {mine: [rsi_14]}", ["rsi_14"]) and asked("seed: 1", ["mine"]) == {"features": ["mine"]}
+
+
 def test_a_plugin_counts_where_a_registry_is_reached(tmp_path, monkeypatch):
     (tmp_path / "my_features.py").write_text("x = 1")
     monkeypatch.syspath_prepend(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 from mlfin.core.errors import DataError
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
+from mlfin.data.repair import repair, repair_log, unrepair
 from mlfin.data.sources import quarantine_rows
 from mlfin.data.store import Store, WriteResult
 
@@ -56,6 +57,32 @@ class StoreSuite:
             store.read(["A"], columns=["clsoe"])
         with pytest.raises(DataError, match="one that the lake has 1d bars of, got 'Z'|symbol"):
             store.read(["A", "Z"])
+
+    def test_marks_of_a_repair_stay_on_the_row(self, store, reopen, make):
+        bars = pd.concat([make("A"), make("B", seed=1)], ignore_index=True)
+        raw = bars.assign(high=bars.high.where(bars.index != 7, bars.high * 100))
+        raw = pd.concat([raw, raw.iloc[[3]]], ignore_index=True)
+        mended = repair(raw)
+        assert (mended.repaired != "").sum() == 2
+        store.write(make("B", seed=1))
+        done = store.write(mended)
+        assert (done.inserted, done.revised) == (len(make("A")), 0)
+        for opened in (store, reopen()):
+            found = opened.read()
+            same(found, as_bars(mended))
+            same(as_bars(unrepair(found)), as_bars(raw))
+            assert "repaired" not in opened.read("B") and len(repair_log(opened.read("A"))) == 2
+            assert (opened.read("B", columns=["close", "repaired"]).repaired == "").all()
+        assert store.write(mended).unchanged == len(bars)
+        store.push(mended[mended.repaired != ""].reset_index(drop=True))
+        same(store.read(), found)
+        store.fold(), store.compact()
+        same(store.read(), found)
+        before = pd.Timestamp.now("UTC")
+        assert store.write(bars).revised == 2 and "repaired" not in store.read()  # the source mended it: no mark stays
+        same(store.read(as_of=before), found)
+        with pytest.raises(DataError, match="raw bars"):
+            unrepair(store.read("A", as_of=before).assign(factor=0.5))
 
     def test_revisions_and_time_travel(self, store, make):
         bars = make("A")
@@ -251,9 +278,37 @@ class StoreSuite:
                 expected = {k: [v for s, v in own if s <= step][-1] for k, own in history.items()}
                 assert found(as_of=at) == expected, (step, final)
             assert found() == {k: v[-1][1] for k, v in history.items()}
+            told = {s: (own.ts.size, own.ts.min(), own.ts.max()) for s, own in store.read(columns=[]).groupby("symbol")}
+            assert {r.symbol: tuple(r)[3:] for r in store.series().itertuples()} == told
             for version, expected in versions:
                 assert found(version=version) == expected
             store.compact()
+
+    def test_series_say_what_there_is(self, store, reopen, make):
+        assert list(store.series()) == ["symbol", "timeframe", "rows", "first", "last"] and store.series().empty
+        days = as_bars(pd.concat([make("A"), make("B", seed=1), make("C/D", end="2024-01-20")]))
+        minutes = make("A", "1m", "2024-01-01", "2024-01-02")
+
+        def stands():
+            frames = [store.read(timeframe=t, columns=[]) for t in ("1d", "1m")]
+            expected = pd.concat(frames).groupby(["symbol", "timeframe"]).ts.agg(rows="size", first="min", last="max").reset_index()
+            for opened in (store, reopen()):
+                pd.testing.assert_frame_equal(opened.series(), expected, check_exact=True)
+            return dict(zip(expected.symbol + " " + expected.timeframe, expected["rows"], strict=True))
+
+        store.push(make("P", end="2024-01-03"))  # nothing but pushed
+        assert stands() == {"P 1d": 3}
+        store.write(days)
+        store.write(minutes.iloc[:1000])
+        assert stands() == {"A 1d": 91, "A 1m": 1000, "B 1d": 91, "C/D 1d": 20, "P 1d": 3}
+        store.write(days.assign(close=days.close * 1.001))  # revisions are no more bars
+        store.write(minutes.iloc[900:1100].reset_index(drop=True))
+        store.push(minutes.iloc[1090:1110].reset_index(drop=True))  # ten there, ten new
+        store.push(minutes.iloc[1100:1105].reset_index(drop=True))  # and again
+        assert stands()["A 1m"] == 1110
+        for change in (store.fold, store.compact, lambda: store.vacuum(0)):
+            change()
+            assert stands() == {"A 1d": 91, "A 1m": 1110, "B 1d": 91, "C/D 1d": 20, "P 1d": 3}
 
     def test_vacuum_forgets_old_versions_only(self, store, make):
         bars = make("A")

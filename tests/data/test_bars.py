@@ -1,8 +1,9 @@
+import numpy as np
 import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError
-from mlfin.data.bars import TIMEFRAMES, as_bars, check_bars, parse_timeframe, timeframe_delta
+from mlfin.data.bars import TIMEFRAMES, as_bars, check_bars, moment, parse_timeframe, timeframe_delta
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,26 @@ def test_symbols_out_of_order(make):
     with pytest.raises(DataError, match="sorted by symbol"):
         check_bars(bars)
     check_bars(as_bars(bars))
+
+
+@pytest.mark.parametrize("value", [2013, "2013", 2013.0, "soon", "2013-13-01", "2013-02", float("nan")])
+def test_what_is_no_moment(value):
+    with pytest.raises(DataError, match="`start` must be a date or a time"):
+        moment(value, field="start")
+
+
+@pytest.mark.parametrize("value, end, at", [
+    ("2013-03-01", False, "2013-03-01 00:00:00+00:00"), ("2013-03-01", True, "2013-03-01 23:59:59.999999+00:00"),
+    (20130301, True, "2013-03-01 23:59:59.999999+00:00"), ("2013-03-01 00:00", True, "2013-03-01 00:00:00+00:00"),
+    (pd.Timestamp("2013-03-01"), True, "2013-03-01 23:59:59.999999+00:00"), (np.datetime64("2013-03-01T10"), True, "2013-03-01 10:00:00+00:00"),
+    (pd.Timestamp("2013-03-01 10:00", tz="America/New_York"), False, "2013-03-01 15:00:00+00:00"), (None, True, "None"), ("", False, "None"),
+    (pd.NaT, False, "None")])
+def test_moments(value, end, at):
+    assert str(moment(value, end)) == at
+
+
+def test_a_mark_is_a_text_and_never_missing(make):
+    bars = as_bars(make().assign(repaired=None))
+    assert check_bars(bars) is bars and (bars.repaired == "").all()
+    with pytest.raises(DataError, match="`repaired` is str"):
+        check_bars(bars.assign(repaired=1.0))

@@ -233,3 +233,28 @@ def test_gaps_of_many_symbols_one_by_one(make, calendar):
                 rows.append((symbol, timeframe, run[0], run[-1], len(run)))
                 run = []
     assert list(gaps(bars, calendar).itertuples(index=False, name=None)) == rows and len(rows) > 50
+
+
+@pytest.mark.parametrize("calendar, closed", [
+    ("XNYS", "2001-09-11 2001-09-12 2001-09-13 2001-09-14 2004-06-11 2007-01-02 2012-10-29 2012-10-30 2018-12-05 2025-01-09"),
+    ("XLON", "1999-12-31 2002-06-03 2002-06-04 2011-04-29 2012-06-04 2012-06-05 2020-05-08 2022-06-02 2022-06-03 2022-09-19 "
+             "2023-05-08")])
+def test_the_schedule_does_not_know_of_single_days(calendar, closed):
+    known, ruled = (sessions(calendar, "1998-01-01", "2025-12-31", scheduled=s) for s in (False, True))
+    more = ruled[~ruled.session.isin(known.session)]
+    assert more.session.dt.strftime("%Y-%m-%d").tolist() == closed.split()
+    assert ruled.session.is_monotonic_increasing and (ruled.close > ruled.open).all()
+    assert (ruled.open.shift(-1) >= ruled.close)[:-1].all() and known.session.isin(ruled.session).all()
+    zone = calendar_zone(calendar)
+    usual = ("09:30", "16:00") if calendar == "XNYS" else ("08:00", "16:30")
+    if calendar == "XNYS":
+        hours = zip(more.open.dt.tz_convert(zone).dt.strftime("%H:%M"), more.close.dt.tz_convert(zone).dt.strftime("%H:%M"), strict=True)
+        assert set(hours) == {usual}
+        short = known.merge(ruled, on="session").query("close_x != close_y")
+        assert short.session.dt.strftime("%Y-%m-%d").tolist() == ["1999-12-31", "2003-12-26"]
+
+
+def test_markets_without_such_days_have_one_schedule():
+    for calendar in ("24/7", "forex", "XPAR"):
+        pair = [sessions(calendar, "2015-01-01", "2016-12-31", scheduled=s) for s in (False, True)]
+        pd.testing.assert_frame_equal(*pair)

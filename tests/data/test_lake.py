@@ -1,4 +1,5 @@
 import pickle
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -6,12 +7,18 @@ import textwrap
 import pandas as pd
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 import mlfin.data.lake as lake_module
+import mlfin.data.table as table_module
 from mlfin.core.errors import DataError
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
+from mlfin.data.journal import ROW
 from mlfin.data.lake import Lake
+from mlfin.data.repair import repair
+from mlfin.data.store import with_values
+from mlfin.data.table import bucket_of
 
 
 @pytest.fixture
@@ -133,6 +140,23 @@ def test_a_damaged_file(lake, make):
         lake.read()
 
 
+@pytest.mark.parametrize("met", [False, True])
+def test_what_there_is_opens_only_files_that_need_it(lake, make, met):
+    bars = as_bars(pd.concat([make(s, "1m", "2024-01-01", "2024-01-20") for s in ("S0", "S1", "S2")]))
+    lake.write(bars)
+    lake.write(make("S0", "1m", "2024-02-01", "2024-02-02"))
+    if met:
+        lake.write(make("S0", "1m", "2024-02-02", "2024-02-03", seed=1))
+    counted = lake.series()
+    assert list(counted["rows"] - counted["rows"].min()) == [2881 if met else 1441, 0, 0]
+    for path in (lake.path / "bars").rglob("*.parquet"):
+        path.write_bytes(b"PAR1 and then nothing")
+    if not met:
+        return pd.testing.assert_frame_equal(Lake(lake.path).series(), counted)
+    with pytest.raises(DataError, match="could not be read"):
+        Lake(lake.path).series()
+
+
 def test_a_handle_that_is_kept_sees_what_others_do(lake, make, tmp_path):
     other = Lake(lake.path)
     for n, symbol in enumerate("ABCDE"):
@@ -179,6 +203,7 @@ def test_a_lake_of_before_there_were_buckets(lake, make):
     DeltaTable.create(str(lake.path / "bars"), schema, partition_by=["timeframe"])
     write_deltalake(str(lake.path / "bars"), pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False), mode="append")
     pd.testing.assert_frame_equal(lake.read("A"), bars, check_exact=True)
+    assert lake.series().values.tolist() == [["A", "1d", len(bars), bars.ts.iloc[0], bars.ts.iloc[-1]]]
     done = lake.write(as_bars(pd.concat([bars.assign(close=bars.close * 1.001), make("B")])))
     assert (done.inserted, done.revised) == (len(bars), len(bars))
     lake.compact()
@@ -204,8 +229,7 @@ def test_what_a_dead_writer_left_is_swept_away(lake, make):
 
     lake.write(make("A"))
     rows = lake.bars.snapshot()
-    put_rows(lake.path / "bars", make("B").reindex(columns=[*make("B"), "vwap", "trades", "spread"]).astype({"vwap": float})
-             .assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us")), ["timeframe", "bucket"])
+    put_rows(lake.path / "bars", with_values(make("B")).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us")), ["timeframe", "bucket"])
     assert len(rows.files) == len(lake.bars.snapshot().files) == 1 and len(list(lake.path.rglob("*.parquet"))) == 2
     assert lake.vacuum() == 0 and lake.vacuum(0) == 1 and len(lake.read()) == len(make("A"))
 
@@ -214,7 +238,7 @@ def test_the_clock_of_another_machine_may_be_ahead(lake, make, monkeypatch):
     import mlfin.data.lake as module
 
     bars = make("A")
-    rows = bars.reindex(columns=[*bars, "vwap", "trades", "spread"]).astype({"vwap": float, "trades": float, "spread": float})
+    rows = with_values(bars)
     module._add_bars(lake, rows.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us")), True)
     lake.write(bars.assign(close=1.0, low=1.0))
     assert (lake.read().close == 1.0).all() and (lake.read().known_at > pd.Timestamp("2999-01-01", tz="UTC")).all()
@@ -257,3 +281,78 @@ def test_actions_of_a_lake_from_before_renames_are_read_and_added_to(tmp_path, m
     assert list(store.read_actions().symbol) == ["IBM"]
     store.write_actions(as_actions([("GOOCV", day, "rename", 1.0, day, "list", "GOOG")]))
     assert list(store.read_actions().to) == ["GOOG", ""]
+
+
+def from_before_marks(path, bars):
+    "A lake as it was written before bars had marks, with a journal."
+    kept = ["symbol", "ts", "known_at", "open", "high", "low", "close", "volume", "vwap", "trades", "spread"]
+    rows = with_values(bars).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us"), bucket=bars.symbol.map(bucket_of))
+    schema = table_module._schema()
+    schema = pa.schema([schema.field(c) for c in [*kept, "recorded_at", "timeframe", "bucket"]])
+    data = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+    write_deltalake(path / "bars", data, partition_by=["timeframe", "bucket"])
+    place = Lake(path).journal.path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(place)
+    db.execute("CREATE TABLE journal (name TEXT NOT NULL)")
+    columns = ", ".join(f"{c} {k}" for c, k in ROW.items() if c != "repaired")
+    db.execute(f"CREATE TABLE bars (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
+    db.execute("CREATE INDEX bars_key ON bars (timeframe, symbol, ts)")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.commit(), db.close()
+    return Lake(path)
+
+
+def test_a_lake_from_before_marks_is_read_and_added_to(tmp_path, make):
+    bars = as_bars(pd.concat([make("A"), make("B", seed=1)]))
+    lake = from_before_marks(tmp_path / "lake", bars)
+    pd.testing.assert_frame_equal(lake.read(), bars)
+    assert lake.write(bars).unchanged == len(bars)
+    mended = repair(bars.assign(high=bars.high.where(bars.index != 7, bars.high * 100)))
+    done = lake.write(mended)
+    assert (done.inserted, done.revised, done.unchanged) == (0, 1, len(bars) - 1)
+    pd.testing.assert_frame_equal(Lake(lake.path).read().drop(columns="known_at"), as_bars(mended).drop(columns="known_at"))
+    pd.testing.assert_frame_equal(lake.read(version=0), bars)
+    lake.push(make("C", seed=2))
+    assert len(lake.read("C")) == len(make("C")) and lake.fold().inserted == len(make("C"))
+    lake.compact()
+    assert list(lake.read().repaired != "") == [*(mended.repaired != ""), *[False] * len(make("C"))]
+
+
+def spoil(lake, how):
+    "Damage the lake's first file; the lake, with nothing in memory."
+    path = lake.path / "bars" / lake.bars.snapshot().files.path[0]
+    data = path.read_bytes()
+    spoiled = {"cut": data[: len(data) // 2], "garbage": b"\x00garbage" * 400, "empty": b"", "gone": None,
+               "middle": data[:200] + b"\xff" * (len(data) - 1200) + data[-1000:]}[how]
+    path.unlink() if spoiled is None else path.write_bytes(spoiled)
+    return path, Lake(lake.path)
+
+
+@pytest.mark.parametrize("how", ["cut", "garbage", "empty", "middle", "gone"])
+def test_a_spoiled_file_is_named_with_the_remedy(lake, make, how):
+    changed = make("A").assign(close=1.0, low=1.0)
+    lake.write(make("A"))
+    lake.write(changed)
+    path, lake = spoil(lake, how)
+    for ask in (lake.read, lambda: lake.read(start="2024-01-05", as_of="2030-01-01"), lambda: lake.read("A", columns=["close"]),
+                lambda: lake.write(changed.assign(close=2.0)), lake.compact, lake.series, lambda: lake.export(lake.path / "x.csv")):
+        if ask == lake.series and how == "middle":
+            continue  # the footer is whole, and tells
+        with pytest.raises(DataError) as caught:
+            ask()
+        text = str(caught.value)
+        assert path.name in text and "Hint:" in text and "raw" in text and "version" in text and text.count("\n") == 1
+        assert str(path.parent.parent) not in text.split("\n")[1]
+    assert not (lake.path / "x.csv").exists()
+
+
+def test_the_rest_of_a_lake_with_a_spoiled_file_can_be_read(lake, make):
+    for i, symbol in enumerate("AB"):
+        lake.write(make(symbol, seed=i))
+    spoiled = lake.bars.snapshot().files.first_symbol[0]
+    (other,) = set("AB") - {spoiled}
+    path, lake = spoil(lake, "garbage")
+    assert len(lake.read(other)) == len(make(other)) and list(lake.series().symbol) == ["A", "B"]
+    with pytest.raises(DataError, match=path.name):
+        lake.read(spoiled)

@@ -8,6 +8,8 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.data.bars import PRICES, as_bars
+from mlfin.data.ingest import update
+from mlfin.data.lake import Lake
 from mlfin.data.quality import clean
 from mlfin.data.repair import REPAIRS, repair, repair_log, unrepair
 
@@ -100,3 +102,20 @@ def test_one_clear_error(make):
     for function in (unrepair, repair_log):
         with pytest.raises(DataError, match="must be repaired bars"):
             function(make())
+
+
+@pytest.mark.parametrize("memory", [16, None])
+def test_ingest_keeps_the_marks(make, csv, tmp_path, memory):
+    bars = make("COIN", end="2024-12-31")
+    spoiled = bars.assign(high=bars.high.where(bars.index != 100, bars.high * 100))
+    frame = spoiled.drop(columns=["symbol", "timeframe", "known_at"]).assign(ts=spoiled.ts.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    path = csv(frame.to_csv(index=False))
+    lake = Lake(tmp_path / "lake")
+    done = update("csv", path, ["COIN"], store=lake, repair=["decimal"], memory=memory)
+    assert not done.failed and done.series.inserted.sum() == len(bars)
+    found = lake.read("COIN")
+    assert list(np.flatnonzero(found.repaired != "")) == [100] and len(repair_log(found)) == 1
+    np.testing.assert_array_equal(found.high, bars.high)
+    np.testing.assert_array_equal(unrepair(found).high, spoiled.high)
+    again = update("csv", path, ["COIN"], store=lake, repair=["decimal"], memory=memory)
+    assert again.series.unchanged.sum() == len(bars) and again.series.revised.sum() == 0

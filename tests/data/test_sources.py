@@ -7,8 +7,10 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.core.provenance import hash_file
+from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars, check_bars
-from mlfin.data.sources import QUARANTINE, read_bars
+from mlfin.data.sources import (QUARANTINE, SOURCES, Reading, default_calendar, load_sources, quarantine_rows, read_bars,
+                                read_parts, register_source)
 
 HEAD = "timestamp,open,high,low,close,volume\n"
 ROW = "2022-01-01 00:0{}:00,100,102,99,101,5\n"
@@ -280,3 +282,70 @@ def test_every_row_is_a_bar_or_in_quarantine(csv):
         reading = minutes(path)
         assert sorted([*reading.rows, *reading.quarantine.row]) == list(range(21))
         assert (reading.quarantine.reason != "").all() and as_bars(reading.bars) is not None
+
+
+def pages(path, symbols, timeframe, tz, calendar, *, start, end, limit):
+    """A source of two pages that says what it was asked."""
+    first = pd.Timestamp("2024-01-01", tz="UTC")
+    for number in range(2):
+        ts = pd.date_range("2024-01-01", periods=2, tz="UTC", unit="us") + pd.Timedelta(days=2 * number)
+        frame = {"symbol": symbols[0], "timeframe": timeframe, "ts": ts, "known_at": ts + pd.Timedelta(days=1)}
+        bars = as_bars(pd.DataFrame({**frame, **dict.fromkeys(["open", "high", "low", "close", "volume"], float(number))}))
+        aside = quarantine_rows("pages", [2 * number], [symbols[0]], [ts[0]], ["torn"], [{"start": str(start), "limit": limit}])
+        actions = as_actions([(symbols[0], first, "split", 2.0, first, "pages")])
+        rows = np.arange(2) + 2 * number
+        yield Reading(bars, rows, aside, f"pages:{number}", str(number) * 64, None, ("a note",), ((f"pages:{number}", 2 * number),),
+                      until=ts[-1], actions=actions)
+
+
+@pytest.fixture
+def paged():
+    register_source("pages", None, calendar=lambda path: path or "24/7", parts=pages)
+    yield
+    del SOURCES["pages"]
+
+
+def test_a_source_of_parts_is_put_together(paged):
+    whole = read_bars("pages:", symbol="A", start="2024-01-01", end="2024-01-03")
+    assert list(whole.rows) == [0, 1, 2] and list(whole.bars.close) == [0.0, 0.0, 1.0]
+    assert [p[0] for p in whole.parts] == ["pages:0", "pages:1"] and whole.origin.startswith("pages:")
+    assert whole.until == pd.Timestamp("2024-01-04", tz="UTC") and whole.notes == ("a note",)
+    assert len(whole.actions) == 1 and len(whole.quarantine) == 2
+    assert json.loads(whole.quarantine.raw[0])["start"] == "2024-01-01 00:00:00+00:00"
+
+
+def test_parts_are_told_the_limit(paged):
+    parts = list(read_parts("pages:", limit=4096, symbol="A"))
+    assert [len(p.bars) for p in parts] == [2, 2] and json.loads(parts[0].quarantine.raw[0]) == {"start": "None", "limit": 4096}
+
+
+def test_a_source_without_parts_comes_as_one():
+    parts = list(read_parts("builtin", symbols=["AAPL"], start="2000-06-19", end="2000-06-22"))
+    assert [len(p.bars) for p in parts] == [4]
+    with pytest.raises(DataError, match="did you mean `AAPL`"):
+        list(read_parts("builtin", symbols=["APPL"]))
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.5, True, "1"])
+def test_a_limit_is_a_count_of_bytes(limit):
+    with pytest.raises(DataError, match="`limit` must be bytes"):
+        list(read_parts("builtin", limit=limit))
+
+
+def test_parts_take_no_word_that_the_source_does_not_know():
+    with pytest.raises(DataError, match="`timefram` must be left out"):
+        list(read_parts("builtin", timefram="1d"))
+
+
+def test_auto_may_depend_on_the_path(paged):
+    assert default_calendar("pages", "XNYS") == "XNYS" and default_calendar("pages") == "24/7"
+
+
+def test_a_source_needs_a_reader_or_parts():
+    with pytest.raises(DataError, match="`reader` must be"):
+        register_source("nothing", None)
+
+
+def test_all_sources_are_listed(monkeypatch):
+    monkeypatch.setitem(SOURCES, "mine", lambda path, symbols, timeframe, tz, calendar: path)
+    assert "mine" in load_sources() and set(SOURCES) == set(load_sources())

@@ -7,7 +7,7 @@ import pytest
 
 from mlfin.data.bars import KEY
 from mlfin.data.lake import Lake
-from mlfin.data.store import VALUES, accept, compare, resolve, unfit
+from mlfin.data.store import VALUES, accept, compare, resolve, unfit, with_values
 
 _spec = importlib.util.spec_from_file_location("store_suite", Path(__file__).with_name("store_suite.py"))
 _suite = importlib.util.module_from_spec(_spec)
@@ -22,8 +22,8 @@ class TestLake(_suite.StoreSuite):
 
 def test_compare_is_the_same_by_position_and_by_join(make):
     bars = make("A")
-    changed = bars.assign(close=bars.close.where(bars.index != 3, 1.0), vwap=np.nan, trades=np.nan, spread=np.nan)
-    whole = bars.assign(vwap=np.nan, trades=np.nan, spread=np.nan)
+    changed = with_values(bars.assign(close=bars.close.where(bars.index != 3, 1.0)))
+    whole = with_values(bars)
     new, revised = compare(whole, changed, KEY, VALUES)
     assert not new.any() and list(np.flatnonzero(revised)) == [3]
     new, revised = compare(whole.iloc[1:], changed, KEY, VALUES)
@@ -31,7 +31,7 @@ def test_compare_is_the_same_by_position_and_by_join(make):
 
 
 def test_accept_takes_rows_in_order_and_never_goes_back_in_time(make):
-    bars = make("A", end="2024-01-02").assign(vwap=np.nan, trades=np.nan, spread=np.nan)
+    bars = with_values(make("A", end="2024-01-02"))
     early, late = (pd.Timestamp(t, tz="UTC").as_unit("us") for t in ("2024-02-01", "2999-01-01"))
     latest = bars.assign(recorded_at=late)
     came = pd.concat([bars.assign(close=v, recorded_at=early) for v in (1.0, 2.0, 2.0, 1.0)], ignore_index=True)

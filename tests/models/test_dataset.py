@@ -6,7 +6,7 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.features.spec import parse
-from mlfin.features.technical import compute_features
+from mlfin.features.table import compute_features
 from mlfin.models.dataset import CHANGE, build_dataset, input_names, model_inputs
 from mlfin.models.labels import compute_labels
 from mlfin.models.splits import WalkForward

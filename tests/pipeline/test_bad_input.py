@@ -192,9 +192,14 @@ def test_a_text_in_a_price_is_set_aside_and_said(workbench):
 FEATURES = "nbs/pipeline/92_features.ipynb"
 
 
+def _line(text: str) -> int:
+    "Where a text stands in pipeline.yaml."
+    return (ROOT / "pipeline.yaml").read_text().split(text)[0].count("\n") + 1
+
+
 @pytest.mark.parametrize("old, new, parts", [
-    ("  - name: features", "   - name: features", ["not valid YAML", "line 5"]),
-    ("upstream: [ingest, train]", "upstream: [ingest, train", ["not valid YAML", "line 13"]),
+    ("  - name: features", "   - name: features", ["not valid YAML", f"line {_line('  - name: features')}"]),
+    ("upstream: [ingest, train]", "upstream: [ingest, train", ["not valid YAML", f"line {_line('upstream: [ingest, train]')}"]),
     ("    source: nbs/pipeline/92", "\tsource: nbs/pipeline/92", ["not valid YAML", "tab"]),
     ("tasks:", "task:", ["`tasks`", "a list of tasks"]),
     ("  - name: features\n    source", "  - source", ["`name`", "every task"]),

@@ -160,6 +160,22 @@ def test_one_line_of_a_module_re_executes_what_imports_it(finished):
     assert code == 0 and executed(out) == ["features", "train", "backtest", "publish"], out + err
 
 
+def test_a_set_of_features_is_its_content(finished):
+    env = (finished.root / "env.yaml").read_text()
+    (finished.root / "env.yaml").write_text(env + "feature_sets:\n  quick: [rsi_14, ret_5]\n")
+    code, out, err = finished.cli(*words(features="[quick, obv]"))
+    assert code == 0, out + err
+    assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_5", "obv"]
+    (finished.root / "env.yaml").write_text(env + "feature_sets:\n  quick: [rsi_14, ret_10]\n")
+    code, out, err = finished.cli(*words(features="[quick, obv]"))
+    assert code == 0 and re.search(r"done +features", out), out + err
+    assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_10", "obv"]
+    code, out, err = finished.cli(*words(features="[quik]"))
+    assert code == 2 and "did you mean `quick`" in err, out + err
+    code, out, err = finished.cli(*words("-p", "feature_sets={quick: [obv]}"))
+    assert code == 2 and "left as env.yaml has it" in err, out + err
+
+
 def test_a_file_of_minutes_and_a_change_of_its_content(workbench):
     bars = minutes(4 * 1440)
     bars.to_csv(workbench.root / "bars.csv", index=False)

@@ -13,7 +13,7 @@ from mlfin.core.provenance import read_pipeline, read_yaml
 from mlfin.ops.cli import app
 from mlfin.ops.pipeline import ask
 
-GUIDES = ("architecture", "decisions", "first_run")
+GUIDES = ("architecture", "bring_your_data", "decisions", "first_run")
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,12 @@ def test_the_feature_works(readme, root, tmp_path, monkeypatch):
     from mlfin.data.sources import read_bars
     from mlfin.features import spec
     from mlfin.features.lookahead import assert_no_lookahead
-    from mlfin.features.technical import compute_features
+    from mlfin.features.table import compute_features
     spec.load_features()
     monkeypatch.setattr(spec, "_registry", dict(spec._registry))
     export(readme, 0, root, tmp_path)
     bars = read_bars("builtin:", symbols=["IBM", "MSFT"], start="2010-01-01", end="2010-06-30").bars
-    (specs,) = asked(readme, "features")
+    *_, specs = asked(readme, "features")
     table = compute_features(bars, specs)
     new = table[specs[-1]]
     assert new.between(0, 1).sum() == len(bars) - 2 * 9 and assert_no_lookahead(specs, bars) > 0
@@ -128,7 +128,11 @@ def test_mlfin_commands_parse(texts, root, tmp_path, monkeypatch):
     for path, text in texts.items():
         for name, *words in commands(text, "mlfin"):
             assert name in group.commands, f"{path}: mlfin {name}"
-            parsed = group.commands[name].make_context(name, list(words)).params
+            command = group.commands[name]
+            if hasattr(command, "commands"):
+                assert words and words[0] in command.commands, f"{path}: mlfin {name} {' '.join(words)}"
+                command, words = command.commands[words[0]], words[1:]
+            parsed = command.make_context(name, list(words)).params
             question = ask(root, tuple(parsed.get("parameter", ())), tuple(parsed.get("file", ())))
             assert question.keys() == known.keys()
             seen.add(name)

@@ -1,0 +1,159 @@
+"""What times mean: the session that a daily stamp names, however it is stamped, and one rule for all of a column."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlfin.core.errors import DataError
+from mlfin.data.bars import TIME
+from mlfin.data.calendars import session_bars, sessions
+from mlfin.data.sources import read_bars
+from mlfin.data.times import SessionsSeen, TimeForm, TimesSeen, bar_times, parse_times
+
+SPAN = ("2024-02-26", "2024-11-15")  # three clock changes: New York's two, and Europe's
+DAYS = sessions("forex", *SPAN)
+
+
+def stamped(csv, stamps, name="eurusd.csv", **how):
+    """Daily bars of the euro with the stamps of a file, as read."""
+    price = 1.08 + np.arange(len(stamps)) * 1e-5
+    rows = [f"{s},{p:.5f},{p + 0.002:.5f},{p - 0.002:.5f},{p + 0.001:.5f},{1000 + i}" for i, (s, p) in enumerate(zip(stamps, price, strict=True))]
+    return read_bars(csv("time,open,high,low,close,volume\n" + "\n".join(rows) + "\n", name), symbol="EURUSD", calendar="forex", **how)
+
+
+def texts(moments, form="%Y-%m-%d %H:%M", zone="UTC"):
+    return moments.dt.tz_convert(zone).dt.strftime(form)
+
+
+@pytest.mark.parametrize(
+    "stamps, how",
+    [
+        (texts(DAYS.open, zone="America/New_York"), {"tz": "America/New_York"}),  # 17:00 on the evening before
+        (texts(DAYS.open), {"tz": "UTC"}),  # 22:00 in winter, 21:00 in summer
+        (texts(DAYS.open, "%Y-%m-%dT%H:%M:%SZ"), {}),
+        (DAYS.open.astype("int64") // 1_000_000, {}),
+        (DAYS.session.dt.strftime("%Y-%m-%d"), {}),  # dates, as most files have them
+        (DAYS.session.dt.strftime("%d.%m.%Y 00:00:00"), {}),
+        (DAYS.session.dt.strftime("%Y.%m.%d 00:00"), {"tz": "Europe/Athens"}),  # a broker's midnight is New York's 17:00
+        (texts(DAYS.close - pd.Timedelta(minutes=1)), {"tz": "UTC"}),
+        (texts(DAYS.close), {"tz": "UTC"}),  # stamped with the close: Friday evening is there, Sunday's is not
+        (DAYS.session.dt.strftime("%Y-%m-%d 12:00"), {"tz": "UTC"}),
+    ],
+    ids="new-york utc iso epoch dates day-first midnights last-minute closes noon".split(),
+)
+def test_a_forex_day_however_it_is_stamped(csv, stamps, how):
+    reading = stamped(csv, stamps, **how)
+    assert reading.quarantine.empty
+    assert list(reading.bars.ts) == list(DAYS.open) and list(reading.bars.known_at) == list(DAYS.close)
+
+
+@pytest.mark.parametrize("hour", [21, 22])
+def test_a_clock_without_summer_time_loses_no_day(csv, hour):
+    stamps = (DAYS.session - pd.Timedelta(hours=24 - hour)).dt.strftime("%Y-%m-%d %H:%M")
+    reading = stamped(csv, stamps, tz="UTC")
+    assert reading.quarantine.empty and list(reading.bars.ts) == list(DAYS.open)
+
+
+def test_sundays_evening_is_monday(csv):
+    monday = stamped(csv, ["2024-01-07 22:00", "2024-01-08 22:00"], tz="UTC").bars
+    assert list(monday.known_at.dt.strftime("%a %d %H:%M")) == ["Mon 08 22:00", "Tue 09 22:00"]
+
+
+def test_a_stamp_while_the_market_is_shut_is_no_day(csv):
+    reading = stamped(csv, ["2024-01-04 22:00", "2024-01-06 12:00", "2024-01-07 22:00"], tz="UTC")
+    assert list(reading.quarantine.row) == [1] and reading.quarantine.reason[0] == "no session of forex on that date"
+    assert list(reading.bars.known_at.dt.day) == [5, 8]
+
+
+@pytest.mark.parametrize("stamp", ["2024-03-10", "2024-03-11", "2024-03-13"])
+def test_a_forex_week_begins_on_sundays_evening(csv, stamp):
+    bar = stamped(csv, [stamp, "2024-03-18"], timeframe="1w").bars.iloc[0]
+    assert str(bar.ts) == "2024-03-10 21:00:00+00:00" and str(bar.known_at) == "2024-03-15 21:00:00+00:00"
+
+
+@pytest.mark.parametrize("calendar", ["XASX", "XNZE", "XTKS", "XNYS", "forex"])
+def test_the_first_date_of_a_file_has_its_session(calendar):
+    days = sessions(calendar, "2024-03-04", "2024-03-15")
+    found = session_bars(days.session, calendar)
+    assert list(found.ts) == list(days.open) and list(found.known_at) == list(days.close)
+
+
+@pytest.mark.parametrize("clock", ["09:30", "12:00", "15:59", "16:00", "20:00", "00:00"])
+def test_a_day_of_shares_however_it_is_stamped(clock):
+    days = sessions("XNYS", "2012-10-01", "2012-12-31")  # two short days among them
+    stamps = (days.session + pd.Timedelta(f"{clock}:00")).dt.tz_localize("America/New_York").dt.tz_convert("UTC").astype(TIME)
+    found = bar_times(stamps, "1d", "XNYS")
+    assert list(found.ts) == list(days.open) and list(found.known_at) == list(days.close)
+
+
+def test_some_bars_are_read_by_the_rule_of_all():
+    closes = DAYS.close
+    seen = SessionsSeen("forex", "UTC")
+    for first in range(0, len(closes), 7):
+        seen.add(closes[first : first + 7])
+    assert seen.rule() == "end"
+    midweek = closes[1:3]  # by themselves they would be opens
+    assert list(bar_times(midweek, "1d", "forex").ts) == list(DAYS.open[2:4])
+    assert list(bar_times(midweek, "1d", "forex", rule="end").ts) == list(DAYS.open[1:3])
+
+
+COLUMNS = {
+    "seconds": pd.Series([0, 1640995200, 1640995260]),
+    "seconds-text": pd.Series(["1640995200", "x", "", "1640995260"]),
+    "milliseconds": pd.Series([1640995200000, 1640995260000]),
+    "fractions": pd.Series([1640995200.5, 1640995260.25]),
+    "nanoseconds": pd.Series([1640995200000000000, 1640995260000000000]),
+    "days": pd.Series(["20220101", "20220102", "20220103"]),
+    "day-first": pd.Series(["01/02/2022 10:00", "02/02/2022 10:00", "28/02/2022 10:00"]),
+    "month-first": pd.Series(["01/02/2022 10:00", "02/02/2022 10:00", "02/28/2022 10:00"]),
+    "dots": pd.Series(["01.02.2022 10:00", "2022.02.03 10:00", None]),
+    "offsets": pd.Series(["2022-01-01 09:30-05:00", "2022-01-01T09:30Z", "2022-01-01 09:30"]),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_bits_are_read_as_the_whole(name):
+    column = COLUMNS[name]
+    whole, seen = parse_times(column, "UTC"), TimesSeen()
+    for i in range(len(column)):
+        seen.add(column[i : i + 1])
+    form = seen.form()
+    bits = pd.concat([parse_times(column[i : i + 1], "UTC", form=form) for i in range(len(column))])
+    pd.testing.assert_series_equal(bits, whole)
+
+
+@pytest.mark.parametrize(
+    "column, form",
+    [
+        (["2022-01-01", "2022-01-02 00:00:00"], TimeForm(None, None, True)),
+        (["2022-01-01", "2022-01-02 00:00:01"], TimeForm(None, None, False)),
+        (["2022-01-01", "2022-01-02T09:30:00-05:00"], TimeForm(None, None, True)),
+        (["2022-01-01", "not a time: 10:00"], TimeForm(None, None, True)),
+        (["31.12.2021 00:00"], TimeForm(None, True, True)),
+        (["12/31/2021"], TimeForm(None, False, True)),
+        (["20211231", "20220103"], TimeForm(None, None, True)),
+        (["1640995200"], TimeForm("s", None, False)),
+        ([], TimeForm(None, None, True)),
+    ],
+)
+def test_forms(column, form):
+    seen = TimesSeen(dates=True)
+    seen.add(pd.Series(column, dtype="str"))
+    assert seen.form() == form
+
+
+@pytest.mark.parametrize("days", [["01/02/2022"], ["13/01/2022", "01/13/2022"]])
+def test_an_order_that_cannot_be_told_is_asked_for(days):
+    with pytest.raises(DataError, match="`dayfirst` must be given"):
+        parse_times(pd.Series(days), "UTC")
+    assert parse_times(pd.Series(days), "UTC", dayfirst=True).notna().any()
+
+
+def test_fractions_of_seconds_count():
+    moments = parse_times(pd.Series([1640995200.5, np.nan, 1640995260.25]), None)
+    assert list(moments.isna()) == [False, True, False] and moments[0].microsecond == 500_000
+
+
+def test_a_sunday_of_its_own_tells_of_days_that_end_at_midnight(csv):
+    reading = stamped(csv, ["2024-01-05", "2024-01-07", "2024-01-08"])
+    assert list(reading.quarantine.row) == [1] and "calendar='24/7'" in reading.quarantine.reason[0]
