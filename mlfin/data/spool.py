@@ -82,6 +82,7 @@ class Workspace:
     def __init__(self, root: Path | str): # a store's folder; the workspace is `incoming/...` in it
         self.root, self.folder, self._lock = Path(root) / "incoming", None, None
         self.swept = sum(_dead(lock) for lock in sorted(self.root.glob("*.lock"))) if self.root.is_dir() else 0
+        self._tidy()
 
     def path(self, name: str) -> Path: # a file that may be made
         "Where a file of this workspace goes."
@@ -89,7 +90,8 @@ class Workspace:
             while self.folder is None:
                 folder = self.root / uuid.uuid4().hex
                 self.root.mkdir(parents=True, exist_ok=True)
-                self._lock = open(folder.with_suffix(".lock"), "a")
+                try: self._lock = open(folder.with_suffix(".lock"), "a")
+                except FileNotFoundError: continue                         # another one took the empty root away just now
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
                 if not folder.with_suffix(".lock").exists(): continue      # another one swept it just now
                 folder.mkdir()
@@ -103,8 +105,12 @@ class Workspace:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.with_suffix(".lock").unlink(missing_ok=True)
         self._lock.close()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        "Take away the root itself where nobody works in it."
         try: self.root.rmdir()
-        except OSError: pass                                     # another ingest works beside this one
+        except OSError: pass                                     # it is not there, or another ingest works beside this one
 
 # %% ../../nbs/data/13b_spool.ipynb #f9773ddd
 class Pile:

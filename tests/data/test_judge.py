@@ -206,6 +206,9 @@ def test_a_workspace_of_the_dead_is_taken_away(tmp_path):
         alive.path("y").write_text("y")
         assert Workspace(tmp_path).swept == 0 and alive.path("y").exists()  # the living are left alone
     assert not list(tmp_path.iterdir())
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    with Workspace(tmp_path):  # it needs no file of its own, and takes away what the dead one left all the same
+        assert not (tmp_path / "incoming").exists()
 
 
 def test_several_judges_add_up(make):
