@@ -793,6 +793,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlfin.data.spool.Workspace.__enter__': ('data/spool.html#workspace.__enter__', 'mlfin/data/spool.py'),
                                   'mlfin.data.spool.Workspace.__exit__': ('data/spool.html#workspace.__exit__', 'mlfin/data/spool.py'),
                                   'mlfin.data.spool.Workspace.__init__': ('data/spool.html#workspace.__init__', 'mlfin/data/spool.py'),
+                                  'mlfin.data.spool.Workspace._tidy': ('data/spool.html#workspace._tidy', 'mlfin/data/spool.py'),
                                   'mlfin.data.spool.Workspace.path': ('data/spool.html#workspace.path', 'mlfin/data/spool.py'),
                                   'mlfin.data.spool._Bucket': ('data/spool.html#_bucket', 'mlfin/data/spool.py'),
                                   'mlfin.data.spool._Order': ('data/spool.html#_order', 'mlfin/data/spool.py'),

@@ -48,8 +48,16 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "gpu"] = "auto"            # where estimators compute
     keras_backend: Literal["jax", "tensorflow", "torch"] = "jax"
     plugins: tuple[str, ...] = ()                             # modules with a user's features and models
-    task_timeout: int = Field(14_400, ge=1)                   # seconds a task may take (4 h)
+    task_timeout: int = Field(18_000, ge=1)                   # seconds a task may take (5 h)
     memory_mb: int = Field(1024, ge=16)                       # how large a piece of a file ingest holds at once, in MB
+    redis: str = ""                                           # redis://host:port/db for frequent reads; empty: in process
+    tuning: str = ""                                          # Optuna's storage: an SQLAlchemy URL; empty: in memory
+    train_time: int = Field(14_400, ge=1)                     # seconds a training may take (4 h); then it stops cleanly
+    train_mb: int = Field(8_192, ge=64)                       # memory that parallel folds may take together, in MB
+    model_mb: int = Field(2_048, ge=1)                        # how large a saved model may be, in MB
+    gate_level: float = Field(0.001, gt=0, lt=0.5)            # chance that a worthless model passes the gate
+    gate_latency_ms: float = Field(50.0, gt=0)                # how long one prediction may take
+    gate_age_days: int = Field(7, ge=0)                       # how old the newest bar may be at a promotion
 
     def data_dir(self, experiment: str) -> Path:
         "Folder of an experiment's data products."
@@ -100,7 +108,8 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
     raw["plugins"] = tuple(p.strip() for p in raw.get("plugins", "").split(",") if p.strip())
     for key in ("store", "ledger", "artifacts"):
         if key in raw and "://" not in raw[key]: raw[key] = str(root / raw[key])
-    if raw.get("mlflow", "").startswith("sqlite:///"): raw["mlflow"] = "sqlite:///" + str(root / raw["mlflow"].removeprefix("sqlite:///"))
+    for key in ("mlflow", "tuning"):
+        if raw.get(key, "").startswith("sqlite:///"): raw[key] = "sqlite:///" + str(root / raw[key].removeprefix("sqlite:///"))
     try: return Settings(profile=profile, root=root, **raw)
     except ValidationError as e:
         first = e.errors()[0]

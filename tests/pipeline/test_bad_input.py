@@ -254,7 +254,7 @@ def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
     ("settings.ini", "threads = 1", "threds = 1", ["`setting`", "did you mean `threads`"]),
     ("settings.ini", "threads = 1", "threads = many", ["`threads`", "a valid integer", "'many'"]),
     ("settings.ini", "device = auto", "device = tpu", ["`device`", "'auto', 'cpu' or 'gpu'"]),
-    ("settings.ini", "task_timeout = 14400", "task_timeout = -1", ["`task_timeout`", "greater than or equal to 1"]),
+    ("settings.ini", "task_timeout = 18000", "task_timeout = -1", ["`task_timeout`", "greater than or equal to 1"]),
     ("settings.ini", "plugins =", "plugins = nowhere.at_all", ["`plugins`", "nowhere.at_all"]),
     ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "did you mean `folders`"]),
     ("env.yaml", "label: fwd_ret_5", "label:", ["`label`", "given", "env.yaml"]),
