@@ -336,8 +336,8 @@ def _all_lines(data: bytes, rows: int) -> bool:
     text = np.frombuffer(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + b"\n", dtype=np.uint8) # the long way: empty lines are none
     return int(np.count_nonzero(np.diff(np.flatnonzero(text == 10), prepend=-1) > 1)) == rows
 
-def csv_rows(data: bytes, layout: "Layout", typed: bool, skipped: list, header: bool, threads: bool = True):
-    "An Arrow table of the columns that count; rows of another width go to `skipped`, with their position."
+def _parsed(data: bytes, layout: "Layout", typed: bool, skipped: list, header: bool, threads: bool = True):
+    "An Arrow table of the columns that count, as the reader gives it."
     import pyarrow as pa
     import pyarrow.csv as pc
 
@@ -346,14 +346,18 @@ def csv_rows(data: bytes, layout: "Layout", typed: bool, skipped: list, header: 
         skipped.append(((row.number or 0) - 1 - header, row.text, row.expected_columns, row.actual_columns))
         return "skip"
     types = layout.types if typed else layout.types | {c: pa.string() for c in layout.types}
-    table = pc.read_csv(pa.BufferReader(data), read_options=pc.ReadOptions(use_threads=threads, column_names=layout.fields,
-                                                                           skip_rows=int(header)),
-                        parse_options=pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=wrong_width),
-                        convert_options=pc.ConvertOptions(column_types=types, include_columns=list(types),
-                                                          null_values=[""], strings_can_be_null=True,
-                                                          decimal_point=layout.decimal))
-    if not threads or (not skipped and _all_lines(data, len(table) + header)): return table
-    return csv_rows(data, layout, typed, skipped, header, False)           # only one thread counts the rows, and loses none
+    return pc.read_csv(pa.BufferReader(data), read_options=pc.ReadOptions(use_threads=threads, column_names=layout.fields,
+                                                                          skip_rows=int(header)),
+                       parse_options=pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=wrong_width),
+                       convert_options=pc.ConvertOptions(column_types=types, include_columns=list(types),
+                                                         null_values=[""], strings_can_be_null=True,
+                                                         decimal_point=layout.decimal))
+
+def csv_rows(data: bytes, layout: "Layout", typed: bool, skipped: list, header: bool):
+    "An Arrow table of the columns that count; rows of another width go to `skipped`, with their position."
+    table = _parsed(data, layout, typed, skipped, header)
+    if not skipped and _all_lines(data, len(table) + header): return table
+    return _parsed(data, layout, typed, skipped, header, False)            # only one thread counts the rows, and loses none
 
 # %% ../../nbs/data/11a_files.ipynb #de1129df
 @dataclass(frozen=True, eq=False)
@@ -370,6 +374,7 @@ class Layout:
 def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], dialect: Dialect) -> str:
     "The decimal sign of a CSV, judged by its first rows; where a later one says otherwise, all are read as text."
     if dialect.decimal is not None: return "," if dialect.decimal == "," else "."
+    if not any("," in cell for row in rows for cell in row): return "."
     at, seen = {c: names.index(found[c]) for c in PRICES}, DecimalSeen(STAGES[-1])
     seen.add(pd.DataFrame({c: pd.Series([r[i] for r in rows if len(r) > i], dtype="str") for c, i in at.items()}))
     comma, dot = (seen.count[sign] - seen.count[f"{sign} either"] for sign in ("comma", "dot"))
@@ -403,14 +408,24 @@ def csv_table(data: bytes,                  # unpacked
     if data[:2] in UTF16: data = data.decode("utf-16", "replace").encode()
     data = data.lstrip(BLANK) if data[:1] in BLANK else data
     layout, skipped = csv_layout(data, where, dialect), []
-    try: table = csv_rows(data, layout, True, skipped, layout.header)
-    except pa.ArrowInvalid:
-        try: table = csv_rows(data, layout, False, skipped, layout.header)
-        except pa.ArrowInvalid as e: raise DataError(UNREADABLE.format(where, e)) from None
-    then()
-    if not len(table) and not skipped:
+    for typed in (True, False):
+        try: table = _parsed(data, layout, typed, skipped, layout.header)
+        except pa.ArrowInvalid as e:
+            if not typed: raise DataError(UNREADABLE.format(where, e)) from None
+        else: break
+    with ThreadPoolExecutor(1) as beside:                                  # counting and hashing leave a core to the rest
+        whole = beside.submit(_all_lines, data, len(table) + layout.header)
+        then()
+        frame = _frame(table)
+    if skipped or not whole.result(): frame = _frame(_parsed(data, layout, typed, skipped, layout.header, False)) # one thread loses no row
+    if not len(frame) and not skipped:
         raise DataError(f"{where} holds a header and no rows.\nHint: was the download cut off?")
-    return finish_table(raw_table(table.to_pandas(split_blocks=True), layout.found, skipped, layout.notes))
+    return finish_table(raw_table(frame, layout.found, skipped, layout.notes))
+
+def _frame(table) -> pd.DataFrame:
+    "An Arrow table as a frame of its own: what has one chunk is lent by Arrow, and cannot be written to."
+    frame = table.to_pandas(split_blocks=True)
+    return frame.copy() if table.num_columns and table.column(0).num_chunks < 2 else frame
 
 UTF16, BLANK = (b"\xff\xfe", b"\xfe\xff"), b"\xef\xbb\xbf\r\n \t"
 UNREADABLE = "{} is not a readable CSV: {}\nHint: is it text in UTF-8, one bar a line?"

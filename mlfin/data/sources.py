@@ -44,6 +44,7 @@ class Reading:
     parts: tuple[tuple[str, int], ...] = () # of several files: origin, and position in `rows` of its first row
     until: pd.Timestamp | None = None     # `ts` of the last closed bar that was asked for, UTC; None for files
     actions: pd.DataFrame | None = None   # splits and dividends that the source itself lists, an action frame
+    symbol: str | None = None             # the one symbol of all bars, where the source names none; None: see `bars`
 
 # %% ../../nbs/data/12_sources.ipynb #74d6615d
 def quarantine_rows(origin: str,        # `Reading.origin`, or what the rows are from
@@ -144,6 +145,10 @@ def _names(bars: pd.DataFrame) -> list[str]:
     names = bars.symbol
     return [names.iloc[0]] if len(names) and names.eq(names.iloc[0]).all() else sorted(names.unique())
 
+def _held(reading: Reading) -> list[str]:
+    "The symbols of a reading's bars, sorted."
+    return [reading.symbol] if reading.symbol is not None else _names(reading.bars)
+
 def _steps(bars: pd.DataFrame, one: bool) -> np.ndarray:
     "Distances between a symbol's neighbouring bars, in microseconds, without repetitions."
     ts = pd.DatetimeIndex(bars.ts).asi8
@@ -197,7 +202,9 @@ def _same(text: str, n: int) -> pd.Series:
     "One text, n times."
     import pyarrow as pa
 
-    return pd.Series(pd.array(pa.repeat(pa.scalar(text, pa.large_string()), n), dtype="str"))
+    data = text.encode()
+    ends = np.arange(n + 1, dtype="int64") * len(data)                     # half of the time of pyarrow.repeat
+    return pd.Series(pd.array(pa.LargeStringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(data * n)), dtype="str"))
 
 @dataclass(frozen=True)
 class _How:
@@ -240,11 +247,14 @@ def _reading(table: Table, how: _How) -> Reading:
     rows, quarantine = _set_aside(table, aside, named, stamps, how)
     good = aside.fine
     if how.form is None and not good.any(): raise _no_bar(how.where, len(quarantine), quarantine)
-    columns = pd.DataFrame({"symbol": named, "timeframe": _same(how.timeframe, len(frame)), **times, **values}, copy=False)
-    if not good.all(): columns, rows = columns[good].reset_index(drop=True), rows[good]
-    bars = columns[[*BAR_COLUMNS, *(c for c in OPTIONAL_COLUMNS if c in columns)]] # of a bar frame's dtypes: see `parse_times`, `parse_numbers`
-    adjusted = columns.adj_close if "adj_close" in columns else None
-    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, table.notes, ((how.origin, 0),))
+    columns = {"symbol": named, "timeframe": _same(how.timeframe, len(frame)), **times, **values}
+    adjusted = columns.get("adj_close")                                    # of a bar frame's dtypes: see `parse_times`, `parse_numbers`
+    bars = pd.DataFrame({c: columns[c] for c in (*BAR_COLUMNS, *OPTIONAL_COLUMNS) if c in columns}, copy=False)
+    if not good.all():
+        bars, rows = bars[good].reset_index(drop=True), rows[good]
+        adjusted = None if adjusted is None else adjusted[good].reset_index(drop=True)
+    symbol = how.symbol if "symbol" not in frame and len(bars) else None
+    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, table.notes, ((how.origin, 0),), symbol=symbol)
 
 def _no_bar(where: str, n: int, quarantine: pd.DataFrame) -> DataError:
     "The error for a file in which no row is usable."
@@ -636,7 +646,7 @@ def read_parts(uri: str | Path,            # what `read_bars` takes
 def _parts(q: _Question, limit: int) -> Iterator[Reading]:
     have, origin = set(), ""
     for piece in _pieces(q, limit):
-        own, origin = _names(piece.bars) if q.symbols else [], piece.origin
+        own, origin = _held(piece) if q.symbols else [], piece.origin
         have.update(own)
         yield _select(piece, own, q.symbols, q.start, q.end)
     _all_there(q, sorted(have), origin)
@@ -669,6 +679,6 @@ def read_bars(uri: str | Path,                    # "builtin", a file, a folder,
     if ask is not None:
         name, path = _source(ask)
         reading = _paired(reading, whole(replace(q, name=name, path=path)))
-    have = _names(reading.bars) if q.symbols else []
+    have = _held(reading) if q.symbols else []
     _all_there(q, have, reading.origin)
     return _select(reading, have, q.symbols, q.start, q.end)
