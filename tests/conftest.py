@@ -106,3 +106,43 @@ def real():
         facts = known(bars, {name for d in definitions().values() for name in d.facts})
         return bars, dict(calendar="XNYS", groups=groups, facts=facts)
     return cut
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    """Start a real Redis server on a socket: `with redis_server(path): ...`."""
+    import shutil
+    import subprocess
+    import time
+    from contextlib import contextmanager
+
+    if (program := shutil.which("redis-server")) is None:
+        pytest.skip("needs redis-server: env/install-services")
+
+    @contextmanager
+    def started(socket):
+        running = subprocess.Popen([program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"],
+                                   stdout=subprocess.DEVNULL, cwd=socket.parent)
+        try:
+            import redis
+
+            server, end = redis.Redis.from_url(f"unix://{socket}"), time.monotonic() + 20
+            while True:
+                try:
+                    server.ping()
+                    break
+                except redis.exceptions.ConnectionError:
+                    assert running.poll() is None and time.monotonic() < end, "redis-server does not start"
+                    time.sleep(0.02)
+            yield f"unix://{socket}"
+        finally:
+            running.terminate()
+            running.wait(20)
+    return started
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server, tmp_path_factory):
+    """The address of a Redis server for all tests."""
+    with redis_server(tmp_path_factory.mktemp("redis") / "s") as url:
+        yield url

@@ -3,10 +3,12 @@
 from importlib import import_module
 
 _HOME = {
+    "Cache": "cache",
     "Ingested": "ingest",
     "Lake": "lake",
     "Patience": "web",
     "Reading": "sources",
+    "RedisCache": "cache",
     "Store": "store",
     "TIMEFRAMES": "bars",
     "Update": "ingest",
@@ -39,6 +41,7 @@ _HOME = {
     "load_sources": "sources",
     "merge_bars": "bars",
     "moment": "bars",
+    "open_cache": "cache",
     "open_store": "ingest",
     "parse_timeframe": "bars",
     "quality_report": "quality",

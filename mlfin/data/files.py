@@ -336,6 +336,7 @@ def _all_lines(data: bytes, rows: int) -> bool:
     text = np.frombuffer(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + b"\n", dtype=np.uint8) # the long way: empty lines are none
     return int(np.count_nonzero(np.diff(np.flatnonzero(text == 10), prepend=-1) > 1)) == rows
 
+# %% ../../nbs/data/11a_files.ipynb #501204b5
 def _parsed(data: bytes, layout: "Layout", typed: bool, skipped: list, header: bool, threads: bool = True):
     "An Arrow table of the columns that count, as the reader gives it."
     import pyarrow as pa

@@ -18,8 +18,10 @@ import pandas as pd
 
 from ..core.errors import DataError, SpecError, must_be, unknown
 from ..core.provenance import hash_frame, hash_json, module_closure, read_json, write_json
+from ..core.settings import Settings, load_settings
 from ..data.actions import adjust_bars
 from ..data.bars import TIME, parse_timeframe
+from ..data.cache import Cache, RedisCache, open_cache
 from ..data.ingest import open_store
 from ..data.lake import Lake
 from ..data.store import VALUES, Store, moment
@@ -168,6 +170,9 @@ class _Table:
     def moved(self, version: int) -> bool: # another process wrote since
         return (self.path / "_delta_log" / f"{version + 1:020d}.json").exists()
 
+    def version(self) -> int: # the newest one; -1 where nothing was written
+        return max((int(file.stem) for file in (self.path / "_delta_log").glob("[0-9]*.json")), default=-1)
+
     def state(self) -> dict: # bars_version, actions, facts of the last update
         path = self.path / "state.json"
         return read_json(path) if path.is_file() else {"bars_version": -1, "actions": "", "facts": ""}
@@ -277,14 +282,17 @@ class FeatureStore(_Reading):
                  groups: Mapping[str, str] | None = None, # symbol -> group
                  index: str | None = None,       # symbol of the index
                  facts: pd.DataFrame | None = None, # facts frame; set `.facts` when more are published
+                 cache: str | Cache | RedisCache | None = None, # redis://... or "" (this process); None: the profile's, where it gives the store
                  ):
+        if cache is None: cache = (load_settings() if store is None else store).redis if store is None or isinstance(store, Settings) else ""
+        self.cache = open_cache(cache) if isinstance(cache, str) else cache
         self.store, self.timeframe, self.adjust = open_store(store), parse_timeframe(timeframe), adjust or "none"
         if path is None and not hasattr(self.store, "path"):
             raise DataError(must_be("path", "a folder for the features", None, hint="this store has none of its own."))
         self.path = Path(path) if path is not None else Path(self.store.path) / "features"
         self.context = {"calendar": calendar, "groups": None if groups is None else dict(sorted(groups.items())), "index": index}
         self.symbols = None if symbols is None else sorted([symbols] if isinstance(symbols, str) else symbols)
-        self.facts, self._live, self._found = facts, {}, {}
+        self.facts, self._live, self._found, self._names = facts, {}, {}, {}
 
     def update(self, specs: Iterable[str], # features; names of sets are fine
                ) -> FeatureUpdate:         # what was done
@@ -389,6 +397,7 @@ def _follow(fs: FeatureStore, table: _Table, live: _Live, version: int, actions)
     live.version = _append(table, rows, note)
     live.since |= rows.groupby("symbol").since.max().to_dict()
     live.latest = _newest(pd.concat([live.latest, made], ignore_index=True))
+    fs.cache.put(_cached_name(fs, table), live.version, live.latest)
     _keep_state(fs, table, version, max(rows.known_at.max(), last), actions)
     return FeatureUpdate(len(rows), (), version, live.version, "appended")
 
@@ -465,7 +474,8 @@ def _rebuild(fs: FeatureStore, table: _Table, version: int, actions) -> FeatureU
     if len(rows): at = _append(table, rows, note)
     stand = pd.concat([old[~old.symbol.isin(replaced)], rows], ignore_index=True) if len(old) else rows
     _keep_state(fs, table, version, stand.known_at.max(), actions)
-    fs._live[table.path] = _live(fs, table, names, at, generations, stand)
+    fs._live[table.path] = live = _live(fs, table, names, at, generations, stand)
+    fs.cache.put(_cached_name(fs, table), at, live.latest)
     return FeatureUpdate(len(rows), changed, version, at, "computed")
 
 # %% ../../nbs/features/25_store.ipynb #3a9667b3
@@ -518,16 +528,29 @@ def _read(fs, specs, symbols, start, end, as_of, version, code, fresh) -> pd.Dat
     return _frame(table, rows.drop_duplicates(["symbol", "ts"], keep="last"), features)
 
 # %% ../../nbs/features/25_store.ipynb #eb65a753
+def _cached_name(fs: FeatureStore, table: _Table) -> str:
+    "What a table's newest rows are called in a cache: by the table's own identity, which no other one has, on any machine."
+    if table.path not in fs._names: fs._names[table.path] = f"features:{table.handle().metadata().id}"
+    return fs._names[table.path]
+
+def _newest_rows(fs: FeatureStore, table: _Table) -> pd.DataFrame: # features frame with all columns of the table
+    "The newest row of each symbol: from the states in memory, from the cache, or from the table."
+    live = fs._live.get(table.path)
+    if live is not None and not table.moved(live.version): return live.latest
+    name, version = _cached_name(fs, table), table.version()
+    if (rows := fs.cache.get(name, version)) is not None: return rows
+    made = _newest(_load(table, ["known_at", *(columns := table.about["columns"])], None, version))
+    rows = made.assign(timeframe=pd.Series(table.about["timeframe"], index=made.index, dtype="str"))[[*KEYS, *columns]]
+    fs.cache.put(name, version, rows)
+    return rows
+
 def _latest(fs: FeatureStore, specs, symbols, fresh: bool) -> pd.DataFrame:
     "See `FeatureStore.latest`."
     table, features = _find(fs, specs), parse_set(specs)
     if fresh: _fresh(fs, table)
-    symbols = [symbols] if isinstance(symbols, str) else symbols
-    live = fs._live.get(table.path)
-    if live is None or table.moved(live.version):
-        return _read(fs, specs, symbols, None, None, None, None, None, False).drop_duplicates("symbol", keep="last", ignore_index=True)
-    for symbol in sorted(set(symbols or ()) - set(live.latest.symbol)): raise DataError(unknown("symbol", symbol, live.latest.symbol))
-    rows = live.latest if symbols is None else live.latest[live.latest.symbol.isin(symbols)]
+    rows, symbols = _newest_rows(fs, table), [symbols] if isinstance(symbols, str) else symbols
+    for symbol in sorted(set(symbols or ()) - set(rows.symbol)): raise DataError(unknown("symbol", symbol, rows.symbol))
+    rows = rows if symbols is None else rows[rows.symbol.isin(symbols)]
     return rows[[*KEYS, *(c for f in features for c in f.columns)]].reset_index(drop=True)
 
 # %% ../../nbs/features/25_store.ipynb #1bcf95e3

@@ -531,3 +531,55 @@ def test_adjustment_and_calendar_make_other_tables(lake):
         two.read(["sma_20"])
     two.update(["sma_20"])
     assert len(one.tables()) == 2
+
+
+@pytest.fixture(params=["process", "redis"])
+def place(request):
+    return "" if request.param == "process" else request.getfixturevalue("redis_url")
+
+
+def test_the_newest_row_is_the_same_through_a_cache(lake, panel, place):
+    writer, reader = FeatureStore(lake, cache=place), FeatureStore(lake, cache=place)
+    writer.update(SPECS)
+    for k in (-20, -19, -18):
+        bare = FeatureStore(lake, cache="").latest(SPECS)  # asks the table
+        equal(reader.latest(SPECS), bare)
+        equal(reader.latest(SPECS), bare)                   # asks the cache
+        equal(writer.latest(SPECS), bare)                   # has it in memory
+        equal(reader.latest(["obv"], ["BBB"]), bare[bare.symbol == "BBB"][["symbol", "timeframe", "ts", "known_at", "obv"]])
+        with pytest.raises(DataError, match="ZZZ"):
+            reader.latest(SPECS, ["ZZZ"])
+        lake.write(on(panel, k))
+        writer.update(SPECS)
+
+
+def test_another_process_is_spared_the_table(lake, panel, redis_url, monkeypatch):
+    writer, reader = FeatureStore(lake, cache=redis_url), FeatureStore(lake, cache=redis_url)
+    writer.update(SPECS)
+    lake.write(on(panel, -20))
+    writer.update(SPECS)
+    monkeypatch.setattr(module, "_load", lambda *a: pytest.fail("the table was read"))
+    equal(reader.latest(SPECS), writer.latest(SPECS))
+
+
+def test_two_stores_of_the_same_name_do_not_meet_in_redis(tmp_path, panel, redis_url):
+    found = []
+    for k, part in enumerate((panel[panel.symbol != "CCC"], panel[panel.symbol != "AAA"])):
+        lake = Lake(tmp_path / "lake")
+        lake.write(part.reset_index(drop=True))
+        FeatureStore(lake, cache=redis_url).update(SPECS)
+        found.append(list(FeatureStore(lake, cache=redis_url).latest(SPECS).symbol))
+        (tmp_path / "lake").rename(tmp_path / f"moved{k}")
+    assert found == [["AAA", "BBB"], ["BBB", "CCC"]]
+
+
+def test_the_setting_names_the_server(tmp_path, panel, redis_url):
+    from mlfin.core.settings import Settings
+
+    here = dict(profile="test", root=tmp_path, store=str(tmp_path / "lake"), mlflow="", artifacts="", ledger=tmp_path / "l")
+    Lake(tmp_path / "lake").write(panel)
+    assert type(FeatureStore(Settings(**here)).cache).__name__ == "Cache"
+    store = FeatureStore(Settings(**here, redis=redis_url))
+    store.update(SPECS)
+    equal(FeatureStore(Settings(**here, redis=redis_url)).latest(SPECS), store.latest(SPECS))
+    assert type(store.cache).__name__ == "RedisCache"
