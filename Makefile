@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+WORKERS ?= 2
 
 # Every process compiles what it imports once, and keeps to one thread, so that results are the same everywhere.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,7 +29,7 @@ test: setup  ## every test but the slow ones: the notebooks first, pytest last
 	@echo "test: the lessons (nbdev-test)"
 	@$(BIN)/nbdev-test --n-workers 2
 	@echo "test: the tests (pytest)"
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks
 	@$(BIN)/mlfin lab $(ARGS)

@@ -17,6 +17,19 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("mlfin", derandomize=True, deadline=None)
 settings.load_profile("mlfin")
 
+_TOGETHER = ("pipeline", "dashboards", "viz", "repo")  # folders whose tests share what takes long to make
+
+
+def pytest_collection_modifyitems(items):
+    """For several workers: tests that share something go to the same one, and the longest such groups begin first."""
+    def group(item):
+        folder = item.path.parent.name
+        return folder if folder in _TOGETHER else f"{folder}/{item.path.name}"
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: _TOGETHER.index(group(item)) if group(item) in _TOGETHER else len(_TOGETHER))
+
 
 def _is_local(address) -> bool:
     host = address[0] if isinstance(address, tuple) else ""  # a path is a Unix socket
