@@ -10,7 +10,9 @@ _HOME = {
     "Label": "labels",
     "Tracked": "training",
     "Trained": "training",
+    "WEIGHTS": "weights",
     "WalkForward": "splits",
+    "average_uniqueness": "weights",
     "bar_volatility": "labels",
     "build_dataset": "dataset",
     "calibration_curve": "evaluation",
@@ -34,12 +36,16 @@ _HOME = {
     "model_names": "zoo",
     "parse_label": "labels",
     "quantile_class": "labels",
+    "return_attribution": "weights",
+    "sample_weights": "weights",
     "score_folds": "evaluation",
     "summarise": "evaluation",
     "tag_run": "training",
+    "time_decay": "weights",
     "track": "training",
     "train_walk_forward": "training",
     "triple_barrier": "labels",
+    "uniqueness": "weights",
 }
 
 __all__ = sorted(_HOME)
