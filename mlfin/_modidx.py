@@ -1493,7 +1493,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mlfin.models.dataset._given_weights': ( 'models/dataset.html#_given_weights',
                                                                                'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset._join': ('models/dataset.html#_join', 'mlfin/models/dataset.py'),
-                                      'mlfin.models.dataset._likenesses': ('models/dataset.html#_likenesses', 'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset._notes': ('models/dataset.html#_notes', 'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset._pending': ('models/dataset.html#_pending', 'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset._ranks': ('models/dataset.html#_ranks', 'mlfin/models/dataset.py'),

@@ -155,14 +155,10 @@ def _ranks(x: np.ndarray) -> np.ndarray:
     "Centred ranks of some 20,000 of the rows."
     return _centred(pd.Series(x[::max(len(x) // 20_000, 1)]).rank().to_numpy())
 
-def _likenesses(x: np.ndarray, targets: list[tuple]) -> list[tuple[float, float, str]]:
-    "Correlations with the label, as (size, bound, in words)."
-    return [(float(prepare(x) @ target), bound, words) for prepare, target, bound, words in targets]
-
 def _targets(dataset: "Dataset") -> list[tuple]:
-    "What an input must not be like: the label seen in several ways, and how much is too much."
+    "What an input must not be like: ways to look at it, the label seen so, the largest correlation, and words."
     value, y = dataset.forward_return.to_numpy(), dataset.y.to_numpy().astype(np.float64)
-    symbol, time = pd.factorize(dataset.keys["symbol"])[0], pd.factorize(dataset.keys["ts"])[0]
+    symbol, time = pd.factorize(dataset.keys["symbol"])[0], pd.factorize(dataset.keys["ts"].array.asi8)[0]
     horizon = parse_label(dataset.label).horizon
     bound = min(max(LIKE_LABEL, 6 / np.sqrt((time.max() + 1) / horizon)), 0.99)
     ways = [(_centred, value, bound, "the label"), (_centred, y, bound, "the label's direction"),
@@ -178,8 +174,9 @@ def _refuse_copies(dataset: "Dataset") -> None:
     if len(dataset) < 30 or dataset.forward_return.nunique() < 2: return
     targets = _targets(dataset)
     for column in dataset.X.columns:
-        for size, bound, words in _likenesses(dataset.X[column].to_numpy(), targets):
-            if abs(size) > bound:
+        x = dataset.X[column].to_numpy()
+        for prepare, target, bound, words in targets:
+            if abs(size := float(prepare(x) @ target)) > bound:
                 raise DataError(must_be(column, "a feature known before the label begins", f"a correlation of {size:.4f} with {words}",
                                         hint="it was computed from the label; see mlfin.features.lookahead"))
 
@@ -213,7 +210,8 @@ def _scaler(x: np.ndarray, time: np.ndarray, symbol: np.ndarray) -> str:
         among = np.abs(np.bincount(time, x)).max() < 1e-6 and len(x) > time.max() + 1 # scaled among the symbols of each time: fine
         if not among and (standard(np.zeros(len(x), int)) or standard(symbol)): return "a mean of 0 and a standard deviation of 1"
     q = np.percentile(x, [25, 50, 75])
-    if abs(q[1]) < 1e-12 and abs(q[2] - q[0] - 1) < 1e-12: return "a median of 0 and quartiles 1 apart"
+    single = np.count_nonzero(np.abs(x - q[1]) < 1e-12) <= 2 # a column of a few values has quartiles at them
+    if single and abs(q[1]) < 1e-12 and abs(q[2] - q[0] - 1) < 1e-12: return "a median of 0 and quartiles 1 apart"
     if abs(high - 1) > 1e-12: return ""
     if abs(low * len(x) - 1) < 1e-9: return "ranks among all rows"
     few = max(np.count_nonzero(x <= low + 1e-12), np.count_nonzero(x >= high - 1e-12)) <= 2
@@ -221,7 +219,7 @@ def _scaler(x: np.ndarray, time: np.ndarray, symbol: np.ndarray) -> str:
 
 def _refuse_scalers(table: pd.DataFrame, names: Iterable[str]) -> None:
     "No column that was scaled by what all its rows have in common, the later ones included."
-    time, symbol = pd.factorize(table["ts"])[0], pd.factorize(table["symbol"])[0]
+    time, symbol = pd.factorize(table["ts"].array.asi8)[0], pd.factorize(table["symbol"])[0]
     for name in names:
         x = table[name].to_numpy(dtype=np.float64)
         known = np.isfinite(x)
