@@ -1486,6 +1486,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset.Dataset.verify': ( 'models/dataset.html#dataset.verify',
                                                                                'mlfin/models/dataset.py'),
+                                      'mlfin.models.dataset._beyond': ('models/dataset.html#_beyond', 'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset._centred': ('models/dataset.html#_centred', 'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset._change': ('models/dataset.html#_change', 'mlfin/models/dataset.py'),
                                       'mlfin.models.dataset._count_dropped': ( 'models/dataset.html#_count_dropped',

@@ -301,7 +301,11 @@ def _count_dropped(joined: pd.DataFrame, parsed: tuple[Feature, ...]) -> tuple[p
         left &= ~absent
     return pd.DataFrame([r for r in reasons if r[1]], columns=["reason", "rows"]), left
 
-# %% ../../nbs/models/32_dataset.ipynb #f5ac585f
+# %% ../../nbs/models/32_dataset.ipynb #35b98e0c
+def _beyond(inputs: pd.DataFrame, labels: pd.DataFrame) -> np.ndarray:
+    "Rows after the last label of their symbol, or of a symbol without one."
+    return ~(inputs["ts"] <= inputs["symbol"].map(labels.groupby("symbol")["ts"].max())).to_numpy()
+
 def _join(inputs: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
     "Rows that have both sides, and how many had only one."
     key = ["symbol", "timeframe", "ts"]
@@ -315,7 +319,9 @@ def _join(inputs: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, lis
         row = joined.loc[late].iloc[0]
         raise DataError(must_be("features", "known when the label begins (known_at <= t0)",
                                 f"known at {row.known_at}, label from {row.t0}", f"{row.symbol} {row.ts}"))
-    counts = [("no label: its outcome lies beyond the data", len(inputs) - len(joined))] * (len(inputs) > len(joined))
+    beyond = int(_beyond(inputs, labels).sum())
+    reasons = [("no label: its outcome lies beyond the data", beyond), ("no label at that time", len(inputs) - len(joined) - beyond)]
+    counts = [r for r in reasons if r[1]]
     if alone := len(labels) - len(joined): counts.append((f"note: {alone} labels without features", 0))
     return joined, counts
 
@@ -330,9 +336,7 @@ def _notes(X: pd.DataFrame, keys: pd.DataFrame, symbols: pd.Series) -> list[tupl
 # %% ../../nbs/models/32_dataset.ipynb #e25b7cce
 def _pending(inputs: pd.DataFrame, labels: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     "Complete rows after the last label of their symbol, or of a symbol without one."
-    last = inputs["symbol"].map(labels.groupby("symbol")["ts"].max())
-    late = np.flatnonzero(~(inputs["ts"] <= last).to_numpy())
-    rows = inputs.iloc[late][[*KEYS, *names]]
+    rows = inputs.loc[_beyond(inputs, labels), [*KEYS, *names]]
     return rows[np.isfinite(rows[names].to_numpy()).all(axis=1)].reset_index(drop=True)
 
 # %% ../../nbs/models/32_dataset.ipynb #80ae3271

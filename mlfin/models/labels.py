@@ -223,7 +223,10 @@ def triple_barrier(bars: pd.DataFrame, # bars of one timeframe, sorted by symbol
                    down: float = 2.0,  # loss that ends it, likewise
                   ) -> pd.DataFrame:   # symbol timeframe ts t0 t1 barrier_H_U_D, its _direction and _class (int8)
     "What a long position earns until it reaches a profit, a loss or its time; class 1, -1 or 0."
-    name = parse_label(f"barrier_{horizon}_{up:g}_{down:g}").spec
+    for field, value in (("up", up), ("down", down)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)): raise DataError(must_be(field, "a number above 0", value))
+    label = parse_label(f"barrier_{horizon}_{up:g}_{down:g}")
+    name, up, down = label.spec, label.up, label.down
     i, vol = _places(bars, horizon, name), bar_volatility(bars)
     i = i[vol[i] > 0]
     if not len(i):

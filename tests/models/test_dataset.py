@@ -288,3 +288,11 @@ def test_clean_features_raise_no_alarm(real):
                     label, tuple(names), pd.DataFrame())
         assert replace(d, hash=content_hash(d)).verify() and len(d) > 200
     module._refuse_scalers(features, features.columns[4:])
+
+
+def test_rows_without_a_label_are_told_apart(bars):
+    features, labels = compute_features(bars, ["returns"]), compute_labels(bars, "barrier_10_2_1")
+    d = build_dataset(features, labels, bars, ["returns"])
+    assert d.dropped.set_index("reason")["rows"].to_dict() == {
+        "no label: its outcome lies beyond the data": 2 * 11, "no label at that time": 2 * 20}  # a volatility takes 20 bars
+    assert len(d) + d.dropped["rows"].sum() == len(features) and len(d.pending) == 2 * 11

@@ -15,6 +15,7 @@ from mlfin.models.labels import (
     label_of,
     meta_labels,
     parse_label,
+    triple_barrier,
 )
 
 
@@ -322,3 +323,15 @@ def test_every_name_of_the_grammar_is_understood(h, x, q):
     label = parse_label(f"meta_barrier_{h}_{x:g}_{x:g}")
     assert (label.horizon, label.up, label.down, label.meta) == (h, x, x, True)
     assert parse_label(f"fwd_quantile_{h}_{q}").classes == q
+
+
+def test_barriers_are_what_their_name_says():
+    bars = market(1, 60)
+    odd = triple_barrier(bars, 5, 1.23456789, 2)
+    pd.testing.assert_frame_equal(odd, compute_labels(bars, "barrier_5_1.23457_2"))
+    for up in ("2", None, True):
+        with pytest.raises(DataError, match="`up` must be a number above 0"):
+            triple_barrier(bars, 5, up, 2)
+    for up in (0, -1, float("nan"), 1e9):
+        with pytest.raises(SpecError, match="U and D numbers above 0"):
+            triple_barrier(bars, 5, up, 2)
