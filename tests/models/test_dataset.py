@@ -296,3 +296,18 @@ def test_rows_without_a_label_are_told_apart(bars):
     assert d.dropped.set_index("reason")["rows"].to_dict() == {
         "no label: its outcome lies beyond the data": 2 * 11, "no label at that time": 2 * 20}  # a volatility takes 20 bars
     assert len(d) + d.dropped["rows"].sum() == len(features) and len(d.pending) == 2 * 11
+
+
+def test_the_most_predictable_honest_price_raises_no_alarm():
+    """A price that only jitters around a constant: its distance from the mean tells half of the next return's variance."""
+    rng, parts = np.random.default_rng(5), []
+    for symbol in ("AAA", "BBB"):
+        close = np.exp(0.001 * rng.normal(size=3000))
+        ts = pd.date_range("2020-01-01", periods=3000, freq="h", tz="UTC").as_unit("us")
+        opened = np.r_[1.0, close[:-1]]
+        parts.append(pd.DataFrame(dict(
+            symbol=symbol, timeframe="1h", ts=ts, known_at=ts + pd.Timedelta("1h"), open=opened, high=np.maximum(opened, close) * 1.0001,
+            low=np.minimum(opened, close) * 0.9999, close=close, volume=rng.integers(1_000, 9_000, 3000).astype(float))))
+    bars, specs = pd.concat(parts, ignore_index=True), ["sma_200", "returns", "rsi_14", "bbands_20_2", "mom_14"]
+    d = build_dataset(compute_features(bars, specs), compute_labels(bars, "fwd_ret_1"), bars, specs)
+    assert 0.65 < np.corrcoef(d.X["sma_200/close"], d.forward_return)[0, 1] < 0.75
