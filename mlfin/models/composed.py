@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['weight_keyword', 'fit_part', 'predict_part', 'PersistenceClassifier', 'PersistenceRegressor', 'ClassWeighted',
-           'EarlyStopped', 'Calibrated', 'MeanEnsemble']
+           'rounds_keyword', 'EarlyStopped', 'Calibrated', 'MeanEnsemble']
 
 # %% ../../nbs/models/32b_composed.ipynb #cfc4d424
 import warnings
@@ -199,13 +199,13 @@ class ClassWeighted(_Wrapper):
         self.estimator_ = fit_part(clone(self.estimator), X, y, rows, weights, keys, spans, embargo)
         return self
 
-# %% ../../nbs/models/32b_composed.ipynb #643aa7c3
-def _rounds_keyword(estimator) -> str:
-    "What the booster calls its number of rounds."
+# %% ../../nbs/models/32b_composed.ipynb #37de258f
+def rounds_keyword(estimator,      # any estimator
+                  ) -> str | None: # "n_estimators", "max_iter"; None for what is not such a booster
+    "What a booster that can stop early calls its number of rounds."
     home = type(estimator).__module__.partition(".")[0]
     if home in ("xgboost", "lightgbm"): return "n_estimators"
-    if type(estimator).__name__.startswith("HistGradientBoosting"): return "max_iter"
-    raise ModelError(must_be("early_stopping", "asked of xgboost, lightgbm or gradient_boosting", type(estimator).__name__))
+    return "max_iter" if type(estimator).__name__.startswith("HistGradientBoosting") else None
 
 def _best_rounds(estimator, X, y, learn, check, weights, patience: int) -> int:
     "Rounds after which the loss on the rows `check` was lowest."
@@ -225,7 +225,7 @@ def _best_rounds(estimator, X, y, learn, check, weights, patience: int) -> int:
     estimator.fit(a, y[learn], sample_weight=w, X_val=b, y_val=y[check], sample_weight_val=v)
     return int(np.argmax(estimator.validation_score_[1:])) + 1
 
-# %% ../../nbs/models/32b_composed.ipynb #33ab6124
+# %% ../../nbs/models/32b_composed.ipynb #2012a99c
 class EarlyStopped(_Wrapper):
     "A booster that stops when a purged slice of the training rows gains nothing."
     def __init__(self, estimator,               # of xgboost, lightgbm, or scikit-learn's histogram booster
@@ -238,7 +238,10 @@ class EarlyStopped(_Wrapper):
     def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
         "Find the number of rounds, then fit to all rows; `rounds_` tells."
         y, rows = self._begin(X, y, rows)
-        name = _rounds_keyword(self.estimator)
+        name = rounds_keyword(self.estimator)
+        if name is None:
+            kind = type(self.estimator).__name__
+            raise ModelError(must_be("early_stopping", "asked of xgboost, lightgbm or scikit-learn's histogram booster", kind))
         spans = _known_spans(spans, self.horizon, len(y), "early_stopping")
         learn, check = validation_split(spans.iloc[rows], self.validation, embargo)
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
