@@ -40,14 +40,14 @@ def _blocks(keys: pd.DataFrame) -> np.ndarray:
                                  "sort the panel by symbol, timeframe and ts."))
     return np.append(starts, len(keys))
 
-# %% ../../nbs/models/32a_sequence.ipynb #be18b216
+# %% ../../nbs/models/32a_sequence.ipynb #08a756a8
 def _common(keys: pd.DataFrame, borders: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Positions of the rows among all times; whether half of the symbols that exist at a time have a row; its weekly hour."
     times, at = np.unique(keys["ts"].array.asi8, return_inverse=True)
     present, first, last = np.bincount(at, minlength=len(times)), at[borders[:-1]], at[borders[1:] - 1]
     alive = np.cumsum(np.bincount(first, minlength=len(times) + 1) - np.bincount(last + 1, minlength=len(times) + 1))[:-1]
     stamps = pd.DatetimeIndex(keys["ts"].iloc[np.unique(at, return_index=True)[1]])
-    return at, 2 * present >= alive, np.asarray(stamps.dayofweek * 24 + stamps.hour)
+    return at, 2 * present >= alive, np.asarray(stamps.day_of_week * 24 + stamps.hour)
 
 # %% ../../nbs/models/32a_sequence.ipynb #c98e45ed
 def _gaps(keys: pd.DataFrame, borders: np.ndarray, longest: float | None) -> np.ndarray:
@@ -80,7 +80,7 @@ def row_ages(keys: pd.DataFrame,                        # symbol timeframe ts (U
     starts = np.flatnonzero(begins)
     return np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
 
-# %% ../../nbs/models/32a_sequence.ipynb #c48bb46c
+# %% ../../nbs/models/32a_sequence.ipynb #7e2d44da
 class Windows:
     "Windows of rows of a matrix, gathered batch by batch."
     def __init__(self, values: np.ndarray, # float (rows, columns); NaN only where no window looks
@@ -95,7 +95,7 @@ class Windows:
         own = padded[window - 1:]
         np.subtract(values, mean, out=own, casting="unsafe")
         np.divide(own, scale, out=own, casting="unsafe")
-        np.nan_to_num(own, copy=False)
+        own[~np.isfinite(own)] = 0.0
         step = padded.strides
         self.view = np.lib.stride_tricks.as_strided(padded, (len(values), window, values.shape[1]), (step[0], *step), writeable=False)
 
@@ -153,13 +153,13 @@ def _on_device(keras, device: str):
                                      "pip install 'mlfin[gpu]', or set device = cpu.")) from None
     return keras.device(device)
 
-# %% ../../nbs/models/32a_sequence.ipynb #6afd3e87
+# %% ../../nbs/models/32a_sequence.ipynb #41a19ab7
 def _network(keras, model, columns: int, outputs: int):
     "LSTM layers and one dense layer that gives logits or a value."
     seed, stack = model.random_state or 0, [keras.Input((model.window, columns))]
     for n in range(model.layers):
         stack.append(keras.layers.LSTM(
-            model.units, return_sequences=n < model.layers - 1, name=f"lstm_{n}",
+            model.units, return_sequences=n < model.layers - 1, name=f"lstm_{n}", seed=seed + 3 * n + 2,
             kernel_initializer=keras.initializers.GlorotUniform(seed + 3 * n),
             recurrent_initializer=keras.initializers.Orthogonal(seed=seed + 3 * n + 1)))
         if model.dropout: stack.append(keras.layers.Dropout(model.dropout, seed=seed + 3 * n + 2, name=f"dropout_{n}"))
