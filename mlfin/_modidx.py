@@ -1546,6 +1546,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.models.composed._Wrapper': ('models/composed.html#_wrapper', 'mlfin/models/composed.py'),
                                        'mlfin.models.composed._Wrapper.__sklearn_tags__': ( 'models/composed.html#_wrapper.__sklearn_tags__',
                                                                                             'mlfin/models/composed.py'),
+                                       'mlfin.models.composed._Wrapper._asked': ( 'models/composed.html#_wrapper._asked',
+                                                                                  'mlfin/models/composed.py'),
                                        'mlfin.models.composed._Wrapper._begin': ( 'models/composed.html#_wrapper._begin',
                                                                                   'mlfin/models/composed.py'),
                                        'mlfin.models.composed._Wrapper._say': ( 'models/composed.html#_wrapper._say',
