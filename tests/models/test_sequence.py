@@ -14,6 +14,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 
 from mlfin.core.errors import MissingExtraError, ModelError
 from mlfin.models import sequence
+from mlfin.models.fitting import load_model, save_model
 from mlfin.models.sequence import (
     SequenceClassifier,
     SequenceRegressor,
@@ -290,9 +291,9 @@ def same_network(one, two):
 
 def test_kept_in_a_pickle_and_in_a_folder(fitted, tmp_path):
     X, _, _, keys, _, _, test = market()
-    save_sequence(fitted[0], tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.keras", "sequence.json"]
-    again, other = pickle.loads(pickle.dumps(fitted[0])), load_sequence(tmp_path)
+    place = save_model(fitted[0], tmp_path / "m")
+    assert sorted(path.name for path in place.iterdir()) == ["model.json", "network.keras", "sequence.json"]  # no pickle
+    again, other = pickle.loads(pickle.dumps(fitted[0])), load_model(place)
     assert again.predict_proba(X, keys, test).tobytes() == fitted[1].tobytes()
     for model in (again, other):
         assert model.get_params() == fitted[0].get_params() and model.classes_.tolist() == ["down", "up"]
