@@ -143,8 +143,21 @@ class PersistenceRegressor(RegressorMixin, _Persistence):
         tags.regressor_tags.poor_score = True
         return tags
 
-# %% ../../nbs/models/32b_composed.ipynb #598feb93
-class _Wrapper(MetaEstimatorMixin, BaseEstimator):
+# %% ../../nbs/models/32b_composed.ipynb #4f6fab8d
+class _Kind(MetaEstimatorMixin, BaseEstimator):
+    "A classifier or a regressor, as its `estimator` is."
+    def score(self, X, y, sample_weight=None) -> float:
+        return (ClassifierMixin if is_classifier(self) else RegressorMixin).score(self, X, y, sample_weight)
+
+    def __sklearn_tags__(self):
+        tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.estimator_type, tags.classifier_tags, tags.regressor_tags = own.estimator_type, own.classifier_tags, own.regressor_tags
+        tags.target_tags, tags.input_tags.allow_nan = own.target_tags, own.input_tags.allow_nan
+        tags.target_tags.multi_output = False
+        return tags
+
+# %% ../../nbs/models/32b_composed.ipynb #8deaf19a
+class _Wrapper(_Kind):
     "Around one estimator, which stays as it is; the fitted copy is `estimator_`."
     takes_panel = True
 
@@ -177,16 +190,6 @@ class _Wrapper(MetaEstimatorMixin, BaseEstimator):
     def predict(self, X, keys=None, rows=None) -> np.ndarray:
         said = self._say(X, keys, rows)
         return self.classes_[self.predict_proba(X, keys, rows).argmax(axis=1)] if is_classifier(self) else said
-
-    def score(self, X, y, sample_weight=None) -> float:
-        return (ClassifierMixin if is_classifier(self) else RegressorMixin).score(self, X, y, sample_weight)
-
-    def __sklearn_tags__(self):
-        tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.estimator_type, tags.classifier_tags, tags.regressor_tags = own.estimator_type, own.classifier_tags, own.regressor_tags
-        tags.target_tags, tags.input_tags.allow_nan = own.target_tags, own.input_tags.allow_nan
-        tags.target_tags.multi_output = False
-        return tags
 
 # %% ../../nbs/models/32b_composed.ipynb #415316fa
 def _known_spans(spans, horizon, size: int, what: str):

@@ -80,7 +80,7 @@ def row_ages(keys: pd.DataFrame,                        # symbol timeframe ts (U
     starts = np.flatnonzero(begins)
     return np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
 
-# %% ../../nbs/models/32a_sequence.ipynb #7e2d44da
+# %% ../../nbs/models/32a_sequence.ipynb #3a3f1e5a
 class Windows:
     "Windows of rows of a matrix, gathered batch by batch."
     def __init__(self, values: np.ndarray, # float (rows, columns); NaN only where no window looks
@@ -105,8 +105,8 @@ class Windows:
             ) -> np.ndarray:         # float32 (rows, window, columns): a copy
         "The windows that end at these rows."
         batch = self.view[rows]
-        if (ages := self.ages[rows]).min(initial=self.window) < self.window - 1:
-            batch[np.arange(self.window) < (self.window - 1 - ages)[:, None]] = 0.0
+        ages = self.ages[rows]
+        for k in np.flatnonzero(ages < self.window - 1): batch[k, :self.window - 1 - ages[k]] = 0.0
         return batch
 
 # %% ../../nbs/models/32a_sequence.ipynb #da9b1708
