@@ -292,11 +292,11 @@ class _Steps:
 
 _MAPS = {"sigmoid": _Sigmoid, "isotonic": _Steps}
 
-# %% ../../nbs/models/32b_composed.ipynb #7565c8a6
+# %% ../../nbs/models/32b_composed.ipynb #01f34de3
 def _held_out(estimator, X, y, rows, weights, keys, spans, embargo, slices) -> tuple[np.ndarray, np.ndarray]:
     "Positions and probabilities of training rows, each predicted by a copy that never saw them."
     at, said = [], []
-    for fold in WalkForward(slices, embargo).split(spans.iloc[rows]):
+    for fold in WalkForward(folds=slices, embargo=embargo).split(spans.iloc[rows]):
         learn, check = rows[fold.train], rows[fold.test]
         if len(found := np.unique(y[learn])) < 2:
             raise ModelError(must_be("calibrate", "given both classes in every inner slice", f"only {found.tolist()}",

@@ -119,7 +119,7 @@ def row_spans(size: int,    # rows, in order of time
     ts = pd.Timestamp(0, tz="UTC").as_unit("us") + pd.to_timedelta(np.arange(size), unit="min").as_unit("us")
     return pd.DataFrame(dict(ts=ts, t0=ts + pd.Timedelta("1min"), t1=ts + pd.Timedelta(minutes=int(horizon))))
 
-# %% ../../nbs/models/32a_sequence.ipynb #8c68dcc4
+# %% ../../nbs/models/32a_sequence.ipynb #349cd56c
 def validation_split(spans: pd.DataFrame,  # ts t0 t1 of the training rows, any order
                      share: float = 0.15,  # of the decision times that are kept for validation, (0, 1)
                      embargo: int = 0,     # decision times between the two parts
@@ -127,13 +127,14 @@ def validation_split(spans: pd.DataFrame,  # ts t0 t1 of the training rows, any 
     "The last part of the training rows, and those before it whose labels end before it."
     if not 0 < share < 1: raise ModelError(must_be("validation", "a share between 0 and 1", share))
     times = spans["ts"].nunique()
-    try: fold, = WalkForward(1, embargo, max(1, times - max(1, round(times * share)))).split(spans)
+    first = max(1, times - max(1, round(times * share)))
+    try: fold, = WalkForward(folds=1, embargo=embargo, min_train=first).split(spans)
     except SplitError as e:
         raise ModelError(f"`validation` must leave rows to learn from, got {len(spans)} rows at {times} times.\n"
                          f"Hint: take a smaller share, a shorter label, or no early stopping. ({e.args[0].splitlines()[0]})") from e
     return fold.train, fold.test
 
-# %% ../../nbs/models/32a_sequence.ipynb #1668a452
+# %% ../../nbs/models/32a_sequence.ipynb #4355d96f
 def _keras():
     "Keras on the backend that was asked for, or which package is missing."
     backend = os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -143,12 +144,13 @@ def _keras():
                                 f"Hint: pip install {backend}, or set keras_backend = jax (pip install 'mlfin[keras]').")
     return require("keras", extra="keras")
 
-def _on_device(keras, device: str):
-    "Keras' context for a device; an error where the backend has none such."
+def _on_device(keras, device: str, needed: bool = True):
+    "Keras' context for a device; where the backend has none such an error, or the CPU if it is not needed."
     if keras.backend.backend() == "jax":
         import jax
         try: jax.devices(device.partition(":")[0])
         except RuntimeError as e:
+            if not needed: return keras.device("cpu:0")
             raise ModelError(must_be("device", "one that JAX knows", device, str(e).splitlines()[0],
                                      "pip install 'mlfin[gpu]', or set device = cpu.")) from None
     return keras.device(device)
@@ -279,7 +281,7 @@ def _train(model, values, ages, target, weights, slices, outputs: int, loss: str
         bare.set_weights(network.get_weights())
     return bare, {name: [float(v) for v in told.history[name]] for name in sorted(told.history)}
 
-# %% ../../nbs/models/32a_sequence.ipynb #cebe5ffc
+# %% ../../nbs/models/32a_sequence.ipynb #5adc6718
 class _Sequence(_Parameters):
     "An estimator that reads windows of rows; its network stands in `network_`."
     takes_panel = True # tells `mlfin.models.composed` to hand over keys, spans and rows
@@ -303,7 +305,7 @@ class _Sequence(_Parameters):
         values, ages = _look_back(self, X, keys, rows, reset=False)
         if not len(rows): return np.zeros((0, self.network_.output_shape[-1]))
         windows = Windows(values, ages, self.window, self.mean_, self.scale_)
-        with _on_device(keras, self.device):
+        with _on_device(keras, self.device, needed=False): # what a GPU learnt, a machine without one can serve
             said = self.network_.predict(_feed(keras, windows, rows, self.batch_size), verbose=0)
         return np.asarray(said, dtype=np.float64)[:len(rows)]
 

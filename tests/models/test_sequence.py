@@ -301,6 +301,15 @@ def test_kept_in_a_pickle_and_in_a_folder(fitted, tmp_path):
         same_network(model, fitted[0])
 
 
+def test_what_a_gpu_learnt_is_served_without_one(fitted):
+    X, _, _, keys, _, _, test = market()
+    fitted[0].device = "gpu:0"
+    try:
+        assert np.abs(fitted[0].predict_proba(X, keys, test) - fitted[1]).max() < 1e-3
+    finally:
+        fitted[0].device = "cpu:0"
+
+
 def test_the_loop_is_a_scan_and_no_layer_is_unrolled(fitted):
     layers = [layer.get_config() for layer in fitted[0].network_.layers]
     assert [layer["unroll"] for layer in layers if "unroll" in layer] == [False]
