@@ -83,6 +83,7 @@ def confusion_chart(confusion: pd.DataFrame, # model predicted actual count coun
                            row=i // 4 + 1, col=i % 4 + 1)
         figure.update_yaxes(showticklabels=i % 4 == 0, row=i // 4 + 1, col=i % 4 + 1)
     figure.update_layout(height=150 + 200 * lines, margin=dict(t=104, b=40))
+    figure.update_annotations(font_size=12)
     figure.update_xaxes(showgrid=False, ticks="")
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     return figure
@@ -215,7 +216,7 @@ def intervals_chart(intervals: pd.DataFrame,   # model score value low high base
                            error_x=dict(symmetric=False, array=(own["gain_high"] - own["gain"]).to_numpy(), arrayminus=(own["gain"] - own["gain_low"]).to_numpy(),
                                         color=colour, thickness=1.6, width=4), customdata=own[["value", "baseline"]].to_numpy(),
                            hovertemplate="%{y}: %{customdata[0]:.5g} against %{customdata[1]:.5g}, gain %{x:.4~g}<extra></extra>")
-    figure.add_vline(x=0, line=dict(color=_INK, width=1.5), annotation_text="baseline", annotation_position="top")
+    figure.add_vline(x=0, line=dict(color=_INK, width=1.5), annotation_text="baseline", annotation_position="top right")
     figure.update_layout(height=max(260, 170 + 30 * len(rows)), showlegend=True)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=rows["model"].tolist()[::-1], showgrid=False)
     return figure

@@ -95,7 +95,7 @@ class _Draws:
         draws, size = len(self.start), 2 * self.times + 1
         row = np.arange(draws)[:, None] * size
         flips = [np.bincount((row + at).ravel(), minlength=draws * size) for at in (self.start, self.start + self.length)]
-        run = (flips[0] - flips[1]).reshape(draws, size).cumsum(axis=1)
+        run = (flips[0] - flips[1]).astype("int32").reshape(draws, size).cumsum(axis=1, dtype="int32")
         return run[:, :self.times] + run[:, self.times:2 * self.times]
 
 def _running(values: np.ndarray) -> np.ndarray:
@@ -154,18 +154,22 @@ _SUMS: Mapping[str, _Score] = {
 _AREAS = ("roc_auc", "pr_auc")
 SCORES = (*_SUMS, *_AREAS, "ic", "rank_ic")
 
-# %% ../../nbs/models/34b_intervals.ipynb #e2ed6e77
+# %% ../../nbs/models/34b_intervals.ipynb #254c2e7f
 def _area(name: str, y: np.ndarray, p: np.ndarray, at: np.ndarray) -> Callable[[_Draws], np.ndarray]:
     "Area under a curve in each draw, rows weighted by how often their time was drawn."
     order = np.argsort(-p, kind="stable")
-    p, y, at = p[order], y[order].astype("float64"), at[order]
+    p, y, at = p[order], y[order] > 0, at[order]
     first = np.flatnonzero(np.append(True, p[1:] != p[:-1]))
+    groups = (lambda x: x) if len(first) == len(p) else lambda x: np.add.reduceat(x, first, axis=1)
+    def some(counts: np.ndarray) -> np.ndarray:
+        w = counts[:, at]
+        rises, rows = groups(np.where(y, w, 0)), groups(w)
+        falls, found = rows - rises, rises.cumsum(axis=1, dtype="float64")
+        if name == "pr_auc": return (rises * found / np.maximum(rows.cumsum(axis=1), 1)).sum(axis=1) / found[:, -1]
+        return np.einsum("ij,ij->i", falls, found - rises / 2) / (found[:, -1] * falls.sum(axis=1))
     def values(d: _Draws) -> np.ndarray:
-        w = d.counts[:, at].astype("float64")
-        rises, rows = (np.add.reduceat(x, first, axis=1) for x in (w * y, w))
-        falls, found = rows - rises, rises.cumsum(axis=1)
-        if name == "pr_auc": return (rises * found / np.maximum(rows.cumsum(axis=1), 1e-9)).sum(axis=1) / found[:, -1]
-        return (falls * (found - rises / 2)).sum(axis=1) / (found[:, -1] * falls.sum(axis=1))
+        each = max(100_000 // len(p), 1) # draws that stay in the processor's cache
+        return np.concatenate([some(d.counts[k:k + each]) for k in range(0, len(d.counts), each)])
     return values
 
 # %% ../../nbs/models/34b_intervals.ipynb #316caa39
