@@ -50,7 +50,8 @@ def pr_chart(curve: pd.DataFrame, # model recall precision threshold baseline, f
             ) -> "Figure":        # a line a model, and the share of rises
     "How many of the rises that were said came true, against how many were found; the level line is always saying up."
     rows = _frame(curve, "curve", ("model", "recall", "precision", "threshold", "baseline"))
-    figure = new_figure("Precision and recall", "all folds together; the dashed line is the share of rises", "Rises found (share)", "Rises said that came true (share)")
+    figure = new_figure("Precision and recall", "all folds together; the dashed line is the share of rises", "Rises found (share)",
+                        "Rises said that came true (share)")
     share = float(rows["baseline"].mean())
     figure.add_scatter(x=[0, 1], y=[share, share], mode="lines", name="always up", line=dict(dash="dash", color=_LINE), hoverinfo="skip")
     for model, own in rows.groupby("model", sort=True):
@@ -79,7 +80,8 @@ def confusion_chart(confusion: pd.DataFrame, # model predicted actual count coun
         share = (100 * count.div(count.sum(axis=1).replace(0, np.nan), axis=0)).to_numpy()
         text = [[f"{count.loc[a, p]:,}<br>{share[a, p]:.0f} %<br>({naive.loc[a, p]:,})" for p in (0, 1)] for a in (0, 1)]
         figure.add_heatmap(z=share, x=["said fall", "said rise"], y=["was fall", "was rise"], zmin=0, zmax=100, xgap=2, ygap=2, showscale=False,
-                           colorscale=[(0, "#F3F8FC"), (1, "#66A8D3")], text=text, texttemplate="%{text}", hovertemplate="%{y}, %{x}: %{z:.1f} %<extra></extra>",
+                           colorscale=[(0, "#F3F8FC"), (1, "#66A8D3")], text=text, texttemplate="%{text}",
+                           hovertemplate="%{y}, %{x}: %{z:.1f} %<extra></extra>",
                            row=i // 4 + 1, col=i % 4 + 1)
         figure.update_yaxes(showticklabels=i % 4 == 0, row=i // 4 + 1, col=i % 4 + 1)
     figure.update_layout(height=150 + 200 * lines, margin=dict(t=104, b=40))
@@ -208,13 +210,14 @@ def intervals_chart(intervals: pd.DataFrame,   # model score value low high base
     if rows.empty: raise DataError(must_be("score", f"one of {', '.join(intervals['score'].unique())}", score))
     better, words = rows["verdict"].str.startswith("better").to_numpy(), _WORDS.get(score, score.replace("_", " "))
     head = f"{better.sum()} of {len(rows)} models better than the baseline" if better.any() else "Not better than the baseline"
-    figure = new_figure(head, f"{words}, out of sample; right of the line is better; bars are intervals from blocks of time", f"Gain over the baseline ({words})")
+    note = f"{words}, out of sample; right of the line is better; bars are intervals from blocks of time"
+    figure = new_figure(head, note, f"Gain over the baseline ({words})")
     for name, inside, colour in (("better", better, COLOURS[0]), ("not better", ~better, "#7A858D")):
         own = rows[inside]
         if own.empty: continue
         figure.add_scatter(x=own["gain"].to_numpy(), y=own["model"].tolist(), mode="markers", name=name, marker=dict(size=9, color=colour),
-                           error_x=dict(symmetric=False, array=(own["gain_high"] - own["gain"]).to_numpy(), arrayminus=(own["gain"] - own["gain_low"]).to_numpy(),
-                                        color=colour, thickness=1.6, width=4), customdata=own[["value", "baseline"]].to_numpy(),
+                           error_x=dict(symmetric=False, array=(own["gain_high"] - own["gain"]).to_numpy(),
+                                        arrayminus=(own["gain"] - own["gain_low"]).to_numpy(), color=colour, thickness=1.6, width=4), customdata=own[["value", "baseline"]].to_numpy(),
                            hovertemplate="%{y}: %{customdata[0]:.5g} against %{customdata[1]:.5g}, gain %{x:.4~g}<extra></extra>")
     figure.add_vline(x=0, line=dict(color=_INK, width=1.5), annotation_text="baseline", annotation_position="top right")
     figure.update_layout(height=max(260, 170 + 30 * len(rows)), showlegend=True)

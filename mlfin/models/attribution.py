@@ -98,10 +98,10 @@ def attribute(model,           # fitted estimator, pipeline or wrapper: LightGBM
     if set(seen.columns) == set(X.columns): values = values[list(X.columns)]
     return Attribution(values, float(parts[0, -1]), "log-odds" if hasattr(proper, "classes_") else "value", _METHODS[family])
 
-# %% ../../nbs/models/34c_attribution.ipynb #d1ff00ee
+# %% ../../nbs/models/34c_attribution.ipynb #d8029169
 def summarise_attribution(attribution: Attribution, # from `attribute`
                           X: pd.DataFrame,          # the rows it explains
-                         ) -> pd.DataFrame:         # feature importance(mean size of its part, in its unit) share(of all parts) direction(-1 to 1), largest first
+                         ) -> pd.DataFrame:         # feature importance(mean size of its part) share(of all parts) direction(-1 to 1), largest first
     "Mean size and direction of each feature's parts."
     parts = attribution.values
     if len(parts) != len(X): raise ModelError(must_be("X", f"the {len(parts)} rows that the attribution is of", len(X)))

@@ -61,7 +61,8 @@ def test_figures_are_light_and_titled_with_axes(frames, models):
 
 def test_a_model_keeps_its_colour_from_figure_to_figure(frames):
     f = frames[7]
-    lines = [{t.name: t.line.color for t in figure.data if t.mode and "lines" in t.mode} for figure in (charts.roc_chart(f["roc"]), charts.ic_time_chart(f["rolling"]))]
+    drawn = charts.roc_chart(f["roc"]), charts.ic_time_chart(f["rolling"])
+    lines = [{t.name: t.line.color for t in figure.data if t.mode and "lines" in t.mode} for figure in drawn]
     assert lines[0]["model_3"] == lines[1]["model_3"] == {t.name: t.marker.color for t in charts.ic_regimes_chart(f["regimes"]).data}["model_3"]
 
 
