@@ -217,7 +217,8 @@ def intervals_chart(intervals: pd.DataFrame,   # model score value low high base
         if own.empty: continue
         figure.add_scatter(x=own["gain"].to_numpy(), y=own["model"].tolist(), mode="markers", name=name, marker=dict(size=9, color=colour),
                            error_x=dict(symmetric=False, array=(own["gain_high"] - own["gain"]).to_numpy(),
-                                        arrayminus=(own["gain"] - own["gain_low"]).to_numpy(), color=colour, thickness=1.6, width=4), customdata=own[["value", "baseline"]].to_numpy(),
+                                        arrayminus=(own["gain"] - own["gain_low"]).to_numpy(), color=colour, thickness=1.6, width=4),
+                           customdata=own[["value", "baseline"]].to_numpy(),
                            hovertemplate="%{y}: %{customdata[0]:.5g} against %{customdata[1]:.5g}, gain %{x:.4~g}<extra></extra>")
     figure.add_vline(x=0, line=dict(color=_INK, width=1.5), annotation_text="baseline", annotation_position="top right")
     figure.update_layout(height=max(260, 170 + 30 * len(rows)), showlegend=True)
