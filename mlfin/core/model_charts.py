@@ -28,8 +28,8 @@ def _frame(frame: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataF
     return frame
 
 def _colours(models) -> dict[str, str]:
-    "A colour for each model, by its name's place."
-    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(sorted(set(models)))}
+    "A colour for each model, by its name's place among those that say something; grey for the naive guess."
+    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(sorted(set(models) - {"dummy"}))} | {"dummy": _LINE}
 
 # %% ../../nbs/core/04c_model_charts.ipynb #e39f0109
 def roc_chart(curve: pd.DataFrame, # model false_positive_rate true_positive_rate threshold, from `roc_curve`
@@ -113,13 +113,13 @@ def ic_time_chart(rolling: pd.DataFrame, # model ts rank_ic rank_ic_error how, f
     figure.update_xaxes(type="date", hoverformat="%d %b %Y")
     return figure
 
-# %% ../../nbs/core/04c_model_charts.ipynb #2a685d8a
+# %% ../../nbs/core/04c_model_charts.ipynb #572e870b
 def _points(rows: pd.DataFrame, names: list[str], place: pd.Series, figure) -> None:
     "Points with 95 % bars, names from top to bottom, models beside each other."
-    models = sorted(rows["model"].unique())
+    models = sorted(rows.loc[rows["rank_ic"].notna(), "model"].unique()) # a constant guess has no coefficient
     step = 0.64 / max(len(models) - 1, 1)
     for i, model in enumerate(models):
-        own, colour = rows["model"] == model, _colours(models)[model]
+        own, colour = rows["model"] == model, _colours(rows["model"])[model]
         y = place[own].to_numpy() + (step * i - 0.32 if len(models) > 1 else 0)
         figure.add_scatter(x=rows.loc[own, "rank_ic"].to_numpy(), y=y, mode="markers", name=model, text=[names[int(k)] for k in place[own]],
                            marker=dict(size=7, color=colour), customdata=rows.loc[own, "rank_ic_error"].to_numpy(),
@@ -142,7 +142,7 @@ def ic_decay_chart(decay: pd.DataFrame, # model horizon how rank_ic rank_ic_erro
     "How long what a model says stays true."
     rows = _frame(decay, "decay", (*_IC, "horizon"))
     figure = new_figure("Decay", _note(rows, " with the return from the next open"), "Horizon (bars)", "Rank information coefficient")
-    for model, own in rows.groupby("model", sort=True):
+    for model, own in rows.dropna(subset="rank_ic").groupby("model", sort=True):
         colour, own = _colours(rows["model"])[model], own.sort_values("horizon")
         figure.add_scatter(x=own["horizon"].to_numpy(), y=own["rank_ic"].to_numpy(), mode="lines+markers", name=model, line=dict(width=1, color=colour),
                            marker=dict(size=7), error_y=dict(array=1.96 * own["rank_ic_error"].to_numpy(), color=colour, thickness=1.2, width=3),

@@ -66,6 +66,15 @@ def test_a_model_keeps_its_colour_from_figure_to_figure(frames):
     assert lines[0]["model_3"] == lines[1]["model_3"] == {t.name: t.marker.color for t in charts.ic_regimes_chart(f["regimes"]).data}["model_3"]
 
 
+def test_the_naive_guess_takes_no_colour_and_no_coefficient(frames):
+    decay = frames[7]["decay"]
+    beside = pd.concat([decay.assign(model="dummy", rank_ic=np.nan, rank_ic_error=np.nan).drop_duplicates("horizon"), decay])
+    with_it, without = charts.ic_decay_chart(beside), charts.ic_decay_chart(decay)
+    assert {t.name: t.line.color for t in with_it.data} == {t.name: t.line.color for t in without.data}
+    named = beside.assign(symbol=beside["horizon"].astype(str))
+    assert [t.name for t in charts.ic_symbols_chart(named).data] == [f"model_{n}" for n in range(7)]
+
+
 def test_curves_begin_at_nothing_and_show_the_guess(frames):
     roc, pr = charts.roc_chart(frames[7]["roc"]), charts.pr_chart(frames[7]["pr"])
     for trace in roc.data: assert (trace.x[0], trace.y[0], trace.x[-1], trace.y[-1]) == (0, 0, 1, 1)
