@@ -1521,6 +1521,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'mlfin/models/attribution.py'),
                                           'mlfin.models.attribution._trees': ( 'models/attribution.html#_trees',
                                                                                'mlfin/models/attribution.py'),
+                                          'mlfin.models.attribution._unscaled': ( 'models/attribution.html#_unscaled',
+                                                                                  'mlfin/models/attribution.py'),
                                           'mlfin.models.attribution.attribute': ( 'models/attribution.html#attribute',
                                                                                   'mlfin/models/attribution.py'),
                                           'mlfin.models.attribution.summarise_attribution': ( 'models/attribution.html#summarise_attribution',

@@ -89,6 +89,7 @@ def attribute(model,           # fitted estimator, pipeline or wrapper: LightGBM
              ) -> Attribution: # parts of each feature in each row
     "What each feature added to each prediction."
     if not isinstance(X, pd.DataFrame) or X.empty: raise ModelError(must_be("X", "a DataFrame with rows and columns", type(X).__name__))
+    if hasattr(model, "regressor_") and hasattr(model.transformer_, "scale_"): return _unscaled(model, X)
     proper, seen, centred = _proper(model, X)
     family = _family(proper)
     parts = _linear(proper, seen, centred) if family == "linear" else _trees(proper, family, seen)
@@ -97,6 +98,12 @@ def attribute(model,           # fitted estimator, pipeline or wrapper: LightGBM
     values = pd.DataFrame(parts[:, :-1], columns=seen.columns, index=seen.index)
     if set(seen.columns) == set(X.columns): values = values[list(X.columns)]
     return Attribution(values, float(parts[0, -1]), "log-odds" if hasattr(proper, "classes_") else "value", _METHODS[family])
+
+def _unscaled(model, X: pd.DataFrame) -> Attribution:
+    "Of a regression on a standardised target: its parts, back in the target's unit."
+    inner, target = attribute(model.regressor_, X), model.transformer_
+    scale, mean = (float(np.ravel(x)[0]) if x is not None else nothing for x, nothing in ((target.scale_, 1.0), (target.mean_, 0.0)))
+    return inner._replace(values=inner.values * scale, base=inner.base * scale + mean)
 
 # %% ../../nbs/models/34c_attribution.ipynb #d8029169
 def summarise_attribution(attribution: Attribution, # from `attribute`

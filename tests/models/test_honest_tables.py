@@ -72,7 +72,7 @@ def check(trained, intervals, ic, names):
     numbers = intervals[["value", "low", "high", "baseline", "gain", "gain_low", "gain_high"]]
     assert numbers.notna().all(axis=None) and (intervals.gain_low <= intervals.gain_high).all()
     naive = intervals[intervals.model == "dummy"]
-    assert (naive.gain.abs() < 1e-9).all() and naive.verdict.str.startswith("not better").all()
+    assert (naive.gain.abs() < 1e-3).all() and naive.verdict.str.startswith("not better").all()
     assert trained.summary[["log_loss_baseline", "accuracy_baseline", "f1_baseline", "pr_auc_baseline"]].notna().all(axis=None)
 
 
