@@ -7,7 +7,8 @@ _HOME = {
     "Device": "zoo",
     "Fold": "splits",
     "Label": "labels",
-    "Tracked": "training",
+    "Synced": "tracking",
+    "Tracked": "tracking",
     "Trained": "training",
     "WalkForward": "splits",
     "build_dataset": "dataset",
@@ -29,8 +30,9 @@ _HOME = {
     "parse_label": "labels",
     "score_folds": "evaluation",
     "summarise": "evaluation",
-    "tag_run": "training",
-    "track": "training",
+    "sync_pending": "tracking",
+    "tag_run": "tracking",
+    "track": "tracking",
     "train_walk_forward": "training",
 }
 
