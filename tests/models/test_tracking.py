@@ -192,3 +192,95 @@ def test_an_absent_server_is_given_up_at_once(tmp_path, make_panel, make_date_fo
             small(make_panel, make_date_folds), settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "main", "5" * 32, {}
         )
     assert isinstance(told, Tracked) and told.run_id is None and monotonic() - begun < 15
+
+
+# --- what is kept for later
+
+
+def lost(result, folder, key="6" * 32, experiment="later", **more):
+    """Track where no server is; the settings of the folder, and what it said."""
+    away = settings_at(folder, mlflow="http://127.0.0.1:9")
+    with pytest.warns(UserWarning, match="it waits in") as caught:
+        told = track(result, away, experiment, key, {"label": "fwd_ret_5"}, **more)
+    assert told.run_id is None and len(caught) == 1
+    return away
+
+
+def test_what_waits_is_sent_once_and_whole(trained, base, tmp_path):
+    import mlflow
+    import plotly.graph_objects as go
+
+    dataset, result = trained
+    away = lost(result, tmp_path, figures={"Scores": go.Figure()})
+    lost(result, tmp_path)  # the same training again makes no second folder
+    assert len(tracking._waiting(tmp_path / "artifacts" / "pending")) == 1
+    with pytest.warns(UserWarning):
+        tag_run(away, "later", "6" * 32, "r" * 16)
+    assert sync_pending(away).left == 1  # still no server
+    back = settings_at(base, artifacts=f"{tmp_path}/artifacts")
+    assert sync_pending(back)[:2] == (1, 0) and sync_pending(back) == (0, 0, "")
+    client, found = runs(back, "later")
+    assert len(found) == 6
+    parent = next(r for r in found if "mlfin.task_key" in r.data.tags)
+    assert parent.data.tags["mlfin.run_id"] == "r" * 16 and parent.info.status == "FINISHED"
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {"model", "figures.html", "environment.json"}
+    loaded = mlflow.pyfunc.load_model(f"{parent.info.artifact_uri}/model")
+    np.testing.assert_array_equal(
+        loaded.predict(dataset.X[:9]), result.models[result.selected].predict_proba(dataset.X[:9])
+    )
+    assert list(loaded.input_example) == list(dataset.X)
+
+
+def test_the_next_training_takes_along_what_waits(trained, base, tmp_path):
+    lost(trained[1], tmp_path, "7" * 32, "company")
+    back = settings_at(base, artifacts=f"{tmp_path}/artifacts")
+    assert track(trained[1], back, "company", "8" * 32, {}).run_id
+    assert sum("mlfin.task_key" in r.data.tags for r in runs(back, "company")[1]) == 2
+    assert sync_pending(back).sent == 0
+
+
+def test_a_sender_killed_before_it_could_forget_sends_nothing_twice(trained, base, tmp_path, monkeypatch):
+    away = lost(trained[1], tmp_path, "9" * 32, "twice")
+    back = settings_at(base, artifacts=away.artifacts)
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.os, "replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            sync_pending(back)
+    assert sync_pending(back).sent == 1
+    assert sum("mlfin.task_key" in r.data.tags for r in runs(back, "twice")[1]) == 1
+
+
+def test_two_senders_do_not_meet(trained, tmp_path):
+    away = lost(trained[1], tmp_path, "0" * 32)
+    back = settings_at(tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.flock(f,2); print(1,flush=True); time.sleep(60)",
+         str(Path(away.artifacts) / "pending" / ".lock")], stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        told = sync_pending(back)
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.communicate()
+    assert told[:2] == (0, 1) and "Another process" in told.message
+
+
+def test_a_full_disk_costs_the_tracking_only(trained, tmp_path, monkeypatch):
+    def full(*a, **k):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.warns(UserWarning, match="could not be kept either .*No space left"):
+        assert track(trained[1], settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "x", "1" * 32, {}).run_id is None
+
+
+def test_data_versions_and_the_environment(trained, settings):
+    made = track(trained[1], settings, "versions", "a1" * 16, {}, data={"bars": "v12", "features": "f" * 64})
+    client, _ = runs(settings, "versions")
+    run = client.get_run(made.run_id)
+    assert run.data.tags["mlfin.data.bars"] == "v12" and run.data.tags["mlfin.data.features"] == "f" * 64
+    assert {(d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs} == {("bars", "v12"), ("features", "f" * 36)}
+    told = json.loads(Path(client.download_artifacts(made.run_id, "environment.json")).read_text())
+    assert told["packages"]["scikit-learn"] and told["device"][0] == "cpu" and told["threads"] == 1
+    needed = Path(client.download_artifacts(made.run_id, "model/requirements.txt")).read_text()
+    assert "scikit-learn==" in needed and "pandas==" in needed
