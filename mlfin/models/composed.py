@@ -37,7 +37,7 @@ def weight_keyword(estimator,   # any estimator
     found = weight_keyword(last)
     return found and f"{name}__{found}"
 
-# %% ../../nbs/models/32b_composed.ipynb #539a680c
+# %% ../../nbs/models/32b_composed.ipynb #d5fe2e7f
 def fit_part(estimator,          # an estimator that is not fitted
              X, y,               # inputs and target of the whole panel, row by row
              rows: np.ndarray,   # positions to learn from
@@ -63,7 +63,7 @@ def predict_part(estimator,        # a fitted estimator
                  keys=None,        # of the whole panel, for models of sequences
                 ) -> np.ndarray:   # a classifier's probabilities (rows, classes), a regressor's values
     "Predict some rows of a panel."
-    ask = estimator.predict_proba if is_classifier(estimator) else estimator.predict
+    ask = estimator.predict_proba if hasattr(estimator, "predict_proba") else estimator.predict
     return ask(X, keys=keys, rows=rows) if getattr(estimator, "takes_panel", False) else ask(_pick(X, rows))
 
 # %% ../../nbs/models/32b_composed.ipynb #5f6b0f34
