@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Trained', 'train_walk_forward']
 
-# %% ../../nbs/models/35_training.ipynb #6e081aaf
+# %% ../../nbs/models/35_training.ipynb #cff7da10
 import hashlib
 import os
 import pickle
@@ -30,6 +30,7 @@ from ..core.errors import DataError, ModelError, must_be, unknown
 from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json, module_closure
 from ..core.settings import import_plugins
 from .evaluation import calibration_curve, importance, information_coefficient, score_folds, summarise
+from .fitting import fit_rows, predict_rows
 from .zoo import Device, compute_device, default_parameters, make_model
 
 # %% ../../nbs/models/35_training.ipynb #748b8294
@@ -102,31 +103,17 @@ def _refuse_folds(folds: Sequence, data: _Data) -> None:
                                      f"{where}, {len(fold.train)} rows",
                                      "use fewer folds, a longer first training part or another label."))
 
-# %% ../../nbs/models/35_training.ipynb #a146817b
-def _fit_rows(model, panel, rows: np.ndarray, target: np.ndarray, *, weights: np.ndarray | None = None, spans=None, embargo: int = 0):
-    "Fit a fresh estimator to some rows of a panel."
-    X, y = panel.X.iloc[rows], target[rows]
-    if weights is None: return model.fit(X, y)
-    name = f"{model.steps[-1][0]}__sample_weight" if hasattr(model, "steps") else "sample_weight"
-    return model.fit(X, y, **{name: weights[rows]})
-
-def _predict_rows(model, panel, rows: np.ndarray) -> np.ndarray:
-    "Probability of class 1, or the value, of some rows of a panel; float64."
-    X = panel.X.iloc[rows]
-    if not hasattr(model, "predict_proba"): return np.asarray(model.predict(X), dtype="float64")
-    return np.asarray(model.predict_proba(X)[:, list(model.classes_).index(1)], dtype="float64")
-
-# %% ../../nbs/models/35_training.ipynb #9cb9d44d
+# %% ../../nbs/models/35_training.ipynb #dfe16eb4
 def _fit(name: str, where: str, model, data: _Data, rows: np.ndarray):
     "A fitted model; what the library complains about is said with the model's name."
-    try: return _fit_rows(model, data, rows, data.target, weights=data.weights, spans=data.spans)
+    try: return fit_rows(model, data, rows, data.target, weights=data.weights, spans=data.spans)
     except (ValueError, TypeError, FloatingPointError) as e:
         raise ModelError(f"{name} could not be trained ({where}): {e}.\n"
                          f"Hint: default_parameters({name!r}) shows what it is built with.") from e
 
 def _predict(name: str, model, panel, rows: np.ndarray, task: str) -> np.ndarray:
     "Probabilities within [0, 1], or values; finite."
-    p = _predict_rows(model, panel, rows)
+    p = predict_rows(model, panel, rows)
     what = "probability" if task == "classification" else "prediction"
     if not np.isfinite(p).all(): raise ModelError(must_be(what, "finite", p[~np.isfinite(p)][0], name))
     return np.clip(p, 0.0, 1.0) if task == "classification" else p
@@ -150,7 +137,7 @@ class _Done(NamedTuple):
     model: Any                 # the fitted estimator
     size: int                  # bytes of the saved estimator
 
-# %% ../../nbs/models/35_training.ipynb #4e83d4a1
+# %% ../../nbs/models/35_training.ipynb #cb3db7d5
 class _Counter:
     "A file that only counts."
     size = 0
@@ -165,13 +152,22 @@ def _saved_size(model) -> int:
     except (pickle.PicklingError, AttributeError, TypeError): return 0
     return counter.size
 
+def _later(data: _Data, rows: np.ndarray, model) -> tuple[SimpleNamespace, np.ndarray]:
+    "A panel with some of the pending rows, and their positions; with all rows before them where the model looks back."
+    own = data.pending.iloc[rows].reset_index(drop=True)
+    if getattr(model, "takes_panel", False):
+        known = pd.concat([pd.concat([data.keys[_KEY], data.X], axis=1), own[[*_KEY, *data.X.columns]]])
+        known = known.drop_duplicates(_KEY).sort_values(_KEY, kind="stable", ignore_index=True)
+        at = pd.MultiIndex.from_frame(known[_KEY]).get_indexer(pd.MultiIndex.from_frame(own[_KEY]))
+        own = known
+    else: at = np.arange(len(own))
+    return SimpleNamespace(X=own[list(data.X.columns)], keys=own[_KEY]), at
+
 def _train_fold(data: _Data, job: _Job) -> _Done:
     "Fit one model in one fold and predict what it has not seen."
     model = _fit(job.name, f"{job.name}, fold {job.fold}", job.model, data, job.train)
     test = _predict(job.name, model, data, job.test, data.task)
-    own = data.pending.iloc[job.pending].reset_index(drop=True)
-    later = SimpleNamespace(X=own[list(data.X.columns)], keys=own)
-    pending = _predict(job.name, model, later, np.arange(len(own)), data.task) if len(own) else np.empty(0)
+    pending = _predict(job.name, model, *_later(data, job.pending, model), data.task) if len(job.pending) else np.empty(0)
     return _Done(job.name, job.fold, test, pending, model, _saved_size(model))
 
 # %% ../../nbs/models/35_training.ipynb #99ab001d
@@ -381,10 +377,32 @@ def _used(spec: _Spec, seed: int, device: Device) -> dict:
     by_fold = {"by_fold": {str(k): dict(v) for k, v in sorted(spec.tuned.items())}} if spec.tuned else {}
     return {**spec.at(None), **by_fold, "seed": seed, "device": device.name}
 
-# %% ../../nbs/models/35_training.ipynb #f8b727c0
-def _fold_importance(name: str, folds: Sequence, fitted: list, X: pd.DataFrame, y: np.ndarray, seed: int):
+# %% ../../nbs/models/35_training.ipynb #58a77e5c
+def _loss(task: str, actual: np.ndarray, predicted: np.ndarray) -> float:
+    "Log loss of probabilities, or mean squared error of values."
+    if task == "regression": return float(np.mean((actual - predicted) ** 2))
+    p = np.clip(predicted, 1e-15, 1 - 1e-15)
+    return float(-np.mean(np.where(actual == 1, np.log(p), np.log1p(-p))))
+
+def _panel_importance(name: str, model, data: _Data, rows: np.ndarray, seed: int) -> pd.DataFrame:
+    "Permutation importance of a model that looks back: a column is shuffled within the test part, the rows before it stay."
+    told, found, X = rows[np.unique(np.linspace(0, len(rows) - 1, min(2000, len(rows))).astype(int))], [], data.X.copy()
+    base = _loss(data.task, data.target[told], _predict(name, model, data, told, data.task))
+    for feature in X.columns:
+        values = data.X[feature].to_numpy(copy=True)
+        values[rows] = values[rows[np.random.default_rng([seed, *feature.encode()]).permutation(len(rows))]]
+        X[feature] = values
+        predicted = _predict(name, model, SimpleNamespace(X=X, keys=data.keys), told, data.task)
+        found.append((feature, _loss(data.task, data.target[told], predicted) - base))
+        X[feature] = data.X[feature].to_numpy(copy=True)
+    return pd.DataFrame(found, columns=["feature", "importance"]).astype({"feature": "str"})
+
+def _fold_importance(name: str, folds: Sequence, fitted: list, data: _Data, seed: int) -> pd.DataFrame:
     "Permutation importance of one model: mean over its folds' test parts, and its standard deviation."
-    parts = [importance(m, X.iloc[f.test], y[f.test], seed=seed) for f, m in zip(folds, fitted, strict=True)]
+    def one(model, rows):
+        if getattr(model, "takes_panel", False): return _panel_importance(name, model, data, rows, seed)
+        return importance(model, data.X.iloc[rows], data.target[rows], seed=seed)
+    parts = [one(m, f.test) for f, m in zip(folds, fitted, strict=True)]
     rows = pd.concat(parts).groupby("feature", sort=False)["importance"].agg(["mean", "std"]).fillna(0.0).reset_index()
     rows.columns = ["feature", "importance", "std"]
     rows.insert(0, "model", name)
@@ -429,14 +447,14 @@ def _whole(specs: Mapping, folds: Sequence, done: Mapping, limits: _Limits) -> t
                          "\nHint: raise train_time or model_mb; with `resume`, the next run goes on at the fold this one had reached.")
     return names, told
 
-# %% ../../nbs/models/35_training.ipynb #2ed221ac
+# %% ../../nbs/models/35_training.ipynb #bee3fdbf
 def _finish(best: str, spec: _Spec, done: Mapping, folds: Sequence, data: _Data, seed: int, limits: _Limits, steps: _Steps) -> tuple:
     "Importance and the last fit of the selected model, as far as the budget allows: (table, models, what is to be said)."
     blank = pd.DataFrame({"model": [], "feature": [], "importance": [], "std": []}).astype({"model": "str", "feature": "str"})
     late = f"The time of {limits.seconds or 0:g} s is over; {best} is not fitted to all rows."
     if limits.over(): return blank, {}, [late]
     steps.say(f"{best}, importance")
-    weights = _fold_importance(best, folds, [done[best, f.number].model for f in folds], data.X, data.target, seed)
+    weights = _fold_importance(best, folds, [done[best, f.number].model for f in folds], data, seed)
     steps.done += 1
     if limits.over(): return weights, {}, [late]
     steps.say(f"{best}, all rows")

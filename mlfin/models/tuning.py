@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['daily_returns', 'Tuned', 'tune', 'history_chart', 'parameter_chart']
 
-# %% ../../nbs/models/36_tuning.ipynb #2a390dca
+# %% ../../nbs/models/36_tuning.ipynb #35c74342
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from ..core.errors import ModelError, SettingsError, SplitError, must_be, requir
 from ..core.provenance import hash_frame, hash_json
 from ..core.trials import Ledger, trial_id
 from .splits import WalkForward
-from .training import _array_hash, _code, _Data, _fingerprint, _fit, _predict, _refuse_data, _refuse_folds
+from .training import _array_hash, _code, _Data, _fingerprint, _fit, _loss, _predict, _refuse_data, _refuse_folds
 from .zoo import Device, compute_device, default_parameters, make_model, suggest
 
 if TYPE_CHECKING: from plotly.graph_objects import Figure
@@ -133,13 +133,7 @@ def _storage(url: str) -> Iterator:
                                     f"{str(e).splitlines()[0]}; sqlite:///FILE needs no server, postgresql://... needs a driver (psycopg2).")) from e
     finally: optuna.logging.set_verbosity(verbosity)
 
-# %% ../../nbs/models/36_tuning.ipynb #53e8814e
-def _loss(task: str, actual: np.ndarray, predicted: np.ndarray) -> float:
-    "Log loss of probabilities, or mean squared error of values."
-    if task == "regression": return float(np.mean((actual - predicted) ** 2))
-    p = np.clip(predicted, 1e-15, 1 - 1e-15)
-    return float(-np.mean(np.where(actual == 1, np.log(p), np.log1p(-p))))
-
+# %% ../../nbs/models/36_tuning.ipynb #4eac04ae
 def _inner_predictions(plan: _Plan, part: _Part, predicted: np.ndarray) -> pd.DataFrame:
     "What a trial predicted in one inner fold, with the spans."
     data, column = plan.data, "probability" if plan.data.task == "classification" else "prediction"
