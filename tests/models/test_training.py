@@ -255,6 +255,102 @@ def test_a_users_model_takes_part(registry, make_panel, make_date_folds):
     assert train_walk_forward(dataset, make_date_folds(dataset, 2), ["bayes"]).selected == "bayes"
 
 
+def test_weights_reach_every_model(make_panel, make_date_folds):
+    dataset = make_panel(0.3, days=400)
+    folds = make_date_folds(dataset, 2)
+    plain = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    dataset.weights = pd.Series(np.ones(len(dataset.X)))
+    even = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    for name in ("logistic", "xgboost", "dummy"):
+        one, two = (frame.loc[frame["model"] == name, "probability"] for frame in (even, plain))
+        np.testing.assert_allclose(one, two, atol=1e-6, err_msg=name)
+    dataset.weights = pd.Series(np.where(dataset.y == 1, 1.9, 0.1))
+    up = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    risen = (up["probability"] - plain["probability"]).groupby(up["model"]).mean()
+    assert (risen > 0.05).all(), risen
+    assert up["baseline"].equals(plain["baseline"])  # the naive guess stays the plain share
+
+
+def test_a_dataset_of_weights_that_cannot_be(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    for weights in (np.ones(3), np.full(len(dataset.X), np.nan), np.zeros(len(dataset.X)), -np.ones(len(dataset.X))):
+        dataset.weights = weights
+        with pytest.raises(ModelError, match="`weights` must be 600 finite numbers"):
+            train_walk_forward(dataset, make_date_folds(dataset, 2), ["dummy"])
+
+
+def test_regression_learns_the_return_itself(make_panel, make_date_folds):
+    dataset = make_panel(0.5, days=500)
+    folds = make_date_folds(dataset, 3)
+    result = train_walk_forward(dataset, folds, ["ridge", "xgboost", "dummy"], seed=1, task="regression")
+    p = result.predictions
+    assert "probability" not in p and result.task == "regression" and result.calibration.empty
+    assert p["actual"].equals(p["forward_return"]) and str(p["actual"].dtype) == "float64"
+    for fold in folds:
+        own = p.query("fold == @fold.number and model == 'dummy'")
+        np.testing.assert_allclose(own["baseline"], dataset.forward_return.iloc[fold.train].mean())
+        np.testing.assert_allclose(own["prediction"], own["baseline"])
+    assert result.selected in ("ridge", "xgboost") and result.importance["feature"][0] == "f_0"
+    assert (result.information.query("model == 'ridge'")["ic"] > 0.2).all()
+    known = pd.concat([dataset.keys, dataset.X], axis=1)
+    dataset.pending = known.tail(2).assign(ts=known["ts"].max() + pd.Timedelta("1D"))
+    later = train_walk_forward(dataset, folds, ["ridge"], task="regression").pending
+    assert list(later) == ["symbol", "timeframe", "ts", "model", "fold", "prediction"] and len(later) == 2
+
+
+def test_a_model_that_looks_back_predicts_what_has_no_outcome_from_the_rows_before_it(registry, make_panel, make_date_folds):
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Back(ClassifierMixin, BaseEstimator):
+        """P(up) from the sum of the last three values of a symbol's first column."""
+
+        takes_panel = True
+
+        def fit(self, X, y, sample_weight=None, *, keys, spans=None, rows, embargo=0):
+            self.classes_ = np.unique(y[rows])
+            return self
+
+        def predict_proba(self, X, keys, rows):
+            p = 1 / (1 + np.exp(-X["f_0"].groupby(keys["symbol"].array).rolling(3, min_periods=1).sum().to_numpy()))
+            return np.column_stack([1 - p, p])[rows]
+
+    model("back")(lambda seed, device, threads: Back())
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 2)
+    known = pd.concat([dataset.keys, dataset.X], axis=1)
+    late = known.groupby("symbol").tail(1).assign(ts=known["ts"].max() + pd.Timedelta("1D"))
+    dataset.pending = late
+    result = train_walk_forward(dataset, folds, ["back"])
+    for row in late.itertuples():
+        told = result.pending.query("symbol == @row.symbol")["probability"].item()
+        three = [*known[known["symbol"] == row.symbol]["f_0"].tail(2), row.f_0]
+        assert told == pytest.approx(1 / (1 + np.exp(-sum(three))))
+    assert result.importance["feature"][0] == "f_0" and (result.importance["importance"][1:] == 0).all()
+
+
+def test_class_names_and_more_folds_than_rows(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 2)
+    dataset.y = pd.Series(np.where(dataset.y == 1, "up", "down"))
+    with pytest.raises(ModelError, match="`y` must be 0 or 1 in every row.*\nHint: learn 0 and 1"):
+        train_walk_forward(dataset, folds, ["dummy"])
+    with pytest.raises(ModelError, match="fewer than the 600 rows"):
+        train_walk_forward(make_panel(days=300), folds * 301, ["dummy"])
+
+
+def test_parameters_chosen_by_fold(make_panel, make_date_folds):
+    dataset = make_panel(0.4, days=300)
+    folds = make_date_folds(dataset, 2)
+    tuned = {"logistic": {0: {"C": 1e-9}, 1: {"C": 1.0}}}
+    result = train_walk_forward(dataset, folds, ["logistic"], tune=tuned)
+    spread = result.predictions.groupby("fold")["probability"].std()
+    assert spread[0] < 1e-6 < 0.05 < spread[1]
+    used = result.parameters["logistic"]
+    assert used["C"] == 1.0 and used["by_fold"] == {"0": {"C": 1e-9}, "1": {"C": 1.0}}  # all rows: the last fold's
+    with pytest.raises(ModelError, match="parameters for every fold.*none for fold 1"):
+        train_walk_forward(dataset, folds, ["logistic"], tune={"logistic": {0: {}}})
+
+
 @pytest.mark.gpu
 def test_training_on_cuda(make_panel, make_date_folds):
     if zoo.compute_device("auto").name == "cpu":
