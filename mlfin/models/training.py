@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Trained', 'train_walk_forward']
 
-# %% ../../nbs/models/35_training.ipynb #cff7da10
+# %% ../../nbs/models/35_training.ipynb #8ab1959a
 import hashlib
 import os
 import pickle
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, ModelError, must_be, unknown
-from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json, module_closure
+from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json
 from ..core.settings import import_plugins
 from .evaluation import calibration_curve, importance, information_coefficient, score_folds, summarise
 from .fitting import fit_rows, predict_rows
@@ -170,7 +171,7 @@ def _train_fold(data: _Data, job: _Job) -> _Done:
     pending = _predict(job.name, model, *_later(data, job.pending, model), data.task) if len(job.pending) else np.empty(0)
     return _Done(job.name, job.fold, test, pending, model, _saved_size(model))
 
-# %% ../../nbs/models/35_training.ipynb #99ab001d
+# %% ../../nbs/models/35_training.ipynb #ebe23298
 _LIBRARIES = ("numpy", "pandas", "scikit-learn", "xgboost", "lightgbm", "keras", "jax", "tensorflow", "torch")
 
 def _version(package: str) -> str | None:
@@ -179,9 +180,12 @@ def _version(package: str) -> str | None:
     except PackageNotFoundError: return None
 
 def _code() -> str:
-    "Hash of all code that a fold's result depends on."
-    modules = module_closure("import mlfin.models.training", import_plugins())
-    return hash_json([modules, platform.python_version(), {p: _version(p) for p in _LIBRARIES}])
+    "Hash of the code that a fold's result depends on: this layer, plugins, libraries."
+    files = []
+    for found in (find_spec(name) for name in ("mlfin.models", *import_plugins())):
+        folders = found.submodule_search_locations or ()
+        files += [p for folder in folders for p in sorted(Path(folder).rglob("*.py"))] or [Path(found.origin)]
+    return hash_json([[p.name, hash_file(p)] for p in files] + [platform.python_version(), {p: _version(p) for p in _LIBRARIES}])
 
 # %% ../../nbs/models/35_training.ipynb #ad97117c
 def _fingerprint(model) -> str | None:
