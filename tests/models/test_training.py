@@ -13,6 +13,7 @@ from mlfin.models.training import train_walk_forward
 from mlfin.models.zoo import Device, load_models, model
 
 FOUR = ["logistic", "random_forest", "xgboost", "lightgbm"]
+SMALL = {"random_forest": {"n_estimators": 20}, "xgboost": {"n_estimators": 15}, "lightgbm": {"n_estimators": 15}}
 COLUMNS = ["symbol", "timeframe", "ts", "model", "fold", "probability", "baseline", "actual", "forward_return"]
 
 
@@ -73,8 +74,8 @@ def test_a_planted_signal_is_found_by_all(trained):
 
 def test_pure_noise_is_not(make_panel, make_date_folds):
     called = []
-    for seed in range(6):
-        noise = make_panel(0.0, seed=100 + seed)
+    for seed in range(4):
+        noise = make_panel(0.0, seed=100 + seed, days=600)
         result = train_walk_forward(noise, make_date_folds(noise), ["logistic", "lightgbm"], seed=1)
         called += result.summary["verdict"].str.startswith("better").tolist()
     assert sum(called) == 0
@@ -94,10 +95,10 @@ def test_shuffled_labels_are_noise(make_panel, make_date_folds):
 def test_same_seed_same_bytes(make_panel, make_date_folds):
     dataset = make_panel(days=400)
     folds = make_date_folds(dataset, 3)
-    one, two = (train_walk_forward(dataset, folds, FOUR, seed=5) for _ in range(2))
+    one, two = (train_walk_forward(dataset, folds, FOUR, seed=5, overrides=SMALL) for _ in range(2))
     for name in ("predictions", "scores", "summary", "calibration", "information", "importance"):
         assert hash_frame(getattr(one, name)) == hash_frame(getattr(two, name)), name
-    other = train_walk_forward(dataset, folds, FOUR, seed=6)
+    other = train_walk_forward(dataset, folds, FOUR, seed=6, overrides=SMALL)
     assert hash_frame(other.predictions) != hash_frame(one.predictions)
 
 
@@ -112,12 +113,12 @@ def test_a_model_does_not_depend_on_its_company(make_panel, make_date_folds):
 def test_nothing_of_the_test_part_reaches_the_fit(make_panel, make_date_folds):
     dataset = make_panel(days=500)
     folds = make_date_folds(dataset, 4)
-    before = train_walk_forward(dataset, folds, FOUR, seed=1).predictions
+    before = train_walk_forward(dataset, folds, FOUR, seed=1, overrides=SMALL).predictions
     cut = folds[2].test_start
     later = np.flatnonzero(dataset.keys["ts"] >= cut)
     dataset.X.iloc[later] *= -50.0
     dataset.y.iloc[later] = 1 - dataset.y.iloc[later]
-    after = train_walk_forward(dataset, folds, FOUR, seed=1).predictions
+    after = train_walk_forward(dataset, folds, FOUR, seed=1, overrides=SMALL).predictions
     same = before["ts"] < cut
     pd.testing.assert_frame_equal(before[same], after[same])
     assert not before[~same].equals(after[~same])
@@ -162,13 +163,13 @@ def test_a_symbol_without_rows_in_a_fold_is_absent_there(make_panel, make_date_f
 def test_fortran_int_and_float32_features(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     dataset.X = dataset.X.astype({"f_0": "float32"}).assign(f_1=np.arange(len(dataset.X)) % 7)
-    assert train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR).predictions["probability"].between(0, 1).all()
+    assert train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR, overrides=SMALL).predictions["probability"].between(0, 1).all()
 
 
 def test_constant_features_are_survived(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     dataset.X["f_1"] = 3.0
-    result = train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR)
+    result = train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR, overrides=SMALL)
     assert result.importance.set_index("feature")["importance"]["f_1"] == 0
 
 
@@ -258,14 +259,14 @@ def test_a_users_model_takes_part(registry, make_panel, make_date_folds):
 def test_weights_reach_every_model(make_panel, make_date_folds):
     dataset = make_panel(0.3, days=400)
     folds = make_date_folds(dataset, 2)
-    plain = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    plain = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
     dataset.weights = pd.Series(np.ones(len(dataset.X)))
-    even = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    even = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
     for name in ("logistic", "xgboost", "dummy"):
         one, two = (frame.loc[frame["model"] == name, "probability"] for frame in (even, plain))
         np.testing.assert_allclose(one, two, atol=1e-6, err_msg=name)
     dataset.weights = pd.Series(np.where(dataset.y == 1, 1.9, 0.1))
-    up = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    up = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
     risen = (up["probability"] - plain["probability"]).groupby(up["model"]).mean()
     assert (risen > 0.05).all(), risen
     assert up["baseline"].equals(plain["baseline"])  # the naive guess stays the plain share

@@ -111,30 +111,30 @@ from mlfin.models.tuning import tune
 dataset = panel(0.3, days=300)
 dataset.spans, dataset.label = dataset.keys[["ts", "t0", "t1"]], "fwd_ret_5"
 folds = WalkForward(folds=2, embargo=2).split(dataset.spans)
-tune(dataset, folds, "logistic", open_ledger(sys.argv[2] + "/killed.sqlite"), "main", trials=12, inner=2, embargo=2, seed=3,
+tune(dataset, folds, "logistic", open_ledger(sys.argv[2] + "/killed.sqlite"), "main", trials=8, inner=2, embargo=2, seed=3,
      storage=f"sqlite:///{sys.argv[2]}/killed.db")
 """
 
 
 def test_a_killed_tuning_resumes_to_the_same_choice(make_panel, tmp_path):
     dataset, folds = question(make_panel)
-    again = dict(LESS, trials=12)
+    again = dict(LESS, trials=8)
     home = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)], env=home)
     deadline, killed = time.monotonic() + 60, tmp_path / "killed.sqlite"
     while child.poll() is None and time.monotonic() < deadline:
-        if killed.exists() and killed.stat().st_size and open_ledger(killed).snapshot("main").count >= 14:
+        if killed.exists() and killed.stat().st_size and open_ledger(killed).snapshot("main").count >= 10:
             break
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     counted = open_ledger(killed).snapshot("main").count
-    assert 14 <= counted < 24
+    assert 10 <= counted < 16
     told = []
     resumed = tune(dataset, folds, "logistic", open_ledger(killed), "main", storage=f"sqlite:///{tmp_path}/killed.db",
                    on_progress=lambda *a: told.append(a), **again)
     whole = tune(dataset, folds, "logistic", open_ledger(tmp_path / "whole.sqlite"), "main", **again)
-    assert len(told) - 1 <= 24 - counted + 1 and resumed.choices == whole.choices
+    assert len(told) - 1 <= 16 - counted + 1 and resumed.choices == whole.choices
     columns = ["fold", "state", "value", "steps", "parameters"]
     assert resumed.trials[columns].equals(whole.trials[columns])
     assert open_ledger(killed).snapshot("main") == open_ledger(tmp_path / "whole.sqlite").snapshot("main")
