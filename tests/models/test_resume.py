@@ -23,12 +23,12 @@ from mlfin.core.provenance import hash_frame
 from mlfin.models.training import train_walk_forward
 dataset = panel(0.3, days=int(sys.argv[3]), features=int(sys.argv[4]))
 made = train_walk_forward(dataset, date_folds(dataset, 6), sys.argv[6].split(","), seed=2, jobs=int(sys.argv[5]), resume=sys.argv[2] or None)
-print([hash_frame(getattr(made, name)) for name in %r])
-""" % (FRAMES,)
+print([hash_frame(getattr(made, name)) for name in sys.argv[7].split(",")])
+"""
 
 
 def command(folder, days, features, jobs, models):
-    return [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder), str(days), str(features), str(jobs), models]
+    return [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder), str(days), str(features), str(jobs), models, ",".join(FRAMES)]
 
 
 def environment(**more):
