@@ -89,6 +89,7 @@ def attribute(model,           # fitted estimator, pipeline or wrapper: LightGBM
              ) -> Attribution: # parts of each feature in each row
     "What each feature added to each prediction."
     if not isinstance(X, pd.DataFrame) or X.empty: raise ModelError(must_be("X", "a DataFrame with rows and columns", type(X).__name__))
+    if hasattr(model, "regressor_") and hasattr(model.transformer_, "scale_"): return _unscaled(model, X)
     proper, seen, centred = _proper(model, X)
     family = _family(proper)
     parts = _linear(proper, seen, centred) if family == "linear" else _trees(proper, family, seen)
@@ -98,10 +99,16 @@ def attribute(model,           # fitted estimator, pipeline or wrapper: LightGBM
     if set(seen.columns) == set(X.columns): values = values[list(X.columns)]
     return Attribution(values, float(parts[0, -1]), "log-odds" if hasattr(proper, "classes_") else "value", _METHODS[family])
 
-# %% ../../nbs/models/34c_attribution.ipynb #d1ff00ee
+def _unscaled(model, X: pd.DataFrame) -> Attribution:
+    "Of a regression on a standardised target: its parts, back in the target's unit."
+    inner, target = attribute(model.regressor_, X), model.transformer_
+    scale, mean = (float(np.ravel(x)[0]) if x is not None else nothing for x, nothing in ((target.scale_, 1.0), (target.mean_, 0.0)))
+    return inner._replace(values=inner.values * scale, base=inner.base * scale + mean)
+
+# %% ../../nbs/models/34c_attribution.ipynb #d8029169
 def summarise_attribution(attribution: Attribution, # from `attribute`
                           X: pd.DataFrame,          # the rows it explains
-                         ) -> pd.DataFrame:         # feature importance(mean size of its part, in its unit) share(of all parts) direction(-1 to 1), largest first
+                         ) -> pd.DataFrame:         # feature importance(mean size of its part) share(of all parts) direction(-1 to 1), largest first
     "Mean size and direction of each feature's parts."
     parts = attribution.values
     if len(parts) != len(X): raise ModelError(must_be("X", f"the {len(parts)} rows that the attribution is of", len(X)))

@@ -131,6 +131,7 @@ def _verdict(gain: float, error: float, folds: int, level: float, share: bool = 
     "Whether a mean gain over folds is more than chance, in words."
     from scipy.special import stdtrit
     if folds < 2: return "not better than the baseline: one fold cannot tell"
+    if abs(gain) < 1e-12 and error < 1e-12: return f"not better than the baseline: it says what the baseline says, over {folds} folds"
     what, size = ("squared error", "{:.3%}") if share else ("log loss", "{:.5f}")
     by = f"by {size.format(abs(gain))} ± {size.format(error)} over {folds} folds"
     amount = f"{what} {'lower' if gain >= 0 else 'higher'} {by}"

@@ -107,7 +107,9 @@ def ic_by_time(predictions: pd.DataFrame, # out-of-sample predictions of models 
         linear, ranked = (ic_parts(own, said, "across symbols", rank, least) for rank in (False, True))
         parts.append(pd.DataFrame({"model": str(model), "ts": ranked.ts, "symbols": ranked.symbols, "ic": linear.ab, "rank_ic": ranked.ab}))
     frame = pd.concat(parts, ignore_index=True).astype({"model": "str"})
-    if frame.empty: raise ModelError(must_be("predictions", f"of at least {least} symbols at some time", "fewer everywhere", hint="`ic_summary` looks over time then."))
+    if frame.empty:
+        hint = "`ic_summary` looks over time then."
+        raise ModelError(must_be("predictions", f"of at least {least} symbols at some time", "fewer everywhere", hint=hint))
     return frame
 
 # %% ../../nbs/models/34a_information.ipynb #5d5c2807
@@ -148,7 +150,8 @@ def volatility_regimes(bars: pd.DataFrame,  # bars of one timeframe, sorted by s
     "Which third of the past the market's volatility lies in, known at each bar's close."
     if window < 2: raise ModelError(must_be("window", "an integer >= 2", window))
     if history < 3: raise ModelError(must_be("history", "an integer >= 3", history))
-    if lost := [c for c in ("symbol", "ts", "close") if c not in bars]: raise DataError(must_be("bars", "a frame with symbol, ts and close", f"no {', '.join(lost)}"))
+    if lost := [c for c in ("symbol", "ts", "close") if c not in bars]:
+        raise DataError(must_be("bars", "a frame with symbol, ts and close", f"no {', '.join(lost)}"))
     change = np.log(bars["close"]).groupby(bars["symbol"]).diff()
     moving = change.groupby(bars["symbol"]).rolling(window).std().droplevel(0).sort_index()
     volatility = moving.groupby(bars["ts"]).mean().dropna()

@@ -37,14 +37,16 @@ def test_parts_add_up_to_the_log_odds(name, close):
 
 def test_regressions_add_up_to_their_values():
     from lightgbm import LGBMRegressor
+    from sklearn.compose import TransformedTargetRegressor
     from sklearn.linear_model import ElasticNet, Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from xgboost import XGBRegressor
 
     for model, close in [(LGBMRegressor(n_estimators=20, verbose=-1), 1e-9), (XGBRegressor(n_estimators=20), 1e-4), (Ridge(), 1e-9),
-                         (make_pipeline(StandardScaler(), ElasticNet(alpha=0.01)), 1e-9)]:
-        got = attribute(model.fit(X, MOVE), X)
+                         (make_pipeline(StandardScaler(), ElasticNet(alpha=0.01)), 1e-9),
+                         (TransformedTargetRegressor(ElasticNet(alpha=0.01), transformer=StandardScaler()), 1e-9)]:
+        got = attribute(model.fit(X, MOVE + 3), X)
         assert got.unit == "value"
         np.testing.assert_allclose(got.margin(), model.predict(X), atol=close)
 

@@ -255,7 +255,7 @@ def test_the_verdict_is_students_t():
     "gains, words",
     [
         ([0.01], "one fold cannot tell"),
-        ([0.0] * 5, "not better"),
+        ([0.0] * 5, "not better than the baseline: it says what the baseline says"),
         ([-0.01, -0.02], "log loss higher"),
         ([0.05, -0.01, 0.0], "which chance can do"),
         ([0.01, 0.01, 0.01], "better than"),

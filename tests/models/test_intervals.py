@@ -170,6 +170,17 @@ def test_a_planted_signal_is_found_and_its_interval_covers_it():
     assert hits >= 36 and cover >= 34
 
 
+@pytest.mark.slow
+def test_a_weak_signal_on_a_wide_panel_is_found_and_covered():
+    """Fifty symbols, 2,500 bars, a correlation of 0.05 with a label five bars ahead: the full size of the quality test."""
+    hits = cover = 0
+    for seed in range(50):
+        row = score_intervals(told(0.05, 2500, 50, seed, horizon=5), "ic", draws=500).iloc[0]
+        hits += row["verdict"].startswith("better")
+        cover += row["low"] <= 0.05 / 1.0025**0.5 * (1 - 0.9975 / 98) <= row["high"]
+    assert hits >= 40 and cover >= 40, (hits, cover)
+
+
 def test_luck_of_the_best_of_many_is_allowed_for():
     p = told(0.05, 800, 5, seed=6)
     alone, many = (score_intervals(p, "rank_ic", compared=c).iloc[0] for c in (1, 500))
