@@ -6,7 +6,7 @@
 __all__ = ['weight_keyword', 'fit_part', 'predict_part', 'PersistenceClassifier', 'PersistenceRegressor', 'ClassWeighted',
            'rounds_keyword', 'EarlyStopped', 'Calibrated', 'MeanEnsemble']
 
-# %% ../../nbs/models/32b_composed.ipynb #cfc4d424
+# %% ../../nbs/models/32b_composed.ipynb #e245a2ac
 import warnings
 
 import numpy as np
@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, column_or_1d, has_fit_parameter, validate_data
 
 from ..core.errors import ModelError, must_be
 from .sequence import row_spans, validation_split
@@ -87,18 +88,19 @@ class _Persistence(BaseEstimator):
         check_is_fitted(self)
         return validate_data(self, X, reset=False)[:, self.column_]
 
-# %% ../../nbs/models/32b_composed.ipynb #0bbe4b87
+# %% ../../nbs/models/32b_composed.ipynb #ea76260c
 class PersistenceClassifier(ClassifierMixin, _Persistence):
     "The last direction goes on."
     def fit(self, X, y, sample_weight=None): # inputs, at most two classes (the second is up), weights
         "Learn how often the direction went on."
         X, y = validate_data(self, X, y)
+        check_classification_targets(y)
         self.classes_, up = np.unique(y, return_inverse=True)
         if len(self.classes_) > 2:
             raise ValueError(f"Only binary classification is supported. Got {len(self.classes_)} classes.")
         self.column_ = _column(self, getattr(self, "feature_names_in_", None))
         moved = X[:, self.column_] != 0
-        weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        weights = _check_sample_weight(sample_weight, X)
         went_on = (X[:, self.column_] > 0) == (up == 1)
         total = weights[moved].sum()
         share = weights[moved & went_on].sum() / total if total else 0.5
@@ -114,19 +116,21 @@ class PersistenceClassifier(ClassifierMixin, _Persistence):
 
     def predict(self, X) -> np.ndarray: # class of each row
         "The class in which the last move continues."
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[likeliest]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class, tags.classifier_tags.poor_score = False, True
         return tags
 
-# %% ../../nbs/models/32b_composed.ipynb #77e02d5f
+# %% ../../nbs/models/32b_composed.ipynb #17706d66
 class PersistenceRegressor(RegressorMixin, _Persistence):
     "The last return again, as it stands."
     def fit(self, X, y, sample_weight=None): # inputs, values; nothing is learnt from them
         "Find the column."
-        validate_data(self, X, y, y_numeric=True)
+        X, y = validate_data(self, X, y, y_numeric=True)
+        _check_sample_weight(sample_weight, X)
         self.column_ = _column(self, getattr(self, "feature_names_in_", None))
         return self
 
@@ -139,22 +143,43 @@ class PersistenceRegressor(RegressorMixin, _Persistence):
         tags.regressor_tags.poor_score = True
         return tags
 
-# %% ../../nbs/models/32b_composed.ipynb #f9d6ec2f
-class _Wrapper(MetaEstimatorMixin, BaseEstimator):
+# %% ../../nbs/models/32b_composed.ipynb #4f6fab8d
+class _Kind(MetaEstimatorMixin, BaseEstimator):
+    "A classifier or a regressor, as its `estimator` is."
+    def score(self, X, y, sample_weight=None) -> float:
+        return (ClassifierMixin if is_classifier(self) else RegressorMixin).score(self, X, y, sample_weight)
+
+    def __sklearn_tags__(self):
+        tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.estimator_type, tags.classifier_tags, tags.regressor_tags = own.estimator_type, own.classifier_tags, own.regressor_tags
+        tags.target_tags, tags.input_tags.allow_nan = own.target_tags, own.input_tags.allow_nan
+        tags.target_tags.multi_output = False
+        return tags
+
+# %% ../../nbs/models/32b_composed.ipynb #8deaf19a
+class _Wrapper(_Kind):
     "Around one estimator, which stays as it is; the fitted copy is `estimator_`."
     takes_panel = True
 
-    def _begin(self, X, y, rows) -> tuple[np.ndarray, np.ndarray]:
-        "The target, and the rows to learn from."
-        validate_data(self, X, skip_check_array=True)
+    def _begin(self, X, y, rows, sample_weight):
+        "Inputs, target, rows to learn from and weights, checked."
+        plain = validate_data(self, X, dtype=None, ensure_all_finite=False)
         if y is None: raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        return np.asarray(y), np.arange(len(X)) if rows is None else np.sort(np.asarray(rows))
+        if sample_weight is not None: sample_weight = _check_sample_weight(sample_weight, plain)
+        X, y = X if hasattr(X, "iloc") else plain, column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        return X, y, np.arange(len(y)) if rows is None else np.sort(np.asarray(rows)), sample_weight
+
+    def _asked(self, X, rows):
+        "Inputs and rows to predict, checked."
+        check_is_fitted(self, "estimator_")
+        plain = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)
+        return X if hasattr(X, "iloc") else plain, np.arange(len(plain)) if rows is None else np.asarray(rows)
 
     def _say(self, X, keys, rows) -> np.ndarray:
         "What the fitted estimator says of the rows."
-        check_is_fitted(self, "estimator_")
-        validate_data(self, X, reset=False, skip_check_array=True)
-        return predict_part(self.estimator_, X, np.arange(len(X)) if rows is None else rows, keys)
+        X, rows = self._asked(X, rows)
+        return predict_part(self.estimator_, X, rows, keys)
 
     @property
     def classes_(self) -> np.ndarray: return self.estimator_.classes_
@@ -166,15 +191,6 @@ class _Wrapper(MetaEstimatorMixin, BaseEstimator):
         said = self._say(X, keys, rows)
         return self.classes_[self.predict_proba(X, keys, rows).argmax(axis=1)] if is_classifier(self) else said
 
-    def score(self, X, y, sample_weight=None) -> float:
-        return (ClassifierMixin if is_classifier(self) else RegressorMixin).score(self, X, y, sample_weight)
-
-    def __sklearn_tags__(self):
-        tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.estimator_type, tags.classifier_tags, tags.regressor_tags = own.estimator_type, own.classifier_tags, own.regressor_tags
-        tags.target_tags, tags.input_tags = own.target_tags, own.input_tags
-        return tags
-
 # %% ../../nbs/models/32b_composed.ipynb #415316fa
 def _known_spans(spans, horizon, size: int, what: str):
     "Spans of all rows, given or by `horizon`."
@@ -183,7 +199,7 @@ def _known_spans(spans, horizon, size: int, what: str):
     raise ModelError(f"`{what}` must have spans to purge by, got none.\n"
                      "Hint: mlfin.models.fitting.fit_rows hands them on; for rows of one symbol in order of time, set horizon=.")
 
-# %% ../../nbs/models/32b_composed.ipynb #ad61d5fa
+# %% ../../nbs/models/32b_composed.ipynb #3ab46c60
 class ClassWeighted(_Wrapper):
     "A classifier in which classes weigh as told."
     def __init__(self, estimator,                          # a classifier that takes sample weights
@@ -193,8 +209,8 @@ class ClassWeighted(_Wrapper):
 
     def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
         "Multiply the weights, and fit."
-        y, rows = self._begin(X, y, rows)
-        weights = np.ones(len(y)) if sample_weight is None else np.array(sample_weight, dtype=np.float64)
+        X, y, rows, weights = self._begin(X, y, rows, sample_weight)
+        weights = np.ones(len(y)) if weights is None else np.array(weights)
         weights[rows] *= compute_sample_weight(self.class_weight, y[rows])
         self.estimator_ = fit_part(clone(self.estimator), X, y, rows, weights, keys, spans, embargo)
         return self
@@ -225,7 +241,7 @@ def _best_rounds(estimator, X, y, learn, check, weights, patience: int) -> int:
     estimator.fit(a, y[learn], sample_weight=w, X_val=b, y_val=y[check], sample_weight_val=v)
     return int(np.argmax(estimator.validation_score_[1:])) + 1
 
-# %% ../../nbs/models/32b_composed.ipynb #2012a99c
+# %% ../../nbs/models/32b_composed.ipynb #cb7338ce
 class EarlyStopped(_Wrapper):
     "A booster that stops when a purged slice of the training rows gains nothing."
     def __init__(self, estimator,               # of xgboost, lightgbm, or scikit-learn's histogram booster
@@ -237,14 +253,13 @@ class EarlyStopped(_Wrapper):
 
     def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
         "Find the number of rounds, then fit to all rows; `rounds_` tells."
-        y, rows = self._begin(X, y, rows)
+        X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         name = rounds_keyword(self.estimator)
         if name is None:
             kind = type(self.estimator).__name__
             raise ModelError(must_be("early_stopping", "asked of xgboost, lightgbm or scikit-learn's histogram booster", kind))
         spans = _known_spans(spans, self.horizon, len(y), "early_stopping")
         learn, check = validation_split(spans.iloc[rows], self.validation, embargo)
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         self.rounds_ = _best_rounds(clone(self.estimator), X, y, rows[learn], rows[check], weights, self.patience)
         made = clone(self.estimator).set_params(**{name: self.rounds_})
         self.estimator_ = fit_part(made, X, y, rows, weights, keys, spans, embargo)
@@ -277,11 +292,11 @@ class _Steps:
 
 _MAPS = {"sigmoid": _Sigmoid, "isotonic": _Steps}
 
-# %% ../../nbs/models/32b_composed.ipynb #7565c8a6
+# %% ../../nbs/models/32b_composed.ipynb #01f34de3
 def _held_out(estimator, X, y, rows, weights, keys, spans, embargo, slices) -> tuple[np.ndarray, np.ndarray]:
     "Positions and probabilities of training rows, each predicted by a copy that never saw them."
     at, said = [], []
-    for fold in WalkForward(slices, embargo).split(spans.iloc[rows]):
+    for fold in WalkForward(folds=slices, embargo=embargo).split(spans.iloc[rows]):
         learn, check = rows[fold.train], rows[fold.test]
         if len(found := np.unique(y[learn])) < 2:
             raise ModelError(must_be("calibrate", "given both classes in every inner slice", f"only {found.tolist()}",
@@ -291,7 +306,7 @@ def _held_out(estimator, X, y, rows, weights, keys, spans, embargo, slices) -> t
         said.append(predict_part(copy, X, check, keys)[:, 1])
     return np.concatenate(at), np.concatenate(said)
 
-# %% ../../nbs/models/32b_composed.ipynb #4d82fafc
+# %% ../../nbs/models/32b_composed.ipynb #b27137ec
 class Calibrated(_Wrapper):
     "A classifier whose probabilities were compared with outcomes it had not seen."
     def __init__(self, estimator,               # a classifier of two classes
@@ -303,11 +318,10 @@ class Calibrated(_Wrapper):
 
     def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
         "Fit to all rows, and learn the map from held-out ones."
-        y, rows = self._begin(X, y, rows)
+        X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         if self.method not in _MAPS: raise ModelError(must_be("calibrate", " or ".join(_MAPS), self.method))
         if len(classes := np.unique(y[rows])) != 2: raise ModelError(must_be("y", "of two classes", classes.tolist(), "calibrate"))
         spans = _known_spans(spans, self.horizon, len(y), "calibrate")
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         at, p = _held_out(self.estimator, X, y, rows, weights, keys, spans, embargo, self.slices)
         self.map_ = _MAPS[self.method]().fit(p, (y[at] == classes[1]).astype(float), None if weights is None else weights[at])
         self.estimator_ = fit_part(clone(self.estimator), X, y, rows, weights, keys, spans, embargo)
@@ -318,7 +332,7 @@ class Calibrated(_Wrapper):
         up = self.map_(self._say(X, keys, rows)[:, 1])
         return np.column_stack([1 - up, up])
 
-# %% ../../nbs/models/32b_composed.ipynb #a2aff07d
+# %% ../../nbs/models/32b_composed.ipynb #d3ffe776
 class MeanEnsemble(_Wrapper):
     "The mean of what several estimators say, all classifiers or all regressors."
     def __init__(self, estimators): # list of (name, estimator)
@@ -332,13 +346,11 @@ class MeanEnsemble(_Wrapper):
         "Fit each."
         if len({is_classifier(e) for _, e in self.estimators}) != 1:
             raise ModelError(must_be("estimators", "all classifiers or all regressors", [n for n, _ in self.estimators]))
-        y, rows = self._begin(X, y, rows)
-        self.estimators_ = [fit_part(clone(e), X, y, rows, sample_weight, keys, spans, embargo) for _, e in self.estimators]
+        X, y, rows, weights = self._begin(X, y, rows, sample_weight)
+        self.estimators_ = [fit_part(clone(e), X, y, rows, weights, keys, spans, embargo) for _, e in self.estimators]
         self.estimator_ = self.estimators_[0]
         return self
 
     def _say(self, X, keys, rows) -> np.ndarray:
-        check_is_fitted(self, "estimators_")
-        validate_data(self, X, reset=False, skip_check_array=True)
-        rows = np.arange(len(X)) if rows is None else rows
+        X, rows = self._asked(X, rows)
         return np.mean([np.asarray(predict_part(e, X, rows, keys), dtype=np.float64) for e in self.estimators_], axis=0)

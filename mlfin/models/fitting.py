@@ -24,21 +24,23 @@ import numpy as np
 from ..core.errors import DataError, ModelError, must_be
 from ..core.provenance import system_message
 
-# %% ../../nbs/models/33a_fitting.ipynb #dffd9d6c
+# %% ../../nbs/models/33a_fitting.ipynb #ed186d4c
 def _refuse_values(X, rows: np.ndarray) -> None:
     "Inputs of the training rows: nothing infinite, no column without a value; constant ones are named."
     values = X.to_numpy(dtype="float64")[rows]
-    infinite, missing = np.isinf(values), np.isnan(values).all(axis=0)
-    if infinite.any():
-        row, column = np.argwhere(infinite)[0]
-        raise ModelError(must_be(f"X[{X.columns[column]}]", "finite", float(values[row, column]), f"row {rows[row]}",
-                                 "check what the feature divides by."))
-    if missing.any():
-        name = X.columns[int(missing.argmax())]
-        raise ModelError(must_be(f"X[{name}]", "a feature with a value", f"NaN in all {len(rows)} training rows",
-                                 hint="load more history, or drop the feature."))
-    same = [str(n) for n, low, high in zip(X.columns, np.nanmin(values, axis=0), np.nanmax(values, axis=0), strict=True) if low == high]
-    if same and len(rows) > 1: warnings.warn(f"constant in the training rows, so nothing is learnt from it: {', '.join(same)}", stacklevel=3)
+    low, high = values.min(axis=0), values.max(axis=0)
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        infinite, missing = np.isinf(values), np.isnan(values).all(axis=0)
+        if infinite.any():
+            row, column = np.argwhere(infinite)[0]
+            raise ModelError(must_be(f"X[{X.columns[column]}]", "finite", float(values[row, column]), f"row {rows[row]}",
+                                     "check what the feature divides by."))
+        if missing.any():
+            name = X.columns[int(missing.argmax())]
+            raise ModelError(must_be(f"X[{name}]", "a feature with a value", f"NaN in all {len(rows)} training rows",
+                                     hint="load more history, or drop the feature."))
+    same = X.columns[low == high].astype(str)
+    if len(same) and len(rows) > 1: warnings.warn(f"constant in the training rows, so nothing is learnt from it: {', '.join(same)}", stacklevel=3)
 
 # %% ../../nbs/models/33a_fitting.ipynb #723bf2da
 def _refuse_target(target: np.ndarray, size: int, rows: np.ndarray, classify: bool) -> None:

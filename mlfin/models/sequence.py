@@ -40,14 +40,14 @@ def _blocks(keys: pd.DataFrame) -> np.ndarray:
                                  "sort the panel by symbol, timeframe and ts."))
     return np.append(starts, len(keys))
 
-# %% ../../nbs/models/32a_sequence.ipynb #be18b216
+# %% ../../nbs/models/32a_sequence.ipynb #08a756a8
 def _common(keys: pd.DataFrame, borders: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Positions of the rows among all times; whether half of the symbols that exist at a time have a row; its weekly hour."
     times, at = np.unique(keys["ts"].array.asi8, return_inverse=True)
     present, first, last = np.bincount(at, minlength=len(times)), at[borders[:-1]], at[borders[1:] - 1]
     alive = np.cumsum(np.bincount(first, minlength=len(times) + 1) - np.bincount(last + 1, minlength=len(times) + 1))[:-1]
     stamps = pd.DatetimeIndex(keys["ts"].iloc[np.unique(at, return_index=True)[1]])
-    return at, 2 * present >= alive, np.asarray(stamps.dayofweek * 24 + stamps.hour)
+    return at, 2 * present >= alive, np.asarray(stamps.day_of_week * 24 + stamps.hour)
 
 # %% ../../nbs/models/32a_sequence.ipynb #c98e45ed
 def _gaps(keys: pd.DataFrame, borders: np.ndarray, longest: float | None) -> np.ndarray:
@@ -80,7 +80,7 @@ def row_ages(keys: pd.DataFrame,                        # symbol timeframe ts (U
     starts = np.flatnonzero(begins)
     return np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
 
-# %% ../../nbs/models/32a_sequence.ipynb #c48bb46c
+# %% ../../nbs/models/32a_sequence.ipynb #3a3f1e5a
 class Windows:
     "Windows of rows of a matrix, gathered batch by batch."
     def __init__(self, values: np.ndarray, # float (rows, columns); NaN only where no window looks
@@ -95,7 +95,7 @@ class Windows:
         own = padded[window - 1:]
         np.subtract(values, mean, out=own, casting="unsafe")
         np.divide(own, scale, out=own, casting="unsafe")
-        np.nan_to_num(own, copy=False)
+        own[~np.isfinite(own)] = 0.0
         step = padded.strides
         self.view = np.lib.stride_tricks.as_strided(padded, (len(values), window, values.shape[1]), (step[0], *step), writeable=False)
 
@@ -105,8 +105,8 @@ class Windows:
             ) -> np.ndarray:         # float32 (rows, window, columns): a copy
         "The windows that end at these rows."
         batch = self.view[rows]
-        if (ages := self.ages[rows]).min(initial=self.window) < self.window - 1:
-            batch[np.arange(self.window) < (self.window - 1 - ages)[:, None]] = 0.0
+        ages = self.ages[rows]
+        for k in np.flatnonzero(ages < self.window - 1): batch[k, :self.window - 1 - ages[k]] = 0.0
         return batch
 
 # %% ../../nbs/models/32a_sequence.ipynb #da9b1708
@@ -119,7 +119,7 @@ def row_spans(size: int,    # rows, in order of time
     ts = pd.Timestamp(0, tz="UTC").as_unit("us") + pd.to_timedelta(np.arange(size), unit="min").as_unit("us")
     return pd.DataFrame(dict(ts=ts, t0=ts + pd.Timedelta("1min"), t1=ts + pd.Timedelta(minutes=int(horizon))))
 
-# %% ../../nbs/models/32a_sequence.ipynb #8c68dcc4
+# %% ../../nbs/models/32a_sequence.ipynb #349cd56c
 def validation_split(spans: pd.DataFrame,  # ts t0 t1 of the training rows, any order
                      share: float = 0.15,  # of the decision times that are kept for validation, (0, 1)
                      embargo: int = 0,     # decision times between the two parts
@@ -127,13 +127,14 @@ def validation_split(spans: pd.DataFrame,  # ts t0 t1 of the training rows, any 
     "The last part of the training rows, and those before it whose labels end before it."
     if not 0 < share < 1: raise ModelError(must_be("validation", "a share between 0 and 1", share))
     times = spans["ts"].nunique()
-    try: fold, = WalkForward(1, embargo, max(1, times - max(1, round(times * share)))).split(spans)
+    first = max(1, times - max(1, round(times * share)))
+    try: fold, = WalkForward(folds=1, embargo=embargo, min_train=first).split(spans)
     except SplitError as e:
         raise ModelError(f"`validation` must leave rows to learn from, got {len(spans)} rows at {times} times.\n"
                          f"Hint: take a smaller share, a shorter label, or no early stopping. ({e.args[0].splitlines()[0]})") from e
     return fold.train, fold.test
 
-# %% ../../nbs/models/32a_sequence.ipynb #1668a452
+# %% ../../nbs/models/32a_sequence.ipynb #4355d96f
 def _keras():
     "Keras on the backend that was asked for, or which package is missing."
     backend = os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -143,23 +144,24 @@ def _keras():
                                 f"Hint: pip install {backend}, or set keras_backend = jax (pip install 'mlfin[keras]').")
     return require("keras", extra="keras")
 
-def _on_device(keras, device: str):
-    "Keras' context for a device; an error where the backend has none such."
+def _on_device(keras, device: str, needed: bool = True):
+    "Keras' context for a device; where the backend has none such an error, or the CPU if it is not needed."
     if keras.backend.backend() == "jax":
         import jax
         try: jax.devices(device.partition(":")[0])
         except RuntimeError as e:
+            if not needed: return keras.device("cpu:0")
             raise ModelError(must_be("device", "one that JAX knows", device, str(e).splitlines()[0],
                                      "pip install 'mlfin[gpu]', or set device = cpu.")) from None
     return keras.device(device)
 
-# %% ../../nbs/models/32a_sequence.ipynb #6afd3e87
+# %% ../../nbs/models/32a_sequence.ipynb #41a19ab7
 def _network(keras, model, columns: int, outputs: int):
     "LSTM layers and one dense layer that gives logits or a value."
     seed, stack = model.random_state or 0, [keras.Input((model.window, columns))]
     for n in range(model.layers):
         stack.append(keras.layers.LSTM(
-            model.units, return_sequences=n < model.layers - 1, name=f"lstm_{n}",
+            model.units, return_sequences=n < model.layers - 1, name=f"lstm_{n}", seed=seed + 3 * n + 2,
             kernel_initializer=keras.initializers.GlorotUniform(seed + 3 * n),
             recurrent_initializer=keras.initializers.Orthogonal(seed=seed + 3 * n + 1)))
         if model.dropout: stack.append(keras.layers.Dropout(model.dropout, seed=seed + 3 * n + 2, name=f"dropout_{n}"))
@@ -279,7 +281,7 @@ def _train(model, values, ages, target, weights, slices, outputs: int, loss: str
         bare.set_weights(network.get_weights())
     return bare, {name: [float(v) for v in told.history[name]] for name in sorted(told.history)}
 
-# %% ../../nbs/models/32a_sequence.ipynb #cebe5ffc
+# %% ../../nbs/models/32a_sequence.ipynb #5adc6718
 class _Sequence(_Parameters):
     "An estimator that reads windows of rows; its network stands in `network_`."
     takes_panel = True # tells `mlfin.models.composed` to hand over keys, spans and rows
@@ -303,7 +305,7 @@ class _Sequence(_Parameters):
         values, ages = _look_back(self, X, keys, rows, reset=False)
         if not len(rows): return np.zeros((0, self.network_.output_shape[-1]))
         windows = Windows(values, ages, self.window, self.mean_, self.scale_)
-        with _on_device(keras, self.device):
+        with _on_device(keras, self.device, needed=False): # what a GPU learnt, a machine without one can serve
             said = self.network_.predict(_feed(keras, windows, rows, self.batch_size), verbose=0)
         return np.asarray(said, dtype=np.float64)[:len(rows)]
 

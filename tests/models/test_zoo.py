@@ -17,9 +17,11 @@ from mlfin.models.zoo import (
     make_model,
     model,
     model_names,
+    suggest,
 )
 
-NAMES = ["dummy", "gradient_boosting", "lightgbm", "logistic", "random_forest", "xgboost"]
+NAMES = ["dummy", "ensemble", "gradient_boosting", "lightgbm", "logistic", "random_forest", "xgboost"]
+VALUES = ["dummy", "elastic_net", "ensemble", "gradient_boosting", "lightgbm", "linear", "random_forest", "ridge", "xgboost"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,11 @@ def registry():
 
 
 def test_names():
-    assert set(NAMES) <= set(model_names()) and model_names() == sorted(model_names())
+    assert model_names("classification") == sorted([*NAMES, "lstm", "persistence"])
+    assert model_names("regression") == sorted([*VALUES, "lstm", "persistence"])
+    assert model_names() == sorted({*NAMES, *VALUES, "lstm", "persistence"})
+    with pytest.raises(ModelError, match="did you mean `regression`"):
+        model_names("regresion")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,6 +60,167 @@ def test_fresh_deterministic_clonable_and_in_range(name, data):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes() == np.asarray(c).tobytes()
     assert a.shape == (500, 2) and np.isfinite(a).all() and np.allclose(a.sum(axis=1), 1, atol=1e-6)
     assert list(one.classes_) == [0, 1]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_repeat_and_know_something(name, data):
+    from sklearn.base import clone, is_regressor
+
+    X, _ = data
+    value = 0.01 * (X["f_0"] + np.random.default_rng(1).normal(size=1500)).to_numpy()
+    made = make_model(name, seed=3, task="regression")
+    assert is_regressor(made) and not hasattr(made, "predict_proba")
+    a, b = (m.fit(X[:1000], value[:1000]).predict(X[1000:]) for m in (made, clone(made)))
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes() and a.shape == (500,) and np.isfinite(a).all()
+    assert name == "dummy" or np.corrcoef(a, value[1000:])[0, 1] > 0.6
+
+
+def test_what_was_there_before_is_built_as_before():
+    plain = {
+        "dummy": ("DummyClassifier", {"strategy": "prior", "random_state": 1}),
+        "logistic": ("LogisticRegression", {"C": 0.01, "max_iter": 1000, "random_state": 1, "class_weight": None}),
+        "random_forest": ("RandomForestClassifier", {"n_estimators": 150, "max_depth": 4, "max_samples": 0.3, "n_jobs": 1}),
+        "gradient_boosting": ("HistGradientBoostingClassifier", {"max_iter": 50, "early_stopping": False, "random_state": 1}),
+        "xgboost": ("XGBClassifier", {"n_estimators": 50, "max_depth": 2, "tree_method": "hist", "device": "cpu"}),
+        "lightgbm": ("LGBMClassifier", {"n_estimators": 50, "num_leaves": 4, "deterministic": True, "device_type": "cpu"}),
+    }
+    for name, (kind, expected) in plain.items():
+        found = zoo._last(make_model(name, seed=1))
+        assert type(found).__name__ == kind and expected.items() <= found.get_params().items()
+        again = zoo._last(make_model(name, seed=1, **default_parameters(name)))
+        assert repr(again.get_params()) == repr(found.get_params())
+    assert default_parameters("dummy") == {} and default_parameters("logistic") == {"C": 0.01, "max_iter": 1000}
+
+
+@pytest.mark.parametrize("task, strategy, kind", [
+    ("classification", "majority", "DummyClassifier"), ("classification", "persistence", "PersistenceClassifier"),
+    ("regression", "mean", "DummyRegressor"), ("regression", "median", "DummyRegressor"),
+    ("regression", "persistence", "PersistenceRegressor")])
+def test_strategies_of_the_dummy(task, strategy, kind):
+    assert type(make_model("dummy", task=task, strategy=strategy)).__name__ == kind
+
+
+def test_options_become_wrappers_or_the_library_s_own():
+    def kinds(made):
+        return [type(made).__name__, *(kinds(made.estimator) if hasattr(made, "estimator") else [])]
+
+    everything = dict(class_weight="balanced", early_stopping=True, calibrate="isotonic")
+    wrapped = ["Calibrated", "ClassWeighted", "EarlyStopped", "XGBClassifier"]
+    assert kinds(make_model("xgboost", **everything, max_depth=3)) == wrapped
+    assert make_model("xgboost", **everything, max_depth=3).estimator.estimator.estimator.max_depth == 3
+    for name in ("lightgbm", "gradient_boosting"):  # these know class weights themselves
+        made = make_model(name, **everything)
+        assert kinds(made)[:2] == ["Calibrated", "EarlyStopped"] and made.estimator.estimator.class_weight == "balanced"
+    assert make_model("gradient_boosting", early_stopping=True).estimator.early_stopping is False
+    assert kinds(make_model("gradient_boosting", early_stopping=False, calibrate=None)) == ["HistGradientBoostingClassifier"]
+    assert make_model("logistic", class_weight="balanced").named_steps["model"].class_weight == "balanced"
+    assert make_model("lstm", class_weight="balanced").class_weight == "balanced"
+    assert kinds(make_model("gradient_boosting", task="regression", early_stopping=True)) == ["EarlyStopped", "HistGradientBoostingRegressor"]
+
+
+@pytest.mark.parametrize("name, task, option, says", [
+    ("logistic", "classification", dict(early_stopping=True), "`early_stopping` must be asked of a booster"),
+    ("lstm", "classification", dict(early_stopping=True), "lstm stops early by itself"),
+    ("xgboost", "classification", dict(early_stopping="auto"), "`early_stopping` must be True or False"),
+    ("dummy", "classification", dict(class_weight="balanced"), "`class_weight` must be asked of a classifier that learns"),
+    ("persistence", "classification", dict(calibrate="sigmoid"), "`calibrate` must be asked of a classifier that learns"),
+    ("xgboost", "regression", dict(class_weight="balanced"), "`class_weight` must be asked of a classifier"),
+    ("lstm", "regression", dict(class_weight="balanced"), "`class_weight` must be asked of a classifier"),
+    ("ridge", "regression", dict(calibrate="sigmoid"), "`calibrate` must be asked of a classifier"),
+    ("dummy", "classification", dict(strategy="mean"), "`strategy` must be a known name"),
+    ("ensemble", "classification", dict(members=["logistic"]), "at least two models"),
+    ("ensemble", "classification", dict(members=["logistic", "ensemble"]), "none of them ensemble"),
+    ("ensemble", "classification", dict(members=["logistic", "ridge"]), "`task` must be regression, got 'classification'"),
+    ("ensemble", "classification", dict(estimators=[]), "`parameter` must be a known name"),
+    ("logistic", "regression", {}, "for regression: dummy, elastic_net"),
+    ("ridge", "classification", {}, "`task` must be regression"),
+    ("ridge", "ranking", {}, "`task` must be a known name"),
+])
+def test_what_makes_no_sense_is_refused_by_name(name, task, option, says):
+    with pytest.raises(ModelError, match=says):
+        make_model(name, task=task, **option)
+
+
+def test_members_of_the_ensemble_have_parameters_of_their_own():
+    made = make_model("ensemble", seed=4, members={"logistic": {"C": 0.5}, "xgboost": {"calibrate": "sigmoid"}})
+    (one, linear), (two, trees) = made.estimators
+    assert (one, two) == ("logistic", "xgboost") and linear.named_steps["model"].C == 0.5
+    assert type(trees).__name__ == "Calibrated" and trees.estimator.random_state == 4
+
+
+class Trial:
+    """Draws like Optuna's trial, and notes what was asked."""
+
+    def __init__(self):
+        self.asked = {}
+
+    def suggest_int(self, name, low, high, log=False):
+        self.asked[name] = ("int", low, high, log)
+        return low
+
+    def suggest_float(self, name, low, high, log=False):
+        self.asked[name] = ("float", low, high, log)
+        return high
+
+    def suggest_categorical(self, name, choices):
+        self.asked[name] = ("one of", tuple(choices))
+        return choices[-1]
+
+
+@pytest.mark.parametrize("task", zoo.TASKS)
+def test_what_is_drawn_can_be_built(task):
+    for name in model_names(task):
+        drawn = suggest(name, Trial(), task)
+        made = zoo._last(make_model(name, task=task, **drawn))
+        assert drawn.items() <= made.get_params(deep=False).items()
+        assert drawn or name in ("dummy", "persistence", "ensemble", "linear")
+
+
+def test_a_real_optuna_trial_draws_from_every_space():
+    optuna = pytest.importorskip("optuna")
+    for name in model_names():
+        task = "classification" if name in model_names("classification") else "regression"
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
+        make_model(name, task=task, **suggest(name, trial, task))
+
+
+def test_a_search_space_is_registered_with_its_model(registry):
+    @model("near", space={"n_neighbors": (5, 50, "log"), "p": (1.0, 2.0), "weights": ["uniform", "distance"]}, n_neighbors=20)
+    def build(seed, device, threads, **parameters):
+        from sklearn.neighbors import KNeighborsClassifier
+        return KNeighborsClassifier(**parameters)
+
+    trial = Trial()
+    assert suggest("near", trial) == {"n_neighbors": 5, "p": 2.0, "weights": "distance"}
+    assert trial.asked == {"n_neighbors": ("int", 5, 50, True), "p": ("float", 1.0, 2.0, False), "weights": ("one of", ("uniform", "distance"))}
+    with pytest.raises(ModelError, match="`class_weight` must be asked of an estimator that takes weights"):
+        make_model("near", class_weight="balanced")
+
+    model("near", space=lambda trial: {"n_neighbors": trial.suggest_int("k", 3, 9)})(build)
+    assert suggest("near", Trial()) == {"n_neighbors": 3}
+    with pytest.raises(ModelError, match="`task` must be classification"):
+        suggest("near", Trial(), "regression")
+
+
+@pytest.mark.parametrize("space", [{"a": (1,)}, {"a": (2, 1)}, {"a": (0, 1, "log")}, {"a": (1, 2, "lin")}, {"a": []}, {"a": ("x", "y")}, {"a": 3}])
+def test_a_space_that_nothing_can_be_drawn_from(space):
+    with pytest.raises(ModelError, match=r"`space\[a\]` must be"):
+        model("wrong", space=space)
+
+
+def test_tasks_of_a_registered_model(registry):
+    from sklearn.linear_model import BayesianRidge
+
+    @model("bayes_ridge", tasks="regression")
+    def build(seed, device, threads, **parameters):
+        return BayesianRidge(**parameters)
+
+    assert "bayes_ridge" in model_names("regression") and "bayes_ridge" not in model_names("classification")
+    with pytest.raises(ModelError, match="did you mean `regression`"):
+        model("other", tasks=("regressions",))
+    model("wrong", tasks=zoo.TASKS)(build)
+    with pytest.raises(ModelError, match="an estimator with `predict_proba`, for classification"):
+        make_model("wrong")
 
 
 @pytest.mark.parametrize("name", ["random_forest", "xgboost", "lightgbm", "gradient_boosting"])
