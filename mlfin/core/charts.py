@@ -266,20 +266,28 @@ def correlation_chart(features: pd.DataFrame,                # features: keys an
     return figure
 
 # %% ../../nbs/core/04_charts.ipynb #82e7488b
-def folds_chart(folds: pd.DataFrame,  # one row a fold: fold, train_start, train_end, test_start, test_end (UTC)
+def folds_chart(folds: pd.DataFrame,  # a row a fold: fold, train_start, train_end, test_start, test_end (UTC);
+                                      # or a row a piece of one: fold, part ("train" or "test"), start, end
                ) -> "Figure":         # one line a fold: training, gap, test
     "When each fold trained and when it was tested; the white between them is purge and embargo."
-    _need(folds, "folds", ["fold", "train_start", "train_end", "test_start", "test_end"])
-    folds = folds.drop_duplicates("fold")
-    figure = new_figure("Folds", "each model is tested only on what came after its training", "Time (UTC)", "Fold")
+    if "part" not in _need(folds, "folds", ["fold"]):
+        each = _need(folds, "folds", ["fold", "train_start", "train_end", "test_start", "test_end"]).drop_duplicates("fold")
+        folds = pd.concat([pd.DataFrame(dict(fold=each.fold, part=part, start=each[f"{part}_start"], end=each[f"{part}_end"]))
+                           for part in ("train", "test")])
+    parts = {part: rows for part, rows in _need(folds, "folds", ["fold", "part", "start", "end"]).groupby("part")}
+    later = all(part in parts for part in ("train", "test")) and (
+        parts["train"].groupby("fold").end.max() < parts["test"].groupby("fold").start.min()).all()
+    figure = new_figure("Folds", "each model is tested only on what came after its training" if later else
+                        "no test span touches a training span; white is purge and embargo", "Time (UTC)", "Fold")
     for part, name, colour in (("train", "training", "#9CC7E4"), ("test", "test", COLOURS[1])):
-        start, end = _ms(folds[f"{part}_start"]), _ms(folds[f"{part}_end"])
-        figure.add_bar(y=[str(f) for f in folds.fold], base=start, x=end - start, orientation="h", name=name,
+        if part not in parts: continue
+        rows = parts[part]
+        start, end = _ms(rows.start), _ms(rows.end)
+        figure.add_bar(y=[str(f) for f in rows.fold], base=start, x=end - start, orientation="h", name=name,
                        marker=dict(color=colour, line_width=0), width=0.6,
-                       customdata=[[f"{a:%d %b %Y}", f"{b:%d %b %Y}"] for a,
-                                   b in zip(folds[f"{part}_start"], folds[f"{part}_end"], strict=True)],
+                       customdata=[[f"{a:%d %b %Y}", f"{b:%d %b %Y}"] for a, b in zip(rows.start, rows.end, strict=True)],
                        hovertemplate="fold %{y}, " + name + ": %{customdata[0]} to %{customdata[1]}<extra></extra>")
-    figure.update_layout(barmode="overlay", height=max(240, 150 + 30 * len(folds)))
+    figure.update_layout(barmode="overlay", height=max(240, 150 + 30 * folds.fold.nunique()))
     figure.update_xaxes(type="date")
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     return figure

@@ -178,3 +178,17 @@ def test_scores_above_zero_are_better_for_every_metric():
                                accuracy=0.6, accuracy_baseline=0.5, roc_auc=0.6))
     for metric in ("log_loss", "brier", "accuracy", "roc_auc"): assert charts.scores_chart(scores,
                                                                                            metric).data[0].y[0] > 0
+
+
+def test_folds_of_several_pieces_and_whole_ones_are_the_same_picture():
+    day = pd.Timestamp("2020-01-01", tz="UTC").__add__
+    at = [day(pd.Timedelta(n, "D")) for n in range(0, 60, 10)]
+    whole = pd.DataFrame(dict(fold=[1, 2], train_start=at[0], train_end=at[1:3], test_start=at[2:4], test_end=at[3:5]))
+    pieces = pd.concat([pd.DataFrame(dict(fold=[1, 2], part=p, start=whole[f"{p}_start"], end=whole[f"{p}_end"]))
+                        for p in ("train", "test")], ignore_index=True)
+    assert charts.figure_json(charts.folds_chart(whole)) == charts.figure_json(charts.folds_chart(pieces))
+    around = pd.concat([pieces, pd.DataFrame(dict(fold=[1], part="train", start=at[4], end=at[5]))], ignore_index=True)
+    figure = charts.folds_chart(around)
+    assert len(figure.data[0].base) == 3 and "only on what came after" not in figure.layout.title.subtitle.text
+    assert "only on what came after" in charts.folds_chart(pieces).layout.title.subtitle.text
+    with pytest.raises(DataError): charts.folds_chart(pieces.drop(columns="end"))

@@ -1,15 +1,18 @@
 """The dataset: alignment, scale, the hash, and every leak that is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError
-from mlfin.features.spec import parse
+from mlfin.features.spec import definitions, parse
 from mlfin.features.table import compute_features
-from mlfin.models.dataset import CHANGE, build_dataset, input_names, model_inputs
-from mlfin.models.labels import compute_labels
+from mlfin.models.dataset import CHANGE, Dataset, build_dataset, content_hash, input_names, model_inputs
+from mlfin.models.labels import compute_labels, meta_labels
 from mlfin.models.splits import WalkForward
+from mlfin.models.weights import uniqueness
 
 SPECS = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
          "volume_ma_20 obv").split()
@@ -189,3 +192,99 @@ def test_rows_without_an_outcome_are_pending_and_nowhere_else(parts):
     assert np.isfinite(dataset.pending[list(dataset.names)].to_numpy()).all()
     some = labels.drop(labels.index[100:110])  # no label in the middle: nothing to decide on there
     assert build(features, some, bars).pending.equals(dataset.pending)
+
+
+def test_weights_by_name_and_as_given(parts):
+    features, labels, bars = parts
+    plain, named = build(*parts), build_dataset(*parts, SPECS, weights="uniqueness")
+    assert plain.weights is None and named.weights.mean() == pytest.approx(1) and named.weights.name == "weight"
+    rows = named.keys[["symbol"]].assign(t0=named.spans["t0"], t1=named.spans["t1"])
+    np.testing.assert_allclose(named.weights, uniqueness(rows))
+    given = pd.Series(np.arange(1.0, len(labels) + 1), index=labels.index[::-1])  # by place, not by index
+    mixed = labels.sample(frac=1, random_state=2)
+    at = dict(zip(zip(labels.symbol, labels.ts, strict=True), given, strict=True))
+    own = np.array([at[k] for k in zip(plain.keys.symbol, plain.keys.ts, strict=True)])
+    for frame, values in ((labels, given), (mixed, [at[k] for k in zip(mixed.symbol, mixed.ts, strict=True)])):
+        np.testing.assert_allclose(build_dataset(features, frame, bars, SPECS, values).weights, own / own.mean())
+    hashes = {build_dataset(*parts, SPECS, w).hash for w in (None, "uniqueness", "return_attribution", "time_decay", given)}
+    assert len(hashes) == 5
+    assert build_dataset(*parts, SPECS, None).hash == plain.hash
+
+
+@pytest.mark.parametrize("weights, says", [
+    ("uniqeness", "did you mean `uniqueness`"), ([1.0, 2.0], "`weights` must be a name, or one for each of the 408 labels, got 2"),
+    (np.full(408, np.nan), "`weights` must be finite"), (np.full(408, -1.0), "not negative"), (np.zeros(408), "above zero in some row"),
+])
+def test_weights_that_cannot_be(parts, weights, says):
+    with pytest.raises(DataError, match=says):
+        build_dataset(*parts, SPECS, weights)
+
+
+@pytest.mark.parametrize("spec", ["fwd_log_5", "fwd_close_3", "fwd_demean_5", "fwd_quantile_5_2", "barrier_10_2_1"])
+def test_every_kind_of_label_makes_a_dataset(bars, spec):
+    labels = compute_labels(bars, spec)
+    d = build_dataset(compute_features(bars, SPECS), labels, bars, SPECS)
+    expected = labels.set_index(["symbol", "ts"]).loc[list(zip(d.keys.symbol, d.keys.ts, strict=True))]
+    np.testing.assert_array_equal(d.forward_return, expected[spec])
+    np.testing.assert_array_equal(d.y, expected[f"{spec}_direction"])
+    assert d.label == spec and d.verify() is d
+    side = np.where(np.arange(len(labels)) % 3, 1, -1)
+    meta = build_dataset(compute_features(bars, SPECS), meta_labels(labels, side), bars, SPECS)
+    assert meta.label == f"meta_{spec}" and len(meta) == len(d)
+
+
+def test_what_was_built_verifies_and_what_was_changed_does_not(parts):
+    d = build(*parts)
+    assert d.verify() is d and d.verify(bars=parts[2]) is d and d.specs == tuple(SPECS)
+    changed = {
+        "X": d.X.assign(rsi_14=d.X["rsi_14"].where(d.X.index != 7, 50.0)), "y": d.y.where(d.y.index != 7, 1 - d.y),
+        "forward_return": d.forward_return * 1.0000001, "weights": pd.Series(np.ones(len(d))),
+        "keys": d.keys.assign(known_at=d.keys["known_at"] - pd.Timedelta("1s")),
+        "spans": d.spans.assign(t1=d.spans["t1"] + pd.Timedelta("1s")),
+    }
+    for name, value in changed.items():
+        with pytest.raises(DataError, match="`dataset` must be of the content that its hash names"):
+            replace(d, **{name: value}).verify()
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda d: replace(d, X=d.X.rename(columns={"rsi_14": "fwd_ret_5"})), "`X` must be inputs without labels, got .'fwd_ret_5'"),
+    (lambda d: replace(d, keys=d.keys.assign(known_at=d.keys["known_at"] + pd.Timedelta("2D"))), "known when the label begins"),
+    (lambda d: replace(d, keys=d.keys.assign(ts=d.keys["ts"].where(d.keys.index != 3, d.keys["ts"][2]))), "once, got"),
+    (lambda d: replace(d, X=d.X.assign(rsi_14=np.nan)), "`X` must be finite"),
+])
+def test_verify_sees_what_the_rows_show(parts, change, says):
+    with pytest.raises(DataError, match=says):
+        change(build(*parts)).verify()
+
+
+def test_verify_needs_what_it_compares_with(parts, bars):
+    d = build(*parts)
+    with pytest.raises(DataError, match="`features` must be the specs"):
+        replace(d, specs=()).verify(bars=bars)
+    assert replace(d, specs=()).verify(SPECS, bars)
+    with pytest.raises(DataError, match="`features` must be specs that give the input"):
+        d.verify(["rsi_14"], bars)
+    with pytest.raises(DataError, match="`bars` must be the bars that the dataset was made from"):
+        d.verify(bars=bars[bars["symbol"] == "AAA"])
+    with pytest.raises(DataError, match="must be what its past gives"):
+        d.verify(bars=bars.assign(close=bars["close"] * np.where(bars.index % 2, 1.001, 0.999)))
+
+
+def test_clean_features_raise_no_alarm(real):
+    """Every input that bars alone give, on the built-in market, beside labels of several kinds and lengths of history."""
+    from mlfin.models import dataset as module
+
+    bars, context = real(600)
+    specs = [d.example for d in definitions().values() if d.kind != "facts" and d.name != "alpha" and set(d.inputs) <= set(bars)]
+    features = compute_features(bars, specs, calendar=context["calendar"], groups=context["groups"], short="nan")
+    inputs = model_inputs(features, bars, specs)
+    names = [c for c in inputs.columns[4:] if inputs[c].notna().mean() > 0.5]
+    assert len(names) > 200
+    whole = inputs[inputs[names].notna().all(axis=1)]
+    for label, days in (("fwd_ret_1", 600), ("fwd_ret_20", 600), ("fwd_demean_5", 100), ("barrier_10_2_2", 600)):
+        rows = whole.groupby("symbol").tail(days).merge(compute_labels(bars, label), on=["symbol", "timeframe", "ts"])
+        d = Dataset(rows[names], rows[f"{label}_direction"], rows[label], rows[list(module.KEYS)], rows[["ts", "t0", "t1"]],
+                    label, tuple(names), pd.DataFrame())
+        assert replace(d, hash=content_hash(d)).verify() and len(d) > 200
+    module._refuse_scalers(features, features.columns[4:])
