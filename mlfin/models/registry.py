@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'registered_name', 'Version', 'model_versions', 'find_version', 'folder_hash', 'register', 'Loaded',
-           'load_version', 'read_manifest', 'crown', 'load_champion', 'rollback', 'history', 'write_verdict']
+           'load_version', 'read_manifest', 'read_predictions', 'crown', 'load_champion', 'rollback', 'history',
+           'write_verdict']
 
 # %% ../../nbs/models/38_registry.ipynb #033bcc94
 import fcntl
@@ -416,7 +417,7 @@ class Loaded:
         if absent: raise ModelError(must_be("X", f"a frame with the column {absent[0]}", f"no {', '.join(absent)}", str(self.version)))
         return _predict(self.model, self.manifest["task"], X[wanted])
 
-# %% ../../nbs/models/38_registry.ipynb #b8e2f12d
+# %% ../../nbs/models/38_registry.ipynb #a52d1b73
 def _refuse_drift(loaded: Loaded) -> None:
     "The model must give what it gave when it was registered."
     got, wanted = loaded.predict(loaded.example), loaded.example["expected"].to_numpy()
@@ -446,6 +447,14 @@ def read_manifest(settings: Settings,            # its `mlflow` and profile
     "The manifest of a registered model, after all of its files were verified."
     with _registry(settings), _opened(find_version(settings, experiment, which)) as (_, manifest): return manifest
 
+def read_predictions(settings: Settings,            # its `mlflow` and profile
+                     experiment: str,               # name of a line of research
+                     which: int | str = "champion", # a number, or "champion", "challenger" or "latest"
+                    ) -> pd.DataFrame:              # symbol timeframe ts model fold probability (or prediction) baseline actual forward_return
+    "The predictions out of sample that a version was registered with; nothing is unpickled."
+    found = find_version(settings, experiment, which)
+    with _registry(settings), _opened(found) as (folder, _): return read_parquet(folder / "predictions.parquet")
+
 # %% ../../nbs/models/38_registry.ipynb #4eb52963
 _KEPT = 40 # events of the history that are kept
 
@@ -473,7 +482,7 @@ def _set_champion(client, name: str, number: int, events: list[dict]) -> None:
 
 def _now() -> str: return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
-# %% ../../nbs/models/38_registry.ipynb #45349bbf
+# %% ../../nbs/models/38_registry.ipynb #60aa458d
 def crown(settings: Settings,            # its `mlflow` and profile
           experiment: str,               # name of a line of research
           number: int,                   # the version that shall serve; the gate's verdict stands on it
@@ -489,23 +498,29 @@ def crown(settings: Settings,            # its `mlflow` and profile
         if (old.number if old else None) != replacing:
             raise ModelError(must_be("champion", f"still {f'v{replacing}' if replacing else 'none'}", f"v{old.number}" if old else None, name,
                                      "it changed meanwhile: promote again"))
+        client.set_model_version_tag(name, str(number), "mlfin.promoted", new.seal)
         events = [*_events(client, name, replacing), {"version": number, "at": _now(), "how": "forced" if new.verdict == "forced" else "gate"}]
         _set_champion(client, name, number, events)
         if "challenger" in new.aliases: client.delete_registered_model_alias(name, "challenger")
         return next(v for v in _versions(client, name) if v.number == number)
 
 def _refuse_unjudged(found: Version) -> None:
-    "Only what the gate let through, or somebody forced by name, may serve."
+    "Only what the gate let through, or somebody forced with a reason, may become champion."
     record = json.loads(found.tags.get("mlfin.judged", "{}"))
     if found.verdict not in ("passed", "forced") or record.get("seal") != found.seal:
         raise ModelError(must_be(str(found), "a version that the gate let through", found.verdict or "never judged", hint="`mlfin promote` judges it"))
+
+def _refuse_uncrowned(found: Version) -> None:
+    "Only what was promoted may serve, by whatever means the alias was set."
+    if not found.seal or found.tags.get("mlfin.promoted") != found.seal:
+        raise ModelError(must_be(str(found), "a version that was promoted", found.verdict or "never judged", hint="`mlfin promote` judges it"))
 
 # %% ../../nbs/models/38_registry.ipynb #71af5681
 def load_champion(settings: Settings, # its `mlflow` and profile
                   experiment: str,    # name of a line of research
                  ) -> Loaded:         # verified, judged; or a ModelError
     "The model that serves: unchanged since it was registered, and let through by the gate."
-    _refuse_unjudged(find_version(settings, experiment, "champion"))
+    _refuse_uncrowned(find_version(settings, experiment, "champion"))
     return load_version(settings, experiment, "champion")
 
 def rollback(settings: Settings, # its `mlflow` and profile
@@ -521,7 +536,7 @@ def rollback(settings: Settings, # its `mlflow` and profile
         before = [v for n in _stack(events)[:-1] for v in found if v.number == n]
         if not before:
             raise ModelError(f"There was no champion before v{now.number} of experiment `{experiment}`.\nHint: `mlfin models ls` lists the versions.")
-        _refuse_unjudged(before[-1])
+        _refuse_uncrowned(before[-1])
         with _opened(before[-1]): pass
         _set_champion(client, name, before[-1].number, [*events, {"version": before[-1].number, "at": _now(), "how": "rollback"}])
         return now.number, before[-1].number
