@@ -255,10 +255,10 @@ def _fresh(manifest: dict, days: int, now: pd.Timestamp) -> Check:
 def count_trials(settings: Settings, # its `ledger`
                  experiment: str,    # name of a line of research
                 ) -> int:            # 0 where there is no ledger
-    "Different models that the ledger knows of an experiment; those that differ in the trading rule alone count once."
+    "Different models that were tried out of sample; those that differ in the trading rule alone count once."
     if not settings.ledger.is_file(): return 0
-    specs = open_ledger(settings.ledger).trials(experiment)["spec"]
-    return len({hash_json({k: v for k, v in json.loads(s).items() if k != "rule"}) for s in specs})
+    specs = [json.loads(s) for s in open_ledger(settings.ledger).trials(experiment)["spec"]]
+    return len({hash_json({k: v for k, v in s.items() if k != "rule"}) for s in specs if "part" not in (s.get("rule") or {})})
 
 def _against_champion(settings: Settings, experiment: str, loaded: Loaded, found: Version | None, level: float, compared: int) -> Check:
     "Better than the champion; where there is none, or it is the model itself, there is nothing to beat."
