@@ -148,13 +148,16 @@ def beats_baseline(predictions: pd.DataFrame, # out of sample, of one model: ts 
                    compared: int = 1,         # models and trials among which it was found
                   ) -> Check:
     "Is the model better than the naive guess by more than noise?"
-    gain = _losses(predictions, "baseline") - _losses(predictions, _own(predictions))
+    own = _own(predictions)
+    gain = _losses(predictions, "baseline") - _losses(predictions, own)
     return _gained("baseline", block_test(gain, predictions["ts"], horizon), len(gain), _loss_name(predictions), "the naive guess's", level, compared)
 
 # %% ../../nbs/models/38a_gate.ipynb #a5fca4e1
 def _common(one: pd.DataFrame, other: pd.DataFrame) -> tuple[np.ndarray, pd.Series]:
     "Loss of `other` less loss of `one` on the rows that both foretold, and their times."
     key, mine, theirs = ["symbol", "timeframe", "ts"], _own(one), _own(other)
+    for frame in (one, other):
+        if frame.duplicated(key).any(): raise ModelError(must_be("predictions", "rows with every symbol and time once", "some twice"))
     if mine != theirs: raise ModelError(must_be("predictions", f"both of the same kind ({mine})", theirs))
     both = one.merge(other[[*key, theirs]].rename(columns={theirs: "other"}), on=key, how="inner", validate="one_to_one")
     return _losses(both, "other") - _losses(both, mine), both["ts"]

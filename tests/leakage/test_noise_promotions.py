@@ -106,8 +106,8 @@ def test_the_level_is_kept_where_a_test_of_rows_breaks_it():
 
 
 def test_many_tries_are_paid_for():
-    "The best of twenty worthless guesses passes as rarely as one alone; unpaid it would not."
-    families, tries, level, best, unpaid = 40, 20, 0.05, 0, 0
+    "The best of ten worthless guesses passes as rarely as one alone; unpaid it would not."
+    families, tries, level, best, unpaid = 40, 10, 0.05, 0, 0
     for family in range(families):
         panel = noise(family, 6, 600, inputs=tries)
         checks = [beats_baseline(guessed(panel, i), HORIZON, level, tries) for i in range(tries)]
