@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.core.errors import ModelError
-from mlfin.models.evaluation import calibration_curve, importance, information_coefficient, score_folds, summarise
+from mlfin.models.evaluation import (
+    calibration_curve,
+    confusion,
+    describe_verdicts,
+    importance,
+    information_coefficient,
+    losses,
+    pr_curve,
+    roc_curve,
+    score_folds,
+    summarise,
+)
 
 
 def told(probability, actual, fold=0, model="m", baseline=0.5, forward=None):
@@ -51,6 +62,114 @@ def test_scores_equal_scikit_learns(rows):
         assert got["roc_auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-12)
     else:
         assert np.isnan(got["roc_auc"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.499, 0.5, 0.9, 1.0]), st.integers(0, 1)), min_size=2, max_size=60))
+def test_the_later_scores_equal_scikit_learns_too(rows):
+    from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
+
+    p, y = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    frame = told(p, y, baseline=0.6)
+    got = score_folds(frame).iloc[0]
+    for suffix, said in (("", p), ("_baseline", frame["baseline"].to_numpy())):
+        up = said >= 0.5
+        for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+            assert got[name + suffix] == pytest.approx(score(y, up, zero_division=np.nan), abs=1e-12, nan_ok=True), name
+        if y.any():
+            assert got["pr_auc" + suffix] == pytest.approx(average_precision_score(y, said), abs=1e-12)
+        else:
+            assert np.isnan(got["pr_auc" + suffix])
+    counts = confusion(frame, 0.25)
+    for column, said in (("count", p), ("count_baseline", frame["baseline"])):
+        both = counts.pivot(index="actual", columns="predicted", values=column)
+        assert both.loc[1, 1] == np.sum((said >= 0.25) & (y == 1)) and both.to_numpy().sum() == len(y)
+
+
+def test_earlier_columns_keep_their_places():
+    day = pd.Timestamp("2001-01-01", tz="UTC")
+    fold = SimpleNamespace(number=0, train=np.arange(9), test=np.arange(4), train_start=day, train_end=day, test_start=day, test_end=day)
+    early = ["model", "fold", "n_train", "n_test", "log_loss", "log_loss_baseline", "brier", "brier_baseline", "accuracy",
+             "accuracy_baseline", "roc_auc", "train_start", "train_end", "test_start", "test_end"]
+    scores = score_folds(told([0.8, 0.4, 0.6, 0.1], [1, 0, 0, 1]), [fold])
+    assert list(scores)[: len(early)] == early and {"precision", "f1_baseline", "pr_auc"} <= set(list(scores)[len(early) :])
+    summary = list(summarise(scores))
+    assert summary.index("note") < summary.index("precision") and summary[:4] == ["model", "folds", "log_loss", "log_loss_se"]
+
+
+def test_curves_are_scikit_learns():
+    from sklearn import metrics
+
+    rng = np.random.default_rng(0)
+    p, y = np.round(rng.uniform(size=150), 2), rng.integers(0, 2, 150)
+    roc, pr = roc_curve(told(p, y)), pr_curve(told(p, y))
+    false, true, threshold = metrics.roc_curve(y, p, drop_intermediate=False)
+    np.testing.assert_allclose(roc["false_positive_rate"], false[1:])
+    np.testing.assert_allclose(roc["true_positive_rate"], true[1:])
+    np.testing.assert_allclose(roc["threshold"], threshold[1:])
+    precision, recall, _ = metrics.precision_recall_curve(y, p)
+    np.testing.assert_allclose(pr["precision"], precision[:-1][::-1])
+    np.testing.assert_allclose(pr["recall"], recall[:-1][::-1])
+    assert set(pr["baseline"]) == {y.mean()}
+    long = roc_curve(told(np.repeat(p, 40), np.repeat(y, 40)), points=20)
+    assert len(long) <= 20 and long.iloc[-1][["false_positive_rate", "true_positive_rate"]].tolist() == [1, 1]
+    merged = long.merge(roc, on="threshold", suffixes=("", "_all"))
+    assert len(merged) == len(long)
+    np.testing.assert_allclose(merged["true_positive_rate"], merged["true_positive_rate_all"])
+    with pytest.raises(ModelError, match="both classes"):
+        roc_curve(told([0.1, 0.2], [1, 1]))
+
+
+def regressed(prediction, actual, fold=0, model="m", baseline=0.0):
+    frame = told(0.5, np.zeros(len(actual)), fold, model).drop(columns="probability")
+    return frame.assign(prediction=prediction, baseline=baseline, actual=np.asarray(actual, float), forward_return=np.asarray(actual, float))
+
+
+def test_a_regression_is_scored_as_scikit_learn_does():
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    rng = np.random.default_rng(0)
+    y = 0.02 * rng.normal(size=400)
+    frame = regressed(0.1 * y + 0.002 * rng.normal(size=400), y, np.repeat([0, 1], 200), baseline=0.001)
+    scores = score_folds(frame)
+    for row, (_, own) in zip(scores.to_dict("records"), frame.groupby("fold"), strict=True):
+        for suffix, said in (("", own["prediction"]), ("_baseline", own["baseline"])):
+            assert row["mae" + suffix] == pytest.approx(mean_absolute_error(own["actual"], said))
+            assert row["rmse" + suffix] == pytest.approx(root_mean_squared_error(own["actual"], said))
+            assert row["directional_accuracy" + suffix] == np.mean((said > 0) == (own["actual"] > 0))
+        assert row["r2"] == pytest.approx(1 - (row["rmse"] / row["rmse_baseline"]) ** 2)
+        against_mean = score_folds(own.assign(baseline=own["actual"].mean()))["r2"][0]
+        assert against_mean == pytest.approx(r2_score(own["actual"], own["prediction"]))
+    summary = summarise(scores).iloc[0]
+    assert summary["gain"] == pytest.approx(scores["r2"].mean()) and summary["rmse"] == pytest.approx(scores["rmse"].mean())
+    assert summary["verdict"].startswith("better than the baseline: squared error lower by")
+    assert confusion(frame).query("predicted == actual")["count"].sum() == np.sum((frame.prediction > 0) == (y > 0))
+    curve = calibration_curve(frame, 4)
+    assert np.average(curve["observed"], weights=curve["count"]) == pytest.approx(y.mean())
+    assert information_coefficient(frame)["ic"].min() > 0.3
+    with pytest.raises(ModelError, match="classifier"):
+        roc_curve(frame)
+    with pytest.raises(ModelError, match="`prediction` must be finite"):
+        score_folds(frame.assign(prediction=np.inf))
+    naive = summarise(score_folds(frame.assign(prediction=0.001))).iloc[0]
+    assert naive["verdict"].startswith("not better") and naive["r2"] == 0
+
+
+def test_losses_average_to_the_scores():
+    frame = told([0.8, 0.4, 0.6, 0.1], [1, 0, 0, 1], baseline=0.3).set_index(pd.Index([7, 5, 3, 1]))
+    cost, score = losses(frame), score_folds(frame).iloc[0]
+    assert cost.index.equals(frame.index)
+    assert cost.mean().to_dict() == pytest.approx({"loss": score["log_loss"], "loss_baseline": score["log_loss_baseline"]})
+
+
+def test_verdicts_are_said_in_words():
+    good, bad = [0.01, 0.01, 0.01], [-0.01, 0.01, 0.0]
+    def head(**models): return describe_verdicts(summarise(pd.concat([folds_with_gains(g, m) for m, g in models.items()])))
+    assert head(a=bad)[0] == "Not better than the baseline." and head(a=good)[0] == "Better than the baseline: a."
+    assert head(a=bad, b=bad)[0] == "Not better than the baseline: none of 2 models is."
+    assert head(a=good, b=bad)[0] == "1 of 2 models better than the baseline: a."
+    assert head(a=good, b=good)[0].startswith("All 2 models are better")
+    assert head(a=good, b=bad)[2].startswith("b: not better than the baseline: log loss")
 
 
 def test_golden_scores():
@@ -220,6 +339,14 @@ def test_importance_orders_features_and_does_not_depend_on_the_others():
     two = importance(Linear(), X[["c", "b", "a"]], y).set_index("feature").loc[["a", "b", "c"]].reset_index()
     pd.testing.assert_frame_equal(one, two)
     assert len(importance(Linear(), X[:3], y[:3], repeats=1)) == 3
+
+
+def test_a_regressions_importance_is_in_squared_error():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(2000, 2)), columns=["a", "b"])
+    model = SimpleNamespace(predict=lambda X: X["a"].to_numpy())
+    found = importance(model, X, X["a"].to_numpy() + rng.normal(size=2000), rows=2000).set_index("feature")["importance"]
+    assert found["a"] == pytest.approx(2 * X["a"].var(), rel=0.1) and found["b"] == 0
 
 
 def test_importance_refuses_nonsense():

@@ -1,7 +1,5 @@
-"""Training leaks nothing, repeats to the byte, finds what is there and only that; tracking never costs a result."""
+"""Training leaks nothing, repeats to the byte, finds what is there and only that; a budget cuts it cleanly."""
 
-import logging
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +8,8 @@ import pytest
 
 from mlfin.core.errors import ModelError
 from mlfin.core.provenance import hash_frame
-from mlfin.core.settings import Settings
 from mlfin.models import zoo
-from mlfin.models.training import Tracked, tag_run, track, train_walk_forward
+from mlfin.models.training import train_walk_forward
 from mlfin.models.zoo import Device, load_models, model
 
 FOUR = ["logistic", "random_forest", "xgboost", "lightgbm"]
@@ -258,168 +255,100 @@ def test_a_users_model_takes_part(registry, make_panel, make_date_folds):
     assert train_walk_forward(dataset, make_date_folds(dataset, 2), ["bayes"]).selected == "bayes"
 
 
-# --- tracking
+def test_weights_reach_every_model(make_panel, make_date_folds):
+    dataset = make_panel(0.3, days=400)
+    folds = make_date_folds(dataset, 2)
+    plain = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    dataset.weights = pd.Series(np.ones(len(dataset.X)))
+    even = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    for name in ("logistic", "xgboost", "dummy"):
+        one, two = (frame.loc[frame["model"] == name, "probability"] for frame in (even, plain))
+        np.testing.assert_allclose(one, two, atol=1e-6, err_msg=name)
+    dataset.weights = pd.Series(np.where(dataset.y == 1, 1.9, 0.1))
+    up = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1).predictions
+    risen = (up["probability"] - plain["probability"]).groupby(up["model"]).mean()
+    assert (risen > 0.05).all(), risen
+    assert up["baseline"].equals(plain["baseline"])  # the naive guess stays the plain share
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """One MLflow store for all tests of this module: making one costs seconds."""
-    return tmp_path_factory.mktemp("mlflow")
-
-
-def settings_at(folder, **other):
-    return Settings(
-        **{
-            **dict(
-                profile="test",
-                root=folder,
-                store=f"{folder}/store",
-                mlflow=f"sqlite:///{folder}/deep/mlflow.db",
-                artifacts=f"{folder}/artifacts",
-                ledger=f"{folder}/ledger.sqlite",
-            ),
-            **other,
-        }
-    )
-
-
-@pytest.fixture
-def settings(base):
-    return settings_at(base)
-
-
-def runs(settings, experiment):
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=settings.mlflow)
-    return client, client.search_runs([client.get_experiment_by_name(f"test/{experiment}").experiment_id])
-
-
-def small(make_panel, make_date_folds, models=("dummy",), **kwargs):
+def test_a_dataset_of_weights_that_cannot_be(make_panel, make_date_folds):
     dataset = make_panel(days=300)
-    return train_walk_forward(dataset, make_date_folds(dataset, 2), list(models), **kwargs)
+    for weights in (np.ones(3), np.full(len(dataset.X), np.nan), np.zeros(len(dataset.X)), -np.ones(len(dataset.X))):
+        dataset.weights = weights
+        with pytest.raises(ModelError, match="`weights` must be 600 finite numbers"):
+            train_walk_forward(dataset, make_date_folds(dataset, 2), ["dummy"])
 
 
-def test_what_is_tracked(trained, settings):
-    import plotly.graph_objects as go
-
-    dataset, result = trained
-    figures = {"Scores": go.Figure(go.Bar(y=[1, 2])), "Folds": go.Figure()}
-    made = track(
-        result, settings, "full", "a" * 32, {"label": "fwd_ret_5", "nested": {"folds": 5}, "long": "x" * 9000}, figures
-    )
-    client, found = runs(settings, "full")
-    assert len(found) == 6 and made.message == "Tracked in MLflow as test/full: 5 models, 5 folds."
-    parent = client.get_run(made.run_id)
-    assert parent.data.tags["mlfin.task_key"] == "a" * 32 and parent.info.status == "FINISHED"
-    assert parent.data.params["nested.folds"] == "5" and parent.data.params["selected"] == result.selected
-    assert parent.data.metrics["logistic.log_loss"] == pytest.approx(
-        result.summary.set_index("model")["log_loss"]["logistic"]
-    )
-    child = next(r for r in found if r.info.run_name == "xgboost")
-    assert (
-        child.data.tags["mlflow.parentRunId"] == made.run_id
-        and child.data.params["max_depth"] == "2"
-        and child.data.params["seed"] == "1"
-    )
-    history = client.get_metric_history(child.info.run_id, "fold.log_loss")
-    want = result.scores.query("model == 'xgboost'").set_index("fold")["log_loss"].to_dict()
-    assert {m.step: m.value for m in history} == pytest.approx(want)
-    page = open(client.download_artifacts(made.run_id, "figures.html")).read()
-    assert "figure-1" in page and 'src="http' not in page and page.count("<!DOCTYPE") == 1
+def test_regression_learns_the_return_itself(make_panel, make_date_folds):
+    dataset = make_panel(0.5, days=500)
+    folds = make_date_folds(dataset, 3)
+    result = train_walk_forward(dataset, folds, ["ridge", "xgboost", "dummy"], seed=1, task="regression")
+    p = result.predictions
+    assert "probability" not in p and result.task == "regression" and result.calibration.empty
+    assert p["actual"].equals(p["forward_return"]) and str(p["actual"].dtype) == "float64"
+    for fold in folds:
+        own = p.query("fold == @fold.number and model == 'dummy'")
+        np.testing.assert_allclose(own["baseline"], dataset.forward_return.iloc[fold.train].mean())
+        np.testing.assert_allclose(own["prediction"], own["baseline"])
+    assert result.selected in ("ridge", "xgboost") and result.importance["feature"][0] == "f_0"
+    assert (result.information.query("model == 'ridge'")["ic"] > 0.2).all()
+    known = pd.concat([dataset.keys, dataset.X], axis=1)
+    dataset.pending = known.tail(2).assign(ts=known["ts"].max() + pd.Timedelta("1D"))
+    later = train_walk_forward(dataset, folds, ["ridge"], task="regression").pending
+    assert list(later) == ["symbol", "timeframe", "ts", "model", "fold", "prediction"] and len(later) == 2
 
 
-def test_the_model_comes_back_with_its_signature(trained, settings):
-    import mlflow
+def test_a_model_that_looks_back_predicts_what_has_no_outcome_from_the_rows_before_it(registry, make_panel, make_date_folds):
+    from sklearn.base import BaseEstimator, ClassifierMixin
 
-    dataset, result = trained
-    made = track(result, settings, "model", "b" * 32, {})
-    client, _ = runs(settings, "model")
-    loaded = mlflow.pyfunc.load_model(f"{client.get_run(made.run_id).info.artifact_uri}/model")
-    assert loaded.metadata.signature.inputs.input_names() == list(dataset.X)
-    np.testing.assert_array_equal(
-        loaded.predict(dataset.X[:9]), result.models[result.selected].predict_proba(dataset.X[:9])
-    )
-    with pytest.raises(mlflow.exceptions.MlflowException, match="missing"):
-        loaded.predict(dataset.X[:9].drop(columns="f_0"))
+    class Back(ClassifierMixin, BaseEstimator):
+        """P(up) from the sum of the last three values of a symbol's first column."""
 
+        takes_panel = True
 
-def test_the_same_key_makes_one_run_and_another_result_replaces_it(settings, make_panel, make_date_folds):
-    result = small(make_panel, make_date_folds)
-    first = track(result, settings, "again", "c" * 32, {})
-    assert track(result, settings, "again", "c" * 32, {}) == first
-    assert track(result, settings, "again", "d" * 32, {}).run_id != first.run_id
-    other = track(small(make_panel, make_date_folds, ["logistic"]), settings, "again", "c" * 32, {})
-    client, found = runs(settings, "again")
-    assert other.run_id != first.run_id and len(found) == 4
-    assert client.get_run(first.run_id).info.lifecycle_stage == "deleted"
+        def fit(self, X, y, sample_weight=None, *, keys, spans=None, rows, embargo=0):
+            self.classes_ = np.unique(y[rows])
+            return self
 
+        def predict_proba(self, X, keys, rows):
+            p = 1 / (1 + np.exp(-X["f_0"].groupby(keys["symbol"].array).rolling(3, min_periods=1).sum().to_numpy()))
+            return np.column_stack([1 - p, p])[rows]
 
-def test_an_interrupted_tracking_is_done_anew(settings, make_panel, make_date_folds):
-    result = small(make_panel, make_date_folds)
-    first = track(result, settings, "killed", "e" * 32, {})
-    client, _ = runs(settings, "killed")
-    client.update_run(first.run_id, status="RUNNING")
-    second = track(result, settings, "killed", "e" * 32, {})
-    _, found = runs(settings, "killed")
-    assert second.run_id != first.run_id and len(found) == 2
+    model("back")(lambda seed, device, threads: Back())
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 2)
+    known = pd.concat([dataset.keys, dataset.X], axis=1)
+    late = known.groupby("symbol").tail(1).assign(ts=known["ts"].max() + pd.Timedelta("1D"))
+    dataset.pending = late
+    result = train_walk_forward(dataset, folds, ["back"])
+    for row in late.itertuples():
+        told = result.pending.query("symbol == @row.symbol")["probability"].item()
+        three = [*known[known["symbol"] == row.symbol]["f_0"].tail(2), row.f_0]
+        assert told == pytest.approx(1 / (1 + np.exp(-sum(three))))
+    assert result.importance["feature"][0] == "f_0" and (result.importance["importance"][1:] == 0).all()
 
 
-def test_tagging(settings, make_panel, make_date_folds):
-    result = small(make_panel, make_date_folds)
-    made = track(result, settings, "tagged", "f" * 32, {})
-    assert tag_run(settings, "tagged", "f" * 32, "r" * 16) is True
-    assert tag_run(settings, "tagged", "0" * 32, "r" * 16) is False
-    client, _ = runs(settings, "tagged")
-    assert client.get_run(made.run_id).data.tags["mlfin.run_id"] == "r" * 16
+def test_class_names_and_more_folds_than_rows(make_panel, make_date_folds):
+    dataset = make_panel(days=300)
+    folds = make_date_folds(dataset, 2)
+    dataset.y = pd.Series(np.where(dataset.y == 1, "up", "down"))
+    with pytest.raises(ModelError, match="`y` must be 0 or 1 in every row.*\nHint: learn 0 and 1"):
+        train_walk_forward(dataset, folds, ["dummy"])
+    with pytest.raises(ModelError, match="fewer than the 600 rows"):
+        train_walk_forward(make_panel(days=300), folds * 301, ["dummy"])
 
 
-def test_a_deleted_experiment_is_restored(settings, make_panel, make_date_folds):
-    result = small(make_panel, make_date_folds)
-    track(result, settings, "gone", "1" * 32, {})
-    client, _ = runs(settings, "gone")
-    client.delete_experiment(client.get_experiment_by_name("test/gone").experiment_id)
-    assert track(result, settings, "gone", "2" * 32, {}).run_id
-
-
-def test_tracking_is_silent_and_leaves_logging_as_it_was(settings, make_panel, make_date_folds, capfd):
-    result = small(make_panel, make_date_folds, ["logistic"])
-    logger = logging.getLogger("mlflow")
-    logger.setLevel(logging.INFO)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        track(result, settings, "quiet", "3" * 32, {})
-    assert capfd.readouterr() == ("", "") and logger.level == logging.INFO
-
-
-def corrupt(folder):
-    (folder / "deep").mkdir(exist_ok=True)
-    (folder / "deep" / "mlflow.db").write_text("this is no database " * 400)
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [lambda f: (f / "deep").write_text("a file"), corrupt, lambda f: (f / "deep" / "mlflow.db").mkdir(parents=True)],
-)
-def test_an_unusable_store_costs_one_warning(tmp_path, spoil, make_panel, make_date_folds):
-    spoil(tmp_path)
-    result = small(make_panel, make_date_folds)
-    with pytest.warns(UserWarning, match="training result is complete") as caught:
-        assert track(result, settings_at(tmp_path), "main", "4" * 32, {}).run_id is None
-    assert len(caught) == 1
-    with pytest.warns(UserWarning):
-        assert tag_run(settings_at(tmp_path), "main", "4" * 32, "r") is False
-
-
-def test_an_absent_server_is_given_up_at_once(tmp_path, make_panel, make_date_folds):
-    from time import monotonic
-
-    begun = monotonic()
-    with pytest.warns(UserWarning, match="MLFIN_MLFLOW"):
-        told = track(
-            small(make_panel, make_date_folds), settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "main", "5" * 32, {}
-        )
-    assert isinstance(told, Tracked) and told.run_id is None and monotonic() - begun < 15
+def test_parameters_chosen_by_fold(make_panel, make_date_folds):
+    dataset = make_panel(0.4, days=300)
+    folds = make_date_folds(dataset, 2)
+    tuned = {"logistic": {0: {"C": 1e-9}, 1: {"C": 1.0}}}
+    result = train_walk_forward(dataset, folds, ["logistic"], tune=tuned)
+    spread = result.predictions.groupby("fold")["probability"].std()
+    assert spread[0] < 1e-6 < 0.05 < spread[1]
+    used = result.parameters["logistic"]
+    assert used["C"] == 1.0 and used["by_fold"] == {"0": {"C": 1e-9}, "1": {"C": 1.0}}  # all rows: the last fold's
+    with pytest.raises(ModelError, match="parameters for every fold.*none for fold 1"):
+        train_walk_forward(dataset, folds, ["logistic"], tune={"logistic": {0: {}}})
 
 
 @pytest.mark.gpu
