@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REQUIRED', 'LEVEL_TOLERANCE', 'SLOPE_TOLERANCE', 'CALIBRATION_LEVEL', 'BlockTest', 'block_test', 'Check', 'Verdict',
            'beats_baseline', 'beats_champion', 'is_calibrated', 'count_trials', 'judge', 'Promotion', 'promote',
-           'Comparison', 'compare']
+           'VersionComparison', 'compare_versions']
 
 # %% ../../nbs/models/38a_gate.ipynb #4ad29240
 import json
@@ -210,6 +210,7 @@ def _calibration_words(wrong: list, guess: np.ndarray, actual: np.ndarray, slope
     level = f"foretold {guess.mean():.1%} on average, came true {actual.mean():.1%}"
     if not logistic: level = f"foretold {guess.mean():.3g} on average, was {actual.mean():.3g}"
     words = level if np.isnan(slope) else f"{level}; slope {slope:.2f}"
+    if not np.isnan(slope) and not wrong[1] and not abs(np.log(max(slope, 1e-9))) <= SLOPE_TOLERANCE: words += ", not told from 1 by so few rows"
     if wrong[0]: words += "; the level is off by more than noise"
     if wrong[1]: words += f"; it is too {'bold' if slope < 1 else 'shy'} by more than noise: calibrate its probabilities inside the folds"
     return words
@@ -234,10 +235,11 @@ def _lookahead(manifest: dict, bars: pd.DataFrame) -> Check:
 # %% ../../nbs/models/38a_gate.ipynb #0db63424
 def _latency(loaded: Loaded, limit: float, repeats: int = 41) -> Check:
     "One row through the model: the median in milliseconds."
-    row, taken = loaded.example.tail(1), []
+    symbol, taken = loaded.example["symbol"].iloc[-1], []
+    rows = loaded.example[loaded.example["symbol"] == symbol]
     for _ in range(repeats + 3):
         begun = time.perf_counter()
-        loaded.predict(row)
+        loaded.predict(rows, last=1)
         taken.append(1000 * (time.perf_counter() - begun))
     median, worst = float(np.median(taken[3:])), max(taken[3:])
     return Check("latency", median <= limit, f"one row takes {median:.2f} ms (slowest of {repeats}: {worst:.2f} ms), may take {limit:g} ms", median, limit)
@@ -336,9 +338,9 @@ def promote(settings: Settings,              # limits of the gate; MLflow, ledge
     made = crown(settings, experiment, found.number, record["champion"])
     return Promotion(made, verdict, True, record["champion"], record["forced"])
 
-# %% ../../nbs/models/38a_gate.ipynb #a6120204
+# %% ../../nbs/models/38a_gate.ipynb #2986264c
 @dataclass(frozen=True)
-class Comparison:
+class VersionComparison:
     "Two versions side by side."
     differs: pd.DataFrame = field(repr=False) # what, and its value in either
     test: BlockTest | None                    # loss of the second less loss of the first, on the rows that both foretold
@@ -352,11 +354,11 @@ def _flat(value, prefix: str = "") -> dict:
     if not isinstance(value, dict): return {prefix: value}
     return {k: v for key, own in value.items() for k, v in _flat(own, f"{prefix}.{key}" if prefix else str(key)).items()}
 
-def compare(settings: Settings,                # its `mlflow` and profile
+def compare_versions(settings: Settings,                # its `mlflow` and profile
             experiment: str,                   # name of a line of research
             one: int | str = "challenger",     # a number, or "champion", "challenger", "latest"
             other: int | str = "champion",     # the same
-           ) -> Comparison:                    # nothing is unpickled
+           ) -> VersionComparison:                    # nothing is unpickled
     "How two versions differ, and which foretold better."
     found = [find_version(settings, experiment, w) for w in (one, other)]
     manifests = [read_manifest(settings, experiment, v.number) for v in found]
@@ -364,11 +366,11 @@ def compare(settings: Settings,                # its `mlflow` and profile
     keys = [k for k in dict.fromkeys([*flat[0], *flat[1]]) if flat[0].get(k) != flat[1].get(k)]
     table = pd.DataFrame([{"what": k, **{f"v{v.number}": str(f.get(k, "")) for v, f in zip(found, flat, strict=True)}} for k in keys])
     names, labels = [f"v{v.number}" for v in found], [m["label"]["spec"] for m in manifests]
-    if labels[0] != labels[1]: return Comparison(table, None, 0, f"{names[0]} foretells {labels[0]}, {names[1]} {labels[1]}: they cannot be compared")
+    if labels[0] != labels[1]: return VersionComparison(table, None, 0, f"{names[0]} foretells {labels[0]}, {names[1]} {labels[1]}: they cannot be compared")
     predictions = [read_predictions(settings, experiment, v.number) for v in found]
     gain, times = _common(*predictions)
-    if not len(gain): return Comparison(table, None, 0, "there is no row that both foretold")
+    if not len(gain): return VersionComparison(table, None, 0, "there is no row that both foretold")
     test = block_test(gain, times, manifests[0]["label"]["horizon"])
     better, p = (names[0], test.p) if test.gain >= 0 else (names[1], 1 - test.p)
     told = f"{better}'s {_loss_name(predictions[0])} is lower by {abs(test.gain):.3g} ± {test.error:.2g} on {len(gain):,} common rows (p = {p:.2g})"
-    return Comparison(table, test, len(gain), told if test.blocks >= 4 else f"{len(gain):,} common rows are too few to tell")
+    return VersionComparison(table, test, len(gain), told if test.blocks >= 4 else f"{len(gain):,} common rows are too few to tell")

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ROWS', 'registered_name', 'Version', 'model_versions', 'find_version', 'folder_hash', 'manifest_scores',
            'registered_experiments', 'register', 'Loaded', 'load_version', 'read_manifest', 'read_predictions', 'crown',
-           'load_champion', 'rollback', 'history', 'write_verdict']
+           'load_champion', 'rollback', 'champion_history', 'write_verdict']
 
-# %% ../../nbs/models/38_registry.ipynb #5dd72728
+# %% ../../nbs/models/38_registry.ipynb #d56ce11d
 import fcntl
 import json
 import logging
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -34,7 +35,9 @@ from ..core.provenance import hash_file, hash_json, product_key, read_json, read
 from ..core.settings import Settings, import_plugins
 from ..features.spec import UNITS, parse_set
 from .dataset import CHANGE, model_inputs
+from .fitting import predict_rows
 from .labels import parse_label
+from .tracking import sync_pending
 
 # %% ../../nbs/models/38_registry.ipynb #ac1b419b
 @contextmanager
@@ -156,14 +159,14 @@ def find_version(settings: Settings,               # its `mlflow` and profile
     if named is None: raise ModelError(unknown("version", text, [*(str(v.number) for v in found), "champion", "challenger", "latest"]))
     return named
 
-# %% ../../nbs/models/38_registry.ipynb #9560ad39
+# %% ../../nbs/models/38_registry.ipynb #1c1e5ee1
 @dataclass(frozen=True, eq=False)
 class _Left:
     "What a run left in the experiment's folder."
     folder: Path
     training: dict
     predictions: pd.DataFrame  # of the selected model
-    key: str                   # of the task that trained
+    key: str                   # of the task that trained it
 
 def _left(settings: Settings, experiment: str) -> _Left:
     "The products that a version is made from; those of two runs are refused."
@@ -178,7 +181,16 @@ def _left(settings: Settings, experiment: str) -> _Left:
         raise ModelError(f"training.json and predictions.parquet of experiment `{experiment}` come from different runs.\nHint: `mlfin run` makes both anew.")
     own = predictions[predictions["model"] == training["selected"]].reset_index(drop=True)
     if own.empty: raise ModelError(must_be("predictions", f"a frame with rows of {training['selected']}", "none"))
-    return _Left(folder, training, own, key)
+    return _Left(folder, training, own, _key_of(folder, training))
+
+def _key_of(folder: Path, training: dict) -> str:
+    "The key of the task that trained the selected model: its own in a grid, else that of training.json."
+    path = folder / f"training_{training['selected']}.json"
+    if not path.is_file(): return training["task_key"]
+    alone = read_json(path)
+    if alone.get("dataset") != training["dataset"]:
+        raise ModelError(f"{path.name} and training.json come from different runs.\nHint: `mlfin run` makes both anew.")
+    return alone["task_key"]
 
 # %% ../../nbs/models/38_registry.ipynb #ea5bd8d1
 def _tracked_run(client, settings: Settings, experiment: str, key: str):
@@ -215,11 +227,11 @@ def _lookback(features: list[str]) -> dict:
     parsed = parse_set(features)
     return {"bars": max(map(need, parsed)), "warm_up": max(max(f.warm_up, need(f)) for f in parsed), "each": {f.spec: need(f) for f in parsed}}
 
-def _libraries(model) -> dict[str, str]:
-    "Versions that the pickle depends on."
-    own = {type(part).__module__.partition(".")[0] for part in (model, *(s for _, s in getattr(model, "steps", ())))}
-    found = {}
-    for name in sorted({"mlfin", "numpy", "pandas", "scikit-learn", "cloudpickle", *own & {"xgboost", "lightgbm", "keras", "jax"}}):
+def _libraries(folder: Path) -> dict[str, str]:
+    "Versions of the libraries that a fitted model needs."
+    found, content = {}, b"".join(p.read_bytes() for p in folder.rglob("*.pkl"))
+    own = [n for n in ("xgboost", "lightgbm", "keras") if n.encode() in content]
+    for name in sorted(["mlfin", "numpy", "pandas", "scikit-learn", "cloudpickle", *own, *(["jax"] if "keras" in own else [])]):
         try: found[name] = version(name)
         except PackageNotFoundError: continue
     return found
@@ -250,7 +262,7 @@ def _identity(settings: Settings, experiment: str, left: _Left, run) -> dict:
             "commit": record.get("when", {}).get("commit") if same else None}
 
 # %% ../../nbs/models/38_registry.ipynb #022c0e65
-def _manifest(settings: Settings, experiment: str, left: _Left, run, model, folder: Path) -> dict:
+def _manifest(settings: Settings, experiment: str, left: _Left, run, folder: Path) -> dict:
     "Everything there is to know of a version, as JSON can hold it."
     training, rules = left.training, left.folder / "backtest.json"
     label, files = parse_label(training["label"]), _files(folder)
@@ -262,10 +274,10 @@ def _manifest(settings: Settings, experiment: str, left: _Left, run, model, fold
         "label": {"spec": label.spec, "horizon": label.horizon}, "thresholds": read_json(rules).get("rule") if rules.is_file() else None,
         "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
         "metrics": {k: v for k, v in row.items() if k != "model"}, "run": _identity(settings, experiment, left, run),
-        "versions": _libraries(model), "files": files, "bytes": sum(f["bytes"] for f in files.values()),
+        "versions": _libraries(folder / "model"), "files": files, "bytes": sum(f["bytes"] for f in files.values()),
     }
 
-# %% ../../nbs/models/38_registry.ipynb #97648c9a
+# %% ../../nbs/models/38_registry.ipynb #1690408b
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     "One registration, promotion or rollback at a time on this machine."
@@ -287,10 +299,10 @@ def _restore(folder: Path):
         raise ModelError(f"The model cannot be unpickled: {type(e).__name__}: {e}.\n"
                          "Hint: it needs the libraries and plugins that it was fitted with; `mlfin models show` names their versions.") from e
 
-def _predict(model, task: str, X: pd.DataFrame) -> np.ndarray:
-    "Probability of class 1, or the value that is foretold; float64."
-    if task == "regression": return np.asarray(model.predict(X), dtype=np.float64).ravel()
-    return np.asarray(model.predict_proba(X)[:, list(model.classes_).index(1)], dtype=np.float64)
+def _predict(model, frame: pd.DataFrame, inputs: list[str], rows: np.ndarray) -> np.ndarray:
+    "Probability of class 1, or the value that is foretold, of some rows; float64."
+    keys = frame[["symbol", "timeframe", "ts"]].reset_index(drop=True) if {"symbol", "timeframe", "ts"} <= set(frame) else None
+    return predict_rows(model, SimpleNamespace(X=frame[inputs].reset_index(drop=True), keys=keys), rows)
 
 # %% ../../nbs/models/38_registry.ipynb #d6be7804
 def _refuse_changed(folder: Path, run) -> None:
@@ -312,10 +324,10 @@ def _assemble(client, settings: Settings, experiment: str, folder: Path) -> tupl
     client.download_artifacts(run.info.run_id, "model", str(folder))
     _refuse_changed(folder / "model", run)
     model, example = _restore(folder / "model"), _example(left)
-    task = left.training.get("task", "classification")
-    write_parquet(example.assign(expected=_predict(model, task, example[left.training["inputs"]])), folder / "example.parquet")
+    expected = _predict(model, example, left.training["inputs"], np.arange(len(example)))
+    write_parquet(example.assign(expected=expected), folder / "example.parquet")
     write_parquet(left.predictions, folder / "predictions.parquet")
-    manifest = _manifest(settings, experiment, left, run, model, folder)
+    manifest = _manifest(settings, experiment, left, run, folder)
     write_json(manifest, folder / "manifest.json")
     return manifest, run
 
@@ -370,6 +382,7 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
             ) -> Version:        # the new version, now the challenger; the old one where the run is registered already
     "Register the model that a run selected."
     name = registered_name(settings, experiment)
+    sync_pending(settings)
     with _registry(settings) as client, _alone(settings), tempfile.TemporaryDirectory(prefix="mlfin-") as place:
         folder = Path(place) / "version"
         folder.mkdir()
@@ -420,7 +433,7 @@ def _changed(found: Version, name: str) -> str:
     return (f"{found} is not what was registered: {name} was changed, added or taken away; nothing of it was unpickled.\n"
             "Hint: put the files back from a backup, or take the champion before it: `mlfin rollback`.")
 
-# %% ../../nbs/models/38_registry.ipynb #a8d5db6e
+# %% ../../nbs/models/38_registry.ipynb #5321838c
 @dataclass(frozen=True, eq=False)
 class Loaded:
     "A model that was verified and unpickled."
@@ -430,13 +443,14 @@ class Loaded:
     example: pd.DataFrame = field(repr=False)    # symbol timeframe ts known_at, inputs, expected: what it gave when it was registered
     predictions: pd.DataFrame = field(repr=False) # out of sample, as training left them
 
-    def predict(self, X: pd.DataFrame, # one float64 column an input, by name; other columns do no harm
-               ) -> np.ndarray:        # float64: probability of class 1, or the value that is foretold
+    def predict(self, X: pd.DataFrame,     # one float64 column an input, by name; with symbol, timeframe and ts where the model looks back
+                last: int | None = None,   # only so many rows at the end; those before are what the model looks back at
+               ) -> np.ndarray:            # float64: probability of class 1, or the value that is foretold
         "What the model says of some rows."
         wanted = self.manifest["inputs"]
         absent = [c for c in wanted if c not in X]
         if absent: raise ModelError(must_be("X", f"a frame with the column {absent[0]}", f"no {', '.join(absent)}", str(self.version)))
-        return _predict(self.model, self.manifest["task"], X[wanted])
+        return _predict(self.model, X, wanted, np.arange(0 if last is None else max(len(X) - last, 0), len(X)))
 
 # %% ../../nbs/models/38_registry.ipynb #0b61a6d3
 def _refuse_drift(loaded: Loaded) -> None:
@@ -563,9 +577,9 @@ def rollback(settings: Settings, # its `mlflow` and profile
         return now.number, before[-1].number
 
 # %% ../../nbs/models/38_registry.ipynb #d73b7ceb
-def history(settings: Settings, # its `mlflow` and profile
-            experiment: str,    # name of a line of research
-           ) -> pd.DataFrame:   # version at (UTC, text) how: gate, forced, rollback, by hand; oldest first
+def champion_history(settings: Settings, # its `mlflow` and profile
+                     experiment: str,    # name of a line of research
+                    ) -> pd.DataFrame:   # version at (UTC, text) how: gate, forced, rollback, by hand; oldest first
     "Who was champion, and how it came to be."
     name = registered_name(settings, experiment)
     with _registry(settings) as client:

@@ -127,14 +127,14 @@ def _lines(found, manifest: dict) -> dict[str, str]:
 def show(version: Annotated[str | None, typer.Argument(metavar="VERSION", help="A number, champion, challenger or latest (default: the champion).")] = None,
          experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
     "Say what a version is: its manifest, verified, and what the gate said."
-    from mlfin.models.registry import find_version, history, model_versions, read_manifest
+    from mlfin.models.registry import champion_history, find_version, model_versions, read_manifest
 
     settings = load_profile(profile)
     name = _named(experiment, settings)
     which = version or ("champion" if any("champion" in v.aliases for v in model_versions(settings, name)) else "latest")
     found = find_version(settings, name, which)
     manifest, judged = read_manifest(settings, name, found.number), json.loads(found.tags.get("mlfin.judged", "null"))
-    past = history(settings, name)
+    past = champion_history(settings, name)
     if as_json:
         return say_json({"model": found.name, "version": found.number, "is": list(found.aliases), "verdict": found.verdict, "manifest": manifest,
                          "judged": judged, "history": records(past)})
@@ -157,10 +157,10 @@ def compare_models(one: Annotated[str, typer.Argument(metavar="VERSION", help="A
                    other: Annotated[str, typer.Argument(metavar="OTHER", help="What it is held against.")] = "champion",
                    experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
     "How two versions differ, and which foretold better on the rows that both foretold."
-    from mlfin.models.gate import compare
+    from mlfin.models.gate import compare_versions
 
     settings = load_profile(profile)
-    found = compare(settings, _named(experiment, settings), one, other)
+    found = compare_versions(settings, _named(experiment, settings), one, other)
     if as_json:
         test = None if found.test is None else {k: None if v != v else v for k, v in found.test._asdict().items()}
         return say_json({"differs": records(found.differs), "test": test, "rows": found.rows, "says": found.says})

@@ -20,7 +20,7 @@ from mlfin.models.gate import (
     beats_baseline,
     beats_champion,
     block_test,
-    compare,
+    compare_versions,
     count_trials,
     is_calibrated,
     judge,
@@ -270,9 +270,9 @@ def test_the_next_must_beat_the_champion_and_the_verdict_stays(settings):
     assert find_version(settings, "next").number == 2
     again = promote(settings, "next", 1, now=AFTER)  # judged anew, refused, and still what one can go back to
     assert not again.promoted and again.version.verdict == "refused" and rollback(settings, "next") == (2, 1)
-    told = compare(settings, "next", 2, 1)
+    told = compare_versions(settings, "next", 2, 1)
     assert told.test.p < 1e-3 and told.says.startswith("v2's log loss is lower") and {"features", "metrics.log_loss"} <= set(told.differs["what"])
-    back = compare(settings, "next", 1, 2)
+    back = compare_versions(settings, "next", 1, 2)
     assert back.test.gain == pytest.approx(-told.test.gain) and back.says.startswith("v2's log loss is lower")
 
 
@@ -281,7 +281,7 @@ def test_another_label_cannot_be_compared(settings):
     assert promote(settings, "label", now=AFTER).promoted
     leave(settings, "label", key="b" * 32, label="fwd_ret_5")
     assert "cannot be compared" in failed(promote(settings, "label", now=AFTER).verdict)["champion"]
-    assert compare(settings, "label", 2, 1).test is None
+    assert compare_versions(settings, "label", 2, 1).test is None
 
 
 def test_a_blank_reason_forces_nothing(settings):

@@ -19,9 +19,9 @@ from mlfin.core.errors import ModelError
 from mlfin.core.provenance import hash_file, read_json, read_parquet, write_json, write_parquet
 from mlfin.models import registry
 from mlfin.models.registry import (
+    champion_history,
     crown,
     find_version,
-    history,
     load_champion,
     load_version,
     model_versions,
@@ -116,6 +116,27 @@ def replace_profile(settings):
     return settings.model_copy(update={"profile": "other"})
 
 
+def test_regressors_are_registered_alike(settings):
+    dataset, trained = leave(settings, "values", names=["ridge"], task="regression")
+    register(settings, "values")
+    loaded = load_version(settings, "values", 1)
+    assert loaded.manifest["task"] == "regression" and "prediction" in loaded.predictions
+    np.testing.assert_array_equal(loaded.predict(dataset.X), trained.models["ridge"].predict(dataset.X))
+
+
+@pytest.mark.slow
+def test_sequences_look_back_along_their_symbol(settings):
+    from mlfin.models.fitting import predict_rows
+
+    dataset, trained = leave(settings, "sequences", names=["lstm"], bars=left_run.bars_that_remember(days=400), overrides={"lstm": {"epochs": 1}})
+    register(settings, "sequences")
+    loaded, panel = load_version(settings, "sequences", 1), pd.concat([dataset.keys, dataset.X], axis=1)
+    want = predict_rows(trained.models["lstm"], dataset, np.arange(len(panel)))
+    np.testing.assert_array_equal(loaded.predict(panel), want)
+    np.testing.assert_array_equal(loaded.predict(panel.tail(40), last=1), want[-1:])
+    assert {"keras", "jax"} <= set(loaded.manifest["versions"])
+
+
 def test_what_was_registered_outlives_the_next_run_and_the_deletion_of_its_own(settings):
     dataset, trained = leave(settings, "outlive", key="3" * 32)
     found = register(settings, "outlive")
@@ -140,6 +161,27 @@ def test_a_training_that_is_not_tracked_says_so(settings):
     with pytest.raises(ModelError, match="not tracked in MLflow") as e:
         register(settings, "untracked")
     assert "Hint:" in str(e.value)
+
+
+def test_a_training_that_waited_for_mlflow_is_registered_once_it_is_back(settings):
+    away = settings.model_copy(update={"mlflow": "http://127.0.0.1:9"})
+    with pytest.warns(UserWarning, match="MLflow could not be used"): leave(away, "waits", must_track=False)
+    with pytest.raises(ModelError, match="MLflow could not be used|The registry could not be used"): register(away, "waits")
+    assert register(settings, "waits").number == 1 and load_version(settings, "waits", 1).version.number == 1
+
+
+def test_in_a_grid_the_model_s_own_task_says_which_run_it_is_from(settings):
+    leave(settings, "grid", key="6" * 32)
+    folder = settings.data_dir("grid")
+    own = read_json(folder / "training.json")
+    write_json({**own, "task_key": None}, folder / "training_logistic.json", "6" * 32)
+    for name in ("training.json", "predictions.parquet"):
+        if name.endswith("json"): write_json(own, folder / name, "7" * 32)
+        else: write_parquet(read_parquet(folder / name), folder / name, "7" * 32)
+    register(settings, "grid")
+    assert read_manifest(settings, "grid", 1)["run"]["task_key"] == "6" * 32
+    write_json({**own, "dataset": "other"}, folder / "training_logistic.json", "6" * 32)
+    with pytest.raises(ModelError, match="training_logistic.json and training.json come from different runs"): register(settings, "grid")
 
 
 def test_a_run_whose_model_was_changed_after_it_was_tracked_is_refused(settings):
@@ -336,7 +378,7 @@ def test_back_and_back_again(settings):
     assert rollback(settings, "chain") == (2, 1)
     with pytest.raises(ModelError, match="no champion before v1"): rollback(settings, "chain")
     assert crown(settings, "chain", 3, 1).number == 3 and rollback(settings, "chain") == (3, 1)
-    told = history(settings, "chain")
+    told = champion_history(settings, "chain")
     assert told["version"].tolist() == [1, 2, 3, 2, 1, 3, 1] and told["how"].tolist() == ["gate"] * 3 + ["rollback"] * 2 + ["gate", "rollback"]
 
 
@@ -355,7 +397,7 @@ def test_an_interrupted_promotion_leaves_the_old_champion(settings, monkeypatch,
         patch.setattr(MlflowClient, "set_registered_model_alias" if announced else "set_registered_model_tag", stop)
         with pytest.raises(KeyboardInterrupt): accept(settings, experiment, 2, 1)
     assert load_champion(settings, experiment).version.number == 1
-    assert history(settings, experiment)["version"].tolist() == [1]  # what was announced did not happen
+    assert champion_history(settings, experiment)["version"].tolist() == [1]  # what was announced did not happen
     with pytest.raises(ModelError, match="no champion before v1"): rollback(settings, experiment)
     assert accept(settings, experiment, 2, 1).aliases == ("champion",) and rollback(settings, experiment) == (2, 1)
 
