@@ -1,0 +1,120 @@
+"""`mlfin promote`, `rollback`, `models`: what they print, their exit codes, and refusals that say what to do."""
+import json
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from mlfin.core.errors import MlfinError, ModelError, ParameterError
+from mlfin.core.settings import load_settings
+from mlfin.models.registry import find_version
+from mlfin.ops import cli
+
+ROOT = Path(__file__).parents[2]
+spec = spec_from_file_location("left_run", ROOT / "tests" / "models" / "left_run.py")
+left_run = module_from_spec(spec)
+spec.loader.exec_module(left_run)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    "A project with a good model of yesterday's data before the gate; its MLflow store serves all tests."
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "settings.ini").write_text((ROOT / "settings.ini").read_text())
+    (folder / "env.yaml").write_text("profile: test\nexperiment: main\n")
+    (folder / "pipeline.yaml").write_text("tasks: []\n")
+    leave(load_settings("test", root=folder), "main")
+    return folder
+
+
+def leave(settings, experiment, **kwargs):
+    yesterday = pd.Timestamp.now("UTC").normalize() - pd.Timedelta("1D")
+    return left_run.leave(settings, experiment, bars=left_run.bars_that_remember(last=yesterday), **kwargs)
+
+
+@pytest.fixture
+def settings(place, monkeypatch):
+    monkeypatch.setenv("MLFIN_ROOT", str(place))
+    monkeypatch.setenv("MLFIN_PROFILE", "test")
+    monkeypatch.setenv("COLUMNS", "160")
+    return load_settings("test", root=place)
+
+
+def run(*words):
+    "Exit code and output; errors of mlfin come through, as in `mlfin`."
+    done = CliRunner().invoke(cli.app, [str(w) for w in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit): raise done.exception
+    return done.exit_code, done.output
+
+
+def test_before_anything_is_registered(settings, tmp_path, monkeypatch):
+    assert run("models", "ls", "--experiment", "none") == (0, "No model is registered: `mlfin run`, then `mlfin promote`.\n")
+    for words in (("models", "show"), ("models", "compare"), ("rollback",)):
+        with pytest.raises(ModelError, match="No model of experiment|has no champion"): run(*words, "--experiment", "none")
+    with pytest.raises(MlfinError, match=r"training.json is not there.*\n.*mlfin run"): run("promote", "--experiment", "none")
+
+
+def test_a_model_from_the_gate_to_service_and_back(settings):
+    code, text = run("promote")
+    assert code == 0 and "test-main v1 passed every check and is the champion now." in text, text
+    assert all(re.search(rf"(?m)^{name} +yes ", text) for name in ("loads", "baseline", "calibrated", "look-ahead", "fresh"))
+    leave(settings, "main", key="b" * 32, specs=["mom_14"])
+    code, text = run("promote")
+    assert code == 1 and "test-main v2 is refused: baseline, champion; v1 serves on." in text and "--version 2 --force REASON" in text
+    code, text = run("promote", "--version", 2, "--force", "the old one is too dear", "--json")
+    told = json.loads(text)
+    assert code == 0 and told["promoted"] and told["replaced"] == 1 and told["forced"] == "the old one is too dear" and not told["passed"]
+    with pytest.raises(ModelError, match="is the champion already"): run("promote")
+
+    rows = json.loads(run("models", "ls", "--json")[1])["versions"]
+    assert [(r["version"], r["is"], r["gate"]) for r in rows] == [(2, "champion", "forced"), (1, "", "passed")]
+    text = run("models", "ls")[1]
+    assert re.search(r"(?m)^main +2 +champion +logistic +fwd_ret_1 +forced", text), text
+
+    code, text = run("models", "show")
+    assert code == 0 and "test-main v2" in text and "forced: the old one is too dear" in text and "champions: v1 (gate), v2 (forced)" in text
+    assert "mom_14" in text and "1 bars ahead" in text
+    shown = json.loads(run("models", "show", 1, "--json")[1])
+    assert shown["manifest"]["features"] == ["returns"] and shown["judged"]["passed"] and shown["verdict"] == "passed" and len(shown["history"]) == 2
+
+    code, text = run("models", "compare", 2, 1)
+    assert code == 0 and "v1's log loss is lower" in text and "features" in text
+    assert json.loads(run("models", "compare", 1, 2, "--json")[1])["test"]["p"] < 0.01
+
+    code, text = run("rollback")
+    assert code == 0 and "v1 of test-main serves again; v2 does not any more" in text and find_version(settings, "main").number == 1
+    with pytest.raises(ModelError, match="There was no champion before v1"): run("rollback", "--json")
+
+
+@pytest.mark.parametrize("words, error, code, parts", [
+    (("promote", "--experiment", "../up"), ParameterError, 2, ["a plain folder name"]),
+    (("models", "show", "champoin"), ModelError, 1, ["did you mean `champion`"]),
+    (("promote", "--version", "9"), ModelError, 1, ["`version` must be a known name, got '9'"]),
+    (("models", "compare", "1", "challenger"), ModelError, 1, ["has no challenger", "mlfin promote"]),
+])
+def test_a_wrong_word_says_what_there_is(settings, words, error, code, parts):
+    if find_version(settings, "main", 1).aliases == ("challenger",): run("promote")
+    with pytest.raises(error) as e: run(*words)
+    assert e.value.exit_code == code and all(p in str(e.value) for p in parts), e.value
+
+
+def test_tampering_is_told_by_every_command(settings):
+    if find_version(settings, "main", 1).aliases == ("challenger",): run("promote")
+    path = Path(unquote(urlsplit(find_version(settings, "main", 1).source).path)) / "model" / "model.pkl"
+    kept = path.read_bytes()
+    path.write_bytes(kept + b"?")
+    try:
+        for words in (("models", "show", 1), ("models", "compare", 1, 1)):
+            with pytest.raises(ModelError, match="is not what was registered"): run(*words)
+    finally: path.write_bytes(kept)
+    assert "all as their hashes say" in run("models", "show", 1)[1]
+
+
+@pytest.mark.parametrize("words", [("promote",), ("rollback",), ("models",), ("models", "ls"), ("models", "show"), ("models", "compare")])
+def test_help_has_examples(words):
+    done = CliRunner().invoke(cli.app, [*words, "--help"])
+    assert done.exit_code == 0 and ("Examples" in done.output or words == ("models",)) and words[-1] in done.output
