@@ -3,6 +3,7 @@
 from importlib import import_module
 
 _HOME = {
+    "Comparison": "comparison",
     "Dataset": "dataset",
     "Device": "zoo",
     "Fold": "splits",
@@ -12,6 +13,7 @@ _HOME = {
     "WalkForward": "splits",
     "build_dataset": "dataset",
     "calibration_curve": "evaluation",
+    "compare_models": "comparison",
     "compute_device": "zoo",
     "compute_labels": "labels",
     "default_parameters": "zoo",

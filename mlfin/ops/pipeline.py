@@ -30,8 +30,8 @@ import yaml
 
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from mlfin.core.provenance import (
-    TaskSpec, atomic_path, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml, run_id,
-    system_message, write_json,
+    TaskSpec, atomic_path, expand_grids, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml,
+    run_id, system_message, write_json,
 )
 from ..core.settings import Settings, quiet_environment
 
@@ -314,7 +314,8 @@ def load_dag(question: dict, # every parameter
     with _working_in(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dag = DAGSpec("pipeline.yaml", env=question).to_dag()
+            spec = read_yaml(root / "pipeline.yaml")
+            dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env=question, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
             text = _plain_words(e).replace(f"{root}/", "")
@@ -493,6 +494,17 @@ def _clear_unfinished(plan: Plan) -> None:
     "Take away runs that were not put together to the end."
     for left in (plan.settings.reports_dir(plan.question["experiment"]) / "runs").glob(".*.tmp"): shutil.rmtree(left, ignore_errors=True)
 
+def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
+    "Take away what tasks left that are no longer among those of the question, such as a model's; its runs keep it."
+    experiment = plan.question["experiment"]
+    reports, data = plan.settings.reports_dir(experiment), plan.settings.data_dir(experiment)
+    wanted = {plan.settings.root / path for spec in plan.specs.values() for path in spec.products.values()}
+    for task in before.values():
+        for product in task["products"].values():
+            path = (reports if product["file"].endswith((".ipynb", ".html")) else data) / product["file"]
+            if path in wanted or not path.is_file() or hash_file(path) != product["hash"]: continue
+            for left in (path, _metadata(path)): left.unlink(missing_ok=True)
+
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
     from mlfin.core.report import write_plotly_js
@@ -505,7 +517,9 @@ def _publish(plan: Plan, record: dict) -> None:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
     write_plotly_js(reports)
+    before = read_run(reports)
     write_json(record, reports / "run.json")
+    _clear_unasked(plan, (before or {}).get("tasks", {}))
     for place in (plan.settings.data_dir, plan.settings.reports_dir): shutil.rmtree(place(f"{_BUILDING}/{experiment}"), ignore_errors=True)
     shutil.rmtree(reports / "failed", ignore_errors=True)
 
