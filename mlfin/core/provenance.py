@@ -184,11 +184,17 @@ def _tree(source: str, name: str) -> ast.Module:
         line = (e.text or "").strip()
         raise SettingsError(f"{name} is not valid Python: {e.msg}, in `{line}`.\nHint: mend that line; `git diff` shows what changed.") from None
 
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    "Statements with those inside them; expressions, most of a module, hold no import and are not looked into."
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"): yield from _statements(getattr(node, part, ()))
+
 @cache
 def _imports(source: str, module: str = "") -> tuple[str, ...]:
     "Names of mlfin modules that Python source imports, also through a package; relative imports resolved from `module`."
     found = set()
-    for node in ast.walk(_tree(source, module or "The code")):
+    for node in _statements(_tree(source, module or "The code").body):
         if isinstance(node, ast.Import): names, whole = [a.name for a in node.names], [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             parent = ".".join(module.split(".")[: -node.level]) if node.level else ""
