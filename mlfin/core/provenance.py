@@ -305,10 +305,12 @@ def _fill(value: Any, parameters: dict) -> Any:
 
 def _point(entry: dict, point: dict[str, str]) -> dict:
     "An entry with `[[name]]` replaced by the grid's value of that name; the values become parameters."
+    def lookup(match):
+        if match[1] not in point: raise SettingsError(unknown("placeholder", match[1], point, f"pipeline.yaml, task {entry['name']}"))
+        return point[match[1]]
     def at(value):
         if isinstance(value, dict): return {k: at(v) for k, v in value.items()}
-        if not isinstance(value, str): return value
-        return re.sub(r"\[\[\s*(\w+)\s*\]\]", lambda m: str(point.get(m[1], m[0])), value)
+        return re.sub(r"\[\[\s*(\w+)\s*\]\]", lookup, value) if isinstance(value, str) else value
     filled = {k: at(v) if k in ("name", "product") else v for k, v in entry.items() if k != "grid"}
     params = entry.get("params") or {}
     return filled | {"params": {**params, **point} if isinstance(params, dict) else params}
@@ -544,7 +546,7 @@ def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
     if grid := entry.get("grid"):
         lost = [k for k in grid if not isinstance(namespace.get(k), str)]
         if lost: raise ParameterError(must_be(lost[0], f"a name, in the parameters cell of {Path(entry['source']).name}", namespace.get(lost[0])))
-        entry = _point(entry, {k: namespace[k] for k in grid})
+        entry = expand_grids([{**entry, "grid": {k: [namespace[k]] for k in grid}}], {})[0]
     return _task_spec(entry, read_yaml(root / "env.yaml"), root)
 
 def _inputs(spec: TaskSpec, given, specs: dict[str, TaskSpec]) -> dict[str, dict[str, str]]:
