@@ -70,7 +70,7 @@ class Workbench:
         return subprocess.Popen([sys.executable, *program, *arguments], cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env={**known, "PYTHONPATH": str(self.root), **environment}, preexec_fn=preexec_fn)
 
-    def cli(self, *arguments, seconds=120, **how):
+    def cli(self, *arguments, seconds=300, **how):
         "Exit code, stdout and stderr of the command line, in a process of its own."
         process = self.start(*arguments, **how)
         try: out, err = process.communicate(timeout=seconds)

@@ -221,7 +221,7 @@ def command(bench, name, *arguments):
     "A program of this environment, in the project's folder."
     module, function = {"ploomber": ("ploomber_cli.cli", "cmd_router"), "papermill": ("papermill.__main__", "papermill")}[name]
     process = bench.start(*arguments, program=("-c", f"import sys; sys.argv[0] = {name!r}; from {module} import {function} as main; main()"))
-    out, err = process.communicate(timeout=150)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out[-2000:] + err[-2000:]
     return out
 
@@ -234,7 +234,7 @@ def test_plain_ploomber_on_the_same_files(workbench, first_run):
     with ThreadPoolExecutor(2) as both:
         status = both.submit(command, workbench, "ploomber", "status")
         both.submit(command, workbench, "ploomber", "plot", "--backend", "mermaid").result()
-    assert all(task in status.result() for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
+    assert all(task.partition("-")[0] in status.result() for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
 
 
 def test_plain_papermill_on_one_notebook(finished):
