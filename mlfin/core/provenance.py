@@ -316,7 +316,7 @@ def _point(entry: dict, point: dict[str, str]) -> dict:
     return filled | {"params": {**params, **point} if isinstance(params, dict) else params}
 
 def _points(entry: dict, parameters: dict) -> list[dict[str, str]]:
-    "Every combination of the values of an entry's `grid`."
+    "Every combination of the values of an entry's `grid`, in alphabetical order: how a list is ordered is no matter."
     grid, where = entry["grid"], f"pipeline.yaml, task {entry.get('name') or '?'}"
     if not isinstance(grid, dict) or not grid: raise SettingsError(must_be("grid", "a mapping of names to lists", grid, where, _MEND))
     lists = []
@@ -326,7 +326,7 @@ def _points(entry: dict, parameters: dict) -> list[dict[str, str]]:
         plain = isinstance(values, list) and all(isinstance(v, str) and re.fullmatch(r"[^\W_][\w.-]*", v) for v in values)
         if not plain or not values or len(set(values)) < len(values):
             raise ParameterError(must_be(asked, "a list of plain names, at least one, each once", values, hint=f"for example -p {asked}=[A,B]"))
-        lists.append(values)
+        lists.append(sorted(values))
     return [dict(zip(grid, values, strict=True)) for values in combinations(*lists)]
 
 def expand_grids(tasks: list,      # entries of `tasks` in pipeline.yaml

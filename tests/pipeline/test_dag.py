@@ -143,6 +143,23 @@ def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
     assert code == 0 and executed(out) == ["backtest", "publish"]
 
 
+def test_a_model_more_is_one_training_more(finished):
+    before = contents(finished, "predictions_logistic.parquet", "importance.parquet")
+    code, out, err = finished.here(*words(models="[logistic,dummy]"))
+    assert code == 0 and executed(out) == ["train-dummy", "compare", "backtest", "publish"], out + err
+    assert contents(finished, "predictions_logistic.parquet") == {k: v for k, v in before.items() if k.startswith("pred")}
+    assert set(read_parquet(finished.data("predictions.parquet")).model) == {"dummy", "logistic"}
+    assert read_json(finished.data("significance.json"))["n_trials"] == 2
+    training = read_json(finished.data("training.json"))
+    chosen = read_parquet(finished.data("importance.parquet")).model.unique()
+    assert list(chosen) == [training["selected"]] and {row["model"] for row in training["summary"]} == {"dummy", "logistic"}
+    page = finished.report("93a_compare.html").read_text()
+    assert 'href="93_train_dummy.html"' in page and 'href="93_train_logistic.html"' in page
+    assert all(finished.report(f"93_train_{m}.html").is_file() for m in ("dummy", "logistic"))
+    code, out, _ = finished.here("status", *words(models="[dummy]")[1:])
+    assert code == 0 and re.search(r"train-dummy\s.*fresh", out) and "train-logistic" not in out and re.search(r"compare\s.*stale", out)
+
+
 def test_reproduce_says_equal(finished):
     before = finished.published()
     code, out, err = finished.here("reproduce", "latest")
