@@ -184,6 +184,7 @@ def _tree(source: str, name: str) -> ast.Module:
         line = (e.text or "").strip()
         raise SettingsError(f"{name} is not valid Python: {e.msg}, in `{line}`.\nHint: mend that line; `git diff` shows what changed.") from None
 
+# %% ../../nbs/core/02_provenance.ipynb #72ab4883
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     "Statements with those inside them; expressions, most of a module, hold no import and are not looked into."
     for node in body:
@@ -315,6 +316,7 @@ def _point(entry: dict, point: dict[str, str]) -> dict:
     params = entry.get("params") or {}
     return filled | {"params": {**params, **point} if isinstance(params, dict) else params}
 
+# %% ../../nbs/core/02_provenance.ipynb #63734e4e
 def _points(entry: dict, parameters: dict) -> list[dict[str, str]]:
     "Every combination of the values of an entry's `grid`, in alphabetical order: how a list is ordered is no matter."
     grid, where = entry["grid"], f"pipeline.yaml, task {entry.get('name') or '?'}"
@@ -538,6 +540,7 @@ def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[m
     parts = key_components(spec, parameters, keys, settings)
     return Task(spec.name, hash_json(parts)[:32], product, upstream, parameters, settings, keys)
 
+# %% ../../nbs/core/02_provenance.ipynb #4423dc7e
 def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
     "The entry of that name, at the point of its grid that the notebook's parameters say, its upstream as written."
     entries = {e["name"]: e for e in _entries(root)}
