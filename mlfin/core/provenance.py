@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['REGISTRIES', 'hash_file', 'hash_json', 'hash_frame', 'system_message', 'atomic_path', 'write_parquet', 'read_parquet',
            'write_json', 'read_json', 'product_key', 'notebook_source', 'module_closure', 'TaskSpec', 'read_yaml',
-           'read_pipeline', 'key_components', 'pipeline_components', 'run_id', 'differences', 'Task', 'begin_task']
+           'expand_grids', 'read_pipeline', 'key_components', 'pipeline_components', 'run_id', 'differences', 'Task',
+           'begin_task']
 
 # %% ../../nbs/core/02_provenance.ipynb #4ef3758c
 import ast
@@ -18,9 +19,11 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.util import find_spec
+from itertools import product as combinations
 from pathlib import Path
 from typing import Any
 
@@ -181,11 +184,18 @@ def _tree(source: str, name: str) -> ast.Module:
         line = (e.text or "").strip()
         raise SettingsError(f"{name} is not valid Python: {e.msg}, in `{line}`.\nHint: mend that line; `git diff` shows what changed.") from None
 
+# %% ../../nbs/core/02_provenance.ipynb #72ab4883
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    "Statements with those inside them; expressions, most of a module, hold no import and are not looked into."
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"): yield from _statements(getattr(node, part, ()))
+
 @cache
 def _imports(source: str, module: str = "") -> tuple[str, ...]:
     "Names of mlfin modules that Python source imports, also through a package; relative imports resolved from `module`."
     found = set()
-    for node in ast.walk(_tree(source, module or "The code")):
+    for node in _statements(_tree(source, module or "The code").body):
         if isinstance(node, ast.Import): names, whole = [a.name for a in node.names], [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             parent = ".".join(module.split(".")[: -node.level]) if node.level else ""
@@ -267,6 +277,7 @@ class TaskSpec:
     parameters: dict[str, Any]   # what the notebook is asked
     resources: dict[str, str]    # files whose content counts
     upstream: tuple[str, ...]    # names of the tasks whose products it reads
+    entry: str = ""              # its name in the file: `train-[[model]]` for every task of that grid
 
 def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings
@@ -293,6 +304,44 @@ def _fill(value: Any, parameters: dict) -> Any:
     if whole := re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", value): return lookup(whole)
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda m: str(lookup(m)), value)
 
+def _point(entry: dict, point: dict[str, str]) -> dict:
+    "An entry with `[[name]]` replaced by the grid's value of that name; the values become parameters."
+    def lookup(match):
+        if match[1] not in point: raise SettingsError(unknown("placeholder", match[1], point, f"pipeline.yaml, task {entry['name']}"))
+        return point[match[1]]
+    def at(value):
+        if isinstance(value, dict): return {k: at(v) for k, v in value.items()}
+        return re.sub(r"\[\[\s*(\w+)\s*\]\]", lookup, value) if isinstance(value, str) else value
+    filled = {k: at(v) if k in ("name", "product") else v for k, v in entry.items() if k != "grid"}
+    params = entry.get("params") or {}
+    return filled | {"params": {**params, **point} if isinstance(params, dict) else params}
+
+# %% ../../nbs/core/02_provenance.ipynb #63734e4e
+def _points(entry: dict, parameters: dict) -> list[dict[str, str]]:
+    "Every combination of the values of an entry's `grid`, in alphabetical order: how a list is ordered is no matter."
+    grid, where = entry["grid"], f"pipeline.yaml, task {entry.get('name') or '?'}"
+    if not isinstance(grid, dict) or not grid: raise SettingsError(must_be("grid", "a mapping of names to lists", grid, where, _MEND))
+    lists = []
+    for name, value in grid.items():
+        if f"[[{name}]]" not in str(entry.get("name")): raise SettingsError(must_be("name", f"one with [[{name}]] in it", entry.get("name"), where, _MEND))
+        values, asked = _fill(value, parameters), re.sub(r"[{}\s]", "", value) if isinstance(value, str) else name
+        plain = isinstance(values, list) and all(isinstance(v, str) and re.fullmatch(r"[^\W_][\w.-]*", v) for v in values)
+        if not plain or not values or len(set(values)) < len(values):
+            raise ParameterError(must_be(asked, "a list of plain names, at least one, each once", values, hint=f"for example -p {asked}=[A,B]"))
+        lists.append(sorted(values))
+    return [dict(zip(grid, values, strict=True)) for values in combinations(*lists)]
+
+def expand_grids(tasks: list,      # entries of `tasks` in pipeline.yaml
+                 parameters: dict, # values of the placeholders
+                ) -> list:         # entries without `grid`
+    "Every entry with a `grid` once for each of its points, `[[name]]` replaced by the value."
+    found = []
+    for entry in tasks:
+        if not isinstance(entry, dict) or "grid" not in entry: found.append(entry)
+        else: found += [_point(entry, point) for point in _points(entry, parameters)]
+    return found
+
+# %% ../../nbs/core/02_provenance.ipynb #91866f77
 def _task_spec(task: dict, parameters: dict, root: Path) -> TaskSpec:
     "Check and fill one entry of `tasks`."
     name = task.get("name") if isinstance(task, dict) else None
@@ -311,22 +360,34 @@ def _task_spec(task: dict, parameters: dict, root: Path) -> TaskSpec:
     return TaskSpec(name, root / filled["source"], filled["product"], params, resources, tuple(filled["upstream"] or ()))
 
 # %% ../../nbs/core/02_provenance.ipynb #c9ecc66d
+def _entries(root: Path) -> list:
+    "The entries of `tasks`, as they stand."
+    tasks = read_yaml(root / "pipeline.yaml").get("tasks")
+    if not isinstance(tasks, list) or not tasks: raise SettingsError(must_be("tasks", "a list of tasks", tasks, "pipeline.yaml", _MEND))
+    return tasks
+
+def _read_specs(tasks: list, parameters: dict, root: Path) -> dict[str, TaskSpec]:
+    "Name -> task, in the file's order; `train-*` among what a task reads becomes the names that it stands for."
+    specs = {}
+    for raw in tasks:
+        for entry in expand_grids([raw], parameters):
+            spec = _task_spec(entry, parameters, root)
+            if spec.name in specs: raise SettingsError(must_be("name", "used once", spec.name, "pipeline.yaml", _MEND))
+            specs[spec.name] = replace(spec, entry=raw["name"])
+    for spec in specs.values():
+        upstream = []
+        for name in spec.upstream:
+            fit = [n for n in specs if fnmatchcase(n, name)] if "*" in name else [name]
+            if not fit or fit[0] not in specs: raise SettingsError(unknown("upstream", name, specs, f"pipeline.yaml, task {spec.name}"))
+            upstream += fit
+        specs[spec.name] = replace(spec, upstream=tuple(dict.fromkeys(upstream)))
+    return specs
+
 def read_pipeline(root: Path,                      # the project's folder
                   parameters: dict | None = None,  # values of the placeholders; `env.yaml` by default
                  ) -> dict[str, TaskSpec]:         # name -> task, upstream first
-    "The tasks of `pipeline.yaml` in the order in which they can run."
-    parameters = read_yaml(root / "env.yaml") if parameters is None else parameters
-    tasks = read_yaml(root / "pipeline.yaml").get("tasks")
-    if not isinstance(tasks, list) or not tasks: raise SettingsError(must_be("tasks", "a list of tasks", tasks, "pipeline.yaml", _MEND))
-    specs = {}
-    for entry in tasks:
-        spec = _task_spec(entry, parameters, root)
-        if spec.name in specs: raise SettingsError(must_be("name", "used once", spec.name, "pipeline.yaml", _MEND))
-        specs[spec.name] = spec
-    ordered = {}
-    for spec in specs.values():
-        for name in spec.upstream:
-            if name not in specs: raise SettingsError(unknown("upstream", name, specs, f"pipeline.yaml, task {spec.name}"))
+    "The tasks of `pipeline.yaml` in the order in which they can run, each point of a grid a task."
+    specs, ordered = _read_specs(_entries(root), read_yaml(root / "env.yaml") if parameters is None else parameters, root), {}
     while len(ordered) < len(specs):
         ready = [s for s in specs.values() if s.name not in ordered and all(u in ordered for u in s.upstream)]
         if not ready: raise SettingsError(must_be("upstream", "free of circles", sorted(set(specs) - set(ordered)), "pipeline.yaml", _MEND))
@@ -463,24 +524,42 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
     keys = {product_key(p) for p in paths}
     return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
 
-def begin_task(name: str,       # of the task, as in `pipeline.yaml`
+def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[model]]` for any task of that grid
                namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`
               ) -> Task:        # reads inputs, writes products
     "Begin a task inside its notebook: resolve its inputs and products, and compute its key."
     root = project_root()
     settings = load_settings(root=root)
-    specs = read_pipeline(root)
-    if name not in specs: raise PipelineError(unknown("task", name, specs, "begin_task"))
-    spec = specs[name]
+    specs, spec = read_pipeline(root), _own_spec(name, namespace, root)
     missing = sorted(set(spec.parameters) - set(namespace))
     if missing: raise ParameterError(must_be(missing[0], f"in the parameters cell of {spec.source.name}", None))
     parameters = {k: namespace[k] for k in spec.parameters}
-    given = namespace.get("upstream") or {}
-    upstream = {u: _as_dict(given.get(u) or specs[u].products) for u in spec.upstream}
+    upstream = _inputs(spec, namespace.get("upstream") or {}, specs)
     product = _as_dict(namespace.get("product") or spec.products)
     keys = {u: _upstream_key(p, root, u) for u, p in upstream.items()}
     parts = key_components(spec, parameters, keys, settings)
-    return Task(name, hash_json(parts)[:32], product, upstream, parameters, settings, keys)
+    return Task(spec.name, hash_json(parts)[:32], product, upstream, parameters, settings, keys)
+
+# %% ../../nbs/core/02_provenance.ipynb #4423dc7e
+def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
+    "The entry of that name, at the point of its grid that the notebook's parameters say, its upstream as written."
+    entries = {e["name"]: e for e in _entries(root)}
+    if name not in entries: raise PipelineError(unknown("task", name, entries, "begin_task"))
+    entry = entries[name]
+    if grid := entry.get("grid"):
+        lost = [k for k in grid if not isinstance(namespace.get(k), str)]
+        if lost: raise ParameterError(must_be(lost[0], f"a name, in the parameters cell of {Path(entry['source']).name}", namespace.get(lost[0])))
+        entry = expand_grids([{**entry, "grid": {k: [namespace[k]] for k in grid}}], {})[0]
+    return _task_spec(entry, read_yaml(root / "env.yaml"), root)
+
+def _inputs(spec: TaskSpec, given, specs: dict[str, TaskSpec]) -> dict[str, dict[str, str]]:
+    "Task -> products of what a task reads: as handed over (Ploomber nests those of `train-*` under it), else by name."
+    flat, found = {}, {}
+    for task in given: flat |= given[task] if "*" in task else {task: given[task]}
+    for name in spec.upstream:
+        fit = [name] if "*" not in name else [n for n in flat if fnmatchcase(n, name)] or [n for n in specs if fnmatchcase(n, name)]
+        found |= {n: _as_dict(flat.get(n) or specs[n].products) for n in fit}
+    return found
 
 def _as_dict(paths) -> dict[str, str]:
     "Product paths, as Ploomber or papermill hand them over, as plain texts."

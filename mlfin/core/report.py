@@ -183,7 +183,7 @@ Plotly.newPlot(div,spec.data,spec.layout,{responsive:true,displaylogo:false})});
 _POLICY = ("default-src 'none'; script-src 'self' file: 'unsafe-inline' 'unsafe-eval'; "
            "style-src 'self' 'unsafe-inline'; img-src 'self' file: data: blob:; font-src data:; "
            "connect-src 'none'; form-action 'none'; base-uri 'none'")
-PAGES = ("91_ingest", "92_features", "93_train", "94_backtest", "95_publish")
+PAGES = ("91_ingest", "92_features", "93a_compare", "94_backtest", "95_publish")
 
 # %% ../../nbs/core/05_report.ipynb #2c354d7b
 def _code(source: str, label: str = "code") -> str:
@@ -305,7 +305,7 @@ def render_page(notebook: Mapping,             # an executed notebook, scrubbed
     "The page of a notebook: readable on a phone, offline, the same bytes each time."
     from pygments.formatters import HtmlFormatter
     title = html.escape(re.sub(r"[`*_]", "", _title(notebook)))
-    links = "".join(f'<a href="{html.escape(p, quote=True)}.html">{html.escape(re.sub("^[0-9]+_", "", p))}</a>'
+    links = "".join(f'<a href="{html.escape(p, quote=True)}.html">{html.escape(re.sub("^[0-9]+[a-z]?_", "", p))}</a>'
                     for p in pages)
     colours = HtmlFormatter(style="friendly").get_style_defs(".hl")
     body = "\n".join(part for part in _cells(notebook) if part)

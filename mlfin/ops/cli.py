@@ -8,6 +8,7 @@ __all__ = ['app', 'run', 'status', 'reproduce', 'dash', 'lab', 'doctor', 'main']
 # %% ../../nbs/ops/73_cli.ipynb #d4da5c88
 import os
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -60,21 +61,22 @@ def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
     question = _parameters(settings, parameter, file, experiment)
     if gpu is not None or not any(p.startswith("kernel=") for p in parameter): question["kernel"], why = pipeline.choose_kernel(settings, gpu)
     else: why = "asked for"
+    began = time.monotonic()
     with Progress(out) as progress:
         def announce(kind, task, details):
             if kind == "begin": out.print(f"[bold]{question['experiment']}[/] ({settings.profile}), kernel {question['kernel']}: {why}", highlight=False)
             else: progress(kind, task, details)
         result = pipeline.run(question, settings, force, announce)
-    _say_result(result, question, settings)
+    _say_result(result, question, settings, time.monotonic() - began)
 
 # %% ../../nbs/ops/73_cli.ipynb #93f975ce
-def _say_result(result, question: dict, settings: Settings) -> None:
+def _say_result(result, question: dict, settings: Settings, seconds: float) -> None:
     "What came out, in a few lines: the verdict, and where to read it."
     from mlfin.core.provenance import read_json
 
     reports = settings.reports_dir(question["experiment"])
     if not result.executed: out.print(f"Nothing to do: run {result.run_id} already answers this question.", highlight=False)
-    else: out.print(f"Run {result.run_id}: {len(result.executed)} tasks in {sum(result.seconds.values()):.1f} s.", highlight=False)
+    else: out.print(f"Run {result.run_id}: {len(result.executed)} tasks in {seconds:.1f} s.", highlight=False)
     verdict = result.folder / "data" / "verdict.json"
     if verdict.is_file():
         for sentence in read_json(verdict).get("sentences", []): out.print(f"  {sentence}", highlight=False)

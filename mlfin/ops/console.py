@@ -176,5 +176,5 @@ class Progress:
     def __call__(self, kind: str, task: str, details: dict) -> None:
         if kind in ("task", "cell") and self.status: self.status.update(f"[bold]{task}[/]  cell {details.get('cell', 1)} of {details['cells']}")
         elif kind == "task": self.console.print(f"  {task} ...", highlight=False)
-        elif kind == "done": self.console.print(f"  [green]done[/]   {task:<10} {details['seconds']:6.1f} s", highlight=False)
+        elif kind == "done": self.console.print(f"  [green]done[/]   {task:<22} {details['seconds']:6.1f} s", highlight=False)
         elif kind == "failed": self.console.print(f"  [red]failed[/] {task}", highlight=False)

@@ -18,20 +18,23 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import yaml
 
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from mlfin.core.provenance import (
-    TaskSpec, atomic_path, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml, run_id,
-    system_message, write_json,
+    TaskSpec, atomic_path, expand_grids, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml,
+    run_id, system_message, write_json,
 )
 from ..core.settings import Settings, quiet_environment
 
@@ -265,11 +268,18 @@ def _furnish(plan: Plan) -> None:
 
 # %% ../../nbs/ops/70_pipeline.ipynb #b9ebf010
 _Event = Callable[[str, str, dict], None] # kind ("task", "cell", "done", "failed"), task, details
+_KERNELS: WeakSet = WeakSet()             # those that papermill started in this process
 
 @contextmanager
 def _watched_cells(tasks: dict[str, str], on_event: _Event) -> Iterator[None]:
     "Report each cell that papermill starts; `tasks` maps the output's file stem to the task."
+    from jupyter_client.manager import AsyncKernelManager
     from papermill.engines import NBClientEngine, papermill_engines
+
+    class KnownKernel(AsyncKernelManager):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            _KERNELS.add(self)
 
     class WatchedEngine(NBClientEngine):
         @classmethod
@@ -281,7 +291,7 @@ def _watched_cells(tasks: dict[str, str], on_event: _Event) -> Iterator[None]:
                 on_event("cell", name, {"cell": (cell_index or 0) + 1, "cells": total})
                 return start(cell, cell_index=cell_index, **more)
             nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            return super().execute_managed_notebook(nb_man, kernel_name, kernel_manager_class=KnownKernel, **kwargs)
 
     default, level = papermill_engines.get_engine(None), logging.getLogger("papermill").level
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # a kernel that dies is told once, by `_keep_failed`
@@ -314,7 +324,8 @@ def load_dag(question: dict, # every parameter
     with _working_in(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dag = DAGSpec("pipeline.yaml", env=question).to_dag()
+            spec = read_yaml(root / "pipeline.yaml")
+            dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env=question, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
             text = _plain_words(e).replace(f"{root}/", "")
@@ -384,11 +395,13 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     dag = load_dag({**plan.question, "experiment": f"{_BUILDING}/{experiment}"}, root)
     state = plan.settings.data_dir(f"{_BUILDING}/{experiment}")
     records = {n: r for n, r in (read_run(state) or {}).items() if n in plan.resumed}
-    started, seconds, running, last = {}, {}, [], [time.monotonic()]
+    started, seconds, running, last, one_at_a_time = {}, {}, [], [time.monotonic()], Lock()
     def begin(kind, name, details):
         if kind == "task": started[name] = time.monotonic(); running[:] = [name]
         on_event(kind, name, details)
     def finish(name):
+        with one_at_a_time: told(name)
+    def told(name):
         missing = [p for p, path in plan.aside[name].products.items() if not (root / path).is_file()]
         if missing:
             raise PipelineError(f"Task `{name}` did not write its product `{missing[0]}` (pipeline.yaml).\nHint: task.write({missing[0]!r}, ...)")
@@ -414,9 +427,8 @@ def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
 def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Event) -> None:
     "Build; a failed task becomes one clear error."
     from ploomber.exceptions import BaseException as PloomberError, DAGBuildError
-    from ploomber.executors import Serial
 
-    dag.executor = Serial(build_in_subprocess=False, catch_exceptions=False, catch_warnings=False)
+    dag.executor = _executor(_at_once(plan), running)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try: dag.build(show_progress=False)
@@ -425,6 +437,44 @@ def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Ev
             name = running[0] if running else next((n for n in plan.specs if n not in records and n not in plan.published), list(plan.specs)[-1])
             on_event("failed", name, {})
             raise _keep_failed(plan, name, e) from e
+
+# %% ../../nbs/ops/70_pipeline.ipynb #a9899b1f
+def _at_once(plan: Plan) -> int:
+    "How many tasks may run beside each other: two kernels on two free cores; one in this process, or where there is one GPU for all."
+    if plan.question["executor"] != "papermill" or plan.question["kernel"] == "mlfin-gpu": return 1
+    return max(1, min(2, (os.cpu_count() or 1) // plan.settings.threads))
+
+def _executor(at_once: int, running: list[str]):
+    "Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there; `running` names one that failed."
+    from ploomber.constants import TaskStatus
+    from ploomber.executors import Serial
+
+    class Together(Serial):
+        def __call__(self, dag, show_progress):
+            waiting, busy, reports = [dag[n] for n in dag if dag[n].exec_status != TaskStatus.Skipped], {}, []
+            with ThreadPoolExecutor(at_once) as pool, _no_kernel_left():
+                while waiting or busy:
+                    undone = {t.name for t in (*waiting, *busy.values())}
+                    for task in [t for t in waiting if not undone & set(t.upstream)][:at_once - len(busy)]:
+                        waiting.remove(task)
+                        busy[pool.submit(task._build, catch_exceptions=False)] = task
+                    for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                        task = busy.pop(future)
+                        if future.exception(): wait(busy); running[:] = [task.name]
+                        reports.append(future.result()[0])
+            return reports
+
+    return (Together if at_once > 1 else Serial)(build_in_subprocess=False, catch_exceptions=False, catch_warnings=False)
+
+@contextmanager
+def _no_kernel_left() -> Iterator[None]:
+    "On Ctrl-C, end the kernels that this process started: those who wait for them in other threads do not hear it."
+    try: yield
+    except KeyboardInterrupt:
+        for kernel in list(_KERNELS):
+            process = getattr(kernel.provisioner, "process", None)
+            if process is not None: process.kill()
+        raise
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7e39f363
 def _git(root: Path, *words: str) -> str:
@@ -493,6 +543,17 @@ def _clear_unfinished(plan: Plan) -> None:
     "Take away runs that were not put together to the end."
     for left in (plan.settings.reports_dir(plan.question["experiment"]) / "runs").glob(".*.tmp"): shutil.rmtree(left, ignore_errors=True)
 
+def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
+    "Take away what tasks left that are no longer among those of the question, such as a model's; its runs keep it."
+    experiment = plan.question["experiment"]
+    reports, data = plan.settings.reports_dir(experiment), plan.settings.data_dir(experiment)
+    wanted = {plan.settings.root / path for spec in plan.specs.values() for path in spec.products.values()}
+    for task in before.values():
+        for product in task["products"].values():
+            path = (reports if product["file"].endswith((".ipynb", ".html")) else data) / product["file"]
+            if path in wanted or not path.is_file() or hash_file(path) != product["hash"]: continue
+            for left in (path, _metadata(path)): left.unlink(missing_ok=True)
+
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
     from mlfin.core.report import write_plotly_js
@@ -505,7 +566,9 @@ def _publish(plan: Plan, record: dict) -> None:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
     write_plotly_js(reports)
+    before = read_run(reports)
     write_json(record, reports / "run.json")
+    _clear_unasked(plan, (before or {}).get("tasks", {}))
     for place in (plan.settings.data_dir, plan.settings.reports_dir): shutil.rmtree(place(f"{_BUILDING}/{experiment}"), ignore_errors=True)
     shutil.rmtree(reports / "failed", ignore_errors=True)
 

@@ -22,7 +22,7 @@ from mlfin.ops.cli import main
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(mlfin.__file__).parent
 KERNEL = "mlfin-cpu" if "mlfin-cpu" in KernelSpecManager().find_kernel_specs() else "python3"
-TASKS = ("ingest", "features", "train", "backtest", "publish")
+TASKS = ("ingest", "features", "train-logistic", "compare", "backtest", "publish")
 SMALL = {"models": "[logistic]", "folds": "3", "symbols": "[IBM,MSFT]", "start": "2006-01-03", "executor": "ploomber-engine", "kernel": KERNEL}
 DATA = "reports/test/default", ".mlfin/test/default"  # what is published: nothing here may be lost
 
@@ -70,7 +70,7 @@ class Workbench:
         return subprocess.Popen([sys.executable, *program, *arguments], cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env={**known, "PYTHONPATH": str(self.root), **environment}, preexec_fn=preexec_fn)
 
-    def cli(self, *arguments, seconds=120, **how):
+    def cli(self, *arguments, seconds=300, **how):
         "Exit code, stdout and stderr of the command line, in a process of its own."
         process = self.start(*arguments, **how)
         try: out, err = process.communicate(timeout=seconds)

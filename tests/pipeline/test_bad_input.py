@@ -57,7 +57,10 @@ def edit(bench, name, old, new):
 @pytest.mark.parametrize("changes, parts", [
     ({"features": "[rsi_x]"}, ["`feature`", "'rsi_x'", "did you mean `rsi_14`"]),
     ({"features": "[rsi_0]"}, ["`feature`", "'rsi_0'", "integer in [2"]),
-    ({"models": "[logistik]"}, ["`model`", "'logistik'", "did you mean `logistic`"]),
+    ({"models": "[logistic,logistik]"}, ["`model`", "'logistik'", "did you mean `logistic`"]),
+    ({"models": "[]"}, ["`models`", "a list with something in it"]),
+    ({"models": "[logistic,dummy,logistic]"}, ["`models`", "each once", "-p models=[A,B]"]),
+    ({"models": "[../logistic]"}, ["`models`", "plain names"]),
     ({"label": "fwd_rte_5"}, ["`label`", "'fwd_rte_5'", "did you mean `fwd_ret_5`"]),
     ({"label": "fwd_ret_0"}, ["`label`", "from 1 to 99999"]),
     ({"label": "fwd_ret_100000"}, ["`label`", "from 1 to 99999"]),
@@ -166,9 +169,9 @@ def test_a_symbol_that_the_built_in_data_lack(unharmed):
     ({"label": "fwd_ret_599"}, "features", ["`horizon` must be at most 598", "load more history"]),
     ({"label": "fwd_ret_5000"}, "features", ["`horizon` must be at most 598"]),
     ({"features": "[sma_700]"}, "features", ["`sma_700`", "600 bars"]),
-    ({"label": "fwd_ret_580"}, "train", ["Hint"]),
-    ({"folds": "5000"}, "train", ["`folds` must be at most", "load more history"]),
-    ({"embargo": "9000"}, "train", ["embargo of 9000", "Hint"]),
+    ({"label": "fwd_ret_580"}, "train-logistic", ["Hint"]),
+    ({"folds": "5000"}, "train-logistic", ["`folds` must be at most", "load more history"]),
+    ({"embargo": "9000"}, "train-logistic", ["embargo of 9000", "Hint"]),
     ({"cash": "-5"}, "backtest", ["`cash`", "-5"]),
 ])
 def test_data_that_do_not_reach(unharmed, changes, task, parts):
@@ -199,7 +202,7 @@ def _line(text: str) -> int:
 
 @pytest.mark.parametrize("old, new, parts", [
     ("  - name: features", "   - name: features", ["not valid YAML", f"line {_line('  - name: features')}"]),
-    ("upstream: [ingest, train]", "upstream: [ingest, train", ["not valid YAML", f"line {_line('upstream: [ingest, train]')}"]),
+    ("upstream: [ingest, compare]", "upstream: [ingest, compare", ["not valid YAML", f"line {_line('upstream: [ingest, compare]')}"]),
     ("    source: nbs/pipeline/92", "\tsource: nbs/pipeline/92", ["not valid YAML", "tab"]),
     ("tasks:", "task:", ["`tasks`", "a list of tasks"]),
     ("  - name: features\n    source", "  - source", ["`name`", "every task"]),
@@ -210,6 +213,10 @@ def _line(text: str) -> int:
     ("upstream: [ingest]", "upstream: [publish]", ["`upstream`", "free of circles"]),
     ("upstream: [ingest]", "upstream: [ingst]", ["`upstream`", "did you mean `ingest`"]),
     ("upstream: [ingest]", "upstream: ingest", ["`upstream`", "a list of tasks", "[ingest]"]),
+    ("upstream: [train-*]", "upstream: [trian-*]", ["`upstream`", "trian-*"]),
+    ("name: train-[[model]]", "name: train", ["`name`", "[[model]] in it"]),
+    ('grid: {model: "{{models}}"}', "grid: [logistic]", ["`grid`", "a mapping"]),
+    ("html: reports/{{profile}}/{{experiment}}/93_train_[[model]].html", "html: reports/{{profile}}/{{experiment}}/93_train_[[modle]].html", ["`placeholder`", "did you mean `model`"]),
     ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: 7", ["`product`", "got 7"]),
     ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: ../labels.parquet", ["`labels`", "{{experiment}}"]),
     ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: .mlfin/labels.parquet", ["`labels`", "{{experiment}}"]),
@@ -224,7 +231,7 @@ def _line(text: str) -> int:
     ("    static_analysis: strict", "    static_analisys: strict", ["static_analisys"]),
     ("extract_upstream: false", "extract_upstreem: false", ["extract_upstreem"]),
     ("ploomber.executors.Serial", "ploomber.executors.Cereal", ["Cereal"]),
-], ids=range(26))
+], ids=range(30))
 def test_a_pipeline_edited_wrongly(unharmed, old, new, parts):
     edit(unharmed, "pipeline.yaml", old, new)
     one_message(unharmed.here(*words("--force")), 2, "Hint", *parts)
@@ -291,7 +298,7 @@ def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
 
 def test_a_failure_is_named_for_its_own_task_whatever_failed_before(unharmed):
     (unharmed.root / "bars.csv").write_text(written())
-    one_message(unharmed.here(*words(**{**CSV, "folds": "5000"})), 1, "Task `train`", "failed/93_train.ipynb")
+    one_message(unharmed.here(*words(**{**CSV, "folds": "5000"})), 1, "Task `train-logistic`", "failed/93_train_logistic.ipynb")
     (unharmed.root / "bars.csv").write_text(HEAD)
     one_message(unharmed.here(*words(**CSV)), 1, "Task `ingest`", "failed/91_ingest.ipynb")
 
@@ -331,7 +338,7 @@ def test_mlflow_cannot_be_reached(finished, monkeypatch):
     monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
     code, out, err = finished.here(*words(folds="4"))
     assert code == 0 and "Traceback" not in err
-    report = finished.report("93_train.ipynb").read_text()
+    report = finished.report("93_train_logistic.ipynb").read_text()
     assert "MLflow could not be used" in report and "the training result is complete" in report
     assert read_json(finished.data("verdict.json"))["sentences"][0] in out
 

@@ -10,7 +10,7 @@ import pandas as pd
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <script src="plotly.min.js"></script></head><body><h1>{title}</h1><div id="figure"></div>
 <script>Plotly.newPlot("figure", [{{y: [1, 2, 3]}}]);</script></body></html>"""
-TASKS = ("91_ingest", "92_features", "93_train", "94_backtest", "95_publish")
+TASKS = ("91_ingest", "92_features", "93_train_logistic", "93a_compare", "94_backtest", "95_publish")
 
 
 def make_bars(symbols: tuple[str, ...], n: int, seed: int, minutes: bool) -> pd.DataFrame:

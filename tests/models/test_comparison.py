@@ -1,0 +1,81 @@
+"""Trainings of one model each, put together: the same numbers as trained together, and only what can be compared."""
+from functools import cache
+
+import pandas as pd
+import pytest
+
+from mlfin.core.errors import ModelError
+from mlfin.models.comparison import PARTS, compare_models
+from mlfin.models.training import train_walk_forward
+
+MODELS = ("dummy", "lightgbm", "logistic")
+
+
+def part_of(trained, name, **changes):
+    "What the train task leaves of one model."
+    document = {"dataset": "d", "label": "fwd_ret_5", "features": ["a"], "inputs": ["a"], "rows": 600, "split": {"folds": 3}, "device": "cpu",
+                "model": name, "parameters": trained.parameters[name], "information": trained.information.to_dict("records")}
+    return {**{part: getattr(trained, part) for part in PARTS if part != "training"}, "training": {**document, **changes}}
+
+
+@cache
+def train(make_panel, make_date_folds):
+    dataset = make_panel(0.35, seed=3)
+    folds = make_date_folds(dataset, 3)
+    alone = {m: train_walk_forward(dataset, folds, [m], seed=1) for m in MODELS}
+    return alone, train_walk_forward(dataset, folds, list(MODELS), seed=1)
+
+
+@pytest.fixture
+def world(make_panel, make_date_folds):
+    "Each model trained alone, and all of them at once."
+    return train(make_panel, make_date_folds)
+
+
+def test_together_they_are_what_one_training_of_all_gives(world):
+    alone, whole = world
+    for order in (MODELS, MODELS[::-1]):
+        compared = compare_models([part_of(alone[m], m) for m in order])
+        for part in ("predictions", "pending", "scores", "calibration", "importance", "summary"):
+            pd.testing.assert_frame_equal(getattr(compared, part), getattr(whole, part), obj=part)
+        assert compared.selected == whole.selected == compared.training["selected"]
+        assert compared.training["parameters"] == whole.parameters
+        assert compared.training["summary"] == whole.summary.to_dict("records")
+        pd.testing.assert_frame_equal(pd.DataFrame(compared.training["information"]), whole.information, check_dtype=False)
+
+
+def test_the_verdict_counts_the_models_that_were_tried(world):
+    alone, _ = world
+    scores = alone["logistic"].scores
+    gains = [0.020, 0.012, 0.030]  # more than luck for one model (t = 3.96), not for the best of ten
+    near = {**part_of(alone["logistic"], "logistic"), "scores": scores.assign(log_loss=scores.log_loss_baseline - gains)}
+    assert compare_models([near]).summary.verdict[0].startswith("better than")
+    def called(name):
+        parts = {p: f.assign(model=name) for p, f in near.items() if p != "training"}
+        worse = parts["scores"].assign(log_loss=scores.log_loss_baseline + 0.1)
+        return {**parts, "scores": worse, "training": {**near["training"], "model": name}}
+    many = compare_models([near, *(called(f"other_{k}") for k in range(9))]).summary.set_index("model").verdict
+    assert many["logistic"].startswith("not better than") and "which chance can do" in many["logistic"]
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"dataset": "e"}, "`dataset` must be that of dummy.*lightgbm"),
+    ({"split": {"folds": 4}}, "`split`"),
+    ({"label": "fwd_ret_6"}, "`label`"),
+    ({"model": "dummy"}, "each once"),
+])
+def test_what_was_trained_on_something_else_is_refused(world, changes, words):
+    alone, _ = world
+    with pytest.raises(ModelError, match=words):
+        compare_models([part_of(alone["dummy"], "dummy"), part_of(alone["lightgbm"], "lightgbm", **changes)])
+
+
+def test_other_folds_and_strange_rows_are_refused(world):
+    alone, _ = world
+    first, other = part_of(alone["dummy"], "dummy"), part_of(alone["lightgbm"], "lightgbm")
+    with pytest.raises(ModelError, match="`folds` must be those of dummy"):
+        compare_models([first, {**other, "scores": other["scores"].iloc[:-1]}])
+    with pytest.raises(ModelError, match="`predictions` must be of lightgbm alone"):
+        compare_models([first, {**other, "predictions": first["predictions"]}])
+    with pytest.raises(ModelError, match="at least one model"):
+        compare_models([])
