@@ -27,9 +27,11 @@ def _refuse(trainings: Sequence[Mapping[str, Any]]) -> None:
     for name, other in zip(names, trainings, strict=True):
         for key in _SAME:
             if other["training"][key] != first["training"][key]:
-                raise ModelError(must_be(key, f"that of {names[0]}, {first['training'][key]}", other["training"][key], name, "train both on one question: `mlfin run`."))
+                raise ModelError(must_be(key, f"that of {names[0]}, {first['training'][key]}", other["training"][key], name,
+                                         "train both on one question: `mlfin run`."))
         if not other["scores"][borders].equals(first["scores"][borders]):
-            raise ModelError(must_be("folds", f"those of {names[0]}", other["scores"]["fold"].tolist(), name, "train both on one question: `mlfin run`."))
+            raise ModelError(must_be("folds", f"those of {names[0]}", other["scores"]["fold"].tolist(), name,
+                                     "train both on one question: `mlfin run`."))
         if set(found := other["predictions"]["model"]) != {name}: raise ModelError(must_be("predictions", f"of {name} alone", sorted(set(found))))
 
 # %% ../../nbs/models/37_comparison.ipynb #bf3e3f8a

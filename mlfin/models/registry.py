@@ -37,26 +37,7 @@ from ..features.spec import UNITS, parse_set
 from .dataset import CHANGE, model_inputs
 from .fitting import predict_rows
 from .labels import parse_label
-from .tracking import sync_pending
-
-# %% ../../nbs/models/38_registry.ipynb #ac1b419b
-@contextmanager
-def _quiet() -> Iterator[None]:
-    "No telemetry, no progress bars, no chatter, no minutes of retries."
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    for key, value in (("GIT_PYTHON_REFRESH", "quiet"), ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-                       ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")):
-        os.environ.setdefault(key, value)
-    require("mlflow", extra="all")
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [(logger, logger.level) for logger in loggers]
-    for logger in loggers: logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in levels: logger.setLevel(level)
+from .tracking import _client, _quiet, sync_pending
 
 # %% ../../nbs/models/38_registry.ipynb #79e2b220
 def _refuse_store(uri: str) -> None:
@@ -74,10 +55,10 @@ def _registry(settings: Settings) -> Iterator[Any]:
     try:
         _refuse_store(settings.mlflow)
         with _quiet():
-            from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
-            try: yield MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
+            try:
+                with _client(settings) as client: yield client
             except (MlflowException, SQLAlchemyError) as e:
                 raise ModelError(f"MLflow could not be used: {str(e).splitlines()[0]}.\n{hint}") from e
     except sqlite3.Error as e: raise ModelError(f"MLflow's database could not be used: {e}.\n{hint}") from e

@@ -66,15 +66,34 @@ class _TrackingLost(Exception):
     "MLflow cannot be reached or written."
 
 @contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    "Nobody else opens this SQLite store meanwhile: two that make or upgrade it at once spoil it."
+    path = Path(uri.partition(":///")[2])
+    if not uri.startswith("sqlite") or not os.access(path.parent, os.W_OK):
+        yield
+        return
+    with open(path.with_name(f".{path.name}.lock"), "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+@contextmanager
+def _client(settings: Settings) -> Iterator:
+    "MLflow's client, quiet; a store that is not there is made."
+    with _quiet():
+        from mlflow import MlflowClient
+        with _one_at_a_time(settings.mlflow): client = MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
+        yield client
+
+@contextmanager
 def _tracking(settings: Settings) -> Iterator:
     "MLflow's client, or _TrackingLost with the reason in one line."
     try:
         _reach(settings.mlflow)
         with _quiet():
-            from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
-            try: yield MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
+            try:
+                with _client(settings) as client: yield client
             except (MlflowException, SQLAlchemyError) as e: raise _TrackingLost(str(e).splitlines()[0]) from e
     except (OSError, sqlite3.Error) as e: raise _TrackingLost(str(e)) from e
 
@@ -115,8 +134,7 @@ def _children(trained: Trained) -> list[dict]:
     for row in trained.summary.to_dict("records"):
         own = trained.scores[trained.scores["model"] == row["model"]].to_dict("records")
         metrics = [m for s in own for m in _figures_of(s, "fold.", _NO_SCORE)] + _figures_of(row, leave=("model", "folds"))
-        tags = {"mlfin.verdict": row["verdict"]}
-        out.append(dict(name=row["model"], tags=tags, parameters=_flat(trained.parameters[row["model"]]), metrics=metrics))
+        out.append(dict(name=row["model"], tags={}, parameters=_flat(trained.parameters[row["model"]]), metrics=metrics))
     return out
 
 def _record(trained: Trained, experiment: str, key: str, result: str, parameters: Mapping, data: Mapping, profile: str) -> dict:

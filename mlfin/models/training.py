@@ -32,6 +32,7 @@ from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json
 from ..core.settings import import_plugins
 from .evaluation import calibration_curve, importance, information_coefficient, score_folds, summarise
 from .fitting import fit_rows, predict_rows
+from .splits import check_folds
 from .zoo import Device, compute_device, default_parameters, make_model
 
 # %% ../../nbs/models/35_training.ipynb #748b8294
@@ -88,7 +89,7 @@ def _refuse_data(dataset, task: str) -> _Data:
 
 # %% ../../nbs/models/35_training.ipynb #162936aa
 def _refuse_folds(folds: Sequence, data: _Data) -> None:
-    "Say what is wrong with folds: none, more than rows, empty ones, shared rows, one class only."
+    "Say what is wrong with folds: none, more than rows, empty ones, shared rows, spans that touch, one class only."
     if not folds:
         raise ModelError(must_be("folds", "at least one fold", list(folds), hint="use shorter folds, or more data."))
     if len(folds) > len(data.X): raise ModelError(must_be("folds", f"fewer than the {len(data.X)} rows", len(folds)))
@@ -103,6 +104,7 @@ def _refuse_folds(folds: Sequence, data: _Data) -> None:
             raise ModelError(must_be("y", "of both classes in every training part", f"only {found.tolist()}",
                                      f"{where}, {len(fold.train)} rows",
                                      "use fewer folds, a longer first training part or another label."))
+    if data.spans is not None: check_folds(folds, data.spans)
 
 # %% ../../nbs/models/35_training.ipynb #dfe16eb4
 def _fit(name: str, where: str, model, data: _Data, rows: np.ndarray):

@@ -271,7 +271,8 @@ def tune(dataset,                       # X y keys spans forward_return [weights
         table, weights = _table(studies), _parameter_importance(studies, seed)
     tell(len(plans) * trials, len(plans) * trials, "done")
     short = table.groupby("fold").size().loc[lambda n: n < trials]
-    stopped = f"The time of {budget:g} s is over: " + ", ".join(f"fold {f} has {n} of {trials} trials" for f, n in short.items()) + "." if budget and len(short) else ""
+    cut = ", ".join(f"fold {f} has {n} of {trials} trials" for f, n in short.items())
+    stopped = f"The time of {budget:g} s is over: {cut}." if budget and cut else ""
     return Tuned(model, choices, table, weights, {plan.fold: plan.name for plan in plans}, stopped)
 
 # %% ../../nbs/models/36_tuning.ipynb #cde27bed

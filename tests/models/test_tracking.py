@@ -283,3 +283,28 @@ def test_data_versions_and_the_environment(trained, settings):
     assert told["packages"]["scikit-learn"] and told["device"][0] == "cpu" and told["threads"] == 1
     needed = Path(client.download_artifacts(made.run_id, "model/requirements.txt")).read_text()
     assert "scikit-learn==" in needed and "pandas==" in needed
+
+
+def open_store(folder, start):
+    start.wait(30)
+    with tracking._client(settings_at(folder)) as client:
+        client.create_experiment(f"of {os.getpid()}")
+
+
+def test_several_open_a_new_store_at_once(tmp_path):
+    """Two trainings of a grid begin together, and the first run of a project has no store yet."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (each process would import it for seconds)
+    from multiprocessing import get_context
+
+    (tmp_path / "deep").mkdir()
+    fork = get_context("fork")
+    start, n = fork.Event(), 3
+    running = [fork.Process(target=open_store, args=(tmp_path, start)) for _ in range(n)]
+    for process in running:
+        process.start()
+    start.set()
+    for process in running:
+        process.join(120)
+    assert [process.exitcode for process in running] == [0] * n
+    with tracking._client(settings_at(tmp_path)) as client:
+        assert sum(e.name.startswith("of ") for e in client.search_experiments()) == n

@@ -221,7 +221,9 @@ def test_spans_and_classes_are_needed(make_panel, ledger):
 
 def test_a_label_longer_than_an_inner_fold(make_panel, ledger):
     dataset, folds = question(make_panel, days=200)
-    dataset.spans = dataset.spans.assign(t1=dataset.spans["t0"] + pd.Timedelta("300D"))
+    part, spans = folds[0].train, dataset.spans.copy()
+    spans.iloc[part, spans.columns.get_loc("t1")] = spans["t1"].iloc[part].max()  # to the end of the training part, and no further
+    dataset.spans = spans
     with pytest.raises(SplitError, match="fold 1 cannot be split into 2 inner folds.*something to learn from"):
         tune(dataset, folds, "logistic", ledger, "main", **LESS)
 
@@ -255,3 +257,10 @@ def test_importance_and_figures(make_panel, ledger):
     history, parameters = history_chart(tuned), parameter_chart(tuned)
     assert len(history.data) == 2 and all(np.all(np.diff(line.y) <= 0) for line in history.data)
     assert list(parameters.data[0].y) == ["max_iter", "C"]
+
+
+def test_outer_folds_that_leak_are_refused(make_panel, ledger):
+    dataset, folds = question(make_panel, days=200)
+    dataset.spans = dataset.spans.assign(t1=dataset.spans["t0"] + pd.Timedelta("300D"))
+    with pytest.raises(SplitError, match="overlapping spans"):
+        tune(dataset, folds, "logistic", ledger, "main", **LESS)
