@@ -303,8 +303,8 @@ def track(trained: Trained,                         # from `train_walk_forward`
     except (_TrackingLost, DataError) as e:
         return Tracked(None, _lost(settings, e, _keep(settings, name, record, trained, figures)))
     sync_pending(settings)
-    return Tracked(run, f"Tracked in MLflow as {settings.profile}/{experiment}: {len(trained.summary)} models, "
-                        f"{trained.scores['fold'].nunique()} folds.")
+    n, folds = len(trained.summary), trained.scores["fold"].nunique()
+    return Tracked(run, f"Tracked in MLflow as {settings.profile}/{experiment}: {n} model{'s' * (n > 1)}, {folds} fold{'s' * (folds > 1)}.")
 
 # %% ../../nbs/models/35a_tracking.ipynb #b1f7d5bd
 class Synced(NamedTuple):
