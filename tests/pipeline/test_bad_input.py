@@ -213,7 +213,7 @@ def _line(text: str) -> int:
     ("upstream: [ingest]", "upstream: [publish]", ["`upstream`", "free of circles"]),
     ("upstream: [ingest]", "upstream: [ingst]", ["`upstream`", "did you mean `ingest`"]),
     ("upstream: [ingest]", "upstream: ingest", ["`upstream`", "a list of tasks", "[ingest]"]),
-    ("upstream: [train-*]", "upstream: [trian-*]", ["`upstream`", "trian-*"]),
+    ("upstream: [ingest, train-*]", "upstream: [ingest, trian-*]", ["`upstream`", "trian-*"]),
     ("name: train-[[model]]", "name: train", ["`name`", "[[model]] in it"]),
     ('grid: {model: "{{models}}"}', "grid: [logistic]", ["`grid`", "a mapping"]),
     ("html: reports/{{profile}}/{{experiment}}/93_train_[[model]].html", "html: reports/{{profile}}/{{experiment}}/93_train_[[modle]].html", ["`placeholder`", "did you mean `model`"]),
