@@ -29,7 +29,7 @@ test: setup  ## every test but the slow ones: the notebooks first, pytest last
 	@echo "test: the lessons (nbdev-test)"
 	@$(BIN)/nbdev-test --n-workers 2
 	@echo "test: the tests (pytest)"
-	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks
 	@$(BIN)/mlfin lab $(ARGS)

@@ -20,15 +20,31 @@ settings.load_profile("mlfin")
 _TOGETHER = ("pipeline", "dashboards", "viz", "repo")  # folders whose tests share what takes long to make
 
 
-def pytest_collection_modifyitems(items):
-    """For several workers: tests that share something go to the same one, and the longest such groups begin first."""
-    def group(item):
-        folder = item.path.parent.name
-        return folder if folder in _TOGETHER else f"{folder}/{item.path.name}"
+def _group(nodeid: str) -> str:
+    """What goes to one worker: a folder whose tests share something, or a file."""
+    path = nodeid.partition("::")[0]
+    folder, name = path.split("/")[-2:]
+    if name == "test_report.py":  # two browsers of one process cannot be driven at once: before the dashboards' own
+        return "dashboards"
+    return folder if folder in _TOGETHER else path
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: _TOGETHER.index(group(item)) if group(item) in _TOGETHER else len(_TOGETHER))
+
+def pytest_collection_modifyitems(items):
+    """The longest groups begin first."""
+    order = {name: place for place, name in enumerate(_TOGETHER)}
+    items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Several workers (`-n 2`): tests that share something go to the same one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(nodeid)
+
+    return ByGroup(config, log)
 
 
 def _is_local(address) -> bool:

@@ -153,7 +153,10 @@ def load_model(folder: str | Path, # what `save_model` wrote
     try: told = json.loads((place / "model.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise ModelError(must_be("folder", "one that save_model wrote", str(place), f"model.json: {e}")) from e
-    for name, wanted in told.get("files", {}).items():
+    files, there = told.get("files"), {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()} - {"model.json"}
+    if not isinstance(files, dict) or set(files) != there:
+        raise ModelError(must_be("folder", "one that save_model wrote, and nothing else in it", sorted(there), str(place)))
+    for name, wanted in files.items():
         if not (place / name).is_file() or _hash(place / name) != wanted:
             raise ModelError(must_be(name, "the file that was saved", "another" if (place / name).is_file() else "none", str(place),
                                      "save the model again."))

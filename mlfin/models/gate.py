@@ -24,6 +24,7 @@ from ..core.trials import open_ledger
 from ..features.diagnostics import trial_bars
 from ..features.lookahead import check_features
 from ..features.online import check_parity
+from .information import moments_per_bar
 from .registry import (Loaded, Version, crown, find_version, load_version, model_versions, read_manifest,
                                    read_predictions, register, write_verdict)
 
@@ -150,7 +151,7 @@ def beats_baseline(predictions: pd.DataFrame, # out of sample, of one model: ts 
     "Is the model better than the naive guess by more than noise?"
     own = _own(predictions)
     gain = _losses(predictions, "baseline") - _losses(predictions, own)
-    return _gained("baseline", block_test(gain, predictions["ts"], horizon), len(gain), _loss_name(predictions), "the naive guess's", level, compared)
+    return _gained("baseline", block_test(gain, predictions["ts"], horizon * moments_per_bar(predictions)), len(gain), _loss_name(predictions), "the naive guess's", level, compared)
 
 # %% ../../nbs/models/38a_gate.ipynb #a5fca4e1
 def _common(one: pd.DataFrame, other: pd.DataFrame) -> tuple[np.ndarray, pd.Series]:
@@ -170,6 +171,7 @@ def beats_champion(predictions: pd.DataFrame, # of the challenger, out of sample
                   ) -> Check:
     "Is the challenger better than the champion by more than noise?"
     gain, times = _common(predictions, champion)
+    horizon *= moments_per_bar(predictions)
     if not len(gain): return Check("champion", False, "there is no row that both the challenger and the champion foretold, so nothing to compare")
     return _gained("champion", block_test(gain, times, horizon), len(gain), _loss_name(predictions), "the champion's", level, compared)
 
@@ -196,7 +198,8 @@ def is_calibrated(predictions: pd.DataFrame, # out of sample, of one model: ts p
     clipped = np.clip(guess, 1e-6, 1 - 1e-6)
     x = np.log(clipped / (1 - clipped)) if logistic else guess
     flat, off = float(np.ptp(x)) < 1e-12, actual - guess
-    tests = [block_test(off, predictions["ts"], horizon)] + ([] if flat else [block_test(off * (x - x.mean()), predictions["ts"], horizon)])
+    times, span = predictions["ts"], horizon * moments_per_bar(predictions)
+    tests = [block_test(off, times, span)] + ([] if flat else [block_test(off * (x - x.mean()), times, span)])
     if tests[0].blocks < 4: return Check("calibrated", False, f"{len(x):,} rows make {tests[0].blocks} blocks of time; fewer than four cannot tell")
     surprises = [2 * min(t.p, 1 - t.p) < CALIBRATION_LEVEL / len(tests) for t in tests]
     slope = float("nan") if flat else _slope(x - x.mean(), actual, logistic)
@@ -370,7 +373,7 @@ def compare_versions(settings: Settings,                # its `mlflow` and profi
     predictions = [read_predictions(settings, experiment, v.number) for v in found]
     gain, times = _common(*predictions)
     if not len(gain): return VersionComparison(table, None, 0, "there is no row that both foretold")
-    test = block_test(gain, times, manifests[0]["label"]["horizon"])
+    test = block_test(gain, times, manifests[0]["label"]["horizon"] * moments_per_bar(predictions[0]))
     better, p = (names[0], test.p) if test.gain >= 0 else (names[1], 1 - test.p)
     told = f"{better}'s {_loss_name(predictions[0])} is lower by {abs(test.gain):.3g} ± {test.error:.2g} on {len(gain):,} common rows (p = {p:.2g})"
     return VersionComparison(table, test, len(gain), told if test.blocks >= 4 else f"{len(gain):,} common rows are too few to tell")

@@ -10,13 +10,11 @@ __all__ = ['ROWS', 'registered_name', 'Version', 'model_versions', 'find_version
 # %% ../../nbs/models/38_registry.ipynb #d56ce11d
 import fcntl
 import json
-import logging
 import os
 import pickle
 import shutil
 import sqlite3
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -30,14 +28,14 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ModelError, must_be, require, unknown
-from ..core.provenance import hash_file, hash_json, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
+from ..core.errors import ModelError, must_be, unknown
+from ..core.provenance import hash_file, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
 from ..core.settings import Settings, import_plugins
 from ..features.spec import UNITS, parse_set
 from .dataset import CHANGE, model_inputs
 from .fitting import predict_rows
 from .labels import parse_label
-from .tracking import _client, _quiet, sync_pending
+from .tracking import _client, _folder_hash, _quiet, sync_pending
 
 # %% ../../nbs/models/38_registry.ipynb #79e2b220
 def _refuse_store(uri: str) -> None:
@@ -59,7 +57,7 @@ def _registry(settings: Settings) -> Iterator[Any]:
             from sqlalchemy.exc import SQLAlchemyError
             try:
                 with _client(settings) as client: yield client
-            except (MlflowException, SQLAlchemyError) as e:
+            except (MlflowException, SQLAlchemyError, ImportError) as e:
                 raise ModelError(f"MLflow could not be used: {str(e).splitlines()[0]}.\n{hint}") from e
     except sqlite3.Error as e: raise ModelError(f"MLflow's database could not be used: {e}.\n{hint}") from e
     except OSError as e: raise ModelError(f"The registry could not be used: {system_message(e)}") from e
@@ -287,21 +285,27 @@ def _predict(model, frame: pd.DataFrame, inputs: list[str], rows: np.ndarray) ->
 
 # %% ../../nbs/models/38_registry.ipynb #d6be7804
 def _refuse_changed(folder: Path, run) -> None:
-    "A run's model must be the one that was tracked, where the run says which that was."
-    wanted = run.data.tags.get("mlfin.model_hash")
-    if wanted and wanted != folder_hash(folder):
+    "A run's model must be the one that was tracked, and the run must say which that was."
+    if run.data.tags.get("mlfin.model_hash") != folder_hash(folder):
         raise ModelError(f"The model of MLflow run {run.info.run_id} is not the one that was tracked: its files were changed.\n"
                          "Hint: `mlfin run --force` trains anew.")
+
+def _refuse_cut(client, run) -> None:
+    "A training that was cut off by its budget may have no model."
+    if any(a.path == "model" for a in client.list_artifacts(run.info.run_id)): return
+    raise ModelError(f"MLflow run {run.info.run_id} has no model: its last fit was cut off by the budget.\n"
+                     "Hint: raise train_time or model_mb in settings.ini, then `mlfin run --force`.")
 
 def folder_hash(folder: Path, # with files, at any depth
                ) -> str:      # 64 hexadecimal digits
     "One hash of all files of a folder: their paths and their bytes."
-    return hash_json({name: f["sha256"] for name, f in _files(Path(folder)).items()})
+    return _folder_hash(Path(folder))
 
 def _assemble(client, settings: Settings, experiment: str, folder: Path) -> tuple[dict, Any]:
     "Put a version's files into a folder; its manifest and the run it is from."
     left = _left(settings, experiment)
     run = _tracked_run(client, settings, experiment, left.key)
+    _refuse_cut(client, run)
     client.download_artifacts(run.info.run_id, "model", str(folder))
     _refuse_changed(folder / "model", run)
     model, example = _restore(folder / "model"), _example(left)
@@ -536,8 +540,9 @@ def load_champion(settings: Settings, # its `mlflow` and profile
                   experiment: str,    # name of a line of research
                  ) -> Loaded:         # verified, judged; or a ModelError
     "The model that serves: unchanged since it was registered, and let through by the gate."
-    _refuse_uncrowned(find_version(settings, experiment, "champion"))
-    return load_version(settings, experiment, "champion")
+    found = find_version(settings, experiment, "champion")
+    _refuse_uncrowned(found)
+    return load_version(settings, experiment, found.number)
 
 def rollback(settings: Settings, # its `mlflow` and profile
              experiment: str,    # name of a line of research

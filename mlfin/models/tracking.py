@@ -87,14 +87,16 @@ def _client(settings: Settings) -> Iterator:
 @contextmanager
 def _tracking(settings: Settings) -> Iterator:
     "MLflow's client, or _TrackingLost with the reason in one line."
+    try: _reach(settings.mlflow)
+    except ValueError as e: raise _TrackingLost(f"{settings.mlflow.partition('://')[0]}:// is no address that can be read: {e}") from e
+    except (OSError, sqlite3.Error) as e: raise _TrackingLost(str(e)) from e
     try:
-        _reach(settings.mlflow)
         with _quiet():
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
             try:
                 with _client(settings) as client: yield client
-            except (MlflowException, SQLAlchemyError) as e: raise _TrackingLost(str(e).splitlines()[0]) from e
+            except (MlflowException, SQLAlchemyError, ImportError) as e: raise _TrackingLost(str(e).splitlines()[0]) from e
     except (OSError, sqlite3.Error) as e: raise _TrackingLost(str(e)) from e
 
 # %% ../../nbs/models/35a_tracking.ipynb #688b5480
@@ -236,6 +238,10 @@ def _inputs(data: Mapping[str, str]) -> list:
     from mlflow.entities import Dataset, DatasetInput
     return [DatasetInput(Dataset(name, str(value)[:36], "mlfin", json.dumps({name: str(value)})), []) for name, value in data.items()]
 
+def _folder_hash(folder: Path) -> str:
+    "One hash of all files of a folder: their paths and their bytes."
+    return hash_json({p.relative_to(folder).as_posix(): hash_file(p) for p in sorted(folder.rglob("*")) if p.is_file()})
+
 def _send(client, settings: Settings, folder: Path) -> str:
     "Send a packed training, unless it is there; the run's id."
     record = read_json(folder / "run.json")
@@ -251,6 +257,7 @@ def _send(client, settings: Settings, folder: Path) -> str:
         tags = {**child["tags"], "mlflow.parentRunId": run}
         client.set_terminated(_create(client, place, child, begun, tags, child["name"]))
     client.log_artifacts(run, str(folder / "artifacts"))
+    if (model := folder / "artifacts" / "model").is_dir(): client.set_tag(run, "mlfin.model_hash", _folder_hash(model))
     client.set_terminated(run)
     for old in before: _delete(client, place, old.info.run_id)
     return run
@@ -290,7 +297,7 @@ def track(trained: Trained,                         # from `train_walk_forward`
          ) -> Tracked:                              # the run's id and one line for the reader
     "Keep a training in MLflow, once for each task key; where MLflow is away, keep it until it is back."
     data = ({"dataset": trained.dataset} if trained.dataset else {}) if data is None else data
-    result = hash_json([hash_frame(trained.predictions), trained.parameters])
+    result = hash_json([hash_frame(trained.predictions), trained.parameters, sorted(trained.models)])
     record = _record(trained, experiment, task_key, result, parameters, data, settings.profile)
     name = hash_json([settings.profile, experiment, task_key, result])[:24]
     try:

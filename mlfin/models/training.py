@@ -7,7 +7,6 @@ __all__ = ['Trained', 'train_walk_forward']
 
 # %% ../../nbs/models/35_training.ipynb #8ab1959a
 import hashlib
-import os
 import pickle
 import pickletools
 import platform
@@ -30,7 +29,7 @@ import pandas as pd
 from ..core.errors import DataError, ModelError, must_be, unknown
 from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json
 from ..core.settings import import_plugins
-from .evaluation import calibration_curve, importance, information_coefficient, score_folds, summarise
+from .evaluation import average_paths, calibration_curve, importance, information_coefficient, score_folds, summarise
 from .fitting import fit_rows, predict_rows
 from .splits import check_folds
 from .zoo import Device, compute_device, default_parameters, make_model
@@ -107,11 +106,16 @@ def _refuse_folds(folds: Sequence, data: _Data) -> None:
     if data.spans is not None: check_folds(folds, data.spans)
 
 # %% ../../nbs/models/35_training.ipynb #dfe16eb4
+def _own_errors() -> tuple[type[Exception], ...]:
+    "Errors of libraries that are errors of no common kind."
+    lightgbm = sys.modules.get("lightgbm")
+    return () if lightgbm is None else (lightgbm.basic.LightGBMError,)
+
 def _fit(name: str, where: str, model, data: _Data, rows: np.ndarray):
     "A fitted model; what the library complains about is said with the model's name."
     try: return fit_rows(model, data, rows, data.target, weights=data.weights, spans=data.spans)
-    except (ValueError, TypeError, FloatingPointError) as e:
-        raise ModelError(f"{name} could not be trained ({where}): {e}.\n"
+    except (ValueError, TypeError, FloatingPointError, *_own_errors()) as e:
+        raise ModelError(f"{name} could not be trained ({where}): {str(e).splitlines()[0]}.\n"
                          f"Hint: default_parameters({name!r}) shows what it is built with.") from e
 
 def _predict(name: str, model, panel, rows: np.ndarray, task: str) -> np.ndarray:
@@ -485,6 +489,7 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
                        memory_mb: float = 8192,         # MB that folds may take together (setting train_mb)
                        model_mb: float = 2048,          # MB that a saved model may take (setting model_mb)
                        resume: str | Path | None = None, # folder of finished folds; a killed training goes on from there
+                       whole: bool = False,             # True: a budget that leaves something out is an error
                        tune: Mapping[str, Mapping[int, Mapping]] | None = None, # model -> fold number -> parameters chosen inside it
                       ) -> Trained:                     # predictions, scores, the selected model
     "Train every model in every fold, score it out of sample, refit the best."
@@ -499,13 +504,16 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
     done = _train_folds(plan, data, workers, threads, limits, _Shelf(resume, data, seed, device.name), steps)
     names, told = _whole(specs, folds, done, limits)
     predictions, pending = (make(done, names, folds, data) for make in (_predictions, _pending))
-    scores = score_folds(predictions, folds)
+    judged = average_paths(predictions)
+    scores = score_folds(judged, folds if judged is predictions else None)
     summary = summarise(scores)
     best = str(summary["model"][0])
     weights, final, more = _finish(best, specs[best], done, folds, data, seed, limits, steps)
-    if stopped := " ".join(told + more): warnings.warn(stopped, stacklevel=2)
+    if stopped := " ".join(told + more):
+        if whole: raise ModelError(stopped + "\nHint: raise train_time or model_mb in settings.ini; what is done is kept, and the next run goes on there.")
+        warnings.warn(stopped, stacklevel=2)
     steps.say("done")
     used = {name: _used(specs[name], seed, device) for name in names}
-    calibration = calibration_curve(predictions) if task == "classification" else pd.DataFrame()
-    return Trained(predictions, scores, summary, calibration, information_coefficient(predictions), weights, best, final, used, device,
+    calibration = calibration_curve(judged) if task == "classification" else pd.DataFrame()
+    return Trained(predictions, scores, summary, calibration, information_coefficient(judged), weights, best, final, used, device,
                    data.X.head(5), pending, task, str(getattr(dataset, "hash", "")), stopped)

@@ -135,8 +135,9 @@ def check_question(question: dict, # every parameter
     if "models" in question:
         from mlfin.models.zoo import load_models, model_names
         load_models()
+        known = model_names("classification") # what the train task trains
         for name in question["models"]:
-            if name not in model_names(): raise ParameterError(unknown("model", name, model_names(), "models"))
+            if name not in known: raise ParameterError(unknown("model", name, known, "models"))
     if question["executor"] == "papermill": check_kernel(question["kernel"])
 
 # %% ../../nbs/ops/70_pipeline.ipynb #10f0ce37
