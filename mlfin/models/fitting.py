@@ -154,7 +154,7 @@ def load_model(folder: str | Path, # what `save_model` wrote
     except (OSError, ValueError) as e:
         raise ModelError(must_be("folder", "one that save_model wrote", str(place), f"model.json: {e}")) from e
     files, there = told.get("files"), {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()} - {"model.json"}
-    if not isinstance(files, dict) or set(files) != there:
+    if not isinstance(files, dict) or not files or there - set(files):
         raise ModelError(must_be("folder", "one that save_model wrote, and nothing else in it", sorted(there), str(place)))
     for name, wanted in files.items():
         if not (place / name).is_file() or _hash(place / name) != wanted:

@@ -151,7 +151,8 @@ def beats_baseline(predictions: pd.DataFrame, # out of sample, of one model: ts 
     "Is the model better than the naive guess by more than noise?"
     own = _own(predictions)
     gain = _losses(predictions, "baseline") - _losses(predictions, own)
-    return _gained("baseline", block_test(gain, predictions["ts"], horizon * moments_per_bar(predictions)), len(gain), _loss_name(predictions), "the naive guess's", level, compared)
+    test = block_test(gain, predictions["ts"], horizon * moments_per_bar(predictions))
+    return _gained("baseline", test, len(gain), _loss_name(predictions), "the naive guess's", level, compared)
 
 # %% ../../nbs/models/38a_gate.ipynb #a5fca4e1
 def _common(one: pd.DataFrame, other: pd.DataFrame) -> tuple[np.ndarray, pd.Series]:

@@ -24,6 +24,7 @@ from ..core.errors import ModelError, SettingsError, SplitError, must_be, requir
 from ..core.provenance import hash_frame, hash_json
 from ..core.trials import Ledger, trial_id
 from .splits import WalkForward
+from .tracking import _one_at_a_time
 from .training import _array_hash, _code, _Data, _fingerprint, _fit, _loss, _predict, _refuse_data, _refuse_folds
 from .zoo import Device, compute_device, default_parameters, make_model, suggest
 
@@ -125,8 +126,9 @@ def _storage(url: str) -> Iterator:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if local: Path(url.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
             kept = {} if local else dict(heartbeat_interval=60, grace_period=180)
-            made = optuna.storages.InMemoryStorage() if not url else optuna.storages.RDBStorage(
-                url, engine_kwargs={"connect_args": {"timeout": 60}} if local else {"pool_pre_ping": True}, **kept)
+            with _one_at_a_time(url):
+                made = optuna.storages.InMemoryStorage() if not url else optuna.storages.RDBStorage(
+                    url, engine_kwargs={"connect_args": {"timeout": 60}} if local else {"pool_pre_ping": True}, **kept)
             yield made
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, OSError) as e:
         raise SettingsError(must_be("tuning", "a database that can be reached and written", _masked(url), "settings.ini or MLFIN_TUNING",
@@ -266,7 +268,8 @@ def tune(dataset,                       # X y keys spans forward_return [weights
     with _storage(storage) as place:
         for number, plan in enumerate(plans):
             say = lambda done, number=number, plan=plan: tell(number * trials + done, len(plans) * trials, f"{model}, fold {plan.fold}, trial {done + 1}")
-            studies[plan.fold] = _optimise(plan, place, storage, trials, seed, end, say)
+            share = monotonic() + (end - monotonic()) / (len(plans) - number) # a fold takes no more than its part of what is left
+            studies[plan.fold] = _optimise(plan, place, storage, trials, seed, share, say)
         choices = {fold: _choice(study, fold) for fold, study in studies.items()}
         table, weights = _table(studies), _parameter_importance(studies, seed)
     tell(len(plans) * trials, len(plans) * trials, "done")

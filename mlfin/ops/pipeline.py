@@ -104,7 +104,7 @@ def _check_numbers(question: dict) -> None:
     for key in ("symbols", "features", "models"):
         if question.get(key) is not None and not isinstance(question[key], list):
             raise ParameterError(must_be(key, "a list", question[key], hint=f"{key}: [{question[key]}]"))
-    for key, least in (("folds", 1), ("embargo", 0), ("seed", 0)):
+    for key, least in (("folds", 1), ("embargo", 0), ("tune", 0), ("seed", 0)):
         if not isinstance(value := question.get(key, least), int) or value < least:
             raise ParameterError(must_be(key, f"a whole number >= {least}", value))
     if "rule" in question:

@@ -225,3 +225,21 @@ def test_refusals(call, words):
         warnings.simplefilter("error")
         call(foretold(days=40))
 
+
+def test_symbols_that_decide_at_different_moments_have_errors_as_wide():
+    """Noise with a label five bars ahead: the t value keeps its size when the symbols' bars are two hours apart."""
+    from mlfin.models.information import ic_summary
+
+    days, symbols, found = 300, 6, {0: [], 2: []}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        moves = rng.normal(size=(days + 5, symbols)) + rng.normal(size=(days + 5, 1))
+        forward = np.stack([moves[k:days + k] for k in range(1, 6)]).sum(axis=0)
+        said = np.stack([np.convolve(rng.normal(size=days + 20), np.ones(20) / 20, "valid")[:days] for _ in range(symbols)], axis=1)
+        for hours, values in found.items():
+            rows = [pd.DataFrame({"model": "m", "symbol": f"S{s}", "timeframe": "1d", "fold": 1, "probability": 0.5 + 0.01 * said[:, s], "forward_return": forward[:, s],
+                                  "ts": pd.date_range("2020-01-01", periods=days, tz="UTC") + pd.Timedelta(hours=hours * s)}) for s in range(symbols)]
+            row = ic_summary(pd.concat(rows, ignore_index=True), 5, how="over time").iloc[0]
+            values.append(row["rank_ic"] / row["rank_ic_error"])
+    sizes = {hours: np.std(values) for hours, values in found.items()}
+    assert sizes[2] < 1.35 * sizes[0], sizes  # without the moments it is twice as large

@@ -420,3 +420,40 @@ def test_what_was_refused_later_can_still_be_gone_back_to(settings):
     champions(settings, "refused-later", 2)
     write_verdict(settings, find_version(settings, "refused-later", 1), "refused", "v2 is better", {"checks": []})
     assert rollback(settings, "refused-later") == (2, 1) and load_champion(settings, "refused-later").version.number == 1
+
+
+def test_a_model_swapped_between_tracking_and_registering_is_never_unpickled(settings, tmp_path):
+    import pickle
+
+    leave(settings, "foreign", key="4" * 32)
+    trace = tmp_path / "trace"
+
+    class Foreign:
+        def __reduce__(self): return Path.touch, (trace,)
+
+    place = Path(unquote(urlsplit(settings.artifacts).path)) if "://" in settings.artifacts else Path(settings.artifacts)
+    models = [*(place / "test" / "foreign").rglob("model.pkl")]
+    assert models
+    for model in models: model.write_bytes(pickle.dumps(Foreign()))
+    with pytest.raises(ModelError, match="is not the one that was tracked"): register(settings, "foreign")
+    assert not trace.exists()
+
+
+def test_a_run_that_does_not_say_what_was_tracked_is_refused(settings):
+    leave(settings, "unsealed", key="3" * 32)
+    client = client_of(settings)
+    run = client.search_runs([client.get_experiment_by_name("test/unsealed").experiment_id], filter_string="tags.`mlfin.task_key` != ''")[0]
+    client.delete_tag(run.info.run_id, "mlfin.model_hash")
+    with pytest.raises(ModelError, match="is not the one that was tracked"): register(settings, "unsealed")
+
+
+def test_a_training_without_a_last_fit_is_told_as_such_and_can_be_repaired(settings, monkeypatch):
+    from mlfin.models import training
+
+    whole = training._finish
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_finish", lambda *a: (whole(*a)[0], {}, ["cut"]))
+        with pytest.warns(UserWarning, match="cut"): leave(settings, "cut", key="2" * 32)
+    with pytest.raises(ModelError, match="has no model: its last fit was cut off by the budget"): register(settings, "cut")
+    leave(settings, "cut", key="2" * 32)
+    assert register(settings, "cut").number == 1

@@ -308,3 +308,12 @@ def test_several_open_a_new_store_at_once(tmp_path):
     assert [process.exitcode for process in running] == [0] * n
     with tracking._client(settings_at(tmp_path)) as client:
         assert sum(e.name.startswith("of ") for e in client.search_experiments()) == n
+
+
+@pytest.mark.parametrize("uri", ["postgresql+nodriver://u:geheim@localhost/x", "mysql+pymysql://localhost/x", "http://localhost:port/"])
+def test_an_address_that_cannot_be_used_loses_nothing(trained, tmp_path, uri):
+    dataset, made = trained
+    with pytest.warns(UserWarning) as said:
+        tracked = track(made, settings_at(tmp_path, mlflow=uri), "main", "k" * 32, {"label": "x"})
+    assert tracked.run_id is None and list((tmp_path / "artifacts" / "pending").glob("*/run.json"))
+    assert not any("geheim" in str(w.message) for w in said)

@@ -363,3 +363,40 @@ def test_training_on_cuda(make_panel, make_date_folds):
         for d in (zoo.compute_device("gpu"), Device("cpu", ""))
     )
     assert abs(gpu.summary["log_loss"][0] - cpu.summary["log_loss"][0]) < 0.002
+
+
+def test_whole_or_an_error_that_says_what_to_raise(make_panel, make_date_folds, tmp_path):
+    dataset = make_panel(0.35)
+    folds = make_date_folds(dataset)
+    with pytest.raises(ModelError, match="saved, it takes(.|\n)*raise train_time or model_mb"):
+        train_walk_forward(dataset, folds, ["logistic", "random_forest"], model_mb=0.02, whole=True, resume=tmp_path)
+    assert list(tmp_path.glob("random_forest-*.fold"))  # what was done is kept
+
+
+def test_an_error_of_lightgbm_is_told_in_one_line(make_panel, make_date_folds):
+    dataset = make_panel(0.35)
+    with pytest.raises(ModelError, match="lightgbm could not be trained .*num_leaves") as wrong:
+        train_walk_forward(dataset, make_date_folds(dataset), ["lightgbm"], overrides={"lightgbm": {"num_leaves": 1}})
+    assert "Stack trace" not in str(wrong.value)
+
+
+def test_folds_whose_spans_touch_are_refused(make_panel, make_date_folds):
+    from mlfin.core.errors import SplitError
+
+    dataset = make_panel(0.35)
+    folds = make_date_folds(dataset)
+    ts = dataset.keys["ts"]
+    dataset.spans = pd.DataFrame({"ts": ts, "t0": ts + pd.Timedelta("1D"), "t1": ts + pd.Timedelta("301D")})
+    with pytest.raises(SplitError, match="overlapping spans"):
+        train_walk_forward(dataset, folds, ["logistic"])
+
+
+def test_combinatorial_folds_are_scored_by_blocks(make_panel):
+    from mlfin.models.splits import CombinatorialPurged
+
+    dataset = make_panel(0.35)
+    ts = dataset.keys["ts"]
+    dataset.spans = pd.DataFrame({"ts": ts, "t0": ts + pd.Timedelta("1D"), "t1": ts + pd.Timedelta("2D")})
+    trained = train_walk_forward(dataset, CombinatorialPurged(4, 2, 2).split(dataset.spans), ["logistic"])
+    assert trained.predictions.fold.nunique() == 6 and sorted(trained.scores.fold) == [1, 2, 3, 4]
+    assert trained.scores.n_test.sum() == len(dataset.X)
