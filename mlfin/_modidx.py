@@ -2184,6 +2184,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'mlfin/models/training.py'),
                                        'mlfin.models.training._sorted': ('models/training.html#_sorted', 'mlfin/models/training.py'),
                                        'mlfin.models.training._specs': ('models/training.html#_specs', 'mlfin/models/training.py'),
+                                       'mlfin.models.training._tell': ('models/training.html#_tell', 'mlfin/models/training.py'),
                                        'mlfin.models.training._train_fold': ( 'models/training.html#_train_fold',
                                                                               'mlfin/models/training.py'),
                                        'mlfin.models.training._train_folds': ( 'models/training.html#_train_folds',

@@ -196,8 +196,7 @@ def is_calibrated(predictions: pd.DataFrame, # out of sample, of one model: ts p
     "Does what is foretold come true as often as it says?"
     own = _own(predictions)
     logistic, guess, actual = own == "probability", predictions[own].to_numpy(dtype=np.float64), predictions["actual"].to_numpy(dtype=np.float64)
-    clipped = np.clip(guess, 1e-6, 1 - 1e-6)
-    x = np.log(clipped / (1 - clipped)) if logistic else guess
+    x = np.log((clipped := np.clip(guess, 1e-6, 1 - 1e-6)) / (1 - clipped)) if logistic else guess
     flat, off = float(np.ptp(x)) < 1e-12, actual - guess
     times, span = predictions["ts"], horizon * moments_per_bar(predictions)
     tests = [block_test(off, times, span)] + ([] if flat else [block_test(off * (x - x.mean()), times, span)])

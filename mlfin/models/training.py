@@ -458,6 +458,13 @@ def _whole(specs: Mapping, folds: Sequence, done: Mapping, limits: _Limits) -> t
     return names, told
 
 # %% ../../nbs/models/35_training.ipynb #bee3fdbf
+def _tell(stopped: str, whole: bool) -> str:
+    "Say what the budget left out, if anything: as a warning, or as the error that was asked for."
+    if not stopped: return stopped
+    if whole: raise ModelError(stopped + "\nHint: raise train_time or model_mb in settings.ini; what is done is kept, and the next run goes on there.")
+    warnings.warn(stopped, stacklevel=3)
+    return stopped
+
 def _finish(best: str, spec: _Spec, done: Mapping, folds: Sequence, data: _Data, seed: int, limits: _Limits, steps: _Steps) -> tuple:
     "Importance and the last fit of the selected model, as far as the budget allows: (table, models, what is to be said)."
     blank = pd.DataFrame({"model": [], "feature": [], "importance": [], "std": []}).astype({"model": "str", "feature": "str"})
@@ -509,9 +516,7 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
     summary = summarise(scores)
     best = str(summary["model"][0])
     weights, final, more = _finish(best, specs[best], done, folds, data, seed, limits, steps)
-    if stopped := " ".join(told + more):
-        if whole: raise ModelError(stopped + "\nHint: raise train_time or model_mb in settings.ini; what is done is kept, and the next run goes on there.")
-        warnings.warn(stopped, stacklevel=2)
+    stopped = _tell(" ".join(told + more), whole)
     steps.say("done")
     used = {name: _used(specs[name], seed, device) for name in names}
     calibration = calibration_curve(judged) if task == "classification" else pd.DataFrame()
