@@ -237,7 +237,8 @@ def test_symbols_that_decide_at_different_moments_have_errors_as_wide():
         forward = np.stack([moves[k:days + k] for k in range(1, 6)]).sum(axis=0)
         said = np.stack([np.convolve(rng.normal(size=days + 20), np.ones(20) / 20, "valid")[:days] for _ in range(symbols)], axis=1)
         for hours, values in found.items():
-            rows = [pd.DataFrame({"model": "m", "symbol": f"S{s}", "timeframe": "1d", "fold": 1, "probability": 0.5 + 0.01 * said[:, s], "forward_return": forward[:, s],
+            rows = [pd.DataFrame({"model": "m", "symbol": f"S{s}", "timeframe": "1d", "fold": 1,
+                                  "probability": 0.5 + 0.01 * said[:, s], "forward_return": forward[:, s],
                                   "ts": pd.date_range("2020-01-01", periods=days, tz="UTC") + pd.Timedelta(hours=hours * s)}) for s in range(symbols)]
             row = ic_summary(pd.concat(rows, ignore_index=True), 5, how="over time").iloc[0]
             values.append(row["rank_ic"] / row["rank_ic_error"])
