@@ -1,7 +1,10 @@
 """What holds for every test: the test profile, one thread, no telemetry, no network, the same examples each time."""
 import os
+import signal
 import socket
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, as shells do it: what a test starts would not hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("MLFIN_")]:
     del os.environ[name]  # what is set outside must not decide what a test sees
 os.environ.update(

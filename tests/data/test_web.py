@@ -39,6 +39,14 @@ def patience(waits):
 
 
 @pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch):
+    "Markets are remembered by address, and the next test's server may have the port of the last one's."
+    from mlfin.data import exchanges
+
+    monkeypatch.setattr(exchanges, "_known", {})
+
+
+@pytest.fixture(autouse=True)
 def slow_downs(monkeypatch):
     "What ccxt would wait for by its own limits, in place of waiting."
     import ccxt
