@@ -6,13 +6,14 @@
 __all__ = ['features_app', 'catalogue', 'list_features', 'description', 'describe', 'verdicts', 'check']
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #9bfd645e
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
 from ..core.errors import DataError, ParameterError, SpecError, must_be, unknown
 from .console import Profile, err, load_profile, out, plain, records, say_json, say_table
+
+if TYPE_CHECKING: import pandas as pd  # it is imported where it is used: a run with nothing to do needs none of it
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #ebdc94c8
 features_app = typer.Typer(name="features", no_args_is_help=True, help="Features: list them, say what one is, test that it does not look ahead.")
@@ -38,8 +39,9 @@ def _row(feature, name: str, group: str, aliases: str, family: bool) -> dict:
             "inputs": " ".join(reads) or "time", "lookback": feature.lookback, "unit": feature.unit, "what": feature.doc, "anchored": feature.anchored,
             "columns": " ".join(feature.columns), "aliases": aliases, "source": feature.source}
 
-def catalogue() -> pd.DataFrame: # spec name group kind inputs lookback(bars) unit what anchored columns aliases source
+def catalogue() -> "pd.DataFrame": # spec name group kind inputs lookback(bars) unit what anchored columns aliases source
     "Everything that is registered, one row a feature or family, by group and name."
+    import pandas as pd
     from mlfin.features.spec import _families, definitions, families, parse
 
     rows = [_row(parse(d.example), n, _group(n, d.module), " ".join(a for a, _ in d.aliases), False) for n, d in definitions().items()]
@@ -47,15 +49,16 @@ def catalogue() -> pd.DataFrame: # spec name group kind inputs lookback(bars) un
     return pd.DataFrame(rows).sort_values(["group", "kind", "name"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #1edab349
-def _in_set(name: str) -> pd.DataFrame:
+def _in_set(name: str) -> "pd.DataFrame":
     "The features of a set, each with its own numbers."
+    import pandas as pd
     from mlfin.features.spec import definitions, parse_set, set_names
 
     if name not in set_names(): raise ParameterError(unknown("--set", name, set_names()))
     homes = definitions()
     return pd.DataFrame([_row(f, f.name, _group(f.name, homes[f.name].module) if f.name in homes else "family", "", False) for f in parse_set([name])])
 
-def _found(table: pd.DataFrame, words: list[str]) -> pd.DataFrame:
+def _found(table: "pd.DataFrame", words: list[str]) -> "pd.DataFrame":
     "Rows in whose texts every word occurs."
     texts = table[["spec", "what", "aliases", "source", "columns", "kind"]].agg(" ".join, axis=1).str.lower()
     for word in words: table = table[texts[table.index].str.contains(word.lower(), regex=False)]
@@ -70,7 +73,7 @@ def _settle(profile: str | None) -> None:
         except SettingsError: return
     load_profile(profile)
 
-def _say_groups(table: pd.DataFrame) -> None:
+def _say_groups(table: "pd.DataFrame") -> None:
     "A table for each group."
     for name, rows in table.groupby("group", sort=True):
         out.print(f"\n{plain(name)} ({len(rows)})", style="bold", highlight=False, markup=False)
@@ -102,8 +105,9 @@ def list_features(word: Annotated[list[str] | None, typer.Argument(metavar="WORD
     out.print(f"{len(table):,} of {len(every):,}. Sets: {sets}. Say more of one: mlfin features describe {table.spec.iloc[0]}", highlight=False, markup=False)
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #69de3f30
-def _numbers(definition, feature) -> pd.DataFrame:
+def _numbers(definition, feature) -> "pd.DataFrame":
     "Its numbers: what each is, what it may be, what is customary."
+    import pandas as pd
     rows = [{"number": p.name, "here": v, "may be": p.wanted, "customary": p.default} for p, v in zip(definition.params, feature.values, strict=True)]
     return pd.DataFrame(rows, columns=["number", "here", "may be", "customary"])
 
@@ -127,6 +131,7 @@ def _read_spec(spec: str):
 def description(spec: str, # a spec, an alias, or a bare name such as "sma"
                 ) -> dict: # spec, what, source, columns, inputs, ...: texts, numbers and lists
     "All there is to say of a feature."
+    import pandas as pd
     from mlfin.features.spec import parse_set, set_names
     from mlfin.models.dataset import input_names
 
@@ -146,6 +151,7 @@ def description(spec: str, # a spec, an alias, or a bare name such as "sma"
 def describe(spec: Annotated[str, typer.Argument(metavar="SPEC", help="A spec like rsi_14, a bare name, an alias, a family or a set.")],
              profile: Profile = None, as_json: _Json = False):
     "Say what a feature is: formula and source, numbers and their ranges, columns and units, how far it looks back."
+    import pandas as pd
     from mlfin.features.spec import definitions, set_names
 
     _settle(profile)
@@ -178,8 +184,9 @@ def _describe_set(name: str, as_json: bool) -> None:
 # %% ../../nbs/ops/72b_feature_commands.ipynb #47359ae6
 _MADE = ("vwap", "trades", "spread")
 
-def _made_facts(bars: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def _made_facts(bars: "pd.DataFrame", names: list[str]) -> "pd.DataFrame":
     "A quarter's value of every name for every symbol, published forty days after its end."
+    import pandas as pd
     import numpy as np
     from mlfin.data.facts import as_facts
 
@@ -191,7 +198,7 @@ def _made_facts(bars: pd.DataFrame, names: list[str]) -> pd.DataFrame:
                      for e, v in zip(ends, rng.lognormal(15, 1, len(ends)), strict=True)]
     return as_facts(rows)
 
-def _context(features: tuple, bars: pd.DataFrame, calendar: str, builtin: bool) -> tuple[pd.DataFrame, dict, list[str]]:
+def _context(features: tuple, bars: "pd.DataFrame", calendar: str, builtin: bool) -> "tuple[pd.DataFrame, dict, list[str]]":
     "Bars, calendar, groups and facts for the features, and what of it is made up."
     every = [*features, *(f.of for f in features if f.of is not None)]
     wanted, made, context = {c for f in every for c in f.inputs}, [], {"calendar": calendar}
@@ -206,8 +213,9 @@ def _context(features: tuple, bars: pd.DataFrame, calendar: str, builtin: bool) 
     return bars, context, made
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #bd3b7336
-def _stored(store: str | None, symbols: list[str] | None, timeframe: str, few: int, profile: str | None) -> pd.DataFrame:
+def _stored(store: str | None, symbols: list[str] | None, timeframe: str, few: int, profile: str | None) -> "pd.DataFrame":
     "Bars of a few symbols of a store."
+    import pandas as pd
     from mlfin.data.bars import parse_timeframe
     from mlfin.data.ingest import open_store
 
@@ -222,7 +230,7 @@ def _stored(store: str | None, symbols: list[str] | None, timeframe: str, few: i
                                 hint="`mlfin data ls` shows what there is; without --stored and --symbol the built-in bars are taken"))
     return bars
 
-def _bars(stored: bool, store: str | None, symbols: list[str] | None, timeframe: str | None, few: int, profile: str | None) -> tuple[pd.DataFrame, bool]:
+def _bars(stored: bool, store: str | None, symbols: list[str] | None, timeframe: str | None, few: int, profile: str | None) -> "tuple[pd.DataFrame, bool]":
     "Bars to test on, and whether they are the built-in ones."
     if stored or store is not None or symbols or timeframe is not None: return _stored(store, symbols, timeframe or "1d", few, profile), False
     from mlfin.data.bars import as_bars
@@ -232,11 +240,12 @@ def _bars(stored: bool, store: str | None, symbols: list[str] | None, timeframe:
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #67800905
 def verdicts(specs: list[str],       # features; names of sets are fine
-             bars: pd.DataFrame,     # bars to test on
+             bars: "pd.DataFrame",     # bars to test on
              cuts: int = 8,          # moments at which the future is taken away
              **context,              # calendar, groups, facts: as for `compute_features`
-             ) -> pd.DataFrame:      # feature look_ahead bar_by_bar("passes", or the fault) values(number of) comparisons memory(bars) says hint
+             ) -> "pd.DataFrame":      # feature look_ahead bar_by_bar("passes", or the fault) values(number of) comparisons memory(bars) says hint
     "Both tests of each feature. One without any value on these bars is not tested."
+    import pandas as pd
     from mlfin.features.lookahead import FAULTS, check_features
     from mlfin.features.online import assert_parity, check_parity
     from mlfin.features.spec import parse_set
@@ -288,7 +297,7 @@ def check(spec: Annotated[list[str] | None, typer.Argument(metavar="SPEC", help=
     else: _say_verdicts(table, bad, trial, made)
     if len(bad): raise typer.Exit(1)
 
-def _say_verdicts(table: pd.DataFrame, bad: pd.DataFrame, trial: pd.DataFrame, made: list[str]) -> None:
+def _say_verdicts(table: "pd.DataFrame", bad: "pd.DataFrame", trial: "pd.DataFrame", made: list[str]) -> None:
     "Verdicts as a table, findings in words below it."
     shown = table if len(table) <= 40 else bad
     shown = shown[["feature", "look_ahead", "bar_by_bar", "values", "comparisons", "memory"]]

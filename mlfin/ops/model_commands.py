@@ -7,14 +7,15 @@ __all__ = ['models_app', 'promote', 'rollback', 'list_models', 'show', 'compare_
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #f3605230
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
 from ..core.provenance import read_yaml
 from ..core.settings import Settings
 from .console import Profile, load_profile, moment_text, number, out, plain, records, say_json, say_table
+
+if TYPE_CHECKING: import pandas as pd  # it is imported where it is used: a run with nothing to do needs none of it
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #ad4f06bc
 models_app = typer.Typer(name="models", no_args_is_help=True, help="Models: list the registered versions, say what one is, hold two against each other.")
@@ -78,8 +79,9 @@ def rollback(experiment: _Experiment = None, profile: Profile = None, as_json: _
     _say(f"v{now} of {registry.registered_name(settings, name)} serves again; v{was} does not any more. Its files are verified.", style="bold")
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #6abdb541
-def _rows(settings: Settings, experiments: list[str]) -> pd.DataFrame:
+def _rows(settings: Settings, experiments: list[str]) -> "pd.DataFrame":
     "One row a version, newest first."
+    import pandas as pd
     from mlfin.models.registry import model_versions
 
     rows = []
@@ -146,6 +148,7 @@ def show(version: Annotated[str | None, typer.Argument(metavar="VERSION", help="
 
 def _say_judged(judged: dict | None) -> None:
     "The gate's checks, as they were written on the version."
+    import pandas as pd
     if not judged or not judged.get("checks"): return
     _say(f"The gate, {judged['at']}" + (f"; forced: {judged['forced']}" if judged.get("forced") else ""), style="bold")
     rows = pd.DataFrame([{"check": c["name"], "passed": "yes" if c["passed"] else "no", "says": c["says"]} for c in judged["checks"]])
