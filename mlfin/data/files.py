@@ -107,7 +107,7 @@ def inner_file(archive: zipfile.ZipFile, name: str, member: str) -> str:
     raise DataError(must_be("path", f"one file of {name}", member or f"{len(inside)} files", hint=
                             f"{name}#{inside[0] if inside else 'MEMBER'}, one of {', '.join(inside[:5])}."))
 
-def _unpack(data: bytes, name: str, member: str) -> tuple[bytes, str]:
+def _unpack(data: memoryview, name: str, member: str) -> tuple[memoryview | bytes, str]:
     "Unpacked bytes, and the name of what was inside."
     suffix, inner = Path(name).suffix.lower(), name
     try:
@@ -123,18 +123,45 @@ def _unpack(data: bytes, name: str, member: str) -> tuple[bytes, str]:
     return data, inner
 
 # %% ../../nbs/data/11a_files.ipynb #9e60ae2a
+_CHUNK = 2**22
+
+class _Hash:
+    "SHA-256 of a file's bytes: made while the file is read, as far as it goes by itself, and finished when asked for."
+    def __init__(self): self.sum, self.done, self.data = hashlib.sha256(), 0, memoryview(b"")
+
+    def finish(self) -> str:
+        self.sum.update(self.data[self.done:])
+        self.done = len(self.data)
+        return self.sum.hexdigest()
+
+def _bytes(path: Path) -> tuple[memoryview, _Hash]:
+    "A file's bytes in memory that Arrow lends again and again: fresh pages cost as much as reading does."
+    import pyarrow as pa
+
+    made = _Hash()
+    with open(path, "rb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
+        data, at, parts = memoryview(pa.allocate_buffer(path.stat().st_size)), 0, []
+        while n := file.readinto(data[at:at + _CHUNK]):
+            parts.append((beside.submit(made.sum.update, data[at:at + n]), n))
+            at += n
+        made.done = sum(n for part, n in reversed(parts) if not part.cancel()) # from the end: no piece is left out between two
+        more = file.read()                                                 # it grew meanwhile
+    made.data = memoryview(bytes(data[:at]) + more) if more else data[:at]
+    return made.data, made
+
+# %% ../../nbs/data/11a_files.ipynb #52123a20
 @dataclass(frozen=True, eq=False)
 class Opened:
     "A file's bytes."
-    data: bytes        # unpacked
-    path: Path         # where it lies
-    inner: str         # its name without what packs it
-    packed: bytes      # as they lie on the disk
+    data: memoryview | bytes # unpacked
+    path: Path               # where it lies
+    inner: str               # its name without what packs it
+    packed: _Hash            # of the bytes as they lie on the disk
 
     @cached_property
     def _digest(self) -> Future:
         with_one = ThreadPoolExecutor(1)
-        try: return with_one.submit(lambda: hashlib.sha256(self.packed).hexdigest())
+        try: return with_one.submit(self.packed.finish)
         finally: with_one.shutdown(wait=False)
 
     def start_hash(self) -> Future:
@@ -162,27 +189,26 @@ def open_file(path: str | Path,                 # a file; "x.zip#member" names a
               ) -> Opened:                      # its bytes
     "Read a file whole, unpack it, and keep its bytes where that is asked for."
     path, member = find_file(path)
-    try: data = path.read_bytes()
+    try: packed, digest = _bytes(path)
     except OSError as e: raise DataError(f"{path.name} cannot be read: {e.strerror}.\nHint: may this user read it?") from None
-    packed = data
-    if raw is not None: _keep(data, hashlib.sha256(data).hexdigest(), path.name, Path(raw))
-    if not data: raise DataError(f"{path.name} is empty: it has 0 bytes.\nHint: was the download cut off? Fetch it again.")
-    data, inner = _unpack(data, path.name, member)
-    if not data[:4096].strip() and not data.strip(): raise DataError(f"{path.name} is empty.\nHint: a header row and rows of bars are needed.")
-    return Opened(data, path, inner, packed)
+    if raw is not None: _keep(packed, digest.finish(), path.name, Path(raw))
+    if not packed: raise DataError(f"{path.name} is empty: it has 0 bytes.\nHint: was the download cut off? Fetch it again.")
+    data, inner = _unpack(packed, path.name, member)
+    if not bytes(data[:4096]).strip() and not bytes(data).strip(): raise DataError(f"{path.name} is empty.\nHint: a header row and rows of bars are needed.")
+    return Opened(data, path, inner, digest)
 
 # %% ../../nbs/data/11a_files.ipynb #3dbd10fa
 def _ending(name: str) -> str:
     "The known endings of a name, `.csv.gz`; nothing else of it."
     return "".join(s for s in map(str.lower, Path(name).suffixes[-2:]) if s in SUFFIXES or s in PACKED)
 
-def _keep(data: bytes | Path, content: str, name: str, folder: Path) -> None:
+def _keep(data: memoryview | Path, content: str, name: str, folder: Path) -> None:
     "Write bytes, or copy those of a file, under their hash, unless they are there."
     if sorted((folder / content[:2]).glob(f"{content}*")): return
     place = folder / content[:2] / f"{content}{_ending(name)}"
     place.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(place) as part:
-        if isinstance(data, bytes): Path(part).write_bytes(data)
+        if isinstance(data, memoryview): Path(part).write_bytes(data)
         else:
             shutil.copyfile(data, part)
             if hash_file(part) != content: raise DataError(f"{name} changed while it was read.\nHint: read it again when it is complete.")
@@ -299,7 +325,7 @@ def _unnamed(names: list[str], rows: list[list[str]], where: str) -> tuple[list[
 # %% ../../nbs/data/11a_files.ipynb #8bb20e98
 def _dialect(data: bytes, where: str, dialect: Dialect) -> tuple[str, list[str], bool, list[list[str]], list[str]]:
     "Separator, names, whether a header is there, the first rows, and notes."
-    lines = [t for t in data[:65536].decode("utf-8-sig", "replace").splitlines() if t.strip()][:101]
+    lines = [t for t in bytes(data[:65536]).decode("utf-8-sig", "replace").splitlines() if t.strip()][:101]
     if len(data) > 65536 and len(lines) > 1 and len(lines) < 101: lines.pop()
     delimiter = max("\t;|,", key=lambda d: len(_fields(lines[0], d)))
     names = [n.strip() for n in _fields(lines[0], delimiter)]
@@ -333,7 +359,7 @@ def _all_lines(data: bytes, rows: int) -> bool:
     text = np.frombuffer(data, dtype=np.uint8)
     def ends(a): return sum(int(np.count_nonzero(a[i:i + 2**18] == 10)) for i in range(0, len(a), 2**18))
     if ends(text) + (text[-1] != 10) == rows: return True
-    text = np.frombuffer(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + b"\n", dtype=np.uint8) # the long way: empty lines are none
+    text = np.frombuffer(bytes(data).replace(b"\r\n", b"\n").replace(b"\r", b"\n") + b"\n", dtype=np.uint8) # the long way: empty lines are none
     return int(np.count_nonzero(np.diff(np.flatnonzero(text == 10), prepend=-1) > 1)) == rows
 
 # %% ../../nbs/data/11a_files.ipynb #501204b5
@@ -381,7 +407,7 @@ def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], 
     comma, dot = (seen.count[sign] - seen.count[f"{sign} either"] for sign in ("comma", "dot"))
     return "," if seen.count["clear"] and comma > dot and comma >= 0.2 * seen.n else "."
 
-def csv_layout(data: bytes,                  # the file's first bytes, some 64 KiB of them at least if it has as many
+def csv_layout(data: bytes | memoryview,     # the file's first bytes, some 64 KiB of them at least if it has as many
                where: str,                   # the file's name, for messages
                dialect: Dialect = Dialect(), # what the user says
                ) -> Layout:
@@ -398,7 +424,7 @@ def csv_layout(data: bytes,                  # the file's first bytes, some 64 K
     return Layout(delimiter, fields, header, found, types, notes, _first_sign(rows, names, found, dialect))
 
 # %% ../../nbs/data/11a_files.ipynb #6d42f40f
-def csv_table(data: bytes,                  # unpacked
+def csv_table(data: bytes | memoryview,     # unpacked
               where: str,                   # the file's name, for messages
               dialect: Dialect = Dialect(), # what the user says
               then: Callable[[], object] = bool, # called when the text is parsed, which takes every core; the rest takes one
@@ -406,8 +432,8 @@ def csv_table(data: bytes,                  # unpacked
     "Read a CSV of any dialect."
     import pyarrow as pa
 
-    if data[:2] in UTF16: data = data.decode("utf-16", "replace").encode()
-    data = data.lstrip(BLANK) if data[:1] in BLANK else data
+    if bytes(data[:2]) in UTF16: data = bytes(data).decode("utf-16", "replace").encode()
+    if bytes(data[:1]) in BLANK: data = bytes(data).lstrip(BLANK)
     layout, skipped = csv_layout(data, where, dialect), []
     for typed in (True, False):
         try: table = _parsed(data, layout, typed, skipped, layout.header)
@@ -483,14 +509,15 @@ def misfit(where: str, why: Exception) -> DataError:
     return DataError(f"{where} holds columns that do not fit: {why}\nHint: is it a message of failure instead of bars?")
 
 # %% ../../nbs/data/11a_files.ipynb #588ff2fb
-def json_table(data: bytes,                  # unpacked
+def json_table(data: bytes | memoryview,     # unpacked
                where: str,                   # the file's name, for messages
                dialect: Dialect = Dialect(), # what the user says
                ) -> Table:                   # values as they were
     "Read JSON: records, columns, arrays, or one record a line."
-    try: value = json.loads(data)
+    text = bytes(data)
+    try: value = json.loads(text)
     except ValueError as e:
-        try: value = [json.loads(line) for line in data.splitlines() if line.strip()]
+        try: value = [json.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError: raise DataError(f"{where} is not readable JSON: {e}.\nHint: was the download cut off?") from None
     names, skipped = None, []
     if isinstance(value, dict) and not set(_keys(value)) & {"open", "o", "close", "c"}:
@@ -517,7 +544,7 @@ def _binary(frame: pd.DataFrame, where: str, dialect: Dialect) -> Table:
     if not len(frame): raise DataError(f"{where} holds columns and no rows.\nHint: was anything downloaded?")
     return finish_table(raw_table(frame, found))
 
-def parquet_table(data: bytes,                  # unpacked
+def parquet_table(data: bytes | memoryview,     # unpacked
                   where: str,                   # the file's name, for messages
                   dialect: Dialect = Dialect(), # what the user says
                   ) -> Table:                   # values as they were
@@ -526,7 +553,7 @@ def parquet_table(data: bytes,                  # unpacked
     except (OSError, ValueError) as e: raise DataError(f"{where} is not a readable Parquet file: {e}.\nHint: was it cut off? Fetch it again.") from None
     return _binary(frame, where, dialect)
 
-def feather_table(data: bytes,                  # unpacked
+def feather_table(data: bytes | memoryview,     # unpacked
                   where: str,                   # the file's name, for messages
                   dialect: Dialect = Dialect(), # what the user says
                   ) -> Table:                   # values as they were

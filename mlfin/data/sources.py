@@ -413,7 +413,7 @@ def _paired(bid: Reading, ask: Reading) -> Reading:
 def _lean_table(file: Opened, fine: bool, unit: int) -> Table:
     "A table from one of LEAN's files."
     names = ["time", *PRICES, "volume"]
-    width = len(file.data.split(b"\n", 1)[0].split(b","))
+    width = len(bytes(file.data).split(b"\n", 1)[0].split(b","))
     quote = [f"{side} {c}" for side in ("bid", "ask") for c in (*PRICES, "size")]
     if width == 11: names = ["time", *quote]
     given = names + [f"x{i}" for i in range(width - len(names))]

@@ -1,6 +1,7 @@
 """Dialects, packing, kept bytes, panels, two sides of a quote: what a file may be, and what it may not."""
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -415,3 +416,15 @@ def test_a_block_that_a_reader_with_threads_leaves_out_is_read_again(csv, monkey
     assert read_bars(path, symbol="A", timeframe="1m", tz="UTC").bars.equals(whole.bars) and len(whole.bars) == 60_000
     assert calls == [True, False]
     assert len(read_bars(path, symbol="A", timeframe="1m", tz="UTC").bars) == 60_000 and calls == [True, False, True]
+
+
+def test_a_hash_begun_while_reading_is_that_of_all_bytes(tmp_path, monkeypatch):
+    from mlfin.data import files
+
+    content = np.random.default_rng(1).bytes(1_000_003)
+    (tmp_path / "x.csv").write_bytes(content)
+    monkeypatch.setattr(files, "_CHUNK", 4096)
+    for _ in range(50):
+        opened = files.open_file(tmp_path / "x.csv")
+        assert bytes(opened.data) == content
+        assert opened.content_hash == hashlib.sha256(content).hexdigest()
