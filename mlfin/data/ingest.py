@@ -7,6 +7,7 @@ __all__ = ['OVERLAP', 'open_store', 'Ingested', 'ingest', 'Update', 'update']
 
 # %% ../../nbs/data/19_ingest.ipynb #36e20aaa
 import inspect
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -630,7 +631,7 @@ def update(source: str = "builtin",              # name of a source, or its addr
         if one.live:
             if not one.symbols: raise DataError(must_be("symbols", "given", None, one.source, "symbols=[BTC/USDT]."))
             lines = [_series(one, store, s, judge, full, progress) for s in one.symbols]
-            origins[one.address] = None
+            origins[re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:...@", one.address)] = None # a password is nobody's business
         else:
             file = Path(one.address.partition(":")[2]).name
             lines, origin = _stored(replace(one, name=name or file or None), store, judge, progress)

@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,23 @@ def builtin():
     reading = read_bars("builtin")
     order = reading.bars.sort_values(["symbol", "ts"], kind="stable").index
     return as_bars(reading.bars), reading.adjusted_close[order].reset_index(drop=True).rename("adjusted"), reading
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    "Addresses of real servers, started once: server('postgresql'), 'pgbouncer', 'mariadb'; skips where one is not installed."
+    script = Path(__file__).resolve().parents[2] / "env" / "services"
+    state = tmp_path_factory.mktemp("services") / "state.json"
+
+    def call(*arguments):
+        return subprocess.run([script, *arguments, "--state", state], capture_output=True, text=True)
+
+    def start(name):
+        done = call("up", name)
+        if "is not installed" in done.stderr:
+            pytest.skip(f"needs {name}: env/install-services")
+        assert done.returncode == 0, done.stderr
+        return dict(line.split() for line in done.stdout.splitlines())[name]
+
+    yield start
+    call("down")
