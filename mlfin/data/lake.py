@@ -9,16 +9,16 @@ __all__ = ['TABLES', 'Lake', 'folding']
 import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import DataError, must_be, nearest, unknown
-from ..core.provenance import atomic_path, write_parquet
-from .actions import ACTIONS, adjust_bars, as_actions
-from .bars import BAR_COLUMNS, KEY, MARK, TIME, check_bars, parse_timeframe
-from .sources import QUARANTINE, quarantine_rows
-from .store import VALUE_TYPES, VALUES, WriteResult, accept, compare, moment, resolve, unfit, with_values
+from ..core.errors import DataError, must_be, nearest
+from .actions import ACTIONS, as_actions
+from .bars import BAR_COLUMNS, KEY, TIME
+from .sources import QUARANTINE
+from .store import VALUES, WriteResult, accept, answer_query, compare, export_frame, fit_bars, moment, resolve, with_values
 from .journal import Journal, forget_rows, pushed_rows
 from .table import BarTable, Snapshot, alone, append, compact_table, count_rows, read_rows, told
 
@@ -101,25 +101,6 @@ def _add_now(root: Path, name: str, rows: pd.DataFrame, where, key: list[str], v
     counts = int(new.sum()), int(revised.sum()), int((~new & ~revised).sum())
     return WriteResult(*counts, _append(root, name, fresh) if len(fresh) else _version(root, name))
 
-# %% ../../nbs/data/16_lake.ipynb #3e699fb5
-_PRICED = VALUES[:5]     # what every bar has
-
-def _fit(lake, bars: pd.DataFrame, origin: str) -> pd.DataFrame:
-    "The bars that a store may hold, as rows of the table; the others are in quarantine."
-    if "factor" in check_bars(bars) and (bars.factor != 1).any():
-        raise DataError("`bars` must be raw to be stored, and these are adjusted.\n"
-                        "Hint: store first, adjust what is read.")
-    now = pd.Timestamp.now("UTC").as_unit("us")
-    reason = unfit(bars, now)
-    bad = (reason != "").to_numpy()
-    if bad.any():
-        odd = bars[bad]
-        raws = odd[[*_PRICED, "known_at"]].astype(str).to_dict("records")
-        lake.write_quarantine(quarantine_rows(origin, list(odd.index), list(odd.symbol), list(odd.ts), list(reason[bad]),
-                                              raws))
-        bars = bars[~bad].reset_index(drop=True)
-    return with_values(bars)[[*BAR_COLUMNS, *VALUES[5:]]].assign(recorded_at=now)
-
 # %% ../../nbs/data/16_lake.ipynb #3fad0bc7
 def _standing(lake, at: Snapshot, rows: pd.DataFrame) -> pd.DataFrame:
     "What the table has at the keys of rows."
@@ -152,7 +133,7 @@ def _fold(lake) -> WriteResult:
 # %% ../../nbs/data/16_lake.ipynb #495baf48
 def _write_bars(lake, bars: pd.DataFrame, origin: str) -> WriteResult:
     "Compare bars with what stands at their keys, and add the difference."
-    rows = _fit(lake, bars, origin)
+    rows = fit_bars(lake, bars, origin)
     aside = len(bars) - len(rows)
     with alone(lake.path):
         _fold(lake)
@@ -181,25 +162,6 @@ def _raw(lake, symbols, timeframe: str, start, end, as_of, version: int | None, 
     found = read_rows(lake.bars, at, timeframe, symbols, start, end, as_of, columns, more)
     for symbol in sorted(set(symbols) - set(found.symbol.unique())) if symbols else (): _absent(lake, at, symbol, timeframe)
     return found
-
-def _read_bars(lake, symbols, timeframe: str, start, end, as_of, version, columns, adjust) -> pd.DataFrame:
-    "Bars that a query names, adjusted if need be, with the columns that it names."
-    timeframe, symbols = parse_timeframe(timeframe), [symbols] if isinstance(symbols, str) else symbols
-    for c in columns or ():
-        if c not in VALUES: raise DataError(unknown("columns", c, VALUES))
-    adjusted = adjust not in (None, "none")
-    wanted = list(VALUES) if columns is None or adjusted else [c for c in VALUES if c in columns]
-    as_of = moment(as_of)
-    bars = _raw(lake, symbols, timeframe, moment(start), moment(end, end=True), as_of, version, wanted)
-    if columns is None or adjusted:
-        shown = [*BAR_COLUMNS, *(c for c in VALUES[5:] if c in bars and bars[c].notna().any())]
-        bars = bars if list(bars) == shown else bars.reindex(columns=shown).astype(dict.fromkeys(_PRICED, "float64"))
-    if MARK in bars: bars = bars.assign(**{MARK: bars[MARK].fillna("")})
-    if adjusted: bars = adjust_bars(bars, lake.read_actions(symbols, as_of=as_of), adjust)
-    if columns is None: return bars
-    shown = [*BAR_COLUMNS[:4], *(c for c in VALUES if c in columns), *(["factor"] if adjusted else [])]
-    if MARK in shown and MARK not in bars: bars = bars.assign(**{MARK: ""})
-    return bars.reindex(columns=shown).astype({c: VALUE_TYPES.get(c, "float64") for c in shown[4:]})
 
 # %% ../../nbs/data/16_lake.ipynb #9b3bc556
 _ACTION, _ASIDE = ["symbol", "ex_date", "kind"], ["origin", "row", "reason", "raw"]      # keys
@@ -246,20 +208,6 @@ class _Asides:
         return _read_quarantine(self.path, origin)
 
 # %% ../../nbs/data/16_lake.ipynb #e3ebe6fc
-_FORMATS = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet"}
-
-def _export(frame: pd.DataFrame, path: Path) -> Path:
-    "A frame as a file that appears whole or not at all."
-    ending = next((e for e in _FORMATS if path.name.lower().endswith(e)), None)
-    if ending is None: raise DataError(must_be("path", "a file named *" + ", *".join(_FORMATS), path.name))
-    if ending == ".parquet":
-        write_parquet(frame, path)
-        return path
-    with atomic_path(path) as partial:
-        frame.to_csv(partial, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ",
-                     compression="gzip" if ending == ".csv.gz" else None)
-    return path
-
 def _vacuum(root: Path, hours: int, keep: Sequence[int]) -> int:
     "Remove files that no version younger than some hours needs; how many."
     removed = 0
@@ -331,7 +279,7 @@ class _Upkeep:
                **query,                                 # as for `read`: start, end, as_of, version, columns, adjust
                ) -> Path:                               # the file
         "Write what `read` gives to a file; times as ISO 8601, UTC."
-        return _export(self.read(symbols, timeframe, **query), Path(path))
+        return export_frame(self.read(symbols, timeframe, **query), Path(path))
 
 # %% ../../nbs/data/16_lake.ipynb #8ff3ad0e
 class Lake(_Asides, _Upkeep):
@@ -354,7 +302,7 @@ class Lake(_Asides, _Upkeep):
 
     def push(self, bars: pd.DataFrame, origin: str = "push") -> int:
         "Take a few bars that just closed, durably before it returns: how many; readers see them at once."
-        rows = _fit(self, bars, origin)
+        rows = fit_bars(self, bars, origin)
         return self.journal.push(rows, rows.recorded_at.iloc[0]) if len(rows) else 0
 
     def fold(self) -> WriteResult:
@@ -371,7 +319,7 @@ class Lake(_Asides, _Upkeep):
              adjust: str | None = None,  # None, "splits" or "total": with the actions that the lake holds
              ) -> pd.DataFrame:          # bars, one row a key, sorted
         "Bars, as they are now, or as they were known or stored at a moment."
-        return _read_bars(self, symbols, timeframe, start, end, as_of, version, columns, adjust)
+        return answer_query(partial(_raw, self), self.read_actions, symbols, timeframe, start, end, as_of, version, columns, adjust)
 
 # %% ../../nbs/data/16_lake.ipynb #e2151ef4
 @contextmanager
