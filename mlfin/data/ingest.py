@@ -32,19 +32,18 @@ from .repair import repair_log
 from .sources import QUARANTINE, SOURCES, Reading, default_calendar, load_sources, quarantine_rows, read_parts
 from .spool import Piece, Pile, Spool, Workspace, follow, no_bars
 from .store import Store, WriteResult, compare
+from .warehouse import Warehouse
 
 # %% ../../nbs/data/19_ingest.ipynb #49c62fb6
 def open_store(where: Settings | Store | str | Path | None = None, # or a folder; None: the profile's store
-               ) -> Store:                                         # today always a lake
-    "The store that settings or a path name."
+               ) -> Store:                                         # a lake, or a warehouse where the address is a database's
+    "The store that settings, a path or an address name."
     if where is None: where = load_settings()
     if isinstance(where, Settings): where = where.store
     if isinstance(where, (str, Path)):
-        if "://" in str(where):
-            raise DataError(must_be("store", "a folder", str(where), hint="databases are no store yet."))
-        return Lake(where)
+        return Warehouse(str(where)) if "://" in str(where) else Lake(where)
     if not isinstance(where, Store):
-        raise DataError(must_be("store", "settings, a folder or a Store", type(where).__name__))
+        raise DataError(must_be("store", "settings, a folder, a postgresql:// address or a Store", type(where).__name__))
     return where
 
 # %% ../../nbs/data/19_ingest.ipynb #adeacf2a

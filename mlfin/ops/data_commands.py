@@ -7,6 +7,7 @@ __all__ = ['data', 'list_series', 'show', 'show_gaps', 'show_quarantine', 'words
            'vacuum', 'IngestProgress', 'ingest']
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #683a239b
+import re
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -56,7 +57,8 @@ def _open(store: str | None, profile: str | None, there: bool = True):
     return opened, _near(place)
 
 def _near(place: str) -> str:
-    "A path as one would type it here."
+    "A path as one would type it here; an address without its password."
+    if "://" in place: return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:...@", place)
     return str(Path(place).relative_to(Path.cwd())) if Path(place).is_relative_to(Path.cwd()) else place
 
 def _when(field: str, value: str | None, end: bool = False):

@@ -129,7 +129,7 @@ def test_modes(tmp_path, adjust):
         ({"calendar": "XNYX"}, "`calendar` must be"),
         ({"timeframe": "1h"}, "1d for the built-in"),
         ({"path": "x.csv"}, "must be empty for the built-in"),
-        ({"store": "s3://bucket"}, "`store` must be a folder"),
+        ({"store": "s3://bucket"}, "`store` must be a PostgreSQL address"),
         ({"store": 7}, "`store` must be"),
     ],
 )
