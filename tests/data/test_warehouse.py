@@ -15,7 +15,7 @@ _spec.loader.exec_module(_suite)
 _numbers = itertools.count()
 
 
-@pytest.fixture(params=["postgresql", "pgbouncer"])
+@pytest.fixture(params=["postgresql", pytest.param("pgbouncer", marks=pytest.mark.slow)])
 def reopen(request, server):
     """A new database, opened as often as one likes."""
     name, admin = f"t{next(_numbers)}", server("postgresql")
