@@ -50,7 +50,8 @@ def parse_assignment(text: str, # "key=value", the value in YAML
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
 # %% ../../nbs/ops/70_pipeline.ipynb #bdb3e1c4
-_OPTIONAL = ("start", "end", "symbols")  # null means: all there is
+_OPTIONAL = ("start", "end", "symbols",  # null means: all there is
+             "threshold", "vol_target", "max_weight", "stop_loss", "take_profit", "trailing_stop", "participation")  # and here: none, or settled later
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
@@ -108,8 +109,8 @@ def _check_numbers(question: dict) -> None:
         if not isinstance(value := question.get(key, least), int) or value < least:
             raise ParameterError(must_be(key, f"a whole number >= {least}", value))
     if "rule" in question:
-        from mlfin.backtest.signals import TradingRule
-        TradingRule(*(question[k] for k in ("rule", "threshold", "fee_bps", "slippage_bps")))
+        from mlfin.backtest.tearsheet import trading_parameters
+        trading_parameters(question, "prediction" if question.get("task") == "regression" else "probability")
 
 # %% ../../nbs/ops/70_pipeline.ipynb #99cb6488
 def check_question(question: dict, # every parameter
