@@ -28,25 +28,30 @@ def _standardised(values: np.ndarray) -> np.ndarray:
     return np.where(there, np.where(moves, far / np.where(moves, spread, 1.0), 0.0), np.nan)
 
 def _correlations(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "(correlations, common days) of standardised columns, pair by pair over the days that both have; 0 where there is none."
+    "(correlations, common days, one number where all have all) of standardised columns, pair by pair; 0 where there is none."
     there = np.isfinite(z)
-    if there.all(): return np.clip(z.T @ z / len(z), -1, 1), np.full((z.shape[1],) * 2, float(len(z)))
+    if there.all(): return np.clip(z.T @ z / len(z), -1, 1), np.full((1, 1), float(len(z)))
     mask, z = there.astype(np.float32), np.where(there, z, 0.0).astype(np.float32)
     n = mask.T @ mask
-    some = np.maximum(n, 1)
-    mean, square = z.T @ mask / some, z.T**2 @ mask / some
-    spread = np.sqrt(np.maximum(square - mean**2, 0.0))
+    few = 1 / np.maximum(n, 1)
+    mean, spread, rho = (z.T @ mask) * few, ((z * z).T @ mask) * few, (z.T @ z) * few
+    spread -= mean * mean
+    np.sqrt(np.maximum(spread, 0, out=spread), out=spread)
+    rho -= mean * mean.T
     scale = spread * spread.T
     flat = scale <= 1e-5
-    return np.where(flat, 0.0, np.clip((z.T @ z / some - mean * mean.T) / np.where(flat, 1.0, scale), -1, 1)).astype(float), n.astype(float)
+    scale[flat], rho[flat] = 1, 0
+    return np.clip(rho / scale, -1, 1), n
 
 # %% ../../nbs/backtest/41d_clusters.ipynb #acac1ccb
 def _likeness(z: np.ndarray) -> np.ndarray:
     "Correlations less three standard errors, 0 with too few common days; symmetric, 1 on the diagonal."
     rho, n = _correlations(z)
-    far = np.arctanh(np.clip(rho, -1 + 1e-6, 1 - 1e-6)) - 3 / np.sqrt(np.maximum(n - 3, 1.0))
-    alike = np.where(n >= _LEAST, np.tanh(far), 0.0)
-    np.fill_diagonal(alike, 1.0)
+    far = np.arctanh(np.clip(rho, -1 + 1e-6, 1 - 1e-6))
+    far -= 3 / np.sqrt(np.maximum(n - 3, 1))
+    alike = np.tanh(far, out=far)
+    alike *= n >= _LEAST
+    np.fill_diagonal(alike, 1)
     return (alike + alike.T) / 2
 
 # %% ../../nbs/backtest/41d_clusters.ipynb #888dbb36
@@ -102,8 +107,8 @@ def effective_trials(returns_matrix: pd.DataFrame | np.ndarray, # days x trials,
                      alike: float = 0.5,                        # mean likeness within a cluster, 0 < alike < 1
                     ) -> EffectiveTrials:                       # their number, the clusters and their Sharpe ratios
     "Count trials that move together once."
-    values = np.asarray(returns_matrix, dtype=float)
-    if values.ndim != 2 or not values.shape[1]:
+    values = np.ascontiguousarray(returns_matrix, dtype=float)  # one order of memory, one order of adding up
+    if np.ndim(returns_matrix) != 2 or not values.shape[1]:
         raise BacktestError(must_be("returns_matrix", "days x trials with at least one trial", values.shape))
     if np.isinf(values).any(): raise BacktestError(must_be("returns_matrix", "finite or NaN", "inf"))
     if not 0 < alike < 1: raise ParameterError(must_be("alike", "a number, 0 < alike < 1", alike))

@@ -8,7 +8,7 @@ __all__ = ['Overfitting', 'probability_of_backtest_overfitting', 'Common', 'comm
 # %% ../../nbs/backtest/41c_overfitting.ipynb #4c3b5d7b
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -120,6 +120,12 @@ def _narrowing(have: np.ndarray, size: np.ndarray, own: int):
         kept[leaves] = False
         lacking, who = lacking - lacks[leaves], who - leaves * lacks[leaves]
 
+def _shared(have: np.ndarray, own: int):
+    "(groups that have them, days) for the days that the chosen one's group shares with each other group."
+    both = have & have[own]
+    whole = both.astype(np.float32) @ (~have).T.astype(np.float32) == 0
+    yield from zip(whole, both, strict=True)
+
 # %% ../../nbs/backtest/41c_overfitting.ipynb #e365602c
 def common_days(returns_matrix: pd.DataFrame | np.ndarray,  # days x trials, NaN where a trial has no such day
                 chosen: int = 0,                            # position of the trial that has to be in it
@@ -134,7 +140,8 @@ def common_days(returns_matrix: pd.DataFrame | np.ndarray,  # days x trials, NaN
     group, have = group.ravel(), there[:, first].T
     size = np.bincount(group)
     least, best, found = there[:, chosen].sum() / 4, -1.0, None
-    for kept, days in _narrowing(have, size, int(group[chosen])):
+    own = int(group[chosen])
+    for kept, days in chain(_narrowing(have, size, own), _shared(have, own)):
         table = float(size[kept].sum() * days.sum())
         if size[kept].sum() == 1: table = 0.0 # a trial alone has nothing to be compared with
         if days.sum() >= least and table > best: best, found = table, (kept, days)

@@ -92,7 +92,7 @@ def test_trials_with_gaps():
 def test_correlations_equal_those_of_pandas(seed, rows, trials, share):
     frame = pd.DataFrame(with_gaps(noise(seed, rows, trials), seed + 1, share))
     rho, n = _correlations(_standardised(frame.to_numpy()))
-    there = frame.notna().to_numpy().astype(int)
+    there, n = frame.notna().to_numpy().astype(int), np.broadcast_to(n, (trials, trials))
     assert np.array_equal(n, there.T @ there)
     enough = n >= 5
     assert rho[enough] == pytest.approx(frame.corr().to_numpy()[enough], abs=2e-4)
