@@ -84,13 +84,13 @@ def make_terms(costs: Costs,                         # the cost model
                  take_profit=_fraction("take_profit", take_profit, np.inf),
                  trailing_stop=_fraction("trailing_stop", trailing_stop, 1.0))
 
-# %% ../../nbs/backtest/40b_fills.ipynb #7d8bcdc7
+# %% ../../nbs/backtest/40b_fills.ipynb #53699f49
 REASONS = ("target", "ended", "stop_loss", "take_profit", "trailing_stop")
-LOG = ("row", "col", "size", "price", "reference", "fee", "spread", "slippage", "impact", "reason")  # columns of the order log
+LOG = ("row", "col", "size", "price", "reference", "fee", "spread", "slippage", "impact", "reason", "stage")  # of the order log
 TOTALS = ("fees", "spread", "slippage", "impact", "borrow", "funding", "dividends", "traded", "orders")
 
 class _State(NamedTuple):
-    "Arrays of one number a symbol; `cash`, `worth` and `count` of one."
+    "Arrays of one number a symbol; `cash` and `worth` of one number, `count` of two."
     held: np.ndarray      # units
     entry: np.ndarray     # mean fill price of what is held
     best: np.ndarray      # best price since the entry
@@ -105,14 +105,14 @@ class _State(NamedTuple):
     used: np.ndarray      # units of this bar's volume that we took already
     cash: np.ndarray
     worth: np.ndarray     # account at the last close
-    count: np.ndarray     # orders so far
+    count: np.ndarray     # [orders so far, 1 while stops are filled]
 
 class Books(NamedTuple):
     "What a walk writes, row by row; arrays other than `equity` and `totals` may have no rows: then they are not written."
     equity: np.ndarray    # money at each close
     money: np.ndarray     # cash after each row
     units: np.ndarray     # rows x symbols, held after each row
-    flows: np.ndarray     # rows x 3: borrow and interest, funding of perpetuals, dividends; money received
+    flows: np.ndarray     # rows x 3: borrow, funding (interest and perpetuals'), dividends; money received
     totals: np.ndarray    # sums in the order of `TOTALS`; borrow and funding as costs
 
 # %% ../../nbs/backtest/40b_fills.ipynb #a21daa95
@@ -166,7 +166,7 @@ def _cost(state: _State, panel: Panel, terms: Terms, t: int, s: int, size: float
     price = _give(size, state.ref[s], half, slip, push)[0]
     return size * price + _fee(size, price, terms)
 
-# %% ../../nbs/backtest/40b_fills.ipynb #f658785a
+# %% ../../nbs/backtest/40b_fills.ipynb #661d8d54
 @_jit
 def _hold(state: _State, t: int, s: int, size: float, price: float) -> None:
     "The position after a fill: units, mean entry price, best price."
@@ -208,7 +208,7 @@ def _fill(state: _State, panel: Panel, terms: Terms, books: Books, t: int, s: in
             log = _longer(log)
         log[n, 0], log[n, 1], log[n, 2], log[n, 3], log[n, 4] = t, s, size, price, state.ref[s]
         log[n, 5], log[n, 6], log[n, 7], log[n, 8] = fee, pieces * half, pieces * slip, pieces * bump
-        log[n, 9] = state.reason[s]
+        log[n, 9], log[n, 10] = state.reason[s], state.count[1]
     state.count[0] = n + 1
     return log
 
@@ -292,7 +292,7 @@ def _execute(state: _State, panel: Panel, terms: Terms, books: Books, t: int, cr
             if credit == 0 and state.cash[0] < 0: state.cash[0] = 0.0  # a rounding error
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #65a5f491
+# %% ../../nbs/backtest/40b_fills.ipynb #76c58dc4
 @_jit
 def _accrue(state: _State, panel: Panel, terms: Terms, books: Books, t: int) -> None:
     "What holding over the last close costs or brings, and splits and dividends of this row."
@@ -301,7 +301,7 @@ def _accrue(state: _State, panel: Panel, terms: Terms, books: Books, t: int) -> 
         shorts = 0.0
         for s in range(len(state.held)):
             if state.held[s] < 0: shorts -= state.held[s] * state.last[s]
-        borrow = -(shorts * terms.borrow + max(-state.cash[0], 0.0) * terms.funding) * panel.years[t]
+        borrow, funding = -shorts * terms.borrow * panel.years[t], min(state.cash[0], 0.0) * terms.funding * panel.years[t]
     if len(panel.funding):
         for s in range(len(state.held)):
             rate = panel.funding[t, s]
@@ -370,7 +370,7 @@ def _orders(state: _State, panel: Panel, terms: Terms, books: Books, t: int, equ
         elif state.pending[s] == 0 and state.goal[s] == 0 and state.held[s] != 0: state.pending[s] = 1
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #0c2c0cc5
+# %% ../../nbs/backtest/40b_fills.ipynb #1fb154a7
 @_jit
 def _hit(state: _State, panel: Panel, terms: Terms, t: int, s: int) -> tuple[int, float]:
     "(reason, price) of the stop or target that this bar reaches; reason 0: none."
@@ -403,12 +403,14 @@ def _stop(state: _State, panel: Panel, terms: Terms, books: Books, t: int, log: 
         state.ref[s], state.goal[s], state.pending[s], state.reason[s] = price, 0.0, 1, reason
         state.change[s] = _capped(state, panel, terms, t, s, -state.held[s])
     if not found: return log
+    state.count[1] = 1
     log = _execute(state, panel, terms, books, t, (terms.leverage - 1) * state.worth[0], log)
+    state.count[1] = 0
     for s in range(len(state.held)):
         if state.reason[s] > 1 and state.held[s] == 0: state.pending[s] = 0
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #eb60fba7
+# %% ../../nbs/backtest/40b_fills.ipynb #805d47f3
 @_jit
 def _close(state: _State, panel: Panel, terms: Terms, books: Books, t: int) -> float:
     "Carry the last prices forward and write the books of this row; returns the account at the close."
@@ -431,7 +433,7 @@ def _start(symbols: int, cash: float) -> _State:
     return _State(np.zeros(symbols), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols, np.int64), np.full(symbols, np.nan),
                   np.full(symbols, np.nan), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols, np.int64),
                   np.zeros(symbols, np.int64), np.zeros(symbols), np.zeros(symbols), np.full(1, cash), np.full(1, cash),
-                  np.zeros(1, np.int64))
+                  np.zeros(2, np.int64))
 
 # %% ../../nbs/backtest/40b_fills.ipynb #e4a7dad8
 @_jit
