@@ -5,6 +5,7 @@ from importlib import import_module
 _HOME = {
     "Moments": "significance",
     "Overfitting": "significance",
+    "Scores": "signals",
     "Simulation": "simulate",
     "TradingRule": "signals",
     "backtest": "simulate",
@@ -12,6 +13,7 @@ _HOME = {
     "buy_and_hold": "simulate",
     "cost_breakeven_bps": "risk",
     "daily_returns": "simulate",
+    "decide": "signals",
     "deflated_sharpe_ratio": "significance",
     "drawdowns": "risk",
     "equity_frame": "simulate",
@@ -19,6 +21,7 @@ _HOME = {
     "hedge": "significance",
     "hold_equally": "signals",
     "key_figures": "risk",
+    "lay_out": "signals",
     "minimum_track_record_length": "significance",
     "moments": "significance",
     "monthly_returns": "risk",
