@@ -348,8 +348,10 @@ def _side(was, held, min_hold, long_in, long_stay, short_in, short_stay):
 class _Table(NamedTuple):
     "The arrays of `Scores` that the kernels read."
     score: np.ndarray
-    high: np.ndarray
+    high: np.ndarray      # ranks; empty where no rule needs them
     low: np.ndarray
+    scored: np.ndarray    # scores in each row
+    taking: np.ndarray    # symbols that take part in each row
     farthest: np.ndarray
     has_bar: np.ndarray
     alive: np.ndarray
@@ -357,73 +359,85 @@ class _Table(NamedTuple):
     returns: np.ndarray
     first: int
 
-def _sides(rule, table, t, side, held, size):
-    "Bring the sides of all symbols, their ages in bars and (for `proportional`) their sizes up to the close of row t."
-    scored = 0
-    for x in table.score[t]: scored += not np.isnan(x)
-    top, stay = int(rule.quantile * scored + 1e-9), int((rule.quantile + rule.stay) * scored + 1e-9)
-    for s in range(len(side)):
-        if not table.alive[t, s]: side[s] = 0.0
-        if not table.has_bar[t, s]: continue
-        x, now, was, ok = table.score[t, s], 0.0, side[s], table.allowed[t, s]
-        held[s] += 1
-        if not np.isnan(x):
-            if rule.ranked:
-                in_, stays = table.high[t, s] <= top, table.high[t, s] <= stay
-                under, stays_under = table.low[t, s] <= top, table.low[t, s] <= stay
-            else:
-                in_, stays = x > rule.high, x > rule.high - rule.stay
-                under, stays_under = x < rule.low, x < rule.low + rule.stay
-            long, short = ok and rule.longs > 0, ok and rule.shorts > 0
-            now = _side(was, held[s], rule.min_hold, long and in_, long and stays, short and under, short and stays_under)
-        if now != was: held[s] = 0
-        side[s], away = now, now * (x - rule.centre)
-        if away > 0.0: size[s] = min(away / (rule.reach if rule.reach > 0.0 else table.farthest[t]), 1.0)
+def _wanted(rule, x, rank, under, scored, allowed, was, held):
+    "The side of one symbol that has the score x, given where it ranks, what it was and for how many of its bars."
+    if rule.ranked > 0.0:
+        top, stay = int(rule.quantile * scored + 1e-9), int((rule.quantile + rule.stay) * scored + 1e-9)
+        long_in, long_stay, short_in, short_stay = rank <= top, rank <= stay, under <= top, under <= stay
+    else: long_in, long_stay, short_in, short_stay = x > rule.high, x > rule.high - rule.stay, x < rule.low, x < rule.low + rule.stay
+    long, short = rule.longs > 0.0 and allowed, rule.shorts > 0.0 and allowed
+    return _side(was, held, rule.min_hold, long and long_in, long and long_stay, short and short_in, short and short_stay)
 
-# %% ../../nbs/backtest/40_signals.ipynb #0efc2b5e
-def _weigh(rule, alive, side, size, out):
-    "Sides to weights: 1/n each, that times the size, or each side of a quantile its part."
-    n, longs, shorts = 0, 0, 0
-    for s in range(len(side)):
-        n += alive[s]
-        longs += side[s] > 0.0
-        shorts += side[s] < 0.0
+# %% ../../nbs/backtest/40_signals.ipynb #c88842c8
+def _sides(rule, table, out):
+    "1 long, -1 short, 0 flat after each close, for `proportional` times the share of the reach; each row knows those before it."
+    rows, symbols = out.shape
+    score, has_bar, alive, allowed, high, low = table.score, table.has_bar, table.alive, table.allowed, table.high, table.low
+    side, held, size, ranked, sized = np.zeros(symbols), np.zeros(symbols, np.int64), np.ones(symbols), rule.ranked > 0.0, rule.sized > 0.0
+    for t in range(rows):
+        for s in range(symbols):
+            if has_bar[t, s]:
+                x, now, rank, under = score[t, s], 0.0, 0, 0
+                held[s] += 1
+                if ranked: rank, under = high[t, s], low[t, s]
+                if not np.isnan(x): now = _wanted(rule, x, rank, under, table.scored[t], allowed[t, s], side[s], held[s])
+                if now != side[s]: held[s] = 0
+                side[s] = now
+                if sized and now * (x - rule.centre) > 0.0:
+                    size[s] = min(abs(x - rule.centre) / (rule.reach if rule.reach > 0.0 else table.farthest[t]), 1.0)
+            elif not alive[t, s]: side[s] = 0.0
+            out[t, s] = side[s] * size[s]
+
+def _share(rule, taking, out):
+    "Sides to weights: 1/n of the account each."
+    for t in range(out.shape[0]):
+        if taking[t] == 0: continue
+        for s in range(out.shape[1]): out[t, s] = out[t, s] * rule.leverage / taking[t]
+
+# %% ../../nbs/backtest/40_signals.ipynb #b01889f5
+def _split(rule, out):
+    "Sides to weights: each side of a quantile shares its part equally."
     part = rule.leverage / (rule.longs + rule.shorts)
-    for s in range(len(side)):
-        if side[s] == 0.0: out[s] = 0.0
-        elif rule.ranked: out[s] = side[s] * part / (longs if side[s] > 0.0 else shorts)
-        else: out[s] = side[s] * (size[s] if rule.sized else 1.0) * rule.leverage / n
+    for t in range(out.shape[0]):
+        longs, shorts = 0, 0
+        for s in range(out.shape[1]):
+            longs += out[t, s] > 0.0
+            shorts += out[t, s] < 0.0
+        for s in range(out.shape[1]):
+            if out[t, s] != 0.0: out[t, s] *= part / (longs if out[t, s] > 0.0 else shorts)
 
-def _scale(rule, returns, now, out):
-    "Scale weights to the volatility aimed at, as the last returns had it; what is too young for that is left out."
-    begin, gross, mean, square = now - int(rule.lookback) + 1, 0.0, 0.0, 0.0
+def _scale(rule, returns, now, past, out):
+    "Scale one row to the volatility aimed at, as the last returns had it; what is too young for that is left out."
+    begin, gross, mean, square = now - len(past) + 1, 0.0, 0.0, 0.0
     for s in range(len(out)):
         if begin < 0 or np.isnan(returns[max(begin, 0), s]): out[s] = 0.0
         gross += abs(out[s])
     if gross == 0.0: return
-    for i in range(begin, now + 1):
-        r = 0.0
+    for i in range(len(past)):
+        past[i] = 0.0
         for s in range(len(out)):
-            if out[s] != 0.0: r += out[s] * returns[i, s]
-        step = r - mean
-        mean += step / (i - begin + 1)
-        square += step * (r - mean)
-    most, deviation = rule.leverage / gross, np.sqrt(square / (now - begin))
+            if out[s] != 0.0: past[i] += out[s] * returns[begin + i, s]
+        mean += past[i]
+    mean /= len(past)
+    for r in past: square += (r - mean) ** 2
+    most, deviation = rule.leverage / gross, np.sqrt(square / (len(past) - 1))
     factor = most if deviation * most <= rule.vol else rule.vol / deviation
     for s in range(len(out)): out[s] *= factor
 
-# %% ../../nbs/backtest/40_signals.ipynb #5573b493
+# %% ../../nbs/backtest/40_signals.ipynb #3861b6c6
 def _decide(rule, table, out):
     "Weights after each close, by one rule; each row knows itself and the rows before it."
-    symbols = out.shape[1]
-    side, held, size = np.zeros(symbols), np.zeros(symbols, np.int64), np.zeros(symbols)
+    _sides(rule, table, out)
+    if rule.ranked > 0.0: _split(rule, out)
+    else: _share(rule, table.taking, out)
+    if rule.vol > 0.0:
+        past = np.empty(int(rule.lookback))
+        for t in range(out.shape[0]): _scale(rule, table.returns, table.first + t, past, out[t])
+    if rule.max_weight >= rule.leverage: return
     for t in range(out.shape[0]):
-        _sides(rule, table, t, side, held, size)
-        _weigh(rule, table.alive[t], side, size, out[t])
-        if rule.vol > 0.0: _scale(rule, table.returns, table.first + t, out[t])
-        for s in range(symbols): out[t, s] = min(max(out[t, s], -rule.max_weight), rule.max_weight)
+        for s in range(out.shape[1]): out[t, s] = min(max(out[t, s], -rule.max_weight), rule.max_weight)
 
-# %% ../../nbs/backtest/40_signals.ipynb #f40aeb94
+# %% ../../nbs/backtest/40_signals.ipynb #182b45cc
 _NUMBERS = np.dtype([(name, "f8") for name in ("longs", "shorts", "ranked", "sized", "centre", "high", "low", "stay", "quantile", "min_hold",
                                                "leverage", "max_weight", "vol", "lookback", "reach")])
 
@@ -449,7 +463,8 @@ def score_table(scores: Scores,  # from `lay_out`
                ) -> _Table:      # arrays
     "What the kernels read of the scores."
     high, low = scores.ranks if ranked else (np.zeros((0, 0), np.int64), np.zeros((0, 0), np.int64))
-    return _Table(scores.score, high, low, scores.farthest, scores.has_bar, scores.alive, scores.allowed, scores.returns, scores.first)
+    scored, taking = (~np.isnan(scores.score)).sum(axis=1), scores.alive.sum(axis=1)
+    return _Table(scores.score, high, low, scored, taking, scores.farthest, scores.has_bar, scores.alive, scores.allowed, scores.returns, scores.first)
 
 def decide(scores: Scores,       # from `lay_out`
            rule: TradingRule,    # what is to be held
@@ -459,7 +474,7 @@ def decide(scores: Scores,       # from `lay_out`
     compiled(_decide)(numbers[()], score_table(scores, rule.signal == "quantile"), out)
     return out
 
-# %% ../../nbs/backtest/40_signals.ipynb #a66dc49a
+# %% ../../nbs/backtest/40_signals.ipynb #c931a378
 def positions_from_predictions(predictions: pd.DataFrame,        # one model's `symbol ts probability` (or `prediction`), of ts's close
                                bars: pd.DataFrame,               # bars of the same symbols, `symbol ts open close`, UTC
                                rule: TradingRule = TradingRule(), # what is held when
@@ -473,7 +488,7 @@ def positions_from_predictions(predictions: pd.DataFrame,        # one model's `
     scores = lay_out(predictions, bars, meta=meta, meta_threshold=meta_threshold, calendar=calendar, stale=stale)
     return pd.DataFrame(decide(scores, rule), index=scores.clock, columns=scores.symbols)
 
-# %% ../../nbs/backtest/40_signals.ipynb #a5d7d5ab
+# %% ../../nbs/backtest/40_signals.ipynb #59ca8df8
 def hold_equally(bars: pd.DataFrame,                     # `symbol ts open close`, UTC
                  start: str | pd.Timestamp | None = None, # first decision (a bar's ts), default: the first bar
                  end: str | pd.Timestamp | None = None,   # last row, default: the last bar
