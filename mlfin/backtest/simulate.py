@@ -8,6 +8,7 @@ __all__ = ['daily_returns', 'Simulation', 'simulate', 'backtest', 'buy_and_hold'
 # %% ../../nbs/backtest/41_simulate.ipynb #2c16ea85
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -180,7 +181,7 @@ class Simulation:
     orders: pd.DataFrame          # `decided_at ts symbol size price reference fee slippage reason`; size < 0 sells
     trades: pd.DataFrame          # one row a closed part of a position, and what is still open
     costs: Mapping[str, float]    # money: `fees`, `slippage` and their `total`
-    rule: TradingRule             # the costs that were charged
+    rule: TradingRule | None      # what was held when; None where weights were given
     initial_cash: float           # money at the start
     calendar: str                 # whose days `returns` counts
     portfolio: Any = field(repr=False)  # vectorbt's Portfolio, for its plots and statistics
@@ -244,7 +245,9 @@ def simulate(weights: pd.DataFrame,        # targets: index `ts` (UTC, decision)
              calendar: str = "24/7",       # whose days to count: "24/7" or an exchange, e.g. "XNYS"
              ) -> Simulation:
     "Trade these weights at next opens, with costs, and keep the books."
-    rule = TradingRule(fee_bps=fee_bps, slippage_bps=slippage_bps)
+    for field, bps in (("fee_bps", fee_bps), ("slippage_bps", slippage_bps)):
+        if isinstance(bps, bool) or not isinstance(bps, Real) or not 0 <= bps < 10_000:
+            raise ParameterError(must_be(field, "a number of basis points, 0 <= bps < 10000", bps, hint="1 bp is 0.01 %."))
     if isinstance(cash, bool) or not isinstance(cash, (int, float)) or not 0 < cash < np.inf:
         raise ParameterError(must_be("cash", "an amount of money > 0", cash))
     opens, closes = price_panel(bars)
@@ -254,19 +257,19 @@ def simulate(weights: pd.DataFrame,        # targets: index `ts` (UTC, decision)
     opens, closes = opens.loc[clock], closes.loc[clock]
     closes.iloc[0] = closes.iloc[0].fillna(before)
     marks = closes.ffill()
-    fee, slip = rule.fee_bps / 1e4, rule.slippage_bps / 1e4
+    fee, slip = fee_bps / 1e4, slippage_bps / 1e4
     target, due = _schedule(weights, opens)
     raw, units, money = _run_orders(target, due, opens.to_numpy(), marks.to_numpy(), ended, fee, slip, float(cash),
                                     clock)
     orders = _order_frame(raw, clock, symbols, ended, weights)
-    return _settle(orders, units, money, marks, rule, float(cash), calendar)
+    return _settle(orders, units, money, marks, fee, float(cash), calendar)
 
 # %% ../../nbs/backtest/41_simulate.ipynb #8ca88683
-def _settle(orders: pd.DataFrame, units: np.ndarray, money: np.ndarray, marks: pd.DataFrame, rule: TradingRule,
+def _settle(orders: pd.DataFrame, units: np.ndarray, money: np.ndarray, marks: pd.DataFrame, fee: float,
             cash: float, calendar: str) -> Simulation:
     "Let vectorbt account for the orders, and insist that it finds what we found."
     clock, symbols = marks.index, list(marks.columns)
-    portfolio = _portfolio(orders, marks.shape, marks, rule.fee_bps / 1e4, cash)
+    portfolio = _portfolio(orders, marks.shape, marks, fee, cash)
     value = portfolio.value().to_numpy(float)
     held = np.where(units == 0, 0.0, units * marks.to_numpy(float))
     ours = money + held.sum(axis=1)
@@ -279,7 +282,7 @@ def _settle(orders: pd.DataFrame, units: np.ndarray, money: np.ndarray, marks: p
     shown = ["decided_at", "ts", "symbol", "size", "price", "reference", "fee", "slippage", "reason"]
     equity = pd.DataFrame({"ts": clock, "strategy": value})
     return Simulation(
-        equity=equity, returns=daily_returns(equity, calendar), rule=rule, initial_cash=cash, calendar=calendar,
+        equity=equity, returns=daily_returns(equity, calendar), rule=None, initial_cash=cash, calendar=calendar,
         positions=pd.DataFrame(held / value[:, None], index=clock, columns=symbols),
         units=pd.DataFrame(units, index=clock, columns=symbols), cash=pd.Series(money, index=clock, name="cash"),
         orders=orders[shown], trades=_trade_list(portfolio, clock, symbols), portfolio=portfolio,
@@ -288,13 +291,15 @@ def _settle(orders: pd.DataFrame, units: np.ndarray, money: np.ndarray, marks: p
 # %% ../../nbs/backtest/41_simulate.ipynb #e699e5cf
 def backtest(predictions: pd.DataFrame,    # one model's out-of-sample `symbol ts probability`
              bars: pd.DataFrame,           # `symbol ts open close` of one timeframe
-             rule: TradingRule,            # when to hold what, and at which costs
+             rule: TradingRule,            # when to hold what
              cash: float = 100_000.0,      # money at the start
              calendar: str = "24/7",       # whose days to count
+             fee_bps: float = 1.0,         # commission, basis points
+             slippage_bps: float = 2.0,    # slippage, basis points
             ) -> Simulation:
     "Predictions to positions to money, by one rule."
-    weights = positions_from_predictions(predictions, bars, threshold=rule.threshold, rule=rule.kind)
-    done = simulate(weights, bars, fee_bps=rule.fee_bps, slippage_bps=rule.slippage_bps, cash=cash, calendar=calendar)
+    weights = positions_from_predictions(predictions, bars, rule, calendar=calendar)
+    done = simulate(weights, bars, fee_bps=fee_bps, slippage_bps=slippage_bps, cash=cash, calendar=calendar)
     return Simulation(**{**vars(done), "rule": rule})
 
 # %% ../../nbs/backtest/41_simulate.ipynb #daee4e91

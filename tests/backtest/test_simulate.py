@@ -366,7 +366,7 @@ def test_real_minutes_agree_with_an_independent_simulation():
     bars = pd.DataFrame(dict(symbol="BTCUSDT", timeframe="1m", ts=ts, open=raw["open"], close=raw["close"]))
     rng = np.random.default_rng(0)
     p = bars[["symbol", "ts"]].assign(probability=rng.random(len(bars)).round(3)).iloc[1000:-10]
-    sim = backtest(p, bars, TradingRule(fee_bps=0.1, slippage_bps=0.1))
+    sim = backtest(p, bars, TradingRule(), fee_bps=0.1, slippage_bps=0.1)
     assert len(sim.orders) > 10_000
     some = bars.iloc[:4500]
     expected, _ = event_driven(positions_from_predictions(p, bars).iloc[:3000], some, 1e-5, 1e-5, 1e5)
