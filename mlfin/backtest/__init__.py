@@ -8,8 +8,10 @@ _HOME = {
     "Simulation": "simulate",
     "TradingRule": "signals",
     "backtest": "simulate",
+    "benchmark_relation": "risk",
     "bootstrap_sharpe": "significance",
     "buy_and_hold": "simulate",
+    "cornish_fisher": "risk",
     "cost_breakeven_bps": "risk",
     "daily_returns": "simulate",
     "deflated_sharpe_ratio": "significance",
@@ -27,8 +29,10 @@ _HOME = {
     "probabilistic_sharpe_ratio": "significance",
     "probability_of_backtest_overfitting": "significance",
     "return_figures": "risk",
+    "rolling_sharpe": "risk",
     "sharpe": "significance",
     "sharpe_standard_error": "significance",
+    "tail_risk": "risk",
     "verdict": "risk",
 }
 
