@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['drawdowns', 'monthly_returns', 'return_figures', 'cost_breakeven_bps', 'key_figures', 'cornish_fisher', 'tail_risk',
-           'benchmark_relation', 'rolling_sharpe', 'verdict']
+           'same_days', 'benchmark_relation', 'rolling_sharpe', 'verdict']
 
 # %% ../../nbs/backtest/43_risk.ipynb #bb7cd1c3
 from collections.abc import Sequence
@@ -213,20 +213,24 @@ def _regression(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, i
     return found, np.sqrt(np.maximum(np.diag(inverse @ middle @ inverse), 0)), lags
 
 # %% ../../nbs/backtest/43_risk.ipynb #018ed3c9
-def _together(returns: pd.Series, benchmark_returns: pd.Series, least: int) -> tuple[pd.Series, pd.Series]:
-    "The days that both have, in order."
+def same_days(returns: pd.Series,            # daily simple returns; index: dates
+              benchmark_returns: pd.Series,  # of the benchmark; index: dates
+              least: int = 2,                # days that both must have
+             ) -> tuple[pd.Series, pd.Series]: # both on the days that both have, ascending
+    "The days that two records have in common; raises `BacktestError` for too few and for returns that are missing."
     r, b = _checked(returns).align(_checked(benchmark_returns, "benchmark_returns"), join="inner")
     if len(r) < least:
         got = f"{len(r)} common days of {len(returns)} and {len(benchmark_returns)}"
         raise BacktestError(must_be("benchmark_returns", f"of the same days, at least {least}", got, hint="hold the benchmark over the strategy's days."))
     return r.sort_index(), b.sort_index()
 
+# %% ../../nbs/backtest/43_risk.ipynb #9d53621a
 def benchmark_relation(returns: pd.Series,             # daily simple returns; index: dates
                        benchmark_returns: pd.Series,   # of the benchmark; days that only one of them has are left out
                        periods_per_year: float = 252,  # of these returns
                       ) -> dict:                       # plain numbers; None where one does not exist
     "What the strategy has in common with the benchmark, and what it has beyond."
-    r, b = (x.to_numpy() for x in _together(returns, benchmark_returns, 3))
+    r, b = (x.to_numpy() for x in same_days(returns, benchmark_returns, 3))
     moves, extra = _varies(b), r - b
     fit = dict.fromkeys(("beta", "beta_standard_error", "alpha", "alpha_standard_error", "alpha_t", "lags", "correlation"))
     if moves:
