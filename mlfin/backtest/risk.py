@@ -275,22 +275,40 @@ def _trials(n: int) -> str:
 
 # %% ../../nbs/backtest/43_risk.ipynb #d6911de1
 def _beyond_luck(s: dict, level: float) -> bool | None:
-    "DSR above the level, and also without the market's part where that is known; None: nothing to judge."
+    "DSR above the level, also without the market's part, and random entries below it, where these are known; None: nothing to judge."
     if s["dsr"] is None: return None
-    hedged = s.get("dsr_hedged")
-    return bool(s["dsr"] > level and (hedged is None or hedged > level))
+    hedged, chance = s.get("dsr_hedged"), s.get("null_p_value")
+    return bool(s["dsr"] > level and (hedged is None or hedged > level) and (chance is None or 1 - chance >= level))
 
 def _luck_sentence(s: dict, level: float) -> str:
     "The answer to the first question."
     dsr, hedged, after = _number(s["dsr"], level), s.get("dsr_hedged"), f"after {_trials(s['n_trials'])}"
     if s["dsr"] <= level: return f"Not distinguishable from luck: DSR {dsr} {after}."
-    if hedged is None: return f"Better than luck: DSR {dsr} {after}."
-    without = _number(hedged, level)
-    if hedged > level: return f"Better than luck: DSR {dsr} {after}, {without} without the market's part."
-    return (f"Not distinguishable from luck without the market's part: DSR {without} {after} "
-            f"({dsr} with it, beta {s['beta']:.2f}).")
+    if hedged is not None and hedged <= level:
+        return (f"Not distinguishable from luck without the market's part: DSR {_number(hedged, level)} {after} "
+                f"({dsr} with it, beta {s['beta']:.2f}).")
+    if not _beyond_luck(s, level):
+        return f"Not distinguishable from luck: random entries do as well in {s['null_p_value']:.0%} of draws (DSR {dsr} {after})."
+    return f"Better than luck: DSR {dsr} {after}" + ("." if hedged is None else f", {_number(hedged, level)} without the market's part.")
 
 # %% ../../nbs/backtest/43_risk.ipynb #a7c45948
+def _search_sentences(s: dict, level: float) -> list[str]:
+    "What the search for the best trial and draws by chance say."
+    n, effective, small, out = s["n_trials"], s.get("n_effective"), round(1 - level, 9), []
+    if effective is not None and effective < n - 0.05:
+        raw = s.get("dsr_raw")
+        out.append(f"The {n} trials move together and count as {effective:.1f}" + ("." if raw is None else f"; each counted by itself, the DSR is {_number(raw, level)}."))
+    if s["pbo"] is None: out.append(f"Probability of overfitting not computed: {s['pbo_reason']}.")
+    else: out.append(f"Probability that the best of {_trials(n)} is overfit (PBO): {s['pbo']:.2f}.")
+    if s.get("pbo_loss") is not None: out.append(f"The best on one half of the days lost money on the other half in {s['pbo_loss']:.0%} of all ways to halve them.")
+    if (p := s.get("null_p_value")) is not None:
+        out.append(f"Entered at random, with the same costs and holding times, it does as well in {p:.1%} of draws.")
+    if (p := s.get("spa_p_value")) is not None:
+        word = "beats" if p <= small else "is not shown to beat"
+        out.append(f"After the whole search, the best of {_trials(n)} {word} holding (SPA p-value {_number(p, small)}).")
+    return out
+
+# %% ../../nbs/backtest/43_risk.ipynb #88d997e8
 def _luck_sentences(s: dict, level: float) -> list[str]:
     "What the significance figures say."
     if s["dsr"] is None: return ["Nothing to judge: the strategy never traded."]
@@ -303,9 +321,7 @@ def _luck_sentences(s: dict, level: float) -> list[str]:
     have = s["n_periods"] / s["periods_per_year"]
     if s["min_track_record"] is None: out.append("No record, however long, would show such a Sharpe ratio to be above zero.")
     else: out.append(f"To show it to be above zero takes {s['min_track_record'] / s['periods_per_year']:.1f} years; there are {have:.1f}.")
-    if s["pbo"] is None: out.append(f"Probability of overfitting not computed: {s['pbo_reason']}.")
-    else: out.append(f"Probability that the best of {_trials(s['n_trials'])} is overfit (PBO): {s['pbo']:.2f}.")
-    return out
+    return out + _search_sentences(s, level)
 
 # %% ../../nbs/backtest/43_risk.ipynb #4716d988
 def _holding_sentence(figures: dict, benchmark: dict) -> str:
@@ -322,27 +338,57 @@ def _beats(figures: dict, benchmark: dict) -> tuple[bool, bool]:
     "(grew faster, had the higher Sharpe ratio); no ratio counts as zero."
     return figures["cagr"] > benchmark["cagr"], (figures["sharpe"] or 0.0) > (benchmark["sharpe"] or 0.0)
 
+# %% ../../nbs/backtest/43_risk.ipynb #80453774
+def _bps(value: float) -> str: return f"{value:.1f}".removesuffix(".0") + " bps"
+
 def _cost_sentence(figures: dict) -> str:
     "Whether the profit survives its costs."
     level, charged = figures.get("breakeven_bps"), figures.get("charged_bps")
     if level is None: return "Nothing was traded."
-    if level <= 0: return "It loses money even without costs."
-    if level <= charged: return f"The profit does not survive costs of {charged:.1f} bps: it is gone at {level:.1f} bps of what is traded."
-    return f"The profit is gone at costs of {level:.1f} bps of what is traded; {charged:.1f} bps were charged."
+    if level <= 0: return "It loses money even without costs of trading."
+    if level <= charged: return f"The edge does not survive {_bps(charged)}: it is gone at {_bps(level)} of what is traded."
+    return f"The edge is gone at {_bps(level)} of what is traded; {_bps(charged)} were charged."
 
-# %% ../../nbs/backtest/43_risk.ipynb #80453774
+def _delay_sentence(delays: pd.DataFrame) -> list[str]:
+    "Whether the profit survives a later fill."
+    rows = pd.DataFrame(delays).sort_values("delay")
+    if len(rows) < 2 or rows["total_return"].iloc[0] <= 0: return []
+    (now, first), (then, later) = rows[["delay", "total_return"]].iloc[:2].itertuples(index=False)
+    bars = "one more bar" if then - now == 1 else f"{then - now:.0f} more bars"
+    if later <= 0: return [f"The edge does not survive {bars} of delay: {first:.1%} becomes {later:.1%}."]
+    return [f"With {bars} of delay it earns {later:.1%} instead of {first:.1%} over the whole time."]
+
+# %% ../../nbs/backtest/43_risk.ipynb #2714a990
+def _capacity_sentence(capacity: pd.DataFrame, cash: float | None, share: float = 0.1) -> list[str]:
+    "The account that a tenth of the bars' volume bears, or the nearest share that was asked for."
+    rows = pd.DataFrame(capacity).dropna(subset=["capital"])
+    if rows.empty: return []
+    row = rows.iloc[int((rows["participation"] - share).abs().to_numpy().argmin())]
+    most, part = float(row["capital"]), f"{100 * row['participation']:g} % of a bar's volume"
+    if cash is not None and most < cash: return [f"Too large already: orders stay within {part} up to an account of {most:,.0f}, and it began with {cash:,.0f}."]
+    return [f"Up to an account of {most:,.0f} no order exceeds {part}."]
+
 def _drawdown_sentence(figures: dict) -> str:
     "The deepest drawdown and how long it took."
     until = "the end, not recovered" if figures["max_drawdown_recovery_days"] is None else "recovery"
     return (f"At worst the account was {-figures['max_drawdown']:.1%} below its peak; "
             f"{figures['max_drawdown_days']:.0f} days from peak to {until}.")
 
+def _tail_sentence(tail: dict) -> list[str]:
+    "The mean of the worst days."
+    return [f"On the worst day in a hundred it lost {-tail['es_99']:.1%} on average (expected shortfall)."] if tail["es_99"] < 0 else []
+
 # %% ../../nbs/backtest/43_risk.ipynb #acc36c35
 def verdict(figures: dict,                          # the strategy's, from `key_figures`
-            significance: dict,                     # from `significance`
+            significance: dict,                     # from `significance`; `null_p_value spa_p_value n_effective dsr_raw pbo_loss` are said where there
             benchmark_figures: dict | None = None,  # of holding the same symbols over the same days, from `key_figures`
             caveats: Sequence[str] = (),            # sentences that belong to the data, e.g. on survivors
             level: float = 0.95,                    # DSR above which luck is ruled out
+            *,
+            delays: pd.DataFrame | Sequence | None = None,    # from `delay_curve`, a frame or its rows
+            plateau: str | None = None,                       # a sentence on the neighbours of the chosen settings
+            capacity: pd.DataFrame | Sequence | None = None,  # from `capacity`, a frame or its rows
+            tail: dict | None = None,                         # from `tail_risk`
            ) -> dict:                               # `headline better_than_luck better_than_holding sentences caveats`
     "Is it better than luck, and better than holding? In words, with the numbers they rest on."
     sentences = _luck_sentences(significance, level)
@@ -351,6 +397,10 @@ def verdict(figures: dict,                          # the strategy's, from `key_
         holding = all(_beats(figures, benchmark_figures))
         sentences.insert(1, _holding_sentence(figures, benchmark_figures))
     sentences.append(_cost_sentence(figures))
+    if delays is not None: sentences += _delay_sentence(delays)
+    if plateau: sentences.append(plateau)
+    if capacity is not None: sentences += _capacity_sentence(capacity, figures.get("initial_cash"))
     if figures["max_drawdown"] < 0: sentences.append(_drawdown_sentence(figures))
+    if tail is not None: sentences += _tail_sentence(tail)
     headline = " ".join(sentences[:1 if holding is None else 2])
     return dict(headline=headline, better_than_luck=_beyond_luck(significance, level), better_than_holding=holding, sentences=sentences, caveats=list(caveats))

@@ -350,12 +350,63 @@ def test_holding_in_words(benchmark, better, sentence):
     assert v["better_than_holding"] is better and sentence in v["headline"]
 
 
-@pytest.mark.parametrize("level, sentence", [
-    (None, "Nothing was traded."), (-1.0, "It loses money even without costs."),
-    (2.0, "The profit does not survive costs of 3.0 bps: it is gone at 2.0 bps of what is traded."),
-    (12.0, "The profit is gone at costs of 12.0 bps of what is traded; 3.0 bps were charged.")])
-def test_costs_in_words(level, sentence):
-    assert sentence in words(dict(breakeven_bps=level))["sentences"]
+@pytest.mark.parametrize("level, charged, sentence", [
+    (None, None, "Nothing was traded."), (-1.0, 3.0, "It loses money even without costs of trading."),
+    (2.0, 3.0, "The edge does not survive 3 bps: it is gone at 2 bps of what is traded."),
+    (2.84, 15.0049, "The edge does not survive 15 bps: it is gone at 2.8 bps of what is traded."),
+    (12.0, 3.0, "The edge is gone at 12 bps of what is traded; 3 bps were charged.")])
+def test_costs_in_words(level, charged, sentence):
+    assert sentence in words(dict(breakeven_bps=level, charged_bps=charged))["sentences"]
+
+
+@pytest.mark.parametrize("new, sentence", [
+    (dict(n_effective=1.8, dsr_raw=0.3), "The 4 trials move together and count as 1.8; each counted by itself, the DSR is 0.30."),
+    (dict(n_effective=1.8), "The 4 trials move together and count as 1.8."),
+    (dict(pbo_loss=0.6), "The best on one half of the days lost money on the other half in 60% of all ways to halve them."),
+    (dict(null_p_value=0.234), "Entered at random, with the same costs and holding times, it does as well in 23.4% of draws."),
+    (dict(spa_p_value=0.31), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.31)."),
+    (dict(spa_p_value=0.0501), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.0501)."),
+    (dict(spa_p_value=0.01), "After the whole search, the best of 4 trials beats holding (SPA p-value 0.01).")])
+def test_the_search_in_words(new, sentence):
+    assert sentence in words(significant=new)["sentences"]
+    assert sentence not in words()["sentences"]
+    assert sentence not in words(significant=dict.fromkeys(new))["sentences"]
+
+
+def test_trials_that_are_all_different_need_no_word():
+    assert not any("move together" in s for s in words(significant=dict(n_effective=4.0, dsr_raw=0.41))["sentences"])
+
+
+def test_random_entries_can_overrule_the_dsr():
+    v = words(significant=dict(dsr=0.99, null_p_value=0.23))
+    assert v["better_than_luck"] is False
+    assert v["headline"] == "Not distinguishable from luck: random entries do as well in 23% of draws (DSR 0.99 after 4 trials)."
+    assert words(significant=dict(dsr=0.99, null_p_value=0.05))["better_than_luck"] is True
+    assert words(significant=dict(dsr=0.99, dsr_hedged=0.97, beta=0.7, null_p_value=0.2))["better_than_luck"] is False
+    assert words(significant=dict(dsr=None, null_p_value=1.0))["better_than_luck"] is None
+
+
+@pytest.mark.parametrize("returns, sentence", [
+    ((0.12, -0.03, -0.1), "The edge does not survive one more bar of delay: 12.0% becomes -3.0%."),
+    ((0.12, 0.101, -0.1), "With one more bar of delay it earns 10.1% instead of 12.0% over the whole time."), ((-0.1, -0.2, 0.1), None)])
+def test_delay_in_words(returns, sentence):
+    table = pd.DataFrame(dict(delay=[1, 2, 5], total_return=returns, sharpe=1.0))
+    plain, said = words()["sentences"], words(delays=table)["sentences"]
+    assert said == words(delays=table.iloc[::-1].to_dict("records"))["sentences"]
+    assert [s for s in said if s not in plain] == ([sentence] if sentence else [])
+    assert "The edge does not survive 4 more bars of delay: 12.0% becomes -3.0%." in words(
+        delays=[dict(delay=1, total_return=0.12), dict(delay=5, total_return=-0.03)])["sentences"] and words(delays=table.head(1))["sentences"] == plain
+
+
+def test_capacity_plateau_and_tail_in_words():
+    table = pd.DataFrame(dict(participation=[0.01, 0.1, 0.5], capital=[1e5, 2_340_000.4, 1e7]))
+    assert "Up to an account of 2,340,000 no order exceeds 10 % of a bar's volume." in words(capacity=table)["sentences"]
+    small = words(dict(initial_cash=3e6), capacity=table)["sentences"]
+    assert "Too large already: orders stay within 10 % of a bar's volume up to an account of 2,340,000, and it began with 3,000,000." in small
+    assert "Up to an account of 100,000 no order exceeds 1 % of a bar's volume." in words(capacity=table.head(1).to_dict("records"))["sentences"]
+    assert words(capacity=table.assign(capital=np.nan))["sentences"] == words(tail=dict(es_99=0.0))["sentences"] == words()["sentences"]
+    assert "The best set is on a plateau." in words(plateau="The best set is on a plateau.")["sentences"]
+    assert "On the worst day in a hundred it lost 2.9% on average (expected shortfall)." in words(tail=dict(es_99=-0.0289))["sentences"]
 
 
 def test_caveats_are_said_only_when_passed_in():
