@@ -109,7 +109,7 @@ def _check_numbers(question: dict) -> None:
             raise ParameterError(must_be(key, f"a whole number >= {least}", value))
     if "rule" in question:
         from mlfin.backtest.signals import TradingRule
-        TradingRule(*(question[k] for k in ("rule", "threshold", "fee_bps", "slippage_bps")))
+        TradingRule(question["rule"], question["threshold"]).on("probability")
 
 # %% ../../nbs/ops/70_pipeline.ipynb #99cb6488
 def check_question(question: dict, # every parameter
