@@ -23,13 +23,14 @@ def _refuse(trainings: Sequence[Mapping[str, Any]]) -> None:
     "Say why trainings cannot be compared: none, a model twice, other data, other folds."
     names = [t["training"]["model"] for t in trainings]
     if not names or len(set(names)) < len(names): raise ModelError(must_be("trainings", "of at least one model, each once", names))
-    first, borders = trainings[0], ["fold", "test_start", "test_end", "n_test"]
+    first = trainings[0]
+    borders = [c for c in ("fold", "test_start", "test_end", "n_test") if c in first["scores"]] # blocks that folds share have no borders of their own
     for name, other in zip(names, trainings, strict=True):
         for key in _SAME:
             if other["training"][key] != first["training"][key]:
                 raise ModelError(must_be(key, f"that of {names[0]}, {first['training'][key]}", other["training"][key], name,
                                          "train both on one question: `mlfin run`."))
-        if not other["scores"][borders].equals(first["scores"][borders]):
+        if not other["scores"].reindex(columns=borders).equals(first["scores"][borders]):
             raise ModelError(must_be("folds", f"those of {names[0]}", other["scores"]["fold"].tolist(), name,
                                      "train both on one question: `mlfin run`."))
         if set(found := other["predictions"]["model"]) != {name}: raise ModelError(must_be("predictions", f"of {name} alone", sorted(set(found))))

@@ -50,6 +50,11 @@ def parse_assignment(text: str, # "key=value", the value in YAML
     except yaml.YAMLError: raise ParameterError(must_be(key.strip(), "a YAML value", value, "-p", "close what is open: [A,B], 'text'")) from None
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
+def _text_kept(key: str, value: Any) -> Any:
+    "Ploomber makes Python's values of texts such as `none`, twice; those that stand in no path are quoted as often."
+    if key in ("profile", "experiment") or not isinstance(value, str) or value.lower() not in ("none", "null", "true", "false"): return value
+    return repr(repr(value))
+
 # %% ../../nbs/ops/70_pipeline.ipynb #bdb3e1c4
 _OPTIONAL = ("start", "end", "symbols")  # null means: all there is
 
@@ -141,12 +146,13 @@ def check_question(question: dict, # every parameter
         from mlfin.models.labels import parse_label
         parse_label(question["label"])
     if "models" in question:
+        from mlfin.models.recipe import check_model
         from mlfin.models.zoo import load_models, model_names
         load_models()
         known, recipe = model_names(), _recipe(question)
         for name in question["models"]:
             if name not in known: raise ParameterError(unknown("model", name, known, "models"))
-            if name not in model_names(recipe.task) or recipe.options(name): recipe.check(name)
+            if name not in model_names(recipe.task) or recipe.options(name): check_model(recipe, name)
     if question["executor"] == "papermill": check_kernel(question["kernel"])
 
 # %% ../../nbs/ops/70_pipeline.ipynb #10f0ce37
@@ -321,11 +327,6 @@ def _working_in(folder: Path) -> Iterator[None]:
     os.chdir(folder)
     try: yield
     finally: os.chdir(before)
-
-def _text_kept(key: str, value: Any) -> Any:
-    "Ploomber makes Python's values of texts such as `none`, twice; those that stand in no path are quoted as often."
-    if key in ("profile", "experiment") or not isinstance(value, str) or value.lower() not in ("none", "null", "true", "false"): return value
-    return repr(repr(value))
 
 def load_dag(question: dict, # every parameter
              root: Path,     # the project's folder
