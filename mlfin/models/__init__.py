@@ -57,6 +57,7 @@ _HOME = {
     "confusion": "evaluation",
     "content_hash": "dataset",
     "count_trials": "gate",
+    "count_trials": "tuning",
     "crown": "registry",
     "daily_returns": "tuning",
     "default_parameters": "zoo",
