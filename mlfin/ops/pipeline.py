@@ -122,7 +122,7 @@ def _check_numbers(question: dict) -> None:
     if "splitter" in question: _recipe(question)
     if "rule" in question:
         from mlfin.backtest.signals import TradingRule
-        TradingRule(*(question[k] for k in ("rule", "threshold", "fee_bps", "slippage_bps")))
+        TradingRule(question["rule"], question["threshold"]).on("probability")
 
 # %% ../../nbs/ops/70_pipeline.ipynb #99cb6488
 def check_question(question: dict, # every parameter

@@ -48,9 +48,9 @@ def test_no_prediction_and_nan_are_flat():
 def test_thresholds_are_strict():
     bars = bars_of(A=range(12))
     assert positions_from_predictions(always(bars, 0.5), bars)["A"].sum() == 0
-    assert positions_from_predictions(always(bars, 0.5), bars, rule="long_short")["A"].abs().sum() == 0
-    assert positions_from_predictions(always(bars, 0.35), bars, 0.6, "long_short")["A"].min() == -1
-    assert positions_from_predictions(always(bars, 0.45), bars, 0.6, "long_short")["A"].abs().sum() == 0
+    assert positions_from_predictions(always(bars, 0.5), bars, TradingRule("long_short"))["A"].abs().sum() == 0
+    assert positions_from_predictions(always(bars, 0.35), bars, TradingRule("long_short", 0.6))["A"].min() == -1
+    assert positions_from_predictions(always(bars, 0.45), bars, TradingRule("long_short", 0.6))["A"].abs().sum() == 0
 
 
 def test_the_last_row_is_flat_unless_there_is_no_bar_left():
@@ -66,24 +66,37 @@ def test_the_future_never_changes_the_past(seed, cut, rule, stale):
     rng = np.random.default_rng(seed)
     bars = bars_of(A=range(12), **{s: np.flatnonzero(rng.random(12) > 0.4) for s in "BC"})
     p = bars[["symbol", "ts"]].assign(probability=rng.random(len(bars)))
-    whole = positions_from_predictions(p, bars, rule=rule, stale=stale)
+    whole = positions_from_predictions(p, bars, TradingRule(rule), stale=stale)
     known = bars.ts <= TS[cut]
-    past = positions_from_predictions(p[known], bars[known], rule=rule, stale=stale)
+    past = positions_from_predictions(p[known], bars[known], TradingRule(rule), stale=stale)
     pd.testing.assert_frame_equal(whole.loc[:TS[cut], list(past)], past)
     assert (whole.loc[:TS[cut]].drop(columns=list(past)) == 0).all(axis=None)
     assert whole.abs().sum(axis=1).max() <= 1 + 1e-12 and np.isfinite(whole.to_numpy()).all()
-    pd.testing.assert_frame_equal(positions_from_predictions(p.sample(frac=1), bars.sample(frac=1), rule=rule, stale=stale), whole)
+    pd.testing.assert_frame_equal(positions_from_predictions(p.sample(frac=1), bars.sample(frac=1), TradingRule(rule), stale=stale), whole)
 
 
 @pytest.mark.parametrize("kwargs, field", [
     (dict(threshold=0.0), "threshold"), (dict(threshold=1.0), "threshold"), (dict(threshold=-1), "threshold"),
     (dict(threshold=float("nan")), "threshold"), (dict(threshold="0.5"), "threshold"), (dict(threshold=True), "threshold"),
-    (dict(rule="long_short", threshold=0.4), "threshold"), (dict(rule="short"), "rule"), (dict(stale=-1), "stale"),
-    (dict(stale=1.5), "stale"),
+    (dict(kind="long_short", threshold=0.4), "threshold"), (dict(signal="proportional", threshold=0.4), "threshold"),
+    (dict(signal="quantile", threshold=0.5), "threshold"), (dict(kind="short"), "rule"), (dict(signal="rank"), "signal"),
+    (dict(quantile=0), "quantile"), (dict(quantile=1.1), "quantile"), (dict(hysteresis=-0.1), "hysteresis"),
+    (dict(kind="long_short", signal="quantile", quantile=0.4, hysteresis=0.2), "quantile"), (dict(min_hold=-1), "min_hold"),
+    (dict(min_hold=2.0), "min_hold"), (dict(min_hold=None), "min_hold"), (dict(vol_target=0), "vol_target"),
+    (dict(vol_target=float("inf")), "vol_target"), (dict(vol_lookback=1), "vol_lookback"), (dict(leverage=0), "leverage"),
+    (dict(leverage=None), "leverage"), (dict(max_weight=0), "max_weight"), (dict(reach=-1), "reach"),
+    (dict(stop_loss=1.0), "stop_loss"), (dict(take_profit=0), "take_profit"), (dict(trailing_stop="0.1"), "trailing_stop"),
 ])
+def test_bad_rules_are_named(kwargs, field):
+    bars = bars_of(A=range(12))
+    with pytest.raises(ParameterError, match=f"^`{field}`"):
+        positions_from_predictions(always(bars), bars, TradingRule(**kwargs))
+
+
+@pytest.mark.parametrize("kwargs, field", [(dict(stale=-1), "stale"), (dict(stale=1.5), "stale"), (dict(meta_threshold=1.0), "meta_threshold")])
 def test_bad_parameters_are_named(kwargs, field):
     bars = bars_of(A=range(12))
-    with pytest.raises(ParameterError, match=f"`{field}`"):
+    with pytest.raises(ParameterError, match=f"^`{field}`"):
         positions_from_predictions(always(bars), bars, **kwargs)
 
 
@@ -101,9 +114,14 @@ def test_bad_predictions_are_named(spoil, message):
 
 
 def test_rule_spec_is_plain_and_equal_for_equal_rules():
-    spec = TradingRule("long_short", 0.5, 1, 2).spec()
-    assert spec == {"kind": "long_short", "threshold": 0.5, "fee_bps": 1.0, "slippage_bps": 2.0}
-    assert all(type(v) in (str, float) for v in spec.values())
+    assert TradingRule("long_short", 0.5).spec() == {"kind": "long_short", "threshold": 0.5}
+    full = TradingRule("long_short", None, "quantile", 0.3, 0.1, 2, 0.15, 63, 2, 1, 0.2, 0.1, 0.2, 0.3).spec()
+    assert full == {"kind": "long_short", "threshold": None, "signal": "quantile", "quantile": 0.3, "hysteresis": 0.1,
+                    "min_hold": 2.0, "vol_target": 0.15, "vol_lookback": 63.0, "leverage": 2.0, "max_weight": 1.0,
+                    "stop_loss": 0.1, "take_profit": 0.2, "trailing_stop": 0.3}
+    assert all(v is None or type(v) in (str, float) for v in full.values())
+    for same in (dict(quantile=0.4), dict(reach=0.1), dict(vol_lookback=5), dict(min_hold=1), dict(max_weight=1)):
+        assert TradingRule(**same).spec() == TradingRule().spec()
     with pytest.raises(AttributeError): TradingRule().threshold = 0.6
 
 
