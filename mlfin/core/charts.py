@@ -294,14 +294,15 @@ def folds_chart(folds: pd.DataFrame,  # a row a fold: fold, train_start, train_e
 
 # %% ../../nbs/core/04_charts.ipynb #99c48f67
 def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss log_loss_baseline brier ...
-                 metric: str = "log_loss",  # log_loss, brier, accuracy or roc_auc
+                 metric: str | None = None, # log_loss, brier, accuracy, roc_auc; rmse, mae, directional_accuracy; the loss by default
                 ) -> "Figure":              # points a fold, a bar of the mean a model, zero = the naive guess
     "What each model adds to the naive guess, fold by fold; above zero is better."
+    metric = metric or ("rmse" if "rmse" in scores and "log_loss" not in scores else "log_loss")
     _need(scores, "scores", ["model", "fold", metric])
     base = scores[f"{metric}_baseline"] if f"{metric}_baseline" in scores else 0.5
-    lower = metric in ("log_loss", "brier")
+    lower = metric in ("log_loss", "brier", "rmse", "mae")
     gain = 100 * ((1 - scores[metric] / base) if lower else (scores[metric] - base))
-    words = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC"}.get(metric, metric)
+    words = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", "rmse": "RMSE", "mae": "mean absolute error"}.get(metric, metric.replace("_", " "))
     y = f"Reduction of {words} (%)" if lower else f"Gain in {words} (percentage points)"
     figure = new_figure("Skill of each model by fold",
                         f"{words}, out of sample, against a naive guess (zero line); above is better", "Model", y)
@@ -319,11 +320,13 @@ def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss
 
 # %% ../../nbs/core/04_charts.ipynb #3c41c212
 def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model predicted observed count; shares in [0, 1]
-                     ) -> "Figure":          # share of rises against the predicted probability, and the diagonal
+                      task: str = "classification", # or "regression": means of values instead of shares
+                     ) -> "Figure":          # what was observed against what was predicted, and the diagonal
     "Whether a probability of 60 % comes true in 60 % of cases: the closer to the diagonal, the better."
     _need(curves, "curves", ["model", "predicted", "observed", "count"])
+    values = task == "regression"
     figure = new_figure("Calibration", "size of a point is the number of predictions in its bin",
-                        "Predicted probability of a rise", "Observed share of rises")
+                        *(("Mean prediction", "Mean of what happened") if values else ("Predicted probability of a rise", "Observed share of rises")))
     low, high = (float(f(curves[["predicted", "observed"]].to_numpy())) for f in (np.nanmin, np.nanmax))
     figure.add_scatter(x=[low, high], y=[low, high], mode="lines", name="perfect",
                        line=dict(dash="dash", color="#8A949C"), hoverinfo="skip")
@@ -333,7 +336,7 @@ def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model pred
         figure.add_scatter(x=rows.predicted.values, y=rows.observed.values, mode="lines+markers", name=model,
                            marker=dict(size=size.values, color=COLOURS[n % len(COLOURS)]), line=dict(width=1),
                            customdata=rows["count"].values,
-                           hovertemplate=model + ": said %{x:.2f}, was %{y:.2f} (n = %{customdata:,})<extra></extra>")
+                           hovertemplate=model + (": said %{x:.2%}, was %{y:.2%}" if values else ": said %{x:.2f}, was %{y:.2f}") + " (n = %{customdata:,})<extra></extra>")
     return figure
 
 # %% ../../nbs/core/04_charts.ipynb #9b3d6508

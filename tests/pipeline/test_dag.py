@@ -1,4 +1,5 @@
 """The tasks, end to end: what they leave, what makes them run again, and the same files without `mlfin`."""
+import ast
 import json
 import re
 import shutil
@@ -160,6 +161,46 @@ def test_a_model_more_is_one_training_more(finished):
     assert code == 0 and re.search(r"train-dummy\s.*fresh", out) and "train-logistic" not in out and re.search(r"compare\s.*stale", out)
 
 
+def test_words_of_a_training_reach_the_page_and_what_is_traded(finished):
+    asked = dict(splitter="combinatorial", folds="4", weights="uniqueness", class_weights="balanced", calibrate="sigmoid", jobs="2", task="classification")
+    code, out, err = finished.here(*words(**asked))
+    assert code == 0 and executed(out) == ["train-logistic", "compare", "backtest", "publish"], out + err
+    training, paths, told = read_json(finished.data("training.json")), *(read_parquet(finished.data(f"{n}.parquet")) for n in ("paths", "predictions"))
+    assert training["split"] == {"folds": 4, "embargo": 5, "splitter": "combinatorial", "weights": "uniqueness"}
+    assert training["parameters"]["logistic"] | {"class_weight": "balanced", "calibrate": "sigmoid"} == training["parameters"]["logistic"]
+    assert set(paths.path) == {1, 2, 3} and len(paths) == 3 * len(told) and not told.duplicated(["model", "symbol", "ts"]).any()
+    assert read_parquet(finished.data("scores.parquet")).fold.nunique() == 4
+    assert len(read_parquet(finished.data("equity.parquet"))) > len(told) / 2  # all of it is traded, from the first block on
+    assert not list(finished.root.glob(".mlfin/**/.*.progress"))
+
+
+def test_a_regression_has_pages_of_its_own(finished, monkeypatch):
+    ask_in_file(finished, models=["ridge"], task="regression")
+    monkeypatch.setenv("MLFIN_PROFILE", "test")
+    told = [cells_done(finished, "93_train", model="ridge", task="regression", folds=3), cells_done(finished, "93a_compare")]
+    assert {"mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "ic"} <= set(told[0]) and "verdict" not in told[0] and "log_loss" not in told[0]
+    assert {"mae", "rmse", "ic", "verdict"} <= set(told[1])
+    training = read_json(finished.data("training.json"))
+    assert training["task"] == training["split"]["task"] == "regression" and training["selected"] == "ridge"
+    verdict = training["summary"][0]["verdict"]
+    assert "than the baseline: squared error" in verdict and "±" in verdict, verdict
+    assert "prediction" in read_parquet(finished.data("predictions.parquet")) and set(read_parquet(finished.data("pending.parquet")).model) == {"ridge"}
+
+
+def cells_done(bench, notebook, **parameters):
+    "Execute a task's cells one by one in this process; the columns of the first table with a score that one of them ends with."
+    namespace, found = {"display": lambda *things: None}, []
+    for cell in json.loads((bench.root / "nbs" / "pipeline" / f"{notebook}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] != "code": continue
+        body = ast.parse("".join(cell["source"])).body
+        last = body.pop() if isinstance(body[-1], ast.Expr) else None
+        exec(compile(ast.Module(body, []), notebook, "exec"), namespace)
+        if "parameters" in cell["metadata"].get("tags", []): namespace |= parameters
+        value = eval(compile(ast.Expression(last.value), notebook, "eval"), namespace) if last else None
+        if isinstance(value, pd.DataFrame) and {"rmse", "log_loss"} & set(value): found.append(list(value))
+    return found[0]
+
+
 def test_reproduce_says_equal(finished):
     before = finished.published()
     code, out, err = finished.here("reproduce", "latest")
@@ -227,10 +268,10 @@ def test_with_kernels_of_their_own_the_same_bytes(workbench, first_run):
     assert workbench.record()["run_id"] == first_run.record()["run_id"]
 
 
-def ask_in_file(bench):
-    "The small question, in `env.yaml`, where Ploomber and the notebooks read it."
+def ask_in_file(bench, **changes):
+    "The small question, changed, in `env.yaml`, where Ploomber and the notebooks read it."
     path = bench.root / "env.yaml"
-    question = yaml.safe_load(path.read_text()) | {k: yaml.safe_load(v) for k, v in SMALL.items()} | {"profile": "test"}
+    question = yaml.safe_load(path.read_text()) | {k: yaml.safe_load(v) for k, v in SMALL.items()} | {"profile": "test"} | changes
     path.write_text(yaml.safe_dump({k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in question.items()}))
 
 
