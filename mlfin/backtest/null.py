@@ -31,10 +31,13 @@ def _spells(column: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _moved(column: np.ndarray, first: np.ndarray, length: np.ndarray, gaps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "The same spells and gaps in another order, the circle cut open at a random place in a gap."
     if not len(first): return column
-    order, gap = rng.permutation(len(first)), rng.permutation(gaps)
-    place = rng.integers(0, gap.sum() + len(gap))  # a gap of n rows has n + 1 places to cut
-    cut = int(np.searchsorted(np.cumsum(gap + 1), place, side="right"))
-    gap = np.roll(gap, -cut - 1)                    # the gap that is cut comes last
+    order = rng.permutation(len(first))
+    if gaps[-1] == 0 and column[0] * column[-1] > 0: # held at both ends: the circle stays cut there, or two spells were one
+        gap = np.append(rng.permutation(gaps[:-1]), 0)
+    else:
+        gap = rng.permutation(gaps)
+        place = rng.integers(0, gap.sum() + len(gap)) # a gap of n rows has n + 1 places to cut
+        gap = np.roll(gap, -1 - int(np.searchsorted(np.cumsum(gap + 1), place, side="right"))) # the gap that is cut comes last
     n = length[order]
     start = rng.integers(0, gap[-1] + 1) + np.cumsum(np.append(0, n[:-1] + gap[:-1]))
     within = np.arange(n.sum()) - np.repeat(n.cumsum() - n, n)

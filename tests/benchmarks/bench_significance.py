@@ -10,6 +10,7 @@ import pandas as pd
 
 from mlfin.backtest.bootstrap import bootstrap_intervals, spa_test
 from mlfin.backtest.clusters import effective_trials
+from mlfin.backtest.null import random_entry_null
 from mlfin.backtest.overfitting import common_days, probability_of_backtest_overfitting
 from mlfin.backtest.significance import significance
 
@@ -42,13 +43,23 @@ def gaps(values: np.ndarray) -> np.ndarray:
     return late
 
 
+def held(rows: int = 2500) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Weights of one symbol, in for ten bars and out for ten, and its bars."""
+    ts = pd.date_range("2010-01-01", periods=rows, tz="UTC", unit="us", name="ts")
+    close = 100 * np.exp(np.random.default_rng(1).normal(0, 0.01, rows).cumsum())
+    bars = pd.DataFrame({"symbol": "A", "ts": ts, "open": np.append(100, close[:-1]), "close": close})
+    return pd.DataFrame({"A": (np.arange(rows) // 10 % 2).astype(float)}, ts), bars
+
+
 def main() -> None:
     """Print a row a measure; fail beyond a bound."""
     rng = np.random.default_rng(7)
     many, returns = rng.normal(0, 0.01, (2500, 2000)), rng.normal(0.0005, 0.01, 5000)
     late = gaps(many)
     tried = pd.DataFrame(many[:, :1000], pd.date_range("2010-01-01", periods=2500, tz="UTC", unit="us"))
+    weights, bars = held()
     bootstrap_intervals(returns, draws=100)
+    random_entry_null(weights, bars, draws=100)
     ours, theirs = (took(lambda: bootstrap_intervals(returns, 1000, block=17)), took(lambda: arch_draws(returns, 1000, 17), 1))
     measures = [
         ("PBO, 16 blocks, 1,000 trials of 2,500 days", lambda: probability_of_backtest_overfitting(many[:, :1000]), PBO),
@@ -58,6 +69,7 @@ def main() -> None:
         ("clusters, 2,000 trials of 2,500 days", lambda: effective_trials(many), CLUSTERS),
         ("clusters, 2,000 trials, half of them begin later", lambda: effective_trials(late), CLUSTERS),
         ("common days, 2,000 trials, 1,000 beginnings", lambda: common_days(late), None),
+        ("random-entry null, 1,000 draws of 2,500 bars", lambda: random_entry_null(weights, bars), None),
         ("significance, 1,000 trials of 2,500 days", lambda: significance(tried[0], tried), None),
     ]
     print("| measure | value | bound | verdict |\n|---|---|---|---|")
