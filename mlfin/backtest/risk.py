@@ -109,7 +109,7 @@ def key_figures(simulation: Simulation,          # from `simulate`, `backtest` o
         mean_bars_held=float(closed["bars"].mean()) if len(closed) else None,
         fees=costs["fees"], slippage=costs["slippage"], costs=costs["total"],
         costs_per_year=costs["total"] / float(simulation.equity["strategy"].mean()) / years,
-        charged_bps=simulation.rule.fee_bps + simulation.rule.slippage_bps, breakeven_bps=cost_breakeven_bps(simulation))
+        charged_bps=simulation.cost_model.fee_bps + simulation.cost_model.slippage_bps, breakeven_bps=cost_breakeven_bps(simulation))
 
 # %% ../../nbs/backtest/43_risk.ipynb #c15e9659
 def _number(value: float, limit: float) -> str:

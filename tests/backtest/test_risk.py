@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlfin.backtest.costs import Costs
 from mlfin.backtest.risk import cost_breakeven_bps, drawdowns, key_figures, monthly_returns, return_figures, verdict
 from mlfin.backtest.significance import significance
 from mlfin.backtest.simulate import buy_and_hold, simulate
@@ -84,7 +85,7 @@ def test_a_loss_on_the_first_day_is_a_drawdown():
 
 def test_key_figures_are_plain_and_add_up():
     bars = some_bars(symbols=3)
-    sim = simulate(on_and_off(bars), bars, 10, 5)
+    sim = simulate(on_and_off(bars), bars, Costs(fee_bps=10, slippage_bps=5))
     f = key_figures(sim, 252)
     assert json.loads(json.dumps(f, allow_nan=False)) == f
     assert f["final_equity"] / f["initial_cash"] - 1 == pytest.approx(f["total_return"])
@@ -110,7 +111,7 @@ def test_figures_of_an_account_that_never_trades():
 @pytest.mark.parametrize("seed", range(5))
 def test_breakeven_is_where_the_same_orders_end_with_what_they_began(seed):
     bars = some_bars(seed, drift=0.001)
-    sim = simulate(on_and_off(bars), bars, 3, 0)
+    sim = simulate(on_and_off(bars), bars, Costs(fee_bps=3, slippage_bps=0))
     level = cost_breakeven_bps(sim)
     orders = sim.orders
     flows = -(orders["size"] * orders["reference"]).sum() - (orders["size"].abs() * orders["reference"]).sum() * level / 1e4
