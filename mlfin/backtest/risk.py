@@ -99,34 +99,44 @@ def return_figures(returns: pd.Series,              # daily simple returns; inde
         best_day=float(r.max()), worst_day=float(r.min()), positive_days=float((r > 0).mean()))
 
 # %% ../../nbs/backtest/43_risk.ipynb #032d9cd4
+def _trading_costs(simulation: Simulation) -> tuple[float, float]:
+    "(money traded at reference prices, what trading it cost)."
+    orders, costs = simulation.orders, simulation.costs
+    return float((orders["size"].abs() * orders["reference"]).sum()), sum(costs[kind] for kind in ("fees", "spread", "slippage", "impact"))
+
 def cost_breakeven_bps(simulation: Simulation,   # what was simulated
-                      ) -> float | None:         # basis points of each traded amount, fee and slippage together; None: no order
-    "Costs at which these very orders would have ended with the money that they started with; below zero: a loss without any."
-    orders = simulation.orders
-    amount = float((orders["size"].abs() * orders["reference"]).sum())
+                      ) -> float | None:         # basis points of each traded amount at reference prices; None: no order
+    "Trading costs at which these very orders would have ended with the money that they started with; below zero: a loss without any."
+    amount, costs = _trading_costs(simulation)
     if not amount: return None
     profit = float(simulation.equity["strategy"].iloc[-1]) - simulation.initial_cash
-    return (profit + simulation.costs["total"]) / amount * 1e4
+    return (profit + costs) / amount * 1e4
 
 # %% ../../nbs/backtest/43_risk.ipynb #2bc32012
+def _held(closed: pd.DataFrame) -> dict:
+    "Hit rate, mean return and holding times of closed trades; None without one."
+    if not len(closed): return dict.fromkeys(("hit_rate", "mean_trade", "mean_bars_held", "median_bars_held", "longest_bars_held"))
+    bars = closed["bars"]
+    return dict(hit_rate=float((closed["pnl"] > 0).mean()), mean_trade=float(closed["return"].mean()), mean_bars_held=float(bars.mean()),
+                median_bars_held=float(bars.median()), longest_bars_held=int(bars.max()))
+
 def key_figures(simulation: Simulation,          # from `simulate`, `backtest` or `buy_and_hold`
                 periods_per_year: float = 252,   # of its daily returns: 252, or 365 where markets never close
                ) -> dict:                        # plain numbers; None where a figure does not exist
     "Everything that one asks of a backtest, as numbers ready for JSON."
-    trades, costs = simulation.trades, simulation.costs
+    trades, costs, exposure = simulation.trades, simulation.costs, simulation.exposure
     closed = trades[trades["status"] == "closed"]
     years = len(simulation.returns) / periods_per_year
-    exposure = simulation.exposure
+    amount, paid = _trading_costs(simulation)
+    kinds = ("fees", "spread", "slippage", "impact", "borrow", "funding")
     return return_figures(simulation.returns, periods_per_year) | dict(
         initial_cash=simulation.initial_cash, final_equity=float(simulation.equity["strategy"].iloc[-1]),
-        exposure=float(exposure.mean()), time_in_market=float((exposure > 0).mean()),
-        turnover_per_year=simulation.turnover / years, orders=len(simulation.orders), trades=len(closed),
-        open_trades=int(len(trades) - len(closed)), hit_rate=float((closed["pnl"] > 0).mean()) if len(closed) else None,
-        mean_trade=float(closed["return"].mean()) if len(closed) else None,
-        mean_bars_held=float(closed["bars"].mean()) if len(closed) else None,
-        fees=costs["fees"], slippage=costs["slippage"], costs=costs["total"],
+        exposure=float(exposure.mean()), net_exposure=float(simulation.positions.sum(axis=1).mean()), largest_exposure=float(exposure.max()),
+        time_in_market=float((exposure > 0).mean()), turnover_per_year=simulation.turnover / years, orders=len(simulation.orders),
+        trades=len(closed), open_trades=int(len(trades) - len(closed)), **_held(closed),
+        **{kind: float(costs[kind]) for kind in kinds}, dividends=float(simulation.dividends), costs=float(costs["total"]),
         costs_per_year=costs["total"] / float(simulation.equity["strategy"].mean()) / years,
-        charged_bps=simulation.cost_model.fee_bps + simulation.cost_model.slippage_bps, breakeven_bps=cost_breakeven_bps(simulation))
+        charged_bps=paid / amount * 1e4 if amount else None, breakeven_bps=cost_breakeven_bps(simulation))
 
 # %% ../../nbs/backtest/43_risk.ipynb #82bac18f
 def _historic(ordered: np.ndarray, level: float) -> tuple[float, float]:
@@ -299,7 +309,7 @@ def _search_sentences(s: dict, level: float) -> list[str]:
         raw = s.get("dsr_raw")
         out.append(f"The {n} trials move together and count as {effective:.1f}" + ("." if raw is None else f"; each counted by itself, the DSR is {_number(raw, level)}."))
     if s["pbo"] is None: out.append(f"Probability of overfitting not computed: {s['pbo_reason']}.")
-    else: out.append(f"Probability that the best of {_trials(n)} is overfit (PBO): {s['pbo']:.2f}.")
+    else: out.append(f"Probability that the best of {_trials(s.get('pbo_trials') or n)} is overfit (PBO): {s['pbo']:.2f}.")
     if s.get("pbo_loss") is not None: out.append(f"The best on one half of the days lost money on the other half in {s['pbo_loss']:.0%} of all ways to halve them.")
     if (p := s.get("null_p_value")) is not None:
         out.append(f"Entered at random, with the same costs and holding times, it does as well in {p:.1%} of draws.")
@@ -318,6 +328,9 @@ def _luck_sentences(s: dict, level: float) -> list[str]:
            f"the best of {_trials(s['n_trials'])} without skill would show {s['expected_maximum_annualised']:.2f}."]
     if s["dsr"] <= level and s.get("dsr_hedged") is not None:
         out.append(f"Without the market's part (beta {s['beta']:.2f}) the DSR is {_number(s['dsr_hedged'], level)}.")
+    if s.get("ci_cagr") and s.get("ci_drawdown"):
+        (slow, fast), deep = s["ci_cagr"], s["ci_drawdown"][0]
+        out.append(f"By the same draws growth is {slow:.1%} to {fast:.1%} a year, and the deepest drawdown may well be {-deep:.0%}.")
     have = s["n_periods"] / s["periods_per_year"]
     if s["min_track_record"] is None: out.append("No record, however long, would show such a Sharpe ratio to be above zero.")
     else: out.append(f"To show it to be above zero takes {s['min_track_record'] / s['periods_per_year']:.1f} years; there are {have:.1f}.")

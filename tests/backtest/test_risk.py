@@ -90,7 +90,7 @@ def test_key_figures_are_plain_and_add_up():
     f = key_figures(sim, 252)
     assert json.loads(json.dumps(f, allow_nan=False)) == f
     assert f["final_equity"] / f["initial_cash"] - 1 == pytest.approx(f["total_return"])
-    assert f["costs"] == pytest.approx(f["fees"] + f["slippage"]) and f["charged_bps"] == 15
+    assert f["costs"] == pytest.approx(f["fees"] + f["slippage"]) and f["charged_bps"] == pytest.approx(15, abs=0.01)
     assert f["trades"] + f["open_trades"] == len(sim.trades) and f["open_trades"] == 0
     assert 0.4 < f["exposure"] < 0.6 and f["exposure"] <= f["time_in_market"] <= 1
     assert sim.trades["pnl"].sum() == pytest.approx(f["final_equity"] - f["initial_cash"])
@@ -102,7 +102,7 @@ def test_figures_of_an_account_that_never_trades():
     sim = simulate(on_and_off(bars) * 0, bars)
     f = key_figures(sim)
     json.dumps(f, allow_nan=False)
-    assert f["sharpe"] is f["sortino"] is f["calmar"] is f["hit_rate"] is f["breakeven_bps"] is None
+    assert f["sharpe"] is f["sortino"] is f["calmar"] is f["hit_rate"] is f["breakeven_bps"] is f["charged_bps"] is f["longest_bars_held"] is None
     assert f["total_return"] == f["max_drawdown"] == f["turnover_per_year"] == 0
     v = verdict(f, significance(sim.returns, None), key_figures(buy_and_hold(bars)))
     assert v["better_than_luck"] is None and v["better_than_holding"] is False
@@ -117,6 +117,41 @@ def test_breakeven_is_where_the_same_orders_end_with_what_they_began(seed):
     orders = sim.orders
     flows = -(orders["size"] * orders["reference"]).sum() - (orders["size"].abs() * orders["reference"]).sum() * level / 1e4
     assert flows == pytest.approx(0, abs=1e-6 * sim.initial_cash)
+
+
+def costly(bars):
+    """Long one symbol and short another, with every kind of cost there is, and dividends."""
+    bars = bars.assign(high=bars[["open", "close"]].max(axis=1), low=bars[["open", "close"]].min(axis=1), volume=1e5)
+    on = on_and_off(bars, 30)
+    on.iloc[:, 1] *= -1
+    dividends = pd.DataFrame(dict(symbol=["S0"], ex_date=[TS[65]], kind=["dividend"], value=[0.3]))
+    costs = Costs(fee_bps=2, fee_per_share=0.001, spread_bps=4, slippage_bps=1, slippage_vol=0.02, impact=0.3, borrow_bps=80, funding_bps=50)
+    return simulate(on, bars, costs, actions=dividends), bars
+
+
+def test_costs_by_kind_and_the_breakeven_of_trading_alone():
+    sim, bars = costly(some_bars(3, 0.001, symbols=2))
+    f = key_figures(sim, 365)
+    assert json.loads(json.dumps(f, allow_nan=False)) == f
+    kinds = ("fees", "spread", "slippage", "impact", "borrow")
+    assert all(f[kind] > 0 for kind in kinds) and f["costs"] == pytest.approx(sum(f[kind] for kind in kinds) + f["funding"])
+    assert f["dividends"] > 0 and f["net_exposure"] < f["exposure"] < f["largest_exposure"]
+    o, last = sim.orders, sim.units.iloc[-1] * bars.groupby("symbol")["close"].last()
+    amount = (o["size"].abs() * o["reference"]).sum()
+    ends_with = -(o["size"] * o["reference"]).sum() + last.sum() + f["dividends"] - f["borrow"] - f["funding"] - amount * f["breakeven_bps"] / 1e4
+    assert ends_with == pytest.approx(0, abs=1e-6 * sim.initial_cash)
+    assert (f["charged_bps"] < f["breakeven_bps"]) == (f["total_return"] > 0)
+    assert f["charged_bps"] == pytest.approx(sum(f[kind] for kind in kinds[:4]) / amount * 1e4)
+
+
+def test_holding_times_are_those_of_the_closed_trades():
+    bars = some_bars()
+    weights = on_and_off(bars, 20).iloc[:45]
+    weights.iloc[15:25] = 1.0
+    sim = simulate(weights, bars)
+    f = key_figures(sim)
+    assert f["trades"] == 2 and f["open_trades"] == 1 and f["orders"] == 5
+    assert f["mean_bars_held"] == f["median_bars_held"] == 12.5 and f["longest_bars_held"] == 15
 
 
 # --- the tail
@@ -361,6 +396,8 @@ def test_costs_in_words(level, charged, sentence):
 
 
 @pytest.mark.parametrize("new, sentence", [
+    (dict(ci_cagr=[-0.02, 0.22], ci_drawdown=[-0.41, -0.1]), "By the same draws growth is -2.0% to 22.0% a year, and the deepest drawdown may well be 41%."),
+    (dict(pbo_trials=3), "Probability that the best of 3 trials is overfit (PBO): 0.43."),
     (dict(n_effective=1.8, dsr_raw=0.3), "The 4 trials move together and count as 1.8; each counted by itself, the DSR is 0.30."),
     (dict(n_effective=1.8), "The 4 trials move together and count as 1.8."),
     (dict(pbo_loss=0.6), "The best on one half of the days lost money on the other half in 60% of all ways to halve them."),
