@@ -130,6 +130,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mlfin/backtest/overfitting.py'),
                                             'mlfin.backtest.overfitting._narrowing': ( 'backtest/overfitting.html#_narrowing',
                                                                                        'mlfin/backtest/overfitting.py'),
+                                            'mlfin.backtest.overfitting._same_days': ( 'backtest/overfitting.html#_same_days',
+                                                                                       'mlfin/backtest/overfitting.py'),
                                             'mlfin.backtest.overfitting._shared': ( 'backtest/overfitting.html#_shared',
                                                                                     'mlfin/backtest/overfitting.py'),
                                             'mlfin.backtest.overfitting.common_days': ( 'backtest/overfitting.html#common_days',
