@@ -239,6 +239,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mlfin/backtest/significance.py'),
                                              'mlfin.backtest.significance._overfitting': ( 'backtest/significance.html#_overfitting',
                                                                                            'mlfin/backtest/significance.py'),
+                                             'mlfin.backtest.significance._record': ( 'backtest/significance.html#_record',
+                                                                                      'mlfin/backtest/significance.py'),
                                              'mlfin.backtest.significance._rests': ( 'backtest/significance.html#_rests',
                                                                                      'mlfin/backtest/significance.py'),
                                              'mlfin.backtest.significance._trial_matrix': ( 'backtest/significance.html#_trial_matrix',

@@ -248,6 +248,17 @@ def test_bad_records_are_refused(bad, message):
     with pytest.raises(BacktestError, match=message): significance(pd.Series(bad, DAYS[:len(bad)]), None)
 
 
+def test_records_out_of_order_are_refused():
+    r = pd.Series(noise(0, 50), DAYS[:50])
+    for bad in (r.iloc[::-1], pd.concat([r, r.iloc[-1:]])):
+        with pytest.raises(BacktestError, match="one value a day, ascending"): significance(bad, None)
+    with pytest.raises(BacktestError, match="a Series of daily returns"): significance(r.to_numpy(), None)
+    with pytest.raises(ParameterError, match="`periods_per_year`"): significance(r, None, 0)
+    with pytest.raises(ParameterError, match="`blocks`"): significance(r, {"x": r * -1}, blocks=7)
+    with pytest.raises(BacktestError, match="unique by date and trial"):
+        significance(r, pd.DataFrame(dict(date=DAYS[:1].repeat(2), trial="a", value=0.1)))
+
+
 def test_a_thousand_trials_take_seconds():
     import time
     tried = pd.DataFrame(noise(0, 2500, 1000), DAYS[:2500])
