@@ -101,7 +101,7 @@ def test_lo_error_is_what_repetition_shows():
 
 @pytest.mark.parametrize("strength, q", [(0.5, 4), (-0.3, 12), (0.3, 252)])
 def test_annual_factor_of_returns_that_keep_a_part(strength, q):
-    """Lo's closed form (eq. 22) for an autoregression of first order."""
+    """Lo's closed form for an autoregression of first order."""
     closed = sqrt(q) / sqrt(1 + 2 * strength / (1 - strength) * (1 - (1 - strength**q) / (q * (1 - strength))))
     exact = q / sqrt(q + 2 * sum((q - k) * strength**k for k in range(1, q)))
     assert closed == pytest.approx(exact)
