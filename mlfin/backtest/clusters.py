@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .overfitting import _same_days
 from ..core.errors import BacktestError, ParameterError, must_be
 
 # %% ../../nbs/backtest/41d_clusters.ipynb #fe4e9abc
@@ -31,12 +32,14 @@ def _correlations(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "(correlations, common days, one number where all have all) of standardised columns, pair by pair; 0 where there is none."
     there = np.isfinite(z)
     if there.all(): return np.clip(z.T @ z / len(z), -1, 1), np.full((1, 1), float(len(z)))
-    mask, z = there.astype(np.float32), np.where(there, z, 0.0).astype(np.float32)
-    n = mask.T @ mask
+    masks, group = _same_days(there)
+    mask, z = masks.astype(np.float32), np.where(there, z, 0.0).astype(np.float32)
+    n = (mask.T @ mask)[group]
     few = 1 / np.maximum(n, 1)
-    mean, spread, rho = (z.T @ mask) * few, ((z * z).T @ mask) * few, (z.T @ z) * few
-    spread -= mean * mean
-    np.sqrt(np.maximum(spread, 0, out=spread), out=spread)
+    mean = (z.T @ mask) * few  # trials x sets of days
+    spread = np.sqrt(np.maximum(((z * z).T @ mask) * few - mean * mean, 0))
+    n, few, mean, spread = (x[:, group] for x in (n, few, mean, spread))
+    rho = (z.T @ z) * few
     rho -= mean * mean.T
     scale = spread * spread.T
     flat = scale <= 1e-5

@@ -108,6 +108,11 @@ class Common(NamedTuple):
     trials: np.ndarray  # which columns, bool
     days: np.ndarray    # which rows, bool
 
+def _same_days(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "(the different columns of a mask, which of them each column is)."
+    _, first, group = np.unique(np.packbits(there, axis=0).T, axis=0, return_index=True, return_inverse=True)
+    return there[:, first], group.ravel()
+
 def _narrowing(have: np.ndarray, size: np.ndarray, own: int):
     "(groups kept, days common to them) from all groups down to the chosen one's."
     kept, lacks, number = np.ones(len(have), dtype=bool), (~have).astype(int), np.arange(len(have))
@@ -136,8 +141,8 @@ def common_days(returns_matrix: pd.DataFrame | np.ndarray,  # days x trials, NaN
     if chosen not in range(-values.shape[1], values.shape[1]):
         raise ParameterError(must_be("chosen", f"the position of one of {values.shape[1]} trials", chosen))
     there = np.isfinite(values)
-    _, first, group = np.unique(np.packbits(there, axis=0).T, axis=0, return_index=True, return_inverse=True)
-    group, have = group.ravel(), there[:, first].T
+    masks, group = _same_days(there)
+    have = np.ascontiguousarray(masks.T)
     size = np.bincount(group)
     least, best, found = there[:, chosen].sum() / 4, -1.0, None
     own = int(group[chosen])

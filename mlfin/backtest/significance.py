@@ -231,7 +231,15 @@ def _hedged(returns: pd.Series, matrix: pd.DataFrame, chosen: int, benchmark: pd
     luck = expected_best_sharpe(effective_trials(_rests(matrix, benchmark)), chosen)
     return dict(beta=beta, psr_hedged=probabilistic_sharpe_ratio(left), dsr_hedged=probabilistic_sharpe_ratio(left, luck))
 
-# %% ../../nbs/backtest/42_significance.ipynb #3af97d73
+# %% ../../nbs/backtest/42_significance.ipynb #816c0927
+def _record(returns: pd.Series, periods_per_year: float) -> np.ndarray:
+    "The chosen returns as numbers: a Series of at least two days, ascending, each once, finite."
+    if not isinstance(returns, pd.Series): raise BacktestError(must_be("returns", "a Series of daily returns", type(returns).__name__))
+    if not (returns.index.is_monotonic_increasing and returns.index.is_unique):
+        raise BacktestError(must_be("returns", "one value a day, ascending", f"{len(returns)} values from {returns.index[0]}"))
+    if not 0 < periods_per_year < inf: raise ParameterError(must_be("periods_per_year", "a number > 0", periods_per_year))
+    return _values(returns)
+
 def _one_record(r: np.ndarray, periods_per_year: float, confidence: float, draws: int, seed: int) -> dict:
     "What the chosen record says by itself; None where it never traded."
     if _is_constant(r):
@@ -259,7 +267,7 @@ def significance(returns: pd.Series,                               # the chosen 
                  benchmark_returns: pd.Series | None = None,       # daily returns of holding the same symbols
                 ) -> dict:                                         # plain numbers, texts and None
     "How likely this Sharpe ratio is luck, given all that was tried."
-    r, root = _values(returns), sqrt(periods_per_year)
+    r, root = _record(returns, periods_per_year), sqrt(periods_per_year)
     matrix, chosen = _trial_matrix(returns, all_trial_returns)
     values = np.ascontiguousarray(matrix.to_numpy(float))
     tried = effective_trials(values)

@@ -73,7 +73,7 @@ def block_of(x, bandwidth):
 
 @pytest.mark.parametrize("seed, rows, strength", [(0, 300, 0.0), (1, 1000, 0.3), (2, 2500, 0.6), (3, 800, 0.8), (4, 5000, -0.3)])
 def test_block_length_is_that_of_arch(seed, rows, strength):
-    """But for the bandwidth: `arch` takes twice the first lag that is noise, the paper (section 3.2) twice the last that is not."""
+    """But for the bandwidth: `arch` takes twice the first lag that is noise, the paper twice the last that is not."""
     arch = pytest.importorskip("arch.bootstrap", reason="arch is not installed; it is in the extra dev")
     x = moving(seed, rows, strength)
     far, few = x - x.mean(), 2 * sqrt(np.log10(rows) / rows)

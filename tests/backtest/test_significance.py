@@ -101,7 +101,7 @@ def test_lo_error_is_what_repetition_shows():
 
 @pytest.mark.parametrize("strength, q", [(0.5, 4), (-0.3, 12), (0.3, 252)])
 def test_annual_factor_of_returns_that_keep_a_part(strength, q):
-    """Lo's closed form (eq. 22) for an autoregression of first order."""
+    """Lo's closed form for an autoregression of first order."""
     closed = sqrt(q) / sqrt(1 + 2 * strength / (1 - strength) * (1 - (1 - strength**q) / (q * (1 - strength))))
     exact = q / sqrt(q + 2 * sum((q - k) * strength**k for k in range(1, q)))
     assert closed == pytest.approx(exact)
@@ -246,6 +246,17 @@ def test_an_empty_ledger_is_one_trial():
 @pytest.mark.parametrize("bad, message", [([0.01], "at least two"), ([0.01, np.nan, 0.02], "finite")])
 def test_bad_records_are_refused(bad, message):
     with pytest.raises(BacktestError, match=message): significance(pd.Series(bad, DAYS[:len(bad)]), None)
+
+
+def test_records_out_of_order_are_refused():
+    r = pd.Series(noise(0, 50), DAYS[:50])
+    for bad in (r.iloc[::-1], pd.concat([r, r.iloc[-1:]])):
+        with pytest.raises(BacktestError, match="one value a day, ascending"): significance(bad, None)
+    with pytest.raises(BacktestError, match="a Series of daily returns"): significance(r.to_numpy(), None)
+    with pytest.raises(ParameterError, match="`periods_per_year`"): significance(r, None, 0)
+    with pytest.raises(ParameterError, match="`blocks`"): significance(r, {"x": r * -1}, blocks=7)
+    with pytest.raises(BacktestError, match="unique by date and trial"):
+        significance(r, pd.DataFrame(dict(date=DAYS[:1].repeat(2), trial="a", value=0.1)))
 
 
 def test_a_thousand_trials_take_seconds():
