@@ -119,6 +119,7 @@ class Books(NamedTuple):
 def _jit(kernel: Callable) -> Callable:
     "Machine code without the interpreter's lock, kept on disk where the source is a file in a folder that can be written."
     options = {"nogil": True, "error_model": "numpy"}
+    if kernel.__name__ not in ("walk", "_start"): options |= {"_nrt": False, "forceinline": True}  # makes no array: counts no references
     if not Path(kernel.__code__.co_filename).is_file(): return numba.njit(**options)(kernel)
     try: return numba.njit(cache=True, **options)(kernel)
     except RuntimeError as e:
@@ -179,17 +180,8 @@ def _hold(state: _State, t: int, s: int, size: float, price: float) -> None:
     state.held[s] = after
 
 @_jit
-def _longer(log: np.ndarray) -> np.ndarray:
-    "The same log with twice the room."
-    rows, columns = log.shape
-    new = np.empty((2 * rows, columns))
-    for i in range(rows):
-        for k in range(columns): new[i, k] = log[i, k]
-    return new
-
-@_jit
-def _fill(state: _State, panel: Panel, terms: Terms, books: Books, t: int, s: int, log: np.ndarray) -> np.ndarray:
-    "Execute `state.change[s]` at `state.ref[s]`; returns the log, which may have grown."
+def _fill(state: _State, panel: Panel, terms: Terms, books: Books, t: int, s: int, log: np.ndarray) -> None:
+    "Execute `state.change[s]` at `state.ref[s]`; an order for which the log has no room is only counted."
     size, totals, n = state.change[s], books.totals, state.count[0]
     half, slip, push = _conditions(state, panel, terms, t, s)
     price, half, slip, bump = _give(size, state.ref[s], half, slip, push)
@@ -203,14 +195,11 @@ def _fill(state: _State, panel: Panel, terms: Terms, books: Books, t: int, s: in
     totals[3] += pieces * bump
     totals[7] += pieces * price
     totals[8] += 1
-    if len(log):
-        if n == len(log):
-            log = _longer(log)
+    if n < len(log):
         log[n, 0], log[n, 1], log[n, 2], log[n, 3], log[n, 4] = t, s, size, price, state.ref[s]
         log[n, 5], log[n, 6], log[n, 7], log[n, 8] = fee, pieces * half, pieces * slip, pieces * bump
         log[n, 9], log[n, 10] = state.reason[s], state.count[1]
     state.count[0] = n + 1
-    return log
 
 # %% ../../nbs/backtest/40b_fills.ipynb #4b7c7ebf
 @_jit
@@ -270,13 +259,13 @@ def _shares(state: _State, panel: Panel, terms: Terms, t: int, budget: float) ->
 
 # %% ../../nbs/backtest/40b_fills.ipynb #c8b70663
 @_jit
-def _execute(state: _State, panel: Panel, terms: Terms, books: Books, t: int, credit: float, log: np.ndarray) -> np.ndarray:
+def _execute(state: _State, panel: Panel, terms: Terms, books: Books, t: int, credit: float, log: np.ndarray) -> None:
     "Fill `state.change`: sales first, then what cash and credit can pay."
     symbols, bought = len(state.held), False
     for s in range(symbols):
-        if state.change[s] < 0: log = _fill(state, panel, terms, books, t, s, log)
+        if state.change[s] < 0: _fill(state, panel, terms, books, t, s, log)
         elif state.change[s] > 0: bought = True
-    if not bought: return log
+    if not bought: return
     first, then = _shares(state, panel, terms, t, state.cash[0] + credit)
     for s in range(symbols):
         size = state.change[s]
@@ -288,9 +277,8 @@ def _execute(state: _State, panel: Panel, terms: Terms, books: Books, t: int, cr
                 size = max(np.floor((state.held[s] + size) / terms.lot + 1e-9) * terms.lot - state.held[s], 0.0)
             state.change[s] = size
         if size > 0:
-            log = _fill(state, panel, terms, books, t, s, log)
+            _fill(state, panel, terms, books, t, s, log)
             if credit == 0 and state.cash[0] < 0: state.cash[0] = 0.0  # a rounding error
-    return log
 
 # %% ../../nbs/backtest/40b_fills.ipynb #76c58dc4
 @_jit
@@ -355,7 +343,7 @@ def _refer(state: _State, panel: Panel, terms: Terms, t: int) -> float:
     return equity
 
 @_jit
-def _orders(state: _State, panel: Panel, terms: Terms, books: Books, t: int, equity: float, log: np.ndarray) -> np.ndarray:
+def _orders(state: _State, panel: Panel, terms: Terms, books: Books, t: int, equity: float, log: np.ndarray) -> None:
     "Bring what is due to its goal, at the reference prices."
     for s in range(len(state.held)):
         state.change[s] = 0.0
@@ -364,11 +352,10 @@ def _orders(state: _State, panel: Panel, terms: Terms, books: Books, t: int, equ
         size = _wanted(state, terms, s, equity)
         state.change[s] = _capped(state, panel, terms, t, s, size)
         state.pending[s] = 2 if state.change[s] != size else 0
-    log = _execute(state, panel, terms, books, t, (terms.leverage - 1) * equity, log)
+    _execute(state, panel, terms, books, t, (terms.leverage - 1) * equity, log)
     for s in range(len(state.held)):
         if state.pending[s] == 2: state.pending[s] = 1
         elif state.pending[s] == 0 and state.goal[s] == 0 and state.held[s] != 0: state.pending[s] = 1
-    return log
 
 # %% ../../nbs/backtest/40b_fills.ipynb #1fb154a7
 @_jit
@@ -391,7 +378,7 @@ def _hit(state: _State, panel: Panel, terms: Terms, t: int, s: int) -> tuple[int
     return 0, 0.0
 
 @_jit
-def _stop(state: _State, panel: Panel, terms: Terms, books: Books, t: int, log: np.ndarray) -> np.ndarray:
+def _stop(state: _State, panel: Panel, terms: Terms, books: Books, t: int, log: np.ndarray) -> None:
     "Close what hits its stop or target in this row."
     found = False
     for s in range(len(state.held)):
@@ -402,13 +389,12 @@ def _stop(state: _State, panel: Panel, terms: Terms, books: Books, t: int, log: 
         found = True
         state.ref[s], state.goal[s], state.pending[s], state.reason[s] = price, 0.0, 1, reason
         state.change[s] = _capped(state, panel, terms, t, s, -state.held[s])
-    if not found: return log
+    if not found: return
     state.count[1] = 1
-    log = _execute(state, panel, terms, books, t, (terms.leverage - 1) * state.worth[0], log)
+    _execute(state, panel, terms, books, t, (terms.leverage - 1) * state.worth[0], log)
     state.count[1] = 0
     for s in range(len(state.held)):
         if state.reason[s] > 1 and state.held[s] == 0: state.pending[s] = 0
-    return log
 
 # %% ../../nbs/backtest/40b_fills.ipynb #805d47f3
 @_jit
@@ -468,16 +454,10 @@ def _drift(t: int, begin: int, decided: np.ndarray, opens: np.ndarray, closes: n
 
 # %% ../../nbs/backtest/40b_fills.ipynb #2580dfae
 @_jit
-def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights in force at each close, signed, finite
-         panel: Panel,          # bars of the same rows
-         terms: Terms,          # costs, leverage, stops
-         cash: float,           # money at the start
-         books: Books,          # is written; `flows` must be zeros
-         log: np.ndarray,       # float64 n x len(LOG): room for orders (n > 0, grows), or n = 0: orders are not kept
-        ) -> tuple[np.ndarray, int]: # (order log, its rows cut to the orders; row in which the account was worth nothing, or -1)
-    "Trade weights through bars: fills, cash and holdings row by row. A kernel, fit to be called from other kernels."
-    state, stops = _start(decided.shape[1], cash), terms.stop_loss > 0 or terms.take_profit > 0 or terms.trailing_stop > 0
-    flows, t = len(panel.years) > 0 or len(panel.funding) > 0 or len(panel.split) > 0, 0
+def _walk(state: _State, decided: np.ndarray, panel: Panel, terms: Terms, books: Books, log: np.ndarray) -> int:
+    "Row by row; returns the row in which the account was worth nothing, or -1."
+    stops, t = terms.stop_loss > 0 or terms.take_profit > 0 or terms.trailing_stop > 0, 0
+    flows = len(panel.years) > 0 or len(panel.funding) > 0 or len(panel.split) > 0
     for k in range(len(books.totals)): books.totals[k] = 0.0
     while t < len(decided):
         if t == 0 or _calm(state, panel, stops):
@@ -487,16 +467,31 @@ def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights 
             state.worth[0] = books.equity[t - 1]
         if flows: _accrue(state, panel, terms, books, t)
         for s in range(len(state.used)): state.used[s] = 0.0
-        if stops and terms.fill != 0: log = _stop(state, panel, terms, books, t, log)
+        if stops and terms.fill != 0: _stop(state, panel, terms, books, t, log)
         if _observe(state, panel, terms, decided, t):
             equity = _refer(state, panel, terms, t)
             books.equity[t] = equity
-            if equity <= 0: return log[:min(state.count[0], len(log))], t
-            log = _orders(state, panel, terms, books, t, equity, log)
-        if stops and terms.fill == 0: log = _stop(state, panel, terms, books, t, log)
-        if _close(state, panel, terms, books, t) <= 0: return log[:min(state.count[0], len(log))], t
+            if equity <= 0: return t
+            _orders(state, panel, terms, books, t, equity, log)
+        if stops and terms.fill == 0: _stop(state, panel, terms, books, t, log)
+        if _close(state, panel, terms, books, t) <= 0: return t
         t += 1
-    return log[:min(state.count[0], len(log))], -1
+    return -1
+
+@_jit
+def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights in force at each close, signed, finite
+         panel: Panel,          # bars of the same rows
+         terms: Terms,          # costs, leverage, stops
+         cash: float,           # money at the start
+         books: Books,          # is written; `flows` must be zeros
+         log: np.ndarray,       # float64 n x len(LOG): room for orders (n > 0; too little: walks again with enough), or n = 0: none is kept
+        ) -> tuple[np.ndarray, int]: # (order log, its rows cut to the orders; row in which the account was worth nothing, or -1)
+    "Trade weights through bars: fills, cash and holdings row by row. A kernel, fit to be called from other kernels."
+    while True:
+        state = _start(decided.shape[1], cash)
+        ruined = _walk(state, decided, panel, terms, books, log)
+        if len(log) == 0 or state.count[0] <= len(log): return log[:min(state.count[0], len(log))], ruined
+        log = np.empty((state.count[0], log.shape[1]))
 
 # %% ../../nbs/backtest/40b_fills.ipynb #59d3b05e
 class Market(NamedTuple):
