@@ -101,7 +101,8 @@ def _again(done: Simulation, bars: pd.DataFrame, costs: Costs, cash: float, acti
 def _outcome(done: Simulation | None, year: float) -> dict:
     "Total return and Sharpe ratio a year."
     if done is None: return dict(total_return=-1.0, sharpe=np.nan)
-    return dict(total_return=float(done.equity["strategy"].iloc[-1]) / done.initial_cash - 1, sharpe=sharpe(done.returns, year))
+    ratio = sharpe(done.returns, year) if len(done.returns) > 1 else np.nan
+    return dict(total_return=float(done.equity["strategy"].iloc[-1]) / done.initial_cash - 1, sharpe=ratio)
 
 # %% ../../nbs/backtest/43a_stress.ipynb #0ddf8b8c
 _FREE = dict(fee_per_share=0.0, fee_min=0.0, use_spread=False, spread_bps=0.0, slippage_bps=0.0, slippage_vol=0.0, impact=0.0)
