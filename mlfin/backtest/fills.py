@@ -435,33 +435,67 @@ def _start(symbols: int, cash: float) -> _State:
                   np.zeros(symbols, np.int64), np.zeros(symbols), np.zeros(symbols), np.full(1, cash), np.full(1, cash),
                   np.zeros(2, np.int64))
 
-# %% ../../nbs/backtest/40b_fills.ipynb #e4a7dad8
+# %% ../../nbs/backtest/40b_fills.ipynb #75220894
+@_jit
+def _calm(state: _State, panel: Panel, stops: bool) -> bool:
+    "True while nothing but an order can happen: no stop to look for, no flow to pay."
+    flat, short = True, state.cash[0] < 0
+    for s in range(len(state.held)):
+        flat, short = flat and state.held[s] == 0, short or state.held[s] < 0
+    if flat and not short: return True
+    return not (stops or len(panel.funding) or len(panel.split) or (len(panel.years) and short))
+
+@_jit
+def _drift(t: int, begin: int, decided: np.ndarray, opens: np.ndarray, closes: np.ndarray, gone: np.ndarray, held: np.ndarray,
+           last: np.ndarray, seen: np.ndarray, pending: np.ndarray, cash: float, equity: np.ndarray, money: np.ndarray,
+           units: np.ndarray, delay: int) -> int:
+    "Write rows from t on in which nothing is due; returns the first that is not one of them."
+    while t < len(decided):
+        for s in range(len(held)):
+            ended, bar = t >= gone[s], opens[t, s] == opens[t, s]
+            if t == gone[s] and t >= begin or pending[s] and (bar or ended): return t
+            if bar and not ended and t >= begin and (decided[t - delay, s] if t >= delay else 0.0) != seen[s]: return t
+        worth = cash
+        for s in range(len(held)):
+            if t < gone[s] and closes[t, s] == closes[t, s]: last[s] = closes[t, s]
+            if held[s] != 0: worth += held[s] * last[s]
+            if len(units): units[t, s] = held[s]
+        if len(money): money[t] = cash
+        equity[t] = worth
+        if worth <= 0: return t
+        t += 1
+    return t
+
+# %% ../../nbs/backtest/40b_fills.ipynb #2580dfae
 @_jit
 def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights in force at each close, signed, finite
          panel: Panel,          # bars of the same rows
          terms: Terms,          # costs, leverage, stops
          cash: float,           # money at the start
-         books: Books,          # is written
+         books: Books,          # is written; `flows` must be zeros
          log: np.ndarray,       # float64 n x len(LOG): room for orders (n > 0, grows), or n = 0: orders are not kept
         ) -> tuple[np.ndarray, int]: # (order log, its rows cut to the orders; row in which the account was worth nothing, or -1)
     "Trade weights through bars: fills, cash and holdings row by row. A kernel, fit to be called from other kernels."
     state, stops = _start(decided.shape[1], cash), terms.stop_loss > 0 or terms.take_profit > 0 or terms.trailing_stop > 0
-    flows = len(panel.years) > 0 or len(panel.funding) > 0 or len(panel.split) > 0
+    flows, t = len(panel.years) > 0 or len(panel.funding) > 0 or len(panel.split) > 0, 0
     for k in range(len(books.totals)): books.totals[k] = 0.0
-    for t in range(len(decided)):
-        if t == 0:
-            for k in range(3 if len(books.flows) else 0): books.flows[0, k] = 0.0
-        elif flows: _accrue(state, panel, terms, books, t)
+    while t < len(decided):
+        if t == 0 or _calm(state, panel, stops):
+            t = _drift(t, 1, decided, panel.open, panel.close, panel.gone, state.held, state.last, state.seen, state.pending,
+                       state.cash[0], books.equity, books.money, books.units, terms.delay)
+            if t == len(decided): break
+            state.worth[0] = books.equity[t - 1]
+        if flows: _accrue(state, panel, terms, books, t)
         for s in range(len(state.used)): state.used[s] = 0.0
-        if stops and t > 0 and terms.fill != 0: log = _stop(state, panel, terms, books, t, log)
-        if t > 0 and _observe(state, panel, terms, decided, t):
+        if stops and terms.fill != 0: log = _stop(state, panel, terms, books, t, log)
+        if _observe(state, panel, terms, decided, t):
             equity = _refer(state, panel, terms, t)
-            if equity <= 0:
-                books.equity[t] = equity
-                return log[:min(state.count[0], len(log))], t
+            books.equity[t] = equity
+            if equity <= 0: return log[:min(state.count[0], len(log))], t
             log = _orders(state, panel, terms, books, t, equity, log)
         if stops and terms.fill == 0: log = _stop(state, panel, terms, books, t, log)
         if _close(state, panel, terms, books, t) <= 0: return log[:min(state.count[0], len(log))], t
+        t += 1
     return log[:min(state.count[0], len(log))], -1
 
 # %% ../../nbs/backtest/40b_fills.ipynb #59d3b05e
@@ -604,7 +638,7 @@ def cut_market(market: Market,  # bars on one clock
     gone.flags.writeable = False
     return Market(clock[first:stop], symbols, panel._replace(**cut, gone=gone, years=panel.years[first:stop]))
 
-# %% ../../nbs/backtest/40b_fills.ipynb #9d658ecb
+# %% ../../nbs/backtest/40b_fills.ipynb #61d417fa
 def trade(decided: np.ndarray,      # weights in force at each close, rows x symbols, finite
           market: Market,           # bars of the same rows
           terms: Terms,             # costs, leverage, stops
@@ -615,7 +649,7 @@ def trade(decided: np.ndarray,      # weights in force at each close, rows x sym
     rows, symbols = decided.shape
     panel = market.panel
     flows = len(panel.years) or len(panel.funding) or len(panel.split)
-    books = Books(np.empty(rows), np.empty(rows), np.empty((rows, symbols)), np.empty((rows if flows else 0, 3)), np.empty(len(TOTALS)))
+    books = Books(np.empty(rows), np.empty(rows), np.empty((rows, symbols)), np.zeros((rows if flows else 0, 3)), np.empty(len(TOTALS)))
     log, ruined = walk(decided, panel, terms, float(cash), books, np.empty((1024, len(LOG))))
     if ruined >= 0:
         raise BacktestError(must_be("equity", "> 0", float(books.equity[ruined]), str(market.clock[ruined]),
