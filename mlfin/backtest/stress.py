@@ -6,9 +6,10 @@
 __all__ = ['regimes', 'stress', 'cost_curve', 'delay_curve', 'capacity', 'impact_curve']
 
 # %% ../../nbs/backtest/43a_stress.ipynb #1c6df218
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import pandas as pd
 from .costs import Costs
 from .risk import same_days
 from .significance import sharpe
-from .simulate import Simulation, simulate
+from .simulate import Simulation, daily_returns, simulate
 from ..core.errors import BacktestError, ParameterError, must_be, unknown
 
 # %% ../../nbs/backtest/43a_stress.ipynb #3d2de68d
@@ -83,26 +84,44 @@ def stress(returns: pd.Series,                       # daily simple returns > -1
     return pd.DataFrame(rows, columns=["window", "start", "end", "strategy", "benchmark"])
 
 # %% ../../nbs/backtest/43a_stress.ipynb #938291e0
-def _again(done: Simulation, bars: pd.DataFrame, costs: Costs, cash: float, actions: pd.DataFrame | None) -> Simulation | None:
-    "The same decisions under other costs or with other money; None where the account is lost."
-    rule = done.rule
+def _limits(done: Simulation, actions: pd.DataFrame | None) -> dict:
+    "Leverage and stops under which these decisions were traded, as `simulate` and `make_terms` take them."
+    rule, gross = done.rule, float(done.weights.abs().sum(axis=1).max())
     if rule is None and not done.orders["reason"].isin(["target", "ended"]).all():
         raise BacktestError(must_be("simulation", "from `backtest`, which knows its stops", "stops given to `simulate`", hint="put them into a TradingRule."))
     if done.dividends and actions is None:
         raise BacktestError(must_be("actions", "those that the simulation had", None, f"it received dividends of {done.dividends:,.2f}"))
     stops = {} if rule is None else {name: getattr(rule, name) for name in ("stop_loss", "take_profit", "trailing_stop")}
-    gross = float(done.weights.abs().sum(axis=1).max())
-    try: return simulate(done.weights, bars, costs, cash=cash, calendar=done.calendar, leverage=max(gross, 1.0 if rule is None else rule.leverage, 1.0),
-                         actions=actions, **stops)
-    except BacktestError as e:
-        if not str(e).startswith("`equity` must be > 0"): raise
-        return None
+    return dict(leverage=max(gross, 1.0 if rule is None else rule.leverage, 1.0)) | stops
 
-def _outcome(done: Simulation | None, year: float) -> dict:
-    "Total return and Sharpe ratio a year."
-    if done is None: return dict(total_return=-1.0, sharpe=np.nan)
-    ratio = sharpe(done.returns, year) if len(done.returns) > 1 else np.nan
-    return dict(total_return=float(done.equity["strategy"].iloc[-1]) / done.initial_cash - 1, sharpe=ratio)
+class _Outcome(NamedTuple):
+    "What an account came to; `totals` as in `fills.TOTALS`, empty where all is lost."
+    total_return: float
+    sharpe: float
+    totals: dict
+
+# %% ../../nbs/backtest/43a_stress.ipynb #2c6e2e4d
+def _again(done: Simulation, bars: pd.DataFrame, tries: list[tuple[Costs, float]], year: float, actions: pd.DataFrame | None) -> Iterator[_Outcome]:
+    "The same decisions under other costs and with other money, one after the other."
+    from mlfin.backtest.fills import LOG, TOTALS, Books, cut_market, make_terms, needs, read_market, walk
+    limits = _limits(done, actions)
+    wanted = {name for costs, _ in tries for name in needs(costs, any(v is not None for name, v in limits.items() if name != "leverage"))}
+    market = read_market(bars, tuple(sorted(wanted)), actions)
+    first, last = market.clock.get_indexer(done.weights.index[[0, -1]])
+    if first < 0 or last < 0: raise BacktestError(must_be("bars", "those that the simulation traded", f"{market.clock[0]} to {market.clock[-1]}"))
+    force = done.weights.reindex(index=market.clock[first:], columns=market.symbols).ffill().fillna(0.0).to_numpy(float)
+    for costs, cash in tries:
+        window = cut_market(market, first, last + 1 + costs.delay)
+        rows, symbols = len(window.clock), len(window.symbols)
+        if rows <= costs.delay: raise BacktestError(must_be("bars", f"more than {costs.delay} after the first decision", rows - 1))
+        books = Books(np.empty(rows), np.empty(0), np.empty((0, symbols)), np.empty((0, 3)), np.zeros(len(TOTALS)))
+        ruined = walk(np.array(force[:rows], order="C"), window.panel, make_terms(costs, **limits), cash, books, np.empty((0, len(LOG))))[1]
+        if ruined >= 0:
+            yield _Outcome(-1.0, np.nan, {})
+            continue
+        returns = daily_returns(pd.Series(books.equity, index=window.clock), done.calendar)
+        yield _Outcome(float(books.equity[-1]) / cash - 1, sharpe(returns, year) if len(returns) > 1 else np.nan,
+                       dict(zip(TOTALS, books.totals.tolist(), strict=True)))
 
 # %% ../../nbs/backtest/43a_stress.ipynb #0ddf8b8c
 _FREE = dict(fee_per_share=0.0, fee_min=0.0, use_spread=False, spread_bps=0.0, slippage_bps=0.0, slippage_vol=0.0, impact=0.0)
@@ -123,11 +142,10 @@ def cost_curve(simulation: Simulation,             # from `backtest`, or from `s
                actions: pd.DataFrame | None = None, # those that the simulation had
               ) -> pd.DataFrame:                   # `bps total_return sharpe`: over the whole time; a year's
     "What the same decisions earn at other costs of trading."
-    rows = []
-    for level in _increasing("bps", bps, 0):
-        flat = replace(simulation.cost_model, **_FREE, fee_bps=float(level))
-        rows.append(dict(bps=float(level)) | _outcome(_again(simulation, bars, flat, simulation.initial_cash, actions), periods_per_year))
-    return pd.DataFrame(rows)
+    levels = [float(level) for level in _increasing("bps", bps, 0)]
+    tries = [(replace(simulation.cost_model, **_FREE, fee_bps=level), simulation.initial_cash) for level in levels]
+    found = _again(simulation, bars, tries, periods_per_year, actions)
+    return pd.DataFrame([dict(bps=level, total_return=x.total_return, sharpe=x.sharpe) for level, x in zip(levels, found, strict=True)])
 
 # %% ../../nbs/backtest/43a_stress.ipynb #598fc887
 def delay_curve(simulation: Simulation,             # from `backtest`, or from `simulate` without stops
@@ -139,9 +157,9 @@ def delay_curve(simulation: Simulation,             # from `backtest`, or from `
     "What the same decisions earn when they are filled later, at the same costs."
     delays = _increasing("delays", delays, 1)
     if any(int(d) != d for d in delays): raise ParameterError(must_be("delays", "whole numbers of bars", delays))
-    rows = [dict(delay=int(d)) | _outcome(_again(simulation, bars, replace(simulation.cost_model, delay=int(d)), simulation.initial_cash, actions), periods_per_year)
-            for d in delays]
-    return pd.DataFrame(rows)
+    tries = [(replace(simulation.cost_model, delay=int(d)), simulation.initial_cash) for d in delays]
+    found = _again(simulation, bars, tries, periods_per_year, actions)
+    return pd.DataFrame([dict(delay=int(d), total_return=x.total_return, sharpe=x.sharpe) for d, x in zip(delays, found, strict=True)])
 
 # %% ../../nbs/backtest/43a_stress.ipynb #d8529d83
 def _rooms(simulation: Simulation, bars: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -163,9 +181,8 @@ def capacity(simulation: Simulation,             # from `backtest`, or from `sim
     shares = _increasing("participations", participations, 1e-9, 1)
     if not 0 < covered <= 1: raise ParameterError(must_be("covered", "a share, 0 < c <= 1", covered))
     if simulation.cost_model.participation is not None:
-        free = _again(simulation, bars, replace(simulation.cost_model, participation=None), simulation.initial_cash, actions)
-        if free is None: raise BacktestError(must_be("simulation", "one that survives without its participation cap", "an account that is lost"))
-        simulation = free
+        simulation = simulate(simulation.weights, bars, replace(simulation.cost_model, participation=None), cash=simulation.initial_cash,
+                              calendar=simulation.calendar, actions=actions, **_limits(simulation, actions))
     room, money = _rooms(simulation, bars)
     if not len(room): return pd.DataFrame([dict(participation=p, capital=np.nan, strict=np.nan, covered=covered, exceeding=np.nan) for p in shares])
     order = np.argsort(room, kind="stable")
@@ -183,11 +200,10 @@ def impact_curve(simulation: Simulation,             # from `backtest`, or from 
                  actions: pd.DataFrame | None = None, # those that the simulation had
                 ) -> pd.DataFrame:                   # `capital total_return sharpe profit impact_bps`; profit in money, impact of what is traded
     "What the same decisions earn with more money, when orders move the price."
-    rows, costs = [], replace(simulation.cost_model, impact=float(impact))
-    for cash in _increasing("capitals", capitals, 1e-9):
-        done = _again(simulation, bars, costs, float(cash), actions)
-        traded = 0.0 if done is None else done.traded
-        outcome = _outcome(done, periods_per_year)
-        rows.append(dict(capital=float(cash)) | outcome | dict(profit=cash * outcome["total_return"],
-                    impact_bps=done.costs["impact"] / traded * 1e4 if traded else np.nan))
+    capitals, costs = [float(cash) for cash in _increasing("capitals", capitals, 1e-9)], replace(simulation.cost_model, impact=float(impact))
+    found, rows = _again(simulation, bars, [(costs, cash) for cash in capitals], periods_per_year, actions), []
+    for cash, x in zip(capitals, found, strict=True):
+        traded = x.totals.get("traded", 0.0)
+        rows.append(dict(capital=cash, total_return=x.total_return, sharpe=x.sharpe, profit=cash * x.total_return,
+                         impact_bps=x.totals["impact"] / traded * 1e4 if traded else np.nan))
     return pd.DataFrame(rows)
