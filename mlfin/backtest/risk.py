@@ -377,9 +377,10 @@ def _capacity_sentence(capacity: pd.DataFrame, cash: float | None, share: float 
     rows = pd.DataFrame(capacity).dropna(subset=["capital"])
     if rows.empty: return []
     row = rows.iloc[int((rows["participation"] - share).abs().to_numpy().argmin())]
-    most, part = float(row["capital"]), f"{100 * row['participation']:g} % of a bar's volume"
-    if cash is not None and most < cash: return [f"Too large already: orders stay within {part} up to an account of {most:,.0f}, and it began with {cash:,.0f}."]
-    return [f"Up to an account of {most:,.0f} no order exceeds {part}."]
+    most, part, covered = float(row["capital"]), f"{100 * row['participation']:g} % of a bar's volume", float(row.get("covered", 1.0))
+    who = "orders stay" if covered == 1 else f"{100 * covered:g} % of what is traded stays"
+    if cash is not None and most < cash: return [f"Too large already: {who} within {part} up to an account of {most:,.0f}, and it began with {cash:,.0f}."]
+    return [f"Up to an account of {most:,.0f}, {who} within {part}."]
 
 def _drawdown_sentence(figures: dict) -> str:
     "The deepest drawdown and how long it took."

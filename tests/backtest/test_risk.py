@@ -438,10 +438,12 @@ def test_delay_in_words(returns, sentence):
 
 def test_capacity_plateau_and_tail_in_words():
     table = pd.DataFrame(dict(participation=[0.01, 0.1, 0.5], capital=[1e5, 2_340_000.4, 1e7]))
-    assert "Up to an account of 2,340,000 no order exceeds 10 % of a bar's volume." in words(capacity=table)["sentences"]
+    assert "Up to an account of 2,340,000, orders stay within 10 % of a bar's volume." in words(capacity=table)["sentences"]
     small = words(dict(initial_cash=3e6), capacity=table)["sentences"]
     assert "Too large already: orders stay within 10 % of a bar's volume up to an account of 2,340,000, and it began with 3,000,000." in small
-    assert "Up to an account of 100,000 no order exceeds 1 % of a bar's volume." in words(capacity=table.head(1).to_dict("records"))["sentences"]
+    assert "Up to an account of 100,000, orders stay within 1 % of a bar's volume." in words(capacity=table.head(1).to_dict("records"))["sentences"]
+    most = table.assign(covered=0.95)
+    assert "Up to an account of 2,340,000, 95 % of what is traded stays within 10 % of a bar's volume." in words(capacity=most)["sentences"]
     assert words(capacity=table.assign(capital=np.nan))["sentences"] == words(tail=dict(es_99=0.0))["sentences"] == words()["sentences"]
     assert "The best set is on a plateau." in words(plateau="The best set is on a plateau.")["sentences"]
     assert "On the worst day in a hundred it lost 2.9% on average (expected shortfall)." in words(tail=dict(es_99=-0.0289))["sentences"]
