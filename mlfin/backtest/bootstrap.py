@@ -204,7 +204,7 @@ def _superior(d: np.ndarray, means: np.ndarray, variance: np.ndarray) -> tuple[f
     statistic = max(float((own / error).max()), 0.0)
     valid = own >= -error * sqrt(2 * log(log(n)))
     shifts = (np.maximum(own, 0.0), np.where(valid, own, 0.0), own)
-    return statistic, np.array([(np.maximum(((means - g) / error).max(axis=1), 0.0) > statistic).mean() for g in shifts])
+    return statistic, np.array([(np.maximum(((means - g) / error).max(axis=1), 0.0) >= statistic).mean() for g in shifts])
 
 # %% ../../nbs/backtest/41b_bootstrap.ipynb #38663aa6
 def spa_test(trials: np.ndarray | pd.DataFrame,                  # days x trials, simple returns, no NaN; one column: one trial
