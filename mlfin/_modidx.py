@@ -435,6 +435,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlfin/backtest/tearsheet.py'),
                                           'mlfin.backtest.tearsheet._luck_charts': ( 'backtest/tearsheet.html#_luck_charts',
                                                                                      'mlfin/backtest/tearsheet.py'),
+                                          'mlfin.backtest.tearsheet._moments': ( 'backtest/tearsheet.html#_moments',
+                                                                                 'mlfin/backtest/tearsheet.py'),
                                           'mlfin.backtest.tearsheet._shown': ( 'backtest/tearsheet.html#_shown',
                                                                                'mlfin/backtest/tearsheet.py'),
                                           'mlfin.backtest.tearsheet._splits': ( 'backtest/tearsheet.html#_splits',

@@ -102,16 +102,17 @@ def cost_steps(simulation: Simulation, # from `simulate` or `backtest`
     rows = [("gross profit", net - sum(parts.values())), *parts.items(), ("net profit", net)]
     return pd.DataFrame(rows, columns=["step", "amount"])
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #75b7fe72
+# %% ../../nbs/backtest/45_tearsheet.ipynb #9779d99a
 def path_returns(paths: pd.DataFrame,     # of one model: `path symbol ts`, and `probability` or `prediction`; may have no row
                  bars: pd.DataFrame,      # of the same symbols
                  rule: TradingRule,       # what is held
                  costs: Costs = Costs(),  # what it costs # noqa: B008
                  cash: float = 100_000.0, # money at the start
                  calendar: str = "24/7",  # whose days to count
+                 actions: pd.DataFrame | None = None, # splits and dividends, of bars that are raw
                 ) -> pd.DataFrame:        # daily returns: index date, a column a path; NaN: no such day
     "What the rule would have earned on each path."
-    own = {number: backtest(rows.drop(columns="path"), bars, rule, costs, cash=cash, calendar=calendar).returns
+    own = {number: backtest(rows.drop(columns="path"), bars, rule, costs, cash=cash, calendar=calendar, actions=actions).returns
            for number, rows in paths.groupby("path", sort=True)}
     return pd.DataFrame(own).rename_axis("date") if own else pd.DataFrame()
 
@@ -243,7 +244,7 @@ def tear_sheet_charts(sheet: TearSheet,      # from `tear_sheet`
     if f["capacity"]["capital"].notna().any(): shown["capacity"] = charts.capacity_chart(f["capacity"])
     return shown
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #008456fe
+# %% ../../nbs/backtest/45_tearsheet.ipynb #b16c5f64
 _PERCENT, _MONEY, _RATIO, _COUNT = "{:.1%}", "{:,.0f}", "{:.2f}", "{:,.0f}"
 _ROWS = (("total_return", "Total return", _PERCENT), ("cagr", "Growth a year", _PERCENT), ("volatility", "Volatility a year", _PERCENT),
          ("sharpe", "Sharpe ratio a year", _RATIO), ("sortino", "Sortino ratio", _RATIO), ("calmar", "Calmar ratio", _RATIO),
@@ -262,7 +263,8 @@ _TAIL = (("var_95", "VaR 95 % of a day", "{:.2%}"), ("es_95", "Expected shortfal
 def _shown(value: Any, form: str) -> str:
     "A number as a person reads it."
     if value is None or (isinstance(value, float) and not np.isfinite(value)): return "–"
-    return form.format(value)
+    text = form.format(value)
+    return text.lstrip("-") if not text.strip("-0.%") else text # no minus before nothing
 
 def figures_table(sheet: TearSheet,     # from `tear_sheet`
                  ) -> pd.DataFrame:     # texts; a row a figure, columns strategy and holding
@@ -294,19 +296,26 @@ def luck_table(sheet: TearSheet,     # from `tear_sheet`
             "Days on record": _shown(s["n_periods"], _COUNT)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value"])
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #575a2efa
-_SHARES = {"depth", "return", "cagr", "total_return", "max_drawdown", "strategy", "benchmark"}
+# %% ../../nbs/backtest/45_tearsheet.ipynb #df761e1e
+_SHARES, _RATIOS = {"depth", "return", "cagr", "total_return", "max_drawdown", "strategy", "benchmark"}, {"sharpe"}
+_WORDS = {"entry_ts": "entry", "exit_ts": "exit", "pnl": "profit", "cagr": "growth a year", "sharpe": "sharpe ratio a year"}
+
+def _moments(frame: pd.DataFrame) -> dict[str, list[str]]:
+    "Columns of times as texts, without the clock where it only says when the day's bar begins."
+    times = frame.select_dtypes("datetimetz")
+    known = pd.concat([times[c].dropna() for c in times], ignore_index=True) if times.shape[1] else pd.Series(dtype="datetime64[us, UTC]")
+    form = "%Y-%m-%d" if len(known) > 2 >= known.dt.strftime("%H:%M").nunique() else "%Y-%m-%d %H:%M"
+    return {c: ["–" if pd.isna(t) else t.strftime(form) for t in times[c]] for c in times}
 
 def readable(frame: pd.DataFrame, # drawdowns, trades, regimes or stress
             ) -> pd.DataFrame:    # texts, the first column as the index
     "A small frame as a page shows it."
-    def moment(t): return "–" if pd.isna(t) else f"{t:%Y-%m-%d}" if t == t.normalize() else f"{t:%Y-%m-%d %H:%M}"
-    def number(v, name): return _shown(float(v), "{:.2%}" if name in _SHARES else "{:,.0f}" if float(v).is_integer() or abs(v) >= 1e4 else "{:,.4g}")
-    columns = {}
-    for name in frame:
+    def number(v, name):
+        whole = float(v).is_integer() or abs(v) >= 1e4
+        return _shown(float(v), "{:.2%}" if name in _SHARES else _RATIO if name in _RATIOS else _COUNT if whole else "{:,.4g}")
+    columns = _moments(frame)
+    for name in frame.columns.difference(list(columns), sort=False):
         own = frame[name]
-        if isinstance(own.dtype, pd.DatetimeTZDtype): columns[name] = [moment(t) for t in own]
-        elif pd.api.types.is_numeric_dtype(own): columns[name] = ["–" if pd.isna(v) else number(v, name) for v in own]
-        else: columns[name] = own.astype(str).tolist()
-    shown = pd.DataFrame(columns).rename(columns=lambda c: c.replace("_", " "))
+        columns[name] = [number(v, name) for v in own] if pd.api.types.is_numeric_dtype(own) else own.astype(str).tolist()
+    shown = pd.DataFrame(columns)[list(frame)].rename(columns=lambda c: _WORDS.get(c, c.replace("_", " ")))
     return shown.set_index(shown.columns[0]) if len(shown.columns) > 1 else shown

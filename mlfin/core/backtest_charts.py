@@ -44,21 +44,27 @@ def _dates(times) -> np.ndarray:
     if index.tz is not None: index = index.tz_convert("UTC").tz_localize(None)
     return index.as_unit("ms").asi8.astype(float)
 
-# %% ../../nbs/core/04d_backtest_charts.ipynb #b3b35aac
+# %% ../../nbs/core/04d_backtest_charts.ipynb #55e537cb
 def rolling_sharpe_chart(rolling: pd.DataFrame, # date sharpe low high: Sharpe ratio a year of the window that ends there
                          window: int | None = None, # its length in days, for the caption
                         ) -> "Figure":          # a line and its band
     "When the strategy earned its risk, and how sure that is."
-    rows = _frame(rolling, "rolling", ("date", "sharpe", "low", "high")).dropna(subset=["sharpe", "low", "high"])
-    _frame(rows, "rolling", ())
-    at = _dates(rows["date"])
-    keep = thin(rows["sharpe"].to_numpy(float), 2_000)
-    x, y, low, high = at[keep], *(rows[c].to_numpy(float)[keep] for c in ("sharpe", "low", "high"))
+    rows = _frame(rolling, "rolling", ("date", "sharpe", "low", "high"))
+    known = rows[["sharpe", "low", "high"]].notna().all(axis=1).to_numpy()
+    _frame(rows[known], "rolling", ())
     length = "a moving window" if window is None else f"the {window:,} days that end there"
-    figure = new_figure("Rolling Sharpe ratio", f"of {length}; the band is its 95 % interval", "Time (UTC)", _SHARPE)
-    figure.add_scatter(x=np.r_[x, x[::-1]], y=np.r_[low, high[::-1]], fill="toself", mode="none", fillcolor=_BAND, name="interval", hoverinfo="skip")
-    figure.add_scatter(x=x, y=y, mode="lines", name="strategy", line=dict(width=1.6, color=COLOURS[0]), customdata=np.column_stack([low, high]),
-                       hovertemplate="%{x}: %{y:.2f}, %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>")
+    note = f"of {length}; the band is its 95 % interval" + ("" if known.all() else "; gaps: returns did not vary")
+    figure = new_figure("Rolling Sharpe ratio", note, "Time (UTC)", _SHARPE)
+    turns = np.flatnonzero(np.diff(known.astype(int), prepend=0, append=0)).reshape(-1, 2)
+    for first, end in turns[np.argsort(turns[:, 0] - turns[:, 1], kind="stable")[:40]]:
+        own = rows.iloc[first:end]
+        own = own.iloc[thin(own["sharpe"].to_numpy(float), max(2_000 * len(own) // known.sum(), 4))]
+        x, y, low, high = _dates(own["date"]), *(own[c].to_numpy(float).round(4) for c in ("sharpe", "low", "high"))
+        shared = dict(showlegend=not figure.data, legendgroup="interval", name="interval")
+        figure.add_scatter(x=np.r_[x, x[::-1]], y=np.r_[low, high[::-1]], fill="toself", mode="none", fillcolor=_BAND, hoverinfo="skip", **shared)
+        shared |= dict(legendgroup="strategy", name="strategy")
+        figure.add_scatter(x=x, y=y, mode="lines", line=dict(width=1.6, color=COLOURS[0]), customdata=np.column_stack([low, high]), **shared,
+                           hovertemplate="%{x}: %{y:.2f}, %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>")
     figure.add_hline(y=0, line=dict(color=_INK, width=1.2))
     figure.update_xaxes(type="date", hoverformat="%d %b %Y")
     return figure
@@ -177,7 +183,7 @@ def null_chart(draws: Sequence[float],            # the figure in each record th
     figure.update_yaxes(rangemode="tozero")
     return figure
 
-# %% ../../nbs/core/04d_backtest_charts.ipynb #88a9aefc
+# %% ../../nbs/core/04d_backtest_charts.ipynb #0ed73b16
 def confidence_chart(answers: pd.DataFrame, # question probability, in the order to show; NaN: not answered
                      level: float = 0.95,   # from where luck is ruled out
                     ) -> "Figure":          # a bar an answer
@@ -192,7 +198,8 @@ def confidence_chart(answers: pd.DataFrame, # question probability, in the order
     for name, inside, colour in (("more than luck", sure, COLOURS[0]), ("not told from luck", ~sure, COLOURS[1])):
         if not inside.any(): continue
         figure.add_bar(x=100 * p[inside], y=[n for n, i in zip(names, inside, strict=True) if i], orientation="h", name=name, width=0.5,
-                       marker=dict(color=colour, line_width=0), text=[f"{100 * v:.1f}" for v in p[inside]], textposition="auto", insidetextanchor="start",
+                       marker=dict(color=colour, line_width=0), text=[f"{100 * v:.1f}" for v in p[inside]], insidetextanchor="start", cliponaxis=False,
+                       textposition=["outside" if v < 0.06 else "inside" for v in p[inside]],
                        hovertemplate="%{y}: %{x:.2f} %<extra></extra>")
     figure.add_vline(x=100 * level, line=dict(color=_INK, width=1.5, dash="dash"))
     figure.update_layout(height=170 + 34 * len(rows), barmode="overlay", showlegend=True)
@@ -244,7 +251,7 @@ def delay_chart(curve: pd.DataFrame, # delay total_return sharpe: bars from deci
     figure.update_xaxes(tickvals=rows["delay"].tolist())
     return figure
 
-# %% ../../nbs/core/04d_backtest_charts.ipynb #846cc6b9
+# %% ../../nbs/core/04d_backtest_charts.ipynb #329c21c3
 def _blocks(wide: pd.DataFrame, most: int) -> pd.DataFrame:
     "Means of at most so many stretches of equal length, each under its first time."
     if len(wide) <= most: return wide
@@ -266,7 +273,7 @@ def exposure_chart(positions: pd.DataFrame,  # weights (wide): index or column t
                         figure=make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[200, height - 300]), hovermode="x unified")
     gross, net = wide.abs().sum(axis=1).to_numpy(float), wide.sum(axis=1).to_numpy(float)
     lines = [("gross", gross, COLOURS[0], "solid"), ("net", net, COLOURS[1], "dot")]
-    if np.allclose(gross, net): lines = [("gross and net", *lines[0][1:])]
+    if np.allclose(gross, net): lines, few = [("gross and net", *lines[0][1:])], f"{few}; never short"
     for name, v, colour, dash in lines:
         at = thin(v, 1_200)
         figure.add_scatter(x=_dates(wide.index[at]), y=v[at].round(3), name=name, line=dict(width=1.2, color=colour, shape="hv", dash=dash),
@@ -370,13 +377,14 @@ def paths_chart(returns: pd.DataFrame,          # daily returns: index date, a c
     figure.update_yaxes(title_text=_SHARPE, row=1, col=2)
     return figure
 
-# %% ../../nbs/core/04d_backtest_charts.ipynb #0a79b5a6
+# %% ../../nbs/core/04d_backtest_charts.ipynb #b35026ef
 def capacity_chart(capacity: pd.DataFrame, # participation (share of a bar's volume) capital (money)
                   ) -> "Figure":           # capital over participation
     "How much money the rule bears at which share of the market's volume."
     rows = _frame(capacity, "capacity", ("participation", "capital")).dropna(subset=["capital"]).sort_values("participation")
     _frame(rows, "capacity", ())
-    figure = new_figure("Capacity", "largest account whose orders stay within that share of a bar's volume", "Share of a bar's volume (%)", "Account (money)")
+    part = "orders" if "covered" not in rows else f"{rows['covered'].iloc[0]:.0%} of the money traded"
+    figure = new_figure("Capacity", f"largest account of which {part} stay within that share of a bar's volume", "Share of a bar's volume (%)", "Account (money)")
     x, y = 100 * rows["participation"].to_numpy(float), rows["capital"].to_numpy(float)
     figure.add_scatter(x=x, y=y, mode="lines+markers", line=dict(width=1.6, color=COLOURS[0]), marker=dict(size=7),
                        hovertemplate="%{x:.4~g} % of the volume: %{y:,.0f}<extra></extra>")

@@ -476,7 +476,7 @@ def _marks(figure, rows: pd.DataFrame) -> None:
         done = rows[rows[f"{side}_ts"].notna() & rows[f"{side}_price"].notna()]
         words = [f"{side} of a {kind} trade" for kind in done.get("side", pd.Series("", done.index))]
         figure.add_scatter(x=_ms(done[f"{side}_ts"]), y=done[f"{side}_price"].to_numpy(dtype=float), mode="markers",
-                           name=side, text=words, marker=dict(symbol=shape, size=8, color=colour,
+                           name=side, text=words, marker=dict(symbol=shape, size=8 if len(rows) <= 60 else 5, color=colour,
                                                               line=dict(width=0.7, color="white")),
                            hovertemplate="%{text}<br>%{x}: %{y:,.8~r}<extra></extra>")
 
