@@ -143,14 +143,14 @@ def _portfolio(books: _Books, rows: np.ndarray, cash: float) -> tuple[Any, np.nd
         max_orders=max(len(log), 1), update_value=False, ffill_val_price=True, freq=None, log=False, engine="auto")
     return pf, row
 
-# %% ../../nbs/backtest/41_simulate.ipynb #d5ad1437
+# %% ../../nbs/backtest/41_simulate.ipynb #5a5cea42
 def _check_books(books: _Books, cash: float) -> tuple[Any, np.ndarray]:
     "vectorbt's portfolio of the events, once it has found what we found."
     portfolio, row = _portfolio(books, np.array([0, len(books.clock) - 1]), cash)
     last = np.append(row[1:] != row[:-1], True)
     flows = books.flows.sum(axis=1).cumsum()[row] if len(books.flows) else 0.0
     theirs, ours = (portfolio.value().to_numpy(float) - _lent(books.log, cash) + flows)[last], books.equity[row][last]
-    if not np.allclose(theirs, ours, rtol=1e-9, atol=0):
+    if not np.allclose(theirs, ours, rtol=1e-9, atol=1e-12 * cash): # of an account that has all but gone, the second
         worst = int(np.abs(theirs / ours - 1).argmax())
         raise BacktestError(must_be("equity", f"{ours[worst]} as by our own books", float(theirs[worst]),
                                     f"vectorbt at {books.clock[row[last][worst]]}",
