@@ -477,7 +477,7 @@ def decide(scores: Scores,       # from `lay_out`
 # %% ../../nbs/backtest/40_signals.ipynb #c931a378
 def positions_from_predictions(predictions: pd.DataFrame,        # one model's `symbol ts probability` (or `prediction`), of ts's close
                                bars: pd.DataFrame,               # bars of the same symbols, `symbol ts open close`, UTC
-                               rule: TradingRule = TradingRule(), # what is held when
+                               rule: TradingRule | None = None,  # what is held when; None: `TradingRule()`
                                *,
                                meta: pd.DataFrame | None = None, # a meta model's `symbol ts probability`: that the position pays
                                meta_threshold: float = 0.5,      # positions only where it is above, 0 <= p < 1
@@ -486,7 +486,7 @@ def positions_from_predictions(predictions: pd.DataFrame,        # one model's `
                               ) -> pd.DataFrame:                 # target weights: index `ts` (UTC, decision), column = symbol
     "What to hold after each bar's close."
     scores = lay_out(predictions, bars, meta=meta, meta_threshold=meta_threshold, calendar=calendar, stale=stale)
-    return pd.DataFrame(decide(scores, rule), index=scores.clock, columns=scores.symbols)
+    return pd.DataFrame(decide(scores, rule or TradingRule()), index=scores.clock, columns=scores.symbols)
 
 # %% ../../nbs/backtest/40_signals.ipynb #59ca8df8
 def hold_equally(bars: pd.DataFrame,                     # `symbol ts open close`, UTC

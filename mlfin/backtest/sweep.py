@@ -8,8 +8,8 @@ __all__ = ['Sweep', 'sweep', 'Plateau']
 # %% ../../nbs/backtest/41a_sweep.ipynb #4390e2cb
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
-from itertools import product
+from dataclasses import dataclass, fields, replace
+from itertools import product, repeat
 from math import prod
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .costs import Costs, as_costs
-from .fills import TOTALS, Books, Terms, cut_market, make_terms, needs, read_market, walk
+from .fills import Books, Terms, cut_market, make_terms, needs, read_market, walk
 from .signals import RULE_NUMBERS, Scores, TradingRule, compiled, decide_rows, lay_out, rule_numbers, score_table
 from .simulate import daily_returns
 from ..core.errors import BacktestError, ParameterError, must_be, unknown
@@ -178,17 +178,18 @@ def _run(plan: _Plan, cash: float, calendar: str, threads: int) -> tuple[np.ndar
     rules, table = np.array([rule_numbers(rule, scores) for rule in sets.rules], RULE_NUMBERS), score_table(scores, ranked)
     windows = {int(d): cut_market(plan.market, scores.first, scores.first + len(scores.clock) + int(d)) for d in np.unique(delays)}
     days, _ = _day_ends(windows[max(windows)].clock, calendar)
-    out, returns = np.empty((len(delays), 5)), np.full((len(delays), len(days)), np.nan)
+    out, returns = np.empty((len(delays), 5)), np.empty((len(delays), len(days)))
     for delay, window in windows.items():
         if len(window.clock) <= delay:
             raise BacktestError(must_be("bars", f"at least {delay} more after the first decision", str(plan.clock[-1]), f"first decision {scores.clock[0]}",
                                         hint="a decision is traded at a later bar."))
         ends, chosen = _day_ends(window.clock, calendar)[1], np.flatnonzero(delays == delay)
         chosen = chosen[np.argsort(sets.rule[chosen], kind="stable")]
+        if len(ends) < len(days): returns[chosen, len(ends):] = np.nan
         loop, args = compiled(_loop), (sets.rule, rules, plan.terms, table, window.panel, float(cash), ends, out, returns)
         if threads == 1: loop(chosen, *args)
         else:
-            with ThreadPoolExecutor(threads) as pool: list(pool.map(lambda part: loop(part, *args), np.array_split(chosen, threads)))
+            with ThreadPoolExecutor(threads) as pool: list(pool.map(loop, np.array_split(chosen, threads), *map(repeat, args)))
     return out, returns, days
 
 # %% ../../nbs/backtest/41a_sweep.ipynb #35a2760c
@@ -232,7 +233,7 @@ class Sweep:
 def sweep(predictions: pd.DataFrame,          # one model's out-of-sample `symbol ts probability` (or `prediction`)
           bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe, and what the costs need
           grid: Mapping[str, Sequence],       # field of `TradingRule` or `Costs` -> values to try
-          rule: TradingRule = TradingRule(),  # what the grid does not say of the rule
+          rule: TradingRule | None = None,    # what the grid does not say of the rule; None: `TradingRule()`
           costs: Costs | dict | None = None,  # what it does not say of the costs; None: `Costs()`
           *,
           cash: float = 100_000.0,            # money at the start, > 0
@@ -247,7 +248,7 @@ def sweep(predictions: pd.DataFrame,          # one model's out-of-sample `symbo
     _check_cash(cash, threads, memory_mb)
     scores = lay_out(predictions, bars, meta=meta, calendar=calendar)
     _check_size(axes, len(_day_ends(scores.clock, calendar)[0]) if len(scores.clock) > 1 else 1, memory_mb)
-    sets = _sets(axes, rule, costs)
+    sets = _sets(axes, rule or TradingRule(), costs)
     market = _market(bars, sets, actions)
     figures, returns, days = _run(_Plan(scores, market, market.clock, sets, _terms(sets)), cash, calendar, threads)
     table = pd.DataFrame({name: pd.Series([row[i] for row in sets.rows]) for i, name in enumerate(axes)})
@@ -294,15 +295,14 @@ def _places(axes: Mapping[str, list]) -> tuple[np.ndarray, list[bool]]:
         ordered.append(numbers and len(values) > 1)
     return np.stack([c.ravel() for c in np.meshgrid(*columns, indexing="ij")], axis=1), ordered
 
-# %% ../../nbs/backtest/41a_sweep.ipynb #0d97c368
-def _sentence(metric: str, value: float, kept: float, share: float, count: int, edge: tuple, on_plateau: bool) -> str:
+# %% ../../nbs/backtest/41a_sweep.ipynb #644302f1
+def _sentence(metric: str, value: float, kept: float, share: float, count: int, edge: tuple, tolerance: float) -> str:
     "The finding in words."
     name = _NAMES[metric]
     if value <= 0: return f"No set of the grid has a {name} above zero."
     if not count: return "The best set has no neighbours in the grid: whether it stands alone cannot be said."
-    keep = f"{kept:.0%}".replace("%", " %")
-    if on_plateau: text = f"The best set stands on a plateau: its neighbours keep {keep} of its {name} ({share * count:.0f} of {count} nearly all of it)."
-    else: text = f"The best set stands alone: its neighbours keep {keep} of its {name}."
+    where, some = ("on a plateau", f" ({share * count:.0f} of {count} at least {tolerance:.0%})") if share >= 0.5 else ("alone", "")
+    text = f"The best set stands {where}: its neighbours keep {kept:.0%} of its {name}{some}.".replace("%", " %")
     return text + (f" It stands at the end of {' and '.join(edge)}: a wider grid may show a better one." if edge else "")
 
 def _plateau(sweep: Sweep, metric: str, tolerance: float) -> Plateau:
@@ -318,7 +318,7 @@ def _plateau(sweep: Sweep, metric: str, tolerance: float) -> Plateau:
     share, kept = (float(np.mean(ratio >= tolerance)), float(np.median(ratio))) if near.any() and value > 0 else (np.nan, np.nan)
     at_end = (places[best] == 0) | (places[best] == places.max(axis=0))
     edge = tuple(name for name, end, is_ordered in zip(sweep.axes, at_end, ordered, strict=True) if end and is_ordered)
-    text = _sentence(metric, value, kept, share, int(near.sum()), edge, share >= 0.5)
+    text = _sentence(metric, value, kept, share, int(near.sum()), edge, tolerance)
     return Plateau(best, metric, value, int(near.sum()), share, kept, edge, bool(share >= 0.5), text)
 
 # %% ../../nbs/backtest/41a_sweep.ipynb #b00006ed
