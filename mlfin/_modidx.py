@@ -39,6 +39,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'mlfin/backtest/clusters.py'),
                                          'mlfin.backtest.clusters._cluster_returns': ( 'backtest/clusters.html#_cluster_returns',
                                                                                        'mlfin/backtest/clusters.py'),
+                                         'mlfin.backtest.clusters._cluster_sharpes': ( 'backtest/clusters.html#_cluster_sharpes',
+                                                                                       'mlfin/backtest/clusters.py'),
                                          'mlfin.backtest.clusters._column_sharpes': ( 'backtest/clusters.html#_column_sharpes',
                                                                                       'mlfin/backtest/clusters.py'),
                                          'mlfin.backtest.clusters._correlations': ( 'backtest/clusters.html#_correlations',

@@ -8,7 +8,7 @@ __all__ = ['block_length', 'Intervals', 'bootstrap_intervals', 'bootstrap_sharpe
 # %% ../../nbs/backtest/41b_bootstrap.ipynb #352071a7
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 import pandas as pd

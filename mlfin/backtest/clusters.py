@@ -83,13 +83,14 @@ def _labels(values: np.ndarray, alike: float) -> np.ndarray:
     from scipy.spatial.distance import squareform
     seen: dict[bytes, int] = {}
     copy = np.array([seen.setdefault(c.tobytes(), len(seen)) for c in np.ascontiguousarray(values.T)])
-    z = _standardised(values[:, np.unique(copy, return_index=True)[1]])
-    moves = (np.nan_to_num(z) != 0).any(axis=0)
-    idle = ~moves & (np.isfinite(z).sum(axis=0) > 1)
+    z = _standardised(values if len(seen) == len(copy) else values[:, np.unique(copy, return_index=True)[1]])
+    there = np.isfinite(z)
+    moves = (there & (z != 0)).any(axis=0)
+    idle = ~moves & (there.sum(axis=0) > 1)
     label = np.arange(len(seen)) + 1
     label[idle] = 0
     if moves.sum() > 1:
-        apart = squareform(np.maximum(1 - _likeness(z[:, moves]), 0.0), checks=False)
+        apart = squareform(np.maximum(1 - _likeness(z if moves.all() else z[:, moves]), 0.0), checks=False)
         label[moves] = len(seen) + fcluster(linkage(apart, "average"), 1 - alike, "distance")
     _, first, number = np.unique(label[copy], return_index=True, return_inverse=True)
     return first.argsort().argsort()[number]
@@ -105,6 +106,16 @@ def _cluster_returns(values: np.ndarray, label: np.ndarray) -> np.ndarray:
     total = np.add.reduceat(scaled[:, order], first, axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
+def _cluster_sharpes(values: np.ndarray, label: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    "Sharpe ratio of each cluster: of its returns, or that of its only trial."
+    size, out = np.bincount(label), np.empty(label.max() + 1)
+    out[label] = ratios
+    shared = size[label] > 1
+    if shared.any():
+        many, own = np.unique(label[shared], return_inverse=True)
+        out[many] = _column_sharpes(_cluster_returns(values[:, shared], own))
+    return out
+
 # %% ../../nbs/backtest/41d_clusters.ipynb #68355b9a
 def effective_trials(returns_matrix: pd.DataFrame | np.ndarray, # days x trials, simple returns; NaN: the trial has no such day
                      alike: float = 0.5,                        # mean likeness within a cluster, 0 < alike < 1
@@ -116,4 +127,4 @@ def effective_trials(returns_matrix: pd.DataFrame | np.ndarray, # days x trials,
     if np.isinf(values).any(): raise BacktestError(must_be("returns_matrix", "finite or NaN", "inf"))
     if not 0 < alike < 1: raise ParameterError(must_be("alike", "a number, 0 < alike < 1", alike))
     label, ratios = _labels(values, alike), _column_sharpes(values)
-    return EffectiveTrials(int(label.max()) + 1, label, _column_sharpes(_cluster_returns(values, label)), ratios)
+    return EffectiveTrials(int(label.max()) + 1, label, _cluster_sharpes(values, label, ratios), ratios)

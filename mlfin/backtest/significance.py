@@ -15,9 +15,9 @@ from math import ceil, exp, inf, isfinite, sqrt
 import numpy as np
 import pandas as pd
 
-from .bootstrap import _is_constant, _values, bootstrap_intervals, bootstrap_sharpe
-from .clusters import EffectiveTrials, _column_sharpes, effective_trials
-from .overfitting import Overfitting, common_days, probability_of_backtest_overfitting
+from .bootstrap import _is_constant, _values, bootstrap_intervals
+from .clusters import EffectiveTrials, effective_trials
+from .overfitting import common_days, probability_of_backtest_overfitting
 from ..core.errors import BacktestError, ParameterError, must_be
 from ..features.diagnostics import newey_west
 
