@@ -259,7 +259,7 @@ costs_of_any_kind = st.fixed_dictionaries({
 stops_of_any_kind = st.fixed_dictionaries({name: st.sampled_from([None, 0.03, 0.1]) for name in ("stop_loss", "take_profit", "trailing_stop")})
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 100_000), costs_of_any_kind, stops_of_any_kind, st.sampled_from([1.0, 1.0, 2.0]), st.booleans(), st.integers(1, 3))
 def test_any_mixture(seed, costs, stops, leverage, short, symbols):
     bars = market(seed, symbols=symbols)
