@@ -326,11 +326,11 @@ def _luck_sentences(s: dict, level: float) -> list[str]:
     out = [_luck_sentence(s, level),
            f"Sharpe ratio {s['annualised']:.2f} a year, {s['confidence']:.0%} interval {low:.2f} to {high:.2f}; "
            f"the best of {_trials(s['n_trials'])} without skill would show {s['expected_maximum_annualised']:.2f}."]
-    if s["dsr"] <= level and s.get("dsr_hedged") is not None:
-        out.append(f"Without the market's part (beta {s['beta']:.2f}) the DSR is {_number(s['dsr_hedged'], level)}.")
     if s.get("ci_cagr") and s.get("ci_drawdown"):
         (slow, fast), deep = s["ci_cagr"], s["ci_drawdown"][0]
         out.append(f"By the same draws growth is {slow:.1%} to {fast:.1%} a year, and the deepest drawdown may well be {-deep:.0%}.")
+    if s["dsr"] <= level and s.get("dsr_hedged") is not None:
+        out.append(f"Without the market's part (beta {s['beta']:.2f}) the DSR is {_number(s['dsr_hedged'], level)}.")
     have = s["n_periods"] / s["periods_per_year"]
     if s["min_track_record"] is None: out.append("No record, however long, would show such a Sharpe ratio to be above zero.")
     else: out.append(f"To show it to be above zero takes {s['min_track_record'] / s['periods_per_year']:.1f} years; there are {have:.1f}.")
