@@ -154,7 +154,7 @@ def _cost(a: np.ndarray, terms: Terms, s: int, size: float) -> float:
     price = _give(size, a[_REF, s], half, slip, push)[0]
     return size * price + _fee(size, price, terms)
 
-# %% ../../nbs/backtest/40b_fills.ipynb #6f77efa0
+# %% ../../nbs/backtest/40b_fills.ipynb #941fec7e
 @_jit
 def _hold(a: np.ndarray, row: float, s: int, size: float, price: float) -> None:
     "The position after a fill: units, mean entry price, best price."
@@ -175,6 +175,7 @@ def _longer(log: np.ndarray) -> np.ndarray:
         for k in range(columns): new[i, k] = log[i, k]
     return new
 
+# %% ../../nbs/backtest/40b_fills.ipynb #f50b7ea8
 @_jit
 def _fill(a: np.ndarray, acc: np.ndarray, terms: Terms, s: int, log: np.ndarray) -> np.ndarray:
     "Execute `a[_CHANGE, s]` at `a[_REF, s]`; returns the log, which may have grown."
@@ -279,7 +280,7 @@ def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: n
             if credit == 0 and acc[_CASH] < 0: acc[_CASH] = 0.0  # a rounding error
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #457d4cb8
+# %% ../../nbs/backtest/40b_fills.ipynb #a95fc4d9
 @_jit
 def _look(a: np.ndarray, acc: np.ndarray, panel: Panel, decided: np.ndarray, delay: int, t: int) -> None:
     "Take the bars of row t in hand, with the weights in force and the volatility known when they were decided."
@@ -296,6 +297,7 @@ def _look(a: np.ndarray, acc: np.ndarray, panel: Panel, decided: np.ndarray, del
         if len(panel.volatility) and t >= delay: a[_SIGMA, s] = panel.volatility[t - delay, s]
         if len(panel.split): a[_SPLIT, s], a[_DIVIDEND, s] = panel.split[t, s], panel.dividend[t, s]
 
+# %% ../../nbs/backtest/40b_fills.ipynb #47700ab5
 @_jit
 def _accrue(a: np.ndarray, acc: np.ndarray, terms: Terms, flows: np.ndarray) -> None:
     "What holding over the last close costs or brings, and splits and dividends of this row."
@@ -318,7 +320,7 @@ def _accrue(a: np.ndarray, acc: np.ndarray, terms: Terms, flows: np.ndarray) -> 
         t = int(acc[_ROW])
         flows[t, 0], flows[t, 1], flows[t, 2] = borrow, funding, dividends
 
-# %% ../../nbs/backtest/40b_fills.ipynb #4748d96d
+# %% ../../nbs/backtest/40b_fills.ipynb #40de7a48
 @_jit
 def _observe(a: np.ndarray, panel: Panel, terms: Terms) -> bool:
     "Note which weights have changed and which symbols have ended; True where an order can be filled in this row."
@@ -337,6 +339,7 @@ def _observe(a: np.ndarray, panel: Panel, terms: Terms) -> bool:
             busy = busy or a[_PENDING, s] == 1
     return busy
 
+# %% ../../nbs/backtest/40b_fills.ipynb #a5b9b056
 @_jit
 def _refer(a: np.ndarray, acc: np.ndarray, fill: int) -> float:
     "Set the reference prices of this row; returns the account at them."

@@ -143,14 +143,14 @@ def _portfolio(books: _Books, rows: np.ndarray, cash: float) -> tuple[Any, np.nd
         max_orders=max(len(log), 1), update_value=False, ffill_val_price=True, freq=None, log=False, engine="auto")
     return pf, row
 
-# %% ../../nbs/backtest/41_simulate.ipynb #d5ad1437
+# %% ../../nbs/backtest/41_simulate.ipynb #5a5cea42
 def _check_books(books: _Books, cash: float) -> tuple[Any, np.ndarray]:
     "vectorbt's portfolio of the events, once it has found what we found."
     portfolio, row = _portfolio(books, np.array([0, len(books.clock) - 1]), cash)
     last = np.append(row[1:] != row[:-1], True)
     flows = books.flows.sum(axis=1).cumsum()[row] if len(books.flows) else 0.0
     theirs, ours = (portfolio.value().to_numpy(float) - _lent(books.log, cash) + flows)[last], books.equity[row][last]
-    if not np.allclose(theirs, ours, rtol=1e-9, atol=0):
+    if not np.allclose(theirs, ours, rtol=1e-9, atol=1e-12 * cash): # of an account that has all but gone, the second
         worst = int(np.abs(theirs / ours - 1).argmax())
         raise BacktestError(must_be("equity", f"{ours[worst]} as by our own books", float(theirs[worst]),
                                     f"vectorbt at {books.clock[row[last][worst]]}",
@@ -188,25 +188,9 @@ def _order_frame(books: _Books, weights: pd.DataFrame, delay: int) -> pd.DataFra
     reason = pd.Series(REASONS, dtype="str").iloc[books.log[:, 9].astype(np.int64)].to_numpy()
     return pd.DataFrame(columns | {"reason": reason}).astype({"symbol": "str", "reason": "str"})
 
-# %% ../../nbs/backtest/41_simulate.ipynb #de8bc012
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    "What came of a table of weights: money, holdings, orders, trades, costs."
-    equity: pd.DataFrame          # `ts strategy`: money at each bar's close, from the first decision on
-    returns: pd.Series            # daily returns, index `date`
-    positions: pd.DataFrame       # share of the account in each symbol at each close; index `ts`
-    units: pd.DataFrame           # pieces held after each bar; index `ts`
-    cash: pd.Series               # money not invested (of shorts: with what their sale brought); negative: borrowed
-    orders: pd.DataFrame          # `decided_at ts symbol size price reference fee spread slippage impact reason`; size < 0 sells
-    costs: Mapping[str, float]    # money: `fees spread slippage impact borrow funding` and their `total`; < 0: received
-    dividends: float              # money received on what was held, less what shorts paid
-    weights: pd.DataFrame         # the decisions
-    cost_model: Costs             # what was charged
-    rule: TradingRule | None      # what led to the weights, where that is known
-    initial_cash: float           # money at the start
-    calendar: str                 # whose days `returns` counts
-    _kept: tuple = field(repr=False)  # our books, vectorbt's portfolio of the events and their rows
-
+# %% ../../nbs/backtest/41_simulate.ipynb #11ca1626
+class _Derived:
+    "What follows from the books, made when it is asked for."
     @cached_property
     def trades(self) -> pd.DataFrame: # `symbol side size entry_ts entry_price exit_ts exit_price fees pnl return bars status`
         "Each part of a position that was closed, and what is open; after a split in pieces as they were at the exit."
@@ -238,6 +222,25 @@ class Simulation:
     def exposure(self) -> pd.Series:  # 0 = all in cash, 1 = all invested
         "Gross share of the account that is in the market at each close."
         return self.positions.abs().sum(axis=1).rename("exposure")
+
+# %% ../../nbs/backtest/41_simulate.ipynb #f68c5209
+@dataclass(frozen=True, eq=False)
+class Simulation(_Derived):
+    "What came of a table of weights: money, holdings, orders, trades, costs."
+    equity: pd.DataFrame          # `ts strategy`: money at each bar's close, from the first decision on
+    returns: pd.Series            # daily returns, index `date`
+    positions: pd.DataFrame       # share of the account in each symbol at each close; index `ts`
+    units: pd.DataFrame           # pieces held after each bar; index `ts`
+    cash: pd.Series               # money not invested (of shorts: with what their sale brought); negative: borrowed
+    orders: pd.DataFrame          # `decided_at ts symbol size price reference fee spread slippage impact reason`; size < 0 sells
+    costs: Mapping[str, float]    # money: `fees spread slippage impact borrow funding` and their `total`; < 0: received
+    dividends: float              # money received on what was held, less what shorts paid
+    weights: pd.DataFrame         # the decisions
+    cost_model: Costs             # what was charged
+    rule: TradingRule | None      # what led to the weights, where that is known
+    initial_cash: float           # money at the start
+    calendar: str                 # whose days `returns` counts
+    _kept: tuple = field(repr=False)  # our books, vectorbt's portfolio of the events and their rows
 
 # %% ../../nbs/backtest/41_simulate.ipynb #1682b3b5
 def _settle(books: _Books, weights: pd.DataFrame, costs: Costs, cash: float, calendar: str) -> Simulation:
