@@ -206,8 +206,9 @@ def tail_risk(returns: pd.Series,  # daily simple returns; index: dates
         for name, value in zip(("var", "es"), _historic(r, percent / 100), strict=True): out[f"{name}_{percent}"] = value
         for name, value in zip(("cf_var", "cf_es"), bent or (None, None), strict=True):
             out[f"{name}_{percent}"] = None if value is None else float(r.mean() + value * r.std(ddof=1))
-    reason = None if bent else "returns do not vary" if shape is None else f"no Cornish-Fisher curve has a skewness of {shape.skew:.1f} and a kurtosis of {shape.kurtosis:.1f}"
-    return out | dict(cf_reason=reason)
+    if bent: return out | dict(cf_reason=None)
+    beyond = shape and f"no Cornish-Fisher curve has a skewness of {shape.skew:.1f} and a kurtosis of {shape.kurtosis:.1f}"
+    return out | dict(cf_reason=beyond or "returns do not vary")
 
 # %% ../../nbs/backtest/43_risk.ipynb #dbc0a966
 def _regression(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -307,10 +308,12 @@ def _search_sentences(s: dict, level: float) -> list[str]:
     n, effective, small, out = s["n_trials"], s.get("n_effective"), round(1 - level, 9), []
     if effective is not None and effective < n - 0.05:
         raw = s.get("dsr_raw")
-        out.append(f"The {n} trials move together and count as {effective:.1f}" + ("." if raw is None else f"; each counted by itself, the DSR is {_number(raw, level)}."))
+        end = "." if raw is None else f"; each counted by itself, the DSR is {_number(raw, level)}."
+        out.append(f"The {n} trials move together and count as {effective:.1f}{end}")
     if s["pbo"] is None: out.append(f"Probability of overfitting not computed: {s['pbo_reason']}.")
     else: out.append(f"Probability that the best of {_trials(s.get('pbo_trials') or n)} is overfit (PBO): {s['pbo']:.2f}.")
-    if s.get("pbo_loss") is not None: out.append(f"The best on one half of the days lost money on the other half in {s['pbo_loss']:.0%} of all ways to halve them.")
+    if s.get("pbo_loss") is not None:
+        out.append(f"The best on one half of the days lost money on the other half in {s['pbo_loss']:.0%} of all ways to halve them.")
     if (p := s.get("null_p_value")) is not None:
         out.append(f"Entered at random, with the same costs and holding times, it does as well in {p:.1%} of draws.")
     if (p := s.get("spa_p_value")) is not None:
@@ -326,11 +329,11 @@ def _luck_sentences(s: dict, level: float) -> list[str]:
     out = [_luck_sentence(s, level),
            f"Sharpe ratio {s['annualised']:.2f} a year, {s['confidence']:.0%} interval {low:.2f} to {high:.2f}; "
            f"the best of {_trials(s['n_trials'])} without skill would show {s['expected_maximum_annualised']:.2f}."]
-    if s["dsr"] <= level and s.get("dsr_hedged") is not None:
-        out.append(f"Without the market's part (beta {s['beta']:.2f}) the DSR is {_number(s['dsr_hedged'], level)}.")
     if s.get("ci_cagr") and s.get("ci_drawdown"):
         (slow, fast), deep = s["ci_cagr"], s["ci_drawdown"][0]
         out.append(f"By the same draws growth is {slow:.1%} to {fast:.1%} a year, and the deepest drawdown may well be {-deep:.0%}.")
+    if s["dsr"] <= level and s.get("dsr_hedged") is not None:
+        out.append(f"Without the market's part (beta {s['beta']:.2f}) the DSR is {_number(s['dsr_hedged'], level)}.")
     have = s["n_periods"] / s["periods_per_year"]
     if s["min_track_record"] is None: out.append("No record, however long, would show such a Sharpe ratio to be above zero.")
     else: out.append(f"To show it to be above zero takes {s['min_track_record'] / s['periods_per_year']:.1f} years; there are {have:.1f}.")

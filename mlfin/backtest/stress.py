@@ -8,6 +8,7 @@ __all__ = ['regimes', 'stress', 'cost_curve', 'delay_curve', 'capacity', 'impact
 # %% ../../nbs/backtest/43a_stress.ipynb #1c6df218
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import sqrt
 from typing import NamedTuple
 
@@ -101,27 +102,38 @@ class _Outcome(NamedTuple):
     totals: dict
 
 # %% ../../nbs/backtest/43a_stress.ipynb #2c6e2e4d
+def _walk(decided: np.ndarray, window: NamedTuple, costs: Costs, limits: dict, cash: float) -> tuple[np.ndarray, dict] | None:
+    "(equity, totals) of these weights in force; None where the account is lost."
+    from mlfin.backtest.fills import LOG, TOTALS, Books, make_terms, walk
+    rows, symbols = decided.shape
+    books = Books(np.empty(rows), np.empty(0), np.empty((0, symbols)), np.empty((0, 3)), np.zeros(len(TOTALS)))
+    ruined = walk(np.array(decided, order="C"), window.panel, make_terms(costs, **limits), cash, books, np.empty((0, len(LOG))))[1]
+    return None if ruined >= 0 else (books.equity, dict(zip(TOTALS, books.totals.tolist(), strict=True)))
+
 def _again(done: Simulation, bars: pd.DataFrame, tries: list[tuple[Costs, float]], year: float, actions: pd.DataFrame | None) -> Iterator[_Outcome]:
-    "The same decisions under other costs and with other money, one after the other."
-    from mlfin.backtest.fills import LOG, TOTALS, Books, cut_market, make_terms, needs, read_market, walk
-    limits = _limits(done, actions)
-    wanted = {name for costs, _ in tries for name in needs(costs, any(v is not None for name, v in limits.items() if name != "leverage"))}
-    market = read_market(bars, tuple(sorted(wanted)), actions)
+    "The same decisions under other costs and with other money, one after the other; first under their own, to see that all is as it was."
+    from mlfin.backtest.fills import cut_market, needs, read_market
+    limits, own, ended = _limits(done, actions), (done.cost_model, done.initial_cash), float(done.equity["strategy"].iloc[-1])
+    stops = any(value is not None for name, value in limits.items() if name != "leverage")
+    market = read_market(bars, tuple(sorted({name for costs, _ in (own, *tries) for name in needs(costs, stops)})), actions)
     first, last = market.clock.get_indexer(done.weights.index[[0, -1]])
     if first < 0 or last < 0: raise BacktestError(must_be("bars", "those that the simulation traded", f"{market.clock[0]} to {market.clock[-1]}"))
     force = done.weights.reindex(index=market.clock[first:], columns=market.symbols).ffill().fillna(0.0).to_numpy(float)
-    for costs, cash in tries:
+    for number, (costs, cash) in enumerate((own, *tries)):
         window = cut_market(market, first, last + 1 + costs.delay)
-        rows, symbols = len(window.clock), len(window.symbols)
+        rows = len(window.clock)
         if rows <= costs.delay: raise BacktestError(must_be("bars", f"more than {costs.delay} after the first decision", rows - 1))
-        books = Books(np.empty(rows), np.empty(0), np.empty((0, symbols)), np.empty((0, 3)), np.zeros(len(TOTALS)))
-        ruined = walk(np.array(force[:rows], order="C"), window.panel, make_terms(costs, **limits), cash, books, np.empty((0, len(LOG))))[1]
-        if ruined >= 0:
-            yield _Outcome(-1.0, np.nan, {})
-            continue
-        returns = daily_returns(pd.Series(books.equity, index=window.clock), done.calendar)
-        yield _Outcome(float(books.equity[-1]) / cash - 1, sharpe(returns, year) if len(returns) > 1 else np.nan,
-                       dict(zip(TOTALS, books.totals.tolist(), strict=True)))
+        found = _walk(force[:rows], window, costs, limits, float(cash))
+        if number == 0:
+            got = None if found is None else float(found[0][-1])
+            if got is None or abs(got / ended - 1) > 1e-9:
+                hint = "pass the bars, and the actions, that it was made from."
+                raise BacktestError(must_be("bars", f"those that the simulation traded: it ended with {ended:,.2f}", got, "traded again", hint))
+        elif found is None: yield _Outcome(-1.0, np.nan, {})
+        else:
+            returns = daily_returns(pd.Series(found[0], index=window.clock), done.calendar)
+            ratio = sharpe(returns, year) if len(returns) > 1 else np.nan
+            yield _Outcome(float(found[0][-1]) / cash - 1, ratio, found[1])
 
 # %% ../../nbs/backtest/43a_stress.ipynb #0ddf8b8c
 _FREE = dict(fee_per_share=0.0, fee_min=0.0, use_spread=False, spread_bps=0.0, slippage_bps=0.0, slippage_vol=0.0, impact=0.0)
@@ -132,7 +144,7 @@ def _increasing(name: str, values: Sequence[float], least: float, most: float = 
     for v in values:
         if isinstance(v, bool) or not isinstance(v, (int, float, np.number)) or not least <= v <= most:
             raise ParameterError(must_be(name, f"numbers from {least:g}" + ("" if most == np.inf else f" to {most:g}"), v))
-    if not values or any(b <= a for a, b in zip(values, values[1:], strict=False)): raise ParameterError(must_be(name, "at least one number, ascending", values))
+    if not values or any(b <= a for a, b in pairwise(values)): raise ParameterError(must_be(name, "at least one number, ascending", values))
     return values
 
 def cost_curve(simulation: Simulation,             # from `backtest`, or from `simulate` without stops

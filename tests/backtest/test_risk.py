@@ -241,6 +241,12 @@ def test_cornish_fisher_comes_close_to_a_known_tail():
     with pytest.raises(BacktestError, match="raw"): cornish_fisher(0.99, np.nan, 3)
 
 
+def test_samples_that_are_nearly_normal_have_a_curve():
+    tails = [tail_risk(pd.Series(np.random.default_rng(s).normal(0, 0.01, 1000), pd.date_range("2015-01-01", periods=1000, tz="UTC"))) for s in range(12)]
+    assert min(t["kurtosis"] for t in tails) < 3 and all(t["cf_reason"] is None for t in tails)
+    assert np.mean([t["cf_var_99"] for t in tails]) == pytest.approx(-0.02326, rel=0.02)
+
+
 def test_a_tail_that_cannot_be_bent_says_why():
     crash = daily(1, 300)
     crash.iloc[10] = -0.9

@@ -180,6 +180,15 @@ def test_what_is_not_known_is_not_guessed():
     paid = simulate(weights, bars, actions=dividends)
     assert paid.dividends
     with pytest.raises(BacktestError, match="`actions`"): delay_curve(paid, bars)
+    with pytest.raises(BacktestError, match="those that the simulation traded"): delay_curve(paid, bars, actions=dividends.head(20))
+    split = pd.DataFrame(dict(symbol=["S0"], ex_date=TS[[100]], kind=["split"], value=[2.0]))
+    halved = bars.assign(**{c: bars[c].where((bars["symbol"] != "S0") | (bars["ts"] < TS[100]), bars[c] / 2) for c in ("open", "high", "low", "close")})
+    both = simulate(weights, halved, actions=split)
+    assert earned(both) == pytest.approx(earned(simulate(weights, bars)))
+    with pytest.raises(BacktestError, match="it ended with.*traded again"): cost_curve(both, halved)
+    np.testing.assert_allclose(cost_curve(both, halved, (5,), actions=split), cost_curve(simulate(weights, bars), bars, (5,)))
+    for other in (bars.assign(open=bars["open"] * 1.01), bars[bars["ts"] > TS[20]], bars[bars["symbol"] == "S0"]):
+        with pytest.raises(BacktestError, match="those that the simulation traded"): cost_curve(simulate(weights, bars), other)
     assert delay_curve(paid, bars, (1,), actions=dividends).loc[0, "total_return"] == pytest.approx(earned(paid))
 
 
