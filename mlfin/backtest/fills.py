@@ -84,28 +84,10 @@ def make_terms(costs: Costs,                         # the cost model
                  take_profit=_fraction("take_profit", take_profit, np.inf),
                  trailing_stop=_fraction("trailing_stop", trailing_stop, 1.0))
 
-# %% ../../nbs/backtest/40b_fills.ipynb #53699f49
+# %% ../../nbs/backtest/40b_fills.ipynb #02de9808
 REASONS = ("target", "ended", "stop_loss", "take_profit", "trailing_stop")
 LOG = ("row", "col", "size", "price", "reference", "fee", "spread", "slippage", "impact", "reason", "stage")  # of the order log
 TOTALS = ("fees", "spread", "slippage", "impact", "borrow", "funding", "dividends", "traded", "orders")
-
-class _State(NamedTuple):
-    "Arrays of one number a symbol; `cash` and `worth` of one number, `count` of two."
-    held: np.ndarray      # units
-    entry: np.ndarray     # mean fill price of what is held
-    best: np.ndarray      # best price since the entry
-    since: np.ndarray     # row of the entry
-    last: np.ndarray      # last close
-    ref: np.ndarray       # reference price of this row's order
-    goal: np.ndarray      # weight aimed at: that in force, or 0 after a stop
-    seen: np.ndarray      # weight last seen in force
-    pending: np.ndarray   # 1: an order is due
-    reason: np.ndarray    # of the order that is due
-    change: np.ndarray    # units to trade now
-    used: np.ndarray      # units of this bar's volume that we took already
-    cash: np.ndarray
-    worth: np.ndarray     # account at the last close
-    count: np.ndarray     # [orders so far, 1 while stops are filled]
 
 class Books(NamedTuple):
     "What a walk writes, row by row; arrays other than `equity` and `totals` may have no rows: then they are not written."
@@ -114,6 +96,18 @@ class Books(NamedTuple):
     units: np.ndarray     # rows x symbols, held after each row
     flows: np.ndarray     # rows x 3: borrow, funding (interest and perpetuals'), dividends; money received
     totals: np.ndarray    # sums in the order of `TOTALS`; borrow and funding as costs
+
+# %% ../../nbs/backtest/40b_fills.ipynb #c348d5ba
+_HELD, _ENTRY, _BEST, _SINCE = range(4)                 # units, mean fill price, best price since the entry, row of the entry
+_LAST, _REF, _CHANGE, _USED = range(4, 8)               # last close, reference price, units to trade, units of the volume taken
+_GOAL, _SEEN, _PENDING, _REASON = range(8, 12)          # weight aimed at (0 after a stop), last seen in force, order due, why
+_OPEN, _HIGH, _LOW, _CLOSE, _VWAP = range(12, 17)       # the bar in hand; NaN: no bar, or not known
+_VOLUME, _SPREAD, _RATE, _SIGMA = range(17, 21)         # and its volume, spread, funding rate; volatility at the decision
+_DIVIDEND, _SPLIT, _ENDED, _WEIGHT = range(21, 25)      # dividend, split, 1 once it has ended (2 in that row), weight in force
+_FACTS = 25
+
+_CASH, _WORTH, _COUNT, _STAGE, _ROW, _YEARS = range(6)  # money, account at the last close, orders, 1: stops, row, its time
+_SUMS = 6                                               # first of the totals
 
 # %% ../../nbs/backtest/40b_fills.ipynb #a21daa95
 def _jit(kernel: Callable) -> Callable:
@@ -125,21 +119,15 @@ def _jit(kernel: Callable) -> Callable:
         if "no locator" not in str(e): raise
         return numba.njit(**options)(kernel)
 
-# %% ../../nbs/backtest/40b_fills.ipynb #111f72f3
+# %% ../../nbs/backtest/40b_fills.ipynb #5c923b1d
 @_jit
-def _conditions(state: _State, panel: Panel, terms: Terms, t: int, s: int) -> tuple[float, float, float]:
+def _conditions(a: np.ndarray, terms: Terms, s: int) -> tuple[float, float, float]:
     "(half spread, slippage, impact of one unit) in money a unit; the impact of n units is sqrt(n) times as much."
-    reference, sigma, bar = state.ref[s], 0.0, t < panel.gone[s]
-    if len(panel.volatility) and t >= terms.delay:
-        known = panel.volatility[t - terms.delay, s]
-        if known > 0: sigma = known
-    half = reference * terms.spread / 2
-    if terms.use_spread and bar and len(panel.spread):
-        own = panel.spread[t, s]
-        if own >= 0: half = own / 2
-    push = 0.0
-    if terms.impact > 0 and bar and panel.volume[t, s] > 0:
-        push = reference * terms.impact * sigma / np.sqrt(panel.volume[t, s])
+    reference, sigma, bar = a[_REF, s], a[_SIGMA, s] if a[_SIGMA, s] > 0 else 0.0, a[_ENDED, s] == 0
+    half, push = reference * terms.spread / 2, 0.0
+    if terms.use_spread and bar and a[_SPREAD, s] >= 0: half = a[_SPREAD, s] / 2
+    if terms.impact > 0 and bar and a[_VOLUME, s] > 0:
+        push = reference * terms.impact * sigma / np.sqrt(a[_VOLUME, s])
     return half, reference * (terms.slippage + terms.slippage_vol * sigma), push
 
 @_jit
@@ -159,24 +147,24 @@ def _fee(size: float, price: float, terms: Terms) -> float:
     return min(max(value * terms.fee + abs(size) * terms.fee_per_share, terms.fee_min), value)
 
 @_jit
-def _cost(state: _State, panel: Panel, terms: Terms, t: int, s: int, size: float) -> float:
+def _cost(a: np.ndarray, terms: Terms, s: int, size: float) -> float:
     "What buying so much takes from the cash."
     if size <= 0: return 0.0
-    half, slip, push = _conditions(state, panel, terms, t, s)
-    price = _give(size, state.ref[s], half, slip, push)[0]
+    half, slip, push = _conditions(a, terms, s)
+    price = _give(size, a[_REF, s], half, slip, push)[0]
     return size * price + _fee(size, price, terms)
 
-# %% ../../nbs/backtest/40b_fills.ipynb #661d8d54
+# %% ../../nbs/backtest/40b_fills.ipynb #6f77efa0
 @_jit
-def _hold(state: _State, t: int, s: int, size: float, price: float) -> None:
+def _hold(a: np.ndarray, row: float, s: int, size: float, price: float) -> None:
     "The position after a fill: units, mean entry price, best price."
-    before = state.held[s]
+    before = a[_HELD, s]
     after = 0.0 if size == -before else before + size
     if before == 0 or before * after < 0:
-        state.entry[s], state.best[s], state.since[s] = price, price, t
+        a[_ENTRY, s], a[_BEST, s], a[_SINCE, s] = price, price, row
     elif abs(after) > abs(before):
-        state.entry[s] = (state.entry[s] * abs(before) + price * abs(size)) / abs(after)
-    state.held[s] = after
+        a[_ENTRY, s] = (a[_ENTRY, s] * abs(before) + price * abs(size)) / abs(after)
+    a[_HELD, s] = after
 
 @_jit
 def _longer(log: np.ndarray) -> np.ndarray:
@@ -188,35 +176,34 @@ def _longer(log: np.ndarray) -> np.ndarray:
     return new
 
 @_jit
-def _fill(state: _State, panel: Panel, terms: Terms, books: Books, t: int, s: int, log: np.ndarray) -> np.ndarray:
-    "Execute `state.change[s]` at `state.ref[s]`; returns the log, which may have grown."
-    size, totals, n = state.change[s], books.totals, state.count[0]
-    half, slip, push = _conditions(state, panel, terms, t, s)
-    price, half, slip, bump = _give(size, state.ref[s], half, slip, push)
+def _fill(a: np.ndarray, acc: np.ndarray, terms: Terms, s: int, log: np.ndarray) -> np.ndarray:
+    "Execute `a[_CHANGE, s]` at `a[_REF, s]`; returns the log, which may have grown."
+    size, n = a[_CHANGE, s], int(acc[_COUNT])
+    half, slip, push = _conditions(a, terms, s)
+    price, half, slip, bump = _give(size, a[_REF, s], half, slip, push)
     fee, pieces = _fee(size, price, terms), abs(size)
-    state.cash[0] -= size * price + fee
-    _hold(state, t, s, size, price)
-    state.used[s] += pieces
-    totals[0] += fee
-    totals[1] += pieces * half
-    totals[2] += pieces * slip
-    totals[3] += pieces * bump
-    totals[7] += pieces * price
-    totals[8] += 1
+    acc[_CASH] -= size * price + fee
+    _hold(a, acc[_ROW], s, size, price)
+    a[_USED, s] += pieces
+    acc[_SUMS] += fee
+    acc[_SUMS + 1] += pieces * half
+    acc[_SUMS + 2] += pieces * slip
+    acc[_SUMS + 3] += pieces * bump
+    acc[_SUMS + 7] += pieces * price
+    acc[_SUMS + 8] += 1
     if len(log):
-        if n == len(log):
-            log = _longer(log)
-        log[n, 0], log[n, 1], log[n, 2], log[n, 3], log[n, 4] = t, s, size, price, state.ref[s]
+        if n == len(log): log = _longer(log)
+        log[n, 0], log[n, 1], log[n, 2], log[n, 3], log[n, 4] = acc[_ROW], s, size, price, a[_REF, s]
         log[n, 5], log[n, 6], log[n, 7], log[n, 8] = fee, pieces * half, pieces * slip, pieces * bump
-        log[n, 9], log[n, 10] = state.reason[s], state.count[1]
-    state.count[0] = n + 1
+        log[n, 9], log[n, 10] = a[_REASON, s], acc[_STAGE]
+    acc[_COUNT] = n + 1
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #4b7c7ebf
+# %% ../../nbs/backtest/40b_fills.ipynb #ded1f5ca
 @_jit
-def _wanted(state: _State, terms: Terms, s: int, equity: float) -> float:
+def _wanted(a: np.ndarray, terms: Terms, s: int, equity: float) -> float:
     "Units to trade to be at the goal; 0 where that is nothing to speak of."
-    reference, held, goal = state.ref[s], state.held[s], state.goal[s]
+    reference, held, goal = a[_REF, s], a[_HELD, s], a[_GOAL, s]
     aim = goal * equity / reference if goal != 0 else 0.0
     if terms.lot > 0: aim = np.sign(aim) * np.floor(abs(aim) / terms.lot + 1e-9) * terms.lot
     change = aim - held
@@ -224,245 +211,280 @@ def _wanted(state: _State, terms: Terms, s: int, equity: float) -> float:
     return 0.0
 
 @_jit
-def _capped(state: _State, panel: Panel, terms: Terms, t: int, s: int, size: float) -> float:
+def _capped(a: np.ndarray, terms: Terms, s: int, size: float) -> float:
     "The part of an order that the bar's volume allows."
-    if t >= panel.gone[s] or (terms.participation == 0 and terms.impact == 0): return size
-    volume = panel.volume[t, s]
+    if a[_ENDED, s] > 0 or (terms.participation == 0 and terms.impact == 0): return size
+    volume = a[_VOLUME, s]
     if not volume > 0: return 0.0
-    left = max(terms.participation * volume - state.used[s], 0.0)
+    left = max(terms.participation * volume - a[_USED, s], 0.0)
     if terms.participation == 0 or abs(size) <= left: return size
     if terms.lot == 0: return np.sign(size) * left
-    held = state.held[s]
+    held = a[_HELD, s]
     if size > 0: return max(np.floor((held + left) / terms.lot + 1e-9) * terms.lot - held, 0.0)
     return min(np.ceil((held - left) / terms.lot - 1e-9) * terms.lot - held, 0.0)
 
-# %% ../../nbs/backtest/40b_fills.ipynb #28e65cf1
+# %% ../../nbs/backtest/40b_fills.ipynb #c320f33d
 @_jit
-def _bill(state: _State, panel: Panel, terms: Terms, t: int, first: float, then: float) -> float:
+def _bill(a: np.ndarray, terms: Terms, first: float, then: float) -> float:
     "What all purchases take when `first` of each cover and `then` of the rest is bought."
     total = 0.0
-    for s in range(len(state.held)):
-        size = state.change[s]
+    for s in range(a.shape[1]):
+        size = a[_CHANGE, s]
         if size <= 0: continue
-        cover = min(size, max(-state.held[s], 0.0))
-        total += _cost(state, panel, terms, t, s, cover * first + (size - cover) * then)
+        cover = min(size, max(-a[_HELD, s], 0.0))
+        total += _cost(a, terms, s, cover * first + (size - cover) * then)
     return total
 
 @_jit
-def _shares(state: _State, panel: Panel, terms: Terms, t: int, budget: float) -> tuple[float, float]:
+def _shares(a: np.ndarray, terms: Terms, budget: float) -> tuple[float, float]:
     "(first, then): the largest common factors of covers and of other purchases that the budget pays for."
-    if _bill(state, panel, terms, t, 1.0, 1.0) <= budget: return 1.0, 1.0
-    covers = _bill(state, panel, terms, t, 1.0, 0.0)
+    if _bill(a, terms, 1.0, 1.0) <= budget: return 1.0, 1.0
+    covers = _bill(a, terms, 1.0, 0.0)
     if terms.fee_min == 0 and terms.fee_per_share == 0 and terms.impact == 0:  # the bill is a straight line
         budget = max(budget, 0.0)
         rest = 0.0
-        for s in range(len(state.held)):
-            size = state.change[s]
-            if size > 0: rest += _cost(state, panel, terms, t, s, size - min(size, max(-state.held[s], 0.0)))
+        for s in range(a.shape[1]):
+            size = a[_CHANGE, s]
+            if size > 0: rest += _cost(a, terms, s, size - min(size, max(-a[_HELD, s], 0.0)))
         return 1.0 if covers <= budget else budget / covers, max(budget - covers, 0.0) / rest if rest > 0 else 0.0
     covering, low, high = covers > budget, 0.0, 1.0
     for _ in range(64):
         middle = (low + high) / 2
-        bill = _bill(state, panel, terms, t, middle if covering else 1.0, 0.0 if covering else middle)
+        bill = _bill(a, terms, middle if covering else 1.0, 0.0 if covering else middle)
         if bill <= budget: low = middle
         else: high = middle
     return (low, 0.0) if covering else (1.0, low)
 
-# %% ../../nbs/backtest/40b_fills.ipynb #c8b70663
+# %% ../../nbs/backtest/40b_fills.ipynb #da273a2b
 @_jit
-def _execute(state: _State, panel: Panel, terms: Terms, books: Books, t: int, credit: float, log: np.ndarray) -> np.ndarray:
-    "Fill `state.change`: sales first, then what cash and credit can pay."
-    symbols, bought = len(state.held), False
+def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: np.ndarray) -> np.ndarray:
+    "Fill what is to change: sales first, then what cash and credit can pay."
+    symbols, bought = a.shape[1], False
     for s in range(symbols):
-        if state.change[s] < 0: log = _fill(state, panel, terms, books, t, s, log)
-        elif state.change[s] > 0: bought = True
+        if a[_CHANGE, s] < 0: log = _fill(a, acc, terms, s, log)
+        elif a[_CHANGE, s] > 0: bought = True
     if not bought: return log
-    first, then = _shares(state, panel, terms, t, state.cash[0] + credit)
+    first, then = _shares(a, terms, acc[_CASH] + credit)
     for s in range(symbols):
-        size = state.change[s]
+        size = a[_CHANGE, s]
         if size <= 0: continue
         if first < 1 or then < 1:
-            cover = min(size, max(-state.held[s], 0.0))
+            cover = min(size, max(-a[_HELD, s], 0.0))
             size = cover * first + (size - cover) * then
             if terms.lot > 0:
-                size = max(np.floor((state.held[s] + size) / terms.lot + 1e-9) * terms.lot - state.held[s], 0.0)
-            state.change[s] = size
+                size = max(np.floor((a[_HELD, s] + size) / terms.lot + 1e-9) * terms.lot - a[_HELD, s], 0.0)
+            a[_CHANGE, s] = size
         if size > 0:
-            log = _fill(state, panel, terms, books, t, s, log)
-            if credit == 0 and state.cash[0] < 0: state.cash[0] = 0.0  # a rounding error
+            log = _fill(a, acc, terms, s, log)
+            if credit == 0 and acc[_CASH] < 0: acc[_CASH] = 0.0  # a rounding error
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #76c58dc4
+# %% ../../nbs/backtest/40b_fills.ipynb #457d4cb8
 @_jit
-def _accrue(state: _State, panel: Panel, terms: Terms, books: Books, t: int) -> None:
-    "What holding over the last close costs or brings, and splits and dividends of this row."
-    borrow, funding, dividends = 0.0, 0.0, 0.0
-    if len(panel.years):
-        shorts = 0.0
-        for s in range(len(state.held)):
-            if state.held[s] < 0: shorts -= state.held[s] * state.last[s]
-        borrow, funding = -shorts * terms.borrow * panel.years[t], min(state.cash[0], 0.0) * terms.funding * panel.years[t]
-    if len(panel.funding):
-        for s in range(len(state.held)):
-            rate = panel.funding[t, s]
-            if state.held[s] != 0 and rate == rate: funding -= state.held[s] * state.last[s] * rate
-    if len(panel.split):
-        for s in range(len(state.held)):
-            ratio = panel.split[t, s]
-            if ratio > 0:
-                state.held[s] *= ratio
-                state.last[s] /= ratio
-                state.entry[s] /= ratio
-                state.best[s] /= ratio
-            if panel.dividend[t, s] != 0: dividends += state.held[s] * panel.dividend[t, s]
-    state.cash[0] += borrow + funding + dividends
-    books.totals[4] -= borrow
-    books.totals[5] -= funding
-    books.totals[6] += dividends
-    if len(books.flows): books.flows[t, 0], books.flows[t, 1], books.flows[t, 2] = borrow, funding, dividends
+def _look(a: np.ndarray, acc: np.ndarray, panel: Panel, decided: np.ndarray, delay: int, t: int) -> None:
+    "Take the bars of row t in hand, with the weights in force and the volatility known when they were decided."
+    acc[_ROW], acc[_YEARS] = t, panel.years[t] if len(panel.years) else 0.0
+    for s in range(a.shape[1]):
+        a[_OPEN, s], a[_CLOSE, s], a[_USED, s] = panel.open[t, s], panel.close[t, s], 0.0
+        a[_ENDED, s] = 0.0 if t < panel.gone[s] else 2.0 if t == panel.gone[s] else 1.0
+        a[_WEIGHT, s] = decided[t - delay, s] if t >= delay else 0.0
+        if len(panel.high): a[_HIGH, s], a[_LOW, s] = panel.high[t, s], panel.low[t, s]
+        if len(panel.vwap): a[_VWAP, s] = panel.vwap[t, s]
+        if len(panel.volume): a[_VOLUME, s] = panel.volume[t, s]
+        if len(panel.spread): a[_SPREAD, s] = panel.spread[t, s]
+        if len(panel.funding): a[_RATE, s] = panel.funding[t, s]
+        if len(panel.volatility) and t >= delay: a[_SIGMA, s] = panel.volatility[t - delay, s]
+        if len(panel.split): a[_SPLIT, s], a[_DIVIDEND, s] = panel.split[t, s], panel.dividend[t, s]
 
-# %% ../../nbs/backtest/40b_fills.ipynb #72863230
 @_jit
-def _observe(state: _State, panel: Panel, terms: Terms, decided: np.ndarray, t: int) -> bool:
+def _accrue(a: np.ndarray, acc: np.ndarray, terms: Terms, flows: np.ndarray) -> None:
+    "What holding over the last close costs or brings, and splits and dividends of this row."
+    borrow, funding, dividends = 0.0, min(acc[_CASH], 0.0) * terms.funding * acc[_YEARS], 0.0
+    for s in range(a.shape[1]):
+        held, last, rate = a[_HELD, s], a[_LAST, s], a[_RATE, s]
+        if held < 0: borrow += held * last * terms.borrow * acc[_YEARS]
+        if held != 0 and rate == rate: funding -= held * last * rate
+        if a[_SPLIT, s] > 0:
+            a[_HELD, s] *= a[_SPLIT, s]
+            a[_LAST, s] /= a[_SPLIT, s]
+            a[_ENTRY, s] /= a[_SPLIT, s]
+            a[_BEST, s] /= a[_SPLIT, s]
+        if a[_DIVIDEND, s] > 0: dividends += a[_HELD, s] * a[_DIVIDEND, s]
+    acc[_CASH] += borrow + funding + dividends
+    acc[_SUMS + 4] -= borrow
+    acc[_SUMS + 5] -= funding
+    acc[_SUMS + 6] += dividends
+    if len(flows):
+        t = int(acc[_ROW])
+        flows[t, 0], flows[t, 1], flows[t, 2] = borrow, funding, dividends
+
+# %% ../../nbs/backtest/40b_fills.ipynb #4748d96d
+@_jit
+def _observe(a: np.ndarray, panel: Panel, terms: Terms) -> bool:
     "Note which weights have changed and which symbols have ended; True where an order can be filled in this row."
     busy = False
-    for s in range(len(state.held)):
-        if t >= panel.gone[s]:
-            if t == panel.gone[s]:
+    for s in range(a.shape[1]):
+        if a[_ENDED, s] > 0:
+            if a[_ENDED, s] == 2:
                 payout = panel.payout[s]
-                state.last[s] *= 1 + (payout if payout == payout else terms.delisting)
-                state.goal[s], state.pending[s], state.reason[s] = 0.0, 1, 1
-            busy = busy or state.pending[s] == 1
-        elif panel.open[t, s] == panel.open[t, s]:
-            weight = decided[t - terms.delay, s] if t >= terms.delay else 0.0
-            if weight != state.seen[s]:
-                state.seen[s] = state.goal[s] = weight
-                state.pending[s], state.reason[s] = 1, 0
-            busy = busy or state.pending[s] == 1
+                a[_LAST, s] *= 1 + (payout if payout == payout else terms.delisting)
+                a[_GOAL, s], a[_PENDING, s], a[_REASON, s] = 0.0, 1, 1
+            busy = busy or a[_PENDING, s] == 1
+        elif a[_OPEN, s] == a[_OPEN, s]:
+            if a[_WEIGHT, s] != a[_SEEN, s]:
+                a[_SEEN, s] = a[_GOAL, s] = a[_WEIGHT, s]
+                a[_PENDING, s], a[_REASON, s] = 1, 0
+            busy = busy or a[_PENDING, s] == 1
     return busy
 
 @_jit
-def _refer(state: _State, panel: Panel, terms: Terms, t: int) -> float:
+def _refer(a: np.ndarray, acc: np.ndarray, fill: int) -> float:
     "Set the reference prices of this row; returns the account at them."
-    equity = state.cash[0]
-    for s in range(len(state.held)):
-        price = panel.open[t, s]
-        if t >= panel.gone[s] or price != price: price = state.last[s]
-        elif terms.fill == 2: price = panel.close[t, s]
-        elif terms.fill == 1 and panel.vwap[t, s] > 0: price = panel.vwap[t, s]
-        state.ref[s] = price
-        if state.held[s] != 0: equity += state.held[s] * price
+    equity = acc[_CASH]
+    for s in range(a.shape[1]):
+        price = a[_OPEN, s]
+        if a[_ENDED, s] > 0 or price != price: price = a[_LAST, s]
+        elif fill == 2: price = a[_CLOSE, s]
+        elif fill == 1 and a[_VWAP, s] > 0: price = a[_VWAP, s]
+        a[_REF, s] = price
+        if a[_HELD, s] != 0: equity += a[_HELD, s] * price
     return equity
 
 @_jit
-def _orders(state: _State, panel: Panel, terms: Terms, books: Books, t: int, equity: float, log: np.ndarray) -> np.ndarray:
+def _orders(a: np.ndarray, acc: np.ndarray, terms: Terms, equity: float, log: np.ndarray) -> np.ndarray:
     "Bring what is due to its goal, at the reference prices."
-    for s in range(len(state.held)):
-        state.change[s] = 0.0
-        if state.pending[s] == 0: continue
-        if t < panel.gone[s] and panel.open[t, s] != panel.open[t, s]: continue
-        size = _wanted(state, terms, s, equity)
-        state.change[s] = _capped(state, panel, terms, t, s, size)
-        state.pending[s] = 2 if state.change[s] != size else 0
-    log = _execute(state, panel, terms, books, t, (terms.leverage - 1) * equity, log)
-    for s in range(len(state.held)):
-        if state.pending[s] == 2: state.pending[s] = 1
-        elif state.pending[s] == 0 and state.goal[s] == 0 and state.held[s] != 0: state.pending[s] = 1
+    for s in range(a.shape[1]):
+        a[_CHANGE, s] = 0.0
+        if a[_PENDING, s] == 0 or (a[_ENDED, s] == 0 and a[_OPEN, s] != a[_OPEN, s]): continue
+        size = _wanted(a, terms, s, equity)
+        a[_CHANGE, s] = _capped(a, terms, s, size)
+        a[_PENDING, s] = 2 if a[_CHANGE, s] != size else 0
+    log = _execute(a, acc, terms, (terms.leverage - 1) * equity, log)
+    for s in range(a.shape[1]):
+        if a[_PENDING, s] == 2: a[_PENDING, s] = 1
+        elif a[_PENDING, s] == 0 and a[_GOAL, s] == 0 and a[_HELD, s] != 0: a[_PENDING, s] = 1
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #1fb154a7
+# %% ../../nbs/backtest/40b_fills.ipynb #b37fcc74
 @_jit
-def _hit(state: _State, panel: Panel, terms: Terms, t: int, s: int) -> tuple[int, float]:
+def _hit(a: np.ndarray, terms: Terms, s: int) -> tuple[int, float]:
     "(reason, price) of the stop or target that this bar reaches; reason 0: none."
-    side = 1.0 if state.held[s] > 0 else -1.0
-    start, worst, good = panel.open[t, s], panel.low[t, s], panel.high[t, s]
+    side = 1.0 if a[_HELD, s] > 0 else -1.0
+    start, worst, good = a[_OPEN, s], a[_LOW, s], a[_HIGH, s]
     if side < 0: worst, good = good, worst
-    if side * start > side * state.best[s]: state.best[s] = start
+    if side * start > side * a[_BEST, s]: a[_BEST, s] = start
     reason, level = 0, 0.0
-    if terms.stop_loss > 0: reason, level = 2, state.entry[s] * (1 - side * terms.stop_loss)
+    if terms.stop_loss > 0: reason, level = 2, a[_ENTRY, s] * (1 - side * terms.stop_loss)
     if terms.trailing_stop > 0:
-        trail = state.best[s] * (1 - side * terms.trailing_stop)
+        trail = a[_BEST, s] * (1 - side * terms.trailing_stop)
         if reason == 0 or side * trail > side * level: reason, level = 4, trail
     if reason and side * start <= side * level: return reason, start
-    target = state.entry[s] * (1 + side * terms.take_profit)
+    target = a[_ENTRY, s] * (1 + side * terms.take_profit)
     if terms.take_profit > 0 and side * start >= side * target: return 3, start
     if reason and side * worst <= side * level: return reason, level
     if terms.take_profit > 0 and side * good >= side * target: return 3, target
     return 0, 0.0
 
 @_jit
-def _stop(state: _State, panel: Panel, terms: Terms, books: Books, t: int, log: np.ndarray) -> np.ndarray:
+def _stop(a: np.ndarray, acc: np.ndarray, terms: Terms, log: np.ndarray) -> np.ndarray:
     "Close what hits its stop or target in this row."
     found = False
-    for s in range(len(state.held)):
-        state.change[s] = 0.0
-        if state.held[s] == 0 or panel.open[t, s] != panel.open[t, s] or t >= panel.gone[s]: continue
-        reason, price = _hit(state, panel, terms, t, s)
+    for s in range(a.shape[1]):
+        a[_CHANGE, s] = 0.0
+        if a[_HELD, s] == 0 or a[_OPEN, s] != a[_OPEN, s] or a[_ENDED, s] > 0: continue
+        reason, price = _hit(a, terms, s)
         if reason == 0: continue
         found = True
-        state.ref[s], state.goal[s], state.pending[s], state.reason[s] = price, 0.0, 1, reason
-        state.change[s] = _capped(state, panel, terms, t, s, -state.held[s])
+        a[_REF, s], a[_GOAL, s], a[_PENDING, s], a[_REASON, s] = price, 0.0, 1, reason
+        a[_CHANGE, s] = _capped(a, terms, s, -a[_HELD, s])
     if not found: return log
-    state.count[1] = 1
-    log = _execute(state, panel, terms, books, t, (terms.leverage - 1) * state.worth[0], log)
-    state.count[1] = 0
-    for s in range(len(state.held)):
-        if state.reason[s] > 1 and state.held[s] == 0: state.pending[s] = 0
+    acc[_STAGE] = 1
+    log = _execute(a, acc, terms, (terms.leverage - 1) * acc[_WORTH], log)
+    acc[_STAGE] = 0
+    for s in range(a.shape[1]):
+        if a[_REASON, s] > 1 and a[_HELD, s] == 0: a[_PENDING, s] = 0
     return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #805d47f3
+# %% ../../nbs/backtest/40b_fills.ipynb #f8cbb20b
 @_jit
-def _close(state: _State, panel: Panel, terms: Terms, books: Books, t: int) -> float:
+def _close(a: np.ndarray, acc: np.ndarray, terms: Terms, equity: np.ndarray, money: np.ndarray, units: np.ndarray) -> float:
     "Carry the last prices forward and write the books of this row; returns the account at the close."
-    equity = state.cash[0]
-    for s in range(len(state.held)):
-        if panel.close[t, s] == panel.close[t, s] and t < panel.gone[s]: state.last[s] = panel.close[t, s]
-        if state.held[s] != 0:
-            equity += state.held[s] * state.last[s]
-            if terms.trailing_stop > 0 and panel.open[t, s] == panel.open[t, s] and (terms.fill == 0 or state.since[s] < t):
-                if state.held[s] > 0: state.best[s] = max(state.best[s], panel.high[t, s])
-                else: state.best[s] = min(state.best[s], panel.low[t, s])
-        if len(books.units): books.units[t, s] = state.held[s]
-    if len(books.money): books.money[t] = state.cash[0]
-    books.equity[t] = state.worth[0] = equity
-    return equity
+    worth, t = acc[_CASH], int(acc[_ROW])
+    for s in range(a.shape[1]):
+        bar = a[_OPEN, s] == a[_OPEN, s] and a[_ENDED, s] == 0
+        if bar: a[_LAST, s] = a[_CLOSE, s]
+        if a[_HELD, s] != 0:
+            worth += a[_HELD, s] * a[_LAST, s]
+            if terms.trailing_stop > 0 and bar and (terms.fill == 0 or a[_SINCE, s] < t):
+                if a[_HELD, s] > 0: a[_BEST, s] = max(a[_BEST, s], a[_HIGH, s])
+                else: a[_BEST, s] = min(a[_BEST, s], a[_LOW, s])
+        if len(units): units[t, s] = a[_HELD, s]
+    if len(money): money[t] = acc[_CASH]
+    equity[t] = acc[_WORTH] = worth
+    return worth
+
+# %% ../../nbs/backtest/40b_fills.ipynb #a7f94f22
+@_jit
+def _calm(a: np.ndarray, acc: np.ndarray, stops: bool, actions: bool, timed: bool) -> bool:
+    "True while nothing but an order can happen: no stop to look for, no flow to pay."
+    flat, short = True, acc[_CASH] < 0
+    for s in range(a.shape[1]):
+        flat, short = flat and a[_HELD, s] == 0, short or a[_HELD, s] < 0
+    return (flat and not short) or not (stops or actions or (timed and short))
 
 @_jit
-def _start(symbols: int, cash: float) -> _State:
-    "An account with nothing but cash."
-    return _State(np.zeros(symbols), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols, np.int64), np.full(symbols, np.nan),
-                  np.full(symbols, np.nan), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols, np.int64),
-                  np.zeros(symbols, np.int64), np.zeros(symbols), np.zeros(symbols), np.full(1, cash), np.full(1, cash),
-                  np.zeros(2, np.int64))
+def _drift(t: int, a: np.ndarray, cash: float, decided: np.ndarray, opens: np.ndarray, closes: np.ndarray, gone: np.ndarray, delay: int,
+           equity: np.ndarray, money: np.ndarray, units: np.ndarray) -> int:
+    "Write rows from t on in which nothing is due; returns the first that is not one of them."
+    while t < len(decided):
+        for s in range(a.shape[1]):
+            ended, bar = t >= gone[s], opens[t, s] == opens[t, s]
+            if t == 0: continue
+            if t == gone[s] or a[_PENDING, s] == 1 and (bar or ended): return t
+            if bar and not ended and (decided[t - delay, s] if t >= delay else 0.0) != a[_SEEN, s]: return t
+        worth = cash
+        for s in range(a.shape[1]):
+            if t < gone[s] and closes[t, s] == closes[t, s]: a[_LAST, s] = closes[t, s]
+            if a[_HELD, s] != 0: worth += a[_HELD, s] * a[_LAST, s]
+            if len(units): units[t, s] = a[_HELD, s]
+        if len(money): money[t] = cash
+        if worth <= 0: return t
+        equity[t] = worth
+        t += 1
+    return t
 
-# %% ../../nbs/backtest/40b_fills.ipynb #e4a7dad8
+# %% ../../nbs/backtest/40b_fills.ipynb #9783da5a
 @_jit
 def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights in force at each close, signed, finite
          panel: Panel,          # bars of the same rows
          terms: Terms,          # costs, leverage, stops
          cash: float,           # money at the start
-         books: Books,          # is written
+         books: Books,          # is written; `flows` must be zeros
          log: np.ndarray,       # float64 n x len(LOG): room for orders (n > 0, grows), or n = 0: orders are not kept
         ) -> tuple[np.ndarray, int]: # (order log, its rows cut to the orders; row in which the account was worth nothing, or -1)
     "Trade weights through bars: fills, cash and holdings row by row. A kernel, fit to be called from other kernels."
-    state, stops = _start(decided.shape[1], cash), terms.stop_loss > 0 or terms.take_profit > 0 or terms.trailing_stop > 0
-    flows = len(panel.years) > 0 or len(panel.funding) > 0 or len(panel.split) > 0
-    for k in range(len(books.totals)): books.totals[k] = 0.0
-    for t in range(len(decided)):
-        if t == 0:
-            for k in range(3 if len(books.flows) else 0): books.flows[0, k] = 0.0
-        elif flows: _accrue(state, panel, terms, books, t)
-        for s in range(len(state.used)): state.used[s] = 0.0
-        if stops and t > 0 and terms.fill != 0: log = _stop(state, panel, terms, books, t, log)
-        if t > 0 and _observe(state, panel, terms, decided, t):
-            equity = _refer(state, panel, terms, t)
-            if equity <= 0:
-                books.equity[t] = equity
-                return log[:min(state.count[0], len(log))], t
-            log = _orders(state, panel, terms, books, t, equity, log)
-        if stops and terms.fill == 0: log = _stop(state, panel, terms, books, t, log)
-        if _close(state, panel, terms, books, t) <= 0: return log[:min(state.count[0], len(log))], t
-    return log[:min(state.count[0], len(log))], -1
+    a, acc, t, ruined = np.full((_FACTS, decided.shape[1]), np.nan), np.zeros(_SUMS + len(books.totals)), 0, -1
+    a[:_LAST], a[_CHANGE:_OPEN], acc[_CASH], acc[_WORTH] = 0.0, 0.0, cash, cash
+    stops, timed = terms.stop_loss > 0 or terms.take_profit > 0 or terms.trailing_stop > 0, len(panel.years) > 0
+    actions = len(panel.funding) > 0 or len(panel.split) > 0
+    opens, closes, gone, equity, money, units = panel.open, panel.close, panel.gone, books.equity, books.money, books.units
+    while t < len(decided) and ruined < 0:
+        if t == 0 or _calm(a, acc, stops, actions, timed):
+            t = _drift(t, a, acc[_CASH], decided, opens, closes, gone, terms.delay, equity, money, units)
+            if t == len(decided): break
+            acc[_WORTH] = equity[t - 1]
+        _look(a, acc, panel, decided, terms.delay, t)
+        if timed or actions: _accrue(a, acc, terms, books.flows)
+        if stops and terms.fill != 0: log = _stop(a, acc, terms, log)
+        if _observe(a, panel, terms):
+            worth = _refer(a, acc, terms.fill)
+            if worth > 0: log = _orders(a, acc, terms, worth, log)
+            else: equity[t], ruined = worth, t
+        if stops and terms.fill == 0 and ruined < 0: log = _stop(a, acc, terms, log)
+        if ruined < 0 and _close(a, acc, terms, equity, money, units) <= 0: ruined = t
+        t += 1
+    for k in range(len(books.totals)): books.totals[k] = acc[_SUMS + k]
+    return log[:min(int(acc[_COUNT]), len(log))], ruined
 
 # %% ../../nbs/backtest/40b_fills.ipynb #59d3b05e
 class Market(NamedTuple):
@@ -604,7 +626,7 @@ def cut_market(market: Market,  # bars on one clock
     gone.flags.writeable = False
     return Market(clock[first:stop], symbols, panel._replace(**cut, gone=gone, years=panel.years[first:stop]))
 
-# %% ../../nbs/backtest/40b_fills.ipynb #9d658ecb
+# %% ../../nbs/backtest/40b_fills.ipynb #61d417fa
 def trade(decided: np.ndarray,      # weights in force at each close, rows x symbols, finite
           market: Market,           # bars of the same rows
           terms: Terms,             # costs, leverage, stops
@@ -615,7 +637,7 @@ def trade(decided: np.ndarray,      # weights in force at each close, rows x sym
     rows, symbols = decided.shape
     panel = market.panel
     flows = len(panel.years) or len(panel.funding) or len(panel.split)
-    books = Books(np.empty(rows), np.empty(rows), np.empty((rows, symbols)), np.empty((rows if flows else 0, 3)), np.empty(len(TOTALS)))
+    books = Books(np.empty(rows), np.empty(rows), np.empty((rows, symbols)), np.zeros((rows if flows else 0, 3)), np.empty(len(TOTALS)))
     log, ruined = walk(decided, panel, terms, float(cash), books, np.empty((1024, len(LOG))))
     if ruined >= 0:
         raise BacktestError(must_be("equity", "> 0", float(books.equity[ruined]), str(market.clock[ruined]),

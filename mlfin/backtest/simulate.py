@@ -46,9 +46,11 @@ def _within(some: pd.DatetimeIndex, clock: pd.DatetimeIndex) -> bool:
     "True where all times of one index stand in another; quick where they are the same."
     return len(some) == len(clock) and some.equals(clock) or bool(some.isin(clock).all())
 
-# %% ../../nbs/backtest/41_simulate.ipynb #656dd0da
+# %% ../../nbs/backtest/41_simulate.ipynb #55d7cb92
 def _in_force(weights: pd.DataFrame, clock: pd.DatetimeIndex, symbols: list[str]) -> np.ndarray:
     "The weight in force at each close of a clock that begins with the first decision: rows x symbols."
+    if len(weights) <= len(clock) and weights.index.equals(clock[:len(weights)]) and list(weights) == symbols:
+        return np.concatenate([weights.to_numpy(float), np.repeat(weights.to_numpy(float)[-1:], len(clock) - len(weights), axis=0)])
     last = np.clip(np.searchsorted(weights.index.asi8, clock.as_unit(weights.index.unit).asi8, side="right") - 1, 0, None)
     grid = np.zeros((len(clock), len(symbols)))
     grid[:, [symbols.index(c) for c in weights]] = weights.to_numpy(float)[last]
@@ -120,7 +122,7 @@ def _lent(log: np.ndarray, cash: float) -> float:
     short = -float(path.min(initial=0.0))
     return 2 * short if short > 1e-9 * cash else 0.0
 
-# %% ../../nbs/backtest/41_simulate.ipynb #dd808497
+# %% ../../nbs/backtest/41_simulate.ipynb #bee43847
 def _portfolio(books: _Books, rows: np.ndarray, cash: float) -> tuple[Any, np.ndarray]:
     "(vectorbt's portfolio of these orders, the row of each of its events): one account, sales before purchases."
     import vectorbt as vbt
@@ -131,23 +133,24 @@ def _portfolio(books: _Books, rows: np.ndarray, cash: float) -> tuple[Any, np.nd
     size, price, fees = np.full(shape, np.nan), close.copy(), np.zeros(shape)
     size[where], price[where] = log[:, 2] / grown[where], np.maximum(log[:, 3] * grown[where], 1e-12 * close[where])
     fees[where] = log[:, 5]
-    index = books.clock.tz_localize(None)[row]
+    if shape[1] == 1: size, price, fees = size[:, 0], price[:, 0], fees[:, 0]
+    frame, many = pd.DataFrame(close, index=books.clock.tz_localize(None)[row], columns=books.symbols), shape[1] > 1
     pf = vbt.Portfolio.from_orders(
-        pd.DataFrame(close, index=index, columns=books.symbols), size=size, size_type="amount", direction="both", price=price,
+        frame if many else frame.iloc[:, 0], size=size, size_type="amount", direction="both", price=price,
         fees=0.0, fixed_fees=fees, slippage=0.0, min_size=0.0, max_size=np.inf, size_granularity=np.nan, reject_prob=0.0,
         lock_cash=False, allow_partial=True, raise_reject=True, val_price=np.inf, init_cash=cash + _lent(log, cash),
-        cash_sharing=True, group_by=True, call_seq=np.argsort(np.nan_to_num(size), axis=1, kind="stable"),
+        cash_sharing=many, group_by=many or None, call_seq=np.argsort(np.nan_to_num(size), axis=1, kind="stable") if many else None,
         max_orders=max(len(log), 1), update_value=False, ffill_val_price=True, freq=None, log=False, engine="auto")
     return pf, row
 
-# %% ../../nbs/backtest/41_simulate.ipynb #d5ad1437
+# %% ../../nbs/backtest/41_simulate.ipynb #5a5cea42
 def _check_books(books: _Books, cash: float) -> tuple[Any, np.ndarray]:
     "vectorbt's portfolio of the events, once it has found what we found."
     portfolio, row = _portfolio(books, np.array([0, len(books.clock) - 1]), cash)
     last = np.append(row[1:] != row[:-1], True)
     flows = books.flows.sum(axis=1).cumsum()[row] if len(books.flows) else 0.0
     theirs, ours = (portfolio.value().to_numpy(float) - _lent(books.log, cash) + flows)[last], books.equity[row][last]
-    if not np.allclose(theirs, ours, rtol=1e-9, atol=0):
+    if not np.allclose(theirs, ours, rtol=1e-9, atol=1e-12 * cash): # of an account that has all but gone, the second
         worst = int(np.abs(theirs / ours - 1).argmax())
         raise BacktestError(must_be("equity", f"{ours[worst]} as by our own books", float(theirs[worst]),
                                     f"vectorbt at {books.clock[row[last][worst]]}",

@@ -144,6 +144,64 @@ def test_panel_with_shared_cash_equals_vectorbt_sizing():
     np.testing.assert_allclose(sim.equity["strategy"], alone.value(), rtol=1e-9)
 
 
+@pytest.mark.parametrize("costs", [Costs(fee_bps=7), Costs(fee_min=3, fee_per_share=0.01, spread_bps=9, slippage_vol=0.1),
+                                   Costs(fill="close", lot=5.0)], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_vectorbt_alone_finds_the_same_from_our_orders_to_the_last_cent(seed, costs):
+    vbt = pytest.importorskip("vectorbt")
+    bars = make_bars(seed, rows=150)
+    sim = simulate(make_weights(bars, seed, short=True), bars, costs)
+    close = bars.pivot(index="ts", columns="symbol", values="close").loc[sim.equity["ts"]]
+    table = {c: sim.orders.pivot(index="ts", columns="symbol", values=c).reindex(index=close.index, columns=close.columns) for c in ("size", "price", "fee")}
+    alone = vbt.Portfolio.from_orders(close, size=table["size"].to_numpy(), price=table["price"].fillna(close).to_numpy(), cash_sharing=True,
+                                      fixed_fees=table["fee"].fillna(0.0).to_numpy(), init_cash=100_000, group_by=True, call_seq="auto")
+    np.testing.assert_allclose(sim.equity["strategy"], alone.value(), rtol=1e-9, atol=0.005)
+    np.testing.assert_allclose(sim.portfolio.value(), alone.value(), rtol=1e-12)
+    assert sim.trades["pnl"].sum() == pytest.approx(sim.equity["strategy"].iloc[-1] - 100_000, abs=0.005)
+    assert sim.costs["fees"] == pytest.approx(sim.trades["fees"].sum())
+
+
+def test_trades_of_stops_flows_and_splits_account_for_the_whole_gain():
+    """Two orders of one symbol in one bar, dividends, a split and interest: what trades earned and what flowed is the gain."""
+    bars = make_bars(1, rows=120, symbols=2, vol=0.04)
+    top, low = bars[["open", "close"]].max(axis=1), bars[["open", "close"]].min(axis=1)
+    bars = bars.assign(high=top * 1.02, low=low * 0.98)
+    clock = sorted(bars.ts.unique())
+    late = (bars.symbol == "S0") & (bars.ts >= clock[60])
+    bars.loc[late, ["open", "high", "low", "close"]] /= 4
+    actions = pd.DataFrame(dict(symbol=["S0", "S1"], ex_date=[clock[60], clock[70]], kind=["split", "dividend"], value=[4.0, 0.8]))
+    sim = simulate(make_weights(bars, 1, short=True, change=0.5), bars, Costs(borrow_bps=200), stop_loss=0.04, take_profit=0.03, actions=actions)
+    both = sim.orders.groupby(["ts", "symbol"]).size()
+    assert both.max() == 2 and {"stop_loss", "take_profit"} <= set(sim.orders["reason"])
+    flows = sim.flows[["borrow", "funding", "dividends"]].to_numpy().sum()
+    assert sim.trades["pnl"].sum() + flows == pytest.approx(sim.equity["strategy"].iloc[-1] - 100_000, rel=1e-9)
+    assert sim.dividends == pytest.approx(sim.flows["dividends"].sum())
+    assert sim.costs["borrow"] == pytest.approx(-sim.flows["borrow"].sum()) and sim.costs["borrow"] > 0
+    np.testing.assert_allclose(sim.portfolio.value().groupby(level=0).last() + sim.flows[["borrow", "dividends"]].sum(axis=1).cumsum().to_numpy(),
+                               sim.equity["strategy"], rtol=1e-9)
+    open_ = sim.trades[sim.trades["status"] == "open"].groupby("symbol")["size"].sum()
+    held = sim.units.iloc[-1]
+    for symbol in held.index[held != 0]: assert open_[symbol] == pytest.approx(abs(held[symbol]))
+
+
+def test_books_that_do_not_agree_are_refused(monkeypatch):
+    """An accountant that charges a fee twice."""
+    vbt = pytest.importorskip("vectorbt")
+    honest = vbt.Portfolio.from_orders.__func__
+    monkeypatch.setattr(vbt.Portfolio, "from_orders", classmethod(lambda cls, *a, fixed_fees, **k: honest(cls, *a, fixed_fees=fixed_fees * 2, **k)))
+    bars = make_bars(0)
+    with pytest.raises(BacktestError, match="by our own books"): simulate(make_weights(bars, 0), bars)
+
+
+def test_leverage_is_borrowed_and_its_limit_is_kept():
+    bars = flat_bars([10.0, 10, 12, 12])
+    sim = simulate(table(bars, A=[2, 2, 2]), bars, Costs(fee_bps=0, slippage_bps=0, funding_bps=365), cash=100, leverage=2)
+    assert list(sim.cash) == pytest.approx([100, -100, -100.01, -100.020001]) and sim.exposure.iloc[1] == pytest.approx(2)
+    assert sim.costs["funding"] == pytest.approx(0.020001) and sim.costs["total"] == sim.costs["funding"]
+    with pytest.raises(BacktestError, match="of at most 2 in a row"): simulate(table(bars, A=[2.1, 2, 2]), bars, leverage=2)
+    assert simulate(table(bars, A=[2, 2, 2]), bars, Costs(fee_bps=100), cash=100, leverage=2).orders["size"].iloc[0] < 20
+
+
 # --- properties
 
 @settings(max_examples=25, deadline=None)
@@ -248,6 +306,27 @@ def test_a_short_that_ruins_the_account_is_an_error():
         simulate(table(bars, A=[-1, -1, 0]), bars)
 
 
+def test_a_single_trade():
+    bars = flat_bars([10.0, 10, 20])
+    sim = simulate(table(bars, A=[1, 0]), bars, bps(0, 0), cash=100)
+    assert len(sim.orders) == 2 and list(sim.trades["pnl"]) == [100.0] and list(sim.trades["bars"]) == [1]
+    assert len(simulate(table(bars, A=[1]), bars).orders) == 1
+
+
+def test_a_weight_of_a_symbol_that_has_ended_buys_nothing():
+    bars = pd.concat([flat_bars([10.0, 10]), flat_bars([1.0] * 6, symbol="B")], ignore_index=True)
+    sim = simulate(table(bars, A=[0, 0, .5, .5, .5], B=[.5] * 5), bars)
+    assert set(sim.orders["symbol"]) == {"B"} and (sim.units["A"] == 0).all()
+
+
+def test_decisions_that_wait_name_their_bar():
+    bars = flat_bars([10.0] * 7)
+    sim = simulate(table(bars, A=[1, 1, 0, 0]), bars, Costs(delay=3))
+    assert list(sim.orders["ts"].dt.day - sim.orders["decided_at"].dt.day) == [3, 3] and len(sim.equity) == 7
+    hold = buy_and_hold(bars, Costs(delay=3), start=sim.equity.ts.iloc[0], end=sim.equity.ts.iloc[-1])
+    assert list(equity_frame(sim, hold)["ts"]) == list(bars["ts"])
+
+
 def test_no_trade_at_all():
     bars = flat_bars([10.0, 11, 12])
     sim = simulate(table(bars, A=[0, 0]), bars)
@@ -266,7 +345,11 @@ def test_no_trade_at_all():
     (dict(weights=lambda w: w.set_axis(w.index + pd.Timedelta(hours=1))), "decided at bars that exist"),
     (dict(bars=lambda b: b.assign(open=np.nan)), "price > 0"),
     (dict(bars=lambda b: b.assign(close=-1.0)), "price > 0"),
+    (dict(bars=lambda b: b.assign(close=0.0)), "price > 0"),
+    (dict(bars=lambda b: b.assign(close=[10, np.nan, 12])), "price > 0"),
     (dict(bars=lambda b: b.iloc[:0]), "at least one bar"),
+    (dict(costs=Costs(participation=0.1)), "column `volume`"),
+    (dict(stop_loss=0.1), "column `high`"),
     (dict(bars=lambda b: b.drop(columns="open")), "column `open`"),
     (dict(bars=lambda b: pd.concat([b, b])), "unique by symbol and ts"),
     (dict(bars=lambda b: pd.concat([b, b.assign(timeframe="1h")])), "the same for all bars"),
@@ -275,8 +358,9 @@ def test_no_trade_at_all():
 def test_bad_input_is_named(change, message):
     bars = flat_bars([10.0, 11, 12])
     weights = table(bars, A=[1, 0])
+    more = {k: v for k, v in change.items() if k not in ("weights", "bars")}
     with pytest.raises(BacktestError, match=message):
-        simulate(change.get("weights", lambda w: w)(weights), change.get("bars", lambda b: b)(bars))
+        simulate(change.get("weights", lambda w: w)(weights), change.get("bars", lambda b: b)(bars), **more)
 
 
 @pytest.mark.parametrize("kwargs", [dict(fee_bps=-1), dict(slippage_bps=float("nan")), dict(fee_bps=10_000), dict(fee_bps="1")])
@@ -291,6 +375,13 @@ def test_bad_cash_is_named(cash):
     bars = flat_bars([10.0, 11, 12])
     with pytest.raises(ParameterError, match="cash"):
         simulate(table(bars, A=[1, 0]), bars, cash=cash)
+
+
+@pytest.mark.parametrize("bad", [dict(costs="almgren"), dict(costs={"fees": 1}), dict(stop_loss=-0.1), dict(leverage=0), dict(trailing_stop=2.0)], ids=str)
+def test_unknown_costs_and_impossible_stops_are_named(bad):
+    bars = flat_bars([10.0, 11, 12])
+    with pytest.raises(ParameterError, match="cost" if "costs" in bad else next(iter(bad))):
+        simulate(table(bars, A=[1, 0]), bars, **bad)
 
 
 def test_unknown_calendar():
