@@ -69,6 +69,8 @@ def _periods(trained: Trained, simulation: Simulation, days: int) -> pd.DataFram
     return table
 
 # %% ../../nbs/backtest/44_retraining.ipynb #e23da31b
+_RULE = TradingRule()  # long where a rise is likelier than not
+
 @dataclass(frozen=True)
 class Retrained:
     "What a model gave that was trained again as time went on."
@@ -87,7 +89,7 @@ class Retrained:
 def retrain(dataset,                            # X y keys spans forward_return [weights pending], see `mlfin.models.dataset`
             model: str,                         # name of an estimator
             bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe
-            rule: TradingRule = TradingRule(),  # what is held when
+            rule: TradingRule = _RULE,          # what is held when
             costs: Costs | dict | None = None,  # a cost model; None: `Costs()`
             *,
             period: str = "3ME",                # how long a model serves, see `schedule`
@@ -110,7 +112,9 @@ def _refuse_paths(paths: pd.DataFrame) -> None:
     "Several paths of one model, each of which tells every row once."
     if lost := [c for c in ("path", "symbol", "ts", "fold") if c not in getattr(paths, "columns", ())]:
         raise BacktestError(must_be("paths", "a frame with path, symbol, ts and fold", f"no {', '.join(lost)}", hint="`trained.paths` of combinatorial folds"))
-    if not len(paths): raise BacktestError(must_be("paths", "of at least one path", "no row", hint="only combinatorial folds make paths: CombinatorialPurged, or splitter=combinatorial"))
+    if not len(paths):
+        hint = "only combinatorial folds make paths: CombinatorialPurged, or splitter=combinatorial"
+        raise BacktestError(must_be("paths", "of at least one path", "no row", hint=hint))
     if "model" in paths and paths["model"].nunique() > 1:
         raise BacktestError(must_be("paths", "of one model", sorted(paths["model"].unique()), hint="choose one: paths[paths.model == 'logistic']"))
     if (twice := paths.duplicated(["path", "symbol", "ts"])).any():
@@ -164,7 +168,7 @@ class PathSharpes:
 # %% ../../nbs/backtest/44_retraining.ipynb #3330d928
 def path_sharpes(paths: pd.DataFrame,                # `path symbol ts fold` and `probability` (or `prediction`), of one model
                  bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe
-                 rule: TradingRule = TradingRule(),  # what is held when
+                 rule: TradingRule = _RULE,          # what is held when
                  costs: Costs | dict | None = None,  # a cost model; None: `Costs()`
                  *,
                  cash: float = 100_000.0,            # money at the start of each path

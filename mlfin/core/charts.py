@@ -302,7 +302,8 @@ def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss
     base = scores[f"{metric}_baseline"] if f"{metric}_baseline" in scores else 0.5
     lower = metric in ("log_loss", "brier", "rmse", "mae")
     gain = 100 * ((1 - scores[metric] / base) if lower else (scores[metric] - base))
-    words = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", "rmse": "RMSE", "mae": "mean absolute error"}.get(metric, metric.replace("_", " "))
+    words = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", "rmse": "RMSE",
+             "mae": "mean absolute error"}.get(metric, metric.replace("_", " "))
     y = f"Reduction of {words} (%)" if lower else f"Gain in {words} (percentage points)"
     figure = new_figure("Skill of each model by fold",
                         f"{words}, out of sample, against a naive guess (zero line); above is better", "Model", y)
@@ -324,7 +325,7 @@ def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model pred
                      ) -> "Figure":          # what was observed against what was predicted, and the diagonal
     "Whether a probability of 60 % comes true in 60 % of cases: the closer to the diagonal, the better."
     _need(curves, "curves", ["model", "predicted", "observed", "count"])
-    values = task == "regression"
+    values, unit = task == "regression", "%" if task == "regression" else "f"
     figure = new_figure("Calibration", "size of a point is the number of predictions in its bin",
                         *(("Mean prediction", "Mean of what happened") if values else ("Predicted probability of a rise", "Observed share of rises")))
     low, high = (float(f(curves[["predicted", "observed"]].to_numpy())) for f in (np.nanmin, np.nanmax))
@@ -336,7 +337,7 @@ def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model pred
         figure.add_scatter(x=rows.predicted.values, y=rows.observed.values, mode="lines+markers", name=model,
                            marker=dict(size=size.values, color=COLOURS[n % len(COLOURS)]), line=dict(width=1),
                            customdata=rows["count"].values,
-                           hovertemplate=model + (": said %{x:.2%}, was %{y:.2%}" if values else ": said %{x:.2f}, was %{y:.2f}") + " (n = %{customdata:,})<extra></extra>")
+                           hovertemplate=f"{model}: said %{{x:.2{unit}}}, was %{{y:.2{unit}}} (n = %{{customdata:,}})<extra></extra>")
     return figure
 
 # %% ../../nbs/core/04_charts.ipynb #9b3d6508

@@ -342,7 +342,8 @@ def load_dag(question: dict, # every parameter
         warnings.simplefilter("ignore")
         try:
             spec = read_yaml(root / "pipeline.yaml")
-            dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env={k: _text_kept(k, v) for k, v in question.items()}, parent_path=root).to_dag()
+            env = {k: _text_kept(k, v) for k, v in question.items()}
+            dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env=env, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
             text = _plain_words(e).replace(f"{root}/", "")

@@ -17,7 +17,7 @@ from mlfin.core.trials import open_ledger
 from mlfin.models import tuning
 from mlfin.models.splits import CombinatorialPurged, WalkForward
 from mlfin.models.training import train_walk_forward
-from mlfin.models.tuning import count_trials, daily_returns, history_chart, parameter_chart, tune
+from mlfin.models.tuning import record_trials, daily_returns, history_chart, parameter_chart, tune
 
 LESS = dict(trials=6, inner=2, embargo=2, seed=3)
 
@@ -270,7 +270,7 @@ def test_outer_folds_that_leak_are_refused(make_panel, ledger):
 def test_a_training_by_hand_is_a_trial_of_each_model_once(make_panel, ledger):
     dataset, folds = question(make_panel)
     def counted(models=("logistic", "dummy"), split=folds, seed=1, **more):
-        return count_trials(train_walk_forward(dataset, split, models, seed=seed, **more), dataset, ledger, "hand")
+        return record_trials(train_walk_forward(dataset, split, models, seed=seed, **more), dataset, ledger, "hand")
     assert counted() == 2 and counted() == 0 and counted(["logistic"]) == 0  # alone or in company: the same trial
     assert counted(["logistic"], overrides={"logistic": {"C": 1.0}}) == 1
     assert counted(["logistic"], seed=2) == 1 and counted(["logistic"], folds[1:]) == 1
@@ -283,17 +283,17 @@ def test_a_training_by_hand_is_a_trial_of_each_model_once(make_panel, ledger):
 def test_what_is_booked_by_hand_is_what_the_rule_earned(make_panel, ledger):
     dataset, folds = question(make_panel)
     trained = train_walk_forward(dataset, folds, ["logistic"], seed=1)
-    count_trials(trained, dataset, ledger, "hand")
+    record_trials(trained, dataset, ledger, "hand")
     joined = trained.predictions.merge(dataset.keys, on=["symbol", "timeframe", "ts"])
     got, want = ledger.returns("hand").iloc[:, 0], daily_returns(joined)
     assert got.index.equals(want.index) and np.allclose(got, want)
     bare = question(make_panel)[0]
     del bare.spans
-    with pytest.raises(ModelError, match="dataset.spans"): count_trials(trained, bare, ledger, "hand")
+    with pytest.raises(ModelError, match="dataset.spans"): record_trials(trained, bare, ledger, "hand")
 
 
 def test_paths_of_combinatorial_folds_are_one_trial(make_panel, ledger):
     dataset, _ = question(make_panel)
     split = CombinatorialPurged(4, 2, 2).split(dataset.spans)
-    assert count_trials(train_walk_forward(dataset, split, ["logistic"], seed=1), dataset, ledger, "hand") == 1
+    assert record_trials(train_walk_forward(dataset, split, ["logistic"], seed=1), dataset, ledger, "hand") == 1
     assert ledger.returns("hand").notna().all(axis=None)

@@ -297,7 +297,8 @@ def test_a_text_that_python_would_read_otherwise_stays_a_text(project):
     path = project.root / "numbers.ipynb"
     path.write_text(path.read_text().replace("n = None", "n = None\\nword = None\\nother = None", 1))
     project_cells = json.loads(path.read_text())
-    project_cells["cells"][-1]["source"] = "task = begin_task('numbers', globals())\ntask.write('data', pd.DataFrame({'x': [float(word == 'none') + 2 * float(other == 'True')]}))"
+    lines = "task = begin_task('numbers', globals())", "task.write('data', pd.DataFrame({'x': [(word == 'none') + 2.0 * (other == 'True')]}))"
+    project_cells["cells"][-1]["source"] = "\n".join(lines)
     path.write_text(json.dumps(project_cells))
     assert go(project).executed == ("numbers", "total") and project.total() == 6.0
 

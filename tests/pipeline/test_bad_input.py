@@ -1,6 +1,5 @@
 """What goes wrong outside ends with one message (what, where, what to do), the right exit code, and nothing lost."""
 import ctypes
-import json
 import os
 import re
 import resource
@@ -9,7 +8,6 @@ import signal
 
 import pytest
 
-from mlfin.core.provenance import read_json, read_parquet
 from mlfin.ops.pipeline import experiment_lock
 
 from .conftest import KERNEL, ROOT, Workbench, minutes, words
@@ -192,19 +190,6 @@ def test_data_that_do_not_reach(unharmed, changes, task, parts):
     one_message(unharmed.here(*words(**{**CSV, **changes})), 1, f"Task `{task}` failed in cell", *parts)
 
 
-def test_a_text_in_a_price_is_set_aside_and_said(workbench):
-    bars = minutes(4 * 1440).astype({"close": object})
-    bars.loc[5, "close"] = "n/a?"
-    bars.to_csv(workbench.root / "bars.csv", index=False)
-    code, _, err = workbench.here(*words(**CSV))
-    assert code == 0 and err == ""
-    aside = read_parquet(workbench.data("quarantine.parquet"))
-    assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
-    assert len(read_parquet(workbench.data("bars.parquet"))) == 4 * 1440 - 1
-    assert "is not a number" in workbench.report("91_ingest.html").read_text()
-    assert "1 rows set aside" in workbench.report("95_publish.html").read_text()
-
-
 FEATURES = "nbs/pipeline/92_features.ipynb"
 
 
@@ -348,30 +333,12 @@ def test_one_run_at_a_time(unharmed):
         one_message(unharmed.here(*words(fee_bps="3")), 1, "`default` is being run by another process", "Hint")
 
 
-def test_mlflow_cannot_be_reached(finished, monkeypatch):
-    monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
-    code, out, err = finished.here(*words(folds="4"))
-    assert code == 0 and "Traceback" not in err
-    report = finished.report("93_train_logistic.ipynb").read_text()
-    assert "MLflow could not be used" in report and "the training result is complete" in report
-    assert read_json(finished.data("verdict.json"))["sentences"][0] in out
-
-
 @pytest.mark.parametrize("limit, changes", [(0, {}), (60_000, {}), (3_000_000, {}), (200_000, {"folds": "4"})])
 def test_a_disk_that_is_full(finished, limit, changes):
     before = finished.published()
     said = finished.cli(*words(**{"fee_bps": "5", **changes}), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     one_message(said, 1, "Hint: ")
     assert finished.published() == before
-
-
-def test_a_home_that_cannot_be_written(finished):
-    (finished.root / "home").write_text("a file")
-    finished.data("verdict.json").unlink()
-    code, out, err = finished.cli(*words(executor="papermill"), HOME=str(finished.root / "home"))
-    assert code == 0 and err == "" and "done   publish" in out, out + err
-    assert (finished.root / ".mlfin" / "cache").is_dir()
-    assert (finished.root / "home").read_text() == "a file"
 
 
 def as_a_user():

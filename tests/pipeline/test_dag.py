@@ -26,6 +26,11 @@ def executed(out):
     return re.findall(r"done\s+([\w-]+)", out)
 
 
+def state_of(out):
+    "Task -> fresh or stale, as `mlfin status` said."
+    return dict(re.findall(r"(?m)^\W*([\w-]+)\W+(fresh|stale)\b", out))
+
+
 def contents(bench, *names):
     "Hash of each data product."
     names = names or [p.name for p in bench.data("").iterdir() if p.suffix in (".parquet", ".json")]
@@ -161,7 +166,8 @@ def test_a_model_more_is_one_training_more(finished):
     assert code == 0 and re.search(r"train-dummy\s.*fresh", out) and "train-logistic" not in out and re.search(r"compare\s.*stale", out)
 
 
-def test_words_of_a_training_reach_the_page_and_what_is_traded(finished):
+def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_away(finished, monkeypatch):
+    monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
     asked = dict(splitter="combinatorial", folds="4", weights="uniqueness", class_weights="balanced", calibrate="sigmoid", jobs="2", task="classification")
     code, out, err = finished.here(*words(**asked))
     assert code == 0 and executed(out) == ["train-logistic", "compare", "backtest", "publish"], out + err
@@ -172,6 +178,9 @@ def test_words_of_a_training_reach_the_page_and_what_is_traded(finished):
     assert read_parquet(finished.data("scores.parquet")).fold.nunique() == 4
     assert len(read_parquet(finished.data("equity.parquet"))) > len(told) / 2  # all of it is traded, from the first block on
     assert not list(finished.root.glob(".mlfin/**/.*.progress"))
+    page = finished.report("93_train_logistic.ipynb").read_text()
+    assert "MLflow could not be used" in page and "the training result is complete" in page and "Traceback" not in err
+    assert read_json(finished.data("verdict.json"))["sentences"][0] in out
 
 
 def test_a_regression_has_pages_of_its_own(finished, monkeypatch):
@@ -214,9 +223,7 @@ def test_one_line_of_a_module_re_executes_what_imports_it(finished):
     code, out, err = finished.cli("reproduce", "latest")
     assert code == 1 and "module mlfin.features.technical changed" in out and "ingest:" not in out, out + err
     code, out, _ = finished.cli("status", *words()[1:])
-    assert code == 0 and re.search(r"ingest\s.*fresh", out) and re.search(r"features\s.*stale", out)
-    code, out, err = finished.cli(*words())
-    assert code == 0 and executed(out) == ["features", "train-logistic", "compare", "backtest", "publish"], out + err
+    assert code == 0 and state_of(out) == {"ingest": "fresh", **dict.fromkeys(TASKS[1:], "stale")}, out
 
 
 def test_a_set_of_features_is_its_content(finished):
@@ -225,10 +232,13 @@ def test_a_set_of_features_is_its_content(finished):
     code, out, err = finished.cli(*words(features="[quick, obv]"))
     assert code == 0, out + err
     assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_5", "obv"]
-    (finished.root / "env.yaml").write_text(env + "feature_sets:\n  quick: [rsi_14, ret_10]\n")
-    code, out, err = finished.cli(*words(features="[quick, obv]"))
-    assert code == 0 and re.search(r"done +features", out), out + err
-    assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_10", "obv"]
+    def states(what):
+        (finished.root / "env.yaml").write_text(env + f"feature_sets:\n  quick: {what}\n")
+        code, out, err = finished.cli("status", *words(features="[quick, obv]")[1:])
+        assert code == 0, out + err
+        return state_of(out)
+    assert states("[rsi_14, ret_5]") == dict.fromkeys(TASKS, "fresh")
+    assert states("[rsi_14, ret_10]") == {"ingest": "fresh", **dict.fromkeys(TASKS[1:], "stale")}
     code, out, err = finished.cli(*words(features="[quik]"))
     assert code == 2 and "did you mean `quick`" in err, out + err
     code, out, err = finished.cli(*words("-p", "feature_sets={quick: [obv]}"))
@@ -246,10 +256,16 @@ def test_a_file_of_minutes_and_a_change_of_its_content(workbench):
     quality = read_json(workbench.data("quality.json"))
     assert quality["calendar"] == "24/7" and quality["caveats"] == []
     assert workbench.here(*words(**CSV))[1].startswith("Nothing to do")
-    bars.loc[4 * 1440 - 1, "volume"] += 1
+    bars = bars.astype({"close": object})
+    bars.loc[5, "close"] = "n/a?"
     bars.to_csv(workbench.root / "bars.csv", index=False)
-    code, out, _ = workbench.here(*words(**CSV))
-    assert code == 0 and executed(out) == list(TASKS)
+    code, out, err = workbench.here(*words(**CSV))
+    assert code == 0 and err == "" and executed(out) == list(TASKS)
+    aside = read_parquet(workbench.data("quarantine.parquet"))  # a text in a price is set aside, and said
+    assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
+    assert len(read_parquet(workbench.data("bars.parquet"))) == 4 * 1440 - 1
+    assert "is not a number" in workbench.report("91_ingest.html").read_text()
+    assert "1 rows set aside" in workbench.report("95_publish.html").read_text()
 
 
 def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatch):
@@ -261,9 +277,11 @@ def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatc
     assert code == 0 and "never ran" in out, err
 
 
-def test_with_kernels_of_their_own_the_same_bytes(workbench, first_run):
-    code, out, err = workbench.cli(*words(executor="papermill"))
+def test_with_kernels_of_their_own_the_same_bytes_and_no_home(workbench, first_run):
+    (workbench.root / "home").write_text("a file")
+    code, out, err = workbench.cli(*words(executor="papermill"), HOME=str(workbench.root / "home"))
     assert code == 0 and err == "" and executed(out) == list(TASKS), out + err
+    assert (workbench.root / ".mlfin" / "cache").is_dir() and (workbench.root / "home").read_text() == "a file"
     assert contents(workbench) == contents(first_run)
     assert workbench.record()["run_id"] == first_run.record()["run_id"]
 
