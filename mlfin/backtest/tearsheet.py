@@ -68,20 +68,21 @@ def describe_trading(rule: TradingRule,          # what is held
     if costs.participation: charged.append(f"at most {costs.participation:.1%} of a bar's volume")
     return f"{_held(rule.on(column), column)}; filled at the {costs.fill} of the {bar}; {', '.join(charged) or 'no costs'}"
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #357b4c4e
+# %% ../../nbs/backtest/45_tearsheet.ipynb #edc440fa
 _STEPS = (0, 1, -1, 2, -2, 3, -3, 4, 5, 6)
 
 def neighbourhood(rule: TradingRule,          # the chosen one
-                  predictions: pd.DataFrame,  # of one model: `probability` or `prediction`; beyond half a million of them the grid is coarser
+                  predictions: pd.DataFrame,  # of one model: `symbol`, and `probability` or `prediction`; beyond half a million of them the grid is coarser
                  ) -> dict[str, list]:        # field -> values, the chosen one's among them: a grid for `sweep`
     "Rules that differ a little from this one."
     column = "probability" if "probability" in predictions else "prediction"
     rule, hold, many = rule.on(column), rule.min_hold, len(predictions) > 500_000
-    name, step = ("quantile", rule.quantile / 4) if rule.signal == "quantile" else ("threshold", float(predictions[column].std()) / 4)
+    least = 1 / predictions["symbol"].nunique()
+    name, step = ("quantile", max(rule.quantile / 4, least)) if rule.signal == "quantile" else ("threshold", float(predictions[column].std()) / 4)
     own, found = getattr(rule, name), []
     for n in _STEPS if step > 0 else (0,):
         value = own if n == 0 else float(f"{own + n * step:.4g}")
-        if len(found) < (5 if many else 7) and _fits(rule, name, value, column): found.append(value)
+        if len(found) < (5 if many else 7) and (name == "threshold" or value > least - 1e-9) and _fits(rule, name, value, column): found.append(value)
     if many: longer = {0, hold, hold * 2} if hold > 1 else {0, 5, 20}
     else: longer = {0, hold // 2 if hold > 3 else 0, hold, hold * 2, hold * 4} if hold > 1 else {0, 3, 5, 10, 20}
     return {name: sorted(set(found)), "min_hold": sorted(longer)}
@@ -172,7 +173,7 @@ def _judged(chosen: Simulation, hold: Simulation, bars: pd.DataFrame, trials: pd
     frames = {"splits": _splits(trials, name, judged["pbo_blocks"]), "null": pd.DataFrame({"sharpe": null.sharpes * np.sqrt(days)})}
     return judged | {"null_sharpe": None if null.observed is None else null.observed * float(np.sqrt(days))}, frames
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #6683be87
+# %% ../../nbs/backtest/45_tearsheet.ipynb #74cdb6a1
 def tear_sheet(chosen: Simulation,                    # the strategy
                hold: Simulation,                      # its benchmark, over the same bars
                bars: pd.DataFrame,                    # what both were traded on
@@ -198,13 +199,13 @@ def tear_sheet(chosen: Simulation,                    # the strategy
         "costs": cost_curve(chosen, bars, periods_per_year=days, actions=actions),
         "delays": delay_curve(chosen, bars, periods_per_year=days, actions=actions), "capacity": capacity(chosen, bars, actions=actions), "sweep": pd.DataFrame() if swept is None else swept.table,
         "paths": pd.DataFrame() if paths is None else paths}
-    plateau = None if swept is None else swept.plateau()
+    plateau = None if swept is None or swept.table["sharpe"].isna().all() else swept.plateau()
     figures |= {"window": window, "plateau": plateau and asdict(plateau)}
     said = verdict(figures["strategy"], judged, figures["benchmark"], caveats, delays=frames["delays"], capacity=frames["capacity"],
                    tail=figures["tail"], plateau=plateau and plateau.text)
     return TearSheet(said, figures, judged, frames)
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #09fc5bc1
+# %% ../../nbs/backtest/45_tearsheet.ipynb #6f1e1719
 _MARKS = {"var_95": "VaR 95 %", "es_95": "ES 95 %", "es_99": "ES 99 %"}
 
 def _first_charts(sheet: TearSheet, chosen: Simulation, bars: pd.DataFrame) -> dict[str, Any]:
@@ -235,7 +236,7 @@ def tear_sheet_charts(sheet: TearSheet,      # from `tear_sheet`
     "Draw a tear sheet."
     f, key, tail = sheet.frames, sheet.figures["strategy"], sheet.figures["tail"]
     shown = _first_charts(sheet, chosen, bars) | _luck_charts(sheet, days)
-    if len(f["sweep"]) > 1:
+    if len(f["sweep"]) > 1 and f["sweep"]["annualised"].notna().any():
         x, y = [c for c in f["sweep"] if f["sweep"].columns.get_loc(c) < 2]
         shown["plateau"] = charts.plateau_chart(f["sweep"], x, y, chosen={n: getattr(chosen.rule, n) for n in (x, y)})
     shown |= {"costs": charts.cost_curve_chart(f["costs"], key["charged_bps"], key["breakeven_bps"]), "delays": charts.delay_chart(f["delays"]),
@@ -244,7 +245,7 @@ def tear_sheet_charts(sheet: TearSheet,      # from `tear_sheet`
     if f["capacity"]["capital"].notna().any(): shown["capacity"] = charts.capacity_chart(f["capacity"])
     return shown
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #b16c5f64
+# %% ../../nbs/backtest/45_tearsheet.ipynb #3e083a38
 _PERCENT, _MONEY, _RATIO, _COUNT = "{:.1%}", "{:,.0f}", "{:.2f}", "{:,.0f}"
 _ROWS = (("total_return", "Total return", _PERCENT), ("cagr", "Growth a year", _PERCENT), ("volatility", "Volatility a year", _PERCENT),
          ("sharpe", "Sharpe ratio a year", _RATIO), ("sortino", "Sortino ratio", _RATIO), ("calmar", "Calmar ratio", _RATIO),
@@ -260,6 +261,7 @@ _TAIL = (("var_95", "VaR 95 % of a day", "{:.2%}"), ("es_95", "Expected shortfal
          ("alpha", "Alpha a year", _PERCENT), ("alpha_t", "its t statistic", _RATIO), ("correlation", "Correlation with holding", _RATIO),
          ("information_ratio", "Information ratio", _RATIO), ("up_capture", "Up capture", _PERCENT), ("down_capture", "Down capture", _PERCENT))
 
+# %% ../../nbs/backtest/45_tearsheet.ipynb #c9be0e49
 def _shown(value: Any, form: str) -> str:
     "A number as a person reads it."
     if value is None or (isinstance(value, float) and not np.isfinite(value)): return "–"
@@ -279,6 +281,7 @@ def risk_table(sheet: TearSheet,     # from `tear_sheet`
     found = sheet.figures["tail"] | sheet.figures["relation"]
     return pd.DataFrame.from_dict({words: _shown(found.get(k), form) for k, words, form in _TAIL}, orient="index", columns=["value"])
 
+# %% ../../nbs/backtest/45_tearsheet.ipynb #bb25707e
 def luck_table(sheet: TearSheet,     # from `tear_sheet`
               ) -> pd.DataFrame:     # texts; a row a figure
     "What the answers about luck rest on."
@@ -296,7 +299,7 @@ def luck_table(sheet: TearSheet,     # from `tear_sheet`
             "Days on record": _shown(s["n_periods"], _COUNT)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value"])
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #df761e1e
+# %% ../../nbs/backtest/45_tearsheet.ipynb #786b0c39
 _SHARES, _RATIOS = {"depth", "return", "cagr", "total_return", "max_drawdown", "strategy", "benchmark"}, {"sharpe"}
 _WORDS = {"entry_ts": "entry", "exit_ts": "exit", "pnl": "profit", "cagr": "growth a year", "sharpe": "sharpe ratio a year"}
 

@@ -124,6 +124,7 @@ def _check_numbers(question: dict) -> None:
     if "rule" in question:
         from mlfin.backtest.tearsheet import trading_parameters
         trading_parameters(question, "prediction" if question.get("task") == "regression" else "probability")
+    if "cash" in question and not question["cash"] > 0: raise ParameterError(must_be("cash", "an amount of money > 0", question["cash"]))
 
 # %% ../../nbs/ops/70_pipeline.ipynb #99cb6488
 def check_question(question: dict, # every parameter

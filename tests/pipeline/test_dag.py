@@ -114,6 +114,53 @@ def test_positions_are_decided_on_predictions_and_paid_for(first_run):
     assert (trades.entry_ts >= predictions.ts.min()).all()
 
 
+def test_the_tear_sheet_stands_in_the_products_as_on_its_page(first_run):
+    figures, judged, sweep = read_json(first_run.data("backtest.json")), read_json(first_run.data("significance.json")), read_parquet(first_run.data("sweep.parquet"))
+    page, said = first_run.report("94_backtest.html"), figures["verdict"]
+    assert page.stat().st_size < 3_000_000
+    text = page.read_text()
+    assert 0 < text.index(said["headline"]) < text.index('class="figure"')  # the verdict comes first, in words
+    titles = re.findall(r'class="figure"[^>]*aria-label="([^"]+)"', text)
+    wanted = ["Equity", "Drawdown", "Rolling Sharpe ratio", "Monthly returns", "Trades in ", "Exposure", "Where the money went", "questions answered",
+              "Overfitting", "Random entries", "Plateau", "Costs", "Delay", "Capacity", "Regimes", "Worst stretches", "Daily returns"]
+    assert len(titles) == len(wanted) and all(w in t for w, t in zip(wanted, titles, strict=True)), titles
+    assert judged["n_trials"] == judged["ledger"]["count"] == len(sweep)  # the traded rule is one of the swept
+    own = sweep[(sweep.threshold == figures["rule"]["threshold"]) & (sweep.min_hold == 0)]
+    equity = read_parquet(first_run.data("equity.parquet"))
+    assert own.total_return.tolist() == pytest.approx([equity.strategy.iloc[-1] / 100_000 - 1], rel=1e-9)
+    steps = {row["step"]: row["amount"] for row in figures["steps"]}
+    assert steps["net profit"] == pytest.approx(equity.strategy.iloc[-1] - 100_000) and steps["fees"] == -figures["strategy"]["fees"] < 0
+    assert 0 < judged["null_p_value"] <= 1 and 0 <= judged["spa_p_value"] <= 1 and len(read_parquet(first_run.data("rolling.parquet"))) > 1_000
+    assert said["headline"] == read_json(first_run.data("verdict.json"))["headline"] and [row["delay"] for row in figures["delays"]][0] == 1
+
+
+def test_what_is_traded_can_be_said(finished):
+    changes = dict(rule="long_short", signal="quantile", quantile="0.5", min_hold="3", stop_loss="0.08", leverage="1.5", fill="close", delay="2",
+                   borrow_bps="50", spread_bps="2", participation="0.1")
+    code, out, err = finished.here(*words(**changes))
+    assert code == 0 and executed(out) == ["backtest", "publish"], out + err
+    figures, orders = read_json(finished.data("backtest.json")), read_parquet(finished.data("trades.parquet"))
+    assert figures["strategy"]["borrow"] > 0 and figures["strategy"]["spread"] > 0 and {"long", "short"} == set(orders.side)
+    assert "stop at 8.0%" in figures["traded"] and "filled at the close of the bar 2 after" in figures["traded"]
+    assert figures["traded"] in finished.report("95_publish.html").read_text()
+    assert set(read_parquet(finished.data("sweep.parquet"))[["quantile", "min_hold"]].columns) == {"quantile", "min_hold"}
+
+
+def test_a_rule_that_never_trades_is_said_to(finished):
+    code, out, err = finished.here(*words(threshold="0.99"))
+    assert code == 0 and "Nothing to judge: the strategy never traded." in out, out + err
+    assert read_json(finished.data("backtest.json"))["strategy"]["orders"] == 0
+
+
+def test_predicted_returns_are_traded(finished):
+    code, out, err = finished.here(*words(task="regression", models="[ridge]"))
+    assert code == 0 and executed(out)[-2:] == ["backtest", "publish"], out + err
+    figures = read_json(finished.data("backtest.json"))
+    assert figures["rule"]["threshold"] == 0.0 and figures["strategy"]["orders"] > 10 and "predicted return of 0" in figures["traded"]
+    page = finished.report("95_publish.html").read_text()
+    assert "Can the value of" in page and "rmse_baseline" in page
+
+
 def test_the_verdict_is_said_in_the_terminal_and_on_the_page(first_run):
     code, out, err = first_run.said
     verdict = read_json(first_run.data("verdict.json"))
@@ -139,11 +186,11 @@ def test_seconds_are_those_of_each_task(first_run):
 def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
     code, out, _ = finished.here(*words())
     assert code == 0 and "Nothing to do" in out and not executed(out)
-    before = contents(finished, "bars.parquet", "features.parquet", "predictions.parquet")
+    before, tried = contents(finished, "bars.parquet", "features.parquet", "predictions.parquet"), len(read_parquet(finished.data("sweep.parquet")))
     code, out, _ = finished.here(*words(fee_bps="7"))
     assert code == 0 and executed(out) == ["backtest", "publish"]
     assert contents(finished, *before) == before
-    assert read_json(finished.data("significance.json"))["n_trials"] == 2  # the first try is not forgotten
+    assert read_json(finished.data("significance.json"))["n_trials"] == 2 * tried  # the first try is not forgotten
     assert len(list(finished.report("runs").glob("[!.]*"))) == 2
     code, out, _ = finished.here(*words())  # back to the first question
     assert code == 0 and executed(out) == ["backtest", "publish"]
@@ -155,7 +202,7 @@ def test_a_model_more_is_one_training_more(finished):
     assert code == 0 and executed(out) == ["train-dummy", "compare", "backtest", "publish"], out + err
     assert contents(finished, "predictions_logistic.parquet") == {k: v for k, v in before.items() if k.startswith("pred")}
     assert set(read_parquet(finished.data("predictions.parquet")).model) == {"dummy", "logistic"}
-    assert read_json(finished.data("significance.json"))["n_trials"] == 2
+    assert read_json(finished.data("significance.json"))["n_trials"] == len(read_parquet(finished.data("sweep.parquet"))) + 1
     training = read_json(finished.data("training.json"))
     chosen = read_parquet(finished.data("importance.parquet")).model.unique()
     assert list(chosen) == [training["selected"]] and {row["model"] for row in training["summary"]} == {"dummy", "logistic"}
