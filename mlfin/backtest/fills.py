@@ -589,7 +589,7 @@ def _actions(actions: pd.DataFrame, clock: pd.DatetimeIndex, symbols: list[str],
         elif kind == "split": split[at + own[0], s] = value * (split[at + own[0], s] or 1.0)
     return dividend, split, payout
 
-# %% ../../nbs/backtest/40b_fills.ipynb #b400c6d8
+# %% ../../nbs/backtest/40b_fills.ipynb #f8da9834
 _OPTIONAL = ("high", "low", "vwap", "volume", "spread", "funding", "volatility", "dividend", "split")
 
 def read_market(bars: pd.DataFrame,                  # `symbol ts open close` of one timeframe, and what `wanted` names
@@ -605,6 +605,9 @@ def read_market(bars: pd.DataFrame,                  # `symbol ts open close` of
     ends, payout, years = _ends(closes), np.full(len(symbols), np.nan), np.empty(0)
     if "volatility" in wanted: arrays["volatility"] = _frozen(_volatility(closes))
     if actions is not None and len(actions):
+        if "factor" in bars and (bars["factor"] != 1).any():
+            raise BacktestError(must_be("bars", "raw where actions are passed", "a `factor` other than 1",
+                                        hint="adjusted prices hold the splits and dividends already; leave actions out."))
         dividend, split, payout = _actions(actions, clock, symbols, opens, ends)
         arrays |= {"dividend": _frozen(dividend), "split": _frozen(split)}
     if "years" in wanted:
