@@ -300,14 +300,13 @@ def _called(kernel: Callable) -> dict[str, Callable]:
     named = {n: kernel.__globals__.get(n) for n in kernel.__code__.co_names}
     return {n: f for n, f in named.items() if isinstance(f, FunctionType) or hasattr(f, "py_func")}
 
-def _elsewhere(kernel: Callable) -> str:
-    "A mark of the other files whose code a function calls; the compiler's own cache looks at one file only."
+def _mark(kernel: Callable) -> str:
+    "A mark of all files whose code a function runs; the compiler's own cache looks at one of them only, and opens what is old."
     files, todo = set(), [kernel]
     while todo:
         files.add(_code(f := todo.pop()).co_filename)
         todo += _called(getattr(f, "py_func", f)).values()
-    others = sorted(f for f in files - {_code(kernel).co_filename} if Path(f).is_file())
-    return "_" + sha256(b"".join(Path(f).read_bytes() for f in others)).hexdigest()[:12] if others else ""
+    return "_" + sha256(b"".join(Path(f).read_bytes() for f in sorted(files) if Path(f).is_file())).hexdigest()[:12]
 
 # %% ../../nbs/backtest/40_signals.ipynb #285b4640
 @cache
@@ -318,7 +317,7 @@ def compiled(kernel: Callable,  # a plain function of numbers and arrays; the fu
 
     inner = {n: compiled(f) if isinstance(f, FunctionType) else f for n, f in _called(kernel).items()}
     bound = FunctionType(kernel.__code__, kernel.__globals__ | inner, kernel.__name__)
-    bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__name__ + _elsewhere(kernel)
+    bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__name__ + _mark(kernel)
     options = {"nogil": True, "error_model": "numpy"}
     if not Path(_code(kernel).co_filename).is_file(): return numba.njit(**options)(bound)
     try: return numba.njit(cache=True, **options)(bound)

@@ -293,10 +293,10 @@ def simulate(weights: pd.DataFrame,              # targets: index `ts` (UTC, dec
                    done.flows, log)
     return _settle(books, weights, costs, float(cash), calendar)
 
-# %% ../../nbs/backtest/41_simulate.ipynb #a8c763e3
+# %% ../../nbs/backtest/41_simulate.ipynb #a92f5525
 def backtest(predictions: pd.DataFrame,          # one model's out-of-sample `symbol ts probability` (or `prediction`)
              bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe
-             rule: TradingRule = TradingRule(),  # when to hold what, with which leverage and stops
+             rule: TradingRule,                  # when to hold what, with which leverage and stops
              costs: Costs | dict | None = None,  # a cost model; None: `Costs()`
              *,
              cash: float = 100_000.0,            # money at the start
