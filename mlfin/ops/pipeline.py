@@ -342,8 +342,7 @@ def load_dag(question: dict, # every parameter
     with _working_in(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            spec = read_yaml(root / "pipeline.yaml")
-            env = {k: _text_kept(k, v) for k, v in question.items()}
+            spec, env = read_yaml(root / "pipeline.yaml"), {k: _text_kept(k, v) for k, v in question.items()}
             dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env=env, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:

@@ -264,7 +264,7 @@ def test_reproduce_says_equal(finished):
     assert finished.published() == before
 
 
-def test_one_line_of_a_module_re_executes_what_imports_it(finished):
+def test_one_line_of_a_module_makes_stale_what_imports_it(finished):
     module = finished.root / "mlfin" / "features" / "technical.py"
     module.write_text(module.read_text() + "\n# one line more\n")
     code, out, err = finished.cli("reproduce", "latest")
