@@ -294,14 +294,16 @@ def folds_chart(folds: pd.DataFrame,  # a row a fold: fold, train_start, train_e
 
 # %% ../../nbs/core/04_charts.ipynb #99c48f67
 def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss log_loss_baseline brier ...
-                 metric: str = "log_loss",  # log_loss, brier, accuracy or roc_auc
+                 metric: str | None = None, # log_loss, brier, accuracy, roc_auc; rmse, mae, directional_accuracy; the loss by default
                 ) -> "Figure":              # points a fold, a bar of the mean a model, zero = the naive guess
     "What each model adds to the naive guess, fold by fold; above zero is better."
+    metric = metric or ("rmse" if "rmse" in scores and "log_loss" not in scores else "log_loss")
     _need(scores, "scores", ["model", "fold", metric])
     base = scores[f"{metric}_baseline"] if f"{metric}_baseline" in scores else 0.5
-    lower = metric in ("log_loss", "brier")
+    lower = metric in ("log_loss", "brier", "rmse", "mae")
     gain = 100 * ((1 - scores[metric] / base) if lower else (scores[metric] - base))
-    words = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC"}.get(metric, metric)
+    words = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", "rmse": "RMSE",
+             "mae": "mean absolute error"}.get(metric, metric.replace("_", " "))
     y = f"Reduction of {words} (%)" if lower else f"Gain in {words} (percentage points)"
     figure = new_figure("Skill of each model by fold",
                         f"{words}, out of sample, against a naive guess (zero line); above is better", "Model", y)
@@ -319,11 +321,13 @@ def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss
 
 # %% ../../nbs/core/04_charts.ipynb #3c41c212
 def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model predicted observed count; shares in [0, 1]
-                     ) -> "Figure":          # share of rises against the predicted probability, and the diagonal
+                      task: str = "classification", # or "regression": means of values instead of shares
+                     ) -> "Figure":          # what was observed against what was predicted, and the diagonal
     "Whether a probability of 60 % comes true in 60 % of cases: the closer to the diagonal, the better."
     _need(curves, "curves", ["model", "predicted", "observed", "count"])
+    values, unit = task == "regression", "%" if task == "regression" else "f"
     figure = new_figure("Calibration", "size of a point is the number of predictions in its bin",
-                        "Predicted probability of a rise", "Observed share of rises")
+                        *(("Mean prediction", "Mean of what happened") if values else ("Predicted probability of a rise", "Observed share of rises")))
     low, high = (float(f(curves[["predicted", "observed"]].to_numpy())) for f in (np.nanmin, np.nanmax))
     figure.add_scatter(x=[low, high], y=[low, high], mode="lines", name="perfect",
                        line=dict(dash="dash", color="#8A949C"), hoverinfo="skip")
@@ -333,7 +337,7 @@ def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model pred
         figure.add_scatter(x=rows.predicted.values, y=rows.observed.values, mode="lines+markers", name=model,
                            marker=dict(size=size.values, color=COLOURS[n % len(COLOURS)]), line=dict(width=1),
                            customdata=rows["count"].values,
-                           hovertemplate=model + ": said %{x:.2f}, was %{y:.2f} (n = %{customdata:,})<extra></extra>")
+                           hovertemplate=f"{model}: said %{{x:.2{unit}}}, was %{{y:.2{unit}}} (n = %{{customdata:,}})<extra></extra>")
     return figure
 
 # %% ../../nbs/core/04_charts.ipynb #9b3d6508
@@ -364,7 +368,7 @@ def equity_chart(equity: pd.DataFrame,       # equity: ts strategy benchmark (mo
                 ) -> "Figure":               # both lines on a log axis
     "Money over time: the strategy against buying and holding."
     _need(equity, "equity", ["ts", "strategy", "benchmark"])
-    figure = new_figure(title, "after fees and slippage, log scale; the benchmark buys and holds", "Time (UTC)",
+    figure = new_figure(title, "after costs, log scale; the benchmark buys and holds", "Time (UTC)",
                         "Equity (money)", hovermode="x unified")
     for name, colour, width in _LINES:
         at = thin(equity[name].to_numpy(), 4_000)
@@ -376,9 +380,11 @@ def equity_chart(equity: pd.DataFrame,       # equity: ts strategy benchmark (mo
     return figure
 
 def drawdown_chart(equity: pd.DataFrame,  # equity: ts strategy benchmark (money)
+                   spells: pd.DataFrame | None = None, # depth peak recovered (NaT: not yet), the deepest first: shaded and numbered
                   ) -> "Figure":          # per cent below the highest point so far
     "How far below its own peak each line was, in per cent."
     _need(equity, "equity", ["ts", "strategy", "benchmark"])
+    rows = () if spells is None else spells.itertuples()
     figure = new_figure("Drawdown", "per cent below the highest point so far", "Time (UTC)", "Drawdown (%)",
                         hovermode="x unified")
     for name, colour, width in _LINES:
@@ -387,6 +393,10 @@ def drawdown_chart(equity: pd.DataFrame,  # equity: ts strategy benchmark (money
         figure.add_scatter(x=_ms(equity.ts.iloc[at]), y=depth[at], name=name, line=dict(color=colour, width=width),
                            fill="tozeroy" if name == "strategy" else None,
                            fillcolor="rgba(0,114,178,0.15)", hovertemplate="%{y:.1f} %")
+    for n, row in enumerate(rows, 1):
+        ends = _ms([row.peak, equity.ts.iloc[-1] if pd.isna(row.recovered) else row.recovered])
+        figure.add_vrect(x0=ends[0], x1=ends[1], fillcolor="#D55E00", opacity=0.08, line_width=0, layer="below", annotation_text=str(n),
+                         annotation_position="top left", annotation_font_color="#8A2A00")
     _time_axis(figure, equity.ts)
     return figure
 
@@ -431,7 +441,7 @@ def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column 
     if not names: raise DataError(must_be("positions", "a frame with a column a symbol",
                                           list(map(str, positions.columns))))
     figure = new_figure("Positions",
-                        "per cent of equity; decided at a bar's close, filled at the next open",
+                        "per cent of equity; decided at a bar's close, filled at the next bar",
                         figure=make_subplots(len(names), 1, shared_xaxes=True,
                                              vertical_spacing=min(0.04, 0.25 / len(names))), showlegend=False)
     most = max(_POINTS // len(names) // 2, 200)
@@ -449,32 +459,48 @@ def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column 
     figure.update_xaxes(title_text="Time (UTC)", row=len(names), col=1)
     return figure
 
+# %% ../../nbs/core/04_charts.ipynb #140add5a
+def _spans(figure, rows: pd.DataFrame) -> None:
+    "A line from each entry to its exit, blue where the trade gained and orange where it lost."
+    done = rows[rows["exit_ts"].notna() & rows[["entry_price", "exit_price", "pnl"]].notna().all(axis=1)]
+    for name, inside, colour in (("gained", done["pnl"] > 0, COLOURS[0]), ("lost", done["pnl"] <= 0, COLOURS[1])):
+        own = done[inside]
+        gap = np.full(len(own), np.nan)
+        x, y = (np.column_stack([*ends, gap]).ravel()[:-1] for ends in (
+            (_ms(own["entry_ts"]), _ms(own["exit_ts"])), (own["entry_price"].to_numpy(float), own["exit_price"].to_numpy(float))))
+        figure.add_scatter(x=x, y=y, mode="lines", name=f"{name} ({len(own):,})", line=dict(color=colour, width=1.2), hoverinfo="skip")
+
+def _marks(figure, rows: pd.DataFrame) -> None:
+    "Triangles at entries and exits, and lines between them where it is known what came of the trade."
+    if "pnl" in rows: _spans(figure, rows)
+    for side, shape, colour in (("entry", "triangle-up", "#1F2A33"), ("exit", "triangle-down", COLOURS[4])):
+        done = rows[rows[f"{side}_ts"].notna() & rows[f"{side}_price"].notna()]
+        words = [f"{side} of a {kind} trade" for kind in done.get("side", pd.Series("", done.index))]
+        figure.add_scatter(x=_ms(done[f"{side}_ts"]), y=done[f"{side}_price"].to_numpy(dtype=float), mode="markers",
+                           name=side, text=words, marker=dict(symbol=shape, size=8 if len(rows) <= 60 else 5, color=colour,
+                                                              line=dict(width=0.7, color="white")),
+                           hovertemplate="%{text}<br>%{x}: %{y:,.8~r}<extra></extra>")
+
 # %% ../../nbs/core/04_charts.ipynb #2c4bf9a9
 def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close)
-                 trades: pd.DataFrame,        # symbol entry_ts exit_ts entry_price exit_price [side]; NaT: open
-                 symbol: str | None = None,   # which symbol; the first of the trades by default
+                 trades: pd.DataFrame,        # symbol entry_ts exit_ts entry_price exit_price [side pnl]; NaT: open
+                 symbol: str | None = None,   # which symbol; the one with most trades by default
                  most: int = 400,             # how many trades to draw, the latest ones
-                ) -> "Figure":                # price with a mark at each entry and exit
+                ) -> "Figure":                # price with a mark at each entry and exit; the price alone where there was no trade
     "Where a symbol was bought and sold, on its price."
     _need(bars, "bars", ["symbol", "ts", "close"])
-    _need(trades, "trades", ["symbol", "entry_ts", "exit_ts", "entry_price", "exit_price"])
-    symbol = symbol or str(trades.symbol.iloc[0])
+    if len(trades): _need(trades, "trades", ["symbol", "entry_ts", "exit_ts", "entry_price", "exit_price"])
+    symbol = symbol or str(trades["symbol"].value_counts().sort_index().idxmax() if len(trades) else bars.symbol.iloc[0])
     g = _need(bars[bars.symbol == symbol], f"bars of {symbol}")
-    rows = trades[trades.symbol == symbol].sort_values("entry_ts").tail(most)
-    every = int((trades.symbol == symbol).sum())
-    note = f"{every:,} trades" if every <= most else f"the latest {most:,} of {every:,} trades"
+    rows = trades[trades.symbol == symbol].sort_values("entry_ts").tail(most) if len(trades) else trades
+    every = int((trades.symbol == symbol).sum()) if len(trades) else 0
+    note = "no trades" if not every else f"{every:,} trade{'s' * (every > 1)}" if every <= most else f"the latest {most:,} of {every:,} trades"
     figure = new_figure(f"Trades in {symbol}", note, "Time (UTC)", "Price (quote currency)")
     if len(rows): g = g[g.ts >= rows.entry_ts.min() - 0.03 * (g.ts.max() - rows.entry_ts.min())]
     at = g.iloc[thin(g.close.values, 5_000)]
     figure.add_scatter(x=_ms(at.ts), y=at.close.values, name="close", line=dict(color="#A5B0B8", width=1),
                        hovertemplate="%{x}: %{y:,.8~r}<extra></extra>")
-    for side, shape, colour in (("entry", "triangle-up", COLOURS[0]), ("exit", "triangle-down", COLOURS[1])):
-        done = rows[rows[f"{side}_ts"].notna() & rows[f"{side}_price"].notna()]
-        words = [f"{side} of a {kind} trade" for kind in done.get("side", pd.Series("", done.index))]
-        figure.add_scatter(x=_ms(done[f"{side}_ts"]), y=done[f"{side}_price"].to_numpy(dtype=float), mode="markers",
-                           name=side, text=words, marker=dict(symbol=shape, size=8, color=colour,
-                                                              line=dict(width=0.7, color="white")),
-                           hovertemplate="%{text}<br>%{x}: %{y:,.8~r}<extra></extra>")
+    if len(rows): _marks(figure, rows)
     _log_axis(figure, g.close)
     _time_axis(figure, g.ts)
     return figure

@@ -432,7 +432,7 @@ def key_components(spec: TaskSpec,            # the task
     return {
         "notebook": hash_json(_cells(spec.source))[:16],
         "modules": module_closure(source, settings.plugins),
-        "parameters": {k: _plain(v) for k, v in sorted(asked.items()) if k not in data},
+        "parameters": {k: None if v == "none" else _plain(v) for k, v in sorted(asked.items()) if k not in data}, # plain Ploomber hands `none` over as None
         "data": data,
         "upstream": dict(sorted(upstream.items())),
         "lock": hash_file(lock)[:16] if lock.is_file() else None,

@@ -368,6 +368,8 @@ def compare_versions(settings: Settings,                # its `mlflow` and profi
     flat = [_flat({k: m[k] for k in _COMPARED}) for m in manifests]
     keys = [k for k in dict.fromkeys([*flat[0], *flat[1]]) if flat[0].get(k) != flat[1].get(k)]
     table = pd.DataFrame([{"what": k, **{f"v{v.number}": str(f.get(k, "")) for v, f in zip(found, flat, strict=True)}} for k in keys])
+    if found[0].number == found[1].number:
+        return VersionComparison(table, None, 0, f"{one} and {other} are one and the same: {found[0]}")
     names, labels = [f"v{v.number}" for v in found], [m["label"]["spec"] for m in manifests]
     if labels[0] != labels[1]: return VersionComparison(table, None, 0, f"{names[0]} foretells {labels[0]}, {names[1]} {labels[1]}: they cannot be compared")
     predictions = [read_predictions(settings, experiment, v.number) for v in found]

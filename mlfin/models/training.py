@@ -29,8 +29,9 @@ import pandas as pd
 from ..core.errors import DataError, ModelError, must_be, unknown
 from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json
 from ..core.settings import import_plugins
-from .evaluation import average_paths, calibration_curve, importance, information_coefficient, score_folds, summarise
+from .evaluation import average_paths, calibration_curve, importance, score_folds, separate_paths, summarise
 from .fitting import fit_rows, predict_rows
+from .information import ic_by_fold, moments_per_bar
 from .splits import check_folds
 from .zoo import Device, compute_device, default_parameters, make_model
 
@@ -337,8 +338,8 @@ class Trained:
     predictions: pd.DataFrame       # symbol timeframe ts model fold probability (or prediction) baseline actual forward_return
     scores: pd.DataFrame            # one row for each model and fold, with the baseline's scores and the borders
     summary: pd.DataFrame           # one row a model: means, standard errors, verdict in words; best first
-    calibration: pd.DataFrame       # model bin predicted observed error count; empty for regression
-    information: pd.DataFrame       # model fold n ic error: rank correlation with the forward return
+    calibration: pd.DataFrame       # model bin predicted observed error count; of values where values are learnt
+    information: pd.DataFrame       # model fold n ic error: rank correlation with the forward return, Newey-West
     importance: pd.DataFrame        # model feature importance std: of the selected model, mean over folds
     selected: str                   # the best model out of sample: the first of `summary`
     models: dict[str, Any]          # the selected model, fitted again to all rows; empty where the budget forbade it
@@ -349,6 +350,16 @@ class Trained:
     task: str = "classification"    # or "regression"
     dataset: str = ""               # content hash of the dataset
     stopped: str = ""               # what the budget cut off, in words; empty where nothing
+
+    @property
+    def judged(self) -> pd.DataFrame: # `predictions` with one row a model and decision: the mean where folds share rows
+        "What is scored and traded."
+        return average_paths(self.predictions)
+
+    @property
+    def paths(self) -> pd.DataFrame: # path, and the columns of `predictions`; no row where folds share none
+        "The complete histories that combinatorial folds make."
+        return separate_paths(self.predictions)
 
     def __repr__(self) -> str:
         return f"Trained({len(self.summary)} models, {self.scores['fold'].nunique()} folds, selected={self.selected!r})"
@@ -481,6 +492,15 @@ def _finish(best: str, spec: _Spec, done: Mapping, folds: Sequence, data: _Data,
     steps.done += 1
     return weights, {best: final}, []
 
+# %% ../../nbs/models/35_training.ipynb #48f5e02f
+def _horizon(data: _Data) -> int:
+    "Bars that labels look ahead, by their spans; 1 where there are none."
+    if data.spans is None: return 1
+    ts, t0, t1 = (data.spans[c].dt.as_unit("us").array.asi8 for c in ("ts", "t0", "t1"))
+    times = np.unique(ts)
+    steps = float(np.median(np.searchsorted(times, t1) - np.searchsorted(times, t0)))
+    return max(1, round(steps / moments_per_bar(data.keys)))
+
 # %% ../../nbs/models/35_training.ipynb #d4d4b446
 def train_walk_forward(dataset,                         # X y keys forward_return [weights spans pending], see `mlfin.models.dataset`
                        folds: Sequence,                 # number, train, test and borders, see `mlfin.models.splits`
@@ -519,6 +539,6 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
     stopped = _tell(" ".join(told + more), whole)
     steps.say("done")
     used = {name: _used(specs[name], seed, device) for name in names}
-    calibration = calibration_curve(judged) if task == "classification" else pd.DataFrame()
-    return Trained(predictions, scores, summary, calibration, information_coefficient(judged), weights, best, final, used, device,
+    information = ic_by_fold(judged, _horizon(data))
+    return Trained(predictions, scores, summary, calibration_curve(judged), information, weights, best, final, used, device,
                    data.X.head(5), pending, task, str(getattr(dataset, "hash", "")), stopped)

@@ -10,7 +10,6 @@ __all__ = ['out', 'err', 'Profile', 'load_profile', 'unbroken', 'plain', 'number
 import json
 import os
 import sys
-import time
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -18,6 +17,7 @@ import typer
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -163,7 +163,8 @@ class Progress:
 
     def __init__(self, console: Console):
         self.console, self.status = console, console.status("Preparing") if console.is_terminal else None
-        self.began = time.monotonic()
+        self.running: dict[str, str] = {}  # task -> where it is
+
 
     def __enter__(self):
         if self.status: self.status.start()
@@ -174,7 +175,11 @@ class Progress:
         if kind is KeyboardInterrupt: err.print("What was there before is as it was; `mlfin run` goes on from here.")
 
     def __call__(self, kind: str, task: str, details: dict) -> None:
-        if kind in ("task", "cell") and self.status: self.status.update(f"[bold]{task}[/]  cell {details.get('cell', 1)} of {details['cells']}")
-        elif kind == "task": self.console.print(f"  {task} ...", highlight=False)
+        if kind in ("task", "cell"): self.running[task] = f"cell {details.get('cell', 1)} of {details['cells']}"
+        elif kind == "step": self.running[task] = f"{details['done']} of {details['total']} steps: {plain(details['text'])}"
+        else: self.running.pop(task, None)
+        if self.status: self.status.update("   ".join(f"[bold]{escape(name)}[/]  {escape(where)}" for name, where in self.running.items()) or "Working")
+        if kind == "task" and self.status: return
+        if kind == "task": self.console.print(f"  {task} ...", highlight=False)
         elif kind == "done": self.console.print(f"  [green]done[/]   {task:<22} {details['seconds']:6.1f} s", highlight=False)
         elif kind == "failed": self.console.print(f"  [red]failed[/] {task}", highlight=False)

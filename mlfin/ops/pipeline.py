@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any
 from weakref import WeakSet
 
@@ -36,6 +36,7 @@ from mlfin.core.provenance import (
     TaskSpec, atomic_path, expand_grids, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml,
     run_id, system_message, write_json,
 )
+from ..core.progress import read_progress
 from ..core.settings import Settings, quiet_environment
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7a5c53c5
@@ -49,8 +50,14 @@ def parse_assignment(text: str, # "key=value", the value in YAML
     except yaml.YAMLError: raise ParameterError(must_be(key.strip(), "a YAML value", value, "-p", "close what is open: [A,B], 'text'")) from None
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
+def _text_kept(key: str, value: Any) -> Any:
+    "Ploomber makes Python's values of texts such as `none`, twice; those that stand in no path are quoted as often."
+    if key in ("profile", "experiment") or not isinstance(value, str) or value.lower() not in ("none", "null", "true", "false"): return value
+    return repr(repr(value))
+
 # %% ../../nbs/ops/70_pipeline.ipynb #bdb3e1c4
-_OPTIONAL = ("start", "end", "symbols")  # null means: all there is
+_OPTIONAL = ("start", "end", "symbols",  # null means: all there is
+             "threshold", "vol_target", "max_weight", "stop_loss", "take_profit", "trailing_stop", "participation")  # and here: none, or settled later
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
@@ -99,17 +106,25 @@ def check_experiment(name: str, # of the experiment
     if settings and str(settings.data_dir(name)) in (settings.store, settings.artifacts):
         raise ParameterError(must_be("experiment", "a name that is not the store's or the artifacts'", name, hint="another name."))
 
+def _recipe(question: dict):
+    "How models are trained, if the question says so."
+    from mlfin.models.recipe import Recipe
+    words = ("task", "splitter", "folds", "embargo", "weights", "class_weights", "calibrate", "jobs")
+    return Recipe(**{word: question[word] for word in words if word in question})
+
 def _check_numbers(question: dict) -> None:
     "Refuse numbers that no task could work with, and what should be a list and is none."
     for key in ("symbols", "features", "models"):
         if question.get(key) is not None and not isinstance(question[key], list):
             raise ParameterError(must_be(key, "a list", question[key], hint=f"{key}: [{question[key]}]"))
-    for key, least in (("folds", 1), ("embargo", 0), ("tune", 0), ("seed", 0)):
+    for key, least in (("folds", 1), ("embargo", 0), ("tune", 0), ("seed", 0), ("jobs", 1)):
         if not isinstance(value := question.get(key, least), int) or value < least:
             raise ParameterError(must_be(key, f"a whole number >= {least}", value))
+    if "splitter" in question: _recipe(question)
     if "rule" in question:
-        from mlfin.backtest.signals import TradingRule
-        TradingRule(*(question[k] for k in ("rule", "threshold", "fee_bps", "slippage_bps")))
+        from mlfin.backtest.tearsheet import trading_parameters
+        trading_parameters(question, "prediction" if question.get("task") == "regression" else "probability")
+    if "cash" in question and not question["cash"] > 0: raise ParameterError(must_be("cash", "an amount of money > 0", question["cash"]))
 
 # %% ../../nbs/ops/70_pipeline.ipynb #99cb6488
 def check_question(question: dict, # every parameter
@@ -133,11 +148,13 @@ def check_question(question: dict, # every parameter
         from mlfin.models.labels import parse_label
         parse_label(question["label"])
     if "models" in question:
+        from mlfin.models.recipe import check_model
         from mlfin.models.zoo import load_models, model_names
         load_models()
-        known = model_names("classification") # what the train task trains
+        known, recipe = model_names(), _recipe(question)
         for name in question["models"]:
             if name not in known: raise ParameterError(unknown("model", name, known, "models"))
+            if name not in model_names(recipe.task) or recipe.options(name): check_model(recipe, name)
     if question["executor"] == "papermill": check_kernel(question["kernel"])
 
 # %% ../../nbs/ops/70_pipeline.ipynb #10f0ce37
@@ -268,7 +285,7 @@ def _furnish(plan: Plan) -> None:
             if _metadata(source).is_file(): _link(_metadata(source), _metadata(dest))
 
 # %% ../../nbs/ops/70_pipeline.ipynb #b9ebf010
-_Event = Callable[[str, str, dict], None] # kind ("task", "cell", "done", "failed"), task, details
+_Event = Callable[[str, str, dict], None] # kind ("task", "cell", "step", "done", "failed"), task, details
 _KERNELS: WeakSet = WeakSet()             # those that papermill started in this process
 
 @contextmanager
@@ -325,8 +342,8 @@ def load_dag(question: dict, # every parameter
     with _working_in(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            spec = read_yaml(root / "pipeline.yaml")
-            dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env=question, parent_path=root).to_dag()
+            spec, env = read_yaml(root / "pipeline.yaml"), {k: _text_kept(k, v) for k, v in question.items()}
+            dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env=env, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
             text = _plain_words(e).replace(f"{root}/", "")
@@ -415,7 +432,7 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     for name in dag:
         dag[name].executor_params = {"progress_bar": False} | ({"execution_timeout": plan.settings.task_timeout} if dag[name].executor == "papermill" else {})
         dag[name].on_finish = _finisher(finish, name)
-    with _working_in(root), _watched_cells({Path(s.products["nb"]).stem: n for n, s in plan.aside.items()}, begin):
+    with _working_in(root), _watched_steps(state, on_event), _watched_cells({Path(s.products["nb"]).stem: n for n, s in plan.aside.items()}, begin):
         _build_dag(dag, plan, running, records, on_event)
     return seconds
 
@@ -424,6 +441,22 @@ def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
     "A hook without parameters, as Ploomber wants it."
     def on_finish(): finish(name)
     return on_finish
+
+@contextmanager
+def _watched_steps(folder: Path, on_event: _Event) -> Iterator[None]:
+    "Report how far long tasks are, as they tell it beside their products."
+    since, ended, told = time.time(), Event(), {}
+    def look():
+        while not ended.wait(0.5):
+            for name, step in read_progress(folder, since).items():
+                if told.get(name) != step: on_event("step", name, step)
+                told[name] = step
+    watcher = Thread(target=look, daemon=True)
+    watcher.start()
+    try: yield
+    finally:
+        ended.set()
+        watcher.join()
 
 def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Event) -> None:
     "Build; a failed task becomes one clear error."

@@ -8,6 +8,7 @@ import pytest
 
 from mlfin.core.errors import DataError, ModelError
 from mlfin.models.information import (
+    ic_by_fold,
     ic_by_regime,
     ic_by_symbol,
     ic_by_time,
@@ -106,6 +107,27 @@ def test_the_error_is_the_spread_over_samples(how, horizon):
     spread = rows.rank_ic.std()
     assert 0.75 * spread < rows.rank_ic_error.mean() < 1.25 * spread
     assert abs(rows.rank_ic.mean() - 0.048) < 3 * spread / 80**0.5 + 0.003
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_the_error_of_a_fold_is_the_spread_over_samples_where_the_naive_one_is_not(horizon):
+    from mlfin.models.evaluation import information_coefficient
+
+    samples = [foretold(0.05, 800, 4, seed, horizon=horizon) for seed in range(40)]
+    rows, naive = pd.concat([ic_by_fold(p, horizon) for p in samples]), information_coefficient(samples[0])
+    spread = rows.ic.std()
+    assert 0.75 * spread < rows.error.mean() < 1.25 * spread
+    assert (naive.error.mean() < 0.6 * spread) == (horizon == 5)
+    np.testing.assert_allclose(ic_by_fold(samples[0], horizon).ic, naive.ic, atol=1e-12)
+    assert ic_by_fold(samples[0], horizon)[["model", "fold", "n"]].equals(naive[["model", "fold", "n"]])
+
+
+def test_a_fold_that_cannot_be_told_has_no_error():
+    p = foretold(days=60, symbols=2)
+    short = ic_by_fold(p, 1)
+    assert short.ic.notna().all() and short.error.isna().all()  # 15 times a fold
+    flat = ic_by_fold(p.assign(probability=0.5), 1)
+    assert flat[["ic", "error"]].isna().all(axis=None) and list(flat) == ["model", "fold", "n", "ic", "error"]
 
 
 def test_levels_of_folds_pass_for_no_foresight():

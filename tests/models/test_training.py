@@ -285,7 +285,8 @@ def test_regression_learns_the_return_itself(make_panel, make_date_folds):
     folds = make_date_folds(dataset, 3)
     result = train_walk_forward(dataset, folds, ["ridge", "xgboost", "dummy"], seed=1, task="regression")
     p = result.predictions
-    assert "probability" not in p and result.task == "regression" and result.calibration.empty
+    assert "probability" not in p and result.task == "regression"
+    assert set(result.calibration["model"]) == {"ridge", "xgboost", "dummy"} and result.calibration["predicted"].abs().max() < 0.1
     assert p["actual"].equals(p["forward_return"]) and str(p["actual"].dtype) == "float64"
     for fold in folds:
         own = p.query("fold == @fold.number and model == 'dummy'")

@@ -15,8 +15,9 @@ import pytest
 from mlfin.core.errors import MissingExtraError, ModelError, SettingsError, SplitError
 from mlfin.core.trials import open_ledger
 from mlfin.models import tuning
-from mlfin.models.splits import WalkForward
-from mlfin.models.tuning import daily_returns, history_chart, parameter_chart, tune
+from mlfin.models.splits import CombinatorialPurged, WalkForward
+from mlfin.models.training import train_walk_forward
+from mlfin.models.tuning import record_trials, daily_returns, history_chart, parameter_chart, tune
 
 LESS = dict(trials=6, inner=2, embargo=2, seed=3)
 
@@ -106,7 +107,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from conftest import panel
 from mlfin.core.trials import open_ledger
-from mlfin.models.splits import WalkForward
+from mlfin.models.splits import CombinatorialPurged, WalkForward
 from mlfin.models.tuning import tune
 dataset = panel(0.3, days=300)
 dataset.spans, dataset.label = dataset.keys[["ts", "t0", "t1"]], "fwd_ret_5"
@@ -264,3 +265,35 @@ def test_outer_folds_that_leak_are_refused(make_panel, ledger):
     dataset.spans = dataset.spans.assign(t1=dataset.spans["t0"] + pd.Timedelta("300D"))
     with pytest.raises(SplitError, match="overlapping spans"):
         tune(dataset, folds, "logistic", ledger, "main", **LESS)
+
+
+def test_a_training_by_hand_is_a_trial_of_each_model_once(make_panel, ledger):
+    dataset, folds = question(make_panel)
+    def counted(models=("logistic", "dummy"), split=folds, seed=1, **more):
+        return record_trials(train_walk_forward(dataset, split, models, seed=seed, **more), dataset, ledger, "hand")
+    assert counted() == 2 and counted() == 0 and counted(["logistic"]) == 0  # alone or in company: the same trial
+    assert counted(["logistic"], overrides={"logistic": {"C": 1.0}}) == 1
+    assert counted(["logistic"], seed=2) == 1 and counted(["logistic"], folds[1:]) == 1
+    assert counted(["random_forest"]) == counted(["random_forest"], task="regression") == 1  # another task, another trial
+    assert ledger.snapshot("hand").count == 7
+    spec = json.loads(ledger.trials("hand")["spec"][0])
+    assert "device" not in spec["parameters"] and spec["rule"]["part"] == "out of sample" and spec["label"] == "fwd_ret_5"
+
+
+def test_what_is_booked_by_hand_is_what_the_rule_earned(make_panel, ledger):
+    dataset, folds = question(make_panel)
+    trained = train_walk_forward(dataset, folds, ["logistic"], seed=1)
+    record_trials(trained, dataset, ledger, "hand")
+    joined = trained.predictions.merge(dataset.keys, on=["symbol", "timeframe", "ts"])
+    got, want = ledger.returns("hand").iloc[:, 0], daily_returns(joined)
+    assert got.index.equals(want.index) and np.allclose(got, want)
+    bare = question(make_panel)[0]
+    del bare.spans
+    with pytest.raises(ModelError, match="dataset.spans"): record_trials(trained, bare, ledger, "hand")
+
+
+def test_paths_of_combinatorial_folds_are_one_trial(make_panel, ledger):
+    dataset, _ = question(make_panel)
+    split = CombinatorialPurged(4, 2, 2).split(dataset.spans)
+    assert record_trials(train_walk_forward(dataset, split, ["logistic"], seed=1), dataset, ledger, "hand") == 1
+    assert ledger.returns("hand").notna().all(axis=None)

@@ -85,6 +85,11 @@ def test_a_model_from_the_gate_to_service_and_back(settings):
     assert code == 0 and "v1's log loss is lower" in text and "features" in text
     assert json.loads(run("models", "compare", 1, 2, "--json")[1])["test"]["p"] < 0.01
 
+    code, text = run("models", "compare", 2, "champion")
+    assert code == 0 and text == "2 and champion are one and the same: test-main v2\n"
+    same = json.loads(run("models", "compare", 1, 1, "--json")[1])
+    assert same["test"] is None and same["differs"] == [] and same["says"] == "1 and 1 are one and the same: test-main v1"
+
     code, text = run("rollback")
     assert code == 0 and "v1 of test-main serves again; v2 does not any more" in text and find_version(settings, "main").number == 1
     with pytest.raises(ModelError, match="There was no champion before v1"): run("rollback", "--json")
@@ -114,7 +119,19 @@ def test_tampering_is_told_by_every_command(settings):
     assert "all as their hashes say" in run("models", "show", 1)[1]
 
 
-@pytest.mark.parametrize("words", [("promote",), ("rollback",), ("models",), ("models", "ls"), ("models", "show"), ("models", "compare")])
+def test_what_mlflow_missed_is_sent_once(settings, monkeypatch):
+    assert run("models", "sync") == (0, "Nothing waits: every training is in MLflow.\n")
+    with monkeypatch.context() as away:
+        away.setenv("MLFIN_MLFLOW", f"sqlite:///{settings.root / 'settings.ini'}/no.db")  # a file where its folder should be
+        with pytest.warns(UserWarning, match="it waits in"): leave(load_settings("test", root=settings.root), "missed", must_track=False)
+        code, text = run("models", "sync")
+        assert code == 1 and text.startswith("0 of 1 trainings that waited are in MLflow now; 1 wait on ("), text
+    code, text = run("models", "sync", "--json")
+    assert code == 0 and json.loads(text) == {"profile": "test", "sent": 1, "left": 0, "says": "1 of 1 trainings that waited are in MLflow now."}
+    assert json.loads(run("models", "sync", "--json")[1])["sent"] == 0
+
+
+@pytest.mark.parametrize("words", [("promote",), ("rollback",), ("models",), ("models", "ls"), ("models", "show"), ("models", "compare"), ("models", "sync")])
 def test_help_has_examples(words):
     done = CliRunner().invoke(cli.app, [*words, "--help"])
     assert done.exit_code == 0 and ("Examples" in done.output or words == ("models",)) and words[-1] in done.output

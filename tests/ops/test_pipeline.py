@@ -12,7 +12,7 @@ import pytest
 
 from mlfin.core.errors import ParameterError, PipelineError, SettingsError
 from mlfin.core.provenance import write_json, write_parquet
-from mlfin.ops.pipeline import ask, compare_products, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, run, what_changed
+from mlfin.ops.pipeline import _watched_steps, ask, compare_products, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, run, what_changed
 
 
 def go(project, *assignments, **kwargs):
@@ -202,7 +202,7 @@ TOTAL_AGAIN = "task.write('data', {'total': float(task.read('numbers', 'data').x
 
 def test_a_run_with_nothing_to_do_loads_neither_ploomber_nor_pandas(project):
     go(project)
-    code = ("import sys\nfrom mlfin.ops.pipeline import ask, run\nfrom mlfin.core.settings import load_settings, project_root\n"
+    code = ("import sys\nfrom mlfin.ops.pipeline import _watched_steps, ask, run\nfrom mlfin.core.settings import load_settings, project_root\n"
             "assert run(ask(project_root()), load_settings('test')).executed == ()\n"
             "print(sorted({'ploomber', 'papermill', 'pandas', 'nbformat'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=True)
@@ -288,3 +288,28 @@ def test_a_kept_file_that_was_edited_is_not_passed_on(project):
     kept.write_bytes(b"edited")
     second = go(project, "factor=3")
     assert pd.read_parquet(second.folder / "data" / "numbers.parquet").x.sum() == 6.0
+
+
+def test_a_text_that_python_would_read_otherwise_stays_a_text(project):
+    (project.root / "env.yaml").write_text((project.root / "env.yaml").read_text() + "word: none\nother: 'True'\n")
+    pipeline = project.root / "pipeline.yaml"
+    pipeline.write_text(pipeline.read_text().replace("params: {n: '{{n}}'}", "params: {n: '{{n}}', word: '{{word}}', other: '{{other}}'}"))
+    path = project.root / "numbers.ipynb"
+    path.write_text(path.read_text().replace("n = None", "n = None\\nword = None\\nother = None", 1))
+    project_cells = json.loads(path.read_text())
+    lines = "task = begin_task('numbers', globals())", "task.write('data', pd.DataFrame({'x': [(word == 'none') + 2.0 * (other == 'True')]}))"
+    project_cells["cells"][-1]["source"] = "\n".join(lines)
+    path.write_text(json.dumps(project_cells))
+    assert go(project).executed == ("numbers", "total") and project.total() == 6.0
+
+
+def test_steps_that_a_task_tells_are_events(project):
+    heard, folder = [], project.root / ".mlfin" / "test"
+    write_json({"task": "old", "done": 0, "total": 1, "text": "left behind"}, folder / ".old.progress")
+    os.utime(folder / ".old.progress", (1, 1))
+    with _watched_steps(folder, lambda *event: heard.append(event)):
+        write_json({"task": "train-a", "done": 1, "total": 3, "text": "a, fold 2"}, folder / ".train-a.progress")
+        end = time.monotonic() + 20
+        while not heard and time.monotonic() < end: time.sleep(0.05)
+        time.sleep(0.6)
+    assert heard == [("step", "train-a", {"done": 1, "total": 3, "text": "a, fold 2"})]  # once, though it was seen twice

@@ -1,6 +1,5 @@
 """What goes wrong outside ends with one message (what, where, what to do), the right exit code, and nothing lost."""
 import ctypes
-import json
 import os
 import re
 import resource
@@ -9,7 +8,6 @@ import signal
 
 import pytest
 
-from mlfin.core.provenance import read_json, read_parquet
 from mlfin.ops.pipeline import experiment_lock
 
 from .conftest import KERNEL, ROOT, Workbench, minutes, words
@@ -67,9 +65,45 @@ def edit(bench, name, old, new):
     ({"rule": "long_flta"}, ["`rule`", "did you mean `long_flat`"]),
     ({"threshold": "1.5"}, ["`threshold`", "0 < t < 1"]),
     ({"fee_bps": "-1"}, ["`fee_bps`", "-1"]),
+    ({"threshold": "high"}, ["`threshold`", "a number", "'high'"]),
+    ({"rule": "long_short", "threshold": "0.4"}, ["`threshold`", "0.5 <= t < 1"]),
+    ({"signal": "quantiles"}, ["`signal`", "did you mean `quantile`"]),
+    ({"signal": "quantile", "quantile": "1.5"}, ["`quantile`", "0 < q <= 1"]),
+    ({"signal": "quantile", "threshold": "0.6"}, ["`threshold`", "quantile"]),
+    ({"hysteresis": "-0.1"}, ["`hysteresis`", "-0.1"]),
+    ({"min_hold": "-2"}, ["`min_hold`", "-2"]),
+    ({"min_hold": "2.5"}, ["`min_hold`", "a whole number"]),
+    ({"vol_target": "0"}, ["`vol_target`", "> 0"]),
+    ({"vol_lookback": "1"}, ["`vol_lookback`", ">= 2"]),
+    ({"leverage": "0"}, ["`leverage`", "> 0"]),
+    ({"max_weight": "much"}, ["`max_weight`", "'much'"]),
+    ({"stop_loss": "1"}, ["`stop_loss`", "0 < f < 1"]),
+    ({"take_profit": "-0.1"}, ["`take_profit`", "> 0"]),
+    ({"trailing_stop": "yes"}, ["`trailing_stop`", "True"]),
+    ({"fill": "opne"}, ["`fill`", "did you mean `open`"]),
+    ({"delay": "0"}, ["`delay`", ">= 1"]),
+    ({"use_spread": "maybe"}, ["`use_spread`"]),
+    ({"slippage_vol": "-1"}, ["`slippage_vol`", ">= 0"]),
+    ({"participation": "1.2"}, ["`participation`", "0 < p <= 1"]),
+    ({"delisting_return": "-2"}, ["`delisting_return`", "-1 <= r"]),
+    ({"borrow_bps": "null"}, ["`borrow_bps`", "given"]),
+    ({"cash": "-5"}, ["`cash`", "> 0", "-5"]),
     ({"folds": "0"}, ["`folds`", ">= 1"]),
     ({"embargo": "-1"}, ["`embargo`", ">= 0"]),
     ({"seed": "-1"}, ["`seed`", ">= 0"]),
+    ({"jobs": "0"}, ["`jobs`", ">= 1"]),
+    ({"task": "regresion"}, ["`task`", "did you mean `regression`"]),
+    ({"task": "regression"}, ["`task`", "(logistic)", "for regression: ", "ridge"]),
+    ({"task": "regression", "models": "[ridge]", "calibrate": "sigmoid"}, ["`calibrate`", "no classes"]),
+    ({"models": "[ridge]"}, ["`task`", "(ridge)", "for classification: "]),
+    ({"splitter": "combinatoral"}, ["`splitter`", "did you mean `combinatorial`"]),
+    ({"splitter": "3MM"}, ["`splitter`", "3ME"]),
+    ({"splitter": "purged_kfold", "folds": "1"}, ["`folds`", ">= 2 for purged_kfold"]),
+    ({"splitter": "combinatorial", "folds": "2"}, ["`folds`", ">= 3 for combinatorial"]),
+    ({"weights": "unique"}, ["`weights`", "did you mean `uniqueness`"]),
+    ({"class_weights": "heavy"}, ["`class_weights`", "balanced"]),
+    ({"calibrate": "sigmiod"}, ["`calibrate`", "did you mean `sigmoid`"]),
+    ({"calibrate": "null"}, ["`calibrate`", "given"]),
     ({"source": "cvs"}, ["`source`", "did you mean `csv`"]),
     ({"source": "csv"}, ["`path`", "-p path=FILE"]),
     ({"source": "csv", "path": "nowhere.csv"}, ["`path`", "a file that exists", "nowhere.csv"]),
@@ -80,7 +114,6 @@ def edit(bench, name, old, new):
     ({"symbols": "[]"}, ["`symbols`", "a list with something in it"]),
     ({"folds": "many"}, ["`folds`", "a whole number", "-p folds=5"]),
     ({"folds": "2.5"}, ["`folds`", "a whole number"]),
-    ({"threshold": "high"}, ["`threshold`", "a number"]),
     ({"models": "null"}, ["`models`", "given"]),
     ({"path": ""}, ["`path`", "given"]),
     ({"models": "[logistic"}, ["`models`", "a YAML value", "[logistic"]),
@@ -172,24 +205,10 @@ def test_a_symbol_that_the_built_in_data_lack(unharmed):
     ({"label": "fwd_ret_580"}, "train-logistic", ["Hint"]),
     ({"folds": "5000"}, "train-logistic", ["`folds` must be at most", "load more history"]),
     ({"embargo": "9000"}, "train-logistic", ["embargo of 9000", "Hint"]),
-    ({"cash": "-5"}, "backtest", ["`cash`", "-5"]),
 ])
 def test_data_that_do_not_reach(unharmed, changes, task, parts):
     (unharmed.root / "bars.csv").write_text(written())
     one_message(unharmed.here(*words(**{**CSV, **changes})), 1, f"Task `{task}` failed in cell", *parts)
-
-
-def test_a_text_in_a_price_is_set_aside_and_said(workbench):
-    bars = minutes(4 * 1440).astype({"close": object})
-    bars.loc[5, "close"] = "n/a?"
-    bars.to_csv(workbench.root / "bars.csv", index=False)
-    code, _, err = workbench.here(*words(**CSV))
-    assert code == 0 and err == ""
-    aside = read_parquet(workbench.data("quarantine.parquet"))
-    assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
-    assert len(read_parquet(workbench.data("bars.parquet"))) == 4 * 1440 - 1
-    assert "is not a number" in workbench.report("91_ingest.html").read_text()
-    assert "1 rows set aside" in workbench.report("95_publish.html").read_text()
 
 
 FEATURES = "nbs/pipeline/92_features.ipynb"
@@ -335,30 +354,12 @@ def test_one_run_at_a_time(unharmed):
         one_message(unharmed.here(*words(fee_bps="3")), 1, "`default` is being run by another process", "Hint")
 
 
-def test_mlflow_cannot_be_reached(finished, monkeypatch):
-    monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
-    code, out, err = finished.here(*words(folds="4"))
-    assert code == 0 and "Traceback" not in err
-    report = finished.report("93_train_logistic.ipynb").read_text()
-    assert "MLflow could not be used" in report and "the training result is complete" in report
-    assert read_json(finished.data("verdict.json"))["sentences"][0] in out
-
-
 @pytest.mark.parametrize("limit, changes", [(0, {}), (60_000, {}), (3_000_000, {}), (200_000, {"folds": "4"})])
 def test_a_disk_that_is_full(finished, limit, changes):
     before = finished.published()
     said = finished.cli(*words(**{"fee_bps": "5", **changes}), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     one_message(said, 1, "Hint: ")
     assert finished.published() == before
-
-
-def test_a_home_that_cannot_be_written(finished):
-    (finished.root / "home").write_text("a file")
-    finished.data("verdict.json").unlink()
-    code, out, err = finished.cli(*words(executor="papermill"), HOME=str(finished.root / "home"))
-    assert code == 0 and err == "" and "done   publish" in out, out + err
-    assert (finished.root / ".mlfin" / "cache").is_dir()
-    assert (finished.root / "home").read_text() == "a file"
 
 
 def as_a_user():

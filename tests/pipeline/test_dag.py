@@ -1,4 +1,5 @@
 """The tasks, end to end: what they leave, what makes them run again, and the same files without `mlfin`."""
+import ast
 import json
 import re
 import shutil
@@ -23,6 +24,11 @@ CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe":
 def executed(out):
     "Tasks that a run did, as it said."
     return re.findall(r"done\s+([\w-]+)", out)
+
+
+def state_of(out):
+    "Task -> fresh or stale, as `mlfin status` said."
+    return dict(re.findall(r"(?m)^\W*([\w-]+)\W+(fresh|stale)\b", out))
 
 
 def contents(bench, *names):
@@ -108,6 +114,53 @@ def test_positions_are_decided_on_predictions_and_paid_for(first_run):
     assert (trades.entry_ts >= predictions.ts.min()).all()
 
 
+def test_the_tear_sheet_stands_in_the_products_as_on_its_page(first_run):
+    figures, judged, sweep = read_json(first_run.data("backtest.json")), read_json(first_run.data("significance.json")), read_parquet(first_run.data("sweep.parquet"))
+    page, said = first_run.report("94_backtest.html"), figures["verdict"]
+    assert page.stat().st_size < 3_000_000
+    text = page.read_text()
+    assert 0 < text.index(said["headline"]) < text.index('class="figure"')  # the verdict comes first, in words
+    titles = re.findall(r'class="figure"[^>]*aria-label="([^"]+)"', text)
+    wanted = ["Equity", "Drawdown", "Rolling Sharpe ratio", "Monthly returns", "Trades in ", "Exposure", "Where the money went", "questions answered",
+              "Overfitting", "Random entries", "Plateau", "Costs", "Delay", "Capacity", "Regimes", "Worst stretches", "Daily returns"]
+    assert len(titles) == len(wanted) and all(w in t for w, t in zip(wanted, titles, strict=True)), titles
+    assert judged["n_trials"] == judged["ledger"]["count"] == len(sweep)  # the traded rule is one of the swept
+    own = sweep[(sweep.threshold == figures["rule"]["threshold"]) & (sweep.min_hold == 0)]
+    equity = read_parquet(first_run.data("equity.parquet"))
+    assert own.total_return.tolist() == pytest.approx([equity.strategy.iloc[-1] / 100_000 - 1], rel=1e-9)
+    steps = {row["step"]: row["amount"] for row in figures["steps"]}
+    assert steps["net profit"] == pytest.approx(equity.strategy.iloc[-1] - 100_000) and steps["fees"] == -figures["strategy"]["fees"] < 0
+    assert 0 < judged["null_p_value"] <= 1 and 0 <= judged["spa_p_value"] <= 1 and len(read_parquet(first_run.data("rolling.parquet"))) > 1_000
+    assert said["headline"] == read_json(first_run.data("verdict.json"))["headline"] and [row["delay"] for row in figures["delays"]][0] == 1
+
+
+def test_what_is_traded_can_be_said(finished):
+    changes = dict(rule="long_short", signal="quantile", quantile="0.5", min_hold="3", stop_loss="0.08", leverage="1.5", fill="close", delay="2",
+                   borrow_bps="50", spread_bps="2", participation="0.1")
+    code, out, err = finished.here(*words(**changes))
+    assert code == 0 and executed(out) == ["backtest", "publish"], out + err
+    figures, orders = read_json(finished.data("backtest.json")), read_parquet(finished.data("trades.parquet"))
+    assert figures["strategy"]["borrow"] > 0 and figures["strategy"]["spread"] > 0 and {"long", "short"} == set(orders.side)
+    assert "stop at 8.0%" in figures["traded"] and "filled at the close of the bar 2 after" in figures["traded"]
+    assert figures["traded"] in finished.report("95_publish.html").read_text()
+    assert set(read_parquet(finished.data("sweep.parquet"))[["quantile", "min_hold"]].columns) == {"quantile", "min_hold"}
+
+
+def test_a_rule_that_never_trades_is_said_to(finished):
+    code, out, err = finished.here(*words(threshold="0.99"))
+    assert code == 0 and "Nothing to judge: the strategy never traded." in out, out + err
+    assert read_json(finished.data("backtest.json"))["strategy"]["orders"] == 0
+
+
+def test_predicted_returns_are_traded(finished):
+    code, out, err = finished.here(*words(task="regression", models="[ridge]"))
+    assert code == 0 and executed(out)[-2:] == ["backtest", "publish"], out + err
+    figures = read_json(finished.data("backtest.json"))
+    assert figures["rule"]["threshold"] == 0.0 and figures["strategy"]["orders"] > 10 and "predicted return of 0" in figures["traded"]
+    page = finished.report("95_publish.html").read_text()
+    assert "Can the value of" in page and "rmse_baseline" in page
+
+
 def test_the_verdict_is_said_in_the_terminal_and_on_the_page(first_run):
     code, out, err = first_run.said
     verdict = read_json(first_run.data("verdict.json"))
@@ -133,11 +186,11 @@ def test_seconds_are_those_of_each_task(first_run):
 def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
     code, out, _ = finished.here(*words())
     assert code == 0 and "Nothing to do" in out and not executed(out)
-    before = contents(finished, "bars.parquet", "features.parquet", "predictions.parquet")
+    before, tried = contents(finished, "bars.parquet", "features.parquet", "predictions.parquet"), len(read_parquet(finished.data("sweep.parquet")))
     code, out, _ = finished.here(*words(fee_bps="7"))
     assert code == 0 and executed(out) == ["backtest", "publish"]
     assert contents(finished, *before) == before
-    assert read_json(finished.data("significance.json"))["n_trials"] == 2  # the first try is not forgotten
+    assert read_json(finished.data("significance.json"))["n_trials"] == 2 * tried  # the first try is not forgotten
     assert len(list(finished.report("runs").glob("[!.]*"))) == 2
     code, out, _ = finished.here(*words())  # back to the first question
     assert code == 0 and executed(out) == ["backtest", "publish"]
@@ -149,8 +202,8 @@ def test_a_model_more_is_one_training_more(finished):
     assert code == 0 and executed(out) == ["train-dummy", "compare", "backtest", "publish"], out + err
     assert contents(finished, "predictions_logistic.parquet") == {k: v for k, v in before.items() if k.startswith("pred")}
     assert set(read_parquet(finished.data("predictions.parquet")).model) == {"dummy", "logistic"}
-    assert read_json(finished.data("significance.json"))["n_trials"] == 2
-    training = read_json(finished.data("training.json"))
+    training, tried = read_json(finished.data("training.json")), len(read_parquet(finished.data("sweep.parquet")))
+    assert read_json(finished.data("significance.json"))["n_trials"] == tried + (tried if training["selected"] == "dummy" else 1)
     chosen = read_parquet(finished.data("importance.parquet")).model.unique()
     assert list(chosen) == [training["selected"]] and {row["model"] for row in training["summary"]} == {"dummy", "logistic"}
     page = finished.report("93a_compare.html").read_text()
@@ -160,6 +213,50 @@ def test_a_model_more_is_one_training_more(finished):
     assert code == 0 and re.search(r"train-dummy\s.*fresh", out) and "train-logistic" not in out and re.search(r"compare\s.*stale", out)
 
 
+def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_away(finished, monkeypatch):
+    monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
+    asked = dict(splitter="combinatorial", folds="4", weights="uniqueness", class_weights="balanced", calibrate="sigmoid", jobs="2", task="classification")
+    code, out, err = finished.here(*words(**asked))
+    assert code == 0 and executed(out) == ["train-logistic", "compare", "backtest", "publish"], out + err
+    training, paths, told = read_json(finished.data("training.json")), *(read_parquet(finished.data(f"{n}.parquet")) for n in ("paths", "predictions"))
+    assert training["split"] == {"folds": 4, "embargo": 5, "splitter": "combinatorial", "weights": "uniqueness"}
+    assert training["parameters"]["logistic"] | {"class_weight": "balanced", "calibrate": "sigmoid"} == training["parameters"]["logistic"]
+    assert set(paths.path) == {1, 2, 3} and len(paths) == 3 * len(told) and not told.duplicated(["model", "symbol", "ts"]).any()
+    assert read_parquet(finished.data("scores.parquet")).fold.nunique() == 4
+    assert len(read_parquet(finished.data("equity.parquet"))) > len(told) / 2  # all of it is traded, from the first block on
+    assert not list(finished.root.glob(".mlfin/**/.*.progress"))
+    page = finished.report("93_train_logistic.ipynb").read_text()
+    assert "MLflow could not be used" in page and "the training result is complete" in page and "Traceback" not in err
+    assert read_json(finished.data("verdict.json"))["sentences"][0] in out
+
+
+def test_a_regression_has_pages_of_its_own(finished, monkeypatch):
+    ask_in_file(finished, models=["ridge"], task="regression")
+    monkeypatch.setenv("MLFIN_PROFILE", "test")
+    told = [cells_done(finished, "93_train", model="ridge", task="regression", folds=3), cells_done(finished, "93a_compare")]
+    assert {"mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "ic"} <= set(told[0]) and "verdict" not in told[0] and "log_loss" not in told[0]
+    assert {"mae", "rmse", "ic", "verdict"} <= set(told[1])
+    training = read_json(finished.data("training.json"))
+    assert training["task"] == training["split"]["task"] == "regression" and training["selected"] == "ridge"
+    verdict = training["summary"][0]["verdict"]
+    assert "than the baseline: squared error" in verdict and "±" in verdict, verdict
+    assert "prediction" in read_parquet(finished.data("predictions.parquet")) and set(read_parquet(finished.data("pending.parquet")).model) == {"ridge"}
+
+
+def cells_done(bench, notebook, **parameters):
+    "Execute a task's cells one by one in this process; the columns of the first table with a score that one of them ends with."
+    namespace, found = {"display": lambda *things: None}, []
+    for cell in json.loads((bench.root / "nbs" / "pipeline" / f"{notebook}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] != "code": continue
+        body = ast.parse("".join(cell["source"])).body
+        last = body.pop() if isinstance(body[-1], ast.Expr) else None
+        exec(compile(ast.Module(body, []), notebook, "exec"), namespace)
+        if "parameters" in cell["metadata"].get("tags", []): namespace |= parameters
+        value = eval(compile(ast.Expression(last.value), notebook, "eval"), namespace) if last else None
+        if isinstance(value, pd.DataFrame) and {"rmse", "log_loss"} & set(value): found.append(list(value))
+    return found[0]
+
+
 def test_reproduce_says_equal(finished):
     before = finished.published()
     code, out, err = finished.here("reproduce", "latest")
@@ -167,15 +264,13 @@ def test_reproduce_says_equal(finished):
     assert finished.published() == before
 
 
-def test_one_line_of_a_module_re_executes_what_imports_it(finished):
+def test_one_line_of_a_module_makes_stale_what_imports_it(finished):
     module = finished.root / "mlfin" / "features" / "technical.py"
     module.write_text(module.read_text() + "\n# one line more\n")
     code, out, err = finished.cli("reproduce", "latest")
     assert code == 1 and "module mlfin.features.technical changed" in out and "ingest:" not in out, out + err
     code, out, _ = finished.cli("status", *words()[1:])
-    assert code == 0 and re.search(r"ingest\s.*fresh", out) and re.search(r"features\s.*stale", out)
-    code, out, err = finished.cli(*words())
-    assert code == 0 and executed(out) == ["features", "train-logistic", "compare", "backtest", "publish"], out + err
+    assert code == 0 and state_of(out) == {"ingest": "fresh", **dict.fromkeys(TASKS[1:], "stale")}, out
 
 
 def test_a_set_of_features_is_its_content(finished):
@@ -184,10 +279,13 @@ def test_a_set_of_features_is_its_content(finished):
     code, out, err = finished.cli(*words(features="[quick, obv]"))
     assert code == 0, out + err
     assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_5", "obv"]
-    (finished.root / "env.yaml").write_text(env + "feature_sets:\n  quick: [rsi_14, ret_10]\n")
-    code, out, err = finished.cli(*words(features="[quick, obv]"))
-    assert code == 0 and re.search(r"done +features", out), out + err
-    assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_10", "obv"]
+    def states(what):
+        (finished.root / "env.yaml").write_text(env + f"feature_sets:\n  quick: {what}\n")
+        code, out, err = finished.cli("status", *words(features="[quick, obv]")[1:])
+        assert code == 0, out + err
+        return state_of(out)
+    assert states("[rsi_14, ret_5]") == dict.fromkeys(TASKS, "fresh")
+    assert states("[rsi_14, ret_10]") == {"ingest": "fresh", **dict.fromkeys(TASKS[1:], "stale")}
     code, out, err = finished.cli(*words(features="[quik]"))
     assert code == 2 and "did you mean `quick`" in err, out + err
     code, out, err = finished.cli(*words("-p", "feature_sets={quick: [obv]}"))
@@ -205,10 +303,16 @@ def test_a_file_of_minutes_and_a_change_of_its_content(workbench):
     quality = read_json(workbench.data("quality.json"))
     assert quality["calendar"] == "24/7" and quality["caveats"] == []
     assert workbench.here(*words(**CSV))[1].startswith("Nothing to do")
-    bars.loc[4 * 1440 - 1, "volume"] += 1
+    bars = bars.astype({"close": object})
+    bars.loc[5, "close"] = "n/a?"
     bars.to_csv(workbench.root / "bars.csv", index=False)
-    code, out, _ = workbench.here(*words(**CSV))
-    assert code == 0 and executed(out) == list(TASKS)
+    code, out, err = workbench.here(*words(**CSV))
+    assert code == 0 and err == "" and executed(out) == list(TASKS)
+    aside = read_parquet(workbench.data("quarantine.parquet"))  # a text in a price is set aside, and said
+    assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
+    assert len(read_parquet(workbench.data("bars.parquet"))) == 4 * 1440 - 1
+    assert "is not a number" in workbench.report("91_ingest.html").read_text()
+    assert "1 rows set aside" in workbench.report("95_publish.html").read_text()
 
 
 def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatch):
@@ -220,17 +324,19 @@ def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatc
     assert code == 0 and "never ran" in out, err
 
 
-def test_with_kernels_of_their_own_the_same_bytes(workbench, first_run):
-    code, out, err = workbench.cli(*words(executor="papermill"))
+def test_with_kernels_of_their_own_the_same_bytes_and_no_home(workbench, first_run):
+    (workbench.root / "home").write_text("a file")
+    code, out, err = workbench.cli(*words(executor="papermill"), HOME=str(workbench.root / "home"))
     assert code == 0 and err == "" and executed(out) == list(TASKS), out + err
+    assert (workbench.root / ".mlfin" / "cache").is_dir() and (workbench.root / "home").read_text() == "a file"
     assert contents(workbench) == contents(first_run)
     assert workbench.record()["run_id"] == first_run.record()["run_id"]
 
 
-def ask_in_file(bench):
-    "The small question, in `env.yaml`, where Ploomber and the notebooks read it."
+def ask_in_file(bench, **changes):
+    "The small question, changed, in `env.yaml`, where Ploomber and the notebooks read it."
     path = bench.root / "env.yaml"
-    question = yaml.safe_load(path.read_text()) | {k: yaml.safe_load(v) for k, v in SMALL.items()} | {"profile": "test"}
+    question = yaml.safe_load(path.read_text()) | {k: yaml.safe_load(v) for k, v in SMALL.items()} | {"profile": "test"} | changes
     path.write_text(yaml.safe_dump({k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in question.items()}))
 
 
