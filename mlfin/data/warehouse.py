@@ -62,6 +62,7 @@ _LOCK = 0x6D6C666E        # of writers, in the whole database
 _PATIENCE = 10.0          # seconds for which a server that is away is asked again
 _AWAY = ("refused", "starting up", "shutting down", "No such file", "too many clients", "remaining connection")
 
+# %% ../../nbs/data/17_warehouse.ipynb #1f0a3ef1
 class _Server:
     "Connections to one database."
     def __init__(self, url: str):
@@ -147,6 +148,7 @@ def _quoted(names: Sequence[str], alias: str = "") -> str:
     "Names of columns as SQL has them."
     return ", ".join(f'{alias}"{c}"' for c in names)
 
+# %% ../../nbs/data/17_warehouse.ipynb #c69208d8
 def _copy_in(cursor, table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
     "Add rows to a table."
     with cursor.copy(f"COPY {table} ({_quoted(names)}) FROM STDIN (FORMAT binary)") as copy:
@@ -180,6 +182,7 @@ def _copy_out(cursor, select: str, parameters: dict, names: Sequence[str]) -> pd
         return pd.DatetimeIndex((plain + _EPOCH).view("M8[us]")).tz_localize("UTC") if c in _MOMENTS else plain
     return pd.DataFrame({c: column(i, c) for i, c in enumerate(names)}, copy=False)
 
+# %% ../../nbs/data/17_warehouse.ipynb #e29fa8c8
 def _rows(cursor, table: str, ids: Sequence[int], start, end, values: Sequence[str], more: str = "", **parameters) -> pd.DataFrame:
     "Rows of some series in a period, with the moments of their arrival."
     numbers = [c for c in values if c != MARK]
@@ -247,6 +250,7 @@ def _pushed(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFra
     cursor.execute("SELECT EXISTS (SELECT FROM mlfin.pushed)")
     return _named(_rows(cursor, "pushed", list(names), start, end, VALUES), names) if cursor.fetchone()[0] else None
 
+# %% ../../nbs/data/17_warehouse.ipynb #8c3c100f
 def _raw(store, symbols, timeframe: str, start, end, as_of, version: int | None, columns: list[str]) -> pd.DataFrame:
     "Bars that a query names, one row a key."
     with store.server.transaction() as cursor:
@@ -328,6 +332,7 @@ def _add_bars(cursor, rows: pd.DataFrame, unique: bool) -> WriteResult:
     cursor.execute("INSERT INTO mlfin.versions VALUES (%s, %s, 'WRITE', %s, %s)", (version + 1, pd.Timestamp.now("UTC").to_pydatetime(), counts[0], counts[1]))
     return WriteResult(*counts, version + 1)
 
+# %% ../../nbs/data/17_warehouse.ipynb #8e0d3875
 def _fold(cursor) -> WriteResult:
     "Move pushed bars to the table; needs to be alone."
     cursor.execute("SELECT DISTINCT series FROM mlfin.pushed")
@@ -403,6 +408,7 @@ _COUNT = """SELECT s.symbol, s.timeframe, count(*)::bigint, min(k.ts), max(k.ts)
     (SELECT DISTINCT series, ts FROM mlfin.pushed p WHERE NOT EXISTS (SELECT FROM mlfin.bars b WHERE b.series = p.series AND b.ts = p.ts))
 ) k JOIN mlfin.series s ON s.id = k.series GROUP BY s.symbol, s.timeframe"""
 
+# %% ../../nbs/data/17_warehouse.ipynb #b8035a17
 class _Upkeep:
     "What tells of a warehouse, keeps it fast, and lets its bars out."
     def _listed(self, select: str, kinds: dict) -> pd.DataFrame:
