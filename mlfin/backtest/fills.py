@@ -8,6 +8,7 @@ __all__ = ['REASONS', 'LOG', 'TOTALS', 'VOLATILITY_BARS', 'Panel', 'Terms', 'mak
 
 # %% ../../nbs/backtest/40b_fills.ipynb #2f563cec
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +114,9 @@ _SUMS = 6                                               # first of the totals
 def _jit(kernel: Callable) -> Callable:
     "Machine code without the interpreter's lock, kept on disk where the source is a file in a folder that can be written."
     options = {"nogil": True, "error_model": "numpy"}
-    if not Path(kernel.__code__.co_filename).is_file(): return numba.njit(**options)(kernel)
+    if kernel.__name__ != "walk": options |= {"_nrt": False, "forceinline": True}  # they make no array: no references to count
+    if not (file := Path(kernel.__code__.co_filename)).is_file(): return numba.njit(**options)(kernel)
+    kernel.__qualname__ += "_" + sha256(file.read_bytes()).hexdigest()[:12]  # an older source's machine code is never opened
     try: return numba.njit(cache=True, **options)(kernel)
     except RuntimeError as e:
         if "no locator" not in str(e): raise
@@ -154,7 +157,7 @@ def _cost(a: np.ndarray, terms: Terms, s: int, size: float) -> float:
     price = _give(size, a[_REF, s], half, slip, push)[0]
     return size * price + _fee(size, price, terms)
 
-# %% ../../nbs/backtest/40b_fills.ipynb #6f77efa0
+# %% ../../nbs/backtest/40b_fills.ipynb #941fec7e
 @_jit
 def _hold(a: np.ndarray, row: float, s: int, size: float, price: float) -> None:
     "The position after a fill: units, mean entry price, best price."
@@ -166,18 +169,10 @@ def _hold(a: np.ndarray, row: float, s: int, size: float, price: float) -> None:
         a[_ENTRY, s] = (a[_ENTRY, s] * abs(before) + price * abs(size)) / abs(after)
     a[_HELD, s] = after
 
+# %% ../../nbs/backtest/40b_fills.ipynb #f50b7ea8
 @_jit
-def _longer(log: np.ndarray) -> np.ndarray:
-    "The same log with twice the room."
-    rows, columns = log.shape
-    new = np.empty((2 * rows, columns))
-    for i in range(rows):
-        for k in range(columns): new[i, k] = log[i, k]
-    return new
-
-@_jit
-def _fill(a: np.ndarray, acc: np.ndarray, terms: Terms, s: int, log: np.ndarray) -> np.ndarray:
-    "Execute `a[_CHANGE, s]` at `a[_REF, s]`; returns the log, which may have grown."
+def _fill(a: np.ndarray, acc: np.ndarray, terms: Terms, s: int, log: np.ndarray) -> None:
+    "Execute `a[_CHANGE, s]` at `a[_REF, s]`; an order for which the log has no room is only counted."
     size, n = a[_CHANGE, s], int(acc[_COUNT])
     half, slip, push = _conditions(a, terms, s)
     price, half, slip, bump = _give(size, a[_REF, s], half, slip, push)
@@ -191,13 +186,11 @@ def _fill(a: np.ndarray, acc: np.ndarray, terms: Terms, s: int, log: np.ndarray)
     acc[_SUMS + 3] += pieces * bump
     acc[_SUMS + 7] += pieces * price
     acc[_SUMS + 8] += 1
-    if len(log):
-        if n == len(log): log = _longer(log)
+    if n < len(log):
         log[n, 0], log[n, 1], log[n, 2], log[n, 3], log[n, 4] = acc[_ROW], s, size, price, a[_REF, s]
         log[n, 5], log[n, 6], log[n, 7], log[n, 8] = fee, pieces * half, pieces * slip, pieces * bump
         log[n, 9], log[n, 10] = a[_REASON, s], acc[_STAGE]
     acc[_COUNT] = n + 1
-    return log
 
 # %% ../../nbs/backtest/40b_fills.ipynb #ded1f5ca
 @_jit
@@ -257,13 +250,13 @@ def _shares(a: np.ndarray, terms: Terms, budget: float) -> tuple[float, float]:
 
 # %% ../../nbs/backtest/40b_fills.ipynb #da273a2b
 @_jit
-def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: np.ndarray) -> np.ndarray:
+def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: np.ndarray) -> None:
     "Fill what is to change: sales first, then what cash and credit can pay."
     symbols, bought = a.shape[1], False
     for s in range(symbols):
-        if a[_CHANGE, s] < 0: log = _fill(a, acc, terms, s, log)
+        if a[_CHANGE, s] < 0: _fill(a, acc, terms, s, log)
         elif a[_CHANGE, s] > 0: bought = True
-    if not bought: return log
+    if not bought: return
     first, then = _shares(a, terms, acc[_CASH] + credit)
     for s in range(symbols):
         size = a[_CHANGE, s]
@@ -275,11 +268,10 @@ def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: n
                 size = max(np.floor((a[_HELD, s] + size) / terms.lot + 1e-9) * terms.lot - a[_HELD, s], 0.0)
             a[_CHANGE, s] = size
         if size > 0:
-            log = _fill(a, acc, terms, s, log)
+            _fill(a, acc, terms, s, log)
             if credit == 0 and acc[_CASH] < 0: acc[_CASH] = 0.0  # a rounding error
-    return log
 
-# %% ../../nbs/backtest/40b_fills.ipynb #457d4cb8
+# %% ../../nbs/backtest/40b_fills.ipynb #a95fc4d9
 @_jit
 def _look(a: np.ndarray, acc: np.ndarray, panel: Panel, decided: np.ndarray, delay: int, t: int) -> None:
     "Take the bars of row t in hand, with the weights in force and the volatility known when they were decided."
@@ -296,6 +288,7 @@ def _look(a: np.ndarray, acc: np.ndarray, panel: Panel, decided: np.ndarray, del
         if len(panel.volatility) and t >= delay: a[_SIGMA, s] = panel.volatility[t - delay, s]
         if len(panel.split): a[_SPLIT, s], a[_DIVIDEND, s] = panel.split[t, s], panel.dividend[t, s]
 
+# %% ../../nbs/backtest/40b_fills.ipynb #47700ab5
 @_jit
 def _accrue(a: np.ndarray, acc: np.ndarray, terms: Terms, flows: np.ndarray) -> None:
     "What holding over the last close costs or brings, and splits and dividends of this row."
@@ -318,7 +311,7 @@ def _accrue(a: np.ndarray, acc: np.ndarray, terms: Terms, flows: np.ndarray) -> 
         t = int(acc[_ROW])
         flows[t, 0], flows[t, 1], flows[t, 2] = borrow, funding, dividends
 
-# %% ../../nbs/backtest/40b_fills.ipynb #4748d96d
+# %% ../../nbs/backtest/40b_fills.ipynb #40de7a48
 @_jit
 def _observe(a: np.ndarray, panel: Panel, terms: Terms) -> bool:
     "Note which weights have changed and which symbols have ended; True where an order can be filled in this row."
@@ -337,6 +330,7 @@ def _observe(a: np.ndarray, panel: Panel, terms: Terms) -> bool:
             busy = busy or a[_PENDING, s] == 1
     return busy
 
+# %% ../../nbs/backtest/40b_fills.ipynb #a5b9b056
 @_jit
 def _refer(a: np.ndarray, acc: np.ndarray, fill: int) -> float:
     "Set the reference prices of this row; returns the account at them."
@@ -351,7 +345,7 @@ def _refer(a: np.ndarray, acc: np.ndarray, fill: int) -> float:
     return equity
 
 @_jit
-def _orders(a: np.ndarray, acc: np.ndarray, terms: Terms, equity: float, log: np.ndarray) -> np.ndarray:
+def _orders(a: np.ndarray, acc: np.ndarray, terms: Terms, equity: float, log: np.ndarray) -> None:
     "Bring what is due to its goal, at the reference prices."
     for s in range(a.shape[1]):
         a[_CHANGE, s] = 0.0
@@ -359,11 +353,10 @@ def _orders(a: np.ndarray, acc: np.ndarray, terms: Terms, equity: float, log: np
         size = _wanted(a, terms, s, equity)
         a[_CHANGE, s] = _capped(a, terms, s, size)
         a[_PENDING, s] = 2 if a[_CHANGE, s] != size else 0
-    log = _execute(a, acc, terms, (terms.leverage - 1) * equity, log)
+    _execute(a, acc, terms, (terms.leverage - 1) * equity, log)
     for s in range(a.shape[1]):
         if a[_PENDING, s] == 2: a[_PENDING, s] = 1
         elif a[_PENDING, s] == 0 and a[_GOAL, s] == 0 and a[_HELD, s] != 0: a[_PENDING, s] = 1
-    return log
 
 # %% ../../nbs/backtest/40b_fills.ipynb #b37fcc74
 @_jit
@@ -386,7 +379,7 @@ def _hit(a: np.ndarray, terms: Terms, s: int) -> tuple[int, float]:
     return 0, 0.0
 
 @_jit
-def _stop(a: np.ndarray, acc: np.ndarray, terms: Terms, log: np.ndarray) -> np.ndarray:
+def _stop(a: np.ndarray, acc: np.ndarray, terms: Terms, log: np.ndarray) -> None:
     "Close what hits its stop or target in this row."
     found = False
     for s in range(a.shape[1]):
@@ -397,13 +390,12 @@ def _stop(a: np.ndarray, acc: np.ndarray, terms: Terms, log: np.ndarray) -> np.n
         found = True
         a[_REF, s], a[_GOAL, s], a[_PENDING, s], a[_REASON, s] = price, 0.0, 1, reason
         a[_CHANGE, s] = _capped(a, terms, s, -a[_HELD, s])
-    if not found: return log
+    if not found: return
     acc[_STAGE] = 1
-    log = _execute(a, acc, terms, (terms.leverage - 1) * acc[_WORTH], log)
+    _execute(a, acc, terms, (terms.leverage - 1) * acc[_WORTH], log)
     acc[_STAGE] = 0
     for s in range(a.shape[1]):
         if a[_REASON, s] > 1 and a[_HELD, s] == 0: a[_PENDING, s] = 0
-    return log
 
 # %% ../../nbs/backtest/40b_fills.ipynb #f8cbb20b
 @_jit
@@ -453,18 +445,11 @@ def _drift(t: int, a: np.ndarray, cash: float, decided: np.ndarray, opens: np.nd
         t += 1
     return t
 
-# %% ../../nbs/backtest/40b_fills.ipynb #9783da5a
+# %% ../../nbs/backtest/40b_fills.ipynb #c0ffee5a
 @_jit
-def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights in force at each close, signed, finite
-         panel: Panel,          # bars of the same rows
-         terms: Terms,          # costs, leverage, stops
-         cash: float,           # money at the start
-         books: Books,          # is written; `flows` must be zeros
-         log: np.ndarray,       # float64 n x len(LOG): room for orders (n > 0, grows), or n = 0: orders are not kept
-        ) -> tuple[np.ndarray, int]: # (order log, its rows cut to the orders; row in which the account was worth nothing, or -1)
-    "Trade weights through bars: fills, cash and holdings row by row. A kernel, fit to be called from other kernels."
-    a, acc, t, ruined = np.full((_FACTS, decided.shape[1]), np.nan), np.zeros(_SUMS + len(books.totals)), 0, -1
-    a[:_LAST], a[_CHANGE:_OPEN], acc[_CASH], acc[_WORTH] = 0.0, 0.0, cash, cash
+def _rows(a: np.ndarray, acc: np.ndarray, decided: np.ndarray, panel: Panel, terms: Terms, books: Books, log: np.ndarray) -> int:
+    "Row by row; returns the row in which the account was worth nothing, or -1."
+    t, ruined = 0, -1
     stops, timed = terms.stop_loss > 0 or terms.take_profit > 0 or terms.trailing_stop > 0, len(panel.years) > 0
     actions = len(panel.funding) > 0 or len(panel.split) > 0
     opens, closes, gone, equity, money, units = panel.open, panel.close, panel.gone, books.equity, books.money, books.units
@@ -475,16 +460,34 @@ def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights 
             acc[_WORTH] = equity[t - 1]
         _look(a, acc, panel, decided, terms.delay, t)
         if timed or actions: _accrue(a, acc, terms, books.flows)
-        if stops and terms.fill != 0: log = _stop(a, acc, terms, log)
+        if stops and terms.fill != 0: _stop(a, acc, terms, log)
         if _observe(a, panel, terms):
             worth = _refer(a, acc, terms.fill)
-            if worth > 0: log = _orders(a, acc, terms, worth, log)
+            if worth > 0: _orders(a, acc, terms, worth, log)
             else: equity[t], ruined = worth, t
-        if stops and terms.fill == 0 and ruined < 0: log = _stop(a, acc, terms, log)
+        if stops and terms.fill == 0 and ruined < 0: _stop(a, acc, terms, log)
         if ruined < 0 and _close(a, acc, terms, equity, money, units) <= 0: ruined = t
         t += 1
     for k in range(len(books.totals)): books.totals[k] = acc[_SUMS + k]
-    return log[:min(int(acc[_COUNT]), len(log))], ruined
+    return ruined
+
+# %% ../../nbs/backtest/40b_fills.ipynb #9783da5a
+@_jit
+def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights in force at each close, signed, finite
+         panel: Panel,          # bars of the same rows
+         terms: Terms,          # costs, leverage, stops
+         cash: float,           # money at the start
+         books: Books,          # is written; `flows` must be zeros
+         log: np.ndarray,       # float64 n x len(LOG): room for orders (n > 0; too few: walks again), or n = 0: none are kept
+        ) -> tuple[np.ndarray, int]: # (order log, its rows cut to the orders; row in which the account was worth nothing, or -1)
+    "Trade weights through bars: fills, cash and holdings row by row. A kernel, fit to be called from other kernels."
+    while True:
+        a, acc = np.full((_FACTS, decided.shape[1]), np.nan), np.zeros(_SUMS + len(books.totals))
+        a[:_LAST], a[_CHANGE:_OPEN], acc[_CASH], acc[_WORTH] = 0.0, 0.0, cash, cash
+        ruined = _rows(a, acc, decided, panel, terms, books, log)
+        count = int(acc[_COUNT])
+        if len(log) == 0 or count <= len(log): return log[:min(count, len(log))], ruined
+        log = np.empty((count, log.shape[1]))
 
 # %% ../../nbs/backtest/40b_fills.ipynb #59d3b05e
 class Market(NamedTuple):
@@ -586,7 +589,7 @@ def _actions(actions: pd.DataFrame, clock: pd.DatetimeIndex, symbols: list[str],
         elif kind == "split": split[at + own[0], s] = value * (split[at + own[0], s] or 1.0)
     return dividend, split, payout
 
-# %% ../../nbs/backtest/40b_fills.ipynb #b400c6d8
+# %% ../../nbs/backtest/40b_fills.ipynb #f8da9834
 _OPTIONAL = ("high", "low", "vwap", "volume", "spread", "funding", "volatility", "dividend", "split")
 
 def read_market(bars: pd.DataFrame,                  # `symbol ts open close` of one timeframe, and what `wanted` names
@@ -602,6 +605,9 @@ def read_market(bars: pd.DataFrame,                  # `symbol ts open close` of
     ends, payout, years = _ends(closes), np.full(len(symbols), np.nan), np.empty(0)
     if "volatility" in wanted: arrays["volatility"] = _frozen(_volatility(closes))
     if actions is not None and len(actions):
+        if "factor" in bars and (bars["factor"] != 1).any():
+            raise BacktestError(must_be("bars", "raw where actions are passed", "a `factor` other than 1",
+                                        hint="adjusted prices hold the splits and dividends already; leave actions out."))
         dividend, split, payout = _actions(actions, clock, symbols, opens, ends)
         arrays |= {"dividend": _frozen(dividend), "split": _frozen(split)}
     if "years" in wanted:

@@ -188,25 +188,9 @@ def _order_frame(books: _Books, weights: pd.DataFrame, delay: int) -> pd.DataFra
     reason = pd.Series(REASONS, dtype="str").iloc[books.log[:, 9].astype(np.int64)].to_numpy()
     return pd.DataFrame(columns | {"reason": reason}).astype({"symbol": "str", "reason": "str"})
 
-# %% ../../nbs/backtest/41_simulate.ipynb #de8bc012
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    "What came of a table of weights: money, holdings, orders, trades, costs."
-    equity: pd.DataFrame          # `ts strategy`: money at each bar's close, from the first decision on
-    returns: pd.Series            # daily returns, index `date`
-    positions: pd.DataFrame       # share of the account in each symbol at each close; index `ts`
-    units: pd.DataFrame           # pieces held after each bar; index `ts`
-    cash: pd.Series               # money not invested (of shorts: with what their sale brought); negative: borrowed
-    orders: pd.DataFrame          # `decided_at ts symbol size price reference fee spread slippage impact reason`; size < 0 sells
-    costs: Mapping[str, float]    # money: `fees spread slippage impact borrow funding` and their `total`; < 0: received
-    dividends: float              # money received on what was held, less what shorts paid
-    weights: pd.DataFrame         # the decisions
-    cost_model: Costs             # what was charged
-    rule: TradingRule | None      # what led to the weights, where that is known
-    initial_cash: float           # money at the start
-    calendar: str                 # whose days `returns` counts
-    _kept: tuple = field(repr=False)  # our books, vectorbt's portfolio of the events and their rows
-
+# %% ../../nbs/backtest/41_simulate.ipynb #11ca1626
+class _Derived:
+    "What follows from the books, made when it is asked for."
     @cached_property
     def trades(self) -> pd.DataFrame: # `symbol side size entry_ts entry_price exit_ts exit_price fees pnl return bars status`
         "Each part of a position that was closed, and what is open; after a split in pieces as they were at the exit."
@@ -238,6 +222,25 @@ class Simulation:
     def exposure(self) -> pd.Series:  # 0 = all in cash, 1 = all invested
         "Gross share of the account that is in the market at each close."
         return self.positions.abs().sum(axis=1).rename("exposure")
+
+# %% ../../nbs/backtest/41_simulate.ipynb #f68c5209
+@dataclass(frozen=True, eq=False)
+class Simulation(_Derived):
+    "What came of a table of weights: money, holdings, orders, trades, costs."
+    equity: pd.DataFrame          # `ts strategy`: money at each bar's close, from the first decision on
+    returns: pd.Series            # daily returns, index `date`
+    positions: pd.DataFrame       # share of the account in each symbol at each close; index `ts`
+    units: pd.DataFrame           # pieces held after each bar; index `ts`
+    cash: pd.Series               # money not invested (of shorts: with what their sale brought); negative: borrowed
+    orders: pd.DataFrame          # `decided_at ts symbol size price reference fee spread slippage impact reason`; size < 0 sells
+    costs: Mapping[str, float]    # money: `fees spread slippage impact borrow funding` and their `total`; < 0: received
+    dividends: float              # money received on what was held, less what shorts paid
+    weights: pd.DataFrame         # the decisions
+    cost_model: Costs             # what was charged
+    rule: TradingRule | None      # what led to the weights, where that is known
+    initial_cash: float           # money at the start
+    calendar: str                 # whose days `returns` counts
+    _kept: tuple = field(repr=False)  # our books, vectorbt's portfolio of the events and their rows
 
 # %% ../../nbs/backtest/41_simulate.ipynb #1682b3b5
 def _settle(books: _Books, weights: pd.DataFrame, costs: Costs, cash: float, calendar: str) -> Simulation:
@@ -290,10 +293,10 @@ def simulate(weights: pd.DataFrame,              # targets: index `ts` (UTC, dec
                    done.flows, log)
     return _settle(books, weights, costs, float(cash), calendar)
 
-# %% ../../nbs/backtest/41_simulate.ipynb #a8c763e3
+# %% ../../nbs/backtest/41_simulate.ipynb #a92f5525
 def backtest(predictions: pd.DataFrame,          # one model's out-of-sample `symbol ts probability` (or `prediction`)
              bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe
-             rule: TradingRule = TradingRule(),  # when to hold what, with which leverage and stops
+             rule: TradingRule,                  # when to hold what, with which leverage and stops
              costs: Costs | dict | None = None,  # a cost model; None: `Costs()`
              *,
              cash: float = 100_000.0,            # money at the start

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,20 +37,20 @@ def trial_id(dataset_hash: str,             # content hash of the dataset
     return hash_json(content)[:16]
 
 # %% ../../nbs/core/03_trials.ipynb #d674e005
-def _packed(returns: pd.Series) -> tuple[bytes, bytes]:
+def _packed(returns: pd.Series, trial: str) -> tuple[bytes, bytes]:
     "Days (microseconds since 1970, UTC) and values of daily returns, as little-endian bytes."
+    def wrong(expected, got, hint=""): return DataError(must_be("returns", expected, got, f"trial {trial}", hint))
     if not isinstance(returns, pd.Series) or returns.empty:
-        raise DataError(must_be("returns", "a Series with at least one daily return", returns))
+        raise wrong("a Series with at least one daily return", returns)
     days = returns.index
     if not isinstance(days, pd.DatetimeIndex) or str(days.tz) != "UTC":
-        raise DataError(must_be("returns", "indexed by UTC days", getattr(days, "dtype", days),
-                                hint='use `.tz_localize("UTC")`.'))
+        raise wrong("indexed by UTC days", getattr(days, "dtype", days), 'use `.tz_localize("UTC")`.')
     if not days.is_monotonic_increasing or not days.is_unique or (days != days.normalize()).any():
-        raise DataError(must_be("returns", "one value a day, ascending, at midnight UTC", f"{days[0]} ... {days[-1]}",
-                                hint="compound intraday returns to days and `normalize()` the index."))
+        raise wrong("one value a day, ascending, at midnight UTC", f"{days[0]} ... {days[-1]}",
+                    "compound intraday returns to days and `normalize()` the index.")
     values = returns.to_numpy("<f8")
     if not np.isfinite(values).all():
-        raise DataError(must_be("returns", "finite", f"{(~np.isfinite(values)).sum()} missing or infinite values"))
+        raise wrong("finite", f"{(~np.isfinite(values)).sum()} missing or infinite values")
     return days.as_unit("us").asi8.astype("<i8").tobytes(), values.tobytes()
 
 # %% ../../nbs/core/03_trials.ipynb #084ede35
@@ -135,7 +135,13 @@ class Ledger:
                returns: pd.Series, # daily returns, out of sample; UTC days at midnight
               ) -> bool:          # True where the trial is new to the experiment
         "Keep a trial; recording it again adds nothing."
-        return _record(self.path, experiment, trial, spec, returns)
+        return bool(_record(self.path, experiment, [(trial, spec, returns)]))
+
+    def record_many(self, experiment: str,                             # name of the experiment
+                    trials: Iterable[tuple[str, Mapping, pd.Series]],  # (trial, spec, returns) of each, as for `record`
+                   ) -> int:                                           # how many are new to the experiment
+        "Keep many trials in one transaction: all of them, or none where one is refused."
+        return _record(self.path, experiment, trials)
 
     def trials(self, experiment: str) -> pd.DataFrame: # trial, spec (JSON), days, start, end, first_seen (UTC); by id
         "The trials of an experiment, one a row."
@@ -143,10 +149,7 @@ class Ledger:
 
     def returns(self, experiment: str) -> pd.DataFrame: # index date (UTC days), a float64 column a trial; NaN: none
         "The daily returns of an experiment's trials, side by side."
-        rows = _rows(self.path, experiment)
-        columns = [_unpacked(days, value, trial) for _, trial, _, days, value, _, _ in rows]
-        empty = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[us, UTC]", name="date"))
-        return pd.concat(columns, axis=1, sort=True).rename_axis("date") if columns else empty
+        return _wide(_rows(self.path, experiment))
 
     def experiments(self) -> list[str]:
         "Names of the experiments that have trials, sorted."
@@ -162,22 +165,30 @@ class Ledger:
         return _save(_rows(self.path, experiment), Path(path))
 
 # %% ../../nbs/core/03_trials.ipynb #7e4c8664
-def _record(path: Path, experiment: str, trial: str, spec: Mapping, returns: pd.Series) -> bool:
-    days, value = _packed(returns)
+def _row(experiment: str, trial: str, spec: Mapping, returns: pd.Series, now: str) -> tuple:
+    "A trial as a row of the table."
+    days, value = _packed(returns, trial)
     try: text = json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as e:
         hint = f"{e}; use plain numbers and strings."
-        raise DataError(must_be("spec", "what JSON can hold", spec, hint=hint)) from None
+        raise DataError(must_be("spec", "what JSON can hold", spec, f"trial {trial}", hint)) from None
     digest = hashlib.sha256(b"\0".join([text.encode(), days, value])).hexdigest()
-    row = (experiment, trial, text, days, value, digest, datetime.now(UTC).isoformat(timespec="seconds"))
+    return experiment, trial, text, days, value, digest, now
+
+def _record(path: Path, experiment: str, trials: Iterable[tuple[str, Mapping, pd.Series]]) -> int:
+    "Write trials in one transaction; the number of new ones. Of one that comes twice the last is kept."
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows = {trial: _row(experiment, trial, spec, returns, now) for trial, spec, returns in trials}
+    if not rows: return 0
     with _connection(path, "written") as con:
         con.execute("BEGIN IMMEDIATE")
-        seen = con.execute("SELECT digest FROM trials WHERE experiment=? AND trial=?", row[:2]).fetchone()
-        if seen != (digest,):
-            con.execute("INSERT INTO trials VALUES (?,?,?,?,?,?,?) ON CONFLICT (experiment, trial) DO UPDATE SET "
-                        "spec=excluded.spec, days=excluded.days, value=excluded.value, digest=excluded.digest", row)
+        ask = "SELECT digest FROM trials WHERE experiment=? AND trial=?"
+        seen = {trial: con.execute(ask, (experiment, trial)).fetchone() for trial in rows}
+        con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?) ON CONFLICT (experiment, trial) DO UPDATE SET "
+                        "spec=excluded.spec, days=excluded.days, value=excluded.value, digest=excluded.digest",
+                        [rows[trial] for trial in sorted(rows) if seen[trial] != (rows[trial][5],)])
         con.execute("COMMIT")
-    return seen is None
+    return sum(was is None for was in seen.values())
 
 # %% ../../nbs/core/03_trials.ipynb #70edce0b
 def _rows(path: Path, experiment: str | None) -> list[tuple]:
@@ -197,6 +208,11 @@ def _trials(path: Path, experiment: str) -> pd.DataFrame:
     for name in ("start", "end", "first_seen"):
         frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
     return frame
+def _wide(rows: list[tuple]) -> pd.DataFrame:
+    "Days x trials."
+    columns = [_unpacked(days, value, trial) for _, trial, _, days, value, _, _ in rows]
+    empty = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[us, UTC]", name="date"))
+    return pd.concat(columns, axis=1, sort=True).rename_axis("date") if columns else empty
 
 # %% ../../nbs/core/03_trials.ipynb #986d8a49
 def _save(rows: list[tuple], path: Path) -> Path:

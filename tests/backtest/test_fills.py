@@ -340,6 +340,20 @@ def test_actions_need_their_columns():
     with pytest.raises(BacktestError, match="a column `ex_date`"): read_market(flat(), actions=pd.DataFrame(dict(symbol=["A"])))
 
 
+def test_adjusted_bars_do_not_take_actions_again():
+    actions = pd.DataFrame(dict(symbol=["A"], ex_date=[flat().ts[2]], kind=["dividend"], value=[1.0]))
+    with pytest.raises(BacktestError, match="raw where actions are passed"): read_market(flat(factor=0.9), actions=actions)
+    assert read_market(flat(factor=1.0), actions=actions).panel.dividend[:, 0].tolist() == [0, 0, 1, 0, 0]
+
+
+def test_actions_count_from_the_second_bar_on_and_wait_for_a_bar():
+    bars = flat(6).drop(index=[3])
+    day = list(flat(6).ts)
+    rows = [("A", day[0], "dividend", 9.0), ("A", day[3], "split", 2.0), ("A", day[5] + pd.Timedelta(hours=1), "dividend", 9.0), ("Z", day[1], "split", 2.0)]
+    panel = read_market(bars, actions=pd.DataFrame(rows, columns=["symbol", "ex_date", "kind", "value"])).panel
+    assert panel.split[:, 0].tolist() == [0, 0, 0, 2, 0] and panel.dividend.sum() == 0
+
+
 def test_bars_in_any_order_are_the_same():
     bars = market(3, symbols=3)
     mixed = bars.sample(frac=1, random_state=0)

@@ -1,4 +1,7 @@
-"""Weights: shares, gaps, thresholds, no look into the future, bad input."""
+"""Weights: shares, gaps, every kind of signal, limits, no look into the future, bad input."""
+
+import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlfin.backtest as package
-from mlfin.backtest.signals import TradingRule, hold_equally, positions_from_predictions, price_panel
+from mlfin.backtest.signals import RULES, TradingRule, compiled, decide, hold_equally, lay_out, positions_from_predictions, price_panel
 from mlfin.core.errors import BacktestError, ParameterError
 
 TS = pd.date_range("2024-01-01", periods=12, freq="D", tz="UTC", unit="us")
@@ -60,19 +63,303 @@ def test_the_last_row_is_flat_unless_there_is_no_bar_left():
     assert len(full) == 12 and full["A"].iloc[-1] == 1.0
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 10), st.sampled_from(["long_flat", "long_short"]), st.integers(0, 6))
-def test_the_future_never_changes_the_past(seed, cut, rule, stale):
+def market(seed, rows=40, symbols="ABCDE", gaps=0.25, step=0.02):
+    """(bars, probabilities, meta): random walks with holes, scores on a coarse grid so that some are equal, some missing."""
     rng = np.random.default_rng(seed)
-    bars = bars_of(A=range(12), **{s: np.flatnonzero(rng.random(12) > 0.4) for s in "BC"})
-    p = bars[["symbol", "ts"]].assign(probability=rng.random(len(bars)))
-    whole = positions_from_predictions(p, bars, TradingRule(rule), stale=stale)
-    known = bars.ts <= TS[cut]
-    past = positions_from_predictions(p[known], bars[known], TradingRule(rule), stale=stale)
-    pd.testing.assert_frame_equal(whole.loc[:TS[cut], list(past)], past)
-    assert (whole.loc[:TS[cut]].drop(columns=list(past)) == 0).all(axis=None)
-    assert whole.abs().sum(axis=1).max() <= 1 + 1e-12 and np.isfinite(whole.to_numpy()).all()
-    pd.testing.assert_frame_equal(positions_from_predictions(p.sample(frac=1), bars.sample(frac=1), TradingRule(rule), stale=stale), whole)
+    ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC", unit="us")
+    frames = []
+    for symbol in symbols:
+        at = np.flatnonzero(rng.random(rows) > gaps) if symbol != "A" else np.arange(rows)
+        close = 50 * np.exp(np.cumsum(rng.normal(0, step, len(at))))
+        frames.append(pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts[at], open=close, close=close)))
+    bars = pd.concat(frames, ignore_index=True)
+    scores = bars[["symbol", "ts"]].assign(probability=rng.integers(0, 21, len(bars)) / 20)
+    meta = scores.assign(probability=rng.random(len(bars)))
+    return bars, scores[rng.random(len(bars)) > 0.05], meta[rng.random(len(bars)) > 0.05]
+
+
+RULE = st.builds(dict, kind=st.sampled_from(RULES), signal=st.sampled_from(["threshold", "quantile", "proportional"]),
+                 quantile=st.sampled_from([0.2, 0.34, 0.4]), hysteresis=st.sampled_from([0.0, 0.07, 0.1]),
+                 min_hold=st.sampled_from([0, 2, 5]), vol_target=st.sampled_from([None, 0.05, 0.3]), vol_lookback=st.sampled_from([2, 6]),
+                 leverage=st.sampled_from([0.5, 1.0, 2.5]), max_weight=st.sampled_from([None, 0.15]), reach=st.sampled_from([None, 0.2]))
+
+
+def rule_of(fields, threshold=None):
+    return TradingRule(**fields, threshold=None if fields["signal"] == "quantile" else threshold)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 38), RULE, st.integers(0, 6))
+def test_the_future_never_changes_the_past(seed, cut, fields, stale):
+    (bars, p, meta), rule = market(seed), rule_of(fields)
+    now = sorted(bars.ts.unique())[cut]
+    decide_on = lambda known: positions_from_predictions(p[p.ts <= known], bars[bars.ts <= known], rule, stale=stale,  # noqa: E731
+                                                         meta=meta[meta.ts <= known], meta_threshold=0.3)
+    if not (p.ts <= now).any() or (set(bars.symbol[bars.ts <= now]) != set("ABCDE")): return
+    whole = positions_from_predictions(p, bars, rule, stale=stale, meta=meta, meta_threshold=0.3)
+    past = decide_on(now)
+    pd.testing.assert_frame_equal(whole.loc[:now].iloc[:len(past)], past.loc[:now])
+    shifted = bars.assign(open=bars.open.where(bars.ts <= now, 99.0), close=bars.close.where(bars.ts <= now, 1.0))
+    other = positions_from_predictions(p.assign(probability=p.probability.where(p.ts <= now, 1 - p.probability)), shifted, rule,
+                                       stale=stale, meta=meta, meta_threshold=0.3)
+    pd.testing.assert_frame_equal(whole.loc[:now], other.loc[:now])
+    again = positions_from_predictions(p.sample(frac=1, random_state=1), bars.sample(frac=1, random_state=2), rule, stale=stale,
+                                       meta=meta.sample(frac=1, random_state=3), meta_threshold=0.3)
+    pd.testing.assert_frame_equal(whole, again)
+
+
+def one_by_one(p, bars, rule, meta, meta_threshold, stale):
+    """The rules as the notebook's sentences say them, bar by bar and in dictionaries."""
+    clock, symbols = sorted(bars.ts.unique()), sorted(bars.symbol.unique())
+    closes = bars.set_index(["ts", "symbol"]).close.to_dict()
+    said, agreed = (f.set_index(["ts", "symbol"]).probability.to_dict() for f in (p, meta))
+    first, last = clock.index(p.ts.min()), clock.index(p.ts.max())
+    side, age, size, silent, out = {}, {}, {}, {}, []
+    for k, now in enumerate(clock[:last + 2]):
+        for s in symbols: silent[s] = 0 if (now, s) in closes else silent.get(s, 10**6) + 1
+        if k < first: continue
+        scored = {s: said[now, s] for s in symbols if (now, s) in said and not np.isnan(said[now, s])}
+        rank = lambda s, sign, of=scored: sum(sign * x >= sign * of[s] for x in of.values())  # noqa: E731
+        for s in symbols:
+            was = side.get(s, 0)
+            if silent[s] > stale: side[s] = 0
+            if silent[s]: continue
+            age[s] = age.get(s, 0) + 1
+            wanted = 0
+            if s in scored:
+                x, t, h = scored[s], 0.5 if rule.threshold is None else rule.threshold, rule.hysteresis
+                if rule.signal == "quantile":
+                    n, low = len(scored), int(rule.quantile * len(scored) + 1e-9)
+                    far = int((rule.quantile + h) * n + 1e-9)
+                    ups, downs = (rank(s, 1) <= low, rank(s, 1) <= far), (rank(s, -1) <= low, rank(s, -1) <= far)
+                else: ups, downs = (x > t, x > t - h), (x < 1 - t, x < 1 - t + h)
+                ok = agreed.get((now, s), 0) > meta_threshold
+                ups = [ok and rule.kind != "short_flat" and u for u in ups]
+                downs = [ok and rule.kind != "long_flat" and d for d in downs]
+                if was and age[s] < rule.min_hold or was > 0 and ups[1] or was < 0 and downs[1]: wanted = was
+                else: wanted = 1 if ups[0] else -1 if downs[0] else 0
+                if wanted * (x - 0.5) > 0: size[s] = min(abs(x - 0.5) / (rule.reach or 0.5), 1.0)
+            if wanted != was: age[s] = 0
+            side[s] = wanted
+        alive = [s for s in symbols if silent[s] <= stale]
+        n = {1: sum(v > 0 for v in side.values()), -1: sum(v < 0 for v in side.values())}
+        w = dict.fromkeys(symbols, 0.0)
+        for s in alive:
+            if not side.get(s): continue
+            if rule.signal == "quantile": w[s] = side[s] * rule.leverage * (0.5 if rule.kind == "long_short" else 1) / n[side[s]]
+            else: w[s] = side[s] * rule.leverage / len(alive) * (size[s] if rule.signal == "proportional" else 1)
+        out.append(w)
+    return pd.DataFrame(out, index=pd.DatetimeIndex(clock[first:last + 2], name="ts"), columns=symbols)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), RULE, st.integers(0, 6), st.sampled_from([None, 0.5, 0.6]))
+def test_every_rule_does_what_its_sentences_say(seed, fields, stale, threshold):
+    (bars, p, meta), rule = market(seed), rule_of(fields | {"vol_target": None, "max_weight": None}, threshold)
+    got = positions_from_predictions(p, bars, rule, stale=stale, meta=meta, meta_threshold=0.3)
+    expected = one_by_one(p, bars, rule, meta, 0.3, stale)
+    pd.testing.assert_frame_equal(got, expected, check_names=False, check_freq=False, check_column_type=False, rtol=1e-12)
+    assert got.abs().sum(axis=1).max() <= rule.leverage * (1 + 1e-12)
+    capped = positions_from_predictions(p, bars, replace(rule, max_weight=0.15), stale=stale, meta=meta, meta_threshold=0.3)
+    np.testing.assert_array_equal(capped, got.clip(-0.15, 0.15))
+
+
+@pytest.mark.parametrize("kind", ["long_flat", "long_short"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_threshold_alone_is_one_nth_each_to_the_last_bit(kind, seed):
+    bars, p, _ = market(seed)
+    wide, has_bar = p.pivot(index="ts", columns="symbol", values="probability"), price_panel(bars)[0].notna()
+    wide = wide.reindex(index=has_bar.index[has_bar.index >= p.ts.min()])
+    signal = (wide > 0.55).astype(float) - ((wide < 1 - 0.55).astype(float) if kind == "long_short" else 0.0)
+    signal = signal.where(has_bar.loc[wide.index]).ffill(limit=5).fillna(0.0)
+    alive = has_bar.where(has_bar).astype(float).ffill(limit=5).notna().loc[wide.index]
+    expected = signal.where(alive, 0.0).div(alive.sum(axis=1), axis=0)
+    got = positions_from_predictions(p, bars, TradingRule(kind, 0.55))
+    assert (got == expected.loc[got.index]).all(axis=None) and len(expected) - len(got) in (0, (wide.index > p.ts.max()).sum() - 1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10_000), RULE, st.sampled_from([0.02, 0.1, 0.4]))
+def test_the_last_returns_would_have_had_the_volatility_aimed_at(seed, fields, target):
+    bars, p, _ = market(seed, gaps=0.1)
+    rule = rule_of(fields | {"vol_target": target, "max_weight": None})
+    w = positions_from_predictions(p, bars, rule, calendar="24/7")
+    plain = positions_from_predictions(p, bars, replace(rule, vol_target=None))
+    closes = price_panel(bars)[1].ffill()
+    past = closes / closes.shift() - 1
+    for now, row in w.iterrows():
+        window = past.loc[:now].iloc[-rule.vol_lookback:]
+        old = window.notna().all() & (len(window) == rule.vol_lookback)
+        base = plain.loc[now].where(old, 0.0)
+        assert ((row == 0) == (base == 0)).all() and row.abs().sum() <= rule.leverage * (1 + 1e-12)
+        if not base.any(): continue
+        np.testing.assert_allclose(row / row.abs().sum(), base / base.abs().sum(), rtol=1e-9)
+        a_year = np.sqrt(365) * (window.fillna(0.0) @ row).std()
+        assert a_year == pytest.approx(target, rel=1e-9) or (a_year < target and row.abs().sum() == pytest.approx(rule.leverage))
+
+
+def test_volatility_a_year_counts_the_bars_of_the_market():
+    bars, p, _ = market(3, symbols="A")
+    rule = TradingRule(vol_target=0.1, leverage=100.0)
+    daily = positions_from_predictions(p, bars, rule, calendar="XNYS")
+    np.testing.assert_allclose(daily, positions_from_predictions(p, bars, rule) * np.sqrt(365 / 252))
+    hourly = positions_from_predictions(p, bars.assign(timeframe="1h"), rule)
+    np.testing.assert_allclose(hourly, positions_from_predictions(p, bars, rule) / np.sqrt(24))
+    with pytest.raises(BacktestError, match="column `timeframe`"):
+        positions_from_predictions(p, bars.drop(columns="timeframe"), rule)
+    flat = bars.assign(open=10.0, close=10.0)
+    assert set(positions_from_predictions(p, flat, rule)["A"]) == {0.0, 100.0}
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_a_position_is_kept_for_its_least_time(kind):
+    bars, p, _ = market(11, rows=300, symbols="A")
+    p = p.drop_duplicates("ts").set_index("ts").reindex(sorted(bars.ts)).ffill().reset_index()
+    side = np.sign(positions_from_predictions(p, bars, TradingRule(kind, 0.6, min_hold=4))["A"].to_numpy())
+    runs = np.flatnonzero(np.diff(side)) + 1
+    lengths, held = np.diff(runs), side[runs[:-1]] != 0
+    assert lengths[held].min() == 4 and (lengths[~held] < 4).any()
+    usual = np.sign(positions_from_predictions(p, bars, TradingRule(kind, 0.6))["A"].to_numpy())
+    assert np.diff(np.flatnonzero(np.diff(usual))).min() == 1
+
+
+def test_hysteresis_waits_at_the_way_out_only():
+    bars = bars_of(A=range(12))
+    p = always(bars).assign(probability=[.55, .62, .58, .56, .54, .58, .61, .40, .36, .45, .52])
+    w = positions_from_predictions(p, bars, TradingRule("long_short", 0.6, hysteresis=0.05))["A"]
+    assert list(w) == [0, 1, 1, 1, 0, 0, 1, 0, -1, 0, 0, 0]
+
+
+def test_equal_scores_at_the_border_are_left_out():
+    bars = bars_of(**{s: range(12) for s in "ABCDEF"})
+    p = bars[["symbol", "ts"]].assign(probability=bars.symbol.map(dict(A=.9, B=.7, C=.7, D=.4, E=.3, F=.1)))
+    w = positions_from_predictions(p, bars, TradingRule("long_short", signal="quantile", quantile=1 / 3)).iloc[0]
+    assert w.to_dict() == {"A": .5, "B": 0, "C": 0, "D": 0, "E": -.25, "F": -.25}
+    every = positions_from_predictions(p.assign(probability=0.9), bars, TradingRule(signal="quantile", quantile=0.5))
+    assert (every == 0).all(axis=None)
+    assert positions_from_predictions(p, bars, TradingRule(signal="quantile", quantile=1.0)).iloc[0].tolist() == [1 / 6] * 6
+
+
+def test_too_few_symbols_for_a_quantile_are_named():
+    bars = bars_of(A=range(12), B=range(12))
+    with pytest.raises(BacktestError, match="^`quantile` must be a share of at least one of 2 symbols, got 0.2"):
+        positions_from_predictions(always(bars), bars, TradingRule(signal="quantile"))
+    one = bars_of(A=range(12))
+    with pytest.raises(BacktestError, match="a single symbol has no best"):
+        positions_from_predictions(always(one), one, TradingRule("long_short", signal="quantile", quantile=0.5))
+    late = bars_of(A=range(12), B=range(6, 12))
+    w = positions_from_predictions(late[["symbol", "ts"]].assign(probability=late.symbol.map({"A": .6, "B": .7})), late,
+                                   TradingRule(signal="quantile", quantile=0.5))
+    assert w["A"].eq(0).all() and list(w["B"]) == [0] * 6 + [1.0] * 6
+
+
+def test_predicted_returns_have_their_centre_at_nothing():
+    bars = bars_of(A=range(12))
+    p = always(bars).drop(columns="probability").assign(prediction=[.01, -.02, 0, .04, -.04, .02, .01, np.nan, -.001, .1, -.1])
+    assert list(positions_from_predictions(p, bars)["A"]) == [1, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0]
+    assert list(positions_from_predictions(p, bars, TradingRule("long_short", 0.015))["A"]) == [0, -1, 0, 1, -1, 1, 0, 0, 0, 1, -1, 0]
+    sized = positions_from_predictions(p, bars, TradingRule("long_short", signal="proportional"))["A"]
+    np.testing.assert_allclose(sized, [1, -1, 0, 1, -1, .5, .25, 0, -.025, 1, -1, 0])
+    sized = positions_from_predictions(p, bars, TradingRule("long_short", signal="proportional", reach=0.05))["A"]
+    np.testing.assert_allclose(sized, [.2, -.4, 0, .8, -.8, .4, .2, 0, -.02, 1, -1, 0])
+    for rule in (TradingRule("long_short", -0.1), TradingRule(signal="proportional", threshold=-0.1)):
+        with pytest.raises(ParameterError, match=r"^`threshold` must be a number, 0 <= t < 1, got -0.1 \(scores in `prediction`\)"):
+            positions_from_predictions(p, bars, rule)
+    assert positions_from_predictions(p, bars, TradingRule(threshold=-0.03))["A"].sum() == 8
+
+
+def test_a_rule_says_what_it_means_for_a_kind_of_score():
+    assert TradingRule().on("probability") == TradingRule(threshold=0.5).on("probability") == TradingRule(threshold=0.5)
+    assert TradingRule().on("prediction").threshold == 0.0 and TradingRule(signal="quantile").on("prediction").threshold is None
+    with pytest.raises(ParameterError, match="did you mean `probability`"): TradingRule().on("probabilty")
+
+
+def test_the_meta_model_has_the_last_word():
+    bars = bars_of(A=range(12))
+    meta = always(bars, 0.9).assign(probability=[.9, .9, .4, .9, .5, .9, .9, .9, np.nan, .9, .9]).drop(10)
+    assert list(positions_from_predictions(always(bars), bars, meta=meta)["A"]) == [1, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 0]
+    kept = positions_from_predictions(always(bars), bars, TradingRule(min_hold=3), meta=meta)["A"]
+    assert list(kept) == [1, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda m: m.drop(columns="probability"), "`meta` must be a frame with a column `probability`"),
+    (lambda m: m.assign(probability=2.0), r"between 0 and 1, got 2.0 \(meta\)"), (lambda m: pd.concat([m, m]), "`meta` must be unique"),
+    (lambda m: m.assign(symbol="Z"), "`meta` must be made at bars that exist"), (lambda m: m.iloc[:0], "`meta` must be at least one row"),
+    (lambda m: m.assign(model=["a"] * 5 + ["b"] * 6), "`meta` must be of one model"),
+    (lambda m: m.assign(train_end=TS[3]), "after training"),
+])
+def test_bad_meta_predictions_are_named(spoil, message):
+    bars = bars_of(A=range(12))
+    with pytest.raises(BacktestError, match=message):
+        positions_from_predictions(always(bars), bars, meta=spoil(always(bars)))
+
+
+def test_predictions_of_training_rows_are_refused():
+    bars = bars_of(A=range(12))
+    p = always(bars)
+    fine = p.assign(fold=1, train_start=TS[0] - pd.Timedelta(days=9), train_end=TS[0] - pd.Timedelta(days=1))
+    positions_from_predictions(fine, bars)
+    with pytest.raises(BacktestError, match="made after training, which ended at 2024-01-03.*got '2024-01-01"):
+        positions_from_predictions(fine.assign(train_end=TS[2]), bars)
+    around = p.assign(train_start=TS[0] - pd.Timedelta(days=9), train_end=TS[11] + pd.Timedelta(days=9), test_start=TS[0], test_end=TS[10])
+    positions_from_predictions(around, bars)
+    with pytest.raises(BacktestError, match="only what it has not seen"):
+        positions_from_predictions(around.assign(test_end=TS[9]), bars)
+    with pytest.raises(BacktestError, match="each with its fold"):
+        positions_from_predictions(p.assign(fold=[1.0] * 10 + [np.nan]), bars)
+    early = p.assign(train_start=TS[11], train_end=TS[11] + pd.Timedelta(days=9))  # trained later than it is asked
+    positions_from_predictions(early, bars)
+
+
+def test_the_table_of_folds_says_which_rows_were_learnt():
+    from mlfin.models.splits import WalkForward, describe_folds
+    bars = bars_of(A=range(12))
+    labels = pd.DataFrame(dict(ts=TS, t0=TS + pd.Timedelta(hours=1), t1=TS + pd.Timedelta(hours=2)))
+    folds = list(WalkForward(2, embargo=0).split(labels))
+    made = pd.concat([bars.iloc[f.test][["symbol", "ts"]].assign(fold=f.number, probability=0.7) for f in folds])
+    with_borders = made[made.ts < TS[11]].merge(describe_folds(folds), on="fold")
+    assert len(positions_from_predictions(with_borders, bars)) > 2
+    learnt = with_borders.assign(ts=with_borders.ts - (with_borders.ts.min() - TS[0]))
+    with pytest.raises(BacktestError, match="made after training"): positions_from_predictions(learnt, bars)
+
+
+def test_a_kernel_is_kept_and_knows_the_files_it_depends_on(tmp_path, monkeypatch):
+    def module(name, source):
+        path = tmp_path / f"{name}.py"
+        path.write_text(source)
+        spec = importlib.util.spec_from_file_location(name, path)
+        made = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        return made
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    inner = module("inner", "def step(x):\n    return x + 1\n")
+    outer = module("outer", "def twice(x):\n    return step(step(x))\n")
+    outer.step = inner.step
+    first = compiled(outer.twice)
+    assert first(1) == 3 and "_" in first.py_func.__qualname__
+    changed = module("inner", "def step(x):\n    return x + 10\n")
+    again = module("outer", "def twice(x):\n    return step(step(x))\n")
+    again.step = changed.step
+    second = compiled(again.twice)
+    assert second(1) == 21 and first.py_func.__qualname__ != second.py_func.__qualname__
+
+
+def test_one_table_serves_many_rules():
+    bars, p, meta = market(5)
+    scores = lay_out(p, bars, meta=meta)
+    for rule in (TradingRule(), TradingRule("long_short", signal="quantile"), TradingRule(vol_target=0.1)):
+        np.testing.assert_array_equal(decide(scores, rule), positions_from_predictions(p, bars, rule, meta=meta))
+
+
+@pytest.mark.slow
+def test_a_million_bars_are_decided_in_seconds():
+    from time import perf_counter
+    bars, p, _ = market(0, rows=1_000_000, symbols="A", step=1e-4)
+    positions_from_predictions(p[p.ts < TS[9]], bars.iloc[:20])
+    begin = perf_counter()
+    positions_from_predictions(p, bars)
+    assert perf_counter() - begin < 5
 
 
 @pytest.mark.parametrize("kwargs, field", [
@@ -102,10 +389,14 @@ def test_bad_parameters_are_named(kwargs, field):
 
 @pytest.mark.parametrize("spoil, message", [
     (lambda p: p.iloc[:0], "at least one row"), (lambda p: p.drop(columns="probability"), "column `probability`"),
+    (lambda p: p.drop(columns="ts"), "column `ts`"),
     (lambda p: pd.concat([p, p]), "unique by symbol and ts"), (lambda p: p.assign(probability=1.2), "between 0 and 1"),
     (lambda p: p.assign(probability=-np.inf), "between 0 and 1"), (lambda p: p.assign(symbol="Z"), "made at bars that exist"),
     (lambda p: p.assign(ts=p.ts + pd.Timedelta(hours=1)), "made at bars that exist"),
     (lambda p: p.assign(model=["a"] * 5 + ["b"] * 6), "of one model"),
+    (lambda p: p.assign(prediction=0.1), r"a column `probability` or a column `prediction`, .* \(both\)"),
+    (lambda p: p.drop(columns="probability").assign(score=1.0), r"\(neither\)"),
+    (lambda p: p.drop(columns="probability").assign(prediction=np.inf), "`prediction` must be finite"),
 ])
 def test_bad_predictions_are_named(spoil, message):
     bars = bars_of(A=range(12))

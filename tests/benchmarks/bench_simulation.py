@@ -42,7 +42,8 @@ def bare(data: Minutes) -> tuple:
 def ours(data: Minutes, **more) -> tuple:
     """The same from weights and bars, with our checks and with vectorbt's of our books; returns of days beside those of bars."""
     sim = simulate(data.weights, data.bars, Costs(), cash=1e5, **more)
-    return sim.equity["strategy"].to_numpy(), sim.equity["strategy"].pct_change(), sim.orders, sim.trades
+    money = sim.equity["strategy"].to_numpy()
+    return money, money[1:] / money[:-1] - 1, sim.orders, sim.trades
 
 
 def took(run, *args) -> np.ndarray:

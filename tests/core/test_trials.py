@@ -149,6 +149,49 @@ def test_returns_that_are_refused(ledger, bad, words):
     assert ledger.snapshot("main").count == 0
 
 
+def test_many_are_as_one_after_the_other(tmp_path):
+    one, many = open_ledger(tmp_path / "one"), open_ledger(tmp_path / "many")
+    trials = [(f"{n:016d}", {"n": n}, returns(n, DAYS[n:])) for n in (3, 1, 2)]
+    for ledger in (one, many):
+        ledger.record("main", *trials[1])
+    assert sum(one.record("main", *trial) for trial in trials) == many.record_many("main", iter(trials)) == 2
+    assert many.record_many("main", trials) == many.record_many("main", []) == 0
+    assert one.snapshot("main") == many.snapshot("main") and many.trials("main")["first_seen"].notna().all()
+    pd.testing.assert_frame_equal(one.returns("main"), many.returns("main"))
+
+
+def test_the_last_of_a_trial_that_comes_twice_is_kept_and_mended_returns_replace(ledger):
+    assert ledger.record_many("main", [("a" * 16, {"m": 1}, returns(0)), ("a" * 16, {"m": 1}, returns(1))]) == 1
+    np.testing.assert_array_equal(ledger.returns("main")["a" * 16], returns(1))
+    assert ledger.record_many("main", [("a" * 16, {"m": 1}, returns(2)), ("b" * 16, {}, returns(3))]) == 1
+    np.testing.assert_array_equal(ledger.returns("main")["a" * 16], returns(2))
+
+
+@pytest.mark.parametrize("bad", [("b" * 16, {}, pd.Series([np.nan], DAYS[:1])), ("b" * 16, {"x": object()}, returns())])
+def test_one_bad_trial_among_many_is_named_and_none_is_written(ledger, bad):
+    with pytest.raises(DataError, match=f"trial {'b' * 16}"):
+        ledger.record_many("main", [("a" * 16, {}, returns()), bad])
+    assert ledger.snapshot("main").count == 0
+
+
+def test_writing_many_is_one_transaction(ledger, monkeypatch):
+    import sqlite3
+
+    from mlfin.core import trials
+
+    said, connect = [], sqlite3.connect
+
+    def heard(*args, **kwargs):
+        con = connect(*args, **kwargs)
+        con.set_trace_callback(said.append)
+        return con
+
+    monkeypatch.setattr(trials.sqlite3, "connect", heard)
+    ledger.record_many("main", [(f"{n:016d}", {}, returns(n)) for n in range(20)])
+    assert [s for s in said if s.startswith(("BEGIN", "COMMIT"))] == ["BEGIN IMMEDIATE", "COMMIT"]
+    assert sum(s.startswith("INSERT") for s in said) == 20
+
+
 @pytest.mark.parametrize("spec", [{"x": float("nan")}, {"x": object()}, {("a", 1): 2}])
 def test_specs_that_json_cannot_hold(ledger, spec):
     with pytest.raises(DataError, match="`spec`"):
