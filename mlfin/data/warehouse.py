@@ -62,6 +62,13 @@ _LOCK = 0x6D6C666E        # of writers, in the whole database
 _PATIENCE = 10.0          # seconds for which a server that is away is asked again
 _AWAY = ("refused", "starting up", "shutting down", "No such file", "too many clients", "remaining connection")
 
+# %% ../../nbs/data/17_warehouse.ipynb #7d0a5e11
+def _said(e: Exception, shown: str, how: str) -> DataError:
+    "One clear error from what the server or its driver says."
+    said = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
+    return DataError(f"The warehouse {shown} could not be {'read' if how == 'reads' else 'written'}: {said}.\n"
+                     "Hint: what was stored before is safe; see that the server is there and that this user may, then run again.")
+
 # %% ../../nbs/data/17_warehouse.ipynb #1f0a3ef1
 class _Server:
     "Connections to one database."
@@ -101,13 +108,7 @@ class _Server:
                 connection.close()                                         # whatever it had begun is undone
                 raise
             with self._lock: self._free.append((os.getpid(), connection))
-        except psycopg.Error as e: raise self._told(e, how) from e
-
-    def _told(self, e: Exception, how: str) -> DataError:
-        "One clear error."
-        said = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
-        return DataError(f"The warehouse {self.shown} could not be {'read' if how == 'reads' else 'written'}: {said}.\n"
-                         "Hint: what was stored before is safe; see that the server is there and that this user may, then run again.")
+        except psycopg.Error as e: raise _said(e, self.shown, how) from e
 
 # %% ../../nbs/data/17_warehouse.ipynb #f04480f5
 _EPOCH = 946_684_800_000_000 # microseconds from 1970 to 2000
@@ -447,10 +448,6 @@ class _Upkeep:
                            ((pd.Timestamp.now("UTC") - age).to_pydatetime(),))
             return cursor.rowcount
 
-    def export(self, path: str | Path, symbols: Sequence[str] | None = None, timeframe: str = "1d", **query) -> Path:
-        "Write what `read` gives to a file (*.csv, *.csv.gz, *.parquet); times as ISO 8601, UTC."
-        return export_frame(self.read(symbols, timeframe, **query), Path(path))
-
 # %% ../../nbs/data/17_warehouse.ipynb #2154092c
 class _Bars:
     "What a warehouse does with bars."
@@ -490,6 +487,10 @@ class _Bars:
              ) -> pd.DataFrame:          # bars, one row a key, sorted
         "Bars, as they are now, or as they were known or stored at a moment."
         return answer_query(partial(_raw, self), self.read_actions, symbols, timeframe, start, end, as_of, version, columns, adjust)
+
+    def export(self, path: str | Path, symbols: Sequence[str] | None = None, timeframe: str = "1d", **query) -> Path:
+        "Write what `read` gives to a file (*.csv, *.csv.gz, *.parquet); times as ISO 8601, UTC."
+        return export_frame(self.read(symbols, timeframe, **query), Path(path))
 
 # %% ../../nbs/data/17_warehouse.ipynb #ce55adf3
 class Warehouse(_Bars, _Asides, _Upkeep):
