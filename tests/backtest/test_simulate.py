@@ -204,7 +204,7 @@ def test_leverage_is_borrowed_and_its_limit_is_kept():
 
 # --- properties
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 30), st.floats(0, 30), st.floats(0.1, 30), st.booleans())
 def test_more_cost_never_more_profit(seed, fee, slip, more, missing):
     bars = make_bars(seed, rows=30, missing=0.2 if missing else 0.0)
@@ -220,7 +220,7 @@ def test_more_cost_never_more_profit(seed, fee, slip, more, missing):
     assert min(paid[1:]) >= paid[0] - 1e-6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.integers(5, 35), st.booleans())
 def test_the_future_never_changes_the_past(seed, cut, short):
     bars = make_bars(seed, rows=40)
@@ -236,7 +236,7 @@ def test_the_future_never_changes_the_past(seed, cut, short):
     pd.testing.assert_frame_equal(short_.equity, before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.25, 3.0, 1e4]), st.sampled_from([0.1, 7.0, 1e3]))
 def test_scaling_prices_and_money_scales_money(seed, price, cash):
     bars = make_bars(seed, rows=30, missing=0.1)
