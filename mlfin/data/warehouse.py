@@ -488,10 +488,6 @@ class _Bars:
         "Bars, as they are now, or as they were known or stored at a moment."
         return answer_query(partial(_raw, self), self.read_actions, symbols, timeframe, start, end, as_of, version, columns, adjust)
 
-    def export(self, path: str | Path, symbols: Sequence[str] | None = None, timeframe: str = "1d", **query) -> Path:
-        "Write what `read` gives to a file (*.csv, *.csv.gz, *.parquet); times as ISO 8601, UTC."
-        return export_frame(self.read(symbols, timeframe, **query), Path(path))
-
 # %% ../../nbs/data/17_warehouse.ipynb #ce55adf3
 class Warehouse(_Bars, _Asides, _Upkeep):
     "Bars, actions and quarantine in a PostgreSQL database."
@@ -524,3 +520,7 @@ class Warehouse(_Bars, _Asides, _Upkeep):
                 cursor.execute(text)
                 cursor.execute("INSERT INTO mlfin.migrations (step) VALUES (%s)", (step,))
         self._made = True
+
+    def export(self, path: str | Path, symbols: Sequence[str] | None = None, timeframe: str = "1d", **query) -> Path:
+        "Write what `read` gives to a file (*.csv, *.csv.gz, *.parquet); times as ISO 8601, UTC."
+        return export_frame(self.read(symbols, timeframe, **query), Path(path))
