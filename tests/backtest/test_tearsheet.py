@@ -23,7 +23,8 @@ def market(rows=400, symbols=("A", "B"), seed=0):
         close = 50 * np.exp(rng.normal(0.0005, 0.012, rows).cumsum())
         opens = np.r_[50.0, close[:-1]]
         parts.append(pd.DataFrame({"symbol": name, "timeframe": "1d", "ts": ts, "open": opens, "high": np.maximum(opens, close) * 1.002,
-                                   "low": np.minimum(opens, close) * 0.998, "close": close, "volume": 1e6, "probability": rng.normal(0.5, 0.05, rows).clip(0, 1)}))
+                                   "low": np.minimum(opens, close) * 0.998, "close": close, "volume": 1e6,
+                                   "probability": rng.normal(0.5, 0.05, rows).clip(0, 1)}))
     frame = pd.concat(parts, ignore_index=True)
     return frame.drop(columns="probability"), frame[["symbol", "ts", "probability"]]
 
@@ -39,7 +40,8 @@ def made(threshold=None, rows=400, costs=None, **rule):
 
 
 def test_a_question_becomes_a_rule_and_costs():
-    asked = {"rule": "long_short", "threshold": None, "signal": "proportional", "max_weight": 0.5, "use_spread": True, "participation": 0.1, "cash": 5.0, "seed": 1}
+    asked = {"rule": "long_short", "threshold": None, "signal": "proportional", "max_weight": 0.5, "use_spread": True, "participation": 0.1,
+             "cash": 5.0, "seed": 1}
     rule, costs = trading_parameters(asked, "prediction")
     assert rule == TradingRule("long_short", threshold=0.0, signal="proportional", max_weight=0.5) and costs == Costs(use_spread=True, participation=0.1)
     assert trading_parameters({}) == (TradingRule(threshold=0.5), Costs())
@@ -126,12 +128,14 @@ def test_confidence_is_one_less_the_p_value():
 def test_words_mention_what_is_not_neutral():
     assert "0.6" in describe_trading(TradingRule(threshold=0.6)) and "no costs" in describe_trading(TradingRule(), Costs(fee_bps=0, slippage_bps=0))
     said = describe_trading(TradingRule("long_short", vol_target=0.15, trailing_stop=0.05), Costs(fill="vwap", delay=3, participation=0.1), "prediction")
-    for part in ("long or short", "predicted return of 0", "volatility of 15%", "trailing stop of 5.0%", "vwap of the bar 3 after", "10.0% of a bar's volume"): assert part in said
+    parts = "long or short", "predicted return of 0", "volatility of 15%", "trailing stop of 5.0%", "vwap of the bar 3 after", "10.0% of a bar's volume"
+    assert all(part in said for part in parts)
 
 
 def test_small_frames_are_made_readable():
     ts = pd.DatetimeIndex(["2020-01-01 14:30", "2020-06-01 13:30", "2020-06-02 13:30"], tz="UTC")
-    frame = pd.DataFrame({"symbol": "A", "entry_ts": ts, "exit_ts": [*ts[1:], pd.NaT], "return": [0.0123, -0.5, np.nan], "bars": [1, 20, 3], "pnl": [12.345, -0.00001, 1e6]})
+    frame = pd.DataFrame({"symbol": "A", "entry_ts": ts, "exit_ts": [*ts[1:], pd.NaT], "return": [0.0123, -0.5, np.nan], "bars": [1, 20, 3],
+                          "pnl": [12.345, -0.00001, 1e6]})
     shown = readable(frame)
     assert list(shown) == ["entry", "exit", "return", "bars", "profit"] and shown.index.name == "symbol"
     assert shown.iloc[0].tolist() == ["2020-01-01", "2020-06-01", "1.23%", "1", "12.35"] and shown.iloc[2, 1:3].tolist() == ["–", "–"]
