@@ -93,7 +93,7 @@ def _judge(books, cash, ruined, ends, out, returns):
     if ruined >= 0: equity[ruined:] = 0.0
     for money in equity:
         peak = max(peak, money)
-        depth = min(depth, money / peak - 1.0)
+        if money < (1.0 + depth) * peak: depth = money / peak - 1.0
         total += money
     before = equity[0]
     for d in range(len(ends)):
@@ -139,7 +139,7 @@ def _check_size(axes: Mapping[str, list], days: int, memory_mb: float) -> int:
     "The number of sets, if their returns fit into memory."
     sets, each = prod(len(v) for v in axes.values()), 8 * (days + 64)
     if sets * each <= memory_mb * 2**20: return sets
-    raise ParameterError(must_be("grid", f"of at most {int(memory_mb * 2**20 / each):,} sets, for {days:,} daily returns each in {memory_mb:g} MB",
+    raise ParameterError(must_be("grid", f"of at most {int(memory_mb * 2**20 / each):,} sets, for the returns of {days:,} days each in {memory_mb:g} MB",
                                  f"{sets:,} sets", hint="coarser axes, fewer of them, or a larger memory_mb."))
 
 # %% ../../nbs/backtest/41a_sweep.ipynb #cec61440
@@ -177,13 +177,14 @@ def _run(plan: _Plan, cash: float, calendar: str, threads: int) -> tuple[np.ndar
     ranked = any(rule.signal == "quantile" for rule in sets.rules)
     rules, table = np.array([rule_numbers(rule, scores) for rule in sets.rules], RULE_NUMBERS), score_table(scores, ranked)
     windows = {int(d): cut_market(plan.market, scores.first, scores.first + len(scores.clock) + int(d)) for d in np.unique(delays)}
-    days, _ = _day_ends(windows[max(windows)].clock, calendar)
+    counted = {delay: _day_ends(window.clock, calendar) for delay, window in windows.items() if len(window.clock) > 1}
+    days = counted[max(counted)][0] if counted else pd.DatetimeIndex([])
     out, returns = np.empty((len(delays), 5)), np.empty((len(delays), len(days)))
     for delay, window in windows.items():
         if len(window.clock) <= delay:
             raise BacktestError(must_be("bars", f"at least {delay} more after the first decision", str(plan.clock[-1]), f"first decision {scores.clock[0]}",
                                         hint="a decision is traded at a later bar."))
-        ends, chosen = _day_ends(window.clock, calendar)[1], np.flatnonzero(delays == delay)
+        ends, chosen = counted[delay][1], np.flatnonzero(delays == delay)
         chosen = chosen[np.argsort(sets.rule[chosen], kind="stable")]
         if len(ends) < len(days): returns[chosen, len(ends):] = np.nan
         loop, args = compiled(_loop), (sets.rule, rules, plan.terms, table, window.panel, float(cash), ends, out, returns)
@@ -247,7 +248,7 @@ def sweep(predictions: pd.DataFrame,          # one model's out-of-sample `symbo
     axes, costs = _axes(grid), as_costs(costs)
     _check_cash(cash, threads, memory_mb)
     scores = lay_out(predictions, bars, meta=meta, calendar=calendar)
-    _check_size(axes, len(_day_ends(scores.clock, calendar)[0]) if len(scores.clock) > 1 else 1, memory_mb)
+    _check_size(axes, (scores.clock[-1] - scores.clock[0]).days + 1, memory_mb)
     sets = _sets(axes, rule or TradingRule(), costs)
     market = _market(bars, sets, actions)
     figures, returns, days = _run(_Plan(scores, market, market.clock, sets, _terms(sets)), cash, calendar, threads)

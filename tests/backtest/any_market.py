@@ -34,6 +34,9 @@ def targets(bars, seed, gross=1.0, short=True, change=0.3):
     for t in range(1, len(ts)):
         same = rng.random(len(symbols)) > change
         w[t, same] = w[t - 1, same]
+    if seed % 2:  # all of the account, so that the cash does not pay for everything
+        size = np.abs(w).sum(axis=1, keepdims=True)
+        w = np.where(size > 0, w / np.where(size > 0, size, 1.0) * len(symbols), 0.0)
     return pd.DataFrame(w * gross / len(symbols), index=pd.DatetimeIndex(ts), columns=symbols)
 
 

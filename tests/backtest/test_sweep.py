@@ -223,7 +223,7 @@ def test_every_set_is_a_trial_once(tmp_path):
     ({"fee_bps": [1, "two"]}, "`fee_bps` .*The grid asks for fee_bps='two'"), ({"delay": [0]}, "`delay` .*The grid asks for delay=0"),
     ({"kind": ["long_short"], "threshold": [0.4]}, "`threshold` must be a number, 0.5 <= t < 1"),
     ({"signal": ["quantile"], "quantile": [0.1]}, "`quantile` must be a share of at least one of 5 symbols"),
-    ({"threshold": np.linspace(0.1, 0.9, 3000)}, "`grid` must be of at most [0-9,]+ sets, for 11[0-9] daily returns each in 1 MB, got '3,000 sets'"),
+    ({"threshold": np.linspace(0.1, 0.9, 3000)}, "`grid` must be of at most [0-9,]+ sets, for the returns of 11[0-9] days each in 1 MB, got '3,000 sets'"),
     ({"delay": [1, 500]}, "at least 500 more after the first decision"),
 ])
 def test_bad_grids_are_named(grid, message):
