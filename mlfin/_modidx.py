@@ -365,6 +365,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mlfin/backtest/simulate.py'),
                                          'mlfin.backtest.simulate._within': ( 'backtest/simulate.html#_within',
                                                                               'mlfin/backtest/simulate.py'),
+                                         'mlfin.backtest.simulate._words': ('backtest/simulate.html#_words', 'mlfin/backtest/simulate.py'),
                                          'mlfin.backtest.simulate.backtest': ( 'backtest/simulate.html#backtest',
                                                                                'mlfin/backtest/simulate.py'),
                                          'mlfin.backtest.simulate.buy_and_hold': ( 'backtest/simulate.html#buy_and_hold',

@@ -644,7 +644,8 @@ def trade(decided: np.ndarray,      # weights in force at each close, rows x sym
     panel = market.panel
     flows = len(panel.years) or len(panel.funding) or len(panel.split)
     books = Books(np.empty(rows), np.empty(rows), np.empty((rows, symbols)), np.zeros((rows if flows else 0, 3)), np.empty(len(TOTALS)))
-    log, ruined = walk(decided, panel, terms, float(cash), books, np.empty((1024, len(LOG))))
+    room = np.count_nonzero(decided[1:] != decided[:-1]) + 1024  # more orders than changes are rare
+    log, ruined = walk(decided, panel, terms, float(cash), books, np.empty((room, len(LOG))))
     if ruined >= 0:
         raise BacktestError(must_be("equity", "> 0", float(books.equity[ruined]), str(market.clock[ruined]),
                                     hint="the positions lost more than the account; trade smaller."))

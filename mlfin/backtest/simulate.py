@@ -158,22 +158,24 @@ def _check_books(books: _Books, cash: float) -> tuple[Any, np.ndarray]:
     return portfolio, row
 
 # %% ../../nbs/backtest/41_simulate.ipynb #1924f1d1
+def _words(names: list[str], which: np.ndarray) -> Any:
+    "A column of texts from their numbers."
+    return pd.array(names, dtype="str").take(np.asarray(which, np.int64))
+
 def _trade_list(portfolio: Any, row: np.ndarray, books: _Books) -> pd.DataFrame:
     "vectorbt's exit trades: one row for each part of a position that was closed, and for what is still open."
-    r, clock, symbols = portfolio.exit_trades.values, books.clock, pd.Series(books.symbols, dtype="str")
+    r, clock = portfolio.exit_trades.values, books.clock
+    r = r[np.lexsort((row[r["exit_idx"]], r["col"], row[r["entry_idx"]]))]
     is_open, entry, exit_ = r["status"] == 0, row[r["entry_idx"]], row[r["exit_idx"]]
     grown = np.where(books.split > 0, books.split, 1.0).cumprod(axis=0)[exit_, r["col"]] if len(books.split) else 1.0
     trades = pd.DataFrame({
-        "symbol": symbols.iloc[r["col"]].to_numpy(),
-        "side": pd.Series(np.where(r["direction"] == 0, "long", "short")).astype("str"),
+        "symbol": _words(books.symbols, r["col"]), "side": _words(["long", "short"], r["direction"] != 0),
         "size": r["size"] * grown, "entry_ts": clock[entry], "entry_price": r["entry_price"] / grown,
         "exit_ts": clock[exit_], "exit_price": r["exit_price"] / grown,
         "fees": r["entry_fees"] + r["exit_fees"], "pnl": r["pnl"], "return": r["return"],
-        "bars": exit_ - entry, "status": np.where(is_open, "open", "closed")})
-    for column in ("entry_ts", "exit_ts"): trades[column] = trades[column].astype(clock.dtype)
-    trades["symbol"] = trades["symbol"].astype("str")
+        "bars": exit_ - entry, "status": _words(["closed", "open"], is_open)})
     trades.loc[is_open, "exit_ts"] = pd.NaT
-    return trades.sort_values(["entry_ts", "symbol", "bars"], kind="stable", ignore_index=True)
+    return trades
 
 # %% ../../nbs/backtest/41_simulate.ipynb #3bebe8f7
 def _order_frame(books: _Books, weights: pd.DataFrame, delay: int) -> pd.DataFrame:
@@ -182,11 +184,9 @@ def _order_frame(books: _Books, weights: pd.DataFrame, delay: int) -> pd.DataFra
     rows, cols = books.log[:, 0].astype(np.int64), books.log[:, 1].astype(np.int64)
     known = books.clock[np.maximum(rows - delay, 0)]
     decided = np.clip(weights.index.searchsorted(known, side="right") - 1, 0, None)
-    columns = {"decided_at": weights.index[decided], "ts": books.clock[rows],
-               "symbol": pd.Series(books.symbols, dtype="str").iloc[cols].to_numpy()}
+    columns = {"decided_at": weights.index[decided], "ts": books.clock[rows], "symbol": _words(books.symbols, cols)}
     columns |= {name: books.log[:, LOG.index(name)].copy() for name in LOG[2:9]}
-    reason = pd.Series(REASONS, dtype="str").iloc[books.log[:, 9].astype(np.int64)].to_numpy()
-    return pd.DataFrame(columns | {"reason": reason}).astype({"symbol": "str", "reason": "str"})
+    return pd.DataFrame(columns | {"reason": _words(list(REASONS), books.log[:, 9])})
 
 # %% ../../nbs/backtest/41_simulate.ipynb #11ca1626
 class _Derived:
