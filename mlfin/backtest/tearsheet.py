@@ -173,7 +173,7 @@ def _judged(chosen: Simulation, hold: Simulation, bars: pd.DataFrame, trials: pd
     frames = {"splits": _splits(trials, name, judged["pbo_blocks"]), "null": pd.DataFrame({"sharpe": null.sharpes * np.sqrt(days)})}
     return judged | {"null_sharpe": None if null.observed is None else null.observed * float(np.sqrt(days))}, frames
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #74cdb6a1
+# %% ../../nbs/backtest/45_tearsheet.ipynb #e0d445ec
 def tear_sheet(chosen: Simulation,                    # the strategy
                hold: Simulation,                      # its benchmark, over the same bars
                bars: pd.DataFrame,                    # what both were traded on
@@ -197,7 +197,8 @@ def tear_sheet(chosen: Simulation,                    # the strategy
         "rolling": rolling_sharpe(chosen.returns, window, days), "steps": cost_steps(chosen), "confidence": confidence(judged),
         "regimes": regimes(chosen.returns, hold.returns, days), "stress": stress(chosen.returns, hold.returns),
         "costs": cost_curve(chosen, bars, periods_per_year=days, actions=actions),
-        "delays": delay_curve(chosen, bars, periods_per_year=days, actions=actions), "capacity": capacity(chosen, bars, actions=actions), "sweep": pd.DataFrame() if swept is None else swept.table,
+        "delays": delay_curve(chosen, bars, periods_per_year=days, actions=actions), "capacity": capacity(chosen, bars, actions=actions),
+        "sweep": pd.DataFrame() if swept is None else swept.table,
         "paths": pd.DataFrame() if paths is None else paths}
     plateau = None if swept is None or swept.table["sharpe"].isna().all() else swept.plateau()
     figures |= {"window": window, "plateau": plateau and asdict(plateau)}
@@ -205,7 +206,7 @@ def tear_sheet(chosen: Simulation,                    # the strategy
                    tail=figures["tail"], plateau=plateau and plateau.text)
     return TearSheet(said, figures, judged, frames)
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #6f1e1719
+# %% ../../nbs/backtest/45_tearsheet.ipynb #fcc9127d
 _MARKS = {"var_95": "VaR 95 %", "es_95": "ES 95 %", "es_99": "ES 99 %"}
 
 def _first_charts(sheet: TearSheet, chosen: Simulation, bars: pd.DataFrame) -> dict[str, Any]:
@@ -223,8 +224,8 @@ def _luck_charts(sheet: TearSheet, days: float) -> dict[str, Any]:
     if f["confidence"]["probability"].notna().any(): shown["confidence"] = charts.confidence_chart(f["confidence"])
     if len(f["splits"]): shown["overfitting"] = charts.overfitting_chart(f["splits"], days)
     if len(f["null"]):
-        note = "the same holding times and costs, entered at random"
-        shown["null"] = charts.null_chart(f["null"]["sharpe"], judged["null_sharpe"], "Random entries", f"{note}; {len(f['null']):,} draws, p {judged['null_p_value']:.3f}")
+        note = f"the same holding times and costs, entered at random; {len(f['null']):,} draws, p {judged['null_p_value']:.3f}"
+        shown["null"] = charts.null_chart(f["null"]["sharpe"], judged["null_sharpe"], "Random entries", note)
     if f["paths"].shape[1] > 1: shown["paths"] = charts.paths_chart(f["paths"], days)
     return shown
 
@@ -232,7 +233,7 @@ def tear_sheet_charts(sheet: TearSheet,      # from `tear_sheet`
                       chosen: Simulation,    # the strategy it is about
                       bars: pd.DataFrame,    # what it was traded on
                       days: float = 252,     # trading days a year
-                     ) -> dict[str, Any]:    # figure by name: equity drawdown rolling monthly trades exposure steps confidence overfitting null paths plateau ...
+                     ) -> dict[str, Any]:    # figure by name, in the order of the page
     "Draw a tear sheet."
     f, key, tail = sheet.frames, sheet.figures["strategy"], sheet.figures["tail"]
     shown = _first_charts(sheet, chosen, bars) | _luck_charts(sheet, days)
@@ -281,7 +282,7 @@ def risk_table(sheet: TearSheet,     # from `tear_sheet`
     found = sheet.figures["tail"] | sheet.figures["relation"]
     return pd.DataFrame.from_dict({words: _shown(found.get(k), form) for k, words, form in _TAIL}, orient="index", columns=["value"])
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #bb25707e
+# %% ../../nbs/backtest/45_tearsheet.ipynb #fcd83ae6
 def luck_table(sheet: TearSheet,     # from `tear_sheet`
               ) -> pd.DataFrame:     # texts; a row a figure
     "What the answers about luck rest on."
@@ -291,16 +292,18 @@ def luck_table(sheet: TearSheet,     # from `tear_sheet`
             "its standard error, with autocorrelation (Lo)": _shown(s["lo_standard_error"] and s["lo_standard_error"] * s["periods_per_year"] ** 0.5, _RATIO),
             "Growth a year, 95 % interval": span("ci_cagr", _PERCENT), "Deepest drawdown, 95 % interval": span("ci_drawdown", _PERCENT),
             "Probabilistic Sharpe ratio (PSR)": _shown(s["psr"], p), "Trials counted": _shown(s["n_trials"], _COUNT),
-            "Trials that differ (clusters)": _shown(s["n_effective"], _COUNT), "Best of them without skill, Sharpe ratio a year": _shown(s["expected_maximum_annualised"], _RATIO),
+            "Trials that differ (clusters)": _shown(s["n_effective"], _COUNT),
+            "Best of them without skill, Sharpe ratio a year": _shown(s["expected_maximum_annualised"], _RATIO),
             "Deflated Sharpe ratio (DSR)": _shown(s["dsr"], p), "DSR, each trial counted": _shown(s["dsr_raw"], p),
             "DSR without the market's part": _shown(s["dsr_hedged"], p), "Probability of overfitting (PBO)": _shown(s["pbo"], p),
             "Best on one half loses on the other": _shown(s["pbo_loss"], _PERCENT), "Random entries do as well (p)": _shown(s["null_p_value"], p),
-            "Best of all trials against holding (SPA, p)": _shown(s["spa_p_value"], p), "Days needed to show a ratio above zero": _shown(s["min_track_record"], _COUNT),
+            "Best of all trials against holding (SPA, p)": _shown(s["spa_p_value"], p),
+            "Days needed to show a ratio above zero": _shown(s["min_track_record"], _COUNT),
             "Days on record": _shown(s["n_periods"], _COUNT)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value"])
 
-# %% ../../nbs/backtest/45_tearsheet.ipynb #786b0c39
-_SHARES, _RATIOS = {"depth", "return", "cagr", "total_return", "max_drawdown", "strategy", "benchmark"}, {"sharpe"}
+# %% ../../nbs/backtest/45_tearsheet.ipynb #913a5ff3
+_SHARES, _RATIOS = {"depth", "return", "cagr", "total_return", "max_drawdown", "strategy", "benchmark"}, {"sharpe", "days", "recovery_days"}
 _WORDS = {"entry_ts": "entry", "exit_ts": "exit", "pnl": "profit", "cagr": "growth a year", "sharpe": "sharpe ratio a year"}
 
 def _moments(frame: pd.DataFrame) -> dict[str, list[str]]:
@@ -315,7 +318,7 @@ def readable(frame: pd.DataFrame, # drawdowns, trades, regimes or stress
     "A small frame as a page shows it."
     def number(v, name):
         whole = float(v).is_integer() or abs(v) >= 1e4
-        return _shown(float(v), "{:.2%}" if name in _SHARES else _RATIO if name in _RATIOS else _COUNT if whole else "{:,.4g}")
+        return _shown(float(v), "{:.2%}" if name in _SHARES else _RATIO if name in _RATIOS and not whole else _COUNT if whole else "{:,.4g}")
     columns = _moments(frame)
     for name in frame.columns.difference(list(columns), sort=False):
         own = frame[name]

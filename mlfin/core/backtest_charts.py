@@ -251,7 +251,7 @@ def delay_chart(curve: pd.DataFrame, # delay total_return sharpe: bars from deci
     figure.update_xaxes(tickvals=rows["delay"].tolist())
     return figure
 
-# %% ../../nbs/core/04d_backtest_charts.ipynb #329c21c3
+# %% ../../nbs/core/04d_backtest_charts.ipynb #1c281264
 def _blocks(wide: pd.DataFrame, most: int) -> pd.DataFrame:
     "Means of at most so many stretches of equal length, each under its first time."
     if len(wide) <= most: return wide
@@ -269,14 +269,14 @@ def exposure_chart(positions: pd.DataFrame,  # weights (wide): index or column t
     shown = wide.abs().mean().sort_values(ascending=False, kind="stable").index[:most]
     some, few = wide[sorted(shown)], "" if len(shown) == wide.shape[1] else f"; the {len(shown)} most held of {wide.shape[1]} symbols"
     height = 300 + min(max(26 * len(shown), 60), 500)
-    figure = new_figure("Exposure and holdings", f"per cent of the account{few}; colour is the mean of the stretch, blue long, orange short",
+    figure = new_figure("Exposure and holdings", f"per cent of the account, means of their stretches{few}; blue is long, orange short",
                         figure=make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[200, height - 300]), hovermode="x unified")
-    gross, net = wide.abs().sum(axis=1).to_numpy(float), wide.sum(axis=1).to_numpy(float)
+    both = _blocks(pd.DataFrame({"gross": wide.abs().sum(axis=1), "net": wide.sum(axis=1)}), 800)
+    gross, net = both["gross"].to_numpy(float), both["net"].to_numpy(float)
     lines = [("gross", gross, COLOURS[0], "solid"), ("net", net, COLOURS[1], "dot")]
-    if np.allclose(gross, net): lines, few = [("gross and net", *lines[0][1:])], f"{few}; never short"
+    if np.allclose(gross, net): lines = [("gross and net", *lines[0][1:])]
     for name, v, colour, dash in lines:
-        at = thin(v, 1_200)
-        figure.add_scatter(x=_dates(wide.index[at]), y=v[at].round(3), name=name, line=dict(width=1.2, color=colour, shape="hv", dash=dash),
+        figure.add_scatter(x=_dates(both.index), y=v.round(3), name=name, line=dict(width=1.2, color=colour, shape="hv", dash=dash),
                            hovertemplate="%{y:.1f} %", row=1, col=1)
     cells = _blocks(some, max(min(400, 12_000 // len(shown)), 40))
     limit = max(float(np.nanmax(np.abs(cells.to_numpy(float)))), 1e-9)
@@ -315,14 +315,14 @@ def returns_chart(returns: pd.Series,             # daily simple returns
     figure.update_layout(bargap=0)
     return figure
 
-# %% ../../nbs/core/04d_backtest_charts.ipynb #bfa1feb8
+# %% ../../nbs/core/04d_backtest_charts.ipynb #9688e0b2
 def regimes_chart(regimes: pd.DataFrame, # regime days cagr sharpe max_drawdown [kind]; Sharpe ratio a year
                  ) -> "Figure":          # a bar a regime
     "In which times the strategy earned its risk."
     rows = _frame(regimes, "regimes", ("regime", "days", "cagr", "sharpe", "max_drawdown"))
     y = rows["sharpe"].to_numpy(float)
     names = (rows["kind"].astype(str) + ": " + rows["regime"].astype(str) if "kind" in rows else rows["regime"].astype(str)).tolist()
-    figure = new_figure("Regimes", "Sharpe ratio in each; blue is gain, orange is loss; no bar where returns did not vary", _SHARPE)
+    figure = new_figure("Regimes", "Sharpe ratio in each; blue is gain, orange is loss; no bar: too few days, or returns that did not vary", _SHARPE)
     figure.add_bar(y=names, x=y, orientation="h", width=0.6, marker=dict(color=[COLOURS[0] if v >= 0 else COLOURS[1] for v in np.nan_to_num(y)], line_width=0),
                    text=[f"{v:.2f}" if np.isfinite(v) else "" for v in y], textposition="outside", cliponaxis=False,
                    customdata=np.column_stack([rows["days"], 100 * rows["cagr"], 100 * rows["max_drawdown"]]),
@@ -377,14 +377,15 @@ def paths_chart(returns: pd.DataFrame,          # daily returns: index date, a c
     figure.update_yaxes(title_text=_SHARPE, row=1, col=2)
     return figure
 
-# %% ../../nbs/core/04d_backtest_charts.ipynb #b35026ef
+# %% ../../nbs/core/04d_backtest_charts.ipynb #91fba9c7
 def capacity_chart(capacity: pd.DataFrame, # participation (share of a bar's volume) capital (money)
                   ) -> "Figure":           # capital over participation
     "How much money the rule bears at which share of the market's volume."
     rows = _frame(capacity, "capacity", ("participation", "capital")).dropna(subset=["capital"]).sort_values("participation")
     _frame(rows, "capacity", ())
     part = "orders" if "covered" not in rows else f"{rows['covered'].iloc[0]:.0%} of the money traded"
-    figure = new_figure("Capacity", f"largest account of which {part} stay within that share of a bar's volume", "Share of a bar's volume (%)", "Account (money)")
+    figure = new_figure("Capacity", f"largest account of which {part} stay within that share of a bar's volume",
+                        "Share of a bar's volume (%)", "Account (money)")
     x, y = 100 * rows["participation"].to_numpy(float), rows["capital"].to_numpy(float)
     figure.add_scatter(x=x, y=y, mode="lines+markers", line=dict(width=1.6, color=COLOURS[0]), marker=dict(size=7),
                        hovertemplate="%{x:.4~g} % of the volume: %{y:,.0f}<extra></extra>")

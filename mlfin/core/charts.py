@@ -380,11 +380,11 @@ def equity_chart(equity: pd.DataFrame,       # equity: ts strategy benchmark (mo
     return figure
 
 def drawdown_chart(equity: pd.DataFrame,  # equity: ts strategy benchmark (money)
-                   spells: pd.DataFrame | None = None, # depth peak recovered (NaT: not yet), the deepest first: shaded and numbered
+                   spells: pd.DataFrame | None = None, # depth peak recovered (NaT: not yet), the deepest first: numbered, the long ones shaded
                   ) -> "Figure":          # per cent below the highest point so far
     "How far below its own peak each line was, in per cent."
     _need(equity, "equity", ["ts", "strategy", "benchmark"])
-    rows = () if spells is None else spells.itertuples()
+    rows, span = () if spells is None else spells.itertuples(), np.ptp(_ms(equity.ts))
     figure = new_figure("Drawdown", "per cent below the highest point so far", "Time (UTC)", "Drawdown (%)",
                         hovermode="x unified")
     for name, colour, width in _LINES:
@@ -395,6 +395,7 @@ def drawdown_chart(equity: pd.DataFrame,  # equity: ts strategy benchmark (money
                            fillcolor="rgba(0,114,178,0.15)", hovertemplate="%{y:.1f} %")
     for n, row in enumerate(rows, 1):
         ends = _ms([row.peak, equity.ts.iloc[-1] if pd.isna(row.recovered) else row.recovered])
+        if ends[1] - ends[0] < 0.005 * span: continue
         figure.add_vrect(x0=ends[0], x1=ends[1], fillcolor="#D55E00", opacity=0.08, line_width=0, layer="below", annotation_text=str(n),
                          annotation_position="top left", annotation_font_color="#8A2A00")
     _time_axis(figure, equity.ts)

@@ -73,7 +73,7 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
         if odd: raise ParameterError(must_be(key, "a list of texts", value, where, f"YAML reads {odd[0]!r} there; put it in quotes: -p {key}=\"['...']\"."))
         fits = bool(value)
     if fits: return value
-    kind = {list: "a list with something in it", int: "a whole number", float: "a number", str: "a text"}[type(default)]
+    kind = {list: "a list with something in it", bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(default)]
     example = {list: f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"}.get(type(default), f"{key}={default}")
     raise ParameterError(must_be(key, kind, value, where, f"for example -p {example}"))
 

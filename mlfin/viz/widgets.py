@@ -115,17 +115,19 @@ _NAMES = {
     "final_equity": "Money at the end", "exposure": "Mean exposure",
           "turnover_per_year": "Turnover a year (x account)", "trades": "Closed trades", "open_trades": "Open trades",
     "hit_rate": "Winning trades", "mean_trade": "Mean return of a trade", "fees": "Fees paid",
-          "slippage": "Slippage paid", "charged_bps": "Costs charged (bps)",
+          "slippage": "Slippage paid", "costs": "Costs paid in all", "charged_bps": "Costs charged (bps)",
           "breakeven_bps": "Costs at which the profit is gone (bps)",
     "psr": "Probabilistic Sharpe ratio (PSR)", "dsr": "Deflated Sharpe ratio (DSR)", "n_trials": "Trials counted",
           "pbo": "Probability of backtest overfitting (PBO)",
     "psr_hedged": "PSR without the market's part", "dsr_hedged": "DSR without the market's part",
-    "beta": "Beta to holding",
+    "beta": "Beta to holding", "n_effective": "Trials that differ (clusters)", "dsr_raw": "DSR, each trial counted",
+    "null_p_value": "Random entries do as well (p)", "spa_p_value": "Best of all trials against holding (SPA, p)",
+    "ci_cagr": "Interval of growth a year", "ci_drawdown": "Interval of the deepest drawdown",
     "annualised": "Sharpe ratio a year", "ci": "Its interval", "confidence": "Confidence",
           "expected_maximum_annualised": "Best of as many trials without skill",
           "min_track_record": "Days needed to show it above zero", "n_periods": "Days on record", "reason": "Why not",
           "pbo_reason": "Why no PBO"}
-_PER_CENT = {"total_return", "cagr", "volatility", "max_drawdown", "exposure", "hit_rate", "mean_trade", "confidence"}
+_PER_CENT = {"total_return", "cagr", "volatility", "max_drawdown", "exposure", "hit_rate", "mean_trade", "confidence", "ci_cagr", "ci_drawdown"}
 
 def format_figure(name: str,    # its key, e.g. "max_drawdown"
                   value: Any,   # as the run wrote it
@@ -161,8 +163,8 @@ def key_figures_table(figures: Mapping[str, Any],  # backtest.json: "strategy" a
 def significance_table(significance: Mapping[str, Any],  # significance.json
                       ) -> str:                          # HTML
     "How likely it is luck, in the numbers that the verdict rests on."
-    shown = ("annualised", "ci", "psr", "dsr", "psr_hedged", "dsr_hedged", "beta", "n_trials", "expected_maximum_annualised",
-             "pbo", "pbo_reason", "min_track_record", "n_periods", "reason")
+    shown = ("annualised", "ci", "ci_cagr", "ci_drawdown", "psr", "dsr", "dsr_raw", "psr_hedged", "dsr_hedged", "beta", "n_trials", "n_effective",
+             "expected_maximum_annualised", "null_p_value", "spa_p_value", "pbo", "pbo_reason", "min_track_record", "n_periods", "reason")
     known = {n: significance[n] for n in shown if n in significance}
     rows = [[_NAMES[n], format_figure(n, v)] for n, v in known.items() if not (v is None and n.endswith("reason"))]
     return _table(rows)

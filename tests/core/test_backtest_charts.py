@@ -61,8 +61,8 @@ def test_holdings_of_many_bars_and_symbols_stay_light(symbols):
     f = frames(300_000 // symbols, symbols)
     figure = charts.exposure_chart(f["positions"])
     assert size(figure) <= 320_000 and figure.layout.height <= 900
-    gross = f["positions"].abs().sum(axis=1).max() * 100
-    assert max(figure.data[0].y) == pytest.approx(gross, abs=0.001)
+    gross = f["positions"].abs().sum(axis=1).mean() * 100
+    assert np.mean(figure.data[0].y) == pytest.approx(gross, abs=0.1) and len(figure.data[0].x) <= 800
     shown = figure.data[-1]
     assert len(shown.y) == min(symbols, 30) and shown.z.shape == (len(shown.y), len(shown.x))
     if symbols > 30: assert "30 most held of 300" in figure.layout.title.subtitle.text
@@ -74,7 +74,7 @@ def test_holdings_are_means_of_their_stretches():
     cells = figure.data[-1]
     assert cells.z[0][[0, -1]].tolist() == pytest.approx([0.05, 99.8], abs=0.01) and set(cells.z[1].tolist()) == {np.float32(-20)}
     assert [t.name for t in figure.data[:2]] == ["gross", "net"]
-    assert figure.data[1].y[-1] == pytest.approx(79.9)
+    assert figure.data[1].y[-1] == pytest.approx(79.85)
 
 
 def test_the_steps_of_a_waterfall_end_at_the_net_profit():

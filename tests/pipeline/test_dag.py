@@ -115,7 +115,8 @@ def test_positions_are_decided_on_predictions_and_paid_for(first_run):
 
 
 def test_the_tear_sheet_stands_in_the_products_as_on_its_page(first_run):
-    figures, judged, sweep = read_json(first_run.data("backtest.json")), read_json(first_run.data("significance.json")), read_parquet(first_run.data("sweep.parquet"))
+    figures, judged = (read_json(first_run.data(f"{n}.json")) for n in ("backtest", "significance"))
+    sweep = read_parquet(first_run.data("sweep.parquet"))
     page, said = first_run.report("94_backtest.html"), figures["verdict"]
     assert page.stat().st_size < 3_000_000
     text = page.read_text()
