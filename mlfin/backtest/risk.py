@@ -309,7 +309,7 @@ def _search_sentences(s: dict, level: float) -> list[str]:
     if effective is not None and effective < n - 0.05:
         raw = s.get("dsr_raw")
         end = "." if raw is None else f"; each counted by itself, the DSR is {_number(raw, level)}."
-        out.append(f"The {n} trials move together and count as {effective:.1f}{end}")
+        out.append(f"The {n} trials move together and count as {effective:.4g}{end}")
     if s["pbo"] is None: out.append(f"Probability of overfitting not computed: {s['pbo_reason']}.")
     else: out.append(f"Probability that the best of {_trials(s.get('pbo_trials') or n)} is overfit (PBO): {s['pbo']:.2f}.")
     if s.get("pbo_loss") is not None:
@@ -327,7 +327,7 @@ def _luck_sentences(s: dict, level: float) -> list[str]:
     if s["dsr"] is None: return ["Nothing to judge: the strategy never traded."]
     low, high = s["ci"]
     out = [_luck_sentence(s, level),
-           f"Sharpe ratio {s['annualised']:.2f} a year, {s['confidence']:.0%} interval {low:.2f} to {high:.2f}; "
+           f"Sharpe ratio {s['annualised']:.2f} a year, {s['confidence']:.0%} interval {low:z.2f} to {high:z.2f}; "
            f"the best of {_trials(s['n_trials'])} without skill would show {s['expected_maximum_annualised']:.2f}."]
     if s.get("ci_cagr") and s.get("ci_drawdown"):
         (slow, fast), deep = s["ci_cagr"], s["ci_drawdown"][0]
