@@ -317,7 +317,7 @@ def readable(frame: pd.DataFrame, # drawdowns, trades, regimes or stress
             ) -> pd.DataFrame:    # texts, the first column as the index
     "A small frame as a page shows it."
     def number(v, name):
-        whole = float(v).is_integer() or abs(v) >= 1e4
+        whole = float(v).is_integer() or abs(v) >= 1e4 or (name.endswith("days") and abs(v) >= 10)
         return _shown(float(v), "{:.2%}" if name in _SHARES else _RATIO if name in _RATIOS and not whole else _COUNT if whole else "{:,.4g}")
     columns = _moments(frame)
     for name in frame.columns.difference(list(columns), sort=False):
