@@ -318,7 +318,7 @@ def _search_sentences(s: dict, level: float) -> list[str]:
         out.append(f"Entered at random, with the same costs and holding times, it does as well in {p:.1%} of draws.")
     if (p := s.get("spa_p_value")) is not None:
         word = "beats" if p <= small else "is not shown to beat"
-        out.append(f"After the whole search, the best of {_trials(n)} {word} holding (SPA p-value {_number(p, small)}).")
+        out.append(f"After the whole search, the best of {_trials(s.get('spa_trials') or n)} {word} holding (SPA p-value {_number(p, small)}).")
     return out
 
 # %% ../../nbs/backtest/43_risk.ipynb #88d997e8

@@ -410,7 +410,8 @@ def test_costs_in_words(level, charged, sentence):
     (dict(null_p_value=0.234), "Entered at random, with the same costs and holding times, it does as well in 23.4% of draws."),
     (dict(spa_p_value=0.31), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.31)."),
     (dict(spa_p_value=0.0501), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.0501)."),
-    (dict(spa_p_value=0.01), "After the whole search, the best of 4 trials beats holding (SPA p-value 0.01).")])
+    (dict(spa_p_value=0.01), "After the whole search, the best of 4 trials beats holding (SPA p-value 0.01)."),
+    (dict(spa_p_value=0.01, spa_trials=2), "After the whole search, the best of 2 trials beats holding (SPA p-value 0.01).")])
 def test_the_search_in_words(new, sentence):
     assert sentence in words(significant=new)["sentences"]
     assert sentence not in words()["sentences"]

@@ -311,3 +311,8 @@ def test_bad_parameters_are_named(call, field):
 @pytest.mark.parametrize("skew, kurtosis", [(0, 0), (0, 0.9), (-3, 7), (0, float("nan"))])
 def test_excess_kurtosis_is_refused_where_it_can_be_seen(skew, kurtosis):
     with pytest.raises(BacktestError, match="excess"): Moments(100, 0.1, skew, kurtosis)
+
+
+@pytest.mark.parametrize("n", [1.0, 1.01, 1.1, 1.3, 2.0])
+def test_no_number_of_trials_makes_a_record_better(n):
+    assert expected_maximum_sharpe(n, 1.0) >= 0
