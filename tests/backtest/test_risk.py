@@ -460,3 +460,11 @@ def test_caveats_are_said_only_when_passed_in():
     assert "surviv" not in " ".join(words()["sentences"])
     assert words(caveats=("Five survivors are a biased sample.",))["caveats"] == ["Five survivors are a biased sample."]
     assert json.dumps(words())
+
+
+def test_nothing_is_neither_a_loss_nor_more_than_nothing():
+    from mlfin.backtest.risk import _cost_sentence, _holding_sentence
+    assert _cost_sentence({"breakeven_bps": 0.0, "charged_bps": 0.0}) == "It earns nothing even without costs of trading."
+    assert _cost_sentence({"breakeven_bps": -0.5, "charged_bps": 0.0}) == "It loses money even without costs of trading."
+    same = {"cagr": 0.0, "sharpe": None}
+    assert _holding_sentence(same, same).startswith("It earned no more than holding")
