@@ -83,6 +83,7 @@ _HOME = {
     "sharpe": "significance",
     "sharpe_standard_error": "significance",
     "spa_test": "bootstrap",
+    "split_caveats": "tearsheet",
     "tail_risk": "risk",
     "tear_sheet": "tearsheet",
     "tear_sheet_charts": "tearsheet",

@@ -63,8 +63,8 @@ class Costs:
         "What stands in the name of a trial: the fee and the slippage, and whatever else is not at its default."
         default, found = Costs(), asdict(self)
         keep = [f.name for f in fields(self) if f.name in ("fee_bps", "slippage_bps") or found[f.name] != getattr(default, f.name)]
-        plain = lambda v: v if isinstance(v, (bool, int, str)) else float(v)  # noqa: E731
-        return {name: float(found[name]) if name in _RANGES else plain(found[name]) for name in keep}
+        same = ("fill", "delay", "use_spread")
+        return {name: found[name] if name in same or found[name] is None else float(found[name]) for name in keep}
 
 # %% ../../nbs/backtest/40a_costs.ipynb #612d2a82
 def as_costs(costs: "Costs | dict | None" = None,  # a record, its fields, or None for the default

@@ -250,14 +250,25 @@ def _shares(a: np.ndarray, terms: Terms, budget: float) -> tuple[float, float]:
 
 # %% ../../nbs/backtest/40b_fills.ipynb #da273a2b
 @_jit
+def _awaits(a: np.ndarray) -> bool:
+    "Whether money is yet to come from a sale that its bar's volume cut short, or that has no bar."
+    for s in range(a.shape[1]):
+        if not a[_HELD, s] > 0 or a[_ENDED, s] > 0: continue
+        if a[_OPEN, s] != a[_OPEN, s]:
+            if a[_WEIGHT, s] < a[_SEEN, s] or a[_PENDING, s] == 1: return True
+        elif a[_PENDING, s] == 2 and a[_CHANGE, s] <= 0: return True
+    return False
+
+@_jit
 def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: np.ndarray) -> None:
-    "Fill what is to change: sales first, then what cash and credit can pay."
+    "Fill what is to change: sales first, then what cash and credit can pay; the rest stays due while a sale is."
     symbols, bought = a.shape[1], False
     for s in range(symbols):
         if a[_CHANGE, s] < 0: _fill(a, acc, terms, s, log)
         elif a[_CHANGE, s] > 0: bought = True
     if not bought: return
     first, then = _shares(a, terms, acc[_CASH] + credit)
+    waits = symbols > 1 and (first < 1 or then < 1) and _awaits(a)
     for s in range(symbols):
         size = a[_CHANGE, s]
         if size <= 0: continue
@@ -267,6 +278,7 @@ def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: n
             if terms.lot > 0:
                 size = max(np.floor((a[_HELD, s] + size) / terms.lot + 1e-9) * terms.lot - a[_HELD, s], 0.0)
             a[_CHANGE, s] = size
+            if waits and a[_PENDING, s] == 0: a[_PENDING, s] = 2
         if size > 0:
             _fill(a, acc, terms, s, log)
             if credit == 0 and acc[_CASH] < 0: acc[_CASH] = 0.0  # a rounding error
@@ -325,8 +337,9 @@ def _observe(a: np.ndarray, panel: Panel, terms: Terms) -> bool:
             busy = busy or a[_PENDING, s] == 1
         elif a[_OPEN, s] == a[_OPEN, s]:
             if a[_WEIGHT, s] != a[_SEEN, s]:
-                a[_SEEN, s] = a[_GOAL, s] = a[_WEIGHT, s]
-                a[_PENDING, s], a[_REASON, s] = 1, 0
+                stopped = a[_REASON, s] > 1 and a[_WEIGHT, s] * a[_SEEN, s] > 0 # another size of what was stopped is no new decision
+                a[_SEEN, s] = a[_WEIGHT, s]
+                if not stopped: a[_GOAL, s], a[_PENDING, s], a[_REASON, s] = a[_WEIGHT, s], 1, 0
             busy = busy or a[_PENDING, s] == 1
     return busy
 
@@ -542,6 +555,7 @@ def _grid(bars: pd.DataFrame, columns: list[str]) -> tuple[pd.DatetimeIndex, lis
         ts = ts[order].rename("ts")
         if not ts.is_unique: raise _twice(names.iloc[0], ts[ts.duplicated()][0])
         return ts, [str(names.iloc[0])], {c: _frozen(bars[c].to_numpy(float)[order].reshape(-1, 1)) for c in columns}
+    if isinstance(names.dtype, pd.CategoricalDtype): names = names.astype(names.cat.categories.dtype) # or they come in the order of their categories
     col, symbols = pd.factorize(names, sort=True)
     row, clock = pd.factorize(ts, sort=True)
     place = row * len(symbols) + col

@@ -116,13 +116,23 @@ def _asked(strategy: Any, costs: Costs | dict | None, options: dict) -> tuple[pd
     if isinstance(strategy, Simulation):
         own = dict(cash=strategy.initial_cash, calendar=strategy.calendar)
         rule = ("leverage", "stop_loss", "take_profit", "trailing_stop")
-        own |= {k: getattr(strategy.rule, k) for k in rule if strategy.rule is not None}
+        if strategy.rule is None: own["leverage"] = max(float(strategy.weights.abs().sum(axis=1).max()), 1.0)
+        else: own |= {k: getattr(strategy.rule, k) for k in rule}
         return strategy.weights, strategy.cost_model if costs is None else as_costs(costs), default | own | given
     if not isinstance(strategy, pd.DataFrame) or strategy.empty:
         raise BacktestError(must_be("strategy", "a simulation, or a frame of weights with at least one row", type(strategy).__name__))
     if not np.isfinite(strategy.to_numpy(float)).all():
         raise BacktestError(must_be("weights", "finite", "NaN or inf", hint="0 is flat; say so instead of NaN."))
     return strategy, as_costs(costs), default | given
+
+def _same_account(strategy: Any, observed: float) -> None:
+    "Refuse to compare with random entries under other terms than the simulation had."
+    if not isinstance(strategy, Simulation): return
+    r = strategy.returns.to_numpy(float)
+    own = float(r.mean() / r.std(ddof=1)) if len(r) > 1 and np.ptp(r) > 1e-12 * np.abs(r).max() else 0.0
+    if abs(own - observed) > 1e-6 * max(abs(own), 1.0):
+        hint = "pass the stops, the leverage and the actions that `simulate` had, and the same bars."
+        raise BacktestError(must_be("simulation", f"traded again with its Sharpe ratio of {own:.6g} a day", f"{observed:.6g}", hint=hint))
 
 def _fits(decided: np.ndarray, leverage: float) -> bool:
     "Whether spells moved at random fit into the account together."
@@ -148,6 +158,7 @@ def random_entry_null(strategy: Simulation | pd.DataFrame,        # a simulation
     if isinstance(draws, bool) or not draws >= 100: raise ParameterError(must_be("draws", "an integer >= 100", draws))
     if how not in ("auto", "spells", "rotate"): raise ParameterError(must_be("how", "auto, spells or rotate", how))
     options = dict(cash=cash, calendar=calendar, leverage=leverage, stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
+    own = costs is None and cash is None and calendar is None # under the terms that it had
     weights, costs, account = _asked(strategy, costs, options)
     cash, calendar = account.pop("cash"), account.pop("calendar")
     terms, stops = make_terms(costs, **account), any(account[k] is not None for k in ("stop_loss", "take_profit", "trailing_stop"))
@@ -157,6 +168,7 @@ def random_entry_null(strategy: Simulation | pd.DataFrame,        # a simulation
     spells = sum(len(_spells(column)[0]) for column in decided[:rows].T)
     if reason := _why_not(decided[:rows]): return Null(np.empty(0), None, None, how, spells, reason)
     observed, tables = _sharpe_of(decided, market, terms, float(cash), ends), _draw(decided[:rows], _alive(market, rows), how, seed)
+    if own: _same_account(strategy, observed)
     sharpes = np.empty(draws)
     for k in range(draws):
         table = next(tables)

@@ -318,7 +318,7 @@ def _search_sentences(s: dict, level: float) -> list[str]:
         out.append(f"Entered at random, with the same costs and holding times, it does as well in {p:.1%} of draws.")
     if (p := s.get("spa_p_value")) is not None:
         word = "beats" if p <= small else "is not shown to beat"
-        out.append(f"After the whole search, the best of {_trials(n)} {word} holding (SPA p-value {_number(p, small)}).")
+        out.append(f"After the whole search, the best of {_trials(s.get('spa_trials') or n)} {word} holding (SPA p-value {_number(p, small)}).")
     return out
 
 # %% ../../nbs/backtest/43_risk.ipynb #88d997e8
@@ -347,6 +347,7 @@ def _holding_sentence(figures: dict, benchmark: dict) -> str:
     richer, steadier = _beats(figures, benchmark)
     if richer and steadier: return f"Better than holding the same symbols: {numbers}."
     if steadier: return f"Holding the same symbols earned more, at more risk for it: {numbers}."
+    if figures["cagr"] == benchmark["cagr"]: return f"It earned no more than holding the same symbols: {numbers}."
     if richer: return f"It earned more than holding the same symbols, but took more risk for it: {numbers}."
     return f"Holding the same symbols earned more: {numbers}."
 
@@ -361,7 +362,8 @@ def _cost_sentence(figures: dict) -> str:
     "Whether the profit survives its costs."
     level, charged = figures.get("breakeven_bps"), figures.get("charged_bps")
     if level is None: return "Nothing was traded."
-    if level <= 0: return "It loses money even without costs of trading."
+    if level < -1e-9: return "It loses money even without costs of trading."
+    if level < 1e-9: return "It earns nothing even without costs of trading."
     if level <= charged: return f"The edge does not survive {_bps(charged)}: it is gone at {_bps(level)} of what is traded."
     return f"The edge is gone at {_bps(level)} of what is traded; {_bps(charged)} were charged."
 

@@ -132,7 +132,8 @@ def expected_maximum_sharpe(n_trials: float,   # number of trials, >= 1
     if not 0 <= variance < inf: raise ParameterError(must_be("variance", "a number >= 0", variance))
     if n_trials == 1: return 0.0
     gamma = float(np.euler_gamma)
-    return float(sqrt(variance) * ((1 - gamma) * ndtri(1 - 1 / n_trials) + gamma * ndtri(1 - exp(-1) / n_trials)))
+    found = (1 - gamma) * ndtri(1 - 1 / n_trials) + gamma * ndtri(1 - exp(-1) / n_trials)
+    return float(sqrt(variance) * max(found, 0.0)) # the approximation falls below zero for a little more than one trial
 
 # %% ../../nbs/backtest/42_significance.ipynb #67de00d7
 def deflated_sharpe_ratio(returns: np.ndarray | pd.Series | list | Moments, # the chosen returns, or their moments

@@ -26,6 +26,8 @@ def _check_weights(weights: pd.DataFrame, clock: pd.DatetimeIndex, symbols: list
     if not len(weights): raise BacktestError(must_be("weights", "at least one row", 0))
     if unpriced := [c for c in weights if c not in symbols]:
         raise BacktestError(must_be("weights", "of symbols that have bars", unpriced[0]))
+    if not weights.columns.is_unique:
+        raise BacktestError(must_be("weights", "one column a symbol", f"{weights.columns[weights.columns.duplicated()][0]} twice"))
     if not (weights.index.is_unique and weights.index.is_monotonic_increasing):
         raise BacktestError(must_be("weights", "sorted by ts, each ts once", str(weights.index[0])))
     if (at := clock.get_indexer(weights.index[[0, -1]]))[0] < 0 or at[1] < 0 or not _within(weights.index, clock[at[0]:at[1] + 1]):
@@ -178,6 +180,8 @@ def _trade_list(portfolio: Any, row: np.ndarray, books: _Books) -> pd.DataFrame:
     return trades
 
 # %% ../../nbs/backtest/41_simulate.ipynb #3bebe8f7
+_MADE = ("trades", "flows", "portfolio") # from the books, when they are asked for
+
 def _order_frame(books: _Books, weights: pd.DataFrame, delay: int) -> pd.DataFrame:
     "Orders as a frame, with the decision that each goes back to."
     from mlfin.backtest.fills import LOG, REASONS
@@ -191,10 +195,16 @@ def _order_frame(books: _Books, weights: pd.DataFrame, delay: int) -> pd.DataFra
 # %% ../../nbs/backtest/41_simulate.ipynb #11ca1626
 class _Derived:
     "What follows from the books, made when it is asked for."
+    def __getstate__(self) -> dict: # so that a simulation can be pickled and copied; what was made from the books is made again
+        return {k: v for k, v in self.__dict__.items() if k not in _MADE} | {"costs": dict(self.costs), "_kept": self._kept[:1]}
+
+    def __setstate__(self, state: dict) -> None: self.__dict__.update(state | {"costs": MappingProxyType(state["costs"])})
     @cached_property
     def trades(self) -> pd.DataFrame: # `symbol side size entry_ts entry_price exit_ts exit_price fees pnl return bars status`
         "Each part of a position that was closed, and what is open; after a split in pieces as they were at the exit."
-        return _trade_list(self._kept[1], self._kept[2], self._kept[0])
+        books, *events = self._kept
+        portfolio, row = events or _check_books(books, self.initial_cash)
+        return _trade_list(portfolio, row, books)
 
     @cached_property
     def flows(self) -> pd.DataFrame: # `ts borrow funding dividends`: money received in each bar
@@ -308,7 +318,7 @@ def backtest(predictions: pd.DataFrame,          # one model's out-of-sample `sy
     weights = positions_from_predictions(predictions, bars, rule, meta=meta, calendar=calendar)
     done = simulate(weights, bars, costs, cash=cash, calendar=calendar, leverage=max(rule.leverage, 1.0), stop_loss=rule.stop_loss,
                     take_profit=rule.take_profit, trailing_stop=rule.trailing_stop, actions=actions)
-    return replace(done, rule=rule)
+    return replace(done, rule=rule.on("probability" if "probability" in predictions else "prediction"))
 
 # %% ../../nbs/backtest/41_simulate.ipynb #4be8ddd0
 def buy_and_hold(bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe

@@ -51,3 +51,9 @@ def test_equal_costs_have_equal_specs_and_come_back_from_them():
                                            ({"fees": 1}, "did you mean"), ({"quux": 1}, "quux")], ids=str)
 def test_an_unknown_cost_model_is_an_error(unknown, said):
     with pytest.raises(ParameterError, match=said): as_costs(unknown)
+
+
+def test_equal_costs_are_one_trial_whatever_the_type_of_their_numbers():
+    whole, real = (Costs(participation=kind(1), delisting_return=kind(-1), lot=kind(2)).spec() for kind in (int, float))
+    assert [repr(v) for v in whole.values()] == [repr(v) for v in real.values()]
+    assert Costs(delay=2, use_spread=True).spec() == {"delay": 2, "fee_bps": 1.0, "use_spread": True, "slippage_bps": 2.0}

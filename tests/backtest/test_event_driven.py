@@ -22,6 +22,7 @@ spec.loader.exec_module(any_market)
 market, targets = any_market.market, any_market.targets
 costs_of_any_kind, stops_of_any_kind = any_market.costs_of_any_kind, any_market.stops_of_any_kind
 
+STOPS = ("stop_loss", "take_profit", "trailing_stop")
 YEAR = pd.Timedelta(days=365)
 
 
@@ -43,7 +44,7 @@ class Account:
         self.c, self.cash, self.leverage, self.stops = costs, cash, leverage, (stop_loss, take_profit, trailing_stop)
         self.weights, self.known, self.actions = weights, volatility(bars), actions
         self.events = {ts: {r.symbol: r for r in group.itertuples()} for ts, group in bars.groupby("ts")}
-        self.final, self.fills, self.curve = bars.groupby("symbol").ts.max(), [], []
+        self.final, self.fills, self.curve, self.late = bars.groupby("symbol").ts.max(), [], [], set()
         self.p = {s: SimpleNamespace(units=0.0, entry=0.0, best=0.0, since=None, last=None, goal=0.0, seen=0.0, due=False, why="", used=0.0)
                   for s in weights}
 
@@ -103,6 +104,8 @@ class Account:
                 low, high = ((low + high) / 2, high) if self.bill(of((low + high) / 2)) <= self.cash + credit else (low, (low + high) / 2)
             return low
         if self.bill(part(1, 1)) > self.cash + credit:
+            if any(self.p[s].units > 0 for s in self.late):
+                for s in buys: self.p[s].due = True
             covers_all = self.bill(part(1, 0)) <= self.cash + credit
             buys = part(1, most(lambda x: part(1, x))) if covers_all else part(most(lambda x: part(x, 0)), 0)
             if self.c.lot:
@@ -137,7 +140,9 @@ class Account:
         for s, p in self.p.items():
             if self.now > self.final[s]:
                 if p.why != "ended": p.due, p.goal, p.why, p.last = True, 0.0, "ended", p.last and p.last * (1 + self.c.delisting_return)
-            elif s in self.bar and wanted[s] != p.seen: p.seen = p.goal = wanted[s]; p.due, p.why = True, "target"
+            elif s in self.bar and wanted[s] != p.seen:
+                if not (p.why in STOPS and wanted[s] * p.seen > 0): p.goal, p.due, p.why = wanted[s], True, "target"
+                p.seen = wanted[s]
             ref.setdefault(s, p.last)
         worth, changes = self.cash + sum(p.units * ref[s] for s, p in self.p.items() if p.units), {}
         for s, p in self.p.items():
@@ -147,6 +152,8 @@ class Account:
             q = aim - p.units if abs(aim - p.units) * ref[s] > 1e-9 * worth or (p.units and not p.goal) else 0.0 if p.goal or not p.units else -p.units
             changes[s] = (self.allowed(s, q), ref[s]) if q else (0.0, ref[s])
             p.due = changes[s][0] != q
+        self.late = {s for s, p in self.p.items() if p.units > 0 and not self.now > self.final[s] and  # sales whose money is yet to come
+                     ((s in changes and p.due and changes[s][0] <= 0) if s in self.bar else p.due or wanted[s] < p.seen)}
         self.execute(changes, (self.leverage - 1) * worth)
         for p in self.p.values(): p.due = p.due or bool(p.units and not p.goal)
 
@@ -168,6 +175,7 @@ class Account:
             else: continue
             p.goal, p.why, p.due = 0.0, why, True
             changes[s] = (self.allowed(s, -p.units), at)
+        self.late = set()
         self.execute(changes, (self.leverage - 1) * self.curve[-1])
         for s in changes: self.p[s].due = self.p[s].units != 0
 
@@ -251,3 +259,48 @@ def test_splits_and_dividends(seed, short, stop):
             bars.loc[after, ["open", "high", "low", "close", "vwap", "spread"]] /= value
     actions = pd.DataFrame(rows, columns=["symbol", "ex_date", "kind", "value"])
     agree(targets(bars, seed, short=short), bars, Costs(), actions=actions, stop_loss=stop)
+
+
+def two_symbols(volume, seed=0, rows=60):
+    """Daily bars of A and B without gaps; volume by symbol."""
+    rng = np.random.default_rng(seed)
+    ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC", unit="us")
+    frames = []
+    for name in "AB":
+        close = 100 * np.exp(rng.normal(0, 0.01, rows).cumsum())
+        opens = np.append(100, close[:-1])
+        frames.append(pd.DataFrame(dict(symbol=name, timeframe="1d", ts=ts, open=opens, high=np.maximum(opens, close), low=np.minimum(opens, close),
+                                        close=close, vwap=opens, volume=volume[name], spread=0.0)))
+    return pd.concat(frames, ignore_index=True), ts
+
+
+def switch(ts, at=20):
+    weights = pd.DataFrame(0.0, index=ts[:-5], columns=["A", "B"])
+    weights.iloc[:at, 0], weights.iloc[at:, 1] = 1.0, 1.0
+    return weights
+
+
+def test_a_purchase_waits_for_the_money_of_a_sale_that_takes_days():
+    bars, ts = two_symbols({"A": 100.0, "B": 1e6})
+    sim = agree(switch(ts), bars, Costs(participation=1.0, **FREE), cash=100_000.0)
+    share = sim.positions.loc[ts[45]]
+    assert share["A"] == 0 and share["B"] > 0.99
+
+
+def test_a_purchase_waits_for_a_sale_that_has_no_bar():
+    bars, ts = two_symbols({"A": 1e6, "B": 1e6})
+    sim = agree(switch(ts), bars[(bars.symbol == "B") | (bars.ts != ts[20])], Costs(**FREE), cash=100_000.0)
+    assert sim.positions.loc[ts[22], "B"] > 0.99
+
+
+def test_another_size_alone_does_not_undo_a_stop():
+    bars, ts = two_symbols({"A": 1e6, "B": 1e6})
+    flat = pd.DataFrame({"A": 0.5, "B": 0.0}, index=ts[:-5])
+    wiggly = flat.assign(A=0.5 + 0.01 * np.sin(np.arange(len(flat))))
+    once, often = (agree(w, bars, Costs(**FREE), stop_loss=0.01).orders for w in (flat, wiggly))
+    assert (often["reason"] == "stop_loss").sum() == (once["reason"] == "stop_loss").sum() == 1
+    stopped = often.loc[often["reason"] == "stop_loss", "ts"].iloc[0]
+    assert not (often["ts"] > stopped).any()
+    wiggly.loc[wiggly.index > stopped + pd.Timedelta(days=3), "A"] = -0.3  # the other side is a decision
+    again = agree(wiggly, bars, Costs(**FREE), stop_loss=0.01).orders
+    assert (again["ts"] > stopped).any()

@@ -265,10 +265,10 @@ def test_no_stop_without_a_touch():
     assert hold(flat(low=9.6, high=10.4), [0.5] * 4, stop_loss=0.05, take_profit=0.05)[1]["reason"].tolist() == ["target"]
 
 
-def test_after_a_stop_the_symbol_is_flat_until_its_target_changes():
+def test_after_a_stop_the_symbol_is_flat_until_its_target_was_zero():
     bars = flat(8, low=[10, 10, 9, 10, 10, 10, 10, 10])
-    books, orders = hold(bars, [0.5, 0.5, 0.5, 0.5, 0.6, 0.6, 0.6], stop_loss=0.05)
-    assert orders["row"].tolist() == [1, 2, 5] and orders["reason"].tolist() == ["target", "stop_loss", "target"]
+    books, orders = hold(bars, [0.5, 0.5, 0.5, 0.6, 0.0, 0.6, 0.6], stop_loss=0.05)  # row 4: another size is no new decision
+    assert orders["row"].tolist() == [1, 2, 6] and orders["reason"].tolist() == ["target", "stop_loss", "target"]
     assert books.units[3, 0] == books.units[4, 0] == 0
 
 

@@ -210,3 +210,15 @@ def test_bad_weights_are_named(change, message):
 def test_bad_parameters_are_named(options, field):
     bars = market(19, 60)
     with pytest.raises(ParameterError, match=f"`{field}`"): random_entry_null(at_random(1, bars), bars, **options)
+
+
+def test_a_simulation_is_compared_under_the_terms_that_it_had():
+    bars = market(3, symbols=2)
+    w = at_random(4, bars).iloc[:-1]
+    assert w.abs().sum(axis=1).max() == 2
+    lent = simulate(w, bars, leverage=2.0)
+    assert random_entry_null(lent, bars, draws=100).observed == pytest.approx(sharpe(lent.returns))
+    bars = bars.assign(high=bars[["open", "close"]].max(axis=1), low=bars[["open", "close"]].min(axis=1))
+    stopped = simulate(w / 2, bars, stop_loss=0.01)
+    with pytest.raises(BacktestError, match="the stops, the leverage"): random_entry_null(stopped, bars, draws=100)
+    assert random_entry_null(stopped, bars, draws=100, stop_loss=0.01).observed == pytest.approx(sharpe(stopped.returns))

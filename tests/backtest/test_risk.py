@@ -410,7 +410,8 @@ def test_costs_in_words(level, charged, sentence):
     (dict(null_p_value=0.234), "Entered at random, with the same costs and holding times, it does as well in 23.4% of draws."),
     (dict(spa_p_value=0.31), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.31)."),
     (dict(spa_p_value=0.0501), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.0501)."),
-    (dict(spa_p_value=0.01), "After the whole search, the best of 4 trials beats holding (SPA p-value 0.01).")])
+    (dict(spa_p_value=0.01), "After the whole search, the best of 4 trials beats holding (SPA p-value 0.01)."),
+    (dict(spa_p_value=0.01, spa_trials=2), "After the whole search, the best of 2 trials beats holding (SPA p-value 0.01).")])
 def test_the_search_in_words(new, sentence):
     assert sentence in words(significant=new)["sentences"]
     assert sentence not in words()["sentences"]
@@ -459,3 +460,11 @@ def test_caveats_are_said_only_when_passed_in():
     assert "surviv" not in " ".join(words()["sentences"])
     assert words(caveats=("Five survivors are a biased sample.",))["caveats"] == ["Five survivors are a biased sample."]
     assert json.dumps(words())
+
+
+def test_nothing_is_neither_a_loss_nor_more_than_nothing():
+    from mlfin.backtest.risk import _cost_sentence, _holding_sentence
+    assert _cost_sentence({"breakeven_bps": 0.0, "charged_bps": 0.0}) == "It earns nothing even without costs of trading."
+    assert _cost_sentence({"breakeven_bps": -0.5, "charged_bps": 0.0}) == "It loses money even without costs of trading."
+    same = {"cagr": 0.0, "sharpe": None}
+    assert _holding_sentence(same, same).startswith("It earned no more than holding")

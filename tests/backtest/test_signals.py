@@ -352,16 +352,6 @@ def test_one_table_serves_many_rules():
         np.testing.assert_array_equal(decide(scores, rule), positions_from_predictions(p, bars, rule, meta=meta))
 
 
-@pytest.mark.slow
-def test_a_million_bars_are_decided_in_seconds():
-    from time import perf_counter
-    bars, p, _ = market(0, rows=1_000_000, symbols="A", step=1e-4)
-    positions_from_predictions(p[p.ts < TS[9]], bars.iloc[:20])
-    begin = perf_counter()
-    positions_from_predictions(p, bars)
-    assert perf_counter() - begin < 5
-
-
 @pytest.mark.parametrize("kwargs, field", [
     (dict(threshold=0.0), "threshold"), (dict(threshold=1.0), "threshold"), (dict(threshold=-1), "threshold"),
     (dict(threshold=float("nan")), "threshold"), (dict(threshold="0.5"), "threshold"), (dict(threshold=True), "threshold"),

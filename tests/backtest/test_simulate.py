@@ -474,3 +474,26 @@ def test_real_minutes_agree_with_an_independent_simulation():
     expected, _ = event_driven(positions_from_predictions(p, bars).iloc[:3000], some, 1e-5, 1e-5, 1e5)
     np.testing.assert_allclose(sim.equity["strategy"].iloc[:3000], expected.iloc[:3000], rtol=1e-9)
     assert len(sim.returns) == 32 and hold_equally(bars).to_numpy().min() == 1.0
+
+
+def test_a_simulation_can_be_pickled_and_copied():
+    import copy
+    import pickle
+    bars = make_bars(2)
+    sim = simulate(make_weights(bars, 2), bars)
+    assert len(sim.trades)
+    for other in (pickle.loads(pickle.dumps(sim)), copy.deepcopy(sim)):
+        pd.testing.assert_frame_equal(other.trades, sim.trades)
+        assert dict(other.costs) == dict(sim.costs)
+        with pytest.raises(TypeError): other.costs["fees"] = 0.0
+
+
+def test_a_symbol_has_one_column_of_weights():
+    bars = make_bars(2)
+    with pytest.raises(BacktestError, match="one column a symbol"): simulate(make_weights(bars, 2).set_axis(["S0", "S0", "S1"], axis=1), bars)
+
+
+def test_the_rule_of_a_backtest_has_its_threshold():
+    bars = make_bars(2)
+    told = bars[["symbol", "ts"]].iloc[:-2].assign(probability=0.6)
+    assert backtest(told, bars, TradingRule()).rule.threshold == 0.5

@@ -237,13 +237,10 @@ def test_bad_numbers_are_named(more):
     with pytest.raises(ParameterError, match=f"^`{next(iter(more))}`"): sweep(p, bars, {"threshold": [0.5]}, **more)
 
 
-@pytest.mark.slow
-def test_a_thousand_sets_on_ten_thousand_bars_take_a_twentieth_of_vectorbt():
-    import importlib.util
-    from pathlib import Path
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "bench_sweep.py"
-    spec = importlib.util.spec_from_file_location("bench_sweep", path)
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    ours, theirs, apart = bench.compare(rounds=2)
-    assert theirs / ours >= bench.TIMES and apart < 1e-9
+def test_symbols_as_categories_in_any_order():
+    bars, p = market(3)
+    odd = bars.assign(symbol=pd.Categorical(bars.symbol, categories=list("CAEDB")))
+    grid = {"threshold": [0.5, 0.6]}
+    done = sweep(p, odd, grid)
+    pd.testing.assert_frame_equal(done.table, sweep(p, bars, grid).table)
+    check_against_backtest(done, p, odd)

@@ -11,8 +11,8 @@ from mlfin.backtest.signals import TradingRule
 from mlfin.backtest.simulate import backtest, buy_and_hold, simulate
 from mlfin.backtest.sweep import sweep
 from mlfin.backtest.tearsheet import (
-    confidence, cost_steps, describe_trading, figures_table, luck_table, neighbourhood, path_returns, readable, risk_table, tear_sheet, tear_sheet_charts,
-    trading_parameters)
+    confidence, cost_steps, describe_trading, figures_table, luck_table, neighbourhood, path_returns, readable, risk_table, split_caveats, tear_sheet,
+    tear_sheet_charts, trading_parameters)
 from mlfin.core.errors import ParameterError
 
 
@@ -155,3 +155,13 @@ def test_each_path_is_a_history_of_its_own():
 def test_trials_that_all_lose_are_not_shown_to_beat_holding():
     worse = np.random.default_rng(0).normal(-0.02, 0.01, (500, 5))
     assert spa_test(worse, 0.0).consistent == 1.0
+
+
+@pytest.mark.parametrize("splitter", ["purged_kfold", "combinatorial"])
+def test_a_record_of_models_that_learnt_from_later_days_says_so(splitter):
+    assert "trained on later days" in split_caveats({"folds": 5, "embargo": 5, "splitter": splitter})[0]
+
+
+@pytest.mark.parametrize("split", [{}, {"splitter": "rolling"}, {"splitter": "3ME"}])
+def test_models_that_learnt_from_earlier_days_need_no_word(split):
+    assert split_caveats(split) == []
