@@ -109,7 +109,8 @@ def split_caveats(split: Mapping[str, Any], # how the models were trained: `spli
     "What has to be said of a record by how its models were trained."
     splitter = split.get("splitter", "walk_forward")
     if splitter not in ("purged_kfold", "combinatorial"): return []
-    return [f"The models were trained on later days too ({splitter.replace('_', ' ')}): nobody could have traded this record; walk forward to see one that could be."]
+    return [f"The models were trained on later days too ({splitter.replace('_', ' ')}): nobody could have traded this record; "
+            "walk forward to see one that could be."]
 
 # %% ../../nbs/backtest/45_tearsheet.ipynb #9779d99a
 def path_returns(paths: pd.DataFrame,     # of one model: `path symbol ts`, and `probability` or `prediction`; may have no row

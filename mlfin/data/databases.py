@@ -118,7 +118,8 @@ def _question(relation, names: dict[str, str], symbol: str | None, bounds: Seque
     import sqlalchemy as sa
 
     at = relation.c[names["ts"]]
-    asked = sa.select(*(relation.c[theirs] for theirs in dict.fromkeys(names.values()))).order_by(at, *([relation.c[names["clock"]]] if "clock" in names else []))
+    order = [at, *([relation.c[names["clock"]]] if "clock" in names else [])]
+    asked = sa.select(*(relation.c[theirs] for theirs in dict.fromkeys(names.values()))).order_by(*order)
     if symbol is not None and "symbol" in names: asked = asked.where(relation.c[names["symbol"]] == symbol)
     low, high = (None if b is None else _term(sample, b, tz, up) for b, up in zip(bounds, (False, True), strict=True))
     if low is not None: asked = asked.where(at >= low)

@@ -271,12 +271,12 @@ def table_reading(table: Table,             # rows as they came, from one place
                   timeframe: str,           # canonical name
                   tz: str | None,           # zone of times without an offset
                   calendar: str,            # "24/7", "forex" or an exchange's code
-                  dialect: Dialect = Dialect(),  # what the user says of texts
+                  dialect: Dialect | None = None, # what the user says of texts
                   form: TimeForm | None = None,  # how times are written, where these are not all rows
                   ) -> Reading:             # every row is a bar or in quarantine; positions count from 0
     "Judge rows that come from no file as a file's rows are judged."
     place = Located(Path(where), where, "", content, ())
-    return _reading(table, _How(kind, place, symbol, timeframe, tz, calendar, dialect, form))
+    return _reading(table, _How(kind, place, symbol, timeframe, tz, calendar, dialect or Dialect(), form))
 
 # %% ../../nbs/data/12_sources.ipynb #12e83053
 def _one(symbols: list[str], where: str) -> str:

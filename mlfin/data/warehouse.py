@@ -239,12 +239,14 @@ def _check_version(cursor, version: int) -> None:
     cursor.execute("SELECT min(version), max(version) FROM mlfin.versions")
     first, last = cursor.fetchone()
     if last is None or not first <= version <= last:
-        raise DataError(must_be("version", f"{first} to {last}" if last is not None else "left out: nothing was written yet", version, hint="`versions()` lists them."))
+        wanted = f"{first} to {last}" if last is not None else "left out: nothing was written yet"
+        raise DataError(must_be("version", wanted, version, hint="`versions()` lists them."))
 
 def _absent(cursor, symbol: str, timeframe: str) -> DataError:
     known = sorted(s for s, _ in _series_of(cursor, timeframe).values())
     near = nearest(symbol, known)
-    return DataError(must_be("symbol", f"one that the warehouse has {timeframe} bars of", symbol, hint=f"did you mean `{near}`?" if near else "ingest it first."))
+    hint = f"did you mean `{near}`?" if near else "ingest it first."
+    return DataError(must_be("symbol", f"one that the warehouse has {timeframe} bars of", symbol, hint=hint))
 
 def _pushed(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFrame | None:
     "Pushed rows of some series in a period; None where nothing at all is pushed, as nearly always."
@@ -283,7 +285,8 @@ def _numbered(cursor, rows: pd.DataFrame) -> dict[int, tuple[str, str]]:
     keys = rows[["symbol", "timeframe"]].drop_duplicates()
     given = dict(s=keys.symbol.tolist(), t=keys.timeframe.tolist())
     cursor.execute("INSERT INTO mlfin.series (symbol, timeframe) SELECT * FROM unnest(%(s)s::text[], %(t)s::text[]) ON CONFLICT DO NOTHING", given)
-    cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series JOIN unnest(%(s)s::text[], %(t)s::text[]) AS k (s, t) ON symbol = s AND timeframe = t", given)
+    cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series JOIN unnest(%(s)s::text[], %(t)s::text[]) AS k (s, t) "
+                   "ON symbol = s AND timeframe = t", given)
     return {i: (symbol, frame) for i, symbol, frame in cursor.fetchall()}
 
 def _with_numbers(rows: pd.DataFrame, names: dict[int, tuple[str, str]]) -> pd.DataFrame:

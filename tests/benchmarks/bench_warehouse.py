@@ -89,14 +89,15 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
                   f"| >= 0.5 x | {'met' if bare / ours >= 0.5 else 'missed'} |")
             since = bars.ts.iloc[-500]
             with psycopg.connect(url) as con:
-                query = ("SELECT ts, known_at, open, high, low, close, volume FROM mlfin.bars WHERE series = (SELECT id FROM mlfin.series WHERE symbol = 'SYM03' "
-                         "AND timeframe = '1m') AND ts >= %s ORDER BY ts")
+                query = ("SELECT ts, known_at, open, high, low, close, volume FROM mlfin.bars WHERE series = (SELECT id FROM mlfin.series "
+                         "WHERE symbol = 'SYM03' AND timeframe = '1m') AND ts >= %s ORDER BY ts")
                 def plain():
                     return pd.DataFrame(con.execute(query, (since,)).fetchall())
                 plain(), store.read("SYM03", "1m", start=since)
                 both = [(seconds(lambda: store.read("SYM03", "1m", start=since)), seconds(plain)) for _ in range(30)]
             ours, bare = (float(np.median(x)) for x in zip(*both, strict=True))
-            print(f"| latest 500 bars / the bare query to a frame | {ours / bare:.2f} x ({ours * 1e3:.1f} / {bare * 1e3:.1f} ms) | 2 x | {'met' if ours / bare <= 2 else 'missed'} |")
+            print(f"| latest 500 bars / the bare query to a frame | {ours / bare:.2f} x ({ours * 1e3:.1f} / {bare * 1e3:.1f} ms) "
+                  f"| 2 x | {'met' if ours / bare <= 2 else 'missed'} |")
         finally:
             subprocess.run([SCRIPT, "down", "--state", state], capture_output=True)
 
