@@ -50,6 +50,8 @@ def _quiet() -> Iterator[None]:
         for logger, level in levels: logger.setLevel(level)
 
 # %% ../../nbs/models/35a_tracking.ipynb #54fcc914
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+
 def _reach(uri: str) -> None:
     "Raise OSError or sqlite3.Error at once where the tracking store cannot be used: MLflow itself tries for minutes."
     parts = urlsplit(uri)
@@ -57,8 +59,7 @@ def _reach(uri: str) -> None:
         path = Path(uri.partition(":///")[2])
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=10)) as db: db.execute("BEGIN IMMEDIATE")
-    elif parts.scheme in ("http", "https"):
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+    elif port := parts.port or _PORTS.get(parts.scheme.partition("+")[0]):
         socket.create_connection((parts.hostname, port), timeout=5).close()
 
 # %% ../../nbs/models/35a_tracking.ipynb #651169e6
