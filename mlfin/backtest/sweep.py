@@ -76,16 +76,19 @@ def _sets(axes: Mapping[str, list], rule: TradingRule, costs: Costs) -> _Sets:
     return _Sets(rows, rules, models, a, b)
 
 # %% ../../nbs/backtest/41a_sweep.ipynb #ca4dfc41
-def _record(returns):
-    "Mean over standard deviation (T-1); NaN where returns do not vary beyond rounding."
-    mean, square, low, high = 0.0, 0.0, np.inf, -np.inf
-    for r in returns:
-        mean += r
-        low, high = min(low, r), max(high, r)
-    if len(returns) < 2 or high - low <= 1e-12 * max(abs(low), abs(high)): return np.nan
-    mean /= len(returns)
-    for r in returns: square += (r - mean) ** 2
-    return mean / np.sqrt(square / (len(returns) - 1))
+def _record(equity, ends, returns):
+    "Daily returns, and their mean over standard deviation (T-1); NaN where they do not vary beyond rounding. One pass: sums of r - r[0]."
+    before, n, total, square, low, high, origin = equity[0], len(ends), 0.0, 0.0, np.inf, -np.inf, 0.0
+    for d in range(n):
+        money = equity[ends[d]]
+        r = money / before - 1.0 if before > 0.0 else 0.0
+        returns[d], before = r, money
+        if d == 0: origin = r
+        low, high, off = min(low, r), max(high, r), r - origin
+        total += off
+        square += off * off
+    if n < 2 or high - low <= 1e-12 * max(abs(low), abs(high)): return np.nan
+    return (origin + total / n) / np.sqrt((square - total * total / n) / (n - 1))
 
 def _judge(books, cash, ruined, ends, out, returns):
     "Sharpe ratio, drawdown, return, turnover and orders of one set, and its daily returns."
@@ -95,11 +98,8 @@ def _judge(books, cash, ruined, ends, out, returns):
         peak = max(peak, money)
         if money < (1.0 + depth) * peak: depth = money / peak - 1.0
         total += money
-    before = equity[0]
-    for d in range(len(ends)):
-        returns[d] = equity[ends[d]] / before - 1.0 if before > 0.0 else 0.0
-        before = equity[ends[d]]
-    out[0] = np.nan if ruined >= 0 else _record(returns)
+    ratio = _record(equity, ends, returns)
+    out[0] = np.nan if ruined >= 0 else ratio
     out[1], out[2], out[3], out[4] = depth, equity[-1] / cash - 1.0, books.totals[7] * len(equity) / total, books.totals[8]
 
 # %% ../../nbs/backtest/41a_sweep.ipynb #bd5c9540
