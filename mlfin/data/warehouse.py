@@ -6,22 +6,18 @@
 __all__ = ['Warehouse']
 
 # %% ../../nbs/data/17_warehouse.ipynb #17d7e38b
-import os
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, must_be, nearest, require
+from ..core.errors import DataError, must_be, nearest
 from .actions import ACTIONS, as_actions
 from .bars import BAR_COLUMNS, KEY, MARK, TIME, moment
-from .databases import database_url
 from .migrations import check_revision, revisions, standing, upgrade
+from .server import LOCK, Server, grant_roles, server_error
 from .sources import QUARANTINE
 from .store import VALUES, WriteResult, accept, answer_query, compare, export_frame, fit_bars, resolve, with_values
 
@@ -31,66 +27,6 @@ _ROW = ["series", "ts", "known_at", "recorded_at", *VALUES]   # of `bars` and `p
 _KINDS = {"series": "integer NOT NULL", **dict.fromkeys(("ts", "known_at", "recorded_at"), "timestamptz NOT NULL"),
           **dict.fromkeys(_NUMBERS, "double precision"), MARK: "text"}
 _COLUMNS = ", ".join(f'"{c}" {k}' for c, k in _KINDS.items())
-
-# %% ../../nbs/data/17_warehouse.ipynb #643c3551
-_LOCK = 0x6D6C666E        # of writers, in the whole database
-_PATIENCE = 10.0          # seconds for which a server that is away is asked again
-_AWAY = ("refused", "starting up", "shutting down", "No such file", "too many clients", "remaining connection")
-
-# %% ../../nbs/data/17_warehouse.ipynb #7d0a5e11
-def _said(e: Exception, shown: str, how: str) -> DataError:
-    "One clear error from what the server or its driver says."
-    said = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
-    return DataError(f"The warehouse {shown} could not be {'read' if how == 'reads' else 'written'}: {said}.\n"
-                     "Hint: what was stored before is safe; see that the server is there and that this user may, then run again.")
-
-# %% ../../nbs/data/17_warehouse.ipynb #1f0a3ef1
-class _Connections:
-    "Connections to one database, kept and used again."
-    def __init__(self, url: str):
-        self.url, self._free, self._lock = url, [], threading.Lock()
-        address = database_url(url)
-        if address.get_backend_name() != "postgresql": raise DataError(must_be("store", "a PostgreSQL address", address.drivername, hint="postgresql://user@host/name"))
-        self.shown = address.set(password=None, query={}, drivername="postgresql").render_as_string()
-        self.text = address.set(drivername="postgresql").render_as_string(hide_password=False)
-
-    def connect(self, autocommit: bool = False):
-        "A new connection of psycopg; a server that is away is asked again for some seconds."
-        psycopg, end, pause = require("psycopg", "postgres"), time.monotonic() + _PATIENCE, 0.1
-        while True:
-            try: return psycopg.connect(self.text, prepare_threshold=None, autocommit=autocommit, connect_timeout=10)
-            except psycopg.OperationalError as e:
-                if time.monotonic() + pause > end or not any(w in str(e) for w in _AWAY): raise
-                time.sleep(pause)
-                pause = min(2 * pause, 2.0)
-
-    def _open(self):
-        "A connection that lives: a kept one, or a new one."
-        while True:
-            with self._lock: kept = self._free.pop() if self._free else None
-            if kept is None: return self.connect(autocommit=True)
-            if kept[0] == os.getpid() and not kept[1].closed: return kept[1]
-
-# %% ../../nbs/data/17_warehouse.ipynb #22dc6d70
-class _Server(_Connections):
-    "One database."
-    @contextmanager
-    def transaction(self, how: str = "reads"): # "reads" (one moment's state), "adds" (beside other writers) or "writes" (alone)
-        "All of it or nothing: yields a psycopg cursor."
-        psycopg = require("psycopg", "postgres")
-        try:
-            connection = self._open()
-            try:
-                with connection.cursor() as cursor:
-                    cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if how == "reads" else "BEGIN")
-                    if how == "writes": cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                    yield cursor
-                    cursor.execute("COMMIT")
-            except BaseException:
-                connection.close()                                         # whatever it had begun is undone
-                raise
-            with self._lock: self._free.append((os.getpid(), connection))
-        except psycopg.Error as e: raise _said(e, self.shown, how) from e
 
 # %% ../../nbs/data/17_warehouse.ipynb #f04480f5
 _EPOCH = 946_684_800_000_000 # microseconds from 1970 to 2000
@@ -238,7 +174,7 @@ def _pushed(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFra
 # %% ../../nbs/data/17_warehouse.ipynb #8c3c100f
 def _raw(store, symbols, timeframe: str, start, end, as_of, version: int | None, columns: list[str]) -> pd.DataFrame:
     "Bars that a query names, one row a key."
-    with store.server.transaction() as cursor:
+    with store.server.transaction(version=version) as cursor:
         if not store.made(cursor):
             if version is not None: raise DataError(must_be("version", "left out: nothing was written yet", version))
             if symbols: raise DataError(must_be("symbol", f"one that the warehouse has {timeframe} bars of", symbols[0], hint="ingest it first."))
@@ -454,16 +390,30 @@ class _Schema:
         "Make the schema, or bring it up to date: revision by revision, each whole or not at all."
         from sqlalchemy.exc import DBAPIError
 
-        try: done = upgrade(self.server.connect, _LOCK, self.server.shown)
-        except DBAPIError as e: raise _said(e.orig, self.server.shown, "writes") from e
+        try: done = upgrade(self.server.connect, LOCK, self.server.shown)
+        except DBAPIError as e: raise server_error(e.orig, self.server.shown, "writes") from e
+        with self.server.transaction("adds"): pass                             # so that a replica that lacks it is not asked
         self._made = True
         return done
 
     def make(self) -> None:
         "The schema, up to date, before something is written."
         if self._made: return
-        with self.server.transaction() as cursor: self._made = check_revision(standing(cursor), self.server.shown, revisions())
+        with self.server.transaction("adds") as cursor: self._made = check_revision(standing(cursor), self.server.shown, revisions())
         if not self._made: self.migrate()
+
+# %% ../../nbs/data/17_warehouse.ipynb #ee1ee92c
+class _Users:
+    "Who may do what in a warehouse."
+    def grant(self, writer: str | None = None, # a user that may write; made where there is none of this name
+              reader: str | None = None,       # a user that may only read
+              password: str | None = None,     # of users that are made; None: none
+              prefix: str = "mlfin",           # the roles are PREFIX_writer and PREFIX_reader
+              ) -> None:
+        "Make the roles of writers and readers, with no more rights than they need, and users that hold them."
+        self.make()
+        users = ({reader: "reader"} if reader else {}) | ({writer: "writer"} if writer else {})
+        with self.server.transaction("writes") as cursor: grant_roles(cursor, prefix, users, password)
 
 # %% ../../nbs/data/17_warehouse.ipynb #2154092c
 class _Bars:
@@ -506,14 +456,22 @@ class _Bars:
         return answer_query(partial(_raw, self), self.read_actions, symbols, timeframe, start, end, as_of, version, columns, adjust)
 
 # %% ../../nbs/data/17_warehouse.ipynb #ce55adf3
-class Warehouse(_Bars, _Asides, _Upkeep, _Schema):
+def _again(url: str, replica: str, wrote: str):
+    "The same warehouse in another process, which reads what was written here."
+    store = Warehouse(url, replica)
+    store.server.wrote = wrote
+    return store
+
+class Warehouse(_Bars, _Asides, _Upkeep, _Schema, _Users):
     "Bars, actions and quarantine in a PostgreSQL database."
-    def __init__(self, url: str): # "postgresql://user@host/name"; `$NAME` is filled in from the environment
-        self.url, self.server, self._made = url, _Server(url), False
+    def __init__(self, url: str,      # "postgresql://user@host/name"; `$NAME` is filled in from the environment
+                 replica: str = "",   # a server that replays the first one's log, for reading; empty: none
+                 ):
+        self.url, self.replica, self.server, self._made = url, replica, Server(url, replica), False
 
     def __repr__(self) -> str: return f"Warehouse({self.server.shown})"
 
-    def __reduce__(self): return Warehouse, (self.url,)
+    def __reduce__(self): return _again, (self.url, self.replica, self.server.wrote)
 
     def export(self, path: str | Path, symbols: Sequence[str] | None = None, timeframe: str = "1d", **query) -> Path:
         "Write what `read` gives to a file (*.csv, *.csv.gz, *.parquet); times as ISO 8601, UTC."
