@@ -233,7 +233,7 @@ def _usual(store, symbols, timeframe: str, start, end, columns: Sequence[str]) -
     found = store.server.ask(question)
     if not found or (symbols and not set(symbols) <= {row[0] for row in found}): return None
     if MARK in columns and any(row[3 + list(columns).index(MARK)] for row in found): return None
-    return _joined([row for row in found if row[1] is not None], timeframe, columns)
+    return _joined([row for row in found if row[1] and not any(row[1][4:8])], timeframe, columns) # a series without bars gives none, or one that is null
 
 def _few(cursor, timeframe: str) -> bool:
     return cursor.execute("SELECT count(*) FROM (SELECT FROM mlfin.series WHERE timeframe = %s LIMIT %s) q", (timeframe, _FEW + 1)).fetchone()[0] <= _FEW
@@ -486,14 +486,14 @@ class _Schema:
         try: done = upgrade(self.server.connect, LOCK, self.server.shown)
         except DBAPIError as e: raise server_error(e.orig, self.server.shown, "writes") from e
         with self.server.transaction("adds"): pass                             # so that a replica that lacks it is not asked
-        self._made = True
+        self._ready = True
         return done
 
     def make(self) -> None:
         "The schema, up to date, before something is written."
-        if self._made: return
-        with self.server.transaction("adds") as cursor: self._made = check_revision(standing(cursor), self.server.shown, revisions())
-        if not self._made: self.migrate()
+        if self._ready: return                                                 # the primary, whatever a replica may have
+        with self.server.transaction("adds") as cursor: self._ready = check_revision(standing(cursor), self.server.shown, revisions())
+        if not self._ready: self.migrate()
 
 # %% ../../nbs/data/17_warehouse.ipynb #ee1ee92c
 class _Users:
@@ -571,7 +571,7 @@ class Warehouse(_Bars, _Asides, _Upkeep, _Schema, _Users):
     def __init__(self, url: str,      # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = "",   # a server that replays the first one's log, for reading; empty: none
                  ):
-        self.url, self.replica, self.server, self._made = url, replica, Server(url, replica), False
+        self.url, self.replica, self.server, self._made, self._ready = url, replica, Server(url, replica), False, False
 
     def __repr__(self) -> str: return f"Warehouse({self.server.shown})"
 
