@@ -19,7 +19,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from mlfin.core.errors import DataError
+from mlfin.core.errors import DataError, MlfinError
 from mlfin.data import server as server_module
 from mlfin.data import warehouse as warehouse_module
 from mlfin.data.bars import as_bars
@@ -152,7 +152,10 @@ def stopped_and_started(postgres, place, times: int, seed: int, rows: int = 2_00
     writer = Writer(store, rows)
     writer.start()
     for n in range(times):
-        time.sleep(chance.uniform(0.05, 0.3))
+        before, end = len(writer.answered), time.monotonic() + 30
+        while len(writer.answered) == before and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 0.3))
         postgres.stop((signal.SIGQUIT, signal.SIGINT)[n % 2])
         postgres.start()
     reached = len(writer.answered)
@@ -176,15 +179,15 @@ def stopped_and_started(postgres, place, times: int, seed: int, rows: int = 2_00
 
 def test_a_server_stopped_twice_in_the_middle_of_writes(postgres, place):
     answered, _ = stopped_and_started(postgres, place, 2, seed=1)
-    assert answered >= 2
+    assert answered >= 4
 
 
 @pytest.mark.slow
 def test_a_server_stopped_twenty_times_in_the_middle_of_writes(postgres, place, capsys):
-    answered, broken = stopped_and_started(postgres, place, 20, seed=2, rows=10_000)
+    answered, broken = stopped_and_started(postgres, place, 20, seed=2, rows=5_000)
     with capsys.disabled():
         print(f"\nstopped and started 20 times: {answered} steps answered, {broken} broken off and repeated, none lost, none twice")
-    assert broken >= 5
+    assert answered >= 20 and broken >= 5
 
 
 def test_a_write_that_breaks_in_the_middle_leaves_nothing(postgres, place, monkeypatch):
@@ -363,7 +366,8 @@ def test_a_writer_may_write_and_a_reader_may_read_and_no_more(postgres, place):
     assert ann.write(batch(0)).inserted == len(batch(0)) and ann.push(batch(1)) and ann.fold().inserted == len(batch(1)) // 2
     assert ann.write(batch(0).assign(volume=11.0)).revised == len(batch(0))
     assert ann.write(batch(0).assign(ts=lambda b: b.ts - pd.Timedelta("3000D"), known_at=lambda b: b.known_at - pd.Timedelta("3000D"))).inserted  # a new year
-    assert ann.compact() == 3 and ann.vacuum(0) == 3 and len(carl.read(timeframe="1m")) == len(ann.read(timeframe="1m")) and carl.version() == 3
+    assert ann.compact() == 3 and ann.vacuum(0) == 3 and carl.version() == 3
+    assert len(carl.read(timeframe="1m")) == len(ann.read(timeframe="1m"))
     for use in (lambda: carl.write(batch(2)), lambda: carl.push(batch(2)), lambda: carl.vacuum(0)):
         with pytest.raises(DataError, match="(?s)could not be written: permission denied.*mlfin_writer") as e:
             use()
@@ -505,3 +509,37 @@ def test_a_replica_serves_what_it_has_and_never_hides_an_own_write(postgres, pla
             Warehouse(replica.url(name)).write(batch(70))
     finally:
         replica.stop(signal.SIGQUIT)
+
+
+def test_the_commands_migrate_and_roles(postgres, place, monkeypatch):
+    from typer.testing import CliRunner
+
+    from mlfin.ops.cli import app
+
+    def mlfin(*words):
+        return CliRunner().invoke(app, ["data", *words, "--store", place])
+    assert "has no schema yet" in mlfin("migrate", "--show").output and Warehouse(place).revision() is None
+    text = mlfin("migrate", "--sql").output
+    assert text == migration_sql() and "PARTITION BY RANGE" in text and Warehouse(place).revision() is None
+    assert "Applied 0001" in mlfin("migrate").output and ", the newest" in mlfin("migrate").output
+    assert '"missing": []' in mlfin("migrate", "--json").output and mlfin("migrate", "--sql").output == ""
+    monkeypatch.setenv("NEW_PASSWORD", "hush")
+    done = mlfin("roles", "--writer", "eve", "--reader", "finn", "--password-from", "NEW_PASSWORD")
+    assert done.exit_code == 0 and "eve is a writer now" in done.output and "hush" not in done.output
+    assert Warehouse(place.replace("postgres@", "eve@")).write(batch(0)).inserted == len(batch(0))
+    assert isinstance(mlfin("roles", "--password-from", "NOT_THERE").exception, MlfinError)
+    lake = CliRunner().invoke(app, ["data", "migrate", "--store", "../lake"])
+    assert isinstance(lake.exception, MlfinError) and "a lake is a folder" in str(lake.exception)
+
+
+def test_settings_name_a_replica(tmp_path, place):
+    from mlfin.core.settings import load_settings
+    from mlfin.data.ingest import open_store
+
+    root = Path(__file__).resolve().parents[2]
+    (tmp_path / "settings.ini").write_text((root / "settings.ini").read_text() + f"store = {place}\nstore_replica = {place.replace('postgres@', 'bob@')}\n")
+    store = open_store(load_settings("test", tmp_path))
+    assert isinstance(store, Warehouse) and store.server.replica.shown.startswith("postgresql://bob@")
+    (tmp_path / "settings.ini").write_text((root / "settings.ini").read_text() + f"store_replica = {place}\n")
+    with pytest.raises(DataError, match="`store_replica` must be empty where `store` is a folder"):
+        open_store(load_settings("test", tmp_path))
