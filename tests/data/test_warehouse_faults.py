@@ -343,15 +343,16 @@ def test_the_text_of_a_migration_makes_the_same_schema(postgres, place):
     Warehouse(place).migrate()
     postgres.sql(migration_sql(), other)
     look = ("SELECT c.relname, c.relkind::text, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull FROM pg_class c "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 WHERE nspname = 'mlfin' ORDER BY 1, 3")
+            "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 "
+            "WHERE nspname = 'mlfin' ORDER BY 1, 3")
     code = "SELECT proname, prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE nspname = 'mlfin' ORDER BY 1"
     for question in (look, code):
         assert postgres.sql(question, other) == postgres.sql(question, place.rsplit("/")[-1]) != []
     assert Warehouse(postgres.url(other)).migrate() == [] and Warehouse(postgres.url(other)).write(batch(0)).inserted == len(batch(0))
 
 
-FORBIDDEN = ("DROP TABLE mlfin.bars", "TRUNCATE mlfin.bars", "UPDATE mlfin.bars SET close = 1", "ALTER TABLE mlfin.bars ADD x integer", "DELETE FROM mlfin.past",
-             "CREATE TABLE mlfin.x ()", "UPDATE mlfin.alembic_version SET version_num = '9'", "INSERT INTO mlfin.alembic_version VALUES ('9')",
+FORBIDDEN = ("DROP TABLE mlfin.bars", "TRUNCATE mlfin.bars", "UPDATE mlfin.bars SET close = 1", "ALTER TABLE mlfin.bars ADD x integer",
+             "DELETE FROM mlfin.past", "CREATE TABLE mlfin.x ()", "UPDATE mlfin.alembic_version SET version_num = '9'", "INSERT INTO mlfin.alembic_version VALUES ('9')",
              "DROP SCHEMA mlfin CASCADE", "CREATE ROLE x", "DELETE FROM mlfin.actions")
 
 
@@ -521,7 +522,7 @@ def test_the_commands_migrate_and_roles(postgres, place, monkeypatch):
     assert "has no schema yet" in mlfin("migrate", "--show").output and Warehouse(place).revision() is None
     text = mlfin("migrate", "--sql").output
     assert text == migration_sql() and "PARTITION BY RANGE" in text and Warehouse(place).revision() is None
-    assert "Applied 0001" in mlfin("migrate").output and ", the newest" in mlfin("migrate").output
+    assert "Applied 0001" in mlfin("migrate").output.replace("\n", " ") and ", the newest" in mlfin("migrate").output
     assert '"missing": []' in mlfin("migrate", "--json").output and mlfin("migrate", "--sql").output == ""
     monkeypatch.setenv("NEW_PASSWORD", "hush")
     done = mlfin("roles", "--writer", "eve", "--reader", "finn", "--password-from", "NEW_PASSWORD")
