@@ -100,7 +100,7 @@ def upgrade(connect: Callable,          # () -> an open psycopg connection that 
         if step is None: return done
         done.append(step)
 
-# %% ../../nbs/data/16a_migrations.ipynb #6ecd9c32
+# %% ../../nbs/data/16a_migrations.ipynb #c0ea2ee0
 def migration_sql(since: str | None = None,   # revision of the database; None: it has none
                   folder: Path | None = None, # where the revisions are; None: those of mlfin
                   ) -> str:                   # statements, each revision with the change of its number
@@ -113,7 +113,7 @@ def migration_sql(since: str | None = None,   # revision of the database; None: 
     todo = known[known.index(since) + 1 if since else 0:]
     options = {"fn": _steps(script, todo), "script": script, "version_table_schema": "mlfin", "as_sql": True, "output_buffer": text,
                "starting_rev": since}
-    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
+    context = MigrationContext.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, opts=options) # so that a % stays one
     if todo:
         text.write("BEGIN;\n\n" + ("" if since else "CREATE SCHEMA IF NOT EXISTS mlfin;\n\n"))
         with Operations.context(context): context.run_migrations()

@@ -21,6 +21,7 @@ from .sqlshelf import SqlShelf
 from .migrations import check_revision, revisions, standing, upgrade
 from .server import LOCK, Server, grant_roles, server_error
 from .sources import QUARANTINE
+from .timescale import aggregates_sql, check_timescale, compression_sql, hypertable_sql
 from .store import VALUES, WriteResult, accept, answer_query, compare, export_frame, fit_bars, resolve, with_values
 
 # %% ../../nbs/data/17_warehouse.ipynb #590ae41f
@@ -416,6 +417,17 @@ class _Users:
         self.make()
         users = ({reader: "reader"} if reader else {}) | ({writer: "writer"} if writer else {})
         with self.server.transaction("writes") as cursor: grant_roles(cursor, prefix, users, password)
+
+    def timescale(self, chunk: str = "1 month",        # how long a chunk of a hypertable is
+                  compress: str | None = "90 days",    # age at which it is compressed; None: never
+                  aggregates: Sequence[str] = ("1h", "1d"), # wider bars that the server keeps beside; () for none
+                  ) -> None:
+        "Turn bars into TimescaleDB's hypertables, once, where the server has it; roles are granted anew afterwards."
+        self.make()
+        todo = [*hypertable_sql(chunk), *(compression_sql(compress) if compress else []), *aggregates_sql(aggregates)]
+        with self.server.transaction("writes") as cursor:
+            check_timescale(cursor, self.server.shown)
+            for statement in todo: cursor.execute(statement)
 
 # %% ../../nbs/data/17_warehouse.ipynb #2154092c
 class _Bars:
