@@ -142,3 +142,35 @@ def test_a_warehouse_of_the_first_revision_is_brought_up_to_date(database, make,
     assert len(again.read("A")) == 9
     at = pd.Timestamp("2022-12-30", tz="UTC")
     assert again.write_predictions(as_predictions([("A", "1d", at, "m", 1, 0.5, None, None, None, at + pd.Timedelta(days=1))])).inserted == 1
+
+
+def test_a_feature_store_keeps_the_warehouses_features_filled(database, make, tmp_path, monkeypatch):
+    from mlfin.features.store import FeatureStore, publish_features
+
+    store, specs = Warehouse(database()), ["sma_5", "rsi_14", "bbands_20_2"]
+    bars = as_bars(pd.concat([make("A"), make("B", seed=1)]))
+    store.write(bars[bars.ts < "2024-03-20"].reset_index(drop=True))
+    with pytest.raises(DataError, match="none of its own"):
+        FeatureStore(store)
+    features = FeatureStore(store, tmp_path)
+    features.update(specs)
+    pd.testing.assert_frame_equal(store.read_features(), features.read(specs), check_exact=True)
+    store.write(bars.assign(close=bars.close.where(bars.ts != "2024-03-10", bars.close * 1.001)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "write_features", lambda *a: (_ for _ in ()).throw(DataError("the server is gone")))
+        with pytest.raises(DataError, match="gone"):
+            features.update(specs)
+    assert len(store.read_features()) < len(bars)
+    before = pd.Timestamp.now("UTC")
+    FeatureStore(store, tmp_path).update(specs)
+    stored, now = store.read_features(), features.read(specs)
+    pd.testing.assert_frame_equal(stored.drop(columns="known_at"), now.drop(columns="known_at"), check_exact=True)
+    late = stored.known_at > before  # a revised row is known to the store's readers when it arrives
+    assert late.any() and (stored.known_at[~late] == now.known_at[~late]).all() and (stored.known_at[late] > now.known_at[late]).all()
+    pd.testing.assert_frame_equal(store.read_features(latest=True), features.latest(specs), check_exact=True)
+    version = store.shelf.version()
+    FeatureStore(store, tmp_path).update(specs)
+    assert store.shelf.version() == version and len(store.feature_sets()) == 1
+    assert publish_features(store, features.read(["rsi_14"]), ["rsi_14"], "default").inserted == len(bars)
+    pd.testing.assert_frame_equal(store.read_features(code=store.feature_sets().code[1]), features.read(["rsi_14"]), check_exact=True)
+    assert publish_features(store, features.read(["rsi_14"]), ["rsi_14"], "default").unchanged == len(bars)
