@@ -102,7 +102,10 @@ class _Replicated(_Connections):
 
     def _note(self, cursor) -> None:
         "Remember how far the primary's log goes, now that something is committed."
-        if self.replica is not None: self.wrote = cursor.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
+        if self.replica is None: return
+        psycopg = require("psycopg", "postgres")
+        try: self.wrote = cursor.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
+        except psycopg.Error: self.wrote = "FFFFFFFF/FFFFFFFF"                 # committed all the same; the replica is not asked again
 
     def _current(self, version: int | None) -> bool:
         "Whether the replica is there and has what was written here, and a version."

@@ -15,14 +15,14 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be, nearest
 from .actions import ACTIONS, as_actions
-from .bars import BAR_COLUMNS, KEY, MARK, TIME, moment
+from .bars import BAR_COLUMNS, KEY, MARK, TIME, moment, timeframe_delta
 from .records import Records
 from .sqlshelf import SqlShelf
 from .migrations import check_revision, revisions, standing, upgrade
 from .server import LOCK, Server, grant_roles, server_error
 from .sources import QUARANTINE
-from .timescale import aggregates_sql, check_timescale, compression_sql, hypertable_sql
 from .store import VALUES, WriteResult, accept, answer_query, compare, export_frame, fit_bars, resolve, with_values
+from .timescale import aggregates_sql, check_timescale, compression_sql, hypertable_sql
 
 # %% ../../nbs/data/17_warehouse.ipynb #590ae41f
 _NUMBERS = VALUES[:-1]                                        # all but the mark of a repair
@@ -174,9 +174,101 @@ def _pushed(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFra
     cursor.execute("SELECT EXISTS (SELECT FROM mlfin.pushed)")
     return _named(_rows(cursor, "pushed", list(names), start, end, VALUES), names) if cursor.fetchone()[0] else None
 
+# %% ../../nbs/data/17_warehouse.ipynb #b0f921c0
+_FEW = 64           # series that are read one after the other
+_PIECE = 500_000    # bars of a series in one piece, about
+
+def _agg(c: str) -> str:
+    "One column of a piece as an array; one that holds nothing is not sent."
+    if c in ("ts", "known_at", *_NUMBERS[:4]): return f"array_agg({c})"
+    if c == MARK: return f"count({c})"
+    made = f"array_agg(coalesce({c}, 'NaN'))"
+    return made if c == "volume" else f"CASE WHEN count({c}) > 0 THEN {made} END"
+
+def _statement(few: bool, start, end, columns: Sequence[str]) -> str:
+    "The one statement; it gives nothing where pushed bars wait."
+    within = "b.series = s.id" + (" AND ts >= %(start)s" if start is not None else "") + (" AND ts <= %(end)s" if end is not None else "")
+    found, given = ", ".join(map(_agg, ["ts", "known_at", *columns])), "s.timeframe = %(timeframe)s AND NOT EXISTS (SELECT FROM mlfin.pushed)"
+    given += " AND (%(symbols)s::text[] IS NULL OR s.symbol = ANY(%(symbols)s))"
+    if not few: return f"SELECT s.symbol, {found} FROM mlfin.series s LEFT JOIN mlfin.bars b ON {within} WHERE {given} GROUP BY s.symbol, b.tableoid"
+    pieces = ("SELECT %(first)s::timestamptz + n * %(step)s::interval AS low, %(first)s::timestamptz + (n + 1) * %(step)s::interval AS high "
+              "FROM generate_series(0, %(n)s) n")
+    if start is None: # from the first bar of a series
+        pieces = ("SELECT low, low + %(step)s::interval AS high FROM (SELECT min(ts) AS first, max(ts) AS last FROM mlfin.bars b WHERE " + within + ") r, "
+                  "generate_series(r.first, r.last, %(step)s::interval) low")
+    return (f"SELECT s.symbol, a.* FROM mlfin.series s LEFT JOIN LATERAL ({pieces}) p ON true LEFT JOIN LATERAL "
+            f"(SELECT {found} FROM mlfin.bars b WHERE {within} AND ts >= p.low AND ts < p.high) a ON true WHERE {given}")
+
+# %% ../../nbs/data/17_warehouse.ipynb #72fb5c26
+def _array(data: bytes, kind: str) -> np.ndarray:
+    "The numbers of an array: five words of header, and elements that each have their length in front, -1 for none."
+    layout = np.dtype([("n", ">i4"), ("v", kind)])
+    if not int.from_bytes(data[4:8], "big"): return np.frombuffer(data, layout, (len(data) - 20) // layout.itemsize, 20)["v"]
+    found, at = np.full(int.from_bytes(data[12:16], "big"), np.nan), 20
+    for i in range(len(found)):
+        size = int.from_bytes(data[at:at + 4], "big", signed=True)
+        if size == 8: found[i] = np.frombuffer(data, ">f8", 1, at + 4)[0]
+        at += 4 + max(size, 0)
+    return found
+
+def _pieces(cursor, statement: str, given: dict) -> list[tuple]:
+    "The rows of the statement, with arrays as bytes."
+    from psycopg import pq
+    from psycopg.adapt import Loader
+
+    class Plain(Loader):
+        format = pq.Format.BINARY
+        def load(self, data): return bytes(data)
+    for oid in (1022, 1185): cursor.adapters.register_loader(oid, Plain)       # float8[] and timestamptz[]
+    return list(cursor.stream(statement, given, binary=True))
+
+def _usual(store, symbols, timeframe: str, start, end, columns: Sequence[str]) -> pd.DataFrame | None:
+    "The bars as they are now; None where that takes more: pushed bars, marks of repair, a symbol that is not there."
+    step = max(1, int(_PIECE * timeframe_delta(timeframe) / pd.Timedelta("365D")))
+    last = min(t for t in (end, pd.Timestamp.now("UTC") + pd.Timedelta("1D")) if t is not None)
+    given = dict(timeframe=timeframe, symbols=None if symbols is None else list(symbols), start=start, end=end, first=start, step=f"{step} years",
+                 n=0 if start is None else max(0, (last.year - start.year) // step + 1))
+    def question(cursor):
+        if not store.made(cursor): return None
+        few = len(symbols) <= _FEW if symbols is not None else _few(cursor, timeframe)
+        return _pieces(cursor, _statement(few, start, end, columns), given)
+    found = store.server.ask(question)
+    if not found or (symbols and not set(symbols) <= {row[0] for row in found}): return None
+    if MARK in columns and any(row[3 + list(columns).index(MARK)] for row in found): return None
+    return _joined([row for row in found if row[1] and not any(row[1][4:8])], timeframe, columns) # a series without bars gives none, or one that is null
+
+def _few(cursor, timeframe: str) -> bool:
+    return cursor.execute("SELECT count(*) FROM (SELECT FROM mlfin.series WHERE timeframe = %s LIMIT %s) q", (timeframe, _FEW + 1)).fetchone()[0] <= _FEW
+
+# %% ../../nbs/data/17_warehouse.ipynb #0ddd4cab
+def _joined(pieces: list[tuple], timeframe: str, columns: Sequence[str]) -> pd.DataFrame:
+    "Pieces as one frame, sorted by symbol and time."
+    import pyarrow as pa
+
+    parts = [(row[0], _array(row[1], ">i8"), row) for row in pieces]
+    parts = sorted((p for p in parts if len(p[1])), key=lambda p: (p[0], p[1][0]))
+    sizes, n = [len(p[1]) for p in parts], sum(len(p[1]) for p in parts)
+    def moments(i):
+        plain = np.concatenate([p[1] if i == 1 else _array(p[2][i], ">i8") for p in parts], dtype="int64") if parts else np.empty(0, "int64")
+        plain += _EPOCH
+        return pd.DatetimeIndex(plain.view("M8[us]")).tz_localize("UTC")
+    def numbers(i):
+        if all(p[2][i] is None for p in parts): return np.full(n, np.nan)
+        return np.concatenate([np.full(len(p[1]), np.nan) if p[2][i] is None else _array(p[2][i], ">f8") for p in parts], dtype="float64")
+    def texts(words, index):
+        return pd.Series(pd.array(pa.array(words, pa.large_string()).take(pa.array(index)), dtype="str"))
+    values = {c: pd.array(pa.nulls(n, pa.large_string()), dtype="str") if c == MARK else numbers(i) for i, c in enumerate(columns, 3)}
+    names = [p[0] for p in parts] or [""]
+    made = pd.DataFrame({"symbol": texts(names, np.repeat(np.arange(len(parts)), sizes)), "timeframe": texts([timeframe], np.zeros(n, "int64")),
+                         "ts": moments(1), "known_at": moments(2), **values}, copy=False)
+    ts, rank = made.ts.array.asi8, np.repeat(np.unique(names, return_inverse=True)[1], sizes) if parts else np.empty(0, "int64")
+    late, same = np.diff(ts) < 0, np.diff(rank) == 0
+    return made if not (late & same).any() else made.take(np.lexsort((ts, rank))).reset_index(drop=True)
+
 # %% ../../nbs/data/17_warehouse.ipynb #8c3c100f
 def _raw(store, symbols, timeframe: str, start, end, as_of, version: int | None, columns: list[str]) -> pd.DataFrame:
     "Bars that a query names, one row a key."
+    if as_of is None and version is None and (rows := _usual(store, symbols, timeframe, start, end, columns)) is not None: return rows
     with store.server.transaction(version=version) as cursor:
         if not store.made(cursor):
             if version is not None: raise DataError(must_be("version", "left out: nothing was written yet", version))
@@ -396,14 +488,14 @@ class _Schema:
         try: done = upgrade(self.server.connect, LOCK, self.server.shown)
         except DBAPIError as e: raise server_error(e.orig, self.server.shown, "writes") from e
         with self.server.transaction("adds"): pass                             # so that a replica that lacks it is not asked
-        self._made = True
+        self._ready = True
         return done
 
     def make(self) -> None:
         "The schema, up to date, before something is written."
-        if self._made: return
-        with self.server.transaction("adds") as cursor: self._made = check_revision(standing(cursor), self.server.shown, revisions())
-        if not self._made: self.migrate()
+        if self._ready: return                                                 # the primary, whatever a replica may have
+        with self.server.transaction("adds") as cursor: self._ready = check_revision(standing(cursor), self.server.shown, revisions())
+        if not self._ready: self.migrate()
 
 # %% ../../nbs/data/17_warehouse.ipynb #ee1ee92c
 class _Users:
@@ -481,7 +573,7 @@ class Warehouse(_Bars, _Asides, Records, _Upkeep, _Schema, _Users):
     def __init__(self, url: str,      # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = "",   # a server that replays the first one's log, for reading; empty: none
                  ):
-        self.url, self.replica, self.server, self._made = url, replica, Server(url, replica), False
+        self.url, self.replica, self.server, self._made, self._ready = url, replica, Server(url, replica), False, False
         self.shelf = SqlShelf(self)
 
     def __repr__(self) -> str: return f"Warehouse({self.server.shown})"
