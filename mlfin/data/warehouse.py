@@ -16,6 +16,8 @@ import pandas as pd
 from ..core.errors import DataError, must_be, nearest
 from .actions import ACTIONS, as_actions
 from .bars import BAR_COLUMNS, KEY, MARK, TIME, moment, timeframe_delta
+from .records import Records
+from .sqlshelf import SqlShelf
 from .migrations import check_revision, revisions, standing, upgrade
 from .server import LOCK, Server, grant_roles, server_error
 from .sources import QUARANTINE
@@ -566,12 +568,13 @@ def _again(url: str, replica: str, wrote: str):
     store.server.wrote = wrote
     return store
 
-class Warehouse(_Bars, _Asides, _Upkeep, _Schema, _Users):
-    "Bars, actions and quarantine in a PostgreSQL database."
+class Warehouse(_Bars, _Asides, Records, _Upkeep, _Schema, _Users):
+    "Bars, and what stands beside them, in a PostgreSQL database."
     def __init__(self, url: str,      # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = "",   # a server that replays the first one's log, for reading; empty: none
                  ):
         self.url, self.replica, self.server, self._made, self._ready = url, replica, Server(url, replica), False, False
+        self.shelf = SqlShelf(self)
 
     def __repr__(self) -> str: return f"Warehouse({self.server.shown})"
 

@@ -108,6 +108,8 @@ _HOME = {
     "predict_part": "composed",
     "predict_rows": "fitting",
     "promote": "gate",
+    "publish_metrics": "publish",
+    "publish_predictions": "publish",
     "quantile_class": "labels",
     "read_manifest": "registry",
     "read_predictions": "registry",
