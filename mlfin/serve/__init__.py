@@ -1,0 +1,21 @@
+"""Serving: who may ask, the contract, the predictor, jobs, the API."""
+
+from importlib import import_module
+
+_HOME = {
+    "AccountStore": "account_store",
+    "AuthError": "roles",
+    "Person": "roles",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__
