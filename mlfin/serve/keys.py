@@ -69,7 +69,7 @@ def _make(path: Path) -> None:
     with _alone(path):
         if not path.exists(): _write(path, [secrets.token_bytes(32)])
 
-# %% ../../nbs/serve/60g_keys.ipynb #e682f852
+# %% ../../nbs/serve/60g_keys.ipynb #a09205a2
 def _name(key: bytes) -> str: return hashlib.sha256(b"kid" + key).hexdigest()[:12]
 
 @lru_cache(16)
@@ -88,6 +88,11 @@ class Keys:
         self.path, self._kept = Path(path), ((), ())
 
     def __repr__(self) -> str: return f"Keys({', '.join(self.names())})"
+
+    @property
+    def given(self) -> bool:
+        "Whether the keys come from the environment."
+        return _environment() is not None
 
     def names(self) -> tuple[str, ...]:
         "What the keys are called in a token's header (`kid`), the one that signs first."
@@ -109,10 +114,10 @@ class Keys:
         "A key by its name."
         return next((k for k in self.all() if _name(k) == name), None)
 
-# %% ../../nbs/serve/60g_keys.ipynb #d20cdb06
+# %% ../../nbs/serve/60g_keys.ipynb #b0b9b2e2
 def add_key(keys: Keys) -> str: # the name of the new key, which signs from now on
     "Put a new key before the others."
-    if _environment() is not None:
+    if keys.given:
         raise SettingsError("The keys come from the environment.\nHint: put a new one before the others in MLFIN_JWT_KEY, and start the service again.")
     keys.all()
     with _alone(keys.path):
@@ -122,6 +127,7 @@ def add_key(keys: Keys) -> str: # the name of the new key, which signs from now 
 
 def drop_keys(keys: Keys) -> int: # how many were dropped
     "Keep only the key that signs: what others signed is worthless from now on."
+    if keys.given: raise SettingsError("The keys come from the environment.\nHint: take the old ones out of MLFIN_JWT_KEY, and start the service again.")
     keys.all()
     with _alone(keys.path):
         found = _read(keys.path)
