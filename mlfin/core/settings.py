@@ -32,11 +32,23 @@ def project_root(start: str | Path | None = None, # folder to start from; the wo
     raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not there.\n"
                         "Hint: change into a project's folder, or set MLFIN_ROOT to it.")
 
-# %% ../../nbs/core/01_settings.ipynb #21fed33f
-class Settings(BaseModel):
-    "One profile: typed, frozen, with every path absolute."
+# %% ../../nbs/core/01_settings.ipynb #5e1f00d1
+class _Service(BaseModel):
+    "What the service takes from a profile."
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    accounts: str = Field("", repr=False)                     # users of the service: an SQLAlchemy URL; empty: a SQLite file
+    access_minutes: int = Field(10, ge=1, le=60)              # how long an access token is good for
+    refresh_minutes: int = Field(60, ge=1, le=1440)           # a session that is not refreshed for so long is over
+    session_minutes: int = Field(480, ge=1, le=1440)          # how long a log-in lasts, refreshed or not
+    second_factor: Literal["auto", "required", "optional"] = "auto"  # auto: required but in development and test
+    limit_user: str = "600/minute"                            # requests of one user; empty: no limit
+    limit_address: str = "1200/minute"                        # requests of one address
+    limit_exempt: tuple[str, ...] = ()                        # users without limits
+
+# %% ../../nbs/core/01_settings.ipynb #21fed33f
+class Settings(_Service):
+    "One profile: typed, frozen, with every path absolute."
     profile: str                                              # name of the section
     root: Path                                                # the project's folder
     store: str                                                # where bars are kept: a folder (Delta lake)
@@ -58,14 +70,6 @@ class Settings(BaseModel):
     gate_level: float = Field(0.001, gt=0, lt=0.5)            # chance that a worthless model passes the gate
     gate_latency_ms: float = Field(50.0, gt=0)                # how long one prediction may take
     gate_age_days: int = Field(7, ge=0)                       # how old the newest bar may be at a promotion
-    accounts: str = Field("", repr=False)                     # users of the service: an SQLAlchemy URL; empty: a SQLite file
-    access_minutes: int = Field(10, ge=1, le=60)              # how long an access token is good for
-    refresh_minutes: int = Field(60, ge=1, le=1440)           # a session that is not refreshed for so long is over
-    session_minutes: int = Field(480, ge=1, le=1440)          # how long a log-in lasts, refreshed or not
-    second_factor: Literal["auto", "required", "optional"] = "auto"  # auto: required but in development and test
-    limit_user: str = "600/minute"                            # requests of one user; empty: no limit
-    limit_address: str = "1200/minute"                        # requests of one address
-    limit_exempt: tuple[str, ...] = ()                        # users without limits
 
     def data_dir(self, experiment: str) -> Path:
         "Folder of an experiment's data products."

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..core.errors import DataError, SettingsError
 from ..core.provenance import atomic_path
 
-# %% ../../nbs/serve/60g_keys.ipynb #fadc8b28
+# %% ../../nbs/serve/60g_keys.ipynb #01d7c13e
 KEEP = 3 # keys that still verify and open after a new one was made
 
 def _environment() -> list[bytes] | None:
@@ -38,7 +38,8 @@ def _read(path: Path) -> list[bytes]:
     "The keys of a file that is its owner's alone."
     try:
         if path.stat().st_mode & 0o077:
-            raise SettingsError(f"The keys in {path.name} can be read by others.\nHint: chmod 600 {path}; if that was so for long, `mlfin users rotate --drop`.")
+            raise SettingsError(f"The keys in {path.name} can be read by others.\n"
+                                f"Hint: chmod 600 {path}; if that was so for long, `mlfin users rotate --drop`.")
         found = [bytes.fromhex(k) for k in json.loads(path.read_text(encoding="utf-8"))["keys"]]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise DataError(f"The keys in {path.name} cannot be read: {type(e).__name__}.\nHint: put the file back from a copy; a new one ends all "
@@ -69,7 +70,7 @@ def _make(path: Path) -> None:
     with _alone(path):
         if not path.exists(): _write(path, [secrets.token_bytes(32)])
 
-# %% ../../nbs/serve/60g_keys.ipynb #a09205a2
+# %% ../../nbs/serve/60g_keys.ipynb #bbca0874
 def _name(key: bytes) -> str: return hashlib.sha256(b"kid" + key).hexdigest()[:12]
 
 @lru_cache(16)
@@ -82,6 +83,7 @@ def _box(keys: tuple[bytes, ...]):
     derived = [HKDF(SHA256(), 32, salt=None, info=b"mlfin second factor").derive(k) for k in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(k)) for k in derived])
 
+# %% ../../nbs/serve/60g_keys.ipynb #14cae1ca
 class Keys:
     "The service's keys, the newest first."
     def __init__(self, path: str | Path): # the file; made where there is none, unless the environment gives keys
@@ -114,7 +116,7 @@ class Keys:
         "A key by its name."
         return next((k for k in self.all() if _name(k) == name), None)
 
-# %% ../../nbs/serve/60g_keys.ipynb #b0b9b2e2
+# %% ../../nbs/serve/60g_keys.ipynb #a36c61e1
 def add_key(keys: Keys) -> str: # the name of the new key, which signs from now on
     "Put a new key before the others."
     if keys.given:

@@ -63,7 +63,7 @@ def first_administrator(accounts: Accounts,
         _insert(accounts, write, name, "administrator", hashed, True, by)
     return once
 
-# %% ../../nbs/serve/61b_users.ipynb #a4f32468
+# %% ../../nbs/serve/61b_users.ipynb #d3d91447
 def _keep_one(write: Write, user) -> None:
     "Refuse what would leave no administrator."
     if user.role == "administrator" and not user.disabled and not write.one(
@@ -93,6 +93,7 @@ def set_disabled(accounts: Accounts, name: str,
         changed(write)
         note(write, by, "disable" if disabled else "enable", user.name)
 
+# %% ../../nbs/serve/61b_users.ipynb #fa5e6917
 def set_password(accounts: Accounts, name: str,
                  password: str | None = None, # None: one for one use is made
                  by: Origin = NOWHERE,
@@ -109,7 +110,7 @@ def set_password(accounts: Accounts, name: str,
         note(write, by, "reset password", user.name)
     return once
 
-# %% ../../nbs/serve/61b_users.ipynb #d45cdd19
+# %% ../../nbs/serve/61b_users.ipynb #8874c89e
 class Enrolment(NamedTuple):
     "What a telephone needs; it is shown once."
     secret: str   # base32, to type
@@ -135,6 +136,7 @@ def enrol(accounts: Accounts, name: str, password: str,
     if not fine: raise BadCredentials()
     return Enrolment(secret, totp_address(secret, user.name, accounts.issuer))
 
+# %% ../../nbs/serve/61b_users.ipynb #a4b0ba81
 def confirm(accounts: Accounts, name: str, password: str,
             code: str,                # the telephone's first
             origin: Origin = NOWHERE,
@@ -153,7 +155,7 @@ def confirm(accounts: Accounts, name: str, password: str,
     if not fine: raise BadCredentials()
     return codes
 
-# %% ../../nbs/serve/61b_users.ipynb #12836092
+# %% ../../nbs/serve/61b_users.ipynb #7c05371e
 def _keep_codes(write: Write, user: str, codes: list[str]) -> None:
     "New recovery codes in place of the old; sessions begun without them end."
     write.run("DELETE FROM auth_recovery WHERE user_id = :id", id=user)
@@ -170,7 +172,7 @@ def reset_second_factor(accounts: Accounts, name: str,
         end_sessions(write, user.id)
         note(write, by, "reset second factor", user.name)
 
-# %% ../../nbs/serve/61b_users.ipynb #7d6c091e
+# %% ../../nbs/serve/61b_users.ipynb #6c7b97cc
 _DAY = 86_400_000_000 # microseconds
 
 def new_key(accounts: Accounts,
@@ -204,7 +206,7 @@ def revoke_key(accounts: Accounts,
         changed(write)
         note(write, by, "revoke key", found.name, key=key)
 
-# %% ../../nbs/serve/61b_users.ipynb #31a1fd3a
+# %% ../../nbs/serve/61b_users.ipynb #7600adc0
 def _frame(rows: list, columns: list[str], times: tuple[str, ...]) -> pd.DataFrame:
     "Rows as a frame; microseconds as moments."
     frame = pd.DataFrame([tuple(r) for r in rows], columns=columns)
@@ -234,7 +236,7 @@ def list_sessions(accounts: Accounts, name: str,
                          "AND s.revoked IS NULL AND s.ends > :now ORDER BY s.created DESC, s.id", name=fold_name(name), now=accounts.now)
     return _frame(rows, ["session", "created", "ends", "address"], ("created", "ends"))
 
-# %% ../../nbs/serve/61b_users.ipynb #1ba0bea0
+# %% ../../nbs/serve/61b_users.ipynb #7c7bc489
 def revoke_sessions(accounts: Accounts, name: str,
                     session: str | None = None,  # one of theirs; None: all
                     by: Origin = NOWHERE,
