@@ -22,10 +22,14 @@ from .credentials import (KEY, check_name, check_password, digest, fold_name, ne
 from .keys import add_key, drop_keys, seal, unseal
 from .roles import NOWHERE, BadCredentials, Origin, PasswordChangeNeeded, SecondFactorNeeded, check_role
 
-# %% ../../nbs/serve/61b_users.ipynb #ef98a803
+# %% ../../nbs/serve/61b_users.ipynb #4d83ad7d
+def _plain(name: str) -> str:
+    "A name as it may be kept; empty where nobody can have it."
+    return fold_name(name) if name.isprintable() else ""
+
 def _user(write: Write, name: str):
     "A user's row by name."
-    found = write.one("SELECT * FROM auth_users WHERE name = :name", name=fold_name(name) if name.isprintable() else "")
+    found = write.one("SELECT * FROM auth_users WHERE name = :name", name=_plain(name))
     if found is None: raise ParameterError(unknown("user", name[:80], [r.name for r in write.rows("SELECT name FROM auth_users")]))
     return found
 
@@ -206,7 +210,7 @@ def revoke_key(accounts: Accounts,
         changed(write)
         note(write, by, "revoke key", found.name, key=key)
 
-# %% ../../nbs/serve/61b_users.ipynb #7600adc0
+# %% ../../nbs/serve/61b_users.ipynb #65665316
 def _frame(rows: list, columns: list[str], times: tuple[str, ...]) -> pd.DataFrame:
     "Rows as a frame; microseconds as moments."
     frame = pd.DataFrame([tuple(r) for r in rows], columns=columns)
@@ -227,13 +231,13 @@ def list_keys(accounts: Accounts, name: str | None = None, # only this user's
     rows = accounts.rows("SELECT k.id, u.name, k.label, k.role, k.created, k.ends, k.revoked, k.used FROM auth_keys k JOIN auth_users u "
                          "ON u.id = k.user_id ORDER BY k.created DESC, k.id")
     frame = _frame(rows, ["key", "owner", "label", "role", "created", "ends", "revoked", "used"], ("created", "ends", "revoked", "used"))
-    return frame if name is None else frame[frame["owner"] == fold_name(name)].reset_index(drop=True)
+    return frame if name is None else frame[frame["owner"] == _plain(name)].reset_index(drop=True)
 
 def list_sessions(accounts: Accounts, name: str,
                   ) -> pd.DataFrame: # session, created, ends (UTC), address; newest first
     "Somebody's sessions that go on."
     rows = accounts.rows("SELECT s.id, s.created, s.ends, s.address FROM auth_sessions s JOIN auth_users u ON u.id = s.user_id WHERE u.name = :name "
-                         "AND s.revoked IS NULL AND s.ends > :now ORDER BY s.created DESC, s.id", name=fold_name(name), now=accounts.now)
+                         "AND s.revoked IS NULL AND s.ends > :now ORDER BY s.created DESC, s.id", name=_plain(name), now=accounts.now)
     return _frame(rows, ["session", "created", "ends", "address"], ("created", "ends"))
 
 # %% ../../nbs/serve/61b_users.ipynb #7c7bc489

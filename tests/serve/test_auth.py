@@ -12,6 +12,7 @@ import pyotp
 import pytest
 
 from mlfin.core.errors import DataError, MlfinError, ParameterError, SettingsError
+from mlfin.core.settings import load_settings
 from mlfin.serve import auth
 from mlfin.serve.account_store import MIGRATIONS, AccountStore, Head, check_audit, migrate, note, read_audit, record
 from mlfin.serve.auth import Accounts, Rules, Tokens
@@ -443,16 +444,16 @@ def test_an_address_is_counted_over_all_names(opened):
 def test_an_unknown_user_is_answered_like_a_wrong_password(accounts, opened):
     slow = opened(hashing=Hashing(2, 16_384, 1))
     set_password(slow, "ann", OTHER)
-    said, least = {}, {}
-    for name in ("ann", "nobody", "аnn", "x" * 100_000, "a\x00b", ""):
-        taken = []
-        for n in range(3):
-            begin = time.perf_counter()
+    names = ("ann", "nobody", "аnn", "x" * 100_000, "a\x00b", "")
+    said, least = {}, dict.fromkeys(names, float("inf"))
+    for n in range(4):
+        for name in names:
+            begin = time.process_time()                       # of this process: others on the machine do not count
             with pytest.raises(AuthError) as e: slow.issue(name, f"wrong {n}")
-            taken.append(time.perf_counter() - begin)
-        said[name[:10]], least[name[:10]] = (e.value.word, str(e.value), e.value.status), min(taken)
+            least[name] = min(least[name], time.process_time() - begin)
+            said[name] = e.value.word, str(e.value), e.value.status
     assert len(set(said.values())) == 1
-    assert max(least.values()) < 4 * min(least.values()), least
+    assert max(least.values()) < 2.5 * min(least.values()), least
     assert word(slow.issue, "ann", "x" * 1_000_000) == "bad_credentials"
 
 
@@ -473,6 +474,20 @@ def test_look_alikes_are_one_account(accounts):
     for name in ("ANN", "Ａｎｎ", " ann", "ａｎｎ"):
         with pytest.raises(ParameterError, match="a new one"): add_user(accounts, name, "administrator", PASSWORD)
         assert accounts.verify(accounts.issue(name, PASSWORD).access).name == "ann"
+
+
+def test_half_characters_and_zero_bytes_are_wrong_and_nothing_worse(accounts):
+    "What JSON and addresses can bring: lone surrogates, NUL, text without end."
+    for odd in ("\ud800", "a\x00b", "\ud800" * 300, "\u0345" * 300):
+        assert word(accounts.issue, odd, odd, odd, Origin(odd, odd, odd)) in ("bad_credentials", "throttled")
+        assert word(accounts.issue, "ann", PASSWORD, odd, Origin("", odd, odd)) is None          # no second factor: the code is not looked at
+        assert word(accounts.refresh, odd) == word(accounts.verify, odd) == "bad_token"
+        assert revoke_sessions(accounts, "ann", odd) == 0
+        assert len(list_sessions(accounts, odd)) == len(list_keys(accounts, odd)) == len(read_audit(accounts, who=odd)) == 0
+        for call in (lambda odd=odd: set_disabled(accounts, odd, True), lambda odd=odd: revoke_key(accounts, odd),
+                     lambda odd=odd: new_key(accounts, "ann", odd)):
+            with pytest.raises(ParameterError): call()
+    assert check_audit(accounts).count == len(read_audit(accounts, 1000))
 
 
 # ---- machines ---------------------------------------------------------------------------------------------------
@@ -693,3 +708,46 @@ def test_without_its_database_nobody_is_recognised(tmp_path):
     assert word(accounts.verify, tokens.access) is None
     with pytest.raises(AuthError) as e: AccountStore("postgresql://me:hidden@127.0.0.1:1/x")
     assert e.value.word == "unavailable" and "hidden" not in f"{e.value}{e.value.__cause__}"
+
+
+def test_who_may_not_make_tables_can_open_what_is_there(accounts, url, tmp_path):
+    "The service's own role in PostgreSQL needs no right to change the schema."
+    if not url.startswith("postgresql"): pytest.skip("SQLite has no roles")
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mlfin_auth_test') THEN DROP OWNED BY mlfin_auth_test; DROP ROLE mlfin_auth_test; END IF; END $$")
+        connection.execute("CREATE ROLE mlfin_auth_test LOGIN")
+        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO mlfin_auth_test")
+    service = Accounts(url.replace("postgres@", "mlfin_auth_test@"), Keys(tmp_path / "keys.json"), hashing=CHEAP)
+    assert word(service.issue, "ann", PASSWORD) is None
+    service.close()
+
+
+def test_settings_say_where_and_how_long(tmp_path, monkeypatch):
+    for name in ("pipeline.yaml", "settings.ini"): (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.setenv("MLFIN_JWT_KEY", "k" * 40)                # a secret, and no setting
+    monkeypatch.setenv("MLFIN_LIMIT_EXEMPT", "load, probe")
+    settings = load_settings("test", root=tmp_path)
+    assert settings.accounts == f"sqlite:///{tmp_path}/.mlfin/test/accounts.sqlite" and settings.limit_exempt == ("load", "probe")
+    accounts = auth.open_accounts(settings)
+    assert accounts.rules == Rules(10, 60, 480, False) and accounts.keys.all() == (b"k" * 40,)
+    accounts.close()
+    production = auth.open_accounts(load_settings("production", root=tmp_path))
+    assert production.rules.second_factor
+    production.close()
+    monkeypatch.setenv("MLFIN_SECOND_FACTOR", "optional")
+    for profile in ("staging", "production"):
+        with pytest.raises(SettingsError, match="second_factor"): auth.open_accounts(load_settings(profile, root=tmp_path))
+    monkeypatch.setenv("MLFIN_ACCOUNTS", "postgresql://me:hidden@127.0.0.1:1/x")
+    assert "hidden" not in repr(load_settings("test", root=tmp_path))
+
+
+@pytest.mark.parametrize("host, profile, fine", [
+    ("127.0.0.1", "production", True), ("::1", "production", True), ("localhost", "staging", True), ("0.0.0.0", "development", False),
+    ("::", "development", False), ("", "development", False), ("10.1.2.3", "development", True), ("10.1.2.3", "staging", False),
+    ("8.8.8.8", "test", False), ("2606:4700::1", "development", False), ("::ffff:8.8.8.8", "development", False)])
+def test_nothing_travels_in_the_clear(host, profile, fine):
+    auth.refuse_public(host, True, profile)
+    if fine: return auth.refuse_public(host, False, profile)
+    with pytest.raises(SettingsError, match="in the clear"): auth.refuse_public(host, False, profile)
