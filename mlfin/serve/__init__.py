@@ -1,0 +1,67 @@
+"""Serving: who may ask, the contract, the predictor, jobs, the API."""
+
+from importlib import import_module
+
+_HOME = {
+    "ANYONE": "roles",
+    "AccountStore": "account_store",
+    "Accounts": "auth",
+    "AuthError": "roles",
+    "BadCredentials": "roles",
+    "BadToken": "roles",
+    "Enrolment": "users",
+    "EnrolmentNeeded": "roles",
+    "Expired": "roles",
+    "Forbidden": "roles",
+    "Head": "account_store",
+    "Keys": "keys",
+    "Limits": "limits",
+    "NOWHERE": "roles",
+    "Origin": "roles",
+    "PasswordChangeNeeded": "roles",
+    "Person": "roles",
+    "ROLES": "roles",
+    "ROUTES": "roles",
+    "Revoked": "roles",
+    "Rules": "auth",
+    "SecondFactorNeeded": "roles",
+    "Throttled": "roles",
+    "Tokens": "auth",
+    "Unavailable": "roles",
+    "add_user": "users",
+    "allowed": "roles",
+    "check_audit": "account_store",
+    "confirm": "users",
+    "demand": "roles",
+    "enrol": "users",
+    "first_administrator": "users",
+    "least_role": "roles",
+    "list_keys": "users",
+    "list_sessions": "users",
+    "list_users": "users",
+    "new_key": "users",
+    "open_accounts": "auth",
+    "open_limits": "limits",
+    "read_audit": "account_store",
+    "record": "account_store",
+    "refuse_public": "auth",
+    "reset_second_factor": "users",
+    "revoke_key": "users",
+    "revoke_sessions": "users",
+    "rotate_keys": "users",
+    "set_disabled": "users",
+    "set_password": "users",
+    "set_role": "users",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__
