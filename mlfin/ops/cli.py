@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ..core.errors import MlfinError, SettingsError
 from ..core.settings import Settings
-from .console import Profile, Progress, err, load_profile, out, unbroken
+from .console import Events, Profile, Progress, err, load_profile, out, unbroken
 from .data_commands import data, ingest
 from .feature_commands import features_app
 from .model_commands import models_app, promote, rollback
@@ -39,7 +39,7 @@ def _relative(path: Path, settings: Settings) -> str:
 # %% ../../nbs/ops/73_cli.ipynb #e6306157
 def _parameters(settings: Settings, parameter: list[str], file: list[Path], experiment: str | None) -> dict:
     "The question; a relative path in `-p path=` starts where the command was given."
-    from mlfin.ops.pipeline import ask, check_experiment
+    from mlfin.backtest.question import ask, check_experiment
 
     here = Path.cwd()
     question = ask(settings.root, tuple(parameter), tuple(file), profile=settings.profile, experiment=experiment)
@@ -53,7 +53,7 @@ def _parameters(settings: Settings, parameter: list[str], file: list[Path], expe
 def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
         experiment: _Experiment = None, profile: Profile = None,
         force: Annotated[bool, typer.Option("--force", help="Run every task, fresh or not.")] = False,
-        gpu: _Device = None):
+        gpu: _Device = None, events: Events = None):
     "Run the pipeline on the question in env.yaml; what is fresh is not run again."
     from mlfin.ops import pipeline
 
@@ -62,14 +62,21 @@ def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
     if gpu is not None or not any(p.startswith("kernel=") for p in parameter): question["kernel"], why = pipeline.choose_kernel(settings, gpu)
     else: why = "asked for"
     began = time.monotonic()
-    with Progress(out) as progress:
+    with Progress(out, events) as progress:
         def announce(kind, task, details):
             if kind == "begin": out.print(f"[bold]{question['experiment']}[/] ({settings.profile}), kernel {question['kernel']}: {why}", highlight=False)
-            else: progress(kind, task, details)
+            progress(kind, task, details)
         result = pipeline.run(question, settings, force, announce)
+        folder, page = _relative(result.folder, settings), _page(result, settings)
+        progress("end", "", {"run": result.run_id, "folder": folder, "report": page, "executed": result.executed})
     _say_result(result, question, settings, time.monotonic() - began)
 
 # %% ../../nbs/ops/73_cli.ipynb #93f975ce
+def _page(result, settings: Settings) -> str | None:
+    "The page to read of a run, as it is kept."
+    pages = sorted(result.folder.glob("*.html"))
+    return _relative(pages[-1], settings) if pages else None
+
 def _say_result(result, question: dict, settings: Settings, seconds: float) -> None:
     "What came out, in a few lines: the verdict, and where to read it."
     from mlfin.core.provenance import read_json
