@@ -3,13 +3,23 @@
 from importlib import import_module
 
 _HOME = {
+    "JsonFormatter": "logs",
     "Metrics": "metrics",
+    "SharedFile": "logs",
+    "bound": "logs",
+    "bound_names": "logs",
     "clean_metrics": "metrics",
     "count_ingest": "metrics",
     "count_prediction": "metrics",
+    "harmless": "logs",
+    "hide": "logs",
+    "log_access": "logs",
+    "logs_folder": "logs",
     "measure_process": "metrics",
     "metrics_folder": "metrics",
+    "redact": "logs",
     "score_champion": "metrics",
+    "setup_logs": "logs",
 }
 
 __all__ = sorted(_HOME)
