@@ -3,23 +3,30 @@
 from importlib import import_module
 
 _HOME = {
+    "Check": "health",
     "JsonFormatter": "logs",
     "Metrics": "metrics",
+    "Readiness": "health",
     "SharedFile": "logs",
+    "ages": "health",
     "bound": "logs",
     "bound_names": "logs",
+    "check_health": "health",
     "clean_metrics": "metrics",
     "count_ingest": "metrics",
     "count_prediction": "metrics",
     "harmless": "logs",
+    "health_history": "health",
     "hide": "logs",
     "log_access": "logs",
     "logs_folder": "logs",
     "measure_process": "metrics",
     "metrics_folder": "metrics",
+    "note_health": "health",
     "redact": "logs",
     "score_champion": "metrics",
     "setup_logs": "logs",
+    "summary": "health",
 }
 
 __all__ = sorted(_HOME)

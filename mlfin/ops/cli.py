@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ..core.errors import MlfinError, SettingsError
 from ..core.settings import Settings
-from .console import Events, Profile, Progress, err, load_profile, out, unbroken
+from .console import Events, Profile, Progress, err, load_profile, out, plain, say_table, unbroken
 from .data_commands import data, ingest
 from .feature_commands import features_app
 from .model_commands import models_app, promote, rollback
@@ -217,8 +218,7 @@ def _check_environment(settings: Settings) -> list[tuple[str, bool, str]]:
     return [("lock", not wrong, "; ".join(wrong[:5]) + (" ... make setup" if wrong else "installed versions are those of env/requirements.lock"))]
 
 def _check_places(settings: Settings) -> list[tuple[str, bool, str]]:
-    "Can results be written, and is there room?"
-    import shutil
+    "Can results be written?"
     import tempfile
     rows = []
     for name, folder in (("data", settings.root / ".mlfin"), ("reports", settings.root / "reports")):
@@ -226,8 +226,7 @@ def _check_places(settings: Settings) -> list[tuple[str, bool, str]]:
             folder.mkdir(exist_ok=True)
             with tempfile.TemporaryFile(dir=folder): rows.append((name, True, f"{folder.name}/ can be written"))
         except OSError as e: rows.append((name, False, f"{folder.name}/ cannot be written: {e.strerror}"))
-    free = shutil.disk_usage(settings.root).free / 2**30
-    return [*rows, ("disk", free > 1, f"{free:.1f} GiB free")]
+    return rows
 
 # %% ../../nbs/ops/73_cli.ipynb #0994f527
 def _check_kernels(settings: Settings) -> list[tuple[str, bool, str]]:
@@ -244,15 +243,34 @@ def _check_kernels(settings: Settings) -> list[tuple[str, bool, str]]:
     told = ", ".join(f"{n}: {' '.join(f'{k}={v}' for k, v in device_parameters(n, device).items())}" for n in ("xgboost", "lightgbm", "keras"))
     return [*rows, ("device", True, f"{kernel}: {why} ({told})")]
 
-@app.command()
-def doctor(profile: Profile = None):
-    "Is everything in place? Versions, kernels, device, disk."
+_SHOWN = {"ok": "[green]yes[/]", "warn": "[yellow]look[/]", "fail": "[red]no[/]"}
+
+@app.command(epilog="Examples:\n\nmlfin doctor\n\nmlfin doctor --history")
+def doctor(profile: Profile = None,
+           experiment: Annotated[str, typer.Option(help="Whose champion is looked at.")] = "default",
+           history: Annotated[bool, typer.Option("--history", help="What changed since it was first looked at, newest first.")] = False):
+    "Is everything in place? Versions, kernels, device, disk; store, model, clock, freshness."
+    from mlfin.monitor.health import check_health, note_health
     settings = load_profile(profile)
+    if history: return _say_history(settings)
     table = Table("what", "ok", "found", title=f"mlfin {version('mlfin')}, Python {sys.version.split()[0]}, profile {settings.profile}", title_justify="left")
-    rows = [*_check_environment(settings), *_check_places(settings), *_check_kernels(settings)]
-    for what, fine, found in rows: table.add_row(what, "[green]yes[/]" if fine else "[red]no[/]", found)
+    rows = [(what, "ok" if fine else "fail", found) for what, fine, found in (
+        *_check_environment(settings), *_check_places(settings), *_check_kernels(settings))]
+    checks = check_health(settings, experiment, timeout=60)
+    rows += [(c.name, c.state, c.words + (f": {c.remedy}" if c.remedy else "")) for c in checks]
+    for what, state, found in rows: table.add_row(what, _SHOWN[state], escape(plain(found)))
     out.print(table)
-    raise typer.Exit(0 if all(fine for _, fine, _ in rows) else 1)
+    if (settings.root / ".mlfin").is_dir(): note_health(settings, checks)
+    raise typer.Exit(1 if any(state == "fail" for _, state, _ in rows) else 0)
+
+def _say_history(settings: Settings) -> None:
+    "What `mlfin doctor` and the service noted."
+    import pandas as pd
+
+    from mlfin.monitor.health import health_history
+    found = pd.DataFrame(health_history(settings), columns=["at", "name", "before", "state", "words"])
+    if found.empty: return out.print("Nothing was noted yet: `mlfin doctor` notes what it finds.", highlight=False)
+    say_table(found.assign(at=pd.to_datetime(found["at"], unit="s", utc=True).dt.floor("s")), fold=("words",))
 
 # %% ../../nbs/ops/73_cli.ipynb #c5ed8d06
 def _ended(arguments: list[str] | None) -> int:

@@ -329,3 +329,20 @@ def test_events_are_kept_for_who_watches(project):
     assert (project.root / events[-1]["report"]).is_file() and (project.root / events[-1]["folder"]).is_dir()
     assert CliRunner().invoke(app, words).exit_code == 0  # nothing to do: only the end is told
     assert [json.loads(line)["kind"] for line in (project.root / "events.jsonl").read_text().splitlines()[len(events):]] == ["end"]
+
+
+def test_the_doctor_looks_at_the_house_and_remembers(project):
+    from typer.testing import CliRunner
+
+    from mlfin.ops.cli import app
+
+    def doctor(*more): return CliRunner().invoke(app, ["doctor", "--profile", "test", *more], env={"COLUMNS": "200"})
+    assert "Nothing was noted" in doctor("--history").stdout
+    done = doctor()
+    assert "nothing is stored yet" in done.stdout and "no registered model" in done.stdout, done.stdout
+    shown = doctor("--history").stdout
+    assert "store" in shown and "nothing is stored yet" in shown and shown.count("\n") == 2 + 7
+    (project.root / ".mlfin/test").mkdir(exist_ok=True)
+    (project.root / ".mlfin/test/lake").write_text("a file where a folder should be")
+    assert doctor().exit_code == 1
+    assert "fail" in doctor("--history").stdout
