@@ -57,6 +57,7 @@ def check_store(asked: Asked) -> Finding:
     path, server = getattr(store, "path", None), getattr(store, "server", None)
     if path is not None:
         place = next(p for p in (Path(path), *Path(path).parents) if p.is_dir())
+        if Path(path).exists() and place != Path(path): return "fail", f"{Path(path).name} is no folder", "move it away, or set `store`."
         try:
             with tempfile.TemporaryFile(dir=place) as file:
                 file.write(b"x")
