@@ -99,7 +99,8 @@ def _address(settings: Settings, source: Any, path: Any) -> list[str]:
     if source in ("sql", "mongodb"):
         raise ParameterError(must_be("source", "one that needs no address of a database", source, "job", "mlfin ingest, at a terminal."))
     if path is None: return [source]
-    if not isinstance(path, str) or not re.fullmatch(r"[\w-]{1,40}", path): raise ParameterError(must_be("path", "a plain name, like binance", path, "job"))
+    if not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", path):
+        raise ParameterError(must_be("path", "a plain name, like binance", path, "job"))
     return [f"{source}:{path}"]
 
 def _list(parameters: dict, name: str, fits: Callable[[str], Any], wanted: str) -> list[str]:

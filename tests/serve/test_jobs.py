@@ -187,7 +187,8 @@ def test_progress_and_result_come_from_events(jobs, tmp_path):
               {"kind": "step", "task": "b", "done": 1, "total": 2, "text": "fold 2 token=abcdefgh"}]
     code = ("import json, sys, time\nout = open(sys.argv[1], 'a')\n"
             f"for e in {events!r}: print(json.dumps(e), file=out, flush=True); time.sleep(0.15)\n"
-            "time.sleep(1)\nprint(json.dumps({'kind': 'end', 'run': 'abc', 'report': 'r.html'}), file=out, flush=True)\nprint('x' * 300_000)\nprint('last words')")
+            "time.sleep(1)\nprint(json.dumps({'kind': 'end', 'run': 'abc', 'report': 'r.html'}), file=out, flush=True)\n"
+            "print('x' * 300_000)\nprint('last words')")
     job, seen, stop = jobs.submit("python", {"code": code}, "ann"), [], threading.Event()
     thread = threading.Thread(target=worked, args=(jobs, job.id))
     thread.start()
@@ -204,6 +205,25 @@ def test_progress_and_result_come_from_events(jobs, tmp_path):
     assert sum(p.stat().st_size for p in (jobs.folder / job.id / "1").glob("log*")) < 900_000
 
 
+@pytest.fixture
+def terminal(monkeypatch):
+    """What the command line says when it refuses: terminal("run", ...); it refuses before it does anything."""
+    from mlfin.core.settings import load_settings
+    from mlfin.ops.cli import app
+
+    root, before = WORKER.parents[2], dict(os.environ)
+
+    def said(command, *words):
+        error = CliRunner().invoke(app, [command, "--profile", "test", *words]).exception
+        assert isinstance(error, MlfinError), error
+        return str(error)
+    monkeypatch.chdir(root)
+    said.settings = load_settings("test", root=root)
+    yield said
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def refused(order, settings, parameters) -> str:
     with pytest.raises(MlfinError) as caught:
         order(settings, parameters)
@@ -215,26 +235,14 @@ def refused(order, settings, parameters) -> str:
     ({"models": ["xgbost"]}, ["-p", "models=[xgbost]"]), ({"label": "fwd_ret_x"}, ["-p", "label=fwd_ret_x"]), ({"seed": None}, ["-p", "seed=null"]),
     ({"folds": 0}, ["-p", "folds=0"]), ({"experiment": "../x"}, ["--experiment", "../x"]), ({"rule": "yolo"}, ["-p", "rule=yolo"]),
     ({"profile": "production"}, ["-p", "profile=production"]), ({"features": ["rsi_x"]}, ["-p", "features=[rsi_x]"])])
-def test_a_bad_question_is_refused_as_at_a_terminal(jobs, monkeypatch, parameters, words):
-    from mlfin.ops.cli import app
-
-    monkeypatch.chdir(jobs.settings.root)
-    at_terminal = CliRunner().invoke(app, ["run", "--profile", "test", *words])
-    assert isinstance(at_terminal.exception, MlfinError)
-    with pytest.raises(type(at_terminal.exception)) as caught:
-        jobs.submit("train", parameters, "ann")
-    assert str(caught.value) == str(at_terminal.exception)
-    assert jobs.list() == []
+def test_a_bad_question_is_refused_as_at_a_terminal(terminal, parameters, words):
+    assert refused(order_train, terminal.settings, parameters) == terminal("run", *words)
 
 
 @pytest.mark.parametrize("parameters, words", [
     ({"start": "soon"}, ["--start", "soon"]), ({"timeframes": ["7m"]}, ["-t", "7m"]), ({"source": "yahooo"}, ["yahooo"])])
-def test_a_bad_ingest_is_refused_as_at_a_terminal(jobs, monkeypatch, parameters, words):
-    from mlfin.ops.cli import app
-
-    monkeypatch.chdir(jobs.settings.root)
-    at_terminal = CliRunner().invoke(app, ["ingest", "--profile", "test", *words])
-    assert refused(order_ingest, jobs.settings, parameters) == str(at_terminal.exception)
+def test_a_bad_ingest_is_refused_as_at_a_terminal(terminal, parameters, words):
+    assert refused(order_ingest, terminal.settings, parameters) == terminal("ingest", *words)
 
 
 @pytest.mark.parametrize("order, parameters", [
@@ -242,7 +250,8 @@ def test_a_bad_ingest_is_refused_as_at_a_terminal(jobs, monkeypatch, parameters,
     (order_ingest, {"source": "sql", "path": "postgresql://ann:pw@db/x"}), (order_ingest, {"source": "ccxt", "path": "--help"}),
     (order_ingest, {"symbols": ["--store=/tmp"]}), (order_ingest, {"symbols": "IBM"}), (order_ingest, {"store": "/tmp/x"}), (order_ingest, {"tz": "x; rm"}),
     (order_ingest, {"full": "yes"}), (order_ingest, {"source": ["csv"], "path": "x"}), (order_train, {"source": "csv", "path": "/etc/passwd"}),
-    (order_train, {"force": 1}), (order_train, {"a=b": 1}), (order_train, {"--force": True}), (order_train, {"label": "a\0b"}), (order_train, {"label": object()})])
+    (order_train, {"force": 1}), (order_train, {"a=b": 1}), (order_train, {"--force": True}), (order_train, {"label": "a\0b"}),
+    (order_train, {"label": object()})])
 def test_what_only_an_attacker_asks_is_refused(jobs, order, parameters):
     assert refused(order, jobs.settings, parameters)
 
