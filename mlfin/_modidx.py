@@ -2872,6 +2872,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.monitor.logs._Stdout.emit': ('monitor/logs.html#_stdout.emit', 'mlfin/monitor/logs.py'),
                                     'mlfin.monitor.logs._failure': ('monitor/logs.html#_failure', 'mlfin/monitor/logs.py'),
                                     'mlfin.monitor.logs._handler': ('monitor/logs.html#_handler', 'mlfin/monitor/logs.py'),
+                                    'mlfin.monitor.logs._is_telling': ('monitor/logs.html#_is_telling', 'mlfin/monitor/logs.py'),
                                     'mlfin.monitor.logs._moment': ('monitor/logs.html#_moment', 'mlfin/monitor/logs.py'),
                                     'mlfin.monitor.logs.bound': ('monitor/logs.html#bound', 'mlfin/monitor/logs.py'),
                                     'mlfin.monitor.logs.bound_names': ('monitor/logs.html#bound_names', 'mlfin/monitor/logs.py'),
