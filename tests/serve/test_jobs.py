@@ -308,15 +308,16 @@ def test_a_real_ingest(jobs):
 
 
 @pytest.mark.slow
-def test_a_real_run_killed_and_taken_up(workers):
-    """The project itself, in an experiment of its own: `kill -9` of the worker and then of everything; the run goes on where it stopped."""
+def test_a_real_run_killed_and_taken_up():
+    """The project itself, in an experiment of its own: `kill -9` of the whole job; it begins again and goes on where it stopped."""
     import shutil
 
     from mlfin.core.settings import load_settings
 
     settings = load_settings("test", root=WORKER.parents[2])
     jobs = Jobs(settings)
-    for place in (settings.data_dir("jobs_test"), settings.reports_dir("jobs_test")):
+    places = settings.data_dir("jobs_test"), settings.reports_dir("jobs_test"), jobs.folder
+    for place in places:
         shutil.rmtree(place, ignore_errors=True)
     job = jobs.submit("train", {"experiment": "jobs_test", "symbols": ["IBM"], "start": "2012-01-01", "models": ["logistic"], "folds": 2}, "ann")
     stop = threading.Event()
@@ -336,3 +337,5 @@ def test_a_real_run_killed_and_taken_up(workers):
     again = [json.loads(line) for line in (jobs.folder / job.id / "2" / "events.jsonl").read_text().splitlines()]
     assert "ingest" not in next(e["tasks"] for e in again if e["kind"] == "begin")  # it was done before
     assert len(jobs.tail(job.id)) > 0
+    for place in places:
+        shutil.rmtree(place)
