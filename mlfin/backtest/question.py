@@ -69,6 +69,7 @@ def ask(root: Path,                         # the project's folder
             question[key] = _same_kind(key, value, defaults[key], where)
     return question
 
+# %% ../../nbs/backtest/46_question.ipynb #90daf932
 def typed_moment(field: str,          # what is given, as the user knows it: "--start"
                  value: str | None,   # a date or a time; None: not given
                  end: bool = False,   # True: a date means the end of that day

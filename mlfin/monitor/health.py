@@ -247,6 +247,7 @@ def _begin(name: str, asked: Asked, timeout: float) -> tuple[Thread | None, dict
         thread.start()
         return thread, into
 
+# %% ../../nbs/monitor/52_health.ipynb #a30035a1
 def check_health(settings: Settings,          # the profile
                  experiment: str = "default", # whose champion serves
                  store: Any = None,           # an open store; None: the profile's is opened
@@ -295,6 +296,7 @@ def _history(settings: Settings) -> Iterator[sqlite3.Connection]:
     finally:
         if db is not None: db.close()
 
+# %% ../../nbs/monitor/52_health.ipynb #531e9966
 def note_health(settings: Settings,     # the profile
                 checks: Iterable[Check], # of `check_health`
                 ) -> int:               # how many changed

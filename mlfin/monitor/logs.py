@@ -158,19 +158,17 @@ class SharedFile(logging.Handler):
             try: there = os.stat(self.path)
             except FileNotFoundError: return None
             if there.st_size <= self.size: return there
-            for n in range(self.keep, 0, -1):
-                older = self.path.with_name(f"{self.path.name}.{n - 1}") if n > 1 else self.path
-                if older.exists(): os.replace(older, self.path.with_name(f"{self.path.name}.{n}"))
+            names = [self.path, *(self.path.with_name(f"{self.path.name}.{n}") for n in range(1, self.keep + 1))]
+            for older, newer in zip(names[-2::-1], names[:0:-1], strict=True):
+                if older.exists(): os.replace(older, newer)
         return None
 
     def emit(self, record: logging.LogRecord) -> None:
         "Write one line."
-        line = (self.format(record) + "\n").encode("ascii")
-        try: self.lost += os.write(self._current(), line) != len(line)
+        try: self.lost += os.write(self._current(), line := (self.format(record) + "\n").encode("ascii")) != len(line)
         except OSError: self.lost += 1
 
-    def close(self) -> None:
-        "Give the file back."
+    def close(self) -> None: # the file is given back
         if self._file is not None and self._pid == os.getpid(): os.close(self._file)
         self._file = None
         super().close()
@@ -203,6 +201,7 @@ def logs_folder(settings: Settings, # the profile
     "Where a profile's logs stand."
     return settings.root / ".mlfin" / settings.profile / "logs"
 
+# %% ../../nbs/monitor/51_logs.ipynb #8d64ce57
 def _handler(settings: Settings, stream: str) -> logging.Handler:
     "Where a stream goes."
     try: handler = _Stdout() if settings.log_to == "stdout" else SharedFile(logs_folder(settings) / f"{stream}.log")
@@ -231,6 +230,7 @@ def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
     logging.captureWarnings(True)
     return handlers
 
+# %% ../../nbs/monitor/51_logs.ipynb #127bc596
 def log_access(method: str,    # GET, POST, ...
                path: str,      # as it was asked; what a query hides is hidden
                status: int,    # of the answer

@@ -98,8 +98,32 @@ class _Family:
         found = self.series[labels] = self.metric.labels(*labels) if labels else self.metric
         return found
 
+# %% ../../nbs/monitor/50_metrics.ipynb #cd6ccf2e
+class _Requests:
+    "Counting requests, which is done the most."
+    def request(self, method: str,    # GET, POST, ...
+                route: str | None,    # the route's template; None where no route fits
+                status: int,          # of the answer
+                seconds: float,       # that it took
+                ) -> None:
+        "Count one request."
+        key = method, route, status
+        found = self._requests.get(key)
+        if found is None: found = self._known(key)
+        found[0](1)
+        found[1](seconds)
+        if found[2] is not None: found[2](1)
+
+    def _known(self, key: tuple) -> tuple:
+        "What counts requests of a kind, looked up once."
+        method, route = key[0] if key[0] in METHODS else "OTHER", key[1] or "none"
+        fails = self._at("http_errors_total", (route, str(key[2]))).inc if key[2] >= 400 else None
+        found = self._at("http_requests_total", (method, route, str(key[2]))).inc, self._at("http_request_duration_seconds", (method, route)).observe, fails
+        if len(self._requests) < 1000: self._requests[key] = found
+        return found
+
 # %% ../../nbs/monitor/50_metrics.ipynb #3da66f71
-class Metrics:
+class Metrics(_Requests):
     "What a process counts; with a folder, together with the other workers that use it."
     def __init__(self, folder: Path | None = None, # `metrics_folder`; None: this process alone
                  limit: int = 500):                # series of a family, at most
@@ -126,27 +150,6 @@ class Metrics:
     def observe(self, name: str, value: float, *labels: str) -> None:
         "Add a value to a histogram."
         self._at(name, labels).observe(value)
-
-    def request(self, method: str,    # GET, POST, ...
-                route: str | None,    # the route's template; None where no route fits
-                status: int,          # of the answer
-                seconds: float,       # that it took
-                ) -> None:
-        "Count one request."
-        key = method, route, status
-        found = self._requests.get(key)
-        if found is None: found = self._known(key)
-        found[0](1)
-        found[1](seconds)
-        if found[2] is not None: found[2](1)
-
-    def _known(self, key: tuple) -> tuple:
-        "What counts requests of a kind, looked up once."
-        method, route = key[0] if key[0] in METHODS else "OTHER", key[1] or "none"
-        fails = self._at("http_errors_total", (route, str(key[2]))).inc if key[2] >= 400 else None
-        found = self._at("http_requests_total", (method, route, str(key[2]))).inc, self._at("http_request_duration_seconds", (method, route)).observe, fails
-        if len(self._requests) < 1000: self._requests[key] = found
-        return found
 
     def render(self) -> tuple[bytes, str]: # what Prometheus reads, and its content type
         "Everything that was counted, by all workers."

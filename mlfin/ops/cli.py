@@ -243,6 +243,7 @@ def _check_kernels(settings: Settings) -> list[tuple[str, bool, str]]:
     told = ", ".join(f"{n}: {' '.join(f'{k}={v}' for k, v in device_parameters(n, device).items())}" for n in ("xgboost", "lightgbm", "keras"))
     return [*rows, ("device", True, f"{kernel}: {why} ({told})")]
 
+# %% ../../nbs/ops/73_cli.ipynb #8a4c01ae
 _SHOWN = {"ok": "[green]yes[/]", "warn": "[yellow]look[/]", "fail": "[red]no[/]"}
 
 @app.command(epilog="Examples:\n\nmlfin doctor\n\nmlfin doctor --history")

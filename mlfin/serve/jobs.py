@@ -67,6 +67,7 @@ def _assignment(key: str, value: Any) -> str:
     if "\0" in text: raise ParameterError(must_be(key, "a text without NUL", value, "job"))
     return text
 
+# %% ../../nbs/serve/63_jobs.ipynb #334cde22
 def order_train(settings: Settings,  # the profile
                 parameters: dict,    # names of env.yaml with their values, and `force`
                 ) -> Order:
@@ -113,6 +114,7 @@ def _list(parameters: dict, name: str, fits: Callable[[str], Any], wanted: str) 
         if not fits(value): raise ParameterError(must_be(name, wanted, value, "job"))
     return values
 
+# %% ../../nbs/serve/63_jobs.ipynb #015810bd
 def order_ingest(settings: Settings, # the profile
                  parameters: dict,   # source, path, symbols, timeframes, start, end, tz, calendar, full, repair; none: what env.yaml says
                  ) -> Order:
@@ -162,6 +164,7 @@ class Job:
     error: str = ""                 # what went wrong, in words
     cancelled_by: str = ""
 
+# %% ../../nbs/serve/63_jobs.ipynb #5ac59910
 _COLUMNS = "id, kind, state, parameters, by, created, started, finished, attempt, progress, result, error, cancelled_by"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL,
@@ -243,42 +246,9 @@ class Watched:
         "How far it is."
         return {"percent": self.percent, "done": len(self.done & set(self.tasks)), "total": len(self.tasks), "message": redact(self.message)[:500]}
 
-# %% ../../nbs/serve/63_jobs.ipynb #925f67a8
-def jobs_folder(settings: Settings, # the profile
-               ) -> Path:           # no experiment can be called so
-    "Where a profile's queue and the folders of its jobs stand."
-    return settings.root / ".mlfin" / settings.profile / ".jobs"
-
-_STALE = 60.0  # seconds without a sign of a worker's life, after which another one takes over
-_STARTS = 3    # how often a job is begun whose process vanishes
-_WAITING = 200 # jobs that may wait
-
-class Jobs:
-    "The queue of a profile; any number of processes may use it."
-    def __init__(self, settings: Settings,  # the profile
-                 grace: float = 10.0,       # seconds between the request to end and the end, at a cancel
-                 keep: int = 200,           # ended jobs that are kept, with their logs
-                 ):
-        self.settings, self.grace, self.keep = settings, grace, keep
-        self.folder = jobs_folder(settings)
-        self.path = self.folder / "jobs.sqlite"
-
-    def submit(self, kind: str,       # ingest, train, or one that was registered
-               parameters: dict,      # checked as the command line checks them
-               by: str,               # who asks
-               ) -> Job:              # it waits; the one that waits already where it is the same
-        "Put a job into the queue, durably."
-        if kind not in KINDS: raise ParameterError(unknown("kind", kind, KINDS))
-        order, text = KINDS[kind](self.settings, parameters), json.dumps(parameters, sort_keys=True)
-        with _opened(self.path) as db:
-            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND parameters = ?", (kind, text)).fetchone()
-            if same: return _job(same)
-            if db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0] >= _WAITING:
-                raise DataError(f"{_WAITING} jobs wait already.\nHint: cancel some, or wait.")
-            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, by, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
-                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane, by, time.time()))
-            return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
-
+# %% ../../nbs/serve/63_jobs.ipynb #104685d6
+class _Queue:
+    "Looking at the queue."
     def get(self, name: str, # a job's id
             ) -> Job:
         "A job, as it is now."
@@ -303,6 +273,43 @@ class Jobs:
         "How many jobs there are."
         with _opened(self.path) as db: found = dict(db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
         return {"queued": 0, "running": 0, **found}
+
+# %% ../../nbs/serve/63_jobs.ipynb #925f67a8
+def jobs_folder(settings: Settings, # the profile
+               ) -> Path:           # no experiment can be called so
+    "Where a profile's queue and the folders of its jobs stand."
+    return settings.root / ".mlfin" / settings.profile / ".jobs"
+
+_STALE = 60.0  # seconds without a sign of a worker's life, after which another one takes over
+_STARTS = 3    # how often a job is begun whose process vanishes
+_WAITING = 200 # jobs that may wait
+
+# %% ../../nbs/serve/63_jobs.ipynb #51bb1efe
+class Jobs(_Queue):
+    "The queue of a profile; any number of processes may use it."
+    def __init__(self, settings: Settings,  # the profile
+                 grace: float = 10.0,       # seconds between the request to end and the end, at a cancel
+                 keep: int = 200,           # ended jobs that are kept, with their logs
+                 ):
+        self.settings, self.grace, self.keep = settings, grace, keep
+        self.folder = jobs_folder(settings)
+        self.path = self.folder / "jobs.sqlite"
+
+    def submit(self, kind: str,       # ingest, train, or one that was registered
+               parameters: dict,      # checked as the command line checks them
+               by: str,               # who asks
+               ) -> Job:              # it waits; the one that waits already where it is the same
+        "Put a job into the queue, durably."
+        if kind not in KINDS: raise ParameterError(unknown("kind", kind, KINDS))
+        order, text = KINDS[kind](self.settings, parameters), json.dumps(parameters, sort_keys=True)
+        with _opened(self.path) as db:
+            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND parameters = ?", (kind, text)).fetchone()
+            if same: return _job(same)
+            if db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0] >= _WAITING:
+                raise DataError(f"{_WAITING} jobs wait already.\nHint: cancel some, or wait.")
+            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, by, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
+                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane, by, time.time()))
+            return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
 
     def run_worker(self, stop: Event,                               # ends the worker; its job goes on and is taken up by the next one
                    on_end: Callable[[Job], None] = lambda job: None, # told of each job that ended here
