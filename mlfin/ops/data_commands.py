@@ -15,9 +15,10 @@ from typing import Annotated
 
 import typer
 
+from ..backtest.question import typed_moment
 from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
 from ..core.settings import quiet_environment
-from .console import Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
+from .console import EventFile, Events, Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #3ab9d670
 data = typer.Typer(name="data", no_args_is_help=True, help="What the store holds: list, show, find gaps, see what was set aside, export, and tidy up.")
@@ -60,17 +61,6 @@ def _near(place: str) -> str:
     "A path as one would type it here; an address without its password."
     if "://" in place: return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:...@", place)
     return str(Path(place).relative_to(Path.cwd())) if Path(place).is_relative_to(Path.cwd()) else place
-
-def _when(field: str, value: str | None, end: bool = False):
-    "A moment that was typed, in UTC."
-    if value is None: return None
-    import pandas as pd
-    from mlfin.data.store import moment
-
-    try: at = pd.NaT if pd.isna(pd.Timestamp(value)) else moment(value, end)
-    except (ValueError, TypeError, OverflowError): at = pd.NaT
-    if at is pd.NaT: raise ParameterError(must_be(field, "a date or a time, like 2013-03-01 or '2013-03-01 14:30'", value))
-    return at
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #7196bf9f
 def _named(series, symbols: list[str] | None, timeframe: str | None):
@@ -153,8 +143,8 @@ def show(symbol: Annotated[str, typer.Argument(help="One symbol, as `mlfin data 
     opened, _ = _open(store, profile)
     named = _named(opened.series(), [symbol], timeframe)
     timeframe = _one_timeframe(named)
-    first, last = _when("--start", start), _when("--end", end, end=True)
-    bars = opened.read([symbol], timeframe, first, last, _when("--as-of", as_of), version, adjust=_adjusting(adjust))
+    first, last = typed_moment("--start", start), typed_moment("--end", end, end=True)
+    bars = opened.read([symbol], timeframe, first, last, typed_moment("--as-of", as_of), version, adjust=_adjusting(adjust))
     rows = (0 if as_json else 20) if rows is None else rows
     some = bars.tail(rows) if rows else bars
     if as_json: return say_json({"symbol": symbol, "timeframe": timeframe, "rows": len(bars), "bars": records(some.drop(columns=["symbol", "timeframe"]))})
@@ -212,7 +202,7 @@ def show_gaps(symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Sta
     "Find missing bars: what the calendar expects between a series' first and last bar and the store does not have."
     opened, _ = _open(store, profile)
     named = _named(opened.series(), symbol, timeframe)
-    told, runs = _missing(opened, named, calendar, _when("--start", start), _when("--end", end, end=True))
+    told, runs = _missing(opened, named, calendar, typed_moment("--start", start), typed_moment("--end", end, end=True))
     if as_json: return say_json({"series": records(told), "gaps": records(runs.head(rows) if rows else runs)})
     rows = 20 if rows is None else rows
     some = runs.sort_values("missing", ascending=False, kind="stable").head(rows).sort_index() if rows else runs
@@ -289,8 +279,8 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
     opened, _ = _open(store, profile)
     if to.exists() and not overwrite: raise ParameterError(must_be("FILE", "one that does not exist yet", str(to), hint="--overwrite replaces it."))
     named = _named(opened.series(), symbol, timeframe)
-    timeframe, first, last = _one_timeframe(named), _when("--start", start), _when("--end", end, end=True)
-    how = dict(start=first, end=last, as_of=_when("--as-of", as_of), version=version, adjust=_adjusting(adjust))
+    timeframe, first, last = _one_timeframe(named), typed_moment("--start", start), typed_moment("--end", end, end=True)
+    how = dict(start=first, end=last, as_of=typed_moment("--as-of", as_of), version=version, adjust=_adjusting(adjust))
     symbols = sorted(named.symbol) if symbol else None
     keys = opened.read(symbols, timeframe, first, last, how["as_of"], version, columns=[])
     if keys.empty:
@@ -317,7 +307,7 @@ def versions(rows: _Rows = None, store: _Store = None, profile: Profile = None, 
 def actions(symbol: _Symbols = None, as_of: _AsOf = None, rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
     "Show splits, dividends, renames and delistings, with the moment at which each was known."
     opened, place = _open(store, profile, there=False)
-    found = opened.read_actions(as_of=_when("--as-of", as_of))
+    found = opened.read_actions(as_of=typed_moment("--as-of", as_of))
     known = sorted({*found.symbol, *opened.series().symbol}) if symbol else []
     for name in symbol or ():
         if not any(fnmatchcase(s, name) or s == name for s in known): raise DataError(unknown("symbol", name, known, "the store"))
@@ -349,8 +339,10 @@ def vacuum(retention: Annotated[float, typer.Option(min=0, metavar="DAYS", help=
 # %% ../../nbs/ops/72a_data_commands.ipynb #cd3808a1
 class IngestProgress:
     "Says how far each series is, on standard error; call it with symbol, timeframe, rows so far and the last `ts`."
-    def __init__(self, every: float = 5.0): # seconds between two lines of a series, where lines cannot be rewritten
+    def __init__(self, every: float = 5.0, # seconds between two lines of a series, where lines cannot be rewritten
+                 events: str | Path | None = None): # a file that keeps what happens
         self.every, self.status, self._said = every, err.status("Reading") if err.is_terminal else None, {}
+        self.keep, self._kept = EventFile(events), 0.0
 
     def __enter__(self):
         if self.status: self.status.start()
@@ -362,8 +354,9 @@ class IngestProgress:
 
     def __call__(self, symbol: str, timeframe: str, rows: int, last=None) -> None:
         told = f"{plain(symbol)} {timeframe}  {_count(rows, 'bar')}" + (f", to {moment_text(last)} UTC" if last is not None and last == last else "")
-        if self.status: return self.status.update(told.replace("[", "\\["))
         now = time.monotonic()
+        if now - self._kept > 0.5: self._kept = now; self.keep("rows", symbol, {"timeframe": timeframe, "rows": rows})
+        if self.status: return self.status.update(told.replace("[", "\\["))
         if now - self._said.get((symbol, timeframe), now - self.every) < self.every: return
         self._said[symbol, timeframe] = now
         err.print(f"  {told}", highlight=False, markup=False)
@@ -394,7 +387,7 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
     place = store if store is not None else settings.store
     limit = {"memory": settings.memory_mb} if settings else {}
     if source is not None: return dict(zip(("source", "path"), _address(source), strict=True)) | limit, place
-    from mlfin.ops.pipeline import ask
+    from mlfin.backtest.question import ask
 
     question = ask(settings.root)
     asked = {k: question[k] for k in ("source", "path", "symbols", "start", "end", "tz", "calendar") if k in question}
@@ -422,17 +415,20 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
            ask: Annotated[str | None, typer.Option(metavar="FILE", help="The ask side, where SOURCE has the bids.")] = None,
            option: _Options = None,
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,
-           store: _Store = None, profile: Profile = None, as_json: _Json = False):
+           store: _Store = None, profile: Profile = None, events: Events = None, as_json: _Json = False):
     "Read bars, judge and clean them, and store what is new. Nothing is lost: what is no good is set aside with its reason."
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
     asked |= {k: v for k, v in said.items() if v is not None}
     asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked)}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
-    for border in ("start", "end"): _when(f"--{border}", None if asked.get(border) is None else str(asked[border]))
+    for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
     from mlfin.data.ingest import update
 
-    with IngestProgress() as progress: done = update(**asked, store=place, full=full, progress=progress)
+    with IngestProgress(events=events) as progress:
+        done = update(**asked, store=place, full=full, progress=progress)
+        sums = {k: int(done.series[k].sum()) for k in ("inserted", "revised", "unchanged")}
+        progress.keep("end", details={**sums, "quarantined": done.quarantined, "version": done.version, "failed": done.failed})
     if as_json:
         told = {"series": records(done.series), "quality": records(done.quality)}
         say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")})
@@ -442,7 +438,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
 # %% ../../nbs/ops/72a_data_commands.ipynb #7967e1ba
 def _options(given: list[str] | None, known: dict) -> dict:
     "What was said with -o."
-    from mlfin.ops.pipeline import parse_assignment
+    from mlfin.backtest.question import parse_assignment
 
     found = dict(parse_assignment(text) for text in given or ())
     for key in found:
