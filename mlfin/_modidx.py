@@ -1263,7 +1263,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.data.repair.repair': ('data/repair.html#repair', 'mlfin/data/repair.py'),
                                    'mlfin.data.repair.repair_log': ('data/repair.html#repair_log', 'mlfin/data/repair.py'),
                                    'mlfin.data.repair.unrepair': ('data/repair.html#unrepair', 'mlfin/data/repair.py')},
-            'mlfin.data.revisions.r0001_bars': { 'mlfin.data.revisions.r0001_bars.upgrade': ( 'revisions/bars.html#upgrade',
+            'mlfin.data.revisions.r0001_bars': { 'mlfin.data.revisions.r0001_bars.upgrade': ( 'revisions/r0001_bars.html#upgrade',
                                                                                               'mlfin/data/revisions/r0001_bars.py')},
             'mlfin.data.revisions.r0002_records': { 'mlfin.data.revisions.r0002_records.upgrade': ( 'revisions/records.html#upgrade',
                                                                                                     'mlfin/data/revisions/r0002_records.py')},
