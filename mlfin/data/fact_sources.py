@@ -298,7 +298,7 @@ def _shaped(table: pd.DataFrame, columns: Mapping | None, symbol: str | None, na
     held = [c for c in table if c not in wide and c != "name"]
     return table.melt(held, wide, "name", "value").assign(name=lambda t: t.name.map(fact_name))
 
-# %% ../../nbs/data/18a_fact_sources.ipynb #1b480486
+# %% ../../nbs/data/18a_fact_sources.ipynb #ff2dc0d9
 def _frame_facts(path, symbols, *, frame: pd.DataFrame | None = None, columns: Mapping | None = None, symbol: str | None = None,
                  name: str | None = None, tz: str | None = None, lag=None, names: Mapping | None = None, forecasts: bool = False,
                  raw=None) -> FactReading:
@@ -311,7 +311,7 @@ def _frame_facts(path, symbols, *, frame: pd.DataFrame | None = None, columns: M
         dates[c], note = plain_dates(rows[c], Path(path).name) if c in rows else (pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]"), "")
         notes += [note] if note else []
     text = {c: rows[c].astype(object).where(rows[c].notna(), "").astype("str").str.strip() for c in ("symbol", "name")}
-    text["name"] = text["name"].map(names or {}).fillna(text["name"])
+    text["name"] = text["name"].replace(dict(names or {}))
     if known := "published" in rows: published = _published(rows.published, tz)
     else:
         late = {n: lag_of(lag, n) for n in text["name"].unique()}
@@ -343,7 +343,7 @@ def _published(column: pd.Series, tz: str | None) -> pd.Series:
 
 register_facts("frame", _frame_facts)
 
-# %% ../../nbs/data/18a_fact_sources.ipynb #1401e4de
+# %% ../../nbs/data/18a_fact_sources.ipynb #b74771dd
 def _vintages(table: pd.DataFrame, when: str) -> pd.DataFrame:
     "A table with a column a vintage as rows with `realtime_start`."
     wide = [c for c in table if re.search(r"_\d{8}$", str(c))]
@@ -359,7 +359,7 @@ def _fred_table(path: str, frame, raw) -> tuple[pd.DataFrame, str, str | None]:
     start, drop = _pick(table, ("realtimestart", "vintagedate")), [c for c in (_pick(table, ("realtimeend",)),) if c]
     held = [c for c in (when, start, _pick(table, ("seriesid", "series"))) if c]
     wide = [c for c in table if c not in (*held, *drop)]
-    long = table.melt(held, wide, "column", "value").rename(columns={when: "date", **({start: "realtime_start"} if start else {})})
+    long = table.melt(held, wide, "column", "cell").rename(columns={when: "date", "cell": "value", **({start: "realtime_start"} if start else {})})
     own = Path(path).name.partition(".")[0]
     series = long[held[-1]] if len(held) > 1 and held[-1] not in (when, start) else long.column.where(long.column.str.lower() != "value", own)
     return long.assign(series=series), content, "realtime_start" if start else None

@@ -221,9 +221,10 @@ def _sec_facts(path, symbols, *, tickers: Mapping | str | Path | None = None, na
 
 register_facts("sec", _sec_facts)
 
-# %% ../../nbs/data/18b_filings.ipynb #d9969e1c
+# %% ../../nbs/data/18b_filings.ipynb #57a0ae12
 YAHOO_ITEMS = {"Total Revenue": "revenue", "Net Income": "net_income", "Stockholders Equity": "equity",
-               "Total Liabilities Net Minority Interest": "liabilities", "Operating Cash Flow": "operating_cash_flow", "Diluted EPS": "eps", "Ordinary Shares Number": "shares"} # item -> the name that features read
+               "Total Liabilities Net Minority Interest": "liabilities",
+               "Operating Cash Flow": "operating_cash_flow", "Diluted EPS": "eps", "Ordinary Shares Number": "shares"} # item -> the name that features read
 _STATEMENTS = {f"{q}{kind}": (kind, "quarter" if q else "annual") for q in ("", "quarterly_") for kind in ("income_stmt", "balance_sheet", "cashflow")}
 _MONTHS = {"quarter": 3, "half": 6, "nine_months": 9, "annual": 12}
 

@@ -56,7 +56,7 @@ def _text_kept(key: str, value: Any) -> Any:
     return repr(repr(value))
 
 # %% ../../nbs/ops/70_pipeline.ipynb #bdb3e1c4
-_OPTIONAL = ("start", "end", "symbols",  # null means: all there is
+_OPTIONAL = ("start", "end", "symbols", "facts",  # null means: all there is
              "threshold", "vol_target", "max_weight", "stop_loss", "take_profit", "trailing_stop", "participation")  # and here: none, or settled later
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
@@ -127,6 +127,13 @@ def _check_numbers(question: dict) -> None:
     if "cash" in question and not question["cash"] > 0: raise ParameterError(must_be("cash", "an amount of money > 0", question["cash"]))
 
 # %% ../../nbs/ops/70_pipeline.ipynb #99cb6488
+def _check_facts(question: dict, settings: Settings) -> None:
+    "Refuse features from facts that the store does not have."
+    from mlfin.features.published import fact_names, published_facts
+    if "facts" not in question or not fact_names(question["features"]): return
+    from mlfin.data.ingest import open_store
+    published_facts(question["features"], open_store(settings), question.get("symbols"), question["facts"])
+
 def check_question(question: dict, # every parameter
                    settings: Settings, # the profile
                    default: dict,  # the question as `env.yaml` asks it
@@ -144,6 +151,7 @@ def check_question(question: dict, # every parameter
     if "features" in question:
         from mlfin.features.spec import parse_set
         parse_set(question["features"])
+        _check_facts(question, settings)
     if "label" in question:
         from mlfin.models.labels import parse_label
         parse_label(question["label"])
@@ -750,11 +758,19 @@ def reproduce(folder: Path,         # of the run: `find_run`
     snapshot = folder / "data" / "trials.sqlite"
     if snapshot.is_file(): shutil.copyfile(snapshot, aside.ledger)
     question = {**_portable(record["parameters"], settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
+    _lay_facts(folder / "data" / "facts.parquet", aside)
     with _overriding(aside): made = _run_now(question, aside, True, on_event)
     compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _kept_file(made.folder, f["file"])) for p, f in parts["products"].items()}
                 for t, parts in record["tasks"].items()}
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
     return compared
+
+def _lay_facts(kept: Path, settings: Settings) -> None:
+    "Give a store the facts that a run read: they are not in its source."
+    if not kept.is_file() or not len(facts := read_parquet(kept)): return
+    from mlfin.data.facts import as_facts
+    from mlfin.data.ingest import open_store
+    open_store(settings).write_facts(as_facts(facts, forecasts=True))
 
 @contextmanager
 def _overriding(settings: Settings) -> Iterator[None]:
