@@ -6,7 +6,7 @@
 __all__ = ['FACT_SOURCES', 'FactReading', 'fact_name', 'judge_facts', 'news_only', 'fact_summary', 'plain_dates', 'frequency',
            'periods', 'lag_of', 'day_ends', 'register_facts', 'read_facts', 'fact_table', 'FactUpdate', 'keep_facts']
 
-# %% ../../nbs/data/18a_fact_sources.ipynb #723dba33
+# %% ../../nbs/data/18a_fact_sources.ipynb #c1765538
 import inspect
 import io
 import re
@@ -20,8 +20,9 @@ import pandas as pd
 from ..core.errors import DataError, must_be, unknown
 from ..core.provenance import hash_frame
 from .bars import TIME
-from .facts import EVERYONE, FACTS, as_facts, is_fact_name
+from .facts import EVERYONE, as_facts
 from .files import file_format, open_file
+from .records import FACTS, is_fact_name
 from .sources import load_sources, quarantine_rows
 
 # %% ../../nbs/data/18a_fact_sources.ipynb #dad1b558

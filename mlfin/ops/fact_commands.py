@@ -46,14 +46,17 @@ def _lags(lag: list[str] | None):
     if any(not sign for _, sign, _ in parts): raise ParameterError(must_be("--lag", "one time, or NAME=TIME for each series", ",".join(lag), hint="--lag CPI=14D,GDP=30D"))
     return {name.strip(): value.strip() for name, _, value in parts}
 
-# %% ../../nbs/ops/72f_fact_commands.ipynb #01ac9fc5
+# %% ../../nbs/ops/72f_fact_commands.ipynb #4e1b5046
 _TABLE = {"count": "values", "first": "from", "last": "to", "restated": "restated", "delay": "days late"}
+
+def _dated(summary):
+    "A summary with its dates as text."
+    return summary.assign(**{c: summary[c].dt.strftime("%Y-%m-%d") for c in ("first", "last")})
 
 def _say_summary(summary, rows: int | None) -> None:
     "What there is of each fact, as a table."
     some = summary.head(20 if rows is None else rows) if rows != 0 else summary
-    days = {c: some[c].dt.strftime("%Y-%m-%d") for c in ("first", "last")}
-    say_table(some.assign(**days).rename(columns=_TABLE))
+    say_table(_dated(some).rename(columns=_TABLE))
     if len(some) < len(summary): out.print(f"The first {len(some):,} of {len(summary):,}; -n 0 shows all.", highlight=False)
 
 def _facts_store(store: str | None, profile: str | None):
@@ -77,18 +80,25 @@ def _say_kept(done, reading, rows: int | None) -> None:
     told = f"{done.inserted:,} new, {done.revised:,} revised, {done.unchanged:,} unchanged, from {plain(done.origin)}"
     out.print(told, highlight=False, markup=False)
 
-# %% ../../nbs/ops/72f_fact_commands.ipynb #8aaa656a
+# %% ../../nbs/ops/72f_fact_commands.ipynb #12976512
 _EXAMPLES = "Examples:\n\n" + "\n\n".join((
     "mlfin data facts", "mlfin data facts sec:companyfacts.zip -s AAPL,MSFT -o tickers=company_tickers.json",
     "mlfin data facts fred:CPIAUCSL.csv --lag 14D -o names={CPIAUCSL: cpi}", "mlfin data facts macro:macro.csv --lag CPI=14D,GDP=30D",
     "mlfin data facts yfinance:statements --lag quarter=45D,annual=90D", "mlfin data facts reports.csv --tz America/New_York"))
 
+_Source = Annotated[str | None, typer.Argument(
+    metavar="SOURCE", help="sec:, fred:, macro:, yfinance:, lean: or frame: and a file or folder (default: show the store's).")]
+_Lag = Annotated[list[str] | None, typer.Option(
+    metavar="45D", help="How long after its period a value is published, where the source does not say; or CPI=14D,GDP=30D.")]
+_Option = Annotated[list[str] | None, typer.Option(
+    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE: names, tickers, columns, frequency, user_agent, ...; repeatable.")]
+
 @data.command("facts", epilog=_EXAMPLES)
-def facts(source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="sec:, fred:, macro:, yfinance:, lean: or frame: and a file or folder (default: show the store's).")] = None,
+def facts(source: _Source = None,
           symbols: Annotated[list[str] | None, typer.Option("--symbols", "-s", metavar="AAPL,MSFT", help="Only these symbols.")] = None,
-          lag: Annotated[list[str] | None, typer.Option(metavar="45D", help="How long after its period a value is published, where the source does not say; or CPI=14D,GDP=30D.")] = None,
+          lag: _Lag = None,
           tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Zone of days and times that carry none.")] = None,
-          option: Annotated[list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE: names, tickers, columns, frequency, user_agent, ...; repeatable.")] = None,
+          option: _Option = None,
           rows: Annotated[int | None, typer.Option("-n", "--rows", min=0, help="Lines to show at most; 0 shows all (default: 20).")] = None,
           store: Annotated[str | None, typer.Option("--store", metavar="FOLDER", help="Folder of a store (default: the profile's store).")] = None,
           profile: Profile = None, as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False):
@@ -98,12 +108,13 @@ def facts(source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="s
     opened, place, raw = _facts_store(store, profile)
     if source is None:
         summary = fact_summary(opened.read_facts(words(symbols) or None))
-        if as_json: return say_json({"facts": records(summary)})
+        if as_json: return say_json({"facts": records(_dated(summary))})
         if summary.empty: return out.print(f"No facts are stored yet in {plain(place)}: `mlfin data facts SOURCE` brings some in.", highlight=False, markup=False)
         return _say_summary(summary, rows)
     address, how = _fact_address(source), _how(option, {"lag": _lags(lag), "tz": tz})
     if ":" in address and raw is not None: how["raw"] = raw
     reading = read_facts(address, words(symbols), **how)
     done = keep_facts(reading, opened)
-    if as_json: return say_json({"facts": records(done.summary)} | {k: getattr(done, k) for k in ("inserted", "revised", "unchanged", "quarantined", "origin")})
+    counts = {k: getattr(done, k) for k in ("inserted", "revised", "unchanged", "quarantined", "origin")}
+    if as_json: return say_json({"facts": records(_dated(done.summary))} | counts)
     _say_kept(done, reading, rows)
