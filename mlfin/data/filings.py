@@ -191,7 +191,7 @@ def _asked(symbols: list[str], tickers: dict[int, str], user_agent: str | None, 
                 raise DataError(f"the SEC refuses the facts of {symbol}: status {answer.status}.\nHint: {hint}")
             yield symbol, hash_json(answer.data.decode("utf-8", "replace")), answer.said
 
-# %% ../../nbs/data/18b_filings.ipynb #d5db1e45
+# %% ../../nbs/data/18b_filings.ipynb #75226ad0
 def _sec_facts(path, symbols, *, tickers: Mapping | str | Path | None = None, names: Mapping | None = None, currency: str = "USD",
                forms: Sequence[str] | None = None, accepted: Mapping | None = None, quarters: bool = True, tz: str = "America/New_York",
                user_agent: str | None = None, base_url: str = SEC, patience: Patience | None = None, raw=None) -> FactReading:
@@ -201,7 +201,7 @@ def _sec_facts(path, symbols, *, tickers: Mapping | str | Path | None = None, na
     found = _documents(path, raw) if path else _asked(symbols, known, user_agent, base_url, patience or Patience(), raw)
     for where, digest, said in found:
         statements = _statements(said, where)
-        symbol = where if not path and not where.isdigit() else known.get(int(said["cik"]), f"CIK{int(said['cik']):010}")
+        symbol = where if not path else known.get(int(said["cik"]), f"CIK{int(said['cik']):010}")
         if path and symbols and symbol not in symbols: continue
         content.append(digest)
         if forms is not None:
