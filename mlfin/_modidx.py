@@ -2023,6 +2023,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlfin/features/published.py'),
                                           'mlfin.features.published.fact_names': ( 'features/published.html#fact_names',
                                                                                    'mlfin/features/published.py'),
+                                          'mlfin.features.published.kept_facts': ( 'features/published.html#kept_facts',
+                                                                                   'mlfin/features/published.py'),
                                           'mlfin.features.published.published_facts': ( 'features/published.html#published_facts',
                                                                                         'mlfin/features/published.py'),
                                           'mlfin.features.published.task_facts': ( 'features/published.html#task_facts',
