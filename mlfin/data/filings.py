@@ -248,7 +248,7 @@ def _yahoo_frames(path: str, frames: Mapping | None, symbols: list[str], raw) ->
         table, content = fact_table(str(place), None, raw)
         yield symbol, kind, table.set_index(table.columns[0]), content
 
-# %% ../../nbs/data/18b_filings.ipynb #36f16bad
+# %% ../../nbs/data/18b_filings.ipynb #59f433c2
 def _announced(ends: pd.Series, moments: pd.DatetimeIndex) -> pd.Series:
     "The first moment after each period's end, not later than 120 days after it; NaT where there is none."
     begin = (ends + pd.Timedelta(days=1)).dt.tz_localize("UTC")
@@ -270,6 +270,7 @@ def _yahoo_rows(symbol: str, kind: str, frame: pd.DataFrame, lag, short: Mapping
     return pd.DataFrame({"symbol": symbol, "name": name, "value": long.value, "period_start": start, "period_end": end, "published": late,
                          "item": long["item"], "period": long.period.astype("str"), "statement": kind})
 
+# %% ../../nbs/data/18b_filings.ipynb #ad864ea3
 def _yahoo_facts(path, symbols, *, frames: Mapping | None = None, lag=None, names: Mapping | None = None, tz: str = "America/New_York",
                  raw=None) -> FactReading:
     "Statements as yfinance hands them out."
@@ -291,7 +292,7 @@ def _yahoo_facts(path, symbols, *, frames: Mapping | None = None, lag=None, name
 
 register_facts("yfinance", _yahoo_facts)
 
-# %% ../../nbs/data/18b_filings.ipynb #95b72023
+# %% ../../nbs/data/18b_filings.ipynb #afe066ea
 LEAN_ITEMS = {"20100": "revenue", "20091": "net_income", "29009": "eps"} # number of an item -> the name that features read
 _SPANS = {"3M": "quarter", "6M": "half", "9M": "nine_months", "12M": "annual"}
 

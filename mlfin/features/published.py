@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import DataError, PipelineError, must_be, nearest
 from ..core.provenance import Task, hash_frame, read_parquet
 
-# %% ../../nbs/features/25a_published.ipynb #00dd3892
+# %% ../../nbs/features/25a_published.ipynb #fa6f8b19
 def fact_names(specs: Iterable[str], # features; names of sets are fine
                ) -> list[str]:       # sorted; empty where no feature reads facts
     "The facts that features read."
@@ -30,19 +30,19 @@ def _moment(facts: str):
     except (DataError, ValueError, TypeError): pass
     raise DataError(must_be("facts", "store, or a date: what was published and stored by its end", facts, hint="facts: store"))
 
-def _stored(names: list[str], store, symbols: Sequence[str] | None, facts: str) -> "pd.DataFrame":
+def _stored(names: list[str], store, symbols: Sequence[str] | None, facts: str):
     "What the store has of some names."
     from mlfin.data.facts import EVERYONE
 
     return store.read_facts([*symbols, EVERYONE] if symbols else None, names, as_of=_moment(facts))
 
-# %% ../../nbs/features/25a_published.ipynb #8c671862
+# %% ../../nbs/features/25a_published.ipynb #12c23425
 def published_facts(specs: Iterable[str],    # features; names of sets are fine
                     store,                   # with `read_facts`
                     symbols: Sequence[str] | None = None, # of the bars; None or empty: all
                     facts: str | None = "store", # "store", a date (what was published and stored by its end), or None: no facts
-                    actions: "pd.DataFrame | None" = None, # an actions frame: its splits count as facts
-                    ) -> "pd.DataFrame | None": # a facts frame; None where no feature reads any
+                    actions=None, # an actions frame: its splits count as facts
+                    ):                       # a facts frame; None where no feature reads any
     "The facts that features read, from a store; a fact that the store has of nobody is refused."
     if not (names := fact_names(specs)): return None
     if facts is None: raise DataError(must_be("facts", f"store, because features read {', '.join(names[:8])}", facts, hint="facts: store"))
@@ -53,7 +53,7 @@ def published_facts(specs: Iterable[str],    # features; names of sets are fine
         raise DataError(must_be("facts", f"in the store for these symbols: features read {', '.join(names)}", f"no {gone[0]}", hint=hint))
     return _with_splits(found, actions)
 
-def _with_splits(facts: "pd.DataFrame", actions: "pd.DataFrame | None") -> "pd.DataFrame":
+def _with_splits(facts, actions):
     "Facts and the splits of actions; a split that is among the facts is not doubled."
     import pandas as pd
     from mlfin.data.facts import as_facts, split_facts
@@ -63,7 +63,7 @@ def _with_splits(facts: "pd.DataFrame", actions: "pd.DataFrame | None") -> "pd.D
     new = ~splits.set_index(key).index.isin(facts.set_index(key).index)
     return as_facts(pd.concat([facts, splits[new]], ignore_index=True), forecasts=True)
 
-# %% ../../nbs/features/25a_published.ipynb #0a3dbfd8
+# %% ../../nbs/features/25a_published.ipynb #4baffbdb
 def content(parameters: dict[str, Any], # of a task: `features`, `facts`, `symbols`
             settings,                   # its `store`
             ) -> str | None:            # SHA-256; None where nothing of the store is read
@@ -76,8 +76,8 @@ def content(parameters: dict[str, Any], # of a task: `features`, `facts`, `symbo
     return hash_frame(_stored(names, open_store(place), parameters.get("symbols"), parameters["facts"]))
 
 def task_facts(task: Task,               # of `begin_task`, with the parameters `features`, `facts` and `symbols`
-               actions: "pd.DataFrame | None" = None, # an actions frame: its splits count as facts
-               ) -> "tuple[pd.DataFrame | None, pd.DataFrame]": # what features take (None where they read none), and what was read of the store
+               actions=None, # an actions frame: its splits count as facts
+               ) -> tuple:            # what features take (None where they read none), and what was read of the store
     "The facts of a task: the very ones that its key stands for, or a message that they changed meanwhile."
     from mlfin.data.facts import as_facts
     from mlfin.data.ingest import open_store
@@ -90,9 +90,9 @@ def task_facts(task: Task,               # of `begin_task`, with the parameters 
         raise PipelineError("The store's facts changed while the task began.\nHint: run again.")
     return _with_splits(found, actions), found
 
-# %% ../../nbs/features/25a_published.ipynb #71d5e9b7
+# %% ../../nbs/features/25a_published.ipynb #84f59e51
 def kept_facts(folder: str | Path,   # with the products of a run: facts.parquet, actions.parquet
-               ) -> "pd.DataFrame | None": # a facts frame; None where the run read none
+               ):                     # a facts frame; None where the run read none
     "The facts that a run took, with the splits of its actions: for whoever computes its features once more."
     from mlfin.data.facts import as_facts
 

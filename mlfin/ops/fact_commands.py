@@ -16,7 +16,7 @@ from ..core.settings import quiet_environment
 from .console import Profile, load_profile, out, plain, records, say_json, say_table
 from .data_commands import data, words
 
-# %% ../../nbs/ops/72f_fact_commands.ipynb #ce305e99
+# %% ../../nbs/ops/72f_fact_commands.ipynb #1a914d56
 def _fact_address(source: str) -> str:
     "The address of a source; a relative file is one of this folder."
     from mlfin.data.fact_sources import FACT_SOURCES
@@ -43,7 +43,8 @@ def _lags(lag: list[str] | None):
     if not lag: return None
     parts = [text.partition("=") for given in lag for text in given.split(",")]
     if len(parts) == 1 and not parts[0][1]: return parts[0][0]
-    if any(not sign for _, sign, _ in parts): raise ParameterError(must_be("--lag", "one time, or NAME=TIME for each series", ",".join(lag), hint="--lag CPI=14D,GDP=30D"))
+    if any(not sign for _, sign, _ in parts):
+        raise ParameterError(must_be("--lag", "one time, or NAME=TIME for each series", ",".join(lag), hint="--lag CPI=14D,GDP=30D"))
     return {name.strip(): value.strip() for name, _, value in parts}
 
 # %% ../../nbs/ops/72f_fact_commands.ipynb #4e1b5046
@@ -80,7 +81,7 @@ def _say_kept(done, reading, rows: int | None) -> None:
     told = f"{done.inserted:,} new, {done.revised:,} revised, {done.unchanged:,} unchanged, from {plain(done.origin)}"
     out.print(told, highlight=False, markup=False)
 
-# %% ../../nbs/ops/72f_fact_commands.ipynb #12976512
+# %% ../../nbs/ops/72f_fact_commands.ipynb #11575bec
 _EXAMPLES = "Examples:\n\n" + "\n\n".join((
     "mlfin data facts", "mlfin data facts sec:companyfacts.zip -s AAPL,MSFT -o tickers=company_tickers.json",
     "mlfin data facts fred:CPIAUCSL.csv --lag 14D -o names={CPIAUCSL: cpi}", "mlfin data facts macro:macro.csv --lag CPI=14D,GDP=30D",
@@ -109,7 +110,8 @@ def facts(source: _Source = None,
     if source is None:
         summary = fact_summary(opened.read_facts(words(symbols) or None))
         if as_json: return say_json({"facts": records(_dated(summary))})
-        if summary.empty: return out.print(f"No facts are stored yet in {plain(place)}: `mlfin data facts SOURCE` brings some in.", highlight=False, markup=False)
+        none = f"No facts are stored yet in {plain(place)}: `mlfin data facts SOURCE` brings some in."
+        if summary.empty: return out.print(none, highlight=False, markup=False)
         return _say_summary(summary, rows)
     address, how = _fact_address(source), _how(option, {"lag": _lags(lag), "tz": tz})
     if ":" in address and raw is not None: how["raw"] = raw

@@ -175,11 +175,11 @@ def test_fred_by_date_by_vintage_and_by_real_time(csv):
     assert found.facts[["name", "period_start", "period_end"]].astype("str").values.tolist()[0] == ["gdp", "2024-01-01", "2024-03-31"]
     assert found.facts.published[0] == pd.Timestamp("2024-05-01T04:00Z") and (found.facts.symbol == EVERYONE).all()
     assert found.quarantine.row.tolist() == [1]
-    vintages = read_facts(f"fred:{csv('observation_date,GDP_20240425,GDP_20240530,GDP_20240627' + chr(10) + '2024-01-01,1.6,1.3,1.3' + chr(10), 'v.csv')}",
-                          frequency="quarter")
+    by_column = csv("observation_date,GDP_20240425,GDP_20240530,GDP_20240627\n2024-01-01,1.6,1.3,1.3\n", "v.csv")
+    vintages = read_facts(f"fred:{by_column}", frequency="quarter")
     assert vintages.facts.value.tolist() == [1.6, 1.3] and "said again" in " ".join(vintages.notes)
-    real = read_facts(f"fred:{csv('realtime_start,realtime_end,date,value' + chr(10) + '2024-04-25,2024-05-29,2024-01-01,1.6' + chr(10) + '2024-05-30,9999-12-31,2024-01-01,1.3' + chr(10), 'GDP.csv')}",
-                      frequency="quarter")
+    by_row = csv("realtime_start,realtime_end,date,value\n2024-04-25,2024-05-29,2024-01-01,1.6\n2024-05-30,9999-12-31,2024-01-01,1.3\n", "GDP.csv")
+    real = read_facts(f"fred:{by_row}", frequency="quarter")
     columns = ["name", "value", "period_end", "published"]
     pd.testing.assert_frame_equal(real.facts[columns], vintages.facts[columns])
 
@@ -248,7 +248,7 @@ def test_a_plugin_s_source_and_a_store(make):
 
 
 def test_news_and_their_summary():
-    said = judged(rows(value=[1.0, 1.0, 2.0, 1.0], published=["2024-05-01T00:00Z", "2024-06-01T00:00Z", "2024-07-01T00:00Z", "2024-08-01T00:00Z"]))
+    said = judged(rows(value=[1.0, 1.0, 2.0, 1.0], published=[f"2024-{month:02}-01T00:00Z" for month in (5, 6, 7, 8)]))
     told = news_only(said)
     assert told.facts.value.tolist() == [1.0, 2.0, 1.0] and told.notes == ("1 values were said again without a change and are no news",)
     line = fact_summary(told.facts).iloc[0]

@@ -66,7 +66,8 @@ def test_lengths_get_names_of_their_own_and_a_restatement_its_own_day(sec):
 
 
 def test_a_day_of_filing_is_known_when_it_is_over_in_new_york_unless_the_moment_is_told(sec):
-    document = company(EntityCommonStockSharesOutstanding={"shares": [filed("2024-06-01", 5, "2024-07-01", accn="a"), filed("2024-06-08", 6, "2024-12-02", accn="b")]})
+    counts = [filed("2024-06-01", 5, "2024-07-01", accn="a"), filed("2024-06-08", 6, "2024-12-02", accn="b")]
+    document = company(EntityCommonStockSharesOutstanding={"shares": counts})
     assert sec(document).facts.published.astype("str").tolist() == ["2024-07-02 04:00:00+00:00", "2024-12-03 05:00:00+00:00"]
     told = sec(document, accepted={"a": "2024-07-01T16:31:00-04:00"})
     assert told.facts.published.astype("str").tolist() == ["2024-07-01 20:31:00+00:00", "2024-12-03 05:00:00+00:00"]
@@ -85,7 +86,8 @@ def test_an_amendment_of_the_same_day_goes_before_and_nothing_is_lost(sec):
 def test_of_two_concepts_for_one_name_the_first_bears_it(sec):
     def row(value, on="2023-05-04"): return filed("2023-03-31", value, on, start="2023-01-01", accn=f"1-{on}")
     found = sec(company(Revenues={"USD": [row(10)]}, RevenueFromContractWithCustomerExcludingAssessedTax={"USD": [row(9)]},
-                        CostOfRevenue={"USD": [row(4)]}, EarningsPerShareDiluted={"USD/shares": [row(0.4)]}, InventoryNet={"USD": [filed("2023-03-31", 3, "2023-05-04")]}))
+                        CostOfRevenue={"USD": [row(4)]}, EarningsPerShareDiluted={"USD/shares": [row(0.4)]},
+                        InventoryNet={"USD": [filed("2023-03-31", 3, "2023-05-04")]}))
     names = dict(zip(found.facts.name, found.facts.value, strict=True))
     assert names == {"revenue": 9, "revenues_quarter": 10, "cost_of_revenue_quarter": 4, "eps": 0.4, "inventory_net": 3}
     mine = sec(company(CostOfRevenue={"USD": [row(4)]}), names={"CostOfRevenue": "costs"})
@@ -166,7 +168,8 @@ def test_a_refusal_is_said_in_words(status, message):
 @given(st.lists(st.tuples(st.sampled_from(["revenue", "revenue_annual", "revenue_nine_months"]), st.integers(1, 4), st.integers(1, 400)), max_size=14))
 @settings(max_examples=150, deadline=None)
 def test_a_fourth_quarter_is_never_known_before_what_it_is_made_of(events):
-    spans = {"revenue": ("2023-10-01", "2023-12-31"), "revenue_annual": ("2023-01-01", "2023-12-31"), "revenue_nine_months": ("2023-01-01", "2023-09-30")}
+    spans = {"revenue": ("2023-10-01", "2023-12-31"), "revenue_annual": ("2023-01-01", "2023-12-31"),
+             "revenue_nine_months": ("2023-01-01", "2023-09-30")}
     rows = {(n, d): ("A", n, float(v), *spans[n], pd.Timestamp("2024-01-01", tz="UTC") + pd.Timedelta(days=d), "") for n, v, d in events}
     facts = as_facts(list(rows.values()))
     made = fourth_quarters(facts, ["revenue"])

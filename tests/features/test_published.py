@@ -24,7 +24,8 @@ def company(symbol, seed=0, factor=1.0, late="40D"):
     for end in pd.date_range("2009-03-31", periods=16, freq="QE"):
         start, at = end - pd.offsets.QuarterBegin(startingMonth=1), end.tz_localize("UTC") + pd.Timedelta(late)
         for name, value, begin in (("net_income", rng.normal(3e9, 1e9), start), ("shares", rng.uniform(1e9, 2e9), None)):
-            rows += [(symbol, name, value * factor, begin, end, at, "10-Q"), (symbol, name, value * factor * 1.1, begin, end, at + pd.Timedelta("30D"), "10-Q/A")]
+            again = at + pd.Timedelta("30D")
+            rows += [(symbol, name, value * factor, begin, end, at, "10-Q"), (symbol, name, value * factor * 1.1, begin, end, again, "10-Q/A")]
     return rows
 
 
