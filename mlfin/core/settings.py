@@ -40,6 +40,7 @@ class Settings(BaseModel):
     profile: str                                              # name of the section
     root: Path                                                # the project's folder
     store: str                                                # where bars are kept: a folder (Delta lake)
+    store_replica: str = ""                                   # a warehouse's read-only replica, postgresql://...; empty: none
     mlflow: str                                               # tracking URI
     artifacts: str                                            # MLflow's artifact folder
     ledger: Path                                              # SQLite file of all trials

@@ -180,8 +180,8 @@ def _near(record: Record, rows: pd.DataFrame) -> dict:
     return {c: some for c, some in where.items() if len(some) <= 1000}
 
 # %% ../../nbs/data/15e_shelf.ipynb #9202f2e1
-class _Upkeep:
-    "Sets of features, and what keeps a shelf fast and small."
+class _Sets:
+    "Sets of features on a shelf."
     def place(self, code: str, names: Sequence[str]) -> Record: # the kind of its rows
         "The table of a set of features, made known by its file about.json if need be."
         name = f"features-{hash_json([code, list(names)])[:16]}"
@@ -196,6 +196,9 @@ class _Upkeep:
         found = sorted((read_json(p) for p in self.root.glob("features-*/about.json")), key=lambda a: (a["made"], a["code"], a["names"]))
         return [(a["code"], tuple(a["names"])) for a in found]
 
+# %% ../../nbs/data/15e_shelf.ipynb #4b5427eb
+class _Upkeep(_Sets):
+    "What keeps a shelf fast and small."
     def _kinds(self) -> list[str]: return sorted(p.parent.name for p in self.root.glob("*/_delta_log"))
 
     def fold(self) -> None:

@@ -27,6 +27,7 @@ _HOME = {
     "parse": "spec",
     "parse_set": "spec",
     "published_facts": "published",
+    "publish_features": "store",
     "register_set": "spec",
     "set_names": "spec",
     "start": "spec",

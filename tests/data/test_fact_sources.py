@@ -221,7 +221,8 @@ def test_symbols_names_and_sources_that_are_not_there(csv):
     assert read_facts(path, "A").facts.symbol.tolist() == ["A"]
     assert read_facts(path, ["B"]).quarantine.symbol.tolist() == ["B"]
     for call, message in ((lambda: read_facts(path, "C"), "symbol"), (lambda: read_facts("fredd:x.csv"), "did you mean `fred`"),
-                          (lambda: read_facts(f"fred:{path}", lagg="1D"), "did you mean `lag`"), (lambda: read_facts("fred:nowhere.csv", lag="1D"), "file that exists"),
+                          (lambda: read_facts(f"fred:{path}", lagg="1D"), "did you mean `lag`"),
+                          (lambda: read_facts("fred:nowhere.csv", lag="1D"), "file that exists"),
                           (lambda: read_facts(f"fred:{csv('a;b' + chr(10) + '1;2', 'y.csv')}", lag="1D"), "observation_date")):
         with pytest.raises(DataError, match=message):
             call()

@@ -186,7 +186,8 @@ def test_a_fourth_quarter_is_never_known_before_what_it_is_made_of(events):
     assert set(made.published) <= set(facts.published)
 
 
-@pytest.mark.parametrize("weeks, name", [(13, "quarter"), (14, "quarter"), (26, "half"), (39, "nine_months"), (40, "nine_months"), (52, "annual"), (53, "annual"),
+@pytest.mark.parametrize("weeks, name", [(13, "quarter"), (14, "quarter"), (26, "half"), (39, "nine_months"), (40, "nine_months"), (52, "annual"),
+                                         (53, "annual"),
                                          (20, None), (65, None)])
 def test_fiscal_weeks(weeks, name):
     assert length_name(7 * weeks) == name and set(LENGTHS) > {"quarter", "annual"} and "NetIncomeLoss" in CONCEPTS
