@@ -29,7 +29,7 @@ def parse_assignment(text: str, # "key=value", the value in YAML
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
 # %% ../../nbs/backtest/46_question.ipynb #56c7da5c
-_OPTIONAL = ("start", "end", "symbols",  # null means: all there is
+_OPTIONAL = ("start", "end", "symbols", "facts",  # null means: all there is
              "threshold", "vol_target", "max_weight", "stop_loss", "take_profit", "trailing_stop", "participation")  # and here: none, or settled later
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
@@ -115,6 +115,13 @@ def _check_numbers(question: dict) -> None:
     if "cash" in question and not question["cash"] > 0: raise ParameterError(must_be("cash", "an amount of money > 0", question["cash"]))
 
 # %% ../../nbs/backtest/46_question.ipynb #2e6bdeef
+def _check_facts(question: dict, settings: Settings) -> None:
+    "Refuse features from facts that the store does not have."
+    from mlfin.features.published import fact_names, published_facts
+    if "facts" not in question or not fact_names(question["features"]): return
+    from mlfin.data.ingest import open_store
+    published_facts(question["features"], open_store(settings), question.get("symbols"), question["facts"])
+
 def check_question(question: dict, # every parameter
                    settings: Settings, # the profile
                    default: dict,  # the question as `env.yaml` asks it
@@ -132,6 +139,7 @@ def check_question(question: dict, # every parameter
     if "features" in question:
         from mlfin.features.spec import parse_set
         parse_set(question["features"])
+        _check_facts(question, settings)
     if "label" in question:
         from mlfin.models.labels import parse_label
         parse_label(question["label"])

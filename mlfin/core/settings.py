@@ -65,6 +65,7 @@ class Settings(_Service):
     task_timeout: int = Field(18_000, ge=1)                   # seconds a task may take (5 h)
     memory_mb: int = Field(1024, ge=16)                       # how large a piece of a file ingest holds at once, in MB
     redis: str = ""                                           # redis://host:port/db for frequent reads; empty: in process
+    user_agent: str = ""                                      # who asks the SEC: a name and an address to write to
     tuning: str = ""                                          # Optuna's storage: an SQLAlchemy URL; empty: in memory
     train_time: int = Field(14_400, ge=1)                     # seconds a training may take (4 h); then it stops cleanly
     train_mb: int = Field(8_192, ge=64)                       # memory that parallel folds may take together, in MB

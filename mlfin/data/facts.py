@@ -235,17 +235,16 @@ def known_places(states: pd.DataFrame, # rows with `symbol` and `known_at`, sort
     return out
 
 # %% ../../nbs/data/18_facts.ipynb #4b664d22
-def _beside(states: pd.DataFrame, bars: pd.DataFrame, name: str, limit: pd.Timedelta | None) -> pd.DataFrame:
+def _beside(states: pd.DataFrame, bars: pd.DataFrame, name: str, limit: pd.Timedelta | None) -> dict:
     "The columns of one fact beside the bars."
     at = known_places(states, bars)
-    found = states.take(np.maximum(at, 0)) if len(states) else states.reindex(range(len(bars)))
-    found = found.set_index(bars.index)
-    age = (bars.known_at - found.published) / pd.Timedelta(days=1)
-    there = pd.Series(at >= 0, index=bars.index)
-    if limit is not None: there &= ~(age > limit / pd.Timedelta(days=1))
-    columns = {name: found.value, f"{name}_age": age, f"{name}_published": found.published,
-               f"{name}_period_start": found.period_start, f"{name}_period_end": found.period_end}
-    return pd.DataFrame({c: v.where(there) for c, v in columns.items()}, index=bars.index)
+    def column(c): return states[c].array.take(at, allow_fill=True)            # -1: nothing was known
+    def ages(): return (bars.known_at.array - column("published")) / pd.Timedelta(days=1)
+    age = ages()
+    if limit is not None:
+        at = np.where(age > limit / pd.Timedelta(days=1), -1, at)
+        age = ages()
+    return {name: column("value"), f"{name}_age": age, **{f"{name}_{c}": column(c) for c in ("published", "period_start", "period_end")}}
 
 def asof_join(bars: pd.DataFrame,        # bars, or any rows with `symbol` and `known_at` (UTC); order and index are kept
               facts: pd.DataFrame,       # a facts frame
@@ -262,8 +261,9 @@ def asof_join(bars: pd.DataFrame,        # bars, or any rows with `symbol` and `
     states, limit = as_known(facts, names, lag), None if max_age is None else _delay(max_age)
     rows = bars.assign(known_at=bars.known_at.dt.tz_convert("UTC").astype(TIME))
     keys = rows[[c for c in ("symbol", "timeframe", "ts", "known_at") if c in bars]]
-    parts = [_beside(states[states.name == n].reset_index(drop=True), rows, n, limit) for n in names]
-    return pd.concat([keys, *parts], axis=1)
+    codes = rows[["known_at"]].assign(symbol=rows.symbol.astype("category"))    # so that each fact need not look at every text
+    columns = {c: v for n in names for c, v in _beside(states[states.name == n].reset_index(drop=True), codes, n, limit).items()}
+    return pd.concat([keys, pd.DataFrame(columns, index=bars.index, copy=False)], axis=1)
 
 # %% ../../nbs/data/18_facts.ipynb #23aab74a
 def split_facts(actions: pd.DataFrame, # an actions frame

@@ -26,6 +26,7 @@ _HOME = {
     "load_features": "spec",
     "parse": "spec",
     "parse_set": "spec",
+    "published_facts": "published",
     "publish_features": "store",
     "register_set": "spec",
     "set_names": "spec",

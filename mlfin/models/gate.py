@@ -24,6 +24,7 @@ from ..core.trials import open_ledger
 from ..features.diagnostics import trial_bars
 from ..features.lookahead import check_features
 from ..features.online import check_parity
+from ..features.published import kept_facts
 from .information import moments_per_bar
 from .registry import (Loaded, Version, crown, find_version, load_version, model_versions, read_manifest,
                                    read_predictions, register, write_verdict)
@@ -225,14 +226,14 @@ def _bad_features(name: str, report: pd.DataFrame, fine: str) -> Check:
     says = fine if bad.empty else f"{len(bad)} of {len(report)} features do not pass: " + " ".join(bad["says"].head(3))
     return Check(name, bad.empty, says, float(len(bad)), 0.0)
 
-def _online(manifest: dict, bars: pd.DataFrame) -> Check:
+def _online(manifest: dict, bars: pd.DataFrame, facts: pd.DataFrame | None) -> Check:
     "Every feature gives the same bits bar by bar."
-    report = check_parity(manifest["features"], bars, calendar=manifest["data"]["calendar"])
+    report = check_parity(manifest["features"], bars, calendar=manifest["data"]["calendar"], facts=facts)
     return _bad_features("online", report, f"{len(report)} features give the same bits bar by bar, on {len(bars):,} bars")
 
-def _lookahead(manifest: dict, bars: pd.DataFrame) -> Check:
+def _lookahead(manifest: dict, bars: pd.DataFrame, facts: pd.DataFrame | None) -> Check:
     "No feature knows what could not be known."
-    report = check_features(manifest["features"], bars, cuts=5, calendar=manifest["data"]["calendar"])
+    report = check_features(manifest["features"], bars, cuts=5, calendar=manifest["data"]["calendar"], facts=facts)
     return _bad_features("look-ahead", report, f"{int(report['comparisons'].sum()):,} comparisons with and without a future, no difference")
 
 # %% ../../nbs/models/38a_gate.ipynb #0db63424
@@ -300,12 +301,14 @@ def judge(settings: Settings,              # limits of the gate; MLflow, ledger 
     manifest, horizon = loaded.manifest, loaded.manifest["label"]["horizon"]
     compared = max(manifest["compared"], count_trials(settings, experiment)) if trials is None else trials
     moment = pd.Timestamp.now("UTC") if now is None else pd.Timestamp(now)
-    def bars(): return trial_bars(read_parquet(settings.data_dir(experiment) / "bars.parquet"), manifest["features"], rows=150, symbols=3)
+    folder = settings.data_dir(experiment)
+    def bars(): return trial_bars(read_parquet(folder / "bars.parquet"), manifest["features"], rows=150, symbols=3)
+    def facts(): return kept_facts(folder)
     makers = {
         "baseline": lambda: beats_baseline(loaded.predictions, horizon, level, compared),
         "champion": lambda: _against_champion(settings, experiment, loaded, champion, level, compared),
         "calibrated": lambda: is_calibrated(loaded.predictions, horizon),
-        "online": lambda: _online(manifest, bars()), "look-ahead": lambda: _lookahead(manifest, bars()),
+        "online": lambda: _online(manifest, bars(), facts()), "look-ahead": lambda: _lookahead(manifest, bars(), facts()),
         "latency": lambda: _latency(loaded, settings.gate_latency_ms), "size": lambda: _size(manifest, settings.model_mb),
         "fresh": lambda: _fresh(manifest, settings.gate_age_days, moment),
     }

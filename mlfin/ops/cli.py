@@ -21,6 +21,7 @@ from ..core.errors import MlfinError, SettingsError
 from ..core.settings import Settings
 from .console import Events, Profile, Progress, err, load_profile, out, plain, say_table, unbroken
 from .data_commands import data, ingest
+from .fact_commands import facts  # noqa: F401  it hangs itself into `data`
 from .feature_commands import features_app
 from .model_commands import models_app, promote, rollback
 from .user_commands import users_app

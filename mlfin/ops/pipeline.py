@@ -610,11 +610,19 @@ def reproduce(folder: Path,         # of the run: `find_run`
     snapshot = folder / "data" / "trials.sqlite"
     if snapshot.is_file(): shutil.copyfile(snapshot, aside.ledger)
     question = {**_portable(record["parameters"], settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
+    _lay_facts(folder / "data" / "facts.parquet", aside)
     with _overriding(aside): made = _run_now(question, aside, True, on_event)
     compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _kept_file(made.folder, f["file"])) for p, f in parts["products"].items()}
                 for t, parts in record["tasks"].items()}
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
     return compared
+
+def _lay_facts(kept: Path, settings: Settings) -> None:
+    "Give a store the facts that a run read: they are not in its source."
+    if not kept.is_file() or not len(facts := read_parquet(kept)): return
+    from mlfin.data.facts import as_facts
+    from mlfin.data.ingest import open_store
+    open_store(settings).write_facts(as_facts(facts, forecasts=True))
 
 @contextmanager
 def _overriding(settings: Settings) -> Iterator[None]:

@@ -4,6 +4,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlfin.core.errors import DataError
 from mlfin.data.bars import TIME, as_bars
@@ -309,3 +311,32 @@ def test_a_real_macro_series_beside_a_real_index(market):
     states = as_known(facts)
     inflation = (states.value / states.year_ago - 1).to_numpy()
     np.testing.assert_array_equal(inflation[12:], (cpi.CPILFESL / cpi.CPILFESL.shift(12) - 1).to_numpy()[12:])
+
+
+def _naive(bar, rows, delay):
+    "The value that a bar may see: of the newest period that was published by then, what was said of it last."
+    seen = [r for r in rows if r[4] + delay <= bar]
+    if not seen:
+        return None
+    newest = max(r[3] for r in seen)
+    return max((r for r in seen if r[3] == newest), key=lambda r: r[4])[1]
+
+
+_MOMENTS = st.integers(0, 60 * 24).map(lambda hours: pd.Timestamp("2021-01-01", tz="UTC") + pd.Timedelta(hours=hours))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), _MOMENTS), min_size=1, max_size=12, unique_by=lambda f: (f[0], f[2])),
+       st.lists(_MOMENTS, min_size=1, max_size=12), st.sampled_from(["0s", "1us", "1h", "3D", "45D"]), st.sampled_from(["A", EVERYONE]))
+@settings(max_examples=250, deadline=None)
+def test_no_value_is_ever_seen_before_it_was_published_and_its_lag_was_over(said, bars, lag, symbol):
+    "Restatements included: rows of (symbol, value, start, end, published), any periods, any order, against the plainest loop."
+    ends = pd.to_datetime(["2019-12-31", "2020-03-31", "2020-06-30", "2020-09-30"])
+    rows = [(symbol, float(v), ends[q] - pd.offsets.QuarterBegin(startingMonth=1), ends[q], at) for q, v, at in said]
+    facts = as_facts([(s, "sales", v, start, end, at, "") for s, v, start, end, at in rows])
+    frame = pd.DataFrame({"symbol": ["A"] * len(bars) + ["B"], "known_at": [*bars, bars[0]]})
+    joined, delay = asof_join(frame, facts, ["sales"], lag=lag), pd.Timedelta(lag)
+    own = joined[joined.symbol == "A"]
+    assert own.sales.fillna(-1).tolist() == [-1 if (w := _naive(b, rows, delay)) is None else w for b in own.known_at]
+    assert ((own.sales_published + delay <= own.known_at) | own.sales.isna()).all()
+    other = joined[joined.symbol == "B"].sales
+    assert other.isna().all() if symbol == "A" else other.fillna(-1).iloc[0] == own.sales.fillna(-1).iloc[0]
