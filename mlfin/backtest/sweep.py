@@ -84,7 +84,7 @@ def _record(equity, ends, returns):
         r = money / before - 1.0 if before > 0.0 else 0.0
         returns[d], before = r, money
         if d == 0: origin = r
-        low, high, off = min(low, r), max(high, r), r - origin
+        low, high, off = r if r < low else low, r if r > high else high, r - origin
         total += off
         square += off * off
     if n < 2 or high - low <= 1e-12 * max(abs(low), abs(high)): return np.nan
@@ -92,11 +92,11 @@ def _record(equity, ends, returns):
 
 def _judge(books, cash, ruined, ends, out, returns):
     "Sharpe ratio, drawdown, return, turnover and orders of one set, and its daily returns."
-    equity, peak, depth, total = books.equity, 0.0, 0.0, 0.0
+    equity, peak, depth, deepest, total = books.equity, 0.0, 0.0, 0.0, 0.0 # deepest: money below which the drawdown is a new one
     if ruined >= 0: equity[ruined:] = 0.0
     for money in equity:
-        peak = max(peak, money)
-        if money < (1.0 + depth) * peak: depth = money / peak - 1.0
+        if money > peak: peak, deepest = money, (1.0 + depth) * money
+        elif money < deepest: depth, deepest = money / peak - 1.0, money
         total += money
     ratio = _record(equity, ends, returns)
     out[0] = np.nan if ruined >= 0 else ratio
