@@ -251,6 +251,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._check_stale': ( 'backtest/signals.html#_check_stale',
                                                                                  'mlfin/backtest/signals.py'),
+                                        'mlfin.backtest.signals._check_texts': ( 'backtest/signals.html#_check_texts',
+                                                                                 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._code': ('backtest/signals.html#_code', 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._idle': ('backtest/signals.html#_idle', 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._mark': ('backtest/signals.html#_mark', 'mlfin/backtest/signals.py'),

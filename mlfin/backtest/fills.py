@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .costs import FILLS, Costs
+from .signals import _check_texts
 from ..core.errors import BacktestError, ParameterError, must_be
 
 # %% ../../nbs/backtest/40b_fills.ipynb #e81dffcb
@@ -605,6 +606,7 @@ def _check_bars(bars: pd.DataFrame, columns: list[str]) -> None:
     if missing := [c for c in ("symbol", "ts", *columns) if c not in bars]:
         raise BacktestError(must_be("bars", f"a frame with a column `{missing[0]}`", list(bars.columns)))
     if not len(bars): raise BacktestError(must_be("bars", "at least one bar", 0))
+    _check_texts(bars, "bars")
     if "timeframe" in bars and (bars["timeframe"] != bars["timeframe"].iloc[0]).any():
         raise BacktestError(must_be("timeframe", "the same for all bars", sorted(bars["timeframe"].unique()),
                                     hint="choose one: bars[bars.timeframe == '1d']."))

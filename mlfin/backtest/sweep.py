@@ -303,7 +303,8 @@ def _sentence(metric: str, value: float, kept: float, share: float, count: int, 
     if value <= 0: return f"No set of the grid has a {name} above zero."
     if not count: return "The best set has no neighbours in the grid: whether it stands alone cannot be said."
     where, some = ("on a plateau", f" ({share * count:.0f} of {count} at least {tolerance:.0%})") if share >= 0.5 else ("alone", "")
-    text = f"The best set stands {where}: its neighbours keep {kept:.0%} of its {name}{some}.".replace("%", " %")
+    kept_of = f"keep {kept:.0%} of its {name}" if kept >= 0 else f"have a {name} below zero at the median"
+    text = f"The best set stands {where}: its neighbours {kept_of}{some}.".replace("%", " %")
     return text + (f" It stands at the end of {' and '.join(edge)}: a wider grid may show a better one." if edge else "")
 
 def _plateau(sweep: Sweep, metric: str, tolerance: float) -> Plateau:
