@@ -528,12 +528,11 @@ def _plain(decided: np.ndarray, panel: Panel, every: Terms, cash: float, books: 
     "`_rows` where `_is_plain`; the constants tell the compiler what it need not look for."
     terms = Terms(every.fill, every.delay, every.fee, 0.0, 0.0, every.use_spread, every.spread, every.slippage, every.slippage_vol,
                   0.0, 0.0, 0.0, 0.0, 0.0, 0.0, every.leverage, 0.0, 0.0, 0.0)
-    opens, closes, equity, rows, delay, t, ruined = panel.open, panel.close, books.equity, len(decided), terms.delay, 0, -1
+    opens, closes, equity, rows, delay, ruined = panel.open, panel.close, books.equity, len(decided), terms.delay, -1
     held, goal, seen, worth, last, due = 0.0, 0.0, 0.0, cash, np.nan, False
     fees, spread, slippage, traded, orders = 0.0, 0.0, 0.0, 0.0, 0.0
-    while t < min(delay, rows):
-        equity[t] = cash
-        t += 1
+    t = min(delay, rows)
+    equity[:t] = cash
     while t < rows and ruined < 0:
         weight, opened, price = decided[t - delay, 0], opens[t, 0], closes[t, 0]
         if opened == opened and (due or weight != seen):
