@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .costs import FILLS, Costs
+from .signals import _check_texts
 from ..core.errors import BacktestError, ParameterError, must_be
 
 # %% ../../nbs/backtest/40b_fills.ipynb #e81dffcb
@@ -124,19 +125,17 @@ def _jit(kernel: Callable) -> Callable:
 
 # %% ../../nbs/backtest/40b_fills.ipynb #5c923b1d
 @_jit
-def _conditions(a: np.ndarray, terms: Terms, s: int) -> tuple[float, float, float]:
-    "(half spread, slippage, impact of one unit) in money a unit; the impact of n units is sqrt(n) times as much."
-    reference, sigma, bar = a[_REF, s], a[_SIGMA, s] if a[_SIGMA, s] > 0 else 0.0, a[_ENDED, s] == 0
-    half, push = reference * terms.spread / 2, 0.0
-    if terms.use_spread and bar and a[_SPREAD, s] >= 0: half = a[_SPREAD, s] / 2
-    if terms.impact > 0 and bar and a[_VOLUME, s] > 0:
-        push = reference * terms.impact * sigma / np.sqrt(a[_VOLUME, s])
+def _conditions(reference: float, sigma: float, volume: float, spread: float, terms: Terms) -> tuple[float, float, float]:
+    "(half spread, slippage, impact of one unit) in money a unit; NaN: not known. The impact of n units is sqrt(n) times as much."
+    sigma, half, push = sigma if sigma > 0 else 0.0, reference * terms.spread / 2, 0.0
+    if terms.use_spread and spread >= 0: half = spread / 2
+    if terms.impact > 0 and volume > 0: push = reference * terms.impact * sigma / np.sqrt(volume)
     return half, reference * (terms.slippage + terms.slippage_vol * sigma), push
 
 @_jit
 def _give(size: float, reference: float, half: float, slip: float, push: float) -> tuple[float, float, float, float]:
     "(price, spread, slippage, impact) of a fill, in money a unit."
-    bump = push * np.sqrt(abs(size))
+    bump = push * np.sqrt(abs(size)) if push > 0 else 0.0
     if size > 0: return reference + (half + slip + bump), half, slip, bump
     total = half + slip + bump
     if total <= reference: return reference - total, half, slip, bump
@@ -150,19 +149,29 @@ def _fee(size: float, price: float, terms: Terms) -> float:
     return min(max(value * terms.fee + abs(size) * terms.fee_per_share, terms.fee_min), value)
 
 @_jit
-def _cost(a: np.ndarray, terms: Terms, s: int, size: float) -> float:
+def _cost(size: float, reference: float, half: float, slip: float, push: float, terms: Terms) -> float:
     "What buying so much takes from the cash."
     if size <= 0: return 0.0
-    half, slip, push = _conditions(a, terms, s)
-    price = _give(size, a[_REF, s], half, slip, push)[0]
+    price = _give(size, reference, half, slip, push)[0]
     return size * price + _fee(size, price, terms)
 
+@_jit
+def _met(a: np.ndarray, terms: Terms, s: int) -> tuple[float, float, float]:
+    "The conditions of the bar in hand; a symbol that has ended has no bar."
+    bar = a[_ENDED, s] == 0
+    return _conditions(a[_REF, s], a[_SIGMA, s], a[_VOLUME, s] if bar else np.nan, a[_SPREAD, s] if bar else np.nan, terms)
+
 # %% ../../nbs/backtest/40b_fills.ipynb #941fec7e
+@_jit
+def _after(held: float, size: float) -> float:
+    "Units held after a fill; none where it sold them all."
+    return 0.0 if size == -held else held + size
+
 @_jit
 def _hold(a: np.ndarray, row: float, s: int, size: float, price: float) -> None:
     "The position after a fill: units, mean entry price, best price."
     before = a[_HELD, s]
-    after = 0.0 if size == -before else before + size
+    after = _after(before, size)
     if before == 0 or before * after < 0:
         a[_ENTRY, s], a[_BEST, s], a[_SINCE, s] = price, price, row
     elif abs(after) > abs(before):
@@ -174,7 +183,7 @@ def _hold(a: np.ndarray, row: float, s: int, size: float, price: float) -> None:
 def _fill(a: np.ndarray, acc: np.ndarray, terms: Terms, s: int, log: np.ndarray) -> None:
     "Execute `a[_CHANGE, s]` at `a[_REF, s]`; an order for which the log has no room is only counted."
     size, n = a[_CHANGE, s], int(acc[_COUNT])
-    half, slip, push = _conditions(a, terms, s)
+    half, slip, push = _met(a, terms, s)
     price, half, slip, bump = _give(size, a[_REF, s], half, slip, push)
     fee, pieces = _fee(size, price, terms), abs(size)
     acc[_CASH] -= size * price + fee
@@ -194,11 +203,10 @@ def _fill(a: np.ndarray, acc: np.ndarray, terms: Terms, s: int, log: np.ndarray)
 
 # %% ../../nbs/backtest/40b_fills.ipynb #ded1f5ca
 @_jit
-def _wanted(a: np.ndarray, terms: Terms, s: int, equity: float) -> float:
+def _wanted(reference: float, held: float, goal: float, equity: float, lot: float) -> float:
     "Units to trade to be at the goal; 0 where that is nothing to speak of."
-    reference, held, goal = a[_REF, s], a[_HELD, s], a[_GOAL, s]
     aim = goal * equity / reference if goal != 0 else 0.0
-    if terms.lot > 0: aim = np.sign(aim) * np.floor(abs(aim) / terms.lot + 1e-9) * terms.lot
+    if lot > 0: aim = np.sign(aim) * np.floor(abs(aim) / lot + 1e-9) * lot
     change = aim - held
     if abs(change) * reference > 1e-9 * equity or (held != 0 and goal == 0): return change
     return 0.0
@@ -218,14 +226,25 @@ def _capped(a: np.ndarray, terms: Terms, s: int, size: float) -> float:
 
 # %% ../../nbs/backtest/40b_fills.ipynb #c320f33d
 @_jit
+def _part(size: float, held: float, first: float, then: float) -> float:
+    "A purchase of which `first` of what covers a short and `then` of the rest is bought."
+    cover = min(size, max(-held, 0.0))
+    return cover * first + (size - cover) * then
+
+@_jit
+def _factors(covers: float, rest: float, budget: float) -> tuple[float, float]:
+    "(first, then) of purchases that cost twice as much where they are twice as large."
+    budget = max(budget, 0.0)
+    return 1.0 if covers <= budget else budget / covers, max(budget - covers, 0.0) / rest if rest > 0 else 0.0
+
+@_jit
 def _bill(a: np.ndarray, terms: Terms, first: float, then: float) -> float:
     "What all purchases take when `first` of each cover and `then` of the rest is bought."
     total = 0.0
     for s in range(a.shape[1]):
-        size = a[_CHANGE, s]
-        if size <= 0: continue
-        cover = min(size, max(-a[_HELD, s], 0.0))
-        total += _cost(a, terms, s, cover * first + (size - cover) * then)
+        if a[_CHANGE, s] <= 0: continue
+        half, slip, push = _met(a, terms, s)
+        total += _cost(_part(a[_CHANGE, s], a[_HELD, s], first, then), a[_REF, s], half, slip, push, terms)
     return total
 
 @_jit
@@ -233,13 +252,7 @@ def _shares(a: np.ndarray, terms: Terms, budget: float) -> tuple[float, float]:
     "(first, then): the largest common factors of covers and of other purchases that the budget pays for."
     if _bill(a, terms, 1.0, 1.0) <= budget: return 1.0, 1.0
     covers = _bill(a, terms, 1.0, 0.0)
-    if terms.fee_min == 0 and terms.fee_per_share == 0 and terms.impact == 0:  # the bill is a straight line
-        budget = max(budget, 0.0)
-        rest = 0.0
-        for s in range(a.shape[1]):
-            size = a[_CHANGE, s]
-            if size > 0: rest += _cost(a, terms, s, size - min(size, max(-a[_HELD, s], 0.0)))
-        return 1.0 if covers <= budget else budget / covers, max(budget - covers, 0.0) / rest if rest > 0 else 0.0
+    if terms.fee_min == 0 and terms.fee_per_share == 0 and terms.impact == 0: return _factors(covers, _bill(a, terms, 0.0, 1.0), budget)
     covering, low, high = covers > budget, 0.0, 1.0
     for _ in range(64):
         middle = (low + high) / 2
@@ -273,8 +286,7 @@ def _execute(a: np.ndarray, acc: np.ndarray, terms: Terms, credit: float, log: n
         size = a[_CHANGE, s]
         if size <= 0: continue
         if first < 1 or then < 1:
-            cover = min(size, max(-a[_HELD, s], 0.0))
-            size = cover * first + (size - cover) * then
+            size = _part(size, a[_HELD, s], first, then)
             if terms.lot > 0:
                 size = max(np.floor((a[_HELD, s] + size) / terms.lot + 1e-9) * terms.lot - a[_HELD, s], 0.0)
             a[_CHANGE, s] = size
@@ -345,14 +357,18 @@ def _observe(a: np.ndarray, panel: Panel, terms: Terms) -> bool:
 
 # %% ../../nbs/backtest/40b_fills.ipynb #a5b9b056
 @_jit
+def _reference(fill: int, opened: float, closed: float, vwap: float) -> float:
+    "The price that `fill` names; NaN: no vwap is known."
+    if fill == 2: return closed
+    return vwap if fill == 1 and vwap > 0 else opened
+
+@_jit
 def _refer(a: np.ndarray, acc: np.ndarray, fill: int) -> float:
     "Set the reference prices of this row; returns the account at them."
     equity = acc[_CASH]
     for s in range(a.shape[1]):
-        price = a[_OPEN, s]
-        if a[_ENDED, s] > 0 or price != price: price = a[_LAST, s]
-        elif fill == 2: price = a[_CLOSE, s]
-        elif fill == 1 and a[_VWAP, s] > 0: price = a[_VWAP, s]
+        price = a[_LAST, s]
+        if a[_ENDED, s] == 0 and a[_OPEN, s] == a[_OPEN, s]: price = _reference(fill, a[_OPEN, s], a[_CLOSE, s], a[_VWAP, s])
         a[_REF, s] = price
         if a[_HELD, s] != 0: equity += a[_HELD, s] * price
     return equity
@@ -363,7 +379,7 @@ def _orders(a: np.ndarray, acc: np.ndarray, terms: Terms, equity: float, log: np
     for s in range(a.shape[1]):
         a[_CHANGE, s] = 0.0
         if a[_PENDING, s] == 0 or (a[_ENDED, s] == 0 and a[_OPEN, s] != a[_OPEN, s]): continue
-        size = _wanted(a, terms, s, equity)
+        size = _wanted(a[_REF, s], a[_HELD, s], a[_GOAL, s], equity, terms.lot)
         a[_CHANGE, s] = _capped(a, terms, s, size)
         a[_PENDING, s] = 2 if a[_CHANGE, s] != size else 0
     _execute(a, acc, terms, (terms.leverage - 1) * equity, log)
@@ -484,6 +500,70 @@ def _rows(a: np.ndarray, acc: np.ndarray, decided: np.ndarray, panel: Panel, ter
     for k in range(len(books.totals)): books.totals[k] = acc[_SUMS + k]
     return ruined
 
+# %% ../../nbs/backtest/40b_fills.ipynb #e6928e6b
+@_jit
+def _is_plain(decided: np.ndarray, panel: Panel, terms: Terms, cash: float, books: Books, log: np.ndarray) -> bool:
+    "Whether `_plain` can walk this."
+    if decided.shape[1] != 1 or panel.gone[0] < len(decided) or len(panel.funding) or len(panel.split): return False
+    if len(log) or len(books.money) or len(books.units) or len(books.flows): return False
+    if len(panel.years) and (terms.borrow != 0 or terms.funding != 0): return False
+    if terms.lot > 0 or terms.participation > 0 or terms.impact > 0 or terms.fee_per_share > 0 or terms.fee_min > 0: return False
+    return cash > 0 and terms.delay > 0 and not (terms.stop_loss > 0 or terms.take_profit > 0 or terms.trailing_stop > 0)
+
+@_jit
+def _size(cash: float, held: float, goal: float, worth: float, reference: float, met: tuple[float, float, float], terms: Terms) -> float:
+    "Units of the one symbol to trade: what `_orders` and `_execute` say."
+    size = _wanted(reference, held, goal, worth, 0.0)
+    if size <= 0: return size
+    budget = cash + (terms.leverage - 1) * worth
+    half, slip, push = met
+    if _cost(_part(size, held, 1.0, 1.0), reference, half, slip, push, terms) <= budget: return size
+    covers = _cost(_part(size, held, 1.0, 0.0), reference, half, slip, push, terms)
+    first, then = _factors(covers, _cost(_part(size, held, 0.0, 1.0), reference, half, slip, push, terms), budget)
+    return _part(size, held, first, then) if first < 1 or then < 1 else size
+
+# %% ../../nbs/backtest/40b_fills.ipynb #1df12c36
+@_jit
+def _plain(decided: np.ndarray, panel: Panel, every: Terms, cash: float, books: Books) -> int:
+    "`_rows` where `_is_plain`; the constants tell the compiler what it need not look for."
+    terms = Terms(every.fill, every.delay, every.fee, 0.0, 0.0, every.use_spread, every.spread, every.slippage, every.slippage_vol,
+                  0.0, 0.0, 0.0, 0.0, 0.0, 0.0, every.leverage, 0.0, 0.0, 0.0)
+    opens, closes, equity, rows, delay, ruined = panel.open, panel.close, books.equity, len(decided), terms.delay, -1
+    held, goal, seen, worth, last, due = 0.0, 0.0, 0.0, cash, np.nan, False
+    fees, spread, slippage, traded, orders = 0.0, 0.0, 0.0, 0.0, 0.0
+    t = min(delay, rows)
+    equity[:t] = cash
+    while t < rows and ruined < 0:
+        weight, opened, price = decided[t - delay, 0], opens[t, 0], closes[t, 0]
+        if opened == opened and (due or weight != seen):
+            if weight != seen: goal = seen = weight
+            reference = _reference(terms.fill, opened, price, panel.vwap[t, 0] if len(panel.vwap) else np.nan)
+            equity[t] = worth = cash + held * reference if held != 0 else cash
+            if worth <= 0:
+                ruined = t
+                break
+            met = _conditions(reference, panel.volatility[t - delay, 0] if len(panel.volatility) else np.nan, np.nan,
+                              panel.spread[t, 0] if len(panel.spread) else np.nan, terms)
+            size = _size(cash, held, goal, worth, reference, met, terms)
+            if size != 0:
+                fill, half, slip, _ = _give(size, reference, met[0], met[1], met[2])
+                fee, pieces = _fee(size, fill, terms), abs(size)
+                cash -= size * fill + fee
+                held = _after(held, size)
+                fees, spread, slippage, traded, orders = fees + fee, spread + pieces * half, slippage + pieces * slip, traded + pieces * fill, orders + 1
+                if size > 0 and (terms.leverage - 1) * worth == 0 and cash < 0: cash = 0.0
+            due = goal == 0 and held != 0
+        while True:
+            if price == price: last = price
+            equity[t] = worth = cash + held * last if held != 0 else cash
+            if worth <= 0: ruined = t
+            t += 1
+            if t == rows or ruined >= 0 or decided[t - delay, 0] != seen or due: break
+            price = closes[t, 0]
+    books.totals[:] = 0.0
+    books.totals[0], books.totals[1], books.totals[2], books.totals[7], books.totals[8] = fees, spread, slippage, traded, orders
+    return ruined
+
 # %% ../../nbs/backtest/40b_fills.ipynb #9783da5a
 @_jit
 def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights in force at each close, signed, finite
@@ -494,6 +574,7 @@ def walk(decided: np.ndarray,   # float64 rows x symbols, C-contiguous: weights 
          log: np.ndarray,       # float64 n x len(LOG): room for orders (n > 0; too few: walks again), or n = 0: none are kept
         ) -> tuple[np.ndarray, int]: # (order log, its rows cut to the orders; row in which the account was worth nothing, or -1)
     "Trade weights through bars: fills, cash and holdings row by row. A kernel, fit to be called from other kernels."
+    if _is_plain(decided, panel, terms, cash, books, log): return log, _plain(decided, panel, terms, cash, books)
     while True:
         a, acc = np.full((_FACTS, decided.shape[1]), np.nan), np.zeros(_SUMS + len(books.totals))
         a[:_LAST], a[_CHANGE:_OPEN], acc[_CASH], acc[_WORTH] = 0.0, 0.0, cash, cash
@@ -524,6 +605,7 @@ def _check_bars(bars: pd.DataFrame, columns: list[str]) -> None:
     if missing := [c for c in ("symbol", "ts", *columns) if c not in bars]:
         raise BacktestError(must_be("bars", f"a frame with a column `{missing[0]}`", list(bars.columns)))
     if not len(bars): raise BacktestError(must_be("bars", "at least one bar", 0))
+    _check_texts(bars, "bars")
     if "timeframe" in bars and (bars["timeframe"] != bars["timeframe"].iloc[0]).any():
         raise BacktestError(must_be("timeframe", "the same for all bars", sorted(bars["timeframe"].unique()),
                                     hint="choose one: bars[bars.timeframe == '1d']."))

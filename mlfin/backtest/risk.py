@@ -324,7 +324,9 @@ def _search_sentences(s: dict, level: float) -> list[str]:
 # %% ../../nbs/backtest/43_risk.ipynb #88d997e8
 def _luck_sentences(s: dict, level: float) -> list[str]:
     "What the significance figures say."
-    if s["dsr"] is None: return ["Nothing to judge: the strategy never traded."]
+    if s["dsr"] is None:
+        why = s.get("reason") or "never traded"
+        return [f"Nothing to judge: {'the strategy never traded' if why.endswith('never traded') else why}."]
     low, high = s["ci"]
     out = [_luck_sentence(s, level),
            f"Sharpe ratio {s['annualised']:.2f} a year, {s['confidence']:.0%} interval {low:z.2f} to {high:z.2f}; "

@@ -121,11 +121,17 @@ def _on(rule: TradingRule, column: str) -> TradingRule:
     raise ParameterError(must_be("threshold", expected, t, f"scores in `{column}`", hint))
 
 # %% ../../nbs/backtest/40_signals.ipynb #3a848d01
+def _check_texts(frame: pd.DataFrame, what: str) -> None:
+    "Symbols are texts; a column is of one kind."
+    if len(frame) and not isinstance(symbol := frame["symbol"].iloc[0], str):
+        raise BacktestError(must_be("symbol", "a text", symbol.item() if isinstance(symbol, np.generic) else symbol, what, f"{what}.assign(symbol={what}.symbol.astype(str)), in all frames."))
+
 def _check_bars(bars: pd.DataFrame) -> None:
     "One timeframe, prices above zero."
     if missing := [c for c in ("symbol", "ts", "open", "close") if c not in bars]:
         raise BacktestError(must_be("bars", f"a frame with a column `{missing[0]}`", list(bars.columns)))
     if not len(bars): raise BacktestError(must_be("bars", "at least one bar", 0))
+    _check_texts(bars, "bars")
     if "timeframe" in bars and bars["timeframe"].nunique() > 1:
         raise BacktestError(must_be("timeframe", "the same for all bars", sorted(bars["timeframe"].unique()),
                                     hint="choose one: bars[bars.timeframe == '1d']."))
@@ -190,6 +196,7 @@ def _check_scores(frame: pd.DataFrame, column: str, what: str) -> None:
     if missing := [c for c in ("symbol", "ts", column) if c not in frame]:
         raise BacktestError(must_be(what, f"a frame with a column `{missing[0]}`", list(frame.columns)))
     if not len(frame): raise BacktestError(must_be(what, "at least one row", 0))
+    _check_texts(frame, what)
     if "model" in frame and frame["model"].nunique() > 1:
         raise BacktestError(must_be(what, "of one model", sorted(frame["model"].unique()),
                                     hint=f"choose one: {what}[{what}.model == 'logistic']."))

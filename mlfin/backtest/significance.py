@@ -242,11 +242,11 @@ def _record(returns: pd.Series, periods_per_year: float) -> np.ndarray:
     return _values(returns)
 
 def _one_record(r: np.ndarray, periods_per_year: float, confidence: float, draws: int, seed: int) -> dict:
-    "What the chosen record says by itself; None where it never traded."
+    "What the chosen record says by itself; None where it does not vary."
     if _is_constant(r):
         unknown = ("sharpe", "annualised", "standard_error", "lo_standard_error", "annualised_lo", "skew", "kurtosis", "psr", "min_track_record",
                    "ci", "ci_cagr", "ci_drawdown", "ci_block")
-        return {**dict.fromkeys(unknown), "reason": "returns do not vary: it never traded"}
+        return {**dict.fromkeys(unknown), "reason": "returns do not vary" + (f": {r[0]:.3g} every day" if r.any() else ": it never traded")}
     m, root = moments(r), sqrt(periods_per_year)
     length = minimum_track_record_length(m, confidence=confidence)
     found = bootstrap_intervals(r, draws, confidence, None, periods_per_year, seed)

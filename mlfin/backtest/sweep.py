@@ -84,7 +84,7 @@ def _record(equity, ends, returns):
         r = money / before - 1.0 if before > 0.0 else 0.0
         returns[d], before = r, money
         if d == 0: origin = r
-        low, high, off = min(low, r), max(high, r), r - origin
+        low, high, off = r if r < low else low, r if r > high else high, r - origin
         total += off
         square += off * off
     if n < 2 or high - low <= 1e-12 * max(abs(low), abs(high)): return np.nan
@@ -92,11 +92,11 @@ def _record(equity, ends, returns):
 
 def _judge(books, cash, ruined, ends, out, returns):
     "Sharpe ratio, drawdown, return, turnover and orders of one set, and its daily returns."
-    equity, peak, depth, total = books.equity, 0.0, 0.0, 0.0
+    equity, peak, depth, deepest, total = books.equity, 0.0, 0.0, 0.0, 0.0 # deepest: money below which the drawdown is a new one
     if ruined >= 0: equity[ruined:] = 0.0
     for money in equity:
-        peak = max(peak, money)
-        if money < (1.0 + depth) * peak: depth = money / peak - 1.0
+        if money > peak: peak, deepest = money, (1.0 + depth) * money
+        elif money < deepest: depth, deepest = money / peak - 1.0, money
         total += money
     ratio = _record(equity, ends, returns)
     out[0] = np.nan if ruined >= 0 else ratio
@@ -303,7 +303,8 @@ def _sentence(metric: str, value: float, kept: float, share: float, count: int, 
     if value <= 0: return f"No set of the grid has a {name} above zero."
     if not count: return "The best set has no neighbours in the grid: whether it stands alone cannot be said."
     where, some = ("on a plateau", f" ({share * count:.0f} of {count} at least {tolerance:.0%})") if share >= 0.5 else ("alone", "")
-    text = f"The best set stands {where}: its neighbours keep {kept:.0%} of its {name}{some}.".replace("%", " %")
+    kept_of = f"keep {kept:.0%} of its {name}" if kept >= 0 else f"have a {name} below zero at the median"
+    text = f"The best set stands {where}: its neighbours {kept_of}{some}.".replace("%", " %")
     return text + (f" It stands at the end of {' and '.join(edge)}: a wider grid may show a better one." if edge else "")
 
 def _plateau(sweep: Sweep, metric: str, tolerance: float) -> Plateau:

@@ -90,7 +90,7 @@ def _rows(settings: Settings, experiments: list[str]) -> "pd.DataFrame":
             scores = json.loads(v.tags.get("mlfin.scores", "{}"))
             rows.append({"experiment": name, "version": v.number, "is": ", ".join(v.aliases), "model": v.tags.get("mlfin.estimator", "not registered by mlfin"),
                          "label": v.tags.get("mlfin.label", ""), "gate": v.verdict or "not judged", "log loss": scores.get("log_loss"),
-                         "baseline": scores.get("log_loss_baseline"), "registered": v.made})
+                         "rmse": scores.get("rmse"), "baseline": scores.get("log_loss_baseline", scores.get("rmse_baseline")), "registered": v.made})
     return pd.DataFrame(rows)
 
 @models_app.command("ls", epilog=_examples("mlfin models ls", "mlfin models ls --experiment default --json"))
@@ -103,7 +103,8 @@ def list_models(experiment: _Experiment = None, profile: Profile = None, as_json
     table = _rows(settings, known)
     if as_json: return say_json({"profile": settings.profile, "versions": records(table)})
     if table.empty: return _say("No model is registered: `mlfin run`, then `mlfin promote`.")
-    table = table.assign(**{c: table[c].map(lambda x: "" if x is None or x != x else f"{x:.5f}") for c in ("log loss", "baseline")})
+    table = table.drop(columns=[c for c in ("log loss", "rmse") if table[c].isna().all()])
+    table = table.assign(**{c: table[c].map(lambda x: "" if x is None or x != x else f"{x:.5f}") for c in ("log loss", "rmse", "baseline") if c in table})
     say_table(table, extra=("label", "registered", "baseline"))
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #daff8f20

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.backtest.costs import Costs
-from mlfin.backtest.fills import LOG, REASONS, TOTALS, Books, cut_market, make_terms, needs, read_market, trade, walk
+from mlfin.backtest.fills import LOG, REASONS, TOTALS, Books, Panel, _frozen, _is_plain, cut_market, make_terms, needs, read_market, trade, walk
 from mlfin.core.errors import BacktestError, ParameterError
 
 spec = spec_from_file_location("any_market", Path(__file__).with_name("any_market.py"))
@@ -129,6 +129,66 @@ def test_books_without_orders_are_the_same(seed, costs, stops):
     np.testing.assert_array_equal(small.equity, full.equity)
     np.testing.assert_array_equal(small.totals, full.totals)
     assert len(log) == 0 and ruined == -1 and small.totals[-1] == len(orders)
+
+
+proportional_costs = st.fixed_dictionaries({
+    "fill": st.sampled_from(["open", "vwap", "close"]), "delay": st.integers(1, 3), "fee_bps": st.sampled_from([0.0, 10.0, 900.0]),
+    "use_spread": st.booleans(), "spread_bps": st.sampled_from([0.0, 20.0, 9_000.0]), "slippage_bps": st.sampled_from([0.0, 5.0]),
+    "slippage_vol": st.sampled_from([0.0, 0.1])})
+
+
+def books_of(rows, kept):
+    """Empty books of one symbol that keep the account only, or the units as well."""
+    return Books(np.empty(rows), np.empty(0), np.empty((rows if kept else 0, 1)), np.empty((0, 3)), np.full(len(TOTALS), np.nan))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 100_000), proportional_costs, st.sampled_from([0.02, 0.3]), st.sampled_from([1.0, 1.5, 4.0]), st.booleans(), st.integers(0, 1))
+def test_the_walk_of_one_symbol_is_the_general_one_to_the_last_bit(seed, costs, vol, leverage, short, which):
+    """Whatever happens to it: missing bars, cash that does not suffice, covers that cannot be paid, ruin."""
+    bars, costs = without(market(seed, vol=vol, missing=0.2), "funding"), Costs(**costs)
+    weights = targets(bars, seed, leverage, short)
+    whole = read_market(bars, needs(costs))
+    first, last = whole.clock.get_indexer(weights.index[[0, -1]])
+    panel = cut_market(whole, first, last + 1 + costs.delay).panel
+    panel = Panel(*(_frozen(x[:, [which]]) if x.ndim == 2 else x for x in panel))
+    gone, payout = np.array([len(panel.open)]), panel.payout[:1]
+    gone.flags.writeable = False
+    panel, terms, none = panel._replace(gone=gone, payout=payout), make_terms(costs, leverage), np.empty((0, len(LOG)))
+    decided = np.ascontiguousarray(weights.to_numpy(float)[:, [which]])
+    decided = np.concatenate([decided, np.repeat(decided[-1:], len(panel.open) - len(decided), axis=0)])
+    slow, quick = books_of(len(decided), True), books_of(len(decided), False)
+    assert _is_plain(decided, panel, terms, 10_000.0, quick, none) and not _is_plain(decided, panel, terms, 10_000.0, slow, none)
+    ruined = walk(decided, panel, terms, 10_000.0, slow, none)[1]
+    assert walk(decided, panel, terms, 10_000.0, quick, none)[1] == ruined
+    end = ruined + 1 or len(decided)
+    np.testing.assert_array_equal(quick.equity[:end], slow.equity[:end])
+    np.testing.assert_array_equal(quick.totals, slow.totals)
+
+
+def test_what_rounding_leaves_of_a_cover_stays_due_in_both_walks():
+    """All the cash goes into a cover, and 1e-16 units are left: they are bought at the next bar."""
+    prices = np.array([100.0, 100.0] + [196.2063071783735] * 4)
+    ts = pd.date_range("2024-01-01", periods=6, tz="UTC", unit="us")
+    panel = read_market(pd.DataFrame(dict(symbol="A", ts=ts, open=prices, close=prices))).panel
+    decided, terms, none = np.array([-0.8017254763946096, 0, 0, 0, 0, 0])[:, None], make_terms(Costs(fee_bps=963, slippage_bps=0)), np.empty((0, len(LOG)))
+    slow, quick = books_of(6, True), books_of(6, False)
+    assert walk(decided, panel, terms, 100.0, slow, none)[1] == walk(decided, panel, terms, 100.0, quick, none)[1] == -1
+    np.testing.assert_array_equal(quick.equity, slow.equity)
+    np.testing.assert_array_equal(quick.totals, slow.totals)
+    assert slow.units[:, 0].tolist() == [0, decided[0, 0], pytest.approx(0, abs=1e-15), 0, 0, 0] and slow.totals[TOTALS.index("orders")] == 3
+
+
+@pytest.mark.parametrize("more", [dict(fee_min=1.0), dict(fee_per_share=0.01), dict(lot=1.0), dict(participation=0.1), dict(impact=0.1),
+                                  dict(borrow_bps=100.0), dict(funding_bps=100.0), dict(stop_loss=0.1), dict(take_profit=0.1), dict(trailing_stop=0.1)])
+def test_what_the_walk_of_one_symbol_does_not_know_goes_the_other_way(more):
+    bars = without(market(1, symbols=1), "funding")
+    stops = {k: v for k, v in more.items() if k in ("stop_loss", "take_profit", "trailing_stop")}
+    costs = Costs(**{k: v for k, v in more.items() if k not in stops})
+    panel = read_market(bars, needs(costs, bool(stops))).panel
+    decided, small, none = np.ones((len(panel.open), 1)), books_of(len(panel.open), False), np.empty((0, len(LOG)))
+    assert not _is_plain(decided, panel, make_terms(costs, **stops), 1.0, small, none)
+    assert _is_plain(decided, read_market(bars).panel, make_terms(Costs()), 1.0, small, none)
 
 
 def test_the_log_grows():

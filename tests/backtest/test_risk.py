@@ -429,6 +429,8 @@ def test_random_entries_can_overrule_the_dsr():
     assert words(significant=dict(dsr=0.99, null_p_value=0.05))["better_than_luck"] is True
     assert words(significant=dict(dsr=0.99, dsr_hedged=0.97, beta=0.7, null_p_value=0.2))["better_than_luck"] is False
     assert words(significant=dict(dsr=None, null_p_value=1.0))["better_than_luck"] is None
+    still = words(significant=dict(dsr=None, reason="returns do not vary: 0.001 every day"))["headline"]
+    assert still.startswith("Nothing to judge: returns do not vary: 0.001 every day.") and "never traded" not in still
 
 
 @pytest.mark.parametrize("returns, sentence", [

@@ -270,6 +270,8 @@ def test_a_thousand_trials_with_gaps_are_all_counted():
 def test_no_trade_and_loss():
     idle = significance(pd.Series(0.0, DAYS), None)
     assert idle["dsr"] is None and "never traded" in idle["reason"] and json.dumps(idle)
+    steady = significance(pd.Series(0.001, DAYS), None)
+    assert steady["dsr"] is None and steady["reason"] == "returns do not vary: 0.001 every day"
     loss = significance(pd.Series(noise(0, mean=-0.001), DAYS[:1000]), None)
     assert loss["min_track_record"] is None and loss["psr"] < 0.05
 

@@ -189,6 +189,21 @@ def test_what_cannot_be_judged_says_so():
     with pytest.raises(ParameterError, match="^`metric`"): of({"threshold": [0.4, 0.5]}, [0.1, 0.2]).best("alpha")
 
 
+def test_neighbours_that_lose_keep_nothing():
+    """No share of a figure is kept where the sign has changed."""
+    found = of({"threshold": [0.4, 0.5, 0.6]}, [-0.1, 0.2, -0.3]).plateau()
+    assert found.text == "The best set stands alone: its neighbours have a Sharpe ratio below zero at the median." and found.kept == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("numbered", ["bars", "predictions"])
+def test_symbols_that_are_numbers_are_named(numbered):
+    bars, p = market(1, symbols="AB")
+    both = {"bars": bars, "predictions": p}
+    both[numbered] = both[numbered].assign(symbol=both[numbered].symbol.map({"A": 1, "B": 2}))
+    with pytest.raises(BacktestError, match=f"`symbol` must be a text, got 1 .{numbered}.*\n.*astype"): sweep(both["predictions"], both["bars"], {"threshold": [0.5]})
+    with pytest.raises(BacktestError, match="`symbol` must be a text, got 1"): backtest(both["predictions"], both["bars"], TradingRule())
+
+
 def test_noise_does_not_stand_on_a_plateau_of_finely_cut_luck():
     bars, p = market(9, rows=500, symbols="A")
     known = sweep(bars.iloc[:-1][["symbol", "ts"]].assign(probability=(bars.close.shift(-1) / bars.open.shift(-1)).iloc[:-1].clip(0.9, 1.1) / 2),

@@ -51,6 +51,22 @@ def run(*words):
     return done.exit_code, done.output
 
 
+def test_a_regression_shows_its_loss_too(settings, monkeypatch):
+    from types import SimpleNamespace
+
+    from mlfin.models import registry
+
+    def version(number, **scores): return SimpleNamespace(number=number, aliases=[], verdict="", made=pd.Timestamp("2024-01-01", tz="UTC"),
+                                                          tags={"mlfin.scores": json.dumps(scores), "mlfin.estimator": "ridge"})
+
+    monkeypatch.setattr(registry, "registered_experiments", lambda settings: ["main"])
+    monkeypatch.setattr(registry, "model_versions", lambda settings, name: [version(2, rmse=0.0125, rmse_baseline=0.0131)])
+    text = run("models", "ls")[1]
+    assert "0.01250" in text and "0.01310" in text and "rmse" in text and "log loss" not in text
+    row = json.loads(run("models", "ls", "--json")[1])["versions"][0]
+    assert (row["rmse"], row["baseline"], row["log loss"]) == (0.0125, 0.0131, None)
+
+
 def test_before_anything_is_registered(settings, tmp_path, monkeypatch):
     assert run("models", "ls", "--experiment", "none") == (0, "No model is registered: `mlfin run`, then `mlfin promote`.\n")
     for words in (("models", "show"), ("models", "compare"), ("rollback",)):
