@@ -100,7 +100,7 @@ def at(bars, *days):
 
 def replay(predictor, lake, bars, first):
     "Push bar by bar from a day on; what was said each time, beside what the batch says, and the champion's own model of one row."
-    seen = inputs_of(bars, predictor.champion.manifest["features"])
+    seen = inputs_of(bars, predictor.champion.manifest["features"]).dropna().reset_index(drop=True)
     loaded, names = predictor.champion.loaded, predictor.champion.manifest["inputs"]
     batch = pd.Series(loaded.predict(seen), index=pd.MultiIndex.from_frame(seen[["symbol", "ts"]]))
     own = seen.set_index(["symbol", "ts"])[names]
@@ -376,7 +376,7 @@ def test_the_same_bar_is_computed_once(make, lake, bars, monkeypatch):
 def test_threads_that_ask_while_bars_come_get_whole_answers(make, lake, bars):
     lake.write(at(bars, *range(670)))
     p = make()
-    seen = inputs_of(bars)
+    seen = inputs_of(bars).dropna().reset_index(drop=True)
     batch = dict(zip(zip(seen.symbol, seen.ts, strict=True), p.champion.loaded.predict(seen), strict=True))
     stop, wrong, count = threading.Event(), [], []
 
