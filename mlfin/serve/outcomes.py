@@ -152,7 +152,7 @@ def _tally(own: pd.DataFrame, baseline: float | None) -> dict:
     told |= {"accuracy": float(((said > 0) == (value > 0)).mean()), "squared_error": float(((said - value) ** 2).mean())}
     return told | ({} if baseline is None else {"squared_error_baseline": float(((value - baseline) ** 2).mean())})
 
-# %% ../../nbs/serve/61d_outcomes.ipynb #b7bcb3a6
+# %% ../../nbs/serve/61d_outcomes.ipynb #6a6f0e78
 def tally_outcomes(stored: pd.DataFrame,                   # predictions as a store keeps them
                    bars: pd.DataFrame,                     # bars of the same symbols and timeframe, adjusted as in research
                    labels: Mapping[int, str],              # version -> label that it learnt
@@ -160,7 +160,7 @@ def tally_outcomes(stored: pd.DataFrame,                   # predictions as a st
                   ) -> pd.DataFrame:                       # one row a version: version rows open late matched accuracy, and losses
     "How predictions came out, version by version."
     rows = []
-    for number, own in stored.groupby("version", sort=True):
+    for number, own in stored.groupby("version", sort=True) if len(stored) else ():
         if (label := labels.get(int(number))) is None: raise ModelError(must_be("version", "a registered one", int(number)))
         rows.append({"version": int(number), **_tally(_frame_of(own.reset_index(drop=True), bars, label), (baselines or {}).get(int(number)))})
     return pd.DataFrame(rows, columns=list(dict.fromkeys(["version", "rows", "open", "late", "matched", *(k for r in rows for k in r)])))

@@ -108,15 +108,15 @@ def _refuse_code(loaded: Loaded) -> None:
         raise ModelError(f"{loaded.version} learnt from features of other code: {', '.join(moved[:6])} changed.\n"
                          "Hint: `mlfin run` and `mlfin promote` train it anew, or go back to the code that it learnt from.")
 
-# %% ../../nbs/serve/62_predictor.ipynb #532922e2
+# %% ../../nbs/serve/62_predictor.ipynb #21ad529f
 def _stream_of(loaded: Loaded, store: Store, given: FeatureStore | None, window: int) -> Stream:
     "Where a version's inputs come from: the bars and the adjustment that it learnt from."
     data, own = loaded.manifest["data"], {"calendar": loaded.manifest["data"]["calendar"]}
     adjust = data.get("adjust", "none")
-    if given is not None: adjust, own = given.adjust, {**given.context, "facts": given.facts}
+    if given is not None: adjust, own = given.adjust, {**given.context, "facts": lambda: given.facts}
     elif any(f.facts for f in parse_set(loaded.manifest["features"])):
         if not hasattr(store, "read_facts"): raise ModelError(must_be("store", "one that keeps facts, which the features read", type(store).__name__))
-        own["facts"] = store.read_facts()
+        own["facts"] = store.read_facts
     return Stream(store, loaded.manifest["features"], data["timeframe"], start=pd.Timestamp(data["first"]), symbols=data["symbols"], adjust=adjust, window=window, **own)
 
 def _alike(a: Stream, b: Stream) -> bool:

@@ -93,7 +93,7 @@ def _each(frame: pd.DataFrame) -> dict[str, slice]:
     ends = np.flatnonzero(np.append(names[1:] != names[:-1], True)) + 1 if len(names) else []
     return {str(names[b]): slice(b, e) for b, e in zip(np.append(0, ends[:-1]).astype(int), ends, strict=True)} if len(names) else {}
 
-# %% ../../nbs/serve/61c_stream.ipynb #67a06094
+# %% ../../nbs/serve/61c_stream.ipynb #bb75092a
 class Stream:
     "The newest inputs of each symbol, kept up with a store."
     def __init__(self, store: Store,             # where bars are
@@ -103,10 +103,10 @@ class Stream:
                  symbols: Iterable[str] | None = None, # those to follow; None: all that the store has at first
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
-                 **context,                      # calendar, groups, index, facts: as for `compute_features`
+                 **context,                      # calendar, groups, index, facts: as for `compute_features`; facts may be a function that reads them
                  ):
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
-        self.start, self.adjust, self.window, self.context = start, adjust or "none", window, context
+        self.start, self.adjust, self.window, self.given, self.context = start, adjust or "none", window, context, {}
         self.symbols = None if symbols is None else tuple(sorted(symbols))
         self.inputs = tuple(n for f in self.features for n in input_names(f))
         self.size = CHANGE + _kept(window)
@@ -172,11 +172,12 @@ def _actions_hash(stream: Stream) -> str:
     "What the actions are; empty where they do not count."
     return "" if stream.adjust == "none" else hash_frame(stream.store.read_actions(stream.symbols))
 
-# %% ../../nbs/serve/61c_stream.ipynb #e7710cc0
+# %% ../../nbs/serve/61c_stream.ipynb #24b78988
 def _read_all(stream: Stream) -> None:
     "Begin: states and rows from the whole history."
     stream._version, stream._actions = stream.store.version(), _actions_hash(stream)
     stream._own, stream._rows = {}, {}
+    stream.context = {k: v() if callable(v) else v for k, v in stream.given.items()}
     raw = _history(stream, None)
     if len(raw): _build(stream, raw)
     _count(stream)
