@@ -68,12 +68,13 @@ class Message(BaseModel):
     "Anything that goes over the wire: nothing unknown in it, nothing infinite."
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
-# %% ../../nbs/serve/60_contract.ipynb #e54820b1
+# %% ../../nbs/serve/60_contract.ipynb #68066f0b
 class Bar(Message):
     "One closed bar, as traded: prices are not adjusted."
     symbol: Symbol
     timeframe: Timeframe
-    ts: Past = Field(description="When the bar opened, ISO 8601 with its zone. Instead, `time`: seconds since 1970-01-01 UTC (an integer, as MetaTrader has it).",
+    ts: Past = Field(description="When the bar opened, ISO 8601 with its zone."
+                     " Instead, `time`: seconds since 1970-01-01 UTC (an integer, as MetaTrader has it).",
                      examples=["2024-03-01T14:30:00Z"])
     open: Finite = Field(description="First price, in the currency of the quote.", examples=[101.25])
     high: Finite = Field(description="Highest price.", examples=[101.5])
@@ -91,7 +92,8 @@ class Bar(Message):
         if not isinstance(given, dict) or "time" not in given: return given
         at, rest = given["time"], {k: v for k, v in given.items() if k != "time"}
         if "ts" in rest: raise ValueError("give ts or time, not both")
-        if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < 10**10: raise ValueError(f"time must be whole seconds since 1970-01-01 UTC, got {str(at)[:40]}")
+        if isinstance(at, bool) or not isinstance(at,
+            int) or not 0 <= at < 10**10: raise ValueError(f"time must be whole seconds since 1970-01-01 UTC, got {str(at)[:40]}")
         return rest | {"ts": datetime.fromtimestamp(at, UTC)}
 
     @model_validator(mode="after")
@@ -134,7 +136,7 @@ class LatestPrice(Message):
     close: Finite = Field(description="Its last price, in the currency of the quote, not adjusted.")
     age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since it closed.")
 
-# %% ../../nbs/serve/60_contract.ipynb #e6bcadfa
+# %% ../../nbs/serve/60_contract.ipynb #b0677b0d
 class Signal(Message):
     "What the champion says at one bar."
     symbol: Symbol
@@ -143,7 +145,8 @@ class Signal(Message):
     known_at: Moment = Field(description="Close of that bar, UTC: nothing later was used.")
     kind: Literal["direction", "value"] = Field(description="direction: `probability` of a rise; value: `prediction` of the return.")
     probability: Share | None = Field(None, description="Chance that the label is up, 0 to 1; null for values, or with a reason.", examples=[0.537])
-    prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 %); null for directions, or with a reason.", examples=[0.0021])
+    prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 %); null for directions, or with a reason.",
+        examples=[0.0021])
     threshold: Finite | None = Field(description="Above it the label is 1; null where the trading rule ranks symbols instead.", examples=[0.5])
     label: Literal[0, 1] | None = Field(None, description="1: above the threshold; 0: not; null with a reason, or without a threshold.")
     foretells: str = Field(description="The label that the model learnt.", examples=["fwd_ret_5"])
@@ -152,7 +155,8 @@ class Signal(Message):
     version: int = Field(ge=1, description="Its version.")
     age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since the bar closed.")
     stale: bool = Field(description="Whether a newer bar should be there by now, by the market's calendar.")
-    reason: str = Field("", description="Why there is no probability or prediction; empty where there is one.", examples=["rsi_14 has no value yet: 5 bars, 14 needed"])
+    reason: str = Field("", description="Why there is no probability or prediction; empty where there is one.",
+        examples=["rsi_14 has no value yet: 5 bars, 14 needed"])
 
 class Interval(Message):
     "Where the outcome lay for most predictions like this one, out of sample."
@@ -164,20 +168,23 @@ class Interval(Message):
 class Prediction(Signal):
     "A signal beside the naive guess, with intervals, and as a price where the label is a return."
     close: Finite | None = Field(description="Last price before, not adjusted.", examples=[187.2])
-    baseline: Finite | None = Field(description="What a guess without a model says: the share of rises (direction) or the mean return (value) of the training data.", examples=[0.521])
+    baseline: Finite | None = Field(description="What a guess without a model says: the share of rises (direction) or the mean return (value) "
+                                   "of the training data.", examples=[0.521])
     interval: Interval | None = Field(None, description="Of the probability, or of the return; null where there are too few cases.")
-    price: Finite | None = Field(None, description="Price that the mean of such cases leads to, at the label's end; null where the label is no return.", examples=[187.6])
+    price: Finite | None = Field(None, description="Price that the mean of such cases leads to, at the label's end; null where the label is no return.",
+        examples=[187.6])
     price_interval: Interval | None = Field(None, description="Of that price.")
     price_baseline: Finite | None = Field(None, description="The naive price: the last close.")
     settled: bool = Field(True, description="Whether so many bars came before that the start of the data no longer shows in the features.")
 
-# %% ../../nbs/serve/60_contract.ipynb #4110a279
+# %% ../../nbs/serve/60_contract.ipynb #49acdffe
 class PredictRequest(Message):
     "Ask by symbol, for the newest bar that the store has; or give bars, of which the last one of each symbol counts."
     experiment: Name = Field("default", description="Whose champion.")
     symbol: Symbol | None = None
     symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS)
-    bars: list[Bar] | None = Field(None, min_length=1, max_length=MOST_BARS, description="Enough of them for the features to look back; nothing of them is stored.")
+    bars: list[Bar] | None = Field(None, min_length=1, max_length=MOST_BARS,
+        description="Enough of them for the features to look back; nothing of them is stored.")
 
     @model_validator(mode="after")
     def _one(self) -> "PredictRequest":
@@ -230,7 +237,7 @@ class ModelVersion(Message):
     made: Moment = Field(description="When it was registered, UTC.")
     scores: dict[str, Finite] = Field(default_factory=dict, description="Out of sample.", examples=[{"log_loss": 0.69, "log_loss_baseline": 0.693}])
 
-# %% ../../nbs/serve/60_contract.ipynb #ae65e147
+# %% ../../nbs/serve/60_contract.ipynb #57b7cf44
 class ModelInfo(Message):
     "The model that serves."
     model: str
@@ -251,7 +258,8 @@ class ModelInfo(Message):
     seal: str = Field(description="Hash of its manifest.")
     way: str = Field(description="How one row is computed.", examples=["quick"])
     scores: dict[str, Finite] = Field(default_factory=dict, description="Out of sample.")
-    refused: dict[str, str] = Field(default_factory=dict, description="Versions that were refused since, and why; this one serves on.", examples=[{"4": "model.pkl was changed"}])
+    refused: dict[str, str] = Field(default_factory=dict, description="Versions that were refused since, and why; this one serves on.",
+        examples=[{"4": "model.pkl was changed"}])
     recorded: dict[str, int] = Field(default_factory=dict, description="Predictions written, waiting and lost in this process.")
 
 class Promotion(Message):

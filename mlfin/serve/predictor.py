@@ -36,7 +36,7 @@ from .outcomes import Recorder
 from .single import SingleRow, single_row
 from .stream import Row, Stream, make_rows
 
-# %% ../../nbs/serve/62_predictor.ipynb #50116f78
+# %% ../../nbs/serve/62_predictor.ipynb #8f0b6d49
 _LEVEL, _CASES, _MOST = 0.9, 50, 20_000 # of intervals; least cases of a group; newest ones of it that are used
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def _group(own: pd.DataFrame, said: str) -> dict:
     if len(own) < _CASES or own.ts.nunique() < 20: return {}
     tails = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
     value = own.forward_return.to_numpy(dtype=np.float64)
-    told = {"mean": float(value.mean()), "least": float(np.quantile(value, tails[0])), "most": float(np.quantile(value, tails[1]))} if np.isfinite(value).all() else {}
+    told = {"mean": float(value.mean()), "least": float(np.quantile(value, tails[0])), "most": float(np.quantile(value,
+        tails[1]))} if np.isfinite(value).all() else {}
     if said == "probability": _, low, high = mean_interval(own.actual.to_numpy(dtype=np.float64), level=_LEVEL, draws=500)
     else: low, high = np.quantile((own.actual - own[said]).to_numpy(dtype=np.float64), tails)
     return told | {"low": float(low), "high": float(high)}
@@ -73,7 +74,7 @@ def beside(predictions: pd.DataFrame, # of one model, out of sample: ts probabil
     groups = tuple(_group(rows[at == k], said) for k in range(len(edges) + 1))
     return Beside(guess if np.isfinite(guess) else None, edges, groups)
 
-# %% ../../nbs/serve/62_predictor.ipynb #0586a61a
+# %% ../../nbs/serve/62_predictor.ipynb #0c67dffc
 @dataclass(frozen=True, eq=False)
 class Champion:
     "What serves: a verified model, how one row goes through it, and where its inputs come from. It never changes."
@@ -102,13 +103,15 @@ def _threshold(manifest: dict) -> float | None:
 def _refuse_code(loaded: Loaded) -> None:
     "Features must be known, and computed by the code that the model learnt from."
     was, now = loaded.manifest.get("code"), feature_code(loaded.manifest["features"])
-    if was is None: raise ModelError(f"{loaded.version} does not say by which code its features were made.\nHint: `mlfin run` and `mlfin promote` register it anew.")
-    moved = [k for part in ("modules", "functions", "libraries") for k in sorted({*was.get(part, {}), *now[part]}) if was.get(part, {}).get(k) != now[part].get(k)]
+    if was is None:
+        raise ModelError(f"{loaded.version} does not say by which code its features were made.\nHint: `mlfin run` and `mlfin promote` register it anew.")
+    moved = [k for part in ("modules", "functions", "libraries") for k in sorted({*was.get(part, {}), *now[part]}) if was.get(part,
+        {}).get(k) != now[part].get(k)]
     if moved:
         raise ModelError(f"{loaded.version} learnt from features of other code: {', '.join(moved[:6])} changed.\n"
                          "Hint: `mlfin run` and `mlfin promote` train it anew, or go back to the code that it learnt from.")
 
-# %% ../../nbs/serve/62_predictor.ipynb #21ad529f
+# %% ../../nbs/serve/62_predictor.ipynb #dd4e0824
 def _stream_of(loaded: Loaded, store: Store, given: FeatureStore | None, window: int) -> Stream:
     "Where a version's inputs come from: the bars and the adjustment that it learnt from."
     data, own = loaded.manifest["data"], {"calendar": loaded.manifest["data"]["calendar"]}
@@ -117,12 +120,14 @@ def _stream_of(loaded: Loaded, store: Store, given: FeatureStore | None, window:
     elif any(f.facts for f in parse_set(loaded.manifest["features"])):
         if not hasattr(store, "read_facts"): raise ModelError(must_be("store", "one that keeps facts, which the features read", type(store).__name__))
         own["facts"] = store.read_facts
-    return Stream(store, loaded.manifest["features"], data["timeframe"], start=pd.Timestamp(data["first"]), symbols=data["symbols"], adjust=adjust, window=window, **own)
+    return Stream(store, loaded.manifest["features"], data["timeframe"], start=pd.Timestamp(data["first"]), symbols=data["symbols"], adjust=adjust,
+        window=window, **own)
 
 def _alike(a: Stream, b: Stream) -> bool:
     "Whether two streams give the same rows, facts aside."
     same = ("store", "timeframe", "start", "symbols", "adjust", "window")
-    return all(getattr(a, n) == getattr(b, n) for n in same) and [f.spec for f in a.features] == [f.spec for f in b.features] and not any(f.facts for f in a.features)
+    return all(getattr(a, n) == getattr(b,
+        n) for n in same) and [f.spec for f in a.features] == [f.spec for f in b.features] and not any(f.facts for f in a.features)
 
 def _check(champion: Champion) -> None:
     "It must say something finite of the newest bars."
@@ -130,7 +135,8 @@ def _check(champion: Champion) -> None:
         if row.inputs is None: continue
         said, sure = _score(champion, row), champion.manifest["task"] == "classification"
         if not np.isfinite(said) or sure and not 0 <= said <= 1:
-            raise ModelError(must_be(str(champion.loaded.version), "a model that gives " + ("probabilities" if sure else "finite values"), said, f"{row.symbol} {row.ts}"))
+            raise ModelError(must_be(str(champion.loaded.version), "a model that gives " + ("probabilities" if sure else "finite values"), said,
+                f"{row.symbol} {row.ts}"))
 
 def load_serving(settings: Settings,               # its `mlflow` and profile
                  experiment: str,                  # name of a line of research
@@ -144,7 +150,8 @@ def load_serving(settings: Settings,               # its `mlflow` and profile
     inputs = loaded.manifest["inputs"]
     one = single_row(loaded.model, loaded.example[inputs])
     stream = _stream_of(loaded, store, features, one.window)
-    if list(stream.inputs) != list(inputs): raise ModelError(must_be("inputs", f"those of its features, {', '.join(stream.inputs)}", ", ".join(inputs), str(loaded.version)))
+    if list(stream.inputs) != list(inputs): raise ModelError(must_be("inputs", f"those of its features, {', '.join(stream.inputs)}", ", ".join(inputs),
+        str(loaded.version)))
     if before is not None and _alike(before.stream, stream): stream = before.stream
     made = Champion(loaded, one, stream, beside(loaded.predictions), _threshold(loaded.manifest), datetime.now(UTC))
     _check(made)
@@ -187,7 +194,7 @@ def _parts(champion: Champion, said: float, row: Row, label) -> dict:
     if low is not None: told["price_interval"] = Interval(low=price(low), high=price(high), level=_LEVEL, of="the price at the label's end")
     return told
 
-# %% ../../nbs/serve/62_predictor.ipynb #e1737704
+# %% ../../nbs/serve/62_predictor.ipynb #03783e1f
 def _fields(champion: Champion, row: Row) -> dict:
     "Everything that a prediction says but its age."
     manifest, label = champion.manifest, parse_label(champion.manifest["label"]["spec"])
@@ -195,7 +202,8 @@ def _fields(champion: Champion, row: Row) -> dict:
     said = None if reason else _score(champion, row)
     if said is not None and not np.isfinite(said): said, reason = None, "the model gave no finite number"
     told = {"symbol": row.symbol, "timeframe": champion.stream.timeframe, "ts": row.ts.to_pydatetime(), "known_at": row.known_at.to_pydatetime(),
-            "kind": "direction" if sure else "value", "probability": said if sure else None, "prediction": None if sure else said, "threshold": champion.threshold,
+            "kind": "direction" if sure else "value", "probability": said if sure else None, "prediction": None if sure else said,
+            "threshold": champion.threshold,
             "label": None if said is None or champion.threshold is None else int(said > champion.threshold), "foretells": label.spec, "horizon": label.horizon,
             "model": manifest["name"], "version": champion.number, "reason": reason, "close": row.close, "baseline": champion.beside.baseline,
             "settled": row.bars >= manifest["lookback"]["warm_up"]}
@@ -213,7 +221,7 @@ def _predicted(champion: Champion, row: Row, now: float) -> Prediction:
                 champion.memo[row.symbol] = kept
     return Prediction.model_construct(**kept[1], age_seconds=max(now - kept[3], 0.0), stale=now > kept[2])
 
-# %% ../../nbs/serve/62_predictor.ipynb #5d233e1a
+# %% ../../nbs/serve/62_predictor.ipynb #569de260
 def _given(champion: Champion, bars) -> pd.DataFrame:
     "Given bars as a frame that is fit to be predicted from."
     timeframe, calendar = champion.stream.timeframe, champion.manifest["data"]["calendar"]
@@ -229,7 +237,8 @@ def _given(champion: Champion, bars) -> pd.DataFrame:
     prices = bars[["open", "high", "low", "close", "volume"]].to_numpy(dtype=np.float64)
     if not np.isfinite(prices).all(): raise DataError(must_be("bars", "finite prices and volumes", float(prices[~np.isfinite(prices)][0])))
     need, counts = champion.manifest["lookback"]["bars"] + 1, bars.groupby("symbol").size()
-    if counts.min() < need: raise DataError(must_be("bars", f"at least {need:,} of each symbol, which the features look back at", f"{counts.min():,} of {counts.idxmin()}"))
+    if counts.min() < need: raise DataError(must_be("bars", f"at least {need:,} of each symbol, which the features look back at",
+        f"{counts.min():,} of {counts.idxmin()}"))
     if champion.stream.panels and (lost := sorted(set(champion.stream.symbols or ()) - set(counts.index))):
         raise DataError(must_be("bars", "those of all symbols that the features compare", f"none of {', '.join(lost[:5])}"))
     return bars
@@ -311,7 +320,7 @@ def _refused(own: "Predictor", e: Exception) -> bool:
     own._failed = e if isinstance(e, MlfinError) else ModelError(f"The champion of experiment `{own.experiment}` could not be loaded: {text}.")
     raise own._failed
 
-# %% ../../nbs/serve/62_predictor.ipynb #c2ff6a16
+# %% ../../nbs/serve/62_predictor.ipynb #76c9887b
 class _Kept:
     "What a predictor does beside predicting."
     def info(self) -> dict: # fields of `ModelInfo`
@@ -347,9 +356,12 @@ def _info(own) -> dict:
     champion, recorder = own.champion, own._recorder
     m = champion.manifest
     told = dict(model=m["name"], version=champion.number, experiment=own.experiment, estimator=m["estimator"], task=m["task"], foretells=m["label"]["spec"],
-                horizon=m["label"]["horizon"], timeframe=m["data"]["timeframe"], symbols=list(m["data"]["symbols"]), features=list(m["features"]), inputs=list(m["inputs"]),
-                lookback=m["lookback"]["bars"], threshold=champion.threshold, trained_until=pd.Timestamp(m["data"]["last"]).to_pydatetime(), loaded_at=champion.loaded_at,
-                seal=champion.loaded.version.seal, way=champion.one.way, scores=manifest_scores(m), refused={str(k): v[1] for k, v in sorted(own.refused.items())})
+                horizon=m["label"]["horizon"], timeframe=m["data"]["timeframe"], symbols=list(m["data"]["symbols"]),
+                features=list(m["features"]), inputs=list(m["inputs"]),
+                lookback=m["lookback"]["bars"], threshold=champion.threshold, trained_until=pd.Timestamp(m["data"]["last"]).to_pydatetime(),
+                loaded_at=champion.loaded_at,
+                seal=champion.loaded.version.seal, way=champion.one.way, scores=manifest_scores(m), refused={str(k): v[1] for k,
+                    v in sorted(own.refused.items())})
     if recorder is not None: told["recorded"] = {"written": recorder.written, "waiting": recorder.waiting, "lost": recorder.lost}
     return ModelInfo.model_validate(told).model_dump()
 

@@ -209,7 +209,7 @@ def _count(stream: Stream) -> None:
     there = there[there.timeframe == stream.timeframe].set_index("symbol").rows
     stream._offsets = {n: int(there.get(n, 0)) - len(o.ts) for n, o in stream._own.items()}
 
-# %% ../../nbs/serve/61c_stream.ipynb #a12f4f99
+# %% ../../nbs/serve/61c_stream.ipynb #62b59da1
 def _fresh(stream: Stream, raw: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     "Of raw bars that came: those that simply follow, and the symbols that must be read again."
     if not len(raw): return raw, set()
@@ -235,7 +235,8 @@ def _take(stream: Stream, fresh: pd.DataFrame) -> None:
     factor, shares = (np.concatenate([np.full(at.stop - at.start, getattr(stream._own[n], c)) for n, at in parts.items()]) for c in ("factor", "shares"))
     bars = fresh
     if stream.adjust != "none":
-        bars = fresh.assign(**{c: fresh[c] * factor for c in ("open", "high", "low", "close", "vwap", "spread") if c in fresh}, volume=fresh.volume / shares, factor=factor)
+        bars = fresh.assign(**{c: fresh[c] * factor for c in ("open", "high", "low", "close", "vwap", "spread") if c in fresh}, volume=fresh.volume / shares,
+            factor=factor)
     groups: dict[int, list[str]] = {}
     for name in parts: groups.setdefault(id(stream._own[name].online), []).append(name)
     for names in groups.values():
@@ -282,7 +283,7 @@ def _pushed(stream: Stream) -> pd.DataFrame:
     raw = raw[[*KEYS, *_NUMBERS]]
     return raw if len(raw) < 2 else raw.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
 
-# %% ../../nbs/serve/61c_stream.ipynb #74011787
+# %% ../../nbs/serve/61c_stream.ipynb #863ce1d2
 def _follow(stream: Stream, stamp: tuple | None) -> None:
     "Take in what came since."
     version = stream.store.version() if stamp is None else stamp[1]
@@ -291,7 +292,8 @@ def _follow(stream: Stream, stamp: tuple | None) -> None:
     if stamp is None or version != stream._version:
         raw, again = _came(stream, version)
         if len(pushed): again |= _fresh(stream, pushed)[1]
-    if stream.adjust != "none" and (stamp is None or stamp[1:] != stream._seen[1:]) and _actions_hash(stream) != stream._actions: again |= {*stream._own, *again}
+    if stream.adjust != "none" and (stamp is None or stamp[1:] != stream._seen[1:]) and _actions_hash(stream) != stream._actions: again |= {*stream._own,
+        *again}
     fresh, more = _fresh(stream, raw)
     again |= more | _ahead(stream, fresh)
     if again and stream.panels: again |= set(stream._own)
@@ -315,7 +317,8 @@ def _again(stream: Stream, names: set[str]) -> None:
     acts = _actions_hash(stream)
     if acts == stream._actions and not stream.panels:
         ts, marks = _micros(raw), _marks(raw)
-        same = {n for n, at in _each(raw).items() if n in stream._own and np.array_equal(stream._own[n].ts, ts[at]) and np.array_equal(stream._own[n].marks, marks[at])}
+        same = {n for n, at in _each(raw).items() if n in stream._own and np.array_equal(stream._own[n].ts, ts[at]) and np.array_equal(stream._own[n].marks,
+            marks[at])}
         raw = raw[~raw.symbol.isin(same)].reset_index(drop=True)
     stream._actions = acts
     if len(raw): _build(stream, raw)

@@ -1,4 +1,5 @@
 """What goes over the wire is what it says: finite, dated, named, and nothing else; refusals are in words."""
+
 import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
@@ -33,14 +34,36 @@ def refused(model, given):
     return text
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    ({"open": math.nan}, "finite"), ({"high": math.inf}, "finite"), ({"volume": -1.0}, "greater"), ({"volume": "100"}, "number"), ({"close": True}, "number"),
-    ({"low": 10.4}, "enclose"), ({"high": 10.0}, "enclose"), ({"ts": "2024-03-01T14:30:00"}, "timezone"), ({"ts": 1709303400}, "ISO 8601"),
-    ({"ts": "1709303400"}, "ISO 8601"), ({"ts": "2999-01-01T00:00:00Z"}, "future"), ({"ts": None}, "ISO 8601"), ({"symbol": ""}, "symbol"),
-    ({"symbol": "../../etc/passwd"}, "symbol"), ({"symbol": "A B"}, "symbol"), ({"symbol": "A'; DROP TABLE bars; --"}, "symbol"),
-    ({"symbol": "A" * 65}, "symbol"), ({"symbol": "AAPL\n"}, "symbol"), ({"symbol": 7}, "symbol"), ({"timeframe": "7m"}, "timeframe"),
-    ({"timeframe": 1}, "timeframe"), ({"timeframe": "M" * 10_000}, "timeframe"), ({"adjusted": 1.0}, "Extra inputs"), ({"spread": math.nan}, "finite"),
-    ({"time": 1709303400}, "not both")])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"open": math.nan}, "finite"),
+        ({"high": math.inf}, "finite"),
+        ({"volume": -1.0}, "greater"),
+        ({"volume": "100"}, "number"),
+        ({"close": True}, "number"),
+        ({"low": 10.4}, "enclose"),
+        ({"high": 10.0}, "enclose"),
+        ({"ts": "2024-03-01T14:30:00"}, "timezone"),
+        ({"ts": 1709303400}, "ISO 8601"),
+        ({"ts": "1709303400"}, "ISO 8601"),
+        ({"ts": "2999-01-01T00:00:00Z"}, "future"),
+        ({"ts": None}, "ISO 8601"),
+        ({"symbol": ""}, "symbol"),
+        ({"symbol": "../../etc/passwd"}, "symbol"),
+        ({"symbol": "A B"}, "symbol"),
+        ({"symbol": "A'; DROP TABLE bars; --"}, "symbol"),
+        ({"symbol": "A" * 65}, "symbol"),
+        ({"symbol": "AAPL\n"}, "symbol"),
+        ({"symbol": 7}, "symbol"),
+        ({"timeframe": "7m"}, "timeframe"),
+        ({"timeframe": 1}, "timeframe"),
+        ({"timeframe": "M" * 10_000}, "timeframe"),
+        ({"adjusted": 1.0}, "Extra inputs"),
+        ({"spread": math.nan}, "finite"),
+        ({"time": 1709303400}, "not both"),
+    ],
+)
 def test_a_bar_that_is_none_is_refused_in_words(change, word):
     assert word in refused(Bar, {**BAR, **change})
 
@@ -115,8 +138,22 @@ def test_parameters_of_a_training_are_plain():
 
 
 def test_a_probability_is_one_and_no_signal_is_made_up():
-    signal = dict(symbol="AAPL", timeframe="1d", ts=BAR["ts"], known_at=BAR["ts"], kind="direction", probability=0.6, threshold=0.5, label=1, foretells="fwd_ret_1",
-                  horizon=1, model="m", version=1, age_seconds=1.0, stale=False)
+    signal = dict(
+        symbol="AAPL",
+        timeframe="1d",
+        ts=BAR["ts"],
+        known_at=BAR["ts"],
+        kind="direction",
+        probability=0.6,
+        threshold=0.5,
+        label=1,
+        foretells="fwd_ret_1",
+        horizon=1,
+        model="m",
+        version=1,
+        age_seconds=1.0,
+        stale=False,
+    )
     assert Signal.model_validate(signal).reason == ""
     for wrong in ({"probability": 1.2}, {"probability": math.nan}, {"label": 2}, {"version": 0}, {"age_seconds": -1.0}, {"kind": "other"}):
         refused(Signal, {**signal, **wrong})

@@ -1,4 +1,5 @@
 """The service says what research says, bit for bit; a champion is swapped whole or not at all; what was recorded is there."""
+
 import logging
 import os
 import signal
@@ -164,8 +165,10 @@ def test_given_bars_say_what_the_store_says(make, lake, bars):
     p = make()
     stored, given = p.predict(), p.predict_bars(bars)
     assert [s.probability for s in stored] == [g.probability for g in given] and [s.price for s in stored] == [g.price for g in given]
-    some = [Bar(symbol=b.symbol, timeframe="1d", ts=b.ts.to_pydatetime(), **{c: getattr(b, c) for c in ("open", "high", "low", "close", "volume")})
-            for b in at(bars, *range(300, 700)).itertuples()]
+    some = [
+        Bar(symbol=b.symbol, timeframe="1d", ts=b.ts.to_pydatetime(), **{c: getattr(b, c) for c in ("open", "high", "low", "close", "volume")})
+        for b in at(bars, *range(300, 700)).itertuples()
+    ]
     short = p.predict_bars(some)
     assert short[0].settled and short[0].probability == pytest.approx(stored[0].probability, abs=1e-9)
     assert not p.predict_bars([b for b in some if b.symbol == "BBB"][-40:])[0].settled
@@ -232,10 +235,12 @@ def test_a_split_changes_the_past_and_not_what_is_said_of_it(lake, bars):
     lake.write(own.head(650))
     stream = Stream(lake, SPECS, "1d", adjust="total")
     stream.sync()
-    raw = own.iloc[650:].assign(**{c: lambda b, c=c: b[c] / 2 for c in ("open", "high", "low", "close")}, volume=lambda b: b.volume * 2).reset_index(drop=True)
+    raw = (
+        own.iloc[650:].assign(**{c: lambda b, c=c: b[c] / 2 for c in ("open", "high", "low", "close")}, volume=lambda b: b.volume * 2).reset_index(drop=True)
+    )
     lake.write_actions(as_actions([("AAA", raw.ts[0], "split", 2.0, raw.ts[0], "made")]))
     for day in range(0, 50, 7):
-        lake.push(raw.iloc[day:day + 7].reset_index(drop=True))
+        lake.push(raw.iloc[day : day + 7].reset_index(drop=True))
         rows, now = stream.sync(), lake.read(["AAA"], "1d", adjust="total")
         np.testing.assert_array_equal(rows["AAA"].inputs, inputs_of(now).iloc[-1][list(stream.inputs)].to_numpy(dtype=float))
     assert rows["AAA"].close == raw.close.iloc[-1] and rows["AAA"].ts == own.ts.iloc[-1]
@@ -248,7 +253,7 @@ def test_features_that_compare_symbols_wait_for_all_of_them(registry, lake, bars
     stream.sync()
     for day in range(640, 645):
         for symbol in ("BBB", "AAA"):
-            lake.push(at(bars, day).query("symbol == @symbol").reset_index(drop=True))
+            lake.push(at(bars, day).query(f"symbol == {symbol!r}").reset_index(drop=True))
             rows = stream.sync()
         want = inputs_of(lake.read(timeframe="1d"), specs).groupby("symbol").last()[list(stream.inputs)]
         np.testing.assert_array_equal([rows[n].inputs for n in want.index], want.to_numpy())
@@ -257,6 +262,7 @@ def test_features_that_compare_symbols_wait_for_all_of_them(registry, lake, bars
 def test_another_kind_of_store_is_asked_each_time(lake, bars):
     class Plain:
         "A lake without its cheap signs, as a store on a server is."
+
         asked = 0
 
         def __getattr__(self, name):
@@ -322,8 +328,15 @@ def test_intervals_hold_what_they_say():
     "Frequencies and errors that are made to be known."
     rng, n = np.random.default_rng(0), 6_000
     p = rng.uniform(0.2, 0.8, n)
-    made = pd.DataFrame(dict(ts=pd.date_range("2020-01-01", periods=n, freq="h", tz="UTC"), probability=p, baseline=0.5, actual=(rng.random(n) < p).astype(float),
-                             forward_return=rng.normal(0, 0.01, n)))
+    made = pd.DataFrame(
+        dict(
+            ts=pd.date_range("2020-01-01", periods=n, freq="h", tz="UTC"),
+            probability=p,
+            baseline=0.5,
+            actual=(rng.random(n) < p).astype(float),
+            forward_return=rng.normal(0, 0.01, n),
+        )
+    )
     found = serving.beside(made)
     for q in (0.25, 0.5, 0.75):
         group = found.group(q)
@@ -349,9 +362,15 @@ def test_a_champion_of_values(settings, make, lake, bars):
 def test_given_bars_must_be_fit(make, lake, bars):
     p, own = make(), bars[bars.symbol == "AAA"].reset_index(drop=True)
     soon = pd.Timestamp.now("UTC").as_unit("us")
-    for wrong, words in ((own.head(10), r"at least \d+ of each symbol"), (own.assign(timeframe="1h").astype({"timeframe": "str"}), "`timeframe` must be 1d"),
-                         (own.assign(known_at=soon + pd.Timedelta("1h")), "closed"), (own.assign(close=np.nan), "finite prices"), (own.head(0), "at least one bar"),
-                         ([], "at least one bar"), (own.iloc[::-1], "sorted|indexed")):
+    for wrong, words in (
+        (own.head(10), r"at least \d+ of each symbol"),
+        (own.assign(timeframe="1h").astype({"timeframe": "str"}), "`timeframe` must be 1d"),
+        (own.assign(known_at=soon + pd.Timedelta("1h")), "closed"),
+        (own.assign(close=np.nan), "finite prices"),
+        (own.head(0), "at least one bar"),
+        ([], "at least one bar"),
+        (own.iloc[::-1], "sorted|indexed"),
+    ):
         with pytest.raises(DataError, match=words):
             p.predict_bars(wrong)
 
@@ -523,6 +542,7 @@ def test_mlfin_predict_is_the_predictor(settings, bars):
 
 class Shelf:
     "Keeps predictions in memory; refuses while it is told to."
+
     def __init__(self):
         self.frames, self.away = [], False
 
@@ -577,7 +597,8 @@ from mlfin.serve.outcomes import Recorder
 class Store:
     def write_predictions(self, rows):
         with sqlite3.connect(sys.argv[1]) as db: rows[["symbol", "version"]].to_sql("rows", db, if_exists="append", index=False)
-def said(i): return SimpleNamespace(symbol=f"S{i}", timeframe="1d", ts=i, model="m", version=1, probability=0.5, prediction=None, threshold=0.5, label=0, reason="")
+def said(i):
+    return SimpleNamespace(symbol=f"S{i}", timeframe="1d", ts=i, model="m", version=1, probability=0.5, prediction=None, threshold=0.5, label=0, reason="")
 recorder = Recorder(Store(), every=float(sys.argv[2]))
 recorder.add([said(i) for i in range(5)])
 recorder._stop.set(); recorder._thread.join(); recorder._thread = None   # a first write, and then none for a long time
@@ -594,7 +615,9 @@ def test_a_process_that_is_killed_loses_only_what_was_not_written(tmp_path):
     import sqlite3
 
     path = tmp_path / "rows.sqlite"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path), "0.05"], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), "0.05"], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     assert done.returncode == -signal.SIGKILL and "ready" in done.stdout, done.stderr
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*), count(DISTINCT symbol) FROM rows").fetchone() == (5, 5)
@@ -610,10 +633,22 @@ def test_outcomes_are_those_of_later_bars(settings, make, lake, bars):
         lake.push(at(bars, day))
         for s in p.predict():
             at_ = pd.Timestamp(s.known_at) if day != 650 else pd.Timestamp.now("UTC")
-            shelf.write_predictions(pd.DataFrame([{**{c: getattr(s, c) for c in ("symbol", "timeframe", "ts", "model", "version", "probability", "prediction",
-                                                                                  "threshold", "label")}, "created_at": at_}]))
-    stored = shelf.read_predictions().assign(ts=lambda f: pd.to_datetime(f.ts, utc=True).astype("datetime64[us, UTC]"),
-                                             created_at=lambda f: pd.to_datetime(f.created_at, utc=True).astype("datetime64[us, UTC]"))
+            shelf.write_predictions(
+                pd.DataFrame(
+                    [
+                        {
+                            **{
+                                c: getattr(s, c) for c in ("symbol", "timeframe", "ts", "model", "version", "probability", "prediction", "threshold", "label")
+                            },
+                            "created_at": at_,
+                        }
+                    ]
+                )
+            )
+    stored = shelf.read_predictions().assign(
+        ts=lambda f: pd.to_datetime(f.ts, utc=True).astype("datetime64[us, UTC]"),
+        created_at=lambda f: pd.to_datetime(f.created_at, utc=True).astype("datetime64[us, UTC]"),
+    )
     shelf.frames = [stored]
     found = outcomes(settings, "main", store=shelf, adjust="none").iloc[0]
     assert (found.version, found.rows, found.late, found.open) == (1, 120, 2, 4) and found.matched == 114

@@ -1,4 +1,5 @@
 """One row taken apart is the model itself, to the bit where the arithmetic is the same, and the model itself where it is not."""
+
 import threading
 
 import numpy as np
@@ -12,9 +13,19 @@ from mlfin.models.zoo import make_model
 from mlfin.serve.single import TOLERANCE, single_row, window_of
 
 ROWS, NAMES = 700, ["a", "b/close", "c_change_20", "d"]
-QUICK = [("logistic", {}), ("logistic", {"calibrate": "sigmoid"}), ("logistic", {"calibrate": "isotonic"}), ("logistic", {"class_weight": "balanced"}),
-         ("lightgbm", {}), ("lightgbm", {"early_stopping": True, "calibrate": "sigmoid"}), ("lightgbm", {"num_leaves": 31, "n_estimators": 80}),
-         ("xgboost", {}), ("xgboost", {"early_stopping": True}), ("random_forest", {"n_estimators": 25}), ("ensemble", {})]
+QUICK = [
+    ("logistic", {}),
+    ("logistic", {"calibrate": "sigmoid"}),
+    ("logistic", {"calibrate": "isotonic"}),
+    ("logistic", {"class_weight": "balanced"}),
+    ("lightgbm", {}),
+    ("lightgbm", {"early_stopping": True, "calibrate": "sigmoid"}),
+    ("lightgbm", {"num_leaves": 31, "n_estimators": 80}),
+    ("xgboost", {}),
+    ("xgboost", {"early_stopping": True}),
+    ("random_forest", {"n_estimators": 25}),
+    ("ensemble", {}),
+]
 VALUES = [("linear", {}), ("ridge", {}), ("elastic_net", {}), ("lightgbm", {}), ("xgboost", {}), ("random_forest", {"n_estimators": 25})]
 
 
