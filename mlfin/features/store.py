@@ -50,6 +50,7 @@ def _foreign(f: Feature) -> str | None:
         parts.append(f"{code.co_code.hex()} {plain!r}")
     return "\n".join(parts)
 
+# %% ../../nbs/features/25_store.ipynb #c0de1a95
 def _mlfin_imports(source: str) -> list[str]:
     "Statements that import mlfin, over several lines or one; a line of a text that only begins like one is none."
     found = [m[1] for m in re.finditer(r"^[ \t]*((?:from|import) mlfin\b[^\n(]*(?:\([^)]*\))?)", source, re.M)]

@@ -111,7 +111,7 @@ def _refuse_code(loaded: Loaded) -> None:
         raise ModelError(f"{loaded.version} learnt from features of other code: {', '.join(moved[:6])} changed.\n"
                          "Hint: `mlfin run` and `mlfin promote` train it anew, or go back to the code that it learnt from.")
 
-# %% ../../nbs/serve/62_predictor.ipynb #dd4e0824
+# %% ../../nbs/serve/62_predictor.ipynb #30818e40
 def _stream_of(loaded: Loaded, store: Store, given: FeatureStore | None, window: int) -> Stream:
     "Where a version's inputs come from: the bars and the adjustment that it learnt from."
     data, own = loaded.manifest["data"], {"calendar": loaded.manifest["data"]["calendar"]}
@@ -129,6 +129,7 @@ def _alike(a: Stream, b: Stream) -> bool:
     return all(getattr(a, n) == getattr(b,
         n) for n in same) and [f.spec for f in a.features] == [f.spec for f in b.features] and not any(f.facts for f in a.features)
 
+# %% ../../nbs/serve/62_predictor.ipynb #571b8cd2
 def _check(champion: Champion) -> None:
     "It must say something finite of the newest bars."
     for row in list(champion.stream.sync().values())[:8]:
@@ -157,7 +158,7 @@ def load_serving(settings: Settings,               # its `mlflow` and profile
     _check(made)
     return made
 
-# %% ../../nbs/serve/62_predictor.ipynb #9aff59d2
+# %% ../../nbs/serve/62_predictor.ipynb #a19efd33
 def _score(champion: Champion, row: Row) -> float:
     "Probability or value of a complete row."
     if row.tail is None: return champion.one.say(row.inputs)
@@ -194,7 +195,7 @@ def _parts(champion: Champion, said: float, row: Row, label) -> dict:
     if low is not None: told["price_interval"] = Interval(low=price(low), high=price(high), level=_LEVEL, of="the price at the label's end")
     return told
 
-# %% ../../nbs/serve/62_predictor.ipynb #03783e1f
+# %% ../../nbs/serve/62_predictor.ipynb #e48a92dd
 def _fields(champion: Champion, row: Row) -> dict:
     "Everything that a prediction says but its age."
     manifest, label = champion.manifest, parse_label(champion.manifest["label"]["spec"])
@@ -221,7 +222,7 @@ def _predicted(champion: Champion, row: Row, now: float) -> Prediction:
                 champion.memo[row.symbol] = kept
     return Prediction.model_construct(**kept[1], age_seconds=max(now - kept[3], 0.0), stale=now > kept[2])
 
-# %% ../../nbs/serve/62_predictor.ipynb #569de260
+# %% ../../nbs/serve/62_predictor.ipynb #c09272a2
 def _given(champion: Champion, bars) -> pd.DataFrame:
     "Given bars as a frame that is fit to be predicted from."
     timeframe, calendar = champion.stream.timeframe, champion.manifest["data"]["calendar"]
@@ -251,7 +252,7 @@ def _rows_of(champion: Champion, bars: pd.DataFrame) -> list[Row]:
     close, counts = bars.groupby("symbol").close.last(), bars.groupby("symbol").size()
     return list(make_rows(table[last].reset_index(drop=True), bars[last].reset_index(drop=True), stream.features, close, counts, stream.window).values())
 
-# %% ../../nbs/serve/62_predictor.ipynb #cd204e09
+# %% ../../nbs/serve/62_predictor.ipynb #4b2330aa
 class _Watch:
     "Whether MLflow's database may have changed since it was last looked at."
     def __init__(self, uri: str):
@@ -279,7 +280,7 @@ _log = logging.getLogger("mlfin.serve")
 _RAISED = (MlfinError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, OSError)
 _AGAIN = 60.0 # seconds after which what was refused is tried again
 
-# %% ../../nbs/serve/62_predictor.ipynb #3d5d2f6a
+# %% ../../nbs/serve/62_predictor.ipynb #d0372d7b
 def _first_line(e: BaseException) -> str: return f"{str(e).partition(chr(10))[0] or type(e).__name__}"
 
 def _refresh(own: "Predictor", force: bool) -> bool:
@@ -320,7 +321,7 @@ def _refused(own: "Predictor", e: Exception) -> bool:
     own._failed = e if isinstance(e, MlfinError) else ModelError(f"The champion of experiment `{own.experiment}` could not be loaded: {text}.")
     raise own._failed
 
-# %% ../../nbs/serve/62_predictor.ipynb #76c9887b
+# %% ../../nbs/serve/62_predictor.ipynb #eb02a316
 class _Kept:
     "What a predictor does beside predicting."
     def info(self) -> dict: # fields of `ModelInfo`
@@ -351,6 +352,7 @@ class _Kept:
         self._watch.close()
         return self._recorder is None or self._recorder.close()
 
+# %% ../../nbs/serve/62_predictor.ipynb #6ac0ee28
 def _info(own) -> dict:
     "See `Predictor.info`."
     champion, recorder = own.champion, own._recorder
@@ -365,7 +367,7 @@ def _info(own) -> dict:
     if recorder is not None: told["recorded"] = {"written": recorder.written, "waiting": recorder.waiting, "lost": recorder.lost}
     return ModelInfo.model_validate(told).model_dump()
 
-# %% ../../nbs/serve/62_predictor.ipynb #91e5449b
+# %% ../../nbs/serve/62_predictor.ipynb #2d75bb88
 class Predictor(_Kept):
     "What an experiment's champion says of the newest bars."
     def __init__(self, settings: Settings | None = None, # None: the profile's
@@ -405,7 +407,7 @@ class Predictor(_Kept):
         "Look for a new champion; one that is refused changes nothing."
         return _refresh(self, force)
 
-# %% ../../nbs/serve/62_predictor.ipynb #9e683a58
+# %% ../../nbs/serve/62_predictor.ipynb #0d2ed939
 def _predict(champion: Champion, symbols) -> list[Prediction]:
     "See `Predictor.predict`."
     rows, now = champion.stream.sync(), time.time()
@@ -433,7 +435,7 @@ def _begin(own: Predictor) -> None:
         own._thread = threading.Thread(target=work, name=f"champion-{own.experiment}", daemon=True)
         own._thread.start()
 
-# %% ../../nbs/serve/62_predictor.ipynb #10725552
+# %% ../../nbs/serve/62_predictor.ipynb #232ec66b
 _kept: dict[tuple, Predictor] = {}
 _keeping = threading.Lock()
 
