@@ -3,8 +3,11 @@
 from importlib import import_module
 
 _HOME = {
+    "AccountStore": "account_store",
+    "AuthError": "roles",
     "Busy": "intake",
     "Intake": "intake",
+    "Person": "roles",
     "Taken": "intake",
     "judge_pushed": "intake",
     "pushed_frame": "intake",
