@@ -32,11 +32,23 @@ def project_root(start: str | Path | None = None, # folder to start from; the wo
     raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not there.\n"
                         "Hint: change into a project's folder, or set MLFIN_ROOT to it.")
 
-# %% ../../nbs/core/01_settings.ipynb #21fed33f
-class Settings(BaseModel):
-    "One profile: typed, frozen, with every path absolute."
+# %% ../../nbs/core/01_settings.ipynb #5e1f00d1
+class _Service(BaseModel):
+    "What the service takes from a profile."
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    accounts: str = Field("", repr=False)                     # users of the service: an SQLAlchemy URL; empty: a SQLite file
+    access_minutes: int = Field(10, ge=1, le=60)              # how long an access token is good for
+    refresh_minutes: int = Field(60, ge=1, le=1440)           # a session that is not refreshed for so long is over
+    session_minutes: int = Field(480, ge=1, le=1440)          # how long a log-in lasts, refreshed or not
+    second_factor: Literal["auto", "required", "optional"] = "auto"  # auto: required but in development and test
+    limit_user: str = "600/minute"                            # requests of one user; empty: no limit
+    limit_address: str = "1200/minute"                        # requests of one address
+    limit_exempt: tuple[str, ...] = ()                        # users without limits
+
+# %% ../../nbs/core/01_settings.ipynb #21fed33f
+class Settings(_Service):
+    "One profile: typed, frozen, with every path absolute."
     profile: str                                              # name of the section
     root: Path                                                # the project's folder
     store: str                                                # where bars are kept: a folder (Delta lake)
@@ -88,7 +100,7 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     raw = dict(ini[profile])
     for key in raw:
         if key not in keys: raise SettingsError(unknown("setting", key, keys, f"settings.ini [{profile}]"))
-    reserved = {"PROFILE", "ROOT"}
+    reserved = {"PROFILE", "ROOT", "JWT_KEY"}  # the last is a secret, which nothing here holds
     for name, value in sorted(os.environ.items()):
         if not name.startswith("MLFIN_") or name[6:] in reserved: continue
         if name.endswith("_FILE"): continue
@@ -105,10 +117,10 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
     root = project_root() if root is None else Path(root).resolve()
     profile = profile or os.environ.get("MLFIN_PROFILE") or "development"
     raw = {k: v.replace("{root}", str(root)).replace("{profile}", profile) for k, v in _raw_settings(root, profile).items()}
-    raw["plugins"] = tuple(p.strip() for p in raw.get("plugins", "").split(",") if p.strip())
+    for key in ("plugins", "limit_exempt"): raw[key] = tuple(p.strip() for p in raw.get(key, "").split(",") if p.strip())
     for key in ("store", "ledger", "artifacts"):
         if key in raw and "://" not in raw[key]: raw[key] = str(root / raw[key])
-    for key in ("mlflow", "tuning"):
+    for key in ("mlflow", "tuning", "accounts"):
         if raw.get(key, "").startswith("sqlite:///"): raw[key] = "sqlite:///" + str(root / raw[key].removeprefix("sqlite:///"))
     try: return Settings(profile=profile, root=root, **raw)
     except ValidationError as e:

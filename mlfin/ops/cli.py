@@ -22,6 +22,7 @@ from .console import Profile, Progress, err, load_profile, out, unbroken
 from .data_commands import data, ingest
 from .feature_commands import features_app
 from .model_commands import models_app, promote, rollback
+from .user_commands import users_app
 
 # %% ../../nbs/ops/73_cli.ipynb #57416a0b
 app = typer.Typer(name="mlfin", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -166,6 +167,7 @@ app.command(epilog="Examples:\n\n" + "\n\n".join((
     "mlfin promote", "mlfin promote --experiment momentum --version 3", "mlfin promote --force 'no data feed this week'")))(promote)
 app.command(epilog="Examples:\n\nmlfin rollback\n\nmlfin rollback --experiment momentum")(rollback)
 app.add_typer(models_app)
+app.add_typer(users_app)
 
 # %% ../../nbs/ops/73_cli.ipynb #8159c47f
 def _serve(words: list[str], folder: Path, package: str, extra: str) -> None:

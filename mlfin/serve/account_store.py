@@ -61,7 +61,7 @@ MIGRATIONS = ( # (number, what it runs on a dialect)
     (1, lambda dialect: (*_TABLES, *_APPEND_ONLY[dialect])),
 )
 
-# %% ../../nbs/serve/60h_account_store.ipynb #58d2e324
+# %% ../../nbs/serve/60h_account_store.ipynb #0ed18400
 _WAIT = 20 # seconds to wait for another process's write
 
 @lru_cache(512)
@@ -82,8 +82,10 @@ def _prepare(path: Path) -> None:
             try: db.execute("PRAGMA journal_mode=WAL")
             finally: db.close()
     except (OSError, sqlite3.Error) as e:
-        raise DataError(f"The accounts in {path.name} cannot be opened: {e}.\nHint: check the setting `accounts`, the folder and the room on its disk.") from None
+        raise DataError(f"The accounts in {path.name} cannot be opened: {e}.\n"
+                        "Hint: check the setting `accounts`, the folder and the room on its disk.") from None
 
+# %% ../../nbs/serve/60h_account_store.ipynb #8ec4dcc9
 def _engine(url: str):
     "SQLAlchemy's engine for an address; errors of its statements do not repeat values."
     import sqlalchemy as sa
@@ -107,7 +109,7 @@ def _engine(url: str):
         for pragma in ("synchronous=FULL", "foreign_keys=ON"): connection.execute(f"PRAGMA {pragma}")
     return engine
 
-# %% ../../nbs/serve/60h_account_store.ipynb #92656c9a
+# %% ../../nbs/serve/60h_account_store.ipynb #4329f35e
 _LOCK = 0x6D6C6661 # PostgreSQL's advisory lock of the accounts
 
 class Write:
@@ -138,7 +140,7 @@ def _told() -> Iterator[None]:
         raise Unavailable(f"The accounts' database does not answer ({type(getattr(e, 'orig', None) or e).__name__}).\n"
                           "Hint: nobody is recognised until it does; `mlfin doctor` says more.") from None
 
-# %% ../../nbs/serve/60h_account_store.ipynb #8fdae7be
+# %% ../../nbs/serve/60h_account_store.ipynb #10507a16
 class AccountStore:
     "Accounts' tables in a database, whose schema is brought up to date when it is opened."
     def __init__(self, url: str,                               # sqlite:///FILE or postgresql://USER@HOST/DATABASE
@@ -177,7 +179,7 @@ class AccountStore:
         "Let go of the connections."
         self.engine.dispose()
 
-# %% ../../nbs/serve/60h_account_store.ipynb #30e2e139
+# %% ../../nbs/serve/60h_account_store.ipynb #3f41f0ea
 @contextmanager
 def _transaction(connection) -> Iterator[None]:
     "From BEGIN to COMMIT; what goes wrong in between leaves nothing behind."
@@ -207,7 +209,7 @@ def migrate(store: AccountStore,
             write.run("INSERT INTO auth_schema VALUES (:number, :at)", number=number, at=write.now)
     return migrations[-1][0]
 
-# %% ../../nbs/serve/60h_account_store.ipynb #c1565a75
+# %% ../../nbs/serve/60h_account_store.ipynb #849dfe6e
 class Head(NamedTuple):
     "Where the audit log ends."
     count: int   # rows
@@ -235,7 +237,7 @@ def note(write: Write,
     write.run(f"INSERT INTO auth_audit ({', '.join(names)}) VALUES ({', '.join(':' + n for n in names)})", **values)
     write.run("UPDATE auth_state SET audited = :seq, digest = :digest WHERE id = 1", seq=values["seq"], digest=values["digest"])
 
-# %% ../../nbs/serve/60h_account_store.ipynb #2194483a
+# %% ../../nbs/serve/60h_account_store.ipynb #1f49d6c8
 def record(store: AccountStore, origin: Origin, what: str, target: str = "", outcome: str = "done", **detail) -> None:
     "`note` in a transaction of its own, for what changes elsewhere: a promotion, a training, an ingest run."
     with store.write() as write: note(write, origin, what, target, outcome, **detail)

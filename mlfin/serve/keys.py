@@ -19,7 +19,7 @@ from pathlib import Path
 from ..core.errors import DataError, SettingsError
 from ..core.provenance import atomic_path
 
-# %% ../../nbs/serve/60g_keys.ipynb #fadc8b28
+# %% ../../nbs/serve/60g_keys.ipynb #01d7c13e
 KEEP = 3 # keys that still verify and open after a new one was made
 
 def _environment() -> list[bytes] | None:
@@ -38,7 +38,8 @@ def _read(path: Path) -> list[bytes]:
     "The keys of a file that is its owner's alone."
     try:
         if path.stat().st_mode & 0o077:
-            raise SettingsError(f"The keys in {path.name} can be read by others.\nHint: chmod 600 {path}; if that was so for long, `mlfin users rotate --drop`.")
+            raise SettingsError(f"The keys in {path.name} can be read by others.\n"
+                                f"Hint: chmod 600 {path}; if that was so for long, `mlfin users rotate --drop`.")
         found = [bytes.fromhex(k) for k in json.loads(path.read_text(encoding="utf-8"))["keys"]]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise DataError(f"The keys in {path.name} cannot be read: {type(e).__name__}.\nHint: put the file back from a copy; a new one ends all "
@@ -69,7 +70,7 @@ def _make(path: Path) -> None:
     with _alone(path):
         if not path.exists(): _write(path, [secrets.token_bytes(32)])
 
-# %% ../../nbs/serve/60g_keys.ipynb #e682f852
+# %% ../../nbs/serve/60g_keys.ipynb #bbca0874
 def _name(key: bytes) -> str: return hashlib.sha256(b"kid" + key).hexdigest()[:12]
 
 @lru_cache(16)
@@ -82,12 +83,18 @@ def _box(keys: tuple[bytes, ...]):
     derived = [HKDF(SHA256(), 32, salt=None, info=b"mlfin second factor").derive(k) for k in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(k)) for k in derived])
 
+# %% ../../nbs/serve/60g_keys.ipynb #14cae1ca
 class Keys:
     "The service's keys, the newest first."
     def __init__(self, path: str | Path): # the file; made where there is none, unless the environment gives keys
         self.path, self._kept = Path(path), ((), ())
 
     def __repr__(self) -> str: return f"Keys({', '.join(self.names())})"
+
+    @property
+    def given(self) -> bool:
+        "Whether the keys come from the environment."
+        return _environment() is not None
 
     def names(self) -> tuple[str, ...]:
         "What the keys are called in a token's header (`kid`), the one that signs first."
@@ -109,10 +116,10 @@ class Keys:
         "A key by its name."
         return next((k for k in self.all() if _name(k) == name), None)
 
-# %% ../../nbs/serve/60g_keys.ipynb #d20cdb06
+# %% ../../nbs/serve/60g_keys.ipynb #a36c61e1
 def add_key(keys: Keys) -> str: # the name of the new key, which signs from now on
     "Put a new key before the others."
-    if _environment() is not None:
+    if keys.given:
         raise SettingsError("The keys come from the environment.\nHint: put a new one before the others in MLFIN_JWT_KEY, and start the service again.")
     keys.all()
     with _alone(keys.path):
@@ -122,6 +129,7 @@ def add_key(keys: Keys) -> str: # the name of the new key, which signs from now 
 
 def drop_keys(keys: Keys) -> int: # how many were dropped
     "Keep only the key that signs: what others signed is worthless from now on."
+    if keys.given: raise SettingsError("The keys come from the environment.\nHint: take the old ones out of MLFIN_JWT_KEY, and start the service again.")
     keys.all()
     with _alone(keys.path):
         found = _read(keys.path)
