@@ -56,6 +56,7 @@ class Settings(_Service):
     artifacts: str                                            # MLflow's artifact folder
     ledger: Path                                              # SQLite file of all trials
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    log_to: Literal["files", "stdout"] = "files"            # where the service's logs go
     threads: int = Field(1, ge=1, le=256)                     # one thread: byte-equal results
     device: Literal["auto", "cpu", "gpu"] = "auto"            # where estimators compute
     keras_backend: Literal["jax", "tensorflow", "torch"] = "jax"

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ..core.errors import MlfinError, SettingsError
 from ..core.settings import Settings
-from .console import Profile, Progress, err, load_profile, out, unbroken
+from .console import Events, Profile, Progress, err, load_profile, out, plain, say_table, unbroken
 from .data_commands import data, ingest
 from .feature_commands import features_app
 from .model_commands import models_app, promote, rollback
@@ -40,7 +41,7 @@ def _relative(path: Path, settings: Settings) -> str:
 # %% ../../nbs/ops/73_cli.ipynb #e6306157
 def _parameters(settings: Settings, parameter: list[str], file: list[Path], experiment: str | None) -> dict:
     "The question; a relative path in `-p path=` starts where the command was given."
-    from mlfin.ops.pipeline import ask, check_experiment
+    from mlfin.backtest.question import ask, check_experiment
 
     here = Path.cwd()
     question = ask(settings.root, tuple(parameter), tuple(file), profile=settings.profile, experiment=experiment)
@@ -54,7 +55,7 @@ def _parameters(settings: Settings, parameter: list[str], file: list[Path], expe
 def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
         experiment: _Experiment = None, profile: Profile = None,
         force: Annotated[bool, typer.Option("--force", help="Run every task, fresh or not.")] = False,
-        gpu: _Device = None):
+        gpu: _Device = None, events: Events = None):
     "Run the pipeline on the question in env.yaml; what is fresh is not run again."
     from mlfin.ops import pipeline
 
@@ -63,14 +64,21 @@ def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
     if gpu is not None or not any(p.startswith("kernel=") for p in parameter): question["kernel"], why = pipeline.choose_kernel(settings, gpu)
     else: why = "asked for"
     began = time.monotonic()
-    with Progress(out) as progress:
+    with Progress(out, events) as progress:
         def announce(kind, task, details):
             if kind == "begin": out.print(f"[bold]{question['experiment']}[/] ({settings.profile}), kernel {question['kernel']}: {why}", highlight=False)
-            else: progress(kind, task, details)
+            progress(kind, task, details)
         result = pipeline.run(question, settings, force, announce)
+        folder, page = _relative(result.folder, settings), _page(result, settings)
+        progress("end", "", {"run": result.run_id, "folder": folder, "report": page, "executed": result.executed})
     _say_result(result, question, settings, time.monotonic() - began)
 
 # %% ../../nbs/ops/73_cli.ipynb #93f975ce
+def _page(result, settings: Settings) -> str | None:
+    "The page to read of a run, as it is kept."
+    pages = sorted(result.folder.glob("*.html"))
+    return _relative(pages[-1], settings) if pages else None
+
 def _say_result(result, question: dict, settings: Settings, seconds: float) -> None:
     "What came out, in a few lines: the verdict, and where to read it."
     from mlfin.core.provenance import read_json
@@ -212,8 +220,7 @@ def _check_environment(settings: Settings) -> list[tuple[str, bool, str]]:
     return [("lock", not wrong, "; ".join(wrong[:5]) + (" ... make setup" if wrong else "installed versions are those of env/requirements.lock"))]
 
 def _check_places(settings: Settings) -> list[tuple[str, bool, str]]:
-    "Can results be written, and is there room?"
-    import shutil
+    "Can results be written?"
     import tempfile
     rows = []
     for name, folder in (("data", settings.root / ".mlfin"), ("reports", settings.root / "reports")):
@@ -221,8 +228,7 @@ def _check_places(settings: Settings) -> list[tuple[str, bool, str]]:
             folder.mkdir(exist_ok=True)
             with tempfile.TemporaryFile(dir=folder): rows.append((name, True, f"{folder.name}/ can be written"))
         except OSError as e: rows.append((name, False, f"{folder.name}/ cannot be written: {e.strerror}"))
-    free = shutil.disk_usage(settings.root).free / 2**30
-    return [*rows, ("disk", free > 1, f"{free:.1f} GiB free")]
+    return rows
 
 # %% ../../nbs/ops/73_cli.ipynb #0994f527
 def _check_kernels(settings: Settings) -> list[tuple[str, bool, str]]:
@@ -239,15 +245,34 @@ def _check_kernels(settings: Settings) -> list[tuple[str, bool, str]]:
     told = ", ".join(f"{n}: {' '.join(f'{k}={v}' for k, v in device_parameters(n, device).items())}" for n in ("xgboost", "lightgbm", "keras"))
     return [*rows, ("device", True, f"{kernel}: {why} ({told})")]
 
-@app.command()
-def doctor(profile: Profile = None):
-    "Is everything in place? Versions, kernels, device, disk."
+_SHOWN = {"ok": "[green]yes[/]", "warn": "[yellow]look[/]", "fail": "[red]no[/]"}
+
+@app.command(epilog="Examples:\n\nmlfin doctor\n\nmlfin doctor --history")
+def doctor(profile: Profile = None,
+           experiment: Annotated[str, typer.Option(help="Whose champion is looked at.")] = "default",
+           history: Annotated[bool, typer.Option("--history", help="What changed since it was first looked at, newest first.")] = False):
+    "Is everything in place? Versions, kernels, device, disk; store, model, clock, freshness."
+    from mlfin.monitor.health import check_health, note_health
     settings = load_profile(profile)
+    if history: return _say_history(settings)
     table = Table("what", "ok", "found", title=f"mlfin {version('mlfin')}, Python {sys.version.split()[0]}, profile {settings.profile}", title_justify="left")
-    rows = [*_check_environment(settings), *_check_places(settings), *_check_kernels(settings)]
-    for what, fine, found in rows: table.add_row(what, "[green]yes[/]" if fine else "[red]no[/]", found)
+    rows = [(what, "ok" if fine else "fail", found) for what, fine, found in (
+        *_check_environment(settings), *_check_places(settings), *_check_kernels(settings))]
+    checks = check_health(settings, experiment, timeout=60)
+    rows += [(c.name, c.state, c.words + (f": {c.remedy}" if c.remedy else "")) for c in checks]
+    for what, state, found in rows: table.add_row(what, _SHOWN[state], escape(plain(found)))
     out.print(table)
-    raise typer.Exit(0 if all(fine for _, fine, _ in rows) else 1)
+    if (settings.root / ".mlfin").is_dir(): note_health(settings, checks)
+    raise typer.Exit(1 if any(state == "fail" for _, state, _ in rows) else 0)
+
+def _say_history(settings: Settings) -> None:
+    "What `mlfin doctor` and the service noted."
+    import pandas as pd
+
+    from mlfin.monitor.health import health_history
+    found = pd.DataFrame(health_history(settings), columns=["at", "name", "before", "state", "words"])
+    if found.empty: return out.print("Nothing was noted yet: `mlfin doctor` notes what it finds.", highlight=False)
+    say_table(found.assign(at=pd.to_datetime(found["at"], unit="s", utc=True).dt.floor("s")), fold=("words",))
 
 # %% ../../nbs/ops/73_cli.ipynb #c5ed8d06
 def _ended(arguments: list[str] | None) -> int:

@@ -17,7 +17,7 @@ import typer
 
 from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
 from ..core.settings import quiet_environment
-from .console import Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
+from .console import EventFile, Events, Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #3ab9d670
 data = typer.Typer(name="data", no_args_is_help=True, help="What the store holds: list, show, find gaps, see what was set aside, export, and tidy up.")
@@ -349,8 +349,10 @@ def vacuum(retention: Annotated[float, typer.Option(min=0, metavar="DAYS", help=
 # %% ../../nbs/ops/72a_data_commands.ipynb #cd3808a1
 class IngestProgress:
     "Says how far each series is, on standard error; call it with symbol, timeframe, rows so far and the last `ts`."
-    def __init__(self, every: float = 5.0): # seconds between two lines of a series, where lines cannot be rewritten
+    def __init__(self, every: float = 5.0, # seconds between two lines of a series, where lines cannot be rewritten
+                 events: str | Path | None = None): # a file that keeps what happens
         self.every, self.status, self._said = every, err.status("Reading") if err.is_terminal else None, {}
+        self.keep, self._kept = EventFile(events), 0.0
 
     def __enter__(self):
         if self.status: self.status.start()
@@ -362,8 +364,9 @@ class IngestProgress:
 
     def __call__(self, symbol: str, timeframe: str, rows: int, last=None) -> None:
         told = f"{plain(symbol)} {timeframe}  {_count(rows, 'bar')}" + (f", to {moment_text(last)} UTC" if last is not None and last == last else "")
-        if self.status: return self.status.update(told.replace("[", "\\["))
         now = time.monotonic()
+        if now - self._kept > 0.5: self._kept = now; self.keep("rows", symbol, {"timeframe": timeframe, "rows": rows})
+        if self.status: return self.status.update(told.replace("[", "\\["))
         if now - self._said.get((symbol, timeframe), now - self.every) < self.every: return
         self._said[symbol, timeframe] = now
         err.print(f"  {told}", highlight=False, markup=False)
@@ -394,7 +397,7 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
     place = store if store is not None else settings.store
     limit = {"memory": settings.memory_mb} if settings else {}
     if source is not None: return dict(zip(("source", "path"), _address(source), strict=True)) | limit, place
-    from mlfin.ops.pipeline import ask
+    from mlfin.backtest.question import ask
 
     question = ask(settings.root)
     asked = {k: question[k] for k in ("source", "path", "symbols", "start", "end", "tz", "calendar") if k in question}
@@ -422,7 +425,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
            ask: Annotated[str | None, typer.Option(metavar="FILE", help="The ask side, where SOURCE has the bids.")] = None,
            option: _Options = None,
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,
-           store: _Store = None, profile: Profile = None, as_json: _Json = False):
+           store: _Store = None, profile: Profile = None, events: Events = None, as_json: _Json = False):
     "Read bars, judge and clean them, and store what is new. Nothing is lost: what is no good is set aside with its reason."
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
@@ -432,7 +435,10 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
     for border in ("start", "end"): _when(f"--{border}", None if asked.get(border) is None else str(asked[border]))
     from mlfin.data.ingest import update
 
-    with IngestProgress() as progress: done = update(**asked, store=place, full=full, progress=progress)
+    with IngestProgress(events=events) as progress:
+        done = update(**asked, store=place, full=full, progress=progress)
+        sums = {k: int(done.series[k].sum()) for k in ("inserted", "revised", "unchanged")}
+        progress.keep("end", details={**sums, "quarantined": done.quarantined, "version": done.version, "failed": done.failed})
     if as_json:
         told = {"series": records(done.series), "quality": records(done.quality)}
         say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")})
@@ -442,7 +448,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
 # %% ../../nbs/ops/72a_data_commands.ipynb #7967e1ba
 def _options(given: list[str] | None, known: dict) -> dict:
     "What was said with -o."
-    from mlfin.ops.pipeline import parse_assignment
+    from mlfin.backtest.question import parse_assignment
 
     found = dict(parse_assignment(text) for text in given or ())
     for key in found:

@@ -32,7 +32,7 @@ def _examples(*lines: str) -> str:
 
 def _named(experiment: str | None, settings: Settings) -> str:
     "The experiment that is meant."
-    from mlfin.ops.pipeline import check_experiment
+    from mlfin.backtest.question import check_experiment
 
     name = experiment or str(read_yaml(settings.root / "env.yaml").get("experiment", "default"))
     check_experiment(name, settings)

@@ -313,3 +313,36 @@ def test_steps_that_a_task_tells_are_events(project):
         while not heard and time.monotonic() < end: time.sleep(0.05)
         time.sleep(0.6)
     assert heard == [("step", "train-a", {"done": 1, "total": 3, "text": "a, fold 2"})]  # once, though it was seen twice
+
+
+def test_events_are_kept_for_who_watches(project):
+    from typer.testing import CliRunner
+
+    from mlfin.ops.cli import app
+
+    words = ["run", "--profile", "test", "-p", "kernel=python3", "--events", "events.jsonl"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    events = [json.loads(line) for line in (project.root / "events.jsonl").read_text().splitlines()]
+    assert [e["tasks"] for e in events if e["kind"] == "begin"] == [["numbers", "total"]]
+    assert [e["task"] for e in events if e["kind"] == "done"] == ["numbers", "total"]
+    assert events[-1]["kind"] == "end" and events[-1]["run"] == read_run(project.settings.reports_dir("default"))["run_id"]
+    assert (project.root / events[-1]["report"]).is_file() and (project.root / events[-1]["folder"]).is_dir()
+    assert CliRunner().invoke(app, words).exit_code == 0  # nothing to do: only the end is told
+    assert [json.loads(line)["kind"] for line in (project.root / "events.jsonl").read_text().splitlines()[len(events):]] == ["end"]
+
+
+def test_the_doctor_looks_at_the_house_and_remembers(project):
+    from typer.testing import CliRunner
+
+    from mlfin.ops.cli import app
+
+    def doctor(*more): return CliRunner().invoke(app, ["doctor", "--profile", "test", *more], env={"COLUMNS": "200"})
+    assert "Nothing was noted" in doctor("--history").stdout
+    done = doctor()
+    assert "nothing is stored yet" in done.stdout and "no registered model" in done.stdout, done.stdout
+    shown = doctor("--history").stdout
+    assert "store" in shown and "nothing is stored yet" in shown and shown.count("\n") == 2 + 7
+    (project.root / ".mlfin/test").mkdir(exist_ok=True)
+    (project.root / ".mlfin/test/lake").write_text("a file where a folder should be")
+    assert doctor().exit_code == 1
+    assert "fail" in doctor("--history").stdout

@@ -1,0 +1,42 @@
+"""What a running house tells: metrics for collectors, logs that keep secrets, health with its history."""
+
+from importlib import import_module
+
+_HOME = {
+    "Check": "health",
+    "JsonFormatter": "logs",
+    "Metrics": "metrics",
+    "Readiness": "health",
+    "SharedFile": "logs",
+    "ages": "health",
+    "bound": "logs",
+    "bound_names": "logs",
+    "check_health": "health",
+    "clean_metrics": "metrics",
+    "count_ingest": "metrics",
+    "count_prediction": "metrics",
+    "harmless": "logs",
+    "health_history": "health",
+    "hide": "logs",
+    "log_access": "logs",
+    "logs_folder": "logs",
+    "measure_process": "metrics",
+    "metrics_folder": "metrics",
+    "note_health": "health",
+    "redact": "logs",
+    "score_champion": "metrics",
+    "setup_logs": "logs",
+    "summary": "health",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,103 @@
+"""Counts are true: with threads, with processes, with processes that die; and they cost little."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+
+from mlfin.core.errors import ParameterError  # noqa: E402
+from mlfin.monitor.metrics import FAMILIES, Metrics, clean_metrics, count_ingest, count_prediction  # noqa: E402
+
+BEGIN = "import sys, time\nfrom pathlib import Path\nfrom mlfin.monitor.metrics import *\nm = Metrics(Path(sys.argv[1]))\n"
+
+
+def start(folder, work):
+    return subprocess.Popen([sys.executable, "-c", BEGIN + work, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def asked(folder, work="") -> str:
+    out, _ = (process := start(folder, work + "print(m.render()[0].decode())")).communicate(timeout=60)
+    assert process.returncode == 0
+    return out
+
+
+def value(text: str, series: str) -> float:
+    return float(re.search(rf"^{re.escape(series)} (\S+)$", text, re.M)[1])
+
+
+def test_processes_count_together_and_the_dead_keep_their_counts(tmp_path):
+    clean_metrics(tmp_path)
+    work = ("for n in range(300): m.request('GET', '/x', 200 if n % 3 else 503, .004)\nm.set('jobs_queued', 5)\nm.render()\n"
+            "print('done', flush=True)\ntime.sleep(60)\n")
+    running = [start(tmp_path, work) for _ in range(3)]
+    try:
+        assert [p.stdout.readline() for p in running] == ["done\n"] * 3
+        text = asked(tmp_path)
+        assert value(text, 'http_requests_total{method="GET",route="/x",status="200"}') == 600
+        assert value(text, 'http_errors_total{route="/x",status="503"}') == 300
+        assert value(text, 'http_request_duration_seconds_bucket{le="0.005",method="GET",route="/x"}') == 900
+        assert value(text, "jobs_queued") == 5
+        assert text.count("process_resident_bytes{") == 4  # the three, and the one that was asked
+        os.kill(running[0].pid, signal.SIGKILL)
+        running[0].wait(20)
+        text = asked(tmp_path)
+        assert value(text, 'http_requests_total{method="GET",route="/x",status="200"}') == 600
+        assert text.count("process_resident_bytes{") == 3
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    clean_metrics(tmp_path)
+    assert "http_requests_total{" not in asked(tmp_path)
+
+
+def test_threads_lose_no_count():
+    metrics = Metrics()
+    threads = [threading.Thread(target=lambda: [metrics.request("POST", "/predict", 200, 0.01) for _ in range(2000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert value(metrics.render()[0].decode(), 'http_requests_total{method="POST",route="/predict",status="200"}') == 8000
+
+
+def test_what_a_client_sends_makes_no_series():
+    metrics = Metrics(limit=50)
+    for n in range(5000):
+        metrics.request(f"M{n}", "/x", 200, 0.01)
+        metrics.request("GET", None, 400 + n % 100, 0.01)
+        metrics.count("ingest_batches_total", f"source {n}\n")
+    text = metrics.render()[0].decode()
+    assert text.count("\nhttp_requests_total{") <= 51 and text.count("\ningest_batches_total{") <= 51 and len(metrics._requests) <= 1000
+    assert value(text, 'ingest_batches_total{source="other"}') == 4950
+    assert value(text, 'http_requests_total{method="OTHER",route="/x",status="200"}') == 5000
+
+
+def test_every_family_can_be_used_and_a_wrong_one_is_refused():
+    metrics = Metrics()
+    for name, (kind, labels, _) in FAMILIES.items():
+        {"counter": metrics.count, "seconds": metrics.observe, "chances": metrics.observe}.get(kind, metrics.set)(
+            name, *([0.5] if kind != "counter" else []), *["x"] * len(labels))
+        assert f"\n{name}" in (text := "\n" + metrics.render()[0].decode()) or f"\n{name}_bucket" in text, name
+    with pytest.raises(ParameterError, match="did you mean `jobs_queued`"):
+        metrics.set("jobs_queue", 1)
+    with pytest.raises(ParameterError, match="2 texts"):
+        metrics.count("jobs_total", "train")
+
+
+def test_a_request_costs_little():
+    metrics, best = Metrics(), 1.0
+    count_ingest(metrics, "push", "1m", inserted=3)
+    for _ in range(5):
+        begin = time.process_time()
+        for _ in range(2000):
+            metrics.request("POST", "/predict", 200, 0.004)
+            count_prediction(metrics, "default", "1", 0.6)
+        best = min(best, (time.process_time() - begin) / 2000)
+    assert best < 100e-6, f"{best * 1e9:.0f} ns"
