@@ -32,6 +32,7 @@ from ..core.errors import ModelError, must_be, unknown
 from ..core.provenance import hash_file, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
 from ..core.settings import Settings, import_plugins
 from ..features.spec import UNITS, parse_set
+from ..features.store import feature_code
 from .dataset import CHANGE, model_inputs
 from .fitting import predict_rows
 from .labels import parse_label
@@ -225,11 +226,12 @@ def _files(folder: Path) -> dict[str, dict]:
 def _data_of(left: _Left) -> dict:
     "Which data a version learnt from: content hashes, task keys, first and last bar."
     times = pd.read_parquet(left.folder / "bars.parquet", columns=["symbol", "timeframe", "ts"])
-    quality = left.folder / "quality.json"
+    path = left.folder / "quality.json"
+    quality = read_json(path) if path.is_file() else {}
     paths = {n: left.folder / f"{n}.parquet" for n in ("bars", "features", "labels") if (left.folder / f"{n}.parquet").is_file()}
     return {"dataset": left.training["dataset"], "rows": left.training.get("rows"), "symbols": sorted(times["symbol"].unique()),
             "timeframe": str(times["timeframe"].iloc[0]), "first": times["ts"].min(), "last": times["ts"].max(),
-            "calendar": read_json(quality).get("calendar", "24/7") if quality.is_file() else "24/7",
+            "calendar": quality.get("calendar", "24/7"), "adjust": quality.get("adjust", "none"),
             "products": {n: hash_file(p) for n, p in paths.items()}, "keys": {n: product_key(p) for n, p in paths.items()}}
 
 def _identity(settings: Settings, experiment: str, left: _Left, run) -> dict:
@@ -250,6 +252,7 @@ def _manifest(settings: Settings, experiment: str, left: _Left, run, folder: Pat
         "format": 1, "name": registered_name(settings, experiment), "estimator": training["selected"],
         "task": training.get("task", "classification"), "parameters": training["parameters"][training["selected"]],
         "features": list(training["features"]), "inputs": list(training["inputs"]), "lookback": _lookback(training["features"]),
+        "code": feature_code(training["features"]),
         "label": {"spec": label.spec, "horizon": label.horizon}, "thresholds": read_json(rules).get("rule") if rules.is_file() else None,
         "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
         "metrics": {k: v for k, v in row.items() if k != "model"}, "run": _identity(settings, experiment, left, run),
