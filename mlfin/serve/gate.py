@@ -19,19 +19,17 @@ from typing import Any
 from ..core.errors import MlfinError
 from .roles import ANYONE, ROUTES, AuthError, BadToken, Forbidden, Person, allowed, least_role
 
-# %% ../../nbs/serve/63b_gate.ipynb #b75e9917
+# %% ../../nbs/serve/63b_gate.ipynb #68855c3f
 def problem(status: int,          # HTTP status
-            detail: str,          # what is wrong; a second line that begins with "Hint: " becomes `hint`
-            word: str = "",       # for machines; from the status where empty
+            detail: str,          # what is wrong, and what to do about it
+            word: str = "",       # of its kind, for machines; from the status where empty
             request_id: str = "", # of the request
-            **more: Any,          # further members
+            **more: Any,          # further members of `Problem`
             ) -> dict:            # plain JSON
     "A problem detail as RFC 9457 has it."
     title = HTTPStatus(status).phrase
-    said, _, hint = detail.partition("\nHint: ")
-    word = word or title.lower().replace(" ", "_")
-    found = {"type": f"urn:mlfin:problem:{word}", "title": title, "status": status, "detail": said, "word": word}
-    return found | ({"hint": hint} if hint else {}) | ({"request_id": request_id} if request_id else {}) | more
+    word = (word or title).lower().replace(" ", "-").replace("_", "-")
+    return {"type": f"/problems/{word}", "title": title, "status": status, "detail": detail.replace("\nHint:", " Hint:"), "request_id": request_id} | more
 
 # %% ../../nbs/serve/63b_gate.ipynb #bf98dc57
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
