@@ -85,7 +85,7 @@ def _prepare(path: Path) -> None:
         raise DataError(f"The accounts in {path.name} cannot be opened: {e}.\n"
                         "Hint: check the setting `accounts`, the folder and the room on its disk.") from None
 
-# %% ../../nbs/serve/60h_account_store.ipynb #8ec4dcc9
+# %% ../../nbs/serve/60h_account_store.ipynb #3d8481c2
 def _engine(url: str):
     "SQLAlchemy's engine for an address; errors of its statements do not repeat values."
     import sqlalchemy as sa
@@ -100,7 +100,7 @@ def _engine(url: str):
     common = {"hide_parameters": True, "isolation_level": "AUTOCOMMIT"}
     if kind == "postgresql":
         return sa.create_engine(at.set(drivername="postgresql+psycopg"), **common, pool_pre_ping=True, pool_timeout=_WAIT,
-                                connect_args={"connect_timeout": 5})
+                                connect_args={"connect_timeout": 5, "prepare_threshold": None}) # a pooler may stand in between
     _prepare(Path(at.database))
     engine = sa.create_engine(at, **common, connect_args={"timeout": _WAIT, "check_same_thread": False})
 
@@ -179,7 +179,7 @@ class AccountStore:
         "Let go of the connections."
         self.engine.dispose()
 
-# %% ../../nbs/serve/60h_account_store.ipynb #3f41f0ea
+# %% ../../nbs/serve/60h_account_store.ipynb #01017634
 @contextmanager
 def _transaction(connection) -> Iterator[None]:
     "From BEGIN to COMMIT; what goes wrong in between leaves nothing behind."
@@ -193,10 +193,17 @@ def _transaction(connection) -> Iterator[None]:
         if not connection.invalidated: connection.exec_driver_sql("ROLLBACK")
         raise
 
+def _number(store: AccountStore) -> int:
+    "The schema's number; 0: there is none yet."
+    there = {"sqlite": "SELECT name FROM sqlite_master WHERE name = 'auth_schema'", "postgresql": "SELECT to_regclass('auth_schema')"}
+    if not (found := store.one(there[store.engine.dialect.name])) or found[0] is None: return 0
+    return store.one("SELECT coalesce(max(number), 0) FROM auth_schema")[0]
+
 def migrate(store: AccountStore,
             migrations: tuple = MIGRATIONS, # (number, what it runs on a dialect), ascending
             ) -> int:                       # the schema's number now
-    "Bring the schema up to date, in one transaction."
+    "Bring the schema up to date, in one transaction; where it is, nothing is locked and no right to make tables is needed."
+    if _number(store) == migrations[-1][0]: return migrations[-1][0]
     with store._connect() as connection, _transaction(connection):
         write = Write(connection, connection.dialect.name, store.now)
         write.run("CREATE TABLE IF NOT EXISTS auth_schema (number INTEGER PRIMARY KEY, at BIGINT NOT NULL)")
@@ -237,7 +244,7 @@ def note(write: Write,
     write.run(f"INSERT INTO auth_audit ({', '.join(names)}) VALUES ({', '.join(':' + n for n in names)})", **values)
     write.run("UPDATE auth_state SET audited = :seq, digest = :digest WHERE id = 1", seq=values["seq"], digest=values["digest"])
 
-# %% ../../nbs/serve/60h_account_store.ipynb #1f49d6c8
+# %% ../../nbs/serve/60h_account_store.ipynb #966ecec7
 def record(store: AccountStore, origin: Origin, what: str, target: str = "", outcome: str = "done", **detail) -> None:
     "`note` in a transaction of its own, for what changes elsewhere: a promotion, a training, an ingest run."
     with store.write() as write: note(write, origin, what, target, outcome, **detail)
@@ -248,7 +255,7 @@ def read_audit(store: AccountStore,
                ) -> pd.DataFrame:    # seq, at (UTC), who, address, request, what, target, outcome, detail (JSON); ascending
     "The newest rows of the audit log."
     columns = ["seq", "at", "who", "address", "request", "what", "target", "outcome", "detail"]
-    where = "" if who is None else "WHERE who = :who"
+    where, who = "" if who is None else "WHERE who = :who", who and _clean(who)
     rows = store.rows(f"SELECT {', '.join(columns)} FROM auth_audit {where} ORDER BY seq DESC LIMIT :last", last=last,
                       **({} if who is None else {"who": who}))
     frame = pd.DataFrame([tuple(r) for r in rows[::-1]], columns=columns)

@@ -178,12 +178,13 @@ def second_factor(accounts: "Accounts", write: Write,
     return "recovery" * write.run("UPDATE auth_recovery SET used = :now WHERE user_id = :id AND digest = :digest AND used IS NULL",
                                   now=write.now, id=user.id, digest=digest(code.strip().lower()))
 
-# %% ../../nbs/serve/61_auth.ipynb #20f1babc
+# %% ../../nbs/serve/61_auth.ipynb #42671c7e
 def end_sessions(write: Write,
                  user: str,                   # a user's id
                  session: str | None = None,  # one of theirs; None: all
                  ) -> int:                    # how many ended
     "End sessions, for every process at once."
+    if session is not None and not session.isalnum(): return 0
     which = "" if session is None else "AND id = :session"
     values = {} if session is None else {"session": session}
     count = write.run(f"UPDATE auth_sessions SET revoked = :now WHERE user_id = :user AND revoked IS NULL {which}", now=write.now, user=user, **values)

@@ -31,7 +31,7 @@ def check_name(name: str, # as somebody typed it
         raise ParameterError(must_be("name", "2 to 64 of a-z, 0-9 and . _ - + @, a letter or digit first", name[:80]))
     return folded
 
-# %% ../../nbs/serve/60f_credentials.ipynb #9513fa3c
+# %% ../../nbs/serve/60f_credentials.ipynb #e2803d13
 LENGTH = 12, 256 # characters of a password, least and most
 
 _COMMON = ("password", "passwort", "letmein", "iloveyou", "welcome", "changeme", "administrator", "qwertyuiop", "qwertzuiop", "asdfghjkl",
@@ -39,6 +39,8 @@ _COMMON = ("password", "passwort", "letmein", "iloveyou", "welcome", "changeme",
            "baseball", "dragon", "monkey", "superman", "starwars", "bitcoin", "mlfin")
 
 def _normal(password: str) -> str: return unicodedata.normalize("NFKC", password)
+
+def _bytes(password: str) -> bytes: return _normal(password).encode("utf-8", "surrogatepass")  # JSON can bring half of a pair
 
 def check_password(password: str, # the new one
                    name: str,     # whose it will be
@@ -53,7 +55,7 @@ def check_password(password: str, # the new one
     for word in _COMMON:
         if word in folded and len(folded.replace(word, "")) < 8: raise wrong("none of those that everybody tries first")
 
-# %% ../../nbs/serve/60f_credentials.ipynb #7d174a62
+# %% ../../nbs/serve/60f_credentials.ipynb #4097d856
 class Hashing:
     "Argon2id with a cost."
     def __init__(self, time_cost: int = 3,         # passes over the memory
@@ -68,7 +70,7 @@ class Hashing:
     def hash(self, password: str, # in the clear
              ) -> str:            # with its salt and cost
         "What is kept of a password."
-        with self._room: return self._hasher.hash(_normal(password))
+        with self._room: return self._hasher.hash(_bytes(password))
 
     def check(self, kept: str | None, # from `hash`; None: there is no such account
               password: str,          # what was typed
@@ -76,7 +78,7 @@ class Hashing:
         "Whether a password is the one."
         usable = kept is not None and len(password) <= LENGTH[1]
         with self._room:
-            try: return self._hasher.verify(kept if usable else self._nobody, _normal(password[:LENGTH[1]])) and usable
+            try: return self._hasher.verify(kept if usable else self._nobody, _bytes(password[:LENGTH[1]])) and usable
             except self._wrong: return False
 
     def old(self, kept: str, # from `hash`

@@ -22,13 +22,18 @@ from .credentials import (KEY, check_name, check_password, digest, fold_name, ne
 from .keys import add_key, drop_keys, seal, unseal
 from .roles import NOWHERE, BadCredentials, Origin, PasswordChangeNeeded, SecondFactorNeeded, check_role
 
-# %% ../../nbs/serve/61b_users.ipynb #ef98a803
+# %% ../../nbs/serve/61b_users.ipynb #ba086e67
+def _plain(name: str) -> str:
+    "A name as it may be kept; empty where nobody can have it."
+    return fold_name(name) if name.isprintable() else ""
+
 def _user(write: Write, name: str):
     "A user's row by name."
-    found = write.one("SELECT * FROM auth_users WHERE name = :name", name=fold_name(name) if name.isprintable() else "")
+    found = write.one("SELECT * FROM auth_users WHERE name = :name", name=_plain(name))
     if found is None: raise ParameterError(unknown("user", name[:80], [r.name for r in write.rows("SELECT name FROM auth_users")]))
     return found
 
+# %% ../../nbs/serve/61b_users.ipynb #b1beb458
 def _insert(accounts: Accounts, write: Write, name: str, role: str, password: str, must_change: bool, by: Origin) -> None:
     write.run("INSERT INTO auth_users (id, name, role, password, must_change, created) VALUES (:id, :name, :role, :password, :must_change, :now)",
               id=uuid.uuid4().hex, name=name, role=role, password=password, must_change=int(must_change), now=write.now)
@@ -63,7 +68,7 @@ def first_administrator(accounts: Accounts,
         _insert(accounts, write, name, "administrator", hashed, True, by)
     return once
 
-# %% ../../nbs/serve/61b_users.ipynb #d3d91447
+# %% ../../nbs/serve/61b_users.ipynb #6551c8b3
 def _keep_one(write: Write, user) -> None:
     "Refuse what would leave no administrator."
     if user.role == "administrator" and not user.disabled and not write.one(
@@ -93,7 +98,7 @@ def set_disabled(accounts: Accounts, name: str,
         changed(write)
         note(write, by, "disable" if disabled else "enable", user.name)
 
-# %% ../../nbs/serve/61b_users.ipynb #fa5e6917
+# %% ../../nbs/serve/61b_users.ipynb #454ddd4e
 def set_password(accounts: Accounts, name: str,
                  password: str | None = None, # None: one for one use is made
                  by: Origin = NOWHERE,
@@ -110,7 +115,7 @@ def set_password(accounts: Accounts, name: str,
         note(write, by, "reset password", user.name)
     return once
 
-# %% ../../nbs/serve/61b_users.ipynb #8874c89e
+# %% ../../nbs/serve/61b_users.ipynb #f49aad28
 class Enrolment(NamedTuple):
     "What a telephone needs; it is shown once."
     secret: str   # base32, to type
@@ -136,7 +141,7 @@ def enrol(accounts: Accounts, name: str, password: str,
     if not fine: raise BadCredentials()
     return Enrolment(secret, totp_address(secret, user.name, accounts.issuer))
 
-# %% ../../nbs/serve/61b_users.ipynb #a4b0ba81
+# %% ../../nbs/serve/61b_users.ipynb #3bbb4289
 def confirm(accounts: Accounts, name: str, password: str,
             code: str,                # the telephone's first
             origin: Origin = NOWHERE,
@@ -155,7 +160,7 @@ def confirm(accounts: Accounts, name: str, password: str,
     if not fine: raise BadCredentials()
     return codes
 
-# %% ../../nbs/serve/61b_users.ipynb #7c05371e
+# %% ../../nbs/serve/61b_users.ipynb #af574e8f
 def _keep_codes(write: Write, user: str, codes: list[str]) -> None:
     "New recovery codes in place of the old; sessions begun without them end."
     write.run("DELETE FROM auth_recovery WHERE user_id = :id", id=user)
@@ -172,7 +177,7 @@ def reset_second_factor(accounts: Accounts, name: str,
         end_sessions(write, user.id)
         note(write, by, "reset second factor", user.name)
 
-# %% ../../nbs/serve/61b_users.ipynb #6c7b97cc
+# %% ../../nbs/serve/61b_users.ipynb #d8f06cd7
 _DAY = 86_400_000_000 # microseconds
 
 def new_key(accounts: Accounts,
@@ -206,7 +211,7 @@ def revoke_key(accounts: Accounts,
         changed(write)
         note(write, by, "revoke key", found.name, key=key)
 
-# %% ../../nbs/serve/61b_users.ipynb #7600adc0
+# %% ../../nbs/serve/61b_users.ipynb #ae434eef
 def _frame(rows: list, columns: list[str], times: tuple[str, ...]) -> pd.DataFrame:
     "Rows as a frame; microseconds as moments."
     frame = pd.DataFrame([tuple(r) for r in rows], columns=columns)
@@ -227,16 +232,16 @@ def list_keys(accounts: Accounts, name: str | None = None, # only this user's
     rows = accounts.rows("SELECT k.id, u.name, k.label, k.role, k.created, k.ends, k.revoked, k.used FROM auth_keys k JOIN auth_users u "
                          "ON u.id = k.user_id ORDER BY k.created DESC, k.id")
     frame = _frame(rows, ["key", "owner", "label", "role", "created", "ends", "revoked", "used"], ("created", "ends", "revoked", "used"))
-    return frame if name is None else frame[frame["owner"] == fold_name(name)].reset_index(drop=True)
+    return frame if name is None else frame[frame["owner"] == _plain(name)].reset_index(drop=True)
 
 def list_sessions(accounts: Accounts, name: str,
                   ) -> pd.DataFrame: # session, created, ends (UTC), address; newest first
     "Somebody's sessions that go on."
     rows = accounts.rows("SELECT s.id, s.created, s.ends, s.address FROM auth_sessions s JOIN auth_users u ON u.id = s.user_id WHERE u.name = :name "
-                         "AND s.revoked IS NULL AND s.ends > :now ORDER BY s.created DESC, s.id", name=fold_name(name), now=accounts.now)
+                         "AND s.revoked IS NULL AND s.ends > :now ORDER BY s.created DESC, s.id", name=_plain(name), now=accounts.now)
     return _frame(rows, ["session", "created", "ends", "address"], ("created", "ends"))
 
-# %% ../../nbs/serve/61b_users.ipynb #7c7bc489
+# %% ../../nbs/serve/61b_users.ipynb #aca9bc06
 def revoke_sessions(accounts: Accounts, name: str,
                     session: str | None = None,  # one of theirs; None: all
                     by: Origin = NOWHERE,
