@@ -57,6 +57,7 @@ def check_store(asked: Asked) -> Finding:
     path, server = getattr(store, "path", None), getattr(store, "server", None)
     if path is not None:
         place = next(p for p in (Path(path), *Path(path).parents) if p.is_dir())
+        if Path(path).exists() and place != Path(path): return "fail", f"{Path(path).name} is no folder", "move it away, or set `store`."
         try:
             with tempfile.TemporaryFile(dir=place) as file:
                 file.write(b"x")
@@ -327,8 +328,10 @@ class Readiness:
                  store: Any = None,                 # an open store; None: the profile's
                  calendar: str | None = None,       # of the bars; None: what env.yaml says
                  every: float = 2.0,                # seconds for which an answer holds
-                 timeout: float = 3.0):             # seconds that a check may take
-        self.settings, self.experiment, self.store, self.calendar, self.every, self.timeout = settings, experiment, store, calendar, every, timeout
+                 timeout: float = 3.0,              # seconds that a check may take
+                 first: float = 15.0):              # and the first time, when libraries are loaded
+        self.settings, self.experiment, self.store, self.calendar, self.every = settings, experiment, store, calendar, every
+        self.timeout, self.first = timeout, first
         self._lock, self._at, self._last = Lock(), 0.0, None
 
     def ready(self) -> dict: # ready (bool), state, checks (list of dicts), at (seconds since 1970)
@@ -337,7 +340,8 @@ class Readiness:
         if not self._lock.acquire(blocking=self._last is None): return self._last
         try:
             if self._last is not None and time.monotonic() - self._at < self.every: return self._last
-            checks = check_health(self.settings, self.experiment, self.store, self.calendar, timeout=self.timeout)
+            patience = max(self.first, self.timeout) if self._last is None else self.timeout
+            checks = check_health(self.settings, self.experiment, self.store, self.calendar, timeout=patience)
             try: note_health(self.settings, checks)
             except DataError as e: checks.append(Check("history", "warn", *_parted(e)))
             self._last, self._at = summary(checks), time.monotonic()

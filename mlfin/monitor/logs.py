@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -54,11 +55,14 @@ def redact(text: str, # any text
     "Hide what looks like a secret, or is one that this process knows."
     for secret in tuple(_known):
         if secret in text: text = text.replace(secret, HIDDEN)
-    if not _QUICK.search(text): return text
+    if len(text) < 6 or not _QUICK.search(text): return text
     return _PARTS.sub(lambda m: (m[m.lastgroup] if m.lastgroup else "") + HIDDEN, text)
 
 # %% ../../nbs/monitor/51_logs.ipynb #ac9ccefa
 _TEXT, _ITEMS, _DEPTH = 8_000, 100, 6
+
+@lru_cache(maxsize=1_000)
+def _is_telling(name: str) -> bool: return _TELLING.search(name[:200]) is not None
 
 def harmless(value: Any,     # anything
              depth: int = 0, # of what contains it
@@ -73,7 +77,7 @@ def harmless(value: Any,     # anything
     if depth >= _DEPTH: return "..."
     if isinstance(value, Mapping):
         pairs = [(str(k), v) for k, v in list(value.items())[:_ITEMS]]
-        return {redact(k): HIDDEN if _TELLING.search(k[:200]) and v not in (None, "", 0, False) else harmless(v, depth + 1) for k, v in pairs}
+        return {redact(k): HIDDEN if _is_telling(k) and v not in (None, "", 0, False) else harmless(v, depth + 1) for k, v in pairs}
     if isinstance(value, (list, tuple, set, frozenset)): return [harmless(v, depth + 1) for v in list(value)[:_ITEMS]]
     try: return harmless(str(value), depth + 1)
     except Exception as e: return f"<{type(value).__name__} that cannot be shown: {type(e).__name__}>"  # noqa: BLE001  its __str__ is anybody's code
@@ -94,6 +98,7 @@ def bound_names() -> dict[str, str]: # name -> value
     return dict(_context.get())
 
 # %% ../../nbs/monitor/51_logs.ipynb #f3bc7afb
+_JSON = json.JSONEncoder(allow_nan=False, default=str)
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 def _failure(error: BaseException | None) -> list[dict]:
@@ -119,7 +124,7 @@ class JsonFormatter(logging.Formatter):
         more = harmless({k: v for k, v in vars(record).items() if k not in _OWN and k not in line})
         line |= more
         if record.exc_info and record.exc_info[1] is not None: line["exception"] = _failure(record.exc_info[1])
-        return json.dumps(line, allow_nan=False, default=str)
+        return _JSON.encode(line)
 
 def _moment(seconds: float) -> str:
     "UTC, ISO 8601, microseconds."

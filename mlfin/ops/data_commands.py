@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from ..backtest.question import typed_moment
 from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
 from ..core.settings import quiet_environment
 from .console import EventFile, Events, Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
@@ -60,17 +61,6 @@ def _near(place: str) -> str:
     "A path as one would type it here; an address without its password."
     if "://" in place: return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:...@", place)
     return str(Path(place).relative_to(Path.cwd())) if Path(place).is_relative_to(Path.cwd()) else place
-
-def _when(field: str, value: str | None, end: bool = False):
-    "A moment that was typed, in UTC."
-    if value is None: return None
-    import pandas as pd
-    from mlfin.data.store import moment
-
-    try: at = pd.NaT if pd.isna(pd.Timestamp(value)) else moment(value, end)
-    except (ValueError, TypeError, OverflowError): at = pd.NaT
-    if at is pd.NaT: raise ParameterError(must_be(field, "a date or a time, like 2013-03-01 or '2013-03-01 14:30'", value))
-    return at
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #7196bf9f
 def _named(series, symbols: list[str] | None, timeframe: str | None):
@@ -153,8 +143,8 @@ def show(symbol: Annotated[str, typer.Argument(help="One symbol, as `mlfin data 
     opened, _ = _open(store, profile)
     named = _named(opened.series(), [symbol], timeframe)
     timeframe = _one_timeframe(named)
-    first, last = _when("--start", start), _when("--end", end, end=True)
-    bars = opened.read([symbol], timeframe, first, last, _when("--as-of", as_of), version, adjust=_adjusting(adjust))
+    first, last = typed_moment("--start", start), typed_moment("--end", end, end=True)
+    bars = opened.read([symbol], timeframe, first, last, typed_moment("--as-of", as_of), version, adjust=_adjusting(adjust))
     rows = (0 if as_json else 20) if rows is None else rows
     some = bars.tail(rows) if rows else bars
     if as_json: return say_json({"symbol": symbol, "timeframe": timeframe, "rows": len(bars), "bars": records(some.drop(columns=["symbol", "timeframe"]))})
@@ -212,7 +202,7 @@ def show_gaps(symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Sta
     "Find missing bars: what the calendar expects between a series' first and last bar and the store does not have."
     opened, _ = _open(store, profile)
     named = _named(opened.series(), symbol, timeframe)
-    told, runs = _missing(opened, named, calendar, _when("--start", start), _when("--end", end, end=True))
+    told, runs = _missing(opened, named, calendar, typed_moment("--start", start), typed_moment("--end", end, end=True))
     if as_json: return say_json({"series": records(told), "gaps": records(runs.head(rows) if rows else runs)})
     rows = 20 if rows is None else rows
     some = runs.sort_values("missing", ascending=False, kind="stable").head(rows).sort_index() if rows else runs
@@ -289,8 +279,8 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
     opened, _ = _open(store, profile)
     if to.exists() and not overwrite: raise ParameterError(must_be("FILE", "one that does not exist yet", str(to), hint="--overwrite replaces it."))
     named = _named(opened.series(), symbol, timeframe)
-    timeframe, first, last = _one_timeframe(named), _when("--start", start), _when("--end", end, end=True)
-    how = dict(start=first, end=last, as_of=_when("--as-of", as_of), version=version, adjust=_adjusting(adjust))
+    timeframe, first, last = _one_timeframe(named), typed_moment("--start", start), typed_moment("--end", end, end=True)
+    how = dict(start=first, end=last, as_of=typed_moment("--as-of", as_of), version=version, adjust=_adjusting(adjust))
     symbols = sorted(named.symbol) if symbol else None
     keys = opened.read(symbols, timeframe, first, last, how["as_of"], version, columns=[])
     if keys.empty:
@@ -317,7 +307,7 @@ def versions(rows: _Rows = None, store: _Store = None, profile: Profile = None, 
 def actions(symbol: _Symbols = None, as_of: _AsOf = None, rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
     "Show splits, dividends, renames and delistings, with the moment at which each was known."
     opened, place = _open(store, profile, there=False)
-    found = opened.read_actions(as_of=_when("--as-of", as_of))
+    found = opened.read_actions(as_of=typed_moment("--as-of", as_of))
     known = sorted({*found.symbol, *opened.series().symbol}) if symbol else []
     for name in symbol or ():
         if not any(fnmatchcase(s, name) or s == name for s in known): raise DataError(unknown("symbol", name, known, "the store"))
@@ -432,7 +422,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
     asked |= {k: v for k, v in said.items() if v is not None}
     asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked)}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
-    for border in ("start", "end"): _when(f"--{border}", None if asked.get(border) is None else str(asked[border]))
+    for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
     from mlfin.data.ingest import update
 
     with IngestProgress(events=events) as progress:

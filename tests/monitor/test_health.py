@@ -36,7 +36,7 @@ def states(checks):
 def test_a_store_that_hangs_does_not_hang_the_answer(settings, monkeypatch):
     gate = threading.Event()
     store = SimpleNamespace(version=lambda: gate.wait(30) and 1, series=lambda: gate.wait(30) and pd.DataFrame())
-    ready = Readiness(settings, store=store, calendar="24/7", every=0, timeout=0.3)
+    ready = Readiness(settings, store=store, calendar="24/7", every=0, timeout=0.3, first=0.3)
     begin = time.monotonic()
     first, second = ready.ready(), ready.ready()
     assert time.monotonic() - begin < 5
