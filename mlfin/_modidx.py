@@ -1964,6 +1964,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mlfin.features.store._live': ('features/store.html#_live', 'mlfin/features/store.py'),
                                       'mlfin.features.store._load': ('features/store.html#_load', 'mlfin/features/store.py'),
                                       'mlfin.features.store._look': ('features/store.html#_look', 'mlfin/features/store.py'),
+                                      'mlfin.features.store._mlfin_imports': ( 'features/store.html#_mlfin_imports',
+                                                                               'mlfin/features/store.py'),
                                       'mlfin.features.store._newest': ('features/store.html#_newest', 'mlfin/features/store.py'),
                                       'mlfin.features.store._newest_rows': ('features/store.html#_newest_rows', 'mlfin/features/store.py'),
                                       'mlfin.features.store._news': ('features/store.html#_news', 'mlfin/features/store.py'),

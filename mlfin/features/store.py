@@ -6,7 +6,9 @@
 __all__ = ['LIBRARIES', 'feature_code', 'FeatureUpdate', 'FeatureStore']
 
 # %% ../../nbs/features/25_store.ipynb #9129a7cc
+import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +50,14 @@ def _foreign(f: Feature) -> str | None:
         parts.append(f"{code.co_code.hex()} {plain!r}")
     return "\n".join(parts)
 
+def _mlfin_imports(source: str) -> list[str]:
+    "Statements that import mlfin, over several lines or one; a line of a text that only begins like one is none."
+    found = [m[1] for m in re.finditer(r"^[ \t]*((?:from|import) mlfin\b[^\n(]*(?:\([^)]*\))?)", source, re.M)]
+    def is_one(text):
+        try: return bool(ast.parse(text))
+        except SyntaxError: return False
+    return [text for text in found if is_one(text)]
+
 _codes: dict[tuple, dict] = {}
 
 def feature_code(specs: Iterable[str], # features; names of sets are fine
@@ -62,8 +72,8 @@ def _code(every: list[Feature]) -> dict:
     "See `feature_code`."
     sources = {f.spec: s for f in every if (s := _foreign(f)) is not None}
     reached = {f.function.__module__ for f in every} & {m for m in sys.modules if m.startswith("mlfin.")}
-    source = "\n".join(f"import {m}" for m in ("mlfin.features.table", *sorted(reached))) + "\n" + "\n".join(
-        line.strip() for s in sources.values() for line in s.splitlines() if line.lstrip().startswith(("import mlfin", "from mlfin")))
+    own = [text for s in sources.values() for text in _mlfin_imports(s)]
+    source = "\n".join([*(f"import {m}" for m in ("mlfin.features.table", *sorted(reached))), *own])
     return {"modules": module_closure(source, registries=()), "functions": {k: hash_json(s)[:16] for k, s in sorted(sources.items())},
             "libraries": {name: metadata.version(name) for name in LIBRARIES}}
 

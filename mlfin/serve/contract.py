@@ -19,11 +19,11 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from ..core.errors import DataError
 from ..data.bars import TIMEFRAMES, parse_timeframe
 
-# %% ../../nbs/serve/60_contract.ipynb #bb7db415
+# %% ../../nbs/serve/60_contract.ipynb #4ef1b784
 MOST_BARS, MOST_SYMBOLS = 5_000, 500 # in one request
 AHEAD = timedelta(seconds=5)         # that a sender's clock may be ahead
 
-SYMBOL = r"^\^?[A-Za-z0-9]+(?:[._:/=+&#@-][A-Za-z0-9]+)*$"
+SYMBOL = r"^\^?[A-Za-z0-9]+(?:[._:/=+&#@-][A-Za-z0-9]+)*#?$"
 NAME = r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$"
 Symbol = Annotated[str, StringConstraints(strict=True, pattern=SYMBOL, min_length=1, max_length=64),
                    Field(description="Name of an instrument: letters, digits and single signs between them.", examples=["AAPL", "BTC/USDT", "EURUSD"])]
@@ -171,7 +171,7 @@ class Prediction(Signal):
     price_baseline: Finite | None = Field(None, description="The naive price: the last close.")
     settled: bool = Field(True, description="Whether so many bars came before that the start of the data no longer shows in the features.")
 
-# %% ../../nbs/serve/60_contract.ipynb #dbc3e274
+# %% ../../nbs/serve/60_contract.ipynb #4110a279
 class PredictRequest(Message):
     "Ask by symbol, for the newest bar that the store has; or give bars, of which the last one of each symbol counts."
     experiment: Name = Field("default", description="Whose champion.")
@@ -190,6 +190,7 @@ class PredictRequest(Message):
     def asked(self) -> list[str] | None: return self.symbols or ([self.symbol] if self.symbol else None)
 
 class PredictReply(Message):
+    "One prediction a symbol, in the order of the question; by symbol where bars were given."
     predictions: list[Prediction]
 
 # %% ../../nbs/serve/60_contract.ipynb #2cf6c9b2

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Row', 'make_rows', 'Stream']
 
-# %% ../../nbs/serve/61c_stream.ipynb #5aadeb87
+# %% ../../nbs/serve/61c_stream.ipynb #ae9c6475
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,14 +15,13 @@ import pandas as pd
 
 from ..core.provenance import hash_frame
 from ..data.actions import adjust_bars
-from ..data.bars import parse_timeframe
+from ..data.bars import MARK, parse_timeframe
 from ..data.journal import last_pushed, pushed_rows
 from ..data.lake import Lake
 from ..data.store import VALUES, Store
 from ..features.online import OnlineFeatures
 from ..features.spec import parse_set
-from ..features.store import _fingerprints
-from ..features.table import compute_features
+from ..features.table import KEYS, compute_features
 from ..models.dataset import CHANGE, input_names, model_inputs
 
 # %% ../../nbs/serve/61c_stream.ipynb #543a1de1
@@ -63,7 +62,9 @@ def _kept(window: int) -> int:
     "Rows that are kept for a model that looks at so many: gaps are told from the usual pauses around them."
     return 1 if window == 1 else 4 * window + 10
 
-# %% ../../nbs/serve/61c_stream.ipynb #e7a660a3
+# %% ../../nbs/serve/61c_stream.ipynb #8123cb44
+_NUMBERS = tuple(c for c in VALUES if c != MARK)
+
 @dataclass(eq=False)
 class _Own:
     "What is kept of a symbol."
@@ -75,7 +76,14 @@ class _Own:
     factor: float = 1.0            # what prices of the last bar were multiplied by
     shares: float = 1.0            # what its volume was divided by
 
-def _marks(bars: pd.DataFrame) -> np.ndarray: return _fingerprints(bars.assign(known_at=bars.ts).drop(columns="factor", errors="ignore"))
+def _marks(bars: pd.DataFrame) -> np.ndarray: # uint64, one a bar
+    "A fingerprint of the numbers of each bar."
+    h = np.zeros(len(bars), dtype=np.uint64)
+    for c in _NUMBERS:
+        x = bars[c].to_numpy(dtype=np.float64) + 0.0 if c in bars else np.full(len(bars), np.nan)
+        h = (h ^ np.where(np.isnan(x), np.float64(np.nan), x).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        h ^= h >> np.uint64(29)
+    return h
 
 def _micros(bars: pd.DataFrame) -> np.ndarray: return bars.ts.dt.as_unit("us").array.asi8
 
@@ -164,7 +172,7 @@ def _actions_hash(stream: Stream) -> str:
     "What the actions are; empty where they do not count."
     return "" if stream.adjust == "none" else hash_frame(stream.store.read_actions(stream.symbols))
 
-# %% ../../nbs/serve/61c_stream.ipynb #b2eb18c4
+# %% ../../nbs/serve/61c_stream.ipynb #e7710cc0
 def _read_all(stream: Stream) -> None:
     "Begin: states and rows from the whole history."
     stream._version, stream._actions = stream.store.version(), _actions_hash(stream)
@@ -179,10 +187,10 @@ def _build(stream: Stream, raw: pd.DataFrame) -> None:
     table = compute_features(bars, stream.features, short="nan", **stream.context)
     online = OnlineFeatures(stream.features, **stream.context)
     online.replay(bars)
-    ts, marks, parts = _micros(raw), _marks(raw), _each(raw)
+    ts, marks, parts, shown = _micros(raw), _marks(raw), _each(raw), [*KEYS, "close", "volume"]
     for name, at in parts.items():
         last = slice(max(at.start, at.stop - stream.size), at.stop)
-        stream._own[name] = _Own(online, ts[at].copy(), marks[at].copy(), bars[last].reset_index(drop=True), table[last].reset_index(drop=True),
+        stream._own[name] = _Own(online, ts[at].copy(), marks[at].copy(), bars[last][shown].reset_index(drop=True), table[last].reset_index(drop=True),
                                  float(factor[at.stop - 1]), float(shares[at.stop - 1]))
     close = dict(zip(parts, raw.close.to_numpy()[[at.stop - 1 for at in parts.values()]], strict=True))
     _show(stream, list(parts), close)
@@ -200,9 +208,10 @@ def _count(stream: Stream) -> None:
     there = there[there.timeframe == stream.timeframe].set_index("symbol").rows
     stream._offsets = {n: int(there.get(n, 0)) - len(o.ts) for n, o in stream._own.items()}
 
-# %% ../../nbs/serve/61c_stream.ipynb #226ac1da
+# %% ../../nbs/serve/61c_stream.ipynb #a12f4f99
 def _fresh(stream: Stream, raw: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     "Of raw bars that came: those that simply follow, and the symbols that must be read again."
+    if not len(raw): return raw, set()
     again, keep = set(), np.zeros(len(raw), dtype=bool)
     ts, marks = _micros(raw), _marks(raw)
     for name, at in _each(raw).items():
@@ -215,7 +224,7 @@ def _fresh(stream: Stream, raw: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
         same = (own.ts[place] == ts[at]) & (own.marks[place] == marks[at])
         if not (new | same).all() or (np.diff(ts[at][new]) <= 0).any(): again.add(name)
         else: keep[at] = new
-    fresh = raw[keep].reset_index(drop=True)
+    fresh = raw if keep.all() else raw[keep].reset_index(drop=True)
     if stream.panels and len(fresh) and (_micros(fresh) <= max(o.ts[-1] for o in stream._own.values())).any(): again |= set(fresh.symbol)
     return fresh, again
 
@@ -233,8 +242,8 @@ def _take(stream: Stream, fresh: pd.DataFrame) -> None:
         made = stream._own[names[0]].online.update(own)
         for name, at in _each(own).items():
             kept = stream._own[name]
-            kept.bars = pd.concat([kept.bars, own[at]], ignore_index=True).tail(stream.size).reset_index(drop=True)
-            kept.features = pd.concat([kept.features, made[at]], ignore_index=True).tail(stream.size).reset_index(drop=True)
+            kept.bars, kept.features = (pd.concat([old[-stream.size + 1:], new[at][list(old)]], ignore_index=True)[-stream.size:].reset_index(drop=True)
+                                        for old, new in ((kept.bars, own), (kept.features, made)))
             kept.ts, kept.marks = np.append(kept.ts, ts[parts[name]]), np.append(kept.marks, marks[parts[name]])
     close = fresh.close.to_numpy()
     _show(stream, list(parts), {n: close[at.stop - 1] for n, at in parts.items()})
@@ -263,15 +272,16 @@ def _came(stream: Stream, version: int) -> tuple[pd.DataFrame, set[str]]:
     if past[past.version > stream._version].revised.fillna(0).sum() > 0: again |= set(stream._own)
     return raw, again
 
-# %% ../../nbs/serve/61c_stream.ipynb #196c4840
+# %% ../../nbs/serve/61c_stream.ipynb #8d37a387
 def _pushed(stream: Stream) -> pd.DataFrame:
     "Bars that came to a lake's journal, each once."
     raw = pushed_rows(stream.store.journal, stream.symbols, stream.timeframe, after=stream._seen[0])
-    if stream.start is not None and len(raw): raw = raw[raw.ts >= stream.start]
-    if len(raw) > 1: raw = raw.drop_duplicates(["symbol", "ts", *VALUES])
-    return raw.drop(columns=["seq", "recorded_at"]).sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
+    if stream.start is not None and len(raw) and (raw.ts < stream.start).any(): raw = raw[raw.ts >= stream.start]
+    if len(raw) > 1: raw = raw.drop_duplicates(["symbol", "ts", *_NUMBERS])
+    raw = raw[[*KEYS, *_NUMBERS]]
+    return raw if len(raw) < 2 else raw.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
 
-# %% ../../nbs/serve/61c_stream.ipynb #aa9504c2
+# %% ../../nbs/serve/61c_stream.ipynb #74011787
 def _follow(stream: Stream, stamp: tuple | None) -> None:
     "Take in what came since."
     version = stream.store.version() if stamp is None else stamp[1]
@@ -281,10 +291,10 @@ def _follow(stream: Stream, stamp: tuple | None) -> None:
         raw, again = _came(stream, version)
         if len(pushed): again |= _fresh(stream, pushed)[1]
     if stream.adjust != "none" and (stamp is None or stamp[1:] != stream._seen[1:]) and _actions_hash(stream) != stream._actions: again |= {*stream._own, *again}
-    fresh, more = _fresh(stream, raw) if len(raw) else (raw, set())
+    fresh, more = _fresh(stream, raw)
     again |= more | _ahead(stream, fresh)
     if again and stream.panels: again |= set(stream._own)
-    rest = fresh[~fresh.symbol.isin(again)].reset_index(drop=True) if len(fresh) else fresh
+    rest = fresh[~fresh.symbol.isin(again)].reset_index(drop=True) if len(fresh) and again else fresh
     if len(rest): _take(stream, rest)
     if again: _again(stream, again)
     if version != stream._version: _count(stream)
