@@ -39,7 +39,10 @@ def open_store(where: Settings | Store | str | Path | None = None, # or a folder
                ) -> Store:                                         # a lake, or a warehouse where the address is a database's
     "The store that settings, a path or an address name."
     if where is None: where = load_settings()
-    if isinstance(where, Settings): where = where.store
+    if isinstance(where, Settings):
+        if not where.store_replica: return open_store(where.store)
+        if "://" not in where.store: raise DataError(must_be("store_replica", "empty where `store` is a folder", where.store_replica, where.profile))
+        return Warehouse(where.store, where.store_replica)
     if isinstance(where, (str, Path)):
         return Warehouse(str(where)) if "://" in str(where) else Lake(where)
     if not isinstance(where, Store):

@@ -20,6 +20,8 @@ from .bars import BAR_COLUMNS, KEY, TIME
 from .sources import QUARANTINE
 from .store import VALUES, WriteResult, accept, answer_query, compare, export_frame, fit_bars, moment, resolve, with_values
 from .journal import Journal, forget_rows, pushed_rows
+from .records import Records
+from .shelf import Shelf
 from .table import BarTable, Snapshot, alone, append, compact_table, count_rows, read_rows, told
 
 # %% ../../nbs/data/16_lake.ipynb #ba85d103
@@ -263,7 +265,9 @@ class _Upkeep:
                 table = _table(self.path, name)
                 if table is None or len(table.file_uris()) < 2: continue
                 with told(self.path / name, "written"): table.optimize.compact()
-            return compact_table(self.bars)
+            version = compact_table(self.bars)
+        self.shelf.compact()
+        return version
 
     def vacuum(self, retention: float | pd.Timedelta = 30, # versions of this age stay readable: days, or a timedelta
                keep: Sequence[int] = (),              # older versions of the bars that stay readable all the same
@@ -271,7 +275,9 @@ class _Upkeep:
         "Remove what only older versions need, and what writers left that died."
         age = pd.Timedelta(days=retention) if isinstance(retention, (int, float)) else pd.Timedelta(retention)
         if not age >= pd.Timedelta(0): raise DataError(must_be("retention", "a time of 0 or more", retention))
-        with alone(self.path): return _vacuum(self.path, -(-age // pd.Timedelta(hours=1)), keep)
+        hours = -(-age // pd.Timedelta(hours=1))
+        with alone(self.path): removed = _vacuum(self.path, hours, keep)
+        return removed + self.shelf.vacuum(hours)
 
     def export(self, path: str | Path,                  # *.csv, *.csv.gz or *.parquet
                symbols: Sequence[str] | None = None,    # None: all
@@ -282,11 +288,12 @@ class _Upkeep:
         return export_frame(self.read(symbols, timeframe, **query), Path(path))
 
 # %% ../../nbs/data/16_lake.ipynb #8ff3ad0e
-class Lake(_Asides, _Upkeep):
-    "Bars, actions and quarantine as Delta tables below one folder, with a journal in front."
+class Lake(_Asides, Records, _Upkeep):
+    "Bars, and what stands beside them, as Delta tables below one folder, with journals in front."
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.bars, self.journal = BarTable(self.path / "bars"), Journal(self.path / "journal.sqlite")
+        self.shelf = Shelf(self.path / "records")
 
     def __repr__(self) -> str: return f"Lake({self.path.name}, version {self.version()})"
 
@@ -306,7 +313,8 @@ class Lake(_Asides, _Upkeep):
         return self.journal.push(rows, rows.recorded_at.iloc[0]) if len(rows) else 0
 
     def fold(self) -> WriteResult:
-        "Move pushed bars from the journal to the table, in one write."
+        "Move what the journals have gathered to the tables, one write each; what it did with bars."
+        self.shelf.fold()
         with alone(self.path): return _fold(self)
 
     def read(self, symbols: Sequence[str] | None = None, # None: all

@@ -186,10 +186,37 @@ def export_frame(frame: pd.DataFrame, # any
                      compression="gzip" if ending == ".csv.gz" else None)
     return path
 
+# %% ../../nbs/data/15_store.ipynb #5b1de0c3
+class _Beside(Protocol):
+    "What a store keeps of facts, features and models; a second write of the same is unchanged, other values are a revision."
+
+    def write_facts(self, facts: pd.DataFrame) -> WriteResult: "Add facts (a facts frame)."
+
+    def read_facts(self, symbols: Sequence[str] | None = None, names: Sequence[str] | None = None, as_of=None) -> pd.DataFrame:
+        "Facts that had been published and were stored as known at a moment."
+
+    def write_features(self, features: pd.DataFrame, code: str) -> WriteResult: "Add computed features of bars, and no labels."
+
+    def read_features(self, symbols: Sequence[str] | None = None, timeframe: str = "1d", names: Sequence[str] | None = None,
+                      code: str | None = None, start=None, end=None, as_of=None, latest: bool = False) -> pd.DataFrame:
+        "Computed features, one row a bar, or the newest of each symbol."
+
+    def write_predictions(self, predictions: pd.DataFrame) -> WriteResult: "Add predictions; rows that cannot be right go to quarantine."
+
+    def read_predictions(self, symbols: Sequence[str] | None = None, timeframe: str | None = None, start=None, end=None,
+                         model: str | None = None, version: int | None = None, as_of=None, latest: bool = False) -> pd.DataFrame:
+        "Predictions, one a key, or the newest of each symbol, timeframe and model."
+
+    def write_metrics(self, metrics: pd.DataFrame) -> WriteResult: "Add metrics of models."
+
+    def read_metrics(self, model: str | None = None, version: int | None = None, metric: str | None = None,
+                     start=None, end=None, as_of=None) -> pd.DataFrame:
+        "Metrics of models, one a key."
+
 # %% ../../nbs/data/15_store.ipynb #35c8036f
 @runtime_checkable
-class Store(Protocol):
-    "Keeps bars, actions and quarantine; every method raises `DataError` where the store cannot be read or written."
+class Store(_Beside, Protocol):
+    "Keeps bars, and beside them actions, quarantine and `15d_records`; every method raises `DataError` where it cannot read or write."
 
     def write(self, bars: pd.DataFrame, origin: str = "write") -> WriteResult:
         "Add raw bars: new keys and revisions; what is there already is left alone; `unfit` rows go to quarantine."

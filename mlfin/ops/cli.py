@@ -24,6 +24,7 @@ from .data_commands import data, ingest
 from .feature_commands import features_app
 from .model_commands import models_app, promote, rollback
 from .user_commands import users_app
+from .warehouse_commands import migrate, roles
 
 # %% ../../nbs/ops/73_cli.ipynb #57416a0b
 app = typer.Typer(name="mlfin", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -169,6 +170,8 @@ app.command(epilog="Examples:\n\n" + "\n\n".join((
     "mlfin ingest ccxt:binance -s BTC/USDT,ETH/USDT -t 1h -t 1d --start 2024-01-01", "mlfin ingest yahoo -s AAPL,MSFT",
     "mlfin ingest rest:mapping.yaml -s BTCUSDT"
 )))(ingest)
+for _command, _example in ((migrate, "mlfin data migrate --show"), (roles, "mlfin data roles --writer ann --reader bob --password-from NEW_PASSWORD")):
+    data.command(epilog=f"Examples:\n\n{_example}")(_command)
 app.add_typer(data)
 app.add_typer(features_app)
 app.command(epilog="Examples:\n\n" + "\n\n".join((

@@ -42,7 +42,7 @@ _Rows = Annotated[int | None, typer.Option("-n", "--rows", min=0, help="Rows to 
 def _open(store: str | None, profile: str | None, there: bool = True):
     "The store, and how to call it; refuses one without bars unless it need not be there."
     if store is None:
-        try: place = load_profile(profile).store
+        try: place = (settings := load_profile(profile)).store
         except SettingsError as e: raise SettingsError(f"{e}\nOr name the folder of a store: --store FOLDER") from None
     else:
         quiet_environment()
@@ -52,7 +52,7 @@ def _open(store: str | None, profile: str | None, there: bool = True):
         if "://" not in store: place = str(Path(store).expanduser())
     from mlfin.data.ingest import open_store
 
-    opened = open_store(place)
+    opened = open_store(settings if store is None else place)
     if there and opened.version() < 0 and opened.series().empty:
         raise DataError(f"Nothing is stored yet in {_near(place)}.\nHint: `mlfin ingest` makes the store and fills it; --store names another one.")
     return opened, _near(place)

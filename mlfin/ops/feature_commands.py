@@ -219,7 +219,7 @@ def _stored(store: str | None, symbols: list[str] | None, timeframe: str, few: i
     from mlfin.data.bars import parse_timeframe
     from mlfin.data.ingest import open_store
 
-    place = open_store(load_profile(profile).store if store is None else store)
+    place = open_store(load_profile(profile) if store is None else store)
     timeframe = parse_timeframe(timeframe)
     if not symbols:
         known = place.read(None, timeframe, columns=["close"]).symbol.drop_duplicates().tolist() if place.version() >= 0 else []

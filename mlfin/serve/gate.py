@@ -74,12 +74,12 @@ class Refused(MlfinError):
         super().__init__(detail)
         self.status, self.word, self.close = status, word, close
 
-# %% ../../nbs/serve/63b_gate.ipynb #0b39b806
+# %% ../../nbs/serve/63b_gate.ipynb #da1c2cd9
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"),
            (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"), (b"cache-control", b"no-store"),
            (b"cross-origin-resource-policy", b"same-origin"), (b"permissions-policy", b"geolocation=(), camera=(), microphone=()"))
-_DOCS = (b"content-security-policy", b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-         b"img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'")
+_DOCS = (b"content-security-policy", b"default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
+         b"style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https:; connect-src 'self'; frame-ancestors 'none'")
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 def _headers(rules: Rules, page: bool) -> tuple:

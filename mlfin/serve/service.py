@@ -132,13 +132,20 @@ def ingest_reply(request: contract.IngestRequest, taken: Taken) -> contract.Inge
     refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"], ts=datetime.fromisoformat(r["ts"]), reason=r["reason"]) for r in taken.reasons]
     return contract.IngestReply.model_construct(received=len(request.bars), stored=taken.accepted, refused=refused)
 
-# %% ../../nbs/serve/63c_service.ipynb #4fdb9811
+# %% ../../nbs/serve/63c_service.ipynb #414afca7
 class _Predictions(_Bars):
     "Signals and predictions."
     def predict(self, request: contract.PredictRequest) -> list[contract.Prediction]:
         "What the champion says; kept in the store where it is of the store's own bars."
         predictor = self.predictor(request.experiment)
         if request.bars is not None: return predictor.predict_bars(request.bars)
+        return self._said(predictor, predictor.predict(request.asked))
+
+    def at_hand(self, request: contract.PredictRequest) -> list[contract.Prediction] | None:
+        "As `predict`, where nothing has to be read or computed anew; None where it has."
+        predictor = self._predictors.get(request.experiment)
+        champion = None if predictor is None else predictor._now
+        if champion is None or not champion.stream.is_current(): return None
         return self._said(predictor, predictor.predict(request.asked))
 
     def signals(self, timeframe: str | None, # canonical name or alias; None: any

@@ -10,15 +10,51 @@ import pytest
 from mlfin.core.errors import DataError
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
+from mlfin.data.facts import as_facts
+from mlfin.data.records import FACT_KEY as FACTS_KEY
+from mlfin.data.records import FACTS, METRICS, PREDICTIONS, as_metrics, as_predictions
 from mlfin.data.repair import repair, repair_log, unrepair
 from mlfin.data.sources import quarantine_rows
 from mlfin.data.store import Store, WriteResult
 
-HOUR = pd.Timedelta(hours=1)
+HOUR, MINUTE = pd.Timedelta(hours=1), pd.Timedelta(minutes=1)
+KEYS = ["symbol", "timeframe", "ts", "model", "version"]
+START = pd.Timestamp("2024-05-01", tz="UTC").as_unit("us")
 
 
 def same(left, right):
     pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+
+def signals(minutes=4):
+    """Predictions of two versions of a classifier and of a regression, for two symbols, sorted by key."""
+    at = START + pd.to_timedelta(np.arange(minutes), unit="min")
+    parts = [pd.DataFrame(dict(symbol=s, timeframe="1m", ts=at, model=m, version=v, probability=p, prediction=x, threshold=0.55,
+                               label=pd.array([1, 0, None, -1] * (minutes // 4 + 1), dtype="Int64")[:minutes], created_at=at + MINUTE + pd.Timedelta(seconds=2)))
+             for s in "AB" for m, v, p, x in (("line", 1, np.nan, 0.125), ("tree", 1, 1 / 3, np.nan), ("tree", 2, 0.1 + 0.2, np.nan))]
+    return as_predictions(pd.concat(parts)).sort_values(KEYS, ignore_index=True)
+
+
+def metrics():
+    rows = [("tree", v, m, 0.5 + v / 10, START + n * pd.Timedelta(days=1)) for v in (1, 2) for n, m in enumerate(("auc", "brier"))]
+    return as_metrics([*rows, ("line", 1, "mse", 0.1, START)]).sort_values(["model", "version", "metric", "at"], ignore_index=True)
+
+
+def facts():
+    "Quarterly earnings with a restatement, shares without a start of their period, and a number for everyone."
+    day = pd.Timestamp
+    return as_facts([("A", "eps", 1.5, day("2023-01-01"), day("2023-03-31"), day("2023-05-01", tz="UTC"), "t"),
+                     ("A", "eps", 1.4, day("2023-01-01"), day("2023-03-31"), day("2023-06-01", tz="UTC"), "t"),
+                     ("A", "shares", 1e9, pd.NaT, day("2023-03-31"), day("2023-05-01", tz="UTC"), "t"),
+                     ("B", "eps", -0.5, day("2023-01-01"), day("2023-03-31"), day("2023-05-11", tz="UTC"), ""),
+                     ("*", "cpi", 303.3, day("2023-04-01"), day("2023-04-30"), day("2023-05-10 12:30", tz="UTC"), "bls")])
+
+
+def features(minutes=5):
+    at = START + pd.to_timedelta(np.arange(minutes), unit="min")
+    frames = [pd.DataFrame(dict(symbol=s, timeframe="1m", ts=at, known_at=at + MINUTE, sma_5=np.arange(minutes) / 7, rsi_14=[np.nan, *np.arange(1, minutes) / 3]))
+              for s in "AB"]
+    return pd.concat(frames, ignore_index=True).astype({"symbol": "str", "timeframe": "str"})
 
 
 class StoreSuite:
@@ -329,3 +365,240 @@ class StoreSuite:
         back = pd.read_parquet(path) if name.endswith("parquet") else pd.read_csv(path, parse_dates=["ts", "known_at"])
         pd.testing.assert_frame_equal(as_bars(back), store.read("B", start="2024-02-01"))
         assert [p.name for p in tmp_path.iterdir() if p.name.startswith(("x", ".x"))] == [name]
+
+    def test_predictions_round_trip_and_idempotence(self, store, reopen):
+        assert list(store.read_predictions()) == list(PREDICTIONS) and store.read_predictions().empty
+        rows = signals()
+        first = store.write_predictions(rows)
+        assert (first.inserted, first.revised, first.unchanged, first.quarantined) == (len(rows), 0, 0, 0)
+        for opened in (store, reopen()):
+            same(opened.read_predictions(), rows)
+            same(opened.read_predictions("B"), rows[rows.symbol == "B"].reset_index(drop=True))
+            same(opened.read_predictions(timeframe="M1", model="tree", version=2), rows[(rows.model == "tree") & (rows.version == 2)].reset_index(drop=True))
+            same(opened.read_predictions(start="2024-05-01 00:01", end="2024-05-01 00:02"), rows[rows.ts.dt.minute.between(1, 2)].reset_index(drop=True))
+        assert reopen().write_predictions(rows) == WriteResult(0, 0, len(rows), first.version)
+        more = store.write_predictions(signals(minutes=6))
+        assert more.unchanged == len(rows) and more.inserted > 0 and more.version > first.version
+        for change in (store.fold, store.compact, lambda: store.vacuum(0)):
+            change()
+            same(reopen().read_predictions(), signals(minutes=6))
+        assert store.write_predictions(rows.iloc[:0]) == WriteResult(0, 0, 0, more.version)
+        assert {c: str(d) for c, d in store.read_predictions("nobody").dtypes.items()} == PREDICTIONS
+
+    def test_predictions_are_revised_and_read_as_of_a_moment(self, store, reopen):
+        rows = signals()
+        store.write_predictions(rows)
+        before = pd.Timestamp.now("UTC")
+        changed = rows.assign(probability=rows.probability.where(rows.model != "tree", 0.25))
+        done = store.write_predictions(changed)
+        tree = int((rows.model == "tree").sum())
+        assert (done.inserted, done.revised, done.unchanged) == (0, tree, len(rows) - tree)
+
+        def stands(opened):
+            same(opened.read_predictions(), changed)
+            same(opened.read_predictions(as_of=before), rows)
+            assert len(opened.read_predictions(as_of="2024-05-01 00:02:05")) == (rows.created_at <= pd.Timestamp("2024-05-01 00:02:05", tz="UTC")).sum() > 0
+            assert opened.read_predictions(as_of="2024-04-30").empty
+
+        stands(store)
+        store.compact()
+        stands(reopen())
+        assert store.write_predictions(rows).revised == tree
+        same(store.read_predictions(), rows)
+        assert store.write_predictions(rows.assign(label=pd.array([None] * len(rows), dtype="Int64"))).revised == int(rows.label.notna().sum())
+
+    def test_the_latest_prediction_of_each(self, store, reopen):
+        rows = signals()
+        store.write_predictions(rows)
+        store.fold()
+        last = rows.ts.max()
+        later = as_predictions([("A", "1m", last + MINUTE, "tree", 1, 0.9, None, 0.5, 1, last + 2 * MINUTE)])
+        store.write_predictions(later)
+        found = reopen().read_predictions(latest=True)
+        assert list(zip(found.symbol, found.model, found.version, strict=True)) == [("A", "line", 1), ("A", "tree", 1), ("B", "line", 1), ("B", "tree", 2)]
+        assert found.ts[1] == last + MINUTE and (found.ts.drop(1) == last).all()
+        assert store.read_predictions("A", model="tree", latest=True, as_of=rows.created_at.max()).ts[0] == last
+
+    def test_bad_predictions_are_set_aside_and_the_good_ones_kept(self, store):
+        rows = signals(minutes=1)
+        base = rows[rows.model == "tree"].iloc[[0]].reset_index(drop=True)
+        soon = pd.Timestamp.now("UTC").as_unit("us") + pd.Timedelta(hours=1)
+        bad = [dict(probability=np.inf), dict(probability=1.5), dict(probability=np.nan), dict(prediction=0.1), dict(model=""), dict(symbol=""),
+               dict(threshold=np.inf), dict(created_at=base.ts[0] - HOUR), dict(created_at=soon), dict(probability=np.nan, prediction=-np.inf)]
+        frame = pd.concat([rows, *(base.assign(version=100 + i, **b) for i, b in enumerate(bad))], ignore_index=True)
+        done = store.write_predictions(frame)
+        assert (done.inserted, done.quarantined) == (len(rows), len(bad))
+        same(store.read_predictions(), rows)
+        aside = store.read_quarantine("predictions")
+        assert list(aside.row) == list(range(len(rows), len(frame))) and aside.reason.str.len().all() and aside.reason.nunique() == 7
+        assert store.write_predictions(frame).unchanged == len(rows) and len(store.read_quarantine("predictions")) == len(bad)
+
+    def test_predictions_of_wrong_types_are_refused_whole(self, store):
+        clockless = pd.Timestamp("2024-05-01").as_unit("us")
+        for change, said in [
+                (dict(ts=clockless), "time zone"), (dict(created_at=clockless), "time zone"), (dict(ts="2024-05-01T00:00Z"), "time zone"),
+                (dict(probability="0.5"), "numbers"), (dict(version="2"), "numbers"), (dict(version=1.5), "whole numbers"), (dict(label=0.5), "whole numbers"),
+                (dict(symbol=7), "text"), (dict(model="a\0b"), "text"), (dict(timeframe="1 fortnight"), "timeframe"), (dict(outcome=1.0), "outcome too"),
+                (dict(fwd_ret_1=0.1), "fwd_ret_1 too")]:
+            with pytest.raises(DataError, match=said):
+                store.write_predictions(signals(minutes=1).assign(**change))
+        assert store.read_predictions().empty and store.read_quarantine("predictions").empty
+
+    def test_frames_with_missing_columns_or_repeated_keys_are_refused(self, store):
+        with pytest.raises(DataError, match="created_at"):
+            store.write_predictions(signals().drop(columns="created_at"))
+        with pytest.raises(DataError, match="one row a key"):
+            store.write_predictions(pd.concat([signals(), signals().assign(probability=0.1)]))
+        with pytest.raises(DataError, match="none called value"):
+            store.write_metrics(metrics().drop(columns="value"))
+        with pytest.raises(DataError, match="a frame with the columns"):
+            store.write_facts(facts().drop(columns="origin"))
+        assert store.read_predictions().empty and store.read_metrics().empty and store.read_facts().empty
+
+    def test_metrics(self, store, reopen):
+        assert list(store.read_metrics()) == list(METRICS) and store.read_metrics().empty
+        rows = metrics()
+        assert store.write_metrics(rows).inserted == len(rows) and reopen().write_metrics(rows).unchanged == len(rows)
+        same(reopen().read_metrics(), rows)
+        assert list(store.read_metrics("tree", metric=["auc"]).version) == [1, 2] and store.read_metrics(version=2).model.unique().tolist() == ["tree"]
+        before = pd.Timestamp.now("UTC")
+        assert store.write_metrics(rows.assign(value=rows.value + (rows.metric == "auc"))).revised == (rows.metric == "auc").sum()
+        same(store.read_metrics(as_of=before), rows)
+        assert store.read_metrics(start="2024-05-02")["at"].min() >= pd.Timestamp("2024-05-02", tz="UTC")
+        store.compact()
+        assert (reopen().read_metrics(metric="auc").value > 1).all()
+        done = store.write_metrics(as_metrics([("tree", 1, "auc", np.nan, rows["at"][0] + HOUR), ("tree", 1, "auc", np.inf, rows["at"][0] + 2 * HOUR),
+                                               ("tree", 1, "", 0.5, rows["at"][0]), ("tree", 9, "auc", 0.5, rows["at"][0])]))
+        assert (done.inserted, done.quarantined) == (1, 3) and len(store.read_quarantine("model_metrics")) == 3
+        with pytest.raises(DataError, match="time zone"):
+            store.write_metrics(metrics().assign(at=pd.Timestamp("2024-05-01")))
+
+    def test_facts(self, store, reopen):
+        assert list(store.read_facts()) == list(FACTS) and store.read_facts().empty
+        rows = facts()
+        first = store.write_facts(rows)
+        assert first.inserted == len(rows) and reopen().write_facts(rows.iloc[::-1]).unchanged == len(rows)
+        same(reopen().read_facts(), rows)
+        same(store.read_facts(["A"], ["eps"]), rows[(rows.symbol == "A") & (rows.name == "eps")].reset_index(drop=True))
+        for moment in ("2023-04-30", "2023-05-10", "2023-06-10"):
+            published = rows[rows.published <= pd.Timestamp(moment, tz="UTC")].reset_index(drop=True)
+            same(store.read_facts(as_of=moment), published)
+        before = pd.Timestamp.now("UTC")
+        mended = rows.assign(value=rows.value.where(rows.name != "cpi", 305.5))
+        assert store.write_facts(mended).revised == (rows.name == "cpi").sum() == 1
+        store.compact()
+        same(reopen().read_facts(), mended)
+        same(store.read_facts(as_of=before), rows)
+        same(store.read_facts(as_of="2023-06-10"), rows[rows.published <= pd.Timestamp("2023-06-10", tz="UTC")].reset_index(drop=True))
+
+    def test_bad_facts_are_refused_whole(self, store):
+        for change, said in [
+                (dict(value=np.nan), "finite"), (dict(value=np.inf), "finite"), (dict(name="Net Income"), "lower-case"), (dict(symbol=""), "symbol"),
+                (dict(value="1.5"), "float64"), (dict(published=pd.Timestamp("2023-05-01")), "published"),
+                (dict(period_end=pd.Series(pd.NaT, index=range(5), dtype="datetime64[us]")), "period_end")]:
+            with pytest.raises(DataError, match=said):
+                store.write_facts(facts().assign(**change))
+        assert store.read_facts().empty
+
+    def test_features(self, store, reopen):
+        assert store.read_features().empty and list(store.read_features()) == ["symbol", "timeframe", "ts", "known_at"]
+        rows = features()
+        first = store.write_features(rows, "code1")
+        assert first.inserted == len(rows) and reopen().write_features(rows, "code1") == WriteResult(0, 0, len(rows), first.version)
+        for opened in (store, reopen()):
+            same(opened.read_features(timeframe="1m"), rows)
+            same(opened.read_features("B", "1m", ["rsi_14"], "code1"), rows[rows.symbol == "B"].reset_index(drop=True)[["symbol", "timeframe", "ts", "known_at", "rsi_14"]])
+            same(opened.read_features("A", "1m", latest=True), rows[rows.symbol == "A"].tail(1).reset_index(drop=True))
+        assert store.read_features(timeframe="1d").empty
+        assert len(store.read_features(timeframe="1m", start="2024-05-01 00:02", end="2024-05-01 00:03")) == 4
+        before = pd.Timestamp.now("UTC")
+        assert store.write_features(rows.assign(sma_5=rows.sma_5 + (rows.symbol == "A")), "code1").revised == (rows.symbol == "A").sum()
+        same(store.read_features(timeframe="1m", as_of=before), rows)
+        assert len(store.read_features(timeframe="1m", as_of="2024-05-01 00:03")) == 6
+        store.write_features(rows.assign(sma_5=9.0).rename(columns={"rsi_14": "rsi_7"}), "code2")
+        assert (store.read_features(timeframe="1m", names=["sma_5"]).sma_5 == 9).all() and store.read_features(timeframe="1m", code="code1").sma_5.max() < 9
+        store.compact()
+        assert list(reopen().feature_sets().code) == ["code1", "code2"] and "rsi_14" in store.read_features(timeframe="1m", names="rsi_14")
+        with pytest.raises(DataError, match="did you mean `rsi_7`"):
+            store.read_features(timeframe="1m", names=["rsi_77"])
+        with pytest.raises(DataError, match="features of one set"):
+            store.read_features(timeframe="1m", names=["rsi_7", "rsi_14"])
+        with pytest.raises(DataError, match="`code` must be"):
+            store.read_features(code="code3")
+
+    def test_labels_are_no_features(self, store):
+        for name in ("fwd_ret_5", "fwd_ret_5_direction", "barrier_20_2_1_class", "meta_barrier_20_2_1", "triple_barrier", "y", "Y", "target", "TARGET",
+                     "label", "my_label", "next_close", "outcome", "future_return"):
+            with pytest.raises(DataError, match="without labels"):
+                store.write_features(features().assign(**{name: 1.0}), "code1")
+        assert store.read_features().empty and store.feature_sets().empty
+
+    def test_bad_features(self, store):
+        rows = features()
+        for change, said in ((dict(ts=pd.Timestamp("2024-05-01")), "time zone"), (dict(sma_5="1.0"), "numbers"), (dict(recorded_at=1.0), "own columns"), (dict(symbol=1), "text")):
+            with pytest.raises(DataError, match=said):
+                store.write_features(rows.assign(**change), "code1")
+        for code in ("", None, 7):
+            with pytest.raises(DataError, match="`code` must be"):
+                store.write_features(rows, code)
+        with pytest.raises(DataError, match="one row a key"):
+            store.write_features(pd.concat([rows, rows]), "code1")
+        soon = pd.Timestamp.now("UTC").as_unit("us") + HOUR
+        odd = rows.copy()
+        odd.loc[0, "sma_5"], odd.loc[1, "known_at"], odd.loc[2, "known_at"] = np.inf, soon, odd.ts[2]
+        done = store.write_features(odd, "code1")
+        assert (done.inserted, done.quarantined) == (len(rows) - 3, 3) and store.read_quarantine("features").reason.nunique() == 3
+
+    def test_names_in_records_are_only_values(self, store, reopen):
+        names = ["'; DROP TABLE mlfin.predictions; --", "A'B\"C", "%s", "{x}", "\\", "../../up", "NULL", "Ω", "a b", "$1", "a,b\nc"]
+        one = signals(minutes=2)
+        one = one[(one.symbol == "A") & (one.model == "tree") & (one.version == 1)]
+        rows = as_predictions(pd.concat([one, *(one.assign(symbol=n) for n in names), *(one.assign(model=n) for n in names)])).sort_values(KEYS, ignore_index=True)
+        assert store.write_predictions(rows).inserted == len(rows)
+        same(reopen().read_predictions(), rows)
+        store.write_metrics(pd.concat([metrics().assign(model=n, metric=n).drop_duplicates(["version", "at"]) for n in names]))
+        store.write_facts(pd.concat([facts().assign(symbol=n).drop_duplicates(FACTS_KEY) for n in names], ignore_index=True))
+        for n in names:
+            assert set(store.read_predictions(n).symbol) == {n} and set(store.read_predictions(model=n).model) == {n}
+            assert set(store.read_metrics(n, metric=n).metric) == {n} and set(store.read_facts(n).symbol) == {n}
+        wide = features().assign(symbol=names[0]).drop_duplicates("ts", ignore_index=True).rename(columns={"sma_5": names[1]}).assign(**dict.fromkeys(names, 1.5))
+        store.write_features(wide, names[0])
+        store.compact()
+        same(reopen().read_features(names[0], "1m", code=names[0]), wide.astype({"symbol": "str"}))
+        same(reopen().read_predictions(), rows)
+
+    def test_writers_of_records_at_once_lose_and_double_nothing(self, store, reopen):
+        errors, rows = [], signals(minutes=8)
+        store.write_predictions(rows.iloc[:1])
+
+        def work(n):
+            try:
+                own = reopen()
+                for i in range(n, 8):
+                    own.write_predictions(rows[rows.ts.dt.minute == i])
+                    own.write_features(features(minutes=i + 1), "code1")
+                    if i % 4 == n:
+                        own.fold()
+            except Exception as e:  # noqa: BLE001 - a thread's error must reach the test
+                errors.append(e)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in (0, 0, 1)]
+        for thread in threads:
+            thread.start()
+        while any(t.is_alive() for t in threads):
+            assert not store.read_predictions().duplicated(KEYS).any()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        same(store.read_predictions(), rows)
+        same(store.read_features(timeframe="1m"), features(minutes=8))
+        assert store.write_predictions(rows).unchanged == len(rows)
+        same(store.read_predictions(as_of=pd.Timestamp.now("UTC")), rows)
+
+    def test_many_rows_in_one_write(self, store, reopen):
+        rows = signals(minutes=3000)
+        assert store.write_predictions(rows.iloc[:10]).inserted == 10 and store.write_predictions(rows).inserted == len(rows) - 10
+        same(reopen().read_predictions(), rows)
+        half = rows.assign(threshold=rows.threshold.where(rows.index % 2 == 0, 0.75))
+        assert store.write_predictions(half).revised == len(rows) // 2
+        same(store.read_predictions(), half)
