@@ -67,7 +67,7 @@ def _listed(model: type[BaseModel], given: dict) -> dict:
     "A single value where a list is meant becomes a list of one."
     return {k: [v] if "list" in str(getattr(model.model_fields.get(k), "annotation", "")) and not isinstance(v, list) else v for k, v in given.items()}
 
-# %% ../../nbs/serve/64_api.ipynb #3be1410a
+# %% ../../nbs/serve/64_api.ipynb #5af146f8
 _JSON = [(b"content-type", b"application/json")]
 
 def _route_class():
@@ -79,8 +79,8 @@ def _route_class():
     class Route(APIRoute):
         "A route whose function is answered in the short way."
         def get_route_handler(self):
-            if not getattr(self.endpoint, "short", False): return super().get_route_handler()
-            read, function, waits, code = _reader(self.endpoint), self.endpoint, inspect.iscoroutinefunction(self.endpoint), self.status_code or 200
+            function = self.endpoint.function
+            read, waits, code = _reader(function), inspect.iscoroutinefunction(function), self.status_code or 200
 
             async def answer(request):
                 scope, state = request.scope, request.scope["state"]
@@ -396,7 +396,7 @@ def _document(method: str, path: str, function: Callable) -> dict:
         more["requestBody"] = {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": form}}}
     return {"responses": said, "openapi_extra": more, "summary": function.__doc__.split(". ")[0].rstrip(".").split(";")[0], "description": f"{function.__doc__}\n\nNeeds: {who}."}
 
-# %% ../../nbs/serve/64_api.ipynb #fafec975
+# %% ../../nbs/serve/64_api.ipynb #7c613f4f
 def _signature(function: Callable) -> Callable:
     "The function as FastAPI documents it: its body, query and path, and nothing else."
     from fastapi import Query
@@ -411,7 +411,7 @@ def _signature(function: Callable) -> Callable:
         async def shown(**given): return await function(**given)
     else:
         def shown(**given): return function(**given)
-    shown.__name__, shown.__doc__, shown.__signature__, shown.short, shown.function = function.__name__, function.__doc__, inspect.Signature(kept), True, function
+    shown.__name__, shown.__doc__, shown.__signature__, shown.function = function.__name__, function.__doc__, inspect.Signature(kept), function
     return shown
 
 def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> None:
