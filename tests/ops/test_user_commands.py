@@ -9,11 +9,13 @@ from typer.testing import CliRunner
 from mlfin.core.errors import DataError, MlfinError, ParameterError
 from mlfin.core.settings import load_settings
 from mlfin.ops import cli
+from mlfin.serve import auth
 from mlfin.serve.auth import open_accounts
+from mlfin.serve.credentials import Hashing
 from mlfin.serve.roles import BadCredentials, BadToken, PasswordChangeNeeded, Revoked
 
 ROOT = Path(__file__).parents[2]
-PASSWORD = "ferry ladder tulip onion"
+PASSWORD, CHEAP = "ferry ladder tulip onion", Hashing(1, 8, 1)
 
 
 @pytest.fixture
@@ -22,6 +24,7 @@ def settings(tmp_path, monkeypatch):
     (tmp_path / "pipeline.yaml").write_text("tasks: []\n")
     monkeypatch.setenv("MLFIN_ROOT", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(auth, "Hashing", lambda: CHEAP)
     return load_settings("test", root=tmp_path)
 
 

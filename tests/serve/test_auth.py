@@ -716,7 +716,8 @@ def test_who_may_not_make_tables_can_open_what_is_there(accounts, url, tmp_path)
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mlfin_auth_test') THEN DROP OWNED BY mlfin_auth_test; DROP ROLE mlfin_auth_test; END IF; END $$")
+        connection.execute("DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mlfin_auth_test') THEN "
+                           "DROP OWNED BY mlfin_auth_test; DROP ROLE mlfin_auth_test; END IF; END $$")
         connection.execute("CREATE ROLE mlfin_auth_test LOGIN")
         connection.execute("GRANT USAGE ON SCHEMA public TO mlfin_auth_test")
         connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO mlfin_auth_test")
