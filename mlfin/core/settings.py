@@ -73,6 +73,15 @@ class Settings(_Service):
     gate_level: float = Field(0.001, gt=0, lt=0.5)            # chance that a worthless model passes the gate
     gate_latency_ms: float = Field(50.0, gt=0)                # how long one prediction may take
     gate_age_days: int = Field(7, ge=0)                       # how old the newest bar may be at a promotion
+    serve_host: str = "127.0.0.1"                            # address that the service listens on
+    serve_port: int = Field(8000, ge=0, le=65_535)            # and its port
+    serve_workers: int = Field(1, ge=1, le=256)               # its processes
+    tls_cert: str = ""                                        # PEM file of its certificate; empty: plain HTTP, on this machine only
+    tls_key: str = ""                                         # PEM file of the certificate's private key
+    body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB
+    body_seconds: float = Field(15.0, gt=0)                   # in which a request's body must arrive
+    cors: tuple[str, ...] = ()                                # origins of pages in browsers that may ask
+    proxies: tuple[str, ...] = ()                             # addresses of proxies whose X-Forwarded-For is believed
 
     def data_dir(self, experiment: str) -> Path:
         "Folder of an experiment's data products."
@@ -120,7 +129,7 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
     root = project_root() if root is None else Path(root).resolve()
     profile = profile or os.environ.get("MLFIN_PROFILE") or "development"
     raw = {k: v.replace("{root}", str(root)).replace("{profile}", profile) for k, v in _raw_settings(root, profile).items()}
-    for key in ("plugins", "limit_exempt"): raw[key] = tuple(p.strip() for p in raw.get(key, "").split(",") if p.strip())
+    for key in ("plugins", "limit_exempt", "cors", "proxies"): raw[key] = tuple(p.strip() for p in raw.get(key, "").split(",") if p.strip())
     for key in ("store", "ledger", "artifacts"):
         if key in raw and "://" not in raw[key]: raw[key] = str(root / raw[key])
     for key in ("mlflow", "tuning", "accounts"):

@@ -24,6 +24,7 @@ from .data_commands import data, ingest
 from .fact_commands import facts  # noqa: F401  it hangs itself into `data`
 from .feature_commands import features_app
 from .model_commands import models_app, promote, rollback
+from .serve_command import serve
 from .user_commands import users_app
 from .warehouse_commands import migrate, roles
 
@@ -174,6 +175,7 @@ app.command(epilog="Examples:\n\n" + "\n\n".join((
 for _command, _example in ((migrate, "mlfin data migrate --show"), (roles, "mlfin data roles --writer ann --reader bob --password-from NEW_PASSWORD")):
     data.command(epilog=f"Examples:\n\n{_example}")(_command)
 app.add_typer(data)
+app.command(epilog="Examples:\n\nmlfin serve\n\nmlfin serve --workers 2 --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem")(serve)
 app.add_typer(features_app)
 app.command(epilog="Examples:\n\n" + "\n\n".join((
     "mlfin promote", "mlfin promote --experiment momentum --version 3", "mlfin promote --force 'no data feed this week'")))(promote)

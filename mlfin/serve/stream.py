@@ -122,6 +122,10 @@ class Stream:
         "Take in what came to the store; whatever was durable when this is called counts."
         return _sync(self)
 
+    def is_current(self) -> bool:
+        "Whether nothing came to the store since the last `sync`, as far as that is told at once."
+        return self._seen is not None and _stamp(self) == self._seen
+
     def forget(self) -> None:
         "Read the history again when it is next asked."
         with self._lock: self._own, self._rows, self._seen = {}, {}, None

@@ -1,0 +1,136 @@
+"""The gate as an attacker meets it: sizes, slowness, senders, roles, headers; without a server."""
+import asyncio
+import json
+
+import pytest
+
+from mlfin.serve.gate import Gate, Rules, address_of, route_of
+from mlfin.serve.roles import ROLES, ROUTES, BadToken, Person, Throttled
+
+PEOPLE = {role: Person(role, role, role, f"s-{role}") for role in ROLES}
+
+
+def identify(kind, secret):
+    if secret not in PEOPLE:
+        raise BadToken()
+    return PEOPLE[secret]
+
+
+async def inside(scope, receive, send):
+    body = (await receive())["body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"ALLOW"), (b"server", b"x")]})
+    await send({"type": "http.response.body", "body": str(len(body)).encode()})
+
+
+def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log=None, **rules):
+    """Status, body and headers of one request; `parts` are the pieces of its body, None where the client leaves."""
+    said, left = [], list(parts)
+    scope = {"type": "http", "method": method, "path": path, "client": ("192.0.2.7", 1), "query_string": b"",
+             "headers": [(k.encode(), v.encode("latin-1")) for k, v in (headers or {}).items()]}
+
+    async def receive():
+        await asyncio.sleep(pause)
+        if not left or left[0] is None:
+            return {"type": "http.disconnect"}
+        part = left.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(left)}
+
+    async def send(message):
+        said.append(message)
+
+    lines = [] if log is None else log
+    asyncio.run(Gate(inside, Rules(identify, log=lines.append, **rules))(scope, receive, send))
+    return said[0]["status"], b"".join(m.get("body", b"") for m in said[1:]), {k.decode(): v.decode() for k, v in said[0]["headers"]}
+
+
+def bearer(role):
+    return {"authorization": f"Bearer {role}"}
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+def test_every_route_is_for_its_role_and_those_above(prefix):
+    for key, least in ROUTES.items():
+        method, _, path = key.partition(" ")
+        path = prefix + path.replace("{", "").replace("}", "")
+        assert ask(method, path)[0] == (200 if least == "anyone" else 401), key
+        for role in ROLES:
+            may = least == "anyone" or ROLES.index(role) >= ROLES.index(least)
+            assert ask(method, path, headers=bearer(role))[0] == (200 if may else 403), (key, role)
+
+
+@pytest.mark.parametrize("path", ["/v1/v1/models", "/models/", "//models", "/models/../auth/token", "/models/%2e%2e/users", "/MODELS", "/models\\x", "/.."])
+def test_a_path_that_is_nearly_a_route_is_none(path):
+    assert ask(path=path, headers=bearer("administrator"))[0] in (403, 404)
+
+
+def test_bodies_end_at_the_limit_whatever_they_announce():
+    some = {"max_bytes": 100}
+    assert ask("POST", "/predict", [b"x" * 100], bearer("analyst"), **some)[:2] == (200, b"100")
+    assert ask("POST", "/predict", [b"x" * 60, b"x" * 41], bearer("analyst"), **some)[0] == 413
+    assert ask("POST", "/predict", [b""], bearer("analyst") | {"content-length": "101"}, **some)[0] == 413
+    assert ask("POST", "/predict", [b""], bearer("analyst") | {"content-length": "-1"}, **some)[0] == 400
+    assert ask("POST", "/predict", [b"x", None], bearer("analyst"), **some)[0] == 400
+
+
+def test_a_slow_body_is_given_up_and_nobody_unknown_may_send_one():
+    assert ask("POST", "/predict", [b"x"] * 50, bearer("analyst"), pause=0.02, body_seconds=0.1)[0] == 408
+    assert ask("POST", "/predict", [b"x"] * 50, pause=10)[0] == 401  # at once
+
+
+def test_two_credentials_and_other_schemes_are_refused():
+    assert ask(headers={"authorization": "Bearer analyst", "x-api-key": "analyst"})[0] == 401
+    assert ask(headers={"authorization": "Basic analyst"})[0] == 401
+    assert ask(headers={"authorization": "Bearer "})[0] == 401
+    assert ask(headers={"x-api-key": "analyst"})[0] == 200
+
+
+def test_refusals_are_problems_with_the_request_that_they_are_of():
+    status, body, headers = ask(headers={"x-request-id": "abc-1"})
+    found = json.loads(body)
+    assert (status, found["status"], found["request_id"], headers["content-type"]) == (401, 401, "abc-1", "application/problem+json")
+    assert headers["www-authenticate"] == "Bearer" and headers["x-request-id"] == "abc-1"
+    assert ask(headers={"x-request-id": "a\r\nset-cookie: x"})[2]["x-request-id"] != "a\r\nset-cookie: x"
+
+
+def test_headers_of_the_gate_win():
+    headers = ask(headers=bearer("analyst"), secure=True)[2]
+    assert headers["x-frame-options"] == "DENY" and headers["cache-control"] == "no-store" and "max-age" in headers["strict-transport-security"]
+    assert "strict-transport-security" not in ask(headers=bearer("analyst"))[2]
+
+
+def test_other_origins_are_told_only_what_the_settings_say():
+    away = bearer("analyst") | {"origin": "https://evil.example"}
+    assert "access-control-allow-origin" not in ask(headers=away)[2]
+    assert "access-control-allow-origin" not in ask(headers=away, origins=("https://desk.example",))[2]
+    assert ask(headers=bearer("analyst") | {"origin": "https://desk.example"}, origins=("https://desk.example",))[2]["access-control-allow-origin"] == "https://desk.example"
+    status, _, headers = ask("OPTIONS", "/predict", headers={"origin": "https://desk.example"}, origins=("https://desk.example",))
+    assert status == 204 and "authorization" in headers["access-control-allow-headers"]
+
+
+def test_too_many_requests_say_when_to_come_again():
+    def spend(person, address, route):
+        raise Throttled(retry_after=2.2)
+    status, _, headers = ask(headers=bearer("analyst"), spend=spend)
+    assert (status, headers["retry-after"]) == (429, "3")
+
+
+def test_only_a_named_proxy_speaks_for_others():
+    said = {b"x-forwarded-for": b"198.51.100.1, 203.0.113.9"}
+    assert address_of({"client": ("192.0.2.7", 1)}, said) == "192.0.2.7"
+    assert address_of({"client": ("192.0.2.7", 1)}, said, ("192.0.2.7",)) == "203.0.113.9"
+    assert address_of({"client": ("192.0.2.7", 1)}, said, ("192.0.2.7", "203.0.113.9")) == "198.51.100.1"
+    assert address_of({"client": ("192.0.2.7", 1)}, {}, ("192.0.2.7",)) == "192.0.2.7"
+
+
+def test_the_log_has_every_request_and_no_credential():
+    lines = []
+    for headers in (bearer("analyst"), {}, bearer("nobody"), {"x-api-key": "stranger"}):
+        ask(headers=headers, log=lines)
+    assert [line["status"] for line in lines] == [200, 401, 401, 401] and lines[0]["user"] == "analyst"
+    assert "Bearer" not in json.dumps(lines) and "stranger" not in json.dumps(lines)
+    assert {line["route"] for line in lines} == {"/models"}
+
+
+def test_symbols_in_paths_make_no_new_series():
+    assert route_of("GET", "/v1/jobs/" + "x" * 50) == "/jobs/{id}"
+    assert route_of("TRACE", "/models") is None
