@@ -558,6 +558,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.core.errors.SettingsError': ('core/errors.html#settingserror', 'mlfin/core/errors.py'),
                                    'mlfin.core.errors.SpecError': ('core/errors.html#specerror', 'mlfin/core/errors.py'),
                                    'mlfin.core.errors.SplitError': ('core/errors.html#spliterror', 'mlfin/core/errors.py'),
+                                   'mlfin.core.errors.hide_password': ('core/errors.html#hide_password', 'mlfin/core/errors.py'),
                                    'mlfin.core.errors.must_be': ('core/errors.html#must_be', 'mlfin/core/errors.py'),
                                    'mlfin.core.errors.nearest': ('core/errors.html#nearest', 'mlfin/core/errors.py'),
                                    'mlfin.core.errors.require': ('core/errors.html#require', 'mlfin/core/errors.py'),

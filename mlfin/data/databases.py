@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, must_be, require, unknown
+from ..core.errors import DataError, hide_password, must_be, require, unknown
 from ..core.provenance import hash_frame
 from .files import Dialect, Table, column_names, finish_table, raw_table
 from .pieces import time_column
@@ -46,7 +46,7 @@ def database_url(text: str, # an SQLAlchemy URL; `$NAME` is filled in from the e
 
     try: url = sa.make_url(_filled(text))
     except (sa.exc.ArgumentError, ValueError):
-        raise DataError(must_be("path", "a database's address", re.sub(r"//[^@/]*@", "//...@", text) or None,
+        raise DataError(must_be("path", "a database's address", hide_password(text) or None,
                                 hint="sql:postgresql://user@host/name, sql:mysql://user@host/name or sql:sqlite:///file.db")) from None
     name, module, extra = _DRIVERS.get(url.drivername, (url.drivername, None, ""))
     if module: require(module, extra)
@@ -306,6 +306,6 @@ def mongodb_parts(path: str,          # what follows `mongodb:`, with the databa
         yield from _mongo_readings(server.get_default_database()[name], symbols, timeframe, tz, calendar, (start, end), limit, filter or {}, columns,
                                    Dialect(None, decimal, dayfirst), name)
     except errors.PyMongoError as e:
-        raise DataError(f"mongodb:{re.sub(r'//[^@/]*@', '//...@', address)} cannot be read: {str(e)[:200]}.\nHint: is the server there?") from None
+        raise DataError(f"mongodb:{hide_password(address)} cannot be read: {str(e)[:200]}.\nHint: is the server there?") from None
 
 register_source("mongodb", None, "24/7", mongodb_parts)

@@ -7,7 +7,6 @@ __all__ = ['data', 'list_series', 'show', 'show_gaps', 'show_quarantine', 'words
            'vacuum', 'IngestProgress', 'ingest']
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #683a239b
-import re
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
+from ..core.errors import DataError, ParameterError, SettingsError, hide_password, must_be, unknown
 from ..core.settings import quiet_environment
 from .console import Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
 
@@ -58,7 +57,7 @@ def _open(store: str | None, profile: str | None, there: bool = True):
 
 def _near(place: str) -> str:
     "A path as one would type it here; an address without its password."
-    if "://" in place: return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:...@", place)
+    if "://" in place: return hide_password(place)
     return str(Path(place).relative_to(Path.cwd())) if Path(place).is_relative_to(Path.cwd()) else place
 
 def _when(field: str, value: str | None, end: bool = False):
