@@ -4,6 +4,7 @@ from importlib import import_module
 
 _HOME = {
     "Cache": "cache",
+    "Copied": "transfer",
     "Ingested": "ingest",
     "Lake": "lake",
     "Patience": "web",
@@ -24,8 +25,10 @@ _HOME = {
     "check_bars": "bars",
     "check_facts": "facts",
     "check_quality": "quality",
+    "checksum": "transfer",
     "clean": "quality",
     "compare_actions": "actions",
+    "copy_store": "transfer",
     "days_per_year": "calendars",
     "decimal_shifts": "quality",
     "derive_actions": "actions",
