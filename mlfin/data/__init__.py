@@ -41,6 +41,7 @@ _HOME = {
     "known_actions": "actions",
     "known_at": "calendars",
     "known_facts": "facts",
+    "latest_bars": "latest",
     "load_sources": "sources",
     "merge_bars": "bars",
     "moment": "bars",
