@@ -1097,6 +1097,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mlfin.data.lake.folding': ('data/lake.html#folding', 'mlfin/data/lake.py')},
             'mlfin.data.latest': { 'mlfin.data.latest._newest': ('data/latest.html#_newest', 'mlfin/data/latest.py'),
                                    'mlfin.data.latest._read_newest': ('data/latest.html#_read_newest', 'mlfin/data/latest.py'),
+                                   'mlfin.data.latest._shown': ('data/latest.html#_shown', 'mlfin/data/latest.py'),
                                    'mlfin.data.latest.latest_bars': ('data/latest.html#latest_bars', 'mlfin/data/latest.py')},
             'mlfin.data.pieces': { 'mlfin.data.pieces.Facts': ('data/pieces.html#facts', 'mlfin/data/pieces.py'),
                                    'mlfin.data.pieces.Facts.supposed': ('data/pieces.html#facts.supposed', 'mlfin/data/pieces.py'),

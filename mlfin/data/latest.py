@@ -30,11 +30,16 @@ def _newest(store: Store, symbol: str, timeframe: str, n: int) -> pd.DataFrame:
     return bars.tail(n)
 
 def _read_newest(store: Store, symbols: list[str], timeframe: str, n: int) -> dict[str, pd.DataFrame]:
-    "The newest bars of each symbol, with all columns."
+    "The newest bars of each symbol."
     found = store.read(symbols, timeframe, start=pd.Timestamp.now("UTC") - min(8 * n * timeframe_delta(timeframe), _FAR), columns=list(VALUES))
     own = dict(list(found.groupby("symbol", sort=False)))
     few = {s for s in symbols if len(own.get(s, ())) < n}
-    return {s: (_newest(store, s, timeframe, n) if s in few else own[s].tail(n)).reset_index(drop=True) for s in symbols}
+    return {s: _shown(_newest(store, s, timeframe, n) if s in few else own[s].tail(n)) for s in symbols}
+
+def _shown(bars: pd.DataFrame) -> pd.DataFrame:
+    "Bars with those of the further columns that have something in them."
+    more = [c for c in VALUES[5:] if ((bars[c] != "") if c == MARK else bars[c].notna()).any()]
+    return bars[[*BAR_COLUMNS, *more]].reset_index(drop=True)
 
 # %% ../../nbs/data/19c_latest.ipynb #62704073
 def latest_bars(store: Store,                  # a lake or a warehouse
@@ -58,6 +63,7 @@ def latest_bars(store: Store,                  # a lake or a warehouse
         fresh = _read_newest(store, lost, timeframe, n)
         for s, bars in fresh.items() if cache is not None else (): cache.put(names[s], version, bars)
         found |= fresh
+    if len(symbols) == 1: return found[symbols[0]]
     bars = pd.concat([found[s] for s in symbols], ignore_index=True)
-    more = [c for c in VALUES[5:] if (bars[c] != "").any() if c == MARK or bars[c].notna().any()]
-    return bars[[*BAR_COLUMNS, *more]]
+    bars = bars[[*BAR_COLUMNS, *(c for c in VALUES[5:] if c in bars)]]
+    return bars.assign(**{MARK: bars[MARK].fillna("")}) if MARK in bars else bars

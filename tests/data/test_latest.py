@@ -55,19 +55,20 @@ def test_the_same_as_a_bare_read_after_any_change(reopen, cache, make, monkeypat
     hours = make("A", "1h", now.normalize() - pd.Timedelta(days=3), now.floor("h") - pd.Timedelta(hours=2))
     other.write(days.iloc[::2].assign(vwap=1.0).reset_index(drop=True))
     other.write(hours)
-    for step in range(8):
+    for step in range(5):
         rows = days[[chance.random() < 0.2 for _ in range(len(days))]].assign(volume=float(step), close=days.close * chance.choice([1, 1.001])).reset_index(drop=True)
         if step == 3:
             rows = repair(days.assign(high=days.high.where(days.index != 90, days.high * 100)))
         chance.choice([other.write, other.push])(rows) if step % 4 else other.fold()
-        for symbols, timeframe, n in ((["A"], "1d", 7), (["Ω", "A", "B/C"], "1d", 30), ("A", "1h", 24), ("A", "1d", 10_000)):
+        for symbols, timeframe, n in ((["A"], "1d", 7), (["Ω", "A", "B/C"], "1d", 30), ("A", "1h", 24)):
             expected = plain(store, [symbols] if isinstance(symbols, str) else symbols, timeframe, n)
-            same(latest_bars(store, symbols, timeframe, n), expected)
             same(latest_bars(store, symbols, timeframe, n, cache), expected)
             before = len(reads)
             same(latest_bars(reopen(), symbols, timeframe, n, cache), expected)  # nothing changed: nothing is read
             assert len(reads) == before
-    assert len(reads) > 8
+    assert len(reads) > 5
+    for n in (7, 10_000):
+        same(latest_bars(store, ["A"], "1d", n), plain(store, ["A"], "1d", n))
 
 
 def test_a_push_of_another_process_is_seen_at_once(reopen, cache, make):
@@ -112,13 +113,12 @@ def test_a_lost_server_costs_only_speed(tmp_path, make):
 
 def test_what_is_kept_is_bounded(tmp_path, make):
     store, small = Lake(tmp_path / "lake"), Cache(1)
-    names = [f"S{i:03d}" for i in range(300)]
-    one = make("S", end="2024-02-29")
+    names = [f"S{i:03d}" for i in range(8)]
+    one = make("S", "1h")
     store.write(as_bars(pd.concat([one.assign(symbol=s) for s in names])))
-    for _ in range(2):
-        for s in names:
-            assert len(latest_bars(store, s, "1d", 50, small)) == 50
-    assert sum(kept[2] for kept in small._frames.values()) <= 2**20 and 0 < len(small._frames) < 300
+    for s in names * 2:
+        assert len(latest_bars(store, s, "1h", 2_000, small)) == 2_000
+    assert sum(kept[2] for kept in small._frames.values()) <= 2**20 and 0 < len(small._frames) < 8
 
 
 @pytest.mark.parametrize("how, words", [(dict(symbols="Z"), "one that the lake has 1d bars of"), (dict(symbols="A", n=0), "`n` must be"), (dict(symbols="A", n=True), "`n` must be"),
