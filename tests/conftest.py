@@ -32,6 +32,11 @@ def _group(nodeid: str) -> str:
     return folder if folder in _TOGETHER else path
 
 
+def pytest_make_parametrize_id(config, val, argname):
+    """Bytes carry the second at which they were packed: in a test's name, they make two workers disagree about which tests there are."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items):
     """The longest groups begin first."""
     order = {name: place for place, name in enumerate(_TOGETHER)}

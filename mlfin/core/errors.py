@@ -59,7 +59,8 @@ def must_be(field: str,            # name of the parameter, column or setting, a
             hint: str = "",        # what to do about it
            ) -> str:               # "`field` must be EXPECTED, got GOT (WHERE)." and a line "Hint: ..."
     "The message of an error: what was expected, what was found, where, and the remedy."
-    shown = repr(got)
+    plain = got.item() if hasattr(got, "item") and getattr(got, "ndim", 1) == 0 else got  # NumPy's number is a number to who reads it
+    shown = repr(plain)
     if len(shown) > 200: shown = shown[:197] + "..."
     message = f"`{field}` must be {expected}, got {shown}{f' ({where})' if where else ''}."
     return f"{message}\nHint: {hint}" if hint else message

@@ -136,7 +136,7 @@ def test_counts_are_of_one_unit(csv, scale):
     assert set(whole.bars.ts.dt.year) <= {1970, 2020}
 
 
-@pytest.mark.parametrize("ticks, volume", product([0, 5], [0, 7]))
+@pytest.mark.parametrize("ticks, volume", list(product([0, 5], [0, 7])))
 def test_which_volume_it_is_the_whole_tells(csv, ticks, volume):
     head = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n"
     lines = [line.rsplit("\t", 1)[0] + f"\t{ticks}\t{volume if i == N - 1 else 0}\t9"
@@ -241,7 +241,7 @@ def frame(n: int = 40_000) -> pd.DataFrame:
     return found.assign(date=pd.to_datetime(found.date).dt.tz_localize("UTC"))
 
 
-@pytest.mark.parametrize("kind, pack", product(["parquet", "feather"], ["", ".gz"]))
+@pytest.mark.parametrize("kind, pack", list(product(["parquet", "feather"], ["", ".gz"])))
 def test_binary(tmp_path, kind, pack):
     found, path = frame(), tmp_path / f"x.{kind}{pack}"
     found["trades"] = pd.array([None] * 10 + list(range(len(found) - 10)), dtype="Int64")

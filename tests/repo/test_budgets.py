@@ -49,6 +49,18 @@ def _words(node: ast.AST) -> list[str]:
     return [word for word in (getattr(node, "id", None), getattr(node, "attr", None)) if word]
 
 
+def never_tried(notebooks) -> list[str]:
+    """`expect_fail` outside a `with`: it makes a context manager, calls nothing, and cannot fail."""
+    bad = []
+    for nb in notebooks:
+        for cell in nb.code:
+            tree = ast.parse(cell.body)
+            inside = {id(item.context_expr) for node in ast.walk(tree) if isinstance(node, ast.With | ast.AsyncWith) for item in node.items}
+            bad += [f"{nb.path}: {ast.unparse(node)[:80]} is no `with`" for node in ast.walk(tree)
+                    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "expect_fail" and id(node) not in inside]
+    return bad
+
+
 def without_title(notebooks) -> list[str]:
     return [f"{nb.path}: the first cell must be `# title` and `> one line`" for nb in notebooks
             if not (nb.cells and nb.cells[0].kind == "markdown" and nb.cells[0].source.startswith("# ")
@@ -92,6 +104,18 @@ def test_notebooks_keep_their_budgets(notebooks):
 
 def test_every_public_name_has_a_lesson(notebooks):
     assert not (bad := without_lesson(notebooks)), "\n".join(bad)
+
+
+def test_what_is_expected_to_fail_is_tried(notebooks):
+    assert not (bad := never_tried(notebooks)), "\n".join(bad)
+
+
+def test_a_planted_refusal_that_is_never_tried_is_seen(plant):
+    def violations(*cells):
+        return never_tried([plant("nbs/core/00_a.ipynb", "# a", *cells)])
+    assert violations("with expect_fail(contains='x'): f()") == []
+    assert len(violations("expect_fail(lambda: f(), contains='x')")) == 1
+    assert len(violations("with open('x') as file: expect_fail(f)")) == 1
 
 
 def test_every_notebook_has_a_title_and_a_line(notebooks):
