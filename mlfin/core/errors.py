@@ -88,7 +88,7 @@ def unknown(field: str,            # what kind of thing was named: "parameter", 
 
 # %% ../../nbs/core/00_errors.ipynb #db797962
 _FILE = re.compile(r"(?:\w+:)?(?:[A-Za-z]:[\\/]|sqlite(?:\+\w+)?:///)|\.{0,2}/(?!/)|~/", re.A) # a path, which may hold an @
-_SCHEME = re.compile(r"(?:\w+:)?(?:postgres(?:ql)?|mysql|mariadb|sqlite|oracle|mssql|mongodb|clickhouse|duckdb|snowflake|redis|rediss|unix|https?|wss?|s3|ftp|amqps?)"
+_SCHEME = re.compile(r"(?:\w+:)?(?:postgres(?:ql)?|mysql|mariadb|sqlite|oracle|mssql|mongodb|clickhouse|duckdb|snowflake|rediss?|unix|https?|wss?|s3|ftp)"
                      r"(?:\+\w+)?://", re.A | re.I)
 _OPEN = re.compile(r"(?:mysql|mariadb|postgres(?:ql)?|mongodb|oracle|mssql)(?:\+\w+)?://$", re.A | re.I) # where a name without a password is only a name
 _SECRET = re.compile(r"[\w%.-]*(?:pass|pwd|secret|token|credential|signature|key)[\w%.-]*\s*=\s*", re.I)
@@ -98,7 +98,7 @@ def hide_password(address: str, # of a database, a server or a file; well formed
                   ) -> str:     # the same with "..." for what may be a secret
     "An address as others may see it."
     text, gone = str(address), []
-    for found in _SECRET.finditer(text): gone.append((found.end(), e if (e := text.find("&", found.end())) >= 0 else len(text)))
+    for found in _SECRET.finditer(text): gone.append((found.end(), len(text) if (end := text.find("&", found.end())) < 0 else end))
     last = -1 if _FILE.match(text) else text.rfind("@")
     if last >= 0:
         scheme = _SCHEME.match(text)

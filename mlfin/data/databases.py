@@ -79,9 +79,11 @@ def _asking(url):
         raise DataError(f"{_shown(url)} needs the driver `{e.name}`, which is not installed.\nHint: pip install {e.name}") from None
 
 # %% ../../nbs/data/12c_databases.ipynb #747893d4
-_PARTS = re.compile(r"""(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`) | (?P<note>--(?=\s|$)[^\n]*|/\*(?!M?!|\+)(?:(?!/\*)[\s\S])*?\*/)
+_PARTS = re.compile(r"""(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`)
+                        | (?P<note>--(?=\s|$)[^\n]*|/\*(?!M?!|\+)(?:(?!/\*)[\s\S])*?\*/)
                         | (?P<odd>['"`\\]|--|/\*|\*/|;|\$\w*\$|\x00) | (?P<word>[^\W\d]\w*) | (?P<open>\() | (?P<close>\)) | .""", re.X | re.S)
-_WRITES = frozenset("INSERT UPDATE DELETE MERGE INTO TRUNCATE DROP ALTER CREATE GRANT REVOKE CALL EXEC EXECUTE ATTACH DETACH PRAGMA COPY COMMIT ROLLBACK".split())
+_WRITES = frozenset("INSERT UPDATE DELETE MERGE INTO TRUNCATE DROP ALTER CREATE GRANT REVOKE CALL EXEC EXECUTE ATTACH DETACH PRAGMA COPY COMMIT "
+                    "ROLLBACK".split())
 
 def _no_question(query: str, why: str) -> DataError:
     return DataError(must_be("query", "one SELECT, or WITH, TABLE or VALUES", query, why, "a name like that goes in \"quotes\", a value into parameters=."))
@@ -93,7 +95,7 @@ def one_question(query: str,        # SQL
     text, depth, first = query.strip().rstrip(";").rstrip(), 0, None
     for part in _PARTS.finditer(text):
         kind, said = part.lastgroup, part[0]
-        if kind == "odd" or (kind == "text" and "\\" in said and re.search(r"\\['\"`]|\\$", said[1:])): raise _no_question(query, f"{said[:20]!r} may mean several things")
+        if kind == "odd" or (kind == "text" and re.search(r"\\['\"`]", said[1:])): raise _no_question(query, f"{said[:20]!r} may mean several things")
         if kind == "text" and ((said[0] == "`" and backend == "postgresql") or (said[0] == "'" and re.search(r"\bn?q$", text[:part.start()], re.I))):
             raise _no_question(query, f"{said[:20]!r} is no text everywhere")
         if kind == "note" and said.startswith("--") and "\n" not in text[part.end():part.end() + 1]: raise _no_question(query, "a comment at its end")

@@ -148,7 +148,8 @@ def _copy_piece(job: _Job, symbols: list[str], timeframe: str, span, refused: se
 def _called(symbols: list[str]) -> str: return symbols[0] if len(symbols) == 1 else f"{len(symbols)} symbols"
 
 # %% ../../nbs/data/19b_transfer.ipynb #ba0d2f84
-_BESIDE = {"actions": (["symbol", "ex_date", "kind", "recorded_at"], ["known_at", "value", "to", "origin"]), "quarantine": (["origin", "row", "reason", "raw"], [])}
+_BESIDE = {"actions": (["symbol", "ex_date", "kind", "recorded_at"], ["known_at", "value", "to", "origin"]),
+           "quarantine": (["origin", "row", "reason", "raw"], [])} # key, and what may differ
 
 def _copy_beside(job: _Job, what: str, symbols: Sequence[str] | None) -> _Tally:
     "Copy what is beside bars; its tally."
@@ -179,7 +180,8 @@ class Copied:
 def _line(what: str, symbol: str, timeframe: str, tally: _Tally, merge: bool) -> tuple:
     "A tally as a line of the account."
     status = tally.status(merge)
-    why = {"refused": f"the destination holds {tally.against + tally.foreign} rows that the source does not: somebody wrote there; merge=True keeps both where none contradicts",
+    why = {"refused": f"the destination holds {tally.against + tally.foreign} rows that the source does not: somebody wrote there; merge=True keeps both "
+                      "where none contradicts",
            "differs": f"{tally.found} of {tally.rows} rows, checksum {tally.sums[1]:016x}, after copying"}.get(status, "")
     if status == "refused": return what, symbol, timeframe, tally.seen, tally.there, 0, "", status, why
     return what, symbol, timeframe, tally.rows, tally.there, tally.rows - tally.there, f"{tally.sums[0]:016x}", status, why

@@ -453,7 +453,7 @@ def _restore_bars(cursor, rows: pd.DataFrame) -> WriteResult:
     if not last.all(): _copy_in(cursor, "mlfin.past", fresh[~last], columns)
     if len(stored) and last.any(): _replace(cursor, fresh[last], columns)
     elif last.any(): _copy_in(cursor, "mlfin.bars", fresh[last], columns)
-    cursor.execute("INSERT INTO mlfin.versions VALUES (%s, %s, 'RESTORE', %s, %s)", (version + 1, pd.Timestamp.now("UTC").to_pydatetime(), counts[0], counts[1]))
+    cursor.execute("INSERT INTO mlfin.versions VALUES (%s, now(), 'RESTORE', %s, %s)", (version + 1, *counts[:2]))
     return WriteResult(*counts, version + 1)
 
 def _restore_small(cursor, what: str, rows: pd.DataFrame) -> WriteResult:

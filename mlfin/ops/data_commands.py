@@ -469,8 +469,9 @@ def _say_update(done, place: str) -> None:
 # %% ../../nbs/ops/72a_data_commands.ipynb #28a79132
 _Place = dict(metavar="STORE", help="A store's folder, or a postgresql:// address ($NAME is filled in from the environment).")
 
-@data.command("copy", epilog=_examples("mlfin data copy lake 'postgresql://writer:$PASSWORD@host/market'", "mlfin data copy postgresql://host/market lake -s AAPL,MSFT -t 1d",
-                                           "mlfin data copy lake other --start 2020-01-01 --json"))
+@data.command("copy", epilog=_examples(
+    "mlfin data copy lake 'postgresql://writer:$PASSWORD@host/market'", "mlfin data copy postgresql://host/market lake -s AAPL,MSFT -t 1d",
+    "mlfin data copy lake other --start 2020-01-01 --json"))
 def copy(source: Annotated[str, typer.Argument(**_Place)], target: Annotated[str, typer.Argument(**_Place)],
          symbols: _Several = None, timeframe: _Timeframes = None, start: _Start = None, end: _End = None,
          merge: Annotated[bool, typer.Option("--merge", help="Keep rows that only the second store has, instead of refusing their series.")] = False,
