@@ -231,9 +231,24 @@ def export_frame(frame: pd.DataFrame, # any
                      compression="gzip" if ending == ".csv.gz" else None)
     return path
 
+# %% ../../nbs/data/15_store.ipynb #26051bbf
+@runtime_checkable
+class _Moved(Protocol):
+    "What another store, or a cache, needs to follow."
+    def history(self, what: str = "bars", # or "actions", "quarantine"
+                symbols: Sequence[str] | None = None,
+                timeframe: str = "1d", start=None, end=None, # of bars
+                ) -> pd.DataFrame:
+        "Every row with `recorded_at`, revised ones too, sorted by key and arrival; unknown symbols have none."
+
+    def restore(self, rows: pd.DataFrame, what: str = "bars") -> WriteResult:
+        "Add rows of another store's `history` with their own `known_at` and `recorded_at`: all of those that lack, or none."
+
+    def stamp(self) -> str: "A word that is another one after every bar that was written or pushed; cheap to ask for."
+
 # %% ../../nbs/data/15_store.ipynb #35c8036f
 @runtime_checkable
-class Store(Protocol):
+class Store(_Moved, Protocol):
     "Keeps bars, actions and quarantine; every method raises `DataError` where the store cannot be read or written."
 
     def write(self, bars: pd.DataFrame, origin: str = "write") -> WriteResult:
@@ -260,17 +275,6 @@ class Store(Protocol):
     def write_quarantine(self, quarantine: pd.DataFrame) -> WriteResult: "Add rows that were set aside."
 
     def read_quarantine(self, origin: str | None = None) -> pd.DataFrame: "Rows that were set aside."
-
-    def history(self, what: str = "bars", # or "actions", "quarantine"
-                symbols: Sequence[str] | None = None,
-                timeframe: str = "1d", start=None, end=None, # of bars
-                ) -> pd.DataFrame:
-        "Every row with `recorded_at`, revised ones too, sorted by key and arrival; unknown symbols have none."
-
-    def restore(self, rows: pd.DataFrame, what: str = "bars") -> WriteResult:
-        "Add rows of another store's `history` with their own `known_at` and `recorded_at`: all of those that lack, or none."
-
-    def stamp(self) -> str: "A word that is another one after every bar that was written or pushed; cheap to ask for."
 
     def series(self) -> pd.DataFrame: "What there is: symbol, timeframe, rows, first and last `ts`; sorted."
 

@@ -194,7 +194,7 @@ def _chosen(series: pd.DataFrame, symbols: Sequence[str] | None, timeframes: Seq
     if symbols: series = series[series.symbol.isin(list(symbols))]
     return series[series.timeframe.isin(list(timeframes))] if timeframes else series
 
-# %% ../../nbs/data/19b_transfer.ipynb #7d390944
+# %% ../../nbs/data/19b_transfer.ipynb #4f999a41
 def _place(store: Store):
     "Where a store is."
     path = getattr(store, "path", None)
@@ -209,6 +209,7 @@ def _ends(series: pd.DataFrame, target: Store) -> tuple[pd.DataFrame, set]:
     mine = series.reset_index(drop=True)
     return mine.assign(first=mine["first"].where(~(first < mine["first"]), first), last=mine["last"].where(~(last > mine["last"]), last)), set(theirs.index)
 
+# %% ../../nbs/data/19b_transfer.ipynb #c6edb071
 def copy_store(source: Store | str | Path,           # a store, its folder or its postgresql:// address
                target: Store | str | Path,           # another one; made if need be
                symbols: Sequence[str] | None = None, # None: all
