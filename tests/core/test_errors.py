@@ -64,7 +64,7 @@ def test_a_secret_parameter_never_shows(scheme, name, secret, mark):
 
 
 @pytest.mark.parametrize("text", [
-    "sqlite:///team.db", "sqlite:////data/a@b/team.db", "sql:sqlite:///a:b@c.db#prices", "C:\\Users\\a@b\\lake", "D:/bars/a:b@c.csv", "/home/a@b/lake", "./a:b@c.csv",
+    "sqlite:///team.db", "sqlite:////data/a@b/team.db", "sql:sqlite:///a:b@c.db#prices", "C:\\data\\a@b\\lake", "D:/bars/a:b@c.csv", "/srv/a@b/lake", "./a:b@c.csv",
     "../a@b", "~/a@b.csv", "ccxt:binance", "postgresql://reader@host:5432/team", "mysql://host:3306/team", "csv:3f2a00", "redis://host:6379/0", ""])
 def test_what_holds_no_password_stays_as_it_is(text):
     assert hide_password(text) == text
