@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MlfinError', 'SettingsError', 'ParameterError', 'DataError', 'SpecError', 'SplitError', 'ModelError', 'BacktestError',
-           'PipelineError', 'MissingExtraError', 'must_be', 'nearest', 'unknown', 'require']
+           'PipelineError', 'MissingExtraError', 'must_be', 'nearest', 'unknown', 'hide_password', 'require']
 
 # %% ../../nbs/core/00_errors.ipynb #ce2a6446
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
@@ -84,6 +85,34 @@ def unknown(field: str,            # what kind of thing was named: "parameter", 
     if not names: return must_be(field, "a known name", name, where, "there is none yet.")
     hint = f"did you mean `{near}`?" if near else "one of " + ", ".join(names[:40]) + (" ..." if len(names) > 40 else "") + "."
     return must_be(field, "a known name", name, where, hint)
+
+# %% ../../nbs/core/00_errors.ipynb #db797962
+_FILE = re.compile(r"(?:\w+:)?(?:[A-Za-z]:[\\/]|sqlite(?:\+\w+)?:///)|\.{0,2}/(?!/)|~/", re.A) # a path, which may hold an @
+_SCHEME = re.compile(r"(?:\w+:)?(?:postgres(?:ql)?|mysql|mariadb|sqlite|oracle|mssql|mongodb|clickhouse|duckdb|snowflake|rediss?|unix|https?|wss?|s3|ftp)"
+                     r"(?:\+\w+)?://", re.A | re.I)
+_OPEN = re.compile(r"(?:mysql|mariadb|postgres(?:ql)?|mongodb|oracle|mssql)(?:\+\w+)?://$", re.A | re.I) # where a name without a password is only a name
+_SECRET = re.compile(r"[\w%.-]*(?:pass|pwd|secret|token|credential|signature|key)[\w%.-]*\s*=\s*", re.I)
+_NAME = re.compile(r"[\w.-]*")
+
+def hide_password(address: str, # of a database, a server or a file; well formed or not
+                  ) -> str:     # the same with "..." for what may be a secret
+    "An address as others may see it."
+    text, gone = str(address), []
+    for found in _SECRET.finditer(text): gone.append((found.end(), len(text) if (end := text.find("&", found.end())) < 0 else end))
+    last = -1 if _FILE.match(text) else text.rfind("@")
+    if last >= 0:
+        scheme = _SCHEME.match(text)
+        start = scheme.end() if scheme else 0
+        name = _NAME.match(text, start, last)
+        named = name.end() == last and scheme and _OPEN.search(scheme[0])
+        if text[name.end()] == ":": start = name.end() + 1
+        if not named: gone.append((start, last))
+    shown, at = "", 0
+    for a, b in sorted(gone):
+        if b <= at: continue
+        shown += text[at:a] + ("..." if a >= at else "")
+        at = b
+    return shown + text[at:]
 
 # %% ../../nbs/core/00_errors.ipynb #f0ed4db3
 def require(module: str,           # dotted name of the module to import

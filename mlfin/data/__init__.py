@@ -4,6 +4,7 @@ from importlib import import_module
 
 _HOME = {
     "Cache": "cache",
+    "Copied": "transfer",
     "FactReading": "fact_sources",
     "FactUpdate": "fact_sources",
     "Ingested": "ingest",
@@ -29,8 +30,10 @@ _HOME = {
     "check_bars": "bars",
     "check_facts": "facts",
     "check_quality": "quality",
+    "checksum": "transfer",
     "clean": "quality",
     "compare_actions": "actions",
+    "copy_store": "transfer",
     "days_per_year": "calendars",
     "decimal_shifts": "quality",
     "derive_actions": "actions",
@@ -46,6 +49,7 @@ _HOME = {
     "known_actions": "actions",
     "known_at": "calendars",
     "known_facts": "facts",
+    "latest_bars": "latest",
     "load_sources": "sources",
     "merge_bars": "bars",
     "moment": "bars",

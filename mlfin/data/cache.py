@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from ..core.errors import DataError, must_be, require
+from ..core.errors import DataError, hide_password, must_be, require
 
 # %% ../../nbs/data/15c_cache.ipynb #4ecc00be
 class Cache:
@@ -104,8 +104,7 @@ class RedisCache:
 # %% ../../nbs/data/15c_cache.ipynb #dbb7f6e1
 def _no_address(url: str) -> DataError:
     "The error for what is no address of a server; a password in it is not repeated."
-    shown = f"{url.partition('://')[0]}://..." if "://" in url else url
-    return DataError(must_be("redis", "empty, or an address like redis://host:6379/0", shown, "settings.ini or MLFIN_REDIS"))
+    return DataError(must_be("redis", "empty, or an address like redis://host:6379/0", hide_password(url), "settings.ini or MLFIN_REDIS"))
 
 def open_cache(url: str = "",        # the setting `redis`; empty: in this process
                ) -> Cache | RedisCache: # the same questions, the same answers

@@ -7,7 +7,6 @@ __all__ = ['OVERLAP', 'open_store', 'Ingested', 'ingest', 'Update', 'update']
 
 # %% ../../nbs/data/19_ingest.ipynb #36e20aaa
 import inspect
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, SettingsError, must_be, unknown
+from ..core.errors import DataError, SettingsError, hide_password, must_be, unknown
 from ..core.provenance import hash_frame
 from ..core.settings import Settings, load_settings, project_root
 from .actions import adjust_bars, as_actions, derive_actions
@@ -633,7 +632,7 @@ def update(source: str = "builtin",              # name of a source, or its addr
         if one.live:
             if not one.symbols: raise DataError(must_be("symbols", "given", None, one.source, "symbols=[BTC/USDT]."))
             lines = [_series(one, store, s, judge, full, progress) for s in one.symbols]
-            origins[re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:...@", one.address)] = None # a password is nobody's business
+            origins[hide_password(one.address)] = None
         else:
             file = Path(one.address.partition(":")[2]).name
             lines, origin = _stored(replace(one, name=name or file or None), store, judge, progress)

@@ -16,13 +16,14 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be, nearest
 from .actions import ACTIONS, as_actions
-from .bars import BAR_COLUMNS, KEY, TIME
+from .bars import BAR_COLUMNS, KEY, TIME, parse_timeframe
 from .sources import QUARANTINE
-from .store import VALUES, WriteResult, accept, answer_query, compare, export_frame, fit_bars, moment, resolve, with_values
-from .journal import Journal, forget_rows, pushed_rows
+from .store import (HISTORY, VALUES, WriteResult, absent, accept, answer_query, check_history, compare, export_frame, first_of, fit_bars, known, moment, resolve,
+                              with_values)
+from .journal import Journal, forget_rows, pushed_rows, pushes
 from .records import Records
 from .shelf import Shelf
-from .table import BarTable, Snapshot, alone, append, compact_table, count_rows, read_rows, told
+from .table import BarTable, Snapshot, all_rows, alone, append, compact_table, count_rows, read_rows, told
 
 # %% ../../nbs/data/16_lake.ipynb #ba85d103
 TABLES = {"actions": {**ACTIONS, "to": "str", "recorded_at": TIME}, "quarantine": {**QUARANTINE, "recorded_at": TIME}}
@@ -209,6 +210,74 @@ class _Asides:
         "Rows that were set aside, of one origin or all."
         return _read_quarantine(self.path, origin)
 
+# %% ../../nbs/data/16_lake.ipynb #575a2207
+_KEPT = {"actions": (_ACTION, ["value", "to"]), "quarantine": (_ASIDE, [])}  # key and values of what is kept beside bars
+
+def _history(lake, symbols, timeframe: str, start, end) -> pd.DataFrame:
+    "All rows of bars, those too that are only pushed."
+    pushed = pushed_rows(lake.journal, symbols, timeframe, start, end)
+    at = lake.bars.snapshot(journal=lake.journal.name() if len(pushed) else None)
+    rows = with_values(all_rows(lake.bars, at, timeframe, symbols, start, end))[HISTORY]
+    if pushed.empty or (pushed := pushed[pushed.seq > at.folded]).empty: return rows
+    more = accept(rows.drop_duplicates(KEY, keep="last"), pushed[list(rows)], KEY, VALUES)[0]
+    return pd.concat([rows, more], ignore_index=True).sort_values([*KEY, "recorded_at"], kind="stable", ignore_index=True)
+
+def _history_aside(lake, what: str, symbols) -> pd.DataFrame:
+    "All rows of what is kept beside bars."
+    import pyarrow.compute as pc
+
+    key, values = _KEPT[what]
+    rows = _rows(lake.path, what, None if symbols is None else pc.field("symbol").isin(list(symbols)))
+    rows = rows.sort_values([*key, "recorded_at"], kind="stable")
+    return rows.drop_duplicates([*key, "recorded_at"] if values else key, keep="last" if values else "first").reset_index(drop=True)
+
+# %% ../../nbs/data/16_lake.ipynb #b8013e91
+def _restore(lake, rows: pd.DataFrame) -> WriteResult:
+    "Add bars that bring their moments."
+    rows = check_history(rows)
+    with alone(lake.path):
+        _fold(lake)
+        at = lake.bars.snapshot()
+        if rows.empty: return WriteResult(0, 0, 0, at.version)
+        stored = [all_rows(lake.bars, at, t, list(own.symbol.unique()), own.ts.min(), own.ts.max()) for t, own in rows.groupby("timeframe", sort=True)]
+        fresh, counts = absent(with_values(pd.concat(stored, ignore_index=True)), rows, KEY, VALUES)
+        if fresh.empty: return WriteResult(*counts, at.version)
+        return WriteResult(*counts, append(lake.bars, fresh, {"inserted": str(counts[0]), "revised": str(counts[1]), "restored": "yes"}))
+
+def _restore_aside(lake, what: str, rows: pd.DataFrame) -> WriteResult:
+    "Add what is kept beside bars, with its moments."
+    key, values = _KEPT[what]
+    rows = rows[list(TABLES[what])].astype(TABLES[what])
+    with alone(lake.path):
+        stored = _history_aside(lake, what, None)
+        fresh, counts = absent(stored, rows, key, values) if values else first_of(stored, rows, key)
+        return WriteResult(*counts, _append(lake.path, what, fresh) if len(fresh) else _version(lake.path, what))
+
+# %% ../../nbs/data/16_lake.ipynb #cce02249
+class _Moves:
+    "What another store needs to become the same."
+    def history(self, what: str = "bars",                    # or "actions", "quarantine"
+                symbols: Sequence[str] | None = None,        # None: all; unknown ones have no rows
+                timeframe: str = "1d",                       # of bars: canonical name or alias
+                start=None,                                  # of bars: earliest and latest `ts`, UTC, both included
+                end=None,
+                ) -> pd.DataFrame:                           # with recorded_at, sorted by key and arrival
+        "Every row that there is, with those that others revise."
+        if what != "bars": return _history_aside(self, known(what, _KEPT), symbols)
+        return _history(self, symbols, parse_timeframe(timeframe), moment(start), moment(end, end=True))
+
+    def restore(self, rows: pd.DataFrame,                    # of another store's `history`
+                what: str = "bars",                          # or "actions", "quarantine"
+                ) -> WriteResult:
+        "Add rows with their own moments: all of those that are not there, in one commit."
+        return _restore(self, rows) if what == "bars" else _restore_aside(self, known(what, _KEPT), rows)
+
+    def stamp(self) -> str:
+        "A word that is another one after every write, push and fold."
+        pushed, handle = pushes(self.journal), self.bars.handle()
+        table = "." if handle is None else f"{handle.metadata().id}.{handle.version()}"
+        return f"{pushed[0]}.{pushed[1]}.{table}"
+
 # %% ../../nbs/data/16_lake.ipynb #e3ebe6fc
 def _vacuum(root: Path, hours: int, keep: Sequence[int]) -> int:
     "Remove files that no version younger than some hours needs; how many."
@@ -288,7 +357,7 @@ class _Upkeep:
         return export_frame(self.read(symbols, timeframe, **query), Path(path))
 
 # %% ../../nbs/data/16_lake.ipynb #8ff3ad0e
-class Lake(_Asides, Records, _Upkeep):
+class Lake(_Asides, Records, _Moves, _Upkeep):
     "Bars, and what stands beside them, as Delta tables below one folder, with journals in front."
     def __init__(self, path: str | Path):
         self.path = Path(path)

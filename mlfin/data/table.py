@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BUCKETS', 'FILE_ROWS', 'GROUP_ROWS', 'LOOSE_ROWS', 'told', 'alone', 'bucket_of', 'Snapshot', 'BarTable', 'put_rows',
-           'commit', 'append', 'prune', 'read_rows', 'count_rows', 'compact_table']
+           'commit', 'append', 'prune', 'read_rows', 'all_rows', 'count_rows', 'compact_table']
 
 # %% ../../nbs/data/15b_table.ipynb #5861b839
 import errno
@@ -286,8 +286,15 @@ def _widen(handle) -> None:
     wanted = [f for f in Schema.from_arrow(_schema()).fields if f.name not in known and f.name not in ("timeframe", "bucket")]
     if wanted: handle.alter.add_columns(wanted)
 
+def _followed(rows: pd.DataFrame) -> np.ndarray | None:
+    "Which rows, sorted by key and arrival, are followed by another one of their key; None where none is."
+    same = np.flatnonzero(np.diff(rows.ts.array.asi8) == 0)
+    for c in KEY[:2]:
+        if len(same): same = same[(rows[c].array.take(same) == rows[c].array.take(same + 1)).astype(bool)]
+    return np.isin(np.arange(len(rows)), same) if len(same) else None
+
 def append(table: BarTable,
-           rows: pd.DataFrame, # bar rows with recorded_at, sorted by key
+           rows: pd.DataFrame, # bar rows with recorded_at, sorted by key and arrival
            note: dict[str, str] | None = None,
            folded: tuple[str, int] | None = None,
            ) -> int:           # version of the table
@@ -299,7 +306,9 @@ def append(table: BarTable,
             table.path.mkdir(parents=True, exist_ok=True)
             DeltaTable.create(str(table.path), _schema(), mode="ignore", partition_by=["timeframe", "bucket"])
         _widen(table.handle())
-        added = put_rows(table.path, rows, table.handle().metadata().partition_columns)
+        early, parts = _followed(rows), table.handle().metadata().partition_columns
+        split = [rows] if early is None else [rows[~early].reset_index(drop=True), rows[early].reset_index(drop=True)] # files that meet are counted by key
+        added = [a for part in split for a in put_rows(table.path, part, parts)]
     return commit(table, added, note, folded)
 
 # %% ../../nbs/data/15b_table.ipynb #ccd6f939
@@ -445,6 +454,20 @@ def read_rows(table: BarTable,
         order = _order(data)
     if order is not None: data = data.take(order)
     return _frame(data if arrival else data.select([c for c in data.schema.names if c != "recorded_at"]), timeframe)
+
+# %% ../../nbs/data/15b_table.ipynb #05ab8e46
+def all_rows(table: BarTable,
+             at: Snapshot,
+             timeframe: str,
+             symbols: Sequence[str] | None = None, # None: all
+             start: pd.Timestamp | None = None,    # earliest and latest `ts`, UTC, both included
+             end: pd.Timestamp | None = None,
+             ) -> pd.DataFrame:                    # with recorded_at, several a key, sorted by key and arrival
+    "Rows of a table as they are, with those that others revise."
+    files = prune(at.files, timeframe, symbols, start, end, past=True)
+    data = _load(table.path, files, [c for c in _COLUMNS if c != "timeframe"], _condition(symbols, start, end, None))
+    rows = _frame(data, timeframe)[list(_COLUMNS)].sort_values([*KEY, "recorded_at", "known_at", *VALUES], kind="stable")
+    return rows.drop_duplicates([*KEY, "recorded_at"], keep="last").reset_index(drop=True)
 
 # %% ../../nbs/data/15b_table.ipynb #06a20078
 _PIECE = ["first_symbol", "last_symbol", "first_ts", "last_ts", "rows"]

@@ -15,13 +15,14 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be, nearest
 from .actions import ACTIONS, as_actions
-from .bars import BAR_COLUMNS, KEY, MARK, TIME, moment, timeframe_delta
+from .bars import BAR_COLUMNS, KEY, MARK, TIME, moment, parse_timeframe, timeframe_delta
 from .records import Records
 from .sqlshelf import SqlShelf
 from .migrations import check_revision, revisions, standing, upgrade
 from .server import LOCK, Server, grant_roles, server_error
 from .sources import QUARANTINE
-from .store import VALUES, WriteResult, accept, answer_query, compare, export_frame, fit_bars, resolve, with_values
+from .store import (HISTORY, VALUE_TYPES, VALUES, WriteResult, absent, accept, answer_query, check_history, compare, export_frame, first_of, fit_bars,
+                              known, resolve, with_values)
 from .timescale import aggregates_sql, check_timescale, compression_sql, hypertable_sql
 
 # %% ../../nbs/data/17_warehouse.ipynb #590ae41f
@@ -373,6 +374,13 @@ def _small(cursor, name: str, where: str = "true", *given) -> pd.DataFrame:
     for c, kind in kinds.items(): found[c] = pd.to_datetime(found[c], utc=True).astype(TIME) if kind == TIME else found[c].astype(kind)
     return found
 
+def _put_small(cursor, name: str, rows: pd.DataFrame) -> None:
+    "Add rows to a small table."
+    kinds = _SMALL[name][2]
+    def plain(v): return None if v is pd.NaT or v is pd.NA or v is None or v != v else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
+    if len(rows): cursor.executemany(f"INSERT INTO mlfin.{name} ({_quoted(kinds)}) VALUES ({', '.join(['%s'] * len(kinds))})",
+                                     [tuple(map(plain, row)) for row in rows[list(kinds)].astype("object").itertuples(index=False)])
+
 def _add_small(store, name: str, rows: pd.DataFrame, where: str, *given) -> WriteResult:
     "Add what is new or revised among rows; a revision is known when it arrives."
     key, values, kinds = _SMALL[name]
@@ -385,10 +393,7 @@ def _add_small(store, name: str, rows: pd.DataFrame, where: str, *given) -> Writ
         if len(stored): arrival = max(arrival, stored.recorded_at.max() + pd.Timedelta(microseconds=1))
         fresh = rows.assign(recorded_at=arrival)
         if "known_at" in kinds: fresh["known_at"] = fresh.known_at.mask(pd.Series(revised, index=fresh.index), fresh.known_at.clip(lower=arrival)).astype(TIME)
-        fresh = fresh[new | revised]
-        def plain(v): return None if v is pd.NaT or v is pd.NA or v is None or v != v else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
-        if len(fresh): cursor.executemany(f"INSERT INTO mlfin.{name} ({_quoted(kinds)}) VALUES ({', '.join(['%s'] * len(kinds))})",
-                                          [tuple(map(plain, row)) for row in fresh[list(kinds)].astype("object").itertuples(index=False)])
+        _put_small(cursor, name, fresh[new | revised])
         return WriteResult(int(new.sum()), int(revised.sum()), int((~new & ~revised).sum()), _current(cursor))
 
 # %% ../../nbs/data/17_warehouse.ipynb #8b35cf3c
@@ -418,6 +423,94 @@ class _Asides:
             if not self.made(cursor): return pd.DataFrame(columns=list(QUARANTINE)).astype(QUARANTINE)
             rows = _small(cursor, "quarantine", *(() if origin is None else ("origin = %s", origin)))
         return rows.sort_values(key, kind="stable").drop_duplicates(key)[list(QUARANTINE)].reset_index(drop=True)
+
+# %% ../../nbs/data/17_warehouse.ipynb #f43bce2e
+def _all_bars(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFrame:
+    "All rows of some series in a period, sorted by key and arrival."
+    rows = pd.concat([_rows(cursor, table, list(names), start, end, VALUES) for table in ("past", "bars")], ignore_index=True)
+    return _named(rows, names).sort_values([*KEY, "recorded_at"], kind="stable", ignore_index=True)
+
+def _history(store, symbols, timeframe: str, start, end) -> pd.DataFrame:
+    "All rows of bars, those too that are only pushed."
+    with store.server.transaction() as cursor:
+        names = _series_of(cursor, timeframe, symbols) if store.made(cursor) else {}
+        if not names: return pd.DataFrame(columns=HISTORY).astype(_HISTORY)
+        rows, pushed = _all_bars(cursor, names, start, end), _pushed(cursor, names, start, end)
+    if pushed is None or pushed.empty: return rows
+    more = accept(rows.drop_duplicates(KEY, keep="last"), pushed.sort_values("seq")[list(rows)], KEY, VALUES)[0]
+    return pd.concat([rows, more], ignore_index=True).sort_values([*KEY, "recorded_at"], kind="stable", ignore_index=True)
+
+_HISTORY = {"symbol": "str", "timeframe": "str", **dict.fromkeys(HISTORY[2:5], TIME), **VALUE_TYPES}
+
+def _history_small(store, what: str, symbols) -> pd.DataFrame:
+    "All rows of a small table."
+    key, values, kinds = _SMALL[what]
+    with store.server.transaction() as cursor:
+        if not store.made(cursor): return pd.DataFrame(columns=list(kinds)).astype(kinds)
+        rows = _small(cursor, what, *(() if symbols is None else ("symbol = ANY(%s)", list(symbols))))
+    rows = rows.sort_values([*key, "recorded_at"], kind="stable")
+    return rows.drop_duplicates([*key, "recorded_at"] if values else key, keep="last" if values else "first").reset_index(drop=True)
+
+# %% ../../nbs/data/17_warehouse.ipynb #941b3d73
+def _restore_bars(cursor, rows: pd.DataFrame) -> WriteResult:
+    "Add bars that bring their moments; needs to be alone."
+    names, version = _numbered(cursor, rows), _current(cursor)
+    stored = _all_bars(cursor, names, rows.ts.min(), rows.ts.max())
+    fresh, counts = absent(stored, rows, KEY, VALUES)
+    if fresh.empty: return WriteResult(*counts, version)
+    _room(cursor, fresh.ts)
+    both = pd.concat([stored[[*KEY, "recorded_at"]], fresh[[*KEY, "recorded_at"]]], ignore_index=True)
+    last = ~both.sort_values("recorded_at", kind="stable").duplicated(KEY, keep="last").sort_index()[len(stored):].to_numpy()
+    columns = [*_ROW, "version"]
+    fresh = _with_numbers(fresh, names).assign(version=version + 1)
+    if not last.all(): _copy_in(cursor, "mlfin.past", fresh[~last], columns)
+    if len(stored) and last.any(): _replace(cursor, fresh[last], columns)
+    elif last.any(): _copy_in(cursor, "mlfin.bars", fresh[last], columns)
+    cursor.execute("INSERT INTO mlfin.versions VALUES (%s, now(), 'RESTORE', %s, %s)", (version + 1, *counts[:2]))
+    return WriteResult(*counts, version + 1)
+
+def _restore_small(cursor, what: str, rows: pd.DataFrame) -> WriteResult:
+    "Add rows of a small table that bring their moments; needs to be alone."
+    key, values, kinds = _SMALL[what]
+    rows = rows[list(kinds)].astype(kinds)
+    stored = _small(cursor, what)
+    fresh, counts = absent(stored, rows, key, values) if values else first_of(stored, rows, key)
+    _put_small(cursor, what, fresh)
+    return WriteResult(*counts, _current(cursor))
+
+# %% ../../nbs/data/17_warehouse.ipynb #434ad3eb
+_STAMP = """SELECT current_database(), (SELECT oid::bigint FROM pg_namespace WHERE nspname = 'mlfin'), coalesce(max(version), -1),
+    (SELECT count(*) FROM mlfin.pushed), (SELECT coalesce(max(seq), 0) FROM mlfin.pushed) FROM mlfin.versions"""
+
+class _Moves:
+    "What another store needs to become the same."
+    def history(self, what: str = "bars",                    # or "actions", "quarantine"
+                symbols: Sequence[str] | None = None,        # None: all; unknown ones have no rows
+                timeframe: str = "1d",                       # of bars: canonical name or alias
+                start=None,                                  # of bars: earliest and latest `ts`, UTC, both included
+                end=None,
+                ) -> pd.DataFrame:                           # with recorded_at, sorted by key and arrival
+        "Every row that there is, with those that others revise."
+        if what != "bars": return _history_small(self, known(what, _SMALL), symbols)
+        return _history(self, symbols, parse_timeframe(timeframe), moment(start), moment(end, end=True))
+
+    def restore(self, rows: pd.DataFrame,                    # of another store's `history`
+                what: str = "bars",                          # or "actions", "quarantine"
+                ) -> WriteResult:
+        "Add rows with their own moments: all of those that are not there, in one transaction."
+        rows = check_history(rows) if what == "bars" else rows[list(_SMALL[known(what, _SMALL)][2])]
+        if rows.empty: return WriteResult(0, 0, 0, self.version())
+        self.make()
+        with self.server.transaction("writes") as cursor:
+            if what != "bars": return _restore_small(cursor, what, rows)
+            _fold(cursor)
+            return _restore_bars(cursor, rows)
+
+    def stamp(self) -> str:
+        "A word that is another one after every write, push and fold."
+        with self.server.transaction() as cursor:
+            if not self.made(cursor): return self.server.shown
+            return ".".join(map(str, (self.server.shown, *cursor.execute(_STAMP).fetchone())))
 
 # %% ../../nbs/data/17_warehouse.ipynb #c1ca3328
 _COUNT = """SELECT s.symbol, s.timeframe, count(*)::bigint, min(k.ts), max(k.ts) FROM (
@@ -568,7 +661,7 @@ def _again(url: str, replica: str, wrote: str):
     store.server.wrote = wrote
     return store
 
-class Warehouse(_Bars, _Asides, Records, _Upkeep, _Schema, _Users):
+class Warehouse(_Bars, _Asides, Records, _Moves, _Upkeep, _Schema, _Users):
     "Bars, and what stands beside them, in a PostgreSQL database."
     def __init__(self, url: str,      # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = "",   # a server that replays the first one's log, for reading; empty: none

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['data', 'list_series', 'show', 'show_gaps', 'show_quarantine', 'words', 'export', 'versions', 'actions', 'compact',
-           'vacuum', 'IngestProgress', 'ingest']
+           'vacuum', 'IngestProgress', 'ingest', 'copy']
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #683a239b
-import re
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..backtest.question import typed_moment
-from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
+from ..core.errors import DataError, ParameterError, SettingsError, hide_password, must_be, unknown
 from ..core.settings import quiet_environment
 from .console import EventFile, Events, Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
 
@@ -39,7 +38,7 @@ _Adjust = Annotated[str | None, typer.Option(metavar="splits|total", help="For s
 _Rows = Annotated[int | None, typer.Option("-n", "--rows", min=0, help="Rows to show at most; 0 shows all (default: 20; with --json all).")]
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #1ed0eabb
-def _open(store: str | None, profile: str | None, there: bool = True):
+def _open(store: str | None, profile: str | None, there: bool = True, field: str = "--store"):
     "The store, and how to call it; refuses one without bars unless it need not be there."
     if store is None:
         try: place = (settings := load_profile(profile)).store
@@ -48,7 +47,7 @@ def _open(store: str | None, profile: str | None, there: bool = True):
         quiet_environment()
         place = store
         if "://" not in store and not Path(store).expanduser().is_dir():
-            raise SettingsError(must_be("--store", "the folder of a store", store, hint=f"`mlfin ingest SOURCE --store {store}` makes one there."))
+            raise SettingsError(must_be(field, "the folder of a store", store, hint=f"`mlfin ingest SOURCE --store {store}` makes one there."))
         if "://" not in store: place = str(Path(store).expanduser())
     from mlfin.data.ingest import open_store
 
@@ -59,7 +58,7 @@ def _open(store: str | None, profile: str | None, there: bool = True):
 
 def _near(place: str) -> str:
     "A path as one would type it here; an address without its password."
-    if "://" in place: return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:...@", place)
+    if "://" in place: return hide_password(place)
     return str(Path(place).relative_to(Path.cwd())) if Path(place).is_relative_to(Path.cwd()) else place
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #7196bf9f
@@ -339,9 +338,10 @@ def vacuum(retention: Annotated[float, typer.Option(min=0, metavar="DAYS", help=
 # %% ../../nbs/ops/72a_data_commands.ipynb #cd3808a1
 class IngestProgress:
     "Says how far each series is, on standard error; call it with symbol, timeframe, rows so far and the last `ts`."
-    def __init__(self, every: float = 5.0, # seconds between two lines of a series, where lines cannot be rewritten
+    def __init__(self, doing: str = "Reading", # what is shown before the first line
+                 every: float = 5.0, # seconds between two lines of a series, where lines cannot be rewritten
                  events: str | Path | None = None): # a file that keeps what happens
-        self.every, self.status, self._said = every, err.status("Reading") if err.is_terminal else None, {}
+        self.every, self.status, self._said = every, err.status(doing) if err.is_terminal else None, {}
         self.keep, self._kept = EventFile(events), 0.0
 
     def __enter__(self):
@@ -460,4 +460,37 @@ def _say_update(done, place: str) -> None:
     if done.quarantined: out.print(f"{_count(done.quarantined, 'row')} set aside: mlfin data quarantine", highlight=False)
     origin = f", from {plain(done.origin)}" if done.origin else ""
     told = f"Version {done.version} of {plain(_near(place))}{origin}" if done.version >= 0 else f"{plain(_near(place))} is still empty."
+    out.print(told, highlight=False, markup=False)
+
+# %% ../../nbs/ops/72a_data_commands.ipynb #28a79132
+_Place = dict(metavar="STORE", help="A store's folder, or a postgresql:// address ($NAME is filled in from the environment).")
+
+@data.command("copy", epilog=_examples(
+    "mlfin data copy lake 'postgresql://writer:$PASSWORD@host/market'", "mlfin data copy postgresql://host/market lake -s AAPL,MSFT -t 1d",
+    "mlfin data copy lake other --start 2020-01-01 --json"))
+def copy(source: Annotated[str, typer.Argument(**_Place)], target: Annotated[str, typer.Argument(**_Place)],
+         symbols: _Several = None, timeframe: _Timeframes = None, start: _Start = None, end: _End = None,
+         merge: Annotated[bool, typer.Option("--merge", help="Keep rows that only the second store has, instead of refusing their series.")] = False,
+         as_json: _Json = False):
+    "Copy a store into another one: every row with its moments, checked by counts and checksums. Goes on where it was broken off."
+    opened, place = _open(source, None, field="SOURCE")
+    first, last = typed_moment("--start", start), typed_moment("--end", end, end=True)
+    from mlfin.data.transfer import copy_store
+
+    other = target if "://" in target else str(Path(target).expanduser())
+    with IngestProgress("Copying") as progress:
+        done = copy_store(opened, other, words(symbols), words(timeframe), first, last, merge, progress=progress)
+    if as_json: say_json({"series": records(done.series), "version": done.version})
+    else: _say_copy(done, place, _near(other))
+    if len(done.failed): raise typer.Exit(1)
+
+def _say_copy(done, place: str, other: str) -> None:
+    "What a copy did, as a table and a few lines."
+    beside = done.series.what != "bars"
+    shown = done.series.assign(symbol=done.series.symbol.mask(beside, "(" + done.series.what + ")")).rename(columns=_SHORT)
+    say_table(shown[["symbol", "tf", "rows", "there", "copied", "checksum", "status"]])
+    for line in done.failed.itertuples():
+        err.print(f"{plain(line.symbol or line.what)} {line.timeframe}".strip() + f": {line.detail}", highlight=False, markup=False)
+    told = f"{_count(int(done.series.copied.sum()), 'row')} copied from {plain(place)} to {plain(other)}"
+    told += f"; {_count(len(done.failed), 'line')} not the same on both sides" if len(done.failed) else "; both sides are the same"
     out.print(told, highlight=False, markup=False)

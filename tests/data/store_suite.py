@@ -11,6 +11,7 @@ from mlfin.core.errors import DataError
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
 from mlfin.data.facts import as_facts
+from mlfin.data.lake import Lake
 from mlfin.data.records import FACT_KEY as FACTS_KEY
 from mlfin.data.records import FACTS, METRICS, PREDICTIONS, as_metrics, as_predictions
 from mlfin.data.repair import repair, repair_log, unrepair
@@ -59,6 +60,16 @@ def features(minutes=5):
 
 class StoreSuite:
     """Subclasses give a fixture `reopen`: a function that opens one and the same store, new in each test, each time."""
+
+    @pytest.fixture
+    def other(self, tmp_path) -> Store:
+        """A store to move to and from."""
+        return Lake(tmp_path / "other")
+
+    @pytest.fixture(params=["out", "in"])
+    def pair(self, request, store, other) -> tuple[Store, Store]:
+        """Where rows come from and where they go: out of the store, or into it."""
+        return (store, other) if request.param == "out" else (other, store)
 
     @pytest.fixture
     def store(self, reopen) -> Store:
@@ -345,6 +356,96 @@ class StoreSuite:
         for change in (store.fold, store.compact, lambda: store.vacuum(0)):
             change()
             assert stands() == {"A 1d": 91, "A 1m": 1110, "B 1d": 91, "C/D 1d": 20, "P 1d": 3}
+
+    def test_history_and_restore_make_a_twin(self, pair, make):
+        store, other = pair
+        bars = as_bars(pd.concat([make("A"), make("B/C", seed=1)]))
+        minutes = make("A", "1m", "2024-01-01", "2024-01-02")
+        moments = [pd.Timestamp.now("UTC")]
+
+        def then(change, *what):
+            change(*what)
+            moments.append(pd.Timestamp.now("UTC"))
+
+        then(store.write, bars)
+        then(store.write, minutes.assign(trades=7.0))
+        then(store.push, bars.iloc[[5, 99]].assign(close=bars.close * 1.01).reset_index(drop=True))
+        then(store.fold)
+        then(store.write, repair(bars.assign(high=bars.high.where(bars.index != 7, bars.high * 100))))
+        then(store.write, bars.assign(volume=np.nan))
+        then(store.compact)
+        then(store.push, bars.iloc[[5]].assign(close=-0.0).reset_index(drop=True))  # still in the journal
+        then(store.push, bars.iloc[[5]].assign(close=2.0).reset_index(drop=True))
+        assert store.history(symbols=["Z"]).empty and store.history(timeframe="4h").empty
+        days = store.history()
+        assert len(days) > len(bars) * 2 and not days.duplicated(["symbol", "ts", "recorded_at"]).any()
+        assert len(store.history(symbols=["A"], start="2024-01-02", end="2024-01-03")) == (days.symbol.eq("A") & days.ts.dt.day.isin([2, 3]) & days.ts.dt.month.eq(1)).sum()
+
+        def equal(left, right):
+            for timeframe in ("1d", "1m"):
+                same(left.history(timeframe=timeframe), right.history(timeframe=timeframe))
+                for at in (None, "2024-02-01 12:00", *moments):
+                    same(left.read(timeframe=timeframe, as_of=at), right.read(timeframe=timeframe, as_of=at))
+            same(left.series(), right.series())
+
+        mixed = days.sample(frac=1, random_state=1)  # in any order, in any pieces, each any number of times
+        for part in (mixed[:200], mixed[100:300], mixed[300:], mixed, days):
+            other.restore(part)
+        done = other.restore(store.history(timeframe="1m"))
+        assert (done.inserted, done.revised, done.unchanged) == (len(minutes), 0, 0)
+        equal(store, other)
+        assert other.restore(days) == WriteResult(0, 0, len(days), other.version())
+        for change in (store.fold, other.compact, store.compact):
+            change()
+            equal(store, other)
+        changed = bars.assign(close=bars.close * 1.5)
+        assert other.write(changed).revised == len(bars) == store.write(changed).revised  # both go on as stores do
+
+    def test_restore_refuses_what_contradicts(self, pair, make):
+        store, other = pair
+        store.write(make("A"))
+        rows = store.history()
+        other.restore(rows.iloc[:50])
+        before = other.history()
+        for wrong, words in ((rows.assign(close=rows.close + 1), "other values"), (rows.assign(known_at=rows.recorded_at), "other values"),
+                             (rows.drop(columns="recorded_at"), "history"), (pd.concat([rows, rows]), "one row for each key"),
+                             (rows.assign(open=np.inf), "may hold"), (rows.assign(recorded_at=pd.NaT), "one row for each key")):
+            with pytest.raises(DataError, match=words):
+                other.restore(wrong)
+        with pytest.raises(DataError, match="`what`"):
+            other.restore(rows, "bar")
+        same(other.history(), before)
+        assert other.restore(rows.iloc[:0]).inserted == 0
+
+    def test_actions_and_quarantine_move_with_their_moments(self, pair):
+        store, other = pair
+        at = pd.Timestamp("2024-01-05", tz="UTC")
+        events = as_actions([("A", at, "split", 2.0, at, "test"), ("B", at, "dividend", 0.5, at, "test")])
+        store.write_actions(events)
+        before = pd.Timestamp.now("UTC")
+        store.write_actions(events.assign(value=[4.0, 0.5]))
+        aside = quarantine_rows("csv:1", [3, 9], ["A", None], [pd.NaT, pd.NaT], ["bad", "short"], [{"close": "x"}, {"row": "1,2"}])
+        store.write_quarantine(aside)
+        for _ in range(2):
+            for what in ("actions", "quarantine"):
+                other.restore(store.history(what), what)
+                same(other.history(what), store.history(what))
+        for moment in (None, before, "2024-01-04"):
+            same(other.read_actions(as_of=moment), store.read_actions(as_of=moment))
+        same(other.read_quarantine("csv:1"), aside)
+        assert len(store.history("actions")) == 3 and list(store.history("actions", ["B"]).symbol) == ["B"]
+        with pytest.raises(DataError, match="other values"):
+            other.restore(store.history("actions").assign(value=9.0), "actions")
+
+    def test_the_stamp_changes_with_every_bar(self, store, reopen, make):
+        bars, seen = make("A", end="2024-01-20"), [store.stamp()]
+        for change in (lambda: store.write(bars[:5]), lambda: store.push(bars[5:6].reset_index(drop=True)), lambda: store.push(bars[6:7].reset_index(drop=True)),
+                       lambda: store.fold(), lambda: store.push(bars[7:8].reset_index(drop=True)), lambda: store.write(bars.assign(volume=3.0))):
+            change()
+            assert store.stamp() == reopen().stamp() and store.stamp() not in seen
+            seen.append(store.stamp())
+        store.read(), store.series(), store.write(bars[:0])
+        assert store.stamp() == seen[-1]
 
     def test_vacuum_forgets_old_versions_only(self, store, make):
         bars = make("A")

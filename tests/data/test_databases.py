@@ -47,7 +47,7 @@ def database(request, server, sent, tmp_path_factory):
     numbers = {c: [Decimal(str(v)) for v in sent[c]] for c in ("open", "high", "low", "close")}
     aware = sa.DateTime(timezone=True) if "postgres" in str(write) else sa.DateTime()
     with engine.begin() as con:
-        for table in ("aware", "local", "counted", "texts"):
+        for table in ("aware", "local", "counted", "texts", "dirty"):
             con.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
         def put(name, frame, types):
             frame.to_sql(name, con, index=False, chunksize=1_000, method="multi" if "sqlite" not in str(write) else None, dtype=types)
@@ -59,8 +59,14 @@ def database(request, server, sent, tmp_path_factory):
         texts = {c: [f"{v:.4f}" for v in sent[c]] for c in numbers}
         put("texts", sent.drop(columns="ts").assign(time=sent.ts.dt.strftime("%Y-%m-%dT%H:%M:%SZ"), **texts),
             {c: sa.String(30) for c in ("symbol", "time", *numbers)})
+        put("dirty", pd.DataFrame(DIRTY, columns=["symbol", "ts", "price", "volume"]), {c: sa.String(30) for c in ("symbol", "ts", "price")})
     engine.dispose()
     return f"sql:{text}"
+
+
+DIRTY = [("ABC", "2024-01-02 10:00", "1.5", 5), ("ABC", "2024-01-02 10:01", "n/a", 5), ("ABC", "2024-01-02 10:02", None, 5), ("ABC", "2024-01-02 10:03", "2.5", 5),
+         ("ABC", "2024-01-02 10:03", "2.5", 5), ("ABC", "2024-01-02 10:04", "3.5", 5), ("ABC", "2024-01-02 10:04", "4.5", 5), ("ABC", "yesterday", "1.5", 5),
+         ("ABC", "2024-01-02 10:05", "1.5", 6)]
 
 
 def fresh(url, name):
@@ -118,6 +124,56 @@ def test_what_is_no_question_changes_nothing(database, query):
         read_bars(database, query=query, timeframe="5m", tz="UTC", symbols=["ABC"])
     assert "Hint:" in str(said.value) and "Traceback" not in str(said.value)
     assert len(read_bars(f"{database}#aware", symbols=["ABC"], timeframe="5m", tz="UTC").bars) == ROWS
+
+
+HOSTILE = ["SELECT 1 AS ts) q; COMMIT; DROP TABLE aware; SELECT * FROM (SELECT 1", "SELECT 1; DROP TABLE aware", "SELECT * FROM aware; DELETE FROM aware", "DROP TABLE aware;",
+           "WITH gone AS (DELETE FROM aware RETURNING *) SELECT * FROM gone", "SELECT * INTO stolen FROM aware", "SELECT * FROM aware FOR UPDATE", "TRUNCATE aware",
+           "SELECT * FROM aware INTO OUTFILE '/tmp/stolen'", "SELECT '\\' ) q; DROP TABLE aware; -- '", "SELECT 1 /*! ) q; DROP TABLE aware; */", "SELECT 1 /*M! ; DROP TABLE aware */",
+           "SELECT 1 -- '\n) q; DROP TABLE aware; -- '", "SELECT $a$ ' $a$) q; DROP TABLE aware; -- '", "SELECT 1 ` 2) q; DROP TABLE aware; SELECT (1 ` 2", "(SELECT 1", "SELECT 1 -- end",
+           "SELECT q'[']' FROM aware", "PRAGMA query_only=OFF", "ATTACH 'x.db' AS x", "SET TRANSACTION READ WRITE", "", "-- nothing", "EXPLAIN SELECT 1", "COPY aware TO PROGRAM 'true'"]
+
+
+@pytest.mark.parametrize("query", HOSTILE)
+def test_only_one_question_is_let_through(database, query):
+    with pytest.raises(DataError, match="`query` must be one SELECT") if "`" not in query else pytest.raises(DataError):
+        read_bars(database, query=query, timeframe="5m", tz="UTC", symbols=["ABC"])
+    assert len(read_bars(f"{database}#aware", symbols=["ABC"], timeframe="5m", tz="UTC").bars) == ROWS
+
+
+@pytest.mark.parametrize("query", [
+    "SELECT * FROM texts WHERE time <> ';' AND symbol = 'ABC'", "select t.* from (select * from texts) t -- the usual\n where symbol='ABC'",
+    "WITH a AS (SELECT * FROM texts WHERE symbol = 'ABC') SELECT * FROM a;", "SELECT /* a drop of it */ * FROM texts WHERE symbol IN ('ABC', 'it''s')"])
+def test_questions_of_all_forms_are_answered(database, sent, query):
+    assert read_bars(database, query=query, timeframe="5m", symbols=["ABC"]).bars.close.tolist() == sent.close[sent.symbol == "ABC"].tolist()
+
+
+def test_a_session_that_writes_all_the_same_is_refused(database):
+    """Were a text to slip through, the session itself would not write."""
+    url = database_url(database.removeprefix("sql:"))
+    from mlfin.data.databases import _asking
+
+    for statement in ("DELETE FROM aware", "CREATE TABLE stolen (a INT)"):
+        with pytest.raises(DataError, match="(?i)read.?only"), _asking(url) as found:
+            found.execute(sa.text(statement))
+    assert len(read_bars(f"{database}#aware", symbols=["ABC"], timeframe="5m", tz="UTC").bars) == ROWS
+
+
+def test_dirty_rows_have_reasons_and_copies_are_stored_once(database, tmp_path):
+    query = "SELECT symbol, ts, price AS open, price AS high, price AS low, price AS close, volume FROM dirty"
+    how = dict(timeframe="1m", symbols=["ABC"])
+    with pytest.raises(DataError, match="`tz`"):
+        read_bars(database, query=query, **how)
+    found = read_bars(database, query=query, tz="UTC", **how)
+    reasons = found.quarantine.reason.tolist()
+    assert len(found.bars) + len(reasons) == len(DIRTY)
+    assert reasons.count("`open` is not a number") == 1 and reasons.count("`open` is missing") == 1 and sum("time" in r for r in reasons) == 1
+    done = ingest(database, query=query, tz="UTC", store=tmp_path / "store", **how)
+    kept = open_store(tmp_path / "store").read("ABC", "1m")
+    aside = open_store(tmp_path / "store").read_quarantine()
+    assert not kept.duplicated("ts").any() and done.written.inserted == len(kept) and len(kept) + len(aside) == len(DIRTY)
+    assert {"10:00", "10:03", "10:05"} <= set(kept.ts.dt.strftime("%H:%M")) and aside.reason.str.contains("same|twice|copy|duplicate|key").any()
+    again = ingest(database, query=query, tz="UTC", store=tmp_path / "store", **how)
+    assert again.written.inserted == 0 and len(open_store(tmp_path / "store").read_quarantine()) == len(aside)
 
 
 def test_times_without_a_zone_need_one(database):

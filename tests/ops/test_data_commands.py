@@ -290,6 +290,46 @@ def test_versions_actions_and_upkeep(say, tmp_path, lake):
     assert told(own, "show", "IBM") == before
 
 
+# --- copy
+
+def copying(*words):
+    return CliRunner().invoke(app, ["data", "copy", *map(str, words)])
+
+
+def test_copy_says_what_it_did_and_does_nothing_twice(lake, tmp_path):
+    done = copying(lake, tmp_path / "twin")
+    assert done.exit_code == 0 and max(map(len, done.stdout.splitlines()[:-1])) <= 80
+    assert lines_of(done.stdout)[0] == "symbol tf rows there copied checksum status".split()
+    assert [line[0] for line in lines_of(done.stdout)[2:7]] == ["(actions)", "BTC/USDT", "BTC/USDT", "IBM", "(quarantine)"]
+    assert "both sides are the same" in done.stdout and "BTC/USDT 1m" in done.stderr
+    here, there = open_store(lake), open_store(tmp_path / "twin")
+    assert (there.history(symbols=["IBM"]) == here.history(symbols=["IBM"])).where(here.history(symbols=["IBM"]).notna(), True).all(axis=None)
+    pd.testing.assert_frame_equal(there.read_quarantine(), here.read_quarantine())
+    again = json.loads(copying(lake, tmp_path / "twin", "--json").stdout)
+    assert {s["status"] for s in again["series"]} == {"nothing new"} and sum(s["copied"] for s in again["series"]) == 0
+
+
+def test_copy_of_some_and_a_refusal(lake, tmp_path):
+    assert copying(lake, tmp_path / "some", "-s", "BTC/USDT", "-t", "1h", "--end", "2024-01-02").exit_code == 0
+    some = open_store(tmp_path / "some")
+    assert some.series()[["symbol", "timeframe", "rows"]].values.tolist() == [["BTC/USDT", "1h", 48]]
+    some.write(bars_of("BTC/USDT", "1h", "2024-01-01", "2024-01-01 05:00", seed=9))
+    done = copying(lake, tmp_path / "some")
+    assert done.exit_code == 1 and "BTC/USDT 1h: the destination holds 6 rows" in done.stderr and "1 line not the same on both sides" in done.stdout
+    assert copying(lake, tmp_path / "some", "--merge").exit_code == 0
+
+
+@pytest.mark.parametrize("words, part", [
+    (["nowhere", "x"], "`SOURCE` must be the folder of a store"), (["LAKE", "LAKE"], "another store than the source"), (["LAKE", "x", "-s", "IMB"], "did you mean `IBM`?"),
+    (["LAKE", "x", "--start", "soon"], "`--start`"), (["LAKE", "mysql://root:geheim@127.0.0.1/x"], "a PostgreSQL address"),
+    (["LAKE", "postgresql://u:geheim@127.0.0.1:port/x"], "address")])
+def test_copy_refuses(lake, tmp_path, monkeypatch, words, part):
+    monkeypatch.chdir(tmp_path)
+    found = copying(*(lake if w == "LAKE" else w for w in words)).exception
+    assert isinstance(found, MlfinError) and part in str(found) and "geheim" not in str(found)
+    assert not (tmp_path / "x").exists()
+
+
 # --- ingest
 
 def csv_of(bars, path):
@@ -466,7 +506,7 @@ def commands(group, prefix=()):
 def test_every_command_explains_itself_within_80_columns():
     root = typer.main.get_command(app)
     names = list(commands(root))
-    assert {("ingest",), *(("data", n) for n in ("ls", "show", "gaps", "quarantine", "export", "versions", "compact", "vacuum", "actions"))} <= set(names)
+    assert {("ingest",), *(("data", n) for n in ("ls", "show", "gaps", "quarantine", "export", "versions", "compact", "vacuum", "actions", "copy"))} <= set(names)
     for words in names:
         found = CliRunner().invoke(app, [*words, "--help"])
         assert found.exit_code == 0 and max(map(len, found.stdout.splitlines())) <= 80, words

@@ -1,0 +1,237 @@
+"""A copy of a store answers as the store does, at every moment; it survives `kill -9`, and a changed value does not pass."""
+import itertools
+import random
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pytest
+
+from mlfin.core.errors import DataError
+from mlfin.data.actions import as_actions
+from mlfin.data.bars import as_bars
+from mlfin.data.calendars import expected_bars
+from mlfin.data.ingest import open_store
+from mlfin.data.lake import Lake
+from mlfin.data.sources import quarantine_rows
+from mlfin.data.transfer import checksum, copy_store
+
+
+_numbers = itertools.count()
+WAYS = [("lake", "postgresql"), ("postgresql", "lake"), ("lake", "lake"), pytest.param(("postgresql", "postgresql"), marks=pytest.mark.slow)]
+
+
+@pytest.fixture
+def place(server, tmp_path):
+    """Places for new stores: place('lake'), place('postgresql')."""
+    names = []
+
+    def new(kind):
+        name = f"c{next(_numbers)}"
+        if kind == "lake":
+            return str(tmp_path / name)
+        with psycopg.connect(server("postgresql"), autocommit=True) as con:
+            con.execute(f"CREATE DATABASE {name}")
+        names.append(name)
+        return server("postgresql").removesuffix("/postgres") + f"/{name}"
+
+    yield new
+    for name in names:
+        with psycopg.connect(server("postgresql"), autocommit=True) as con:
+            con.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def minutes(symbol="M", days=4, seed=0):
+    frame = expected_bars("24/7", "1m", "2024-01-01", pd.Timestamp("2024-01-01") + pd.Timedelta(days=days))
+    close = 100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.001, len(frame))))
+    return as_bars(frame.assign(symbol=symbol, timeframe="1m", open=close, high=close * 1.01, low=close * 0.99, close=close, volume=10.0))
+
+
+def fill(store, make, chance) -> list[pd.Timestamp]:
+    """A life of a store: writes, pushes, revisions, actions, quarantine; moments in between."""
+    bars = as_bars(pd.concat([make(s, seed=i, end="2024-02-15") for i, s in enumerate(["A", "B/C", "Ω"])]))
+    moments, at = [pd.Timestamp.now("UTC")], bars.ts[3]
+    store.write(minutes().assign(vwap=1.0))
+    for step in range(4):
+        rows = bars[[chance.random() < 0.5 for _ in range(len(bars))]].reset_index(drop=True)
+        rows["volume"] = [chance.choice([10.0, 11.0, float("nan")]) for _ in range(len(rows))]
+        getattr(store, chance.choice(["write", "push"]))(rows)
+        store.write_actions(as_actions([("A", at, "dividend", float(step // 2 + 2), at, "test"), ("B/C", at, "dividend", 0.5, at, "test")]))
+        store.write_quarantine(quarantine_rows(f"csv:{step % 2}", [step, 9], ["A", None], [pd.NaT, at], ["bad", "short"], [{"close": "x"}, {"row": "1,2"}]))
+        moments.append(pd.Timestamp.now("UTC"))
+    return moments
+
+
+def equal(left, right, moments):
+    for timeframe in ("1d", "1m"):
+        pd.testing.assert_frame_equal(left.history(timeframe=timeframe), right.history(timeframe=timeframe), check_exact=True)
+        for at in (None, *moments):
+            pd.testing.assert_frame_equal(left.read(timeframe=timeframe, as_of=at), right.read(timeframe=timeframe, as_of=at), check_exact=True)
+    for at in (None, *moments):
+        pd.testing.assert_frame_equal(left.read_actions(as_of=at), right.read_actions(as_of=at), check_exact=True)
+        pd.testing.assert_frame_equal(left.read("A", adjust="total", as_of=at), right.read("A", adjust="total", as_of=at), check_exact=True)
+    pd.testing.assert_frame_equal(left.read_quarantine(), right.read_quarantine())
+    pd.testing.assert_frame_equal(left.series(), right.series())
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+def test_a_copy_answers_the_same_at_any_moment(place, make, way):
+    chance, (here, there) = random.Random(7), (open_store(place(kind)) for kind in way)
+    moments = fill(here, make, chance)
+    first, last = pd.Timestamp("2024-01-01", tz="UTC"), moments[-1]
+    moments += [first + (last - first) * chance.random() for _ in range(2)] + [first + pd.Timedelta(days=60) * chance.random() for _ in range(3)]
+    told = []
+    done = copy_store(here, there, rows=2_000, progress=lambda *told_: told.append(told_))
+    assert done.failed.empty and set(done.series.status) == {"copied"} and len(told) > 4 and done.version == there.version()
+    assert done.series.what.tolist() == ["actions", "bars", "bars", "bars", "bars", "quarantine"]
+    equal(here, there, moments)
+    version = there.version()
+    again = copy_store(here, there, rows=500)
+    assert set(again.series.status) == {"nothing new"} and again.series.copied.sum() == 0 and there.version() == version
+    assert again.series.checksum.tolist() == done.series.checksum.tolist()  # whatever the pieces were
+    here.push(minutes(days=5).iloc[-3:].reset_index(drop=True))
+    here.write(make("N", end="2024-01-05"))
+    more = copy_store(here, there).series.query("what == 'bars'").set_index("symbol")
+    assert more.copied.to_dict() == {"A": 0, "B/C": 0, "M": 3, "N": 5, "Ω": 0}
+    equal(here, there, moments)
+    back = open_store(place("lake"))
+    assert copy_store(there, back).failed.empty
+    equal(here, back, moments[:3])
+
+
+def test_only_what_is_asked_for(tmp_path, make):
+    here, there = Lake(tmp_path / "a"), Lake(tmp_path / "b")
+    fill(here, make, random.Random(1))
+    done = copy_store(here, there, symbols=["A", "M"], timeframes=["1d", "M1"], start="2024-01-03", end="2024-01-04 12:00")
+    assert done.failed.empty and list(there.series().symbol) == ["A", "M"]
+    assert there.read(timeframe="1m").ts.min() == pd.Timestamp("2024-01-03", tz="UTC") and there.read(timeframe="1m").ts.max() == pd.Timestamp("2024-01-04 12:00", tz="UTC")
+    assert set(there.read_actions().symbol) == {"A"} and set(there.read_quarantine().symbol) == {"A"}
+    for how, words in ((dict(symbols=["AA"]), "symbols"), (dict(timeframes=["4h"]), "timeframes"), (dict(timeframes=["7m"]), "timeframe")):
+        with pytest.raises(DataError, match=words):
+            copy_store(here, there, **how)
+    assert copy_store(Lake(tmp_path / "empty"), there).series["rows"].sum() == 0
+
+
+def test_a_destination_that_went_its_own_way_is_refused(place, make):
+    for kind in ("lake", "postgresql"):
+        here, there = open_store(place("lake")), open_store(place(kind))
+        here.write(as_bars(pd.concat([minutes("A"), minutes("B", seed=1)])))
+        there.write(minutes("A", days=1).assign(close=1.0, low=0.5, open=1.0))
+        there.write(make("Z"))  # none of the source's business
+        before = there.history(timeframe="1m")
+        done = copy_store(here, there, rows=1_000)
+        assert done.failed.symbol.tolist() == ["A"] and done.failed.status.tolist() == ["refused"] and done.failed.copied.tolist() == [0]
+        assert "somebody wrote there" in done.failed.detail.iloc[0]
+        pd.testing.assert_frame_equal(there.history(symbols=["A"], timeframe="1m"), before)
+        pd.testing.assert_frame_equal(there.read("B", "1m"), here.read("B", "1m"))
+        done = copy_store(here, there, rows=1_000, merge=True)
+        assert done.failed.empty and len(there.history(symbols=["A"], timeframe="1m")) == len(before) + len(minutes("A"))
+        assert copy_store(here, there, merge=True).series.copied.sum() == 0
+
+
+@pytest.mark.parametrize("kind", ["lake", "postgresql"])
+def test_one_changed_value_does_not_pass(place, make, monkeypatch, kind):
+    here, there = open_store(place("lake")), open_store(place(kind))
+    here.write(as_bars(pd.concat([make("A"), make("B", seed=1)])))
+    restore = type(there).restore
+
+    def spoil(self, rows, what="bars"):
+        if what == "bars":
+            at = rows.index[(rows.symbol == "B") & (rows.ts == rows.ts[7])][0]
+            rows = rows.assign(close=rows.close.where(rows.index != at, np.nextafter(rows.close[at], 1e9)))
+        return restore(self, rows, what)
+
+    monkeypatch.setattr(type(there), "restore", spoil)
+    done = copy_store(here, there)
+    assert done.failed[["symbol", "status"]].values.tolist() == [["B", "differs"]]
+    monkeypatch.undo()
+    assert copy_store(here, there).failed[["symbol", "status"]].values.tolist() == [["B", "refused"]]
+    assert copy_store(here, there, merge=True).failed.status.tolist() == ["refused"]  # a contradiction is nothing to keep
+
+
+def test_the_checksum_sees_every_column_and_no_order(make):
+    rows = make("A").assign(recorded_at=pd.Timestamp("2024-05-01", tz="UTC").as_unit("us"), repaired=pd.Series([None] * 91, dtype="str"))
+    told = checksum(rows)
+    assert checksum(rows.sample(frac=1, random_state=1)) == told and checksum(rows.assign(volume=rows.volume.where(rows.index > 0))) != told
+    for column, value in (("ts", rows.ts[0] + pd.Timedelta(microseconds=1)), ("symbol", "B"), ("low", np.nextafter(rows.low[0], 0)), ("repaired", "x"),
+                          ("recorded_at", rows.recorded_at[0] + pd.Timedelta(microseconds=1))):
+        changed = rows.copy()
+        changed.loc[0, column] = value
+        assert checksum(changed) != told, column
+    assert checksum(rows.assign(open=rows.close.to_numpy()[::-1])) != told  # the same numbers in other places
+    assert checksum(rows.iloc[:0]) == "0" * 16
+
+
+WORK = """
+import sys
+from mlfin.data.transfer import copy_store
+print("ready", flush=True)
+done = copy_store(sys.argv[1], sys.argv[2], rows=int(sys.argv[3]), progress=lambda *told: print(*told, flush=True))
+print("done", len(done.failed), flush=True)
+"""
+
+
+def killed(here, there, times, seed, rows):
+    """Kill a copy so many times; then let it end."""
+    chance, seen = random.Random(seed), []
+    for _ in range(times):
+        running = subprocess.Popen([sys.executable, "-c", WORK, here, there, str(rows)], stdout=subprocess.PIPE, text=True)
+        assert running.stdout.readline() == "ready\n"
+        for _ in range(chance.randrange(4)):
+            running.stdout.readline()
+        time.sleep(chance.uniform(0, 0.1))
+        running.kill()
+        running.wait()
+        running.stdout.close()
+        held = open_store(there).history(timeframe="1m")
+        assert not held.duplicated(["symbol", "ts", "recorded_at"]).any()
+        seen.append(len(held))
+    assert seen == sorted(seen)
+    return copy_store(here, there, rows=rows), seen
+
+
+def life(where):
+    store = open_store(where)
+    for seed, symbol in enumerate(("A", "B")):
+        bars = minutes(symbol, days=2, seed=seed)
+        store.write(bars)
+        store.write(bars.iloc[::3].assign(volume=1.0).reset_index(drop=True))
+    return store
+
+
+@pytest.mark.parametrize("kind", ["lake", "postgresql"])
+def test_a_killed_copy_goes_on(place, kind):
+    here, there = place("lake"), place(kind)
+    store = life(here)
+    done, seen = killed(here, there, 1, seed=1, rows=500)
+    assert done.failed.empty and done.series["rows"].sum() == len(store.history(timeframe="1m")) > seen[0]
+    pd.testing.assert_frame_equal(store.history(timeframe="1m"), open_store(there).history(timeframe="1m"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+def test_a_copy_killed_ten_times(place, way):
+    here, there = map(place, way)
+    store = life(here)
+    done, _ = killed(here, there, 10, seed=2, rows=200)
+    assert done.failed.empty
+    pd.testing.assert_frame_equal(store.history(timeframe="1m"), open_store(there).history(timeframe="1m"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [("lake", "postgresql"), ("postgresql", "lake")], ids="-".join)
+def test_a_large_copy_takes_little_memory(place, way):
+    here, there = (open_store(place(kind)) for kind in way)
+    bars = minutes(days=700)
+    here.write(bars)
+    began = time.perf_counter()
+    tracemalloc.start()
+    done = copy_store(here, there, rows=1 << 16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print(f"{'-'.join(way)}: {len(bars)} bars, peak {peak / 2**20:.0f} MB, {time.perf_counter() - began:.1f} s with tracing")
+    assert done.failed.empty and done.series["rows"].sum() == len(bars) and peak < 150 * 2**20
