@@ -1379,7 +1379,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.data.repair.unrepair': ('data/repair.html#unrepair', 'mlfin/data/repair.py')},
             'mlfin.data.revisions.r0001_bars': { 'mlfin.data.revisions.r0001_bars.upgrade': ( 'revisions/r0001_bars.html#upgrade',
                                                                                               'mlfin/data/revisions/r0001_bars.py')},
-            'mlfin.data.revisions.r0002_records': { 'mlfin.data.revisions.r0002_records.upgrade': ( 'revisions/records.html#upgrade',
+            'mlfin.data.revisions.r0002_records': { 'mlfin.data.revisions.r0002_records.upgrade': ( 'revisions/r0002_records.html#upgrade',
                                                                                                     'mlfin/data/revisions/r0002_records.py')},
             'mlfin.data.server': { 'mlfin.data.server.Server': ('data/server.html#server', 'mlfin/data/server.py'),
                                    'mlfin.data.server.Server.__init__': ('data/server.html#server.__init__', 'mlfin/data/server.py'),
