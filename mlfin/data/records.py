@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FACTS', 'FACT_KEY', 'PREDICTIONS', 'METRICS', 'Record', 'is_fact_name', 'as_predictions', 'as_metrics',
-           'is_label_name', 'as_feature_rows', 'Records']
+           'is_label_name', 'as_feature_rows', 'record_of', 'Records']
 
 # %% ../../nbs/data/15d_records.ipynb #08cdde1f
 import re
@@ -35,6 +35,16 @@ class Record:
         kept = {"datetime64[us]": TIME, "Int64": "float64"}
         own = {c: kept.get(d, d) for c, d in self.columns.items()}
         object.__setattr__(self, "stored", own | {"known_at": TIME, "recorded_at": TIME})
+
+    @property
+    def series(self) -> list[str]: # columns of the key
+        "What tells one series of rows from another."
+        return [c for c in ("symbol", "timeframe") if c in self.key] or ["model"]
+
+    @property
+    def rest(self) -> list[str]: # columns as they are kept
+        "What a row says beside its key and its arrival."
+        return [c for c in self.stored if c not in (*self.key, "recorded_at")]
 
 # %% ../../nbs/data/15d_records.ipynb #f8b34bc5
 FACTS = {"symbol": "str", "name": "str", "value": "float64", "period_start": "datetime64[us]",
@@ -285,8 +295,72 @@ def _chosen(shelf, names: list[str] | None, code: str | None) -> list[str] | Non
         raise DataError(unknown("names", lost, every) if lost is not None else must_be("names", "features of one set", names, hint="`feature_sets()` lists the sets."))
     return [found[-1][0], *found[-1][1]]
 
+# %% ../../nbs/data/15d_records.ipynb #854633a7
+_PLAIN = {r.name: r for r in (_FACT, _PREDICTION, _METRIC)}
+
+def record_of(what: str,                # "facts", "predictions", "model_metrics" or "features"
+              names: Sequence[str] = (), # of the features of a set
+              ) -> Record:
+    "The kind of rows that has a name."
+    if what not in (*_PLAIN, "features"): raise DataError(unknown("what", what, [*_PLAIN, "features"]))
+    return _PLAIN[what] if what in _PLAIN else _feature_record(names)
+
+def _moved(record: Record, rows: pd.DataFrame) -> pd.DataFrame:
+    "Rows of another store's history, sorted by key and arrival; refuses those that no store can have held."
+    if lost := [c for c in record.stored if c not in rows]: raise DataError(must_be("rows", f"rows of a store's history, with {lost[0]}", list(rows)))
+    rows = rows[list(record.stored)].sort_values([*record.key, "recorded_at"], kind="stable", ignore_index=True)
+    for c, kind in record.stored.items():
+        if str(rows[c].dtype) != kind: raise DataError(must_be("rows", f"rows whose `{c}` is {kind}", str(rows[c].dtype)))
+    needed = [c for c in (*record.key, record.known, "known_at", "recorded_at") if c != "period_start"]
+    if rows[needed].isna().any(axis=None) or rows.duplicated([*record.key, "recorded_at"]).any():
+        raise DataError(must_be("rows", "one row for each key and moment of arrival", f"{len(rows)} rows with gaps or copies"))
+    if record is _FACT: _check_values(rows)
+    else:
+        unfit = {_PREDICTION.name: _unfit_prediction, _METRIC.name: _unfit_metric}.get(record.name, _unfit_features)
+        reason = unfit(rows.drop(columns="recorded_at"), pd.Timestamp.now("UTC"))
+        if (reason != "").any(): raise DataError(must_be("rows", f"{record.name} that a store may hold", reason[reason != ""].iloc[0]))
+    return rows
+
+# %% ../../nbs/data/15d_records.ipynb #13eca800
+class _RecordsMove:
+    "What another store needs to have the same records."
+    def _kind(self, what: str, code: str | None, names: Sequence[str]) -> Record:
+        if what != "features": return record_of(what)
+        if (code, tuple(names)) not in self.shelf.sets():
+            raise DataError(must_be("code", "that of a set of features, with its names", code, hint="`feature_sets()` lists the sets."))
+        return self.shelf.place(code, names)
+
+    def record_sets(self) -> list[tuple[str, str | None, tuple[str, ...]]]: # what, and of features the code and the names
+        "The kinds of records, and the sets of features in the order in which they were made."
+        return [*((what, None, ()) for what in _PLAIN), *(("features", *found) for found in self.shelf.sets())]
+
+    def record_months(self, what: str, code: str | None = None, names: Sequence[str] = (), # one of `record_sets`
+                      ) -> pd.DataFrame:                 # what tells series apart, month (its first moment, UTC) and rows; sorted
+        "How many rows there are of each series and month, with those that others revise."
+        return self.shelf.months(self._kind(what, code, names))
+
+    def record_history(self, what: str, code: str | None = None, names: Sequence[str] = (), # one of `record_sets`
+                       where: Mapping[str, Sequence] | None = None, # texts of the key: column -> what it may be
+                       start=None, end=None,             # earliest and latest of the record's time, both included
+                       ) -> pd.DataFrame:                # as it is kept, with known_at and recorded_at, sorted by key and arrival
+        "Every row that there is, with those that others revise."
+        record = self._kind(what, code, names)
+        rows = self.shelf.history(record, dict.fromkeys(record.series) | dict(where or {}), moment(start), moment(end, end=True))
+        arrived = [*record.key, "recorded_at"]
+        return rows.sort_values(arrived, kind="stable").drop_duplicates(arrived, keep="last").reset_index(drop=True)
+
+    def restore_records(self, rows: pd.DataFrame,        # of another store's `record_history`; none of features makes their set known
+                        what: str, code: str | None = None,
+                        ) -> WriteResult:
+        "Add rows with their own moments: all of those that are not there, or none; `DataError` where one stands there with other values."
+        names = [c for c in rows if c not in (*_BAR, "recorded_at")]
+        if what == "features": as_feature_rows(rows.drop(columns="recorded_at", errors="ignore"))
+        rows = _moved(record_of(what, names), rows)
+        record = self.shelf.place(code, names) if what == "features" else record_of(what)
+        return self.shelf.restore(record, rows)
+
 # %% ../../nbs/data/15d_records.ipynb #7808b61a
-class Records(_FactsKept, _ModelsKept):
+class Records(_FactsKept, _ModelsKept, _RecordsMove):
     "Facts, features, predictions and metrics of models, as every store keeps them on its `shelf`."
     def write_features(self, features: pd.DataFrame, # as for `as_feature_rows`; NaN is fine, an infinite value is set aside
                        code: str,                    # what made them, e.g. the hash that a feature store gives; not empty

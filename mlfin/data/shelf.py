@@ -22,7 +22,7 @@ from ..core.provenance import hash_json, read_json, write_json
 from ..core.errors import DataError
 from .bars import TIME
 from .records import Record, _feature_record
-from .store import WriteResult, accept, resolve
+from .store import WriteResult, absent, accept, resolve
 from .table import alone, told
 
 # %% ../../nbs/data/15e_shelf.ipynb #a3e0a6e6
@@ -126,21 +126,27 @@ def _condition(where: Mapping, time: str, start, end, as_of):
     for part in parts: found = part if found is None else found & part
     return found
 
+def _parts(shelf, record: Record, start=None, end=None) -> tuple:
+    "What table and journal have of a kind, each row in one of them: a dataset or None, and a table."
+    with _opened(shelf.journal) as db:                              # first, so that what a fold moves now is met in the table
+        name = db and db.execute("SELECT name FROM journal").fetchone()
+        asked = (record.name, _micros(start, -2**62), _micros(end, 2**62))
+        pieces = db.execute("SELECT seq, data FROM pieces WHERE kind = ? AND last >= ? AND first <= ? ORDER BY seq", asked).fetchall() if name else []
+    table, folded = None, None
+    handle = _handle(shelf.root / record.name)
+    if handle is not None:
+        folded = handle.transaction_version(name[0]) if name else None
+        with told(shelf.root / record.name, "read"): table = handle.to_pyarrow_dataset()
+    return table, _unpieced(record, [data for seq, data in pieces if folded is None or seq > folded])
+
 def _all(shelf, record: Record, where: Mapping, start=None, end=None, as_of=None) -> pd.DataFrame:
     "Rows of a kind from table and journal, several a key."
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    with _opened(shelf.journal) as db:                              # first, so that what a fold moves now is met in the table
-        name = db and db.execute("SELECT name FROM journal").fetchone()
-        asked = (record.name, _micros(start, -2**62), _micros(end, 2**62))
-        pieces = db.execute("SELECT seq, data FROM pieces WHERE kind = ? AND last >= ? AND first <= ? ORDER BY seq", asked).fetchall() if name else []
-    condition, found, folded = _condition(where, record.time, start, end, as_of), [], None
-    handle = _handle(shelf.root / record.name)
-    if handle is not None:
-        folded = handle.transaction_version(name[0]) if name else None
-        with told(shelf.root / record.name, "read"): found.append(handle.to_pyarrow_dataset().to_table(filter=condition).cast(_arrow_schema(record)))
-    more = _unpieced(record, [data for seq, data in pieces if folded is None or seq > folded])
+    (table, more), condition, found = _parts(shelf, record, start, end), _condition(where, record.time, start, end, as_of), []
+    if table is not None:
+        with told(shelf.root / record.name, "read"): found.append(table.to_table(filter=condition).cast(_arrow_schema(record)))
     found.append(more if condition is None else ds.dataset(more).to_table(filter=condition))
     return _frame(record, pa.concat_tables(found))
 
@@ -178,6 +184,25 @@ def _near(record: Record, rows: pd.DataFrame) -> dict:
     "Where the keys of rows can stand."
     where = {c: sorted(rows[c].unique().tolist()) for c in record.key if record.stored[c] in ("str", "int64")}
     return {c: some for c, some in where.items() if len(some) <= 1000}
+
+# %% ../../nbs/data/15e_shelf.ipynb #b6d38ec4
+def _months(shelf, record: Record) -> pd.DataFrame:
+    "Rows of each series and month; of the rows themselves only a batch is in memory."
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = [*record.series, record.time]
+    schema = pa.schema([_arrow_schema(record).field(c) for c in columns])
+    table, more = _parts(shelf, record)
+    def counted(data):
+        data = pa.Table.from_batches([data]).select(columns).cast(schema)
+        month = pc.floor_temporal(data[record.time], unit="month")
+        return data.select(record.series).append_column("month", month).group_by([*record.series, "month"]).aggregate([([], "count_all")]).to_pandas()
+    with told(shelf.root / record.name, "read"):
+        parts = [counted(b) for data in ([table.to_batches(columns=columns)] if table is not None else []) + [more.to_batches()] for b in data]
+    kinds = dict.fromkeys(record.series, "str") | {"month": TIME, "count_all": "int64"}
+    found = pd.concat([pd.DataFrame(columns=list(kinds)).astype(kinds), *(p.astype(kinds) for p in parts)], ignore_index=True)
+    return found.groupby([*record.series, "month"]).count_all.sum().rename("rows").reset_index()
 
 # %% ../../nbs/data/15e_shelf.ipynb #9202f2e1
 class _Sets:
@@ -249,6 +274,22 @@ class Shelf(_Upkeep):
              ) -> pd.DataFrame: # one a key, as they are kept
         "Rows as they are now, or were known at a moment."
         return resolve(_all(self, record, where, start, end, as_of), record.key)
+
+    def history(self, record: Record, where: Mapping[str, Sequence | None], start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
+        "Every row as it is kept, several a key."
+        return _all(self, record, where, start, end)
+
+    def months(self, record: Record) -> pd.DataFrame: # what tells series apart, month and rows; sorted
+        "How many rows there are, with those that others revise."
+        return _months(self, record)
+
+    def restore(self, record: Record, rows: pd.DataFrame) -> WriteResult: # rows with their own moments
+        "Add what lacks, in one commit or one piece of the journal."
+        if rows.empty: return WriteResult(0, 0, 0, self.version())
+        with alone(self.root):
+            stands = _all(self, record, _near(record, rows), rows[record.time].min(), rows[record.time].max())
+            fresh, counts = absent(stands, rows, record.key, record.rest)
+            return WriteResult(*counts, _put(self, record, fresh) if len(fresh) else self.version())
 
     def version(self) -> int:
         "Number of the last write that changed something; -1 while there was none."

@@ -8,6 +8,7 @@ __all__ = ['SqlShelf']
 # %% ../../nbs/data/16e_sqlshelf.ipynb #eaf13bb4
 import io
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import pandas as pd
 from .bars import TIME
 from .records import Record, _feature_record
 from .server import LOCK
-from .store import WriteResult, resolve
+from .store import WriteResult, absent, resolve
 
 # %% ../../nbs/data/16e_sqlshelf.ipynb #13b69f0d
 _TIMES = 946_684_800_000_000  # microseconds from 1970 to 2000, where the server's binary clock begins
@@ -138,14 +139,19 @@ def _source(name: str, shown: str, where: str, given: list, newest: Sequence[str
     return f'{text} AND ({by}, "{time}") IN (SELECT {by}, max("{time}") FROM mlfin.{name} WHERE {where} GROUP BY {by})', given * 2
 
 # %% ../../nbs/data/16e_sqlshelf.ipynb #fca2c4aa
+def _plain(record: Record, rows: pd.DataFrame) -> tuple[list[str], bytes]:
+    "Columns and data of rows of a kind whose columns are the table's."
+    given = rows.assign(label=rows.label.astype("Int64")) if "label" in rows else rows
+    columns = list(record.stored)
+    if "period_start" in given: given = given.assign(period_start=given.period_start.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").fillna("-infinity").astype("str"))
+    return columns, _csv(given[columns])
+
 def _add_plain(cursor, record: Record, rows: pd.DataFrame) -> WriteResult:
     "Add rows of a kind whose columns are the table's."
     name = record.name
     if name in _YEARLY: _room(cursor, name, rows[record.time])
-    given = rows.assign(label=rows.label.astype("Int64")) if "label" in rows else rows
-    columns = list(record.stored)
-    if "period_start" in given: given = given.assign(period_start=given.period_start.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").fillna("-infinity").astype("str"))
-    _stage(cursor, name, columns, _csv(given[columns]), "csv")
+    columns, data = _plain(record, rows)
+    _stage(cursor, name, columns, data, "csv")
     return _merge(cursor, name, columns, record.key, record.values, len(rows))
 
 def _add_features(cursor, record: Record, rows: pd.DataFrame) -> WriteResult:
@@ -169,12 +175,69 @@ def _plain_rows(cursor, record: Record, where: Mapping, start, end, as_of, newes
 def _feature_rows(cursor, record: Record, where: Mapping, start, end, as_of, newest) -> pd.DataFrame:
     "Rows of a set of features."
     symbols, timeframe = where["symbol"], where["timeframe"]
-    keys = {i: (s, t) for i, s, t in cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series WHERE timeframe = ANY(%s) AND (%s::text[] IS NULL OR symbol = ANY(%s))",
-                                                    (timeframe, symbols, symbols)).fetchall()}
+    keys = {i: (s, t) for i, s, t in cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series WHERE (%s::text[] IS NULL OR timeframe = ANY(%s)) AND (%s::text[] IS NULL OR symbol = ANY(%s))",
+                                                    (timeframe, timeframe, symbols, symbols)).fetchall()}
     asked = {"feature_set": [int(record.name.removeprefix("features-"))], "series": list(keys)}
     text, given = _source("features", _named(_FIELDS), *_asked(asked, "ts", start, end, as_of), newest and ["series"], "ts", as_of)
     with cursor.copy(f"COPY ({text}) TO STDOUT (FORMAT binary)", given) as copy: data = b"".join(map(bytes, copy))
     return _unpacked(data, record.values, keys)
+
+# %% ../../nbs/data/16e_sqlshelf.ipynb #6f7e0e46
+_EVER = datetime.max.replace(tzinfo=UTC)   # by then everything is known: the past is asked too
+
+def _all(cursor, record: Record, where: Mapping, start, end) -> pd.DataFrame:
+    "Every row of a kind as it is kept, several a key."
+    start, end = (None if t is None else t.to_pydatetime() for t in (start, end))
+    found = (_feature_rows if record.name.startswith("features") else _plain_rows)(cursor, record, where, start, end, _EVER, None)
+    return found[list(record.stored)]
+
+def _place(cursor, name: str, columns: Sequence[str], key: Sequence[str], now: bytes, past: bytes, form: str) -> None:
+    "Put rows where they belong: those that stand now, in the place of what they revise, and those of the past."
+    _stage(cursor, name, columns, now, form)
+    shown, same = _named(columns), " AND ".join(f't."{c}" = f."{c}"' for c in key)
+    cursor.execute(f"INSERT INTO mlfin.{name}_past ({shown}) SELECT {_named(columns, 't.')} FROM mlfin.{name} t JOIN fresh f ON {same}")
+    changes = ", ".join(f'"{c}" = excluded."{c}"' for c in columns if c not in key)
+    cursor.execute(f"INSERT INTO mlfin.{name} ({shown}) SELECT {shown} FROM fresh ON CONFLICT ({_named(key)}) DO UPDATE SET {changes}")
+    with cursor.copy(f"COPY mlfin.{name}_past ({shown}) FROM STDIN (FORMAT {form})") as copy: copy.write(past)
+
+def _restore(cursor, record: Record, rows: pd.DataFrame) -> WriteResult:
+    "Add rows with their own moments: those that lack."
+    name, key = record.name.split("-")[0], list(record.key)
+    near = {c: rows[c].unique().tolist() for c in record.series}
+    stored = _all(cursor, record, near, rows[record.time].min(), rows[record.time].max())
+    fresh, counts = absent(stored, rows, key, record.rest)
+    if fresh.empty: return WriteResult(*counts, _newest(cursor))
+    if name in _YEARLY: _room(cursor, name, fresh[record.time])
+    both = pd.concat([stored[[*key, "recorded_at"]], fresh[[*key, "recorded_at"]]], ignore_index=True)
+    last = ~both.sort_values("recorded_at", kind="stable").duplicated(key, keep="last").sort_index()[len(stored):].to_numpy()
+    if name == "features":
+        series, number = _series(cursor, fresh), int(record.name.removeprefix("features-"))
+        now, past = (_packed(fresh[some], record.values, series[some], number) for some in (last, ~last))
+        _place(cursor, name, _FIELDS, ("feature_set", "series", "ts"), now, past, "binary")
+    else:
+        (columns, now), (_, past) = (_plain(record, fresh[some]) for some in (last, ~last))
+        _place(cursor, name, columns, key, now, past, "csv")
+    cursor.execute("INSERT INTO mlfin.record_versions (kind, inserted, revised) VALUES (%s, %s, %s)", (name, *counts[:2]))
+    return WriteResult(*counts, _newest(cursor))
+
+# %% ../../nbs/data/16e_sqlshelf.ipynb #20f47b50
+def _months(cursor, record: Record) -> pd.DataFrame:
+    "Rows of each series and month."
+    name, by = record.name.split("-")[0], _named(record.series)
+    whole = f'SELECT * FROM mlfin.{name} UNION ALL SELECT * FROM mlfin.{name}_past'
+    given: tuple = ()
+    if name == "features":
+        whole = " UNION ALL ".join(f"SELECT series, ts FROM mlfin.{n} WHERE feature_set = %s" for n in ("features", "features_past"))
+        whole, given = f"SELECT symbol, timeframe, ts FROM ({whole}) r JOIN mlfin.series s ON s.id = r.series", (int(record.name.removeprefix("features-")),) * 2
+    month = f"date_trunc('month', {_named([record.time])} AT TIME ZONE 'UTC')"
+    found = cursor.execute(f"SELECT {by}, {month}, count(*) FROM ({whole}) k GROUP BY {by}, {month}", given).fetchall()
+    return _counts(record, found)
+
+def _counts(record: Record, found: Sequence[tuple] = ()) -> pd.DataFrame:
+    "What the server counted, as a frame."
+    rows = pd.DataFrame(found, columns=[*record.series, "month", "rows"])
+    rows = rows.assign(month=pd.to_datetime(rows.month).dt.tz_localize("UTC")).astype(dict.fromkeys(record.series, "str") | {"month": TIME, "rows": "int64"})
+    return rows.sort_values([*record.series, "month"], ignore_index=True)
 
 # %% ../../nbs/data/16e_sqlshelf.ipynb #61ca30f2
 class _Sets:
@@ -224,6 +287,24 @@ class SqlShelf(_Sets):
             if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
             found = (_feature_rows if record.name.startswith("features") else _plain_rows)(cursor, record, where, start, end, until, newest)
         return resolve(found[list(record.stored)], record.key, as_of)
+
+    def history(self, record: Record, where: Mapping[str, Sequence | None], start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
+        "Every row as it is kept, several a key."
+        with self.store.server.transaction() as cursor:
+            if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
+            return _all(cursor, record, where, start, end)
+
+    def months(self, record: Record) -> pd.DataFrame: # what tells series apart, month and rows; sorted
+        "How many rows there are, with those that others revise."
+        with self.store.server.transaction() as cursor: return _months(cursor, record) if self.store.made(cursor) else _counts(record)
+
+    def restore(self, record: Record, rows: pd.DataFrame) -> WriteResult: # rows with their own moments
+        "Add what lacks, in one transaction."
+        if rows.empty: return WriteResult(0, 0, 0, self.version())
+        self.store.make()
+        with self.store.server.transaction("adds") as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK, _LOCKS[record.name.split("-")[0]]))
+            return _restore(cursor, record, rows)
 
     def version(self) -> int:
         "Number of the last write that changed something; -1 while there was none."

@@ -270,6 +270,16 @@ class _Moved(Protocol):
     def restore(self, rows: pd.DataFrame, what: str = "bars") -> WriteResult:
         "Add rows of another store's `history` with their own `known_at` and `recorded_at`: all of those that lack, or none."
 
+    def record_sets(self) -> list[tuple[str, str | None, tuple[str, ...]]]: "Kinds of records, and sets of features: what, code, names."
+
+    def record_months(self, what: str, code: str | None = None, names: Sequence[str] = ()) -> pd.DataFrame:
+        "How many rows of records there are of each series and month."
+
+    def record_history(self, what: str, code: str | None = None, names: Sequence[str] = (), where=None, start=None, end=None) -> pd.DataFrame:
+        "As `history`, for records."
+
+    def restore_records(self, rows: pd.DataFrame, what: str, code: str | None = None) -> WriteResult: "As `restore`, for records."
+
     def stamp(self) -> str: "A word that is another one after every bar that was written or pushed; cheap to ask for."
 
 # %% ../../nbs/data/15_store.ipynb #35c8036f

@@ -13,7 +13,7 @@ from mlfin.data.bars import as_bars
 from mlfin.data.facts import as_facts
 from mlfin.data.lake import Lake
 from mlfin.data.records import FACT_KEY as FACTS_KEY
-from mlfin.data.records import FACTS, METRICS, PREDICTIONS, as_metrics, as_predictions
+from mlfin.data.records import FACTS, METRICS, PREDICTIONS, as_metrics, as_predictions, record_of
 from mlfin.data.repair import repair, repair_log, unrepair
 from mlfin.data.sources import quarantine_rows
 from mlfin.data.store import Store, WriteResult
@@ -703,3 +703,54 @@ class StoreSuite:
         half = rows.assign(threshold=rows.threshold.where(rows.index % 2 == 0, 0.75))
         assert store.write_predictions(half).revised == len(rows) // 2
         same(store.read_predictions(), half)
+
+    def test_records_move_with_their_moments(self, pair):
+        store, other = pair
+        store.write_predictions(signals())
+        store.write_metrics(metrics())
+        store.write_facts(facts())
+        store.write_features(features(), "code1")
+        store.write_features(features().rename(columns={"sma_5": "b c"}), "code2")
+        moments = [None, "2023-06-10", pd.Timestamp.now("UTC")]
+        for n in (1, 2):  # some rows are revised once, some twice
+            store.write_predictions(signals().iloc[n:9].assign(threshold=0.6 + n / 10))
+            store.write_metrics(metrics().iloc[n:3].assign(value=n / 3))
+            store.write_facts(facts().iloc[n:].assign(value=n / 7))
+            store.write_features(features().iloc[n:].assign(sma_5=float(n)), "code1")
+            moments.append(pd.Timestamp.now("UTC"))
+        sets = store.record_sets()
+        assert [s[0] for s in sets] == ["facts", "predictions", "model_metrics", "features", "features"] and sets[3][1:] == ("code1", ("sma_5", "rsi_14"))
+        for what, code, names in sets:
+            rows = store.record_history(what, code, names)
+            arrived = [*record_of(what, names).key, "recorded_at"]
+            assert not rows.duplicated(arrived).any() and rows.duplicated(arrived[:-1]).any() == (code != "code2")
+            assert store.record_months(what, code, names)["rows"].sum() == len(rows)
+            mixed = rows.sample(frac=1, random_state=3)  # in any order, in any pieces, each any number of times
+            for part in (mixed[: len(rows) // 2], mixed[len(rows) // 3:], rows):
+                other.restore_records(part, what, code)
+            assert other.restore_records(rows, what, code).unchanged == len(rows)
+            same(other.record_history(what, code, names), rows)
+            same(other.record_months(what, code, names), store.record_months(what, code, names))
+            before = other.record_history(what, code, names)
+            said = record_of(what, names).values[0]
+            for wrong, words in ((rows.assign(**{said: rows[said] / 2 + 0.125}), "other values"), (rows.assign(known_at=rows.known_at + MINUTE), "other values"),
+                                 (rows.drop(columns="recorded_at"), "recorded_at"), (pd.concat([rows, rows]), "one row for each key"),
+                                 (rows.assign(**{said: "x"}), "numbers|float64"), (rows.assign(recorded_at=rows.recorded_at.mask(rows.recorded_at.notna())), "one row")):
+                with pytest.raises(DataError, match=words):
+                    other.restore_records(wrong, what, code)
+            same(other.record_history(what, code, names), before)
+        for at in moments:
+            same(other.read_predictions(as_of=at), store.read_predictions(as_of=at))
+            same(other.read_metrics(as_of=at), store.read_metrics(as_of=at))
+            same(other.read_facts(as_of=at), store.read_facts(as_of=at))
+            for code in ("code1", "code2"):
+                same(other.read_features(timeframe="1m", code=code, as_of=at), store.read_features(timeframe="1m", code=code, as_of=at))
+        same(other.feature_sets(), store.feature_sets())
+        a = store.record_history("predictions", where={"symbol": ["A"], "timeframe": ["1m"]}, start=START + MINUTE, end=START + 2 * MINUTE)
+        assert set(a.symbol) == {"A"} and set(a.ts) == {START + MINUTE, START + 2 * MINUTE}
+        assert other.write_predictions(signals().assign(threshold=0.9)).revised == store.write_predictions(signals().assign(threshold=0.9)).revised > 0
+        for ask in (lambda: store.record_history("prices"), lambda: store.record_history("features", "code9"), lambda: other.restore_records(rows, "prices")):
+            with pytest.raises(DataError, match="`(what|code)`"):
+                ask()
+        with pytest.raises(DataError, match="without labels"):
+            other.restore_records(rows.assign(y=1.0), "features", "code1")
