@@ -7,7 +7,7 @@ __all__ = ['checksum', 'Copied', 'copy_store']
 
 # %% ../../nbs/data/19b_transfer.ipynb #2c75917b
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 from ..core.errors import DataError, must_be, unknown
 from .bars import KEY, moment, parse_timeframe, timeframe_delta
 from .ingest import open_store
+from .records import record_of
 from .store import HISTORY, VALUES, Store, compare
 
 # %% ../../nbs/data/19b_transfer.ipynb #6c45cc3c
@@ -30,6 +31,7 @@ def _bits(column: pd.Series) -> np.ndarray:
     if column.dtype == "float64":
         numbers = column.to_numpy()
         return np.where(np.isnan(numbers), np.nan, numbers).view("uint64")
+    if column.dtype == "int64": return column.to_numpy().view("uint64")
     if column.isna().all(): return np.zeros(len(column), "uint64")
     return pd.util.hash_array(np.array(["\0" if missing else str(v) for v, missing in zip(column, column.isna(), strict=True)], dtype=object))
 
@@ -68,7 +70,19 @@ def _spans(group: pd.DataFrame, rows: int, start, end) -> list[tuple[pd.Timestam
     return found
 
 # %% ../../nbs/data/19b_transfer.ipynb #b146db38
-_ROW, _SAID = [*KEY, "recorded_at"], ["known_at", *VALUES]
+@dataclass(frozen=True)
+class _Kind:
+    "Rows that are copied series by series."
+    what: str                 # as the account calls them
+    read: Callable            # (store, names, timeframe, span) -> rows
+    put: Callable             # (store, rows)
+    key: list[str]            # with recorded_at
+    said: list[str]           # what no two rows of a key and arrival may differ in
+    summed: list[str]         # columns of the checksum
+    name: str = "symbol"      # column that tells series of one timeframe apart
+
+_BARS = _Kind("bars", lambda store, names, timeframe, span: store.history("bars", names, timeframe, *span), lambda store, rows: store.restore(rows),
+              [*KEY, "recorded_at"], ["known_at", *VALUES], HISTORY[2:])
 
 @dataclass
 class _Tally:
@@ -86,11 +100,11 @@ class _Tally:
         if self.found != self.rows or self.sums[0] != self.sums[1]: return "differs"
         return "copied" if self.rows > self.there else "nothing new"
 
-def _counted(tallies: dict, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+def _counted(kind: _Kind, tallies: dict, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
     "Add up rows and checksums of a piece, of both sides."
     for side, frame in enumerate((ours, theirs)):
-        hashes = _hashes(frame[HISTORY[2:]])
-        codes, names = pd.factorize(frame.symbol)
+        hashes = _hashes(frame[kind.summed])
+        codes, names = pd.factorize(frame[kind.name])
         counts, sums = np.bincount(codes, minlength=len(names)), np.zeros(len(names), "uint64")
         np.add.at(sums, codes, hashes)
         for name, n, total in zip(names, counts, sums, strict=True):
@@ -99,12 +113,12 @@ def _counted(tallies: dict, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
             if side: tally.found += int(n)
             else: tally.rows += int(n)
 
-def _met(tallies: dict, ours: pd.DataFrame, theirs: pd.DataFrame, merge: bool) -> tuple[bool, pd.DataFrame]:
+def _met(kind: _Kind, tallies: dict, ours: pd.DataFrame, theirs: pd.DataFrame, merge: bool) -> tuple[bool, pd.DataFrame]:
     "Compare a piece; whether it lacks something, and what of theirs stands for ours."
-    lacking, against = compare(theirs, ours, _ROW, _SAID)
-    foreign = compare(ours, theirs, _ROW, [])[0]
+    lacking, against = compare(theirs, ours, kind.key, kind.said)
+    foreign = compare(ours, theirs, kind.key, [])[0]
     for what, frame, mask in (("seen", ours, lacking | ~lacking), ("there", ours, ~lacking), ("against", ours, against), ("foreign", theirs, foreign)):
-        for name, n in frame.symbol[mask].value_counts(sort=False).items(): setattr(tallies[name], what, getattr(tallies[name], what) + int(n))
+        for name, n in frame[kind.name][mask].value_counts(sort=False).items(): setattr(tallies[name], what, getattr(tallies[name], what) + int(n))
     return bool(lacking.any()), theirs[~foreign] if merge else theirs
 
 # %% ../../nbs/data/19b_transfer.ipynb #a9845438
@@ -116,10 +130,11 @@ class _Job:
     rows: int
     merge: bool
     progress: Callable
+    kind: _Kind = _BARS
 
     def pair(self, symbols: list[str], timeframe: str, span) -> tuple[pd.DataFrame, pd.DataFrame]:
         "A piece on both sides."
-        return tuple(store.history("bars", symbols, timeframe, *span) for store in (self.source, self.target))
+        return tuple(self.kind.read(store, symbols, timeframe, span) for store in (self.source, self.target))
 
 def _copy_group(job: _Job, group: pd.DataFrame, spans: list, there: bool) -> dict[str, _Tally]:
     "Copy series of one timeframe; a tally each."
@@ -128,9 +143,9 @@ def _copy_group(job: _Job, group: pd.DataFrame, spans: list, there: bool) -> dic
     for span in spans:
         if not there: wanted.append(span); continue
         ours, theirs = job.pair(symbols, timeframe, span)
-        lacks, standing = _met(tallies, ours, theirs, job.merge)
+        lacks, standing = _met(job.kind, tallies, ours, theirs, job.merge)
         if lacks: wanted.append(span)
-        else: _counted(tallies, ours, standing)
+        else: _counted(job.kind, tallies, ours, standing)
     refused = {s for s, t in tallies.items() if t.against or (t.foreign and not job.merge)}
     for span in wanted: _copy_piece(job, symbols, timeframe, span, refused, tallies)
     return tallies
@@ -138,11 +153,11 @@ def _copy_group(job: _Job, group: pd.DataFrame, spans: list, there: bool) -> dic
 def _copy_piece(job: _Job, symbols: list[str], timeframe: str, span, refused: set, tallies: dict[str, _Tally]) -> None:
     "Write what a piece lacks, and read it back."
     kept = [s for s in symbols if s not in refused]
-    ours = job.source.history("bars", kept, timeframe, *span) if kept else pd.DataFrame()
+    ours = job.kind.read(job.source, kept, timeframe, span) if kept else pd.DataFrame()
     if ours.empty: return
-    job.target.restore(ours)
-    now = job.target.history("bars", kept, timeframe, *span)
-    _counted(tallies, ours, now[~compare(ours, now, _ROW, [])[0]] if job.merge else now)
+    job.kind.put(job.target, ours)
+    now = job.kind.read(job.target, kept, timeframe, span)
+    _counted(job.kind, tallies, ours, now[~compare(ours, now, job.kind.key, [])[0]] if job.merge else now)
     job.progress(_called(symbols), timeframe, sum(t.rows for t in tallies.values()), span[1])
 
 def _called(symbols: list[str]) -> str: return symbols[0] if len(symbols) == 1 else f"{len(symbols)} symbols"
@@ -165,17 +180,71 @@ def _copy_beside(job: _Job, what: str, symbols: Sequence[str] | None) -> _Tally:
     job.progress(what, "", tally.rows, None)
     return tally
 
+# %% ../../nbs/data/19b_transfer.ipynb #d2967eed
+def _kept(what: str, code: str | None, names: Sequence[str]) -> _Kind:
+    "How records of a kind, or of a set of features, are copied."
+    record = record_of(what, names)
+    name = record.series[0]
+    def read(store, some, timeframe, span):
+        where = {name: some, **({"timeframe": [timeframe]} if "timeframe" in record.series else {})}
+        return store.record_history(what, code, names, where, *span)
+    return _Kind(what if code is None else f"{what} {code}", read, lambda store, rows: store.restore_records(rows, what, code), [*record.key, "recorded_at"],
+                 record.rest, [c for c in record.stored if c not in record.series], name)
+
+def _told(store: Store, what: str, code: str | None, names: Sequence[str]) -> pd.DataFrame:
+    "Rows of each series and month: symbol (or model), timeframe, month, rows."
+    found = store.record_months(what, code, names).rename(columns={"model": "symbol"})
+    return found if "timeframe" in found else found.assign(timeframe="")
+
+def _parted(months: pd.DataFrame, rows: int, start, end) -> list[tuple]:
+    "Periods, one after the other and open at both ends, of which none has many more rows than may be in memory."
+    edges, size = [], 0
+    for month, n in months.groupby("month").rows.max().items():
+        parts, after = -(-int(n) // rows), month + pd.offsets.MonthBegin(1)
+        if size and size + n > rows: edges.append(month)
+        edges += [month + (after - month) * i // parts for i in range(1, parts)]
+        size = n // parts if parts > 1 or (size and size + n > rows) else size + n
+    edges = [e for e in edges if (start is None or e > start) and (end is None or e <= end)]
+    return list(zip([start, *edges], [*(e - pd.Timedelta(microseconds=1) for e in edges), end], strict=True))
+
+# %% ../../nbs/data/19b_transfer.ipynb #b9289407
+def _copy_records(job: _Job, found: tuple, mine: pd.DataFrame, start, end) -> Iterator[tuple]:
+    "Copy records of one kind or set; kind, symbol, timeframe and tally of each series."
+    what, code, names = found
+    job, record = replace(job, kind=_kept(*found)), record_of(what, names)
+    if code is not None: job.target.restore_records(pd.DataFrame(columns=list(record.stored)).astype(record.stored), what, code)
+    theirs = _told(job.target, *found)
+    there = set(zip(theirs.symbol, theirs.timeframe, strict=True))
+    rows = max(1, job.rows * len(HISTORY) // max(len(HISTORY), len(record.stored)))  # a set of many features is wide
+    span = (start, end) if record.time == "ts" else (None, None)
+    for group in _groups(mine.groupby(["symbol", "timeframe"], as_index=False).rows.sum(), rows):
+        timeframe, spans = group.timeframe.iloc[0], [span]
+        if len(group) == 1:
+            of = (f[(f.symbol == group.symbol.iloc[0]) & (f.timeframe == timeframe)] for f in (mine, theirs))
+            spans = _parted(pd.concat(of), rows, *span)
+        known = any(key in there for key in zip(group.symbol, group.timeframe, strict=True))
+        for s, tally in _copy_group(job, group, spans, known).items(): yield job.kind.what, s, timeframe, tally
+
+def _wanted(what: str, told: pd.DataFrame, symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> pd.DataFrame:
+    "Of what there is of records, what is asked for; everyone's facts, and metrics of models, always."
+    if what == "model_metrics": return told
+    if symbols: told = told[told.symbol.isin([*symbols, *(["*"] if what == "facts" else [])])]
+    return told[told.timeframe.isin(list(timeframes))] if timeframes and what != "facts" else told
+
 # %% ../../nbs/data/19b_transfer.ipynb #2bfbed0d
 @dataclass(frozen=True)
 class Copied:
     "What a copy did."
-    series: pd.DataFrame # what, symbol, timeframe, rows of the source, there before, copied, checksum, status, detail
+    series: pd.DataFrame # what, symbol (or model), timeframe, rows of the source, there before, copied, checksum, status, detail
     version: int         # of the destination's bars
 
     @property
     def failed(self) -> pd.DataFrame: # lines of `series`
         "What is not the same on both sides."
         return self.series[self.series.status.isin(["refused", "differs"])]
+
+_LINE = {**dict.fromkeys(("what", "symbol", "timeframe"), "str"), **dict.fromkeys(("rows", "there", "copied"), "int64"),
+         **dict.fromkeys(("checksum", "status", "detail"), "str")}
 
 def _line(what: str, symbol: str, timeframe: str, tally: _Tally, merge: bool) -> tuple:
     "A tally as a line of the account."
@@ -186,9 +255,9 @@ def _line(what: str, symbol: str, timeframe: str, tally: _Tally, merge: bool) ->
     if status == "refused": return what, symbol, timeframe, tally.seen, tally.there, 0, "", status, why
     return what, symbol, timeframe, tally.rows, tally.there, tally.rows - tally.there, f"{tally.sums[0]:016x}", status, why
 
-def _chosen(series: pd.DataFrame, symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> pd.DataFrame:
-    "The series that are asked for; a name that there is not is refused."
-    for field_, names, there in (("symbols", symbols, series.symbol), ("timeframes", timeframes, series.timeframe)):
+def _chosen(series: pd.DataFrame, every: pd.DataFrame, symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> pd.DataFrame:
+    "The series of bars that are asked for; a name that there is not, of whatever kind, is refused."
+    for field_, names, there in (("symbols", symbols, every.symbol), ("timeframes", timeframes, every.timeframe)):
         for name in names or ():
             if name not in set(there): raise DataError(unknown(field_, name, sorted(set(there)), "the source"))
     if symbols: series = series[series.symbol.isin(list(symbols))]
@@ -214,13 +283,13 @@ def copy_store(source: Store | str | Path,           # a store, its folder or it
                target: Store | str | Path,           # another one; made if need be
                symbols: Sequence[str] | None = None, # None: all
                timeframes: Sequence[str] | None = None, # None: all
-               start=None,                           # earliest `ts`, included; UTC without a zone
+               start=None,                           # earliest `ts` of bars, features and predictions, included; UTC without a zone
                end=None,                             # latest `ts`, included; a plain date means that whole day
                merge: bool = False,                  # True: rows that only the destination has are no reason to refuse a series
-               rows: int = 1 << 18,                  # bars that are in memory at a time, >= 1
+               rows: int = 1 << 18,                  # bars, or as much of records, that are in memory at a time, >= 1
                progress: Callable | None = None,     # called with (symbol, timeframe, rows so far, last `ts`)
                ) -> Copied:                          # what was done, series by series
-    "Copy bars with all revisions, actions and what was set aside; go on where a copy was broken off."
+    "Copy bars, actions, what was set aside, facts, features, predictions and metrics, with all revisions; go on where a copy was broken off."
     source, target = open_store(source), open_store(target)
     if _place(source) == _place(target): raise DataError(must_be("target", "another store than the source", repr(target)))
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1: raise DataError(must_be("rows", "an integer >= 1", rows))
@@ -228,13 +297,15 @@ def copy_store(source: Store | str | Path,           # a store, its folder or it
     timeframes = [parse_timeframe(t) for t in ([timeframes] if isinstance(timeframes, str) else timeframes or ())]
     start, end = moment(start), moment(end, end=True)
     job, lines = _Job(source, target, rows, merge, progress or (lambda *_: None)), []
-    series, there = _ends(_chosen(source.series(), symbols, timeframes), target)
+    bars, told = source.series(), {found: _told(source, *found) for found in source.record_sets()}
+    every = pd.concat([f[["symbol", "timeframe"]] for f in (bars, *(t for (what, *_), t in told.items() if what != "model_metrics"))])
+    series, there = _ends(_chosen(bars, every, symbols, timeframes), target)
     for group in _groups(series, rows):
         known = any(key in there for key in zip(group.symbol, group.timeframe, strict=True))
         tallies = _copy_group(job, group, _spans(group, rows, start, end), known)
         lines += [_line("bars", s, group.timeframe.iloc[0], t, merge) for s, t in tallies.items()]
     for what in _BESIDE: lines.append(_line(what, "", "", _copy_beside(job, what, symbols), merge))
-    kinds = {**dict.fromkeys(("what", "symbol", "timeframe"), "str"), **dict.fromkeys(("rows", "there", "copied"), "int64"),
-             **dict.fromkeys(("checksum", "status", "detail"), "str")}
-    found = pd.DataFrame(lines, columns=list(kinds)).astype(kinds)
+    for found, mine in told.items():
+        lines += [_line(*line, merge) for line in _copy_records(job, found, _wanted(found[0], mine, symbols, timeframes), start, end)]
+    found = pd.DataFrame(lines, columns=list(_LINE)).astype(_LINE)
     return Copied(found.sort_values(["what", "symbol", "timeframe"], kind="stable", ignore_index=True), target.version())
