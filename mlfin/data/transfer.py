@@ -201,9 +201,9 @@ def _parted(months: pd.DataFrame, rows: int, start, end) -> list[tuple]:
     edges, size = [], 0
     for month, n in months.groupby("month").rows.max().items():
         parts, after = -(-int(n) // rows), month + pd.offsets.MonthBegin(1)
-        if size and size + n > rows: edges.append(month)
+        if size and size + n > rows: edges, size = [*edges, month], 0
         edges += [month + (after - month) * i // parts for i in range(1, parts)]
-        size = n // parts if parts > 1 or (size and size + n > rows) else size + n
+        size = n // parts if parts > 1 else size + n
     edges = [e for e in edges if (start is None or e > start) and (end is None or e <= end)]
     return list(zip([start, *edges], [*(e - pd.Timedelta(microseconds=1) for e in edges), end], strict=True))
 

@@ -15,8 +15,10 @@ from mlfin.core.errors import DataError
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
+from mlfin.data.facts import as_facts
 from mlfin.data.ingest import open_store
 from mlfin.data.lake import Lake
+from mlfin.data.records import as_metrics, as_predictions, record_of
 from mlfin.data.sources import quarantine_rows
 from mlfin.data.transfer import checksum, copy_store
 
@@ -101,6 +103,129 @@ def test_a_copy_answers_the_same_at_any_moment(place, make, way):
     back = open_store(place("lake"))
     assert copy_store(there, back).failed.empty
     equal(here, back, moments[:3])
+
+
+HOUR = pd.Timedelta(hours=1)
+
+
+def hours(n=2_000, symbols="AB"):
+    """Hourly moments of some symbols, over three months."""
+    at = pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC").as_unit("us")
+    return pd.concat([pd.DataFrame({"symbol": s, "timeframe": "1h", "ts": at}) for s in symbols], ignore_index=True).astype({"symbol": "str", "timeframe": "str"})
+
+
+def signals(**how):
+    rows = hours(**how)
+    return as_predictions(rows.assign(model="tree", version=1, probability=rows.groupby("symbol").cumcount() % 97 / 97, threshold=0.5, label=1, created_at=rows.ts + HOUR))
+
+
+def told(values):
+    day, at = pd.Timestamp("2023-03-31"), pd.Timestamp("2023-05-01", tz="UTC")
+    return as_facts([(s, "eps", v, pd.NaT, day, at, "t") for s, v in values.items()])
+
+
+def keep(store) -> list[pd.Timestamp]:
+    """Records of every kind, some of them revised; moments in between."""
+    rows = hours(n=200, symbols="ABC")
+    wide = rows.assign(known_at=rows.ts + HOUR, sma_5=rows.index / 7, rsi_14=np.nan)
+    daily = wide.assign(timeframe="1d", known_at=wide.ts + pd.Timedelta(days=1)).astype({"timeframe": "str"})
+    measured = as_metrics([("tree", 1, m, 0.5, rows.ts[0]) for m in ("auc", "brier")] + [("line", 1, "mse", 0.1, rows.ts[0])])
+    moments = []
+    for n in range(3):
+        store.write_predictions(signals(n=400 if n else 2_000).assign(threshold=0.5 + n / 10))
+        store.write_facts(told({"A": 1.0, "B": 2.0 + n, "*": 3.0 + n // 2}))
+        store.write_features(wide.assign(sma_5=wide.sma_5 + n * (wide.symbol == "B")), "code1")
+        store.write_features(daily, "code1")
+        store.write_features(wide.rename(columns={"rsi_14": "b c"}), f"code{2 + n // 2}")
+        store.write_metrics(measured.assign(value=measured.value + n))
+        moments.append(pd.Timestamp.now("UTC"))
+    return moments
+
+
+def alike(left, right, moments):
+    pd.testing.assert_frame_equal(left.feature_sets(), right.feature_sets())
+    for found in left.record_sets():
+        pd.testing.assert_frame_equal(left.record_history(*found), right.record_history(*found), check_exact=True)
+    for at in (None, pd.Timestamp("2024-01-20", tz="UTC"), *moments):
+        for ask in (lambda s: s.read_facts(as_of=at), lambda s: s.read_predictions(as_of=at), lambda s: s.read_predictions("A", latest=True, as_of=at),
+                    lambda s: s.read_metrics(as_of=at), lambda s: s.read_features(timeframe="1h", as_of=at), lambda s: s.read_features(timeframe="1d", code="code1", as_of=at)):
+            pd.testing.assert_frame_equal(ask(left), ask(right), check_exact=True)
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+def test_records_are_copied_with_all_their_moments(place, monkeypatch, way):
+    here, there = (open_store(place(kind)) for kind in way)
+    moments, pieces, restore = keep(here), [], type(there).restore_records
+
+    def count(self, rows, what, code=None):
+        pieces.append(len(rows))
+        if len(pieces) == 8:
+            raise KeyboardInterrupt
+        return restore(self, rows, what, code)
+
+    monkeypatch.setattr(type(there), "restore_records", count)
+    with pytest.raises(KeyboardInterrupt):
+        copy_store(here, there, rows=1_000)
+    done = copy_store(here, there, rows=1_000)  # goes on
+    assert done.failed.empty and max(pieces) < 2_000 and done.series["rows"].sum() == sum(len(here.record_history(*s)) for s in here.record_sets()) > 8_000
+    lines = done.series[done.series["rows"] > 0]
+    assert set(lines.what) == {"facts", "predictions", "model_metrics", "features code1", "features code2", "features code3"} and 0 < (lines.there > 0).sum() < len(lines)
+    assert lines[lines.what == "facts"].symbol.tolist() == ["*", "A", "B"] and lines[lines.what == "model_metrics"].symbol.tolist() == ["line", "tree"]
+    alike(here, there, moments)
+    again = copy_store(here, there)
+    assert set(again.series.status) == {"nothing new"} and again.series.checksum.tolist() == done.series.checksum.tolist()
+    here.write_predictions(signals(n=2_003))
+    here.write_facts(told({"A": 9.0}))
+    more = copy_store(here, there).series.query("copied > 0").set_index(["what", "symbol"]).copied.to_dict()
+    assert more == {("predictions", "A"): 403, ("predictions", "B"): 403, ("facts", "A"): 1}
+    alike(here, there, moments)
+    back = open_store(place("lake"))
+    assert copy_store(there, back).failed.empty
+    alike(here, back, moments[:1])
+
+
+def test_records_that_are_asked_for(tmp_path):
+    here, there = Lake(tmp_path / "a"), Lake(tmp_path / "b")
+    keep(here)
+    done = copy_store(here, there, symbols=["A"], timeframes=["1h"], start="2024-01-02", end="2024-01-03")
+    assert done.failed.empty and set(there.read_facts().symbol) == {"A", "*"} and len(there.read_metrics()) == 3
+    for rows in (there.read_predictions(), there.read_features(timeframe="1h")):
+        assert set(rows.symbol) == {"A"} and len(rows) == 48 and set(rows.ts.dt.day) == {2, 3}
+    assert there.read_features(timeframe="1d", code="code1").empty
+    with pytest.raises(DataError, match="did you mean|must be one"):
+        copy_store(here, there, symbols=["AA"])
+
+
+@pytest.mark.parametrize("kind", ["lake", "postgresql"])
+def test_one_changed_record_does_not_pass(place, monkeypatch, kind):
+    here, there = open_store(place("lake")), open_store(place(kind))
+    keep(here)
+    restore = type(there).restore_records
+
+    def spoil(self, rows, of, code=None):
+        if code in (None, "code1") and len(rows):
+            value = record_of(of, ["sma_5"]).values[0]
+            rows = rows.assign(**{value: rows[value].where(rows.index != rows.index[-1], np.nextafter(rows[value], 0))})
+        return restore(self, rows, of, code)
+
+    monkeypatch.setattr(type(there), "restore_records", spoil)
+    done = copy_store(here, there)
+    assert set(done.failed.status) == {"differs"} and done.failed.what.tolist() == ["facts", "features code1", "features code1", "model_metrics", "predictions"]
+    monkeypatch.undo()
+    again = copy_store(here, there, merge=True)
+    assert again.failed[["what", "symbol", "timeframe"]].values.tolist() == done.failed[["what", "symbol", "timeframe"]].values.tolist()
+    assert set(again.failed.status) == {"refused"}  # a contradiction is nothing to keep
+
+
+@pytest.mark.parametrize("kind", ["lake", "postgresql"])
+def test_records_that_somebody_wrote_there_are_refused(place, kind):
+    here, there = open_store(place("lake")), open_store(place(kind))
+    here.write_facts(told({"A": 1.0, "B": 2.0}))
+    there.write_facts(told({"A": 5.0, "Z": 1.0}))
+    done = copy_store(here, there)
+    assert done.failed[["what", "symbol", "status"]].values.tolist() == [["facts", "A", "refused"]]
+    assert there.read_facts().value.tolist() == [5.0, 2.0, 1.0]
+    assert copy_store(here, there, merge=True).failed.empty and len(there.record_history("facts")) == 4
 
 
 def test_only_what_is_asked_for(tmp_path, make):
