@@ -43,7 +43,7 @@ def _warned(error: Exception) -> None:
 
     logging.getLogger("mlfin.serve").warning("%s", error)
 
-# %% ../../nbs/ops/72g_serve_command.ipynb #ff713995
+# %% ../../nbs/ops/72g_serve_command.ipynb #863432e7
 def _welcome(settings: Settings) -> None:
     "An administrator at the first start; the secret is shown once."
     from mlfin.serve.auth import open_accounts
@@ -72,8 +72,9 @@ def serve(host: Annotated[str | None, typer.Option(help="Address to listen on (d
     settings = settings.model_copy(update={"serve_workers": listen.workers})
     if listen.workers > 1: clean_metrics(metrics_folder(settings))
     _welcome(settings)
+    many = f"{listen.workers} worker{'s' if listen.workers > 1 else ''}"
     run(settings, listen, lambda stop: look_after(settings, stop),
-        lambda address: out.print(f"Serving {address}/v1  (profile {settings.profile}, {listen.workers} worker{'s' if listen.workers > 1 else ''}; {address}/docs; Ctrl-C ends)", highlight=False))
+        lambda address: out.print(f"Serving {address}/v1  (profile {settings.profile}, {many}; {address}/docs; Ctrl-C ends)", highlight=False))
 
 def listening(settings: Settings, # the profile
               host: str | None, port: int | None, workers: int | None, cert: Path | None, key: Path | None, # of the command; None: the settings'

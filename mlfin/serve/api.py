@@ -33,11 +33,12 @@ from .limits import open_limits
 from .roles import AuthError, Origin, Person, least_role
 from .service import Service, ingest_reply
 
-# %% ../../nbs/serve/64_api.ipynb #4fcc291c
+# %% ../../nbs/serve/64_api.ipynb #8bf41ca7
 class Asked:
     "Who asks, and for which service."
     __slots__ = ("service", "person", "origin", "path")
-    def __init__(self, service: "Api", person: Person | None, origin: Origin, path: str): self.service, self.person, self.origin, self.path = service, person, origin, path
+    def __init__(self, service: "Api", person: Person | None, origin: Origin, path: str):
+        self.service, self.person, self.origin, self.path = service, person, origin, path
 
 def _query(raw: bytes) -> dict:
     "A query's fields; one that repeats is a list."
@@ -67,7 +68,7 @@ def _listed(model: type[BaseModel], given: dict) -> dict:
     "A single value where a list is meant becomes a list of one."
     return {k: [v] if "list" in str(getattr(model.model_fields.get(k), "annotation", "")) and not isinstance(v, list) else v for k, v in given.items()}
 
-# %% ../../nbs/serve/64_api.ipynb #5af146f8
+# %% ../../nbs/serve/64_api.ipynb #949a8ba1
 _JSON = [(b"content-type", b"application/json")]
 
 def _route_class():
@@ -85,19 +86,22 @@ def _route_class():
             async def answer(request):
                 scope, state = request.scope, request.scope["state"]
                 given = read(scope)
-                given["asked"] = Asked(scope["app"].state.api, state["person"], Origin(state["person"].name if state["person"] else "", state["address"], state["request_id"]), scope["path"])
+                origin = Origin(state["person"].name if state["person"] else "", state["address"], state["request_id"])
+                given["asked"] = Asked(scope["app"].state.api, state["person"], origin, scope["path"])
                 said = await function(**given) if waits else await run_in_threadpool(partial(function, **given))
                 return Response(said if isinstance(said, bytes) else said.model_dump_json(by_alias=True).encode(), code, media_type="application/json")
             return answer
     return Route
 
-# %% ../../nbs/serve/64_api.ipynb #563b8da9
-_STATUS = ((Busy, 503, "busy"), (ModelError, 409, "no-model"), (ParameterError, 422, "invalid"), (DataError, 422, "invalid"), (SettingsError, 500, "settings"))
+# %% ../../nbs/serve/64_api.ipynb #14a66151
+_STATUS = ((Busy, 503, "busy"), (ModelError, 409, "no-model"), (ParameterError, 422, "invalid"), (DataError, 422, "invalid"),
+           (SettingsError, 500, "settings"))
+_FAR = ("psycopg", "deltalake", "sqlalchemy", "redis")
 
 def _is_away(error: BaseException | None) -> bool:
     "Whether the cause of an error is a place that cannot be reached or written."
     while error is not None:
-        if isinstance(error, (OSError, sqlite3.Error)) or type(error).__module__.partition(".")[0] in ("psycopg", "deltalake", "sqlalchemy", "redis"): return True
+        if isinstance(error, (OSError, sqlite3.Error)) or type(error).__module__.partition(".")[0] in _FAR: return True
         error = error.__cause__
     return False
 
@@ -107,13 +111,17 @@ def problem_of(error: Exception,  # what was raised
                ) -> tuple[dict, list]: # problem detail; further headers
     "An error as it goes over the wire."
     if isinstance(error, ValidationError):
-        errors = [{"field": ".".join(map(str, e["loc"])) or "body", "says": e["msg"].removeprefix("Value error, ")[:300]} for e in error.errors(include_url=False, include_context=False, include_input=False)[:100]]
-        return problem(422, f"{len(errors)} field{'s are' if len(errors) > 1 else ' is'} wrong: {errors[0]['field']}: {errors[0]['says']}", "invalid", request_id, instance=path, errors=errors), []
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = [{"field": ".".join(map(str, e["loc"])) or "body", "says": e["msg"].removeprefix("Value error, ")[:300]} for e in found[:100]]
+        said = f"{len(found)} field{'s are' if len(found) > 1 else ' is'} wrong: {errors[0]['field']}: {errors[0]['says']}"
+        return problem(422, said, "invalid", request_id, instance=path, errors=errors), []
     if isinstance(error, (AuthError, Refused)):
         wait = getattr(error, "retry_after", 0.0)
-        return problem(error.status, str(error), error.word, request_id, instance=path), [(b"retry-after", str(int(-(-wait // 1))).encode())] if wait else []
+        more = [(b"retry-after", str(int(-(-wait // 1))).encode())] if wait else []
+        return problem(error.status, str(error), error.word, request_id, instance=path), more
     if isinstance(error, (DataError, OSError, sqlite3.Error)) and _is_away(error):
-        return problem(503, f"{str(error).splitlines()[0]}\nHint: nothing was taken; send the same request again.", "unavailable", request_id, instance=path), [(b"retry-after", b"1")]
+        said = f"{str(error).splitlines()[0]}\nHint: nothing was taken; send the same request again."
+        return problem(503, said, "unavailable", request_id, instance=path), [(b"retry-after", b"1")]
     for kind, status, word in _STATUS:
         if isinstance(error, kind):
             wait = [(b"retry-after", b"1")] if status == 503 else []
@@ -121,7 +129,7 @@ def problem_of(error: Exception,  # what was raised
     if isinstance(error, MlfinError): return problem(422, str(error), "refused", request_id, instance=path), []
     return problem(500, "Something went wrong here. It is in the log, under the request's id.", "internal", request_id, instance=path), []
 
-# %% ../../nbs/serve/64_api.ipynb #23917cb1
+# %% ../../nbs/serve/64_api.ipynb #39f3142e
 class PageQuery(BaseModel):
     "Which part of a long answer."
     model_config = {"extra": "forbid"}
@@ -130,7 +138,7 @@ class PageQuery(BaseModel):
 
 class PricesQuery(PageQuery):
     timeframe: contract.Timeframe = "1d"
-    symbol: list[contract.Symbol] | None = Field(None, max_length=contract.MOST_SYMBOLS, description="Only these; repeat it for several. All, where left out.")
+    symbol: list[contract.Symbol] | None = Field(None, max_length=contract.MOST_SYMBOLS, description="Only these; repeat it for several.")
 
 class SignalsQuery(BaseModel):
     model_config = {"extra": "forbid"}
@@ -150,7 +158,7 @@ class PromoteBody(contract.Message):
     experiment: contract.Name = "default"
     force: str = Field("", max_length=500, description="Why it shall serve though the gate refuses it; the reason stays on the version for ever.")
 
-# %% ../../nbs/serve/64_api.ipynb #0f1fd1d2
+# %% ../../nbs/serve/64_api.ipynb #f6b77b54
 class Signals(contract.Message):
     "The champions' signals."
     signals: list[contract.Signal]
@@ -175,8 +183,8 @@ def get_signals(query: SignalsQuery, asked: Asked) -> Signals:
 async def post_predict(body: contract.PredictRequest, asked: Asked) -> contract.PredictReply:
     "The next close, or its direction, beside the naive guess and with an interval."
     service = asked.service.service
-    if body.bars is None and (found := service.at_hand(body)) is not None: return contract.PredictReply.model_construct(predictions=found)
-    return contract.PredictReply.model_construct(predictions=await asyncio.to_thread(service.predict, body))
+    found = service.at_hand(body) if body.bars is None else None
+    return contract.PredictReply.model_construct(predictions=await asyncio.to_thread(service.predict, body) if found is None else found)
 
 # %% ../../nbs/serve/64_api.ipynb #ef9e2dd2
 def get_models(query: ModelsQuery, asked: Asked) -> contract.Page[contract.ModelVersion]:
@@ -199,7 +207,7 @@ def post_rollback(body: OneQuery, asked: Asked) -> contract.Promotion:
     asked.service.note(asked, "rollback", f"{done.model} v{done.version}", "done")
     return done
 
-# %% ../../nbs/serve/64_api.ipynb #f913ef94
+# %% ../../nbs/serve/64_api.ipynb #ee13d8ed
 _JOB_STATE = {"succeeded": "done", "lost": "failed"}
 
 def as_job(job: Any,            # `mlfin.serve.jobs.Job`
@@ -208,9 +216,9 @@ def as_job(job: Any,            # `mlfin.serve.jobs.Job`
     "A job as it goes over the wire."
     progress = job.progress or {}
     says = job.error or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
-    return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment") or "default"), state=_JOB_STATE.get(job.state, job.state), by=job.by,
-                        created_at=job.created, started_at=job.started, ended_at=job.finished, progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500],
-                        log=log.splitlines()[-50:])
+    return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment") or "default"),
+                        state=_JOB_STATE.get(job.state, job.state), by=job.by, created_at=job.created, started_at=job.started, ended_at=job.finished,
+                        progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500], log=log.splitlines()[-50:])
 
 class JobsQuery(PageQuery):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"] | None = None
@@ -227,7 +235,8 @@ def get_jobs(query: JobsQuery, asked: Asked) -> contract.Page[contract.Job]:
     "Jobs, the newest first."
     jobs, counts = asked.service.jobs, asked.service.jobs.counts()
     total = sum(counts.values()) if query.state is None else counts.get(query.state, 0)
-    return contract.Page[contract.Job](items=[as_job(j) for j in jobs.list(query.state, query.limit, query.offset)], total=total, offset=query.offset, limit=query.limit)
+    items = [as_job(j) for j in jobs.list(query.state, query.limit, query.offset)]
+    return contract.Page[contract.Job](items=items, total=total, offset=query.offset, limit=query.limit)
 
 def get_job(id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], asked: Asked) -> contract.Job:
     "A job, as it is now, with the end of its log."
@@ -296,7 +305,7 @@ def get_me(asked: Asked) -> WhoReply:
     "Who this token is of."
     return WhoReply(name=asked.person.name, role=asked.person.role, kind=asked.person.kind)
 
-# %% ../../nbs/serve/64_api.ipynb #2941bcce
+# %% ../../nbs/serve/64_api.ipynb #bb85a480
 class Alive(contract.Message):
     "The process answers."
     status: Literal["ok"] = "ok"
@@ -316,7 +325,8 @@ def get_ready(asked: Asked) -> contract.Health:
 class NotReady(Refused):
     "A check fails."
     def __init__(self, health: contract.Health):
-        super().__init__(503, "This process is not ready: " + ("; ".join(f"{c.name}: {c.says}" for c in health.checks if c.status == "fail") or "a check fails") + ".", "not-ready")
+        failing = "; ".join(f"{c.name}: {c.says}" for c in health.checks if c.status == "fail") or "a check fails"
+        super().__init__(503, f"This process is not ready: {failing}.", "not-ready")
 
 def get_metrics(asked: Asked) -> bytes:
     "What was counted, by all workers, in Prometheus' format."
@@ -331,7 +341,7 @@ def _moment(seconds: float):
     from datetime import UTC, datetime
     return datetime.fromtimestamp(seconds, UTC)
 
-# %% ../../nbs/serve/64_api.ipynb #ba16b550
+# %% ../../nbs/serve/64_api.ipynb #5ace63ca
 class Api:
     "What the routes share."
     def __init__(self, settings: Settings, service: Service | None = None, accounts: Accounts | None = None):
@@ -368,23 +378,26 @@ class Api:
 
         accounts = self.accounts
         def log(line): log_access(line.pop("method"), line.pop("path"), line.pop("status"), line.pop("ms") / 1e3, **line)
-        return Rules(lambda kind, secret: accounts.verify(secret), lambda person, address, route: self.limits.check(person, address), self.metrics.request, log,
-                     max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds, origins=self.settings.cors,
+        return Rules(lambda kind, secret: accounts.verify(secret), lambda person, address, route: self.limits.check(person, address),
+                     self.metrics.request, log, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds, origins=self.settings.cors,
                      trusted=self.settings.proxies, secure=bool(self.settings.tls_cert), open_docs=self.settings.profile in ("development", "test"))
 
-# %% ../../nbs/serve/64_api.ipynb #417c995f
+# %% ../../nbs/serve/64_api.ipynb #ebaf385c
 _ROUTES = ( # method, path, function, tag; the first in the file of each kind
     ("POST", "/ingest", post_ingest, "bars"), ("POST", "/ingest/run", post_ingest_run, "bars"), ("GET", "/prices/latest", get_latest, "bars"),
     ("GET", "/signals", get_signals, "predictions"), ("POST", "/predict", post_predict, "predictions"),
     ("GET", "/models", get_models, "models"), ("GET", "/model/info", get_model, "models"),
     ("POST", "/models/{version}/promote", post_promote, "models"), ("POST", "/models/rollback", post_rollback, "models"),
-    ("POST", "/train", post_train, "jobs"), ("GET", "/jobs", get_jobs, "jobs"), ("GET", "/jobs/{id}", get_job, "jobs"), ("POST", "/jobs/{id}/cancel", post_cancel, "jobs"),
-    ("POST", "/auth/token", post_token, "people"), ("POST", "/auth/refresh", post_refresh, "people"), ("POST", "/auth/password", post_password, "people"),
+    ("POST", "/train", post_train, "jobs"), ("GET", "/jobs", get_jobs, "jobs"), ("GET", "/jobs/{id}", get_job, "jobs"),
+    ("POST", "/jobs/{id}/cancel", post_cancel, "jobs"),
+    ("POST", "/auth/token", post_token, "people"), ("POST", "/auth/refresh", post_refresh, "people"),
+    ("POST", "/auth/password", post_password, "people"),
     ("POST", "/auth/logout", post_logout, "people"), ("GET", "/auth/me", get_me, "people"),
 )
 _ROOT = (("GET", "/health/live", get_live, "health"), ("GET", "/health/ready", get_ready, "health"), ("GET", "/metrics", get_metrics, "health"))
-_SAID = {401: "No valid token or key.", 403: "The role does not allow it.", 404: "No such thing.", 408: "The body came too slowly.", 409: "No model, or not in this state.",
-         413: "The body is too large.", 422: "A field is wrong.", 429: "Too many requests.", 503: "The store, the accounts or the queue is away, or full; ask again."}
+_SAID = {401: "No valid token or key.", 403: "The role does not allow it.", 404: "No such thing.", 408: "The body came too slowly.",
+         409: "No model, or not in this state.", 413: "The body is too large.", 422: "A field is wrong.", 429: "Too many requests.",
+         503: "The store, the accounts or the queue is away, or full; ask again."}
 
 def _document(method: str, path: str, function: Callable) -> dict:
     "What OpenAPI says of a route beyond its functions' annotations."
@@ -394,9 +407,10 @@ def _document(method: str, path: str, function: Callable) -> dict:
     if function is post_token:
         form = {"type": "object", "required": ["username", "password"], "properties": {n: {"type": "string"} for n in ("username", "password", "code")}}
         more["requestBody"] = {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": form}}}
-    return {"responses": said, "openapi_extra": more, "summary": function.__doc__.split(". ")[0].rstrip(".").split(";")[0], "description": f"{function.__doc__}\n\nNeeds: {who}."}
+    return {"responses": said, "openapi_extra": more, "summary": function.__doc__.split(". ")[0].rstrip(".").split(";")[0],
+            "description": f"{function.__doc__}\n\nNeeds: {who}."}
 
-# %% ../../nbs/serve/64_api.ipynb #7c613f4f
+# %% ../../nbs/serve/64_api.ipynb #919c514d
 def _signature(function: Callable) -> Callable:
     "The function as FastAPI documents it: its body, query and path, and nothing else."
     from fastapi import Query
@@ -421,9 +435,10 @@ def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> Non
         plain = answer is bytes
         if plain: from fastapi.responses import PlainTextResponse as kind
         else: from fastapi.responses import JSONResponse as kind
-        app.router.add_api_route(prefix + path, _signature(function), methods=[method], tags=[tag], response_model=None if plain else answer, response_class=kind,
-                                 include_in_schema=listed, name=function.__name__ + prefix.replace("/", "_"), status_code=202 if function in (post_train, post_ingest_run) else 200,
-                                 route_class_override=route, **_document(method, path, function))
+        app.router.add_api_route(prefix + path, _signature(function), methods=[method], tags=[tag], response_model=None if plain else answer,
+                                 response_class=kind, include_in_schema=listed, name=function.__name__ + prefix.replace("/", "_"),
+                                 status_code=202 if function in (post_train, post_ingest_run) else 200, route_class_override=route,
+                                 **_document(method, path, function))
 
 # %% ../../nbs/serve/64_api.ipynb #cbc915ee
 def create_app(settings: Settings | None = None, # the profile; None: the usual one

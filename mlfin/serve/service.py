@@ -5,21 +5,20 @@
 # %% auto #0
 __all__ = ['as_columns', 'ingest_reply', 'as_model', 'Service']
 
-# %% ../../nbs/serve/63c_service.ipynb #54636fbd
+# %% ../../nbs/serve/63c_service.ipynb #b5791c99
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import pandas as pd
 
-from ..core.errors import DataError, ModelError, must_be, unknown
+from ..core.errors import DataError, ModelError, unknown
 from ..core.settings import Settings
 from ..data.bars import parse_timeframe
 from ..data.ingest import open_store
-from ..models.registry import Version, manifest_scores, model_versions, registered_experiments, registered_name
+from ..models.registry import Version, model_versions, registered_experiments, registered_name
 from ..monitor.metrics import Metrics, count_ingest, count_prediction
 from . import contract
 from .intake import Intake, Taken, pushed_frame
@@ -86,7 +85,7 @@ class _Parts:
             if self._intake is not None: self._intake.close()
             for predictor in self._predictors.values(): predictor.close()
 
-# %% ../../nbs/serve/63c_service.ipynb #f4968e07
+# %% ../../nbs/serve/63c_service.ipynb #cd6ba1a6
 class _Bars(_Parts):
     "Bars in and out."
     def calendar(self, timeframe: str) -> str:
@@ -123,16 +122,18 @@ class _Bars(_Parts):
         page, items = rows.iloc[offset:offset + limit], []
         for row in page.itertuples(index=False):
             bar = self.store.read([row.symbol], timeframe, start=row.last, columns=["close"]).iloc[-1]
+            age = max((now - bar.known_at).total_seconds(), 0.0)
             items.append(contract.LatestPrice(symbol=row.symbol, timeframe=timeframe, ts=bar.ts, known_at=bar.known_at, close=float(bar.close),
-                                              age_seconds=max((now - bar.known_at).total_seconds(), 0.0)))
+                                              age_seconds=age))
         return contract.Page[contract.LatestPrice](items=items, total=len(rows), offset=offset, limit=limit)
 
 def ingest_reply(request: contract.IngestRequest, taken: Taken) -> contract.IngestReply:
     "The answer to a batch."
-    refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"], ts=datetime.fromisoformat(r["ts"]), reason=r["reason"]) for r in taken.reasons]
+    refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"], ts=datetime.fromisoformat(r["ts"]), reason=r["reason"])
+               for r in taken.reasons]
     return contract.IngestReply.model_construct(received=len(request.bars), stored=taken.accepted, refused=refused)
 
-# %% ../../nbs/serve/63c_service.ipynb #414afca7
+# %% ../../nbs/serve/63c_service.ipynb #60430701
 class _Predictions(_Bars):
     "Signals and predictions."
     def predict(self, request: contract.PredictRequest) -> list[contract.Prediction]:
@@ -164,14 +165,17 @@ class _Predictions(_Bars):
                 have = champion.stream.sync()
                 asked = None if symbols is None else [s for s in symbols if experiment is not None or s in have]
                 if asked is None or asked: found += self._said(predictor, predictor.predict(asked))
-        if not found: raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\nHint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
-        return found
+        if found: return found
+        raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\n"
+                         "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 
     def _said(self, predictor: Predictor, found: list) -> list:
         "Count and keep what is given out."
         predictor.record(found)
         for p in found:
-            if not p.reason: count_prediction(self.metrics, predictor.experiment, "none" if p.label is None else str(p.label), float("nan") if p.probability is None else p.probability)
+            if p.reason: continue
+            label, chance = "none" if p.label is None else str(p.label), float("nan") if p.probability is None else p.probability
+            count_prediction(self.metrics, predictor.experiment, label, chance)
         return found
 
 # %% ../../nbs/serve/63c_service.ipynb #8ce096f5
