@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['routes_page']
 
-# %% ../../nbs/serve/63d_page.ipynb #394f3a57
+# %% ../../nbs/serve/63d_page.ipynb #afab31dc
 import json
 from html import escape
-from typing import Any
 
-# %% ../../nbs/serve/63d_page.ipynb #248975e9
-_STYLE = ("body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}code,pre{font:13px ui-monospace,monospace}"
-          "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;vertical-align:top}"
+# %% ../../nbs/serve/63d_page.ipynb #904f20a4
+_STYLE = ("body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
+          "code,pre{font:13px ui-monospace,monospace}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;vertical-align:top}"
           "summary{cursor:pointer;padding:.35rem 0}pre{background:#f5f5f5;padding:.6rem;overflow:auto}b.m{display:inline-block;width:4.5rem}h2{margin-top:2rem}")
 
 def _named(schema: dict, document: dict) -> dict:
@@ -26,7 +25,8 @@ def _kind(schema: dict) -> str:
     if "anyOf" in schema: return " or ".join(_kind(s) for s in schema["anyOf"])
     if "enum" in schema: return " | ".join(map(str, schema["enum"]))
     if schema.get("type") == "array": return f"list of {_kind(schema.get('items', {}))}"
-    limits = [f"{word} {schema[key]}" for key, word in (("minimum", ">="), ("maximum", "<="), ("maxLength", "at most"), ("maxItems", "at most")) if key in schema]
+    known = (("minimum", ">="), ("maximum", "<="), ("maxLength", "at most"), ("maxItems", "at most"))
+    limits = [f"{word} {schema[key]}" for key, word in known if key in schema]
     return " ".join([schema.get("format") or schema.get("type", "anything"), *limits]) if schema.get("type") != "null" else "null"
 
 def _fields(schema: dict, document: dict) -> str:
@@ -40,7 +40,7 @@ def _fields(schema: dict, document: dict) -> str:
         rows.append(f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(one))}</td><td>{needed}</td><td>{told}</td></tr>")
     return f"<table><tr><th>field</th><th>is</th><th>needed, or else</th><th>meaning</th></tr>{''.join(rows)}</table>" if rows else ""
 
-# %% ../../nbs/serve/63d_page.ipynb #b68258e3
+# %% ../../nbs/serve/63d_page.ipynb #2c649879
 def _route(method: str, path: str, said: dict, document: dict) -> str:
     "One route."
     parts = [f"<p>{escape(said.get('description', '')).replace(chr(10), '<br>')}</p>"]
@@ -52,10 +52,12 @@ def _route(method: str, path: str, said: dict, document: dict) -> str:
         parts.append(f"<p>Takes <code>{escape(kind)}</code> {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}")
     for code, answer in said.get("responses", {}).items():
         for body in answer.get("content", {}).values():
-            if code.startswith("2") and body.get("schema"): parts.append(f"<p>Gives {escape(code)}: {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}")
+            if not (code.startswith("2") and body.get("schema")): continue
+            parts.append(f"<p>Gives {escape(code)}: {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}")
     refused = [f"<tr><td>{escape(c)}</td><td>{escape(a['description'])}</td></tr>" for c, a in said.get("responses", {}).items() if not c.startswith("2")]
     if refused: parts.append(f"<p>Refuses, as a Problem:</p><table>{''.join(refused)}</table>")
-    return f"<details><summary><b class='m'>{method.upper()}</b> <code>{escape(path)}</code> {escape(said.get('summary', ''))}</summary>{''.join(parts)}</details>"
+    head = f"<b class='m'>{method.upper()}</b> <code>{escape(path)}</code> {escape(said.get('summary', ''))}"
+    return f"<details><summary>{head}</summary>{''.join(parts)}</details>"
 
 def routes_page(document: dict,  # an OpenAPI document
                 ) -> str:        # HTML, whole
