@@ -187,7 +187,7 @@ async def _pass(rules: Rules, headers, method: str, path: str, route: str | None
             raise Forbidden(f"Your role, {person.role}, does not allow this.\nHint: it needs {least}.")
     return person, await read_body(receive, headers, rules)
 
-# %% ../../nbs/serve/63b_gate.ipynb #ecf83014
+# %% ../../nbs/serve/63b_gate.ipynb #205cb318
 async def _preflight(answer: _Answer) -> None:
     await answer({"type": "http.response.start", "status": 204, "headers": []})
     await answer({"type": "http.response.body", "body": b""})
@@ -201,6 +201,7 @@ async def _refused(answer: _Answer, e: AuthError | Refused, request: str) -> Non
     if getattr(e, "close", False): extra.append((b"connection", b"close"))
     await answer.refuse(problem(e.status, str(e), e.word, request), extra)
 
+# %% ../../nbs/serve/63b_gate.ipynb #24a565a3
 class Gate:
     "An ASGI application around another one."
     def __init__(self, app: Callable, # what is to be guarded

@@ -9,10 +9,11 @@ __all__ = ['routes_page']
 import json
 from html import escape
 
-# %% ../../nbs/serve/63d_page.ipynb #904f20a4
+# %% ../../nbs/serve/63d_page.ipynb #aaaa8593
 _STYLE = ("body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
-          "code,pre{font:13px ui-monospace,monospace}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;vertical-align:top}"
-          "summary{cursor:pointer;padding:.35rem 0}pre{background:#f5f5f5;padding:.6rem;overflow:auto}b.m{display:inline-block;width:4.5rem}h2{margin-top:2rem}")
+          "code,pre{font:13px ui-monospace,monospace}table{border-collapse:collapse;width:100%}"
+          "td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;vertical-align:top}summary{cursor:pointer;padding:.35rem 0}"
+          "pre{background:#f5f5f5;padding:.6rem;overflow:auto}b.m{display:inline-block;width:4.5rem}h2{margin-top:2rem}")
 
 def _named(schema: dict, document: dict) -> dict:
     "A schema, where it is only a reference to one."
