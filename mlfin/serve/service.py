@@ -149,7 +149,7 @@ class _Saying(_Bars):
             count_prediction(self.metrics, predictor.experiment, label, chance)
         return found
 
-# %% ../../nbs/serve/63c_service.ipynb #ab5a752e
+# %% ../../nbs/serve/63c_service.ipynb #2b3f58b7
 class _Predictions(_Saying):
     "Signals and predictions."
     def predict(self, request: contract.PredictRequest) -> list[contract.Prediction]:
@@ -170,18 +170,20 @@ class _Predictions(_Saying):
                 experiment: str | None = None,        # None: all with a model of this timeframe
                 ) -> list[contract.Prediction]:
         "The champions' signals at the newest bars."
-        wanted, found = None if timeframe is None else parse_timeframe(timeframe), []
+        wanted, found, why = None if timeframe is None else parse_timeframe(timeframe), [], ""
         for name in self.experiments() if experiment is None else (experiment,):
             predictor = self.predictor(name)
             try: champion = predictor.champion
-            except ModelError:
+            except ModelError as e:
                 if experiment is not None: raise
+                why = why or str(e)
                 continue
             if wanted is None or champion.stream.timeframe == wanted:
                 have = champion.stream.sync()
                 asked = None if symbols is None else [s for s in symbols if experiment is not None or s in have]
                 if asked is None or asked: found += self._said(predictor, predictor.predict(asked))
         if found: return found
+        if why: raise ModelError(why)
         raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\n"
                          "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 
