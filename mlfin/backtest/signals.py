@@ -124,7 +124,8 @@ def _on(rule: TradingRule, column: str) -> TradingRule:
 def _check_texts(frame: pd.DataFrame, what: str) -> None:
     "Symbols are texts; a column is of one kind."
     if len(frame) and not isinstance(symbol := frame["symbol"].iloc[0], str):
-        raise BacktestError(must_be("symbol", "a text", symbol.item() if isinstance(symbol, np.generic) else symbol, what, f"{what}.assign(symbol={what}.symbol.astype(str)), in all frames."))
+        got = symbol.item() if isinstance(symbol, np.generic) else symbol
+        raise BacktestError(must_be("symbol", "a text", got, what, f"{what}.assign(symbol={what}.symbol.astype(str)), in all frames."))
 
 def _check_bars(bars: pd.DataFrame) -> None:
     "One timeframe, prices above zero."

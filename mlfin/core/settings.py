@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['project_root', 'Settings', 'profiles', 'load_settings', 'import_plugins', 'quiet_environment', 'lesson_environment']
 
-# %% ../../nbs/core/01_settings.ipynb #0f8b4882
+# %% ../../nbs/core/01_settings.ipynb #09ca02cd
 import os
 import sys
 import tempfile
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import SettingsError, must_be, unknown
 
-# %% ../../nbs/core/01_settings.ipynb #bc710e84
+# %% ../../nbs/core/01_settings.ipynb #0ce3b171
 def project_root(start: str | Path | None = None, # folder to start from; the working directory by default
                 ) -> Path:                        # absolute path of the project's folder
     "The project's folder: the nearest one, upwards, with `pipeline.yaml` and `settings.ini`."
@@ -32,7 +32,7 @@ def project_root(start: str | Path | None = None, # folder to start from; the wo
     raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not there.\n"
                         "Hint: change into a project's folder, or set MLFIN_ROOT to it.")
 
-# %% ../../nbs/core/01_settings.ipynb #5e1f00d1
+# %% ../../nbs/core/01_settings.ipynb #904737ff
 class _Service(BaseModel):
     "What the service takes from a profile."
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,8 +45,17 @@ class _Service(BaseModel):
     limit_user: str = "600/minute"                            # requests of one user; empty: no limit
     limit_address: str = "1200/minute"                        # requests of one address
     limit_exempt: tuple[str, ...] = ()                        # users without limits
+    serve_host: str = "127.0.0.1"                            # address that the service listens on
+    serve_port: int = Field(8000, ge=0, le=65_535)            # and its port
+    serve_workers: int = Field(1, ge=1, le=256)               # its processes
+    tls_cert: str = ""                                        # PEM file of its certificate; empty: plain HTTP, on this machine only
+    tls_key: str = ""                                         # PEM file of the certificate's private key
+    body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB
+    body_seconds: float = Field(15.0, gt=0)                   # in which a request's body must arrive
+    cors: tuple[str, ...] = ()                                # origins of pages in browsers that may ask
+    proxies: tuple[str, ...] = ()                             # addresses of proxies whose X-Forwarded-For is believed
 
-# %% ../../nbs/core/01_settings.ipynb #21fed33f
+# %% ../../nbs/core/01_settings.ipynb #46c374b5
 class Settings(_Service):
     "One profile: typed, frozen, with every path absolute."
     profile: str                                              # name of the section
@@ -73,15 +82,6 @@ class Settings(_Service):
     gate_level: float = Field(0.001, gt=0, lt=0.5)            # chance that a worthless model passes the gate
     gate_latency_ms: float = Field(50.0, gt=0)                # how long one prediction may take
     gate_age_days: int = Field(7, ge=0)                       # how old the newest bar may be at a promotion
-    serve_host: str = "127.0.0.1"                            # address that the service listens on
-    serve_port: int = Field(8000, ge=0, le=65_535)            # and its port
-    serve_workers: int = Field(1, ge=1, le=256)               # its processes
-    tls_cert: str = ""                                        # PEM file of its certificate; empty: plain HTTP, on this machine only
-    tls_key: str = ""                                         # PEM file of the certificate's private key
-    body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB
-    body_seconds: float = Field(15.0, gt=0)                   # in which a request's body must arrive
-    cors: tuple[str, ...] = ()                                # origins of pages in browsers that may ask
-    proxies: tuple[str, ...] = ()                             # addresses of proxies whose X-Forwarded-For is believed
 
     def data_dir(self, experiment: str) -> Path:
         "Folder of an experiment's data products."
@@ -91,7 +91,7 @@ class Settings(_Service):
         "Folder of an experiment's executed notebooks, pages and runs."
         return self.root / "reports" / self.profile / experiment
 
-# %% ../../nbs/core/01_settings.ipynb #484cc456
+# %% ../../nbs/core/01_settings.ipynb #21d4c7a0
 def profiles(root: Path, # the project's folder
             ) -> ConfigParser: # sections are the profiles
     "The parsed `settings.ini`, without interpolation."
@@ -103,7 +103,7 @@ def profiles(root: Path, # the project's folder
                             "Hint: sections in [brackets], one `key = value` a line.") from None
     return ini
 
-# %% ../../nbs/core/01_settings.ipynb #e1d97e18
+# %% ../../nbs/core/01_settings.ipynb #4526920d
 def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     "Strings of a profile: the file's, overridden by `MLFIN_<KEY>`."
     ini = profiles(root)
@@ -121,7 +121,7 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
         raw[key] = value
     return raw
 
-# %% ../../nbs/core/01_settings.ipynb #9219bc20
+# %% ../../nbs/core/01_settings.ipynb #c8e38fd7
 def load_settings(profile: str | None = None,     # section of settings.ini; `MLFIN_PROFILE`, then "development"
                   root: str | Path | None = None, # the project's folder; found from the working directory by default
                  ) -> Settings:
@@ -142,7 +142,7 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
         raise SettingsError(must_be(key, wanted, None if absent else first["input"], f"settings.ini [{profile}] or MLFIN_{key.upper()}",
                                     "`mlfin doctor` tells whether a change is understood.")) from None
 
-# %% ../../nbs/core/01_settings.ipynb #a72fe21f
+# %% ../../nbs/core/01_settings.ipynb #5cb7ff14
 def import_plugins() -> tuple[str, ...]: # names of the modules
     "Import the modules that the profile names as plugins; outside a project, those of `MLFIN_PLUGINS`."
     try: root = project_root()
@@ -160,7 +160,7 @@ def import_plugins() -> tuple[str, ...]: # names of the modules
                                         "a file NAME.py in the project's folder, or an installed package.")) from None
     return names
 
-# %% ../../nbs/core/01_settings.ipynb #2e91c47c
+# %% ../../nbs/core/01_settings.ipynb #8451e9f1
 def _home_is_writable() -> bool:
     "Whether packages can keep their caches where they like to."
     try: home = Path.home()

@@ -18,7 +18,7 @@ from ..core.errors import DataError, must_be, unknown
 from .actions import as_actions
 from .bars import TIME
 from .records import FACT_KEY as _KEY
-from .records import FACTS, _check_values, _refuse, is_fact_name
+from .records import FACTS, _check_values, _refuse
 
 # %% ../../nbs/data/18_facts.ipynb #17feeca3
 EVERYONE = "*"                                     # the symbol of facts that hold for every symbol

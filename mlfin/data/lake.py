@@ -18,8 +18,8 @@ from ..core.errors import DataError, must_be, nearest
 from .actions import ACTIONS, as_actions
 from .bars import BAR_COLUMNS, KEY, TIME, parse_timeframe
 from .sources import QUARANTINE
-from .store import (HISTORY, VALUES, WriteResult, absent, accept, answer_query, check_history, compare, export_frame, first_of, fit_bars, known, moment, resolve,
-                              with_values)
+from .store import (HISTORY, VALUES, WriteResult, absent, accept, answer_query, check_history, compare, export_frame, first_of, fit_bars, known, moment,
+                              resolve, with_values)
 from .journal import Journal, forget_rows, pushed_rows, pushes
 from .records import Records
 from .shelf import Shelf

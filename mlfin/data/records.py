@@ -104,9 +104,11 @@ def _number(column: pd.Series, name: str, kind: str) -> pd.Series:
         odd = [v for v in column[column.notna()] if isinstance(v, bool | str) or not np.isscalar(v)]
         if odd or column.dtype == "str": raise DataError(must_be(name, "numbers", odd[0] if odd else str(column.dtype)))
     if column.dtype.kind == "b": raise DataError(must_be(name, "numbers", "truth values"))
-    if kind == "int64" and column.dtype.kind == "f" and (column % 1 != 0).any(): raise DataError(must_be(name, "whole numbers", column[column % 1 != 0].iloc[0]))
+    if kind == "int64" and column.dtype.kind == "f" and len(broken := column[column % 1 != 0]):
+        raise DataError(must_be(name, "whole numbers", broken.iloc[0]))
     try: return (column.astype("float64") if kind != "int64" else column).astype(kind)
-    except (ValueError, TypeError) as e: raise DataError(must_be(name, "whole numbers" if "nt" in kind else "numbers", list(column[:3]), hint=str(e).split("\n")[0])) from None
+    except (ValueError, TypeError) as e:
+        raise DataError(must_be(name, "whole numbers" if "nt" in kind else "numbers", list(column[:3]), hint=str(e).split("\n")[0])) from None
 
 # %% ../../nbs/data/15d_records.ipynb #34fb7a35
 def _shaped(rows: pd.DataFrame | list, what: str, columns: Mapping[str, str], may_lack=()) -> pd.DataFrame:
@@ -137,8 +139,8 @@ def as_metrics(rows: pd.DataFrame | list, # columns, or tuples in the order, of 
     return _shaped(rows, "metrics", METRICS)
 
 # %% ../../nbs/data/15d_records.ipynb #04e35727
-_ANSWERS = re.compile(r"(meta_)?(fwd|forward|future|barrier|triple_barrier|label|labels|target|targets|outcome|y)(_.*)?|.*_(label|target|outcome)|next_(close|return|ret).*",
-                      re.IGNORECASE)
+_ANSWERS = re.compile(r"(meta_)?(fwd|forward|future|barrier|triple_barrier|label|labels|target|targets|outcome|y)(_.*)?"
+                      r"|.*_(label|target|outcome)|next_(close|return|ret).*", re.IGNORECASE)
 _BAR = ("symbol", "timeframe", "ts", "known_at")
 
 def is_label_name(text: str, # name of a column
@@ -155,7 +157,8 @@ def as_feature_rows(features: pd.DataFrame, # symbol timeframe ts known_at (UTC)
     "Check rows of features; raises `DataError` for a label among them, texts as numbers and times without a zone."
     names = [c for c in features if c not in _BAR]
     if not names: raise DataError(must_be("features", "a frame with at least one feature", list(features)))
-    if bad := [c for c in names if not isinstance(c, str) or not c or "\0" in c]: raise DataError(must_be("features", "a frame whose columns are named by texts", bad[0]))
+    if bad := [c for c in names if not isinstance(c, str) or not c or "\0" in c]:
+        raise DataError(must_be("features", "a frame whose columns are named by texts", bad[0]))
     if twice := [c for c in features if list(features).count(c) > 1]: raise DataError(must_be("features", "a frame with each column once", twice[0]))
     if clash := [c for c in names if c == "recorded_at"]: raise DataError(must_be("features", "a frame without the store's own columns", clash[0]))
     if labels := [c for c in names if is_label_name(c)]:
@@ -204,9 +207,10 @@ def _fit(store, record: Record, rows: pd.DataFrame, unfit, origin: str) -> tuple
         store.write_quarantine(quarantine_rows(origin, list(odd.index), about["symbol"], about["ts"], list(reason[bad]), odd.astype(str).to_dict("records")))
         rows = rows[~bad].reset_index(drop=True)
     if (again := rows.duplicated(list(record.key))).any():
-        first = rows[again].iloc[0]
-        raise DataError(must_be(record.name, "a frame with one row a key", " ".join(str(first[c]) for c in record.key), hint="drop_duplicates() takes repeated rows away."))
-    kept = rows.assign(**{c: rows[c].dt.tz_localize("UTC") for c in rows if record.columns[c] == "datetime64[us]"}, known_at=rows[record.known], recorded_at=now)
+        twice = " ".join(str(v) for v in rows.loc[again, list(record.key)].iloc[0])
+        raise DataError(must_be(record.name, "a frame with one row a key", twice, hint="drop_duplicates() takes repeated rows away."))
+    days = {c: rows[c].dt.tz_localize("UTC") for c in rows if record.columns[c] == "datetime64[us]"}
+    kept = rows.assign(**days, known_at=rows[record.known], recorded_at=now)
     return kept[list(record.stored)].astype(record.stored), int(bad.sum())
 
 def _shown(record: Record, rows: pd.DataFrame) -> pd.DataFrame:
@@ -222,9 +226,11 @@ def _list(value) -> list | None:
 def _check_facts(facts: pd.DataFrame) -> pd.DataFrame:
     "Facts, in any order, or what is wrong with them."
     if not isinstance(facts, pd.DataFrame) or list(facts.columns) != list(FACTS):
-        raise DataError(must_be("facts", "a frame with the columns " + ", ".join(FACTS), list(facts) if isinstance(facts, pd.DataFrame) else type(facts).__name__, hint="as_facts makes it."))
+        got = list(facts) if isinstance(facts, pd.DataFrame) else type(facts).__name__
+        raise DataError(must_be("facts", "a frame with the columns " + ", ".join(FACTS), got, hint="as_facts makes it."))
     for c, want in FACTS.items():
-        if str(facts[c].dtype) != want: raise DataError(must_be("facts", f"a frame whose `{c}` is {want}", str(facts[c].dtype), hint="as_facts gives columns, dtypes and order."))
+        if str(facts[c].dtype) != want:
+            raise DataError(must_be("facts", f"a frame whose `{c}` is {want}", str(facts[c].dtype), hint="as_facts gives columns, dtypes and order."))
     _check_values(facts)
     return facts.reset_index(drop=True)
 
@@ -260,7 +266,8 @@ class _ModelsKept:
                          latest: bool = False,          # True: the newest of each symbol, timeframe and model, whatever its version
                          ) -> pd.DataFrame:             # `PREDICTIONS`, sorted by key
         "Predictions, one a key."
-        where = {"symbol": _list(symbols), "timeframe": None if timeframe is None else [parse_timeframe(timeframe)], "model": _list(model), "version": _list(version)}
+        where = {"symbol": _list(symbols), "timeframe": None if timeframe is None else [parse_timeframe(timeframe)],
+                 "model": _list(model), "version": _list(version)}
         by = ["symbol", "timeframe", "model"] if latest else None
         rows = self.shelf.rows(_PREDICTION, where, moment(start), moment(end, end=True), moment(as_of), by)
         if latest: rows = rows.sort_values(["ts", "created_at", "version"], kind="stable").drop_duplicates(by, keep="last")
@@ -292,7 +299,8 @@ def _chosen(shelf, names: list[str] | None, code: str | None) -> list[str] | Non
     if not found:
         every = {c for s in sets for c in s[1]}
         lost = next((n for n in names if n not in every), None)
-        raise DataError(unknown("names", lost, every) if lost is not None else must_be("names", "features of one set", names, hint="`feature_sets()` lists the sets."))
+        if lost is not None: raise DataError(unknown("names", lost, every))
+        raise DataError(must_be("names", "features of one set", names, hint="`feature_sets()` lists the sets."))
     return [found[-1][0], *found[-1][1]]
 
 # %% ../../nbs/data/15d_records.ipynb #854633a7
@@ -383,7 +391,8 @@ class Records(_FactsKept, _ModelsKept, _RecordsMove):
                       ) -> pd.DataFrame:                     # symbol timeframe ts known_at and the features, sorted
         "Computed features, one row a bar."
         timeframe, names = parse_timeframe(timeframe), _list(names)
-        if (chosen := _chosen(self.shelf, names, code)) is None: return _shown(_feature_record([]), pd.DataFrame(columns=[*_BAR, "recorded_at"]).astype(dict.fromkeys(_BAR[2:], TIME)))
+        if (chosen := _chosen(self.shelf, names, code)) is None:
+            return _shown(_feature_record([]), pd.DataFrame(columns=[*_BAR, "recorded_at"]).astype(dict.fromkeys(_BAR[2:], TIME)))
         record = self.shelf.place(chosen[0], chosen[1:])
         by = ["symbol"] if latest else None
         rows = self.shelf.rows(record, {"symbol": _list(symbols), "timeframe": [timeframe]}, moment(start), moment(end, end=True), moment(as_of), by)

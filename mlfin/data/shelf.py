@@ -173,7 +173,8 @@ def _put(shelf, record: Record, fresh: pd.DataFrame) -> int: # number of the wri
     with _opened(shelf.journal, True) as db:
         name = db.execute("SELECT name FROM journal").fetchone()[0]
         times, data = fresh[record.time], _piece(record, fresh if small else fresh.iloc[:0])
-        seq = db.execute("INSERT INTO pieces (kind, first, last, data) VALUES (?, ?, ?, ?)", (record.name, _micros(times.min()), _micros(times.max()), data)).lastrowid
+        piece = record.name, _micros(times.min()), _micros(times.max()), data
+        seq = db.execute("INSERT INTO pieces (kind, first, last, data) VALUES (?, ?, ?, ?)", piece).lastrowid
         gathered = db.execute("SELECT count(*) FROM pieces WHERE kind = ?", (record.name,)).fetchone()[0]
     if not small or gathered >= GATHERED: _fold_kind(shelf, record.name)
     if not small: _commit(shelf.root / record.name, _unpieced(record, [_piece(record, fresh)]), (name, seq))
@@ -249,7 +250,8 @@ class _Upkeep(_Sets):
         if not (kinds := self._kinds()): return removed
         with alone(self.root):
             for kind in kinds:
-                with told(self.root / kind, "written"): removed += len(_handle(self.root / kind).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
+                with told(self.root / kind, "written"):
+                    removed += len(_handle(self.root / kind).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
         return removed
 
 # %% ../../nbs/data/15e_shelf.ipynb #b8afa4fc
@@ -275,7 +277,8 @@ class Shelf(_Upkeep):
         "Rows as they are now, or were known at a moment."
         return resolve(_all(self, record, where, start, end, as_of), record.key)
 
-    def history(self, record: Record, where: Mapping[str, Sequence | None], start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
+    def history(self, record: Record, where: Mapping[str, Sequence | None],
+                start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
         "Every row as it is kept, several a key."
         return _all(self, record, where, start, end)
 

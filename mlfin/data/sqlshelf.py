@@ -53,7 +53,8 @@ def _parsed(data: bytes, record: Record) -> pd.DataFrame:
 def _layout(n: int) -> np.dtype:
     "A row of features in binary COPY: each field with its length in front, the array with five words before its numbers."
     plain = [("#n", ">i2")]
-    for name, kind in (("series", ">i4"), ("feature_set", ">i4"), ("ts", ">i8"), ("known_at", ">i8"), ("recorded_at", ">i8")): plain += [("#" + name, ">i4"), (name, kind)]
+    for name, kind in (("series", ">i4"), ("feature_set", ">i4"), ("ts", ">i8"), ("known_at", ">i8"), ("recorded_at", ">i8")):
+        plain += [("#" + name, ">i4"), (name, kind)]
     return np.dtype([*plain, ("#numbers", ">i4"), ("head", ">i4", 5), ("numbers", [("#", ">i4"), ("v", ">f8")], n)])
 
 _FIELDS = ("series", "feature_set", "ts", "known_at", "recorded_at", "numbers")
@@ -94,7 +95,8 @@ def _merge(cursor, name: str, columns: Sequence[str], key: Sequence[str], values
     differs = f"ROW({_named(values, 't.')}) IS DISTINCT FROM ROW({_named(values, '{0}.')})"
     same = " AND ".join(f't."{c}" = f."{c}"' for c in key)
     shown = _named(columns)
-    cursor.execute(f"INSERT INTO mlfin.{name}_past ({shown}) SELECT {_named(columns, 't.')} FROM mlfin.{name} t JOIN fresh f ON {same} WHERE {differs.format('f')}")
+    cursor.execute(f"INSERT INTO mlfin.{name}_past ({shown}) SELECT {_named(columns, 't.')} FROM mlfin.{name} t "
+                   f"JOIN fresh f ON {same} WHERE {differs.format('f')}")
     revised, rest = cursor.rowcount, [c for c in columns if c not in (*key, "known_at", "recorded_at")]
     arrival = "greatest(excluded.recorded_at, t.recorded_at + interval '1 microsecond')"
     changes = [f'"{c}" = excluded."{c}"' for c in rest] + [f"recorded_at = {arrival}", f"known_at = greatest(excluded.known_at, {arrival})"]
@@ -127,7 +129,8 @@ def _series(cursor, rows: pd.DataFrame) -> np.ndarray:
 def _asked(where: Mapping, time: str, start, end, as_of) -> tuple[str, list]:
     "The condition of a question, and what stands for its placeholders."
     parts = [(f'"{c}" = ANY(%s)', list(some)) for c, some in where.items() if some is not None]
-    parts += [(f'"{time}" >= %s', start)] * (start is not None) + [(f'"{time}" <= %s', end)] * (end is not None) + [("known_at <= %s", as_of)] * (as_of is not None)
+    parts += [(f'"{time}" >= %s', start)] * (start is not None) + [(f'"{time}" <= %s', end)] * (end is not None)
+    parts += [("known_at <= %s", as_of)] * (as_of is not None)
     return " AND ".join(["true", *(text for text, _ in parts)]), [v for _, v in parts]
 
 def _source(name: str, shown: str, where: str, given: list, newest: Sequence[str] | None, time: str, as_of) -> tuple[str, list]:
@@ -175,8 +178,8 @@ def _plain_rows(cursor, record: Record, where: Mapping, start, end, as_of, newes
 def _feature_rows(cursor, record: Record, where: Mapping, start, end, as_of, newest) -> pd.DataFrame:
     "Rows of a set of features."
     symbols, timeframe = where["symbol"], where["timeframe"]
-    keys = {i: (s, t) for i, s, t in cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series WHERE (%s::text[] IS NULL OR timeframe = ANY(%s)) AND (%s::text[] IS NULL OR symbol = ANY(%s))",
-                                                    (timeframe, timeframe, symbols, symbols)).fetchall()}
+    text = "SELECT id, symbol, timeframe FROM mlfin.series WHERE (%s::text[] IS NULL OR timeframe = ANY(%s)) AND (%s::text[] IS NULL OR symbol = ANY(%s))"
+    keys = {i: (s, t) for i, s, t in cursor.execute(text, (timeframe, timeframe, symbols, symbols)).fetchall()}
     asked = {"feature_set": [int(record.name.removeprefix("features-"))], "series": list(keys)}
     text, given = _source("features", _named(_FIELDS), *_asked(asked, "ts", start, end, as_of), newest and ["series"], "ts", as_of)
     with cursor.copy(f"COPY ({text}) TO STDOUT (FORMAT binary)", given) as copy: data = b"".join(map(bytes, copy))
@@ -288,7 +291,8 @@ class SqlShelf(_Sets):
             found = (_feature_rows if record.name.startswith("features") else _plain_rows)(cursor, record, where, start, end, until, newest)
         return resolve(found[list(record.stored)], record.key, as_of)
 
-    def history(self, record: Record, where: Mapping[str, Sequence | None], start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
+    def history(self, record: Record, where: Mapping[str, Sequence | None],
+                start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
         "Every row as it is kept, several a key."
         with self.store.server.transaction() as cursor:
             if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, SpecError, must_be, nearest
-from ..data.facts import as_known, check_facts, is_fact_name, known_places
+from ..data.facts import as_known, check_facts, known_places
+from ..data.records import is_fact_name
 from .spec import Feature, family, feature
 
 # %% ../../nbs/features/23_fundamental.ipynb #9572cc17

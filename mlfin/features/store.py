@@ -407,7 +407,8 @@ def _later(table: _Table, version: int) -> pd.DataFrame:
     if not old or not files: return _load(table, columns)
     with told(table.path, "read"):
         rows = ds.dataset(files, schema=pa.schema(now.to_pyarrow_dataset().schema)).to_table(columns=["symbol", "ts", "since", *columns]).to_pandas()
-    return rows.astype({c: TIME for c in ("ts", "since", "known_at")} | {"symbol": "str"}).sort_values(["symbol", "ts", "since"], kind="stable", ignore_index=True)
+    rows = rows.astype({c: TIME for c in ("ts", "since", "known_at")} | {"symbol": "str"})
+    return rows.sort_values(["symbol", "ts", "since"], kind="stable", ignore_index=True)
 
 def _publish(fs: FeatureStore, table: _Table, version: int) -> None:
     "Give the store's readers what the table has that they lack; after an interruption, all of it."

@@ -30,8 +30,8 @@ def publish_predictions(predictions: pd.DataFrame, # symbol timeframe ts, and pr
     if "model" in predictions and predictions["model"].nunique() > 1:
         raise DataError(must_be("predictions", "those of one model", sorted(predictions["model"].unique()), hint="take the rows of one."))
     if threshold is not None and "probability" not in kinds: raise DataError(must_be("threshold", "None where values are predicted", threshold))
-    made = pd.Timestamp.now("UTC") if at is None else at
-    rows = predictions[["symbol", "timeframe", "ts", *kinds]].assign(model=model, version=version, created_at=made, threshold=np.nan if threshold is None else threshold)
+    made, against = pd.Timestamp.now("UTC") if at is None else at, np.nan if threshold is None else threshold
+    rows = predictions[["symbol", "timeframe", "ts", *kinds]].assign(model=model, version=version, created_at=made, threshold=against)
     if threshold is not None: rows["label"] = (rows.probability >= threshold).astype("Int64").where(rows.probability.notna())
     return open_store(store).write_predictions(rows[[c for c in PREDICTIONS if c in rows]])
 
@@ -43,4 +43,5 @@ def publish_metrics(metrics: Mapping[str, float], # name -> value, e.g. a manife
     "Keep a model's metrics in a store."
     finite = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v)}
     when = pd.Timestamp.now("UTC").as_unit("us") if at is None else at
-    return open_store(store).write_metrics(pd.DataFrame([(model, version, k, v, when) for k, v in finite.items()], columns=["model", "version", "metric", "value", "at"]))
+    rows = [(model, version, k, v, when) for k, v in finite.items()]
+    return open_store(store).write_metrics(pd.DataFrame(rows, columns=["model", "version", "metric", "value", "at"]))

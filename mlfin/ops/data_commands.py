@@ -472,7 +472,8 @@ def copy(source: Annotated[str, typer.Argument(**_Place)], target: Annotated[str
          symbols: _Several = None, timeframe: _Timeframes = None, start: _Start = None, end: _End = None,
          merge: Annotated[bool, typer.Option("--merge", help="Keep rows that only the second store has, instead of refusing their series.")] = False,
          as_json: _Json = False):
-    "Copy a store into another one: bars, actions, quarantine, facts, features, predictions and metrics of models, every row with its moments, checked by counts and checksums. Goes on where it was broken off."
+    """Copy a store into another one, checked by counts and checksums: bars, actions, quarantine, facts, features, predictions and metrics of models,
+    every row with its moments. Goes on where it was broken off."""
     opened, place = _open(source, None, field="SOURCE")
     first, last = typed_moment("--start", start), typed_moment("--end", end, end=True)
     from mlfin.data.transfer import copy_store
@@ -490,7 +491,8 @@ def _say_copy(done, place: str, other: str) -> None:
     shown = done.series.assign(symbol=done.series.symbol.mask(beside, (done.series.symbol + " (" + done.series.what + ")").str.strip())).rename(columns=_SHORT)
     say_table(shown[["symbol", "tf", "rows", "there", "copied", "checksum", "status"]])
     for line in done.failed.itertuples():
-        err.print(f"{plain(line.symbol or line.what)} {line.timeframe}".strip() + (f" ({plain(line.what)})" if line.symbol and line.what != "bars" else "") + f": {line.detail}", highlight=False, markup=False)
+        kind = f" ({plain(line.what)})" if line.symbol and line.what != "bars" else ""
+        err.print(f"{plain(line.symbol or line.what)} {line.timeframe}".strip() + f"{kind}: {line.detail}", highlight=False, markup=False)
     told = f"{_count(int(done.series.copied.sum()), 'row')} copied from {plain(place)} to {plain(other)}"
     told += f"; {_count(len(done.failed), 'line')} not the same on both sides" if len(done.failed) else "; both sides are the same"
     out.print(told, highlight=False, markup=False)

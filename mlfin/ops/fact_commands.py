@@ -31,7 +31,7 @@ def _fact_address(source: str) -> str:
 
 def _how(option: list[str] | None, given: dict) -> dict:
     "What was said about the source, by options of their own and with -o."
-    from mlfin.ops.pipeline import parse_assignment
+    from mlfin.backtest.question import parse_assignment
 
     said = dict(parse_assignment(text) for text in option or ())
     for key in said:

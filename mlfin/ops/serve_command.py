@@ -43,7 +43,7 @@ def _warned(error: Exception) -> None:
 
     logging.getLogger("mlfin.serve").warning("%s", error)
 
-# %% ../../nbs/ops/72g_serve_command.ipynb #ff713995
+# %% ../../nbs/ops/72g_serve_command.ipynb #b95e7e0b
 def _welcome(settings: Settings) -> None:
     "An administrator at the first start; the secret is shown once."
     from mlfin.serve.auth import open_accounts
@@ -57,6 +57,7 @@ def _welcome(settings: Settings) -> None:
     out.print(f"    {once}", highlight=False, markup=False)
     out.print("It is shown once. POST /v1/auth/password (or `mlfin users passwd admin`) takes one of your own.", highlight=False, markup=False)
 
+# %% ../../nbs/ops/72g_serve_command.ipynb #84b95880
 def serve(host: Annotated[str | None, typer.Option(help="Address to listen on (default: setting serve_host).")] = None,
           port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port (default: setting serve_port); 0 takes a free one.")] = None,
           workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes (default: setting serve_workers).")] = None,
@@ -72,8 +73,9 @@ def serve(host: Annotated[str | None, typer.Option(help="Address to listen on (d
     settings = settings.model_copy(update={"serve_workers": listen.workers})
     if listen.workers > 1: clean_metrics(metrics_folder(settings))
     _welcome(settings)
+    many = f"{listen.workers} worker{'s' if listen.workers > 1 else ''}"
     run(settings, listen, lambda stop: look_after(settings, stop),
-        lambda address: out.print(f"Serving {address}/v1  (profile {settings.profile}, {listen.workers} worker{'s' if listen.workers > 1 else ''}; {address}/docs; Ctrl-C ends)", highlight=False))
+        lambda address: out.print(f"Serving {address}/v1  (profile {settings.profile}, {many}; {address}/docs; Ctrl-C ends)", highlight=False))
 
 def listening(settings: Settings, # the profile
               host: str | None, port: int | None, workers: int | None, cert: Path | None, key: Path | None, # of the command; None: the settings'

@@ -74,12 +74,11 @@ class Refused(MlfinError):
         super().__init__(detail)
         self.status, self.word, self.close = status, word, close
 
-# %% ../../nbs/serve/63b_gate.ipynb #da1c2cd9
+# %% ../../nbs/serve/63b_gate.ipynb #7a544a0c
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"),
            (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"), (b"cache-control", b"no-store"),
            (b"cross-origin-resource-policy", b"same-origin"), (b"permissions-policy", b"geolocation=(), camera=(), microphone=()"))
-_DOCS = (b"content-security-policy", b"default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-         b"style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https:; connect-src 'self'; frame-ancestors 'none'")
+_DOCS = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 def _headers(rules: Rules, page: bool) -> tuple:
@@ -145,7 +144,7 @@ async def read_body(receive: Callable[[], Awaitable[dict]], # ASGI's
 def _too_large(rules: Rules) -> Refused:
     return Refused(413, f"The body is larger than {rules.max_bytes:,} bytes.\nHint: send smaller batches.", "too_large", close=True)
 
-# %% ../../nbs/serve/63b_gate.ipynb #0eb5b9ce
+# %% ../../nbs/serve/63b_gate.ipynb #9ce44b08
 class _Answer:
     "Sends an answer's head with our headers, and remembers its status."
     __slots__ = ("send", "more", "status", "size")
@@ -166,7 +165,7 @@ class _Answer:
         await self({"type": "http.response.start", "status": found["status"], "headers": head})
         await self({"type": "http.response.body", "body": data})
 
-# %% ../../nbs/serve/63b_gate.ipynb #30a3aa62
+# %% ../../nbs/serve/63b_gate.ipynb #8280a28d
 def _replay(body: bytes, receive):
     "What the application reads: the body, whole, and then whatever the client does."
     whole = [{"type": "http.request", "body": body, "more_body": False}]
@@ -174,6 +173,35 @@ def _replay(body: bytes, receive):
     async def again(): return whole.pop() if whole else await receive()
     return again
 
+async def _pass(rules: Rules, headers, method: str, path: str, route: str | None, address: str, receive) -> tuple[Person | None, bytes]:
+    "Who asks, and what the request's body is; or a refusal."
+    least = least_role(method, path)
+    given = sender_of(headers)
+    open_to_all = least == ANYONE and (rules.open_docs or not path.startswith(("/docs", "/redoc", "/openapi")))
+    person = rules.identify(*given) if given is not None and not open_to_all else None
+    rules.spend(person, address, route or "none")
+    if not open_to_all:
+        if person is None: raise BadToken("A token is needed here: log in, or send an API key.")
+        if route is None: raise Refused(404, f"There is no {method} {path[:100]}.\nHint: /docs lists all routes.", "not_found")
+        if not allowed(person, method, path):
+            raise Forbidden(f"Your role, {person.role}, does not allow this.\nHint: it needs {least}.")
+    return person, await read_body(receive, headers, rules)
+
+# %% ../../nbs/serve/63b_gate.ipynb #205cb318
+async def _preflight(answer: _Answer) -> None:
+    await answer({"type": "http.response.start", "status": 204, "headers": []})
+    await answer({"type": "http.response.body", "body": b""})
+
+async def _refused(answer: _Answer, e: AuthError | Refused, request: str) -> None:
+    "Say why, unless the answer has begun."
+    if answer.status: return
+    extra, wait = [], getattr(e, "retry_after", 0.0)
+    if e.status == 401: extra.append((b"www-authenticate", b"Bearer"))
+    if wait: extra.append((b"retry-after", str(int(-(-wait // 1))).encode()))
+    if getattr(e, "close", False): extra.append((b"connection", b"close"))
+    await answer.refuse(problem(e.status, str(e), e.word, request), extra)
+
+# %% ../../nbs/serve/63b_gate.ipynb #24a565a3
 class Gate:
     "An ASGI application around another one."
     def __init__(self, app: Callable, # what is to be guarded
@@ -195,7 +223,7 @@ class Gate:
         try:
             if method == "OPTIONS" and b"origin" in headers: await _preflight(answer)
             else:
-                person, body = await self._pass(headers, method, path, route, address, receive)
+                person, body = await _pass(self.rules, headers, method, path, route, address, receive)
                 scope.setdefault("state", {}).update(person=person, request_id=request, address=address, body=body)
                 self.rules.enter(request, person)
                 await self.app(scope, _replay(body, receive), answer)
@@ -205,30 +233,3 @@ class Gate:
             self.rules.count(method, route, answer.status or 499, seconds)
             self.rules.log({"request_id": request, "method": method, "path": path[:200], "route": route, "status": answer.status or 499,
                             "ms": round(seconds * 1e3, 3), "bytes": answer.size, "address": address, "user": person.name if person else None})
-
-    async def _pass(self, headers, method: str, path: str, route: str | None, address: str, receive) -> tuple[Person | None, bytes]:
-        "Who asks, and what the request's body is; or a refusal."
-        least = least_role(method, path)
-        given = sender_of(headers)
-        open_to_all = least == ANYONE and (self.rules.open_docs or not path.startswith(("/docs", "/redoc", "/openapi")))
-        person = self.rules.identify(*given) if given is not None and not open_to_all else None
-        self.rules.spend(person, address, route or "none")
-        if not open_to_all:
-            if person is None: raise BadToken("A token is needed here: log in, or send an API key.")
-            if route is None: raise Refused(404, f"There is no {method} {path[:100]}.\nHint: /docs lists all routes.", "not_found")
-            if not allowed(person, method, path):
-                raise Forbidden(f"Your role, {person.role}, does not allow this.\nHint: it needs {least}.")
-        return person, await read_body(receive, headers, self.rules)
-
-async def _preflight(answer: _Answer) -> None:
-    await answer({"type": "http.response.start", "status": 204, "headers": []})
-    await answer({"type": "http.response.body", "body": b""})
-
-async def _refused(answer: _Answer, e: AuthError | Refused, request: str) -> None:
-    "Say why, unless the answer has begun."
-    if answer.status: return
-    extra, wait = [], getattr(e, "retry_after", 0.0)
-    if e.status == 401: extra.append((b"www-authenticate", b"Bearer"))
-    if wait: extra.append((b"retry-after", str(int(-(-wait // 1))).encode()))
-    if getattr(e, "close", False): extra.append((b"connection", b"close"))
-    await answer.refuse(problem(e.status, str(e), e.word, request), extra)

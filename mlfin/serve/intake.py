@@ -114,9 +114,9 @@ def _take(store: Store, batches: list[_Batch]) -> tuple[list[Taken], pd.DataFram
     for i in bad: told[owner[i]].append({"row": int(place[i]), "symbol": whole.symbol.iloc[i], "ts": whole.ts.iloc[i].isoformat(), "reason": found[i]})
     return [Taken(n - len(rows), len(rows), rows) for n, rows in zip(sizes, told, strict=True)], kept
 
-# %% ../../nbs/serve/63a_intake.ipynb #9ec06e1a
-class Intake:
-    "Takes batches of bars from many threads and writes what has gathered in one go."
+# %% ../../nbs/serve/63a_intake.ipynb #c5419752
+class _Line:
+    "Batches that wait, and the thread that takes them."
     def __init__(self, store: Store,                 # where bars are kept
                  taken: Callable[[pd.DataFrame], None] | None = None, # told what was kept, in the writing thread
                  waiting: int = 100_000,             # bars that may wait, >= 1; more are refused
@@ -144,6 +144,17 @@ class Intake:
         "How much waits."
         return self._rows
 
+    def close(self) -> None:
+        "Write what waits, and take no more."
+        with self._lock:
+            if not self._open: return
+            self._open = False
+            self._line.put(None)
+        self._thread.join()
+
+# %% ../../nbs/serve/63a_intake.ipynb #8fd5b73d
+class Intake(_Line):
+    "Takes batches of bars from many threads and writes what has gathered in one go."
     def _gather(self) -> list[_Batch]:
         "The next batches to take together; none: it is over."
         batches = [self._line.get()]
@@ -167,11 +178,3 @@ class Intake:
                 if len(kept): self._taken(kept)
                 for batch, answer in zip(some, told, strict=True): batch.answer.set_result(answer)
             with self._lock: self._rows -= sum(len(b.bars) for b in batches)
-
-    def close(self) -> None:
-        "Write what waits, and take no more."
-        with self._lock:
-            if not self._open: return
-            self._open = False
-            self._line.put(None)
-        self._thread.join()

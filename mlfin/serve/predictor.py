@@ -25,6 +25,7 @@ from ..data.bars import as_bars, check_bars, timeframe_delta
 from ..data.calendars import expected_bars, known_at
 from ..data.ingest import open_store
 from ..data.store import Store
+from ..features.published import published_facts
 from ..features.spec import parse_set
 from ..features.store import FeatureStore, feature_code
 from ..features.table import compute_features
@@ -119,7 +120,8 @@ def _stream_of(loaded: Loaded, store: Store, given: FeatureStore | None, window:
     if given is not None: adjust, own = given.adjust, {**given.context, "facts": lambda: given.facts}
     elif any(f.facts for f in parse_set(loaded.manifest["features"])):
         if not hasattr(store, "read_facts"): raise ModelError(must_be("store", "one that keeps facts, which the features read", type(store).__name__))
-        own["facts"] = store.read_facts
+        names, symbols = loaded.manifest["features"], data["symbols"]
+        own["facts"] = lambda: published_facts(names, store, symbols, actions=store.read_actions(symbols))
     return Stream(store, loaded.manifest["features"], data["timeframe"], start=pd.Timestamp(data["first"]), symbols=data["symbols"], adjust=adjust,
         window=window, **own)
 

@@ -106,7 +106,7 @@ def serve(settings: Settings,   # the profile
         if thread: thread.join()
         socket.close()
 
-# %% ../../nbs/serve/65_server.ipynb #43a8eff2
+# %% ../../nbs/serve/65_server.ipynb #b1d39e53
 def _checked(listen: Listen) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(listen.cert, listen.key)
@@ -121,7 +121,8 @@ def _bound(config: Any):
     try: found.bind((config.host, config.port))
     except OSError as e:
         found.close()
-        raise SettingsError(f"{config.host}:{config.port} cannot be listened on: {e.strerror}.\nHint: another program has the port, or the address is not this machine's; --port 0 takes a free one.") from None
+        raise SettingsError(f"{config.host}:{config.port} cannot be listened on: {e.strerror}.\n"
+                            "Hint: another program has the port, or the address is not this machine's; --port 0 takes a free one.") from None
     found.listen(config.backlog)
     found.set_inheritable(True)
     return found

@@ -5,21 +5,20 @@
 # %% auto #0
 __all__ = ['as_columns', 'ingest_reply', 'as_model', 'Service']
 
-# %% ../../nbs/serve/63c_service.ipynb #54636fbd
+# %% ../../nbs/serve/63c_service.ipynb #b5791c99
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import pandas as pd
 
-from ..core.errors import DataError, ModelError, must_be, unknown
+from ..core.errors import DataError, ModelError, unknown
 from ..core.settings import Settings
 from ..data.bars import parse_timeframe
 from ..data.ingest import open_store
-from ..models.registry import Version, manifest_scores, model_versions, registered_experiments, registered_name
+from ..models.registry import Version, model_versions, registered_experiments, registered_name
 from ..monitor.metrics import Metrics, count_ingest, count_prediction
 from . import contract
 from .intake import Intake, Taken, pushed_frame
@@ -40,7 +39,7 @@ def _frame(bars: Sequence[contract.Bar], calendar: str) -> pd.DataFrame:
     parts = [pushed_frame(as_columns([bars[i] for i in rows]), span, calendar).set_axis(rows) for span, rows in at.items()]
     return pd.concat(parts).sort_index()
 
-# %% ../../nbs/serve/63c_service.ipynb #2da47b86
+# %% ../../nbs/serve/63c_service.ipynb #c1aaf22a
 class _Parts:
     "What a service is made of, each made when it is first needed."
     def __init__(self, settings: Settings, store=None, metrics: Metrics | None = None):
@@ -69,6 +68,15 @@ class _Parts:
             self._known = time.monotonic(), names
         return names
 
+    def close(self) -> None:
+        "Write what waits; end the threads."
+        with self._lock:
+            if self._intake is not None: self._intake.close()
+            for predictor in self._predictors.values(): predictor.close()
+
+# %% ../../nbs/serve/63c_service.ipynb #8a2a5160
+class _Predicting(_Parts):
+    "A predictor an experiment."
     def predictor(self, experiment: str, # name of a line of research
                   ) -> Predictor:
         "What predicts for an experiment."
@@ -80,14 +88,8 @@ class _Parts:
             if experiment not in self._predictors: self._predictors[experiment] = Predictor(self.settings, experiment, self.store)
         return self._predictors[experiment]
 
-    def close(self) -> None:
-        "Write what waits; end the threads."
-        with self._lock:
-            if self._intake is not None: self._intake.close()
-            for predictor in self._predictors.values(): predictor.close()
-
-# %% ../../nbs/serve/63c_service.ipynb #f4968e07
-class _Bars(_Parts):
+# %% ../../nbs/serve/63c_service.ipynb #bcb9773b
+class _Bars(_Predicting):
     "Bars in and out."
     def calendar(self, timeframe: str) -> str:
         "What says when a bar that is pushed closes."
@@ -123,17 +125,32 @@ class _Bars(_Parts):
         page, items = rows.iloc[offset:offset + limit], []
         for row in page.itertuples(index=False):
             bar = self.store.read([row.symbol], timeframe, start=row.last, columns=["close"]).iloc[-1]
+            age = max((now - bar.known_at).total_seconds(), 0.0)
             items.append(contract.LatestPrice(symbol=row.symbol, timeframe=timeframe, ts=bar.ts, known_at=bar.known_at, close=float(bar.close),
-                                              age_seconds=max((now - bar.known_at).total_seconds(), 0.0)))
+                                              age_seconds=age))
         return contract.Page[contract.LatestPrice](items=items, total=len(rows), offset=offset, limit=limit)
 
+# %% ../../nbs/serve/63c_service.ipynb #84be78ec
 def ingest_reply(request: contract.IngestRequest, taken: Taken) -> contract.IngestReply:
     "The answer to a batch."
-    refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"], ts=datetime.fromisoformat(r["ts"]), reason=r["reason"]) for r in taken.reasons]
+    refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"], ts=datetime.fromisoformat(r["ts"]), reason=r["reason"])
+               for r in taken.reasons]
     return contract.IngestReply.model_construct(received=len(request.bars), stored=taken.accepted, refused=refused)
 
-# %% ../../nbs/serve/63c_service.ipynb #414afca7
-class _Predictions(_Bars):
+# %% ../../nbs/serve/63c_service.ipynb #e120805a
+class _Saying(_Bars):
+    "What is done with everything that is given out."
+    def _said(self, predictor: Predictor, found: list) -> list:
+        "Count and keep what is given out."
+        predictor.record(found)
+        for p in found:
+            if p.reason: continue
+            label, chance = "none" if p.label is None else str(p.label), float("nan") if p.probability is None else p.probability
+            count_prediction(self.metrics, predictor.experiment, label, chance)
+        return found
+
+# %% ../../nbs/serve/63c_service.ipynb #2b3f58b7
+class _Predictions(_Saying):
     "Signals and predictions."
     def predict(self, request: contract.PredictRequest) -> list[contract.Prediction]:
         "What the champion says; kept in the store where it is of the store's own bars."
@@ -153,28 +170,24 @@ class _Predictions(_Bars):
                 experiment: str | None = None,        # None: all with a model of this timeframe
                 ) -> list[contract.Prediction]:
         "The champions' signals at the newest bars."
-        wanted, found = None if timeframe is None else parse_timeframe(timeframe), []
+        wanted, found, why = None if timeframe is None else parse_timeframe(timeframe), [], ""
         for name in self.experiments() if experiment is None else (experiment,):
             predictor = self.predictor(name)
             try: champion = predictor.champion
-            except ModelError:
+            except ModelError as e:
                 if experiment is not None: raise
+                why = why or str(e)
                 continue
             if wanted is None or champion.stream.timeframe == wanted:
                 have = champion.stream.sync()
                 asked = None if symbols is None else [s for s in symbols if experiment is not None or s in have]
                 if asked is None or asked: found += self._said(predictor, predictor.predict(asked))
-        if not found: raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\nHint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
-        return found
+        if found: return found
+        if why: raise ModelError(why)
+        raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\n"
+                         "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 
-    def _said(self, predictor: Predictor, found: list) -> list:
-        "Count and keep what is given out."
-        predictor.record(found)
-        for p in found:
-            if not p.reason: count_prediction(self.metrics, predictor.experiment, "none" if p.label is None else str(p.label), float("nan") if p.probability is None else p.probability)
-        return found
-
-# %% ../../nbs/serve/63c_service.ipynb #8ce096f5
+# %% ../../nbs/serve/63c_service.ipynb #eb94b3ff
 def as_model(found: Version) -> contract.ModelVersion:
     "A registered version, as it goes over the wire."
     import json
@@ -184,6 +197,7 @@ def as_model(found: Version) -> contract.ModelVersion:
                                  estimator=found.tags.get("mlfin.estimator", ""), foretells=found.tags.get("mlfin.label", ""), verdict=found.verdict,
                                  made=found.made, scores=scores)
 
+# %% ../../nbs/serve/63c_service.ipynb #c023506e
 class Service(_Predictions):
     "What the API does; one a process."
     def models(self, experiment: str | None = None, offset: int = 0, limit: int = 100) -> contract.Page[contract.ModelVersion]:

@@ -200,7 +200,8 @@ def test_symbols_that_are_numbers_are_named(numbered):
     bars, p = market(1, symbols="AB")
     both = {"bars": bars, "predictions": p}
     both[numbered] = both[numbered].assign(symbol=both[numbered].symbol.map({"A": 1, "B": 2}))
-    with pytest.raises(BacktestError, match=f"`symbol` must be a text, got 1 .{numbered}.*\n.*astype"): sweep(both["predictions"], both["bars"], {"threshold": [0.5]})
+    with pytest.raises(BacktestError, match=f"`symbol` must be a text, got 1 .{numbered}.*\n.*astype"):
+        sweep(both["predictions"], both["bars"], {"threshold": [0.5]})
     with pytest.raises(BacktestError, match="`symbol` must be a text, got 1"): backtest(both["predictions"], both["bars"], TradingRule())
 
 

@@ -1,4 +1,4 @@
-"""The newest 500 bars of a symbol: the bare read beside the cache in this process and in Redis, on a lake and on PostgreSQL; 1,000,000 minutes of 10 symbols."""
+"""The newest 500 bars of a symbol: the bare read beside the cache in this process and in Redis, on a lake and PostgreSQL; 1,000,000 minutes of 10 symbols."""
 
 import subprocess
 import sys

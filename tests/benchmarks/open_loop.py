@@ -122,4 +122,5 @@ def highest(host: str, port: int, requests: list[bytes], connections: int, secon
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    print(json.dumps(asdict(load(given["host"], given["port"], [r.encode() for r in given["requests"]], given["rate"], given["seconds"], given["connections"]))))
+    requests = [r.encode() for r in given["requests"]]
+    print(json.dumps(asdict(load(given["host"], given["port"], requests, given["rate"], given["seconds"], given["connections"]))))

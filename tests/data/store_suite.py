@@ -31,7 +31,8 @@ def signals(minutes=4):
     """Predictions of two versions of a classifier and of a regression, for two symbols, sorted by key."""
     at = START + pd.to_timedelta(np.arange(minutes), unit="min")
     parts = [pd.DataFrame(dict(symbol=s, timeframe="1m", ts=at, model=m, version=v, probability=p, prediction=x, threshold=0.55,
-                               label=pd.array([1, 0, None, -1] * (minutes // 4 + 1), dtype="Int64")[:minutes], created_at=at + MINUTE + pd.Timedelta(seconds=2)))
+                               label=pd.array([1, 0, None, -1] * (minutes // 4 + 1), dtype="Int64")[:minutes],
+                               created_at=at + MINUTE + pd.Timedelta(seconds=2)))
              for s in "AB" for m, v, p, x in (("line", 1, np.nan, 0.125), ("tree", 1, 1 / 3, np.nan), ("tree", 2, 0.1 + 0.2, np.nan))]
     return as_predictions(pd.concat(parts)).sort_values(KEYS, ignore_index=True)
 
@@ -53,7 +54,8 @@ def facts():
 
 def features(minutes=5):
     at = START + pd.to_timedelta(np.arange(minutes), unit="min")
-    frames = [pd.DataFrame(dict(symbol=s, timeframe="1m", ts=at, known_at=at + MINUTE, sma_5=np.arange(minutes) / 7, rsi_14=[np.nan, *np.arange(1, minutes) / 3]))
+    frames = [pd.DataFrame(dict(symbol=s, timeframe="1m", ts=at, known_at=at + MINUTE, sma_5=np.arange(minutes) / 7,
+                                rsi_14=[np.nan, *np.arange(1, minutes) / 3]))
               for s in "AB"]
     return pd.concat(frames, ignore_index=True).astype({"symbol": "str", "timeframe": "str"})
 
@@ -379,7 +381,8 @@ class StoreSuite:
         assert store.history(symbols=["Z"]).empty and store.history(timeframe="4h").empty
         days = store.history()
         assert len(days) > len(bars) * 2 and not days.duplicated(["symbol", "ts", "recorded_at"]).any()
-        assert len(store.history(symbols=["A"], start="2024-01-02", end="2024-01-03")) == (days.symbol.eq("A") & days.ts.dt.day.isin([2, 3]) & days.ts.dt.month.eq(1)).sum()
+        asked = days.symbol.eq("A") & days.ts.dt.day.isin([2, 3]) & days.ts.dt.month.eq(1)
+        assert len(store.history(symbols=["A"], start="2024-01-02", end="2024-01-03")) == asked.sum()
 
         def equal(left, right):
             for timeframe in ("1d", "1m"):
@@ -439,8 +442,9 @@ class StoreSuite:
 
     def test_the_stamp_changes_with_every_bar(self, store, reopen, make):
         bars, seen = make("A", end="2024-01-20"), [store.stamp()]
-        for change in (lambda: store.write(bars[:5]), lambda: store.push(bars[5:6].reset_index(drop=True)), lambda: store.push(bars[6:7].reset_index(drop=True)),
-                       lambda: store.fold(), lambda: store.push(bars[7:8].reset_index(drop=True)), lambda: store.write(bars.assign(volume=3.0))):
+        for change in (lambda: store.write(bars[:5]), lambda: store.push(bars[5:6].reset_index(drop=True)),
+                       lambda: store.push(bars[6:7].reset_index(drop=True)), lambda: store.fold(), lambda: store.push(bars[7:8].reset_index(drop=True)),
+                       lambda: store.write(bars.assign(volume=3.0))):
             change()
             assert store.stamp() == reopen().stamp() and store.stamp() not in seen
             seen.append(store.stamp())
@@ -608,7 +612,8 @@ class StoreSuite:
         assert first.inserted == len(rows) and reopen().write_features(rows, "code1") == WriteResult(0, 0, len(rows), first.version)
         for opened in (store, reopen()):
             same(opened.read_features(timeframe="1m"), rows)
-            same(opened.read_features("B", "1m", ["rsi_14"], "code1"), rows[rows.symbol == "B"].reset_index(drop=True)[["symbol", "timeframe", "ts", "known_at", "rsi_14"]])
+            same(opened.read_features("B", "1m", ["rsi_14"], "code1"),
+                 rows[rows.symbol == "B"].reset_index(drop=True)[["symbol", "timeframe", "ts", "known_at", "rsi_14"]])
             same(opened.read_features("A", "1m", latest=True), rows[rows.symbol == "A"].tail(1).reset_index(drop=True))
         assert store.read_features(timeframe="1d").empty
         assert len(store.read_features(timeframe="1m", start="2024-05-01 00:02", end="2024-05-01 00:03")) == 4
@@ -636,7 +641,8 @@ class StoreSuite:
 
     def test_bad_features(self, store):
         rows = features()
-        for change, said in ((dict(ts=pd.Timestamp("2024-05-01")), "time zone"), (dict(sma_5="1.0"), "numbers"), (dict(recorded_at=1.0), "own columns"), (dict(symbol=1), "text")):
+        for change, said in ((dict(ts=pd.Timestamp("2024-05-01")), "time zone"), (dict(sma_5="1.0"), "numbers"), (dict(recorded_at=1.0), "own columns"),
+                             (dict(symbol=1), "text")):
             with pytest.raises(DataError, match=said):
                 store.write_features(rows.assign(**change), "code1")
         for code in ("", None, 7):
@@ -654,7 +660,8 @@ class StoreSuite:
         names = ["'; DROP TABLE mlfin.predictions; --", "A'B\"C", "%s", "{x}", "\\", "../../up", "NULL", "Ω", "a b", "$1", "a,b\nc"]
         one = signals(minutes=2)
         one = one[(one.symbol == "A") & (one.model == "tree") & (one.version == 1)]
-        rows = as_predictions(pd.concat([one, *(one.assign(symbol=n) for n in names), *(one.assign(model=n) for n in names)])).sort_values(KEYS, ignore_index=True)
+        rows = as_predictions(pd.concat([one, *(one.assign(symbol=n) for n in names), *(one.assign(model=n) for n in names)]))
+        rows = rows.sort_values(KEYS, ignore_index=True)
         assert store.write_predictions(rows).inserted == len(rows)
         same(reopen().read_predictions(), rows)
         store.write_metrics(pd.concat([metrics().assign(model=n, metric=n).drop_duplicates(["version", "at"]) for n in names]))
@@ -662,7 +669,8 @@ class StoreSuite:
         for n in names:
             assert set(store.read_predictions(n).symbol) == {n} and set(store.read_predictions(model=n).model) == {n}
             assert set(store.read_metrics(n, metric=n).metric) == {n} and set(store.read_facts(n).symbol) == {n}
-        wide = features().assign(symbol=names[0]).drop_duplicates("ts", ignore_index=True).rename(columns={"sma_5": names[1]}).assign(**dict.fromkeys(names, 1.5))
+        wide = features().assign(symbol=names[0]).drop_duplicates("ts", ignore_index=True)
+        wide = wide.rename(columns={"sma_5": names[1]}).assign(**dict.fromkeys(names, 1.5))
         store.write_features(wide, names[0])
         store.compact()
         same(reopen().read_features(names[0], "1m", code=names[0]), wide.astype({"symbol": "str"}))
@@ -733,9 +741,10 @@ class StoreSuite:
             same(other.record_months(what, code, names), store.record_months(what, code, names))
             before = other.record_history(what, code, names)
             said = record_of(what, names).values[0]
-            for wrong, words in ((rows.assign(**{said: rows[said] / 2 + 0.125}), "other values"), (rows.assign(known_at=rows.known_at + MINUTE), "other values"),
-                                 (rows.drop(columns="recorded_at"), "recorded_at"), (pd.concat([rows, rows]), "one row for each key"),
-                                 (rows.assign(**{said: "x"}), "numbers|float64"), (rows.assign(recorded_at=rows.recorded_at.mask(rows.recorded_at.notna())), "one row")):
+            for wrong, words in ((rows.assign(**{said: rows[said] / 2 + 0.125}), "other values"), (rows.drop(columns="recorded_at"), "recorded_at"),
+                                 (rows.assign(known_at=rows.known_at + MINUTE), "other values"), (pd.concat([rows, rows]), "one row for each key"),
+                                 (rows.assign(**{said: "x"}), "numbers|float64"),
+                                 (rows.assign(recorded_at=rows.recorded_at.mask(rows.recorded_at.notna())), "one row")):
                 with pytest.raises(DataError, match=words):
                     other.restore_records(wrong, what, code)
             same(other.record_history(what, code, names), before)

@@ -64,9 +64,9 @@ def database(request, server, sent, tmp_path_factory):
     return f"sql:{text}"
 
 
-DIRTY = [("ABC", "2024-01-02 10:00", "1.5", 5), ("ABC", "2024-01-02 10:01", "n/a", 5), ("ABC", "2024-01-02 10:02", None, 5), ("ABC", "2024-01-02 10:03", "2.5", 5),
-         ("ABC", "2024-01-02 10:03", "2.5", 5), ("ABC", "2024-01-02 10:04", "3.5", 5), ("ABC", "2024-01-02 10:04", "4.5", 5), ("ABC", "yesterday", "1.5", 5),
-         ("ABC", "2024-01-02 10:05", "1.5", 6)]
+DIRTY = [("ABC", "2024-01-02 10:00", "1.5", 5), ("ABC", "2024-01-02 10:01", "n/a", 5), ("ABC", "2024-01-02 10:02", None, 5),
+         ("ABC", "2024-01-02 10:03", "2.5", 5), ("ABC", "2024-01-02 10:03", "2.5", 5), ("ABC", "2024-01-02 10:04", "3.5", 5),
+         ("ABC", "2024-01-02 10:04", "4.5", 5), ("ABC", "yesterday", "1.5", 5), ("ABC", "2024-01-02 10:05", "1.5", 6)]
 
 
 def fresh(url, name):
@@ -126,11 +126,13 @@ def test_what_is_no_question_changes_nothing(database, query):
     assert len(read_bars(f"{database}#aware", symbols=["ABC"], timeframe="5m", tz="UTC").bars) == ROWS
 
 
-HOSTILE = ["SELECT 1 AS ts) q; COMMIT; DROP TABLE aware; SELECT * FROM (SELECT 1", "SELECT 1; DROP TABLE aware", "SELECT * FROM aware; DELETE FROM aware", "DROP TABLE aware;",
-           "WITH gone AS (DELETE FROM aware RETURNING *) SELECT * FROM gone", "SELECT * INTO stolen FROM aware", "SELECT * FROM aware FOR UPDATE", "TRUNCATE aware",
-           "SELECT * FROM aware INTO OUTFILE '/tmp/stolen'", "SELECT '\\' ) q; DROP TABLE aware; -- '", "SELECT 1 /*! ) q; DROP TABLE aware; */", "SELECT 1 /*M! ; DROP TABLE aware */",
-           "SELECT 1 -- '\n) q; DROP TABLE aware; -- '", "SELECT $a$ ' $a$) q; DROP TABLE aware; -- '", "SELECT 1 ` 2) q; DROP TABLE aware; SELECT (1 ` 2", "(SELECT 1", "SELECT 1 -- end",
-           "SELECT q'[']' FROM aware", "PRAGMA query_only=OFF", "ATTACH 'x.db' AS x", "SET TRANSACTION READ WRITE", "", "-- nothing", "EXPLAIN SELECT 1", "COPY aware TO PROGRAM 'true'"]
+HOSTILE = ["SELECT 1 AS ts) q; COMMIT; DROP TABLE aware; SELECT * FROM (SELECT 1", "SELECT 1; DROP TABLE aware", "SELECT * FROM aware; DELETE FROM aware",
+           "DROP TABLE aware;", "WITH gone AS (DELETE FROM aware RETURNING *) SELECT * FROM gone", "SELECT * INTO stolen FROM aware",
+           "SELECT * FROM aware FOR UPDATE", "TRUNCATE aware", "SELECT * FROM aware INTO OUTFILE '/tmp/stolen'", "SELECT '\\' ) q; DROP TABLE aware; -- '",
+           "SELECT 1 /*! ) q; DROP TABLE aware; */", "SELECT 1 /*M! ; DROP TABLE aware */",
+           "SELECT 1 -- '\n) q; DROP TABLE aware; -- '", "SELECT $a$ ' $a$) q; DROP TABLE aware; -- '",
+           "SELECT 1 ` 2) q; DROP TABLE aware; SELECT (1 ` 2", "(SELECT 1", "SELECT 1 -- end", "SELECT q'[']' FROM aware",
+           "PRAGMA query_only=OFF", "ATTACH 'x.db' AS x", "SET TRANSACTION READ WRITE", "", "-- nothing", "EXPLAIN SELECT 1", "COPY aware TO PROGRAM 'true'"]
 
 
 @pytest.mark.parametrize("query", HOSTILE)

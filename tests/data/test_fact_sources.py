@@ -25,7 +25,8 @@ from mlfin.data.fact_sources import (
     read_facts,
     register_facts,
 )
-from mlfin.data.facts import EVERYONE, FACTS, asof_join, check_facts, is_fact_name
+from mlfin.data.facts import EVERYONE, FACTS, asof_join, check_facts
+from mlfin.data.records import is_fact_name
 
 NEW_YORK = "America/New_York"
 

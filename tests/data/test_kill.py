@@ -71,7 +71,9 @@ def killed(folder, times: int, seed: int) -> int:
         running = subprocess.Popen([sys.executable, "-c", WORK, str(Path(__file__).parent), str(path), str(begin)],
                                    stdout=subprocess.PIPE, text=True)
         assert running.stdout.readline() == "ready\n"
-        time.sleep(chance.uniform(0.01, 0.9))
+        for _ in range(chance.randrange(4)):  # as fast as this machine is: then somewhere in the next step
+            answered.append(int(running.stdout.readline()))
+        time.sleep(chance.uniform(0.0, 0.3))
         running.kill()
         answered += [int(line) for line in running.stdout.read().split("\n")[:-1]]
         running.wait()
@@ -119,4 +121,4 @@ def test_kill_five_times(tmp_path):
 
 @pytest.mark.slow
 def test_kill_fifty_times(tmp_path):
-    assert killed(tmp_path, 50, seed=2) > 50
+    assert killed(tmp_path, 50, seed=2) >= 50

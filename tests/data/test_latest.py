@@ -56,7 +56,8 @@ def test_the_same_as_a_bare_read_after_any_change(reopen, cache, make, monkeypat
     other.write(days.iloc[::2].assign(vwap=1.0).reset_index(drop=True))
     other.write(hours)
     for step in range(5):
-        rows = days[[chance.random() < 0.2 for _ in range(len(days))]].assign(volume=float(step), close=days.close * chance.choice([1, 1.001])).reset_index(drop=True)
+        rows = days[[chance.random() < 0.2 for _ in range(len(days))]]
+        rows = rows.assign(volume=float(step), close=days.close * chance.choice([1, 1.001])).reset_index(drop=True)
         if step == 3:
             rows = repair(days.assign(high=days.high.where(days.index != 90, days.high * 100)))
         chance.choice([other.write, other.push])(rows) if step % 4 else other.fold()
@@ -121,8 +122,9 @@ def test_what_is_kept_is_bounded(tmp_path, make):
     assert sum(kept[2] for kept in small._frames.values()) <= 2**20 and 0 < len(small._frames) < 8
 
 
-@pytest.mark.parametrize("how, words", [(dict(symbols="Z"), "one that the lake has 1d bars of"), (dict(symbols="A", n=0), "`n` must be"), (dict(symbols="A", n=True), "`n` must be"),
-                                        (dict(symbols=[]), "`symbols`"), (dict(symbols="A", timeframe="7m"), "`timeframe`")])
+@pytest.mark.parametrize("how, words", [(dict(symbols="Z"), "one that the lake has 1d bars of"), (dict(symbols="A", n=0), "`n` must be"),
+                                        (dict(symbols="A", n=True), "`n` must be"), (dict(symbols=[]), "`symbols`"),
+                                        (dict(symbols="A", timeframe="7m"), "`timeframe`")])
 def test_what_cannot_be_asked(tmp_path, make, how, words):
     store = Lake(tmp_path / "lake")
     store.write(make("A"))

@@ -46,7 +46,8 @@ def filled(database):
     wide = pd.concat(bars, ignore_index=True)[["symbol", "timeframe", "ts", "known_at", "close"]].rename(columns={"close": "sma_2"}).assign(rsi_2=np.nan)
     store.write_features(wide, "code1")
     store.write_features(wide[wide.symbol == "A"].assign(timeframe="1d", ts=wide.ts - pd.Timedelta(days=1)), "code1")
-    store.write_predictions(as_predictions([("A", "1m", at[7], "tree", 3, 0.6, None, 0.5, 1, at[7] + MINUTE), ("A", "1m", at[7], "line", 1, None, 0.1, None, None, at[7] + MINUTE)]))
+    store.write_predictions(as_predictions([("A", "1m", at[7], "tree", 3, 0.6, None, 0.5, 1, at[7] + MINUTE),
+                                            ("A", "1m", at[7], "line", 1, None, 0.1, None, None, at[7] + MINUTE)]))
     return store
 
 

@@ -320,9 +320,9 @@ def test_copy_of_some_and_a_refusal(lake, tmp_path):
 
 
 @pytest.mark.parametrize("words, part", [
-    (["nowhere", "x"], "`SOURCE` must be the folder of a store"), (["LAKE", "LAKE"], "another store than the source"), (["LAKE", "x", "-s", "IMB"], "did you mean `IBM`?"),
-    (["LAKE", "x", "--start", "soon"], "`--start`"), (["LAKE", "mysql://root:geheim@127.0.0.1/x"], "a PostgreSQL address"),
-    (["LAKE", "postgresql://u:geheim@127.0.0.1:port/x"], "address")])
+    (["nowhere", "x"], "`SOURCE` must be the folder of a store"), (["LAKE", "LAKE"], "another store than the source"),
+    (["LAKE", "x", "-s", "IMB"], "did you mean `IBM`?"), (["LAKE", "x", "--start", "soon"], "`--start`"),
+    (["LAKE", "mysql://root:geheim@127.0.0.1/x"], "a PostgreSQL address"), (["LAKE", "postgresql://u:geheim@127.0.0.1:port/x"], "address")])
 def test_copy_refuses(lake, tmp_path, monkeypatch, words, part):
     monkeypatch.chdir(tmp_path)
     found = copying(*(lake if w == "LAKE" else w for w in words)).exception
@@ -506,7 +506,8 @@ def commands(group, prefix=()):
 def test_every_command_explains_itself_within_80_columns():
     root = typer.main.get_command(app)
     names = list(commands(root))
-    assert {("ingest",), *(("data", n) for n in ("ls", "show", "gaps", "quarantine", "export", "versions", "compact", "vacuum", "actions", "copy"))} <= set(names)
+    of_data = ("ls", "show", "gaps", "quarantine", "export", "versions", "compact", "vacuum", "actions", "copy")
+    assert {("ingest",), *(("data", n) for n in of_data)} <= set(names)
     for words in names:
         found = CliRunner().invoke(app, [*words, "--help"])
         assert found.exit_code == 0 and max(map(len, found.stdout.splitlines())) <= 80, words

@@ -61,4 +61,5 @@ _VIEWS = ("""CREATE VIEW mlfin.market_data AS SELECT s.symbol, s.timeframe, b.ts
 def upgrade() -> None:
     "Make the tables, their partitions for the years that bars have, and the views."
     for statement in (*_TABLES, _ROOM, *_VIEWS): op.execute(statement)
-    op.execute("SELECT mlfin.room(substring(relname FROM 6)::integer) FROM pg_class WHERE relnamespace = 'mlfin'::regnamespace AND relkind = 'r' AND relname ~ '^bars_[0-9]+$'")
+    op.execute("SELECT mlfin.room(substring(relname FROM 6)::integer) FROM pg_class "
+               "WHERE relnamespace = 'mlfin'::regnamespace AND relkind = 'r' AND relname ~ '^bars_[0-9]+$'")
