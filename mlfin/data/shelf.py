@@ -254,8 +254,28 @@ class _Upkeep(_Sets):
                     removed += len(_handle(self.root / kind).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
         return removed
 
+# %% ../../nbs/data/15e_shelf.ipynb #aed27428
+class _Moves(_Upkeep):
+    "What another shelf needs to become the same."
+    def history(self, record: Record, where: Mapping[str, Sequence | None],
+                start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
+        "Every row as it is kept, several a key."
+        return _all(self, record, where, start, end)
+
+    def months(self, record: Record) -> pd.DataFrame: # what tells series apart, month and rows; sorted
+        "How many rows there are, with those that others revise."
+        return _months(self, record)
+
+    def restore(self, record: Record, rows: pd.DataFrame) -> WriteResult: # rows with their own moments
+        "Add what lacks, in one commit or one piece of the journal."
+        if rows.empty: return WriteResult(0, 0, 0, self.version())
+        with alone(self.root):
+            stands = _all(self, record, _near(record, rows), rows[record.time].min(), rows[record.time].max())
+            fresh, counts = absent(stands, rows, record.key, record.rest)
+            return WriteResult(*counts, _put(self, record, fresh) if len(fresh) else self.version())
+
 # %% ../../nbs/data/15e_shelf.ipynb #b8afa4fc
-class Shelf(_Upkeep):
+class Shelf(_Moves):
     "Facts, features, predictions and metrics in a folder."
     def __init__(self, root: Path): # the folder; made by the first write
         self.root = Path(root)
@@ -276,23 +296,6 @@ class Shelf(_Upkeep):
              ) -> pd.DataFrame: # one a key, as they are kept
         "Rows as they are now, or were known at a moment."
         return resolve(_all(self, record, where, start, end, as_of), record.key)
-
-    def history(self, record: Record, where: Mapping[str, Sequence | None],
-                start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
-        "Every row as it is kept, several a key."
-        return _all(self, record, where, start, end)
-
-    def months(self, record: Record) -> pd.DataFrame: # what tells series apart, month and rows; sorted
-        "How many rows there are, with those that others revise."
-        return _months(self, record)
-
-    def restore(self, record: Record, rows: pd.DataFrame) -> WriteResult: # rows with their own moments
-        "Add what lacks, in one commit or one piece of the journal."
-        if rows.empty: return WriteResult(0, 0, 0, self.version())
-        with alone(self.root):
-            stands = _all(self, record, _near(record, rows), rows[record.time].min(), rows[record.time].max())
-            fresh, counts = absent(stands, rows, record.key, record.rest)
-            return WriteResult(*counts, _put(self, record, fresh) if len(fresh) else self.version())
 
     def version(self) -> int:
         "Number of the last write that changed something; -1 while there was none."

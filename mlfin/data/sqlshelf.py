@@ -164,6 +164,7 @@ def _add_features(cursor, record: Record, rows: pd.DataFrame) -> WriteResult:
     _stage(cursor, "features", _FIELDS, _packed(rows, record.values, _series(cursor, rows), number), "binary")
     return _merge(cursor, "features", _FIELDS, ("feature_set", "series", "ts"), ("numbers",), len(rows))
 
+# %% ../../nbs/data/16e_sqlshelf.ipynb #4f68f55a
 def _plain_rows(cursor, record: Record, where: Mapping, start, end, as_of, newest) -> pd.DataFrame:
     "Rows of a kind whose columns are the table's."
     def shown(c):
@@ -227,11 +228,12 @@ def _restore(cursor, record: Record, rows: pd.DataFrame) -> WriteResult:
 def _months(cursor, record: Record) -> pd.DataFrame:
     "Rows of each series and month."
     name, by = record.name.split("-")[0], _named(record.series)
-    whole = f'SELECT * FROM mlfin.{name} UNION ALL SELECT * FROM mlfin.{name}_past'
-    given: tuple = ()
+    columns = _named([*record.series, record.time])
+    whole, given = f'SELECT {columns} FROM mlfin.{name} UNION ALL SELECT {columns} FROM mlfin.{name}_past', ()
     if name == "features":
         whole = " UNION ALL ".join(f"SELECT series, ts FROM mlfin.{n} WHERE feature_set = %s" for n in ("features", "features_past"))
-        whole, given = f"SELECT symbol, timeframe, ts FROM ({whole}) r JOIN mlfin.series s ON s.id = r.series", (int(record.name.removeprefix("features-")),) * 2
+        whole = f"SELECT symbol, timeframe, ts FROM ({whole}) r JOIN mlfin.series s ON s.id = r.series"
+        given = (int(record.name.removeprefix("features-")),) * 2
     month = f"date_trunc('month', {_named([record.time])} AT TIME ZONE 'UTC')"
     found = cursor.execute(f"SELECT {by}, {month}, count(*) FROM ({whole}) k GROUP BY {by}, {month}", given).fetchall()
     return _counts(record, found)
@@ -267,8 +269,30 @@ class _Sets:
 
     def fold(self) -> None: "Nothing waits here: every write is in its table."
 
+# %% ../../nbs/data/16e_sqlshelf.ipynb #1d5a32b3
+class _Moves(_Sets):
+    "What another shelf needs to become the same."
+    def history(self, record: Record, where: Mapping[str, Sequence | None],
+                start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
+        "Every row as it is kept, several a key."
+        with self.store.server.transaction() as cursor:
+            if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
+            return _all(cursor, record, where, start, end)
+
+    def months(self, record: Record) -> pd.DataFrame: # what tells series apart, month and rows; sorted
+        "How many rows there are, with those that others revise."
+        with self.store.server.transaction() as cursor: return _months(cursor, record) if self.store.made(cursor) else _counts(record)
+
+    def restore(self, record: Record, rows: pd.DataFrame) -> WriteResult: # rows with their own moments
+        "Add what lacks, in one transaction."
+        if rows.empty: return WriteResult(0, 0, 0, self.version())
+        self.store.make()
+        with self.store.server.transaction("adds") as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK, _LOCKS[record.name.split("-")[0]]))
+            return _restore(cursor, record, rows)
+
 # %% ../../nbs/data/16e_sqlshelf.ipynb #7c1e55aa
-class SqlShelf(_Sets):
+class SqlShelf(_Moves):
     "Facts, features, predictions and metrics in the tables of a warehouse."
     def add(self, record: Record, rows: pd.DataFrame, # one a key, with known_at and recorded_at
             ) -> WriteResult: # its version grows with every write that changed something; -1 while there was none
@@ -290,25 +314,6 @@ class SqlShelf(_Sets):
             if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
             found = (_feature_rows if record.name.startswith("features") else _plain_rows)(cursor, record, where, start, end, until, newest)
         return resolve(found[list(record.stored)], record.key, as_of)
-
-    def history(self, record: Record, where: Mapping[str, Sequence | None],
-                start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
-        "Every row as it is kept, several a key."
-        with self.store.server.transaction() as cursor:
-            if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
-            return _all(cursor, record, where, start, end)
-
-    def months(self, record: Record) -> pd.DataFrame: # what tells series apart, month and rows; sorted
-        "How many rows there are, with those that others revise."
-        with self.store.server.transaction() as cursor: return _months(cursor, record) if self.store.made(cursor) else _counts(record)
-
-    def restore(self, record: Record, rows: pd.DataFrame) -> WriteResult: # rows with their own moments
-        "Add what lacks, in one transaction."
-        if rows.empty: return WriteResult(0, 0, 0, self.version())
-        self.store.make()
-        with self.store.server.transaction("adds") as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK, _LOCKS[record.name.split("-")[0]]))
-            return _restore(cursor, record, rows)
 
     def version(self) -> int:
         "Number of the last write that changed something; -1 while there was none."

@@ -258,6 +258,7 @@ class _Beside(Protocol):
                      start=None, end=None, as_of=None) -> pd.DataFrame:
         "Metrics of models, one a key."
 
+# %% ../../nbs/data/15_store.ipynb #8f05f41b
 @runtime_checkable
 class _Moved(Protocol):
     "What another store, or a cache, needs to follow."

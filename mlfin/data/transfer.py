@@ -84,6 +84,7 @@ class _Kind:
 _BARS = _Kind("bars", lambda store, names, timeframe, span: store.history("bars", names, timeframe, *span), lambda store, rows: store.restore(rows),
               [*KEY, "recorded_at"], ["known_at", *VALUES], HISTORY[2:])
 
+# %% ../../nbs/data/19b_transfer.ipynb #c22e0846
 @dataclass
 class _Tally:
     "What is known of one series."
