@@ -4101,6 +4101,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlfin.serve.service._Predicting': ('serve/service.html#_predicting', 'mlfin/serve/service.py'),
                                      'mlfin.serve.service._Predicting.predictor': ( 'serve/service.html#_predicting.predictor',
                                                                                     'mlfin/serve/service.py'),
+                                     'mlfin.serve.service._Predicting.warm': ( 'serve/service.html#_predicting.warm',
+                                                                               'mlfin/serve/service.py'),
                                      'mlfin.serve.service._Predictions': ('serve/service.html#_predictions', 'mlfin/serve/service.py'),
                                      'mlfin.serve.service._Predictions.at_hand': ( 'serve/service.html#_predictions.at_hand',
                                                                                    'mlfin/serve/service.py'),

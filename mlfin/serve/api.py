@@ -439,7 +439,7 @@ def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> Non
                                  status_code=202 if function in (_post_train, _post_ingest_run) else 200, route_class_override=route,
                                  **_document(method, path, function))
 
-# %% ../../nbs/serve/64_api.ipynb #5b9ab8d7
+# %% ../../nbs/serve/64_api.ipynb #d3b652aa
 def create_app(settings: Settings | None = None, # the profile; None: the usual one
                api: Api | None = None,           # what the routes share; None: made of the settings
                ) -> Any:                         # an ASGI application, to serve or to mount
@@ -449,6 +449,7 @@ def create_app(settings: Settings | None = None, # the profile; None: the usual 
 
     @asynccontextmanager
     async def life(app):
+        await asyncio.to_thread(api.service.warm)
         yield
         await asyncio.to_thread(api.service.close)
 
@@ -476,7 +477,7 @@ def _version() -> str:
     from mlfin import __version__
     return __version__
 
-# %% ../../nbs/serve/64_api.ipynb #4f128050
+# %% ../../nbs/serve/64_api.ipynb #625314bf
 def _secure(app: Any) -> None:
     "Say in the document how one logs in."
     make = app.openapi
@@ -509,4 +510,5 @@ def app_of_environment() -> Guarded:
     settings = load_settings()
     quiet_environment(settings)
     setup_logs(settings)
+    logging.getLogger("uvicorn.access").handlers.clear()                   # the gate writes the access log
     return create_app(settings)

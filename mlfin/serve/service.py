@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['as_columns', 'ingest_reply', 'as_model', 'Service']
 
-# %% ../../nbs/serve/63c_service.ipynb #b5791c99
+# %% ../../nbs/serve/63c_service.ipynb #a6af5c2e
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from ..core.errors import DataError, ModelError, unknown
+from ..core.errors import DataError, MlfinError, ModelError, unknown
 from ..core.settings import Settings
 from ..data.bars import parse_timeframe
 from ..data.ingest import open_store
@@ -39,7 +40,9 @@ def _frame(bars: Sequence[contract.Bar], calendar: str) -> pd.DataFrame:
     parts = [pushed_frame(as_columns([bars[i] for i in rows]), span, calendar).set_axis(rows) for span, rows in at.items()]
     return pd.concat(parts).sort_index()
 
-# %% ../../nbs/serve/63c_service.ipynb #c1aaf22a
+# %% ../../nbs/serve/63c_service.ipynb #4d63a963
+_log = logging.getLogger("mlfin.serve")
+
 class _Parts:
     "What a service is made of, each made when it is first needed."
     def __init__(self, settings: Settings, store=None, metrics: Metrics | None = None):
@@ -74,7 +77,7 @@ class _Parts:
             if self._intake is not None: self._intake.close()
             for predictor in self._predictors.values(): predictor.close()
 
-# %% ../../nbs/serve/63c_service.ipynb #8a2a5160
+# %% ../../nbs/serve/63c_service.ipynb #1694e0b2
 class _Predicting(_Parts):
     "A predictor an experiment."
     def predictor(self, experiment: str, # name of a line of research
@@ -87,6 +90,13 @@ class _Predicting(_Parts):
         with self._lock:
             if experiment not in self._predictors: self._predictors[experiment] = Predictor(self.settings, experiment, self.store)
         return self._predictors[experiment]
+
+
+    def warm(self) -> None:
+        "Load the champions before the first request, so that none has to wait for one; what is refused is in the log."
+        for name in self.experiments():
+            try: self.predictor(name).champion.stream.sync()
+            except MlfinError as e: _log.warning("experiment %s: %s", name, e)
 
 # %% ../../nbs/serve/63c_service.ipynb #bcb9773b
 class _Bars(_Predicting):
