@@ -133,7 +133,8 @@ def main() -> None:
             row("1,000 requests/s of 500 users: p50; p99; errors", f"{found.p50:.1f} ms; {found.p99:.1f} ms; {found.errors}", "under 100 ms",
                 found.p99 <= 100 and found.errors == 0)
             bodies = [request("POST", "/v1/ingest", b, content_type="application/json", x_api_key=key) for b in batches(240)]
-            best, _ = max(((load("127.0.0.1", ours, bodies, rate, 4.0, 8), rate) for rate in (30, 45, 60)), key=lambda f: f[0].achieved if not f[0].errors else 0)
+            tried = [load("127.0.0.1", ours, bodies, rate, 4.0, 8) for rate in (30, 45, 60)]
+            best = max(tried, key=lambda found: 0 if found.errors else found.achieved)
             rate = best.achieved * 500
             fine &= row("bars a second, batches of 500, durable when answered", f"{rate:,.0f}/s, p99 {best.p99:.0f} ms", ">= 20,000/s", rate >= 20_000)
     if not fine:
