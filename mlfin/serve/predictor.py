@@ -326,6 +326,13 @@ def _refused(own: "Predictor", e: Exception) -> bool:
 # %% ../../nbs/serve/62_predictor.ipynb #eb02a316
 class _Kept:
     "What a predictor does beside predicting."
+    def at_hand(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
+               ) -> list[Prediction] | None: # None: something has to be loaded, read or computed first
+        "As `predict`, where it takes microseconds."
+        champion = self._now
+        if champion is None or not champion.stream.is_current(): return None
+        return _of_rows(champion, champion.stream._rows, symbols)
+
     def info(self) -> dict: # fields of `ModelInfo`
         "What serves, in words and numbers."
         return _info(self)
@@ -412,7 +419,11 @@ class Predictor(_Kept):
 # %% ../../nbs/serve/62_predictor.ipynb #0d2ed939
 def _predict(champion: Champion, symbols) -> list[Prediction]:
     "See `Predictor.predict`."
-    rows, now = champion.stream.sync(), time.time()
+    return _of_rows(champion, champion.stream.sync(), symbols)
+
+def _of_rows(champion: Champion, rows: dict, symbols) -> list[Prediction]:
+    "What is said of the newest rows."
+    now = time.time()
     names = rows if symbols is None else [symbols] if isinstance(symbols, str) else symbols
     for name in names:
         if name not in rows: raise DataError(unknown("symbol", name, rows))

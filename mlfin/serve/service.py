@@ -159,7 +159,7 @@ class _Saying(_Bars):
             count_prediction(self.metrics, predictor.experiment, label, chance)
         return found
 
-# %% ../../nbs/serve/63c_service.ipynb #2b3f58b7
+# %% ../../nbs/serve/63c_service.ipynb #37fcb070
 class _Predictions(_Saying):
     "Signals and predictions."
     def predict(self, request: contract.PredictRequest) -> list[contract.Prediction]:
@@ -171,9 +171,8 @@ class _Predictions(_Saying):
     def at_hand(self, request: contract.PredictRequest) -> list[contract.Prediction] | None:
         "As `predict`, where nothing has to be read or computed anew; None where it has."
         predictor = self._predictors.get(request.experiment)
-        champion = None if predictor is None else predictor._now
-        if champion is None or not champion.stream.is_current(): return None
-        return self._said(predictor, predictor.predict(request.asked))
+        found = None if predictor is None else predictor.at_hand(request.asked)
+        return None if found is None else self._said(predictor, found)
 
     def signals(self, timeframe: str | None, # canonical name or alias; None: any
                 symbols: Sequence[str] | None = None, # None: all that the models know
