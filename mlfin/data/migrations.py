@@ -96,9 +96,11 @@ def upgrade(connect: Callable,          # () -> an open psycopg connection that 
     while True:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({int(lock)})")
-            step = _apply(connection, script, known, shown)
+            fresh = standing(_Plain(connection)) is None # all at once: no reader meets a schema that is half made
+            while (step := _apply(connection, script, known, shown)) is not None:
+                done.append(step)
+                if not fresh: break
         if step is None: return done
-        done.append(step)
 
 # %% ../../nbs/data/16a_migrations.ipynb #c0ea2ee0
 def migration_sql(since: str | None = None,   # revision of the database; None: it has none

@@ -84,7 +84,7 @@ def _say_kept(done, reading, rows: int | None) -> None:
 # %% ../../nbs/ops/72f_fact_commands.ipynb #11575bec
 _EXAMPLES = "Examples:\n\n" + "\n\n".join((
     "mlfin data facts", "mlfin data facts sec:companyfacts.zip -s AAPL,MSFT -o tickers=company_tickers.json",
-    "mlfin data facts fred:CPIAUCSL.csv --lag 14D -o names={CPIAUCSL: cpi}", "mlfin data facts macro:macro.csv --lag CPI=14D,GDP=30D",
+    "mlfin data facts fred:CPIAUCSL.csv --lag 14D -o 'names={CPIAUCSL: cpi}'", "mlfin data facts macro:macro.csv --lag CPI=14D,GDP=30D",
     "mlfin data facts yfinance:statements --lag quarter=45D,annual=90D", "mlfin data facts reports.csv --tz America/New_York"))
 
 _Source = Annotated[str | None, typer.Argument(

@@ -23,7 +23,7 @@ from mlfin.core.errors import DataError, MlfinError
 from mlfin.data import server as server_module
 from mlfin.data import warehouse as warehouse_module
 from mlfin.data.bars import as_bars
-from mlfin.data.migrations import REVISIONS, migration_sql, standing, upgrade
+from mlfin.data.migrations import REVISIONS, migration_sql, revisions, standing, upgrade
 from mlfin.data.server import LOCK, WRITES
 from mlfin.data.timescale import check_timescale, hypertable_sql
 from mlfin.data.warehouse import Warehouse
@@ -282,6 +282,9 @@ def migrating(postgres, place, folder):
 
 @pytest.mark.parametrize("how", ["client", "server"])
 def test_a_migration_that_is_killed_in_the_middle_goes_on(postgres, place, folder, how):
+    (folder / "r9001_slow.py").rename(folder / "later")  # first a warehouse of before
+    assert upgrade(Warehouse(place).server.connect, LOCK, "it", folder) == ["0001"]
+    (folder / "later").rename(folder / "r9001_slow.py")
     running = migrating(postgres, place, folder)
     if how == "client":
         running.kill()
@@ -301,6 +304,18 @@ def test_a_migration_that_is_killed_in_the_middle_goes_on(postgres, place, folde
         ("mlfin.half", "mlfin.other_half")]
 
 
+def test_a_first_migration_that_is_killed_leaves_nothing(postgres, place, folder):
+    running = migrating(postgres, place, folder)
+    running.kill()
+    running.wait(30)
+    running.stdout.close()
+    with psycopg.connect(place) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        assert standing(connection.cursor()) is None and connection.execute("SELECT to_regclass('mlfin.bars')").fetchone() == (None,)
+    (folder / "r9001_slow.py").write_text(SLOW.format(seconds=0))
+    assert upgrade(Warehouse(place).server.connect, LOCK, "it", folder) == ["0001", "9001"]
+
+
 def test_two_that_migrate_at_once_do_it_once(place):
     done, stores = [], [Warehouse(place) for _ in range(3)]
     threads = [threading.Thread(target=lambda s=s: done.append(s.migrate())) for s in stores]
@@ -308,7 +323,7 @@ def test_two_that_migrate_at_once_do_it_once(place):
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(done) == 3 and sorted(r for some in done for r in some) == sorted(max(done, key=len))
+    assert len(done) == 3 and sorted(r for some in done for r in some) == list(revisions())
 
 
 def test_a_schema_of_before_is_taken_over(postgres, place, folder):

@@ -523,7 +523,7 @@ def test_the_examples_of_help_parse():
         for word in words: command = command.commands[word]
         for line in (command.epilog or "").split("\n\n")[1:]:
             import shlex
-            given = shlex.split(line)[1:]
+            given = shlex.split(line.split("|")[-1])[1:]  # what comes before a pipe is another program
             inner = root
             while hasattr(inner, "commands"): inner, given = inner.commands[given[0]], given[1:]
             inner.make_context(line, given)

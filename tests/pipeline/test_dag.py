@@ -364,7 +364,7 @@ def test_plain_ploomber_on_the_same_files(workbench, first_run):
 def test_plain_papermill_on_one_notebook(finished):
     ask_in_file(finished)
     before = contents(finished)
-    command(finished, "papermill", "-k", KERNEL, "nbs/pipeline/92_features.ipynb", "out.ipynb")
+    command(finished, "papermill", "-k", KERNEL, "-y", f"symbols: {SMALL['symbols']}", "nbs/pipeline/92_features.ipynb", "out.ipynb")
     assert (finished.root / "out.ipynb").is_file() and contents(finished) == before
     assert finished.here(*words())[1].startswith("Nothing to do")
 
