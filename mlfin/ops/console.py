@@ -28,7 +28,7 @@ from rich.text import Text
 from ..core.settings import Settings, load_settings, quiet_environment
 
 # %% ../../nbs/ops/71a_console.ipynb #a6bdfe8b
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+out, err = Console(soft_wrap=True, force_jupyter=False), Console(stderr=True, soft_wrap=True, force_jupyter=False)
 Events = Annotated[Path | None, typer.Option("--events", metavar="FILE", dir_okay=False, help="Also write what happens to this file, one JSON object a line.")]
 Profile = Annotated[str | None, typer.Option(help="Section of settings.ini (default: MLFIN_PROFILE, then development).")]
 
