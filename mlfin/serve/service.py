@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['as_columns', 'ingest_reply', 'as_model', 'Service']
 
-# %% ../../nbs/serve/63c_service.ipynb #a6af5c2e
+# %% ../../nbs/serve/63c_service.ipynb #c5fbd951
 import logging
 import threading
 import time
@@ -22,7 +22,7 @@ from ..data.ingest import open_store
 from ..models.registry import Version, model_versions, registered_experiments, registered_name
 from ..monitor.metrics import Metrics, count_ingest, count_prediction
 from . import contract
-from .intake import Intake, Taken, pushed_frame
+from .intake import Batch, Intake, Taken, pushed_frame
 from .predictor import Predictor
 
 # %% ../../nbs/serve/63c_service.ipynb #ff0dc14e
@@ -98,7 +98,7 @@ class _Predicting(_Parts):
             try: self.predictor(name).champion.stream.sync()
             except MlfinError as e: _log.warning("experiment %s: %s", name, e)
 
-# %% ../../nbs/serve/63c_service.ipynb #bcb9773b
+# %% ../../nbs/serve/63c_service.ipynb #ad2645f9
 class _Bars(_Predicting):
     "Bars in and out."
     def calendar(self, timeframe: str) -> str:
@@ -108,18 +108,20 @@ class _Bars(_Predicting):
             if champion is not None and champion.stream.timeframe == timeframe: return champion.manifest["data"]["calendar"]
         return "24/7"
 
-    def ingest(self, request: contract.IngestRequest,
+    def ingest(self, request: contract.IngestRequest | Batch,
                by: str,             # who sends them
                ) -> Future:         # of `Taken`
         "Take bars in; the future's result is there once they are on the disk."
-        frame = _frame(request.bars, self.calendar(request.bars[0].timeframe))
+        timeframe = request.timeframe if isinstance(request, Batch) else request.bars[0].timeframe
+        calendar = self.calendar(timeframe)
+        frame = pushed_frame(request.columns, timeframe, calendar) if isinstance(request, Batch) else _frame(request.bars, calendar)
         future = self.intake.put(frame, f"{request.source} by {by}")
-        future.add_done_callback(lambda done: self._counted(request, done))
+        future.add_done_callback(lambda done: self._counted(request.source, timeframe, done))
         return future
 
-    def _counted(self, request: contract.IngestRequest, done: Future) -> None:
+    def _counted(self, source: str, timeframe: str, done: Future) -> None:
         if done.exception() is not None: self.metrics.count("store_errors_total", "push")
-        else: count_ingest(self.metrics, request.source, request.bars[0].timeframe, done.result().accepted, quarantined=done.result().quarantined)
+        else: count_ingest(self.metrics, source, timeframe, done.result().accepted, quarantined=done.result().quarantined)
 
     def latest(self, symbols: Sequence[str] | None, # None: all that the store has
                timeframe: str,                      # canonical name or alias
@@ -140,12 +142,13 @@ class _Bars(_Predicting):
                                               age_seconds=age))
         return contract.Page[contract.LatestPrice](items=items, total=len(rows), offset=offset, limit=limit)
 
-# %% ../../nbs/serve/63c_service.ipynb #84be78ec
-def ingest_reply(request: contract.IngestRequest, taken: Taken) -> contract.IngestReply:
+# %% ../../nbs/serve/63c_service.ipynb #c16e3a09
+def ingest_reply(received: int, # bars in the request
+                 taken: Taken) -> contract.IngestReply:
     "The answer to a batch."
     refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"], ts=datetime.fromisoformat(r["ts"]), reason=r["reason"])
                for r in taken.reasons]
-    return contract.IngestReply.model_construct(received=len(request.bars), stored=taken.accepted, refused=refused)
+    return contract.IngestReply.model_construct(received=received, stored=taken.accepted, refused=refused)
 
 # %% ../../nbs/serve/63c_service.ipynb #e120805a
 class _Saying(_Bars):

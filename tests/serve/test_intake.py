@@ -1,13 +1,19 @@
 """Pushed bars: many senders at once, the same bars twice, bad ones among good ones, a full line, a store that is away."""
+import json
 import threading
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mlfin.core.errors import DataError
 from mlfin.data.lake import Lake
-from mlfin.serve.intake import Busy, Intake, pushed_frame
+from mlfin.serve.contract import IngestRequest
+from mlfin.serve.intake import Busy, Intake, pushed_frame, quick_batch
+from mlfin.serve.service import _frame
 
 
 def columns(symbol="A", first=0, count=20, base=100.0):
@@ -114,3 +120,42 @@ def test_names_are_only_names(lake):
     assert intake.put(pushed_frame(columns(odd), "1m"), "x").result(60).accepted == 20
     intake.close()
     assert len(lake.read([odd], "1m")) == 20
+
+
+GOOD = dict(symbol="EURUSD", timeframe="M1", ts="2024-01-31T14:30:00Z", open=1.1, high=1.2, low=1.0, close=1.15, volume=10)
+ODD = st.one_of(st.none(), st.booleans(), st.integers(-10**20, 10**20), st.floats(), st.text(max_size=8), st.just([1]), st.just({"a": 1}),
+                st.sampled_from(["A B", "BTC/USDT", "1m", "H1", "7m", "2024-01-31T14:30:00", "2024-01-31T14:30:00.5Z", "2024-02-31T14:30:00Z",
+                                 "2024-01-31 14:30:00Z", "2024-01-31T14:30:00+00:00", "2024-01-31T14:30:00+01:00", "2999-01-01T00:00:00Z", 10**400]))
+CHANGES = st.lists(st.tuples(st.sampled_from([*GOOD, "time", "vwap", "trades", "spread", "x"]), ODD, st.booleans()), max_size=3)
+
+
+@settings(max_examples=400)
+@given(bars=st.lists(CHANGES, min_size=1, max_size=3), everywhere=CHANGES, more=st.sampled_from([{}, {"source": "mt5"}, {"source": "a b"}, {"x": 1}]))
+def test_the_quick_look_takes_nothing_that_the_contract_refuses_and_sees_the_same_bars(bars, everywhere, more):
+    made = []
+    for changes in bars:
+        bar = dict(GOOD)
+        for name, value, gone in [*everywhere, *changes]:
+            if gone:
+                bar.pop(name, None)
+            else:
+                bar[name] = value
+        made.append(bar)
+    body = json.dumps({"bars": made, **more}).encode()
+    quick = quick_batch(body)
+    try:
+        request = IngestRequest.model_validate_json(body)
+    except ValidationError:
+        assert quick is None, body
+        return
+    if quick is not None:
+        assert (len(quick), quick.source) == (len(request.bars), request.source)
+        pd.testing.assert_frame_equal(pushed_frame(quick.columns, quick.timeframe), _frame(request.bars, "24/7"))
+
+
+def test_the_quick_look_takes_what_collectors_send():
+    for bar in (GOOD, GOOD | {"vwap": 1.1, "trades": 3, "spread": 0.0}, {k: v for k, v in GOOD.items() if k != "ts"} | {"time": 1_700_000_040},
+                GOOD | {"ts": "2024-01-31T14:30:00.000000+00:00"}, GOOD | {"symbol": "BTC/USDT", "timeframe": "1m"}):
+        body = json.dumps({"bars": [bar] * 3, "source": "mt5"}).encode()
+        found, request = quick_batch(body), IngestRequest.model_validate_json(body)
+        pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe), _frame(request.bars, "24/7"))
