@@ -76,3 +76,9 @@ def project(tmp_path, monkeypatch):
     yield Project(tmp_path)
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    "A kernel that another test ran in this process leaves FORCE_COLOR behind; on a dumb terminal that means 80 columns, whatever COLUMNS says."
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
