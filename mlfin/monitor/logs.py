@@ -164,13 +164,8 @@ class SharedFile(logging.Handler):
         return None
 
     def emit(self, record: logging.LogRecord) -> None:
-        "Write a record's line."
-        self.put(self.format(record))
-
-    def put(self, line: str) -> None:
-        "Write a line that is ready."
-        try: self.lost += os.write(self._current(), data := (line + "\n").encode("ascii")) != len(data)
-        except OSError: self.lost += 1
+        "Write one line."
+        _put(self, self.format(record))
 
     def close(self) -> None: # the file is given back
         if self._file is not None and self._pid == os.getpid(): os.close(self._file)
@@ -235,6 +230,11 @@ def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
     return handlers
 
 # %% ../../nbs/monitor/51_logs.ipynb #127bc596
+def _put(file: SharedFile, line: str) -> None:
+    "Append a line that is ready."
+    try: file.lost += os.write(file._current(), data := (line + "\n").encode("ascii")) != len(data)
+    except OSError: file.lost += 1
+
 def log_access(method: str,    # GET, POST, ...
                path: str,      # as it was asked; what a query hides is hidden
                status: int,    # of the answer
@@ -248,4 +248,4 @@ def log_access(method: str,    # GET, POST, ...
     if not files: return logger.info("%s %s %s", method, path, status, extra=own)
     line = {"ts": _moment(time.time()), "level": "INFO", "logger": logger.name, "message": f"{method} {path} {status}", **bound_names(), "pid": os.getpid()}
     text = json.dumps(line | {k: v if isinstance(v, int) else harmless(v) for k, v in own.items()}, allow_nan=False)
-    for handler in files: handler.put(text)                                # a record that is made and formatted costs several times as much
+    for handler in files: _put(handler, text)                              # a record that is made and formatted costs several times as much

@@ -98,7 +98,13 @@ class _Predicting(_Parts):
             try: self.predictor(name).champion.stream.sync()
             except MlfinError as e: _log.warning("experiment %s: %s", name, e)
 
-# %% ../../nbs/serve/63c_service.ipynb #ad2645f9
+# %% ../../nbs/serve/63c_service.ipynb #2cdffd7b
+def _counted(metrics: Metrics, source: str, timeframe: str, done: Future) -> None:
+    "Count a batch that is done."
+    if done.exception() is not None: metrics.count("store_errors_total", "push")
+    else: count_ingest(metrics, source, timeframe, done.result().accepted, quarantined=done.result().quarantined)
+
+# %% ../../nbs/serve/63c_service.ipynb #e2132da0
 class _Bars(_Predicting):
     "Bars in and out."
     def calendar(self, timeframe: str) -> str:
@@ -116,12 +122,8 @@ class _Bars(_Predicting):
         calendar = self.calendar(timeframe)
         frame = pushed_frame(request.columns, timeframe, calendar) if isinstance(request, Batch) else _frame(request.bars, calendar)
         future = self.intake.put(frame, f"{request.source} by {by}")
-        future.add_done_callback(lambda done: self._counted(request.source, timeframe, done))
+        future.add_done_callback(lambda done: _counted(self.metrics, request.source, timeframe, done))
         return future
-
-    def _counted(self, source: str, timeframe: str, done: Future) -> None:
-        if done.exception() is not None: self.metrics.count("store_errors_total", "push")
-        else: count_ingest(self.metrics, source, timeframe, done.result().accepted, quarantined=done.result().quarantined)
 
     def latest(self, symbols: Sequence[str] | None, # None: all that the store has
                timeframe: str,                      # canonical name or alias
@@ -142,7 +144,7 @@ class _Bars(_Predicting):
                                               age_seconds=age))
         return contract.Page[contract.LatestPrice](items=items, total=len(rows), offset=offset, limit=limit)
 
-# %% ../../nbs/serve/63c_service.ipynb #c16e3a09
+# %% ../../nbs/serve/63c_service.ipynb #9c4daa95
 def ingest_reply(received: int, # bars in the request
                  taken: Taken) -> contract.IngestReply:
     "The answer to a batch."
@@ -150,7 +152,7 @@ def ingest_reply(received: int, # bars in the request
                for r in taken.reasons]
     return contract.IngestReply.model_construct(received=received, stored=taken.accepted, refused=refused)
 
-# %% ../../nbs/serve/63c_service.ipynb #e120805a
+# %% ../../nbs/serve/63c_service.ipynb #d6623f93
 class _Saying(_Bars):
     "What is done with everything that is given out."
     def _said(self, predictor: Predictor, found: list) -> list:
@@ -162,7 +164,7 @@ class _Saying(_Bars):
             count_prediction(self.metrics, predictor.experiment, label, chance)
         return found
 
-# %% ../../nbs/serve/63c_service.ipynb #37fcb070
+# %% ../../nbs/serve/63c_service.ipynb #b94cb1ee
 class _Predictions(_Saying):
     "Signals and predictions."
     def predict(self, request: contract.PredictRequest) -> list[contract.Prediction]:
@@ -199,7 +201,7 @@ class _Predictions(_Saying):
         raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\n"
                          "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 
-# %% ../../nbs/serve/63c_service.ipynb #eb94b3ff
+# %% ../../nbs/serve/63c_service.ipynb #ee538c79
 def as_model(found: Version) -> contract.ModelVersion:
     "A registered version, as it goes over the wire."
     import json
@@ -209,7 +211,7 @@ def as_model(found: Version) -> contract.ModelVersion:
                                  estimator=found.tags.get("mlfin.estimator", ""), foretells=found.tags.get("mlfin.label", ""), verdict=found.verdict,
                                  made=found.made, scores=scores)
 
-# %% ../../nbs/serve/63c_service.ipynb #c023506e
+# %% ../../nbs/serve/63c_service.ipynb #b418913a
 class Service(_Predictions):
     "What the API does; one a process."
     def models(self, experiment: str | None = None, offset: int = 0, limit: int = 100) -> contract.Page[contract.ModelVersion]:

@@ -80,5 +80,10 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch):
-    "A kernel that another test ran in this process leaves FORCE_COLOR behind; on a dumb terminal that means 80 columns, whatever COLUMNS says."
+    "As wide as COLUMNS says: a console keeps the width of when it was first imported, and what another test ran may have left FORCE_COLOR."
+    from mlfin.ops import console
+    for one in (console.out, console.err):
+        monkeypatch.setattr(one, "_width", None)
+        monkeypatch.setattr(one, "_environ", os.environ)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
