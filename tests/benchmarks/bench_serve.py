@@ -16,7 +16,7 @@ from open_loop import highest, load, request
 
 ROOT = Path(__file__).resolve().parents[2]
 FEATURES = ["returns", "rsi_14", "sma_20", "volume_ma_20", "macd_12_26_9"]
-SECONDS = 3.0
+SECONDS = 1.5
 
 
 def left_run():
@@ -88,8 +88,8 @@ def row(measure: str, value: str, bound: str, fine: bool | None) -> bool:
 def compare(connections: int, bare: int, ours: int, question: bytes, own: bytes) -> bool:
     """Highest rates of both, and their p99 at one and the same rate."""
     load("127.0.0.1", bare, [question], 200, 1.0, connections), load("127.0.0.1", ours, [own], 200, 1.0, connections)
-    best, _ = highest("127.0.0.1", bare, [question], connections, SECONDS, 800)
-    mine, _ = highest("127.0.0.1", ours, [own], connections, SECONDS, 400)
+    best, _ = highest("127.0.0.1", bare, [question], connections, SECONDS, 3000)
+    mine, _ = highest("127.0.0.1", ours, [own], connections, SECONDS, 1500)
     share = mine.rate / best.rate
     told = f"{best.rate:,.0f}/s; {mine.rate:,.0f}/s ({share:.2f}x)"
     fine = row(f"{connections} connections: highest rate, bare route; ours", told, ">= 0.6x", share >= 0.6)
