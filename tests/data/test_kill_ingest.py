@@ -47,7 +47,10 @@ def killed(folder, times, seed, capsys):
         running = start(path, lake)
         time.sleep(chance.uniform(0, seconds))
         running.kill()
-        under_way += running.communicate()[0] == ""
+        late = running.communicate()[0] != ""
+        under_way += not late
+        if late:  # the machine became faster than it was when the clock was read
+            seconds *= 0.85
         store = Lake(lake)
         found = store.read(timeframe="1m")
         assert not found.duplicated(["symbol", "ts"]).any()
@@ -73,4 +76,4 @@ def test_kill_an_ingest_of_many_parts_five_times(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_kill_an_ingest_of_many_parts_fifty_times(tmp_path, capsys):
-    assert killed(tmp_path, 50, 2, capsys) >= 12  # a quarter: how fast an ingest is changes with what else the machine does
+    assert killed(tmp_path, 50, 2, capsys) >= 25
