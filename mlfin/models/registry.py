@@ -485,7 +485,9 @@ def _stack(events: list[dict]) -> list[int]:
     "Champions that stand above each other after these events; the last is the present one."
     stack: list[int] = []
     for e in events:
-        if e["how"] == "rollback": stack = stack[:-1] if len(stack) > 1 and stack[-2] == e["version"] else [e["version"]]
+        if e["how"] == "rollback":
+            below = [i for i, number in enumerate(stack[:-1]) if number == e["version"]]
+            stack = stack[:below[-1] + 1] if below else [e["version"]]
         else: stack.append(e["version"])
     return stack
 
@@ -549,17 +551,20 @@ def load_champion(settings: Settings, # its `mlflow` and profile
 
 def rollback(settings: Settings, # its `mlflow` and profile
              experiment: str,    # name of a line of research
+             to: int | None = None, # an earlier champion; None: the one before
             ) -> tuple[int, int]: # number of the champion that was, and of the one that is now
-    "Go back to the champion before; its files are verified first."
+    "Go back to an earlier champion; its files are verified first."
     name = registered_name(settings, experiment)
     with _registry(settings) as client, _alone(settings):
         found = _versions(client, name)
         if (now := _by_alias(found, "champion")) is None:
             raise ModelError(f"Experiment `{experiment}` has no champion.\nHint: `mlfin promote` makes one.")
         events = _events(client, name, now.number)
-        before = [v for n in _stack(events)[:-1] for v in found if v.number == n]
+        earlier = _stack(events)[:-1] if to is None else [e["version"] for e in events if e["version"] == to != now.number]
+        before = [v for n in earlier for v in found if v.number == n]
         if not before:
-            raise ModelError(f"There was no champion before v{now.number} of experiment `{experiment}`.\nHint: `mlfin models ls` lists the versions.")
+            said = f"There was no champion before v{now.number}" if to is None else f"v{to} was no champion before v{now.number}"
+            raise ModelError(f"{said} of experiment `{experiment}`.\nHint: `mlfin models ls` lists the versions.")
         _refuse_uncrowned(before[-1])
         with _opened(before[-1]): pass
         _set_champion(client, name, before[-1].number, [*events, {"version": before[-1].number, "at": _now(), "how": "rollback"}])

@@ -23,7 +23,7 @@ from .console import Events, Profile, Progress, err, load_profile, out, plain, s
 from .data_commands import data, ingest
 from .fact_commands import facts  # noqa: F401  it hangs itself into `data`
 from .feature_commands import features_app
-from .model_commands import models_app, promote, rollback
+from .model_commands import judge_newest, models_app, promote, rollback
 from .serve_command import serve
 from .user_commands import users_app
 from .warehouse_commands import migrate, roles
@@ -58,6 +58,7 @@ def _parameters(settings: Settings, parameter: list[str], file: list[Path], expe
 def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
         experiment: _Experiment = None, profile: Profile = None,
         force: Annotated[bool, typer.Option("--force", help="Run every task, fresh or not.")] = False,
+        judge: Annotated[bool, typer.Option("--promote", help="Put the model through the gate afterwards, as `mlfin promote` does.")] = False,
         gpu: _Device = None, events: Events = None):
     "Run the pipeline on the question in env.yaml; what is fresh is not run again."
     from mlfin.ops import pipeline
@@ -73,8 +74,10 @@ def run(parameter: _Parameters = [], file: _Files = [],  # noqa: B006
             progress(kind, task, details)
         result = pipeline.run(question, settings, force, announce)
         folder, page = _relative(result.folder, settings), _page(result, settings)
-        progress("end", "", {"run": result.run_id, "folder": folder, "report": page, "executed": result.executed})
+        judged = judge_newest(settings, question["experiment"]) if judge else {}
+        progress("end", "", {"run": result.run_id, "folder": folder, "report": page, "executed": result.executed, **judged})
     _say_result(result, question, settings, time.monotonic() - began)
+    if judged: out.print(f"v{judged['version']}: {judged['gate']}", highlight=False, markup=False)
 
 # %% ../../nbs/ops/73_cli.ipynb #93f975ce
 def _page(result, settings: Settings) -> str | None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'ENDED', 'Order', 'order_train', 'order_ingest', 'register_kind', 'Job', 'Watched', 'jobs_folder', 'Jobs',
-           'cancel_job', 'job_log', 'work', 'forget_jobs']
+           'cancel_job', 'job_log', 'work', 'forget_jobs', 'forget_job']
 
 # %% ../../nbs/serve/63_jobs.ipynb #85612679
 import fcntl
@@ -30,10 +30,11 @@ import yaml
 
 from ..backtest.question import ask, check_experiment, check_question, choose_kernel, typed_moment
 from ..core.errors import DataError, MlfinError, ParameterError, must_be, unknown
-from ..core.provenance import read_yaml
+from ..core.provenance import read_json, read_yaml
 from ..core.settings import Settings
 from ..monitor.logs import redact
 from .child import START, alive, born, claim, descendants, log_tail, same_boot, told
+from .roles import as_answer, missing
 
 # %% ../../nbs/serve/63_jobs.ipynb #86aceb5c
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def _assignment(key: str, value: Any) -> str:
 
 # %% ../../nbs/serve/63_jobs.ipynb #334cde22
 def order_train(settings: Settings,  # the profile
-                parameters: dict,    # names of env.yaml with their values, and `force`
+                parameters: dict,    # names of env.yaml with their values, and `force` and `promote`
                 ) -> Order:
     "`mlfin run` on a question."
     parameters, default = dict(parameters), read_yaml(settings.root / "env.yaml")
-    force, experiment = _flag(parameters, "force"), parameters.pop("experiment", None)
+    flags, experiment = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)], parameters.pop("experiment", None)
     for key in parameters:
         if key not in default: raise ParameterError(unknown("parameter", key, default, "-p"))
     texts = [_assignment(key, value) for key, value in parameters.items()]
@@ -82,7 +83,7 @@ def order_train(settings: Settings,  # the profile
     if question.get("source", "builtin") != "builtin": _inside(settings, question["path"])
     if "kernel" not in parameters: question["kernel"] = choose_kernel(settings)[0]
     check_question(question, settings, default)
-    words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *(["--force"] if force else []), "--events={events}"]
+    words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *flags, "--events={events}"]
     return Order(_mlfin(*words, *[w for text in texts for w in ("-p", text)]), f"experiment {question['experiment']}")
 
 # %% ../../nbs/serve/63_jobs.ipynb #f567de77
@@ -114,13 +115,28 @@ def _list(parameters: dict, name: str, fits: Callable[[str], Any], wanted: str) 
         if not fits(value): raise ParameterError(must_be(name, wanted, value, "job"))
     return values
 
+# %% ../../nbs/serve/63_jobs.ipynb #251be2be
+def _asked_by(settings: Settings, experiment: str | None) -> tuple[dict, str | None]:
+    "What an experiment reads, and from where; nothing, where the command itself finds that in `env.yaml`."
+    own = read_yaml(settings.root / "env.yaml").get("experiment", "default")
+    if experiment in (None, own): return {}, None
+    check_experiment(experiment, settings)
+    if not (path := settings.reports_dir(experiment) / "run.json").is_file():
+        raise missing("experiment", experiment, [own, *(p.parent.name for p in settings.reports_dir("x").parent.glob("[!.]*/run.json"))])
+    question = read_json(path)["parameters"]
+    asked = {k: question[k] for k in ("symbols", "start", "end", "tz", "calendar") if question.get(k) is not None}
+    place = "" if question["source"] == "builtin" else f":{question['path']}"
+    return asked | {"timeframes": [question["timeframe"]]}, f"{question['source']}{place}"
+
 # %% ../../nbs/serve/63_jobs.ipynb #015810bd
 def order_ingest(settings: Settings, # the profile
-                 parameters: dict,   # source, path, symbols, timeframes, start, end, tz, calendar, full, repair; none: what env.yaml says
-                 ) -> Order:
+                 parameters: dict,   # source, path, symbols, timeframes, start, end, tz, calendar, full, repair; none: what env.yaml says;
+                 ) -> Order:         # or experiment: whose question it is, instead of a source
     "`mlfin ingest` into the profile's store."
     from mlfin.data.bars import parse_timeframe
     parameters = dict(parameters)
+    asked, address = _asked_by(settings, parameters.pop("experiment", None)) if "source" not in parameters else ({}, None)
+    parameters = asked | {k: v for k, v in parameters.items() if v is not None}
     for key in parameters:
         if key not in _INGEST: raise ParameterError(unknown("parameter", key, _INGEST, "job"))
     words = [f"--{name}" for name in ("full", "repair") if _flag(parameters, name)]
@@ -132,7 +148,7 @@ def order_ingest(settings: Settings, # the profile
         if value is None: continue
         if not (isinstance(value, str) and re.fullmatch(r"[\w./:+ -]{1,64}", value)): raise ParameterError(must_be(name, "a short text", value))
         words.append(f"--{name}={value}")
-    address = _address(settings, parameters.pop("source", None), parameters.pop("path", None))
+    address = [address] if address else _address(settings, parameters.pop("source", None), parameters.pop("path", None))
     return Order(_mlfin("ingest", f"--profile={settings.profile}", "--events={events}", *words, *(["--", *address] if address else [])), "store")
 
 KINDS: dict[str, Callable[[Settings, dict], Order]] = {"ingest": order_ingest, "train": order_train}
@@ -253,7 +269,7 @@ class _Queue:
             ) -> Job:
         "A job, as it is now."
         with _opened(self.path) as db: found = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone()
-        if found is None: raise ParameterError(must_be("job", "the id of a job that is kept", name))
+        if found is None: raise as_answer(ParameterError(must_be("job", "the id of a job that is kept", name)), 404, "unknown_job")
         return _job(found)
 
     def list(self, state: str | None = None, # only those; None: all
@@ -265,7 +281,17 @@ class _Queue:
             rows = db.execute(f"SELECT {_COLUMNS} FROM jobs {where} ORDER BY seq DESC LIMIT ? OFFSET ?", (*given, limit, offset)).fetchall()
         return [_job(row) for row in rows]
 
+    def waits_for(self, name: str, # a job's id
+                  ) -> str | None: # id of the one before it in its lane; None: of none, or it does not wait
+        "Which job must end before this one can begin."
+        with _opened(self.path) as db:
+            found = db.execute("SELECT b.id FROM jobs AS j JOIN jobs AS b ON b.lane = j.lane AND b.id <> j.id AND (b.state = 'running' OR b.state = 'queued'"
+                               " AND b.seq < j.seq) WHERE j.id = ? AND j.state = 'queued' ORDER BY b.state = 'running', b.seq DESC LIMIT 1", (name,)).fetchone()
+        return found and found[0]
+
     def cancel(self, name: str, by: str) -> Job: return cancel_job(self, name, by)
+
+    def forget(self, name: str) -> None: forget_job(self, name)
 
     def tail(self, name: str, size: int = 20_000) -> str: return job_log(self, name, size)
 
@@ -464,3 +490,12 @@ def forget_jobs(jobs: Jobs, # the queue
         db.executemany("DELETE FROM jobs WHERE id = ?", [(name,) for name in names])
     for name in names: shutil.rmtree(jobs.folder / name, ignore_errors=True)
     return len(names)
+
+def forget_job(jobs: Jobs, # the queue
+               name: str,  # an ended job's id
+               ) -> None:
+    "Take away one ended job, with its log."
+    if (state := jobs.get(name).state) not in ENDED:
+        raise as_answer(ParameterError(f"Job {name} is {state}: only what has ended can be forgotten.\nHint: cancel it first."), 409, "job_not_ended")
+    with _opened(jobs.path) as db: db.execute("DELETE FROM jobs WHERE id = ?", (name,))
+    shutil.rmtree(jobs.folder / name, ignore_errors=True)
