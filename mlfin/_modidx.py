@@ -4140,6 +4140,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlfin.serve.service._Saying._said': ('serve/service.html#_saying._said', 'mlfin/serve/service.py'),
                                      'mlfin.serve.service._counted': ('serve/service.html#_counted', 'mlfin/serve/service.py'),
                                      'mlfin.serve.service._frame': ('serve/service.html#_frame', 'mlfin/serve/service.py'),
+                                     'mlfin.serve.service._refuse_unfit': ('serve/service.html#_refuse_unfit', 'mlfin/serve/service.py'),
                                      'mlfin.serve.service.as_columns': ('serve/service.html#as_columns', 'mlfin/serve/service.py'),
                                      'mlfin.serve.service.as_model': ('serve/service.html#as_model', 'mlfin/serve/service.py'),
                                      'mlfin.serve.service.ingest_reply': ('serve/service.html#ingest_reply', 'mlfin/serve/service.py')},

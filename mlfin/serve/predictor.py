@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, MlfinError, ModelError, must_be, unknown
+from ..core.errors import DataError, MlfinError, ModelError, must_be
 from ..core.settings import Settings, load_settings
 from ..data.bars import as_bars, check_bars, timeframe_delta
 from ..data.calendars import expected_bars, known_at
@@ -34,6 +34,7 @@ from ..models.labels import parse_label
 from ..models.registry import Loaded, find_version, load_champion, manifest_scores
 from .contract import Bar, Interval, ModelInfo, Prediction
 from .outcomes import Recorder
+from .roles import missing
 from .single import SingleRow, single_row
 from .stream import Row, Stream, make_rows
 
@@ -426,7 +427,7 @@ def _of_rows(champion: Champion, rows: dict, symbols) -> list[Prediction]:
     now = time.time()
     names = rows if symbols is None else [symbols] if isinstance(symbols, str) else symbols
     for name in names:
-        if name not in rows: raise DataError(unknown("symbol", name, rows))
+        if name not in rows: raise missing("symbol", name, rows, DataError)
     return [_predicted(champion, rows[n], now) for n in names]
 
 def _predict_bars(champion: Champion, bars) -> list[Prediction]:

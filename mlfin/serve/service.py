@@ -15,7 +15,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from ..core.errors import DataError, MlfinError, ModelError, unknown
+from ..core.errors import DataError, MlfinError, ModelError
 from ..core.settings import Settings
 from ..data.bars import parse_timeframe
 from ..data.ingest import open_store
@@ -24,6 +24,7 @@ from ..monitor.metrics import Metrics, count_ingest, count_prediction
 from . import contract
 from .intake import Batch, Intake, Taken, pushed_frame
 from .predictor import Predictor
+from .roles import as_answer, missing
 
 # %% ../../nbs/serve/63c_service.ipynb #ff0dc14e
 def as_columns(bars: Sequence[contract.Bar], # of one timeframe
@@ -86,7 +87,8 @@ class _Predicting(_Parts):
         found = self._predictors.get(experiment)
         if found is not None: return found
         if experiment not in (names := self.experiments()):
-            raise ModelError(unknown("experiment", experiment, names) if names else "No model is registered.\nHint: `mlfin run`, then `mlfin promote`.")
+            if names: raise missing("experiment", experiment, names, ModelError)
+            raise ModelError("No model is registered.\nHint: `mlfin run`, then `mlfin promote`.")
         with self._lock:
             if experiment not in self._predictors: self._predictors[experiment] = Predictor(self.settings, experiment, self.store)
         return self._predictors[experiment]
@@ -134,7 +136,7 @@ class _Bars(_Predicting):
         there = self.store.series()
         there = there[there.timeframe == timeframe]
         for name in symbols or ():
-            if name not in set(there.symbol): raise DataError(unknown("symbol", name, there.symbol))
+            if name not in set(there.symbol): raise missing("symbol", name, there.symbol, DataError)
         rows = there if symbols is None else there[there.symbol.isin(list(symbols))]
         page, items = rows.iloc[offset:offset + limit], []
         for row in page.itertuples(index=False):
@@ -211,6 +213,16 @@ def as_model(found: Version) -> contract.ModelVersion:
                                  estimator=found.tags.get("mlfin.estimator", ""), foretells=found.tags.get("mlfin.label", ""), verdict=found.verdict,
                                  made=found.made, scores=scores)
 
+# %% ../../nbs/serve/63c_service.ipynb #37527959
+def _refuse_unfit(settings: Settings, experiment: str, number: int | None) -> None:
+    "Refuse what is not registered (404 over HTTP) or serves already (409)."
+    found = model_versions(settings, experiment)
+    if not found: raise missing("experiment", experiment, registered_experiments(settings), ModelError)
+    if number is None: return
+    one = next((v for v in found if v.number == number), None)
+    if one is None: raise missing("version", str(number), [str(v.number) for v in found], ModelError)
+    if "champion" in one.aliases: raise as_answer(ModelError(f"{one} is the champion already."), 409, "already_champion")
+
 # %% ../../nbs/serve/63c_service.ipynb #b418913a
 class Service(_Predictions):
     "What the API does; one a process."
@@ -233,15 +245,20 @@ class Service(_Predictions):
         "Put a version through the gate; where it passes, this process serves it at once, others within a second."
         from mlfin.models import gate
 
+        _refuse_unfit(self.settings, experiment, version)
         done = gate.promote(self.settings, experiment, version, force)
         if done.promoted and experiment in self._predictors: self._predictors[experiment].refresh(force=True)
         reasons = [f"{c.name}: {c.says}" for c in done.verdict.all if not c.passed]
         return contract.Promotion(model=done.version.name, version=done.version.number, promoted=done.promoted, replaced=done.replaced, reasons=reasons)
 
-    def rollback(self, experiment: str) -> contract.Promotion:
-        "Go back to the champion before."
+    def rollback(self, experiment: str,
+                 version: int | None = None, # an earlier champion; None: the one before
+                 ) -> contract.Promotion:
+        "Go back to an earlier champion."
         from mlfin.models import registry
 
-        was, now = registry.rollback(self.settings, experiment)
+        _refuse_unfit(self.settings, experiment, version)
+        try: was, now = registry.rollback(self.settings, experiment, version)
+        except ModelError as e: raise as_answer(e, 409, "no_earlier_champion") from e.__cause__
         if experiment in self._predictors: self._predictors[experiment].refresh(force=True)
         return contract.Promotion(model=registered_name(self.settings, experiment), version=now, promoted=True, replaced=was)
