@@ -6,13 +6,13 @@
 __all__ = ['MOST_BARS', 'MOST_SYMBOLS', 'AHEAD', 'SYMBOL', 'NAME', 'Symbol', 'Name', 'Timeframe', 'Moment', 'Past', 'Finite',
            'Share', 'State', 'Setting', 'T', 'Message', 'Bar', 'IngestRequest', 'Refused', 'IngestReply', 'IngestRun',
            'LatestPrice', 'Signal', 'Interval', 'Prediction', 'PredictRequest', 'PredictReply', 'TrainRequest', 'Job',
-           'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem', 'Problem', 'Page']
+           'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem', 'Problem', 'PageQuery', 'Page']
 
 # %% ../../nbs/serve/60_contract.ipynb #58e749ca
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 
@@ -67,6 +67,7 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 class Message(BaseModel):
     "Anything that goes over the wire: nothing unknown in it, nothing infinite."
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    shown: ClassVar[dict] = {} # what its example has otherwise than its fields' own say
 
 # %% ../../nbs/serve/60_contract.ipynb #68066f0b
 class Bar(Message):
@@ -111,21 +112,21 @@ class IngestRequest(Message):
 
 class Refused(Message):
     "A bar that was not stored."
-    index: int = Field(ge=0, description="Its place in the request, from 0.")
+    index: int = Field(ge=0, description="Its place in the request, from 0.", examples=[1])
     symbol: Symbol
     ts: Moment
     reason: str = Field(description="Why, in words.", examples=["the bar has not closed yet"])
 
 class IngestReply(Message):
     "What became of the bars. Everything that counts as stored is on the disk."
-    received: int = Field(ge=0, description="Bars in the request.")
-    stored: int = Field(ge=0, description="Bars that are durable now; those that were there before, with the same values, count.")
+    received: int = Field(ge=0, description="Bars in the request.", examples=[2])
+    stored: int = Field(ge=0, description="Bars that are durable now; those that were there before, with the same values, count.", examples=[1])
     refused: list[Refused] = Field(description="Bars that were set aside.")
 
 class IngestRun(Message):
     "Fetch recent bars from the configured source."
-    experiment: Name = Field("default", description="Whose source, symbols and timeframe.")
-    symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS, description="Only these; null: all of the experiment.")
+    experiment: Name | None = Field(None, description="Whose source, symbols and timeframe: those of its last run; null: what env.yaml says.")
+    symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS, description="Only these; null: all of the experiment.", examples=[["AAPL", "MSFT"]])
 
 class LatestPrice(Message):
     "The newest closed bar of a symbol."
@@ -133,12 +134,13 @@ class LatestPrice(Message):
     timeframe: Timeframe
     ts: Moment = Field(description="When the bar opened, UTC.")
     known_at: Moment = Field(description="When it closed, UTC.")
-    close: Finite = Field(description="Its last price, in the currency of the quote, not adjusted.")
-    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since it closed.")
+    close: Finite = Field(description="Its last price, in the currency of the quote, not adjusted.", examples=[187.2])
+    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since it closed.", examples=[41.5])
 
 # %% ../../nbs/serve/60_contract.ipynb #b0677b0d
 class Signal(Message):
     "What the champion says at one bar."
+    shown = {"prediction": None, "reason": ""}
     symbol: Symbol
     timeframe: Timeframe
     ts: Moment = Field(description="Open of the bar that it is for, UTC.")
@@ -150,18 +152,18 @@ class Signal(Message):
     threshold: Finite | None = Field(description="Above it the label is 1; null where the trading rule ranks symbols instead.", examples=[0.5])
     label: Literal[0, 1] | None = Field(None, description="1: above the threshold; 0: not; null with a reason, or without a threshold.")
     foretells: str = Field(description="The label that the model learnt.", examples=["fwd_ret_5"])
-    horizon: int = Field(ge=1, description="Bars that it looks ahead.")
+    horizon: int = Field(ge=1, description="Bars that it looks ahead.", examples=[5])
     model: str = Field(description="Registered name of the model.", examples=["production-default"])
-    version: int = Field(ge=1, description="Its version.")
-    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since the bar closed.")
-    stale: bool = Field(description="Whether a newer bar should be there by now, by the market's calendar.")
+    version: int = Field(ge=1, description="Its version.", examples=[3])
+    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since the bar closed.", examples=[41.5])
+    stale: bool = Field(description="Whether a newer bar should be there by now, by the market's calendar.", examples=[False])
     reason: str = Field("", description="Why there is no probability or prediction; empty where there is one.",
         examples=["rsi_14 has no value yet: 5 bars, 14 needed"])
 
 class Interval(Message):
     "Where the outcome lay for most predictions like this one, out of sample."
-    low: Finite
-    high: Finite
+    low: Finite = Field(examples=[0.51])
+    high: Finite = Field(examples=[0.56])
     level: Share = Field(description="Share of the cases that lay inside, or the confidence of a frequency.", examples=[0.9])
     of: str = Field(description="What it is an interval of, in words.", examples=["how often it rose when the model said about as much"])
 
@@ -174,14 +176,14 @@ class Prediction(Signal):
     price: Finite | None = Field(None, description="Price that the mean of such cases leads to, at the label's end; null where the label is no return.",
         examples=[187.6])
     price_interval: Interval | None = Field(None, description="Of that price.")
-    price_baseline: Finite | None = Field(None, description="The naive price: the last close.")
+    price_baseline: Finite | None = Field(None, description="The naive price: the last close.", examples=[187.2])
     settled: bool = Field(True, description="Whether so many bars came before that the start of the data no longer shows in the features.")
 
 # %% ../../nbs/serve/60_contract.ipynb #49acdffe
 class PredictRequest(Message):
     "Ask by symbol, for the newest bar that the store has; or give bars, of which the last one of each symbol counts."
     experiment: Name = Field("default", description="Whose champion.")
-    symbol: Symbol | None = None
+    symbol: Symbol | None = Field(None, examples=["AAPL"])
     symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS)
     bars: list[Bar] | None = Field(None, min_length=1, max_length=MOST_BARS,
         description="Enough of them for the features to look back; nothing of them is stored.")
@@ -209,20 +211,23 @@ class TrainRequest(Message):
     experiment: Name = Field("default", description="Name of a line of research.")
     parameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Setting | list[Setting]] = Field(
         default_factory=dict, max_length=50, description="Other than those of env.yaml, as `mlfin run -p` takes them.", examples=[{"label": "fwd_ret_10"}])
-    promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained.")
+    promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators.")
 
 class Job(Message):
     "Work in the background."
-    id: str = Field(description="Its name.", examples=["20240301T143000-7f3a"])
+    id: str = Field(description="Its name.", examples=["0c8e5b7fa91d2e34"])
     kind: Literal["ingest", "train"]
     experiment: Name
     state: State
-    by: str = Field(description="Who asked for it.")
+    by: str = Field(description="Who asked for it.", examples=["ann"])
     created_at: Moment
     started_at: Moment | None = None
     ended_at: Moment | None = None
-    progress: Share = Field(0.0, description="Share of its tasks that are done.")
+    waits_for: str | None = Field(None, description="The job before it in the same experiment (for an ingest: in the store), which must end first.")
+    progress: Share = Field(0.0, description="Share of its tasks that are done.", examples=[0.4])
     says: str = Field("", description="What it is doing, or how it ended.", examples=["training lightgbm, 3 of 9 tasks"])
+    result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; where it was to be promoted, also "
+                                   "version, promoted, gate. An ingest: inserted, revised, unchanged, quarantined.")
     log: list[str] = Field(default_factory=list, description="The last lines of its log, oldest first.")
 
 # %% ../../nbs/serve/60_contract.ipynb #4b022258
@@ -240,22 +245,22 @@ class ModelVersion(Message):
 # %% ../../nbs/serve/60_contract.ipynb #57b7cf44
 class ModelInfo(Message):
     "The model that serves."
-    model: str
+    model: str = Field(examples=["production-default"])
     version: int = Field(ge=1)
     experiment: Name
-    estimator: str
+    estimator: str = Field(examples=["lightgbm"])
     task: Literal["classification", "regression"]
-    foretells: str
-    horizon: int = Field(ge=1, description="Bars.")
+    foretells: str = Field(examples=["fwd_ret_5"])
+    horizon: int = Field(ge=1, description="Bars.", examples=[5])
     timeframe: Timeframe
     symbols: list[Symbol]
-    features: list[str]
-    inputs: list[str]
-    lookback: int = Field(ge=0, description="Bars before the newest one that its inputs look back at.")
-    threshold: Finite | None
+    features: list[str] = Field(examples=[["rsi_14", "obv"]])
+    inputs: list[str] = Field(description="Columns that the model reads.", examples=[["rsi_14", "obv"]])
+    lookback: int = Field(ge=0, description="Bars before the newest one that its inputs look back at.", examples=[14])
+    threshold: Finite | None = Field(description="Above it the label is 1; null where the trading rule ranks symbols.", examples=[0.5])
     trained_until: Moment = Field(description="Newest bar that it learnt from, UTC.")
     loaded_at: Moment = Field(description="When this process loaded it, UTC.")
-    seal: str = Field(description="Hash of its manifest.")
+    seal: str = Field(description="Hash of its manifest.", examples=["9f2c41d07b..."])
     way: str = Field(description="How one row is computed.", examples=["quick"])
     scores: dict[str, Finite] = Field(default_factory=dict, description="Out of sample.")
     refused: dict[str, str] = Field(default_factory=dict, description="Versions that were refused since, and why; this one serves on.",
@@ -264,11 +269,12 @@ class ModelInfo(Message):
 
 class Promotion(Message):
     "What became of a promotion or a rollback."
-    model: str
-    version: int = Field(ge=1, description="The version that was asked for.")
-    promoted: bool = Field(description="Whether it is the champion now.")
-    replaced: int | None = Field(description="The champion that was.")
-    reasons: list[str] = Field(default_factory=list, description="Why the gate refused it; or what it found.")
+    model: str = Field(examples=["production-default"])
+    version: int = Field(ge=1, description="The version that was asked for, or gone back to.", examples=[4])
+    promoted: bool = Field(description="Whether it is the champion now. False is an answer, not an error: the gate refused it.", examples=[False])
+    replaced: int | None = Field(description="The champion that was, and is still where `promoted` is false.", examples=[3])
+    reasons: list[str] = Field(default_factory=list, description="Why the gate refused it; or what it found.",
+                               examples=[["fresh: trained until 2013-12-31, 10 years ago"]])
 
 # %% ../../nbs/serve/60_contract.ipynb #7299b733
 class Check(Message):
@@ -294,17 +300,23 @@ class Problem(Message):
     type: str = Field("about:blank", description="Kind of the problem, a URI reference.", examples=["/problems/unknown-symbol"])
     title: str = Field(description="The kind in words.", examples=["Unknown symbol"])
     status: int = Field(ge=400, le=599, description="HTTP status.", examples=[404])
-    detail: str = Field("", description="This case, and what to do about it.")
+    detail: str = Field("", description="This case, and what to do about it.", examples=["`symbol` must be a known name, got 'APPL'. Hint: did you mean `AAPL`?"])
     instance: str = Field("", description="Path that was asked.", examples=["/v1/signals"])
     errors: list[FieldProblem] = Field(default_factory=list, max_length=100)
     request_id: str = Field("", description="To find it in the logs.")
 
 T = TypeVar("T")
 
+class PageQuery(BaseModel):
+    "Which part of a long answer."
+    model_config = ConfigDict(extra="forbid")
+    offset: int = Field(0, ge=0, le=10**9, description="How many to leave out before.")
+    limit: int = Field(100, ge=1, le=1000, description="How many to give at most.")
+
 class Page(Message, Generic[T]):
     "A part of a long answer."
     items: list[T]
-    total: int = Field(ge=0, description="How many there are in all.")
+    total: int = Field(ge=0, description="How many there are in all.", examples=[1])
     offset: int = Field(ge=0, description="How many come before these.")
     limit: int = Field(ge=1, le=1000, description="How many at most are given.")
 
