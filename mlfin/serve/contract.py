@@ -305,6 +305,7 @@ class Problem(Message):
     errors: list[FieldProblem] = Field(default_factory=list, max_length=100)
     request_id: str = Field("", description="To find it in the logs.")
 
+# %% ../../nbs/serve/60_contract.ipynb #762f1c05
 T = TypeVar("T")
 
 class PageQuery(BaseModel):
