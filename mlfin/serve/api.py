@@ -84,10 +84,10 @@ def _route_class():
         "A route whose function is answered in the short way."
         def get_route_handler(self):
             function, code = self.endpoint.function, self.status_code or 200
-            read = _reader(function)
+            read, kind = _reader(function), "text/plain; version=0.0.4" if get_type_hints(function)["return"] is bytes else "application/json"
 
             async def answer(request):
-                return Response(await _answered(request.scope["app"].state.api, function, read, request.scope), code, media_type="application/json")
+                return Response(await _answered(request.scope["app"].state.api, function, read, request.scope), code, media_type=kind)
             return answer
     return Route
 

@@ -1,7 +1,5 @@
 """The service over HTTP: what a collector, an analyst and an attacker meet, with a real champion and a real lake."""
-import asyncio
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,36 +13,11 @@ from mlfin.features.table import compute_features  # noqa: E402
 from mlfin.models.dataset import model_inputs  # noqa: E402
 from mlfin.models.registry import load_champion  # noqa: E402
 from mlfin.serve.api import Api, create_app  # noqa: E402
-from mlfin.serve.auth import Accounts  # noqa: E402
-from mlfin.serve.credentials import Hashing  # noqa: E402
 from mlfin.serve.roles import ROLES, ROUTES, Unavailable  # noqa: E402
 from mlfin.serve.service import Service  # noqa: E402
-from mlfin.serve.users import add_user, new_key  # noqa: E402
+from mlfin.serve.users import new_key  # noqa: E402
 
-PASSWORD = "correct horse battery"
-CHEAP = Hashing(time_cost=1, memory_kb=8, parallelism=1)
-
-
-class Client:
-    """Asks an application in this process, as somebody."""
-    def __init__(self, app):
-        self.app, self.tokens = app, {}
-
-    def __call__(self, method, path, as_=None, headers=None, **given):
-        async def ask():
-            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://mlfin") as client:
-                mine = {"authorization": f"Bearer {self.tokens[as_]}"} if as_ else {}
-                return await client.request(method, path, headers=mine | (headers or {}), **given)
-        with ThreadPoolExecutor(1) as thread:  # a browser that another test of this worker drives may keep a loop here
-            return thread.submit(asyncio.run, ask()).result()
-
-    def login(self, name):
-        answer = self("POST", "/v1/auth/token", data={"username": name, "password": PASSWORD})
-        assert answer.status_code == 200, answer.text
-        self.tokens[name] = answer.json()["access_token"]
-        return answer.json()
-
+from .asking import Client, accounts_of_each_role  # noqa: E402
 
 def as_wire(bars):
     return [dict(symbol=b.symbol, timeframe=b.timeframe, ts=b.ts.isoformat(), open=b.open, high=b.high, low=b.low, close=b.close, volume=b.volume)
@@ -57,9 +30,7 @@ def ask(champion, tmp_path):
     settings = settings.model_copy(update={"store": str(tmp_path / "lake"), "accounts": f"sqlite:///{tmp_path}/accounts.sqlite"})
     lake = Lake(tmp_path / "lake")
     lake.write(bars[bars.ts <= bars.ts.max() - pd.Timedelta("60D")].reset_index(drop=True))
-    accounts = Accounts(settings.accounts, profile="test", hashing=CHEAP)
-    for role in ROLES:
-        add_user(accounts, role, role, PASSWORD)
+    accounts = accounts_of_each_role(settings.accounts)
     app = create_app(settings, Api(settings, Service(settings, lake), accounts))
     client = Client(app)
     for role in ROLES:
@@ -136,11 +107,12 @@ def test_symbols_are_names_and_nothing_else(ask, symbol):
     assert len(ask.lake.read(timeframe="1d")) == before
 
 
-def test_every_route_that_exists_is_in_the_table_of_roles(ask):
-    table = {key.partition(" ")[2] for key in ROUTES}
+def test_the_table_of_roles_and_the_routes_are_one_and_the_same(ask):
+    there = {f"{method} {route.path.removeprefix('/v1')}" for route in ask.app.app.routes for method in route.methods - {"HEAD"}}
+    assert there == set(ROUTES)
     document = ask("GET", "/openapi.json").json()
-    for path in document["paths"]:
-        assert path.removeprefix("/v1") in table, path
+    shown = {f"{method.upper()} {path.removeprefix('/v1')}" for path, methods in document["paths"].items() for method in methods}
+    assert shown == there - {"GET /openapi.json", "GET /docs"}
 
 
 def test_roles_are_held_over_http(ask):
@@ -148,7 +120,7 @@ def test_roles_are_held_over_http(ask):
     assert ask("POST", "/ingest", json=bar).status_code == 401
     assert ask("POST", "/ingest", "read_only", json=bar).status_code == 403
     assert ask("POST", "/models/1/promote", "analyst", json={"experiment": "main"}).status_code == 403
-    assert ask("POST", "/models/1/promote", "administrator", json={"experiment": "main"}).status_code == 409  # it is the champion
+    assert ask("POST", "/models/1/promote", "administrator", json={"experiment": "main"}).json()["type"] == "/problems/already-champion"
     key = new_key(ask.api.accounts, "administrator", "collector", role="analyst")
     secret = key if isinstance(key, str) else key[-1]
     assert ask("POST", "/v1/ingest", headers={"x-api-key": secret}, json=bar).status_code == 200
@@ -209,42 +181,99 @@ def test_metrics_and_health(ask):
     ask("POST", "/ingest", "analyst", json={"bars": as_wire(ask.bars.tail(2))})
     assert ask("GET", "/health/live").json() == {"status": "ok"}
     assert ask("GET", "/metrics").status_code == 401
-    text = ask("GET", "/metrics", "read_only").text
+    told = ask("GET", "/metrics", "read_only")
+    text = told.text
+    assert told.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert 'ingest_candles_total{outcome="inserted",source="push",timeframe="1d"} 2.0' in text and "http_requests_total" in text
     ready = ask("GET", "/health/ready", "read_only")
     assert ready.status_code in (200, 503) and ready.json()["status"] in ("ok", "warn", "fail", 503)
 
 
+def test_what_does_not_exist_is_a_404_and_says_what(ask):
+    def told(method, path, **given):
+        answer = ask(method, path, "administrator", **given)
+        return answer.status_code, answer.json()["type"].removeprefix("/problems/")
+    symbol, experiment = (404, "unknown-symbol"), (404, "unknown-experiment")
+    assert told("POST", "/predict", json={"experiment": "main", "symbol": "AAAA"}) == symbol
+    assert told("GET", "/prices/latest?timeframe=1d&symbol=AAA&symbol=AAAA") == symbol
+    for query in ("symbol=AAAA", "symbol=AAA&symbol=AAAA", "symbol=AAAA&experiment=main", "symbol=AAAA&timeframe=D1"):
+        assert told("GET", f"/signals?{query}") == symbol, query
+    assert told("GET", "/signals?symbol=AAA&timeframe=1h") == (409, "no-model")
+    assert told("POST", "/predict", json={"experiment": "mian", "symbol": "AAA"}) == experiment
+    assert told("GET", "/model/info?experiment=mian") == told("GET", "/signals?experiment=mian") == experiment
+    for way in ("promote", "rollback"):
+        assert told("POST", f"/models/7/{way}", json={"experiment": "main"}) == (404, "unknown-version")
+        assert told("POST", f"/models/1/{way}", json={"experiment": "mian"}) == experiment
+        assert told("POST", f"/models/1/{way}", json={"experiment": "main"}) == (409, "already-champion")
+    assert told("POST", "/models/rollback", json={"experiment": "mian"}) == experiment
+    assert told("POST", "/models/rollback", json={"experiment": "main"}) == (409, "no-earlier-champion")
+    assert told("POST", "/ingest/run", json={"experiment": "mian"}) == experiment
+    assert told("GET", "/jobs/abc") == told("POST", "/jobs/abc/cancel") == told("DELETE", "/jobs/abc") == (404, "unknown-job")
+    assert ask("HEAD", "/models", "administrator").status_code == 405
+
+
+def test_a_version_is_judged_promoted_and_gone_back_from(ask):
+    from mlfin.models.registry import crown, register, write_verdict
+
+    from .conftest import SPECS, _left_run
+
+    _left_run().leave(ask.settings, "main", key="b" * 32, specs=SPECS, bars=ask.bars, seed=2, must_track=False)
+    made = register(ask.settings, "main")
+    assert made.number == 2
+    before = ask("GET", "/model/info?experiment=main", "administrator").json()["version"]
+    refused = ask("POST", "/v1/models/2/promote", "administrator", json={"experiment": "main"})
+    assert refused.status_code == 200 and refused.json()["promoted"] is False and refused.json()["reasons"] and refused.json()["replaced"] == 1
+    assert ask("GET", "/model/info?experiment=main", "administrator").json()["version"] == before == 1
+    told = ask("POST", "/models/2/rollback", "administrator", json={"experiment": "main"})
+    assert (told.status_code, told.json()["type"]) == (409, "/problems/no-earlier-champion")  # it never was one
+    write_verdict(ask.settings, made, "passed", "all is well", {"checks": []})
+    crown(ask.settings, "main", 2, 1)
+    ask.api.service.predictor("main").refresh(force=True)
+    assert ask("GET", "/model/info?experiment=main", "administrator").json()["version"] == 2
+    told = ask("POST", "/models/1/rollback", "administrator", json={"experiment": "main"}).json()
+    assert (told["promoted"], told["version"], told["replaced"]) == (True, 1, 2)
+    assert ask("GET", "/model/info?experiment=main", "administrator").json()["version"] == 1
+    assert ask("GET", "/audit?what=rollback", "administrator").json()["items"][0]["target"].endswith("main v1")
+
+
+JOBS = ("/train", "/ingest/run")  # each would put a job into the queue: tried above
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_no_document_conforming_request_makes_a_500(ask):
+    """Every answer has a status, a type and a form that the document names."""
     schemathesis = pytest.importorskip("schemathesis")
-    from hypothesis import HealthCheck, given, settings
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
-    document = ask("GET", "/openapi.json").json()
-    schema = schemathesis.openapi.from_dict(document)
-    seen = set()
+    schema, seen = schemathesis.openapi.from_dict(ask("GET", "/openapi.json").json()), set()
+    ask.login("boss")
+    checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
+
     def checked(operation):
         @given(case=operation.as_strategy())
-        @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None)
         def check(case):
             path = operation.path
             for name, value in (case.path_parameters or {}).items():
                 path = path.replace("{" + name + "}", str(value).replace("/", "_").replace("?", "_").replace("#", "_") or "_")
             body = None if type(case.body).__name__ == "NotSet" else json.dumps(case.body).encode()
             try:
-                told = ask(operation.method.upper(), path, "administrator", params={k: v for k, v in (case.query or {}).items() if v is not None}, content=body)
+                told = ask(operation.method.upper(), path, "boss", params={k: v for k, v in (case.query or {}).items() if v is not None}, content=body)
             except (httpx.InvalidURL, UnicodeEncodeError):
                 return
             assert told.status_code != 500, (operation.method, path, body, told.text)
-            if told.status_code >= 400:
-                assert told.headers["content-type"] == "application/problem+json", told.text
+            if "/problems/not-found" not in told.text:  # a segment such as `.`, which is no route
+                case.validate_response(told, checks=checks)
             if path.endswith("/auth/logout") or told.status_code == 401:
-                ask.login("administrator")
-            seen.add(told.status_code)
+                ask.login("boss")
+            seen.add((operation.path, told.status_code))
         return check
 
-    for result in schema.get_all_operations():
-        operation = result.ok()
-        if not operation.path.endswith(("/train", "/ingest/run")):  # tried above: each would put a job into the queue
+    operations = [result.ok() for result in schema.get_all_operations()]
+    for operation in operations:
+        if not operation.path.endswith(JOBS):
             checked(operation)()
-    assert 200 in seen and 422 in seen
+    statuses = {status for _, status in seen}
+    assert {200, 201, 401, 404, 409, 422} <= statuses
+    assert {path for path, _ in seen} == {o.path for o in operations if not o.path.endswith(JOBS)}

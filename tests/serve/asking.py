@@ -1,0 +1,43 @@
+"""Asks an application in this process over HTTP, as somebody, from some address; no server, no port."""
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from mlfin.serve.auth import Accounts, Rules
+from mlfin.serve.credentials import Hashing
+from mlfin.serve.roles import ROLES
+from mlfin.serve.users import add_user
+
+PASSWORD = "correct horse battery"
+CHEAP = Hashing(time_cost=1, memory_kb=8, parallelism=1)
+
+
+class Client:
+    """Asks an application in this process, as somebody."""
+    def __init__(self, app):
+        self.app, self.tokens = app, {}
+
+    def __call__(self, method, path, as_=None, headers=None, address="127.0.0.1", **given):
+        async def ask():
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False, client=(address, 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://mlfin") as client:
+                mine = {"authorization": f"Bearer {self.tokens[as_]}"} if as_ else {}
+                return await client.request(method, path, headers=mine | (headers or {}), **given)
+        with ThreadPoolExecutor(1) as thread:  # a browser that another test of this worker drives may keep a loop here
+            return thread.submit(asyncio.run, ask()).result()
+
+    def login(self, name, **more):
+        answer = self("POST", "/v1/auth/token", data={"username": name, "password": PASSWORD, **more}, address="198.51.100.1")
+        assert answer.status_code == 200, answer.text
+        self.tokens[name] = answer.json()["access_token"]
+        return answer.json()
+
+
+def accounts_of_each_role(url, **given):
+    """Accounts with somebody of each role, called like it, and `boss`, a second administrator."""
+    accounts = Accounts(url, profile="test", hashing=CHEAP, rules=given.pop("rules", Rules()), **given)
+    for role in ROLES:
+        add_user(accounts, role, role, PASSWORD)
+    add_user(accounts, "boss", "administrator", PASSWORD)
+    return accounts
