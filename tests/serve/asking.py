@@ -1,5 +1,6 @@
 """Asks an application in this process over HTTP, as somebody, from some address; no server, no port."""
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -41,3 +42,31 @@ def accounts_of_each_role(url, **given):
         add_user(accounts, role, role, PASSWORD)
     add_user(accounts, "boss", "administrator", PASSWORD)
     return accounts
+
+
+class Clock:
+    """The time, and how far a test is ahead of it."""
+    ahead = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead
+
+
+def house(folder, rules=None, clock=None):
+    """A service without a model in a folder of its own, with somebody of each role logged in: a `Client` with `api`, `clock`, `folder`."""
+    from mlfin.data.lake import Lake
+    from mlfin.serve.api import Api, create_app
+    from mlfin.serve.service import Service
+
+    from .job_worker import settings_of
+
+    places = dict(store=f"{folder}/lake", mlflow=f"sqlite:///{folder}/mlflow.db", artifacts=f"{folder}/artifacts", ledger=f"{folder}/trials.sqlite",
+                  accounts=f"sqlite:///{folder}/accounts.sqlite", limit_user="", limit_address="", serve_workers=1)
+    settings, clock = settings_of(folder).model_copy(update=places), clock or Clock()
+    accounts = accounts_of_each_role(settings.accounts, rules=rules or Rules(), clock=clock, stale=0.0)
+    client = Client(create_app(settings, Api(settings, Service(settings, Lake(folder / "lake")), accounts)))
+    client.api, client.clock, client.folder, client.accounts = client.app.api, clock, folder, accounts
+    if rules is None:
+        for name in (*ROLES, "boss"):
+            client.login(name)
+    return client
