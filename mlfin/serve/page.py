@@ -42,6 +42,8 @@ def _fields(schema: dict, document: dict) -> str:
     return f"<table><tr><th>field</th><th>is</th><th>needed, or else</th><th>meaning</th></tr>{''.join(rows)}</table>" if rows else ""
 
 # %% ../../nbs/serve/63d_page.ipynb #2c649879
+def _example(body: dict) -> str: return f"<pre>{escape(json.dumps(body['example'], indent=1))}</pre>" if "example" in body else ""
+
 def _route(method: str, path: str, said: dict, document: dict) -> str:
     "One route."
     parts = [f"<p>{escape(said.get('description', '')).replace(chr(10), '<br>')}</p>"]
@@ -50,11 +52,11 @@ def _route(method: str, path: str, said: dict, document: dict) -> str:
                        f"<td>{escape(p.get('description', p['schema'].get('description', '')))}</td></tr>" for p in said["parameters"])
         parts.append(f"<table><tr><th>name</th><th>in</th><th>is</th><th>meaning</th></tr>{rows}</table>")
     for kind, body in said.get("requestBody", {}).get("content", {}).items():
-        parts.append(f"<p>Takes <code>{escape(kind)}</code> {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}")
+        parts.append(f"<p>Takes <code>{escape(kind)}</code> {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}{_example(body)}")
     for code, answer in said.get("responses", {}).items():
         for body in answer.get("content", {}).values():
             if not (code.startswith("2") and body.get("schema")): continue
-            parts.append(f"<p>Gives {escape(code)}: {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}")
+            parts.append(f"<p>Gives {escape(code)}: {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}{_example(body)}")
     refused = [f"<tr><td>{escape(c)}</td><td>{escape(a['description'])}</td></tr>" for c, a in said.get("responses", {}).items() if not c.startswith("2")]
     if refused: parts.append(f"<p>Refuses, as a Problem:</p><table>{''.join(refused)}</table>")
     head = f"<b class='m'>{method.upper()}</b> <code>{escape(path)}</code> {escape(said.get('summary', ''))}"

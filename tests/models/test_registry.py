@@ -382,6 +382,18 @@ def test_back_and_back_again(settings):
     assert told["version"].tolist() == [1, 2, 3, 2, 1, 3, 1] and told["how"].tolist() == ["gate"] * 3 + ["rollback"] * 2 + ["gate", "rollback"]
 
 
+def test_back_to_a_certain_one_and_on_from_there(settings):
+    champions(settings, "certain", 4)
+    another(settings, "certain", 4)
+    for wrong in (4, 5, 9):  # it serves; it never did; there is none
+        with pytest.raises(ModelError, match=f"v{wrong} was no champion before v4"): rollback(settings, "certain", wrong)
+    assert rollback(settings, "certain", 2) == (4, 2) and load_champion(settings, "certain").version.number == 2
+    assert rollback(settings, "certain") == (2, 1)           # what stood below it is still below it
+    assert rollback(settings, "certain", 4) == (1, 4)        # it was a champion once, and is still whole
+    (folder_of(find_version(settings, "certain", 3)) / "model" / "model.pkl").write_bytes(b"other")
+    with pytest.raises(ModelError, match="is not what was registered"): rollback(settings, "certain", 3)
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_an_interrupted_promotion_leaves_the_old_champion(settings, monkeypatch, announced):
     from mlflow import MlflowClient

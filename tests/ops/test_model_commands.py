@@ -147,6 +147,32 @@ def test_what_mlflow_missed_is_sent_once(settings, monkeypatch):
     assert json.loads(run("models", "sync", "--json")[1])["sent"] == 0
 
 
+def test_a_run_puts_its_model_through_the_gate(settings, monkeypatch, tmp_path):
+    """`mlfin run --promote`, on what the run has left: the verdict is printed, stands in the events, and is an answer whatever it says."""
+    from mlfin.models.registry import find_version
+    from mlfin.ops import pipeline
+
+    experiment = "by-run"
+    leave(settings, experiment)
+    result = pipeline.Result("r1", settings.reports_dir(experiment) / "runs" / "r1", ("train",), {})
+    monkeypatch.setattr(pipeline, "run", lambda question, *args: result)
+    result.folder.mkdir(parents=True)
+
+    def asked():
+        events = tmp_path / "events.jsonl"
+        events.unlink(missing_ok=True)
+        code, text = run("run", "--experiment", experiment, "--promote", "--events", events)
+        assert code == 0, text
+        return json.loads(events.read_text().splitlines()[-1]), text
+
+    end, text = asked()
+    assert end["kind"] == "end" and end["version"] == 1 and f"v1: {end['gate']}" in text.replace("\n", " ")
+    assert end["promoted"] == (find_version(settings, experiment, 1).aliases == ("champion",))
+    assert end["promoted"] or end["gate"].startswith("refused by the gate: ")
+    if not end["promoted"]: run("promote", "--experiment", experiment, "--force", "to see it serve")
+    assert asked()[0]["gate"] == "it is the champion already"
+
+
 @pytest.mark.parametrize("words", [("promote",), ("rollback",), ("models",), ("models", "ls"), ("models", "show"), ("models", "compare"), ("models", "sync")])
 def test_help_has_examples(words):
     done = CliRunner().invoke(cli.app, [*words, "--help"])
