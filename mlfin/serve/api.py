@@ -278,7 +278,7 @@ def _get_jobs(query: _JobsQuery, asked: _Asked) -> contract.Page[contract.Job]:
     "Jobs, the newest first."
     jobs, counts = asked.service.jobs, asked.service.jobs.counts()
     total = sum(counts.values()) if query.state is None else counts.get(query.state, 0)
-    items = [as_job(j) for j in jobs.list(query.state, query.limit, query.offset)]
+    items = [as_job(j, waits_for=jobs.waits_for(j.id) if j.state == "queued" else None) for j in jobs.list(query.state, query.limit, query.offset)]
     return contract.Page[contract.Job](items=items, total=total, offset=query.offset, limit=query.limit)
 
 # %% ../../nbs/serve/64_api.ipynb #4c394412

@@ -126,7 +126,8 @@ class IngestReply(Message):
 class IngestRun(Message):
     "Fetch recent bars from the configured source."
     experiment: Name | None = Field(None, description="Whose source, symbols and timeframe: those of its last run; null: what env.yaml says.")
-    symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS, description="Only these; null: all of the experiment.", examples=[["AAPL", "MSFT"]])
+    symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS, description="Only these; null: all of the experiment.",
+                                         examples=[["AAPL", "MSFT"]])
 
 class LatestPrice(Message):
     "The newest closed bar of a symbol."
@@ -300,7 +301,8 @@ class Problem(Message):
     type: str = Field("about:blank", description="Kind of the problem, a URI reference.", examples=["/problems/unknown-symbol"])
     title: str = Field(description="The kind in words.", examples=["Unknown symbol"])
     status: int = Field(ge=400, le=599, description="HTTP status.", examples=[404])
-    detail: str = Field("", description="This case, and what to do about it.", examples=["`symbol` must be a known name, got 'APPL'. Hint: did you mean `AAPL`?"])
+    detail: str = Field("", description="This case, and what to do about it.",
+                        examples=["`symbol` must be a known name, got 'APPL'. Hint: did you mean `AAPL`?"])
     instance: str = Field("", description="Path that was asked.", examples=["/v1/signals"])
     errors: list[FieldProblem] = Field(default_factory=list, max_length=100)
     request_id: str = Field("", description="To find it in the logs.")

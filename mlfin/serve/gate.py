@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ..core.errors import MlfinError
-from .roles import ANYONE, ROUTES, AuthError, BadToken, Forbidden, Person, allowed, least_role
+from .roles import ANYONE, ROUTES, AuthError, BadToken, Person, allowed, demand, least_role
 
 # %% ../../nbs/serve/63b_gate.ipynb #68855c3f
 def problem(status: int,          # HTTP status
@@ -183,8 +183,7 @@ async def _pass(rules: Rules, headers, method: str, path: str, route: str | None
     if not open_to_all:
         if person is None: raise BadToken("A token is needed here: log in, or send an API key.")
         if route is None: raise Refused(404, f"There is no {method} {path[:100]}.\nHint: /docs lists all routes.", "not_found")
-        if not allowed(person, method, path):
-            raise Forbidden(f"Your role, {person.role}, does not allow this.\nHint: it needs {least}.")
+        if not allowed(person, method, path): demand(person, method, path)
     return person, await read_body(receive, headers, rules)
 
 # %% ../../nbs/serve/63b_gate.ipynb #205cb318

@@ -332,8 +332,8 @@ PEOPLE = ( # method, path, function, tag
     ("GET", "/users", _get_users, "accounts"), ("POST", "/users", _post_user, "accounts"), ("GET", "/users/{name}", _get_user, "accounts"),
     ("PATCH", "/users/{name}", _patch_user, "accounts"), ("POST", "/users/{name}/password", _post_user_password, "accounts"),
     ("POST", "/users/{name}/reset-mfa", _post_reset, "accounts"), ("DELETE", "/users/{name}/sessions", _delete_sessions, "accounts"),
-    ("GET", "/users/{name}/keys", _get_keys, "accounts"), ("POST", "/users/{name}/keys", _post_key, "accounts"), ("DELETE", "/keys/{key}", _delete_key, "accounts"),
-    ("GET", "/audit", _get_audit, "accounts"),
+    ("GET", "/users/{name}/keys", _get_keys, "accounts"), ("POST", "/users/{name}/keys", _post_key, "accounts"),
+    ("DELETE", "/keys/{key}", _delete_key, "accounts"), ("GET", "/audit", _get_audit, "accounts"),
 )
 CREATED = _post_user, _post_key # answered with 201
 FORM = _post_token              # takes a form, as OAuth2 has it

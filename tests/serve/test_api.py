@@ -160,6 +160,19 @@ def test_a_store_that_is_away_is_a_503_and_then_it_is_back(ask, monkeypatch):
     assert ask("GET", "/models", "analyst").status_code == 200
 
 
+def test_a_registry_that_is_away_is_a_503_too(ask):
+    from pathlib import Path
+
+    path = Path(ask.settings.mlflow.partition(":///")[2])
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    path.write_text("no database " * 1000)
+    try: told = ask("POST", "/models/1/promote", "administrator", json={"experiment": "main"})
+    finally: aside.rename(path)
+    assert told.status_code == 503 and told.json()["type"] == "/problems/unavailable" and told.headers["retry-after"] == "1", told.text
+    assert ask("POST", "/models/1/promote", "administrator", json={"experiment": "main"}).status_code == 409
+
+
 def test_what_nobody_foresaw_tells_nothing(ask, monkeypatch):
     monkeypatch.setattr(ask.api.service, "models", lambda *a: 1 / 0)
     told = ask("GET", "/models", "analyst")

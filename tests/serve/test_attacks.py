@@ -124,14 +124,16 @@ def test_too_many_requests_are_told_when_to_come_again(tmp_path):
 
 # ---- names that are code
 
-EVIL = ["x'; DROP TABLE auth_users; --", "' OR '1'='1", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e", "%00", "a\\..\\b", "$(id)", "{{7*7}}", "a" * 300]
+EVIL = ["x'; DROP TABLE auth_users; --", "' OR '1'='1", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e", "%00", "a\\..\\b",
+        "$(id)", "{{7*7}}", "a" * 300]
 
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_names_in_paths_and_queries_are_names_and_nothing_else(ask, evil):
     users = list_users(ask.accounts).name.tolist()
-    for method, path in (("GET", "/users/{}"), ("PATCH", "/users/{}"), ("POST", "/users/{}/password"), ("DELETE", "/users/{}/sessions"), ("GET", "/users/{}/keys"),
-                         ("DELETE", "/keys/{}"), ("DELETE", "/auth/sessions/{}"), ("GET", "/jobs/{}"), ("DELETE", "/jobs/{}"), ("POST", "/models/{}/promote")):
+    for method, path in (("GET", "/users/{}"), ("PATCH", "/users/{}"), ("POST", "/users/{}/password"), ("DELETE", "/users/{}/sessions"),
+                         ("GET", "/users/{}/keys"), ("DELETE", "/keys/{}"), ("DELETE", "/auth/sessions/{}"), ("GET", "/jobs/{}"), ("DELETE", "/jobs/{}"),
+                         ("POST", "/models/{}/promote"), ("POST", "/models/{}/rollback")):
         told = ask(method, path.format(evil.replace("/", "%2f")), "boss", **({"json": {"role": "analyst"}} if method == "PATCH" else {}))
         assert told.status_code in (403, 404, 405, 422) and "Traceback" not in told.text, (method, path, told.text)
     for path in ("/prices/latest?timeframe=1d", "/signals?timeframe=1d", "/models", "/audit"):
@@ -139,9 +141,10 @@ def test_names_in_paths_and_queries_are_names_and_nothing_else(ask, evil):
         told = ask("GET", path, "boss", params={name: evil})
         assert told.status_code == (200 if name == "who" and len(evil) <= 200 else 422), (path, told.text)
         assert name != "who" or told.status_code == 422 or told.json()["total"] == 0
-    for path, body in (("/predict", {"symbol": evil}), ("/train", {"experiment": evil}), ("/train", {"parameters": {evil: 1}}), ("/ingest/run", {"experiment": evil}),
-                       ("/ingest/run", {"symbols": [evil]}), ("/users", {"name": evil}), ("/models/rollback", {"experiment": evil}),
-                       ("/train", {"parameters": {"source": "csv", "path": "/etc/passwd"}}), ("/train", {"parameters": {"source": "csv", "path": evil, "models": [evil]}})):
+    for path, body in (("/predict", {"symbol": evil}), ("/train", {"experiment": evil}), ("/train", {"parameters": {evil: 1}}),
+                       ("/ingest/run", {"experiment": evil}), ("/ingest/run", {"symbols": [evil]}), ("/users", {"name": evil}),
+                       ("/models/rollback", {"experiment": evil}), ("/train", {"parameters": {"source": "csv", "path": "/etc/passwd"}}),
+                       ("/train", {"parameters": {"source": "csv", "path": evil, "models": [evil]}})):
         assert ask("POST", path, "boss", json=body).status_code == 422, (path, body)
     assert list_users(ask.accounts).name.tolist() == users and check_audit(ask.accounts).count > 0
     assert ask("GET", "/jobs", "boss").json()["total"] == 0
@@ -172,16 +175,17 @@ def bar(**change):
 
 
 @pytest.mark.parametrize("change", [
-    {"open": float("nan")}, {"close": float("inf")}, {"low": float("-inf")}, {"volume": float("nan")}, {"spread": float("inf")}, {"high": 10**400}, {"open": "1"},
-    {"open": None}, {"open": True}, {"volume": -1}, {"ts": "2999-01-01T00:00:00Z"}, {"ts": "2024-01-02T00:00:00"}, {"ts": 1704153600}, {"time": 10**12},
-    {"time": 32503680000, "ts": None}, {"ts": "9999-99-99T99:99:99Z"}, {"symbol": "../x"}, {"timeframe": "1m; DROP"}, {"extra": 1}, {"high": 0.5}])
+    {"open": float("nan")}, {"close": float("inf")}, {"low": float("-inf")}, {"volume": float("nan")}, {"spread": float("inf")}, {"high": 10**400},
+    {"open": "1"}, {"open": None}, {"open": True}, {"volume": -1}, {"ts": "2999-01-01T00:00:00Z"}, {"ts": "2024-01-02T00:00:00"}, {"ts": 1704153600},
+    {"time": 10**12}, {"time": 32503680000, "ts": None}, {"ts": "9999-99-99T99:99:99Z"}, {"symbol": "../x"}, {"timeframe": "1m; DROP"}, {"extra": 1}, {"high": 0.5}])
 def test_bars_that_cannot_be_are_refused_whole(ask, change):
     sent = bar(**change)
     if sent["ts"] is None: del sent["ts"]
     body = json.dumps({"bars": [bar(), sent]})
     for path in ("/ingest", "/v1/ingest", "/predict"):
         told = ask("POST", path, "analyst", content=body)
-        assert word(told) == (422, "invalid") and told.json()["errors"][0]["field"].startswith("bars.1") or "number" in told.text, (path, told.text)
+        assert word(told) == (422, "invalid"), (path, told.text)
+        assert told.json()["errors"][0]["field"].startswith("bars.1") or told.json()["errors"][0]["field"] == "body", told.text
     assert ask("GET", "/prices/latest?timeframe=1m", "analyst").json()["total"] == 0  # not even the good one
 
 

@@ -79,7 +79,8 @@ def test_nobody_climbs(ask):
         assert ask("GET", "/auth/me", name).json()["role"] == name
     machines = keys_of(ask)
     for role in ROLES:  # a key makes no account and no key, not even an administrator's
-        assert word(ask("POST", "/users", headers=machines[role], json={"name": "eve"})) == (403, "forbidden")
+        told = ask("POST", "/users", headers=machines[role], json={"name": "eve"})
+        assert word(told) == (403, "forbidden") and (role != "administrator" or "no business of a key" in told.json()["detail"])
         assert word(ask("POST", "/users/analyst/keys", headers=machines[role], json={"label": "x"})) == (403, "forbidden")
         assert word(ask("PATCH", "/users/analyst", headers=machines[role], **patch)) == (403, "forbidden")
         assert ask("GET", "/auth/sessions", headers=machines[role]).status_code == 403
@@ -290,6 +291,8 @@ def test_one_training_at_a_time_and_the_others_say_what_they_wait_for(ask):
     third = ask("POST", "/train", "analyst", json={"experiment": "one", "parameters": {"seed": 9}}).json()
     assert (second["waits_for"], third["waits_for"]) == (first.json()["id"], second["id"])
     assert ask("POST", "/train", "analyst", json={"experiment": "two"}).json()["waits_for"] is None
+    listed = {j["id"]: j["waits_for"] for j in ask("GET", "/jobs?state=queued", "analyst").json()["items"]}
+    assert len(listed) == 4 and listed[third["id"]] == second["id"] and listed[first.json()["id"]] is None
     with sqlite3.connect(ask.api.jobs.path) as db: db.execute("UPDATE jobs SET state = 'running' WHERE id = ?", (third["id"],))
     assert ask("GET", f"/jobs/{first.json()['id']}", "analyst").json()["waits_for"] == third["id"]         # what runs comes first
     fourth = ask("POST", "/train", "analyst", json={"experiment": "one", "parameters": {"seed": 9}}).json()
@@ -329,7 +332,7 @@ def test_every_message_of_people_has_an_example_that_it_takes(ask):
     from typing import get_type_hints
 
     from mlfin.serve.examples import example_of
-    for _, path, function, _ in PEOPLE:
+    for _, _, function, _ in PEOPLE:
         hints = get_type_hints(function)
         hints["return"].model_validate(example_of(hints["return"]))
         if hasattr(hints.get("body"), "model_validate"): hints["body"].model_validate(example_of(hints["body"], whole=False))
