@@ -88,7 +88,7 @@ def why_not(role: str,   # of who is logged in; empty: nobody
     if least in ROLES[:ROLES.index(role) + 1]: return ""
     return f"It needs the role {least}; yours is {role}."
 
-# %% ../../nbs/viz/83_operations.ipynb #4c8918a1
+# %% ../../nbs/viz/83_operations.ipynb #1ac6b2b2
 def _tile(label: str, value: str, note: str = "") -> str:
     return f'<div class="mlfin-tile"><span>{html.escape(label)}</span><b>{html.escape(value)}</b><i>{html.escape(note)}</i></div>'
 
@@ -99,8 +99,8 @@ def last_tiles(bars: Sequence[Mapping],     # of GET /prices, oldest first
     close, before = latest["close"], bars[-2]["close"] if len(bars) > 1 else None
     change = "" if not before else f"{100 * (close / before - 1):+.2f} % on the bar before"
     volume = f"{bars[-1]['volume']:,.0f}" if bars else "–"
-    tiles = (_tile(f"Last close of {latest['symbol']}", price_text(close), change), _tile("It is old", age_text(latest["age_seconds"]), "since that bar closed"),
-             _tile("Bar opened", time_text(latest["ts"]), f"closed {time_text(latest['known_at'])}"), _tile("Volume of that bar", volume, "units traded"))
+    tiles = (_tile(f"Last close of {latest['symbol']}", price_text(close), change), _tile("Its age", age_text(latest["age_seconds"]), "since that bar closed"),
+             _tile("That bar opened (UTC)", time_text(latest["ts"]).removesuffix(" UTC"), f"closed {time_text(latest['known_at'])}"), _tile("Volume of that bar", volume, "units traded"))
     return f'<div class="mlfin-tiles">{"".join(tiles)}</div>'
 
 def bars_table(bars: Sequence[Mapping], # of GET /prices, oldest first
@@ -121,7 +121,7 @@ def bars_figure(bars: Sequence[Mapping], # of GET /prices, oldest first
     figure = price_chart(frame, title=f"{symbol}, bars of {timeframe}")
     return figure.update_layout(height=380, showlegend=False)
 
-# %% ../../nbs/viz/83_operations.ipynb #2b4cf7da
+# %% ../../nbs/viz/83_operations.ipynb #2ce4d63c
 def _range(interval: Mapping | None, text: Callable) -> str:
     return "–" if not interval else f"{text(interval['low'])} to {text(interval['high'])}"
 
@@ -132,21 +132,22 @@ def _price_tiles(p: Mapping, label: str) -> list[str]:
     "The price, its interval and the naive price."
     if p["price"] is None: return []
     change = f"{100 * (p['price'] / p['price_baseline'] - 1):+.2f} % on the last close" if p["price_baseline"] else ""
-    return [_tile(label, price_text(p["price"]), change), _tile("Interval of the price", _range(p["price_interval"], price_text),
-            _level(p["price_interval"], "too few cases")), _tile("Naive guess", price_text(p["price_baseline"]), "the last close")]
+    return [_tile(label, price_text(p["price"]), change), _tile("Naive guess", price_text(p["price_baseline"]), "the last close"),
+            _tile("Interval of the price", _range(p["price_interval"], price_text), _level(p["price_interval"], "too few cases"))]
 
-def _said_tiles(p: Mapping) -> list[str]:
-    "Probability or return, beside the naive guess."
+def _said_rows(p: Mapping) -> list[list[str]]:
+    "Probability or return, beside the naive guess; and the price, if there is one."
     threshold = "the rule ranks symbols instead" if p["threshold"] is None else f"threshold {p['threshold']:.3g}"
     label = {None: "–", 1: "above the threshold", 0: "not above"}[p["label"]]
     if p["kind"] == "value":
-        return [*_price_tiles(p, "Predicted price"), _tile("Predicted return", _share(p["prediction"], "+"), f"naive: {_share(p['baseline'], '+')}"),
-                _tile("Interval of the return", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold)]
-    return [_tile("Probability of a rise", _share(p["probability"]), "what the model says"), _tile("Naive guess", _share(p["baseline"]), "how often it rose anyway"),
-            _tile("Interval", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold),
-            *_price_tiles(p, "Price of like cases")]
+        return [_price_tiles(p, "Predicted price"),
+                [_tile("Predicted return", _share(p["prediction"], "+"), "what the model says"), _tile("Naive guess", _share(p["baseline"], "+"), "the mean return"),
+                 _tile("Interval of the return", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold)]]
+    return [[_tile("Probability of a rise", _share(p["probability"]), "what the model says"), _tile("Naive guess", _share(p["baseline"]), "how often it rose anyway"),
+             _tile("Interval of the frequency", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold)],
+            _price_tiles(p, "Price of like cases")]
 
-# %% ../../nbs/viz/83_operations.ipynb #e0f7f1cc
+# %% ../../nbs/viz/83_operations.ipynb #6e8df09d
 def prediction_card(p: Mapping, # one of POST /predict
                     ) -> str:   # HTML
     "What the champion says of a symbol, beside the naive guess."
@@ -162,10 +163,10 @@ def prediction_card(p: Mapping, # one of POST /predict
     late = f"Stale: the bar closed {age_text(p['age_seconds'])} ago and a newer one should be there by now. Ingest first." if p["stale"] else ""
     body = f'<p class="mlfin-badge no">{html.escape(late)}</p>' if late else ""
     if p["reason"]: body += f"<p><b>No prediction:</b> {html.escape(p['reason'])}.</p>"
-    else: body += f'<div class="mlfin-tiles">{"".join(_said_tiles(p))}</div>'
+    else: body += "".join(f'<div class="mlfin-tiles">{"".join(row)}</div>' for row in _said_rows(p) if row)
     return _card(f"Prediction for {p['symbol']}", body + "".join(f'<p class="mlfin-soft">{html.escape(line)}</p>' for line in lines))
 
-# %% ../../nbs/viz/83_operations.ipynb #b37a2598
+# %% ../../nbs/viz/83_operations.ipynb #ea87f073
 _NAMES = {"ingest": "Ingest", "train": "Training"}
 
 def job_card(job: Mapping, # of GET /jobs/{id}
@@ -183,23 +184,28 @@ def job_card(job: Mapping, # of GET /jobs/{id}
     return _card(f"{_NAMES.get(job['kind'], job['kind'])}, asked for by {job['by']}",
                  f'<p>{badge}{bar} <b>{share:.0f} %</b></p><p>{says}</p>{log}<p class="mlfin-soft">Job {html.escape(job["id"])}, {when}.</p>')
 
+def _scores(scores: Mapping) -> str:
+    "Each score beside its naive guess and its standard error."
+    def said(key): return f"{scores[key]:.4g}" if key in scores else "–"
+    names = [k for k in sorted(scores) if not k.endswith(("_baseline", "_se"))]
+    return _table([[k.replace("_", " "), said(k), said(f"{k}_baseline"), said(f"{k}_se")] for k in names], ["Score", "Model", "Naive guess", "Standard error"])
+
 def model_card(info: Mapping,               # of GET /model/info
                versions: Sequence[Mapping] = (), # of GET /models, newest first
                ) -> str:                    # HTML
     "The model that serves."
-    known = (("Model", f"{info['model']} version {info['version']} ({info['estimator']}, {info['task']})"), ("Foretells", f"{info['foretells']}, {info['horizon']} bars ahead"),
+    known = (("Model", f"{info['model']} version {info['version']} ({info['estimator']}, {info['task']})"), ("Foretells", f"{info['foretells']}: {info['horizon']} bar{'s' * (info['horizon'] > 1)} ahead"),
              ("Trained until", time_text(info["trained_until"])), ("Symbols", ", ".join(info["symbols"][:20])), ("Timeframe", info["timeframe"]),
              ("Features", ", ".join(info["features"])), ("Threshold", "–" if info["threshold"] is None else f"{info['threshold']:.4g}"),
              ("Loaded by the service", time_text(info["loaded_at"])))
-    scores = "".join(f"<li>{html.escape(k.replace('_', ' '))}: {v:.4g}</li>" for k, v in sorted(info["scores"].items()))
     refused = "".join(f"<li>Version {html.escape(str(k))}: {html.escape(v)}</li>" for k, v in info["refused"].items())
     rows = [[f"v{v['version']}", " ".join(v["is"]) or "–", v["estimator"], v["verdict"] or "not judged", time_text(v["made"])] for v in versions[:5]]
-    parts = [_table([list(k) for k in known], kind="left"), f"<h3>Scores out of sample</h3><ul>{scores}</ul>" if scores else "",
+    parts = [_table([list(k) for k in known], kind="left"), f"<h3>Scores out of sample</h3>{_scores(info['scores'])}" if info["scores"] else "",
              f"<h3>Refused by the service since</h3><ul>{refused}</ul>" if refused else "",
              "<h3>Versions</h3>" + _table(rows, ["Version", "Is", "Estimator", "Gate", "Registered"], "runs") if rows else ""]
     return _card("The model that serves", "".join(parts))
 
-# %% ../../nbs/viz/83_operations.ipynb #0a806ec6
+# %% ../../nbs/viz/83_operations.ipynb #f5920d87
 _log = logging.getLogger("mlfin.viz")
 _BUTTONS = {"ingest": ("Ingest now", "POST", "/v1/ingest/run"), "train": ("Train", "POST", "/v1/train"), "predict": ("Predict next close", "POST", "/v1/predict")}
 _PARTS = ("where", "who", "alert", "roles", "tiles", "prediction", "job", "table", "model")
@@ -215,6 +221,7 @@ class OperationsPage:
     inside: threading.Event | None = None          # ends the work of a service in this process; None: there is a server
     job: dict | None = None                        # that is followed
     busy: int = 0                                  # answers that are waited for
+    away: bool = False                             # whether nobody answered last time
     inputs: dict = field(default_factory=dict)     # name -> widget
     buttons: dict = field(default_factory=dict)    # name -> Button
     texts: dict = field(default_factory=dict)      # name -> HTML widget
@@ -224,7 +231,7 @@ class OperationsPage:
     tasks: set = field(default_factory=set)        # what is under way in the kernel's loop
     quiet: bool = False                            # while options change, nothing is asked
 
-# %% ../../nbs/viz/83_operations.ipynb #08dcd43b
+# %% ../../nbs/viz/83_operations.ipynb #6d8f4b0f
 def _inputs() -> dict:
     "What a person types and picks."
     import ipywidgets as w
@@ -242,7 +249,7 @@ def _buttons() -> dict:
 
     def button(label, kind="", width="auto"): return w.Button(description=label, button_style=kind, layout=w.Layout(width=width))
     made = {"login": button("Log in", "primary", "110px"), "logout": button("Log out", "", "110px"), "without": button("Work without a server"),
-            "cancel": button("Cancel this job", "warning")}
+            "cancel": button("Cancel this job", "warning", "160px")}
     return made | {name: button(label, "primary", "180px") for name, (label, _, _) in _BUTTONS.items()}
 
 def _layout(page: OperationsPage) -> None:
@@ -256,9 +263,10 @@ def _layout(page: OperationsPage) -> None:
         return found
     page.boxes = {"login": row(i["name"], i["password"], i["code"], i["new"], b["login"], b["without"]), "session": row(t["who"], b["logout"]),
                   "work": w.VBox([row(i["experiment"], i["timeframe"], i["symbol"]), row(b["ingest"], b["train"], b["predict"], t["roles"])]),
-                  "answers": w.VBox([t["prediction"], t["job"], b["cancel"], t["tiles"], page.chart, t["table"], t["model"]])}
+                  "answers": w.VBox([t["tiles"], t["prediction"], t["job"], b["cancel"], page.chart, t["table"], t["model"]])}
     for name in ("answers", "work"): page.boxes[name].add_class("mlfin-body")
     page.box = w.VBox([t["where"], page.boxes["login"], page.boxes["session"], page.boxes["work"], t["alert"], page.boxes["answers"]])
+    b["cancel"].layout.align_self = "flex-start"
     i["new"].layout.display = b["cancel"].layout.display = b["without"].layout.display = "none"
 
 # %% ../../nbs/viz/83_operations.ipynb #0662eddb
@@ -293,7 +301,7 @@ def _note(page: OperationsPage, text: str, good: bool = True) -> None:
     "One sentence in the place of a refusal."
     page.texts["alert"].value = f'<p class="mlfin-card {"mlfin-good" if good else "mlfin-alert"}" role="status">{html.escape(text)}</p>'
 
-# %% ../../nbs/viz/83_operations.ipynb #7d2f5876
+# %% ../../nbs/viz/83_operations.ipynb #2938a8e7
 def _start(page: OperationsPage, work: Awaitable) -> None:
     "Do something without letting the page wait."
     async def attempt():
@@ -316,7 +324,9 @@ def _met(page: OperationsPage, error: MlfinError) -> None:
     "Say what was met; who is logged in no longer goes back to the door."
     if getattr(error, "status", 0) == 401 and page.role: _clear(page)
     page.texts["alert"].value = refusal(error)
-    if isinstance(error, Unanswered): _offer(page)
+    if isinstance(error, Unanswered):
+        page.away = True
+        _offer(page)
 
 class _Left(Exception):
     "Whoever asked has logged out meanwhile."
@@ -325,9 +335,12 @@ async def _ask(page: OperationsPage, method: str, path: str, body: Mapping | Non
     "Ask the service in a thread; an answer to somebody who left is dropped."
     client = page.client
     if client is None: raise _Left
-    try: return await asyncio.to_thread(client.ask, method, path, body, query)
-    finally:
-        if page.client is not client: raise _Left
+    try: found = await asyncio.to_thread(client.ask, method, path, body, query)
+    except MlfinError:
+        if page.client is not client: raise _Left from None
+        raise
+    if page.client is not client: raise _Left
+    return found
 
 # %% ../../nbs/viz/83_operations.ipynb #f1842e04
 def reach(settings: Settings, # of the profile
@@ -515,25 +528,25 @@ async def _cancel(page: OperationsPage) -> None:
     "End the job that is followed."
     if page.job is not None: _followed(page, await _ask(page, "POST", f"/v1/jobs/{page.job['id']}/cancel"))
 
-# %% ../../nbs/viz/83_operations.ipynb #58cea38b
+# %% ../../nbs/viz/83_operations.ipynb #92cef9bf
 async def _follow(page: OperationsPage, every: float, seldom: int) -> None:
     "Look at the job every second, at the bars now and then; where nobody answers, say so once, and go on looking."
-    beat, away = 0, False
+    beat = 0
     while True:
         await asyncio.sleep(every)
-        beat += 1
+        beat, before = beat + 1, page.away
         try:
             if not page.role:
                 if beat % 5 == 0 and page.inside is None and not page.busy: await _knock(page)
-            elif page.job is not None and page.job["state"] in ("queued", "running"): await _look_at_job(page, page.job["id"])
-            elif beat % seldom == 0 or away: await _load_bars(page)
+                continue
+            if page.job is not None and page.job["state"] in ("queued", "running"): await _look_at_job(page, page.job["id"])
+            elif beat % seldom == 0 or before: await _load_bars(page)
             else: continue
-            if away and page.role: _note(page, "The service answers again.")
-            away = False
+            page.away = False
+            if before: _note(page, "The service answers again.")
         except (MlfinError, KeyError, IndexError) as e:
-            if isinstance(e, MlfinError) and not away: _met(page, e)
-            away = isinstance(e, Unanswered)
-        except _Left: away = False
+            if isinstance(e, MlfinError) and not before: _met(page, e)
+        except _Left: continue
         _show(page)
 
 def operations_page(settings: Settings | None = None, # the profile; None: the usual one

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -178,3 +177,112 @@ def test_an_analyst_presses_the_three_buttons(page, where, tmp_path):
     button(page, "Log out").click()
     page.wait_for_selector(".mlfin-who", state="detached")
     assert not button(page, "Train").is_visible() and "AAA" not in page.inner_text("body")
+
+
+def test_a_reader_sees_why_two_buttons_are_grey(page, where):
+    open_as(page, where, "read_only")
+    for name in ("Ingest now", "Train"):
+        assert button(page, name).is_disabled() and "needs the role analyst; yours is read_only" in button(page, name).get_attribute("title")
+    assert page.inner_text(".mlfin-why").count("It needs the role analyst") == 2
+    button(page, "Predict next close").click()
+    page.wait_for_selector("h2:text-is('Prediction for AAA')")
+    quiet(page)
+
+
+def test_two_open_pages_are_two_people(page, where, browser):
+    open_as(page, where, "analyst")
+    other = browser.new_page()
+    other.goto(where)
+    other.wait_for_selector("text=Service at")
+    assert not other.locator(".mlfin-who").is_visible() and not button(other, "Train").is_visible()
+    other.close()
+
+
+def test_a_password_for_one_use_is_exchanged(page, where, house):
+    page.goto(where)
+    page.wait_for_selector("text=Service at")
+    assert not page.get_by_label("New password").is_visible()
+    log_in(page, "new", house.once)
+    page.wait_for_selector("[role=alert]:has-text('A new password is needed')")
+    log_in(page, "new", house.once, new="short")
+    page.wait_for_selector("[role=alert]:has-text('does not take this')")
+    log_in(page, "new", house.once, new="a long walk home")
+    page.wait_for_selector(".mlfin-who:has-text('new')")
+    quiet(page)
+
+
+def test_a_service_that_dies_is_missed_and_one_that_comes_back_is_seen(page, where, service):
+    open_as(page, where, "analyst")
+    service.kill()
+    button(page, "Predict next close").click()
+    page.wait_for_selector("[role=alert]:has-text('Nobody answers')")
+    assert "mlfin serve" in page.inner_text("[role=alert]") and "AAA" in page.inner_text("body")
+    quiet(page)
+    service.start()
+    page.wait_for_selector(".mlfin-good:has-text('answers again')", timeout=90_000)
+    button(page, "Predict next close").click()
+    page.wait_for_selector("h2:text-is('Prediction for AAA')")
+
+
+def test_without_a_server_the_page_does_its_work_and_its_jobs(page, where, service):
+    service.kill()
+    try:
+        page.goto(where)
+        page.wait_for_selector("text=No service answers at")
+        button(page, "Work without a server").click()
+        page.wait_for_selector("text=This profile has accounts: log in")  # its own log-in, as anywhere
+        log_in(page, "read_only")
+        page.wait_for_selector(".mlfin-who:has-text('own process')")
+        assert button(page, "Train").is_disabled()
+        button(page, "Log out").click()
+        button(page, "Work without a server").click()
+        page.wait_for_selector("text=This profile has accounts: log in")
+        log_in(page, "analyst")
+        page.wait_for_selector(".js-plotly-plot .main-svg")
+        button(page, "Predict next close").click()
+        page.wait_for_selector("h2:text-is('Prediction for AAA')")
+        button(page, "Ingest now").click()
+        page.wait_for_selector(".mlfin-good:has-text('The bars are in the store')", timeout=90_000)
+        quiet(page)
+    finally:
+        service.start()
+
+
+@pytest.mark.slow
+def test_a_training_runs_to_its_end(page, where, house):
+    open_as(page, where, "analyst")
+    button(page, "Train").click()
+    page.wait_for_selector(".mlfin-good:has-text('Trained')", timeout=300_000)
+    assert "100 %" in page.locator(".mlfin-card:has(progress)").inner_text() and page.locator(".mlfin-badge:text-is('done')").count()
+    assert list((house.root / "reports" / "test" / "main").glob("runs/*/95_publish.html"))
+    quiet(page)
+
+
+def test_it_fits_a_phone(page, where):
+    page.set_viewport_size(dict(width=390, height=800))
+    open_as(page, where, "read_only")
+    button(page, "Predict next close").click()
+    page.wait_for_selector("h2:text-is('Prediction for AAA')")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_token_guards_every_page_and_leaves_the_environment(project, serve_dashboards, page):
+    guard = "a-token-of-more-than-twenty-characters"
+    page_of_run = next(project.glob("reports/development/default/runs/*/95_publish.html")).relative_to(project)
+    with serve_dashboards(project, MLFIN_DASH_TOKEN=guard) as found:
+        for path in ("voila/render/home.ipynb", page_of_run.as_posix(), f"{page_of_run}?token=a-wrong-one"):
+            with urllib.request.urlopen(f"{found}/{path}", timeout=30) as answer:
+                assert "/login" in answer.url and "Published runs" not in answer.read().decode()
+        page.goto(f"{found}/voila/render/home.ipynb?token={guard}")
+        page.wait_for_selector("table.mlfin.runs")
+        assert page.goto(f"{found}/{page_of_run}").ok and "95_publish" in page.inner_text("h1")
+
+
+@pytest.mark.parametrize("words, says", [(["--host", "0.0.0.0"], "no login guards"), (["--host", "0.0.0.0", "--proxied"], "no login guards")])
+def test_others_are_not_let_in_without_a_guard(project, words, says):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {"MLFIN_ROOT": str(project), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "mlfin.viz.serve", *words], cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
+    environment["MLFIN_DASH_TOKEN"] = "x" * 30
+    done = subprocess.run([sys.executable, "-m", "mlfin.viz.serve", "--host", "0.0.0.0"], cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "in the clear" in done.stderr
