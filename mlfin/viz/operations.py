@@ -88,7 +88,7 @@ def why_not(role: str,   # of who is logged in; empty: nobody
     if least in ROLES[:ROLES.index(role) + 1]: return ""
     return f"It needs the role {least}; yours is {role}."
 
-# %% ../../nbs/viz/83_operations.ipynb #1ac6b2b2
+# %% ../../nbs/viz/83_operations.ipynb #fd7ec113
 def _tile(label: str, value: str, note: str = "") -> str:
     return f'<div class="mlfin-tile"><span>{html.escape(label)}</span><b>{html.escape(value)}</b><i>{html.escape(note)}</i></div>'
 
@@ -119,7 +119,7 @@ def bars_figure(bars: Sequence[Mapping], # of GET /prices, oldest first
     frame = pd.DataFrame(bars)
     frame["ts"] = pd.to_datetime(frame["ts"], utc=True)
     figure = price_chart(frame, title=f"{symbol}, bars of {timeframe}")
-    return figure.update_layout(height=380, showlegend=False)
+    return figure.update_layout(height=380, showlegend=False, margin_b=56)
 
 # %% ../../nbs/viz/83_operations.ipynb #2ce4d63c
 def _range(interval: Mapping | None, text: Callable) -> str:
@@ -342,7 +342,7 @@ async def _ask(page: OperationsPage, method: str, path: str, body: Mapping | Non
     if page.client is not client: raise _Left
     return found
 
-# %% ../../nbs/viz/83_operations.ipynb #f1842e04
+# %% ../../nbs/viz/83_operations.ipynb #bc0e09f6
 def reach(settings: Settings, # of the profile
           ) -> str:           # http(s)://host:port
     "Where the dashboard looks for the service: `serve_address`, else where `mlfin serve` listens."
@@ -366,12 +366,14 @@ async def _knock(page: OperationsPage) -> None:
     if page.client is None: page.client = _client(page)
     try: await _ask(page, "GET", "/health/live")
     except Unanswered:
+        page.away = True
         where.value = f'<p class="mlfin-soft" role="status">No service answers at {html.escape(page.address)}. Start one with `mlfin serve`.</p>'
         if _near(page.settings):
             where.value += (f'<p class="mlfin-soft">In the {page.settings.profile} profile you can also work without one: this page then does '
                             "the service's work in its own process, with the project's own files.</p>")
         _offer(page)
     else:
+        page.away = False
         _visible(page.buttons["without"], False)
         where.value = f'<p class="mlfin-soft" role="status">Service at {html.escape(page.address)}, profile {page.settings.profile}.</p>'
 
@@ -528,7 +530,7 @@ async def _cancel(page: OperationsPage) -> None:
     "End the job that is followed."
     if page.job is not None: _followed(page, await _ask(page, "POST", f"/v1/jobs/{page.job['id']}/cancel"))
 
-# %% ../../nbs/viz/83_operations.ipynb #92cef9bf
+# %% ../../nbs/viz/83_operations.ipynb #5fbc2753
 async def _follow(page: OperationsPage, every: float, seldom: int) -> None:
     "Look at the job every second, at the bars now and then; where nobody answers, say so once, and go on looking."
     beat = 0
@@ -537,7 +539,7 @@ async def _follow(page: OperationsPage, every: float, seldom: int) -> None:
         beat, before = beat + 1, page.away
         try:
             if not page.role:
-                if beat % 5 == 0 and page.inside is None and not page.busy: await _knock(page)
+                if beat % 5 == 0 and page.away and page.inside is None and not page.busy: await _knock(page)
                 continue
             if page.job is not None and page.job["state"] in ("queued", "running"): await _look_at_job(page, page.job["id"])
             elif beat % seldom == 0 or before: await _load_bars(page)
@@ -545,7 +547,10 @@ async def _follow(page: OperationsPage, every: float, seldom: int) -> None:
             page.away = False
             if before: _note(page, "The service answers again.")
         except (MlfinError, KeyError, IndexError) as e:
+            status = getattr(e, "status", 0)
+            if status == 404: page.job = None                              # a job that is no longer kept
             if isinstance(e, MlfinError) and not before: _met(page, e)
+            page.away = page.away or status in (429, 502, 503, 504)
         except _Left: continue
         _show(page)
 
