@@ -47,8 +47,10 @@ def test_a_bar_that_was_just_pushed_is_the_last_one(client):
     assert after[:-1] == before and after[-1]["close"] == 1.5
 
 
-@pytest.mark.parametrize("query, says", [({"symbol": "EVRY"}, "did you mean `EVERY`"), ({}, "symbol"), ({"symbol": "EVERY", "limit": 0}, "limit"),
-                                         ({"symbol": "EVERY", "timeframe": "7m"}, "timeframe"), ({"symbol": "../x"}, "symbol"), ({"symbol": "EVERY", "x": 1}, "x")])
+@pytest.mark.parametrize("query, says", [
+    ({"symbol": "EVRY"}, "did you mean `EVERY`"), ({}, "symbol"), ({"symbol": "EVERY", "limit": 0}, "limit"),
+    ({"symbol": "EVERY", "timeframe": "7m"}, "timeframe"), ({"symbol": "../x"}, "symbol"), ({"symbol": "EVERY", "x": 1}, "x"),
+])
 def test_what_cannot_be_is_said(client, query, says):
     with pytest.raises(Answered) as refused:
         client.ask("GET", "/v1/prices", query=query)
