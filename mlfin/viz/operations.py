@@ -51,12 +51,12 @@ def time_text(text: str | None, # ISO 8601
 
 def _share(value: float | None, sign: str = "") -> str: return "–" if value is None else f"{100 * value:{sign}.1f} %"
 
-# %% ../../nbs/viz/83_operations.ipynb #427569b8
-_TITLES = {"forbidden": "Your role does not allow this", "no-model": "No model can say anything here yet", "throttled": "Too many requests",
+# %% ../../nbs/viz/83_operations.ipynb #45880b14
+_TITLES = {"forbidden": "Your role does not allow this", "no-model": "No model can say anything here yet",
            "bad-credentials": "Not logged in", "second-factor-needed": "A code is needed", "password-change-needed": "A new password is needed",
            "enrolment-needed": "A second factor is needed first", "expired": "Your session has ended", "revoked": "Your session has ended",
-           "bad-token": "Log in first", "invalid": "The service does not take this", "busy": "The service is busy", "unavailable": "A part of the service is away",
-           "not-mlfin": "This is not the service"}
+           "bad-token": "Log in first", "invalid": "The service does not take this", "busy": "The service is busy",
+           "unavailable": "A part of the service is away", "not-mlfin": "This is not the service", "throttled": "Too many requests"}
 _MORE = {"no-model": "Train a model; then `mlfin promote` puts it through the gate. Only what passes it serves.",
          "password-change-needed": "Yours was for one use: type it again, with one of your own beside it.",
          "second-factor-needed": "Type the password again, with the six digits of your telephone or a recovery code.",
@@ -88,7 +88,7 @@ def why_not(role: str,   # of who is logged in; empty: nobody
     if least in ROLES[:ROLES.index(role) + 1]: return ""
     return f"It needs the role {least}; yours is {role}."
 
-# %% ../../nbs/viz/83_operations.ipynb #fd7ec113
+# %% ../../nbs/viz/83_operations.ipynb #ae7458a2
 def _tile(label: str, value: str, note: str = "") -> str:
     return f'<div class="mlfin-tile"><span>{html.escape(label)}</span><b>{html.escape(value)}</b><i>{html.escape(note)}</i></div>'
 
@@ -99,8 +99,10 @@ def last_tiles(bars: Sequence[Mapping],     # of GET /prices, oldest first
     close, before = latest["close"], bars[-2]["close"] if len(bars) > 1 else None
     change = "" if not before else f"{100 * (close / before - 1):+.2f} % on the bar before"
     volume = f"{bars[-1]['volume']:,.0f}" if bars else "–"
-    tiles = (_tile(f"Last close of {latest['symbol']}", price_text(close), change), _tile("Its age", age_text(latest["age_seconds"]), "since that bar closed"),
-             _tile("That bar opened (UTC)", time_text(latest["ts"]).removesuffix(" UTC"), f"closed {time_text(latest['known_at'])}"), _tile("Volume of that bar", volume, "units traded"))
+    tiles = (_tile(f"Last close of {latest['symbol']}", price_text(close), change),
+             _tile("Its age", age_text(latest["age_seconds"]), "since that bar closed"),
+             _tile("That bar opened (UTC)", time_text(latest["ts"]).removesuffix(" UTC"), f"closed {time_text(latest['known_at'])}"),
+             _tile("Volume of that bar", volume, "units traded"))
     return f'<div class="mlfin-tiles">{"".join(tiles)}</div>'
 
 def bars_table(bars: Sequence[Mapping], # of GET /prices, oldest first
@@ -121,7 +123,7 @@ def bars_figure(bars: Sequence[Mapping], # of GET /prices, oldest first
     figure = price_chart(frame, title=f"{symbol}, bars of {timeframe}")
     return figure.update_layout(height=380, showlegend=False, margin_b=56)
 
-# %% ../../nbs/viz/83_operations.ipynb #2ce4d63c
+# %% ../../nbs/viz/83_operations.ipynb #9489b396
 def _range(interval: Mapping | None, text: Callable) -> str:
     return "–" if not interval else f"{text(interval['low'])} to {text(interval['high'])}"
 
@@ -141,13 +143,17 @@ def _said_rows(p: Mapping) -> list[list[str]]:
     label = {None: "–", 1: "above the threshold", 0: "not above"}[p["label"]]
     if p["kind"] == "value":
         return [_price_tiles(p, "Predicted price"),
-                [_tile("Predicted return", _share(p["prediction"], "+"), "what the model says"), _tile("Naive guess", _share(p["baseline"], "+"), "the mean return"),
+                [_tile("Predicted return", _share(p["prediction"], "+"), "what the model says"),
+                 _tile("Naive guess", _share(p["baseline"], "+"), "the mean return"),
                  _tile("Interval of the return", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold)]]
-    return [[_tile("Probability of a rise", _share(p["probability"]), "what the model says"), _tile("Naive guess", _share(p["baseline"]), "how often it rose anyway"),
+    return [[_tile("Probability of a rise", _share(p["probability"]), "what the model says"),
+             _tile("Naive guess", _share(p["baseline"]), "how often it rose anyway"),
              _tile("Interval of the frequency", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold)],
             _price_tiles(p, "Price of like cases")]
 
-# %% ../../nbs/viz/83_operations.ipynb #6e8df09d
+# %% ../../nbs/viz/83_operations.ipynb #fb0d2796
+_NO_PRICE = "Its label is no return, so no price follows from it."
+
 def prediction_card(p: Mapping, # one of POST /predict
                     ) -> str:   # HTML
     "What the champion says of a symbol, beside the naive guess."
@@ -155,9 +161,9 @@ def prediction_card(p: Mapping, # one of POST /predict
     lines = [f"{p['symbol']}, {p['horizon']} {many} of {p['timeframe']} after the bar that opened {time_text(p['ts'])} and closed at {price_text(p['close'])}. "
              f"Said by {p['model']} version {p['version']}, which learnt {p['foretells']}."]
     if p["kind"] == "direction" and not p["reason"]:
-        lines.append("This model foretells a direction, not a price. " + ("The price is where cases with about this probability stood on average, out of sample."
-                     if p["price"] is not None else "Its label is no return, so no price follows from it."))
-    elif p["price"] is None and not p["reason"]: lines.append("Its label is no return of the close, so no price follows from it.")
+        stood = "The price is where cases with about this probability stood on average, out of sample."
+        lines.append("This model foretells a direction, not a price. " + (stood if p["price"] is not None else _NO_PRICE))
+    elif p["price"] is None and not p["reason"]: lines.append(_NO_PRICE)
     if p["horizon"] > 1 and p["price"] is not None: lines.append(f"So the price is for about {p['horizon']} bars later, not for the next close.")
     if not p["settled"]: lines.append("The symbol has a short history: where it begins still shows in the features.")
     late = f"Stale: the bar closed {age_text(p['age_seconds'])} ago and a newer one should be there by now. Ingest first." if p["stale"] else ""
@@ -166,7 +172,7 @@ def prediction_card(p: Mapping, # one of POST /predict
     else: body += "".join(f'<div class="mlfin-tiles">{"".join(row)}</div>' for row in _said_rows(p) if row)
     return _card(f"Prediction for {p['symbol']}", body + "".join(f'<p class="mlfin-soft">{html.escape(line)}</p>' for line in lines))
 
-# %% ../../nbs/viz/83_operations.ipynb #ea87f073
+# %% ../../nbs/viz/83_operations.ipynb #de58600e
 _NAMES = {"ingest": "Ingest", "train": "Training"}
 
 def job_card(job: Mapping, # of GET /jobs/{id}
@@ -194,7 +200,8 @@ def model_card(info: Mapping,               # of GET /model/info
                versions: Sequence[Mapping] = (), # of GET /models, newest first
                ) -> str:                    # HTML
     "The model that serves."
-    known = (("Model", f"{info['model']} version {info['version']} ({info['estimator']}, {info['task']})"), ("Foretells", f"{info['foretells']}: {info['horizon']} bar{'s' * (info['horizon'] > 1)} ahead"),
+    known = (("Model", f"{info['model']} version {info['version']} ({info['estimator']}, {info['task']})"),
+             ("Foretells", f"{info['foretells']}: {info['horizon']} bar{'s' * (info['horizon'] > 1)} ahead"),
              ("Trained until", time_text(info["trained_until"])), ("Symbols", ", ".join(info["symbols"][:20])), ("Timeframe", info["timeframe"]),
              ("Features", ", ".join(info["features"])), ("Threshold", "–" if info["threshold"] is None else f"{info['threshold']:.4g}"),
              ("Loaded by the service", time_text(info["loaded_at"])))
@@ -205,9 +212,10 @@ def model_card(info: Mapping,               # of GET /model/info
              "<h3>Versions</h3>" + _table(rows, ["Version", "Is", "Estimator", "Gate", "Registered"], "runs") if rows else ""]
     return _card("The model that serves", "".join(parts))
 
-# %% ../../nbs/viz/83_operations.ipynb #f5920d87
+# %% ../../nbs/viz/83_operations.ipynb #5fa6a202
 _log = logging.getLogger("mlfin.viz")
-_BUTTONS = {"ingest": ("Ingest now", "POST", "/v1/ingest/run"), "train": ("Train", "POST", "/v1/train"), "predict": ("Predict next close", "POST", "/v1/predict")}
+_BUTTONS = {"ingest": ("Ingest now", "POST", "/v1/ingest/run"),
+            "train": ("Train", "POST", "/v1/train"), "predict": ("Predict next close", "POST", "/v1/predict")}
 _PARTS = ("where", "who", "alert", "roles", "tiles", "prediction", "job", "table", "model")
 
 @dataclass(eq=False)
@@ -269,7 +277,7 @@ def _layout(page: OperationsPage) -> None:
     b["cancel"].layout.align_self = "flex-start"
     i["new"].layout.display = b["cancel"].layout.display = b["without"].layout.display = "none"
 
-# %% ../../nbs/viz/83_operations.ipynb #0662eddb
+# %% ../../nbs/viz/83_operations.ipynb #045cc22e
 def _visible(widget: Any, shown: bool) -> None: widget.layout.display = None if shown else "none"
 
 def _show(page: OperationsPage) -> None:
@@ -296,6 +304,7 @@ def _clear(page: OperationsPage) -> None:
     page.chart.outputs = ()
     for name in ("experiment", "symbol"): page.inputs[name].options = []
     page.quiet = False
+    _show(page)
 
 def _note(page: OperationsPage, text: str, good: bool = True) -> None:
     "One sentence in the place of a refusal."
@@ -377,7 +386,7 @@ async def _knock(page: OperationsPage) -> None:
         _visible(page.buttons["without"], False)
         where.value = f'<p class="mlfin-soft" role="status">Service at {html.escape(page.address)}, profile {page.settings.profile}.</p>'
 
-# %% ../../nbs/viz/83_operations.ipynb #23dd3430
+# %% ../../nbs/viz/83_operations.ipynb #b944fc37
 async def _log_in(page: OperationsPage) -> None:
     "Through the door, or why not."
     i = page.inputs
@@ -400,8 +409,8 @@ async def _enter(page: OperationsPage, role: str, ends: str | None) -> None:
     how = "in this page's own process" if page.inside else f"at {page.address}"
     until = f" The session ends {time_text(ends)}." if ends else ""
     page.texts["where"].value, page.inputs["code"].value = "", ""
-    page.texts["who"].value = (f'<p class="mlfin-who" role="status"><b>{html.escape(page.name)}</b>, role <b>{html.escape(role)}</b>, service {html.escape(how)}'
-                               f" (profile {page.settings.profile}).{until}</p>")
+    page.texts["who"].value = (f'<p class="mlfin-who" role="status"><b>{html.escape(page.name)}</b>, role <b>{html.escape(role)}</b>, '
+                               f"service {html.escape(how)} (profile {page.settings.profile}).{until}</p>")
     await _load(page)
 
 async def _log_out(page: OperationsPage) -> None:
