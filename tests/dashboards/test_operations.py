@@ -38,12 +38,18 @@ class Service:
         self.root, self.port, self.process = root, port, None
         self.address = f"http://127.0.0.1:{port}"
 
-    def start(self):
+    def launch(self):
         known = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
         known |= {"PYTHONPATH": str(ROOT), "MLFIN_ROOT": str(self.root), "MLFIN_PROFILE": "test"}
         with (self.root / "serve.log").open("ab") as out:
             self.process = subprocess.Popen([sys.executable, "-m", "mlfin", "serve", "--port", str(self.port)], cwd=self.root, env=known, stdout=out,
                                             stderr=subprocess.STDOUT, start_new_session=True)
+
+    def start(self):
+        self.launch()
+        self.wait()
+
+    def wait(self):
         end = time.monotonic() + 120
         while True:
             assert self.process.poll() is None and time.monotonic() < end, (self.root / "serve.log").read_text()
@@ -88,7 +94,7 @@ def house(tmp_path_factory):
 @pytest.fixture(scope="module")
 def service(house, free_port):
     found = Service(house.root, free_port())
-    found.start()
+    found.launch()
     yield found
     found.process.terminate()
     try:
@@ -101,6 +107,7 @@ def service(house, free_port):
 def where(house, service, serve_dashboards):
     environment = {"MLFIN_PROFILE": "test", "MLFIN_SERVE_ADDRESS": service.address, "PYTHONPATH": str(ROOT)}
     with serve_dashboards(house.root, **environment) as found:
+        service.wait()
         yield f"{found}/voila/render/operations.ipynb"
 
 
