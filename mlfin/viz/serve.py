@@ -74,6 +74,10 @@ def dash_application(root: str | Path,  # the project's folder: holds dashboards
         @default("config_file_paths")
         def _only_ours(self): return [str(root / "dashboards")]
 
+        def init_settings(self):
+            "Without a guard only under this machine's names, so that no page from elsewhere can pass for one of these."
+            return super().init_settings() | {"allow_remote_access": bool(guard), "local_hostnames": ["localhost"]}
+
         def init_handlers(self):
             home = url_path_join(self.base_url, "voila/render/home.ipynb")
             return [(url_path_join(self.server_url, r"/reports/(.*)"), Pages, {"path": str(root / "reports")}),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -298,3 +299,11 @@ def test_others_are_not_let_in_without_a_guard(house, words, guard, says):
     environment |= {"MLFIN_ROOT": str(house.root), "PYTHONPATH": str(ROOT), "COLUMNS": "200"} | ({"MLFIN_DASH_TOKEN": guard} if guard else {})
     done = subprocess.run([sys.executable, "-m", "mlfin", "dash", *words], cwd=house.root, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr and "Dashboards at" not in done.stdout
+
+
+@pytest.mark.parametrize("path", ["voila/render/home.ipynb", "reports/development/default/absent.html"])
+def test_a_name_that_is_not_this_machines_is_no_way_in(address, path):
+    request = urllib.request.Request(f"{address}/{path}", headers={"Host": "elsewhere.example"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == 403
