@@ -48,6 +48,8 @@ class _Service(BaseModel):
     serve_host: str = "127.0.0.1"                            # address that the service listens on
     serve_port: int = Field(8000, ge=0, le=65_535)            # and its port
     serve_workers: int = Field(1, ge=1, le=256)               # its processes
+    serve_address: str = ""                                   # where the dashboard finds it: https://...; empty: where it listens
+    serve_ca: str = ""                                        # PEM file of the authority that signed its certificate; empty: the machine's
     tls_cert: str = ""                                        # PEM file of its certificate; empty: plain HTTP, on this machine only
     tls_key: str = ""                                         # PEM file of the certificate's private key
     body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB
@@ -112,7 +114,7 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     raw = dict(ini[profile])
     for key in raw:
         if key not in keys: raise SettingsError(unknown("setting", key, keys, f"settings.ini [{profile}]"))
-    reserved = {"PROFILE", "ROOT", "JWT_KEY"}  # the last is a secret, which nothing here holds
+    reserved = {"PROFILE", "ROOT", "JWT_KEY", "DASH_TOKEN"}  # the last two are secrets, which nothing here holds
     for name, value in sorted(os.environ.items()):
         if not name.startswith("MLFIN_") or name[6:] in reserved: continue
         if name.endswith("_FILE"): continue

@@ -196,12 +196,14 @@ def _serve(words: list[str], folder: Path, package: str, extra: str) -> None:
 
 @app.command()
 def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, profile: Profile = None,
-         browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = False):
-    "Serve the dashboards on this machine."
+         browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = False,
+         host: Annotated[str, typer.Option(help="Address to listen on; others need the token MLFIN_DASH_TOKEN.")] = "127.0.0.1",
+         proxied: Annotated[bool, typer.Option("--proxied", help="A proxy that ends TLS stands before it.")] = False):
+    "Serve the dashboards on this machine; to others behind a token and TLS."
     settings = load_profile(profile)
     os.environ["MLFIN_ROOT"], os.environ["MLFIN_PROFILE"] = str(settings.root), settings.profile
-    out.print(f"Dashboards at http://127.0.0.1:{port}  (Ctrl-C ends)", highlight=False)
-    _serve(["mlfin.viz.serve", f"--port={port}", *(["--browser"] if browser else [])], settings.root, "voila", "dash")
+    flags = [flag for flag, said in (("--proxied", proxied), ("--browser", browser)) if said]
+    _serve(["mlfin.viz.serve", f"--port={port}", f"--host={host}", *flags], settings.root, "voila", "dash")
 
 # %% ../../nbs/ops/73_cli.ipynb #fff7f37f
 @app.command()

@@ -29,7 +29,7 @@ from .limits import open_limits
 from .page import routes_page
 from .people import CREATED, FORM, PEOPLE, Done
 from .roles import ANYONE, Origin, Person, demand, least_role, missing
-from .service import Service, ingest_reply
+from .service import Service, ingest_reply, last_bars
 
 # %% ../../nbs/serve/64_api.ipynb #86e18eb8
 class _Asked:
@@ -144,6 +144,12 @@ class _PricesQuery(contract.PageQuery):
     timeframe: contract.Timeframe = "1d"
     symbol: list[contract.Symbol] | None = Field(None, max_length=contract.MOST_SYMBOLS, description="Only these; repeat it for several.")
 
+class _BarsQuery(BaseModel):
+    model_config = {"extra": "forbid"}
+    symbol: contract.Symbol
+    timeframe: contract.Timeframe = "1d"
+    limit: int = Field(100, ge=1, le=1000, description="How many at most, the newest ones.")
+
 class _SignalsQuery(BaseModel):
     model_config = {"extra": "forbid"}
     timeframe: contract.Timeframe | None = Field(None, description="Of the bars; any, where left out.")
@@ -183,7 +189,11 @@ def _read_ingest(scope: dict) -> dict:
 
 def _get_latest(query: _PricesQuery, asked: _Asked) -> contract.Page[contract.LatestPrice]:
     "The newest closed bar of each symbol."
-    return asked.service.service.latest(query.symbol, query.timeframe, query.offset, query.limit)
+return asked.service.service.latest(query.symbol, query.timeframe, query.offset, query.limit)
+
+def _get_bars(query: _BarsQuery, asked: _Asked) -> contract.Page[contract.Bar]:
+    "The newest closed bars of a symbol, oldest first."
+    return last_bars(asked.service.service.store, query.symbol, query.timeframe, query.limit)
 
 # %% ../../nbs/serve/64_api.ipynb #be6f5e05
 _as_signal = tuple(contract.Signal.model_fields)
@@ -376,6 +386,7 @@ class Api:
 # %% ../../nbs/serve/64_api.ipynb #a53d4464
 _ROUTES = ( # method, path, function, tag; the first in the file of each kind
     ("POST", "/ingest", _post_ingest, "bars"), ("POST", "/ingest/run", _post_ingest_run, "bars"), ("GET", "/prices/latest", _get_latest, "bars"),
+    ("GET", "/prices", _get_bars, "bars"),
     ("GET", "/signals", _get_signals, "predictions"), ("POST", "/predict", _post_predict, "predictions"),
     ("GET", "/models", _get_models, "models"), ("GET", "/model/info", _get_model, "models"),
     ("POST", "/models/{version}/promote", _post_promote, "models"), ("POST", "/models/rollback", _post_rollback, "models"),

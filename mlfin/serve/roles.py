@@ -122,7 +122,7 @@ ROUTES = { # least role, by method and path
     **dict.fromkeys(("GET /health/live", "GET /health/ready", "GET /openapi.json", "GET /docs",
                      "POST /auth/token", "POST /auth/refresh", "POST /auth/password", "POST /auth/enrol", "POST /auth/confirm"), ANYONE),
     **dict.fromkeys(("POST /auth/logout", "GET /auth/me", "GET /auth/sessions", "DELETE /auth/sessions/{session}",
-                     "GET /prices/latest", "GET /signals", "POST /predict", "GET /jobs", "GET /jobs/{id}", "GET /models", "GET /model/info",
+                     "GET /prices", "GET /prices/latest", "GET /signals", "POST /predict", "GET /jobs", "GET /jobs/{id}", "GET /models", "GET /model/info",
                      "GET /metrics"), "read_only"),
     **dict.fromkeys(("POST /ingest", "POST /ingest/run", "POST /train", "POST /jobs/{id}/cancel", "DELETE /jobs/{id}"), "analyst"),
     **dict.fromkeys(("POST /models/{version}/promote", "POST /models/{version}/rollback", "POST /models/rollback", "GET /users", "POST /users",
