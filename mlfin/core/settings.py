@@ -48,6 +48,7 @@ class _Service(BaseModel):
     serve_host: str = "127.0.0.1"                            # address that the service listens on
     serve_port: int = Field(8000, ge=0, le=65_535)            # and its port
     serve_workers: int = Field(1, ge=1, le=256)               # its processes
+    serve_grace: int = Field(30, ge=0, le=3600)               # seconds that requests under way have when it stops
     tls_cert: str = ""                                        # PEM file of its certificate; empty: plain HTTP, on this machine only
     tls_key: str = ""                                         # PEM file of the certificate's private key
     body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['problem_of', 'Signals', 'as_job', 'TokenReply', 'WhoReply', 'Done', 'Alive', 'NotReady', 'Api', 'create_app',
-           'Guarded', 'app_of_environment']
+           'Guarded', 'app_of_worker']
 
 # %% ../../nbs/serve/64_api.ipynb #ad9df318
 import asyncio
@@ -529,12 +529,13 @@ class Guarded:
 
     async def __call__(self, scope, receive, send) -> None: await self.gate(scope, receive, send)
 
-def app_of_environment() -> Guarded:
-    "What each worker of `mlfin serve` serves: the profile of its environment."
+def app_of_worker(settings: Settings, # the profile
+                  ) -> Guarded:       # it counts together with the profile's other workers
+    "What each worker of `mlfin serve` serves."
     from mlfin.monitor.logs import setup_logs
+    from mlfin.monitor.metrics import Metrics, metrics_folder
 
-    settings = load_settings()
     quiet_environment(settings)
     setup_logs(settings)
     logging.getLogger("uvicorn.access").handlers.clear()                   # the gate writes the access log
-    return create_app(settings)
+    return create_app(settings, Api(settings, Service(settings, metrics=Metrics(metrics_folder(settings)))))
