@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['START', 'Link', 'make_config', 'work']
 
-# %% ../../nbs/serve/64e_worker.ipynb #f88608ed
+# %% ../../nbs/serve/64e_worker.ipynb #48dc8af9
 import asyncio
 import json
 import os
@@ -20,7 +20,6 @@ from typing import Any
 
 from ..core.errors import MlfinError, require
 from ..core.settings import Settings
-from .api import app_of_worker
 from .tls import tls_context
 
 # %% ../../nbs/serve/64e_worker.ipynb #8d2fe24c
@@ -49,7 +48,7 @@ class Link:
         self._in.close()
         self.end.close()
 
-# %% ../../nbs/serve/64e_worker.ipynb #8ba851b1
+# %% ../../nbs/serve/64e_worker.ipynb #c1b6e264
 def _server_class() -> type:
     "uvicorn's server, as a worker needs it."
     class Server(require("uvicorn", "serve").Server):
@@ -69,6 +68,8 @@ def _server_class() -> type:
             "Take nothing new; end what is under way."
             for server in self.servers: server.close()
             self.server_state.default_headers.append((b"connection", b"close"))
+            for line in list(self.server_state.connections):
+                if line.cycle is not None and not line.cycle.response_complete: line.shutdown()  # this answer is its last
             began = time.monotonic()
             await asyncio.sleep(min(0.5, self.linger))                     # a connection that was just taken may not be counted yet
             while self.server_state.connections and time.monotonic() < began + self.linger: await asyncio.sleep(0.05)
@@ -99,17 +100,19 @@ def _obey(server: Any, link: Link, grace: float) -> None:
     time.sleep(grace + 5)
     os._exit(1)
 
-# %% ../../nbs/serve/64e_worker.ipynb #2e6a3a70
+# %% ../../nbs/serve/64e_worker.ipynb #b618480f
 START = "import sys; from mlfin.serve.worker import work; sys.exit(work(*map(int, sys.argv[1:])))" # for `python -P -c`
 
 def work(listening: int, # number of the socket that takes connections
          line: int,      # number of the socket that leads to the supervisor
          ) -> int:       # exit code
     "Serve until the supervisor says that it is enough."
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)                           # it is the supervisor's
+    from mlfin.serve.api import app_of_worker
+
     link, taken = Link(socket.socket(fileno=line)), socket.socket(fileno=listening)
     told = link.hear()
     if told is None: return 0
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)                           # it is the supervisor's
     try:
         settings = Settings.model_validate(told["settings"])
         server = _server_class()(make_config(app_of_worker(settings), settings, link.beat), link)

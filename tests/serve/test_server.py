@@ -1,0 +1,564 @@
+"""`mlfin serve` as a process: certificates, settings that change while it serves, how it stops, and several workers that act as one."""
+import http.client
+import json
+import os
+import queue
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from configparser import ConfigParser
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mlfin.core.errors import SettingsError
+from mlfin.core.settings import load_settings
+from mlfin.data.lake import Lake
+from mlfin.serve.auth import open_accounts
+from mlfin.serve.child import descendants
+from mlfin.serve.server import Listen, _alone, _bound, serve
+from mlfin.serve.tls import check_tls
+from mlfin.serve.users import add_user, list_users, new_key, set_role
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "a long walk home"
+
+
+def until(condition, seconds=60.0, every=0.05):
+    """Wait for something; what it was in the end."""
+    end = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < end:
+        time.sleep(every)
+    return found
+
+
+class Home:
+    """A project's folder, in which the profile `test` is served."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        for name in ("settings.ini", "env.yaml", "pipeline.yaml"):
+            (root / name).write_bytes((ROOT / name).read_bytes())
+
+    def set(self, **values) -> None:
+        """Change settings of the profile."""
+        ini = ConfigParser(interpolation=None)
+        ini.read(self.root / "settings.ini", encoding="utf-8")
+        ini["test"].update({k: str(v) for k, v in values.items()})
+        with open(self.root / "settings.ini", "w", encoding="utf-8") as file:
+            ini.write(file)
+
+    @property
+    def settings(self):
+        return load_settings("test", root=self.root)
+
+    def key(self, name: str, role: str = "analyst") -> str:
+        """A user with a password, and a machine's key of theirs."""
+        accounts = open_accounts(self.settings)
+        try:
+            add_user(accounts, name, role, PASSWORD)
+            return new_key(accounts, name, "test", role=role)
+        finally:
+            accounts.close()
+
+    def log(self, stream: str) -> list[dict]:
+        path = self.root / ".mlfin" / "test" / "logs" / f"{stream}.log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def said(self, words: str) -> bool:
+        return any(words in line["message"] for line in self.log("application"))
+
+    def environment(self, **more) -> dict:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
+        return kept | {"PYTHONPATH": str(ROOT), "MLFIN_ROOT": str(self.root), "MLFIN_PROFILE": "test", "COLUMNS": "300", **more}
+
+
+class Running:
+    """The command, from its start to its end."""
+
+    def __init__(self, home: Home, *words: str, context: ssl.SSLContext | None = None, **environment: str):
+        self.home, self.context, self.lines, self._heard = home, context, [], queue.SimpleQueue()
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", *words], cwd=home.root, env=home.environment(**environment),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        found = until(lambda: self.address or self.process.poll() is not None, 120)
+        self.seconds = time.monotonic() - began
+        assert found and self.address, "\n".join(self.lines)
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def text(self) -> str: return "\n".join(self.lines)
+
+    @property
+    def address(self) -> str:
+        found = re.search(r"Serving (https?://\S+?)/v1 ", self.text)
+        return found[1] if found else ""
+
+    @property
+    def pid(self) -> int: return self.process.pid
+
+    def workers(self) -> list[int]:
+        """Those that serve, or are about to."""
+        found = []
+        for pid in descendants(self.pid):
+            try:
+                if b"mlfin.serve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+            except OSError:
+                continue
+        return sorted(found)
+
+    def connect(self, timeout=60) -> http.client.HTTPConnection:
+        """A connection of one's own."""
+        at = urlsplit(self.address)
+        if at.scheme == "https":
+            return http.client.HTTPSConnection(at.hostname, at.port, timeout=timeout, context=self.context)
+        return http.client.HTTPConnection(at.hostname, at.port, timeout=timeout)
+
+    def ask(self, method, path, body=None, line=None, **headers):
+        """(status, headers, what was said)."""
+        own = line or self.connect()
+        try:
+            return answer(own, method, path, body, **headers)
+        finally:
+            if line is None:
+                own.close()
+
+    def log_in(self, name, line=None):
+        status, _, told = self.ask("POST", "/v1/auth/token", {"username": name, "password": PASSWORD}, line)
+        assert status == 200, told
+        return {"authorization": f"Bearer {told['access_token']}"}
+
+    def read_again(self) -> None:
+        """SIGHUP, until the old workers are gone."""
+        before = set(self.workers())
+        self.process.send_signal(signal.SIGHUP)
+        assert until(lambda: self.workers() and not before & set(self.workers())), self.home.log("application")
+
+    def stop(self, how=signal.SIGTERM, seconds=60) -> int:
+        self.process.send_signal(how)
+        code = self.process.wait(seconds)
+        self._reader.join(5)
+        return code
+
+    def close(self) -> None:
+        """Whatever became of it, nothing of it stays."""
+        pids = self.workers() if self.process.poll() is None else []
+        self.process.kill()
+        self.process.wait(20)
+        for pid in pids:
+            assert until(lambda pid=pid: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3], 60)
+
+
+def answer(line, method, path, body=None, **headers):
+    form = path.endswith("/auth/token")
+    data = urlencode(body) if form else json.dumps(body) if body is not None else None
+    kind = {"content-type": "application/x-www-form-urlencoded"} if form else {}
+    line.request(method, path, data, kind | {k.replace("_", "-"): v for k, v in headers.items()})
+    got = line.getresponse()
+    text = got.read()
+    told = json.loads(text) if "json" in got.headers.get("content-type", "") else text.decode()
+    return got.status, {k.lower(): v for k, v in got.headers.items()}, told
+
+
+@contextmanager
+def serving(home, *words, **more):
+    running = Running(home, *words, **more)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path)
+
+
+def bar(i: int, symbol="EURUSD", close=1.15) -> dict:
+    return dict(symbol=symbol, timeframe="M1", time=1_700_000_040 + 60 * i, open=1.1, high=1.2, low=1.0, close=close, volume=7)
+
+
+class Slow:
+    """A request of which half was sent: it is under way for as long as one likes."""
+
+    def __init__(self, running: Running, path: str, body: dict, **headers):
+        self.data = json.dumps(body).encode()
+        at = urlsplit(running.address)
+        self.line = socket.create_connection((at.hostname, at.port), timeout=60)
+        if running.context is not None:
+            self.line = running.context.wrap_socket(self.line, server_hostname=at.hostname)
+        head = {"host": at.netloc, "content-length": str(len(self.data)), "content-type": "application/json", **headers}
+        text = f"POST {path} HTTP/1.1\r\n" + "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in head.items()) + "\r\n"
+        self.line.sendall(text.encode() + self.data[:10])
+
+    def finish(self) -> tuple[int, str, str]:
+        """Send the rest: status, head, body."""
+        self.line.sendall(self.data[10:])
+        with self.line, self.line.makefile("rb") as back:
+            text = back.read().decode()
+        head, _, body = text.partition("\r\n\r\n")
+        return int(head.split()[1]), head.lower(), body
+
+
+# --- certificates
+
+
+class Authority:
+    """Somebody who vouches for certificates."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.key = folder, ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test's authority")])
+        self.cert = self._sign(self.name, self.key.public_key(), 1, authority=True)
+        self.path = folder / "authority.pem"
+        self.path.write_bytes(self.cert.public_bytes(serialization.Encoding.PEM))
+
+    def _sign(self, name, public, serial, authority=False, begin=-1.0, end=24.0):
+        now = datetime.now(UTC)
+        made = (x509.CertificateBuilder().subject_name(name).issuer_name(self.name).public_key(public).serial_number(serial)
+                .not_valid_before(now + timedelta(hours=begin)).not_valid_after(now + timedelta(hours=end))
+                .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+                .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+                .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False))
+        if authority:
+            made = made.add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+                key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False), critical=True)
+        else:
+            names = [x509.DNSName("localhost"), x509.IPAddress(__import__("ipaddress").ip_address("127.0.0.1"))]
+            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return made.sign(self.key, hashes.SHA256())
+
+    def issue(self, serial: int, name="own", lock=None, **span) -> tuple[Path, Path]:
+        """A certificate for this machine, and its key, as files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        cert = self._sign(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), key.public_key(), serial, **span)
+        chain, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        chain.write_bytes(cert.public_bytes(serialization.Encoding.PEM) + self.path.read_bytes())
+        hidden = serialization.BestAvailableEncryption(lock) if lock else serialization.NoEncryption()
+        private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
+        return chain, private
+
+    def context(self) -> ssl.SSLContext:
+        """A client's, that believes this authority and nobody else."""
+        return ssl.create_default_context(cafile=self.path)
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+@pytest.mark.parametrize(("span", "words"), [
+    (dict(begin=-48.0, end=-24.0), "good now"), (dict(begin=1.0), "good now"), (dict(lock=b"a passphrase"), "without a passphrase")])
+def test_a_certificate_that_clients_would_refuse_is_named(authority, span, words):
+    with pytest.raises(SettingsError, match=words):
+        check_tls(*authority.issue(7, **span))
+
+
+def test_what_is_wrong_with_the_files_is_said_by_name(authority, tmp_path):
+    cert, key = authority.issue(7)
+    other, another = authority.issue(8, "other")
+    assert check_tls(cert, key) > datetime.now(UTC)
+    backwards, nothing = tmp_path / "backwards.pem", tmp_path / "nothing.pem"
+    backwards.write_bytes(authority.path.read_bytes() + cert.read_bytes())
+    nothing.write_bytes(b"")
+    for files, words in (((cert, another), "the private key of the certificate in own.pem"), ((backwards, key), "must come first"),
+                         ((tmp_path / "gone.pem", key), "gone.pem: No such file"), ((cert, tmp_path / "gone.key"), "gone.key: No such file"),
+                         ((nothing, key), "`tls_cert` must be a certificate"), ((key, cert), "`tls_cert` must be a certificate"),
+                         ((cert, nothing), "a private key in PEM")):
+        with pytest.raises(SettingsError) as e:
+            check_tls(*files)
+        assert words in str(e.value), str(e.value)
+
+
+# --- before anything listens
+
+
+def test_what_must_not_be_served_is_said_and_nothing_listens(home, authority):
+    cert, _ = authority.issue(7)
+    _, other = authority.issue(8, "other")
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        cases = (
+            (["--host", "::"], "`::` can be reached by others"), (["--host", "0.0.0.0"], "`0.0.0.0` can be reached by others"),
+            (["--port", str(held.getsockname()[1])], f"127.0.0.1:{held.getsockname()[1]} cannot be listened on: Address already in use"),
+            (["--tls-cert", str(cert), "--tls-key", str(other)], "must be the private key of the certificate in own.pem"))
+        started = [(subprocess.Popen([sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", *words], cwd=home.root, env=home.environment(),
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), said) for words, said in cases]
+        for process, said in started:
+            text = process.communicate(timeout=90)[0]
+            assert process.returncode == 2 and said in text and "Traceback" not in text, text
+            assert "password" not in text.replace("passwords would travel", "")   # the one-time secret is not shown before something listens
+    assert not (home.root / ".mlfin" / "test" / "accounts.sqlite").exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no-such-host.invalid"])
+def test_addresses_that_others_reach_are_refused_by_whatever_name(home, host, monkeypatch):
+    if host.endswith(".invalid"):
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", 0))])
+    with pytest.raises(SettingsError, match="can be reached by others"):
+        serve(home.settings, Listen(host, 0), told=lambda address: pytest.fail("it listens"))
+
+
+def test_a_profile_is_served_once(home):
+    with _alone(home.settings) as note:
+        note("http://127.0.0.1:8000")
+        with pytest.raises(SettingsError, match=rf"served already, by process {os.getpid()} at http://127.0.0.1:8000"):
+            serve(home.settings, Listen("127.0.0.1", 0), told=lambda address: pytest.fail("it listens"))
+    with _alone(home.settings):
+        pass
+
+
+def test_ipv6_and_names_are_listened_on():
+    with _bound("localhost", 0) as near:
+        assert near.getsockname()[0] in ("127.0.0.1", "::1")
+    try:
+        with _bound("::1", 0) as six:
+            assert six.family == socket.AF_INET6
+    except SettingsError as e:
+        assert "cannot be listened on" in str(e)                            # a machine without IPv6
+
+
+def test_a_service_that_cannot_start_says_why(home):
+    home.set(limit_user="many")
+    done = subprocess.run([sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0"], cwd=home.root, env=home.environment(), capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 2 and "`limit_user` must be a number and a span of time" in done.stderr and "Serving" not in done.stdout, done
+
+
+# --- TLS and SIGHUP
+
+
+class Load:
+    """Clients that ask all the time, each on a connection that it keeps for as long as it may."""
+
+    def __init__(self, running: Running, clients=4, pause=0.01, **headers):
+        self.running, self.pause, self.headers, self.stop, self.done, self.failed = running, pause, headers, threading.Event(), 0, []
+        self.threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def _ask(self):
+        line = self.running.connect()
+        while not self.stop.wait(self.pause):
+            try:
+                status, head, told = answer(line, "GET", "/v1/auth/me", **self.headers)
+            except (OSError, http.client.HTTPException) as e:
+                self.failed.append(repr(e))
+                line.close()
+                line = self.running.connect()
+                continue
+            self.done += 1
+            if status != 200:
+                self.failed.append((status, told))
+            if head.get("connection") == "close":
+                line.close()
+                line = self.running.connect()
+        line.close()
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(60)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A service behind TLS with one worker, its authority, and who asks."""
+    folder = tmp_path_factory.mktemp("guarded")
+    home, authority = Home(folder), Authority(folder)
+    cert, key = authority.issue(1001)
+    home.set(limit_user="", limit_address="", tls_cert=cert, tls_key=key)
+    secret = home.key("ann")
+    with serving(home, context=authority.context()) as running:
+        yield running, authority, secret
+
+
+def test_tls_is_1_3_and_verified(guarded):
+    running, authority, _ = guarded
+    at = urlsplit(running.address)
+    assert at.scheme == "https"
+    with socket.create_connection((at.hostname, at.port), 20) as line, authority.context().wrap_socket(line, server_hostname="localhost") as found:
+        assert found.version() == "TLSv1.3"
+    status, head, _ = running.ask("GET", "/health/live")
+    assert status == 200 and re.fullmatch(r"max-age=\d{7,}.*", head["strict-transport-security"])
+    old = authority.context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)), socket.create_connection((at.hostname, at.port), 20) as line:
+        old.wrap_socket(line, server_hostname="localhost")
+    with pytest.raises(ssl.SSLCertVerificationError), socket.create_connection((at.hostname, at.port), 20) as line:
+        ssl.create_default_context().wrap_socket(line, server_hostname="localhost")
+    with socket.create_connection((at.hostname, at.port), 20) as line:      # plain HTTP is not answered
+        line.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        try:
+            assert b"200" not in line.recv(100)
+        except ConnectionError:
+            assert running.process.poll() is None
+
+
+def serial(running) -> int:
+    at = urlsplit(running.address)
+    with socket.create_connection((at.hostname, at.port), 60) as line, running.context.wrap_socket(line, server_hostname="localhost") as found:
+        return x509.load_der_x509_certificate(found.getpeercert(binary_form=True)).serial_number
+
+
+def test_a_renewed_certificate_is_taken_and_what_is_under_way_ends(guarded):
+    running, authority, secret = guarded
+    assert serial(running) == 1001
+    kept, slow = running.connect(), Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
+    assert answer(kept, "GET", "/v1/auth/me", x_api_key=secret)[0] == 200
+    authority.issue(1002)
+    running.process.send_signal(signal.SIGHUP)
+    assert until(lambda: serial(running) == 1002)
+    status, head, _ = answer(kept, "GET", "/v1/auth/me", x_api_key=secret)  # the old worker answers, and says that it goes
+    kept.close()
+    assert (status, head["connection"]) == (200, "close")
+    status, head, body = slow.finish()
+    assert status == 200 and '"stored":1' in body.replace(" ", "") and "connection: close" in head, (head, body)
+    assert until(lambda: len(running.workers()) == 1)
+    authority.issue(1003, begin=-48.0, end=-24.0)                           # a renewal that went wrong
+    running.process.send_signal(signal.SIGHUP)
+    assert until(lambda: running.home.said("must be a certificate that is good now"))
+    assert serial(running) == 1002 and len(running.workers()) == 1
+    authority.issue(1004)
+
+
+def test_settings_hold_after_sighup_and_no_request_fails(guarded):
+    running, _, secret = guarded
+    home, origin = running.home, {"origin": "https://desk.example"}
+    me = running.log_in("ann")
+    assert "access-control-allow-origin" not in running.ask("GET", "/health/live", **origin)[1]
+    with Load(running, x_api_key=secret) as load:
+        time.sleep(0.3)
+        home.set(cors="https://desk.example", limit_user="10000/minute", log_level="INFO")
+        running.read_again()
+        time.sleep(0.3)
+    assert load.failed == [] and load.done > 20, (load.done, load.failed[:5])
+    assert running.ask("GET", "/health/live", **origin)[1]["access-control-allow-origin"] == "https://desk.example"
+    assert running.ask("GET", "/v1/auth/me", **me)[2]["name"] == "ann"      # the session goes on
+    assert any(line["level"] == "INFO" for line in home.log("application"))
+
+
+def test_settings_that_are_no_good_change_nothing(guarded):
+    running, _, secret = guarded
+    home, before = running.home, running.workers()
+    good = (home.root / "settings.ini").read_text()
+    for text, words in (("this is no ini file\n" + good, "settings.ini"), (good + "\nserve_worker = 3\n", "serve_worker"),
+                        (good.replace("limit_user = 10000/minute", "limit_user = many"), "`limit_user` must be a number and a span of time")):
+        (home.root / "settings.ini").write_text(text)
+        seen = len(home.log("error"))
+        running.process.send_signal(signal.SIGHUP)
+        assert until(lambda seen=seen: len(home.log("error")) > seen)
+        told = home.log("error")[-1]["message"]
+        assert "were not taken" in told and words in told, told
+        assert running.ask("GET", "/v1/auth/me", x_api_key=secret)[0] == 200
+    assert until(lambda: running.workers() == before)
+    os.kill(before[0], signal.SIGKILL)                                      # also a worker that dies now comes back, with what held before
+    assert until(lambda: running.workers() and running.workers() != before)
+    assert running.ask("GET", "/v1/auth/me", x_api_key=secret)[0] == 200    # the connection waited for it
+    assert home.said(f"worker {before[0]} is gone: ended by SIGKILL")
+    (home.root / "settings.ini").write_text(good)
+
+
+# --- how it stops
+
+
+def test_a_start_and_its_graceful_stop(home):
+    home.set(serve_grace=20)
+    with serving(home) as running:
+        once = re.search(r"(?m)^    (\S+)$", running.text)[1]
+        assert running.text.index(once) < running.text.index("Serving") and running.text.count(once) == 1
+        status, _, told = running.ask("POST", "/v1/auth/password", {"username": "admin", "password": once, "new_password": PASSWORD})
+        assert status == 200
+        me = {"authorization": f"Bearer {told['access_token']}"}
+        status, _, told = running.ask("GET", "/v1/signals?timeframe=1d", **me)
+        assert status == 409 and "No champion serves" in told["detail"] and "mlfin run" in told["detail"]
+        slow = Slow(running, "/v1/ingest", {"bars": [bar(i) for i in range(50)]}, **me)
+        port = urlsplit(running.address).port
+        time.sleep(0.3)
+        running.process.send_signal(signal.SIGTERM)
+
+        def refused():
+            try:
+                socket.create_connection(("127.0.0.1", port), 5).close()
+            except ConnectionError:
+                return True
+        assert until(refused, 10) and running.process.poll() is None
+        status, _, body = slow.finish()
+        assert status == 200 and json.loads(body)["stored"] == 50
+        began = time.monotonic()
+        assert running.process.wait(30) == 0 and time.monotonic() - began < 15
+        lake = Lake(home.settings.store)
+        assert len(lake.read(["EURUSD"], "1m", version=lake.version())) == 50 # folded, not only pushed
+        assert once not in (home.root / ".mlfin" / "test" / "logs" / "access.log").read_text()
+    with serving(home, "--port", str(port)) as again:                       # the port is free, and nobody is made an administrator twice
+        assert once not in again.text and "password" not in again.text
+        assert again.log_in("admin")
+        again.process.send_signal(signal.SIGINT)
+        assert again.process.wait(30) == 0
+
+
+def test_the_second_ctrl_c_ends_at_once_and_grace_ends_too(home):
+    home.set(serve_grace=600, body_seconds=600)
+    secret = home.key("ann")
+    with serving(home) as running:
+        slow = Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
+        workers = running.workers()
+        time.sleep(0.3)
+        running.process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.wait(1.5)
+        began = time.monotonic()
+        assert running.stop(signal.SIGINT, 20) == 130 and time.monotonic() - began < 5
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+        slow.line.close()
+    home.set(serve_grace=1)
+    with serving(home) as running:
+        slow = Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert running.stop(signal.SIGTERM, 30) == 0 and time.monotonic() - began < 10
+        slow.line.close()
+
+
+def test_workers_leave_with_a_supervisor_that_is_killed(home):
+    secret = home.key("ann")
+    with serving(home, "--workers", "2") as running:
+        workers, port = running.workers(), urlsplit(running.address).port
+        assert len(workers) == 2
+        slow = Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
+        time.sleep(0.3)
+        running.process.kill()
+        running.process.wait(10)
+
+        def free():
+            try:
+                _bound("127.0.0.1", port).close()
+            except SettingsError:
+                return False
+            return True
+        began = time.monotonic()
+        assert until(free, 20) and time.monotonic() - began < 5             # though a request is still under way
+        assert slow.finish()[0] == 200
+        assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
