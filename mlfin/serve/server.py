@@ -99,7 +99,7 @@ def _alone(settings: Settings) -> Iterator[Callable[[str], None]]:
         note(f", by process {os.getpid()}")
         yield lambda where: note(f", by process {os.getpid()} at {where}")
 
-# %% ../../nbs/serve/65_server.ipynb #fa023df9
+# %% ../../nbs/serve/65_server.ipynb #b9bcc37d
 _log = logging.getLogger("mlfin.serve")
 _LINGER, _START, _SILENT = 5.0, 120.0, 60.0 # seconds: a leaving worker's open connections, until a new one is ready, without a sign of life
 
@@ -109,7 +109,7 @@ class _Worker:
         own, other = socket.socketpair()
         with other:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, str(taken.fileno()), str(other.fileno())], pass_fds=(taken.fileno(), other.fileno()), process_group=0,
+                [sys.executable, "-P", "-c", START, str(taken.fileno()), str(other.fileno())], pass_fds=(taken.fileno(), other.fileno()),
                 stdin=subprocess.DEVNULL, env=os.environ | {"MLFIN_ROOT": str(settings.root), "MLFIN_PROFILE": settings.profile})
         self.link, self.settings, self.age, self.ready, self.words = Link(own), settings, age, False, ""
         self.began = self.heard = time.monotonic()
@@ -230,7 +230,7 @@ def _signals(events: queue.SimpleQueue) -> Iterator[None]:
     finally:
         for number, handler in kept.items(): signal.signal(number, handler)
 
-# %% ../../nbs/serve/65_server.ipynb #d477c76b
+# %% ../../nbs/serve/65_server.ipynb #93652ea9
 class _Supervisor(_Changing):
     "Starts workers, changes them, and ends them."
     def __init__(self, settings: Settings, taken: socket.socket, beside: Callable | None, renew: Callable[[], Settings]):
@@ -265,7 +265,7 @@ class _Supervisor(_Changing):
                 self._serve()
                 self._end()
             finally:
-                for worker in self.workers: worker.process.kill()
+                for worker in self.workers: worker.process.kill(), worker.process.wait()
 
 # %% ../../nbs/serve/65_server.ipynb #c89965c0
 class Supervisor(_Supervisor):

@@ -48,7 +48,7 @@ class Link:
         self._in.close()
         self.end.close()
 
-# %% ../../nbs/serve/64e_worker.ipynb #c1b6e264
+# %% ../../nbs/serve/64e_worker.ipynb #96927455
 def _server_class() -> type:
     "uvicorn's server, as a worker needs it."
     class Server(require("uvicorn", "serve").Server):
@@ -63,6 +63,10 @@ def _server_class() -> type:
             "Begin, and say so."
             await super().startup(sockets=sockets)
             if self.started: self.link.say(ready=os.getpid())
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            "Ctrl-C reaches every process of a terminal; it is the supervisor's."
+            if sig != signal.SIGINT: super().handle_exit(sig, frame)
 
         async def shutdown(self, sockets: list | None = None) -> None:
             "Take nothing new; end what is under way."
@@ -100,8 +104,9 @@ def _obey(server: Any, link: Link, grace: float) -> None:
     time.sleep(grace + 5)
     os._exit(1)
 
-# %% ../../nbs/serve/64e_worker.ipynb #b618480f
-START = "import sys; from mlfin.serve.worker import work; sys.exit(work(*map(int, sys.argv[1:])))" # for `python -P -c`
+# %% ../../nbs/serve/64e_worker.ipynb #9123a3c5
+START = ("import signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)]; " # for `python -P -c`
+         "from mlfin.serve.worker import work; sys.exit(work(*map(int, sys.argv[1:])))")
 
 def work(listening: int, # number of the socket that takes connections
          line: int,      # number of the socket that leads to the supervisor
@@ -112,7 +117,6 @@ def work(listening: int, # number of the socket that takes connections
     link, taken = Link(socket.socket(fileno=line)), socket.socket(fileno=listening)
     told = link.hear()
     if told is None: return 0
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)                           # it is the supervisor's
     try:
         settings = Settings.model_validate(told["settings"])
         server = _server_class()(make_config(app_of_worker(settings), settings, link.beat), link)

@@ -293,21 +293,23 @@ def test_what_is_wrong_with_the_files_is_said_by_name(authority, tmp_path):
 # --- before anything listens
 
 
-def test_what_must_not_be_served_is_said_and_nothing_listens(home, authority):
-    cert, _ = authority.issue(7)
-    _, other = authority.issue(8, "other")
+def test_what_must_not_be_served_is_said_and_nothing_listens(home):
     with socket.create_server(("127.0.0.1", 0)) as held:
-        cases = (
-            (["--host", "::"], "`::` can be reached by others"), (["--host", "0.0.0.0"], "`0.0.0.0` can be reached by others"),
-            (["--port", str(held.getsockname()[1])], f"127.0.0.1:{held.getsockname()[1]} cannot be listened on: Address already in use"),
-            (["--tls-cert", str(cert), "--tls-key", str(other)], "must be the private key of the certificate in own.pem"))
+        port = held.getsockname()[1]
+        cases = ((["--host", "::"], "`::` can be reached by others"), (["--port", str(port)], f"127.0.0.1:{port} cannot be listened on: Address already in use"))
         started = [(subprocess.Popen([sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", *words], cwd=home.root, env=home.environment(),
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), said) for words, said in cases]
         for process, said in started:
             text = process.communicate(timeout=90)[0]
             assert process.returncode == 2 and said in text and "Traceback" not in text, text
-            assert "password" not in text.replace("passwords would travel", "")   # the one-time secret is not shown before something listens
+            assert "password for one log-in" not in text                    # it is shown when nothing stands in the way any more
     assert not (home.root / ".mlfin" / "test" / "accounts.sqlite").exists()
+
+
+def test_a_certificate_that_is_no_good_is_found_before_anything_listens(home, authority):
+    (cert, _), (_, other) = authority.issue(7), authority.issue(8, "other")
+    with pytest.raises(SettingsError, match="must be the private key of the certificate"):
+        serve(home.settings, Listen("127.0.0.1", 0, 1, cert, other), told=lambda address: pytest.fail("it listens"))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no-such-host.invalid"])
@@ -512,28 +514,26 @@ def test_a_start_and_its_graceful_stop(home):
         lake = Lake(home.settings.store)
         assert len(lake.read(["EURUSD"], "1m", version=lake.version())) == 50 # folded, not only pushed
         assert once not in (home.root / ".mlfin" / "test" / "logs" / "access.log").read_text()
+    home.set(serve_grace=600, body_seconds=600)
     with serving(home, "--port", str(port)) as again:                       # the port is free, and nobody is made an administrator twice
         assert once not in again.text and "password" not in again.text
-        assert again.log_in("admin")
-        again.process.send_signal(signal.SIGINT)
-        assert again.process.wait(30) == 0
-
-
-def test_the_second_ctrl_c_ends_at_once_and_grace_ends_too(home):
-    home.set(serve_grace=600, body_seconds=600)
-    secret = home.key("ann")
-    with serving(home) as running:
-        slow = Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
-        workers = running.workers()
+        me, workers = again.log_in("admin"), again.workers()
+        slow = Slow(again, "/v1/ingest", {"bars": [bar(0)]}, **me)
         time.sleep(0.3)
-        running.process.send_signal(signal.SIGINT)
+        os.killpg(again.pid, signal.SIGINT)                                 # as a terminal does
         with pytest.raises(subprocess.TimeoutExpired):
-            running.process.wait(1.5)
+            again.process.wait(1.5)
         began = time.monotonic()
-        assert running.stop(signal.SIGINT, 20) == 130 and time.monotonic() - began < 5
+        os.killpg(again.pid, signal.SIGINT)
+        assert again.process.wait(20) == 130 and time.monotonic() - began < 5  # the second Ctrl-C waits for nothing
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
         slow.line.close()
-    home.set(serve_grace=1)
+
+
+@pytest.mark.slow
+def test_it_ends_when_grace_ends(home):
+    home.set(serve_grace=1, body_seconds=600)
+    secret = home.key("ann")
     with serving(home) as running:
         slow = Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
         time.sleep(0.3)
@@ -542,23 +542,193 @@ def test_the_second_ctrl_c_ends_at_once_and_grace_ends_too(home):
         slow.line.close()
 
 
-def test_workers_leave_with_a_supervisor_that_is_killed(home):
-    secret = home.key("ann")
-    with serving(home, "--workers", "2") as running:
-        workers, port = running.workers(), urlsplit(running.address).port
-        assert len(workers) == 2
-        slow = Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
-        time.sleep(0.3)
-        running.process.kill()
-        running.process.wait(10)
+# --- several workers
 
-        def free():
+
+class Pair:
+    """Two workers with a champion, and connections to the one or the other."""
+
+    def __init__(self, home: Home, bars, running: Running):
+        self.home, self.bars, self.running = home, bars, running
+
+    @contextmanager
+    def both(self):
+        """A connection to each worker: while one of them is stopped, the other takes it."""
+        one, other = self.running.workers()
+        lines = []
+        for stopped in (other, one):
+            os.kill(stopped, signal.SIGSTOP)
             try:
-                _bound("127.0.0.1", port).close()
-            except SettingsError:
-                return False
-            return True
+                lines.append(self.running.connect())
+                assert answer(lines[-1], "GET", "/health/live")[0] == 200
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+        try:
+            yield lines
+        finally:
+            for line in lines:
+                line.close()
+
+    def count(self, name: str, **labels) -> float:
+        """What `/metrics` says, over all series with these labels."""
+        status, head, text = self.running.ask("GET", "/metrics", x_api_key=self.root)
+        assert status == 200 and head["content-type"].startswith("text/plain; version=")
+        found = [line for line in text.splitlines() if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items())]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+@pytest.fixture(scope="module")
+def pair(champion):
+    from mlfin.data.ingest import open_store
+
+    settings, bars = champion
+    home = Home(settings.root)
+    places = {k: getattr(settings, k) for k in ("store", "mlflow", "artifacts", "ledger")}
+    home.set(limit_user="40/minute", limit_address="", limit_exempt="ann,root", **places)
+    open_store(home.settings).write(bars)
+    secrets = {name: home.key(name, role) for name, role in (("ann", "analyst"), ("few", "analyst"), ("root", "administrator"))}
+    with serving(home, "--workers", "2") as running:
+        found = Pair(home, bars, running)
+        found.ann, found.few, found.root = (secrets[name] for name in ("ann", "few", "root"))
+        yield found
+
+
+def test_two_workers_answer_and_count_as_one(pair):
+    before = pair.count("http_requests_total", route="/auth/me", status="200")
+    with pair.both() as lines:
+        for i, line in enumerate(lines * 25):
+            assert answer(line, "GET", "/v1/auth/me", x_api_key=pair.ann, x_request_id=f"{i % 2}-{i:08d}")[0] == 200
+    seen = {(line["request_id"][0], line["pid"]) for line in pair.home.log("access") if re.fullmatch(r"[01]-\d{8}", line["request_id"])}
+    assert sorted(seen) == sorted(zip("01", pair.running.workers(), strict=True))    # one connection, one worker
+    assert pair.count("http_requests_total", route="/auth/me", status="200") - before == 50
+    killed, other = pair.running.workers()
+    os.kill(killed, signal.SIGKILL)
+    assert until(lambda: len(pair.running.workers()) == 2 and killed not in pair.running.workers())
+    assert other in pair.running.workers() and pair.home.said(f"worker {killed} is gone: ended by SIGKILL")
+    assert pair.count("http_requests_total", route="/auth/me", status="200") - before == 50    # what the dead one counted is not lost
+    assert until(lambda: pair.home.log("application") and _serve_both(pair))
+
+
+def _serve_both(pair) -> bool:
+    """Whether both workers answer: the new one is ready once the supervisor says nothing more of it."""
+    one, other = pair.running.workers()
+    for stopped in (one, other):
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            pair.running.ask("GET", "/health/live", line=pair.running.connect(timeout=1))
+        except OSError:
+            return False
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+    return True
+
+
+def test_a_session_that_ends_on_one_worker_ends_on_the_other_within_a_second(pair):
+    with pair.both() as (one, other):
+        me = pair.running.log_in("ann", one)
+        assert [answer(line, "GET", "/v1/auth/me", **me)[0] for line in (one, other)] == [200, 200]
+        assert answer(one, "POST", "/v1/auth/logout", **me)[0] == 200
+        assert answer(one, "GET", "/v1/auth/me", **me)[0] == 401
         began = time.monotonic()
-        assert until(free, 20) and time.monotonic() - began < 5             # though a request is still under way
-        assert slow.finish()[0] == 200
-        assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+        assert until(lambda: answer(other, "GET", "/v1/auth/me", **me)[0] == 401, 5, 0.02) and time.monotonic() - began < 1
+
+
+def test_a_role_that_changes_holds_on_both_within_a_second(pair):
+    accounts = open_accounts(pair.home.settings)
+    try:
+        with pair.both() as lines:
+            body = {"bars": [bar(0, "ROLE")]}
+            assert [answer(line, "POST", "/v1/ingest", body, x_api_key=pair.ann)[0] for line in lines] == [200, 200]
+            set_role(accounts, "ann", "read_only")
+            began = time.monotonic()
+            assert until(lambda: [answer(line, "POST", "/v1/ingest", body, x_api_key=pair.ann)[0] for line in lines] == [403, 403], 5, 0.02)
+            assert time.monotonic() - began < 1
+            set_role(accounts, "ann", "analyst")
+            assert until(lambda: [answer(line, "POST", "/v1/ingest", body, x_api_key=pair.ann)[0] for line in lines] == [200, 200], 5, 0.02)
+            assert list_users(accounts).set_index("name").role["ann"] == "analyst"
+    finally:
+        accounts.close()
+
+
+def test_a_limit_is_one_for_both_workers(pair):
+    with pair.both() as lines:
+        found = [answer(lines[i % 2], "GET", "/v1/auth/me", x_api_key=pair.few) for i in range(60)]
+        assert [s for s, _, _ in found].count(200) == 40                    # of both together, not of each
+        assert {s for s, _, _ in found} == {200, 429} and all(int(h["retry-after"]) >= 1 for s, h, _ in found if s == 429)
+        assert answer(lines[0], "GET", "/v1/auth/me", x_api_key=pair.ann)[0] == 200
+
+
+def test_failed_logins_are_counted_over_both_workers(pair):
+    with pair.both() as lines:
+        found = [answer(lines[i % 2], "POST", "/v1/auth/token", {"username": "few", "password": "wrong"})[0] for i in range(8)]
+        assert found[:5] == [401] * 5 and 429 in found[5:]
+        assert answer(lines[0], "POST", "/v1/auth/token", {"username": "few", "password": PASSWORD})[0] == 429
+
+
+def test_a_promotion_on_one_worker_is_served_by_both(pair):
+    from mlfin.core.provenance import read_json, write_json
+    from mlfin.models.registry import register, write_verdict
+
+    settings, symbol = pair.home.settings, pair.bars.symbol.iloc[0]
+
+    def version(line):
+        status, _, told = answer(line, "POST", "/v1/predict", {"experiment": "main", "symbol": symbol}, x_api_key=pair.root)
+        assert status == 200, told
+        return told["predictions"][0]["version"]
+
+    with pair.both() as (one, other):
+        first = version(one)
+        assert version(other) == first
+        path = settings.data_dir("main") / "training.json"
+        write_json({**read_json(path), "rows": 1001}, path)
+        made = register(settings, "main")
+        write_verdict(settings, made, "passed", "all is well", {"checks": []})
+        body = {"experiment": "main", "force": "it is a test"}
+        status, _, told = answer(one, "POST", f"/v1/models/{made.number}/promote", body, x_api_key=pair.root)
+        assert status == 200 and told["promoted"], told
+        assert version(one) == made.number != first
+        began = time.monotonic()
+        assert until(lambda: version(other) == made.number, 10, 0.05) and time.monotonic() - began < 3
+
+
+def test_bars_pushed_to_both_at_once_are_there_once(pair):
+    before = pair.count("ingest_candles_total", timeframe="1m", outcome="inserted")
+    with pair.both() as lines:
+        def push(n):
+            """Batches of ten, every other one also pushed by the other worker."""
+            stored = []
+            for i in range(40):
+                if i % 2 == n or i % 4 == 0:
+                    bars = [bar(10 * i + k, "BOTH", 1.1 + (10 * i + k) % 7 / 100) for k in range(10)]
+                    status, _, told = answer(lines[n], "POST", "/v1/ingest", {"bars": bars, "source": "both"}, x_api_key=pair.ann)
+                    assert status == 200 and not told["refused"], told
+                    stored.append(told["received"])
+            return sum(stored)
+        with ThreadPoolExecutor(2) as threads:
+            sent = sum(threads.map(push, (0, 1)))
+    assert sent == 500
+    lake = Lake(pair.home.settings.store)
+    assert until(lambda: lake.version() >= 0 and len(lake.read(["BOTH"], "1m")) == 400)
+    found = lake.read(["BOTH"], "1m")
+    assert found.ts.is_unique and sorted(found.close.round(4).unique()) == [1.1, 1.11, 1.12, 1.13, 1.14, 1.15, 1.16]
+    assert pair.count("ingest_candles_total", timeframe="1m", outcome="inserted") - before >= 400
+
+
+def test_workers_leave_with_a_supervisor_that_is_killed(pair):
+    running = pair.running
+    workers, port = running.workers(), urlsplit(running.address).port
+    slow = Slow(running, "/v1/ingest", {"bars": [bar(0, "LAST")]}, x_api_key=pair.ann)
+    time.sleep(0.3)
+    running.process.kill()
+    running.process.wait(10)
+
+    def free():
+        try:
+            _bound("127.0.0.1", port).close()
+        except SettingsError:
+            return False
+        return True
+    began = time.monotonic()
+    assert until(free, 20) and time.monotonic() - began < 5                 # though a request is still under way
+    assert slow.finish()[0] == 200
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
