@@ -28,6 +28,7 @@ from mlfin.core.settings import load_settings
 from mlfin.data.lake import Lake
 from mlfin.serve.auth import open_accounts
 from mlfin.serve.child import descendants
+from mlfin.serve.jobs import Jobs
 from mlfin.serve.server import Listen, _alone, _bound, serve
 from mlfin.serve.tls import check_tls
 from mlfin.serve.users import add_user, list_users, new_key, set_role
@@ -496,6 +497,8 @@ def test_a_start_and_its_graceful_stop(home):
         me = {"authorization": f"Bearer {told['access_token']}"}
         status, _, told = running.ask("GET", "/v1/signals?timeframe=1d", **me)
         assert status == 409 and "No champion serves" in told["detail"] and "mlfin run" in told["detail"]
+        status, _, job = running.ask("POST", "/v1/ingest/run", {"symbols": ["IBM"]}, **me)
+        assert status == 202 and until(lambda: Jobs(home.settings).get(job["id"]).state == "running")
         slow = Slow(running, "/v1/ingest", {"bars": [bar(i) for i in range(50)]}, **me)
         port = urlsplit(running.address).port
         time.sleep(0.3)
@@ -507,6 +510,7 @@ def test_a_start_and_its_graceful_stop(home):
             except ConnectionError:
                 return True
         assert until(refused, 10) and running.process.poll() is None
+        assert Jobs(home.settings).get(job["id"]).state == "running"
         status, _, body = slow.finish()
         assert status == 200 and json.loads(body)["stored"] == 50
         began = time.monotonic()
@@ -518,6 +522,8 @@ def test_a_start_and_its_graceful_stop(home):
     with serving(home, "--port", str(port)) as again:                       # the port is free, and nobody is made an administrator twice
         assert once not in again.text and "password" not in again.text
         me, workers = again.log_in("admin"), again.workers()
+        assert until(lambda: again.ask("GET", f"/v1/jobs/{job['id']}", **me)[2]["state"] == "done", 60, 0.3)
+        assert Jobs(home.settings).get(job["id"]).attempt == 1              # it went on without the service, and was not begun again
         slow = Slow(again, "/v1/ingest", {"bars": [bar(0)]}, **me)
         time.sleep(0.3)
         os.killpg(again.pid, signal.SIGINT)                                 # as a terminal does
@@ -691,6 +697,25 @@ def test_a_promotion_on_one_worker_is_served_by_both(pair):
         assert until(lambda: version(other) == made.number, 10, 0.05) and time.monotonic() - began < 3
 
 
+def test_log_ins_and_jobs_of_both_workers_are_one_list(pair):
+    before = pair.count("jobs_total", kind="ingest", state="succeeded")
+    with pair.both() as lines:
+        def work(n):
+            me = [pair.running.log_in("root", lines[n]) for _ in range(3)][-1]
+            status, _, job = answer(lines[n], "POST", "/v1/ingest/run", {"symbols": [("IBM", "AAPL")[n]]}, x_api_key=pair.root)
+            assert status == 202
+            return me, job["id"]
+        with ThreadPoolExecutor(2) as threads:
+            (mine, one), (yours, other) = threads.map(work, (0, 1))
+        assert [answer(line, "GET", "/v1/auth/me", **me)[0] for line in lines for me in (mine, yours)] == [200] * 4
+        for line in lines:
+            assert {one, other} <= {job["id"] for job in answer(line, "GET", "/v1/jobs", x_api_key=pair.root)[2]["items"]}
+        assert until(lambda: all(answer(line, "GET", f"/v1/jobs/{id}", x_api_key=pair.root)[2]["state"] == "done"
+                                 for line in lines for id in (one, other)), 120, 0.3)
+    assert [Jobs(pair.home.settings).get(id).attempt for id in (one, other)] == [1, 1]
+    assert until(lambda: pair.count("jobs_total", kind="ingest", state="succeeded") - before == 2)
+
+
 def test_bars_pushed_to_both_at_once_are_there_once(pair):
     before = pair.count("ingest_candles_total", timeframe="1m", outcome="inserted")
     with pair.both() as lines:
@@ -732,3 +757,65 @@ def test_workers_leave_with_a_supervisor_that_is_killed(pair):
     assert until(free, 20) and time.monotonic() - began < 5                 # though a request is still under way
     assert slow.finish()[0] == 200
     assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+
+
+# --- what README says
+
+
+@pytest.fixture(scope="module")
+def readme() -> list[str]:
+    """The shell lines under "Serve", without what is said of them."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Serve\n")[2].partition("\n## ")[0]
+    return [line.partition("  #")[0].rstrip() for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+
+
+@pytest.mark.slow
+def test_what_readme_says_of_serving_works_as_written(readme, tmp_path, authority):
+    """In a clone: a run, its model by force, the service, and the five lines of curl."""
+    clone = tmp_path / "clone"
+    for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            (clone / name).write_bytes((ROOT / name).read_bytes())
+    home = Home(clone)
+    environment = home.environment(PYTHONPATH=str(clone), MLFIN_PROFILE="development", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+    def shell(text):
+        return subprocess.run(["bash", "-ec", text], cwd=clone, env=environment, capture_output=True, text=True, timeout=500)
+
+    assert (ran := shell("mlfin run")).returncode == 0, ran.stderr
+    lines = [line for line in readme if line.startswith(("curl ", "TOKEN="))]
+    commands = [line for line in readme if line.startswith("mlfin ")]
+    promote, plain, public = commands
+    assert promote.startswith("mlfin promote") and shell(promote).returncode == 0
+    assert plain == "mlfin serve" and len(lines) == 5
+    with serving(home, PYTHONPATH=str(clone), MLFIN_PROFILE="development") as running:
+        once = re.search(r"(?m)^    (\S+)$", running.text)[1]
+        at = urlsplit(running.address).netloc.replace("127.0.0.1", "localhost")
+        done = shell("\n".join(line.replace("localhost:8000", at).replace("THE-ONE-SHOWN", once) + ("" if line.startswith("TOKEN=") else "; echo") for line in lines))
+        assert done.returncode == 0, done.stderr
+        password, ingest, signals, predict = map(json.loads, done.stdout.split("\n")[:4])
+    assert password["role"] == "administrator" and ingest == {"received": 1, "stored": 1, "refused": []}
+    assert {s["symbol"]: s for s in signals["signals"]}["AAPL"]["ts"] == "2013-03-04T14:30:00Z"
+    found = predict["predictions"][0]
+    assert 0 < found["probability"] < 1 and found["interval"] and found["baseline"] and found["close"] == 420.05 and not found["reason"]
+    authority.issue(5, "chain")[1].rename(clone / "key.pem")
+    (authority.folder / "chain.pem").rename(clone / "chain.pem")
+    words = public.split()[2:]
+    with serving(home, *words, context=authority.context(), PYTHONPATH=str(clone), MLFIN_PROFILE="development") as running:
+        port = urlsplit(running.address).port
+        assert running.address == f"https://0.0.0.0:{port}" and len(running.workers()) == 2
+        with socket.create_connection(("127.0.0.1", port), 20) as line, running.context.wrap_socket(line, server_hostname="localhost") as found:
+            assert found.version() == "TLSv1.3"
+
+
+@pytest.mark.slow
+def test_it_is_ready_within_ten_seconds(home):
+    taken = []
+    for _ in range(3):
+        with serving(home) as running:
+            taken.append(running.seconds)
+            assert running.ask("GET", "/health/live")[0] == 200
+            assert running.stop() == 0
+    print(f"start to ready: {', '.join(f'{s:.1f}' for s in taken)} s")
+    assert min(taken) <= 10
