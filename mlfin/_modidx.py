@@ -4098,6 +4098,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.serve.server._Changing.tell': ('serve/server.html#_changing.tell', 'mlfin/serve/server.py'),
                                     'mlfin.serve.server._Crew': ('serve/server.html#_crew', 'mlfin/serve/server.py'),
                                     'mlfin.serve.server._Crew.__init__': ('serve/server.html#_crew.__init__', 'mlfin/serve/server.py'),
+                                    'mlfin.serve.server._Crew._failed': ('serve/server.html#_crew._failed', 'mlfin/serve/server.py'),
                                     'mlfin.serve.server._Crew._start': ('serve/server.html#_crew._start', 'mlfin/serve/server.py'),
                                     'mlfin.serve.server._Crew.balance': ('serve/server.html#_crew.balance', 'mlfin/serve/server.py'),
                                     'mlfin.serve.server._Crew.watch': ('serve/server.html#_crew.watch', 'mlfin/serve/server.py'),

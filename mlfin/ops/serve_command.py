@@ -30,9 +30,9 @@ def look_after(settings: Settings,      # the profile
     def ended(job):
         if metrics is not None: metrics.count("jobs_total", job.kind, job.state)
 
+    store = open_store(settings)
     worker = threading.Thread(target=Jobs(settings).run_worker, args=(stop, ended, _warned), name="jobs")
     worker.start()
-    store = open_store(settings)
     while not stop.wait(every * random.uniform(0.8, 1.2)):
         try: store.fold()
         except MlfinError as e: _warned(e)

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['Listen', 'Supervisor', 'serve']
 
-# %% ../../nbs/serve/65_server.ipynb #553ba387
+# %% ../../nbs/serve/65_server.ipynb #91ff680b
 import fcntl
-import json
 import logging
 import os
 import queue
@@ -21,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import MlfinError, SettingsError, must_be, require
 from ..core.settings import Settings
@@ -99,9 +97,9 @@ def _alone(settings: Settings) -> Iterator[Callable[[str], None]]:
         note(f", by process {os.getpid()}")
         yield lambda where: note(f", by process {os.getpid()} at {where}")
 
-# %% ../../nbs/serve/65_server.ipynb #b9bcc37d
+# %% ../../nbs/serve/65_server.ipynb #c2b565d1
 _log = logging.getLogger("mlfin.serve")
-_LINGER, _START, _SILENT = 5.0, 120.0, 60.0 # seconds: a leaving worker's open connections, until a new one is ready, without a sign of life
+_LINGER, _START, _SILENT = 5.0, 300.0, 60.0 # seconds: a leaving worker's open connections, until a new one is ready, without a sign of life
 
 class _Worker:
     "A process that serves, as its supervisor sees it."
@@ -137,9 +135,9 @@ class _Worker:
             self.process.kill()
             code = self.process.wait()
         self.link.close()
-        return self.words or (f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}; error.log says why")
+        return self.words or (f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}; error.log or the lines above say why")
 
-# %% ../../nbs/serve/65_server.ipynb #ee28b2d8
+# %% ../../nbs/serve/65_server.ipynb #0ad85440
 class _Crew:
     "The workers: as many as asked for, with the settings that hold."
     def __init__(self, settings: Settings, taken: socket.socket):
@@ -150,7 +148,19 @@ class _Crew:
     @property
     def whole(self) -> bool: return self.trial is None and [w.ready for w in self.workers if w.age == self.age] == [True] * self.settings.serve_workers
 
-    def _start(self, settings: Settings, age: int) -> None: self.workers.append(_Worker(settings, age, self.taken, self.events))
+    def _start(self, settings: Settings, age: int) -> None:
+        try: self.workers.append(_Worker(settings, age, self.taken, self.events))
+        except OSError as e: self._failed(age, "no process could be started: " + (e.strerror or str(e)), 0.0)
+
+    def _failed(self, age: int, how: str, lived: float) -> None:
+        "A worker is gone that should not be: the service does not start, the settings on trial are no good, or another one takes its place."
+        if not self.begun: raise SettingsError(f"The service does not start: {how}")
+        if age > self.age:
+            self.trial = None
+            return _log.error("the settings were read again, and were not taken: %s", how)
+        if lived < 10: self._pause = min(max(1.0, 2 * self._pause), 30.0)
+        self._again = time.monotonic() + self._pause
+        _log.error("%s; another one is started%s", how, f" in {self._pause:.0f} s" if self._pause else "")
 
     def balance(self) -> None:
         "Start what is missing, retire what is too much."
@@ -171,11 +181,11 @@ class _Crew:
         self._looked = now
         for worker in self.workers:
             if worker.deadline is not None and now > worker.deadline: worker.words = worker.words or f"ended after {now - worker.began:.0f} s"
-            elif worker.ready and now - worker.heard > _SILENT: worker.words = f"showed no sign of life for {_SILENT:.0f} s"
+            elif worker.ready and not worker.leaving and now - worker.heard > _SILENT: worker.words = f"showed no sign of life for {_SILENT:.0f} s"
             else: continue
             worker.process.kill()
 
-# %% ../../nbs/serve/65_server.ipynb #df60d58c
+# %% ../../nbs/serve/65_server.ipynb #9d2d370f
 class _Changing(_Crew):
     "What becomes of the workers."
     def tell(self, worker: _Worker, told: dict | None) -> None:
@@ -189,20 +199,13 @@ class _Changing(_Crew):
                 _log.warning("the settings were read again, and hold from now on")
 
     def _gone(self, worker: _Worker) -> None:
-        "A worker is gone: it was to go, its settings are no good, or another one takes its place."
+        "A worker is gone, as it should or not."
         how = worker.bury()
         self.workers.remove(worker)
-        if worker.leaving: return
-        if not self.begun: raise SettingsError(f"The service does not start: {how}")
-        if worker.age > self.age:
-            self.trial = None
-            return _log.error("the settings were read again, and were not taken: %s", how)
-        if not worker.ready or time.monotonic() - worker.began < 10:
-            self._pause = min(max(1.0, 2 * self._pause), 30.0)
-            self._again = time.monotonic() + self._pause
-        _log.error("worker %d is gone: %s; another one is started%s", worker.process.pid, how, f" in {self._pause:.0f} s" if self._pause else "")
+        lived = time.monotonic() - worker.began if worker.ready else 0.0
+        if not worker.leaving: self._failed(worker.age, f"worker {worker.process.pid} is gone: {how}" if worker.ready else how, lived)
 
-# %% ../../nbs/serve/65_server.ipynb #b6ef4a3e
+# %% ../../nbs/serve/65_server.ipynb #1ec8ca08
 class _Beside:
     "What is done once and not once a worker, in a thread of the supervisor."
     def __init__(self, work: Callable[[Settings, threading.Event], None] | None): self.work, self.thread, self.stop = work, None, threading.Event()
@@ -218,7 +221,10 @@ class _Beside:
 
         def run():
             if before is not None: before.join()
-            self.work(settings, stop)
+            while True:
+                try: return self.work(settings, stop)
+                except MlfinError as e: _log.error("%s", e)                # a store that is away comes back
+                if stop.wait(5): return
         self.thread, self.stop = threading.Thread(target=run, name="beside", daemon=True), stop
         self.thread.start()
 

@@ -26,12 +26,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mlfin.core.errors import SettingsError
 from mlfin.core.settings import load_settings
 from mlfin.data.lake import Lake
+from mlfin.serve import server
 from mlfin.serve.auth import open_accounts
 from mlfin.serve.child import descendants
 from mlfin.serve.jobs import Jobs
 from mlfin.serve.server import Listen, _alone, _bound, serve
+from mlfin.serve.server import _Changing as Crew
 from mlfin.serve.tls import check_tls
-from mlfin.serve.users import add_user, list_users, new_key, set_role
+from mlfin.serve.users import add_user, new_key, set_role
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a long walk home"
@@ -97,7 +99,7 @@ class Running:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        found = until(lambda: self.address or self.process.poll() is not None, 120)
+        found = until(lambda: self.address or self.process.poll() is not None, 300)
         self.seconds = time.monotonic() - began
         assert found and self.address, "\n".join(self.lines)
 
@@ -301,7 +303,7 @@ def test_what_must_not_be_served_is_said_and_nothing_listens(home):
         started = [(subprocess.Popen([sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", *words], cwd=home.root, env=home.environment(),
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), said) for words, said in cases]
         for process, said in started:
-            text = process.communicate(timeout=90)[0]
+            text = process.communicate(timeout=300)[0]
             assert process.returncode == 2 and said in text and "Traceback" not in text, text
             assert "password for one log-in" not in text                    # it is shown when nothing stands in the way any more
     assert not (home.root / ".mlfin" / "test" / "accounts.sqlite").exists()
@@ -342,8 +344,8 @@ def test_ipv6_and_names_are_listened_on():
 
 def test_a_service_that_cannot_start_says_why(home):
     home.set(limit_user="many")
-    done = subprocess.run([sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0"], cwd=home.root, env=home.environment(), capture_output=True, text=True,
-                          timeout=120)
+    words = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0"]
+    done = subprocess.run(words, cwd=home.root, env=home.environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "`limit_user` must be a number and a span of time" in done.stderr and "Serving" not in done.stdout, done
 
 
@@ -482,6 +484,78 @@ def test_settings_that_are_no_good_change_nothing(guarded):
     assert running.ask("GET", "/v1/auth/me", x_api_key=secret)[0] == 200    # the connection waited for it
     assert home.said(f"worker {before[0]} is gone: ended by SIGKILL")
     (home.root / "settings.ini").write_text(good)
+
+
+class Fake:
+    """A worker as its supervisor sees it, without a process."""
+
+    def __init__(self, age=0, **more):
+        self.age, self.ready, self.leaving, self.words, self.began, self.killed = age, True, False, "", time.monotonic(), False
+        self.heard, self.deadline, self.process = self.began, None, self
+        vars(self).update(more)
+
+    def kill(self):
+        self.killed = True
+
+    def leave(self, linger):
+        self.leaving = True
+
+
+@pytest.fixture
+def crew(home, monkeypatch):
+    """A supervisor's workers, two of them wanted; those that are started are in `started`."""
+    made = Crew(home.settings.model_copy(update={"serve_workers": 2}), None)
+    made.started, made.begun = [], True
+
+    def start(settings, age, taken, events):
+        made.started.append(Fake(age, ready=False, settings=settings))
+        return made.started[-1]
+    monkeypatch.setattr(server, "_Worker", start)
+    return made
+
+
+def test_a_worker_that_hangs_is_ended_and_one_that_takes_its_time_is_not(crew):
+    long_ago = time.monotonic() - 100
+    crew.workers = hangs, leaves, late = Fake(heard=long_ago), Fake(heard=long_ago, leaving=True), Fake(ready=False, deadline=long_ago)
+    crew.watch()
+    assert (hangs.killed, leaves.killed, late.killed) == (True, False, True) and "no sign of life" in hangs.words
+    crew.workers, crew._looked = [Fake(heard=long_ago)], long_ago           # it was the supervisor itself that did not run
+    crew.watch()
+    assert not crew.workers[0].killed
+
+
+def test_new_settings_come_one_worker_at_a_time_and_the_old_ones_go_when_they_are_there(crew):
+    crew.balance()
+    assert [w.age for w in crew.workers] == [0, 0]
+    for worker in crew.workers:
+        crew.tell(worker, {"ready": 1})
+    old, crew.trial = list(crew.workers), crew.settings
+    crew.balance(), crew.balance()
+    assert [w.age for w in crew.workers] == [0, 0, 1] and not any(w.leaving for w in old)
+    crew.tell(crew.workers[2], {"ready": 1})
+    crew.balance(), crew.balance()
+    assert [w.leaving for w in old] == [True, False] and [w.age for w in crew.workers] == [0, 0, 1, 1] and crew.trial is None
+    crew.tell(crew.workers[3], {"ready": 1})
+    crew.balance(), crew.balance()
+    assert all(w.leaving for w in old) and len(crew.started) == 4
+
+
+def test_workers_that_die_at_once_are_replaced_ever_more_slowly(crew, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    waits = []
+    for _ in range(8):
+        crew._failed(0, "it died", 0.0)
+        waits.append(crew._again - now[0])
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    crew.balance()
+    assert crew.workers == []                                               # not before its time has come
+    now[0] += 31
+    crew.balance()
+    assert len(crew.workers) == 2
+    crew.tell(crew.workers[0], {"ready": 1})
+    crew._failed(0, "it died after a long life", 1000.0)
+    assert crew._again == now[0]
 
 
 # --- how it stops
@@ -635,23 +709,25 @@ def test_a_session_that_ends_on_one_worker_ends_on_the_other_within_a_second(pai
         assert [answer(line, "GET", "/v1/auth/me", **me)[0] for line in (one, other)] == [200, 200]
         assert answer(one, "POST", "/v1/auth/logout", **me)[0] == 200
         assert answer(one, "GET", "/v1/auth/me", **me)[0] == 401
-        began = time.monotonic()
-        assert until(lambda: answer(other, "GET", "/v1/auth/me", **me)[0] == 401, 5, 0.02) and time.monotonic() - began < 1
+        time.sleep(1)
+        assert answer(other, "GET", "/v1/auth/me", **me)[0] == 401
 
 
 def test_a_role_that_changes_holds_on_both_within_a_second(pair):
-    accounts = open_accounts(pair.home.settings)
+    accounts, body = open_accounts(pair.home.settings), {"bars": [bar(0, "ROLE")]}
     try:
         with pair.both() as lines:
-            body = {"bars": [bar(0, "ROLE")]}
-            assert [answer(line, "POST", "/v1/ingest", body, x_api_key=pair.ann)[0] for line in lines] == [200, 200]
+            def said():
+                return [answer(line, "POST", "/v1/ingest", body, x_api_key=pair.ann)[0] for line in lines]
+            assert said() == [200, 200]
             set_role(accounts, "ann", "read_only")
-            began = time.monotonic()
-            assert until(lambda: [answer(line, "POST", "/v1/ingest", body, x_api_key=pair.ann)[0] for line in lines] == [403, 403], 5, 0.02)
-            assert time.monotonic() - began < 1
-            set_role(accounts, "ann", "analyst")
-            assert until(lambda: [answer(line, "POST", "/v1/ingest", body, x_api_key=pair.ann)[0] for line in lines] == [200, 200], 5, 0.02)
-            assert list_users(accounts).set_index("name").role["ann"] == "analyst"
+            try:
+                time.sleep(1)
+                assert said() == [403, 403]
+            finally:
+                set_role(accounts, "ann", "analyst")
+            time.sleep(1)
+            assert said() == [200, 200]
     finally:
         accounts.close()
 
@@ -693,8 +769,8 @@ def test_a_promotion_on_one_worker_is_served_by_both(pair):
         status, _, told = answer(one, "POST", f"/v1/models/{made.number}/promote", body, x_api_key=pair.root)
         assert status == 200 and told["promoted"], told
         assert version(one) == made.number != first
-        began = time.monotonic()
-        assert until(lambda: version(other) == made.number, 10, 0.05) and time.monotonic() - began < 3
+        time.sleep(1)
+        assert version(other) == made.number
 
 
 def test_log_ins_and_jobs_of_both_workers_are_one_list(pair):
@@ -781,7 +857,7 @@ def test_what_readme_says_of_serving_works_as_written(readme, tmp_path, authorit
     environment = home.environment(PYTHONPATH=str(clone), MLFIN_PROFILE="development", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
     def shell(text):
-        return subprocess.run(["bash", "-ec", text], cwd=clone, env=environment, capture_output=True, text=True, timeout=500)
+        return subprocess.run(["bash", "-ec", text], cwd=clone, env=environment, capture_output=True, text=True, timeout=900)
 
     assert (ran := shell("mlfin run")).returncode == 0, ran.stderr
     lines = [line for line in readme if line.startswith(("curl ", "TOKEN="))]
@@ -792,7 +868,8 @@ def test_what_readme_says_of_serving_works_as_written(readme, tmp_path, authorit
     with serving(home, PYTHONPATH=str(clone), MLFIN_PROFILE="development") as running:
         once = re.search(r"(?m)^    (\S+)$", running.text)[1]
         at = urlsplit(running.address).netloc.replace("127.0.0.1", "localhost")
-        done = shell("\n".join(line.replace("localhost:8000", at).replace("THE-ONE-SHOWN", once) + ("" if line.startswith("TOKEN=") else "; echo") for line in lines))
+        lines = [line.replace("localhost:8000", at).replace("THE-ONE-SHOWN", once) for line in lines]
+        done = shell("\n".join(line if line.startswith("TOKEN=") else f"{line}; echo" for line in lines))
         assert done.returncode == 0, done.stderr
         password, ingest, signals, predict = map(json.loads, done.stdout.split("\n")[:4])
     assert password["role"] == "administrator" and ingest == {"received": 1, "stored": 1, "refused": []}
