@@ -300,8 +300,9 @@ def test_what_must_not_be_served_is_said_and_nothing_listens(home):
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
         cases = ((["--host", "::"], "`::` can be reached by others"), (["--port", str(port)], f"127.0.0.1:{port} cannot be listened on: Address already in use"))
-        started = [(subprocess.Popen([sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", *words], cwd=home.root, env=home.environment(),
-                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), said) for words, said in cases]
+        command = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0"]
+        pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started = [(subprocess.Popen([*command, *words], cwd=home.root, env=home.environment(), **pipes), said) for words, said in cases]
         for process, said in started:
             text = process.communicate(timeout=300)[0]
             assert process.returncode == 2 and said in text and "Traceback" not in text, text
