@@ -82,8 +82,7 @@ def _route_class():
         "A route whose function is answered in the short way."
         def get_route_handler(self):
             function, code = self.endpoint.function, self.status_code or 200
-            read, plain = _reader(function), get_type_hints(function).get("return") is bytes
-            kind = "text/plain; version=0.0.4; charset=utf-8" if plain else "application/json"  # Prometheus refuses what does not say so
+            read, kind = _reader(function), "text/plain; version=0.0.4" if get_type_hints(function)["return"] is bytes else "application/json"
 
             async def answer(request):
                 return Response(await _answered(request.scope["app"].state.api, function, read, request.scope), code, media_type=kind)

@@ -299,7 +299,8 @@ def test_what_is_wrong_with_the_files_is_said_by_name(authority, tmp_path):
 def test_what_must_not_be_served_is_said_and_nothing_listens(home):
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-        cases = ((["--host", "::"], "`::` can be reached by others"), (["--port", str(port)], f"127.0.0.1:{port} cannot be listened on: Address already in use"))
+        taken = f"127.0.0.1:{port} cannot be listened on: Address already in use"
+        cases = ((["--host", "::"], "`::` can be reached by others"), (["--port", str(port)], taken))
         command = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0"]
         pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         started = [(subprocess.Popen([*command, *words], cwd=home.root, env=home.environment(), **pipes), said) for words, said in cases]
