@@ -137,7 +137,7 @@ class _Worker:
         self.link.close()
         return self.words or (f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}; error.log or the lines above say why")
 
-# %% ../../nbs/serve/65_server.ipynb #0ad85440
+# %% ../../nbs/serve/65_server.ipynb #a78c9c16
 class _Crew:
     "The workers: as many as asked for, with the settings that hold."
     def __init__(self, settings: Settings, taken: socket.socket):
@@ -173,19 +173,7 @@ class _Crew:
             for _ in range(1 if old else missing): self._start(self.settings, self.age)
         if self.trial is not None and all(w.age <= self.age for w in staying): self._start(self.trial, self.age + 1)
 
-    def watch(self) -> None:
-        "End what is overdue, or shows no sign of life."
-        now = time.monotonic()
-        if now - self._looked > 5:
-            for worker in self.workers: worker.heard = now                 # this process itself was stopped
-        self._looked = now
-        for worker in self.workers:
-            if worker.deadline is not None and now > worker.deadline: worker.words = worker.words or f"ended after {now - worker.began:.0f} s"
-            elif worker.ready and not worker.leaving and now - worker.heard > _SILENT: worker.words = f"showed no sign of life for {_SILENT:.0f} s"
-            else: continue
-            worker.process.kill()
-
-# %% ../../nbs/serve/65_server.ipynb #9d2d370f
+# %% ../../nbs/serve/65_server.ipynb #3b82697c
 class _Changing(_Crew):
     "What becomes of the workers."
     def tell(self, worker: _Worker, told: dict | None) -> None:
@@ -204,6 +192,18 @@ class _Changing(_Crew):
         self.workers.remove(worker)
         lived = time.monotonic() - worker.began if worker.ready else 0.0
         if not worker.leaving: self._failed(worker.age, f"worker {worker.process.pid} is gone: {how}" if worker.ready else how, lived)
+
+    def watch(self) -> None:
+        "End what is overdue, or shows no sign of life."
+        now = time.monotonic()
+        if now - self._looked > 5:
+            for worker in self.workers: worker.heard = now                 # this process itself was stopped
+        self._looked = now
+        for worker in self.workers:
+            if worker.deadline is not None and now > worker.deadline: worker.words = worker.words or f"ended after {now - worker.began:.0f} s"
+            elif worker.ready and not worker.leaving and now - worker.heard > _SILENT: worker.words = f"showed no sign of life for {_SILENT:.0f} s"
+            else: continue
+            worker.process.kill()
 
 # %% ../../nbs/serve/65_server.ipynb #1ec8ca08
 class _Beside:
