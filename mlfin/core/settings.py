@@ -50,6 +50,7 @@ class _Service(BaseModel):
     serve_workers: int = Field(1, ge=1, le=256)               # its processes
     serve_address: str = ""                                   # where the dashboard finds it: https://...; empty: where it listens
     serve_ca: str = ""                                        # PEM file of the authority that signed its certificate; empty: the machine's
+    serve_grace: int = Field(30, ge=0, le=3600)               # seconds that requests under way have when it stops
     tls_cert: str = ""                                        # PEM file of its certificate; empty: plain HTTP, on this machine only
     tls_key: str = ""                                         # PEM file of the certificate's private key
     body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB

@@ -13,25 +13,26 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core.settings import Settings
+from ..core.settings import Settings, load_settings
 from .console import Profile, load_profile, out
 
 # %% ../../nbs/ops/72g_serve_command.ipynb #8d597ca6
 def look_after(settings: Settings,      # the profile
                stop: threading.Event,   # ends it
                every: float = 5.0,      # seconds between two folds
+               metrics: Any = None,     # `Metrics` that counts the jobs that end here; None: nothing does
                ) -> None:
     "Work through the queue of jobs and fold what was pushed, until it is told to stop."
     from mlfin.core.errors import MlfinError
     from mlfin.data.ingest import open_store
-    from mlfin.monitor.metrics import Metrics, metrics_folder
     from mlfin.serve.jobs import Jobs
 
-    metrics = Metrics(metrics_folder(settings)) if settings.serve_workers > 1 else None
-    ended = (lambda job: metrics.count("jobs_total", job.kind, job.state)) if metrics else (lambda job: None)
+    def ended(job):
+        if metrics is not None: metrics.count("jobs_total", job.kind, job.state)
+
+    store = open_store(settings)
     worker = threading.Thread(target=Jobs(settings).run_worker, args=(stop, ended, _warned), name="jobs")
     worker.start()
-    store = open_store(settings)
     while not stop.wait(every * random.uniform(0.8, 1.2)):
         try: store.fold()
         except MlfinError as e: _warned(e)
@@ -65,17 +66,22 @@ def serve(host: Annotated[str | None, typer.Option(help="Address to listen on (d
           tls_key: Annotated[Path | None, typer.Option(help="PEM file: its private key.")] = None,
           profile: Profile = None):
     "Serve the API: bars in, signals and predictions out. SIGHUP reads the settings again; Ctrl-C lets what is under way finish."
-    from mlfin.monitor.metrics import clean_metrics, metrics_folder
+    from mlfin.monitor.metrics import Metrics, metrics_folder
     from mlfin.serve.server import serve as run
 
     settings = load_profile(profile)
-    listen = listening(settings, host, port, workers, tls_cert, tls_key)
-    settings = settings.model_copy(update={"serve_workers": listen.workers})
-    if listen.workers > 1: clean_metrics(metrics_folder(settings))
-    _welcome(settings)
+
+    def asked(found: Settings) -> Any: return listening(found, host, port, workers, tls_cert, tls_key)
+
+    def again() -> tuple[Settings, Any]:
+        found = load_settings(settings.profile, settings.root)
+        return found, asked(found)
+
+    listen = asked(settings)
     many = f"{listen.workers} worker{'s' if listen.workers > 1 else ''}"
-    run(settings, listen, lambda stop: look_after(settings, stop),
-        lambda address: out.print(f"Serving {address}/v1  (profile {settings.profile}, {many}; {address}/docs; Ctrl-C ends)", highlight=False))
+    run(settings, listen, lambda found, stop: look_after(found, stop, metrics=Metrics(metrics_folder(found))),
+        lambda address: out.print(f"Serving {address}/v1  (profile {settings.profile}, {many}; {address}/docs; Ctrl-C ends)", highlight=False),
+        lambda: _welcome(settings), again)
 
 def listening(settings: Settings, # the profile
               host: str | None, port: int | None, workers: int | None, cert: Path | None, key: Path | None, # of the command; None: the settings'
