@@ -62,7 +62,8 @@ def make_config(listen: Listen,        # where and how
     "What uvicorn is told. Its own logs are off: the application writes them."
     uvicorn = require("uvicorn", "serve")
     tls = dict(ssl_certfile=str(listen.cert), ssl_keyfile=str(listen.key), ssl_context_factory=tls_context) if listen.tls else {}
-    fast = dict(loop="uvloop", http="httptools") if sys.platform != "win32" else {}
+    from mlfin.serve.connection import Connection
+    fast = dict(loop="uvloop", http=Connection) if sys.platform != "win32" else {}
     return uvicorn.Config(app, factory=True, host=listen.host, port=listen.port, workers=listen.workers, backlog=4096, server_header=False,
                           access_log=False, log_config=None, timeout_keep_alive=75, timeout_graceful_shutdown=listen.grace, proxy_headers=False,
                           ws="none", lifespan="on", timeout_worker_healthcheck=60, **fast, **tls)
