@@ -22,7 +22,7 @@ from ..core.errors import DataError, MlfinError, ModelError, ParameterError, Set
 from ..core.settings import Settings, load_settings, quiet_environment
 from . import contract
 from .auth import Accounts, open_accounts
-from .gate import Gate, Refused, Rules, problem
+from .gate import Apart, Gate, Refused, Rules, problem
 from .intake import Batch, Busy, quick_batch
 from .limits import open_limits
 from .page import routes_page
@@ -101,6 +101,13 @@ def _is_away(error: BaseException | None) -> bool:
         error = error.__cause__
     return False
 
+def _why_away(error: BaseException) -> str:
+    "What is away, for who asks; where it is stands in the log only."
+    said = str(error)
+    if any(w in said for w in ("is full", "file grew larger", "No space", "disk I/O")): return "There is no room left to write, or the disk fails."
+    if any(w in said for w in ("readonly", "read-only", "may not be written", "only takes readers")): return "The store may only be read just now."
+    return "The store, or what stands behind it, does not answer just now."
+
 def problem_of(error: Exception,  # what was raised
                request_id: str,
                path: str,         # that was asked
@@ -116,7 +123,8 @@ def problem_of(error: Exception,  # what was raised
         more = [(b"retry-after", str(int(-(-wait // 1))).encode())] if wait else []
         return problem(error.status, str(error), error.word, request_id, instance=path), more
     if isinstance(error, (DataError, OSError, sqlite3.Error)) and _is_away(error):
-        said = f"{str(error).splitlines()[0]}\nHint: nothing was taken; send the same request again."
+        logging.getLogger("mlfin.serve").warning("%s", str(error).splitlines()[0], extra={"request_id": request_id})
+        said = f"{_why_away(error)}\nHint: send the same request again in a second; bars that are there already count once."
         return problem(503, said, "unavailable", request_id, instance=path), [(b"retry-after", b"1")]
     for kind, status, word in _STATUS:
         if isinstance(error, kind):
@@ -382,7 +390,9 @@ class Api:
 
         accounts = self.accounts
         def log(line): log_access(line.pop("method"), line.pop("path"), line.pop("status"), line.pop("ms") / 1e3, **line)
-        return Rules(lambda kind, secret: accounts.verify(secret), lambda person, address, route: self.limits.check(person, address),
+        far = accounts.engine.url.get_backend_name() != "sqlite"
+        identify = Apart(accounts.verify, accounts.known) if far else lambda kind, secret: accounts.verify(secret)
+        return Rules(identify, lambda person, address, route: self.limits.check(person, address),
                      self.metrics.request, log, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds, origins=self.settings.cors,
                      trusted=self.settings.proxies, secure=bool(self.settings.tls_cert), open_docs=self.settings.profile in ("development", "test"))
 
