@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
@@ -171,3 +172,54 @@ def bar(symbol: str, minute: int) -> dict:
     """A minute's bar as it goes over the wire."""
     close = price(symbol, minute)
     return dict(symbol=symbol, timeframe="1m", time=int(FIRST.timestamp()) + 60 * minute, open=close, high=close + 1, low=close - 1, close=close, volume=10.0)
+
+
+SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
+
+
+def with_champions(settings, *estimators: str):
+    """One version of experiment `main` for each estimator, of which the first is the champion; the daily bars that they learnt from, stored."""
+    from mlfin.data.ingest import open_store
+    from mlfin.models.registry import crown, register, write_verdict
+
+    left_run = beside("models", "left_run.py")
+    bars = left_run.bars_that_remember(days=700, symbols=("AAA", "BBB"))
+    for n, name in enumerate(estimators):
+        left_run.leave(settings, "main", key=f"{n + 10:x}" * 32, specs=SPECS, names=(name,), bars=bars)
+        write_verdict(settings, register(settings, "main"), "passed", "all is well", {"checks": []})
+    crown(settings, "main", 1, None)
+    open_store(settings).write(bars)
+    return bars
+
+
+class Load:
+    """Requests at a steady rate over some connections; what each was answered."""
+    def __init__(self, server: Served, key: str, rate: float, request, connections: int = 4):
+        self.server, self.key, self.rate, self.request, self.told, self.failed = server, key, rate, request, [], []
+        self.end, self.lock, self.sent = threading.Event(), threading.Lock(), 0
+        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(connections)]
+
+    def _work(self):
+        line = self.server.line()
+        while True:
+            with self.lock: n, self.sent = self.sent, self.sent + 1
+            if self.end.wait(max(self.began + n / self.rate - time.monotonic(), 0)): break
+            method, path, body = self.request(n)
+            began = time.monotonic()
+            try: status, _, told = self.server.ask(method, path, body, self.key, line=line)
+            except BROKEN as e:
+                self.failed.append((n, path, repr(e)))
+                line.close()
+                continue
+            if status != 200: self.failed.append((n, path, status, told))
+            else: self.told.append((began, time.monotonic(), path, told))
+        line.close()
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        for thread in self.threads: thread.start()
+        return self
+
+    def __exit__(self, *why):
+        self.end.set()
+        for thread in self.threads: thread.join(90)

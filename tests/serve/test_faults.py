@@ -214,7 +214,7 @@ def small_disk(tmp_path):
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True).returncode: pytest.skip("this user may not mount")
     yield place
-    subprocess.run(["umount", place], check=True)
+    subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_a_lake_on_a_disk_that_is_full(small_disk, tmp_path):
