@@ -36,7 +36,8 @@ def look_after(settings: Settings,      # the profile
         try: store.fold()
         except MlfinError as e: _warned(e)
     worker.join()
-    store.fold()
+    try: store.fold()
+    except MlfinError as e: _warned(e)                                     # what was pushed stays where it is, durably
 
 def _warned(error: Exception) -> None:
     import logging

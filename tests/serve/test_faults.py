@@ -106,6 +106,34 @@ def test_postgresql_as_the_store_goes_away_and_comes_back(postgres, tmp_path, ca
               f"the next after {refused[1][1]:.2f} s), lost 0; first 200 after it was back: {again:.2f} s", end=" ")
 
 
+@pytest.mark.slow
+def test_a_service_that_begins_and_ends_without_its_postgresql(postgres, tmp_path, capsys):
+    postgres.sql("CREATE DATABASE alone")
+    settings, environment = project(tmp_path, store=postgres.url("alone"))
+    key = key_of(settings)
+    postgres.stop(signal.SIGINT)
+    try:
+        with Served(tmp_path, environment) as server, Sender(server, key) as sender:
+            server.until(lambda: sender.since(0, 503))
+            postgres.start()
+            again = first_answer(server, sender)
+            server.until(lambda: len(sender.answered) >= 5)
+            postgres.stop(signal.SIGINT)
+            sender.end.set()
+            sender.join(60)
+            assert server.stop() == 0 and "Traceback" not in server.log.read_text(), server.log.read_text()[-2000:]
+    finally:
+        if not is_alive(postgres): postgres.start()
+    is_whole(settings, sender)
+    with capsys.disabled(): print(f"\nbegun before PostgreSQL: first 200 {again:.2f} s after that was there; ended after it, in peace", end=" ")
+
+
+def is_alive(postgres) -> bool:
+    try: os.kill(postgres.pid, 0)
+    except ProcessLookupError: return False
+    return Path(f"/proc/{postgres.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def first_answer(server, sender) -> float:
     """Seconds from now until a sender is answered with 200 again."""
     back = time.monotonic()
