@@ -60,3 +60,16 @@ def flat(folder: Path, seconds: float, rate: float, capsys) -> None:
 def test_memory_is_flat_for_ten_minutes(tmp_path, capsys):
     """SOAK_SECONDS makes it shorter, or longer."""
     flat(tmp_path, float(os.environ.get("SOAK_SECONDS", "600")), 60.0, capsys)
+
+
+def test_small_files_of_folds_are_sorted_together(tmp_path, make_bars, monkeypatch):
+    from mlfin.data.lake import Lake
+    from mlfin.ops import serve_command
+
+    monkeypatch.setattr(serve_command, "_LOOSE", 5)
+    lake, loose, bars = Lake(tmp_path / "lake"), [], make_bars("AAA", 12)
+    for n in range(12):
+        lake.push(bars.iloc[n:n + 1].reset_index(drop=True))
+        serve_command._fold(lake)
+        loose.append(int(lake.bars.snapshot().files.bucket.isna().sum()))
+    assert max(loose) == 4 and len(lake.read()) == 12 and not lake.read().duplicated("ts").any()
