@@ -89,6 +89,19 @@ def _route_class():
             return answer
     return Route
 
+# %% ../../nbs/serve/64_api.ipynb #a64f0e01
+def _why_away(error: BaseException) -> str:
+    "What is away, for who asks; where it is stands in the log only."
+    said = str(error)
+    if any(w in said for w in ("is full", "file grew larger", "No space", "disk I/O")): return "There is no room left to write, or the disk fails."
+    if any(w in said for w in ("readonly", "read-only", "may not be written", "only takes readers")): return "The store may only be read just now."
+    return "The store, or what stands behind it, does not answer just now."
+
+def _identify(accounts: Accounts) -> Callable:
+    "Who asks: from a file at once, from a server in a thread."
+    if accounts.engine.url.get_backend_name() != "sqlite": return Apart(accounts.verify, accounts.known)
+    return lambda kind, secret: accounts.verify(secret)
+
 # %% ../../nbs/serve/64_api.ipynb #14a66151
 _STATUS = ((Busy, 503, "busy"), (ModelError, 409, "no-model"), (ParameterError, 422, "invalid"), (DataError, 422, "invalid"),
            (SettingsError, 500, "settings"))
@@ -100,13 +113,6 @@ def _is_away(error: BaseException | None) -> bool:
         if isinstance(error, (OSError, sqlite3.Error)) or type(error).__module__.partition(".")[0] in _FAR: return True
         error = error.__cause__
     return False
-
-def _why_away(error: BaseException) -> str:
-    "What is away, for who asks; where it is stands in the log only."
-    said = str(error)
-    if any(w in said for w in ("is full", "file grew larger", "No space", "disk I/O")): return "There is no room left to write, or the disk fails."
-    if any(w in said for w in ("readonly", "read-only", "may not be written", "only takes readers")): return "The store may only be read just now."
-    return "The store, or what stands behind it, does not answer just now."
 
 def problem_of(error: Exception,  # what was raised
                request_id: str,
@@ -388,11 +394,8 @@ class Api:
         "What the gate goes by."
         from mlfin.monitor.logs import log_access
 
-        accounts = self.accounts
         def log(line): log_access(line.pop("method"), line.pop("path"), line.pop("status"), line.pop("ms") / 1e3, **line)
-        far = accounts.engine.url.get_backend_name() != "sqlite"
-        identify = Apart(accounts.verify, accounts.known) if far else lambda kind, secret: accounts.verify(secret)
-        return Rules(identify, lambda person, address, route: self.limits.check(person, address),
+        return Rules(_identify(self.accounts), lambda person, address, route: self.limits.check(person, address),
                      self.metrics.request, log, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds, origins=self.settings.cors,
                      trusted=self.settings.proxies, secure=bool(self.settings.tls_cert), open_docs=self.settings.profile in ("development", "test"))
 

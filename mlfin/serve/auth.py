@@ -300,10 +300,20 @@ class _Base(AccountStore):
             self._asked = now
         return self._seen
 
-# %% ../../nbs/serve/61_auth.ipynb #bb1ebfbd
+# %% ../../nbs/serve/61_auth.ipynb #a61f0e01
 def _mark(token: str) -> bytes: return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
-class Accounts(_Base):
+class _Known(_Base):
+    "Who was recognised a moment ago."
+    def known(self, token: str,     # an access token, or a machine's key
+              ) -> Person | None:   # None: `verify` has to ask the database
+        "Who sent this request, where this process just asked."
+        if time.monotonic() - self._asked >= self._stale or not isinstance(token, str): return None
+        held = self._known.get(_mark(token))
+        return held[2] if held is not None and held[0] == self._seen and self.now < held[1] else None
+
+# %% ../../nbs/serve/61_auth.ipynb #bb1ebfbd
+class Accounts(_Known):
     "Who may use the service; get one from `open_accounts`."
     def issue(self, name: str, password: str,
               code: str | None = None,         # of the second factor, or a recovery code
@@ -320,13 +330,6 @@ class Accounts(_Base):
         with self.write() as write: outcome = _rotate(self, write, token, origin)
         if isinstance(outcome, AuthError): raise outcome
         return outcome
-
-    def known(self, token: str,     # an access token, or a machine's key
-              ) -> Person | None:   # None: `verify` has to ask the database
-        "Who sent this request, where this process just asked."
-        if time.monotonic() - self._asked >= self._stale or not isinstance(token, str): return None
-        held = self._known.get(_mark(token))
-        return held[2] if held is not None and held[0] == self._seen and self.now < held[1] else None
 
     def verify(self, token: str, # an access token, or a machine's key
                ) -> Person:      # `BadToken`, `Expired`, `Revoked` or `Unavailable` where there is none

@@ -37,9 +37,9 @@ def refusal(status: int,     # HTTP status
     return (f"HTTP/1.1 {status} {found['title']}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(data)}\r\n"
             f"x-content-type-options: nosniff\r\ncache-control: no-store\r\n{wait}connection: close\r\n\r\n").encode() + data
 
-# %% ../../nbs/serve/64a_connection.ipynb #37a7ee59
-class _Patience(HttpToolsProtocol):
-    "Clocks of a connection, and how it ends."
+# %% ../../nbs/serve/64a_connection.ipynb #5a01e4c2
+class _Leaving(HttpToolsProtocol):
+    "How a connection ends."
     head_seconds, head_bytes, answer_seconds, ahead = 10.0, 65_536, 60.0, 64
 
     def __init__(self, *given, **named):
@@ -48,20 +48,6 @@ class _Patience(HttpToolsProtocol):
 
     @property
     def busy(self) -> bool: return self.cycle is not None and not self.cycle.response_complete
-
-    def _wait(self) -> None:
-        "The head that is expected has so long."
-        if self._clock is None: self._clock = self.loop.call_later(self.head_seconds, self._late)
-
-    def _arrived(self) -> None:
-        if self._clock is not None: self._clock.cancel()
-        self._clock = None
-
-    def _late(self) -> None:
-        self._clock = None
-        if self.busy: return
-        if self._bytes: self.refuse(408, f"The head of the request did not arrive within {self.head_seconds:g} s.", "request-timeout")
-        else: self.leave()
 
     def refuse(self, status: int, detail: str, word: str = "") -> None:
         "Answer what is no request, and close; where another answer is under way, only close."
@@ -82,7 +68,47 @@ class _Patience(HttpToolsProtocol):
         super().resume_writing()
         if self._full is not None and not self.transport.is_closing(): self._full = self._full.cancel()
 
-# %% ../../nbs/serve/64a_connection.ipynb #77ff71f7
+# %% ../../nbs/serve/64a_connection.ipynb #0c753a14
+class _Patience(_Leaving):
+    "How long a connection waits for a head."
+    def _wait(self) -> None:
+        "The head that is expected has so long."
+        if self._clock is None: self._clock = self.loop.call_later(self.head_seconds, self._late)
+
+    def _arrived(self) -> None:
+        if self._clock is not None: self._clock.cancel()
+        self._clock = None
+
+    def _late(self) -> None:
+        self._clock = None
+        if self.busy: return
+        if self._bytes: self.refuse(408, f"The head of the request did not arrive within {self.head_seconds:g} s.", "request-timeout")
+        else: self.leave()
+
+    def timeout_keep_alive_handler(self) -> None: self.leave() # called when nothing came for long
+
+    def send_400_response(self, msg: str) -> None: # called when what came is no HTTP
+        if self._large: self.refuse(431, f"The head of the request is larger than {self.head_bytes:,} bytes.")
+        else: self.refuse(400, "This is no HTTP/1.1 request.\nHint: see that the address begins with http:// or https:// as the service does.")
+
+# %% ../../nbs/serve/64a_connection.ipynb #8a97ec44
+class _Reading(_Patience):
+    "What is made of the bytes that come."
+    def data_received(self, data: bytes) -> None: # called with what came
+        if self.transport.is_closing(): return
+        before, self._seen = self._heads, self._bytes + len(data)
+        super().data_received(data)
+        if self._heads != before: self._bytes = 0
+        elif not self._body: self._bytes += len(data)
+        if self._heads == before and not self.busy: self._wait()
+        if self._bytes > self.head_bytes: self.refuse(431, f"The head of the request is larger than {self.head_bytes:,} bytes.")
+        elif len(self.pipeline) > self.ahead: self.leave()
+
+    def on_message_complete(self) -> None: # called when a body is whole
+        self._body = False
+        super().on_message_complete()
+
+# %% ../../nbs/serve/64a_connection.ipynb #e2aeb046
 _waiting: dict["Connection", None] = {} # connections without a request under way; the one that waits longest is the first
 
 def _make_room(new: "Connection") -> None:
@@ -92,7 +118,8 @@ def _make_room(new: "Connection") -> None:
     _waiting.pop(oldest)
     oldest.transport.abort()
 
-class Connection(_Patience):
+# %% ../../nbs/serve/64a_connection.ipynb #60a68eec
+class Connection(_Reading):
     "What uvicorn speaks HTTP with: `uvicorn.Config(http=Connection)`."
     def connection_made(self, transport) -> None: # called with an open socket
         super().connection_made(transport)
@@ -106,16 +133,6 @@ class Connection(_Patience):
             if clock is not None: clock.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None: # called with what came
-        if self.transport.is_closing(): return
-        before, self._seen = self._heads, self._bytes + len(data)
-        super().data_received(data)
-        if self._heads != before: self._bytes = 0
-        elif not self._body: self._bytes += len(data)
-        if self._heads == before and not self.busy: self._wait()
-        if self._bytes > self.head_bytes: self.refuse(431, f"The head of the request is larger than {self.head_bytes:,} bytes.")
-        elif len(self.pipeline) > self.ahead: self.leave()
-
     def on_headers_complete(self) -> None: # called when a head is whole
         if self._seen > self.head_bytes:
             self._large = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > self.head_bytes
@@ -125,19 +142,9 @@ class Connection(_Patience):
         _waiting.pop(self, None)
         super().on_headers_complete()
 
-    def on_message_complete(self) -> None: # called when a body is whole
-        self._body = False
-        super().on_message_complete()
-
     def on_response_complete(self) -> None: # called when an answer is written
         super().on_response_complete()
         if self.transport.is_closing(): return self.leave()
         if self.busy: return
         _waiting[self] = None
         if self._body or self._bytes: self._wait()
-
-    def timeout_keep_alive_handler(self) -> None: self.leave() # called when nothing came for long
-
-    def send_400_response(self, msg: str) -> None: # called when what came is no HTTP
-        if self._large: self.refuse(431, f"The head of the request is larger than {self.head_bytes:,} bytes.")
-        else: self.refuse(400, "This is no HTTP/1.1 request.\nHint: see that the address begins with http:// or https:// as the service does.")

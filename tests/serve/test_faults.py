@@ -102,8 +102,8 @@ def test_postgresql_as_the_store_goes_away_and_comes_back(postgres, tmp_path, ca
         assert server.pids() == worker  # nothing was started anew
     is_whole(settings, sender)
     with capsys.disabled():
-        print(f"\nPostgreSQL as the store gone: {len(sender.answered)} batches answered, {len(refused)} refused with 503 (the first after {refused[0][1]:.1f} s, "
-              f"the next after {refused[1][1]:.2f} s), lost 0; first 200 after it was back: {again:.2f} s", end=" ")
+        print(f"\nPostgreSQL as the store gone: {len(sender.answered)} batches answered, {len(refused)} refused with 503 "
+              f"(the first after {refused[0][1]:.1f} s, the next after {refused[1][1]:.2f} s), lost 0; first 200 after it was back: {again:.2f} s", end=" ")
 
 
 @pytest.mark.slow

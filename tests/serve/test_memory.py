@@ -28,8 +28,8 @@ class Mix:
         if n % 100 == 99:
             day = self.last + pd.Timedelta(days=1 + n // 100)
             if day > pd.Timestamp.now("UTC") - pd.Timedelta("2D"): day = self.last + pd.Timedelta("1D")  # it came before
-            bars = [dict(symbol=s, timeframe="1d", ts=day.isoformat(), open=100.0, high=101.0 + day.day / 40, low=99.0, close=100.0 + day.day / 40, volume=5000.0)
-                    for s in ("AAA", "BBB")]
+            close = 100.0 + day.day / 40
+            bars = [dict(symbol=s, timeframe="1d", ts=day.isoformat(), open=100.0, high=close + 1, low=99.0, close=close, volume=5000.0) for s in ("AAA", "BBB")]
             return "POST", "/v1/ingest", {"bars": bars}
         if n % 20 == 10: return "POST", "/v1/ingest", {"bars": [bar(f"M{n // 20 % 8}", n // 160 * 20 + k) for k in range(20)]}
         if n % 25 == 0: return "GET", "/v1/signals?timeframe=1d", None

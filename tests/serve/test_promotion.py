@@ -59,7 +59,8 @@ def swapped(folder, workers: int, times: int, rate: float, capsys) -> None:
     late = check(load, known, swaps)
     with capsys.disabled():
         print(f"\n{workers} worker(s): {len(load.told):,} answers while the champion changed {len(swaps)} times, 0 failed, each of one version with its own "
-              f"probability; the old one was last heard {max(late):.2f} s after a promotion was answered, after `mlfin promote` ended {by_command:.2f} s", end=" ")
+              f"probability; the old one was last heard {max(late):.2f} s after a promotion was answered, and {by_command:.2f} s after `mlfin promote` ended",
+              end=" ")
     assert max(late) <= SEEN_WITHIN
 
 
