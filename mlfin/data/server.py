@@ -44,7 +44,7 @@ class _Address:
     def __init__(self, url: str):
         address = database_url(url)
         if address.get_backend_name() != "postgresql": raise DataError(must_be("store", "a PostgreSQL address", address.drivername, hint="postgresql://user@host/name"))
-        self.url, self._free, self._lock = url, [], threading.Lock()
+        self.url, self._free, self._lock, self._lost = url, [], threading.Lock(), False
         self.shown = address.set(password=None, query={}, drivername="postgresql").render_as_string()
         self.text = address.set(drivername="postgresql").render_as_string(hide_password=False)
 
@@ -54,15 +54,21 @@ class _Address:
         return self._patiently(lambda: psycopg.connect(self.text, prepare_threshold=None, autocommit=autocommit, **_ALIVE), patience)
 
     def _patiently(self, call: Callable, patience: float | None = None):
-        "What a call gives that may be made again, because nothing was begun before it."
+        "What a call gives that may be made again, because nothing was begun before it; a server that was waited for in vain is asked once."
         psycopg, pause = require("psycopg", "postgres"), 0.1
-        end = time.monotonic() + (PATIENCE if patience is None else patience)
+        end = time.monotonic() + (0.0 if self._lost else PATIENCE if patience is None else patience)
         while True:
-            try: return call()
+            try: found = call()
             except psycopg.OperationalError as e:
-                if time.monotonic() + pause > end or not any(w in str(e) for w in _AWAY): raise
-                time.sleep(pause)
-                pause = min(2 * pause, 2.0)
+                away = any(w in str(e) for w in _AWAY)
+                if away and time.monotonic() + pause <= end:
+                    time.sleep(pause)
+                    pause = min(2 * pause, 2.0)
+                    continue
+                self._lost = away
+                raise
+            self._lost = False
+            return found
 
 # %% ../../nbs/data/16c_server.ipynb #ef20bad1
 class _Connections(_Address):

@@ -34,10 +34,19 @@ def look_after(settings: Settings,      # the profile
     worker = threading.Thread(target=Jobs(settings).run_worker, args=(stop, ended, _warned), name="jobs")
     worker.start()
     while not stop.wait(every * random.uniform(0.8, 1.2)):
-        try: store.fold()
+        try: _fold(store)
         except MlfinError as e: _warned(e)
     worker.join()
+    try: store.fold()
+    except MlfinError as e: _warned(e)                                     # what was pushed stays where it is, durably
+
+_LOOSE = 100 # small files of bars, after which they are sorted together
+
+def _fold(store: Any) -> None:
+    "Move what was pushed to the table; a lake whose small files have become many is compacted, or each fold would take longer than the last."
     store.fold()
+    table = getattr(store, "bars", None)
+    if table is not None and int(table.snapshot().files.bucket.isna().sum()) >= _LOOSE: store.compact()
 
 def _warned(error: Exception) -> None:
     import logging

@@ -63,6 +63,7 @@ MIGRATIONS = ( # (number, what it runs on a dialect)
 
 # %% ../../nbs/serve/60h_account_store.ipynb #0ed18400
 _WAIT = 20 # seconds to wait for another process's write
+_ALIVE = dict(keepalives_idle=10, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=15_000) # a server that vanished is given up
 
 @lru_cache(512)
 def _text(sql: str):
@@ -100,7 +101,7 @@ def _engine(url: str):
     common = {"hide_parameters": True, "isolation_level": "AUTOCOMMIT"}
     if kind == "postgresql":
         return sa.create_engine(at.set(drivername="postgresql+psycopg"), **common, pool_pre_ping=True, pool_timeout=_WAIT,
-                                connect_args={"connect_timeout": 5, "prepare_threshold": None}) # a pooler may stand in between
+                                connect_args={"connect_timeout": 5, "prepare_threshold": None, **_ALIVE}) # a pooler may stand in between
     _prepare(Path(at.database))
     engine = sa.create_engine(at, **common, connect_args={"timeout": _WAIT, "check_same_thread": False})
 
@@ -138,7 +139,7 @@ def _told() -> Iterator[None]:
     except sa.exc.IntegrityError: raise
     except sa.exc.SQLAlchemyError as e:
         raise Unavailable(f"The accounts' database does not answer ({type(getattr(e, 'orig', None) or e).__name__}).\n"
-                          "Hint: nobody is recognised until it does; `mlfin doctor` says more.") from None
+                          "Hint: nobody is recognised until it does; ask again in a second.", retry_after=1.0) from None
 
 # %% ../../nbs/serve/60h_account_store.ipynb #10507a16
 class AccountStore:

@@ -23,7 +23,7 @@ from ..core.settings import Settings, load_settings, quiet_environment
 from . import contract
 from .auth import Accounts, open_accounts
 from .examples import REFUSALS, example_of, problem_example
-from .gate import Gate, Refused, Rules, problem
+from .gate import Apart, Gate, Refused, Rules, problem
 from .intake import Batch, Busy, quick_batch
 from .limits import open_limits
 from .page import routes_page
@@ -105,6 +105,19 @@ def _refused_by_router() -> type:
     from starlette.exceptions import HTTPException
     return HTTPException
 
+# %% ../../nbs/serve/64_api.ipynb #a64f0e01
+def _why_away(error: BaseException) -> str:
+    "What is away, for who asks; where it is stands in the log only."
+    said = str(error)
+    if any(w in said for w in ("is full", "file grew larger", "No space", "disk I/O")): return "There is no room left to write, or the disk fails."
+    if any(w in said for w in ("readonly", "read-only", "may not be written", "only takes readers")): return "The store may only be read just now."
+    return "The store, or what stands behind it, does not answer just now."
+
+def _identify(accounts: Accounts) -> Callable:
+    "Who asks: from a file at once, from a server in a thread."
+    if accounts.engine.url.get_backend_name() != "sqlite": return Apart(accounts.verify, accounts.known)
+    return lambda kind, secret: accounts.verify(secret)
+
 # %% ../../nbs/serve/64_api.ipynb #14a66151
 _STATUS = ((Busy, 503, "busy"), (ModelError, 409, "no-model"), (ParameterError, 422, "invalid"), (DataError, 422, "invalid"),
            (SettingsError, 500, "settings"))
@@ -128,7 +141,8 @@ def problem_of(error: Exception,  # what was raised
         said = f"{len(found)} field{'s are' if len(found) > 1 else ' is'} wrong: {errors[0]['field']}: {errors[0]['says']}"
         return problem(422, said, "invalid", request_id, instance=path, errors=errors), []
     if isinstance(error, (DataError, ModelError, OSError, sqlite3.Error)) and _is_away(error):
-        said = f"{str(error).splitlines()[0]}\nHint: nothing was taken; send the same request again."
+        logging.getLogger("mlfin.serve").warning("%s", str(error).splitlines()[0], extra={"request_id": request_id})
+        said = f"{_why_away(error)}\nHint: send the same request again in a second; bars that are there already count once."
         return problem(503, said, "unavailable", request_id, instance=path), [(b"retry-after", b"1")]
     if isinstance(error, MlfinError) and hasattr(error, "status"): return _as_it_says(error, request_id, path)
     if isinstance(error, _refused_by_router()): return problem(error.status_code, f"{error.detail}.", "", request_id, instance=path), []
@@ -377,9 +391,8 @@ class Api:
         "What the gate goes by."
         from mlfin.monitor.logs import log_access
 
-        accounts = self.accounts
         def log(line): log_access(line.pop("method"), line.pop("path"), line.pop("status"), line.pop("ms") / 1e3, **line)
-        return Rules(lambda kind, secret: accounts.verify(secret), lambda person, address, route: self.limits.check(person, address),
+        return Rules(_identify(self.accounts), lambda person, address, route: self.limits.check(person, address),
                      self.metrics.request, log, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds, origins=self.settings.cors,
                      trusted=self.settings.proxies, secure=bool(self.settings.tls_cert), open_docs=self.settings.profile in ("development", "test"))
 

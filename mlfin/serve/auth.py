@@ -300,8 +300,20 @@ class _Base(AccountStore):
             self._asked = now
         return self._seen
 
+# %% ../../nbs/serve/61_auth.ipynb #a61f0e01
+def _mark(token: str) -> bytes: return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+class _Known(_Base):
+    "Who was recognised a moment ago."
+    def known(self, token: str,     # an access token, or a machine's key
+              ) -> Person | None:   # None: `verify` has to ask the database
+        "Who sent this request, where this process just asked."
+        if time.monotonic() - self._asked >= self._stale or not isinstance(token, str): return None
+        held = self._known.get(_mark(token))
+        return held[2] if held is not None and held[0] == self._seen and self.now < held[1] else None
+
 # %% ../../nbs/serve/61_auth.ipynb #bb1ebfbd
-class Accounts(_Base):
+class Accounts(_Known):
     "Who may use the service; get one from `open_accounts`."
     def issue(self, name: str, password: str,
               code: str | None = None,         # of the second factor, or a recovery code
@@ -323,7 +335,7 @@ class Accounts(_Base):
                ) -> Person:      # `BadToken`, `Expired`, `Revoked` or `Unavailable` where there is none
         "Who sent this request."
         if not isinstance(token, str) or not 0 < len(token) <= _LONGEST: raise BadToken()
-        generation, now, mark = self._generation(), self.now, hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        generation, now, mark = self._generation(), self.now, _mark(token)
         held = self._known.get(mark)
         if held is not None and held[0] == generation and now < held[1]: return held[2]
         person, until = (_key_person if token.startswith(KEY) else _token_person)(self, token)

@@ -90,7 +90,9 @@ def make_config(app: Callable,      # the application (ASGI)
 
     cert, key = settings.tls_cert, settings.tls_key
     tls = dict(ssl_certfile=cert, ssl_keyfile=key, ssl_context_factory=lambda config, usual: tls_context(Path(cert), Path(key))) if cert else {}
-    fast = dict(loop="uvloop", http="httptools") if sys.platform != "win32" else {}
+    from mlfin.serve.connection import Connection
+
+    fast = dict(loop="uvloop", http=Connection) if sys.platform != "win32" else {}
     return require("uvicorn", "serve").Config(
         app, interface="asgi3", backlog=4096, server_header=False, access_log=False, log_config=None, timeout_keep_alive=75, proxy_headers=False,
         ws="none", lifespan="on", timeout_graceful_shutdown=settings.serve_grace, callback_notify=alive, timeout_notify=0, **fast, **tls)
