@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from configparser import ConfigParser
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -246,7 +247,7 @@ class Authority:
             made = made.add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
                 key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False), critical=True)
         else:
-            names = [x509.DNSName("localhost"), x509.IPAddress(__import__("ipaddress").ip_address("127.0.0.1"))]
+            names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
             made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return made.sign(self.key, hashes.SHA256())
 
@@ -320,9 +321,9 @@ def test_a_certificate_that_is_no_good_is_found_before_anything_listens(home, au
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no-such-host.invalid"])
 def test_addresses_that_others_reach_are_refused_by_whatever_name(home, host, monkeypatch):
     if host.endswith(".invalid"):
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", 0))])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.113.7", 0))])
     with pytest.raises(SettingsError, match="can be reached by others"):
-        serve(home.settings, Listen(host, 0), told=lambda address: pytest.fail("it listens"))
+        serve(home.settings.model_copy(update={"profile": "production"}), Listen(host, 0), told=lambda address: pytest.fail("it listens"))
 
 
 def test_a_profile_is_served_once(home):
