@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -384,9 +384,10 @@ class Predictor(_Kept):
                  store: Store | None = None,         # where bars are; None: the settings' own
                  features: FeatureStore | None = None, # how features are computed, where it is not as the manifest says
                  *, poll: float = 1.0,               # seconds between two looks for a new champion; 0: only when `refresh` is called
+                 looked: Callable[["Predictor"], None] | None = None, # called after each look of the thread, and when another champion serves
                  ):
         self.settings = load_settings() if settings is None else settings
-        self.experiment, self.features, self.poll = experiment, features, poll
+        self.experiment, self.features, self.poll, self.looked = experiment, features, poll, looked or (lambda predictor: None)
         self.store = features.store if features is not None and store is None else open_store(self.settings if store is None else store)
         self.refused: dict[int, tuple[str, str]] = {} # number -> seal, why
         self._now: Champion | None = None
@@ -395,9 +396,14 @@ class Predictor(_Kept):
         self._thread, self._stop = None, threading.Event()
 
     @property
+    def serving(self) -> Champion | None: # None: nothing was loaded yet, or nothing could be
+        "What serves now; nothing is loaded for it."
+        return self._now
+
+    @property
     def champion(self) -> Champion: # loaded where it is not yet; or a ModelError
         "What serves."
-        if self._now is None: _refresh(self, False)
+        if self._now is None: self.refresh()
         if self._thread is None and self.poll: _begin(self)
         return self._now
 
@@ -414,7 +420,8 @@ class Predictor(_Kept):
     def refresh(self, force: bool = False, # look though nothing seems to have changed
                ) -> bool: # whether another champion serves now
         "Look for a new champion; one that is refused changes nothing."
-        return _refresh(self, force)
+        if done := _refresh(self, force): self.looked(self)
+        return done
 
 # %% ../../nbs/serve/62_predictor.ipynb #0d2ed939
 def _predict(champion: Champion, symbols) -> list[Prediction]:
@@ -441,7 +448,8 @@ def _begin(own: Predictor) -> None:
     "Look for a new champion now and then, in a thread."
     def work():
         while not own._stop.wait(own.poll):
-            try: own.refresh()
+            try:
+                if not own.refresh(): own.looked(own)
             except _RAISED as e: _log.debug("no champion: %s", _first_line(e))
     with own._loading:
         if own._thread is not None: return

@@ -18,6 +18,8 @@ import pandas as pd
 from ..core.errors import DataError, MlfinError, ModelError, unknown
 from ..core.settings import Settings
 from ..data.bars import parse_timeframe
+from ..data.calendars import known_at
+from ..data.hours import Hours
 from ..data.ingest import open_store
 from ..models.registry import Version, model_versions, registered_experiments, registered_name
 from ..monitor.metrics import Metrics, count_ingest, count_prediction
@@ -32,12 +34,24 @@ def as_columns(bars: Sequence[contract.Bar], # of one timeframe
     names = ("symbol", "ts", "open", "high", "low", "close", "volume", "vwap", "trades", "spread")
     return {name: [getattr(bar, name) for bar in bars] for name in names}
 
-def _frame(bars: Sequence[contract.Bar], calendar: str) -> pd.DataFrame:
+def _closing(columns: dict, timeframe: str, hours: Hours) -> pd.DataFrame:
+    "Columns of one timeframe as a frame, each bar closing when its symbol's market says."
+    calendars = hours.of(set(columns["symbol"]), timeframe)
+    kinds = set(calendars.values())
+    if len(kinds) == 1: return pushed_frame(columns, timeframe, kinds.pop())
+    frame = pushed_frame(columns, timeframe)
+    whose = frame.symbol.map(calendars)
+    for calendar in kinds - {"24/7"}:
+        own = (whose == calendar).to_numpy()
+        frame.loc[own, "known_at"] = known_at(frame.ts[own], timeframe, calendar)
+    return frame
+
+def _frame(bars: Sequence[contract.Bar], hours: Hours) -> pd.DataFrame:
     "Bars of the wire as a frame, in their order."
     spans = list(dict.fromkeys(bar.timeframe for bar in bars))
-    if len(spans) == 1: return pushed_frame(as_columns(bars), spans[0], calendar)
+    if len(spans) == 1: return _closing(as_columns(bars), spans[0], hours)
     at = {span: [i for i, bar in enumerate(bars) if bar.timeframe == span] for span in spans}
-    parts = [pushed_frame(as_columns([bars[i] for i in rows]), span, calendar).set_axis(rows) for span, rows in at.items()]
+    parts = [_closing(as_columns([bars[i] for i in rows]), span, hours).set_axis(rows) for span, rows in at.items()]
     return pd.concat(parts).sort_index()
 
 # %% ../../nbs/serve/63c_service.ipynb #4d63a963
@@ -48,6 +62,7 @@ class _Parts:
     def __init__(self, settings: Settings, store=None, metrics: Metrics | None = None):
         self.settings, self.metrics = settings, Metrics() if metrics is None else metrics
         self._store, self._intake, self._predictors, self._lock, self._known = store, None, {}, threading.RLock(), (0.0, ())
+        self.hours, self._held = Hours(lambda: self.store, settings.root, self.held), {}
 
     @property
     def store(self):
@@ -91,6 +106,14 @@ class _Predicting(_Parts):
             if experiment not in self._predictors: self._predictors[experiment] = Predictor(self.settings, experiment, self.store)
         return self._predictors[experiment]
 
+    def held(self) -> list[tuple[str, frozenset, str]]: # timeframe, symbols and calendar of each
+        "What the champions that serve here learnt from."
+        for name, predictor in list(self._predictors.items()):
+            champion, known = predictor.serving, self._held.get(name)
+            if champion is None or known is not None and known[0] is champion: continue
+            data = champion.manifest["data"]
+            self._held[name] = champion, (data["timeframe"], frozenset(data["symbols"]), data["calendar"])
+        return [told for _, told in list(self._held.values())]
 
     def warm(self) -> None:
         "Load the champions before the first request, so that none has to wait for one; what is refused is in the log."
@@ -107,20 +130,12 @@ def _counted(metrics: Metrics, source: str, timeframe: str, done: Future) -> Non
 # %% ../../nbs/serve/63c_service.ipynb #e2132da0
 class _Bars(_Predicting):
     "Bars in and out."
-    def calendar(self, timeframe: str) -> str:
-        "What says when a bar that is pushed closes."
-        for predictor in self._predictors.values():
-            champion = predictor._now
-            if champion is not None and champion.stream.timeframe == timeframe: return champion.manifest["data"]["calendar"]
-        return "24/7"
-
     def ingest(self, request: contract.IngestRequest | Batch,
                by: str,             # who sends them
                ) -> Future:         # of `Taken`
         "Take bars in; the future's result is there once they are on the disk."
         timeframe = request.timeframe if isinstance(request, Batch) else request.bars[0].timeframe
-        calendar = self.calendar(timeframe)
-        frame = pushed_frame(request.columns, timeframe, calendar) if isinstance(request, Batch) else _frame(request.bars, calendar)
+        frame = _closing(request.columns, timeframe, self.hours) if isinstance(request, Batch) else _frame(request.bars, self.hours)
         future = self.intake.put(frame, f"{request.source} by {by}")
         future.add_done_callback(lambda done: _counted(self.metrics, request.source, timeframe, done))
         return future
