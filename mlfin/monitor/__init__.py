@@ -24,7 +24,7 @@ _HOME = {
     "metrics_folder": "metrics",
     "note_health": "health",
     "redact": "logs",
-    "score_champion": "metrics",
+    "show_champion": "metrics",
     "setup_logs": "logs",
     "summary": "health",
 }
