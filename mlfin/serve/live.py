@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WINDOW', 'Served', 'read_served', 'match_live', 'Record', 'live_records', 'input_drift', 'as_metric_rows', 'Scorer']
 
-# %% ../../nbs/serve/61f_live.ipynb #d930affb
+# %% ../../nbs/serve/61f_live.ipynb #80e32b79
 import logging
 import time
 from dataclasses import dataclass, field
@@ -25,7 +25,8 @@ from ..features.table import compute_features
 from ..models.dataset import model_inputs
 from ..models.labels import parse_label
 from ..models.registry import Version, manifest_scores, model_versions, read_manifest, read_predictions, registered_experiments, registered_name
-from ..monitor.score import STRETCH, live_verdict, score_live, stability_index
+from ..models.stability import STRETCH, stability_index
+from ..monitor.score import live_verdict, score_live
 from .outcomes import match_outcomes
 
 # %% ../../nbs/serve/61f_live.ipynb #875374ec
