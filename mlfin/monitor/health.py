@@ -239,7 +239,8 @@ def check_live(asked: Asked) -> Finding:
     if asked.store is None or not hasattr(asked.store, "read_metrics"): return "ok", "nothing is kept here", ""
     told, worse = [], False
     for name, version, m in _champions(asked.settings):
-        figures, drift, _ = live_figures(asked.store, version.name, version.number)
+        try: figures, drift, _ = live_figures(asked.store, version.name, version.number)
+        except DataError as e: return "warn", *_parted(e)                  # no reason to be away
         state, words = live_verdict(figures)
         usual = {n: s["usual"] for n, s in (m.get("sketch") or {}).items()}
         moved = [n for n, v in drift.items() if v > max(MOVED, usual.get(n, MOVED))]

@@ -8,6 +8,7 @@ __all__ = ['look_after', 'serve', 'listening']
 # %% ../../nbs/ops/72g_serve_command.ipynb #a907b071
 import random
 import threading
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +21,9 @@ from .console import Profile, load_profile, out
 def look_after(settings: Settings,      # the profile
                stop: threading.Event,   # ends it
                every: float = 5.0,      # seconds between two folds
+               score: float = 300.0,    # seconds between two looks at what became of predictions; a fifth of it after the start
                ) -> None:
-    "Work through the queue of jobs and fold what was pushed, until it is told to stop."
+    "Work through the queue of jobs, fold what was pushed and score what was foretold, until it is told to stop."
     from mlfin.core.errors import MlfinError
     from mlfin.data.ingest import open_store
     from mlfin.monitor.metrics import Metrics, metrics_folder
@@ -31,12 +33,30 @@ def look_after(settings: Settings,      # the profile
     ended = (lambda job: metrics.count("jobs_total", job.kind, job.state)) if metrics else (lambda job: None)
     worker = threading.Thread(target=Jobs(settings).run_worker, args=(stop, ended, _warned), name="jobs")
     worker.start()
+    scorer = threading.Thread(target=_score, args=(settings, stop, score), name="scorer")
+    scorer.start()
     store = open_store(settings)
     while not stop.wait(every * random.uniform(0.8, 1.2)):
         try: store.fold()
         except MlfinError as e: _warned(e)
     worker.join()
+    scorer.join()
     store.fold()
+
+def _score(settings: Settings, stop: threading.Event, every: float) -> None:
+    "Match what champions foretold with what came, now and then; a look that takes long is followed by a longer pause."
+    from mlfin.core.errors import MlfinError
+
+    pause, scorer = every / 5, None
+    while not stop.wait(pause):
+        begin = time.monotonic()
+        try:
+            if scorer is None:
+                from mlfin.serve.live import Scorer
+                scorer = Scorer(settings)
+            scorer.look()
+        except MlfinError as e: _warned(e)
+        pause = max(every, 20 * (time.monotonic() - begin))
 
 def _warned(error: Exception) -> None:
     import logging

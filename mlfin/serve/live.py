@@ -178,7 +178,7 @@ def input_drift(store: Store,   # where bars are
     told = {n: stability_index(seen[n], s["edges"], s["shares"]) for n, s in sketch.items() if n in seen}
     return {n: v for n, v in told.items() if np.isfinite(v)}
 
-# %% ../../nbs/serve/61f_live.ipynb #7f24c2cb
+# %% ../../nbs/serve/61f_live.ipynb #41e5e149
 _log = logging.getLogger("mlfin.serve")
 
 def as_metric_rows(record: Record,          # of a version
@@ -202,6 +202,7 @@ class Scorer:
     def look(self) -> int: # rows that are new or revised
         "Match what may be matched, and write what changed; what cannot be judged is in the log."
         written = 0
+        if self.store.read_predictions(latest=True).empty: return 0
         for name in registered_experiments(self.settings):
             try: written += self._one(name)
             except MlfinError as e: _log.warning("experiment %s: its live record: %s", name, str(e).partition("\n")[0])

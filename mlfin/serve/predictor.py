@@ -94,6 +94,11 @@ class Champion:
     @property
     def manifest(self) -> dict: return self.loaded.manifest
 
+    @property
+    def newest(self) -> pd.Timestamp | None: # UTC; None: no bar was read yet
+        "When the newest bar that there are features of closed."
+        return max((row.known_at for row in self.stream._rows.values()), default=None)
+
 def _threshold(manifest: dict) -> float | None:
     "Above which score the rule holds; None where it ranks symbols."
     rule = manifest["thresholds"] or {}
@@ -384,7 +389,7 @@ class Predictor(_Kept):
                  store: Store | None = None,         # where bars are; None: the settings' own
                  features: FeatureStore | None = None, # how features are computed, where it is not as the manifest says
                  *, poll: float = 1.0,               # seconds between two looks for a new champion; 0: only when `refresh` is called
-                 looked: Callable[["Predictor"], None] | None = None, # called after each look of the thread, and when another champion serves
+                 looked: Callable[["Predictor"], None] | None = None, # called after each look for a champion, whatever it found
                  ):
         self.settings = load_settings() if settings is None else settings
         self.experiment, self.features, self.poll, self.looked = experiment, features, poll, looked or (lambda predictor: None)
@@ -394,6 +399,11 @@ class Predictor(_Kept):
         self._failed, self._again, self._said, self._recorder = None, None, "", None
         self._loading, self._watch = threading.Lock(), _Watch(self.settings.mlflow)
         self._thread, self._stop = None, threading.Event()
+
+    @property
+    def recorder(self) -> Recorder | None: # None: nothing was given out yet
+        "What keeps what was given out."
+        return self._recorder
 
     @property
     def serving(self) -> Champion | None: # None: nothing was loaded yet, or nothing could be
@@ -420,8 +430,8 @@ class Predictor(_Kept):
     def refresh(self, force: bool = False, # look though nothing seems to have changed
                ) -> bool: # whether another champion serves now
         "Look for a new champion; one that is refused changes nothing."
-        if done := _refresh(self, force): self.looked(self)
-        return done
+        try: return _refresh(self, force)
+        finally: self.looked(self)
 
 # %% ../../nbs/serve/62_predictor.ipynb #0d2ed939
 def _predict(champion: Champion, symbols) -> list[Prediction]:
@@ -448,8 +458,7 @@ def _begin(own: Predictor) -> None:
     "Look for a new champion now and then, in a thread."
     def work():
         while not own._stop.wait(own.poll):
-            try:
-                if not own.refresh(): own.looked(own)
+            try: own.refresh()
             except _RAISED as e: _log.debug("no champion: %s", _first_line(e))
     with own._loading:
         if own._thread is not None: return
