@@ -51,9 +51,9 @@ def _score(settings: Settings, stop: threading.Event, every: float) -> None:
     while not stop.wait(pause):
         begin = time.monotonic()
         try:
-            if scorer is None:
-                from mlfin.serve.live import Scorer
-                scorer = Scorer(settings)
+            if scorer is None and settings.mlflow.startswith("sqlite") and not Path(settings.mlflow.partition(":///")[2]).is_file(): continue
+            from mlfin.serve.live import Scorer
+            scorer = scorer or Scorer(settings)
             scorer.look()
         except MlfinError as e: _warned(e)
         pause = max(every, 20 * (time.monotonic() - begin))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WINDOW', 'Served', 'read_served', 'match_live', 'Record', 'live_records', 'input_drift', 'as_metric_rows', 'Scorer']
 
-# %% ../../nbs/serve/61f_live.ipynb #80e32b79
+# %% ../../nbs/serve/61f_live.ipynb #4ecd848e
 import logging
 import time
 from dataclasses import dataclass, field
@@ -24,7 +24,8 @@ from ..features.spec import parse_set
 from ..features.table import compute_features
 from ..models.dataset import model_inputs
 from ..models.labels import parse_label
-from ..models.registry import Version, manifest_scores, model_versions, read_manifest, read_predictions, registered_experiments, registered_name
+from ..models.registry import (Version, champion_history, manifest_scores, model_versions, read_manifest, read_predictions,
+                                   registered_experiments)
 from ..models.stability import STRETCH, stability_index
 from ..monitor.score import live_verdict, score_live
 from .outcomes import match_outcomes
@@ -101,7 +102,9 @@ def match_live(stored: pd.DataFrame,  # predictions of one version, as a store k
     late = found.created_at > _next_close(found.ts, data["timeframe"], data["calendar"])
     return found.assign(state=np.select([late, ~there, held], ["late", "open", "held"], "done"))
 
-# %% ../../nbs/serve/61f_live.ipynb #400d0f42
+# %% ../../nbs/serve/61f_live.ipynb #22333b80
+_CHAMPIONS = 3 # versions whose records are kept up
+
 @dataclass(frozen=True)
 class Record:
     "How a version did, live."
@@ -140,20 +143,18 @@ def live_records(settings: Settings,          # its `mlflow`, profile and store
                  experiment: str = "default", # name of a line of research
                  store: Store | None = None,  # None: the settings' own
                  now: pd.Timestamp | None = None, # UTC; None: now
-                 ) -> list[Record]:           # one of each version that foretold something, newest first
-    "How the versions of an experiment did, live; computed from bars as they are."
-    store, name = open_store(settings if store is None else store), registered_name(settings, experiment)
-    now, found = pd.Timestamp.now("UTC") if now is None else now, []
-    latest = store.read_predictions(model=name, latest=True)
-    if latest.empty: return []
-    since = {t: now - min(WINDOW * timeframe_delta(t), pd.Timedelta("36500D")) for t in latest.timeframe.unique()}
-    stored = pd.concat([store.read_predictions(model=name, timeframe=t, start=max(at, pd.Timestamp("1970-01-02", tz="UTC"))) for t, at in since.items()])
-    for version in model_versions(settings, experiment):
-        own = stored[(stored.version == version.number) & (stored.created_at <= now)]
-        if own.empty or not version.seal: continue
-        served = read_served(settings, experiment, version)
-        own = own[own.timeframe == served.manifest["data"]["timeframe"]]
-        if len(own) and not served.label.meta: found.append(_record(experiment, store, own.reset_index(drop=True), served, now))
+                 ) -> list[Record]:           # of the champion and those before it that foretold something, the newest champion first
+    "How the champions of an experiment did, live; computed from bars as they are."
+    store, found = open_store(settings if store is None else store), []
+    now = pd.Timestamp.now("UTC") if now is None else now
+    versions = {v.number: v for v in model_versions(settings, experiment) if v.seal}
+    for number in [n for n in dict.fromkeys(champion_history(settings, experiment).version[::-1]) if n in versions][:_CHAMPIONS]:
+        served = read_served(settings, experiment, versions[number])
+        timeframe = served.manifest["data"]["timeframe"]
+        since = max(now - min(WINDOW * timeframe_delta(timeframe), pd.Timedelta("36500D")), pd.Timestamp("1970-01-02", tz="UTC"))
+        own = store.read_predictions(timeframe=timeframe, start=since, model=served.name, version=number)
+        own = own[own.created_at <= now].reset_index(drop=True)
+        if len(own) and not served.label.meta: found.append(_record(experiment, store, own, served, now))
     return found
 
 # %% ../../nbs/serve/61f_live.ipynb #00d32d9b
@@ -178,7 +179,7 @@ def input_drift(store: Store,   # where bars are
     told = {n: stability_index(seen[n], s["edges"], s["shares"]) for n, s in sketch.items() if n in seen}
     return {n: v for n, v in told.items() if np.isfinite(v)}
 
-# %% ../../nbs/serve/61f_live.ipynb #41e5e149
+# %% ../../nbs/serve/61f_live.ipynb #7f24c2cb
 _log = logging.getLogger("mlfin.serve")
 
 def as_metric_rows(record: Record,          # of a version
@@ -202,7 +203,6 @@ class Scorer:
     def look(self) -> int: # rows that are new or revised
         "Match what may be matched, and write what changed; what cannot be judged is in the log."
         written = 0
-        if self.store.read_predictions(latest=True).empty: return 0
         for name in registered_experiments(self.settings):
             try: written += self._one(name)
             except MlfinError as e: _log.warning("experiment %s: its live record: %s", name, str(e).partition("\n")[0])
