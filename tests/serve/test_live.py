@@ -1,4 +1,6 @@
 """The live record against a count by hand: each prediction once, none too early, late ones apart, and no noise read as skill."""
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -188,6 +190,20 @@ def test_health_says_what_the_record_shows(lived):
     assert state == "warn" and "worse than the naive guess" in words and "mlfin models live" in remedy
     state, words, _ = check_freshness(asked)
     assert state == "warn" and "main: 1d closed" in words and "AAA" in words
+
+
+def test_the_command_says_it_as_a_table_and_as_json(lived, monkeypatch):
+    from typer.testing import CliRunner
+
+    from mlfin.ops import model_commands
+
+    settings, bars, lake = lived
+    monkeypatch.setattr(model_commands, "load_profile", lambda profile: settings)
+    monkeypatch.setenv("COLUMNS", "200")
+    told = json.loads(CliRunner().invoke(model_commands.models_app, ["live", "--json"]).stdout)["records"]
+    assert [(r["experiment"], r["version"], r["n"], r["open"]) for r in told] == [("main", 1, 116, 4)]
+    text = CliRunner().invoke(model_commands.models_app, ["live"]).stdout
+    assert "116 outcomes" in text and f"{told[0]['accuracy']:.4g}" in text and "baseline" in text and told[0]["verdict"].split(":")[0] in " ".join(text.split())
 
 
 def test_what_moved_is_seen(champion):
