@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("prometheus_client")
 
+from mlfin.core.errors import ModelError  # noqa: E402
 from mlfin.data.bars import as_bars  # noqa: E402
 from mlfin.data.calendars import expected_bars  # noqa: E402
 from mlfin.data.lake import Lake  # noqa: E402
@@ -190,6 +191,48 @@ def test_health_says_what_the_record_shows(lived):
     assert state == "warn" and "worse than the naive guess" in words and "mlfin models live" in remedy
     state, words, _ = check_freshness(asked)
     assert state == "warn" and "main: 1d closed" in words and "AAA" in words
+
+
+def test_the_supervisor_scores(lived):
+    import threading
+
+    from mlfin.ops.serve_command import look_after
+
+    settings, bars, lake = lived
+    fresh = Lake(str(lake.path) + "-again")
+    fresh.write(bars)
+    fresh.write_predictions(lake.read_predictions())
+    stop = threading.Event()
+    thread = threading.Thread(target=look_after, args=(settings.model_copy(update={"store": str(fresh.path), "serve_workers": 1}), stop, 0.2, 0.2))
+    thread.start()
+    try:
+        for _ in range(600):
+            if live_figures(fresh, registered_name(settings, "main"), 1)[0]: break
+            stop.wait(0.2)
+        assert live_figures(fresh, registered_name(settings, "main"), 1)[0]["n"] == 116
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_who_serves_is_told_after_every_look(lived):
+    settings, _, lake = lived
+    looks = []
+    predictor = Predictor(settings, "none", lake, poll=0, looked=looks.append)
+    with pytest.raises(ModelError):
+        predictor.refresh()
+    assert looks == [predictor] and predictor.serving is None
+    service = Service(settings, lake, Metrics())
+    try:
+        own = service.predictor("main")
+        own.refresh()
+        own.refused[7] = "seal", "it learnt from other features"
+        own.refresh()
+        text = service.metrics.render()[0].decode()
+        assert 'champion_refused{experiment="main"} 1.0' in text and 'model_version{experiment="main",model="test-main"} 1.0' in text
+    finally:
+        service.close()
 
 
 def test_the_command_says_it_as_a_table_and_as_json(lived, monkeypatch):
