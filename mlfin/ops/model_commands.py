@@ -184,7 +184,8 @@ def live(experiment: _Experiment = None, profile: Profile = None, as_json: _Json
     for kind in (True, False):
         if rows := [_live_row(r) for r in found if r.served.sure is kind]:
             table = pd.DataFrame(rows)
-            shown = {c: table[c].map(lambda x: "" if x is None or x != x else f"{x:.4g}") for c in ("accuracy", "from", "to", "mae", "r2", "baseline", "backtest") if c in table}
+            names = [c for c in ("accuracy", "from", "to", "mae", "r2", "baseline", "backtest") if c in table]
+            shown = {c: table[c].map(lambda x: "" if x is None or x != x else f"{x:.4g}") for c in names}
             say_table(table.assign(**shown), fold=("verdict",), extra=("label", "held", "late", "open", "backtest"))
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #f353fe78

@@ -43,6 +43,7 @@ def look_after(settings: Settings,      # the profile
     scorer.join()
     store.fold()
 
+# %% ../../nbs/ops/72g_serve_command.ipynb #live72g1
 def _score(settings: Settings, stop: threading.Event, every: float) -> None:
     "Match what champions foretold with what came, now and then; a look that takes long is followed by a longer pause."
     from mlfin.core.errors import MlfinError

@@ -118,6 +118,7 @@ class Record:
     def verdict(self) -> tuple[str, str]: # as `live_verdict`
         return live_verdict(self.told)
 
+# %% ../../nbs/serve/61f_live.ipynb #live61f1
 def _bars_of(store: Store, stored: pd.DataFrame, served: Served) -> pd.DataFrame:
     "The bars that decide what came."
     data, label = served.manifest["data"], served.label
@@ -139,6 +140,7 @@ def _record(experiment: str, store: Store, stored: pd.DataFrame, served: Served,
     told |= {k: float(counts.get(k, 0)) for k in ("late", "open", "held")}
     return Record(experiment, served, told, done.t1.max() if len(done) else None, stored.ts.max())
 
+# %% ../../nbs/serve/61f_live.ipynb #live61f2
 def live_records(settings: Settings,          # its `mlflow`, profile and store
                  experiment: str = "default", # name of a line of research
                  store: Store | None = None,  # None: the settings' own

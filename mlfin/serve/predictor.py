@@ -328,8 +328,21 @@ def _refused(own: "Predictor", e: Exception) -> bool:
     own._failed = e if isinstance(e, MlfinError) else ModelError(f"The champion of experiment `{own.experiment}` could not be loaded: {text}.")
     raise own._failed
 
+# %% ../../nbs/serve/62_predictor.ipynb #live62a1
+class _Seen:
+    "What can be seen of a predictor from outside; nothing is loaded for it."
+    @property
+    def recorder(self) -> Recorder | None: # None: nothing was given out yet
+        "What keeps what was given out."
+        return self._recorder
+
+    @property
+    def serving(self) -> Champion | None: # None: nothing was loaded yet, or nothing could be
+        "What serves now."
+        return self._now
+
 # %% ../../nbs/serve/62_predictor.ipynb #eb02a316
-class _Kept:
+class _Kept(_Seen):
     "What a predictor does beside predicting."
     def at_hand(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
                ) -> list[Prediction] | None: # None: something has to be loaded, read or computed first
@@ -399,16 +412,6 @@ class Predictor(_Kept):
         self._failed, self._again, self._said, self._recorder = None, None, "", None
         self._loading, self._watch = threading.Lock(), _Watch(self.settings.mlflow)
         self._thread, self._stop = None, threading.Event()
-
-    @property
-    def recorder(self) -> Recorder | None: # None: nothing was given out yet
-        "What keeps what was given out."
-        return self._recorder
-
-    @property
-    def serving(self) -> Champion | None: # None: nothing was loaded yet, or nothing could be
-        "What serves now; nothing is loaded for it."
-        return self._now
 
     @property
     def champion(self) -> Champion: # loaded where it is not yet; or a ModelError

@@ -141,7 +141,7 @@ def _counted(metrics: Metrics, source: str, timeframe: str, done: Future) -> Non
 
 # %% ../../nbs/serve/63c_service.ipynb #e2132da0
 class _Bars(_Predicting):
-    "Bars in and out."
+    "Bars in."
     def ingest(self, request: contract.IngestRequest | Batch,
                by: str,             # who sends them
                ) -> Future:         # of `Taken`
@@ -166,6 +166,9 @@ class _Bars(_Predicting):
             self._waiting += bars
             self.metrics.set("intake_bars_waiting", self._waiting)
 
+# %% ../../nbs/serve/63c_service.ipynb #live63c3
+class _Prices(_Bars):
+    "Bars out."
     def latest(self, symbols: Sequence[str] | None, # None: all that the store has
                timeframe: str,                      # canonical name or alias
                offset: int = 0, limit: int = 100,   # of the symbols, by name
@@ -194,7 +197,7 @@ def ingest_reply(received: int, # bars in the request
     return contract.IngestReply.model_construct(received=received, stored=taken.accepted, refused=refused)
 
 # %% ../../nbs/serve/63c_service.ipynb #d6623f93
-class _Saying(_Bars):
+class _Saying(_Prices):
     "What is done with everything that is given out."
     def _said(self, predictor: Predictor, found: list) -> list:
         "Count and keep what is given out."

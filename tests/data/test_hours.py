@@ -17,9 +17,10 @@ def bars(symbol, calendar, timeframe, start, end):
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
     lake = Lake(tmp_path_factory.mktemp("hours") / "lake")
-    for symbol, calendar, timeframe, start in (("AAPL", "XNYS", "1d", "2023-01-01"), ("BTCUSD", "24/7", "1d", "2023-01-01"), ("BTCUSD", "24/7", "1h", "2024-02-01"),
-                                               ("EURUSD", "forex", "1d", "2023-01-01"), ("7203", "XTKS", "1h", "2024-01-01"), ("FEW", "XNYS", "1d", "2024-02-01"),
-                                               ("MSFT", "XNYS", "1h", "2024-01-01")):
+    there = (("AAPL", "XNYS", "1d", "2023-01-01"), ("BTCUSD", "24/7", "1d", "2023-01-01"), ("BTCUSD", "24/7", "1h", "2024-02-01"),
+             ("EURUSD", "forex", "1d", "2023-01-01"), ("7203", "XTKS", "1h", "2024-01-01"), ("FEW", "XNYS", "1d", "2024-02-01"),
+             ("MSFT", "XNYS", "1h", "2024-01-01"))
+    for symbol, calendar, timeframe, start in there:
         lake.write(bars(symbol, calendar, timeframe, start, "2024-03-05"))
     old = bars("OLD", "XNYS", "1d", "2009-01-01", "2010-01-01")
     lake.write(old.assign(known_at=old.ts + pd.Timedelta("1D")))  # whatever was believed of its closes

@@ -59,9 +59,12 @@ def test_processes_count_together_and_the_dead_keep_their_counts(tmp_path):
 
 def test_gauges_of_several_workers_become_what_they_should(tmp_path):
     clean_metrics(tmp_path)
-    work = ("v = int(sys.stdin.readline())\nm.set('model_version', v, 'main', 'x')\nm.set('champion_refused', v, 'main')\nm.set('intake_bars_waiting', v)\n"
-            "m.set('feature_age_seconds', v, 'main', '1d')\nm.set('champion_accuracy', v / 10, 'main')\nprint('done', flush=True)\nsys.stdin.readline()\n")
-    running = [subprocess.Popen([sys.executable, "-c", BEGIN + work, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    work = ("v = int(sys.stdin.readline())\nm.set('model_version', v, 'main', 'x')\nm.set('champion_refused', v, 'main')\n"
+            "m.set('intake_bars_waiting', v)\n"
+            "m.set('feature_age_seconds', v, 'main', '1d')\nm.set('champion_accuracy', v / 10, 'main')\n"
+            "print('done', flush=True)\nsys.stdin.readline()\n")
+    command = [sys.executable, "-c", BEGIN + work, str(tmp_path)]
+    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     try:
         for process, v in zip(running, (3, 7, 5), strict=True):  # one after the other
             process.stdin.write(f"{v}\n")

@@ -126,7 +126,7 @@ def lived(champion, tmp_path_factory):
 def test_the_record_is_a_count_by_hand(lived):
     settings, bars, lake = lived
     record, = live_records(settings, "main", lake)
-    stored, hits, p, y, base = lake.read_predictions(), [], [], [], []
+    stored, p, y = lake.read_predictions(), [], []
     for row in stored.itertuples():
         own = bars[bars.symbol == row.symbol].reset_index(drop=True)
         i = own.index[own.ts == row.ts][0]
@@ -284,7 +284,8 @@ def test_each_pushed_bar_closes_by_its_own_market(tmp_path, champion):
         batch = Batch({"symbol": ["AAPL", "BTCUSD"], "ts": pd.to_datetime(["2024-03-05T14:30Z", "2024-03-05T00:00Z"]),
                        **{k: np.full(2, v) for k, v in numbers.items()}}, "1d", "test")
         assert service.ingest(batch, "ann").result(30).accepted == 2
-        for symbol, timeframe, at, closes in [*bars, ("AAPL", "1d", "2024-03-05T14:30Z", "2024-03-05T21:00Z"), ("BTCUSD", "1d", "2024-03-05T00:00Z", "2024-03-06T00:00Z")]:
+        bars += [("AAPL", "1d", "2024-03-05T14:30Z", "2024-03-05T21:00Z"), ("BTCUSD", "1d", "2024-03-05T00:00Z", "2024-03-06T00:00Z")]
+        for symbol, timeframe, at, closes in bars:
             row = lake.read([symbol], timeframe, start=at, end=at).iloc[0]
             assert row.known_at == pd.Timestamp(closes), (symbol, timeframe, at)
         assert "intake_bars_waiting 0.0" in service.metrics.render()[0].decode()
@@ -301,7 +302,8 @@ def test_a_bar_that_has_not_closed_is_set_aside_whatever_its_neighbours_are(tmp_
     closed = expected_bars("XNYS", "1d", now - 10 * DAY, now)
     last = closed[closed.known_at <= now].iloc[-1]
     forming = now.floor("D")
-    request = IngestRequest(bars=[dict(symbol="AAPL", timeframe="1d", ts=last.ts, **numbers), dict(symbol="COIN", timeframe="1d", ts=forming, **numbers)], source="t")
+    pushed = [dict(symbol=s, timeframe="1d", ts=ts, **numbers) for s, ts in (("AAPL", last.ts), ("COIN", forming))]
+    request = IngestRequest(bars=pushed, source="t")
     try:
         taken = service.ingest(request, "ann").result(30)
         assert (taken.accepted, taken.quarantined) == (1, 1) and taken.reasons[0]["symbol"] == "COIN" and "not closed" in taken.reasons[0]["reason"]
