@@ -8,6 +8,7 @@ __all__ = ['SECONDS', 'CHANCES', 'FAMILIES', 'METHODS', 'metrics_folder', 'clean
 
 # %% ../../nbs/monitor/50_metrics.ipynb #69331d10
 import os
+import struct
 import sys
 import time
 from collections.abc import Mapping
@@ -225,4 +226,9 @@ def rendered(metrics: Metrics,     # of any worker
         _bury(metrics.folder)
         registry = client.CollectorRegistry()
         require("prometheus_client.multiprocess", "serve").MultiProcessCollector(registry, path=str(metrics.folder))
-    return client.generate_latest(registry), client.CONTENT_TYPE_LATEST
+    until = time.monotonic() + 2.0
+    while True:
+        try: return client.generate_latest(registry), client.CONTENT_TYPE_LATEST
+        except struct.error:                                               # a worker is just making its file
+            if time.monotonic() > until: raise
+            time.sleep(0.01)

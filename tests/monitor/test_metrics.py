@@ -84,6 +84,14 @@ def test_gauges_of_several_workers_become_what_they_should(tmp_path):
             process.communicate()
 
 
+def test_a_worker_that_is_just_starting_is_waited_for(tmp_path):
+    clean_metrics(tmp_path)
+    (tmp_path / "counter_1.db").touch()  # as a worker leaves it for a moment, before it has its size
+    work = ("import threading\nm.request('GET', '/x', 200, .01)\n"
+            "threading.Timer(0.3, (Path(sys.argv[1]) / 'counter_1.db').unlink).start()\n")
+    assert value(asked(tmp_path, work), 'http_requests_total{method="GET",route="/x",status="200"}') == 1
+
+
 def test_a_record_of_another_champion_leaves_nothing_of_the_one_before():
     metrics = Metrics()
     show_champion(metrics, "main", {"n": 50, "accuracy": 0.6, "accuracy_baseline": 0.5, "open": 3})
