@@ -130,6 +130,8 @@ _HOME = {
     "score_intervals": "intervals",
     "separate_paths": "evaluation",
     "show_scores": "comparison",
+    "sketch_inputs": "stability",
+    "stability_index": "stability",
     "suggest": "zoo",
     "summarise": "evaluation",
     "summarise_attribution": "attribution",

@@ -36,6 +36,7 @@ from ..features.store import feature_code
 from .dataset import CHANGE, model_inputs
 from .fitting import predict_rows
 from .labels import parse_label
+from .stability import sketch_inputs
 from .tracking import _client, _folder_hash, _quiet, sync_pending
 
 # %% ../../nbs/models/38_registry.ipynb #79e2b220
@@ -234,6 +235,18 @@ def _data_of(left: _Left) -> dict:
             "calendar": quality.get("calendar", "24/7"), "adjust": quality.get("adjust", "none"),
             "products": {n: hash_file(p) for n, p in paths.items()}, "keys": {n: product_key(p) for n, p in paths.items()}}
 
+_SKETCHED = 200_000, 50 # rows and symbols, at most
+
+def _sketch(left: _Left) -> dict:
+    "How the inputs were distributed: of the newest rows of some symbols; see [stability](34d_stability.ipynb)."
+    names = sorted(pd.read_parquet(left.folder / "bars.parquet", columns=["symbol"])["symbol"].unique())
+    rows, parts, inputs = _SKETCHED[0] // min(len(names), _SKETCHED[1]), [], left.training["inputs"]
+    for name in names[::-(-len(names) // _SKETCHED[1])]:
+        bars, features = (pd.read_parquet(left.folder / f"{n}.parquet", filters=[("symbol", "==", name)]) for n in ("bars", "features"))
+        parts.append(model_inputs(features, bars, left.training["features"])[["ts", *inputs]].tail(rows))
+    whole = pd.concat(parts).sort_values("ts", kind="stable", ignore_index=True)
+    return sketch_inputs(whole[inputs], whole.ts)
+
 def _identity(settings: Settings, experiment: str, left: _Left, run) -> dict:
     "Which run a version comes from, as far as it is known."
     path = settings.reports_dir(experiment) / "run.json"
@@ -252,7 +265,7 @@ def _manifest(settings: Settings, experiment: str, left: _Left, run, folder: Pat
         "format": 1, "name": registered_name(settings, experiment), "estimator": training["selected"],
         "task": training.get("task", "classification"), "parameters": training["parameters"][training["selected"]],
         "features": list(training["features"]), "inputs": list(training["inputs"]), "lookback": _lookback(training["features"]),
-        "code": feature_code(training["features"]),
+        "code": feature_code(training["features"]), "sketch": _sketch(left),
         "label": {"spec": label.spec, "horizon": label.horizon}, "thresholds": read_json(rules).get("rule") if rules.is_file() else None,
         "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
         "metrics": {k: v for k, v in row.items() if k != "model"}, "run": _identity(settings, experiment, left, run),

@@ -18,15 +18,20 @@ _HOME = {
     "harmless": "logs",
     "health_history": "health",
     "hide": "logs",
+    "live_figures": "score",
+    "live_verdict": "score",
     "log_access": "logs",
     "logs_folder": "logs",
+    "mean_worth": "score",
     "measure_process": "metrics",
     "metrics_folder": "metrics",
     "note_health": "health",
     "redact": "logs",
-    "score_champion": "metrics",
+    "score_live": "score",
     "setup_logs": "logs",
+    "show_champion": "metrics",
     "summary": "health",
+    "wilson_interval": "score",
 }
 
 __all__ = sorted(_HOME)

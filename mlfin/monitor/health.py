@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATES', 'Finding', 'CHECKS', 'KEPT', 'Check', 'Asked', 'check_store', 'check_model', 'check_disk', 'check_clock',
-           'ages', 'check_freshness', 'check_journal', 'check_redis', 'check_health', 'health_file', 'note_health',
-           'health_history', 'Readiness', 'summary']
+           'ages', 'check_freshness', 'check_live', 'check_journal', 'check_redis', 'check_health', 'health_file',
+           'note_health', 'health_history', 'Readiness', 'summary']
 
 # %% ../../nbs/monitor/52_health.ipynb #a18ea1e1
 import fcntl
@@ -22,7 +22,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from ..core.errors import DataError, MissingExtraError, MlfinError, ParameterError, require, unknown
-from ..core.provenance import read_yaml, system_message
+from ..core.provenance import system_message
 from ..core.settings import Settings
 from .logs import redact
 
@@ -88,8 +88,8 @@ def check_model(asked: Asked) -> Finding:
     if known is not None and time.monotonic() - known[0] < _SEALED: return known[1]
     try:
         _refuse_uncrowned(found)
-        read_manifest(asked.settings, asked.experiment, found.number)
-        told = "ok", f"champion {found}, seal verified", ""
+        data = read_manifest(asked.settings, asked.experiment, found.number)["data"]
+        told = "ok", f"champion {found}, seal verified; it learnt from bars until {str(data['last'])[:10]}", ""
     except ModelError as e: told = "fail", *_parted(e)
     _seals[key] = time.monotonic(), told
     return told
@@ -147,46 +147,107 @@ def _newest(asked: Asked) -> dict:
     return series.groupby("timeframe")["last"].max().to_dict()
 
 # %% ../../nbs/monitor/52_health.ipynb #c3293aef
+def _missing(last, timeframe: str, calendar: str, now) -> tuple[float, int]:
+    "Seconds since a bar closed, and how many should have followed it by now (at most a window's)."
+    import pandas as pd
+    from mlfin.data.bars import timeframe_delta
+    from mlfin.data.calendars import expected_bars, known_at
+    closed = known_at(pd.Series([last]), timeframe, calendar).iloc[0]
+    window = max(pd.Timedelta(days=14), 5 * timeframe_delta(timeframe))
+    due = expected_bars(calendar, timeframe, max(last, now - window), now)
+    return (now - closed).total_seconds(), int(((due.ts > last) & (due.known_at <= now)).sum())
+
 def ages(newest: dict,     # timeframe -> the newest bar's open, UTC
          calendar: str,    # "24/7", "forex" or an exchange's code
          now=None,         # a UTC timestamp; None: now
          ) -> dict[str, tuple[float, int]]: # timeframe -> seconds since the newest bar closed, bars that are missing after it (at most a window's)
     "How old the newest bars are, by the clock and by the calendar."
     import pandas as pd
-    from mlfin.data.bars import timeframe_delta
-    from mlfin.data.calendars import expected_bars, known_at
-    now, told = pd.Timestamp.now("UTC") if now is None else now, {}
-    for timeframe, last in sorted(newest.items()):
-        closed = known_at(pd.Series([last]), timeframe, calendar).iloc[0]
-        window = max(pd.Timedelta(days=14), 5 * timeframe_delta(timeframe))
-        due = expected_bars(calendar, timeframe, max(last, now - window), now)
-        told[timeframe] = (now - closed).total_seconds(), int(((due.ts > last) & (due.known_at <= now)).sum())
-    return told
-
-def check_freshness(asked: Asked) -> Finding:
-    "The newest bar of each timeframe against what the market's calendar expects by now."
-    if asked.store is None or not (newest := _newest(asked)): return "warn", "there are no bars", "mlfin ingest"
-    calendar = asked.calendar or _asked_calendar(asked.settings.root)
-    late, told = False, []
-    for timeframe, (seconds, missing) in ages(newest, calendar).items():
-        late |= missing > 1
-        told.append(f"{timeframe} closed {_span(seconds)} ago" + (f", {missing} bars late" if missing > 1 else ""))
-    words = f"{'; '.join(told)} ({calendar})"
-    return ("warn", words, "mlfin ingest, or look at the collector.") if late else ("ok", words, "")
-
-def _asked_calendar(root: Path) -> str:
-    "The calendar of the question."
-    from mlfin.data.sources import default_calendar, load_sources
-    question = read_yaml(root / "env.yaml") if (root / "env.yaml").is_file() else {}
-    if (named := question.get("calendar", "auto")) != "auto": return named
-    source = question.get("source", "builtin")
-    return default_calendar(source, question.get("path") or "") if source in load_sources() else "24/7"
+    now = pd.Timestamp.now("UTC") if now is None else now
+    return {timeframe: _missing(last, timeframe, calendar, now) for timeframe, last in sorted(newest.items())}
 
 def _span(seconds: float) -> str:
     "A time as people say it."
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if abs(seconds) >= 2 * size: return f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.0f} s"
+
+# %% ../../nbs/monitor/52_health.ipynb #live5201
+_champions_known: dict[tuple, tuple[float, list]] = {}
+_BELIEVED = 30.0 # seconds for which the list of champions is believed
+
+def _champions(settings: Settings) -> list[tuple[str, Any, dict]]:
+    "Experiment, version and manifest of each champion; those that cannot be read are `check_model`'s."
+    from mlfin.core.errors import ModelError
+    from mlfin.models.registry import find_version, read_manifest, registered_experiments
+    at, found = _champions_known.get(key := (str(settings.root), settings.profile, settings.mlflow), (0.0, []))
+    if at and time.monotonic() - at < _BELIEVED: return found
+    before, told = {v.seal: m for _, v, m in found}, []
+    for name in registered_experiments(settings):
+        try:
+            version = find_version(settings, name, "champion")
+            told.append((name, version, before.get(version.seal) or read_manifest(settings, name, version.number)))
+        except ModelError: continue
+    _champions_known[key] = time.monotonic(), told
+    return told
+
+# %% ../../nbs/monitor/52_health.ipynb #live5202
+_AGAIN = 20 # series that are looked at again, at most
+
+def _late(asked: Asked, series, calendar: str, now) -> tuple[float, dict[str, int]]:
+    "Of series of one timeframe: seconds since the newest bar closed, and those that are late, by how many bars."
+    from mlfin.data.hours import fitted_calendars
+    timeframe = series.timeframe.iloc[0]
+    known = {last: _missing(last, timeframe, calendar, now) for last in series["last"].unique()}
+    late = {s: n for s, last in zip(series.symbol, series["last"], strict=True) if (n := known[last][1]) > 1}
+    if late and asked.calendar is None and calendar == "24/7":
+        last = dict(zip(series.symbol, series["last"], strict=True))
+        told = fitted_calendars(asked.store, sorted(late)[:_AGAIN], timeframe)
+        late |= {s: _missing(last[s], timeframe, own, now)[1] for s, own in told.items()}
+    return min(age for age, _ in known.values()), {s: n for s, n in late.items() if n > 1}
+
+def check_freshness(asked: Asked) -> Finding:
+    "The newest bars of what champions read, and of each other timeframe, against what the market's calendar expects by now."
+    import pandas as pd
+    from mlfin.data.hours import asked_calendar
+    if asked.store is None or (series := asked.store.series()).empty: return "warn", "there are no bars", "mlfin ingest"
+    now, told, any_late, seen = pd.Timestamp.now("UTC"), [], False, set()
+    for name, _, m in _champions(asked.settings):
+        data = m["data"]
+        own = series[(series.timeframe == data["timeframe"]) & series.symbol.isin(data["symbols"])]
+        seen.add(data["timeframe"])
+        if own.empty: told.append(f"{name}: no bars of {data['timeframe']}")
+        else: told.append(f"{name}: {_said(data['timeframe'], *(found := _late(asked, own, asked.calendar or data['calendar'], now)))}")
+        any_late |= own.empty or bool(found[1])
+    calendar = asked.calendar or asked_calendar(asked.settings.root)[1]
+    for timeframe, own in series[~series.timeframe.isin(seen)].groupby("timeframe"):
+        found = _late(asked, own.nlargest(1, "last"), calendar, now)
+        told.append(_said(timeframe, *found))
+        any_late |= bool(found[1])
+    return ("warn", "; ".join(told), "mlfin ingest, or look at the collector.") if any_late else ("ok", "; ".join(told), "")
+
+def _said(timeframe: str, seconds: float, late: dict[str, int]) -> str:
+    "How fresh bars are, in words."
+    first = ", ".join(f"{s} {n} bars late" for s, n in sorted(late.items(), key=lambda pair: -pair[1])[:3])
+    return f"{timeframe} closed {_span(seconds)} ago" + (f", {first}" if late else "") + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+
+# %% ../../nbs/monitor/52_health.ipynb #live5204
+def check_live(asked: Asked) -> Finding:
+    "The champions' live records."
+    from mlfin.models.stability import MOVED
+    from mlfin.monitor.score import live_figures, live_verdict
+    if asked.store is None or not hasattr(asked.store, "read_metrics"): return "ok", "nothing is kept here", ""
+    told, worse = [], False
+    for name, version, m in _champions(asked.settings):
+        try: figures, drift, _ = live_figures(asked.store, version.name, version.number)
+        except DataError as e: return "warn", *_parted(e)                  # no reason to be away
+        state, words = live_verdict(figures)
+        usual = {n: s["usual"] for n, s in (m.get("sketch") or {}).items()}
+        moved = [n for n, v in drift.items() if v > max(MOVED, usual.get(n, MOVED))]
+        told.append(f"{name}: {words}" + (f"; {len(moved)} of {len(drift)} inputs moved ({', '.join(sorted(moved)[:3])})" if moved else ""))
+        worse |= state == "worse"
+    if not told: return "ok", "no champion serves", ""
+    return ("warn", "; ".join(told), "`mlfin models live` shows it; train anew, or `mlfin rollback`.") if worse else ("ok", "; ".join(told), "")
 
 # %% ../../nbs/monitor/52_health.ipynb #fd80aa0b
 _BACKLOG = {"fail": 5_000_000, "warn": 50_000}  # pushed bars that wait for the table
@@ -214,7 +275,7 @@ def check_redis(asked: Asked) -> Finding:
 
 CHECKS: dict[str, Callable[[Asked], Finding]] = {
     "store": check_store, "model": check_model, "disk": check_disk, "clock": check_clock, "freshness": check_freshness,
-    "journal": check_journal, "redis": check_redis}
+    "live": check_live, "journal": check_journal, "redis": check_redis}
 
 # %% ../../nbs/monitor/52_health.ipynb #84b008eb
 _hanging: dict[tuple, tuple[Thread, float, dict]] = {}

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SECONDS', 'CHANCES', 'FAMILIES', 'METHODS', 'metrics_folder', 'clean_metrics', 'Metrics', 'count_ingest',
-           'count_prediction', 'score_champion', 'measure_process', 'rendered']
+           'count_prediction', 'show_champion', 'measure_process', 'rendered']
 
 # %% ../../nbs/monitor/50_metrics.ipynb #69331d10
 import os
+import struct
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import ParameterError, must_be, require, unknown
@@ -29,13 +30,23 @@ FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "jobs_queued": ("gauge", (), "Jobs that wait."),
     "jobs_running": ("gauge", (), "Jobs that run."),
     "jobs_total": ("counter", ("kind", "state"), "Jobs that ended, by how."),
-    "model_version": ("gauge", ("experiment", "model"), "Number of the version that serves."),
+    "model_version": ("each", ("experiment", "model"), "Number of the version that a worker serves."),
     "predictions_total": ("counter", ("experiment", "label"), "Predictions answered."),
     "prediction_probability": ("chances", ("experiment",), "Probabilities answered."),
-    "feature_age_seconds": ("gauge", ("timeframe",), "Age of the newest features that a prediction used."),
+    "champion_refused": ("worst", ("experiment",), "Versions that a worker was told to serve and refused."),
+    "predictions_unwritten": ("sum", ("experiment",), "Predictions that wait to be kept."),
+    "feature_age_seconds": ("least", ("experiment", "timeframe"), "Seconds since the newest bar closed that the champion has features of."),
     "bar_age_seconds": ("gauge", ("timeframe",), "Seconds since the newest bar closed."),
+    "champion_outcomes": ("gauge", ("experiment",), "Live predictions that were matched with what came."),
+    "champion_unmatched": ("gauge", ("experiment", "state"), "Others: open (not over), held (bars are missing), late (not live)."),
     "champion_accuracy": ("gauge", ("experiment",), "Share of the champion's live predictions that came true."),
     "champion_log_loss": ("gauge", ("experiment",), "Log loss of the champion's live predictions, nats."),
+    "champion_brier": ("gauge", ("experiment",), "Brier score of the champion's live predictions."),
+    "champion_mae": ("gauge", ("experiment",), "Mean absolute error of the champion's live predictions, in the label's unit."),
+    "champion_r2": ("gauge", ("experiment",), "1 less the champion's squared error as a share of the naive guess's, live."),
+    "champion_beside": ("gauge", ("experiment", "score", "of"), "The score of the baseline and the backtest; low and high of the 95% interval."),
+    "input_drift": ("gauge", ("experiment", "input"), "Population stability index of an input's newest values against training."),
+    "intake_bars_waiting": ("sum", (), "Bars that wait to be written."),
     "store_errors_total": ("counter", ("operation",), "Reads and writes that the store refused."),
     "process_resident_bytes": ("each", (), "Memory of a worker."),
     "process_cpu_seconds": ("each", (), "Processor time of a worker."),
@@ -75,13 +86,14 @@ def _bury(folder: Path) -> None:
         except PermissionError: continue                                   # another user's: it lives
 
 # %% ../../nbs/monitor/50_metrics.ipynb #431d7be5
+_MODES = {"gauge": "mostrecent", "each": "liveall", "worst": "livemax", "least": "livemin", "sum": "livesum"} # how several workers' values become one
+
 def _made(name: str, registry):
     "A metric of the package."
     client = require("prometheus_client", "serve")
     kind, labels, text = FAMILIES[name]
     if kind == "counter": return client.Counter(name.removesuffix("_total"), text, labels, registry=registry)
-    if kind == "gauge": return client.Gauge(name, text, labels, registry=registry, multiprocess_mode="mostrecent")
-    if kind == "each": return client.Gauge(name, text, labels, registry=registry, multiprocess_mode="liveall")
+    if kind in _MODES: return client.Gauge(name, text, labels, registry=registry, multiprocess_mode=_MODES[kind])
     return client.Histogram(name, text, labels, registry=registry, buckets=SECONDS if kind == "seconds" else CHANCES)
 
 class _Family:
@@ -175,21 +187,21 @@ def count_prediction(metrics: Metrics,     # of this process
     metrics.count("predictions_total", experiment, label)
     if probability == probability: metrics.observe("prediction_probability", probability, experiment)
 
-def score_champion(metrics: Metrics,                # of this process
-                   experiment: str,                 # whose champion foretold
-                   probabilities: Iterable[float],  # of class 1, as they were answered
-                   outcomes: Iterable[int],         # 0 or 1, as it came
-                   ) -> tuple[float, float]:        # accuracy at 0.5, and log loss in nats; NaN where there are none
-    "How good the champion's live predictions were."
-    import numpy as np
-    p, y = np.asarray(list(probabilities), dtype="float64"), np.asarray(list(outcomes), dtype="float64")
-    if len(p) != len(y): raise ParameterError(must_be("outcomes", f"{len(p)} values", len(y)))
-    if not len(p): return float("nan"), float("nan")
-    safe = p.clip(1e-15, 1 - 1e-15)
-    accuracy, loss = float(((p >= .5) == (y == 1)).mean()), float(-(y * np.log(safe) + (1 - y) * np.log1p(-safe)).mean())
-    metrics.set("champion_accuracy", accuracy, experiment)
-    metrics.set("champion_log_loss", loss, experiment)
-    return accuracy, loss
+_BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("baseline", "backtest"), "brier": ("baseline", "backtest"),
+           "mae": ("baseline", "backtest"), "r2": ("backtest",)}
+
+def show_champion(metrics: Metrics,            # of this process
+                  experiment: str,             # whose champion foretold
+                  told: Mapping[str, float],   # its live record: scores, those beside them, and counts
+                  ) -> None:
+    "Show how good the champion's live predictions were; what is not known is NaN."
+    unknown = float("nan")
+    metrics.set("champion_outcomes", told.get("n", 0.0), experiment)
+    for state in ("open", "held", "late"): metrics.set("champion_unmatched", told.get(state, 0.0), experiment, state)
+    for score, others in _BESIDE.items():
+        metrics.set(f"champion_{score}", told.get(score, unknown), experiment)
+        for of in others: metrics.set("champion_beside", told.get(f"{score}_{of}", unknown), experiment, score, of)
+
 
 # %% ../../nbs/monitor/50_metrics.ipynb #f389f6ed
 def measure_process(metrics: Metrics, # of this process
@@ -214,4 +226,9 @@ def rendered(metrics: Metrics,     # of any worker
         _bury(metrics.folder)
         registry = client.CollectorRegistry()
         require("prometheus_client.multiprocess", "serve").MultiProcessCollector(registry, path=str(metrics.folder))
-    return client.generate_latest(registry), client.CONTENT_TYPE_LATEST
+    until = time.monotonic() + 2.0
+    while True:
+        try: return client.generate_latest(registry), client.CONTENT_TYPE_LATEST
+        except struct.error:                                               # a worker is just making its file
+            if time.monotonic() > until: raise
+            time.sleep(0.01)

@@ -8,6 +8,7 @@ __all__ = ['look_after', 'serve', 'listening']
 # %% ../../nbs/ops/72g_serve_command.ipynb #a907b071
 import random
 import threading
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +22,9 @@ def look_after(settings: Settings,      # the profile
                stop: threading.Event,   # ends it
                every: float = 5.0,      # seconds between two folds
                metrics: Any = None,     # `Metrics` that counts the jobs that end here; None: nothing does
+               score: float = 300.0,    # seconds between two looks at what became of predictions; a fifth of it after the start
                ) -> None:
-    "Work through the queue of jobs and fold what was pushed, until it is told to stop."
+    "Work through the queue of jobs, fold what was pushed and score what was foretold, until it is told to stop."
     from mlfin.core.errors import MlfinError
     from mlfin.data.ingest import open_store
     from mlfin.serve.jobs import Jobs
@@ -33,13 +35,17 @@ def look_after(settings: Settings,      # the profile
     store = open_store(settings)
     worker = threading.Thread(target=Jobs(settings).run_worker, args=(stop, ended, _warned), name="jobs")
     worker.start()
+    scorer = threading.Thread(target=_score, args=(settings, stop, score), name="scorer")
+    scorer.start()
     while not stop.wait(every * random.uniform(0.8, 1.2)):
         try: _fold(store)
         except MlfinError as e: _warned(e)
     worker.join()
+    scorer.join()
     try: store.fold()
     except MlfinError as e: _warned(e)                                     # what was pushed stays where it is, durably
 
+# %% ../../nbs/ops/72g_serve_command.ipynb #flt72g1
 _LOOSE = 100 # small files of bars, after which they are sorted together
 
 def _fold(store: Any) -> None:
@@ -47,6 +53,22 @@ def _fold(store: Any) -> None:
     store.fold()
     table = getattr(store, "bars", None)
     if table is not None and int(table.snapshot().files.bucket.isna().sum()) >= _LOOSE: store.compact()
+
+# %% ../../nbs/ops/72g_serve_command.ipynb #live72g1
+def _score(settings: Settings, stop: threading.Event, every: float) -> None:
+    "Match what champions foretold with what came, now and then; a look that takes long is followed by a longer pause."
+    from mlfin.core.errors import MlfinError
+
+    pause, scorer = every / 5, None
+    while not stop.wait(pause):
+        begin = time.monotonic()
+        try:
+            if scorer is None and settings.mlflow.startswith("sqlite") and not Path(settings.mlflow.partition(":///")[2]).is_file(): continue
+            from mlfin.serve.live import Scorer
+            scorer = scorer or Scorer(settings)
+            scorer.look()
+        except MlfinError as e: _warned(e)
+        pause = max(every, 20 * (time.monotonic() - begin))
 
 def _warned(error: Exception) -> None:
     import logging

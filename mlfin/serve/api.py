@@ -350,9 +350,7 @@ class NotReady(Refused):
 
 def _get_metrics(asked: _Asked) -> bytes:
     "What was counted, by all workers, in Prometheus' format."
-    from mlfin.monitor.metrics import measure_process
-
-    measure_process(asked.service.metrics)
+    asked.service.service.measure()
     counts = asked.service.jobs.counts()
     for state in ("queued", "running"): asked.service.metrics.set(f"jobs_{state}", counts.get(state, 0))
     return asked.service.metrics.render()[0]

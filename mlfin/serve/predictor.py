@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +94,11 @@ class Champion:
 
     @property
     def manifest(self) -> dict: return self.loaded.manifest
+
+    @property
+    def newest(self) -> pd.Timestamp | None: # UTC; None: no bar was read yet
+        "When the newest bar that there are features of closed."
+        return max((row.known_at for row in self.stream._rows.values()), default=None)
 
 def _threshold(manifest: dict) -> float | None:
     "Above which score the rule holds; None where it ranks symbols."
@@ -324,8 +329,21 @@ def _refused(own: "Predictor", e: Exception) -> bool:
     own._failed = e if isinstance(e, MlfinError) else ModelError(f"The champion of experiment `{own.experiment}` could not be loaded: {text}.")
     raise own._failed
 
+# %% ../../nbs/serve/62_predictor.ipynb #live62a1
+class _Seen:
+    "What can be seen of a predictor from outside; nothing is loaded for it."
+    @property
+    def recorder(self) -> Recorder | None: # None: nothing was given out yet
+        "What keeps what was given out."
+        return self._recorder
+
+    @property
+    def serving(self) -> Champion | None: # None: nothing was loaded yet, or nothing could be
+        "What serves now."
+        return self._now
+
 # %% ../../nbs/serve/62_predictor.ipynb #eb02a316
-class _Kept:
+class _Kept(_Seen):
     "What a predictor does beside predicting."
     def at_hand(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
                ) -> list[Prediction] | None: # None: something has to be loaded, read or computed first
@@ -385,9 +403,10 @@ class Predictor(_Kept):
                  store: Store | None = None,         # where bars are; None: the settings' own
                  features: FeatureStore | None = None, # how features are computed, where it is not as the manifest says
                  *, poll: float = 1.0,               # seconds between two looks for a new champion; 0: only when `refresh` is called
+                 looked: Callable[["Predictor"], None] | None = None, # called after each look for a champion, whatever it found
                  ):
         self.settings = load_settings() if settings is None else settings
-        self.experiment, self.features, self.poll = experiment, features, poll
+        self.experiment, self.features, self.poll, self.looked = experiment, features, poll, looked or (lambda predictor: None)
         self.store = features.store if features is not None and store is None else open_store(self.settings if store is None else store)
         self.refused: dict[int, tuple[str, str]] = {} # number -> seal, why
         self._now: Champion | None = None
@@ -398,7 +417,7 @@ class Predictor(_Kept):
     @property
     def champion(self) -> Champion: # loaded where it is not yet; or a ModelError
         "What serves."
-        if self._now is None: _refresh(self, False)
+        if self._now is None: self.refresh()
         if self._thread is None and self.poll: _begin(self)
         return self._now
 
@@ -415,7 +434,8 @@ class Predictor(_Kept):
     def refresh(self, force: bool = False, # look though nothing seems to have changed
                ) -> bool: # whether another champion serves now
         "Look for a new champion; one that is refused changes nothing."
-        return _refresh(self, force)
+        try: return _refresh(self, force)
+        finally: self.looked(self)
 
 # %% ../../nbs/serve/62_predictor.ipynb #0d2ed939
 def _predict(champion: Champion, symbols) -> list[Prediction]:

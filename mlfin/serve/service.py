@@ -18,11 +18,14 @@ import pandas as pd
 from ..core.errors import DataError, MlfinError, ModelError
 from ..core.settings import Settings
 from ..data.bars import parse_timeframe, timeframe_delta
+from ..data.calendars import known_at
+from ..data.hours import Hours
 from ..data.ingest import open_store
 from ..models.registry import Version, model_versions, registered_experiments, registered_name
-from ..monitor.metrics import Metrics, count_ingest, count_prediction
+from ..monitor.metrics import Metrics, count_ingest, count_prediction, measure_process, show_champion
+from ..monitor.score import live_figures
 from . import contract
-from .intake import Batch, Intake, Taken, pushed_frame
+from .intake import Batch, Busy, Intake, Taken, pushed_frame
 from .predictor import Predictor
 from .roles import as_answer, missing
 
@@ -33,12 +36,24 @@ def as_columns(bars: Sequence[contract.Bar], # of one timeframe
     names = ("symbol", "ts", "open", "high", "low", "close", "volume", "vwap", "trades", "spread")
     return {name: [getattr(bar, name) for bar in bars] for name in names}
 
-def _frame(bars: Sequence[contract.Bar], calendar: str) -> pd.DataFrame:
+def _closing(columns: dict, timeframe: str, hours: Hours) -> pd.DataFrame:
+    "Columns of one timeframe as a frame, each bar closing when its symbol's market says."
+    calendars = hours.of(set(columns["symbol"]), timeframe)
+    kinds = set(calendars.values())
+    if len(kinds) == 1: return pushed_frame(columns, timeframe, kinds.pop())
+    frame = pushed_frame(columns, timeframe)
+    whose = frame.symbol.map(calendars)
+    for calendar in kinds - {"24/7"}:
+        own = (whose == calendar).to_numpy()
+        frame.loc[own, "known_at"] = known_at(frame.ts[own], timeframe, calendar)
+    return frame
+
+def _frame(bars: Sequence[contract.Bar], hours: Hours) -> pd.DataFrame:
     "Bars of the wire as a frame, in their order."
     spans = list(dict.fromkeys(bar.timeframe for bar in bars))
-    if len(spans) == 1: return pushed_frame(as_columns(bars), spans[0], calendar)
+    if len(spans) == 1: return _closing(as_columns(bars), spans[0], hours)
     at = {span: [i for i, bar in enumerate(bars) if bar.timeframe == span] for span in spans}
-    parts = [pushed_frame(as_columns([bars[i] for i in rows]), span, calendar).set_axis(rows) for span, rows in at.items()]
+    parts = [_closing(as_columns([bars[i] for i in rows]), span, hours).set_axis(rows) for span, rows in at.items()]
     return pd.concat(parts).sort_index()
 
 # %% ../../nbs/serve/63c_service.ipynb #4d63a963
@@ -49,6 +64,8 @@ class _Parts:
     def __init__(self, settings: Settings, store=None, metrics: Metrics | None = None):
         self.settings, self.metrics = settings, Metrics() if metrics is None else metrics
         self._store, self._intake, self._predictors, self._lock, self._known = store, None, {}, threading.RLock(), (0.0, ())
+        self.hours, self._held = Hours(lambda: self.store, settings.root, self.held), {}
+        self._waiting, self._measured, self._drifting = 0, 0.0, {}
 
     @property
     def store(self):
@@ -90,9 +107,27 @@ class _Predicting(_Parts):
             if names: raise missing("experiment", experiment, names, ModelError)
             raise ModelError("No model is registered.\nHint: `mlfin run`, then `mlfin promote`.")
         with self._lock:
-            if experiment not in self._predictors: self._predictors[experiment] = Predictor(self.settings, experiment, self.store)
+            if experiment not in self._predictors: self._predictors[experiment] = Predictor(self.settings, experiment, self.store, looked=self._look)
         return self._predictors[experiment]
 
+    def _look(self, predictor: Predictor) -> None:
+        "Note what a predictor of this process serves: after every look for a champion, in every worker."
+        champion, recorder, name = predictor.serving, predictor.recorder, predictor.experiment
+        self.metrics.set("champion_refused", len(predictor.refused), name)
+        if recorder is not None: self.metrics.set("predictions_unwritten", recorder.waiting, name)
+        if champion is None: return
+        self.metrics.set("model_version", champion.number, name, champion.manifest["name"])
+        if (newest := champion.newest) is not None:
+            self.metrics.set("feature_age_seconds", time.time() - newest.timestamp(), name, champion.manifest["data"]["timeframe"])
+
+    def held(self) -> list[tuple[str, frozenset, str]]: # timeframe, symbols and calendar of each
+        "What the champions that serve here learnt from."
+        for name, predictor in list(self._predictors.items()):
+            champion, known = predictor.serving, self._held.get(name)
+            if champion is None or known is not None and known[0] is champion: continue
+            data = champion.manifest["data"]
+            self._held[name] = champion, (data["timeframe"], frozenset(data["symbols"]), data["calendar"])
+        return [told for _, told in list(self._held.values())]
 
     def warm(self) -> None:
         "Load the champions before the first request, so that none has to wait for one; what is refused is in the log."
@@ -108,25 +143,34 @@ def _counted(metrics: Metrics, source: str, timeframe: str, done: Future) -> Non
 
 # %% ../../nbs/serve/63c_service.ipynb #e2132da0
 class _Bars(_Predicting):
-    "Bars in and out."
-    def calendar(self, timeframe: str) -> str:
-        "What says when a bar that is pushed closes."
-        for predictor in self._predictors.values():
-            champion = predictor._now
-            if champion is not None and champion.stream.timeframe == timeframe: return champion.manifest["data"]["calendar"]
-        return "24/7"
-
+    "Bars in."
     def ingest(self, request: contract.IngestRequest | Batch,
                by: str,             # who sends them
                ) -> Future:         # of `Taken`
         "Take bars in; the future's result is there once they are on the disk."
         timeframe = request.timeframe if isinstance(request, Batch) else request.bars[0].timeframe
-        calendar = self.calendar(timeframe)
-        frame = pushed_frame(request.columns, timeframe, calendar) if isinstance(request, Batch) else _frame(request.bars, calendar)
-        future = self.intake.put(frame, f"{request.source} by {by}")
-        future.add_done_callback(lambda done: _counted(self.metrics, request.source, timeframe, done))
+        frame = _closing(request.columns, timeframe, self.hours) if isinstance(request, Batch) else _frame(request.bars, self.hours)
+        self._wait(len(frame))
+        try: future = self.intake.put(frame, f"{request.source} by {by}")
+        except Busy:
+            self._wait(-len(frame))
+            raise
+
+        def done(future):
+            self._wait(-len(frame))
+            _counted(self.metrics, request.source, timeframe, future)
+        future.add_done_callback(done)
         return future
 
+    def _wait(self, bars: int) -> None:
+        "Note that bars wait, or do not any more."
+        with self._lock:
+            self._waiting += bars
+            self.metrics.set("intake_bars_waiting", self._waiting)
+
+# %% ../../nbs/serve/63c_service.ipynb #live63c3
+class _Prices(_Bars):
+    "Bars out."
     def latest(self, symbols: Sequence[str] | None, # None: all that the store has
                timeframe: str,                      # canonical name or alias
                offset: int = 0, limit: int = 100,   # of the symbols, by name
@@ -176,7 +220,7 @@ def last_bars(store,           # where bars are
     return contract.Page[contract.Bar].model_construct(items=items, total=max(total, len(items)), offset=max(total - len(items), 0), limit=limit)
 
 # %% ../../nbs/serve/63c_service.ipynb #d6623f93
-class _Saying(_Bars):
+class _Saying(_Prices):
     "What is done with everything that is given out."
     def _said(self, predictor: Predictor, found: list) -> list:
         "Count and keep what is given out."
@@ -224,6 +268,41 @@ class _Predictions(_Saying):
         raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\n"
                          "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 
+# %% ../../nbs/serve/63c_service.ipynb #live63c2
+_MEASURED = 10.0 # seconds for which what the store says is believed
+
+class _Measured(_Predictions):
+    "What is measured when it is asked for."
+    def measure(self) -> None:
+        "Set the gauges that the store decides; a store that is away is counted."
+        with self._lock:
+            if time.monotonic() - self._measured < _MEASURED: return
+            self._measured = time.monotonic()
+        measure_process(self.metrics)
+        for operation, look in (("series", self._measure_bars), ("metrics", self._measure_champions)):
+            try: look()
+            except MlfinError as e:
+                self.metrics.count("store_errors_total", operation)
+                _log.warning("metrics: %s", str(e).partition("\n")[0])
+
+    def _measure_bars(self) -> None:
+        "How old the newest bar of each timeframe is."
+        series, now = self.store.series(), pd.Timestamp.now("UTC")
+        for timeframe, own in series.groupby("timeframe"):
+            row = own.loc[own["last"].idxmax()]
+            closed = known_at(pd.Series([row["last"]]), timeframe, self.hours.of([row.symbol], timeframe)[row.symbol]).iloc[0]
+            self.metrics.set("bar_age_seconds", (now - closed).total_seconds(), timeframe)
+
+    def _measure_champions(self) -> None:
+        "The live records of what serves here."
+        for name, predictor in list(self._predictors.items()):
+            if (champion := predictor.serving) is None or not hasattr(self.store, "read_metrics"): continue
+            told, drift, _ = live_figures(self.store, champion.manifest["name"], champion.number)
+            show_champion(self.metrics, name, told)
+            for n in self._drifting.get(name, set()) - set(drift): self.metrics.set("input_drift", float("nan"), name, n)
+            for n, v in drift.items(): self.metrics.set("input_drift", v, name, n)
+            self._drifting[name] = set(drift)
+
 # %% ../../nbs/serve/63c_service.ipynb #ee538c79
 def as_model(found: Version) -> contract.ModelVersion:
     "A registered version, as it goes over the wire."
@@ -245,7 +324,7 @@ def _refuse_unfit(settings: Settings, experiment: str, number: int | None) -> No
     if "champion" in one.aliases: raise as_answer(ModelError(f"{one} is the champion already."), 409, "already_champion")
 
 # %% ../../nbs/serve/63c_service.ipynb #b418913a
-class Service(_Predictions):
+class Service(_Measured):
     "What the API does; one a process."
     def models(self, experiment: str | None = None, offset: int = 0, limit: int = 100) -> contract.Page[contract.ModelVersion]:
         "Registered versions, newest first, by experiment."
@@ -255,9 +334,7 @@ class Service(_Predictions):
 
     def info(self, experiment: str) -> contract.ModelInfo:
         "The model that serves."
-        told = self.predictor(experiment).info()
-        self.metrics.set("model_version", told["version"], experiment, told["model"])
-        return contract.ModelInfo.model_validate(told)
+        return contract.ModelInfo.model_validate(self.predictor(experiment).info())
 
     def promote(self, experiment: str,
                 version: int,      # a registered one

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from mlfin.core.errors import ParameterError  # noqa: E402
-from mlfin.monitor.metrics import FAMILIES, Metrics, clean_metrics, count_ingest, count_prediction  # noqa: E402
+from mlfin.monitor.metrics import FAMILIES, Metrics, clean_metrics, count_ingest, count_prediction, show_champion  # noqa: E402
 
 BEGIN = "import sys, time\nfrom pathlib import Path\nfrom mlfin.monitor.metrics import *\nm = Metrics(Path(sys.argv[1]))\n"
 
@@ -55,6 +55,50 @@ def test_processes_count_together_and_the_dead_keep_their_counts(tmp_path):
             process.communicate()
     clean_metrics(tmp_path)
     assert "http_requests_total{" not in asked(tmp_path)
+
+
+def test_gauges_of_several_workers_become_what_they_should(tmp_path):
+    clean_metrics(tmp_path)
+    work = ("v = int(sys.stdin.readline())\nm.set('model_version', v, 'main', 'x')\nm.set('champion_refused', v, 'main')\n"
+            "m.set('intake_bars_waiting', v)\n"
+            "m.set('feature_age_seconds', v, 'main', '1d')\nm.set('champion_accuracy', v / 10, 'main')\n"
+            "print('done', flush=True)\nsys.stdin.readline()\n")
+    command = [sys.executable, "-c", BEGIN + work, str(tmp_path)]
+    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    try:
+        for process, v in zip(running, (3, 7, 5), strict=True):  # one after the other
+            process.stdin.write(f"{v}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+        text = asked(tmp_path)
+        assert sorted(re.findall(r'^model_version{.*} (\S+)$', text, re.M)) == ["3.0", "5.0", "7.0"]
+        assert value(text, 'champion_refused{experiment="main"}') == 7 and value(text, "intake_bars_waiting") == 15
+        assert value(text, 'feature_age_seconds{experiment="main",timeframe="1d"}') == 3 and value(text, 'champion_accuracy{experiment="main"}') == 0.5
+        running[1].kill()
+        running[1].wait(20)
+        text = asked(tmp_path)
+        assert value(text, 'champion_refused{experiment="main"}') == 5 and value(text, "intake_bars_waiting") == 8  # the dead wait for nothing
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+def test_a_worker_that_is_just_starting_is_waited_for(tmp_path):
+    clean_metrics(tmp_path)
+    (tmp_path / "counter_1.db").touch()  # as a worker leaves it for a moment, before it has its size
+    work = ("import threading\nm.request('GET', '/x', 200, .01)\n"
+            "threading.Timer(0.3, (Path(sys.argv[1]) / 'counter_1.db').unlink).start()\n")
+    assert value(asked(tmp_path, work), 'http_requests_total{method="GET",route="/x",status="200"}') == 1
+
+
+def test_a_record_of_another_champion_leaves_nothing_of_the_one_before():
+    metrics = Metrics()
+    show_champion(metrics, "main", {"n": 50, "accuracy": 0.6, "accuracy_baseline": 0.5, "open": 3})
+    show_champion(metrics, "main", {})
+    text = metrics.render()[0].decode()
+    assert 'champion_accuracy{experiment="main"} NaN' in text and 'champion_beside{experiment="main",of="baseline",score="accuracy"} NaN' in text
+    assert value(text, 'champion_outcomes{experiment="main"}') == 0 and value(text, 'champion_unmatched{experiment="main",state="open"}') == 0
 
 
 def test_threads_lose_no_count():

@@ -132,7 +132,7 @@ class Served:
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 if int(stat.read_text().rpartition(")")[2].split()[1]) != self.running.pid: continue
-                if b"spawn_main" in stat.with_name("cmdline").read_bytes(): found.append(int(stat.parent.name))
+                if b"serve.worker" in stat.with_name("cmdline").read_bytes(): found.append(int(stat.parent.name))
             except OSError: continue  # it ended meanwhile
         return sorted(found)
 
