@@ -72,10 +72,19 @@ class Journal:
     "Pushed bars that the lake does not have yet."
     def __init__(self, path: str | Path): # the SQLite file; made by the first push
         self.path, self._own = Path(path), threading.local()
+        self._file = os.fspath(self.path)
+
+    def _inode(self) -> int | None:
+        "Which file it is; None where there is none."
+        try: return os.stat(self._file).st_ino
+        except (FileNotFoundError, NotADirectoryError): return None
 
     def _db(self) -> sqlite3.Connection:
         "This thread's connection; opened again where the file is another one, or in a forked process."
-        at = self.path.stat().st_ino if self.path.exists() else None
+        return self._opened(self._inode())
+
+    def _opened(self, at: int | None) -> sqlite3.Connection:
+        "This thread's connection to a file that was just looked at."
         if getattr(self._own, "key", None) != (os.getpid(), at) or at is None:
             self._own.db = _connect(self.path)
             self._own.key = os.getpid(), self.path.stat().st_ino
@@ -134,8 +143,9 @@ def pushed_rows(journal: Journal,
 def last_pushed(journal: Journal,
                 ) -> int: # the highest `seq` that was ever given, of rows that are gone too; 0 where there was none
     "How far a journal has come: who has seen it knows that nothing was pushed since."
-    if not journal.path.exists(): return 0
-    with _told(journal.path): found = journal._db().execute("SELECT seq FROM sqlite_sequence WHERE name = 'bars'").fetchone()
+    with _told(journal.path):
+        if (at := journal._inode()) is None: return 0
+        found = journal._opened(at).execute("SELECT seq FROM sqlite_sequence WHERE name = 'bars'").fetchone()
     return found[0] if found else 0
 
 def forget_rows(journal: Journal,
