@@ -235,10 +235,10 @@ def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
     return handlers
 
 # %% ../../nbs/monitor/51_logs.ipynb #127bc596
-def _put(file: SharedFile, line: str) -> None:
-    "Append a line that is ready."
-    try: file.lost += os.write(file._current(), data := (line + "\n").encode("ascii")) != len(data)
-    except OSError: file.lost += 1
+def _put(file: SharedFile, *lines: str) -> None:
+    "Append lines that are ready."
+    try: file.lost += len(lines) * (os.write(file._current(), data := "".join([f"{x}\n" for x in lines]).encode("ascii")) != len(data))
+    except OSError: file.lost += len(lines)
 
 _access, _PLAIN = logging.getLogger("mlfin.access"), json.JSONEncoder(allow_nan=False)
 
@@ -263,11 +263,12 @@ def log_access(method: str,    # GET, POST, ...
                **more: Any,    # client, size, ...
               ) -> None:
     "One line in the access stream."
-    if files := _files():
-        text = _line(method, path, status, seconds, more)
-        for file in files: _put(file, text)
-    else: _access.info("%s %s %s", method, path := harmless(path), status,
-                       extra={"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 3), **more})
+    files, path = _files(), _clean(path, len(_known))
+    if not files:
+        own = {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 3), **more}
+        return _access.info("%s %s %s", method, path, status, extra=own)
+    text = _line(method, path, status, seconds, more)
+    for file in files: _put(file, text)
 
 # %% ../../nbs/monitor/51_logs.ipynb #67606dd4
 class AccessLog:
@@ -293,4 +294,4 @@ class AccessLog:
         "Write what was taken."
         self._loop, lines = None, []
         while self._lines: lines.append(self._lines.popleft())
-        for file in _files() if lines else (): _put(file, "\n".join(lines))
+        for file in _files() if lines else (): _put(file, *lines)

@@ -348,11 +348,16 @@ class _Kept:
     "What a predictor does beside predicting."
     def at_hand(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
                 turn: object = None,         # of `Turn.mark`: one look at the store serves all who ask in a turn of an event loop
-               ) -> list[Said] | None: # None: something has to be loaded or read first
+               ) -> list[Said] | None: # None: something has to be loaded, read or computed first
         "What `predict` would say, where it takes microseconds."
         champion = self._now
-        rows = None if champion is None else champion.stream.at_hand(turn)
-        return None if rows is None else [_said_of(champion, row) for row in _chosen(rows, symbols)]
+        if champion is None or (rows := champion.stream.at_hand(turn)) is None: return None
+        found = []
+        for row in _chosen(rows, symbols):
+            kept = champion.memo.get(row.symbol)
+            if kept is None or kept.row is not row: return None
+            found.append(kept)
+        return found
 
     def info(self) -> dict: # fields of `ModelInfo`
         "What serves, in words and numbers."

@@ -252,6 +252,17 @@ def test_what_another_process_pushed_before_a_request_is_in_its_answer(predictor
     assert {pd.Timestamp(s.prediction.ts) for s in own.at_hand()} == {rest.ts.max()}
 
 
+def test_what_must_be_computed_is_not_at_hand(predictor, lake):
+    own, rest = predictor
+    assert len(own.at_hand()) == 2
+    lake.push(rest[rest.ts == rest.ts.min()].reset_index(drop=True))
+    assert own.at_hand("AAA") is None
+    own.champion.stream.sync()
+    assert own.at_hand("AAA") is None  # its inputs are there, and nothing was said of them yet
+    own.predict("AAA")
+    assert own.at_hand("AAA")[0].prediction.ts == rest.ts.min() and own.at_hand() is None
+
+
 def test_nobody_gets_rows_that_were_just_forgotten(predictor):
     own, _ = predictor
     kept = own.champion.stream._rows
@@ -320,11 +331,11 @@ def counted(api, name):
 
 def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkeypatch):
     ask, api, config = served
+    want = api.service.predictor("main").predict(["BBB", "AAA"])
     monkeypatch.setattr(api.service, "predict", lambda request: pytest.fail("it was at hand"))
     found = ask({"experiment": "main", "symbols": ["BBB", "AAA"]}, times=25)
     assert {status for status, _, _ in found} == {200} and len({heads[b"x-request-id"] for _, _, heads in found}) == 25
     replies = [PredictReply.model_validate_json(body) for _, body, _ in found]
-    want = api.service.predictor("main").predict(["BBB", "AAA"])
     for reply in replies:
         assert [p.model_dump(exclude={"age_seconds"}) for p in reply.predictions] == [p.model_dump(exclude={"age_seconds"}) for p in want]
     assert counted(api, "predictions_total") == 50 and counted(api, "prediction_probability_count") == 50 and counted(api, "http_requests_total") == 25
