@@ -125,7 +125,8 @@ def compare(title: str, servers: dict, connections: int, quick: bool, judged: bo
     if not all(s.low for s in best.values()): return row(f"{title}: highest sustained rate", "none", ">= 0.6x", False)
     bare, ours = (best[name].low.rate for name in ("bare", "ours"))
     share = float(np.median([f["ours"].low.rate / f["bare"].low.rate for f in found if f["ours"].low and f["bare"].low]))
-    fine &= row(f"{title}: highest sustained rate, bare route; ours", f"{bare:,.0f}/s; {ours:,.0f}/s ({share:.2f}x)", ">= 0.6x", share >= 0.6 if judged else None)
+    told = f"{bare:,.0f}/s; {ours:,.0f}/s ({share:.2f}x)"
+    fine &= row(f"{title}: highest sustained rate, bare route; ours", told, ">= 0.6x", share >= 0.6 if judged else None)
     broke = "; ".join(f"{s.high.rate:,.0f}/s ({s.high.why()})" if s.high else "not reached" for s in best.values())
     row(f"{title}: breaks at, bare route; ours", broke, "", None)
     for part in (0.3, 0.5) if judged and not quick else (0.5,):
@@ -134,7 +135,7 @@ def compare(title: str, servers: dict, connections: int, quick: bool, judged: bo
         errors = sum(p[name].errors for p in pairs for name in servers)
         told = f"{one:.1f} ms; {other:.1f} ms ({other / one:.2f}x), {errors} errors; the client's own {np.median([p['ours'].late for p in pairs]):.1f} ms"
         held = other <= 1.5 * one and not errors
-        fine &= row(f"{title}: p99 at {part:g} of the bare route's highest rate, {part * bare:,.0f}/s", told, "<= 1.5x", held if judged else None)
+        fine &= row(f"{title}: p99 at {part:g} of bare's highest rate, {part * bare:,.0f}/s", told, "<= 1.5x", held if judged else None)
     return fine
 
 

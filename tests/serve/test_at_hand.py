@@ -297,6 +297,7 @@ def served(champion, tmp_path):
     accounts = Accounts(config.accounts, profile="test", hashing=Hashing(time_cost=1, memory_kb=8, parallelism=1))
     add_user(accounts, "ann", "analyst", "correct horse battery")
     key = new_key(accounts, "ann", "test", role="analyst")
+    key = key if isinstance(key, str) else key[-1]
     app = create_app(config, Api(config, Service(config, lake), accounts))
     app.api.service.warm()
 
@@ -313,7 +314,7 @@ def served(champion, tmp_path):
                    "state": {}}, receive, send)
         return said[0]["status"], said[1]["body"], dict(said[0]["headers"])
 
-    def ask(question, times=1, secret=key if isinstance(key, str) else key[-1]):
+    def ask(question, times=1, secret=key):
         async def work():
             return await asyncio.gather(*(one(json.dumps(question).encode(), secret) for _ in range(times)))
         return run(uvloop.new_event_loop, work)
