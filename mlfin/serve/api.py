@@ -385,7 +385,8 @@ class Api:
         accounts = self.accounts
         return Rules(lambda kind, secret: accounts.verify(secret), lambda person, address, route: self.limits.check(person, address),
                      self.metrics.request, AccessLog(), max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds,
-                     origins=self.settings.cors, trusted=self.settings.proxies, secure=bool(self.settings.tls_cert), open_docs=self.settings.profile in ("development", "test"))
+                     origins=self.settings.cors, trusted=self.settings.proxies, secure=bool(self.settings.tls_cert),
+                     open_docs=self.settings.profile in ("development", "test"))
 
 # %% ../../nbs/serve/64_api.ipynb #a53d4464
 _ROUTES = ( # method, path, function, tag; the first in the file of each kind
