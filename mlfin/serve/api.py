@@ -504,6 +504,7 @@ def _add_page(app: Any) -> None:
     async def docs(request): return HTMLResponse(routes_page(app.openapi()))
     app.router.add_route("/docs", docs, include_in_schema=False)
 
+# %% ../../nbs/serve/64_api.ipynb #7e4166e5
 @lru_cache(2048)
 def _question(raw: bytes) -> contract.PredictRequest:
     "A question that is asked again and again is read once; one that is wrong is never kept."

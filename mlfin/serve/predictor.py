@@ -350,14 +350,7 @@ class _Kept:
                 turn: object = None,         # of `Turn.mark`: one look at the store serves all who ask in a turn of an event loop
                ) -> list[Said] | None: # None: something has to be loaded, read or computed first
         "What `predict` would say, where it takes microseconds."
-        champion = self._now
-        if champion is None or (rows := champion.stream.at_hand(turn)) is None: return None
-        found = []
-        for row in _chosen(rows, symbols):
-            kept = champion.memo.get(row.symbol)
-            if kept is None or kept.row is not row: return None
-            found.append(kept)
-        return found
+        return None if self._now is None else _at_hand(self._now, symbols, turn)
 
     def info(self) -> dict: # fields of `ModelInfo`
         "What serves, in words and numbers."
@@ -451,6 +444,16 @@ def _of_rows(champion: Champion, rows: dict, symbols) -> list[Prediction]:
     "What is said of the newest rows."
     now = time.time()
     return [_said_of(champion, row).at(now) for row in _chosen(rows, symbols)]
+
+def _at_hand(champion: Champion, symbols, turn: object) -> list[Said] | None:
+    "See `Predictor.at_hand`."
+    if (rows := champion.stream.at_hand(turn)) is None: return None
+    found = []
+    for row in _chosen(rows, symbols):
+        kept = champion.memo.get(row.symbol)
+        if kept is None or kept.row is not row: return None
+        found.append(kept)
+    return found
 
 def _chosen(rows: dict, symbols) -> list[Row]:
     "The rows that are asked for."

@@ -130,12 +130,7 @@ class Stream:
     def at_hand(self, turn: object = None # `Turn.mark()`: one look serves all who ask in a turn of an event loop
                ) -> dict[str, Row] | None: # None: something came to the store since the last `sync`, or it cannot tell at once
         "As `sync`, where nothing has to be read."
-        shown = self._shown
-        if shown is None: return None
-        if turn is not None and self._looked == (turn, shown[0]): return shown[1]
-        if _stamp(self) != shown[0]: return None
-        self._looked = turn, shown[0]
-        return shown[1]
+        return _at_hand(self, turn)
 
     def forget(self) -> None:
         "Read the history again when it is next asked."
@@ -163,6 +158,15 @@ def _stamp(stream: Stream) -> tuple | None:
     if not isinstance(store, Lake): return None
     table = store.bars.end.at()
     return last_pushed(store.journal), -1 if table is None else table[1], stream._log and stream._log.at()
+
+def _at_hand(stream: Stream, turn: object) -> dict[str, Row] | None:
+    "See `Stream.at_hand`."
+    shown = stream._shown
+    if shown is None: return None
+    if turn is not None and stream._looked == (turn, shown[0]): return shown[1]
+    if _stamp(stream) != shown[0]: return None
+    stream._looked = turn, shown[0]
+    return shown[1]
 
 def _sync(stream: Stream) -> dict[str, Row]:
     "See `Stream.sync`."
