@@ -445,24 +445,6 @@ def _of_rows(champion: Champion, rows: dict, symbols) -> list[Prediction]:
     now = time.time()
     return [_said_of(champion, row).at(now) for row in _chosen(rows, symbols)]
 
-def _at_hand(champion: Champion, symbols, turn: object) -> list[Said] | None:
-    "See `Predictor.at_hand`."
-    if (rows := champion.stream.at_hand(turn)) is None: return None
-    found = []
-    for row in _chosen(rows, symbols):
-        kept = champion.memo.get(row.symbol)
-        if kept is None or kept.row is not row: return None
-        found.append(kept)
-    return found
-
-def _chosen(rows: dict, symbols) -> list[Row]:
-    "The rows that are asked for."
-    if symbols is None: return list(rows.values())
-    names = [symbols] if isinstance(symbols, str) else symbols
-    for name in names:
-        if name not in rows: raise DataError(unknown("symbol", name, rows))
-    return [rows[n] for n in names]
-
 def _predict_bars(champion: Champion, bars) -> list[Prediction]:
     "See `Predictor.predict_bars`."
     found = []
@@ -481,6 +463,25 @@ def _begin(own: Predictor) -> None:
         if own._thread is not None: return
         own._thread = threading.Thread(target=work, name=f"champion-{own.experiment}", daemon=True)
         own._thread.start()
+
+# %% ../../nbs/serve/62_predictor.ipynb #638cc7a8
+def _at_hand(champion: Champion, symbols, turn: object) -> list[Said] | None:
+    "See `Predictor.at_hand`."
+    if (rows := champion.stream.at_hand(turn)) is None: return None
+    found = []
+    for row in _chosen(rows, symbols):
+        kept = champion.memo.get(row.symbol)
+        if kept is None or kept.row is not row: return None
+        found.append(kept)
+    return found
+
+def _chosen(rows: dict, symbols) -> list[Row]:
+    "The rows that are asked for."
+    if symbols is None: return list(rows.values())
+    names = [symbols] if isinstance(symbols, str) else symbols
+    for name in names:
+        if name not in rows: raise DataError(unknown("symbol", name, rows))
+    return [rows[n] for n in names]
 
 # %% ../../nbs/serve/62_predictor.ipynb #232ec66b
 _kept: dict[tuple, Predictor] = {}
