@@ -71,11 +71,16 @@ _NOTHING = _moments(pd.DataFrame(columns=["seq", *ROW]))
 class Journal:
     "Pushed bars that the lake does not have yet."
     def __init__(self, path: str | Path): # the SQLite file; made by the first push
-        self.path, self._own = Path(path), threading.local()
+        self.path, self._file, self._own = Path(path), os.fspath(path), threading.local()
 
-    def _db(self) -> sqlite3.Connection:
+    def _inode(self) -> int | None:
+        "Which file it is; None where there is none."
+        try: return os.stat(self._file).st_ino
+        except (FileNotFoundError, NotADirectoryError): return None
+
+    def _db(self, at: int | None = None) -> sqlite3.Connection: # `at`: of `_inode`, where that was just asked
         "This thread's connection; opened again where the file is another one, or in a forked process."
-        at = self.path.stat().st_ino if self.path.exists() else None
+        at = self._inode() if at is None else at
         if getattr(self._own, "key", None) != (os.getpid(), at) or at is None:
             self._own.db = _connect(self.path)
             self._own.key = os.getpid(), self.path.stat().st_ino
@@ -134,8 +139,8 @@ def pushed_rows(journal: Journal,
 def last_pushed(journal: Journal,
                 ) -> int: # the highest `seq` that was ever given, of rows that are gone too; 0 where there was none
     "How far a journal has come: who has seen it knows that nothing was pushed since."
-    if not journal.path.exists(): return 0
-    with _told(journal.path): found = journal._db().execute("SELECT seq FROM sqlite_sequence WHERE name = 'bars'").fetchone()
+    with _told(journal.path):
+        found = (at := journal._inode()) and journal._db(at).execute("SELECT seq FROM sqlite_sequence WHERE name = 'bars'").fetchone()
     return found[0] if found else 0
 
 def forget_rows(journal: Journal,

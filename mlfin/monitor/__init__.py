@@ -3,6 +3,7 @@
 from importlib import import_module
 
 _HOME = {
+    "AccessLog": "logs",
     "Check": "health",
     "JsonFormatter": "logs",
     "Metrics": "metrics",

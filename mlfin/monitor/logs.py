@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['HIDDEN', 'STREAMS', 'hide', 'redact', 'harmless', 'bound', 'bound_names', 'JsonFormatter', 'SharedFile',
-           'logs_folder', 'setup_logs', 'log_access']
+           'logs_folder', 'setup_logs', 'log_access', 'AccessLog']
 
 # %% ../../nbs/monitor/51_logs.ipynb #e43643c8
+import asyncio
 import fcntl
 import json
 import logging
@@ -16,6 +17,7 @@ import re
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -126,10 +128,13 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None: line["exception"] = _failure(record.exc_info[1])
         return _JSON.encode(line)
 
+@lru_cache(8)
+def _second(whole: int) -> str: return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+
 def _moment(seconds: float) -> str:
     "UTC, ISO 8601, microseconds."
     whole = int(seconds // 1)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((seconds - whole) * 1e6):06d}Z"
+    return f"{_second(whole)}.{int((seconds - whole) * 1e6):06d}Z"
 
 # %% ../../nbs/monitor/51_logs.ipynb #a890c6e8
 class SharedFile(logging.Handler):
@@ -230,10 +235,26 @@ def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
     return handlers
 
 # %% ../../nbs/monitor/51_logs.ipynb #127bc596
-def _put(file: SharedFile, line: str) -> None:
-    "Append a line that is ready."
-    try: file.lost += os.write(file._current(), data := (line + "\n").encode("ascii")) != len(data)
-    except OSError: file.lost += 1
+def _put(file: SharedFile, *lines: str) -> None:
+    "Append lines that are ready."
+    try: file.lost += len(lines) * (os.write(file._current(), data := "".join([f"{x}\n" for x in lines]).encode("ascii")) != len(data))
+    except OSError: file.lost += len(lines)
+
+_access, _PLAIN = logging.getLogger("mlfin.access"), json.JSONEncoder(allow_nan=False)
+
+@lru_cache(4096)
+def _clean(text: str, secrets: int) -> str: return harmless(text) # `secrets`: how many are known; one more, and texts are looked at again
+
+def _line(method: str, path: str, status: int, seconds: float, more: dict) -> str:
+    "A line that is ready; a record that is made and formatted costs several times as much."
+    known, path = len(_known), _clean(path, len(_known))
+    line = {"ts": _moment(time.time()), "level": "INFO", "logger": "mlfin.access", "message": f"{method} {path} {status}", **_context.get(),
+            "pid": os.getpid(), "method": _clean(method, known), "path": path, "status": status, "ms": round(1000 * seconds, 3)}
+    for name, value in more.items():
+        line[name] = _clean(value, known) if type(value) is str else value if isinstance(value, int) else harmless(value)
+    return _PLAIN.encode(line)
+
+def _files() -> list: return [h for h in _access.handlers if isinstance(h, SharedFile)]
 
 def log_access(method: str,    # GET, POST, ...
                path: str,      # as it was asked; what a query hides is hidden
@@ -242,10 +263,35 @@ def log_access(method: str,    # GET, POST, ...
                **more: Any,    # client, size, ...
               ) -> None:
     "One line in the access stream."
-    logger, path = logging.getLogger("mlfin.access"), harmless(path)
-    own = {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 3), **more}
-    files = [h for h in logger.handlers if isinstance(h, SharedFile)]
-    if not files: return logger.info("%s %s %s", method, path, status, extra=own)
-    line = {"ts": _moment(time.time()), "level": "INFO", "logger": logger.name, "message": f"{method} {path} {status}", **bound_names(), "pid": os.getpid()}
-    text = json.dumps(line | {k: v if isinstance(v, int) else harmless(v) for k, v in own.items()}, allow_nan=False)
-    for handler in files: _put(handler, text)                              # a record that is made and formatted costs several times as much
+    files, path = _files(), _clean(path, len(_known))
+    if not files:
+        own = {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 3), **more}
+        return _access.info("%s %s %s", method, path, status, extra=own)
+    text = _line(method, path, status, seconds, more)
+    for file in files: _put(file, text)
+
+# %% ../../nbs/monitor/51_logs.ipynb #67606dd4
+class AccessLog:
+    "The access stream of a service: lines of one turn of its event loop are written together, right after it."
+    def __init__(self):
+        self._lines: deque[str] = deque()
+        self._loop = None # in which they will be written
+
+    def __call__(self, line: dict, # of `log_access`: method, path, status, ms, more
+                ) -> None:
+        "Take one line."
+        own = dict(line)
+        given = own.pop("method"), own.pop("path"), own.pop("status"), own.pop("ms") / 1e3
+        if not _files(): return log_access(*given, **own)
+        self._lines.append(_line(*given, own))
+        try: loop = asyncio.get_running_loop()
+        except RuntimeError: return self.flush()
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_soon(self.flush)
+
+    def flush(self) -> None: # what was taken is handed to the system
+        "Write what was taken."
+        self._loop, lines = None, []
+        while self._lines: lines.append(self._lines.popleft())
+        for file in _files() if lines else (): _put(file, *lines)

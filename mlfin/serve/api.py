@@ -30,6 +30,7 @@ from .page import routes_page
 from .people import CREATED, FORM, PEOPLE, Done
 from .roles import ANYONE, Origin, Person, demand, least_role, missing
 from .service import Service, ingest_reply, last_bars
+from .stream import Turn
 
 # %% ../../nbs/serve/64_api.ipynb #86e18eb8
 class _Asked:
@@ -387,12 +388,12 @@ class Api:
 
     def rules(self) -> Rules:
         "What the gate goes by."
-        from mlfin.monitor.logs import log_access
+        from mlfin.monitor.logs import AccessLog
 
-        def log(line): log_access(line.pop("method"), line.pop("path"), line.pop("status"), line.pop("ms") / 1e3, **line)
         return Rules(_identify(self.accounts), lambda person, address, route: self.limits.check(person, address),
-                     self.metrics.request, log, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds, origins=self.settings.cors,
-                     trusted=self.settings.proxies, secure=bool(self.settings.tls_cert), open_docs=self.settings.profile in ("development", "test"))
+                     self.metrics.request, AccessLog(), max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds,
+                     origins=self.settings.cors, trusted=self.settings.proxies, secure=bool(self.settings.tls_cert),
+                     open_docs=self.settings.profile in ("development", "test"))
 
 # %% ../../nbs/serve/64_api.ipynb #a53d4464
 _ROUTES = ( # method, path, function, tag; the first in the file of each kind
@@ -529,10 +530,16 @@ def _add_page(app: Any) -> None:
     async def docs(request): return HTMLResponse(routes_page(app.openapi()))
     app.router.add_route("/docs", docs, include_in_schema=False)
 
+# %% ../../nbs/serve/64_api.ipynb #7e4166e5
+@lru_cache(2048)
+def _question(raw: bytes) -> contract.PredictRequest:
+    "A question that is asked again and again is read once; one that is wrong is never kept."
+    return contract.PredictRequest.model_validate_json(raw or b"null")
+
 class _Direct:
     "Answers what is asked most without a router's detours; the rest is FastAPI's."
     def __init__(self, app: Any, api: Api):
-        self.app, self.api = app, api
+        self.app, self.api, self.turn = app, api, Turn()
         self.known = {(m, path): (f, _reader(f)) for m, path, f, _ in _ROUTES if f in (_post_predict, _get_signals)}
         self.known["POST", "/ingest"] = _post_ingest, _read_ingest
 
@@ -540,7 +547,7 @@ class _Direct:
         path, status, kind, more = scope.get("path", ""), 200, b"application/json", []
         found = self.known.get((scope.get("method"), path[3:] if path.startswith("/v1/") else path))
         if found is None: return await self.app(scope, receive, send)
-        try: data = await _answered(self.api, *found, scope)
+        try: data = (self._at_hand(scope["state"]["body"]) if found[0] is _post_predict else None) or await _answered(self.api, *found, scope)
         except Exception as e:                                             # whatever it is becomes an answer, as in FastAPI's handlers
             told, more = problem_of(e, scope["state"]["request_id"], path)
             if told["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=e)
@@ -548,6 +555,10 @@ class _Direct:
         head = [(b"content-type", kind), (b"content-length", str(len(data)).encode()), *more]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": data})
+
+    def _at_hand(self, raw: bytes) -> bytes | None:
+        "The answer to a short question where it is at hand."
+        return self.api.service.at_hand(_question(raw), self.turn.mark()) if len(raw) <= 256 else None
 
 # %% ../../nbs/serve/64_api.ipynb #0c3f5a69
 class Guarded:

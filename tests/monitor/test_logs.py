@@ -1,9 +1,13 @@
 """Logs under attack: no secret gets out, no text begins a line, no process destroys another one's."""
+import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlfin.core.settings import load_settings, project_root
-from mlfin.monitor.logs import HIDDEN, STREAMS, JsonFormatter, SharedFile, bound, harmless, hide, logs_folder, redact, setup_logs
+from mlfin.monitor.logs import HIDDEN, STREAMS, AccessLog, JsonFormatter, SharedFile, bound, harmless, hide, log_access, logs_folder, redact, setup_logs
 
 SECRET = st.text("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789+/=_-.~!*%", min_size=10, max_size=60).filter(
     lambda s: not any(w in s.lower() for w in ("token", "key", "pass", "otp")) and any(c.isalnum() for c in s[:3]) and len(set(s)) > 6)
@@ -163,3 +167,70 @@ def test_no_text_takes_long(text):
     begin = time.process_time()
     line_of(msg=text)
     assert time.process_time() - begin < 1
+
+
+@pytest.fixture
+def access(tmp_path, quiet):
+    """What stands in the access stream."""
+    setup_logs(settings := load_settings("test", root=project_root()).model_copy(update={"root": tmp_path, "log_to": "files"}))
+    yield lambda: [json.loads(x) for x in (logs_folder(settings) / "access.log").read_text().splitlines()]
+    for handler in logging.getLogger("mlfin.access").handlers:
+        handler.close()
+
+
+def asked(n, **more):
+    return {"method": "GET", "path": f"/x/{n}", "status": 200, "ms": 1.25, "user": "ann", **more}
+
+
+def in_a_loop(work):
+    "In a thread: another test of this worker may keep a loop here."
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work()).result()
+
+
+def test_lines_of_a_turn_go_out_together_and_none_twice(access, monkeypatch):
+    log, writes, write = AccessLog(), [], os.write
+    monkeypatch.setattr(os, "write", lambda file, data: (writes.append(data.count(b"/x/")), write(file, data))[1])
+
+    async def serve():
+        for n in range(30):
+            log(asked(n))
+            if n % 10 == 9:
+                await asyncio.sleep(0)
+        log(asked(30))
+
+    async def left():  # a loop that ends in the very turn
+        asyncio.get_running_loop().call_soon(log, asked(31))
+    in_a_loop(serve)
+    in_a_loop(left)
+    log(asked(32))     # where no loop runs: at once
+    assert [line["path"] for line in access()] == [f"/x/{n}" for n in range(33)] and len([n for n in writes if n]) <= 6
+
+
+def test_lines_of_several_threads_and_loops_are_all_there(access):
+    log = AccessLog()
+
+    async def serve(who):
+        for n in range(200):
+            log(asked(f"{who}-{n}"))
+            if n % 3 == 0:
+                await asyncio.sleep(0)
+    threads = [threading.Thread(target=asyncio.run, args=(serve(who),)) for who in range(3)]
+    threads.append(threading.Thread(target=lambda: [log(asked(f"3-{n}")) for n in range(200)]))
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(60)
+    assert sorted(line["path"] for line in access()) == sorted(f"/x/{who}-{n}" for who in range(4) for n in range(200))
+
+
+def test_a_ready_line_hides_what_any_line_hides(access):
+    log, path = AccessLog(), "/signals?symbol=an0ther-phrase&token=abcdefghij"
+    log(asked(0, path=path, agent="Bearer abcdefghij", id="eyJhbGciOi.eyJzdWIi.c2lnbmF0"))
+    hide("an0ther-phrase")
+    log(asked(0, path=path, agent="an0ther-phrase"))
+    log_access("GET", path, 200, 0.00125, agent="x")
+    first, second, third = access()
+    assert first["path"] == f"/signals?symbol=an0ther-phrase&token={HIDDEN}" and HIDDEN in first["agent"] and HIDDEN in first["id"]
+    assert second["path"] == third["path"] == f"/signals?symbol={HIDDEN}&token={HIDDEN}" and second["agent"] == HIDDEN
+    assert "an0ther" not in json.dumps([second, third]) and "abcdefghij" not in json.dumps([first, second, third])
