@@ -30,7 +30,7 @@ from ..data.sources import read_bars
 from .client import Answered, Unanswered
 from .contract import AHEAD, MOST_BARS
 
-# %% ../../nbs/serve/67_collector.ipynb #96d65e6c
+# %% ../../nbs/serve/67_collector.ipynb #172ac4a8
 def _clock(tz: str) -> tuple[ZoneInfo, pd.Timedelta]:
     "A zone, and how far the server is ahead of it."
     found = re.fullmatch(r"(\S+?)([+-]\d{1,2})", tz) if isinstance(tz, str) else None
@@ -47,7 +47,7 @@ def _passes(wall: pd.Series, zone: ZoneInfo, now: pd.Timestamp, ambiguous: str |
     if not twice.any(): return first
     later = wall.dt.tz_localize(zone, ambiguous=~first, nonexistent="shift_forward")
     for run in np.split(np.flatnonzero(twice), np.flatnonzero(np.diff(np.flatnonzero(twice)) > 1) + 1):
-        back = np.flatnonzero(wall.iloc[run].diff().to_numpy() < np.timedelta64(0))
+        back = np.flatnonzero(wall.iloc[run].diff().to_numpy() <= np.timedelta64(0))
         if len(back): first[run[back[0]:]] = False
         elif later.iloc[run[0]] > now or ambiguous == "first": continue
         elif ambiguous == "second": first[run] = False
