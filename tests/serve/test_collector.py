@@ -488,3 +488,214 @@ def test_a_piece_that_could_not_be_written_is_held(tmp_path, monkeypatch):
         write_csv(tmp_path / "bars.csv", minutes(9))
         assert follow(collector, bars_source(tmp_path / "bars.csv", ["A"], limit=3), threading.Event(), 0.01)
     assert len(service.bars) == 9 and tries == [3, 3, 3, 3]
+
+
+# --- two processes, and what stands between them
+
+
+class Between:
+    """A way from a collector to a server that is not to be relied on: each request may be put off, lost, or its answer lost."""
+    def __init__(self, port, seed=0, odds=0.3):
+        self.port, self.rng, self.odds, self.lock = port, random.Random(seed), odds, threading.Lock()
+        self.counts = dict.fromkeys(("stored", "503", "429", "lost request", "lost answer", "no server", "429 of the server", "other"), 0)
+        self.bars = 0  # answered with 200, and the answer went through
+        own = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self): own.pass_on(self)
+            def log_message(self, *_): pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    @property
+    def address(self): return f"http://127.0.0.1:{self.server.server_port}"
+
+    def count(self, what, bars=0):
+        with self.lock:
+            self.counts[what] += 1
+            self.bars += bars
+
+    def pass_on(self, asked):
+        body = asked.rfile.read(int(asked.headers["content-length"]))
+        with self.lock:
+            mishap = self.rng.choice(("503", "429", "lost request", "lost answer")) if self.rng.random() < self.odds else ""
+        if mishap in ("503", "429"):
+            self.count(mishap)
+            return self.answer(asked, int(mishap), {"status": int(mishap), "title": "Later", "detail": "made by the test"}, "1" if mishap == "503" else "0")
+        if mishap == "lost request":
+            return self.hang_up(asked, mishap)
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            line.request("POST", asked.path, body, {"x-api-key": asked.headers["x-api-key"]})
+            found = line.getresponse()
+            status, after, data = found.status, found.getheader("retry-after"), json.loads(found.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return self.hang_up(asked, "no server")
+        finally:
+            line.close()
+        if mishap:
+            return self.hang_up(asked, mishap)
+        self.count("stored" if status == 200 else "429 of the server" if status == 429 else "other", data["stored"] if status == 200 else 0)
+        self.answer(asked, status, data, after)
+
+    def hang_up(self, asked, why):
+        self.count(why)
+        asked.close_connection = True
+        asked.connection.close()
+
+    def answer(self, asked, status, message, after):
+        data = json.dumps(message).encode()
+        asked.send_response(status)
+        for name, value in (("content-type", "application/json"), ("content-length", str(len(data))), *([("retry-after", after)] if after else [])):
+            asked.send_header(name, value)
+        try:
+            asked.end_headers()
+            asked.wfile.write(data)
+        except OSError:
+            asked.close_connection = True
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def bitcoin():
+    """13,681 real minutes, 538 of them missing."""
+    raw = pd.read_feather(BITCOIN)
+    ts = raw["date"].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+    bars = as_bars(raw[["open", "high", "low", "close", "volume"]].assign(symbol="BTC", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min")))
+    return bars.drop_duplicates("ts").reset_index(drop=True)
+
+
+class Journey:
+    """Bars of a file to a server by `mlfin collect`; both are killed on the way."""
+    def __init__(self, folder, bars, limit="", odds=0.3):
+        self.folder, self.bars = folder, bars
+        settings = live_server.project(folder)
+        (folder / "key").write_text(live_server.key_for(settings))
+        write_csv(folder / "bars.csv", bars)
+        self.settings, self.server = settings, live_server.Server(settings, MLFIN_LIMIT_USER=limit, MLFIN_LIMIT_ADDRESS="")
+        self.between, self.process, self.killed = Between(self.server.port, odds=odds), None, {"server": 0, "collector": 0}
+
+    def collect(self, speed, batch, *more):
+        words = [sys.executable, "-P", "-m", "mlfin", "collect", "bars.csv", "-s", "BTC", "-t", "1m", "--to", self.between.address, "--key-file", "key",
+                 "--speed", str(speed), "--batch", str(batch), "--events", "events.jsonl", *more]
+        with open(self.folder / "collect.log", "a") as log:
+            self.process = subprocess.Popen(words, cwd=self.folder, env=live_server.clean_environment(), stdout=log, stderr=log, start_new_session=True)
+
+    def wait(self, share, seconds=240):
+        "Until so many bars were stored; False where the collector ended before."
+        end = time.monotonic() + seconds
+        while self.between.bars < share * len(self.bars):
+            if self.process.poll() is not None:
+                return False
+            assert time.monotonic() < end, (self.between.bars, self.between.counts, (self.folder / "collect.log").read_text()[-2000:])
+            time.sleep(0.02)
+        return True
+
+    def kill_server(self):
+        self.server.kill()
+        self.killed["server"] += 1
+        time.sleep(0.5)
+        self.server.start()
+
+    def kill_collector(self, *how):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+        self.killed["collector"] += 1
+        self.collect(*how)
+
+    def finish(self, seconds=240):
+        code = self.process.wait(seconds)
+        assert code == 0, (self.folder / "collect.log").read_text()[-3000:]
+
+    def tally(self):
+        "What is in the store beside what was in the file."
+        self.server.stop()
+        store = open_store(self.settings)
+        have = store.read(["BTC"], "1m")
+        assert len(store.read_quarantine()) == 0
+        sent = sum(json.loads(line)["bars"] for line in (self.folder / "events.jsonl").read_text().splitlines() if json.loads(line)["kind"] == "sent")
+        print(f"\n{len(self.bars):,} bars in the file, {len(have):,} in the store; {sent:,} answered for; killed {self.killed}; requests {self.between.counts}")
+        return have
+
+    def close(self):
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(60)
+        self.server.kill()
+        self.between.close()
+
+
+@pytest.fixture
+def journey(tmp_path):
+    made = []
+
+    def new(*args, **more):
+        made.append(Journey(tmp_path, *args, **more))
+        return made[-1]
+
+    yield new
+    for one in made:
+        one.close()
+
+
+def once_each(have, bars):
+    "Every bar there, once, with its values."
+    assert not have.duplicated(["symbol", "timeframe", "ts"]).any()
+    pd.testing.assert_frame_equal(have[bars.columns], bars, check_exact=True)
+
+
+@pytest.mark.skipif(not BITCOIN.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
+def test_every_bar_is_there_once_whoever_was_killed(journey):
+    trip = journey(bitcoin().head(1_500), limit="8/second")
+    trip.server.start()
+    trip.collect(400, 40)
+    trip.wait(0.25)
+    trip.kill_server()
+    trip.wait(0.5)
+    trip.kill_collector(400, 40)
+    trip.finish()
+    once_each(trip.tally(), trip.bars)
+    assert trip.between.counts["no server"] and trip.between.counts["lost answer"] and trip.between.counts["503"] and trip.between.counts["429"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BITCOIN.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
+def test_every_bar_is_there_once_after_many_kills(journey):
+    trip = journey(bitcoin(), limit="8/second")
+    trip.server.start()
+    trip.collect(1_000, 100)
+    for n in range(1, 9):
+        assert trip.wait(n / 10, 400)
+        if n % 2:
+            trip.kill_server()
+        else:
+            trip.kill_collector(1_000, 100)
+    trip.finish(600)
+    once_each(trip.tally(), trip.bars)
+    assert trip.between.counts["429 of the server"] and trip.between.counts["lost answer"]
+
+
+@pytest.mark.skipif(not BITCOIN.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
+def test_ctrl_c_and_what_a_person_must_mend_end_it_with_their_codes(journey):
+    trip = journey(bitcoin().head(60), odds=0.0)
+    trip.collect(20, 40)  # no server is there
+    end = time.monotonic() + 60
+    while not trip.between.counts["no server"] and time.monotonic() < end:
+        time.sleep(0.05)
+    trip.process.send_signal(signal.SIGINT)
+    assert trip.process.wait(60) == 130 and "the same command goes on from there" in (trip.folder / "collect.log").read_text()
+    trip.server.start()
+    key = (trip.folder / "key").read_text()
+    (trip.folder / "key").write_text(key[:-3] + "abc")
+    trip.collect(20, 40)
+    assert trip.process.wait(60) == 1 and key[:-3] not in (log := (trip.folder / "collect.log").read_text()) and "Status 401" in log or "status 401" in log
+    (trip.folder / "key").write_text(key)
+    trip.collect(1_000, 40)
+    trip.finish()
+    once_each(trip.tally(), trip.bars)
