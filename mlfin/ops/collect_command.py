@@ -44,7 +44,7 @@ def split_names(symbols: list[str], # "EURUSD", or "EURUSD.m=EURUSD"
     if bad := [p[0] for p in pairs if len(p) != 3 or not p[1] or not p[2]]: raise ParameterError(must_be("--symbols", "NAME or BROKERS=OURS", bad[0]))
     return {broker: ours for _, broker, ours in pairs}
 
-# %% ../../nbs/ops/72h_collect_command.ipynb #be1fc1f4
+# %% ../../nbs/ops/72h_collect_command.ipynb #7857d776
 def open_source(address: str, symbols: list[str], timeframe: str, tz: str | None, # of the command
                 limit: int | None, # bars a look
                 keep: bool,        # look for ever
@@ -54,6 +54,7 @@ def open_source(address: str, symbols: list[str], timeframe: str, tz: str | None
     from mlfin.serve.collector import bars_source, metatrader_source
 
     if address != "mt5":
+        if "ambiguous" in how: raise ParameterError(must_be("--ambiguous", "said of mt5 only", how["ambiguous"]))
         if known := [s for s in symbols if "=" in s]: raise ParameterError(must_be("--symbols", "names", known[0], hint="other names are for mt5."))
         return bars_source(address, symbols, timeframe, limit=limit, keep=keep, tz=tz, **how)
     if not symbols: raise ParameterError(must_be("--symbols", "the symbols to collect", "none", hint="-s EURUSD.m=EURUSD,GBPUSD.m=GBPUSD"))
@@ -105,20 +106,22 @@ def stop_by_signal() -> Iterator[threading.Event]: # set by Ctrl-C or SIGTERM; a
     finally:
         for name, usual in before.items(): signal.signal(name, usual)
 
-# %% ../../nbs/ops/72h_collect_command.ipynb #4d57afc3
-def _say_end(collector: Any, done: bool, stopped: bool) -> int:
-    "The tally in words; the exit code."
+# %% ../../nbs/ops/72h_collect_command.ipynb #2332664b
+def _say_end(collector: Any, stopped: bool, keep: bool) -> int:
+    "The tally in words; the exit code. A source that is looked at for ever is done whenever nothing waits."
     tally, left, aside = collector.tally, collector.outbox.depth(), collector.outbox.refused()
     out.print(f"{tally.taken:,} bars taken, {tally.sent:,} sent and stored, {tally.refused:,} refused, {left:,} wait; "
               f"{tally.posts:,} requests, {tally.failed:,} of them without success.", highlight=False)
     if len(aside):
-        out.print(f"Refused are {len(aside):,} bars; they are kept in {plain(collector.outbox.path)}, and --again sends them once more:", highlight=False, markup=False)
+        out.print(f"Refused are {len(aside):,} bars; they are kept in {plain(collector.outbox.path)}, and --again sends them once more:",
+                  highlight=False, markup=False)
         shown = aside.groupby("reason", sort=False).agg(bars=("ts", "size"), symbol=("symbol", "first"), first=("ts", "min")).reset_index()
         say_table(shown.head(10)[["bars", "symbol", "first", "reason"]], fold=("reason",))
-    if stopped: out.print("Ended before all was done; the same command goes on from there.", highlight=False)
-    return 130 if stopped and not done else 1 if len(aside) or left else 0
+    early = stopped and (left > 0 or not keep)
+    if early: out.print("Ended before all was done; the same command goes on from there.", highlight=False)
+    return 130 if early else 1 if len(aside) or left else 0
 
-# %% ../../nbs/ops/72h_collect_command.ipynb #614a7b74
+# %% ../../nbs/ops/72h_collect_command.ipynb #b9596fba
 _Key = Annotated[Path | None, typer.Option("--key-file", metavar="FILE", dir_okay=False, help="File with the API key.")]
 _KeyEnv = Annotated[str | None, typer.Option("--key-env", metavar="NAME", help="Variable of the environment with the API key.")]
 _Box = Annotated[Path, typer.Option("--outbox", metavar="FILE", dir_okay=False, help="SQLite file of what is on its way; one a collector.")]
@@ -137,6 +140,7 @@ def collect(source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file
             most: Annotated[int, typer.Option(min=1, help="Bars that the outbox holds at most; then the source waits.")] = 1_000_000,
             again: Annotated[bool, typer.Option("--again", help="Also send what was refused before.")] = False,
             plain_http: Annotated[bool, typer.Option("--plain", help="Allow http:// to another machine, where the way between is safe.")] = False,
+            ambiguous: Annotated[str | None, typer.Option(metavar="first|second", help="mt5: which pass, where clocks went back.")] = None,
             events: Events = None):
     "Post bars to a service as they close. What is not answered for stays in the outbox, and the same command goes on from there."
     from mlfin.serve.client import Client
@@ -146,12 +150,13 @@ def collect(source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file
     key, given = read_key(key_file, key_env), {} if start is None or source == "mt5" else {"start": start}
     if start and source == "mt5": raise ParameterError(must_be("--start", "left out for mt5", start))
     if every is None and source == "mt5": every = 5.0
+    if ambiguous is not None: given["ambiguous"] = ambiguous
     look = open_source(source, words(symbols) or [], timeframe, tz, speed, every is not None, **given)
     with Client(to, key=key, patience=0, plain=plain_http) as client, CollectProgress(events=events) as progress, stop_by_signal() as stop:
         box = Outbox(outbox, most)
         if again: box.again()
         collector = Collector(client, box, source="mt5" if source == "mt5" else "collect", batch=batch, told=progress)
-        try: done = follow(collector, look, stop, 1.0 if speed else every)
-        finally: code = _say_end(collector, box.depth() == 0, stop.is_set())
+        try: follow(collector, look, stop, 1.0 if speed else every)
+        finally: code = _say_end(collector, stop.is_set(), every is not None)
         box.close()
     raise typer.Exit(code)

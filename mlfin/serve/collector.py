@@ -6,8 +6,7 @@
 __all__ = ['Source', 'server_utc', 'rates_bars', 'OutboxFull', 'Waiting', 'Outbox', 'Tally', 'Collector', 'follow', 'bars_source',
            'metatrader_source']
 
-# %% ../../nbs/serve/67_collector.ipynb #2f60ba99
-import json
+# %% ../../nbs/serve/67_collector.ipynb #cfa86cec
 import math
 import random
 import re
@@ -28,7 +27,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, must_be
 from ..data.bars import KEY, TIME, as_bars, check_bars, moment, parse_timeframe, timeframe_delta
 from ..data.sources import read_bars
 from .client import Answered, Unanswered
-from .contract import AHEAD, MOST_BARS
+from .contract import AHEAD, MOST_BARS, NAME
 
 # %% ../../nbs/serve/67_collector.ipynb #172ac4a8
 def _clock(tz: str) -> tuple[ZoneInfo, pd.Timedelta]:
@@ -146,7 +145,7 @@ class Waiting:
         numbers = {n: v for n, v in zip(_NUMBERS, self.values, strict=True) if v is not None}
         return {"symbol": self.symbol, "timeframe": self.timeframe, "ts": f"{stamp}Z", **numbers}
 
-# %% ../../nbs/serve/67_collector.ipynb #0be21a4f
+# %% ../../nbs/serve/67_collector.ipynb #27d3bbcf
 def _unfit(bars: pd.DataFrame) -> np.ndarray:
     "Of every bar, why it cannot be sent; empty where it can."
     reason = np.full(len(bars), "", dtype=object)
@@ -160,6 +159,7 @@ def _rows(bars: pd.DataFrame) -> Iterator[tuple]:
     numbers = [[None if not math.isfinite(v) else v for v in bars[n].tolist()] if n in bars else [None] * len(bars) for n in _NUMBERS]
     return zip(bars.symbol.tolist(), bars.timeframe.tolist(), bars.ts.dt.as_unit("us").array.asi8.tolist(), *numbers, strict=True)
 
+# %% ../../nbs/serve/67_collector.ipynb #2a6fc9eb
 class _File:
     "A SQLite file that several threads and processes may use."
     def __init__(self, path: str | Path):
@@ -193,7 +193,7 @@ class _File:
         "Let go of the file."
         with self._lock, self._said(): self._db.close()
 
-# %% ../../nbs/serve/67_collector.ipynb #66e37fa8
+# %% ../../nbs/serve/67_collector.ipynb #1933b63e
 _COPY = f"symbol, timeframe, ts, {_LISTED}"
 _SIGNS = ", ".join("?" * (3 + len(_NUMBERS)))
 _COUNT = "SELECT (SELECT count(*) FROM waiting), (SELECT count(*) FROM aside)"
@@ -229,7 +229,7 @@ class _Looks(_File):
         "Forget what was refused."
         with self._change() as db: return db.execute("DELETE FROM aside").rowcount
 
-# %% ../../nbs/serve/67_collector.ipynb #5fbb30ff
+# %% ../../nbs/serve/67_collector.ipynb #f6133f83
 class Outbox(_Looks):
     "Bars on their way, in a file that survives."
     def __init__(self, path: str | Path,      # SQLite file, made where it is not there
@@ -259,8 +259,8 @@ class Outbox(_Looks):
     def head(self, count: int, # >= 1
              ) -> list[Waiting]: # of one timeframe, the oldest first
         "The bars to send next."
-        found = self._ask(f"SELECT id, {_COPY} FROM waiting WHERE timeframe = (SELECT timeframe FROM waiting ORDER BY id LIMIT 1) ORDER BY ts, id LIMIT ?", count)
-        return [Waiting(*r[:4], r[4:]) for r in found]
+        one = "timeframe = (SELECT timeframe FROM waiting ORDER BY id LIMIT 1)"
+        return [Waiting(*r[:4], r[4:]) for r in self._ask(f"SELECT id, {_COPY} FROM waiting WHERE {one} ORDER BY ts, id LIMIT ?", count)]
 
     def cross_out(self, sent: Iterable[Waiting],    # what was answered, stored or refused
                   refused: Mapping[int, str] | None = None, # id -> why, of those to keep aside
@@ -271,7 +271,7 @@ class Outbox(_Looks):
             db.executemany(f"INSERT INTO aside ({_COPY}, reason, at) SELECT {_COPY}, ?, ? FROM waiting WHERE id = ?", [(w, now, i) for i, w in why.items()])
             db.executemany("DELETE FROM waiting WHERE id = ?", [(b.id,) for b in sent])
 
-# %% ../../nbs/serve/67_collector.ipynb #031e6688
+# %% ../../nbs/serve/67_collector.ipynb #3edf50e7
 @dataclass
 class Tally:
     "What a collector did."
@@ -312,7 +312,7 @@ class _Pace:
         self.due = time.monotonic() + wait
         return wait
 
-# %% ../../nbs/serve/67_collector.ipynb #e45d5ffb
+# %% ../../nbs/serve/67_collector.ipynb #48c1e089
 _WRONG = "An answer that is no count of the {} bars sent: {}"
 
 class _Sender:
@@ -350,36 +350,15 @@ class _Sender:
         self.told("waits", {"reason": said, "seconds": round(wait, 1)})
         return wait
 
-# %% ../../nbs/serve/67_collector.ipynb #979aec35
+# %% ../../nbs/serve/67_collector.ipynb #18fda718
 _SLOW = (408, 503, 504)
 
 def _passes_by(e: Answered) -> bool:
     "Whether an answer may be another one later, by itself: from the service, or from what stands before it."
     return e.status in (408, 425, 429) or e.status >= 500 or (e.word == "not-mlfin" and e.status < 400)
 
-class Collector(_Sender):
-    "Takes closed bars, keeps them until the service has them, and posts them."
-    def __init__(self, client: Any,               # `mlfin.serve.client.Client`, or what has its `ask`
-                 outbox: Outbox | str | Path,     # or the file of one
-                 *, source: str = "collector",    # who sends; stands beside what the service sets aside
-                 batch: int = 1000,               # bars in one request at most, 1 to 5000
-                 wait: tuple[float, float] = (0.5, 60.0), # seconds after the first failure, and at most after many; `Retry-After` may ask for more
-                 told: Callable[[str, dict], None] | None = None, # gets what happens: taken, sent, refused, waits, full
-                 ):
-        if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MOST_BARS:
-            raise ParameterError(must_be("batch", f"an integer from 1 to {MOST_BARS}", batch))
-        if not 0 < wait[0] <= wait[1]: raise ParameterError(must_be("wait", "two numbers of seconds > 0, the smaller one first", wait))
-        self.client, self.outbox, self.source = client, outbox if isinstance(outbox, Outbox) else Outbox(outbox), source
-        self.pace, self.tally, self.told = _Pace(batch, *wait), Tally(), told or (lambda kind, details: None)
-
-    def put(self, bars: pd.DataFrame, # as `as_bars` takes them: closed bars
-            ) -> int:                 # how many there were
-        "Write bars down, to be sent; see `Outbox.put`."
-        before = self.tally.taken
-        self.tally.taken += self.outbox.put(bars)
-        if len(bars): self.told("taken", {"bars": len(bars)})
-        return self.tally.taken - before
-
+class _Answers(_Sender):
+    "What to do about answers that are no 200."
     def _answered(self, e: Answered, batch: list[Waiting]) -> float:
         "What to do about an answer that is no 200."
         if _passes_by(e): return self._later(str(e), e.retry_after, e.status == 429, e.status in _SLOW)
@@ -394,6 +373,31 @@ class Collector(_Sender):
         self._aside(refused)
         return 0.0
 
+# %% ../../nbs/serve/67_collector.ipynb #371195b5
+class Collector(_Answers):
+    "Takes closed bars, keeps them until the service has them, and posts them."
+    def __init__(self, client: Any,               # `mlfin.serve.client.Client`, or what has its `ask`
+                 outbox: Outbox | str | Path,     # or the file of one
+                 *, source: str = "collector",    # who sends; stands beside what the service sets aside
+                 batch: int = 1000,               # bars in one request at most, 1 to 5000
+                 wait: tuple[float, float] = (0.5, 60.0), # seconds after the first failure, and at most after many; `Retry-After` may ask for more
+                 told: Callable[[str, dict], None] | None = None, # gets what happens: taken, sent, refused, waits, full
+                 ):
+        if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MOST_BARS:
+            raise ParameterError(must_be("batch", f"an integer from 1 to {MOST_BARS}", batch))
+        if not isinstance(source, str) or not re.fullmatch(NAME, source): raise ParameterError(must_be("source", "a name of letters, digits and . _ -", source))
+        if not 0 < wait[0] <= wait[1]: raise ParameterError(must_be("wait", "two numbers of seconds > 0, the smaller one first", wait))
+        self.client, self.outbox, self.source = client, outbox if isinstance(outbox, Outbox) else Outbox(outbox), source
+        self.pace, self.tally, self.told = _Pace(batch, *wait), Tally(), told or (lambda kind, details: None)
+
+    def put(self, bars: pd.DataFrame, # as `as_bars` takes them: closed bars
+            ) -> int:                 # how many there were
+        "Write bars down, to be sent; see `Outbox.put`."
+        before = self.tally.taken
+        self.tally.taken += self.outbox.put(bars)
+        if len(bars): self.told("taken", {"bars": len(bars)})
+        return self.tally.taken - before
+
     def flush(self, seconds: float = math.inf, # how long to try
               stop: threading.Event | None = None, # ends it sooner
               ) -> bool:               # whether nothing waits any more
@@ -406,7 +410,7 @@ class Collector(_Sender):
             stop.wait(min(wait, left))
         return self.outbox.depth() == 0
 
-# %% ../../nbs/serve/67_collector.ipynb #f707e226
+# %% ../../nbs/serve/67_collector.ipynb #21facec3
 Source = Callable[[Outbox], Iterable[pd.DataFrame] | None] # sees `Outbox.last`; bar frames of closed bars, or None: it is over
 
 class _Reading:
@@ -442,7 +446,7 @@ class _Reading:
         self._held = None
         return "more"
 
-# %% ../../nbs/serve/67_collector.ipynb #b51e5c6f
+# %% ../../nbs/serve/67_collector.ipynb #26ca12a4
 def follow(collector: Collector,
            source: Source,             # what it gives is written down and sent
            stop: threading.Event,      # ends it
@@ -470,7 +474,7 @@ def follow(collector: Collector,
         stop.wait(max(min(wait, due - time.monotonic()), 0.0))
     return collector.outbox.depth() == 0
 
-# %% ../../nbs/serve/67_collector.ipynb #27a90c4e
+# %% ../../nbs/serve/67_collector.ipynb #a68c1b80
 def _still(path: str) -> tuple:
     "A sign of files that changes with them; empty while somebody writes."
     from glob import glob
@@ -487,6 +491,7 @@ def _newer(bars: pd.DataFrame, outbox: Outbox) -> pd.DataFrame:
     known = [marks[key] for key in zip(bars.symbol, bars.timeframe, strict=True)]
     return bars[[m is None or m < t for m, t in zip(known, bars.ts, strict=True)]].reset_index(drop=True)
 
+# %% ../../nbs/serve/67_collector.ipynb #903d7e43
 class _Bars:
     "See `bars_source`."
     def __init__(self, uri: str, symbols: list, limit: int | None, keep: bool, how: dict):
@@ -513,7 +518,7 @@ class _Bars:
         now, self._left = self._left.iloc[:count], self._left.iloc[count:]
         return [as_bars(now)]
 
-# %% ../../nbs/serve/67_collector.ipynb #fb93af12
+# %% ../../nbs/serve/67_collector.ipynb #374b3114
 def bars_source(uri: str | Path,            # as `read_bars` takes it: a file, a folder, a pattern, or SOURCE:ADDRESS
                 symbols: Iterable[str] = (), # which; none: all of a file
                 timeframe: str = "1m",      # of the source
@@ -526,7 +531,7 @@ def bars_source(uri: str | Path,            # as `read_bars` takes it: a file, a
         raise ParameterError(must_be("limit", "an integer >= 1", limit))
     return _Bars(str(uri), list(symbols), limit, keep, {"timeframe": timeframe, **how})
 
-# %% ../../nbs/serve/67_collector.ipynb #30a7d69c
+# %% ../../nbs/serve/67_collector.ipynb #7a30a18c
 _CODES = {"1m": "M1", "5m": "M5", "15m": "M15", "30m": "M30", "1h": "H1", "4h": "H4", "1d": "D1", "1w": "W1"}
 
 def metatrader_source(mt5: Any,                # the module MetaTrader5
@@ -542,7 +547,8 @@ def metatrader_source(mt5: Any,                # the module MetaTrader5
     def one(broker: str, name: str, last: pd.Timestamp | None) -> pd.DataFrame:
         info = mt5.symbol_info(broker) if mt5.symbol_select(broker, True) else None
         if info is None: raise DataError(f"The broker has no symbol {broker}: {mt5.last_error()}.\nHint: brokers add suffixes; mt5.symbols_get() lists them.")
-        count = first if last is None else int((pd.Timestamp.now("UTC") - last) / timeframe_delta(timeframe)) + 3
+        back = pd.Timestamp.now("UTC") - last + pd.Timedelta("3h") if last is not None else None # so far back, the order of an hour that came twice is seen
+        count = first if back is None else int(back / timeframe_delta(timeframe)) + 3
         rates = mt5.copy_rates_from_pos(broker, getattr(mt5, f"TIMEFRAME_{_CODES[timeframe]}"), 0, min(count, 50_000))
         bars = rates_bars(rates, name, timeframe, tz, info.point, error=mt5.last_error(), **how)
         return bars if last is None else bars[bars.ts > last].reset_index(drop=True)

@@ -108,6 +108,26 @@ def test_the_hour_that_comes_twice():
     assert rates_bars(live, "BTCUSD", "H1", "Europe/Athens", now="2024-10-27 01:00:03Z", ambiguous="first").ts.max() == pd.Timestamp("2024-10-27 00:00Z")
 
 
+def test_a_market_that_never_closes_is_followed_through_the_hour_that_comes_twice(tmp_path, monkeypatch):
+    """Minute by minute, looked at each quarter of an hour: every bar once, in its own pass."""
+    hours = quiet(5 * 60, "UTC", "2024-10-26 22:00")
+    hours["ts"] = pd.date_range("2024-10-26 22:00", periods=len(hours), freq="min", tz="UTC")
+    terminal, service = Terminal(as_rates(hours, "Europe/Athens"), 0), Kept()
+
+    class Clock(pd.Timestamp):
+        @classmethod
+        def now(cls, tz=None): return clock[0]
+
+    clock = [None]
+    monkeypatch.setattr("mlfin.serve.collector.pd.Timestamp", Clock)
+    for terminal.shown in range(30, 301, 15):
+        clock[0] = hours.ts[terminal.shown - 1] + pd.Timedelta("30s")
+        with closing(Collector(service, tmp_path / "box.sqlite")) as collector:
+            assert follow(collector, metatrader_source(terminal, {"EURUSD.m": "EURUSD"}, "M1", "Europe/Athens"), threading.Event(), None)
+    assert [ts for _, ts in service.bars] == list(hours.ts[:299].dt.strftime("%Y-%m-%dT%H:%M:%SZ")) and service.twice == 0
+    assert max(terminal.asked[1:]) < 250
+
+
 def test_an_hour_that_was_skipped_shows_a_wrong_zone():
     market = quiet(30, "UTC", "2024-03-30 12:00")
     with pytest.raises(DataError, match="clocks went forward"):
@@ -405,7 +425,7 @@ def test_what_is_too_large_is_sent_in_parts(tmp_path):
 
 
 def test_options_that_cannot_be(tmp_path):
-    for wrong in ({"batch": 0}, {"batch": 5_001}, {"batch": True}, {"wait": (0, 1)}, {"wait": (2, 1)}):
+    for wrong in ({"batch": 0}, {"batch": 5_001}, {"batch": True}, {"wait": (0, 1)}, {"wait": (2, 1)}, {"source": "a b"}, {"source": ""}):
         with pytest.raises(ParameterError):
             Collector(Kept(), tmp_path / "box.sqlite", **wrong)
     with pytest.raises(ParameterError):

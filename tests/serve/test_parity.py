@@ -88,7 +88,7 @@ def replay(ask, bars, first, models):
         for signal in signals:
             assert pd.Timestamp(signal["ts"]) == bar.ts and not signal["reason"], signal
             said.append((bar.ts, signal["model"].removeprefix("test-"), signal["probability"]))
-        if len(said) % (1_000 * len(models)) == 0:
+        if len(said) % (500 * len(models)) == 0:
             print(f"{len(said) // len(models):,} bars", flush=True)
     return pd.DataFrame(said, columns=["ts", "model", "live"])
 
