@@ -205,8 +205,8 @@ def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, profile: P
     "Serve the dashboards on this machine; to others behind a token and TLS."
     settings = load_profile(profile)
     os.environ["MLFIN_ROOT"], os.environ["MLFIN_PROFILE"] = str(settings.root), settings.profile
-    out.print(f"Dashboards at http://{host}:{port}  (Ctrl-C ends)", highlight=False)
-    _serve(["mlfin.viz.serve", f"--port={port}", f"--host={host}", *(["--proxied"] if proxied else []), *(["--browser"] if browser else [])], settings.root, "voila", "dash")
+    flags = [flag for flag, said in (("--proxied", proxied), ("--browser", browser)) if said]
+    _serve(["mlfin.viz.serve", f"--port={port}", f"--host={host}", *flags], settings.root, "voila", "dash")
 
 # %% ../../nbs/ops/73_cli.ipynb #fff7f37f
 @app.command()

@@ -97,7 +97,7 @@ def _context(verify: bool | str | Path) -> bool | ssl.SSLContext:
     try: return ssl.create_default_context(cafile=str(verify))
     except (OSError, ssl.SSLError): raise SettingsError(must_be("verify", "True, False or a PEM file of certificates", str(verify))) from None
 
-# %% ../../nbs/serve/66_client.ipynb #a7e50fca
+# %% ../../nbs/serve/66_client.ipynb #5556f9d9
 class _Pass:
     "What shows who asks; nothing of it is ever shown."
     def __init__(self, name=None, password=None, code=None, key=None, token=None):
@@ -127,7 +127,9 @@ class _Pass:
     def header(self) -> dict:
         return {"X-API-Key": self.key} if self.key else {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
-    def forget(self) -> None: self.login, self.key, self.fixed, self.token, self.refresh, self.until, self.reply = None, None, None, None, None, float("inf"), {}
+    def forget(self) -> None:
+        self.login = self.key = self.fixed = self.token = self.refresh = None
+        self.until, self.reply = float("inf"), {}
 
 # %% ../../nbs/serve/66_client.ipynb #77a690b7
 class _Asking:

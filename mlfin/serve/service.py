@@ -163,11 +163,12 @@ def last_bars(store,           # where bars are
     there = there[there.timeframe == timeframe]
     if symbol not in set(there.symbol): raise DataError(unknown("symbol", symbol, there.symbol))
     row = there[there.symbol == symbol].iloc[0]
-    span, total, found = timeframe_delta(timeframe) * limit * 2, int(row.rows), None
-    while found is None or len(found) < min(limit, total) and start > row["first"]: # nights and weekends hold no bars
+    span, total = timeframe_delta(timeframe) * limit * 2, int(row.rows)
+    while True:                                                            # nights and weekends hold no bars
         start = max(row["last"] - span, row["first"])
-        found, span = store.read([symbol], timeframe, start=start), span * 4
-    page = found.tail(limit)
+        page = store.read([symbol], timeframe, start=start).tail(limit)
+        if len(page) >= min(limit, total) or start <= row["first"]: break
+        span *= 4
     values = page[[n for n in contract.Bar.model_fields if n in page]].astype(object).where(page.notna(), None)
     items = [contract.Bar.model_construct(**one | {"ts": one["ts"].to_pydatetime()}) for one in values.to_dict("records")]
     return contract.Page[contract.Bar].model_construct(items=items, total=max(total, len(items)), offset=max(total - len(items), 0), limit=limit)

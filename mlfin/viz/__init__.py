@@ -6,6 +6,7 @@ _HOME = {
     "Run": "widgets",
     "home_page": "pages",
     "load_run": "widgets",
+    "operations_page": "operations",
     "published_runs": "widgets",
     "serve_dashboards": "serve",
     "trading_page": "pages",

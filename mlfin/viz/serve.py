@@ -9,6 +9,7 @@ __all__ = ['is_page', 'check_guard', 'dash_application', 'serve_environment', 's
 import ipaddress
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def serve_dashboards(root: str | Path | None = None,  # the project's folder; fo
         raise SettingsError(f"dashboards/home.ipynb is not in {root}.\nHint: run this in a project's folder.")
     os.environ.update(serve_environment(root))
     argv = [str(root / "dashboards"), f"--port={port}", f"--Voila.ip={host}", "--template=mlfin"]
+    print(f"Dashboards at http://{host}:{port}  (Ctrl-C ends)", flush=True)
     dash_application(root, guard).launch_instance(argv if browser else [*argv, "--no-browser"])
 
 # %% ../../nbs/viz/82_serve.ipynb #38979e06
@@ -112,4 +114,6 @@ if __name__ == "__main__":
     asked.add_argument("--proxied", action="store_true")
     given = asked.parse_args()
     try: serve_dashboards(port=given.port, browser=given.browser, host=given.host, proxied=given.proxied)
-    except SettingsError as e: raise SystemExit(f"Error: {e}") from None
+    except SettingsError as e:
+        print(f"Error: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -36,14 +37,18 @@ def project(tmp_path_factory, make_run) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def address(project) -> str:
-    """http://127.0.0.1:PORT of a running server."""
+def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+        return s.getsockname()[1]
+
+
+@contextmanager
+def dashboards_of(project: Path, **more: str):
+    """http://127.0.0.1:PORT of a running server."""
+    port = free_port()
     where = f"http://127.0.0.1:{port}"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {"MLFIN_ROOT": str(project)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {"MLFIN_ROOT": str(project)} | more
     log = project / "voila.log"
     with log.open("wb") as out:
         server = subprocess.Popen([sys.executable, "-m", "mlfin.viz.serve", "--port", str(port)], cwd=project, env=environment,
@@ -61,6 +66,25 @@ def address(project) -> str:
         server.terminate()
         try: server.wait(20)
         except subprocess.TimeoutExpired: server.kill()
+
+
+@pytest.fixture(scope="session")
+def serve_dashboards():
+    """`dashboards_of`, for tests with a project of their own."""
+    return dashboards_of
+
+
+@pytest.fixture(scope="session", name="free_port")
+def _free_port():
+    """A port that nobody has."""
+    return free_port
+
+
+@pytest.fixture(scope="session")
+def address(project) -> str:
+    """The dashboards of `project`."""
+    with dashboards_of(project) as where:
+        yield where
 
 
 @pytest.fixture(scope="session")

@@ -39,14 +39,14 @@ def test_home_lists_dashboards_and_runs_and_leads_to_the_pages(page, address):
     assert page.url.endswith("/voila/render/home.ipynb") and page.title() == "Home · mlfin"
     rows = page.locator("table.mlfin.runs tbody tr").all_inner_texts()
     assert len(rows) == 3 and all("Not distinguishable from luck" in row for row in rows)
-    assert "Trading performance" in page.inner_text(".mlfin-grid")
+    assert {"Trading performance", "Operations"} <= set(page.locator(".mlfin-grid h3").all_inner_texts())
     assert "import" not in page.inner_text("body") and not page.locator("text=Traceback").count()
     with page.expect_popup() as opened: page.locator("table.mlfin.runs a").first.click()
     report = opened.value
     report.wait_for_selector("text=drawn")  # plotly.min.js beside the page was found
     assert report.inner_text("h1") == "95_publish of default"
     report.close()
-    page.locator(".mlfin-grid a").click()
+    page.locator(".mlfin-grid a", has_text="Trading performance").click()
     page.wait_for_selector(".js-plotly-plot .main-svg")
     assert stayed_here(page) and not page.wrong
 

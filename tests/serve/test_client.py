@@ -19,7 +19,8 @@ from mlfin.serve.users import add_user, revoke_sessions  # noqa: E402
 from .real_server import as_project, serving, told  # noqa: E402
 
 PASSWORD = "correct horse battery"
-FINE, BUSY = (200, {"done": True}), (503, {"type": "/problems/busy", "detail": "The line is full. Hint: nothing was taken; send it again."}, {"retry-after": "3"})
+FINE = 200, {"done": True}
+BUSY = (503, {"type": "/problems/busy", "detail": "The line is full. Hint: nothing was taken; send it again."}, {"retry-after": "3"})
 TOKENS = (200, {"access_token": "token-one", "refresh_token": "refresh-one", "expires_in": 600, "session_ends": "2999-01-01T00:00:00Z", "role": "analyst"})
 
 
