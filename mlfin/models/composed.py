@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['weight_keyword', 'fit_part', 'predict_part', 'PersistenceClassifier', 'PersistenceRegressor', 'ClassWeighted',
-           'rounds_keyword', 'EarlyStopped', 'Calibrated', 'MeanEnsemble']
+           'rounds_keyword', 'EarlyStopped', 'Calibrated', 'MeanEnsemble', 'LogisticByRow', 'LinearByRow', 'RidgeByRow',
+           'ElasticNetByRow']
 
 # %% ../../nbs/models/32b_composed.ipynb #e245a2ac
 import warnings
@@ -12,7 +13,7 @@ import warnings
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import ElasticNet, LinearRegression, LogisticRegression, Ridge
 from sklearn.utils import get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -354,3 +355,31 @@ class MeanEnsemble(_Wrapper):
     def _say(self, X, keys, rows) -> np.ndarray:
         X, rows = self._asked(X, rows)
         return np.mean([np.asarray(predict_part(e, X, rows, keys), dtype=np.float64) for e in self.estimators_], axis=0)
+
+# %% ../../nbs/models/32b_composed.ipynb #29209605
+class _ByRow:
+    "A line of which each row is added up by itself."
+    def _line(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        X = np.ascontiguousarray(validate_data(self, X, dtype=np.float64, reset=False))
+        return np.add.reduce(X * np.ravel(self.coef_), axis=1) + float(np.ravel(self.intercept_)[0])
+
+class LogisticByRow(_ByRow, LogisticRegression):
+    "Logistic regression that says the same of a row, however many it is among."
+    def decision_function(self, X):
+        "Log-odds of class 1; of more than two classes, scikit-learn's."
+        return self._line(X) if np.shape(self.coef_)[0] == 1 else super().decision_function(X)
+
+class _ValueByRow(_ByRow):
+    def predict(self, X): # rows to predict
+        "Values; of several targets, scikit-learn's."
+        return self._line(X) if np.ndim(self.coef_) == 1 else super().predict(X)
+
+class LinearByRow(_ValueByRow, LinearRegression):
+    "Least squares that say the same of a row, however many it is among."
+
+class RidgeByRow(_ValueByRow, Ridge):
+    "Least squares with an L2 penalty that say the same of a row, however many it is among."
+
+class ElasticNetByRow(_ValueByRow, ElasticNet):
+    "Least squares with an L1 and an L2 penalty that say the same of a row, however many it is among."

@@ -177,28 +177,29 @@ def _standardised(estimator):
 @model("logistic", space={"C": (1e-4, 1.0, "log")}, C=0.01, max_iter=1000)
 def _logistic(seed: int, device: str, threads: int, **parameters):
     "Logistic regression on standardised features."
-    from sklearn.linear_model import LogisticRegression
-    return _standardised(LogisticRegression(random_state=seed, **parameters))
+    from mlfin.models.composed import LogisticByRow
+    return _standardised(LogisticByRow(random_state=seed, **parameters))
 
 @model("linear", tasks="regression")
 def _linear(seed: int, device: str, threads: int, **parameters):
     "Least squares."
-    from sklearn.linear_model import LinearRegression
-    return _standardised(LinearRegression(**parameters))
+    from mlfin.models.composed import LinearByRow
+    return _standardised(LinearByRow(**parameters))
 
 @model("ridge", tasks="regression", space={"alpha": (1.0, 1e5, "log")}, alpha=1000.0)
 def _ridge(seed: int, device: str, threads: int, **parameters):
     "Least squares with an L2 penalty."
-    from sklearn.linear_model import Ridge
-    return _standardised(Ridge(random_state=seed, **parameters))
+    from mlfin.models.composed import RidgeByRow
+    return _standardised(RidgeByRow(random_state=seed, **parameters))
 
 @model("elastic_net", tasks="regression", space={"alpha": (1e-3, 0.1, "log"), "l1_ratio": (0.05, 0.95)}, alpha=0.02, l1_ratio=0.5)
 def _elastic_net(seed: int, device: str, threads: int, **parameters):
     "Least squares with an L1 and an L2 penalty, of a standardised target."
     from sklearn.compose import TransformedTargetRegressor
-    from sklearn.linear_model import ElasticNet
     from sklearn.preprocessing import StandardScaler
-    return TransformedTargetRegressor(_standardised(ElasticNet(random_state=seed, **parameters)), transformer=StandardScaler())
+
+    from mlfin.models.composed import ElasticNetByRow
+    return TransformedTargetRegressor(_standardised(ElasticNetByRow(random_state=seed, **parameters)), transformer=StandardScaler())
 
 # %% ../../nbs/models/33_zoo.ipynb #50e0636e
 @model("random_forest", tasks=TASKS, n_estimators=150, max_depth=4, min_samples_leaf=0.05, max_features="sqrt", max_samples=0.3,

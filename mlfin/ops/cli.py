@@ -19,6 +19,7 @@ from rich.table import Table
 
 from ..core.errors import MlfinError, SettingsError
 from ..core.settings import Settings
+from .collect_command import collect
 from .console import Events, Profile, Progress, err, load_profile, out, plain, say_table, unbroken
 from .data_commands import data, ingest
 from .fact_commands import facts  # noqa: F401  it hangs itself into `data`
@@ -179,6 +180,11 @@ for _command, _example in ((migrate, "mlfin data migrate --show"), (roles, "mlfi
     data.command(epilog=f"Examples:\n\n{_example}")(_command)
 app.add_typer(data)
 app.command(epilog="Examples:\n\nmlfin serve\n\nmlfin serve --workers 2 --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem")(serve)
+app.command(epilog="Examples:\n\n" + "\n\n".join((
+    "mlfin collect bars.csv -s EURUSD -t 1m --tz UTC --key-file key", "mlfin collect bars.csv -s EURUSD --speed 10 --key-file key",
+    "mlfin collect ccxt:binance -s BTC/USDT -t 1m --every 20 --to https://mlfin.example --key-env COLLECTOR_KEY",
+    "mlfin collect mt5 -s EURUSD.m=EURUSD -t M1 --tz Europe/Athens --key-file key"
+)))(collect)
 app.add_typer(features_app)
 app.command(epilog="Examples:\n\n" + "\n\n".join((
     "mlfin promote", "mlfin promote --experiment momentum --version 3", "mlfin promote --force 'no data feed this week'")))(promote)

@@ -48,8 +48,10 @@ def _pipeline(model, size: int) -> Say:
 
 # %% ../../nbs/serve/61b_single.ipynb #b80e40d1
 def _linear(model, size: int) -> Say:
-    "Least squares and its kin."
+    "Least squares and its kin; those of 32b add up as they do, row by row."
+    add = np.add.reduce
     weights, shift = np.ascontiguousarray(np.ravel(model.coef_), dtype=np.float64), float(np.ravel(model.intercept_)[0])
+    if type(model).__name__.endswith("ByRow"): return lambda row: add(row * weights) + shift
     return lambda row: row @ weights + shift
 
 def _logistic(model, size: int) -> Say:
@@ -123,8 +125,8 @@ def _mean(model, size: int) -> Say:
     parts = [_take_apart(e, size) for e in model.estimators_]
     return lambda row: np.mean(np.array([[p(row)] for p in parts], dtype=np.float64), axis=0)[0]
 
-_KINDS = {"Pipeline": _pipeline, "LogisticRegression": _logistic, "TransformedTargetRegressor": _scaled_target,
-          **dict.fromkeys(("LinearRegression", "Ridge", "ElasticNet", "Lasso"), _linear),
+_KINDS = {"Pipeline": _pipeline, **dict.fromkeys(("LogisticRegression", "LogisticByRow"), _logistic), "TransformedTargetRegressor": _scaled_target,
+          **dict.fromkeys(("LinearRegression", "Ridge", "ElasticNet", "Lasso", "LinearByRow", "RidgeByRow", "ElasticNetByRow"), _linear),
           **dict.fromkeys(("LGBMClassifier", "LGBMRegressor"), _lightgbm), **dict.fromkeys(("XGBClassifier", "XGBRegressor"), _xgboost),
           **dict.fromkeys(("RandomForestClassifier", "RandomForestRegressor"), _forest),
           **dict.fromkeys(("ClassWeighted", "EarlyStopped"), _inner), "Calibrated": _calibrated, "MeanEnsemble": _mean}

@@ -78,7 +78,7 @@ def test_values_repeat_and_know_something(name, data):
 def test_what_was_there_before_is_built_as_before():
     plain = {
         "dummy": ("DummyClassifier", {"strategy": "prior", "random_state": 1}),
-        "logistic": ("LogisticRegression", {"C": 0.01, "max_iter": 1000, "random_state": 1, "class_weight": None}),
+        "logistic": ("LogisticByRow", {"C": 0.01, "max_iter": 1000, "random_state": 1, "class_weight": None}),
         "random_forest": ("RandomForestClassifier", {"n_estimators": 150, "max_depth": 4, "max_samples": 0.3, "n_jobs": 1}),
         "gradient_boosting": ("HistGradientBoostingClassifier", {"max_iter": 50, "early_stopping": False, "random_state": 1}),
         "xgboost": ("XGBClassifier", {"n_estimators": 50, "max_depth": 2, "tree_method": "hist", "device": "cpu"}),

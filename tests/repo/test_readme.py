@@ -13,7 +13,7 @@ from mlfin.core.provenance import read_pipeline, read_yaml
 from mlfin.ops.cli import app
 from mlfin.ops.pipeline import ask
 
-GUIDES = ("architecture", "bring_your_data", "decisions", "first_model", "first_run")
+GUIDES = ("architecture", "bring_your_data", "collect_bars", "decisions", "first_model", "first_run")
 
 
 @pytest.fixture(scope="module")
