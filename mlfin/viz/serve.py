@@ -61,7 +61,6 @@ def dash_application(root: str | Path,  # the project's folder: holds dashboards
 
         @authenticated
         async def get(self, path, include_body=True): await StaticFileHandler.get(self, path, include_body)
-
         def get_absolute_path(self, base, path):
             if not is_page(path): raise HTTPError(404)
             return super().get_absolute_path(base, path)
@@ -70,7 +69,6 @@ def dash_application(root: str | Path,  # the project's folder: holds dashboards
         "Voilà over dashboards/, with the report pages beside it."
         @default("token")
         def _guard(self): return guard or None
-
         @default("config_file_paths")
         def _only_ours(self): return [str(root / "dashboards")]
 
