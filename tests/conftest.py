@@ -1,8 +1,10 @@
 """What holds for every test: the test profile, one thread, no telemetry, no network, the same examples each time."""
+import gc
 import os
 import signal
 import socket
 
+gc.disable()  # thousands of tests are read in, and nothing of it is garbage: see pytest_collection_finish
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, as shells do it: what a test starts would not hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("MLFIN_")]:
@@ -41,6 +43,13 @@ def pytest_collection_modifyitems(items):
     """The longest groups begin first."""
     order = {name: place for place, name in enumerate(_TOGETHER)}
     items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+
+
+def pytest_collection_finish():
+    """What was read in stays to the end: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
