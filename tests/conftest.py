@@ -23,8 +23,7 @@ import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-settings.register_profile("mlfin", derandomize=True, deadline=None, max_examples=50)
-settings.register_profile("soak", derandomize=True, deadline=None, max_examples=400)  # `make soak`; where a test names a number, that one
+settings.register_profile("mlfin", derandomize=True, deadline=None)
 settings.load_profile("mlfin")
 
 _TOGETHER = ("pipeline", "dashboards", "viz", "repo")  # folders whose tests share what takes long to make

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.core.errors import DataError
@@ -327,6 +327,7 @@ _MOMENTS = st.integers(0, 60 * 24).map(lambda hours: pd.Timestamp("2021-01-01", 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), _MOMENTS), min_size=1, max_size=12, unique_by=lambda f: (f[0], f[2])),
        st.lists(_MOMENTS, min_size=1, max_size=12), st.sampled_from(["0s", "1us", "1h", "3D", "45D"]), st.sampled_from(["A", EVERYONE]))
+@settings(max_examples=250, deadline=None)
 def test_no_value_is_ever_seen_before_it_was_published_and_its_lag_was_over(said, bars, lag, symbol):
     "Restatements included: rows of (symbol, value, start, end, published), any periods, any order, against the plainest loop."
     ends = pd.to_datetime(["2019-12-31", "2020-03-31", "2020-06-30", "2020-09-30"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.core.errors import DataError
@@ -166,6 +166,7 @@ def test_a_refusal_is_said_in_words(status, message):
 
 
 @given(st.lists(st.tuples(st.sampled_from(["revenue", "revenue_annual", "revenue_nine_months"]), st.integers(1, 4), st.integers(1, 400)), max_size=14))
+@settings(max_examples=150, deadline=None)
 def test_a_fourth_quarter_is_never_known_before_what_it_is_made_of(events):
     spans = {"revenue": ("2023-10-01", "2023-12-31"), "revenue_annual": ("2023-01-01", "2023-12-31"),
              "revenue_nine_months": ("2023-01-01", "2023-09-30")}

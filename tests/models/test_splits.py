@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.core.errors import SplitError
@@ -43,6 +43,7 @@ panels = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 80)), min_size=1,
 
 @given(panels, st.integers(0, 12), st.integers(1, 6), st.integers(0, 8), st.sampled_from([None, 1, 5, 20]),
        st.booleans(), st.integers(0, 99))
+@settings(max_examples=200, deadline=None)
 def test_no_train_span_touches_a_test_span(symbols, longest, folds, embargo, min_train, expanding, seed):
     labels = panel(symbols, longest, seed).sample(frac=1, random_state=seed).reset_index(drop=True)
     try:
@@ -167,6 +168,7 @@ def touches(labels, fold) -> bool:
 
 
 @given(panels, st.integers(0, 12), st.integers(2, 6), st.integers(1, 3), st.integers(0, 8), st.integers(0, 99))
+@settings(max_examples=80, deadline=None)
 def test_no_train_span_touches_a_test_span_on_either_side(symbols, longest, groups, tested, embargo, seed):
     labels = panel(symbols, longest, seed).sample(frac=1, random_state=seed).reset_index(drop=True)
     splitter = CombinatorialPurged(groups, tested, embargo) if tested > 1 else PurgedKFold(groups, embargo)
@@ -352,6 +354,7 @@ def test_folds_of_others_are_checked():
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6), st.booleans()), min_size=2, max_size=30))
+@settings(max_examples=200, deadline=None)
 def test_the_check_sees_exactly_what_every_pair_shows(rows):
     first, length, tested = (np.array(x) for x in zip(*rows, strict=True))
     spans = pd.DataFrame(dict(ts=START + pd.to_timedelta(first - 1, unit="D"), t0=START + pd.to_timedelta(first, unit="D"),
