@@ -332,9 +332,9 @@ def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatc
 
 def test_in_a_kernel_of_its_own_the_same_bytes_and_no_home(finished, first_run):
     (finished.root / "home").write_text("a file")
-    finished.data("features.parquet").unlink()
+    finished.data("equity.parquet").unlink()
     code, out, err = finished.cli(*words(executor="papermill"), HOME=str(finished.root / "home"))
-    assert code == 0 and err == "" and executed(out) == ["features"], out + err
+    assert code == 0 and err == "" and executed(out) == ["backtest", "publish"], out + err
     assert (finished.root / ".mlfin" / "cache").is_dir() and (finished.root / "home").read_text() == "a file"
     assert contents(finished) == contents(first_run)
     assert finished.record()["run_id"] == first_run.record()["run_id"]
