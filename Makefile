@@ -27,9 +27,9 @@ run: setup  ## the main job: ingest, features, train, backtest, publish
 
 test: setup  ## every test but the slow ones: the notebooks first, pytest last
 	@echo "test: the lessons (nbdev-test)"
-	@$(BIN)/nbdev-test --n-workers 2
+	@env/in-memory $(BIN)/nbdev-test --n-workers 2
 	@echo "test: the tests (pytest)"
-	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	@env/in-memory $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks
 	@$(BIN)/mlfin lab $(ARGS)

@@ -1,8 +1,14 @@
 """What holds for every test: the test profile, one thread, no telemetry, no network, the same examples each time."""
+import gc
 import os
+import shutil
 import signal
 import socket
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
+gc.disable()  # thousands of tests are read in, and nothing of it is garbage: see pytest_collection_finish
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, as shells do it: what a test starts would not hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("MLFIN_")]:
@@ -41,6 +47,13 @@ def pytest_collection_modifyitems(items):
     """The longest groups begin first."""
     order = {name: place for place, name in enumerate(_TOGETHER)}
     items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+
+
+def pytest_collection_finish():
+    """What was read in stays to the end: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -145,13 +158,49 @@ def real():
     return cut
 
 
+def make_tracking_store(path):
+    """An MLflow store without any rows: sixty migrations, which take a second and a half."""
+    import mlflow.store.db.utils as stores
+
+    engine = stores.create_sqlalchemy_engine(f"sqlite:///{path}")
+    stores._initialize_tables(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_store_is_made(tmp_path_factory):
+    """Where a test's process needs an MLflow store that is not there, it gets a copy of one; `one_store_is_made.made_anew()` lets MLflow make it."""
+    from mlfin.models import tracking
+
+    empty, alone = tmp_path_factory.mktemp("store") / "empty.db", tracking._one_at_a_time
+
+    @contextmanager
+    def copied(uri):
+        with alone(uri):
+            path = Path(uri.partition(":///")[2])
+            if uri.startswith("sqlite") and os.access(path.parent, os.W_OK) and not (path.is_file() and path.stat().st_size):
+                if not empty.is_file():
+                    make_tracking_store(empty)
+                shutil.copyfile(empty, path)
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "_one_at_a_time", copied)
+
+        @contextmanager
+        def made_anew():
+            with pytest.MonkeyPatch.context() as back:
+                back.setattr(tracking, "_one_at_a_time", alone)
+                yield
+
+        yield SimpleNamespace(made_anew=made_anew)
+
+
 @pytest.fixture(scope="session")
 def redis_server():
     """Start a real Redis server on a socket: `with redis_server(path): ...`."""
-    import shutil
     import subprocess
     import time
-    from contextlib import contextmanager
 
     if (program := shutil.which("redis-server")) is None:
         pytest.skip("needs redis-server: env/install-services")

@@ -204,7 +204,7 @@ def _read_ingest(scope: dict) -> dict:
 
 def _get_latest(query: _PricesQuery, asked: _Asked) -> contract.Page[contract.LatestPrice]:
     "The newest closed bar of each symbol."
-return asked.service.service.latest(query.symbol, query.timeframe, query.offset, query.limit)
+    return asked.service.service.latest(query.symbol, query.timeframe, query.offset, query.limit)
 
 def _get_bars(query: _BarsQuery, asked: _Asked) -> contract.Page[contract.Bar]:
     "The newest closed bars of a symbol, oldest first."

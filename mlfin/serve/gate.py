@@ -19,8 +19,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ..core.errors import MlfinError
-from .roles import ANYONE, ROUTES, AuthError, BadToken, Person, allowed, demand, least_role
-from .roles import ANYONE, ROUTES, AuthError, BadToken, Forbidden, Person, Unavailable, allowed, least_role
+from .roles import ANYONE, ROUTES, AuthError, BadToken, Person, Unavailable, allowed, demand, least_role
 
 # %% ../../nbs/serve/63b_gate.ipynb #68855c3f
 def problem(status: int,          # HTTP status

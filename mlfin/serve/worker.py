@@ -86,12 +86,12 @@ def make_config(app: Callable,      # the application (ASGI)
                 beat: Callable[[], None] = lambda: None, # called about once a second by the loop that answers
                 ) -> Any:           # uvicorn.Config
     "What uvicorn is told. Its own logs are off: the application writes them."
+    from mlfin.serve.connection import Connection
+
     async def alive(): beat()
 
     cert, key = settings.tls_cert, settings.tls_key
     tls = dict(ssl_certfile=cert, ssl_keyfile=key, ssl_context_factory=lambda config, usual: tls_context(Path(cert), Path(key))) if cert else {}
-    from mlfin.serve.connection import Connection
-
     fast = dict(loop="uvloop", http=Connection) if sys.platform != "win32" else {}
     return require("uvicorn", "serve").Config(
         app, interface="asgi3", backlog=4096, server_header=False, access_log=False, log_config=None, timeout_keep_alive=75, proxy_headers=False,

@@ -71,20 +71,15 @@ def test_trading_performance_draws_and_follows_its_controls(page, address):
     assert stayed_here(page) and not page.wrong
 
 
-def test_a_run_that_ends_meanwhile_appears_on_the_open_page(page, address, project, make_run):
-    page.goto(f"{address}/voila/render/trading_performance.ipynb")
-    page.wait_for_selector(".mlfin-tiles")
-    before = len(options(page, "Experiment"))
-    make_run(project, "late", n=300, seed=4)
-    page.wait_for_function(f"document.querySelector('.widget-dropdown select').options.length == {before + 1}")
-    assert page.locator(".widget-dropdown select").first.input_value().replace("\xa0", " ") == "default (development)"
-
-
-def test_it_fits_a_phone(page, address):
+def test_it_fits_a_phone_and_a_run_that_ends_meanwhile_appears_on_the_open_page(page, address, project, make_run):
     page.set_viewport_size(dict(width=390, height=800))
     page.goto(f"{address}/voila/render/trading_performance.ipynb")
     page.wait_for_selector(".js-plotly-plot .main-svg")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    before = len(options(page, "Experiment"))
+    make_run(project, "late", n=300, seed=4)
+    page.wait_for_function(f"document.querySelector('.widget-dropdown select').options.length == {before + 1}")
+    assert page.locator(".widget-dropdown select").first.input_value().replace("\xa0", " ") == "default (development)"
 
 
 @pytest.mark.parametrize("path", ["voila/render/absent.ipynb", "reports/development/default/absent.html"])

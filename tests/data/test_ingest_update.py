@@ -213,14 +213,15 @@ def test_what_is_said_about_the_source_is_passed_on(tmp_path):
     assert lines["rows"]["crossed"] == 1 and "the name says 5 minutes" in lines.detail["name"] and lines["rows"]["times"] == 60
 
 
-def test_ten_thousand_symbols_in_one_file(tmp_path):
-    names = [f"S{i:05d}" for i in range(10_000)]
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_thousands_of_symbols_in_one_file(tmp_path, count):
+    names = [f"S{i:05d}" for i in range(count)]
     days = [pd.DataFrame({"date": day, "ticker": names, "open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0 + n, "volume": 5.0})
             for n, day in enumerate(("2024-01-02", "2024-01-03"))]
     pd.concat(days).assign(high=lambda f: f.close + 1).to_csv(tmp_path / "x.csv", index=False)
     done = update(tmp_path / "x.csv", timeframes="1d", tz="UTC", store=tmp_path / "lake", memory=1)
-    assert len(done.series) == 10_000 and (done.series.inserted == 2).all() and done.quality.status.isin(["pass", "warn"]).all()
-    assert len(Lake(tmp_path / "lake").read(["S09999"])) == 2
+    assert len(done.series) == count and (done.series.inserted == 2).all() and done.quality.status.isin(["pass", "warn"]).all()
+    assert len(Lake(tmp_path / "lake").read([names[-1]])) == 2
 
 
 @pytest.mark.parametrize("symbol", ["../../escape", "/etc/x", "A/B", "..", "a b", "ÄÖ", "CON", "x" * 300, "a\\b", "%2e%2e"])

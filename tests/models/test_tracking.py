@@ -291,7 +291,7 @@ def open_store(folder, start):
         client.create_experiment(f"of {os.getpid()}")
 
 
-def test_several_open_a_new_store_at_once(tmp_path):
+def test_several_open_a_new_store_at_once(tmp_path, one_store_is_made):
     """Two trainings of a grid begin together, and the first run of a project has no store yet."""
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (each process would import it for seconds)
     from multiprocessing import get_context
@@ -300,8 +300,9 @@ def test_several_open_a_new_store_at_once(tmp_path):
     fork = get_context("fork")
     start, n = fork.Event(), 3
     running = [fork.Process(target=open_store, args=(tmp_path, start)) for _ in range(n)]
-    for process in running:
-        process.start()
+    with one_store_is_made.made_anew():
+        for process in running:
+            process.start()
     start.set()
     for process in running:
         process.join(120)

@@ -127,7 +127,7 @@ def test_by_name():
 
 
 def test_seconds_and_microseconds_far_apart():
-    labels = pd.concat([spans((0, 2), (1, 3), symbol=f"S{i}") for i in range(3000)], ignore_index=True)
+    labels = pd.concat([spans((0, 2), (1, 3))] * 3000, ignore_index=True).assign(symbol=np.repeat([f"S{i}" for i in range(3000)], 2))
     odd = labels.assign(t1=labels["t1"] + pd.Timedelta("1us"))
     odd.loc[0, ["t0", "t1"]] = pd.Timestamp("1750-01-01", tz="UTC"), pd.Timestamp("1750-01-02 00:00:00.000001", tz="UTC")
     odd.loc[5999, ["t0", "t1"]] = pd.Timestamp("2250-01-01", tz="UTC"), pd.Timestamp("2250-01-02 00:00:00.000001", tz="UTC")

@@ -180,12 +180,13 @@ def wait_for(path, seconds=60):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_broken_off_leaves_no_half(project, blow):
+@pytest.mark.parametrize("blow, executor", [
+    (signal.SIGINT, "papermill"), (signal.SIGKILL, "ploomber-engine"), pytest.param(signal.SIGKILL, "papermill", marks=pytest.mark.slow)])
+def test_a_run_that_is_broken_off_leaves_no_half(project, blow, executor):
     go(project)
     before = {f: (project.root / f).read_bytes() for f in project.files()}
     project.write("total", "open('here', 'w').close()\ntime.sleep(60)")
-    process = start(project, "run", "-p", "kernel=python3", "-p", "executor=papermill")
+    process = start(project, "run", "-p", "kernel=python3", "-p", f"executor={executor}")
     wait_for(project.root / "here")
     process.send_signal(blow)
     _, said = process.communicate(timeout=60)
@@ -193,7 +194,7 @@ def test_a_run_that_is_broken_off_leaves_no_half(project, blow):
         assert process.returncode == 130 and said.count("Interrupted.") == 1 and "goes on from here" in said
     assert all((project.root / f).read_bytes() == content for f, content in before.items())
     project.write("total", TOTAL_AGAIN)
-    assert go(project, "executor=papermill").executed == ("total",)
+    assert go(project, f"executor={executor}").executed == ("total",)
     assert project.total() == 6.0
 
 

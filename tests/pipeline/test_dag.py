@@ -3,7 +3,6 @@ import ast
 import json
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import yaml
 
 from mlfin.core.provenance import hash_file, product_key, read_json, read_parquet
 from mlfin.data.bars import check_bars
+from mlfin.features import spec
 
 from .conftest import KERNEL, ROOT, SMALL, TASKS, minutes, words
 
@@ -274,22 +274,27 @@ def test_one_line_of_a_module_makes_stale_what_imports_it(finished):
     assert code == 0 and state_of(out) == {"ingest": "fresh", **dict.fromkeys(TASKS[1:], "stale")}, out
 
 
-def test_a_set_of_features_is_its_content(finished):
+def test_a_set_of_features_is_its_content(finished, registry, monkeypatch):
     env = (finished.root / "env.yaml").read_text()
+    def asked(sets, *arguments):
+        """The command line, as a new process would read the sets of the project."""
+        (finished.root / "env.yaml").write_text(env + f"feature_sets:\n  quick: {sets}\n")
+        monkeypatch.setattr(spec, "_loaded", {})
+        spec._sets.pop("quick", None)
+        return finished.here(*arguments)
     (finished.root / "env.yaml").write_text(env + "feature_sets:\n  quick: [rsi_14, ret_5]\n")
     code, out, err = finished.cli(*words(features="[quick, obv]"))
     assert code == 0, out + err
     assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_5", "obv"]
-    def states(what):
-        (finished.root / "env.yaml").write_text(env + f"feature_sets:\n  quick: {what}\n")
-        code, out, err = finished.cli("status", *words(features="[quick, obv]")[1:])
+    def states(sets):
+        code, out, err = asked(sets, "status", *words(features="[quick, obv]")[1:])
         assert code == 0, out + err
         return state_of(out)
     assert states("[rsi_14, ret_5]") == dict.fromkeys(TASKS, "fresh")
     assert states("[rsi_14, ret_10]") == {"ingest": "fresh", **dict.fromkeys(TASKS[1:], "stale")}
-    code, out, err = finished.cli(*words(features="[quik]"))
+    code, out, err = asked("[rsi_14, ret_10]", *words(features="[quik]"))
     assert code == 2 and "did you mean `quick`" in err, out + err
-    code, out, err = finished.cli(*words("-p", "feature_sets={quick: [obv]}"))
+    code, out, err = asked("[rsi_14, ret_10]", *words("-p", "feature_sets={quick: [obv]}"))
     assert code == 2 and "left as env.yaml has it" in err, out + err
 
 
@@ -325,6 +330,17 @@ def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatc
     assert code == 0 and "never ran" in out, err
 
 
+def test_in_a_kernel_of_its_own_the_same_bytes_and_no_home(finished, first_run):
+    (finished.root / "home").write_text("a file")
+    finished.data("equity.parquet").unlink()
+    code, out, err = finished.cli(*words(executor="papermill"), HOME=str(finished.root / "home"))
+    assert code == 0 and err == "" and executed(out) == ["backtest", "publish"], out + err
+    assert (finished.root / ".mlfin" / "cache").is_dir() and (finished.root / "home").read_text() == "a file"
+    assert contents(finished) == contents(first_run)
+    assert finished.record()["run_id"] == first_run.record()["run_id"]
+
+
+@pytest.mark.slow
 def test_with_kernels_of_their_own_the_same_bytes_and_no_home(workbench, first_run):
     (workbench.root / "home").write_text("a file")
     code, out, err = workbench.cli(*words(executor="papermill"), HOME=str(workbench.root / "home"))
@@ -334,6 +350,9 @@ def test_with_kernels_of_their_own_the_same_bytes_and_no_home(workbench, first_r
     assert workbench.record()["run_id"] == first_run.record()["run_id"]
 
 
+BETWEEN = "-- the next --"
+
+
 def ask_in_file(bench, **changes):
     "The small question, changed, in `env.yaml`, where Ploomber and the notebooks read it."
     path = bench.root / "env.yaml"
@@ -341,30 +360,37 @@ def ask_in_file(bench, **changes):
     path.write_text(yaml.safe_dump({k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in question.items()}))
 
 
-def command(bench, name, *arguments):
-    "A program of this environment, in the project's folder."
+def command(bench, name, *asked):
+    "A program of this environment, in the project's folder, asked once or more in one process; what it said each time."
     module, function = {"ploomber": ("ploomber_cli.cli", "cmd_router"), "papermill": ("papermill.__main__", "papermill")}[name]
-    process = bench.start(*arguments, program=("-c", f"import sys; sys.argv[0] = {name!r}; from {module} import {function} as main; main()"))
+    code = f"""
+import sys
+from {module} import {function} as main
+for words in {[list(words) for words in asked]!r}:
+    sys.argv = [{name!r}, *words]
+    try: main()
+    except SystemExit as ended:
+        if ended.code: raise
+    print("{BETWEEN}", flush=True)
+"""
+    process = bench.start(program=("-c", code))
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out[-2000:] + err[-2000:]
-    return out
+    return out.split(BETWEEN)[:-1]
 
 
 def test_plain_ploomber_on_the_same_files(workbench, first_run):
     ask_in_file(workbench)
-    command(workbench, "ploomber", "build")
+    _, status, _ = command(workbench, "ploomber", ["build"], ["status"], ["plot", "--backend", "mermaid"])
     tables = [f"{n}.parquet" for n in ("bars", "features", "labels", "predictions", "equity", "trades")]
     assert contents(workbench, *tables) == contents(first_run, *tables)
-    with ThreadPoolExecutor(2) as both:
-        status = both.submit(command, workbench, "ploomber", "status")
-        both.submit(command, workbench, "ploomber", "plot", "--backend", "mermaid").result()
-    assert all(task.partition("-")[0] in status.result() for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
+    assert all(task.partition("-")[0] in status for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
 
 
 def test_plain_papermill_on_one_notebook(finished):
     ask_in_file(finished)
     before = contents(finished)
-    command(finished, "papermill", "-k", KERNEL, "-y", f"symbols: {SMALL['symbols']}", "nbs/pipeline/92_features.ipynb", "out.ipynb")
+    command(finished, "papermill", ["-k", KERNEL, "-y", f"symbols: {SMALL['symbols']}", "nbs/pipeline/92_features.ipynb", "out.ipynb"])
     assert (finished.root / "out.ipynb").is_file() and contents(finished) == before
     assert finished.here(*words())[1].startswith("Nothing to do")
 

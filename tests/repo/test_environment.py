@@ -3,6 +3,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,17 @@ def test_setup_needs_a_lock(root, tmp_path):
     assert done.returncode == 1 and "Hint: make lock" in done.stderr
 
 
+def test_temporary_files_in_memory_are_gone_afterwards_and_the_exit_code_stays(root):
+    code = "import os, sys, tempfile; print(tempfile.mkdtemp()); sys.exit(7)"
+    done = subprocess.run(["env/in-memory", sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 7 and not done.stderr
+    made = Path(done.stdout.strip())
+    if made.is_relative_to("/dev/shm"):
+        assert not made.parent.exists()
+    else:  # no room for it there
+        made.rmdir()
+
+
 def test_make_lists_its_targets(root):
     shown = subprocess.run(["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True).stdout
     for target in "setup run test lab dash lock check soak hooks clean distclean".split():
@@ -42,6 +55,6 @@ def test_make_lists_its_targets(root):
 
 
 def test_what_ci_calls_can_be_called(root):
-    for script in (".ci/run", "env/setup", "env/check", "env/lock", "env/install-services"):
+    for script in (".ci/run", "env/setup", "env/check", "env/lock", "env/install-services", "env/in-memory"):
         assert os.access(root / script, os.X_OK), f"{script} cannot be run"
     assert ".ci/run" in (root / ".github/workflows/ci.yml").read_text()

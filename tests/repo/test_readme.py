@@ -148,7 +148,25 @@ def test_make_targets_exist(texts, root):
     assert set(re.findall(r"`(\w+)`", rest)) <= targets
 
 
-def test_paths_of_tables_exist(texts, root):
+@pytest.fixture
+def service_places(root, tmp_path):
+    """What the service keeps for a profile, relative to the project: as the code has it."""
+    from mlfin.core.settings import load_settings
+    from mlfin.monitor.health import health_file
+    from mlfin.monitor.logs import logs_folder
+    from mlfin.serve.auth import open_accounts
+    from mlfin.serve.jobs import jobs_folder
+
+    (tmp_path / "settings.ini").write_bytes((root / "settings.ini").read_bytes())
+    settings = load_settings("development", tmp_path)
+    accounts = open_accounts(settings)
+    accounts.keys.all()
+    accounts.close()
+    kept = [*tmp_path.glob(".mlfin/development/*.*"), health_file(settings)]
+    return {str(p.relative_to(tmp_path)) for p in kept} | {f"{f(settings).relative_to(tmp_path)}/" for f in (jobs_folder, logs_folder)}
+
+
+def test_paths_of_tables_exist(texts, root, service_places):
     question = read_yaml(root / "env.yaml")
     products = [p for task in read_pipeline(root, question).values() for p in task.products.values()]
     stand_ins = {"<profile>": question["profile"], "<experiment>": question["experiment"]}
@@ -159,6 +177,7 @@ def test_paths_of_tables_exist(texts, root):
                 if path.startswith("reports/") and re.search(r"/(runs/<run_id>|failed)/$", path):
                     path = re.sub(r"(runs/<run_id>|failed)/$", "", path)
                 if re.match(r"\.mlfin/\w+/(lake/|artifacts/|trials\.sqlite|mlflow\.db)$", path): continue  # those of settings.ini, below
+                if path in service_places: continue
                 assert (root / path).exists() and not path.startswith((".mlfin", "reports")) or any(
                     fnmatch.fnmatch(p, path) or p.startswith(path) for p in products), f"{page}: {path}"
 
