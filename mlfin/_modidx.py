@@ -3651,6 +3651,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.ops.pipeline.run': ('ops/pipeline.html#run', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline.what_changed': ('ops/pipeline.html#what_changed', 'mlfin/ops/pipeline.py')},
             'mlfin.ops.serve_command': { 'mlfin.ops.serve_command._fold': ('ops/serve_command.html#_fold', 'mlfin/ops/serve_command.py'),
+                                         'mlfin.ops.serve_command._give_back': ( 'ops/serve_command.html#_give_back',
+                                                                                 'mlfin/ops/serve_command.py'),
                                          'mlfin.ops.serve_command._score': ('ops/serve_command.html#_score', 'mlfin/ops/serve_command.py'),
                                          'mlfin.ops.serve_command._warned': ( 'ops/serve_command.html#_warned',
                                                                               'mlfin/ops/serve_command.py'),

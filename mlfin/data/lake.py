@@ -289,13 +289,13 @@ def _vacuum(root: Path, hours: int, keep: Sequence[int]) -> int:
                                         keep_versions=list(keep) if name == "bars" and keep else None))
     return removed
 
-def _versions(lake) -> pd.DataFrame:
-    "The history of the table of bars."
+def _versions(lake, after: int) -> pd.DataFrame:
+    "The history of the table of bars; of its log only what is asked for is read."
     columns = {"version": "int64", "at": TIME, "operation": "str", "inserted": "Int64", "revised": "Int64"}
     table = lake.bars.handle()
     history = []
-    if table is not None:
-        with told(lake.bars.path, "read"): history = table.history()
+    if table is not None and table.version() > after:
+        with told(lake.bars.path, "read"): history = [h for h in table.history(table.version() - max(after, -1)) if h["version"] > after]
     rows = [(h["version"], pd.Timestamp(h["timestamp"], unit="ms", tz="UTC"), "COMPACT" if "compacted" in h else h["operation"],
              int(h.get("inserted", 0)), int(h.get("revised", 0))) for h in reversed(history)]
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
@@ -322,9 +322,10 @@ class _Upkeep:
         "What there is, without reading it all; with what was pushed."
         return _series(self)
 
-    def versions(self) -> pd.DataFrame: # version, at (UTC), operation, inserted, revised; oldest first
+    def versions(self, after: int = -1, # only versions that are newer
+                 ) -> pd.DataFrame:     # version, at (UTC), operation, inserted, revised; oldest first
         "Every version of the table of bars."
-        return _versions(self)
+        return _versions(self, after)
 
     def compact(self) -> int: # version of the table of bars
         "Sort small files together and move revised rows apart; every answer stays the same."

@@ -317,7 +317,7 @@ class Store(_Beside, _Moved, Protocol):
 
     def version(self) -> int: "Version of the table of bars; -1 while there is none."
 
-    def versions(self) -> pd.DataFrame: "Every version of the table of bars: version, at, operation."
+    def versions(self, after: int = -1) -> pd.DataFrame: "Every version of the table of bars after one: version, at, operation."
 
     def compact(self) -> int: "Fold revisions and small pieces, so that reading is fast; the version afterwards."
 

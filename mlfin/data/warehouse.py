@@ -532,9 +532,10 @@ class _Upkeep:
         found = self._listed(_COUNT, {"symbol": "str", "timeframe": "str", "rows": "int64", "first": TIME, "last": TIME})
         return found.sort_values(["symbol", "timeframe"], ignore_index=True)
 
-    def versions(self) -> pd.DataFrame: # version, at (UTC), operation, inserted, revised; oldest first
+    def versions(self, after: int = -1, # only versions that are newer
+                 ) -> pd.DataFrame:     # version, at (UTC), operation, inserted, revised; oldest first
         "Every version of the bars that can be read."
-        return self._listed("SELECT version, at, operation, inserted, revised FROM mlfin.versions ORDER BY version",
+        return self._listed(f"SELECT version, at, operation, inserted, revised FROM mlfin.versions WHERE version > {int(after)} ORDER BY version",
                             {"version": "int64", "at": TIME, "operation": "str", "inserted": "Int64", "revised": "Int64"})
 
     def version(self) -> int:

@@ -6,6 +6,7 @@
 __all__ = ['look_after', 'serve', 'listening']
 
 # %% ../../nbs/ops/72g_serve_command.ipynb #a907b071
+import os
 import random
 import threading
 import time
@@ -75,6 +76,13 @@ def _warned(error: Exception) -> None:
 
     logging.getLogger("mlfin.serve").warning("%s", error)
 
+# %% ../../nbs/ops/72g_serve_command.ipynb #mem72g1
+_ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0"}
+
+def _give_back() -> None:
+    "Have memory that nothing is in given back, here and in every process that is started from here; to be called before Arrow is loaded."
+    for name, value in _ALLOCATORS.items(): os.environ.setdefault(name, value)
+
 # %% ../../nbs/ops/72g_serve_command.ipynb #b95e7e0b
 def _welcome(settings: Settings) -> None:
     "An administrator at the first start; the secret is shown once."
@@ -97,6 +105,7 @@ def serve(host: Annotated[str | None, typer.Option(help="Address to listen on (d
           tls_key: Annotated[Path | None, typer.Option(help="PEM file: its private key.")] = None,
           profile: Profile = None):
     "Serve the API: bars in, signals and predictions out. SIGHUP reads the settings again; Ctrl-C lets what is under way finish."
+    _give_back()
     from mlfin.monitor.metrics import Metrics, metrics_folder
     from mlfin.serve.server import serve as run
 

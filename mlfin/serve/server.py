@@ -100,6 +100,7 @@ def _alone(settings: Settings) -> Iterator[Callable[[str], None]]:
 # %% ../../nbs/serve/65_server.ipynb #c2b565d1
 _log = logging.getLogger("mlfin.serve")
 _LINGER, _START, _SILENT = 5.0, 300.0, 60.0 # seconds: a leaving worker's open connections, until a new one is ready, without a sign of life
+_HEAPS = {"MALLOC_ARENA_MAX": "2"} # of the C library, in a worker: it has many threads, and each would get its own, of which little is given back
 
 class _Worker:
     "A process that serves, as its supervisor sees it."
@@ -108,7 +109,7 @@ class _Worker:
         with other:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", START, str(taken.fileno()), str(other.fileno())], pass_fds=(taken.fileno(), other.fileno()),
-                stdin=subprocess.DEVNULL, env=os.environ | {"MLFIN_ROOT": str(settings.root), "MLFIN_PROFILE": settings.profile})
+                stdin=subprocess.DEVNULL, env=_HEAPS | os.environ | {"MLFIN_ROOT": str(settings.root), "MLFIN_PROFILE": settings.profile})
         self.link, self.settings, self.age, self.ready, self.words = Link(own), settings, age, False, ""
         self.began = self.heard = time.monotonic()
         self.deadline = self.began + _START # when it is killed; None: not before it is silent

@@ -304,8 +304,7 @@ def _came(stream: Stream, version: int) -> tuple[pd.DataFrame, set[str]]:
     for n, o in stream._own.items():
         seen = int(_micros(raw)[raw.symbol == n].min() <= o.ts[-1]) if n in counts else 0
         if int(there.rows.get(n, 0)) - stream._offsets.get(n, 0) != len(o.ts) + int(counts.get(n, 0)) - seen: again.add(n)
-    past = stream.store.versions()
-    if past[past.version > stream._version].revised.fillna(0).sum() > 0: again |= set(stream._own)
+    if stream.store.versions(stream._version).revised.fillna(0).sum() > 0: again |= set(stream._own)
     return raw, again
 
 # %% ../../nbs/serve/61c_stream.ipynb #8d37a387

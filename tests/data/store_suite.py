@@ -92,6 +92,7 @@ class StoreSuite:
         assert again == WriteResult(0, 0, len(bars), result.version, 0)
         more = store.write(as_bars(pd.concat([bars, make("C", seed=2)])))
         assert more.inserted == len(make("C")) and more.unchanged == len(bars)
+        for after in range(-1, store.version() + 2): same(store.versions(after), store.versions().iloc[after + 1:].reset_index(drop=True))
         assert list(store.versions().version) == list(range(store.version() + 1)) and store.versions().inserted.sum() == len(store.read()) + len(hours)
         assert store.write(bars.iloc[:0]) == WriteResult(0, 0, 0, store.version(), 0)
 

@@ -1,5 +1,8 @@
-"""How much the memory of the processes grows under a mixed load: predictions, signals, new bars of the champion's symbols, and bars of others."""
+"""The memory of the processes is flat under a mixed load: predictions, signals, new bars of the champion's symbols, and bars of others."""
 import os
+import queue
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from .served import Load, Served, bar, key_of, project, with_champions
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 MEBI = 2**20
-MOST = 30  # MiB that a process may grow by in the second half of ten minutes, in which 150 folds and 250 new daily bars come
+MOST = 10  # MiB that a process may grow by in the second half of ten minutes, in which 150 folds and 250 new daily bars come
 
 
 def resident(pid: int) -> float:
@@ -58,9 +61,76 @@ def flat(folder: Path, seconds: float, rate: float, capsys) -> None:
 
 
 @pytest.mark.slow
-def test_memory_grows_little_in_ten_minutes(tmp_path, capsys):
+def test_memory_is_flat_over_ten_minutes(tmp_path, capsys):
     """SOAK_SECONDS makes it shorter, or longer."""
     flat(tmp_path, float(os.environ.get("SOAK_SECONDS", "600")), 60.0, capsys)
+
+
+def python(script: str, **environment: str) -> subprocess.CompletedProcess:
+    own = {k: v for k, v in os.environ.items() if k not in ("ARROW_DEFAULT_MEMORY_POOL", "_RJEM_MALLOC_CONF")}
+    return subprocess.run([sys.executable, "-c", script], env=own | environment, capture_output=True, text=True, timeout=120, check=True)
+
+
+STARTED = """
+from mlfin.ops import cli, serve_command
+
+def load_profile(profile):
+    import os, pyarrow
+    print(pyarrow.default_memory_pool().backend_name, os.environ["_RJEM_MALLOC_CONF"])
+    raise SystemExit
+
+serve_command.load_profile = load_profile
+cli.main(["serve"])
+"""
+
+
+@pytest.mark.parametrize("given", [{}, {"ARROW_DEFAULT_MEMORY_POOL": "mimalloc", "_RJEM_MALLOC_CONF": "narenas:3"}])
+def test_the_service_tells_the_allocators_before_they_are_loaded_and_the_environment_says_otherwise(given):
+    from mlfin.ops.serve_command import _ALLOCATORS
+
+    pool, conf = (given or _ALLOCATORS)["ARROW_DEFAULT_MEMORY_POOL"], (given or _ALLOCATORS)["_RJEM_MALLOC_CONF"]
+    assert python(STARTED, **given).stdout.split() == [pool, conf]
+
+
+def test_the_allocator_of_deltalake_hears_each_word():
+    from mlfin.ops.serve_command import _ALLOCATORS
+
+    conf = _ALLOCATORS["_RJEM_MALLOC_CONF"]
+    said = python("import deltalake", _RJEM_MALLOC_CONF=f"confirm_conf:true,{conf}").stderr
+    assert [word for word in conf.split(",") if f"Set conf value: {word}" not in said] == [], said
+    assert "Invalid conf" not in said, said
+
+
+@pytest.mark.parametrize("given", ["", "5"])
+def test_a_worker_has_few_heaps(given, tmp_path, monkeypatch):
+    from mlfin.core.settings import load_settings
+    from mlfin.serve import server
+
+    if given: monkeypatch.setenv("MALLOC_ARENA_MAX", given)
+    else: monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.setattr(server, "START", f"import os; open({str(tmp_path / 'said')!r}, 'w').write(os.environ['MALLOC_ARENA_MAX'])")
+    with server._bound("127.0.0.1", 0) as taken:
+        worker = server._Worker(load_settings(), 0, taken, queue.SimpleQueue())
+        assert worker.process.wait(60) == 0
+        worker.link.close()
+    assert (tmp_path / "said").read_text() == (given or "2")
+
+
+def test_a_stream_asks_for_no_version_that_it_saw(tmp_path, make_bars, monkeypatch):
+    from mlfin.data.lake import Lake
+    from mlfin.serve.stream import Stream
+
+    lake, bars, asked, versions = Lake(tmp_path / "lake"), make_bars("AAA", 60), [], Lake.versions
+    lake.write(bars.iloc[:50])
+    stream = Stream(lake, ["returns"], "1d")
+    stream.sync()
+    monkeypatch.setattr(Lake, "versions", lambda self, after=-1: asked.append((after, len(versions(self, after)))) or versions(self, after))
+    for n in range(50, 60):
+        lake.push(bars.iloc[n:n + 1].reset_index(drop=True))
+        lake.fold()
+        assert stream.sync()["AAA"].bars == n + 1
+    first = lake.version() - 10
+    assert asked == [(first + n, 1) for n in range(10)]
 
 
 def test_small_files_of_folds_are_sorted_together(tmp_path, make_bars, monkeypatch):
