@@ -87,6 +87,17 @@ def no_network(request, monkeypatch):
         monkeypatch.setattr(socket.socket, name, refusing(getattr(socket.socket, name)))
 
 
+@pytest.fixture
+def plain_terminal(monkeypatch):
+    "As wide as COLUMNS says: a console keeps the width of when it was first imported, and what another test ran may have left FORCE_COLOR."
+    from mlfin.ops import console
+    for one in (console.out, console.err):
+        monkeypatch.setattr(one, "_width", None)
+        monkeypatch.setattr(one, "_environ", os.environ)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
 def walk(symbol: str, size: int, seed: int = 0, end: str = "2021-12-31"):
     """Daily bars of one symbol: a random walk that ends on a date."""
     rng = np.random.default_rng(seed)

@@ -182,10 +182,10 @@ def asked(n, **more):
     return {"method": "GET", "path": f"/x/{n}", "status": 200, "ms": 1.25, "user": "ann", **more}
 
 
-def in_a_loop(work):
+def apart(work, *given):
     "In a thread: another test of this worker may keep a loop here."
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work()).result()
+        return thread.submit(work, *given).result()
 
 
 def test_lines_of_a_turn_go_out_together_and_none_twice(access, monkeypatch):
@@ -201,9 +201,9 @@ def test_lines_of_a_turn_go_out_together_and_none_twice(access, monkeypatch):
 
     async def left():  # a loop that ends in the very turn
         asyncio.get_running_loop().call_soon(log, asked(31))
-    in_a_loop(serve)
-    in_a_loop(left)
-    log(asked(32))     # where no loop runs: at once
+    apart(lambda: asyncio.run(serve()))
+    apart(lambda: asyncio.run(left()))
+    apart(log, asked(32))  # where no loop runs: at once
     assert [line["path"] for line in access()] == [f"/x/{n}" for n in range(33)] and len([n for n in writes if n]) <= 6
 
 
@@ -226,9 +226,9 @@ def test_lines_of_several_threads_and_loops_are_all_there(access):
 
 def test_a_ready_line_hides_what_any_line_hides(access):
     log, path = AccessLog(), "/signals?symbol=an0ther-phrase&token=abcdefghij"
-    log(asked(0, path=path, agent="Bearer abcdefghij", id="eyJhbGciOi.eyJzdWIi.c2lnbmF0"))
+    apart(log, asked(0, path=path, agent="Bearer abcdefghij", id="eyJhbGciOi.eyJzdWIi.c2lnbmF0"))
     hide("an0ther-phrase")
-    log(asked(0, path=path, agent="an0ther-phrase"))
+    apart(log, asked(0, path=path, agent="an0ther-phrase"))
     log_access("GET", path, 200, 0.00125, agent="x")
     first, second, third = access()
     assert first["path"] == f"/signals?symbol=an0ther-phrase&token={HIDDEN}" and HIDDEN in first["agent"] and HIDDEN in first["id"]

@@ -79,11 +79,5 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def plain_terminal(monkeypatch):
-    "As wide as COLUMNS says: a console keeps the width of when it was first imported, and what another test ran may have left FORCE_COLOR."
-    from mlfin.ops import console
-    for one in (console.out, console.err):
-        monkeypatch.setattr(one, "_width", None)
-        monkeypatch.setattr(one, "_environ", os.environ)
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
+def as_wide_as_asked(plain_terminal):
+    "Every test of commands reads what they print."

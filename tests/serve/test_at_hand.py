@@ -371,7 +371,7 @@ def test_a_question_that_is_wrong_stays_wrong(served):
     ask, _, _ = served
     for _ in range(2):
         assert [ask(q)[0][0] for q in ({"experiment": "main", "symbol": "ZZZ"}, {"experiment": "main"}, {"experiment": "none", "symbol": "AAA"}, [1])] == \
-            [422, 422, 409, 422]
+            [404, 422, 404, 422]
 
 
 def test_a_bar_that_came_is_in_the_next_answer(served):

@@ -1,6 +1,7 @@
 """Pushed bars: many senders at once, the same bars twice, bad ones among good ones, a full line, a store that is away."""
 import json
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -129,6 +130,9 @@ ODD = st.one_of(st.none(), st.booleans(), st.integers(-10**20, 10**20), st.float
 CHANGES = st.lists(st.tuples(st.sampled_from([*GOOD, "time", "vwap", "trades", "spread", "x"]), ODD, st.booleans()), max_size=3)
 
 
+ALWAYS = SimpleNamespace(of=lambda symbols, timeframe: dict.fromkeys(symbols, "24/7"))  # hours of markets that never close
+
+
 @settings(max_examples=400)
 @given(bars=st.lists(CHANGES, min_size=1, max_size=3), everywhere=CHANGES, more=st.sampled_from([{}, {"source": "mt5"}, {"source": "a b"}, {"x": 1}]))
 def test_the_quick_look_takes_nothing_that_the_contract_refuses_and_sees_the_same_bars(bars, everywhere, more):
@@ -150,7 +154,7 @@ def test_the_quick_look_takes_nothing_that_the_contract_refuses_and_sees_the_sam
         return
     if quick is not None:
         assert (len(quick), quick.source) == (len(request.bars), request.source)
-        pd.testing.assert_frame_equal(pushed_frame(quick.columns, quick.timeframe), _frame(request.bars, "24/7"))
+        pd.testing.assert_frame_equal(pushed_frame(quick.columns, quick.timeframe), _frame(request.bars, ALWAYS))
 
 
 def test_the_quick_look_takes_what_collectors_send():
@@ -158,4 +162,4 @@ def test_the_quick_look_takes_what_collectors_send():
                 GOOD | {"ts": "2024-01-31T14:30:00.000000+00:00"}, GOOD | {"symbol": "BTC/USDT", "timeframe": "1m"}):
         body = json.dumps({"bars": [bar] * 3, "source": "mt5"}).encode()
         found, request = quick_batch(body), IngestRequest.model_validate_json(body)
-        pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe), _frame(request.bars, "24/7"))
+        pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe), _frame(request.bars, ALWAYS))

@@ -235,7 +235,7 @@ def test_who_serves_is_told_after_every_look(lived):
         service.close()
 
 
-def test_the_command_says_it_as_a_table_and_as_json(lived, monkeypatch):
+def test_the_command_says_it_as_a_table_and_as_json(lived, monkeypatch, plain_terminal):
     from typer.testing import CliRunner
 
     from mlfin.ops import model_commands
