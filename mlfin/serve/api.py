@@ -420,7 +420,7 @@ def _refusals(method: str, path: str, function: Callable) -> list[int]:
     if path.startswith(("/models", "/model", "/signals", "/predict", "/jobs", "/users", "/auth/confirm")): found += [409]
     return sorted(found)
 
-_NAMING = {contract.PredictRequest, contract.IngestRun, _PricesQuery, _BarsQuery, _SignalsQuery, _OneQuery, _RollbackBody, _PromoteBody} # name what may be absent
+_NAMING = {contract.PredictRequest, contract.IngestRun, _PricesQuery, _BarsQuery, _SignalsQuery, _OneQuery, _RollbackBody, _PromoteBody} # may name what is not
 
 # %% ../../nbs/serve/64_api.ipynb #1b5c59be
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
