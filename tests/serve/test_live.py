@@ -203,7 +203,8 @@ def test_the_supervisor_scores(lived):
     fresh.write(bars)
     fresh.write_predictions(lake.read_predictions())
     stop = threading.Event()
-    thread = threading.Thread(target=look_after, args=(settings.model_copy(update={"store": str(fresh.path), "serve_workers": 1}), stop, 0.2, 0.2))
+    its = settings.model_copy(update={"store": str(fresh.path), "serve_workers": 1})
+    thread = threading.Thread(target=look_after, args=(its, stop), kwargs=dict(every=0.2, score=0.2))
     thread.start()
     try:
         for _ in range(600):
