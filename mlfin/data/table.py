@@ -163,11 +163,13 @@ class LogEnd:
     def _file(self, version: int) -> str: return f"{self._log}/{version:020d}.json"
 
 # %% ../../nbs/data/15b_table.ipynb #288c68cd
+_RENEW = 50 # versions after which a handle is opened anew: what it takes in one by one, it keeps one by one
+
 class BarTable:
     "A Delta table of bars in a folder, with its handle kept open."
     def __init__(self, path: Path):
         self.path, self._lock, self._handle, self._at, self._kept = Path(path), threading.RLock(), None, None, {}
-        self.end = LogEnd(self.path)
+        self.end, self._opened = LogEnd(self.path), -1
 
     def handle(self): # a DeltaTable at its newest version, or None while nothing was written
         "The table as it is now."
@@ -176,10 +178,11 @@ class BarTable:
         with self._lock, told(self.path, "read"):
             end = self.end.at()
             at, has = end and (os.getpid(), end[0]), -1 if self._handle is None else self._handle.version()
-            if at is None or at != self._at or has < 0 or end[1] < has:
-                self._handle, self._at, self._kept = None, at, {}
-                if at and DeltaTable.is_deltatable(str(self.path)): self._handle = DeltaTable(str(self.path))
+            if at is None or at != self._at or has < 0 or end[1] < has: self._handle, self._at, self._kept = None, at, {}
+            elif end[1] >= self._opened + _RENEW: self._handle = None
             elif end[1] > has: self._handle.update_incremental()
+            if self._handle is None and at and DeltaTable.is_deltatable(str(self.path)):
+                self._handle, self._opened = DeltaTable(str(self.path)), end[1]
             return self._handle
 
     def snapshot(self, version: int | None = None, # None: the newest

@@ -6,8 +6,11 @@
 __all__ = ['look_after', 'serve', 'listening']
 
 # %% ../../nbs/ops/72g_serve_command.ipynb #a907b071
+import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -56,25 +59,42 @@ def _fold(store: Any) -> None:
     if table is not None and int(table.snapshot().files.bucket.isna().sum()) >= _LOOSE: store.compact()
 
 # %% ../../nbs/ops/72g_serve_command.ipynb #live72g1
-def _score(settings: Settings, stop: threading.Event, every: float) -> None:
-    "Match what champions foretold with what came, now and then; a look that takes long is followed by a longer pause."
-    from mlfin.core.errors import MlfinError
+_DRIFT = 3600.0 # seconds between two looks at how far inputs moved
 
-    pause, scorer = every / 5, None
+def _score(settings: Settings, stop: threading.Event, every: float) -> None:
+    "Match what champions foretold with what came, where anything changed; a look that takes long is followed by a longer pause."
+    from mlfin.core.errors import MlfinError
+    from mlfin.data.ingest import open_store
+
+    store, pause, seen, drifted = open_store(settings), every / 5, None, float("-inf")
+    models = Path(settings.mlflow.partition(":///")[2]) if settings.mlflow.startswith("sqlite") else settings.root
     while not stop.wait(pause):
         begin = time.monotonic()
-        try:
-            if scorer is None and settings.mlflow.startswith("sqlite") and not Path(settings.mlflow.partition(":///")[2]).is_file(): continue
-            from mlfin.serve.live import Scorer
-            scorer = scorer or Scorer(settings)
-            scorer.look()
+        try: now = store.stamp(), int(time.time() // 900)
         except MlfinError as e: _warned(e)
+        else:
+            drift = begin - drifted >= _DRIFT
+            if now != seen and models.exists() and _look(settings, drift, stop): seen, drifted = now, begin if drift else drifted
         pause = max(every, 20 * (time.monotonic() - begin))
+
+def _look(settings: Settings, drift: bool, stop: threading.Event) -> bool:
+    "One look, in a process of its own; whether it was whole."
+    start = ("import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+             "from mlfin.serve.live import score; sys.exit(score(sys.stdin.read()))")
+    told = json.dumps({"settings": settings.model_dump(mode="json"), "drift": drift})
+    with subprocess.Popen([sys.executable, "-P", "-c", start], stdin=subprocess.PIPE, text=True) as running:
+        while running.returncode is None:
+            try: running.communicate(told, timeout=0.5)
+            except subprocess.TimeoutExpired:
+                told = None                                                # it was sent
+                if stop.is_set(): running.kill()
+    return running.returncode == 0
 
 def _warned(error: Exception) -> None:
     import logging
 
     logging.getLogger("mlfin.serve").warning("%s", error)
+
 
 # %% ../../nbs/ops/72g_serve_command.ipynb #mem72g1
 _ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0"}

@@ -45,7 +45,6 @@ _HOME = {
     "Recorder": "outcomes",
     "Revoked": "roles",
     "Rules": "auth",
-    "Scorer": "live",
     "SecondFactorNeeded": "roles",
     "Signal": "contract",
     "SingleRow": "single",
@@ -95,6 +94,7 @@ _HOME = {
     "set_role": "users",
     "single_row": "single",
     "tally_outcomes": "outcomes",
+    "write_records": "live",
 }
 
 __all__ = sorted(_HOME)

@@ -7,6 +7,7 @@ __all__ = ['START', 'Link', 'make_config', 'work']
 
 # %% ../../nbs/serve/64e_worker.ipynb #48dc8af9
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -62,7 +63,9 @@ def _server_class() -> type:
         async def startup(self, sockets: list | None = None) -> None:
             "Begin, and say so."
             await super().startup(sockets=sockets)
-            if self.started: self.link.say(ready=os.getpid())
+            if self.started:
+                _steady()
+                self.link.say(ready=os.getpid())
 
         def handle_exit(self, sig: int, frame: Any) -> None:
             "Ctrl-C reaches every process of a terminal; it is the supervisor's."
@@ -96,6 +99,15 @@ def make_config(app: Callable,      # the application (ASGI)
     return require("uvicorn", "serve").Config(
         app, interface="asgi3", backlog=4096, server_header=False, access_log=False, log_config=None, timeout_keep_alive=75, proxy_headers=False,
         ws="none", lifespan="on", timeout_graceful_shutdown=settings.serve_grace, callback_notify=alive, timeout_notify=0, **fast, **tls)
+
+# %% ../../nbs/serve/64e_worker.ipynb #even64e1
+_TURN = 0.0005 # seconds that a thread may keep the interpreter from others
+
+def _steady() -> None:
+    "Let nothing that happens beside the answers hold them up for long."
+    sys.setswitchinterval(_TURN)
+    gc.collect()
+    gc.freeze()
 
 # %% ../../nbs/serve/64e_worker.ipynb #da4926b5
 def _obey(server: Any, link: Link, grace: float) -> None:

@@ -18,7 +18,7 @@ from mlfin.monitor.metrics import Metrics  # noqa: E402
 from mlfin.monitor.score import live_figures  # noqa: E402
 from mlfin.serve.contract import IngestRequest  # noqa: E402
 from mlfin.serve.intake import Batch  # noqa: E402
-from mlfin.serve.live import Scorer, Served, input_drift, live_records, match_live  # noqa: E402
+from mlfin.serve.live import Served, input_drift, live_records, match_live, write_records  # noqa: E402
 from mlfin.serve.predictor import Predictor  # noqa: E402
 from mlfin.serve.service import Service  # noqa: E402
 
@@ -145,22 +145,21 @@ def test_the_record_is_a_count_by_hand(lived):
     assert before.told["n"] == 116 - 2 * 21 and before.last < record.last
 
 
-def test_the_scorer_writes_what_changed_and_no_more(lived):
+def test_a_look_writes_what_changed_and_no_more(lived):
     settings, bars, lake = lived
-    scorer = Scorer(settings, lake)
-    first = scorer.look()
+    first = write_records(settings, lake)
     told, drift, at = live_figures(lake, registered_name(settings, "main"), 1)
     assert first == len(lake.read_metrics()) > 10 and told["n"] == 116 and at == bars.ts.max()
     assert set(drift) == set(load_champion(settings, "main").manifest["inputs"]) and all(v >= 0 for v in drift.values())
-    assert scorer.look() == 0 and Scorer(settings, lake).look() == 0      # the same record is the same rows
+    assert write_records(settings, lake) == write_records(settings, lake, drift=False) == 0  # the same record is the same rows
     row = bars[bars.ts == bars.ts.max() - DAY].head(1).reset_index(drop=True)
     lake.write(row.assign(open=row.open * 1.2, high=row.high * 1.3))      # a revised bar revises what was told of it
-    assert Scorer(settings, lake).look() > 0 and live_figures(lake, registered_name(settings, "main"), 1)[0]["n"] == 116
+    assert write_records(settings, lake) > 0 and live_figures(lake, registered_name(settings, "main"), 1)[0]["n"] == 116
 
 
 def test_a_worker_shows_what_the_supervisor_wrote(lived):
     settings, bars, lake = lived
-    Scorer(settings, lake).look()
+    write_records(settings, lake)
     service = Service(settings, lake, Metrics())
     try:
         service.warm()
@@ -179,7 +178,7 @@ def test_a_worker_shows_what_the_supervisor_wrote(lived):
 def test_health_says_what_the_record_shows(lived):
     settings, bars, lake = lived
     name = registered_name(settings, "main")
-    Scorer(settings, lake).look()
+    write_records(settings, lake)
     asked = Asked(settings, "main", lake, None)
     state, words, _ = check_live(asked)
     assert state == "ok" and "116 outcomes" in words
@@ -193,6 +192,7 @@ def test_health_says_what_the_record_shows(lived):
     assert state == "warn" and "main: 1d closed" in words and "AAA" in words
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_supervisor_scores(lived):
     import threading
 

@@ -144,3 +144,20 @@ def test_small_files_of_folds_are_sorted_together(tmp_path, make_bars, monkeypat
         serve_command._fold(lake)
         loose.append(int(lake.bars.snapshot().files.bucket.isna().sum()))
     assert max(loose) == 4 and len(lake.read()) == 12 and not lake.read().duplicated("ts").any()
+
+
+def test_a_handle_that_took_in_many_versions_is_opened_anew(tmp_path, make_bars, monkeypatch):
+    """What it takes in version by version it keeps version by version."""
+    from mlfin.data import table
+    from mlfin.data.lake import Lake
+
+    monkeypatch.setattr(table, "_RENEW", 5)
+    lake, other, bars = Lake(tmp_path / "lake"), Lake(tmp_path / "lake"), make_bars("AAA", 21)
+    handles: dict[Lake, list] = {lake: [], other: []}
+    for n in range(21):
+        lake.push(bars.iloc[n:n + 1].reset_index(drop=True))
+        lake.fold()
+        for found, seen in handles.items():
+            assert found.version() == n + 1 and len(found.read(["AAA"])) == n + 1
+            if all(found.bars.handle() is not one for one in seen): seen.append(found.bars.handle())
+    assert [len(seen) for seen in handles.values()] == [5, 5]
