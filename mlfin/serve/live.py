@@ -194,31 +194,34 @@ def as_metric_rows(record: Record,          # of a version
     rows = [(record.served.name, record.served.number, k, v, at) for k, v in told.items() if np.isfinite(v)]
     return pd.DataFrame(rows, columns=["model", "version", "metric", "value", "at"])
 
-def write_records(settings: Settings,         # the profile
-                  store: Store | None = None, # None: the settings' own
-                  drift: bool = True,         # whether to look at the inputs as well
-                  ) -> int:                   # rows that are new or revised
-    "Match what may be matched, and write what changed; an experiment that cannot be judged is in the log."
+def write_records(settings: Settings,          # the profile
+                  experiment: str = "default", # name of a line of research
+                  store: Store | None = None,  # None: the settings' own
+                  drift: bool = True,          # whether to look at the inputs as well
+                  ) -> int:                    # rows that are new or revised
+    "Match what may be matched of an experiment's champions, and write what changed."
     store, written = open_store(settings if store is None else store), 0
-    for name in registered_experiments(settings):
-        try:
-            for record in live_records(settings, name, store):
-                done = store.write_metrics(as_metric_rows(record, input_drift(store, record.served) if drift else {}))
-                written += done.inserted + done.revised
-        except MlfinError as e: _log.warning("experiment %s: its live record: %s", name, str(e).partition("\n")[0])
+    for record in live_records(settings, experiment, store):
+        done = store.write_metrics(as_metric_rows(record, input_drift(store, record.served) if drift else {}))
+        written += done.inserted + done.revised
     return written
 
 def score(told: str, # JSON: settings, and drift as `write_records` takes it
-          ) -> int:  # exit code
-    "One look, as a process of its own."
+          ) -> int:  # exit code: 0 where every experiment could be judged; the log says why one could not
+    "One look at all experiments, as a process of its own."
     from mlfin.monitor.logs import setup_logs
 
-    asked = json.loads(told)
+    asked, failed = json.loads(told), []
     settings = Settings.model_validate(asked["settings"])
     setup_logs(settings)
-    try: write_records(settings, drift=asked["drift"])
-    except MlfinError as e:
-        _log.warning("%s", e)
-        return 1
-    return 0
+
+    def tried(what: str, work, *given, **more):
+        try: return work(*given, **more)
+        except MlfinError as e:
+            failed.append(what)
+            _log.warning("%s: %s", what, str(e).partition("\n")[0])
+
+    for name in tried("live records", registered_experiments, settings) or ():
+        tried(f"experiment {name}: its live record", write_records, settings, name, drift=asked["drift"])
+    return 1 if failed else 0
 

@@ -1,5 +1,7 @@
 """The live record against a count by hand: each prediction once, none too early, late ones apart, and no noise read as skill."""
 import json
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -147,19 +149,19 @@ def test_the_record_is_a_count_by_hand(lived):
 
 def test_a_look_writes_what_changed_and_no_more(lived):
     settings, bars, lake = lived
-    first = write_records(settings, lake)
+    first = write_records(settings, "main", lake)
     told, drift, at = live_figures(lake, registered_name(settings, "main"), 1)
     assert first == len(lake.read_metrics()) > 10 and told["n"] == 116 and at == bars.ts.max()
     assert set(drift) == set(load_champion(settings, "main").manifest["inputs"]) and all(v >= 0 for v in drift.values())
-    assert write_records(settings, lake) == write_records(settings, lake, drift=False) == 0  # the same record is the same rows
+    assert write_records(settings, "main", lake) == write_records(settings, lake, drift=False) == 0  # the same record is the same rows
     row = bars[bars.ts == bars.ts.max() - DAY].head(1).reset_index(drop=True)
     lake.write(row.assign(open=row.open * 1.2, high=row.high * 1.3))      # a revised bar revises what was told of it
-    assert write_records(settings, lake) > 0 and live_figures(lake, registered_name(settings, "main"), 1)[0]["n"] == 116
+    assert write_records(settings, "main", lake) > 0 and live_figures(lake, registered_name(settings, "main"), 1)[0]["n"] == 116
 
 
 def test_a_worker_shows_what_the_supervisor_wrote(lived):
     settings, bars, lake = lived
-    write_records(settings, lake)
+    write_records(settings, "main", lake)
     service = Service(settings, lake, Metrics())
     try:
         service.warm()
@@ -178,7 +180,7 @@ def test_a_worker_shows_what_the_supervisor_wrote(lived):
 def test_health_says_what_the_record_shows(lived):
     settings, bars, lake = lived
     name = registered_name(settings, "main")
-    write_records(settings, lake)
+    write_records(settings, "main", lake)
     asked = Asked(settings, "main", lake, None)
     state, words, _ = check_live(asked)
     assert state == "ok" and "116 outcomes" in words
@@ -194,8 +196,6 @@ def test_health_says_what_the_record_shows(lived):
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_supervisor_scores(lived):
-    import threading
-
     from mlfin.ops.serve_command import look_after
 
     settings, bars, lake = lived
@@ -215,6 +215,41 @@ def test_the_supervisor_scores(lived):
         stop.set()
         thread.join(60)
     assert not thread.is_alive()
+
+
+def test_a_look_is_taken_where_something_changed(tmp_path, make_bars, monkeypatch):
+    from mlfin.core.settings import load_settings
+    from mlfin.ops import serve_command
+
+    settings = load_settings("test").model_copy(update={"store": str(tmp_path / "lake"), "mlflow": f"sqlite:///{tmp_path / 'models.db'}"})
+    lake, looks, stop, whole = Lake(tmp_path / "lake"), [], threading.Event(), [False, True, True, True]
+    monkeypatch.setattr(serve_command, "_look", lambda settings, drift, stop: (looks.append(drift), whole[len(looks) - 1])[1])
+    monkeypatch.setattr(serve_command.time, "time", lambda: 0.0)              # the same quarter of an hour
+    rounds = []
+
+    def wait(seconds):
+        rounds.append(seconds)
+        if len(rounds) == 2: (tmp_path / "models.db").touch()
+        if len(rounds) == 6: lake.push(make_bars("AAA", 1))
+        return len(rounds) > 8
+
+    monkeypatch.setattr(stop, "wait", wait)
+    serve_command._score(settings, stop, 0.0)
+    assert looks == [True, True, False]   # no models yet; a look that broke off is repeated; nothing new; a new bar; nothing new
+
+
+@pytest.mark.parametrize("told", ["fails", "stops"])
+def test_a_look_that_fails_or_is_stopped_was_none(told, lived, tmp_path):
+    from mlfin.ops import serve_command
+
+    settings, stop = lived[0], threading.Event()
+    if told == "stops": stop.set()
+    else:
+        (tmp_path / "models.db").write_text("no database")
+        settings = settings.model_copy(update={"mlflow": f"sqlite:///{tmp_path}/models.db"})
+    begin = time.monotonic()
+    assert serve_command._look(settings, False, stop) is False
+    assert told == "fails" or time.monotonic() - begin < 5
 
 
 def test_who_serves_is_told_after_every_look(lived):
