@@ -239,7 +239,7 @@ def test_what_another_process_pushed_before_a_request_is_in_its_answer(predictor
     async def work():
         while reader.is_alive():
             await asyncio.gather(*(request(floor[0]) for _ in range(8)))
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
         await request(floor[0])
         return True
     try:

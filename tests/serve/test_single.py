@@ -45,8 +45,9 @@ def panel():
 def compared(model, panel):
     one = single_row(model, panel.X.head(60))
     rows = panel.X.to_numpy()
-    want = np.array([predict_rows(model, panel, [i])[0] for i in range(200, 260)])
-    return one, np.array([one.say(rows[i]) for i in range(200, 260)]), want
+    some = range(590, 615)  # of which it learnt the first ten
+    want = np.array([predict_rows(model, panel, [i])[0] for i in some])
+    return one, np.array([one.say(rows[i]) for i in some]), want
 
 
 @pytest.mark.parametrize(("name", "options"), QUICK, ids=str)
