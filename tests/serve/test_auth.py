@@ -411,16 +411,23 @@ from mlfin.serve.credentials import Hashing
 from mlfin.serve.keys import Keys
 from mlfin.serve.roles import AuthError
 accounts = Accounts(sys.argv[1], Keys(sys.argv[2]), hashing=Hashing(1, 8, 1), clock=lambda: float(sys.argv[3]))
+print("ready", flush=True)
+sys.stdin.readline()
 for _ in range(8):
     try: accounts.issue("ann", "wrong")
     except AuthError as e: print(e.word)
 """
 
 
-def test_two_processes_count_together(accounts, url, tmp_path):
-    command = [sys.executable, "-c", GUESS, url, str(tmp_path / "keys.json"), str(time.time())]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
-    words = [w for r in running for w in r.communicate(timeout=60)[0].split()]
+def test_two_processes_count_together(accounts, opened, url, tmp_path):
+    now = time.time()
+    command = [sys.executable, "-c", GUESS, url, str(tmp_path / "keys.json"), str(now)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdout.readline() == "ready\n"
+        here = opened(clock=lambda: now)
+        other.stdin.write("begin\n")
+        other.stdin.flush()
+        words = [word(here.issue, "ann", "wrong") for _ in range(8)] + other.communicate(timeout=60)[0].split()
     assert (words.count("bad_credentials"), words.count("throttled")) == (5, 11)
 
 

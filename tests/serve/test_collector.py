@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -591,14 +592,46 @@ def bitcoin():
     return bars.drop_duplicates("ts").reset_index(drop=True)
 
 
+class Here:
+    """The service in a thread of this process: its answers are the same, and it has loaded what it needs."""
+    def __init__(self, settings):
+        self.settings, self.taken, self.thread = settings, socket.socket(), None
+        self.taken.bind(("127.0.0.1", 0))
+        self.port = self.taken.getsockname()[1]
+
+    def start(self):
+        from uvicorn import Server
+
+        from mlfin.serve.api import Api, create_app
+        from mlfin.serve.service import Service
+        from mlfin.serve.worker import make_config
+
+        self.server = Server(make_config(create_app(self.settings, Api(self.settings, Service(self.settings))), self.settings))
+        self.thread, end = threading.Thread(target=self.server.run, args=([self.taken],)), time.monotonic() + 60
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive() and time.monotonic() < end, "the service did not start"
+            time.sleep(0.02)
+
+    def stop(self):
+        if self.thread is None:
+            return self.taken.close()
+        self.server.should_exit = True
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+    kill = stop
+
+
 class Journey:
-    """Bars of a file to a server by `mlfin collect`; both are killed on the way."""
+    """Bars of a file to a server by `mlfin collect`; both are killed on the way. With a limit of each user's requests, the server is in this process."""
     def __init__(self, folder, bars, limit="", odds=0.3):
         self.folder, self.bars = folder, bars
         settings = live_server.project(folder)
         (folder / "key").write_text(live_server.key_for(settings))
         write_csv(folder / "bars.csv", bars)
-        self.settings, self.server = settings, live_server.Server(settings, MLFIN_LIMIT_USER=limit, MLFIN_LIMIT_ADDRESS="")
+        self.settings = settings.model_copy(update={"limit_user": limit, "limit_address": ""})
+        self.server = Here(self.settings) if limit else live_server.Server(settings, MLFIN_LIMIT_USER="", MLFIN_LIMIT_ADDRESS="")
         self.between, self.process, self.killed = Between(self.server.port, odds=odds), None, {"server": 0, "collector": 0}
 
     def collect(self, speed, batch, *more):
@@ -703,7 +736,7 @@ def test_every_bar_is_there_once_after_many_kills(journey):
 
 @pytest.mark.skipif(not BITCOIN.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
 def test_ctrl_c_and_what_a_person_must_mend_end_it_with_their_codes(journey):
-    trip = journey(bitcoin().head(60), limit="2/5second", odds=0.0)
+    trip = journey(bitcoin().head(60), limit="2/3second", odds=0.0)
     trip.collect(20, 40)  # no server is there
     end = time.monotonic() + 60
     while not trip.between.counts["no server"] and time.monotonic() < end:

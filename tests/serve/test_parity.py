@@ -43,11 +43,11 @@ def minutes():
 
 
 def champions(minutes, folder, models):
-    """A project with one champion a kind of model, trained on the first 3,000 minutes; and a key."""
+    """A project with one champion a kind of model, trained on these minutes; and a key."""
     left_run = module(ROOT / "tests" / "models" / "left_run.py")
     settings = live_server.project(folder)
     for name in models:
-        left_run.leave(settings, name, specs=SPECS, names=(name,), bars=minutes.head(3_000), label="fwd_ret_5")
+        left_run.leave(settings, name, specs=SPECS, names=(name,), bars=minutes, label="fwd_ret_5")
         made = register(settings, name)
         write_verdict(settings, made, "passed", "all is well", {"checks": []})
         crown(settings, name, made.number, None)
@@ -95,7 +95,7 @@ def replay(ask, bars, first, models):
 
 def compared(folder, minutes, first, models):
     """Replay against a real server; a row a model: bars, how many are equal, the largest difference."""
-    settings, key = champions(minutes, folder, models)
+    settings, key = champions(minutes.head(min(first, 3_000)), folder, models)
     open_store(settings).write(minutes.head(first))
     server = live_server.Server(settings, MLFIN_LIMIT_USER="", MLFIN_LIMIT_ADDRESS="").start()
     try:
@@ -116,8 +116,8 @@ def compared(folder, minutes, first, models):
 
 def test_minute_by_minute_over_http_is_the_batch(minutes, tmp_path):
     models = ("lightgbm", "logistic", "random_forest")
-    found = compared(tmp_path, minutes.head(3_500).reset_index(drop=True), 3_300, models)
-    assert (found.bars == 200).all() and len(found) == 3
+    found = compared(tmp_path, minutes.head(1_560).reset_index(drop=True), 1_500, models)
+    assert (found.bars == 60).all() and len(found) == 3
 
 
 @pytest.mark.slow
