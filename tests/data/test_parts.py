@@ -241,7 +241,7 @@ def test_a_symbol_column_and_two_symbols_asked_for(csv):
 
 
 def test_stamps_of_days_are_read_by_the_rule_of_the_whole(csv):
-    days = pd.bdate_range("1990-01-01", "2019-12-31")
+    days = pd.bdate_range("2008-01-01", "2019-12-31")
     closes = (days + pd.Timedelta(hours=17)).tz_localize("America/New_York").tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
     lines = [f"{t},1.25,1.35,1.15,1.25,5,a filling that is of no use" for t in closes]
     whole = same(csv(HEAD.replace("\n", ",comment\n") + "\n".join(lines)), 3, symbol="EURUSD", calendar="forex", tz="UTC")
