@@ -113,7 +113,7 @@ def test_actions_outside_the_bars_change_nothing(make):
     assert list(late.factor) == [1.0] * 4 + [2.0] * 5
 
 
-@pytest.mark.parametrize("places", [None, 6, 4])
+@pytest.mark.parametrize("places", [None, 4, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("ratio", [2.0, 3.0, 1.5, 1.25, 7.0, 20.0, 0.1, 0.5])
 def test_splits_survive_rounding(make, places, ratio):
     bars = make(start="2024-01-01", end="2024-02-10")

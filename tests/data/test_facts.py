@@ -60,8 +60,7 @@ def slow(rows, symbol, name, moment, lag):
     return value, since, start, newest, periods[ends[-2]][0] if len(ends) > 1 else np.nan, year_ago, whole
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("lag", ["0s", "36h", "40D"])
+@pytest.mark.parametrize("seed, lag", [(0, "0s"), (1, "36h"), (2, "40D")])
 def test_against_looking_through_all_facts(seed, lag):
     facts, bars = random_facts(seed), days()
     joined = asof_join(bars, facts, ["profit", "sales"], lag=lag)
@@ -71,7 +70,7 @@ def test_against_looking_through_all_facts(seed, lag):
     for name, own in states.items():
         places = known_places(own, bars)
         for i, (bar, place) in enumerate(zip(bars.itertuples(), places, strict=True)):
-            if i % 7:
+            if i % 21:
                 continue
             wanted = slow(rows, bar.symbol, name, bar.known_at, delay)
             row = joined.iloc[i]
@@ -85,7 +84,7 @@ def test_against_looking_through_all_facts(seed, lag):
             assert row[f"{name}_age"] == (bar.known_at - wanted[1]) / pd.Timedelta("1D") >= delay / pd.Timedelta("1D")
             state = own.iloc[place]
             np.testing.assert_array_equal([state.previous, state.year_ago, state.year], wanted[4:])
-    assert seen > 250 and joined[joined.symbol == "D"].sales.isna().all()
+    assert seen > 80 and joined[joined.symbol == "D"].sales.isna().all()
 
 
 def test_nothing_is_seen_before_it_is_published():
@@ -325,18 +324,30 @@ def _naive(bar, rows, delay):
 _MOMENTS = st.integers(0, 60 * 24).map(lambda hours: pd.Timestamp("2021-01-01", tz="UTC") + pd.Timedelta(hours=hours))
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), _MOMENTS), min_size=1, max_size=12, unique_by=lambda f: (f[0], f[2])),
-       st.lists(_MOMENTS, min_size=1, max_size=12), st.sampled_from(["0s", "1us", "1h", "3D", "45D"]), st.sampled_from(["A", EVERYONE]))
-@settings(max_examples=250, deadline=None)
-def test_no_value_is_ever_seen_before_it_was_published_and_its_lag_was_over(said, bars, lag, symbol):
-    "Restatements included: rows of (symbol, value, start, end, published), any periods, any order, against the plainest loop."
+_SAID = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), _MOMENTS), min_size=1, max_size=12, unique_by=lambda f: (f[0], f[2]))
+
+
+def _sees(joined, name, rows, delay):
+    "Whether these rows see of one fact what the plainest loop over `rows` does, and nothing too early."
+    assert joined[name].fillna(-1).tolist() == [-1 if (w := _naive(b, rows, delay)) is None else w for b in joined.known_at]
+    assert ((joined[f"{name}_published"] + delay <= joined.known_at) | joined[name].isna()).all()
+
+
+@given(st.lists(st.tuples(_SAID, st.lists(_MOMENTS, min_size=1, max_size=12)), min_size=6, max_size=6),
+       st.sampled_from(["0s", "1us", "1h", "3D", "45D"]))
+@settings(max_examples=42, deadline=None)
+def test_no_value_is_ever_seen_before_it_was_published_and_its_lag_was_over(worlds, lag):
+    "Restatements included: rows of (symbol, value, start, end, published), any periods, any order; each world is a symbol."
     ends = pd.to_datetime(["2019-12-31", "2020-03-31", "2020-06-30", "2020-09-30"])
-    rows = [(symbol, float(v), ends[q] - pd.offsets.QuarterBegin(startingMonth=1), ends[q], at) for q, v, at in said]
-    facts = as_facts([(s, "sales", v, start, end, at, "") for s, v, start, end, at in rows])
-    frame = pd.DataFrame({"symbol": ["A"] * len(bars) + ["B"], "known_at": [*bars, bars[0]]})
-    joined, delay = asof_join(frame, facts, ["sales"], lag=lag), pd.Timedelta(lag)
-    own = joined[joined.symbol == "A"]
-    assert own.sales.fillna(-1).tolist() == [-1 if (w := _naive(b, rows, delay)) is None else w for b in own.known_at]
-    assert ((own.sales_published + delay <= own.known_at) | own.sales.isna()).all()
-    other = joined[joined.symbol == "B"].sales
-    assert other.isna().all() if symbol == "A" else other.fillna(-1).iloc[0] == own.sales.fillna(-1).iloc[0]
+    starts, delay = ends - pd.offsets.QuarterBegin(startingMonth=1), pd.Timedelta(lag)
+    rows = {f"S{i}": [(f"S{i}", float(v), starts[q], ends[q], at) for q, v, at in said] for i, (said, _) in enumerate(worlds)}
+    everyone = [(EVERYONE, *rest) for _, *rest in rows["S0"]]
+    facts = as_facts([(s, name, v, start, end, at, "") for name, told in (("sales", sum(rows.values(), [])), ("rate", everyone))
+                      for s, v, start, end, at in told])
+    frame = pd.DataFrame([(f"S{i}", at) for i, (_, bars) in enumerate(worlds) for at in bars] + [("nobody", worlds[0][1][0])],
+                         columns=["symbol", "known_at"])
+    joined = asof_join(frame, facts, ["sales", "rate"], lag=lag)
+    for symbol, told in rows.items():
+        _sees(joined[joined.symbol == symbol], "sales", told, delay)
+    _sees(joined, "rate", everyone, delay)
+    assert joined[joined.symbol == "nobody"].sales.isna().all()

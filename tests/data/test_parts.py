@@ -3,12 +3,11 @@
 import gzip
 import io
 import json
-import runpy
 import subprocess
 import sys
 import zipfile
+from functools import lru_cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,85 +15,54 @@ import pyarrow as pa
 import pytest
 
 from mlfin.core.errors import DataError
+from mlfin.data import pieces, sources
 from mlfin.data.files import Dialect
-from mlfin.data.pieces import Located, locate_file, survey_file
+from mlfin.data.pieces import Located, locate_file, read_blocks, survey_file
 from mlfin.data.sources import Reading, read_bars, read_parts
 
-_folders = runpy.run_path(str(Path(__file__).with_name("test_market_folders.py")))
-FOUND, NY, REFUSED, address = (_folders[name] for name in ("FOUND", "NY", "REFUSED", "address"))
-LIMIT = 2**20  # parts of 128 KiB of text
+from .test_market_folders import LIMIT, agree
+
 HEAD = "timestamp,open,high,low,close,volume\n"
 
 
-def joined(parts: list[Reading]) -> Reading:
-    "What the parts say together."
-    bars = pd.concat([p.bars for p in parts], ignore_index=True)
-    adjusted = [p.adjusted_close for p in parts if p.adjusted_close is not None]
-    notes = tuple(dict.fromkeys(n for p in parts for n in p.notes))
-    places = tuple(dict.fromkeys(place for p in parts for place in p.parts))
-    (origin,) = {p.origin for p in parts}
-    (content,) = {p.content_hash for p in parts}
-    return Reading(bars, np.concatenate([p.rows for p in parts]), pd.concat([p.quarantine for p in parts], ignore_index=True),
-                   origin, content, pd.concat(adjusted, ignore_index=True) if adjusted else None, notes, places)
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    "Parts of 32 KiB, a quarter of the smallest there are: a file need not be long to have several."
+    monkeypatch.setattr(sources, "_size", lambda limit: 2**15)
+    monkeypatch.setattr(pieces, "read_blocks", lambda file, size: read_blocks(file, size // 4))
 
 
 def same(uri, least=1, **how) -> Reading:
     "Read whole and in parts, and compare."
     whole, parts = read_bars(uri, **how), list(read_parts(uri, limit=LIMIT, **how))
     assert len(parts) >= least
-    found = joined(parts)
-    pd.testing.assert_frame_equal(found.bars[list(whole.bars)], whole.bars, check_exact=True)
-    pd.testing.assert_frame_equal(found.quarantine, whole.quarantine)
-    assert np.array_equal(found.rows, whole.rows)
-    assert (found.origin, found.content_hash, found.notes, found.parts) == (whole.origin, whole.content_hash, whole.notes, whole.parts)
-    assert (found.adjusted_close is None) == (whole.adjusted_close is None)
-    if whole.adjusted_close is not None:
-        pd.testing.assert_series_equal(found.adjusted_close, whole.adjusted_close)
+    agree(whole, parts)
     return whole
 
 
-FILES = [f for f in FOUND if "/minute/" not in f[0]]  # those of LEAN's minutes are small: each is a part
-
-
-@pytest.mark.parametrize("place, how", [f[:2] for f in FILES], ids=[f[0] for f in FILES])
-def test_real_files_in_parts(market, place, how):
-    if place.startswith("pypi_arch"):
-        for name in ("nasdaq", "sp500"):
-            same(market / "pypi_arch" / f"{name}.csv.gz", symbol=name, **NY)
-    elif place == "yfinance/*-1d-*[a-z].csv":
-        for path in sorted(market.glob(place)):
-            same(path, symbol=path.name.partition("-1d")[0], tz="UTC")
-    else:
-        same(address(market, place), **how)
-
-
-@pytest.mark.parametrize("place, how, says", REFUSED, ids=[r[0] for r in REFUSED])
-def test_real_files_refused_in_parts(market, place, how, says):
-    with pytest.raises(DataError) as whole:
-        read_bars(address(market, place), **({} if place.startswith("lean") else {"symbol_from": "name"}), **how)
-    with pytest.raises(DataError) as parts:
-        list(read_parts(address(market, place), limit=LIMIT, **({} if place.startswith("lean") else {"symbol_from": "name"}), **how))
-    assert says in str(parts.value) and str(whole.value).split("\n")[-1] == str(parts.value).split("\n")[-1]
+@lru_cache
+def prices(n: int, step="1min") -> tuple[pd.DatetimeIndex, np.ndarray]:
+    "Seeded times and prices."
+    return pd.date_range("2020-01-01", periods=n, freq=step), 100 + np.cumsum(np.random.default_rng(0).normal(0, 0.01, n)).round(2)
 
 
 def rows(n: int, stamp=lambda t: t.strftime("%Y-%m-%d %H:%M:%S"), number=lambda x: f"{x:.2f}", delimiter=",", step="1min") -> list[str]:
     "Seeded rows of a CSV."
-    price = 100 + np.cumsum(np.random.default_rng(0).normal(0, 0.01, n)).round(2)
-    times = pd.date_range("2020-01-01", periods=n, freq=step)
+    times, price = prices(n, step)
     return [delimiter.join([stamp(t), *map(number, (p, p + 1, p - 1, p)), str(i % 97)]) for i, (t, p) in enumerate(zip(times, price, strict=True))]
 
 
 MINUTES = {"symbol": "COIN", "timeframe": "1m", "tz": "UTC"}
-N = 8000
+N = 2000
 
 
 def test_a_bad_field_at_the_end_turns_all_to_text(csv):
     lines = rows(N)
-    lines[7500] = lines[7500].replace(",", ",x", 1)
-    lines[7600] += ",extra"
+    lines[1875] = lines[1875].replace(",", ",x", 1)
+    lines[1900] += ",extra"
     lines[10] = "2020-01-01"
     found = same(csv(HEAD + "\n".join(lines) + "\n"), 3, **MINUTES)
-    assert list(found.quarantine.row) == [10, 7500, 7600] and '"timestamp": "2020' in found.quarantine.raw[1]
+    assert list(found.quarantine.row) == [10, 1875, 1900] and '"timestamp": "2020' in found.quarantine.raw[1]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -111,14 +79,15 @@ def test_the_sign_of_decimals_is_that_of_the_whole(csv, late):
 
 def test_a_comma_of_thousands_late_in_the_file(csv):
     lines = rows(N, delimiter="\t")
-    lines[7000:] = [line.replace("\t10", "\t1,0", 1) for line in lines[7000:]]
+    lines[1750:] = [line.replace("\t10", "\t1,0", 1) for line in lines[1750:]]
+    assert any("," in line for line in lines)
     same(csv(HEAD.replace(",", "\t") + "\n".join(lines)), 3, **MINUTES)
 
 
 def test_the_order_of_dates_is_that_of_the_whole(csv):
-    text = HEAD + "\n".join(rows(N, lambda t: t.strftime("%m/%d/%Y %H:%M"), step="3min"))  # the thirteenth comes late
+    text = HEAD + "\n".join(rows(N, lambda t: t.strftime("%m/%d/%Y %H:%M"), step="12min"))  # the thirteenth comes late
     assert same(csv(text), 3, **MINUTES).bars.ts.is_monotonic_increasing
-    text = HEAD + "\n".join(rows(N, lambda t: t.strftime("%d/%m/%Y %H:%M"), step="3min"))
+    text = HEAD + "\n".join(rows(N, lambda t: t.strftime("%d/%m/%Y %H:%M"), step="12min"))
     assert same(csv(text), 3, **MINUTES).bars.ts.is_monotonic_increasing
 
 
@@ -131,7 +100,7 @@ def test_an_order_that_the_whole_cannot_tell_is_refused_before_the_first_part(cs
 @pytest.mark.parametrize("scale", [10**0, 10**3, 10**6, 10**9])
 def test_counts_are_of_one_unit(csv, scale):
     lines = rows(N, lambda t: str(int(t.timestamp()) * scale))
-    lines[:3000] = ["1" + line[line.index(","):] for line in lines[:3000]]  # one second after 1970, in the first parts
+    lines[:750] = ["1" + line[line.index(","):] for line in lines[:750]]  # one second after 1970, in the first parts
     whole = same(csv(HEAD + "\n".join(lines)), 3, **MINUTES)
     assert set(whole.bars.ts.dt.year) <= {1970, 2020}
 
@@ -157,8 +126,8 @@ def test_a_volume_that_comes_late_is_missing_before(csv):
                          ids="bom utf-16 crlf cr blanks blank-lines".split())
 def test_encodings(csv, encode):
     lines = rows(N)
-    lines[7000] = "2020-01-05 20:40:00,1"
-    assert list(same(csv(encode(HEAD + "\n".join(lines) + "\n")), 3, **MINUTES).quarantine.row) == [7000]
+    lines[1750] = "2020-01-02 05:10:00,1"
+    assert list(same(csv(encode(HEAD + "\n".join(lines) + "\n")), 3, **MINUTES).quarantine.row) == [1750]
 
 
 @pytest.mark.parametrize("pack", ["gz", "zst", "zip"])
@@ -204,21 +173,21 @@ def test_json(tmp_path, form):
 
 def test_json_names_that_come_late_and_values_of_another_kind(tmp_path):
     found = records()
-    found[7000]["trades"] = 5
-    found[7100]["close"] = "101.5"
-    found[7200]["close"] = "none"
-    del found[7300]["high"]
-    found[7400]["volume"] = None
+    found[1750]["trades"] = 5
+    found[1775]["close"] = "101.5"
+    found[1800]["close"] = "none"
+    del found[1825]["high"]
+    found[1850]["volume"] = None
     whole = same(as_json(tmp_path, "lines", found), 3, **MINUTES)
-    assert list(whole.quarantine.row) == [7200, 7300, 7400] and whole.bars.trades.notna().sum() == 1
+    assert list(whole.quarantine.row) == [1800, 1825, 1850] and whole.bars.trades.notna().sum() == 1
 
 
 def test_json_rows_of_another_width(tmp_path):
     path = as_json(tmp_path, "rows", records())
     lists = json.loads(path.read_text())
-    lists[0], lists[7000] = lists[0] + [1], lists[7000][:3]
+    lists[0], lists[1750] = lists[0] + [1], lists[1750][:3]
     path.write_text(json.dumps(lists))
-    assert list(same(path, 3, **MINUTES).quarantine.row) == [0, 7000]
+    assert list(same(path, 3, **MINUTES).quarantine.row) == [0, 1750]
 
 
 @pytest.mark.parametrize("form, cut", [("lines", 10), ("array", 1), ("rows", 10), ("pretty", 3)])
@@ -236,28 +205,29 @@ def test_a_large_json_document_is_refused_with_the_remedy(tmp_path):
         next(read_parts(path, limit=LIMIT, **MINUTES))
 
 
-def frame(n: int = 40_000) -> pd.DataFrame:
-    found = pd.DataFrame(records(n)).astype({"volume": "int64"})
-    return found.assign(date=pd.to_datetime(found.date).dt.tz_localize("UTC"))
+def frame(n: int = 8000) -> pd.DataFrame:
+    times, price = prices(n)
+    return pd.DataFrame({"date": times.tz_localize("UTC"), "open": price, "high": price + 1, "low": price - 1, "close": price,
+                         "volume": np.arange(n) % 97})
 
 
 @pytest.mark.parametrize("kind, pack", list(product(["parquet", "feather"], ["", ".gz"])))
 def test_binary(tmp_path, kind, pack):
     found, path = frame(), tmp_path / f"x.{kind}{pack}"
     found["trades"] = pd.array([None] * 10 + list(range(len(found) - 10)), dtype="Int64")
-    found.loc[39_000, "close"] = np.nan
+    found.loc[7_800, "close"] = np.nan
     buffer = io.BytesIO()
     getattr(found, f"to_{kind}")(buffer)
     path.write_bytes(gzip.compress(buffer.getvalue()) if pack else buffer.getvalue())
-    assert list(same(path, 3, **MINUTES).quarantine.row) == [39_000]
+    assert list(same(path, 3, **MINUTES).quarantine.row) == [7_800]
 
 
 @pytest.mark.parametrize("change", [lambda f: f.set_index("date"), lambda f: f.assign(date=f.date.astype("int64") // 10**6),
                                     lambda f: f.assign(close=f.close.astype("str")), lambda f: f.assign(date=f.date.dt.strftime("%F %T")),
-                                    lambda f: f.assign(volume=f.volume.astype("float64").where(f.index > 39_000))],
+                                    lambda f: f.assign(volume=f.volume.astype("float64").where(f.index > 7_800))],
                          ids="index epoch text-prices text-times late-volume".split())
 def test_parquet_columns_of_other_kinds(tmp_path, change):
-    change(frame()).to_parquet(tmp_path / "x.parquet", row_group_size=7_000)
+    change(frame()).to_parquet(tmp_path / "x.parquet", row_group_size=3_000)
     same(tmp_path / "x.parquet", 3, **MINUTES)
 
 
@@ -271,7 +241,7 @@ def test_a_symbol_column_and_two_symbols_asked_for(csv):
 
 
 def test_stamps_of_days_are_read_by_the_rule_of_the_whole(csv):
-    days = pd.bdate_range("1990-01-01", "2019-12-31")
+    days = pd.bdate_range("2008-01-01", "2019-12-31")
     closes = (days + pd.Timedelta(hours=17)).tz_localize("America/New_York").tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
     lines = [f"{t},1.25,1.35,1.15,1.25,5,a filling that is of no use" for t in closes]
     whole = same(csv(HEAD.replace("\n", ",comment\n") + "\n".join(lines)), 3, symbol="EURUSD", calendar="forex", tz="UTC")
@@ -300,10 +270,10 @@ def test_a_name_that_lies_is_refused_at_the_first_part(csv, name):
 
 def test_a_file_without_a_usable_row_is_refused_at_the_end(csv):
     path = csv(HEAD + "\n".join(line.replace(",", ",x", 1) for line in rows(N)))
-    with pytest.raises(DataError, match="has no usable row: 8,000 were set aside"):
+    with pytest.raises(DataError, match="has no usable row: 2,000 were set aside"):
         read_bars(path, **MINUTES)
     parts, aside = read_parts(path, limit=LIMIT, **MINUTES), 0
-    with pytest.raises(DataError, match="has no usable row: 8,000 were set aside"):
+    with pytest.raises(DataError, match="has no usable row: 2,000 were set aside"):
         for part in parts:
             aside += len(part.quarantine)
     assert aside == N
@@ -371,10 +341,10 @@ print(n, peak.split()[1])
 @pytest.mark.parametrize("odd", ["1.234,5", "101.5", "x", "101", "1e2"])
 def test_a_decimal_comma_is_read_at_once_until_some_field_is_none(csv, odd):
     lines = rows(N, number=lambda x: f"{x:.2f}".replace(".", ","), delimiter=";")
-    stamp, _, *rest = lines[7000].split(";")
-    lines[7000] = ";".join([stamp, odd, *rest])
+    stamp, _, *rest = lines[1750].split(";")
+    lines[1750] = ";".join([stamp, odd, *rest])
     for how in ({}, {"decimal": ","}):
         found = same(csv(HEAD.replace(",", ";") + "\n".join(lines) + "\n"), 3, **MINUTES, **how)
         value = {"1.234,5": 1234.5, "101": 101, "1e2": 100}.get(odd)
-        assert list(found.quarantine.row) == ([] if value else [7000])
-        assert (found.bars.open[7000] == value) if value else found.bars.open[6999] == float(lines[6999].split(";")[1].replace(",", "."))
+        assert list(found.quarantine.row) == ([] if value else [1750])
+        assert (found.bars.open[1750] == value) if value else found.bars.open[1749] == float(lines[1749].split(";")[1].replace(",", "."))

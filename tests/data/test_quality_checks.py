@@ -38,10 +38,11 @@ def line(bars, check, calendar="24/7", **more):
     return check_quality(bars, calendar, **more).set_index("check").loc[check]
 
 
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(8), marks=pytest.mark.slow)], ids="few all".split())
 @pytest.mark.parametrize("timeframe, sigma", [("1m", 0.0004), ("1h", 0.01), ("1d", 0.04)])
-def test_every_planted_decimal_shift_is_found_and_nothing_else(timeframe, sigma):
+def test_every_planted_decimal_shift_is_found_and_nothing_else(timeframe, sigma, seeds):
     planted = found = 0
-    for seed in range(8):
+    for seed in seeds:
         bars = walk(seed, sigma=sigma, timeframe=timeframe)
         rng = np.random.default_rng(100 + seed)
         rows = np.sort(rng.choice(len(bars), 60, replace=False))
@@ -80,9 +81,10 @@ def test_a_split_explains_a_step():
     assert line(bars, "units", actions=split).rows == 0 and line(bars, "outliers", actions=split).rows == 0
 
 
+@pytest.mark.parametrize("seeds", [range(7), pytest.param(range(7, 20), marks=pytest.mark.slow)], ids="few more".split())
 @pytest.mark.parametrize("tails", [None, 3])
-def test_ordinary_and_wild_series_raise_no_decimal_alarm(tails):
-    for seed in range(20):
+def test_ordinary_and_wild_series_raise_no_decimal_alarm(tails, seeds):
+    for seed in seeds:
         report = check_quality(walk(seed, sigma=0.03, tails=tails), "24/7").set_index("check")
         assert report.rows[["decimal", "units", "stale", "volume_regime", "dst", "name", "zero_volume"]].sum() == 0
         assert tails or set(report.status) == {"pass"}
@@ -95,7 +97,7 @@ def test_a_crash_by_nine_tenths_is_no_slip():
     assert decimal_shifts(bars).empty and line(bars, "outliers").rows == 1
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
 def test_planted_outliers_are_found_in_calm_and_stormy_times(seed):
     bars = walk(seed, rows=4000, sigma=0.001)
     storm = np.exp(np.random.default_rng(seed).normal(0, 0.004, 1000).cumsum())
@@ -138,8 +140,9 @@ def test_zero_volume():
     assert "no volume at all" in line(walk(7).assign(volume=0.0), "zero_volume").detail
 
 
-def test_volume_regime():
-    for seed in range(10):
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 10), marks=pytest.mark.slow)], ids="few more".split())
+def test_volume_regime(seeds):
+    for seed in seeds:
         bars = walk(seed, rows=3000)
         assert line(bars, "volume_regime").status == "pass"
         bars.loc[1400:, "volume"] *= 40_000  # coins, then dollars
@@ -309,9 +312,10 @@ def test_the_check_alters_nothing():
     pd.testing.assert_frame_equal(bars, before)
 
 
-def test_rows_of_every_kind_end_in_one_place():
+@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 15), marks=pytest.mark.slow)], ids="few more".split())
+def test_rows_of_every_kind_end_in_one_place(seeds):
     rng = np.random.default_rng(5)
-    for seed in range(15):
+    for seed in seeds:
         bars = walk(seed, rows=120, timeframe="1d")
         for field in (*PRICES, "volume"):
             at = rng.integers(0, len(bars), 3)

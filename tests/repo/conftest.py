@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ class Cell:
     source: str
     tags: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def directives(self) -> list[str]:
         """What stands behind `#|` on the lines before the code: ["export"], ["default_exp core.errors"]."""
         return re.findall(r"^#\|\s*(.+?)\s*$", self.source, re.M) if self.kind == "code" else []
@@ -25,7 +26,7 @@ class Cell:
     def has(self, *names: str) -> bool:
         return any(directive.split()[0].rstrip(":") in names for directive in self.directives)
 
-    @property
+    @cached_property
     def body(self) -> str:
         """The code without directives, magics and shell lines."""
         return "\n".join(line for line in self.source.splitlines() if not re.match(r"#\||\s*[%!]", line))
@@ -36,17 +37,17 @@ class Notebook:
     path: str  # from the project's root, with slashes
     cells: tuple[Cell, ...]
 
-    @property
+    @cached_property
     def folder(self) -> str:
         return self.path.split("/")[1] if self.path.count("/") > 1 else ""
 
-    @property
+    @cached_property
     def number(self) -> float | None:
         """What orders the notebooks: 15 of 15_store, 15.01 of 15a_journal."""
         match = re.match(r"(\d\d)([a-z]?)_", self.path.rsplit("/", 1)[-1])
         return int(match[1]) + (ord(match[2]) - 96) / 100 if match and match[2] else int(match[1]) if match else None
 
-    @property
+    @cached_property
     def module(self) -> str | None:
         """mlfin.core.errors, from `#| default_exp core.errors`."""
         for cell in self.cells:
@@ -55,19 +56,19 @@ class Notebook:
                     return "mlfin." + directive.split()[1]
         return None
 
-    @property
+    @cached_property
     def code(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.kind == "code"]
 
-    @property
+    @cached_property
     def exported(self) -> list[Cell]:
         return [cell for cell in self.code if cell.has("export", "exports", "exporti")]
 
-    @property
+    @cached_property
     def hidden(self) -> list[Cell]:
         return [cell for cell in self.code if cell.has("hide")]
 
-    @property
+    @cached_property
     def lessons(self) -> list[Cell]:
         silent = ("export", "exports", "exporti", "hide", "default_exp")
         return [cell for cell in self.code if not cell.has(*silent)]

@@ -1,6 +1,7 @@
 """A notebook imports only from smaller numbers, and only mlfin.ops and tests know Ploomber."""
 import ast
 import re
+from functools import cache
 
 import pytest
 
@@ -8,6 +9,7 @@ LAYERS = {"core": 0, "data": 1, "features": 2, "models": 3, "backtest": 4, "moni
           "pipeline": 9}
 
 
+@cache
 def imports(source: str) -> list[tuple[str, str | None]]:
     """(module, name) for each `from module import name`, (module, None) for `import module`, in order."""
     found = []
