@@ -36,6 +36,8 @@ from mlfin.serve.server import _Changing as Crew
 from mlfin.serve.tls import check_tls
 from mlfin.serve.users import add_user, new_key, set_role
 
+from .conftest import champion_at
+
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a long walk home"
 
@@ -298,18 +300,19 @@ def test_what_is_wrong_with_the_files_is_said_by_name(authority, tmp_path):
 
 
 def test_what_must_not_be_served_is_said_and_nothing_listens(home):
+    command = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", "--host", "::"]
+    done = subprocess.run(command, cwd=home.root, env=home.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    text = done.stdout + done.stderr
+    assert done.returncode == 2 and "`::` can be reached by others" in text and "Traceback" not in text, text
+    assert "password for one log-in" not in text                            # it is shown when nothing stands in the way any more
+    assert not (home.root / ".mlfin" / "test" / "accounts.sqlite").exists()
+
+
+def test_a_port_that_another_program_has_is_not_taken(home):
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-        taken = f"127.0.0.1:{port} cannot be listened on: Address already in use"
-        cases = ((["--host", "::"], "`::` can be reached by others"), (["--port", str(port)], taken))
-        command = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0"]
-        pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        started = [(subprocess.Popen([*command, *words], cwd=home.root, env=home.environment(), **pipes), said) for words, said in cases]
-        for process, said in started:
-            text = process.communicate(timeout=300)[0]
-            assert process.returncode == 2 and said in text and "Traceback" not in text, text
-            assert "password for one log-in" not in text                    # it is shown when nothing stands in the way any more
-    assert not (home.root / ".mlfin" / "test" / "accounts.sqlite").exists()
+        with pytest.raises(SettingsError, match=rf"127.0.0.1:{port} cannot be listened on: Address already in use"):
+            serve(home.settings, Listen("127.0.0.1", port), told=lambda address: pytest.fail("it listens"), first=lambda: pytest.fail("too early"))
 
 
 def test_a_certificate_that_is_no_good_is_found_before_anything_listens(home, authority):
@@ -439,9 +442,13 @@ def test_a_renewed_certificate_is_taken_and_what_is_under_way_ends(guarded):
     authority.issue(1002)
     running.process.send_signal(signal.SIGHUP)
     assert until(lambda: serial(running) == 1002)
-    status, head, _ = answer(kept, "GET", "/v1/auth/me", x_api_key=secret)  # the old worker answers, and says that it goes
+
+    def leaves():
+        status, head, _ = answer(kept, "GET", "/v1/auth/me", x_api_key=secret)
+        assert status == 200
+        return head.get("connection") == "close"
+    assert until(leaves)                                                    # the old worker answers, and says that it goes
     kept.close()
-    assert (status, head["connection"]) == (200, "close")
     status, head, body = slow.finish()
     assert status == 200 and '"stored":1' in body.replace(" ", "") and "connection: close" in head, (head, body)
     assert until(lambda: len(running.workers()) == 1)
@@ -629,10 +636,10 @@ def test_it_ends_when_grace_ends(home):
 
 
 class Pair:
-    """Two workers with a champion, and connections to the one or the other."""
+    """Two workers, and connections to the one or the other."""
 
-    def __init__(self, home: Home, bars, running: Running):
-        self.home, self.bars, self.running = home, bars, running
+    def __init__(self, home: Home, running: Running):
+        self.home, self.running = home, running
 
     @contextmanager
     def both(self):
@@ -661,17 +668,13 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(champion):
-    from mlfin.data.ingest import open_store
-
-    settings, bars = champion
-    home = Home(settings.root)
-    places = {k: getattr(settings, k) for k in ("store", "mlflow", "artifacts", "ledger")}
+def pair(tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp("pair"))
+    places = dict(store=home.root / "lake", mlflow=f"sqlite:///{home.root}/mlflow.db", artifacts=home.root / "artifacts", ledger=home.root / "trials.sqlite")
     home.set(limit_user="40/minute", limit_address="", limit_exempt="ann,root", **places)
-    open_store(home.settings).write(bars)
     secrets = {name: home.key(name, role) for name, role in (("ann", "analyst"), ("few", "analyst"), ("root", "administrator"))}
     with serving(home, "--workers", "2") as running:
-        found = Pair(home, bars, running)
+        found = Pair(home, running)
         found.ann, found.few, found.root = (secrets[name] for name in ("ann", "few", "root"))
         yield found
 
@@ -759,18 +762,28 @@ def test_failed_logins_are_counted_over_both_workers(pair):
 
 def test_a_promotion_on_one_worker_is_served_by_both(pair):
     from mlfin.core.provenance import read_json, write_json
+    from mlfin.data.ingest import open_store
     from mlfin.models.registry import register, write_verdict
 
-    settings, symbol = pair.home.settings, pair.bars.symbol.iloc[0]
+    settings, question = pair.home.settings, {"experiment": "main", "symbol": "AAA"}
 
     def version(line):
-        status, _, told = answer(line, "POST", "/v1/predict", {"experiment": "main", "symbol": symbol}, x_api_key=pair.root)
+        status, _, told = answer(line, "POST", "/v1/predict", question, x_api_key=pair.root)
         assert status == 200, told
         return told["predictions"][0]["version"]
 
+    with pair.both() as lines:
+        for line in lines:                                                  # there was no model when they began
+            status, _, told = answer(line, "POST", "/v1/predict", question, x_api_key=pair.root)
+            assert status == 409 and told["type"] == "/problems/no-model", told
+    open_store(settings).write(champion_at(pair.home.root)[1])
     with pair.both() as (one, other):
-        first = version(one)
-        assert version(other) == first
+        def noticed(line):
+            assert until(lambda: answer(line, "POST", "/v1/predict", question, x_api_key=pair.root)[0] == 200, 60, 0.2)
+            return version(line)
+        with ThreadPoolExecutor(2) as threads:                              # each loads a model, which takes long: neither connection idles meanwhile
+            first, same = threads.map(noticed, (one, other))
+        assert first == same
         path = settings.data_dir("main") / "training.json"
         write_json({**read_json(path), "rows": 1001}, path)
         made = register(settings, "main")
