@@ -16,14 +16,14 @@ def _left_run():
     return module
 
 
-def champion_at(folder):
-    """(settings, bars): a project in which experiment `main` has a champion that learnt from the bars; nothing is in the store."""
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory):
+    """(settings, bars): experiment `main` has a champion that learnt from the bars; nothing is in the store."""
     from mlfin.models.registry import crown, register, write_verdict
 
-    left_run = _left_run()
+    left_run, folder = _left_run(), tmp_path_factory.mktemp("service")
     for name in ("settings.ini", "env.yaml", "pipeline.yaml"):
-        if not (folder / name).exists():
-            shutil.copy(ROOT / name, folder)
+        shutil.copy(ROOT / name, folder)
     settings = left_run.settings_at(folder, limit_user="", limit_address="")
     bars = left_run.bars_that_remember(days=700, symbols=("AAA", "BBB"))
     left_run.leave(settings, "main", specs=SPECS, bars=bars)
@@ -31,9 +31,3 @@ def champion_at(folder):
     write_verdict(settings, made, "passed", "all is well", {"checks": []})
     crown(settings, "main", made.number, None)
     return settings, bars
-
-
-@pytest.fixture(scope="module")
-def champion(tmp_path_factory):
-    """A project with a champion, as `champion_at` makes it."""
-    return champion_at(tmp_path_factory.mktemp("service"))
