@@ -15,7 +15,7 @@ import pytest
 
 REPO = Path(__file__).parents[2]
 FLAGS = ("--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --disable-quic "
-         "--no-first-run").split()
+         "--no-first-run --in-process-gpu").split()  # a process less to talk to
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +54,12 @@ def dashboards_of(project: Path, **more: str):
         server = subprocess.Popen([sys.executable, "-m", "mlfin.viz.serve", "--port", str(port)], cwd=project, env=environment,
                                   stdout=out, stderr=subprocess.STDOUT)
     try:
-        for _ in range(300):
+        for _ in range(600):
             if server.poll() is not None: pytest.fail(f"the server ended:\n{log.read_text()}")
             try:
                 urllib.request.urlopen(f"{where}/voila/static/voila.js", timeout=5).close()
                 break
-            except OSError: time.sleep(0.2)
+            except OSError: time.sleep(0.1)
         else: pytest.fail(f"the server does not answer:\n{log.read_text()}")
         yield where
     finally:

@@ -16,9 +16,11 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
+from mlfin.core.errors import SettingsError  # noqa: E402
 from mlfin.core.settings import load_settings  # noqa: E402
 from mlfin.serve.auth import open_accounts  # noqa: E402
 from mlfin.serve.users import add_user  # noqa: E402
+from mlfin.viz import serve as dash  # noqa: E402
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
@@ -169,7 +171,7 @@ def test_an_analyst_presses_the_three_buttons(page, where, tmp_path):
 
     button(page, "Ingest now").click()
     page.wait_for_selector(".mlfin-good:has-text('The bars are in the store')")
-    page.wait_for_function("[...document.querySelectorAll('.widget-dropdown option')].some(o => o.textContent == 'IBM')")
+    page.wait_for_function("[...document.querySelectorAll('.widget-dropdown option')].some(o => o.textContent == 'IBM')", polling=100)
     page.get_by_label("Symbol").select_option(label="IBM")
     page.wait_for_selector("text=Last close of IBM")
     assert not page.locator("h2:text-is('Prediction for AAA')").count()
@@ -180,7 +182,7 @@ def test_an_analyst_presses_the_three_buttons(page, where, tmp_path):
     page.wait_for_selector("text=Last close of BBB")
     button(page, "Train").click()
     page.wait_for_selector("h2:text-is('Training, asked for by analyst')")
-    page.wait_for_function("document.querySelector('progress') && document.querySelector('progress').value > 0")
+    page.wait_for_function("document.querySelector('progress') && document.querySelector('progress').value > 0", polling=100)
     button(page, "Predict next close").click()
     page.wait_for_selector("h2:text-is('Prediction for BBB')")
     page.screenshot(path=str(tmp_path / "operations.png"), full_page=True)
@@ -193,7 +195,7 @@ def test_an_analyst_presses_the_three_buttons(page, where, tmp_path):
     assert "AAA" not in page.inner_text("body") and not page.locator(".mlfin-who").count()
 
 
-def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_knows_nobody(page, where, browser):
+def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_password(page, where, house, browser):
     open_as(page, where, "read_only")
     for name in ("Ingest now", "Train"):
         assert button(page, name).is_disabled() and "needs the role analyst; yours is read_only" in button(page, name).get_attribute("title")
@@ -202,24 +204,21 @@ def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_knows_nobody(pa
     page.wait_for_selector("h2:text-is('Prediction for AAA')")
     quiet(page)
     other = browser.new_page()
-    other.set_default_timeout(120_000)
-    other.goto(where)
-    other.wait_for_selector("text=Service at")
-    assert not other.locator(".mlfin-who").count() and not button(other, "Predict next close").is_visible()
-    other.close()
-
-
-def test_a_password_for_one_use_is_exchanged(page, where, house):
-    page.goto(where)
-    page.wait_for_selector("text=Service at")
-    assert not page.get_by_label("New password").is_visible()
-    log_in(page, "new", house.once)
-    page.wait_for_selector("[role=alert]:has-text('A new password is needed')")
-    log_in(page, "new", house.once, new="short")
-    page.wait_for_selector("[role=alert]:has-text('does not take this')")
-    log_in(page, "new", house.once, new="a long walk home")
-    page.wait_for_selector(".mlfin-who:has-text('new')")
-    quiet(page)
+    try:
+        other.set_default_timeout(120_000)
+        other.goto(where)
+        other.wait_for_selector("text=Service at")
+        assert not other.locator(".mlfin-who").count() and not button(other, "Predict next close").is_visible()  # it knows nobody
+        assert not other.get_by_label("New password").is_visible()
+        log_in(other, "new", house.once)                                    # a password for one use
+        other.wait_for_selector("[role=alert]:has-text('A new password is needed')")
+        log_in(other, "new", house.once, new="short")
+        other.wait_for_selector("[role=alert]:has-text('does not take this')")
+        log_in(other, "new", house.once, new="a long walk home")
+        other.wait_for_selector(".mlfin-who:has-text('new')")
+        assert not re.search("Traceback|Error:", other.inner_text("body")) and "read_only" in page.inner_text(".mlfin-who")
+    finally:
+        other.close()
 
 
 @pytest.mark.slow
@@ -292,13 +291,24 @@ def test_a_token_guards_every_page_and_leaves_the_environment(project, serve_das
         assert page.goto(f"{found}/{page_of_run}").ok and "95_publish" in page.inner_text("h1")
 
 
-@pytest.mark.parametrize("words, guard, says", [(["--host", "0.0.0.0"], "", "no login guards"), (["--host", "0.0.0.0", "--proxied"], "", "no login guards"),
-                                                (["--host", "0.0.0.0"], "x" * 30, "in the clear"), ([], "short", "20 plain characters")])
-def test_others_are_not_let_in_without_a_guard(house, words, guard, says):
+def test_others_are_not_let_in_without_a_guard(tmp_path):
+    (tmp_path / "dashboards").symlink_to(ROOT / "dashboards")
+    (tmp_path / "settings.ini").write_bytes((ROOT / "settings.ini").read_bytes())
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
-    environment |= {"MLFIN_ROOT": str(house.root), "PYTHONPATH": str(ROOT), "COLUMNS": "200"} | ({"MLFIN_DASH_TOKEN": guard} if guard else {})
-    done = subprocess.run([sys.executable, "-m", "mlfin", "dash", *words], cwd=house.root, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr and "Dashboards at" not in done.stdout
+    environment |= {"MLFIN_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, "-m", "mlfin", "dash", "--host", "0.0.0.0"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 2 and "no login guards" in done.stderr and "Traceback" not in done.stderr and "Dashboards at" not in done.stdout
+
+
+@pytest.mark.parametrize("given, guard, says", [(dict(host="0.0.0.0", proxied=True), "", "no login guards"),
+                                                (dict(host="0.0.0.0"), "x" * 30, "in the clear"), ({}, "short", "20 plain characters")])
+def test_a_guard_that_is_none_is_refused(monkeypatch, capsys, given, guard, says):
+    monkeypatch.setattr(dash, "dash_application", lambda *given: pytest.fail("it serves"))
+    monkeypatch.setenv("MLFIN_DASH_TOKEN", guard)
+    with pytest.raises(SettingsError, match=says):
+        dash.serve_dashboards(ROOT, **given)
+    assert "Dashboards at" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", ["voila/render/home.ipynb", "reports/development/default/absent.html"])
