@@ -23,6 +23,7 @@ KINDS = ("split", "dividend", "rename", "delisting")
 def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `ACTIONS` (and `to`); empty is fine
                ) -> pd.DataFrame:         # an actions frame, sorted by symbol, ex_date and kind
     "Give actions their columns, dtypes and order, and refuse impossible ones."
+    if not len(rows): return pd.DataFrame({c: pd.Series(dtype=d) for c, d in ACTIONS.items()})
     columns = [*ACTIONS, "to"]
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([(*r, "")[:7] for r in rows], columns=columns)
     frame = pd.DataFrame(frame, columns=columns).astype(ACTIONS)
@@ -55,7 +56,8 @@ def known_actions(actions: pd.DataFrame, # an actions frame
     except (ValueError, TypeError): moment = pd.NaT
     if moment is pd.NaT: raise DataError(must_be("as_of", "a date or a time", as_of))
     moment = moment.tz_localize("UTC") if moment.tz is None else moment
-    return as_actions(actions[actions.known_at <= moment])
+    found = actions[actions.known_at <= moment].reset_index(drop=True)
+    return found if "to" in found and (found.kind == "rename").any() else found[list(ACTIONS)]
 
 # %% ../../nbs/data/14_actions.ipynb #b84900f7
 _ODDS, _LEAST = np.log(1000), 0.002          # decided beyond; no series is quieter than 20 basis points

@@ -173,8 +173,8 @@ def _read_actions(root: Path, symbols, as_of) -> pd.DataFrame:
     "Actions of some symbols, resolved."
     import pyarrow.compute as pc
 
-    rows = _rows(root, "actions", None if symbols is None else pc.field("symbol").isin(list(symbols)))
-    return as_actions(resolve(rows, _ACTION, moment(as_of)).drop(columns="recorded_at"))
+    at, rows = moment(as_of), _rows(root, "actions", None if symbols is None else pc.field("symbol").isin(list(symbols)))
+    return as_actions(resolve(rows, _ACTION, at).drop(columns="recorded_at") if len(rows) else rows)
 
 def _of_origins(rows: pd.DataFrame):
     "The stored rows that a new one may repeat: those of its origin."

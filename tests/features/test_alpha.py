@@ -133,7 +133,7 @@ def test_the_set():
 
 
 def test_several_symbols_against_plain_pandas(bars):
-    table = check(bars)
+    table = check(bars.groupby("symbol").tail(100).reset_index(drop=True))
     for f in parse_set("alpha"):
         assert table[f.spec].dtype == np.float64
         for _, part in table.groupby("symbol"):
@@ -169,7 +169,7 @@ def test_blocks_have_no_seams(make_bars):
     check(make_bars("AAA", 1300, 9), specs)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 6, 60, 61])
+@pytest.mark.parametrize("size", [1, 5, 60])  # and one more, of another symbol: a window, and the bar before it
 def test_short_symbols(make_bars, size):
     bars = pd.concat([make_bars("AAA", size, 1), make_bars("BBB", 1, 2), make_bars("CCC", size + 1, 3)], ignore_index=True)
     check(bars)
@@ -177,14 +177,14 @@ def test_short_symbols(make_bars, size):
 
 def test_real_bars():
     bars = read_bars("builtin").bars
-    check(bars.groupby("symbol").tail(150).reset_index(drop=True))
+    check(bars.groupby("symbol").tail(80).reset_index(drop=True))
 
 
 @needs_market
 @pytest.mark.parametrize("path, options, rows", [
-    ("freqtrade/XRP_ETH-1m.feather", {"symbol": "XRP/ETH", "timeframe": "1m"}, 400),
-    ("freqtrade/futures/*-1h-mark.feather", {"symbol_from": "([A-Z]+)", "timeframe": "1h"}, 100),
-    ("cinar_brkb/*.csv", {"symbol_from": "(brk-b)", "tz": "America/New_York", "calendar": "XNYS"}, 251),
+    ("freqtrade/XRP_ETH-1m.feather", {"symbol": "XRP/ETH", "timeframe": "1m"}, 150),
+    ("freqtrade/futures/*-1h-mark.feather", {"symbol_from": "([A-Z]+)", "timeframe": "1h"}, 70),
+    ("cinar_brkb/*.csv", {"symbol_from": "(brk-b)", "tz": "America/New_York", "calendar": "XNYS"}, 130),
 ])
 def test_real_bars_of_others(path, options, rows):
     bars = read_bars(MARKET / path, **options).bars

@@ -93,7 +93,7 @@ def test_every_number_by_hand():
     assert sorted(RATIOS) == RATIOS and len(RATIOS) == 9
     def change(a, b): return (a - b) / abs(b)
     seen = 0
-    for i, row in list(zip(bars.itertuples(), table.itertuples(), strict=True))[::11]:
+    for i, row in list(zip(bars.itertuples(), table.itertuples(), strict=True))[::17]:
         k = {n: slow(i.symbol, n, i.known_at) for n in (*FLOWS, *STOCKS)}
         worth = i.close * k["shares"][0]
         wanted = {
@@ -108,15 +108,15 @@ def test_every_number_by_hand():
         for name, value in wanted.items():
             np.testing.assert_allclose(getattr(row, name), value, rtol=1e-9, err_msg=f"{name} {i.symbol} {i.ts}")
             seen += np.isfinite(value)
-    assert seen > 900
+    assert seen > 600
 
 
 def test_no_look_ahead():
-    bars = daily(step="9D")
+    bars = daily(step="18D")
     specs = [*ANY, *RATIOS]
-    assert assert_no_lookahead(specs, bars, cuts=8, facts=FACTS_) >= 16 * len(specs)
+    assert assert_no_lookahead(specs, bars, cuts=4, facts=FACTS_) >= 8 * len(specs)
     full = compute_features(bars, specs, facts=FACTS_)
-    for cut in bars.known_at.drop_duplicates()[20::40]:                                  # and with the facts of that day alone
+    for cut in bars.known_at.drop_duplicates()[10::25]:                                  # and with the facts of that day alone
         past = (bars.known_at <= cut).to_numpy()
         part = compute_features(bars[past].reset_index(drop=True), specs, facts=known_facts(FACTS_, cut))
         pd.testing.assert_frame_equal(part, full[past].reset_index(drop=True), check_exact=True)
@@ -125,7 +125,7 @@ def test_no_look_ahead():
 def test_one_bar_at_a_time_gives_the_same_bits():
     bars = daily(step="20D")
     full = compute_features(bars, ANY + RATIOS, facts=FACTS_)
-    for i in range(0, len(bars), 9):
+    for i in range(0, len(bars), 17):
         one = compute_features(bars[i:i + 1].reset_index(drop=True), ANY + RATIOS, facts=FACTS_)
         pd.testing.assert_frame_equal(one, full[i:i + 1].reset_index(drop=True), check_exact=True)
 
@@ -300,5 +300,5 @@ def test_other_facts_of_the_same_frame():
 
 
 def test_bar_by_bar_is_the_table():
-    bars = daily(step="40D")
+    bars = daily(step="80D")
     assert assert_parity(["fact_yield_eps", "fact_growth_revenue", *RATIOS], bars.assign(factor=2.0), facts=FACTS_) == len(bars) * 11

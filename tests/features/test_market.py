@@ -164,7 +164,7 @@ def slow_index(bars, index, n):
 
 @pytest.mark.parametrize("index", [None, "S0", "S1"])
 def test_against_least_squares(index):
-    bars = ragged(2)
+    bars = ragged(2, size=90)
     table, close = compute_features(bars, INDEX, index=index), wide(bars)
     there = close.notna()
     seen = 0
@@ -173,7 +173,7 @@ def test_against_least_squares(index):
         ours = matrix(table, name, close)
         np.testing.assert_allclose(ours, wanted.where(there), rtol=1e-8, atol=2e-9 if name == "idio_vol_20" else 1e-12)
         seen += ours.notna().sum().sum()
-    assert seen > 2000
+    assert seen > 1300
     change = close / close.shift(5) - 1
     market_ = (pd.concat({s: change.drop(columns=s).mean(axis=1) for s in close}, axis=1).where(change.notna()).where(
         change.count(axis=1) >= LEAST, axis=0) if index is None else pd.concat({s: change[index] for s in close}, axis=1))
@@ -223,9 +223,9 @@ def test_breadth_and_dispersion_the_slow_way():
 
 @pytest.mark.parametrize("context", [{}, {"index": "S0"}], ids=["others", "named"])
 def test_no_look_ahead_in_a_ragged_panel(context):
-    assert assert_no_lookahead(ALL + CLOCK, ragged(7), cuts=8, groups=GROUPS, calendar="XNYS", **context) > 350
+    assert assert_no_lookahead(ALL + CLOCK, ragged(7), cuts=5, groups=GROUPS, calendar="XNYS", **context) > 200
     listings = ragged(7, holes=0.0)                       # a feature of own bars reaches further back than the panel where bars miss
-    assert assert_no_lookahead(CROSS, listings, cuts=8, groups=GROUPS, **context) > 100
+    assert assert_no_lookahead(CROSS, listings, cuts=5, groups=GROUPS, **context) > 60
 
 
 @pytest.mark.parametrize("context", [{}, {"index": "S0"}], ids=["others", "named"])
@@ -236,7 +236,7 @@ def test_the_last_times_give_the_same_bits(context):
     times = np.sort(bars.ts.unique())
     for spec in plain:
         f, n = parse(spec), parse(spec).lookback
-        for i in (n, n + 1, 57, 83, 90, len(times) - 1):
+        for i in (n, 57, 83, len(times) - 1):
             part = bars[bars.ts.between(times[i - n], times[i])].reset_index(drop=True)
             if "index" in context and not (part.symbol == "S0").any():
                 continue

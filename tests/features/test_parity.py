@@ -17,7 +17,7 @@ def equal(a, b):
     pd.testing.assert_frame_equal(a.reset_index(drop=True), b.reset_index(drop=True), check_exact=True)
 
 
-@pytest.mark.parametrize(("kind", "days"), [("series", 150), ("panel", 100), ("facts", 60)])
+@pytest.mark.parametrize(("kind", "days"), [("series", 110), ("panel", 80), ("facts", 30)])
 def test_every_registered_feature(real, kind, days):
     """Four histories and one that begins later; the numbers of the example of each spec."""
     bars, context = real(days, "2012-07-31")

@@ -66,7 +66,7 @@ def agree(store, lake, tmp_path, specs=SPECS, context=None, **options):
     columns = ["known_at", "input", *(c for c in store.read(specs) if c not in module.KEYS)]
     one, two = (module._load(module._find(s, specs), columns).drop(columns="generation") for s in (store, made))
     equal(one, two)
-    for moment in pd.date_range(bars.ts.min() + DAY, bars.known_at.max() + DAY, 4):
+    for moment in pd.date_range(bars.ts.min() + DAY, bars.known_at.max() + DAY, 3):
         then = lake.read(as_of=moment, adjust=store.adjust)
         equal(store.read(specs, as_of=moment), compute_features(then, specs, short="nan", **context))
 

@@ -3,9 +3,10 @@ import numpy as np
 import pandas as pd
 
 import mlfin.models as models
-from mlfin.core.provenance import write_json, write_parquet
+from mlfin.core.provenance import hash_frame, write_json, write_parquet
 from mlfin.core.settings import Settings
 from mlfin.data.bars import as_bars
+from mlfin.features.spec import parse
 from mlfin.features.table import compute_features
 from mlfin.models.dataset import build_dataset
 from mlfin.models.labels import compute_labels
@@ -36,13 +37,27 @@ def bars_that_remember(memory=0.4, days=700, symbols=("AAA", "BBB", "CCC"), seed
     return as_bars(pd.concat(parts, ignore_index=True))
 
 
+_learnt = {}  # features, labels, dataset and training of what was asked for before: tests leave the same run again and again
+
+
+def learn(bars, specs, names, label, seed, training, fresh=False):
+    "Features, labels, dataset and training of some bars; `fresh` where a test has changed how they are made."
+    asked = (hash_frame(bars), *(parse(s).function for s in specs), repr((specs, names, label, seed, sorted(training.items()))))
+    if fresh or asked not in _learnt:
+        table, labels = compute_features(bars, specs, calendar="24/7"), compute_labels(bars, label)
+        dataset = build_dataset(table, labels, bars, specs)
+        folds = WalkForward(folds=3, embargo=2).split(dataset.spans)
+        made = table, labels, dataset, models.train_walk_forward(dataset, folds, names, seed=seed, **training)
+        if fresh: return made
+        _learnt[asked] = made
+    return _learnt[asked]
+
+
 def leave(settings, experiment="main", key="a" * 32, specs=("returns",), names=("logistic",), bars=None, label="fwd_ret_1", seed=1, tracked=True,
-          must_track=True, **training):
+          must_track=True, fresh=False, **training):
     "Write the products of a run, and track it; what was trained."
     specs, bars = list(specs), bars_that_remember() if bars is None else bars
-    table, labels = compute_features(bars, specs, calendar="24/7"), compute_labels(bars, label)
-    dataset = build_dataset(table, labels, bars, specs)
-    trained = models.train_walk_forward(dataset, WalkForward(folds=3, embargo=2).split(dataset.spans), list(names), seed=seed, **training)
+    table, labels, dataset, trained = learn(bars, specs, list(names), label, seed, training, fresh)
     folder = settings.data_dir(experiment)
     for name, frame in {"bars": bars, "features": table, "labels": labels}.items(): write_parquet(frame, folder / f"{name}.parquet", name[0] * 32)
     write_parquet(trained.predictions, folder / "predictions.parquet", key)

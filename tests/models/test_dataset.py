@@ -275,14 +275,14 @@ def test_clean_features_raise_no_alarm(real):
     """Every input that bars alone give, on the built-in market, beside labels of several kinds and lengths of history."""
     from mlfin.models import dataset as module
 
-    bars, context = real(600)
+    bars, context = real(400)
     specs = [d.example for d in definitions().values() if d.kind != "facts" and d.name != "alpha" and set(d.inputs) <= set(bars)]
     features = compute_features(bars, specs, calendar=context["calendar"], groups=context["groups"], short="nan")
     inputs = model_inputs(features, bars, specs)
     names = [c for c in inputs.columns[4:] if inputs[c].notna().mean() > 0.5]
     assert len(names) > 200
     whole = inputs[inputs[names].notna().all(axis=1)]
-    for label, days in (("fwd_ret_1", 600), ("fwd_ret_20", 600), ("fwd_demean_5", 100), ("barrier_10_2_2", 600)):
+    for label, days in (("fwd_ret_1", 400), ("fwd_demean_5", 100), ("barrier_10_2_2", 400)):
         rows = whole.groupby("symbol").tail(days).merge(compute_labels(bars, label), on=["symbol", "timeframe", "ts"])
         d = Dataset(rows[names], rows[f"{label}_direction"], rows[label], rows[list(module.KEYS)], rows[["ts", "t0", "t1"]],
                     label, tuple(names), pd.DataFrame())

@@ -102,18 +102,20 @@ def test_errors_over_time_are_those_of_a_regression_with_a_day_by_day_sum():
 
 @pytest.mark.parametrize("how", ["across symbols", "over time"])
 @pytest.mark.parametrize("horizon", [1, 5])
-def test_the_error_is_the_spread_over_samples(how, horizon):
-    rows = pd.concat([ic_summary(foretold(0.05, 300, 6, seed, horizon=horizon), horizon, how) for seed in range(80)])
+@pytest.mark.parametrize("samples", [40, pytest.param(80, marks=pytest.mark.slow)])
+def test_the_error_is_the_spread_over_samples(how, horizon, samples):
+    rows = pd.concat([ic_summary(foretold(0.05, 300, 6, seed, horizon=horizon), horizon, how) for seed in range(samples)])
     spread = rows.rank_ic.std()
     assert 0.75 * spread < rows.rank_ic_error.mean() < 1.25 * spread
-    assert abs(rows.rank_ic.mean() - 0.048) < 3 * spread / 80**0.5 + 0.003
+    assert abs(rows.rank_ic.mean() - 0.048) < 3 * spread / samples**0.5 + 0.003
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
-def test_the_error_of_a_fold_is_the_spread_over_samples_where_the_naive_one_is_not(horizon):
+@pytest.mark.parametrize("number", [20, pytest.param(40, marks=pytest.mark.slow)])
+def test_the_error_of_a_fold_is_the_spread_over_samples_where_the_naive_one_is_not(horizon, number):
     from mlfin.models.evaluation import information_coefficient
 
-    samples = [foretold(0.05, 800, 4, seed, horizon=horizon) for seed in range(40)]
+    samples = [foretold(0.05, 800, 4, seed, horizon=horizon) for seed in range(number)]
     rows, naive = pd.concat([ic_by_fold(p, horizon) for p in samples]), information_coefficient(samples[0])
     spread = rows.ic.std()
     assert 0.75 * spread < rows.error.mean() < 1.25 * spread
@@ -248,12 +250,13 @@ def test_refusals(call, words):
         call(foretold(days=40))
 
 
-def test_symbols_that_decide_at_different_moments_have_errors_as_wide():
+@pytest.mark.parametrize("samples", [20, pytest.param(40, marks=pytest.mark.slow)])
+def test_symbols_that_decide_at_different_moments_have_errors_as_wide(samples):
     """Noise with a label five bars ahead: the t value keeps its size when the symbols' bars are two hours apart."""
     from mlfin.models.information import ic_summary
 
     days, symbols, found = 300, 6, {0: [], 2: []}
-    for seed in range(40):
+    for seed in range(samples):
         rng = np.random.default_rng(seed)
         moves = rng.normal(size=(days + 5, symbols)) + rng.normal(size=(days + 5, 1))
         forward = np.stack([moves[k:days + k] for k in range(1, 6)]).sum(axis=0)

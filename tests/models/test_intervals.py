@@ -33,14 +33,14 @@ def regressed(**kwargs):
     return p.drop(columns="probability").assign(prediction=0.02 * (p.probability - 0.5), baseline=0.0005, actual=p.forward_return)
 
 
-def covered(make, truth, seeds=200, **kwargs):
+def covered(make, truth, seeds=100, **kwargs):
     found = np.array([mean_interval(make(seed), draws=400, seed=seed, **kwargs) for seed in range(seeds)])
     return np.mean((found[:, 1] <= truth) & (truth <= found[:, 2]))
 
 
 @pytest.mark.parametrize("kind", ["stationary", "moving"])
 def test_the_mean_of_independent_values_is_covered(kind):
-    assert 0.9 <= covered(lambda seed: 3 + np.random.default_rng(seed).normal(size=600), 3, seeds=300, kind=kind) <= 0.985
+    assert 0.9 <= covered(lambda seed: 3 + np.random.default_rng(seed).normal(size=600), 3, seeds=150, kind=kind) <= 0.985
 
 
 @pytest.mark.parametrize("kind", ["stationary", "moving"])
@@ -152,22 +152,24 @@ def test_the_difference_knows_more_than_both_ends():
     assert paired["baseline"] == pytest.approx(score_intervals(other, "log_loss").value[0])
 
 
-def test_worthless_models_are_called_better_as_seldom_as_said():
+@pytest.mark.parametrize("tries, most", [(20, 3), pytest.param(40, 5, marks=pytest.mark.slow)])
+def test_worthless_models_are_called_better_as_seldom_as_said(tries, most):
     found = 0
-    for seed in range(40):
+    for seed in range(tries):
         p = pd.concat([told(0.0, 150, 3, 1000 * seed + k, f"m{k}", market=1.0) for k in range(3)])
         p["probability"] = 0.5 + 0.2 * (p["probability"] - 0.5)
         found += score_intervals(p, "rank_ic", draws=400, how="over time").verdict.str.startswith("better").any()
-    assert found <= 5  # 99 % bound of a binomial with 40 tries at 2.5 % is 4; percentile intervals are a little narrow
+    assert found <= most  # 99 % bounds of a binomial at 2.5 % are 3 and 4; percentile intervals are a little narrow
 
 
-def test_a_planted_signal_is_found_and_its_interval_covers_it():
+@pytest.mark.parametrize("tries", [20, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_planted_signal_is_found_and_its_interval_covers_it(tries):
     hits = cover = 0
-    for seed in range(40):
+    for seed in range(tries):
         row = score_intervals(told(0.1, 800, 6, seed), "ic", draws=300).iloc[0]
         hits += row["verdict"].startswith("better")
         cover += row["low"] <= 0.1 / 1.01**0.5 * (1 - 0.99 / 10) <= row["high"]  # less the bias of a correlation of six, and of the logistic curve
-    assert hits >= 36 and cover >= 34
+    assert hits >= 0.9 * tries and cover >= 0.85 * tries
 
 
 @pytest.mark.slow

@@ -37,7 +37,10 @@ ROOT = Path(__file__).parents[2]
 spec = spec_from_file_location("left_run", Path(__file__).with_name("left_run.py"))
 left_run = module_from_spec(spec)
 spec.loader.exec_module(left_run)
-leave = left_run.leave
+FEW = left_run.bars_that_remember(days=200)  # what a model has learnt does not matter here
+
+
+def leave(*args, bars=FEW, **kwargs): return left_run.leave(*args, bars=bars, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def accept(settings, experiment, number, replacing=None):
 
 def champions(settings, experiment, count):
     "So many versions, each the champion after the one before."
-    leave(settings, experiment, bars=left_run.bars_that_remember(days=200))
+    leave(settings, experiment)
     for i in range(count): accept(settings, experiment, another(settings, experiment, i).number, i or None)
 
 
@@ -465,7 +468,7 @@ def test_a_training_without_a_last_fit_is_told_as_such_and_can_be_repaired(setti
     whole = training._finish
     with monkeypatch.context() as patch:
         patch.setattr(training, "_finish", lambda *a: (whole(*a)[0], {}, ["cut"]))
-        with pytest.warns(UserWarning, match="cut"): leave(settings, "cut", key="2" * 32)
+        with pytest.warns(UserWarning, match="cut"): leave(settings, "cut", key="2" * 32, fresh=True)
     with pytest.raises(ModelError, match="has no model: its last fit was cut off by the budget"): register(settings, "cut")
     leave(settings, "cut", key="2" * 32)
     assert register(settings, "cut").number == 1
