@@ -389,6 +389,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mlfin.backtest.simulate._days': ('backtest/simulate.html#_days', 'mlfin/backtest/simulate.py'),
                                          'mlfin.backtest.simulate._events': ( 'backtest/simulate.html#_events',
                                                                               'mlfin/backtest/simulate.py'),
+                                         'mlfin.backtest.simulate._gained': ( 'backtest/simulate.html#_gained',
+                                                                              'mlfin/backtest/simulate.py'),
                                          'mlfin.backtest.simulate._in_force': ( 'backtest/simulate.html#_in_force',
                                                                                 'mlfin/backtest/simulate.py'),
                                          'mlfin.backtest.simulate._lent': ('backtest/simulate.html#_lent', 'mlfin/backtest/simulate.py'),
