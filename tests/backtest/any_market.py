@@ -30,7 +30,8 @@ def _market(seed, rows, symbols, missing, vol):
         if s and rng.random() < 0.5: keep[rng.integers(rows // 2, rows):] = False
         parts.append(part)
         kept.append(np.flatnonzero(keep | (s == 0)))
-    names, columns = [f"S{s}" for s, own in enumerate(kept) for _ in own], {c: np.concatenate([p[c][k] for p, k in zip(parts, kept, strict=True)]) for c in part}
+    names = [f"S{s}" for s, own in enumerate(kept) for _ in own]
+    columns = {c: np.concatenate([p[c][k] for p, k in zip(parts, kept, strict=True)]) for c in part}
     return pd.DataFrame(dict(symbol=names, timeframe="8h", ts=ts[np.concatenate(kept)], **columns))
 
 
