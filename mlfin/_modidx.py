@@ -561,6 +561,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.core.charts._months': ('core/charts.html#_months', 'mlfin/core/charts.py'),
                                    'mlfin.core.charts._ms': ('core/charts.html#_ms', 'mlfin/core/charts.py'),
                                    'mlfin.core.charts._need': ('core/charts.html#_need', 'mlfin/core/charts.py'),
+                                   'mlfin.core.charts._row_borders': ('core/charts.html#_row_borders', 'mlfin/core/charts.py'),
                                    'mlfin.core.charts._spans': ('core/charts.html#_spans', 'mlfin/core/charts.py'),
                                    'mlfin.core.charts._time_axis': ('core/charts.html#_time_axis', 'mlfin/core/charts.py'),
                                    'mlfin.core.charts.calibration_chart': ('core/charts.html#calibration_chart', 'mlfin/core/charts.py'),
