@@ -90,7 +90,7 @@ def rule_of(fields, threshold=None):
     return TradingRule(**fields, threshold=None if fields["signal"] == "quantile" else threshold)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 38), RULE, st.integers(0, 6))
 def test_the_future_never_changes_the_past(seed, cut, fields, stale):
     (bars, p, meta), rule = market(seed), rule_of(fields)
@@ -154,7 +154,7 @@ def one_by_one(p, bars, rule, meta, meta_threshold, stale):
     return pd.DataFrame(out, index=pd.DatetimeIndex(clock[first:last + 2], name="ts"), columns=symbols)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), RULE, st.integers(0, 6), st.sampled_from([None, 0.5, 0.6]))
 def test_every_rule_does_what_its_sentences_say(seed, fields, stale, threshold):
     (bars, p, meta), rule = market(seed), rule_of(fields | {"vol_target": None, "max_weight": None}, threshold)
