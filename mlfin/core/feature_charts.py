@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .charts import COLOURS, new_figure
+from .charts import COLOURS, _row_borders, new_figure
 from .errors import DataError, must_be
 
 if TYPE_CHECKING: from plotly.graph_objects import Figure
@@ -97,13 +97,13 @@ def cluster_chart(rho: pd.DataFrame,       # correlations, columns x columns
     figure.add_heatmap(z=z.round(3), x=names, y=names, colorscale=_DIVERGING, zmin=-1, zmax=1, xgap=int(len(names) <= 40), ygap=int(len(names) <= 40),
                        colorbar=dict(title="rho", thickness=12), hoverongaps=False,
                        hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>", texttemplate="%{z:.1f}" if len(names) <= 20 else None)
-    at = table["cluster"].to_numpy()
+    at, frame, frames = table["cluster"].to_numpy(), dict(type="rect", line=dict(color="#1F2A33", width=2 if len(names) <= 40 else 1)), []
     for number in pd.unique(at):
         inside = np.flatnonzero(at == number)
         low, high = inside[0] - 0.5, inside[-1] + 0.5
-        if len(inside) > 1: figure.add_shape(type="rect", x0=low, x1=high, y0=low, y1=high, line=dict(color="#1F2A33", width=2 if len(names) <= 40 else 1))
+        if len(inside) > 1: frames.append(frame | dict(x0=low, x1=high, y0=low, y1=high))
     cell = 26 if len(names) <= 20 else 15 if len(names) <= 60 else 5
-    figure.update_layout(height=max(380, 190 + cell * len(names)), plot_bgcolor="#E3E6E8")
+    figure.update_layout(shapes=frames, height=max(380, 190 + cell * len(names)), plot_bgcolor="#E3E6E8")
     named = {"tickmode": "linear", "dtick": 1} if len(names) <= 60 else {"showticklabels": False, "ticks": ""}
     for axis in (figure.update_xaxes, figure.update_yaxes): axis(showgrid=False, **named)
     figure.update_yaxes(autorange="reversed")
@@ -133,5 +133,5 @@ def ic_chart(coefficients: pd.DataFrame, # one row a column and horizon: column 
     figure.add_vline(x=0, line=dict(color="#1F2A33", width=1.2))
     figure.update_layout(height=max(300, 180 + (12 + 9 * len(horizons)) * len(kept)))
     figure.update_yaxes(tickvals=list(place.values()), ticktext=kept, range=[len(kept) - 0.5, -0.5], showgrid=False)
-    for border in range(1, len(kept)): figure.add_hline(y=border - 0.5, line=dict(color="#EEF1F3", width=1), layer="below")
+    _row_borders(figure, len(kept))
     return figure

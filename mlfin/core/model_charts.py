@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .charts import COLOURS, new_figure
+from .charts import COLOURS, _row_borders, new_figure
 from .errors import DataError, must_be
 
 if TYPE_CHECKING: from plotly.graph_objects import Figure
@@ -128,7 +128,7 @@ def _points(rows: pd.DataFrame, names: list[str], place: pd.Series, figure) -> N
     figure.add_vline(x=0, line=dict(color=_INK, width=1.2))
     figure.update_layout(height=max(280, 180 + (14 + 8 * len(models)) * len(names)))
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], showgrid=False)
-    for border in range(1, len(names)): figure.add_hline(y=border - 0.5, line=dict(color="#EEF1F3", width=1), layer="below")
+    _row_borders(figure, len(names))
 
 def _note(rows: pd.DataFrame, more: str = "") -> str:
     how = rows["how"].iloc[0] if "how" in rows else "over time"

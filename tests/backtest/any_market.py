@@ -1,5 +1,7 @@
 """Bars, targets and cost models of any kind, for tests of fills."""
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
@@ -7,23 +9,30 @@ from hypothesis import strategies as st
 
 def market(seed, rows=30, symbols=2, missing=0.1, vol=0.05):
     """Bars with everything: gaps, missing bars, an early end, zero volume, unknown vwap and spread, funding rates."""
+    return _market(seed, rows, symbols, missing, vol).copy()
+
+
+@lru_cache(64)
+def _market(seed, rows, symbols, missing, vol):
     rng = np.random.default_rng(seed)
     ts = pd.date_range("2024-01-01", periods=rows, freq="8h", tz="UTC", unit="us")
-    frames = []
+    parts, kept = [], []
     for s in range(symbols):
         close = 20 * (s + 1) * np.exp(rng.normal(0, vol, rows).cumsum())
         open_ = np.append(close[0], close[:-1]) * np.exp(rng.normal(0, vol / 2, rows))
         top, low = np.maximum(open_, close), np.minimum(open_, close)
-        frame = pd.DataFrame(dict(symbol=f"S{s}", timeframe="8h", ts=ts, open=open_, high=top * np.exp(rng.exponential(vol / 3, rows)),
-                                  low=low * np.exp(-rng.exponential(vol / 3, rows)), close=close))
-        frame["vwap"] = np.where(rng.random(rows) < 0.1, np.nan, (frame.high + frame.low) / 2)
-        frame["volume"] = np.where(rng.random(rows) < 0.1, 0.0, rng.lognormal(6, 1, rows))
-        frame["spread"] = np.where(rng.random(rows) < 0.2, np.nan, close * rng.uniform(0, 0.004, rows))
-        frame["funding"] = np.where(rng.random(rows) < 0.7, np.nan, rng.normal(0, 1e-3, rows))
+        part = dict(open=open_, high=top * np.exp(rng.exponential(vol / 3, rows)), low=low * np.exp(-rng.exponential(vol / 3, rows)), close=close)
+        part["vwap"] = np.where(rng.random(rows) < 0.1, np.nan, (part["high"] + part["low"]) / 2)
+        part["volume"] = np.where(rng.random(rows) < 0.1, 0.0, rng.lognormal(6, 1, rows))
+        part["spread"] = np.where(rng.random(rows) < 0.2, np.nan, close * rng.uniform(0, 0.004, rows))
+        part["funding"] = np.where(rng.random(rows) < 0.7, np.nan, rng.normal(0, 1e-3, rows))
         keep = rng.random(rows) >= missing
         if s and rng.random() < 0.5: keep[rng.integers(rows // 2, rows):] = False
-        frames.append(frame[keep | (s == 0)])
-    return pd.concat(frames, ignore_index=True)
+        parts.append(part)
+        kept.append(np.flatnonzero(keep | (s == 0)))
+    names = [f"S{s}" for s, own in enumerate(kept) for _ in own]
+    columns = {c: np.concatenate([p[c][k] for p, k in zip(parts, kept, strict=True)]) for c in part}
+    return pd.DataFrame(dict(symbol=names, timeframe="8h", ts=ts[np.concatenate(kept)], **columns))
 
 
 def targets(bars, seed, gross=1.0, short=True, change=0.3):

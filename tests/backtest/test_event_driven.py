@@ -27,13 +27,12 @@ YEAR = pd.Timedelta(days=365)
 
 
 def volatility(bars):
-    """(symbol, ts) -> standard deviation of the last 21 returns up to that close."""
-    known = {}
-    for symbol, own in bars.groupby("symbol"):
-        closes = list(own.sort_values("ts").close)
-        returns = [b / a - 1 for a, b in zip(closes[:-1], closes[1:], strict=True)]
-        for i, ts in enumerate(own.sort_values("ts").ts):
-            known[symbol, ts] = stdev(returns[max(i - 21, 0):i]) if i >= 2 else 0.0
+    """ts -> the standard deviation of the last 21 returns up to each symbol's last close."""
+    known, last, returns = {}, {}, {symbol: [] for symbol in bars.symbol.unique()}
+    for bar in bars.sort_values("ts").itertuples():
+        if bar.symbol in last: returns[bar.symbol].append(bar.close / last[bar.symbol] - 1)
+        last[bar.symbol] = bar.close
+        known[bar.ts] = {s: stdev(r[-21:]) if len(r) >= 2 else 0.0 for s, r in returns.items()}
     return known
 
 
@@ -42,8 +41,8 @@ class Account:
 
     def __init__(self, weights, bars, costs, cash, leverage=1.0, stop_loss=0.0, take_profit=0.0, trailing_stop=0.0, actions=()):
         self.c, self.cash, self.leverage, self.stops = costs, cash, leverage, (stop_loss, take_profit, trailing_stop)
-        self.weights, self.known, self.actions = weights, volatility(bars), actions
-        self.events = {ts: {r.symbol: r for r in group.itertuples()} for ts, group in bars.groupby("ts")}
+        self.weights, self.known, self.actions, self.events = weights, volatility(bars) if costs.slippage_vol or costs.impact else {}, actions, {}
+        for bar in bars.itertuples(): self.events.setdefault(bar.ts, {})[bar.symbol] = bar
         self.final, self.fills, self.curve, self.late = bars.groupby("symbol").ts.max(), [], [], set()
         self.p = {s: SimpleNamespace(units=0.0, entry=0.0, best=0.0, since=None, last=None, goal=0.0, seen=0.0, due=False, why="", used=0.0)
                   for s in weights}
@@ -66,16 +65,13 @@ class Account:
             self.close()
         return self
 
-    def sigma(self, s):
-        past = [t for (name, t) in self.known if name == s and t <= self.before]
-        return self.known[s, max(past)] if past else 0.0
-
     def price(self, s, q, ref):
         """What a fill of q pieces gets, and its fee."""
-        c, bar, rate = self.c, self.bar.get(s), self.c.slippage_bps / 1e4 + self.c.slippage_vol * self.sigma(s)
+        c, bar, rate = self.c, self.bar.get(s), self.c.slippage_bps / 1e4
+        if c.slippage_vol: rate += c.slippage_vol * self.known[self.before][s]
         half = ref * c.spread_bps / 2e4
         if c.use_spread and bar and not isnan(bar.spread): half = bar.spread / 2
-        if c.impact and bar: rate += c.impact * self.sigma(s) * sqrt(abs(q) / bar.volume)
+        if c.impact and bar: rate += c.impact * self.known[self.before][s] * sqrt(abs(q) / bar.volume)
         price = max(ref + copysign(half + ref * rate, q), 0.0)
         return price, min(max(abs(q) * (price * c.fee_bps / 1e4 + c.fee_per_share), c.fee_min), abs(q) * price)
 

@@ -67,12 +67,14 @@ def market(seed, rows=40, symbols="ABCDE", gaps=0.25, step=0.02):
     """(bars, probabilities, meta): random walks with holes, scores on a coarse grid so that some are equal, some missing."""
     rng = np.random.default_rng(seed)
     ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC", unit="us")
-    frames = []
+    parts = []
     for symbol in symbols:
         at = np.flatnonzero(rng.random(rows) > gaps) if symbol != "A" else np.arange(rows)
         close = 50 * np.exp(np.cumsum(rng.normal(0, step, len(at))))
-        frames.append(pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts[at], open=close, close=close)))
-    bars = pd.concat(frames, ignore_index=True)
+        parts.append((at, close))
+    at, close = (np.concatenate(x) for x in zip(*parts, strict=True))
+    names = np.repeat(list(symbols), [len(a) for a, _ in parts])
+    bars = pd.DataFrame(dict(symbol=names, timeframe="1d", ts=ts[at], open=close, close=close))
     scores = bars[["symbol", "ts"]].assign(probability=rng.integers(0, 21, len(bars)) / 20)
     meta = scores.assign(probability=rng.random(len(bars)))
     return bars, scores[rng.random(len(bars)) > 0.05], meta[rng.random(len(bars)) > 0.05]

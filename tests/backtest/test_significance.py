@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.signal import lfilter
 
 from mlfin.backtest.clusters import effective_trials
 from mlfin.backtest.significance import (
@@ -84,9 +85,7 @@ def test_lo_error_is_that_of_a_regression_with_newey_west_errors():
 
 def moving(seed, rows, strength):
     """Returns in which each day keeps a part of the day before."""
-    e, out = noise(seed, rows), np.zeros(rows)
-    for t in range(1, rows): out[t] = strength * out[t - 1] + e[t]
-    return out
+    return lfilter([1.0], [1.0, -strength], noise(seed, rows))
 
 
 def test_lo_error_is_what_repetition_shows():

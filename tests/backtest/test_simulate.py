@@ -53,7 +53,8 @@ def make_weights(bars, seed, short=False, change=0.3):
 
 def event_driven(weights, bars, fee, slip, cash):
     """The rules once more, from events and dictionaries; returns (ts, equity) and the fills."""
-    events = {ts: {r.symbol: r for r in group.itertuples()} for ts, group in bars.groupby("ts")}
+    events = {}
+    for bar in bars.itertuples(): events.setdefault(bar.ts, {})[bar.symbol] = bar
     final = bars.groupby("symbol").ts.max().to_dict()
     held = dict.fromkeys(weights, 0.0)
     done, last, curve, fills = dict.fromkeys(weights, 0.0), {}, [], []

@@ -19,7 +19,7 @@ def bars(n=45_031, symbols=("BTC",), freq="min"):
 
 def days(symbols, n, expected=1440):
     when = pd.date_range("2000-01-01", periods=n, freq="D").as_unit("us")
-    return pd.concat([pd.DataFrame(dict(symbol=s, session=when, present=expected, expected=expected)) for s in symbols], ignore_index=True)
+    return pd.DataFrame(dict(symbol=np.repeat(symbols, n), session=np.tile(when, len(symbols)), present=expected, expected=expected))
 
 
 def flags(frame, **checks):
