@@ -178,7 +178,8 @@ def _caches(root: Path | None) -> dict[str, str]:
         except OSError: continue
         if os.access(folder, os.W_OK): break
     names = {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter", "JUPYTER_RUNTIME_DIR": "jupyter",
-             "MPLCONFIGDIR": "matplotlib", "NUMBA_CACHE_DIR": "numba", "XDG_CACHE_HOME": "cache"}
+             "MPLCONFIGDIR": "matplotlib", "XDG_CACHE_HOME": "cache"}
+    if sys.platform != "linux": names["NUMBA_CACHE_DIR"] = "numba"  # there it looks beside the modules first, where all may be compiled already
     return {key: str(folder / name) for key, name in names.items()}
 
 def quiet_environment(settings: Settings | None = None, # threads and the Keras backend come from here

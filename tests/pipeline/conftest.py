@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -100,16 +102,24 @@ class Workbench:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def in_project(tmp_path, monkeypatch):
-    "The test's folder as working directory; the process's environment is put back afterwards."
+@contextmanager
+def working_in(folder):
+    "A folder as working directory; the process's environment is put back afterwards."
     before = dict(os.environ)
-    monkeypatch.delenv("MLFIN_ROOT", raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(InteractiveShell, "atexit_operations", lambda self: None)  # hundreds of shells would take a minute to tidy up
-    yield tmp_path
-    os.environ.clear()
-    os.environ.update(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFIN_ROOT", raising=False)
+        patch.chdir(folder)
+        patch.setattr(InteractiveShell, "atexit_operations", lambda self: None)  # hundreds of shells would take a minute to tidy up
+        try: yield folder
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@pytest.fixture
+def in_project(tmp_path):
+    "The test's folder as working directory; the process's environment is put back afterwards."
+    with working_in(tmp_path): yield tmp_path
 
 
 @pytest.fixture
@@ -122,8 +132,12 @@ def workbench(in_project, capsys):
 def first_run(tmp_path_factory):
     "A project in which the small question was answered: look, do not touch."
     root = tmp_path_factory.mktemp("first_run")
-    bench = Workbench.make(root)
-    bench.said = bench.cli(*words())
+    bench, out, err = Workbench.make(root), StringIO(), StringIO()
+    with working_in(root), redirect_stdout(out), redirect_stderr(err):
+        try: code = main(words()) or 0
+        except SystemExit as e: code = e.code or 0
+    bench.said = code, out.getvalue(), err.getvalue()
+    shutil.copytree(PACKAGE, root / "mlfin", dirs_exist_ok=True)  # what was compiled now need not be compiled by those who copy
     assert bench.said[0] == 0, bench.said[2]
     return bench
 

@@ -212,6 +212,7 @@ def test_data_that_do_not_reach(unharmed, changes, task, parts):
 
 
 FEATURES = "nbs/pipeline/92_features.ipynb"
+COMPUTED = "table, labels = compute_features("  # what comes after it takes a while
 
 
 def _line(text: str) -> int:
@@ -312,7 +313,8 @@ def test_a_file_of_the_project_that_is_gone(unharmed, name):
 def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
     edit(unharmed, FEATURES, old, new)
     text = (unharmed.root / FEATURES).read_text()
-    one_message(unharmed.here(*words("--force")), code, *parts)
+    (unharmed.root / "bars.csv").write_text(written())
+    one_message(unharmed.here(*words("--force", **CSV)), code, *parts)
     assert (unharmed.root / FEATURES).read_text() == text
 
 
@@ -355,11 +357,13 @@ def test_one_run_at_a_time(unharmed):
         one_message(unharmed.here(*words(fee_bps="3")), 1, "`default` is being run by another process", "Hint")
 
 
-@pytest.mark.parametrize("limit, changes", [(0, {}), (60_000, {}), (3_000_000, {}), (200_000, {"folds": "4"})])
-def test_a_disk_that_is_full(finished, limit, changes):
+@pytest.mark.parametrize("limit, changes, alone", [
+    (0, {}, True), (60_000, {}, False), pytest.param(60_000, {}, True, marks=pytest.mark.slow), (3_000_000, {}, False), (200_000, {"folds": "4"}, False),
+])
+def test_a_disk_that_is_full(finished, limit, changes, alone):
     before, (free, most) = finished.published(), resource.getrlimit(resource.RLIMIT_FSIZE)
     asked, full = words(**{"fee_bps": "5", **changes}), lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
-    if limit < 100_000:  # not even what a process keeps for itself can be written
+    if alone:  # not even what a process keeps for itself can be written
         said = finished.cli(*asked, preexec_fn=full)
     else:
         full()
@@ -390,13 +394,14 @@ def test_a_project_that_may_only_be_read(finished):
 
 
 def test_a_kernel_that_dies(unharmed):
-    edit(unharmed, FEATURES, 'task.write(\\"features\\", table)', "import os; os._exit(9)")
+    edit(unharmed, FEATURES, COMPUTED, f"import os; os._exit(9); {COMPUTED}")
     said = unharmed.here(*words(executor="papermill", kernel=KERNEL))
     one_message(said, 1, "Task `features` failed", "the kernel died", "Hint", "failed/92_features.ipynb")
 
 
 def test_ctrl_c_leaves_no_half(unharmed, first_run):
-    edit(unharmed, FEATURES, 'task.write(\\"features\\", table)', "import time; open('here', 'w').close(); time.sleep(60)")
+    half = 'task.write(\\"features\\", bars); import time; open(\\"here\\", \\"w\\").close(); time.sleep(60)'
+    edit(unharmed, FEATURES, COMPUTED, f"{half}; {COMPUTED}")
     process = unharmed.start(*words())
     unharmed.wait_for("here", process)
     process.send_signal(signal.SIGINT)

@@ -3,6 +3,8 @@ import ast
 import json
 import re
 import shutil
+import sys
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -282,10 +284,11 @@ def test_a_set_of_features_is_its_content(finished, registry, monkeypatch):
         monkeypatch.setattr(spec, "_loaded", {})
         spec._sets.pop("quick", None)
         return finished.here(*arguments)
-    (finished.root / "env.yaml").write_text(env + "feature_sets:\n  quick: [rsi_14, ret_5]\n")
-    code, out, err = finished.cli(*words(features="[quick, obv]"))
+    code, out, err = asked("[rsi_14, ret_5]", *words(features="[quick, obv]"))
     assert code == 0, out + err
     assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_5", "obv"]
+    code, out, err = finished.cli("status", *words(features="[quick, obv]")[1:])
+    assert code == 0 and state_of(out) == dict.fromkeys(TASKS, "fresh"), out + err  # a process that knows no more than the files
     def states(sets):
         code, out, err = asked(sets, "status", *words(features="[quick, obv]")[1:])
         assert code == 0, out + err
@@ -360,9 +363,12 @@ def ask_in_file(bench, **changes):
     path.write_text(yaml.safe_dump({k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in question.items()}))
 
 
+PROGRAMS = {"ploomber": ("ploomber_cli.cli", "cmd_router"), "papermill": ("papermill.__main__", "papermill")}
+
+
 def command(bench, name, *asked):
     "A program of this environment, in the project's folder, asked once or more in one process; what it said each time."
-    module, function = {"ploomber": ("ploomber_cli.cli", "cmd_router"), "papermill": ("papermill.__main__", "papermill")}[name]
+    module, function = PROGRAMS[name]
     code = f"""
 import sys
 from {module} import {function} as main
@@ -379,9 +385,23 @@ for words in {[list(words) for words in asked]!r}:
     return out.split(BETWEEN)[:-1]
 
 
-def test_plain_ploomber_on_the_same_files(workbench, first_run):
+def command_here(bench, name, *asked):
+    "The same in this process."
+    (module, function), said = PROGRAMS[name], []
+    for told in asked:
+        bench.capsys.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [name, *told])
+            try: getattr(import_module(module), function)()
+            except SystemExit as ended: assert not ended.code, bench.capsys.readouterr()
+        said.append(bench.capsys.readouterr().out)
+    return said
+
+
+@pytest.mark.parametrize("through", [command_here, pytest.param(command, marks=pytest.mark.slow)])
+def test_plain_ploomber_on_the_same_files(workbench, first_run, through):
     ask_in_file(workbench)
-    _, status, _ = command(workbench, "ploomber", ["build"], ["status"], ["plot", "--backend", "mermaid"])
+    _, status, _ = through(workbench, "ploomber", ["build"], ["status"], ["plot", "--backend", "mermaid"])
     tables = [f"{n}.parquet" for n in ("bars", "features", "labels", "predictions", "equity", "trades")]
     assert contents(workbench, *tables) == contents(first_run, *tables)
     assert all(task.partition("-")[0] in status for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
