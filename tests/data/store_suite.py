@@ -177,9 +177,9 @@ class StoreSuite:
 
     def test_symbols_are_only_values(self, store, make):
         names = ["EUR/USD", "../../up", "a=b", "%2e", "x y", "Ω", "A'B\"C", ".", "..", "\\", "NULL", "é" * 80]
-        bars, last = (as_bars(pd.concat([make(s, start=start, end="2024-04-01", seed=i) for i, s in enumerate(names)])) for start in ("2024-03-01", "2024-04-01"))
-        store.write(bars[bars.ts < last.ts[0]].reset_index(drop=True))
-        store.push(last)
+        bars = as_bars(pd.concat([make(s, start="2024-03-01", end="2024-04-01", seed=i) for i, s in enumerate(names)]))
+        for put, some in ((store.write, bars.ts < bars.ts.max()), (store.push, bars.ts == bars.ts.max())):
+            put(bars[some].reset_index(drop=True))
         for change in (lambda: None, store.compact):
             change()
             assert list(store.series().symbol) == sorted(names)
