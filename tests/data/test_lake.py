@@ -244,6 +244,17 @@ def test_the_clock_of_another_machine_may_be_ahead(lake, make, monkeypatch):
     assert (lake.read().close == 1.0).all() and (lake.read().known_at > pd.Timestamp("2999-01-01", tz="UTC")).all()
 
 
+def test_rows_of_one_microsecond_are_told_apart_by_their_values(tmp_path, make):
+    at, found = pd.Timestamp("2024-06-01", tz="UTC").as_unit("us"), []
+    for name, order in (("a", (1.0, 2.0)), ("b", (2.0, 1.0))):
+        lake = Lake(tmp_path / name)
+        for volume in order:
+            table_module.append(lake.bars, with_values(make("A").assign(volume=volume)).assign(recorded_at=at), {})
+        found.append(lake.history())
+    assert len(found[0]) == len(make("A")) and (found[0].volume == 2).all()
+    pd.testing.assert_frame_equal(*found)
+
+
 def test_real_minutes_come_back_as_they_were(lake, market):
     from mlfin.data.sources import read_bars
 
