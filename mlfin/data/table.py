@@ -497,8 +497,11 @@ def all_rows(table: BarTable,
     "Rows of a table as they are, with those that others revise."
     files = prune(at.files, timeframe, symbols, start, end, past=True)
     data = _load(table.path, files, [c for c in _COLUMNS if c != "timeframe"], _condition(symbols, start, end, None))
-    rows = _frame(data, timeframe)[list(_COLUMNS)].sort_values([*KEY, "recorded_at", "known_at", *VALUES], kind="stable")
-    return rows.drop_duplicates([*KEY, "recorded_at"], keep="last").reset_index(drop=True)
+    row = [*KEY, "recorded_at"]
+    rows = _frame(data, timeframe)[list(_COLUMNS)].sort_values(row, kind="stable")
+    if rows.duplicated(row).any():                               # of one microsecond: their values decide
+        rows = rows.sort_values([*row, "known_at", *VALUES], kind="stable").drop_duplicates(row, keep="last")
+    return rows.reset_index(drop=True)
 
 # %% ../../nbs/data/15b_table.ipynb #06a20078
 _PIECE = ["first_symbol", "last_symbol", "first_ts", "last_ts", "rows"]

@@ -17,7 +17,11 @@ from mlfin.data.latest import latest_bars
 from mlfin.data.repair import repair
 
 
-@pytest.fixture(params=["lake", "postgresql"])
+PAIRS = pytest.mark.parametrize("reopen, cache", [("lake", "process"), ("postgresql", "redis"), pytest.param("lake", "redis", marks=pytest.mark.slow),
+                                                  pytest.param("postgresql", "process", marks=pytest.mark.slow)], indirect=True)
+
+
+@pytest.fixture
 def reopen(request, tmp_path):
     """One and the same new store, opened as often as one likes."""
     if request.param == "lake":
@@ -47,6 +51,7 @@ def same(left, right):
     pd.testing.assert_frame_equal(left, right, check_exact=True)
 
 
+@PAIRS
 def test_the_same_as_a_bare_read_after_any_change(reopen, cache, make, monkeypatch):
     store, other, chance = reopen(), reopen(), random.Random(3)  # one reads, another one writes
     reads = []
@@ -72,15 +77,16 @@ def test_the_same_as_a_bare_read_after_any_change(reopen, cache, make, monkeypat
         same(latest_bars(store, ["A"], "1d", n), plain(store, ["A"], "1d", n))
 
 
+@PAIRS
 def test_a_push_of_another_process_is_seen_at_once(reopen, cache, make):
     bars = make("A")
     store, other = reopen(), reopen()
     other.write(bars[:50])
-    for n in range(50, 60):
+    for n in range(50, 56):
         assert latest_bars(store, "A", "1d", 3, cache).ts.iloc[-1] == bars.ts[n - 1]
         other.push(bars[n:n + 1].reset_index(drop=True))
-    other.push(bars[59:60].assign(close=bars.high * 2, high=bars.high * 2).reset_index(drop=True))
-    assert latest_bars(store, "A", "1d", 3, cache).close.iloc[-1] == bars.high[59] * 2
+    other.push(bars[55:56].assign(close=bars.high * 2, high=bars.high * 2).reset_index(drop=True))
+    assert latest_bars(store, "A", "1d", 3, cache).close.iloc[-1] == bars.high[55] * 2
 
 
 def test_a_store_that_was_made_anew_is_another_one(tmp_path, make, cache):

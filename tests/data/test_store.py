@@ -19,6 +19,11 @@ class TestLake(_suite.StoreSuite):
     def reopen(self, tmp_path):
         return lambda: Lake(tmp_path / "lake")
 
+    @pytest.fixture
+    def pair(self, store, other):
+        "The other store is a lake too: out of it is into it."
+        return store, other
+
 
 def test_compare_is_the_same_by_position_and_by_join(make):
     bars = make("A")
