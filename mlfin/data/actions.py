@@ -27,7 +27,6 @@ def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `A
     columns = [*ACTIONS, "to"]
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([(*r, "")[:7] for r in rows], columns=columns)
     frame = pd.DataFrame(frame, columns=columns).astype(ACTIONS)
-    if frame.empty: return frame[list(ACTIONS)].reset_index(drop=True)
     frame["to"] = frame["to"].astype(object).where(frame["to"].notna(), "").astype("str")
     def refuse(bad, field, expected):
         if not bad.any(): return

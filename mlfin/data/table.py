@@ -163,10 +163,9 @@ class LogEnd:
     def _file(self, version: int) -> str: return f"{self._log}/{version:020d}.json"
 
 # %% ../../nbs/data/15b_table.ipynb #288c68cd
-_RENEW = 50 # versions after which a handle is opened anew: what it takes in one by one, it keeps one by one
-
 class BarTable:
     "A Delta table of bars in a folder, with its handle kept open."
+    renew = 50 # versions after which the handle is opened anew: what it takes in one by one, it keeps one by one
     def __init__(self, path: Path):
         self.path, self._lock, self._handle, self._at, self._kept = Path(path), threading.RLock(), None, None, {}
         self.end, self._opened = LogEnd(self.path), -1
@@ -179,7 +178,7 @@ class BarTable:
             end = self.end.at()
             at, has = end and (os.getpid(), end[0]), -1 if self._handle is None else self._handle.version()
             if at is None or at != self._at or has < 0 or end[1] < has: self._handle, self._at, self._kept = None, at, {}
-            elif end[1] >= self._opened + _RENEW: self._handle = None
+            elif end[1] >= self._opened + self.renew: self._handle = None
             elif end[1] > has: self._handle.update_incremental()
             if self._handle is None and at and DeltaTable.is_deltatable(str(self.path)):
                 self._handle, self._opened = DeltaTable(str(self.path)), end[1]

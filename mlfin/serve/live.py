@@ -194,6 +194,7 @@ def as_metric_rows(record: Record,          # of a version
     rows = [(record.served.name, record.served.number, k, v, at) for k, v in told.items() if np.isfinite(v)]
     return pd.DataFrame(rows, columns=["model", "version", "metric", "value", "at"])
 
+# %% ../../nbs/serve/61f_live.ipynb #live61f3
 def write_records(settings: Settings,          # the profile
                   experiment: str = "default", # name of a line of research
                   store: Store | None = None,  # None: the settings' own
@@ -224,4 +225,3 @@ def score(told: str, # JSON: settings, and drift as `write_records` takes it
     for name in tried("live records", registered_experiments, settings) or ():
         tried(f"experiment {name}: its live record", write_records, settings, name, drift=asked["drift"])
     return 1 if failed else 0
-

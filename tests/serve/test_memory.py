@@ -148,10 +148,10 @@ def test_small_files_of_folds_are_sorted_together(tmp_path, make_bars, monkeypat
 
 def test_a_handle_that_took_in_many_versions_is_opened_anew(tmp_path, make_bars, monkeypatch):
     """What it takes in version by version it keeps version by version."""
-    from mlfin.data import table
     from mlfin.data.lake import Lake
+    from mlfin.data.table import BarTable
 
-    monkeypatch.setattr(table, "_RENEW", 5)
+    monkeypatch.setattr(BarTable, "renew", 5)
     lake, other, bars = Lake(tmp_path / "lake"), Lake(tmp_path / "lake"), make_bars("AAA", 21)
     handles: dict[Lake, list] = {lake: [], other: []}
     for n in range(21):
