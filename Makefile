@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-WORKERS ?= 2
+# Of pytest: one more than a small machine has cores, as tests wait for servers.
+WORKERS ?= 3
 
 # Every process compiles what it imports once, and keeps to one thread, so that results are the same everywhere.
 unexport PYTHONDONTWRITEBYTECODE

@@ -181,7 +181,7 @@ class _Trying(_Asking):
             try: return self._once(method, path, header, given)
             except (Answered, Unanswered) as e:
                 pause = pause_before(e, harmless, tries)
-                if pause is None or time.monotonic() + pause - began > self.patience: raise
+                if pause is None or self._far.is_closed or time.monotonic() + pause - began > self.patience: raise
             time.sleep(pause)
             tries += 1
 

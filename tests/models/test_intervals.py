@@ -38,16 +38,18 @@ def covered(make, truth, seeds=100, **kwargs):
     return np.mean((found[:, 1] <= truth) & (truth <= found[:, 2]))
 
 
+@pytest.mark.parametrize("seeds", [150, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["stationary", "moving"])
-def test_the_mean_of_independent_values_is_covered(kind):
-    assert 0.9 <= covered(lambda seed: 3 + np.random.default_rng(seed).normal(size=600), 3, seeds=150, kind=kind) <= 0.985
+def test_the_mean_of_independent_values_is_covered(kind, seeds):
+    assert 0.9 <= covered(lambda seed: 3 + np.random.default_rng(seed).normal(size=600), 3, seeds, kind=kind) <= 0.985
 
 
+@pytest.mark.parametrize("seeds", [100, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["stationary", "moving"])
-def test_the_mean_of_an_autoregression_is_covered_by_blocks_only(kind):
+def test_the_mean_of_an_autoregression_is_covered_by_blocks_only(kind, seeds):
     make = lambda seed: autoregression(500, 0.5, seed)
-    assert 0.88 <= covered(make, 0, kind=kind) <= 0.98
-    assert covered(make, 0, kind=kind, block=1) < 0.75
+    assert 0.88 <= covered(make, 0, seeds, kind=kind) <= 0.98
+    assert covered(make, 0, seeds, kind=kind, block=1) < 0.75
 
 
 def test_the_error_is_that_of_a_mean():

@@ -1,6 +1,7 @@
 """The client: what it sends again and what it never does, staying logged in, and secrets that nobody sees."""
 import pickle
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
@@ -191,8 +192,10 @@ def test_a_service_inside_needs_no_account_until_there_is_one(tmp_path):
         assert client.ask("POST", "/v1/ingest/run", {})["state"] == "queued"
         stranger = client._far.get("/v1/auth/me", headers={"Authorization": "Bearer guess"})
         assert stranger.status_code == 401
-    with pytest.raises(Unanswered):
+    begin = time.monotonic()
+    with pytest.raises(Unanswered, match="closed"):
         client.ask("GET", "/v1/auth/me")
+    assert time.monotonic() - begin < client.patience / 2  # it is not asked again
     accounts = open_accounts(settings)
     add_user(accounts, "ann", "read_only", PASSWORD)
     accounts.close()
