@@ -405,7 +405,7 @@ async def _log_in(page: OperationsPage) -> None:
 async def _enter(page: OperationsPage, role: str, ends: str | None) -> None:
     "Show who is there, and everything else."
     who = await _ask(page, "GET", "/v1/auth/me")
-    page.role, page.name = role, who["name"]
+    page.role, page.name, page.away = role, who["name"], False
     how = "in this page's own process" if page.inside else f"at {page.address}"
     until = f" The session ends {time_text(ends)}." if ends else ""
     page.texts["where"].value, page.inputs["code"].value = "", ""
