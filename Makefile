@@ -3,8 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# Of pytest: one more than a small machine has cores, as tests wait for servers.
-WORKERS ?= 3
+WORKERS ?= 2
 
 # Every process compiles what it imports once, and keeps to one thread, so that results are the same everywhere.
 unexport PYTHONDONTWRITEBYTECODE
