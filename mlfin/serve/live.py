@@ -28,7 +28,7 @@ from ..models.labels import parse_label
 from ..models.registry import (Version, champion_history, manifest_scores, model_versions, read_manifest, read_predictions,
                                    registered_experiments)
 from ..models.stability import STRETCH, stability_index
-from ..monitor.score import live_verdict, score_live
+from ..monitor.score import live_figures, live_verdict, score_live
 from .outcomes import match_outcomes
 
 # %% ../../nbs/serve/61f_live.ipynb #875374ec
@@ -198,12 +198,13 @@ def as_metric_rows(record: Record,          # of a version
 def write_records(settings: Settings,          # the profile
                   experiment: str = "default", # name of a line of research
                   store: Store | None = None,  # None: the settings' own
-                  drift: bool = True,          # whether to look at the inputs as well
+                  drift: bool = True,          # whether to look at the inputs of versions that were looked at before, too
                   ) -> int:                    # rows that are new or revised
     "Match what may be matched of an experiment's champions, and write what changed."
     store, written = open_store(settings if store is None else store), 0
     for record in live_records(settings, experiment, store):
-        done = store.write_metrics(as_metric_rows(record, input_drift(store, record.served) if drift else {}))
+        moved = drift or not live_figures(store, record.served.name, record.served.number)[1]
+        done = store.write_metrics(as_metric_rows(record, input_drift(store, record.served) if moved else {}))
         written += done.inserted + done.revised
     return written
 
