@@ -15,7 +15,6 @@ _HOME = {
     "check_health": "health",
     "clean_metrics": "metrics",
     "count_ingest": "metrics",
-    "count_prediction": "metrics",
     "harmless": "logs",
     "health_history": "health",
     "hide": "logs",

@@ -7,7 +7,6 @@ __all__ = ['HIDDEN', 'STREAMS', 'hide', 'redact', 'harmless', 'bound', 'bound_na
            'logs_folder', 'setup_logs', 'log_access', 'AccessLog']
 
 # %% ../../nbs/monitor/51_logs.ipynb #e43643c8
-import asyncio
 import fcntl
 import json
 import logging
@@ -17,6 +16,7 @@ import re
 import sys
 import time
 import traceback
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +27,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import SettingsError
+from ..core.later import Later
 from ..core.provenance import system_message
 from ..core.settings import Settings
 
@@ -143,7 +144,7 @@ class SharedFile(logging.Handler):
                  size: int = 20_000_000,  # bytes after which it is turned over
                  keep: int = 5):          # older files that stay: NAME.1 is the newest
         super().__init__()
-        self.path, self.size, self.keep, self.lost, self._file, self._pid = Path(path), size, keep, 0, None, 0
+        self.path, self.size, self.keep, self.lost, self._file, self._pid, self._inode = Path(path), size, keep, 0, None, 0, None
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def _current(self) -> int:
@@ -151,9 +152,10 @@ class SharedFile(logging.Handler):
         try: there = os.stat(self.path)
         except FileNotFoundError: there = None
         if there is not None and there.st_size > self.size: there = self._turn()
-        if self._file is None or self._pid != os.getpid() or there is None or there.st_ino != os.fstat(self._file).st_ino:
+        if self._file is None or self._pid != os.getpid() or there is None or there.st_ino != self._inode:
             if self._file is not None and self._pid == os.getpid(): os.close(self._file)
             self._file, self._pid = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), os.getpid()
+            self._inode = os.fstat(self._file).st_ino
         return self._file
 
     def _turn(self) -> os.stat_result | None:
@@ -245,14 +247,20 @@ _access, _PLAIN = logging.getLogger("mlfin.access"), json.JSONEncoder(allow_nan=
 @lru_cache(4096)
 def _clean(text: str, secrets: int) -> str: return harmless(text) # `secrets`: how many are known; one more, and texts are looked at again
 
-def _line(method: str, path: str, status: int, seconds: float, more: dict) -> str:
+@lru_cache(4096)
+def _text(text: str, secrets: int) -> str: return _PLAIN.encode(_clean(text, secrets))
+
+def _json(value: Any, secrets: int) -> str:
+    "A field's value without secrets, as JSON."
+    if type(value) is str: return _text(value, secrets)
+    return repr(value) if type(value) is int or type(value) is float and math.isfinite(value) else _PLAIN.encode(harmless(value))
+
+def _line(at: float, context: Mapping, line: dict) -> str:
     "A line that is ready; a record that is made and formatted costs several times as much."
-    known, path = len(_known), _clean(path, len(_known))
-    line = {"ts": _moment(time.time()), "level": "INFO", "logger": "mlfin.access", "message": f"{method} {path} {status}", **_context.get(),
-            "pid": os.getpid(), "method": _clean(method, known), "path": path, "status": status, "ms": round(1000 * seconds, 3)}
-    for name, value in more.items():
-        line[name] = _clean(value, known) if type(value) is str else value if isinstance(value, int) else harmless(value)
-    return _PLAIN.encode(line)
+    known = len(_known)
+    fields = {"level": "INFO", "logger": "mlfin.access", "message": f"{line['method']} {_clean(line['path'], known)} {line['status']}", **context,
+              "pid": os.getpid(), **line}
+    return f'{{"ts": "{_moment(at)}", {", ".join([f"{_text(n, 0)}: {_json(v, known)}" for n, v in fields.items()])}}}'
 
 def _files() -> list: return [h for h in _access.handlers if isinstance(h, SharedFile)]
 
@@ -263,35 +271,39 @@ def log_access(method: str,    # GET, POST, ...
                **more: Any,    # client, size, ...
               ) -> None:
     "One line in the access stream."
-    files, path = _files(), _clean(path, len(_known))
-    if not files:
-        own = {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 3), **more}
-        return _access.info("%s %s %s", method, path, status, extra=own)
-    text = _line(method, path, status, seconds, more)
+    files, line = _files(), {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 3), **more}
+    if not files: return _access.info("%s %s %s", method, path := _clean(path, len(_known)), status, extra=line | {"path": path})
+    text = _line(time.time(), _context.get(), line)
     for file in files: _put(file, text)
 
 # %% ../../nbs/monitor/51_logs.ipynb #67606dd4
+def _write(lines: deque) -> None:
+    "Hand lines that were taken to the system, all that there are in one piece."
+    taken = []
+    while lines:
+        try: taken.append(_line(*lines.popleft()))
+        except IndexError: break                                           # another thread took the last one
+    for file in _files() if taken else (): _put(file, *taken)
+
 class AccessLog:
-    "The access stream of a service: lines of one turn of its event loop are written together, right after it."
+    "The access stream of a service: lines of some milliseconds are written together."
     def __init__(self):
-        self._lines: deque[str] = deque()
-        self._loop = None # in which they will be written
+        self._lines: deque[tuple] = deque()
+        self._later = Later(self.flush)
+        weakref.finalize(self, _write, self._lines)                        # what is left at the end
 
     def __call__(self, line: dict, # of `log_access`: method, path, status, ms, more
                 ) -> None:
         "Take one line."
-        own = dict(line)
-        given = own.pop("method"), own.pop("path"), own.pop("status"), own.pop("ms") / 1e3
-        if not _files(): return log_access(*given, **own)
-        self._lines.append(_line(*given, own))
-        try: loop = asyncio.get_running_loop()
-        except RuntimeError: return self.flush()
-        if self._loop is not loop:
-            self._loop = loop
-            loop.call_soon(self.flush)
+        if not _files(): return _aside(line)
+        self._lines.append((time.time(), _context.get(), line))
+        self._later()
 
     def flush(self) -> None: # what was taken is handed to the system
         "Write what was taken."
-        self._loop, lines = None, []
-        while self._lines: lines.append(self._lines.popleft())
-        for file in _files() if lines else (): _put(file, *lines)
+        _write(self._lines)
+
+def _aside(line: dict) -> None:
+    "A line where no file takes it."
+    more = dict(line)
+    log_access(more.pop("method"), more.pop("path"), more.pop("status"), more.pop("ms") / 1e3, **more)

@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['SECONDS', 'CHANCES', 'FAMILIES', 'METHODS', 'metrics_folder', 'clean_metrics', 'Metrics', 'count_ingest',
-           'count_prediction', 'show_champion', 'measure_process', 'rendered']
+           'show_champion', 'measure_process', 'rendered']
 
 # %% ../../nbs/monitor/50_metrics.ipynb #69331d10
 import os
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import ParameterError, must_be, require, unknown
+from ..core.later import Later
 from ..core.settings import Settings
 
 # %% ../../nbs/monitor/50_metrics.ipynb #177a6ff2
@@ -111,8 +113,8 @@ class _Family:
         return found
 
 # %% ../../nbs/monitor/50_metrics.ipynb #cd6ccf2e
-class _Requests:
-    "Counting requests, which is done the most."
+class _Gathered:
+    "Counting what is counted the most: it gathers, and is added up for many at once."
     def request(self, method: str,    # GET, POST, ...
                 route: str | None,    # the route's template; None where no route fits
                 status: int,          # of the answer
@@ -120,22 +122,46 @@ class _Requests:
                 ) -> None:
         "Count one request."
         key = method, route, status
-        found = self._requests.get(key)
-        if found is None: found = self._known(key)
-        found[0](1)
-        found[1](seconds)
-        if found[2] is not None: found[2](1)
+        self._gathered.append((self._series.get(key) or self._known(key, _of_request(self, *key)), seconds))
+        self._later()
 
-    def _known(self, key: tuple) -> tuple:
-        "What counts requests of a kind, looked up once."
-        method, route = key[0] if key[0] in METHODS else "OTHER", key[1] or "none"
-        fails = self._at("http_errors_total", (route, str(key[2]))).inc if key[2] >= 400 else None
-        found = self._at("http_requests_total", (method, route, str(key[2]))).inc, self._at("http_request_duration_seconds", (method, route)).observe, fails
-        if len(self._requests) < 1000: self._requests[key] = found
+    def prediction(self, experiment: str,  # whose champion answered
+                   label: str,             # what it said: 0, 1, or none for a regression
+                   probability: float,     # of class 1; NaN for a regression
+                   ) -> None:
+        "Count one prediction."
+        key = experiment, label
+        self._gathered.append((self._series.get(key) or self._known(key, _of_prediction(self, *key)), probability))
+        self._later()
+
+    def settle(self) -> None:
+        "Add what has gathered to the series; it is done soon by itself, and before they are shown."
+        counts: dict[int, list] = {}
+        while self._gathered:
+            try: found, value = self._gathered.popleft()
+            except IndexError: break                                       # another thread took the last one
+            counts.setdefault(id(found), [found, 0])[1] += 1
+            if value == value: found[0](value)
+        for found, n in counts.values():
+            for count in found[1:]: count(n)
+
+    def _known(self, key: tuple, found: tuple) -> tuple:
+        if len(self._series) < 1000: self._series[key] = found
         return found
 
+# %% ../../nbs/monitor/50_metrics.ipynb #of50e001
+def _of_request(metrics: "Metrics", method: str, route: str | None, status: int) -> tuple:
+    "What requests of a kind go to: the histogram, and the counters."
+    method, route = method if method in METHODS else "OTHER", route or "none"
+    fails = [metrics._at("http_errors_total", (route, str(status))).inc] if status >= 400 else []
+    return metrics._at("http_request_duration_seconds", (method, route)).observe, metrics._at("http_requests_total", (method, route, str(status))).inc, *fails
+
+def _of_prediction(metrics: "Metrics", experiment: str, label: str) -> tuple:
+    "What predictions of a kind go to: the histogram, and the counter."
+    return metrics._at("prediction_probability", (experiment,)).observe, metrics._at("predictions_total", (experiment, label)).inc
+
 # %% ../../nbs/monitor/50_metrics.ipynb #3da66f71
-class Metrics(_Requests):
+class Metrics(_Gathered):
     "What a process counts; with a folder, together with the other workers that use it."
     def __init__(self, folder: Path | None = None, # `metrics_folder`; None: this process alone
                  limit: int = 500):                # series of a family, at most
@@ -144,7 +170,7 @@ class Metrics(_Requests):
         elif client.values.ValueClass._multiprocess: raise ParameterError(must_be("folder", "given: this process shares its counts", None))
         self.folder, self.registry = folder, client.CollectorRegistry()
         self.families = {name: _Family(name, self.registry, limit) for name in FAMILIES}
-        self._requests, self._began = {}, time.time()
+        self._series, self._gathered, self._later, self._began = {}, deque(), Later(self.settle), time.time()
 
     def _at(self, name: str, labels: tuple):
         "A series."
@@ -177,15 +203,6 @@ def count_ingest(metrics: Metrics,   # of this process
     for outcome, bars in (("inserted", inserted), ("revised", revised), ("unchanged", unchanged), ("quarantined", quarantined)):
         if bars: metrics.count("ingest_candles_total", source, timeframe, outcome, amount=bars)
     metrics.count("ingest_batches_total", source)
-
-def count_prediction(metrics: Metrics,     # of this process
-                     experiment: str,      # whose champion answered
-                     label: str,           # what it said: 0, 1, or none for a regression
-                     probability: float,   # of class 1; NaN for a regression
-                     ) -> None:
-    "Count one prediction."
-    metrics.count("predictions_total", experiment, label)
-    if probability == probability: metrics.observe("prediction_probability", probability, experiment)
 
 _BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("baseline", "backtest"), "brier": ("baseline", "backtest"),
            "mae": ("baseline", "backtest"), "r2": ("backtest",)}
@@ -220,6 +237,7 @@ def rendered(metrics: Metrics,     # of any worker
             ) -> tuple[bytes, str]: # what Prometheus reads, and its content type
     "Everything that was counted, by all workers of a folder."
     client = require("prometheus_client", "serve")
+    metrics.settle()
     measure_process(metrics)
     registry = metrics.registry
     if metrics.folder is not None:

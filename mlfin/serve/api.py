@@ -365,6 +365,7 @@ class Api:
     "What the routes share."
     def __init__(self, settings: Settings, service: Service | None = None, accounts: Accounts | None = None):
         from mlfin.monitor.health import Readiness
+        from mlfin.monitor.logs import AccessLog
         from mlfin.monitor.metrics import Metrics, metrics_folder
         from mlfin.serve.jobs import Jobs
 
@@ -372,7 +373,13 @@ class Api:
         self.metrics = service.metrics if service is not None else Metrics(metrics_folder(settings) if workers > 1 else None)
         self.service = Service(settings, metrics=self.metrics) if service is None else service
         self.accounts, self.limits, self.jobs = accounts or open_accounts(settings), open_limits(settings, workers), Jobs(settings)
-        self.readiness = Readiness(settings, store=None)
+        self.readiness, self.access = Readiness(settings, store=None), AccessLog()
+
+    def close(self) -> None:
+        "Write what waits, count what was answered, end the threads."
+        self.service.close()
+        self.access.flush()
+        self.metrics.settle()
 
     def note(self, asked: _Asked, what: str, target: str, outcome: str) -> None:
         "A line in the audit log."
@@ -388,10 +395,8 @@ class Api:
 
     def rules(self) -> Rules:
         "What the gate goes by."
-        from mlfin.monitor.logs import AccessLog
-
         return Rules(_identify(self.accounts), lambda person, address, route: self.limits.check(person, address),
-                     self.metrics.request, AccessLog(), max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds,
+                     self.metrics.request, self.access, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds,
                      origins=self.settings.cors, trusted=self.settings.proxies, secure=bool(self.settings.tls_cert),
                      open_docs=self.settings.profile in ("development", "test"))
 
@@ -483,7 +488,7 @@ def create_app(settings: Settings | None = None, # the profile; None: the usual 
     async def life(app):
         await asyncio.to_thread(api.service.warm)
         yield
-        await asyncio.to_thread(api.service.close)
+        await asyncio.to_thread(api.close)
 
     app = fastapi.FastAPI(title="mlfin", version=_version(), lifespan=life, openapi_url="/openapi.json", docs_url=None, redoc_url=None,
                           description="Bars in, the champion's signals and predictions out. Times are UTC, prices are as traded, returns are fractions.")

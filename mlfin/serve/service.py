@@ -22,7 +22,7 @@ from ..data.calendars import known_at
 from ..data.hours import Hours
 from ..data.ingest import open_store
 from ..models.registry import Version, model_versions, registered_experiments, registered_name
-from ..monitor.metrics import Metrics, count_ingest, count_prediction, measure_process, show_champion
+from ..monitor.metrics import Metrics, count_ingest, measure_process, show_champion
 from ..monitor.score import live_figures
 from . import contract
 from .intake import Batch, Busy, Intake, Taken, pushed_frame
@@ -228,7 +228,7 @@ class _Saying(_Prices):
         for p in found:
             if p.reason: continue
             label, chance = "none" if p.label is None else str(p.label), float("nan") if p.probability is None else p.probability
-            count_prediction(self.metrics, predictor.experiment, label, chance)
+            self.metrics.prediction(predictor.experiment, label, chance)
         return found
 
 # %% ../../nbs/serve/63c_service.ipynb #b94cb1ee

@@ -11,7 +11,7 @@ from pathlib import Path
 from mlfin.core.settings import load_settings, project_root
 from mlfin.monitor.health import check_health
 from mlfin.monitor.logs import JsonFormatter, SharedFile, bound
-from mlfin.monitor.metrics import Metrics, count_prediction
+from mlfin.monitor.metrics import Metrics
 from mlfin.serve.jobs import Jobs, Order, register_kind
 
 COUNT = """
@@ -63,7 +63,7 @@ def main() -> None:
         with bound(request_id="r-1", user="ann"):
             rows = [("counting a request, one process, µs", each(lambda: metrics.request("POST", "/predict", 200, 0.004), 20_000), 20),
                     ("counting a request, several processes, µs", float(shared.stdout), 40),
-                    ("counting a prediction, µs", each(lambda: count_prediction(metrics, "default", "1", 0.6), 20_000), 20),
+                    ("counting a prediction, µs", each(lambda: metrics.prediction("default", "1", 0.6), 20_000), 20),
                     ("writing a line of the access log, µs", each(lambda: file.emit(record), 2_000), 60),
                     ("one look at the health of an empty house, ms", each(lambda: check_health(settings, timeout=60), 5) / 1000, 250),
                     ("a job from queue to end, ms", jobs(folder), 500)]

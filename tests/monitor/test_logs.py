@@ -1,5 +1,6 @@
 """Logs under attack: no secret gets out, no text begins a line, no process destroys another one's."""
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -8,6 +9,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -222,6 +225,26 @@ def test_lines_of_several_threads_and_loops_are_all_there(access):
     for t in threads:
         t.join(60)
     assert sorted(line["path"] for line in access()) == sorted(f"/x/{who}-{n}" for who in range(4) for n in range(200))
+
+
+def test_a_line_tells_when_and_for_whom_it_was_taken_and_what_is_left_is_written_at_the_end(access):
+    log = AccessLog()
+
+    async def serve(log):
+        with bound(run_id="r-1", path="not this"):
+            log(asked(0, ok=True, share=0.5, odd=float("nan"), none=None, text='a "b"\n'))
+        with bound(run_id="r-2"):
+            log(asked(1))
+    apart(lambda: asyncio.run(serve(log)))
+    taken = time.time()
+    assert not Path(logging.getLogger("mlfin.access").handlers[0].path).exists() or not access()
+    time.sleep(0.2)
+    log = None
+    gc.collect()
+    first, second = access()
+    assert (first["run_id"], first["path"], second["run_id"], second["path"]) == ("r-1", "/x/0", "r-2", "/x/1")
+    assert [first[k] for k in ("ok", "share", "odd", "none", "text", "level", "message")] == [True, 0.5, "nan", None, 'a "b"\n', "INFO", "GET /x/0 200"]
+    assert datetime.fromisoformat(second["ts"]).timestamp() <= taken
 
 
 def test_a_ready_line_hides_what_any_line_hides(access):

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from mlfin.core.errors import ParameterError  # noqa: E402
-from mlfin.monitor.metrics import FAMILIES, Metrics, clean_metrics, count_ingest, count_prediction, show_champion  # noqa: E402
+from mlfin.monitor.metrics import FAMILIES, Metrics, clean_metrics, count_ingest, show_champion  # noqa: E402
 
 BEGIN = "import sys, time\nfrom pathlib import Path\nfrom mlfin.monitor.metrics import *\nm = Metrics(Path(sys.argv[1]))\n"
 
@@ -111,6 +111,27 @@ def test_threads_lose_no_count():
     assert value(metrics.render()[0].decode(), 'http_requests_total{method="POST",route="/predict",status="200"}') == 8000
 
 
+def test_what_gathers_in_a_loop_is_counted_soon_and_before_it_is_shown(tmp_path):
+    clean_metrics(tmp_path)
+    work = ("import asyncio\n"
+            "async def serve():\n"
+            "    for n in range(40): m.request('GET', '/x', 404 if n % 4 == 0 else 200, .004); m.prediction('main', '1', .6 if n else float('nan'))\n"
+            "    print(m.families['http_requests_total'].at(('GET', '/x', '200'))._value.get(), flush=True)\n"
+            "    await asyncio.sleep(1)\n"
+            "    print(m.families['http_requests_total'].at(('GET', '/x', '200'))._value.get(), flush=True)\n"
+            "    m.request('GET', '/x', 200, .004)\n"
+            "    print(m.render()[0].decode(), flush=True)\n"
+            "asyncio.run(serve())\n")
+    out, _ = (process := start(tmp_path, work)).communicate(timeout=60)
+    first, second, text = out.split("\n", 2)
+    assert process.returncode == 0 and (first, second) == ("0.0", "30.0")
+    assert value(text, 'http_requests_total{method="GET",route="/x",status="200"}') == 31
+    assert value(text, 'http_errors_total{route="/x",status="404"}') == 10
+    assert value(text, 'http_request_duration_seconds_count{method="GET",route="/x"}') == 41
+    assert value(text, 'predictions_total{experiment="main",label="1"}') == 40
+    assert value(text, 'prediction_probability_count{experiment="main"}') == 39
+
+
 def test_what_a_client_sends_makes_no_series():
     metrics = Metrics(limit=50)
     for n in range(5000):
@@ -118,7 +139,7 @@ def test_what_a_client_sends_makes_no_series():
         metrics.request("GET", None, 400 + n % 100, 0.01)
         metrics.count("ingest_batches_total", f"source {n}\n")
     text = metrics.render()[0].decode()
-    assert text.count("\nhttp_requests_total{") <= 51 and text.count("\ningest_batches_total{") <= 51 and len(metrics._requests) <= 1000
+    assert text.count("\nhttp_requests_total{") <= 51 and text.count("\ningest_batches_total{") <= 51 and len(metrics._series) <= 1000
     assert value(text, 'ingest_batches_total{source="other"}') == 4950
     assert value(text, 'http_requests_total{method="OTHER",route="/x",status="200"}') == 5000
 
@@ -142,6 +163,6 @@ def test_a_request_costs_little():
         begin = time.process_time()
         for _ in range(2000):
             metrics.request("POST", "/predict", 200, 0.004)
-            count_prediction(metrics, "default", "1", 0.6)
+            metrics.prediction("default", "1", 0.6)
         best = min(best, (time.process_time() - begin) / 2000)
     assert best < 100e-6, f"{best * 1e9:.0f} ns"

@@ -343,6 +343,7 @@ def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkey
     assert api.service.predictor("main").flush()
     kept = api.service.store.read_predictions()
     assert sorted(kept.symbol) == ["AAA", "BBB"]
+    api.access.flush()
     lines = [json.loads(x) for x in (logs_folder(config) / "access.log").read_text().splitlines()]
     assert sorted(x["request_id"] for x in lines) == sorted(heads[b"x-request-id"].decode() for _, _, heads in found)
     assert {(x["method"], x["path"], x["route"], x["status"], x["user"], x["address"]) for x in lines} == \
