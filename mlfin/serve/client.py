@@ -342,7 +342,7 @@ def client_inside(settings: Settings,      # of the development or the test prof
 
     api = Api(settings.model_copy(update={"serve_workers": 1}))
     application, own = create_app(api.settings, api), secrets.token_urlsafe(32)
-    found = Client("http://127.0.0.1", timeout=timeout, transport=_inside_transport(application, api.service.close))
+    found = Client("http://127.0.0.1", timeout=timeout, transport=_inside_transport(application, api.close))
     found.address = "this process"
     if api.accounts.one("SELECT 1 FROM auth_users LIMIT 1"): return found
     here, known = Person("", _my_name(), "administrator", "", "key"), application.gate.rules.identify
