@@ -352,6 +352,12 @@ def _side(was, held, min_hold, long_in, long_stay, short_in, short_stay):
     return -1.0 if short_in else 0.0
 
 # %% ../../nbs/backtest/40_signals.ipynb #0826e547
+def _still(x: np.ndarray) -> np.ndarray:
+    "A contiguous view that cannot be written: one type for the compiler, wherever the memory came from."
+    x = np.ascontiguousarray(x).view()
+    x.flags.writeable = False
+    return x
+
 class _Table(NamedTuple):
     "The arrays of `Scores` that the kernels read."
     score: np.ndarray
@@ -471,7 +477,8 @@ def score_table(scores: Scores,  # from `lay_out`
     "What the kernels read of the scores."
     high, low = scores.ranks if ranked else (np.zeros((0, 0), np.int64), np.zeros((0, 0), np.int64))
     scored, taking = (~np.isnan(scores.score)).sum(axis=1), scores.alive.sum(axis=1)
-    return _Table(scores.score, high, low, scored, taking, scores.farthest, scores.has_bar, scores.alive, scores.allowed, scores.returns, scores.first)
+    arrays = scores.score, high, low, scored, taking, scores.farthest, scores.has_bar, scores.alive, scores.allowed, scores.returns
+    return _Table(*map(_still, arrays), scores.first)
 
 def decide(scores: Scores,       # from `lay_out`
            rule: TradingRule,    # what is to be held
