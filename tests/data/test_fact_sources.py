@@ -45,7 +45,7 @@ def judged(frame, **how):
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_a_name_is_a_fact_s_or_nothing(text):
     assert (name := fact_name(text)) == "" or is_fact_name(name)
 
@@ -54,7 +54,7 @@ def test_a_name_is_a_fact_s_or_nothing(text):
     st.sampled_from(["A", "B", ""]), st.sampled_from(["sales", "Sales!", "eps"]),
     st.sampled_from(["1", "2.5", ".", "", "x", "1e400", "-3", None, "1_000", "nan"]), st.sampled_from([None, "2024-01-01", "2024-06-01"]),
     st.sampled_from(["2024-03-31", None]), st.sampled_from(["2024-05-01T00:00Z", "2024-01-02T00:00Z", None, "2999-01-01T00:00Z"])), max_size=25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_row_is_a_fact_or_set_aside_or_counted(given_):
     columns = ["symbol", "name", "value", "period_start", "period_end", "published"]
     frame = rows(**dict(zip(columns, map(list, zip(*given_, strict=True)), strict=True))) if given_ else rows().iloc[:0]

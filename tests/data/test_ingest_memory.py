@@ -77,7 +77,7 @@ def peak(tmp_path, name, limit, mb, capsys):
 
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
 def test_ten_times_the_limit(tmp_path, name, capsys):
-    peak(tmp_path, name, 1, 10, capsys)
+    peak(tmp_path, name, 2, 20, capsys)
 
 
 @pytest.mark.slow

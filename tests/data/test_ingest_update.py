@@ -65,7 +65,7 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("order", ["by symbol", "by time", "mixed", pytest.param("newest first", marks=pytest.mark.slow)])
 def test_in_pieces_as_in_one(tmp_path, small, order):
-    frame = dirty(1_000)
+    frame = dirty(2_000)
     if order == "by time":
         frame = frame.sort_values("time", kind="stable")
     if order == "newest first":
