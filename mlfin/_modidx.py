@@ -1212,6 +1212,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mlfin.data.lake._fold': ('data/lake.html#_fold', 'mlfin/data/lake.py'),
                                  'mlfin.data.lake._history': ('data/lake.html#_history', 'mlfin/data/lake.py'),
                                  'mlfin.data.lake._history_aside': ('data/lake.html#_history_aside', 'mlfin/data/lake.py'),
+                                 'mlfin.data.lake._none': ('data/lake.html#_none', 'mlfin/data/lake.py'),
                                  'mlfin.data.lake._of_origins': ('data/lake.html#_of_origins', 'mlfin/data/lake.py'),
                                  'mlfin.data.lake._raw': ('data/lake.html#_raw', 'mlfin/data/lake.py'),
                                  'mlfin.data.lake._read_actions': ('data/lake.html#_read_actions', 'mlfin/data/lake.py'),

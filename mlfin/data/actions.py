@@ -19,11 +19,12 @@ from .bars import PRICES, TIME, as_bars, check_bars
 # %% ../../nbs/data/14_actions.ipynb #05ccc2c4
 ACTIONS = {"symbol": "str", "ex_date": TIME, "kind": "str", "value": "float64", "known_at": TIME, "origin": "str"}
 KINDS = ("split", "dividend", "rename", "delisting")
+_NONE = pd.DataFrame({c: pd.Series(dtype=d) for c, d in ACTIONS.items()})
 
 def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `ACTIONS` (and `to`); empty is fine
                ) -> pd.DataFrame:         # an actions frame, sorted by symbol, ex_date and kind
     "Give actions their columns, dtypes and order, and refuse impossible ones."
-    if not len(rows): return pd.DataFrame({c: pd.Series(dtype=d) for c, d in ACTIONS.items()})
+    if not len(rows): return _NONE.copy()
     columns = [*ACTIONS, "to"]
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([(*r, "")[:7] for r in rows], columns=columns)
     frame = pd.DataFrame(frame, columns=columns).astype(ACTIONS)
@@ -178,10 +179,9 @@ def adjust_bars(bars: pd.DataFrame,       # a bar frame of raw prices
     actions = known_actions(actions, as_of)
     if mode != "none": actions = _doubted(bars, actions, already)
     factor, shares = np.ones(len(bars)), np.ones(len(bars))
-    for (symbol, _), own in bars.groupby(["symbol", "timeframe"], sort=True):
-        mine = actions[actions.symbol == symbol]
-        if mode == "none" or mine.empty: continue
-        splits, dividends = _steps(own, mine, reinvest)
+    acted = bars[bars.symbol.isin(actions.symbol)] if mode != "none" and len(actions) else None
+    for (symbol, _), own in () if acted is None else acted.groupby(["symbol", "timeframe"], sort=True):
+        splits, dividends = _steps(own, actions[actions.symbol == symbol], reinvest)
         price = np.cumprod(splits * dividends if mode == "total" else splits)
         count = np.cumprod(splits)
         at = own.index.to_numpy()

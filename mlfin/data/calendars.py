@@ -207,7 +207,7 @@ def gaps(bars: pd.DataFrame,  # a bar frame
 
 # %% ../../nbs/data/11_calendars.ipynb #3149cdfc
 _LIKELY = "24/7", "forex", "XNYS"
-_OTHERS = "XLON", "XETR", "XPAR", "XSWX", "XTSE", "XTKS", "XHKG", "XSHG", "XKRX", "XBOM", "XASX", "BVMF"
+_OTHERS = "XLON", "XETR", "XPAR", "XSWX", "XTSE", "XTKS", "XHKG", "XSHG", "XBOM", "XASX", "BVMF", "XKRX"
 
 def fitting_calendar(bars: pd.DataFrame,  # a bar frame of one symbol and timeframe
                      ) -> tuple[str, float]: # "24/7", "forex" or an exchange's code; how well it fits, from 0 to 1
@@ -220,6 +220,7 @@ def fitting_calendar(bars: pd.DataFrame,  # a bar frame of one symbol and timefr
             expected = expected_bars(name, timeframe, own.ts.iloc[0], own.ts.iloc[-1]).ts.astype("int64").to_numpy()
             both = np.isin(ts, expected).sum()
             shares[name] = float(both / (len(ts) + len(expected) - both))
+            if shares[name] == 1: return name, 1.0                            # none fits better, and some take half a second to make
         if max(shares.values()) >= 0.5: break                              # no need to ask all the others
     return max(shares.items(), key=lambda pair: pair[1])
 

@@ -9,7 +9,7 @@ __all__ = ['TABLES', 'Lake', 'folding']
 import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -44,10 +44,13 @@ def _table(root: Path, name: str):
     if not (path / "_delta_log").is_dir(): return None
     with told(path, "read"): return DeltaTable(str(path)) if DeltaTable.is_deltatable(str(path)) else None
 
+@cache
+def _none(name: str) -> pd.DataFrame: return pd.DataFrame(columns=list(TABLES[name])).astype(TABLES[name])
+
 def _rows(root: Path, name: str, where=None) -> pd.DataFrame:
     "Rows of a table that satisfy an Arrow expression, in the table's dtypes."
     table = _table(root, name)
-    if table is None: return pd.DataFrame(columns=list(TABLES[name])).astype(TABLES[name])
+    if table is None: return _none(name).copy()
     with told(root / name, "read"):
         data = table.to_pyarrow_dataset()
         found = data.to_table(filter=where, columns=[c for c in TABLES[name] if c in data.schema.names]).to_pandas()

@@ -1,4 +1,6 @@
 import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +69,9 @@ def server(tmp_path_factory):
     state = tmp_path_factory.mktemp("services") / "state.json"
 
     def call(*arguments):
-        return subprocess.run([script, *arguments, "--state", state], capture_output=True, text=True)
+        return subprocess.run([sys.executable, "-S", script, *arguments, "--state", state], capture_output=True, text=True)
 
+    @cache
     def start(name):
         done = call("up", name)
         if "is not installed" in done.stderr:

@@ -58,6 +58,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body are two packets: the second one would wait 40 ms for the word that the first came
 
             def do_GET(self):
                 outer.answer(self)

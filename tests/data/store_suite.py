@@ -188,7 +188,7 @@ class StoreSuite:
                 assert set(found.symbol) == {symbol} and len(found) == 32
                 assert found.close.tolist() == bars.close[bars.symbol == symbol].tolist()
 
-    @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
     def test_thousands_of_symbols(self, store, make, count):
         one = make("X", end="2024-01-03")
         names = [f"S{i:05d}" for i in range(count)]
@@ -302,7 +302,7 @@ class StoreSuite:
         assert not errors
         same(store.read(timeframe="1m"), bars.iloc[:many])
 
-    @pytest.mark.parametrize("seed", [5, 9, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3))])  # 5 and 9 do all five things
+    @pytest.mark.parametrize("seed", [9, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 1, 2, 5))])  # 5 and 9 do all five things
     def test_any_order_of_writes_agrees_with_a_plain_history(self, reopen, make, seed):
         chance, store = random.Random(seed), reopen()
         bars = as_bars(pd.concat([make(s, end="2024-01-20", seed=i) for i, s in enumerate(["A", "B", "C/D"])]))

@@ -225,9 +225,9 @@ def test_gaps_of_many_symbols_one_by_one(make, calendar):
     rows = []
     for (symbol, timeframe), own in bars.groupby(["symbol", "timeframe"]):
         grid = expected_bars(calendar, timeframe, own.ts.iloc[0], own.ts.iloc[-1]).ts
-        run = []
+        run, there = [], set(own.ts)
         for ts in [*grid, None]:
-            if ts is not None and ts not in set(own.ts):
+            if ts is not None and ts not in there:
                 run.append(ts)
             elif run:
                 rows.append((symbol, timeframe, run[0], run[-1], len(run)))

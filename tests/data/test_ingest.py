@@ -168,7 +168,7 @@ def test_a_registered_source(tmp_path, minutes, csv):
 def test_another_process_gives_the_same(tmp_path):
     code = (
         "import sys; from mlfin.data.ingest import ingest; from mlfin.core.provenance import hash_frame;"
-        "r = ingest(symbols=['MSFT', 'AAPL'], store=sys.argv[1]); print(hash_frame(r.bars), hash_frame(r.quality))"
+        "r = ingest(symbols=['MSFT', 'AAPL'], start='2008-01-01', store=sys.argv[1]); print(hash_frame(r.bars), hash_frame(r.quality))"
     )
     runs = {
         subprocess.run(

@@ -1,3 +1,4 @@
+import copy
 import importlib.util
 import json
 import sys
@@ -734,13 +735,18 @@ def charted(raw, actions, digits=6):
     return (rows, {}, events), theirs
 
 
-@pytest.fixture
-def apple(builtin):
+@pytest.fixture(scope="module")
+def charted_once(builtin):
     bars, adjusted, _ = builtin
     mine = bars.symbol == "AAPL"
     raw = bars[mine].reset_index(drop=True)
     actions = derive_actions(raw, adjusted[mine].reset_index(drop=True))
     return raw, actions, *charted(raw, actions)
+
+
+@pytest.fixture
+def apple(charted_once):
+    return copy.deepcopy(charted_once)
 
 
 def test_yahoo_gives_raw_prices_back(yahoo, apple, tmp_path):

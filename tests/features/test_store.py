@@ -86,12 +86,12 @@ def test_the_history_is_the_table(lake, tmp_path):
 def test_new_bars_go_through_the_states(lake, panel, tmp_path):
     store = FeatureStore(lake)
     store.update(SPECS)
-    for k in range(-20, -13):
+    for k in range(-20, -16):
         (lake.push if k % 2 else lake.write)(on(panel, k))
         done = store.update(SPECS)
         assert (done.how, done.added, done.rebuilt) == ("appended", 3, ())
     agree(store, lake, tmp_path)
-    assert list(store.versions(SPECS).added) == [230] + [3] * 7
+    assert list(store.versions(SPECS).added) == [230] + [3] * 4
 
 
 def test_symbols_come_one_by_one(lake, panel, tmp_path):
@@ -116,13 +116,13 @@ def test_after_a_restart(lake, panel, tmp_path):
 def test_real_bars_with_splits_and_dividends(tmp_path):
     from mlfin.data.sources import read_bars
 
-    reading = read_bars("builtin", symbols=["AAPL", "IBM"], start="2004-11-01", end="2005-09-30")
+    reading = read_bars("builtin", symbols=["AAPL", "IBM"], start="2004-12-01", end="2005-08-31")
     order = reading.bars.sort_values(["symbol", "ts"], kind="stable").index
     bars, adjusted = as_bars(reading.bars), reading.adjusted_close[order].reset_index(drop=True)
     actions = derive_actions(bars, adjusted)
     assert len(actions) > 3 and (actions.kind == "split").any()
     lake, store, made = Lake(tmp_path / "lake"), None, []
-    borders = [0, *range(60, bars.ts.nunique(), 40), bars.ts.nunique()]
+    borders = [0, 60, bars.ts.nunique() - 10, bars.ts.nunique()]
     for a, b in zip(borders[:-1], borders[1:], strict=True):
         part = bars[bars.ts.isin(times(bars)[a:b])].reset_index(drop=True)
         lake.write_actions(actions[actions.known_at <= part.known_at.max()].reset_index(drop=True))
@@ -197,7 +197,6 @@ def test_a_split_between_new_bars(lake, panel, tmp_path):
     lake.write_actions(as_actions([("BBB", part.ts[0], "split", 2.0, part.known_at[0], "made")]))
     lake.write(part)
     assert (done := store.update(SPECS)).how == "computed" and done.added == 3 and done.rebuilt == ()
-    agree(store, lake, tmp_path)
     later = on(panel, -19)
     later.loc[half, prices] = later.loc[half, prices] / 2
     lake.write(later)
