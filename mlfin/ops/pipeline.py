@@ -132,6 +132,12 @@ def make_plan(question: dict,       # every parameter
     return Plan(question, settings, specs, aside, components, published, fresh({n: s for n, s in aside.items() if n not in published}, left))
 
 # %% ../../nbs/ops/70_pipeline.ipynb #c45683ae
+def _make_homes(plan: Plan) -> None:
+    "The folders of what is to be published: where they cannot be made, nothing need be computed first."
+    for name, spec in plan.specs.items():
+        if name in plan.published: continue
+        for path in spec.products.values(): (plan.settings.root / path).parent.mkdir(parents=True, exist_ok=True)
+
 def _furnish(plan: Plan) -> None:
     "Lay out the build: link what is fresh, clear what is stale, keep what an unfinished build completed."
     root = plan.settings.root
@@ -455,7 +461,7 @@ def _publish(plan: Plan, record: dict) -> None:
     root, experiment = plan.settings.root, plan.question["experiment"]
     reports = plan.settings.reports_dir(experiment)
     moves = [(root / path, root / plan.specs[n].products[p]) for n, s in plan.aside.items() if n not in plan.published for p, path in s.products.items()]
-    for _, dest in moves: dest.parent.mkdir(parents=True, exist_ok=True)  # what can fail comes first
+    _make_homes(plan)  # what can fail comes first
     for source, dest in moves:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
@@ -517,6 +523,7 @@ def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event) 
         (own := settings.root / ".mlfin" / "cache" / "ipython").mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("IPYTHONDIR", str(own))  # no one's own start-up files and history
         plan = make_plan(question, settings, force)
+        _make_homes(plan)
         _furnish(plan)
         seconds = _build(plan, on_event)
         record = _record(plan, started, seconds)
