@@ -140,6 +140,7 @@ def _make_homes(plan: Plan) -> None:
 
 def _furnish(plan: Plan) -> None:
     "Lay out the build: link what is fresh, clear what is stale, keep what an unfinished build completed."
+    _make_homes(plan)
     root = plan.settings.root
     for name, spec in plan.aside.items():
         for product, path in spec.products.items():
@@ -523,7 +524,6 @@ def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event) 
         (own := settings.root / ".mlfin" / "cache" / "ipython").mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("IPYTHONDIR", str(own))  # no one's own start-up files and history
         plan = make_plan(question, settings, force)
-        _make_homes(plan)
         _furnish(plan)
         seconds = _build(plan, on_event)
         record = _record(plan, started, seconds)

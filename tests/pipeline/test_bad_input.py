@@ -331,8 +331,9 @@ def test_a_file_where_a_folder_is_needed(workbench, name, code, part):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     (workbench.root / "bars.csv").write_text(written())
-    one_message(workbench.here(*words("--experiment", "other", **CSV)), code, part, "Hint: ")
-    assert path.read_text() == "mine"
+    said = workbench.here(*words("--experiment", "other", **CSV))
+    one_message(said, code, part, "Hint: ")
+    assert path.read_text() == "mine" and "done" not in said[1]  # said before anything is computed
 
 
 def test_a_record_of_runs_that_is_damaged(unharmed):

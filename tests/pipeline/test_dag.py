@@ -410,10 +410,11 @@ def test_plain_ploomber_on_the_same_files(workbench, first_run, through):
     assert all(task.partition("-")[0] in status for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
 
 
-def test_plain_papermill_on_one_notebook(finished):
+@pytest.mark.parametrize("through", [command_here, pytest.param(command, marks=pytest.mark.slow)])
+def test_plain_papermill_on_one_notebook(finished, through):
     ask_in_file(finished)
     before = contents(finished)
-    command(finished, "papermill", ["-k", KERNEL, "-y", f"symbols: {SMALL['symbols']}", "nbs/pipeline/92_features.ipynb", "out.ipynb"])
+    through(finished, "papermill", ["-k", KERNEL, "-y", f"symbols: {SMALL['symbols']}", "nbs/pipeline/92_features.ipynb", "out.ipynb"])
     assert (finished.root / "out.ipynb").is_file() and contents(finished) == before
     assert finished.here(*words())[1].startswith("Nothing to do")
 
