@@ -10,6 +10,7 @@ __all__ = ['COLOURS', 'MIMETYPE', 'chart_template', 'figure_json', 'new_figure',
 
 # %% ../../nbs/core/04_charts.ipynb #9ec91ea1
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,11 @@ def figure_json(figure,       # any Plotly figure
     spec = json.loads(figure.to_json(validate=False))
     return {"data": spec["data"], "layout": spec["layout"], "config": {"displaylogo": False, "responsive": True}}
 
+@cache
+def _look():
+    "The template, made once: a figure takes a copy of it."
+    return chart_template()
+
 def new_figure(title: str,                # what the figure shows
                subtitle: str = "",        # unit, period or caveat, in one line
                x: str = "",               # title of the x axis, with its unit
@@ -65,13 +71,14 @@ def new_figure(title: str,                # what the figure shows
               ) -> "Figure":              # a figure that displays by mimetype only
     "A figure with the house's look."
     made = _chart_class()(figure)
-    made.update_layout(template=chart_template(), title=dict(text=title, subtitle=dict(text=subtitle)), height=420,
+    made.update_layout(template=_look(), title=dict(text=title, subtitle=dict(text=subtitle)), height=420,
                        **layout)
     if x: made.update_xaxes(title_text=x)
     if y: made.update_yaxes(title_text=y)
     return made
 
 # %% ../../nbs/core/04_charts.ipynb #48b9fe16
+@cache
 def _chart_class():
     "Plotly's figure, showing itself without plotly.js."
     import plotly.graph_objects as go

@@ -186,6 +186,11 @@ def _tree(source: str, name: str) -> ast.Module:
         line = (e.text or "").strip()
         raise SettingsError(f"{name} is not valid Python: {e.msg}, in `{line}`.\nHint: mend that line; `git diff` shows what changed.") from None
 
+@cache
+def _check_python(source: str, name: str) -> None:
+    "Refuse what is no Python; what is, is parsed once in a process."
+    _tree(source, name)
+
 # %% ../../nbs/core/02_provenance.ipynb #72ab4883
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     "Statements with those inside them; expressions, most of a module, hold no import and are not looked into."
@@ -435,7 +440,7 @@ def key_components(spec: TaskSpec,            # the task
     if settings.plugins and str(settings.root) not in sys.path: sys.path.append(str(settings.root)) # as those who load them do
     data = _data_content(parameters, settings.root) | _named_content(parameters, settings)
     source = notebook_source(spec.source)
-    _tree(source, spec.source.name)
+    _check_python(source, spec.source.name)
     asked = parameters | _feature_sets(parameters, settings.root)
     return {
         "notebook": hash_json(_cells(spec.source))[:16],

@@ -132,8 +132,15 @@ def make_plan(question: dict,       # every parameter
     return Plan(question, settings, specs, aside, components, published, fresh({n: s for n, s in aside.items() if n not in published}, left))
 
 # %% ../../nbs/ops/70_pipeline.ipynb #c45683ae
+def _make_homes(plan: Plan) -> None:
+    "The folders of what is to be published: where they cannot be made, nothing need be computed first."
+    for name, spec in plan.specs.items():
+        if name in plan.published: continue
+        for path in spec.products.values(): (plan.settings.root / path).parent.mkdir(parents=True, exist_ok=True)
+
 def _furnish(plan: Plan) -> None:
     "Lay out the build: link what is fresh, clear what is stale, keep what an unfinished build completed."
+    _make_homes(plan)
     root = plan.settings.root
     for name, spec in plan.aside.items():
         for product, path in spec.products.items():
@@ -455,7 +462,7 @@ def _publish(plan: Plan, record: dict) -> None:
     root, experiment = plan.settings.root, plan.question["experiment"]
     reports = plan.settings.reports_dir(experiment)
     moves = [(root / path, root / plan.specs[n].products[p]) for n, s in plan.aside.items() if n not in plan.published for p, path in s.products.items()]
-    for _, dest in moves: dest.parent.mkdir(parents=True, exist_ok=True)  # what can fail comes first
+    _make_homes(plan)  # what can fail comes first
     for source, dest in moves:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))

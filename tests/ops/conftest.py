@@ -1,9 +1,13 @@
 """A project of two small notebooks: `numbers` makes a frame, `total` adds it up."""
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
+import typer.testing
+from IPython.core.interactiveshell import InteractiveShell
 
 from mlfin.core.settings import load_settings
 
@@ -76,6 +80,17 @@ def project(tmp_path, monkeypatch):
     yield Project(tmp_path)
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once():
+    "The command line's tree is built once, not for each command; shells that ran notebooks are not tidied up one by one at the end."
+    with pytest.MonkeyPatch.context() as patch:
+        built = cache(typer.main.get_command)
+        patch.setattr(typer.main, "get_command", built)
+        patch.setattr(typer.testing, "_get_command", built)
+        patch.setattr(InteractiveShell, "atexit_operations", lambda self: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

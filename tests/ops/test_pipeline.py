@@ -10,7 +10,7 @@ import time
 import pandas as pd
 import pytest
 
-from mlfin.core.errors import ParameterError, PipelineError, SettingsError
+from mlfin.core.errors import DataError, ParameterError, PipelineError, SettingsError
 from mlfin.core.provenance import write_json, write_parquet
 from mlfin.ops.pipeline import _watched_steps, ask, compare_products, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, run, what_changed
 
@@ -24,6 +24,8 @@ def test_only_what_depends_on_a_change_runs_again(project):
     assert go(project).executed == ()
     assert go(project, "factor=3").executed == ("total",)
     assert project.total() == 18.0
+    assert go(project).executed == ("total",)  # back to the first question
+    assert project.total() == 12.0
     assert go(project, "n=5").executed == ("numbers", "total")
     assert go(project, "n=5", force=True).executed == ("numbers", "total")
 
@@ -157,12 +159,24 @@ def test_a_kernel_that_does_not_exist(project):
 
 
 def test_a_kernel_that_dies(project):
+    go(project)
     project.write("total", "os._exit(9)")
     with pytest.raises(PipelineError, match="the kernel died") as caught:
         go(project, "executor=papermill")
-    assert "total.ipynb" in str(caught.value)
+    assert "total.ipynb" in str(caught.value) and project.total() == 12.0
     project.write("total", "task.write('data', {'total': 7.0})")
-    assert go(project, "executor=papermill").executed == ("total",)
+    assert go(project).executed == ("total",) and project.total() == 7.0
+
+
+def test_a_record_that_is_damaged_is_deleted_and_all_runs_again(project):
+    first = go(project)
+    path = project.settings.reports_dir("default") / "run.json"
+    path.write_text("{")
+    with pytest.raises(DataError, match="not valid JSON.*\n.*delete it and run again"):
+        go(project)
+    path.unlink()
+    again = go(project)
+    assert again.executed == ("numbers", "total") and again.run_id == first.run_id and read_run(path.parent)["run_id"] == first.run_id
 
 
 SCRIPT = "import sys; from mlfin.ops.cli import main; main(sys.argv[1:])"

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.kernelspec import KernelSpecManager
 
@@ -100,6 +102,14 @@ class Workbench:
         while not list(self.root.glob(pattern)):
             assert time.monotonic() < end and process.poll() is None, f"{pattern} did not appear"
             time.sleep(0.02)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tree_of_commands():
+    "The command line's tree is built once, not for each command."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 @contextmanager

@@ -331,16 +331,21 @@ def test_a_file_where_a_folder_is_needed(workbench, name, code, part):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     (workbench.root / "bars.csv").write_text(written())
-    one_message(workbench.here(*words("--experiment", "other", **CSV)), code, part, "Hint: ")
-    assert path.read_text() == "mine"
+    said = workbench.here(*words("--experiment", "other", **CSV))
+    one_message(said, code, part, "Hint: ")
+    assert path.read_text() == "mine" and "done" not in said[1]  # said before anything is computed
 
 
-def test_a_record_of_runs_that_is_damaged(finished):
-    path = finished.report("run.json")
+def test_a_record_of_runs_that_is_damaged(unharmed):
+    path = unharmed.report("run.json")
+    kept = path.read_bytes()
     path.write_text("{")
-    one_message(finished.here(*words()), 1, "run.json", "not valid JSON", "delete it and run again")
+    said = unharmed.here(*words())
     path.unlink()
-    assert finished.here(*words())[0] == 0  # as the message says
+    status = unharmed.here("status", *words()[1:])
+    path.write_bytes(kept)
+    one_message(said, 1, "run.json", "not valid JSON", "delete it and run again")
+    assert status[0] == 0 and "never ran" in status[1], status  # as the message says
 
 
 def test_the_ledger_is_damaged(finished):
@@ -402,7 +407,8 @@ def test_a_kernel_that_dies(unharmed):
 def test_ctrl_c_leaves_no_half(unharmed, first_run):
     half = 'task.write(\\"features\\", bars); import time; open(\\"here\\", \\"w\\").close(); time.sleep(60)'
     edit(unharmed, FEATURES, COMPUTED, f"{half}; {COMPUTED}")
-    process = unharmed.start(*words())
+    (unharmed.root / "home").write_text("a file")
+    process = unharmed.start(*words(), HOME=str(unharmed.root / "home"))  # nothing is needed from there, nor put there
     unharmed.wait_for("here", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
