@@ -366,6 +366,12 @@ class _Table(NamedTuple):
     returns: np.ndarray
     first: int
 
+def _to_read(x: np.ndarray) -> np.ndarray:
+    "In order and not to be written: one type for the compiler, which else takes seconds for each, wherever the memory came from."
+    x = np.ascontiguousarray(x).view()
+    x.flags.writeable = False
+    return x
+
 def _wanted(rule, x, rank, under, scored, allowed, was, held):
     "The side of one symbol that has the score x, given where it ranks, what it was and for how many of its bars."
     if rule.ranked > 0.0:
@@ -471,7 +477,8 @@ def score_table(scores: Scores,  # from `lay_out`
     "What the kernels read of the scores."
     high, low = scores.ranks if ranked else (np.zeros((0, 0), np.int64), np.zeros((0, 0), np.int64))
     scored, taking = (~np.isnan(scores.score)).sum(axis=1), scores.alive.sum(axis=1)
-    return _Table(scores.score, high, low, scored, taking, scores.farthest, scores.has_bar, scores.alive, scores.allowed, scores.returns, scores.first)
+    arrays = scores.score, high, low, scored, taking, scores.farthest, scores.has_bar, scores.alive, scores.allowed, scores.returns
+    return _Table(*map(_to_read, arrays), scores.first)
 
 def decide(scores: Scores,       # from `lay_out`
            rule: TradingRule,    # what is to be held

@@ -124,7 +124,7 @@ def test_books_without_orders_are_the_same(seed, costs, stops):
     full, orders, window = play(weights, bars, costs, **stops)
     rows, symbols = full.units.shape
     small = Books(np.empty(rows), np.empty(0), np.empty((0, symbols)), np.empty((0, 3)), np.empty(len(TOTALS)))
-    decided = weights.reindex(index=window.clock, columns=window.symbols).ffill().fillna(0.0).to_numpy(float)
+    decided = np.require(weights.reindex(index=window.clock, columns=window.symbols).ffill().fillna(0.0).to_numpy(float), None, ["C", "W"])
     log, ruined = walk(decided, window.panel, make_terms(costs, 1.0, **stops), 10_000.0, small, np.empty((0, len(LOG))))
     np.testing.assert_array_equal(small.equity, full.equity)
     np.testing.assert_array_equal(small.totals, full.totals)
