@@ -2,6 +2,7 @@
 import ast
 import re
 from functools import cache
+from functools import cache
 
 import pytest
 
@@ -9,6 +10,7 @@ LAYERS = {"core": 0, "data": 1, "features": 2, "models": 3, "backtest": 4, "moni
           "pipeline": 9}
 
 
+@cache
 @cache
 def imports(source: str) -> list[tuple[str, str | None]]:
     """(module, name) for each `from module import name`, (module, None) for `import module`, in order."""
@@ -19,7 +21,7 @@ def imports(source: str) -> list[tuple[str, str | None]]:
         elif isinstance(node, ast.ImportFrom):
             found += [("." * node.level + (node.module or ""), alias.name) for alias in node.names]
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            if ast.unparse(node.func).rsplit(".", 1)[-1] in ("import_module", "__import__", "require"):
+            if getattr(node.func, "attr", getattr(node.func, "id", None)) in ("import_module", "__import__", "require"):
                 found.append((str(node.args[0].value), None))
     return found
 
