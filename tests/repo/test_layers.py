@@ -2,7 +2,6 @@
 import ast
 import re
 from functools import cache
-from functools import cache
 
 import pytest
 
@@ -10,7 +9,6 @@ LAYERS = {"core": 0, "data": 1, "features": 2, "models": 3, "backtest": 4, "moni
           "pipeline": 9}
 
 
-@cache
 @cache
 def imports(source: str) -> list[tuple[str, str | None]]:
     """(module, name) for each `from module import name`, (module, None) for `import module`, in order."""
