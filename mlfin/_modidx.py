@@ -296,7 +296,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlfin.backtest.signals._spec': ('backtest/signals.html#_spec', 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._split': ('backtest/signals.html#_split', 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._spread': ('backtest/signals.html#_spread', 'mlfin/backtest/signals.py'),
-                                        'mlfin.backtest.signals._to_read': ('backtest/signals.html#_to_read', 'mlfin/backtest/signals.py'),
+                                        'mlfin.backtest.signals._still': ('backtest/signals.html#_still', 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._utc': ('backtest/signals.html#_utc', 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals._wanted': ('backtest/signals.html#_wanted', 'mlfin/backtest/signals.py'),
                                         'mlfin.backtest.signals.compiled': ('backtest/signals.html#compiled', 'mlfin/backtest/signals.py'),

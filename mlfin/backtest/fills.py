@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .costs import FILLS, Costs
-from .signals import _check_texts
+from .signals import _check_texts, _still
 from ..core.errors import BacktestError, ParameterError, must_be
 
 # %% ../../nbs/backtest/40b_fills.ipynb #e81dffcb
@@ -623,11 +623,7 @@ def _twice(symbol: str, ts: pd.Timestamp) -> BacktestError:
     return BacktestError(must_be("bars", "unique by symbol and ts", f"two bars for {symbol} at {ts}"))
 
 # %% ../../nbs/backtest/40b_fills.ipynb #7a36da06
-def _frozen(x: np.ndarray) -> np.ndarray:
-    "A contiguous view that cannot be written: one type for the compiler, wherever the memory came from."
-    x = np.ascontiguousarray(x, dtype=np.float64).view()
-    x.flags.writeable = False
-    return x
+def _frozen(x: np.ndarray) -> np.ndarray: return _still(np.asarray(x, dtype=np.float64))
 
 def _grid(bars: pd.DataFrame, columns: list[str]) -> tuple[pd.DatetimeIndex, list[str], dict[str, np.ndarray]]:
     "(clock, symbols, arrays of rows x symbols) of a checked frame."

@@ -352,6 +352,12 @@ def _side(was, held, min_hold, long_in, long_stay, short_in, short_stay):
     return -1.0 if short_in else 0.0
 
 # %% ../../nbs/backtest/40_signals.ipynb #0826e547
+def _still(x: np.ndarray) -> np.ndarray:
+    "A contiguous view that cannot be written: one type for the compiler, wherever the memory came from."
+    x = np.ascontiguousarray(x).view()
+    x.flags.writeable = False
+    return x
+
 class _Table(NamedTuple):
     "The arrays of `Scores` that the kernels read."
     score: np.ndarray
@@ -365,12 +371,6 @@ class _Table(NamedTuple):
     allowed: np.ndarray
     returns: np.ndarray
     first: int
-
-def _to_read(x: np.ndarray) -> np.ndarray:
-    "In order and not to be written: one type for the compiler, which else takes seconds for each, wherever the memory came from."
-    x = np.ascontiguousarray(x).view()
-    x.flags.writeable = False
-    return x
 
 def _wanted(rule, x, rank, under, scored, allowed, was, held):
     "The side of one symbol that has the score x, given where it ranks, what it was and for how many of its bars."
@@ -478,7 +478,7 @@ def score_table(scores: Scores,  # from `lay_out`
     high, low = scores.ranks if ranked else (np.zeros((0, 0), np.int64), np.zeros((0, 0), np.int64))
     scored, taking = (~np.isnan(scores.score)).sum(axis=1), scores.alive.sum(axis=1)
     arrays = scores.score, high, low, scored, taking, scores.farthest, scores.has_bar, scores.alive, scores.allowed, scores.returns
-    return _Table(*map(_to_read, arrays), scores.first)
+    return _Table(*map(_still, arrays), scores.first)
 
 def decide(scores: Scores,       # from `lay_out`
            rule: TradingRule,    # what is to be held

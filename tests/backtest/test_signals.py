@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlfin.backtest as package
-from mlfin.backtest.signals import RULES, TradingRule, compiled, decide, hold_equally, lay_out, positions_from_predictions, price_panel
+from mlfin.backtest.signals import RULES, TradingRule, compiled, decide, decide_rows, hold_equally, lay_out, positions_from_predictions, price_panel
 from mlfin.core.errors import BacktestError, ParameterError
 
 TS = pd.date_range("2024-01-01", periods=12, freq="D", tz="UTC", unit="us")
@@ -345,6 +345,22 @@ def test_a_kernel_is_kept_and_knows_the_files_it_depends_on(tmp_path, monkeypatc
     again.step = changed.step
     second = compiled(again.twice)
     assert second(1) == 21 and first.py_func.__qualname__ != second.py_func.__qualname__
+
+
+def test_a_rule_is_compiled_once_whatever_the_arrays_are_like():
+    bars, p, _ = market(5)
+    scores = lay_out(p, bars)
+    names = ("score", "has_bar", "alive", "allowed", "returns")
+
+    def closed(x):
+        x = x.copy()
+        x.flags.writeable = False
+        return x
+    ways = [np.asfortranarray, np.array, closed, lambda x: np.repeat(x, 2, axis=1)[:, ::2]]
+    want = decide(scores, TradingRule())
+    for way in ways:
+        np.testing.assert_array_equal(decide(replace(scores, **{n: way(getattr(scores, n)) for n in names}), TradingRule()), want)
+    assert len(compiled(decide_rows).signatures) == 1
 
 
 def test_one_table_serves_many_rules():
