@@ -3106,6 +3106,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.models.tracking._spool': ('models/tracking.html#_spool', 'mlfin/models/tracking.py'),
                                        'mlfin.models.tracking._sweep': ('models/tracking.html#_sweep', 'mlfin/models/tracking.py'),
                                        'mlfin.models.tracking._tracking': ('models/tracking.html#_tracking', 'mlfin/models/tracking.py'),
+                                       'mlfin.models.tracking._unchecked': ('models/tracking.html#_unchecked', 'mlfin/models/tracking.py'),
                                        'mlfin.models.tracking._versions': ('models/tracking.html#_versions', 'mlfin/models/tracking.py'),
                                        'mlfin.models.tracking._waiting': ('models/tracking.html#_waiting', 'mlfin/models/tracking.py'),
                                        'mlfin.models.tracking.sync_pending': ( 'models/tracking.html#sync_pending',

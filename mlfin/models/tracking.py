@@ -14,6 +14,7 @@ import platform
 import shutil
 import socket
 import sqlite3
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,20 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         for logger, level in levels: logger.setLevel(level)
+
+_saving = threading.Lock()
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    "MLflow does not read every installed package, a second long, to warn of versions that differ: they were asked for just before."
+    from mlflow.utils import environment
+    name = "warn_dependency_requirement_mismatches"
+    with _saving:
+        kept = vars(environment).get(name)
+        if kept: setattr(environment, name, lambda needed: None)
+        try: yield
+        finally:
+            if kept: setattr(environment, name, kept)
 
 # %% ../../nbs/models/35a_tracking.ipynb #54fcc914
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mariadb": 3306}
@@ -173,9 +188,10 @@ def _save_model(folder: Path, trained: Trained) -> None:
     model, answer = trained.models[trained.selected], "predict_proba" if trained.task == "classification" else "predict"
     own = {type(model).__module__.partition(".")[0]} & {"xgboost", "lightgbm", "keras"}
     needed = [f"{p}=={v}" for p, v in _versions(*sorted({"scikit-learn", "numpy", "pandas", "cloudpickle", *own})).items()]
-    mlflow.sklearn.save_model(model, str(folder), signature=infer_signature(trained.example, getattr(model, answer)(trained.example)),
-                              input_example=trained.example, pip_requirements=needed, serialization_format="cloudpickle",
-                              pyfunc_predict_fn=answer)
+    signature = infer_signature(trained.example, getattr(model, answer)(trained.example))
+    with _unchecked():
+        mlflow.sklearn.save_model(model, str(folder), signature=signature, input_example=trained.example, pip_requirements=needed,
+                                  serialization_format="cloudpickle", pyfunc_predict_fn=answer)
 
 def _page(figures: Mapping[str, Any]) -> str:
     "All Plotly figures on one page, with their library in it: it opens anywhere, without a network."

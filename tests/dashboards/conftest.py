@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -99,14 +100,26 @@ def browser():
         opened.close()
 
 
-@pytest.fixture
-def page(browser):
+@contextmanager
+def page_of(browser, timeout: int = 60_000):
     """A page that keeps `asked` (addresses it requested) and `wrong` (errors of its scripts)."""
     page = browser.new_page(viewport=dict(width=1280, height=900))
     page.asked, page.wrong = [], []
     page.on("request", lambda r: page.asked.append(r.url))
     page.on("websocket", lambda s: page.asked.append(s.url))
     page.on("pageerror", lambda e: page.wrong.append(str(e)))
-    page.set_default_timeout(60_000)
-    yield page
-    page.close()
+    page.set_default_timeout(timeout)
+    try: yield page
+    finally: page.close()
+
+
+@pytest.fixture(scope="session")
+def open_page(browser):
+    """`page_of` of the browser, for pages that a test or a module keeps for itself."""
+    return partial(page_of, browser)
+
+
+@pytest.fixture
+def page(browser):
+    """A page of a test."""
+    with page_of(browser) as page: yield page

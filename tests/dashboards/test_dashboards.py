@@ -33,7 +33,7 @@ def points(page, figure: int) -> int:
     return page.locator(".js-plotly-plot").nth(figure).evaluate("e => e._fullData[0].x.length")
 
 
-def test_home_leads_to_the_pages_and_trading_performance_follows_its_controls(page, address):
+def test_home_leads_to_the_pages_and_trading_performance_fits_a_phone_and_follows_its_controls_and_new_runs(page, address, project, make_run):
     told = page.goto(f"{address}/")
     page.wait_for_selector("table.mlfin.runs")
     assert page.url.endswith("/voila/render/home.ipynb") and page.title() == "Home · mlfin"
@@ -50,10 +50,11 @@ def test_home_leads_to_the_pages_and_trading_performance_follows_its_controls(pa
     assert report.inner_text("h1") == "95_publish of default"
     report.close()
 
+    page.set_viewport_size(dict(width=390, height=800))
     page.locator(".mlfin-grid a", has_text="Trading performance").click()
     page.wait_for_selector(".mlfin-tiles")
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 10", polling=100)
-    assert page.url.endswith("/voila/render/trading_performance.ipynb")
+    assert page.url.endswith("/voila/render/trading_performance.ipynb") and page.evaluate("document.documentElement.scrollWidth") <= 390
     assert options(page, "Experiment") == ["default (development)", "btc (development)"]
     assert len(options(page, "Run")) == 2 and options(page, "Symbol") == ["AAPL", "IBM", "MSFT"]
     assert points(page, 0) == 1_000
@@ -67,24 +68,16 @@ def test_home_leads_to_the_pages_and_trading_performance_follows_its_controls(pa
     page.wait_for_selector("h2:text-is('Trades in BTCUSDT')")
     page.wait_for_function("document.querySelector('.js-plotly-plot')._fullData[0].x.length > 1500", polling=100)
     assert points(page, 0) <= 4_000 and options(page, "Symbol") == ["BTCUSDT"]
+
+    make_run(project, "late", n=300, seed=4)  # it ends while the page is open
+    page.wait_for_function("document.querySelector('.widget-dropdown select').options.length == 3", polling=100)
+    page.wait_for_function("document.querySelector('.widget-dropdown select').value.replace(/\\s/g, ' ') == 'btc (development)'", polling=100)  # as before
     assert stayed_here(page) and not page.wrong
 
 
-def test_it_fits_a_phone_and_a_run_that_ends_meanwhile_appears_on_the_open_page(page, address, project, make_run):
-    page.set_viewport_size(dict(width=390, height=800))
-    page.goto(f"{address}/voila/render/trading_performance.ipynb")
-    page.wait_for_selector(".js-plotly-plot .main-svg")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    before = len(options(page, "Experiment"))
-    make_run(project, "late", n=300, seed=4)
-    page.wait_for_function(f"document.querySelector('.widget-dropdown select').options.length == {before + 1}", polling=100)
-    page.wait_for_function("document.querySelector('.widget-dropdown select').value.replace(/\\s/g, ' ') == 'default (development)'", polling=100)  # as before
-
-
-@pytest.mark.parametrize("path", ["voila/render/absent.ipynb", "reports/development/default/absent.html"])
-def test_an_address_that_is_not_there_is_a_plain_404(page, address, path):
-    answer = page.goto(f"{address}/{path}")
-    assert answer.status == 404
+def test_an_address_that_is_not_there_is_a_plain_404(page, address):
+    for path in ("voila/render/absent.ipynb", "reports/development/default/absent.html"):
+        assert page.goto(f"{address}/{path}").status == 404, path
     assert stayed_here(page)
 
 

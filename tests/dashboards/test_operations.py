@@ -25,6 +25,7 @@ from mlfin.viz import serve as dash  # noqa: E402
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
+GUARD = "a-token-of-more-than-twenty-characters"
 SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
 
 
@@ -107,17 +108,41 @@ def service(house, free_port):
 
 
 @pytest.fixture(scope="module")
-def where(house, service, serve_dashboards):
-    environment = {"MLFIN_PROFILE": "test", "MLFIN_SERVE_ADDRESS": service.address, "PYTHONPATH": str(ROOT)}
+def guarded(house, service, serve_dashboards):
+    """http://127.0.0.1:PORT of the dashboards of `house`, for who shows GUARD."""
+    environment = {"MLFIN_PROFILE": "test", "MLFIN_SERVE_ADDRESS": service.address, "MLFIN_DASH_TOKEN": GUARD, "PYTHONPATH": str(ROOT)}
     with serve_dashboards(house.root, **environment) as found:
         service.wait()
-        yield f"{found}/voila/render/operations.ipynb"
+        yield found
 
 
-@pytest.fixture(autouse=True)
-def patient(page):
+@pytest.fixture(scope="module")
+def where(guarded):
+    return f"{guarded}/voila/render/operations.ipynb?token={GUARD}"
+
+
+@pytest.fixture
+def page(page):
     """The machine may be busy with others."""
     page.set_default_timeout(120_000)
+    return page
+
+
+@pytest.fixture(scope="module")
+def opened(where, open_page):
+    """The page that several tests look at one after the other, where nobody is logged in before and after."""
+    with open_page(timeout=120_000) as page:
+        page.goto(where)
+        page.wait_for_selector("text=Service at")
+        yield page
+
+
+@pytest.fixture
+def desk(opened):
+    assert not opened.locator(".mlfin-who").count()
+    yield opened
+    if button(opened, "Log out").is_visible(): button(opened, "Log out").click()
+    opened.locator(".mlfin-who").wait_for(state="detached")
 
 
 def log_in(page, name, password=PASSWORD, new=None):
@@ -128,12 +153,16 @@ def log_in(page, name, password=PASSWORD, new=None):
     page.get_by_role("button", name="Log in").click()
 
 
-def open_as(page, where, name):
-    page.goto(where)
-    page.wait_for_selector("text=Service at")
+def enter(page, name):
     log_in(page, name)
     page.wait_for_selector(f".mlfin-who:has-text('{name}')")
     page.wait_for_selector(".js-plotly-plot .main-svg")
+
+
+def open_as(page, where, name):
+    page.goto(where)
+    page.wait_for_selector("text=Service at")
+    enter(page, name)
 
 
 def button(page, name):
@@ -147,10 +176,8 @@ def quiet(page):
     assert not [u for u in page.asked if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", u)]
 
 
-def test_an_analyst_presses_the_three_buttons(page, where, tmp_path):
-    page.set_viewport_size(dict(width=1280, height=1900))
-    page.goto(where)
-    page.wait_for_selector("text=Service at")
+def test_an_analyst_presses_the_three_buttons(desk, tmp_path):
+    page = desk
     assert page.title() == "Operations · mlfin" and not button(page, "Train").is_visible()
     log_in(page, "analyst", "a wrong one entirely")
     page.wait_for_selector("[role=alert]:has-text('Not logged in')")
@@ -195,17 +222,16 @@ def test_an_analyst_presses_the_three_buttons(page, where, tmp_path):
     assert "AAA" not in page.inner_text("body") and not page.locator(".mlfin-who").count()
 
 
-def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_password(page, where, house, browser):
-    open_as(page, where, "read_only")
+def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_password(desk, where, house, open_page):
+    page = desk
+    enter(page, "read_only")
     for name in ("Ingest now", "Train"):
         assert button(page, name).is_disabled() and "needs the role analyst; yours is read_only" in button(page, name).get_attribute("title")
     assert page.inner_text(".mlfin-why").count("It needs the role analyst") == 2
     button(page, "Predict next close").click()
     page.wait_for_selector("h2:text-is('Prediction for AAA')")
     quiet(page)
-    other = browser.new_page()
-    try:
-        other.set_default_timeout(120_000)
+    with open_page(timeout=120_000) as other:
         other.goto(where)
         other.wait_for_selector("text=Service at")
         assert not other.locator(".mlfin-who").count() and not button(other, "Predict next close").is_visible()  # it knows nobody
@@ -217,8 +243,6 @@ def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_pas
         log_in(other, "new", house.once, new="a long walk home")
         other.wait_for_selector(".mlfin-who:has-text('new')")
         assert not re.search("Traceback|Error:", other.inner_text("body")) and "read_only" in page.inner_text(".mlfin-who")
-    finally:
-        other.close()
 
 
 @pytest.mark.slow
@@ -279,16 +303,14 @@ def test_it_fits_a_phone(page, where):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_token_guards_every_page_and_leaves_the_environment(project, serve_dashboards, page):
-    guard = "a-token-of-more-than-twenty-characters"
-    page_of_run = next(project.glob("reports/development/default/runs/*/95_publish.html")).relative_to(project)
-    with serve_dashboards(project, MLFIN_DASH_TOKEN=guard) as found:
-        for path in ("voila/render/home.ipynb", page_of_run.as_posix(), f"{page_of_run}?token=a-wrong-one"):
-            with urllib.request.urlopen(f"{found}/{path}", timeout=30) as answer:
-                assert "/login" in answer.url and "Published runs" not in answer.read().decode()
-        page.goto(f"{found}/voila/render/home.ipynb?token={guard}")
-        page.wait_for_selector("table.mlfin.runs")
-        assert page.goto(f"{found}/{page_of_run}").ok and "95_publish" in page.inner_text("h1")
+def test_a_token_guards_every_page_and_leaves_the_environment(house, guarded, opened, make_run):
+    make_run(house.root, "main", n=300)
+    page_of_run = next(house.root.glob("reports/development/main/runs/*/95_publish.html")).relative_to(house.root)
+    for path in ("voila/render/home.ipynb", page_of_run.as_posix(), f"{page_of_run}?token=a-wrong-one"):
+        with urllib.request.urlopen(f"{guarded}/{path}", timeout=30) as answer:
+            assert "/login" in answer.url and "Published runs" not in answer.read().decode()
+    told = opened.request.get(f"{guarded}/{page_of_run}")  # as the browser that has shown the token, whose page works
+    assert told.ok and "<h1>95_publish of main</h1>" in told.text()
 
 
 def test_others_are_not_let_in_without_a_guard(tmp_path):

@@ -224,7 +224,25 @@ def market():
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def compiled_once(tmp_path_factory):
+    """What JAX compiled for a network is kept for the next one of the same shape."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    kept = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("jax")), "jax_persistent_cache_min_compile_time_secs": 0.0,
+            "jax_persistent_cache_min_entry_size_bytes": -1}
+    before = {name: getattr(jax.config, name) for name in kept}
+    try:
+        for name, value in kept.items(): jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        for name, value in before.items(): jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def fitted(compiled_once):
     X, y, _, keys, spans, train, test = market()
     made = SequenceClassifier(**TINY).fit(X, y, keys=keys, spans=spans, rows=train)
     return made, made.predict_proba(X, keys, test)

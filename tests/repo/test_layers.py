@@ -19,7 +19,7 @@ def imports(source: str) -> list[tuple[str, str | None]]:
         elif isinstance(node, ast.ImportFrom):
             found += [("." * node.level + (node.module or ""), alias.name) for alias in node.names]
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            if ast.unparse(node.func).rsplit(".", 1)[-1] in ("import_module", "__import__", "require"):
+            if getattr(node.func, "attr", getattr(node.func, "id", None)) in ("import_module", "__import__", "require"):
                 found.append((str(node.args[0].value), None))
     return found
 
