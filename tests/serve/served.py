@@ -74,10 +74,19 @@ def project(folder: Path, **environment: str):
     return settings.model_copy(update={k: v for k, v in environment.items() if k in ("store", "accounts", "redis")}), given
 
 
+def command(waits: dict | None = None) -> list[str]:
+    """How Python runs `mlfin`; where waits ("module:attribute" -> value) are given, they hold in it and in the workers that it starts."""
+    if not waits: return ["-P", "-m", "mlfin"]
+    told = "; ".join(f"import {at.partition(':')[0]}; {at.replace(':', '.')} = {value!r}" for at, value in waits.items())
+    return ["-P", "-c", f"{told}; import mlfin.serve.server as s; s.START = s.START.replace('; from mlfin', {f'; {told}; from mlfin'!r}); "
+                        "from mlfin.ops.cli import main; main()"]
+
+
 class Served:
     """A server on one port, which is the same after every start."""
-    def __init__(self, folder: Path, environment: dict, workers: int = 1, files: int | None = None):
+    def __init__(self, folder: Path, environment: dict, workers: int = 1, files: int | None = None, waits: dict | None = None):
         self.folder, self.workers, self.files, self.running, self.log = folder, workers, files, None, folder / "server.log"
+        self.command = [sys.executable, *command(waits), "serve"]
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -88,7 +97,7 @@ class Served:
     def start(self) -> float:
         """Begin, and the seconds until it answers."""
         began = time.monotonic()
-        words = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", str(self.port), "--workers", str(self.workers)]
+        words = [*self.command, "--port", str(self.port), "--workers", str(self.workers)]
 
         def limited():
             if self.files: resource.setrlimit(resource.RLIMIT_NOFILE, (self.files, self.files))
