@@ -78,7 +78,7 @@ def command(waits: dict | None = None) -> list[str]:
     """How Python runs `mlfin`; where waits ("module:attribute" -> value) are given, they hold in it and in the workers that it starts."""
     if not waits: return ["-P", "-m", "mlfin"]
     told = "; ".join(f"import {at.partition(':')[0]}; {at.replace(':', '.')} = {value!r}" for at, value in waits.items())
-    return ["-P", "-c", f"{told}; import mlfin.serve.server as s; s.START = s.START.replace('; from mlfin', {f'; {told}; from mlfin'!r}); "
+    return ["-P", "-c", f"{told}; import mlfin.serve.worker as w; w.START = w.START.replace('; from mlfin', {f'; {told}; from mlfin'!r}); "
                         "from mlfin.ops.cli import main; main()"]
 
 

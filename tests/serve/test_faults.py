@@ -108,7 +108,7 @@ def test_postgresql_as_the_store_goes_away_and_comes_back(postgres, tmp_path, ca
         server.until(lambda: ready(server) == 200, 30)
         refused = [t for t in sender.told if t[2] == 503]
         assert {t[2] for t in sender.told} == {200, 503} and not sender.broken
-        assert sum(t[1] >= PATIENCE - 0.7 for t in refused) <= 1  # one waits for a server that may only begin anew (it need not be the first: that may be cut off at once)
+        assert sum(t[1] >= PATIENCE - 0.7 for t in refused) <= 1  # one waits for a server that may only begin anew (not the first, where that is cut off)
         are_clear(refused)
         assert server.pids() == worker  # nothing was started anew
     is_whole(settings, sender)
