@@ -186,13 +186,13 @@ def bar(symbol: str, minute: int) -> dict:
 SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
 
 
-def with_champions(settings, *estimators: str):
+def with_champions(settings, *estimators: str, days: int = 700):
     """One version of experiment `main` for each estimator, of which the first is the champion; the daily bars that they learnt from, stored."""
     from mlfin.data.ingest import open_store
     from mlfin.models.registry import crown, register, write_verdict
 
     left_run = beside("models", "left_run.py")
-    bars = left_run.bars_that_remember(days=700, symbols=("AAA", "BBB"))
+    bars = left_run.bars_that_remember(days=days, symbols=("AAA", "BBB"))
     for n, name in enumerate(estimators):
         left_run.leave(settings, "main", key=f"{n + 10:x}" * 32, specs=SPECS, names=(name,), bars=bars)
         write_verdict(settings, register(settings, "main"), "passed", "all is well", {"checks": []})

@@ -116,8 +116,8 @@ def compared(folder, minutes, first, models):
 
 def test_minute_by_minute_over_http_is_the_batch(minutes, tmp_path):
     models = ("lightgbm", "logistic", "random_forest")
-    found = compared(tmp_path, minutes.head(1_560).reset_index(drop=True), 1_500, models)
-    assert (found.bars == 60).all() and len(found) == 3
+    found = compared(tmp_path, minutes.head(930).reset_index(drop=True), 900, models)
+    assert (found.bars == 30).all() and len(found) == 3
 
 
 @pytest.mark.slow
