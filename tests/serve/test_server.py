@@ -610,7 +610,7 @@ def test_a_start_and_its_graceful_stop(home):
         time.sleep(0.3)
         os.killpg(again.pid, signal.SIGINT)                                 # as a terminal does
         with pytest.raises(subprocess.TimeoutExpired):
-            again.process.wait(1.5)
+            again.process.wait(1)
         began = time.monotonic()
         os.killpg(again.pid, signal.SIGINT)
         assert again.process.wait(20) == 130 and time.monotonic() - began < 5  # the second Ctrl-C waits for nothing
