@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -23,8 +24,9 @@ WAIT = 120.0  # seconds in which a server has to answer, on a machine that has o
 BROKEN = (OSError, http.client.HTTPException)
 
 
+@cache
 def beside(*parts: str):
-    """A module of another folder of tests."""
+    """A module of another folder of tests, loaded once: it may keep what took long to make."""
     path = ROOT.joinpath("tests", *parts)
     spec = spec_from_file_location(path.stem, path)
     module = module_from_spec(spec)
