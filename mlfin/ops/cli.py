@@ -6,6 +6,8 @@
 __all__ = ['app', 'run', 'status', 'reproduce', 'dash', 'lab', 'doctor', 'main']
 
 # %% ../../nbs/ops/73_cli.ipynb #d4da5c88
+import atexit
+import gc
 import os
 import sys
 import time
@@ -313,6 +315,7 @@ def _ended(arguments: list[str] | None) -> int:
 def main(arguments: list[str] | None = None, # the command's words; those of this process by default
         ) -> None:
     "Run the command line; ends the process with its exit code."
+    atexit.register(gc.freeze)                                             # the end is not held up by a search for what nobody needs any more
     with unbroken() as lost: code = _ended(arguments)
     told = [e for e in lost if not isinstance(e, BrokenPipeError)]
     if told and not code:

@@ -79,7 +79,7 @@ def _score(settings: Settings, stop: threading.Event, every: float) -> None:
 
 def _look(settings: Settings, drift: bool, stop: threading.Event) -> bool:
     "One look, in a process of its own; whether it was whole."
-    start = ("import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    start = ("import atexit, gc, signal, sys; atexit.register(gc.freeze); signal.signal(signal.SIGINT, signal.SIG_IGN); "
              "from mlfin.serve.live import score; sys.exit(score(sys.stdin.read()))")
     told = json.dumps({"settings": settings.model_dump(mode="json"), "drift": drift})
     with subprocess.Popen([sys.executable, "-P", "-c", start], stdin=subprocess.PIPE, text=True) as running:

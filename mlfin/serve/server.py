@@ -244,9 +244,9 @@ class _Supervisor(_Changing):
         super().__init__(settings, taken)
         self.beside, self.renew, self.stopping = _Beside(beside), renew, False
 
-    def _next(self) -> None:
+    def _next(self, seconds: float = 0.25) -> None:
         "Wait a moment for something to happen, and take it in."
-        try: who, told = self.events.get(timeout=0.25)
+        try: who, told = self.events.get(timeout=seconds)
         except queue.Empty: return self.watch()
         if who is not None: self.tell(who, told)
         elif told == signal.SIGHUP: self._read_again()
@@ -297,7 +297,9 @@ class Supervisor(_Supervisor):
         while self.workers: self._next()
         self.beside.stop.set()
         until = max(until, time.monotonic() + 5)
-        while self.beside.alive and time.monotonic() < until: self._next()
+        while self.beside.alive and time.monotonic() < until:
+            self.beside.thread.join(0.2)
+            self._next(0.0)
         if self.beside.alive: _log.warning("what runs beside the service did not end in time; the next start takes it up")
 
 # %% ../../nbs/serve/65_server.ipynb #f1f933ae

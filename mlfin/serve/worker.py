@@ -108,6 +108,7 @@ def _steady() -> None:
     sys.setswitchinterval(_TURN)
     gc.collect()
     gc.freeze()
+    gc.enable()                                                            # it was off while all was loaded
 
 # %% ../../nbs/serve/64e_worker.ipynb #da4926b5
 def _obey(server: Any, link: Link, grace: float) -> None:
@@ -119,7 +120,7 @@ def _obey(server: Any, link: Link, grace: float) -> None:
     os._exit(1)
 
 # %% ../../nbs/serve/64e_worker.ipynb #5ce5f3d0
-START = ("import os, signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)]; " # for `python -P -c`
+START = ("import gc, os, signal, sys; gc.disable(); [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)]; " # for `python -P -c`
          "from mlfin.serve.worker import work; os._exit(work(*map(int, sys.argv[1:])))") # all is written: no second is spent on taking modules apart
 
 def work(listening: int, # number of the socket that takes connections

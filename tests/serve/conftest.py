@@ -1,19 +1,13 @@
 """A project with a champion of two daily symbols, made once a worker: seconds that no test needs to spend twice."""
 import shutil
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
+from .served import beside
+
 ROOT = Path(__file__).parents[2]
 SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
-
-
-def _left_run():
-    spec = spec_from_file_location("left_run", ROOT / "tests" / "models" / "left_run.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +15,7 @@ def champion(tmp_path_factory):
     """(settings, bars): experiment `main` has a champion that learnt from the bars; nothing is in the store."""
     from mlfin.models.registry import crown, register, write_verdict
 
-    left_run, folder = _left_run(), tmp_path_factory.mktemp("service")
+    left_run, folder = beside("models", "left_run.py"), tmp_path_factory.mktemp("service")
     for name in ("settings.ini", "env.yaml", "pipeline.yaml"):
         shutil.copy(ROOT / name, folder)
     settings = left_run.settings_at(folder, limit_user="", limit_address="")

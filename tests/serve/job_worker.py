@@ -26,7 +26,7 @@ def register(folder: Path) -> None:
 if __name__ == "__main__":
     place, stop = Path(sys.argv[1]), threading.Event()
     register(place)
-    jobs = Jobs(settings_of(place), grace=1.0)
+    jobs = Jobs(settings_of(place), grace=0.5)
     if len(sys.argv) > 2:
         threading.Timer(float(sys.argv[2]), stop.set).start()
     print("ready", flush=True)

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -23,8 +24,9 @@ WAIT = 120.0  # seconds in which a server has to answer, on a machine that has o
 BROKEN = (OSError, http.client.HTTPException)
 
 
+@cache
 def beside(*parts: str):
-    """A module of another folder of tests."""
+    """A module of another folder of tests, loaded once: it may keep what took long to make."""
     path = ROOT.joinpath("tests", *parts)
     spec = spec_from_file_location(path.stem, path)
     module = module_from_spec(spec)
@@ -74,10 +76,19 @@ def project(folder: Path, **environment: str):
     return settings.model_copy(update={k: v for k, v in environment.items() if k in ("store", "accounts", "redis")}), given
 
 
+def command(waits: dict | None = None) -> list[str]:
+    """How Python runs `mlfin`; where waits ("module:attribute" -> value) are given, they hold in it and in the workers that it starts."""
+    if not waits: return ["-P", "-m", "mlfin"]
+    told = "; ".join(f"import {at.partition(':')[0]}; {at.replace(':', '.')} = {value!r}" for at, value in waits.items())
+    return ["-P", "-c", f"{told}; import mlfin.serve.worker as w; w.START = w.START.replace('; from mlfin', {f'; {told}; from mlfin'!r}); "
+                        "from mlfin.ops.cli import main; main()"]
+
+
 class Served:
     """A server on one port, which is the same after every start."""
-    def __init__(self, folder: Path, environment: dict, workers: int = 1, files: int | None = None):
+    def __init__(self, folder: Path, environment: dict, workers: int = 1, files: int | None = None, waits: dict | None = None):
         self.folder, self.workers, self.files, self.running, self.log = folder, workers, files, None, folder / "server.log"
+        self.command = [sys.executable, *command(waits), "serve"]
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -88,7 +99,7 @@ class Served:
     def start(self) -> float:
         """Begin, and the seconds until it answers."""
         began = time.monotonic()
-        words = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", str(self.port), "--workers", str(self.workers)]
+        words = [*self.command, "--port", str(self.port), "--workers", str(self.workers)]
 
         def limited():
             if self.files: resource.setrlimit(resource.RLIMIT_NOFILE, (self.files, self.files))
@@ -177,13 +188,13 @@ def bar(symbol: str, minute: int) -> dict:
 SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
 
 
-def with_champions(settings, *estimators: str):
+def with_champions(settings, *estimators: str, days: int = 700):
     """One version of experiment `main` for each estimator, of which the first is the champion; the daily bars that they learnt from, stored."""
     from mlfin.data.ingest import open_store
     from mlfin.models.registry import crown, register, write_verdict
 
     left_run = beside("models", "left_run.py")
-    bars = left_run.bars_that_remember(days=700, symbols=("AAA", "BBB"))
+    bars = left_run.bars_that_remember(days=days, symbols=("AAA", "BBB"))
     for n, name in enumerate(estimators):
         left_run.leave(settings, "main", key=f"{n + 10:x}" * 32, specs=SPECS, names=(name,), bars=bars)
         write_verdict(settings, register(settings, "main"), "passed", "all is well", {"checks": []})

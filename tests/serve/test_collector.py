@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
@@ -24,10 +25,12 @@ from mlfin.core.errors import DataError, ParameterError  # noqa: E402
 from mlfin.data.bars import as_bars  # noqa: E402
 from mlfin.data.ingest import open_store  # noqa: E402
 from mlfin.serve.client import Answered, Client, Unanswered  # noqa: E402
+from mlfin.ops.cli import app  # noqa: E402
 from mlfin.serve.collector import Collector, Outbox, OutboxFull, bars_source, follow, metatrader_source, rates_bars, server_utc  # noqa: E402
 
 from . import live_server  # noqa: E402
 from .real_server import told  # noqa: E402
+from .served import command  # noqa: E402
 
 MARKET = Path(__file__).parents[2].parent / "shared" / "data" / "market"
 EURUSD = MARKET / "mt5_eurusd_m1_hedgehogger" / "EURUSD_M1_90-100k.csv"
@@ -458,9 +461,26 @@ def write_csv(path, bars, mode="w"):
             file.write(f"{b.ts:%Y-%m-%dT%H:%M:%SZ},{b.open!r},{b.high!r},{b.low!r},{b.close!r},{b.volume!r}\n")
 
 
+def long_ago(path, seconds):
+    """A file that somebody may still write to is left alone for a second: let it be older."""
+    moment = time.time() - seconds
+    os.utime(path, (moment, moment))
+
+
+def test_a_file_to_which_somebody_writes_is_left_alone_for_a_second(tmp_path):
+    write_csv(tmp_path / "bars.csv", minutes(10))
+    look, service = bars_source(tmp_path / "bars.csv", ["A"], keep=True), Kept()
+    with closing(Collector(service, tmp_path / "box.sqlite")) as collector:
+        os.utime(tmp_path / "bars.csv", (time.time() + 0.5, time.time() + 0.5))  # just now, however long this test takes to look
+        assert look(collector.outbox) == []
+        long_ago(tmp_path / "bars.csv", 2)
+        assert len(look(collector.outbox)[0]) == 10
+
+
 def test_a_file_that_grows_is_followed(tmp_path):
     bars, service, stop = minutes(30), Kept(), threading.Event()
     write_csv(tmp_path / "bars.csv", bars.head(10))
+    long_ago(tmp_path / "bars.csv", 60)
     with closing(Collector(service, tmp_path / "box.sqlite")) as collector:
         thread = threading.Thread(target=follow, args=(collector, bars_source(tmp_path / "bars.csv", ["A"], keep=True), stop, 0.1))
         thread.start()
@@ -471,6 +491,7 @@ def test_a_file_that_grows_is_followed(tmp_path):
             assert len(service.bars) == have
             if have < 30:
                 write_csv(tmp_path / "bars.csv", bars.iloc[have:have + 10], "a")
+                long_ago(tmp_path / "bars.csv", 60 - have)
         stop.set()
         thread.join(30)
         assert not thread.is_alive() and service.twice == 0
@@ -516,8 +537,8 @@ def test_a_piece_that_could_not_be_written_is_held(tmp_path, monkeypatch):
 
 class Between:
     """A way from a collector to a server that is not to be relied on: each request may be put off, lost, or its answer lost."""
-    def __init__(self, port, seed=0, odds=0.3):
-        self.port, self.rng, self.odds, self.lock = port, random.Random(seed), odds, threading.Lock()
+    def __init__(self, port, seed=0, odds=0.3, after="1"):
+        self.port, self.rng, self.odds, self.after, self.lock = port, random.Random(seed), odds, after, threading.Lock()
         self.counts = dict.fromkeys(("stored", "503", "429", "lost request", "lost answer", "no server", "429 of the server", "other"), 0)
         self.bars = 0  # answered with 200, and the answer went through
         own = self
@@ -546,7 +567,8 @@ class Between:
             mishap = self.rng.choice(("503", "429", "lost request", "lost answer")) if self.rng.random() < self.odds else ""
         if mishap in ("503", "429"):
             self.count(mishap)
-            return self.answer(asked, int(mishap), {"status": int(mishap), "title": "Later", "detail": "made by the test"}, "1" if mishap == "503" else "0")
+            told = {"status": int(mishap), "title": "Later", "detail": "made by the test"}
+            return self.answer(asked, int(mishap), told, self.after if mishap == "503" else "0")
         if mishap == "lost request":
             return self.hang_up(asked, mishap)
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -625,20 +647,24 @@ class Here:
 
 class Journey:
     """Bars of a file to a server by `mlfin collect`; both are killed on the way. With a limit of each user's requests, the server is in this process."""
-    def __init__(self, folder, bars, limit="", odds=0.3):
+    def __init__(self, folder, bars, limit="", odds=0.3, after="1", waits=None):
         self.folder, self.bars = folder, bars
         settings = live_server.project(folder)
         (folder / "key").write_text(live_server.key_for(settings))
         write_csv(folder / "bars.csv", bars)
         self.settings = settings.model_copy(update={"limit_user": limit, "limit_address": ""})
         self.server = Here(self.settings) if limit else live_server.Server(settings, MLFIN_LIMIT_USER="", MLFIN_LIMIT_ADDRESS="")
-        self.between, self.process, self.killed = Between(self.server.port, odds=odds), None, {"server": 0, "collector": 0}
+        self.between, self.process, self.killed = Between(self.server.port, odds=odds, after=after), None, {"server": 0, "collector": 0}
+        self.command = [sys.executable, *command({} if waits is None else {"mlfin.serve.collector:Collector.__init__.__kwdefaults__['wait']": waits})]
 
-    def collect(self, speed, batch, *more):
-        words = [sys.executable, "-P", "-m", "mlfin", "collect", "bars.csv", "-s", "BTC", "-t", "1m", "--to", self.between.address, "--key-file", "key",
-                 "--speed", str(speed), "--batch", str(batch), "--events", "events.jsonl", *more]
+    def words(self, speed, batch):
+        return ["collect", "bars.csv", "-s", "BTC", "-t", "1m", "--to", self.between.address, "--key-file", "key", "--speed", str(speed),
+                "--batch", str(batch), "--events", "events.jsonl"]
+
+    def collect(self, speed, batch):
         with open(self.folder / "collect.log", "a") as log:
-            self.process = subprocess.Popen(words, cwd=self.folder, env=live_server.clean_environment(), stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen([*self.command, *self.words(speed, batch)], cwd=self.folder, env=live_server.clean_environment(),
+                                            stdout=log, stderr=log, start_new_session=True)
 
     def wait(self, share, seconds=240):
         "Until so many bars were stored; False where the collector ended before."
@@ -653,8 +679,7 @@ class Journey:
     def kill_server(self):
         self.server.kill()
         self.killed["server"] += 1
-        time.sleep(0.5)
-        self.server.start()
+        self.server.start()  # seconds, in which the collector finds nobody
 
     def kill_collector(self, *how):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -705,9 +730,9 @@ def once_each(have, bars):
 
 @pytest.mark.skipif(not BITCOIN.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
 def test_every_bar_is_there_once_whoever_was_killed(journey):
-    trip = journey(bitcoin().head(1_500))
-    trip.server.start()
+    trip = journey(bitcoin().head(800), after="0", waits=(0.1, 1.0))
     trip.collect(400, 40)
+    trip.server.start()
     trip.wait(0.25)
     trip.kill_server()
     trip.wait(0.5)
@@ -735,8 +760,8 @@ def test_every_bar_is_there_once_after_many_kills(journey):
 
 
 @pytest.mark.skipif(not BITCOIN.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
-def test_ctrl_c_and_what_a_person_must_mend_end_it_with_their_codes(journey):
-    trip = journey(bitcoin().head(60), limit="2/3second", odds=0.0)
+def test_ctrl_c_and_what_a_person_must_mend_end_it_with_their_codes(journey, monkeypatch):
+    trip = journey(bitcoin().head(60), limit="2/2second", odds=0.0)
     trip.collect(20, 40)  # no server is there
     end = time.monotonic() + 60
     while not trip.between.counts["no server"] and time.monotonic() < end:
@@ -751,7 +776,7 @@ def test_ctrl_c_and_what_a_person_must_mend_end_it_with_their_codes(journey):
     log = (trip.folder / "collect.log").read_text()
     assert "status 401" in log.lower() and key[:-3] not in log
     (trip.folder / "key").write_text(key)
-    trip.collect(1_000, 15)
-    trip.finish()
+    monkeypatch.chdir(trip.folder)
+    assert (done := CliRunner().invoke(app, trip.words(1_000, 15))).exit_code == 0, done.output
     once_each(trip.tally(), trip.bars)
     assert trip.between.counts["429 of the server"]  # its own limit was kept to

@@ -150,11 +150,11 @@ def say(tally: dict, capsys) -> None:
               f"{tally['bars']:,} bars, lost 0, twice 0; start to answer {max(tally['seconds']):.1f} s at most", end=" ")
 
 
-def test_two_kills_under_load(tmp_path, capsys):
+def test_a_kill_under_load(tmp_path, capsys):
     settings, environment = project(tmp_path)
-    tally = killed(settings, Served(tmp_path, environment), key_of(settings), 2, seed=1)
+    tally = killed(settings, Served(tmp_path, environment), key_of(settings), 1, seed=1)
     say(tally, capsys)
-    assert tally["answered"] >= 8 and tally["into_requests"] >= 1
+    assert tally["answered"] >= 4 and tally["into_requests"] == 1
 
 
 @pytest.mark.slow

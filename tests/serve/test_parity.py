@@ -2,7 +2,6 @@
 import http.client
 import json
 import time
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +17,13 @@ from mlfin.models.dataset import model_inputs  # noqa: E402
 from mlfin.models.registry import crown, load_champion, register, write_verdict  # noqa: E402
 
 from . import live_server  # noqa: E402
+from .served import beside  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "market" / "freqtrade" / "UNITTEST_BTC-1m.feather"
 SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
 
 pytestmark = pytest.mark.skipif(not REAL.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
-
-
-def module(path):
-    spec = spec_from_file_location(path.stem, path)
-    found = module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +37,7 @@ def minutes():
 
 def champions(minutes, folder, models):
     """A project with one champion a kind of model, trained on these minutes; and a key."""
-    left_run = module(ROOT / "tests" / "models" / "left_run.py")
+    left_run = beside("models", "left_run.py")
     settings = live_server.project(folder)
     for name in models:
         left_run.leave(settings, name, specs=SPECS, names=(name,), bars=minutes, label="fwd_ret_5")
@@ -116,8 +109,8 @@ def compared(folder, minutes, first, models):
 
 def test_minute_by_minute_over_http_is_the_batch(minutes, tmp_path):
     models = ("lightgbm", "logistic", "random_forest")
-    found = compared(tmp_path, minutes.head(1_560).reset_index(drop=True), 1_500, models)
-    assert (found.bars == 60).all() and len(found) == 3
+    found = compared(tmp_path, minutes.head(930).reset_index(drop=True), 900, models)
+    assert (found.bars == 30).all() and len(found) == 3
 
 
 @pytest.mark.slow
