@@ -243,9 +243,10 @@ def test_what_does_not_exist_is_a_404_and_says_what(ask):
 def test_a_version_is_judged_promoted_and_gone_back_from(ask):
     from mlfin.models.registry import crown, register, write_verdict
 
-    from .conftest import SPECS, _left_run
+    from .conftest import SPECS
+    from .served import beside
 
-    _left_run().leave(ask.settings, "main", key="b" * 32, specs=SPECS, bars=ask.bars, seed=2, must_track=False)
+    beside("models", "left_run.py").leave(ask.settings, "main", key="b" * 32, specs=SPECS, bars=ask.bars, seed=2, must_track=False)
     made = register(ask.settings, "main")
     assert made.number == 2
     before = ask("GET", "/model/info?experiment=main", "administrator").json()["version"]
