@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 
 # Every process compiles what it imports once, and keeps to one thread, so that results are the same everywhere.
 unexport PYTHONDONTWRITEBYTECODE
