@@ -44,6 +44,13 @@ def judged(frame, **how):
     return judge_facts(frame, frame.drop(columns="row"), "x:0", "0", **how)
 
 
+def test_what_stands_there_twice_is_counted_and_rivals_are_set_aside_each_of_them():
+    found = judged(rows(name=["sales", "sales", "debt", "debt", "cash", "cash", "cash"], value=[1.0, 1.0, 1.0, 2.0, 3.0, 3.0, 4.0]))
+    assert list(found.facts.name) == ["sales"] and list(found.facts.value) == [1.0]
+    assert list(found.quarantine.symbol) == ["A"] * 5 and set(found.quarantine.reason) == {"two values for one period and publication"}
+    assert found.notes == ("1 rows stand there more than once; one of each was taken",)
+
+
 @given(st.text(max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_a_name_is_a_fact_s_or_nothing(text):

@@ -204,6 +204,17 @@ def test_a_split_between_new_bars(lake, panel, tmp_path):
     agree(store, lake, tmp_path)
 
 
+def test_a_split_that_was_announced_before_its_day(lake, panel, tmp_path):
+    store, part = FeatureStore(lake), on(panel, -20)
+    half, prices = part.symbol == "BBB", ["open", "high", "low", "close"]
+    lake.write_actions(as_actions([("BBB", part.ts[0], "split", 2.0, part.ts[0] - 5 * DAY, "made")]))
+    store.update(SPECS)
+    part.loc[half, prices] = part.loc[half, prices] / 2
+    lake.write(part)
+    assert (done := store.update(SPECS)).how == "computed" and done.added == 3
+    agree(store, lake, tmp_path)
+
+
 def test_bars_from_before_and_a_new_symbol(lake, panel, make_bars, tmp_path):
     store = FeatureStore(lake)
     store.update(SPECS)
