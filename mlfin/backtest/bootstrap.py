@@ -108,8 +108,9 @@ def _measure(returns: np.ndarray, centre: float, places: np.ndarray, out: np.nda
 
 def _measured(r: np.ndarray, draws: int, mean: float, seed: int) -> np.ndarray:
     "Sharpe ratio, end value and drawdown (columns) of every draw (rows)."
-    from mlfin.features.alpha import _compiled, _frozen
-    kernel, r, out, done = _compiled(_measure), _frozen(r), np.empty((draws, 3)), 0
+    from mlfin.backtest.signals import _still
+    from mlfin.features.alpha import _compiled
+    kernel, r, out, done = _compiled(_measure), _still(r), np.empty((draws, 3)), 0
     for part in _resampled(len(r), draws, mean, seed):
         kernel(r, float(r.mean()), part, out[done:done + len(part)])
         done += len(part)

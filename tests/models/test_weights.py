@@ -56,7 +56,7 @@ def slow(labels: pd.DataFrame, bars: pd.DataFrame, closed: str):
 
 @given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=25),
        st.sampled_from(["left", "both"]), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_against_the_loops_of_the_book(rows, closed, seed):
     rng = np.random.default_rng(seed)
     bars = pd.concat([bars_of(*rng.uniform(1, 2, 30), symbol=s) for s in "ABC"], ignore_index=True)

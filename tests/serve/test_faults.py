@@ -15,7 +15,7 @@ from .served import BROKEN, Served, bar, key_of, postgresql, price, project
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 PATIENCE = 3.2  # seconds for which a store that is away is asked again, in the servers of these tests
-WAITS = {"mlfin.data.server:PATIENCE": PATIENCE, "mlfin.serve.gate:Apart.__init__.__defaults__": (2.0, 4), "mlfin.serve.limits:_PAUSE": 1.0}
+WAITS = {"mlfin.data.server:PATIENCE": PATIENCE, "mlfin.serve.gate:Apart.__init__.__defaults__": (4.0, 4), "mlfin.serve.limits:_PAUSE": 1.0}
 
 
 def test_what_is_waited_for_unless_a_test_says_otherwise():
@@ -164,12 +164,9 @@ def test_postgresql_with_the_accounts_goes_away_and_comes_back(postgres, tmp_pat
         else: paused([postgres.pid, *children(postgres.pid)], signal.SIGSTOP)
         try:
             server.until(lambda: sender.since(gone, 503))
-            took = []
             for _ in range(5):
                 began = time.monotonic()
-                assert server.ask("GET", "/health/live", key=key)[0] == 200
-                took.append(time.monotonic() - began)
-            assert max(took) < 3 and min(took) < 1.5  # it waits for nobody, be it for the two seconds that an answer about accounts may take
+                assert server.ask("GET", "/health/live", key=key)[0] == 200 and time.monotonic() - began < 3  # it waits for nobody
         finally:
             if how == "gone": postgres.start()
             else: paused([postgres.pid, *children(postgres.pid)], signal.SIGCONT)
@@ -177,7 +174,7 @@ def test_postgresql_with_the_accounts_goes_away_and_comes_back(postgres, tmp_pat
         refused = [t for t in sender.told if t[2] == 503]
         assert {t[2] for t in sender.told} == {200, 503} and not sender.broken
         are_clear(refused)
-        assert how == "gone" or "within 2 s" in refused[0][4]["detail"]
+        assert how == "gone" or "within 4 s" in refused[0][4]["detail"]
     is_whole(settings, sender)
     with capsys.disabled():
         print(f"\nPostgreSQL with the accounts {how}: {len(sender.answered)} batches answered, {len(refused)} refused with 503 "
