@@ -37,18 +37,12 @@ from mlfin.serve.users import (
     set_role,
 )
 
+from .asking import Clock
+
 ROOT = Path(__file__).parents[2]
 PASSWORD, OTHER = "ferry ladder tulip onion", "marble canyon velvet spoon"
 HERE = Origin(address="192.0.2.7", request="r-1")
 CHEAP = Hashing(1, 8, 1)
-
-
-class Clock:
-    "The time, and how far a test is ahead of it."
-    ahead = 0.0
-
-    def __call__(self):
-        return time.time() + self.ahead
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +73,9 @@ def url(request, tmp_path):
 @pytest.fixture
 def opened(url, tmp_path):
     "Open the accounts, as one of several processes would: opened(rules=..., clock=...)."
-    held = []
+    held, one = [], Clock()
 
-    def opening(rules=None, clock=time.time, stale=0.0, hashing=CHEAP, **kwargs):
+    def opening(rules=None, clock=one, stale=0.0, hashing=CHEAP, **kwargs):
         held.append(Accounts(url, Keys(tmp_path / "keys.json"), rules=rules, clock=clock, stale=stale, hashing=hashing, **kwargs))
         return held[-1]
 
@@ -317,11 +311,11 @@ def test_a_second_factor_is_demanded(opened):
     assert word(accounts.issue, "admin", once) == "bad_credentials"                    # it was for one use
     assert word(accounts.issue, "admin", PASSWORD) == "enrolment_needed"
     secret = enrol(accounts, "admin", PASSWORD).secret
-    assert word(accounts.issue, "admin", PASSWORD, pyotp.TOTP(secret).now()) == "enrolment_needed"  # not confirmed yet
+    assert word(accounts.issue, "admin", PASSWORD, pyotp.TOTP(secret).at(int(accounts.clock()))) == "enrolment_needed"  # not confirmed yet
     assert word(confirm, accounts, "admin", PASSWORD, "000000") == "bad_credentials"
-    confirm(accounts, "admin", PASSWORD, pyotp.TOTP(secret).now())
+    confirm(accounts, "admin", PASSWORD, pyotp.TOTP(secret).at(int(accounts.clock())))
     assert word(accounts.issue, "admin", PASSWORD) == "second_factor_needed"
-    assert word(accounts.issue, "admin", PASSWORD, pyotp.TOTP(secret).at(int(time.time()) + 30)) is None
+    assert word(accounts.issue, "admin", PASSWORD, pyotp.TOTP(secret).at(int(accounts.clock()) + 30)) is None
     assert list_users(accounts).second_factor.tolist() == [True]
 
 
@@ -397,8 +391,7 @@ def test_each_failure_after_the_fifth_makes_the_next_wait_twice_as_long(opened):
 
 
 def test_sixteen_guesses_at_once_are_sixteen_guesses(opened):
-    clock = time.time()
-    accounts = opened(clock=lambda: clock)
+    accounts = opened()
     add_user(accounts, "ann", "analyst", PASSWORD)
     words = [e.word for e in together(16, lambda _: accounts.issue("ann", "wrong"))]
     assert (words.count("bad_credentials"), words.count("throttled")) == (5, 11)
@@ -420,11 +413,10 @@ for _ in range(8):
 
 
 def test_two_processes_count_together(accounts, opened, url, tmp_path):
-    now = time.time()
-    command = [sys.executable, "-c", GUESS, url, str(tmp_path / "keys.json"), str(now)]
+    command = [sys.executable, "-c", GUESS, url, str(tmp_path / "keys.json"), str(accounts.clock())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
         assert other.stdout.readline() == "ready\n"
-        here = opened(clock=lambda: now)
+        here = opened()
         other.stdin.write("begin\n")
         other.stdin.flush()
         words = [word(here.issue, "ann", "wrong") for _ in range(8)] + other.communicate(timeout=60)[0].split()
@@ -432,8 +424,7 @@ def test_two_processes_count_together(accounts, opened, url, tmp_path):
 
 
 def test_an_address_is_counted_over_all_names(opened):
-    clock = time.time()
-    accounts = opened(clock=lambda: clock)
+    accounts = opened()
     add_user(accounts, "ann", "analyst", PASSWORD)
 
     def guess(number, address):
