@@ -7,24 +7,36 @@ __all__ = ['Later']
 
 # %% ../../nbs/core/02b_later.ipynb #la7e0003
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from typing import Any
 
 # %% ../../nbs/core/02b_later.ipynb #la7e0006
 class Later:
-    "Work that gathers; in an event loop it is done once for many."
-    def __init__(self, do: Callable[[], None], # does all that has gathered; any thread may call it
-                 seconds: float = 0.005):      # that work may wait
-        self.do, self.seconds, self._loop = do, seconds, None
+    "Things to be done, which gather; in an event loop they are done many at once."
+    def __init__(self, do: Callable[[list], None], # does a list of things, never an empty one
+                 seconds: float = 0.005):          # that a thing may wait
+        self.do, self.seconds, self._things, self._loop = do, seconds, deque(), None
 
-    def __call__(self) -> None:
-        "See that the work is done: soon where a loop runs, else now."
+    def __call__(self, thing: Any, # as `do` knows it
+                ) -> None:
+        "Take a thing; it is done soon where a loop runs, else now."
+        self._things.append(thing)
         try: loop = asyncio.get_running_loop()
-        except RuntimeError: return self.do()
+        except RuntimeError: return self.flush()
         if self._loop is loop: return
         self._loop = loop
         loop.call_later(self.seconds, self._now, context=Context())
 
+    def flush(self) -> None: # all that was taken is done, here or by the thread that came first
+        "Do what has gathered."
+        things = []
+        while self._things:
+            try: things.append(self._things.popleft())
+            except IndexError: break # another thread took the last one
+        if things: self.do(things)
+
     def _now(self) -> None:
         self._loop = None
-        self.do()
+        self.flush()

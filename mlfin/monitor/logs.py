@@ -17,7 +17,6 @@ import sys
 import time
 import traceback
 import weakref
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -277,31 +276,26 @@ def log_access(method: str,    # GET, POST, ...
     for file in files: _put(file, text)
 
 # %% ../../nbs/monitor/51_logs.ipynb #67606dd4
-def _write(lines: deque) -> None:
-    "Hand lines that were taken to the system, all that there are in one piece."
-    taken = []
-    while lines:
-        try: taken.append(_line(*lines.popleft()))
-        except IndexError: break                                           # another thread took the last one
-    for file in _files() if taken else (): _put(file, *taken)
+def _write(lines: list[tuple]) -> None:
+    "Hand lines that were taken to the system, all in one piece."
+    taken = [_line(*line) for line in lines]
+    for file in _files(): _put(file, *taken)
 
 class AccessLog:
     "The access stream of a service: lines of some milliseconds are written together."
     def __init__(self):
-        self._lines: deque[tuple] = deque()
-        self._later = Later(self.flush)
-        weakref.finalize(self, _write, self._lines)                        # what is left at the end
+        self._later = Later(_write)
+        weakref.finalize(self, self._later.flush)                          # what is left at the end
 
     def __call__(self, line: dict, # of `log_access`: method, path, status, ms, more
                 ) -> None:
         "Take one line."
         if not _files(): return _aside(line)
-        self._lines.append((time.time(), _context.get(), line))
-        self._later()
+        self._later((time.time(), _context.get(), line))
 
     def flush(self) -> None: # what was taken is handed to the system
         "Write what was taken."
-        _write(self._lines)
+        self._later.flush()
 
 def _aside(line: dict) -> None:
     "A line where no file takes it."

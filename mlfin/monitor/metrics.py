@@ -11,7 +11,6 @@ import os
 import struct
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -122,8 +121,7 @@ class _Gathered:
                 ) -> None:
         "Count one request."
         key = method, route, status
-        self._gathered.append((self._series.get(key) or self._known(key, _of_request(self, *key)), seconds))
-        self._later()
+        self._later((self._series.get(key) or self._known(key, _of_request(self, *key)), seconds))
 
     def prediction(self, experiment: str,  # whose champion answered
                    label: str,             # what it said: 0, 1, or none for a regression
@@ -131,19 +129,11 @@ class _Gathered:
                    ) -> None:
         "Count one prediction."
         key = experiment, label
-        self._gathered.append((self._series.get(key) or self._known(key, _of_prediction(self, *key)), probability))
-        self._later()
+        self._later((self._series.get(key) or self._known(key, _of_prediction(self, *key)), probability))
 
     def settle(self) -> None:
         "Add what has gathered to the series; it is done soon by itself, and before they are shown."
-        counts: dict[int, list] = {}
-        while self._gathered:
-            try: found, value = self._gathered.popleft()
-            except IndexError: break                                       # another thread took the last one
-            counts.setdefault(id(found), [found, 0])[1] += 1
-            if value == value: found[0](value)
-        for found, n in counts.values():
-            for count in found[1:]: count(n)
+        self._later.flush()
 
     def _known(self, key: tuple, found: tuple) -> tuple:
         if len(self._series) < 1000: self._series[key] = found
@@ -160,6 +150,15 @@ def _of_prediction(metrics: "Metrics", experiment: str, label: str) -> tuple:
     "What predictions of a kind go to: the histogram, and the counter."
     return metrics._at("prediction_probability", (experiment,)).observe, metrics._at("predictions_total", (experiment, label)).inc
 
+def _add_up(gathered: list[tuple[tuple, float]]) -> None:
+    "Each value goes to its histogram; how many of a kind there are, to its counters."
+    counts: dict[int, list] = {}
+    for found, value in gathered:
+        counts.setdefault(id(found), [found, 0])[1] += 1
+        if value == value: found[0](value)
+    for found, n in counts.values():
+        for count in found[1:]: count(n)
+
 # %% ../../nbs/monitor/50_metrics.ipynb #3da66f71
 class Metrics(_Gathered):
     "What a process counts; with a folder, together with the other workers that use it."
@@ -170,7 +169,7 @@ class Metrics(_Gathered):
         elif client.values.ValueClass._multiprocess: raise ParameterError(must_be("folder", "given: this process shares its counts", None))
         self.folder, self.registry = folder, client.CollectorRegistry()
         self.families = {name: _Family(name, self.registry, limit) for name in FAMILIES}
-        self._series, self._gathered, self._later, self._began = {}, deque(), Later(self.settle), time.time()
+        self._series, self._later, self._began = {}, Later(_add_up), time.time()
 
     def _at(self, name: str, labels: tuple):
         "A series."
