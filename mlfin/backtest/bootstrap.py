@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import BacktestError, ParameterError, must_be
+from ..core.kernels import compiled, still
 
 # %% ../../nbs/backtest/41b_bootstrap.ipynb #1a75430c
 def _values(returns: np.ndarray | pd.Series | list) -> np.ndarray:
@@ -66,8 +67,7 @@ def _places(first: int, mean: float, seed: int, out: np.ndarray) -> None:
 # %% ../../nbs/backtest/41b_bootstrap.ipynb #0f8adb6d
 def _resampled(n: int, draws: int, mean: float, seed: int) -> Iterator[np.ndarray]:
     "Places (draws x n) of all draws, in parts that fit into memory; each part is overwritten by the next."
-    from mlfin.features.alpha import _compiled
-    kernel, size = _compiled(_places), min(max(1, 1_000_000 // n), draws)
+    kernel, size = compiled(_places), min(max(1, 1_000_000 // n), draws)
     room = np.empty((size, n), dtype=np.int32)
     for first in range(0, draws, size):
         part = room[:min(size, draws - first)]
@@ -108,9 +108,7 @@ def _measure(returns: np.ndarray, centre: float, places: np.ndarray, out: np.nda
 
 def _measured(r: np.ndarray, draws: int, mean: float, seed: int) -> np.ndarray:
     "Sharpe ratio, end value and drawdown (columns) of every draw (rows)."
-    from mlfin.backtest.signals import _still
-    from mlfin.features.alpha import _compiled
-    kernel, r, out, done = _compiled(_measure), _still(r), np.empty((draws, 3)), 0
+    kernel, r, out, done = compiled(_measure), still(r), np.empty((draws, 3)), 0
     for part in _resampled(len(r), draws, mean, seed):
         kernel(r, float(r.mean()), part, out[done:done + len(part)])
         done += len(part)

@@ -8,17 +8,15 @@ __all__ = ['REASONS', 'LOG', 'TOTALS', 'VOLATILITY_BARS', 'Panel', 'Terms', 'mak
 
 # %% ../../nbs/backtest/40b_fills.ipynb #2f563cec
 from collections.abc import Callable
-from hashlib import sha256
-from pathlib import Path
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import pandas as pd
 
 from .costs import FILLS, Costs
-from .signals import _check_texts, _still
+from .signals import _check_texts
 from ..core.errors import BacktestError, ParameterError, must_be
+from ..core.kernels import compiled, still
 
 # %% ../../nbs/backtest/40b_fills.ipynb #e81dffcb
 class Panel(NamedTuple):
@@ -113,15 +111,8 @@ _SUMS = 6                                               # first of the totals
 
 # %% ../../nbs/backtest/40b_fills.ipynb #a21daa95
 def _jit(kernel: Callable) -> Callable:
-    "Machine code without the interpreter's lock, kept on disk where the source is a file in a folder that can be written."
-    options = {"nogil": True, "error_model": "numpy"}
-    if kernel.__name__ != "walk": options |= {"_nrt": False, "forceinline": True}  # they make no array: no references to count
-    if not (file := Path(kernel.__code__.co_filename)).is_file(): return numba.njit(**options)(kernel)
-    kernel.__qualname__ += "_" + sha256(file.read_bytes()).hexdigest()[:12]  # an older source's machine code is never opened
-    try: return numba.njit(cache=True, **options)(kernel)
-    except RuntimeError as e:
-        if "no locator" not in str(e): raise
-        return numba.njit(**options)(kernel)
+    "Machine code; all but the walk itself make no array, so that there are no references to count."
+    return compiled(kernel, **({} if kernel.__name__ == "walk" else {"_nrt": False, "forceinline": True}))
 
 # %% ../../nbs/backtest/40b_fills.ipynb #5c923b1d
 @_jit
@@ -623,8 +614,6 @@ def _twice(symbol: str, ts: pd.Timestamp) -> BacktestError:
     return BacktestError(must_be("bars", "unique by symbol and ts", f"two bars for {symbol} at {ts}"))
 
 # %% ../../nbs/backtest/40b_fills.ipynb #7a36da06
-def _frozen(x: np.ndarray) -> np.ndarray: return _still(np.asarray(x, dtype=np.float64))
-
 def _grid(bars: pd.DataFrame, columns: list[str]) -> tuple[pd.DatetimeIndex, list[str], dict[str, np.ndarray]]:
     "(clock, symbols, arrays of rows x symbols) of a checked frame."
     names, ts = bars["symbol"], pd.DatetimeIndex(bars["ts"])
@@ -632,7 +621,7 @@ def _grid(bars: pd.DataFrame, columns: list[str]) -> tuple[pd.DatetimeIndex, lis
         order = slice(None) if ts.is_monotonic_increasing else np.argsort(ts, kind="stable")
         ts = ts[order].rename("ts")
         if not ts.is_unique: raise _twice(names.iloc[0], ts[ts.duplicated()][0])
-        return ts, [str(names.iloc[0])], {c: _frozen(bars[c].to_numpy(float)[order].reshape(-1, 1)) for c in columns}
+        return ts, [str(names.iloc[0])], {c: still(bars[c].to_numpy(float)[order].reshape(-1, 1)) for c in columns}
     if isinstance(names.dtype, pd.CategoricalDtype): names = names.astype(names.cat.categories.dtype) # or they come in the order of their categories
     col, symbols = pd.factorize(names, sort=True)
     row, clock = pd.factorize(ts, sort=True)
@@ -644,7 +633,7 @@ def _grid(bars: pd.DataFrame, columns: list[str]) -> tuple[pd.DatetimeIndex, lis
     for c in columns:
         wide = np.full(len(clock) * len(symbols), np.nan)
         wide[place] = bars[c].to_numpy(float)
-        arrays[c] = _frozen(wide.reshape(len(clock), len(symbols)))
+        arrays[c] = still(wide.reshape(len(clock), len(symbols)), float)
     return clock.rename("ts"), [str(s) for s in symbols], arrays
 
 # %% ../../nbs/backtest/40b_fills.ipynb #e2ad58fa
@@ -695,19 +684,19 @@ def read_market(bars: pd.DataFrame,                  # `symbol ts open close` of
     clock, symbols, arrays = _grid(bars, columns)
     opens, closes = arrays["open"], arrays["close"]
     ends, payout, years = _ends(closes), np.full(len(symbols), np.nan), np.empty(0)
-    if "volatility" in wanted: arrays["volatility"] = _frozen(_volatility(closes))
+    if "volatility" in wanted: arrays["volatility"] = still(_volatility(closes), float)
     if actions is not None and len(actions):
         if "factor" in bars and (bars["factor"] != 1).any():
             raise BacktestError(must_be("bars", "raw where actions are passed", "a `factor` other than 1",
                                         hint="adjusted prices hold the splits and dividends already; leave actions out."))
         dividend, split, payout = _actions(actions, clock, symbols, opens, ends)
-        arrays |= {"dividend": _frozen(dividend), "split": _frozen(split)}
+        arrays |= {"dividend": still(dividend, float), "split": still(split, float)}
     if "years" in wanted:
         years = np.diff(clock.asi8, prepend=clock.asi8[:1]) / (pd.Timedelta(days=365) // pd.Timedelta(1, clock.unit))
-    nothing = {c: _frozen(np.empty((0, len(symbols)))) for c in _OPTIONAL if c not in arrays}
+    nothing = {c: still(np.empty((0, len(symbols)))) for c in _OPTIONAL if c not in arrays}
     gone = ends.view()
     gone.flags.writeable = False
-    return Market(clock, symbols, Panel(**arrays, **nothing, gone=gone, payout=_frozen(payout), years=_frozen(years)))
+    return Market(clock, symbols, Panel(**arrays, **nothing, gone=gone, payout=still(payout, float), years=still(years, float)))
 
 # %% ../../nbs/backtest/40b_fills.ipynb #385710d5
 def cut_market(market: Market,  # bars on one clock
@@ -719,7 +708,7 @@ def cut_market(market: Market,  # bars on one clock
     cut = {f: getattr(panel, f)[first:stop] for f in ("open", "close", *_OPTIONAL)}
     if first and np.isnan(cut["close"][0]).any():
         before = pd.DataFrame(panel.close[:first + 1]).ffill().to_numpy()[-1:]
-        cut["close"] = _frozen(np.concatenate([before, cut["close"][1:]]))
+        cut["close"] = still(np.concatenate([before, cut["close"][1:]]))
     gone = panel.gone - first
     gone.flags.writeable = False
     return Market(clock[first:stop], symbols, panel._replace(**cut, gone=gone, years=panel.years[first:stop]))

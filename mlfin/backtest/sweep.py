@@ -18,9 +18,10 @@ import pandas as pd
 
 from .costs import Costs, as_costs
 from .fills import Books, Terms, cut_market, make_terms, needs, read_market, walk
-from .signals import RULE_NUMBERS, Scores, TradingRule, compiled, decide_rows, lay_out, rule_numbers, score_table
+from .signals import RULE_NUMBERS, Scores, TradingRule, decide_rows, lay_out, rule_numbers, score_table
 from .simulate import daily_returns
 from ..core.errors import BacktestError, ParameterError, must_be, unknown
+from ..core.kernels import compiled
 from ..core.trials import Ledger, trial_id
 from ..data.calendars import days_per_year
 

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..core.kernels import compiled, still
 from .spec import Feature, Param, feature, register_set
 
 # %% ../../nbs/features/21a_alpha.ipynb #f87f0654
@@ -350,24 +350,6 @@ def _blank(out: np.ndarray, wanted: tuple[tuple, ...], borders: np.ndarray) -> N
 _log = logging.getLogger("mlfin")
 
 @cache
-def _tell_unkept() -> None:
-    "Say, once, that each process compiles anew."
-    _log.warning("there is no folder to keep compiled kernels in, each process compiles anew; NUMBA_CACHE_DIR can name one")
-
-@cache
-def _compiled(kernel: Callable) -> Callable:
-    "The kernel as machine code, without the interpreter's lock."
-    import numba
-
-    options = {"nogil": True, "error_model": "numpy"}
-    if not Path(kernel.__code__.co_filename).is_file(): return numba.njit(**options)(kernel)
-    try: return numba.njit(cache=True, **options)(kernel)
-    except RuntimeError as e:
-        if "no locator" not in str(e): raise
-        _tell_unkept()
-        return numba.njit(**options)(kernel)
-
-@cache
 def _teller():
     "A listener that says when kernels are compiled: the first of a process, that is."
     from numba.core import event
@@ -382,12 +364,6 @@ def _teller():
     return event, Teller()
 
 # %% ../../nbs/features/21a_alpha.ipynb #fe87e00e
-def _frozen(x: np.ndarray) -> np.ndarray:
-    "A view that cannot be written: one type for the compiler, whether the table's own memory could be written or not."
-    x = x.view()
-    x.flags.writeable = False
-    return x
-
 def alpha_columns(wanted: Sequence[tuple],       # ("kmid",) or ("roc", 20): names of the tables above, with their window
                   arrays: dict[str, np.ndarray], # column -> float64, contiguous; at least the inputs of those wanted
                   borders: np.ndarray,           # int64: first row of each symbol, then the number of rows
@@ -398,7 +374,7 @@ def alpha_columns(wanted: Sequence[tuple],       # ("kmid",) or ("roc", 20): nam
         return alpha_columns(single, arrays, borders)[[single.index(w) for w in wanted]]
     out = np.empty((len(wanted), borders[-1]))
     _blank(out, wanted, borders)
-    plan = [(_compiled(kernel), *rest) for kernel, *rest in _plan(wanted)]
+    plan = [(compiled(kernel), *rest) for kernel, *rest in _plan(wanted)]
     shapes = [(row, *BAR_FACTORS[name][1:]) for row, (name, *numbers) in enumerate(wanted) if not numbers]
     needed = sorted({series for _, names, *_ in plan for series in names})
     spare = next(iter(arrays.values()))  # for kernels with results that nobody asked for
@@ -406,7 +382,7 @@ def alpha_columns(wanted: Sequence[tuple],       # ("kmid",) or ("roc", 20): nam
     with event.install_listener("numba:compile", teller):
         for begin, end in pairwise(borders.tolist()):
             part = {c: arrays.get(c, spare)[begin:end] for c in (*_OHLC, "volume")}
-            series = {s: _frozen(_series[s](part)) for s in needed}
+            series = {s: still(_series[s](part)) for s in needed}
             for row, inputs, shape in shapes: out[row, begin:end] = shape(*(part[c] for c in inputs))
             for kernel, names, windows, first, slots in plan:
                 kernel(*(series[s] for s in names), windows, first, slots, out, begin)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.backtest.costs import Costs
-from mlfin.backtest.fills import LOG, REASONS, TOTALS, Books, Panel, _frozen, _is_plain, cut_market, make_terms, needs, read_market, trade, walk
+from mlfin.backtest.fills import LOG, REASONS, TOTALS, Books, Panel, _is_plain, cut_market, make_terms, needs, read_market, trade, walk
 from mlfin.core.errors import BacktestError, ParameterError
+from mlfin.core.kernels import still
 
 spec = spec_from_file_location("any_market", Path(__file__).with_name("any_market.py"))
 any_market = module_from_spec(spec)
@@ -151,7 +152,7 @@ def test_the_walk_of_one_symbol_is_the_general_one_to_the_last_bit(seed, costs, 
     whole = read_market(bars, needs(costs))
     first, last = whole.clock.get_indexer(weights.index[[0, -1]])
     panel = cut_market(whole, first, last + 1 + costs.delay).panel
-    panel = Panel(*(_frozen(x[:, [which]]) if x.ndim == 2 else x for x in panel))
+    panel = Panel(*(still(x[:, [which]]) if x.ndim == 2 else x for x in panel))
     gone, payout = np.array([len(panel.open)]), panel.payout[:1]
     gone.flags.writeable = False
     panel, terms, none = panel._replace(gone=gone, payout=payout), make_terms(costs, leverage), np.empty((0, len(LOG)))

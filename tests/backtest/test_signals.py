@@ -1,6 +1,5 @@
 """Weights: shares, gaps, every kind of signal, limits, no look into the future, bad input."""
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlfin.backtest as package
-from mlfin.backtest.signals import RULES, TradingRule, compiled, decide, decide_rows, hold_equally, lay_out, positions_from_predictions, price_panel
+from mlfin.backtest.signals import RULES, TradingRule, decide, decide_rows, hold_equally, lay_out, positions_from_predictions, price_panel
 from mlfin.core.errors import BacktestError, ParameterError
+from mlfin.core.kernels import compiled
 
 TS = pd.date_range("2024-01-01", periods=12, freq="D", tz="UTC", unit="us")
 
@@ -324,27 +324,6 @@ def test_the_table_of_folds_says_which_rows_were_learnt():
     assert len(positions_from_predictions(with_borders, bars)) > 2
     learnt = with_borders.assign(ts=with_borders.ts - (with_borders.ts.min() - TS[0]))
     with pytest.raises(BacktestError, match="made after training"): positions_from_predictions(learnt, bars)
-
-
-def test_a_kernel_is_kept_and_knows_the_files_it_depends_on(tmp_path, monkeypatch):
-    def module(name, source):
-        path = tmp_path / f"{name}.py"
-        path.write_text(source)
-        spec = importlib.util.spec_from_file_location(name, path)
-        made = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(made)
-        return made
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    inner = module("inner", "def step(x):\n    return x + 1\n")
-    outer = module("outer", "def twice(x):\n    return step(step(x))\n")
-    outer.step = inner.step
-    first = compiled(outer.twice)
-    assert first(1) == 3 and "_" in first.py_func.__qualname__
-    changed = module("inner", "def step(x):\n    return x + 10\n")
-    again = module("outer", "def twice(x):\n    return step(step(x))\n")
-    again.step = changed.step
-    second = compiled(again.twice)
-    assert second(1) == 21 and first.py_func.__qualname__ != second.py_func.__qualname__
 
 
 def test_a_rule_is_compiled_once_whatever_the_arrays_are_like():

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import mlfin.features.alpha as module
+from mlfin.core import kernels
 from mlfin.core.errors import DataError, SpecError
 from mlfin.data.sources import read_bars
 from mlfin.features.alpha import ALPHA, BAR_FACTORS, WINDOW_FACTORS, alpha_columns
@@ -262,7 +263,7 @@ def test_machine_code_equals_the_python_it_was_made_from(make_bars, monkeypatch)
     bars = dull(make_bars)[40:120].reset_index(drop=True)
     specs = [f"alpha_{name}_{n}" for name in WINDOW_FACTORS for n in (3, 5, 17)]
     fast = compute_features(bars, specs)
-    monkeypatch.setattr(module, "_compiled", lambda kernel: kernel)
+    monkeypatch.setattr(module, "compiled", lambda kernel: kernel)
     with np.errstate(all="ignore"):
         pd.testing.assert_frame_equal(compute_features(bars, specs), fast, check_exact=True)
 
@@ -329,10 +330,10 @@ def test_without_a_folder_for_compiled_kernels(bars, monkeypatch, caplog):
     specs = ["alpha_roc_5", "alpha_rank_5"]
     before = compute_features(bars, specs)
     monkeypatch.setattr(numba, "njit", njit)
-    for told in (module._compiled, module._tell_unkept):
+    for told in (kernels.compiled, kernels._tell_unkept):
         told.cache_clear()
     try:
         pd.testing.assert_frame_equal(compute_features(bars, specs), before, check_exact=True)
         assert caplog.text.count("NUMBA_CACHE_DIR") == 1
     finally:
-        module._compiled.cache_clear()
+        kernels.compiled.cache_clear()
