@@ -3823,7 +3823,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mlfin.serve.api._get_models': ('serve/api.html#_get_models', 'mlfin/serve/api.py'),
                                  'mlfin.serve.api._get_ready': ('serve/api.html#_get_ready', 'mlfin/serve/api.py'),
                                  'mlfin.serve.api._get_signals': ('serve/api.html#_get_signals', 'mlfin/serve/api.py'),
-                                 'mlfin.serve.api._identify': ('serve/api.html#_identify', 'mlfin/serve/api.py'),
                                  'mlfin.serve.api._is_away': ('serve/api.html#_is_away', 'mlfin/serve/api.py'),
                                  'mlfin.serve.api._listed': ('serve/api.html#_listed', 'mlfin/serve/api.py'),
                                  'mlfin.serve.api._moment': ('serve/api.html#_moment', 'mlfin/serve/api.py'),

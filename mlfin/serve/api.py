@@ -114,11 +114,6 @@ def _why_away(error: BaseException) -> str:
     if any(w in said for w in ("readonly", "read-only", "may not be written", "only takes readers")): return "The store may only be read just now."
     return "The store, or what stands behind it, does not answer just now."
 
-def _identify(accounts: Accounts) -> Callable:
-    "Who asks: from a file at once, from a server in a thread."
-    if accounts.engine.url.get_backend_name() != "sqlite": return Apart(accounts.verify, accounts.known)
-    return lambda kind, secret: accounts.verify(secret)
-
 # %% ../../nbs/serve/64_api.ipynb #14a66151
 _STATUS = ((Busy, 503, "busy"), (ModelError, 409, "no-model"), (ParameterError, 422, "invalid"), (DataError, 422, "invalid"),
            (SettingsError, 500, "settings"))
@@ -395,7 +390,7 @@ class Api:
 
     def rules(self) -> Rules:
         "What the gate goes by."
-        return Rules(_identify(self.accounts), lambda person, address, route: self.limits.check(person, address),
+        return Rules(Apart(self.accounts.verify, self.accounts.known), lambda person, address, route: self.limits.check(person, address),
                      self.metrics.request, self.access, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds,
                      origins=self.settings.cors, trusted=self.settings.proxies, secure=bool(self.settings.tls_cert),
                      open_docs=self.settings.profile in ("development", "test"))

@@ -274,7 +274,8 @@ class _Base(AccountStore):
                  clock: Callable[[], float] = time.time,  # seconds since 1970
                  stale: float = 0.5):                     # seconds that another process's change may go unseen, at most 1
         super().__init__(url, clock)
-        if keys is None and self.engine.url.get_backend_name() != "sqlite": raise SettingsError("`keys` must be given where accounts are in a server.")
+        self._file = self.engine.url.get_backend_name() == "sqlite"
+        if keys is None and not self._file: raise SettingsError("`keys` must be given where accounts are in a server.")
         self.keys = keys or Keys(Path(self.engine.url.database).with_name("keys.json"))
         self.issuer, self.rules, self._hashing, self._stale = f"mlfin/{profile}", rules or Rules(), hashing, min(stale, 1.0)
         self._known, self._seen, self._asked = {}, -1, float("-inf")
@@ -307,8 +308,10 @@ class _Known(_Base):
     "Who was recognised a moment ago."
     def known(self, token: str,     # an access token, or a machine's key
               ) -> Person | None:   # None: `verify` has to ask the database
-        "Who sent this request, where this process just asked."
-        if time.monotonic() - self._asked >= self._stale or not isinstance(token, str): return None
+        "Who sent this request, where no server and no writer has to be waited for."
+        if not isinstance(token, str): return None
+        if self._file: self._generation() # read at once, whoever writes
+        elif time.monotonic() - self._asked >= self._stale: return None
         held = self._known.get(_mark(token))
         return held[2] if held is not None and held[0] == self._seen and self.now < held[1] else None
 

@@ -169,7 +169,7 @@ class _Answer:
 
 # %% ../../nbs/serve/63b_gate.ipynb #a7d0c4e2
 class Apart:
-    "`Rules.identify` for accounts in a server: nobody waits for somebody else's answer."
+    "`Rules.identify` for accounts in a database: nobody waits for somebody else's answer."
     def __init__(self, verify: Callable[[str], Person],       # secret -> who; may take long; raises `AuthError`
                  known: Callable[[str], Person | None],       # secret -> who, where that is known at once
                  seconds: float = 5.0,                        # that an answer may take

@@ -1,6 +1,9 @@
 """The service over HTTP: what a collector, an analyst and an attacker meet, with a real champion and a real lake."""
+import asyncio
 import json
-from contextlib import contextmanager
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pandas as pd
@@ -319,3 +322,24 @@ def test_no_document_conforming_request_makes_a_500(ask, examples):
     statuses = {status for _, status in seen}
     assert {200, 201, 401, 404, 409, 422} <= statuses and ("/v1/users", 201) in seen and ("/v1/users/{name}/keys", 201) in seen
     assert {path for path, _ in seen} == {o.path for o in operations if not o.path.endswith(JOBS)}
+
+
+def test_nobody_waits_while_another_process_writes_the_accounts(refusing):
+    """A key's first use is written down; where that has to wait, the others are answered."""
+    accounts, ways = refusing.api.accounts, refusing.api.rules().identify
+    secret = new_key(accounts, "analyst", "late", role="read_only")
+    token = refusing.tokens["analyst"]
+    assert accounts.verify(token).name == "analyst"
+
+    async def meanwhile(other):
+        waits = asyncio.ensure_future(ways("key", secret))
+        for _ in range(20):
+            assert ways("bearer", token).name == "analyst"  # known: at once
+            await asyncio.sleep(0.01)
+        assert not waits.done()
+        other.rollback()
+        return await waits
+
+    with closing(sqlite3.connect(accounts.engine.url.database, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as thread: assert thread.submit(asyncio.run, meanwhile(other)).result().name == "analyst"
