@@ -606,7 +606,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'mlfin.core.feature_charts.spread_chart': ( 'core/feature_charts.html#spread_chart',
                                                                                        'mlfin/core/feature_charts.py')},
             'mlfin.core.kernels': { 'mlfin.core.kernels._called': ('core/kernels.html#_called', 'mlfin/core/kernels.py'),
-                                    'mlfin.core.kernels._code': ('core/kernels.html#_code', 'mlfin/core/kernels.py'),
                                     'mlfin.core.kernels._mark': ('core/kernels.html#_mark', 'mlfin/core/kernels.py'),
                                     'mlfin.core.kernels._tell_unkept': ('core/kernels.html#_tell_unkept', 'mlfin/core/kernels.py'),
                                     'mlfin.core.kernels.compiled': ('core/kernels.html#compiled', 'mlfin/core/kernels.py'),

@@ -17,10 +17,6 @@ from typing import Any
 import numpy as np
 
 # %% ../../nbs/core/02c_kernels.ipynb #ke7e0006
-def _code(kernel: Callable) -> Any:
-    "The code of a plain or of a compiled function."
-    return getattr(kernel, "py_func", kernel).__code__
-
 def _called(kernel: Callable) -> dict[str, Callable]:
     "The functions that a function calls, of those beside it in its module."
     named = {n: kernel.__globals__.get(n) for n in kernel.__code__.co_names}
@@ -30,9 +26,10 @@ def _mark(kernel: Callable) -> str:
     "A mark of all files whose code a function runs."
     found, todo = set(), [kernel]
     while todo:
-        if (f := getattr(todo[-1], "py_func", todo.pop())) in found: continue
-        found.add(f)
-        todo += _called(f).values()
+        f = todo.pop()
+        if (plain := getattr(f, "py_func", f)) in found: continue
+        found.add(plain)
+        todo += _called(plain).values()
     files = sorted({f.__code__.co_filename for f in found})
     return "_" + sha256(b"".join(Path(f).read_bytes() for f in files if Path(f).is_file())).hexdigest()[:12]
 
@@ -61,9 +58,9 @@ def compiled(kernel: Callable, # a plain function of numbers and arrays; the fun
         return numba.njit(**options)(bound)
 
 # %% ../../nbs/core/02c_kernels.ipynb #ke7e000a
-def still(x: Any,        # an array, or what makes one
+def still(x: Any,            # an array, or what makes one
           dtype: Any = None, # of the result; None: as it is
-         ) -> np.ndarray: # contiguous and not to be written; the same memory where that is possible
+         ) -> np.ndarray:    # contiguous and not to be written; the same memory where that is possible
     "What a kernel reads, of one type wherever the memory came from."
     x = np.ascontiguousarray(x, dtype).view()
     x.flags.writeable = False
