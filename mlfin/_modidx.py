@@ -4635,6 +4635,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.serve.stream._stamp': ('serve/stream.html#_stamp', 'mlfin/serve/stream.py'),
                                     'mlfin.serve.stream._sync': ('serve/stream.html#_sync', 'mlfin/serve/stream.py'),
                                     'mlfin.serve.stream._take': ('serve/stream.html#_take', 'mlfin/serve/stream.py'),
+                                    'mlfin.serve.stream._there': ('serve/stream.html#_there', 'mlfin/serve/stream.py'),
                                     'mlfin.serve.stream.make_rows': ('serve/stream.html#make_rows', 'mlfin/serve/stream.py')},
             'mlfin.serve.tls': { 'mlfin.serve.tls._chain': ('serve/tls.html#_chain', 'mlfin/serve/tls.py'),
                                  'mlfin.serve.tls._file': ('serve/tls.html#_file', 'mlfin/serve/tls.py'),

@@ -184,10 +184,14 @@ def _sync(stream: Stream) -> dict[str, Row]:
         return stream._rows
 
 # %% ../../nbs/serve/61c_stream.ipynb #44f357dd
+def _there(stream: Stream) -> pd.DataFrame:
+    "What the store has of the timeframe, by symbol: rows, first, last."
+    there = stream.store.series()
+    return there[there.timeframe == stream.timeframe].set_index("symbol")
+
 def _history(stream: Stream, names: list[str] | None) -> pd.DataFrame:
     "Raw bars of symbols; those that the store does not have are left out."
-    there = stream.store.series()
-    there = there[there.timeframe == stream.timeframe].symbol.tolist()
+    there = _there(stream).index.tolist()
     wanted = stream.symbols if stream.symbols is not None else there
     asked = sorted(set(wanted) & set(there) & set(there if names is None else names))
     if not asked: return stream.store.read([], stream.timeframe) if there else pd.DataFrame()
@@ -212,9 +216,10 @@ def _read_all(stream: Stream) -> None:
     stream._version, stream._actions = stream.store.version(), _actions_hash(stream)
     stream._own, stream._rows = {}, {}
     stream.context = {k: v() if callable(v) else v for k, v in stream.given.items()}
+    rows = _there(stream).rows
     raw = _history(stream, None)
     if len(raw): _build(stream, raw)
-    _count(stream)
+    _count(stream, rows)
 
 def _build(stream: Stream, raw: pd.DataFrame) -> None:
     "States and rows of some symbols from their history; panel features need all of them together."
@@ -237,11 +242,9 @@ def _show(stream: Stream, names: list[str], close: dict) -> None:
     made = make_rows(features, bars, stream.features, close, {n: len(o.ts) for n, o in zip(names, own, strict=True)}, stream.window)
     stream._rows = dict(sorted((stream._rows | made).items()))
 
-def _count(stream: Stream) -> None:
-    "Note how many bars the store has beyond those that count, by symbol."
-    there = stream.store.series()
-    there = there[there.timeframe == stream.timeframe].set_index("symbol").rows
-    stream._offsets = {n: int(there.get(n, 0)) - len(o.ts) for n, o in stream._own.items()}
+def _count(stream: Stream, rows: pd.Series) -> None:
+    "Note how many bars the store has beyond those that count, by symbol, of what it had before they were read."
+    stream._offsets = {n: int(rows.get(n, 0)) - len(o.ts) for n, o in stream._own.items()}
 
 # %% ../../nbs/serve/61c_stream.ipynb #62b59da1
 def _fresh(stream: Stream, raw: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
@@ -285,10 +288,8 @@ def _take(stream: Stream, fresh: pd.DataFrame) -> None:
     _show(stream, list(parts), {n: close[at.stop - 1] for n, at in parts.items()})
 
 # %% ../../nbs/serve/61c_stream.ipynb #c55e20bc
-def _came(stream: Stream, version: int) -> tuple[pd.DataFrame, set[str]]:
+def _came(stream: Stream, version: int, there: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     "Bars that a store has after the last ones that were seen; symbols of which older ones may have changed."
-    there = stream.store.series()
-    there = there[there.timeframe == stream.timeframe].set_index("symbol")
     if stream.symbols is not None: there = there[there.index.isin(stream.symbols)]
     again = {n for n in there.index if n not in stream._own}
     last = {n: int(t.as_unit("us").value) for n, t in there["last"].items()}
@@ -321,9 +322,10 @@ def _follow(stream: Stream, stamp: tuple | None) -> None:
     "Take in what came since."
     version = stream.store.version() if stamp is None else stamp[1]
     pushed = _pushed(stream) if stamp is not None and stamp[0] != stream._seen[0] else pd.DataFrame()
-    raw, again = pushed, set()
+    raw, again, there = pushed, set(), None
     if stamp is None or version != stream._version:
-        raw, again = _came(stream, version)
+        there = _there(stream)
+        raw, again = _came(stream, version, there)
         if len(pushed): again |= _fresh(stream, pushed)[1]
     if stream.adjust != "none" and (stamp is None or stamp[1:] != stream._seen[1:]) and _actions_hash(stream) != stream._actions: again |= {*stream._own,
         *again}
@@ -333,7 +335,7 @@ def _follow(stream: Stream, stamp: tuple | None) -> None:
     rest = fresh[~fresh.symbol.isin(again)].reset_index(drop=True) if len(fresh) and again else fresh
     if len(rest): _take(stream, rest)
     if again: _again(stream, again)
-    if version != stream._version: _count(stream)
+    if version != stream._version: _count(stream, there.rows)
     stream._version = version
 
 def _ahead(stream: Stream, fresh: pd.DataFrame) -> set[str]:

@@ -27,6 +27,7 @@ from mlfin.features.table import compute_features
 from mlfin.models.dataset import model_inputs
 from mlfin.models.registry import crown, find_version, register, rollback, write_verdict
 from mlfin.serve import predictor as serving
+from mlfin.serve import stream as streaming
 from mlfin.serve.contract import Bar, Prediction
 from mlfin.serve.outcomes import Recorder, outcomes, tally_outcomes
 from mlfin.serve.predictor import Predictor
@@ -228,6 +229,34 @@ def test_bars_of_others_count_however_they_come(make, lake, bars, how):
             other.fold()
     rows = p.champion.stream.sync()
     want = inputs_of(bars).groupby("symbol").last()[p.champion.manifest["inputs"]]
+    np.testing.assert_array_equal([rows[n].inputs for n in want.index], want.to_numpy())
+
+
+@pytest.mark.parametrize("step", ["_build", "_take"])  # of the beginning, and of following
+@pytest.mark.parametrize("how", ["written", "pushed and folded"])
+def test_bars_that_come_late_while_a_stream_computes_are_read(lake, bars, monkeypatch, step, how):
+    times = np.sort(bars.ts.unique())
+    missing = (bars.symbol == "BBB") & bars.ts.isin(times[640:643])
+    early, late, other = bars[~missing], bars[missing].reset_index(drop=True), Lake(lake.path)
+    lake.write(early[early.ts < times[690]].reset_index(drop=True))
+    stream, compute = Stream(lake, SPECS, "1d"), getattr(streaming, step)
+
+    def meanwhile(*args):
+        compute(*args)
+        monkeypatch.setattr(streaming, step, compute)
+        if how == "written":
+            other.write(late)
+        else:
+            other.push(late)
+            other.fold()
+
+    monkeypatch.setattr(streaming, step, meanwhile)
+    for day in range(690, 695):
+        stream.sync()
+        other.push(at(bars, day))
+        other.fold()
+    assert getattr(streaming, step) is compute  # they came
+    rows, want = stream.sync(), inputs_of(at(bars, *range(695))).groupby("symbol").last()[list(stream.inputs)]
     np.testing.assert_array_equal([rows[n].inputs for n in want.index], want.to_numpy())
 
 
