@@ -23,7 +23,7 @@ from ..core.errors import DataError
 from .bars import TIME
 from .records import Record, _feature_record
 from .store import WriteResult, absent, accept, resolve
-from .table import alone, told
+from .table import LogEnd, alone, told
 
 # %% ../../nbs/data/15e_shelf.ipynb #a3e0a6e6
 DIRECT_ROWS = 5_000   # a write of so many rows goes straight to its table
@@ -302,3 +302,9 @@ class Shelf(_Moves):
         with _opened(self.journal) as db:
             found = db and db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pieces'").fetchone()
         return found[0] if found else -1
+
+    def stamp(self, record: Record) -> str:
+        "A word that is another one after every write of a kind, and after its fold."
+        with _opened(self.journal) as db:                           # first: what a fold moves now is told from what stands
+            last = db and db.execute("SELECT max(seq) FROM pieces WHERE kind = ?", (record.name,)).fetchone()[0]
+        return f"{last}.{LogEnd(self.root / record.name).at()}"

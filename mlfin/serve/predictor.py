@@ -275,6 +275,7 @@ def _given(champion: Champion, bars) -> pd.DataFrame:
 def _rows_of(champion: Champion, bars: pd.DataFrame) -> list[Row]:
     "The newest row of each symbol of given bars."
     stream = champion.stream
+    if stream.reads_facts: stream.sync() # facts may have been published since
     table = compute_features(bars, stream.features, short="nan", **stream.context)
     last = (bars.groupby("symbol").cumcount(ascending=False) < stream.size).to_numpy()
     close, counts = bars.groupby("symbol").close.last(), bars.groupby("symbol").size()

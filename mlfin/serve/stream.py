@@ -8,6 +8,7 @@ __all__ = ['Row', 'make_rows', 'Stream', 'Turn']
 # %% ../../nbs/serve/61c_stream.ipynb #ae9c6475
 import asyncio
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,8 +18,10 @@ import pandas as pd
 from ..core.provenance import hash_frame
 from ..data.actions import adjust_bars
 from ..data.bars import MARK, parse_timeframe
+from ..data.facts import EVERYONE
 from ..data.journal import last_pushed, pushed_rows
 from ..data.lake import Lake
+from ..data.records import record_of
 from ..data.store import VALUES, Store
 from ..data.table import LogEnd
 from ..features.online import OnlineFeatures
@@ -98,6 +101,8 @@ def _each(frame: pd.DataFrame) -> dict[str, slice]:
 # %% ../../nbs/serve/61c_stream.ipynb #bb75092a
 class Stream:
     "The newest inputs of each symbol, kept up with a store."
+    _due = np.inf # when facts are looked at though no bar came, by the monotonic clock
+
     def __init__(self, store: Store,             # where bars are
                  specs: Iterable[str],           # features; names of sets are fine
                  timeframe: str,                 # canonical name or alias
@@ -105,7 +110,7 @@ class Stream:
                  symbols: Iterable[str] | None = None, # those to follow; None: all that the store has at first
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
-                 **context,                      # calendar, groups, index, facts: as for `compute_features`; facts may be a function that reads them
+                 **context,                      # calendar, groups, index, facts: as for `compute_features`; facts may be a function, asked again as more are published
                  ):
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
         self.start, self.adjust, self.window, self.given, self.context = start, adjust or "none", window, context, {}
@@ -117,8 +122,10 @@ class Stream:
         self._lock, self._turn, self._seen, self._actions = threading.RLock(), 0, None, ""
         self._shown: tuple[tuple, dict[str, Row]] | None = None # the stamp and the rows of the last sync, changed together
         self._looked: tuple | None = None                       # the turn in which they were found to be the newest
-        self._log = LogEnd(store.path / "actions") if isinstance(store, Lake) and self.adjust != "none" else None
+        self.reads_facts = callable(context.get("facts")) and any(f.facts for f in self.features)
+        self._log = LogEnd(store.path / "actions") if isinstance(store, Lake) and (self.adjust != "none" or self.reads_facts) else None
         self._offsets: dict[str, int] = {}
+        self._mark, self._moved = None, set() # of the facts that are known; symbols that facts moved and that are to be read again
 
     @property
     def panels(self) -> bool: return any(f.kind == "panel" for f in self.features)
@@ -162,7 +169,7 @@ def _stamp(stream: Stream) -> tuple | None:
 def _at_hand(stream: Stream, turn: object) -> dict[str, Row] | None:
     "See `Stream.at_hand`."
     shown = stream._shown
-    if shown is None: return None
+    if shown is None or time.monotonic() >= stream._due: return None
     if turn is not None and stream._looked == (turn, shown[0]): return shown[1]
     if _stamp(stream) != shown[0]: return None
     stream._looked = turn, shown[0]
@@ -171,17 +178,46 @@ def _at_hand(stream: Stream, turn: object) -> dict[str, Row] | None:
 def _sync(stream: Stream) -> dict[str, Row]:
     "See `Stream.sync`."
     shown, stamp, turn = stream._shown, _stamp(stream), stream._turn
-    if shown is not None and stamp == shown[0]: return shown[1]
+    if shown is not None and stamp == shown[0] and time.monotonic() < stream._due: return shown[1]
     with stream._lock:
         if stamp is None and stream._turn > turn + 1: return stream._rows # somebody began after this call, and is done
         stamp, shown = _stamp(stream), stream._shown
-        if shown is not None and stamp == shown[0]: return shown[1]
+        if shown is not None and stamp == shown[0] and time.monotonic() < stream._due: return shown[1]
         stream._turn += 1
         if stream._seen is None: _read_all(stream)
         else: _follow(stream, stamp)
         stream._seen = stamp if stamp is not None else (0, stream._version, None)
         if stamp is not None: stream._shown = stamp, stream._rows
         return stream._rows
+
+# %% ../../nbs/serve/61c_stream.ipynb #fac75002
+_FACTS = 5.0 # seconds after which facts are looked at again
+
+def _facts_mark(stream: Stream) -> tuple | None:
+    "What changes whenever facts, or the actions that count among them, come to a lake; None for another store, or where no facts are read."
+    if not stream.reads_facts or not isinstance(stream.store, Lake): return None
+    return stream.store.shelf.stamp(record_of("facts")), stream._log.at()
+
+def _learn(stream: Stream) -> None:
+    "Take in facts that came, and note the symbols whose past they change."
+    if not stream.reads_facts: return
+    mark = _facts_mark(stream)
+    if mark == stream._mark and time.monotonic() < stream._due: return
+    stream._due = time.monotonic() + _FACTS # who asks while they are read is answered at once
+    was, now = stream.context["facts"], stream.given["facts"]()
+    stream._mark = mark
+    if now is was or now.equals(was): return
+    stream.context = stream.context | {"facts": now}
+    for own in stream._own.values(): own.online.facts = now
+    moved = _changed(was, now, max((row.known_at for row in stream._rows.values()), default=None))
+    stream._moved |= set(stream._own) if EVERYONE in moved else moved & set(stream._own)
+    if stream._moved: stream._due = 0.0 # until they are read again
+
+def _changed(was: pd.DataFrame, now: pd.DataFrame, until: pd.Timestamp | None) -> set[str]:
+    "Symbols of which something that was published until a moment is not as it was."
+    if until is None: return set()
+    both = pd.concat([frame[frame.published <= until].drop_duplicates() for frame in (was, now)])
+    return set(both[~both.duplicated(keep=False)].symbol)
 
 # %% ../../nbs/serve/61c_stream.ipynb #44f357dd
 def _there(stream: Stream) -> pd.DataFrame:
@@ -215,7 +251,9 @@ def _read_all(stream: Stream) -> None:
     "Begin: states and rows from the whole history."
     stream._version, stream._actions = stream.store.version(), _actions_hash(stream)
     stream._own, stream._rows = {}, {}
+    stream._mark, stream._moved = _facts_mark(stream), set()
     stream.context = {k: v() if callable(v) else v for k, v in stream.given.items()}
+    if stream.reads_facts: stream._due = time.monotonic() + _FACTS
     rows = _there(stream).rows
     raw = _history(stream, None)
     if len(raw): _build(stream, raw)
@@ -322,10 +360,12 @@ def _follow(stream: Stream, stamp: tuple | None) -> None:
     "Take in what came since."
     version = stream.store.version() if stamp is None else stamp[1]
     pushed = _pushed(stream) if stamp is not None and stamp[0] != stream._seen[0] else pd.DataFrame()
-    raw, again, there = pushed, set(), None
+    _learn(stream)
+    raw, again, there = pushed, {*stream._moved}, None
     if stamp is None or version != stream._version:
         there = _there(stream)
-        raw, again = _came(stream, version, there)
+        raw, came = _came(stream, version, there)
+        again |= came
         if len(pushed): again |= _fresh(stream, pushed)[1]
     if stream.adjust != "none" and (stamp is None or stamp[1:] != stream._seen[1:]) and _actions_hash(stream) != stream._actions: again |= {*stream._own,
         *again}
@@ -335,6 +375,7 @@ def _follow(stream: Stream, stamp: tuple | None) -> None:
     rest = fresh[~fresh.symbol.isin(again)].reset_index(drop=True) if len(fresh) and again else fresh
     if len(rest): _take(stream, rest)
     if again: _again(stream, again)
+    if stream._moved: stream._moved, stream._due = set(), time.monotonic() + _FACTS
     if version != stream._version: _count(stream, there.rows)
     stream._version = version
 
@@ -346,13 +387,13 @@ def _ahead(stream: Stream, fresh: pd.DataFrame) -> set[str]:
     return set(actions.symbol[(actions.ex_date >= actions.symbol.map(first)).to_numpy()])
 
 def _again(stream: Stream, names: set[str]) -> None:
-    "Read symbols again; those whose bars are as they were stay."
+    "Read symbols again; those whose bars and facts are as they were stay."
     raw = _history(stream, None if stream.panels else sorted(names))
     if not len(raw): return
     acts = _actions_hash(stream)
     if acts == stream._actions and not stream.panels:
         ts, marks = _micros(raw), _marks(raw)
-        same = {n for n, at in _each(raw).items() if n in stream._own and np.array_equal(stream._own[n].ts, ts[at]) and np.array_equal(stream._own[n].marks,
+        same = {n for n, at in _each(raw).items() if n in stream._own and n not in stream._moved and np.array_equal(stream._own[n].ts, ts[at]) and np.array_equal(stream._own[n].marks,
             marks[at])}
         raw = raw[~raw.symbol.isin(same)].reset_index(drop=True)
     stream._actions = acts

@@ -10,7 +10,7 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.data.lake import Lake
-from mlfin.data.records import as_predictions, is_label_name
+from mlfin.data.records import as_predictions, is_label_name, record_of
 
 MINUTE = pd.Timedelta(minutes=1)
 START = pd.Timestamp("2024-05-01", tz="UTC").as_unit("us")
@@ -87,6 +87,22 @@ def test_signals_one_by_one_are_few_commits(lake, monkeypatch):
         lake.write_predictions(signals(1, i))
     assert len(list((lake.shelf.root / "predictions" / "_delta_log").glob("*.json"))) == 3  # one makes the table
     pd.testing.assert_frame_equal(Lake(lake.path).read_predictions(), signals(25))
+
+
+def test_a_stamp_tells_every_write_of_its_kind(lake, monkeypatch):
+    import mlfin.data.shelf as shelf
+
+    monkeypatch.setattr(shelf, "DIRECT_ROWS", 5)
+    kind, other, seen = record_of("predictions"), record_of("facts"), []
+    steps = [lambda: None, lambda: lake.write_predictions(signals(2)), lambda: lake.write_predictions(signals(9, 2)),
+             lambda: lake.write_predictions(signals(1, 11)), lake.shelf.fold, lambda: lake.write_predictions(signals(12).assign(probability=0.6))]
+    for step in steps:
+        step()
+        seen.append(Lake(lake.path).shelf.stamp(kind))
+        assert lake.shelf.stamp(kind) == seen[-1] and lake.shelf.stamp(other) == "None.None"
+    assert len(set(seen)) == len(steps)
+    lake.write_predictions(signals(3).assign(probability=0.6))
+    assert lake.shelf.stamp(kind) == seen[-1]  # nothing new
 
 
 def test_a_damaged_journal_is_one_clear_error(lake):

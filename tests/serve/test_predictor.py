@@ -9,6 +9,7 @@ import threading
 import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -20,7 +21,9 @@ from mlfin.core.errors import DataError, ModelError
 from mlfin.core.provenance import read_json, write_json
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
+from mlfin.data.facts import as_facts
 from mlfin.data.lake import Lake
+from mlfin.features.published import published_facts
 from mlfin.features.spec import feature
 from mlfin.features.store import FeatureStore
 from mlfin.features.table import compute_features
@@ -274,6 +277,112 @@ def test_a_split_changes_the_past_and_not_what_is_said_of_it(lake, bars):
         rows, now = stream.sync(), lake.read(["AAA"], "1d", adjust="total")
         np.testing.assert_array_equal(rows["AAA"].inputs, inputs_of(now).iloc[-1][list(stream.inputs)].to_numpy(dtype=float))
     assert rows["AAA"].close == raw.close.iloc[-1] and rows["AAA"].ts == own.ts.iloc[-1]
+
+
+VALUED = ["returns", "book_to_price"]
+
+
+@pytest.fixture
+def valued(lake, bars):
+    "Two companies with equity and shares, and a stream of what they are worth; (stream, publish, want)."
+    times = np.sort(bars.ts.unique())
+
+    def publish(symbol, value, day, name="equity", store=lake):
+        at = times[day] + pd.Timedelta("12h")
+        store.write_facts(as_facts([(symbol, name, value, None, (at - pd.Timedelta("9D")).strftime("%Y-%m-%d"), at, "10-Q")]))
+
+    def facts(store=lake):
+        return published_facts(VALUED, store, ["AAA", "BBB"], actions=store.read_actions(["AAA", "BBB"]))
+
+    def want():
+        now = lake.read(timeframe="1d")
+        table = compute_features(now, VALUED, short="nan", facts=facts())
+        return model_inputs(table, now, VALUED).groupby("symbol").last()[list(stream.inputs)]
+
+    for symbol in ("AAA", "BBB"):
+        publish(symbol, 1000.0, 600)
+        publish(symbol, 500.0, 600, "shares")
+    lake.write(at(bars, *range(640)))
+    stream = Stream(lake, VALUED, "1d", facts=facts)
+    return stream, publish, want
+
+
+def same(rows, want):
+    np.testing.assert_array_equal([rows[n].inputs for n in want.index], want.to_numpy())
+    return True
+
+
+def test_facts_that_are_published_count_with_the_bars_that_follow(valued, lake, bars):
+    stream, publish, want = valued
+    first = stream.sync()
+    publish("AAA", 2000.0, 641, store=Lake(lake.path))
+    assert all(stream.sync()[n] is row for n, row in first.items())
+    seen = {}
+    for day in range(640, 645):
+        lake.push(at(bars, day))
+        assert same(stream.sync(), want())
+        seen[day] = stream.sync()["AAA"].inputs[1] * stream.sync()["AAA"].close
+    assert seen[640] == pytest.approx(2.0) and seen[641] == pytest.approx(4.0) == seen[644]  # known during day 641, so at its end
+
+
+def test_facts_of_before_change_what_is_said_of_their_symbol_without_a_bar(valued, monkeypatch):
+    stream, publish, want = valued
+    first = stream.sync()
+    assert stream.at_hand() is first
+    publish("AAA", 3000.0, 630)  # stored ten days after its day
+    monkeypatch.setattr(stream, "_due", 0.0)
+    assert stream.at_hand() is None
+    rows = stream.sync()
+    assert same(rows, want()) and rows["AAA"].inputs[1] > first["AAA"].inputs[1] and rows["BBB"] is first["BBB"] and stream.at_hand() is rows
+    publish("BBB", 4000.0, 650)  # of a day that no bar has come to
+    monkeypatch.setattr(stream, "_due", 0.0)
+    assert all(stream.sync()[n] is row for n, row in rows.items())
+
+
+def test_splits_count_among_facts_though_bars_are_not_adjusted(valued, lake, bars):
+    stream, _, want = valued
+    before = stream.sync()["AAA"]
+    lake.write_actions(as_actions([("AAA", at(bars, 639).ts[0], "split", 2.0, at(bars, 620).ts[0], "made")]))
+    assert stream.at_hand() is None and same(stream.sync(), want()) and stream.sync()["AAA"].inputs[1] != before.inputs[1]
+
+
+def test_facts_are_taken_in_though_the_first_try_fails(valued, monkeypatch):
+    stream, publish, want = valued
+    stream.sync()
+    publish("AAA", 3000.0, 630)
+    monkeypatch.setattr(stream, "_due", 0.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(streaming, "_history", lambda *args: (_ for _ in ()).throw(DataError("away")))
+        with pytest.raises(DataError, match="away"):
+            stream.sync()
+    assert stream.at_hand() is None and same(stream.sync(), want())
+
+
+def test_given_bars_are_said_with_the_facts_of_now(valued, lake, bars):
+    stream, publish, want = valued
+    stream.sync()
+    publish("AAA", 3000.0, 630)
+    lake.push(at(bars, 640))
+    given = {row.symbol: row for row in serving._rows_of(SimpleNamespace(stream=stream), at(bars, *range(641)))}
+    assert same(given, want())
+
+
+def test_another_store_is_asked_for_facts_now_and_then(valued, lake, bars, monkeypatch):
+    class Plain:
+        def __getattr__(self, name):
+            return getattr(lake, name)
+
+    own, publish, want = valued
+    asked = []
+    stream = Stream(Plain(), VALUED, "1d", facts=lambda: asked.append(1) or own.given["facts"]())
+    stream.sync()
+    publish("AAA", 3000.0, 630)
+    for day in range(640, 644):
+        lake.push(at(bars, day))
+        stream.sync()
+    assert len(asked) == 1
+    monkeypatch.setattr(stream, "_due", 0.0)
+    assert same(stream.sync(), want()) and len(asked) == 2
 
 
 def test_features_that_compare_symbols_wait_for_all_of_them(registry, lake, bars):
