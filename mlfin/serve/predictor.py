@@ -132,10 +132,10 @@ def _stream_of(loaded: Loaded, store: Store, given: FeatureStore | None, window:
         window=window, **own)
 
 def _alike(a: Stream, b: Stream) -> bool:
-    "Whether two streams give the same rows, facts aside."
-    same = ("store", "timeframe", "start", "symbols", "adjust", "window")
-    return all(getattr(a, n) == getattr(b,
-        n) for n in same) and [f.spec for f in a.features] == [f.spec for f in b.features] and not any(f.facts for f in a.features)
+    "Whether two streams give the same rows; of those that read facts that is not known."
+    if any(f.facts for f in a.features) or [f.spec for f in a.features] != [f.spec for f in b.features]: return False
+    mine, other = ({k: v for k, v in s.given.items() if k != "facts"} for s in (a, b))
+    return mine == other and all(getattr(a, n) == getattr(b, n) for n in ("store", "timeframe", "start", "symbols", "adjust", "window"))
 
 # %% ../../nbs/serve/62_predictor.ipynb #571b8cd2
 def _check(champion: Champion) -> None:

@@ -675,6 +675,21 @@ def test_another_way_of_computing_features_can_be_given(settings, lake, bars):
     assert len(p.predict()) == 2 and p.flush() and p.close()
 
 
+def test_a_stream_is_shared_where_everything_about_it_is_the_same(lake):
+    def loaded(calendar="24/7", adjust="none"):
+        data = {"calendar": calendar, "adjust": adjust, "timeframe": "1d", "first": "2024-01-01T00:00:00Z", "symbols": ["AAA"]}
+        return SimpleNamespace(manifest={"data": data, "features": ["returns"]})
+
+    def grouped(group, features=("returns",)):
+        return serving._stream_of(SimpleNamespace(manifest=loaded().manifest | {"features": list(features)}), lake,
+                                  FeatureStore(lake, groups={"AAA": group}, adjust=None, cache=""), 1)
+
+    one = serving._stream_of(loaded(), lake, None, 1)
+    assert serving._alike(one, serving._stream_of(loaded(), lake, None, 1)) and serving._alike(grouped("x"), grouped("x"))
+    others = [serving._stream_of(loaded(**other), lake, None, 1) for other in ({"calendar": "XNYS"}, {"adjust": "total"})]
+    assert not any(serving._alike(one, other) for other in others) and not serving._alike(grouped("x"), grouped("y"))
+
+
 def test_mlfin_predict_is_the_predictor(settings, bars):
     Lake(settings.store).write(bars)
     said = mlfin.predict("AAA", experiment="main", profile=settings)
