@@ -6,9 +6,11 @@
 __all__ = ['asked_calendar', 'fitted_calendars', 'Hours']
 
 # %% ../../nbs/data/19d_hours.ipynb #119ee69c
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -71,28 +73,91 @@ def fitted_calendars(store: Store,            # where bars are
     return found
 
 # %% ../../nbs/data/19d_hours.ipynb #718c7bb3
-_MATTERS = pd.Timedelta("1h")
+_log, _MATTERS = logging.getLogger("mlfin.data"), pd.Timedelta("1h")
 
-class Hours:
+class _Remembered:
+    "What bars said of their symbols, and the one thread that asks them again."
+    def __init__(self, store: Callable[[], Store], every: float):
+        self.store, self.every = store, every
+        self._found, self._lock, self._reading = {}, threading.RLock(), threading.Lock() # (symbol, timeframe) -> until when it is believed, calendar
+        self._thread, self._due = ThreadPoolExecutor(1, "hours"), set()
+
+    def apart(self, do: Callable, *given) -> Future: # of what it gives
+        "Do something where an answer may take long, in the thread that asks bars; one thing at a time."
+        return self._thread.submit(do, *given)
+
+    def close(self) -> None:
+        "Ask no more."
+        with self._lock: self._due = None
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _bars(self, symbols: list[str], timeframe: str) -> dict[str, str]:
+        if timeframe_delta(timeframe) < _MATTERS: return dict.fromkeys(symbols, "24/7")
+        kept, now = {s: said for s in symbols if (said := self._found.get((s, timeframe)))}, time.monotonic()
+        if old := [s for s, (until, _) in kept.items() if until < now]: self._renew(old, timeframe)
+        lost = [s for s in symbols if s not in kept]
+        return {s: calendar for s, (_, calendar) in kept.items()} | (_ask(self, lost, timeframe) if lost else {})
+
+    def _renew(self, symbols: list[str], timeframe: str) -> None:
+        "Have bars asked once more, and do not wait."
+        with self._lock:
+            new = set() if self._due is None else {(s, timeframe) for s in symbols} - self._due
+            if not new: return
+            self._due |= new
+            self.apart(_ask, self, sorted(s for s, _ in new), timeframe).add_done_callback(lambda done: self._done(new, done))
+
+    def _done(self, keys: set, done: Future) -> None:
+        with self._lock:
+            if self._due is not None: self._due -= keys
+        if not done.cancelled() and (e := done.exception()): _log.warning("bars could not be asked when they close: %s", str(e).partition("\n")[0])
+
+# %% ../../nbs/data/19d_hours.ipynb #h0ur5002
+def _ask(own: _Remembered, symbols: list[str], timeframe: str) -> dict[str, str]:
+    "Ask the bars of symbols, unless somebody just did; a store that is away tells nothing, and what was known stays."
+    with own._reading:
+        now = time.monotonic()
+        told = {s: said[1] for s in symbols if (said := own._found.get((s, timeframe), (0.0, "")))[0] >= now}
+        if not (lost := [s for s in symbols if s not in told]): return told
+        try: found = fitted_calendars(own.store(), lost, timeframe)
+        except DataError: return dict.fromkeys(lost, "24/7") | told
+        fresh = {s: found.get(s, "24/7") for s in lost}
+        if len(own._found) > 100_000: own._found = {}
+        own._found |= {(s, timeframe): (time.monotonic() + own.every, calendar) for s, calendar in fresh.items()}
+        return told | fresh
+
+class Hours(_Remembered):
     "Which calendar says when bars of a symbol close."
     def __init__(self, store: Callable[[], Store], # gives the store whose bars may tell
                  root: Path | None = None,        # folder of env.yaml; None: there is no question
                  held: Callable[[], Iterable[tuple[str, frozenset, str]]] = lambda: (), # timeframe, symbols and calendar of models that serve
-                 every: float = 600.0,            # seconds for which what bars and question said is believed
+                 every: float = 600.0,            # seconds after which question and bars are asked again
                  ):
-        self.store, self.root, self.held, self.every = store, root, held, every
-        self._asked, self._found, self._lock = (0.0, None), {}, threading.Lock()
+        super().__init__(store, every)
+        self.root, self.held, self._asked = root, held, (0.0, None)
 
     def of(self, symbols: Iterable[str], # as they were pushed
            timeframe: str,               # canonical name or alias
            ) -> dict[str, str]:          # symbol -> "24/7", "forex" or an exchange's code
-        "What says when a bar of each symbol closes."
-        timeframe, found = parse_timeframe(timeframe), {}
-        held = sorted(self.held(), key=lambda h: h[0] != timeframe)
+        "What says when a bar of each symbol closes; takes seconds where bars are asked for the first time."
+        timeframe = parse_timeframe(timeframe)
+        found = self._said(symbols, timeframe)
+        if lost := [s for s, calendar in found.items() if calendar is None]: found |= self._bars(lost, timeframe)
+        return found
+
+    def knows(self, symbols: Iterable[str], # as they were pushed
+              timeframe: str,               # canonical name or alias
+              ) -> bool:                    # whether `of` answers at once
+        "Whether no bars have to be asked first."
+        timeframe = parse_timeframe(timeframe)
+        if timeframe_delta(timeframe) < _MATTERS: return True
+        return all(calendar or (s, timeframe) in self._found for s, calendar in self._said(symbols, timeframe).items())
+
+    def _said(self, symbols: Iterable[str], timeframe: str) -> dict[str, str | None]:
+        "What models and the question say; None where they do not."
+        found, held = {}, sorted(self.held(), key=lambda h: h[0] != timeframe)
         for s in symbols:
             own = next((calendar for _, names, calendar in held if s in names), None)
             found[s] = self._question(s) if own is None else own
-        if lost := [s for s, calendar in found.items() if calendar is None]: found |= self._bars(lost, timeframe)
         return found
 
     def _question(self, symbol: str) -> str | None:
@@ -100,14 +165,3 @@ class Hours:
         at, asked = self._asked
         if asked is None or time.monotonic() - at > self.every: at, asked = self._asked = time.monotonic(), asked_calendar(self.root)
         return asked[1] if asked[2] and symbol in asked[0] else None
-
-    def _bars(self, symbols: list[str], timeframe: str) -> dict[str, str]:
-        if timeframe_delta(timeframe) < _MATTERS: return dict.fromkeys(symbols, "24/7")
-        with self._lock:
-            now = time.monotonic()
-            if len(self._found) > 100_000: self._found.clear()
-            if lost := [s for s in symbols if self._found.get((s, timeframe), (0.0, ""))[0] < now]:
-                try: told = fitted_calendars(self.store(), lost, timeframe)
-                except DataError: return dict.fromkeys(symbols, "24/7") | {s: self._found[s, timeframe][1] for s in set(symbols) - set(lost)}
-                self._found |= {(s, timeframe): (now + self.every, told.get(s, "24/7")) for s in lost}
-            return {s: self._found[s, timeframe][1] for s in symbols}

@@ -188,7 +188,7 @@ class Signals(contract.Message):
 
 async def _post_ingest(body: contract.IngestRequest, asked: _Asked) -> contract.IngestReply:
     "Bars that just closed. Answered once they are on the disk; sending them again is harmless."
-    taken = await asyncio.wrap_future(asked.service.service.ingest(body, asked.person.name))
+    taken = await asked.service.service.take(body, asked.person.name)
     return ingest_reply(len(body) if isinstance(body, Batch) else len(body.bars), taken)
 
 def _read_ingest(scope: dict) -> dict:

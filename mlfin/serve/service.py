@@ -6,6 +6,7 @@
 __all__ = ['as_columns', 'ingest_reply', 'last_bars', 'as_model', 'Service']
 
 # %% ../../nbs/serve/63c_service.ipynb #c5fbd951
+import asyncio
 import logging
 import threading
 import time
@@ -94,6 +95,7 @@ class _Parts:
         with self._lock:
             if self._intake is not None: self._intake.close()
             for predictor in self._predictors.values(): predictor.close()
+            self.hours.close()
 
 # %% ../../nbs/serve/63c_service.ipynb #1694e0b2
 class _Predicting(_Parts):
@@ -161,6 +163,19 @@ class _Bars(_Predicting):
             _counted(self.metrics, request.source, timeframe, future)
         future.add_done_callback(done)
         return future
+
+    async def take(self, request: contract.IngestRequest | Batch,
+                   by: str,           # who sends them
+                   ) -> Taken:
+        "As `ingest`, in an event loop: where the store's bars must tell when these close, they are asked in a thread."
+        return await asyncio.wrap_future(self.ingest(request, by) if self._clear(request) else
+                                         await asyncio.wrap_future(self.hours.apart(self.ingest, request, by)))
+
+    def _clear(self, request: contract.IngestRequest | Batch) -> bool:
+        "Whether it is known when each bar closes."
+        if isinstance(request, Batch): return self.hours.knows(set(request.columns["symbol"]), request.timeframe)
+        pairs = {(bar.symbol, bar.timeframe) for bar in request.bars}
+        return all(self.hours.knows({s for s, t in pairs if t == span}, span) for span in {t for _, t in pairs})
 
     def _wait(self, bars: int) -> None:
         "Note that bars wait, or do not any more."

@@ -1,8 +1,13 @@
 """No bar is taken before it has closed, and none is known before: symbol by symbol, whatever the others are."""
+import logging
+import threading
+import time
+
 import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError
+from mlfin.data import hours as asking
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
 from mlfin.data.hours import Hours, asked_calendar, fitted_calendars
@@ -68,3 +73,62 @@ def test_a_store_that_is_away_tells_nothing_and_is_asked_again(lake):
     assert hours.of(["AAPL"], "1d") == {"AAPL": "XNYS"}
     there.clear()
     assert hours.of(["AAPL"], "1d") == {"AAPL": "XNYS"}  # believed for a while
+
+
+def until(there, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not there() and time.monotonic() < end:
+        time.sleep(0.01)
+    return there()
+
+
+def test_what_bars_said_counts_until_they_were_asked_again(monkeypatch, caplog):
+    asked, go, says = [], threading.Event(), ["XNYS", "XLON", ValueError("odd bars"), DataError("away")]
+
+    def fitted(store, symbols, timeframe):
+        asked.append(sorted(symbols))
+        said = says[min(len(asked), len(says)) - 1]
+        if len(asked) > 1:
+            assert go.wait(30)
+        if isinstance(said, Exception):
+            raise said
+        return dict.fromkeys(symbols, said)
+
+    monkeypatch.setattr(asking, "fitted_calendars", fitted)
+    hours = Hours(lambda: None, every=0.0)
+    try:
+        assert not hours.knows(["AAPL", "MSFT"], "1d") and hours.knows(["AAPL"], "5m")
+        assert hours.of(["AAPL", "MSFT"], "1d") == {"AAPL": "XNYS", "MSFT": "XNYS"}
+        for _ in range(5):  # it is asked again meanwhile, once
+            assert hours.of(["AAPL"], "1d") == {"AAPL": "XNYS"} and hours.knows(["AAPL"], "1d")
+        assert until(lambda: len(asked) == 2) and asked[1] == ["AAPL"]
+        with caplog.at_level(logging.WARNING, "mlfin.data"):
+            go.set()
+            assert until(lambda: not hours._due)
+            time.sleep(0.1)
+            assert len(asked) == 2 and hours.of(["AAPL"], "1d") == {"AAPL": "XLON"}
+            assert until(lambda: hours.of(["AAPL"], "1d") == {"AAPL": "XLON"} and len(asked) > 4)
+        assert "odd bars" in caplog.text and "away" not in caplog.text and hours.of(["MSFT"], "1d") == {"MSFT": "XNYS"}
+    finally:
+        hours.close()
+    count = len(asked)
+    assert hours.of(["AAPL"], "1d") == {"AAPL": "XLON"} and len(asked) <= count + 1
+
+
+def test_who_asks_for_the_same_at_once_waits_for_one_answer(monkeypatch):
+    asked, found = [], []
+
+    def fitted(store, symbols, timeframe):
+        asked.append(symbols)
+        time.sleep(0.2)
+        return dict.fromkeys(symbols, "XNYS")
+
+    monkeypatch.setattr(asking, "fitted_calendars", fitted)
+    hours = Hours(lambda: None)
+    threads = [threading.Thread(target=lambda: found.append(hours.of(["AAPL"], "1d"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [{"AAPL": "XNYS"}] * 4 and len(asked) == 1
+    hours.close()

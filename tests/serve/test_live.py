@@ -1,15 +1,20 @@
 """The live record against a count by hand: each prediction once, none too early, late ones apart, and no noise read as skill."""
+import asyncio
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 pytest.importorskip("prometheus_client")
+pytest.importorskip("fastapi")
 
 from mlfin.core.errors import ModelError  # noqa: E402
+from mlfin.data import hours  # noqa: E402
 from mlfin.data.bars import as_bars  # noqa: E402
 from mlfin.data.calendars import expected_bars  # noqa: E402
 from mlfin.data.lake import Lake  # noqa: E402
@@ -18,6 +23,7 @@ from mlfin.models.registry import load_champion, registered_name  # noqa: E402
 from mlfin.monitor.health import Asked, check_freshness, check_live  # noqa: E402
 from mlfin.monitor.metrics import Metrics  # noqa: E402
 from mlfin.monitor.score import live_figures  # noqa: E402
+from mlfin.serve import api  # noqa: E402
 from mlfin.serve.contract import IngestRequest  # noqa: E402
 from mlfin.serve.intake import Batch  # noqa: E402
 from mlfin.serve.live import Served, input_drift, live_records, match_live, write_records  # noqa: E402
@@ -325,6 +331,45 @@ def test_each_pushed_bar_closes_by_its_own_market(tmp_path, champion):
             row = lake.read([symbol], timeframe, start=at, end=at).iloc[0]
             assert row.known_at == pd.Timestamp(closes), (symbol, timeframe, at)
         assert "intake_bars_waiting 0.0" in service.metrics.render()[0].decode()
+    finally:
+        service.close()
+
+
+def test_the_loop_goes_on_while_bars_tell_when_they_close(tmp_path, champion, monkeypatch):
+    settings, _ = champion
+    lake, fitting, numbers = Lake(tmp_path / "lake"), hours.fitting_calendar, dict(open=1.0, high=2.0, low=1.0, close=1.5, volume=3.0)
+    lake.write(walk(["AAPL"], 200, calendar="XNYS", end="2024-03-01"))
+    service = Service(settings.model_copy(update={"root": tmp_path, "mlflow": f"sqlite:///{tmp_path}/none.db"}), lake, Metrics())
+    asked = SimpleNamespace(service=SimpleNamespace(service=service), person=SimpleNamespace(name="ann"))
+    monkeypatch.setattr(hours, "fitting_calendar", lambda bars: time.sleep(1.0) or fitting(bars))
+
+    def request(*bars):
+        return IngestRequest(bars=[dict(symbol=s, timeframe=t, ts=at, **numbers) for s, t, at in bars], source="test")
+
+    async def work():
+        gaps, done = [], []
+
+        async def beat():
+            while len(done) < 3:
+                at = time.perf_counter()
+                await asyncio.sleep(0.01)
+                gaps.append(time.perf_counter() - at)
+
+        async def post(name, body):
+            assert (await api._post_ingest(body, asked)).stored == len(body.bars)
+            done.append(name)
+
+        service.intake  # opened before: that is no part of it
+        slow = request(("AAPL", "1d", "2024-03-04T14:30Z"), ("BTCUSD", "1m", "2024-03-04T02:00Z"))
+        await asyncio.gather(beat(), post("slow", slow), post("same", request(("AAPL", "1d", "2024-03-04T14:30Z"))),
+                             post("quick", request(("AAPL", "1m", "2024-03-04T14:30Z"), ("BTCUSD", "5m", "2024-03-04T14:30Z"))))
+        return max(gaps), done
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # another test of this worker may keep a loop in this one
+            gap, done = thread.submit(asyncio.run, work()).result(60)
+        assert gap < 0.8 and done == ["quick", "slow", "same"]
+        assert lake.read(["AAPL"], "1d", start="2024-03-04").known_at.iloc[0] == pd.Timestamp("2024-03-04T21:00Z")
     finally:
         service.close()
 
