@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pandas as pd
@@ -83,8 +84,8 @@ class _Remembered:
         self._thread, self._due = ThreadPoolExecutor(1, "hours"), set()
 
     def apart(self, do: Callable, *given) -> Future: # of what it gives
-        "Do something where an answer may take long, in the thread that asks bars; one thing at a time."
-        return self._thread.submit(do, *given)
+        "Do something where an answer may take long, in the thread that asks bars; one thing at a time, and its lines in the log are those of who asked."
+        return self._thread.submit(copy_context().run, do, *given)
 
     def close(self) -> None:
         "Ask no more."
@@ -104,7 +105,7 @@ class _Remembered:
             new = set() if self._due is None else {(s, timeframe) for s in symbols} - self._due
             if not new: return
             self._due |= new
-            self.apart(_ask, self, sorted(s for s, _ in new), timeframe).add_done_callback(lambda done: self._done(new, done))
+            self._thread.submit(_ask, self, sorted(s for s, _ in new), timeframe).add_done_callback(lambda done: self._done(new, done))
 
     def _done(self, keys: set, done: Future) -> None:
         with self._lock:

@@ -110,7 +110,7 @@ class Stream:
                  symbols: Iterable[str] | None = None, # those to follow; None: all that the store has at first
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
-                 **context,                      # calendar, groups, index, facts: as for `compute_features`; facts may be a function, asked again as more are published
+                 **context,                      # calendar, groups, index, facts: as for `compute_features`; facts may be a function that reads them
                  ):
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
         self.start, self.adjust, self.window, self.given, self.context = start, adjust or "none", window, context, {}
@@ -198,12 +198,13 @@ def _facts_mark(stream: Stream) -> tuple | None:
     if not stream.reads_facts or not isinstance(stream.store, Lake): return None
     return stream.store.shelf.stamp(record_of("facts")), stream._log.at()
 
-def _learn(stream: Stream) -> None:
+def _learn(stream: Stream, stamp: tuple | None) -> None:
     "Take in facts that came, and note the symbols whose past they change."
     if not stream.reads_facts: return
-    mark = _facts_mark(stream)
-    if mark == stream._mark and time.monotonic() < stream._due: return
-    stream._due = time.monotonic() + _FACTS # who asks while they are read is answered at once
+    mark, now = _facts_mark(stream), time.monotonic()
+    if mark == stream._mark and now < stream._due: return
+    stream._due = now + _FACTS # who asks while they are read is answered at once
+    if mark == stream._mark and stamp is not None and stamp == stream._seen: return
     was, now = stream.context["facts"], stream.given["facts"]()
     stream._mark = mark
     if now is was or now.equals(was): return
@@ -360,7 +361,7 @@ def _follow(stream: Stream, stamp: tuple | None) -> None:
     "Take in what came since."
     version = stream.store.version() if stamp is None else stamp[1]
     pushed = _pushed(stream) if stamp is not None and stamp[0] != stream._seen[0] else pd.DataFrame()
-    _learn(stream)
+    _learn(stream, stamp)
     raw, again, there = pushed, {*stream._moved}, None
     if stamp is None or version != stream._version:
         there = _there(stream)
@@ -393,8 +394,8 @@ def _again(stream: Stream, names: set[str]) -> None:
     acts = _actions_hash(stream)
     if acts == stream._actions and not stream.panels:
         ts, marks = _micros(raw), _marks(raw)
-        same = {n for n, at in _each(raw).items() if n in stream._own and n not in stream._moved and np.array_equal(stream._own[n].ts, ts[at]) and np.array_equal(stream._own[n].marks,
-            marks[at])}
+        old = {n: (own.ts, own.marks) for n, own in stream._own.items() if n not in stream._moved}
+        same = {n for n, at in _each(raw).items() if n in old and np.array_equal(old[n][0], ts[at]) and np.array_equal(old[n][1], marks[at])}
         raw = raw[~raw.symbol.isin(same)].reset_index(drop=True)
     stream._actions = acts
     if len(raw): _build(stream, raw)

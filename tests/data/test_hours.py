@@ -2,6 +2,7 @@
 import logging
 import threading
 import time
+from contextvars import ContextVar
 
 import pandas as pd
 import pytest
@@ -113,6 +114,13 @@ def test_what_bars_said_counts_until_they_were_asked_again(monkeypatch, caplog):
         hours.close()
     count = len(asked)
     assert hours.of(["AAPL"], "1d") == {"AAPL": "XLON"} and len(asked) <= count + 1
+
+
+def test_what_is_done_apart_is_done_for_who_asked():
+    hours, who = Hours(lambda: None), ContextVar("who")
+    who.set("ann")
+    assert hours.apart(lambda: (who.get(), threading.current_thread().name[:5])).result(30) == ("ann", "hours")
+    hours.close()
 
 
 def test_who_asks_for_the_same_at_once_waits_for_one_answer(monkeypatch):

@@ -367,6 +367,24 @@ def test_given_bars_are_said_with_the_facts_of_now(valued, lake, bars):
     assert same(given, want())
 
 
+def test_facts_of_a_lake_that_did_not_change_are_not_read(valued, lake, bars, monkeypatch):
+    own, publish, want = valued
+    asked, store = [], {"facts": own.given["facts"]()}
+    stream = Stream(lake, VALUED, "1d", facts=lambda: asked.append(1) or store["facts"])
+    first = stream.sync()
+    monkeypatch.setattr(stream, "_due", 0.0)
+    assert stream.sync() is first and stream.at_hand() is first and len(asked) == 1
+    publish("AAA", 3000.0, 630)
+    store["facts"] = own.given["facts"]()
+    lake.push(at(bars, 640))
+    assert same(stream.sync(), want()) and len(asked) == 2
+    store["facts"] = store["facts"].assign(value=store["facts"].value * 2)  # another thing than the lake says so: it is asked with the bars
+    monkeypatch.setattr(stream, "_due", 0.0)
+    lake.push(at(bars, 641))
+    stream.sync()
+    assert len(asked) == 3 and stream.context["facts"] is store["facts"]
+
+
 def test_another_store_is_asked_for_facts_now_and_then(valued, lake, bars, monkeypatch):
     class Plain:
         def __getattr__(self, name):
