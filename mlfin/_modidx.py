@@ -2891,6 +2891,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.models.registry._data_of': ('models/registry.html#_data_of', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._entity': ('models/registry.html#_entity', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._events': ('models/registry.html#_events', 'mlfin/models/registry.py'),
+                                       'mlfin.models.registry._every': ('models/registry.html#_every', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._example': ('models/registry.html#_example', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._files': ('models/registry.html#_files', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._identity': ('models/registry.html#_identity', 'mlfin/models/registry.py'),
