@@ -607,6 +607,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mlfin/core/feature_charts.py')},
             'mlfin.core.kernels': { 'mlfin.core.kernels._called': ('core/kernels.html#_called', 'mlfin/core/kernels.py'),
                                     'mlfin.core.kernels._mark': ('core/kernels.html#_mark', 'mlfin/core/kernels.py'),
+                                    'mlfin.core.kernels._numbers': ('core/kernels.html#_numbers', 'mlfin/core/kernels.py'),
+                                    'mlfin.core.kernels._says': ('core/kernels.html#_says', 'mlfin/core/kernels.py'),
                                     'mlfin.core.kernels._tell_unkept': ('core/kernels.html#_tell_unkept', 'mlfin/core/kernels.py'),
                                     'mlfin.core.kernels.compiled': ('core/kernels.html#compiled', 'mlfin/core/kernels.py'),
                                     'mlfin.core.kernels.still': ('core/kernels.html#still', 'mlfin/core/kernels.py')},
