@@ -224,7 +224,7 @@ class _Beside:
             if before is not None: before.join()
             while True:
                 try: return self.work(settings, stop)
-                except MlfinError as e: _log.error("%s", e)                # a store that is away comes back
+                except (MlfinError, OSError) as e: _log.error("%s", e)     # a store that is away comes back, and so does room on a disk
                 if stop.wait(5): return
         self.thread, self.stop = threading.Thread(target=run, name="beside", daemon=True), stop
         self.thread.start()
