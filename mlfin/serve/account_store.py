@@ -212,6 +212,7 @@ def _number(store: AccountStore) -> int:
     if not (found := store.one(there[store.engine.dialect.name])) or found[0] is None: return 0
     return store.one("SELECT coalesce(max(number), 0) FROM auth_schema")[0]
 
+# %% ../../nbs/serve/60h_account_store.ipynb #e41c7f08
 def migrate(store: AccountStore,
             migrations: tuple = MIGRATIONS, # (number, what it runs on a dialect), ascending
             ) -> int:                       # the schema's number now

@@ -263,8 +263,6 @@ def _rotate(accounts: "Accounts", write: Write, token: str, origin: Origin) -> T
     return _tokens(accounts, write, found, found.session, found.session_ends)
 
 # %% ../../nbs/serve/61_auth.ipynb #9826d59e
-_HURRY, _PAUSE = 0.05, 1.0 # seconds that a note may wait for others who write, and until the next is tried where one could not be made
-
 class _Base(AccountStore):
     "What `Accounts` remembers, and when it asks again."
     def __init__(self, url: str,                          # sqlite:///FILE or postgresql://USER@HOST/DATABASE
@@ -294,14 +292,6 @@ class _Base(AccountStore):
             with super().write() as write: yield write
         finally: self._asked = float("-inf")
 
-    def note_use(self, key: str,  # a machine's, its id
-                 now: int) -> None:
-        "Write down that a key is in use, unless others write for long or nothing can be written: nobody is to wait for it."
-        if time.monotonic() < self._busy: return
-        try:
-            with super().write(_HURRY) as write: write.run("UPDATE auth_keys SET used = :now WHERE id = :id", now=now, id=key)
-        except Unavailable: self._busy = time.monotonic() + _PAUSE
-
     def _generation(self) -> int:
         "The accounts' generation, at most `stale` seconds old."
         now = time.monotonic()
@@ -313,8 +303,18 @@ class _Base(AccountStore):
 # %% ../../nbs/serve/61_auth.ipynb #a61f0e01
 def _mark(token: str) -> bytes: return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
+_HURRY, _PAUSE = 0.05, 1.0 # seconds that a note may wait for others who write, and until the next is tried where one could not be made
+
 class _Known(_Base):
-    "Who was recognised a moment ago."
+    "Who was recognised a moment ago, and which keys are in use."
+    def note_use(self, key: str,  # a machine's, its id
+                 now: int) -> None:
+        "Write down that a key is in use, unless others write for long or nothing can be written: nobody is to wait for it."
+        if time.monotonic() < self._busy: return
+        try: # not with `self.write`: what is remembered of people stays true
+            with AccountStore.write(self, _HURRY) as write: write.run("UPDATE auth_keys SET used = :now WHERE id = :id", now=now, id=key)
+        except Unavailable: self._busy = time.monotonic() + _PAUSE
+
     def known(self, token: str,     # an access token, or a machine's key
               ) -> Person | None:   # None: `verify` has to ask the database
         "Who sent this request, where no server and no writer has to be waited for."

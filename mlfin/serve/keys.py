@@ -140,6 +140,7 @@ def drop_keys(keys: Keys,
         if dropped := len(found[last + 1 + spare:]): _write(keys.path, found[:last + 1 + spare])
     return dropped
 
+# %% ../../nbs/serve/60g_keys.ipynb #7d3e90b2
 def seal(keys: Keys,
          whose: str,  # a user's id, which is sealed in: what belongs to one is of no use to another
          text: str,   # what to hide
