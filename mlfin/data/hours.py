@@ -126,6 +126,7 @@ def _ask(own: _Remembered, symbols: list[str], timeframe: str) -> dict[str, str]
         own._found |= {(s, timeframe): (time.monotonic() + own.every, calendar) for s, calendar in fresh.items()}
         return told | fresh
 
+# %% ../../nbs/data/19d_hours.ipynb #h0ur5003
 class Hours(_Remembered):
     "Which calendar says when bars of a symbol close."
     def __init__(self, store: Callable[[], Store], # gives the store whose bars may tell

@@ -98,11 +98,21 @@ def _each(frame: pd.DataFrame) -> dict[str, slice]:
     ends = np.flatnonzero(np.append(names[1:] != names[:-1], True)) + 1 if len(names) else []
     return {str(names[b]): slice(b, e) for b, e in zip(np.append(0, ends[:-1]).astype(int), ends, strict=True)} if len(names) else {}
 
-# %% ../../nbs/serve/61c_stream.ipynb #bb75092a
-class Stream:
-    "The newest inputs of each symbol, kept up with a store."
+# %% ../../nbs/serve/61c_stream.ipynb #fac75004
+class _Needs:
+    "What features of a stream need beside the bars of one symbol."
     _due = np.inf # when facts are looked at though no bar came, by the monotonic clock
 
+    @property
+    def panels(self) -> bool: return any(f.kind == "panel" for f in self.features)
+
+    @property
+    def reads_facts(self) -> bool: # that more may be published of
+        return callable(self.given.get("facts")) and any(f.facts for f in self.features)
+
+# %% ../../nbs/serve/61c_stream.ipynb #bb75092a
+class Stream(_Needs):
+    "The newest inputs of each symbol, kept up with a store."
     def __init__(self, store: Store,             # where bars are
                  specs: Iterable[str],           # features; names of sets are fine
                  timeframe: str,                 # canonical name or alias
@@ -122,13 +132,9 @@ class Stream:
         self._lock, self._turn, self._seen, self._actions = threading.RLock(), 0, None, ""
         self._shown: tuple[tuple, dict[str, Row]] | None = None # the stamp and the rows of the last sync, changed together
         self._looked: tuple | None = None                       # the turn in which they were found to be the newest
-        self.reads_facts = callable(context.get("facts")) and any(f.facts for f in self.features)
         self._log = LogEnd(store.path / "actions") if isinstance(store, Lake) and (self.adjust != "none" or self.reads_facts) else None
         self._offsets: dict[str, int] = {}
-        self._mark, self._moved = None, set() # of the facts that are known; symbols that facts moved and that are to be read again
-
-    @property
-    def panels(self) -> bool: return any(f.kind == "panel" for f in self.features)
+        self._mark, self._moved = None, set() # of the facts that are known; symbols that they moved, which are to be read again
 
     def sync(self) -> dict[str, Row]: # symbol -> its newest row; not to be changed
         "Take in what came to the store; whatever was durable when this is called counts."
@@ -387,6 +393,7 @@ def _ahead(stream: Stream, fresh: pd.DataFrame) -> set[str]:
     first = fresh.groupby("symbol").ts.min()
     return set(actions.symbol[(actions.ex_date >= actions.symbol.map(first)).to_numpy()])
 
+# %% ../../nbs/serve/61c_stream.ipynb #fac75003
 def _again(stream: Stream, names: set[str]) -> None:
     "Read symbols again; those whose bars and facts are as they were stay."
     raw = _history(stream, None if stream.panels else sorted(names))
