@@ -3868,6 +3868,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlfin.serve.auth._claims': ('serve/auth.html#_claims', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth._count': ('serve/auth.html#_count', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth._enter': ('serve/auth.html#_enter', 'mlfin/serve/auth.py'),
+                                  'mlfin.serve.auth._ip': ('serve/auth.html#_ip', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth._key_person': ('serve/auth.html#_key_person', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth._login': ('serve/auth.html#_login', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth._mark': ('serve/auth.html#_mark', 'mlfin/serve/auth.py'),
