@@ -23,7 +23,7 @@ from ..core.settings import Settings, load_settings, quiet_environment
 from . import contract
 from .auth import Accounts, open_accounts
 from .examples import REFUSALS, example_of, problem_example
-from .gate import Apart, Gate, Refused, Rules, problem
+from .gate import Apart, Gate, Refused, Rules, path_below, problem
 from .intake import Batch, Busy, quick_batch
 from .limits import open_limits
 from .page import routes_page
@@ -356,8 +356,8 @@ def _moment(seconds: float):
     return datetime.fromtimestamp(seconds, UTC)
 
 # %% ../../nbs/serve/64_api.ipynb #d4e08bee
-class Api:
-    "What the routes share."
+class _Lasting:
+    "What lasts from the first request to the last."
     def __init__(self, settings: Settings, service: Service | None = None, accounts: Accounts | None = None):
         from mlfin.monitor.health import Readiness
         from mlfin.monitor.logs import AccessLog
@@ -370,12 +370,22 @@ class Api:
         self.accounts, self.limits, self.jobs = accounts or open_accounts(settings), open_limits(settings, workers), Jobs(settings)
         self.readiness, self.access = Readiness(settings, store=None), AccessLog()
 
+    @asynccontextmanager
+    async def life(self, app: Any = None):
+        "A lifespan: load the champions, and `close` at the end; `app` is whose."
+        await asyncio.to_thread(self.service.warm)
+        try: yield
+        finally: await asyncio.to_thread(self.close)
+
     def close(self) -> None:
         "Write what waits, count what was answered, end the threads."
         self.service.close()
         self.access.flush()
         self.metrics.settle()
 
+# %% ../../nbs/serve/64_api.ipynb #f927504e
+class Api(_Lasting):
+    "What the routes share."
     def note(self, asked: _Asked, what: str, target: str, outcome: str) -> None:
         "A line in the audit log."
         from mlfin.serve.account_store import record
@@ -475,17 +485,11 @@ def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> Non
 def create_app(settings: Settings | None = None, # the profile; None: the usual one
                api: Api | None = None,           # what the routes share; None: made of the settings
                ) -> Any:                         # an ASGI application, to serve or to mount
-    "The service as an application."
+    "The service as an application. Who mounts it hands on its lifespan, `FastAPI(lifespan=made.api.life)`, or calls `made.api.close()` at the end."
     fastapi = require("fastapi", "serve")
     api = Api(load_settings() if settings is None else settings) if api is None else api
 
-    @asynccontextmanager
-    async def life(app):
-        await asyncio.to_thread(api.service.warm)
-        yield
-        await asyncio.to_thread(api.close)
-
-    app = fastapi.FastAPI(title="mlfin", version=_version(), lifespan=life, openapi_url="/openapi.json", docs_url=None, redoc_url=None,
+    app = fastapi.FastAPI(title="mlfin", version=_version(), lifespan=api.life, openapi_url="/openapi.json", docs_url=None, redoc_url=None,
                           description="Bars in, the champion's signals and predictions out. Times are UTC, prices are as traded, returns are fractions.")
     app.state.api, route = api, _route_class()
     _add(app, route, "/v1", True, _ROUTES)
@@ -518,7 +522,7 @@ def _secure(app: Any) -> None:
         found, refused = make(), contract.Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
         found["components"]["schemas"] |= refused.pop("$defs") | {"Problem": refused}
         found["components"]["securitySchemes"] = {
-            "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/v1/auth/token", "refreshUrl": "/v1/auth/refresh", "scopes": {}}}},
+            "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "v1/auth/token", "refreshUrl": "v1/auth/refresh", "scopes": {}}}},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
         return found
     app.openapi = openapi
@@ -527,7 +531,9 @@ def _add_page(app: Any) -> None:
     "The routes as a page for people, at /docs."
     from starlette.responses import HTMLResponse
 
-    async def docs(request): return HTMLResponse(routes_page(app.openapi()))
+    async def docs(request):
+        root = request.scope.get("root_path", "")
+        return HTMLResponse(routes_page(app.openapi() | ({"servers": [{"url": root}]} if root else {})))
     app.router.add_route("/docs", docs, include_in_schema=False)
 
 # %% ../../nbs/serve/64_api.ipynb #7e4166e5
@@ -544,12 +550,13 @@ class _Direct:
         self.known["POST", "/ingest"] = _post_ingest, _read_ingest
 
     async def __call__(self, scope, receive, send) -> None:
-        path, status, kind, more = scope.get("path", ""), 200, b"application/json", []
-        found = self.known.get((scope.get("method"), path[3:] if path.startswith("/v1/") else path))
+        if scope["type"] != "http": return await self.app(scope, receive, send)
+        path, status, kind, more = path_below(scope), 200, b"application/json", []
+        found = self.known.get((scope["method"], path[3:] if path.startswith("/v1/") else path))
         if found is None: return await self.app(scope, receive, send)
         try: data = (self._at_hand(scope["state"]["body"]) if found[0] is _post_predict else None) or await _answered(self.api, *found, scope)
         except Exception as e:                                             # whatever it is becomes an answer, as in FastAPI's handlers
-            told, more = problem_of(e, scope["state"]["request_id"], path)
+            told, more = problem_of(e, scope["state"]["request_id"], scope["path"])
             if told["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=e)
             data, status, kind = json.dumps(told).encode(), told["status"], b"application/problem+json"
         head = [(b"content-type", kind), (b"content-length", str(len(data)).encode()), *more]

@@ -324,6 +324,53 @@ def test_no_document_conforming_request_makes_a_500(ask, examples):
     assert {path for path, _ in seen} == {o.path for o in operations if not o.path.endswith(JOBS)}
 
 
+def test_a_host_mounts_it_under_a_prefix(ask):
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    import mlfin.serve
+
+    assert mlfin.serve.create_app is create_app
+    host = FastAPI(lifespan=ask.api.life)
+    host.mount("/desk/mlfin", ask.app)
+    host.get("/models")(lambda: "the host's own")
+    mine = [{"authorization": f"Bearer {ask.tokens[role]}"} for role in ROLES]
+    with TestClient(host, base_url="http://mlfin/desk/mlfin") as far, ThreadPoolExecutor(1) as thread:
+        def asks(method, path, who=None, **given): return thread.submit(far.request, method, path, headers={} if who is None else mine[who], **given).result()
+
+        for v in ("", "/v1"):
+            assert asks("GET", f"{v}/auth/me", 1).json()["name"] == "analyst" and asks("GET", f"{v}/auth/me").status_code == 401
+            posted = asks("POST", f"{v}/ingest", 1, json={"bars": as_wire(ask.bars.tail(2))})
+            assert posted.json()["received"] == 2 and asks("POST", f"{v}/ingest", 0, json={"bars": []}).status_code == 403
+            said = asks("POST", f"{v}/predict", 0, json={"symbol": "AAA", "experiment": "main"}).json()["predictions"]
+            assert [p["symbol"] for p in said] == ["AAA"] and said[0]["probability"] is not None
+            assert len(asks("GET", f"{v}/signals?experiment=main", 0).json()["signals"]) == 2
+            assert asks("GET", f"{v}/users", 1).status_code == 403 and asks("GET", f"{v}/users/analyst", 2).json()["name"] == "analyst"
+            assert asks("GET", f"{v}/nothing", 2).status_code == 404
+            wrong = asks("POST", f"{v}/predict", 0, json={"symbol": 7}).json()
+            assert (wrong["status"], wrong["instance"]) == (422, f"/desk/mlfin{v}/predict")
+        assert asks("GET", "/health/live").json() == {"status": "ok"} and asks("GET", "/health/ready").status_code in (200, 503)
+        document, page = asks("GET", "/openapi.json").json(), asks("GET", "/docs").text
+        assert document["servers"] == [{"url": "/desk/mlfin"}] and "/v1/predict" in document["paths"]
+        assert document["components"]["securitySchemes"]["password"]["flows"]["password"]["tokenUrl"] == "v1/auth/token"
+        assert "/desk/mlfin/v1/predict" in page and "href='openapi.json'" in page
+        assert "http_requests_total" in asks("GET", "/metrics", 0).text and 'route="/predict"' in asks("GET", "/metrics", 0).text
+        assert thread.submit(far.get, "http://mlfin/models").result().json() == "the host's own"
+        assert ask("GET", "/v1/auth/me", "analyst").json()["name"] == "analyst"  # and asked for itself, it is as before
+
+
+def test_a_host_whose_work_fails_lets_go_of_it_all_the_same(refusing, monkeypatch):
+    said = []
+    for what, name in ((refusing.api.service, "warm"), (refusing.api, "close")): monkeypatch.setattr(what, name, lambda name=name: said.append(name))
+
+    async def host():
+        async with refusing.api.life():
+            raise OSError("the host's own")
+
+    with ThreadPoolExecutor(1) as thread, pytest.raises(OSError, match="the host's own"): thread.submit(asyncio.run, host()).result()
+    assert said == ["warm", "close"]
+
+
 def test_nobody_waits_while_another_process_writes_the_accounts(refusing):
     """A key's first use is written down; where that has to wait, the others are answered."""
     accounts, ways = refusing.api.accounts, refusing.api.rules().identify

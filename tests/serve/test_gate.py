@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mlfin.serve.gate import Gate, Rules, address_of, route_of
+from mlfin.serve.gate import Gate, Rules, address_of, path_below, route_of
 from mlfin.serve.roles import ROLES, ROUTES, BadToken, Person, Throttled
 
 PEOPLE = {role: Person(role, role, role, f"s-{role}") for role in ROLES}
@@ -23,11 +23,14 @@ async def inside(scope, receive, send):
     await send({"type": "http.response.body", "body": str(len(body)).encode()})
 
 
-def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log=None, **rules):
+def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log=None, root=None, **rules):
     """Status, body and headers of one request; `parts` are the pieces of its body, None where the client leaves."""
     said, left = [], list(parts)
     scope = {"type": "http", "method": method, "path": path, "client": ("192.0.2.7", 1), "query_string": b"",
              "headers": [(k.encode(), v.encode("latin-1")) for k, v in (headers or {}).items()]}
+
+    if root is not None:
+        scope["root_path"] = root
 
     async def receive():
         await asyncio.sleep(pause)
@@ -58,6 +61,29 @@ def test_every_route_is_for_its_role_and_those_above(prefix):
         for role in ROLES:
             may = least == "anyone" or ROLES.index(role) >= ROLES.index(least)
             assert ask(method, path, headers=bearer(role))[0] == (200 if may else 403), (key, role)
+
+
+@pytest.mark.parametrize("root, prefix", [("", ""), ("/mlfin", "/mlfin"), ("/a/b", "/a/b/v1")])
+def test_where_it_is_mounted_every_route_is_for_its_role(root, prefix):
+    for key, least in ROUTES.items():
+        method, _, path = key.partition(" ")
+        path, role = prefix + path.replace("{", "").replace("}", ""), "read_only"
+        assert ask(method, path, root=root)[0] == (200 if least == "anyone" else 401), key
+        assert ask(method, path, headers=bearer(role), root=root)[0] == (200 if least in ("anyone", role) else 403), key
+
+
+@pytest.mark.parametrize("path", ["/mlfin", "/mlfin/", "/mlfinx/health/live", "/mlfin/mlfin/health/live", "/mlfin//health/live", "/a/health/live"])
+def test_what_is_nearly_below_it_is_not(path):
+    assert ask(path=path, root="/mlfin")[0] == 401 and ask(path=path, root="/mlfin", headers=bearer("administrator"))[0] in (403, 404)
+
+
+@pytest.mark.parametrize("root", [None, "", "/", "/mlfin", "/mlfin/", "/mlfin/v1", "mlfin"])
+@pytest.mark.parametrize("path", ["", "/", "/mlfin", "/mlfin/", "/mlfin/v1", "/mlfin/v1/models", "/mlfinx/models", "/mlfin/mlfin/models", "/v1/models", "mlfin/models"])
+def test_gate_and_router_mean_the_same_path(root, path):
+    """What is judged is what is run: the gate and the router take the same part of a path."""
+    routing = pytest.importorskip("starlette.routing")
+    scope = {"type": "http", "path": path} | ({} if root is None else {"root_path": root})
+    assert path_below(scope) == routing.get_route_path(scope)
 
 
 @pytest.mark.parametrize("path", ["/v1/v1/models", "/models/", "//models", "/models/../auth/token", "/models/%2e%2e/users", "/MODELS", "/models\\x", "/.."])
