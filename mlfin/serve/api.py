@@ -41,12 +41,9 @@ class _Asked:
 
 def _query(raw: bytes) -> dict:
     "A query's fields; one that repeats is a list."
-    from urllib.parse import parse_qsl
-
-    found: dict[str, Any] = {}
-    for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100):
-        found[name] = value if name not in found else [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
-    return found
+    found: dict[str, list] = {}
+    for name, value in contract.read_fields(raw, contract.MOST_SYMBOLS + 20): found.setdefault(name, []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 def _reader(function: Callable) -> Callable:
     "What reads a function's arguments from a request."
@@ -148,6 +145,13 @@ def problem_of(error: Exception,  # what was raised
             return problem(status, str(error), word, request_id, instance=path), wait
     if isinstance(error, MlfinError): return problem(422, str(error), "refused", request_id, instance=path), []
     return problem(500, "Something went wrong here. It is in the log, under the request's id.", "internal", request_id, instance=path), []
+
+def _answer_to(error: Exception, scope: dict) -> tuple[dict, list]:
+    "`problem_of` for a request; what nobody foresaw goes to the log under its id."
+    request_id = scope.get("state", {}).get("request_id", "")
+    told, more = problem_of(error, request_id, scope["path"])
+    if told["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=error, extra={"request_id": request_id})
+    return told, more
 
 # %% ../../nbs/serve/64_api.ipynb #51144d0c
 class _PricesQuery(contract.PageQuery):
@@ -501,9 +505,7 @@ def create_app(settings: Settings | None = None, # the profile; None: the usual 
     async def failed(request, error):
         from fastapi.responses import Response
 
-        state = request.scope.get("state", {})
-        found, more = problem_of(error, state.get("request_id", ""), request.scope["path"])
-        if found["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=error)
+        found, more = _answer_to(error, request.scope)
         return Response(json.dumps(found), found["status"], {k.decode(): v.decode() for k, v in more}, media_type="application/problem+json")
 
     for kind in (ValidationError, MlfinError, OSError, sqlite3.Error, _refused_by_router(), Exception): app.add_exception_handler(kind, failed)
@@ -556,8 +558,7 @@ class _Direct:
         if found is None: return await self.app(scope, receive, send)
         try: data = (self._at_hand(scope["state"]["body"]) if found[0] is _post_predict else None) or await _answered(self.api, *found, scope)
         except Exception as e:                                             # whatever it is becomes an answer, as in FastAPI's handlers
-            told, more = problem_of(e, scope["state"]["request_id"], scope["path"])
-            if told["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=e)
+            told, more = _answer_to(e, scope)
             data, status, kind = json.dumps(told).encode(), told["status"], b"application/problem+json"
         head = [(b"content-type", kind), (b"content-length", str(len(data)).encode()), *more]
         await send({"type": "http.response.start", "status": status, "headers": head})

@@ -16,7 +16,9 @@ from mlfin.data.lake import Lake  # noqa: E402
 from mlfin.features.table import compute_features  # noqa: E402
 from mlfin.models.dataset import model_inputs  # noqa: E402
 from mlfin.models.registry import load_champion  # noqa: E402
+from mlfin.monitor.logs import JsonFormatter  # noqa: E402
 from mlfin.serve.api import Api, create_app  # noqa: E402
+from mlfin.serve.contract import MOST_SYMBOLS  # noqa: E402
 from mlfin.serve.roles import ROLES, ROUTES, Unavailable  # noqa: E402
 from mlfin.serve.service import Service  # noqa: E402
 from mlfin.serve.users import new_key  # noqa: E402
@@ -195,6 +197,31 @@ def test_what_nobody_foresaw_tells_nothing(ask, monkeypatch):
     monkeypatch.setattr(ask.api.service, "models", lambda *a: 1 / 0)
     told = ask("GET", "/models", "analyst")
     assert told.status_code == 500 and "division" not in told.text and told.json()["request_id"] == told.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path, what", [("/models", "models"), ("/v1/signals", "signals")])
+def test_what_nobody_foresaw_is_in_the_log_under_its_id(refusing, monkeypatch, caplog, path, what):
+    monkeypatch.setattr(refusing.api.service, what, lambda *a: 1 / 0)
+    told = refusing("GET", path, "analyst", headers={"x-request-id": f"find-{what}"})
+    assert (told.status_code, told.json()["request_id"]) == (500, f"find-{what}")
+    line = next(json.loads(JsonFormatter().format(r)) for r in caplog.records if r.message == "unforeseen")
+    assert line["request_id"] == f"find-{what}" and line["exception"][0]["type"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("path, more", [("/v1/prices/latest", "limit=500&offset=0"), ("/signals", "experiment=main")])
+def test_as_many_symbols_as_a_request_may_name(refusing, path, more):
+    """All of them beside every other field; one more is refused in words, and so is a heap of fields."""
+    def told(n, *fields): return refusing("GET", f"{path}?" + "&".join(["timeframe=1d", more, *fields, *(f"symbol=S{i}" for i in range(n))]), "read_only")
+
+    assert told(MOST_SYMBOLS).json()["type"] == "/problems/unknown-symbol"  # it was read, and looked for
+    for answer in (told(MOST_SYMBOLS + 1), told(2 * MOST_SYMBOLS), told(1, *["x="] * 2_000)):
+        assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json", answer.text
+
+
+def test_a_form_of_many_fields_is_refused_in_words(refusing):
+    told = refusing("POST", "/v1/auth/token", content="&".join(["a=1"] * 101))
+    assert told.status_code == 422 and told.json()["type"] == "/problems/invalid" and "at most 100 fields" in told.json()["detail"], told.text
+    assert "username" in refusing("POST", "/v1/auth/token", content="&".join(["a=1"] * 100)).json()["detail"]
 
 
 def test_jobs_are_asked_for_and_cancelled(ask):
