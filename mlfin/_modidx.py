@@ -4189,6 +4189,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlfin.serve.gate._replay': ('serve/gate.html#_replay', 'mlfin/serve/gate.py'),
                                   'mlfin.serve.gate._segments': ('serve/gate.html#_segments', 'mlfin/serve/gate.py'),
                                   'mlfin.serve.gate._too_large': ('serve/gate.html#_too_large', 'mlfin/serve/gate.py'),
+                                  'mlfin.serve.gate._unrecognised': ('serve/gate.html#_unrecognised', 'mlfin/serve/gate.py'),
                                   'mlfin.serve.gate.address_of': ('serve/gate.html#address_of', 'mlfin/serve/gate.py'),
                                   'mlfin.serve.gate.path_below': ('serve/gate.html#path_below', 'mlfin/serve/gate.py'),
                                   'mlfin.serve.gate.problem': ('serve/gate.html#problem', 'mlfin/serve/gate.py'),

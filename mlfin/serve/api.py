@@ -335,7 +335,7 @@ async def _get_live(asked: _Asked) -> Alive:
     return Alive()
 
 def _get_ready(asked: _Asked) -> contract.Health:
-    "Whether this process should be sent requests."
+    "Whether this process should be sent requests. Who sends a credential that is good is told each check; nobody is refused."
     found = asked.service.readiness.ready()
     checks = [contract.Check(name=c["name"], status=c["state"], says=c["words"], seconds=c["seconds"]) for c in found["checks"]]
     told = contract.Health(status=found["state"], checks=checks if asked.person else [], at=_moment(found["at"]))
@@ -445,7 +445,8 @@ def _document(method: str, path: str, function: Callable) -> dict:
     said = {code: {"description": REFUSALS[code][0],
                    "content": {"application/problem+json": {"schema": _PROBLEM, "example": problem_example(code, f"/v1{path}")}}}
             for code in _refusals(method, path, function)}
-    more: dict[str, Any] = {} if who == ANYONE else {"security": [{"password": []}, {"key": []}]}
+    known = [{"password": []}, {"key": []}]
+    more: dict[str, Any] = {"security": known} if who != ANYONE else {"security": [{}, *known]} if function is _get_ready else {}
     if function is FORM:
         fields = {"username": "ann", "password": "a long walk home", "code": "492039"}
         form = {"type": "object", "required": ["username", "password"], "properties": {n: {"type": "string", "examples": [v]} for n, v in fields.items()}}

@@ -9,6 +9,7 @@ __all__ = ['problem', 'path_below', 'route_of', 'Rules', 'Refused', 'sender_of',
 import asyncio
 import inspect
 import json
+import logging
 import os
 import re
 import time
@@ -202,13 +203,28 @@ def _replay(body: bytes, receive):
     async def again(): return whole.pop() if whole else await receive()
     return again
 
-async def _pass(rules: Rules, headers, method: str, path: str, route: str | None, address: str, receive) -> tuple[Person | None, bytes]:
+_TELLS_MORE = "/health/ready" # open to all, and with more for who is recognised
+
+def _unrecognised(rules: Rules, e: MlfinError | OSError, address: str, route: str | None, request: str) -> AuthError:
+    "Why a sender is not recognised; it costs the address a request, unless it is no fault of the sender's."
+    if isinstance(e, Unavailable): return e
+    if isinstance(e, AuthError):
+        rules.spend(None, address, route or "none")
+        return e
+    logging.getLogger("mlfin.serve").error("nobody can be recognised: %s", e, exc_info=e, extra={"request_id": request})
+    return Unavailable("Nobody can be recognised just now; the service's log says why, under the request's id.", retry_after=1.0)
+
+async def _pass(rules: Rules, headers, method: str, path: str, route: str | None, address: str, request: str, receive) -> tuple[Person | None, bytes]:
     "Who asks, and what the request's body is; or a refusal."
     least = least_role(method, path)
-    given = sender_of(headers)
     open_to_all = least == ANYONE and (rules.open_docs or not path.startswith(("/docs", "/redoc", "/openapi")))
-    person = rules.identify(*given) if given is not None and not open_to_all else None
-    if inspect.isawaitable(person): person = await person
+    try:
+        given = sender_of(headers) if not open_to_all or route == _TELLS_MORE else None
+        person = rules.identify(*given) if given is not None else None
+        if inspect.isawaitable(person): person = await person
+    except (MlfinError, OSError) as e:
+        if not open_to_all: raise _unrecognised(rules, e, address, route, request) from None
+        person = None
     rules.spend(person, address, route or "none")
     if not open_to_all:
         if person is None: raise BadToken("A token is needed here: log in, or send an API key.")
@@ -252,7 +268,7 @@ class Gate:
         try:
             if method == "OPTIONS" and b"origin" in headers: await _preflight(answer)
             else:
-                person, body = await _pass(self.rules, headers, method, path, route, address, receive)
+                person, body = await _pass(self.rules, headers, method, path, route, address, request, receive)
                 scope.setdefault("state", {}).update(person=person, request_id=request, address=address, body=body)
                 self.rules.enter(request, person)
                 await self.app(scope, _replay(body, receive), answer)

@@ -247,6 +247,32 @@ def test_metrics_and_health(ask):
     assert ready.status_code in (200, 503) and ready.json()["status"] in ("ok", "warn", "fail", 503)
 
 
+def test_what_is_checked_is_for_people_who_are_recognised(refusing, monkeypatch):
+    checks = [{"name": "disk", "state": "warn", "words": "9 GiB free on /srv", "seconds": 0.1}]
+    found = {"state": "warn", "ready": True, "checks": checks, "at": 1.7e9}
+    monkeypatch.setattr(refusing.api.readiness, "ready", lambda: found)
+    wrong = {"authorization": "Bearer x"}
+    for told, many in ((refusing("GET", "/health/ready"), 0), (refusing("GET", "/health/ready", "read_only"), 1), (refusing("GET", "/health/ready", headers=wrong), 0)):
+        assert told.status_code == 200 and len(told.json()["checks"]) == many, told.text
+    found |= {"ready": False, "state": "fail"}
+    checks[0]["state"] = "fail"
+    for told, words in ((refusing("GET", "/health/ready", "read_only"), True), (refusing("GET", "/health/ready", headers=wrong), False)):
+        assert told.status_code == 503 and ("/srv" in told.text) is words, told.text
+
+
+def test_keys_that_others_can_read_are_a_503_in_words(refusing):
+    """And what was read before serves on."""
+    fresh = refusing.login("boss")["access_token"]
+    keys = refusing.api.accounts.keys.path
+    keys.chmod(0o644)
+    try:
+        told = refusing("GET", "/v1/auth/me", headers={"authorization": f"Bearer {fresh}"})
+    finally:
+        keys.chmod(0o600)
+    assert (told.status_code, told.json()["type"]) == (503, "/problems/unavailable") and "keys" not in told.json()["detail"], told.text
+    assert refusing("GET", "/v1/auth/me", headers={"authorization": f"Bearer {fresh}"}).json()["name"] == "boss"
+
+
 def test_what_does_not_exist_is_a_404_and_says_what(ask):
     def told(method, path, **given):
         answer = ask(method, path, "administrator", **given)
