@@ -252,7 +252,8 @@ def test_what_is_checked_is_for_people_who_are_recognised(refusing, monkeypatch)
     found = {"state": "warn", "ready": True, "checks": checks, "at": 1.7e9}
     monkeypatch.setattr(refusing.api.readiness, "ready", lambda: found)
     wrong = {"authorization": "Bearer x"}
-    for told, many in ((refusing("GET", "/health/ready"), 0), (refusing("GET", "/health/ready", "read_only"), 1), (refusing("GET", "/health/ready", headers=wrong), 0)):
+    for as_, headers, many in ((None, {}, 0), ("read_only", {}, 1), (None, wrong, 0)):
+        told = refusing("GET", "/health/ready", as_, headers)
         assert told.status_code == 200 and len(told.json()["checks"]) == many, told.text
     found |= {"ready": False, "state": "fail"}
     checks[0]["state"] = "fail"
