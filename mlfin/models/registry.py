@@ -15,7 +15,7 @@ import pickle
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -104,14 +104,27 @@ def _entity(client, name: str):
         if e.error_code == "RESOURCE_DOES_NOT_EXIST": return None
         raise
 
+_PAGE = 1000 # entries that the registry is asked for at a time
+
+def _every(search: Callable, *args, **kwargs) -> list:
+    "What all pages of a search hold."
+    found, token = [], None
+    while True:
+        page = search(*args, max_results=_PAGE, page_token=token, **kwargs)
+        found += page
+        if not (token := page.token): return found
+
 def _versions(client, name: str) -> list[Version]:
     "All versions of a registered model, newest first."
     if (model := _entity(client, name)) is None: return []
     aliases: dict[int, list[str]] = {}
     for alias, number in model.aliases.items(): aliases.setdefault(int(number), []).append(alias)
-    found = client.search_model_versions(f"name='{name}'", max_results=1000)
+    found = {int(v.version): v for v in _every(client.search_model_versions, f"name='{name}'", order_by=["version_number DESC"])} # twice: one came meanwhile
+    if lost := aliases.keys() - found.keys():
+        raise ModelError(f"The registry says that {aliases[min(lost)][0]} of {name} is version {min(lost)}, and lists no such version.\n"
+                         "Hint: ask again; if that does not help, the registry is damaged.")
     rows = [Version(name, int(v.version), v.source, v.run_id or "", pd.Timestamp(v.creation_timestamp, unit="ms", tz="UTC").as_unit("us"),
-                    tuple(sorted(aliases.get(int(v.version), ()))), dict(v.tags)) for v in found]
+                    tuple(sorted(aliases.get(int(v.version), ()))), dict(v.tags)) for v in found.values()]
     return sorted(rows, key=lambda v: -v.number)
 
 def _by_alias(found: list[Version], alias: str) -> Version | None:
@@ -374,7 +387,7 @@ def registered_experiments(settings: Settings, # its `mlflow` and profile
     "Experiments of the profile that have registered models."
     if settings.mlflow.startswith("sqlite") and not Path(settings.mlflow.partition(":///")[2]).is_file(): return []
     with _registry(settings) as client:
-        found = [m.tags for m in client.search_registered_models(max_results=1000)]
+        found = [m.tags for m in _every(client.search_registered_models)]
         return sorted(t["mlfin.experiment"] for t in found if t.get("mlfin.profile") == settings.profile and "mlfin.experiment" in t)
 
 # %% ../../nbs/models/38_registry.ipynb #4795bebf

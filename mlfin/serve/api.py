@@ -236,8 +236,8 @@ def _get_signals(query: _SignalsQuery, asked: _Asked) -> Signals:
 async def _post_predict(body: contract.PredictRequest, asked: _Asked) -> contract.PredictReply:
     "The next close, or its direction, beside the naive guess and with an interval."
     service = asked.service.service
-    found = service.at_hand(body) if body.bars is None else None
-    return contract.PredictReply.model_construct(predictions=await asyncio.to_thread(service.predict, body) if found is None else found)
+    found = service.at_hand(body)                                          # the whole answer, as it goes over the wire
+    return found or contract.PredictReply.model_construct(predictions=await asyncio.to_thread(service.predict, body))
 
 # %% ../../nbs/serve/64_api.ipynb #aec24a10
 def _get_models(query: _ModelsQuery, asked: _Asked) -> contract.Page[contract.ModelVersion]:

@@ -4,9 +4,11 @@ import json
 import os
 import pickle
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -307,6 +309,17 @@ def test_a_foreign_version_is_refused_even_as_champion(settings, tmp_path):
     assert not (tmp_path / "canary").exists()
     leave(settings, "foreign")
     with pytest.raises(ModelError, match="registered name, test-foreign, is its own"): register(settings, "foreign")
+
+
+def test_a_champion_is_found_however_many_versions_came_after_it(settings, monkeypatch):
+    champions(settings, "long", 1)
+    for i in range(1, 6): another(settings, "long", i)
+    monkeypatch.setattr(registry, "_PAGE", 2)
+    assert [v.number for v in model_versions(settings, "long")] == [6, 5, 4, 3, 2, 1]
+    assert find_version(settings, "long").number == 1 and set(registered_experiments(settings)) >= {"first", "long"}
+    with closing(sqlite3.connect(settings.mlflow.partition(":///")[2])) as db, db:
+        db.execute("DELETE FROM model_versions WHERE name = 'test-long' AND version = 1")
+    with pytest.raises(ModelError, match="champion of test-long is version 1, and lists no such version"): find_version(settings, "long")
 
 
 def test_an_alias_set_by_hand_does_not_make_a_champion(settings):

@@ -350,6 +350,15 @@ def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkey
         {("POST", "/v1/predict", "/predict", 200, "ann", "192.0.2.1")}
 
 
+@pytest.mark.parametrize("symbols", [["AAA"], ["BBB", "AAA"], ["AAA", "BBB"] * 20])
+def test_a_question_of_any_length_has_the_same_kind_of_answer(served, symbols):
+    ask, _, _ = served
+    answers = [json.loads(ask({"experiment": "main", "symbols": symbols})[0][1])["predictions"] for _ in range(3)]
+    assert {p["symbol"] for p in answers[0]} == set(symbols)
+    for later in answers[1:]:
+        assert [{**p, "age_seconds": 0} for p in later] == [{**p, "age_seconds": 0} for p in answers[0]]
+
+
 def test_who_asks_is_looked_at_each_time(served):
     ask, api, _ = served
     question = {"experiment": "main", "symbol": "AAA"}
