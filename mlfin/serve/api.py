@@ -144,13 +144,18 @@ def problem_of(error: Exception,  # what was raised
             wait = [(b"retry-after", b"1")] if status == 503 else []
             return problem(status, str(error), word, request_id, instance=path), wait
     if isinstance(error, MlfinError): return problem(422, str(error), "refused", request_id, instance=path), []
-    return problem(500, "Something went wrong here. It is in the log, under the request's id.", "internal", request_id, instance=path), []
+    return problem(500, _IN_LOG, "internal", request_id, instance=path), []
+
+# %% ../../nbs/serve/64_api.ipynb #4254bd25
+_IN_LOG = "Something went wrong here. It is in the log, under the request's id."
 
 def _answer_to(error: Exception, scope: dict) -> tuple[dict, list]:
-    "`problem_of` for a request; what nobody foresaw goes to the log under its id."
-    request_id = scope.get("state", {}).get("request_id", "")
-    told, more = problem_of(error, request_id, scope["path"])
-    if told["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=error, extra={"request_id": request_id})
+    "`problem_of` for a request; what nobody foresaw goes to the log under its id, and a stranger is told no more than that."
+    state = scope.get("state", {})
+    told, more = problem_of(error, request_id := state.get("request_id", ""), scope["path"])
+    if told["status"] == 500:
+        logging.getLogger("mlfin.serve").error("unforeseen", exc_info=error, extra={"request_id": request_id})
+        if state.get("person") is None: told["detail"] = _IN_LOG
     return told, more
 
 # %% ../../nbs/serve/64_api.ipynb #51144d0c

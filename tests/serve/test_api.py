@@ -23,7 +23,7 @@ from mlfin.serve.roles import ROLES, ROUTES, Unavailable  # noqa: E402
 from mlfin.serve.service import Service  # noqa: E402
 from mlfin.serve.users import new_key  # noqa: E402
 
-from .asking import Client, accounts_of_each_role  # noqa: E402
+from .asking import PASSWORD, Client, accounts_of_each_role  # noqa: E402
 
 def as_wire(bars):
     return [dict(symbol=b.symbol, timeframe=b.timeframe, ts=b.ts.isoformat(), open=b.open, high=b.high, low=b.low, close=b.close, volume=b.volume)
@@ -268,8 +268,10 @@ def test_keys_that_others_can_read_are_a_503_in_words(refusing):
     keys.chmod(0o644)
     try:
         told = refusing("GET", "/v1/auth/me", headers={"authorization": f"Bearer {fresh}"})
+        stranger = refusing("POST", "/v1/auth/token", data={"username": "boss", "password": PASSWORD})
     finally:
         keys.chmod(0o600)
+    assert stranger.status_code == 500 and stranger.json()["type"] == "/problems/settings" and str(keys.parent) not in stranger.text, stranger.text
     assert (told.status_code, told.json()["type"]) == (503, "/problems/unavailable") and "keys" not in told.json()["detail"], told.text
     assert refusing("GET", "/v1/auth/me", headers={"authorization": f"Bearer {fresh}"}).json()["name"] == "boss"
 
