@@ -86,6 +86,7 @@ def drop_metrics(folder: Path, # of `metrics_folder`
     "Take the folder away: for the process that started the workers, after all have ended."
     shutil.rmtree(folder, ignore_errors=True)
 
+# %% ../../nbs/monitor/50_metrics.ipynb #5ha7e000
 def _share(folder: Path) -> None:
     "From now on, this process keeps what it counts in files of a folder."
     client = require("prometheus_client", "serve")

@@ -417,6 +417,7 @@ def _start(jobs: Jobs, job: Job) -> subprocess.Popen:
         place.rmdir()                                                      # nothing was begun: the same attempt is made again
         raise
 
+# %% ../../nbs/serve/63_jobs.ipynb #100caf7e
 def _look_after(jobs: Jobs, worker: str, job: Job, stop: Event) -> bool:
     "Run a job to its end; False where it goes on without this worker."
     place, pause = _attempt(jobs, job), 0.02

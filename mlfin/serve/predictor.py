@@ -101,6 +101,7 @@ class Champion:
         row = max(self.stream._rows.values(), key=lambda row: row.ts, default=None)
         return None if row is None else _closed(row, self.stream.timeframe, self.manifest["data"]["calendar"])
 
+# %% ../../nbs/serve/62_predictor.ipynb #7hre5e00
 def _threshold(manifest: dict) -> float | None:
     "Above which score the rule holds; None where it ranks symbols."
     rule = manifest["thresholds"] or {}
