@@ -359,7 +359,7 @@ def test_the_loop_goes_on_while_bars_tell_when_they_close(tmp_path, champion, mo
             assert (await api._post_ingest(body, asked)).stored == len(body.bars)
             done.append(name)
 
-        service.intake  # opened before: that is no part of it
+        assert service.intake.depth() == 0  # opened before: that is no part of it
         slow = request(("AAPL", "1d", "2024-03-04T14:30Z"), ("BTCUSD", "1m", "2024-03-04T02:00Z"))
         await asyncio.gather(beat(), post("slow", slow), post("same", request(("AAPL", "1d", "2024-03-04T14:30Z"))),
                              post("quick", request(("AAPL", "1m", "2024-03-04T14:30Z"), ("BTCUSD", "5m", "2024-03-04T14:30Z"))))
