@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,18 @@ def _called(kernel: Callable) -> dict[str, Callable]:
     named = {n: kernel.__globals__.get(n) for n in kernel.__code__.co_names}
     return {n: f for n, f in named.items() if isinstance(f, FunctionType) or hasattr(f, "py_func")}
 
-def _mark(kernel: Callable) -> str:
-    "A mark of all files whose code a function runs."
+def _numbers(kernel: Callable) -> list:
+    "The constants of its module that a function names."
+    named = {n: kernel.__globals__.get(n) for n in kernel.__code__.co_names}
+    return [(n, repr(v)) for n, v in named.items() if isinstance(v, (bool, int, float, str, tuple, np.generic))]
+
+def _says(code: CodeType) -> tuple:
+    "Instructions, names and constants of loaded code; where it lies is left out."
+    consts = [_says(c) if isinstance(c, CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c) for c in code.co_consts]
+    return code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, consts
+
+def _mark(kernel: Callable, options: dict) -> str:
+    "A mark of what a function runs, in which files that stands, and how it is compiled."
     found, todo = set(), [kernel]
     while todo:
         f = todo.pop()
@@ -31,7 +41,9 @@ def _mark(kernel: Callable) -> str:
         found.add(plain)
         todo += _called(plain).values()
     files = sorted({f.__code__.co_filename for f in found})
-    return "_" + sha256(b"".join(Path(f).read_bytes() for f in files if Path(f).is_file())).hexdigest()[:12]
+    loaded = sorted(repr((f.__name__, _says(f.__code__), _numbers(f))) for f in found)
+    texts = [Path(f).read_bytes() for f in files if Path(f).is_file()]
+    return "_" + sha256(b"".join([repr((loaded, sorted(options.items()))).encode(), *texts])).hexdigest()[:12]
 
 # %% ../../nbs/core/02c_kernels.ipynb #ke7e0007
 @cache
@@ -48,7 +60,7 @@ def compiled(kernel: Callable, # a plain function of numbers and arrays; the fun
 
     inner = {n: compiled(f) for n, f in _called(kernel).items() if isinstance(f, FunctionType)}
     bound = FunctionType(kernel.__code__, {**kernel.__globals__, **inner} if inner else kernel.__globals__, kernel.__name__, kernel.__defaults__)
-    bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__name__ + _mark(kernel)
+    bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__name__ + _mark(kernel, options)
     options = {"nogil": True, "error_model": "numpy", **options}
     if not Path(kernel.__code__.co_filename).is_file(): return numba.njit(**options)(bound)
     try: return numba.njit(cache=True, **options)(bound)

@@ -15,6 +15,7 @@ _HOME = {
     "check_health": "health",
     "clean_metrics": "metrics",
     "count_ingest": "metrics",
+    "drop_metrics": "metrics",
     "harmless": "logs",
     "health_history": "health",
     "hide": "logs",

@@ -43,7 +43,7 @@ def look_after(settings: Settings,      # the profile
     scorer.start()
     while not stop.wait(every * random.uniform(0.8, 1.2)):
         try: _fold(store)
-        except MlfinError as e: _warned(e)
+        except (MlfinError, OSError) as e: _warned(e)
     worker.join()
     scorer.join()
     try: store.fold()
@@ -70,11 +70,10 @@ def _score(settings: Settings, stop: threading.Event, every: float) -> None:
     models = Path(settings.mlflow.partition(":///")[2]) if settings.mlflow.startswith("sqlite") else settings.root
     while not stop.wait(pause):
         begin = time.monotonic()
-        try: now = store.stamp(), int(time.time() // 900)
-        except MlfinError as e: _warned(e)
-        else:
-            drift = begin - drifted >= _DRIFT
+        try:
+            now, drift = (store.stamp(), int(time.time() // 900)), begin - drifted >= _DRIFT
             if now != seen and models.exists() and _look(settings, drift, stop): seen, drifted = now, begin if drift else drifted
+        except (MlfinError, OSError) as e: _warned(e)                      # the store is away, or no process can be started just now
         pause = max(every, 20 * (time.monotonic() - begin))
 
 def _look(settings: Settings, drift: bool, stop: threading.Event) -> bool:

@@ -103,7 +103,8 @@ def _engine(url: str):
         return sa.create_engine(at.set(drivername="postgresql+psycopg"), **common, pool_pre_ping=True, pool_timeout=_WAIT,
                                 connect_args={"connect_timeout": 5, "prepare_threshold": None, **_ALIVE}) # a pooler may stand in between
     _prepare(Path(at.database))
-    engine = sa.create_engine(at, **common, connect_args={"timeout": _WAIT, "check_same_thread": False})
+    engine = sa.create_engine(at, **common, max_overflow=-1, # who reads does not wait for the connections of those who wait to write
+                              connect_args={"timeout": _WAIT, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
     def _settle(connection, _):
@@ -172,22 +173,33 @@ class AccountStore:
         with _told(), self._connect() as connection: return connection.execute(_text(sql), values).first()
 
     @contextmanager
-    def write(self) -> Iterator[Write]:
+    def write(self, wait: float = _WAIT, # seconds for others who write; then `Unavailable`
+              ) -> Iterator[Write]:
         "A transaction: all of it, or nothing."
-        with _told(), self._connect() as connection, _transaction(connection): yield Write(connection, connection.dialect.name, self.now)
+        with _told(), self._connect() as connection, _transaction(connection, wait): yield Write(connection, connection.dialect.name, self.now)
 
     def close(self) -> None:
         "Let go of the connections."
         self.engine.dispose()
 
 # %% ../../nbs/serve/60h_account_store.ipynb #01017634
+def _begin(connection, wait: float) -> None:
+    "BEGIN; in SQLite nobody else writes from here on."
+    if connection.dialect.name != "sqlite": connection.exec_driver_sql("BEGIN")
+    elif wait >= _WAIT: connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait * 1000:.0f}")
+        try: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally: connection.exec_driver_sql(f"PRAGMA busy_timeout = {_WAIT * 1000}")
+
 @contextmanager
-def _transaction(connection) -> Iterator[None]:
+def _transaction(connection, wait: float = _WAIT) -> Iterator[None]:
     "From BEGIN to COMMIT; what goes wrong in between leaves nothing behind."
-    lite = connection.dialect.name == "sqlite"
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if lite else "BEGIN")
+    _begin(connection, wait)
     try:
-        if not lite: connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        if connection.dialect.name != "sqlite":
+            if wait < _WAIT: connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(wait * 1000, 1):.0f}")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         yield
         connection.exec_driver_sql("COMMIT")
     except BaseException:
@@ -200,6 +212,7 @@ def _number(store: AccountStore) -> int:
     if not (found := store.one(there[store.engine.dialect.name])) or found[0] is None: return 0
     return store.one("SELECT coalesce(max(number), 0) FROM auth_schema")[0]
 
+# %% ../../nbs/serve/60h_account_store.ipynb #e41c7f08
 def migrate(store: AccountStore,
             migrations: tuple = MIGRATIONS, # (number, what it runs on a dialect), ascending
             ) -> int:                       # the schema's number now
@@ -280,12 +293,15 @@ def check_audit(store: AccountStore,
                 ) -> Head:                    # where the log ends; a `DataError` names the first row that is not as it was
     "Whether the audit log is whole."
     before, count, seen = "", 0, expected is None or expected.count == 0
-    for r in store.rows("SELECT seq, at, who, address, request, what, target, outcome, detail, digest FROM auth_audit ORDER BY seq"):
+    rows = store.rows("SELECT a.seq, a.at, a.who, a.address, a.request, a.what, a.target, a.outcome, a.detail, a.digest, s.audited, s.digest AS last "
+                      "FROM auth_state s LEFT JOIN auth_audit a ON s.id = 1 ORDER BY a.seq") # one question: rows and head are of one moment
+    if not rows: raise DataError("The audit log's head is gone.\nHint: bring the database back from a copy.")
+    for r in rows if rows[0].digest is not None else ():
         count += 1
-        if r.seq != count or _digest(before, tuple(r)[:-1]) != r.digest:
+        if r.seq != count or _digest(before, tuple(r)[:-3]) != r.digest:
             raise DataError(f"The audit log is not as it was written, from row {count} on.\nHint: compare it with a copy; its rows before that are sound.")
         before, seen = r.digest, seen or Head(r.seq, r.digest) == expected
-    head = Head(*store.one("SELECT audited, digest FROM auth_state WHERE id = 1"))
+    head = Head(rows[0].audited, rows[0].last)
     if head != Head(count, before): raise DataError(f"The audit log ends at row {count}, and {head.count} were written.\nHint: rows were cut off its end.")
     if not seen: raise DataError(f"Row {expected.count} of the audit log is not the one that was kept.\nHint: the log was made anew since.")
     return head

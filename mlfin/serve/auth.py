@@ -26,7 +26,7 @@ from .account_store import AccountStore, Write, note
 from .credentials import KEY, Hashing, check_password, digest, fold_name, new_secret, totp_step
 from .keys import Keys, unseal
 from .roles import (NOWHERE, ROLES, AuthError, BadCredentials, BadToken, EnrolmentNeeded, Expired, Origin, PasswordChangeNeeded, Person, Revoked,
-                               SecondFactorNeeded, Throttled)
+                               SecondFactorNeeded, Throttled, Unavailable)
 
 # %% ../../nbs/serve/61_auth.ipynb #5e762bb7
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ def _key_person(accounts: "Accounts", token: str) -> tuple[Person, int]:
     if not hmac.compare_digest((found.digest if found else "").encode(), digest(token).encode()): raise BadToken()
     if found.revoked is not None or found.disabled: raise Revoked()
     if found.ends <= (now := accounts.now): raise Expired()
-    if found.used is None or found.used < now - _MINUTE:
-        with accounts.write() as write: write.run("UPDATE auth_keys SET used = :now WHERE id = :id", now=now, id=name)
+    if found.used is None or found.used < now - _MINUTE: accounts.note_use(name, now)
     return Person(found.id, found.name, min(found.most, found.role, key=ROLES.index), name, "key"), min(found.ends, now + _MINUTE)
 
 # %% ../../nbs/serve/61_auth.ipynb #89856682
@@ -180,14 +179,14 @@ def second_factor(accounts: "Accounts", write: Write,
 
 # %% ../../nbs/serve/61_auth.ipynb #42671c7e
 def end_sessions(write: Write,
-                 user: str,                   # a user's id
+                 user: str | None,            # a user's id; None: everybody's
                  session: str | None = None,  # one of theirs; None: all
                  ) -> int:                    # how many ended
     "End sessions, for every process at once."
     if session is not None and not session.isalnum(): return 0
-    which = "" if session is None else "AND id = :session"
-    values = {} if session is None else {"session": session}
-    count = write.run(f"UPDATE auth_sessions SET revoked = :now WHERE user_id = :user AND revoked IS NULL {which}", now=write.now, user=user, **values)
+    values = {k: v for k, v in (("user_id", user), ("id", session)) if v is not None}
+    which = "".join(f" AND {k} = :{k}" for k in values)
+    count = write.run(f"UPDATE auth_sessions SET revoked = :now WHERE revoked IS NULL{which}", now=write.now, **values)
     changed(write)
     return count
 
@@ -278,7 +277,7 @@ class _Base(AccountStore):
         if keys is None and not self._file: raise SettingsError("`keys` must be given where accounts are in a server.")
         self.keys = keys or Keys(Path(self.engine.url.database).with_name("keys.json"))
         self.issuer, self.rules, self._hashing, self._stale = f"mlfin/{profile}", rules or Rules(), hashing, min(stale, 1.0)
-        self._known, self._seen, self._asked = {}, -1, float("-inf")
+        self._known, self._seen, self._asked, self._busy = {}, -1, float("-inf"), float("-inf")
 
     @property
     def hashing(self) -> Hashing:
@@ -304,8 +303,18 @@ class _Base(AccountStore):
 # %% ../../nbs/serve/61_auth.ipynb #a61f0e01
 def _mark(token: str) -> bytes: return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
+_HURRY, _PAUSE = 0.05, 1.0 # seconds that a note may wait for others who write, and until the next is tried where one could not be made
+
 class _Known(_Base):
-    "Who was recognised a moment ago."
+    "Who was recognised a moment ago, and which keys are in use."
+    def note_use(self, key: str,  # a machine's, its id
+                 now: int) -> None:
+        "Write down that a key is in use, unless others write for long or nothing can be written: nobody is to wait for it."
+        if time.monotonic() < self._busy: return
+        try: # not with `self.write`: what is remembered of people stays true
+            with AccountStore.write(self, _HURRY) as write: write.run("UPDATE auth_keys SET used = :now WHERE id = :id", now=now, id=key)
+        except Unavailable: self._busy = time.monotonic() + _PAUSE
+
     def known(self, token: str,     # an access token, or a machine's key
               ) -> Person | None:   # None: `verify` has to ask the database
         "Who sent this request, where no server and no writer has to be waited for."

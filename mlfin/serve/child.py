@@ -57,15 +57,27 @@ def descendants(pid: int, # number of a process
     return {p: born(p) for p in found}
 
 # %% ../../nbs/serve/62a_child.ipynb #27b48a8c
+def _sync(path: Path) -> None:
+    place = os.open(path, os.O_RDONLY)
+    try: os.fsync(place)
+    finally: os.close(place)
+
+def _put(file: Path, content: dict) -> None:
+    "Write a file, down to the disk: a name that it gets afterwards never stands for nothing."
+    file.write_text(json.dumps(content))
+    _sync(file)
+
 def claim(folder: Path, # of one start
           content: dict, # who: pid and born
          ) -> bool:     # whether this was the first
     "Put down who starts; only one can."
     own = folder / f".started.{os.getpid()}.{time.monotonic_ns()}"
-    own.write_text(json.dumps(content))
-    try: os.link(own, folder / "started.json")
+    try:
+        _put(own, content)
+        os.link(own, folder / "started.json")
+        _sync(folder)
     except FileExistsError: return False
-    finally: own.unlink()
+    finally: own.unlink(missing_ok=True)
     return True
 
 def told(folder: Path, # of one start
@@ -74,6 +86,7 @@ def told(folder: Path, # of one start
     "What was put down."
     try: return json.loads((folder / f"{name}.json").read_text())
     except FileNotFoundError: return None
+    except ValueError: return {"pid": 0, "born": ""} if name == "started" else None # a disk that lost power: nobody runs, nothing is known
 
 def log_tail(folder: Path,         # of one start
              size: int = 20_000,   # bytes at most
@@ -116,6 +129,7 @@ def run_command(folder: str | Path, # of one start
         code = running.wait()
         reader.join(2)                                                     # one that it left behind may hold the pipe open
     partial = folder / ".ended"
-    partial.write_text(json.dumps({"code": code, "at": time.time()}))
+    _put(partial, {"code": code, "at": time.time()})
     os.replace(partial, folder / "ended.json")
+    _sync(folder)
     return code

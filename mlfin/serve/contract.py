@@ -134,7 +134,7 @@ class LatestPrice(Message):
     symbol: Symbol
     timeframe: Timeframe
     ts: Moment = Field(description="When the bar opened, UTC.")
-    known_at: Moment = Field(description="When it closed, UTC.")
+    known_at: Moment = Field(description="When it closed, or was last corrected, UTC.")
     close: Finite = Field(description="Its last price, in the currency of the quote, not adjusted.", examples=[187.2])
     age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since it closed.", examples=[41.5])
 
@@ -145,7 +145,7 @@ class Signal(Message):
     symbol: Symbol
     timeframe: Timeframe
     ts: Moment = Field(description="Open of the bar that it is for, UTC.")
-    known_at: Moment = Field(description="Close of that bar, UTC: nothing later was used.")
+    known_at: Moment = Field(description="Close of that bar, or when it was last corrected, UTC: nothing later was used.")
     kind: Literal["direction", "value"] = Field(description="direction: `probability` of a rise; value: `prediction` of the return.")
     probability: Share | None = Field(None, description="Chance that the label is up, 0 to 1; null for values, or with a reason.", examples=[0.537])
     prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 %); null for directions, or with a reason.",

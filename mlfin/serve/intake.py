@@ -82,6 +82,7 @@ def _stamps(columns: dict) -> pd.DatetimeIndex | None:
         if not all(type(t) is str and _STAMP.fullmatch(t) for t in columns["ts"]): return None
         try: ts = np.array([t[:-1] if t[-1] == "Z" else t[:-6] for t in columns["ts"]], dtype="datetime64[us]")
         except ValueError: return None
+    if ts.min() < np.datetime64("1900-01-01"): return None
     found = pd.DatetimeIndex(ts.astype("datetime64[us]")).tz_localize("UTC")
     return None if found.max() > pd.Timestamp.now("UTC") + AHEAD else found
 
@@ -198,6 +199,7 @@ class _Line:
             ) -> Future:               # of `Taken`, or of the store's error
         "Let a batch wait for the next write; raises `Busy` where the line is full or closed."
         answer = Future()
+        answer.set_running_or_notify_cancel()                              # who stops waiting takes nothing back
         with self._lock:
             if not self._open or self._rows + len(bars) > max(self.waiting, len(bars)): raise Busy(1.0)
             self._rows += len(bars)

@@ -339,7 +339,7 @@ class Jobs(_Queue):
 
     def run_worker(self, stop: Event,                               # ends the worker; its job goes on and is taken up by the next one
                    on_end: Callable[[Job], None] = lambda job: None, # told of each job that ended here
-                   on_error: Callable[[MlfinError], None] = lambda error: None, # told when the queue cannot be used; it is tried again
+                   on_error: Callable[[Exception], None] = lambda error: None, # told when the queue cannot be used or nothing be started; it is tried again
                    poll: float = 0.5):                              # seconds between two looks at an empty queue
         "Take jobs and look after them, one at a time, until it is told to stop."
         work(self, stop, on_end, on_error, poll)
@@ -397,7 +397,7 @@ def work(jobs: Jobs, stop: Event, on_end: Callable, on_error: Callable, poll: fl
             job = _take(jobs, worker)
             if job is None: stop.wait(poll); continue
             if _look_after(jobs, worker, job, stop): on_end(jobs.get(job.id)); forget_jobs(jobs)
-        except MlfinError as e:
+        except (MlfinError, OSError) as e:                                 # the queue is away, or no process can be started just now
             on_error(e)
             stop.wait(max(poll, 1.0))
 
@@ -410,13 +410,21 @@ def _start(jobs: Jobs, job: Job) -> subprocess.Popen:
     words = [w.replace("{events}", str(place / "events.jsonl")) if w.endswith("{events}") else w for w in words]
     env = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
     env |= {f"MLFIN_{k.upper()}": str(getattr(jobs.settings, k)) for k in ("root", "profile", "store", "mlflow", "artifacts", "ledger")}
-    return subprocess.Popen([sys.executable, "-P", "-c", START, str(place), *words], cwd=jobs.settings.root, env=env, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return subprocess.Popen([sys.executable, "-P", "-c", START, str(place), *words], cwd=jobs.settings.root, env=env, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    except OSError:
+        place.rmdir()                                                      # nothing was begun: the same attempt is made again
+        raise
 
+# %% ../../nbs/serve/63_jobs.ipynb #100caf7e
 def _look_after(jobs: Jobs, worker: str, job: Job, stop: Event) -> bool:
     "Run a job to its end; False where it goes on without this worker."
     place, pause = _attempt(jobs, job), 0.02
-    running = None if place.exists() else _start(jobs, job)
+    try: running = None if place.exists() else _start(jobs, job)
+    except OSError:
+        _mark(jobs, worker, job.id, beat=0.0)                              # whoever looks next takes it again
+        raise
     if running is None and not told(place, "started"):                     # its worker died between the two
         place.mkdir(parents=True, exist_ok=True)
         claim(place, {"pid": 0, "born": ""})                               # from here on nobody can start it

@@ -124,18 +124,23 @@ def add_key(keys: Keys) -> str: # the name of the new key, which signs from now 
     keys.all()
     with _alone(keys.path):
         new = secrets.token_bytes(32)
-        _write(keys.path, [new, *_read(keys.path)][:KEEP + 1])
+        _write(keys.path, [new, *_read(keys.path)])
     return _name(new)
 
-def drop_keys(keys: Keys) -> int: # how many were dropped
-    "Keep only the key that signs: what others signed is worthless from now on."
+def drop_keys(keys: Keys,
+              since: str | None = None, # the oldest key that is needed; None: the one that signs
+              spare: int = 0,           # how many of those before it stay, too
+              ) -> int:                 # how many were dropped
+    "Throw old keys away: what they signed or sealed is worthless from now on."
     if keys.given: raise SettingsError("The keys come from the environment.\nHint: take the old ones out of MLFIN_JWT_KEY, and start the service again.")
     keys.all()
     with _alone(keys.path):
         found = _read(keys.path)
-        _write(keys.path, found[:1])
-    return len(found) - 1
+        last = 0 if since is None else next((n for n, k in enumerate(found) if _name(k) == since), len(found))
+        if dropped := len(found[last + 1 + spare:]): _write(keys.path, found[:last + 1 + spare])
+    return dropped
 
+# %% ../../nbs/serve/60g_keys.ipynb #7d3e90b2
 def seal(keys: Keys,
          whose: str,  # a user's id, which is sealed in: what belongs to one is of no use to another
          text: str,   # what to hide

@@ -98,8 +98,10 @@ class Champion:
     @property
     def newest(self) -> pd.Timestamp | None: # UTC; None: no bar was read yet
         "When the newest bar that there are features of closed."
-        return max((row.known_at for row in self.stream._rows.values()), default=None)
+        row = max(self.stream._rows.values(), key=lambda row: row.ts, default=None)
+        return None if row is None else _closed(row, self.stream.timeframe, self.manifest["data"]["calendar"])
 
+# %% ../../nbs/serve/62_predictor.ipynb #7hre5e00
 def _threshold(manifest: dict) -> float | None:
     "Above which score the rule holds; None where it ranks symbols."
     rule = manifest["thresholds"] or {}
@@ -172,13 +174,18 @@ def _score(champion: Champion, row: Row) -> float:
     if row.tail is None: return champion.one.say(row.inputs)
     return float(champion.loaded.predict(row.tail.reset_index(drop=True), last=1)[0])
 
+def _closed(row: Row, timeframe: str, calendar: str) -> pd.Timestamp:
+    "When a row's bar closed; a correction that came later makes it no newer."
+    try: return known_at(pd.Series([row.ts]), timeframe, calendar).iloc[0]
+    except DataError: return row.ts + timeframe_delta(timeframe)
+
 def _due(row: Row, timeframe: str, calendar: str) -> float:
     "When the next bar should be there, seconds since 1970."
-    delta = timeframe_delta(timeframe)
-    if calendar == "24/7": return (row.known_at + 2 * delta).timestamp()
+    delta, closed = timeframe_delta(timeframe), _closed(row, timeframe, calendar)
+    if calendar == "24/7": return (closed + 2 * delta).timestamp()
     try: following = expected_bars(calendar, timeframe, row.ts + pd.Timedelta(microseconds=1), row.ts + max(15 * delta, pd.Timedelta(days=15)))
-    except DataError: return (row.known_at + 2 * delta).timestamp()
-    return ((following.known_at.iloc[0] if len(following) else row.known_at + delta) + delta).timestamp()
+    except DataError: return (closed + 2 * delta).timestamp()
+    return ((following.known_at.iloc[0] if len(following) else closed + delta) + delta).timestamp()
 
 def _why_not(champion: Champion, row: Row) -> str:
     "Why nothing can be said of a row; empty where something can."
@@ -239,6 +246,11 @@ def _fields(champion: Champion, row: Row) -> dict:
     none = dict.fromkeys(("interval", "price", "price_interval", "price_baseline"))
     return told | (none if said is None else _parts(champion, said, row, label))
 
+def _as_said(champion: Champion, row: Row) -> Said:
+    "What is said of a row, and when its bar closed and the next one is due."
+    where = champion.stream.timeframe, champion.manifest["data"]["calendar"]
+    return Said(row, _fields(champion, row), _due(row, *where), _closed(row, *where).timestamp())
+
 def _said_of(champion: Champion, row: Row) -> Said:
     "What is said of a row; computed once."
     kept = champion.memo.get(row.symbol)
@@ -246,8 +258,7 @@ def _said_of(champion: Champion, row: Row) -> Said:
     with champion.lock:
         kept = champion.memo.get(row.symbol)
         if kept is None or kept.row is not row:
-            due = _due(row, champion.stream.timeframe, champion.manifest["data"]["calendar"])
-            kept = champion.memo[row.symbol] = Said(row, _fields(champion, row), due, row.known_at.timestamp())
+            kept = champion.memo[row.symbol] = _as_said(champion, row)
     return kept
 
 # %% ../../nbs/serve/62_predictor.ipynb #c09272a2
@@ -468,11 +479,7 @@ def _of_rows(champion: Champion, rows: dict, symbols) -> list[Prediction]:
 
 def _predict_bars(champion: Champion, bars) -> list[Prediction]:
     "See `Predictor.predict_bars`."
-    found = []
-    for row in _rows_of(champion, _given(champion, bars)):
-        due, now = _due(row, champion.stream.timeframe, champion.manifest["data"]["calendar"]), time.time()
-        found.append(Said(row, _fields(champion, row), due, row.known_at.timestamp()).at(now))
-    return found
+    return [_as_said(champion, row).at(time.time()) for row in _rows_of(champion, _given(champion, bars))]
 
 def _begin(own: Predictor) -> None:
     "Look for a new champion now and then, in a thread."

@@ -224,7 +224,7 @@ class _Beside:
             if before is not None: before.join()
             while True:
                 try: return self.work(settings, stop)
-                except MlfinError as e: _log.error("%s", e)                # a store that is away comes back
+                except (MlfinError, OSError) as e: _log.error("%s", e)     # a store that is away comes back, and so does room on a disk
                 if stop.wait(5): return
         self.thread, self.stop = threading.Thread(target=run, name="beside", daemon=True), stop
         self.thread.start()
@@ -312,7 +312,7 @@ def serve(settings: Settings,   # the profile
           ) -> None:
     "Serve until SIGINT or SIGTERM; raises `SettingsError` before anything listens where it must not."
     from mlfin.monitor.logs import setup_logs
-    from mlfin.monitor.metrics import clean_metrics, metrics_folder
+    from mlfin.monitor.metrics import clean_metrics, drop_metrics, metrics_folder
 
     require("fastapi", "serve")
     checked = _checked(settings, listen)
@@ -330,4 +330,5 @@ def serve(settings: Settings,   # the profile
         clean_metrics(metrics_folder(settings))
         first()
         setup_logs(checked)
-        Supervisor(checked, taken, beside, renew).run(lambda: told(where))
+        try: Supervisor(checked, taken, beside, renew).run(lambda: told(where))
+        finally: drop_metrics(metrics_folder(settings))

@@ -185,7 +185,8 @@ class _Prices(_Bars):
         page, items = rows.iloc[offset:offset + limit], []
         for row in page.itertuples(index=False):
             bar = self.store.read([row.symbol], timeframe, start=row.last, columns=["close"]).iloc[-1]
-            age = max((now - bar.known_at).total_seconds(), 0.0)
+            closed = min(bar.known_at, bar.ts + timeframe_delta(timeframe)) # a correction that came later makes it no newer
+            age = max((now - closed).total_seconds(), 0.0)
             items.append(contract.LatestPrice(symbol=row.symbol, timeframe=timeframe, ts=bar.ts, known_at=bar.known_at, close=float(bar.close),
                                               age_seconds=age))
         return contract.Page[contract.LatestPrice](items=items, total=len(rows), offset=offset, limit=limit)

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..core.errors import ParameterError, must_be
+from ..core.errors import DataError, ParameterError, SettingsError, must_be
 from .account_store import Write, note
 from .auth import Accounts, changed, end_sessions, forgive, prove, second_factor
 from .credentials import (KEY, check_name, check_password, digest, fold_name, new_secret, new_totp, one_time_password, recovery_codes,
                                      totp_address, totp_step)
-from .keys import add_key, drop_keys, seal, unseal
+from .keys import KEEP, add_key, drop_keys, seal, unseal
 from .roles import (NOWHERE, BadCredentials, Origin, PasswordChangeNeeded, SecondFactorNeeded, as_answer, check_role,
                                missing)
 
@@ -261,19 +261,36 @@ def revoke_sessions(accounts: Accounts, name: str,
         note(write, by, "revoke sessions", user.name, count=count)
     return count
 
+# %% ../../nbs/serve/61e_users.ipynb #5c0d97ae
+def _opened(accounts: Accounts, write: Write) -> list[tuple[str, dict]]:
+    "Each user's id, and the secrets of his second factors, which were sealed."
+    found = []
+    for user in write.rows("SELECT id, name, totp, totp_next FROM auth_users WHERE totp IS NOT NULL OR totp_next IS NOT NULL"):
+        try: found.append((user.id, {c: getattr(user, c) and unseal(accounts.keys, user.id, getattr(user, c)) for c in ("totp", "totp_next")}))
+        except DataError:
+            raise DataError(f"The second factor of `{user.name}` cannot be opened with the service's keys, which stay as they are.\n"
+                            f"Hint: bring the keys back from a copy, or `mlfin users reset-mfa {user.name}`.") from None
+    return found
+
 def rotate_keys(accounts: Accounts,
-                drop: bool = False,    # the old ones are worthless at once: everybody logs in again
+                drop: bool = False,    # the old ones are worthless at once, all sessions end: everybody logs in again
                 by: Origin = NOWHERE,
                 ) -> str:              # the name of the new key
     "A new key for the service (or the first of those that the environment gives); what was sealed with others is sealed with it."
-    name = accounts.keys.names()[0] if accounts.keys.given else add_key(accounts.keys)
+    keys = accounts.keys
+    if drop and keys.given and len(keys.all()) > 1:
+        raise SettingsError("The keys come from the environment.\nHint: `mlfin users rotate`, take the old ones out of MLFIN_JWT_KEY, "
+                            "start the service again, and `mlfin users rotate --drop` ends all sessions.")
     with accounts.write() as write:
-        for user in write.rows("SELECT id, totp, totp_next FROM auth_users WHERE totp IS NOT NULL OR totp_next IS NOT NULL"):
-            fresh = {c: getattr(user, c) and seal(accounts.keys, user.id, unseal(accounts.keys, user.id, getattr(user, c))) for c in ("totp", "totp_next")}
-            write.run("UPDATE auth_users SET totp = :totp, totp_next = :totp_next WHERE id = :id", id=user.id, **fresh)
+        opened = _opened(accounts, write)                                      # all of it, before there is a new key
+        name = keys.names()[0] if keys.given else add_key(keys)
+        for user, secret in opened:
+            fresh = {c: s and seal(keys, user, s) for c, s in secret.items()}
+            write.run("UPDATE auth_users SET totp = :totp, totp_next = :totp_next WHERE id = :id", id=user, **fresh)
+        ended = {"sessions": end_sessions(write, None)} if drop else {}
         changed(write)
-        note(write, by, "rotate keys", name, drop=drop)
+        note(write, by, "rotate keys", name, drop=drop, **ended)
+    if not keys.given: drop_keys(keys, name, 0 if drop else KEEP)              # nothing needs them any more
     if drop:
-        drop_keys(accounts.keys)
         with accounts.write() as write: changed(write)
     return name

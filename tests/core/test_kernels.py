@@ -1,18 +1,28 @@
 """Kernels: what is kept on disk is never an older source's, and options are kept to."""
 import importlib.util
 
+import numba
+import pytest
+
 from mlfin.core.kernels import compiled
 
 
-def test_a_kernel_is_kept_and_knows_the_files_it_depends_on(tmp_path, monkeypatch):
-    def module(name, source):
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module and import it, as often as wanted: module(name, source)."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def made(name, source):
         path = tmp_path / f"{name}.py"
         path.write_text(source)
         spec = importlib.util.spec_from_file_location(name, path)
-        made = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(made)
-        return made
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+        found = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+        return found
+    return made
+
+
+def test_a_kernel_is_kept_and_knows_the_files_it_depends_on(module):
     inner = module("inner", "def step(x):\n    return x + 1\n")
     outer = module("outer", "def twice(x):\n    return step(step(x))\n")
     outer.step = inner.step
@@ -23,6 +33,15 @@ def test_a_kernel_is_kept_and_knows_the_files_it_depends_on(tmp_path, monkeypatc
     again.step = changed.step
     second = compiled(again.twice)
     assert second(1) == 21 and first.py_func.__qualname__ != second.py_func.__qualname__
+
+
+@pytest.mark.parametrize("source", ["def part(x):\n    return x * {}\n", "SHARE = {}\ndef part(x):\n    return x * SHARE\n",
+                                    "def share():\n    return {}\ndef part(x):\n    return x * share()\n"])
+def test_a_session_that_is_older_than_the_files_leaves_nothing_behind_for_them(module, source):
+    old = module("changing", source.format(0.75))
+    new = module("changing", source.format(0.25))
+    assert compiled(old.part)(100.0) == 75.0  # compiled for the first time when the file says something else
+    assert compiled(new.part)(100.0) == 25.0
 
 
 def test_options_are_passed_on_and_each_choice_is_a_kernel_of_its_own():

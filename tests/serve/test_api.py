@@ -19,9 +19,9 @@ from mlfin.models.registry import load_champion  # noqa: E402
 from mlfin.serve.api import Api, create_app  # noqa: E402
 from mlfin.serve.roles import ROLES, ROUTES, Unavailable  # noqa: E402
 from mlfin.serve.service import Service  # noqa: E402
-from mlfin.serve.users import new_key  # noqa: E402
+from mlfin.serve.users import list_keys, new_key  # noqa: E402
 
-from .asking import Client, accounts_of_each_role  # noqa: E402
+from .asking import PASSWORD, Client, accounts_of_each_role  # noqa: E402
 
 def as_wire(bars):
     return [dict(symbol=b.symbol, timeframe=b.timeframe, ts=b.ts.isoformat(), open=b.open, high=b.high, low=b.low, close=b.close, volume=b.volume)
@@ -325,21 +325,20 @@ def test_no_document_conforming_request_makes_a_500(ask, examples):
 
 
 def test_nobody_waits_while_another_process_writes_the_accounts(refusing):
-    """A key's first use is written down; where that has to wait, the others are answered."""
+    """First uses of keys are written down where that is possible at once; all are answered, and who comes with a token, too."""
     accounts, ways = refusing.api.accounts, refusing.api.rules().identify
-    secret = new_key(accounts, "analyst", "late", role="read_only")
-    token = refusing.tokens["analyst"]
+    keys = [new_key(accounts, "analyst", f"late {n}", role="read_only") for n in range(4)]
+    token, fresh = (accounts.issue("analyst", PASSWORD).access for _ in range(2))
     assert accounts.verify(token).name == "analyst"
 
-    async def meanwhile(other):
-        waits = asyncio.ensure_future(ways("key", secret))
-        for _ in range(20):
+    async def meanwhile():
+        waits = asyncio.gather(*(ways("key", key) for key in keys), ways("bearer", fresh))
+        while not waits.done():
             assert ways("bearer", token).name == "analyst"  # known: at once
             await asyncio.sleep(0.01)
-        assert not waits.done()
-        other.rollback()
         return await waits
 
-    with closing(sqlite3.connect(accounts.engine.url.database, isolation_level=None, check_same_thread=False)) as other:
+    with closing(sqlite3.connect(accounts.engine.url.database, isolation_level=None)) as other, ThreadPoolExecutor(1) as thread:
         other.execute("BEGIN IMMEDIATE")
-        with ThreadPoolExecutor(1) as thread: assert thread.submit(asyncio.run, meanwhile(other)).result().name == "analyst"
+        assert {person.name for person in thread.submit(asyncio.run, meanwhile()).result(60)} == {"analyst"}
+    assert list_keys(accounts)[lambda f: f.label.str.startswith("late ")].used.isna().tolist() == [True] * 4

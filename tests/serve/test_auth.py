@@ -1,23 +1,27 @@
 """Logging in, tokens and sessions, attacked: forged, replayed, raced, revoked; on SQLite and PostgreSQL alike."""
 import base64
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import jwt
+import pandas as pd
 import pyotp
 import pytest
 
 from mlfin.core.errors import DataError, MlfinError, ParameterError, SettingsError
 from mlfin.core.settings import load_settings
-from mlfin.serve import auth
+from mlfin.serve import auth, users
 from mlfin.serve.account_store import MIGRATIONS, AccountStore, Head, check_audit, migrate, note, read_audit, record
 from mlfin.serve.auth import Accounts, Rules, Tokens
 from mlfin.serve.credentials import Hashing
-from mlfin.serve.keys import Keys, drop_keys, seal, unseal
+from mlfin.serve.keys import KEEP, Keys, drop_keys, seal, unseal
 from mlfin.serve.roles import AuthError, Origin
 from mlfin.serve.users import (
     add_user,
@@ -514,10 +518,40 @@ def test_a_key_is_revoked_and_its_use_is_noted(accounts):
     assert list_keys(accounts).used.isna().all()
     accounts.verify(key)
     shown = list_keys(accounts, "ANN").iloc[0]
-    assert shown.used is not None and key not in shown.to_json()
+    assert pd.notna(shown.used) and key not in shown.to_json()
     revoke_key(accounts, shown.key)
     assert word(accounts.verify, key) == "revoked"
     with pytest.raises(ParameterError, match="`key` must be"): revoke_key(accounts, "x' OR 1=1 --")
+
+
+def test_a_keys_use_is_noted_in_time_or_not_at_all(opened, monkeypatch):
+    """Who writes for long holds up no machine; of many that come meanwhile hardly one tries; the next minute's use is noted again."""
+    monkeypatch.setattr(auth, "_HURRY", 1.0)                               # thirty would be half a minute
+    clock = Clock()
+    accounts, other = opened(clock=clock), opened()
+    add_user(accounts, "ann", "analyst", PASSWORD)
+    keys = [new_key(accounts, "ann", f"collector {n}") for n in range(30)]
+    with ThreadPoolExecutor(1) as thread, other.write():
+        assert thread.submit(lambda: {accounts.verify(k).name for k in keys}).result(10) == {"ann"}
+    assert list_keys(accounts).used.isna().all()
+    clock.ahead = 61
+    time.sleep(1.1)
+    for k in keys: accounts.verify(k)
+    assert list_keys(accounts).used.notna().all()
+    clock.ahead = 100                                                      # within the minute: not written again
+    assert accounts.verify(keys[0]).name == "ann" and list_keys(accounts).used.nunique() == 1
+
+
+def test_a_keys_use_that_cannot_be_written_refuses_nobody(lite):
+    import sqlalchemy as sa
+
+    key = new_key(lite, "ann", "collector")
+
+    @sa.event.listens_for(lite.engine, "checkout")
+    def full(connection, *_):
+        connection.execute("PRAGMA query_only = ON")
+    assert word(record, lite, Origin("ann"), "x") == "unavailable"
+    assert lite.verify(key).name == "ann" and list_keys(lite).used.isna().all()
 
 
 # ---- roles ------------------------------------------------------------------------------------------------------
@@ -567,6 +601,7 @@ def test_the_log_is_not_emptied_or_overwritten(accounts):
 
 @pytest.mark.parametrize("sql, says", [
     ("UPDATE auth_audit SET who = 'bob' WHERE seq = 2", "from row 2 on"), ("DELETE FROM auth_audit WHERE seq = 1", "from row 1 on"),
+    ("DELETE FROM auth_audit", "ends at row 0, and 3 were written"), ("DELETE FROM auth_state", "head is gone"),
     ("DELETE FROM auth_audit WHERE seq = 3", "ends at row 2, and 3 were written"), ("UPDATE auth_audit SET at = at + 1 WHERE seq = 3", "from row 3 on")])
 def test_who_takes_the_guard_away_is_seen(accounts, sql, says):
     record(accounts, Origin("boss"), "promote", "v3")
@@ -591,6 +626,24 @@ def test_what_is_done_and_its_line_in_the_log_come_together(accounts):
         write.run("UPDATE auth_users SET role = 'administrator' WHERE name = 'ann'")
         raise ZeroDivisionError
     assert "never" not in set(read_audit(accounts).what) and list_users(accounts).role.tolist() == ["analyst", "administrator"]
+
+
+def test_what_is_done_during_a_check_is_no_alarm(accounts, opened):
+    """A line that comes after the check's first look at the log is not missed at its end."""
+    import sqlalchemy as sa
+
+    other, seen = opened(), []
+
+    @sa.event.listens_for(accounts.engine, "after_cursor_execute")
+    def meanwhile(*_):
+        seen.append(record(other, Origin("ann"), "login", "ann"))
+    assert check_audit(accounts).count == 2
+    sa.event.remove(accounts.engine, "after_cursor_execute", meanwhile)
+    assert seen and check_audit(accounts).count == 2 + len(seen)
+
+
+def test_an_empty_log_is_whole(opened):
+    assert check_audit(opened()) == Head(0, "")
 
 
 def test_twenty_threads_write_one_chain(accounts):
@@ -632,6 +685,69 @@ def test_keys_change_without_logging_anybody_out(strict, opened):
     assert [word(a.verify, t.access) for a in (accounts, other) for t in (tokens, new)] == ["bad_token"] * 4
     clock.ahead = 120
     assert word(other.issue, "ann", PASSWORD, totp.at(int(clock()))) is None           # sealed anew with the key that is left
+
+
+def test_dropped_keys_end_every_session(accounts, opened):
+    ann, boss, other = accounts.issue("ann", PASSWORD), accounts.issue("boss", PASSWORD), opened()
+    rotate_keys(accounts)
+    assert accounts.verify((ann := accounts.refresh(ann.refresh)).access).name == "ann"
+    rotate_keys(accounts, drop=True)
+    assert [word(other.refresh, t.refresh) for t in (ann, boss)] == ["revoked"] * 2
+    assert list_users(accounts).sessions.tolist() == [0, 0] and word(accounts.issue, "ann", PASSWORD) is None
+    assert json.loads(read_audit(accounts)[lambda f: f.what == "rotate keys"].detail.iloc[-1]) == {"drop": True, "sessions": 2}
+
+
+def with_telephone(accounts, clock, name):
+    """What shows the codes of somebody who has a second factor from now on."""
+    add_user(accounts, name, "analyst", PASSWORD)
+    telephone = pyotp.TOTP(enrol(accounts, name, PASSWORD).secret)
+    confirm(accounts, name, PASSWORD, telephone.at(int(clock())))
+    return telephone
+
+
+def test_changes_of_keys_that_fail_lose_nothing(opened, monkeypatch):
+    """However often: what is sealed opens until all of it has been sealed anew."""
+    clock = Clock()
+    accounts = opened(clock=clock)
+    telephones = {name: with_telephone(accounts, clock, name) for name in ("ann", "bob")}
+    sound = accounts.one("SELECT totp FROM auth_users WHERE name = 'bob'")[0]
+    with accounts.write() as write: write.run("UPDATE auth_users SET totp = 'gAAAAABx' WHERE name = 'bob'")
+    for drop in (False, True) * 3:
+        with pytest.raises(DataError, match="of `bob` cannot be opened.*\n.*reset-mfa bob"): rotate_keys(accounts, drop)
+    assert len(accounts.keys.all()) == 1                                   # not even begun
+    with accounts.write() as write: write.run("UPDATE auth_users SET totp = :sound WHERE name = 'bob'", sound=sound)
+    with monkeypatch.context() as broken:
+        broken.setattr(users, "note", lambda *_, **__: 1 / 0)              # broken off at the very end
+        for drop in (False, True) * 3:
+            with pytest.raises(ZeroDivisionError): rotate_keys(accounts, drop)
+    for n, drop in enumerate((False, True), 1):
+        clock.ahead += 60
+        assert [word(accounts.issue, name, PASSWORD, t.at(int(clock()))) for name, t in telephones.items()] == [None, None]
+        name = rotate_keys(accounts, drop)
+        assert accounts.keys.names()[0] == name and len(accounts.keys.all()) == (1 if drop else KEEP + 1)
+    clock.ahead += 60
+    assert [word(accounts.issue, name, PASSWORD, t.at(int(clock()))) for name, t in telephones.items()] == [None, None]
+
+
+def test_two_changes_of_keys_at_once_lose_nothing(opened):
+    clock = Clock()
+    stores = [opened(clock=clock) for _ in range(6)]
+    telephone = with_telephone(stores[0], clock, "ann")
+    made = together(6, lambda n: rotate_keys(stores[n], drop=n % 2 == 0))
+    assert len(set(made)) == 6 and set(stores[0].keys.names()) <= set(made) and len(stores[0].keys.all()) <= KEEP + 1
+    clock.ahead = 60
+    assert word(stores[0].issue, "ann", PASSWORD, telephone.at(int(clock()))) is None
+
+
+def test_keys_of_the_environment_are_dropped_there(accounts, monkeypatch):
+    """Two steps, and each is said: the old one is taken out by hand, then the sessions end."""
+    monkeypatch.setenv("MLFIN_JWT_KEY", f"{'a' * 32} {'b' * 32}")
+    tokens = accounts.issue("ann", PASSWORD)
+    with pytest.raises(SettingsError, match="take the old ones out of MLFIN_JWT_KEY"): rotate_keys(accounts, drop=True)
+    assert word(accounts.verify, tokens.access) is None and "rotate keys" not in set(read_audit(accounts).what)
+    monkeypatch.setenv("MLFIN_JWT_KEY", "a" * 32)
+    assert rotate_keys(accounts, drop=True) == accounts.keys.names()[0]
+    assert [word(accounts.verify, tokens.access), word(accounts.refresh, tokens.refresh)] == ["revoked"] * 2
 
 
 def test_keys_of_two_processes_are_the_same(tmp_path):
@@ -680,6 +796,22 @@ def test_a_migration_that_breaks_leaves_nothing(accounts):
 def test_four_processes_open_a_new_database(opened):
     assert not [r for r in together(4, lambda _: opened()) if isinstance(r, Exception)]
     assert opened().rows("SELECT number FROM auth_schema") == [(1,)]
+
+
+def test_many_who_wait_to_write_keep_nobody_from_reading(lite):
+    """The event loop itself asks `known`: it must not wait for a connection that a waiting writer holds."""
+    token = lite.issue("ann", PASSWORD).access
+    assert lite.verify(token).name == "ann"
+    with ThreadPoolExecutor(25) as threads:
+        with closing(sqlite3.connect(lite.engine.url.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writers = [threads.submit(record, lite, Origin("ann"), "wait") for _ in range(24)]
+            limit = time.monotonic() + 10
+            while lite.engine.pool.checkedout() < 24 and time.monotonic() < limit: time.sleep(0.01)
+            found = threads.submit(lite.known, token)
+            assert found.result(5).name == "ann" and not any(w.done() for w in writers)
+            other.rollback()
+    assert [w.result() for w in writers] == [None] * 24 and check_audit(lite).count > 24
 
 
 def test_a_lost_connection_is_opened_again(accounts, url):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mlfin.monitor.metrics import metrics_folder
+
 from .served import BROKEN, Served, bar, key_of, postgresql, price, project
 
 pytest.importorskip("fastapi")
@@ -289,3 +291,31 @@ def test_a_lake_on_a_disk_that_is_full(small_disk, on_disk):
         assert "no room left to write" in sender.since(full, 503)[0][4]["detail"] and not sender.broken
         assert "journal" in (settings.root / ".mlfin/test/logs/application.log").read_text()  # the log says where
     is_whole(settings, sender)
+
+
+@pytest.fixture
+def whole_disk(tmp_path):
+    """A disk of 24 megabytes for a whole project."""
+    place = tmp_path / "whole"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", place], capture_output=True).returncode: pytest.skip("this user may not mount")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_under_everything_ends_no_worker(whole_disk):
+    settings, environment = project(whole_disk / "service")
+    room = {"mlfin.monitor.health:_ROOM": {"fail": (2**20, 0.0), "warn": (2**20, 0.0)}}
+    with Served(whole_disk / "service", environment, waits=WAITS | room) as server:
+        workers = server.pids()
+        with open(whole_disk / "ballast", "wb", buffering=0) as ballast:
+            try:
+                while True: ballast.write(bytes(4_096))
+            except OSError as e: assert e.errno == errno.ENOSPC
+        for method, path in (("GET", "/v1/models"), ("GET", "/v1/signals"), ("POST", "/v1/predict"), ("GET", "/v1/jobs"), ("DELETE", "/v1/nothing")):
+            assert server.ask(method, path)[0] == 401, path  # each is counted for the first time
+        assert server.ask("GET", "/health/live")[0] == 200 and server.pids() == workers
+        (whole_disk / "ballast").unlink()
+        server.until(lambda: ready(server) == 200, 30, 0.1)
+        assert server.pids() == workers
+    assert not metrics_folder(settings).is_relative_to(whole_disk) and not list(metrics_folder(settings).glob("*"))

@@ -1,6 +1,8 @@
 """Pushed bars: many senders at once, the same bars twice, bad ones among good ones, a full line, a store that is away."""
+import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +116,25 @@ def test_a_store_that_is_away_is_told_and_the_next_batch_is_taken(lake):
     assert intake.put(pushed_frame(columns("A"), "1m"), "x").result(60).accepted == 20 and intake.depth() >= 0
     intake.close()
     assert len(lake.read(["A"], "1m")) == 20
+
+
+def test_who_stops_waiting_neither_takes_a_batch_back_nor_ends_the_thread(lake):
+    intake = Intake(lake)
+
+    async def impatient():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0): await asyncio.wrap_future(intake.put(pushed_frame(columns("A"), "1m"), "impatient"))
+    with ThreadPoolExecutor(1) as thread: thread.submit(asyncio.run, impatient()).result(60)
+    assert intake.put(pushed_frame(columns("B"), "1m"), "patient").result(60).accepted == 20
+    intake.close()
+    assert lake.read(timeframe="1m").groupby("symbol").size().to_dict() == {"A": 20, "B": 20}
+
+
+@pytest.mark.parametrize("ts", ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "1899-12-31T23:59:00Z"])
+def test_a_stamp_that_is_no_market_s_is_for_the_contract(ts):
+    bar = dict(symbol="A", timeframe="1m", ts=ts, open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0)
+    assert quick_batch(json.dumps({"bars": [bar]}).encode()) is None
+    assert quick_batch(json.dumps({"bars": [bar | {"ts": "1900-01-01T00:00:00Z"}]}).encode()) is not None
 
 
 def test_names_are_only_names(lake):

@@ -157,6 +157,47 @@ def test_a_worker_that_died_before_it_started_anything(jobs, tmp_path):
     assert (tmp_path / "notes").read_text() == "0\n1\n"
 
 
+@pytest.mark.parametrize("name", ["started", "ended"])
+def test_a_file_that_a_power_cut_left_empty_stops_no_worker(jobs, name):
+    job = jobs.submit("note", {"n": 0}, "ann")
+    assert module._take(jobs, "dead").id == job.id
+    place = jobs.folder / job.id / "1"
+    place.mkdir(parents=True)
+    (place / "started.json").write_text(json.dumps({"pid": 1, "born": "another start of the machine"}))
+    (place / f"{name}.json").write_text("")
+    with module._opened(jobs.path) as db:
+        db.execute("UPDATE jobs SET worker_born = 'long ago' WHERE id = ?", (job.id,))
+    ended = worked(jobs, job.id)
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
+
+
+def test_what_is_put_down_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "link"):
+        def noted(*args, name=name, real=getattr(os, name)):
+            done.append(name)
+            return real(*args)
+        monkeypatch.setattr(os, name, noted)
+    assert claim(tmp_path, {"pid": 1, "born": "x"}) and done == ["fsync", "link", "fsync"]
+
+
+def test_a_moment_without_room_for_a_process_does_not_end_the_worker(jobs, monkeypatch):
+    real, said, refused = subprocess.Popen, [], []
+
+    def popen(*args, **kwargs):
+        if not refused:
+            refused.append(1)
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real(*args, **kwargs)
+    monkeypatch.setattr(module.subprocess, "Popen", popen)
+    job, stop = jobs.submit("note", {"n": 0}, "ann"), threading.Event()
+    thread = threading.Thread(target=jobs.run_worker, args=(stop, lambda job: stop.set(), said.append), kwargs={"poll": 0.05})
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive() and [type(e) for e in said] == [BlockingIOError]
+    assert (jobs.get(job.id).state, jobs.get(job.id).attempt) == ("succeeded", 1)
+
+
 def test_a_number_that_another_process_has_now_is_left_alone(jobs):
     bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:

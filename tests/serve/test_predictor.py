@@ -317,6 +317,19 @@ def test_age_and_staleness_are_told(make, lake):
     assert 0 <= said["AAA"].age_seconds < 86_400 + 60 and said["BBB"].age_seconds > 4 * 86_400
 
 
+def test_a_correction_makes_a_bar_no_newer(make, lake, bars):
+    lake.write(bars)
+    predictor = make()
+    (before,) = predictor.predict("AAA")
+    newest = predictor.champion.newest
+    last = bars[bars.symbol == "AAA"].tail(1)
+    lake.push(last.assign(volume=last.volume + 1, known_at=pd.Timestamp.now("UTC").floor("us")).reset_index(drop=True))
+    (after,) = predictor.predict("AAA")
+    assert after.ts == before.ts and after.known_at > before.known_at
+    assert after.age_seconds >= before.age_seconds > 86_400 and (before.stale, after.stale) == (True, True)
+    assert predictor.champion.newest == newest == bars.known_at.max()
+
+
 def test_a_prediction_stands_beside_the_guess_and_its_interval(make, lake, bars):
     lake.write(bars)
     said = make().predict()[0]
