@@ -140,6 +140,7 @@ class _Clock:
 
 _clock = _Clock()
 
+# %% ../../nbs/monitor/52_health.ipynb #c1oc0002
 def check_clock(asked: Asked) -> Finding:
     "The wall clock against the one that cannot be set, the database's, and the newest bar."
     told = [(abs(by := _clock.set_by()), f"the clock was set by {by:+.1f} s within the last {_span(_SETTLED)}")]

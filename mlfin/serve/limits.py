@@ -27,6 +27,9 @@ def _share(limit, workers: int):
     "What one of several processes may let through."
     return limit and type(limit)(max(1, math.ceil(limit.amount / workers)), limit.multiples)
 
+# %% ../../nbs/serve/61a_limits.ipynb #a1rd0003
+_FIRST, _PAUSE = 1.0, 5.0 # seconds for which a start waits for Redis, and after which a lost one is asked again
+
 def _redis(url: str):
     "What opens the library's counter in a Redis server, and the errors of a lost one."
     from limits.storage import RedisStorage
@@ -57,8 +60,6 @@ def _held(kind: type) -> type:
     return Held
 
 # %% ../../nbs/serve/61a_limits.ipynb #400064cf
-_FIRST, _PAUSE = 1.0, 5.0 # seconds for which a start waits for Redis, and after which a lost one is asked again
-
 class _Shared:
     "A window in Redis, opened by a thread of its own, and what is done when it is lost."
     def __init__(self, url: str):
@@ -86,9 +87,7 @@ class _Shared:
         except self.errors as e: self._miss(e)
         finally: self._again = time.monotonic() + _PAUSE
 
-    def found(self) -> None:
-        "Redis has counted."
-        self.lost = self._said = False
+    def found(self) -> None: self.lost = self._said = False # Redis has counted
 
     def lose(self, window, error: Exception) -> None:
         "A window does not answer; said only of a second one, since a connection may be closed while it is idle."
