@@ -61,6 +61,7 @@ _HOME = {
     "check_audit": "account_store",
     "client_inside": "client",
     "confirm": "users",
+    "create_app": "api",
     "demand": "roles",
     "enrol": "users",
     "first_administrator": "users",

@@ -23,7 +23,7 @@ from ..core.settings import Settings, load_settings, quiet_environment
 from . import contract
 from .auth import Accounts, open_accounts
 from .examples import REFUSALS, example_of, problem_example
-from .gate import Apart, Gate, Refused, Rules, problem
+from .gate import Apart, Gate, Refused, Rules, path_below, problem
 from .intake import Batch, Busy, quick_batch
 from .limits import open_limits
 from .page import routes_page
@@ -41,12 +41,9 @@ class _Asked:
 
 def _query(raw: bytes) -> dict:
     "A query's fields; one that repeats is a list."
-    from urllib.parse import parse_qsl
-
-    found: dict[str, Any] = {}
-    for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100):
-        found[name] = value if name not in found else [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
-    return found
+    found: dict[str, list] = {}
+    for name, value in contract.read_fields(raw, contract.MOST_SYMBOLS + 20): found.setdefault(name, []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 def _reader(function: Callable) -> Callable:
     "What reads a function's arguments from a request."
@@ -147,7 +144,19 @@ def problem_of(error: Exception,  # what was raised
             wait = [(b"retry-after", b"1")] if status == 503 else []
             return problem(status, str(error), word, request_id, instance=path), wait
     if isinstance(error, MlfinError): return problem(422, str(error), "refused", request_id, instance=path), []
-    return problem(500, "Something went wrong here. It is in the log, under the request's id.", "internal", request_id, instance=path), []
+    return problem(500, _IN_LOG, "internal", request_id, instance=path), []
+
+# %% ../../nbs/serve/64_api.ipynb #4254bd25
+_IN_LOG = "Something went wrong here. It is in the log, under the request's id."
+
+def _answer_to(error: Exception, scope: dict) -> tuple[dict, list]:
+    "`problem_of` for a request; what nobody foresaw goes to the log under its id, and a stranger is told no more than that."
+    state = scope.get("state", {})
+    told, more = problem_of(error, request_id := state.get("request_id", ""), scope["path"])
+    if told["status"] == 500:
+        logging.getLogger("mlfin.serve").error("unforeseen", exc_info=error, extra={"request_id": request_id})
+        if state.get("person") is None: told["detail"] = _IN_LOG
+    return told, more
 
 # %% ../../nbs/serve/64_api.ipynb #51144d0c
 class _PricesQuery(contract.PageQuery):
@@ -331,7 +340,7 @@ async def _get_live(asked: _Asked) -> Alive:
     return Alive()
 
 def _get_ready(asked: _Asked) -> contract.Health:
-    "Whether this process should be sent requests."
+    "Whether this process should be sent requests. Who sends a credential that is good is told each check; nobody is refused."
     found = asked.service.readiness.ready()
     checks = [contract.Check(name=c["name"], status=c["state"], says=c["words"], seconds=c["seconds"]) for c in found["checks"]]
     told = contract.Health(status=found["state"], checks=checks if asked.person else [], at=_moment(found["at"]))
@@ -356,8 +365,8 @@ def _moment(seconds: float):
     return datetime.fromtimestamp(seconds, UTC)
 
 # %% ../../nbs/serve/64_api.ipynb #d4e08bee
-class Api:
-    "What the routes share."
+class _Lasting:
+    "What lasts from the first request to the last."
     def __init__(self, settings: Settings, service: Service | None = None, accounts: Accounts | None = None):
         from mlfin.monitor.health import Readiness
         from mlfin.monitor.logs import AccessLog
@@ -370,12 +379,22 @@ class Api:
         self.accounts, self.limits, self.jobs = accounts or open_accounts(settings), open_limits(settings, workers), Jobs(settings)
         self.readiness, self.access = Readiness(settings, store=None), AccessLog()
 
+    @asynccontextmanager
+    async def life(self, app: Any = None):
+        "A lifespan: load the champions, and `close` at the end; `app` is whose."
+        await asyncio.to_thread(self.service.warm)
+        try: yield
+        finally: await asyncio.to_thread(self.close)
+
     def close(self) -> None:
         "Write what waits, count what was answered, end the threads."
         self.service.close()
         self.access.flush()
         self.metrics.settle()
 
+# %% ../../nbs/serve/64_api.ipynb #f927504e
+class Api(_Lasting):
+    "What the routes share."
     def note(self, asked: _Asked, what: str, target: str, outcome: str) -> None:
         "A line in the audit log."
         from mlfin.serve.account_store import record
@@ -431,7 +450,8 @@ def _document(method: str, path: str, function: Callable) -> dict:
     said = {code: {"description": REFUSALS[code][0],
                    "content": {"application/problem+json": {"schema": _PROBLEM, "example": problem_example(code, f"/v1{path}")}}}
             for code in _refusals(method, path, function)}
-    more: dict[str, Any] = {} if who == ANYONE else {"security": [{"password": []}, {"key": []}]}
+    known = [{"password": []}, {"key": []}]
+    more: dict[str, Any] = {"security": known} if who != ANYONE else {"security": [{}, *known]} if function is _get_ready else {}
     if function is FORM:
         fields = {"username": "ann", "password": "a long walk home", "code": "492039"}
         form = {"type": "object", "required": ["username", "password"], "properties": {n: {"type": "string", "examples": [v]} for n, v in fields.items()}}
@@ -475,17 +495,11 @@ def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> Non
 def create_app(settings: Settings | None = None, # the profile; None: the usual one
                api: Api | None = None,           # what the routes share; None: made of the settings
                ) -> Any:                         # an ASGI application, to serve or to mount
-    "The service as an application."
+    "The service as an application. Who mounts it hands on its lifespan, `FastAPI(lifespan=made.api.life)`, or calls `made.api.close()` at the end."
     fastapi = require("fastapi", "serve")
     api = Api(load_settings() if settings is None else settings) if api is None else api
 
-    @asynccontextmanager
-    async def life(app):
-        await asyncio.to_thread(api.service.warm)
-        yield
-        await asyncio.to_thread(api.close)
-
-    app = fastapi.FastAPI(title="mlfin", version=_version(), lifespan=life, openapi_url="/openapi.json", docs_url=None, redoc_url=None,
+    app = fastapi.FastAPI(title="mlfin", version=_version(), lifespan=api.life, openapi_url="/openapi.json", docs_url=None, redoc_url=None,
                           description="Bars in, the champion's signals and predictions out. Times are UTC, prices are as traded, returns are fractions.")
     app.state.api, route = api, _route_class()
     _add(app, route, "/v1", True, _ROUTES)
@@ -497,9 +511,7 @@ def create_app(settings: Settings | None = None, # the profile; None: the usual 
     async def failed(request, error):
         from fastapi.responses import Response
 
-        state = request.scope.get("state", {})
-        found, more = problem_of(error, state.get("request_id", ""), request.scope["path"])
-        if found["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=error)
+        found, more = _answer_to(error, request.scope)
         return Response(json.dumps(found), found["status"], {k.decode(): v.decode() for k, v in more}, media_type="application/problem+json")
 
     for kind in (ValidationError, MlfinError, OSError, sqlite3.Error, _refused_by_router(), Exception): app.add_exception_handler(kind, failed)
@@ -518,7 +530,7 @@ def _secure(app: Any) -> None:
         found, refused = make(), contract.Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
         found["components"]["schemas"] |= refused.pop("$defs") | {"Problem": refused}
         found["components"]["securitySchemes"] = {
-            "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/v1/auth/token", "refreshUrl": "/v1/auth/refresh", "scopes": {}}}},
+            "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "v1/auth/token", "refreshUrl": "v1/auth/refresh", "scopes": {}}}},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
         return found
     app.openapi = openapi
@@ -527,7 +539,9 @@ def _add_page(app: Any) -> None:
     "The routes as a page for people, at /docs."
     from starlette.responses import HTMLResponse
 
-    async def docs(request): return HTMLResponse(routes_page(app.openapi()))
+    async def docs(request):
+        root = request.scope.get("root_path", "")
+        return HTMLResponse(routes_page(app.openapi() | ({"servers": [{"url": root}]} if root else {})))
     app.router.add_route("/docs", docs, include_in_schema=False)
 
 # %% ../../nbs/serve/64_api.ipynb #7e4166e5
@@ -544,13 +558,13 @@ class _Direct:
         self.known["POST", "/ingest"] = _post_ingest, _read_ingest
 
     async def __call__(self, scope, receive, send) -> None:
-        path, status, kind, more = scope.get("path", ""), 200, b"application/json", []
-        found = self.known.get((scope.get("method"), path[3:] if path.startswith("/v1/") else path))
+        if scope["type"] != "http": return await self.app(scope, receive, send)
+        path, status, kind, more = path_below(scope), 200, b"application/json", []
+        found = self.known.get((scope["method"], path[3:] if path.startswith("/v1/") else path))
         if found is None: return await self.app(scope, receive, send)
         try: data = (self._at_hand(scope["state"]["body"]) if found[0] is _post_predict else None) or await _answered(self.api, *found, scope)
         except Exception as e:                                             # whatever it is becomes an answer, as in FastAPI's handlers
-            told, more = problem_of(e, scope["state"]["request_id"], path)
-            if told["status"] == 500: logging.getLogger("mlfin.serve").error("unforeseen", exc_info=e)
+            told, more = _answer_to(e, scope)
             data, status, kind = json.dumps(told).encode(), told["status"], b"application/problem+json"
         head = [(b"content-type", kind), (b"content-length", str(len(data)).encode()), *more]
         await send({"type": "http.response.start", "status": status, "headers": head})

@@ -99,11 +99,15 @@ def _key_person(accounts: "Accounts", token: str) -> tuple[Person, int]:
 FREE = {"user": 5, "address": 20} # attempts before one must wait
 _SLOWEST, _HOUR = 900, 3_600_000_000
 
+def _ip(address: str):
+    "An IP address; one of IPv4 that is written as one of IPv6 is of IPv4."
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(found, "ipv4_mapped", None) or found
+
 def _network(address: str) -> str:
     "What counts as one address."
-    try: found = ipaddress.ip_address(address.partition("%")[0])
+    try: found = _ip(address)
     except ValueError: return address[:200]
-    if found.version == 6 and found.ipv4_mapped: found = found.ipv4_mapped
     return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
 
 def _marks(name: str, address: str) -> dict[str, str]:
@@ -383,7 +387,7 @@ def refuse_public(host: str,      # to bind to: an address or a name
                   ) -> None:      # a `SettingsError` where tokens would travel in the clear
     "Refuse an address that others can reach, without TLS."
     if tls: return
-    try: found = {ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in socket.getaddrinfo(host or "0.0.0.0", None)}
+    try: found = {_ip(str(info[4][0])) for info in socket.getaddrinfo(host or "0.0.0.0", None)}
     except (OSError, ValueError): raise SettingsError(must_be("host", "an address of this machine", host)) from None
     near = profile in ("development", "test")
     open_to = [a for a in found if not (a.is_loopback or near and a.is_private and not a.is_unspecified)]

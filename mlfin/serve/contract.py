@@ -6,17 +6,19 @@
 __all__ = ['MOST_BARS', 'MOST_SYMBOLS', 'AHEAD', 'SYMBOL', 'NAME', 'Symbol', 'Name', 'Timeframe', 'Moment', 'Past', 'Finite',
            'Share', 'State', 'Setting', 'T', 'Message', 'Bar', 'IngestRequest', 'Refused', 'IngestReply', 'IngestRun',
            'LatestPrice', 'Signal', 'Interval', 'Prediction', 'PredictRequest', 'PredictReply', 'TrainRequest', 'Job',
-           'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem', 'Problem', 'PageQuery', 'Page']
+           'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem', 'Problem', 'PageQuery', 'Page',
+           'read_fields']
 
 # %% ../../nbs/serve/60_contract.ipynb #58e749ca
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 
-from ..core.errors import DataError
+from ..core.errors import DataError, ParameterError
 from ..data.bars import TIMEFRAMES, parse_timeframe
 
 # %% ../../nbs/serve/60_contract.ipynb #4ef1b784
@@ -325,3 +327,11 @@ class Page(Message, Generic[T]):
 
     @property
     def more(self) -> bool: return self.offset + len(self.items) < self.total
+
+# %% ../../nbs/serve/60_contract.ipynb #ff14ba29
+def read_fields(raw: bytes,   # a query, or the body of a form
+                most: int,    # fields that it may have
+                ) -> list[tuple[str, str]]: # (name, value), as they came; a `ParameterError` where there are more
+    "The fields of a query or of a form."
+    try: return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=most)
+    except ValueError: raise ParameterError(f"A request must have at most {most} fields, got {raw.count(b'&') + 1}.\nHint: ask in several requests.") from None

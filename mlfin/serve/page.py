@@ -65,12 +65,12 @@ def _route(method: str, path: str, said: dict, document: dict) -> str:
 def routes_page(document: dict,  # an OpenAPI document
                 ) -> str:        # HTML, whole
     "An OpenAPI document as a page."
-    info, by_tag = document["info"], {}
+    info, by_tag, base = document["info"], {}, document.get("servers", [{"url": ""}])[0]["url"]
     for path, methods in document["paths"].items():
-        for method, said in methods.items(): by_tag.setdefault((said.get("tags") or ["routes"])[0], []).append(_route(method, path, said, document))
+        for method, said in methods.items(): by_tag.setdefault((said.get("tags") or ["routes"])[0], []).append(_route(method, base + path, said, document))
     routes = "".join(f"<h2>{escape(tag)}</h2>{''.join(found)}" for tag, found in by_tag.items())
     known = "".join(f"<details><summary><code>{escape(name)}</code></summary><p>{escape(s.get('description', ''))}</p>{_fields(s, document)}</details>"
                     for name, s in sorted(document.get("components", {}).get("schemas", {}).items()))
     return (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(info['title'])}</title><style>{_STYLE}</style><h1>{escape(info['title'])} "
-            f"{escape(info['version'])}</h1><p>{escape(info.get('description', ''))} For programs: <a href='/openapi.json'>openapi.json</a>.</p>{routes}"
+            f"{escape(info['version'])}</h1><p>{escape(info.get('description', ''))} For programs: <a href='openapi.json'>openapi.json</a>.</p>{routes}"
             f"<h2>messages</h2>{known}</html>")

@@ -9,7 +9,6 @@ __all__ = ['Role', 'Username', 'Password', 'UserName', 'PEOPLE', 'CREATED', 'FOR
 # %% ../../nbs/serve/63e_people.ipynb #090c4f7f
 import json
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl
 
 import pandas as pd
 from pydantic import Field, model_validator
@@ -66,7 +65,7 @@ def _tokens(t: Any) -> TokenReply:
 
 def _post_token(body: bytes, asked: Any) -> TokenReply:
     "Log in with a form: `username`, `password`, and `code` where there is a second factor."
-    pairs = parse_qsl(body[:20_000].decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+    pairs = contract.read_fields(body[:20_000], 100)
     form = dict(pairs)
     name, password = form.get("username"), form.get("password")
     if not name or not password or len(form) != len(pairs):

@@ -320,6 +320,7 @@ def serve(settings: Settings,   # the profile
     def renew() -> Settings:
         found, wanted = again() if again is not None else (settings, listen)
         if (wanted.host, wanted.port) != (listen.host, listen.port): _log.warning("serve_host and serve_port hold from the next start on")
+        refuse_public(listen.host, wanted.tls, found.profile)              # the socket stays what it was
         new = _checked(found, wanted)
         setup_logs(new)
         return new

@@ -16,7 +16,9 @@ from mlfin.data.lake import Lake  # noqa: E402
 from mlfin.features.table import compute_features  # noqa: E402
 from mlfin.models.dataset import model_inputs  # noqa: E402
 from mlfin.models.registry import load_champion  # noqa: E402
+from mlfin.monitor.logs import JsonFormatter  # noqa: E402
 from mlfin.serve.api import Api, create_app  # noqa: E402
+from mlfin.serve.contract import MOST_SYMBOLS  # noqa: E402
 from mlfin.serve.roles import ROLES, ROUTES, Unavailable  # noqa: E402
 from mlfin.serve.service import Service  # noqa: E402
 from mlfin.serve.users import list_keys, new_key  # noqa: E402
@@ -197,6 +199,31 @@ def test_what_nobody_foresaw_tells_nothing(ask, monkeypatch):
     assert told.status_code == 500 and "division" not in told.text and told.json()["request_id"] == told.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("path, what", [("/models", "models"), ("/v1/signals", "signals")])
+def test_what_nobody_foresaw_is_in_the_log_under_its_id(refusing, monkeypatch, caplog, path, what):
+    monkeypatch.setattr(refusing.api.service, what, lambda *a: 1 / 0)
+    told = refusing("GET", path, "analyst", headers={"x-request-id": f"find-{what}"})
+    assert (told.status_code, told.json()["request_id"]) == (500, f"find-{what}")
+    line = next(json.loads(JsonFormatter().format(r)) for r in caplog.records if r.message == "unforeseen")
+    assert line["request_id"] == f"find-{what}" and line["exception"][0]["type"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("path, more", [("/v1/prices/latest", "limit=500&offset=0"), ("/signals", "experiment=main")])
+def test_as_many_symbols_as_a_request_may_name(refusing, path, more):
+    """All of them beside every other field; one more is refused in words, and so is a heap of fields."""
+    def told(n, *fields): return refusing("GET", f"{path}?" + "&".join(["timeframe=1d", more, *fields, *(f"symbol=S{i}" for i in range(n))]), "read_only")
+
+    assert told(MOST_SYMBOLS).json()["type"] == "/problems/unknown-symbol"  # it was read, and looked for
+    for answer in (told(MOST_SYMBOLS + 1), told(2 * MOST_SYMBOLS), told(1, *["x="] * 2_000)):
+        assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json", answer.text
+
+
+def test_a_form_of_many_fields_is_refused_in_words(refusing):
+    told = refusing("POST", "/v1/auth/token", content="&".join(["a=1"] * 101))
+    assert told.status_code == 422 and told.json()["type"] == "/problems/invalid" and "at most 100 fields" in told.json()["detail"], told.text
+    assert "username" in refusing("POST", "/v1/auth/token", content="&".join(["a=1"] * 100)).json()["detail"]
+
+
 def test_jobs_are_asked_for_and_cancelled(ask):
     job = ask("POST", "/train", "analyst", json={"experiment": "main", "parameters": {"label": "fwd_ret_10"}})
     assert job.status_code == 202 and job.json()["state"] == "queued"
@@ -218,6 +245,35 @@ def test_metrics_and_health(ask):
     assert 'ingest_candles_total{outcome="inserted",source="push",timeframe="1d"} 2.0' in text and "http_requests_total" in text
     ready = ask("GET", "/health/ready", "read_only")
     assert ready.status_code in (200, 503) and ready.json()["status"] in ("ok", "warn", "fail", 503)
+
+
+def test_what_is_checked_is_for_people_who_are_recognised(refusing, monkeypatch):
+    checks = [{"name": "disk", "state": "warn", "words": "9 GiB free on /srv", "seconds": 0.1}]
+    found = {"state": "warn", "ready": True, "checks": checks, "at": 1.7e9}
+    monkeypatch.setattr(refusing.api.readiness, "ready", lambda: found)
+    wrong = {"authorization": "Bearer x"}
+    for as_, headers, many in ((None, {}, 0), ("read_only", {}, 1), (None, wrong, 0)):
+        told = refusing("GET", "/health/ready", as_, headers)
+        assert told.status_code == 200 and len(told.json()["checks"]) == many, told.text
+    found |= {"ready": False, "state": "fail"}
+    checks[0]["state"] = "fail"
+    for told, words in ((refusing("GET", "/health/ready", "read_only"), True), (refusing("GET", "/health/ready", headers=wrong), False)):
+        assert told.status_code == 503 and ("/srv" in told.text) is words, told.text
+
+
+def test_keys_that_others_can_read_are_a_503_in_words(refusing):
+    """And what was read before serves on."""
+    fresh = refusing.login("boss")["access_token"]
+    keys = refusing.api.accounts.keys.path
+    keys.chmod(0o644)
+    try:
+        told = refusing("GET", "/v1/auth/me", headers={"authorization": f"Bearer {fresh}"})
+        stranger = refusing("POST", "/v1/auth/token", data={"username": "boss", "password": PASSWORD})
+    finally:
+        keys.chmod(0o600)
+    assert stranger.status_code == 500 and stranger.json()["type"] == "/problems/settings" and str(keys.parent) not in stranger.text, stranger.text
+    assert (told.status_code, told.json()["type"]) == (503, "/problems/unavailable") and "keys" not in told.json()["detail"], told.text
+    assert refusing("GET", "/v1/auth/me", headers={"authorization": f"Bearer {fresh}"}).json()["name"] == "boss"
 
 
 def test_what_does_not_exist_is_a_404_and_says_what(ask):
@@ -322,6 +378,53 @@ def test_no_document_conforming_request_makes_a_500(ask, examples):
     statuses = {status for _, status in seen}
     assert {200, 201, 401, 404, 409, 422} <= statuses and ("/v1/users", 201) in seen and ("/v1/users/{name}/keys", 201) in seen
     assert {path for path, _ in seen} == {o.path for o in operations if not o.path.endswith(JOBS)}
+
+
+def test_a_host_mounts_it_under_a_prefix(ask):
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    import mlfin.serve
+
+    assert mlfin.serve.create_app is create_app
+    host = FastAPI(lifespan=ask.api.life)
+    host.mount("/desk/mlfin", ask.app)
+    host.get("/models")(lambda: "the host's own")
+    mine = [{"authorization": f"Bearer {ask.tokens[role]}"} for role in ROLES]
+    with TestClient(host, base_url="http://mlfin/desk/mlfin") as far, ThreadPoolExecutor(1) as thread:
+        def asks(method, path, who=None, **given): return thread.submit(far.request, method, path, headers={} if who is None else mine[who], **given).result()
+
+        for v in ("", "/v1"):
+            assert asks("GET", f"{v}/auth/me", 1).json()["name"] == "analyst" and asks("GET", f"{v}/auth/me").status_code == 401
+            posted = asks("POST", f"{v}/ingest", 1, json={"bars": as_wire(ask.bars.tail(2))})
+            assert posted.json()["received"] == 2 and asks("POST", f"{v}/ingest", 0, json={"bars": []}).status_code == 403
+            said = asks("POST", f"{v}/predict", 0, json={"symbol": "AAA", "experiment": "main"}).json()["predictions"]
+            assert [p["symbol"] for p in said] == ["AAA"] and said[0]["probability"] is not None
+            assert len(asks("GET", f"{v}/signals?experiment=main", 0).json()["signals"]) == 2
+            assert asks("GET", f"{v}/users", 1).status_code == 403 and asks("GET", f"{v}/users/analyst", 2).json()["name"] == "analyst"
+            assert asks("GET", f"{v}/nothing", 2).status_code == 404
+            wrong = asks("POST", f"{v}/predict", 0, json={"symbol": 7}).json()
+            assert (wrong["status"], wrong["instance"]) == (422, f"/desk/mlfin{v}/predict")
+        assert asks("GET", "/health/live").json() == {"status": "ok"} and asks("GET", "/health/ready").status_code in (200, 503)
+        document, page = asks("GET", "/openapi.json").json(), asks("GET", "/docs").text
+        assert document["servers"] == [{"url": "/desk/mlfin"}] and "/v1/predict" in document["paths"]
+        assert document["components"]["securitySchemes"]["password"]["flows"]["password"]["tokenUrl"] == "v1/auth/token"
+        assert "/desk/mlfin/v1/predict" in page and "href='openapi.json'" in page
+        assert "http_requests_total" in asks("GET", "/metrics", 0).text and 'route="/predict"' in asks("GET", "/metrics", 0).text
+        assert thread.submit(far.get, "http://mlfin/models").result().json() == "the host's own"
+        assert ask("GET", "/v1/auth/me", "analyst").json()["name"] == "analyst"  # and asked for itself, it is as before
+
+
+def test_a_host_whose_work_fails_lets_go_of_it_all_the_same(refusing, monkeypatch):
+    said = []
+    for what, name in ((refusing.api.service, "warm"), (refusing.api, "close")): monkeypatch.setattr(what, name, lambda name=name: said.append(name))
+
+    async def host():
+        async with refusing.api.life():
+            raise OSError("the host's own")
+
+    with ThreadPoolExecutor(1) as thread, pytest.raises(OSError, match="the host's own"): thread.submit(asyncio.run, host()).result()
+    assert said == ["warm", "close"]
 
 
 def test_nobody_waits_while_another_process_writes_the_accounts(refusing):

@@ -878,7 +878,8 @@ def test_settings_say_where_and_how_long(tmp_path, monkeypatch):
 @pytest.mark.parametrize("host, profile, fine", [
     ("127.0.0.1", "production", True), ("::1", "production", True), ("localhost", "staging", True), ("0.0.0.0", "development", False),
     ("::", "development", False), ("", "development", False), ("10.1.2.3", "development", True), ("10.1.2.3", "staging", False),
-    ("8.8.8.8", "test", False), ("2606:4700::1", "development", False), ("::ffff:8.8.8.8", "development", False)])
+    ("8.8.8.8", "test", False), ("2606:4700::1", "development", False), ("::ffff:8.8.8.8", "development", False),
+    ("::ffff:0.0.0.0", "development", False), ("::ffff:127.0.0.1", "production", True), ("::ffff:10.1.2.3", "staging", False)])
 def test_nothing_travels_in_the_clear(host, profile, fine):
     auth.refuse_public(host, True, profile)
     if fine: return auth.refuse_public(host, False, profile)

@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mlfin.serve.gate import Gate, Rules, address_of, route_of
-from mlfin.serve.roles import ROLES, ROUTES, BadToken, Person, Throttled
+from mlfin.core.errors import SettingsError
+from mlfin.monitor.logs import JsonFormatter
+from mlfin.serve.gate import Gate, Rules, address_of, path_below, route_of
+from mlfin.serve.roles import ROLES, ROUTES, BadToken, Person, Throttled, Unavailable
 
 PEOPLE = {role: Person(role, role, role, f"s-{role}") for role in ROLES}
 
@@ -23,11 +25,14 @@ async def inside(scope, receive, send):
     await send({"type": "http.response.body", "body": str(len(body)).encode()})
 
 
-def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log=None, **rules):
+def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log=None, root=None, identify=identify, **rules):
     """Status, body and headers of one request; `parts` are the pieces of its body, None where the client leaves."""
     said, left = [], list(parts)
     scope = {"type": "http", "method": method, "path": path, "client": ("192.0.2.7", 1), "query_string": b"",
              "headers": [(k.encode(), v.encode("latin-1")) for k, v in (headers or {}).items()]}
+
+    if root is not None:
+        scope["root_path"] = root
 
     async def receive():
         await asyncio.sleep(pause)
@@ -58,6 +63,30 @@ def test_every_route_is_for_its_role_and_those_above(prefix):
         for role in ROLES:
             may = least == "anyone" or ROLES.index(role) >= ROLES.index(least)
             assert ask(method, path, headers=bearer(role))[0] == (200 if may else 403), (key, role)
+
+
+@pytest.mark.parametrize("root, prefix", [("", ""), ("/mlfin", "/mlfin"), ("/a/b", "/a/b/v1")])
+def test_where_it_is_mounted_every_route_is_for_its_role(root, prefix):
+    for key, least in ROUTES.items():
+        method, _, path = key.partition(" ")
+        path, role = prefix + path.replace("{", "").replace("}", ""), "read_only"
+        assert ask(method, path, root=root)[0] == (200 if least == "anyone" else 401), key
+        assert ask(method, path, headers=bearer(role), root=root)[0] == (200 if least in ("anyone", role) else 403), key
+
+
+@pytest.mark.parametrize("path", ["/mlfin", "/mlfin/", "/mlfinx/health/live", "/mlfin/mlfin/health/live", "/mlfin//health/live", "/a/health/live"])
+def test_what_is_nearly_below_it_is_not(path):
+    assert ask(path=path, root="/mlfin")[0] == 401 and ask(path=path, root="/mlfin", headers=bearer("administrator"))[0] in (403, 404)
+
+
+@pytest.mark.parametrize("root", [None, "", "/", "/mlfin", "/mlfin/", "/mlfin/v1", "mlfin"])
+@pytest.mark.parametrize("path", [
+    "", "/", "/mlfin", "/mlfin/", "/mlfin/v1", "/mlfin/v1/models", "/mlfinx/models", "/mlfin/mlfin/models", "/v1/models", "mlfin/models"])
+def test_gate_and_router_mean_the_same_path(root, path):
+    """What is judged is what is run: the gate and the router take the same part of a path."""
+    routing = pytest.importorskip("starlette.routing")
+    scope = {"type": "http", "path": path} | ({} if root is None else {"root_path": root})
+    assert path_below(scope) == routing.get_route_path(scope)
 
 
 @pytest.mark.parametrize("path", ["/v1/v1/models", "/models/", "//models", "/models/../auth/token", "/models/%2e%2e/users", "/MODELS", "/models\\x", "/.."])
@@ -114,6 +143,61 @@ def test_too_many_requests_say_when_to_come_again():
         raise Throttled(retry_after=2.2)
     status, _, headers = ask(headers=bearer("analyst"), spend=spend)
     assert (status, headers["retry-after"]) == (429, "3")
+
+
+async def identify_later(kind, secret):
+    await asyncio.sleep(0)
+    return identify(kind, secret)
+
+
+@pytest.mark.parametrize("who", [identify, identify_later])
+@pytest.mark.parametrize("headers", [{}, bearer("nobody"), {"x-api-key": "nobody"}, {"authorization": "Basic x"}, bearer("analyst") | {"x-api-key": "analyst"}])
+def test_a_credential_that_is_wrong_costs_its_address_a_request(who, headers):
+    spent = []
+    told = ask(headers=headers, identify=who, spend=lambda *of: spent.append(of))
+    assert told[0] == 401 and spent == [(None, "192.0.2.7", "/models")]
+    assert ask(headers=bearer("analyst"), identify=who, spend=lambda *of: spent.append(of))[0] == 200
+    assert spent[1:] == [(PEOPLE["analyst"], "192.0.2.7", "/models")]
+
+    def enough(person, address, route): raise Throttled(retry_after=2.2)
+    assert ask(headers=headers, identify=who, spend=enough)[0] == 429
+
+
+def failing(error, later):
+    def at_once(kind, secret): raise error
+
+    async def then(kind, secret): raise error
+    return then if later else at_once
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_is_no_fault_of_its_own_costs_nobody_anything(later):
+    spent = []
+    told = ask(headers=bearer("analyst"), identify=failing(Unavailable(retry_after=1.0), later), spend=lambda *of: spent.append(of))
+    assert (told[0], told[2]["retry-after"], spent) == (503, "1", [])
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("error", [SettingsError("keys.json can be read by others.\nHint: chmod 600."), PermissionError(13, "keys.json")])
+def test_what_lets_nobody_be_recognised_is_a_503_and_in_the_log(later, error, caplog):
+    lines = []
+    status, body, headers = ask(headers=bearer("analyst") | {"x-request-id": "find-me"}, identify=failing(error, later), log=lines)
+    found = json.loads(body)
+    assert (status, found["type"], found["request_id"], headers["x-frame-options"]) == (503, "/problems/unavailable", "find-me", "DENY")
+    assert "keys.json" not in body.decode() and [line["status"] for line in lines] == [503]
+    told = [json.loads(JsonFormatter().format(r)) for r in caplog.records if r.name == "mlfin.serve"]
+    assert [(line["level"], line["request_id"]) for line in told] == [("ERROR", "find-me")] and "keys.json" in told[0]["message"]
+
+
+@pytest.mark.parametrize("who", [identify, identify_later])
+def test_a_probe_is_recognised_and_never_refused(who):
+    lines, spent = [], []
+    for headers in ({}, bearer("analyst"), bearer("nobody"), {"authorization": "Basic x"}, {"x-api-key": "read_only"}):
+        assert ask(path="/health/ready", headers=headers, identify=who, log=lines, spend=lambda *of: spent.append(of))[0] == 200
+    assert [line["user"] for line in lines] == [None, "analyst", None, None, "read_only"]
+    assert spent == [(PEOPLE.get(line["user"]), "192.0.2.7", "/health/ready") for line in lines]
+    assert ask(path="/health/ready", headers=bearer("analyst"), identify=failing(Unavailable(), who is identify_later), log=lines)[0] == 200
+    assert ask(path="/health/live", headers=bearer("analyst"), identify=who, log=lines)[0] == 200 and [line["user"] for line in lines[5:]] == [None, None]
 
 
 def test_only_a_named_proxy_speaks_for_others():

@@ -321,6 +321,24 @@ def test_addresses_that_others_reach_are_refused_by_whatever_name(home, host, mo
         serve(home.settings.model_copy(update={"profile": "production"}), Listen(host, 0), told=lambda address: pytest.fail("it listens"))
 
 
+@pytest.mark.parametrize("wanted", ["127.0.0.1", "0.0.0.0"])
+def test_a_socket_that_others_reach_is_never_without_tls(home, authority, monkeypatch, wanted):
+    """The settings say another address on SIGHUP: what is listened on is still the old one."""
+    said = []
+
+    class Supervisor:
+        def __init__(self, settings, taken, beside, renew): self.renew = renew
+
+        def run(self, told):
+            with pytest.raises(SettingsError, match="`0.0.0.0` can be reached by others") as e: self.renew()
+            said.append(e.value)
+
+    monkeypatch.setattr(server, "Supervisor", Supervisor)
+    cert, key = authority.issue(7)
+    serve(home.settings, Listen("0.0.0.0", 0, 1, cert, key), again=lambda: (home.settings, Listen(wanted, 0)))
+    assert len(said) == 1
+
+
 def test_a_profile_is_served_once(home):
     with _alone(home.settings) as note:
         note("http://127.0.0.1:8000")
