@@ -69,6 +69,7 @@ _HOME = {
     "rest_mapping": "web",
     "session_of": "calendars",
     "sessions": "calendars",
+    "source_files": "sources",
     "split_facts": "facts",
     "timeframe_delta": "bars",
     "update": "ingest",

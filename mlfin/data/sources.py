@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUARANTINE', 'SOURCES', 'Reading', 'quarantine_rows', 'table_reading', 'register_source', 'default_calendar',
-           'load_sources', 'read_parts', 'read_bars']
+           'load_sources', 'source_files', 'read_parts', 'read_bars']
 
 # %% ../../nbs/data/12_sources.ipynb #276fc687
 import inspect
@@ -24,7 +24,7 @@ from ..core.provenance import hash_file, hash_json
 from ..core.settings import import_plugins
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, parse_timeframe, timeframe_delta
 from .calendars import session_bars
-from .files import FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_files, open_file, parse_numbers
+from .files import FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_numbers
 from .pieces import Located, locate_file, read_pieces, survey_file, time_column
 from .times import SessionsSeen, TimeForm, bar_times, parse_times
 
@@ -559,6 +559,13 @@ def _source(uri: str | Path) -> tuple[str, str]:
     endings = ", ".join(SUFFIXES)
     raise DataError(must_be("path", f"a file ending in {endings} (or one of these and .gz, .zst, .zip), a folder, "
                             "a pattern, or SOURCE:PATH", text))
+
+def source_files(uri: str | Path,      # as `read_bars` takes it
+                 ) -> list[Path] | None: # in the order in which they are read; None: the source reads no files
+    "The files behind an address, there now; raises `DataError` where there is none."
+    name, path = _source(uri)
+    if name not in (*FORMATS, "files", "lean"): return None
+    return [find_file(p)[0] for p in (_lean_files(path) if name == "lean" else _panel(path, name, None)[0])]
 
 def _symbols(symbol, symbols) -> list[str]:
     "The symbols asked for, without repetition; empty means all."

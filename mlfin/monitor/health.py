@@ -118,13 +118,32 @@ def check_disk(asked: Asked) -> Finding:
     return worst, "; ".join(words for _, words in told), "" if worst == "ok" else "make room: `mlfin data vacuum`, old runs under reports/."
 
 # %% ../../nbs/monitor/52_health.ipynb #d707278c
-_BEGAN = time.time(), time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 _DRIFT = {"fail": 60.0, "warn": 2.0}  # seconds
+_SETTLED = 300.0  # seconds for which a clock that was set counts as wrong
 
+class _Clock:
+    "How far the wall clock was set of late, against the one that cannot be."
+    def __init__(self):
+        self.base, self.at = self._look()
+        self.last = self.base
+
+    def _look(self) -> tuple[float, float]:
+        steady = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+        return time.time() - steady, steady
+
+    def set_by(self) -> float:
+        "Seconds; one that was left alone since is believed."
+        ahead, steady = self._look()
+        if abs(ahead - self.last) >= _DRIFT["warn"]: self.last, self.at = ahead, steady
+        if steady - self.at >= _SETTLED: self.base = self.last
+        return ahead - self.base
+
+_clock = _Clock()
+
+# %% ../../nbs/monitor/52_health.ipynb #c1oc0002
 def check_clock(asked: Asked) -> Finding:
     "The wall clock against the one that cannot be set, the database's, and the newest bar."
-    wall, steady = time.time() - _BEGAN[0], time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) - _BEGAN[1]
-    told = [(abs(wall - steady), f"the clock was set by {wall - steady:+.1f} s since this process began")]
+    told = [(abs(by := _clock.set_by()), f"the clock was set by {by:+.1f} s within the last {_span(_SETTLED)}")]
     server = getattr(asked.store, "server", None)
     if server is not None:
         begin = time.time()
@@ -281,6 +300,11 @@ CHECKS: dict[str, Callable[[Asked], Finding]] = {
 _hanging: dict[tuple, tuple[Thread, float, dict]] = {}
 _starting = Lock()
 _WAITS = "see what it waits for: network, lock, disk."
+_NEEDED = "store", "model", "disk", "clock"  # without these no answer is right
+
+def _overdue(name: str, words: str, seconds: float = 0.0) -> Check:
+    "A check that did not end; only of what is needed it is a failure."
+    return Check(name, "fail" if name in _NEEDED else "warn", words, _WAITS, seconds)
 
 def _run(name: str, asked: Asked, into: dict) -> None:
     "One check; what goes wrong in it is what it found."
@@ -301,7 +325,7 @@ def _begin(name: str, asked: Asked, timeout: float) -> tuple[Thread | None, dict
         if before is not None and before[0].is_alive():
             waited = time.monotonic() - before[1]
             if waited < timeout: return before[0], before[2]
-            return None, {name: Check(name, "fail", f"has not answered for {waited:.0f} s", _WAITS)}
+            return None, {name: _overdue(name, f"has not answered for {waited:.0f} s")}
         into: dict = {}
         thread = Thread(target=_run, args=(name, asked, into), daemon=True, name=f"health-{name}")
         _hanging[key] = thread, time.monotonic(), into
@@ -328,8 +352,8 @@ def check_health(settings: Settings,          # the profile
     begun = [_begin(name, asked, timeout) for name in names]
     for thread, _ in begun:
         if thread is not None: thread.join(max(0.0, begin + timeout - time.monotonic()))
-    late = "fail", f"did not answer within {timeout:g} s", _WAITS, round(timeout, 3)
-    return [found.get(name) or Check(name, *late) for name, (_, found) in zip(names, begun, strict=True)]
+    late = f"did not answer within {timeout:g} s", round(timeout, 3)
+    return [found.get(name) or _overdue(name, *late) for name, (_, found) in zip(names, begun, strict=True)]
 
 # %% ../../nbs/monitor/52_health.ipynb #15568550
 KEPT = 2_000  # changes of state

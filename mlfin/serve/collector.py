@@ -25,7 +25,7 @@ import pandas as pd
 
 from ..core.errors import DataError, MlfinError, ParameterError, must_be
 from ..data.bars import KEY, TIME, as_bars, check_bars, moment, parse_timeframe, timeframe_delta
-from ..data.sources import read_bars
+from ..data.sources import read_bars, source_files
 from .client import Answered, Unanswered
 from .contract import AHEAD, MOST_BARS, NAME
 
@@ -475,12 +475,9 @@ def follow(collector: Collector,
     return collector.outbox.depth() == 0
 
 # %% ../../nbs/serve/67_collector.ipynb #a68c1b80
-def _still(path: str) -> tuple:
+def _still(files: Iterable[Path]) -> tuple:
     "A sign of files that changes with them; empty while somebody writes."
-    from glob import glob
-
-    paths = [path] if Path(path).is_file() else sorted(glob(f"{path}/**" if Path(path).is_dir() else path, recursive=True))
-    found = [(p, (at := Path(p).stat()).st_mtime_ns, at.st_size) for p in paths]
+    found = [(p, (at := p.stat()).st_mtime_ns, at.st_size) for p in files]
     return () if any(abs(time.time_ns() - at) < 1e9 for _, at, _ in found) else tuple(found)
 
 def _newer(bars: pd.DataFrame, outbox: Outbox) -> pd.DataFrame:
@@ -496,10 +493,15 @@ class _Bars:
     "See `bars_source`."
     def __init__(self, uri: str, symbols: list, limit: int | None, keep: bool, how: dict):
         self.uri, self.symbols, self.limit, self.keep, self.how = uri, symbols, limit, keep, how
-        self.file, self._left, self._sign = Path(uri).exists() or bool(set("*?[") & set(uri)), None, ()
+        self._left, self._sign = None, ()
 
-    def _read(self, outbox: Outbox) -> pd.DataFrame:
-        if self.file or not self.symbols:
+    def _files(self) -> list[Path] | None:
+        "What is read now; None: no files."
+        found = [source_files(uri) for uri in (self.uri, self.how.get("ask")) if uri is not None]
+        return None if found[0] is None else [p for files in found for p in files or ()]
+
+    def _read(self, outbox: Outbox, whole: bool) -> pd.DataFrame:
+        if whole or not self.symbols:
             named = {"symbol": self.symbols[0]} if len(self.symbols) == 1 else {"symbols": self.symbols or None}
             return _newer(read_bars(self.uri, **named, **self.how).bars, outbox)
         found = []
@@ -511,9 +513,12 @@ class _Bars:
     def __call__(self, outbox: Outbox) -> list | None:
         if self._left is not None and len(self._left) == 0 and not self.keep: return None
         if self._left is None or len(self._left) == 0:
-            sign = _still(self.uri) if self.file and self.keep else (self.uri,)
-            if self.file and self.keep and (not sign or sign == self._sign): return []
-            self._left, self._sign = self._read(outbox), sign
+            files = self._files()
+            watched = self.keep and files is not None
+            if watched and (not (sign := _still(files)) or sign == self._sign): return []
+            left = self._read(outbox, files is not None)
+            if watched and _still(self._files()) != sign: return []         # somebody wrote while it was read
+            self._left, self._sign = left, sign if watched else ()
         count = self.limit or len(self._left)
         now, self._left = self._left.iloc[:count], self._left.iloc[count:]
         return [as_bars(now)]

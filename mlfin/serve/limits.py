@@ -27,39 +27,79 @@ def _share(limit, workers: int):
     "What one of several processes may let through."
     return limit and type(limit)(max(1, math.ceil(limit.amount / workers)), limit.multiples)
 
-def _redis(url: str):
-    "The library's counter in a Redis server, and the errors of a lost one."
-    from urllib.parse import urlsplit
+# %% ../../nbs/serve/61a_limits.ipynb #a1rd0003
+_FIRST, _PAUSE = 1.0, 5.0 # seconds for which a start waits for Redis, and after which a lost one is asked again
 
-    errors = require("redis", extra="redis").exceptions.RedisError, OSError
-    if urlsplit(url).scheme not in ("redis", "rediss", "unix"): raise SettingsError(must_be("redis", "empty, or an address like redis://host:6379/0", "..."))
+def _redis(url: str):
+    "What opens the library's counter in a Redis server, and the errors of a lost one."
     from limits.storage import RedisStorage
-    where = f"redis+{url}" if url.startswith("unix://") else url
-    return lambda: RedisStorage(where, socket_timeout=0.5, socket_connect_timeout=0.5), errors
+    from limits.strategies import MovingWindowRateLimiter
+
+    redis = require("redis", extra="redis")
+    def pool(): return redis.ConnectionPool.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)
+
+    def opened():
+        connections = pool()
+        connections.connection_class = _held(connections.connection_class)
+        storage = RedisStorage("redis://", connection_pool=connections)
+        storage.get_connection().ping()
+        connections.connection_class.closed = True                         # whoever counts with it opens none
+        return MovingWindowRateLimiter(storage)
+
+    try: pool().make_connection()                                          # opens nothing
+    except (ValueError, TypeError): raise SettingsError(must_be("redis", "empty, or an address like redis://host:6379/0", "...")) from None
+    return opened, (redis.exceptions.RedisError, OSError)
+
+def _held(kind: type) -> type:
+    "A kind of connection that is not opened again by itself: no timeout holds for the look-up of a host's name."
+    class Held(kind):
+        closed = False
+        def _connect(self):
+            if self.closed: raise OSError("it was closed")
+            return super()._connect()
+    return Held
 
 # %% ../../nbs/serve/61a_limits.ipynb #400064cf
-_PAUSE = 5.0 # seconds after which a lost Redis is asked again
-
 class _Shared:
-    "A window in Redis, opened when it is first needed, and what is done when it is lost."
+    "A window in Redis, opened by a thread of its own, and what is done when it is lost."
     def __init__(self, url: str):
         self._open, self.errors = _redis(url)
-        self._window, self._again, self._alone = None, 0.0, threading.Lock()
-        self.lost = False
+        self._window, self._again, self._starting, self.alone = None, 0.0, threading.Lock(), threading.Lock()
+        self.lost = self._said = False
+        self._seek()
+        self._seeking.join(_FIRST)
 
     def there(self):
-        "The window; None while Redis is lost and not to be asked again yet."
-        if time.monotonic() < self._again: return None
-        with self._alone:
-            if self._window is None:
-                from limits.strategies import MovingWindowRateLimiter
-                self._window = MovingWindowRateLimiter(self._open())
-            return self._window
+        "The window; None while Redis is lost."
+        if self._window is None and time.monotonic() >= self._again: self._seek()
+        return self._window
 
-    def lose(self, error: Exception) -> None:
+    def _seek(self) -> None:
+        "Open a window, in a thread; one at a time."
+        with self._starting:
+            if time.monotonic() < self._again: return
+            self._again = math.inf
+            self._seeking = threading.Thread(target=self._find, daemon=True, name="limits-redis")
+            self._seeking.start()
+
+    def _find(self) -> None:
+        try: self._window = self._open()
+        except self.errors as e: self._miss(e)
+        finally: self._again = time.monotonic() + _PAUSE
+
+    def found(self) -> None: self.lost = self._said = False # Redis has counted
+
+    def lose(self, window, error: Exception) -> None:
+        "A window does not answer; said only of a second one, since a connection may be closed while it is idle."
+        if window is not self._window: return
+        self._window = None
+        if self.lost: self._miss(error)
+        self.lost = True
+
+    def _miss(self, error: Exception) -> None:
         "Redis did not answer: say so, unless it was said."
-        self._again, said, self.lost = time.monotonic() + _PAUSE, self.lost, True
-        if not said: warnings.warn(f"Redis does not answer ({type(error).__name__}); every process limits requests for itself until it does.", stacklevel=5)
+        said, self._said, self.lost = self._said, True, True
+        if not said: warnings.warn(f"Redis does not answer ({type(error).__name__}); every process limits requests for itself until it does.", stacklevel=2)
 
 # %% ../../nbs/serve/61a_limits.ipynb #7758af30
 def _count(window, limits: dict, asked: list[tuple[str, str]]) -> None:
@@ -72,16 +112,16 @@ def _count(window, limits: dict, asked: list[tuple[str, str]]) -> None:
 
 def _counted(shared: _Shared, limits: dict, asked: list[tuple[str, str]]) -> bool:
     "Count a request in Redis; False where that could not be done."
+    if (window := shared.there()) is None: return False
     try:
-        if (window := shared.there()) is None: return False
-        _count(window, limits, asked)
+        with shared.alone: _count(window, limits, asked)
     except shared.errors as e:
-        shared.lose(e)
+        shared.lose(window, e)
         return False
     except Throttled:
-        shared.lost = False
+        shared.found()
         raise
-    shared.lost = False
+    shared.found()
     return True
 
 # %% ../../nbs/serve/61a_limits.ipynb #4170ea42

@@ -228,6 +228,7 @@ class OperationsPage:
     name: str = ""                                 # of who is logged in
     inside: threading.Event | None = None          # ends the work of a service in this process; None: there is a server
     job: dict | None = None                        # that is followed
+    known: tuple[str, ...] = ()                    # experiments that have a model
     busy: int = 0                                  # answers that are waited for
     away: bool = False                             # whether nobody answered last time
     inputs: dict = field(default_factory=dict)     # name -> widget
@@ -299,7 +300,7 @@ def _show(page: OperationsPage) -> None:
 
 def _clear(page: OperationsPage) -> None:
     "Nothing of a session stays on the screen."
-    page.role, page.name, page.job, page.quiet = "", "", None, True
+    page.role, page.name, page.job, page.known, page.quiet = "", "", None, (), True
     for name in ("who", "roles", "tiles", "prediction", "job", "table", "model"): page.texts[name].value = ""
     page.chart.outputs = ()
     for name in ("experiment", "symbol"): page.inputs[name].options = []
@@ -460,7 +461,8 @@ async def _load(page: OperationsPage) -> None:
     "Everything, for whoever just came."
     versions = (await _ask(page, "GET", "/v1/models", query={"limit": 1000}))["items"]
     prefix = f"{page.settings.profile}-"
-    _fill(page, "experiment", sorted({v["model"].removeprefix(prefix) for v in versions}) or ["default"])
+    page.known = tuple(sorted({v["model"].removeprefix(prefix) for v in versions}))
+    _fill(page, "experiment", list(page.known) or ["default"])
     info = await _load_model(page)
     if info is not None: page.quiet, page.inputs["timeframe"].value, page.quiet = True, info["timeframe"], False
     await _load_symbols(page)
@@ -514,7 +516,7 @@ async def _press(page: OperationsPage, name: str) -> None:
         found = await _ask(page, "POST", path, {"experiment": experiment, "symbol": symbol})
         if symbol == page.inputs["symbol"].value: page.texts["prediction"].value = prediction_card(found["predictions"][0])
         return
-    body = {"experiment": experiment} if name == "train" else {}
+    body = {"experiment": experiment} if name == "train" or experiment in page.known else {} # without a model the list holds a placeholder
     _followed(page, await _ask(page, "POST", path, body))
 
 def _followed(page: OperationsPage, job: dict) -> None:

@@ -70,6 +70,7 @@ class Service:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A project with a small question, a champion of two daily symbols that learnt to remember, and accounts."""
+    from mlfin.core.provenance import write_json
     from mlfin.data.lake import Lake
     from mlfin.models.registry import crown, register, write_verdict
 
@@ -87,6 +88,8 @@ def house(tmp_path_factory):
     write_verdict(settings, made, "passed", "all is well", {"checks": []})
     crown(settings, "main", made.number, None)
     Lake(settings.store).write(bars)
+    asked = {"source": "builtin", "path": "", "symbols": ["GOOG"], "timeframe": "1d"}  # another question than that of env.yaml
+    write_json({"tasks": {}, "parameters": asked}, settings.reports_dir("main") / "run.json")
     accounts = open_accounts(settings)
     for role in ("read_only", "analyst"):
         add_user(accounts, role, role, PASSWORD)
@@ -198,12 +201,13 @@ def test_an_analyst_presses_the_three_buttons(desk, tmp_path):
 
     button(page, "Ingest now").click()
     page.wait_for_selector(".mlfin-good:has-text('The bars are in the store')")
-    page.wait_for_function("[...document.querySelectorAll('.widget-dropdown option')].some(o => o.textContent == 'IBM')", polling=100)
-    page.get_by_label("Symbol").select_option(label="IBM")
-    page.wait_for_selector("text=Last close of IBM")
+    page.wait_for_function("[...document.querySelectorAll('.widget-dropdown option')].some(o => o.textContent == 'GOOG')", polling=100)
+    assert "IBM" not in page.get_by_label("Symbol").inner_text()              # the chosen experiment's bars, not those of env.yaml
+    page.get_by_label("Symbol").select_option(label="GOOG")
+    page.wait_for_selector("text=Last close of GOOG")
     assert not page.locator("h2:text-is('Prediction for AAA')").count()
     button(page, "Predict next close").click()
-    page.wait_for_selector("[role=alert]:has-text('IBM')")
+    page.wait_for_selector("[role=alert]:has-text('GOOG')")
 
     page.get_by_label("Symbol").select_option(label="BBB")
     page.wait_for_selector("text=Last close of BBB")

@@ -49,6 +49,21 @@ def test_a_store_that_hangs_does_not_hang_the_answer(settings, monkeypatch):
     gate.set()
 
 
+@pytest.mark.parametrize("name", list(health.CHECKS))
+def test_only_what_is_needed_to_answer_makes_unready_when_it_is_late(settings, monkeypatch, name):
+    """Redis, freshness, the live record and the journal's backlog: a name server that takes its time is no reason to be away."""
+    gate = threading.Event()
+    monkeypatch.setitem(health.CHECKS, name, lambda asked: gate.wait(60) and ("ok", "at last", ""))
+    late = check_health(settings, calendar="24/7", only=[name], timeout=0.05)
+    time.sleep(0.1)
+    hanging = check_health(settings, calendar="24/7", only=[name], timeout=0.05)
+    gate.set()
+    assert "did not answer within" in late[0].words and "has not answered for" in hanging[0].words
+    vital = name in ("store", "model", "disk", "clock")
+    for found in late, hanging:
+        assert found[0].state == ("fail" if vital else "warn") and summary(found)["ready"] is not vital
+
+
 def test_two_who_ask_at_once_get_one_answer(settings, monkeypatch):
     calls = []
     monkeypatch.setitem(health.CHECKS, "disk", lambda asked: calls.append(1) or time.sleep(0.3) or ("ok", "fine", ""))
@@ -103,6 +118,25 @@ def test_clocks(settings, monkeypatch):
     for jump, state in ((5, "warn"), (-300, "fail")):
         monkeypatch.setattr(health.time, "time", lambda jump=jump: now() + jump)
         assert check_clock(asked)[0] == state and f"{jump:+.1f} s" in check_clock(asked)[1]
+
+
+def test_a_clock_that_was_put_right_counts_for_minutes_not_for_ever(settings, monkeypatch):
+    wall, steady = [1e9], [100.0]
+    monkeypatch.setattr(health.time, "time", lambda: wall[0])
+    monkeypatch.setattr(health.time, "clock_gettime", lambda clock: steady[0])
+    monkeypatch.setattr(health, "_clock", health._Clock())
+    asked = Asked(settings, "default", None, None)
+
+    def after(seconds, jump=0.0):
+        wall[0], steady[0] = wall[0] + seconds + jump, steady[0] + seconds
+        return check_clock(asked)[0]
+
+    assert after(3600) == "ok"
+    assert [after(1, jump=90), after(60), after(200)] == ["fail"] * 3
+    assert [after(100), after(10)] == ["ok"] * 2                            # right from then on
+    assert [after(1, jump=5), after(250), after(1, jump=-95)] == ["warn", "warn", "fail"]
+    assert [after(200), after(90), after(20)] == ["fail", "fail", "ok"]     # the second jump counts as long as the first
+    assert after(10, jump=1.5) == "ok"
 
 
 def test_a_database_whose_clock_is_off(settings):

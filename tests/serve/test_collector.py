@@ -26,6 +26,7 @@ from mlfin.data.bars import as_bars  # noqa: E402
 from mlfin.data.ingest import open_store  # noqa: E402
 from mlfin.serve.client import Answered, Client, Unanswered  # noqa: E402
 from mlfin.ops.cli import app  # noqa: E402
+from mlfin.serve import collector as collector_module  # noqa: E402
 from mlfin.serve.collector import Collector, Outbox, OutboxFull, bars_source, follow, metatrader_source, rates_bars, server_utc  # noqa: E402
 
 from . import live_server  # noqa: E402
@@ -495,6 +496,67 @@ def test_a_file_that_grows_is_followed(tmp_path):
         stop.set()
         thread.join(30)
         assert not thread.is_alive() and service.twice == 0
+
+
+def keep_looking(uri, box, **how):
+    """All that a source which is looked at for ever gives in three looks."""
+    look = bars_source(uri, ["A"], keep=True, tz="UTC", **how)
+    for _ in range(3):
+        for frame in look(box):
+            box.put(frame)
+    return box.depth()
+
+
+@pytest.mark.parametrize("uri", ["{}/*.csv", "csv:{}/*.csv", "csv:{}/A.csv", "csv:{}", "files:{}/A.csv", "files:{}", "sql:sqlite:///{}.db?timeout=30#prices"])
+def test_what_is_named_with_its_source_is_followed_too(tmp_path, uri):
+    """Neither a name before the address nor a question mark in it makes a source look like files that are not there."""
+    bars, folder = minutes(5), tmp_path / "data"
+    folder.mkdir()
+    write_csv(folder / "A.csv", bars)
+    long_ago(folder / "A.csv", 60)
+    with closing(sqlite3.connect(f"{folder}.db")) as db, db:
+        db.execute("CREATE TABLE prices (symbol TEXT, ts TEXT, open REAL, high REAL, low REAL, close REAL, volume REAL)")
+        db.executemany("INSERT INTO prices VALUES ('A', ?, ?, ?, ?, ?, ?)",
+                       [(f"{b.ts:%Y-%m-%dT%H:%M:%SZ}", b.open, b.high, b.low, b.close, b.volume) for b in bars.itertuples()])
+    with closing(Outbox(tmp_path / "box.sqlite")) as box:
+        assert keep_looking(uri.format(folder), box) == 5
+
+
+@pytest.mark.parametrize("uri", ["{}/A.csv", "csv:{}/A.csv", "{}/*.csv"])
+def test_a_file_that_comes_later_is_not_read_while_it_is_written(tmp_path, uri):
+    bars, file = minutes(2), tmp_path / "A.csv"
+    bars["volume"] = 1234.0
+    look = bars_source(uri.format(tmp_path), ["A"], keep=True, tz="UTC")
+    with closing(Outbox(tmp_path / "box.sqlite")) as box:
+        with pytest.raises(DataError, match="a file that exists|some file fits"):
+            look(box)
+        write_csv(file, bars)
+        whole = file.read_text()
+        file.write_text(whole[:-4])                                         # what the writer has in its hand ends here: volume is 123
+        os.utime(file, (time.time() + 0.5, time.time() + 0.5))
+        assert look(box) == []
+        file.write_text(whole)
+        long_ago(file, 2)
+        assert look(box)[0].volume.tolist() == [1234.0, 1234.0]
+
+
+def test_what_is_written_to_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    bars, file = minutes(3), tmp_path / "bars.csv"
+    write_csv(file, bars.head(2))
+    long_ago(file, 60)
+    look, read = bars_source(file, ["A"], keep=True, tz="UTC"), collector_module.read_bars
+
+    def slow(*args, **kwargs):
+        found = read(*args, **kwargs)
+        if len(found.bars) == 2:
+            write_csv(file, bars.tail(1), "a")
+        return found
+
+    monkeypatch.setattr(collector_module, "read_bars", slow)
+    with closing(Outbox(tmp_path / "box.sqlite")) as box:
+        assert look(box) == []
+        long_ago(file, 30)
+        assert len(look(box)[0]) == 3
 
 
 def test_a_source_that_fails_is_asked_again_and_loses_nothing(tmp_path):

@@ -224,21 +224,24 @@ def on_disk(small_disk, tmp_path_factory):
 
 
 def test_redis_goes_away_or_hangs_and_each_worker_counts_for_itself(on_disk, redis_server, capsys):
+    import redis
+
     settings, server, _ = on_disk
     place = settings.root / "r"
-    keys = [key_of(settings, f"user{n}") for n in range(3)]
+    keys = [key_of(settings, f"user{n}") for n in range(4)]
     def spend(key):
         began = time.monotonic()
         return [server.ask("GET", "/v1/models?experiment=none", key=key)[0] for _ in range(25)], time.monotonic() - began
     others = set(children(os.getpid(), "redis-server"))  # of other tests in this worker
     with redis_server(place):
-        time.sleep(1.1)  # then it is asked, though it was not there before
+        with redis.Redis.from_url(settings.redis) as client:  # it is looked for when somebody asks, though it was not there before
+            server.until(lambda: server.ask("GET", "/v1/models", key=keys[3]) and client.keys(), 30)
         told, _ = spend(keys[0])
         assert told.count(429) == 5
-        (redis,) = set(children(os.getpid(), "redis-server")) - others
-        paused([redis], signal.SIGSTOP)
+        (pid,) = set(children(os.getpid(), "redis-server")) - others
+        paused([pid], signal.SIGSTOP)
         hung, slow = spend(keys[1])
-        paused([redis], signal.SIGCONT)
+        paused([pid], signal.SIGCONT)
     told, quick = spend(keys[2])
     for answers in (told, hung):  # it goes on, limited within the process
         assert answers.count(429) == 5 and not {500, 503} & set(answers) and answers[0] != 429

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -173,11 +174,11 @@ def test_a_file_that_a_power_cut_left_empty_stops_no_worker(jobs, name):
 
 def test_what_is_put_down_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     done = []
-    for name in ("fsync", "link"):
-        def noted(*args, name=name, real=getattr(os, name)):
-            done.append(name)
-            return real(*args)
-        monkeypatch.setattr(os, name, noted)
+
+    def noted(name, real, *args):
+        done.append(name)
+        return real(*args)
+    for name in ("fsync", "link"): monkeypatch.setattr(os, name, partial(noted, name, getattr(os, name)))
     assert claim(tmp_path, {"pid": 1, "born": "x"}) and done == ["fsync", "link", "fsync"]
 
 

@@ -1,5 +1,7 @@
 """Rate limits in this process and in a real Redis, which goes away and comes back."""
+import socket as sockets
 import threading
+import time
 import warnings
 
 import pytest
@@ -23,6 +25,14 @@ def through(limits, person, address, count):
         except Throttled as e:
             assert 0 < e.retry_after <= 3600 and e.status == 429
     return done
+
+
+def until(there, seconds=30):
+    end = time.monotonic() + seconds
+    while not (found := there()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found
 
 
 @pytest.fixture(params=["process", "redis"])
@@ -90,12 +100,77 @@ def test_a_lost_redis_is_said_once_and_asked_again(redis_server, tmp_path, monke
             limits = Limits("4/hour", "", redis=url)
             assert through(limits, ANN, "", 3) == 3 and not limits.lost
         assert through(limits, ANN, "", 9) == 4 and limits.lost        # its own count, from nothing
-        threading.Event().wait(0.25)
-        assert through(limits, ANN, "", 2) == 0 and limits.lost        # asked again, still away
+        for _ in range(3):
+            threading.Event().wait(0.25)
+            assert through(limits, ANN, "", 2) == 0 and limits.lost    # asked again, still away
+        until(lambda: said)
         assert len(said) == 1 and "Redis does not answer" in str(said[0].message)
         with redis_server(socket):
-            threading.Event().wait(0.25)
+            until(limits._far.there)
             assert through(limits, ANN, "", 9) == 4 and not limits.lost
+
+
+@pytest.fixture
+def openers(monkeypatch):
+    """The threads that opened a connection, or asked for an address; that of `cache.example` is not found, after a while."""
+    found, connect, look_up = [], sockets.socket.connect, sockets.getaddrinfo
+
+    def noted(self, address):
+        found.append(threading.get_ident())
+        return connect(self, address)
+
+    def slow(host, *args, **kwargs):
+        found.append(threading.get_ident())
+        if host != "cache.example":
+            return look_up(host, *args, **kwargs)
+        time.sleep(1.5)
+        raise sockets.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(sockets.socket, "connect", noted)
+    monkeypatch.setattr(sockets, "getaddrinfo", slow)
+    return found
+
+
+def test_a_name_server_that_takes_its_time_holds_up_nobody(openers, monkeypatch):
+    monkeypatch.setattr(limits_module, "_FIRST", 0.1)
+    monkeypatch.setattr(limits_module, "_PAUSE", 0.0)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        limits, longest = Limits("4/hour", "", redis="redis://cache.example:6379/0"), 0.0
+        for _ in range(2):                                             # while it is looked for, and while it is looked for again
+            begin = time.monotonic()
+            through(limits, ANN, "", 5)
+            longest = max(longest, time.monotonic() - begin)
+            until(lambda: said)
+        assert longest < 1 and len(said) == 1 and limits.lost
+        assert through(limits, ANN, "", 5) == 0                        # its own count went on
+    assert openers and threading.get_ident() not in openers
+
+
+def test_a_connection_that_was_closed_is_opened_again_apart_from_requests(redis_server, openers, monkeypatch, tmp_path):
+    import redis
+
+    monkeypatch.setattr(limits_module, "_PAUSE", 0.05)
+    with redis_server(tmp_path / "s") as url, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        limits = Limits("40/hour", "", redis=url)
+        assert through(limits, ANN, "", 20) == 20 and not limits.lost
+        with redis.Redis.from_url(url) as other:
+            other.client_kill_filter(_type="normal", skipme=True)
+            openers.clear()
+        for _ in range(2):
+            assert through(limits, ANN, "", 1) == 1
+            until(limits._far.there)
+        assert through(limits, ANN, "", 40) >= 18 and not limits.lost
+        assert through(limits, ANN, "", 1) == 0                        # Redis has counted those of before
+        assert openers and threading.get_ident() not in openers
+        assert not said                                                # what is closed while it is idle is not lost
+
+
+@pytest.mark.parametrize("end", [":port/0", "/0?colour=red"])
+def test_an_address_that_cannot_be_is_refused_at_the_start(end):
+    with pytest.raises(SettingsError, match="`redis` must be") as e: Limits(redis=f"redis://:hidden@here{end}")
+    assert "hidden" not in str(e.value)
 
 
 @pytest.mark.parametrize("kwargs", [{"user": "many"}, {"address": "10"}, {"redis": "http://me:hidden@x"}, {"redis": "x"}])
