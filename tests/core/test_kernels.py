@@ -1,5 +1,6 @@
 """Kernels: what is kept on disk is never an older source's, and options are kept to."""
 import importlib.util
+import sys
 
 import numba
 import pytest
@@ -11,6 +12,7 @@ from mlfin.core.kernels import compiled
 def module(tmp_path, monkeypatch):
     """Write a module and import it, as often as wanted: module(name, source)."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two sources of one size and second look alike to Python
 
     def made(name, source):
         path = tmp_path / f"{name}.py"

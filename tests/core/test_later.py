@@ -2,7 +2,6 @@
 import asyncio
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
@@ -12,23 +11,13 @@ WHO: ContextVar[str] = ContextVar("who", default="nobody")
 
 
 class Work:
-    """Gathers, and notes what was done, when and as whom."""
+    """Notes what was done, when and as whom."""
     def __init__(self, seconds=0.005):
-        self.gathered, self.done, self.who, self.later = deque(), [], [], Later(self.do, seconds)
+        self.done, self.who, self.add = [], [], Later(self.do, seconds)
 
-    def do(self):
-        taken = []
-        while self.gathered:
-            try:
-                taken.append(self.gathered.popleft())
-            except IndexError:
-                break
+    def do(self, things):
         self.who.append(WHO.get())
-        self.done.append(taken)
-
-    def add(self, item):
-        self.gathered.append(item)
-        self.later()
+        self.done.append(things)
 
 
 def apart(work):
@@ -95,4 +84,6 @@ def test_loops_and_threads_together_lose_nothing():
         t.start()
     for t in threads:
         t.join(60)
+    work.add.flush()
+    assert all(work.done)  # never called for nothing
     assert sorted(x for taken in work.done for x in taken) == [(w, n) for w in range(4) for n in range(300)]
