@@ -12,10 +12,10 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PLOOMBER_STATS_ENABLED ?= false
 export KERAS_BACKEND ?= jax
 
-.PHONY: help setup run test lab dash lock check soak hooks clean distclean
+.PHONY: help setup run test lab dash lock check soak soak-long hooks clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "ARGS is passed on: make run ARGS=\"-p label=fwd_ret_10 --experiment ten_days\""
 
@@ -29,7 +29,7 @@ test: setup  ## every test but the slow ones: the notebooks first, pytest last
 	@echo "test: the lessons (nbdev-test)"
 	@env/in-memory $(BIN)/nbdev-test --n-workers 2
 	@echo "test: the tests (pytest)"
-	@env/in-memory $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	@env/in-memory $(BIN)/python -m pytest -m "not slow and not long" -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks
 	@$(BIN)/mlfin lab $(ARGS)
@@ -42,6 +42,9 @@ check: setup  ## the gate for people, pre-commit and CI: sync, layers, budgets, 
 
 soak: setup  ## the slow tier: slow tests and all benchmarks (writes tests/benchmarks/results.md)
 	@$(BIN)/python env/soak $(ARGS)
+
+soak-long: setup  ## hours: kills by the dozen, half-hour streams, ten minutes of memory
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 lock:  ## resolve the dependencies again (ARGS=--upgrade for the newest)
 	@env/lock $(ARGS)
