@@ -11,6 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export PLOOMBER_STATS_ENABLED ?= false
 export KERAS_BACKEND ?= jax
+export TEST_BEGAN := $(shell date +%s)
 
 .PHONY: help setup run test lab dash lock check soak soak-long hooks clean distclean
 
