@@ -433,7 +433,7 @@ def monthly_chart(table: pd.DataFrame,             # monthly returns (0.01 = 1 %
     rows = _months(_need(table, "table"))
     z = rows.to_numpy(dtype=float) * 100
     months = np.abs(z[:, :12])
-    limit = max(np.nanquantile(months, 0.95) if np.isfinite(months).any() else 1.0, 1e-9)
+    limit = (np.nanquantile(months, 0.95) if np.isfinite(months).any() else 0.0) or np.nan_to_num(months).max(initial=0.0) or 1.0
     figure = new_figure(title, "per cent; colour saturates at the 95th percentile of the months", "Month", "Year")
     figure.add_heatmap(z=z, x=list(rows.columns), y=[str(y) for y in rows.index], colorscale=_DIVERGING, zmin=-limit,
                        zmax=limit, xgap=2, ygap=2, texttemplate="%{z:.1f}", colorbar=dict(title="%", thickness=12),
