@@ -37,7 +37,7 @@ def trading_parameters(values: Mapping[str, Any],      # parameters by name: `ru
     rule = {f.name: values[f.name] for f in fields(TradingRule) if f.name in values}
     costs = {f.name: values[f.name] for f in fields(Costs) if f.name in values}
     if "rule" in values: rule["kind"] = values["rule"]
-    even = values.get("class_weights") == "balanced" and values.get("calibrate", "none") == "none" and column == "probability"
+    even = values.get("class_weight") == "balanced" and values.get("calibrate") in (None, "none") and column == "probability"
     if even and rule.get("threshold") is None and rule.get("signal") != "quantile": rule |= dict(threshold=0.5 + rule.pop("excess", 0.0))
     return TradingRule(**rule).on(column), Costs(**costs)
 
