@@ -133,15 +133,16 @@ def untraded(predictions: pd.DataFrame, # of one model: `probability` (with `bas
     if rule.signal == "quantile": return [*out, "Ties and missing scores leave no best symbols, or no order could be filled."]
     longs, short = _limits(told, column, rule)
     limit, beyond = (short, (x < short)) if shorts else (longs, (x > longs) | ((x < short) if rule.kind == "long_short" else False))
-    where, words = ("below", "fall below") if shorts else ("above", "exceed")
+    where, words = ("below", "fall short of") if shorts else ("above", "exceed")
     own = "the base rate of its fold, " if rule.on(column, "baseline" in told).threshold is None else "the threshold of "
     if n := int(beyond.sum()): out.append(f"{n:,} of them are beyond the threshold, but no order was filled: look at lot, participation and max_weight.")
     else: out.append(f"None is {where} {own}{_span(limit)}{' or beyond its mirror image' if rule.kind == 'long_short' else ''}.")
     tried = [(v, (x < v if shorts else x > v).mean()) for v in np.quantile(x, [0.1, 0.25, 0.5] if shorts else [0.9, 0.75, 0.5])]
-    some = [f"{share:.1%} {words} {v:.4g}" for v, share in tried if share > 0]
+    some = [f"{v:.4g} trades {share:.1%}" for v, share in tried if share > 0]
     if "baseline" in told and not shorts and (share := float((x > told["baseline"].to_numpy(float)).mean())) > 0 and rule.threshold is not None:
-        some.append(f"{share:.1%} exceed the base rate of their fold (threshold: null)")
-    return [*out, f"Of them {', '.join(some)}."] if some else [*out, "They are all the same: no threshold tells one from another."]
+        some.append(f"the base rate of each fold (threshold: null) {share:.1%}")
+    mirror = " (the threshold of a short is its mirror image, 1 - t for probabilities)" if shorts else ""
+    return [*out, f"What would trade, as a limit that scores {words}{mirror}: {', '.join(some)} of them."] if some else [*out, "They are all the same: no threshold tells one from another."]
 
 # %% ../../nbs/backtest/45_tearsheet.ipynb #3b128834
 def cost_steps(simulation: Simulation, # from `simulate` or `backtest`
