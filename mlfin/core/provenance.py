@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REGISTRIES', 'CONTENTS', 'hash_file', 'hash_json', 'hash_frame', 'system_message', 'atomic_path', 'write_parquet',
            'read_parquet', 'write_json', 'read_json', 'product_key', 'notebook_source', 'module_closure', 'TaskSpec',
-           'read_yaml', 'expand_grids', 'read_pipeline', 'key_components', 'pipeline_components', 'run_id',
-           'differences', 'Task', 'begin_task']
+           'read_yaml', 'expand_grids', 'read_pipeline', 'find_content', 'key_components', 'pipeline_components',
+           'run_id', 'differences', 'Task', 'begin_task']
 
 # %% ../../nbs/core/02_provenance.ipynb #4ef3758c
 import ast
@@ -428,6 +428,26 @@ def _feature_sets(parameters: dict, root: Path) -> dict[str, dict]:
             found[name] = sets[name]
             queue += sets[name] if isinstance(sets[name], list) else []
     return {"feature_sets": found} if found else {}
+
+# %% ../../nbs/core/02_provenance.ipynb #3aba2f71
+def _tails(path: Path) -> list[Path]:
+    "The path without what leads out of a folder, then with fewer and fewer of its folders."
+    parts = [p for p in path.parts if p not in ("..", ".", path.anchor)]
+    return [Path(*parts[k:]) for k in range(len(parts))]
+
+def find_content(path: str,    # where the file was, from the project's folder or absolute: a hint
+                 content: str, # its hash, as `hash_file` gives it: what decides
+                 root: Path,   # the project's folder
+                ) -> str:      # where that content lies; the path itself where it lies there, or nowhere near
+    "Find a file again from a project that was moved or cloned: in the folders above it, and up to two folders below those."
+    file = root / path
+    if file.is_file() and hash_file(file) == content: return path
+    above = [root.resolve(), *(p for p in root.resolve().parents if p != p.parent)]
+    for tail in _tails(Path(path)):
+        for folder in above:
+            for found in (folder / tail, *sorted(folder.glob(f"*/{tail}")), *sorted(folder.glob(f"*/*/{tail}"))):
+                if found.is_file() and hash_file(found) == content: return str(found)
+    return path
 
 # %% ../../nbs/core/02_provenance.ipynb #65fc77fe
 def key_components(spec: TaskSpec,            # the task

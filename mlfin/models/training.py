@@ -324,11 +324,12 @@ def _pending(done: Mapping[tuple, _Done], names: Sequence[str], folds: Sequence,
     column, rows, frames = "probability" if data.task == "classification" else "prediction", data.pending, []
     places = _places(folds, rows)
     for name in names:
-        frames.append(rows.iloc[:0][_KEY].assign(model=name, fold=np.int64(0), **{column: 0.0}))
+        frames.append(rows.iloc[:0][_KEY].assign(model=name, fold=np.int64(0), **{column: 0.0}, baseline=0.0))
         for fold in sorted(folds, key=lambda f: f.test_start):
             if not len(at := places[fold.number]): continue
             own = rows.iloc[at][_KEY].reset_index(drop=True)
-            frames.append(own.assign(model=name, fold=np.int64(fold.number), **{column: done[name, fold.number].pending}))
+            said = {column: done[name, fold.number].pending, "baseline": float(data.target[fold.train].mean())}
+            frames.append(own.assign(model=name, fold=np.int64(fold.number), **said))
     return _sorted(frames)
 
 # %% ../../nbs/models/35_training.ipynb #ddc9e4ba
@@ -346,7 +347,7 @@ class Trained:
     parameters: dict[str, dict]     # model -> what it was built with, seed and device included
     device: Device                  # where it was computed, and why
     example: pd.DataFrame = field(repr=False) # first rows of the features: the model's signature
-    pending: pd.DataFrame = field(default=None, repr=False) # symbol timeframe ts model fold probability: no outcome yet
+    pending: pd.DataFrame = field(default=None, repr=False) # symbol timeframe ts model fold probability baseline: no outcome yet
     task: str = "classification"    # or "regression"
     dataset: str = ""               # content hash of the dataset
     stopped: str = ""               # what the budget cut off, in words; empty where nothing

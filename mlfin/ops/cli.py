@@ -168,9 +168,9 @@ def reproduce(run: Annotated[str, typer.Argument(help="A run's id (or its beginn
     for task, products in compared.items():
         for product, word in products.items(): table.add_row(task, product, word)
     out.print(table)
-    words = [w for products in compared.values() for w in products.values()]
-    out.print("differs" if "differs" in words else "within 1e-6" if "within 1e-6" in words else "equal", style="bold")
-    raise typer.Exit(1 if "differs" in words else 0)
+    same, says = pipeline.reproduction_verdict(compared)
+    out.print(says, style="bold", highlight=False)
+    raise typer.Exit(0 if same else 1)
 
 # %% ../../nbs/ops/73_cli.ipynb #09ae35c4
 app.command(epilog="Examples:\n\n" + "\n\n".join((

@@ -143,7 +143,7 @@ class LatestPrice(Message):
 # %% ../../nbs/serve/60_contract.ipynb #b0677b0d
 class Signal(Message):
     "What the champion says at one bar."
-    shown = {"prediction": None, "reason": ""}
+    shown = {"prediction": None, "label": 1, "reason": ""}
     symbol: Symbol
     timeframe: Timeframe
     ts: Moment = Field(description="Open of the bar that it is for, UTC.")
@@ -152,7 +152,8 @@ class Signal(Message):
     probability: Share | None = Field(None, description="Chance that the label is up, 0 to 1; null for values, or with a reason.", examples=[0.537])
     prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 %); null for directions, or with a reason.",
         examples=[0.0021])
-    threshold: Finite | None = Field(description="Above it the label is 1; null where the trading rule ranks symbols instead.", examples=[0.5])
+    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the base rate of the rows that the model was fitted to; "
+                                     "null where the rule ranks symbols instead.", examples=[0.521])
     label: Literal[0, 1] | None = Field(None, description="1: above the threshold; 0: not; null with a reason, or without a threshold.")
     foretells: str = Field(description="The label that the model learnt.", examples=["fwd_ret_5"])
     horizon: int = Field(ge=1, description="Bars that it looks ahead.", examples=[5])
@@ -164,21 +165,24 @@ class Signal(Message):
         examples=["rsi_14 has no value yet: 5 bars, 14 needed"])
 
 class Interval(Message):
-    "Where the outcome lay for most predictions like this one, out of sample."
-    low: Finite = Field(examples=[0.51])
-    high: Finite = Field(examples=[0.56])
+    "An interval that contains the number which it belongs to, from predictions like this one, out of sample."
+    low: Finite = Field(examples=[0.508])
+    high: Finite = Field(examples=[0.572])
     level: Share = Field(description="Share of the cases that lay inside, or the confidence of a frequency.", examples=[0.9])
-    of: str = Field(description="What it is an interval of, in words.", examples=["how often it rose when the model said about as much"])
+    of: str = Field(description="What it is an interval of, in words.", examples=["how often it rose in like cases: when the model said about as much, out of sample"])
 
 class Prediction(Signal):
     "A signal beside the naive guess, with intervals, and as a price where the label is a return."
+    shown = Signal.shown | {"price_interval": {"low": 179.4, "high": 195.8, "level": 0.9, "of": "the price that like cases led to, out of sample"}}
     close: Finite | None = Field(description="Last price before, not adjusted.", examples=[187.2])
     baseline: Finite | None = Field(description="What a guess without a model says: the share of rises (direction) or the mean return (value) "
-                                   "of the training data.", examples=[0.521])
-    interval: Interval | None = Field(None, description="Of the probability, or of the return; null where there are too few cases.")
-    price: Finite | None = Field(None, description="Price that the mean of such cases leads to, at the label's end; null where the label is no return.",
-        examples=[187.6])
-    price_interval: Interval | None = Field(None, description="Of that price.")
+                                   "of the rows that the model was fitted to.", examples=[0.521])
+    frequency: Share | None = Field(None, description="Share of rises in like cases: when the model said about as much, out of sample. Null for values, or "
+                                    "where there are too few cases. The label follows from `probability`, not from this.", examples=[0.541])
+    interval: Interval | None = Field(None, description="Of `frequency` (direction) or of `prediction` (value), which it contains; null where there are too few cases.")
+    price: Finite | None = Field(None, description="Price at the label's end: where the prediction leads, or for a direction the middle (median) of like cases; "
+                                 "null where the label is no return.", examples=[187.6])
+    price_interval: Interval | None = Field(None, description="Of `price`, which it contains.")
     price_baseline: Finite | None = Field(None, description="The naive price: the last close.", examples=[187.2])
     settled: bool = Field(True, description="Whether so many bars came before that the start of the data no longer shows in the features.")
 
@@ -260,7 +264,8 @@ class ModelInfo(Message):
     features: list[str] = Field(examples=[["rsi_14", "obv"]])
     inputs: list[str] = Field(description="Columns that the model reads.", examples=[["rsi_14", "obv"]])
     lookback: int = Field(ge=0, description="Bars before the newest one that its inputs look back at.", examples=[14])
-    threshold: Finite | None = Field(description="Above it the label is 1; null where the trading rule ranks symbols.", examples=[0.5])
+    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the base rate of the rows that the model was fitted to; "
+                                     "null where the rule ranks symbols.", examples=[0.521])
     trained_until: Moment = Field(description="Newest bar that it learnt from, UTC.")
     loaded_at: Moment = Field(description="When this process loaded it, UTC.")
     seal: str = Field(description="Hash of its manifest.", examples=["9f2c41d07b..."])
