@@ -115,7 +115,7 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     raw = dict(ini[profile])
     for key in raw:
         if key not in keys: raise SettingsError(unknown("setting", key, keys, f"settings.ini [{profile}]"))
-    reserved = {"PROFILE", "ROOT", "JWT_KEY", "DASH_TOKEN"}  # the last two are secrets, which nothing here holds
+    reserved = {"PROFILE", "ROOT", "JWT_KEY", "SEAL_KEY", "DASH_TOKEN"}  # the last three are secrets, which nothing here holds
     for name, value in sorted(os.environ.items()):
         if not name.startswith("MLFIN_") or name[6:] in reserved: continue
         if name.endswith("_FILE"): continue
