@@ -55,7 +55,7 @@ def _reader(function: Callable) -> Callable:
 
     def read(scope: dict) -> dict:
         found = {n: a.validate_strings(scope["path_params"][n]) for n, a in names.items()}
-        if body is not None: found["body"] = scope["state"]["body"] if body is bytes else body.model_validate_json(scope["state"]["body"] or b"null")
+        if body is not None: found["body"] = scope["state"]["body"] if body is bytes else contract.read_message(body, scope["state"]["body"])
         if query is not None: found["query"] = query.model_validate(_listed(query, _query(scope["query_string"])), strict=False)
         return found
     return read
@@ -204,7 +204,7 @@ def _read_ingest(scope: dict) -> dict:
     "A batch: quickly, or by the contract."
     raw = scope["state"]["body"]
     found = quick_batch(raw)
-    return {"body": contract.IngestRequest.model_validate_json(raw or b"null") if found is None else found}
+    return {"body": contract.read_message(contract.IngestRequest, raw) if found is None else found}
 
 def _get_latest(query: _PricesQuery, asked: _Asked) -> contract.Page[contract.LatestPrice]:
     "The newest closed bar of each symbol."
@@ -548,7 +548,7 @@ def _add_page(app: Any) -> None:
 @lru_cache(2048)
 def _question(raw: bytes) -> contract.PredictRequest:
     "A question that is asked again and again is read once; one that is wrong is never kept."
-    return contract.PredictRequest.model_validate_json(raw or b"null")
+    return contract.read_message(contract.PredictRequest, raw)
 
 class _Direct:
     "Answers what is asked most without a router's detours; the rest is FastAPI's."

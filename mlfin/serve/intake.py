@@ -22,7 +22,7 @@ from ..data.calendars import known_at
 from ..data.quality import clean
 from ..data.sources import quarantine_rows
 from ..data.store import Store, unfit
-from .contract import AHEAD, MOST_BARS, NAME, SYMBOL
+from .contract import AHEAD, MOST_BARS, NAME, SYMBOL, repeated_key
 
 # %% ../../nbs/serve/63a_intake.ipynb #587508d4
 class Busy(MlfinError):
@@ -116,6 +116,8 @@ def quick_batch(body: bytes,      # of a request to `POST /ingest`
     if any(type(n) is not str or len(n) > 64 or not re.match(SYMBOL, n) for n in names) or len(spans) != 1: return None
     try: timeframe = parse_timeframe(spans.pop())
     except (DataError, AttributeError, TypeError): return None
+    texts = len(bars) * (2 + ("ts" in keys)) + ("source" in raw)           # what stands in quotes beside the keys
+    if b"\\" in body and repeated_key(body) or b"\\" not in body and body.count(b'"') != 2 * (len(raw) + len(bars) * len(keys) + texts): return None
     ts = _stamps(columns)
     if ts is None or not _numbers(columns): return None
     columns.pop("time", None)
