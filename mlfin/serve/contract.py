@@ -217,17 +217,18 @@ class TrainRequest(Message):
     promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators.")
 
 class Job(Message):
-    "Work in the background."
+    "Work in the background. A `read_only` is told its id, kind, state and times, and nothing else: then `full` is false and the rest is empty."
     id: str = Field(description="Its name.", examples=["0c8e5b7fa91d2e34"])
     kind: Literal["ingest", "train"]
-    experiment: Name
+    experiment: Name | None = Field(None, description="Of which line of research; null where it is not shown.", examples=["default"])
     state: State
-    by: str = Field(description="Who asked for it.", examples=["ann"])
+    by: str = Field("", description="Who asked for it; empty where it is not shown.", examples=["ann"])
+    full: bool = Field(True, description="Whether all of it is shown: to who asked for it, and to administrators.")
     created_at: Moment
     started_at: Moment | None = None
     ended_at: Moment | None = None
     waits_for: str | None = Field(None, description="The job before it in the same experiment (for an ingest: in the store), which must end first.")
-    progress: Share = Field(0.0, description="Share of its tasks that are done.", examples=[0.4])
+    progress: Share | None = Field(0.0, description="Share of its tasks that are done; null where it is not shown.", examples=[0.4])
     says: str = Field("", description="What it is doing, or how it ended.", examples=["training lightgbm, 3 of 9 tasks"])
     result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; where it was to be promoted, also "
                                    "version, promoted, gate. An ingest: inserted, revised, unchanged, quarantined.")
