@@ -6,8 +6,8 @@
 __all__ = ['ALIASES', 'KLINES', 'PACKED', 'TORN', 'SUFFIXES', 'STAGES', 'UTF16', 'BLANK', 'UNREADABLE', 'FORMATS', 'Dialect',
            'Table', 'column_names', 'torn_file', 'inner_file', 'Opened', 'find_file', 'open_file', 'keep_raw',
            'raw_file', 'file_format', 'find_files', 'DecimalSeen', 'csv_rows', 'Layout', 'csv_layout', 'csv_table',
-           'raw_table', 'no_volume', 'finish_table', 'array_frame', 'misfit', 'json_table', 'parquet_table',
-           'feather_table', 'arrow_text', 'parse_numbers']
+           'unreadable_csv', 'raw_table', 'no_volume', 'finish_table', 'array_frame', 'json_place', 'misfit',
+           'json_table', 'parquet_table', 'feather_table', 'arrow_text', 'parse_numbers']
 
 # %% ../../nbs/data/11a_files.ipynb #e46b20fa
 import csv
@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -25,11 +26,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be
+from ..core.paths import open_data, require_allowed
+from ..core.private import private_folder
 from ..core.provenance import atomic_path, hash_file
 from .bars import OPTIONAL_COLUMNS, PRICES
 
@@ -75,7 +79,7 @@ def column_names(names: Sequence[str],         # the file's
     "Which of the file's columns is which: {ours: theirs}; a second time column appears as `clock`."
     ours = dict(dialect.columns) if isinstance(dialect.columns, Mapping) else {}
     if lost := [n for n in ours if n not in names]:
-        raise DataError(must_be("columns", f"a mapping from names in the file: {', '.join(map(str, names))}", lost[0], where))
+        raise DataError(must_be("columns", "a mapping from names in the file to ours", lost[0], where, f"the file has {len(names)} columns, none of that name."))
     keys = _keys(n for n in names if n not in ours)
     found = {o: next(keys[a] for a in known if a in keys) for o, known in ALIASES.items() if any(a in keys for a in known)}
     found |= {o: theirs for theirs, o in ours.items()}
@@ -84,7 +88,9 @@ def column_names(names: Sequence[str],         # the file's
     if missing := [c for c in ("ts", *PRICES) if c not in found]:
         hint = (f"missing: {', '.join(missing)}. A header row like timestamp,open,high,low,close,volume is needed, "
                 "or columns=[...] with the names in order, or columns={its name: our name}.")
-        raise DataError(must_be("columns", "a time, open, high, low, close and volume", list(names), where, hint))
+        have = [o for o in ALIASES if o in found]
+        told = f"{', '.join(have) or 'none of them'} and {len(names) - len(have)} columns of other names"
+        raise DataError(must_be("columns", "a time, open, high, low, close and volume", told, where, hint))
     return found
 
 # %% ../../nbs/data/11a_files.ipynb #7ecd1e3d
@@ -97,7 +103,11 @@ def torn_file(name: str,     # a packed file's name
               ) -> DataError: # to be raised
     "The error for an archive that cannot be unpacked."
     kind = {".gz": "gzip", ".zst": "Zstandard", ".zip": "zip"}[Path(name).suffix.lower()]
-    return DataError(f"{name} is no complete {kind} file: {why}.\nHint: fetch it again.")
+    told = next((words for sign, words in _TORN_WORDS.items() if sign in str(why)), "it was cut off, or is something else")
+    return DataError(f"{name} is no complete {kind} file: {told}.\nHint: fetch it again.")
+
+_TORN_WORDS = {"encrypted": "it is encrypted", "CRC": "its checksum does not fit", "end-of-stream": "it ends too early", "incomplete": "it ends too early",
+               "truncated": "it ends too early"} # what may be told: such errors repeat bytes of the file
 
 def inner_file(archive: zipfile.ZipFile, name: str, member: str) -> str:
     "The name of the one file in an archive, or of the one asked for."
@@ -139,8 +149,8 @@ def _bytes(path: Path) -> tuple[memoryview, _Hash]:
     import pyarrow as pa
 
     made = _Hash()
-    with open(path, "rb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
-        data, at, parts = memoryview(pa.allocate_buffer(path.stat().st_size)), 0, []
+    with open_data(path, buffering=0) as file, ThreadPoolExecutor(1) as beside:
+        data, at, parts = memoryview(pa.allocate_buffer(os.fstat(file.fileno()).st_size)), 0, []
         while n := file.readinto(data[at:at + _CHUNK]):
             parts.append((beside.submit(made.sum.update, data[at:at + n]), n))
             at += n
@@ -179,6 +189,7 @@ def find_file(path: str | Path,    # a file; "x.zip#member" names a file in an a
     "A file that is there."
     text, _, member = str(path).partition("#") if ".zip#" in str(path).lower() else (str(path), "", "")
     path = Path(text).expanduser()
+    require_allowed(path)
     if path.is_dir(): raise DataError(must_be("path", "a file", path.name + "/", hint="name one file in it."))
     if not path.is_file():
         raise DataError(must_be("path", "a file that exists", str(path), hint="paths are relative to the working directory."))
@@ -202,25 +213,31 @@ def _ending(name: str) -> str:
     "The known endings of a name, `.csv.gz`; nothing else of it."
     return "".join(s for s in map(str.lower, Path(name).suffixes[-2:]) if s in SUFFIXES or s in PACKED)
 
-def _keep(data: memoryview | Path, content: str, name: str, folder: Path) -> None:
-    "Write bytes, or copy those of a file, under their hash, unless they are there."
+def _keep(data: memoryview | BinaryIO, content: str, name: str, folder: Path) -> None:
+    "Write bytes, or copy those of an open file, under their hash, unless they are there; for nobody but their owner."
     if sorted((folder / content[:2]).glob(f"{content}*")): return
-    place = folder / content[:2] / f"{content}{_ending(name)}"
-    place.parent.mkdir(parents=True, exist_ok=True)
+    place = private_folder(folder / content[:2]) / f"{content}{_ending(name)}"
     with atomic_path(place) as part:
-        if isinstance(data, memoryview): Path(part).write_bytes(data)
-        else:
-            shutil.copyfile(data, part)
-            if hash_file(part) != content: raise DataError(f"{name} changed while it was read.\nHint: read it again when it is complete.")
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
+            if isinstance(data, memoryview): copy.write(data)
+            else: shutil.copyfileobj(data, copy, 2**20)
+        if not isinstance(data, memoryview) and hash_file(part) != content:
+            raise DataError(f"{name} changed while it was read.\nHint: read it again when it is complete.")
 
-def keep_raw(path: str | Path,   # a file
+def keep_raw(path: str | Path,   # a file; or the name of `data`
              folder: str | Path, # where bytes are kept, by hash
+             data: bytes | None = None, # what is kept; None: what the file holds
              ) -> str:           # SHA-256 of the bytes
-    "Keep a file's bytes unchanged, once; atomic."
+    "Keep a file's bytes unchanged, once; atomic, and readable by nobody but their owner."
     path = Path(path).expanduser()
+    if data is not None:
+        _keep(memoryview(data), content := hashlib.sha256(data).hexdigest(), path.name, Path(folder))
+        return content
     if not path.is_file(): raise DataError(must_be("path", "a file that exists", str(path)))
-    content = hash_file(path)
-    _keep(path, content, path.name, Path(folder))
+    with open_data(path) as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        _keep(file, content, path.name, Path(folder))
     return content
 
 def raw_file(content: str,       # a hash, or the first digits of it, or an `origin` like "csv:0123456789ab"
@@ -250,6 +267,7 @@ def find_files(path: str | Path,          # a file, a folder, or a pattern with 
                ) -> list[Path]:           # files in the order of their names; a file is handed back as it is
     "The files that a path names; in a folder, those with a known ending."
     text = str(Path(path).expanduser())
+    require_allowed(text)
     if ".zip#" in text.lower() or Path(text).is_file(): return [Path(text)]
     if Path(text).is_dir():
         known = [p for p in sorted(Path(text).iterdir()) if p.is_file() and not p.name.startswith(".")]
@@ -260,7 +278,9 @@ def find_files(path: str | Path,          # a file, a folder, or a pattern with 
     if not re.search(r"[*?\[]", text): return [Path(text)]
     parts = Path(text).parts
     first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
-    found = sorted(p for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))) if p.is_file())
+    hidden = any(part.startswith(".") for part in parts[first:])            # as in a shell, * is no dot
+    found = sorted(p for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))) if p.is_file()
+                   and (hidden or not any(part.startswith(".") for part in p.parts[first:])))
     if not found: raise DataError(must_be("path", "a pattern that some file fits", text))
     return found
 
@@ -318,7 +338,7 @@ def _unnamed(names: list[str], rows: list[list[str]], where: str) -> tuple[list[
             and all(v.isdigit() for v in last) and re.search(r"\D", rows[0][0].strip() or "-"):
         return names[:6] + ["spread"], ["the 7th column has no name; it is read as the spread, in points"]
     if names[0].strip() and len([n for n in names if not n.strip()]) == width - len([n for n in names if n.strip()]):
-        raise DataError(must_be("columns", f"{width} names, one for each field of a row", [n for n in names if n.strip()],
+        raise DataError(must_be("columns", f"{width} names, one for each field of a row", len([n for n in names if n.strip()]),
                                 where, "name them: columns=[timestamp, open, ...]; an unused one may have any name."))
     return names, []
 
@@ -438,7 +458,7 @@ def csv_table(data: bytes | memoryview,     # unpacked
     for typed in (True, False):
         try: table = _parsed(data, layout, typed, skipped, layout.header)
         except pa.ArrowInvalid as e:
-            if not typed: raise DataError(UNREADABLE.format(where, e)) from None
+            if not typed: raise unreadable_csv(where, e) from None
         else: break
     with ThreadPoolExecutor(1) as beside:                                  # counting and hashing leave a core to the rest
         whole = beside.submit(_all_lines, data, len(table) + layout.header)
@@ -456,6 +476,13 @@ def _frame(table) -> pd.DataFrame:
 
 UTF16, BLANK = (b"\xff\xfe", b"\xfe\xff"), b"\xef\xbb\xbf\r\n \t"
 UNREADABLE = "{} is not a readable CSV: {}\nHint: is it text in UTF-8, one bar a line?"
+
+def unreadable_csv(where: str,    # the file's name
+                   why: Exception, # Arrow's, which repeats a line of the file
+                   ) -> DataError: # without it
+    "The error for text that is no CSV; nothing of the text is in it."
+    found = re.search(r"Expected \d+ columns, got \d+|invalid UTF8 data|straddling object", str(why))
+    return DataError(UNREADABLE.format(where, f"{found[0] if found else 'its lines cannot be taken apart'}."))
 
 # %% ../../nbs/data/11a_files.ipynb #937af3d3
 def raw_table(frame: pd.DataFrame,     # as the file has it
@@ -499,14 +526,21 @@ def array_frame(rows: list,                   # of lists
     if names is None and isinstance(dialect.columns, Sequence): names = list(dialect.columns)
     if names is None: names = {6: KLINES[:6], 12: KLINES}.get(width)
     if names is None or len(names) != width:
-        raise DataError(must_be("columns", f"{width} names, because its rows have {width} values and no names", names, where,
+        raise DataError(must_be("columns", f"{width} names, because its rows have {width} values and no names", names and f"{len(names)} names", where,
                                 "columns=[timestamp, open, high, low, close, volume]"))
     odd = [i for i, r in enumerate(rows) if not isinstance(r, list) or len(r) != width]
     skipped = [(i, json.dumps(rows[i]), width, len(rows[i]) if isinstance(rows[i], list) else 1) for i in odd]
     return pd.DataFrame([r for r in rows if isinstance(r, list) and len(r) == width], columns=names), skipped
 
+def json_place(why: ValueError, # what was raised when JSON was read
+               ) -> str:        # ", line 3, column 7"; empty where that is not known
+    "Where JSON breaks off, without a word of it."
+    return f": line {why.lineno}, column {why.colno}" if isinstance(why, json.JSONDecodeError) else ""
+
 def misfit(where: str, why: Exception) -> DataError:
-    return DataError(f"{where} holds columns that do not fit: {why}\nHint: is it a message of failure instead of bars?")
+    told = next((words for words in ("of the same length", "no records") if words in str(why)), "")
+    return DataError(f"{where} holds columns that do not fit{f': they must be {told}' if told == 'of the same length' else f': some rows are {told}' if told else ''}.\n"
+                     "Hint: is it a message of failure instead of bars?")
 
 # %% ../../nbs/data/11a_files.ipynb #588ff2fb
 def json_table(data: bytes | memoryview,     # unpacked
@@ -518,13 +552,13 @@ def json_table(data: bytes | memoryview,     # unpacked
     try: value = json.loads(text)
     except ValueError as e:
         try: value = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError: raise DataError(f"{where} is not readable JSON: {e}.\nHint: was the download cut off?") from None
+        except ValueError: raise DataError(f"{where} is not readable JSON{json_place(e)}.\nHint: was the download cut off?") from None
     names, skipped = None, []
     if isinstance(value, dict) and not set(_keys(value)) & {"open", "o", "close", "c"}:
         names = value.get("columns") if isinstance(value.get("columns"), list) else None
         value = next((v for k, v in value.items() if k != "columns" and isinstance(v, (list, dict)) and k != "index"), value)
     if not isinstance(value, (list, dict)) or not value:
-        raise DataError(f"{where} holds no rows: it is {json.dumps(value)[:40]}.\nHint: was anything downloaded?")
+        raise DataError(f"{where} holds no rows: it is {'empty' if not value else f'a {type(value).__name__}'}.\nHint: was anything downloaded?")
     if isinstance(value, list) and not isinstance(value[0], (list, dict)):
         raise DataError(must_be("path", "JSON of bars", f"a list of {type(value[0]).__name__}", where,
                                 "records, columns or arrays: [{...}], {...: [...]}, [[...]]."))
@@ -550,7 +584,7 @@ def parquet_table(data: bytes | memoryview,     # unpacked
                   ) -> Table:                   # values as they were
     "Read Parquet."
     try: frame = pd.read_parquet(io.BytesIO(data))
-    except (OSError, ValueError) as e: raise DataError(f"{where} is not a readable Parquet file: {e}.\nHint: was it cut off? Fetch it again.") from None
+    except (OSError, ValueError): raise DataError(f"{where} ({len(data):,} bytes) is not a readable Parquet file.\nHint: was it cut off? Fetch it again.") from None
     return _binary(frame, where, dialect)
 
 def feather_table(data: bytes | memoryview,     # unpacked
@@ -559,7 +593,7 @@ def feather_table(data: bytes | memoryview,     # unpacked
                   ) -> Table:                   # values as they were
     "Read Feather (Arrow's file format)."
     try: frame = pd.read_feather(io.BytesIO(data))
-    except (OSError, ValueError) as e: raise DataError(f"{where} is not a readable Feather file: {e}.\nHint: was it cut off? Fetch it again.") from None
+    except (OSError, ValueError): raise DataError(f"{where} ({len(data):,} bytes) is not a readable Feather file.\nHint: was it cut off? Fetch it again.") from None
     return _binary(frame, where, dialect)
 
 FORMATS = {"csv": csv_table, "json": json_table, "parquet": parquet_table, "feather": feather_table}

@@ -259,7 +259,7 @@ def _reading(table: Table, how: _How) -> Reading:
 def _no_bar(where: str, n: int, quarantine: pd.DataFrame) -> DataError:
     "The error for a file in which no row is usable."
     return DataError(f"{where} has no usable row: {n:,} were set aside, the first (row {quarantine.row[0]}) "
-                     f"because {quarantine.reason[0]}: {quarantine.raw[0][:120]}.\n"
+                     f"because {quarantine.reason[0]}.\n"
                      "Hint: are its columns what their names say, and its times of a form that is read?")
 
 # %% ../../nbs/data/12_sources.ipynb #61e6d20b

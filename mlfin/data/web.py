@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be, unknown
-from ..core.provenance import hash_json
+from ..core.paths import open_data, require_allowed
+from ..core.provenance import hash_json, yaml_place
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, TIMEFRAMES, as_bars, timeframe_delta
 from .calendars import calendar_zone, expected_bars, session_bars
 from .files import keep_raw
@@ -332,10 +332,7 @@ class Memory:
 def _kept(answer: Answer, server: Server) -> str:
     "SHA-256 of a page's bytes, which are kept where that is asked for."
     if server.raw is None: return hashlib.sha256(answer.data).hexdigest()
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder, "page.json")
-        page.write_bytes(answer.data)
-        return keep_raw(page, server.raw)
+    return keep_raw("page.json", server.raw, answer.data)
 
 def _rubbish(n: int, reasons: np.ndarray, raws: list, where: str) -> None:
     "Refuse a page of which no row can be read."
@@ -536,13 +533,15 @@ def rest_mapping(mapping: str | Path | Mapping, # a YAML or JSON file, or the ma
     m, where = mapping, "mapping"
     if not isinstance(mapping, Mapping):
         path = Path(mapping).expanduser()
+        require_allowed(path)
         if not path.is_file(): raise DataError(must_be("path", "a file with a mapping (YAML or JSON)", str(mapping), hint="rest:service.yaml"))
         where = path.name
-        try: m = yaml.safe_load(path.read_text("utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise DataError(f"{where} is no readable YAML or JSON: {' '.join(str(e).split())[:200]}") from None
-    if not isinstance(m, Mapping): raise DataError(must_be("mapping", "names and values", m, where, "url: ..., fields: {...}"))
+        try:
+            with open_data(path) as file: m = yaml.safe_load(file.read().decode("utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as e: raise DataError(f"{where} is no readable YAML or JSON{yaml_place(e)}.") from None
+    if not isinstance(m, Mapping): raise DataError(must_be("mapping", "names and values", type(m).__name__, where, "url: ..., fields: {...}"))
     m = {str(k): v for k, v in m.items()}
+    if not {"url", "fields"} & set(m): raise DataError(must_be("mapping.url", "given, and mapping.fields", None, where, "url: ..., fields: {...}"))
     _check_mapping(m, where)
     paging = m.get("paging", "time" if "{start_" in m["url"] else "none")
     paging = {"by": paging} if isinstance(paging, str) else paging

@@ -16,6 +16,7 @@ import typer
 
 from ..backtest.question import typed_moment
 from ..core.errors import DataError, ParameterError, SettingsError, hide_password, must_be, unknown
+from ..core.private import user_files
 from ..core.settings import quiet_environment
 from .console import EventFile, Events, Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
 
@@ -285,7 +286,7 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
     if keys.empty:
         line = named.assign(first=named["first"].min(), last=named["last"].max()).iloc[0]
         raise DataError(_none(", ".join(symbols or ["The store"]), line, first, last, as_of, version) + "\nHint: nothing was written; widen the period.")
-    opened.export(to.expanduser(), symbols, timeframe, columns=words(column), **how)
+    with user_files(): opened.export(to.expanduser(), symbols, timeframe, columns=words(column), **how)
     told = f"{_count(len(keys), timeframe + ' bar')} of {_count(keys.symbol.nunique(), 'symbol')}"
     told += f", {moment_text(keys.ts.min())} to {moment_text(keys.ts.max())} UTC"
     out.print(f"{plain(to)}: {told}, {_size(to.expanduser().stat().st_size)}", highlight=False, markup=False)
