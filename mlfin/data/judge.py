@@ -17,7 +17,8 @@ import pandas as pd
 
 from .bars import BAR_COLUMNS, KEY, as_bars, timeframe_delta
 from .calendars import expected_bars
-from .quality import CHECKS, LIMITS, QualityReport, decimal_shifts, name_claims, quality_report
+from .quality import (CHECKS, LIMITS, POINTS, QualityReport, at_close, count_edges, decimal_shifts, name_claims, quality_report, session_edges,
+                                stamp_text, zero_text)
 from .spool import Piece, no_bars
 
 # %% ../../nbs/data/13c_judge.ipynb #420cc4c8
@@ -37,7 +38,8 @@ class _Series:
     expected: int = 0              # bars that it has between the first and the last
     able: int = 0                  # possible bars,
     zero: int = 0                  # of them without volume,
-    moved: int = 0                 # of these with a price that moved
+    still: int = 0                 # of these that show one price
+    edges: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype="int64")) # of sessions: what `count_edges` counts
     runs: int = 0                  # stale ones
     told: list = field(default_factory=list)           # the first outliers, in words
     blocks: list = field(default_factory=list)         # of volume: count, median, first moment
@@ -92,6 +94,12 @@ def _remember(series: _Series, view: _View, at: np.ndarray, dates: Sequence[int]
     parts = [view.ts[own].view("float64"), *(view.values[c][own] for c in ("open", "high", "low", "close"))]
     series.digest.update(np.column_stack(parts).tobytes())
 
+def _remember_edges(series: _Series, ts: np.ndarray, edges: tuple, timeframe: str) -> None:
+    "Which sessions begin and end with a bar; needs to come before the last moment is noted."
+    before = min(timeframe_delta(timeframe) // pd.Timedelta("1us"), 86_400_000_000)
+    span = (ts[0] - before if series.last is None else series.last + 1, ts[-1] + 1)
+    series.edges = series.edges + count_edges(ts, tuple(edge[slice(*np.searchsorted(edge, span))] for edge in edges))
+
 def _remember_able(series: _Series, view: _View, at: np.ndarray, slots: np.ndarray) -> None:
     "What the checks of possible bars need: `at` has these, neighbours too."
     own, flat = view.own[at], view.flagged["stale"][at]
@@ -103,8 +111,8 @@ def _remember_able(series: _Series, view: _View, at: np.ndarray, slots: np.ndarr
     series.expected += int(np.searchsorted(slots, last, "right") - low)
     series.on += int((~view.flagged["calendar"][mine]).sum())
     series.able_last, series.able = last, series.able + len(mine)
-    volume, moved = view.values["volume"][mine], view.values["high"][mine] > view.values["low"][mine]
-    series.zero, series.moved = series.zero + int((volume == 0).sum()), series.moved + int(((volume == 0) & moved).sum())
+    volume, flat = view.values["volume"][mine], view.values["high"][mine] == view.values["low"][mine]
+    series.zero, series.still = series.zero + int((volume == 0).sum()), series.still + int(((volume == 0) & flat).sum())
     _remember_volume(series, volume[volume > 0], view.ts[mine][volume > 0])
 
 # %% ../../nbs/data/13c_judge.ipynb #54f4ef3f
@@ -205,6 +213,12 @@ def _special(judge: Judge, bars: pd.DataFrame, view: _View) -> None:
     jump = np.diff(view.ts, prepend=view.ts[0]) == delta - 3_600_000_000
     for kind, more in (("order", jump), ("duplicates", clock), ("calendar", clock)): judge.dst[kind] += int((clock & flagged[kind] & more).sum())
 
+def _edges(judge: Judge, view: _View, found: list) -> tuple:
+    "Opens and closes of sessions, as far as a piece reaches, and between it and the one before."
+    own = [view.ts[at[view.own[at]]] for *_, at in found]
+    before = [s.last for key, s in judge.series.items() if key in {(s, t) for s, t, _ in found} and s.last is not None]
+    return session_edges(judge.calendar, min(*before, *(int(ts.min()) for ts in own), 2**62) - 86_400_000_000, max(int(ts.max()) for ts in own))
+
 def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, actions, stepped: bool) -> None:
     "Remember what is needed of each series."
     if not view.own.any(): return
@@ -214,9 +228,11 @@ def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, acti
         lasting = lasting[lasting.unit & (lasting.field == "close")]
         power[lasting.row] = lasting.power
     found, able = [(s, t, at) for s, t, at in _ordered(bars, view) if view.own[at].any()], {}
+    edges = () if judge.calendar == "24/7" else _edges(judge, view, found)
     for symbol, timeframe, at in found:
         series = judge.series.setdefault((symbol, timeframe), _Series(judge._place.get(symbol, len(judge.series))))
         series.cut |= not piece.whole
+        if edges: _remember_edges(series, np.unique(view.ts[at[view.own[at]]]), edges, timeframe)
         _remember(series, view, at, judge._dates)
         fine = at[~view.flagged["bad"][at]]
         able[symbol, timeframe] = fine[np.r_[True, np.diff(view.ts[fine]) > 0][:len(fine)]]
@@ -318,13 +334,17 @@ def _missing_line(everything: dict) -> tuple[str, int, str]:
     return "stop" if worst > LIMITS["missing_share"] else "warn", n, _top(gone)
 
 def _zero_line(everything: dict) -> tuple[str, int, str]:
-    "Bars without volume that are odd for their series."
-    odd, never = Counter(), set()
-    for (symbol, _), s in everything.items():
-        share = s.zero / s.able if s.able else 0.0
-        if share == 1: never.add(symbol)
-        odd[symbol] += 0 if not share else s.zero if share == 1 or share <= LIMITS["rare_share"] else s.moved
-    return _sum(odd, f" ({', '.join(sorted(never)[:5])}: no volume at all)" if never else "")
+    "Bars without volume."
+    counts = [(symbol, s.zero, s.still, s.able) for (symbol, _), s in everything.items() if s.zero]
+    found = Counter()
+    for symbol, n, *_ in counts: found[symbol] += n
+    return _sum(found, zero_text(counts))
+
+def _stamps_line(everything: dict) -> tuple[str, int, str]:
+    "Series whose bars are stamped when they end."
+    found = [(symbol, s.edges) for (symbol, _), s in sorted(everything.items()) if at_close(s.edges)]
+    told = "; ".join(stamp_text(*one) for one in found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    return ("warn", int(sum(edges[3] for _, edges in found)), told) if found else ("pass", 0, "")
 
 def _units_line(everything: dict) -> tuple[str, int, str]:
     "Rows that are off the level of most."
@@ -365,12 +385,14 @@ def _merged(judge: Judge, backwards: Mapping[str, int] | None) -> dict[str, tupl
     clock = {"order": "{} steps back by an hour", "duplicates": "{} bars of hours told twice", "calendar": "{:,} bars an hour off their session"}
     told = ", ".join(text.format(judge.dst[kind]) for kind, text in clock.items() if judge.dst[kind])
     lines["dst"] = ("warn", count["dst"], told) if count.get("dst") else ("pass", 0, "")
+    lines["stamped_at_close"] = _stamps_line(every)
     steps = {k: step for k, s in every.items() if (step := _usual(s, timeframe_delta(k[1]) // pd.Timedelta("1us"))) is not None}
     lines |= {"timeframe": _timeframe_line(steps, every), "name": _name_line(judge, steps), "missing": _missing_line(every)}
     lines["stale"] = _counted(judge, "stale", note=f" in {sum(s.runs for s in every.values())} runs")
     told = [text for _, s in sorted(every.items()) for text in s.told]
     lines["outliers"] = ("warn", count["outliers"], _few(told, count["outliers"])) if count.get("outliers") else ("pass", 0, "")
-    lines |= {c: _counted(judge, c) if judge.quotes else ("pass", 0, "no quotes") for c in ("crossed", "spread")}
+    notes = {"crossed": "", "spread": "", "spread_share": POINTS}
+    lines |= {c: _counted(judge, c, note=text) if judge.quotes else ("pass", 0, "no quotes") for c, text in notes.items()}
     return lines | {"units": _units_line(every), "zero_volume": _zero_line(every), "volume_regime": _regime_line(every)}
 
 def _report(judge: Judge, unread: tuple[int, str], backwards: Mapping[str, int] | None) -> QualityReport:
@@ -400,7 +422,7 @@ def _absorb(judge: Judge, other: Judge) -> None:
         if (series := judge.series.setdefault(key, more)) is more:
             series.place = len(judge.series)
             continue
-        for name in ("rows", "far", "on", "expected", "able", "zero", "moved", "runs"): setattr(series, name, getattr(series, name) + getattr(more, name))
+        for name in ("rows", "far", "on", "expected", "able", "zero", "still", "edges", "runs"): setattr(series, name, getattr(series, name) + getattr(more, name))
         for name in ("steps", "levels"): getattr(series, name).update(getattr(more, name))
         series.told, series.blocks, series.cut, series.flat = [*series.told, *more.told][:5], [], True, True
 
