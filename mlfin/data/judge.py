@@ -17,8 +17,9 @@ import pandas as pd
 
 from .bars import BAR_COLUMNS, KEY, as_bars, timeframe_delta
 from .calendars import expected_bars
-from .quality import (CHECKS, LIMITS, POINTS, QualityReport, at_close, count_edges, decimal_shifts, name_claims, quality_report, session_edges,
-                                stamp_text, zero_text)
+from .quality import (CHECKS, LIMITS, POINTS, QualityReport, at_close, count_edges, decimal_shifts, known_splits, name_claims, quality_report,
+                                seam_line, session_edges, stamp_text, zero_text)
+from .seams import SeamsSeen
 from .spool import Piece, no_bars
 
 # %% ../../nbs/data/13c_judge.ipynb #420cc4c8
@@ -41,6 +42,8 @@ class _Series:
     still: int = 0                 # of these that show one price
     edges: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype="int64")) # of sessions: what `count_edges` counts
     runs: int = 0                  # stale ones
+    seams: list = field(default_factory=list)          # of stretches that came whole
+    habits: SeamsSeen | None = None                    # of what came cut
     told: list = field(default_factory=list)           # the first outliers, in words
     blocks: list = field(default_factory=list)         # of volume: count, median, first moment
     cut: bool = False              # it came in several pieces
@@ -173,7 +176,7 @@ class Judge:
         self._only, self.quotes = report if self.pieces == 1 and piece.whole else None, self.quotes or "spread" in bars
         _count(self, report.flags[view.own[report.flags.row.to_numpy()]], piece)
         _special(self, bars, view)
-        _by_series(self, bars, view, piece, actions, "units" in set(report.flags.check))
+        _by_series(self, bars, view, piece, actions, "units" in set(report.flags.check), report.seams)
         return report
 
     def absorb(self, other: "Judge") -> None:
@@ -193,7 +196,8 @@ class Judge:
 
 # %% ../../nbs/data/13c_judge.ipynb #f936bcde
 def _count(judge: Judge, own: pd.DataFrame, piece: Piece) -> None:
-    "Count flags by check and symbol, and keep some of them."
+    "Count flags by check and symbol, and keep some of them; a seam can be seen only in a series that is whole."
+    if not piece.whole: own = own[own.check != "seam"]
     for check, symbol, n in own.groupby(["check", "symbol"], sort=False).size().reset_index().itertuples(index=False):
         judge.counts.setdefault(check, Counter())[symbol] += n
     for check, n in own[own.symbol.isna()].check.value_counts().items(): judge.counts.setdefault(check, Counter())[""] += int(n)
@@ -219,7 +223,14 @@ def _edges(judge: Judge, view: _View, found: list) -> tuple:
     before = [s.last for key, s in judge.series.items() if key in {(s, t) for s, t, _ in found} and s.last is not None]
     return session_edges(judge.calendar, min(*before, *(int(ts.min()) for ts in own), 2**62) - 86_400_000_000, max(int(ts.max()) for ts in own))
 
-def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, actions, stepped: bool) -> None:
+def _remember_habits(series: _Series, timeframe: str, bars: pd.DataFrame, view: _View, mine: np.ndarray, splits: Sequence) -> None:
+    "What tells of a change of the source, of a series that comes in pieces."
+    series.habits = series.habits or SeamsSeen(timeframe)
+    if not len(mine): return
+    values = {c: view.values[c][mine] for c in ("open", "close", "volume")}
+    series.habits.add(view.ts[mine], values | {c: bars[c].to_numpy("float64")[mine] for c in ("vwap", "trades", "spread") if c in bars}, splits)
+
+def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, actions, stepped: bool, seams: Mapping) -> None:
     "Remember what is needed of each series."
     if not view.own.any(): return
     power = np.zeros(len(bars), dtype="int64")
@@ -227,6 +238,7 @@ def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, acti
         lasting = decimal_shifts(bars, actions)
         lasting = lasting[lasting.unit & (lasting.field == "close")]
         power[lasting.row] = lasting.power
+    splits = known_splits(actions) if not piece.whole else {}
     found, able = [(s, t, at) for s, t, at in _ordered(bars, view) if view.own[at].any()], {}
     edges = () if judge.calendar == "24/7" else _edges(judge, view, found)
     for symbol, timeframe, at in found:
@@ -241,6 +253,8 @@ def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, acti
         series = judge.series[symbol, timeframe]
         _remember_able(series, view, at, slots.get(timeframe, np.empty(0, dtype="int64")))
         _tell_outliers(symbol, series, view, at)
+        if piece.whole: series.seams += seams.get((symbol, timeframe), [])
+        else: _remember_habits(series, timeframe, bars, view, at[view.own[at]], splits.get(symbol, ()))
     for symbol, timeframe, at in found:
         priced = at[~(view.flagged["prices"] | view.flagged["decimal"])[at]]
         _remember_levels(judge.series[symbol, timeframe], view, priced, power)
@@ -340,6 +354,10 @@ def _zero_line(everything: dict) -> tuple[str, int, str]:
     for symbol, n, *_ in counts: found[symbol] += n
     return _sum(found, zero_text(counts))
 
+def _seam_line(everything: dict) -> tuple[str, int, str]:
+    "Series that change their source."
+    return seam_line({key: [*s.seams, *(s.habits.seams() if s.habits else [])] for key, s in everything.items()})
+
 def _stamps_line(everything: dict) -> tuple[str, int, str]:
     "Series whose bars are stamped when they end."
     found = [(symbol, s.edges) for (symbol, _), s in sorted(everything.items()) if at_close(s.edges)]
@@ -393,7 +411,7 @@ def _merged(judge: Judge, backwards: Mapping[str, int] | None) -> dict[str, tupl
     lines["outliers"] = ("warn", count["outliers"], _few(told, count["outliers"])) if count.get("outliers") else ("pass", 0, "")
     notes = {"crossed": "", "spread": "", "spread_share": POINTS}
     lines |= {c: _counted(judge, c, note=text) if judge.quotes else ("pass", 0, "no quotes") for c, text in notes.items()}
-    return lines | {"units": _units_line(every), "zero_volume": _zero_line(every), "volume_regime": _regime_line(every)}
+    return lines | {"units": _units_line(every), "zero_volume": _zero_line(every), "volume_regime": _regime_line(every), "seam": _seam_line(every)}
 
 def _report(judge: Judge, unread: tuple[int, str], backwards: Mapping[str, int] | None) -> QualityReport:
     "The report on all pieces."
@@ -424,6 +442,7 @@ def _absorb(judge: Judge, other: Judge) -> None:
             continue
         for name in ("rows", "far", "on", "expected", "able", "zero", "still", "edges", "runs"): setattr(series, name, getattr(series, name) + getattr(more, name))
         for name in ("steps", "levels"): getattr(series, name).update(getattr(more, name))
+        series.seams, series.habits = [*series.seams, *more.seams], series.habits or more.habits
         series.told, series.blocks, series.cut, series.flat = [*series.told, *more.told][:5], [], True, True
 
 def _stops(judge: Judge) -> dict[str, str]:

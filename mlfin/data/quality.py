@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'CHECKS', 'POINTS', 'off_calendar', 'decimal_shifts', 'clean', 'session_edges', 'count_edges', 'at_close',
-           'stamp_text', 'name_claims', 'zero_text', 'QualityReport', 'quality_report', 'check_quality']
+           'stamp_text', 'name_claims', 'zero_text', 'known_splits', 'seam_line', 'QualityReport', 'quality_report',
+           'check_quality']
 
 # %% ../../nbs/data/13_quality.ipynb #88b1dec9
 import html
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ import pandas as pd
 from ..core.errors import DataError, must_be
 from .bars import KEY, PRICES, TIMEFRAMES, as_bars, check_bars, timeframe_delta
 from .calendars import expected_bars, sessions
+from .seams import Seam, find_seams, seam_blocks
 from .sources import quarantine_rows
 
 # %% ../../nbs/data/13_quality.ipynb #1ad5f400
@@ -346,7 +348,8 @@ CHECKS = {"readable": "rows of the source that never became bars",
           "spread": "spreads far beyond the usual one",
           "spread_share": "spreads above 1 % of the price, as points taken for prices are",
           "zero_volume": "bars without volume",
-          "volume_regime": "a lasting jump of the usual volume"}
+          "volume_regime": "a lasting jump of the usual volume",
+          "seam": "a lasting shift of volume, spread, decimals or filled columns at one moment: another source"}
 
 def _by_symbol(panel: _Panel, at: np.ndarray) -> str:
     "Counts by symbol, as text: the five largest."
@@ -671,6 +674,34 @@ def _check_volume_regime(panel: _Panel, blocks: int = 32, around: int = 4) -> tu
     if not at: return "pass", 0, "", _EMPTY
     return "warn", len(at), ", ".join(told[:5]) + (f" and {len(at) - 5} more" if len(at) > 5 else ""), panel.row[at]
 
+# %% ../../nbs/data/13_quality.ipynb #7205afcc
+def known_splits(actions: pd.DataFrame | None, # an actions frame
+                 ) -> dict[str, list[tuple[int, float]]]: # by symbol: ex-date in microseconds, ratio
+    "Splits of symbols, as `12d_seams` wants them."
+    found = {}
+    if actions is None: return found
+    splits = actions[actions.kind == "split"]
+    for symbol, ex, ratio in zip(splits.symbol, splits.ex_date.to_numpy("datetime64[us]").view("int64"), splits.value, strict=True):
+        found.setdefault(symbol, []).append((int(ex), float(ratio)))
+    return found
+
+def _check_seam(panel: _Panel, bars: pd.DataFrame, actions: pd.DataFrame | None) -> tuple:
+    "Series that change their source; the last value names the seams of each."
+    values = {"open": panel.prices[0], "close": panel.prices[3], "volume": panel.volume}
+    values |= {c: bars[c].to_numpy("float64")[panel.row] for c in ("vwap", "trades", "spread") if c in bars}
+    splits, names = known_splits(actions), panel.names
+    blocks = seam_blocks(panel.series, panel.ts, [t for _, t in names], values)
+    found = find_seams(blocks, {i: splits[s] for i, (s, _) in enumerate(names) if s in splits})
+    seams = {names[i]: own for i, own in found.items()}
+    at = np.array([seam.first for own in found.values() for seam in own], dtype="int64")
+    return (*seam_line(seams), panel.row[at], seams)
+
+def seam_line(seams: Mapping[tuple[str, str], Sequence[Seam]], # by symbol and timeframe
+              ) -> tuple[str, int, str]: # status, count, detail
+    "What the report says of seams."
+    told = [f"{symbol} {seam}" for (symbol, _), own in sorted(seams.items()) for seam in own]
+    return ("warn", len(told), _several(told)) if told else ("pass", 0, "")
+
 # %% ../../nbs/data/13_quality.ipynb #6a5697a9
 def _spreads(bars: pd.DataFrame, ask: pd.DataFrame | None) -> np.ndarray | None:
     "Ask less bid at each close; None without quotes."
@@ -699,6 +730,7 @@ class QualityReport:
     checks: pd.DataFrame # check, status ("pass", "warn", "stop"), rows (int64), detail
     flags: pd.DataFrame  # check, row (position in the bars), symbol, timeframe, ts
     calendar: str
+    seams: dict = field(default_factory=dict) # symbol, timeframe -> what `find_seams` found
 
     @property
     def verdict(self) -> str:
@@ -751,7 +783,8 @@ def _lines(bars: pd.DataFrame, calendar: str, actions: pd.DataFrame | None, name
                "decimal": _line(panel, ticks, True, aside), "units": _line(panel, np.unique(slips["at"][lasting])),
                "outliers": _check_outliers(able, actions)}
     return report | _check_quotes(panel, _spreads(bars, ask)) | {
-        "zero_volume": _check_zero_volume(able), "volume_regime": _check_volume_regime(able)}
+        "zero_volume": _check_zero_volume(able), "volume_regime": _check_volume_regime(able),
+        "seam": _check_seam(able, bars, actions)}
 
 # %% ../../nbs/data/13_quality.ipynb #ee378db1
 def quality_report(bars: pd.DataFrame,          # bar columns and dtypes; any order, repetitions allowed
@@ -776,7 +809,7 @@ def quality_report(bars: pd.DataFrame,          # bar columns and dtypes; any or
              for c in CHECKS if c in lines and len(lines[c][3])]
     flags = pd.concat(parts, ignore_index=True) if parts else given.iloc[:0][named].assign(check="", row=_EMPTY)
     flags = flags[["check", "row", *named]].astype({"check": "str", "row": "int64"})
-    return QualityReport(table, flags, calendar)
+    return QualityReport(table, flags, calendar, lines["seam"][4] if "seam" in lines else {})
 
 def check_quality(bars: pd.DataFrame,          # bar columns and dtypes; any order, repetitions allowed
                   calendar: str,               # "24/7" or an exchange's code
