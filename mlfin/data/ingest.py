@@ -367,6 +367,7 @@ class _Line:
     until: pd.Timestamp | None = None
     error: str = ""
     stopped: bool = False
+    notes: tuple[str, ...] = ()                      # what was decided about its source
 
     def saw(self, first: pd.Timestamp, last: pd.Timestamp) -> None:
         "Note bars that were stored, from the first to the last."
@@ -413,6 +414,7 @@ def _download(asked: _Asked, store: Store, line: _Line, judge: Judge, stretch: t
                 done = _take(asked, store, line, found, piece, aside) or done
         finally:
             line.rows += spool.rows + spool.unread.rows
+            line.notes = tuple(dict.fromkeys((*line.notes, *spool.notes)))
             if aside: _keep_aside(store, pd.concat(aside, ignore_index=True))
             if spool.actions: store.write_actions(_listed(spool.actions))
             for own in spool.unread.frames(): found.note(own)
@@ -536,6 +538,7 @@ class Update:
     quarantined: int      # rows set aside
     origin: str           # kinds of source and the first digits of their content's hash
     version: int          # of the store's bars afterwards
+    notes: tuple[str, ...] = () # what was decided about the source, such as the size of a spread's point
 
     @property
     def failed(self) -> bool:
@@ -573,7 +576,7 @@ def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None
         if text and (not stops or any(found.report.checks.set_index("check").status[c] == "stop" for c in ("readable", "schema", "times"))):
             stops = {s: text for s in sorted(found.rows)} or {s: text for s in _named(asked)}
         missed = () if asked.unit else asked.symbols
-        lines = [_Line(s, found.rows[s], gone=found.gone[s], until=found.spool.until) for s in sorted({*found.rows, *missed, *stops})]
+        lines = [_Line(s, found.rows[s], gone=found.gone[s], until=found.spool.until, notes=tuple(found.spool.notes)) for s in sorted({*found.rows, *missed, *stops})]
         counts = _put(store, found, list(stops))[1] if len(stops) < len(lines) else {}
         for kept in found.kept.frames(): _ends(lines, kept)
         for line in lines:
@@ -599,6 +602,7 @@ def _gathered(asked: _Asked, lines: list[_Line]) -> list[_Line]:
         if (one := found.setdefault(line.symbol, line)) is line: continue
         one.rows, one.gone, one.error, one.stopped = one.rows + line.rows, one.gone + line.gone, one.error or line.error, one.stopped or line.stopped
         one.counts.update(line.counts)
+        one.notes = tuple(dict.fromkeys((*one.notes, *line.notes)))
         if line.first is not None: one.saw(line.first, line.last)
     gone = [_Line(s, error=str(unknown("symbol", s, sorted(found), asked.source))) for s in asked.symbols if s not in found]
     return [*found.values(), *gone]
@@ -626,7 +630,7 @@ def update(source: str = "builtin",              # name of a source, or its addr
     "Bring a store up to date with a source."
     asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, repair, ask, name, now, raw, memory, **how)
              for t in ([timeframes] if isinstance(timeframes, str) else timeframes)]
-    store, tables, checks, origins = open_store(store), [], [], {}
+    store, tables, checks, origins, notes = open_store(store), [], [], {}, {}
     for one in asked:
         judge = Judge(one.calendar, one.name, one.now)
         if one.live:
@@ -638,7 +642,8 @@ def update(source: str = "builtin",              # name of a source, or its addr
             lines, origin = _stored(replace(one, name=name or file or None), store, judge, progress)
             if origin: origins[origin] = None
         tables.append(_table(lines, one.timeframe, store.version()))
+        notes |= dict.fromkeys(note for line in lines for note in line.notes)
         checks.append(judge.report().checks.assign(timeframe=one.timeframe))
     series = pd.concat(tables, ignore_index=True)
     quality = pd.concat(checks, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
-    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version())
+    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes))
