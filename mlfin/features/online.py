@@ -337,7 +337,7 @@ def assert_parity(specs: Iterable[str], # features to test; names of sets are fi
     raise SpecError(f"{worst.says}{more}\nHint: {advice}")
 
 # %% ../../nbs/features/24a_online.ipynb #82b8c2b0
-ROWS, PANEL_TIMES, FACT_TIMES = 1_000_000, 20_000, 200 # at most: rows of the table, times of panels, times of facts
+ROWS, PANEL_TIMES, FACT_TIMES = 1_000_000, 2_000, 200 # at most: rows of the table, times of panels, times of facts
 
 def _drawn(size: int, count: int, rng) -> np.ndarray:
     "One place from each of `count` equal parts of a history; all places where there are no more."
@@ -501,7 +501,8 @@ def check_each_bar(specs: Iterable[str],   # features to test; names of sets are
     if others: note = _each_other(others, bars, _Times(bars, borders, context), wanted, arrays, facts, seed, made)
     for spec, f in inner.items():                                  # what a panel feature is of must hold by itself
         if not isinstance(made[spec], Exception) and _apart(f, known, made[spec]).any():
-            made.update((o.spec, SpecError(f"{spec}, which it is of, gives other values bar by bar")) for o in features if o.of is not None and o.of.spec == spec)
+            error = SpecError(f"{spec}, which it is of, gives other values bar by bar")
+            made.update((o.spec, error) for o in features if o.of is not None and o.of.spec == spec)
     report = pd.DataFrame([_each_row(f, bars, table, made[f.spec]) for f in features])
     return EachBar(report, int(wanted.sum()), float(wanted.mean()), note)
 
