@@ -55,6 +55,7 @@ class _Service(BaseModel):
     tls_key: str = ""                                         # PEM file of the certificate's private key
     body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB
     body_seconds: float = Field(15.0, gt=0)                   # in which a request's body must arrive
+    data_dirs: tuple[str, ...] = ()                           # folders that a path in a request may lie in; empty: none
     cors: tuple[str, ...] = ()                                # origins of pages in browsers that may ask
     proxies: tuple[str, ...] = ()                             # addresses of proxies whose X-Forwarded-For is believed
 
@@ -115,7 +116,7 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     raw = dict(ini[profile])
     for key in raw:
         if key not in keys: raise SettingsError(unknown("setting", key, keys, f"settings.ini [{profile}]"))
-    reserved = {"PROFILE", "ROOT", "JWT_KEY", "SEAL_KEY", "DASH_TOKEN"}  # the last three are secrets, which nothing here holds
+    reserved = {"PROFILE", "ROOT", "CONFINED", "JWT_KEY", "SEAL_KEY", "DASH_TOKEN"}  # the last three are secrets, which nothing here holds
     for name, value in sorted(os.environ.items()):
         if not name.startswith("MLFIN_") or name[6:] in reserved: continue
         if name.endswith("_FILE"): continue
@@ -132,9 +133,10 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
     root = project_root() if root is None else Path(root).resolve()
     profile = profile or os.environ.get("MLFIN_PROFILE") or "development"
     raw = {k: v.replace("{root}", str(root)).replace("{profile}", profile) for k, v in _raw_settings(root, profile).items()}
-    for key in ("plugins", "limit_exempt", "cors", "proxies"): raw[key] = tuple(p.strip() for p in raw.get(key, "").split(",") if p.strip())
+    for key in ("plugins", "limit_exempt", "cors", "proxies", "data_dirs"): raw[key] = tuple(p.strip() for p in raw.get(key, "").split(",") if p.strip())
     for key in ("store", "ledger", "artifacts"):
         if key in raw and "://" not in raw[key]: raw[key] = str(root / raw[key])
+    raw["data_dirs"] = tuple(str(root / Path(folder).expanduser()) for folder in raw["data_dirs"])
     for key in ("mlflow", "tuning", "accounts"):
         if raw.get(key, "").startswith("sqlite:///"): raw[key] = "sqlite:///" + str(root / raw[key].removeprefix("sqlite:///"))
     try: return Settings(profile=profile, root=root, **raw)

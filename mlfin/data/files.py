@@ -44,6 +44,8 @@ class Dialect:
     columns: Sequence[str] | Mapping[str, str] | None = None # names of a headerless file, or {its name: our name}
     decimal: str | None = None     # "." or ","; None: found out
     dayfirst: bool | None = None   # order of 01/02/2022; None: found out
+    point: float | Mapping[str, float] | None = None # price of one unit of the spread, or {symbol: price}; 1: it is a price; None: found out
+    stamp: str = "open"            # what the times of bars are: "open" or "close"
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -53,6 +55,7 @@ class Table:
     skipped: list           # rows of another width: (row, text, fields expected, fields found)
     notes: tuple[str, ...]  # what was decided about the file
     first: int = 0          # position of the frame's first row in the file, where the table is a part of it
+    digits: int = 0         # decimals that a text shows of its prices, trailing zeros included; looked for where there is a spread
 
 # %% ../../nbs/data/11a_files.ipynb #412ff601
 ALIASES = {"ts": ["ts", "timestamp", "timestamputc", "datetime", "datetimeutc", "opentime", "date", "dateutc", "time",
@@ -336,7 +339,7 @@ def _unnamed(names: list[str], rows: list[list[str]], where: str) -> tuple[list[
     if not any(v.strip() for v in last): return names, []
     if len(names) == 7 and {"open", "high", "low", "close", "volume"} <= set(_keys(names)) and all(names[:6]) \
             and all(v.isdigit() for v in last) and re.search(r"\D", rows[0][0].strip() or "-"):
-        return names[:6] + ["spread"], ["the 7th column has no name; it is read as the spread, in points"]
+        return names[:6] + ["<SPREAD>"], ["the 7th column has no name; it is read as MetaTrader's spread"]
     if names[0].strip() and len([n for n in names if not n.strip()]) == width - len([n for n in names if n.strip()]):
         raise DataError(must_be("columns", f"{width} names, one for each field of a row", len([n for n in names if n.strip()]),
                                 where, "name them: columns=[timestamp, open, ...]; an unused one may have any name."))
@@ -417,6 +420,7 @@ class Layout:
     types: dict            # field -> the Arrow type that plain numbers and plain times are read with
     notes: list[str]
     decimal: str = "."     # the decimal sign that the first rows show
+    digits: int = 0        # decimals of the prices in the first rows, where there is a spread
 
 def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], dialect: Dialect) -> str:
     "The decimal sign of a CSV, judged by its first rows; where a later one says otherwise, all are read as text."
@@ -426,6 +430,12 @@ def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], 
     seen.add(pd.DataFrame({c: pd.Series([r[i] for r in rows if len(r) > i], dtype="str") for c, i in at.items()}))
     comma, dot = (seen.count[sign] - seen.count[f"{sign} either"] for sign in ("comma", "dot"))
     return "," if seen.count["clear"] and comma > dot and comma >= 0.2 * seen.n else "."
+
+def _first_digits(rows: list[list[str]], names: list[str], found: dict[str, str], sign: str) -> int:
+    "Decimals that the first rows show of the prices; 0 where there is no spread, whose unit they may tell."
+    at = [names.index(found[c]) for c in PRICES] if "spread" in found else []
+    cells = [row[i].strip().rpartition(sign) for row in rows for i in at if len(row) > i]
+    return max((len(after) for _, dot, after in cells if dot and after.isdigit() and after != "0"), default=0)
 
 def csv_layout(data: bytes | memoryview,     # the file's first bytes, some 64 KiB of them at least if it has as many
                where: str,                   # the file's name, for messages
@@ -441,7 +451,8 @@ def csv_layout(data: bytes | memoryview,     # the file's first bytes, some 64 K
     types = {found[c]: pa.string() for c in ("ts", "clock", "symbol") if c in found}
     types |= {found[c]: pa.float64() for c in (*_NUMBERS, "ticks") if c in found}
     if "clock" not in found: types[found["ts"]] = _stamp_type(rows, names.index(found["ts"]))
-    return Layout(delimiter, fields, header, found, types, notes, _first_sign(rows, names, found, dialect))
+    sign = _first_sign(rows, names, found, dialect)
+    return Layout(delimiter, fields, header, found, types, notes, sign, _first_digits(rows, names, found, sign))
 
 # %% ../../nbs/data/11a_files.ipynb #6d42f40f
 def csv_table(data: bytes | memoryview,     # unpacked
@@ -467,7 +478,7 @@ def csv_table(data: bytes | memoryview,     # unpacked
     if skipped or not whole.result(): frame = _frame(_parsed(data, layout, typed, skipped, layout.header, False)) # one thread loses no row
     if not len(frame) and not skipped:
         raise DataError(f"{where} holds a header and no rows.\nHint: was the download cut off?")
-    return finish_table(raw_table(frame, layout.found, skipped, layout.notes))
+    return finish_table(raw_table(frame, layout.found, skipped, layout.notes, digits=layout.digits))
 
 def _frame(table) -> pd.DataFrame:
     "An Arrow table as a frame of its own: what has one chunk is lent by Arrow, and cannot be written to."
@@ -490,10 +501,11 @@ def raw_table(frame: pd.DataFrame,     # as the file has it
               skipped: Sequence = (),  # rows of another width
               notes: Sequence[str] = (), # what was decided so far
               first: int = 0,          # position of its first row in the file
+              digits: int = 0,         # decimals that its text shows of prices
               ) -> Table:              # not finished: MetaTrader's two volumes are both there
     "The columns that count, under our names."
     frame = pd.DataFrame({ours: frame[theirs] for ours, theirs in found.items()}, copy=False)
-    return Table(frame.reset_index(drop=True), found, list(skipped), tuple(notes), first)
+    return Table(frame.reset_index(drop=True), found, list(skipped), tuple(notes), first, digits)
 
 def no_volume(cells: pd.Series) -> bool: return bool(pd.to_numeric(cells, errors="coerce").fillna(0).eq(0).all())
 
@@ -508,7 +520,6 @@ def finish_table(table: Table,             # of `raw_table`
             frame, found = frame.assign(volume=frame.ticks), found | {"volume": found["ticks"]}
             notes += ["VOL is 0 throughout; the volume is TICKVOL"]
         frame, found = frame.drop(columns="ticks"), {k: v for k, v in found.items() if k != "ticks"}
-    if "spread" in found and any(n.startswith("<") for n in found.values()): notes += ["the spread is in points"]
     if "volume" not in frame: frame, notes = frame.assign(volume=0.0), [*notes, "no volume column: the volume is 0"]
     elif frame.volume.isna().all() if empty is None else empty:
         frame, notes = frame.assign(volume=0.0), [*notes, "the volume column is empty: the volume is 0"]

@@ -185,7 +185,7 @@ def _csv_pieces(file: Located, dialect: Dialect, size: int, facts: Facts) -> Ite
             if facts.typed: raise _Supposed(replace(facts, typed=False)) from None
             raise unreadable_csv(where, e) from None
         wide = [(first + row, *rest) for row, *rest in skipped]
-        yield raw_table(table.to_pandas(split_blocks=True), layout.found, wide, layout.notes, first)
+        yield raw_table(table.to_pandas(split_blocks=True), layout.found, wide, layout.notes, first, layout.digits)
         first += len(table) + len(skipped)
     if not first: raise DataError(f"{where} holds a header and no rows.\nHint: was the download cut off?")
 

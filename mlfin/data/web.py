@@ -474,6 +474,7 @@ class RestMapping:
     calendar: str = "24/7"
     since: str | None = None
     requests_per_second: float = 5.0
+    point: float | None = None                      # price of one unit of the service's spread; 1: it is a price
 
     @property
     def host(self) -> str: return urlsplit(re.sub(r"\$?\{.*?\}", "x", self.url)).hostname or ""
@@ -491,7 +492,7 @@ def _check_mapping(m: dict, where: str) -> None:
     for key in m:
         if key not in known: raise DataError(unknown("mapping", key, known, where))
     kinds = {"url": str, "rows": str, "headers": dict, "timeframes": dict, "symbols": dict, "fields": dict, "order": str,
-             "calendar": str, "limit": int, "requests_per_second": (int, float)}
+             "calendar": str, "limit": int, "requests_per_second": (int, float), "point": (int, float)}
     for key, kind in kinds.items():
         if key in ("url", "fields") and key not in m: raise DataError(must_be(f"mapping.{key}", "given", None, where))
         if key in m and (not isinstance(m[key], kind) or isinstance(m[key], bool) or kind in (int, (int, float)) and not m[key] > 0):
@@ -503,6 +504,8 @@ def _check_mapping(m: dict, where: str) -> None:
             raise DataError(must_be(f"mapping.fields.{name}", "a name or a position in the row", place, where))
     if missing := [c for c in _NEEDED if c not in m["fields"]]:
         raise DataError(must_be("mapping.fields", f"a place for {', '.join(_NEEDED)}", sorted(m["fields"]), where, f"missing: {missing[0]}."))
+    if "spread" in m["fields"] and m.get("point") is None:
+        raise DataError(must_be("mapping.point", "given where fields has a spread: the price of one unit of it", None, where, "point: 1 where it is a price."))
     for name in m.get("timeframes", {}):
         if name not in TIMEFRAMES: raise DataError(unknown("mapping.timeframes", name, TIMEFRAMES, where))
     if m.get("order", "ascending") not in ("ascending", "descending"):
@@ -649,6 +652,8 @@ def _columns(rows: list, m: RestMapping, series: Series, where: str, tz: str | N
             raise DataError(unknown(f"mapping.fields.{ours}", str(place), have, where))
         columns[ours] = pd.Series(column, dtype=object)
     for name in [c for c in ("ts", "close_time") if c in columns]: columns[name] = _times(list(columns[name]), m, series, where, tz)
+    if "spread" in columns:
+        columns["spread"] = columns["spread"].map(lambda v: round(x * m.point, 12) if np.isfinite(x := plain_number(v)) else v)
     if "symbol" in columns:
         theirs = {v: k for k, v in m.symbols.items()}
         columns["symbol"] = columns["symbol"].map(lambda v: theirs.get(v, v))

@@ -414,6 +414,8 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
            full: Annotated[bool, typer.Option("--full", help="Ask for everything again, not only for what came after the last stored bar.")] = False,
            repair: Annotated[bool, typer.Option("--repair", help="Put prices right that are 10, 100 or 1000 times off; it is on record.")] = False,
            ask: Annotated[str | None, typer.Option(metavar="FILE", help="The ask side, where SOURCE has the bids.")] = None,
+           point: Annotated[float | None, typer.Option(metavar="0.01", help="Price of one unit of the spread column; 1: it is a price (default: found out).")] = None,
+           stamp: Annotated[str | None, typer.Option(metavar="close", help="close: bars are stamped when they end (default: open).")] = None,
            option: _Options = None,
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,
            store: _Store = None, profile: Profile = None, events: Events = None, as_json: _Json = False):
@@ -421,7 +423,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
     asked |= {k: v for k, v in said.items() if v is not None}
-    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked)}
+    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in (("point", point), ("stamp", stamp)) if v is not None}}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
     for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
     from mlfin.data.ingest import update
@@ -432,7 +434,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
         progress.keep("end", details={**sums, "quarantined": done.quarantined, "version": done.version, "failed": done.failed})
     if as_json:
         told = {"series": records(done.series), "quality": records(done.quality)}
-        say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")})
+        say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")} | {"notes": list(done.notes)})
     else: _say_update(done, place)
     if done.failed: raise typer.Exit(1)
 
@@ -458,6 +460,7 @@ def _say_update(done, place: str) -> None:
     if len(poor) and done.series["rows"].any():
         out.print()
         say_table(poor[["check", "status", "rows", "detail"]], fold=("detail",))
+    for note in done.notes: out.print(f"About the source: {plain(note)}.", highlight=False, markup=False)
     if done.quarantined: out.print(f"{_count(done.quarantined, 'row')} set aside: mlfin data quarantine", highlight=False)
     origin = f", from {plain(done.origin)}" if done.origin else ""
     told = f"Version {done.version} of {plain(_near(place))}{origin}" if done.version >= 0 else f"{plain(_near(place))} is still empty."

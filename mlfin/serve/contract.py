@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['MOST_BARS', 'MOST_SYMBOLS', 'AHEAD', 'SYMBOL', 'NAME', 'Symbol', 'Name', 'Timeframe', 'Moment', 'Past', 'Finite',
-           'Share', 'State', 'Setting', 'T', 'Message', 'Bar', 'IngestRequest', 'Refused', 'IngestReply', 'IngestRun',
-           'LatestPrice', 'Signal', 'Interval', 'Prediction', 'PredictRequest', 'PredictReply', 'TrainRequest', 'Job',
-           'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem', 'Problem', 'PageQuery', 'Page',
-           'read_fields']
+           'Share', 'State', 'Setting', 'T', 'M', 'Message', 'Bar', 'IngestRequest', 'Refused', 'IngestReply',
+           'IngestRun', 'LatestPrice', 'Signal', 'Interval', 'Prediction', 'PredictRequest', 'PredictReply',
+           'TrainRequest', 'Job', 'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem',
+           'Problem', 'PageQuery', 'Page', 'read_fields', 'repeated_key', 'read_message']
 
 # %% ../../nbs/serve/60_contract.ipynb #58e749ca
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -221,17 +222,18 @@ class TrainRequest(Message):
     promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators.")
 
 class Job(Message):
-    "Work in the background."
+    "Work in the background. A `read_only` is told its id, kind, state and times, and nothing else: then `full` is false and the rest is empty."
     id: str = Field(description="Its name.", examples=["0c8e5b7fa91d2e34"])
     kind: Literal["ingest", "train"]
-    experiment: Name
+    experiment: Name | None = Field(None, description="Of which line of research; null where it is not shown.", examples=["default"])
     state: State
-    by: str = Field(description="Who asked for it.", examples=["ann"])
+    by: str = Field("", description="Who asked for it; empty where it is not shown.", examples=["ann"])
+    full: bool = Field(True, description="Whether all of it is shown: to who asked for it, and to administrators.")
     created_at: Moment
     started_at: Moment | None = None
     ended_at: Moment | None = None
     waits_for: str | None = Field(None, description="The job before it in the same experiment (for an ingest: in the store), which must end first.")
-    progress: Share = Field(0.0, description="Share of its tasks that are done.", examples=[0.4])
+    progress: Share | None = Field(0.0, description="Share of its tasks that are done; null where it is not shown.", examples=[0.4])
     says: str = Field("", description="What it is doing, or how it ended.", examples=["training lightgbm, 3 of 9 tasks"])
     result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; where it was to be promoted, also "
                                    "version, promoted, gate. An ingest: inserted, revised, unchanged, quarantined.")
@@ -340,3 +342,30 @@ def read_fields(raw: bytes,   # a query, or the body of a form
     "The fields of a query or of a form."
     try: return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=most)
     except ValueError: raise ParameterError(f"A request must have at most {most} fields, got {raw.count(b'&') + 1}.\nHint: ask in several requests.") from None
+
+# %% ../../nbs/serve/60_contract.ipynb #317f13ad
+class _Repeated(ValueError): "A key that stands twice."
+
+def _once(pairs: list) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names): raise _Repeated(next(n for n in names if names.count(n) > 1))
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+def repeated_key(raw: bytes,      # JSON that a parser has taken
+                 ) -> str | None: # the first key that stands twice in one object; None: there is none
+    "A key that a body has twice."
+    try: _JSON.decode(raw.decode("utf-8"))
+    except _Repeated as e: return str(e)
+    return None
+
+M = TypeVar("M", bound=BaseModel)
+
+def read_message(model: type[M], # what is expected
+                 raw: bytes,     # the body of a request
+                 ) -> M:         # pydantic's `ValidationError`, or a `ParameterError` for a key that stands twice
+    "A message from its JSON."
+    found = model.model_validate_json(raw or b"null")
+    if (name := repeated_key(raw or b"null")) is not None:
+        raise ParameterError(f"`{name[:80]}` stands twice in one JSON object.\nHint: keep the one that is meant.")
+    return found

@@ -191,8 +191,8 @@ _NAMES = {"ingest": "Ingest", "train": "Training"}
 
 def job_card(job: Mapping, # of GET /jobs/{id}
              ) -> str:     # HTML
-    "How far a job is, and the end of what it printed."
-    share, state = 100 * job["progress"], job["state"]
+    "How far a job is, and the end of what it printed; of one that is not shown in full, how it stands."
+    share, state = 100 * (job["progress"] or 0.0), job["state"]
     bar = f'<progress max="100" value="{share:.0f}" aria-label="Progress of {job["kind"]}">{share:.0f} %</progress>'
     if state == "queued": bar = f'<progress max="100" value="0" aria-label="Progress of {job["kind"]}">waits</progress>'
     when = f"began {time_text(job['started_at'])}" if job["started_at"] else f"asked for {time_text(job['created_at'])}"
@@ -201,6 +201,9 @@ def job_card(job: Mapping, # of GET /jobs/{id}
     log = html.escape("\n".join(job["log"][-15:]))
     log = f'<details open><summary>The end of its log</summary><pre class="mlfin-log" tabindex="0">{log}</pre></details>' if log else ""
     badge = f'<span class="mlfin-badge {"yes" if state in ("done", "running") else "no"}">{state}</span>'
+    if not job.get("full", True):
+        return _card(_NAMES.get(job["kind"], job["kind"]), f'<p>{badge}</p><p class="mlfin-soft">Job {html.escape(job["id"])}, {when}. Who asked for it, and '
+                     'administrators, also see how far it is and what it says.</p>')
     return _card(f"{_NAMES.get(job['kind'], job['kind'])}, asked for by {job['by']}",
                  f'<p>{badge}{bar} <b>{share:.0f} %</b></p><p>{says}</p>{log}<p class="mlfin-soft">Job {html.escape(job["id"])}, {when}.</p>')
 
