@@ -775,6 +775,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlfin.core.settings._caches': ('core/settings.html#_caches', 'mlfin/core/settings.py'),
                                      'mlfin.core.settings._home_is_writable': ( 'core/settings.html#_home_is_writable',
                                                                                 'mlfin/core/settings.py'),
+                                     'mlfin.core.settings._is_ours': ('core/settings.html#_is_ours', 'mlfin/core/settings.py'),
                                      'mlfin.core.settings._raw_settings': ('core/settings.html#_raw_settings', 'mlfin/core/settings.py'),
                                      'mlfin.core.settings.import_plugins': ('core/settings.html#import_plugins', 'mlfin/core/settings.py'),
                                      'mlfin.core.settings.lesson_environment': ( 'core/settings.html#lesson_environment',
