@@ -188,6 +188,7 @@ def _caches(root: Path | None) -> dict[str, str]:
     if sys.platform != "linux": names["NUMBA_CACHE_DIR"] = "numba"  # there it looks beside the modules first, where all may be compiled already
     return {key: str(folder / name) for key, name in names.items()}
 
+# %% ../../nbs/core/01_settings.ipynb #50bd1e43
 def quiet_environment(settings: Settings | None = None, # threads and the Keras backend come from here
                      ) -> dict[str, str]:               # what now stands in the environment
     "Telemetry off, one thread, JAX for Keras, figures without their library: for this process and its children."

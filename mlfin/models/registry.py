@@ -292,7 +292,8 @@ def _manifest(settings: Settings, experiment: str, left: _Left, run, folder: Pat
         "label": {"spec": label.spec, "horizon": label.horizon}, "thresholds": read_json(rules).get("rule") if rules.is_file() else None,
         "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
         "metrics": {k: v for k, v in row.items() if k != "model"}, "run": _identity(settings, experiment, left, run),
-        "stored": _stored(folder / "model")["stored"], "versions": _libraries(folder / "model"), "files": files, "bytes": sum(f["bytes"] for f in files.values()),
+        "stored": _stored(folder / "model")["stored"], "versions": _libraries(folder / "model"),
+        "files": files, "bytes": sum(f["bytes"] for f in files.values()),
     }
 
 # %% ../../nbs/models/38_registry.ipynb #1690408b

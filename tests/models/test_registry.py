@@ -402,8 +402,8 @@ def test_without_the_key_native_formats_load_and_pickle_is_refused_in_words(sett
                                   load_champion(settings, "first").predict(champion_rows))
     with put_back(settings, champion):
         forge(settings, champion, tmp_path / "canary")
-        with pytest.raises(ModelError, match=r"test-first v1 cannot be loaded\. The model is kept as a pickle.*it is not unpickled\.\nHint: .*MLFIN_SEAL_KEY_FILE"):
-            load_champion(away, "first")
+        says = r"test-first v1 cannot be loaded\. The model is kept as a pickle.*it is not unpickled\.\nHint: .*MLFIN_SEAL_KEY_FILE"
+        with pytest.raises(ModelError, match=says): load_champion(away, "first")
     assert not (tmp_path / "canary").exists() and not (tmp_path / ".mlfin").exists(), "and looking makes no key"
 
 
