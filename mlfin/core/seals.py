@@ -123,11 +123,11 @@ class SealKeys:
         mac = seal.rpartition(":")[2].encode()
         return any([hmac.compare_digest(_mac(key, purpose, content).encode(), mac) for key in self.all()])
 
+# %% ../../nbs/core/02d_seals.ipynb #7ede85e4
 def _mac(key: bytes, purpose: str, content: Any) -> str:
     "HMAC-SHA256, hexadecimal."
     return hmac.new(key, f"mlfin seal 1|{purpose}|{hash_json(content)}".encode(), hashlib.sha256).hexdigest()
 
-# %% ../../nbs/core/02d_seals.ipynb #7ede85e4
 def seal_keys(settings: Settings, # its profile and project folder
              ) -> SealKeys:       # nothing is made yet
     "The seal keys of a profile."

@@ -16,11 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from ..core.errors import ModelError, must_be
 from ..core.settings import import_plugins
-from .sequence import _archive, _unpack, load_sequence, save_sequence
 
 # %% ../../nbs/models/32c_formats.ipynb #85ba9c09
 class _Part(NamedTuple):
@@ -45,6 +43,7 @@ def _alike(trees: list) -> bool:
 
 def _take_out(value, at: list, parts: list[_Part], done: dict):
     "The same without its native parts, which go to `parts`; the original stays as it is."
+    from sklearn.base import BaseEstimator
     if type(value) in (list, tuple): return type(value)(_take_out(v, [*at, i], parts, done) for i, v in enumerate(value))
     if not isinstance(value, BaseEstimator): return value
     if id(value) in done: return done[id(value)]
@@ -94,7 +93,9 @@ def _write_part(part: _Part) -> tuple[str, bytes, dict]:
     if part.kind == "lightgbm":
         return "txt", part.value.model_to_string(num_iteration=-1).encode(), {"best": int(part.value.best_iteration)}
     if part.kind == "xgboost": return "ubj", bytes(part.value.save_raw("ubj")), {"threads": int(getattr(part.owner, "n_jobs", None) or 0)}
-    if part.kind == "keras": return "keras", _archive(part.value), {}
+    if part.kind == "keras":
+        from mlfin.models.sequence import _archive
+        return "keras", _archive(part.value), {}
     return "npz", _write_forest(part.value), {}
 
 def _read_part(kind: str, content: bytes, told: Mapping, there) -> Any:
@@ -109,7 +110,9 @@ def _read_part(kind: str, content: bytes, told: Mapping, there) -> Any:
         booster = xgboost.Booster({"nthread": told["threads"]})
         booster.load_model(bytearray(content))
         return booster
-    if kind == "keras": return _unpack(content)
+    if kind == "keras":
+        from mlfin.models.sequence import _unpack
+        return _unpack(content)
     if kind == "forest": return _read_forest(content, there)
     raise ModelError(must_be("part", "lightgbm, xgboost, keras or forest", kind))
 
@@ -149,6 +152,7 @@ def _pack_skops(model) -> Packed:
 
 def _pack_sequence(model) -> Packed:
     "A network in Keras' own format, and JSON."
+    from mlfin.models.sequence import save_sequence
     with TemporaryDirectory() as folder:
         save_sequence(model, folder)
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
@@ -187,6 +191,7 @@ def _unpack_skops(parts: list[dict], files: Mapping[str, bytes]) -> Any:
 
 def _unpack_sequence(files: Mapping[str, bytes]) -> Any:
     "A sequence model from the bytes of its files."
+    from mlfin.models.sequence import load_sequence
     with TemporaryDirectory() as folder:
         for name in ("network.keras", "sequence.json"): Path(folder, name).write_bytes(files[name])
         return load_sequence(folder)

@@ -71,6 +71,7 @@ def _reseal_trainings(client, keys: SealKeys, settings: Settings) -> int:
             count += 1
     return count
 
+# %% ../../nbs/models/38c_sealing.ipynb #69d8ba90
 def rotate_seals(settings: Settings, # its `mlflow` and profile
                 ) -> Rotated:
     "Seal everything that is verified under a new key, then drop the old one."

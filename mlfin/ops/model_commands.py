@@ -229,7 +229,7 @@ def compare_models(one: Annotated[str, typer.Argument(metavar="VERSION", help="A
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #c461c44b
 @models_app.command("seal", epilog=_examples("mlfin models seal", "mlfin models seal --rotate", "mlfin models seal --adopt 3 --experiment default"))
-def seal(rotate: Annotated[bool, typer.Option("--rotate", help="Make a new seal key; versions that are verified are sealed anew, then the old key goes.")] = False,
+def seal(rotate: Annotated[bool, typer.Option("--rotate", help="Make a new seal key, seal anew what is verified, drop the old one.")] = False,
          adopt: Annotated[str | None, typer.Option(metavar="VERSION", help="Seal a version whose seal does not fit; you vouch for its files.")] = None,
          yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do not ask.")] = False,
          experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):

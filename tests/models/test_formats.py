@@ -139,7 +139,7 @@ def test_types_that_a_file_asks_for_are_not_taken_at_its_word():
 def test_a_forest_that_points_out_of_its_memory_is_refused(column, value):
     packed = pack_estimator(kept("random_forest"))
     name = next(n for n in packed.files if n.startswith("forest"))
-    with np.load(io.BytesIO(packed.files[name])) as kept: arrays = dict(kept)
+    with np.load(io.BytesIO(packed.files[name])) as file: arrays = dict(file)
     arrays["nodes"][column][0] = value
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
