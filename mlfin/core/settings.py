@@ -7,6 +7,7 @@ __all__ = ['project_root', 'Settings', 'profiles', 'load_settings', 'import_plug
 
 # %% ../../nbs/core/01_settings.ipynb #09ca02cd
 import os
+import stat
 import sys
 import tempfile
 from configparser import ConfigParser, Error as IniError
@@ -172,18 +173,24 @@ def _home_is_writable() -> bool:
     except RuntimeError: return False
     return home.is_dir() and os.access(home, os.W_OK)
 
+def _is_ours(folder: Path) -> bool:
+    "Whether a folder is there, or can be made, that nobody else can write to: IPython runs what lies in its folder, and Numba unpickles."
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError: return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK)
+
 def _caches(root: Path | None) -> dict[str, str]:
     "Where IPython, Jupyter, Matplotlib and Numba keep their own files when the home folder cannot be written: in the project, else in a temporary folder."
-    spare = Path(tempfile.gettempdir()) / f"mlfin-{os.getuid()}"
-    for folder in (root / ".mlfin" / "cache", spare) if root else (spare,):
-        try: folder.mkdir(parents=True, exist_ok=True)
-        except OSError: continue
-        if os.access(folder, os.W_OK): break
+    usual = [*([root / ".mlfin" / "cache"] if root else []), Path(tempfile.gettempdir()) / f"mlfin-{os.getuid()}"]
+    folder = next((f for f in usual if _is_ours(f)), None) or Path(tempfile.mkdtemp(prefix="mlfin-"))
     names = {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter", "JUPYTER_RUNTIME_DIR": "jupyter",
              "MPLCONFIGDIR": "matplotlib", "XDG_CACHE_HOME": "cache"}
     if sys.platform != "linux": names["NUMBA_CACHE_DIR"] = "numba"  # there it looks beside the modules first, where all may be compiled already
     return {key: str(folder / name) for key, name in names.items()}
 
+# %% ../../nbs/core/01_settings.ipynb #50bd1e43
 def quiet_environment(settings: Settings | None = None, # threads and the Keras backend come from here
                      ) -> dict[str, str]:               # what now stands in the environment
     "Telemetry off, one thread, JAX for Keras, figures without their library: for this process and its children."
