@@ -411,6 +411,7 @@ def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], 
     comma, dot = (seen.count[sign] - seen.count[f"{sign} either"] for sign in ("comma", "dot"))
     return "," if seen.count["clear"] and comma > dot and comma >= 0.2 * seen.n else "."
 
+# %% ../../nbs/data/11a_files.ipynb #5e267e8e
 def _first_digits(rows: list[list[str]], names: list[str], found: dict[str, str], sign: str) -> int:
     "Decimals that the first rows show of the prices; 0 where there is no spread, whose unit they may tell."
     at = [names.index(found[c]) for c in PRICES] if "spread" in found else []
