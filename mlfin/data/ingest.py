@@ -139,7 +139,9 @@ def _memory() -> int:
 # %% ../../nbs/data/19_ingest.ipynb #46fab7f1
 def _attributes(store: Store, symbols: Sequence[str], timeframe: str, attribute: str) -> dict[str, str]:
     "What a store keeps with some series, by symbol."
-    found = store.read_attributes(list(symbols) if len(symbols) <= 1000 else None, timeframe, attribute)
+    symbols = [s for s in symbols if isinstance(s, str)]                       # rows without one were set aside
+    if not symbols: return {}
+    found = store.read_attributes(symbols if len(symbols) <= 1000 else None, timeframe, attribute)
     return {s: v for s, v in zip(found.symbol, found.value, strict=True) if s in set(symbols)}
 
 def _kept_calendar(store: Store, symbols: Sequence[str], timeframe: str, otherwise: str) -> str:
@@ -185,7 +187,7 @@ def _refuse_spreads(new: list[str], wrong: dict[str, str]) -> list[str]:
 
 def _by_calendar(asked: _Asked, store: Store, found, again: Callable):
     "The question and what was found; found again where the store keeps another calendar with these series and nobody named one."
-    own = _kept_calendar(store, sorted(found.rows), asked.timeframe, asked.calendar) if asked.auto else asked.calendar
+    own = _kept_calendar(store, list(found.rows), asked.timeframe, asked.calendar) if asked.auto else asked.calendar
     if own == asked.calendar: return asked, found
     asked = replace(asked, calendar=own)
     return asked, again(asked)
