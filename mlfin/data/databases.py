@@ -211,6 +211,7 @@ def _judged(table: Table, how: _Rows, first: int) -> Reading:
                    adjusted_close=None if found.adjusted_close is None else found.adjusted_close[closed].reset_index(drop=True),
                    parts=((found.origin, first),), until=how.until)
 
+# %% ../../nbs/data/12c_databases.ipynb #23e5b916
 def _unit(table: Table, how: _Rows) -> SpreadUnit | None:
     "The unit of the spread: that of the first batch that tells one; a later one may not tell a smaller one."
     found = spread_unit([table], how.where, how.dialect)

@@ -28,6 +28,7 @@ from .lake import Lake
 from .quality import QualityReport, clean
 from .repair import repair as mend
 from .repair import repair_log
+from .spreads import SpreadSeen
 from .sources import QUARANTINE, SOURCES, Reading, default_calendar, load_sources, quarantine_rows, read_parts
 from .spool import Piece, Pile, Spool, Workspace, follow, no_bars
 from .store import Store, WriteResult, compare
@@ -89,6 +90,7 @@ class _Asked:
     now: object = None
     repair: tuple[str, ...] = ()
     memory: int = 1024           # MB
+    auto: bool = False           # nobody named the calendar: what the store keeps with a series goes first
     unit: bool = False           # one file of several, read by itself because another one cannot be
     how: dict = field(default_factory=dict) # what else read_parts takes
 
@@ -124,13 +126,71 @@ def _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, re
     keeps = SOURCES[source] is not None and "raw" in inspect.signature(SOURCES[source]).parameters
     if folder is not None and (keeps if raw is None else raw): how["raw"] = folder / "raw"
     if ask is not None: how["ask"] = _address(str(ask), None)[1]
-    return _Asked(source, address, symbols, parse_timeframe(timeframe), default_calendar(source, place) if calendar == "auto" else calendar,
-                  start, end, tz, name, now, repair, memory, how={k: v for k, v in how.items() if v is not None})
+    timeframe, auto = parse_timeframe(timeframe), calendar == "auto"
+    if auto: calendar = _kept_calendar(open_store(store), symbols, timeframe, default_calendar(source, place)) if symbols else default_calendar(source, place)
+    return _Asked(source, address, symbols, timeframe, calendar, start, end, tz, name, now, repair, memory, auto,
+                  how={k: v for k, v in how.items() if v is not None})
 
 def _memory() -> int:
     "The profile's limit; its default outside of a project."
     try: return load_settings().memory_mb
     except SettingsError: return Settings.model_fields["memory_mb"].default
+
+# %% ../../nbs/data/19_ingest.ipynb #46fab7f1
+def _attributes(store: Store, symbols: Sequence[str], timeframe: str, attribute: str) -> dict[str, str]:
+    "What a store keeps with some series, by symbol."
+    symbols = [s for s in symbols if isinstance(s, str)]                       # rows without one were set aside
+    if not symbols: return {}
+    found = store.read_attributes(symbols if len(symbols) <= 1000 else None, timeframe, attribute)
+    return {s: v for s, v in zip(found.symbol, found.value, strict=True) if s in set(symbols)}
+
+def _kept_calendar(store: Store, symbols: Sequence[str], timeframe: str, otherwise: str) -> str:
+    "The calendar that a store keeps with series; raises `DataError` where it keeps several."
+    kept = _attributes(store, symbols, timeframe, "calendar")
+    if len(names := sorted(set(kept.values()))) < 2: return names[0] if names else otherwise
+    first = ", ".join(f"{next(s for s, c in kept.items() if c == name)} {name}" for name in names[:5])
+    raise DataError(must_be("calendar", "given, because the store keeps several for these series", None, first,
+                            "ingest them apart, or say one: calendar=XNYS."))
+
+def _keep_attributes(asked: _Asked, store: Store, symbols: Sequence[str], spreads: Sequence[str] = ()) -> list[str]:
+    "Keep the calendar that was named, and that spreads are prices, with series; what changed by that, in words."
+    if not symbols or (asked.auto and not spreads): return []
+    said = {} if asked.auto else dict.fromkeys(symbols, asked.calendar)
+    kept = _attributes(store, symbols, asked.timeframe, "calendar") if said else {}
+    others = sorted({(kept[s], c) for s, c in said.items() if kept.get(s, c) != c})
+    rows = [(s, asked.timeframe, "calendar", c) for s, c in said.items() if kept.get(s) != c]
+    rows += [(s, asked.timeframe, "spread", "price") for s in spreads]
+    if rows: store.write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
+    return [f"the store kept the calendar {old} with these series, and keeps {new} now" for old, new in others]
+
+# %% ../../nbs/data/19_ingest.ipynb #129f4dfe
+def _check_spreads(asked: _Asked, store: Store, kept: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
+    "Series whose spreads are to be marked as prices; and by symbol, why its spreads may not stand beside those that the store has."
+    if "spread" not in kept or not len(given := kept[kept.spread.notna()]): return [], {}
+    names, wrong = sorted(given.symbol.unique()), {}
+    new = [s for s in names if s not in _attributes(store, names, asked.timeframe, "spread")]
+    there = {s.symbol: s.last for s in store.series().itertuples() if s.timeframe == asked.timeframe} if new and asked.how.get("point") != 1 else {}
+    for symbol in (s for s in new if s in there):
+        start = max(there[symbol] - 20_000 * timeframe_delta(asked.timeframe), moment("1800-01-01"))
+        old, seen = store.read([symbol], asked.timeframe, start, columns=[*PRICES, "spread"]), SpreadSeen()
+        seen.add({c: old[c] for c in (*PRICES, "spread")})
+        if seen.rows and not seen.broken: wrong[symbol] = _COUNTED.format(symbol, asked.timeframe)
+    return [s for s in new if s not in wrong], wrong
+
+_COUNTED = ("The store's spreads of {} {} are whole numbers beside prices: they were written before spreads were kept as prices, and count points.\n"
+            "Hint: ingest the source into a new store (--store NEW; the bytes of every file are kept below `raw`); or, where they are prices, say so: point=1.")
+
+def _refuse_spreads(new: list[str], wrong: dict[str, str]) -> list[str]:
+    "The first of them; raises `DataError` where there is any of the second."
+    for text in wrong.values(): raise DataError(text)
+    return new
+
+def _by_calendar(asked: _Asked, store: Store, found, again: Callable):
+    "The question and what was found; found again where the store keeps another calendar with these series and nobody named one."
+    own = _kept_calendar(store, list(found.rows), asked.timeframe, asked.calendar) if asked.auto else asked.calendar
+    if own == asked.calendar: return asked, found
+    asked = replace(asked, calendar=own)
+    return asked, again(asked)
 
 # %% ../../nbs/data/19_ingest.ipynb #447c6cf2
 @dataclass(frozen=True, eq=False)
@@ -437,8 +497,9 @@ def _take(asked: _Asked, store: Store, line: _Line, found: _Found, piece: Piece,
     aside.clear()
     if not found.spool.actions and len(actions): store.write_actions(actions)
     if cleaned.kept.empty: return None
-    counts = {}
+    counts, spreads = {}, _refuse_spreads(*_check_spreads(asked, store, cleaned.kept))
     done = _write(store, cleaned.kept, counts)
+    line.notes = (*line.notes, *_keep_attributes(asked, store, [line.symbol], spreads))
     line.counts.update(counts.get(line.symbol, Counter()))
     line.saw(cleaned.kept.ts.min(), cleaned.kept.ts.max())
     return done
@@ -472,6 +533,7 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
     if asked.live: return _ingest_live(asked, store, adjust, full)
     with Workspace(getattr(store, "path", None) or tempfile.gettempdir()) as space:
         found = _found(asked, space)
+        asked, found = _by_calendar(asked, store, found, lambda asked: _found(asked, space))
         wanted = list(asked.symbols or sorted(found.rows))
         if not wanted: raise DataError(must_be("start, end", "a period that the source has bars in", f"{start} to {end}"))
         kept = pd.concat([*found.kept.frames()], ignore_index=True) if found.kept.count else no_bars()
@@ -479,11 +541,13 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
         _enough(found, kept, wanted, f"from {start} to {end}" if start or end else "left")
         _refuse(found.report)
         aside = _in_order([*found.spool.unread.frames(), *found.aside.frames()], [o for o, _ in found.spool.parts])
+        spreads = _refuse_spreads(*_check_spreads(asked, store, kept))
         written, _ = _put(store, found)
+        notes = (*found.spool.notes, *_keep_attributes(asked, store, sorted(kept.symbol.unique()), spreads))
         bars = adjust_bars(_kept_back(store, kept, written.version), found.actions, adjust)
         summary = _summary(found, kept, found.actions, asked.calendar)
         return Ingested(bars, found.actions, aside, found.report.checks, summary, asked.calendar, *found.spool.content, written,
-                        found.report, found.spool.until, tuple(found.spool.notes))
+                        found.report, found.spool.until, notes)
 
 def _in_order(frames: list[pd.DataFrame], origins: list[str]) -> pd.DataFrame:
     "Rows set aside, file by file, in the order of their rows."
@@ -562,22 +626,33 @@ def _units(asked: _Asked) -> list[_Asked]:
     rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
     return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, how={**asked.how, **rule}) for p in paths] if len(paths) > 1 else []
 
+# %% ../../nbs/data/19_ingest.ipynb #351d9727
 def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None) -> tuple[list[_Line], str]:
     "Bring a store up to date with files; one line a symbol."
     several = len(asked.symbols) != 1 and asked.source in (*_FILES, "builtin")
     with Workspace(getattr(store, "path", None) or tempfile.gettempdir()) as space:
-        try: found = _found(asked, space, progress, asked.symbols if several else (), **({"symbols": []} if several else {}))
+        more = {"symbols": []} if several else {}
+        try: found = _found(asked, space, progress, asked.symbols if several else (), **more)
         except DataError as e:
             if not (units := _units(asked)): return [_Line(s, error=str(e)) for s in _named(asked)], ""
             done = [_stored(unit, store, judge, progress) for unit in units]
             return _gathered(asked, [line for lines, _ in done for line in lines]), ", ".join(o for _, o in done if o)
+        asked, found = _by_calendar(asked, store, found, lambda asked: _found(asked, space, progress, asked.symbols if several else (), **more))
+        judge.calendar = asked.calendar
         judge.absorb(found.judge)
         stops = found.judge.stops() if (text := _stop_text(found.report)) else {}
         if text and (not stops or any(found.report.checks.set_index("check").status[c] == "stop" for c in ("readable", "schema", "times"))):
             stops = {s: text for s in sorted(found.rows)} or {s: text for s in _named(asked)}
         missed = () if asked.unit else asked.symbols
-        lines = [_Line(s, found.rows[s], gone=found.gone[s], until=found.spool.until, notes=tuple(found.spool.notes)) for s in sorted({*found.rows, *missed, *stops})]
+        lines = [_Line(s, found.rows[s], gone=found.gone[s], until=found.spool.until, notes=tuple(found.spool.notes))
+                 for s in sorted({*found.rows, *missed, *stops})]
+        spreads = set()
+        for kept in found.kept.frames():
+            prices, wrong = _check_spreads(asked, store, kept[~kept.symbol.isin(stops)])
+            spreads, stops = spreads | set(prices), {**stops, **wrong}
         counts = _put(store, found, list(stops))[1] if len(stops) < len(lines) else {}
+        notes = _keep_attributes(asked, store, sorted(counts), sorted(spreads))
+        for line in lines: line.notes = (*line.notes, *notes)
         for kept in found.kept.frames(): _ends(lines, kept)
         for line in lines:
             line.counts.update(counts.get(line.symbol, {}))

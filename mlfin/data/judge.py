@@ -230,6 +230,7 @@ def _remember_habits(series: _Series, timeframe: str, bars: pd.DataFrame, view: 
     values = {c: view.values[c][mine] for c in ("open", "close", "volume")}
     series.habits.add(view.ts[mine], values | {c: bars[c].to_numpy("float64")[mine] for c in ("vwap", "trades", "spread") if c in bars}, splits)
 
+# %% ../../nbs/data/13c_judge.ipynb #bb18cb91
 def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, actions, stepped: bool, seams: Mapping) -> None:
     "Remember what is needed of each series."
     if not view.own.any(): return
@@ -440,7 +441,8 @@ def _absorb(judge: Judge, other: Judge) -> None:
         if (series := judge.series.setdefault(key, more)) is more:
             series.place = len(judge.series)
             continue
-        for name in ("rows", "far", "on", "expected", "able", "zero", "still", "edges", "runs"): setattr(series, name, getattr(series, name) + getattr(more, name))
+        for name in ("rows", "far", "on", "expected", "able", "zero", "still", "edges", "runs"):
+            setattr(series, name, getattr(series, name) + getattr(more, name))
         for name in ("steps", "levels"): getattr(series, name).update(getattr(more, name))
         series.seams, series.habits = [*series.seams, *more.seams], series.habits or more.habits
         series.told, series.blocks, series.cut, series.flat = [*series.told, *more.told][:5], [], True, True

@@ -351,6 +351,7 @@ CHECKS = {"readable": "rows of the source that never became bars",
           "volume_regime": "a lasting jump of the usual volume",
           "seam": "a lasting shift of volume, spread, decimals or filled columns at one moment: another source"}
 
+# %% ../../nbs/data/13_quality.ipynb #5197877a
 def _by_symbol(panel: _Panel, at: np.ndarray) -> str:
     "Counts by symbol, as text: the five largest."
     counts = {}
@@ -446,8 +447,7 @@ def at_close(counts: np.ndarray) -> bool: # of `count_edges`
 
 def _check_stamps(panel: _Panel, calendar: str) -> tuple:
     "Series whose bars are stamped when they end."
-    told, at = [], [_EMPTY]
-    spans = sorted(panel.spans(), key=lambda span: span[:2])
+    told, at, spans = [], [_EMPTY], sorted(panel.spans(), key=lambda span: span[:2])
     if calendar == "24/7" or not spans: return "pass", 0, "", _EMPTY
     whole = session_edges(calendar, int(min(panel.ts[s.start] for *_, s in spans)) - _DAY, int(max(panel.ts[s.stop - 1] for *_, s in spans)))
     for symbol, timeframe, s in spans:
@@ -457,13 +457,10 @@ def _check_stamps(panel: _Panel, calendar: str) -> tuple:
         if not at_close(counts): continue
         told.append(stamp_text(symbol, counts))
         at.append(s.start + np.flatnonzero(_among(ts, own[1])))
-    at = np.concatenate(at)
-    return ("warn", len(at), _several(told), panel.row[at]) if told else ("pass", 0, "", _EMPTY)
+    return ("warn", len(at := np.concatenate(at)), _several(told), panel.row[at]) if told else ("pass", 0, "", _EMPTY)
 
 def stamp_text(symbol: str, counts: np.ndarray) -> str:
     return f"{symbol} has a bar at {counts[3]:,} of {counts[2]:,} closes and at {counts[1]:,} of {counts[0]:,} opens: stamp=close reads it so"
-
-def _several(texts: list[str]) -> str: return "; ".join(texts[:5]) + (f"; and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 # %% ../../nbs/data/13_quality.ipynb #a4af62a7
 def _check_dst(panel: _Panel, bars: pd.DataFrame, backwards: np.ndarray, doubled: np.ndarray,
@@ -695,6 +692,8 @@ def _check_seam(panel: _Panel, bars: pd.DataFrame, actions: pd.DataFrame | None)
     seams = {names[i]: own for i, own in found.items()}
     at = np.array([seam.first for own in found.values() for seam in own], dtype="int64")
     return (*seam_line(seams), panel.row[at], seams)
+
+def _several(texts: list[str]) -> str: return "; ".join(texts[:5]) + (f"; and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 def seam_line(seams: Mapping[tuple[str, str], Sequence[Seam]], # by symbol and timeframe
               ) -> tuple[str, int, str]: # status, count, detail

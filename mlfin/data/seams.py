@@ -140,6 +140,7 @@ def _together(found: dict[str, dict[int, tuple[float, bool]]]) -> list[tuple[int
         seams.append((b, {name: jump for name, (jump, _) in sorted(near.items(), key=lambda one: -abs(one[1][0] / HABITS[one[0]][0]))}))
     return seams
 
+# %% ../../nbs/data/12d_seams.ipynb #4cbf2259
 def find_seams(blocks: Blocks,
                splits: Mapping[int, Sequence[tuple[int, float]]] | None = None, # by series: moment (microseconds) and ratio of known splits
                ) -> dict[int, list[Seam]]: # by the number of a series, those that have any

@@ -221,6 +221,7 @@ def opens_of(closes: pd.Series, # UTC; up to a second early (09:59:59.999) is as
     expected = expected_bars(calendar, timeframe, opens.min() - pd.Timedelta(days=1), closes.max())
     return closes.map(expected.drop_duplicates("known_at").set_index("known_at").ts).astype(TIME).fillna(opens)
 
+# %% ../../nbs/data/11b_times.ipynb #f0f97a7e
 class SessionsSeen:
     "How well the stamps of daily bars fit the ways in which they may name a session."
     def __init__(self, calendar: str,    # "forex" or an exchange's code
