@@ -665,6 +665,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlfin.core.paths.may_read': ('core/paths.html#may_read', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths.open_data': ('core/paths.html#open_data', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths.own_places': ('core/paths.html#own_places', 'mlfin/core/paths.py'),
+                                  'mlfin.core.paths.real_path': ('core/paths.html#real_path', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths.require_allowed': ('core/paths.html#require_allowed', 'mlfin/core/paths.py')},
             'mlfin.core.private': { 'mlfin.core.private._mine': ('core/private.html#_mine', 'mlfin/core/private.py'),
                                     'mlfin.core.private._narrow': ('core/private.html#_narrow', 'mlfin/core/private.py'),

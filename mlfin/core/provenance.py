@@ -300,7 +300,8 @@ def read_yaml(path: Path, # a YAML file that holds a mapping
     except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path), hint="git checkout brings it back.")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise SettingsError(f"{path.name} is not valid YAML{yaml_place(e)}.\nHint: mend that line; `git diff {path.name}` shows what changed.") from None
-    if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", f"a {type(value).__name__}", hint=f"look at `git diff {path.name}`."))
+    if not isinstance(value, dict):
+        raise SettingsError(must_be(path.name, "a mapping of keys to values", f"a {type(value).__name__}", hint=f"look at `git diff {path.name}`."))
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in value.items()}
 
 # %% ../../nbs/core/02_provenance.ipynb #bafc30fd

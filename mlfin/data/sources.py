@@ -99,6 +99,7 @@ _SUNDAY = "a Sunday of its own is no session of forex: days that end at midnight
 def _ends(stamps: pd.Series) -> tuple[int, int]:
     "The least and the greatest moment, in microseconds; NaT is the least of all."
     micro = pd.DatetimeIndex(stamps).asi8
+    if not len(micro): return 0, 0                                         # every row of the file is of another width
     return int(micro.min()), int(micro.max())
 
 def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
