@@ -83,8 +83,8 @@ def test_a_refusal_does_not_tell_whether_there_is_a_file(settings, place):
 def test_what_the_profile_keeps_is_never_read(settings, place, folders):
     open_ = settings.model_copy(update={"data_dirs": tuple(f.format(root=place) for f in folders),
                                         "accounts": f"sqlite:///{place}/out/accounts.sqlite", "store": f"{place}/lake", "tls_key": f"{place}/out/key.pem"})
-    for path in (".mlfin/test/keys.json", ".mlfin/test/accounts.sqlite-wal", ".mlfin/x", "out/accounts.sqlite", "out/accounts.sqlite-wal", "lake/raw/ab/abc.csv",
-                 "out/key.pem"):
+    for path in (".mlfin/test/keys.json", ".mlfin/test/accounts.sqlite-wal", ".mlfin/x", "out/accounts.sqlite", "out/accounts.sqlite-wal",
+                 "lake/raw/ab/abc.csv", "out/key.pem"):
         assert not may_read(place / path, open_), path
     assert not may_read(Path("/proc/self/environ"), open_)
 

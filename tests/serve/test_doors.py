@@ -83,11 +83,13 @@ QUESTIONS = {
     "models": [["xgbost"], ["../x"]],
     "features": [["rsi_x"], ["sma_99999999999999999999"], []], "label": ["fwd_ret_x", "fwd_ret_999999999", "fwd_ret_" + "9" * 150],
     "timeframe": ["7m", ""],
-    "start": ["soon", "0001-01-01", "9999-12-31", "x" * 150, 7], "end": ["1500-01-01", "1900-01-01"], "tz": ["Mars/Olympus", "../../etc/passwd", "/etc/localtime"],
+    "start": ["soon", "0001-01-01", "9999-12-31", "x" * 150, 7], "end": ["1500-01-01", "1900-01-01"],
+    "tz": ["Mars/Olympus", "../../etc/passwd", "/etc/localtime"],
     "calendar": ["XXXX", "/etc/passwd"], "adjust": ["yes"], "cash": [0, -1, 1e300], "threshold": ["x", 5, [1]], "leverage": [0, 1e9],
     "participation": ["x"],
     "splitter": ["../x"], "min_hold": [10**9], "vol_lookback": [10**9], "delay": [10**9],
-    "source": ["file", "file:///etc/passwd", "http://x", "s3://b", "../x"], "path": ["/etc/passwd", 7], "profile": ["production"], "experiment": ["other"], "nonsense": [1], "task": ["x"], "rule": ["x"], "weights": ["x"], "stop_loss": [7],
+    "source": ["file", "file:///etc/passwd", "http://x", "s3://b", "../x"], "path": ["/etc/passwd", 7],
+    "profile": ["production"], "experiment": ["other"], "nonsense": [1], "task": ["x"], "rule": ["x"], "weights": ["x"], "stop_loss": [7],
 }
 
 
