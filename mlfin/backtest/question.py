@@ -162,7 +162,8 @@ def _check_data(question: dict) -> None:
     (_, first), (_, last) = ends
     if first is not None and last is not None and last < first:
         raise ParameterError(must_be("end", f"at or after start={question['start']}", question["end"]))
-    if "timeframe" in question: parse_timeframe(question["timeframe"])
+    try: parse_timeframe(question.get("timeframe", "1d"))
+    except DataError as e: raise ParameterError(str(e)) from None
     if question.get("adjust", "none") not in (known := ("none", "splits", "total")): raise ParameterError(unknown("adjust", question["adjust"], known))
     if (zone := question.get("tz")) is not None:
         try: ZoneInfo(zone)

@@ -290,8 +290,10 @@ class TaskSpec:
 def yaml_place(why: Exception, # what was raised when YAML was read
                ) -> str:       # ": line 3, column 7: what is wrong"
     "Where YAML breaks off, and why, without a word of it."
-    at, what = getattr(why, "problem_mark", None), re.sub(r"'[^']*'", "something", str(getattr(why, "problem", None) or ""))
-    return (f": line {at.line + 1}, column {at.column + 1}" if at is not None else "") + (f": {what}" if what else "")
+    at, begun = getattr(why, "problem_mark", None), getattr(why, "context_mark", None)
+    what = re.sub(r"'([^']*)'", lambda m: "something" if re.search(r"\w", m[1]) else m[0], str(getattr(why, "problem", None) or ""))
+    where = f": line {at.line + 1}, column {at.column + 1}" if at is not None else ""
+    return where + (f", in what begins in line {begun.line + 1}" if begun is not None else "") + (f": {what}" if what else "")
 
 def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings

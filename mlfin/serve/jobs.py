@@ -83,8 +83,8 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
     from mlfin.data.sources import load_sources
     own, known = read_yaml(settings.root / "env.yaml"), load_sources()
     if source not in known: raise ParameterError(unknown(field, str(source), known))
-    if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
     if (source, path) == (own.get("source"), own.get("path")): return None
+    if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
     if source in ("sql", "mongodb", "rest"):
         raise ParameterError(must_be("source", f"no {source} but that of env.yaml", source, "job",
                                      "mlfin ingest, at a terminal; or the operator puts it into env.yaml."))
