@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from ..core.errors import ParameterError, SettingsError, must_be, unknown
+from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
 from ..core.provenance import read_yaml
 from ..core.settings import Settings
 
@@ -83,7 +83,7 @@ def typed_moment(field: str,          # what is given, as the user knows it: "--
 
     from mlfin.data.bars import moment
     try: at = pd.NaT if pd.isna(pd.Timestamp(value)) else moment(value, end)
-    except (ValueError, TypeError, OverflowError): at = pd.NaT
+    except (ValueError, TypeError, OverflowError, DataError): at = pd.NaT
     if at is pd.NaT: raise ParameterError(must_be(field, "a date or a time, like 2013-03-01 or '2013-03-01 14:30'", value))
     return at
 
@@ -159,8 +159,11 @@ def _check_data(question: dict) -> None:
     ends = [(n, typed_moment(n, question.get(n), n == "end")) for n in ("start", "end")]
     for name, at in ends:
         if at is not None and not 1800 <= at.year < 2200: raise ParameterError(must_be(name, "a date from 1800 to 2199", question[name]))
-    if None not in (first := ends[0][1], last := ends[1][1]) and last < first: raise ParameterError(must_be("end", f"at or after start={question['start']}", question["end"]))
-    if "timeframe" in question: parse_timeframe(question["timeframe"])
+    (_, first), (_, last) = ends
+    if first is not None and last is not None and last < first:
+        raise ParameterError(must_be("end", f"at or after start={question['start']}", question["end"]))
+    try: parse_timeframe(question.get("timeframe", "1d"))
+    except DataError as e: raise ParameterError(str(e)) from None
     if question.get("adjust", "none") not in (known := ("none", "splits", "total")): raise ParameterError(unknown("adjust", question["adjust"], known))
     if (zone := question.get("tz")) is not None:
         try: ZoneInfo(zone)

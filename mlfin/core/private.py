@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import SettingsError
 from .paths import own_places
-from .settings import Settings, load_settings
+from .settings import Settings
 
 # %% ../../nbs/core/01b_private.ipynb #9fd95f40
 _PRIVATE = 0o077 # umask: nothing for the group, nothing for others
@@ -84,7 +84,7 @@ def make_private(settings: Settings, # the profile
     "Close everything that a profile keeps to everybody but its owner; links are left alone."
     check_home(settings)
     count = 0
-    for folder, _, names, here in os.fwalk(settings.root / ".mlfin"):      # it follows no links
+    for _, _, names, here in os.fwalk(settings.root / ".mlfin"):      # it follows no links
         for name in (".", *names):
             found = os.stat(name, dir_fd=here, follow_symlinks=False)
             if name in _EXPOSED or stat.S_ISLNK(found.st_mode) or not _mine(found): continue

@@ -30,7 +30,7 @@ import yaml
 
 from ..backtest.question import ask, check_experiment, check_question, check_symbol, choose_kernel, typed_moment
 from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, must_be, unknown
-from ..core.paths import check_path, may_read
+from ..core.paths import check_path, may_read, real_path
 from ..core.private import private_folder
 from ..core.provenance import read_json, read_yaml
 from ..core.settings import Settings
@@ -74,19 +74,20 @@ def _check_files(settings: Settings, source: str, path: str) -> None:
     except (DataError, OSError, ValueError): raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", path, "job")) from None
     if len(found) > _FILES: raise ParameterError(must_be("path", f"at most {_FILES:,} files", f"{len(found):,}", "job"))
     for file in found:
-        if may_read(os.path.realpath(file), settings): continue
+        if may_read(real_path(file), settings): continue
         raise ParameterError(must_be("path", f"files of the folders that requests may read (`data_dirs`); {file.name} is none", path, "job"))
 
-def _check_address(settings: Settings, source: Any, path: Any) -> None:
+def _check_address(settings: Settings, source: Any, path: Any, field: str = "source") -> None:
     "Refuse a source that a request may not name. What `env.yaml` says is the operator's."
     from mlfin.data.files import FORMATS
     from mlfin.data.sources import load_sources
     own, known = read_yaml(settings.root / "env.yaml"), load_sources()
-    if source not in known: raise ParameterError(unknown("source", str(source), known))
-    if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
+    if source not in known: raise ParameterError(unknown(field, str(source), known))
     if (source, path) == (own.get("source"), own.get("path")): return None
+    if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
     if source in ("sql", "mongodb", "rest"):
-        raise ParameterError(must_be("source", f"no {source} but that of env.yaml", source, "job", "mlfin ingest, at a terminal; or the operator puts it into env.yaml."))
+        raise ParameterError(must_be("source", f"no {source} but that of env.yaml", source, "job",
+                                     "mlfin ingest, at a terminal; or the operator puts it into env.yaml."))
     if path not in (None, "") and (not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", path)):
         raise ParameterError(must_be("path", "a plain name, like binance", path, "job"))
 
@@ -117,7 +118,7 @@ _INGEST = ("source", "path", "symbols", "timeframes", "start", "end", "tz", "cal
 def _address(settings: Settings, source: Any, path: Any) -> list[str]:
     "The source as the command takes it."
     if source is None and path is None: return []
-    _check_address(settings, source, path)
+    _check_address(settings, source, path, "SOURCE")
     return [source if path in (None, "") else f"{source}:{path}"]
 
 def _list(parameters: dict, name: str, check: Callable[[str], Any]) -> list[str]:
@@ -318,8 +319,9 @@ class _Queue:
                   ) -> str | None: # id of the one before it in its lane; None: of none, or it does not wait
         "Which job must end before this one can begin."
         with _opened(self.path) as db:
-            found = db.execute("SELECT b.id, b.owner FROM jobs AS j JOIN jobs AS b ON b.lane = j.lane AND b.id <> j.id AND (b.state = 'running' OR b.state ="
-                               " 'queued' AND b.seq < j.seq) WHERE j.id = ? AND j.state = 'queued' ORDER BY b.state = 'running', b.seq DESC LIMIT 1", (name,)).fetchone()
+            found = db.execute("SELECT b.id, b.owner FROM jobs AS j JOIN jobs AS b ON b.lane = j.lane AND b.id <> j.id AND (b.state = 'running' OR"
+                               " b.state = 'queued' AND b.seq < j.seq) WHERE j.id = ? AND j.state = 'queued'"
+                               " ORDER BY b.state = 'running', b.seq DESC LIMIT 1", (name,)).fetchone()
         return found[0] if found and owner in (None, found[1]) else None
 
     def cancel(self, name: str, by: str) -> Job: return cancel_job(self, name, by)
@@ -373,7 +375,8 @@ class Jobs(_Queue):
         if kind not in KINDS: raise ParameterError(unknown("kind", kind, KINDS))
         order, text = KINDS[kind](self.settings, parameters), json.dumps(parameters, sort_keys=True)
         with _opened(self.path) as db:
-            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND parameters = ? AND owner = ?", (kind, text, owner)).fetchone()
+            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND parameters = ? AND owner = ?",
+                              (kind, text, owner)).fetchone()
             if same: return _job(same)
             _refuse_full(db, owner)
             db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, by, owner, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
