@@ -290,8 +290,10 @@ class TaskSpec:
 def yaml_place(why: Exception, # what was raised when YAML was read
                ) -> str:       # ": line 3, column 7: what is wrong"
     "Where YAML breaks off, and why, without a word of it."
-    at, what = getattr(why, "problem_mark", None), re.sub(r"'[^']*'", "something", str(getattr(why, "problem", None) or ""))
-    return (f": line {at.line + 1}, column {at.column + 1}" if at is not None else "") + (f": {what}" if what else "")
+    at, begun = getattr(why, "problem_mark", None), getattr(why, "context_mark", None)
+    what = re.sub(r"'([^']*)'", lambda m: "something" if re.search(r"\w", m[1]) else m[0], str(getattr(why, "problem", None) or ""))
+    where = f": line {at.line + 1}, column {at.column + 1}" if at is not None else ""
+    return where + (f", in what begins in line {begun.line + 1}" if begun is not None else "") + (f": {what}" if what else "")
 
 def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings
@@ -300,7 +302,8 @@ def read_yaml(path: Path, # a YAML file that holds a mapping
     except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path), hint="git checkout brings it back.")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise SettingsError(f"{path.name} is not valid YAML{yaml_place(e)}.\nHint: mend that line; `git diff {path.name}` shows what changed.") from None
-    if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", f"a {type(value).__name__}", hint=f"look at `git diff {path.name}`."))
+    if not isinstance(value, dict):
+        raise SettingsError(must_be(path.name, "a mapping of keys to values", f"a {type(value).__name__}", hint=f"look at `git diff {path.name}`."))
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in value.items()}
 
 # %% ../../nbs/core/02_provenance.ipynb #bafc30fd

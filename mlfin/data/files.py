@@ -82,7 +82,8 @@ def column_names(names: Sequence[str],         # the file's
     "Which of the file's columns is which: {ours: theirs}; a second time column appears as `clock`."
     ours = dict(dialect.columns) if isinstance(dialect.columns, Mapping) else {}
     if lost := [n for n in ours if n not in names]:
-        raise DataError(must_be("columns", "a mapping from names in the file to ours", lost[0], where, f"the file has {len(names)} columns, none of that name."))
+        hint = f"the file has {len(names)} columns, none of that name."
+        raise DataError(must_be("columns", "a mapping from names in the file to ours", lost[0], where, hint))
     keys = _keys(n for n in names if n not in ours)
     found = {o: next(keys[a] for a in known if a in keys) for o, known in ALIASES.items() if any(a in keys for a in known)}
     found |= {o: theirs for theirs, o in ours.items()}
@@ -431,6 +432,7 @@ def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], 
     comma, dot = (seen.count[sign] - seen.count[f"{sign} either"] for sign in ("comma", "dot"))
     return "," if seen.count["clear"] and comma > dot and comma >= 0.2 * seen.n else "."
 
+# %% ../../nbs/data/11a_files.ipynb #5e267e8e
 def _first_digits(rows: list[list[str]], names: list[str], found: dict[str, str], sign: str) -> int:
     "Decimals that the first rows show of the prices; 0 where there is no spread, whose unit they may tell."
     at = [names.index(found[c]) for c in PRICES] if "spread" in found else []
@@ -549,8 +551,9 @@ def json_place(why: ValueError, # what was raised when JSON was read
     return f": line {why.lineno}, column {why.colno}" if isinstance(why, json.JSONDecodeError) else ""
 
 def misfit(where: str, why: Exception) -> DataError:
-    told = next((words for words in ("of the same length", "no records") if words in str(why)), "")
-    return DataError(f"{where} holds columns that do not fit{f': they must be {told}' if told == 'of the same length' else f': some rows are {told}' if told else ''}.\n"
+    told = {"of the same length": ": they must be of the same length", "no records": ": some of its rows are no records"}
+    more = next((words for sign, words in told.items() if sign in str(why)), "")
+    return DataError(f"{where} holds columns that do not fit{more}.\n"
                      "Hint: is it a message of failure instead of bars?")
 
 # %% ../../nbs/data/11a_files.ipynb #588ff2fb
@@ -595,7 +598,8 @@ def parquet_table(data: bytes | memoryview,     # unpacked
                   ) -> Table:                   # values as they were
     "Read Parquet."
     try: frame = pd.read_parquet(io.BytesIO(data))
-    except (OSError, ValueError): raise DataError(f"{where} ({len(data):,} bytes) is not a readable Parquet file.\nHint: was it cut off? Fetch it again.") from None
+    except (OSError, ValueError):
+        raise DataError(f"{where} ({len(data):,} bytes) is not a readable Parquet file.\nHint: was it cut off? Fetch it again.") from None
     return _binary(frame, where, dialect)
 
 def feather_table(data: bytes | memoryview,     # unpacked
@@ -604,7 +608,8 @@ def feather_table(data: bytes | memoryview,     # unpacked
                   ) -> Table:                   # values as they were
     "Read Feather (Arrow's file format)."
     try: frame = pd.read_feather(io.BytesIO(data))
-    except (OSError, ValueError): raise DataError(f"{where} ({len(data):,} bytes) is not a readable Feather file.\nHint: was it cut off? Fetch it again.") from None
+    except (OSError, ValueError):
+        raise DataError(f"{where} ({len(data):,} bytes) is not a readable Feather file.\nHint: was it cut off? Fetch it again.") from None
     return _binary(frame, where, dialect)
 
 FORMATS = {"csv": csv_table, "json": json_table, "parquet": parquet_table, "feather": feather_table}

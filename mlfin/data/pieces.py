@@ -60,6 +60,7 @@ class Located:
 
 def _state(found: os.stat_result) -> tuple: return found.st_size, found.st_mtime_ns, found.st_ino
 
+# %% ../../nbs/data/11c_pieces.ipynb #65ae96d0
 def _hashed(path: Path) -> str:
     with open_data(path) as file: return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -100,6 +100,7 @@ _SUNDAY = "a Sunday of its own is no session of forex: days that end at midnight
 def _ends(stamps: pd.Series) -> tuple[int, int]:
     "The least and the greatest moment, in microseconds; NaT is the least of all."
     micro = pd.DatetimeIndex(stamps).asi8
+    if not len(micro): return 0, 0                                         # every row of the file is of another width
     return int(micro.min()), int(micro.max())
 
 def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
@@ -240,9 +241,10 @@ def _first_look(table: Table, how: _How) -> tuple[_Aside, pd.Series, dict[str, p
     _unreadable(stamps, frame.ts, aside)
     return aside, named, values, stamps
 
+# %% ../../nbs/data/12_sources.ipynb #22309e68
 def spread_unit(tables: Iterable[Table],  # of one source
                 where: str,               # the source, for messages
-                dialect: Dialect = Dialect(), # what the user says
+                dialect: Dialect,         # what the user says
                 ) -> SpreadUnit | None:   # None: there is no spread; raises `DataError` where its unit cannot be known
     "What one unit of a source's spreads is in price."
     seen, metatrader, digits = None, False, 0
@@ -255,7 +257,6 @@ def spread_unit(tables: Iterable[Table],  # of one source
         values = {c: v for c, (v, _) in parse_numbers(table.frame[columns], dialect, where).items()}
         seen.add(values, table.frame.symbol.astype("str").str.strip() if "symbol" in table.frame else None)
     return seen and seen.unit(dialect.point, metatrader, digits, where)
-
 
 # %% ../../nbs/data/12_sources.ipynb #61e6c11c
 def _reading(table: Table, how: _How) -> Reading:

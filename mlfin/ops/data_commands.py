@@ -123,6 +123,8 @@ def list_series(symbol: _Symbols = None, timeframe: _Timeframe = None,
     version = opened.version()
     size = _spread(opened.path) if hasattr(opened, "path") and opened.path.is_dir() else 0
     if gaps and len(named): named = named.join(_missing(opened, named, "auto", None, None)[0][["missing", "calendar"]])
+    elif len(named) and (kept := _calendars(opened)):
+        named = named.assign(calendar=[kept.get(key, "") for key in zip(named.symbol, named.timeframe, strict=True)])
     if as_json: return say_json({"version": version, "bytes": size, "series": records(named)})
     if series.empty: return out.print(f"Nothing is stored yet in {plain(place)}: `mlfin ingest` fills it.", highlight=False, markup=False)
     say_table(named.rename(columns=_SHORT))
@@ -170,6 +172,11 @@ def _none(symbol: str, line, first, last, as_of, version) -> str:
     return f"{told}; the store has them from {moment_text(line['first'])} to {moment_text(line['last'])} UTC."
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #69c25a8f
+def _calendars(opened) -> dict[tuple[str, str], str]:
+    "The calendars that a store keeps with its series."
+    found = opened.read_attributes(attribute="calendar")
+    return dict(zip(zip(found.symbol, found.timeframe, strict=True), found.value, strict=True))
+
 def _missing(opened, named, calendar: str, start, end):
     "By series: expected and missing bars and the calendar; and the runs themselves."
     import pandas as pd
@@ -177,11 +184,12 @@ def _missing(opened, named, calendar: str, start, end):
     from mlfin.data.bars import as_bars
     from mlfin.data.calendars import expected_bars, fitting_calendar, gaps
 
-    lines, runs = [], []
+    lines, runs, kept = [], [], _calendars(opened)
     for line in named.itertuples():
         keys = opened.read([line.symbol], line.timeframe, start, end, columns=[])
         keys = as_bars(keys.assign(open=0.0, high=0.0, low=0.0, close=0.0, volume=0.0))
-        name, fit = (calendar, None) if calendar != "auto" or keys.empty else fitting_calendar(keys)
+        own = kept.get((line.symbol, line.timeframe)) if calendar == "auto" else calendar
+        name, fit = (own or calendar, None) if own or keys.empty else fitting_calendar(keys)
         found = gaps(keys, name if len(keys) else "24/7")
         expected = len(expected_bars(name, line.timeframe, keys.ts.iloc[0], keys.ts.iloc[-1])) if len(keys) else 0
         missing = int(found.missing.sum())
@@ -197,12 +205,15 @@ def _missing(opened, named, calendar: str, start, end):
 @data.command("gaps", epilog=_examples("mlfin data gaps", "mlfin data gaps IBM", "mlfin data gaps 'BTC*' -t 1m --start 2024-01-01",
                                             "mlfin data gaps VOD --calendar XLON --json"))
 def show_gaps(symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Start = None, end: _End = None,
-              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto takes the one that fits best.")] = "auto",
+              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto: the series' own in the store, else what fits best.")] = "auto",
               rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
     "Find missing bars: what the calendar expects between a series' first and last bar and the store does not have."
     opened, _ = _open(store, profile)
     named = _named(opened.series(), symbol, timeframe)
     told, runs = _missing(opened, named, calendar, typed_moment("--start", start), typed_moment("--end", end, end=True))
+    for line, name in zip(told.itertuples(), (_calendars(opened).get((s, t)) for s, t in zip(told.symbol, told.timeframe, strict=True)), strict=True):
+        if name and name != line.calendar:
+            err.print(f"{plain(line.symbol)} {line.timeframe}: the store keeps the calendar {name}, not {line.calendar}.", highlight=False, markup=False)
     if as_json: return say_json({"series": records(told), "gaps": records(runs.head(rows) if rows else runs)})
     rows = 20 if rows is None else rows
     some = runs.sort_values("missing", ascending=False, kind="stable").head(rows).sort_index() if rows else runs
@@ -414,7 +425,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
            full: Annotated[bool, typer.Option("--full", help="Ask for everything again, not only for what came after the last stored bar.")] = False,
            repair: Annotated[bool, typer.Option("--repair", help="Put prices right that are 10, 100 or 1000 times off; it is on record.")] = False,
            ask: Annotated[str | None, typer.Option(metavar="FILE", help="The ask side, where SOURCE has the bids.")] = None,
-           point: Annotated[float | None, typer.Option(metavar="0.01", help="Price of one unit of the spread column; 1: it is a price (default: found out).")] = None,
+           point: Annotated[float | None, typer.Option(metavar="0.01", help="Price of one unit of the spread; 1: it is a price (default: found out).")] = None,
            stamp: Annotated[str | None, typer.Option(metavar="close", help="close: bars are stamped when they end (default: open).")] = None,
            option: _Options = None,
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,

@@ -286,7 +286,8 @@ def as_job(job: Any,            # `mlfin.serve.jobs.Job`
     "A job as it goes over the wire."
     state = _JOB_STATE.get(job.state, job.state)
     if not full:
-        return contract.Job(id=job.id, kind=job.kind, state=state, created_at=job.created, started_at=job.started, ended_at=job.finished, progress=None, full=False)
+        return contract.Job(id=job.id, kind=job.kind, state=state, created_at=job.created, started_at=job.started, ended_at=job.finished,
+                            progress=None, full=False)
     progress = job.progress or {}
     says = job.error or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
     return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment") or "default"),
@@ -294,6 +295,7 @@ def as_job(job: Any,            # `mlfin.serve.jobs.Job`
                         progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500], result=job.result, log=log.splitlines()[-50:],
                         waits_for=waits_for)
 
+# %% ../../nbs/serve/64_api.ipynb #f6b6d875
 class _JobsQuery(contract.PageQuery):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"] | None = None
 

@@ -19,7 +19,7 @@ import pandas as pd
 from ..core.errors import DataError, MlfinError, ParameterError, must_be
 from ..data.bars import KEY, MARK, TIME, as_bars, parse_timeframe
 from ..data.calendars import known_at
-from ..data.quality import clean
+from ..data.quality import LIMITS, clean
 from ..data.sources import quarantine_rows
 from ..data.store import Store, unfit
 from .contract import AHEAD, MOST_BARS, NAME, SYMBOL, repeated_key
@@ -136,6 +136,8 @@ def _off_grid(bars: pd.DataFrame) -> np.ndarray:
     minute = 60_000_000
     return (bars.ts.array.asi8 % minute != 0) & ~bars.timeframe.isin(["1d", "1w"]).to_numpy()
 
+_POINTED = "the spread is more than 1 % of the price: does it count points?"
+
 def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
                  ) -> tuple[pd.DataFrame, dict[int, str]]: # what may be stored (sorted), and position -> why not
     "Part pushed bars into those to keep and those to set aside."
@@ -143,6 +145,7 @@ def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
     reasons = dict(zip(aside.row.tolist(), aside.reason.tolist(), strict=True))
     place = pd.Series(np.arange(len(bars)), index=pd.MultiIndex.from_frame(bars[KEY])) if len(kept) else None
     late = unfit(kept, pd.Timestamp.now("UTC"))
+    if "spread" in kept: late[(late == "") & (kept.spread > LIMITS["spread_share"] * kept.close)] = _POINTED
     late[(late == "") & _off_grid(kept)] = "the stamp is between two minutes"
     if (bad := (late != "").to_numpy()).any():
         keys = pd.MultiIndex.from_frame(kept.loc[bad, KEY])

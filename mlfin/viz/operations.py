@@ -207,6 +207,7 @@ def job_card(job: Mapping, # of GET /jobs/{id}
     return _card(f"{_NAMES.get(job['kind'], job['kind'])}, asked for by {job['by']}",
                  f'<p>{badge}{bar} <b>{share:.0f} %</b></p><p>{says}</p>{log}<p class="mlfin-soft">Job {html.escape(job["id"])}, {when}.</p>')
 
+# %% ../../nbs/viz/83_operations.ipynb #13eaf999
 def _scores(scores: Mapping) -> str:
     "Each score beside its naive guess and its standard error."
     def said(key): return f"{scores[key]:.4g}" if key in scores else "–"
