@@ -109,7 +109,7 @@ def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
         missing = stamps.isna()
         short = raw[missing].astype("str").str.match(r"\s*\d{1,2}[-./]\d{1,2}[-./]\d{2}(?!\d)", na=False)
         aside.mark(missing & short.reindex(raw.index, fill_value=False), "the year has two digits: which century?")
-        aside.mark(missing, "time cannot be read, or does not exist in its zone")
+        aside.mark(missing, "time cannot be read, or does not exist in its zone, or is there twice")
     if last <= now.timestamp() * 1e6: return
     late = stamps > now
     buddhist = late & stamps.dt.year.between(now.year + 400, now.year + 543)
@@ -228,13 +228,13 @@ class _How:
     @property
     def origin(self) -> str: return f"{self.kind}:{self.file.content_hash[:12]}"
 
-def _first_look(table: Table, how: _How) -> tuple[_Aside, pd.Series, dict[str, pd.Series], pd.Series]:
+def _first_look(table: Table, how: _How, said: list[str] | None = None) -> tuple[_Aside, pd.Series, dict[str, pd.Series], pd.Series]:
     "What can be said of each row by itself: whether it is fine, its symbol, its numbers, its stamp."
     frame, aside = table.frame, _Aside(len(table.frame))
     named = frame.symbol.astype("str").str.strip() if "symbol" in frame else _same(how.symbol, len(frame))
     if "symbol" in frame: aside.mark(named.isna() | (named == ""), "`symbol` is missing")
     values = _values(table, how.dialect, aside, how.where)
-    stamps = parse_times(time_column(table), _own_zone(table, how.tz), how.dates, how.where, how.dialect.dayfirst, how.form)
+    stamps = parse_times(time_column(table), _own_zone(table, how.tz), how.dates, how.where, how.dialect.dayfirst, how.form, said)
     _unreadable(stamps, frame.ts, aside)
     return aside, named, values, stamps
 
@@ -242,7 +242,7 @@ def _first_look(table: Table, how: _How) -> tuple[_Aside, pd.Series, dict[str, p
 def _reading(table: Table, how: _How) -> Reading:
     "A table of a file as a reading; every row is a bar or in quarantine."
     frame = table.frame
-    aside, named, values, stamps = _first_look(table, how)
+    aside, named, values, stamps = _first_look(table, how, said := [])
     times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), how.rule, aside)
     rows, quarantine = _set_aside(table, aside, named, stamps, how)
     good = aside.fine
@@ -254,7 +254,7 @@ def _reading(table: Table, how: _How) -> Reading:
         bars, rows = bars[good].reset_index(drop=True), rows[good]
         adjusted = None if adjusted is None else adjusted[good].reset_index(drop=True)
     symbol = how.symbol if "symbol" not in frame and len(bars) else None
-    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, table.notes, ((how.origin, 0),), symbol=symbol)
+    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, (*table.notes, *said), ((how.origin, 0),), symbol=symbol)
 
 def _no_bar(where: str, n: int, quarantine: pd.DataFrame) -> DataError:
     "The error for a file in which no row is usable."
