@@ -141,6 +141,7 @@ def _term(sample: Any, at: pd.Timestamp, tz: str | None, upper: bool) -> Any:
     if isinstance(sample, datetime): return (at + slack).tz_convert(tz or "UTC").tz_localize(None).to_pydatetime()
     if isinstance(sample, date): return (at + slack).date()
     if isinstance(sample, (int, float, Decimal)) and not isinstance(sample, bool) and abs(sample) > 10**8:
+        at = at if tz in (None, "UTC") else at + slack                     # counted on a local clock
         return int(at.value // (10**9 // next(unit for border, unit in _COUNTS if abs(sample) < border))) + int(upper)
     if isinstance(sample, str) and re.match(r"\d{4}-\d\d-\d\d([T ]|$)", sample): return f"{at + slack:%Y-%m-%d}"
     return None

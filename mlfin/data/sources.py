@@ -100,7 +100,11 @@ _SUNDAY = "a Sunday of its own is no session of forex: days that end at midnight
 def _ends(stamps: pd.Series) -> tuple[int, int]:
     "The least and the greatest moment, in microseconds; NaT is the least of all."
     micro = pd.DatetimeIndex(stamps).asi8
+<<<<<<< ours
     if not len(micro): return 0, 0                                         # every row of the file is of another width
+=======
+    if not len(micro): return _NAT + 1, _NAT + 1
+>>>>>>> theirs
     return int(micro.min()), int(micro.max())
 
 def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
@@ -111,7 +115,9 @@ def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
         missing = stamps.isna()
         short = raw[missing].astype("str").str.match(r"\s*\d{1,2}[-./]\d{1,2}[-./]\d{2}(?!\d)", na=False)
         aside.mark(missing & short.reindex(raw.index, fill_value=False), "the year has two digits: which century?")
-        aside.mark(missing, "time cannot be read, or does not exist in its zone")
+        era = raw[missing].astype("str").str.match(r"\s*(?:2[45]\d\d[-./]?0?2[-./]?29|29[-./]0?2[-./]2[45]\d\d)", na=False)
+        aside.mark(missing & era.reindex(raw.index, fill_value=False), "there is no such day in that year; 543 years too late would be the Buddhist era")
+        aside.mark(missing, "time cannot be read, or does not exist in its zone, or is there twice")
     if last <= now.timestamp() * 1e6: return
     late = stamps > now
     buddhist = late & stamps.dt.year.between(now.year + 400, now.year + 543)
@@ -231,13 +237,14 @@ class _How:
     @property
     def origin(self) -> str: return f"{self.kind}:{self.file.content_hash[:12]}"
 
-def _first_look(table: Table, how: _How) -> tuple[_Aside, pd.Series, dict[str, pd.Series], pd.Series]:
+def _first_look(table: Table, how: _How, said: list[str] | None = None) -> tuple[_Aside, pd.Series, dict[str, pd.Series], pd.Series]:
     "What can be said of each row by itself: whether it is fine, its symbol, its numbers, its stamp."
     frame, aside = table.frame, _Aside(len(table.frame))
     named = frame.symbol.astype("str").str.strip() if "symbol" in frame else _same(how.symbol, len(frame))
+    if "symbol" in frame: named = plain_cells(named)
     if "symbol" in frame: aside.mark(named.isna() | (named == ""), "`symbol` is missing")
     values = _values(table, how.dialect, aside, how.where)
-    stamps = parse_times(time_column(table), _own_zone(table, how.tz), how.dates, how.where, how.dialect.dayfirst, how.form)
+    stamps = parse_times(time_column(table), _own_zone(table, how.tz), how.dates, how.where, how.dialect.dayfirst, how.form, said)
     _unreadable(stamps, frame.ts, aside)
     return aside, named, values, stamps
 
@@ -262,12 +269,17 @@ def spread_unit(tables: Iterable[Table],  # of one source
 def _reading(table: Table, how: _How) -> Reading:
     "A table of a file as a reading; every row is a bar or in quarantine."
     frame = table.frame
+<<<<<<< ours
     aside, named, values, stamps = _first_look(table, how)
     notes = table.notes
     if "spread" in values:
         unit = how.unit or spread_unit([table], how.where, how.dialect)
         values["spread"], notes = unit.prices(values["spread"], named, how.where), (*notes, *[unit.note] * bool(unit.note))
     times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), how.rule, how.dialect.stamp, aside)
+=======
+    aside, named, values, stamps = _first_look(table, how, said := [])
+    times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), how.rule, aside)
+>>>>>>> theirs
     rows, quarantine = _set_aside(table, aside, named, stamps, how)
     good = aside.fine
     if how.form is None and not good.any(): raise _no_bar(how.where, len(quarantine), quarantine)
@@ -278,7 +290,11 @@ def _reading(table: Table, how: _How) -> Reading:
         bars, rows = bars[good].reset_index(drop=True), rows[good]
         adjusted = None if adjusted is None else adjusted[good].reset_index(drop=True)
     symbol = how.symbol if "symbol" not in frame and len(bars) else None
+<<<<<<< ours
     return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, notes, ((how.origin, 0),), symbol=symbol)
+=======
+    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, (*table.notes, *said), ((how.origin, 0),), symbol=symbol)
+>>>>>>> theirs
 
 def _no_bar(where: str, n: int, quarantine: pd.DataFrame) -> DataError:
     "The error for a file in which no row is usable."

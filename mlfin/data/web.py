@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Patience', 'Answer', 'Server', 'http_ask', 'last_closed', 'Series', 'plain_number', 'Memory', 'judge_page', 'by_time',
-           'hand_over', 'RestMapping', 'rest_mapping', 'epoch_times', 'rest_parts']
+           'hand_over', 'RestMapping', 'rest_mapping', 'epoch_times', 'utc_only', 'rest_parts']
 
 # %% ../../nbs/data/12a_web.ipynb #d2bb0eb7
 import hashlib
@@ -613,10 +613,19 @@ def epoch_times(values: list,  # counts since 1970, numbers or text
     stamps = pd.Series(np.array([0 if f is None else f for f in found], "int64").view("M8[us]")).dt.tz_localize("UTC")
     return stamps.where(pd.Series([f is not None for f in found], dtype=bool))
 
+def utc_only(tz: str | None, # what was asked for
+             where: str,      # who counts, for the message
+             ) -> None:
+    "Refuse a zone for a service whose times are counts of UTC."
+    if tz not in (None, "UTC"):
+        raise DataError(must_be("tz", "left out, or UTC: these times are counted in UTC", tz, where, "a file of the same bars may have another clock; there tz counts."))
+
 def _times(values: list, m: RestMapping, series: Series, where: str, tz: str | None) -> pd.Series:
     "Moments of a column, by what the mapping says of time."
     unit, zone = m.time["unit"], m.time["zone"] or tz
-    if unit != "iso": return epoch_times(values, unit)
+    if unit != "iso":
+        utc_only(zone, m.host)
+        return epoch_times(values, unit)
     text = pd.Series([v if isinstance(v, str) else None for v in values], dtype="str")
     return parse_times(text, zone, series.timeframe in ("1d", "1w"), where)
 
