@@ -83,10 +83,11 @@ def make_private(settings: Settings, # the profile
                  ) -> int:           # files and folders that were open to others
     "Close everything that a profile keeps to everybody but its owner; links are left alone."
     check_home(settings)
-    count = 0
-    for _, _, names, here in os.fwalk(settings.root / ".mlfin"):      # it follows no links
+    count, home = 0, settings.root / ".mlfin"
+    for _, _, names, here in os.fwalk(home) if home.is_dir() else ():      # it follows no links
         for name in (".", *names):
-            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            try: found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            except FileNotFoundError: continue                             # a job that works took it away
             if name in _EXPOSED or stat.S_ISLNK(found.st_mode) or not _mine(found): continue
             count += _narrow(name, found, here)
     for place in (*own_places(settings), Path(settings.store) / "raw"):    # databases that stand elsewhere, and the copies of what was read

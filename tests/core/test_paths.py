@@ -193,6 +193,12 @@ def test_a_folder_of_somebody_else_is_refused(settings, place, which):
         with pytest.raises(SettingsError, match="belongs to another user"): look(settings)
 
 
+def test_a_project_that_keeps_nothing_yet_has_nothing_to_close(settings, place):
+    shutil.rmtree(place / ".mlfin")
+    check_home(settings)
+    assert make_private(settings) == 0
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(settings, place):
     shutil.rmtree(place / ".mlfin")
     (place / ".mlfin").write_text("x")
