@@ -477,6 +477,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mlfin/backtest/tearsheet.py'),
                                           'mlfin.backtest.tearsheet.TearSheet.document': ( 'backtest/tearsheet.html#tearsheet.document',
                                                                                            'mlfin/backtest/tearsheet.py'),
+                                          'mlfin.backtest.tearsheet._delays': ( 'backtest/tearsheet.html#_delays',
+                                                                                'mlfin/backtest/tearsheet.py'),
                                           'mlfin.backtest.tearsheet._first_charts': ( 'backtest/tearsheet.html#_first_charts',
                                                                                       'mlfin/backtest/tearsheet.py'),
                                           'mlfin.backtest.tearsheet._fits': ( 'backtest/tearsheet.html#_fits',

@@ -48,10 +48,10 @@ _SCORES = {"probability": "probability", "prediction": "predicted return"}
 def _held(rule: TradingRule, column: str) -> str:
     "What is held, in words."
     kind, score = _KINDS[rule.kind], _SCORES[column]
-    limit = f"{rule.excess:g} beyond " * bool(rule.excess) + "its fold's base rate" if rule.threshold is None else f"{rule.threshold:g}"
+    limit = f"{rule.excess:g} above " * bool(rule.excess) + "its fold's base rate" if rule.threshold is None else f"{rule.threshold:g}"
     if rule.signal == "quantile": base = f"{kind}: {rule.quantile:.0%} of the symbols, by {score}"
     elif rule.signal == "proportional": base = f"{kind}, the more the further the {score} is from {limit}"
-    else: base = f"{kind} by a {score} of {limit}"
+    else: base = f"{kind} by a {score} {'of' if rule.threshold is not None else 'beyond'} {limit}"
     more = {"hysteresis": f"kept until {rule.hysteresis:g} beyond it", "min_hold": f"for {rule.min_hold} bars at least",
             "vol_target": f"sized for a volatility of {(rule.vol_target or 0):.0%} a year", "leverage": f"leverage {rule.leverage:g}",
             "max_weight": f"at most {(rule.max_weight or 0):.0%} a symbol", "stop_loss": f"stop at {(rule.stop_loss or 0):.1%}",
@@ -234,6 +234,10 @@ def _judged(chosen: Simulation, hold: Simulation, bars: pd.DataFrame, trials: pd
     return judged | {"null_sharpe": None if null.observed is None else null.observed * float(np.sqrt(days))}, frames
 
 # %% ../../nbs/backtest/45_tearsheet.ipynb #e0d445ec
+def _delays(chosen: Simulation) -> list[int]:
+    "Bars of delay that a record is long enough for."
+    return [d for d in (1, 2, 3, 5) if d < len(chosen.equity)]
+
 def tear_sheet(chosen: Simulation,                    # the strategy
                hold: Simulation,                      # its benchmark, over the same bars
                bars: pd.DataFrame,                    # what both were traded on
@@ -258,7 +262,7 @@ def tear_sheet(chosen: Simulation,                    # the strategy
         "rolling": rolling_sharpe(chosen.returns, window, days), "steps": cost_steps(chosen), "confidence": confidence(judged),
         "regimes": regimes(chosen.returns, hold.returns, days), "stress": stress(chosen.returns, hold.returns),
         "costs": cost_curve(chosen, bars, periods_per_year=days, actions=actions),
-        "delays": delay_curve(chosen, bars, periods_per_year=days, actions=actions), "capacity": capacity(chosen, bars, actions=actions),
+        "delays": delay_curve(chosen, bars, _delays(chosen), days, actions), "capacity": capacity(chosen, bars, actions=actions),
         "sweep": pd.DataFrame() if swept is None else swept.table,
         "scores": pd.DataFrame() if predictions is None else score_spread(predictions),
         "paths": pd.DataFrame() if paths is None else paths}

@@ -32,7 +32,7 @@ def chart_template(): # plotly.graph_objects.layout.Template
     "The look that all figures share: white ground, quiet grid, one palette, room for titles."
     from plotly.graph_objs.layout import Template
     axis = dict(showgrid=True, gridcolor="#E8ECEF", linecolor="#9AA5AE", zeroline=False, ticks="outside",
-                tickcolor="#9AA5AE",
+                tickcolor="#9AA5AE", exponentformat="none",          # 0.0001, not 100µ
                 title=dict(standoff=8, font=dict(size=12, color="#4A5560")), automargin=True)
     return Template(
         layout=dict(
@@ -45,6 +45,7 @@ def chart_template(): # plotly.graph_objects.layout.Template
             legend=dict(orientation="h", x=0, xanchor="left", y=0, yref="container", yanchor="bottom"),
             hoverlabel=dict(bgcolor="white", bordercolor="#9AA5AE", font=dict(family=_FONT, size=12)),
         ),
+        data=dict(heatmap=[dict(colorbar=dict(exponentformat="none"))]),
     )
 
 # %% ../../nbs/core/04_charts.ipynb #b1a4cfdc
