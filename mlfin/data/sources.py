@@ -100,11 +100,7 @@ _SUNDAY = "a Sunday of its own is no session of forex: days that end at midnight
 def _ends(stamps: pd.Series) -> tuple[int, int]:
     "The least and the greatest moment, in microseconds; NaT is the least of all."
     micro = pd.DatetimeIndex(stamps).asi8
-<<<<<<< ours
-    if not len(micro): return 0, 0                                         # every row of the file is of another width
-=======
-    if not len(micro): return _NAT + 1, _NAT + 1
->>>>>>> theirs
+    if not len(micro): return _NAT + 1, _NAT + 1                           # every row of the file is of another width
     return int(micro.min()), int(micro.max())
 
 def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
@@ -269,17 +265,12 @@ def spread_unit(tables: Iterable[Table],  # of one source
 def _reading(table: Table, how: _How) -> Reading:
     "A table of a file as a reading; every row is a bar or in quarantine."
     frame = table.frame
-<<<<<<< ours
-    aside, named, values, stamps = _first_look(table, how)
-    notes = table.notes
+    aside, named, values, stamps = _first_look(table, how, said := [])
+    notes = (*table.notes, *said)
     if "spread" in values:
         unit = how.unit or spread_unit([table], how.where, how.dialect)
         values["spread"], notes = unit.prices(values["spread"], named, how.where), (*notes, *[unit.note] * bool(unit.note))
     times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), how.rule, how.dialect.stamp, aside)
-=======
-    aside, named, values, stamps = _first_look(table, how, said := [])
-    times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), how.rule, aside)
->>>>>>> theirs
     rows, quarantine = _set_aside(table, aside, named, stamps, how)
     good = aside.fine
     if how.form is None and not good.any(): raise _no_bar(how.where, len(quarantine), quarantine)
@@ -290,11 +281,7 @@ def _reading(table: Table, how: _How) -> Reading:
         bars, rows = bars[good].reset_index(drop=True), rows[good]
         adjusted = None if adjusted is None else adjusted[good].reset_index(drop=True)
     symbol = how.symbol if "symbol" not in frame and len(bars) else None
-<<<<<<< ours
     return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, notes, ((how.origin, 0),), symbol=symbol)
-=======
-    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, (*table.notes, *said), ((how.origin, 0),), symbol=symbol)
->>>>>>> theirs
 
 def _no_bar(where: str, n: int, quarantine: pd.DataFrame) -> DataError:
     "The error for a file in which no row is usable."
