@@ -269,7 +269,8 @@ def test_pages_are_words_and_data_are_numbers(tmp_path, name, value, other, word
 
 
 @pytest.mark.parametrize("words, same, says", [
-    (("equal", "equal"), True, "equal"), (("equal", "text differs"), True, "only text of 1 page differs"), (("within 1e-6", "text differs"), True, "within 1e-6"),
+    (("equal", "equal"), True, "equal"), (("equal", "text differs"), True, "only text of 1 page differs"),
+    (("within 1e-6", "text differs"), True, "within 1e-6"),
     (("differs", "text differs", "equal"), False, "1 of 3")])
 def test_data_products_decide_whether_a_run_was_made_again(words, same, says):
     told = reproduction_verdict({"task": {str(n): w for n, w in enumerate(words)}})

@@ -61,7 +61,8 @@ def test_before_there_is_a_model_ingest_asks_for_what_the_project_says():
 
 
 @pytest.mark.parametrize("executed, says", [
-    ([], "Nothing was trained"), (["backtest", "publish"], "Done anew: backtest, publish"), (["train-logistic", "compare"], "Trained. The new model serves only after"),
+    ([], "Nothing was trained"), (["backtest", "publish"], "Done anew: backtest, publish"),
+    (["train-logistic", "compare"], "Trained. The new model serves only after"),
     (None, "Trained.")])
 def test_trained_is_said_where_something_was(executed, says):
     told = _trained({"run": "0c8e5b7fa91d2e34"} | ({} if executed is None else {"executed": executed}))
