@@ -45,13 +45,15 @@ def _is_code(path) -> bool:
     text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
     return text.endswith(_CODE) or any(place in Path(text).parts for place in _PLACES)
 
-def _importing() -> bool:
-    "Whether Python is importing a module right now: what that reads is code."
-    frame = sys._getframe(2)
+def _loading() -> bool:
+    "Whether Python is importing a module right now, or Numba is compiling one: what that reads is code."
+    frame, first = sys._getframe(2), ""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"): return True
+        home = frame.f_globals.get("__name__", "").partition(".")[0]
+        if not first and home not in sys.stdlib_module_names: first = home
         frame = frame.f_back
-    return False
+    return first in ("numba", "llvmlite")
 
 # %% ../../nbs/features/24b_isolation.ipynb #25f9910a
 class _Watch:
@@ -85,7 +87,7 @@ class _Watch:
         if not self.spec: return
         if event == "import": return self._load()
         if not (kind := _kind(event, args)): return
-        if kind == "file" and (args and _is_code(args[0]) or _importing()): return self._load()
+        if kind == "file" and (args and _is_code(args[0]) or _loading()): return self._load()
         self.note(kind, f"{event} {str(args[0])[:200]}" if args else event)
 
     def _load(self) -> None:
