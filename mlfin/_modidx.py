@@ -3338,6 +3338,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'mlfin/models/training.py'),
                                        'mlfin.models.training._train_folds': ( 'models/training.html#_train_folds',
                                                                                'mlfin/models/training.py'),
+                                       'mlfin.models.training._unchecked': ('models/training.html#_unchecked', 'mlfin/models/training.py'),
                                        'mlfin.models.training._used': ('models/training.html#_used', 'mlfin/models/training.py'),
                                        'mlfin.models.training._version': ('models/training.html#_version', 'mlfin/models/training.py'),
                                        'mlfin.models.training._whole': ('models/training.html#_whole', 'mlfin/models/training.py'),

@@ -27,6 +27,7 @@ def seed_of(key: str | int, # the key of a task, or any text; a number is a seed
     "The seed that belongs to a run: what a test draws can be drawn again, and not be known before."
     return key if isinstance(key, int) else int.from_bytes(sha256(key.encode()).digest()[:6], "big")
 
+# %% ../../nbs/features/24c_audit.ipynb #7427ce32
 @dataclass(frozen=True, eq=False)
 class FeatureAudit:
     "What the audit of features found, and how much it looked at."
@@ -135,6 +136,7 @@ def audit_features(specs: Iterable[str],   # features to test; names of sets are
     reads = {f.spec: declared_reads(f) for f in features if declared_reads(f)}
     return FeatureAudit(pd.DataFrame(rows), cut.cuts, cut.values, each.rows, each.share, _power(bars, each), each.note, reads, seconds)
 
+# %% ../../nbs/features/24c_audit.ipynb #4740c39e
 def _hint(finding: Finding, kind: str) -> str:
     "What to do about a finding."
     return _ADVICE.get(kind, FAULTS["bar by bar"]) if finding.fault == "bar by bar" else FAULTS[finding.fault]

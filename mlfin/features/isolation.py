@@ -161,6 +161,7 @@ def _packed(f: Feature) -> str | bytes:
     finally:
         for home in homes: cloudpickle.unregister_pickle_by_value(home)
 
+# %% ../../nbs/features/24b_isolation.ipynb #ba1e2edb
 def _compute_alone(watch: _Watch, f: Feature, bars: pd.DataFrame, context: dict) -> tuple[pd.DataFrame | None, str]:
     "A feature's table, or how it fails. First no file can be opened; where something had to be loaded, once more."
     def made(closed):
@@ -192,6 +193,7 @@ def _main(out: int) -> None:
 # %% ../../nbs/features/24b_isolation.ipynb #bee9ea70
 _BEGIN = "import sys; from mlfin.features.isolation import _main; _main(int(sys.argv[1]))"
 
+# %% ../../nbs/features/24b_isolation.ipynb #c3ad32dd
 class Isolated:
     "Features that are computed in a process of their own, beside what goes on here."
     def __init__(self, specs: Iterable[str],   # features; names of sets are fine
@@ -256,6 +258,7 @@ class Isolated:
                            f"{column} of {bad}; {why}.", column, bad)
         return None
 
+# %% ../../nbs/features/24b_isolation.ipynb #aeaabc99
 def declared_reads(f: Feature, # a feature
                   ) -> tuple[str, ...]: # of READS, in their order
     "What a feature, or the one that it is of, says that it reads beside its bars."

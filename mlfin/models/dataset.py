@@ -128,6 +128,7 @@ class Dataset:
         if bars is not None: _recompute(self, features or self.specs, bars, times, context)
         return self
 
+# %% ../../nbs/models/32_dataset.ipynb #d5c73c9c
 def content_hash(dataset: Dataset, # a dataset
                 ) -> str:          # 64 hexadecimal digits
     "Hash of everything that is learnt from: keys, spans, label, inputs, and weights where there are any."

@@ -77,6 +77,10 @@ def _refuse_altered(dataset) -> None:
         raise ModelError(must_be("dataset", f"of the content that its hash names, {dataset.hash[:12]}", found[:12],
                                  hint="it was changed after it was built; build it again"))
 
+def _unchecked(dataset) -> str:
+    "Why features are not checked; empty where they are."
+    return str(getattr(dataset, "unchecked", "features not checked: what was learnt from is no dataset of build_dataset"))
+
 def _refuse_data(dataset, task: str) -> _Data:
     "What there is to learn from, or what is wrong with it."
     if task not in _TASKS: raise ModelError(unknown("task", task, _TASKS))
@@ -551,5 +555,4 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
     used = {name: _used(specs[name], seed, device) for name in names}
     information = ic_by_fold(judged, _horizon(data))
     return Trained(predictions, scores, summary, calibration_curve(judged), information, weights, best, final, used, device,
-                   data.X.head(5), pending, task, str(getattr(dataset, "hash", "")),
-                   str(getattr(dataset, "unchecked", "features not checked: what was learnt from is no dataset of build_dataset")), stopped)
+                   data.X.head(5), pending, task, str(getattr(dataset, "hash", "")), _unchecked(dataset), stopped)
