@@ -123,7 +123,10 @@ def _shift_clock(watch: _Watch) -> None:
         gc.get_referents(kind.__dict__)[0].update({n: classmethod(f) for n, f in own.items()})
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
     stamp = pd.Timestamp
-    stamp.now = stamp.today = classmethod(lambda cls, tz=None: stamp(at(datetime.datetime, tz)))
+    def stamped(cls, tz=None):
+        if tz is None: return stamp(at(datetime.datetime))
+        return stamp(now(None, "pd.Timestamp.now"), unit="s", tz="UTC").tz_convert(tz)
+    stamp.now = stamp.today = classmethod(stamped)
     stamp.utcnow = classmethod(lambda cls: stamp(at(datetime.datetime, datetime.UTC)))
     os.environ["TZ"] = _ZONE
     time.tzset()
