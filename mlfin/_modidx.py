@@ -1970,6 +1970,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'mlfin/features/audit.py'),
                                       'mlfin.features.audit.FeatureAudit.check': ( 'features/audit.html#featureaudit.check',
                                                                                    'mlfin/features/audit.py'),
+                                      'mlfin.features.audit.FeatureAudit.cost': ( 'features/audit.html#featureaudit.cost',
+                                                                                  'mlfin/features/audit.py'),
                                       'mlfin.features.audit.FeatureAudit.passed': ( 'features/audit.html#featureaudit.passed',
                                                                                     'mlfin/features/audit.py'),
                                       'mlfin.features.audit.FeatureAudit.says': ( 'features/audit.html#featureaudit.says',

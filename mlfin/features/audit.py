@@ -39,6 +39,7 @@ class FeatureAudit:
     power: float                         # chance that a peek in 1 % of one symbol's rows is seen
     note: str                            # what was checked at fewer times; empty where nothing
     reads: dict                          # feature -> what it declares that it reads beside its bars
+    isolated: bool                       # whether they were computed in a process of their own, too
     seconds: dict = field(repr=False)    # CPU time: once_more, cuts, each_bar
 
     @property
@@ -54,12 +55,17 @@ class FeatureAudit:
     @property
     def says(self) -> str:
         "What was looked at, in words."
-        once, cuts, each = (self.seconds[k] for k in ("once_more", "cuts", "each_bar"))
         power = "each of them" if self.share == 1 else f"a peek in 1 % of one symbol's rows is seen with a probability of {self.power:.1%}"
+        alone = " A process of its own, with another clock and other seeds, gives the same bits and opens nothing undeclared." if self.isolated else ""
         return (f"{self.cut_values:,} values before {self.cuts:,} cuts are the same without what came after; {self.rows:,} rows "
-                f"({self.share:.0%}; {power}{'; ' + self.note if self.note else ''}) are the same bar by bar; a process of its own, "
-                f"with another clock and other seeds, gives the same bits. Computing once more takes {once:.3g} s of CPU, the cuts "
-                f"{cuts:.3g} s ({cuts / max(once, 1e-9):.1f} times), bar by bar {each:.3g} s.")
+                f"({self.share:.0%}; {power}{'; ' + self.note if self.note else ''}) are the same bar by bar.{alone}")
+
+    @property
+    def cost(self) -> str:
+        "What it took, in words: CPU time of one run, which no two runs have equal."
+        once, cuts, each = (self.seconds[k] for k in ("once_more", "cuts", "each_bar"))
+        return (f"Computing the features once more takes {once:.3g} s of CPU, the cuts {cuts:.3g} s ({cuts / max(once, 1e-9):.1f} times), "
+                f"bar by bar {each:.3g} s.")
 
     def check(self) -> "FeatureAudit": # itself
         "Refuse features that do not pass, the first with its value and what to do."
@@ -134,7 +140,7 @@ def audit_features(specs: Iterable[str],   # features to test; names of sets are
     rows = [{"feature": f.spec, "verdict": "passes", "says": "", "hint": ""} if f.spec not in found else
             {"feature": f.spec, "verdict": found[f.spec].fault, "says": found[f.spec].says, "hint": _hint(found[f.spec], kinds[f.spec])} for f in features]
     reads = {f.spec: declared_reads(f) for f in features if declared_reads(f)}
-    return FeatureAudit(pd.DataFrame(rows), cut.cuts, cut.values, each.rows, each.share, _power(bars, each), each.note, reads, seconds)
+    return FeatureAudit(pd.DataFrame(rows), cut.cuts, cut.values, each.rows, each.share, _power(bars, each), each.note, reads, isolated, seconds)
 
 # %% ../../nbs/features/24c_audit.ipynb #4740c39e
 def _hint(finding: Finding, kind: str) -> str:

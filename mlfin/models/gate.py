@@ -255,7 +255,7 @@ def _lookahead(manifest: dict, bars: pd.DataFrame, facts: pd.DataFrame | None) -
     report = check_features(manifest["features"], few, cuts=5, calendar=manifest["data"]["calendar"], facts=facts)
     if not (declared := _bad_features("look-ahead", report, "")).passed: return declared
     audit = _audited(manifest, bars, facts)
-    return _bad_features("look-ahead", audit.report, " ".join([audit.says, *audit.caveats]))
+    return _bad_features("look-ahead", audit.report, " ".join([audit.says, *audit.caveats, audit.cost]))
 
 # %% ../../nbs/models/38a_gate.ipynb #0db63424
 def _latency(loaded: Loaded, limit: float, repeats: int = 41) -> Check:
