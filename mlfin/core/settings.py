@@ -19,9 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import SettingsError, must_be, unknown
 
 # %% ../../nbs/core/01_settings.ipynb #0ce3b171
+def _script_folder() -> Path | None:
+    "Where the script lies that runs (`python project/script.py`); None for a module, a shell, and what is installed as a command."
+    main = sys.modules.get("__main__")
+    if getattr(main, "__spec__", None) is not None or not getattr(main, "__file__", None): return None
+    folder = Path(main.__file__).resolve().parent
+    return None if Path(sys.prefix).resolve() in (folder, *folder.parents) else folder
+
 def project_root(start: str | Path | None = None, # folder to start from; the working directory by default
                 ) -> Path:                        # absolute path of the project's folder
-    "The project's folder: the nearest one, upwards, with `pipeline.yaml` and `settings.ini`."
+    "The project's folder: the nearest one, upwards, with `pipeline.yaml` and `settings.ini`; else that of the script that runs."
     given = os.environ.get("MLFIN_ROOT")
     if given and start is None:
         if Path(given).is_dir(): return Path(given).resolve()
@@ -29,6 +36,9 @@ def project_root(start: str | Path | None = None, # folder to start from; the wo
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "pipeline.yaml").is_file() and (folder / "settings.ini").is_file(): return folder
+    if start is None and (script := _script_folder()) is not None:
+        try: return project_root(script)
+        except SettingsError: pass
     raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not there.\n"
                         "Hint: change into a project's folder, or set MLFIN_ROOT to it.")
 

@@ -6,8 +6,8 @@
 __all__ = ['ALIASES', 'KLINES', 'PACKED', 'TORN', 'SUFFIXES', 'STAGES', 'UTF16', 'BLANK', 'UNREADABLE', 'FORMATS', 'Dialect',
            'Table', 'column_names', 'torn_file', 'inner_file', 'Opened', 'find_file', 'open_file', 'keep_raw',
            'raw_file', 'file_format', 'find_files', 'DecimalSeen', 'csv_rows', 'Layout', 'csv_layout', 'csv_table',
-           'raw_table', 'no_volume', 'finish_table', 'array_frame', 'misfit', 'json_table', 'parquet_table',
-           'feather_table', 'arrow_text', 'parse_numbers']
+           'raw_table', 'no_volume', 'finish_table', 'guard_cells', 'plain_cells', 'array_frame', 'misfit',
+           'json_table', 'parquet_table', 'feather_table', 'arrow_text', 'parse_numbers']
 
 # %% ../../nbs/data/11a_files.ipynb #e46b20fa
 import csv
@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, must_be
+from ..core.errors import DataError, must_be, unknown
 from ..core.provenance import atomic_path, hash_file
 from .bars import OPTIONAL_COLUMNS, PRICES
 
@@ -68,6 +68,15 @@ def _keys(names: Sequence[str]) -> dict[str, str]:
     for name in names: keys.setdefault(re.sub(r"[^a-z]", "", str(name).lower()), name)
     return keys
 
+def _role(ours: str, names: Sequence[str], where: str) -> str:
+    "What the user's name for a column means: one of ours, or another word for it."
+    plain = re.sub(r"[^a-z]", "", str(ours).lower())
+    if ours in (*ALIASES, "clock"): return ours
+    if plain == "time" and "date" in _keys(names): return "clock"
+    found = next((role for role, known in ALIASES.items() if plain in known), None)
+    if found is None: raise DataError(unknown("columns", ours, [*ALIASES, "clock"], where))
+    return found
+
 def column_names(names: Sequence[str],         # the file's
                  where: str,                   # the file's name, for messages
                  dialect: Dialect = Dialect(), # what the user says
@@ -76,10 +85,18 @@ def column_names(names: Sequence[str],         # the file's
     ours = dict(dialect.columns) if isinstance(dialect.columns, Mapping) else {}
     if lost := [n for n in ours if n not in names]:
         raise DataError(must_be("columns", f"a mapping from names in the file: {', '.join(map(str, names))}", lost[0], where))
+    ours = {theirs: _role(ours[theirs], names, where) for theirs in ours}
     keys = _keys(n for n in names if n not in ours)
+    if len(names) == 1 and re.search(r"[,;\t].*[,;\t]", str(names[0])):
+        raise DataError(must_be("path", "a table whose cells stand apart: here each line is one text, in one pair of quotes", str(names[0])[:80], where,
+                                "take the quotes around the lines away, or export the file again."))
+    if half := next((keys[k] for k in ("ampm", "meridiem", "meridian") if k in keys), None):
+        raise DataError(must_be("columns", "a time of 24 hours, or with AM or PM in its own cell", str(half), where, "join it to the time: 1:00 PM."))
     found = {o: next(keys[a] for a in known if a in keys) for o, known in ALIASES.items() if any(a in keys for a in known)}
     found |= {o: theirs for theirs, o in ours.items()}
-    if found.get("ts") == keys.get("date") and "time" in keys and "date" in keys: found["clock"] = keys["time"]
+    day = re.sub(r"[^a-z]", "", str(found.get("ts", "time")).lower())
+    dated = day == "date" or found.get("ts") in ours and not re.search("time|stamp", day)          # a column of days, and perhaps a clock beside it
+    if dated and "time" in keys and "clock" not in found: found["clock"] = keys["time"]
     if "vol" in keys and "tickvol" in keys and found["volume"] == keys["vol"]: found["ticks"] = keys["tickvol"]
     if missing := [c for c in ("ts", *PRICES) if c not in found]:
         hint = (f"missing: {', '.join(missing)}. A header row like timestamp,open,high,low,close,volume is needed, "
@@ -487,6 +504,19 @@ def finish_table(table: Table,             # of `raw_table`
         frame, notes = frame.assign(volume=0.0), [*notes, "the volume column is empty: the volume is 0"]
     return replace(table, frame=frame, names=found, notes=tuple(notes))
 
+# %% ../../nbs/data/11a_files.ipynb #fd5568d5
+_FORMULA = r"^(?=[=+\-@\t\r'])"
+
+def guard_cells(texts: pd.Series, # of a column of texts; missing ones stay
+                ) -> pd.Series:   # with an apostrophe in front of those that a spreadsheet would run (=, +, -, @, tab, return) or that begin with one
+    "Texts that are safe in a spreadsheet; `plain_cells` takes it back."
+    return texts.str.replace(_FORMULA, "'", regex=True)
+
+def plain_cells(texts: pd.Series, # of a column of texts
+                ) -> pd.Series:   # without the apostrophe that `guard_cells` puts there
+    "Texts as they were before they were guarded."
+    return texts.str.replace(r"^'(?=[=+\-@\t\r'])", "", regex=True)
+
 # %% ../../nbs/data/11a_files.ipynb #4039b05b
 def array_frame(rows: list,                   # of lists
                 names: list | None,           # of their values; None: the usual ones
@@ -620,9 +650,11 @@ def parse_numbers(frame: pd.DataFrame,          # columns of a `Table`
         if (decimal := seen.sign(where)) is not None: break
     for name in known:
         value = frame[name].astype("float64") if name not in text else _from_text(frame[name], decimal)
-        if name not in text and not np.isnan(value.to_numpy().sum()):      # the quick look at most columns
-            out[name] = value, None
-            continue
+        if name not in text:                                               # the quick look at most columns
+            with np.errstate(over="ignore", invalid="ignore"): whole = not np.isnan(value.to_numpy().sum()) # a sum may be too large, or inf - inf
+            if whole:
+                out[name] = value, None
+                continue
         absent = frame[name].isna()
         if name in text: absent |= frame[name].astype("str").str.strip().str.lower().isin(["", "nan", "-nan", "+nan"])
         out[name] = value, absent

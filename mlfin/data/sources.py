@@ -24,7 +24,7 @@ from ..core.provenance import hash_file, hash_json
 from ..core.settings import import_plugins
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, parse_timeframe, timeframe_delta
 from .calendars import session_bars
-from .files import FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_numbers
+from .files import FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_numbers, plain_cells
 from .pieces import Located, locate_file, read_pieces, survey_file, time_column
 from .times import SessionsSeen, TimeForm, bar_times, parse_times
 
@@ -99,6 +99,7 @@ _SUNDAY = "a Sunday of its own is no session of forex: days that end at midnight
 def _ends(stamps: pd.Series) -> tuple[int, int]:
     "The least and the greatest moment, in microseconds; NaT is the least of all."
     micro = pd.DatetimeIndex(stamps).asi8
+    if not len(micro): return _NAT + 1, _NAT + 1
     return int(micro.min()), int(micro.max())
 
 def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
@@ -109,6 +110,8 @@ def _unreadable(stamps: pd.Series, raw: pd.Series, aside: _Aside) -> None:
         missing = stamps.isna()
         short = raw[missing].astype("str").str.match(r"\s*\d{1,2}[-./]\d{1,2}[-./]\d{2}(?!\d)", na=False)
         aside.mark(missing & short.reindex(raw.index, fill_value=False), "the year has two digits: which century?")
+        era = raw[missing].astype("str").str.match(r"\s*(?:2[45]\d\d[-./]?0?2[-./]?29|29[-./]0?2[-./]2[45]\d\d)", na=False)
+        aside.mark(missing & era.reindex(raw.index, fill_value=False), "there is no such day in that year; 543 years too late would be the Buddhist era")
         aside.mark(missing, "time cannot be read, or does not exist in its zone, or is there twice")
     if last <= now.timestamp() * 1e6: return
     late = stamps > now
@@ -232,6 +235,7 @@ def _first_look(table: Table, how: _How, said: list[str] | None = None) -> tuple
     "What can be said of each row by itself: whether it is fine, its symbol, its numbers, its stamp."
     frame, aside = table.frame, _Aside(len(table.frame))
     named = frame.symbol.astype("str").str.strip() if "symbol" in frame else _same(how.symbol, len(frame))
+    if "symbol" in frame: named = plain_cells(named)
     if "symbol" in frame: aside.mark(named.isna() | (named == ""), "`symbol` is missing")
     values = _values(table, how.dialect, aside, how.where)
     stamps = parse_times(time_column(table), _own_zone(table, how.tz), how.dates, how.where, how.dialect.dayfirst, how.form, said)

@@ -19,6 +19,7 @@ from ..core.errors import DataError, must_be, unknown
 from ..core.provenance import atomic_path, write_parquet
 from .actions import adjust_bars
 from .bars import BAR_COLUMNS, MARK, PRICES, TIME, check_bars, moment, parse_timeframe
+from .files import guard_cells
 from .sources import quarantine_rows
 
 # %% ../../nbs/data/15_store.ipynb #f66af72d
@@ -226,8 +227,9 @@ def export_frame(frame: pd.DataFrame, # any
     if ending == ".parquet":
         write_parquet(frame, path)
         return path
+    texts = {c: guard_cells(frame[c]) for c in frame if frame[c].dtype == "str"}
     with atomic_path(path) as partial:
-        frame.to_csv(partial, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ",
+        frame.assign(**texts).to_csv(partial, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ",
                      compression="gzip" if ending == ".csv.gz" else None)
     return path
 

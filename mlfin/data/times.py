@@ -95,7 +95,7 @@ class TimeForm:
     dates: bool = False          # plain dates: those without an offset are all midnights
 
 _OFFSET = r"(?:Z|:\d{2}(?:\.\d+)?\s?[+-]\d{2}(?::?\d{2})?)$"
-_CLOCK, _MIDNIGHT = r"^[\d./-]{8,10}[T\s]\s*\d{1,2}:", r"[T\s]\s*0?0:00(?::00(?:\.0*)?)?$"
+_CLOCK, _MIDNIGHT = r"^[\d./-]{8,10}[T\s]\s*\d{1,2}:", r"[T\s]\s*(?:0?0:00(?::00(?:\.0*)?)?|12:00(?::00)?\s*[aA]\.?[mM]\.?)$"
 
 def _has_offset(text: pd.Series) -> pd.Series:
     "Which times say how far their clock is from UTC's."
@@ -169,6 +169,14 @@ def _form(seen: TimesSeen, dayfirst: bool | None, where: str) -> TimeForm:
     return TimeForm(None, order, seen.wanted and seen.dates)
 
 # %% ../../nbs/data/11b_times.ipynb #3795d55f
+def _half_days(text: pd.Series) -> pd.Series:
+    "Times of a clock of twelve hours, such as 2020-01-02 1:05 PM; NaT for all others."
+    part = text.str.extract(r"(?i)^(\d{4}-\d\d-\d\d)[T\s]+(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?\s*([AP])\.?M\.?$")
+    hour = pd.to_numeric(part[1]) % 12 + 12 * part[4].str.upper().eq("P")
+    fine = pd.to_numeric(part[1]).between(1, 12)
+    clock = pd.to_timedelta(hour * 60 + pd.to_numeric(part[2]), unit="min") + pd.to_timedelta(pd.to_numeric(part[3]).fillna(0), unit="s")
+    return (pd.to_datetime(part[0], errors="coerce") + clock).where(fine).astype("datetime64[us]")
+
 _CLOCK_NOTE = "times count {unit} since 1970 on the clock of {tz}, as tz says; where they are UTC's own, leave tz out"
 
 def parse_times(column: pd.Series,     # texts, counts since 1970 or times
@@ -201,8 +209,9 @@ def parse_times(column: pd.Series,     # texts, counts since 1970 or times
     offset, moments = _has_offset(text), pd.Series(pd.NaT, index=text.index, dtype=TIME)
     if offset.any():
         moments[offset] = pd.to_datetime(text[offset], format="ISO8601", errors="coerce", utc=True).astype(TIME)
-    naive = text[~offset].str.replace(r"^(\d{4})(\d\d)(\d\d)( |$)", r"\1-\2-\3\4", regex=True)
-    naive = pd.to_datetime(naive, format="ISO8601", errors="coerce").astype("datetime64[us]")
+    words = text[~offset].str.replace(r"^(\d{4})(\d\d)(\d\d)( |$)", r"\1-\2-\3\4", regex=True)
+    naive = pd.to_datetime(words, format="ISO8601", errors="coerce").astype("datetime64[us]")
+    if (lost := naive.isna()).any(): naive[lost] = _half_days(words[lost])
     moments[~offset] = _localized(naive, tz, form.dates, where)
     return moments
 
