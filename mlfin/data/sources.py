@@ -24,7 +24,7 @@ from ..core.provenance import hash_file, hash_json
 from ..core.settings import import_plugins
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, parse_timeframe, timeframe_delta
 from .calendars import session_bars
-from .files import FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_numbers
+from .files import FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_numbers, plain_cells
 from .pieces import Located, locate_file, read_pieces, survey_file, time_column
 from .spreads import SpreadSeen, SpreadUnit
 from .times import SessionsSeen, TimeForm, bar_times, check_stamp, parse_times
