@@ -84,6 +84,7 @@ def _role(ours: str, names: Sequence[str], where: str) -> str:
     if found is None: raise DataError(unknown("columns", ours, [*ALIASES, "clock"], where))
     return found
 
+# %% ../../nbs/data/11a_files.ipynb #b99c1795
 def column_names(names: Sequence[str],         # the file's
                  where: str,                   # the file's name, for messages
                  dialect: Dialect = Dialect(), # what the user says

@@ -210,6 +210,7 @@ def _same(text: str, n: int) -> pd.Series:
     ends = np.arange(n + 1, dtype="int64") * len(data)                     # half of the time of pyarrow.repeat
     return pd.Series(pd.array(pa.LargeStringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(data * n)), dtype="str"))
 
+# %% ../../nbs/data/12_sources.ipynb #227eb924
 @dataclass(frozen=True)
 class _How:
     "How the tables of a file are read."

@@ -205,7 +205,8 @@ def _missing(opened, named, calendar: str, start, end):
 @data.command("gaps", epilog=_examples("mlfin data gaps", "mlfin data gaps IBM", "mlfin data gaps 'BTC*' -t 1m --start 2024-01-01",
                                             "mlfin data gaps VOD --calendar XLON --json"))
 def show_gaps(symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Start = None, end: _End = None,
-              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto: the series' own in the store, else what fits best.")] = "auto",
+              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; "
+                                                                       "auto: the series' own in the store, else what fits best.")] = "auto",
               rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
     "Find missing bars: what the calendar expects between a series' first and last bar and the store does not have."
     opened, _ = _open(store, profile)

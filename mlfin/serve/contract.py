@@ -87,7 +87,8 @@ class Bar(Message):
     volume: Annotated[Finite, Field(ge=0)] = Field(description="Units traded (ticks, where the market tells no more).", examples=[1250.0])
     vwap: Finite | None = Field(None, description="Mean price by volume.", examples=[101.2])
     trades: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Number of trades.", examples=[41])
-    spread: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Ask less bid, in price units, not in points; above 1 % of the close the bar is set aside.", examples=[0.01])
+    spread: Annotated[Finite, Field(ge=0)] | None = Field(
+        None, description="Ask less bid, in price units, not in points; above 1 % of the close the bar is set aside.", examples=[0.01])
 
     @model_validator(mode="before")
     @classmethod
