@@ -686,6 +686,7 @@ def _from_text(cells: pd.Series, decimal: str) -> pd.Series:
     if hard.any(): value[hard] = [_float(t, decimal) for t in cells[hard]]
     return value
 
+# %% ../../nbs/data/11a_files.ipynb #5d6dee71
 def parse_numbers(frame: pd.DataFrame,          # columns of a `Table`
                   dialect: Dialect = Dialect(), # its `decimal` rules
                   where: str = "",              # the file's name, for messages
