@@ -177,6 +177,7 @@ def _half_days(text: pd.Series) -> pd.Series:
     clock = pd.to_timedelta(hour * 60 + pd.to_numeric(part[2]), unit="min") + pd.to_timedelta(pd.to_numeric(part[3]).fillna(0), unit="s")
     return (pd.to_datetime(part[0], errors="coerce") + clock).where(fine).astype("datetime64[us]")
 
+# %% ../../nbs/data/11b_times.ipynb #ebca0b5b
 _CLOCK_NOTE = "times count {unit} since 1970 on the clock of {tz}, as tz says; where they are UTC's own, leave tz out"
 
 def parse_times(column: pd.Series,     # texts, counts since 1970 or times
