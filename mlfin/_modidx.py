@@ -681,6 +681,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mlfin.core.paths': { 'mlfin.core.paths._below': ('core/paths.html#_below', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths._fixed': ('core/paths.html#_fixed', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths._of_operator': ('core/paths.html#_of_operator', 'mlfin/core/paths.py'),
+                                  'mlfin.core.paths._of_system': ('core/paths.html#_of_system', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths._opened_path': ('core/paths.html#_opened_path', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths._operators': ('core/paths.html#_operators', 'mlfin/core/paths.py'),
                                   'mlfin.core.paths._profile': ('core/paths.html#_profile', 'mlfin/core/paths.py'),

@@ -75,6 +75,8 @@ def _keys(names: Sequence[str]) -> dict[str, str]:
     for name in names: keys.setdefault(re.sub(r"[^a-z]", "", str(name).lower()), name)
     return keys
 
+
+# %% ../../nbs/data/11a_files.ipynb #202e4b50
 def _role(ours: str, names: Sequence[str], where: str) -> str:
     "What the user's name for a column means: one of ours, or another word for it."
     plain = re.sub(r"[^a-z]", "", str(ours).lower())
@@ -556,6 +558,7 @@ def guard_cells(texts: pd.Series, # of a column of texts; missing ones stay
 def plain_cells(texts: pd.Series, # of a column of texts
                 ) -> pd.Series:   # without the apostrophe that `guard_cells` puts there
     "Texts as they were before they were guarded."
+    if not texts.str.startswith("'").any(): return texts                   # the usual case, a hundred times faster
     return texts.str.replace(r"^'(?=[=+\-@\t\r'])", "", regex=True)
 
 # %% ../../nbs/data/11a_files.ipynb #4039b05b
@@ -686,7 +689,7 @@ def _from_text(cells: pd.Series, decimal: str) -> pd.Series:
     if hard.any(): value[hard] = [_float(t, decimal) for t in cells[hard]]
     return value
 
-# %% ../../nbs/data/11a_files.ipynb #5d6dee71
+# %% ../../nbs/data/11a_files.ipynb #ab0b69a9
 def parse_numbers(frame: pd.DataFrame,          # columns of a `Table`
                   dialect: Dialect = Dialect(), # its `decimal` rules
                   where: str = "",              # the file's name, for messages
