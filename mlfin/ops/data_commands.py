@@ -109,6 +109,12 @@ def _count(n: int, one: str, many: str | None = None) -> str:
     "1 bar, 2 bars."
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
+# %% ../../nbs/ops/72a_data_commands.ipynb #2c0949eb
+def _calendars(opened) -> dict[tuple[str, str], str]:
+    "The calendars that a store keeps with its series."
+    found = opened.read_attributes(attribute="calendar")
+    return dict(zip(zip(found.symbol, found.timeframe, strict=True), found.value, strict=True))
+
 # %% ../../nbs/ops/72a_data_commands.ipynb #217a4413
 _SHORT = {"timeframe": "tf"}
 
@@ -172,11 +178,6 @@ def _none(symbol: str, line, first, last, as_of, version) -> str:
     return f"{told}; the store has them from {moment_text(line['first'])} to {moment_text(line['last'])} UTC."
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #69c25a8f
-def _calendars(opened) -> dict[tuple[str, str], str]:
-    "The calendars that a store keeps with its series."
-    found = opened.read_attributes(attribute="calendar")
-    return dict(zip(zip(found.symbol, found.timeframe, strict=True), found.value, strict=True))
-
 def _missing(opened, named, calendar: str, start, end):
     "By series: expected and missing bars and the calendar; and the runs themselves."
     import pandas as pd
