@@ -41,9 +41,9 @@ def _kind(event: str, args: tuple) -> str: # one of READS, or nothing
     return "" if event == "mmap.__new__" and args and args[0] == -1 else kind
 
 def _is_code(path) -> bool:
-    "Whether a path is a module, a compiled kernel or the table of a time zone."
+    "Whether a path is a module, a folder of modules, a compiled kernel or the table of a time zone."
     text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
-    return text.endswith(_CODE) or any(place in Path(text).parts for place in _PLACES)
+    return text.endswith(_CODE) or any(place in Path(text).parts for place in _PLACES) or Path(text, "__init__.py").is_file()
 
 def _loading() -> bool:
     "Whether Python is importing a module right now, or Numba is compiling one: what that reads is code."
