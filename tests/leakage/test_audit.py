@@ -191,6 +191,7 @@ def test_rows_are_drawn_from_everywhere(make_bars):
     assert draw_rows(bars).all()
 
 
+@pytest.mark.slow
 def test_cuts_cost_at_most_half_as_much_again(make_bars):
     """CPU time, both in one run: the least of five."""
     bars = pd.concat([make_bars(f"S{i:02d}", 20_000, i) for i in range(12)], ignore_index=True)
