@@ -734,7 +734,9 @@ class StoreSuite:
             store.write_features(features().iloc[n:].assign(sma_5=float(n)), "code1")
             moments.append(pd.Timestamp.now("UTC"))
         sets = store.record_sets()
-        assert [s[0] for s in sets] == ["facts", "predictions", "model_metrics", "features", "features"] and sets[3][1:] == ("code1", ("sma_5", "rsi_14"))
+        named = [s for s in sets if s[0] in ("facts", "predictions", "model_metrics", "features")]
+        assert [s[0] for s in named] == ["facts", "predictions", "model_metrics", "features", "features"], sets
+        assert sorted(named[3][2]) == ["rsi_14", "sma_5"] and named[3][1] == "code1", sets
         for what, code, names in sets:
             rows = store.record_history(what, code, names)
             arrived = [*record_of(what, names).key, "recorded_at"]

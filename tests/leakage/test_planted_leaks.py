@@ -230,7 +230,7 @@ def facts_of(bars, rng):
 def test_a_fact_from_the_future(market):
     bars, labels, spec = market[0], market[2], "earnings_yield"
     facts = facts_of(bars, np.random.default_rng(3))
-    early = as_facts(facts.assign(published=facts["published"] - pd.Timedelta("40D")))
+    early = as_facts(facts.assign(published=facts["published"] - pd.Timedelta("40D")), forecasts=True)
     honest, peeking = (build_dataset(compute_features(bars, [spec, "returns"], facts=f), labels, bars, [spec, "returns"])
                        for f in (facts, early))
     assert honest.verify(bars=bars, facts=facts, times=8) is honest
