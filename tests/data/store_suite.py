@@ -737,7 +737,7 @@ class StoreSuite:
         named = [s for s in sets if s[0] in ("facts", "predictions", "model_metrics", "features")]
         assert [s[0] for s in named] == ["facts", "predictions", "model_metrics", "features", "features"], sets
         assert sorted(named[3][2]) == ["rsi_14", "sma_5"] and named[3][1] == "code1", sets
-        for what, code, names in sets:
+        for what, code, names in named:
             rows = store.record_history(what, code, names)
             arrived = [*record_of(what, names).key, "recorded_at"]
             assert not rows.duplicated(arrived).any() and rows.duplicated(arrived[:-1]).any() == (code != "code2")
