@@ -230,7 +230,9 @@ def facts_of(bars, rng):
 def test_a_fact_from_the_future(market):
     bars, labels, spec = market[0], market[2], "earnings_yield"
     facts = facts_of(bars, np.random.default_rng(3))
-    early = as_facts(facts.assign(published=facts["published"] - pd.Timedelta("40D")), forecasts=True)
+    with pytest.raises(DataError, match="`published` must be after the period that it describes"):
+        as_facts(facts.assign(published=facts["published"] - pd.Timedelta("40D")))
+    early = as_facts(facts.assign(published=facts["published"] - pd.Timedelta("39D")))     # the moment that its period is over
     honest, peeking = (build_dataset(compute_features(bars, [spec, "returns"], facts=f), labels, bars, [spec, "returns"])
                        for f in (facts, early))
     assert honest.verify(bars=bars, facts=facts, times=8) is honest
@@ -272,12 +274,13 @@ def test_a_dataset_that_was_altered_after_it_was_built(market):
         train_walk_forward(dataset, WalkForward(2, 0).split(dataset.spans), ["logistic"])
 
 
-@pytest.mark.parametrize("leak", ["weak copy of the label", "another value", "global scale", "known too early"])
+@pytest.mark.parametrize("leak", ["weak copy of the label", "encoded symbol", "another value", "global scale", "known too early"])
 def test_features_that_their_bars_do_not_give(market, leak):
     """No correlation and no shape betrays these; their own bars do."""
     bars, features, labels = market
     y, rng = on_rows(market), np.random.default_rng(1)
     changed = {"weak copy of the label": lambda: features.assign(returns=np.nan_to_num(y) + 1.33 * np.nanstd(y) * rng.normal(size=len(y))),
+               "encoded symbol": lambda: features.assign(returns=pd.Series(y, features.index).groupby(features["symbol"].astype(str)).transform("mean")),
                "another value": lambda: features.assign(rsi_14=features["rsi_14"].where(features.index != 300, 50.0)),
                "global scale": lambda: features.assign(rsi_14=features["rsi_14"] / features["rsi_14"].mean()),
                "known too early": lambda: features.assign(known_at=features["ts"])}[leak]()
