@@ -428,7 +428,7 @@ def test_a_tracked_model_that_is_replaced_with_its_tag_is_not_registered(setting
 def test_what_waits_and_was_changed_is_sent_and_not_registered(settings, tmp_path):
     away = settings.model_copy(update={"mlflow": "http://127.0.0.1:9"})
     with pytest.warns(UserWarning, match="MLflow could not be used"): leave(away, "waited", key="8" * 32, must_track=False)
-    waiting, = [p for p in (Path(settings.artifacts) / "pending").iterdir() if read_json(p / "run.json")["experiment"] == "waited"]
+    waiting, = [p for p in (Path(settings.artifacts) / "pending").glob("*/") if p.is_dir() and read_json(p / "run.json")["experiment"] == "waited"]
     next(waiting.rglob("estimator.skops")).write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
     with pytest.raises(ModelError, match="is not the one that was tracked: its files were changed"): register(settings, "waited")
     assert not (tmp_path / "canary").exists()
