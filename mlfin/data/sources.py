@@ -24,7 +24,7 @@ from ..core.provenance import hash_file, hash_json
 from ..core.settings import import_plugins
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, parse_timeframe, timeframe_delta
 from .calendars import session_bars
-from .files import FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_numbers
+from .files import ACTED, FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_events, parse_numbers
 from .pieces import Located, locate_file, read_pieces, survey_file, time_column
 from .times import SessionsSeen, TimeForm, bar_times, parse_times
 
@@ -238,6 +238,24 @@ def _first_look(table: Table, how: _How) -> tuple[_Aside, pd.Series, dict[str, p
     _unreadable(stamps, frame.ts, aside)
     return aside, named, values, stamps
 
+# %% ../../nbs/data/12_sources.ipynb #ab73eb3b
+_EVENT = ("symbol", "ex_date", "kind", "value", "known_at", "origin")
+
+def _listed(table: Table, columns: dict, good: np.ndarray) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    "The splits and dividends that a file's own columns list (None where it has no such columns), and notes."
+    found, notes = [], []
+    for kind in (k for k in ACTED if k in table.frame):
+        values, odd = parse_events(table.frame[kind])
+        there = good & (values != 0) & ((values != 1) | (kind == "dividend"))
+        right = there & np.isfinite(values) & (values > 0)
+        if n := int((there & ~right).sum() + (odd & good).sum()):
+            notes.append(f"{n:,} values of the column `{table.names[kind]}` are no {kind}s and left out")
+        at = np.flatnonzero(right)
+        day = {c: columns[c].iloc[at].to_numpy() if c == "symbol" else columns[c].iloc[at] for c in ("symbol", "ts", "known_at")}
+        found.append(pd.DataFrame({"symbol": day["symbol"], "ex_date": pd.Series(day["ts"].array), "kind": kind, "value": values[at],
+                                   "known_at": pd.Series(day["known_at"].array), "origin": "file"}, columns=list(_EVENT)))
+    return (pd.concat(found, ignore_index=True) if found else None), tuple(notes)
+
 # %% ../../nbs/data/12_sources.ipynb #61e6c11c
 def _reading(table: Table, how: _How) -> Reading:
     "A table of a file as a reading; every row is a bar or in quarantine."
@@ -254,7 +272,9 @@ def _reading(table: Table, how: _How) -> Reading:
         bars, rows = bars[good].reset_index(drop=True), rows[good]
         adjusted = None if adjusted is None else adjusted[good].reset_index(drop=True)
     symbol = how.symbol if "symbol" not in frame and len(bars) else None
-    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, table.notes, ((how.origin, 0),), symbol=symbol)
+    listed, notes = _listed(table, {"symbol": named, **times}, good)
+    return Reading(bars, rows, quarantine, how.origin, how.file.content_hash, adjusted, (*table.notes, *notes), ((how.origin, 0),),
+                   actions=listed, symbol=symbol)
 
 def _no_bar(where: str, n: int, quarantine: pd.DataFrame) -> DataError:
     "The error for a file in which no row is usable."
@@ -298,6 +318,11 @@ def _symbol_of(path: Path, rule: str) -> str:
     if (found := pattern.search(name)) and found[1]: return found[1]
     raise DataError(must_be("symbol_from", f"a pattern that finds a symbol in {name}", rule))
 
+def _all_listed(readings: list[Reading]) -> pd.DataFrame | None:
+    "What the readings list, each action once; None where none has a list."
+    listed = [r.actions for r in readings if r.actions is not None]
+    return pd.concat(listed, ignore_index=True).drop_duplicates(ignore_index=True) if listed else None
+
 def _joined(readings: list[Reading], kind: str) -> Reading:
     "Readings of several files, one after another."
     if len(readings) == 1: return readings[0]
@@ -311,7 +336,7 @@ def _joined(readings: list[Reading], kind: str) -> Reading:
                    np.concatenate([r.rows + s for r, s in zip(readings, starts, strict=False)]),
                    pd.concat([r.quarantine for r in readings], ignore_index=True), f"{kind}:{content[:12]}", content,
                    whole, tuple(dict.fromkeys(n for r in readings for n in r.notes)),
-                   tuple((r.origin, int(s)) for r, s in zip(readings, starts, strict=False)))
+                   tuple((r.origin, int(s)) for r, s in zip(readings, starts, strict=False)), actions=_all_listed(readings))
 
 # %% ../../nbs/data/12_sources.ipynb #71b3c7bf
 def _panel(path, kind: str, symbol_from: str | None) -> tuple[list[Path], str | None]:
@@ -575,9 +600,17 @@ def _symbols(symbol, symbols) -> list[str]:
     return list(dict.fromkeys(s.strip() for s in asked))
 
 # %% ../../nbs/data/12_sources.ipynb #060deef1
+def _some(actions: pd.DataFrame, asked: list[str], low: pd.Timestamp | None, high: pd.Timestamp | None) -> pd.DataFrame:
+    "Listed actions of the symbols asked for, from one moment to another."
+    keep = actions.symbol.isin(asked) if asked else pd.Series(True, index=actions.index)
+    if low is not None: keep &= actions.ex_date >= low
+    if high is not None: keep &= actions.ex_date <= high
+    return actions[keep].reset_index(drop=True)
+
 def _select(reading: Reading, have: list[str], asked: list[str], low: pd.Timestamp | None, high: pd.Timestamp | None) -> Reading:
     "The bars of the symbols asked for (of those that it has), from one moment to another."
     if low is None and high is None and set(have) <= set(asked) and reading.quarantine.empty: return reading
+    if reading.actions is not None: reading = replace(reading, actions=_some(reading.actions, asked, low, high))
     bars, aside, gone = reading.bars, reading.quarantine, pd.Series(False, index=reading.quarantine.index)
     keep = bars.symbol.isin(asked) if not set(have) <= set(asked) else pd.Series(True, index=bars.index)
     if asked: gone |= ~(aside.symbol.isin(asked) | aside.symbol.isna())
@@ -629,14 +662,13 @@ def _together(pieces: list[Reading], name: str) -> Reading:
     hashes = list(dict.fromkeys(p.content_hash for p in pieces))
     content = hashes[0] if len(hashes) == 1 else hash_json(hashes)
     origin = pieces[0].origin if len(hashes) == 1 else f"{name}:{content[:12]}"
-    listed = [p.actions for p in pieces if p.actions is not None]
     return Reading(as_bars(pd.concat(bars, ignore_index=True), sort=False), np.concatenate([p.rows for p in pieces]),
                    pd.concat([p.quarantine for p in pieces], ignore_index=True), origin, content,
                    None if all(p.adjusted_close is None for p in pieces) else pd.concat(adjusted, ignore_index=True),
                    tuple(dict.fromkeys(n for p in pieces for n in p.notes)),
                    tuple(dict.fromkeys(part for p in pieces for part in p.parts)),
                    max((p.until for p in pieces if p.until is not None), default=None),
-                   pd.concat(listed, ignore_index=True).drop_duplicates(ignore_index=True) if listed else None)
+                   _all_listed(pieces))
 
 def _nothing(name: str) -> Reading:
     "A reading of no rows."

@@ -195,6 +195,7 @@ def _wanted(reading: Reading, symbols: set) -> Reading:
     "The rows of some symbols."
     bars, aside = reading.bars, reading.quarantine
     aside = aside[aside.symbol.isin(symbols) | aside.symbol.isna()]
+    if reading.actions is not None: reading = replace(reading, actions=reading.actions[reading.actions.symbol.isin(symbols)])
     if symbols >= set(bars.symbol.unique()): return replace(reading, quarantine=aside)
     keep = bars.symbol.isin(symbols).to_numpy()
     adjusted = None if reading.adjusted_close is None else reading.adjusted_close[keep].reset_index(drop=True)
@@ -212,9 +213,12 @@ def _hear(spool, reading: Reading) -> Reading:
     spool._hashes[reading.content_hash] = reading.origin
     spool.parts |= dict.fromkeys(reading.parts)
     spool.notes |= dict.fromkeys(reading.notes)
-    if reading.actions is not None: spool.actions.append(reading.actions)
     if reading.until is not None: spool.until = reading.until if spool.until is None else max(spool.until, reading.until)
-    spool.counts.update(reading.bars.symbol.value_counts(sort=False).to_dict())
+    counts = reading.bars.symbol.value_counts(sort=False).to_dict()
+    spool.counts.update(counts)
+    if reading.actions is not None:
+        spool.actions.append(reading.actions)
+        spool.listing |= set(counts)
     for symbol in spool.counts: spool.names.setdefault(symbol, len(spool.names))
     spool.rows += len(reading.bars)
     return reading
@@ -245,6 +249,7 @@ class Spool:
                  ):
         self.space, self.wanted, self.names, self.counts = space, set(symbols), {}, Counter()
         self.unread, self.parts, self.notes, self.actions, self.until = Pile(space, "unread"), {}, {}, [], None
+        self.listing = set() # symbols of which the source lists splits and dividends, even where it lists none
         self.rows, self._only, self._buckets, self._order, self._have, self._hashes = 0, None, {}, _Order(), set(), {}
 
     def hear(self, reading: Reading) -> Reading: # the same, of the wanted symbols
