@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['FINDINGS', 'reconcile_actions']
 
-# %% ../../nbs/data/14a_listed.ipynb #49a77beb
+# %% ../../nbs/data/14a_listed.ipynb #7e553721
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError
-from .actions import already_adjusted, as_actions, derive_actions
+from .actions import as_actions, derive_actions
 from .bars import check_bars
 
-# %% ../../nbs/data/14a_listed.ipynb #2a9b7e69
+# %% ../../nbs/data/14a_listed.ipynb #42fe3d11
 FINDINGS = {"symbol": "str", "ex_date": "datetime64[us, UTC]", "kind": "str", "listed": "float64", "implied": "float64",
             "believed": "float64", "says": "str"}
 _ODDS, _LEAST, _WEEK = np.log(1000), 0.002, pd.Timedelta(days=7)
@@ -30,7 +29,7 @@ def _effect(cash, before) -> np.ndarray:
     "Logarithm of the move that a dividend implies."
     with np.errstate(divide="ignore", invalid="ignore"): return np.log(np.maximum(1 - np.nan_to_num(cash) / before, 1e-3))
 
-# %% ../../nbs/data/14a_listed.ipynb #a21bfb05
+# %% ../../nbs/data/14a_listed.ipynb #9c4ffb0c
 def _implied(own: pd.DataFrame, adjusted: pd.Series | None, keys: list[str]) -> pd.DataFrame:
     "What the adjusted close implies, by both conventions."
     if adjusted is None: return pd.DataFrame(columns=[*keys, "close", "previous"]).astype({"close": "float64", "previous": "float64"})
@@ -52,7 +51,7 @@ def _table(own: pd.DataFrame, adjusted: pd.Series | None, listed: pd.DataFrame) 
     before = own.close.to_numpy()[np.maximum(both["at"].to_numpy() - 1, 0)]
     return both.assign(before=before, first=both["at"] == 0, adjusts=adjusted is not None)
 
-# %% ../../nbs/data/14a_listed.ipynb #4b65f591
+# %% ../../nbs/data/14a_listed.ipynb #bd60abd1
 def _splits(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray, size: float) -> list[tuple[float, str]]:
     "What is believed of each split, and what is to be told."
     cash = events[events.kind == "dividend"].set_index("at").listed
@@ -79,7 +78,7 @@ def _elsewhere(moves: np.ndarray, at: int, effect: float, size: float) -> bool:
     near = near[np.isfinite(near)]
     return bool((np.minimum(np.abs(near - effect), np.abs(near + effect)) < min(4 * size, abs(effect) / 4)).any()) and abs(effect) > 10 * size
 
-# %% ../../nbs/data/14a_listed.ipynb #84cb84f5
+# %% ../../nbs/data/14a_listed.ipynb #8e9c1c56
 def _says(d: pd.DataFrame, gone: np.ndarray) -> np.ndarray:
     "How the accounts of each dividend differ; empty where they do not."
     ratio, again = d.listed / d.implied, (d.ex_date.diff() <= _WEEK) & (np.abs(d.listed / d.listed.shift() - 1) <= 0.02)
@@ -118,7 +117,7 @@ def _dividends(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray, size:
     says = np.where(d.denied & np.isin(says, ["", "only listed"]), "not in the prices", says)
     return np.where(found, d.implied, np.where(d.denied, np.nan, d.listed)), says
 
-# %% ../../nbs/data/14a_listed.ipynb #6ff3f2ae
+# %% ../../nbs/data/14a_listed.ipynb #1d2c11a0
 def reconcile_actions(bars: pd.DataFrame,     # a bar frame of raw or split-adjusted prices, one timeframe
                       listed: pd.DataFrame,   # splits and dividends that the file itself lists: an actions frame
                       adjusted: pd.Series | None = None, # its adjusted close, float64, one for each bar; None: it has none

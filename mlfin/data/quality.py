@@ -362,6 +362,7 @@ def _line(panel: _Panel, bad: np.ndarray, share: bool = False, note: str = "") -
     if not len(at): return "pass", 0, "", _EMPTY
     stop = share and len(at) > LIMITS["bad_share"] * panel.total and len(at) >= LIMITS["bad_rows"]
     return "stop" if stop else "warn", len(at), _by_symbol(panel, at) + note, panel.row[at]
+_ALSO = {"actions": "listed splits and dividends that the adjusted close or the prices deny"} # told by `update` and `ingest` of files that list any
 
 # %% ../../nbs/data/13_quality.ipynb #dc3ba622
 def _check_readable(bars: pd.DataFrame, unread: pd.DataFrame | None) -> tuple:
@@ -655,7 +656,7 @@ class QualityReport:
         tone = {"pass": "#2e7d32", "warn": "#b26a00", "stop": "#c62828"}
         rows = [f"<tr><td><b>{c.check}</b></td><td style='color:{tone[c.status]}'>{c.status}</td>"
                 f"<td style='text-align:right'>{c.rows:,}</td><td>{html.escape(c.detail)}</td>"
-                f"<td><small>{CHECKS[c.check]}</small></td></tr>" for c in self.checks.itertuples()]
+                f"<td><small>{(CHECKS | _ALSO)[c.check]}</small></td></tr>" for c in self.checks.itertuples()]
         head = "".join(f"<th>{h}</th>" for h in ("check", "status", "rows", "detail", "looks for"))
         return (f"<table class='quality'><caption>Quality of bars against {html.escape(self.calendar)}: "
                 f"<b>{self.verdict}</b></caption><tr>{head}</tr>{''.join(rows)}</table>")

@@ -40,6 +40,7 @@ class Piece:
     adjusted: pd.Series | None = None   # the source's adjusted close, float64, aligned
     start: pd.Timestamp | None = None   # earliest and latest `ts` of the piece's own bars, UTC; None: no border
     end: pd.Timestamp | None = None
+    last: bool = True                   # no other piece of its series follows
 
     def own(self, ts: pd.Series, # moments, UTC
             ) -> np.ndarray:     # bool, one for each
@@ -191,9 +192,10 @@ class _Order:
         self.last[codes[last]] = ts[last]
 
 # %% ../../nbs/data/13b_spool.ipynb #73e7a0d1
-def _wanted(reading: Reading, symbols: set) -> Reading:
-    "The rows of some symbols."
+def _wanted(reading: Reading, symbols: set, but: set) -> Reading:
+    "The rows of some symbols, or of all but some."
     bars, aside = reading.bars, reading.quarantine
+    if but: symbols = (symbols or {*bars.symbol.unique(), *aside.symbol.dropna().unique()}) - but
     aside = aside[aside.symbol.isin(symbols) | aside.symbol.isna()]
     if reading.actions is not None: reading = replace(reading, actions=reading.actions[reading.actions.symbol.isin(symbols)])
     if symbols >= set(bars.symbol.unique()): return replace(reading, quarantine=aside)
@@ -210,7 +212,7 @@ def _content(hashes: dict[str, str]) -> tuple[str, str]:
 def _hear(spool, reading: Reading) -> Reading:
     "Take note of what a part is and has."
     if len(aside := reading.quarantine): spool.unread.add(aside.astype(QUARANTINE).reset_index(drop=True))
-    spool._hashes[reading.content_hash] = reading.origin
+    spool.hashes[reading.content_hash] = reading.origin
     spool.parts |= dict.fromkeys(reading.parts)
     spool.notes |= dict.fromkeys(reading.notes)
     if reading.until is not None: spool.until = reading.until if spool.until is None else max(spool.until, reading.until)
@@ -246,15 +248,17 @@ class Spool:
     "Takes the parts of a source in any order, gives its pieces."
     def __init__(self, space: Workspace,
                  symbols: Iterable[str] = (), # only these; none: all
+                 but: Iterable[str] = (),     # and not these
                  ):
+        self.but = set(but)
         self.space, self.wanted, self.names, self.counts = space, set(symbols), {}, Counter()
         self.unread, self.parts, self.notes, self.actions, self.until = Pile(space, "unread"), {}, {}, [], None
         self.listing = set() # symbols of which the source lists splits and dividends, even where it lists none
-        self.rows, self._only, self._buckets, self._order, self._have, self._hashes = 0, None, {}, _Order(), set(), {}
+        self.rows, self._only, self._buckets, self._order, self._have, self.hashes = 0, None, {}, _Order(), set(), {}
 
     def hear(self, reading: Reading) -> Reading: # the same, of the wanted symbols
         "Take note of a part: what it is, what it has, what could not be read."
-        return _hear(self, _wanted(reading, self.wanted) if self.wanted else reading)
+        return _hear(self, _wanted(reading, self.wanted, self.but) if self.wanted or self.but else reading)
 
     def add(self, reading: Reading) -> Reading: # the same, of the wanted symbols
         "Take the next part."
@@ -266,7 +270,7 @@ class Spool:
     @property
     def content(self) -> tuple[str, str]: # origin, content hash
         "The source by its kind and the first digits of its content's hash, and that hash."
-        return _content(self._hashes)
+        return _content(self.hashes)
 
     @property
     def backwards(self) -> dict[str, int] | None: # None: the source came whole, its report says it
@@ -275,23 +279,25 @@ class Spool:
         return None if self._only is not None else {names[c]: n for c, n in sorted(self._order.back.items())}
 
     def pieces(self, rows: int, # bars that a piece may have, roughly
+               together: int | None = None, # bars of several small series that make a piece; None: as many
                ) -> Iterator[Piece]:
         "The bars that were taken, series by series, each once."
         if self._only is not None and len(self._only.bars): yield Piece(self._only.bars, self._only.rows, self._only.adjusted_close)
-        for _, bucket in sorted(self._buckets.items()): yield from _pieces(self, bucket, rows)
+        for _, bucket in sorted(self._buckets.items()): yield from _pieces(self, bucket, rows, min(together or rows, rows))
 
 # %% ../../nbs/data/13b_spool.ipynb #5514aee4
-def _pieces(spool: Spool, bucket: _Bucket, rows: int) -> Iterator[Piece]:
+def _pieces(spool: Spool, bucket: _Bucket, rows: int, together: int) -> Iterator[Piece]:
     "The pieces of a bucket: small series together, a large one cut."
     names, group, size = list(spool.names), [], 0
     for symbol in sorted(names[c] for c in set(np.concatenate(bucket.codes).tolist())):
         code, n = spool.names[symbol], spool.counts[symbol]
         if n > rows:
-            for (start, end), wide in _windows(bucket, code, rows):
-                start, end = (pd.Timestamp(t, unit="us", tz="UTC") for t in (start, end))
-                yield replace(_take_up(spool, bucket, [code], *wide), start=start, end=end)
+            windows = list(_windows(bucket, code, rows))
+            for (start, end), wide in windows:
+                last, (start, end) = end == windows[-1][0][1], (pd.Timestamp(t, unit="us", tz="UTC") for t in (start, end))
+                yield replace(_take_up(spool, bucket, [code], *wide), start=start, end=end, last=last)
             continue
-        if group and size + n > rows:
+        if group and size + n > together:
             yield _take_up(spool, bucket, group)
             group, size = [], 0
         group, size = [*group, code], size + n
