@@ -33,7 +33,7 @@ from .quality import LIMITS, QualityReport, clean
 from .repair import repair as mend
 from .repair import repair_log
 from .sources import QUARANTINE, SOURCES, Reading, default_calendar, load_sources, file_symbol, quarantine_rows, read_parts
-from .spool import Piece, Pile, Spool, Workspace, follow, no_bars
+from .spool import Piece, Pile, Spool, Workspace, follow, no_bars, release_memory
 from .store import Store, WriteResult, compare
 from .warehouse import Warehouse
 
@@ -301,8 +301,8 @@ def _action_line(findings: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({"check": ["actions"], "status": ["warn" if len(found) else "pass"], "rows": [len(found)], "detail": ["; ".join(few)]})
 
 # %% ../../nbs/data/19_ingest.ipynb #ae3550c1
-_TOGETHER = 60_000                 # bars of several series that are judged together
-_COMMIT, _SECONDS = 200_000, 10.0  # bars that are stored at once, and the time after which fewer are
+_TOGETHER = 40_000                 # bars of several series that are judged together
+_COMMIT, _SECONDS = 100_000, 10.0  # bars that are stored at once, and the time after which fewer are
 
 def _listed(actions: Sequence[pd.DataFrame]) -> pd.DataFrame:
     "Actions that a source lists, each once."
@@ -345,7 +345,7 @@ def _keep_aside(store: Store, aside: pd.DataFrame) -> None:
     "Store rows that were set aside, if there are any."
     if len(aside): store.write_quarantine(aside)
 
-def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[str] | None = None) -> tuple[WriteResult, dict[str, Counter]]:
+def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[str] | None = None, most: int = 2**18) -> tuple[WriteResult, dict[str, Counter]]:
     "Store what was found, but for some symbols: first what was set aside and the actions, then the bars."
     counts, sums, version = {}, Counter(), store.version()
     def own(rows):
@@ -354,18 +354,18 @@ def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[st
     for pile in (found.spool.unread, found.aside):
         for aside in pile.frames(): _keep_aside(store, own(aside))
     if len(actions := own(found.actions)): store.write_actions(actions)
-    for kept in _batches(map(own, found.kept.frames())):
+    for kept in _batches(map(own, found.kept.frames()), most):
         done = _write(store, kept, counts)
         sums.update({"inserted": done.inserted, "revised": done.revised, "unchanged": done.unchanged, "quarantined": done.quarantined})
         version = done.version
     return WriteResult(sums["inserted"], sums["revised"], sums["unchanged"], version, sums["quarantined"]), counts
 
-def _batches(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def _batches(frames: Iterator[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
     "Frames put together until a commit is worth it."
     held, rows = [], 0
     def together(): return held[0] if len(held) == 1 else pd.concat(held, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
     for frame in frames:
-        if held and rows + len(frame) > _COMMIT:
+        if held and rows + len(frame) > most:
             yield together()
             held, rows = [], 0
         if len(frame): held, rows = [*held, frame], rows + len(frame)
@@ -687,7 +687,7 @@ def _units(asked: _Asked) -> list[_Asked]:
     rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
     return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, how={**asked.how, **rule}) for p in paths] if len(paths) > 1 else []
 
-_ROOM = 12 * 2**20  # bytes of small files that are read together
+_ROOM = 6 * 2**20  # bytes of small files that are read together
 
 def _groups(units: Sequence[_Asked], but: set) -> Iterator[list[_Asked]]:
     "Files that are read together: those of one symbol, and small ones of several; all of them where a column names the symbols."
@@ -760,6 +760,7 @@ class _Run:
         self.asked, self.store, self.judge, self.progress = asked, store, judge, progress
         self.root, self.units = getattr(store, "path", None) or tempfile.gettempdir(), _units(asked)
         self.lines, self.findings, self.hashes, self.before, self.failed, self.lists = {}, [], [], [], {}, False
+        self.most = min(_COMMIT, asked.rows)
         question = _question(asked, self.units)
         self.note, self.resumed = Checkpoint(None if question is None else getattr(store, "path", None), question), []
         self.resume()
@@ -787,7 +788,7 @@ class _Run:
             begun, done, at = time.monotonic(), [], 0
             for found, piece in _judged(asked, space, spool, flags=0):
                 if piece is not None and piece.last: done += piece.bars.symbol.unique().tolist()
-                worth = found.kept.rows >= _COMMIT or time.monotonic() - begun > _SECONDS
+                worth = found.kept.rows >= self.most or time.monotonic() - begun > _SECONDS
                 if piece is None or done and piece.last and worth:
                     self.commit(found, done, len(batch) < 2, piece is None)
                     done, at, begun = [], at + 1, time.monotonic()
@@ -797,7 +798,7 @@ class _Run:
     def commit(self, found: _Found, done: list[str], alone: bool, last: bool) -> None:
         "Store the series that are judged, and note that they are."
         stops = {s: t for s, t in self.stopped(found, alone).items() if s in set(done)}
-        counts = _put(self.store, found, list(stops), done)[1] if set(done) - set(stops) else {}
+        counts = _put(self.store, found, list(stops), done, self.most)[1] if set(done) - set(stops) else {}
         if last: self.rest(found, done)
         self.findings.append(told := _one(found.findings))
         found.findings.clear()
@@ -807,6 +808,7 @@ class _Run:
             if n := int((told.symbol == symbol).sum()): line.note = f"actions: {n} in doubt"
         for kept in found.kept.frames(): _ends({s: self.lines[s] for s in done if s not in stops}, kept)
         if not last or self.units: self.save(found)
+        release_memory()
 
     def result(self) -> tuple[list[_Line], str]:
         "One line a series, and one for each file and each symbol that there is none of; the origin."
@@ -842,7 +844,8 @@ class _Run:
 
     def save(self, found: _Found) -> None:
         "Note what is stored."
-        checks = [*self.before, found.judge.report(found.unread, found.spool.backwards).checks]
+        report = found.report or found.judge.report(found.unread, found.spool.backwards)
+        checks = [*self.before, report.checks[report.checks.check != "actions"]]
         if found.report is not None: self.before = checks                  # the batch is complete
         self.note.save({"version": self.store.version(), "timeframe": self.asked.timeframe, "hashes": self.hashes, "lists": self.lists,
                         "lines": [_line_out(line) for line in self.lines.values()], "checks": [c[_CHECKS].to_numpy().tolist() for c in checks],

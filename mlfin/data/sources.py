@@ -24,7 +24,7 @@ from ..core.provenance import hash_file, hash_json
 from ..core.settings import import_plugins
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, parse_timeframe, timeframe_delta
 from .calendars import session_bars
-from .files import ACTED, FORMATS, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_events, parse_numbers
+from .files import ACTED, FORMATS, PACKED, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file, parse_events, parse_numbers
 from .pieces import Located, locate_file, names_symbols, read_pieces, survey_file, time_column
 from .times import SessionsSeen, TimeForm, bar_times, parse_times
 
@@ -384,8 +384,9 @@ def _rule(tables: Iterator[Table], how: _How) -> str | None:
 def _in_parts(file: Located, how: _How, size: int, symbol_of: Callable, check_name: bool) -> Iterator[tuple[Reading, int]]:
     "The readings of a file, one after another, and how many rows the file has."
     facts = survey_file(file, how.kind, how.dialect, size, how.dates)
-    def tables(): return read_pieces(file, how.kind, raw_dialect, size, facts)
-    raw_dialect, how = how.dialect, replace(how, form=facts.form, dialect=replace(how.dialect, decimal=facts.decimal))
+    def tables(): return read_pieces(file, how.kind, raw_dialect, size, facts) if small is None else iter(small)
+    raw_dialect, small, how = how.dialect, None, replace(how, form=facts.form, dialect=replace(how.dialect, decimal=facts.decimal))
+    if file.state[0] <= size and file.path.suffix.lower() not in PACKED: small = list(tables()) # read once more, and not three times
     how = replace(how, symbol=symbol_of(next(tables())))
     how, bars, first, aside = replace(how, rule=_rule(tables(), how)), 0, None, 0
     for table in tables():
