@@ -11,11 +11,12 @@ export OMP_NUM_THREADS ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export PLOOMBER_STATS_ENABLED ?= false
 export KERAS_BACKEND ?= jax
+export TEST_BEGAN := $(shell date +%s)
 
 .PHONY: help setup run test lab dash lock check soak soak-long hooks clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "ARGS is passed on: make run ARGS=\"-p label=fwd_ret_10 --experiment ten_days\""
 
@@ -44,7 +45,7 @@ soak: setup  ## the slow tier: slow tests and all benchmarks (writes tests/bench
 	@$(BIN)/python env/soak $(ARGS)
 
 soak-long: setup  ## hours: kills by the dozen, half-hour streams, ten minutes of memory
-	@$(BIN)/python -m pytest -m long $(ARGS)
+	@$(BIN)/python env/soak --long
 
 lock:  ## resolve the dependencies again (ARGS=--upgrade for the newest)
 	@env/lock $(ARGS)

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,15 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How long the whole took, what went before pytest included, beside the minutes that it may take."""
+    for name, what, minutes in (("TEST_BEGAN", "make test", 12), ("CI_BEGAN", ".ci/run", 90)):
+        if began := os.environ.get(name):
+            took = time.time() - int(began)
+            over = "" if took <= 60 * minutes else ": OVER ITS LIMIT"
+            terminalreporter.write_line(f"{what}: {took:.0f} s of {60 * minutes} s{over}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -120,17 +120,26 @@ def _held(closed: pd.DataFrame) -> dict:
     return dict(hit_rate=float((closed["pnl"] > 0).mean()), mean_trade=float(closed["return"].mean()), mean_bars_held=float(bars.mean()),
                 median_bars_held=float(bars.median()), longest_bars_held=int(bars.max()))
 
+def _deepest(equity: pd.DataFrame, cagr: float) -> dict:
+    "The deepest drawdown of an account at the closes of its bars, as charts and tables of drawdowns have it, and the Calmar ratio."
+    found = drawdowns(equity, top=1)[1]
+    if not len(found): return dict(max_drawdown=0.0, max_drawdown_days=0.0, max_drawdown_recovery_days=0.0, calmar=None)
+    row = found.iloc[0]
+    recovery = float(row["recovery_days"])
+    return dict(max_drawdown=float(row["depth"]), max_drawdown_days=float(row["days"]),
+                max_drawdown_recovery_days=recovery if isfinite(recovery) else None, calmar=cagr / -float(row["depth"]))
+
 def key_figures(simulation: Simulation,          # from `simulate`, `backtest` or `buy_and_hold`
                 periods_per_year: float = 252,   # of its daily returns: 252, or 365 where markets never close
                ) -> dict:                        # plain numbers; None where a figure does not exist
     "Everything that one asks of a backtest, as numbers ready for JSON."
     trades, costs, exposure = simulation.trades, simulation.costs, simulation.exposure
-    closed = trades[trades["status"] == "closed"]
+    closed, daily = trades[trades["status"] == "closed"], return_figures(simulation.returns, periods_per_year)
     years = len(simulation.returns) / periods_per_year
     amount, paid = _trading_costs(simulation)
     kinds = ("fees", "spread", "slippage", "impact", "borrow", "funding")
-    return return_figures(simulation.returns, periods_per_year) | dict(
-        initial_cash=simulation.initial_cash, final_equity=float(simulation.equity["strategy"].iloc[-1]),
+    return daily | _deepest(simulation.equity, daily["cagr"]) | dict(
+        out_of_sample=simulation.out_of_sample, initial_cash=simulation.initial_cash, final_equity=float(simulation.equity["strategy"].iloc[-1]),
         exposure=float(exposure.mean()), net_exposure=float(simulation.positions.sum(axis=1).mean()), largest_exposure=float(exposure.max()),
         time_in_market=float((exposure > 0).mean()), turnover_per_year=simulation.turnover / years, orders=len(simulation.orders),
         trades=len(closed), open_trades=int(len(trades) - len(closed)), **_held(closed),
@@ -343,9 +352,10 @@ def _luck_sentences(s: dict, level: float) -> list[str]:
 
 # %% ../../nbs/backtest/43_risk.ipynb #4716d988
 def _holding_sentence(figures: dict, benchmark: dict) -> str:
-    "Growth and Sharpe ratio against holding."
+    "Growth and Sharpe ratio against holding, and of which days."
     def ratio(f): return "none" if f["sharpe"] is None else f"{f['sharpe']:.2f}"
-    numbers = f"{figures['cagr']:.1%} against {benchmark['cagr']:.1%} a year, Sharpe ratio {ratio(figures)} against {ratio(benchmark)}"
+    days = f" ({benchmark['start']} to {benchmark['end']})" if benchmark.get("start") and benchmark.get("end") else ""
+    numbers = f"{figures['cagr']:.1%} against {benchmark['cagr']:.1%} a year, Sharpe ratio {ratio(figures)} against {ratio(benchmark)}{days}"
     richer, steadier = _beats(figures, benchmark)
     if richer and steadier: return f"Better than holding the same symbols: {numbers}."
     if steadier: return f"Holding the same symbols earned more, at more risk for it: {numbers}."
@@ -400,6 +410,17 @@ def _tail_sentence(tail: dict) -> list[str]:
     return [f"On the worst day in a hundred it lost {-tail['es_99']:.1%} on average (expected shortfall)."] if tail["es_99"] < 0 else []
 
 # %% ../../nbs/backtest/43_risk.ipynb #acc36c35
+_UNKNOWN = {
+    False: "Not known to be out of sample: nothing says which fold made the predictions, so the model may have learnt from the rows that it is traded on, "
+           "and what follows shows nothing. Predictions of a run or of `train_walk_forward` carry their `fold`.",
+    None: "Not known to be out of sample: weights were given, and nothing says whether they were chosen on the very days that they are traded on. "
+          "`backtest` of predictions with their `fold` knows it."}
+_NO_TRADE = "No trade, no result: nothing was bought or sold, so there is nothing to judge, and nothing to compare with holding."
+
+def _answer(first: list[str], rest: list[str], luck: bool | None, holding: bool | None, caveats: Sequence[str]) -> dict:
+    "The verdict as a document: `sentences` are those of the headline, then the details."
+    return dict(headline=" ".join(first), details=rest, better_than_luck=luck, better_than_holding=holding, sentences=first + rest, caveats=list(caveats))
+
 def verdict(figures: dict,                          # the strategy's, from `key_figures`
             significance: dict,                     # from `significance`; `null_p_value spa_p_value n_effective dsr_raw pbo_loss` are said where there
             benchmark_figures: dict | None = None,  # of holding the same symbols over the same days, from `key_figures`
@@ -410,10 +431,13 @@ def verdict(figures: dict,                          # the strategy's, from `key_
             plateau: str | None = None,                       # a sentence on the neighbours of the chosen settings
             capacity: pd.DataFrame | Sequence | None = None,  # from `capacity`, a frame or its rows
             tail: dict | None = None,                         # from `tail_risk`
-           ) -> dict:                               # `headline better_than_luck better_than_holding sentences caveats`
+           untraded: Sequence[str] = (),                     # what is said where nothing was traded, from `untraded`
+           ) -> dict:                               # `headline details better_than_luck better_than_holding sentences caveats`
     "Is it better than luck, and better than holding? In words, with the numbers they rest on."
-    sentences = _luck_sentences(significance, level)
-    holding = None
+    known = figures.get("out_of_sample", True)
+    lead = [] if known else [_UNKNOWN[known]]
+    if figures.get("orders") == 0: return _answer(lead + [_NO_TRADE], list(untraded), None, None, caveats)
+    sentences, holding = _luck_sentences(significance, level), None
     if benchmark_figures is not None:
         holding = all(_beats(figures, benchmark_figures))
         sentences.insert(1, _holding_sentence(figures, benchmark_figures))
@@ -423,5 +447,6 @@ def verdict(figures: dict,                          # the strategy's, from `key_
     if capacity is not None: sentences += _capacity_sentence(capacity, figures.get("initial_cash"))
     if figures["max_drawdown"] < 0: sentences.append(_drawdown_sentence(figures))
     if tail is not None: sentences += _tail_sentence(tail)
-    headline = " ".join(sentences[:1 if holding is None else 2])
-    return dict(headline=headline, better_than_luck=_beyond_luck(significance, level), better_than_holding=holding, sentences=sentences, caveats=list(caveats))
+    first = 1 if holding is None else 2
+    luck, holding = (None, None) if lead else (_beyond_luck(significance, level), holding)
+    return _answer(lead + sentences[:first], sentences[first:], luck, holding, caveats)

@@ -189,6 +189,25 @@ def _trade_list(portfolio: Any, row: np.ndarray, books: _Books) -> pd.DataFrame:
     return trades
 
 # %% ../../nbs/backtest/41_simulate.ipynb #3bebe8f7
+def _factors(books: _Books, bars: pd.DataFrame) -> np.ndarray:
+    "What the raw prices of each row were multiplied by, rows x symbols; 1 where bars do not say so."
+    if "factor" not in bars: return np.ones(books.closes.shape)
+    own = bars[bars["ts"].between(books.clock[0], books.clock[-1])]
+    wide = own.pivot(index="ts", columns="symbol", values="factor").reindex(index=books.clock, columns=books.symbols)
+    return wide.ffill().bfill().fillna(1.0).to_numpy(float)
+
+def _as_traded(trades: pd.DataFrame, books: _Books, bars: pd.DataFrame) -> pd.DataFrame:
+    "Prices of the bars back to raw ones, pieces to those of the entry."
+    col = pd.Index(books.symbols).get_indexer(trades["symbol"])
+    entry, exit_ = (books.clock.get_indexer(trades[c].fillna(books.clock[-1])) for c in ("entry_ts", "exit_ts"))
+    factor = _factors(books, bars)
+    grown = np.where(books.split > 0, books.split, 1.0).cumprod(axis=0) if len(books.split) else np.ones(books.closes.shape)
+    split, bought, sold = grown[exit_, col] / grown[entry, col], factor[entry, col], factor[exit_, col]
+    own = {"quantity": trades["size"] / split * bought, "traded_entry_price": trades["entry_price"] * split / bought,
+           "traded_exit_price": trades["exit_price"] / sold}
+    names = list(trades)
+    return trades.assign(**own)[[*names[:2], *own, *names[2:]]]
+
 _MADE = ("trades", "flows", "portfolio") # from the books, when they are asked for
 
 def _order_frame(books: _Books, weights: pd.DataFrame, delay: int) -> pd.DataFrame:
@@ -214,6 +233,11 @@ class _Derived:
         books, *events = self._kept
         portfolio, row = events or _check_books(books, self.initial_cash)
         return _trade_list(portfolio, row, books)
+
+    def as_traded(self, bars: pd.DataFrame, # those that were traded on; `factor` (adjusted = raw * factor) where their prices are adjusted
+                 ) -> pd.DataFrame: # as `trades`, with `quantity traded_entry_price traded_exit_price` after the side
+        "Trades with the pieces and prices that the market saw: what was bought at the entry, before later splits and dividends."
+        return _as_traded(self.trades, self._kept[0], bars)
 
     @cached_property
     def flows(self) -> pd.DataFrame: # `ts borrow funding dividends`: money received in each bar
@@ -259,6 +283,7 @@ class Simulation(_Derived):
     rule: TradingRule | None      # what led to the weights, where that is known
     initial_cash: float           # money at the start
     calendar: str                 # whose days `returns` counts
+    out_of_sample: bool | None    # whether each prediction behind it says which fold made it; None: weights were given
     _kept: tuple = field(repr=False)  # our books, vectorbt's portfolio of the events and their rows
 
 # %% ../../nbs/backtest/41_simulate.ipynb #1682b3b5
@@ -273,7 +298,7 @@ def _settle(books: _Books, weights: pd.DataFrame, costs: Costs, cash: float, cal
     equity = pd.DataFrame({"ts": clock, "strategy": books.equity}, copy=False)
     return Simulation(
         equity=equity, returns=daily_returns(equity, calendar), orders=orders, weights=weights, cost_model=costs, rule=None,
-        initial_cash=cash, calendar=calendar, _kept=(books, portfolio, row), dividends=float(dividends),
+        initial_cash=cash, calendar=calendar, out_of_sample=None, _kept=(books, portfolio, row), dividends=float(dividends),
         positions=pd.DataFrame(books.values / books.equity[:, None], index=clock, columns=symbols, copy=False),
         units=pd.DataFrame(books.units, index=clock, columns=symbols, copy=False), cash=pd.Series(books.money, index=clock, name="cash"),
         costs=MappingProxyType(paid | {"total": sum(paid.values())}))
@@ -313,7 +338,7 @@ def simulate(weights: pd.DataFrame,              # targets: index `ts` (UTC, dec
     return _settle(books, weights, costs, float(cash), calendar)
 
 # %% ../../nbs/backtest/41_simulate.ipynb #a92f5525
-def backtest(predictions: pd.DataFrame,          # one model's out-of-sample `symbol ts probability` (or `prediction`)
+def backtest(predictions: pd.DataFrame,          # one model's out-of-sample `symbol ts fold probability` (or `prediction`), with `baseline` where known
              bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe
              rule: TradingRule,                  # when to hold what, with which leverage and stops
              costs: Costs | dict | None = None,  # a cost model; None: `Costs()`
@@ -327,7 +352,8 @@ def backtest(predictions: pd.DataFrame,          # one model's out-of-sample `sy
     weights = positions_from_predictions(predictions, bars, rule, meta=meta, calendar=calendar)
     done = simulate(weights, bars, costs, cash=cash, calendar=calendar, leverage=max(rule.leverage, 1.0), stop_loss=rule.stop_loss,
                     take_profit=rule.take_profit, trailing_stop=rule.trailing_stop, actions=actions)
-    return replace(done, rule=rule.on("probability" if "probability" in predictions else "prediction"))
+    column, based = ("probability" if "probability" in predictions else "prediction"), "baseline" in predictions
+    return replace(done, rule=rule.on(column, based), out_of_sample="fold" in predictions)
 
 # %% ../../nbs/backtest/41_simulate.ipynb #4be8ddd0
 def buy_and_hold(bars: pd.DataFrame,                 # `symbol ts open close` of one timeframe

@@ -257,7 +257,7 @@ def sweep(predictions: pd.DataFrame,          # one model's out-of-sample `symbo
     table["sharpe"], table["annualised"] = figures[:, 0], figures[:, 0] * np.sqrt(days_per_year(calendar))
     table["max_drawdown"], table["total_return"], table["turnover"] = figures[:, 1], figures[:, 2], figures[:, 3]
     table["orders"] = figures[:, 4].astype(np.int64)
-    rules = [r.on(scores.column) for r in sets.rules]
+    rules = [r.on(scores.column, scores.base is not None) for r in sets.rules]
     return Sweep(table.rename_axis("set"), pd.DataFrame(returns.T, index=days, columns=table.index, copy=False), axes,
                  [rules[i] for i in sets.rule], [sets.costs[i] for i in sets.cost])
 

@@ -11,6 +11,7 @@ _HOME = {
     "ModelError": "errors",
     "ParameterError": "errors",
     "PipelineError": "errors",
+    "SealKeys": "seals",
     "Settings": "settings",
     "SettingsError": "errors",
     "SpecError": "errors",
@@ -19,6 +20,7 @@ _HOME = {
     "load_settings": "settings",
     "open_ledger": "trials",
     "project_root": "settings",
+    "seal_keys": "seals",
     "trial_id": "trials",
 }
 

@@ -105,7 +105,7 @@ def plateau_chart(table: pd.DataFrame,   # a row a set: columns x and y, and the
     "What the neighbours of the chosen parameters would have done."
     wide = _frame(table, "table", (x, y, value)).pivot_table(index=y, columns=x, values=value, aggfunc="mean", dropna=False)
     z = wide.to_numpy(float)
-    limit = max(float(np.abs(_numbers(z, value)).max()), 1e-9)
+    limit = float(np.abs(_numbers(z, value)).max()) or 1.0
     label = {"annualised": _SHARPE}.get(value, value.replace("_", " "))
     names = [n.replace("_", " ") for n in (x, y)]
     frame = "; framed is what was traded" if chosen is not None else ""
@@ -279,7 +279,7 @@ def exposure_chart(positions: pd.DataFrame,  # weights (wide): index or column t
         figure.add_scatter(x=_dates(both.index), y=v.round(3), name=name, line=dict(width=1.2, color=colour, shape="hv", dash=dash),
                            hovertemplate="%{y:.1f} %", row=1, col=1)
     cells = _blocks(some, max(min(400, 12_000 // len(shown)), 40))
-    limit = max(float(np.nanmax(np.abs(cells.to_numpy(float)))), 1e-9)
+    limit = float(np.nanmax(np.abs(cells.to_numpy(float)))) or 1.0  # nothing held: a scale of one per cent
     figure.add_heatmap(x=_dates(cells.index), y=[str(c) for c in cells], z=cells.to_numpy("float32").T.round(2), colorscale=_GOOD_BAD, zmin=-limit, zmax=limit,
                        colorbar=dict(title="%", thickness=12, len=0.6, y=0.3), hovertemplate="%{y}: %{z:.1f} %<extra></extra>", row=2, col=1)
     figure.update_layout(height=height + 80)
@@ -296,7 +296,7 @@ def returns_chart(returns: pd.Series,             # daily simple returns
     "How daily returns are spread, and where the bad days begin."
     v = 100 * _numbers(returns, "returns", 2)
     mean, spread = float(v.mean()), float(v.std(ddof=1))
-    half = max(float(np.quantile(np.abs(v), 0.999)), 1e-6)
+    half = float(np.quantile(np.abs(v), 0.999)) or float(np.abs(v).max()) or 1.0
     count, edges = np.histogram(np.clip(v, -half, half), 81, (-half, half))
     width, middle = edges[1] - edges[0], (edges[:-1] + edges[1:]) / 2
     idle = float((v == 0).mean())

@@ -32,7 +32,7 @@ def chart_template(): # plotly.graph_objects.layout.Template
     "The look that all figures share: white ground, quiet grid, one palette, room for titles."
     from plotly.graph_objs.layout import Template
     axis = dict(showgrid=True, gridcolor="#E8ECEF", linecolor="#9AA5AE", zeroline=False, ticks="outside",
-                tickcolor="#9AA5AE",
+                tickcolor="#9AA5AE", exponentformat="none",          # 0.0001, not 100µ
                 title=dict(standoff=8, font=dict(size=12, color="#4A5560")), automargin=True)
     return Template(
         layout=dict(
@@ -45,6 +45,7 @@ def chart_template(): # plotly.graph_objects.layout.Template
             legend=dict(orientation="h", x=0, xanchor="left", y=0, yref="container", yanchor="bottom"),
             hoverlabel=dict(bgcolor="white", bordercolor="#9AA5AE", font=dict(family=_FONT, size=12)),
         ),
+        data=dict(heatmap=[dict(colorbar=dict(exponentformat="none"))]),
     )
 
 # %% ../../nbs/core/04_charts.ipynb #b1a4cfdc
@@ -433,7 +434,7 @@ def monthly_chart(table: pd.DataFrame,             # monthly returns (0.01 = 1 %
     rows = _months(_need(table, "table"))
     z = rows.to_numpy(dtype=float) * 100
     months = np.abs(z[:, :12])
-    limit = max(np.nanquantile(months, 0.95) if np.isfinite(months).any() else 1.0, 1e-9)
+    limit = (np.nanquantile(months, 0.95) if np.isfinite(months).any() else 0.0) or np.nan_to_num(months).max(initial=0.0) or 1.0
     figure = new_figure(title, "per cent; colour saturates at the 95th percentile of the months", "Month", "Year")
     figure.add_heatmap(z=z, x=list(rows.columns), y=[str(y) for y in rows.index], colorscale=_DIVERGING, zmin=-limit,
                        zmax=limit, xgap=2, ygap=2, texttemplate="%{z:.1f}", colorbar=dict(title="%", thickness=12),
@@ -495,7 +496,7 @@ def _marks(figure, rows: pd.DataFrame) -> None:
                            hovertemplate="%{text}<br>%{x}: %{y:,.8~r}<extra></extra>")
 
 # %% ../../nbs/core/04_charts.ipynb #2c4bf9a9
-def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close)
+def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close), with `factor` where prices are adjusted
                  trades: pd.DataFrame,        # symbol entry_ts exit_ts entry_price exit_price [side pnl]; NaT: open
                  symbol: str | None = None,   # which symbol; the one with most trades by default
                  most: int = 400,             # how many trades to draw, the latest ones
@@ -508,7 +509,9 @@ def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close)
     rows = trades[trades.symbol == symbol].sort_values("entry_ts").tail(most) if len(trades) else trades
     every = int((trades.symbol == symbol).sum()) if len(trades) else 0
     note = "no trades" if not every else f"{every:,} trade{'s' * (every > 1)}" if every <= most else f"the latest {most:,} of {every:,} trades"
-    figure = new_figure(f"Trades in {symbol}", note, "Time (UTC)", "Price (quote currency)")
+    adjusted = "factor" in g and not np.allclose(g["factor"], 1.0)
+    figure = new_figure(f"Trades in {symbol}", note + "; prices adjusted for splits and dividends" * adjusted, "Time (UTC)",
+                        "Adjusted price (quote currency)" if adjusted else "Price (quote currency)")
     if len(rows): g = g[g.ts >= rows.entry_ts.min() - 0.03 * (g.ts.max() - rows.entry_ts.min())]
     at = g.iloc[thin(g.close.values, 5_000)]
     figure.add_scatter(x=_ms(at.ts), y=at.close.values, name="close", line=dict(color="#A5B0B8", width=1),

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REGISTRIES', 'CONTENTS', 'hash_file', 'hash_json', 'hash_frame', 'system_message', 'atomic_path', 'write_parquet',
            'read_parquet', 'write_json', 'read_json', 'product_key', 'notebook_source', 'module_closure', 'TaskSpec',
-           'read_yaml', 'expand_grids', 'read_pipeline', 'key_components', 'pipeline_components', 'run_id',
-           'differences', 'Task', 'begin_task']
+           'yaml_place', 'read_yaml', 'expand_grids', 'read_pipeline', 'find_content', 'key_components',
+           'pipeline_components', 'run_id', 'differences', 'Task', 'begin_task']
 
 # %% ../../nbs/core/02_provenance.ipynb #4ef3758c
 import ast
@@ -31,6 +31,7 @@ from typing import Any
 import yaml
 
 from .errors import DataError, ParameterError, PipelineError, SettingsError, must_be, unknown
+from .paths import open_data, require_allowed
 from .settings import Settings, load_settings, project_root
 
 # %% ../../nbs/core/02_provenance.ipynb #8b6e3db1
@@ -286,15 +287,23 @@ class TaskSpec:
     upstream: tuple[str, ...]    # names of the tasks whose products it reads
     entry: str = ""              # its name in the file: `train-[[model]]` for every task of that grid
 
+def yaml_place(why: Exception, # what was raised when YAML was read
+               ) -> str:       # ": line 3, column 7: what is wrong"
+    "Where YAML breaks off, and why, without a word of it."
+    at, begun = getattr(why, "problem_mark", None), getattr(why, "context_mark", None)
+    what = re.sub(r"'([^']*)'", lambda m: "something" if re.search(r"\w", m[1]) else m[0], str(getattr(why, "problem", None) or ""))
+    where = f": line {at.line + 1}, column {at.column + 1}" if at is not None else ""
+    return where + (f", in what begins in line {begun.line + 1}" if begun is not None else "") + (f": {what}" if what else "")
+
 def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings
     "Read a mapping from YAML, or say which line is wrong."
     try: value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path), hint="git checkout brings it back.")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        what = " ".join(str(e).split())
-        raise SettingsError(f"{path.name} is not valid YAML: {what}.\nHint: mend that line; `git diff {path.name}` shows what changed.") from None
-    if not isinstance(value, dict): raise SettingsError(must_be(path.name, "a mapping of keys to values", value, hint=f"look at `git diff {path.name}`."))
+        raise SettingsError(f"{path.name} is not valid YAML{yaml_place(e)}.\nHint: mend that line; `git diff {path.name}` shows what changed.") from None
+    if not isinstance(value, dict):
+        raise SettingsError(must_be(path.name, "a mapping of keys to values", f"a {type(value).__name__}", hint=f"look at `git diff {path.name}`."))
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in value.items()}
 
 # %% ../../nbs/core/02_provenance.ipynb #bafc30fd
@@ -408,9 +417,10 @@ def _data_content(parameters: dict, root: Path) -> dict[str, str]:
     if not path: return {}
     if not isinstance(path, str): raise ParameterError(must_be("path", "a text", path, "env.yaml or -p path=..."))
     file = Path(path) if Path(path).is_absolute() else root / path
+    require_allowed(file)
     if not file.is_file():
         raise ParameterError(must_be("path", "a file that exists", path, "env.yaml or -p path=...", "paths start at the project's folder."))
-    return {"path": hash_file(file)}
+    with open_data(file) as content: return {"path": hashlib.file_digest(content, "sha256").hexdigest()}
 
 def _named_content(parameters: dict, settings: Settings) -> dict[str, str]:
     "Content hashes of what parameters name beside files: the store's facts."
@@ -428,6 +438,26 @@ def _feature_sets(parameters: dict, root: Path) -> dict[str, dict]:
             found[name] = sets[name]
             queue += sets[name] if isinstance(sets[name], list) else []
     return {"feature_sets": found} if found else {}
+
+# %% ../../nbs/core/02_provenance.ipynb #3aba2f71
+def _tails(path: Path) -> list[Path]:
+    "The path without what leads out of a folder, then with fewer and fewer of its folders."
+    parts = [p for p in path.parts if p not in ("..", ".", path.anchor)]
+    return [Path(*parts[k:]) for k in range(len(parts))]
+
+def find_content(path: str,    # where the file was, from the project's folder or absolute: a hint
+                 content: str, # its hash, as `hash_file` gives it: what decides
+                 root: Path,   # the project's folder
+                ) -> str:      # where that content lies; the path itself where it lies there, or nowhere near
+    "Find a file again from a project that was moved or cloned: in the folders above it, and up to two folders below those."
+    file = root / path
+    if file.is_file() and hash_file(file) == content: return path
+    above = [root.resolve(), *(p for p in root.resolve().parents if p != p.parent)]
+    for tail in _tails(Path(path)):
+        for folder in above:
+            for found in (folder / tail, *sorted(folder.glob(f"*/{tail}")), *sorted(folder.glob(f"*/*/{tail}"))):
+                if found.is_file() and hash_file(found) == content: return str(found)
+    return path
 
 # %% ../../nbs/core/02_provenance.ipynb #65fc77fe
 def key_components(spec: TaskSpec,            # the task

@@ -7,6 +7,7 @@ __all__ = ['project_root', 'Settings', 'profiles', 'load_settings', 'import_plug
 
 # %% ../../nbs/core/01_settings.ipynb #09ca02cd
 import os
+import stat
 import sys
 import tempfile
 from configparser import ConfigParser, Error as IniError
@@ -19,9 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import SettingsError, must_be, unknown
 
 # %% ../../nbs/core/01_settings.ipynb #0ce3b171
+def _script_folder() -> Path | None:
+    "Where the script lies that runs (`python project/script.py`); None for a module, a shell, and what is installed as a command."
+    main = sys.modules.get("__main__")
+    if getattr(main, "__spec__", None) is not None or not getattr(main, "__file__", None): return None
+    folder = Path(main.__file__).resolve().parent
+    return None if Path(sys.prefix).resolve() in (folder, *folder.parents) else folder
+
 def project_root(start: str | Path | None = None, # folder to start from; the working directory by default
                 ) -> Path:                        # absolute path of the project's folder
-    "The project's folder: the nearest one, upwards, with `pipeline.yaml` and `settings.ini`."
+    "The project's folder: the nearest one, upwards, with `pipeline.yaml` and `settings.ini`; else that of the script that runs."
     given = os.environ.get("MLFIN_ROOT")
     if given and start is None:
         if Path(given).is_dir(): return Path(given).resolve()
@@ -29,6 +37,9 @@ def project_root(start: str | Path | None = None, # folder to start from; the wo
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "pipeline.yaml").is_file() and (folder / "settings.ini").is_file(): return folder
+    if start is None and (script := _script_folder()) is not None:
+        try: return project_root(script)
+        except SettingsError: pass
     raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not there.\n"
                         "Hint: change into a project's folder, or set MLFIN_ROOT to it.")
 
@@ -55,6 +66,7 @@ class _Service(BaseModel):
     tls_key: str = ""                                         # PEM file of the certificate's private key
     body_mb: int = Field(4, ge=1, le=1024)                    # largest body of a request, in MB
     body_seconds: float = Field(15.0, gt=0)                   # in which a request's body must arrive
+    data_dirs: tuple[str, ...] = ()                           # folders that a path in a request may lie in; empty: none
     cors: tuple[str, ...] = ()                                # origins of pages in browsers that may ask
     proxies: tuple[str, ...] = ()                             # addresses of proxies whose X-Forwarded-For is believed
 
@@ -115,7 +127,7 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     raw = dict(ini[profile])
     for key in raw:
         if key not in keys: raise SettingsError(unknown("setting", key, keys, f"settings.ini [{profile}]"))
-    reserved = {"PROFILE", "ROOT", "JWT_KEY", "DASH_TOKEN"}  # the last two are secrets, which nothing here holds
+    reserved = {"PROFILE", "ROOT", "CONFINED", "JWT_KEY", "SEAL_KEY", "DASH_TOKEN"}  # the last three are secrets, which nothing here holds
     for name, value in sorted(os.environ.items()):
         if not name.startswith("MLFIN_") or name[6:] in reserved: continue
         if name.endswith("_FILE"): continue
@@ -132,9 +144,10 @@ def load_settings(profile: str | None = None,     # section of settings.ini; `ML
     root = project_root() if root is None else Path(root).resolve()
     profile = profile or os.environ.get("MLFIN_PROFILE") or "development"
     raw = {k: v.replace("{root}", str(root)).replace("{profile}", profile) for k, v in _raw_settings(root, profile).items()}
-    for key in ("plugins", "limit_exempt", "cors", "proxies"): raw[key] = tuple(p.strip() for p in raw.get(key, "").split(",") if p.strip())
+    for key in ("plugins", "limit_exempt", "cors", "proxies", "data_dirs"): raw[key] = tuple(p.strip() for p in raw.get(key, "").split(",") if p.strip())
     for key in ("store", "ledger", "artifacts"):
         if key in raw and "://" not in raw[key]: raw[key] = str(root / raw[key])
+    raw["data_dirs"] = tuple(str(root / Path(folder).expanduser()) for folder in raw["data_dirs"])
     for key in ("mlflow", "tuning", "accounts"):
         if raw.get(key, "").startswith("sqlite:///"): raw[key] = "sqlite:///" + str(root / raw[key].removeprefix("sqlite:///"))
     try: return Settings(profile=profile, root=root, **raw)
@@ -170,18 +183,24 @@ def _home_is_writable() -> bool:
     except RuntimeError: return False
     return home.is_dir() and os.access(home, os.W_OK)
 
+def _is_ours(folder: Path) -> bool:
+    "Whether a folder is there, or can be made, that nobody else can write to: IPython runs what lies in its folder, and Numba unpickles."
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError: return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK)
+
 def _caches(root: Path | None) -> dict[str, str]:
     "Where IPython, Jupyter, Matplotlib and Numba keep their own files when the home folder cannot be written: in the project, else in a temporary folder."
-    spare = Path(tempfile.gettempdir()) / f"mlfin-{os.getuid()}"
-    for folder in (root / ".mlfin" / "cache", spare) if root else (spare,):
-        try: folder.mkdir(parents=True, exist_ok=True)
-        except OSError: continue
-        if os.access(folder, os.W_OK): break
+    usual = [*([root / ".mlfin" / "cache"] if root else []), Path(tempfile.gettempdir()) / f"mlfin-{os.getuid()}"]
+    folder = next((f for f in usual if _is_ours(f)), None) or Path(tempfile.mkdtemp(prefix="mlfin-"))
     names = {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter", "JUPYTER_RUNTIME_DIR": "jupyter",
              "MPLCONFIGDIR": "matplotlib", "XDG_CACHE_HOME": "cache"}
     if sys.platform != "linux": names["NUMBA_CACHE_DIR"] = "numba"  # there it looks beside the modules first, where all may be compiled already
     return {key: str(folder / name) for key, name in names.items()}
 
+# %% ../../nbs/core/01_settings.ipynb #50bd1e43
 def quiet_environment(settings: Settings | None = None, # threads and the Keras backend come from here
                      ) -> dict[str, str]:               # what now stands in the environment
     "Telemetry off, one thread, JAX for Keras, figures without their library: for this process and its children."

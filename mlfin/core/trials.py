@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError, must_be
+from .private import private_folder
 from .provenance import atomic_path, hash_json
 
 # %% ../../nbs/core/03_trials.ipynb #c35c8871
@@ -234,11 +235,13 @@ def open_ledger(path: str | Path, # SQLite file; made, with its folder, where th
     "Open the ledger of trials, or a snapshot of one."
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         there = path.exists()
     except OSError as e:
         raise DataError(f"The folder of the ledger of trials {path} cannot be made: {e.strerror}.\n"
                         "Hint: set `ledger` in settings.ini, or MLFIN_LEDGER, to a file that can be written.") from None
     if path.is_dir(): raise DataError(must_be("ledger", "a file", str(path), hint="it is a folder."))
-    if not there or not _check(path): _create(path)
+    if not there or not _check(path):
+        _create(path)
+        path.chmod(0o600)
     return Ledger(path)

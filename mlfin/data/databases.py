@@ -23,8 +23,9 @@ from ..core.errors import DataError, hide_password, must_be, require, unknown
 from ..core.provenance import hash_frame
 from .files import Dialect, Table, column_names, finish_table, raw_table
 from .pieces import time_column
-from .sources import Reading, register_source, table_reading
-from .times import TimeForm, TimesSeen
+from .sources import Reading, register_source, spread_unit, table_reading
+from .spreads import SpreadUnit
+from .times import TimeForm, TimesSeen, last_stamp
 from .web import last_closed
 
 # %% ../../nbs/data/12c_databases.ipynb #697ae1af
@@ -140,6 +141,7 @@ def _term(sample: Any, at: pd.Timestamp, tz: str | None, upper: bool) -> Any:
     if isinstance(sample, datetime): return (at + slack).tz_convert(tz or "UTC").tz_localize(None).to_pydatetime()
     if isinstance(sample, date): return (at + slack).date()
     if isinstance(sample, (int, float, Decimal)) and not isinstance(sample, bool) and abs(sample) > 10**8:
+        at = at if tz in (None, "UTC") else at + slack                     # counted on a local clock
         return int(at.value // (10**9 // next(unit for border, unit in _COUNTS if abs(sample) < border))) + int(upper)
     if isinstance(sample, str) and re.match(r"\d{4}-\d\d-\d\d([T ]|$)", sample): return f"{at + slack:%Y-%m-%d}"
     return None
@@ -191,6 +193,7 @@ class _Rows:
     dialect: Dialect
     until: pd.Timestamp | None
     form: TimeForm | None = None
+    unit: SpreadUnit | None = None
 
 def _form(table: Table, how: _Rows) -> TimeForm:
     "How the times of a table are written."
@@ -202,18 +205,29 @@ def _form(table: Table, how: _Rows) -> TimeForm:
 def _judged(table: Table, how: _Rows, first: int) -> Reading:
     "A batch as a reading; what had not closed was not asked for."
     symbol = None if "symbol" in table.frame else how.symbol
-    found = table_reading(table, how.kind, how.where, hash_frame(table.frame), symbol, how.timeframe, how.tz, how.calendar, how.dialect, how.form)
+    found = table_reading(table, how.kind, how.where, hash_frame(table.frame), symbol, how.timeframe, how.tz, how.calendar, how.dialect, how.form, how.unit)
     closed = np.ones(len(found.bars), bool) if how.until is None else (found.bars.ts <= how.until).to_numpy()
     aside = found.quarantine[found.quarantine.reason != "the bar was still forming when it was read"].reset_index(drop=True)
     return replace(found, bars=found.bars[closed].reset_index(drop=True), rows=found.rows[closed] + first, quarantine=aside,
                    adjusted_close=None if found.adjusted_close is None else found.adjusted_close[closed].reset_index(drop=True),
                    parts=((found.origin, first),), until=how.until)
 
+# %% ../../nbs/data/12c_databases.ipynb #23e5b916
+def _unit(table: Table, how: _Rows) -> SpreadUnit | None:
+    "The unit of the spread: that of the first batch that tells one; a later one may not tell a smaller one."
+    found = spread_unit([table], how.where, how.dialect)
+    if how.unit is None or found is None: return found if found and found.note else None
+    if found.note and min(found.points.values()) < min(how.unit.points.values()):
+        raise DataError(must_be("point", "given: the first rows have fewer decimals than later ones, and the spread counts points", None, how.where,
+                                "point=0.00001 for EURUSD with five decimals; 1 where it is a price."))
+    return how.unit
+
 def _batches(rows: Iterator[Sequence[tuple]], names: dict[str, str], how: _Rows, first: int) -> Iterator[tuple[Reading, int]]:
     "The readings of one series, and how many rows each had."
     for batch in rows:
         table = _as_table(batch, names)
         if how.form is None: how = replace(how, form=_form(table, how))
+        how = replace(how, unit=_unit(table, how))
         yield _judged(table, how, first), len(batch)
         first += len(batch)
 
@@ -263,6 +277,8 @@ def sql_parts(path: str,            # SQLAlchemy URL, `#table` behind it names a
               columns: Mapping[str, str] | None = None,    # {its name: ours}, where they are not found by name
               decimal: str | None = None,        # of numbers that are text
               dayfirst: bool | None = None,      # of dates that are text
+              point=None,                        # price of one unit of the spread, or {symbol: price}; 1: a price; None: found out
+              stamp: str = "open",               # "close": rows are stamped when their bars end
               ) -> Iterator[Reading]: # parts, in order of time by symbol
     "Bars from a table or a query of an SQL database."
     address, _, named = path.partition("#")
@@ -273,8 +289,8 @@ def sql_parts(path: str,            # SQLAlchemy URL, `#table` behind it names a
         names, size = column_names(theirs, where, Dialect(columns=columns)), max(1_000, limit // _ROW)
         sample = _sample(found, relation, names)
         for symbol in _symbols_of(found, relation, names, symbols, where):
-            how, before = _Rows("sql", where, symbol, timeframe, tz, calendar, Dialect(None, decimal, dayfirst), until), count
-            asked = _question(relation, names, symbol, (start, end), tz, sample)
+            how, before = _Rows("sql", where, symbol, timeframe, tz, calendar, Dialect(None, decimal, dayfirst, point, stamp), until), count
+            asked = _question(relation, names, symbol, (start, last_stamp(end, timeframe, stamp)), tz, sample)
             with found.execution_options(stream_results=True, yield_per=size).execute(asked) as rows:
                 for reading, n in _batches(rows.partitions(size), names, how, count):
                     yield reading
@@ -307,7 +323,8 @@ def _mongo_readings(collection, symbols, timeframe, tz, calendar, bounds, limit,
     if "symbol" not in fields and len(symbols) != 1: raise DataError(must_be("symbols", "one symbol, because the documents name none", symbols or None, where))
     for symbol in symbols or sorted(map(str, collection.distinct(fields["symbol"], more))):
         how = _Rows("mongodb", where, symbol, timeframe, tz, calendar, dialect, until)
-        asked = _wanted(fields, symbol, bounds, tz, one[fields["ts"]], more)
+        until_stamp = last_stamp(bounds[1], timeframe, dialect.stamp)
+        asked = _wanted(fields, symbol, (bounds[0], until_stamp), tz, one[fields["ts"]], more)
         for reading, n in _batches(_documents(collection, fields, asked, max(1_000, limit // _ROW)), fields, how, count):
             yield reading
             count += n
@@ -326,6 +343,8 @@ def mongodb_parts(path: str,          # what follows `mongodb:`, with the databa
                   columns: Mapping[str, str] | None = None, # {its name: ours}, where they are not found by name
                   decimal: str | None = None,    # of numbers that are text
                   dayfirst: bool | None = None,  # of dates that are text
+                  point=None,                    # price of one unit of the spread, or {symbol: price}; 1: a price; None: found out
+                  stamp: str = "open",           # "close": documents are stamped when their bars end
                   client: Any = None, # a pymongo client in place of a new one
                   ) -> Iterator[Reading]: # parts, in order of time by symbol
     "Bars from a collection of MongoDB, one document a bar."
@@ -335,7 +354,7 @@ def mongodb_parts(path: str,          # what follows `mongodb:`, with the databa
     try:
         server = client or require("pymongo", "mongodb").MongoClient("mongodb:" + _filled(address), tz_aware=True, serverSelectionTimeoutMS=10_000)
         yield from _mongo_readings(server.get_default_database()[name], symbols, timeframe, tz, calendar, (start, end), limit, filter or {}, columns,
-                                   Dialect(None, decimal, dayfirst), name)
+                                   Dialect(None, decimal, dayfirst, point, stamp), name)
     except (errors.InvalidURI, ValueError):                                # what it says may repeat the address
         raise DataError(must_be("path", "a MongoDB address", shown, hint="mongodb://host/database#bars; in a password @ is %40, : is %3A, / is %2F")) from None
     except errors.PyMongoError as e: raise DataError(f"{shown} cannot be read: {str(e)[:200]}.\nHint: is the server there?") from None

@@ -22,7 +22,7 @@ from ..core.errors import DataError, must_be, require, unknown
 from .bars import PRICES, TIME, timeframe_delta
 from .calendars import calendar_zone, session_bars
 from .sources import Reading, register_source
-from .web import Answer, Memory, Patience, Series, Server, by_time, epoch_times, hand_over, http_ask, judge_page, last_closed, plain_number
+from .web import Answer, Memory, Patience, Series, Server, by_time, epoch_times, hand_over, http_ask, judge_page, last_closed, plain_number, utc_only
 
 # %% ../../nbs/data/12b_exchanges.ipynb #2f30ec17
 def _options(path: str, base_url: str | None, patience: Patience | None) -> tuple[str, str | None, Patience]:
@@ -167,7 +167,7 @@ class _Download:
 def ccxt_parts(path: str,            # an exchange, with options: "binance", "binance?base_url=http://localhost:8080"
                symbols: list[str],   # as ccxt calls them: BTC/USDT, BTC/USDT:USDT (a perpetual future)
                timeframe: str,       # canonical name
-               tz: str | None,       # not used: exchanges count milliseconds
+               tz: str | None,       # exchanges count milliseconds of UTC: any other zone is refused
                calendar: str,        # "24/7"
                *,
                start: pd.Timestamp | None = None, # earliest `ts`, included, UTC; None: from the first bar on
@@ -179,6 +179,7 @@ def ccxt_parts(path: str,            # an exchange, with options: "binance", "bi
                ) -> Iterator[Reading]: # parts, in order of time by symbol
     "Public candles of an exchange that ccxt knows; no keys."
     name, base_url, patience = _options(path, base_url, patience)
+    utc_only(tz, name)
     if not symbols: raise DataError(must_be("symbols", "given: an exchange has more than anyone wants", symbols, name))
     server = Server(name, patience, raw)
     exchange = open_exchange(name, base_url, server, any(":" in s for s in symbols))
@@ -360,7 +361,7 @@ def _pages(shares: _Shares) -> Iterator[Reading]:
 def yahoo_parts(path: str,            # empty, or options: "?base_url=http://localhost:8080"
                 symbols: list[str],   # as Yahoo calls them: AAPL, ^GSPC, BTC-USD, SAP.DE
                 timeframe: str,       # 1m, 5m, 15m, 1h or 1d
-                tz: str | None,       # not used: Yahoo counts seconds
+                tz: str | None,       # Yahoo counts seconds of UTC: any other zone is refused
                 calendar: str,        # of the exchange; "XNYS" where nothing is said
                 *,
                 start: pd.Timestamp | None = None, # earliest `ts`, included, UTC; None: from the first bar on
@@ -372,6 +373,7 @@ def yahoo_parts(path: str,            # empty, or options: "?base_url=http://loc
                 ) -> Iterator[Reading]: # parts, in order of time by symbol; raw prices, and `actions`
     "Raw bars, splits and dividends from Yahoo."
     name, base_url, patience = _options(path, base_url, patience)
+    utc_only(tz, "yahoo")
     if name: raise DataError(must_be("path", "empty: Yahoo is asked for symbols", path, hint="yahoo: and symbols=[AAPL]."))
     if not symbols: raise DataError(must_be("symbols", "given: Yahoo has more than anyone wants", symbols, "yahoo"))
     if timeframe not in _INTERVALS:

@@ -6,8 +6,8 @@
 __all__ = ['ALIASES', 'KLINES', 'ACTED', 'PACKED', 'TORN', 'SUFFIXES', 'STAGES', 'UTF16', 'BLANK', 'UNREADABLE', 'FORMATS',
            'Dialect', 'Table', 'column_names', 'torn_file', 'inner_file', 'Opened', 'find_file', 'open_file',
            'keep_raw', 'raw_file', 'file_format', 'find_files', 'DecimalSeen', 'csv_rows', 'Layout', 'csv_layout',
-           'csv_table', 'raw_table', 'no_volume', 'finish_table', 'array_frame', 'misfit', 'json_table',
-           'parquet_table', 'feather_table', 'arrow_text', 'parse_numbers', 'parse_events']
+           'csv_table', 'unreadable_csv', 'raw_table', 'no_volume', 'finish_table', 'array_frame', 'json_place',
+           'misfit', 'json_table', 'parquet_table', 'feather_table', 'arrow_text', 'parse_numbers', 'parse_events']
 
 # %% ../../nbs/data/11a_files.ipynb #e46b20fa
 import csv
@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -25,11 +26,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be
+from ..core.paths import open_data, require_allowed
+from ..core.private import private_folder
 from ..core.provenance import atomic_path, hash_file
 from .bars import OPTIONAL_COLUMNS, PRICES
 
@@ -40,6 +44,8 @@ class Dialect:
     columns: Sequence[str] | Mapping[str, str] | None = None # names of a headerless file, or {its name: our name}
     decimal: str | None = None     # "." or ","; None: found out
     dayfirst: bool | None = None   # order of 01/02/2022; None: found out
+    point: float | Mapping[str, float] | None = None # price of one unit of the spread, or {symbol: price}; 1: it is a price; None: found out
+    stamp: str = "open"            # what the times of bars are: "open" or "close"
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -49,6 +55,7 @@ class Table:
     skipped: list           # rows of another width: (row, text, fields expected, fields found)
     notes: tuple[str, ...]  # what was decided about the file
     first: int = 0          # position of the frame's first row in the file, where the table is a part of it
+    digits: int = 0         # decimals that a text shows of its prices, trailing zeros included; looked for where there is a spread
 
 # %% ../../nbs/data/11a_files.ipynb #412ff601
 ALIASES = {"ts": ["ts", "timestamp", "timestamputc", "datetime", "datetimeutc", "opentime", "date", "dateutc", "time",
@@ -71,6 +78,15 @@ def _keys(names: Sequence[str]) -> dict[str, str]:
     for name in names: keys.setdefault(re.sub(r"[^a-z]", "", str(name).lower()), name)
     return keys
 
+def _role(ours: str, names: Sequence[str], where: str) -> str:
+    "What the user's name for a column means: one of ours, or another word for it."
+    plain = re.sub(r"[^a-z]", "", str(ours).lower())
+    if ours in (*ALIASES, "clock"): return ours
+    if plain == "time" and "date" in _keys(names): return "clock"
+    found = next((role for role, known in ALIASES.items() if plain in known), None)
+    if found is None: raise DataError(unknown("columns", ours, [*ALIASES, "clock"], where))
+    return found
+
 def column_names(names: Sequence[str],         # the file's
                  where: str,                   # the file's name, for messages
                  dialect: Dialect = Dialect(), # what the user says
@@ -78,16 +94,27 @@ def column_names(names: Sequence[str],         # the file's
     "Which of the file's columns is which: {ours: theirs}; a second time column appears as `clock`."
     ours = dict(dialect.columns) if isinstance(dialect.columns, Mapping) else {}
     if lost := [n for n in ours if n not in names]:
-        raise DataError(must_be("columns", f"a mapping from names in the file: {', '.join(map(str, names))}", lost[0], where))
+        hint = f"the file has {len(names)} columns, none of that name."
+        raise DataError(must_be("columns", "a mapping from names in the file to ours", lost[0], where, hint))
+    ours = {theirs: _role(ours[theirs], names, where) for theirs in ours}
     keys = _keys(n for n in names if n not in ours)
+    if len(names) == 1 and re.search(r"[,;\t].*[,;\t]", str(names[0])):
+        raise DataError(must_be("path", "a table whose cells stand apart: each line as cells", "each line as one text in one pair of quotes", where,
+                                "take the quotes around the lines away, or export the file again."))
+    if half := next((keys[k] for k in ("ampm", "meridiem", "meridian") if k in keys), None):
+        raise DataError(must_be("columns", "a time of 24 hours, or with AM or PM in its own cell", str(half), where, "join it to the time: 1:00 PM."))
     found = {o: next(keys[a] for a in known if a in keys) for o, known in ALIASES.items() if any(a in keys for a in known)}
     found |= {o: theirs for theirs, o in ours.items()}
-    if found.get("ts") == keys.get("date") and "time" in keys and "date" in keys: found["clock"] = keys["time"]
+    day = re.sub(r"[^a-z]", "", str(found.get("ts", "time")).lower())
+    dated = day == "date" or found.get("ts") in ours and not re.search("time|stamp", day)          # a column of days, and perhaps a clock beside it
+    if dated and "time" in keys and "clock" not in found: found["clock"] = keys["time"]
     if "vol" in keys and "tickvol" in keys and found["volume"] == keys["vol"]: found["ticks"] = keys["tickvol"]
     if missing := [c for c in ("ts", *PRICES) if c not in found]:
         hint = (f"missing: {', '.join(missing)}. A header row like timestamp,open,high,low,close,volume is needed, "
                 "or columns=[...] with the names in order, or columns={its name: our name}.")
-        raise DataError(must_be("columns", "a time, open, high, low, close and volume", list(names), where, hint))
+        have = [o for o in ALIASES if o in found]
+        told = f"{', '.join(have) or 'none of them'} and {len(names) - len(have)} columns of other names"
+        raise DataError(must_be("columns", "a time, open, high, low, close and volume", told, where, hint))
     return found
 
 # %% ../../nbs/data/11a_files.ipynb #7ecd1e3d
@@ -100,7 +127,11 @@ def torn_file(name: str,     # a packed file's name
               ) -> DataError: # to be raised
     "The error for an archive that cannot be unpacked."
     kind = {".gz": "gzip", ".zst": "Zstandard", ".zip": "zip"}[Path(name).suffix.lower()]
-    return DataError(f"{name} is no complete {kind} file: {why}.\nHint: fetch it again.")
+    told = next((words for sign, words in _TORN_WORDS.items() if sign in str(why)), "it was cut off, or is something else")
+    return DataError(f"{name} is no complete {kind} file: {told}.\nHint: fetch it again.")
+
+_TORN_WORDS = {"encrypted": "it is encrypted", "CRC": "its checksum does not fit", "end-of-stream": "it ends too early", "incomplete": "it ends too early",
+               "truncated": "it ends too early"} # what may be told: such errors repeat bytes of the file
 
 def inner_file(archive: zipfile.ZipFile, name: str, member: str) -> str:
     "The name of the one file in an archive, or of the one asked for."
@@ -142,8 +173,8 @@ def _bytes(path: Path) -> tuple[memoryview, _Hash]:
     import pyarrow as pa
 
     made = _Hash()
-    with open(path, "rb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
-        data, at, parts = memoryview(pa.allocate_buffer(path.stat().st_size)), 0, []
+    with open_data(path, buffering=0) as file, ThreadPoolExecutor(1) as beside:
+        data, at, parts = memoryview(pa.allocate_buffer(os.fstat(file.fileno()).st_size)), 0, []
         while n := file.readinto(data[at:at + _CHUNK]):
             parts.append((beside.submit(made.sum.update, data[at:at + n]), n))
             at += n
@@ -182,6 +213,7 @@ def find_file(path: str | Path,    # a file; "x.zip#member" names a file in an a
     "A file that is there."
     text, _, member = str(path).partition("#") if ".zip#" in str(path).lower() else (str(path), "", "")
     path = Path(text).expanduser()
+    require_allowed(path)
     if path.is_dir(): raise DataError(must_be("path", "a file", path.name + "/", hint="name one file in it."))
     if not path.is_file():
         raise DataError(must_be("path", "a file that exists", str(path), hint="paths are relative to the working directory."))
@@ -205,25 +237,31 @@ def _ending(name: str) -> str:
     "The known endings of a name, `.csv.gz`; nothing else of it."
     return "".join(s for s in map(str.lower, Path(name).suffixes[-2:]) if s in SUFFIXES or s in PACKED)
 
-def _keep(data: memoryview | Path, content: str, name: str, folder: Path) -> None:
-    "Write bytes, or copy those of a file, under their hash, unless they are there."
+def _keep(data: memoryview | BinaryIO, content: str, name: str, folder: Path) -> None:
+    "Write bytes, or copy those of an open file, under their hash, unless they are there; for nobody but their owner."
     if sorted((folder / content[:2]).glob(f"{content}*")): return
-    place = folder / content[:2] / f"{content}{_ending(name)}"
-    place.parent.mkdir(parents=True, exist_ok=True)
+    place = private_folder(folder / content[:2]) / f"{content}{_ending(name)}"
     with atomic_path(place) as part:
-        if isinstance(data, memoryview): Path(part).write_bytes(data)
-        else:
-            shutil.copyfile(data, part)
-            if hash_file(part) != content: raise DataError(f"{name} changed while it was read.\nHint: read it again when it is complete.")
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
+            if isinstance(data, memoryview): copy.write(data)
+            else: shutil.copyfileobj(data, copy, 2**20)
+        if not isinstance(data, memoryview) and hash_file(part) != content:
+            raise DataError(f"{name} changed while it was read.\nHint: read it again when it is complete.")
 
-def keep_raw(path: str | Path,   # a file
+def keep_raw(path: str | Path,   # a file; or the name of `data`
              folder: str | Path, # where bytes are kept, by hash
+             data: bytes | None = None, # what is kept; None: what the file holds
              ) -> str:           # SHA-256 of the bytes
-    "Keep a file's bytes unchanged, once; atomic."
+    "Keep a file's bytes unchanged, once; atomic, and readable by nobody but their owner."
     path = Path(path).expanduser()
+    if data is not None:
+        _keep(memoryview(data), content := hashlib.sha256(data).hexdigest(), path.name, Path(folder))
+        return content
     if not path.is_file(): raise DataError(must_be("path", "a file that exists", str(path)))
-    content = hash_file(path)
-    _keep(path, content, path.name, Path(folder))
+    with open_data(path) as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        _keep(file, content, path.name, Path(folder))
     return content
 
 def raw_file(content: str,       # a hash, or the first digits of it, or an `origin` like "csv:0123456789ab"
@@ -253,6 +291,7 @@ def find_files(path: str | Path,          # a file, a folder, or a pattern with 
                ) -> list[Path]:           # files in the order of their names; a file is handed back as it is
     "The files that a path names; in a folder, those with a known ending."
     text = str(Path(path).expanduser())
+    require_allowed(text)
     if ".zip#" in text.lower() or Path(text).is_file(): return [Path(text)]
     if Path(text).is_dir():
         known = [p for p in sorted(Path(text).iterdir()) if p.is_file() and not p.name.startswith(".")]
@@ -263,7 +302,9 @@ def find_files(path: str | Path,          # a file, a folder, or a pattern with 
     if not re.search(r"[*?\[]", text): return [Path(text)]
     parts = Path(text).parts
     first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
-    found = sorted(p for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))) if p.is_file())
+    hidden = any(part.startswith(".") for part in parts[first:])            # as in a shell, * is no dot
+    found = sorted(p for p in Path(*parts[:first]).glob(str(Path(*parts[first:]))) if p.is_file()
+                   and (hidden or not any(part.startswith(".") for part in p.parts[first:])))
     if not found: raise DataError(must_be("path", "a pattern that some file fits", text))
     return found
 
@@ -319,9 +360,9 @@ def _unnamed(names: list[str], rows: list[list[str]], where: str) -> tuple[list[
     if not any(v.strip() for v in last): return names, []
     if len(names) == 7 and {"open", "high", "low", "close", "volume"} <= set(_keys(names)) and all(names[:6]) \
             and all(v.isdigit() for v in last) and re.search(r"\D", rows[0][0].strip() or "-"):
-        return names[:6] + ["spread"], ["the 7th column has no name; it is read as the spread, in points"]
+        return names[:6] + ["<SPREAD>"], ["the 7th column has no name; it is read as MetaTrader's spread"]
     if names[0].strip() and len([n for n in names if not n.strip()]) == width - len([n for n in names if n.strip()]):
-        raise DataError(must_be("columns", f"{width} names, one for each field of a row", [n for n in names if n.strip()],
+        raise DataError(must_be("columns", f"{width} names, one for each field of a row", len([n for n in names if n.strip()]),
                                 where, "name them: columns=[timestamp, open, ...]; an unused one may have any name."))
     return names, []
 
@@ -400,6 +441,7 @@ class Layout:
     types: dict            # field -> the Arrow type that plain numbers and plain times are read with
     notes: list[str]
     decimal: str = "."     # the decimal sign that the first rows show
+    digits: int = 0        # decimals of the prices in the first rows, where there is a spread
 
 def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], dialect: Dialect) -> str:
     "The decimal sign of a CSV, judged by its first rows; where a later one says otherwise, all are read as text."
@@ -409,6 +451,13 @@ def _first_sign(rows: list[list[str]], names: list[str], found: dict[str, str], 
     seen.add(pd.DataFrame({c: pd.Series([r[i] for r in rows if len(r) > i], dtype="str") for c, i in at.items()}))
     comma, dot = (seen.count[sign] - seen.count[f"{sign} either"] for sign in ("comma", "dot"))
     return "," if seen.count["clear"] and comma > dot and comma >= 0.2 * seen.n else "."
+
+# %% ../../nbs/data/11a_files.ipynb #5e267e8e
+def _first_digits(rows: list[list[str]], names: list[str], found: dict[str, str], sign: str) -> int:
+    "Decimals that the first rows show of the prices; 0 where there is no spread, whose unit they may tell."
+    at = [names.index(found[c]) for c in PRICES] if "spread" in found else []
+    cells = [row[i].strip().rpartition(sign) for row in rows for i in at if len(row) > i]
+    return max((len(after) for _, dot, after in cells if dot and after.isdigit() and after != "0"), default=0)
 
 def csv_layout(data: bytes | memoryview,     # the file's first bytes, some 64 KiB of them at least if it has as many
                where: str,                   # the file's name, for messages
@@ -424,7 +473,8 @@ def csv_layout(data: bytes | memoryview,     # the file's first bytes, some 64 K
     types = {found[c]: pa.string() for c in ("ts", "clock", "symbol") if c in found}
     types |= {found[c]: pa.float64() for c in (*_NUMBERS, *ACTED, "ticks") if c in found}
     if "clock" not in found: types[found["ts"]] = _stamp_type(rows, names.index(found["ts"]))
-    return Layout(delimiter, fields, header, found, types, notes, _first_sign(rows, names, found, dialect))
+    sign = _first_sign(rows, names, found, dialect)
+    return Layout(delimiter, fields, header, found, types, notes, sign, _first_digits(rows, names, found, sign))
 
 # %% ../../nbs/data/11a_files.ipynb #6d42f40f
 def csv_table(data: bytes | memoryview,     # unpacked
@@ -441,7 +491,7 @@ def csv_table(data: bytes | memoryview,     # unpacked
     for typed in (True, False):
         try: table = _parsed(data, layout, typed, skipped, layout.header)
         except pa.ArrowInvalid as e:
-            if not typed: raise DataError(UNREADABLE.format(where, e)) from None
+            if not typed: raise unreadable_csv(where, e) from None
         else: break
     with ThreadPoolExecutor(1) as beside:                                  # counting and hashing leave a core to the rest
         whole = beside.submit(_all_lines, data, len(table) + layout.header)
@@ -450,7 +500,7 @@ def csv_table(data: bytes | memoryview,     # unpacked
     if skipped or not whole.result(): frame = _frame(_parsed(data, layout, typed, skipped, layout.header, False)) # one thread loses no row
     if not len(frame) and not skipped:
         raise DataError(f"{where} holds a header and no rows.\nHint: was the download cut off?")
-    return finish_table(raw_table(frame, layout.found, skipped, layout.notes))
+    return finish_table(raw_table(frame, layout.found, skipped, layout.notes, digits=layout.digits))
 
 def _frame(table) -> pd.DataFrame:
     "An Arrow table as a frame of its own: what has one chunk is lent by Arrow, and cannot be written to."
@@ -460,16 +510,24 @@ def _frame(table) -> pd.DataFrame:
 UTF16, BLANK = (b"\xff\xfe", b"\xfe\xff"), b"\xef\xbb\xbf\r\n \t"
 UNREADABLE = "{} is not a readable CSV: {}\nHint: is it text in UTF-8, one bar a line?"
 
+def unreadable_csv(where: str,    # the file's name
+                   why: Exception, # Arrow's, which repeats a line of the file
+                   ) -> DataError: # without it
+    "The error for text that is no CSV; nothing of the text is in it."
+    found = re.search(r"Expected \d+ columns, got \d+|invalid UTF8 data|straddling object", str(why))
+    return DataError(UNREADABLE.format(where, f"{found[0] if found else 'its lines cannot be taken apart'}."))
+
 # %% ../../nbs/data/11a_files.ipynb #937af3d3
 def raw_table(frame: pd.DataFrame,     # as the file has it
               found: dict[str, str],   # what `column_names` says
               skipped: Sequence = (),  # rows of another width
               notes: Sequence[str] = (), # what was decided so far
               first: int = 0,          # position of its first row in the file
+              digits: int = 0,         # decimals that its text shows of prices
               ) -> Table:              # not finished: MetaTrader's two volumes are both there
     "The columns that count, under our names."
     frame = pd.DataFrame({ours: frame[theirs] for ours, theirs in found.items()}, copy=False)
-    return Table(frame.reset_index(drop=True), found, list(skipped), tuple(notes), first)
+    return Table(frame.reset_index(drop=True), found, list(skipped), tuple(notes), first, digits)
 
 def no_volume(cells: pd.Series) -> bool: return bool(pd.to_numeric(cells, errors="coerce").fillna(0).eq(0).all())
 
@@ -484,7 +542,6 @@ def finish_table(table: Table,             # of `raw_table`
             frame, found = frame.assign(volume=frame.ticks), found | {"volume": found["ticks"]}
             notes += ["VOL is 0 throughout; the volume is TICKVOL"]
         frame, found = frame.drop(columns="ticks"), {k: v for k, v in found.items() if k != "ticks"}
-    if "spread" in found and any(n.startswith("<") for n in found.values()): notes += ["the spread is in points"]
     if "volume" not in frame: frame, notes = frame.assign(volume=0.0), [*notes, "no volume column: the volume is 0"]
     elif frame.volume.isna().all() if empty is None else empty:
         frame, notes = frame.assign(volume=0.0), [*notes, "the volume column is empty: the volume is 0"]
@@ -502,14 +559,22 @@ def array_frame(rows: list,                   # of lists
     if names is None and isinstance(dialect.columns, Sequence): names = list(dialect.columns)
     if names is None: names = {6: KLINES[:6], 12: KLINES}.get(width)
     if names is None or len(names) != width:
-        raise DataError(must_be("columns", f"{width} names, because its rows have {width} values and no names", names, where,
+        raise DataError(must_be("columns", f"{width} names, because its rows have {width} values and no names", names and f"{len(names)} names", where,
                                 "columns=[timestamp, open, high, low, close, volume]"))
     odd = [i for i, r in enumerate(rows) if not isinstance(r, list) or len(r) != width]
     skipped = [(i, json.dumps(rows[i]), width, len(rows[i]) if isinstance(rows[i], list) else 1) for i in odd]
     return pd.DataFrame([r for r in rows if isinstance(r, list) and len(r) == width], columns=names), skipped
 
+def json_place(why: ValueError, # what was raised when JSON was read
+               ) -> str:        # ", line 3, column 7"; empty where that is not known
+    "Where JSON breaks off, without a word of it."
+    return f": line {why.lineno}, column {why.colno}" if isinstance(why, json.JSONDecodeError) else ""
+
 def misfit(where: str, why: Exception) -> DataError:
-    return DataError(f"{where} holds columns that do not fit: {why}\nHint: is it a message of failure instead of bars?")
+    told = {"of the same length": ": they must be of the same length", "no records": ": some of its rows are no records"}
+    more = next((words for sign, words in told.items() if sign in str(why)), "")
+    return DataError(f"{where} holds columns that do not fit{more}.\n"
+                     "Hint: is it a message of failure instead of bars?")
 
 # %% ../../nbs/data/11a_files.ipynb #588ff2fb
 def json_table(data: bytes | memoryview,     # unpacked
@@ -521,13 +586,13 @@ def json_table(data: bytes | memoryview,     # unpacked
     try: value = json.loads(text)
     except ValueError as e:
         try: value = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError: raise DataError(f"{where} is not readable JSON: {e}.\nHint: was the download cut off?") from None
+        except ValueError: raise DataError(f"{where} is not readable JSON{json_place(e)}.\nHint: was the download cut off?") from None
     names, skipped = None, []
     if isinstance(value, dict) and not set(_keys(value)) & {"open", "o", "close", "c"}:
         names = value.get("columns") if isinstance(value.get("columns"), list) else None
         value = next((v for k, v in value.items() if k != "columns" and isinstance(v, (list, dict)) and k != "index"), value)
     if not isinstance(value, (list, dict)) or not value:
-        raise DataError(f"{where} holds no rows: it is {json.dumps(value)[:40]}.\nHint: was anything downloaded?")
+        raise DataError(f"{where} holds no rows: it is {'empty' if not value else f'a {type(value).__name__}'}.\nHint: was anything downloaded?")
     if isinstance(value, list) and not isinstance(value[0], (list, dict)):
         raise DataError(must_be("path", "JSON of bars", f"a list of {type(value[0]).__name__}", where,
                                 "records, columns or arrays: [{...}], {...: [...]}, [[...]]."))
@@ -553,7 +618,8 @@ def parquet_table(data: bytes | memoryview,     # unpacked
                   ) -> Table:                   # values as they were
     "Read Parquet."
     try: frame = pd.read_parquet(io.BytesIO(data))
-    except (OSError, ValueError) as e: raise DataError(f"{where} is not a readable Parquet file: {e}.\nHint: was it cut off? Fetch it again.") from None
+    except (OSError, ValueError):
+        raise DataError(f"{where} ({len(data):,} bytes) is not a readable Parquet file.\nHint: was it cut off? Fetch it again.") from None
     return _binary(frame, where, dialect)
 
 def feather_table(data: bytes | memoryview,     # unpacked
@@ -562,7 +628,8 @@ def feather_table(data: bytes | memoryview,     # unpacked
                   ) -> Table:                   # values as they were
     "Read Feather (Arrow's file format)."
     try: frame = pd.read_feather(io.BytesIO(data))
-    except (OSError, ValueError) as e: raise DataError(f"{where} is not a readable Feather file: {e}.\nHint: was it cut off? Fetch it again.") from None
+    except (OSError, ValueError):
+        raise DataError(f"{where} ({len(data):,} bytes) is not a readable Feather file.\nHint: was it cut off? Fetch it again.") from None
     return _binary(frame, where, dialect)
 
 FORMATS = {"csv": csv_table, "json": json_table, "parquet": parquet_table, "feather": feather_table}

@@ -20,9 +20,10 @@ from ..core.errors import DataError, SettingsError, must_be, unknown
 from ..core.provenance import hash_json
 from ..core.settings import load_settings
 from .bars import TIME
-from .fact_sources import FactReading, day_ends, fact_name, fact_table, judge_facts, lag_of, news_only, plain_dates, register_facts
+from .fact_sources import FactReading, fact_name, fact_table, judge_facts, lag_of, news_only, register_facts
 from .facts import as_facts
 from .files import TORN, find_files, open_file, torn_file
+from .periods import day_ends, plain_dates
 from .web import Patience, Server, http_ask
 
 # %% ../../nbs/data/18b_filings.ipynb #915afbd7
@@ -108,8 +109,8 @@ def _one_name(rows: pd.DataFrame, short: Mapping[str, str]) -> pd.DataFrame:
 def _company(statements: pd.DataFrame, symbol: str, short: Mapping[str, str], currency: str, accepted: Mapping, tz: str) -> pd.DataFrame:
     "Rows of facts of one company, with a reason where they are none."
     s = statements
-    start, end = (plain_dates(s[c])[0] for c in ("start", "end"))
-    filed = plain_dates(s.filed)[0]
+    start, end = (plain_dates(s[c], last=c == "end")[0] for c in ("start", "end"))
+    filed = plain_dates(s.filed, last=True)[0]
     days = (end - start).dt.days + 1
     length = days.map({d: length_name(d) for d in days.dropna().unique()}).where(days.notna(), "").astype(object)
     odd = length.isna()
@@ -212,7 +213,7 @@ def _sec_facts(path, symbols, *, tickers: Mapping | str | Path | None = None, na
         raws.append(statements)
     if not parts: raise DataError(must_be("symbols", "among those of the documents", symbols, hint="tickers={symbol: CIK number} names them."))
     rows, digest = pd.concat(parts, ignore_index=True), hash_json(content)
-    reading = news_only(judge_facts(rows, pd.concat(raws, ignore_index=True), f"sec:{digest[:12]}", digest, notes))
+    reading = news_only(judge_facts(rows, pd.concat(raws, ignore_index=True), f"sec:{digest[:12]}", digest, notes, tz=tz))
     if not quarters: return reading
     flows = rows[(rows.period_start.notna()) & rows.concept.isin([*short]) & ~rows.unit.isin(["shares", "pure"])].concept.map(short).unique()
     last = fourth_quarters(reading.facts, sorted(flows))
@@ -261,7 +262,7 @@ def _yahoo_rows(symbol: str, kind: str, frame: pd.DataFrame, lag, short: Mapping
     sheet, length = _STATEMENTS[kind]
     items = frame.index.astype("str")
     long = frame.set_axis(items).rename_axis("item").reset_index().melt("item", var_name="period", value_name="value")
-    end, _ = plain_dates(pd.Series(long.period.tolist()), kind)
+    end, _ = plain_dates(pd.Series(long.period.tolist()), kind, last=True)
     instant = sheet == "balance_sheet"
     late = _announced(end, moments) if sheet == "income_stmt" else pd.Series(pd.NaT, index=end.index, dtype=TIME)
     if late[end.notna()].isna().any(): late = late.fillna((day_ends(end, tz) + lag_of(lag, length, kind)).astype(TIME))
@@ -288,7 +289,7 @@ def _yahoo_facts(path, symbols, *, frames: Mapping | None = None, lag=None, name
     notes = ["values are as Yahoo shows them today: what was restated since cannot be seen"]
     if empty.any(): notes.append(f"{int(empty.sum()):,} cells of the statements are empty")
     rows = rows[~empty].reset_index(drop=True).assign(row=lambda r: range(len(r)))
-    return news_only(judge_facts(rows, rows[["statement", "item", "period", "value"]], f"yfinance:{content[:12]}", content, notes, ahead=True))
+    return news_only(judge_facts(rows, rows[["statement", "item", "period", "value"]], f"yfinance:{content[:12]}", content, notes, ahead=True, tz=tz))
 
 register_facts("yfinance", _yahoo_facts)
 
@@ -313,7 +314,7 @@ def _lean_facts(path, symbols, *, names: Mapping | None = None, tz: str = "Ameri
     "LEAN's fine fundamental documents."
     found = [(digest, _lean_rows(said, where)) for where, digest, said in _documents(path, raw)]
     raws, content, short = pd.concat([f for _, f in found], ignore_index=True), hash_json([d for d, _ in found]), LEAN_ITEMS | dict(names or {})
-    end, filed = plain_dates(raws.end)[0], plain_dates(raws.filed)[0]
+    end, filed = plain_dates(raws.end, last=True)[0], plain_dates(raws.filed, last=True)[0]
     instant, length = raws.sheet == "BalanceSheet", raws.span.map(_SPANS)
     starts = pd.Series(pd.NaT, index=raws.index, dtype="datetime64[us]")
     for name, months in _MONTHS.items(): starts = starts.where(instant | (length != name), _first_day(end, months))
@@ -323,6 +324,6 @@ def _lean_facts(path, symbols, *, names: Mapping | None = None, tz: str = "Ameri
     rows = pd.DataFrame({"symbol": raws.symbol, "name": called, "value": raws.value, "period_start": starts, "period_end": end,
                          "published": day_ends(filed, tz), "reason": reason, "row": range(len(raws)),
                          "origin": "lean:" + raws.form.astype("str") + ":" + raws.accn.astype("str")})
-    return news_only(judge_facts(rows, raws, f"lean:{content[:12]}", content))
+    return news_only(judge_facts(rows, raws, f"lean:{content[:12]}", content, tz=tz))
 
 register_facts("lean", _lean_facts)

@@ -32,6 +32,7 @@ from .listed import FINDINGS, reconcile_actions
 from .quality import LIMITS, QualityReport, clean
 from .repair import repair as mend
 from .repair import repair_log
+from .spreads import SpreadSeen
 from .sources import QUARANTINE, SOURCES, Reading, default_calendar, load_sources, file_symbol, quarantine_rows, read_parts
 from .spool import Piece, Pile, Spool, Workspace, follow, no_bars, release_memory
 from .store import Store, WriteResult, compare
@@ -93,6 +94,7 @@ class _Asked:
     now: object = None
     repair: tuple[str, ...] = ()
     memory: int = 1024           # MB
+    auto: bool = False           # nobody named the calendar: what the store keeps with a series goes first
     unit: bool = False           # one file of several, read by itself because another one cannot be
     how: dict = field(default_factory=dict) # what else read_parts takes
 
@@ -128,13 +130,64 @@ def _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, re
     keeps = SOURCES[source] is not None and "raw" in inspect.signature(SOURCES[source]).parameters
     if folder is not None and (keeps if raw is None else raw): how["raw"] = folder / "raw"
     if ask is not None: how["ask"] = _address(str(ask), None)[1]
-    return _Asked(source, address, symbols, parse_timeframe(timeframe), default_calendar(source, place) if calendar == "auto" else calendar,
-                  start, end, tz, name, now, repair, memory, how={k: v for k, v in how.items() if v is not None})
+    timeframe, auto = parse_timeframe(timeframe), calendar == "auto"
+    if auto: calendar = _kept_calendar(open_store(store), symbols, timeframe, default_calendar(source, place)) if symbols else default_calendar(source, place)
+    return _Asked(source, address, symbols, timeframe, calendar, start, end, tz, name, now, repair, memory, auto,
+                  how={k: v for k, v in how.items() if v is not None})
 
 def _memory() -> int:
     "The profile's limit; its default outside of a project."
     try: return load_settings().memory_mb
     except SettingsError: return Settings.model_fields["memory_mb"].default
+
+# %% ../../nbs/data/19_ingest.ipynb #46fab7f1
+def _attributes(store: Store, symbols: Sequence[str], timeframe: str, attribute: str) -> dict[str, str]:
+    "What a store keeps with some series, by symbol."
+    symbols = [s for s in symbols if isinstance(s, str)]                       # rows without one were set aside
+    if not symbols: return {}
+    found = store.read_attributes(symbols if len(symbols) <= 1000 else None, timeframe, attribute)
+    return {s: v for s, v in zip(found.symbol, found.value, strict=True) if s in set(symbols)}
+
+def _kept_calendar(store: Store, symbols: Sequence[str], timeframe: str, otherwise: str) -> str:
+    "The calendar that a store keeps with series; raises `DataError` where it keeps several."
+    kept = _attributes(store, symbols, timeframe, "calendar")
+    if len(names := sorted(set(kept.values()))) < 2: return names[0] if names else otherwise
+    first = ", ".join(f"{next(s for s, c in kept.items() if c == name)} {name}" for name in names[:5])
+    raise DataError(must_be("calendar", "given, because the store keeps several for these series", None, first,
+                            "ingest them apart, or say one: calendar=XNYS."))
+
+def _keep_attributes(asked: _Asked, store: Store, symbols: Sequence[str], spreads: Sequence[str] = ()) -> list[str]:
+    "Keep the calendar that was named, and that spreads are prices, with series; what changed by that, in words."
+    if not symbols or (asked.auto and not spreads): return []
+    said = {} if asked.auto else dict.fromkeys(symbols, asked.calendar)
+    kept = _attributes(store, symbols, asked.timeframe, "calendar") if said else {}
+    others = sorted({(kept[s], c) for s, c in said.items() if kept.get(s, c) != c})
+    rows = [(s, asked.timeframe, "calendar", c) for s, c in said.items() if kept.get(s) != c]
+    rows += [(s, asked.timeframe, "spread", "price") for s in spreads]
+    if rows: store.write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
+    return [f"the store kept the calendar {old} with these series, and keeps {new} now" for old, new in others]
+
+# %% ../../nbs/data/19_ingest.ipynb #129f4dfe
+def _check_spreads(asked: _Asked, store: Store, kept: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
+    "Series whose spreads are to be marked as prices; and by symbol, why its spreads may not stand beside those that the store has."
+    if "spread" not in kept or not len(given := kept[kept.spread.notna()]): return [], {}
+    names, wrong = sorted(given.symbol.unique()), {}
+    new = [s for s in names if s not in _attributes(store, names, asked.timeframe, "spread")]
+    there = {s.symbol: s.last for s in store.series().itertuples() if s.timeframe == asked.timeframe} if new and asked.how.get("point") != 1 else {}
+    for symbol in (s for s in new if s in there):
+        start = max(there[symbol] - 20_000 * timeframe_delta(asked.timeframe), moment("1800-01-01"))
+        old, seen = store.read([symbol], asked.timeframe, start, columns=[*PRICES, "spread"]), SpreadSeen()
+        seen.add({c: old[c] for c in (*PRICES, "spread")})
+        if seen.rows and not seen.broken: wrong[symbol] = _COUNTED.format(symbol, asked.timeframe)
+    return [s for s in new if s not in wrong], wrong
+
+_COUNTED = ("The store's spreads of {} {} are whole numbers beside prices: they were written before spreads were kept as prices, and count points.\n"
+            "Hint: ingest the source into a new store (--store NEW; the bytes of every file are kept below `raw`); or, where they are prices, say so: point=1.")
+
+def _refuse_spreads(new: list[str], wrong: dict[str, str]) -> list[str]:
+    "The first of them; raises `DataError` where there is any of the second."
+    for text in wrong.values(): raise DataError(text)
+    return new
 
 # %% ../../nbs/data/19_ingest.ipynb #447c6cf2
 @dataclass(frozen=True, eq=False)
@@ -255,19 +308,28 @@ def _lay(units: Sequence[_Asked], spool: Spool, progress: Callable | None, chang
     return None
 
 @contextmanager
-def _laid(asked: _Asked, units: Sequence[_Asked], root, several: bool, progress: Callable | None = None, but: Sequence[str] = ()):
-    "A source in a spool, for as long as the block runs, and why some of its files are not in it."
-    left, failed = list(units), {}
+def _laid(asked: _Asked, units: Sequence[_Asked], store: Store, several: bool, progress: Callable | None = None, but: Sequence[str] = ()):
+    "The question and its source in a spool, for as long as the block runs, and why some files are not in it."
+    left, failed, root = list(units), {}, getattr(store, "path", None) or tempfile.gettempdir()
     while True:
         with Workspace(root) as space:
             spool = Spool(space, asked.symbols if several else (), but)
             bad = _lay(left if units else [asked], spool, progress, {"symbols": []} if several else {})
             if bad is not None and not units: spool, failed = Spool(space), {asked.name or asked.source: bad}
-            if bad is None or not units:
-                yield space, spool, failed
+            asked, left, again = _by_calendar(asked, left, store, spool)
+            if not again and (bad is None or not units):
+                yield asked, space, spool, failed
                 return
-        failed[bad[0].name] = bad
-        left.remove(bad[0])
+        if bad is not None and not again:
+            failed[bad[0].name] = bad
+            left.remove(bad[0])
+
+def _by_calendar(asked: _Asked, units: list[_Asked], store: Store, spool: Spool) -> tuple[_Asked, list[_Asked], bool]:
+    "The question by the calendar that the store keeps with what was read, and whether it has to be read again by that one."
+    names = {*spool.names, *(s for aside in spool.unread.frames(columns=["symbol"]) for s in aside.symbol.dropna().unique())}
+    own = _kept_calendar(store, sorted(names), asked.timeframe, asked.calendar) if asked.auto else asked.calendar
+    if own == asked.calendar: return asked, units, False
+    return replace(asked, calendar=own), [replace(unit, calendar=own) for unit in units], True
 
 # %% ../../nbs/data/19_ingest.ipynb #5cc2d6fb
 def _judged(asked: _Asked, space: Workspace, spool: Spool, flags: int = 100_000) -> Iterator[tuple[_Found, Piece | None]]:
@@ -461,7 +523,7 @@ class _Line:
     until: pd.Timestamp | None = None
     error: str = ""
     stopped: bool = False
-    note: str = ""  # what is odd about it, though it is stored
+    notes: tuple[str, ...] = ()                      # what was decided about its source
 
     def saw(self, first: pd.Timestamp, last: pd.Timestamp) -> None:
         "Note bars that were stored, from the first to the last."
@@ -481,7 +543,7 @@ def _line_out(line: _Line) -> dict:
 def _line_in(state: dict) -> _Line:
     "A line from JSON."
     moments = {k: None if state[k] is None else pd.Timestamp(state[k]) for k in _MOMENTS}
-    return _Line(**{**state, "counts": Counter(state["counts"]), **moments})
+    return _Line(**{**state, "counts": Counter(state["counts"]), "notes": tuple(state["notes"]), **moments})
 
 # %% ../../nbs/data/19_ingest.ipynb #83e3f68d
 def _stretches(asked: _Asked, stored: pd.DataFrame, line: _Line, full: bool) -> list[tuple]:
@@ -518,6 +580,7 @@ def _download(asked: _Asked, store: Store, line: _Line, judge: Judge, stretch: t
                 done = _take(asked, store, line, found, piece, aside) or done
         finally:
             line.rows += spool.rows + spool.unread.rows
+            line.notes = tuple(dict.fromkeys((*line.notes, *spool.notes)))
             if aside: _keep_aside(store, pd.concat(aside, ignore_index=True))
             if spool.actions: store.write_actions(_listed(spool.actions))
             for own in spool.unread.frames(): found.note(own)
@@ -541,8 +604,9 @@ def _take(asked: _Asked, store: Store, line: _Line, found: _Found, piece: Piece,
     aside.clear()
     if not found.spool.actions and len(actions): store.write_actions(actions)
     if cleaned.kept.empty: return None
-    counts = {}
+    counts, spreads = {}, _refuse_spreads(*_check_spreads(asked, store, cleaned.kept))
     done = _write(store, cleaned.kept, counts)
+    line.notes = (*line.notes, *_keep_attributes(asked, store, [line.symbol], spreads))
     line.counts.update(counts.get(line.symbol, Counter()))
     line.saw(cleaned.kept.ts.min(), cleaned.kept.ts.max())
     return done
@@ -575,7 +639,7 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
     if adjust not in ("none", "splits", "total"): raise DataError(must_be("adjust", "one of none, splits, total", adjust))
     if asked.live: return _ingest_live(asked, store, adjust, full)
     units = _units(asked)
-    with _laid(asked, units, getattr(store, "path", None) or tempfile.gettempdir(), bool(units)) as (space, spool, failed):
+    with _laid(asked, units, store, bool(units)) as (asked, space, spool, failed):
         *_, (found, _) = _judged(asked, space, spool)
         _all_read(asked, found, failed)
         wanted = list(asked.symbols or sorted(found.rows))
@@ -584,12 +648,13 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
         if found.kept.count > 1: kept = kept.sort_values(KEY, kind="stable", ignore_index=True)
         _enough(found, kept, wanted, f"from {start} to {end}" if start or end else "left")
         _refuse(found.report)
-        left = _left_out(asked, failed)
+        spreads, left = _refuse_spreads(*_check_spreads(asked, store, kept)), _left_out(asked, failed)
         aside = _in_order([*found.spool.unread.frames(), *found.aside.frames(), left], [*(o for o, _ in found.spool.parts), asked.source])
         _keep_aside(store, left)
         written, _ = _put(store, found)
+        notes = (*spool.notes, *left.reason, *_keep_attributes(asked, store, sorted(kept.symbol.unique()), spreads))
         bars = adjust_bars(_kept_back(store, kept, written.version), found.actions, adjust)
-        summary, notes = _summary(found, kept, found.actions, asked.calendar), (*spool.notes, *left.reason)
+        summary = _summary(found, kept, found.actions, asked.calendar)
         return Ingested(bars, found.actions, aside, found.report.checks, summary, asked.calendar, *_content(asked, [spool.hashes]), written,
                         found.report, spool.until, notes)
 
@@ -651,17 +716,17 @@ def _within(actions: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/data/19_ingest.ipynb #f7c8123a
 _LINE = {"symbol": "str", "timeframe": "str", "status": "str", **dict.fromkeys(("rows", "inserted", "revised", "unchanged", "set_aside"), "int64"),
-         "first": TIME, "last": TIME, "until": TIME, "version": "int64", "error": "str",
-         "note": "str"}
+         "first": TIME, "last": TIME, "until": TIME, "version": "int64", "error": "str"}
 
 @dataclass(frozen=True, eq=False)
 class Update:
     "What an update did."
-    series: pd.DataFrame  # symbol timeframe status rows inserted revised unchanged set_aside first last until version error note
+    series: pd.DataFrame  # symbol timeframe status rows inserted revised unchanged set_aside first last until version error
     quality: pd.DataFrame # timeframe check status rows detail: of all series of a timeframe together
     quarantined: int      # rows set aside
     origin: str           # kinds of source and the first digits of their content's hash
     version: int          # of the store's bars afterwards
+    notes: tuple[str, ...] = ()         # what was decided about the source, such as the size of a spread's point
     actions: pd.DataFrame | None = None # `FINDINGS`: where listed splits and dividends are doubted
 
     @property
@@ -674,7 +739,7 @@ class Update:
 def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
     "Lines as a frame."
     rows = [(x.symbol, timeframe, x.status, x.rows, x.counts["inserted"], x.counts["revised"], x.counts["unchanged"], x.gone, x.first,
-             x.last, x.until, version, x.error, x.note) for x in lines]
+             x.last, x.until, version, x.error) for x in lines]
     return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
 
 # %% ../../nbs/data/19_ingest.ipynb #47a35649
@@ -689,17 +754,21 @@ def _units(asked: _Asked) -> list[_Asked]:
 
 _ROOM = 6 * 2**20  # bytes of small files that are read together
 
-def _groups(units: Sequence[_Asked], but: set) -> Iterator[list[_Asked]]:
-    "Files that are read together: those of one symbol, and small ones of several; all of them where a column names the symbols."
-    by, batch, size = {}, [], 0
+def _by_symbol(units: Sequence[_Asked]) -> dict[str, list[_Asked]] | None:
+    "The files of each symbol; None where a column names the symbols."
+    by = {}
     for unit in units:
         dialect = Dialect(*(unit.how.get(k) for k in ("columns", "decimal", "dayfirst")))
         symbol = file_symbol(Path(unit.address.partition(":")[2]), unit.source, unit.how.get("symbol_from"), dialect)
-        if symbol is None:
-            yield list(units)
-            return
+        if symbol is None: return None
         by.setdefault(symbol, []).append(unit)
-    for symbol, own in by.items():
+    return by
+
+def _groups(units: Sequence[_Asked], by: dict[str, list[_Asked]] | None, but: set) -> Iterator[list[_Asked]]:
+    "Files that are read together: those of one symbol, and small ones of several; all of them where a column names the symbols."
+    batch, size = [], 0
+    if by is None: yield list(units)
+    for symbol, own in (by or {}).items():
         if symbol in but: continue
         weight = sum(_weight(unit) for unit in own)
         if batch and size + weight > _ROOM: yield batch; batch, size = [], 0
@@ -758,31 +827,40 @@ class _Run:
     "An ingest of files: read batch by batch, judged series by series, stored commit by commit."
     def __init__(self, asked: _Asked, store: Store, judge: Judge, progress: Callable | None):
         self.asked, self.store, self.judge, self.progress = asked, store, judge, progress
-        self.root, self.units = getattr(store, "path", None) or tempfile.gettempdir(), _units(asked)
+        self.units, self.notes = _units(asked), {}
+        self.files = _by_symbol(self.units)
+        if asked.auto and self.files and not asked.symbols: self.calendar(_kept_calendar(store, list(self.files), asked.timeframe, asked.calendar))
         self.lines, self.findings, self.hashes, self.before, self.failed, self.lists = {}, [], [], [], {}, False
         self.most = min(_COMMIT, asked.rows)
-        question = _question(asked, self.units)
+        question = _question(self.asked, self.units)
         self.note, self.resumed = Checkpoint(None if question is None else getattr(store, "path", None), question), []
         self.resume()
+
+    def calendar(self, name: str) -> None:
+        "Go on by another calendar."
+        self.asked, self.units = replace(self.asked, calendar=name), [replace(unit, calendar=name) for unit in self.units]
+        if self.files: self.files = {symbol: [replace(unit, calendar=name) for unit in own] for symbol, own in self.files.items()}
+        self.judge.calendar = name
 
     def resume(self) -> None:
         "Take up what an earlier call had stored, unless the store has other bars since."
         if (state := self.note.load()) is None or not _stands(self.store, self.asked.timeframe, state): return
         self.lines = {line["symbol"]: _line_in(line) for line in state["lines"]}
         self.before, self.hashes = [pd.DataFrame(rows, columns=_CHECKS) for rows in state["checks"]], state["hashes"]
-        self.resumed = list(self.before)
+        self.resumed, self.notes = list(self.before), dict.fromkeys(state["notes"])
         self.findings, self.lists = [_found_in(rows) for rows in state["findings"]], state["lists"]
 
     def go(self) -> None:
         "All that is left."
-        for batch in _groups(self.units, set(self.lines)) if self.units else [[]]: self.take(batch)
+        for batch in _groups(self.units, self.files, set(self.lines)) if self.units else [[]]: self.take(batch)
         self.note.clear()
 
     def take(self, batch: list[_Asked]) -> None:
         "Read a batch, judge it, and store what is judged."
-        asked, several = self.asked, bool(self.units) or len(self.asked.symbols) != 1 and self.asked.source in (*_FILES, "builtin")
-        with _laid(asked, batch, self.root, several, self.progress, list(self.lines)) as (space, spool, failed):
-            self.failed |= failed
+        several = bool(self.units) or len(self.asked.symbols) != 1 and self.asked.source in (*_FILES, "builtin")
+        with _laid(self.asked, batch, self.store, several, self.progress, list(self.lines)) as (asked, space, spool, failed):
+            if asked.calendar != self.asked.calendar: self.calendar(asked.calendar)
+            self.failed, self.notes = self.failed | failed, self.notes | spool.notes
             self.hashes.append(spool.hashes)
             self.lists |= bool(spool.listing)
             begun, done, at = time.monotonic(), [], 0
@@ -798,14 +876,16 @@ class _Run:
     def commit(self, found: _Found, done: list[str], alone: bool, last: bool) -> None:
         "Store the series that are judged, and note that they are."
         stops = {s: t for s, t in self.stopped(found, alone).items() if s in set(done)}
+        spreads, wrong = self.spreads(found, stops)
+        stops |= wrong
         counts = _put(self.store, found, list(stops), done, self.most)[1] if set(done) - set(stops) else {}
+        self.notes |= dict.fromkeys(_keep_attributes(self.asked, self.store, sorted(counts), spreads))
         if last: self.rest(found, done)
-        self.findings.append(told := _one(found.findings))
+        self.findings.append(_one(found.findings))
         found.findings.clear()
         for symbol in done:
             line = self.lines[symbol] = _Line(symbol, found.rows[symbol], counts.get(symbol, Counter()), found.gone[symbol], until=found.spool.until)
             if symbol in stops: line.error, line.stopped = stops[symbol], symbol not in found.refused
-            if n := int((told.symbol == symbol).sum()): line.note = f"actions: {n} in doubt"
         for kept in found.kept.frames(): _ends({s: self.lines[s] for s in done if s not in stops}, kept)
         if not last or self.units: self.save(found)
         release_memory()
@@ -835,6 +915,14 @@ class _Run:
             if _too_many(*own): stops.setdefault(symbol, f"check `readable` says stop, {own[0]:,} rows, the first because {why} (set aside)")
         return stops
 
+    def spreads(self, found: _Found, but: dict) -> tuple[list[str], dict[str, str]]:
+        "Series whose spreads are to be marked as prices, and those whose spreads may not stand beside the store's."
+        marked, wrong = set(), {}
+        for kept in found.kept.frames():
+            new, refused = _check_spreads(self.asked, self.store, kept[~kept.symbol.isin(but)])
+            marked, wrong = marked | set(new), wrong | refused
+        return sorted(marked - set(wrong)), wrong
+
     def rest(self, found: _Found, done: list[str]) -> None:
         "Store rows that were set aside and belong to no series that is stored."
         seen = {*self.lines, *done}
@@ -849,7 +937,7 @@ class _Run:
         if found.report is not None: self.before = checks                  # the batch is complete
         self.note.save({"version": self.store.version(), "timeframe": self.asked.timeframe, "hashes": self.hashes, "lists": self.lists,
                         "lines": [_line_out(line) for line in self.lines.values()], "checks": [c[_CHECKS].to_numpy().tolist() for c in checks],
-                        "findings": [_found_out(f) for f in self.findings if len(f)]})
+                        "notes": list(self.notes), "findings": [_found_out(f) for f in self.findings if len(f)]})
 
 # %% ../../nbs/data/19_ingest.ipynb #baed7366
 def _ends(lines: dict[str, _Line], kept: pd.DataFrame) -> None:
@@ -891,7 +979,7 @@ def update(source: str = "builtin",              # name of a source, or its addr
     "Bring a store up to date with a source."
     asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, repair, ask, name, now, raw, memory, **how)
              for t in ([timeframes] if isinstance(timeframes, str) else timeframes)]
-    store, tables, checks, origins, told = open_store(store), [], [], {}, []
+    store, tables, checks, origins, notes, told = open_store(store), [], [], {}, {}, []
     for one in asked:
         judge = Judge(one.calendar, one.name, one.now)
         if one.live:
@@ -905,7 +993,8 @@ def update(source: str = "builtin",              # name of a source, or its addr
             told += run.findings
             if origin: origins[origin] = None
         tables.append(_table(lines, one.timeframe, store.version()))
+        notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
         checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
     series = pd.concat(tables, ignore_index=True)
     quality = pd.concat(checks, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
-    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), _one(told))
+    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told))

@@ -17,7 +17,9 @@ import pandas as pd
 
 from .bars import BAR_COLUMNS, KEY, as_bars, timeframe_delta
 from .calendars import expected_bars
-from .quality import CHECKS, LIMITS, QualityReport, decimal_shifts, name_claims, quality_report
+from .quality import (CHECKS, LIMITS, POINTS, QualityReport, at_close, count_edges, decimal_shifts, known_splits, name_claims, quality_report,
+                                seam_line, session_edges, stamp_text, zero_text)
+from .seams import SeamsSeen
 from .spool import Piece, no_bars
 
 # %% ../../nbs/data/13c_judge.ipynb #420cc4c8
@@ -37,8 +39,11 @@ class _Series:
     expected: int = 0              # bars that it has between the first and the last
     able: int = 0                  # possible bars,
     zero: int = 0                  # of them without volume,
-    moved: int = 0                 # of these with a price that moved
+    still: int = 0                 # of these that show one price
+    edges: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype="int64")) # of sessions: what `count_edges` counts
     runs: int = 0                  # stale ones
+    seams: list = field(default_factory=list)          # of stretches that came whole
+    habits: SeamsSeen | None = None                    # of what came cut
     told: list = field(default_factory=list)           # the first outliers, in words
     blocks: list = field(default_factory=list)         # of volume: count, median, first moment
     cut: bool = False              # it came in several pieces
@@ -92,6 +97,12 @@ def _remember(series: _Series, view: _View, at: np.ndarray, dates: Sequence[int]
     parts = [view.ts[own].view("float64"), *(view.values[c][own] for c in ("open", "high", "low", "close"))]
     series.digest.update(np.column_stack(parts).tobytes())
 
+def _remember_edges(series: _Series, ts: np.ndarray, edges: tuple, timeframe: str) -> None:
+    "Which sessions begin and end with a bar; needs to come before the last moment is noted."
+    before = min(timeframe_delta(timeframe) // pd.Timedelta("1us"), 86_400_000_000)
+    span = (ts[0] - before if series.last is None else series.last + 1, ts[-1] + 1)
+    series.edges = series.edges + count_edges(ts, tuple(edge[slice(*np.searchsorted(edge, span))] for edge in edges))
+
 def _remember_able(series: _Series, view: _View, at: np.ndarray, slots: np.ndarray) -> None:
     "What the checks of possible bars need: `at` has these, neighbours too."
     own, flat = view.own[at], view.flagged["stale"][at]
@@ -103,8 +114,8 @@ def _remember_able(series: _Series, view: _View, at: np.ndarray, slots: np.ndarr
     series.expected += int(np.searchsorted(slots, last, "right") - low)
     series.on += int((~view.flagged["calendar"][mine]).sum())
     series.able_last, series.able = last, series.able + len(mine)
-    volume, moved = view.values["volume"][mine], view.values["high"][mine] > view.values["low"][mine]
-    series.zero, series.moved = series.zero + int((volume == 0).sum()), series.moved + int(((volume == 0) & moved).sum())
+    volume, flat = view.values["volume"][mine], view.values["high"][mine] == view.values["low"][mine]
+    series.zero, series.still = series.zero + int((volume == 0).sum()), series.still + int(((volume == 0) & flat).sum())
     _remember_volume(series, volume[volume > 0], view.ts[mine][volume > 0])
 
 # %% ../../nbs/data/13c_judge.ipynb #54f4ef3f
@@ -165,7 +176,7 @@ class Judge:
         self._only, self.quotes = report if self.pieces == 1 and piece.whole else None, self.quotes or "spread" in bars
         _count(self, report.flags[view.own[report.flags.row.to_numpy()]], piece)
         _special(self, bars, view)
-        _by_series(self, bars, view, piece, actions, "units" in set(report.flags.check))
+        _by_series(self, bars, view, piece, actions, "units" in set(report.flags.check), report.seams)
         return report
 
     def absorb(self, other: "Judge") -> None:
@@ -185,7 +196,8 @@ class Judge:
 
 # %% ../../nbs/data/13c_judge.ipynb #f936bcde
 def _count(judge: Judge, own: pd.DataFrame, piece: Piece) -> None:
-    "Count flags by check and symbol, and keep some of them."
+    "Count flags by check and symbol, and keep some of them; a seam can be seen only in a series that is whole."
+    if not piece.whole: own = own[own.check != "seam"]
     for check, symbol, n in own.groupby(["check", "symbol"], sort=False).size().reset_index().itertuples(index=False):
         judge.counts.setdefault(check, Counter())[symbol] += n
     for check, n in own[own.symbol.isna()].check.value_counts().items(): judge.counts.setdefault(check, Counter())[""] += int(n)
@@ -205,7 +217,21 @@ def _special(judge: Judge, bars: pd.DataFrame, view: _View) -> None:
     jump = np.diff(view.ts, prepend=view.ts[0]) == delta - 3_600_000_000
     for kind, more in (("order", jump), ("duplicates", clock), ("calendar", clock)): judge.dst[kind] += int((clock & flagged[kind] & more).sum())
 
-def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, actions, stepped: bool) -> None:
+def _edges(judge: Judge, view: _View, found: list) -> tuple:
+    "Opens and closes of sessions, as far as a piece reaches, and between it and the one before."
+    own = [view.ts[at[view.own[at]]] for *_, at in found]
+    before = [s.last for key, s in judge.series.items() if key in {(s, t) for s, t, _ in found} and s.last is not None]
+    return session_edges(judge.calendar, min(*before, *(int(ts.min()) for ts in own), 2**62) - 86_400_000_000, max(int(ts.max()) for ts in own))
+
+def _remember_habits(series: _Series, timeframe: str, bars: pd.DataFrame, view: _View, mine: np.ndarray, splits: Sequence) -> None:
+    "What tells of a change of the source, of a series that comes in pieces."
+    series.habits = series.habits or SeamsSeen(timeframe)
+    if not len(mine): return
+    values = {c: view.values[c][mine] for c in ("open", "close", "volume")}
+    series.habits.add(view.ts[mine], values | {c: bars[c].to_numpy("float64")[mine] for c in ("vwap", "trades", "spread") if c in bars}, splits)
+
+# %% ../../nbs/data/13c_judge.ipynb #bb18cb91
+def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, actions, stepped: bool, seams: Mapping) -> None:
     "Remember what is needed of each series."
     if not view.own.any(): return
     power = np.zeros(len(bars), dtype="int64")
@@ -213,10 +239,13 @@ def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, acti
         lasting = decimal_shifts(bars, actions)
         lasting = lasting[lasting.unit & (lasting.field == "close")]
         power[lasting.row] = lasting.power
+    splits = known_splits(actions) if not piece.whole else {}
     found, able = [(s, t, at) for s, t, at in _ordered(bars, view) if view.own[at].any()], {}
+    edges = () if judge.calendar == "24/7" else _edges(judge, view, found)
     for symbol, timeframe, at in found:
         series = judge.series.setdefault((symbol, timeframe), _Series(judge._place.get(symbol, len(judge.series))))
         series.cut |= not piece.whole
+        if edges: _remember_edges(series, np.unique(view.ts[at[view.own[at]]]), edges, timeframe)
         _remember(series, view, at, judge._dates)
         fine = at[~view.flagged["bad"][at]]
         able[symbol, timeframe] = fine[np.r_[True, np.diff(view.ts[fine]) > 0][:len(fine)]]
@@ -225,6 +254,8 @@ def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, acti
         series = judge.series[symbol, timeframe]
         _remember_able(series, view, at, slots.get(timeframe, np.empty(0, dtype="int64")))
         _tell_outliers(symbol, series, view, at)
+        if piece.whole: series.seams += seams.get((symbol, timeframe), [])
+        else: _remember_habits(series, timeframe, bars, view, at[view.own[at]], splits.get(symbol, ()))
     for symbol, timeframe, at in found:
         priced = at[~(view.flagged["prices"] | view.flagged["decimal"])[at]]
         _remember_levels(judge.series[symbol, timeframe], view, priced, power)
@@ -318,13 +349,21 @@ def _missing_line(everything: dict) -> tuple[str, int, str]:
     return "stop" if worst > LIMITS["missing_share"] else "warn", n, _top(gone)
 
 def _zero_line(everything: dict) -> tuple[str, int, str]:
-    "Bars without volume that are odd for their series."
-    odd, never = Counter(), set()
-    for (symbol, _), s in everything.items():
-        share = s.zero / s.able if s.able else 0.0
-        if share == 1: never.add(symbol)
-        odd[symbol] += 0 if not share else s.zero if share == 1 or share <= LIMITS["rare_share"] else s.moved
-    return _sum(odd, f" ({', '.join(sorted(never)[:5])}: no volume at all)" if never else "")
+    "Bars without volume."
+    counts = [(symbol, s.zero, s.still, s.able) for (symbol, _), s in everything.items() if s.zero]
+    found = Counter()
+    for symbol, n, *_ in counts: found[symbol] += n
+    return _sum(found, zero_text(counts))
+
+def _seam_line(everything: dict) -> tuple[str, int, str]:
+    "Series that change their source."
+    return seam_line({key: [*s.seams, *(s.habits.seams() if s.habits else [])] for key, s in everything.items()})
+
+def _stamps_line(everything: dict) -> tuple[str, int, str]:
+    "Series whose bars are stamped when they end."
+    found = [(symbol, s.edges) for (symbol, _), s in sorted(everything.items()) if at_close(s.edges)]
+    told = "; ".join(stamp_text(*one) for one in found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    return ("warn", int(sum(edges[3] for _, edges in found)), told) if found else ("pass", 0, "")
 
 def _units_line(everything: dict) -> tuple[str, int, str]:
     "Rows that are off the level of most."
@@ -365,13 +404,15 @@ def _merged(judge: Judge, backwards: Mapping[str, int] | None) -> dict[str, tupl
     clock = {"order": "{} steps back by an hour", "duplicates": "{} bars of hours told twice", "calendar": "{:,} bars an hour off their session"}
     told = ", ".join(text.format(judge.dst[kind]) for kind, text in clock.items() if judge.dst[kind])
     lines["dst"] = ("warn", count["dst"], told) if count.get("dst") else ("pass", 0, "")
+    lines["stamped_at_close"] = _stamps_line(every)
     steps = {k: step for k, s in every.items() if (step := _usual(s, timeframe_delta(k[1]) // pd.Timedelta("1us"))) is not None}
     lines |= {"timeframe": _timeframe_line(steps, every), "name": _name_line(judge, steps), "missing": _missing_line(every)}
     lines["stale"] = _counted(judge, "stale", note=f" in {sum(s.runs for s in every.values())} runs")
     told = [text for _, s in sorted(every.items()) for text in s.told]
     lines["outliers"] = ("warn", count["outliers"], _few(told, count["outliers"])) if count.get("outliers") else ("pass", 0, "")
-    lines |= {c: _counted(judge, c) if judge.quotes else ("pass", 0, "no quotes") for c in ("crossed", "spread")}
-    return lines | {"units": _units_line(every), "zero_volume": _zero_line(every), "volume_regime": _regime_line(every)}
+    notes = {"crossed": "", "spread": "", "spread_share": POINTS}
+    lines |= {c: _counted(judge, c, note=text) if judge.quotes else ("pass", 0, "no quotes") for c, text in notes.items()}
+    return lines | {"units": _units_line(every), "zero_volume": _zero_line(every), "volume_regime": _regime_line(every), "seam": _seam_line(every)}
 
 def _report(judge: Judge, unread: tuple[int, str], backwards: Mapping[str, int] | None) -> QualityReport:
     "The report on all pieces."
@@ -400,8 +441,10 @@ def _absorb(judge: Judge, other: Judge) -> None:
         if (series := judge.series.setdefault(key, more)) is more:
             series.place = len(judge.series)
             continue
-        for name in ("rows", "far", "on", "expected", "able", "zero", "moved", "runs"): setattr(series, name, getattr(series, name) + getattr(more, name))
+        for name in ("rows", "far", "on", "expected", "able", "zero", "still", "edges", "runs"):
+            setattr(series, name, getattr(series, name) + getattr(more, name))
         for name in ("steps", "levels"): getattr(series, name).update(getattr(more, name))
+        series.seams, series.habits = [*series.seams, *more.seams], series.habits or more.habits
         series.told, series.blocks, series.cut, series.flat = [*series.told, *more.told][:5], [], True, True
 
 def _stops(judge: Judge) -> dict[str, str]:

@@ -8,7 +8,9 @@ __all__ = ['PIECES', 'Located', 'locate_file', 'read_blocks', 'Facts', 'names_sy
 
 # %% ../../nbs/data/11c_pieces.ipynb #ad113f66
 import gzip
+import hashlib
 import json
+import os
 import re
 import tempfile
 import zipfile
@@ -18,14 +20,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
 from ..core.errors import DataError, must_be
-from ..core.provenance import hash_file
+from ..core.paths import open_data
 from .files import (BLANK, PACKED, STAGES, TORN, UNREADABLE, UTF16, DecimalSeen, Dialect, Table, array_frame, column_names,
-                              csv_layout, csv_rows, file_format, find_file, finish_table, inner_file, json_table, keep_raw, misfit,
-                              no_volume, raw_table, torn_file)
+                              csv_layout, csv_rows, file_format, find_file, finish_table, inner_file, json_place, json_table, keep_raw,
+                              misfit, no_volume, raw_table, torn_file, unreadable_csv)
 from .times import TimeForm, TimesSeen
 
 # %% ../../nbs/data/11c_pieces.ipynb #a36eddda
@@ -40,26 +43,41 @@ class Located:
 
     def check(self) -> None:
         "Refuse a file that changed since its hash was made."
-        if _state(self.path) == self.state: return
+        self.same(self.path.stat())
+
+    def same(self, found: os.stat_result) -> None:
+        "Refuse a file that is not the one whose hash was made."
+        if _state(found) == self.state: return
         raise DataError(f"{self.path.name} changed while it was read.\nHint: read it again when it is complete.")
 
-def _state(path: Path) -> tuple:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    def open(self) -> BinaryIO:
+        "The bytes on the disk, of this file and of no other that got its name meanwhile."
+        stream = open_data(self.path)
+        try: self.same(os.fstat(stream.fileno()))
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+def _state(found: os.stat_result) -> tuple: return found.st_size, found.st_mtime_ns, found.st_ino
+
+# %% ../../nbs/data/11c_pieces.ipynb #65ae96d0
+def _hashed(path: Path) -> str:
+    with open_data(path) as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 def locate_file(path: str | Path,              # a file; "x.zip#member" names a file in an archive
                 raw: str | Path | None = None, # a folder that keeps the bytes (`keep_raw`)
                 ) -> Located:
     "Hash a file, and keep its bytes where that is asked for."
     path, member = find_file(path)
-    state = _state(path)
-    try: content = hash_file(path) if raw is None else keep_raw(path, raw)
+    state = _state(path.stat())
+    try: content = _hashed(path) if raw is None else keep_raw(path, raw)
     except OSError as e: raise DataError(f"{path.name} cannot be read: {e.strerror}.\nHint: may this user read it?") from None
     if not state[0]: raise DataError(f"{path.name} is empty: it has 0 bytes.\nHint: was the download cut off? Fetch it again.")
     inner = path.name[:-len(path.suffix)] if path.suffix.lower() in PACKED else path.name
     if path.suffix.lower() == ".zip":
         try:
-            with zipfile.ZipFile(path) as archive: member = inner = inner_file(archive, path.name, member)
+            with open_data(path) as file, zipfile.ZipFile(file) as archive: member = inner = inner_file(archive, path.name, member)
         except TORN as e: raise torn_file(path.name, e) from None
     found = Located(path, inner, member, content, state)
     found.check()
@@ -70,15 +88,15 @@ def locate_file(path: str | Path,              # a file; "x.zip#member" names a 
 def _opened(file: Located):
     "The unpacked bytes, to be read one after another."
     suffix = file.path.suffix.lower()
-    if suffix == ".gz":
-        with gzip.open(file.path) as stream: yield stream
-    elif suffix == ".zst":
-        import pyarrow as pa
-        with pa.OSFile(str(file.path)) as packed, pa.CompressedInputStream(packed, "zstd") as stream: yield stream
-    elif suffix == ".zip":
-        with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as stream: yield stream
-    else:
-        with open(file.path, "rb") as stream: yield stream
+    with file.open() as packed:
+        if suffix == ".gz":
+            with gzip.open(packed) as stream: yield stream
+        elif suffix == ".zst":
+            import pyarrow as pa
+            with pa.PythonFile(packed, "r") as lent, pa.CompressedInputStream(lent, "zstd") as stream: yield stream
+        elif suffix == ".zip":
+            with zipfile.ZipFile(packed) as archive, archive.open(file.member) as stream: yield stream
+        else: yield packed
 
 def read_blocks(file: Located,    # a file, packed or not
                 size: int,        # bytes, unpacked
@@ -167,9 +185,9 @@ def _csv_pieces(file: Located, dialect: Dialect, size: int, facts: Facts) -> Ite
         try: table = csv_rows(block, layout, facts.typed, skipped, header)
         except pa.ArrowInvalid as e:
             if facts.typed: raise _Supposed(replace(facts, typed=False)) from None
-            raise DataError(UNREADABLE.format(where, e)) from None
+            raise unreadable_csv(where, e) from None
         wide = [(first + row, *rest) for row, *rest in skipped]
-        yield raw_table(table.to_pandas(split_blocks=True), layout.found, wide, layout.notes, first)
+        yield raw_table(table.to_pandas(split_blocks=True), layout.found, wide, layout.notes, first, layout.digits)
         first += len(table) + len(skipped)
     if not first: raise DataError(f"{where} holds a header and no rows.\nHint: was the download cut off?")
 
@@ -208,9 +226,9 @@ def _json_rows(texts: Iterator[str], where: str) -> Iterator[list]:
         rest = rest[at:]
         if rows: yield rows
     if form == "lines" and rest.strip(): yield _loaded(rest, where)
-    if form == "array" and not re.fullmatch(r"\s*\]\s*", rest): raise DataError(_TORN.format(where, "its array has no end"))
+    if form == "array" and not re.fullmatch(r"\s*\]\s*", rest): raise DataError(_TORN.format(where, ": its array has no end"))
 
-_TORN = "{} is not readable JSON: {}.\nHint: was the download cut off?"
+_TORN = "{} is not readable JSON{}.\nHint: was the download cut off?"
 
 # %% ../../nbs/data/11c_pieces.ipynb #750ee990
 def _loaded(text: str, where: str) -> list:
@@ -220,7 +238,7 @@ def _loaded(text: str, where: str) -> list:
     except ValueError: rows = []
     if len(rows) == len(lines): return rows
     try: return [json.loads(line) for line in lines]
-    except ValueError as e: raise DataError(_TORN.format(where, e)) from None
+    except ValueError as e: raise DataError(_TORN.format(where, json_place(e))) from None
 
 def _small(file: Located, size: int, remedy: str) -> bytes:
     "The bytes of a file that cannot be read bit by bit, unless there are too many."
@@ -269,7 +287,7 @@ def _seekable(file: Located):
     "The unpacked bytes, to be read anywhere; those of a packed file lie in a temporary file meanwhile."
     file.check()
     if file.path.suffix.lower() not in PACKED:
-        with open(file.path, "rb") as stream: yield stream
+        with file.open() as stream: yield stream
     else:
         with tempfile.TemporaryFile() as stream:
             for block in read_blocks(file, 2**20): stream.write(block)
@@ -285,8 +303,8 @@ def _batches(batches: Iterator, size: int, file: Located, kind: str) -> Iterator
         for batch in batches:
             step = max(1024, int(size / max(1, batch.nbytes) * len(batch)))
             for first in range(0, len(batch), step): yield pa.Table.from_batches([batch.slice(first, step)]).to_pandas()
-    except (OSError, ValueError) as e:
-        raise DataError(f"{file.path.name} is not a readable {kind} file: {e}.\nHint: was it cut off? Fetch it again.") from None
+    except (OSError, ValueError):
+        raise DataError(f"{file.path.name} ({file.state[0]:,} bytes) is not a readable {kind} file.\nHint: was it cut off? Fetch it again.") from None
 
 def _tables(frames: Iterator[pd.DataFrame], file: Located, dialect: Dialect) -> Iterator[Table]:
     "Tables from frames; an index that is no count is a column."

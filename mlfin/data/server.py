@@ -174,7 +174,7 @@ class Server(_Replicated):
 
 # %% ../../nbs/data/16c_server.ipynb #6008f3df
 WRITES = {"bars": "DELETE", "pushed": "DELETE", "versions": "DELETE",
-          **dict.fromkeys(("facts", "features", "predictions", "model_metrics"), "UPDATE")} # beyond appending; a revision's new tables are named here
+          **dict.fromkeys(("facts", "features", "predictions", "model_metrics", "attributes"), "UPDATE")} # beyond appending; new tables are named here
 
 def roles_sql(owner: str,              # of the schema
               database: str,           # its name

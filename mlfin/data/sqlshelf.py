@@ -82,7 +82,7 @@ def _unpacked(data: bytes, names: Sequence[str], keys: Mapping[int, tuple[str, s
                          **{c: numbers[:, i] for i, c in enumerate(names)}, "recorded_at": times["recorded_at"]})
 
 # %% ../../nbs/data/16e_sqlshelf.ipynb #4e2f545f
-_LOCKS = {"facts": 1, "predictions": 2, "model_metrics": 3, "features": 4}   # each beside the lock of the writers of bars
+_LOCKS = {"facts": 1, "predictions": 2, "model_metrics": 3, "features": 4, "attributes": 5}   # each beside the lock of the writers of bars
 _YEARLY = ("predictions", "features")
 
 def _room(cursor, name: str, ts: pd.Series) -> None:

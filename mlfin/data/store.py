@@ -226,8 +226,9 @@ def export_frame(frame: pd.DataFrame, # any
     if ending == ".parquet":
         write_parquet(frame, path)
         return path
+    texts = {c: guard_cells(frame[c]) for c in frame if frame[c].dtype == "str"}
     with atomic_path(path) as partial:
-        frame.to_csv(partial, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ",
+        frame.assign(**texts).to_csv(partial, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ",
                      compression="gzip" if ending == ".csv.gz" else None)
     return path
 

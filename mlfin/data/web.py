@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Patience', 'Answer', 'Server', 'http_ask', 'last_closed', 'Series', 'plain_number', 'Memory', 'judge_page', 'by_time',
-           'hand_over', 'RestMapping', 'rest_mapping', 'epoch_times', 'rest_parts']
+           'hand_over', 'RestMapping', 'rest_mapping', 'epoch_times', 'utc_only', 'rest_parts']
 
 # %% ../../nbs/data/12a_web.ipynb #d2bb0eb7
 import hashlib
@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be, unknown
-from ..core.provenance import hash_json
+from ..core.paths import open_data, require_allowed
+from ..core.provenance import hash_json, yaml_place
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, TIMEFRAMES, as_bars, timeframe_delta
 from .calendars import calendar_zone, expected_bars, session_bars
 from .files import keep_raw
@@ -332,10 +332,7 @@ class Memory:
 def _kept(answer: Answer, server: Server) -> str:
     "SHA-256 of a page's bytes, which are kept where that is asked for."
     if server.raw is None: return hashlib.sha256(answer.data).hexdigest()
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder, "page.json")
-        page.write_bytes(answer.data)
-        return keep_raw(page, server.raw)
+    return keep_raw("page.json", server.raw, answer.data)
 
 def _rubbish(n: int, reasons: np.ndarray, raws: list, where: str) -> None:
     "Refuse a page of which no row can be read."
@@ -477,6 +474,7 @@ class RestMapping:
     calendar: str = "24/7"
     since: str | None = None
     requests_per_second: float = 5.0
+    point: float | None = None                      # price of one unit of the service's spread; 1: it is a price
 
     @property
     def host(self) -> str: return urlsplit(re.sub(r"\$?\{.*?\}", "x", self.url)).hostname or ""
@@ -494,7 +492,7 @@ def _check_mapping(m: dict, where: str) -> None:
     for key in m:
         if key not in known: raise DataError(unknown("mapping", key, known, where))
     kinds = {"url": str, "rows": str, "headers": dict, "timeframes": dict, "symbols": dict, "fields": dict, "order": str,
-             "calendar": str, "limit": int, "requests_per_second": (int, float)}
+             "calendar": str, "limit": int, "requests_per_second": (int, float), "point": (int, float)}
     for key, kind in kinds.items():
         if key in ("url", "fields") and key not in m: raise DataError(must_be(f"mapping.{key}", "given", None, where))
         if key in m and (not isinstance(m[key], kind) or isinstance(m[key], bool) or kind in (int, (int, float)) and not m[key] > 0):
@@ -506,6 +504,8 @@ def _check_mapping(m: dict, where: str) -> None:
             raise DataError(must_be(f"mapping.fields.{name}", "a name or a position in the row", place, where))
     if missing := [c for c in _NEEDED if c not in m["fields"]]:
         raise DataError(must_be("mapping.fields", f"a place for {', '.join(_NEEDED)}", sorted(m["fields"]), where, f"missing: {missing[0]}."))
+    if "spread" in m["fields"] and m.get("point") is None:
+        raise DataError(must_be("mapping.point", "given where fields has a spread: the price of one unit of it", None, where, "point: 1 where it is a price."))
     for name in m.get("timeframes", {}):
         if name not in TIMEFRAMES: raise DataError(unknown("mapping.timeframes", name, TIMEFRAMES, where))
     if m.get("order", "ascending") not in ("ascending", "descending"):
@@ -536,13 +536,15 @@ def rest_mapping(mapping: str | Path | Mapping, # a YAML or JSON file, or the ma
     m, where = mapping, "mapping"
     if not isinstance(mapping, Mapping):
         path = Path(mapping).expanduser()
+        require_allowed(path)
         if not path.is_file(): raise DataError(must_be("path", "a file with a mapping (YAML or JSON)", str(mapping), hint="rest:service.yaml"))
         where = path.name
-        try: m = yaml.safe_load(path.read_text("utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise DataError(f"{where} is no readable YAML or JSON: {' '.join(str(e).split())[:200]}") from None
-    if not isinstance(m, Mapping): raise DataError(must_be("mapping", "names and values", m, where, "url: ..., fields: {...}"))
+        try:
+            with open_data(path) as file: m = yaml.safe_load(file.read().decode("utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as e: raise DataError(f"{where} is no readable YAML or JSON{yaml_place(e)}.") from None
+    if not isinstance(m, Mapping): raise DataError(must_be("mapping", "names and values", type(m).__name__, where, "url: ..., fields: {...}"))
     m = {str(k): v for k, v in m.items()}
+    if not {"url", "fields"} & set(m): raise DataError(must_be("mapping.url", "given, and mapping.fields", None, where, "url: ..., fields: {...}"))
     _check_mapping(m, where)
     paging = m.get("paging", "time" if "{start_" in m["url"] else "none")
     paging = {"by": paging} if isinstance(paging, str) else paging
@@ -611,10 +613,19 @@ def epoch_times(values: list,  # counts since 1970, numbers or text
     stamps = pd.Series(np.array([0 if f is None else f for f in found], "int64").view("M8[us]")).dt.tz_localize("UTC")
     return stamps.where(pd.Series([f is not None for f in found], dtype=bool))
 
+def utc_only(tz: str | None, # what was asked for
+             where: str,      # who counts, for the message
+             ) -> None:
+    "Refuse a zone for a service whose times are counts of UTC."
+    if tz not in (None, "UTC"):
+        raise DataError(must_be("tz", "left out, or UTC: these times are counted in UTC", tz, where, "a file of the same bars may have another clock; there tz counts."))
+
 def _times(values: list, m: RestMapping, series: Series, where: str, tz: str | None) -> pd.Series:
     "Moments of a column, by what the mapping says of time."
     unit, zone = m.time["unit"], m.time["zone"] or tz
-    if unit != "iso": return epoch_times(values, unit)
+    if unit != "iso":
+        utc_only(zone, m.host)
+        return epoch_times(values, unit)
     text = pd.Series([v if isinstance(v, str) else None for v in values], dtype="str")
     return parse_times(text, zone, series.timeframe in ("1d", "1w"), where)
 
@@ -650,6 +661,8 @@ def _columns(rows: list, m: RestMapping, series: Series, where: str, tz: str | N
             raise DataError(unknown(f"mapping.fields.{ours}", str(place), have, where))
         columns[ours] = pd.Series(column, dtype=object)
     for name in [c for c in ("ts", "close_time") if c in columns]: columns[name] = _times(list(columns[name]), m, series, where, tz)
+    if "spread" in columns:
+        columns["spread"] = columns["spread"].map(lambda v: round(x * m.point, 12) if np.isfinite(x := plain_number(v)) else v)
     if "symbol" in columns:
         theirs = {v: k for k, v in m.symbols.items()}
         columns["symbol"] = columns["symbol"].map(lambda v: theirs.get(v, v))

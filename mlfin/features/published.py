@@ -6,6 +6,7 @@
 __all__ = ['fact_names', 'published_facts', 'content', 'task_facts', 'kept_facts']
 
 # %% ../../nbs/features/25a_published.ipynb #dc0a3013
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def published_facts(specs: Iterable[str],    # features; names of sets are fine
                     actions=None, # an actions frame: its splits count as facts
                     ):                       # a facts frame; None where no feature reads any
     "The facts that features read, from a store; a fact that the store has of nobody is refused."
+    from mlfin.data.facts import early_labels
+
     if not (names := fact_names(specs)): return None
     if facts is None: raise DataError(must_be("facts", f"store, because features read {', '.join(names[:8])}", facts, hint="facts: store"))
     found = _stored(names, store, symbols, facts)
@@ -51,6 +54,9 @@ def published_facts(specs: Iterable[str],    # features; names of sets are fine
         near = nearest(gone[0], store.read_facts().name.unique())
         hint = f"did you mean `{near}`?" if near else "`mlfin data facts SOURCE` brings facts in, `mlfin data facts` shows what is there."
         raise DataError(must_be("facts", f"in the store for these symbols: features read {', '.join(names)}", f"no {gone[0]}", hint=hint))
+    if early := early_labels(found):
+        warnings.warn(f"{', '.join(early)}: filed under the first day of each label, so perhaps known too early; "
+                      "`mlfin data facts` with their file files them anew.", stacklevel=2)
     return _with_splits(found, actions)
 
 def _with_splits(facts, actions):

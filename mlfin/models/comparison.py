@@ -46,7 +46,7 @@ class Comparison:
     paths: pd.DataFrame         # path, and the columns of predictions, where folds share rows; no row otherwise
     importance: pd.DataFrame    # model feature importance std: of the selected model
     summary: pd.DataFrame       # one row a model: means, standard errors, verdict for the best of so many; best first
-    training: dict[str, Any]    # dataset label features inputs rows task selected parameters device split summary information
+    training: dict[str, Any]    # dataset label features inputs rows task baseline selected parameters device split summary information
 
     @property
     def selected(self) -> str:
@@ -69,7 +69,7 @@ def compare_models(trainings: Sequence[Mapping[str, Any]], # one for each model:
     own = {_model(t): t for t in trainings}
     chosen = own[str(summary["model"][0])]
     document = {key: chosen["training"][key] for key in (*_SAME, "device")} | {
-        "task": chosen["training"].get("task", "classification"), "selected": _model(chosen),
+        "task": chosen["training"].get("task", "classification"), "baseline": chosen["training"].get("baseline"), "selected": _model(chosen),
         "parameters": {name: t["training"]["parameters"] for name, t in own.items()},
         "summary": summary.to_dict("records"), "information": [row for t in trainings for row in t["training"]["information"]]}
     return Comparison(**together, importance=chosen["importance"], summary=summary, training=document)

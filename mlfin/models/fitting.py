@@ -9,11 +9,10 @@ __all__ = ['fit_rows', 'predict_rows', 'save_model', 'load_model']
 import hashlib
 import json
 import os
-import pickle
 import platform
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +22,8 @@ import numpy as np
 
 from ..core.errors import DataError, ModelError, must_be
 from ..core.provenance import system_message
+from ..core.seals import SealKeys
+from .formats import pack_estimator, unpack_estimator
 
 # %% ../../nbs/models/33a_fitting.ipynb #ed186d4c
 def _refuse_values(X, rows: np.ndarray) -> None:
@@ -114,53 +115,74 @@ def _whole_folder(dest: Path) -> Iterator[Path]:
         if dest.exists(): shutil.rmtree(before, ignore_errors=True)
 
 # %% ../../nbs/models/33a_fitting.ipynb #921a550f
-_PACKAGES = ("numpy", "scikit-learn", "xgboost", "lightgbm")
+def _hash(content: bytes) -> str:
+    "SHA-256 of a file's content."
+    return hashlib.sha256(content).hexdigest()
 
-def _hash(path: Path) -> str:
-    "SHA-256 of a file."
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
-
-def save_model(model: Any,         # a fitted estimator
-               folder: str | Path, # new, empty, or with an earlier model, which it replaces
-              ) -> Path:           # the folder
+def save_model(model: Any,                       # a fitted estimator
+               folder: str | Path,               # new, empty, or with an earlier model, which it replaces
+               *,
+               seal_keys: SealKeys | None = None, # seals the folder; None: not sealed, and refused where it needs a pickle
+               check: Callable[[Any], np.ndarray] | None = None, # what it answers to some rows: without pickle only where that comes back bit for bit
+              ) -> Path:                         # the folder
     "Write a fitted model, whole or not at all."
     dest, kind = Path(folder), type(model)
     if dest.is_file() or (dest.is_dir() and any(dest.iterdir()) and not (dest / "model.json").is_file()):
         raise ModelError(must_be("folder", "new, empty, or an earlier model", str(dest)))
-    sequence = kind.__module__ == "mlfin.models.sequence"
+    packed = pack_estimator(model, check)
+    if packed.kind == "pickle" and seal_keys is None:
+        raise ModelError(must_be("model", "of types that are kept without pickle, or saved under a seal", kind.__name__,
+                                 hint="save_model(..., seal_keys=seal_keys(load_settings()))"))
+    told = dict(format=2, kind=packed.kind, stored=packed.stored, parts=packed.parts, model=f"{kind.__module__}.{kind.__qualname__}",
+                python=platform.python_version(), packages={n: version(n) for n in packed.needs},
+                files={name: _hash(content) for name, content in sorted(packed.files.items())})
+    if seal_keys is not None: told["seal"] = seal_keys.sign("model folder", told)
     with _whole_folder(dest) as place:
-        if sequence:
-            from mlfin.models.sequence import save_sequence
-            save_sequence(model, place)
-        else:
-            import cloudpickle
-            try:
-                with open(place / "model.pkl", "wb") as f: cloudpickle.dump(model, f, protocol=5)
-            except (pickle.PicklingError, TypeError) as e:
-                raise ModelError(must_be("model", "an estimator that can be pickled", kind.__name__, str(e))) from e
-        needed = (*_PACKAGES, "keras") if sequence else _PACKAGES
-        told = dict(format=1, kind="sequence" if sequence else "pickle", model=f"{kind.__module__}.{kind.__qualname__}",
-                    python=platform.python_version(), packages={n: version(n) for n in needed},
-                    files={path.name: _hash(path) for path in sorted(place.iterdir())})
+        for name, content in packed.files.items(): (place / name).write_bytes(content)
         (place / "model.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
     return dest
 
 # %% ../../nbs/models/33a_fitting.ipynb #51499808
-def load_model(folder: str | Path, # what `save_model` wrote
-              ) -> Any:            # the fitted estimator
-    "Read a fitted model."
-    place = Path(folder)
+def _read_folder(place: Path) -> tuple[dict, dict[str, bytes]]:
+    "What `model.json` says, and the files that it names, as it says they are."
     try: told = json.loads((place / "model.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise ModelError(must_be("folder", "one that save_model wrote", str(place), f"model.json: {e}")) from e
     files, there = told.get("files"), {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()} - {"model.json"}
     if not isinstance(files, dict) or not files or there - set(files):
         raise ModelError(must_be("folder", "one that save_model wrote, and nothing else in it", sorted(there), str(place)))
+    found = {name: (place / name).read_bytes() for name in files if name in there}
     for name, wanted in files.items():
-        if not (place / name).is_file() or _hash(place / name) != wanted:
-            raise ModelError(must_be(name, "the file that was saved", "another" if (place / name).is_file() else "none", str(place),
-                                     "save the model again."))
-    if told.get("kind") == "sequence":
-        from mlfin.models.sequence import load_sequence
-        return load_sequence(place)
-    with open(place / "model.pkl", "rb") as f: return pickle.load(f)
+        if name not in found or _hash(found[name]) != wanted:
+            raise ModelError(must_be(name, "the file that was saved", "another" if name in found else "none", str(place), "save the model again."))
+    return told, found
+
+def load_model(folder: str | Path,                # what `save_model` wrote
+               *,
+               seal_keys: SealKeys | None = None, # must have sealed it; None: nothing that was pickled is read
+               sealed: bool = False,              # True: a seal over the whole folder was verified already, as the registry does
+              ) -> Any:                           # the fitted estimator
+    "Read a fitted model."
+    place = Path(folder)
+    told, files = _read_folder(place)
+    if seal_keys is not None and not sealed:
+        seal = str(told.pop("seal", ""))
+        if not (sealed := seal_keys.fits("model folder", told, seal)):
+            raise ModelError(must_be(place.name, "sealed with a key of this profile", f"a seal of key {seal.partition(':')[0]}" if seal else "no seal",
+                                     str(place), "save it again where the key is, or bring the key (MLFIN_SEAL_KEY_FILE)."))
+    if told.get("format") != 2:
+        raise ModelError(must_be(place.name, "saved in format 2, without pickle or under a seal", told.get("format"), str(place), "save the model again."))
+    return unpack_estimator(told["kind"], told["parts"], files, sealed)
+
+# %% ../../nbs/models/33a_fitting.ipynb #577ba5aa
+class _Answers:
+    "A model as MLflow asks it."
+    def __init__(self, model): self.model = model
+
+    def predict(self, model_input, params=None): # MLflow's names
+        "Probabilities of both classes, or values."
+        return getattr(self.model, "predict_proba", self.model.predict)(model_input)
+
+def _load_pyfunc(path: str) -> _Answers:
+    "What MLflow calls with the folder of a tracked model."
+    return _Answers(load_model(path))

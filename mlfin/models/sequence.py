@@ -330,7 +330,7 @@ def _unpack(archive: bytes):
     "The network that an archive holds."
     with tempfile.TemporaryDirectory() as folder:
         (path := Path(folder, "network.keras")).write_bytes(archive)
-        return _keras().saving.load_model(path, compile=False)
+        return _keras().saving.load_model(path, compile=False, safe_mode=True) # no code of lambdas
 
 # %% ../../nbs/models/32a_sequence.ipynb #e469f431
 class SequenceClassifier(ClassifierMixin, _Sequence):

@@ -14,6 +14,7 @@ import platform
 import shutil
 import socket
 import sqlite3
+import tempfile
 import threading
 import time
 import warnings
@@ -28,7 +29,9 @@ import numpy as np
 
 from ..core.errors import DataError, require
 from ..core.provenance import hash_file, hash_frame, hash_json, read_json, write_json
+from ..core.seals import seal_keys
 from ..core.settings import Settings
+from .fitting import save_model
 from .training import Trained
 
 # %% ../../nbs/models/35a_tracking.ipynb #1659fae3
@@ -181,17 +184,17 @@ def _environment(settings: Settings, trained: Trained) -> dict:
     return dict(python=platform.python_version(), platform=platform.platform(), device=list(trained.device), threads=settings.threads,
                 packages=_versions(*_PACKAGES), lock=hash_file(lock) if lock.is_file() else None)
 
-def _save_model(folder: Path, trained: Trained) -> None:
+def _save_model(folder: Path, trained: Trained, settings: Settings) -> None:
     "The refitted model: probabilities of both classes, or values, from named features."
-    import mlflow.sklearn
+    import mlflow.pyfunc
     from mlflow.models import infer_signature
     model, answer = trained.models[trained.selected], "predict_proba" if trained.task == "classification" else "predict"
-    own = {type(model).__module__.partition(".")[0]} & {"xgboost", "lightgbm", "keras"}
-    needed = [f"{p}=={v}" for p, v in _versions(*sorted({"scikit-learn", "numpy", "pandas", "cloudpickle", *own})).items()]
-    signature = infer_signature(trained.example, getattr(model, answer)(trained.example))
-    with _unchecked():
-        mlflow.sklearn.save_model(model, str(folder), signature=signature, input_example=trained.example, pip_requirements=needed,
-                                  serialization_format="cloudpickle", pyfunc_predict_fn=answer)
+    def said(estimator): return getattr(estimator, answer)(trained.example)
+    with tempfile.TemporaryDirectory(prefix="mlfin-") as place, _unchecked():
+        data = save_model(model, Path(place) / "estimator", seal_keys=seal_keys(settings), check=said)
+        needed = [f"{p}=={v}" for p, v in {**_versions("mlfin", "pandas"), **read_json(data / "model.json")["packages"]}.items()]
+        mlflow.pyfunc.save_model(str(folder), loader_module="mlfin.models.fitting", data_path=str(data), input_example=trained.example,
+                                 signature=infer_signature(trained.example, said(model)), pip_requirements=needed)
 
 def _page(figures: Mapping[str, Any]) -> str:
     "All Plotly figures on one page, with their library in it: it opens anywhere, without a network."
@@ -208,13 +211,25 @@ def _spool(settings: Settings) -> Path:
     return Path(settings.artifacts) / "pending"
 
 def _pack(folder: Path, record: Mapping, trained: Trained, settings: Settings, figures: Mapping[str, Any] | None) -> None:
-    "A folder with all that MLflow will be told."
+    "A folder with all that MLflow will be told; the model's hash is sealed now."
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True)
-    if trained.models: _save_model(artifacts / "model", trained)
+    if trained.models:
+        _save_model(artifacts / "model", trained, settings)
+        digest = _folder_hash(artifacts / "model")
+        seal = seal_keys(settings).sign("tracked model", _sealed_model(settings.profile, record["experiment"], record["key"], digest))
+        record = {**record, "tags": {**record["tags"], "mlfin.model_hash": digest, "mlfin.model_seal": seal}}
     if figures: (artifacts / "figures.html").write_text(_page(figures), encoding="utf-8")
     write_json(_environment(settings, trained), artifacts / "environment.json")
     write_json(record, folder / "run.json")
+
+def _folder_hash(folder: Path) -> str:
+    "One hash of all files of a folder: their paths and their bytes."
+    return hash_json({p.relative_to(folder).as_posix(): hash_file(p) for p in sorted(folder.rglob("*")) if p.is_file()})
+
+def _sealed_model(profile: str, experiment: str, task_key: str, digest: str) -> dict[str, str]:
+    "What the seal of a tracked model is over."
+    return {"profile": profile, "experiment": experiment, "task_key": task_key, "model": digest}
 
 @contextmanager
 def _packed(settings: Settings, name: str) -> Iterator[Path]:
@@ -255,10 +270,6 @@ def _inputs(data: Mapping[str, str]) -> list:
     from mlflow.entities import Dataset, DatasetInput
     return [DatasetInput(Dataset(name, str(value)[:36], "mlfin", json.dumps({name: str(value)})), []) for name, value in data.items()]
 
-def _folder_hash(folder: Path) -> str:
-    "One hash of all files of a folder: their paths and their bytes."
-    return hash_json({p.relative_to(folder).as_posix(): hash_file(p) for p in sorted(folder.rglob("*")) if p.is_file()})
-
 def _send(client, settings: Settings, folder: Path) -> str:
     "Send a packed training, unless it is there; the run's id."
     record = read_json(folder / "run.json")
@@ -274,7 +285,6 @@ def _send(client, settings: Settings, folder: Path) -> str:
         tags = {**child["tags"], "mlflow.parentRunId": run}
         client.set_terminated(_create(client, place, child, begun, tags, child["name"]))
     client.log_artifacts(run, str(folder / "artifacts"))
-    if (model := folder / "artifacts" / "model").is_dir(): client.set_tag(run, "mlfin.model_hash", _folder_hash(model))
     client.set_terminated(run)
     for old in before: _delete(client, place, old.info.run_id)
     return run

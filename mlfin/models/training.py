@@ -7,12 +7,15 @@ __all__ = ['Trained', 'train_walk_forward']
 
 # %% ../../nbs/models/35_training.ipynb #8ab1959a
 import hashlib
+import io
+import json
 import pickle
 import pickletools
 import platform
 import sys
 import sysconfig
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,9 +31,11 @@ import pandas as pd
 
 from ..core.errors import DataError, ModelError, must_be, unknown
 from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json
+from ..core.seals import SealKeys
 from ..core.settings import import_plugins
 from .evaluation import average_paths, calibration_curve, importance, score_folds, separate_paths, summarise
 from .fitting import fit_rows, predict_rows
+from .formats import pack_estimator, unpack_estimator
 from .information import ic_by_fold, moments_per_bar
 from .splits import check_folds
 from .zoo import Device, compute_device, default_parameters, make_model
@@ -212,12 +217,33 @@ def _array_hash(*arrays: np.ndarray | None) -> str:
     for a in arrays: digest.update(b"none" if a is None else str(a.dtype).encode() + np.ascontiguousarray(a).tobytes())
     return digest.hexdigest()
 
+# %% ../../nbs/models/35_training.ipynb #0f10453f
+def _write_fold(done: _Done, pickled: bool) -> bytes | None:
+    "A finished fold as a ZIP of arrays and of the model's files; None where the model needs a pickle and `pickled` is False."
+    packed, buffer = pack_estimator(done.model), io.BytesIO()
+    if packed.kind == "pickle" and not pickled: return None
+    told = {"name": done.name, "fold": int(done.fold), "size": done.size, "kind": packed.kind, "parts": packed.parts, "files": sorted(packed.files)}
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("fold.json", json.dumps(told))
+        for name in ("test", "pending"): archive.writestr(f"{name}.f8", np.ascontiguousarray(getattr(done, name), dtype="<f8").tobytes())
+        for name, content in packed.files.items(): archive.writestr(f"model/{name}", content)
+    return buffer.getvalue()
+
+def _read_fold(content: bytes, sealed: bool) -> _Done:
+    "What `_write_fold` wrote; a pickle is read where a seal was verified."
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        told = json.loads(archive.read("fold.json"))
+        test, pending = (np.frombuffer(archive.read(f"{name}.f8"), "<f8").astype("float64") for name in ("test", "pending"))
+        model = unpack_estimator(told["kind"], told["parts"], {name: archive.read(f"model/{name}") for name in told["files"]}, sealed)
+    return _Done(told["name"], told["fold"], test, pending, model, told["size"])
+
 # %% ../../nbs/models/35_training.ipynb #bbc02944
 class _Shelf:
     "The folder of finished folds."
-    def __init__(self, folder: str | Path | None, data: _Data, *more):
-        self.folder = None if folder is None else Path(folder)
+    def __init__(self, folder: str | Path | None, keys: SealKeys | None, data: _Data, *more):
+        self.folder, self.keys = None if folder is None else Path(folder), keys
         if folder is None: return
+        if keys is not None: keys.names()  # one that cannot be read is said now, not after the first fold
         shared = [hash_frame(data.X), hash_frame(data.keys), _array_hash(data.target, data.forward, data.weights)]
         self.key = hash_json([*shared, data.task, _code(), *more])
 
@@ -230,21 +256,33 @@ class _Shelf:
         return self.folder / f"{job.name}-{job.fold}-{key[:24]}.fold"
 
     def load(self, path: Path | None) -> _Done | None:
-        "A finished fold; None where there is none, or a damaged one."
+        "A finished fold; None where there is none, a damaged one, or one that is not sealed with a key of the profile."
         if path is None or not path.is_file(): return None
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]: return None
-        return _Done(**pickle.loads(content[32:]))
+        seal, _, content = path.read_bytes().partition(b"\n")
+        if not self.fits(path, content, seal.decode("ascii", "replace")): return None
+        try: return _read_fold(content, sealed=self.keys is not None)
+        except (ModelError, zipfile.BadZipFile, KeyError, ValueError, TypeError): return None
 
     def save(self, path: Path | None, done: _Done) -> None:
         "Keep a finished fold. Where the disk refuses, training goes on, and it is said once."
         if path is None or self.folder is None or not done.size: return
-        payload = pickle.dumps(done._asdict(), protocol=5)
+        content = _write_fold(done, pickled=self.keys is not None)
+        if content is None: return
         try:
-            with atomic_path(path) as temporary: temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
+            with atomic_path(path) as temporary: temporary.write_bytes(self.seal(path, content).encode() + b"\n" + content)
         except DataError as e:
             self.folder = None
             warnings.warn(f"Finished folds are no longer kept: {e}\nTraining goes on; killed, it would start anew.", stacklevel=2)
+
+    def seal(self, path: Path, content: bytes) -> str:
+        "A seal over name and content; without a key, their hash."
+        told = {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+        return hash_json(told) if self.keys is None else self.keys.sign("training fold", told)
+
+    def fits(self, path: Path, content: bytes, seal: str) -> bool:
+        "Whether a fold's first line is what its name and content ask for."
+        if self.keys is None: return seal == self.seal(path, content)
+        return self.keys.fits("training fold", {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}, seal)
 
 # %% ../../nbs/models/35_training.ipynb #e0f572b8
 _WORKER_MB, _COPIES = 300, 4
@@ -324,11 +362,12 @@ def _pending(done: Mapping[tuple, _Done], names: Sequence[str], folds: Sequence,
     column, rows, frames = "probability" if data.task == "classification" else "prediction", data.pending, []
     places = _places(folds, rows)
     for name in names:
-        frames.append(rows.iloc[:0][_KEY].assign(model=name, fold=np.int64(0), **{column: 0.0}))
+        frames.append(rows.iloc[:0][_KEY].assign(model=name, fold=np.int64(0), **{column: 0.0}, baseline=0.0))
         for fold in sorted(folds, key=lambda f: f.test_start):
             if not len(at := places[fold.number]): continue
             own = rows.iloc[at][_KEY].reset_index(drop=True)
-            frames.append(own.assign(model=name, fold=np.int64(fold.number), **{column: done[name, fold.number].pending}))
+            said = {column: done[name, fold.number].pending, "baseline": float(data.target[fold.train].mean())}
+            frames.append(own.assign(model=name, fold=np.int64(fold.number), **said))
     return _sorted(frames)
 
 # %% ../../nbs/models/35_training.ipynb #ddc9e4ba
@@ -346,7 +385,7 @@ class Trained:
     parameters: dict[str, dict]     # model -> what it was built with, seed and device included
     device: Device                  # where it was computed, and why
     example: pd.DataFrame = field(repr=False) # first rows of the features: the model's signature
-    pending: pd.DataFrame = field(default=None, repr=False) # symbol timeframe ts model fold probability: no outcome yet
+    pending: pd.DataFrame = field(default=None, repr=False) # symbol timeframe ts model fold probability baseline: no outcome yet
     task: str = "classification"    # or "regression"
     dataset: str = ""               # content hash of the dataset
     stopped: str = ""               # what the budget cut off, in words; empty where nothing
@@ -516,6 +555,7 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
                        memory_mb: float = 8192,         # MB that folds may take together (setting train_mb)
                        model_mb: float = 2048,          # MB that a saved model may take (setting model_mb)
                        resume: str | Path | None = None, # folder of finished folds; a killed training goes on from there
+                       seal_keys: SealKeys | None = None, # seal those folds; None: by hashes, and what needs a pickle is not kept
                        whole: bool = False,             # True: a budget that leaves something out is an error
                        tune: Mapping[str, Mapping[int, Mapping]] | None = None, # model -> fold number -> parameters chosen inside it
                       ) -> Trained:                     # predictions, scores, the selected model
@@ -528,12 +568,11 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
     workers, places = _workers(jobs, data, folds, memory_mb), _places(folds, data.pending)
     steps = _Steps(len(specs) * len(folds) + 2, on_progress)
     plan = [_Job(n, f.number, s.make(**s.at(f.number)), f.train, f.test, places[f.number]) for n, s in specs.items() for f in folds]
-    done = _train_folds(plan, data, workers, threads, limits, _Shelf(resume, data, seed, device.name), steps)
+    done = _train_folds(plan, data, workers, threads, limits, _Shelf(resume, seal_keys, data, seed, device.name), steps)
     names, told = _whole(specs, folds, done, limits)
     predictions, pending = (make(done, names, folds, data) for make in (_predictions, _pending))
     judged = average_paths(predictions)
-    scores = score_folds(judged, folds if judged is predictions else None)
-    summary = summarise(scores)
+    summary = summarise(scores := score_folds(judged, folds if judged is predictions else None))
     best = str(summary["model"][0])
     weights, final, more = _finish(best, specs[best], done, folds, data, seed, limits, steps)
     stopped = _tell(" ".join(told + more), whole)

@@ -78,16 +78,17 @@ _SEALED = 300.0  # seconds for which files that were verified are believed
 def check_model(asked: Asked) -> Finding:
     "A champion is there, was promoted, and its files are those that were sealed."
     from mlfin.core.errors import ModelError
+    from mlfin.core.seals import seal_keys
     from mlfin.models.registry import _refuse_uncrowned, find_version, read_manifest, registered_experiments
     if asked.experiment not in registered_experiments(asked.settings):
         return "warn", f"experiment {asked.experiment} has no registered model", "mlfin run, then mlfin promote"
     try: found = find_version(asked.settings, asked.experiment, "champion")
     except ModelError as e: return "warn", *_parted(e)
-    key = found.name, found.number, found.seal
+    key = found.name, found.number, found.seal, found.hmac
     known = _seals.get(key)
     if known is not None and time.monotonic() - known[0] < _SEALED: return known[1]
     try:
-        _refuse_uncrowned(found)
+        _refuse_uncrowned(found, seal_keys(asked.settings))
         data = read_manifest(asked.settings, asked.experiment, found.number)["data"]
         told = "ok", f"champion {found}, seal verified; it learnt from bars until {str(data['last'])[:10]}", ""
     except ModelError as e: told = "fail", *_parted(e)

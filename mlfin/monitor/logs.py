@@ -27,6 +27,7 @@ from typing import Any
 
 from ..core.errors import SettingsError
 from ..core.later import Later
+from ..core.private import private_folder
 from ..core.provenance import system_message
 from ..core.settings import Settings
 
@@ -144,7 +145,7 @@ class SharedFile(logging.Handler):
                  keep: int = 5):          # older files that stay: NAME.1 is the newest
         super().__init__()
         self.path, self.size, self.keep, self.lost, self._file, self._pid, self._inode = Path(path), size, keep, 0, None, 0, None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
 
     def _current(self) -> int:
         "The descriptor of the file that stands there now."
@@ -153,7 +154,7 @@ class SharedFile(logging.Handler):
         if there is not None and there.st_size > self.size: there = self._turn()
         if self._file is None or self._pid != os.getpid() or there is None or there.st_ino != self._inode:
             if self._file is not None and self._pid == os.getpid(): os.close(self._file)
-            self._file, self._pid = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), os.getpid()
+            self._file, self._pid = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), os.getpid()
             self._inode = os.fstat(self._file).st_ino
         return self._file
 

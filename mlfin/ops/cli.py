@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..core.errors import MlfinError, SettingsError
+from ..core.private import private_files, restore_umask
 from ..core.settings import Settings
 from .collect_command import collect
 from .console import Events, Profile, Progress, err, load_profile, out, plain, say_table, unbroken
@@ -168,9 +169,9 @@ def reproduce(run: Annotated[str, typer.Argument(help="A run's id (or its beginn
     for task, products in compared.items():
         for product, word in products.items(): table.add_row(task, product, word)
     out.print(table)
-    words = [w for products in compared.values() for w in products.values()]
-    out.print("differs" if "differs" in words else "within 1e-6" if "within 1e-6" in words else "equal", style="bold")
-    raise typer.Exit(1 if "differs" in words else 0)
+    same, says = pipeline.reproduction_verdict(compared)
+    out.print(says, style="bold", highlight=False)
+    raise typer.Exit(0 if same else 1)
 
 # %% ../../nbs/ops/73_cli.ipynb #09ae35c4
 app.command(epilog="Examples:\n\n" + "\n\n".join((
@@ -220,6 +221,7 @@ def lab(port: Annotated[int, typer.Option(min=1, max=65535)] = 8888, profile: Pr
     "JupyterLab on this project, on this machine."
     settings = load_profile(profile)
     os.environ["MLFIN_PROFILE"] = settings.profile
+    restore_umask()                                                        # notebooks are as the user's other files are
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     _serve(["jupyterlab", f"--port={port}", "--ServerApp.ip=127.0.0.1", *root, *([] if browser else ["--no-browser"]),
             "--ServerApp.jpserver_extensions={'ploomber': False, 'ploomber_extension': False}"], settings.root, "jupyterlab", "lab")
@@ -316,7 +318,7 @@ def main(arguments: list[str] | None = None, # the command's words; those of thi
         ) -> None:
     "Run the command line; ends the process with its exit code."
     atexit.register(gc.freeze)                                             # the end is not held up by a search for what nobody needs any more
-    with unbroken() as lost: code = _ended(arguments)
+    with unbroken() as lost, private_files(): code = _ended(arguments)
     told = [e for e in lost if not isinstance(e, BrokenPipeError)]
     if told and not code:
         from mlfin.core.provenance import system_message

@@ -25,6 +25,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ..core.private import check_home
 from ..core.settings import Settings, load_settings, quiet_environment
 
 # %% ../../nbs/ops/71a_console.ipynb #a6bdfe8b
@@ -34,8 +35,9 @@ Profile = Annotated[str | None, typer.Option(help="Section of settings.ini (defa
 
 def load_profile(profile: str | None = None, # section of settings.ini
                  ) -> Settings:
-    "The profile, with the environment of other packages settled."
+    "The profile, with the environment of other packages settled, and its folder closed to everybody else."
     settings = load_settings(profile)
+    check_home(settings)
     quiet_environment(settings)
     return settings
 

@@ -16,6 +16,7 @@ import typer
 
 from ..backtest.question import typed_moment
 from ..core.errors import DataError, ParameterError, SettingsError, hide_password, must_be, unknown
+from ..core.private import user_files
 from ..core.settings import quiet_environment
 from .console import EventFile, Events, Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
 
@@ -122,6 +123,8 @@ def list_series(symbol: _Symbols = None, timeframe: _Timeframe = None,
     version = opened.version()
     size = _spread(opened.path) if hasattr(opened, "path") and opened.path.is_dir() else 0
     if gaps and len(named): named = named.join(_missing(opened, named, "auto", None, None)[0][["missing", "calendar"]])
+    elif len(named) and (kept := _calendars(opened)):
+        named = named.assign(calendar=[kept.get(key, "") for key in zip(named.symbol, named.timeframe, strict=True)])
     if as_json: return say_json({"version": version, "bytes": size, "series": records(named)})
     if series.empty: return out.print(f"Nothing is stored yet in {plain(place)}: `mlfin ingest` fills it.", highlight=False, markup=False)
     say_table(named.rename(columns=_SHORT))
@@ -169,6 +172,11 @@ def _none(symbol: str, line, first, last, as_of, version) -> str:
     return f"{told}; the store has them from {moment_text(line['first'])} to {moment_text(line['last'])} UTC."
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #69c25a8f
+def _calendars(opened) -> dict[tuple[str, str], str]:
+    "The calendars that a store keeps with its series."
+    found = opened.read_attributes(attribute="calendar")
+    return dict(zip(zip(found.symbol, found.timeframe, strict=True), found.value, strict=True))
+
 def _missing(opened, named, calendar: str, start, end):
     "By series: expected and missing bars and the calendar; and the runs themselves."
     import pandas as pd
@@ -176,11 +184,12 @@ def _missing(opened, named, calendar: str, start, end):
     from mlfin.data.bars import as_bars
     from mlfin.data.calendars import expected_bars, fitting_calendar, gaps
 
-    lines, runs = [], []
+    lines, runs, kept = [], [], _calendars(opened)
     for line in named.itertuples():
         keys = opened.read([line.symbol], line.timeframe, start, end, columns=[])
         keys = as_bars(keys.assign(open=0.0, high=0.0, low=0.0, close=0.0, volume=0.0))
-        name, fit = (calendar, None) if calendar != "auto" or keys.empty else fitting_calendar(keys)
+        own = kept.get((line.symbol, line.timeframe)) if calendar == "auto" else calendar
+        name, fit = (own or calendar, None) if own or keys.empty else fitting_calendar(keys)
         found = gaps(keys, name if len(keys) else "24/7")
         expected = len(expected_bars(name, line.timeframe, keys.ts.iloc[0], keys.ts.iloc[-1])) if len(keys) else 0
         missing = int(found.missing.sum())
@@ -196,12 +205,15 @@ def _missing(opened, named, calendar: str, start, end):
 @data.command("gaps", epilog=_examples("mlfin data gaps", "mlfin data gaps IBM", "mlfin data gaps 'BTC*' -t 1m --start 2024-01-01",
                                             "mlfin data gaps VOD --calendar XLON --json"))
 def show_gaps(symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Start = None, end: _End = None,
-              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto takes the one that fits best.")] = "auto",
+              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto: the series' own in the store, else what fits best.")] = "auto",
               rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
     "Find missing bars: what the calendar expects between a series' first and last bar and the store does not have."
     opened, _ = _open(store, profile)
     named = _named(opened.series(), symbol, timeframe)
     told, runs = _missing(opened, named, calendar, typed_moment("--start", start), typed_moment("--end", end, end=True))
+    for line, name in zip(told.itertuples(), (_calendars(opened).get((s, t)) for s, t in zip(told.symbol, told.timeframe, strict=True)), strict=True):
+        if name and name != line.calendar:
+            err.print(f"{plain(line.symbol)} {line.timeframe}: the store keeps the calendar {name}, not {line.calendar}.", highlight=False, markup=False)
     if as_json: return say_json({"series": records(told), "gaps": records(runs.head(rows) if rows else runs)})
     rows = 20 if rows is None else rows
     some = runs.sort_values("missing", ascending=False, kind="stable").head(rows).sort_index() if rows else runs
@@ -285,7 +297,7 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
     if keys.empty:
         line = named.assign(first=named["first"].min(), last=named["last"].max()).iloc[0]
         raise DataError(_none(", ".join(symbols or ["The store"]), line, first, last, as_of, version) + "\nHint: nothing was written; widen the period.")
-    opened.export(to.expanduser(), symbols, timeframe, columns=words(column), **how)
+    with user_files(): opened.export(to.expanduser(), symbols, timeframe, columns=words(column), **how)
     told = f"{_count(len(keys), timeframe + ' bar')} of {_count(keys.symbol.nunique(), 'symbol')}"
     told += f", {moment_text(keys.ts.min())} to {moment_text(keys.ts.max())} UTC"
     out.print(f"{plain(to)}: {told}, {_size(to.expanduser().stat().st_size)}", highlight=False, markup=False)
@@ -413,6 +425,8 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
            full: Annotated[bool, typer.Option("--full", help="Ask for everything again, not only for what came after the last stored bar.")] = False,
            repair: Annotated[bool, typer.Option("--repair", help="Put prices right that are 10, 100 or 1000 times off; it is on record.")] = False,
            ask: Annotated[str | None, typer.Option(metavar="FILE", help="The ask side, where SOURCE has the bids.")] = None,
+           point: Annotated[float | None, typer.Option(metavar="0.01", help="Price of one unit of the spread; 1: it is a price (default: found out).")] = None,
+           stamp: Annotated[str | None, typer.Option(metavar="close", help="close: bars are stamped when they end (default: open).")] = None,
            option: _Options = None,
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,
            store: _Store = None, profile: Profile = None, events: Events = None, as_json: _Json = False):
@@ -420,7 +434,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
     asked |= {k: v for k, v in said.items() if v is not None}
-    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked)}
+    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in (("point", point), ("stamp", stamp)) if v is not None}}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
     for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
     from mlfin.data.ingest import update
@@ -431,7 +445,7 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
         progress.keep("end", details={**sums, "quarantined": done.quarantined, "version": done.version, "failed": done.failed})
     if as_json:
         told = {"series": records(done.series), "quality": records(done.quality)}
-        say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")})
+        say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")} | {"notes": list(done.notes)})
     else: _say_update(done, place)
     if done.failed: raise typer.Exit(1)
 
@@ -457,6 +471,7 @@ def _say_update(done, place: str) -> None:
     if len(poor) and done.series["rows"].any():
         out.print()
         say_table(poor[["check", "status", "rows", "detail"]], fold=("detail",))
+    for note in done.notes: out.print(f"About the source: {plain(note)}.", highlight=False, markup=False)
     if done.quarantined: out.print(f"{_count(done.quarantined, 'row')} set aside: mlfin data quarantine", highlight=False)
     origin = f", from {plain(done.origin)}" if done.origin else ""
     told = f"Version {done.version} of {plain(_near(place))}{origin}" if done.version >= 0 else f"{plain(_near(place))} is still empty."

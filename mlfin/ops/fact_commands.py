@@ -60,6 +60,14 @@ def _say_summary(summary, rows: int | None) -> None:
     say_table(_dated(some).rename(columns=_TABLE))
     if len(some) < len(summary): out.print(f"The first {len(some):,} of {len(summary):,}; -n 0 shows all.", highlight=False)
 
+def _say_early(stored) -> None:
+    "Name facts that an earlier mlfin published too early."
+    from mlfin.data.facts import early_labels
+
+    if names := early_labels(stored):
+        out.print(f"{plain(', '.join(names[:5]))}: filed under the first day of each label, so perhaps published too early by a whole period. "
+                  "Read the file again: what it then says counts instead.", highlight=False, markup=False)
+
 def _facts_store(store: str | None, profile: str | None):
     "The store, its name, and where it keeps the bytes of files."
     from mlfin.data.ingest import open_store
@@ -85,19 +93,24 @@ def _say_kept(done, reading, rows: int | None) -> None:
 _EXAMPLES = "Examples:\n\n" + "\n\n".join((
     "mlfin data facts", "mlfin data facts sec:companyfacts.zip -s AAPL,MSFT -o tickers=company_tickers.json",
     "mlfin data facts fred:CPIAUCSL.csv --lag 14D -o 'names={CPIAUCSL: cpi}'", "mlfin data facts macro:macro.csv --lag CPI=14D,GDP=30D",
-    "mlfin data facts yfinance:statements --lag quarter=45D,annual=90D", "mlfin data facts reports.csv --tz America/New_York"))
+    "mlfin data facts yfinance:statements --lag quarter=45D,annual=90D", "mlfin data facts reports.csv --tz America/New_York",
+    "mlfin data facts flows.csv --lag 7D --period week --stamp end", "mlfin data facts gdp.csv --lag 90D -o name=gdp -o 'columns={Country Code: symbol}'"))
 
 _Source = Annotated[str | None, typer.Argument(
     metavar="SOURCE", help="sec:, fred:, macro:, yfinance:, lean: or frame: and a file or folder (default: show the store's).")]
 _Lag = Annotated[list[str] | None, typer.Option(
     metavar="45D", help="How long after its period a value is published, where the source does not say; or CPI=14D,GDP=30D.")]
+_Period = Annotated[str | None, typer.Option(metavar="month", help="What a date stands for: day, week, month, quarter, half or year; labels like 2019 say it.")]
+_Stamp = Annotated[str | None, typer.Option(metavar="start|end|within", help="Which day of its period a date is; `within`: any day of the calendar's.")]
+_Fiscal = Annotated[str | None, typer.Option("--fiscal-end", metavar="FY2019=2020-03-31", help="When one fiscal year of the labels ended.")]
 _Option = Annotated[list[str] | None, typer.Option(
     "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE: names, tickers, columns, frequency, user_agent, ...; repeatable.")]
 
+# %% ../../nbs/ops/72f_fact_commands.ipynb #865928fd
 @data.command("facts", epilog=_EXAMPLES)
 def facts(source: _Source = None,
           symbols: Annotated[list[str] | None, typer.Option("--symbols", "-s", metavar="AAPL,MSFT", help="Only these symbols.")] = None,
-          lag: _Lag = None,
+          lag: _Lag = None, period: _Period = None, stamp: _Stamp = None, fiscal_end: _Fiscal = None,
           tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Zone of days and times that carry none.")] = None,
           option: _Option = None,
           rows: Annotated[int | None, typer.Option("-n", "--rows", min=0, help="Lines to show at most; 0 shows all (default: 20).")] = None,
@@ -108,12 +121,13 @@ def facts(source: _Source = None,
 
     opened, place, raw = _facts_store(store, profile)
     if source is None:
-        summary = fact_summary(opened.read_facts(words(symbols) or None))
+        stored = opened.read_facts(words(symbols) or None)
+        summary = fact_summary(stored)
         if as_json: return say_json({"facts": records(_dated(summary))})
         none = f"No facts are stored yet in {plain(place)}: `mlfin data facts SOURCE` brings some in."
         if summary.empty: return out.print(none, highlight=False, markup=False)
-        return _say_summary(summary, rows)
-    address, how = _fact_address(source), _how(option, {"lag": _lags(lag), "tz": tz})
+        return _say_summary(summary, rows) or _say_early(stored)
+    address, how = _fact_address(source), _how(option, {"lag": _lags(lag), "tz": tz, "period": period, "stamp": stamp, "fiscal_end": fiscal_end})
     if ":" in address and raw is not None: how["raw"] = raw
     reading = read_facts(address, words(symbols), **how)
     done = keep_facts(reading, opened)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['product_hashes', 'is_fresh', 'read_run', 'experiment_lock', 'Plan', 'make_plan', 'load_dag', 'Result', 'run',
-           'find_run', 'what_changed', 'compare_products', 'reproduce']
+           'find_run', 'what_changed', 'compare_products', 'reproduce', 'reproduction_verdict']
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7cdba7f0
 import fcntl
@@ -30,7 +30,7 @@ from weakref import WeakSet
 from ..backtest.question import ask as ask, check_experiment, check_question, choose_kernel as choose_kernel
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from mlfin.core.provenance import (
-    TaskSpec, atomic_path, expand_grids, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml,
+    TaskSpec, atomic_path, expand_grids, find_content, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml,
     run_id, system_message, write_json,
 )
 from ..core.progress import read_progress
@@ -559,7 +559,7 @@ def what_changed(record: dict,        # run.json
     "What a run depended on that is different today."
     from mlfin.core.provenance import differences
 
-    question = _portable(record["parameters"], settings)
+    question = _portable(record, settings)
     now = pipeline_components(read_pipeline(settings.root, question), settings)
     found = {}
     for name in sorted(record["tasks"].keys() | now.keys()):
@@ -567,16 +567,22 @@ def what_changed(record: dict,        # run.json
         elif lines := differences(record["tasks"][name]["components"], now[name]): found[name] = lines
     return found
 
-def _portable(parameters: dict, settings: Settings) -> dict:
-    "A run's parameters with what `env.yaml` has gained since, and what names a place settled here."
-    return {**read_yaml(settings.root / "env.yaml"), **parameters, "profile": settings.profile}
+def _portable(record: dict, settings: Settings) -> dict:
+    "A run's parameters with what `env.yaml` has gained since, and what names a place settled here: a file is found by its content."
+    asked = {**read_yaml(settings.root / "env.yaml"), **record["parameters"], "profile": settings.profile}
+    known = {parts["components"]["data"].get("path") for parts in record["tasks"].values()} - {None}
+    if known and isinstance(asked.get("path"), str): asked["path"] = find_content(asked["path"], known.pop(), settings.root)
+    return asked
 
 # %% ../../nbs/ops/70_pipeline.ipynb #9462a84b
+_PAGES = (".ipynb", ".html")  # what is read, not computed with
+
 def compare_products(one: Path, # a product's file
                      two: Path, # the same product of another run
-                    ) -> str:   # "equal", "within 1e-6" or "differs"
-    "Compare two products: by bytes, then number by number."
+                    ) -> str:   # "equal", "within 1e-6" or "differs"; of a page, "equal" or "text differs"
+    "Compare two products: by bytes, then number by number; a page holds no number that a product does not hold."
     if hash_file(one) == hash_file(two): return "equal"
+    if one.suffix in _PAGES: return "text differs"
     if one.suffix == ".parquet": a, b = read_parquet(one), read_parquet(two)
     elif one.suffix == ".json": a, b = (_flat_frame(read_json(p)) for p in (one, two))
     elif one.suffix == ".sqlite": return "equal" if _ledger_hash(one) == _ledger_hash(two) else "differs"
@@ -596,16 +602,20 @@ def _ledger_hash(path: Path) -> list:
     return [(name, ledger.snapshot(name)) for name in ledger.experiments()]
 
 def _flat_frame(value: Any):
-    "A JSON value as a frame of one row, nested keys joined by dots."
+    "A JSON value as a frame of one row, its nested keys and places in lists joined by dots."
     import pandas as pd
-    return pd.json_normalize(value).drop(columns="task_key", errors="ignore")
+    def leaves(v, name):
+        if isinstance(v, (dict, list)) and v:
+            for k, inner in (v.items() if isinstance(v, dict) else enumerate(v)): yield from leaves(inner, f"{name}.{k}")
+        else: yield name, float(v) if isinstance(v, int) and not isinstance(v, bool) else v
+    return pd.DataFrame({name: [v] for name, v in leaves({k: v for k, v in value.items() if k != "task_key"}, "")})
 
 # %% ../../nbs/ops/70_pipeline.ipynb #92408956
 def reproduce(folder: Path,         # of the run: `find_run`
               settings: Settings,   # the profile to work in
               on_event: _Event = lambda kind, task, details: None, # told of tasks and cells as they go
               kernel: str | None = None, # kernelspec to compute on; the run's own by default
-             ) -> dict[str, dict[str, str]]: # task -> product -> "equal", "within 1e-6" or "differs"
+             ) -> dict[str, dict[str, str]]: # task -> product -> as `compare_products` says
     "Make a run again, aside, and compare product by product. Nothing of the project's own is touched."
     record = read_run(folder)
     name = f".reproduce-{record['run_id']}"
@@ -616,13 +626,22 @@ def reproduce(folder: Path,         # of the run: `find_run`
     scratch.mkdir(parents=True)
     snapshot = folder / "data" / "trials.sqlite"
     if snapshot.is_file(): shutil.copyfile(snapshot, aside.ledger)
-    question = {**_portable(record["parameters"], settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
+    question = {**_portable(record, settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
     _lay_facts(folder / "data" / "facts.parquet", aside)
     with _overriding(aside): made = _run_now(question, aside, True, on_event)
     compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _kept_file(made.folder, f["file"])) for p, f in parts["products"].items()}
                 for t, parts in record["tasks"].items()}
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
     return compared
+
+def reproduction_verdict(compared: dict[str, dict[str, str]], # from `reproduce`
+                        ) -> tuple[bool, str]:               # (whether every data product is equal, or within 1e-6; a sentence)
+    "What products say of a run that was made again: data decide, pages do not."
+    words = [w for products in compared.values() for w in products.values()]
+    if n := words.count("differs"): return False, f"differs: {n} of {len(words)} products"
+    data = "within 1e-6" if "within 1e-6" in words else "equal"
+    n = words.count("text differs")
+    return True, data if not n else f"{data}: every data product; only text of {n} {'page' if n == 1 else 'pages'} differs"
 
 def _lay_facts(kept: Path, settings: Settings) -> None:
     "Give a store the facts that a run read: they are not in its source."

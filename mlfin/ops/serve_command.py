@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.private import make_private
 from ..core.settings import Settings, load_settings
 from .console import Profile, load_profile, out
 
@@ -137,6 +138,7 @@ def serve(host: Annotated[str | None, typer.Option(help="Address to listen on (d
         return found, asked(found)
 
     listen = asked(settings)
+    make_private(settings)
     many = f"{listen.workers} worker{'s' if listen.workers > 1 else ''}"
     run(settings, listen, lambda found, stop: look_after(found, stop, metrics=Metrics(metrics_folder(found))),
         lambda address: out.print(f"Serving {address}/v1  (profile {settings.profile}, {many}; {address}/docs; Ctrl-C ends)", highlight=False),

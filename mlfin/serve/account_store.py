@@ -59,6 +59,8 @@ _APPEND_ONLY = {
 }
 MIGRATIONS = ( # (number, what it runs on a dialect)
     (1, lambda dialect: (*_TABLES, *_APPEND_ONLY[dialect])),
+    (2, lambda dialect: ("CREATE TABLE auth_places (mark TEXT PRIMARY KEY, user_id TEXT NOT NULL REFERENCES auth_users (id), last BIGINT NOT NULL)",
+                         "CREATE INDEX auth_places_user ON auth_places (user_id)", "CREATE INDEX auth_attempts_last ON auth_attempts (last)")),
 )
 
 # %% ../../nbs/serve/60h_account_store.ipynb #0ed18400

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import json
 import logging
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -28,7 +29,7 @@ from .intake import Batch, Busy, quick_batch
 from .limits import open_limits
 from .page import routes_page
 from .people import CREATED, FORM, PEOPLE, Done
-from .roles import ANYONE, Origin, Person, demand, least_role, missing
+from .roles import ANYONE, Origin, Person, demand, least_role, missing, sees_job, whose_jobs
 from .service import Service, ingest_reply, last_bars
 from .stream import Turn
 
@@ -55,7 +56,7 @@ def _reader(function: Callable) -> Callable:
 
     def read(scope: dict) -> dict:
         found = {n: a.validate_strings(scope["path_params"][n]) for n, a in names.items()}
-        if body is not None: found["body"] = scope["state"]["body"] if body is bytes else body.model_validate_json(scope["state"]["body"] or b"null")
+        if body is not None: found["body"] = scope["state"]["body"] if body is bytes else contract.read_message(body, scope["state"]["body"])
         if query is not None: found["query"] = query.model_validate(_listed(query, _query(scope["query_string"])), strict=False)
         return found
     return read
@@ -141,8 +142,9 @@ def problem_of(error: Exception,  # what was raised
     if isinstance(error, _refused_by_router()): return problem(error.status_code, f"{error.detail}.", "", request_id, instance=path), []
     for kind, status, word in _STATUS:
         if isinstance(error, kind):
-            wait = [(b"retry-after", b"1")] if status == 503 else []
-            return problem(status, str(error), word, request_id, instance=path), wait
+            wait, named = [(b"retry-after", b"1")] if status == 503 else [], re.match(r"`([\w.-]{1,80})` must be ", str(error))
+            errors = [{"field": named[1], "says": str(error).partition("\nHint: ")[0][:300]}] if named and status == 422 else None
+            return problem(status, str(error), word, request_id, instance=path, **({"errors": errors} if errors else {})), wait
     if isinstance(error, MlfinError): return problem(422, str(error), "refused", request_id, instance=path), []
     return problem(500, _IN_LOG, "internal", request_id, instance=path), []
 
@@ -204,7 +206,7 @@ def _read_ingest(scope: dict) -> dict:
     "A batch: quickly, or by the contract."
     raw = scope["state"]["body"]
     found = quick_batch(raw)
-    return {"body": contract.IngestRequest.model_validate_json(raw or b"null") if found is None else found}
+    return {"body": contract.read_message(contract.IngestRequest, raw) if found is None else found}
 
 def _get_latest(query: _PricesQuery, asked: _Asked) -> contract.Page[contract.LatestPrice]:
     "The newest closed bar of each symbol."
@@ -279,15 +281,21 @@ _JOB_STATE = {"succeeded": "done", "lost": "failed"}
 def as_job(job: Any,            # `mlfin.serve.jobs.Job`
            log: str = "",       # the end of what it printed
            waits_for: str | None = None, # the job before it
+           full: bool = True,   # False: only that it is there, and how it stands
            ) -> contract.Job:
     "A job as it goes over the wire."
+    state = _JOB_STATE.get(job.state, job.state)
+    if not full:
+        return contract.Job(id=job.id, kind=job.kind, state=state, created_at=job.created, started_at=job.started, ended_at=job.finished,
+                            progress=None, full=False)
     progress = job.progress or {}
     says = job.error or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
     return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment") or "default"),
-                        state=_JOB_STATE.get(job.state, job.state), by=job.by, created_at=job.created, started_at=job.started, ended_at=job.finished,
+                        state=state, by=job.by, created_at=job.created, started_at=job.started, ended_at=job.finished,
                         progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500], result=job.result, log=log.splitlines()[-50:],
                         waits_for=waits_for)
 
+# %% ../../nbs/serve/64_api.ipynb #f6b6d875
 class _JobsQuery(contract.PageQuery):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"] | None = None
 
@@ -303,32 +311,41 @@ def _post_ingest_run(body: contract.IngestRun, asked: _Asked) -> contract.Job:
     "Fetch recent bars from where an experiment has its own; answered at once with the job. One ingest runs at a time."
     return asked.service.begin(asked, "ingest", body.model_dump(exclude_none=True))
 
+def _shown(asked: _Asked, job: Any, log: bool = False) -> contract.Job:
+    "As much of a job as who asks may see."
+    if not sees_job(asked.person, job.owner): return as_job(job, full=False)
+    jobs = asked.service.jobs
+    waits = jobs.waits_for(job.id, whose_jobs(asked.person)) if job.state == "queued" else None
+    return as_job(job, jobs.tail(job.id) if log else "", waits)
+
 def _get_jobs(query: _JobsQuery, asked: _Asked) -> contract.Page[contract.Job]:
-    "Jobs, the newest first."
-    jobs, counts = asked.service.jobs, asked.service.jobs.counts()
+    "Jobs, the newest first: an analyst's own, to an administrator all; to a read_only that they are there, and how they stand."
+    jobs, owner = asked.service.jobs, whose_jobs(asked.person)
+    counts = jobs.counts(owner)
     total = sum(counts.values()) if query.state is None else counts.get(query.state, 0)
-    items = [as_job(j, waits_for=jobs.waits_for(j.id) if j.state == "queued" else None) for j in jobs.list(query.state, query.limit, query.offset)]
+    items = [_shown(asked, j) for j in jobs.list(query.state, query.limit, query.offset, owner)]
     return contract.Page[contract.Job](items=items, total=total, offset=query.offset, limit=query.limit)
 
 # %% ../../nbs/serve/64_api.ipynb #4c394412
 _Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Of a job.", examples=["0c8e5b7fa91d2e34"])]
 
 def _get_job(id: _Id, asked: _Asked) -> contract.Job:
-    "A job, as it is now, with the end of its log."
-    jobs = asked.service.jobs
-    return as_job(jobs.get(id), jobs.tail(id), jobs.waits_for(id))
+    "A job, as it is now, with the end of its log. Somebody else's is not there for an analyst, and for a read_only has no log."
+    return _shown(asked, asked.service.jobs.get(id, whose_jobs(asked.person)), log=True)
 
 def _delete_job(id: _Id, asked: _Asked) -> Done:
     "Forget a job that has ended, with its log; what it made stays. One that has not ended is a 409: cancel it first."
+    asked.service.jobs.get(id, whose_jobs(asked.person))
     asked.service.jobs.forget(id)
     asked.service.note(asked, "forget", f"job {id}", "done")
     return Done()
 
 def _post_cancel(id: _Id, asked: _Asked) -> contract.Job:
     "End a job: at once while it waits, else within seconds."
+    asked.service.jobs.get(id, whose_jobs(asked.person))
     done = asked.service.jobs.cancel(id, asked.person.name)
     asked.service.note(asked, "cancel", f"job {id}", done.state)
-    return as_job(done)
+    return _shown(asked, done)
 
 # %% ../../nbs/serve/64_api.ipynb #9baa0d2f
 class Alive(contract.Message):
@@ -403,9 +420,9 @@ class Api(_Lasting):
 
     def begin(self, asked: _Asked, kind: str, parameters: dict) -> contract.Job:
         "Put a job into the queue."
-        job = self.jobs.submit(kind, parameters, asked.person.name)
+        job = self.jobs.submit(kind, parameters, asked.person.name, asked.person.id)
         self.note(asked, kind, f"job {job.id}", "queued, to be promoted" if parameters.get("promote") else "queued")
-        return as_job(job, waits_for=self.jobs.waits_for(job.id))
+        return _shown(asked, job)
 
     def rules(self) -> Rules:
         "What the gate goes by."
@@ -548,7 +565,7 @@ def _add_page(app: Any) -> None:
 @lru_cache(2048)
 def _question(raw: bytes) -> contract.PredictRequest:
     "A question that is asked again and again is read once; one that is wrong is never kept."
-    return contract.PredictRequest.model_validate_json(raw or b"null")
+    return contract.read_message(contract.PredictRequest, raw)
 
 class _Direct:
     "Answers what is asked most without a router's detours; the rest is FastAPI's."

@@ -117,6 +117,7 @@ def run_command(folder: str | Path, # of one start
                ) -> int:          # exit code; minus the signal's number where one ended it
     "Run a command, once, and write down how it ended."
     folder = Path(folder)
+    os.umask(0o077)                                                        # what a job makes is its owner's alone, whoever started it
     if not claim(folder, {"pid": os.getpid(), "born": born(os.getpid())}): return 0
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(name, lambda *_: None)  # it is told to the command; this one stays to see
     try: running = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -8,8 +8,11 @@ __all__ = ['most_connections', 'refusal', 'Connection']
 # %% ../../nbs/serve/64a_connection.ipynb #243c1fc3
 import json
 import resource
+from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .gate import problem
@@ -37,114 +40,161 @@ def refusal(status: int,     # HTTP status
     return (f"HTTP/1.1 {status} {found['title']}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(data)}\r\n"
             f"x-content-type-options: nosniff\r\ncache-control: no-store\r\n{wait}connection: close\r\n\r\n").encode() + data
 
+# %% ../../nbs/serve/64a_connection.ipynb #fa8ad499
+class _Timer:
+    "Something that happens once, later, unless it is cancelled before."
+    def __init__(self, loop): self._loop, self._handle = loop, None
+
+    def begin(self, seconds: float, do: Callable[[], None], anew: bool = False) -> None:
+        "Do it so many seconds from now; where something is to be done already, that stays, unless `anew`."
+        if anew: self.cancel()
+        if self._handle is None: self._handle = self._loop.call_later(seconds, self._done, do)
+
+    def cancel(self) -> None:
+        if self._handle is not None: self._handle = self._handle.cancel()
+
+    def _done(self, do: Callable[[], None]) -> None:
+        self._handle = None
+        do()
+
 # %% ../../nbs/serve/64a_connection.ipynb #5a01e4c2
-class _Leaving(HttpToolsProtocol):
-    "How a connection ends."
+class Connection(HttpToolsProtocol):
+    "What uvicorn speaks HTTP with: `uvicorn.Config(http=Connection)`."
     head_seconds, head_bytes, answer_seconds, ahead = 10.0, 65_536, 60.0, 64
+    drain_seconds, drain_bytes = 5.0, 64 * 2**20
 
     def __init__(self, *given, **named):
         super().__init__(*given, **named)
-        self._heads, self._bytes, self._seen, self._body, self._large, self._clock, self._full = 0, 0, 0, False, False, None, None
+        self._ends = self._pending = self._drained = 0 # requests that came whole; those without an answer; bytes thrown away
+        self._head_least = self._head_most = 0         # bytes of the head that is being read: certainly, and perhaps
+        self._in_body = self._ignoring = self.leaving = self._eof = False # a body is read; the rest is thrown away; it closes; no more comes
+        self._wrong, self._refusal = None, b""         # what is wrong with a head; the last answer
+        self._head_timer, self._abort_timer = _Timer(self.loop), _Timer(self.loop)
 
-    @property
-    def busy(self) -> bool: return self.cycle is not None and not self.cycle.response_complete
+    def in_head(self) -> bool: return self.scope is not None and "method" not in self.scope # a head has begun and is not whole
 
-    def refuse(self, status: int, detail: str, word: str = "") -> None:
-        "Answer what is no request, and close; where another answer is under way, only close."
-        if self.transport.is_closing(): return
-        if not self.busy: self.transport.write(refusal(status, detail, word))
-        self.leave()
-
-    def leave(self) -> None:
-        "Close when what was written has been read, and not much later."
-        self.transport.close()
-        if self._full is None and self.transport.get_write_buffer_size(): self._full = self.loop.call_later(self.answer_seconds, self.transport.abort)
-
-    def pause_writing(self) -> None: # called when much waits to be read
-        super().pause_writing()
-        if self._full is None: self._full = self.loop.call_later(self.answer_seconds, self.transport.abort)
-
-    def resume_writing(self) -> None: # called when that is read
-        super().resume_writing()
-        if self._full is not None and not self.transport.is_closing(): self._full = self._full.cancel()
-
-# %% ../../nbs/serve/64a_connection.ipynb #0c753a14
-class _Patience(_Leaving):
-    "How long a connection waits for a head."
-    def _wait(self) -> None:
-        "The head that is expected has so long."
-        if self._clock is None: self._clock = self.loop.call_later(self.head_seconds, self._late)
-
-    def _arrived(self) -> None:
-        if self._clock is not None: self._clock.cancel()
-        self._clock = None
-
-    def _late(self) -> None:
-        self._clock = None
-        if self.busy: return
-        if self._bytes: self.refuse(408, f"The head of the request did not arrive within {self.head_seconds:g} s.", "request-timeout")
-        else: self.leave()
-
-    def timeout_keep_alive_handler(self) -> None: self.leave() # called when nothing came for long
-
-    def send_400_response(self, msg: str) -> None: # called when what came is no HTTP
-        if self._large: self.refuse(431, f"The head of the request is larger than {self.head_bytes:,} bytes.")
-        else: self.refuse(400, "This is no HTTP/1.1 request.\nHint: see that the address begins with http:// or https:// as the service does.")
-
-# %% ../../nbs/serve/64a_connection.ipynb #8a97ec44
-class _Reading(_Patience):
-    "What is made of the bytes that come."
-    def data_received(self, data: bytes) -> None: # called with what came
-        if self.transport.is_closing(): return
-        before, self._seen = self._heads, self._bytes + len(data)
-        super().data_received(data)
-        if self._heads != before: self._bytes = 0
-        elif not self._body: self._bytes += len(data)
-        if self._heads == before and not self.busy: self._wait()
-        if self._bytes > self.head_bytes: self.refuse(431, f"The head of the request is larger than {self.head_bytes:,} bytes.")
-        elif len(self.pipeline) > self.ahead: self.leave()
-
-    def on_message_complete(self) -> None: # called when a body is whole
-        self._body = False
-        super().on_message_complete()
-
-# %% ../../nbs/serve/64a_connection.ipynb #e2aeb046
-_waiting: dict["Connection", None] = {} # connections without a request under way; the one that waits longest is the first
-
-def _make_room(new: "Connection") -> None:
-    "Let go of the connection that waits longest; where all are at work, refuse the new one."
-    oldest = next(iter(_waiting))
-    if oldest is new: return new.refuse(503, "All connections are taken.\nHint: ask again in a second.", "busy")
-    _waiting.pop(oldest)
-    oldest.transport.abort()
-
-# %% ../../nbs/serve/64a_connection.ipynb #60a68eec
-class Connection(_Reading):
-    "What uvicorn speaks HTTP with: `uvicorn.Config(http=Connection)`."
     def connection_made(self, transport) -> None: # called with an open socket
         super().connection_made(transport)
         _waiting[self] = None
-        self._wait()
+        self._expect_head()
         if len(self.connections) > most_connections(): _make_room(self)
 
     def connection_lost(self, exc) -> None: # called when it is closed
         _waiting.pop(self, None)
-        for clock in (self._clock, self._full):
-            if clock is not None: clock.cancel()
+        self._head_timer.cancel()
+        self._abort_timer.cancel()
         super().connection_lost(exc)
 
-    def on_headers_complete(self) -> None: # called when a head is whole
-        if self._seen > self.head_bytes:
-            self._large = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > self.head_bytes
-            if self._large: raise ValueError("too large a head")           # becomes `send_400_response`
-        self._heads, self._body = self._heads + 1, True
-        self._arrived()
-        _waiting.pop(self, None)
-        super().on_headers_complete()
+    def data_received(self, data: bytes) -> None: # called with what came
+        if self._ignoring or self.transport.is_closing():
+            self._drained += len(data)
+            return self._close() if self._drained > self.drain_bytes else None
+        ends, self._head_most = self._ends, self._head_most + len(data)
+        self._unset_keepalive_if_required()
+        self._parse(memoryview(data))
+        if self._in_body: # an answer that comes before its end, and closes the connection, shall arrive
+            self._head_least = self._head_most = 0
+            self.cycle.transport = SimpleNamespace(write=self.transport.write, is_closing=self.transport.is_closing, close=self.leave)
+        elif ends != self._ends: self._head_least, self._head_most = 0, len(data) # a request ended in it: what follows is the next head's start
+        else: self._head_least += len(data)
+        if not self._pending: self._expect_head()
+        if self._head_least > self.head_bytes: self.refuse(431, _TOO_LARGE.format(self.head_bytes))
+        elif len(self.pipeline) > self.ahead: self.refuse(429, f"More than {self.ahead} requests were sent ahead of their answers.")
 
+    def _parse(self, data: memoryview) -> None:
+        "Hand on what came; what follows a request for another protocol, which nobody speaks here, is HTTP as well."
+        while len(data) and not self._ignoring:
+            try: return self.parser.feed_data(data)
+            except HttpParserUpgrade as e: data = data[e.args[0]:]
+            except HttpParserError: self.refuse(*self._wrong or (400, _BAD_BODY if self._in_body else _NO_HTTP))
+
+    def on_headers_complete(self) -> None: # called when a head is whole
+        if self._head_most > self.head_bytes and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > self.head_bytes:
+            self._wrong = 431, _TOO_LARGE.format(self.head_bytes)
+        elif self.parser.should_upgrade() and not _BODY.isdisjoint(name for name, _ in self.headers): self._wrong = 400, _UPGRADE
+        if self._wrong: raise ValueError(self._wrong)  # which the parser makes an `HttpParserError`
+        super().on_headers_complete()
+        self._pending, self._in_body = self._pending + 1, True
+        self._head_timer.cancel()
+        _waiting.pop(self, None)
+    def on_message_complete(self) -> None: # called when a body is whole
+        self._in_body, self._ends = False, self._ends + 1
+        super().on_message_complete()
     def on_response_complete(self) -> None: # called when an answer is written
+        self._pending -= 1
         super().on_response_complete()
-        if self.transport.is_closing(): return self.leave()
-        if self.busy: return
+        if self.transport.is_closing(): return self._close()
+        if self._pending or self.leaving: return
+        if self._ignoring: return self.leave()
         _waiting[self] = None
-        if self._body or self._bytes: self._wait()
+        if self._in_body or self.in_head(): self._expect_head()
+
+    def eof_received(self) -> bool: # called when the client sends no more; whether answers are still to be written
+        self._eof = True
+        if self._in_body or self.in_head(): self.refuse(400, "The connection's other end stopped sending before the request was whole.", "cut-short")
+        self._ignoring = True
+        return bool(self._pending) and self.transport.can_write_eof() # TLS has no half-closed connections
+
+    def timeout_keep_alive_handler(self) -> None: self.leave() # called when nothing came for long
+    def _expect_head(self) -> None: self._head_timer.begin(self.head_seconds, self._late) # or the rest of a body that was refused
+    def _late(self) -> None:
+        if self._pending: return
+        if self._head_least or self.in_head(): self.refuse(408, f"The head of the request did not arrive within {self.head_seconds:g} s.", "request-timeout")
+        else: self.leave()
+
+    def refuse(self, status: int, detail: str, word: str = "") -> None:
+        "Take no more requests: let those before be answered, then say why, and close."
+        if self._ignoring or self.transport.is_closing(): return
+        self._ignoring, self._refusal = True, refusal(status, detail, word)
+        if self._in_body: # of a request that will never be whole: this is its answer, unless it has one
+            if self.pipeline and self.pipeline[0][0] is self.cycle: self.pipeline.popleft()
+            elif self.cycle.response_started: self._refusal = b""
+            if not self.cycle.response_complete: self._pending -= 1
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not self._pending: self.leave()
+
+    def leave(self) -> None:
+        "Say what is to be said, take in for a moment what is still being sent, and close."
+        if self.leaving: return
+        self.leaving = self._ignoring = True
+        self.pipeline.clear()
+        if self._refusal: self.transport.write(self._refusal)
+        if self._eof or not (self._refusal or self._in_body or self.flow.read_paused): return self._close()
+        _waiting[self] = None
+        self.flow.resume_reading()
+        if self.transport.can_write_eof(): self.transport.write_eof()
+        self._head_timer.begin(self.drain_seconds, lambda: self._close(patient=False), anew=True)
+
+    def _close(self, patient: bool = True) -> None: # False: TLS does not wait for the other end's farewell
+        "Close when what was written has been read, and not much later."
+        unread = self.transport.get_write_buffer_size()
+        self.transport.close() if patient or unread else self.transport.abort()
+        if unread: self._abort_timer.begin(self.answer_seconds, self.transport.abort)
+
+    def pause_writing(self) -> None: # called when much waits to be read
+        super().pause_writing()
+        self._abort_timer.begin(self.answer_seconds, self.transport.abort)
+    def resume_writing(self) -> None: # called when that is read
+        super().resume_writing()
+        if not self.transport.is_closing(): self._abort_timer.cancel()
+
+# %% ../../nbs/serve/64a_connection.ipynb #e2aeb046
+_NO_HTTP = "This is no HTTP/1.1 request.\nHint: see that the address begins with http:// or https:// as the service does."
+_BAD_BODY = "The body of the request breaks the rules of HTTP/1.1.\nHint: see the sizes of its chunks."
+_UPGRADE = "A request that asks for another protocol must have no body.\nHint: send it without the header Upgrade; in Java, HttpClient.Version.HTTP_1_1."
+_BODY = {b"content-length", b"transfer-encoding"} # headers of a request with a body
+_TOO_LARGE = "The head of the request is larger than {:,} bytes."
+_TAKEN = "All connections are taken.\nHint: ask again in a second."
+_waiting: dict[Connection, None] = {} # connections without a request under way; the one that waits longest is the first
+
+def _make_room(new: Connection) -> None:
+    "Let go of the connection that waits longest, and of those before it that are being closed; where all are at work, refuse the new one."
+    while (oldest := next(iter(_waiting))) is not new:
+        del _waiting[oldest]
+        if oldest.in_head() and not oldest.leaving and not oldest.transport.get_write_buffer_size():
+            oldest.transport.write(refusal(503, _TAKEN, "busy"))
+            oldest.transport.close()
+        else: oldest.transport.abort()
+        if not oldest.leaving: return
+    new.refuse(503, _TAKEN, "busy")

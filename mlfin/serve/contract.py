@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['MOST_BARS', 'MOST_SYMBOLS', 'AHEAD', 'SYMBOL', 'NAME', 'Symbol', 'Name', 'Timeframe', 'Moment', 'Past', 'Finite',
-           'Share', 'State', 'Setting', 'T', 'Message', 'Bar', 'IngestRequest', 'Refused', 'IngestReply', 'IngestRun',
-           'LatestPrice', 'Signal', 'Interval', 'Prediction', 'PredictRequest', 'PredictReply', 'TrainRequest', 'Job',
-           'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem', 'Problem', 'PageQuery', 'Page',
-           'read_fields']
+           'Share', 'State', 'Setting', 'T', 'M', 'Message', 'Bar', 'IngestRequest', 'Refused', 'IngestReply',
+           'IngestRun', 'LatestPrice', 'Signal', 'Interval', 'Prediction', 'PredictRequest', 'PredictReply',
+           'TrainRequest', 'Job', 'ModelVersion', 'ModelInfo', 'Promotion', 'Check', 'Health', 'FieldProblem',
+           'Problem', 'PageQuery', 'Page', 'read_fields', 'repeated_key', 'read_message']
 
 # %% ../../nbs/serve/60_contract.ipynb #58e749ca
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -86,7 +87,7 @@ class Bar(Message):
     volume: Annotated[Finite, Field(ge=0)] = Field(description="Units traded (ticks, where the market tells no more).", examples=[1250.0])
     vwap: Finite | None = Field(None, description="Mean price by volume.", examples=[101.2])
     trades: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Number of trades.", examples=[41])
-    spread: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Ask less bid, in price units (not in points).", examples=[0.01])
+    spread: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Ask less bid, in price units, not in points; above 1 % of the close the bar is set aside.", examples=[0.01])
 
     @model_validator(mode="before")
     @classmethod
@@ -143,7 +144,7 @@ class LatestPrice(Message):
 # %% ../../nbs/serve/60_contract.ipynb #b0677b0d
 class Signal(Message):
     "What the champion says at one bar."
-    shown = {"prediction": None, "reason": ""}
+    shown = {"prediction": None, "label": 1, "reason": ""}
     symbol: Symbol
     timeframe: Timeframe
     ts: Moment = Field(description="Open of the bar that it is for, UTC.")
@@ -152,7 +153,8 @@ class Signal(Message):
     probability: Share | None = Field(None, description="Chance that the label is up, 0 to 1; null for values, or with a reason.", examples=[0.537])
     prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 %); null for directions, or with a reason.",
         examples=[0.0021])
-    threshold: Finite | None = Field(description="Above it the label is 1; null where the trading rule ranks symbols instead.", examples=[0.5])
+    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the base rate of the rows that the model was fitted to; "
+                                     "null where the rule ranks symbols instead.", examples=[0.521])
     label: Literal[0, 1] | None = Field(None, description="1: above the threshold; 0: not; null with a reason, or without a threshold.")
     foretells: str = Field(description="The label that the model learnt.", examples=["fwd_ret_5"])
     horizon: int = Field(ge=1, description="Bars that it looks ahead.", examples=[5])
@@ -164,21 +166,24 @@ class Signal(Message):
         examples=["rsi_14 has no value yet: 5 bars, 14 needed"])
 
 class Interval(Message):
-    "Where the outcome lay for most predictions like this one, out of sample."
-    low: Finite = Field(examples=[0.51])
-    high: Finite = Field(examples=[0.56])
+    "An interval that contains the number which it belongs to, from predictions like this one, out of sample."
+    low: Finite = Field(examples=[0.508])
+    high: Finite = Field(examples=[0.572])
     level: Share = Field(description="Share of the cases that lay inside, or the confidence of a frequency.", examples=[0.9])
-    of: str = Field(description="What it is an interval of, in words.", examples=["how often it rose when the model said about as much"])
+    of: str = Field(description="What it is an interval of, in words.", examples=["how often it rose in like cases: when the model said about as much, out of sample"])
 
 class Prediction(Signal):
     "A signal beside the naive guess, with intervals, and as a price where the label is a return."
+    shown = Signal.shown | {"price_interval": {"low": 179.4, "high": 195.8, "level": 0.9, "of": "the price that like cases led to, out of sample"}}
     close: Finite | None = Field(description="Last price before, not adjusted.", examples=[187.2])
     baseline: Finite | None = Field(description="What a guess without a model says: the share of rises (direction) or the mean return (value) "
-                                   "of the training data.", examples=[0.521])
-    interval: Interval | None = Field(None, description="Of the probability, or of the return; null where there are too few cases.")
-    price: Finite | None = Field(None, description="Price that the mean of such cases leads to, at the label's end; null where the label is no return.",
-        examples=[187.6])
-    price_interval: Interval | None = Field(None, description="Of that price.")
+                                   "of the rows that the model was fitted to.", examples=[0.521])
+    frequency: Share | None = Field(None, description="Share of rises in like cases: when the model said about as much, out of sample. Null for values, or "
+                                    "where there are too few cases. The label follows from `probability`, not from this.", examples=[0.541])
+    interval: Interval | None = Field(None, description="Of `frequency` (direction) or of `prediction` (value), which it contains; null where there are too few cases.")
+    price: Finite | None = Field(None, description="Price at the label's end: where the prediction leads, or for a direction the middle (median) of like cases; "
+                                 "null where the label is no return.", examples=[187.6])
+    price_interval: Interval | None = Field(None, description="Of `price`, which it contains.")
     price_baseline: Finite | None = Field(None, description="The naive price: the last close.", examples=[187.2])
     settled: bool = Field(True, description="Whether so many bars came before that the start of the data no longer shows in the features.")
 
@@ -217,17 +222,18 @@ class TrainRequest(Message):
     promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators.")
 
 class Job(Message):
-    "Work in the background."
+    "Work in the background. A `read_only` is told its id, kind, state and times, and nothing else: then `full` is false and the rest is empty."
     id: str = Field(description="Its name.", examples=["0c8e5b7fa91d2e34"])
     kind: Literal["ingest", "train"]
-    experiment: Name
+    experiment: Name | None = Field(None, description="Of which line of research; null where it is not shown.", examples=["default"])
     state: State
-    by: str = Field(description="Who asked for it.", examples=["ann"])
+    by: str = Field("", description="Who asked for it; empty where it is not shown.", examples=["ann"])
+    full: bool = Field(True, description="Whether all of it is shown: to who asked for it, and to administrators.")
     created_at: Moment
     started_at: Moment | None = None
     ended_at: Moment | None = None
     waits_for: str | None = Field(None, description="The job before it in the same experiment (for an ingest: in the store), which must end first.")
-    progress: Share = Field(0.0, description="Share of its tasks that are done.", examples=[0.4])
+    progress: Share | None = Field(0.0, description="Share of its tasks that are done; null where it is not shown.", examples=[0.4])
     says: str = Field("", description="What it is doing, or how it ended.", examples=["training lightgbm, 3 of 9 tasks"])
     result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; where it was to be promoted, also "
                                    "version, promoted, gate. An ingest: inserted, revised, unchanged, quarantined.")
@@ -260,7 +266,8 @@ class ModelInfo(Message):
     features: list[str] = Field(examples=[["rsi_14", "obv"]])
     inputs: list[str] = Field(description="Columns that the model reads.", examples=[["rsi_14", "obv"]])
     lookback: int = Field(ge=0, description="Bars before the newest one that its inputs look back at.", examples=[14])
-    threshold: Finite | None = Field(description="Above it the label is 1; null where the trading rule ranks symbols.", examples=[0.5])
+    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the base rate of the rows that the model was fitted to; "
+                                     "null where the rule ranks symbols.", examples=[0.521])
     trained_until: Moment = Field(description="Newest bar that it learnt from, UTC.")
     loaded_at: Moment = Field(description="When this process loaded it, UTC.")
     seal: str = Field(description="Hash of its manifest.", examples=["9f2c41d07b..."])
@@ -335,3 +342,30 @@ def read_fields(raw: bytes,   # a query, or the body of a form
     "The fields of a query or of a form."
     try: return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=most)
     except ValueError: raise ParameterError(f"A request must have at most {most} fields, got {raw.count(b'&') + 1}.\nHint: ask in several requests.") from None
+
+# %% ../../nbs/serve/60_contract.ipynb #317f13ad
+class _Repeated(ValueError): "A key that stands twice."
+
+def _once(pairs: list) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names): raise _Repeated(next(n for n in names if names.count(n) > 1))
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+def repeated_key(raw: bytes,      # JSON that a parser has taken
+                 ) -> str | None: # the first key that stands twice in one object; None: there is none
+    "A key that a body has twice."
+    try: _JSON.decode(raw.decode("utf-8"))
+    except _Repeated as e: return str(e)
+    return None
+
+M = TypeVar("M", bound=BaseModel)
+
+def read_message(model: type[M], # what is expected
+                 raw: bytes,     # the body of a request
+                 ) -> M:         # pydantic's `ValidationError`, or a `ParameterError` for a key that stands twice
+    "A message from its JSON."
+    found = model.model_validate_json(raw or b"null")
+    if (name := repeated_key(raw or b"null")) is not None:
+        raise ParameterError(f"`{name[:80]}` stands twice in one JSON object.\nHint: keep the one that is meant.")
+    return found

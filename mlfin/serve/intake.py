@@ -19,10 +19,10 @@ import pandas as pd
 from ..core.errors import DataError, MlfinError, ParameterError, must_be
 from ..data.bars import KEY, MARK, TIME, as_bars, parse_timeframe
 from ..data.calendars import known_at
-from ..data.quality import clean
+from ..data.quality import LIMITS, clean
 from ..data.sources import quarantine_rows
 from ..data.store import Store, unfit
-from .contract import AHEAD, MOST_BARS, NAME, SYMBOL
+from .contract import AHEAD, MOST_BARS, NAME, SYMBOL, repeated_key
 
 # %% ../../nbs/serve/63a_intake.ipynb #587508d4
 class Busy(MlfinError):
@@ -116,6 +116,8 @@ def quick_batch(body: bytes,      # of a request to `POST /ingest`
     if any(type(n) is not str or len(n) > 64 or not re.match(SYMBOL, n) for n in names) or len(spans) != 1: return None
     try: timeframe = parse_timeframe(spans.pop())
     except (DataError, AttributeError, TypeError): return None
+    texts = len(bars) * (2 + ("ts" in keys)) + ("source" in raw)           # what stands in quotes beside the keys
+    if b"\\" in body and repeated_key(body) or b"\\" not in body and body.count(b'"') != 2 * (len(raw) + len(bars) * len(keys) + texts): return None
     ts = _stamps(columns)
     if ts is None or not _numbers(columns): return None
     columns.pop("time", None)
@@ -134,6 +136,8 @@ def _off_grid(bars: pd.DataFrame) -> np.ndarray:
     minute = 60_000_000
     return (bars.ts.array.asi8 % minute != 0) & ~bars.timeframe.isin(["1d", "1w"]).to_numpy()
 
+_POINTED = "the spread is more than 1 % of the price: does it count points?"
+
 def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
                  ) -> tuple[pd.DataFrame, dict[int, str]]: # what may be stored (sorted), and position -> why not
     "Part pushed bars into those to keep and those to set aside."
@@ -141,6 +145,7 @@ def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
     reasons = dict(zip(aside.row.tolist(), aside.reason.tolist(), strict=True))
     place = pd.Series(np.arange(len(bars)), index=pd.MultiIndex.from_frame(bars[KEY])) if len(kept) else None
     late = unfit(kept, pd.Timestamp.now("UTC"))
+    if "spread" in kept: late[(late == "") & (kept.spread > LIMITS["spread_share"] * kept.close)] = _POINTED
     late[(late == "") & _off_grid(kept)] = "the stamp is between two minutes"
     if (bad := (late != "").to_numpy()).any():
         keys = pd.MultiIndex.from_frame(kept.loc[bad, KEY])

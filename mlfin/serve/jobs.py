@@ -28,8 +28,10 @@ from typing import Any
 
 import yaml
 
-from ..backtest.question import ask, check_experiment, check_question, choose_kernel, typed_moment
-from ..core.errors import DataError, MlfinError, ParameterError, must_be, unknown
+from ..backtest.question import ask, check_experiment, check_question, check_symbol, choose_kernel, typed_moment
+from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, must_be, unknown
+from ..core.paths import check_path, may_read, real_path
+from ..core.private import private_folder
 from ..core.provenance import read_json, read_yaml
 from ..core.settings import Settings
 from ..monitor.logs import redact
@@ -53,20 +55,41 @@ def _flag(parameters: dict, name: str) -> bool:
     if not isinstance(value, bool): raise ParameterError(must_be(name, "true or false", value))
     return value
 
-def _inside(settings: Settings, path: Any) -> str:
-    "A file of the project; everything else on this machine is nobody's business."
-    root = settings.root.resolve()
-    if not isinstance(path, str) or "\0" in path or not (root / path).resolve().is_relative_to(root):
-        raise ParameterError(must_be("path", "a file in the project's folder", path, "job"))
-    return path
-
 def _assignment(key: str, value: Any) -> str:
     "One `-p`: the value in YAML, so that it is read back as it was given."
     try: text = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
     except yaml.YAMLError: raise ParameterError(must_be(key, "a number, a text or a list of them", value, "job")) from None
     text = f"{key}={text.strip().removesuffix('...').strip()}"
-    if "\0" in text: raise ParameterError(must_be(key, "a text without NUL", value, "job"))
+    if "\0" in text or "{{" in text: raise ParameterError(must_be(key, "a text without NUL and {{", value, "job"))
     return text
+
+# %% ../../nbs/serve/63_jobs.ipynb #ff916a49
+_FILES = 10_000 # that a folder or a pattern of a request may stand for
+
+def _check_files(settings: Settings, source: str, path: str) -> None:
+    "Refuse a path that leads out of the allowed folders, or whose files do."
+    from mlfin.data.files import FORMATS, find_file, find_files
+    text = str(settings.root / check_path(path, settings))
+    try: found = [find_file(p)[0] for p in find_files(text, None if source == "files" else [source] if source in FORMATS else ["zip"])]
+    except (DataError, OSError, ValueError): raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", path, "job")) from None
+    if len(found) > _FILES: raise ParameterError(must_be("path", f"at most {_FILES:,} files", f"{len(found):,}", "job"))
+    for file in found:
+        if may_read(real_path(file), settings): continue
+        raise ParameterError(must_be("path", f"files of the folders that requests may read (`data_dirs`); {file.name} is none", path, "job"))
+
+def _check_address(settings: Settings, source: Any, path: Any, field: str = "source") -> None:
+    "Refuse a source that a request may not name. What `env.yaml` says is the operator's."
+    from mlfin.data.files import FORMATS
+    from mlfin.data.sources import load_sources
+    own, known = read_yaml(settings.root / "env.yaml"), load_sources()
+    if source not in known: raise ParameterError(unknown(field, str(source), known))
+    if (source, path) == (own.get("source"), own.get("path")): return None
+    if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
+    if source in ("sql", "mongodb", "rest"):
+        raise ParameterError(must_be("source", f"no {source} but that of env.yaml", source, "job",
+                                     "mlfin ingest, at a terminal; or the operator puts it into env.yaml."))
+    if path not in (None, "") and (not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", path)):
+        raise ParameterError(must_be("path", "a plain name, like binance", path, "job"))
 
 # %% ../../nbs/serve/63_jobs.ipynb #334cde22
 def order_train(settings: Settings,  # the profile
@@ -80,43 +103,37 @@ def order_train(settings: Settings,  # the profile
     texts = [_assignment(key, value) for key, value in parameters.items()]
     question = ask(settings.root, tuple(texts), profile=settings.profile, experiment=experiment)
     check_experiment(question["experiment"], settings)
-    if question.get("source", "builtin") != "builtin": _inside(settings, question["path"])
+    if question.get("source", "builtin") != "builtin": _check_address(settings, question["source"], question["path"])
     if "kernel" not in parameters: question["kernel"] = choose_kernel(settings)[0]
-    check_question(question, settings, default)
+    try: check_question(question, settings, default)
+    except SettingsError as e:
+        if question["kernel"] != parameters.get("kernel"): raise
+        raise as_answer(e, 422, "invalid") from None                       # the request's own kernel, not the service's
     words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *flags, "--events={events}"]
     return Order(_mlfin(*words, *[w for text in texts for w in ("-p", text)]), f"experiment {question['experiment']}")
 
 # %% ../../nbs/serve/63_jobs.ipynb #f567de77
-_SYMBOL = re.compile(r"[^\W_][\w./:=^-]{0,63}")
 _INGEST = ("source", "path", "symbols", "timeframes", "start", "end", "tz", "calendar", "full", "repair")
 
 def _address(settings: Settings, source: Any, path: Any) -> list[str]:
     "The source as the command takes it."
-    from mlfin.data.files import FORMATS
-    from mlfin.data.sources import load_sources
     if source is None and path is None: return []
-    known = load_sources()
-    if source not in known: raise ParameterError(unknown("SOURCE", str(source), known))
-    if source in (*FORMATS, "files", "lean", "rest"): return [f"{source}:{_inside(settings, path)}"]
-    if source in ("sql", "mongodb"):
-        raise ParameterError(must_be("source", "one that needs no address of a database", source, "job", "mlfin ingest, at a terminal."))
-    if path is None: return [source]
-    if not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", path):
-        raise ParameterError(must_be("path", "a plain name, like binance", path, "job"))
-    return [f"{source}:{path}"]
+    _check_address(settings, source, path, "SOURCE")
+    return [source if path in (None, "") else f"{source}:{path}"]
 
-def _list(parameters: dict, name: str, fits: Callable[[str], Any], wanted: str) -> list[str]:
+def _list(parameters: dict, name: str, check: Callable[[str], Any]) -> list[str]:
     "Take away a list of texts that all fit."
     values = parameters.pop(name, None)
     if values is None: return []
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values) or len(values) > 1000:
         raise ParameterError(must_be(name, "a list of texts, at most 1000", values, "job"))
     for value in values:
-        if not fits(value): raise ParameterError(must_be(name, wanted, value, "job"))
+        if "," in value: raise ParameterError(must_be(name, "texts without a comma", value, "job"))
+        check(value)
     return values
 
 # %% ../../nbs/serve/63_jobs.ipynb #251be2be
-def _asked_by(settings: Settings, experiment: str | None) -> tuple[dict, str | None]:
+def _asked_by(settings: Settings, experiment: str | None) -> tuple[dict, tuple | None]:
     "What an experiment reads, and from where; nothing, where the command itself finds that in `env.yaml`."
     own = read_yaml(settings.root / "env.yaml").get("experiment", "default")
     if experiment in (None, own): return {}, None
@@ -125,8 +142,8 @@ def _asked_by(settings: Settings, experiment: str | None) -> tuple[dict, str | N
         raise missing("experiment", experiment, [own, *(p.parent.name for p in settings.reports_dir("x").parent.glob("[!.]*/run.json"))])
     question = read_json(path)["parameters"]
     asked = {k: question[k] for k in ("symbols", "start", "end", "tz", "calendar") if question.get(k) is not None}
-    place = "" if question["source"] == "builtin" else f":{question['path']}"
-    return asked | {"timeframes": [question["timeframe"]]}, f"{question['source']}{place}"
+    place = None if question["source"] == "builtin" else question["path"]
+    return asked | {"timeframes": [question["timeframe"]]}, (question["source"], place)
 
 # %% ../../nbs/serve/63_jobs.ipynb #015810bd
 def order_ingest(settings: Settings, # the profile
@@ -140,15 +157,15 @@ def order_ingest(settings: Settings, # the profile
     for key in parameters:
         if key not in _INGEST: raise ParameterError(unknown("parameter", key, _INGEST, "job"))
     words = [f"--{name}" for name in ("full", "repair") if _flag(parameters, name)]
-    words += [f"--symbols={s}" for s in _list(parameters, "symbols", _SYMBOL.fullmatch, "a symbol")]
-    words += [f"--timeframe={t}" for t in _list(parameters, "timeframes", parse_timeframe, "a timeframe")]
+    words += [f"--symbols={s}" for s in _list(parameters, "symbols", check_symbol)]
+    words += [f"--timeframe={t}" for t in _list(parameters, "timeframes", parse_timeframe)]
     for name in ("start", "end"): typed_moment(f"--{name}", parameters.get(name), name == "end")
     for name in ("start", "end", "tz", "calendar"):
         value = parameters.pop(name, None)
         if value is None: continue
         if not (isinstance(value, str) and re.fullmatch(r"[\w./:+ -]{1,64}", value)): raise ParameterError(must_be(name, "a short text", value))
         words.append(f"--{name}={value}")
-    address = [address] if address else _address(settings, parameters.pop("source", None), parameters.pop("path", None))
+    address = _address(settings, *(address or (parameters.pop("source", None), parameters.pop("path", None))))
     return Order(_mlfin("ingest", f"--profile={settings.profile}", "--events={events}", *words, *(["--", *address] if address else [])), "store")
 
 KINDS: dict[str, Callable[[Settings, dict], Order]] = {"ingest": order_ingest, "train": order_train}
@@ -170,7 +187,8 @@ class Job:
     kind: str                       # ingest, train, ...
     state: str                      # queued, running, or one of `ENDED`
     parameters: dict
-    by: str                         # who asked
+    by: str                         # who asked, by name
+    owner: str                      # who asked, for ever (a user's id, of a machine its user's); "": nobody's but administrators'
     created: datetime               # UTC, as the others
     started: datetime | None        # of the last attempt
     finished: datetime | None
@@ -181,7 +199,7 @@ class Job:
     cancelled_by: str = ""
 
 # %% ../../nbs/serve/63_jobs.ipynb #5ac59910
-_COLUMNS = "id, kind, state, parameters, by, created, started, finished, attempt, progress, result, error, cancelled_by"
+_COLUMNS = "id, kind, state, parameters, by, owner, created, started, finished, attempt, progress, result, error, cancelled_by"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL,
     parameters TEXT NOT NULL, words TEXT NOT NULL, lane TEXT, by TEXT NOT NULL, created REAL NOT NULL, started REAL, finished REAL,
@@ -190,6 +208,10 @@ CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT 
 CREATE UNIQUE INDEX IF NOT EXISTS one_in_a_lane ON jobs (lane) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, seq);
 """
+_OWNERS = """
+ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+CREATE INDEX IF NOT EXISTS by_owner ON jobs (owner, state);
+""" # jobs of a queue that was made before are nobody's: only administrators see them
 
 def _job(row: tuple) -> Job:
     "A job from a row of `_COLUMNS`."
@@ -199,18 +221,24 @@ def _job(row: tuple) -> Job:
     return Job(**values | {k: at(values[k]) for k in ("created", "started", "finished")})
 
 # %% ../../nbs/serve/63_jobs.ipynb #59172157
+def _prepare(db: sqlite3.Connection) -> None:
+    "Make the table, or add what a queue of an earlier version lacks; the lock is held."
+    db.execute("PRAGMA journal_mode=WAL")
+    db.executescript(_SCHEMA)
+    if "owner" not in (row[1] for row in db.execute("PRAGMA table_info(jobs)")): db.executescript(f"BEGIN IMMEDIATE;{_OWNERS}COMMIT;")
+
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     "The queue, for one transaction; what goes wrong is one DataError."
     db = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_state'").fetchone():
-            with open(path.with_name(f".{path.name}.lock"), "a") as alone:  # SQLite waits for no one when it turns to WAL
-                fcntl.flock(alone, fcntl.LOCK_EX)
-                db.execute("PRAGMA journal_mode=WAL")
-                db.executescript(_SCHEMA)
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_owner'").fetchone():
+            with open(os.open(path.with_name(f".{path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600), "a") as alone:
+                fcntl.flock(alone, fcntl.LOCK_EX)                          # SQLite waits for no one when it turns to WAL
+                _prepare(db)
         db.execute("PRAGMA synchronous=FULL")
         db.execute("BEGIN IMMEDIATE")
         yield db
@@ -264,30 +292,37 @@ class Watched:
 
 # %% ../../nbs/serve/63_jobs.ipynb #104685d6
 class _Queue:
-    "Looking at the queue."
+    "Looking at the queue; where an owner is given, at nothing but that owner's."
     def get(self, name: str, # a job's id
+            owner: str | None = None, # whose it must be; None: anybody's
             ) -> Job:
-        "A job, as it is now."
+        "A job, as it is now; somebody else's is as unknown as one that never was."
         with _opened(self.path) as db: found = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone()
-        if found is None: raise as_answer(ParameterError(must_be("job", "the id of a job that is kept", name)), 404, "unknown_job")
-        return _job(found)
+        if found is not None and ((job := _job(found)).owner == owner or owner is None): return job
+        raise as_answer(ParameterError(must_be("job", "the id of a job that is kept", name)), 404, "unknown_job")
 
     def list(self, state: str | None = None, # only those; None: all
              limit: int = 50, offset: int = 0,
+             owner: str | None = None,   # only that owner's; None: all
              ) -> list[Job]:                 # newest first
         "Jobs."
-        where, given = ("WHERE state = ?", (state,)) if state else ("", ())
+        wanted = {"state": state, "owner": owner}
+        where = " AND ".join(f"{k} = ?" for k, v in wanted.items() if v is not None)
+        given = [v for v in wanted.values() if v is not None]
         with _opened(self.path) as db:
-            rows = db.execute(f"SELECT {_COLUMNS} FROM jobs {where} ORDER BY seq DESC LIMIT ? OFFSET ?", (*given, limit, offset)).fetchall()
+            rows = db.execute(f"SELECT {_COLUMNS} FROM jobs {f'WHERE {where}' if where else ''} ORDER BY seq DESC LIMIT ? OFFSET ?",
+                              (*given, limit, offset)).fetchall()
         return [_job(row) for row in rows]
 
     def waits_for(self, name: str, # a job's id
+                  owner: str | None = None, # only if that is this owner's, too; None: whoever's
                   ) -> str | None: # id of the one before it in its lane; None: of none, or it does not wait
         "Which job must end before this one can begin."
         with _opened(self.path) as db:
-            found = db.execute("SELECT b.id FROM jobs AS j JOIN jobs AS b ON b.lane = j.lane AND b.id <> j.id AND (b.state = 'running' OR b.state = 'queued'"
-                               " AND b.seq < j.seq) WHERE j.id = ? AND j.state = 'queued' ORDER BY b.state = 'running', b.seq DESC LIMIT 1", (name,)).fetchone()
-        return found and found[0]
+            found = db.execute("SELECT b.id, b.owner FROM jobs AS j JOIN jobs AS b ON b.lane = j.lane AND b.id <> j.id AND (b.state = 'running' OR"
+                               " b.state = 'queued' AND b.seq < j.seq) WHERE j.id = ? AND j.state = 'queued'"
+                               " ORDER BY b.state = 'running', b.seq DESC LIMIT 1", (name,)).fetchone()
+        return found[0] if found and owner in (None, found[1]) else None
 
     def cancel(self, name: str, by: str) -> Job: return cancel_job(self, name, by)
 
@@ -295,9 +330,12 @@ class _Queue:
 
     def tail(self, name: str, size: int = 20_000) -> str: return job_log(self, name, size)
 
-    def counts(self) -> dict[str, int]: # state -> jobs; queued and running are always there
+    def counts(self, owner: str | None = None, # only that owner's; None: all
+               ) -> dict[str, int]: # state -> jobs; queued and running are always there
         "How many jobs there are."
-        with _opened(self.path) as db: found = dict(db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+        with _opened(self.path) as db:
+            found = dict(db.execute(f"SELECT state, count(*) FROM jobs {'WHERE owner = ?' if owner is not None else ''} GROUP BY state",
+                                    () if owner is None else (owner,)).fetchall())
         return {"queued": 0, "running": 0, **found}
 
 # %% ../../nbs/serve/63_jobs.ipynb #925f67a8
@@ -309,6 +347,13 @@ def jobs_folder(settings: Settings, # the profile
 _STALE = 60.0  # seconds without a sign of a worker's life, after which another one takes over
 _STARTS = 3    # how often a job is begun whose process vanishes
 _WAITING = 200 # jobs that may wait
+_OWN = 100     # of one owner, so that nobody keeps the others out
+
+def _refuse_full(db: sqlite3.Connection, owner: str) -> None:
+    "Refuse a job where too many wait already."
+    for most, where, given in ((_WAITING, "", ()), (_OWN, " AND owner = ?", (owner,))):
+        if db.execute(f"SELECT count(*) FROM jobs WHERE state = 'queued'{where}", given).fetchone()[0] >= most:
+            raise DataError(f"{most} jobs{' of yours' if where else ''} wait already.\nHint: cancel some, or wait.")
 
 # %% ../../nbs/serve/63_jobs.ipynb #51bb1efe
 class Jobs(_Queue):
@@ -323,18 +368,19 @@ class Jobs(_Queue):
 
     def submit(self, kind: str,       # ingest, train, or one that was registered
                parameters: dict,      # checked as the command line checks them
-               by: str,               # who asks
-               ) -> Job:              # it waits; the one that waits already where it is the same
+               by: str,               # who asks, by name
+               owner: str = "",       # who asks, for ever: a user's id; "": nobody, it is the administrators'
+               ) -> Job:              # it waits; the one of the same owner that waits already where it is the same
         "Put a job into the queue, durably."
         if kind not in KINDS: raise ParameterError(unknown("kind", kind, KINDS))
         order, text = KINDS[kind](self.settings, parameters), json.dumps(parameters, sort_keys=True)
         with _opened(self.path) as db:
-            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND parameters = ?", (kind, text)).fetchone()
+            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND parameters = ? AND owner = ?",
+                              (kind, text, owner)).fetchone()
             if same: return _job(same)
-            if db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0] >= _WAITING:
-                raise DataError(f"{_WAITING} jobs wait already.\nHint: cancel some, or wait.")
-            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, by, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
-                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane, by, time.time()))
+            _refuse_full(db, owner)
+            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, by, owner, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane, by, owner, time.time()))
             return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
 
     def run_worker(self, stop: Event,                               # ends the worker; its job goes on and is taken up by the next one
@@ -404,12 +450,12 @@ def work(jobs: Jobs, stop: Event, on_end: Callable, on_error: Callable, poll: fl
 # %% ../../nbs/serve/63_jobs.ipynb #efdfa76a
 def _start(jobs: Jobs, job: Job) -> subprocess.Popen:
     "Begin an attempt, unless it was begun."
-    place = _attempt(jobs, job)
-    place.mkdir(parents=True, exist_ok=True)
+    place = private_folder(_attempt(jobs, job))
     with _opened(jobs.path) as db: words = json.loads(db.execute("SELECT words FROM jobs WHERE id = ?", (job.id,)).fetchone()[0])
     words = [w.replace("{events}", str(place / "events.jsonl")) if w.endswith("{events}") else w for w in words]
     env = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
     env |= {f"MLFIN_{k.upper()}": str(getattr(jobs.settings, k)) for k in ("root", "profile", "store", "mlflow", "artifacts", "ledger")}
+    env |= {"MLFIN_CONFINED": "1", "MLFIN_DATA_DIRS": ",".join(jobs.settings.data_dirs)}
     try:
         return subprocess.Popen([sys.executable, "-P", "-c", START, str(place), *words], cwd=jobs.settings.root, env=env, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

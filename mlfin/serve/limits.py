@@ -14,6 +14,7 @@ from collections.abc import Collection
 
 from ..core.errors import SettingsError, must_be, require
 from ..core.settings import Settings
+from .attempts import network_of
 from .roles import Person, Throttled
 
 # %% ../../nbs/serve/61a_limits.ipynb #97f89584
@@ -146,11 +147,11 @@ class Limits:
         return self._far is not None and self._far.lost
 
     def check(self, person: Person | None, # None: nobody was recognised
-              address: str,                # of the client; empty: not counted
+              address: str,                # of the client, an IPv6 one with its /64; empty: not counted
               ) -> None:                   # `Throttled`, with the seconds to wait
         "Count a request, or refuse it."
         if person is not None and person.name in self.exempt: return
-        asked = [(k, v) for k, v in (("user", person and person.id), ("address", address)) if v]
+        asked = [(k, v) for k, v in (("user", person and person.id), ("address", network_of(address))) if v]
         if self._far is None or not _counted(self._far, self._whole, asked): _count(self._near, self._own, asked)
 
 def open_limits(settings: Settings, # `limit_user`, `limit_address`, `limit_exempt`, `redis`

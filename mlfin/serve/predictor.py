@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Beside:
     "What predictions are read beside, from a version's predictions out of sample."
     baseline: float | None                         # naive guess; None where it is not known
     edges: np.ndarray = field(repr=False)          # upper end of what was said in each group but the last
-    groups: tuple[dict, ...] = field(repr=False)   # low, high of the frequency or the error; mean, least, most of the return; empty: too few cases
+    groups: tuple[dict, ...] = field(repr=False)   # `frequency low high`, or `error`; of directions also `middle least most` of the return; empty: too few cases
 
     def group(self, said: float, # probability or value
              ) -> dict:          # empty where there are too few cases
@@ -57,13 +57,12 @@ def _group(own: pd.DataFrame, said: str) -> dict:
     "One group: rows in order of time."
     own = own.tail(_MOST)
     if len(own) < _CASES or own.ts.nunique() < 20: return {}
-    tails = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
+    if said != "probability": return {"error": float(np.quantile(np.abs((own.actual - own[said]).to_numpy(dtype=np.float64)), _LEVEL))}
     value = own.forward_return.to_numpy(dtype=np.float64)
-    told = {"mean": float(value.mean()), "least": float(np.quantile(value, tails[0])), "most": float(np.quantile(value,
-        tails[1]))} if np.isfinite(value).all() else {}
-    if said == "probability": _, low, high = mean_interval(own.actual.to_numpy(dtype=np.float64), level=_LEVEL, draws=500)
-    else: low, high = np.quantile((own.actual - own[said]).to_numpy(dtype=np.float64), tails)
-    return told | {"low": float(low), "high": float(high)}
+    parts = np.quantile(value, [(1 - _LEVEL) / 2, 0.5, (1 + _LEVEL) / 2]) if np.isfinite(value).all() else ()
+    share, low, high = mean_interval(own.actual.to_numpy(dtype=np.float64), level=_LEVEL, draws=500)
+    return dict(zip(("least", "middle", "most"), map(float, parts), strict=False)) | {
+        "frequency": share, "low": max(min(low, share), 0.0), "high": min(max(high, share), 1.0)}
 
 def beside(predictions: pd.DataFrame, # of one model, out of sample: ts probability (or prediction) baseline actual forward_return
           ) -> Beside:
@@ -103,11 +102,13 @@ class Champion:
 
 # %% ../../nbs/serve/62_predictor.ipynb #7hre5e00
 def _threshold(manifest: dict) -> float | None:
-    "Above which score the rule holds; None where it ranks symbols."
+    "Above which score the rule holds: its own, or the base rate of the rows that the model was fitted to; None where it ranks symbols."
     rule = manifest["thresholds"] or {}
     if rule.get("signal") == "quantile": return None
-    centre = 0.5 if manifest["task"] == "classification" else 0.0
-    return centre if rule.get("threshold") is None else float(rule["threshold"])
+    if rule.get("threshold") is not None: return float(rule["threshold"])
+    if manifest["task"] != "classification": return 0.0
+    rate = manifest.get("baseline")                       # versions of before have none: their rules meant one half
+    return (0.5 if rate is None else float(rate)) + float(rule.get("excess") or 0.0)
 
 def _refuse_code(loaded: Loaded) -> None:
     "Features must be known, and computed by the code that the model learnt from."
@@ -164,7 +165,9 @@ def load_serving(settings: Settings,               # its `mlflow` and profile
     if list(stream.inputs) != list(inputs): raise ModelError(must_be("inputs", f"those of its features, {', '.join(stream.inputs)}", ", ".join(inputs),
         str(loaded.version)))
     if before is not None and _alike(before.stream, stream): stream = before.stream
-    made = Champion(loaded, one, stream, beside(loaded.predictions), _threshold(loaded.manifest), datetime.now(UTC))
+    read = beside(loaded.predictions)
+    if loaded.manifest.get("baseline") is not None: read = replace(read, baseline=float(loaded.manifest["baseline"]))
+    made = Champion(loaded, one, stream, read, _threshold(loaded.manifest), datetime.now(UTC))
     _check(made)
     return made
 
@@ -194,20 +197,22 @@ def _why_not(champion: Champion, row: Row) -> str:
     if row.bars < need: return f"too few bars: there are {row.bars:,}, the features need {need:,}"
     return f"{', '.join(row.missing[:3])} {'has' if len(row.missing) == 1 else 'have'} no value at this bar"
 
+_OF_FREQUENCY = "how often it rose in like cases: when the model said about as much, out of sample"
+_OF_RETURN = "the return: the prediction, give or take the error of like cases out of sample"
+_OF_CASES, _OF_PRICE = "the price that like cases led to, out of sample", "the price that the prediction leads to, by the errors of like cases"
+
 def _parts(champion: Champion, said: float, row: Row, label) -> dict:
     "Intervals, and prices where the label is a return."
     group, sure = champion.beside.group(said), champion.manifest["task"] == "classification"
-    told: dict[str, Any] = {"interval": None, "price": None, "price_interval": None, "price_baseline": None}
-    if group:
-        low, high = (group["low"], group["high"]) if sure else (said + group["low"], said + group["high"])
-        words = "how often it rose when the model said about as much, out of sample" if sure else "the return, by the model's errors out of sample"
-        told["interval"] = Interval(low=low, high=high, level=_LEVEL, of=words)
+    told: dict[str, Any] = {"frequency": group.get("frequency"), "interval": None, "price": None, "price_interval": None, "price_baseline": None}
+    low, high = (group.get("low"), group.get("high")) if sure else (said - group["error"], said + group["error"]) if group else (None, None)
+    if group: told["interval"] = Interval(low=low, high=high, level=_LEVEL, of=_OF_FREQUENCY if sure else _OF_RETURN)
     if label.kind not in ("fwd_ret", "fwd_log", "fwd_close") or label.meta: return told
     price = (lambda r: float(row.close * np.exp(r))) if label.kind == "fwd_log" else (lambda r: float(row.close * (1 + r)))
     told["price_baseline"] = row.close
-    mean, low, high = (group.get(k) for k in ("mean", "least", "most")) if sure else (said, *((said + group[k] if group else None) for k in ("low", "high")))
-    if mean is not None: told["price"] = price(mean)
-    if low is not None: told["price_interval"] = Interval(low=price(low), high=price(high), level=_LEVEL, of="the price at the label's end")
+    middle, low, high = (group.get(k) for k in ("middle", "least", "most")) if sure else (said, low, high)
+    if middle is not None: told["price"] = price(middle)
+    if low is not None: told["price_interval"] = Interval(low=price(low), high=price(high), level=_LEVEL, of=_OF_CASES if sure else _OF_PRICE)
     return told
 
 # %% ../../nbs/serve/62_predictor.ipynb #7734ee3b
@@ -243,7 +248,7 @@ def _fields(champion: Champion, row: Row) -> dict:
             "label": None if said is None or champion.threshold is None else int(said > champion.threshold), "foretells": label.spec, "horizon": label.horizon,
             "model": manifest["name"], "version": champion.number, "reason": reason, "close": row.close, "baseline": champion.beside.baseline,
             "settled": row.bars >= manifest["lookback"]["warm_up"]}
-    none = dict.fromkeys(("interval", "price", "price_interval", "price_baseline"))
+    none = dict.fromkeys(("frequency", "interval", "price", "price_interval", "price_baseline"))
     return told | (none if said is None else _parts(champion, said, row, label))
 
 def _as_said(champion: Champion, row: Row) -> Said:

@@ -6,7 +6,7 @@
 __all__ = ['ROLES', 'NOWHERE', 'ANYONE', 'ROUTES', 'PERSONAL', 'AuthError', 'BadCredentials', 'SecondFactorNeeded',
            'EnrolmentNeeded', 'PasswordChangeNeeded', 'BadToken', 'Expired', 'Revoked', 'Throttled', 'Forbidden',
            'Unavailable', 'as_answer', 'missing', 'check_role', 'Person', 'Origin', 'least_role', 'is_personal',
-           'allowed', 'demand']
+           'allowed', 'demand', 'whose_jobs', 'sees_job']
 
 # %% ../../nbs/serve/60e_roles.ipynb #d7103457
 from collections.abc import Iterable
@@ -130,7 +130,7 @@ ROUTES = { # least role, by method and path
                      "DELETE /users/{name}/sessions", "GET /users/{name}/keys", "POST /users/{name}/keys", "DELETE /keys/{key}", "GET /audit"),
                     "administrator"),
 }
-PERSONAL = "/users", "/keys", "/auth/sessions" # what accounts are made of: for somebody who logged in, never for a machine's key
+PERSONAL = "/users", "/keys", "/auth/sessions", "/audit" # what accounts are made of, and who did what: for people who logged in, never for a key
 
 # %% ../../nbs/serve/60e_roles.ipynb #32cae9bb
 def _split(path: str) -> tuple[str, ...] | None:
@@ -177,5 +177,17 @@ def demand(person: Person | None, method: str, path: str) -> None:
     "Raise `Forbidden` where `allowed` says no; `BadToken` where nobody was recognised."
     if allowed(person, method, path): return
     if person is None: raise BadToken("A token is needed here: log in, or send an API key.")
-    if person.kind == "key" and is_personal(path): raise Forbidden("Accounts are no business of a key.\nHint: log in as a person.")
+    if person.kind == "key" and is_personal(path): raise Forbidden("Accounts and the audit log are no business of a key.\nHint: log in as a person.")
     raise Forbidden(f"Your role, {person.role}, does not allow this.\nHint: it needs {least_role(method, path) or 'a route that exists'}.")
+
+# %% ../../nbs/serve/60e_roles.ipynb #cab7ef0d
+def whose_jobs(person: Person | None, # who asks; None: this machine's own
+               ) -> str | None:       # a user's id; None: everybody's
+    "Of whom somebody sees jobs: an analyst of nobody else."
+    return person.id if person is not None and person.role == "analyst" else None
+
+def sees_job(person: Person | None, # who asks; None: this machine's own
+             owner: str,            # of the job: a user's id; "": nobody, as of queues of earlier versions
+             ) -> bool:             # False: only that it is there, and how it stands
+    "Whether somebody sees of a job what was asked, what it says and its log."
+    return person is None or person.role == "administrator" or person.role == "analyst" and person.id == owner

@@ -6,6 +6,7 @@
 __all__ = ['Listen', 'Supervisor', 'serve']
 
 # %% ../../nbs/serve/65_server.ipynb #91ff680b
+import errno
 import fcntl
 import logging
 import os
@@ -55,12 +56,21 @@ def _checked(settings: Settings, listen: Listen) -> Settings:
     if listen.tls: check_tls(listen.cert, listen.key)
     return settings.model_copy(update={"serve_workers": listen.workers, "tls_cert": str(listen.cert or ""), "tls_key": str(listen.key or "")})
 
+def _bind(sock: socket.socket, address: tuple, seconds: float = 2.0) -> None:
+    "Bind; the workers of a service that was just killed may need a moment to let go of its port."
+    until = time.monotonic() + seconds
+    while True:
+        try: return sock.bind(address)
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE or time.monotonic() > until: raise
+        time.sleep(0.05)
+
 def _bound(host: str, port: int) -> socket.socket:
     "The listening socket, or what is in the way."
     family, _, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     found = socket.socket(family)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: found.bind(address)
+    try: _bind(found, address)
     except OSError as e:
         found.close()
         raise SettingsError(f"{host}:{port} cannot be listened on: {e.strerror}.\n"

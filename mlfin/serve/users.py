@@ -16,7 +16,8 @@ import pandas as pd
 
 from ..core.errors import DataError, ParameterError, SettingsError, must_be
 from .account_store import Write, note
-from .auth import Accounts, changed, end_sessions, forgive, prove, second_factor
+from .attempts import count_code, forget, forgive
+from .auth import Accounts, changed, end_sessions, prove, second_factor
 from .credentials import (KEY, check_name, check_password, digest, fold_name, new_secret, new_totp, one_time_password, recovery_codes,
                                      totp_address, totp_step)
 from .keys import KEEP, add_key, drop_keys, seal, unseal
@@ -110,14 +111,14 @@ def set_password(accounts: Accounts, name: str,
                  password: str | None = None, # None: one for one use is made
                  by: Origin = NOWHERE,
                  ) -> str | None:             # the password for one use; None where one was given
-    "Put another password in place of a forgotten one; all sessions end, and failed log-ins are forgotten."
+    "Put another password in place of a forgotten one; all sessions end, and failed log-ins are forgotten, as are the addresses where it logged in."
     if password is not None: check_password(password, name)
     once = one_time_password() if password is None else None
     hashed = accounts.hashing.hash(once or password)
     with accounts.write() as write:
         user = _user(write, name)
         write.run("UPDATE auth_users SET password = :password, must_change = :must WHERE id = :id", password=hashed, must=int(once is not None), id=user.id)
-        write.run("DELETE FROM auth_attempts WHERE mark = :mark", mark=digest(f"user:{user.name}"))
+        forget(write, user.id, user.name)
         end_sessions(write, user.id)
         note(write, by, "reset password", user.name)
     return once
@@ -134,15 +135,16 @@ def enrol(accounts: Accounts, name: str, password: str,
           origin: Origin = NOWHERE,
           ) -> Enrolment:            # goes to its owner and nowhere else
     "Begin with a second factor, or with another one."
-    user, marks = prove(accounts, name, password, origin, "enrol")
+    user, attempt = prove(accounts, name, password, origin, "enrol")
     secret, lacks = new_totp(), PasswordChangeNeeded() if user.must_change else SecondFactorNeeded() if user.totp and not code else None
     with accounts.write() as write:
         by, now = origin._replace(who=user.name), write.one("SELECT * FROM auth_users WHERE id = :id", id=user.id)
+        lacks = lacks or (count_code(write, attempt) if now.totp else None)
         fine = lacks is None and (not now.totp or bool(code) and second_factor(accounts, write, now, code))
-        if lacks: forgive(write, marks, whole=False)
+        if lacks: forgive(write, attempt, whole=False)
         if fine:
             write.run("UPDATE auth_users SET totp_next = :next WHERE id = :id", next=seal(accounts.keys, user.id, secret), id=user.id)
-            forgive(write, marks, whole=False)
+            forgive(write, attempt, whole=False)
         note(write, by, "enrol", user.name, "done" if fine else f"refused: {lacks.word.replace('_', ' ')}" if lacks else "refused: wrong code")
     if not fine: raise lacks or BadCredentials()
     return Enrolment(secret, totp_address(secret, user.name, accounts.issuer))
@@ -153,17 +155,19 @@ def confirm(accounts: Accounts, name: str, password: str,
             origin: Origin = NOWHERE,
             ) -> list[str]:           # recovery codes, each for one use; shown once
     "Let a second factor count from now on; sessions without it end."
-    user, marks = prove(accounts, name, password, origin, "confirm")
+    user, attempt = prove(accounts, name, password, origin, "confirm")
     if not user.totp_next:
-        with accounts.write() as write: forgive(write, marks, whole=False)
+        with accounts.write() as write: forgive(write, attempt, whole=False)
         raise as_answer(ParameterError("There is no second factor to confirm.\nHint: enrol first."), 409, "not_enrolled")
+    with accounts.write() as write: throttled = count_code(write, attempt)
+    if throttled: raise throttled
     step, codes = totp_step(unseal(accounts.keys, user.id, user.totp_next), code, 0, accounts.clock()), recovery_codes()
     with accounts.write() as write:
         fine = step is not None and write.run("UPDATE auth_users SET totp = totp_next, totp_next = NULL, totp_step = :step "
                                               "WHERE id = :id AND totp_next = :next", step=step, id=user.id, next=user.totp_next)
         if fine:
             _keep_codes(write, user.id, codes)
-            forgive(write, marks, whole=True)
+            forgive(write, attempt, whole=True)
         note(write, origin._replace(who=user.name), "second factor", user.name, "done" if fine else "refused: wrong code")
     if not fine: raise BadCredentials()
     return codes

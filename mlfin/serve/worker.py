@@ -7,15 +7,18 @@ __all__ = ['START', 'Link', 'make_config', 'work']
 
 # %% ../../nbs/serve/64e_worker.ipynb #48dc8af9
 import asyncio
+import ctypes
 import gc
 import json
 import os
+import queue
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,7 @@ def _server_class() -> type:
             "Begin, and say so."
             await super().startup(sockets=sockets)
             if self.started:
+                _die_with_parent(0)                                        # from now on requests may be under way: `_Orders` sees to it
                 _steady()
                 self.link.say(ready=os.getpid())
 
@@ -111,34 +115,65 @@ def _steady() -> None:
     gc.enable()                                                            # it was off while all was loaded
 
 # %% ../../nbs/serve/64e_worker.ipynb #da4926b5
-def _obey(server: Any, link: Link, grace: float) -> None:
-    "Leave when the supervisor says so, or is gone."
-    while (told := link.hear()) is not None:
-        if "leave" in told: server.linger, server.should_exit = float(told["leave"]), True
-    server.should_exit = True
-    time.sleep(grace + 5)
-    os._exit(1)
+_PDEATHSIG = 1 # of Linux's prctl: the signal that a process gets when its parent dies
+
+def _die_with_parent(sig: int) -> None: # 0: no more
+    "Let the system send a signal when the supervisor dies; only Linux can."
+    if sys.platform == "linux": ctypes.CDLL(None).prctl(_PDEATHSIG, sig)
+
+class _Orders:
+    "What the supervisor says, heard from the first moment on; its end is an order, too."
+    def __init__(self, link: Link, taken: socket.socket):
+        self.link, self.taken, self.first, self.server, self.grace, self._linger = link, taken, queue.SimpleQueue(), None, 0.0, None
+        threading.Thread(target=self._hear, name="supervisor", daemon=True).start()
+
+    def hold(self, server: Any, grace: float) -> None:
+        "This server is to be ended; `grace`: seconds that requests under way have."
+        self.server, self.grace = server, grace
+        if self._linger is not None: self._leave(self._linger)
+
+    def _leave(self, linger: float) -> None:
+        self._linger = linger
+        if self.server is not None: self.server.linger, self.server.should_exit = linger, True
+
+    def _hear(self) -> None:
+        begun = False
+        while (told := self.link.hear()) is not None:
+            if "settings" in told: begun = not self.first.put(told["settings"])
+            elif "leave" in told: self._leave(float(told["leave"]))
+        if begun: self._orphaned()
+        else: self.first.put(None)
+
+    def _orphaned(self) -> None:
+        "Nobody replaces this worker or restarts the service but through the port, so it is let go of first."
+        if self.server is None or not self.server.started: os._exit(1)
+        with suppress(OSError): self.taken.shutdown(socket.SHUT_RDWR) # for every process that has this socket
+        self.server.should_exit = True
+        time.sleep(self.grace + 5)
+        os._exit(1)
 
 # %% ../../nbs/serve/64e_worker.ipynb #5ce5f3d0
 START = ("import gc, os, signal, sys; gc.disable(); [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)]; " # for `python -P -c`
+         f"sys.platform == 'linux' and __import__('ctypes').CDLL(None).prctl({_PDEATHSIG}, {int(signal.SIGKILL)}); "
          "from mlfin.serve.worker import work; os._exit(work(*map(int, sys.argv[1:])))") # all is written: no second is spent on taking modules apart
 
 def work(listening: int, # number of the socket that takes connections
          line: int,      # number of the socket that leads to the supervisor
          ) -> int:       # exit code
     "Serve until the supervisor says that it is enough."
-    from mlfin.serve.api import app_of_worker
-
     link, taken = Link(socket.socket(fileno=line)), socket.socket(fileno=listening)
-    told = link.hear()
+    orders = _Orders(link, taken)
+    told = orders.first.get()
     if told is None: return 0
     try:
-        settings = Settings.model_validate(told["settings"])
+        settings = Settings.model_validate(told)
+        from mlfin.serve.api import app_of_worker
+
         server = _server_class()(make_config(app_of_worker(settings), settings, link.beat), link)
         server.config.load()
     except (MlfinError, OSError) as e:
         link.say(failed=str(e))
         return 1
-    threading.Thread(target=_obey, args=(server, link, settings.serve_grace), name="supervisor", daemon=True).start()
+    orders.hold(server, settings.serve_grace)
     server.run([taken])
     return 0 if server.started else 1

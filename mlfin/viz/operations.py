@@ -137,22 +137,35 @@ def _price_tiles(p: Mapping, label: str) -> list[str]:
     return [_tile(label, price_text(p["price"]), change), _tile("Naive guess", price_text(p["price_baseline"]), "the last close"),
             _tile("Interval of the price", _range(p["price_interval"], price_text), _level(p["price_interval"], "too few cases"))]
 
+def _label_tile(p: Mapping, sign: str = "") -> str:
+    "The label, and the threshold that the model's number is held against."
+    if p["threshold"] is None: return _tile("Label", "–", "the rule ranks symbols instead")
+    said, limit = (p["probability"] if p["kind"] == "direction" else p["prediction"]), p["threshold"]
+    where = "the base rate of the rows it learnt from" if p["kind"] == "direction" and limit == p["baseline"] else "the rule's threshold"
+    close = 1 if abs(said - limit) >= 0.001 else 4 # digits that show on which side of the threshold it is
+    told = f"{100 * said:{sign}.{close}f} % is {'above' if p['label'] else 'not above'} {100 * limit:{sign}.{close}f} %, {where}"
+    return _tile("Label", {None: "–", 1: "1 (hold)", 0: "0 (do not hold)"}[p["label"]], told)
+
 def _said_rows(p: Mapping) -> list[list[str]]:
     "Probability or return, beside the naive guess; and the price, if there is one."
-    threshold = "the rule ranks symbols instead" if p["threshold"] is None else f"threshold {p['threshold']:.3g}"
-    label = {None: "–", 1: "above the threshold", 0: "not above"}[p["label"]]
     if p["kind"] == "value":
-        return [_price_tiles(p, "Predicted price"),
-                [_tile("Predicted return", _share(p["prediction"], "+"), "what the model says"),
-                 _tile("Naive guess", _share(p["baseline"], "+"), "the mean return"),
-                 _tile("Interval of the return", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold)]]
-    return [[_tile("Probability of a rise", _share(p["probability"]), "what the model says"),
-             _tile("Naive guess", _share(p["baseline"]), "how often it rose anyway"),
-             _tile("Interval of the frequency", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _tile("Label", label, threshold)],
-            _price_tiles(p, "Price of like cases")]
+        return [[_tile("Predicted return", _share(p["prediction"], "+"), "what the model says"),
+                 _tile("Interval of the return", _range(p["interval"], _share), _level(p["interval"], "too few cases")), _label_tile(p, "+"),
+                 _tile("Naive guess", _share(p["baseline"], "+"), "the mean return")], _price_tiles(p, "Predicted price")]
+    return [[_tile("Probability of a rise", _share(p["probability"]), "what the model says"), _label_tile(p),
+             _tile("Naive guess", _share(p["baseline"]), "the base rate: how often it rose anyway")],
+            [_tile("It rose in like cases", _share(p["frequency"]), "share of them, out of sample"),
+             _tile("Interval of that share", _range(p["interval"], _share), _level(p["interval"], "too few cases"))], _price_tiles(p, "Price of like cases")]
 
 # %% ../../nbs/viz/83_operations.ipynb #fb0d2796
 _NO_PRICE = "Its label is no return, so no price follows from it."
+
+def _away(p: Mapping) -> str:
+    "That what came differs from what the model says, where it does; empty elsewhere."
+    if not p["interval"] or p["interval"]["low"] <= p["probability"] <= p["interval"]["high"]: return ""
+    more = "more" if p["frequency"] > p["probability"] else "less"
+    return (f"Like cases rose {more} often than the model says: its probabilities are off here (calibrate: sigmoid or isotonic corrects them in training). "
+            "The label follows from the model's probability, as in research.")
 
 def prediction_card(p: Mapping, # one of POST /predict
                     ) -> str:   # HTML
@@ -161,8 +174,9 @@ def prediction_card(p: Mapping, # one of POST /predict
     lines = [f"{p['symbol']}, {p['horizon']} {many} of {p['timeframe']} after the bar that opened {time_text(p['ts'])} and closed at {price_text(p['close'])}. "
              f"Said by {p['model']} version {p['version']}, which learnt {p['foretells']}."]
     if p["kind"] == "direction" and not p["reason"]:
-        stood = "The price is where cases with about this probability stood on average, out of sample."
+        stood = "The price is the middle of where like cases stood afterwards, out of sample: cases with about this probability."
         lines.append("This model foretells a direction, not a price. " + (stood if p["price"] is not None else _NO_PRICE))
+        if (away := _away(p)): lines.append(away)
     elif p["price"] is None and not p["reason"]: lines.append(_NO_PRICE)
     if p["horizon"] > 1 and p["price"] is not None: lines.append(f"So the price is for about {p['horizon']} bars later, not for the next close.")
     if not p["settled"]: lines.append("The symbol has a short history: where it begins still shows in the features.")
@@ -177,8 +191,8 @@ _NAMES = {"ingest": "Ingest", "train": "Training"}
 
 def job_card(job: Mapping, # of GET /jobs/{id}
              ) -> str:     # HTML
-    "How far a job is, and the end of what it printed."
-    share, state = 100 * job["progress"], job["state"]
+    "How far a job is, and the end of what it printed; of one that is not shown in full, how it stands."
+    share, state = 100 * (job["progress"] or 0.0), job["state"]
     bar = f'<progress max="100" value="{share:.0f}" aria-label="Progress of {job["kind"]}">{share:.0f} %</progress>'
     if state == "queued": bar = f'<progress max="100" value="0" aria-label="Progress of {job["kind"]}">waits</progress>'
     when = f"began {time_text(job['started_at'])}" if job["started_at"] else f"asked for {time_text(job['created_at'])}"
@@ -187,9 +201,13 @@ def job_card(job: Mapping, # of GET /jobs/{id}
     log = html.escape("\n".join(job["log"][-15:]))
     log = f'<details open><summary>The end of its log</summary><pre class="mlfin-log" tabindex="0">{log}</pre></details>' if log else ""
     badge = f'<span class="mlfin-badge {"yes" if state in ("done", "running") else "no"}">{state}</span>'
+    if not job.get("full", True):
+        return _card(_NAMES.get(job["kind"], job["kind"]), f'<p>{badge}</p><p class="mlfin-soft">Job {html.escape(job["id"])}, {when}. Who asked for it, and '
+                     'administrators, also see how far it is and what it says.</p>')
     return _card(f"{_NAMES.get(job['kind'], job['kind'])}, asked for by {job['by']}",
                  f'<p>{badge}{bar} <b>{share:.0f} %</b></p><p>{says}</p>{log}<p class="mlfin-soft">Job {html.escape(job["id"])}, {when}.</p>')
 
+# %% ../../nbs/viz/83_operations.ipynb #13eaf999
 def _scores(scores: Mapping) -> str:
     "Each score beside its naive guess and its standard error."
     def said(key): return f"{scores[key]:.4g}" if key in scores else "–"
@@ -524,6 +542,14 @@ def _followed(page: OperationsPage, job: dict) -> None:
     page.job = job
     page.texts["job"].value = job_card(job)
 
+def _trained(result: Mapping) -> str:
+    "What a training that ended changed; where every task was fresh, nothing."
+    done = result.get("executed")
+    if done is not None and not any(task.startswith("train-") for task in done):
+        rest = f" Done anew: {', '.join(done)}." if done else ""
+        return f"Nothing was trained: the models of run {result.get('run', '–')} already answer this question.{rest}"
+    return "Trained. The new model serves only after the gate let it through: `mlfin promote` puts it there."
+
 async def _look_at_job(page: OperationsPage, name: str) -> None:
     "Ask how far a job is; where it ended, show what it changed."
     before, job = page.job, await _ask(page, "GET", f"/v1/jobs/{name}")
@@ -534,7 +560,7 @@ async def _look_at_job(page: OperationsPage, name: str) -> None:
         _note(page, f"The bars are in the store: {job['says'] or 'nothing new'}.")
         await _load_symbols(page)
     else:
-        _note(page, "Trained. The new model serves only after the gate let it through: `mlfin promote` puts it there.")
+        _note(page, _trained(job["result"]))
         await _load_model(page)
 
 async def _cancel(page: OperationsPage) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ..core import charts
-from ..core.errors import MlfinError
+from ..core.errors import DataError, MlfinError
 from .widgets import (NO_RUN, Run, figure_tiles, identity_table, key_figures_table, load_run,
                                page_link, published_runs, runs_table, show_figure, significance_table, trades_table,
                                verdict_card)
@@ -204,6 +204,11 @@ def _drawn(draw: Callable[[Run], Any], run: Run) -> Any:
 
 def _lacks(error: Exception) -> str: return f"Nothing to show: {str(error).splitlines()[0]}"
 
+def _traded(run: Run) -> Run:
+    "The run, if it traded at all."
+    if _part_or(lambda: run.document("backtest")["strategy"].get("orders"), None) == 0: raise DataError("nothing was traded in this run.")
+    return run
+
 def _price(run: Run, symbol: str) -> Any:
     "Trades on the price; the price alone where the symbol was not traded."
     bars, trades = run.frame("bars"), run.frame("trades")
@@ -214,14 +219,14 @@ def _price(run: Run, symbol: str) -> Any:
 _PARTS: Mapping[str, Callable[[Run], str]] = {
     "tiles": lambda r: figure_tiles(r.document("backtest"), r.document("significance")),
     "verdict": lambda r: verdict_card(r.document("verdict")),
-    "key": lambda r: _card("Key figures", key_figures_table(r.document("backtest"))),
-    "luck": lambda r: _card("Significance", significance_table(r.document("significance"))),
+    "key": lambda r: _card("Key figures", key_figures_table(_traded(r).document("backtest"))),
+    "luck": lambda r: _card("Significance", significance_table(_traded(r).document("significance"))),
     "identity": lambda r: ('<section class="mlfin-card"><details><summary>Identity and parameters of this run</summary>'
                            f"{identity_table(r)}</details></section>"),
 }
 _DRAWN: Mapping[str, Callable[[Run], Any]] = {
-    "equity": lambda r: charts.equity_chart(r.frame("equity")),
-    "drawdown": lambda r: charts.drawdown_chart(r.frame("equity")),
-    "monthly": lambda r: charts.monthly_chart(r.frame("monthly")),
-    "positions": lambda r: charts.positions_chart(r.frame("positions")),
+    "equity": lambda r: charts.equity_chart(_traded(r).frame("equity")),
+    "drawdown": lambda r: charts.drawdown_chart(_traded(r).frame("equity")),
+    "monthly": lambda r: charts.monthly_chart(_traded(r).frame("monthly")),
+    "positions": lambda r: charts.positions_chart(_traded(r).frame("positions")),
 }

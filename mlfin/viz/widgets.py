@@ -110,7 +110,7 @@ def load_run(reports_root: str | Path,     # the project's reports/ folder
 _NAMES = {
     "start": "First day", "end": "Last day", "total_return": "Total return", "cagr": "Growth a year (CAGR)",
           "volatility": "Volatility a year",
-    "sharpe": "Sharpe ratio", "sortino": "Sortino ratio", "calmar": "Calmar ratio", "max_drawdown": "Deepest drawdown",
+    "sharpe": "Sharpe ratio", "sortino": "Sortino ratio", "calmar": "Calmar ratio", "max_drawdown": "Deepest drawdown (at closes of bars)",
           "max_drawdown_days": "Days from peak to recovery or end",
     "final_equity": "Money at the end", "exposure": "Mean exposure",
           "turnover_per_year": "Turnover a year (x account)", "trades": "Closed trades", "open_trades": "Open trades",
@@ -122,7 +122,7 @@ _NAMES = {
     "psr_hedged": "PSR without the market's part", "dsr_hedged": "DSR without the market's part",
     "beta": "Beta to holding", "n_effective": "Trials that differ (clusters)", "dsr_raw": "DSR, each trial counted",
     "null_p_value": "Random entries do as well (p)", "spa_p_value": "Best of all trials against holding (SPA, p)",
-    "ci_cagr": "Interval of growth a year", "ci_drawdown": "Interval of the deepest drawdown",
+    "ci_cagr": "Interval of growth a year", "ci_drawdown": "Interval of the deepest drawdown (of daily closes)",
     "annualised": "Sharpe ratio a year", "ci": "Its interval", "confidence": "Confidence",
           "expected_maximum_annualised": "Best of as many trials without skill",
           "min_track_record": "Days needed to show it above zero", "n_periods": "Days on record", "reason": "Why not",
@@ -180,13 +180,20 @@ def trades_table(trades: pd.DataFrame,         # symbol side entry_ts entry_pric
     def when(t): return "–" if pd.isna(t) else f"{t:%Y-%m-%d}" if t.second == 0 and daily else f"{t:%Y-%m-%d %H:%M}"
     daily = rows["entry_ts"].dt.normalize().nunique() > 0.6 * rows["entry_ts"].nunique()
     latest = rows.sort_values("entry_ts", ascending=False, kind="stable").head(most)
-    body = [[r["symbol"], r.get("side", ""), when(r["entry_ts"]), f"{r['entry_price']:,.6g}", when(r["exit_ts"]),
-             "–" if r.get("status") == "open" else f"{r['exit_price']:,.6g}",
-             f"{r['pnl']:,.2f}", f"{100 * r['return']:.2f} %" if "return" in r else "", r.get("status", "")] for _,
-            r in latest.iterrows()]
-    note = (f'<p class="mlfin-soft">The latest {len(latest):,} of {len(rows):,} trades. Times are UTC; '
+    known = "traded_entry_price" in rows
+    pairs = [("traded_entry_price", "traded_exit_price")] if known else []
+    if not known or (rows["traded_entry_price"] / rows["entry_price"] - 1).abs().max() > 1e-9: pairs.append(("entry_price", "exit_price"))
+    def row(r):
+        (entry, exit_), *more = [(f"{r[a]:,.6g}", "–" if r.get("status") == "open" else f"{r[b]:,.6g}") for a, b in pairs]
+        bought = [f"{r['quantity']:,.6g}"] if known else []
+        return [r["symbol"], r.get("side", ""), *bought, when(r["entry_ts"]), entry, when(r["exit_ts"]), exit_, f"{r['pnl']:,.2f}",
+                f"{100 * r['return']:.2f} %" if "return" in r else "", r.get("status", ""), *(price for pair in more for price in pair)]
+    prices = "Prices and quantities are those of the market at the time" if known else "Prices are those of the bars, adjusted where the run adjusted them"
+    beside = "; beside them stand the prices adjusted for splits and dividends, in which results are counted" if len(pairs) > 1 else ""
+    note = (f'<p class="mlfin-soft">The latest {len(latest):,} of {len(rows):,} trades. {prices}{beside}. Times are UTC; '
             "the result of an open trade is at its last price.</p>")
-    return note + _table(body, ["Symbol", "Side", "Entry", "Price", "Exit", "Price", "Result", "Return", "Status"])
+    head = ["Symbol", "Side", *(["Quantity"] if known else []), "Entry", "Price", "Exit", "Price", "Result", "Return", "Status"]
+    return note + _table([row(r) for _, r in latest.iterrows()], head + ["Entry price (adjusted)", "Exit price (adjusted)"] * (len(pairs) > 1))
 
 def verdict_card(verdict: Mapping[str, Any],  # verdict.json
                 ) -> str:                     # HTML
@@ -257,8 +264,11 @@ def figure_tiles(figures: Mapping[str, Any],     # backtest.json, with "strategy
                 ) -> str:                        # HTML
     "The five numbers to look at first, each beside its benchmark."
     mine, other = figures.get("strategy", figures), figures.get("benchmark") or {}
+    if mine.get("orders") == 0:
+        return '<div class="mlfin-tiles"><div class="mlfin-tile"><span>Trades</span><b>none</b><i>no trade is no result: nothing to compare</i></div></div>'
+    days = f", {other['start']} to {other['end']}" if other.get("start") and other.get("end") else ""
     tiles = [("Growth a year", "cagr"), ("Sharpe ratio", "sharpe"), ("Deepest drawdown", "max_drawdown")]
-    parts = [(label, format_figure(key, mine.get(key)), f"holding {format_figure(key, other.get(key))}") for label,
+    parts = [(label, format_figure(key, mine.get(key)), f"holding {format_figure(key, other.get(key))}{days}") for label,
              key in tiles]
     parts.append(("Deflated Sharpe ratio", format_figure("dsr", significance.get("dsr")),
                   f"after {significance.get('n_trials', '–')} trials; above 0.95 is not luck"))

@@ -105,8 +105,9 @@ def test_figures_of_an_account_that_never_trades():
     assert f["sharpe"] is f["sortino"] is f["calmar"] is f["hit_rate"] is f["breakeven_bps"] is f["charged_bps"] is f["longest_bars_held"] is None
     assert f["total_return"] == f["max_drawdown"] == f["turnover_per_year"] == 0
     v = verdict(f, significance(sim.returns, None), key_figures(buy_and_hold(bars)))
-    assert v["better_than_luck"] is None and v["better_than_holding"] is False
-    assert v["headline"].startswith("Nothing to judge: the strategy never traded.") and "Nothing was traded." in v["sentences"]
+    assert v["better_than_luck"] is None and v["better_than_holding"] is None
+    assert v["headline"].startswith("Not known to be out of sample") and "No trade, no result" in v["headline"] and not v["details"]
+    assert verdict(f | {"out_of_sample": True}, significance(sim.returns, None))["headline"].startswith("No trade, no result")
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -271,9 +271,48 @@ def test_predicted_returns_have_their_centre_at_nothing():
 
 
 def test_a_rule_says_what_it_means_for_a_kind_of_score():
-    assert TradingRule().on("probability") == TradingRule(threshold=0.5).on("probability") == TradingRule(threshold=0.5)
+    assert TradingRule().on("probability") == TradingRule() and TradingRule(threshold=0.5).on("probability") == TradingRule(threshold=0.5)
+    assert TradingRule().on("probability", based=False) == TradingRule(threshold=0.5)
+    assert TradingRule(excess=0.03).on("probability", based=False) == TradingRule(threshold=0.53)
+    for rule in (TradingRule("long_short", excess=-0.1), TradingRule(signal="proportional", excess=-0.1)):
+        with pytest.raises(ParameterError, match="`excess` must be 0 <= e < 1"): rule.on("probability")
+    with pytest.raises(ParameterError, match="`excess` must be 0 for predicted returns"): TradingRule(excess=0.1).on("prediction")
     assert TradingRule().on("prediction").threshold == 0.0 and TradingRule(signal="quantile").on("prediction").threshold is None
     with pytest.raises(ParameterError, match="did you mean `probability`"): TradingRule().on("probabilty")
+
+
+def test_without_a_threshold_a_probability_is_held_against_the_base_rate_of_its_fold():
+    bars = bars_of(A=range(12))
+    rates = [.3] * 6 + [.6] * 5
+    p = always(bars).assign(fold=[1] * 6 + [2] * 5, baseline=rates, probability=[.29, .3, .31, .5, .7, .2, .59, .6, .61, .7, .2])
+    assert list(positions_from_predictions(p, bars)["A"]) == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0]
+    assert list(positions_from_predictions(p, bars, TradingRule(excess=0.15))["A"]) == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert list(positions_from_predictions(p, bars, TradingRule("long_short"))["A"]) == [-1, 0, 1, 1, 1, -1, -1, 0, 1, 1, -1, 0]
+    assert list(positions_from_predictions(p, bars, TradingRule(threshold=0.5))["A"]) == [0, 0, 0, 0, 1, 0, 1, 1, 1, 1, 0, 0]
+    sized = positions_from_predictions(p, bars, TradingRule(signal="proportional"))["A"]
+    np.testing.assert_allclose(sized, [0, 0, .02, .4, .8, 0, 0, 0, .02, .2, 0, 0], atol=1e-12)
+    assert positions_from_predictions(p.drop(columns="baseline"), bars).equals(positions_from_predictions(p, bars, TradingRule(threshold=0.5)))
+
+
+@pytest.mark.parametrize("rate", [np.nan, -0.1, 1.1])
+def test_a_base_rate_is_a_share_beside_every_probability(rate):
+    bars = bars_of(A=range(12))
+    with pytest.raises(BacktestError, match="`baseline` must be the base rate"): positions_from_predictions(always(bars).assign(baseline=[rate] + [.5] * 10), bars)
+
+
+@pytest.mark.parametrize("train, test", [((0, 10), (0, 10)), ((2, 8), (0, 10)), ((0, 4), (4, 10)), ((6, 11), (0, 6)), ((5, 5), (0, 10)), ((0, 10), (0, 4))])
+def test_a_fold_that_learnt_from_what_it_foretells_is_refused(train, test):
+    bars = bars_of(A=range(12))
+    names = ("train_start", "train_end", "test_start", "test_end")
+    p = always(bars).assign(fold=1, **{n: TS[at] for n, at in zip(names, (*train, *test), strict=True)})
+    with pytest.raises(BacktestError, match="made after training"): positions_from_predictions(p, bars)
+
+
+def test_a_fold_whose_test_part_was_cut_out_of_its_training_is_not():
+    bars = bars_of(A=range(12))
+    p = always(bars).iloc[4:7].assign(fold=1, train_start=TS[0], train_end=TS[11], test_start=TS[4], test_end=TS[6])
+    assert positions_from_predictions(p, bars)["A"].sum() == 3 and lay_out(p, bars).out_of_sample
+    assert not lay_out(p.drop(columns="fold"), bars).out_of_sample
 
 
 def test_the_meta_model_has_the_last_word():

@@ -11,8 +11,8 @@ from mlfin.backtest.signals import TradingRule
 from mlfin.backtest.simulate import backtest, buy_and_hold, simulate
 from mlfin.backtest.sweep import sweep
 from mlfin.backtest.tearsheet import (
-    confidence, cost_steps, describe_trading, figures_table, luck_table, neighbourhood, path_returns, readable, risk_table, split_caveats, tear_sheet,
-    tear_sheet_charts, trading_parameters)
+    confidence, cost_steps, describe_trading, figures_table, latest_trades, luck_table, neighbourhood, path_returns, readable, risk_table, split_caveats,
+    tear_sheet, tear_sheet_charts, tear_sheet_sections, trading_parameters, untraded)
 from mlfin.core.errors import ParameterError
 
 
@@ -26,7 +26,7 @@ def market(rows=400, symbols=("A", "B"), seed=0):
                                    "low": np.minimum(opens, close) * 0.998, "close": close, "volume": 1e6,
                                    "probability": rng.normal(0.5, 0.05, rows).clip(0, 1)}))
     frame = pd.concat(parts, ignore_index=True)
-    return frame.drop(columns="probability"), frame[["symbol", "ts", "probability"]]
+    return frame.drop(columns="probability"), frame[["symbol", "ts", "probability"]].assign(fold=1)
 
 
 def made(threshold=None, rows=400, costs=None, **rule):
@@ -36,7 +36,7 @@ def made(threshold=None, rows=400, costs=None, **rule):
     hold = buy_and_hold(bars, costs, start=done.equity.ts.iloc[0], end=done.equity.ts.iloc[-1])
     near = sweep(told, bars, neighbourhood(rule, told), rule, costs)
     trials = near.returns.rename(columns=str).assign(chosen=done.returns)
-    return tear_sheet(done, hold, bars, trials, "chosen", 365, swept=near), done, bars
+    return tear_sheet(done, hold, bars, trials, "chosen", 365, swept=near, predictions=told), done, bars
 
 
 def test_a_question_becomes_a_rule_and_costs():
@@ -44,13 +44,16 @@ def test_a_question_becomes_a_rule_and_costs():
              "cash": 5.0, "seed": 1}
     rule, costs = trading_parameters(asked, "prediction")
     assert rule == TradingRule("long_short", threshold=0.0, signal="proportional", max_weight=0.5) and costs == Costs(use_spread=True, participation=0.1)
-    assert trading_parameters({}) == (TradingRule(threshold=0.5), Costs())
+    assert trading_parameters({}) == (TradingRule(), Costs())
+    even = {"class_weight": "balanced"}                          # a model whose training knew as many rises as falls
+    assert trading_parameters(even)[0].threshold == 0.5 and trading_parameters(even | {"calibrate": "sigmoid"})[0].threshold is None
+    assert trading_parameters(even | {"threshold": 0.6})[0].threshold == 0.6 and trading_parameters(even, "prediction")[0].threshold == 0.0
     with pytest.raises(ParameterError, match="threshold"): trading_parameters({"rule": "long_short", "threshold": 0.4})
 
 
-def test_the_default_question_keeps_the_name_of_its_trial():
+def test_the_default_question_has_a_trial_of_its_own():
     rule, costs = trading_parameters({"rule": "long_flat", "threshold": None})
-    assert rule.spec() | costs.spec() == {"kind": "long_flat", "threshold": 0.5, "fee_bps": 1.0, "slippage_bps": 2.0}
+    assert rule.spec() | costs.spec() == {"kind": "long_flat", "threshold": None, "fee_bps": 1.0, "slippage_bps": 2.0}
 
 
 @pytest.mark.parametrize("rule, column", [
@@ -63,11 +66,17 @@ def test_neighbours_are_rules_and_the_chosen_one_is_among_them(rule, column):
     scores = rng.normal(0.5, 0.02, 200).clip(0, 1) if column == "probability" else rng.normal(0, 0.01, 200)
     told = pd.DataFrame({"symbol": np.tile([f"S{i}" for i in range(20)], 10), column: scores})
     grid = neighbourhood(rule, told)
-    first, settled = next(iter(grid)), rule.on(column)
+    first, settled = next(iter(grid)), rule.on(column, based=False)
     assert getattr(settled, first) in grid[first] and settled.min_hold in grid["min_hold"] and 1 <= len(grid[first]) <= 7
     for value in grid[first]:
         for hold in grid["min_hold"]: TradingRule(**{**vars(settled), first: value, "min_hold": hold}).on(column)
     assert all(sorted(set(v)) == v for v in grid.values())
+
+
+def test_neighbours_of_the_base_rate_lie_above_and_below_it():
+    told = pd.DataFrame({"symbol": "A", "probability": np.linspace(0.3, 0.4, 50), "baseline": 0.34})
+    assert 0.0 in (near := neighbourhood(TradingRule(), told)["excess"]) and min(near) < 0 < max(near)
+    assert min(neighbourhood(TradingRule("long_short"), told)["excess"]) == 0.0
 
 
 def test_scores_that_never_vary_have_no_other_thresholds():
@@ -107,12 +116,98 @@ def test_a_sheet_is_json_words_and_figures():
 
 def test_what_never_traded_has_a_page_too():
     sheet, done, bars = made(threshold=0.95)
-    assert not len(done.orders) and sheet.verdict["sentences"][0] == "Nothing to judge: the strategy never traded."
-    figures = tear_sheet_charts(sheet, done, bars, 365)
-    assert "equity" in figures and not {"null", "rolling", "capacity"} & set(figures)
+    said = sheet.verdict
+    assert not len(done.orders) and said["headline"].startswith("No trade, no result") and "holding" not in " ".join(said["details"])
+    assert said["better_than_luck"] is None and said["better_than_holding"] is None
+    assert "lie between" in said["details"][0] and said["details"][1] == "None is above the threshold of 0.95." and "%" in said["details"][2]
+    [(title, [table])] = tear_sheet_sections(sheet, done, bars, 365)
+    assert title == "## What was predicted, and what it would have traded" and list(table.index) == list(sheet.frames["scores"]["quantile"])
+    assert tear_sheet_charts(sheet, done, bars, 365) == {} and sheet.document()["scores"]
     tables = figures_table(sheet), luck_table(sheet), risk_table(sheet)
     assert all(len(t) for t in tables) and figures_table(sheet).loc["Orders", "strategy"] == "0"
     assert figures_table(sheet).loc["Sharpe ratio a year", "strategy"] == "–"
+
+
+@pytest.mark.parametrize("rule, change, says", [
+    (TradingRule("short_flat", threshold=0.9), {}, "None is below the threshold of 0.1."),
+    (TradingRule("long_short", threshold=0.9), {}, "or beyond its mirror image."),
+    (TradingRule(), {"probability": 0.34, "baseline": 0.34}, "None is above the base rate of its fold, 0.34."),
+    (TradingRule(), {"probability": np.nan}, "There are no probabilities"),
+    (TradingRule(threshold=0.4), {}, "beyond the threshold, but no order was filled"),
+    (TradingRule(threshold=0.9), {"baseline": 0.4}, "the base rate of each fold (threshold: null)")])
+def test_why_nothing_was_traded(rule, change, says):
+    assert says in " ".join(untraded(market()[1].assign(**change), rule))
+
+
+def odd_run(kind):
+    "(sheet, simulation, bars) of runs that have little to show."
+    bars, told = market(40 if kind != "two days" else 4, ("A",) if kind == "constant, one symbol" else ("A", "B"))
+    if kind == "constant, one symbol": told = told.assign(probability=0.6)
+    if kind == "one trade": told = told.assign(probability=np.where((told.symbol == "A") & (told.ts == told.ts.min()), 0.9, 0.1))
+    if kind == "tiny moves": bars = bars.assign(**{c: 50 + 1e-7 * np.arange(len(bars)) for c in ("open", "high", "low", "close")})
+    rule, costs = TradingRule(threshold=0.5), Costs(fee_bps=0, slippage_bps=0) if kind == "tiny moves" else Costs()
+    done = backtest(told, bars, rule, costs)
+    hold = buy_and_hold(bars, costs, start=done.equity.ts.iloc[0], end=done.equity.ts.iloc[-1])
+    swept = sweep(told, bars, neighbourhood(rule, told), rule, costs)
+    return tear_sheet(done, hold, bars, pd.DataFrame({"chosen": done.returns}), "chosen", 365, swept=swept, predictions=told), done, bars
+
+
+@pytest.mark.parametrize("kind", ["constant, one symbol", "one trade", "two days", "tiny moves"])
+def test_a_page_of_little_shows_nothing_that_is_empty(kind):
+    sheet, done, bars = odd_run(kind)
+    assert len(done.orders) and len(sections := tear_sheet_sections(sheet, done, bars, 365)) >= 4
+    for title, parts in sections:
+        assert title and parts
+        for part in parts:
+            if isinstance(part, pd.DataFrame):
+                assert len(part) and not part.astype(str).isin(["nan", "NaN", "None", "NaT", "inf"]).any(axis=None), title
+                continue
+            scales = [t.zmax for t in part.data if t.type == "heatmap" and t.zmax is not None]
+            assert all(s > 1e-6 for s in scales) and part.layout.template.layout.xaxis.exponentformat == "none", title
+
+
+def test_trades_stand_with_the_prices_of_their_time():
+    bars, told = market(60, ("A",))
+    split = np.where(bars.ts >= bars.ts[30], 2.0, 1.0)          # two for one; prices go on upwards in the adjusted series
+    raw = bars.assign(**{c: bars[c] / split for c in ("open", "high", "low", "close")}, volume=bars.volume * split)
+    held = told.assign(probability=np.where((told.ts >= told.ts[10]) & (told.ts < told.ts[50]), 0.9, 0.1))
+    rule, costs = TradingRule(threshold=0.5), Costs(fee_bps=0, slippage_bps=0)
+    adjusted = bars.assign(factor=split)
+    done = backtest(held, adjusted, rule, costs)
+    trade = done.as_traded(adjusted).iloc[0]
+    assert trade.traded_entry_price == pytest.approx(raw.open[11]) and trade.traded_exit_price == pytest.approx(raw.open[51])
+    assert trade.quantity * trade.traded_entry_price == pytest.approx(trade["size"] * trade.entry_price) and trade.entry_price == pytest.approx(bars.open[11])
+    assert list(latest_trades(done, adjusted))[-2:] == ["entry price (adjusted)", "exit price (adjusted)"]
+    acted = pd.DataFrame({"symbol": "A", "ex_date": [bars.ts[30]], "kind": "split", "value": 2.0, "known_at": [bars.ts[30]], "origin": "test"})
+    other = backtest(held, raw, rule, costs, actions=acted)     # the same on raw bars: the books split, the entry is what was paid
+    again = other.as_traded(raw).iloc[0]
+    for name in ("quantity", "traded_entry_price", "traded_exit_price", "pnl"): assert again[name] == pytest.approx(trade[name]), name
+    assert not any("adjusted" in c for c in latest_trades(backtest(held, bars, rule, costs), bars))
+
+
+def test_one_drawdown_in_figures_table_and_chart_of_bars_within_the_day():
+    bars, told = market(600, ("A",))
+    hours = pd.Series(pd.date_range("2020-01-01", periods=600, freq="h", tz="UTC").as_unit("us"))
+    bars, told = bars.assign(ts=hours, timeframe="1h"), told.assign(ts=hours)
+    done = backtest(told, bars, TradingRule(threshold=0.4), Costs())
+    hold = buy_and_hold(bars, Costs(), start=done.equity.ts.iloc[0], end=done.equity.ts.iloc[-1])
+    sheet = tear_sheet(done, hold, bars, pd.DataFrame({"chosen": done.returns}), "chosen", 365)
+    deepest, chart = sheet.figures["strategy"]["max_drawdown"], tear_sheet_charts(sheet, done, bars, 365)["drawdown"]
+    assert deepest == sheet.frames["drawdowns"].depth.iloc[0] == pytest.approx(min(chart.data[0].y) / 100) == (
+        sweep(told, bars, {"threshold": [0.4]}, costs=Costs()).table.max_drawdown[0])
+    daily = 1 + done.returns
+    assert deepest < (daily.cumprod() / daily.cumprod().cummax() - 1).min()         # closes of days alone miss it
+    assert figures_table(sheet).loc["First day", "holding"] == "2020-01-01"
+
+
+@pytest.mark.parametrize("given, words", [(lambda told: told.drop(columns="fold"), "which fold made the predictions"), (None, "weights were given")])
+def test_a_record_that_is_not_known_to_be_out_of_sample_says_so_before_any_number(given, words):
+    bars, told = market(60)
+    done = backtest(given(told), bars, TradingRule(threshold=0.5)) if given else simulate(pd.DataFrame({"A": 1.0}, index=bars.ts[:60]), bars)
+    hold = buy_and_hold(bars, Costs(), start=done.equity.ts.iloc[0], end=done.equity.ts.iloc[-1])
+    said = tear_sheet(done, hold, bars, pd.DataFrame({"chosen": done.returns}), "chosen", 365).verdict
+    assert said["headline"].startswith("Not known to be out of sample") and words in said["sentences"][0] and not any(c.isdigit() for c in said["sentences"][0])
+    assert said["better_than_luck"] is None and said["better_than_holding"] is None
 
 
 def test_a_month_is_enough():

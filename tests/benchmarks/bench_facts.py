@@ -57,7 +57,7 @@ def main() -> None:
     lines = measure()
     print("| measure | value | bound | verdict |\n|---|---|---|---|")
     for name, value, bound in lines:
-        verdict = "" if np.isnan(bound) else "met" if value <= bound else "MISSED"
+        verdict = "" if np.isnan(bound) else "met" if value <= bound else "missed"
         print(f"| {name} | {value:.2f} | {'' if np.isnan(bound) else f'{bound:.1f}x'} | {verdict} |")
 
 

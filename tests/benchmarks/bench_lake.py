@@ -1,7 +1,6 @@
 """The lake beside plain zstd Parquet: 5,000,000 one-minute bars of 10 symbols, in one run."""
 
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -101,11 +100,13 @@ def compare(folder: Path, times: int = 3) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Print the table; the exit status says whether every limit is kept."""
+    """Print the table, with the verdict on every ratio that has a limit."""
     with tempfile.TemporaryDirectory() as folder:
         table = compare(Path(folder))
-    print(table.round(4).to_string(index=False))
-    sys.exit(int((table.ratio > table.limit).any()))
+    print("| what | lake | plain | ratio | limit | verdict |\n|---|---|---|---|---|---|")
+    for row in table.itertuples():
+        verdict = "" if np.isnan(row.limit) else "met" if row.ratio <= row.limit else "missed"
+        print(f"| {row.what} | {row.lake:.4g} | {row.plain:.4g} | {row.ratio:.2f}x | {row.limit:g}x | {verdict} |".replace("nanx", "").replace("nan", ""))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def free_port() -> int:
 
 
 def row(measure: str, value: str, bound: str, fine: bool | None) -> bool:
-    print(f"| {measure} | {value} | {bound} | {'' if fine is None else 'held' if fine else 'missed'} |", flush=True)
+    print(f"| {measure} | {value} | {bound} | {'' if fine is None else 'met' if fine else 'missed'} |", flush=True)
     return fine is not False
 
 

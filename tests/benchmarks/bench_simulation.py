@@ -75,7 +75,7 @@ def main() -> None:
         data = Minutes(hold)
         mine, plain, far = compare(data)
         own, other = mine[:, 0].min(), plain[:, 0].min()
-        verdict = "kept" if own / other <= LIMIT else "missed"
+        verdict = "met" if own / other <= LIMIT else "missed"
         what = f"{BARS:,} minutes, an order every {hold} bars"
         print(f"| {what}: beside bare vectorbt, shortest of {len(mine)} each | {own / other:.2f}x | {LIMIT}x | {verdict} |")
         print(f"| the same in CPU seconds, median of the pairs | {np.median(mine[:, 1] / plain[:, 1]):.2f}x | {LIMIT}x | - |")

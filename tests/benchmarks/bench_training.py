@@ -66,8 +66,8 @@ def main(symbols: int = 50, days: int = 2500) -> None:
     print(f"{len(dataset.X):,} rows, {dataset.X.shape[1]} features, {len(MODELS)} models, 5 folds; bare {alone:.1f} s ({alone_cpu:.1f} s of CPU), "
           f"through mlfin, each fold kept, {ours:.1f} s ({ours_cpu:.1f} s of CPU)\n")
     print("| measure | value | bound | verdict |\n|---|---|---|---|")
-    print(f"| folds, keeping, scores, importance, tracking / the same fits bare, CPU | {ratio:.3f}x | {BOUND}x | {'met' if ratio <= BOUND else 'MISSED'} |")
-    print(f"| tracking of one run, four models | {tracked:.2f} s | {TRACKING:.0f} s | {'met' if tracked <= TRACKING else 'MISSED'} |")
+    print(f"| folds, keeping, scores, importance, tracking / the same fits bare, CPU | {ratio:.3f}x | {BOUND}x | {'met' if ratio <= BOUND else 'missed'} |")
+    print(f"| tracking of one run, four models | {tracked:.2f} s | {TRACKING:.0f} s | {'met' if tracked <= TRACKING else 'missed'} |")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,15 @@ def market() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def facts_folder() -> Path:
+    "The folder of real files of facts, where it is there."
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "facts"
+    if not folder.is_dir():
+        pytest.skip("../shared/data/facts is not there")
+    return folder
+
+
 @pytest.fixture
 def make():
     "Seeded bars on a calendar: make(symbol, timeframe, start, end, calendar)."

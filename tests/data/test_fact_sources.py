@@ -12,20 +12,17 @@ from mlfin.core.errors import DataError
 from mlfin.data.bars import TIME
 from mlfin.data.fact_sources import (
     FACT_SOURCES,
-    day_ends,
     fact_name,
     fact_summary,
-    frequency,
     judge_facts,
     keep_facts,
     lag_of,
     news_only,
-    periods,
-    plain_dates,
     read_facts,
     register_facts,
 )
 from mlfin.data.facts import EVERYONE, FACTS, asof_join, check_facts
+from mlfin.data.periods import day_ends, frequency, periods, plain_dates
 from mlfin.data.records import is_fact_name
 
 NEW_YORK = "America/New_York"
@@ -123,14 +120,15 @@ def test_the_order_of_day_and_month_is_found_out_by_even_steps(first):
 @pytest.mark.parametrize("every, dates", [
     ("day", pd.bdate_range("2024-01-01", periods=30)), ("week", pd.date_range("2024-01-05", periods=9, freq="W-FRI")),
     ("month", pd.date_range("2024-01-15", periods=9, freq="MS")), ("quarter", pd.date_range("2020-01-01", periods=9, freq="QS")),
-    ("year", pd.date_range("2000-01-01", periods=9, freq="YS")), ("irregular", pd.to_datetime(["2003-01-09", "2003-06-26", "2004-07-01"])),
+    ("year", pd.date_range("2000-01-01", periods=9, freq="YS")), ("half", pd.date_range("2000-06-30", periods=9, freq="6ME")), 
+    ("irregular", pd.to_datetime(["2003-01-09", "2003-06-26", "2004-07-01"])),
     ("irregular", pd.to_datetime(["2003-01-09"]))])
 def test_rhythm_and_period(every, dates):
     dates = pd.Series(dates)
     assert frequency(dates) == frequency(dates.sample(frac=1, random_state=0)) == every
     spans = periods(dates, every)
     inside = (spans.period_start.fillna(spans.period_end) <= dates) & (dates <= spans.period_end)
-    assert inside.all() and spans.period_start.isna().all() == (every in ("day", "week", "irregular"))
+    assert inside.all() and spans.period_start.isna().all() == (every in ("day", "irregular"))
 
 
 @pytest.mark.parametrize("lag", [None, "-1D", "soon", True, {"other": "1D"}])
@@ -197,21 +195,26 @@ def test_real_series_of_any_rhythm(market):
     cpi = read_facts(f"macro:{folder / 'core-cpi.csv.gz'}", lag="45D", names={"CPILFESL": "core_cpi"})
     table = pd.read_csv(folder / "core-cpi.csv.gz")
     month = pd.to_datetime(table.Date, format="%m/%d/%Y")
-    assert len(cpi.facts) == 743 and not len(cpi.quarantine) and "each month" in " ".join(cpi.notes)
+    assert len(cpi.facts) == 743 and not len(cpi.quarantine) and "its whole month" in " ".join(cpi.notes)
     assert (cpi.facts.period_start.to_numpy() == month.to_numpy("datetime64[us]")).all() and (cpi.facts.value == table.CPILFESL).all()
     oil = read_facts(f"fred:{folder / 'wti.csv.gz'}", lag="7D")
     assert (len(oil.facts), len(oil.quarantine)) == (8321, 290) and (oil.quarantine.raw.str.contains('"."', regex=False)).all()
     french = read_facts(f"macro:{folder / 'frenchdata.csv.gz'}", lag="30D")
     assert fact_summary(french.facts)["count"].tolist() == [1109] * 4 and french.facts.period_end.min() == pd.Timestamp("1926-07-31")
-    crude = read_facts(f"macro:{folder / 'crude.csv.gz'}", lag={"Brent": "5D", "wti": "10D"})
+    crude = read_facts(f"macro:{folder / 'crude.csv.gz'}", lag={"Brent": "5D", "wti": "10D"}, period="month", stamp="within")
     assert fact_summary(crude.facts).delay.tolist() == [5.2, 10.2] and set(crude.facts.period_end.dt.day) >= {28, 29, 30, 31}
+    with pytest.raises(DataError, match="stamp"):                       # the fifteenth is neither end of a month
+        read_facts(f"macro:{folder / 'crude.csv.gz'}", lag="5D")
     vix = read_facts(f"macro:{folder / 'vix.csv.gz'}", lag="0D")
     assert len(vix.facts) + len(vix.quarantine) == len(gzip.decompress((folder / "vix.csv.gz").read_bytes()).splitlines()) - 1
 
 
 def test_a_bank_s_rate_holds_from_each_change_on(market):
-    rate = read_facts(f"fred:{market / 'lean' / 'Data' / 'alternative' / 'interest-rate' / 'usa' / 'interest-rate.csv'}", lag="0D", names={"PCREDIT8": "rate"})
-    assert "now and then" in " ".join(rate.notes) and len(rate.facts) == 56
+    file = f"fred:{market / 'lean' / 'Data' / 'alternative' / 'interest-rate' / 'usa' / 'interest-rate.csv'}"
+    with pytest.raises(DataError, match="period"):
+        read_facts(file, lag="0D")
+    rate = read_facts(file, lag="0D", names={"PCREDIT8": "rate"}, period="day")
+    assert "the day itself" in " ".join(rate.notes) and len(rate.facts) == 56
     bars = pd.DataFrame({"symbol": "A", "known_at": pd.to_datetime(["2023-07-28T03:59Z", "2023-07-28T04:00Z"])})
     assert asof_join(bars, rate.facts, ["rate"]).rate.tolist() == [5.25, 5.5]
 

@@ -77,10 +77,11 @@ def test_every_dialect_says_the_same(csv, data, name):
 
 
 def test_what_has_no_name_or_no_volume_is_noted(csv):
-    assert minutes(csv(MT5, "m.csv")).notes == ("VOL is 0 throughout; the volume is TICKVOL", "the spread is in points")
+    whole = "the spread and the prices are whole numbers: a point is 1"
+    assert minutes(csv(MT5, "m.csv")).notes == ("VOL is 0 throughout; the volume is TICKVOL", whole)
     assert (minutes(csv(MT5, "m.csv")).bars.spread == 7).all()
     real = minutes(csv(MT5.replace("\t5\t0\t", "\t5\t3\t"), "m.csv"))
-    assert (real.bars.volume == 3).all() and real.notes == ("the spread is in points",)
+    assert (real.bars.volume == 3).all() and real.notes == (whole,)
     extra = minutes(csv(GOOD.replace("101,5", "101,5,3"), "s.csv"))
     assert (extra.bars.spread == 3).all() and "7th column" in extra.notes[0]
     less = minutes(csv(GOOD.replace(",volume", "").replace("101,5", "101"), "v.csv"))

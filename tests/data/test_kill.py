@@ -120,6 +120,6 @@ def test_kill_three_times(tmp_path):
     assert killed(tmp_path, 3, seed=1) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_fifty_times(tmp_path):
     assert killed(tmp_path, 50, seed=2) > 50

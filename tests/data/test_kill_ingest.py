@@ -74,6 +74,6 @@ def test_kill_an_ingest_of_many_parts_twice(tmp_path, capsys):
     assert killed(tmp_path, 2, 1, capsys) >= 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_an_ingest_of_many_parts_fifty_times(tmp_path, capsys):
     assert killed(tmp_path, 50, 2, capsys) >= 25

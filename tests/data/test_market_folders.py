@@ -61,7 +61,10 @@ FOUND = [
         9_999,
         ["EURUSD"],
         {},
-        ("the 7th column has no name; it is read as the spread, in points",),
+        (
+            "the 7th column has no name; it is read as MetaTrader's spread",
+            "the spread counts points of 0.00001 (the decimals of the prices); it is stored in price units",
+        ),
     ),
     *(
         (
@@ -70,7 +73,10 @@ FOUND = [
             rows,
             ["US30"],
             {},
-            ("VOL is 0 throughout; the volume is TICKVOL", "the spread is in points"),
+            (
+                "VOL is 0 throughout; the volume is TICKVOL",
+                "the spread counts points of 0.1 (the decimals of the prices); it is stored in price units",
+            ),
         )
         for name, timeframe, rows in (("Daily", "1d", 527), ("H1", "1h", 9_890), ("H4", "4h", 2_662))
     ),

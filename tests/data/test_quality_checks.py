@@ -134,9 +134,15 @@ def test_zero_volume():
     flat.loc[::3, "volume"] = 0
     for field in PRICES:
         flat.loc[::3, field] = flat.close[::3]
-    assert line(flat, "zero_volume").status == "pass", "minutes without trades, told honestly"
+    found = line(flat, "zero_volume")
+    assert (found.status, found.rows) == ("warn", 500) and "COIN 33.3 % of its bars" in found.detail
     flat.loc[9, "high"] *= 1.01
-    assert line(flat, "zero_volume").rows == 1
+    assert line(flat, "zero_volume").rows == 500 and "COIN 33.3 %" in line(flat, "zero_volume").detail
+    rare = walk(7)
+    rare.loc[rare.index[::110], "volume"] = 0  # spread out, and not above one in a hundred
+    for field in PRICES:
+        rare.loc[::110, field] = rare.close[::110]
+    assert line(rare, "zero_volume").rows == 14 and "flat" not in line(rare, "zero_volume").detail
     assert "no volume at all" in line(walk(7).assign(volume=0.0), "zero_volume").detail
 
 

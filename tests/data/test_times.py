@@ -157,3 +157,47 @@ def test_fractions_of_seconds_count():
 def test_a_sunday_of_its_own_tells_of_days_that_end_at_midnight(csv):
     reading = stamped(csv, ["2024-01-05", "2024-01-07", "2024-01-08"])
     assert list(reading.quarantine.row) == [1] and "calendar='24/7'" in reading.quarantine.reason[0]
+
+
+def _bars_file(path, stamps, kind="csv"):
+    frame = pd.DataFrame({"time": stamps, "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 10.0})
+    {"csv": lambda: frame.to_csv(path, index=False), "parquet": lambda: frame.to_parquet(path), "json": lambda: frame.to_json(path, orient="records")}[kind]()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+@pytest.mark.parametrize("as_", ["int64", "float64", "str"])
+def test_counts_on_a_server_s_clock(tmp_path, kind, unit, as_):
+    "A broker's midnight is 22:00 UTC in winter and 21:00 in summer; every kind of count is read so, and the report says it."
+    if as_ == "float64" and unit == 10**9:
+        pytest.skip("float64 cannot hold nanoseconds of today")
+    wall = pd.to_datetime(["2024-01-10 00:00", "2024-01-10 01:00", "2024-07-10 00:00"]).as_unit("s")
+    stamps = pd.Series(wall.asi8 * unit).astype(as_)
+    path = _bars_file(tmp_path / f"x.{kind}", stamps, kind)
+    plain = read_bars(path, symbols="EURUSD", timeframe="1h", calendar="24/7")
+    assert plain.bars.ts.dt.tz_localize(None).tolist() == wall.tolist() and not plain.notes
+    local = read_bars(path, symbols="EURUSD", timeframe="1h", calendar="24/7", tz="Europe/Athens")
+    assert local.bars.ts.dt.strftime("%m-%d %H").tolist() == ["01-09 22", "01-09 23", "07-09 21"]
+    assert "clock of Europe/Athens" in " ".join(local.notes)
+    assert not read_bars(path, symbols="EURUSD", timeframe="1h", calendar="24/7", tz="UTC").notes
+
+
+def test_counts_that_a_zone_skips_or_shows_twice_are_set_aside(tmp_path):
+    wall = pd.to_datetime(["2024-03-31 02:00", "2024-03-31 03:00", "2024-10-27 03:00", "2024-10-27 04:00"]).as_unit("s")
+    found = read_bars(_bars_file(tmp_path / "x.csv", wall.asi8), symbols="X", timeframe="1h", calendar="24/7", tz="Europe/Athens")
+    assert found.bars.ts.dt.strftime("%m-%d %H").tolist() == ["03-31 00", "10-27 02"] and found.quarantine.row.tolist() == [1, 2]
+    assert found.quarantine.reason.str.contains("is there twice").all()
+
+
+def test_daily_counts_on_a_server_s_clock_name_its_days(tmp_path):
+    "Midnights of the server, by its own clock."
+    wall = pd.to_datetime(["2024-01-10", "2024-01-11", "2024-07-10"]).as_unit("s")
+    found = read_bars(_bars_file(tmp_path / "x.csv", wall.asi8), symbols="X", timeframe="1d", calendar="forex", tz="Europe/Athens")
+    assert found.bars.known_at.dt.tz_convert("America/New_York").dt.strftime("%m-%d %H").tolist() == ["01-10 17", "01-11 17", "07-10 17"]
+
+
+def test_services_that_count_in_utc_refuse_another_zone():
+    for source in ("ccxt:binance", "yahoo:"):
+        with pytest.raises(DataError, match="counted in UTC"):
+            read_bars(source, symbols=["BTC/USDT"], timeframe="1d", tz="Europe/Athens")

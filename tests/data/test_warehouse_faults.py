@@ -184,7 +184,7 @@ def test_a_server_stopped_twice_in_the_middle_of_writes(postgres, place):
     assert answered >= 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_server_stopped_twenty_times_in_the_middle_of_writes(postgres, place, capsys):
     answered, broken = stopped_and_started(postgres, place, 20, seed=2, rows=5_000)
     with capsys.disabled():

@@ -1,8 +1,10 @@
 """Fitting and predicting rows of a panel, and keeping models: whole, checked, or not at all."""
 
 import errno
+import hashlib
 import json
 import os
+import pickle
 import resource
 import sys
 import warnings
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, MissingExtraError, ModelError
+from mlfin.core.seals import SealKeys
 from mlfin.models import sequence
 from mlfin.models.fitting import fit_rows, load_model, predict_rows, save_model
 from mlfin.models.zoo import compute_device, make_model, model_names
@@ -154,16 +157,46 @@ def small():
 def test_what_the_folder_says(small, tmp_path):
     place = save_model(small, tmp_path / "a" / "b")
     told = json.loads((place / "model.json").read_text())
-    assert told["kind"] == "pickle" and told["model"] == "sklearn.pipeline.Pipeline" and list(told["files"]) == ["model.pkl"]
-    assert sorted(told["packages"]) == ["lightgbm", "numpy", "scikit-learn", "xgboost"]
+    assert told["kind"] == "skops" and told["model"] == "sklearn.pipeline.Pipeline" and list(told["files"]) == ["estimator.skops"]
+    assert sorted(told["packages"]) == ["numpy", "scikit-learn", "skops"] and "seal" not in told
     assert sorted(p.name for p in place.parent.iterdir()) == ["b"]
     assert save_model(small, place) == place and sorted(p.name for p in place.parent.iterdir()) == ["b"]
 
 
 def test_a_model_of_a_notebook_is_kept_too(small, tmp_path):
     kind = type("Mine", (type(small),), {"__module__": "__main__"})
-    again = load_model(save_model(kind(small.steps), tmp_path / "m"))
+    with pytest.raises(ModelError, match="kept without pickle, or saved under a seal"): save_model(kind(small.steps), tmp_path / "m")
+    keys = SealKeys(tmp_path / "seal_keys.json")
+    again = load_model(place := save_model(kind(small.steps), tmp_path / "m", seal_keys=keys), seal_keys=keys)
     assert type(again).__name__ == "Mine"
+    with pytest.raises(ModelError, match="it is not unpickled.*\n.*MLFIN_SEAL_KEY_FILE"): load_model(place)
+
+
+@pytest.mark.parametrize("how", ["another key", "no seal", "another pickle", "its format"])
+def test_a_folder_without_a_fitting_seal_is_not_read(small, tmp_path, how):
+    keys, other = SealKeys(tmp_path / "keys" / "seal_keys.json"), SealKeys(tmp_path / "other" / "seal_keys.json")
+    place = save_model(small, tmp_path / "m", seal_keys=other if how == "another key" else keys)
+    assert keys.names() or keys.sign("x", 1)
+    path = place / "model.json"
+    told = json.loads(path.read_text())
+    if how == "no seal": del told["seal"]
+    elif how == "its format": told["stored"] = "keras"
+    elif how == "another pickle":
+        (place / "model.pkl").write_bytes(planted := pickle.dumps(Canary(tmp_path / "canary")))
+        (place / "estimator.skops").unlink()
+        told |= {"kind": "pickle", "files": {"model.pkl": hashlib.sha256(planted).hexdigest()}}
+    path.write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="`m` must be sealed with a key of this profile, got '(a seal of key|no seal)"): load_model(place, seal_keys=keys)
+    if how == "another pickle":
+        with pytest.raises(ModelError, match="not unpickled"): load_model(place)
+    assert not (tmp_path / "canary").exists()
+
+
+class Canary:
+    "Leaves a folder when it is unpickled."
+    def __init__(self, path): self.path = str(path)
+
+    def __reduce__(self): return os.mkdir, (self.path,)
 
 
 def test_a_file_that_does_not_fit_leaves_what_was_there(small, tmp_path):
@@ -212,11 +245,11 @@ def test_what_cannot_be_saved_or_replaced(small, tmp_path):
 
 def test_what_is_not_what_was_saved_is_not_loaded(small, tmp_path):
     place = save_model(small, tmp_path / "m")
-    whole = (place / "model.pkl").read_bytes()
-    (place / "model.pkl").write_bytes(whole[:-1])
-    with pytest.raises(ModelError, match="`model.pkl` must be the file that was saved, got 'another'"):
+    whole = (place / "estimator.skops").read_bytes()
+    (place / "estimator.skops").write_bytes(whole[:-1])
+    with pytest.raises(ModelError, match="`estimator.skops` must be the file that was saved, got 'another'"):
         load_model(place)
-    (place / "model.pkl").unlink()
+    (place / "estimator.skops").unlink()
     with pytest.raises(ModelError, match="got 'none'"):
         load_model(place)
     (place / "model.json").write_text("{")

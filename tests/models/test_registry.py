@@ -7,8 +7,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,6 +21,7 @@ import pytest
 
 from mlfin.core.errors import ModelError
 from mlfin.core.provenance import hash_file, read_json, read_parquet, write_json, write_parquet
+from mlfin.core.seals import SealKeys, seal_keys
 from mlfin.models import registry
 from mlfin.models.registry import (
     champion_history,
@@ -34,11 +37,13 @@ from mlfin.models.registry import (
     rollback,
     write_verdict,
 )
+from mlfin.models.sealing import adopt_version, rotate_seals, seal_states
 
 ROOT = Path(__file__).parents[2]
 spec = spec_from_file_location("left_run", Path(__file__).with_name("left_run.py"))
 left_run = module_from_spec(spec)
 spec.loader.exec_module(left_run)
+MODEL = "model/data/estimator/estimator.skops"  # of a version of the logistic regression
 FEW = left_run.bars_that_remember(days=200)  # what a model has learnt does not matter here
 
 
@@ -100,7 +105,7 @@ def test_the_manifest_says_all_there_is_to_know(settings):
     assert manifest["run"]["task_key"] == "d" * 32 and manifest["run"]["mlflow"] == found.run
     assert set(manifest["versions"]) >= {"scikit-learn", "numpy", "mlfin"}
     kept = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-    assert {*manifest["files"], "manifest.json"} == set(kept) and "model/model.pkl" in kept
+    assert {*manifest["files"], "manifest.json"} == set(kept) and "model/data/estimator/estimator.skops" in kept and manifest["stored"] == "skops"
     assert all(hash_file(folder / n) == f["sha256"] for n, f in manifest["files"].items())
     assert manifest["bytes"] == sum((folder / n).stat().st_size for n in manifest["files"])
     assert hash_file(folder / "manifest.json") == found.seal
@@ -254,13 +259,13 @@ class Canary:
 
 def changed(folder, how, canary):
     "Tamper with a version's files."
-    model, manifest = folder / "model" / "model.pkl", folder / "manifest.json"
+    model, manifest = folder / MODEL, folder / "manifest.json"
     if how == "a byte": model.write_bytes(model.read_bytes()[:-1] + b"?")
     elif how == "another pickle": model.write_bytes(pickle.dumps(Canary(canary)))
     elif how == "pickle and manifest":
         model.write_bytes(pickle.dumps(Canary(canary)))
         told = json.loads(manifest.read_text())
-        told["files"]["model/model.pkl"] = {"sha256": hash_file(model), "bytes": model.stat().st_size}
+        told["files"][MODEL] = {"sha256": hash_file(model), "bytes": model.stat().st_size}
         write_json(told, manifest)
     elif how == "a file more": (folder / "model" / "more.py").write_text("x = 1")
     elif how == "a file less": (folder / "model" / "requirements.txt").unlink()
@@ -294,6 +299,235 @@ def test_what_was_tampered_with_is_refused_before_anything_is_unpickled(settings
 def test_the_canary_would_have_sung(tmp_path):
     pickle.loads(pickle.dumps(Canary(tmp_path / "canary")))
     assert (tmp_path / "canary").is_dir()
+
+
+def forge(settings, found, canary, keys=None):
+    "Replace model, manifest and MLflow's tags together by a pickle of one's own, sealed with a key of one's own."
+    folder = folder_of(found)
+    inner = folder / "model" / "data" / "estimator"
+    planted = pickle.dumps(Canary(canary))
+    for path in inner.iterdir():
+        if path.name != "model.json": path.unlink()
+    (inner / "model.pkl").write_bytes(planted)
+    told = json.loads((inner / "model.json").read_text())
+    digest = hash_file(inner / "model.pkl")
+    write_json(told | {"kind": "pickle", "stored": "skops", "parts": [], "files": {"model.pkl": digest}}, inner / "model.json")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = registry._files(folder)
+    write_json(manifest, folder / "manifest.json")
+    seal, client = hash_file(folder / "manifest.json"), client_of(settings)
+    tags = {"mlfin.seal": seal, "mlfin.promoted": seal}
+    if keys is not None:
+        own = replace(found, tags={**found.tags, **tags})
+        tags |= {"mlfin.hmac": keys.sign("model version", registry._content(own)),
+                 "mlfin.promoted_hmac": keys.sign("model version", registry._content(own, "champion"))}
+    for key, value in tags.items(): client.set_model_version_tag(found.name, str(found.number), key, value)
+
+
+@contextmanager
+def put_back(settings, found):
+    "Whatever happens to a version within, its files and tags are there again after it."
+    folder, client = folder_of(found), client_of(settings)
+    with tempfile.TemporaryDirectory() as kept:
+        shutil.copytree(folder, f"{kept}/version")
+        try: yield
+        finally:
+            shutil.rmtree(folder)
+            shutil.copytree(f"{kept}/version", folder)
+            for key in ("mlfin.seal", "mlfin.hmac", "mlfin.promoted", "mlfin.promoted_hmac"):
+                if key in found.tags: client.set_model_version_tag(found.name, str(found.number), key, found.tags[key])
+
+
+@pytest.fixture(scope="module")
+def champion(settings):
+    "The champion of the first experiment."
+    register(settings, "first")
+    if not find_version(settings, "first", 1).tags.get("mlfin.promoted"): accept(settings, "first", 1)
+    return find_version(settings, "first", 1)
+
+
+READERS = (load_champion, lambda s, e: load_version(s, e, 1), lambda s, e: read_manifest(s, e, 1), lambda s, e: read_predictions(s, e, 1))
+
+
+@pytest.mark.parametrize("own_key", [False, True])
+def test_model_manifest_and_tags_replaced_together_are_refused_without_the_key(settings, champion, tmp_path, own_key):
+    other = SealKeys(tmp_path / "theirs" / "seal_keys.json") if own_key else None
+    with put_back(settings, champion):
+        forge(settings, champion, tmp_path / "canary", other)
+        what = f"is sealed with the key {other.names()[0]}" if own_key else "carries a seal that does not fit"
+        for read in READERS:
+            with pytest.raises(ModelError, match=rf"test-first v1 {what}.*nothing of it was unpickled\.\nHint: .*mlfin models seal --adopt 1"):
+                read(settings, "first")
+        assert not (tmp_path / "canary").exists()
+    assert load_champion(settings, "first").version == champion
+
+
+def test_the_forged_model_would_have_run(settings, champion, tmp_path, monkeypatch):
+    "With the key, the same files do what they were made for: the attack above is refused for its seal, not for a slip in it."
+    with put_back(settings, champion):
+        forge(settings, champion, tmp_path / "canary", seal_keys(settings))
+        with pytest.raises((AttributeError, TypeError)): load_version(settings, "first", 1)
+        assert (tmp_path / "canary").is_dir()
+
+
+def test_one_version_s_seal_is_of_no_use_to_another(settings):
+    champions(settings, "swap", 2)
+    one, two = find_version(settings, "swap", 1), find_version(settings, "swap", 2)
+    client = client_of(settings)
+    with put_back(settings, two):
+        shutil.rmtree(folder_of(two))
+        shutil.copytree(folder_of(one), folder_of(two))
+        for key in ("mlfin.seal", "mlfin.hmac", "mlfin.promoted", "mlfin.promoted_hmac"): client.set_model_version_tag(two.name, "2", key, one.tags[key])
+        with pytest.raises(ModelError, match="test-swap v2 carries a seal that does not fit"): load_champion(settings, "swap")
+    assert load_champion(settings, "swap").version.number == 2
+
+
+def test_a_promotion_that_nobody_sealed_does_not_serve(settings):
+    leave(settings, "unpromoted")
+    found, client = register(settings, "unpromoted"), client_of(settings)
+    client.set_model_version_tag(found.name, "1", "mlfin.promoted", found.seal)
+    client.set_model_version_tag(found.name, "1", "mlfin.promoted_hmac", found.hmac)
+    client.set_registered_model_alias(found.name, "champion", "1")
+    with pytest.raises(ModelError, match="must be a version that was promoted"): load_champion(settings, "unpromoted")
+
+
+def without_key(settings, tmp_path):
+    "The same store, on a machine that has no key."
+    return settings.model_copy(update={"root": tmp_path})
+
+
+def test_without_the_key_native_formats_load_and_pickle_is_refused_in_words(settings, champion, tmp_path):
+    away = without_key(settings, tmp_path)
+    np.testing.assert_array_equal(load_champion(away, "first").predict(champion_rows := load_champion(settings, "first").example),
+                                  load_champion(settings, "first").predict(champion_rows))
+    with put_back(settings, champion):
+        forge(settings, champion, tmp_path / "canary")
+        says = r"test-first v1 cannot be loaded\. The model is kept as a pickle.*it is not unpickled\.\nHint: .*MLFIN_SEAL_KEY_FILE"
+        with pytest.raises(ModelError, match=says): load_champion(away, "first")
+    assert not (tmp_path / "canary").exists() and not (tmp_path / ".mlfin").exists(), "and looking makes no key"
+
+
+def test_a_tracked_model_that_is_replaced_with_its_tag_is_not_registered(settings, tmp_path):
+    leave(settings, "retagged", key="9" * 32)
+    client = client_of(settings)
+    run = client.search_runs([client.get_experiment_by_name("test/retagged").experiment_id], filter_string="tags.`mlfin.model_hash` != ''")[0]
+    inner = Path(unquote(urlsplit(run.info.artifact_uri).path)) / "model" / "data" / "estimator"
+    (inner / "model.pkl").write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    told = json.loads((inner / "model.json").read_text())
+    write_json(told | {"kind": "pickle", "files": {"model.pkl": hash_file(inner / "model.pkl")}}, inner / "model.json")
+    (inner / "estimator.skops").unlink()
+    client.set_tag(run.info.run_id, "mlfin.model_hash", registry.folder_hash(inner.parents[1]))
+    with pytest.raises(ModelError, match="is not the one that was tracked: its seal was made with another key; nothing of it was read"):
+        register(settings, "retagged")
+    import mlflow
+
+    with pytest.raises(ModelError, match="it is not unpickled"): mlflow.pyfunc.load_model(inner.parents[1].as_uri())
+    assert not (tmp_path / "canary").exists()
+
+
+def test_what_waits_and_was_changed_is_sent_and_not_registered(settings, tmp_path):
+    away = settings.model_copy(update={"mlflow": "http://127.0.0.1:9"})
+    with pytest.warns(UserWarning, match="MLflow could not be used"): leave(away, "waited", key="8" * 32, must_track=False)
+    waiting, = [p for p in (Path(settings.artifacts) / "pending").iterdir() if read_json(p / "run.json")["experiment"] == "waited"]
+    next(waiting.rglob("estimator.skops")).write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    with pytest.raises(ModelError, match="is not the one that was tracked: its files were changed"): register(settings, "waited")
+    assert not (tmp_path / "canary").exists()
+
+
+# --- another key, and models from before there was one
+
+
+@pytest.fixture
+def apart(settings, tmp_path):
+    "The same store with a key file of its own, which can be changed; what it seals is good for the other tests, too."
+    theirs, own = (folder / ".mlfin" / "test" / "seal_keys.json" for folder in (settings.root, tmp_path))
+    shutil.copytree(theirs.parent, own.parent)
+    keys = read_json(theirs)["keys"]
+    own.write_text(json.dumps({"keys": keys[:1]}))
+    yield settings.model_copy(update={"root": tmp_path})
+    theirs.write_text(json.dumps({"keys": list(dict.fromkeys([*keys, *read_json(own)["keys"]]))}))
+
+
+def only(monkeypatch, *names):
+    "Look at some experiments alone: the store has those of all tests."
+    monkeypatch.setattr("mlfin.models.sealing.registered_experiments", lambda settings: list(names))
+
+
+def test_a_new_key_seals_what_fits_and_names_what_does_not(settings, apart, monkeypatch):
+    only(monkeypatch, "rotated")
+    champions(settings, "rotated", 2)
+    old, bad = seal_keys(apart).names(), folder_of(find_version(settings, "rotated", 1)) / MODEL
+    kept = bad.read_bytes()
+    bad.write_bytes(b"other")
+    done = rotate_seals(apart)
+    assert done.dropped == 1 and seal_keys(apart).names() == (done.key,) != old
+    assert done.sealed == ["test-rotated v2"] and list(done.left) == ["test-rotated v1"] and done.trainings
+    assert load_champion(apart, "rotated").version.number == 2
+    bad.write_bytes(kept)
+    with pytest.raises(ModelError, match=f"v1 is sealed with the key {old[0]}, and here there is {done.key}"): read_manifest(apart, "rotated", 1)
+    assert [bool(s.problem) for s in seal_states(apart, ["rotated"])] == [False, True]
+    leave(apart, "rotated")
+    assert register(apart, "rotated").number == 3, "a training that was tracked before is sealed anew, too"
+    assert adopt_version(apart, "rotated", 1).number == 1 and load_version(apart, "rotated", 1).model is not None
+    with pytest.raises(ModelError, match="carries a seal that fits"): adopt_version(apart, "rotated", 1)
+
+
+@pytest.mark.parametrize("at", ["first version", "last version", "trainings"])
+def test_a_rotation_that_breaks_off_loses_nothing(settings, apart, monkeypatch, at):
+    experiment = f"off-{at.replace(' ', '-')}"
+    champions(settings, experiment, 2)
+    only(monkeypatch, experiment)
+    from mlfin.models import sealing
+
+    seen = []
+
+    def stop(client, keys, found, promoted=False):
+        seen.append(found)
+        if len(seen) == (1 if at == "first version" else 2): raise KeyboardInterrupt
+        return registry._seal_version(client, keys, found, promoted)
+
+    with monkeypatch.context() as patch:
+        if at == "trainings": patch.setattr(sealing, "_reseal_trainings", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        else: patch.setattr(sealing, "_seal_version", stop)
+        with pytest.raises(KeyboardInterrupt): rotate_seals(apart)
+    keys = seal_keys(apart).names()
+    assert len(keys) == 2 and load_champion(apart, experiment).version.number == 2 and load_version(apart, experiment, 1).version.number == 1
+    done = rotate_seals(apart)
+    assert done.key == keys[0] and len(done.sealed) == 2 and not done.left and seal_keys(apart).names() == keys[:1]
+    assert load_champion(apart, experiment).version.number == 2
+
+
+def as_before(settings, found):
+    "A version as it was registered before there were seal keys: a pickle, and a hash in MLflow."
+    folder, client = folder_of(found), client_of(settings)
+    model = load_version(settings, found.name.partition("-")[2], found.number).model
+    shutil.rmtree(folder / "model" / "data")
+    (folder / "model" / "model.pkl").write_bytes(pickle.dumps(model))
+    (folder / "model" / "MLmodel").write_text("flavors: {sklearn: {pickled_model: model.pkl, serialization_format: cloudpickle}}")
+    manifest = {k: v for k, v in json.loads((folder / "manifest.json").read_text()).items() if k != "stored"}
+    write_json(manifest | {"files": registry._files(folder)}, folder / "manifest.json")
+    seal = hash_file(folder / "manifest.json")
+    for key in ("mlfin.seal", "mlfin.promoted"): client.set_model_version_tag(found.name, str(found.number), key, seal)
+    for key in ("mlfin.hmac", "mlfin.promoted_hmac"): client.delete_model_version_tag(found.name, str(found.number), key)
+
+
+def test_a_model_from_before_there_were_keys_says_so_and_can_be_adopted(settings, tmp_path, monkeypatch):
+    champions(settings, "before", 1)
+    as_before(settings, find_version(settings, "before", 1))
+    says = r"test-before v1 was registered before there were seal keys.*nothing of it was unpickled\.\nHint: `mlfin run` and `mlfin promote`.*--adopt 1"
+    for read in READERS:
+        with pytest.raises(ModelError, match=says): read(settings, "before")
+    with pytest.raises(ModelError, match="kept as a pickle.*not unpickled"): load_champion(without_key(settings, tmp_path), "before")
+    only(monkeypatch, "before")
+    state, = seal_states(settings)
+    assert state.problem and not state.stored
+    path = folder_of(state.version) / "model" / "model.pkl"
+    kept = path.read_bytes()
+    path.write_bytes(kept + b"?")
+    with pytest.raises(ModelError, match="is not what was registered"): adopt_version(settings, "before", 1)
+    path.write_bytes(kept)
+    assert adopt_version(settings, "before", 1).hmac
+    assert load_champion(settings, "before").version.number == 1 and seal_states(settings)[0].stored == "pickle (sealed)"
 
 
 def test_a_foreign_version_is_refused_even_as_champion(settings, tmp_path):
@@ -406,7 +640,7 @@ def test_back_to_a_certain_one_and_on_from_there(settings):
     assert rollback(settings, "certain", 2) == (4, 2) and load_champion(settings, "certain").version.number == 2
     assert rollback(settings, "certain") == (2, 1)           # what stood below it is still below it
     assert rollback(settings, "certain", 4) == (1, 4)        # it was a champion once, and is still whole
-    (folder_of(find_version(settings, "certain", 3)) / "model" / "model.pkl").write_bytes(b"other")
+    (folder_of(find_version(settings, "certain", 3)) / MODEL).write_bytes(b"other")
     with pytest.raises(ModelError, match="is not what was registered"): rollback(settings, "certain", 3)
 
 
@@ -438,7 +672,7 @@ def test_a_champion_that_changed_meanwhile_is_not_replaced(settings):
 
 def test_a_rollback_to_what_was_tampered_with_is_refused_and_changes_nothing(settings):
     champions(settings, "damaged", 2)
-    path = folder_of(find_version(settings, "damaged", 1)) / "model" / "model.pkl"
+    path = folder_of(find_version(settings, "damaged", 1)) / MODEL
     path.write_bytes(b"other")
     with pytest.raises(ModelError, match="is not what was registered"): rollback(settings, "damaged")
     assert load_champion(settings, "damaged").version.number == 2
@@ -460,7 +694,7 @@ def test_a_model_swapped_between_tracking_and_registering_is_never_unpickled(set
         def __reduce__(self): return Path.touch, (trace,)
 
     place = Path(unquote(urlsplit(settings.artifacts).path)) if "://" in settings.artifacts else Path(settings.artifacts)
-    models = [*(place / "test" / "foreign").rglob("model.pkl")]
+    models = [*(place / "test" / "foreign").rglob("estimator.skops")]
     assert models
     for model in models: model.write_bytes(pickle.dumps(Foreign()))
     with pytest.raises(ModelError, match="is not the one that was tracked"): register(settings, "foreign")

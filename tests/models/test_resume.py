@@ -1,10 +1,14 @@
 """A killed training goes on at the fold it had reached, with the same bytes; nothing stale or damaged is ever taken."""
 
+import io
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 
 from mlfin.core.errors import ModelError
 from mlfin.core.provenance import hash_frame
+from mlfin.core.seals import SealKeys
 from mlfin.models.training import train_walk_forward
 
 FRAMES = ("predictions", "scores", "summary", "calibration", "information", "importance", "pending")
@@ -118,6 +123,74 @@ def test_a_damaged_file_counts_as_not_there(trained):
     files[2].write_bytes(b"")
     again, count = trained()
     assert count == 3 and hashes(first) == hashes(again)
+
+
+def test_folds_hold_no_pickle(trained):
+    trained(["logistic", "random_forest", "lightgbm", "gradient_boosting"])
+    for path in trained.path.glob("*.fold"):
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as fold:
+            assert json.loads(fold.read("fold.json"))["kind"] == "skops" and not any("pkl" in n for n in fold.namelist())
+
+
+class Canary:
+    "Leaves a folder when it is unpickled."
+    def __init__(self, path): self.path = str(path)
+
+    def __reduce__(self): return os.mkdir, (self.path,)
+
+
+def plant(path, canary, keys):
+    "A fold in the place of another, whose model is a pickle; sealed with a key of one's own, or by its hash where `keys` is None."
+    from mlfin.models.training import _Shelf
+
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as fold: kept = {n: fold.read(n) for n in fold.namelist()}
+    told = json.loads(kept["fold.json"]) | {"kind": "pickle", "parts": [], "files": ["model.pkl"]}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as fold:
+        for name in ("test.f8", "pending.f8"): fold.writestr(name, kept[name])
+        fold.writestr("fold.json", json.dumps(told))
+        fold.writestr("model/model.pkl", pickle.dumps(Canary(canary)))
+    shelf = _Shelf(None, keys, None)
+    path.write_bytes(shelf.seal(path, buffer.getvalue()).encode() + b"\n" + buffer.getvalue())
+
+
+@pytest.mark.parametrize("theirs", ["a hash", "another key"])
+@pytest.mark.parametrize("ours", ["a key", "no key"])
+def test_a_planted_fold_is_not_run_but_trained_anew(trained, tmp_path, ours, theirs):
+    keys = SealKeys(tmp_path / "ours" / "seal_keys.json") if ours == "a key" else None
+    first, _ = trained(["logistic"], seal_keys=keys)
+    assert trained(["logistic"], seal_keys=keys)[1] == 0
+    for path in trained.path.glob("*.fold"):
+        plant(path, tmp_path / "canary", SealKeys(tmp_path / "theirs" / "seal_keys.json") if theirs == "another key" else None)
+    again, count = trained(["logistic"], seal_keys=keys)
+    assert count == 2 and hashes(first) == hashes(again) and not (tmp_path / "canary").exists()
+
+
+def test_the_planted_fold_would_have_run(trained, tmp_path):
+    keys = SealKeys(tmp_path / "ours" / "seal_keys.json")
+    trained(["logistic"], seal_keys=keys)
+    path = next(trained.path.glob("*.fold"))
+    plant(path, tmp_path / "canary", keys)
+    with pytest.raises(AttributeError): trained(["logistic"], seal_keys=keys)  # os.mkdir gave None, which is no model
+    assert (tmp_path / "canary").is_dir()
+
+
+def test_a_fold_in_another_s_place_is_not_taken(trained, tmp_path):
+    keys = SealKeys(tmp_path / "ours" / "seal_keys.json")
+    trained(["logistic"], seal_keys=keys)
+    one, two = sorted(trained.path.glob("*.fold"))
+    two.write_bytes(one.read_bytes())
+    assert trained(["logistic"], seal_keys=keys)[1] == 1
+
+
+def test_what_needs_a_pickle_is_kept_under_a_key_alone(trained, tmp_path, monkeypatch):
+    import mlfin.models.training as training
+    from mlfin.models import formats
+
+    keys = SealKeys(tmp_path / "ours" / "seal_keys.json")
+    monkeypatch.setattr(training, "pack_estimator", formats._pack_pickle)
+    assert trained(["logistic"])[1] == trained(["logistic"])[1] == 2 and not trained.path.exists()
+    assert trained(["logistic"], seal_keys=keys)[1] == 2 and trained(["logistic"], seal_keys=keys)[1] == 0
 
 
 def test_a_full_disk_loses_nothing(trained, monkeypatch):

@@ -125,7 +125,7 @@ def test_a_wrong_word_says_what_there_is(settings, words, error, code, parts):
 
 def test_tampering_is_told_by_every_command(settings):
     if find_version(settings, "main", 1).aliases == ("challenger",): run("promote")
-    path = Path(unquote(urlsplit(find_version(settings, "main", 1).source).path)) / "model" / "model.pkl"
+    path = Path(unquote(urlsplit(find_version(settings, "main", 1).source).path)) / "model/data/estimator/estimator.skops"
     kept = path.read_bytes()
     path.write_bytes(kept + b"?")
     try:

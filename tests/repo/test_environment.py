@@ -50,7 +50,7 @@ def test_temporary_files_in_memory_are_gone_afterwards_and_the_exit_code_stays(r
 
 def test_make_lists_its_targets(root):
     shown = subprocess.run(["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True).stdout
-    for target in "setup run test lab dash lock check soak hooks clean distclean".split():
+    for target in "setup run test lab dash lock check soak soak-long hooks clean distclean".split():
         assert f"make {target} " in shown
 
 

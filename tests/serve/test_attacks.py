@@ -96,9 +96,17 @@ def test_tokens_run_out_and_are_not_used_twice(tmp_path):
 def test_guessing_gets_slower_for_a_name_and_for_an_address(tmp_path):
     ask = house(tmp_path)
     def guess(name, address): return ask("POST", "/auth/token", data={"username": name, "password": "wrong"}, address=address)
-    told = [guess("analyst", f"192.0.2.{n}") for n in range(9)]                                                        # from everywhere, for one name
+    told = [guess("analyst", "192.0.2.1") for _ in range(9)]                                                           # one name from one address
     assert [t.status_code for t in told] == [401] * 5 + [429] * 4 and all(int(t.headers["retry-after"]) >= 1 for t in told[5:])
-    assert word(ask("POST", "/auth/token", data={"username": "analyst", "password": PASSWORD})) == (429, "throttled")  # the right one waits too
+    right = {"username": "analyst", "password": PASSWORD}
+    assert word(ask("POST", "/auth/token", data=right, address="192.0.2.1")) == (429, "throttled")                     # the right one waits there, too
+    told = [guess("analyst", f"192.0.2.{n + 2}") for n in range(24)]                                                   # from everywhere, for one name
+    assert [t.status_code for t in told] == [401] * 15 + [429] * 9
+    told = ask("POST", "/auth/token", data=right, address="198.51.100.99")                               # a new address waits, too, and not for long
+    assert word(told) == (429, "throttled") and "guessed at" in told.json()["detail"] and 1 <= int(told.headers["retry-after"]) <= 60
+    assert ask("POST", "/auth/token", data=right, address="198.51.100.1").status_code == 200                           # one where she was before does not
+    ask.clock.ahead += int(told.headers["retry-after"])
+    assert ask("POST", "/auth/token", data=right, address="198.51.100.99").status_code == 200
     told = [guess(f"name{n}", "203.0.113.9") for n in range(24)]                                                       # one address, all names
     assert [t.status_code for t in told] == [401] * 20 + [429] * 4 and "retry-after" in told[-1].headers
     body = {"username": "boss", "password": PASSWORD, "new_password": "marble canyon velvet spoon", "code": "1"}
@@ -108,6 +116,20 @@ def test_guessing_gets_slower_for_a_name_and_for_an_address(tmp_path):
     assert ask("POST", "/auth/token", data={"username": "boss", "password": PASSWORD}, address="203.0.113.10").status_code == 200
     same = {ask("POST", "/auth/token", data={"username": n, "password": "x"}, address="203.0.113.11").json()["detail"] for n in ("boss", "nobody", "a\x00b")}
     assert len(same) == 1                                                                                              # who exists is not told
+    ask.api.service.close()
+
+
+def test_behind_a_proxy_the_address_is_the_clients(tmp_path):
+    """Of a proxy that is named in the settings, and of nobody else: a stranger cannot make himself ever new addresses, nor one that is known."""
+    from mlfin.serve.gate import Gate
+
+    ask = house(tmp_path)
+    ask.app.gate = Gate(ask.app.gate.app, ask.app.gate.rules.__class__(**ask.app.gate.rules.__dict__ | {"trusted": ("10.0.0.9",)}))
+    def guess(address, seen, password="wrong"):
+        return ask("POST", "/auth/token", data={"username": "boss", "password": password}, address=address, headers={"x-forwarded-for": seen}).status_code
+    assert [guess("10.0.0.9", f"198.51.100.{n}, 192.0.2.7:{n + 1000}") for n in range(7)] == [401] * 5 + [429] * 2  # the proxy's word, not the client's
+    assert guess("10.0.0.9", "192.0.2.8", PASSWORD) == 200 and guess("10.0.0.9", "192.0.2.7", PASSWORD) == 429
+    assert [guess("203.0.113.7", f"198.51.100.{n}") for n in range(7)] == [401] * 5 + [429] * 2                        # no proxy of ours
     ask.api.service.close()
 
 
@@ -201,6 +223,31 @@ def test_answers_tell_browsers_to_keep_out(ask):
 
 @pytest.mark.parametrize("method", ["PUT", "TRACE", "CONNECT", "PROPFIND", "OPTIONS", "HEAD"])
 def test_other_methods_get_nowhere(ask, method):
-    for path in ("/users", "/models/1/promote", "/ingest"):
+    for path, allow in (("/users", "GET, POST, HEAD, OPTIONS"), ("/models/1/promote", "POST, OPTIONS"), ("/ingest", "POST, OPTIONS")):
         told = ask(method, path, "analyst", headers={"x-http-method-override": "POST", "x-method-override": "DELETE"})
-        assert told.status_code in (403, 404, 405), (method, path, told.status_code)
+        if (method, path) == ("HEAD", "/users"): assert (told.status_code, told.content) == (403, b"")
+        else: assert (told.status_code, told.headers["allow"]) == (204 if method == "OPTIONS" else 405, allow), (method, path)
+    told = ask("HEAD", "/models", "analyst")
+    assert (told.status_code, told.content) == (200, b"") and int(told.headers["content-length"]) == len(ask("GET", "/models", "analyst").content)
+
+
+def test_a_key_that_stands_twice_is_refused_wherever_it_lies(ask):
+    """Of two readers of such a body one takes the first and one the last: a log or a proxy would show another order than the one that is carried out."""
+    one = json.dumps(bar())
+    bars = {"bars": '{"bars": [%s], "bars": [%s]}', "source": '{"bars": [%s], "source": "a", "source": "b"}', "open": '{"bars": [%s, %s]}'}
+    twice = one[:-1] + ', "open": 1.0}'
+    sent = [(path, body % ((one, twice if key == "open" else one) if body.count("%s") == 2 else one), key)
+            for path in ("/ingest", "/v1/ingest") for key, body in bars.items()]
+    sent += [(path, '{"symbol": "AAA", "symb\\u006fl": "BBB"}', "symbol") for path in ("/predict", "/v1/predict")]
+    sent += [("/train", '{"parameters": {"folds": 3, "folds": 4}}', "folds"), ("/ingest/run", '{"symbols": ["A"], "symbols": ["B"]}', "symbols"),
+             ("/models/rollback", '{"experiment": "a", "experiment": "b"}', "experiment"), ("/models/7/promote", '{"force": "", "force": "x"}', "force"),
+             ("/users", '{"name": "eve", "role": "read_only", "role": "administrator"}', "role"),
+             ("/users/analyst", '{"disabled": false, "disabled": true}', "disabled"), ("/users/analyst/keys", '{"label": "a", "label": "b"}', "label"),
+             ("/auth/refresh", '{"refresh_token": "a", "refresh_token": "b"}', "refresh_token"),
+             *((f"/auth/{path}", json.dumps({"username": "boss", "password": PASSWORD} | more)[:-1] + ', "username": "ann"}', "username")
+               for path, more in (("password", {"new_password": "marble canyon velvet spoon"}), ("enrol", {}), ("confirm", {"code": "1"})))]
+    users = list_users(ask.accounts)
+    for path, body, key in sent:
+        told = ask("PATCH" if path == "/users/analyst" else "POST", path, "boss", content=body)
+        assert word(told) == (422, "invalid") and f"`{key}` stands twice" in told.json()["detail"], (path, body, told.text)
+    assert list_users(ask.accounts).equals(users) and ask("GET", "/jobs", "boss").json()["total"] == 0

@@ -17,7 +17,7 @@ import pytest
 
 from mlfin.core.errors import DataError, MlfinError, ParameterError, SettingsError
 from mlfin.core.settings import load_settings
-from mlfin.serve import auth, users
+from mlfin.serve import attempts, auth, users
 from mlfin.serve.account_store import MIGRATIONS, AccountStore, Head, check_audit, migrate, note, read_audit, record
 from mlfin.serve.auth import Accounts, Rules, Tokens
 from mlfin.serve.credentials import Hashing
@@ -381,17 +381,17 @@ def test_each_failure_after_the_fifth_makes_the_next_wait_twice_as_long(opened):
     clock = Clock()
     accounts = opened(clock=clock)
     add_user(accounts, "ann", "analyst", PASSWORD)
-    assert [word(accounts.issue, "ann", "wrong") for _ in range(6)] == ["bad_credentials"] * 5 + ["throttled"]
+    assert [word(accounts.issue, "ann", "wrong", origin=HERE) for _ in range(6)] == ["bad_credentials"] * 5 + ["throttled"]
     waits = []
     for _ in range(12):
-        with pytest.raises(AuthError) as e: accounts.issue("ann", PASSWORD)     # even the right one waits
+        with pytest.raises(AuthError) as e: accounts.issue("ann", PASSWORD, origin=HERE)     # even the right one waits
         waits.append(round(e.value.retry_after))
         clock.ahead += e.value.retry_after + 0.5
-        assert word(accounts.issue, "ann", "wrong") == "bad_credentials"
+        assert word(accounts.issue, "ann", "wrong", origin=HERE) == "bad_credentials"
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
     clock.ahead += 901
-    assert word(accounts.issue, "ann", PASSWORD) is None
-    assert [word(accounts.issue, "ann", "wrong") for _ in range(5)] == ["bad_credentials"] * 5  # counted from nothing again
+    assert word(accounts.issue, "ann", PASSWORD, origin=HERE) is None
+    assert [word(accounts.issue, "ann", "wrong", origin=HERE) for _ in range(5)] == ["bad_credentials"] * 5  # counted from nothing again
 
 
 def test_sixteen_guesses_at_once_are_sixteen_guesses(opened):
@@ -429,7 +429,7 @@ def test_two_processes_count_together(accounts, opened, url, tmp_path):
 
 def test_an_address_is_counted_over_all_names(opened):
     accounts = opened()
-    add_user(accounts, "ann", "analyst", PASSWORD)
+    for name in ("ann", "bob"): add_user(accounts, name, "analyst", PASSWORD)
 
     def guess(number, address):
         if number % 4 == 3: accounts.issue("ann", PASSWORD, origin=Origin(address=address))  # a good account clears nothing
@@ -437,10 +437,120 @@ def test_an_address_is_counted_over_all_names(opened):
 
     words = [guess(n, f"2001:db8:0:1::{n:x}") for n in range(20)]                     # one customer's network
     assert words == ["bad_credentials"] * 20
-    assert word(accounts.issue, "ann", PASSWORD, origin=Origin(address="2001:db8:0:1::ffff")) == "throttled"
-    assert word(accounts.issue, "ann", PASSWORD, origin=Origin(address="2001:db8:0:2::1")) is None
+    assert word(accounts.issue, "bob", PASSWORD, origin=Origin(address="2001:db8:0:1::ffff")) == "throttled"
+    assert word(accounts.issue, "ann", PASSWORD, origin=Origin(address="2001:db8:0:1::ffff")) is None  # she has logged in from there before
+    assert word(accounts.issue, "bob", PASSWORD, origin=Origin(address="2001:db8:0:2::1")) is None
     for n in range(20): word(accounts.issue, f"name{n + 50}", "wrong", origin=Origin(address="::ffff:198.51.100.9"))
     assert word(accounts.issue, "ann", PASSWORD, origin=Origin(address="198.51.100.9")) == "throttled"
+
+
+def attack(accounts, clock, name="ann", addresses=22, minutes=2, password="wrong"):
+    """Guesses from many addresses, again and again; what they were told."""
+    told = []
+    for _ in range(minutes):
+        told += [word(accounts.issue, name, password, origin=Origin(address=f"203.0.113.{n}")) for n in range(addresses)]
+        clock.ahead += 60
+    return told
+
+
+def test_nobody_elsewhere_keeps_an_owner_out(opened):
+    """While many addresses guess: at an address where she was before she waits for nothing, at a new one for a minute, once, however they go on."""
+    clock = Clock()
+    accounts = opened(clock=clock)
+    add_user(accounts, "ann", "analyst", PASSWORD)
+    home, hotel = Origin(address="192.0.2.7"), Origin(address="198.51.100.1")
+    accounts.issue("ann", PASSWORD, origin=home)
+    told = attack(accounts, clock)
+    assert set(told) == {"bad_credentials", "throttled"} and told.count("bad_credentials") > 40
+    for _ in range(2):                                                                # and again and again, in any process
+        assert word(accounts.issue, "ann", PASSWORD, origin=home) is None
+        attack(opened(clock=clock), clock, minutes=1)
+        assert word(opened(clock=clock).issue, "ann", PASSWORD, origin=home) is None
+    with pytest.raises(AuthError, match="guessed at: wait 60 s") as e: accounts.issue("ann", PASSWORD, origin=hotel)
+    assert e.value.retry_after == 60
+    clock.ahead += 30
+    attack(accounts, clock, minutes=0)
+    assert word(accounts.issue, "ann", PASSWORD, origin=hotel) == "throttled"         # not before its time, and asking again costs nothing
+    clock.ahead += 29
+    for n in range(22): word(accounts.issue, "ann", "wrong", origin=Origin(address=f"203.0.113.{n}"))
+    clock.ahead += 1
+    assert word(accounts.issue, "ann", PASSWORD, origin=hotel) is None                # whatever the others do
+    attack(accounts, clock, minutes=1)
+    assert word(accounts.issue, "ann", PASSWORD, origin=hotel) is None                # it is known from now on
+
+
+def test_a_wrong_password_at_a_known_address_waits_there_and_nowhere_else(opened):
+    clock = Clock()
+    accounts = opened(clock=clock)
+    add_user(accounts, "ann", "analyst", PASSWORD)
+    home, work = Origin(address="192.0.2.7"), Origin(address="192.0.2.8")
+    for origin in (home, work): accounts.issue("ann", PASSWORD, origin=origin)
+    words = [word(accounts.issue, "ann", "wrong", origin=home) for _ in range(7)]
+    assert words == ["bad_credentials"] * 5 + ["throttled"] * 2 and word(accounts.issue, "ann", PASSWORD, origin=home) == "throttled"
+    assert word(accounts.issue, "ann", PASSWORD, origin=work) is None
+
+
+def test_guesses_are_few_however_many_addresses(opened):
+    """In an hour, of which each address spends every minute."""
+    clock = Clock()
+    accounts = opened(clock=clock)
+    add_user(accounts, "ann", "analyst", PASSWORD)
+    told = attack(accounts, clock, addresses=2, minutes=60)
+    assert told.count("bad_credentials") <= 2 * 17                                    # eleven, a minute apart, and then 2, 4, 8, 15, 15 minutes apart
+
+
+def test_what_is_remembered_of_addresses_is_bounded_and_hashed(opened, monkeypatch):
+    monkeypatch.setattr(attempts, "PLACES", 3)
+    clock = Clock()
+    accounts = opened(clock=clock)
+    add_user(accounts, "ann", "analyst", PASSWORD)
+    for n in range(6):
+        clock.ahead += 1
+        accounts.issue("ann", PASSWORD, origin=Origin(address=f"2001:db8:{n:x}::7"))
+    rows = accounts.rows("SELECT * FROM auth_places")
+    assert len(rows) == 3 and "2001" not in str(rows) and "ann" not in str(rows)
+    attack(accounts, clock)
+    assert [word(accounts.issue, "ann", PASSWORD, origin=Origin(address=f"2001:db8:{n:x}::8")) for n in (5, 3, 2)] == [None, None, "throttled"]
+    clock.ahead += 91 * 86_400
+    attack(accounts, clock)
+    assert word(accounts.issue, "ann", PASSWORD, origin=Origin(address="2001:db8:5::7")) == "throttled"  # too long ago
+    set_password(accounts, "ann", OTHER)
+    assert not accounts.rows("SELECT * FROM auth_places") and word(accounts.issue, "ann", OTHER, origin=Origin(address="203.0.113.5")) is None
+
+
+def test_who_has_the_password_guesses_few_codes_from_however_many_addresses(strict):
+    accounts, clock, totp, codes = strict
+    home = Origin(address="192.0.2.7")
+    accounts.issue("ann", PASSWORD, codes[0], home)
+
+    def guess(n): return word(accounts.issue, "ann", PASSWORD, f"{n:06}", Origin(address=f"198.51.100.{n}"))
+    assert [guess(n) for n in range(9)] == ["bad_credentials"] * 5 + ["throttled"] * 4
+    with pytest.raises(AuthError, match="Too many wrong codes"): enrol(accounts, "ann", PASSWORD, "000000", Origin(address="198.51.100.99"))
+    assert word(accounts.issue, "ann", PASSWORD, codes[1], Origin(address="198.51.100.77")) == "throttled"  # nor by a recovery code
+    assert word(accounts.issue, "ann", PASSWORD, codes[2], home) is None              # who was here before is not kept out
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(25, marks=pytest.mark.slow)])
+def test_known_and_unknown_names_take_the_same_time_on_every_route(tmp_path, times):
+    """Medians of the processor's time, of this process: a wrong password for a name that is there, one that is not, and one that nobody can have."""
+    accounts = Accounts(f"sqlite:///{tmp_path}/accounts.sqlite", hashing=Hashing(1, 16_384, 1))
+    add_user(accounts, "ann", "analyst", PASSWORD)
+    routes = {"login": lambda n, at: accounts.issue(n, "wrong one", None, at), "code": lambda n, at: accounts.issue(n, "wrong one", "123456", at),
+              "recovery": lambda n, at: accounts.issue(n, "wrong one", "qj6x3k-2m7wpa-dr5vte-c4hyzn", at),
+              "password": lambda n, at: accounts.issue(n, "wrong one", None, at, OTHER), "enrol": lambda n, at: enrol(accounts, n, "wrong one", None, at),
+              "confirm": lambda n, at: confirm(accounts, n, "wrong one", "123456", at)}
+    names = {"known": "ann", "unknown": "bea", "impossible": "a\x00b"}
+    for route, call in routes.items():
+        took = {kind: [] for kind in names}
+        with accounts.write() as write: write.run("DELETE FROM auth_attempts")  # each of the routes begins as the first one does
+        for n in range(times):
+            for kind, name in names.items():
+                begin = time.process_time()
+                assert word(call, name, Origin(address=f"192.0.2.{n}")) == "bad_credentials"
+                took[kind].append(time.process_time() - begin)
+        medians = {kind: sorted(t)[len(t) // 2] for kind, t in took.items()}
+        assert max(medians.values()) < 1.35 * min(medians.values()), (route, medians)
+    accounts.close()
 
 
 def test_an_unknown_user_is_answered_like_a_wrong_password(accounts, opened):
@@ -663,7 +773,7 @@ def test_no_secret_is_kept_or_told(strict, tmp_path, caplog):
         errors.append(f"{e.value} {e.value!r} {e.value.__cause__} {e.value.__context__}")
     secrets = [PASSWORD, totp.secret, *codes, tokens.access, tokens.refresh, fresh.access, fresh.refresh, key, once, "guess-in-the-clear", "password-as-name",
                accounts.keys.all()[0].hex()]
-    tables = ("users", "recovery", "sessions", "refresh", "keys", "attempts", "audit", "state")
+    tables = ("users", "recovery", "sessions", "refresh", "keys", "attempts", "places", "audit", "state")
     kept = "\n".join(str(tuple(r)) for t in tables for r in accounts.rows(f"SELECT * FROM auth_{t}"))
     told = " ".join([*errors, repr(accounts), repr(tokens), str(tokens), repr(fresh), repr(accounts.keys), repr(enrol(accounts, "bob2", PASSWORD)
                      if add_user(accounts, "bob2", password=PASSWORD) else ""), caplog.text])
@@ -786,16 +896,16 @@ def test_a_damaged_file_of_keys_is_said(tmp_path, text):
 def test_a_migration_that_breaks_leaves_nothing(accounts):
     import sqlalchemy as sa
 
-    broken = (*MIGRATIONS, (2, lambda dialect: ("CREATE TABLE half (a INTEGER)", "INSERT INTO nothing VALUES (1)")))
+    broken = (*MIGRATIONS, (3, lambda dialect: ("CREATE TABLE half (a INTEGER)", "INSERT INTO nothing VALUES (1)")))
     with pytest.raises(sa.exc.DBAPIError): migrate(accounts, broken)
-    assert accounts.rows("SELECT number FROM auth_schema") == [(1,)] and word(accounts.one, "SELECT * FROM half") == "unavailable"
-    assert migrate(accounts, (*MIGRATIONS, (2, lambda dialect: ("CREATE TABLE whole (a INTEGER)",)))) == 2
-    with pytest.raises(DataError, match="number 2, and this mlfin knows 1"): migrate(accounts)
+    assert accounts.rows("SELECT number FROM auth_schema") == [(1,), (2,)] and word(accounts.one, "SELECT * FROM half") == "unavailable"
+    assert migrate(accounts, (*MIGRATIONS, (3, lambda dialect: ("CREATE TABLE whole (a INTEGER)",)))) == 3
+    with pytest.raises(DataError, match="number 3, and this mlfin knows 2"): migrate(accounts)
 
 
 def test_four_processes_open_a_new_database(opened):
     assert not [r for r in together(4, lambda _: opened()) if isinstance(r, Exception)]
-    assert opened().rows("SELECT number FROM auth_schema") == [(1,)]
+    assert opened().rows("SELECT number FROM auth_schema") == [(1,), (2,)]
 
 
 def test_many_who_wait_to_write_keep_nobody_from_reading(lite):

@@ -25,14 +25,14 @@ async def inside(scope, receive, send):
     await send({"type": "http.response.body", "body": str(len(body)).encode()})
 
 
-def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log=None, root=None, identify=identify, **rules):
+def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log=None, root=None, identify=identify, raw=None, version="1.1", **rules):
     """Status, body and headers of one request; `parts` are the pieces of its body, None where the client leaves."""
     said, left = [], list(parts)
     scope = {"type": "http", "method": method, "path": path, "client": ("192.0.2.7", 1), "query_string": b"",
-             "headers": [(k.encode(), v.encode("latin-1")) for k, v in (headers or {}).items()]}
+             "headers": [(k.encode(), v.encode("latin-1")) for k, v in ({"host": "mlfin"} | (headers or {})).items()]}
 
-    if root is not None:
-        scope["root_path"] = root
+    if root is not None: scope["root_path"] = root
+    if raw is not None: scope |= {"headers": [(k.encode(), v.encode()) for k, v in raw], "http_version": version}
 
     async def receive():
         await asyncio.sleep(pause)
@@ -206,6 +206,56 @@ def test_only_a_named_proxy_speaks_for_others():
     assert address_of({"client": ("192.0.2.7", 1)}, said, ("192.0.2.7",)) == "203.0.113.9"
     assert address_of({"client": ("192.0.2.7", 1)}, said, ("192.0.2.7", "203.0.113.9")) == "198.51.100.1"
     assert address_of({"client": ("192.0.2.7", 1)}, {}, ("192.0.2.7",)) == "192.0.2.7"
+
+
+def test_a_proxy_writes_the_address_in_many_ways():
+    def found(*lines, here="192.0.2.7", trusted=("192.0.2.7", "2001:db8::1")):
+        return address_of({"client": (here, 1), "headers": [(b"x-forwarded-for", line) for line in lines]}, {b"x-forwarded-for": lines[-1]}, trusted)
+    assert found(b"6.6.6.6, 203.0.113.9:52011") == "203.0.113.9"           # with a port, another one for each connection
+    assert found(b"[2001:db8:5::7]:443") == found(b"2001:DB8:5:0::7") == "2001:db8:5::7" and found(b"::ffff:203.0.113.9") == "203.0.113.9"
+    assert found(b"6.6.6.6, 203.0.113.9", b"192.0.2.7") == "203.0.113.9"   # two proxies, a header each
+    assert found(b"6.6.6.6, 203.0.113.9", here="::ffff:192.0.2.7") == found(b"203.0.113.9", here="2001:db8:0::1") == "203.0.113.9"
+    assert found(b"6.6.6.6", here="203.0.113.9") == "203.0.113.9" and found(b"", here="192.0.2.7") == "192.0.2.7"
+
+
+@pytest.mark.parametrize("headers, version, fine", [
+    ([], "1.1", False), ([("host", "a")], "1.1", True), ([], "1.0", True), ([("host", "a"), ("host", "a")], "1.1", False),
+    ([("host", "a"), ("host", "b")], "1.0", False), ([("host", "a, b")], "1.1", False), ([("host", "a/b")], "1.1", False), ([("host", "x@a")], "1.1", False),
+    ([("host", "[::1]:8000")], "1.1", True), ([("host", "")], "1.1", True), ([("host", "a"), ("transfer-encoding", "gzip, chunked")], "1.1", False),
+    ([("host", "a"), ("transfer-encoding", "Chunked")], "1.1", True), ([("host", "a"), ("x-api-key", "analyst"), ("x-api-key", "read_only")], "1.1", False),
+    ([("host", "a"), ("authorization", "Bearer x"), ("authorization", "Bearer y")], "1.1", False),
+    ([("host", "a"), ("accept", "x"), ("accept", "y")], "1.1", True)])
+@pytest.mark.parametrize("method, path", [("POST", "/v1/predict"), ("GET", "/health/live"), ("OPTIONS", "/models"), ("TRACE", "/x"), ("HEAD", "/models")])
+def test_a_head_that_can_be_read_in_two_ways_is_refused(headers, version, fine, method, path):
+    status, _, told = ask(method, path, raw=headers, version=version)
+    assert (status != 400) == fine and (fine or told["connection"] == "close")
+
+
+def test_a_path_says_which_methods_it_takes():
+    for key in ROUTES:
+        path = key.partition(" ")[2].replace("{", "").replace("}", "")
+        takes = {m for m in ("GET", "POST", "PATCH", "DELETE", "PUT") if route_of(m, path)}
+        takes |= {"OPTIONS"} | ({"HEAD"} if "GET" in takes else set())
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "OPTIONS"):
+            for who in ({}, bearer("administrator")):                      # whoever asks: routes are no secret
+                status, body, told = ask(method, path, headers=who)
+                if method == "OPTIONS": assert (status, body, set(told["allow"].split(", "))) == (204, b"", takes), key
+                elif method in takes: assert status not in (404, 405), (method, key)
+                else: assert (status, set(told["allow"].split(", "))) == (405, takes), (method, key)
+    for method, who, status in (("TRACE", {}, 405), ("CONNECT", {}, 405), ("PUT", {}, 401), ("PUT", bearer("administrator"), 404), ("OPTIONS", {}, 401)):
+        assert ask(method, "/nothing", headers=who)[0] == status, method
+    assert ask("OPTIONS", "/nothing", headers={"origin": "https://a.example"})[0] == 204
+
+
+def test_head_is_get_without_its_body():
+    status, body, told = ask("HEAD", "/models", headers=bearer("read_only"))
+    assert (status, body) == (200, b"") and ask("HEAD", "/users", headers=bearer("read_only"))[:2] == (403, b"") and ask("HEAD", "/models")[:2] == (401, b"")
+    assert told["x-frame-options"] == "DENY"
+
+
+def test_a_wrong_method_costs_its_address_a_request():
+    def enough(person, address, route): raise Throttled(retry_after=2.2)
+    assert ask("PUT", "/models", spend=enough)[0] == ask("TRACE", "/x", spend=enough)[0] == 429
 
 
 def test_the_log_has_every_request_and_no_credential():

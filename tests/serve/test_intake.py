@@ -70,6 +70,14 @@ def test_bars_of_the_future_and_that_still_form_are_set_aside(lake):
     assert (told.accepted, [r["row"] for r in told.reasons]) == (1, [1, 2])
 
 
+def test_a_spread_that_counts_points_is_set_aside(lake):
+    intake = Intake(lake)
+    taken = intake.put(pushed_frame(columns() | {"spread": [0.02] * 19 + [62.0]}, "1m"), "mt5").result(60)
+    intake.close()
+    assert (taken.accepted, taken.quarantined) == (19, 1) and "does it count points?" in taken.reasons[0]["reason"]
+    assert lake.read(["A"], "1m").spread.max() == 0.02
+
+
 def test_one_batch_with_a_bar_twice(lake):
     intake = Intake(lake)
     twice = columns(count=2) | {"ts": [columns(count=1)["ts"][0]] * 2, "close": np.array([100.0, 100.0]), "open": np.array([100.0, 100.0])}

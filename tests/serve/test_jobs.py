@@ -36,7 +36,8 @@ SLOW = "import time, sys\nopen('began', 'a').write('x')\ntime.sleep({})\nopen('o
 def jobs(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "KINDS", dict(KINDS))
     register(tmp_path)
-    return Jobs(settings_of(tmp_path), grace=1.0)
+    (tmp_path / "data").mkdir()
+    return Jobs(settings_of(tmp_path).model_copy(update={"data_dirs": (str(tmp_path / "data"),)}), grace=1.0)
 
 
 @pytest.fixture
@@ -328,7 +329,7 @@ def test_a_value_reaches_the_command_as_it_was_given(jobs):
 def test_a_queue_that_is_full_or_broken_says_so(jobs, monkeypatch):
     monkeypatch.setattr(module, "_WAITING", 2)
     one = jobs.submit("note", {"n": 1}, "ann")
-    assert jobs.submit("note", {"n": 1}, "ben").id == one.id  # pressed twice
+    assert jobs.submit("note", {"n": 1}, "ann").id == one.id  # pressed twice
     jobs.submit("note", {"n": 2}, "ann")
     with pytest.raises(DataError, match="2 jobs wait already"):
         jobs.submit("note", {"n": 3}, "ann")
@@ -360,9 +361,9 @@ def test_a_command_that_is_not_there(jobs, monkeypatch):
 
 
 def test_a_real_ingest(jobs):
-    jobs.settings.root.joinpath("bars.csv").write_text("symbol,ts,open,high,low,close,volume\n" + "".join(
+    jobs.settings.root.joinpath("data", "bars.csv").write_text("symbol,ts,open,high,low,close,volume\n" + "".join(
         f"COIN,2024-01-{d:02},1,2,1,{1 + d / 100},5\n" for d in range(1, 29)))
-    job = jobs.submit("ingest", {"source": "csv", "path": "bars.csv", "timeframes": ["1d"], "tz": "UTC"}, "ann")
+    job = jobs.submit("ingest", {"source": "csv", "path": "data/bars.csv", "timeframes": ["1d"], "tz": "UTC"}, "ann")
     ended = worked(jobs, job.id, 120)
     assert ended.state == "succeeded", (ended, jobs.tail(job.id))
     assert ended.result["inserted"] == 28 and not ended.result["failed"] and ended.progress["percent"] == 100.0

@@ -157,7 +157,7 @@ def test_a_kill_under_load(tmp_path, capsys):
     assert tally["answered"] >= 4 and tally["into_requests"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twenty_kills_under_load(tmp_path, capsys, workers):
     settings, environment = project(tmp_path)

@@ -60,7 +60,7 @@ def flat(folder: Path, seconds: float, rate: float, capsys) -> None:
     assert (grown < MOST).all(), tenths
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_is_flat_over_ten_minutes(tmp_path, capsys):
     """SOAK_SECONDS makes it shorter, or longer."""
     flat(tmp_path, float(os.environ.get("SOAK_SECONDS", "600")), 60.0, capsys)

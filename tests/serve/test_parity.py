@@ -113,7 +113,7 @@ def test_minute_by_minute_over_http_is_the_batch(minutes, tmp_path):
     assert (found.bars == 30).all() and len(found) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_thousand_minutes_over_http_are_the_batch(minutes, tmp_path):
     first = len(minutes) - 10_000
     assert first > 3_000

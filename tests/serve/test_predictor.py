@@ -28,6 +28,7 @@ from mlfin.features.spec import feature
 from mlfin.features.store import FeatureStore
 from mlfin.features.table import compute_features
 from mlfin.models.dataset import model_inputs
+from mlfin.models.labels import parse_label
 from mlfin.models.registry import crown, find_version, register, rollback, write_verdict
 from mlfin.serve import predictor as serving
 from mlfin.serve import stream as streaming
@@ -491,7 +492,7 @@ def test_a_prediction_stands_beside_the_guess_and_its_interval(make, lake, bars)
     said = make().predict()[0]
     assert Prediction.model_validate(said.model_dump()) == said and Prediction.model_validate_json(said.model_dump_json())
     assert said.kind == "direction" and said.label == int(said.probability > 0.5) and 0.4 < said.baseline < 0.6 and said.price_baseline == said.close
-    assert said.interval.low < said.interval.high and said.price_interval.low < said.price < said.price_interval.high
+    assert said.interval.low <= said.frequency <= said.interval.high and said.price_interval.low <= said.price <= said.price_interval.high
 
 
 def test_intervals_hold_what_they_say():
@@ -513,8 +514,45 @@ def test_intervals_hold_what_they_say():
         assert group["low"] - 0.05 < q < group["high"] + 0.05 and group["high"] - group["low"] < 0.15
         assert group["least"] == pytest.approx(-0.01645, abs=0.002) and group["most"] == pytest.approx(0.01645, abs=0.002)
     values = serving.beside(made.drop(columns="probability").assign(prediction=p, actual=p + rng.normal(0, 2, n)))
-    assert values.group(0.5)["low"] == pytest.approx(-3.29, abs=0.35) and values.group(0.5)["high"] == pytest.approx(3.29, abs=0.35)
+    assert values.group(0.5)["error"] == pytest.approx(3.29, abs=0.35) # nine tenths of |N(0, 2)|
     assert serving.beside(made.head(30)).group(0.5) == {}
+
+
+LABELS = ("fwd_ret_5", "fwd_log_1", "fwd_close_3", "barrier_20_2_1")
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("kind", ["calibrated", "far off", "always", "never", "one value", "wild", "biased"])
+def test_every_interval_contains_the_number_it_belongs_to(task, label, kind):
+    "Whatever the model says of a row, also where it was wrong all the time."
+    rng, n = np.random.default_rng(3), 1_200
+    p = rng.uniform(0.3, 0.5, n) if kind != "one value" else np.full(n, 0.4)
+    chance = {"far off": p + 0.3, "always": p + 1, "never": p - 1}.get(kind, p)
+    value = rng.standard_t(1.2, n) * 0.01 if kind == "wild" else rng.normal(0.05 if kind == "biased" else 0.0, 0.01, n)
+    value, said = np.clip(value, -0.9, 9.0), "probability" if task == "classification" else "prediction"
+    rows = pd.DataFrame({"ts": pd.date_range("2020-01-01", periods=n, freq="h", tz="UTC"), "baseline": 0.4, "forward_return": value,
+                         "actual": (rng.random(n) < chance).astype(float) if said == "probability" else value,
+                         said: p if said == "probability" else rng.normal(0, 0.01, n)})
+    champion = SimpleNamespace(beside=serving.beside(rows), manifest={"task": task})
+    for x in (*rows[said].iloc[:40], 0.0, 1.0, float(rows[said].max()), float(rows[said].min())):
+        told = serving._parts(champion, x, SimpleNamespace(close=187.2), parse_label(label))
+<<<<<<< HEAD
+=======
+        if told["interval"] is None and kind == "one value": continue                      # nothing like it was ever said
+>>>>>>> wg
+        number = told["frequency"] if said == "probability" else x
+        assert told["interval"].low <= number <= told["interval"].high
+        if (price := told["price"]) is not None: assert told["price_interval"].low <= price <= told["price_interval"].high
+        if said == "prediction" and price is not None: assert (price >= 187.2) == (x >= 0)   # the price goes where the prediction goes
+        if said == "prediction": assert told["frequency"] is None
+
+
+def test_without_a_threshold_what_serves_takes_the_base_rate_of_its_own_training():
+    def of(task="classification", **rule): return serving._threshold({"task": task, "thresholds": rule or None, "baseline": 0.34})
+    assert of() == of(kind="long_flat", threshold=None) == 0.34 and of(excess=0.02) == pytest.approx(0.36)
+    assert of(threshold=0.5) == 0.5 and of(signal="quantile") is None and of("regression") == 0.0
+    assert serving._threshold({"task": "classification", "thresholds": {"kind": "long_flat"}}) == 0.5 # registered before base rates were kept
 
 
 def test_a_champion_of_values(settings, make, lake, bars):

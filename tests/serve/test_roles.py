@@ -52,6 +52,16 @@ def test_a_fixed_path_goes_before_a_pattern():
     assert least_role("HEAD", "/users") == "administrator"
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_key_opens_nothing_about_accounts_and_not_the_audit_log(role):
+    key, person = Person("u", "ann", role, "k", "key"), PEOPLE[role]
+    for route in ROUTES:
+        method, _, path = route.partition(" ")
+        personal = path.startswith(("/users", "/keys", "/audit", "/auth/sessions"))
+        for prefix in ("", "/v1"): assert allowed(key, method, prefix + path) == (allowed(person, method, prefix + path) and not personal)
+    with pytest.raises(Forbidden, match="no business of a key"): demand(key, "GET", "/v1/audit")
+
+
 def test_a_person_is_not_made_greater():
     person = PEOPLE["read_only"]
     with pytest.raises(AttributeError): person.role = "administrator"

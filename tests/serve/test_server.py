@@ -837,24 +837,53 @@ def test_bars_pushed_to_both_at_once_are_there_once(pair):
     assert pair.count("ingest_candles_total", timeframe="1m", outcome="inserted") - before >= 400
 
 
-def test_workers_leave_with_a_supervisor_that_is_killed(pair):
-    running = pair.running
-    workers, port = running.workers(), urlsplit(running.address).port
+def test_the_port_is_free_at_once_when_the_supervisor_is_killed_under_load(pair):
+    """One worker at work, one that is just starting in the place of another, requests all the while: the next start takes the same port."""
+    running, end = pair.running, threading.Event()
+    staying, gone = running.workers()
+    port = urlsplit(running.address).port
+
+    def load():
+        while not end.is_set():
+            try: running.ask("GET", "/health/live")
+            except (OSError, http.client.HTTPException): continue
+
+    os.kill(gone, signal.SIGKILL)
+    starting = until(lambda: set(running.workers()) - {staying, gone})      # one without an application yet
+    threads = [threading.Thread(target=load, daemon=True) for _ in range(3)]
+    for thread in threads: thread.start()
     slow = Slow(running, "/v1/ingest", {"bars": [bar(0, "LAST")]}, x_api_key=pair.ann)
     time.sleep(0.3)
     running.process.kill()
     running.process.wait(10)
-
-    def free():
-        try:
-            _bound("127.0.0.1", port).close()
-        except SettingsError:
-            return False
-        return True
     began = time.monotonic()
-    assert until(free, 20) and time.monotonic() - began < 5                 # though a request is still under way
+    _bound("127.0.0.1", port).close()                                       # though a request is still under way
+    freed = time.monotonic() - began
+    assert until(lambda: not any(_runs(pid) for pid in starting), 2), "who was still starting is gone at once"
     assert slow.finish()[0] == 200
-    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+    with serving(pair.home, "--port", str(port), "--workers", "1") as other:
+        assert urlsplit(other.address).port == port and other.ask("GET", "/v1/auth/me", x_api_key=pair.ann)[0] == 200
+        end.set()
+        for thread in threads: thread.join(20)
+    assert until(lambda: not _runs(staying), 20) and freed < 2.0
+    print(f"the port was free {freed:.2f} s after kill -9")
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try: return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError: return False
+
+
+def test_a_worker_that_hangs_keeps_the_port_from_nobody(home):
+    """It is stopped, and cannot notice; the other worker shuts the socket for both."""
+    with serving(home, "--workers", "2") as running:
+        hanging, _ = running.workers()
+        os.kill(hanging, signal.SIGSTOP)
+        running.process.kill()
+        running.process.wait(10)
+        try: _bound("127.0.0.1", urlsplit(running.address).port).close()
+        finally: os.kill(hanging, signal.SIGKILL)
 
 
 # --- what README says

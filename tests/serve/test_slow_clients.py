@@ -100,7 +100,7 @@ def test_what_never_ends_is_cut_off_and_others_are_answered(server):
         assert HEAD - 1 <= time.monotonic() - began <= 40 and len(answers) == 110
         told = [answers[n] for n in range(100) if answers[n]]
         assert told and all(a.startswith(b"HTTP/1.1 408 ") and b"within 3 s" in a for a in told), told[:2]
-    assert len(others.seconds) >= 20
+    assert len(others.seconds) >= 8
 
 
 def test_more_connections_than_the_server_has_room_for(server, capsys):
