@@ -355,7 +355,7 @@ def names_symbols(path: str | Path,             # a file, packed or not
     dialect = dialect or Dialect()
     try:
         place, member = find_file(path)
-        file = Located(place, place.name, member or _member(place), "", _state(place))
+        file = Located(place, place.name, member or _member(place), "", _state(place.stat()))
         kind = kind or file_format(place.name)
         if kind == "parquet":
             with _seekable(file) as stream: names = pq.read_schema(stream).names
