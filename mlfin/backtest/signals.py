@@ -113,6 +113,7 @@ def _spec(rule: TradingRule) -> dict[str, str | float | None]:
     found = {f.name: getattr(rule, f.name) for f in fields(rule) if f.name not in idle}
     return {k: v if v is None or isinstance(v, str) else float(v) for k, v in found.items()}
 
+# %% ../../nbs/backtest/40_signals.ipynb #fbe8e4ad
 def _on(rule: TradingRule, column: str, based: bool) -> TradingRule:
     "The rule for probabilities or for predicted returns."
     if column not in _CENTRES: raise ParameterError(unknown("column", column, _CENTRES))
@@ -213,6 +214,7 @@ def _check_scores(frame: pd.DataFrame, column: str, what: str) -> None:
         raise BacktestError(must_be(column, "between 0 and 1", float(x[bad][0]), what if what != "predictions" else ""))
     if np.isinf(x).any(): raise BacktestError(must_be(column, "finite", float(x[np.isinf(x)][0])))
 
+# %% ../../nbs/backtest/40_signals.ipynb #5c78d3cf
 def _cut_out(predictions: pd.DataFrame) -> pd.Series:
     "True for rows of a test part that training left out: it may begin and end within training, but shares no time with it."
     p = predictions

@@ -45,7 +45,9 @@ def moments(returns: np.ndarray | pd.Series | list,  # simple returns of equal p
         raise BacktestError(must_be("returns", "of some variation", f"{len(r)} times {float(r[0])}",
                                     hint="a strategy that never trades has no Sharpe ratio."))
     d = r - r.mean()
-    variance = np.mean(d**2)
+    with np.errstate(over="ignore"): variance = np.mean(d**2)
+    if not 0 < variance**2 < np.inf:
+        raise BacktestError(must_be("returns", "of a size that can be squared", f"a standard deviation of {np.sqrt(variance):.3g}"))
     return Moments(n=len(r), sharpe=float(r.mean() / r.std(ddof=1)), skew=float(np.mean(d**3) / variance**1.5),
                    kurtosis=max(float(np.mean(d**4) / variance**2), 1.0))
 
@@ -58,7 +60,8 @@ def sharpe(returns: np.ndarray | pd.Series | list,  # simple returns of equal pe
           ) -> float:                               # NaN where returns do not vary
     "Mean over standard deviation (T-1), times the root of the periods in a year."
     r = _values(returns)
-    return float("nan") if _is_constant(r) else float(r.mean() / r.std(ddof=1) * sqrt(periods_per_year))
+    with np.errstate(over="ignore"): spread = r.std(ddof=1)
+    return float("nan") if _is_constant(r) or spread == 0 else float(r.mean() / spread * sqrt(periods_per_year))
 
 # %% ../../nbs/backtest/42_significance.ipynb #8b5d433b
 def sharpe_standard_error(returns: np.ndarray | pd.Series | list | Moments, # returns, or their moments

@@ -27,9 +27,11 @@ _FEW = 21  # days that are too few for a figure a year
 def _regime(kind: str, name: str, returns: np.ndarray, year: float) -> dict:
     "One row: what these days earned, strung together."
     curve = np.concatenate([[1.0], (1 + returns).cumprod()])
-    growth, spread = curve[-1], returns.std(ddof=1) if len(returns) >= _FEW else 0.0
+    with np.errstate(over="ignore"):                               # beyond all numbers is inf
+        growth, spread = curve[-1], returns.std(ddof=1) if len(returns) >= _FEW else 0.0
+        yearly = growth**(year / len(returns)) - 1 if len(returns) >= _FEW else np.nan
     varies = spread > 1e-12 * np.abs(returns).max()
-    return dict(kind=kind, regime=name, days=len(returns), total_return=growth - 1, cagr=growth**(year / len(returns)) - 1 if len(returns) >= _FEW else np.nan,
+    return dict(kind=kind, regime=name, days=len(returns), total_return=growth - 1, cagr=yearly,
                 sharpe=returns.mean() / spread * sqrt(year) if varies else np.nan, max_drawdown=float((curve / np.maximum.accumulate(curve) - 1).min()))
 
 def _labels(benchmark: pd.Series) -> dict[str, pd.Series]:

@@ -110,6 +110,7 @@ def score_spread(predictions: pd.DataFrame, # of one model: `probability` or `pr
     rows = [(name, float(v), float((x > v).mean()), float((x < v).mean())) for name, v in zip(_QUANTILES, at, strict=False)]
     return pd.DataFrame(rows, columns=["quantile", "score", "above", "below"])
 
+# %% ../../nbs/backtest/45_tearsheet.ipynb #62b7b496
 def _limits(told: pd.DataFrame, column: str, rule: TradingRule) -> tuple[np.ndarray, np.ndarray]:
     "What the score of each row has to exceed to be bought, and to fall below to be sold short."
     settled = rule.on(column, "baseline" in told)
@@ -135,14 +136,16 @@ def untraded(predictions: pd.DataFrame, # of one model: `probability` (with `bas
     limit, beyond = (short, (x < short)) if shorts else (longs, (x > longs) | ((x < short) if rule.kind == "long_short" else False))
     where, words = ("below", "fall short of") if shorts else ("above", "exceed")
     own = "the base rate of its fold, " if rule.on(column, "baseline" in told).threshold is None else "the threshold of "
-    if n := int(beyond.sum()): out.append(f"{n:,} of them are beyond the threshold, but no order was filled: look at lot, participation and max_weight.")
+    n = int(beyond.sum())
+    if n: out.append(f"{n:,} of them are beyond the threshold, but no order was filled: look at lot, participation and max_weight.")
     else: out.append(f"None is {where} {own}{_span(limit)}{' or beyond its mirror image' if rule.kind == 'long_short' else ''}.")
     tried = [(v, (x < v if shorts else x > v).mean()) for v in np.quantile(x, [0.1, 0.25, 0.5] if shorts else [0.9, 0.75, 0.5])]
     some = [f"{v:.4g} trades {share:.1%}" for v, share in tried if share > 0]
     if "baseline" in told and not shorts and (share := float((x > told["baseline"].to_numpy(float)).mean())) > 0 and rule.threshold is not None:
         some.append(f"the base rate of each fold (threshold: null) {share:.1%}")
     mirror = " (the threshold of a short is its mirror image, 1 - t for probabilities)" if shorts else ""
-    return [*out, f"What would trade, as a limit that scores {words}{mirror}: {', '.join(some)} of them."] if some else [*out, "They are all the same: no threshold tells one from another."]
+    if not some: return [*out, "They are all the same: no threshold tells one from another."]
+    return [*out, f"What would trade, as a limit that scores {words}{mirror}: {', '.join(some)} of them."]
 
 # %% ../../nbs/backtest/45_tearsheet.ipynb #3b128834
 def cost_steps(simulation: Simulation, # from `simulate` or `backtest`
@@ -317,7 +320,8 @@ def tear_sheet_charts(sheet: TearSheet,      # from `tear_sheet`
 
 # %% ../../nbs/backtest/45_tearsheet.ipynb #3e083a38
 _PERCENT, _MONEY, _RATIO, _COUNT = "{:.1%}", "{:,.0f}", "{:.2f}", "{:,.0f}"
-_ROWS = (("start", "First day", "{}"), ("end", "Last day", "{}"), ("total_return", "Total return", _PERCENT), ("cagr", "Growth a year", _PERCENT), ("volatility", "Volatility a year", _PERCENT),
+_ROWS = (("start", "First day", "{}"), ("end", "Last day", "{}"),
+         ("total_return", "Total return", _PERCENT), ("cagr", "Growth a year", _PERCENT), ("volatility", "Volatility a year", _PERCENT),
          ("sharpe", "Sharpe ratio a year", _RATIO), ("sortino", "Sortino ratio", _RATIO), ("calmar", "Calmar ratio", _RATIO),
          ("max_drawdown", "Deepest drawdown (at closes of bars)", _PERCENT), ("max_drawdown_days", "Days from its peak to recovery or end", _COUNT),
          ("worst_day", "Worst day", _PERCENT), ("best_day", "Best day", _PERCENT), ("final_equity", "Money at the end", _MONEY),

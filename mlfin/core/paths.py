@@ -37,6 +37,10 @@ def _below(path: Path, folder: Path) -> bool:
     mine, other = ([p.casefold() for p in where.parts] for where in (path, folder))
     return mine[:len(other)] == other
 
+def _of_system(path: Path) -> bool:
+    "Whether a path is the machine's own; files in memory (/dev/shm) are files like others."
+    return any(_below(path, place) for place in _SYSTEM) and not _below(path, Path("/dev/shm"))
+
 def _visible(path: Path, folder: Path) -> bool:
     "Whether a path lies in a folder, and nothing between them begins with a dot."
     return path.is_relative_to(folder) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -76,7 +80,7 @@ def may_read(path: str | Path,    # absolute, without links
              ) -> bool:
     "Whether a request may have the service read a file."
     path, builtin = Path(path), _BUILTIN
-    if any(_below(path, place) for place in (*_SYSTEM, *own_places(settings))): return False
+    if _of_system(path) or any(_below(path, place) for place in own_places(settings)): return False
     folders = [Path(os.path.realpath(folder)) for folder in settings.data_dirs]
     named = _operators(settings.root)
     return path == named or any(_visible(path, folder) for folder in (builtin, *folders, *([named] if named else [])))

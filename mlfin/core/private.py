@@ -77,7 +77,7 @@ def check_home(settings: Settings, # the profile
         _narrow(place, found)
 
 # %% ../../nbs/core/01b_private.ipynb #aaed49ce
-_EXPOSED = ("keys.json",) # a secret that others could read is refused where it is used: only a person can say whether it must be renewed
+_EXPOSED = ("keys.json", "seal_keys.json") # secrets that others could read are refused where they are used: only a person can say whether it must be renewed
 
 def make_private(settings: Settings, # the profile
                  ) -> int:           # files and folders that were open to others

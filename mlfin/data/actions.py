@@ -94,7 +94,8 @@ def _judge(days: pd.DataFrame, at: np.ndarray, mine: pd.DataFrame) -> pd.DataFra
     e = np.where(split, -np.log(value), 0.0)
     gone = split & ((np.abs(r) - np.abs(r - e)) / size < -_ODDS)
     units = np.array([value[gone & (at > i)].prod() for i in at])          # cash is in raw prices, these may not be
-    e = np.where(split, e, np.log(np.maximum(1 - value / units / before[at], 1e-3)))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):    # a price of nothing, or cash beyond all prices
+        e = np.where(split, e, np.log(np.maximum(1 - value / units / before[at], 1e-3)))
     e[np.isin(at, at[split]) & ~split] = np.nan                            # on the day of a split: not told apart
     z = _slope(r[~split], e[~split], others) if len(others) else np.nan
     return pd.DataFrame({"seen": np.exp(r), "implied": np.exp(e), "odds": (np.abs(r) - np.abs(r - e)) / size,

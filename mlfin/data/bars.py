@@ -116,9 +116,9 @@ def check_bars(frame: pd.DataFrame, # what should be a bar frame
 def _pieces(bars: pd.DataFrame, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
     "The numbers of merged bars; `first` and `last` are positions of the first and last bar in each."
     at = {c: bars[c].to_numpy() for c in bars.columns.intersection([*PRICES, "volume", *OPTIONAL_COLUMNS])}
+    with np.errstate(over="ignore"): volume = np.add.reduceat(at["volume"], first)      # inf is no volume: who checks bars says so
     out = {"open": at["open"][first], "high": np.maximum.reduceat(at["high"], first),
-           "low": np.minimum.reduceat(at["low"], first), "close": at["close"][last],
-           "volume": np.add.reduceat(at["volume"], first)}
+           "low": np.minimum.reduceat(at["low"], first), "close": at["close"][last], "volume": volume}
     if "vwap" in at:
         money = np.where(at["volume"] == 0, 0.0, at["vwap"] * at["volume"])
         traded = np.where(out["volume"] == 0, np.nan, out["volume"])

@@ -6,8 +6,9 @@
 __all__ = ['ALIASES', 'KLINES', 'ACTED', 'PACKED', 'TORN', 'SUFFIXES', 'STAGES', 'UTF16', 'BLANK', 'UNREADABLE', 'FORMATS',
            'Dialect', 'Table', 'column_names', 'torn_file', 'inner_file', 'Opened', 'find_file', 'open_file',
            'keep_raw', 'raw_file', 'file_format', 'find_files', 'DecimalSeen', 'csv_rows', 'Layout', 'csv_layout',
-           'csv_table', 'unreadable_csv', 'raw_table', 'no_volume', 'finish_table', 'array_frame', 'json_place',
-           'misfit', 'json_table', 'parquet_table', 'feather_table', 'arrow_text', 'parse_numbers', 'parse_events']
+           'csv_table', 'unreadable_csv', 'raw_table', 'no_volume', 'finish_table', 'guard_cells', 'plain_cells',
+           'array_frame', 'json_place', 'misfit', 'json_table', 'parquet_table', 'feather_table', 'arrow_text',
+           'parse_numbers', 'parse_events']
 
 # %% ../../nbs/data/11a_files.ipynb #e46b20fa
 import csv
@@ -31,7 +32,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, must_be
+from ..core.errors import DataError, must_be, unknown
 from ..core.paths import open_data, require_allowed
 from ..core.private import private_folder
 from ..core.provenance import atomic_path, hash_file
@@ -78,6 +79,8 @@ def _keys(names: Sequence[str]) -> dict[str, str]:
     for name in names: keys.setdefault(re.sub(r"[^a-z]", "", str(name).lower()), name)
     return keys
 
+
+# %% ../../nbs/data/11a_files.ipynb #202e4b50
 def _role(ours: str, names: Sequence[str], where: str) -> str:
     "What the user's name for a column means: one of ours, or another word for it."
     plain = re.sub(r"[^a-z]", "", str(ours).lower())
@@ -87,6 +90,7 @@ def _role(ours: str, names: Sequence[str], where: str) -> str:
     if found is None: raise DataError(unknown("columns", ours, [*ALIASES, "clock"], where))
     return found
 
+# %% ../../nbs/data/11a_files.ipynb #b99c1795
 def column_names(names: Sequence[str],         # the file's
                  where: str,                   # the file's name, for messages
                  dialect: Dialect = Dialect(), # what the user says
@@ -547,6 +551,20 @@ def finish_table(table: Table,             # of `raw_table`
         frame, notes = frame.assign(volume=0.0), [*notes, "the volume column is empty: the volume is 0"]
     return replace(table, frame=frame, names=found, notes=tuple(notes))
 
+# %% ../../nbs/data/11a_files.ipynb #fd5568d5
+_FORMULA = r"^(?=[=+\-@\t\r'])"
+
+def guard_cells(texts: pd.Series, # of a column of texts; missing ones stay
+                ) -> pd.Series:   # with an apostrophe in front of those that a spreadsheet would run (=, +, -, @, tab, return) or that begin with one
+    "Texts that are safe in a spreadsheet; `plain_cells` takes it back."
+    return texts.str.replace(_FORMULA, "'", regex=True)
+
+def plain_cells(texts: pd.Series, # of a column of texts
+                ) -> pd.Series:   # without the apostrophe that `guard_cells` puts there
+    "Texts as they were before they were guarded."
+    if not texts.str.startswith("'").any(): return texts                   # the usual case, a hundred times faster
+    return texts.str.replace(r"^'(?=[=+\-@\t\r'])", "", regex=True)
+
 # %% ../../nbs/data/11a_files.ipynb #4039b05b
 def array_frame(rows: list,                   # of lists
                 names: list | None,           # of their values; None: the usual ones
@@ -675,6 +693,7 @@ def _from_text(cells: pd.Series, decimal: str) -> pd.Series:
     if hard.any(): value[hard] = [_float(t, decimal) for t in cells[hard]]
     return value
 
+# %% ../../nbs/data/11a_files.ipynb #ab0b69a9
 def parse_numbers(frame: pd.DataFrame,          # columns of a `Table`
                   dialect: Dialect = Dialect(), # its `decimal` rules
                   where: str = "",              # the file's name, for messages
@@ -690,9 +709,11 @@ def parse_numbers(frame: pd.DataFrame,          # columns of a `Table`
         if (decimal := seen.sign(where)) is not None: break
     for name in known:
         value = frame[name].astype("float64") if name not in text else _from_text(frame[name], decimal)
-        if name not in text and not np.isnan(value.to_numpy().sum()):      # the quick look at most columns
-            out[name] = value, None
-            continue
+        if name not in text:                                               # the quick look at most columns
+            with np.errstate(over="ignore", invalid="ignore"): whole = not np.isnan(value.to_numpy().sum()) # a sum may be too large, or inf - inf
+            if whole:
+                out[name] = value, None
+                continue
         absent = frame[name].isna()
         if name in text: absent |= frame[name].astype("str").str.strip().str.lower().isin(["", "nan", "-nan", "+nan"])
         out[name] = value, absent

@@ -25,7 +25,7 @@ from ..core.settings import import_plugins
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, parse_timeframe, timeframe_delta
 from .calendars import session_bars
 from .files import (ACTED, FORMATS, PACKED, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file,
-                              parse_events, parse_numbers)
+                              parse_events, parse_numbers, plain_cells)
 from .pieces import Located, locate_file, names_symbols, read_pieces, survey_file, time_column
 from .spreads import SpreadSeen, SpreadUnit
 from .times import SessionsSeen, TimeForm, bar_times, check_stamp, parse_times
@@ -211,6 +211,7 @@ def _same(text: str, n: int) -> pd.Series:
     ends = np.arange(n + 1, dtype="int64") * len(data)                     # half of the time of pyarrow.repeat
     return pd.Series(pd.array(pa.LargeStringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(data * n)), dtype="str"))
 
+# %% ../../nbs/data/12_sources.ipynb #227eb924
 @dataclass(frozen=True)
 class _How:
     "How the tables of a file are read."

@@ -19,6 +19,7 @@ from ..core.errors import DataError, must_be, unknown
 from ..core.provenance import atomic_path, write_parquet
 from .actions import adjust_bars
 from .bars import BAR_COLUMNS, MARK, PRICES, TIME, check_bars, moment, parse_timeframe
+from .files import guard_cells
 from .sources import quarantine_rows
 
 # %% ../../nbs/data/15_store.ipynb #f66af72d

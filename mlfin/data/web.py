@@ -618,7 +618,8 @@ def utc_only(tz: str | None, # what was asked for
              ) -> None:
     "Refuse a zone for a service whose times are counts of UTC."
     if tz not in (None, "UTC"):
-        raise DataError(must_be("tz", "left out, or UTC: these times are counted in UTC", tz, where, "a file of the same bars may have another clock; there tz counts."))
+        raise DataError(must_be("tz", "left out, or UTC: these times are counted in UTC", tz, where,
+                                "a file of the same bars may have another clock; there tz counts."))
 
 def _times(values: list, m: RestMapping, series: Series, where: str, tz: str | None) -> pd.Series:
     "Moments of a column, by what the mapping says of time."

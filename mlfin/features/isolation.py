@@ -45,13 +45,15 @@ def _is_code(path) -> bool:
     text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
     return text.endswith(_CODE) or any(place in Path(text).parts for place in _PLACES)
 
-def _importing() -> bool:
-    "Whether Python is importing a module right now: what that reads is code."
-    frame = sys._getframe(2)
+def _loading() -> bool:
+    "Whether Python is importing a module right now, or Numba is compiling one: what that reads is code."
+    frame, first = sys._getframe(2), ""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"): return True
+        home = frame.f_globals.get("__name__", "").partition(".")[0]
+        if not first and home not in sys.stdlib_module_names: first = home
         frame = frame.f_back
-    return False
+    return first in ("numba", "llvmlite")
 
 # %% ../../nbs/features/24b_isolation.ipynb #25f9910a
 class _Watch:
@@ -85,7 +87,7 @@ class _Watch:
         if not self.spec: return
         if event == "import": return self._load()
         if not (kind := _kind(event, args)): return
-        if kind == "file" and (args and _is_code(args[0]) or _importing()): return self._load()
+        if kind == "file" and (args and _is_code(args[0]) or _loading()): return self._load()
         self.note(kind, f"{event} {str(args[0])[:200]}" if args else event)
 
     def _load(self) -> None:
@@ -121,7 +123,10 @@ def _shift_clock(watch: _Watch) -> None:
         gc.get_referents(kind.__dict__)[0].update({n: classmethod(f) for n, f in own.items()})
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
     stamp = pd.Timestamp
-    stamp.now = stamp.today = classmethod(lambda cls, tz=None: stamp(at(datetime.datetime, tz)))
+    def stamped(cls, tz=None):
+        if tz is None: return stamp(at(datetime.datetime))
+        return stamp(now(None, "pd.Timestamp.now"), unit="s", tz="UTC").tz_convert(tz)
+    stamp.now = stamp.today = classmethod(stamped)
     stamp.utcnow = classmethod(lambda cls: stamp(at(datetime.datetime, datetime.UTC)))
     os.environ["TZ"] = _ZONE
     time.tzset()
@@ -159,6 +164,7 @@ def _packed(f: Feature) -> str | bytes:
     finally:
         for home in homes: cloudpickle.unregister_pickle_by_value(home)
 
+# %% ../../nbs/features/24b_isolation.ipynb #ba1e2edb
 def _compute_alone(watch: _Watch, f: Feature, bars: pd.DataFrame, context: dict) -> tuple[pd.DataFrame | None, str]:
     "A feature's table, or how it fails. First no file can be opened; where something had to be loaded, once more."
     def made(closed):
@@ -190,6 +196,7 @@ def _main(out: int) -> None:
 # %% ../../nbs/features/24b_isolation.ipynb #bee9ea70
 _BEGIN = "import sys; from mlfin.features.isolation import _main; _main(int(sys.argv[1]))"
 
+# %% ../../nbs/features/24b_isolation.ipynb #c3ad32dd
 class Isolated:
     "Features that are computed in a process of their own, beside what goes on here."
     def __init__(self, specs: Iterable[str],   # features; names of sets are fine
@@ -254,6 +261,7 @@ class Isolated:
                            f"{column} of {bad}; {why}.", column, bad)
         return None
 
+# %% ../../nbs/features/24b_isolation.ipynb #aeaabc99
 def declared_reads(f: Feature, # a feature
                   ) -> tuple[str, ...]: # of READS, in their order
     "What a feature, or the one that it is of, says that it reads beside its bars."

@@ -459,6 +459,7 @@ def _cut_series(features: tuple[Feature, ...], bars: pd.DataFrame, table: pd.Dat
                 break
     return Cuts(tuple(found.values()), cuts.size, int(cuts.sum()) * sum(len(f.columns) for f in features))
 
+# %% ../../nbs/features/24_lookahead.ipynb #51da7f4f
 def _cut_moments(bars: pd.DataFrame, seed: int, index: str | None) -> list[pd.Timestamp]:
     "Two moments for all symbols at once: anywhere, and before a gap where there is one."
     rng, begin = np.random.default_rng(seed + 2), bars.ts.min() if index is None else bars.ts[bars.symbol == index].min()

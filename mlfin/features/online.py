@@ -419,6 +419,7 @@ class _Times:
                       self.place[own] - begin, at[self.code[own]], {c: x[own] for c, x in arrays.items()})
         return panel, at[self.code[self.rows(k)]]
 
+# %% ../../nbs/features/24a_online.ipynb #976487b1
 def _panel_bars(f: Feature, times: _Times, wanted: np.ndarray, arrays: dict) -> tuple[np.ndarray, np.ndarray]:
     "Rows of the wanted times, and a panel feature's values (columns x rows) there."
     names = f.inputs if f.of is None else f.of.columns
@@ -506,6 +507,7 @@ def check_each_bar(specs: Iterable[str],   # features to test; names of sets are
     report = pd.DataFrame([_each_row(f, bars, table, made[f.spec]) for f in features])
     return EachBar(report, int(wanted.sum()), float(wanted.mean()), note)
 
+# %% ../../nbs/features/24a_online.ipynb #7febe5e7
 def _apart(f: Feature, table: pd.DataFrame, found: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     "Where values (columns x rows) are not the table's."
     return ~_same(found[1], table[list(f.columns)].to_numpy(dtype=np.float64).T[:, found[0]])

@@ -48,11 +48,12 @@ def window_sum(x: np.ndarray, # float64
     out = np.full(len(x), np.nan)
     if size < 1: return out
     step = 8192 # so that what is added stays in the processor's cache
-    for begin in range(0, size, step):
-        end = min(begin + step, size)
-        total = out[begin + n - 1:end + n - 1]
-        total[:] = x[begin:end]
-        for k in range(1, n): total += x[begin + k:end + k]
+    with np.errstate(over="ignore", invalid="ignore"): # a sum beyond all numbers is inf, as in the kernels
+        for begin in range(0, size, step):
+            end = min(begin + step, size)
+            total = out[begin + n - 1:end + n - 1]
+            total[:] = x[begin:end]
+            for k in range(1, n): total += x[begin + k:end + k]
     return out
 
 # %% ../../nbs/features/21_technical.ipynb #6dc73421
@@ -122,7 +123,8 @@ def _variance(x: np.ndarray, n: int) -> np.ndarray:
     "Sample variance of the last n values, in two passes; NaN in the first n - 1 rows."
     out, mean = np.full(len(x), np.nan), window_sum(x, n)[n - 1:] / n
     total = np.zeros(len(mean))
-    for k in range(n): total += (x[k:k + len(mean)] - mean)**2
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k in range(n): total += (x[k:k + len(mean)] - mean)**2
     out[n - 1:] = total / (n - 1)
     return out
 
@@ -153,7 +155,7 @@ def vwap(high, low, close, volume, n):
     "Mean price over n bars, weighted by volume."
     total = window_sum(volume, n)
     total[total == 0] = np.nan
-    return window_sum((high + low + close) / 3 * volume, n) / total
+    with np.errstate(over="ignore", invalid="ignore"): return window_sum((high + low + close) / 3 * volume, n) / total
 
 @feature("vwap_distance", params=[Param("n", 20)], inputs=("high", "low", "close", "volume"), unit="ratio", lookback=lambda n: n - 1,
          source="close / vwap_n - 1")
@@ -165,7 +167,7 @@ def vwap_distance(high, low, close, volume, n):
          source="Amihud, Illiquidity and stock returns, Journal of Financial Markets 5, 2002, p. 34, eq. 1; per million")
 def amihud(close, volume, n):
     "Mean of |return| per million of money traded, over n bars."
-    money = close[1:] * volume[1:]
+    with np.errstate(over="ignore"): money = close[1:] * volume[1:]
     traded = money > 0
     move = np.divide(np.abs(returns(close)[1:]), money, out=np.zeros(len(money)), where=traded)
     count = window_sum(traded.astype(float), n)

@@ -70,6 +70,7 @@ def compare_models(trainings: Sequence[Mapping[str, Any]], # one for each model:
     chosen = own[str(summary["model"][0])]
     document = {key: chosen["training"][key] for key in (*_SAME, "device")} | {
         "task": chosen["training"].get("task", "classification"), "baseline": chosen["training"].get("baseline"), "selected": _model(chosen),
+        "unchecked": chosen["training"].get("unchecked", ""), "caveats": list(chosen["training"].get("caveats", ())),
         "parameters": {name: t["training"]["parameters"] for name, t in own.items()},
         "summary": summary.to_dict("records"), "information": [row for t in trainings for row in t["training"]["information"]]}
     return Comparison(**together, importance=chosen["importance"], summary=summary, training=document)

@@ -7,17 +7,20 @@ __all__ = ['CHANGE', 'LIKE_LABEL', 'input_names', 'model_inputs', 'Dataset', 'co
 
 # %% ../../nbs/models/32_dataset.ipynb #f4664b14
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, must_be
+from ..core.errors import DataError, MlfinError, must_be
 from ..core.provenance import hash_frame
+from ..features.audit import audit_function
+from ..features.isolation import declared_reads
+from ..features.lookahead import check_cuts
 from ..features.spec import UNITS, Feature, parse_set
 from ..features.table import KEYS, compute_features, symbol_borders
-from .labels import is_label, label_of, parse_label
+from .labels import compute_labels, is_label, label_of, parse_label
 from .weights import sample_weights
 
 # %% ../../nbs/models/32_dataset.ipynb #0ad1925d
@@ -101,9 +104,16 @@ class Dataset:
     pending: pd.DataFrame | None = field(default=None, repr=False) # keys and inputs after a symbol's last label
     weights: pd.Series | None = field(default=None, repr=False)    # float64, mean 1: how much each row counts in training
     specs: tuple[str, ...] = ()                       # the features that X was made from
+    unchecked: str = "features not checked: the dataset was not made by build_dataset" # empty where they were computed again
+    reads: tuple[str, ...] = ()                       # what features read beside their bars, by their declaration; in words
 
     def __len__(self) -> int:
         return len(self.X)
+
+    @property
+    def caveats(self) -> list[str]: # in words
+        "What every verdict on a model of this dataset must say."
+        return [*([self.unchecked] if self.unchecked else []), *self.reads]
 
     def verify(self, features: Iterable[str] | None = None, # specs to recompute; those of the dataset by default
                bars: pd.DataFrame | None = None, # the bars it was made from: some rows are computed again from their past only
@@ -118,6 +128,7 @@ class Dataset:
         if bars is not None: _recompute(self, features or self.specs, bars, times, context)
         return self
 
+# %% ../../nbs/models/32_dataset.ipynb #d5c73c9c
 def content_hash(dataset: Dataset, # a dataset
                 ) -> str:          # 64 hexadecimal digits
     "Hash of everything that is learnt from: keys, spans, label, inputs, and weights where there are any."
@@ -356,16 +367,94 @@ def _weighted(labels: pd.DataFrame, weights) -> pd.DataFrame:
         raise DataError(must_be("weights", f"a name, or one for each of the {len(labels)} labels", len(values)))
     return labels.assign(_weight=values)
 
+# %% ../../nbs/models/32_dataset.ipynb #83cf0d52
+def _own_features(features: pd.DataFrame, function: Callable | None) -> tuple[Feature, ...]:
+    "Columns of a frame that no spec names, as they are: numbers without a scale."
+    names = [c for c in features.columns if c not in KEYS]
+    if not names: raise DataError(must_be("features", "a frame with at least one column of numbers", list(features.columns)))
+    return tuple(Feature(c, c, (), (c,), (), 0, ("ratio",), False, "given", function or (lambda *_: None), stands_for=c, outputs=(0,)) for c in names)
+
+def _near(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    "Where numbers are the same, but for the rounding of another machine; NaN equals NaN."
+    size = np.nanmax(np.abs(two), initial=0.0, where=np.isfinite(two))
+    return np.isclose(one, two, rtol=1e-6, atol=1e-9 * max(float(size), 1e-300), equal_nan=True)
+
+def _differing(features: pd.DataFrame, again: pd.DataFrame, names: Iterable[str], what: str) -> str:
+    "The first value that is not what was computed again, in words; empty where there is none."
+    for c in names:
+        one, two = (f[c].to_numpy(dtype=np.float64) for f in (features, again))
+        if (same := _near(one, two)).all(): continue
+        i = int((~same).argmax())
+        return f"{c} of {features.symbol.iloc[i]} at {features.ts.iloc[i]} is {one[i]:.6g}, and {what} {two[i]:.6g}"
+    return ""
+
+def _unlike_labels(labels: pd.DataFrame, bars: pd.DataFrame, label: str) -> str:
+    "The first label or span that the bars do not give, in words; empty where there is none."
+    if parse_label(label).meta: return ""                    # sides decide these, not bars
+    key = ["symbol", "timeframe", "ts"]
+    made = compute_labels(bars, label)
+    both = labels[[*key, "t0", "t1", label, f"{label}_direction"]].merge(made, on=key, how="left", suffixes=("", "_again"))
+    if both["t0_again"].isna().any():
+        row = both[both["t0_again"].isna()].iloc[0]
+        return f"{label} of {row.symbol} at {row.ts} is given, and the bars give none"
+    for c in ("t0", "t1"):
+        if (wrong := (both[c] != both[f"{c}_again"]).to_numpy()).any():
+            row = both[wrong].iloc[0]
+            return f"{c} of {label} of {row.symbol} at {row.ts} is {row[c]}, and the bars give {row[f'{c}_again']}"
+    again = both[[*key, f"{label}_again", f"{label}_direction_again"]].rename(columns=lambda c: c.removesuffix("_again"))
+    return _differing(both, again, [label, f"{label}_direction"], "the bars give")
+
+# %% ../../nbs/models/32_dataset.ipynb #f1db1e04
+def _refuse_stamps(features: pd.DataFrame, bars: pd.DataFrame) -> None:
+    "A bar is known after it opened, and a feature when its bar is."
+    early = ~(bars["known_at"] > bars["ts"]).to_numpy()
+    if early.any():
+        row = bars[early].iloc[0]
+        raise DataError(must_be("bars.known_at", "later than the bar's open (ts): its close is known at its end", row.known_at, f"{row.symbol} {row.ts}"))
+    early = (features["known_at"].array < bars["known_at"].array)
+    if early.any():
+        i = int(np.argmax(early))
+        raise DataError(must_be("features.known_at", f"no earlier than its bar is known, {bars.known_at.iloc[i]}", features.known_at.iloc[i],
+                                f"{features.symbol.iloc[i]} {features.ts.iloc[i]}"))
+
+def _refuse_cuts(parsed: tuple[Feature, ...], bars: pd.DataFrame, table: pd.DataFrame, context: Mapping) -> None:
+    "No feature changes where its symbol's history is cut off."
+    seed = int(hash_frame(table)[:10], 16)
+    for finding in check_cuts(parsed, bars, table, seed, **context).findings:
+        raise DataError(f"{finding.says}\nHint: `mlfin features check {finding.feature}` says more; a value may use only bars up to its own row.")
+
+def _check_content(features: pd.DataFrame, labels: pd.DataFrame, bars: pd.DataFrame, parsed: tuple[Feature, ...], label: str,
+                   context: Mapping | None, function: Callable | None, own: bool) -> str: # why features are not checked; empty where they are
+    "Compute features and labels once more; refuse what differs where all that they depend on is given."
+    _refuse_stamps(features, bars)
+    if own and function is None: return "features not checked: columns of their own, without the function that makes them"
+    try:
+        if own: audit_function(function, bars, features, label)
+        said, table = "", features if own else compute_features(bars, parsed, short="nan", **(context or {}))
+        if not own: said = _differing(features, table, [c for f in parsed for c in f.columns], "its spec gives")
+    except MlfinError as e:
+        if own or context is not None: raise
+        return f"features not checked: {str(e).splitlines()[0]}"
+    said = said or _unlike_labels(labels, bars, label)
+    hint = "it was computed with knowledge of the future, or from other bars, facts or labels than these"
+    if said and (context is not None or own): raise DataError(f"The dataset is not what its bars give: {said}.\nHint: {hint}.")
+    if said: return f"features not checked: {said}; {hint}, or with a calendar, groups or facts that build_dataset was not given"
+    if not own: _refuse_cuts(parsed, bars, table, context or {})
+    return ""
+
 # %% ../../nbs/models/32_dataset.ipynb #dafb0d16
 def build_dataset(features: pd.DataFrame, # the features frame: no label in it
                   labels: pd.DataFrame,   # the labels frame: spans, one label and its direction
                   bars: pd.DataFrame,     # the bars that the features were computed from, row by row
-                  specs: Iterable[str],   # features to learn from
+                  specs: Iterable[str] | None = None, # features to learn from; None: the frame's own columns, which no spec names
                   weights: str | pd.Series | None = None, # a name (`mlfin.models.weights`), or one for each label; None: none
+                  context: Mapping | None = None, # calendar, groups, index, facts that features were computed with: differences are errors
+                  function: Callable | None = None, # without specs: function(bars) -> the frame's own columns, to be tested
                  ) -> Dataset:            # complete rows, sorted by symbol and time
     "Align features and labels; refuse what would leak; count what is left out."
-    parsed, label = parse_set(specs), str(label_of(labels))
+    own, label = specs is None, str(label_of(labels))
     _refuse_labels(features)
+    parsed = _own_features(features, function) if own else parse_set(specs)
     _refuse_repeats(labels)
     joined, counts = _join(inputs := model_inputs(features, bars, parsed), _weighted(labels, weights))
     names = [n for f in parsed for n in input_names(f)]
@@ -382,4 +471,6 @@ def build_dataset(features: pd.DataFrame, # the features frame: no label in it
     _refuse_leaks(dataset)
     _refuse_scalers(features, dict.fromkeys(c for f in parsed for c in f.columns))
     _refuse_scalers(joined, names)
-    return replace(dataset, hash=content_hash(dataset))
+    unchecked = _check_content(features, labels, bars, parsed, label, context, function, own)
+    reads = tuple(f"`{f.spec}` reads beside its bars: {', '.join(kinds)}; that was not cut off with them" for f in parsed if (kinds := declared_reads(f)))
+    return replace(dataset, hash=content_hash(dataset), unchecked=unchecked, reads=reads)

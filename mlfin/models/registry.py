@@ -290,7 +290,7 @@ def _manifest(settings: Settings, experiment: str, left: _Left, run, folder: Pat
         "features": list(training["features"]), "inputs": list(training["inputs"]), "lookback": _lookback(training["features"]),
         "code": feature_code(training["features"]), "sketch": _sketch(left),
         "label": {"spec": label.spec, "horizon": label.horizon}, "thresholds": read_json(rules).get("rule") if rules.is_file() else None,
-        "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
+        "unchecked": training.get("unchecked", ""), "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
         "baseline": training.get("baseline"), "metrics": {k: v for k, v in row.items() if k != "model"},
         "run": _identity(settings, experiment, left, run), "stored": _stored(folder / "model")["stored"],
         "versions": _libraries(folder / "model"), "files": files, "bytes": sum(f["bytes"] for f in files.values()),

@@ -33,6 +33,7 @@ from ..core.errors import DataError, ModelError, must_be, unknown
 from ..core.provenance import atomic_path, hash_file, hash_frame, hash_json
 from ..core.seals import SealKeys
 from ..core.settings import import_plugins
+from .dataset import Dataset, content_hash
 from .evaluation import average_paths, calibration_curve, importance, score_folds, separate_paths, summarise
 from .fitting import fit_rows, predict_rows
 from .formats import pack_estimator, unpack_estimator
@@ -74,9 +75,21 @@ def _refuse_weights(weights, rows: int) -> np.ndarray | None:
     return w
 
 # %% ../../nbs/models/35_training.ipynb #5df158df
+def _refuse_altered(dataset) -> None:
+    "What is learnt from is what the dataset's hash names."
+    if not isinstance(dataset, Dataset) or not dataset.hash: return
+    if (found := content_hash(dataset)) != dataset.hash:
+        raise ModelError(must_be("dataset", f"of the content that its hash names, {dataset.hash[:12]}", found[:12],
+                                 hint="it was changed after it was built; build it again"))
+
+def _unchecked(dataset) -> str:
+    "Why features are not checked; empty where they are."
+    return str(getattr(dataset, "unchecked", "features not checked: what was learnt from is no dataset of build_dataset"))
+
 def _refuse_data(dataset, task: str) -> _Data:
     "What there is to learn from, or what is wrong with it."
     if task not in _TASKS: raise ModelError(unknown("task", task, _TASKS))
+    _refuse_altered(dataset)
     X, y, forward = dataset.X, np.asarray(dataset.y), np.asarray(dataset.forward_return, dtype="float64")
     _refuse_inputs(X)
     if len(y) != len(X) or len(forward) != len(X):
@@ -388,6 +401,7 @@ class Trained:
     pending: pd.DataFrame = field(default=None, repr=False) # symbol timeframe ts model fold probability baseline: no outcome yet
     task: str = "classification"    # or "regression"
     dataset: str = ""               # content hash of the dataset
+    unchecked: str = ""             # why the dataset's features are not checked; empty where they are
     stopped: str = ""               # what the budget cut off, in words; empty where nothing
 
     @property
@@ -580,4 +594,4 @@ def train_walk_forward(dataset,                         # X y keys forward_retur
     used = {name: _used(specs[name], seed, device) for name in names}
     information = ic_by_fold(judged, _horizon(data))
     return Trained(predictions, scores, summary, calibration_curve(judged), information, weights, best, final, used, device,
-                   data.X.head(5), pending, task, str(getattr(dataset, "hash", "")), stopped)
+                   data.X.head(5), pending, task, str(getattr(dataset, "hash", "")), _unchecked(dataset), stopped)

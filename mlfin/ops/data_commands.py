@@ -205,7 +205,8 @@ def _missing(opened, named, calendar: str, start, end):
 @data.command("gaps", epilog=_examples("mlfin data gaps", "mlfin data gaps IBM", "mlfin data gaps 'BTC*' -t 1m --start 2024-01-01",
                                             "mlfin data gaps VOD --calendar XLON --json"))
 def show_gaps(symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Start = None, end: _End = None,
-              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto: the series' own in the store, else what fits best.")] = "auto",
+              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; "
+                                                                       "auto: the series' own in the store, else what fits best.")] = "auto",
               rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
     "Find missing bars: what the calendar expects between a series' first and last bar and the store does not have."
     opened, _ = _open(store, profile)
@@ -286,7 +287,10 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
            version: _Version = None, adjust: _Adjust = None, column: _Columns = None,
            overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file where it is there already.")] = False,
            store: _Store = None, profile: Profile = None):
-    "Write bars to a CSV or Parquet file, with times in UTC; the file appears whole or not at all."
+    "Write bars to a CSV or Parquet file, with times in UTC; the file appears whole or not at all. Texts that a spreadsheet would run are guarded."
+    import pandas as pd
+    from mlfin.data.files import guard_cells
+
     opened, _ = _open(store, profile)
     if to.exists() and not overwrite: raise ParameterError(must_be("FILE", "one that does not exist yet", str(to), hint="--overwrite replaces it."))
     named = _named(opened.series(), symbol, timeframe)
@@ -301,6 +305,10 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
     told = f"{_count(len(keys), timeframe + ' bar')} of {_count(keys.symbol.nunique(), 'symbol')}"
     told += f", {moment_text(keys.ts.min())} to {moment_text(keys.ts.max())} UTC"
     out.print(f"{plain(to)}: {told}, {_size(to.expanduser().stat().st_size)}", highlight=False, markup=False)
+    names = pd.Series(keys.symbol.unique(), dtype="str")
+    if to.name.lower().endswith((".csv", ".csv.gz")) and (n := int((guard_cells(names) != names).sum())):
+        out.print(f"{_count(n, 'symbol')} begin{'s' if n == 1 else ''} like a spreadsheet's formula: an apostrophe stands in front, which mlfin takes away.",
+                  highlight=False, markup=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #4205288b
 @data.command("versions", epilog=_examples("mlfin data versions", "mlfin data show IBM --version 0"))
@@ -420,7 +428,8 @@ _Options = Annotated[list[str] | None, typer.Option(
 # %% ../../nbs/ops/72a_data_commands.ipynb #a183731e
 def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timeframes = None,
            start: _Start = None, end: _End = None,
-           tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Zone of times that carry none: UTC, America/New_York, ...")] = None,
+           tz: Annotated[str | None, typer.Option(metavar="ZONE",
+                                                  help="Zone of times that carry none, and of counts since 1970: UTC, Europe/Athens, ...")] = None,
            calendar: Annotated[str | None, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto: the source's.")] = None,
            full: Annotated[bool, typer.Option("--full", help="Ask for everything again, not only for what came after the last stored bar.")] = False,
            repair: Annotated[bool, typer.Option("--repair", help="Put prices right that are 10, 100 or 1000 times off; it is on record.")] = False,
@@ -489,7 +498,8 @@ def copy(source: Annotated[str, typer.Argument(**_Place)], target: Annotated[str
          as_json: _Json = False):
     """Copy a store into another one, checked by counts and checksums: bars, actions, quarantine, facts, features, predictions and metrics of models,
     every row with its moments. Goes on where it was broken off."""
-    opened, place = _open(source, None, field="SOURCE")
+    opened, place = _open(source, None, there=False, field="SOURCE")
+    if not any(len(opened.record_months(*kind)) for kind in opened.record_sets()): _open(source, None, field="SOURCE")
     first, last = typed_moment("--start", start), typed_moment("--end", end, end=True)
     from mlfin.data.transfer import copy_store
 

@@ -30,8 +30,8 @@ from weakref import WeakSet
 from ..backtest.question import ask as ask, check_experiment, check_question, choose_kernel as choose_kernel
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from mlfin.core.provenance import (
-    TaskSpec, atomic_path, expand_grids, find_content, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet, read_pipeline, read_yaml,
-    run_id, system_message, write_json,
+    TaskSpec, atomic_path, expand_grids, find_content, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet,
+    read_pipeline, read_yaml, run_id, system_message, write_json,
 )
 from ..core.progress import read_progress
 from ..core.settings import Settings, quiet_environment
@@ -634,6 +634,7 @@ def reproduce(folder: Path,         # of the run: `find_run`
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
     return compared
 
+# %% ../../nbs/ops/70_pipeline.ipynb #731c5c64
 def reproduction_verdict(compared: dict[str, dict[str, str]], # from `reproduce`
                         ) -> tuple[bool, str]:               # (whether every data product is equal, or within 1e-6; a sentence)
     "What products say of a run that was made again: data decide, pages do not."

@@ -87,7 +87,8 @@ class Bar(Message):
     volume: Annotated[Finite, Field(ge=0)] = Field(description="Units traded (ticks, where the market tells no more).", examples=[1250.0])
     vwap: Finite | None = Field(None, description="Mean price by volume.", examples=[101.2])
     trades: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Number of trades.", examples=[41])
-    spread: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Ask less bid, in price units, not in points; above 1 % of the close the bar is set aside.", examples=[0.01])
+    spread: Annotated[Finite, Field(ge=0)] | None = Field(
+        None, description="Ask less bid, in price units, not in points; above 1 % of the close the bar is set aside.", examples=[0.01])
 
     @model_validator(mode="before")
     @classmethod
@@ -165,12 +166,14 @@ class Signal(Message):
     reason: str = Field("", description="Why there is no probability or prediction; empty where there is one.",
         examples=["rsi_14 has no value yet: 5 bars, 14 needed"])
 
+# %% ../../nbs/serve/60_contract.ipynb #a172a343
 class Interval(Message):
     "An interval that contains the number which it belongs to, from predictions like this one, out of sample."
     low: Finite = Field(examples=[0.508])
     high: Finite = Field(examples=[0.572])
     level: Share = Field(description="Share of the cases that lay inside, or the confidence of a frequency.", examples=[0.9])
-    of: str = Field(description="What it is an interval of, in words.", examples=["how often it rose in like cases: when the model said about as much, out of sample"])
+    of: str = Field(description="What it is an interval of, in words.",
+                    examples=["how often it rose in like cases: when the model said about as much, out of sample"])
 
 class Prediction(Signal):
     "A signal beside the naive guess, with intervals, and as a price where the label is a return."
@@ -178,11 +181,12 @@ class Prediction(Signal):
     close: Finite | None = Field(description="Last price before, not adjusted.", examples=[187.2])
     baseline: Finite | None = Field(description="What a guess without a model says: the share of rises (direction) or the mean return (value) "
                                    "of the rows that the model was fitted to.", examples=[0.521])
-    frequency: Share | None = Field(None, description="Share of rises in like cases: when the model said about as much, out of sample. Null for values, or "
-                                    "where there are too few cases. The label follows from `probability`, not from this.", examples=[0.541])
-    interval: Interval | None = Field(None, description="Of `frequency` (direction) or of `prediction` (value), which it contains; null where there are too few cases.")
-    price: Finite | None = Field(None, description="Price at the label's end: where the prediction leads, or for a direction the middle (median) of like cases; "
-                                 "null where the label is no return.", examples=[187.6])
+    frequency: Share | None = Field(None, description="Share of rises in like cases: when the model said about as much, out of sample. Null for "
+                                    "values, or where there are too few cases. The label follows from `probability`, not from this.", examples=[0.541])
+    interval: Interval | None = Field(None, description="Of `frequency` (direction) or of `prediction` (value), which it contains; "
+                                      "null where there are too few cases.")
+    price: Finite | None = Field(None, description="Price at the label's end: where the prediction leads, or for a direction the middle (median) "
+                                 "of like cases; null where the label is no return.", examples=[187.6])
     price_interval: Interval | None = Field(None, description="Of `price`, which it contains.")
     price_baseline: Finite | None = Field(None, description="The naive price: the last close.", examples=[187.2])
     settled: bool = Field(True, description="Whether so many bars came before that the start of the data no longer shows in the features.")

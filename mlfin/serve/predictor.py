@@ -46,7 +46,7 @@ class Beside:
     "What predictions are read beside, from a version's predictions out of sample."
     baseline: float | None                         # naive guess; None where it is not known
     edges: np.ndarray = field(repr=False)          # upper end of what was said in each group but the last
-    groups: tuple[dict, ...] = field(repr=False)   # `frequency low high`, or `error`; of directions also `middle least most` of the return; empty: too few cases
+    groups: tuple[dict, ...] = field(repr=False)   # `frequency low high` and `least middle most` return, or `error`; empty: too few cases
 
     def group(self, said: float, # probability or value
              ) -> dict:          # empty where there are too few cases
@@ -197,6 +197,7 @@ def _why_not(champion: Champion, row: Row) -> str:
     if row.bars < need: return f"too few bars: there are {row.bars:,}, the features need {need:,}"
     return f"{', '.join(row.missing[:3])} {'has' if len(row.missing) == 1 else 'have'} no value at this bar"
 
+# %% ../../nbs/serve/62_predictor.ipynb #b7a6f418
 _OF_FREQUENCY = "how often it rose in like cases: when the model said about as much, out of sample"
 _OF_RETURN = "the return: the prediction, give or take the error of like cases out of sample"
 _OF_CASES, _OF_PRICE = "the price that like cases led to, out of sample", "the price that the prediction leads to, by the errors of like cases"

@@ -542,6 +542,7 @@ def _followed(page: OperationsPage, job: dict) -> None:
     page.job = job
     page.texts["job"].value = job_card(job)
 
+# %% ../../nbs/viz/83_operations.ipynb #797903b6
 def _trained(result: Mapping) -> str:
     "What a training that ended changed; where every task was fresh, nothing."
     done = result.get("executed")

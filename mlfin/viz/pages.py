@@ -216,6 +216,7 @@ def _price(run: Run, symbol: str) -> Any:
     if (trades["symbol"] == symbol).any(): return charts.trades_chart(mine, trades, symbol)
     return charts.price_chart(mine, title=f"{symbol}: no trades")
 
+# %% ../../nbs/viz/81_pages.ipynb #d65b003f
 _PARTS: Mapping[str, Callable[[Run], str]] = {
     "tiles": lambda r: figure_tiles(r.document("backtest"), r.document("significance")),
     "verdict": lambda r: verdict_card(r.document("verdict")),

@@ -297,7 +297,8 @@ def test_without_a_threshold_a_probability_is_held_against_the_base_rate_of_its_
 @pytest.mark.parametrize("rate", [np.nan, -0.1, 1.1])
 def test_a_base_rate_is_a_share_beside_every_probability(rate):
     bars = bars_of(A=range(12))
-    with pytest.raises(BacktestError, match="`baseline` must be the base rate"): positions_from_predictions(always(bars).assign(baseline=[rate] + [.5] * 10), bars)
+    with pytest.raises(BacktestError, match="`baseline` must be the base rate"):
+        positions_from_predictions(always(bars).assign(baseline=[rate] + [.5] * 10), bars)
 
 
 @pytest.mark.parametrize("train, test", [((0, 10), (0, 10)), ((2, 8), (0, 10)), ((0, 4), (4, 10)), ((6, 11), (0, 6)), ((5, 5), (0, 10)), ((0, 10), (0, 4))])

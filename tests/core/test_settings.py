@@ -65,3 +65,21 @@ def test_unreadable_ini(project):
     (project / "settings.ini").write_text("no section\n")
     with pytest.raises(SettingsError, match="cannot be read"):
         load_settings()
+
+
+def test_a_script_finds_its_project_from_the_folder_above(tmp_path):
+    "`python project/script.py`: the working directory first, then the script's own folder; a command or `-m` has none."
+    import os
+    import subprocess
+    import sys
+
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("pipeline.yaml", "settings.ini"):
+        (project / name).write_text("[DEFAULT]\n")
+    (project / "script.py").write_text("from mlfin.core.settings import project_root\nprint(project_root().name)\n")
+    environment = {k: v for k, v in os.environ.items() if k != "MLFIN_ROOT"}
+    def run(*words): return subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert run("project/script.py").stdout.strip() == "project"
+    done = run("-c", "from mlfin.core.settings import project_root; project_root()")
+    assert done.returncode and "No mlfin project" in done.stderr

@@ -5,7 +5,7 @@ import pytest
 
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import gaps
-from mlfin.data.coverage import coverage
+from mlfin.data.coverage import coverage, survivorship
 
 
 @pytest.mark.parametrize("timeframe, calendar", [("1m", "24/7"), ("1h", "24/7"), ("1d", "XNYS"), ("5m", "XNYS"), ("1h", "forex"), ("1w", "XNYS")])
@@ -44,3 +44,14 @@ def test_a_month_of_real_minutes(market):
     frame = read_bars(market / "nautilus" / "btc-perp-20211231-20220201_1m.csv", "BTC", timeframe="1m", tz="UTC").bars
     days = coverage(frame, "24/7")
     assert len(days) == 33 and (days.present == days.expected).all() and days.present.sum() == 45_031
+
+
+def test_survivors_are_named_whatever_the_source(make):
+    one, two = (make(name, end="2024-02-29") for name in ("AAA", "BBB"))
+    both = pd.concat([one, two], ignore_index=True)
+    assert survivorship(both).startswith("All 2 symbols are still traded at the end of the data (2024-02-29)")
+    assert survivorship(one).startswith("The one symbol, AAA, is still traded")
+    gone = both[(both.symbol == "AAA") | (both.ts < "2024-02-10")].reset_index(drop=True)
+    assert survivorship(gone) == "" and survivorship(both.iloc[:0]) == ""
+    late = both[(both.symbol == "AAA") | (both.ts < "2024-02-25")].reset_index(drop=True)      # a holiday is no delisting
+    assert survivorship(late).startswith("All 2")

@@ -15,6 +15,7 @@ import pytest
 from mlfin.core.errors import DataError
 from mlfin.data.files import file_format, find_files, keep_raw, raw_file
 from mlfin.data.sources import read_bars
+from mlfin.data.store import export_frame
 
 HEAD = "timestamp,open,high,low,close,volume\n"
 GOOD = HEAD + "".join(f"2022-01-01 00:0{i}:00,100,102,99,101,5\n" for i in range(6))
@@ -429,3 +430,52 @@ def test_a_hash_begun_while_reading_is_that_of_all_bytes(tmp_path, monkeypatch):
         opened = files.open_file(tmp_path / "x.csv")
         assert bytes(opened.data) == content
         assert opened.content_hash == hashlib.sha256(content).hexdigest()
+
+
+CLOCKED = "Date,Time,Open,High,Low,Close,Volume\n2020-01-02,09:00,1,2,0.5,1.5,10\n2020-01-03,10:00,1,2,0.5,1.5,10\n"
+
+
+def hourly(path, **how):
+    return read_bars(path, **({"symbols": "X", "timeframe": "1h", "calendar": "24/7", "tz": "UTC"} | how))
+
+
+@pytest.mark.parametrize("columns", [{"Date": "ts"}, {"Date": "date"}, {"Time": "time"}, {"Time": "clock"}, {"Date": "ts", "Time": "clock"}, {}])
+def test_a_date_that_is_renamed_keeps_the_clock_beside_it(csv, columns):
+    "Without its clock, a bar of nine o'clock would be one of midnight."
+    assert hourly(csv(CLOCKED), columns=columns).bars.ts.dt.strftime("%d %H").tolist() == ["02 09", "03 10"]
+
+
+@pytest.mark.parametrize("columns", [{"Date": "day"}, {"Time": "hour"}, {"Open": "Eröffnung"}])
+def test_a_name_that_is_none_of_ours_is_refused_by_name(csv, columns):
+    with pytest.raises(DataError, match=next(iter(columns.values()))):
+        hourly(csv(CLOCKED), columns=columns)
+
+
+def test_a_clock_of_twelve_hours(csv):
+    rows = [("12:00 AM", "00:00"), ("1:05 am", "01:05"), ("12:30:15 PM", "12:30"), ("11:59 p.m.", "23:59"), ("13:00 PM", None), ("0:30 AM", None)]
+    text = "Date,Time,Open,High,Low,Close,Volume\n" + "".join(f"2020-01-0{i + 1},{t},1,2,0.5,1.5,10\n" for i, (t, _) in enumerate(rows))
+    found = hourly(csv(text), timeframe="1m")
+    assert found.bars.ts.dt.strftime("%H:%M").tolist() == [w for _, w in rows if w] and len(found.quarantine) == 2
+    joined = "Date,Open,High,Low,Close,Volume\n1/13/2020 1:00 PM,1,2,0.5,1.5,10\n"
+    assert str(hourly(csv(joined, "y.csv")).bars.ts[0]) == "2020-01-13 13:00:00+00:00"
+    with pytest.raises(DataError, match="AM/PM"):
+        hourly(csv("Date,Time,AM/PM,Open,High,Low,Close,Volume\n2020-01-02,01:00,PM,1,2,0.5,1.5,10\n", "z.csv"))
+
+
+@pytest.mark.parametrize("text, message", [
+    ('"Date,Open,High,Low,Close,Volume"\n"2020-01-02,1,2,0.5,1.5,10"\n', "one pair of quotes"),
+    ('Date,Open,High,Low,Close,Volume\n"2020-01-02,1,2,0.5,1.5,10"\n"2020-01-03,1,2,0.5,1.5,10"\n', "1 fields where the header has 6"),
+    ("Date,Open,High,Low,Close,Volume\n2563-01-02,1,2,0.5,1.5,10\n", "Buddhist"),
+    ("Date,Open,High,Low,Close,Volume\n29/02/2563,1,2,0.5,1.5,10\n13/03/2563,1,2,0.5,1.5,10\n", "Buddhist")])
+def test_dialects_that_are_refused_by_name(csv, text, message):
+    with pytest.raises(DataError, match=message):
+        hourly(csv(text), timeframe="1d")
+
+
+def test_a_symbol_like_a_formula_is_guarded_in_a_csv_and_read_back(tmp_path):
+    names = ["=1+1", "+X", "-X", "@X", "'Q", "^GSPC", "IBM"]
+    frame = pd.DataFrame({"symbol": pd.Series(names, dtype="str"), "ts": pd.date_range("2020-01-01", periods=7, freq="h", tz="UTC"),
+                          "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 10.0, "vwap": -0.5})
+    text = export_frame(frame, tmp_path / "x.csv").read_text()
+    assert [line.split(",")[0] for line in text.splitlines()[1:]] == ["'=1+1", "'+X", "'-X", "'@X", "''Q", "^GSPC", "IBM"] and ",-0.5" in text
+    assert sorted(hourly(export_frame(frame.drop(columns="vwap"), tmp_path / "y.csv"), symbols=None).bars.symbol) == sorted(names)

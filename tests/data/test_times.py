@@ -201,3 +201,16 @@ def test_services_that_count_in_utc_refuse_another_zone():
     for source in ("ccxt:binance", "yahoo:"):
         with pytest.raises(DataError, match="counted in UTC"):
             read_bars(source, symbols=["BTC/USDT"], timeframe="1d", tz="Europe/Athens")
+
+
+def test_a_database_that_counts_on_a_server_s_clock_is_asked_widely_enough(tmp_path):
+    "A bound in UTC, rows counted three hours ahead: none at the edge is lost, none is an hour wrong."
+    import sqlite3
+
+    wall = pd.date_range("2024-07-10 00:00", periods=48, freq="h").as_unit("s")
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("CREATE TABLE prices (symbol, time INTEGER, open, high, low, close, volume)")
+        database.executemany("INSERT INTO prices VALUES ('X', ?, 1, 2, 0.5, 1.5, 10)", [(int(t),) for t in wall.asi8])
+    found = read_bars(f"sql:sqlite:///{tmp_path / 'x.db'}#prices", symbols=["X"], timeframe="1h", tz="Europe/Athens", start="2024-07-09T22:00Z",
+                      end="2024-07-10T03:00Z")
+    assert {"07-09 22", "07-10 03"} <= set(found.bars.ts.dt.strftime("%m-%d %H")) and "clock of Europe/Athens" in " ".join(found.notes)

@@ -3,12 +3,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlfin.core.errors import DataError, SplitError
+from mlfin.core.errors import DataError, ModelError, SplitError
 from mlfin.data.facts import as_facts
 from mlfin.features.table import compute_features
 from mlfin.models.dataset import build_dataset
 from mlfin.models.labels import compute_labels
 from mlfin.models.splits import CombinatorialPurged, Fold, Folds, PurgedKFold, WalkForward, check_folds
+from mlfin.models.training import train_walk_forward
 
 SPECS = ("rsi_14", "returns", "historical_vol_21", "sma_20", "obv")
 
@@ -259,3 +260,66 @@ def test_the_same_key_twice(market):
         build_dataset(pd.concat([features, features[-1:]], ignore_index=True), labels, bars, SPECS)
     with pytest.raises(DataError, match="once, got 'S0 1d"):
         build_dataset(features, pd.concat([labels, labels[:1]], ignore_index=True), bars, SPECS)
+
+
+# --- what is given is computed again
+
+
+def test_a_dataset_that_was_altered_after_it_was_built(market):
+    dataset = build(market)
+    dataset.X.iloc[10, 0] += 0.01
+    with pytest.raises(ModelError, match="`dataset` must be of the content that its hash names"):
+        train_walk_forward(dataset, WalkForward(2, 0).split(dataset.spans), ["logistic"])
+
+
+@pytest.mark.parametrize("leak", ["weak copy of the label", "another value", "global scale", "known too early"])
+def test_features_that_their_bars_do_not_give(market, leak):
+    """No correlation and no shape betrays these; their own bars do."""
+    bars, features, labels = market
+    y, rng = on_rows(market), np.random.default_rng(1)
+    changed = {"weak copy of the label": lambda: features.assign(returns=np.nan_to_num(y) + 1.33 * np.nanstd(y) * rng.normal(size=len(y))),
+               "another value": lambda: features.assign(rsi_14=features["rsi_14"].where(features.index != 300, 50.0)),
+               "global scale": lambda: features.assign(rsi_14=features["rsi_14"] / features["rsi_14"].mean()),
+               "known too early": lambda: features.assign(known_at=features["ts"])}[leak]()
+    with pytest.raises(DataError, match="The dataset is not what its bars give|must be no earlier than its bar is known"):
+        build_dataset(changed, labels, bars, SPECS, context={})
+    if leak != "known too early":
+        told = build_dataset(changed, labels, bars, SPECS)
+        assert told.unchecked.startswith("features not checked: ") and told.caveats == [told.unchecked]
+    assert build_dataset(features, labels, bars, SPECS, context={}).caveats == []
+
+
+def test_labels_that_their_bars_do_not_give(market):
+    bars, features, labels = market
+    for column, value in (("fwd_ret_5", 0.1), ("t1", labels["t1"].iloc[0])):
+        wrong = labels.assign(**{column: labels[column].where(labels.index != 200, value)})
+        with pytest.raises(DataError, match="The dataset is not what its bars give: "):
+            build_dataset(features, wrong, bars, SPECS, context={})
+
+
+def test_a_close_that_is_stamped_at_the_open(market):
+    bars, features, labels = market
+    early = bars.assign(known_at=bars["ts"])
+    with pytest.raises(DataError, match="`bars.known_at` must be later than the bar's open"):
+        build_dataset(features.assign(known_at=features["ts"]), labels, early, SPECS)
+
+
+def test_a_frame_of_ones_own(market):
+    """Columns without a spec: tested by their function, or said to be unchecked, and the training says so too."""
+    bars, _, labels = market
+
+    def honest(bars):
+        return pd.DataFrame({"spread": bars["high"] / bars["low"] - 1, "body": bars["close"] / bars["open"] - 1})
+
+    def peeks(bars):
+        return honest(bars).assign(body=bars.groupby("symbol")["close"].shift(-1).div(bars["close"]).fillna(1.0) - 1)
+    def frame(make):
+        return pd.concat([bars[["symbol", "timeframe", "ts", "known_at"]], make(bars)], axis=1)
+    tested, untested = build_dataset(frame(honest), labels, bars, function=honest), build_dataset(frame(peeks), labels, bars)
+    assert tested.unchecked == "" and list(tested.names) == ["spread", "body"]
+    assert untested.unchecked == "features not checked: columns of their own, without the function that makes them"
+    with pytest.raises(DataError, match="`body` must be what its function gives from bars up to"):
+        build_dataset(frame(peeks), labels, bars, function=peeks)
+    folds = WalkForward(2, 0).split(untested.spans)
+    assert train_walk_forward(untested, folds, ["dummy"]).unchecked == untested.unchecked
+    assert train_walk_forward(tested, folds, ["dummy"]).unchecked == ""

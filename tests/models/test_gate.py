@@ -10,6 +10,7 @@ import pytest
 
 import mlfin.features.spec as features
 from mlfin.core.errors import ModelError
+from mlfin.core.provenance import read_json, write_json
 from mlfin.core.trials import open_ledger, trial_id
 from mlfin.features.spec import Param, feature
 from mlfin.models import gate
@@ -31,7 +32,7 @@ from mlfin.models.registry import find_version, load_champion, model_versions, r
 spec = spec_from_file_location("left_run", Path(__file__).with_name("left_run.py"))
 left_run = module_from_spec(spec)
 spec.loader.exec_module(left_run)
-leave, AFTER = left_run.leave, left_run.AFTER
+leave, AFTER, bars_that_remember = left_run.leave, left_run.AFTER, left_run.bars_that_remember
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +234,8 @@ def alone(monkeypatch):
     for name in ("_registry", "_sets", "_families"): monkeypatch.setattr(features, name, dict(getattr(features, name)))
 
 
-def test_a_feature_that_peeks_and_one_that_differs_online_are_named(settings, alone):
+def test_a_feature_that_peeks_and_one_that_differs_online_are_named(settings, alone, monkeypatch):
+    monkeypatch.setattr("mlfin.models.dataset._refuse_cuts", lambda *_: None)  # it would be refused before anything is learnt
     @feature("nearly", params=[Param("n", 3)], lookback=lambda n: 0, unit="ratio")
     def _nearly(close, n):
         "A little of the future, by mistake."
@@ -250,6 +252,31 @@ def test_a_feature_that_peeks_and_one_that_differs_online_are_named(settings, al
     told = failed(judge(settings, gate.register(settings, "peeking").name.removeprefix("test-"), 1, now=AFTER))
     assert "nearly_3" in told["look-ahead"] and "looks ahead" in told["look-ahead"]
     assert "carries_5" in told["online"] and "gives other values bar by bar" in told["online"]
+
+
+def test_features_that_were_not_checked(settings):
+    leave(settings, "unchecked")
+    path = settings.data_dir("unchecked") / "training.json"
+    write_json({**{k: v for k, v in read_json(path).items() if k != "task_key"}, "unchecked": "features not checked: nobody looked"}, path, "a" * 32)
+    told = failed(judge(settings, gate.register(settings, "unchecked").name.removeprefix("test-"), 1, now=AFTER))
+    assert told["look-ahead"] == "features not checked: nobody looked"
+
+
+def test_a_peek_in_the_midst_of_history_is_refused(settings, alone, monkeypatch):
+    """The gate looked at the last 150 bars of three symbols."""
+    monkeypatch.setattr("mlfin.models.dataset._refuse_cuts", lambda *_: None)
+
+    @feature("spared", lookback=1, unit="ratio")
+    def _spared(close):
+        back, ahead = np.append(np.nan, np.diff(close) / close[:-1]), np.append(np.diff(close) / close[:-1], 0.0)
+        at = np.isin(close, old)
+        return np.where(at & (np.arange(len(close)) > 0) & (np.arange(len(close)) < len(close) - 1), ahead, back)
+
+    bars = bars_that_remember()
+    old = bars.close[bars.symbol == "AAA"].to_numpy()[300:310]
+    leave(settings, "spared", specs=["returns", "spared"], bars=bars)
+    told = failed(judge(settings, gate.register(settings, "spared").name.removeprefix("test-"), 1, now=AFTER))
+    assert "1 of 2 features do not pass: `spared` looks ahead: spared at AAA" in told["look-ahead"]
 
 
 # --- promotion

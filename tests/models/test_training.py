@@ -128,7 +128,7 @@ def test_what_has_no_outcome_yet_is_predicted_by_the_fold_of_its_time(make_panel
     dataset = make_panel(0.35)
     folds = make_date_folds(dataset)
     alone = train_walk_forward(dataset, folds, ["logistic", "dummy"], seed=1)
-    assert alone.pending.empty and list(alone.pending) == ["symbol", "timeframe", "ts", "model", "fold", "probability"]
+    assert alone.pending.empty and list(alone.pending) == ["symbol", "timeframe", "ts", "model", "fold", "probability", "baseline"]
     known = pd.concat([dataset.keys, dataset.X], axis=1)
     later = known.tail(3).assign(ts=known["ts"].max() + pd.to_timedelta([1, 2, 3], unit="D"))
     dataset.pending = pd.concat([known, later], ignore_index=True)  # the same rows again, and some after them
@@ -137,6 +137,8 @@ def test_what_has_no_outcome_yet_is_predicted_by_the_fold_of_its_time(make_panel
     key = ["symbol", "ts", "model", "fold", "probability"]
     assert len(told.predictions.merge(told.pending, on=key)) == len(told.predictions)
     assert (told.pending["ts"] >= folds[0].test_start).all()  # nobody had learnt anything before
+    rates = told.predictions.groupby("fold")["baseline"].first()
+    assert (told.pending["baseline"] == told.pending["fold"].map(rates)).all() and rates.loc[folds[0].number] == dataset.y[folds[0].train].mean()
     assert (told.pending.loc[told.pending["ts"] > known["ts"].max(), "fold"] == folds[-1].number).all()
 
 
@@ -297,7 +299,7 @@ def test_regression_learns_the_return_itself(make_panel, make_date_folds):
     known = pd.concat([dataset.keys, dataset.X], axis=1)
     dataset.pending = known.tail(2).assign(ts=known["ts"].max() + pd.Timedelta("1D"))
     later = train_walk_forward(dataset, folds, ["ridge"], task="regression").pending
-    assert list(later) == ["symbol", "timeframe", "ts", "model", "fold", "prediction"] and len(later) == 2
+    assert list(later) == ["symbol", "timeframe", "ts", "model", "fold", "prediction", "baseline"] and len(later) == 2
 
 
 def test_a_model_that_looks_back_predicts_what_has_no_outcome_from_the_rows_before_it(registry, make_panel, make_date_folds):

@@ -20,6 +20,7 @@ from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
 from mlfin.data.ingest import open_store
+from mlfin.data.lake import Lake
 from mlfin.data.sources import quarantine_rows
 from mlfin.ops.cli import app, main
 
@@ -294,6 +295,16 @@ def test_versions_actions_and_upkeep(say, tmp_path, lake):
 
 def copying(*words):
     return CliRunner().invoke(app, ["data", "copy", *map(str, words)])
+
+
+def test_copy_of_a_facts_only_store(tmp_path):
+    from mlfin.data.facts import as_facts
+
+    Lake(tmp_path / "facts").write_facts(as_facts([("*", "cpi", 1.0, "2020-01-01", "2020-01-31", "2020-02-15T00:00Z", "x")]))
+    assert copying(tmp_path / "facts", tmp_path / "other").exit_code == 0
+    assert Lake(tmp_path / "other").read_facts().value.tolist() == [1.0]
+    (tmp_path / "empty").mkdir()
+    assert "Nothing is stored yet" in str(copying(tmp_path / "empty", tmp_path / "third").exception)
 
 
 def test_copy_says_what_it_did_and_does_nothing_twice(lake, tmp_path):

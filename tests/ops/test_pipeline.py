@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, ParameterError, PipelineError, SettingsError
-from mlfin.core.provenance import write_json, write_parquet
-from mlfin.ops.pipeline import _watched_steps, ask, compare_products, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, run, what_changed
+from mlfin.core.provenance import find_content, hash_file, write_json, write_parquet
+from mlfin.ops.pipeline import (
+    _watched_steps, ask, compare_products, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, reproduction_verdict, run, what_changed)
 
 
 def go(project, *assignments, **kwargs):
@@ -240,6 +241,50 @@ def test_reproduce_on_another_machine_from_the_folder_alone(project, tmp_path_fa
     shutil.rmtree(project.root / "reports")
     assert find_run(str(carried), project.settings) == carried.resolve()
     assert {w for products in reproduce(carried, project.settings).values() for w in products.values()} == {"equal"}
+
+
+def test_a_file_outside_is_found_from_a_clone_at_another_depth(project, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    for folder in ("data/far", "other/data/far"): (home / folder).mkdir(parents=True)
+    (home / "data/far/bars.csv").write_text("right")
+    (home / "other/data/far/bars.csv").write_text("wrong")                    # the same name, nearer: content decides
+    digest = hash_file(home / "data/far/bars.csv")
+    for clone, given in (("clone", "../../../data/far/bars.csv"), ("other/a/b/clone", "../data/far/bars.csv"), ("other/clone", "/away/data/far/bars.csv")):
+        (home / clone).mkdir(parents=True)
+        found = find_content(given, digest, home / clone)
+        assert (home / clone / found).resolve() == (home / "data/far/bars.csv").resolve(), clone
+    assert find_content("../nowhere.csv", digest, home / "clone") == "../nowhere.csv"
+
+
+@pytest.mark.parametrize("name, value, other, word", [
+    ("page.html", "seen at 12:00", "seen at 12:01", "text differs"), ("page.ipynb", "a", "b", "text differs"), ("page.html", "a", "a", "equal"),
+    ("data.json", {"rows": [{"x": 1.0}, {"x": 2.0}]}, {"rows": [{"x": 1.0}, {"x": 2.0 + 1e-9}]}, "within 1e-6"),
+    ("data.json", {"rows": [{"x": 1.0}], "says": "a"}, {"rows": [{"x": 1.0}], "says": "b"}, "differs"),
+    ("data.json", {"rows": [{"x": 1.0}]}, {"rows": []}, "differs"), ("data.json", {"x": None}, {"x": 1.0}, "differs")])
+def test_pages_are_words_and_data_are_numbers(tmp_path, name, value, other, word):
+    for folder, content in (("a", value), ("b", other)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    assert compare_products(tmp_path / "a" / name, tmp_path / "b" / name) == word
+
+
+@pytest.mark.parametrize("words, same, says", [
+    (("equal", "equal"), True, "equal"), (("equal", "text differs"), True, "only text of 1 page differs"),
+    (("within 1e-6", "text differs"), True, "within 1e-6"),
+    (("differs", "text differs", "equal"), False, "1 of 3")])
+def test_data_products_decide_whether_a_run_was_made_again(words, same, says):
+    told = reproduction_verdict({"task": {str(n): w for n, w in enumerate(words)}})
+    assert told[0] is same and says in told[1]
+
+
+def test_reproduce_names_a_page_whose_text_differs_and_is_content(project):
+    first = go(project)
+    page = first.folder / "total.html"
+    text = page.read_text()
+    page.unlink()                                                              # a link to a shared file: write another one
+    page.write_text(text.replace("</body>", "<p>said elsewhere</p></body>"))
+    compared = reproduce(first.folder, project.settings)
+    assert compared["total"]["html"] == "text differs" and compared["total"]["data"] == "equal" and reproduction_verdict(compared)[0]
 
 
 def test_what_changed_names_it(project):

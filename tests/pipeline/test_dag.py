@@ -81,7 +81,7 @@ def test_what_was_ingested_are_bars(first_run):
     assert set(bars.symbol) == {"IBM", "MSFT"} and bars.ts.min() >= pd.Timestamp("2006-01-03", tz="UTC")
     assert (bars.known_at > bars.ts).all() and bars.factor.gt(0).all()
     assert not read_parquet(first_run.data("quarantine.parquet")).size
-    assert "survived" in read_json(first_run.data("quality.json"))["caveats"][0]
+    assert "All 2 symbols are still traded at the end of the data" in read_json(first_run.data("quality.json"))["caveats"][0]
 
 
 def test_no_label_among_the_features(first_run):
@@ -128,7 +128,8 @@ def test_the_tear_sheet_stands_in_the_products_as_on_its_page(first_run):
               "Overfitting", "Random entries", "Plateau", "Costs", "Delay", "Capacity", "Regimes", "Worst stretches", "Daily returns"]
     assert len(titles) == len(wanted) and all(w in t for w, t in zip(wanted, titles, strict=True)), titles
     assert judged["n_trials"] == judged["ledger"]["count"] == len(sweep)  # the traded rule is one of the swept
-    own = sweep[(sweep.threshold == figures["rule"]["threshold"]) & (sweep.min_hold == 0)]
+    assert figures["rule"]["threshold"] is None and "beyond its fold's base rate" in figures["traded"]
+    own = sweep[(sweep.excess == 0) & (sweep.min_hold == 0)]
     equity = read_parquet(first_run.data("equity.parquet"))
     assert own.total_return.tolist() == pytest.approx([equity.strategy.iloc[-1] / 100_000 - 1], rel=1e-9)
     steps = {row["step"]: row["amount"] for row in figures["steps"]}
@@ -151,8 +152,14 @@ def test_what_is_traded_can_be_said(finished):
 
 def test_a_rule_that_never_trades_is_said_to(finished):
     code, out, err = finished.here(*words(threshold="0.99"))
-    assert code == 0 and "Nothing to judge: the strategy never traded." in out, out + err
+    assert code == 0 and "No trade, no result" in out and "None is above the threshold of 0.99." in out and "against" not in out, out + err
     assert read_json(finished.data("backtest.json"))["strategy"]["orders"] == 0
+    said = read_json(finished.data("verdict.json"))
+    assert said["better_than_luck"] is None and said["better_than_holding"] is None
+    for name in ("94_backtest.html", "95_publish.html"):
+        page = finished.report(name).read_text()
+        assert 'class="figure"' not in page and "What would trade" in page and "<td>NaN</td>" not in page and not re.search(r"<tbody>\s*</tbody>", page)
+        assert page.count("<table") >= 1 and "lowest" in page and "highest" in page
 
 
 def test_predicted_returns_are_traded(finished):
@@ -314,7 +321,7 @@ def test_a_file_of_minutes_and_a_change_of_its_content(workbench):
     assert len(got) == len(kept) and got.ts.iloc[0] == pd.Timestamp("2022-01-01", tz="UTC") and set(got.symbol) == {"BTCUSDT"}
     assert np.array_equal(got.close, kept.close) and (got.known_at - got.ts == pd.Timedelta(minutes=1)).all()
     quality = read_json(workbench.data("quality.json"))
-    assert quality["calendar"] == "24/7" and quality["caveats"] == []
+    assert quality["calendar"] == "24/7" and len(quality["caveats"]) == 1 and "The one symbol, BTCUSDT, is still traded" in quality["caveats"][0]
     aside = read_parquet(workbench.data("quarantine.parquet"))  # a text in a price is set aside, and said
     assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
     assert "is not a number" in workbench.report("91_ingest.html").read_text()

@@ -9,7 +9,10 @@ pytest.importorskip("httpx")
 
 from mlfin.core.settings import load_settings  # noqa: E402
 from mlfin.serve.client import Answered  # noqa: E402
+from mlfin.serve.contract import Prediction  # noqa: E402
+from mlfin.serve.examples import example_of  # noqa: E402
 from mlfin.viz import operations as ops  # noqa: E402
+from mlfin.viz.operations import _trained, prediction_card  # noqa: E402
 
 JOB = dict(id="ab12", kind="ingest", experiment=None, state="queued", by="ann", created_at="2024-06-28T00:00:00Z", started_at=None, ended_at=None,
            progress=0.0, says="", log=[])
@@ -55,3 +58,42 @@ def test_before_there_is_a_model_ingest_asks_for_what_the_project_says():
     """The list holds a placeholder then, which may be no experiment of this project."""
     assert pressed([], "ingest") == [("/v1/ingest/run", {})]
     assert pressed([], "train") == [("/v1/train", {"experiment": "default"})]
+
+
+@pytest.mark.parametrize("executed, says", [
+    ([], "Nothing was trained"), (["backtest", "publish"], "Done anew: backtest, publish"),
+    (["train-logistic", "compare"], "Trained. The new model serves only after"),
+    (None, "Trained.")])
+def test_trained_is_said_where_something_was(executed, says):
+    told = _trained({"run": "0c8e5b7fa91d2e34"} | ({} if executed is None else {"executed": executed}))
+    assert says in told and ("Trained." in told) == (executed is None or "train-logistic" in executed)
+
+
+def a_prediction(**change):
+    return example_of(Prediction) | {"reason": ""} | change
+
+
+@pytest.mark.parametrize("change, label", [
+    (dict(probability=0.497, threshold=0.5, label=0), "0 (do not hold)"), (dict(probability=0.5004, threshold=0.5, label=1), "1 (hold)"),
+    (dict(kind="value", probability=None, prediction=-0.0001, threshold=0.0, label=0, frequency=None), "0 (do not hold)"),
+    (dict(threshold=None, label=None), "ranks symbols")])
+def test_the_card_says_which_number_the_label_follows_from(change, label):
+    card = prediction_card(p := a_prediction(**change))
+    said = p["probability"] if p["kind"] == "direction" else p["prediction"]
+    assert label in card
+    if p["threshold"] is not None:
+        where = card[card.index("Label"):]
+        assert ("is above" in where.split("</i>")[0]) == (said > p["threshold"]) == bool(p["label"])
+
+
+def test_the_card_says_where_like_cases_differ_from_the_model():
+    off = dict(probability=0.497, threshold=0.5, label=0, frequency=0.578, interval=dict(low=0.537, high=0.62, level=0.9, of="how often it rose"))
+    assert "rose more often than the model says" in prediction_card(a_prediction(**off))
+    assert "than the model says" not in prediction_card(a_prediction(**off | {"probability": 0.55, "label": 1}))
+
+
+def test_the_example_of_a_prediction_does_not_contradict_itself():
+    p = example_of(Prediction)
+    Prediction.model_validate(p)
+    assert p["interval"]["low"] <= p["frequency"] <= p["interval"]["high"] and p["price_interval"]["low"] <= p["price"] <= p["price_interval"]["high"]
+    assert p["label"] == int(p["probability"] > p["threshold"]) and p["prediction"] is None

@@ -1,0 +1,174 @@
+"""What features read beside their bars is seen: files, also those that native code opens, networks, processes, clocks, chance."""
+
+import datetime
+import random
+import secrets
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlfin.core.errors import SpecError
+from mlfin.features.audit import audit_features
+from mlfin.features.isolation import Isolated, declared_reads
+from mlfin.features.spec import definitions, families, feature, parse_set
+from mlfin.features.table import compute_features
+
+def reads_text(close):
+    with open("/proc/loadavg") as file:
+        return close * len(file.read(1))
+
+
+def lists_a_folder(close):
+    import os
+    return close * (len(os.listdir("/usr")) > 0)
+
+
+def reads_parquet(close):
+    import pyarrow.parquet as pq
+    return close * (pq.read_table(reads_parquet.path).num_rows > 0)
+
+
+def hides_the_error(close):
+    try:
+        return close * 1.0 if socket.create_connection(("127.0.0.1", 9), 0.1) else close
+    except OSError:
+        return close * 2.0
+
+
+def starts_a_process(close):
+    return close * (subprocess.run(["true"], check=False).returncode + 1)
+
+
+def of_the_hour(close):
+    return close + datetime.datetime.now().hour * 60 + datetime.datetime.now().minute
+
+
+def of_today(close):
+    return close * datetime.date.today().toordinal()
+
+
+def of_pandas_now(close):
+    return close * pd.Timestamp.now("UTC").year
+
+
+def of_the_zone(close):
+    return close + time.localtime(0).tm_hour
+
+
+def of_seconds(close):
+    return close + time.time() // 86_400
+
+
+def of_shared_numbers(close):
+    return close + np.random.normal()
+
+
+def of_pythons_numbers(close):
+    return close + random.random()
+
+
+def of_entropy(close):
+    return close + np.random.default_rng().normal() + secrets.randbelow(10)
+
+
+def of_texts(close):
+    return close + hash("AAPL") % 1009
+
+
+FOUND = {reads_text: "file", lists_a_folder: "file", reads_parquet: "file", hides_the_error: "network",
+         starts_a_process: "process", of_the_hour: "asks for the time", of_today: "asks for the time", of_pandas_now: "asks for the time",
+         of_the_zone: "other values in another process", of_seconds: "asks for the time", of_shared_numbers: "depends on chance",
+         of_pythons_numbers: "depends on chance", of_entropy: "depends on chance", of_texts: "order of a set"}
+
+
+def lazily_imports(close):
+    import colorsys
+    import wave
+    return close * (colorsys.rgb_to_hsv(0, 0, 1)[2] + (wave.WAVE_FORMAT_PCM - 1))
+
+
+def seeded(close):
+    return close + np.random.default_rng(7).normal()
+
+
+def times_itself(close):
+    begun = time.time()
+    return close * (1.0 if time.time() >= begun - 1 else 2.0)
+
+
+@pytest.fixture
+def few(make_bars):
+    return pd.concat([make_bars("AAA", 60, 1), make_bars("BBB", 50, 2)], ignore_index=True)
+
+
+def test_everything_that_is_read_is_seen_and_nothing_else(registry, few, tmp_path):
+    """One process for all of them; what is declared, what is seeded and what only imports passes."""
+    few.to_parquet(tmp_path / "other.parquet")
+    reads_parquet.path = str(tmp_path / "other.parquet")
+    for function in (*FOUND, lazily_imports, seeded, times_itself):
+        feature(function.__name__, unit="price", lookback=0)(function)
+    feature("declares_file", unit="price", lookback=0, reads=("file",))(lambda close: reads_text(close))
+    feature("declares_clock", unit="price", lookback=0, reads="clock")(lambda close: of_today(close))
+    feature("declares_other", unit="price", lookback=0, reads="network")(lambda close: reads_text(close))
+    fine = ["lazily_imports", "seeded", "times_itself", "declares_file", "declares_clock", "rsi_14", "xs_rank_ret_5"]
+    specs = [*(f.__name__ for f in FOUND), *fine, "xs_rank_reads_text", "declares_other"]
+    table = compute_features(few, specs)
+    says = {f.feature: f.says for f in Isolated(specs, few).findings(table)}
+    assert set(says) == set(specs) - set(fine), says
+    for function, word in FOUND.items():
+        assert word in says[function.__name__], says[function.__name__]
+    assert "/proc/loadavg" in says["reads_text"] and "(file)" in says["xs_rank_reads_text"]
+
+
+def test_no_registered_feature_reads_anything(real):
+    bars, context = real(40)
+    specs = [d.example for d in definitions().values()] + [e for e, _ in families().values()]
+    table = compute_features(bars, specs, short="nan", **context)
+    assert [f.says for f in Isolated(specs, bars, **context).findings(table)] == []
+    assert not any(declared_reads(f) for f in parse_set(specs))
+
+
+def test_an_audit_stops_it_and_says_what_to_do(registry, few):
+    feature("reads_text", unit="price", lookback=0)(reads_text)
+    audit = audit_features(["ret_5", "reads_text"], few, compute_features(few, ["ret_5", "reads_text"]))
+    assert audit.report.verdict.tolist() == ["passes", "undeclared"]
+    with pytest.raises(SpecError, match=r'reads more than its bars \(file\): open /proc/loadavg(.|\n)*reads=\("file",\)'):
+        audit.check()
+
+
+def test_what_cannot_be_sent_is_said(registry, few):
+    lock = __import__("threading").Lock()
+
+    def locked(close):
+        with lock:
+            return close * 1.0
+    feature("locked", unit="price", lookback=0)(locked)
+    found = Isolated(["locked", "ret_5"], few).findings(compute_features(few, ["locked", "ret_5"]))
+    assert [f.feature for f in found] == ["locked"] and "cannot be computed in another process" in found[0].says
+
+
+ONCE = """
+from mlfin.features.spec import feature
+kept = {}
+
+@feature("reads_once", unit="price", lookback=0)
+def reads_once(close):
+    "Reads a file when it is first called, and never again."
+    if not kept:
+        with open("/proc/loadavg") as file: kept["factor"] = len(file.read(1))
+    return close * kept["factor"]
+"""
+
+
+def test_a_plugin_that_keeps_what_it_read(registry, few, tmp_path, monkeypatch):
+    """The process is a fresh one: what an earlier computation left in memory is not there."""
+    (tmp_path / "plugin_that_keeps.py").write_text(ONCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MLFIN_PLUGINS", "plugin_that_keeps")
+    __import__("plugin_that_keeps")
+    table = compute_features(few, ["reads_once"])
+    assert [f.says for f in Isolated(["reads_once"], few).findings(table)] == ["`reads_once` reads more than its bars (file): open /proc/loadavg."]
