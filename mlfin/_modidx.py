@@ -1141,6 +1141,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlfin.data.files.csv_layout': ('data/files.html#csv_layout', 'mlfin/data/files.py'),
                                   'mlfin.data.files.csv_rows': ('data/files.html#csv_rows', 'mlfin/data/files.py'),
                                   'mlfin.data.files.csv_table': ('data/files.html#csv_table', 'mlfin/data/files.py'),
+                                  'mlfin.data.files.deep_json': ('data/files.html#deep_json', 'mlfin/data/files.py'),
                                   'mlfin.data.files.feather_table': ('data/files.html#feather_table', 'mlfin/data/files.py'),
                                   'mlfin.data.files.file_format': ('data/files.html#file_format', 'mlfin/data/files.py'),
                                   'mlfin.data.files.find_file': ('data/files.html#find_file', 'mlfin/data/files.py'),

@@ -7,8 +7,8 @@ __all__ = ['ALIASES', 'KLINES', 'ACTED', 'PACKED', 'TORN', 'SUFFIXES', 'STAGES',
            'Dialect', 'Table', 'column_names', 'torn_file', 'inner_file', 'Opened', 'find_file', 'open_file',
            'keep_raw', 'raw_file', 'file_format', 'find_files', 'DecimalSeen', 'csv_rows', 'Layout', 'csv_layout',
            'csv_table', 'unreadable_csv', 'raw_table', 'no_volume', 'finish_table', 'guard_cells', 'plain_cells',
-           'array_frame', 'json_place', 'misfit', 'json_table', 'parquet_table', 'feather_table', 'arrow_text',
-           'parse_numbers', 'parse_events']
+           'array_frame', 'json_place', 'deep_json', 'misfit', 'json_table', 'parquet_table', 'feather_table',
+           'arrow_text', 'parse_numbers', 'parse_events']
 
 # %% ../../nbs/data/11a_files.ipynb #e46b20fa
 import csv
@@ -588,6 +588,11 @@ def json_place(why: ValueError, # what was raised when JSON was read
     "Where JSON breaks off, without a word of it."
     return f": line {why.lineno}, column {why.colno}" if isinstance(why, json.JSONDecodeError) else ""
 
+def deep_json(where: str,   # the file's name
+              ) -> DataError:
+    "The error for JSON of more levels than any table of bars has."
+    return DataError(f"{where} is not readable JSON of bars: it is nested too deeply.\nHint: is it a table at all?")
+
 def misfit(where: str, why: Exception) -> DataError:
     told = {"of the same length": ": they must be of the same length", "no records": ": some of its rows are no records"}
     more = next((words for sign, words in told.items() if sign in str(why)), "")
@@ -602,8 +607,10 @@ def json_table(data: bytes | memoryview,     # unpacked
     "Read JSON: records, columns, arrays, or one record a line."
     text = bytes(data)
     try: value = json.loads(text)
+    except RecursionError: raise deep_json(where) from None
     except ValueError as e:
         try: value = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except RecursionError: raise deep_json(where) from None
         except ValueError: raise DataError(f"{where} is not readable JSON{json_place(e)}.\nHint: was the download cut off?") from None
     names, skipped = None, []
     if isinstance(value, dict) and not set(_keys(value)) & {"open", "o", "close", "c"}:

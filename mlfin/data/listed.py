@@ -86,9 +86,11 @@ def _says(d: pd.DataFrame, gone: np.ndarray) -> np.ndarray:
     again = again | again.shift(-1, fill_value=False)
     later = np.abs(ratio / gone - 1) <= 0.02
     with np.errstate(invalid="ignore"): yields = d.listed / d.before
-    usual = np.array([np.nanmedian(np.delete(yields.to_numpy(), i)) if yields.notna().sum() > 3 else np.nan for i in range(len(d))])
+    known, halves = int(yields.notna().sum()) > 3, yields.to_numpy() / 2    # halves: their sum is finite
+    usual = np.array([2 * np.nanmedian(np.delete(halves, i)) if known else np.nan for i in range(len(d))])
     odd = (yields > 30 * usual) & d.denied | (np.abs(100 * yields / usual - 1) < 0.25) & d.hundred
-    return np.select([again, d.listed.isna(), d.adjusts & d.implied.isna() & ~d.first, (ratio - 1).abs() <= 0.02, hundred, later & (gone != 1), d.implied.isna()],
+    return np.select([again, d.listed.isna(), d.adjusts & d.implied.isna() & ~d.first, (ratio - 1).abs() <= 0.02, hundred, later & (gone != 1),
+                      d.implied.isna()],
                      ["repeated", "only implied", "only listed", np.where(odd, "odd size", ""), "hundredfold", "as traded", np.where(odd, "odd size", "")],
                      "differs").astype(object)
 

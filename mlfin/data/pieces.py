@@ -27,8 +27,8 @@ import pandas as pd
 from ..core.errors import DataError, must_be
 from ..core.paths import open_data
 from .files import (BLANK, PACKED, STAGES, TORN, UNREADABLE, UTF16, DecimalSeen, Dialect, Table, array_frame, column_names,
-                              csv_layout, csv_rows, file_format, find_file, finish_table, inner_file, json_place, json_table, keep_raw,
-                              misfit, no_volume, raw_table, torn_file, unreadable_csv)
+                              csv_layout, csv_rows, deep_json, file_format, find_file, finish_table, inner_file, json_place, json_table,
+                              keep_raw, misfit, no_volume, raw_table, torn_file, unreadable_csv)
 from .times import TimeForm, TimesSeen
 
 # %% ../../nbs/data/11c_pieces.ipynb #a36eddda
@@ -43,7 +43,9 @@ class Located:
 
     def check(self) -> None:
         "Refuse a file that changed since its hash was made."
-        self.same(self.path.stat())
+        try: found = self.path.stat()
+        except OSError as e: raise DataError(f"{self.path.name} cannot be read any more: {e.strerror}.\nHint: read it again when it is there.") from None
+        self.same(found)
 
     def same(self, found: os.stat_result) -> None:
         "Refuse a file that is not the one whose hash was made."
@@ -203,7 +205,7 @@ def _json_form(text: str) -> str:
     "lines, array or document, by how it begins."
     lines = [line for line in text.splitlines() if line.strip()]
     try: first = json.loads(lines[0])
-    except (ValueError, IndexError): first = None
+    except (ValueError, IndexError, RecursionError): first = None
     if len(lines) > 1 and isinstance(first, (dict, list)): return "lines"
     return "array" if re.match(r"\s*\[\s*[\[{]", text) else "document"
 
@@ -218,6 +220,7 @@ def _json_rows(texts: Iterator[str], where: str) -> Iterator[list]:
         rows, at = [], 0
         while form == "array" and (match := re.compile(r"[\s,]*").match(rest, at)).end() < len(rest) and rest[match.end()] != "]":
             try: row, at = scan(rest, match.end())
+            except RecursionError: raise deep_json(where) from None
             except ValueError: break                                       # the block ends in it
             rows.append(row)
         if form == "lines":
@@ -235,9 +238,10 @@ def _loaded(text: str, where: str) -> list:
     "One value a line."
     lines = [line for line in text.split("\n") if line.strip()]
     try: rows = json.loads(f"[{','.join(lines)}]")                         # at once, which is faster
-    except ValueError: rows = []
+    except (ValueError, RecursionError): rows = []
     if len(rows) == len(lines): return rows
     try: return [json.loads(line) for line in lines]
+    except RecursionError: raise deep_json(where) from None
     except ValueError as e: raise DataError(_TORN.format(where, json_place(e))) from None
 
 def _small(file: Located, size: int, remedy: str) -> bytes:

@@ -222,7 +222,7 @@ def _fields(own: list, mixed: np.ndarray, calm: np.ndarray, tolerance: float, fi
         there = (at >= 0) & (at < len(calm))
         beside[side, there] = price[calm[at[there]]]
     alone = np.isnan(beside).all(axis=0)
-    near = np.where(alone, np.median(values, axis=0), np.exp(np.nanmean(np.log(np.where(alone, 1.0, beside)), axis=0)))
+    near = np.where(alone, 2 * np.median(values / 2, axis=0), np.exp(np.nanmean(np.log(np.where(alone, 1.0, beside)), axis=0)))
     k = _power(values / near, tolerance)
     rest = np.abs(np.log(values / near)) <= max(0.5, tolerance)         # the other prices must stand where they should
     sure = ((k != 0) | rest).all(axis=0) & (k != 0).any(axis=0)

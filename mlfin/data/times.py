@@ -217,45 +217,6 @@ def parse_times(column: pd.Series,     # texts, counts since 1970 or times
     moments[~offset] = _localized(naive, tz, form.dates, where)
     return moments
 
-# %% ../../nbs/data/11b_times.ipynb #5ad25d89
-_CLOCK_NOTE = "times count {unit} since 1970 on the clock of {tz}, as tz says; where they are UTC's own, leave tz out"
-
-def parse_times(column: pd.Series,     # texts, counts since 1970 or times
-                tz: str | None,        # zone of times without an offset, and of the clock on which counts are made; None: counts are UTC
-                dates: bool = False,   # True: plain dates are allowed without a zone (they name sessions)
-                where: str = "",       # the source, for messages
-                dayfirst: bool | None = None, # order of 01/02/2022; None: found out
-                form: TimeForm | None = None, # what all of the column told; None: these are all
-                said: list[str] | None = None, # gets a note where counts were read on a local clock
-                ) -> pd.Series:        # UTC; NaT where a text is no time, or none that exists in `tz`
-    "Moments from text (dates of any order, ISO 8601), counts since 1970, or times."
-    if tz is not None: tz = _zone(tz)
-    if isinstance(column.dtype, pd.DatetimeTZDtype): return column.dt.tz_convert("UTC").astype(TIME)
-    split, typed = None, column.dtype.kind in "iufM"
-    if not typed:
-        column = column.astype("str").str.strip()
-        split = _split(column)
-    if form is None:
-        seen = TimesSeen(dates)
-        seen.add(column, split)
-        form = seen.form(dayfirst, where)
-    if form.unit is not None and column.dtype.kind != "M":
-        if tz not in (None, "UTC") and said is not None: said.append(_CLOCK_NOTE.format(unit=form.unit, tz=tz))
-        return wall_clock(_epochs(column, form.unit), tz)
-    if column.dtype.kind == "M": return _localized(column.astype("datetime64[us]"), tz, form.dates, where)
-    if typed:
-        column = column.astype("Int64").astype("str")
-        split = _split(column)
-    text = _iso(column, split, form.dayfirst)
-    offset, moments = _has_offset(text), pd.Series(pd.NaT, index=text.index, dtype=TIME)
-    if offset.any():
-        moments[offset] = pd.to_datetime(text[offset], format="ISO8601", errors="coerce", utc=True).astype(TIME)
-    words = text[~offset].str.replace(r"^(\d{4})(\d\d)(\d\d)( |$)", r"\1-\2-\3\4", regex=True)
-    naive = pd.to_datetime(words, format="ISO8601", errors="coerce").astype("datetime64[us]")
-    if (lost := naive.isna()).any(): naive[lost] = _half_days(words[lost])
-    moments[~offset] = _localized(naive, tz, form.dates, where)
-    return moments
-
 # %% ../../nbs/data/11b_times.ipynb #7f9cee69
 _SHIFTS = {"inside": pd.Timedelta(0), "end": pd.Timedelta(microseconds=-1), "early": pd.Timedelta(hours=1)}
 
