@@ -242,7 +242,7 @@ def derive_actions(bars: pd.DataFrame,         # a bar frame of raw prices
             if split != 1: rows.append((symbol, at, "split", split, known, "derived"))
             if rest - 1 <= tolerance[i]: continue
             cash = close[i + 1] * (rest - 1) if reinvest == "close" else close[i] / split * (1 - 1 / rest)
-            rows.append((symbol, at, "dividend", round(cash, 6), known, "derived"))
+            rows.append((symbol, at, "dividend", round(cash, 6) if cash < 1e9 else cash, known, "derived"))
     return as_actions(rows)
 
 # %% ../../nbs/data/14_actions.ipynb #78a2a4c4

@@ -100,7 +100,7 @@ def _dividends(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray, size:
     d = events[events.kind == "dividend"].reset_index(drop=True)
     shown = cut.dropna(subset="kept").drop_duplicates("at").set_index("at").kept
     absent = cut[cut.kept.isna() & cut.listed.notna()]
-    gone = np.array([absent.listed[absent["at"] >= i].prod() for i in d["at"]])
+    with np.errstate(over="ignore"): gone = np.array([absent.listed[absent["at"] >= i].prod() for i in d["at"]])
     before = d.before / d["at"].map(shown).fillna(1.0)
     r = np.where(d["first"], np.nan, moves[d["at"]] + np.log(d["at"].map(shown).fillna(1.0)))
     off = {k: np.abs(r - _effect(d[k], before)) / size for k in ("listed", "implied")}
