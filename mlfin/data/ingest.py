@@ -207,6 +207,26 @@ def _placed(aside: pd.DataFrame, spool: Spool) -> pd.DataFrame:
     return aside.assign(origin=pd.Series([origins[i] for i in at], index=aside.index, dtype="str"),
                         row=(aside.row - [starts[i] for i in at]).astype("Int64"))
 
+def _actions(piece: Piece, kept: pd.DataFrame, listed: pd.DataFrame | None, listing: set) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+    "Actions of a piece (a neighbour's are not its own), findings on them, and why a symbol has none."
+    found, told, refused, closes = [as_actions([])], [pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS)], {}, None
+    if piece.adjusted is not None:
+        named = piece.bars[KEY].assign(adjusted=piece.adjusted.to_numpy()).drop_duplicates(KEY)
+        closes = kept[KEY].merge(named, on=KEY, how="left").adjusted
+        if closes.isna().all(): closes = None
+    if closes is None and not listing: return found[0], told[0], refused
+    for symbol, own in kept.groupby("symbol", sort=True):
+        series, own = None if closes is None else closes[own.index].reset_index(drop=True), own.reset_index(drop=True)
+        try:
+            if symbol in listing:
+                mine = listed[(listed.symbol == symbol) & (listed.ex_date >= own.ts.iloc[0])]
+                actions, findings = reconcile_actions(own, mine, series)
+                told.append(findings[piece.own(findings.ex_date)])
+            else: actions = as_actions([]) if series is None else derive_actions(own, series)
+        except DataError as e: refused[symbol] = str(e)
+        else: found.append(actions[piece.own(actions.ex_date)])
+    return as_actions(pd.concat(found, ignore_index=True)), pd.concat(told, ignore_index=True), refused
+
 # %% ../../nbs/data/19_ingest.ipynb #c41f09e6
 def _repairs(mended: pd.DataFrame, before: pd.DataFrame, piece: Piece, origin: str) -> pd.DataFrame:
     "A quarantine row for each row that was repaired, with what it was."
@@ -235,26 +255,6 @@ def _cleaned(asked: _Asked, piece: Piece, spool: Spool, listed: pd.DataFrame | N
     kept = kept[piece.own(kept.ts)].reset_index(drop=True)
     aside = _placed(pd.concat([aside, *more], ignore_index=True), spool)
     return replace(piece, bars=bars.drop(columns="repaired", errors="ignore")), _Cleaned(kept, aside, actions, findings, refused)
-
-def _actions(piece: Piece, kept: pd.DataFrame, listed: pd.DataFrame | None, listing: set) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    "Actions of a piece (a neighbour's are not its own), findings on them, and why a symbol has none."
-    found, told, refused, closes = [as_actions([])], [pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS)], {}, None
-    if piece.adjusted is not None:
-        named = piece.bars[KEY].assign(adjusted=piece.adjusted.to_numpy()).drop_duplicates(KEY)
-        closes = kept[KEY].merge(named, on=KEY, how="left").adjusted
-        if closes.isna().all(): closes = None
-    if closes is None and not listing: return found[0], told[0], refused
-    for symbol, own in kept.groupby("symbol", sort=True):
-        series, own = None if closes is None else closes[own.index].reset_index(drop=True), own.reset_index(drop=True)
-        try:
-            if symbol in listing:
-                mine = listed[(listed.symbol == symbol) & (listed.ex_date >= own.ts.iloc[0])]
-                actions, findings = reconcile_actions(own, mine, series)
-                told.append(findings[piece.own(findings.ex_date)])
-            else: actions = as_actions([]) if series is None else derive_actions(own, series)
-        except DataError as e: refused[symbol] = str(e)
-        else: found.append(actions[piece.own(actions.ex_date)])
-    return as_actions(pd.concat(found, ignore_index=True)), pd.concat(told, ignore_index=True), refused
 
 # %% ../../nbs/data/19_ingest.ipynb #9e3aa4b6
 @dataclass(eq=False)
@@ -383,6 +383,17 @@ def _left_out(asked: _Asked, failed: dict) -> pd.DataFrame:
     texts = [f"{name} is left out: {str(failed[name][1]).splitlines()[0]}" for name in names]
     return quarantine_rows(asked.source, [-1] * len(names), names, [pd.NaT] * len(names), texts, [{"file": name} for name in names])
 
+def _batches(frames: Iterator[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
+    "Frames put together until a commit is worth it."
+    held, rows = [], 0
+    def together(): return held[0] if len(held) == 1 else pd.concat(held, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
+    for frame in frames:
+        if held and rows + len(frame) > most:
+            yield together()
+            held, rows = [], 0
+        if len(frame): held, rows = [*held, frame], rows + len(frame)
+    if held: yield together()
+
 # %% ../../nbs/data/19_ingest.ipynb #52437cb7
 def _write(store: Store, kept: pd.DataFrame, counts: dict[str, Counter]) -> WriteResult:
     "Store bars, and count by symbol what that did."
@@ -421,17 +432,6 @@ def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[st
         sums.update({"inserted": done.inserted, "revised": done.revised, "unchanged": done.unchanged, "quarantined": done.quarantined})
         version = done.version
     return WriteResult(sums["inserted"], sums["revised"], sums["unchanged"], version, sums["quarantined"]), counts
-
-def _batches(frames: Iterator[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
-    "Frames put together until a commit is worth it."
-    held, rows = [], 0
-    def together(): return held[0] if len(held) == 1 else pd.concat(held, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
-    for frame in frames:
-        if held and rows + len(frame) > most:
-            yield together()
-            held, rows = [], 0
-        if len(frame): held, rows = [*held, frame], rows + len(frame)
-    if held: yield together()
 
 # %% ../../nbs/data/19_ingest.ipynb #dc86616b
 @dataclass(frozen=True, eq=False)
@@ -486,6 +486,12 @@ def _enough(found: _Found, kept: pd.DataFrame, wanted: Sequence[str], period: st
         if found.gone[symbol]: hint = f"{found.gone[symbol]} rows were set aside, the first because: {found.why[symbol]}."
         raise DataError(must_be("symbols", "symbols with at least 2 usable bars", f"{symbol} with {n}", hint=hint))
 
+def _in_order(frames: list[pd.DataFrame], origins: list[str]) -> pd.DataFrame:
+    "Rows set aside, file by file, in the order of their rows."
+    aside = pd.concat([quarantine_rows("", [], [], [], [], []), *frames], ignore_index=True)
+    rank = aside.origin.map({o: i for i, o in enumerate(origins)}) if len(origins) > 1 else 0
+    return aside.assign(rank=rank).sort_values(["rank", "row"], kind="stable", ignore_index=True).drop(columns="rank").astype(QUARANTINE)
+
 # %% ../../nbs/data/19_ingest.ipynb #eecd496f
 def _stop_text(report: QualityReport) -> str:
     "What the first check that stops says; empty where none does."
@@ -507,6 +513,21 @@ def _kept_back(store: Store, kept: pd.DataFrame, version: int) -> pd.DataFrame:
         raise DataError("The store gave back other bars than were written.\n"
                         "Hint: another process is revising the same bars; run again.")
     return kept
+
+def _all_read(asked: _Asked, found: _Found, failed: dict) -> None:
+    "Refuse a source without a readable file, a symbol that no file has, and an adjusted close that is none."
+    if failed and not found.rows: raise next(iter(failed.values()))[1]
+    for symbol in asked.symbols if asked.start is None and asked.end is None and asked.source in _FILES else ():
+        if symbol not in found.rows: raise DataError(unknown("symbol", symbol, sorted(found.rows), asked.source))
+    for text in found.refused.values(): raise DataError(text)
+
+def _content(asked: _Asked, hashes: Sequence[dict]) -> tuple[str, str]:
+    "Origin and hash of all that was read: of one file its own, of several those of their hashes."
+    origins = {h: origin for one in hashes for h, origin in one.items()}
+    every = list(origins)
+    if len(every) == 1: return origins[every[0]], every[0]
+    content = hash_json(every)
+    return f"{asked.source}:{content[:12]}", content
 
 # %% ../../nbs/data/19_ingest.ipynb #30aff6ea
 OVERLAP = pd.Timedelta(days=1) # of a new download with what is stored; ten bars where these are longer
@@ -657,27 +678,6 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
         summary = _summary(found, kept, found.actions, asked.calendar)
         return Ingested(bars, found.actions, aside, found.report.checks, summary, asked.calendar, *_content(asked, [spool.hashes]), written,
                         found.report, spool.until, notes)
-
-def _all_read(asked: _Asked, found: _Found, failed: dict) -> None:
-    "Refuse a source without a readable file, a symbol that no file has, and an adjusted close that is none."
-    if failed and not found.rows: raise next(iter(failed.values()))[1]
-    for symbol in asked.symbols if asked.start is None and asked.end is None and asked.source in _FILES else ():
-        if symbol not in found.rows: raise DataError(unknown("symbol", symbol, sorted(found.rows), asked.source))
-    for text in found.refused.values(): raise DataError(text)
-
-def _content(asked: _Asked, hashes: Sequence[dict]) -> tuple[str, str]:
-    "Origin and hash of all that was read: of one file its own, of several those of their hashes."
-    origins = {h: origin for one in hashes for h, origin in one.items()}
-    every = list(origins)
-    if len(every) == 1: return origins[every[0]], every[0]
-    content = hash_json(every)
-    return f"{asked.source}:{content[:12]}", content
-
-def _in_order(frames: list[pd.DataFrame], origins: list[str]) -> pd.DataFrame:
-    "Rows set aside, file by file, in the order of their rows."
-    aside = pd.concat([quarantine_rows("", [], [], [], [], []), *frames], ignore_index=True)
-    rank = aside.origin.map({o: i for i, o in enumerate(origins)}) if len(origins) > 1 else 0
-    return aside.assign(rank=rank).sort_values(["rank", "row"], kind="stable", ignore_index=True).drop(columns="rank").astype(QUARANTINE)
 
 # %% ../../nbs/data/19_ingest.ipynb #8ba7351f
 def _ingest_live(asked: _Asked, store: Store, adjust: str, full: bool) -> Ingested:
@@ -987,8 +987,7 @@ def update(source: str = "builtin",              # name of a source, or its addr
             lines = [_series(one, store, s, judge, full, progress) for s in one.symbols]
             origins[hide_password(one.address)] = None
         else:
-            file = Path(one.address.partition(":")[2]).name
-            run = _stored(replace(one, name=name or file or None), store, judge, progress)
+            run = _stored(replace(one, name=name or Path(one.address.partition(":")[2]).name or None), store, judge, progress)
             lines, origin = run.result()
             told += run.findings
             if origin: origins[origin] = None

@@ -63,7 +63,6 @@ def quarantine_rows(origin: str,        # `Reading.origin`, or what the rows are
     parts = ([origin] * len(texts), list(rows), list(symbols), list(ts), list(reasons), texts)
     return pd.DataFrame({c: pd.Series(v, dtype=d) for (c, d), v in zip(QUARANTINE.items(), parts, strict=True)})
 
-# %% ../../nbs/data/12_sources.ipynb #e1a2fb3e
 _NONE = pd.DataFrame({c: pd.Series([], dtype=d) for c, d in QUARANTINE.items()})
 
 # %% ../../nbs/data/12_sources.ipynb #df2526e8
@@ -202,7 +201,6 @@ def _set_aside(table: Table, aside: _Aside, named: pd.Series, ts: pd.Series, how
         found = pd.concat([found, short]).sort_values("row", kind="stable").reset_index(drop=True)
     return rows, found
 
-# %% ../../nbs/data/12_sources.ipynb #1b1d9e3e
 def _same(text: str, n: int) -> pd.Series:
     "One text, n times."
     import pyarrow as pa
