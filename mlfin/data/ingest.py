@@ -189,6 +189,45 @@ def _refuse_spreads(new: list[str], wrong: dict[str, str]) -> list[str]:
     for text in wrong.values(): raise DataError(text)
     return new
 
+# %% ../../nbs/data/19_ingest.ipynb #47a35649
+def _units(asked: _Asked) -> list[_Asked]:
+    "A source file by file, where it is several."
+    if asked.source not in (*FORMATS, "files", "lean") or "ask" in asked.how: return []
+    try: paths = find_files(asked.address.partition(":")[2], None if asked.source == "files" else [asked.source] if asked.source in FORMATS else ["zip"])
+    except DataError: return []
+    if asked.source == "lean" and Path(asked.address.partition(":")[2]).is_dir(): paths = [p for p in paths if p.stem.endswith("_trade")] or paths
+    rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
+    return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, how={**asked.how, **rule}) for p in paths] if len(paths) > 1 else []
+
+_ROOM = 6 * 2**20  # bytes of small files that are read together
+
+def _by_symbol(units: Sequence[_Asked]) -> dict[str, list[_Asked]] | None:
+    "The files of each symbol; None where a column names the symbols."
+    by = {}
+    for unit in units:
+        dialect = Dialect(*(unit.how.get(k) for k in ("columns", "decimal", "dayfirst")))
+        symbol = file_symbol(Path(unit.address.partition(":")[2]), unit.source, unit.how.get("symbol_from"), dialect)
+        if symbol is None: return None
+        by.setdefault(symbol, []).append(unit)
+    return by
+
+def _groups(units: Sequence[_Asked], by: dict[str, list[_Asked]] | None, but: set) -> Iterator[list[_Asked]]:
+    "Files that are read together: those of one symbol, and small ones of several; all of them where a column names the symbols."
+    batch, size = [], 0
+    if by is None: yield list(units)
+    for symbol, own in (by or {}).items():
+        if symbol in but: continue
+        weight = sum(_weight(unit) for unit in own)
+        if batch and size + weight > _ROOM: yield batch; batch, size = [], 0
+        batch, size = batch + own, size + weight
+    if batch: yield batch
+
+def _weight(unit: _Asked) -> int:
+    "Bytes of a file, roughly as text."
+    path = Path(unit.address.partition(":")[2])
+    try: return path.stat().st_size * (1 if path.suffix.lower() in (".csv", ".txt", ".json", ".tsv") else 4)
+    except OSError: return 0
+
 # %% ../../nbs/data/19_ingest.ipynb #447c6cf2
 @dataclass(frozen=True, eq=False)
 class _Cleaned:
@@ -741,45 +780,6 @@ def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
     rows = [(x.symbol, timeframe, x.status, x.rows, x.counts["inserted"], x.counts["revised"], x.counts["unchanged"], x.gone, x.first,
              x.last, x.until, version, x.error) for x in lines]
     return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
-
-# %% ../../nbs/data/19_ingest.ipynb #47a35649
-def _units(asked: _Asked) -> list[_Asked]:
-    "A source file by file, where it is several."
-    if asked.source not in (*FORMATS, "files", "lean") or "ask" in asked.how: return []
-    try: paths = find_files(asked.address.partition(":")[2], None if asked.source == "files" else [asked.source] if asked.source in FORMATS else ["zip"])
-    except DataError: return []
-    if asked.source == "lean" and Path(asked.address.partition(":")[2]).is_dir(): paths = [p for p in paths if p.stem.endswith("_trade")] or paths
-    rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
-    return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, how={**asked.how, **rule}) for p in paths] if len(paths) > 1 else []
-
-_ROOM = 6 * 2**20  # bytes of small files that are read together
-
-def _by_symbol(units: Sequence[_Asked]) -> dict[str, list[_Asked]] | None:
-    "The files of each symbol; None where a column names the symbols."
-    by = {}
-    for unit in units:
-        dialect = Dialect(*(unit.how.get(k) for k in ("columns", "decimal", "dayfirst")))
-        symbol = file_symbol(Path(unit.address.partition(":")[2]), unit.source, unit.how.get("symbol_from"), dialect)
-        if symbol is None: return None
-        by.setdefault(symbol, []).append(unit)
-    return by
-
-def _groups(units: Sequence[_Asked], by: dict[str, list[_Asked]] | None, but: set) -> Iterator[list[_Asked]]:
-    "Files that are read together: those of one symbol, and small ones of several; all of them where a column names the symbols."
-    batch, size = [], 0
-    if by is None: yield list(units)
-    for symbol, own in (by or {}).items():
-        if symbol in but: continue
-        weight = sum(_weight(unit) for unit in own)
-        if batch and size + weight > _ROOM: yield batch; batch, size = [], 0
-        batch, size = batch + own, size + weight
-    if batch: yield batch
-
-def _weight(unit: _Asked) -> int:
-    "Bytes of a file, roughly as text."
-    path = Path(unit.address.partition(":")[2])
-    try: return path.stat().st_size * (1 if path.suffix.lower() in (".csv", ".txt", ".json", ".tsv") else 4)
-    except OSError: return 0
 
 # %% ../../nbs/data/19_ingest.ipynb #22f9eb3b
 _CHECKS = ["check", "status", "rows", "detail"]
