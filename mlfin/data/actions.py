@@ -194,16 +194,28 @@ def adjust_bars(bars: pd.DataFrame,       # a bar frame of raw prices
 def _rounding(values: np.ndarray) -> float:
     "Half of the last decimal place that the values have; 0 where they have more than nine."
     for places in range(10):
-        if np.abs(values - values.round(places)).max(initial=0) <= 1e-12 * np.abs(values).max(initial=1):
-            return 0.5 * 10.0 ** -places
+        with np.errstate(over="ignore", invalid="ignore"): off = np.abs(values - values.round(places)).max(initial=0)
+        if off <= 1e-12 * np.abs(values).max(initial=1): return 0.5 * 10.0 ** -places
     return 0.0
+
+_MOST = 10_000.0 # no split or dividend of one day changes the ratio by more
+
+def _own_ratio(own: pd.DataFrame) -> np.ndarray:
+    "Adjusted over raw close of a symbol; refused where it moves by more than any split or dividend does."
+    adjusted, close = own.adjusted.to_numpy(), own.close.to_numpy()
+    if (bad := np.abs(np.diff(np.log(adjusted) - np.log(close))) > np.log(_MOST)).any():
+        i = int(bad.argmax()) + 1
+        where = f"{own.symbol.iloc[i]} on {own.ts.iloc[i]:%Y-%m-%d}"
+        raise DataError(must_be("adjusted close", f"within a factor of {_MOST:,.0f} of what it was beside the close of the day before",
+                                f"{adjusted[i]:g} after {adjusted[i - 1]:g}", where, "repair or leave out the column."))
+    with np.errstate(over="ignore", under="ignore"): return adjusted / close
 
 def _split_ratio(jump: float, drop: float, tolerance: float) -> float:
     "The split within a jump of the ratio; 1 if there is none. `drop` is the price before over the price after."
-    if 1 - tolerance <= jump < 1.2: return 1.0
+    if 1 / 1.2 < jump < 1.2: return 1.0                                    # no split is smaller; a slight fall is noise
     if jump < 1:                                                           # shares were put together: one for n
         whole = 1 / round(1 / jump)
-        return whole if abs(jump / whole - 1) <= 0.05 and whole < 1 else jump
+        return whole if abs(jump / whole - 1) <= 0.05 else jump
     exact = [float(f) for d in range(1, 6) if abs(jump / (f := Fraction(round(jump * d), d)) - 1) <= tolerance]
     if exact: return exact[0]
     both = [s for s in (1.5, float(int(jump))) if s > 1 and 0 < jump / s - 1 <= 0.05 and abs(drop / s - 1) < 0.25]
@@ -219,10 +231,10 @@ def derive_actions(bars: pd.DataFrame,         # a bar frame of raw prices
         raise DataError(must_be("adjusted_close", f"one value for each of {len(bars)} bars", len(adjusted_close)))
     bars = bars.assign(adjusted=np.asarray(adjusted_close, dtype="float64"))
     rows = []
-    for symbol, own in bars[bars.adjusted > 0].groupby("symbol", sort=True):
+    for symbol, own in bars[(bars.adjusted > 0) & np.isfinite(bars.adjusted)].groupby("symbol", sort=True):
         adjusted, close = own.adjusted.to_numpy(), own.close.to_numpy()
-        ratio, unit = adjusted / close, _rounding(adjusted)
-        jump, drop = ratio[1:] / ratio[:-1], close[:-1] / close[1:]
+        ratio, unit = _own_ratio(own), _rounding(adjusted)
+        with np.errstate(invalid="ignore"): jump, drop = ratio[1:] / ratio[:-1], close[:-1] / close[1:]
         tolerance = np.maximum(1e-6, unit / adjusted[1:] + unit / adjusted[:-1])
         for i in np.flatnonzero(np.abs(jump - 1) > tolerance):
             split = _split_ratio(jump[i], drop[i], tolerance[i])
@@ -230,7 +242,7 @@ def derive_actions(bars: pd.DataFrame,         # a bar frame of raw prices
             if split != 1: rows.append((symbol, at, "split", split, known, "derived"))
             if rest - 1 <= tolerance[i]: continue
             cash = close[i + 1] * (rest - 1) if reinvest == "close" else close[i] / split * (1 - 1 / rest)
-            rows.append((symbol, at, "dividend", round(cash, 6), known, "derived"))
+            rows.append((symbol, at, "dividend", round(cash, 6) if cash < 1e9 else cash, known, "derived"))
     return as_actions(rows)
 
 # %% ../../nbs/data/14_actions.ipynb #78a2a4c4

@@ -8,8 +8,10 @@ __all__ = ['OVERLAP', 'open_store', 'Ingested', 'ingest', 'Update', 'update']
 # %% ../../nbs/data/19_ingest.ipynb #36e20aaa
 import inspect
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,20 +19,22 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, SettingsError, hide_password, must_be, unknown
-from ..core.provenance import hash_frame
+from ..core.provenance import hash_file, hash_frame, hash_json
 from ..core.settings import Settings, load_settings, project_root
 from .actions import adjust_bars, as_actions, derive_actions
 from .bars import KEY, PRICES, TIME, moment, parse_timeframe, timeframe_delta
 from .calendars import expected_bars
-from .files import FORMATS, find_files
+from .checkpoint import Checkpoint
+from .files import FORMATS, Dialect, find_files
 from .judge import Judge
 from .lake import Lake
-from .quality import QualityReport, clean
+from .listed import FINDINGS, reconcile_actions
+from .quality import LIMITS, QualityReport, clean
 from .repair import repair as mend
 from .repair import repair_log
 from .spreads import SpreadSeen
-from .sources import QUARANTINE, SOURCES, Reading, default_calendar, load_sources, quarantine_rows, read_parts
-from .spool import Piece, Pile, Spool, Workspace, follow, no_bars
+from .sources import QUARANTINE, SOURCES, Reading, default_calendar, load_sources, file_symbol, quarantine_rows, read_parts
+from .spool import Piece, Pile, Spool, Workspace, follow, no_bars, release_memory
 from .store import Store, WriteResult, compare
 from .warehouse import Warehouse
 
@@ -185,20 +189,54 @@ def _refuse_spreads(new: list[str], wrong: dict[str, str]) -> list[str]:
     for text in wrong.values(): raise DataError(text)
     return new
 
-def _by_calendar(asked: _Asked, store: Store, found, again: Callable):
-    "The question and what was found; found again where the store keeps another calendar with these series and nobody named one."
-    own = _kept_calendar(store, list(found.rows), asked.timeframe, asked.calendar) if asked.auto else asked.calendar
-    if own == asked.calendar: return asked, found
-    asked = replace(asked, calendar=own)
-    return asked, again(asked)
+# %% ../../nbs/data/19_ingest.ipynb #47a35649
+def _units(asked: _Asked) -> list[_Asked]:
+    "A source file by file, where it is several."
+    if asked.source not in (*FORMATS, "files", "lean") or "ask" in asked.how: return []
+    try: paths = find_files(asked.address.partition(":")[2], None if asked.source == "files" else [asked.source] if asked.source in FORMATS else ["zip"])
+    except DataError: return []
+    if asked.source == "lean" and Path(asked.address.partition(":")[2]).is_dir(): paths = [p for p in paths if p.stem.endswith("_trade")] or paths
+    rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
+    return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, how={**asked.how, **rule}) for p in paths] if len(paths) > 1 else []
+
+_ROOM = 6 * 2**20  # bytes of small files that are read together
+
+def _by_symbol(units: Sequence[_Asked]) -> dict[str, list[_Asked]] | None:
+    "The files of each symbol; None where a column names the symbols."
+    by = {}
+    for unit in units:
+        dialect = Dialect(*(unit.how.get(k) for k in ("columns", "decimal", "dayfirst")))
+        symbol = file_symbol(Path(unit.address.partition(":")[2]), unit.source, unit.how.get("symbol_from"), dialect)
+        if symbol is None: return None
+        by.setdefault(symbol, []).append(unit)
+    return by
+
+def _groups(units: Sequence[_Asked], by: dict[str, list[_Asked]] | None, but: set) -> Iterator[list[_Asked]]:
+    "Files that are read together: those of one symbol, and small ones of several; all of them where a column names the symbols."
+    batch, size = [], 0
+    if by is None: yield list(units)
+    for symbol, own in (by or {}).items():
+        if symbol in but: continue
+        weight = sum(_weight(unit) for unit in own)
+        if batch and size + weight > _ROOM: yield batch; batch, size = [], 0
+        batch, size = batch + own, size + weight
+    if batch: yield batch
+
+def _weight(unit: _Asked) -> int:
+    "Bytes of a file, roughly as text."
+    path = Path(unit.address.partition(":")[2])
+    try: return path.stat().st_size * (1 if path.suffix.lower() in (".csv", ".txt", ".json", ".tsv") else 4)
+    except OSError: return 0
 
 # %% ../../nbs/data/19_ingest.ipynb #447c6cf2
 @dataclass(frozen=True, eq=False)
 class _Cleaned:
     "What a piece gives."
-    kept: pd.DataFrame    # bars, checked
-    aside: pd.DataFrame   # quarantine
-    actions: pd.DataFrame # splits and dividends that its adjusted closes tell
+    kept: pd.DataFrame     # bars, checked
+    aside: pd.DataFrame    # quarantine
+    actions: pd.DataFrame  # splits and dividends: those that its columns list and its adjusted closes imply
+    findings: pd.DataFrame # where these differ (`reconcile_actions`)
+    refused: dict          # symbol -> why its adjusted close cannot be used
 
 def _placed(aside: pd.DataFrame, spool: Spool) -> pd.DataFrame:
     "Rows set aside, named by their own file."
@@ -207,6 +245,26 @@ def _placed(aside: pd.DataFrame, spool: Spool) -> pd.DataFrame:
     at = pd.Series(starts).searchsorted(aside.row.astype("int64"), side="right") - 1
     return aside.assign(origin=pd.Series([origins[i] for i in at], index=aside.index, dtype="str"),
                         row=(aside.row - [starts[i] for i in at]).astype("Int64"))
+
+def _actions(piece: Piece, kept: pd.DataFrame, listed: pd.DataFrame | None, listing: set) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+    "Actions of a piece (a neighbour's are not its own), findings on them, and why a symbol has none."
+    found, told, refused, closes = [as_actions([])], [pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS)], {}, None
+    if piece.adjusted is not None:
+        named = piece.bars[KEY].assign(adjusted=piece.adjusted.to_numpy()).drop_duplicates(KEY)
+        closes = kept[KEY].merge(named, on=KEY, how="left").adjusted
+        if closes.isna().all(): closes = None
+    if closes is None and not listing: return found[0], told[0], refused
+    for symbol, own in kept.groupby("symbol", sort=True):
+        series, own = None if closes is None else closes[own.index].reset_index(drop=True), own.reset_index(drop=True)
+        try:
+            if symbol in listing:
+                mine = listed[(listed.symbol == symbol) & (listed.ex_date >= own.ts.iloc[0])]
+                actions, findings = reconcile_actions(own, mine, series)
+                told.append(findings[piece.own(findings.ex_date)])
+            else: actions = as_actions([]) if series is None else derive_actions(own, series)
+        except DataError as e: refused[symbol] = str(e)
+        else: found.append(actions[piece.own(actions.ex_date)])
+    return as_actions(pd.concat(found, ignore_index=True)), pd.concat(told, ignore_index=True), refused
 
 # %% ../../nbs/data/19_ingest.ipynb #c41f09e6
 def _repairs(mended: pd.DataFrame, before: pd.DataFrame, piece: Piece, origin: str) -> pd.DataFrame:
@@ -217,25 +275,25 @@ def _repairs(mended: pd.DataFrame, before: pd.DataFrame, piece: Piece, origin: s
     old = before.iloc[texts.index]
     return quarantine_rows(origin, piece.rows[texts.index], old.symbol, old.ts, "repaired: " + texts, old[[*PRICES, "volume"]].to_dict("records"))
 
-def _cleaned(asked: _Asked, piece: Piece, spool: Spool) -> tuple[Piece, _Cleaned]:
-    "Repair where asked, part the possible from the impossible, derive actions."
-    bars, origin, repairs = piece.bars, spool.content[0], []
+def _doubts(findings: pd.DataFrame, piece: Piece, origin: str) -> pd.DataFrame:
+    "A quarantine row for each action whose accounts differ; the bar itself is kept."
+    rows = [piece.rows[((piece.bars.symbol == f.symbol) & (piece.bars.ts == f.ex_date)).to_numpy().argmax()] for f in findings.itertuples()]
+    raws = findings[["kind", "listed", "implied", "believed"]].to_dict("records")
+    return quarantine_rows(origin, rows, findings.symbol, findings.ex_date, "action: " + findings.says, raws)
+
+def _cleaned(asked: _Asked, piece: Piece, spool: Spool, listed: pd.DataFrame | None = None) -> tuple[Piece, _Cleaned]:
+    "Repair where asked, part the possible from the impossible, find actions."
+    bars, origin, more = piece.bars, spool.content[0], []
     if asked.repair:
         bars = mend(piece.bars, list(asked.repair))
-        repairs.append(_repairs(bars, piece.bars, piece, origin))
+        more.append(_repairs(bars, piece.bars, piece, origin))
     kept, aside = clean(bars, asked.calendar, origin, piece.rows)
     aside = aside[pd.Series(piece.rows[piece.own(piece.bars.ts)]).pipe(lambda own: aside.row.isin(own))]
-    actions = _derived(piece, kept)
+    actions, findings, refused = _actions(piece, kept, listed, set() if listed is None else spool.listing)
+    if len(findings): more.append(_doubts(findings, piece, origin))
     kept = kept[piece.own(kept.ts)].reset_index(drop=True)
-    aside = _placed(pd.concat([aside, *repairs], ignore_index=True), spool)
-    return replace(piece, bars=bars.drop(columns="repaired", errors="ignore")), _Cleaned(kept, aside, actions)
-
-def _derived(piece: Piece, kept: pd.DataFrame) -> pd.DataFrame:
-    "Actions derived from the source's adjusted close, where it has one; a neighbour's are not the piece's own."
-    if piece.adjusted is None: return as_actions([])
-    named = piece.bars[KEY].assign(adjusted=piece.adjusted.to_numpy()).drop_duplicates(KEY)
-    found = derive_actions(kept, kept[KEY].merge(named, on=KEY, how="left").adjusted)
-    return found[piece.own(found.ex_date)].reset_index(drop=True)
+    aside = _placed(pd.concat([aside, *more], ignore_index=True), spool)
+    return replace(piece, bars=bars.drop(columns="repaired", errors="ignore")), _Cleaned(kept, aside, actions, findings, refused)
 
 # %% ../../nbs/data/19_ingest.ipynb #9e3aa4b6
 @dataclass(eq=False)
@@ -250,6 +308,9 @@ class _Found:
     gone: Counter     # symbol -> rows set aside
     why: dict         # symbol -> the first reason
     report: QualityReport | None = None
+    refused: dict = field(default_factory=dict)   # symbol -> why its adjusted close cannot be used
+    findings: list = field(default_factory=list)  # of `reconcile_actions`
+    failed: dict = field(default_factory=dict)    # the question about a file that cannot be read -> why
 
     @property
     def unread(self) -> tuple[int, str]: # how many rows were no bars, and why the first was none
@@ -257,38 +318,93 @@ class _Found:
 
     def note(self, aside: pd.DataFrame) -> None:
         "Count rows set aside."
-        real = aside[~aside.reason.str.startswith("repaired: ")]
+        real = aside[~aside.reason.str.startswith(("repaired: ", "action: "))]
         self.gone.update(real.symbol.value_counts(sort=False).to_dict())
         for symbol, reason in real.drop_duplicates("symbol")[["symbol", "reason"]].itertuples(index=False): self.why.setdefault(symbol, reason)
 
-def _begun(asked: _Asked, space: Workspace, spool: Spool) -> _Found:
-    judge = Judge(asked.calendar, asked.name, asked.now, list(spool.names))
-    return _Found(spool, judge, Pile(space, "kept"), Pile(space, "aside"), as_actions([]), Counter(spool.counts), Counter(), {})
-
-# %% ../../nbs/data/19_ingest.ipynb #7b71f28d
-def _found(asked: _Asked, space: Workspace, progress: Callable | None = None, wanted: Sequence[str] = (), **changes) -> _Found:
-    "Read a source, clean it and judge it."
-    spool, so_far = Spool(space, wanted), Counter()
-    for reading in asked.parts(**changes):
-        _tell(progress, asked.timeframe, spool.add(reading).bars, so_far)
-    found = _begun(asked, space, spool)
-    if spool.actions: found.actions = _listed(spool.actions)
+def _begun(asked: _Asked, space: Workspace, spool: Spool, flags: int = 100_000) -> _Found:
+    judge = Judge(asked.calendar, asked.name, asked.now, list(spool.names), flags)
+    found = _Found(spool, judge, Pile(space, "kept"), Pile(space, "aside"), as_actions([]), Counter(spool.counts), Counter(), {})
     for aside in spool.unread.frames():
         found.note(aside)
         found.rows.update(aside.symbol.value_counts(sort=False).to_dict())
-    derived = []
-    for piece in spool.pieces(asked.rows):
-        piece, cleaned = _cleaned(asked, piece, spool)
-        if len(cleaned.actions): derived.append(cleaned.actions)
-        found.judge.add(piece, found.actions if spool.actions else cleaned.actions)
+    return found
+
+# %% ../../nbs/data/19_ingest.ipynb #7b71f28d
+def _lay(units: Sequence[_Asked], spool: Spool, progress: Callable | None, changes: dict) -> tuple[_Asked, DataError] | None:
+    "Lay files down one after another; the first that cannot be read, and why."
+    start, so_far = 0, Counter()
+    for unit in units:
+        after = start
+        try:
+            for reading in unit.parts(**changes):
+                moved = replace(reading, rows=reading.rows + start, parts=tuple((o, s + start) for o, s in reading.parts)) if start else reading
+                last = max(reading.rows.max(initial=-1), reading.quarantine.row.fillna(-1).max() if len(reading.quarantine) else -1)
+                after = max(after, start + int(last) + 1)
+                _tell(progress, unit.timeframe, spool.add(moved).bars, so_far)
+        except DataError as e: return unit, e
+        start = after
+    return None
+
+@contextmanager
+def _laid(asked: _Asked, units: Sequence[_Asked], store: Store, several: bool, progress: Callable | None = None, but: Sequence[str] = ()):
+    "The question and its source in a spool, for as long as the block runs, and why some files are not in it."
+    left, failed, root = list(units), {}, getattr(store, "path", None) or tempfile.gettempdir()
+    while True:
+        with Workspace(root) as space:
+            spool = Spool(space, asked.symbols if several else (), but)
+            bad = _lay(left if units else [asked], spool, progress, {"symbols": []} if several else {})
+            if bad is not None and not units: spool, failed = Spool(space), {asked.name or asked.source: bad}
+            asked, left, again = _by_calendar(asked, left, store, spool)
+            if not again and (bad is None or not units):
+                yield asked, space, spool, failed
+                return
+        if bad is not None and not again:
+            failed[bad[0].name] = bad
+            left.remove(bad[0])
+
+def _by_calendar(asked: _Asked, units: list[_Asked], store: Store, spool: Spool) -> tuple[_Asked, list[_Asked], bool]:
+    "The question by the calendar that the store keeps with what was read, and whether it has to be read again by that one."
+    names = {*spool.names, *(s for aside in spool.unread.frames(columns=["symbol"]) for s in aside.symbol.dropna().unique())}
+    own = _kept_calendar(store, sorted(names), asked.timeframe, asked.calendar) if asked.auto else asked.calendar
+    if own == asked.calendar: return asked, units, False
+    return replace(asked, calendar=own), [replace(unit, calendar=own) for unit in units], True
+
+# %% ../../nbs/data/19_ingest.ipynb #5cc2d6fb
+def _judged(asked: _Asked, space: Workspace, spool: Spool, flags: int = 100_000) -> Iterator[tuple[_Found, Piece | None]]:
+    "Clean and judge what was read, piece by piece; what was found so far comes with each, and all of it with None."
+    found = _begun(asked, space, spool, flags)
+    listed = _listed(spool.actions) if spool.actions else None
+    for piece in spool.pieces(asked.rows, _TOGETHER):
+        piece, cleaned = _cleaned(asked, piece, spool, listed)
+        found.judge.add(piece, cleaned.actions)
+        if len(cleaned.actions): found.actions = as_actions(pd.concat([found.actions, cleaned.actions], ignore_index=True))
         for pile, frame in ((found.kept, cleaned.kept), (found.aside, cleaned.aside)):
             if len(frame): pile.add(frame)
         found.note(cleaned.aside)
-    if derived and not spool.actions: found.actions = as_actions(pd.concat(derived, ignore_index=True))
-    found.report = found.judge.report(found.unread, spool.backwards)
-    return found
+        found.findings.append(cleaned.findings)
+        found.refused |= cleaned.refused
+        yield found, piece
+    found.report = _told(found.judge.report(found.unread, spool.backwards), found.findings if spool.listing else None)
+    yield found, None
 
-# %% ../../nbs/data/19_ingest.ipynb #5cc2d6fb
+def _told(report: QualityReport, findings: list | None) -> QualityReport:
+    "A report with a line on splits and dividends, where the source lists any."
+    if findings is None: return report
+    return replace(report, checks=pd.concat([report.checks, _action_line(findings)], ignore_index=True).astype(report.checks.dtypes.to_dict()))
+
+def _action_line(findings: list[pd.DataFrame]) -> pd.DataFrame:
+    "The check `actions`: where a file's columns, its adjusted close and its prices disagree."
+    found = pd.concat([pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS), *findings], ignore_index=True)
+    def said(f): return f"{f.symbol} {f.ex_date:%Y-%m-%d} {f.kind} " + ", ".join(
+        f"{name} {value:.6g}" for name, value in (("listed", f.listed), ("implied", f.implied), ("believed", f.believed)) if value == value) + f" ({f.says})"
+    few = [said(f) for f in found.head(5).itertuples()] + ([f"and {len(found) - 5} more"] if len(found) > 5 else [])
+    return pd.DataFrame({"check": ["actions"], "status": ["warn" if len(found) else "pass"], "rows": [len(found)], "detail": ["; ".join(few)]})
+
+# %% ../../nbs/data/19_ingest.ipynb #ae3550c1
+_TOGETHER = 40_000                 # bars of several series that are judged together
+_COMMIT, _SECONDS = 100_000, 10.0  # bars that are stored at once, and the time after which fewer are
+
 def _listed(actions: Sequence[pd.DataFrame]) -> pd.DataFrame:
     "Actions that a source lists, each once."
     return as_actions(pd.concat(actions, ignore_index=True).drop_duplicates(["symbol", "ex_date", "kind"], keep="last"))
@@ -300,19 +416,37 @@ def _tell(progress: Callable | None, timeframe: str, bars: pd.DataFrame, so_far:
         so_far[symbol] += len(own)
         progress(symbol, timeframe, so_far[symbol], own.max())
 
+def _left_out(asked: _Asked, failed: dict) -> pd.DataFrame:
+    "A quarantine row for each file that cannot be read; its row is -1, for it is all of the file."
+    names = sorted(failed)
+    texts = [f"{name} is left out: {str(failed[name][1]).splitlines()[0]}" for name in names]
+    return quarantine_rows(asked.source, [-1] * len(names), names, [pd.NaT] * len(names), texts, [{"file": name} for name in names])
+
+def _batches(frames: Iterator[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
+    "Frames put together until a commit is worth it."
+    held, rows = [], 0
+    def together(): return held[0] if len(held) == 1 else pd.concat(held, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
+    for frame in frames:
+        if held and rows + len(frame) > most:
+            yield together()
+            held, rows = [], 0
+        if len(frame): held, rows = [*held, frame], rows + len(frame)
+    if held: yield together()
+
 # %% ../../nbs/data/19_ingest.ipynb #52437cb7
 def _write(store: Store, kept: pd.DataFrame, counts: dict[str, Counter]) -> WriteResult:
     "Store bars, and count by symbol what that did."
     store.fold()
-    before = store.version()
+    names, total, before = kept.symbol.value_counts(sort=False).to_dict(), len(kept), store.version()
+    series = store.series() if len(names) > 1 else None                    # what was there: another symbol may not be asked for
     done = store.write(kept)
-    names, total = kept.symbol.value_counts(sort=False).to_dict(), len(kept)
     for kind, n in (("inserted", done.inserted), ("revised", done.revised), ("unchanged", done.unchanged)):
         if n == total or len(names) == 1:
             for symbol, rows in names.items(): counts.setdefault(symbol, Counter())[kind] += rows if n == total else n
             if n == total: return done
     if len(names) == 1: return done
-    old = store.read(None, kept.timeframe.iloc[0], kept.ts.min(), kept.ts.max(), version=before)
+    there = series.symbol[(series.timeframe == kept.timeframe.iloc[0]) & series.symbol.isin(list(names))].tolist()
+    old = store.read(there, kept.timeframe.iloc[0], kept.ts.min(), kept.ts.max(), version=before)
     values = [c for c in kept if c in old and c not in (*KEY, "known_at")]
     new, revised = compare(old, kept, KEY, values)
     for kind, mask in (("inserted", new), ("revised", revised), ("unchanged", ~new & ~revised)):
@@ -323,15 +457,16 @@ def _keep_aside(store: Store, aside: pd.DataFrame) -> None:
     "Store rows that were set aside, if there are any."
     if len(aside): store.write_quarantine(aside)
 
-def _put(store: Store, found: _Found, but: Sequence[str] = ()) -> tuple[WriteResult, dict[str, Counter]]:
+def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[str] | None = None, most: int = 2**18) -> tuple[WriteResult, dict[str, Counter]]:
     "Store what was found, but for some symbols: first what was set aside and the actions, then the bars."
     counts, sums, version = {}, Counter(), store.version()
+    def own(rows):
+        keep = ~rows.symbol.isin(but) if only is None else rows.symbol.isin(only) & ~rows.symbol.isin(but)
+        return rows if keep.all() else rows[keep].reset_index(drop=True)
     for pile in (found.spool.unread, found.aside):
-        for aside in pile.frames(): _keep_aside(store, aside[~aside.symbol.isin(but)] if but else aside)
-    if len(found.actions): store.write_actions(found.actions[~found.actions.symbol.isin(but)])
-    for kept in found.kept.frames():
-        kept = kept[~kept.symbol.isin(but)].reset_index(drop=True) if but else kept
-        if kept.empty: continue
+        for aside in pile.frames(): _keep_aside(store, own(aside))
+    if len(actions := own(found.actions)): store.write_actions(actions)
+    for kept in _batches(map(own, found.kept.frames()), most):
         done = _write(store, kept, counts)
         sums.update({"inserted": done.inserted, "revised": done.revised, "unchanged": done.unchanged, "quarantined": done.quarantined})
         version = done.version
@@ -390,6 +525,12 @@ def _enough(found: _Found, kept: pd.DataFrame, wanted: Sequence[str], period: st
         if found.gone[symbol]: hint = f"{found.gone[symbol]} rows were set aside, the first because: {found.why[symbol]}."
         raise DataError(must_be("symbols", "symbols with at least 2 usable bars", f"{symbol} with {n}", hint=hint))
 
+def _in_order(frames: list[pd.DataFrame], origins: list[str]) -> pd.DataFrame:
+    "Rows set aside, file by file, in the order of their rows."
+    aside = pd.concat([quarantine_rows("", [], [], [], [], []), *frames], ignore_index=True)
+    rank = aside.origin.map({o: i for i, o in enumerate(origins)}) if len(origins) > 1 else 0
+    return aside.assign(rank=rank).sort_values(["rank", "row"], kind="stable", ignore_index=True).drop(columns="rank").astype(QUARANTINE)
+
 # %% ../../nbs/data/19_ingest.ipynb #eecd496f
 def _stop_text(report: QualityReport) -> str:
     "What the first check that stops says; empty where none does."
@@ -411,6 +552,21 @@ def _kept_back(store: Store, kept: pd.DataFrame, version: int) -> pd.DataFrame:
         raise DataError("The store gave back other bars than were written.\n"
                         "Hint: another process is revising the same bars; run again.")
     return kept
+
+def _all_read(asked: _Asked, found: _Found, failed: dict) -> None:
+    "Refuse a source without a readable file, a symbol that no file has, and an adjusted close that is none."
+    if failed and not found.rows: raise next(iter(failed.values()))[1]
+    for symbol in asked.symbols if asked.start is None and asked.end is None and asked.source in _FILES else ():
+        if symbol not in found.rows: raise DataError(unknown("symbol", symbol, sorted(found.rows), asked.source))
+    for text in found.refused.values(): raise DataError(text)
+
+def _content(asked: _Asked, hashes: Sequence[dict]) -> tuple[str, str]:
+    "Origin and hash of all that was read: of one file its own, of several those of their hashes."
+    origins = {h: origin for one in hashes for h, origin in one.items()}
+    every = list(origins)
+    if len(every) == 1: return origins[every[0]], every[0]
+    content = hash_json(every)
+    return f"{asked.source}:{content[:12]}", content
 
 # %% ../../nbs/data/19_ingest.ipynb #30aff6ea
 OVERLAP = pd.Timedelta(days=1) # of a new download with what is stored; ten bars where these are longer
@@ -438,6 +594,16 @@ class _Line:
     def status(self) -> str:
         if self.error: return "stopped" if self.stopped else "failed"
         return "ok" if self.counts["inserted"] or self.counts["revised"] else "nothing new"
+_MOMENTS = ("first", "last", "until")
+
+def _line_out(line: _Line) -> dict:
+    "A line as JSON."
+    return {**line.__dict__, "counts": dict(line.counts), **{k: None if (t := getattr(line, k)) is None else t.isoformat() for k in _MOMENTS}}
+
+def _line_in(state: dict) -> _Line:
+    "A line from JSON."
+    moments = {k: None if state[k] is None else pd.Timestamp(state[k]) for k in _MOMENTS}
+    return _Line(**{**state, "counts": Counter(state["counts"]), "notes": tuple(state["notes"]), **moments})
 
 # %% ../../nbs/data/19_ingest.ipynb #83e3f68d
 def _stretches(asked: _Asked, stored: pd.DataFrame, line: _Line, full: bool) -> list[tuple]:
@@ -490,6 +656,7 @@ def _take(asked: _Asked, store: Store, line: _Line, found: _Found, piece: Piece,
     "Clean, judge and store a piece of a series."
     piece, cleaned = _cleaned(asked, piece, found.spool)
     actions = _listed(found.spool.actions) if found.spool.actions else cleaned.actions
+    if cleaned.refused: raise DataError(next(iter(cleaned.refused.values())))
     found.judge.add(piece, actions)
     found.note(cleaned.aside)
     if text := _stop_text(found.judge.report(found.unread)): raise _Stop(text)
@@ -531,29 +698,25 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
     asked, store = _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, **more), open_store(store)
     if adjust not in ("none", "splits", "total"): raise DataError(must_be("adjust", "one of none, splits, total", adjust))
     if asked.live: return _ingest_live(asked, store, adjust, full)
-    with Workspace(getattr(store, "path", None) or tempfile.gettempdir()) as space:
-        found = _found(asked, space)
-        asked, found = _by_calendar(asked, store, found, lambda asked: _found(asked, space))
+    units = _units(asked)
+    with _laid(asked, units, store, bool(units)) as (asked, space, spool, failed):
+        *_, (found, _) = _judged(asked, space, spool)
+        _all_read(asked, found, failed)
         wanted = list(asked.symbols or sorted(found.rows))
         if not wanted: raise DataError(must_be("start, end", "a period that the source has bars in", f"{start} to {end}"))
         kept = pd.concat([*found.kept.frames()], ignore_index=True) if found.kept.count else no_bars()
         if found.kept.count > 1: kept = kept.sort_values(KEY, kind="stable", ignore_index=True)
         _enough(found, kept, wanted, f"from {start} to {end}" if start or end else "left")
         _refuse(found.report)
-        aside = _in_order([*found.spool.unread.frames(), *found.aside.frames()], [o for o, _ in found.spool.parts])
-        spreads = _refuse_spreads(*_check_spreads(asked, store, kept))
+        spreads, left = _refuse_spreads(*_check_spreads(asked, store, kept)), _left_out(asked, failed)
+        aside = _in_order([*found.spool.unread.frames(), *found.aside.frames(), left], [*(o for o, _ in found.spool.parts), asked.source])
+        _keep_aside(store, left)
         written, _ = _put(store, found)
-        notes = (*found.spool.notes, *_keep_attributes(asked, store, sorted(kept.symbol.unique()), spreads))
+        notes = (*spool.notes, *left.reason, *_keep_attributes(asked, store, sorted(kept.symbol.unique()), spreads))
         bars = adjust_bars(_kept_back(store, kept, written.version), found.actions, adjust)
         summary = _summary(found, kept, found.actions, asked.calendar)
-        return Ingested(bars, found.actions, aside, found.report.checks, summary, asked.calendar, *found.spool.content, written,
-                        found.report, found.spool.until, notes)
-
-def _in_order(frames: list[pd.DataFrame], origins: list[str]) -> pd.DataFrame:
-    "Rows set aside, file by file, in the order of their rows."
-    aside = pd.concat([quarantine_rows("", [], [], [], [], []), *frames], ignore_index=True)
-    rank = aside.origin.map({o: i for i, o in enumerate(origins)}) if len(origins) > 1 else 0
-    return aside.assign(rank=rank).sort_values(["rank", "row"], kind="stable", ignore_index=True).drop(columns="rank").astype(QUARANTINE)
+        return Ingested(bars, found.actions, aside, found.report.checks, summary, asked.calendar, *_content(asked, [spool.hashes]), written,
+                        found.report, spool.until, notes)
 
 # %% ../../nbs/data/19_ingest.ipynb #8ba7351f
 def _ingest_live(asked: _Asked, store: Store, adjust: str, full: bool) -> Ingested:
@@ -602,7 +765,8 @@ class Update:
     quarantined: int      # rows set aside
     origin: str           # kinds of source and the first digits of their content's hash
     version: int          # of the store's bars afterwards
-    notes: tuple[str, ...] = () # what was decided about the source, such as the size of a spread's point
+    notes: tuple[str, ...] = ()         # what was decided about the source, such as the size of a spread's point
+    actions: pd.DataFrame | None = None # `FINDINGS`: where listed splits and dividends are doubted
 
     @property
     def failed(self) -> bool:
@@ -617,70 +781,180 @@ def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
              x.last, x.until, version, x.error) for x in lines]
     return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
 
-# %% ../../nbs/data/19_ingest.ipynb #47a35649
-def _units(asked: _Asked) -> list[_Asked]:
-    "A source file by file, where it is several."
-    if asked.source not in (*FORMATS, "files", "lean"): return []
-    try: paths = find_files(asked.address.partition(":")[2], None if asked.source == "files" else [asked.source] if asked.source in FORMATS else ["zip"])
-    except DataError: return []
-    rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
-    return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, how={**asked.how, **rule}) for p in paths] if len(paths) > 1 else []
+# %% ../../nbs/data/19_ingest.ipynb #22f9eb3b
+_CHECKS = ["check", "status", "rows", "detail"]
 
-# %% ../../nbs/data/19_ingest.ipynb #351d9727
-def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None) -> tuple[list[_Line], str]:
-    "Bring a store up to date with files; one line a symbol."
-    several = len(asked.symbols) != 1 and asked.source in (*_FILES, "builtin")
-    with Workspace(getattr(store, "path", None) or tempfile.gettempdir()) as space:
-        more = {"symbols": []} if several else {}
-        try: found = _found(asked, space, progress, asked.symbols if several else (), **more)
-        except DataError as e:
-            if not (units := _units(asked)): return [_Line(s, error=str(e)) for s in _named(asked)], ""
-            done = [_stored(unit, store, judge, progress) for unit in units]
-            return _gathered(asked, [line for lines, _ in done for line in lines]), ", ".join(o for _, o in done if o)
-        asked, found = _by_calendar(asked, store, found, lambda asked: _found(asked, space, progress, asked.symbols if several else (), **more))
-        judge.calendar = asked.calendar
-        judge.absorb(found.judge)
-        stops = found.judge.stops() if (text := _stop_text(found.report)) else {}
-        if text and (not stops or any(found.report.checks.set_index("check").status[c] == "stop" for c in ("readable", "schema", "times"))):
-            stops = {s: text for s in sorted(found.rows)} or {s: text for s in _named(asked)}
-        missed = () if asked.unit else asked.symbols
-        lines = [_Line(s, found.rows[s], gone=found.gone[s], until=found.spool.until, notes=tuple(found.spool.notes))
-                 for s in sorted({*found.rows, *missed, *stops})]
-        spreads = set()
+def _question(asked: _Asked, units: Sequence[_Asked]):
+    "What an ingest of files is recognized by: what is asked, and the content of the files; None where it is of something else."
+    if asked.source not in (*FORMATS, "files", "lean") or "ask" in asked.how: return None
+    hashes = []
+    for one in units or [asked]:
+        path = Path(one.address.partition(":")[2].partition("#")[0])
+        try: hashes.append([path.name, hash_file(path)])
+        except OSError: hashes.append([path.name, ""])
+    how = {k: str(v) for k, v in sorted(asked.how.items()) if k != "raw"}
+    said = [str(x) for x in (asked.timeframe, asked.calendar, asked.start, asked.end, asked.tz, asked.name, asked.now)]
+    return [asked.source, hashes, list(asked.symbols), said, list(asked.repair), how]
+
+def _stands(store: Store, timeframe: str, state: dict) -> bool:
+    "Whether the store still has what an earlier call left: it is no older, and nobody has revised a bar since."
+    store.fold()
+    if state["version"] > store.version() or state["timeframe"] != timeframe: return False
+    there = store.series().pipe(lambda s: s.symbol[s.timeframe == timeframe])
+    stored = {line["symbol"] for line in state["lines"] if sum(line["counts"].values())}
+    return stored <= set(there) and not store.versions(state["version"]).revised.fillna(0).any()
+
+def _too_many(n: int, rows: int) -> bool: return n >= LIMITS["bad_rows"] and n > LIMITS["bad_share"] * rows
+
+def _one(findings: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS), *findings], ignore_index=True)
+
+def _found_out(findings: pd.DataFrame) -> list: return findings.assign(ex_date=findings.ex_date.astype("str")).astype(object).to_numpy().tolist()
+
+def _found_in(rows: list) -> pd.DataFrame: return pd.DataFrame(rows, columns=list(FINDINGS)).astype(FINDINGS)
+
+def _added(checks: list[pd.DataFrame]) -> pd.DataFrame:
+    "Checks of several reports, check by check: rows added, the worst status, what each says."
+    if len(checks) == 1: return checks[0]
+    worst = pd.concat(checks, ignore_index=True).assign(rank=lambda c: c.status.map({"pass": 0, "warn": 1, "stop": 2}))
+    def one(own):
+        said = [d for d, s in zip(own.detail, own.status, strict=True) if d and s != "pass"]
+        return pd.Series({"status": own.status[own["rank"].idxmax()], "rows": int(own["rows"].sum()), "detail": "; ".join(dict.fromkeys(said))})
+    return worst.groupby("check", sort=False)[["status", "rows", "detail", "rank"]].apply(one).reset_index()[_CHECKS].astype(checks[0].dtypes.to_dict())
+
+# %% ../../nbs/data/19_ingest.ipynb #c2e9468e
+class _Run:
+    "An ingest of files: read batch by batch, judged series by series, stored commit by commit."
+    def __init__(self, asked: _Asked, store: Store, judge: Judge, progress: Callable | None):
+        self.asked, self.store, self.judge, self.progress = asked, store, judge, progress
+        self.units, self.notes = _units(asked), {}
+        self.files = _by_symbol(self.units)
+        if asked.auto and self.files and not asked.symbols: self.calendar(_kept_calendar(store, list(self.files), asked.timeframe, asked.calendar))
+        self.lines, self.findings, self.hashes, self.before, self.failed, self.lists = {}, [], [], [], {}, False
+        self.most = min(_COMMIT, asked.rows)
+        question = _question(self.asked, self.units)
+        self.note, self.resumed = Checkpoint(None if question is None else getattr(store, "path", None), question), []
+        self.resume()
+
+    def calendar(self, name: str) -> None:
+        "Go on by another calendar."
+        self.asked, self.units = replace(self.asked, calendar=name), [replace(unit, calendar=name) for unit in self.units]
+        if self.files: self.files = {symbol: [replace(unit, calendar=name) for unit in own] for symbol, own in self.files.items()}
+        self.judge.calendar = name
+
+    def resume(self) -> None:
+        "Take up what an earlier call had stored, unless the store has other bars since."
+        if (state := self.note.load()) is None or not _stands(self.store, self.asked.timeframe, state): return
+        self.lines = {line["symbol"]: _line_in(line) for line in state["lines"]}
+        self.before, self.hashes = [pd.DataFrame(rows, columns=_CHECKS) for rows in state["checks"]], state["hashes"]
+        self.resumed, self.notes = list(self.before), dict.fromkeys(state["notes"])
+        self.findings, self.lists = [_found_in(rows) for rows in state["findings"]], state["lists"]
+
+    def go(self) -> None:
+        "All that is left."
+        for batch in _groups(self.units, self.files, set(self.lines)) if self.units else [[]]: self.take(batch)
+        self.note.clear()
+
+    def take(self, batch: list[_Asked]) -> None:
+        "Read a batch, judge it, and store what is judged."
+        several = bool(self.units) or len(self.asked.symbols) != 1 and self.asked.source in (*_FILES, "builtin")
+        with _laid(self.asked, batch, self.store, several, self.progress, list(self.lines)) as (asked, space, spool, failed):
+            if asked.calendar != self.asked.calendar: self.calendar(asked.calendar)
+            self.failed, self.notes = self.failed | failed, self.notes | spool.notes
+            self.hashes.append(spool.hashes)
+            self.lists |= bool(spool.listing)
+            begun, done, at = time.monotonic(), [], 0
+            for found, piece in _judged(asked, space, spool, flags=0):
+                if piece is not None and piece.last: done += piece.bars.symbol.unique().tolist()
+                worth = found.kept.rows >= self.most or time.monotonic() - begun > _SECONDS
+                if piece is None or done and piece.last and worth:
+                    self.commit(found, done, len(batch) < 2, piece is None)
+                    done, at, begun = [], at + 1, time.monotonic()
+                    found.kept, found.aside, found.actions = Pile(space, f"kept-{at}"), Pile(space, f"aside-{at}"), as_actions([])
+            self.judge.absorb(found.judge)
+
+    def commit(self, found: _Found, done: list[str], alone: bool, last: bool) -> None:
+        "Store the series that are judged, and note that they are."
+        stops = {s: t for s, t in self.stopped(found, alone).items() if s in set(done)}
+        spreads, wrong = self.spreads(found, stops)
+        stops |= wrong
+        counts = _put(self.store, found, list(stops), done, self.most)[1] if set(done) - set(stops) else {}
+        self.notes |= dict.fromkeys(_keep_attributes(self.asked, self.store, sorted(counts), spreads))
+        if last: self.rest(found, done)
+        self.findings.append(_one(found.findings))
+        found.findings.clear()
+        for symbol in done:
+            line = self.lines[symbol] = _Line(symbol, found.rows[symbol], counts.get(symbol, Counter()), found.gone[symbol], until=found.spool.until)
+            if symbol in stops: line.error, line.stopped = stops[symbol], symbol not in found.refused
+        for kept in found.kept.frames(): _ends({s: self.lines[s] for s in done if s not in stops}, kept)
+        if not last or self.units: self.save(found)
+        release_memory()
+
+    def result(self) -> tuple[list[_Line], str]:
+        "One line a series, and one for each file and each symbol that there is none of; the origin."
+        lines, asked = dict(self.lines), self.asked
+        for name, (_, error) in self.failed.items():
+            for s in [name] if self.units else _named(asked): lines[s] = _Line(s, gone=int(bool(self.units)), error=str(error))
+        origin = _content(asked, self.hashes)[0] if any(self.hashes) else ""
+        for s in () if self.failed and not self.units else asked.symbols:
+            if s not in lines: lines[s] = _Line(s, error=str(unknown("symbol", s, sorted(self.lines), origin or asked.source)))
+        return [lines[s] for s in sorted(lines)], origin
+
+    def quality(self) -> pd.DataFrame:
+        "The checks, of what an earlier call had stored too."
+        told = _added([*self.resumed, self.judge.report().checks])
+        return pd.concat([told, _action_line(self.findings)], ignore_index=True) if self.lists else told
+
+    def stopped(self, found: _Found, alone: bool) -> dict[str, str]:
+        "Series that are not fit to be stored, and why."
+        stops, unread = found.judge.stops() | found.refused, Counter()
+        for aside in found.spool.unread.frames(columns=["symbol"]): unread.update(aside.symbol.value_counts(sort=False).to_dict())
+        (n, why), total = found.unread, sum(found.rows.values())
+        for symbol, own in {s: (unread[s], found.rows[s]) for s in found.rows}.items():
+            if alone and _too_many(n, total): own = n, total
+            if _too_many(*own): stops.setdefault(symbol, f"check `readable` says stop, {own[0]:,} rows, the first because {why} (set aside)")
+        return stops
+
+    def spreads(self, found: _Found, but: dict) -> tuple[list[str], dict[str, str]]:
+        "Series whose spreads are to be marked as prices, and those whose spreads may not stand beside the store's."
+        marked, wrong = set(), {}
         for kept in found.kept.frames():
-            prices, wrong = _check_spreads(asked, store, kept[~kept.symbol.isin(stops)])
-            spreads, stops = spreads | set(prices), {**stops, **wrong}
-        counts = _put(store, found, list(stops))[1] if len(stops) < len(lines) else {}
-        notes = _keep_attributes(asked, store, sorted(counts), sorted(spreads))
-        for line in lines: line.notes = (*line.notes, *notes)
-        for kept in found.kept.frames(): _ends(lines, kept)
-        for line in lines:
-            line.counts.update(counts.get(line.symbol, {}))
-            if line.symbol in stops: line.error, line.stopped, line.first, line.last = stops[line.symbol], True, None, None
-            elif line.symbol not in found.rows: line.error = str(unknown("symbol", line.symbol, sorted(found.rows), found.spool.content[0]))
-        return lines, found.spool.content[0]
+            new, refused = _check_spreads(self.asked, self.store, kept[~kept.symbol.isin(but)])
+            marked, wrong = marked | set(new), wrong | refused
+        return sorted(marked - set(wrong)), wrong
 
-def _ends(lines: list[_Line], kept: pd.DataFrame) -> None:
+    def rest(self, found: _Found, done: list[str]) -> None:
+        "Store rows that were set aside and belong to no series that is stored."
+        seen = {*self.lines, *done}
+        for aside in found.spool.unread.frames(): _keep_aside(self.store, aside[~aside.symbol.isin(seen)])
+        for symbol in set(found.rows) - seen:
+            self.lines[symbol] = _Line(symbol, found.rows[symbol], gone=found.gone[symbol], until=found.spool.until)
+
+    def save(self, found: _Found) -> None:
+        "Note what is stored."
+        report = found.report or found.judge.report(found.unread, found.spool.backwards)
+        checks = [*self.before, report.checks[report.checks.check != "actions"]]
+        if found.report is not None: self.before = checks                  # the batch is complete
+        self.note.save({"version": self.store.version(), "timeframe": self.asked.timeframe, "hashes": self.hashes, "lists": self.lists,
+                        "lines": [_line_out(line) for line in self.lines.values()], "checks": [c[_CHECKS].to_numpy().tolist() for c in checks],
+                        "notes": list(self.notes), "findings": [_found_out(f) for f in self.findings if len(f)]})
+
+# %% ../../nbs/data/19_ingest.ipynb #baed7366
+def _ends(lines: dict[str, _Line], kept: pd.DataFrame) -> None:
     "Note the first and last bar of each symbol."
-    by = {line.symbol: line for line in lines}
-    for symbol, first, last in kept.groupby("symbol", sort=False).ts.agg(["min", "max"]).itertuples(): by[symbol].saw(first, last)
+    for symbol, first, last in kept.groupby("symbol", sort=False).ts.agg(["min", "max"]).itertuples():
+        if symbol in lines: lines[symbol].saw(first, last)
 
-# %% ../../nbs/data/19_ingest.ipynb #dba4e8b7
 def _named(asked: _Asked) -> tuple[str, ...]:
     "What a source that cannot be read is called: its symbols, or its file."
-    return asked.symbols if asked.symbols and not asked.unit else (asked.name or asked.source,)
+    return asked.symbols or (asked.name or asked.source,)
 
-def _gathered(asked: _Asked, lines: list[_Line]) -> list[_Line]:
-    "One line a symbol, of several files, and one for each that was asked for in vain."
-    found = {}
-    for line in lines:
-        if (one := found.setdefault(line.symbol, line)) is line: continue
-        one.rows, one.gone, one.error, one.stopped = one.rows + line.rows, one.gone + line.gone, one.error or line.error, one.stopped or line.stopped
-        one.counts.update(line.counts)
-        one.notes = tuple(dict.fromkeys((*one.notes, *line.notes)))
-        if line.first is not None: one.saw(line.first, line.last)
-    gone = [_Line(s, error=str(unknown("symbol", s, sorted(found), asked.source))) for s in asked.symbols if s not in found]
-    return [*found.values(), *gone]
+def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None) -> _Run:
+    "Bring a store up to date with files."
+    run = _Run(asked, store, judge, progress)
+    run.go()
+    if run.units: _keep_aside(store, _left_out(asked, run.failed))
+    return run
 
 # %% ../../nbs/data/19_ingest.ipynb #b079902a
 def update(source: str = "builtin",              # name of a source, or its address: builtin, csv, prices/*.csv.gz, ccxt:binance, ...
@@ -705,7 +979,7 @@ def update(source: str = "builtin",              # name of a source, or its addr
     "Bring a store up to date with a source."
     asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, repair, ask, name, now, raw, memory, **how)
              for t in ([timeframes] if isinstance(timeframes, str) else timeframes)]
-    store, tables, checks, origins, notes = open_store(store), [], [], {}, {}
+    store, tables, checks, origins, notes, told = open_store(store), [], [], {}, {}, []
     for one in asked:
         judge = Judge(one.calendar, one.name, one.now)
         if one.live:
@@ -713,12 +987,13 @@ def update(source: str = "builtin",              # name of a source, or its addr
             lines = [_series(one, store, s, judge, full, progress) for s in one.symbols]
             origins[hide_password(one.address)] = None
         else:
-            file = Path(one.address.partition(":")[2]).name
-            lines, origin = _stored(replace(one, name=name or file or None), store, judge, progress)
+            run = _stored(replace(one, name=name or Path(one.address.partition(":")[2]).name or None), store, judge, progress)
+            lines, origin = run.result()
+            told += run.findings
             if origin: origins[origin] = None
         tables.append(_table(lines, one.timeframe, store.version()))
-        notes |= dict.fromkeys(note for line in lines for note in line.notes)
-        checks.append(judge.report().checks.assign(timeframe=one.timeframe))
+        notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
+        checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
     series = pd.concat(tables, ignore_index=True)
     quality = pd.concat(checks, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
-    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes))
+    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told))

@@ -451,7 +451,7 @@ def _stops(judge: Judge) -> dict[str, str]:
     "Series with too many bad rows, too many missing ones, or of another timeframe."
     found = {}
     for key, s in judge.series.items():
-        bad = {c: judge.counts.get(c, {}).get(key[0], 0) for c in ("prices", "ohlc", "volume", "duplicates", "calendar", "decimal")}
+        bad = {c: judge.counts.get(c, {}).get(key[0], 0) for c in ("times", "prices", "ohlc", "volume", "duplicates", "calendar", "decimal")}
         lines = {c: (_share(n, s.rows), n, _ASIDE.strip()) for c, n in bad.items()} | {"missing": _missing_line({key: s})}
         step = _usual(s, timeframe_delta(key[1]) // pd.Timedelta("1us"))
         lines["timeframe"] = _timeframe_line({} if step is None else {key: step}, {key: s})

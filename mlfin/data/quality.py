@@ -222,7 +222,7 @@ def _fields(own: list, mixed: np.ndarray, calm: np.ndarray, tolerance: float, fi
         there = (at >= 0) & (at < len(calm))
         beside[side, there] = price[calm[at[there]]]
     alone = np.isnan(beside).all(axis=0)
-    near = np.where(alone, np.median(values, axis=0), np.exp(np.nanmean(np.log(np.where(alone, 1.0, beside)), axis=0)))
+    near = np.where(alone, 2 * np.median(values / 2, axis=0), np.exp(np.nanmean(np.log(np.where(alone, 1.0, beside)), axis=0)))
     k = _power(values / near, tolerance)
     rest = np.abs(np.log(values / near)) <= max(0.5, tolerance)         # the other prices must stand where they should
     sure = ((k != 0) | rest).all(axis=0) & (k != 0).any(axis=0)
@@ -350,6 +350,7 @@ CHECKS = {"readable": "rows of the source that never became bars",
           "zero_volume": "bars without volume",
           "volume_regime": "a lasting jump of the usual volume",
           "seam": "a lasting shift of volume, spread, decimals or filled columns at one moment: another source"}
+_ALSO = {"actions": "listed splits and dividends that the adjusted close or the prices deny"} # told by `update` and `ingest` of files that list any
 
 # %% ../../nbs/data/13_quality.ipynb #5197877a
 def _by_symbol(panel: _Panel, at: np.ndarray) -> str:
@@ -746,7 +747,7 @@ class QualityReport:
         tone = {"pass": "#2e7d32", "warn": "#b26a00", "stop": "#c62828"}
         rows = [f"<tr><td><b>{c.check}</b></td><td style='color:{tone[c.status]}'>{c.status}</td>"
                 f"<td style='text-align:right'>{c.rows:,}</td><td>{html.escape(c.detail)}</td>"
-                f"<td><small>{CHECKS[c.check]}</small></td></tr>" for c in self.checks.itertuples()]
+                f"<td><small>{(CHECKS | _ALSO)[c.check]}</small></td></tr>" for c in self.checks.itertuples()]
         head = "".join(f"<th>{h}</th>" for h in ("check", "status", "rows", "detail", "looks for"))
         return (f"<table class='quality'><caption>Quality of bars against {html.escape(self.calendar)}: "
                 f"<b>{self.verdict}</b></caption><tr>{head}</tr>{''.join(rows)}</table>")
