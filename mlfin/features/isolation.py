@@ -6,11 +6,13 @@
 __all__ = ['Isolated', 'declared_reads']
 
 # %% ../../nbs/features/24b_isolation.ipynb #e44afa55
+import io
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -138,6 +140,8 @@ def _reseed() -> None:
     np.random.seed(20_011)
 
 # %% ../../nbs/features/24b_isolation.ipynb #473bc6fc
+_CACHED = type(lru_cache(lambda: None))
+
 def _digests(f: Feature, table: pd.DataFrame, borders: np.ndarray) -> dict[str, list[bytes]]: # column -> one a symbol
     "What a feature's values are, in 16 bytes for each column and symbol; one NaN is like another."
     found = {}
@@ -153,6 +157,28 @@ def _by_name(f: Feature) -> bool:
     modules = [str(getattr(p.function, "__module__", "")) for p in (f, f.of) if p is not None]
     return all(any(m == h or m.startswith(f"{h}.") for h in homes) for m in modules)
 
+def _cached(function: Callable, sizes: dict) -> Callable:
+    "A function that remembers its answers, as `lru_cache` makes it."
+    return lru_cache(**sizes)(function)
+
+def _dumped(f: Feature) -> bytes:
+    "A feature with the code of its module; compiled functions that a library wrapped, and cached ones, are taken apart."
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):
+        def reducer_override(self, what):
+            home, name = (getattr(what, n, None) for n in ("__module__", "__name__"))
+            outer = getattr(sys.modules.get(home), name, None) if isinstance(home, str) and isinstance(name, str) else None
+            if outer is not what and getattr(outer, "__wrapped__", None) is what: return getattr, (outer, "__wrapped__")
+            if isinstance(what, _CACHED) and (outer is not what or home == "__main__"):
+                return _cached, (what.__wrapped__, what.cache_parameters())
+            return super().reducer_override(what)
+
+    stream = io.BytesIO()
+    Pickler(stream).dump(f)
+    return stream.getvalue()
+
+# %% ../../nbs/features/24b_isolation.ipynb #7b9a596d
 def _packed(f: Feature) -> str | bytes:
     "What is sent of a feature: its spec, or itself with the code of its module."
     import cloudpickle
@@ -160,7 +186,7 @@ def _packed(f: Feature) -> str | bytes:
     names = {str(getattr(p.function, "__module__", "")) for p in (f, f.of) if p is not None}
     homes = [sys.modules[n] for n in sorted(names) if n in sys.modules and n != "__main__" and not n.startswith("mlfin.")]
     for home in homes: cloudpickle.register_pickle_by_value(home)
-    try: return cloudpickle.dumps(f)
+    try: return _dumped(f)
     finally:
         for home in homes: cloudpickle.unregister_pickle_by_value(home)
 

@@ -1,6 +1,8 @@
 """What features read beside their bars is seen: files, also those that native code opens, networks, processes, clocks, chance."""
 
 import datetime
+import functools
+import pickle
 import random
 import secrets
 import socket
@@ -172,3 +174,18 @@ def test_a_plugin_that_keeps_what_it_read(registry, few, tmp_path, monkeypatch):
     __import__("plugin_that_keeps")
     table = compute_features(few, ["reads_once"])
     assert [f.says for f in Isolated(["reads_once"], few).findings(table)] == ["`reads_once` reads more than its bars (file): open /proc/loadavg."]
+
+
+def test_a_feature_of_a_notebook_may_hold_a_compiled_function_that_a_library_wrapped():
+    import talib
+    from mlfin.features.isolation import _dumped
+
+    assert pickle.loads(_dumped({"rsi": talib.RSI.__wrapped__}))["rsi"] is talib.RSI.__wrapped__
+
+
+def test_a_feature_of_a_notebook_may_hold_a_function_that_remembers():
+    from mlfin.features.isolation import _dumped
+
+    double = functools.lru_cache(maxsize=8)(lambda x: 2 * x)
+    again = pickle.loads(_dumped({"double": double}))["double"]
+    assert again(3) == 6 and again.cache_info().maxsize == 8 and again is not double
