@@ -80,7 +80,7 @@ def cut_after(monkeypatch, commits):
     return seen, lambda: monkeypatch.setattr(module, "_write", write)
 
 
-@pytest.mark.parametrize("make, n", [(folder_of, 8), (one_file, 40)])
+@pytest.mark.parametrize("make, n", [(folder_of, 8), (one_file, 24)])
 def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n):
     source = make(tmp_path / ("x" if make is folder_of else "x.csv"), n)
     clean = update(source, store=tmp_path / "clean", **HOW)
