@@ -7,14 +7,27 @@ __all__ = ['KEPT_DAYS', 'Checkpoint']
 
 # %% ../../nbs/data/13e_checkpoint.ipynb #2c3a0c80
 import json
+import os
 import time
 from pathlib import Path
 
 from ..core.provenance import atomic_path, hash_json
 
-# %% ../../nbs/data/13e_checkpoint.ipynb #120cdd3b
+# %% ../../nbs/data/13e_checkpoint.ipynb #5be1f09d
 KEPT_DAYS = 30 # a note that is older is swept
 
+def _left(path: Path) -> bool:
+    "Whether a note is too old, or half a note of a process that is gone."
+    try: old = time.time() - path.stat().st_mtime > KEPT_DAYS * 86_400
+    except OSError: return False                                 # another ingest is complete just now
+    writer = path.name.split(".")[-2]
+    if old or path.suffix != ".tmp" or not writer.isdigit(): return old
+    try: os.kill(int(writer), 0)
+    except ProcessLookupError: return True
+    except (OSError, OverflowError): return False                # it lives, or nobody can tell
+    return False
+
+# %% ../../nbs/data/13e_checkpoint.ipynb #120cdd3b
 class Checkpoint:
     "A note of how far an ingest has come; without a folder, nothing is kept."
     def __init__(self, folder: str | Path | None, # the store's; the note lies in `incoming/` in it
@@ -25,8 +38,8 @@ class Checkpoint:
     def load(self) -> dict | None: # what `save` was given; None where nothing can be gone on with
         "What was noted for the same question."
         if self.root is None: return None
-        for old in self.root.glob("*.json"):
-            if time.time() - old.stat().st_mtime > KEPT_DAYS * 86_400: old.unlink(missing_ok=True)
+        for old in (*self.root.glob("*.json"), *self.root.glob(".*.json.*.tmp")):
+            if _left(old): old.unlink(missing_ok=True)
         try: state = json.loads(self.path.read_text())
         except (OSError, ValueError): return None
         return state if isinstance(state, dict) else None

@@ -316,6 +316,11 @@ class _Found:
     def unread(self) -> tuple[int, str]: # how many rows were no bars, and why the first was none
         return self.spool.unread.rows, next((f.reason.iloc[0] for f in self.spool.unread.frames([0])), "")
 
+    @property
+    def backwards(self) -> dict[str, int] | None: # steps back in time, of the series that the judge has seen
+        back, seen = self.spool.backwards, {symbol for symbol, _ in self.judge.series}
+        return None if back is None else {s: n for s, n in back.items() if s in seen}
+
     def note(self, aside: pd.DataFrame) -> None:
         "Count rows set aside."
         real = aside[~aside.reason.str.startswith(("repaired: ", "action: "))]
@@ -385,7 +390,7 @@ def _judged(asked: _Asked, space: Workspace, spool: Spool, flags: int = 100_000)
         found.findings.append(cleaned.findings)
         found.refused |= cleaned.refused
         yield found, piece
-    found.report = _told(found.judge.report(found.unread, spool.backwards), found.findings if spool.listing else None)
+    found.report = _told(found.judge.report(found.unread, found.backwards), found.findings if spool.listing else None)
     yield found, None
 
 def _told(report: QualityReport, findings: list | None) -> QualityReport:
@@ -403,7 +408,7 @@ def _action_line(findings: list[pd.DataFrame]) -> pd.DataFrame:
 
 # %% ../../nbs/data/19_ingest.ipynb #ae3550c1
 _TOGETHER = 40_000                 # bars of several series that are judged together
-_COMMIT, _SECONDS = 100_000, 10.0  # bars that are stored at once, and the time after which fewer are
+_COMMIT, _SECONDS = 200_000, 20.0  # bars that are stored at once, and the time after which fewer are
 
 def _listed(actions: Sequence[pd.DataFrame]) -> pd.DataFrame:
     "Actions that a source lists, each once."
@@ -818,8 +823,9 @@ def _added(checks: list[pd.DataFrame]) -> pd.DataFrame:
     if len(checks) == 1: return checks[0]
     worst = pd.concat(checks, ignore_index=True).assign(rank=lambda c: c.status.map({"pass": 0, "warn": 1, "stop": 2}))
     def one(own):
-        said = [d for d, s in zip(own.detail, own.status, strict=True) if d and s != "pass"]
-        return pd.Series({"status": own.status[own["rank"].idxmax()], "rows": int(own["rows"].sum()), "detail": "; ".join(dict.fromkeys(said))})
+        said = list(dict.fromkeys(d for d, s in zip(own.detail, own.status, strict=True) if d and s != "pass"))
+        said = said[:5] + [f"and {len(said) - 5} more such parts"] * (len(said) > 5)
+        return pd.Series({"status": own.status[own["rank"].idxmax()], "rows": int(own["rows"].sum()), "detail": "; ".join(said)})
     return worst.groupby("check", sort=False)[["status", "rows", "detail", "rank"]].apply(one).reset_index()[_CHECKS].astype(checks[0].dtypes.to_dict())
 
 # %% ../../nbs/data/19_ingest.ipynb #c2e9468e
@@ -869,9 +875,10 @@ class _Run:
                 worth = found.kept.rows >= self.most or time.monotonic() - begun > _SECONDS
                 if piece is None or done and piece.last and worth:
                     self.commit(found, done, len(batch) < 2, piece is None)
+                    self.judge.absorb(found.judge)
                     done, at, begun = [], at + 1, time.monotonic()
                     found.kept, found.aside, found.actions = Pile(space, f"kept-{at}"), Pile(space, f"aside-{at}"), as_actions([])
-            self.judge.absorb(found.judge)
+                    found.judge = Judge(asked.calendar, asked.name, asked.now, list(spool.names), 0)
 
     def commit(self, found: _Found, done: list[str], alone: bool, last: bool) -> None:
         "Store the series that are judged, and note that they are."
@@ -932,11 +939,10 @@ class _Run:
 
     def save(self, found: _Found) -> None:
         "Note what is stored."
-        report = found.report or found.judge.report(found.unread, found.spool.backwards)
-        checks = [*self.before, report.checks[report.checks.check != "actions"]]
-        if found.report is not None: self.before = checks                  # the batch is complete
+        report = found.report or found.judge.report(backwards=found.backwards)
+        self.before.append(report.checks[report.checks.check != "actions"])
         self.note.save({"version": self.store.version(), "timeframe": self.asked.timeframe, "hashes": self.hashes, "lists": self.lists,
-                        "lines": [_line_out(line) for line in self.lines.values()], "checks": [c[_CHECKS].to_numpy().tolist() for c in checks],
+                        "lines": [_line_out(line) for line in self.lines.values()], "checks": [c[_CHECKS].to_numpy().tolist() for c in self.before],
                         "notes": list(self.notes), "findings": [_found_out(f) for f in self.findings if len(f)]})
 
 # %% ../../nbs/data/19_ingest.ipynb #baed7366

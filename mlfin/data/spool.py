@@ -163,6 +163,7 @@ class Pile:
 
 # %% ../../nbs/data/13b_spool.ipynb #1ca9d4e5
 _BUCKETS, _HOUR = 16, 3_600_000_000
+_TAKEN = 400_000 # bars of small series that are taken up at once; laid down they are a tenth of what judging takes
 _NUMBERS = [*PRICES, "volume", *OPTIONAL_COLUMNS[:3], "adjusted"]
 _LAID = {"code": "int32", "row": "int64", "ts": "int64", "known_at": "int64", **dict.fromkeys(_NUMBERS, "float64")}
 
@@ -295,24 +296,34 @@ class Spool:
 # %% ../../nbs/data/13b_spool.ipynb #5514aee4
 def _pieces(spool: Spool, bucket: _Bucket, rows: int, together: int) -> Iterator[Piece]:
     "The pieces of a bucket: small series together, a large one cut."
-    names, group, size = list(spool.names), [], 0
+    names, group, size, most = list(spool.names), [], 0, min(rows, max(_TAKEN, together)) # a batch that is laid down is read once, not once a piece
     for symbol in sorted(names[c] for c in set(np.concatenate(bucket.codes).tolist())):
         code, n = spool.names[symbol], spool.counts[symbol]
         if n > rows:
             windows = list(_windows(bucket, code, rows))
             for (start, end), wide in windows:
                 last, (start, end) = end == windows[-1][0][1], (pd.Timestamp(t, unit="us", tz="UTC") for t in (start, end))
-                yield replace(_take_up(spool, bucket, [code], *wide), start=start, end=end, last=last)
+                yield replace(_piece(spool, _take_up(bucket, [code], *wide)), start=start, end=end, last=last)
             continue
-        if group and size + n > together:
-            yield _take_up(spool, bucket, group)
+        if group and size + n > most:
+            yield from _small(spool, _take_up(bucket, group), group, together)
             group, size = [], 0
         group, size = [*group, code], size + n
-    if group: yield _take_up(spool, bucket, group)
+    if group: yield from _small(spool, _take_up(bucket, group), group, together)
+
+def _small(spool: Spool, laid: pd.DataFrame, codes: list[int], together: int) -> Iterator[Piece]:
+    "Small series that were taken up at once, some of them a piece."
+    names, at, size = list(spool.names), 0, 0
+    for i, n in enumerate([spool.counts[names[code]] for code in codes]):
+        if i > at and size + n > together:
+            yield _piece(spool, laid[np.isin(laid.code.to_numpy(), codes[at:i])])
+            at, size = i, 0
+        size += n
+    yield _piece(spool, laid if at == 0 else laid[np.isin(laid.code.to_numpy(), codes[at:])])
 
 # %% ../../nbs/data/13b_spool.ipynb #bee53fe1
-def _take_up(spool: Spool, bucket: _Bucket, codes: list[int], first: int | None = None, last: int | None = None) -> Piece:
-    "The bars of some symbols, from one moment to another, in the source's order."
+def _take_up(bucket: _Bucket, codes: list[int], first: int | None = None, last: int | None = None) -> pd.DataFrame:
+    "The bars of some symbols as they were laid down, from one moment to another, in the source's order."
     at = [i for i, (there, (low, high)) in enumerate(zip(bucket.codes, bucket.spans, strict=True))
           if np.isin(there, codes).any() and (first is None or (high >= first and low <= last))]
     parts, every = [], set(np.concatenate(bucket.codes).tolist()) <= set(codes)
@@ -321,7 +332,11 @@ def _take_up(spool: Spool, bucket: _Bucket, codes: list[int], first: int | None 
         if first is not None: keep &= (part.ts.to_numpy() >= first) & (part.ts.to_numpy() <= last)
         parts.append(part if keep.all() else part[keep])
     laid = pd.concat(parts, ignore_index=True)
-    if not laid.row.is_monotonic_increasing: laid = laid.sort_values("row", kind="stable", ignore_index=True)
+    return laid if laid.row.is_monotonic_increasing else laid.sort_values("row", kind="stable", ignore_index=True)
+
+def _piece(spool: Spool, laid: pd.DataFrame) -> Piece:
+    "Bars that were laid down, as a piece."
+    laid = laid.reset_index(drop=True)
     names = pd.Series(list(spool.names), dtype="str")
     moments = {c: pd.Series(laid[c].to_numpy().view("M8[us]")).dt.tz_localize("UTC") for c in ("ts", "known_at")}
     columns = [c for c in (*BAR_COLUMNS, *OPTIONAL_COLUMNS) if c in BAR_COLUMNS or c in spool._have]

@@ -80,7 +80,7 @@ def cut_after(monkeypatch, commits):
     return seen, lambda: monkeypatch.setattr(module, "_write", write)
 
 
-@pytest.mark.parametrize("make, n", [(folder_of, 8), (one_file, 40)])
+@pytest.mark.parametrize("make, n", [(folder_of, 8), (one_file, 24)])
 def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n):
     source = make(tmp_path / ("x" if make is folder_of else "x.csv"), n)
     clean = update(source, store=tmp_path / "clean", **HOW)
@@ -127,6 +127,33 @@ def test_a_changed_file_and_another_question_begin_anew(tmp_path, often, monkeyp
     seen.clear()
     update(source, store=tmp_path / "lake", **HOW)
     assert len(seen) == 6 and set(Lake(tmp_path / "lake").read(["S000"], "1d").volume) == {7.0}
+
+
+def test_what_is_kept_with_series_and_noted_goes_on_too(tmp_path, often, monkeypatch):
+    source = folder_of(tmp_path / "x", 6)
+    for i, path in enumerate(sorted(source.glob("*.csv"))):
+        frame = pd.read_csv(path)
+        frame = frame[pd.to_datetime(frame.date).dt.dayofweek < 5]
+        frame.assign(spread=[3 + i % 2] * len(frame)).drop(columns="volume").rename(columns={"spread": "<SPREAD>"}).to_csv(path, index=False)
+    how = {**HOW, "calendar": "forex", "point": 0.0001}
+    clean = update(source, store=tmp_path / "clean", **how)
+    assert clean.notes and not clean.failed
+    _, mend = cut_after(monkeypatch, 2)
+    with pytest.raises(Cut):
+        update(source, store=tmp_path / "lake", **how)
+    mend()
+    done = update(source, store=tmp_path / "lake", **how)
+    one, two = (Lake(tmp_path / name) for name in ("lake", "clean"))
+    assert done.notes == clean.notes and done.series.status.tolist() == ["ok"] * 6
+    for attribute, value in (("calendar", "forex"), ("spread", "price")):
+        kept = one.read_attributes(None, "1d", attribute)
+        assert kept.value.tolist() == [value] * 6
+        pd.testing.assert_frame_equal(kept, two.read_attributes(None, "1d", attribute))
+    assert one.read(timeframe="1d").spread.max() == pytest.approx(0.0004)
+    again = update(source, store=tmp_path / "lake", **HOW, point=0.0001)  # nobody names the calendar: the kept one
+    assert set(again.series.status) == {"nothing new"}
+    assert again.quality["rows"].tolist() == clean.quality["rows"].tolist()
+    assert clean.quality.set_index("check")["rows"]["missing"] < 10  # by 24/7 each weekend is missing
 
 
 def test_many_series_are_few_commits(tmp_path):
