@@ -644,17 +644,16 @@ def _symbols(symbol, symbols) -> list[str]:
     return list(dict.fromkeys(s.strip() for s in asked))
 
 # %% ../../nbs/data/12_sources.ipynb #060deef1
-def _some(actions: pd.DataFrame, asked: list[str], low: pd.Timestamp | None, high: pd.Timestamp | None) -> pd.DataFrame:
-    "Listed actions of the symbols asked for, from one moment to another."
+def _some(actions: pd.DataFrame, asked: list[str], low: pd.Timestamp | None) -> pd.DataFrame:
+    "Listed actions of the symbols asked for, from a moment on: one after the last bar counts where a source's prices have it in them already."
     keep = actions.symbol.isin(asked) if asked else pd.Series(True, index=actions.index)
     if low is not None: keep &= actions.ex_date >= low
-    if high is not None: keep &= actions.ex_date <= high
     return actions[keep].reset_index(drop=True)
 
 def _select(reading: Reading, have: list[str], asked: list[str], low: pd.Timestamp | None, high: pd.Timestamp | None) -> Reading:
     "The bars of the symbols asked for (of those that it has), from one moment to another."
     if low is None and high is None and set(have) <= set(asked) and reading.quarantine.empty: return reading
-    if reading.actions is not None: reading = replace(reading, actions=_some(reading.actions, asked, low, high))
+    if reading.actions is not None: reading = replace(reading, actions=_some(reading.actions, asked, low))
     bars, aside, gone = reading.bars, reading.quarantine, pd.Series(False, index=reading.quarantine.index)
     keep = bars.symbol.isin(asked) if not set(have) <= set(asked) else pd.Series(True, index=bars.index)
     if asked: gone |= ~(aside.symbol.isin(asked) | aside.symbol.isna())

@@ -221,7 +221,7 @@ def test_a_tampered_model_is_refused_and_cannot_be_forced(settings):
     leave(settings, "tampered")
     gate.register(settings, "tampered")
     found = find_version(settings, "tampered", 1)
-    (Path(unquote(urlsplit(found.source).path)) / "model" / "model.pkl").write_bytes(b"other")
+    next((Path(unquote(urlsplit(found.source).path)) / "model/data/estimator").glob("*.*")).write_bytes(b"other")
     done = promote(settings, "tampered", 1, force="I want it", now=AFTER)
     assert not done.promoted and list(failed(done.verdict))[0] == "loads" and len(failed(done.verdict)) == len(REQUIRED)
     assert find_version(settings, "tampered", 1).verdict == "refused" and "champion" not in find_version(settings, "tampered", 1).aliases

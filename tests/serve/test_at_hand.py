@@ -309,7 +309,7 @@ def served(champion, tmp_path):
 
         async def send(message):
             said.append(message)
-        heads = [(b"content-length", str(len(body)).encode()), (b"x-api-key", secret.encode())]
+        heads = [(b"host", b"testserver"), (b"content-length", str(len(body)).encode()), (b"x-api-key", secret.encode())]
         await app({"type": "http", "method": "POST", "path": "/v1/predict", "client": ("192.0.2.1", 1), "query_string": b"", "headers": heads,
                    "state": {}}, receive, send)
         return said[0]["status"], said[1]["body"], dict(said[0]["headers"])

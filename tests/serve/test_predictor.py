@@ -689,7 +689,7 @@ def test_a_broken_champion_is_refused_once_and_the_old_one_serves(settings, whol
     if what == "gone":
         place.rename(place.with_name("away"))
     else:
-        path = place / ("manifest.json" if what == "manifest" else "model/model.pkl")
+        path = place / "manifest.json" if what == "manifest" else next((place / "model/data/estimator").glob("*.*"))
         path.write_bytes(path.read_bytes() + b" ")
     with caplog.at_level(logging.ERROR, "mlfin.serve"):
         assert not p.refresh() and not p.refresh() and not p.refresh(force=True)
