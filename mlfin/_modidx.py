@@ -1263,6 +1263,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.data.ingest._keep_attributes': ('data/ingest.html#_keep_attributes', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._kept_back': ('data/ingest.html#_kept_back', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._kept_calendar': ('data/ingest.html#_kept_calendar', 'mlfin/data/ingest.py'),
+                                   'mlfin.data.ingest._known': ('data/ingest.html#_known', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._laid': ('data/ingest.html#_laid', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._lay': ('data/ingest.html#_lay', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._left_out': ('data/ingest.html#_left_out', 'mlfin/data/ingest.py'),

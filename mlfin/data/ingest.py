@@ -168,12 +168,16 @@ def _keep_attributes(asked: _Asked, store: Store, symbols: Sequence[str], spread
     return [f"the store kept the calendar {old} with these series, and keeps {new} now" for old, new in others]
 
 # %% ../../nbs/data/19_ingest.ipynb #129f4dfe
-def _check_spreads(asked: _Asked, store: Store, kept: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
+def _known(store: Store, timeframe: str) -> dict[str, pd.Timestamp]:
+    "The series that a store has, and their last bars."
+    return {s.symbol: s.last for s in store.series().itertuples() if s.timeframe == timeframe}
+
+def _check_spreads(asked: _Asked, store: Store, kept: pd.DataFrame, known: dict | None = None) -> tuple[list[str], dict[str, str]]:
     "Series whose spreads are to be marked as prices; and by symbol, why its spreads may not stand beside those that the store has."
     if "spread" not in kept or not len(given := kept[kept.spread.notna()]): return [], {}
     names, wrong = sorted(given.symbol.unique()), {}
     new = [s for s in names if s not in _attributes(store, names, asked.timeframe, "spread")]
-    there = {s.symbol: s.last for s in store.series().itertuples() if s.timeframe == asked.timeframe} if new and asked.how.get("point") != 1 else {}
+    there = (_known(store, asked.timeframe) if known is None else known) if new and asked.how.get("point") != 1 else {}
     for symbol in (s for s in new if s in there):
         start = max(there[symbol] - 20_000 * timeframe_delta(asked.timeframe), moment("1800-01-01"))
         old, seen = store.read([symbol], asked.timeframe, start, columns=[*PRICES, "spread"]), SpreadSeen()
@@ -352,12 +356,13 @@ def _lay(units: Sequence[_Asked], spool: Spool, progress: Callable | None, chang
     return None
 
 @contextmanager
-def _laid(asked: _Asked, units: Sequence[_Asked], store: Store, several: bool, progress: Callable | None = None, but: Sequence[str] = ()):
+def _laid(asked: _Asked, units: Sequence[_Asked], store: Store, several: bool, progress: Callable | None = None, but: Sequence[str] = (),
+          **more):
     "The question and its source in a spool, for as long as the block runs, and why some files are not in it."
     left, failed, root = list(units), {}, getattr(store, "path", None) or tempfile.gettempdir()
     while True:
         with Workspace(root) as space:
-            spool = Spool(space, asked.symbols if several else (), but)
+            spool = Spool(space, asked.symbols if several else (), but, **more)
             bad = _lay(left if units else [asked], spool, progress, {"symbols": []} if several else {})
             if bad is not None and not units: spool, failed = Spool(space), {asked.name or asked.source: bad}
             asked, left, again = _by_calendar(asked, left, store, spool)
@@ -408,7 +413,7 @@ def _action_line(findings: list[pd.DataFrame]) -> pd.DataFrame:
 
 # %% ../../nbs/data/19_ingest.ipynb #ae3550c1
 _TOGETHER = 40_000                 # bars of several series that are judged together
-_COMMIT, _SECONDS = 200_000, 20.0  # bars that are stored at once, and the time after which fewer are
+_COMMIT, _SECONDS = 100_000, 20.0  # bars that are stored at once, and the time after which fewer are
 
 def _listed(actions: Sequence[pd.DataFrame]) -> pd.DataFrame:
     "Actions that a source lists, each once."
@@ -439,18 +444,18 @@ def _batches(frames: Iterator[pd.DataFrame], most: int) -> Iterator[pd.DataFrame
     if held: yield together()
 
 # %% ../../nbs/data/19_ingest.ipynb #52437cb7
-def _write(store: Store, kept: pd.DataFrame, counts: dict[str, Counter]) -> WriteResult:
+def _write(store: Store, kept: pd.DataFrame, counts: dict[str, Counter], known: dict | None = None) -> WriteResult:
     "Store bars, and count by symbol what that did."
     store.fold()
     names, total, before = kept.symbol.value_counts(sort=False).to_dict(), len(kept), store.version()
-    series = store.series() if len(names) > 1 else None                    # what was there: another symbol may not be asked for
+    if len(names) > 1 and known is None: known = _known(store, kept.timeframe.iloc[0]) # what was there: another symbol may not be asked for
     done = store.write(kept)
     for kind, n in (("inserted", done.inserted), ("revised", done.revised), ("unchanged", done.unchanged)):
         if n == total or len(names) == 1:
             for symbol, rows in names.items(): counts.setdefault(symbol, Counter())[kind] += rows if n == total else n
             if n == total: return done
     if len(names) == 1: return done
-    there = series.symbol[(series.timeframe == kept.timeframe.iloc[0]) & series.symbol.isin(list(names))].tolist()
+    there = [symbol for symbol in names if symbol in known]
     old = store.read(there, kept.timeframe.iloc[0], kept.ts.min(), kept.ts.max(), version=before)
     values = [c for c in kept if c in old and c not in (*KEY, "known_at")]
     new, revised = compare(old, kept, KEY, values)
@@ -462,7 +467,8 @@ def _keep_aside(store: Store, aside: pd.DataFrame) -> None:
     "Store rows that were set aside, if there are any."
     if len(aside): store.write_quarantine(aside)
 
-def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[str] | None = None, most: int = 2**18) -> tuple[WriteResult, dict[str, Counter]]:
+def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[str] | None = None, most: int = 2**18,
+         known: dict | None = None) -> tuple[WriteResult, dict[str, Counter]]:
     "Store what was found, but for some symbols: first what was set aside and the actions, then the bars."
     counts, sums, version = {}, Counter(), store.version()
     def own(rows):
@@ -472,7 +478,7 @@ def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[st
         for aside in pile.frames(): _keep_aside(store, own(aside))
     if len(actions := own(found.actions)): store.write_actions(actions)
     for kept in _batches(map(own, found.kept.frames()), most):
-        done = _write(store, kept, counts)
+        done = _write(store, kept, counts, known)
         sums.update({"inserted": done.inserted, "revised": done.revised, "unchanged": done.unchanged, "quarantined": done.quarantined})
         version = done.version
     return WriteResult(sums["inserted"], sums["revised"], sums["unchanged"], version, sums["quarantined"]), counts
@@ -837,7 +843,7 @@ class _Run:
         self.files = _by_symbol(self.units)
         if asked.auto and self.files and not asked.symbols: self.calendar(_kept_calendar(store, list(self.files), asked.timeframe, asked.calendar))
         self.lines, self.findings, self.hashes, self.before, self.failed, self.lists = {}, [], [], [], {}, False
-        self.most = min(_COMMIT, asked.rows)
+        self.most, self.known = min(_COMMIT, asked.rows), _known(store, asked.timeframe)
         question = _question(self.asked, self.units)
         self.note, self.resumed = Checkpoint(None if question is None else getattr(store, "path", None), question), []
         self.resume()
@@ -864,15 +870,17 @@ class _Run:
     def take(self, batch: list[_Asked]) -> None:
         "Read a batch, judge it, and store what is judged."
         several = bool(self.units) or len(self.asked.symbols) != 1 and self.asked.source in (*_FILES, "builtin")
-        with _laid(self.asked, batch, self.store, several, self.progress, list(self.lines)) as (asked, space, spool, failed):
+        more = {"buckets": 1} if self.files else {}                        # of one symbol, or small
+        with _laid(self.asked, batch, self.store, several, self.progress, list(self.lines), **more) as (asked, space, spool, failed):
             if asked.calendar != self.asked.calendar: self.calendar(asked.calendar)
             self.failed, self.notes = self.failed | failed, self.notes | spool.notes
             self.hashes.append(spool.hashes)
             self.lists |= bool(spool.listing)
-            begun, done, at = time.monotonic(), [], 0
+            begun, done, at, left = time.monotonic(), [], 0, spool.rows
             for found, piece in _judged(asked, space, spool, flags=0):
+                left -= 0 if piece is None else len(piece.bars)
                 if piece is not None and piece.last: done += piece.bars.symbol.unique().tolist()
-                worth = found.kept.rows >= self.most or time.monotonic() - begun > _SECONDS
+                worth = found.kept.rows >= self.most and left > self.most // 4 or time.monotonic() - begun > _SECONDS
                 if piece is None or done and piece.last and worth:
                     self.commit(found, done, len(batch) < 2, piece is None)
                     self.judge.absorb(found.judge)
@@ -885,7 +893,7 @@ class _Run:
         stops = {s: t for s, t in self.stopped(found, alone).items() if s in set(done)}
         spreads, wrong = self.spreads(found, stops)
         stops |= wrong
-        counts = _put(self.store, found, list(stops), done, self.most)[1] if set(done) - set(stops) else {}
+        counts = _put(self.store, found, list(stops), done, 3 * self.most // 2, self.known)[1] if set(done) - set(stops) else {}
         self.notes |= dict.fromkeys(_keep_attributes(self.asked, self.store, sorted(counts), spreads))
         if last: self.rest(found, done)
         self.findings.append(_one(found.findings))
@@ -926,7 +934,7 @@ class _Run:
         "Series whose spreads are to be marked as prices, and those whose spreads may not stand beside the store's."
         marked, wrong = set(), {}
         for kept in found.kept.frames():
-            new, refused = _check_spreads(self.asked, self.store, kept[~kept.symbol.isin(but)])
+            new, refused = _check_spreads(self.asked, self.store, kept[~kept.symbol.isin(but)], self.known)
             marked, wrong = marked | set(new), wrong | refused
         return sorted(marked - set(wrong)), wrong
 

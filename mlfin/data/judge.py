@@ -435,7 +435,7 @@ def _absorb(judge: Judge, other: Judge) -> None:
     counts = other.counts if backwards is None else {**other.counts, "order": Counter(backwards)}
     for check, own in counts.items(): judge.counts.setdefault(check, Counter()).update(own)
     judge._told = ((judge._told[0][0] + unread, judge._told[0][1] or why), None)
-    judge.flags += other.flags
+    judge.flags += [own for own in other.flags if len(own)] if judge.flags else other.flags # an empty one holds its piece
     judge.flagged += other.flagged
     for key, more in other.series.items():
         if (series := judge.series.setdefault(key, more)) is more:

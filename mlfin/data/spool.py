@@ -243,7 +243,7 @@ def _lay(spool, part: Reading | None) -> None:
     codes = np.array([spool.names[n] for n in names], dtype="int32")[found]
     laid = _laid(bars, codes, part.rows, part.adjusted_close)
     spool._order.see(codes, laid.ts.to_numpy(), len(spool.names))
-    homes = np.array([zlib.crc32(n.encode()) % _BUCKETS for n in names], dtype="int8")[found]
+    homes = np.array([zlib.crc32(n.encode()) % spool.buckets for n in names], dtype="int8")[found]
     for home in np.unique(homes).tolist():
         own = laid if len(names) == 1 else laid[homes == home]
         bucket = spool._buckets.setdefault(home, _Bucket(Pile(spool.space, f"bucket-{home:02d}"), [], []))
@@ -257,8 +257,9 @@ class Spool:
     def __init__(self, space: Workspace,
                  symbols: Iterable[str] = (), # only these; none: all
                  but: Iterable[str] = (),     # and not these
+                 buckets: int = _BUCKETS,     # parts that symbols are laid down in; 1 for a source that fits into one
                  ):
-        self.but = set(but)
+        self.but, self.buckets = set(but), buckets
         self.space, self.wanted, self.names, self.counts = space, set(symbols), {}, Counter()
         self.unread, self.parts, self.notes, self.actions, self.until = Pile(space, "unread"), {}, {}, [], None
         self.listing = set() # symbols of which the source lists splits and dividends, even where it lists none
