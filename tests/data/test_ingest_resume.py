@@ -133,7 +133,7 @@ def test_what_is_kept_with_series_and_noted_goes_on_too(tmp_path, often, monkeyp
     source = folder_of(tmp_path / "x", 6)
     for i, path in enumerate(sorted(source.glob("*.csv"))):
         frame = pd.read_csv(path)
-        frame = frame[pd.to_datetime(frame.date).dt.dayofweek < 5]
+        frame = frame[pd.to_datetime(frame.date).dt.day_of_week < 5]
         frame.assign(spread=[3 + i % 2] * len(frame)).drop(columns="volume").rename(columns={"spread": "<SPREAD>"}).to_csv(path, index=False)
     how = {**HOW, "calendar": "forex", "point": 0.0001}
     clean = update(source, store=tmp_path / "clean", **how)

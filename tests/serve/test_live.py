@@ -69,7 +69,7 @@ def test_no_outcome_before_its_bars_are_there():
 
 def test_late_is_told_by_the_market():
     bars = walk(["AAA"], 40, calendar="XNYS", end="2024-03-05")
-    friday = bars.index[bars.ts.dt.dayofweek == 4][2]
+    friday = bars.index[bars.ts.dt.day_of_week == 4][2]
     said = foretold(bars)
     said.loc[friday, "created_at"] = bars.known_at[friday + 1] - MINUTE       # over the weekend, before Monday's close
     said.loc[friday + 1, "created_at"] = bars.known_at[friday + 2] + MINUTE   # a day later, after the next one had closed
