@@ -140,7 +140,7 @@ def as_metrics(rows: pd.DataFrame | list, # columns, or tuples in the order, of 
 
 # %% ../../nbs/data/15d_records.ipynb #04e35727
 _ANSWERS = re.compile(r"(meta_)?(fwd|forward|future|barrier|triple_barrier|label|labels|target|targets|outcome|y)(_.*)?"
-                      r"|.*_(label|target|outcome)|next_(close|return|ret).*", re.IGNORECASE)
+                      r"|.*_(label|target|outcome)|(meta_)?next_(close|return|ret).*", re.IGNORECASE)
 _BAR = ("symbol", "timeframe", "ts", "known_at")
 
 def is_label_name(text: str, # name of a column

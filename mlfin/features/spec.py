@@ -370,7 +370,7 @@ def parse(spec: str,  # "rsi_14", or an alias such as "rsi"; a Feature is given 
     if not (name in _registry and (tail or not _registry[name].params)):
         if (f := _aliased(spec)) is not None: return f
     if name not in _registry:
-        if name.startswith("fwd_"): raise _wrong(spec, "it looks ahead, so it is a label and never a feature")
+        if name.startswith(("fwd_", "barrier_", "next_close")): raise _wrong(spec, "it looks ahead, so it is a label and never a feature")
         owner = next((d for d in _registry.values() if name in d.outputs), None)
         if owner: raise _wrong(spec, f"it is a column of `{owner.name}{tail}`, not a spec")
         if spec in _sets: raise _wrong(spec, f"it is a set of {len(_sets[spec][1])} features; parse_set reads sets")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABEL_KINDS', 'VOLATILITY_SPAN', 'VOLATILITY_BARS', 'Label', 'parse_label', 'is_label', 'label_of', 'forward_return',
-           'demeaned_return', 'quantile_class', 'bar_volatility', 'triple_barrier', 'compute_labels', 'meta_labels',
-           'label_coverage']
+           'next_close', 'demeaned_return', 'quantile_class', 'bar_volatility', 'triple_barrier', 'compute_labels',
+           'meta_labels', 'label_coverage']
 
 # %% ../../nbs/models/30_labels.ipynb #820ce38f
 import re
@@ -24,14 +24,15 @@ LABEL_KINDS = {
     "fwd_ret": ("fwd_ret_H", "return over H bars, from the next open"),
     "fwd_log": ("fwd_log_H", "the same as a logarithm"),
     "fwd_close": ("fwd_close_H", "return over H bars, from the next close to a close"),
+    "next_close": ("next_close", "return from the close that decides to the next close"),
     "fwd_quantile": ("fwd_quantile_H_Q", "fwd_ret_H; its class is its quantile, 0 to Q - 1, among all symbols at that time"),
     "fwd_demean": ("fwd_demean_H", "fwd_ret_H less its mean over all symbols at that time"),
     "barrier": ("barrier_H_U_D", "return until U volatilities up, D volatilities down or H bars, whichever comes first; class 1, -1 or 0"),
 }
 _numbers = {"H": r"([1-9]\d{0,4})", "Q": r"([2-9]|[1-9]\d)", "U": r"([1-9]\d{0,2}(?:\.\d*[1-9])?|0\.\d*[1-9])"}
 _numbers["D"] = _numbers["U"]
-_patterns = {kind: re.compile("_".join([kind, *(_numbers[n] for n in form.removeprefix(kind + "_").split("_"))]))
-             for kind, (form, _) in LABEL_KINDS.items()}
+_letters = {kind: [n for n in form.removeprefix(kind).split("_") if n] for kind, (form, _) in LABEL_KINDS.items()}
+_patterns = {kind: re.compile("_".join([kind, *(_numbers[n] for n in letters)])) for kind, letters in _letters.items()}
 _said = {"H": "H a whole number from 1 to 99999", "Q": "Q a whole number from 2 to 99",
          "U": "U and D numbers above 0, as short as they go (2, not 2.0)"}
 
@@ -52,6 +53,11 @@ class Label:
         "The column that classifiers learn."
         return f"{self.spec}_direction"
 
+    @property
+    def entry(self) -> int: # 1, or 0 for next_close
+        "Bars from the decision to the price that the return counts from."
+        return int(self.kind != "next_close")
+
     def __str__(self) -> str:
         return self.spec
 
@@ -62,11 +68,10 @@ def _hint(text: str) -> str:
     if kinds[0] is None: return "one of " + ", ".join(form for form, _ in LABEL_KINDS.values())
     form, meaning = LABEL_KINDS[kinds[0]]
     numbers = re.findall(r"\d+", text) or ["5"]
-    letters = form.removeprefix(kinds[0] + "_").split("_")
+    letters = _letters[kinds[0]]
     guess = "_".join([kinds[0], *(numbers + ["2"] * 3)[:len(letters)]])
-    said = ", ".join(_said[n] for n in letters if n in _said)
     near = f"did you mean `{guess}`? " if _patterns[kinds[0]].fullmatch(guess) and guess != text else ""
-    return f"{near}`{form}` is the {meaning}, {said}"
+    return ", ".join([f"{near}`{form}` is the {meaning}", *(_said[n] for n in letters if n in _said)])
 
 def parse_label(spec: str, # "fwd_ret_5", "barrier_20_2_1"; "meta_" in front where `meta_labels` made it
                ) -> Label: # its horizon, kind and columns; `str(label) == spec`
@@ -75,7 +80,7 @@ def parse_label(spec: str, # "fwd_ret_5", "barrier_20_2_1"; "meta_" in front whe
     text = spec.removeprefix("meta_") if isinstance(spec, str) else ""
     for kind, pattern in _patterns.items():
         if not (match := pattern.fullmatch(text)): continue
-        horizon, *more = match.groups()
+        horizon, *more = match.groups() or (1,)
         label = dict(spec=spec, horizon=int(horizon), kind=kind, meta=spec != text)
         if kind == "fwd_quantile": label["classes"] = int(more[0])
         if kind == "barrier": label["up"], label["down"] = map(float, more)
@@ -86,7 +91,7 @@ def parse_label(spec: str, # "fwd_ret_5", "barrier_20_2_1"; "meta_" in front whe
 def is_label(column: str, # name of a column
             ) -> bool:    # True for a label's value, direction or class
     "Whether a column holds a label, whatever a table calls it."
-    return str(column).removeprefix("meta_").startswith(("fwd_", "barrier_"))
+    return str(column).removeprefix("meta_").startswith(("fwd_", "barrier_", "next_close"))
 
 # %% ../../nbs/models/30_labels.ipynb #481fa074
 def label_of(labels: pd.DataFrame, # a labels frame
@@ -113,21 +118,21 @@ def _prices(bars: pd.DataFrame, column: str) -> np.ndarray:
     return prices
 
 # %% ../../nbs/models/30_labels.ipynb #5da30d35
-def _places(bars: pd.DataFrame, horizon: int, spec: str) -> np.ndarray:
-    "Rows of decisions: those with an entry one bar later and an exit `horizon` bars after that, in the same symbol."
+def _places(bars: pd.DataFrame, horizon: int, spec: str, entry: int = 1) -> np.ndarray:
+    "Rows of decisions: those with an entry `entry` bars later and an exit `horizon` bars after that, in the same symbol."
     if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
         raise DataError(must_be("horizon", "an integer >= 1", horizon))
     borders = symbol_borders(bars)
     sizes = np.diff(borders)
-    if sizes.max() < horizon + 2:
-        wanted = f"at most {max(int(sizes.max()) - 2, 0)}, for the longest history has {sizes.max()} bars"
-        hint = "a decision, an entry and an exit need horizon + 2 bars; load more history"
+    if sizes.max() < (least := horizon + 1 + entry):
+        wanted = f"at most {max(int(sizes.max()) - 1 - entry, 0)}, for the longest history has {sizes.max()} bars"
+        hint = f"a decision, an entry and an exit need horizon + {1 + entry} bars; load more history"
         raise DataError(must_be("horizon", wanted, horizon, hint=hint))
-    short = bars["symbol"].to_numpy()[borders[:-1][sizes < horizon + 2]]
+    short = bars["symbol"].to_numpy()[borders[:-1][sizes < least]]
     if len(short):
-        warnings.warn(f"no {spec} for {', '.join(short)}: fewer than {horizon + 2} bars", stacklevel=4)
+        warnings.warn(f"no {spec} for {', '.join(short)}: fewer than {least} bars", stacklevel=4)
     ends = np.repeat(borders[1:], sizes)
-    return np.flatnonzero(np.arange(len(bars)) + 1 + horizon < ends)
+    return np.flatnonzero(np.arange(len(bars)) + entry + horizon < ends)
 
 def _frame(bars: pd.DataFrame, i: np.ndarray, t0, t1, spec: str, value: np.ndarray) -> pd.DataFrame:
     "A labels frame of the rows `i`; the direction is 1 where the value is above zero."
@@ -147,6 +152,14 @@ def forward_return(bars: pd.DataFrame, # bars of one timeframe, sorted by symbol
     value = np.log(prices[out] / prices[into]) if kind == "log" else prices[out] / prices[into] - 1
     t1 = bars["known_at" if kind == "close" else "ts"].array[out]
     return _frame(bars, i, bars["ts"].array[into], t1, name, value)
+
+# %% ../../nbs/models/30_labels.ipynb #19d1c456
+def next_close(bars: pd.DataFrame, # bars of one timeframe, sorted by symbol and ts, prices adjusted
+              ) -> pd.DataFrame:   # symbol timeframe ts t0 t1 next_close next_close_direction(int8)
+    "Return from the close that decides to the next close, with its span; raises `DataError` where no symbol has two bars."
+    i, prices = _places(bars, 1, "next_close", entry=0), _prices(bars, "close")
+    known = bars["known_at"].dt.as_unit(bars["ts"].dt.unit).array
+    return _frame(bars, i, known[i], known[i + 1], "next_close", prices[i + 1] / prices[i] - 1)
 
 # %% ../../nbs/models/30_labels.ipynb #c602e8ca
 _KEYS = ("symbol", "timeframe", "ts", "t0", "t1")
@@ -252,6 +265,7 @@ def compute_labels(bars: pd.DataFrame,       # bars of one timeframe, sorted by 
                                 hint="meta_labels(labels, side) makes it, from labels and the sides that were taken"))
     if label.kind == "fwd_demean": return demeaned_return(bars, label.horizon)
     if label.kind == "fwd_quantile": return quantile_class(bars, label.horizon, label.classes)
+    if label.kind == "next_close": return next_close(bars)
     if label.kind == "barrier": return triple_barrier(bars, label.horizon, label.up, label.down)
     return forward_return(bars, label.horizon, label.kind.removeprefix("fwd_"))
 

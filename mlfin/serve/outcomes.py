@@ -132,7 +132,7 @@ def match_outcomes(stored: pd.DataFrame, # predictions of one label, each symbol
                    label: str,           # what was foretold
                    ) -> pd.DataFrame:    # with value, actual (1 where the label's direction is), t1, labels (symbols with one at that time), late
     "Predictions beside what happened; NaN while that is open."
-    least = parse_label(label).horizon + 2
+    least = (named := parse_label(label)).horizon + named.entry + 1
     long = bars[(bars.groupby("symbol").ts.transform("size") >= least).to_numpy()].reset_index(drop=True) if len(bars) else bars
     if long.empty: return stored.assign(value=np.nan, actual=np.nan, t1=pd.Series(pd.NaT, index=stored.index, dtype=TIME), labels=np.nan, late=False)
     known = compute_labels(long, label)

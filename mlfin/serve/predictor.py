@@ -208,7 +208,7 @@ def _parts(champion: Champion, said: float, row: Row, label) -> dict:
     told: dict[str, Any] = {"frequency": group.get("frequency"), "interval": None, "price": None, "price_interval": None, "price_baseline": None}
     low, high = (group.get("low"), group.get("high")) if sure else (said - group["error"], said + group["error"]) if group else (None, None)
     if group: told["interval"] = Interval(low=low, high=high, level=_LEVEL, of=_OF_FREQUENCY if sure else _OF_RETURN)
-    if label.kind not in ("fwd_ret", "fwd_log", "fwd_close") or label.meta: return told
+    if label.kind not in ("fwd_ret", "fwd_log", "fwd_close", "next_close") or label.meta: return told
     price = (lambda r: float(row.close * np.exp(r))) if label.kind == "fwd_log" else (lambda r: float(row.close * (1 + r)))
     told["price_baseline"] = row.close
     middle, low, high = (group.get(k) for k in ("middle", "least", "most")) if sure else (said, low, high)

@@ -29,7 +29,7 @@ def test_every_label_of_the_models_is_one_here(make):
     from mlfin.models.labels import LABEL_KINDS, compute_labels, is_label, parse_label
 
     bars = pd.concat([make(s, seed=i) for i, s in enumerate("ABCDE")], ignore_index=True)
-    specs = ["fwd_ret_5", "fwd_log_5", "fwd_close_5", "fwd_quantile_5_4", "fwd_demean_5", "barrier_5_2_1"]
+    specs = ["fwd_ret_5", "fwd_log_5", "fwd_close_5", "fwd_quantile_5_4", "fwd_demean_5", "barrier_5_2_1", "next_close"]
     assert {parse_label(s).kind for s in specs} == set(LABEL_KINDS)
     names = [c for s in specs for c in compute_labels(bars, s) if is_label(c)]
     assert len(names) >= 2 * len(specs)

@@ -220,7 +220,7 @@ def test_weights_that_cannot_be(parts, weights, says):
         build_dataset(*parts, SPECS, weights)
 
 
-@pytest.mark.parametrize("spec", ["fwd_log_5", "fwd_close_3", "fwd_demean_5", "fwd_quantile_5_2", "barrier_10_2_1"])
+@pytest.mark.parametrize("spec", ["fwd_log_5", "fwd_close_3", "fwd_demean_5", "fwd_quantile_5_2", "barrier_10_2_1", "next_close"])
 def test_every_kind_of_label_makes_a_dataset(bars, spec):
     labels = compute_labels(bars, spec)
     d = build_dataset(compute_features(bars, SPECS), labels, bars, SPECS)

@@ -124,7 +124,7 @@ def market(symbols: int, size: int, seed: int = 0, gaps: bool = False) -> pd.Dat
     return pd.concat(parts, ignore_index=True)
 
 
-EVERY = ("fwd_ret_5", "fwd_log_3", "fwd_close_4", "fwd_demean_5", "fwd_quantile_5_3", "barrier_10_2_1", "barrier_7_0.5_3")
+EVERY = ("fwd_ret_5", "fwd_log_3", "fwd_close_4", "fwd_demean_5", "fwd_quantile_5_3", "barrier_10_2_1", "barrier_7_0.5_3", "next_close")
 
 
 @pytest.mark.parametrize("spec", EVERY)
@@ -137,7 +137,7 @@ def test_columns_spans_and_ends_of_every_kind(spec):
     assert (out["ts"] < out["t0"]).all() and (out["t0"] <= out["t1"]).all() and out["t1"].dtype == bars["ts"].dtype
     keys = ["symbol", "ts"]
     assert out[keys].equals(out[keys].drop_duplicates().sort_values(keys, ignore_index=True))
-    last = bars.groupby("symbol")["ts"].nth(-label.horizon - 2).to_numpy()
+    last = bars.groupby("symbol")["ts"].nth(-label.horizon - label.entry - 1).to_numpy()
     assert (out.groupby("symbol")["ts"].max().to_numpy() <= last).all()
     assert all(is_label(c) for c in out.columns[5:])
 
@@ -153,7 +153,7 @@ def test_no_bar_after_t1_and_none_before_t0_but_for_the_volatility_changes_a_lab
     rng = np.random.default_rng(seed)
     far = bars["ts"] > row.t1
     if not parse_label(spec).up:
-        far |= bars["ts"] < row.t0
+        far |= bars["ts"] < (row.t0 if parse_label(spec).entry else row.ts)  # next_close counts from the close that decides
     changed = bars.copy()
     changed.loc[far, prices] = changed.loc[far, prices] * np.exp(rng.normal(0, 0.3, (far.sum(), 1)))
     again = compute_labels(changed, spec)
@@ -171,6 +171,18 @@ def test_logarithm_and_close_by_hand():
     assert out["t0"].tolist() == bars["ts"][1:3].tolist() and out["t1"].tolist() == bars["known_at"][3:5].tolist()
     with pytest.raises(DataError, match="`kind` must be ret, log or close, got 'open'"):
         forward_return(bars, 1, "open")
+
+
+def test_next_close_by_hand():
+    bars = pd.concat([market(1, 4).assign(symbol=s, close=closes) for s, closes in (("A", [10.0, 11.0, 11.0, 9.9]), ("B", [50.0, 25.0, 50.0, 75.0]))], ignore_index=True)
+    out = compute_labels(bars, "next_close")
+    np.testing.assert_allclose(out["next_close"], [0.1, 0, -0.1, -0.5, 1, 0.5], rtol=0, atol=1e-15)
+    assert out["next_close_direction"].tolist() == [1, 0, 0, 0, 1, 1] and parse_label("next_close").horizon == 1
+    assert out["t0"].tolist() == [*bars["known_at"][:3], *bars["known_at"][4:7]] and out["t1"].tolist() == [*bars["known_at"][1:4], *bars["known_at"][5:]]
+    assert len(compute_labels(bars.groupby("symbol").head(2), "next_close")) == 2
+    with pytest.raises(DataError, match="the longest history has 1 bars"): compute_labels(bars.groupby("symbol").head(1), "next_close")
+    for wrong in ("next_close_1", "next_closes", "nextclose"):
+        with pytest.raises(SpecError, match="next_close` is the return from the close that decides"): parse_label(wrong)
 
 
 def test_against_the_others_by_hand():

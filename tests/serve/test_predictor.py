@@ -518,7 +518,7 @@ def test_intervals_hold_what_they_say():
     assert serving.beside(made.head(30)).group(0.5) == {}
 
 
-LABELS = ("fwd_ret_5", "fwd_log_1", "fwd_close_3", "barrier_20_2_1")
+LABELS = ("fwd_ret_5", "fwd_log_1", "fwd_close_3", "barrier_20_2_1", "next_close")
 
 
 @pytest.mark.parametrize("label", LABELS)
