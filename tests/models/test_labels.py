@@ -174,7 +174,8 @@ def test_logarithm_and_close_by_hand():
 
 
 def test_next_close_by_hand():
-    bars = pd.concat([market(1, 4).assign(symbol=s, close=closes) for s, closes in (("A", [10.0, 11.0, 11.0, 9.9]), ("B", [50.0, 25.0, 50.0, 75.0]))], ignore_index=True)
+    closes = {"A": [10.0, 11.0, 11.0, 9.9], "B": [50.0, 25.0, 50.0, 75.0]}
+    bars = pd.concat([market(1, 4).assign(symbol=s, close=own) for s, own in closes.items()], ignore_index=True)
     out = compute_labels(bars, "next_close")
     np.testing.assert_allclose(out["next_close"], [0.1, 0, -0.1, -0.5, 1, 0.5], rtol=0, atol=1e-15)
     assert out["next_close_direction"].tolist() == [1, 0, 0, 0, 1, 1] and parse_label("next_close").horizon == 1
