@@ -236,7 +236,7 @@ def test_a_session_left_alone_is_over(opened):
 
 
 def test_what_ends_a_session_counts_in_every_process(accounts, opened):
-    other = opened(stale=0.5)
+    other = opened(stale=0.1)
 
     def seen(tokens):
         return word(other.verify, tokens.access)
@@ -249,7 +249,7 @@ def test_what_ends_a_session_counts_in_every_process(accounts, opened):
         end(tokens)
         assert word(accounts.verify, tokens.access) == "revoked"           # at once where it was done
         limit = time.monotonic() + 5
-        while seen(tokens) is None and time.monotonic() < limit: time.sleep(0.05)
+        while seen(tokens) is None and time.monotonic() < limit: time.sleep(0.02)
         assert seen(tokens) == "revoked" and word(accounts.refresh, tokens.refresh) == "revoked"
     assert word(accounts.issue, "ann", PASSWORD) == "bad_credentials"     # disabled: as if the password were wrong
     set_disabled(accounts, "ann", False)
