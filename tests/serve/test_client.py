@@ -18,7 +18,8 @@ from mlfin.serve.client import Answered, Client, Unanswered, client_inside  # no
 from mlfin.serve.users import add_user, revoke_sessions  # noqa: E402
 
 from .asking import CHEAP  # noqa: E402
-from .real_server import as_project, serving, told  # noqa: E402
+from .live_server import Here  # noqa: E402
+from .real_server import as_project, told  # noqa: E402
 
 PASSWORD = "correct horse battery"
 FINE = 200, {"done": True}
@@ -53,8 +54,9 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(project):
-    with serving(project, MLFIN_ACCESS_MINUTES="1") as (where, _):
-        yield where
+    server = Here(load_settings("test", project).model_copy(update={"access_minutes": 1})).start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
 
 
 def shown(error):
