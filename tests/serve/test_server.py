@@ -30,6 +30,7 @@ from mlfin.data.lake import Lake
 from mlfin.serve import server
 from mlfin.serve.auth import open_accounts
 from mlfin.serve.child import descendants
+from mlfin.serve.credentials import Hashing
 from mlfin.serve.jobs import Jobs
 from mlfin.serve.server import Listen, _alone, _bound, serve
 from mlfin.serve.server import _Changing as Crew
@@ -70,10 +71,10 @@ class Home:
     def settings(self):
         return load_settings("test", root=self.root)
 
-    def key(self, name: str, role: str = "analyst") -> str:
-        """A user with a password, and a machine's key of theirs."""
+    def key(self, name: str, role: str = "analyst", hashing: Hashing | None = CHEAP) -> str:
+        """A user with a password, and a machine's key of theirs; a cheap hash is made anew at the first log-in."""
         accounts = open_accounts(self.settings)
-        accounts._hashing = CHEAP
+        accounts._hashing = hashing
         try:
             add_user(accounts, name, role, PASSWORD)
             return new_key(accounts, name, "test", role=role)
@@ -685,7 +686,7 @@ def pair(champion):
     places = {k: getattr(settings, k) for k in ("store", "mlflow", "artifacts", "ledger")}
     home.set(limit_user="40/minute", limit_address="", limit_exempt="ann,root", **places)
     open_store(home.settings).write(bars)
-    secrets = {name: home.key(name, role) for name, role in (("ann", "analyst"), ("few", "analyst"), ("root", "administrator"))}
+    secrets = {"ann": home.key("ann"), "few": home.key("few"), "root": home.key("root", "administrator", None)}  # who logs in twice at once
     with serving(home, "--workers", "2") as running:
         found = Pair(home, bars, running)
         found.ann, found.few, found.root = (secrets[name] for name in ("ann", "few", "root"))
@@ -850,7 +851,7 @@ def test_the_port_is_free_at_once_when_the_supervisor_is_killed_under_load(pair)
     def load():
         while not end.is_set():
             try: running.ask("GET", "/health/live")
-            except (OSError, http.client.HTTPException): continue
+            except (OSError, http.client.HTTPException): end.wait(0.02)     # nobody is there: the machine is for who is starting
 
     os.kill(gone, signal.SIGKILL)
     starting = until(lambda: set(running.workers()) - {staying, gone})      # one without an application yet
