@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..core.errors import MlfinError, SettingsError, must_be, require
@@ -324,7 +325,7 @@ def serve(settings: Settings,   # the profile
     from mlfin.monitor.logs import setup_logs
     from mlfin.monitor.metrics import clean_metrics, drop_metrics, metrics_folder
 
-    require("fastapi", "serve")
+    if find_spec("fastapi") is None: require("fastapi", "serve")             # it is the workers that load it
     checked = _checked(settings, listen)
 
     def renew() -> Settings:

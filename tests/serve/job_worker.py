@@ -30,4 +30,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         threading.Timer(float(sys.argv[2]), stop.set).start()
     print("ready", flush=True)
-    jobs.run_worker(stop, lambda job: print(job.id, job.state, flush=True), poll=0.05)
+    jobs.run_worker(stop, lambda job: print(job.id, job.state, flush=True), poll=0.02)

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -86,3 +87,35 @@ class Server:
                 self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+class Here:
+    """The service in a thread of this process: its answers are the same, and it has loaded what it needs."""
+    def __init__(self, settings):
+        self.settings, self.taken, self.thread = settings, socket.socket(), None
+        self.taken.bind(("127.0.0.1", 0))
+        self.port = self.taken.getsockname()[1]
+
+    def start(self):
+        from uvicorn import Server
+
+        from mlfin.serve.api import Api, create_app
+        from mlfin.serve.service import Service
+        from mlfin.serve.worker import make_config
+
+        self.server = Server(make_config(create_app(self.settings, Api(self.settings, Service(self.settings))), self.settings))
+        self.thread, end = threading.Thread(target=self.server.run, args=([self.taken],)), time.monotonic() + 60
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive() and time.monotonic() < end, "the service did not start"
+            time.sleep(0.02)
+        return self
+
+    def stop(self):
+        if self.thread is None:
+            return self.taken.close()
+        self.server.should_exit = True
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+    kill = stop

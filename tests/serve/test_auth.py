@@ -236,7 +236,7 @@ def test_a_session_left_alone_is_over(opened):
 
 
 def test_what_ends_a_session_counts_in_every_process(accounts, opened):
-    other = opened(stale=0.5)
+    other = opened(stale=0.1)
 
     def seen(tokens):
         return word(other.verify, tokens.access)
@@ -249,7 +249,7 @@ def test_what_ends_a_session_counts_in_every_process(accounts, opened):
         end(tokens)
         assert word(accounts.verify, tokens.access) == "revoked"           # at once where it was done
         limit = time.monotonic() + 5
-        while seen(tokens) is None and time.monotonic() < limit: time.sleep(0.05)
+        while seen(tokens) is None and time.monotonic() < limit: time.sleep(0.02)
         assert seen(tokens) == "revoked" and word(accounts.refresh, tokens.refresh) == "revoked"
     assert word(accounts.issue, "ann", PASSWORD) == "bad_credentials"     # disabled: as if the password were wrong
     set_disabled(accounts, "ann", False)
@@ -636,7 +636,8 @@ def test_a_key_is_revoked_and_its_use_is_noted(accounts):
 
 def test_a_keys_use_is_noted_in_time_or_not_at_all(opened, monkeypatch):
     """Who writes for long holds up no machine; of many that come meanwhile hardly one tries; the next minute's use is noted again."""
-    monkeypatch.setattr(auth, "_HURRY", 1.0)                               # thirty would be half a minute
+    monkeypatch.setattr(auth, "_HURRY", 0.6)                               # thirty would be eighteen seconds
+    monkeypatch.setattr(auth, "_PAUSE", 0.5)
     clock = Clock()
     accounts, other = opened(clock=clock), opened()
     add_user(accounts, "ann", "analyst", PASSWORD)
@@ -645,7 +646,7 @@ def test_a_keys_use_is_noted_in_time_or_not_at_all(opened, monkeypatch):
         assert thread.submit(lambda: {accounts.verify(k).name for k in keys}).result(10) == {"ann"}
     assert list_keys(accounts).used.isna().all()
     clock.ahead = 61
-    time.sleep(1.1)
+    time.sleep(0.6)
     for k in keys: accounts.verify(k)
     assert list_keys(accounts).used.notna().all()
     clock.ahead = 100                                                      # within the minute: not written again

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -29,7 +30,7 @@ class Quick(Connection):
 
 async def measure(scope, receive, send):
     """What came, as length and hash; `/metrics` is slow."""
-    if scope["path"].endswith("/metrics"): await asyncio.sleep(0.2)
+    if scope["path"].endswith("/metrics"): await asyncio.sleep(0.1)
     body = (await receive()).get("body", b"")
     told = f"{len(body)}:{hashlib.sha256(body).hexdigest()[:12]}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(told)).encode())]})
@@ -238,10 +239,11 @@ def test_who_sends_first_and_reads_afterwards_is_told_why(server, case):
 
 def test_who_is_too_slow_is_told(server, monkeypatch):
     monkeypatch.setattr(Quick, "head_seconds", 0.3)
-    for sent in (head("content-length: 100\r\n", path=HASTY) + b"x", head("transfer-encoding: chunked\r\n", path=HASTY) + b"5\r\nab", head()[:-2], b"POST "):
-        with server.line() as line:
-            line.sendall(sent)
-            assert [s for s, _ in server.all_of(line, 1)] == [408], sent
+    slow = (head("content-length: 100\r\n", path=HASTY) + b"x", head("transfer-encoding: chunked\r\n", path=HASTY) + b"5\r\nab", head()[:-2], b"POST ")
+    with ExitStack() as held:
+        lines = [held.enter_context(server.line()) for _ in slow]
+        for line, sent in zip(lines, slow, strict=True): line.sendall(sent)
+        for line, sent in zip(lines, slow, strict=True): assert [s for s, _ in server.all_of(line, 1)] == [408], sent
 
 
 def test_who_stops_sending_too_early_is_told(server):
@@ -257,7 +259,8 @@ def test_who_stops_sending_too_early_is_told(server):
             assert [s for s, _ in rest(line)] == status, sent
 
 
-def test_too_many_requests_sent_ahead_are_answered_up_to_the_last_that_is_taken(server):
+def test_too_many_requests_sent_ahead_are_answered_up_to_the_last_that_is_taken(server, monkeypatch):
+    monkeypatch.setattr(Quick, "drain_seconds", 0.5)
     one = head("", "GET", "/v1/models")
     with server.line() as line:
         line.sendall(head("", "GET", "/v1/metrics") + one * 500)
@@ -265,8 +268,9 @@ def test_too_many_requests_sent_ahead_are_answered_up_to_the_last_that_is_taken(
     assert told[:65] == [200] * 65 and told[-1] == 429 and set(told) == {200, 429} and told.count(429) == 1
 
 
-def test_what_is_thrown_away_has_an_end(server):
+def test_what_is_thrown_away_has_an_end(server, monkeypatch):
     """After the answer: so many seconds, whatever the client still sends."""
+    monkeypatch.setattr(Quick, "drain_seconds", 0.5)
     with server.line() as line:
         line.sendall(head("content-length: 4000000000\r\n"))
         began, sent = time.monotonic(), 0

@@ -17,7 +17,9 @@ from mlfin.serve.auth import open_accounts  # noqa: E402
 from mlfin.serve.client import Answered, Client, Unanswered, client_inside  # noqa: E402
 from mlfin.serve.users import add_user, revoke_sessions  # noqa: E402
 
-from .real_server import as_project, serving, told  # noqa: E402
+from .asking import CHEAP  # noqa: E402
+from .live_server import Here  # noqa: E402
+from .real_server import as_project, told  # noqa: E402
 
 PASSWORD = "correct horse battery"
 FINE = 200, {"done": True}
@@ -33,10 +35,17 @@ def waits(monkeypatch):
     return found
 
 
+def cheap(settings):
+    """The accounts of a project, whose passwords are hashed at little cost."""
+    accounts = open_accounts(settings)
+    accounts._hashing = CHEAP
+    return accounts
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = as_project(tmp_path_factory.mktemp("client"))
-    accounts = open_accounts(load_settings("test", folder))
+    accounts = cheap(load_settings("test", folder))
     for role in ("read_only", "analyst"):
         add_user(accounts, role, role, PASSWORD)
     accounts.close()
@@ -45,8 +54,9 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(project):
-    with serving(project, MLFIN_ACCESS_MINUTES="1") as (where, _):
-        yield where
+    server = Here(load_settings("test", project).model_copy(update={"access_minutes": 1})).start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
 
 
 def shown(error):
@@ -196,7 +206,7 @@ def test_a_service_inside_needs_no_account_until_there_is_one(tmp_path):
     with pytest.raises(Unanswered, match="closed"):
         client.ask("GET", "/v1/auth/me")
     assert time.monotonic() - begin < client.patience / 2  # it is not asked again
-    accounts = open_accounts(settings)
+    accounts = cheap(settings)
     add_user(accounts, "ann", "read_only", PASSWORD)
     accounts.close()
     with client_inside(settings) as client:

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -676,37 +675,6 @@ def bitcoin():
     return bars.drop_duplicates("ts").reset_index(drop=True)
 
 
-class Here:
-    """The service in a thread of this process: its answers are the same, and it has loaded what it needs."""
-    def __init__(self, settings):
-        self.settings, self.taken, self.thread = settings, socket.socket(), None
-        self.taken.bind(("127.0.0.1", 0))
-        self.port = self.taken.getsockname()[1]
-
-    def start(self):
-        from uvicorn import Server
-
-        from mlfin.serve.api import Api, create_app
-        from mlfin.serve.service import Service
-        from mlfin.serve.worker import make_config
-
-        self.server = Server(make_config(create_app(self.settings, Api(self.settings, Service(self.settings))), self.settings))
-        self.thread, end = threading.Thread(target=self.server.run, args=([self.taken],)), time.monotonic() + 60
-        self.thread.start()
-        while not self.server.started:
-            assert self.thread.is_alive() and time.monotonic() < end, "the service did not start"
-            time.sleep(0.02)
-
-    def stop(self):
-        if self.thread is None:
-            return self.taken.close()
-        self.server.should_exit = True
-        self.thread.join(60)
-        assert not self.thread.is_alive()
-
-    kill = stop
-
-
 class Journey:
     """Bars of a file to a server by `mlfin collect`; both are killed on the way. With a limit of each user's requests, the server is in this process."""
     def __init__(self, folder, bars, limit="", odds=0.3, after="1", waits=None):
@@ -715,7 +683,7 @@ class Journey:
         (folder / "key").write_text(live_server.key_for(settings))
         write_csv(folder / "bars.csv", bars)
         self.settings = settings.model_copy(update={"limit_user": limit, "limit_address": ""})
-        self.server = Here(self.settings) if limit else live_server.Server(settings, MLFIN_LIMIT_USER="", MLFIN_LIMIT_ADDRESS="")
+        self.server = live_server.Here(self.settings) if limit else live_server.Server(settings, MLFIN_LIMIT_USER="", MLFIN_LIMIT_ADDRESS="")
         self.between, self.process, self.killed = Between(self.server.port, odds=odds, after=after), None, {"server": 0, "collector": 0}
         self.command = [sys.executable, *command({} if waits is None else {"mlfin.serve.collector:Collector.__init__.__kwdefaults__['wait']": waits})]
 

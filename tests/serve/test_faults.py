@@ -12,6 +12,7 @@ import pytest
 
 from mlfin.monitor.metrics import metrics_folder
 
+from .live_server import Here
 from .served import BROKEN, Served, bar, key_of, postgresql, price, project
 
 pytest.importorskip("fastapi")
@@ -27,6 +28,33 @@ def test_what_is_waited_for_unless_a_test_says_otherwise():
     from mlfin.serve.gate import Apart
 
     assert (server.PATIENCE, Apart(None, None).seconds, limits._PAUSE) == (10.0, 5.0, 5.0)
+
+
+class Inside(Served):
+    """The service in a thread of this process, which waits as long as a server of these tests."""
+    def __init__(self, settings, monkeypatch):
+        from mlfin.data import server
+        from mlfin.serve import limits
+        from mlfin.serve.gate import Apart
+
+        assert len(WAITS) == 3
+        monkeypatch.setattr(server, "PATIENCE", WAITS["mlfin.data.server:PATIENCE"])
+        monkeypatch.setattr(Apart.__init__, "__defaults__", WAITS["mlfin.serve.gate:Apart.__init__.__defaults__"])
+        monkeypatch.setattr(limits, "_PAUSE", WAITS["mlfin.serve.limits:_PAUSE"])
+        self.here, self.log = Here(settings.model_copy(update={"limit_user": "", "limit_address": ""})), settings.root / "server.log"
+        self.port = self.here.port
+        self.log.touch()
+
+    def start(self): self.here.start()
+    def pids(self): return [os.getpid()]
+    def __exit__(self, *why): self.here.stop()
+
+
+@pytest.fixture(params=["inside", pytest.param("alone", marks=pytest.mark.slow)])
+def served(request, monkeypatch):
+    """served(settings, environment): the service, here or as processes of its own."""
+    if request.param == "inside": return lambda settings, environment: Inside(settings, monkeypatch)
+    return lambda settings, environment: Served(settings.root, environment, waits=WAITS)
 
 
 class Sender(threading.Thread):
@@ -89,12 +117,12 @@ def postgres():
 
 
 @pytest.mark.parametrize("how", [signal.SIGQUIT, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["crash", "shutdown"])
-def test_postgresql_as_the_store_goes_away_and_comes_back(postgres, tmp_path, capsys, how):
-    name = f"store{how}"
+def test_postgresql_as_the_store_goes_away_and_comes_back(postgres, request, served, tmp_path, capsys, how):
+    name = f"store{how}_{request.node.callspec.params['served']}"
     postgres.sql(f"CREATE DATABASE {name}")
     settings, environment = project(tmp_path, store=postgres.url(name))
     key = key_of(settings)
-    with Served(tmp_path, environment, waits=WAITS) as server, Sender(server, key) as sender:
+    with served(settings, environment) as server, Sender(server, key) as sender:
         worker = server.pids()
         server.until(lambda: len(sender.answered) >= 5 and ready(server) == 200)
         gone = time.monotonic()
@@ -155,11 +183,12 @@ def first_answer(server, sender) -> float:
 
 
 @pytest.mark.parametrize("how", [pytest.param("gone", marks=pytest.mark.slow), "hangs"])
-def test_postgresql_with_the_accounts_goes_away_and_comes_back(postgres, tmp_path, capsys, how):
-    postgres.sql(f"CREATE DATABASE accounts_{how}")
-    settings, environment = project(tmp_path, accounts=postgres.url(f"accounts_{how}"))
+def test_postgresql_with_the_accounts_goes_away_and_comes_back(postgres, request, served, tmp_path, capsys, how):
+    name = f"accounts_{how}_{request.node.callspec.params['served']}"
+    postgres.sql(f"CREATE DATABASE {name}")
+    settings, environment = project(tmp_path, accounts=postgres.url(name))
     key = key_of(settings)
-    with Served(tmp_path, environment, waits=WAITS) as server, Sender(server, key) as sender:
+    with served(settings, environment) as server, Sender(server, key) as sender:
         server.until(lambda: len(sender.answered) >= 5)
         gone = time.monotonic()
         if how == "gone": postgres.stop(signal.SIGQUIT)

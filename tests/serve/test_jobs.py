@@ -250,7 +250,7 @@ def test_progress_and_result_come_from_events(jobs, tmp_path):
               {"kind": "step", "task": "b", "done": 1, "total": 2, "text": "fold 2 token=abcdefgh"}]
     code = ("import json, sys, time\nout = open(sys.argv[1], 'a')\n"
             f"for e in {events!r}: print(json.dumps(e), file=out, flush=True); time.sleep(0.15)\n"
-            "time.sleep(1)\nprint(json.dumps({'kind': 'end', 'run': 'abc', 'report': 'r.html'}), file=out, flush=True)\n"
+            "time.sleep(0.5)\nprint(json.dumps({'kind': 'end', 'run': 'abc', 'report': 'r.html'}), file=out, flush=True)\n"
             "print('x' * 300_000)\nprint('last words')")
     job, seen, stop = jobs.submit("python", {"code": code}, "ann"), [], threading.Event()
     thread = threading.Thread(target=worked, args=(jobs, job.id))

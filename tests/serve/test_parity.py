@@ -86,11 +86,21 @@ def replay(ask, bars, first, models):
     return pd.DataFrame(said, columns=["ts", "model", "live"])
 
 
-def compared(folder, minutes, first, models):
+def alone(settings):
+    """A server in a process of its own."""
+    return live_server.Server(settings, MLFIN_LIMIT_USER="", MLFIN_LIMIT_ADDRESS="")
+
+
+def here(settings):
+    """The same service behind a socket of this process."""
+    return live_server.Here(settings.model_copy(update={"limit_user": "", "limit_address": ""}))
+
+
+def compared(folder, minutes, first, models, serves=alone):
     """Replay against a real server; a row a model: bars, how many are equal, the largest difference."""
     settings, key = champions(minutes.head(min(first, 3_000)), folder, models)
     open_store(settings).write(minutes.head(first))
-    server = live_server.Server(settings, MLFIN_LIMIT_USER="", MLFIN_LIMIT_ADDRESS="").start()
+    server = serves(settings).start()
     try:
         begin = time.perf_counter()
         said = replay(Line(server.port, key), minutes, first, models)
@@ -107,10 +117,13 @@ def compared(folder, minutes, first, models):
     return found
 
 
-def test_minute_by_minute_over_http_is_the_batch(minutes, tmp_path):
-    models = ("lightgbm", "logistic", "random_forest")
-    found = compared(tmp_path, minutes.head(930).reset_index(drop=True), 900, models)
-    assert (found.bars == 30).all() and len(found) == 3
+FEW, ALL = ("lightgbm", "logistic"), ("lightgbm", "logistic", "random_forest")
+
+
+@pytest.mark.parametrize(("serves", "models"), [(here, FEW), pytest.param(alone, ALL, marks=pytest.mark.slow)], ids=["here", "alone"])
+def test_minute_by_minute_over_http_is_the_batch(minutes, tmp_path, serves, models):
+    found = compared(tmp_path, minutes.head(930).reset_index(drop=True), 900, models, serves)
+    assert (found.bars == 30).all() and len(found) == len(models)
 
 
 @pytest.mark.long
