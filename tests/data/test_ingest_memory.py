@@ -75,7 +75,7 @@ def peak(tmp_path, name, limit, mb, capsys):
     assert not (tmp_path / "lake" / "incoming").exists()
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
+@pytest.mark.parametrize("name", ["x.csv", pytest.param("x.parquet", marks=pytest.mark.slow)])
 def test_ten_times_the_limit(tmp_path, name, capsys):
     peak(tmp_path, name, 2, 20, capsys)
 

@@ -63,7 +63,7 @@ def small(monkeypatch):
     return {"memory": 1, "timeframes": "1m", "tz": "UTC"}
 
 
-@pytest.mark.parametrize("order", ["by symbol", "by time", "mixed", pytest.param("newest first", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("order", ["mixed", *(pytest.param(order, marks=pytest.mark.slow) for order in ("by symbol", "by time", "newest first"))])
 def test_in_pieces_as_in_one(tmp_path, small, order):
     frame = dirty(2_000)
     if order == "by time":

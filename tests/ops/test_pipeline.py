@@ -196,7 +196,7 @@ def wait_for(path, seconds=60):
 
 
 @pytest.mark.parametrize("blow, executor", [
-    (signal.SIGINT, "ploomber-engine"), (signal.SIGKILL, "ploomber-engine"),
+    (signal.SIGKILL, "ploomber-engine"), pytest.param(signal.SIGINT, "ploomber-engine", marks=pytest.mark.slow),
     *(pytest.param(blow, "papermill", marks=pytest.mark.slow) for blow in (signal.SIGINT, signal.SIGKILL))])  # Ctrl-C with kernels: test_grid
 def test_a_run_that_is_broken_off_leaves_no_half(project, blow, executor):
     go(project)

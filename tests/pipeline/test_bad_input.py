@@ -210,7 +210,7 @@ def test_a_symbol_that_the_built_in_data_lack(unharmed):
     ({"features": "[sma_700]"}, "features", ["`sma_700`", "600 bars"]),
     ({"label": "fwd_ret_580"}, "train-logistic", ["Hint"]),
     ({"folds": "1000"}, "train-logistic", ["`folds` must be at most", "load more history"]),
-    ({"embargo": "9000"}, "train-logistic", ["embargo of 9000", "Hint"]),
+    pytest.param({"embargo": "9000"}, "train-logistic", ["embargo of 9000", "Hint"], marks=pytest.mark.slow),
 ])
 def test_data_that_do_not_reach(unharmed, changes, task, parts):
     (unharmed.root / "bars.csv").write_text(written())
@@ -369,7 +369,8 @@ def test_one_run_at_a_time(unharmed):
 
 
 @pytest.mark.parametrize("limit, changes, alone", [
-    (0, {}, True), (60_000, {}, False), pytest.param(60_000, {}, True, marks=pytest.mark.slow), (3_000_000, {}, False), (200_000, {"folds": "4"}, False),
+    (0, {}, True), (60_000, {}, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        (60_000, {}, True), (3_000_000, {}, False), (200_000, {"folds": "4"}, False))),
 ])
 def test_a_disk_that_is_full(finished, limit, changes, alone):
     before, (free, most) = finished.published(), resource.getrlimit(resource.RLIMIT_FSIZE)
