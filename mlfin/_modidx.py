@@ -4405,6 +4405,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlfin.serve.auth._sign': ('serve/auth.html#_sign', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth._token_person': ('serve/auth.html#_token_person', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth._tokens': ('serve/auth.html#_tokens', 'mlfin/serve/auth.py'),
+                                  'mlfin.serve.auth._try_login': ('serve/auth.html#_try_login', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth.changed': ('serve/auth.html#changed', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth.end_sessions': ('serve/auth.html#end_sessions', 'mlfin/serve/auth.py'),
                                   'mlfin.serve.auth.open_accounts': ('serve/auth.html#open_accounts', 'mlfin/serve/auth.py'),

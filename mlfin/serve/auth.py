@@ -166,10 +166,11 @@ def _begin(accounts: "Accounts", write: Write, user, address: str) -> Tokens:
     return _tokens(accounts, write, user, session, ends)
 
 # %% ../../nbs/serve/61_auth.ipynb #289239e3
-def _enter(accounts: "Accounts", write: Write, user, code: str, hashed: str | None, change: bool, attempt: Attempt, origin: Origin) -> Tokens | AuthError:
-    "The second half of a log-in: tokens, or why not."
+def _enter(accounts: "Accounts", write: Write, user, code: str, hashed: str | None, change: bool, attempt: Attempt, origin: Origin) -> Tokens | AuthError | None:
+    "The second half of a log-in: tokens, or why not; None where the password on record is another one than that which was proven."
     now = write.one("SELECT * FROM auth_users WHERE id = :id", id=user.id)
-    if now is None or now.disabled or now.password != user.password: return BadCredentials()
+    if now is None or now.disabled: return BadCredentials()
+    if now.password != user.password: return None
     by, second = origin._replace(who=user.name), ""
     if now.totp and (throttled := count_code(write, attempt)): return throttled
     if now.totp and not (second := second_factor(accounts, write, now, code)):
@@ -187,19 +188,24 @@ def _enter(accounts: "Accounts", write: Write, user, code: str, hashed: str | No
     return _begin(accounts, write, now, origin.address)
 
 def _login(accounts: "Accounts", name: str, password: str, code: str | None, origin: Origin, new: str | None) -> Tokens:
-    "Tokens for who proves who he is."
+    "Tokens for who proves who he is; proven once more where another log-in of his kept the password at a newer cost meanwhile."
     if new is not None:
         check_password(new, name)
         if new == password: raise ParameterError("`new_password` must be another one than the old.")
+    asked = accounts, name, password, code, origin, new
+    outcome = _try_login(*asked) or _try_login(*asked) or BadCredentials()
+    if isinstance(outcome, AuthError): raise outcome
+    return outcome
+
+def _try_login(accounts: "Accounts", name: str, password: str, code: str | None, origin: Origin, new: str | None) -> Tokens | AuthError | None:
+    "Tokens, or why not; None where the password changed between its proof and its use."
     user, attempt = prove(accounts, name, password, origin, "login")
     missing = SecondFactorNeeded() if user.totp and not code else PasswordChangeNeeded() if user.must_change and new is None else None
     hashing = accounts.hashing
     hashed = hashing.hash(new) if new is not None and not missing else hashing.hash(password) if hashing.old(user.password) and not missing else None
     with accounts.write() as write:
         if missing: forgive(write, attempt, whole=False)
-        outcome = missing or _enter(accounts, write, user, code or "", hashed, new is not None, attempt, origin)
-    if isinstance(outcome, AuthError): raise outcome
-    return outcome
+        return missing or _enter(accounts, write, user, code or "", hashed, new is not None, attempt, origin)
 
 # %% ../../nbs/serve/61_auth.ipynb #50980351
 def _rotate(accounts: "Accounts", write: Write, token: str, origin: Origin) -> Tokens | AuthError:

@@ -292,6 +292,18 @@ def test_hashes_of_another_cost_are_made_again(accounts, opened):
     assert word(accounts.issue, "ann", PASSWORD) is None
 
 
+@pytest.mark.parametrize("other", ["hashed anew", "changed"])
+def test_a_password_that_another_log_in_keeps_anew_meanwhile_is_proven_again(accounts, opened, monkeypatch, other):
+    dearer, prove = opened(hashing=Hashing(2, 16, 1)), auth.prove
+    def slow(*args):
+        found = prove(*args)
+        monkeypatch.setattr(auth, "prove", prove)
+        accounts.issue("ann", PASSWORD, new_password=OTHER) if other == "changed" else dearer.issue("ann", PASSWORD)
+        return found
+    monkeypatch.setattr(auth, "prove", slow)
+    assert word(dearer.issue, "ann", PASSWORD) == (None if other == "hashed anew" else "bad_credentials")
+
+
 # ---- the second factor ------------------------------------------------------------------------------------------
 
 @pytest.fixture
