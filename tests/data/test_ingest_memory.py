@@ -81,6 +81,6 @@ def test_ten_times_the_limit(tmp_path, name, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
+@pytest.mark.parametrize("name", ["x.csv", *(pytest.param(name, marks=pytest.mark.long) for name in ("x.csv.gz", "x.parquet"))])
 def test_ten_times_the_limit_at_full_size(tmp_path, name, capsys):
     peak(tmp_path, name, 64, 640, capsys)

@@ -359,7 +359,7 @@ def test_a_killed_copy_goes_on(place, kind):
     pd.testing.assert_frame_equal(store.history(timeframe="1m"), open_store(there).history(timeframe="1m"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("way", ways(("lake", "postgresql")), ids="-".join)
 def test_a_copy_killed_ten_times(place, way):
     here, there = map(place, way)
