@@ -26,11 +26,11 @@ setup:  ## make .venv from env/requirements.lock (milliseconds when nothing has 
 run: setup  ## the main job: ingest, features, train, backtest, publish
 	@$(BIN)/mlfin run $(ARGS)
 
-test: setup  ## every test but the slow ones: the notebooks first, pytest last
+test: setup  ## every test but the slow ones and those of `make check`: the notebooks first, pytest last
 	@echo "test: the lessons (nbdev-test)"
 	@env/in-memory $(BIN)/nbdev-test --n-workers 2
 	@echo "test: the tests (pytest)"
-	@env/in-memory $(BIN)/python -m pytest -m "not slow and not long" -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	@env/in-memory $(BIN)/python -m pytest -m "not slow and not long" --ignore tests/repo -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks
 	@$(BIN)/mlfin lab $(ARGS)
