@@ -80,9 +80,9 @@ def cut_after(monkeypatch, commits):
     return seen, lambda: monkeypatch.setattr(module, "_write", write)
 
 
-@pytest.mark.parametrize("make, n", [(folder_of, 6), (one_file, 8), pytest.param(one_file, 24, marks=pytest.mark.slow)])
-def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n):
-    source = make(tmp_path / ("x" if make is folder_of else "x.csv"), n)
+@pytest.mark.parametrize("make, n, rows", [(folder_of, 6, 120), (one_file, 8, 360), pytest.param(one_file, 24, 120, marks=pytest.mark.slow)])
+def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n, rows):
+    source = make(tmp_path / ("x" if make is folder_of else "x.csv"), n, rows)
     clean = update(source, store=tmp_path / "clean", **HOW)
     seen, mend = cut_after(monkeypatch, 2)
     with pytest.raises(Cut):
@@ -235,6 +235,7 @@ def peak(source, lake):
     return json.loads(said.stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_symbols(tmp_path, capsys):
     (_, _, base, small), (n, failed, _, large) = (peak(one_file(tmp_path / f"{n}.csv", n, 1_000), tmp_path / f"lake{n}") for n in (60, 240))
     with capsys.disabled():

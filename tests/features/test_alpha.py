@@ -309,6 +309,7 @@ print(compute(f, np.arange(1.0, 9.0))[0][-1])
 """
 
 
+@pytest.mark.slow
 def test_the_first_use_says_that_it_compiles_and_the_second_does_not(tmp_path):
     env = {"PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     told = []

@@ -333,6 +333,7 @@ def test_the_loop_is_a_scan_and_no_layer_is_unrolled(fitted):
     assert [layer["unroll"] for layer in layers if "unroll" in layer] == [False]
 
 
+@pytest.mark.slow
 def test_more_classes_layers_and_dropout():
     X, _, value, keys, _, train, test = market()
     y = np.digitize(value, [-0.3, 0.3]) - 1

@@ -117,6 +117,7 @@ tune(dataset, folds, "logistic", open_ledger(sys.argv[2] + "/killed.sqlite"), "m
 """
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_resumes_to_the_same_choice(make_panel, tmp_path):
     dataset, folds = question(make_panel)
     again = dict(LESS, trials=8)

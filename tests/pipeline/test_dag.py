@@ -341,6 +341,7 @@ def test_a_relative_path_starts_where_the_command_is_given(workbench, monkeypatc
     assert code == 0 and "never ran" in out, err
 
 
+@pytest.mark.slow
 def test_in_a_kernel_of_its_own_the_same_bytes_and_no_home(finished, first_run, monkeypatch):
     (finished.root / "home").write_text("a file")
     monkeypatch.setenv("HOME", str(finished.root / "home"))

@@ -90,6 +90,7 @@ def check(load, known, swaps) -> list[float]:
     return late
 
 
+@pytest.mark.slow
 def test_three_swaps_under_load(tmp_path, capsys):
     swapped(tmp_path, 1, 2, 25.0, capsys, command_here)
 
