@@ -209,7 +209,7 @@ def quiet_environment(settings: Settings | None = None, # threads and the Keras 
         "KERAS_BACKEND": settings.keras_backend if settings else "jax",
         "OMP_NUM_THREADS": str(settings.threads if settings else 1),
         "PLOTLY_RENDERER": "plotly_mimetype", "PYTHONHASHSEED": "0", "GIT_PYTHON_REFRESH": "quiet",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", # Arrow's own keeps tens of MB of what is free
     }
     if not _home_is_writable(): wanted |= _caches(settings.root if settings else None)
     for key, value in wanted.items(): os.environ.setdefault(key, value)

@@ -412,7 +412,7 @@ def _action_line(findings: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({"check": ["actions"], "status": ["warn" if len(found) else "pass"], "rows": [len(found)], "detail": ["; ".join(few)]})
 
 # %% ../../nbs/data/19_ingest.ipynb #ae3550c1
-_TOGETHER = 40_000                 # bars of several series that are judged together
+_TOGETHER = 20_000                 # bars of several series that are judged together
 _COMMIT, _SECONDS = 100_000, 20.0  # bars that are stored at once, and the time after which fewer are
 
 def _listed(actions: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -432,10 +432,13 @@ def _left_out(asked: _Asked, failed: dict) -> pd.DataFrame:
     texts = [f"{name} is left out: {str(failed[name][1]).splitlines()[0]}" for name in names]
     return quarantine_rows(asked.source, [-1] * len(names), names, [pd.NaT] * len(names), texts, [{"file": name} for name in names])
 
-def _batches(frames: Iterator[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
-    "Frames put together until a commit is worth it."
+def _batches(frames: Iterator[pd.DataFrame], most: int, key: list[str] | None = KEY) -> Iterator[pd.DataFrame]:
+    "Frames put together until a commit is worth it, in order of a key where there is one."
     held, rows = [], 0
-    def together(): return held[0] if len(held) == 1 else pd.concat(held, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
+    def together():
+        if len(held) == 1: return held[0]
+        whole = pd.concat(held, ignore_index=True)
+        return whole if key is None else whole.sort_values(key, kind="stable", ignore_index=True)
     for frame in frames:
         if held and rows + len(frame) > most:
             yield together()
@@ -474,8 +477,8 @@ def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[st
     def own(rows):
         keep = ~rows.symbol.isin(but) if only is None else rows.symbol.isin(only) & ~rows.symbol.isin(but)
         return rows if keep.all() else rows[keep].reset_index(drop=True)
-    for pile in (found.spool.unread, found.aside):
-        for aside in pile.frames(): _keep_aside(store, own(aside))
+    set_aside = (own(frame) for pile in (found.spool.unread, found.aside) for frame in pile.frames())
+    for aside in _batches(set_aside, most, None): _keep_aside(store, aside)
     if len(actions := own(found.actions)): store.write_actions(actions)
     for kept in _batches(map(own, found.kept.frames()), most):
         done = _write(store, kept, counts, known)

@@ -23,7 +23,7 @@ from .seams import SeamsSeen
 from .spool import Piece, no_bars
 
 # %% ../../nbs/data/13c_judge.ipynb #420cc4c8
-@dataclass
+@dataclass(slots=True)
 class _Series:
     "What is remembered of a series; moments in microseconds."
     place: int                     # order of appearance in the source
@@ -45,7 +45,7 @@ class _Series:
     seams: list = field(default_factory=list)          # of stretches that came whole
     habits: SeamsSeen | None = None                    # of what came cut
     told: list = field(default_factory=list)           # the first outliers, in words
-    blocks: list = field(default_factory=list)         # of volume: count, median, first moment
+    blocks: list = field(default_factory=list)         # of volume: arrays of three rows: count, median, first moment
     cut: bool = False              # it came in several pieces
     levels: Counter = field(default_factory=Counter)   # power of ten that the price is off -> rows
     level: int = 0                 # that of the last row
@@ -127,7 +127,7 @@ def _remember_volume(series: _Series, volume: np.ndarray, ts: np.ndarray) -> Non
     size = len(volume) // blocks
     if size < (1 if series.cut else 5): return
     medians = np.median(volume[:size * blocks].reshape(blocks, size), axis=1)
-    series.blocks += list(zip([size] * blocks, medians.tolist(), ts[:size * blocks:size].tolist(), strict=True))
+    series.blocks.append(np.array([np.full(blocks, size), medians, ts[:size * blocks:size]], dtype="float64"))
 
 def _tell_outliers(symbol: str, series: _Series, view: _View, at: np.ndarray) -> None:
     "The first five outliers of a series, in words."
@@ -377,7 +377,7 @@ def _regime_line(everything: dict, around: int = 4) -> tuple[str, int, str]:
     "A border where the median volume of the blocks before and after are far apart."
     told = []
     for (symbol, _), s in sorted(everything.items()):
-        counts, medians, ts = (np.array(c) for c in zip(*s.blocks, strict=True)) if s.blocks else [np.empty(0)] * 3
+        counts, medians, ts = np.concatenate(s.blocks, axis=1) if s.blocks else [np.empty(0)] * 3
         if s.cut and len(counts):
             home = ((np.cumsum(counts) - counts / 2) / counts.sum() * _BLOCKS).astype(int)
             if counts.sum() < 5 * _BLOCKS or len(set(home)) < _BLOCKS: continue
@@ -388,7 +388,7 @@ def _regime_line(everything: dict, around: int = 4) -> tuple[str, int, str]:
         jump = np.array([np.median(logs[b:b + around]) - np.median(logs[max(b - around, 0):b]) for b in borders])
         b = int(np.abs(jump).argmax())
         if abs(jump[b]) <= np.log(LIMITS["volume_factor"]): continue
-        told.append(f"{symbol} {pd.Timestamp(ts[borders[b]], unit='us'):%Y-%m-%d} x{np.exp(jump[b]):.4g}")
+        told.append(f"{symbol} {pd.Timestamp(int(ts[borders[b]]), unit='us'):%Y-%m-%d} x{np.exp(jump[b]):.4g}")
     return ("warn", len(told), _few(told, len(told))) if told else ("pass", 0, "")
 
 # %% ../../nbs/data/13c_judge.ipynb #c4958830

@@ -6,7 +6,11 @@
 __all__ = ['TABLES', 'Lake', 'folding']
 
 # %% ../../nbs/data/16_lake.ipynb #a6d057e1
+import json
+import os
 import threading
+import time
+import uuid
 from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -23,7 +27,7 @@ from .store import (HISTORY, VALUES, WriteResult, absent, accept, answer_query, 
 from .journal import Journal, forget_rows, pushed_rows, pushes
 from .records import Records
 from .shelf import Shelf
-from .table import BarTable, Snapshot, all_rows, alone, append, compact_table, count_rows, read_rows, told
+from .table import BarTable, Snapshot, all_rows, alone, append, compact_table, count_rows, present_symbols, read_rows, sync_log, told
 
 # %% ../../nbs/data/16_lake.ipynb #ba85d103
 TABLES = {"actions": {**ACTIONS, "to": "str", "recorded_at": TIME}, "quarantine": {**QUARANTINE, "recorded_at": TIME}}
@@ -63,25 +67,41 @@ def _version(root: Path, name: str) -> int:
     return -1 if table is None else table.version()
 
 # %% ../../nbs/data/16_lake.ipynb #4568113e
-def _append(root: Path, name: str, rows: pd.DataFrame) -> int:
-    "Add rows to a table, made if need be; its version afterwards."
-    import pyarrow as pa
-    from deltalake import DeltaTable, WriterProperties, write_deltalake
-    from deltalake.exceptions import CommitFailedError
+def _opened(path: Path, schema):
+    "A Delta table with at least the columns of a schema, made if need be."
+    from deltalake import DeltaTable, Schema
 
-    path, schema = root / name, _schema(name)
-    data = pa.Table.from_pandas(rows[list(TABLES[name])], schema=schema, preserve_index=False)
+    if not DeltaTable.is_deltatable(str(path)):
+        path.mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(str(path), schema, mode="ignore")
+    table = DeltaTable(str(path))
+    known = {f.name for f in table.schema().fields}
+    if wanted := [f for f in Schema.from_arrow(schema).fields if f.name not in known]: table.alter.add_columns(wanted)
+    return table
+
+def _append(root: Path, name: str, rows: pd.DataFrame) -> int:
+    "Add rows to a table, made if need be; its version afterwards, when they are on the disk. Needs to be alone."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from deltalake.transaction import AddAction
+
+    path, file = root / name, f"{uuid.uuid4().hex}.parquet"
+    data = pa.Table.from_pandas(rows[list(TABLES[name])], schema=_schema(name), preserve_index=False)
     with told(path, "written"):
-        for attempt in range(10):
-            try:
-                if _table(root, name) is None:
-                    path.mkdir(parents=True, exist_ok=True)
-                    DeltaTable.create(str(path), schema, mode="ignore")
-                write_deltalake(str(path), data, mode="append", schema_mode="merge", writer_properties=WriterProperties(compression="ZSTD"))
-                break
-            except CommitFailedError:                                      # another process made the table first
-                if attempt == 9: raise
-        return DeltaTable(str(path)).version()
+        table = _opened(path, _schema(name))
+        try:
+            with open(path / file, "wb") as out:
+                pq.write_table(data, out, compression="zstd")
+                out.flush()
+                os.fsync(out.fileno())
+            added = AddAction(file, (path / file).stat().st_size, {}, int(time.time() * 1000), True, json.dumps({"numRecords": data.num_rows}))
+            table.create_write_transaction([added], "append", table.schema(), [])
+        except OSError:
+            (path / file).unlink(missing_ok=True)
+            raise
+        table.update_incremental()
+        sync_log(path, table.version())
+        return table.version()
 
 def _arrival(stored: pd.DataFrame) -> pd.Timestamp:
     "Now, or just after the last arrival among the stored rows."
@@ -110,8 +130,11 @@ def _add_now(root: Path, name: str, rows: pd.DataFrame, where, key: list[str], v
 # %% ../../nbs/data/16_lake.ipynb #3fad0bc7
 def _standing(lake, at: Snapshot, rows: pd.DataFrame) -> pd.DataFrame:
     "What the table has at the keys of rows."
-    found = [read_rows(lake.bars, at, timeframe, list(own.symbol.unique()), own.ts.min(), own.ts.max(), arrival=True)
-             for timeframe, own in rows.groupby("timeframe", sort=True)]
+    def standing(timeframe, own):
+        names, span = own.symbol.unique().tolist(), (own.ts.min(), own.ts.max())
+        if len(names) > 1: names = present_symbols(lake.bars, at, timeframe, names, *span) # most of many are new, and their files large
+        return read_rows(lake.bars, at, timeframe, names, *span, arrival=True)
+    found = [standing(timeframe, own) for timeframe, own in rows.groupby("timeframe", sort=True)]
     return with_values(found[0] if len(found) == 1 else pd.concat(found, ignore_index=True))[list(rows)]
 
 def _add_bars(lake, rows: pd.DataFrame, unique: bool, folded: tuple[str, int] | None = None) -> WriteResult:

@@ -8,6 +8,7 @@ __all__ = ['NEIGHBOURS', 'LIVE_ROWS', 'no_bars', 'release_memory', 'Piece', 'Wor
 # %% ../../nbs/data/13b_spool.ipynb #ed26befa
 import errno
 import fcntl
+import gc
 import shutil
 import uuid
 import zlib
@@ -33,8 +34,9 @@ def no_bars() -> pd.DataFrame: # columns and dtypes of bars
     return as_bars(pd.DataFrame({c: pd.Series(dtype=TIME if c in ("ts", "known_at") else "object") for c in BAR_COLUMNS}))
 
 def release_memory() -> int: # bytes that Arrow still holds
-    "Give back to the system what Arrow keeps for its next table."
+    "Give back to the system what Arrow keeps for its next table, and frames that hold one another."
     import pyarrow as pa
+    gc.collect()
     pool = pa.default_memory_pool()
     pool.release_unused()
     return pool.bytes_allocated()
@@ -162,7 +164,7 @@ class Pile:
                     yield frame.astype({c: self.dtypes[c] for c in frame if frame[c].dtype != self.dtypes[c]})
 
 # %% ../../nbs/data/13b_spool.ipynb #1ca9d4e5
-_BUCKETS, _HOUR = 16, 3_600_000_000
+_BUCKETS, _HOUR = 64, 3_600_000_000
 _TAKEN = 400_000 # bars of small series that are taken up at once; laid down they are a tenth of what judging takes
 _NUMBERS = [*PRICES, "volume", *OPTIONAL_COLUMNS[:3], "adjusted"]
 _LAID = {"code": "int32", "row": "int64", "ts": "int64", "known_at": "int64", **dict.fromkeys(_NUMBERS, "float64")}

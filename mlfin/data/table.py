@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BUCKETS', 'FILE_ROWS', 'GROUP_ROWS', 'LOOSE_ROWS', 'told', 'alone', 'bucket_of', 'Snapshot', 'LogEnd', 'BarTable',
-           'put_rows', 'commit', 'append', 'prune', 'read_rows', 'all_rows', 'count_rows', 'compact_table']
+           'put_rows', 'sync_log', 'commit', 'append', 'prune', 'read_rows', 'present_symbols', 'all_rows',
+           'count_rows', 'compact_table']
 
 # %% ../../nbs/data/15b_table.ipynb #5861b839
 import errno
@@ -165,7 +166,7 @@ class LogEnd:
 # %% ../../nbs/data/15b_table.ipynb #288c68cd
 class BarTable:
     "A Delta table of bars in a folder, with its handle kept open."
-    renew = 50 # versions after which the handle is opened anew: what it takes in one by one, it keeps one by one
+    renew = 10 # versions after which the handle is opened anew: what it takes in one by one, it keeps one by one
     def __init__(self, path: Path):
         self.path, self._lock, self._handle, self._at, self._kept = Path(path), threading.RLock(), None, None, {}
         self.end, self._opened = LogEnd(self.path), -1
@@ -285,6 +286,16 @@ def put_rows(root: Path,           # folder of the table
             for timeframe, bucket, data in frames for first in range(0, data.num_rows, FILE_ROWS)]
 
 # %% ../../nbs/data/15b_table.ipynb #e2247707
+def sync_log(path: Path,   # folder of a Delta table
+             version: int, # of its newest commit
+            ) -> None:
+    "Wait until a commit is on the disk."
+    log = path / "_delta_log"
+    for part in (log / f"{version:020d}.json", log, path):
+        place = os.open(part, os.O_RDONLY)
+        try: os.fsync(place)
+        finally: os.close(place)
+
 def commit(table: BarTable,
            actions: list,       # AddActions and RemoveActions
            note: dict[str, str] | None = None, # what the history should say of it
@@ -300,11 +311,7 @@ def commit(table: BarTable,
             commit_properties=CommitProperties(note, app_transactions=[Transaction(*folded)] if folded else None),
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False))
         version = table.handle().version()
-        log = table.path / "_delta_log"
-        for path in (log / f"{version:020d}.json", log, table.path):
-            place = os.open(path, os.O_RDONLY)
-            try: os.fsync(place)
-            finally: os.close(place)
+        sync_log(table.path, version)
     return version
 
 # %% ../../nbs/data/15b_table.ipynb #27f62f1f
@@ -484,6 +491,25 @@ def read_rows(table: BarTable,
         order = _order(data)
     if order is not None: data = data.take(order)
     return _frame(data if arrival else data.select([c for c in data.schema.names if c != "recorded_at"]), timeframe)
+
+# %% ../../nbs/data/15b_table.ipynb #30bd0d0e
+def present_symbols(table: BarTable,
+                    at: Snapshot,
+                    timeframe: str,
+                    symbols: Sequence[str],             # those asked for
+                    start: pd.Timestamp | None = None,  # of files with rows from one moment to another, UTC
+                    end: pd.Timestamp | None = None,
+                    ) -> list[str]:                     # in the order asked for; none that the table lacks
+    "Which symbols stand in files of a time; of the files, only the names are read."
+    import pyarrow.parquet as pq
+
+    files = prune(at.files, timeframe, symbols, start, end, past=True)
+    pure = files.first_symbol == files.last_symbol
+    names = set(files.first_symbol[pure])
+    with told(table.path, "read", files.path):
+        for path in files.path[~pure]:
+            with pq.ParquetFile(table.path / path, read_dictionary=["symbol"]) as file: names.update(file.read(["symbol"])["symbol"].unique().to_pylist())
+    return [symbol for symbol in symbols if symbol in names]
 
 # %% ../../nbs/data/15b_table.ipynb #05ab8e46
 def all_rows(table: BarTable,

@@ -166,7 +166,7 @@ def _begin(accounts: "Accounts", write: Write, user, address: str) -> Tokens:
     return _tokens(accounts, write, user, session, ends)
 
 # %% ../../nbs/serve/61_auth.ipynb #289239e3
-def _enter(accounts: "Accounts", write: Write, user, code: str, hashed: str | None, change: bool, attempt: Attempt, origin: Origin) -> Tokens | AuthError | None:
+def _enter(accounts: "Accounts", write: Write, user, code: str, hashed: str | None, change: bool, attempt: Attempt, origin: Origin):
     "The second half of a log-in: tokens, or why not; None where the password on record is another one than that which was proven."
     now = write.one("SELECT * FROM auth_users WHERE id = :id", id=user.id)
     if now is None or now.disabled: return BadCredentials()

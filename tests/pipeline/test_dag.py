@@ -241,7 +241,8 @@ def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_
 def test_a_regression_has_pages_of_its_own(finished, monkeypatch):
     ask_in_file(finished, models=["ridge"], task="regression")
     monkeypatch.setenv("MLFIN_PROFILE", "test")
-    told = [cells_done(finished, "93_train", model="ridge", task="regression", folds=3, features=yaml.safe_load(SMALL["features"])), cells_done(finished, "93a_compare")]
+    trained = cells_done(finished, "93_train", model="ridge", task="regression", folds=3, features=yaml.safe_load(SMALL["features"]))
+    told = [trained, cells_done(finished, "93a_compare")]
     assert {"mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "ic"} <= set(told[0]) and "verdict" not in told[0] and "log_loss" not in told[0]
     assert {"mae", "rmse", "ic", "verdict"} <= set(told[1])
     training = read_json(finished.data("training.json"))
@@ -422,7 +423,8 @@ def test_plain_ploomber_on_the_same_files(workbench, first_run, through):
 def test_plain_papermill_on_one_notebook(finished, through):
     ask_in_file(finished)
     before = contents(finished)
-    through(finished, "papermill", ["-k", KERNEL, "-y", f"symbols: {SMALL['symbols']}\nfeatures: {SMALL['features']}", "nbs/pipeline/92_features.ipynb", "out.ipynb"])
+    chosen = f"symbols: {SMALL['symbols']}\nfeatures: {SMALL['features']}"
+    through(finished, "papermill", ["-k", KERNEL, "-y", chosen, "nbs/pipeline/92_features.ipynb", "out.ipynb"])
     assert (finished.root / "out.ipynb").is_file() and contents(finished) == before
     assert finished.here(*words())[1].startswith("Nothing to do")
 
