@@ -137,13 +137,15 @@ def _opened_path(fd: int, path: str | Path) -> str:
     if not os.path.samestat(os.stat(real), os.fstat(fd)): raise _refused(Path(path).name)
     return real
 
+_PLAINLY = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")) # those that the system has
+
 def open_data(path: str | Path,    # a file of data
               buffering: int = -1, # as `open` takes it
               ) -> BinaryIO:       # to be read
     "Open a file that somebody named; for a request only where requests may read, and only a regular file."
     if not confined(): return open(path, "rb", buffering)
     require_allowed(path)                                                  # before anything is opened: a device may not even be touched
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = os.open(path, os.O_RDONLY | _PLAINLY)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode) or not may_read(_opened_path(fd, path), _settings()): raise _refused(Path(path).name)
         return os.fdopen(fd, "rb", buffering)

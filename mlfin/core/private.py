@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import SettingsError
+from .files import is_own, user_number
 from .paths import own_places
 from .settings import Settings
 
@@ -52,11 +53,11 @@ def private_folder(path: str | Path, # a folder
     return path
 
 # %% ../../nbs/core/01b_private.ipynb #9b8bcd0c
-def _mine(found: os.stat_result) -> bool: return not hasattr(os, "geteuid") or found.st_uid in (os.geteuid(), 0)
+def _mine(found: os.stat_result) -> bool: return is_own(found, root=True)
 
 def _narrow(path: Path | str, found: os.stat_result, where: int | None = None) -> bool:
     "Take a file's or a folder's bits for others away; whether there were any."
-    if not stat.S_IMODE(found.st_mode) & _PRIVATE: return False
+    if user_number() is None or not stat.S_IMODE(found.st_mode) & _PRIVATE: return False
     try: os.chmod(path, stat.S_IMODE(found.st_mode) & ~_PRIVATE, dir_fd=where)
     except PermissionError:                                                # root's: what matters is that nobody else gets in
         if stat.S_IMODE(found.st_mode) & 0o007:
@@ -73,7 +74,7 @@ def check_home(settings: Settings, # the profile
         if not stat.S_ISDIR(found.st_mode): raise SettingsError(f"`{place}` must be a folder.\nHint: move the file away.")
         if not _mine(found) or not _mine(link):
             raise SettingsError(f"`{place}` belongs to another user (number {found.st_uid}), who could change accounts, keys and models.\n"
-                                f"Hint: run mlfin as that user, or chown -R {os.geteuid()} {place}")
+                                f"Hint: run mlfin as that user, or chown -R {user_number()} {place}")
         _narrow(place, found)
 
 # %% ../../nbs/core/01b_private.ipynb #aaed49ce

@@ -6,7 +6,6 @@
 __all__ = ['SealKeys', 'seal_keys', 'begin_rotation', 'end_rotation']
 
 # %% ../../nbs/core/02d_seals.ipynb #b6c2c19d
-import fcntl
 import hashlib
 import hmac
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, SettingsError
+from .files import hold, is_own, user_number
 from .provenance import atomic_path, hash_json
 from .settings import Settings
 
@@ -38,17 +38,18 @@ def _given() -> tuple[bytes, ...] | None:
 
 def _refuse_shared(path: Path, status: os.stat_result) -> None:
     "The file must be the owner's alone, and the owner whoever runs this (or root)."
+    if user_number() is None: return                                       # Windows keeps no such bits
     if status.st_mode & 0o077:
         raise SettingsError(f"The seal keys in {path.name} can be read by others (mode {status.st_mode & 0o777:o}).\n"
                             f"Hint: chmod 600 {path}; if that was so for long, `mlfin models seal --rotate`.")
-    if status.st_uid not in (os.geteuid(), 0):
+    if not is_own(status, root=True):
         raise SettingsError(f"The seal keys in {path.name} belong to another user (id {status.st_uid}).\n"
                             "Hint: run as that user, or give both the same key in MLFIN_SEAL_KEY_FILE.")
 
 def _read(path: Path) -> tuple[bytes, ...]:
     "The keys of a file."
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), encoding="utf-8") as file:
             _refuse_shared(path, os.fstat(file.fileno()))
             found = tuple(bytes.fromhex(k) for k in json.load(file)["keys"])
     except (OSError, ValueError, KeyError, TypeError) as e:
@@ -63,11 +64,11 @@ def _alone(path: Path) -> Iterator[None]:
     "Nobody else is changing this file; its folder is there, and its owner's alone."
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (status := path.parent.stat()).st_uid == os.geteuid() and status.st_mode & 0o077: path.parent.chmod(0o700)
+        if is_own(status := path.parent.stat()) and status.st_mode & 0o077: path.parent.chmod(0o700)
         lock = open(os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600), "a")
     except OSError as e: raise DataError(f"The folder of {path.name} cannot be written: {e.strerror}.") from None
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        hold(lock)
         yield
 
 def _write(path: Path, keys: tuple[bytes, ...]) -> None:

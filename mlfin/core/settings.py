@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import SettingsError, must_be, unknown
+from .files import is_own, user_number
 
 # %% ../../nbs/core/01_settings.ipynb #0ce3b171
 def _script_folder() -> Path | None:
@@ -189,11 +190,11 @@ def _is_ours(folder: Path) -> bool:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except OSError: return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK)
+    return stat.S_ISDIR(found.st_mode) and is_own(found) and not found.st_mode & 0o022 and os.access(folder, os.W_OK)
 
 def _caches(root: Path | None) -> dict[str, str]:
     "Where IPython, Jupyter, Matplotlib and Numba keep their own files when the home folder cannot be written: in the project, else in a temporary folder."
-    usual = [*([root / ".mlfin" / "cache"] if root else []), Path(tempfile.gettempdir()) / f"mlfin-{os.getuid()}"]
+    usual = [*([root / ".mlfin" / "cache"] if root else []), Path(tempfile.gettempdir()) / f"mlfin-{'own' if user_number() is None else user_number()}"]
     folder = next((f for f in usual if _is_ours(f)), None) or Path(tempfile.mkdtemp(prefix="mlfin-"))
     names = {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter", "JUPYTER_RUNTIME_DIR": "jupyter",
              "MPLCONFIGDIR": "matplotlib", "XDG_CACHE_HOME": "cache"}

@@ -6,7 +6,6 @@
 __all__ = ['trial_id', 'Snapshot', 'Ledger', 'open_ledger']
 
 # %% ../../nbs/core/03_trials.ipynb #6410af2c
-import fcntl
 import hashlib
 import json
 import sqlite3
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError, must_be
+from .files import hold
 from .private import private_folder
 from .provenance import atomic_path, hash_json
 
@@ -92,7 +92,7 @@ def _alone(path: Path) -> Iterator[None]:
         raise DataError(f"The ledger of trials {path} cannot be created: {e.strerror}.\n"
                         "Hint: check the folder's permissions and space.") from None
     with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        hold(handle)
         yield
 
 def _create(path: Path, wal: bool = True) -> None:

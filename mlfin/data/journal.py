@@ -6,7 +6,6 @@
 __all__ = ['ROW', 'Journal', 'pushed_rows', 'last_pushed', 'forget_rows', 'pushes']
 
 # %% ../../nbs/data/15a_journal.ipynb #9675cd20
-import fcntl
 import os
 import sqlite3
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import DataError
+from ..core.files import hold
 from .bars import MARK, TIME
 from .store import VALUE_TYPES, VALUES
 
@@ -45,7 +45,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     try:
         with open(path.with_name(f".{path.name}.lock"), "a") as alone:  # SQLite waits for no one when it turns to WAL
-            fcntl.flock(alone, fcntl.LOCK_EX)
+            hold(alone)
             if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal": db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             if not db.execute("SELECT name FROM sqlite_master WHERE name = 'bars_key'").fetchone(): db.executescript(_SCHEMA)

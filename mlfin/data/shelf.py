@@ -8,7 +8,6 @@ __all__ = ['DIRECT_ROWS', 'GATHERED', 'Shelf']
 # %% ../../nbs/data/15e_shelf.ipynb #77ce1911
 import io
 import json
-import os
 import sqlite3
 import time
 import uuid
@@ -20,6 +19,7 @@ import pandas as pd
 
 from ..core.provenance import hash_json, read_json, write_json
 from ..core.errors import DataError
+from ..core.files import sync_path
 from .bars import TIME
 from .records import Record, _feature_record
 from .store import WriteResult, absent, accept, resolve
@@ -92,11 +92,6 @@ def _handle(path: Path):
     if not (path / "_delta_log").is_dir(): return None
     with told(path, "read"): return DeltaTable(str(path)) if DeltaTable.is_deltatable(str(path)) else None
 
-def _fsync(path: Path) -> None:
-    place = os.open(path, os.O_RDONLY)
-    try: os.fsync(place)
-    finally: os.close(place)
-
 def _commit(path: Path, data, folded: tuple[str, int]) -> None:
     "Add rows to a table, made if need be, in one step that is on the disk when it returns; it says what it has of the journal."
     from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
@@ -109,7 +104,7 @@ def _commit(path: Path, data, folded: tuple[str, int]) -> None:
                         commit_properties=CommitProperties(app_transactions=[Transaction(*folded)]))
         log = path / "_delta_log" / f"{DeltaTable(str(path)).version():020d}.json"
         added = [json.loads(line)["add"]["path"] for line in log.read_text().splitlines() if line.startswith('{"add"')]
-        for place in (*(path / p for p in added), log, log.parent, path): _fsync(place)
+        for place in (*(path / p for p in added), log, log.parent, path): sync_path(place)
 
 # %% ../../nbs/data/15e_shelf.ipynb #b08078c6
 def _micros(at: pd.Timestamp | None, none: int = 0) -> int: return none if at is None else int(at.as_unit("us").asm8.astype("int64"))

@@ -7,7 +7,6 @@ __all__ = ['NEIGHBOURS', 'LIVE_ROWS', 'no_bars', 'release_memory', 'Piece', 'Wor
 
 # %% ../../nbs/data/13b_spool.ipynb #ed26befa
 import errno
-import fcntl
 import gc
 import shutil
 import uuid
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError
+from ..core.files import hold
 from ..core.provenance import hash_json
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars
 from .sources import QUARANTINE, Reading
@@ -80,7 +80,7 @@ def _dead(lock: Path) -> bool:
     "Whether nobody holds a lock; then it is gone."
     try:
         with open(lock, "a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(handle, wait=False)
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
     except OSError: return False                                 # it is held, or may not be written
@@ -102,7 +102,7 @@ class Workspace:
                 self.root.mkdir(parents=True, exist_ok=True)
                 try: self._lock = open(folder.with_suffix(".lock"), "a")
                 except FileNotFoundError: continue                         # another one took the empty root away just now
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                hold(self._lock)
                 if not folder.with_suffix(".lock").exists(): continue      # another one swept it just now
                 folder.mkdir()
                 self.folder = folder

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be
+from ..core.files import hold, sync_path
 from .bars import BAR_COLUMNS, KEY, MARK, TIME
 from .store import VALUE_TYPES, VALUES
 
@@ -77,13 +78,11 @@ def told(path: Path, # folder of the table
 @contextmanager
 def alone(root: Path): # folder of a lake
     "Let one writer at a time change a lake, in any process; a process that dies lets go."
-    import fcntl
-
     with told(root / ".lock", "written"):
         root.mkdir(parents=True, exist_ok=True)
         handle = open(root / ".lock", "a")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        hold(handle)
         yield
     finally: handle.close()
 
@@ -291,10 +290,7 @@ def sync_log(path: Path,   # folder of a Delta table
             ) -> None:
     "Wait until a commit is on the disk."
     log = path / "_delta_log"
-    for part in (log / f"{version:020d}.json", log, path):
-        place = os.open(part, os.O_RDONLY)
-        try: os.fsync(place)
-        finally: os.close(place)
+    for part in (log / f"{version:020d}.json", log, path): sync_path(part)
 
 def commit(table: BarTable,
            actions: list,       # AddActions and RemoveActions

@@ -61,9 +61,10 @@ def _loading() -> bool:
 class _Watch:
     "Sees what is opened while a feature is computed."
     def __init__(self):
-        import resource
+        try: import resource
+        except ImportError: resource = None                                # Windows: what native code opens is not seen there
         self.resource, self.spec, self.seen, self.loaded = resource, "", {}, False
-        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE) if resource else None
         sys.addaudithook(self.hear)
 
     def begin(self, spec: str, closed: bool) -> None:
@@ -78,7 +79,7 @@ class _Watch:
 
     def close(self, closed: bool) -> None:
         "Let the process open no further file, or as many as before."
-        self.resource.setrlimit(self.resource.RLIMIT_NOFILE, (0 if closed else self.limits[0], self.limits[1]))
+        if self.limits: self.resource.setrlimit(self.resource.RLIMIT_NOFILE, (0 if closed else self.limits[0], self.limits[1]))
 
     def note(self, kind: str, what: str) -> None:
         "Keep the first of each kind."
@@ -131,7 +132,7 @@ def _shift_clock(watch: _Watch) -> None:
     stamp.now = stamp.today = classmethod(stamped)
     stamp.utcnow = classmethod(lambda cls: stamp(at(datetime.datetime, datetime.UTC)))
     os.environ["TZ"] = _ZONE
-    time.tzset()
+    if hasattr(time, "tzset"): time.tzset()
 
 def _reseed() -> None:
     "Begin the random numbers that the whole process shares elsewhere."
@@ -205,14 +206,15 @@ def _compute_alone(watch: _Watch, f: Feature, bars: pd.DataFrame, context: dict)
     if table is not None: watch.seen.setdefault(f.spec, {}).setdefault("file", f"opened by native code ({error})")
     return table, other
 
-def _main(out: int) -> None:
-    "What the process does: features from standard input, digests to a file that is open already."
-    asked = pickle.load(sys.stdin.buffer)
+def _main() -> None:
+    "What the process does: features from standard input, digests to standard output, which nothing else is written to."
+    asked, out = pickle.load(sys.stdin.buffer), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     watch = _Watch()
     _shift_clock(watch)
     features = [parse_set([f])[0] if isinstance(f, str) else pickle.loads(f) for f in asked["features"]]
     bars, made, borders = asked["bars"], {}, symbol_borders(asked["bars"])
-    os.chdir("/")
+    os.chdir(os.path.abspath(os.sep))
     _reseed()
     for f in features:
         table, error = _compute_alone(watch, f, bars, asked["context"])
@@ -220,7 +222,7 @@ def _main(out: int) -> None:
     with open(out, "wb") as answer: pickle.dump({"made": made, "seen": watch.seen}, answer)
 
 # %% ../../nbs/features/24b_isolation.ipynb #bee9ea70
-_BEGIN = "import sys; from mlfin.features.isolation import _main; _main(int(sys.argv[1]))"
+_BEGIN = "from mlfin.features.isolation import _main; _main()"
 
 # %% ../../nbs/features/24b_isolation.ipynb #c3ad32dd
 class Isolated:
@@ -236,9 +238,8 @@ class Isolated:
         self.files[0].seek(0)
         path = os.pathsep.join(p or os.getcwd() for p in sys.path)
         here = os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "20011" if os.environ.get("PYTHONHASHSEED") != "20011" else "20012"}
-        out = self.files[1].fileno()
-        self.process = subprocess.Popen([sys.executable, "-c", _BEGIN, str(out)], stdin=self.files[0], stdout=subprocess.DEVNULL,
-                                        stderr=self.files[2], pass_fds=[out], env=here)
+        source, out, said = self.files
+        self.process = subprocess.Popen([sys.executable, "-c", _BEGIN], stdin=source, stdout=out, stderr=said, env=here)
 
     def _sent(self, f: Feature) -> str | bytes:
         "What is sent of a feature; nothing where it cannot be, which is a finding."

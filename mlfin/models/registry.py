@@ -8,7 +8,6 @@ __all__ = ['ROWS', 'registered_name', 'Version', 'model_versions', 'find_version
            'load_champion', 'rollback', 'champion_history', 'write_verdict']
 
 # %% ../../nbs/models/38_registry.ipynb #d56ce11d
-import fcntl
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ModelError, must_be, unknown
+from ..core.files import hold
 from ..core.provenance import hash_file, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
 from ..core.seals import SealKeys, seal_keys
 from ..core.settings import Settings
@@ -303,7 +303,7 @@ def _alone(settings: Settings) -> Iterator[None]:
     path = settings.root / ".mlfin" / settings.profile / ".registry.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        hold(handle)
         yield
 
 def _restore(folder: Path, sealed: bool):

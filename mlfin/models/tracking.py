@@ -6,7 +6,6 @@
 __all__ = ['Tracked', 'track', 'Synced', 'sync_pending', 'tag_run']
 
 # %% ../../nbs/models/35a_tracking.ipynb #2bd3fcec
-import fcntl
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ..core.errors import DataError, require
+from ..core.files import hold
 from ..core.provenance import hash_file, hash_frame, hash_json, read_json, write_json
 from ..core.seals import seal_keys
 from ..core.settings import Settings
@@ -92,7 +92,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
         yield
         return
     with open(path.with_name(f".{path.name}.lock"), "a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        hold(handle)
         yield
 
 @contextmanager
@@ -351,7 +351,7 @@ class Synced(NamedTuple):
 def _alone(spool: Path) -> Iterator[bool]:
     "Whether no other process is sending from this folder."
     with open(spool / ".lock", "a") as handle:
-        try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try: hold(handle, wait=False)
         except BlockingIOError: yield False
         else: yield True
 

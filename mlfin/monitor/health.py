@@ -8,7 +8,6 @@ __all__ = ['STATES', 'Finding', 'CHECKS', 'KEPT', 'Check', 'Asked', 'check_store
            'note_health', 'health_history', 'Readiness', 'summary']
 
 # %% ../../nbs/monitor/52_health.ipynb #a18ea1e1
-import fcntl
 import os
 import shutil
 import sqlite3
@@ -22,6 +21,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from ..core.errors import DataError, MissingExtraError, MlfinError, ParameterError, require, unknown
+from ..core.files import hold
 from ..core.provenance import system_message
 from ..core.settings import Settings
 from .logs import redact
@@ -111,8 +111,8 @@ def check_disk(asked: Asked) -> Finding:
     for place in sorted(next(p for p in (at, *at.parents) if p.is_dir()) for at in places):
         if (device := place.stat().st_dev) in seen: continue
         seen.add(device)
-        free, inodes = shutil.disk_usage(place).free, os.statvfs(place)
-        share = inodes.f_favail / inodes.f_files if inodes.f_files else 1.0
+        free, inodes = shutil.disk_usage(place).free, os.statvfs(place) if hasattr(os, "statvfs") else None
+        share = inodes.f_favail / inodes.f_files if inodes and inodes.f_files else 1.0
         state = next((s for s, (least, part) in _ROOM.items() if free < least or share < part), "ok")
         told.append((state, f"{free / 2**30:.1f} GiB and {share:.0%} of the inodes free"))
     worst = max(told, key=lambda t: STATES.index(t[0]))[0]
@@ -372,7 +372,7 @@ def _history(settings: Settings) -> Iterator[sqlite3.Connection]:
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, timeout=2, isolation_level=None)
         with open(path.with_name(f".{path.name}.lock"), "a") as alone:     # SQLite waits for no one when it turns to WAL
-            fcntl.flock(alone, fcntl.LOCK_EX)
+            hold(alone)
             if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal": db.execute("PRAGMA journal_mode=WAL")
             db.execute("CREATE TABLE IF NOT EXISTS changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, name TEXT NOT NULL,"
                        " state TEXT NOT NULL, before TEXT NOT NULL, words TEXT NOT NULL)")

@@ -7,7 +7,6 @@ __all__ = ['HIDDEN', 'STREAMS', 'hide', 'redact', 'harmless', 'bound', 'bound_na
            'logs_folder', 'setup_logs', 'log_access', 'AccessLog']
 
 # %% ../../nbs/monitor/51_logs.ipynb #e43643c8
-import fcntl
 import json
 import logging
 import math
@@ -26,6 +25,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import SettingsError
+from ..core.files import hold
 from ..core.later import Later
 from ..core.private import private_folder
 from ..core.provenance import system_message
@@ -161,7 +161,7 @@ class SharedFile(logging.Handler):
     def _turn(self) -> os.stat_result | None:
         "Rename the files by one, unless another process just did."
         with open(self.path.with_name(f".{self.path.name}.lock"), "a") as alone:
-            fcntl.flock(alone, fcntl.LOCK_EX)
+            hold(alone)
             try: there = os.stat(self.path)
             except FileNotFoundError: return None
             if there.st_size <= self.size: return there

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import ParameterError, must_be, require, unknown
+from ..core.files import is_own, user_number
 from ..core.later import Later
 from ..core.settings import Settings
 
@@ -66,13 +67,13 @@ def _is_ours(folder: Path) -> bool:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError: return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return stat.S_ISDIR(found.st_mode) and is_own(found) and not found.st_mode & 0o077
 
 def metrics_folder(settings: Settings, # the profile
                   ) -> Path:           # of the workers' files; no experiment can be called so
     "Where the workers of a profile keep their counts: in memory where the system has a place for it; a full disk ends who writes to a mapped file."
     folder = settings.root / ".mlfin" / settings.profile / ".metrics"
-    memory = Path("/dev/shm") / f"mlfin-{os.getuid()}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}"
+    memory = Path("/dev/shm") / f"mlfin-{user_number()}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}"
     return memory if _is_ours(memory) else folder
 
 def clean_metrics(folder: Path, # of `metrics_folder`

@@ -7,7 +7,6 @@ __all__ = ['product_hashes', 'is_fresh', 'read_run', 'experiment_lock', 'Plan', 
            'find_run', 'what_changed', 'compare_products', 'reproduce', 'reproduction_verdict']
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7cdba7f0
-import fcntl
 import logging
 import os
 import platform
@@ -29,6 +28,7 @@ from weakref import WeakSet
 
 from ..backtest.question import ask as ask, check_experiment, check_question, choose_kernel as choose_kernel
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
+from ..core.files import hold
 from mlfin.core.provenance import (
     TaskSpec, atomic_path, expand_grids, find_content, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet,
     read_pipeline, read_yaml, run_id, system_message, write_json,
@@ -75,7 +75,7 @@ def experiment_lock(settings: Settings, experiment: str) -> Iterator[None]:
         handle = open(path, "a+")
     except OSError as e: raise DataError(f"{path.parent} cannot be written to: {e.strerror}.\nHint: check the folder's owner and the disk.") from None
     with handle:
-        try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try: hold(handle, wait=False)
         except BlockingIOError:
             raise PipelineError(f"Experiment `{experiment}` is being run by another process.\nHint: wait for it, or use --experiment OTHER.") from None
         yield

@@ -6,7 +6,6 @@
 __all__ = ['MIGRATIONS', 'Write', 'AccountStore', 'migrate', 'Head', 'note', 'record', 'count_audit', 'read_audit', 'check_audit']
 
 # %% ../../nbs/serve/60h_account_store.ipynb #4c366a5b
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..core.errors import DataError, SettingsError, must_be
+from ..core.files import hold
 from .roles import Origin, Unavailable
 
 # %% ../../nbs/serve/60h_account_store.ipynb #11fe8cb2
@@ -79,7 +79,7 @@ def _prepare(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path.with_name(f".{path.name}.lock"), "a") as alone:
-            fcntl.flock(alone, fcntl.LOCK_EX)
+            hold(alone)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             db = sqlite3.connect(path, timeout=_WAIT)
             try: db.execute("PRAGMA journal_mode=WAL")

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from threading import Thread
 
+from ..core.files import sync_path
+
 # %% ../../nbs/serve/62a_child.ipynb #0bce9016
 def _boot() -> str:
     "Which start of the machine this is."
@@ -57,15 +59,10 @@ def descendants(pid: int, # number of a process
     return {p: born(p) for p in found}
 
 # %% ../../nbs/serve/62a_child.ipynb #27b48a8c
-def _sync(path: Path) -> None:
-    place = os.open(path, os.O_RDONLY)
-    try: os.fsync(place)
-    finally: os.close(place)
-
 def _put(file: Path, content: dict) -> None:
     "Write a file, down to the disk: a name that it gets afterwards never stands for nothing."
     file.write_text(json.dumps(content))
-    _sync(file)
+    sync_path(file)
 
 def claim(folder: Path, # of one start
           content: dict, # who: pid and born
@@ -75,7 +72,7 @@ def claim(folder: Path, # of one start
     try:
         _put(own, content)
         os.link(own, folder / "started.json")
-        _sync(folder)
+        sync_path(folder)
     except FileExistsError: return False
     finally: own.unlink(missing_ok=True)
     return True
@@ -132,5 +129,5 @@ def run_command(folder: str | Path, # of one start
     partial = folder / ".ended"
     _put(partial, {"code": code, "at": time.time()})
     os.replace(partial, folder / "ended.json")
-    _sync(folder)
+    sync_path(folder)
     return code

@@ -7,7 +7,6 @@ __all__ = ['most_connections', 'refusal', 'Connection']
 
 # %% ../../nbs/serve/64a_connection.ipynb #243c1fc3
 import json
-import resource
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..core.errors import SettingsError
 from .gate import problem
 
 # %% ../../nbs/serve/64a_connection.ipynb #4250ec44
@@ -24,6 +24,9 @@ _AT_MOST = 65_536 # connections of a process, whatever the system allows
 def most_connections(reserve: int = 128, # files that the process needs for its own work
                      ) -> int:           # connections that it may hold at once
     "How many connections fit into the files that this process may open; it may open as many as the system lets it."
+    try: import resource
+    except ImportError: raise SettingsError("`mlfin serve` needs Linux or macOS.\nHint: WSL 2 or a container on Windows; the client, the collector and"
+                                            " the library work there.") from None
     soft, hard = (2**31 if n == resource.RLIM_INFINITY else n for n in resource.getrlimit(resource.RLIMIT_NOFILE))
     files = min(max(soft, hard), max(soft, 2 * _AT_MOST))
     if files > soft: resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))

@@ -7,7 +7,6 @@ __all__ = ['KINDS', 'ENDED', 'Order', 'order_train', 'order_ingest', 'register_k
            'cancel_job', 'job_log', 'work', 'forget_jobs', 'forget_job']
 
 # %% ../../nbs/serve/63_jobs.ipynb #85612679
-import fcntl
 import json
 import os
 import re
@@ -30,6 +29,7 @@ import yaml
 
 from ..backtest.question import ask, check_experiment, check_question, check_symbol, choose_kernel, typed_moment
 from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, must_be, unknown
+from ..core.files import hold
 from ..core.paths import check_path, may_read, real_path
 from ..core.private import private_folder
 from ..core.provenance import read_json, read_yaml
@@ -237,7 +237,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_owner'").fetchone():
             with open(os.open(path.with_name(f".{path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600), "a") as alone:
-                fcntl.flock(alone, fcntl.LOCK_EX)                          # SQLite waits for no one when it turns to WAL
+                hold(alone)                          # SQLite waits for no one when it turns to WAL
                 _prepare(db)
         db.execute("PRAGMA synchronous=FULL")
         db.execute("BEGIN IMMEDIATE")

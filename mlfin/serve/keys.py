@@ -7,7 +7,6 @@ __all__ = ['KEEP', 'Keys', 'add_key', 'drop_keys', 'seal', 'unseal']
 
 # %% ../../nbs/serve/60g_keys.ipynb #6b58fad8
 import base64
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..core.errors import DataError, SettingsError
+from ..core.files import hold
 from ..core.provenance import atomic_path
 
 # %% ../../nbs/serve/60g_keys.ipynb #01d7c13e
@@ -62,7 +62,7 @@ def _alone(path: Path):
         lock = open(path.with_name(f".{path.name}.lock"), "a")
     except OSError as e: raise DataError(f"The folder of {path.name} cannot be written: {e.strerror}.") from None
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        hold(lock)
         yield
 
 def _make(path: Path) -> None:

@@ -7,7 +7,6 @@ __all__ = ['Listen', 'Supervisor', 'serve']
 
 # %% ../../nbs/serve/65_server.ipynb #91ff680b
 import errno
-import fcntl
 import logging
 import os
 import queue
@@ -24,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..core.errors import MlfinError, SettingsError, must_be, require
+from ..core.files import hold
 from ..core.settings import Settings
 from .auth import refuse_public
 from .tls import check_tls
@@ -100,7 +100,7 @@ def _alone(settings: Settings) -> Iterator[Callable[[str], None]]:
         lock.flush()
 
     with lock:
-        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try: hold(lock, wait=False)
         except OSError:
             lock.seek(0)
             raise SettingsError(f"Profile {settings.profile} is served already{lock.read(200)}.\n"

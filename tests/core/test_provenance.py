@@ -97,7 +97,7 @@ def test_unreadable_products_are_named(tmp_path, content, reader):
 
 def test_closure_follows_imports_inside_functions_and_relative_ones():
     reached = module_closure("def f():\n    from mlfin.core.settings import Settings")
-    assert list(reached) == ["mlfin.core.errors", "mlfin.core.settings"]
+    assert list(reached) == ["mlfin.core.errors", "mlfin.core.files", "mlfin.core.settings"]
 
 
 def test_closure_of_a_registry_holds_what_registers_there():
