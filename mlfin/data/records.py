@@ -346,7 +346,7 @@ def _moved(record: Record, rows: pd.DataFrame) -> pd.DataFrame:
     if rows[needed].isna().any(axis=None) or rows.duplicated([*record.key, "recorded_at"]).any():
         raise DataError(must_be("rows", "one row for each key and moment of arrival", f"{len(rows)} rows with gaps or copies"))
     if record is _FACT: _check_values(rows)
-    else:
+    elif record is not _ATTRIBUTE:
         unfit = {_PREDICTION.name: _unfit_prediction, _METRIC.name: _unfit_metric}.get(record.name, _unfit_features)
         reason = unfit(rows.drop(columns="recorded_at"), pd.Timestamp.now("UTC"))
         if (reason != "").any(): raise DataError(must_be("rows", f"{record.name} that a store may hold", reason[reason != ""].iloc[0]))

@@ -187,6 +187,24 @@ def test_records_are_copied_with_all_their_moments(place, monkeypatch, way):
     alike(here, there)
 
 
+@pytest.mark.parametrize("way", list(itertools.product(KINDS, KINDS)), ids="-".join)
+def test_what_is_kept_with_series_is_copied(place, make, way):
+    here, there = (open_store(place(kind)) for kind in way)
+    here.write(make("A", end="2024-01-20"))
+    rows = [("A", "1d", "calendar", "XNYS"), ("A", "1d", "spread", "price"), ("B", "1m", "calendar", "forex")]
+    kept = pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"])
+    here.write_attributes(kept.assign(value="24/7"))
+    here.write_attributes(kept)
+    done = copy_store(here, there)
+    assert done.failed.empty and done.series[done.series.what == "attributes"][["symbol", "copied"]].to_numpy().tolist() == [["A", 4], ["B", 2]]
+    pd.testing.assert_frame_equal(there.read_attributes(), here.read_attributes())
+    pd.testing.assert_frame_equal(there.record_history("attributes"), here.record_history("attributes"), check_exact=True)
+    assert there.read_attributes("A", "1d").value.tolist() == ["XNYS", "price"] and set(copy_store(here, there).series.status) == {"nothing new"}
+    there.write_attributes(kept.assign(value="24/7"))
+    here.write_attributes(kept.assign(value="XTKS"))
+    assert set(copy_store(here, there).failed.what) == {"attributes"}  # two who went their own ways
+
+
 def test_a_copy_of_a_copy(place, make):
     here, middle, last = (open_store(place(kind)) for kind in ("lake", "postgresql", "lake"))
     bars = make("A", end="2024-01-20")
