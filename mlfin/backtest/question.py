@@ -38,6 +38,8 @@ _OPTIONAL = ("start", "end", "symbols", "facts",  # null means: all there is
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
     if value is None and key not in _OPTIONAL: raise ParameterError(must_be(key, "given", None, where, "leave it out to keep env.yaml's, or give a value."))
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, int) and abs(one) > 10**18: raise ParameterError(must_be(key, "a number below 10^18", f"one of {one.bit_length():,} bits", where))
     if default is None or value is None: return value
     if isinstance(default, dict): raise ParameterError(must_be(key, "left as env.yaml has it", value, where, "name lists there, or register them."))
     if isinstance(default, bool) or isinstance(value, bool): fits = isinstance(value, bool) and isinstance(default, bool)
@@ -152,6 +154,20 @@ def _check_facts(question: dict, settings: Settings) -> None:
     from mlfin.data.ingest import open_store
     published_facts(question["features"], open_store(settings), question.get("symbols"), facts)
 
+def _check_builtin(question: dict) -> None:
+    "Refuse a timeframe, symbols and a period that the built-in set does not have."
+    from mlfin.data.bars import parse_timeframe
+    from mlfin.data.sources import read_bars
+    if parse_timeframe(question.get("timeframe", "1d")) != "1d":
+        raise ParameterError(must_be("timeframe", "1d for the built-in set", question["timeframe"], hint="it holds daily bars only."))
+    there = read_bars("builtin").bars
+    for name in question.get("symbols") or ():
+        if name not in set(there.symbol): raise ParameterError(unknown("symbols", name, there.symbol.unique(), "builtin"))
+    first, last = typed_moment("start", question.get("start")), typed_moment("end", question.get("end"), end=True)
+    if first is not None and first > there.ts.max() or last is not None and last < there.ts.min():
+        period = f"{question.get('start')} to {question.get('end')}"
+        raise ParameterError(must_be("start, end", f"within {there.ts.min():%Y-%m-%d} to {there.ts.max():%Y-%m-%d}", period))
+
 def _check_data(question: dict) -> None:
     "Refuse symbols, a period, a timeframe, a zone, a calendar or an adjustment that are none."
     from mlfin.data.bars import parse_timeframe
@@ -168,6 +184,7 @@ def _check_data(question: dict) -> None:
     if (zone := question.get("tz")) is not None:
         try: ZoneInfo(zone)
         except (KeyError, ValueError, TypeError, OSError): raise ParameterError(must_be("tz", "a time zone such as UTC or America/New_York", zone)) from None
+    if question.get("source") == "builtin": _check_builtin(question)
     if (calendar := question.get("calendar", "auto")) not in ("auto", "24/7", "forex"):
         import exchange_calendars
         known = exchange_calendars.get_calendar_names()
@@ -201,7 +218,7 @@ def check_question(question: dict, # every parameter
         from mlfin.models.labels import parse_label
         parse_label(question["label"])
     if "models" in question: _check_models(question)
-    if question["executor"] == "papermill": check_kernel(question["kernel"])
+    check_kernel(question["kernel"])
 
 def _check_models(question: dict) -> None:
     "Refuse models that nobody registered, or that do not do the task."
@@ -209,6 +226,8 @@ def _check_models(question: dict) -> None:
     from mlfin.models.zoo import load_models, model_names
     load_models()
     known, recipe = model_names(), _recipe(question)
+    if twice := [m for i, m in enumerate(question["models"]) if m in question["models"][:i]]:
+        raise ParameterError(must_be("models", "a list of models, each once", twice[0]))
     for name in question["models"]:
         if name not in known: raise ParameterError(unknown("model", name, known, "models"))
         if name not in model_names(recipe.task) or recipe.options(name): check_model(recipe, name)

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, hide_password, must_be, require, unknown
+from ..core.errors import DataError, hide_password, must_be, require
+from ..core.paths import not_there
 from ..core.provenance import hash_frame
 from .files import Dialect, Table, column_names, finish_table, raw_table
 from .pieces import time_column
@@ -120,7 +121,7 @@ def _relation(found, table: str | None, query: str | None, parameters: Mapping[s
         schema, _, name = table.rpartition(".")
         look = sa.inspect(found)
         if not look.has_table(name, schema=schema or None):
-            raise DataError(unknown("table", table, [*look.get_table_names(schema=schema or None), *look.get_view_names(schema=schema or None)]))
+            raise DataError(not_there("table", table, [*look.get_table_names(schema=schema or None), *look.get_view_names(schema=schema or None)]))
         names = [c["name"] for c in look.get_columns(name, schema=schema or None)]
         return sa.table(name, *(sa.column(n) for n in names), schema=schema or None), names
     text = sa.text(one_question(query, found.dialect.name))
@@ -252,7 +253,7 @@ def _there(found, relation, names: dict[str, str], symbol: str | None, where: st
     if "symbol" not in names: return
     column = relation.c[names["symbol"]]
     if found.execute(sa.select(column).where(column == symbol).limit(1)).first() is None:
-        raise DataError(unknown("symbol", symbol, [str(s) for (s,) in found.execute(sa.select(column).distinct().limit(50))], where))
+        raise DataError(not_there("symbol", symbol, [str(s) for (s,) in found.execute(sa.select(column).distinct().limit(50))], where))
 
 def _sample(found, relation, names: dict[str, str]) -> Any:
     "One value of the time column, to see of which kind it is."

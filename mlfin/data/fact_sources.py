@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be, unknown
+from ..core.paths import not_there
 from ..core.provenance import hash_frame
 from .bars import TIME
 from .facts import EVERYONE, as_facts
@@ -179,7 +180,7 @@ def read_facts(uri: str | Path,                     # "SOURCE:PATH", "SOURCE", o
     if not asked: return reading
     there = set(reading.facts.symbol)
     for s in asked:
-        if s not in there and not (reading.quarantine.symbol == s).any(): raise DataError(unknown("symbol", s, there - {EVERYONE}, reading.origin))
+        if s not in there and not (reading.quarantine.symbol == s).any(): raise DataError(not_there("symbol", s, there - {EVERYONE}, reading.origin))
     facts, aside = reading.facts, reading.quarantine
     keep, stays = facts.symbol.isin([*asked, EVERYONE]), aside.symbol.isin([*asked, EVERYONE, ""]) | aside.symbol.isna()
     return replace(reading, facts=facts[keep].reset_index(drop=True), quarantine=aside[stays].reset_index(drop=True))

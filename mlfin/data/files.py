@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be, unknown
-from ..core.paths import open_data, require_allowed
+from ..core.paths import confined, open_data, require_allowed
 from ..core.private import private_folder
 from ..core.provenance import atomic_path, hash_file
 from .bars import OPTIONAL_COLUMNS, PRICES
@@ -142,8 +142,8 @@ def inner_file(archive: zipfile.ZipFile, name: str, member: str) -> str:
     inside = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX")]
     inner = member or (inside[0] if len(inside) == 1 else "")
     if inner in inside: return inner
-    raise DataError(must_be("path", f"one file of {name}", member or f"{len(inside)} files", hint=
-                            f"{name}#{inside[0] if inside else 'MEMBER'}, one of {', '.join(inside[:5])}."))
+    hint = f"{name}#MEMBER." if confined() or not inside else f"{name}#{inside[0]}, one of {', '.join(inside[:5])}."
+    raise DataError(must_be("path", f"one file of {name}", member or f"{len(inside)} files", hint=hint))
 
 def _unpack(data: memoryview, name: str, member: str) -> tuple[memoryview | bytes, str]:
     "Unpacked bytes, and the name of what was inside."

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, SettingsError, hide_password, must_be, unknown
+from ..core.paths import not_there
 from ..core.provenance import hash_file, hash_frame, hash_json
 from ..core.settings import Settings, load_settings, project_root
 from .actions import adjust_bars, as_actions, derive_actions
@@ -571,7 +572,7 @@ def _all_read(asked: _Asked, found: _Found, failed: dict) -> None:
     "Refuse a source without a readable file, a symbol that no file has, and an adjusted close that is none."
     if failed and not found.rows: raise next(iter(failed.values()))[1]
     for symbol in asked.symbols if asked.start is None and asked.end is None and asked.source in _FILES else ():
-        if symbol not in found.rows: raise DataError(unknown("symbol", symbol, sorted(found.rows), asked.source))
+        if symbol not in found.rows: raise DataError(not_there("symbol", symbol, sorted(found.rows), asked.source))
     for text in found.refused.values(): raise DataError(text)
 
 def _content(asked: _Asked, hashes: Sequence[dict]) -> tuple[str, str]:
@@ -915,7 +916,7 @@ class _Run:
             for s in [name] if self.units else _named(asked): lines[s] = _Line(s, gone=int(bool(self.units)), error=str(error))
         origin = _content(asked, self.hashes)[0] if any(self.hashes) else ""
         for s in () if self.failed and not self.units else asked.symbols:
-            if s not in lines: lines[s] = _Line(s, error=str(unknown("symbol", s, sorted(self.lines), origin or asked.source)))
+            if s not in lines: lines[s] = _Line(s, error=not_there("symbol", s, sorted(self.lines), origin or asked.source))
         return [lines[s] for s in sorted(lines)], origin
 
     def quality(self) -> pd.DataFrame:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be, unknown
+from ..core.paths import not_there
 from ..core.provenance import hash_file, hash_json
 from ..core.settings import import_plugins
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, parse_timeframe, timeframe_delta
@@ -728,7 +729,7 @@ def _pieces(q: _Question, limit: int) -> Iterator[Reading]:
 def _all_there(q: _Question, have: list[str], origin: str) -> None:
     "Refuse a symbol that a file does not hold; a source without a reader says by itself what it does not know."
     for name in q.symbols if SOURCES[q.name] is not None else []:
-        if name not in have: raise DataError(unknown("symbol", name, have, origin))
+        if name not in have: raise DataError(not_there("symbol", name, have, origin))
 
 def read_parts(uri: str | Path,            # what `read_bars` takes
                limit: int | None = None,   # bytes that the frames of a part may take, roughly; None: 256 MiB

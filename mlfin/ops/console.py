@@ -29,7 +29,7 @@ from ..core.private import check_home
 from ..core.settings import Settings, load_settings, quiet_environment
 
 # %% ../../nbs/ops/71a_console.ipynb #a6bdfe8b
-out, err = Console(soft_wrap=True, force_jupyter=False), Console(stderr=True, soft_wrap=True, force_jupyter=False)
+out, err = (Console(stderr=stderr, soft_wrap=True, force_jupyter=False, emoji=False) for stderr in (False, True)) # `a:x:b` is no picture
 Events = Annotated[Path | None, typer.Option("--events", metavar="FILE", dir_okay=False, help="Also write what happens to this file, one JSON object a line.")]
 Profile = Annotated[str | None, typer.Option(help="Section of settings.ini (default: MLFIN_PROFILE, then development).")]
 

@@ -53,6 +53,7 @@ print(len(stored), len(trained.predictions), len(said))
 """
 
 
+@pytest.mark.slow
 def test_without_what_only_unix_has_the_library_works(tmp_path):
     "Data, features, models, backtest, prediction, client and collector; `msvcrt` is a stand-in."
     at = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "models")))}

@@ -179,6 +179,7 @@ def quiet(page):
     assert not [u for u in page.asked if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", u)]
 
 
+@pytest.mark.slow
 def test_an_analyst_presses_the_three_buttons(desk, tmp_path):
     page = desk
     assert page.title() == "Operations · mlfin" and not button(page, "Train").is_visible()

@@ -80,7 +80,7 @@ def cut_after(monkeypatch, commits):
     return seen, lambda: monkeypatch.setattr(module, "_write", write)
 
 
-@pytest.mark.parametrize("make, n, rows", [(folder_of, 6, 120), (one_file, 8, 360), pytest.param(one_file, 24, 120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make, n, rows", [(folder_of, 6, 120), *(pytest.param(one_file, *size, marks=pytest.mark.slow) for size in ((8, 360), (24, 120)))])
 def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n, rows):
     source = make(tmp_path / ("x" if make is folder_of else "x.csv"), n, rows)
     clean = update(source, store=tmp_path / "clean", **HOW)

@@ -70,6 +70,7 @@ def killed(folder, times, seed, capsys):
     return under_way
 
 
+@pytest.mark.slow
 def test_kill_an_ingest_of_many_parts_twice(tmp_path, capsys):
     assert killed(tmp_path, 2, 1, capsys) >= 1
 

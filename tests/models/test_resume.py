@@ -61,6 +61,7 @@ def test_a_killed_training_goes_on_at_its_fold(tmp_path, make_panel, make_date_f
     assert hashes(resumed) == hashes(train_walk_forward(dataset, folds, ["random_forest"], seed=2))
 
 
+@pytest.mark.slow
 def test_folds_side_by_side_give_the_same_bytes(tmp_path, make_panel, make_date_folds):
     child = subprocess.run(command(tmp_path, 4200, 16, 2, "logistic,dummy"), env=environment(JOBLIB_MULTIPROCESSING="1"),
                            capture_output=True, text=True, timeout=120)

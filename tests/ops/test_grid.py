@@ -132,6 +132,7 @@ def test_two_kernels_work_at_a_time(grid, monkeypatch):
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: one kernel at a time")
+@pytest.mark.slow
 def test_ctrl_c_ends_both_kernels(grid):
     go(grid)
     before = {f: (grid.root / f).read_bytes() for f in grid.files()}

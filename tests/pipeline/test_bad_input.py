@@ -201,7 +201,7 @@ def test_a_file_that_holds_no_bars_ends_the_first_task(unharmed, text, changes, 
 
 
 def test_a_symbol_that_the_built_in_data_lack(unharmed):
-    one_message(unharmed.here(*words(symbols="[IBN,MSFT]")), 1, "Task `ingest` failed", "`symbol`", "'IBN'", "did you mean `IBM`")
+    one_message(unharmed.here(*words(symbols="[IBN,MSFT]")), 2, "`symbols`", "'IBN'", "did you mean `IBM`")
 
 
 @pytest.mark.parametrize("changes, task, parts", [

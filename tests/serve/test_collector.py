@@ -759,6 +759,7 @@ def once_each(have, bars):
 
 
 @pytest.mark.skipif(not BITCOIN.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
+@pytest.mark.slow
 def test_every_bar_is_there_once_whoever_was_killed(journey):
     trip = journey(bitcoin().head(800), after="0", waits=(0.1, 1.0))
     trip.collect(400, 40)

@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
-from mlfin.core.errors import ParameterError  # noqa: E402
+from mlfin.core.errors import DataError, ParameterError  # noqa: E402
+from mlfin.data.ingest import ingest, update  # noqa: E402
 from mlfin.serve.jobs import ENDED, Jobs, order_ingest, order_train  # noqa: E402
 from mlfin.serve.users import add_user, new_key  # noqa: E402
 
@@ -77,13 +78,15 @@ def test_a_path_elsewhere_is_refused_at_once(ask, path):
 
 
 QUESTIONS = {
-    "folds": [10**9, 1e9, 0, -1, True, "5", 1001], "tune": [10**9, 1e9, -1], "jobs": [100_000, 0], "embargo": [10**12, -5], "seed": [-1, 2**40, 10**30],
-    "kernel": ["python99", "../x", "bash"], "executor": ["os.system"], "facts": ["/etc/passwd", "file:///etc/passwd", "1"],
-    "symbols": [["../../etc/passwd"], ["/etc/passwd"], ["a\\b"], ["~root"], ["a\nb"], ["x" * 65], [""], "IBM", [], ["a"] * 10_001],
-    "models": [["xgbost"], ["../x"]],
+    "folds": [10**9, 10**400, 1e9, 0, -1, True, "5", 1001], "tune": [10**9, 1e9, -1, 10**309],
+    "jobs": [100_000, 0], "embargo": [10**12, -5], "seed": [-1, 2**40, 10**30],
+    "kernel": ["python99", "../x", "bash"], "quantile": [10**400, -10**400], "fee_bps": [10**309], "take_profit": [[10**400]],
+    "executor": ["os.system"], "facts": ["/etc/passwd", "file:///etc/passwd", "1"],
+    "symbols": [["../../etc/passwd"], ["/etc/passwd"], ["a\\b"], ["~root"], ["a\nb"], ["x" * 65], [""], "IBM", ["NOPE"], [], ["a"] * 10_001],
+    "models": [["xgbost"], ["../x"], ["logistic", "logistic"]],
     "features": [["rsi_x"], ["sma_99999999999999999999"], []], "label": ["fwd_ret_x", "fwd_ret_999999999", "fwd_ret_" + "9" * 150],
-    "timeframe": ["7m", ""],
-    "start": ["soon", "0001-01-01", "9999-12-31", "x" * 150, 7], "end": ["1500-01-01", "1900-01-01"],
+    "timeframe": ["7m", "", "1h"],
+    "start": ["soon", "2100-01-01", 10**400, "0001-01-01", "9999-12-31", "x" * 150, 7], "end": ["1500-01-01", "1900-01-01"],
     "tz": ["Mars/Olympus", "../../etc/passwd", "/etc/localtime"],
     "calendar": ["XXXX", "/etc/passwd"], "adjust": ["yes"], "cash": [0, -1, 1e300], "threshold": ["x", 5, [1]], "leverage": [0, 1e9],
     "participation": ["x"],
@@ -100,6 +103,12 @@ def test_what_no_job_would_do_is_refused_at_once_and_named(ask, name):
         assert told.status_code == 422, (value, told.text)
         assert name in told.json()["detail"] or name in json.dumps(told.json().get("errors", [])), (value, told.text)
     assert ask.api.jobs.counts()["queued"] == 0
+
+
+@pytest.mark.parametrize("kernel", ["/etc/x", "nope", "", "../../etc"])
+def test_a_kernel_that_is_none_is_refused_whatever_executes(ask, kernel):
+    told = ask("POST", "/v1/train", "analyst", json={"experiment": "x", "parameters": {"executor": "ploomber-engine", "kernel": kernel}})
+    assert told.status_code == 422 and "kernel" in told.text
 
 
 @pytest.mark.parametrize("body", ['{"parameters": {"cash": 1e999}}', '{"parameters": {"cash": NaN}}', '{"parameters": {"threshold": -Infinity}}',
@@ -122,6 +131,19 @@ def test_what_lies_in_an_allowed_folder_is_taken(ask):
     parameters = {"source": "csv", "path": "in/bars.csv", "symbols": ["COIN"], "models": ["logistic"]}
     assert ask("POST", "/v1/train", "analyst", json={"experiment": "y", "parameters": parameters}).status_code == 202
     with pytest.raises(ParameterError, match="link.csv is none"): order_ingest(ask.api.jobs.settings, {"source": "csv", "path": "in"})
+
+
+def test_symbols_that_a_file_holds_are_not_repeated(monkeypatch, tmp_path):
+    (tmp_path / "bars.csv").write_text("date,symbol,open,high,low,close,volume\n" + "".join(f"2024-01-0{i},{SECRET},1,1,1,1,1\n" for i in range(1, 6)))
+    def asked(read, **how):
+        try: return read("csv", tmp_path / "bars.csv", symbols=["X"], tz="UTC", store=tmp_path / "lake", **how)
+        except DataError as e: return str(e)
+    assert SECRET in asked(ingest)  # at a terminal
+    assert SECRET in asked(update).series.to_string()
+    monkeypatch.setenv("MLFIN_CONFINED", "1")
+    monkeypatch.setenv("MLFIN_DATA_DIRS", str(tmp_path))
+    for how in ({}, {"start": "2024-01-02"}): assert "got 'X" in (said := asked(ingest, **how)) and SECRET not in said
+    assert (done := asked(update)).failed and "one that is there, got 'X'" in done.series.error[0] and SECRET not in done.series.to_string()
 
 
 def test_an_experiments_own_path_is_looked_at_again(ask):
