@@ -101,6 +101,9 @@ def column_names(names: Sequence[str],         # the file's
         hint = f"the file has {len(names)} columns, none of that name."
         raise DataError(must_be("columns", "a mapping from names in the file to ours", lost[0], where, hint))
     ours = {theirs: _role(ours[theirs], names, where) for theirs in ours}
+    for role in set(ours.values()):
+        if len(both := [theirs for theirs, own in ours.items() if own == role]) > 1:
+            raise DataError(must_be("columns", "a mapping that names each of ours once", f"{' and '.join(both)} both as {role}", where))
     keys = _keys(n for n in names if n not in ours)
     if len(names) == 1 and re.search(r"[,;\t].*[,;\t]", str(names[0])):
         raise DataError(must_be("path", "a table whose cells stand apart: each line as cells", "each line as one text in one pair of quotes", where,
@@ -461,7 +464,8 @@ def _first_digits(rows: list[list[str]], names: list[str], found: dict[str, str]
     "Decimals that the first rows show of the prices; 0 where there is no spread, whose unit they may tell."
     at = [names.index(found[c]) for c in PRICES] if "spread" in found else []
     cells = [row[i].strip().rpartition(sign) for row in rows for i in at if len(row) > i]
-    return max((len(after) for _, dot, after in cells if dot and after.isdigit() and after != "0"), default=0)
+    all_told = any(str(name).startswith("<") for name in names)            # MetaTrader writes every digit of the symbol, zeros too
+    return max((len(after) for _, dot, after in cells if dot and after.isdigit() and (after != "0" or all_told)), default=0)
 
 def csv_layout(data: bytes | memoryview,     # the file's first bytes, some 64 KiB of them at least if it has as many
                where: str,                   # the file's name, for messages

@@ -839,6 +839,8 @@ def _added(checks: list[pd.DataFrame]) -> pd.DataFrame:
     return worst.groupby("check", sort=False)[["status", "rows", "detail", "rank"]].apply(one).reset_index()[_CHECKS].astype(checks[0].dtypes.to_dict())
 
 # %% ../../nbs/data/19_ingest.ipynb #c2e9468e
+_NONE = "none of {:,} rows is a bar; the first is set aside because {}"
+
 class _Run:
     "An ingest of files: read batch by batch, judged series by series, stored commit by commit."
     def __init__(self, asked: _Asked, store: Store, judge: Judge, progress: Callable | None):
@@ -905,6 +907,7 @@ class _Run:
         for symbol in done:
             line = self.lines[symbol] = _Line(symbol, found.rows[symbol], counts.get(symbol, Counter()), found.gone[symbol], until=found.spool.until)
             if symbol in stops: line.error, line.stopped = stops[symbol], symbol not in found.refused
+            elif line.rows == line.gone > 0: line.error = _NONE.format(line.rows, found.why[symbol])
         for kept in found.kept.frames(): _ends({s: self.lines[s] for s in done if s not in stops}, kept)
         if not last or self.units: self.save(found)
         release_memory()
@@ -947,7 +950,8 @@ class _Run:
         seen = {*self.lines, *done}
         for aside in found.spool.unread.frames(): _keep_aside(self.store, aside[~aside.symbol.isin(seen)])
         for symbol in set(found.rows) - seen:
-            self.lines[symbol] = _Line(symbol, found.rows[symbol], gone=found.gone[symbol], until=found.spool.until)
+            line = self.lines[symbol] = _Line(symbol, found.rows[symbol], gone=found.gone[symbol], until=found.spool.until)
+            if line.rows == line.gone > 0: line.error = _NONE.format(line.rows, found.why[symbol])
 
     def save(self, found: _Found) -> None:
         "Note what is stored."

@@ -111,14 +111,16 @@ def _panel(bars: pd.DataFrame) -> tuple[_Panel, np.ndarray]:
     return _Panel(names, series, row, ts, prices, volume if whole else volume[row], len(bars)), backwards
 
 # %% ../../nbs/data/13_quality.ipynb #618e9bd9
+_LOWEST, _HIGHEST, _LARGEST = 1e-18, 1e15, 1e30 # prices and volumes that a market can have
+
 def _price_faults(panel: _Panel) -> dict[str, np.ndarray]:
     "Which rows have a price that cannot be, prices that contradict each other, an impossible volume."
     o, h, l, c = panel.prices  # noqa: E741
     with np.errstate(invalid="ignore"):
         top, low = np.maximum(np.maximum(o, h), np.maximum(l, c)), np.minimum(np.minimum(o, h), np.minimum(l, c))
-        fine = (low > 0) & (top < np.inf)
+        fine = (low >= _LOWEST) & (top <= _HIGHEST)
         return {"prices": ~fine, "ohlc": ((h < top) | (l > low)) & fine,
-                "volume": ~((panel.volume >= 0) & (panel.volume < np.inf)),
+                "volume": ~((panel.volume >= 0) & (panel.volume <= _LARGEST)),
                 "mixed": fine & (top > LIMITS["mixed_prices"] * low)}
 
 def _expected(calendar: str, timeframe: str, first: int, last: int) -> np.ndarray:
@@ -264,9 +266,11 @@ def _why(o: float, h: float, l: float, c: float, volume: float) -> str:  # noqa:
     prices = np.array([o, h, l, c])
     if not np.isfinite(prices).all(): return "a price is not finite"
     if (prices <= 0).any(): return "a price is not positive"
+    if prices.min() < _LOWEST or prices.max() > _HIGHEST: return f"a price is not between {_LOWEST:g} and {_HIGHEST:g}"
     if h < max(o, c): return "high is below another price"
     if l > min(o, c): return "low is above another price"
     if not np.isfinite(volume): return "volume is not finite"
+    if volume > _LARGEST: return f"volume is above {_LARGEST:g}"
     return "volume is negative" if volume < 0 else ""
 
 def _slip_texts(panel: _Panel, slips: dict[str, np.ndarray]) -> dict[int, str]:
@@ -329,9 +333,9 @@ def clean(bars: pd.DataFrame,          # bar columns and dtypes, as `Reading.bar
 CHECKS = {"readable": "rows of the source that never became bars",
           "schema": "columns, types, symbols and timeframes of a bar frame",
           "times": "bars without a time, of a year that no market has, known before they open, or of the future",
-          "prices": "prices that are not finite or not positive",
+          "prices": "prices that are not finite, not positive, or of a size that no market has",
           "ohlc": "high not the highest, low not the lowest",
-          "volume": "volume not finite or negative",
+          "volume": "volume not finite, negative, or of a size that no market has",
           "duplicates": "one key more than once",
           "order": "steps back in time within a series",
           "dst": "an hour told twice, or times an hour off, as a wrong time zone makes them",

@@ -24,6 +24,7 @@ def price_decimals(values: np.ndarray, # prices, float64; what is not finite doe
     "How many decimals prices have; what a float adds in its last bits does not count."
     left = np.asarray(values, dtype="float64")
     left = np.abs(left[np.isfinite(left)])
+    left = left[left < 1e15]                                               # beyond that, a float has no decimals
     single = len(left) and (left.astype("float32") == left).all()          # made of 32-bit floats
     bits, counts = 2.0**(-23 if single else -50), np.zeros(_MOST + 2, dtype="int64")
     for d in range(_MOST + 1):
@@ -49,10 +50,12 @@ class SpreadUnit:
         "Spreads as prices; raises `DataError` for fractions among what was taken for points, and for a symbol whose point is not known."
         if self.whole and (odd := spread[np.isfinite(spread) & (spread % 1 != 0)]).size: raise _unclear(float(odd.iloc[0]), where)
         if set(self.points) == {""}:
-            return spread if self.points[""] == 1 else (spread * self.points[""]).round(12)
+            return spread if self.points[""] == 1 else _rounded(spread * self.points[""])
         scale = symbols.map(self.points).astype("float64").fillna(self.points.get("", np.nan))
         if (lost := scale.isna() & (spread != 0) & spread.notna()).any(): raise _no_point(symbols[lost].iloc[0], where)
-        return (spread * scale).round(12).where(scale != 1, spread)
+        return _rounded(spread * scale).where(scale != 1, spread)
+
+def _rounded(spread: pd.Series) -> pd.Series: return spread.where(spread.abs() > 1e15, spread.clip(-1e15, 1e15).round(12))
 
 def _size(point: float) -> str: return f"{point:.12f}".rstrip("0").rstrip(".") if point < 1 else f"{point:.12g}"
 

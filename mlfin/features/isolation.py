@@ -6,11 +6,13 @@
 __all__ = ['Isolated', 'declared_reads']
 
 # %% ../../nbs/features/24b_isolation.ipynb #e44afa55
+import inspect
 import io
 import os
 import pickle
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b
@@ -34,7 +36,7 @@ _KINDS = {"open": "file", "os.listdir": "file", "os.scandir": "file", "glob.glob
           "subprocess.Popen": "process", "os.system": "process", "os.exec": "process", "os.fork": "process", "os.forkpty": "process",
           "os.posix_spawn": "process", "os.spawn": "process", "pty.spawn": "process", "urllib.Request": "network"}
 _CODE = (".py", ".pyc", ".so", ".pyd", ".nbi", ".nbc", ".dist-info/METADATA", ".dist-info/entry_points.txt")
-_PLACES = ("__pycache__", "zoneinfo", "tzdata")
+_PLACES = ("__pycache__", "zoneinfo", "tzdata", "cgroup")             # compiled code, time zones, how many cores there are
 
 def _kind(event: str, args: tuple) -> str: # one of READS, or nothing
     "What an audit event means for a feature."
@@ -47,15 +49,30 @@ def _is_code(path) -> bool:
     text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
     return text.endswith(_CODE) or any(place in Path(text).parts for place in _PLACES) or Path(text, "__init__.py").is_file()
 
+_INSTALLED = tuple(os.path.realpath(p) for p in {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()}) # what packages bring with them
+
 def _loading() -> bool:
-    "Whether Python is importing a module right now, or Numba is compiling one: what that reads is code."
+    "Whether Python is loading code right now, a package is being imported, or Numba is compiling: what that reads is no data of a feature."
     frame, first = sys._getframe(2), ""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"): return True
+    if frame.f_code.co_filename.startswith("<frozen importlib"): return True
+    while frame is not None and frame.f_code.co_name != "<module>":
         home = frame.f_globals.get("__name__", "").partition(".")[0]
         if not first and home not in sys.stdlib_module_names: first = home
         frame = frame.f_back
-    return first in ("numba", "llvmlite")
+    return first in ("numba", "llvmlite") or frame is not None and _installed(frame.f_code.co_filename)
+
+def _installed(path: str) -> bool:
+    "Whether a file belongs to Python or to a package."
+    real = os.path.realpath(path)
+    return any(real.startswith(place + os.sep) for place in _INSTALLED)
+
+def _importing() -> list[str]:
+    "The modules that are being imported right now."
+    frame, found = sys._getframe(2), []
+    while frame is not None:
+        if frame.f_code.co_name == "<module>": found.append(frame.f_globals.get("__name__", ""))
+        frame = frame.f_back
+    return found
 
 # %% ../../nbs/features/24b_isolation.ipynb #25f9910a
 class _Watch:
@@ -64,6 +81,7 @@ class _Watch:
         try: import resource
         except ImportError: resource = None                                # Windows: what native code opens is not seen there
         self.resource, self.spec, self.seen, self.loaded = resource, "", {}, False
+        self.importing, self.imports = False, {}                               # module -> kind -> what it opened when it was imported
         self.limits = resource.getrlimit(resource.RLIMIT_NOFILE) if resource else None
         sys.addaudithook(self.hear)
 
@@ -87,11 +105,14 @@ class _Watch:
 
     def hear(self, event: str, args: tuple) -> None:
         "An audit event: code that is loaded is let through, everything else is noted."
-        if not self.spec: return
+        if not self.spec and not self.importing: return
         if event == "import": return self._load()
         if not (kind := _kind(event, args)): return
-        if kind == "file" and (args and _is_code(args[0]) or _loading()): return self._load()
-        self.note(kind, f"{event} {str(args[0])[:200]}" if args else event)
+        path = args[0] if args else ""
+        if kind == "file" and (_is_code(path) or _loading()): return self._load()
+        what = f"{event} {str(path)[:200]}" if args else event
+        self.note(kind, what)
+        for name in _importing() if self.importing else (): self.imports.setdefault(name, {}).setdefault(kind, what)
 
     def _load(self) -> None:
         "A module or a kernel is loaded: files can be opened until the feature ends."
@@ -109,7 +130,8 @@ def _shift_clock(watch: _Watch) -> None:
     import datetime
     import gc
     import time
-    real = SimpleNamespace(**{n: getattr(time, n) for n in ("time", "time_ns", "localtime", "gmtime", "strftime", "ctime", "asctime")})
+    names = ("time", "time_ns", "localtime", "gmtime", "strftime", "ctime", "asctime", "clock_gettime", "clock_gettime_ns")
+    real = SimpleNamespace(**{n: getattr(time, n, None) for n in names})       # Windows has not all of them
     def said(name): watch.note("clock", name)
     def now(seconds=None, name="time.time"):
         if seconds is None: said(name)
@@ -117,6 +139,8 @@ def _shift_clock(watch: _Watch) -> None:
     time.time, time.time_ns = lambda: now(), lambda: (said("time.time_ns"), real.time_ns() + _AHEAD * 10**9)[1]
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, lambda seconds=None, name=name: getattr(real, name)(now(seconds, f"time.{name}")))
+    for name, ahead in (("clock_gettime", _AHEAD), ("clock_gettime_ns", _AHEAD * 10**9)):
+        if own := getattr(real, name): setattr(time, name, lambda clock, own=own, ahead=ahead, name=name: own(clock) + _clock(clock, ahead, said, name))
     time.strftime = lambda form, *parts: real.strftime(form, *(parts or (real.localtime(now(None, "time.strftime")),)))
     time.asctime = lambda *parts: real.asctime(*(parts or (real.localtime(now(None, "time.asctime")),)))
     def at(cls, tz=None): return cls.fromtimestamp(now(None, "datetime.now"), tz)
@@ -133,6 +157,13 @@ def _shift_clock(watch: _Watch) -> None:
     stamp.utcnow = classmethod(lambda cls: stamp(at(datetime.datetime, datetime.UTC)))
     os.environ["TZ"] = _ZONE
     if hasattr(time, "tzset"): time.tzset()
+
+def _clock(clock: int, ahead: int, said: Callable, name: str) -> int:
+    "How far a clock of the system is moved: those that tell the time of day are, those that only count are not."
+    import time
+    if clock not in {getattr(time, n, None) for n in ("CLOCK_REALTIME", "CLOCK_TAI", "CLOCK_REALTIME_COARSE")}: return 0
+    said(f"time.{name}")
+    return ahead
 
 def _reseed() -> None:
     "Begin the random numbers that the whole process shares elsewhere."
@@ -152,11 +183,38 @@ def _digests(f: Feature, table: pd.DataFrame, borders: np.ndarray) -> dict[str, 
         found[c] = [blake2b(x[a:b].tobytes(), digest_size=16).digest() for a, b in pairwise(borders)]
     return found
 
+def _homes(f: Feature) -> list[str]:
+    "The modules that a feature, and the one that it is of, are from."
+    return [str(getattr(p.function, "__module__", "")) for p in (f, f.of) if p is not None]
+
 def _by_name(f: Feature) -> bool:
     "Whether another process has a feature by its spec: it is of mlfin or of a plugin."
     homes = {"mlfin", *import_plugins()}
-    modules = [str(getattr(p.function, "__module__", "")) for p in (f, f.of) if p is not None]
-    return all(any(m == h or m.startswith(f"{h}.") for h in homes) for m in modules)
+    return all(any(m == h or m.startswith(f"{h}.") for h in homes) for m in _homes(f))
+
+_LARGEST = 64 # values that a feature may bring along as constants
+
+def _carried(f: Feature) -> str: # in words; empty where there is none
+    "A table, an array or a long list that a feature's code refers to: what was read before goes along with it."
+    queue, done = [p.function for p in (f, f.of) if p is not None], set()
+    while queue:
+        code = inspect.unwrap(queue.pop())
+        code = getattr(code, "py_func", getattr(code, "func", code))
+        if id(code) in done or not inspect.isfunction(code): continue
+        done.add(id(code))
+        reach = {**{n: code.__globals__[n] for n in _names(code.__code__) if n in code.__globals__}, **inspect.getclosurevars(code).nonlocals,
+                 **{f"argument {i}": v for i, v in enumerate((*(code.__defaults__ or ()), *(code.__kwdefaults__ or {}).values()))}}
+        for name, value in reach.items():
+            own = getattr(value, "__module__", None) == code.__module__
+            if inspect.isfunction(value) and own or hasattr(value, "py_func") or isinstance(value, _CACHED): queue.append(value)
+            size = value.size if isinstance(value, pd.DataFrame | pd.Series | pd.Index | np.ndarray) else (
+                len(value) if isinstance(value, dict | list | tuple | set | frozenset | str | bytes) else 0)
+            if size > _LARGEST and not isinstance(value, str): return f"`{name}`, a {type(value).__name__} of {size:,} values"
+    return ""
+
+def _names(code) -> set[str]:
+    "Names that code, and functions within it, refer to."
+    return {*code.co_names, *(n for inner in code.co_consts if hasattr(inner, "co_names") for n in _names(inner))}
 
 def _cached(function: Callable, sizes: dict) -> Callable:
     "A function that remembers its answers, as `lru_cache` makes it."
@@ -212,14 +270,16 @@ def _main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     watch = _Watch()
     _shift_clock(watch)
+    watch.importing = True
     features = [parse_set([f])[0] if isinstance(f, str) else pickle.loads(f) for f in asked["features"]]
+    watch.importing = False
     bars, made, borders = asked["bars"], {}, symbol_borders(asked["bars"])
     os.chdir(os.path.abspath(os.sep))
     _reseed()
     for f in features:
         table, error = _compute_alone(watch, f, bars, asked["context"])
         made[f.spec] = error if table is None else _digests(f, table, borders)
-    with open(out, "wb") as answer: pickle.dump({"made": made, "seen": watch.seen}, answer)
+    with open(out, "wb") as answer: pickle.dump({"made": made, "seen": watch.seen, "imports": watch.imports}, answer)
 
 # %% ../../nbs/features/24b_isolation.ipynb #bee9ea70
 _BEGIN = "from mlfin.features.isolation import _main; _main()"
@@ -243,6 +303,9 @@ class Isolated:
 
     def _sent(self, f: Feature) -> str | bytes:
         "What is sent of a feature; nothing where it cannot be, which is a finding."
+        if not _by_name(f) and "file" not in declared_reads(f) and (carried := _carried(f)):
+            self.found[f.spec] = Finding(f.spec, "undeclared", f"`{f.spec}` brings data along that are not its bars: {carried}.", f.columns[0])
+            return b""
         try: return _packed(f)
         except (pickle.PicklingError, AttributeError, TypeError, ValueError) as e:
             self.found[f.spec] = Finding(f.spec, "undeclared", f"`{f.spec}` cannot be computed in another process: {str(e).splitlines()[0]}.")
@@ -273,7 +336,8 @@ class Isolated:
 
     def _wrong(self, f: Feature, table: pd.DataFrame, answer: dict) -> Finding | None:
         "What is wrong with one feature."
-        seen, made, free = answer["seen"].get(f.spec, {}), answer["made"][f.spec], declared_reads(f)
+        made, free = answer["made"][f.spec], declared_reads(f)
+        seen = {k: f"{w}, when its module is imported" for m in _homes(f) for k, w in answer["imports"].get(m, {}).items()} | answer["seen"].get(f.spec, {})
         for kind in ("file", "network", "process"):
             if kind in seen and kind not in free:
                 return Finding(f.spec, "undeclared", f"`{f.spec}` reads more than its bars ({kind}): {seen[kind]}.", f.columns[0])

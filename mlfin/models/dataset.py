@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, MlfinError, must_be
-from ..core.provenance import hash_frame
-from ..features.audit import audit_function
+from ..core.provenance import hash_frame, hash_json
+from ..features.audit import audit_function, unmoved
 from ..features.isolation import declared_reads
 from ..features.lookahead import check_cuts
 from ..features.spec import UNITS, Feature, parse_set
@@ -131,11 +131,12 @@ class Dataset:
 # %% ../../nbs/models/32_dataset.ipynb #d5c73c9c
 def content_hash(dataset: Dataset, # a dataset
                 ) -> str:          # 64 hexadecimal digits
-    "Hash of everything that is learnt from: keys, spans, label, inputs, and weights where there are any."
-    label = dataset.label
+    "Hash of everything that is learnt from and predicted on, and of what is said of it: keys, spans, label, inputs, weights, pending rows, features, checks."
+    label, said = dataset.label, {"specs": list(dataset.specs), "unchecked": dataset.unchecked, "reads": list(dataset.reads)}
     parts = [dataset.keys[list(KEYS)], dataset.spans[["t0", "t1"]], dataset.forward_return.rename(label),
              dataset.y.rename(f"{label}_direction"), dataset.X]
-    return hash_frame(pd.concat(parts + ([] if dataset.weights is None else [dataset.weights.rename("weight")]), axis=1))
+    learnt = hash_frame(pd.concat(parts + ([] if dataset.weights is None else [dataset.weights.rename("weight")]), axis=1))
+    return hash_json([learnt, "" if dataset.pending is None else hash_frame(dataset.pending), said])
 
 # %% ../../nbs/models/32_dataset.ipynb #b860164e
 def _refuse_labels(features: pd.DataFrame) -> None:
@@ -430,6 +431,9 @@ def _check_content(features: pd.DataFrame, labels: pd.DataFrame, bars: pd.DataFr
     if own and function is None: return "features not checked: columns of their own, without the function that makes them"
     try:
         if own: audit_function(function, bars, features, label)
+        if own and (still := unmoved(function, bars, features)):
+            return (f"features not checked: {', '.join(still[:5])} {'does' if len(still) == 1 else 'do'} not change with the prices that the function "
+                    "is given; what is looked up, not computed, cannot be tested")
         said, table = "", features if own else compute_features(bars, parsed, short="nan", **(context or {}))
         if not own: said = _differing(features, table, [c for f in parsed for c in f.columns], "its spec gives")
     except MlfinError as e:
@@ -473,4 +477,5 @@ def build_dataset(features: pd.DataFrame, # the features frame: no label in it
     _refuse_scalers(joined, names)
     unchecked = _check_content(features, labels, bars, parsed, label, context, function, own)
     reads = tuple(f"`{f.spec}` reads beside its bars: {', '.join(kinds)}; that was not cut off with them" for f in parsed if (kinds := declared_reads(f)))
-    return replace(dataset, hash=content_hash(dataset), unchecked=unchecked, reads=reads)
+    whole = replace(dataset, unchecked=unchecked, reads=reads)
+    return replace(whole, hash=content_hash(whole))

@@ -77,7 +77,8 @@ def _refuse_weights(weights, rows: int) -> np.ndarray | None:
 # %% ../../nbs/models/35_training.ipynb #5df158df
 def _refuse_altered(dataset) -> None:
     "What is learnt from is what the dataset's hash names."
-    if not isinstance(dataset, Dataset) or not dataset.hash: return
+    if not isinstance(dataset, Dataset): return
+    if not dataset.hash: raise ModelError(must_be("dataset", "one that `build_dataset` made, with the hash of its content", "one without a hash"))
     if (found := content_hash(dataset)) != dataset.hash:
         raise ModelError(must_be("dataset", f"of the content that its hash names, {dataset.hash[:12]}", found[:12],
                                  hint="it was changed after it was built; build it again"))

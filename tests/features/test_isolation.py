@@ -7,6 +7,7 @@ import random
 import secrets
 import socket
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -65,6 +66,10 @@ def of_seconds(close):
     return close + time.time() // 86_400
 
 
+def of_the_systems_clock(close):
+    return close + time.clock_gettime(time.CLOCK_REALTIME) // 86_400
+
+
 def of_shared_numbers(close):
     return close + np.random.normal()
 
@@ -83,7 +88,8 @@ def of_texts(close):
 
 FOUND = {reads_text: "file", lists_a_folder: "file", reads_parquet: "file", hides_the_error: "network",
          starts_a_process: "process", of_the_hour: "asks for the time", of_today: "asks for the time", of_pandas_now: "asks for the time",
-         of_the_zone: "other values in another process", of_seconds: "asks for the time", of_shared_numbers: "depends on chance",
+         of_the_zone: "other values in another process", of_seconds: "asks for the time",
+         of_the_systems_clock: "asks for the time", of_shared_numbers: "depends on chance",
          of_pythons_numbers: "depends on chance", of_entropy: "depends on chance", of_texts: "order of a set"}
 
 
@@ -174,6 +180,54 @@ def test_a_plugin_that_keeps_what_it_read(registry, few, tmp_path, monkeypatch):
     __import__("plugin_that_keeps")
     table = compute_features(few, ["reads_once"])
     assert [f.says for f in Isolated(["reads_once"], few).findings(table)] == ["`reads_once` reads more than its bars (file): open /proc/loadavg."]
+
+
+AT_IMPORT = """
+import pandas as pd
+{how}
+from mlfin.features.spec import feature
+
+@feature("looked_up", unit="price", lookback=0)
+def looked_up(close):
+    "Looks up what its module read when it was imported."
+    {first}
+    return close * len(FUTURE)
+"""
+
+
+@pytest.mark.parametrize("how, first", [("FUTURE = pd.read_csv({path!r})", ""), ("from beside import FUTURE", ""), ("", "from beside import FUTURE")],
+                         ids=["at import", "by another module", "when it is called"])
+def test_what_is_read_while_a_module_is_imported_is_seen(registry, few, tmp_path, monkeypatch, how, first):
+    few.to_csv(path := str(tmp_path / "future.csv"))
+    (tmp_path / "plugin_that_reads.py").write_text(AT_IMPORT.format(how=how.format(path=path), first=first))
+    (tmp_path / "beside.py").write_text(f"import pandas as pd\nFUTURE = pd.read_csv({path!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MLFIN_PLUGINS", "plugin_that_reads")
+    for name in ("plugin_that_reads", "beside"): monkeypatch.delitem(sys.modules, name, raising=False)
+    __import__("plugin_that_reads")
+    table = compute_features(few, ["looked_up", "rsi_14"])
+    says = [f.says for f in Isolated(["looked_up", "rsi_14"], few).findings(table)]
+    assert len(says) == 1 and says[0].startswith(f"`looked_up` reads more than its bars (file): open {path}"), says
+
+
+TABLE = pd.DataFrame({"move": np.arange(100.0)})
+
+
+def test_a_table_that_a_feature_brings_along_is_seen(registry, few):
+    kept, few_numbers = dict(zip(range(100), range(100), strict=True)), [0.1, 0.2]
+
+    def of_a_global(close): return close * TABLE.move.iloc[:1].sum()
+    def of_a_closure(close): return close * kept[1]
+    def by_another(close): return of_a_global(close)
+    def of_a_default(close, table=tuple(range(1000))): return close * table[1]
+    def of_few_numbers(close): return close * few_numbers[0]
+    bad = (of_a_global, of_a_closure, by_another, of_a_default)
+    for function in (*bad, of_few_numbers): feature(function.__name__, unit="price", lookback=0)(function)
+    feature("declared", unit="price", lookback=0, reads=("file",))(lambda close: of_a_global(close))
+    specs = [*(f.__name__ for f in bad), "of_few_numbers", "declared"]
+    says = {f.feature: f.says for f in Isolated(specs, few).findings(compute_features(few, specs))}
+    assert set(says) == {f.__name__ for f in bad}, says
+    assert "`TABLE`, a DataFrame of 100 values" in says["by_another"] and "`kept`, a dict of 100 values" in says["of_a_closure"]
 
 
 def test_a_feature_of_a_notebook_may_hold_a_compiled_function_that_a_library_wrapped():

@@ -1,4 +1,6 @@
 """Every leak that is planted is stopped, and the message calls it by its name."""
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -272,6 +274,25 @@ def test_a_dataset_that_was_altered_after_it_was_built(market):
     dataset.X.iloc[10, 0] += 0.01
     with pytest.raises(ModelError, match="`dataset` must be of the content that its hash names"):
         train_walk_forward(dataset, WalkForward(2, 0).split(dataset.spans), ["logistic"])
+
+
+@pytest.mark.parametrize("changes", [{"pending": None}, {"specs": ("rsi_14",)}, {"reads": ("x",)}, {"hash": ""}, {"unchecked": "nobody looked"}])
+def test_a_dataset_of_which_something_else_was_altered(market, changes):
+    dataset = build(market)
+    folds = WalkForward(2, 0).split(dataset.spans)
+    with pytest.raises(ModelError, match="of the content that its hash names|with the hash of its content"):
+        train_walk_forward(replace(dataset, **changes), folds, ["logistic"])
+
+
+def test_a_frame_whose_function_looks_up_what_was_made_before(market):
+    """Cuts find nothing in a table that is only looked up: it does not change with the bars either."""
+    bars, _, labels = market
+    keys = ["symbol", "timeframe", "ts", "known_at"]
+    made = bars[keys].assign(ahead=bars.groupby("symbol")["close"].shift(-3) / bars["close"], body=bars["close"] / bars["open"])
+
+    def looked_up(bars): return bars[keys].merge(made[[*keys, "ahead"]], on=keys).assign(body=bars["close"] / bars["open"])
+    dataset = build_dataset(looked_up(bars).fillna(1.0), labels, bars, function=lambda bars: looked_up(bars).fillna(1.0))
+    assert dataset.unchecked.startswith("features not checked: ahead does not change with the prices")
 
 
 @pytest.mark.parametrize("leak", ["weak copy of the label", "encoded symbol", "another value", "global scale", "known too early"])

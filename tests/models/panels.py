@@ -1,9 +1,10 @@
 """Panels whose truth is known: a weak signal of a stated strength, under a common market that hides it."""
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from mlfin.core.provenance import hash_frame
-from mlfin.models.dataset import Dataset
+from mlfin.models.dataset import Dataset, content_hash
 from mlfin.models.labels import compute_labels, label_of
 
 WEIGHTS = np.array([0.6, -0.48, 0.64])  # of the first three inputs in the signal; their squares add up to 1
@@ -45,6 +46,6 @@ def synthetic_panel(seed: int, symbols: int = 50, bars: int = 2500, ic: float = 
     rows = whole.merge(labels, on=key).sort_values(key, ignore_index=True)
     last = whole["symbol"].map(labels.groupby("symbol")["ts"].max())
     pending = whole[~(whole["ts"] <= last)].reset_index(drop=True)
-    kept = rows[[*key, "known_at", "t0", "t1", spec.spec, spec.direction, *names]]
-    return Dataset(rows[names], rows[spec.direction], rows[spec.spec], rows[[*key, "known_at"]], rows[["ts", "t0", "t1"]],
-                   spec.spec, tuple(names), pd.DataFrame(columns=["reason", "rows"]), hash_frame(kept), pending)
+    made = Dataset(rows[names], rows[spec.direction], rows[spec.spec], rows[[*key, "known_at"]], rows[["ts", "t0", "t1"]],
+                   spec.spec, tuple(names), pd.DataFrame(columns=["reason", "rows"]), "", pending)
+    return replace(made, hash=content_hash(made))
