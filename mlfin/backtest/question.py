@@ -55,6 +55,7 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     example = {list: f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"}.get(type(default), f"{key}={default}")
     raise ParameterError(must_be(key, kind, value, where, f"for example -p {example}"))
 
+# %% ../../nbs/backtest/46_question.ipynb #b420c956
 def ask(root: Path,                         # the project's folder
         assignments: tuple[str, ...] = (),  # "key=value" texts, applied last
         files: tuple[Path, ...] = (),       # YAML files of parameters, applied in order
@@ -190,6 +191,7 @@ def _check_data(question: dict) -> None:
         known = exchange_calendars.get_calendar_names()
         if calendar not in known: raise ParameterError(unknown("calendar", calendar, ["auto", "24/7", "forex", *(n for n in known if n.isupper())]))
 
+# %% ../../nbs/backtest/46_question.ipynb #0a3c2f57
 def _check_source(question: dict, default: dict) -> None:
     "Refuse a source that nobody registered, and a path that goes with no source."
     from mlfin.data.sources import load_sources

@@ -158,6 +158,7 @@ def _shift_clock(watch: _Watch) -> None:
     os.environ["TZ"] = _ZONE
     if hasattr(time, "tzset"): time.tzset()
 
+# %% ../../nbs/features/24b_isolation.ipynb #538c6b8f
 def _clock(clock: int, ahead: int, said: Callable, name: str) -> int:
     "How far a clock of the system is moved: those that tell the time of day are, those that only count are not."
     import time
@@ -192,6 +193,7 @@ def _by_name(f: Feature) -> bool:
     homes = {"mlfin", *import_plugins()}
     return all(any(m == h or m.startswith(f"{h}.") for h in homes) for m in _homes(f))
 
+# %% ../../nbs/features/24b_isolation.ipynb #c8fa80e9
 _LARGEST = 64 # values that a feature may bring along as constants
 
 def _carried(f: Feature) -> str: # in words; empty where there is none
@@ -216,6 +218,7 @@ def _names(code) -> set[str]:
     "Names that code, and functions within it, refer to."
     return {*code.co_names, *(n for inner in code.co_consts if hasattr(inner, "co_names") for n in _names(inner))}
 
+# %% ../../nbs/features/24b_isolation.ipynb #cb7382d8
 def _cached(function: Callable, sizes: dict) -> Callable:
     "A function that remembers its answers, as `lru_cache` makes it."
     return lru_cache(**sizes)(function)
