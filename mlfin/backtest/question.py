@@ -169,6 +169,7 @@ def _check_builtin(question: dict) -> None:
         period = f"{question.get('start')} to {question.get('end')}"
         raise ParameterError(must_be("start, end", f"within {there.ts.min():%Y-%m-%d} to {there.ts.max():%Y-%m-%d}", period))
 
+# %% ../../nbs/backtest/46_question.ipynb #fe60c0dc
 def _check_data(question: dict) -> None:
     "Refuse symbols, a period, a timeframe, a zone, a calendar or an adjustment that are none."
     from mlfin.data.bars import parse_timeframe

@@ -798,6 +798,7 @@ def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
 
 # %% ../../nbs/data/19_ingest.ipynb #22f9eb3b
 _CHECKS = ["check", "status", "rows", "detail"]
+_NONE = "none of {:,} rows is a bar; the first is set aside because {}"
 
 def _question(asked: _Asked, units: Sequence[_Asked]):
     "What an ingest of files is recognized by: what is asked, and the content of the files; None where it is of something else."
@@ -839,8 +840,6 @@ def _added(checks: list[pd.DataFrame]) -> pd.DataFrame:
     return worst.groupby("check", sort=False)[["status", "rows", "detail", "rank"]].apply(one).reset_index()[_CHECKS].astype(checks[0].dtypes.to_dict())
 
 # %% ../../nbs/data/19_ingest.ipynb #c2e9468e
-_NONE = "none of {:,} rows is a bar; the first is set aside because {}"
-
 class _Run:
     "An ingest of files: read batch by batch, judged series by series, stored commit by commit."
     def __init__(self, asked: _Asked, store: Store, judge: Judge, progress: Callable | None):

@@ -51,6 +51,7 @@ def _is_code(path) -> bool:
 
 _INSTALLED = tuple(os.path.realpath(p) for p in {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()}) # what packages bring with them
 
+# %% ../../nbs/features/24b_isolation.ipynb #da3a0a07
 def _loading() -> bool:
     "Whether Python is loading code right now, a package is being imported, or Numba is compiling: what that reads is no data of a feature."
     frame, first = sys._getframe(2), ""
