@@ -797,8 +797,7 @@ def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
 
 # %% ../../nbs/data/19_ingest.ipynb #22f9eb3b
-_CHECKS = ["check", "status", "rows", "detail"]
-_NONE = "none of {:,} rows is a bar; the first is set aside because {}"
+_CHECKS, _NONE = ["check", "status", "rows", "detail"], "none of {:,} rows is a bar; the first is set aside because {}"
 
 def _question(asked: _Asked, units: Sequence[_Asked]):
     "What an ingest of files is recognized by: what is asked, and the content of the files; None where it is of something else."
