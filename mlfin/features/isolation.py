@@ -68,12 +68,12 @@ def _installed(path: str) -> bool:
     return any(real.startswith(place + os.sep) for place in _INSTALLED)
 
 def _importing() -> list[str]:
-    "The modules that are being imported right now."
+    "The modules that are being imported right now, but for the program itself."
     frame, found = sys._getframe(2), []
     while frame is not None:
         if frame.f_code.co_name == "<module>": found.append(frame.f_globals.get("__name__", ""))
         frame = frame.f_back
-    return found
+    return [name for name in found if name != "__main__"]
 
 # %% ../../nbs/features/24b_isolation.ipynb #25f9910a
 class _Watch:
@@ -110,7 +110,7 @@ class _Watch:
         if event == "import": return self._load()
         if not (kind := _kind(event, args)): return
         path = args[0] if args else ""
-        if kind == "file" and (_is_code(path) or _loading()): return self._load()
+        if (kind == "file" or self.importing) and (_is_code(path) or _loading()): return self._load()
         what = f"{event} {str(path)[:200]}" if args else event
         self.note(kind, what)
         for name in _importing() if self.importing else (): self.imports.setdefault(name, {}).setdefault(kind, what)

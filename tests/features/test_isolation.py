@@ -243,3 +243,23 @@ def test_a_feature_of_a_notebook_may_hold_a_function_that_remembers():
     double = functools.lru_cache(maxsize=8)(lambda x: 2 * x)
     again = pickle.loads(_dumped({"double": double}))["double"]
     assert again(3) == 6 and again.cache_info().maxsize == 8 and again is not double
+
+
+def test_a_feature_of_the_program_itself_is_not_blamed_for_settings(tmp_path):
+    """In a notebook features belong to `__main__`, as what reads the settings does."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import pandas as pd
+from mlfin.features.audit import audit_features
+from mlfin.features.spec import feature
+from mlfin.features.table import compute_features
+from mlfin.data.sources import read_bars
+
+@feature("mine", unit="price", lookback=0)
+def mine(close): return close * 1.5
+
+bars = read_bars("builtin", symbols=["FB"]).bars
+print(audit_features(["mine", "rsi_14"], bars, compute_features(bars, ["mine", "rsi_14"])).report.says.tolist())
+""")
+    done = subprocess.run([sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "['', '']", done.stdout + done.stderr[-2000:]
