@@ -364,8 +364,8 @@ def small(**values):
         (small(volume=np.nan), "stop", 0),
         (small(volume=0.0), "warn", 40),
         (pd.concat([small()] * 3), "stop", 40),
-        (small(**{c: small()[c] * 1e-300 for c in PRICES}), "pass", 40),
-        (small(**{c: small()[c] * 1e300 for c in PRICES}), "pass", 40),
+        *((small(**{c: small()[c] * far for c in PRICES}), "pass", 40) for far in (1e-18, 1e10)),  # sizes that a market may have
+        *((small(**{c: small()[c] * far for c in PRICES}), "stop", 0) for far in (1e-300, 1e300)),
         (small(volume=1), "pass", 40),
         (small().set_index(pd.Index(range(0, 80, 2))), "pass", 40),
         (small(ts=small().ts.dt.tz_convert("Asia/Tokyo")), "pass", 40),
