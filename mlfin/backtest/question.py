@@ -10,6 +10,7 @@ __all__ = ['LARGEST', 'MOST', 'parse_assignment', 'ask', 'typed_moment', 'check_
 import math
 import re
 from importlib.util import find_spec
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +20,7 @@ import yaml
 from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
 from ..core.provenance import read_yaml
 from ..core.settings import Settings
+from ..data.stored import BUILTIN, FILES
 
 # %% ../../nbs/backtest/46_question.ipynb #182ccb93
 def parse_assignment(text: str, # "key=value", the value in YAML
@@ -56,6 +58,17 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     raise ParameterError(must_be(key, kind, value, where, f"for example -p {example}"))
 
 # %% ../../nbs/backtest/46_question.ipynb #b420c956
+_FROM_FILES = (*FILES, "rest") # sources whose path is one on the disk
+
+def _address(question: dict, default: dict) -> None:
+    "Part an address such as `ccxt:binance` into source and path; a source that is no file has no file's path."
+    name, colon, rest = str(source := question["source"]).partition(":")
+    if source in ("builtin", "store", *_FROM_FILES): return
+    given = question["path"] != default["path"] or source == default["source"]
+    if colon and question["path"] not in (default["path"], None):
+        raise ParameterError(must_be("path", "left out, because the source says it", question["path"], f"source={source}"))
+    question |= {"source": name, "path": rest if colon else question["path"] if given else None}
+
 def ask(root: Path,                         # the project's folder
         assignments: tuple[str, ...] = (),  # "key=value" texts, applied last
         files: tuple[Path, ...] = (),       # YAML files of parameters, applied in order
@@ -73,6 +86,7 @@ def ask(root: Path,                         # the project's folder
             if key == "profile" and value != fixed.get(key, value):
                 raise ParameterError(must_be(key, "chosen by --profile or MLFIN_PROFILE", value, where, f"--profile {value}"))
             question[key] = _same_kind(key, value, defaults[key], where)
+    if "source" in question: _address(question, defaults)
     return question
 
 # %% ../../nbs/backtest/46_question.ipynb #90daf932
@@ -196,10 +210,23 @@ def _check_data(question: dict) -> None:
 def _check_source(question: dict, default: dict) -> None:
     "Refuse a source that nobody registered, and a path that goes with no source."
     from mlfin.data.sources import load_sources
-    if question["source"] not in (known := load_sources()): raise ParameterError(unknown("source", question["source"], known))
-    if (question["source"] == "builtin") != (question["path"] == default["path"]):
-        raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={question['source']}",
-                                     "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE"))
+    if (source := question["source"]) not in (known := load_sources()): raise ParameterError(unknown("source", source, known))
+    other = normpath(question["path"] or "") not in (normpath(default["path"] or ""), BUILTIN)
+    if source not in _FROM_FILES and not (source in ("builtin", "store") and other): return
+    if source in _FROM_FILES and question["path"] and (other or source == default["source"]): return
+    raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={source}",
+                                 "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE"))
+
+def _check_stored(question: dict, settings: Settings) -> None:
+    "Refuse a timeframe and symbols that the store has no bars of."
+    from mlfin.data.bars import parse_timeframe
+    from mlfin.data.ingest import open_store
+    there = open_store(settings).series()
+    own = there.symbol[there.timeframe == parse_timeframe(question["timeframe"])].tolist()
+    if not own: raise ParameterError(must_be("timeframe", "one that the store has bars of", question["timeframe"],
+                                             hint=f"it has {', '.join(sorted(set(there.timeframe))) or 'none'}; `mlfin ingest` brings bars in."))
+    for name in question.get("symbols") or ():
+        if name not in own: raise ParameterError(unknown("symbols", name, own, "the store"))
 
 # %% ../../nbs/backtest/46_question.ipynb #603af0dd
 def check_question(question: dict, # every parameter
@@ -213,6 +240,7 @@ def check_question(question: dict, # every parameter
     _check_numbers(question)
     if "source" in question: _check_source(question, default)
     _check_data(question)
+    if question.get("source") == "store": _check_stored(question, settings)
     if "features" in question:
         from mlfin.features.spec import parse_set
         parse_set(question["features"])

@@ -165,7 +165,7 @@ def product_key(path: str | Path, # a product: Parquet or JSON
 # %% ../../nbs/core/02_provenance.ipynb #feded797
 _PACKAGE = Path(find_spec("mlfin").origin).parent
 REGISTRIES = ("mlfin.data.sources", "mlfin.features.spec", "mlfin.models.zoo")
-CONTENTS = {"facts": "mlfin.features.published"} # parameter -> the module whose `content` hashes what it names
+CONTENTS = {"facts": "mlfin.features.published", "source": "mlfin.data.stored"} # parameter -> the module whose `content` hashes what it names
 
 def _module_file(name: str) -> Path | None:
     "File of a module of mlfin, or None where there is none (or it is a package)."
@@ -468,7 +468,9 @@ def key_components(spec: TaskSpec,            # the task
     "What a task's result depends on, named piece by piece."
     lock = settings.root / "env" / "requirements.lock"
     if settings.plugins and str(settings.root) not in sys.path: sys.path.append(str(settings.root)) # as those who load them do
-    data = _data_content(parameters, settings.root) | _named_content(parameters, settings)
+    data = _named_content(parameters, settings)
+    if "source" in data: parameters = {k: v for k, v in parameters.items() if k not in ("path", "tz")} # of a file, which is not read
+    else: data = _data_content(parameters, settings.root) | data
     source = notebook_source(spec.source)
     _check_python(source, spec.source.name)
     asked = parameters | _feature_sets(parameters, settings.root)

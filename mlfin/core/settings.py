@@ -98,6 +98,7 @@ class Settings(_Service):
     gate_level: float = Field(0.001, gt=0, lt=0.5)            # chance that a worthless model passes the gate
     gate_latency_ms: float = Field(50.0, gt=0)                # how long one prediction may take
     gate_age_days: int = Field(7, ge=0)                       # how old the newest bar may be at a promotion
+    retrain_promote: bool = False                             # whether `mlfin retrain` lets a new model serve that passes the gate
 
     def data_dir(self, experiment: str) -> Path:
         "Folder of an experiment's data products."
@@ -128,7 +129,7 @@ def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     raw = dict(ini[profile])
     for key in raw:
         if key not in keys: raise SettingsError(unknown("setting", key, keys, f"settings.ini [{profile}]"))
-    reserved = {"PROFILE", "ROOT", "CONFINED", "JWT_KEY", "SEAL_KEY", "DASH_TOKEN"}  # the last three are secrets, which nothing here holds
+    reserved = {"PROFILE", "ROOT", "CONFINED", "STORE_VERSION", "JWT_KEY", "SEAL_KEY", "DASH_TOKEN"}  # the last three are secrets, which nothing here holds
     for name, value in sorted(os.environ.items()):
         if not name.startswith("MLFIN_") or name[6:] in reserved: continue
         if name.endswith("_FILE"): continue

@@ -201,8 +201,9 @@ class Progress:
 
     def __call__(self, kind: str, task: str, details: dict) -> None:
         self.keep(kind, task, details)
-        if kind in ("begin", "end"): return
+        if kind in ("begin", "end"): return self.running.clear()
         if kind in ("task", "cell"): self.running[task] = f"cell {details.get('cell', 1)} of {details['cells']}"
+        elif kind == "rows": self.running = {task: f"{details['rows']:,} bars"}
         elif kind == "step": self.running[task] = f"{details['done']} of {details['total']} steps: {plain(details['text'])}"
         else: self.running.pop(task, None)
         if self.status: self.status.update("   ".join(f"[bold]{escape(name)}[/]  {escape(where)}" for name, where in self.running.items()) or "Working")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['product_hashes', 'is_fresh', 'read_run', 'experiment_lock', 'Plan', 'make_plan', 'load_dag', 'Result', 'run',
-           'find_run', 'what_changed', 'compare_products', 'reproduce', 'reproduction_verdict']
+           'find_run', 'what_changed', 'portable_question', 'compare_products', 'reproduce', 'reproduction_verdict']
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7cdba7f0
 import logging
@@ -35,6 +35,7 @@ from mlfin.core.provenance import (
 )
 from ..core.progress import read_progress
 from ..core.settings import Settings, quiet_environment
+from ..data.stored import as_stored, asks_first, bring_in, lay_bars, pinned
 
 # %% ../../nbs/ops/70_pipeline.ipynb #c5ac6ff8
 def _text_kept(key: str, value: Any) -> Any:
@@ -115,7 +116,7 @@ def make_plan(question: dict,       # every parameter
               force: bool = False,  # run everything
              ) -> Plan:             # what is to be done
     "Compare what is there with what the question needs."
-    root, experiment = settings.root, question["experiment"]
+    root, experiment, question = settings.root, question["experiment"], as_stored(question, settings.root)
     specs = read_pipeline(root, question)
     aside = read_pipeline(root, {**question, "experiment": f"{_BUILDING}/{experiment}"})
     for name, spec in specs.items():
@@ -474,7 +475,7 @@ def _publish(plan: Plan, record: dict) -> None:
     shutil.rmtree(reports / "failed", ignore_errors=True)
 
 # %% ../../nbs/ops/70_pipeline.ipynb #c23ac2db
-def _record(plan: Plan, started: datetime, seconds: dict[str, float]) -> dict:
+def _record(plan: Plan, started: datetime, seconds: dict[str, float], data: dict) -> dict:
     "What run.json says: identity first, then, apart from it, when and where."
     root = plan.settings.root
     tasks = {n: {"key": plan.components[n]["key"], "components": {k: v for k, v in plan.components[n].items() if k != "key"},
@@ -489,7 +490,7 @@ def _record(plan: Plan, started: datetime, seconds: dict[str, float]) -> dict:
     return {
         "run_id": plan.run_id, "experiment": plan.question["experiment"], "profile": plan.settings.profile, "parameters": plan.question,
         "tasks": tasks, "ledger": read_json(ledger).get("ledger") if ledger else None,
-        "when": _when_and_where(root, started, seconds, plan.question["kernel"]),
+        "when": _when_and_where(root, started, seconds, plan.question["kernel"]) | {k: v for k, v in data.items() if v is not None},
     }
 
 # %% ../../nbs/ops/70_pipeline.ipynb #45b3d23e
@@ -505,28 +506,32 @@ def run(question: dict,                             # every parameter: `ask`
         settings: Settings,                         # the profile: `load_settings`
         force: bool = False,                        # run everything, fresh or not
         on_event: _Event = lambda kind, task, details: None, # told of tasks and cells as they go
+        **noted,                                    # what else the run's record says of its data: brought, window
        ) -> Result:                                 # what was done
     "Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its name."
     check_experiment(question["experiment"], settings)
     os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
     quiet_environment(settings)
+    if asks_first(question, settings.root): check_question(question, settings, read_yaml(settings.root / "env.yaml"))
+    question, brought = bring_in(question, settings, lambda symbol, timeframe, rows, last: on_event("rows", symbol, {"rows": rows, "last": last}))
     plan = make_plan(question, settings, force)
     home = settings.reports_dir(question["experiment"]) / "runs" / plan.run_id
     if not plan.stale and not plan.resumed and (home / "run.json").is_file(): return Result(plan.run_id, home, (), {})
     check_question(question, settings, read_yaml(settings.root / "env.yaml"))
     on_event("begin", "", {"run": plan.run_id, "tasks": plan.stale})
-    return _run_now(question, settings, force, on_event)
+    return _run_now(question, settings, force, on_event, {"brought": brought, **noted})
 
-def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event) -> Result:
+# %% ../../nbs/ops/70_pipeline.ipynb #396f9086
+def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event, noted: dict | None = None) -> Result:
     "Build, keep and publish, while no other process does the same."
     started = datetime.now(UTC)
-    with experiment_lock(settings, question["experiment"]):
+    with experiment_lock(settings, question["experiment"]), pinned(question, settings) as version:
         (own := settings.root / ".mlfin" / "cache" / "ipython").mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("IPYTHONDIR", str(own))  # no one's own start-up files and history
         plan = make_plan(question, settings, force)
         _furnish(plan)
         seconds = _build(plan, on_event)
-        record = _record(plan, started, seconds)
+        record = _record(plan, started, seconds, {"store_version": version, **(noted or {})})
         try: home = _keep_run(plan, record)
         except BaseException:
             _clear_unfinished(plan)
@@ -559,15 +564,17 @@ def what_changed(record: dict,        # run.json
     "What a run depended on that is different today."
     from mlfin.core.provenance import differences
 
-    question = _portable(record, settings)
-    now = pipeline_components(read_pipeline(settings.root, question), settings)
+    question = portable_question(record, settings)
+    with pinned(question, settings, record.get("when", {}).get("store_version")): now = pipeline_components(read_pipeline(settings.root, question), settings)
     found = {}
     for name in sorted(record["tasks"].keys() | now.keys()):
         if name not in now or name not in record["tasks"]: found[name] = ["task is gone" if name not in now else "task is new"]
         elif lines := differences(record["tasks"][name]["components"], now[name]): found[name] = lines
     return found
 
-def _portable(record: dict, settings: Settings) -> dict:
+def portable_question(record: dict,       # run.json
+                      settings: Settings, # the profile
+                      ) -> dict:          # every parameter
     "A run's parameters with what `env.yaml` has gained since, and what names a place settled here: a file is found by its content."
     asked = {**read_yaml(settings.root / "env.yaml"), **record["parameters"], "profile": settings.profile}
     known = {parts["components"]["data"].get("path") for parts in record["tasks"].values()} - {None}
@@ -626,8 +633,9 @@ def reproduce(folder: Path,         # of the run: `find_run`
     scratch.mkdir(parents=True)
     snapshot = folder / "data" / "trials.sqlite"
     if snapshot.is_file(): shutil.copyfile(snapshot, aside.ledger)
-    question = {**_portable(record, settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
+    question = {**portable_question(record, settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
     _lay_facts(folder / "data" / "facts.parquet", aside)
+    lay_bars(record, settings, aside)
     with _overriding(aside): made = _run_now(question, aside, True, on_event)
     compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _kept_file(made.folder, f["file"])) for p, f in parts["products"].items()}
                 for t, parts in record["tasks"].items()}

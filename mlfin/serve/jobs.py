@@ -83,6 +83,7 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
     from mlfin.data.sources import load_sources
     own, known = read_yaml(settings.root / "env.yaml"), load_sources()
     if source not in known: raise ParameterError(unknown(field, str(source), known))
+    if source == "store": raise ParameterError(must_be(field, "where bars come from; the store is where they go", source, "job"))
     if (source, path) == (own.get("source"), own.get("path")): return None
     if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
     if source in ("sql", "mongodb", "rest"):
@@ -103,7 +104,7 @@ def order_train(settings: Settings,  # the profile
     texts = [_assignment(key, value) for key, value in parameters.items()]
     question = ask(settings.root, tuple(texts), profile=settings.profile, experiment=experiment)
     check_experiment(question["experiment"], settings)
-    if question.get("source", "builtin") != "builtin": _check_address(settings, question["source"], question["path"])
+    if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
     if "kernel" not in parameters: question["kernel"] = choose_kernel(settings)[0]
     try: check_question(question, settings, default)
     except SettingsError as e:
@@ -140,9 +141,11 @@ def _asked_by(settings: Settings, experiment: str | None) -> tuple[dict, tuple |
     check_experiment(experiment, settings)
     if not (path := settings.reports_dir(experiment) / "run.json").is_file():
         raise missing("experiment", experiment, [own, *(p.parent.name for p in settings.reports_dir("x").parent.glob("[!.]*/run.json"))])
-    question = read_json(path)["parameters"]
+    record = read_json(path)
+    question = record["parameters"] | (record.get("when", {}).get("brought") or {})
+    if question["source"] == "store": raise ParameterError(must_be("experiment", "one whose bars come from a source", experiment, hint="it reads the store."))
     asked = {k: question[k] for k in ("symbols", "start", "end", "tz", "calendar") if question.get(k) is not None}
-    place = None if question["source"] == "builtin" else question["path"]
+    place = None if question["source"] == "builtin" else question.get("path")
     return asked | {"timeframes": [question["timeframe"]]}, (question["source"], place)
 
 # %% ../../nbs/serve/63_jobs.ipynb #015810bd

@@ -227,6 +227,7 @@ def test_an_analyst_presses_the_three_buttons(desk, tmp_path):
     assert "AAA" not in page.inner_text("body") and not page.locator(".mlfin-who").count()
 
 
+@pytest.mark.slow
 def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_password(desk, where, house, open_page):
     page = desk
     enter(page, "read_only")

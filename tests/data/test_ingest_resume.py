@@ -102,6 +102,7 @@ def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n, 
     assert set(again.series.status) == {"nothing new"} and again.version == done.version
 
 
+@pytest.mark.slow
 def test_what_was_revised_since_is_read_again(tmp_path, often, monkeypatch):
     source = folder_of(tmp_path / "x", 6)
     _, mend = cut_after(monkeypatch, 2)
@@ -117,6 +118,7 @@ def test_what_was_revised_since_is_read_again(tmp_path, often, monkeypatch):
     assert set(Lake(tmp_path / "lake").read([name], "1d").volume) == {5.0}
 
 
+@pytest.mark.slow
 def test_a_changed_file_and_another_question_begin_anew(tmp_path, often, monkeypatch):
     source = folder_of(tmp_path / "x", 6)
     seen, mend = cut_after(monkeypatch, 2)

@@ -116,6 +116,7 @@ def test_kill_an_ingest(tmp_path, times):
     assert not Lake(tmp_path / "lake").read_quarantine().duplicated(["origin", "row", "reason"]).any()
 
 
+@pytest.mark.slow
 def test_kill_three_times(tmp_path):
     assert killed(tmp_path, 3, seed=1) > 0
 

@@ -303,6 +303,7 @@ def test_the_next_must_beat_the_champion_and_the_verdict_stays(settings):
     assert back.test.gain == pytest.approx(-told.test.gain) and back.says.startswith("v2's log loss is lower")
 
 
+@pytest.mark.slow
 def test_another_label_cannot_be_compared(settings):
     leave(settings, "label")
     assert promote(settings, "label", now=AFTER).promoted

@@ -567,6 +567,7 @@ def test_an_alias_set_by_hand_does_not_make_a_champion(settings):
     assert load_version(settings, "by-hand", 1).model is not None
 
 
+@pytest.mark.slow
 def test_the_champion_loads_in_a_fresh_process(settings):
     register(settings, "first")
     if "champion" not in find_version(settings, "first", 1).aliases: accept(settings, "first", 1)

@@ -44,6 +44,7 @@ def hashes(result):
     return [hash_frame(getattr(result, name)) for name in FRAMES]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_at_its_fold(tmp_path, make_panel, make_date_folds):
     dataset = make_panel(0.3, days=600)
     folds = make_date_folds(dataset, 6)

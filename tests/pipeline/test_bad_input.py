@@ -390,6 +390,7 @@ def as_a_user():
     if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0): raise OSError("PR_CAPBSET_DROP")
 
 
+@pytest.mark.slow
 def test_a_project_that_may_only_be_read(finished):
     folders = [p for p in (finished.root, *finished.root.rglob("*")) if p.is_dir()]
     before = finished.published()

@@ -162,6 +162,7 @@ def test_a_rule_that_never_trades_is_said_to(finished):
         assert page.count("<table") >= 1 and "lowest" in page and "highest" in page
 
 
+@pytest.mark.slow
 def test_predicted_returns_are_traded(finished):
     code, out, err = finished.here(*words(task="regression", models="[ridge]"))
     assert code == 0 and executed(out)[-2:] == ["backtest", "publish"], out + err
@@ -204,6 +205,7 @@ def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
     assert len(list(finished.report("runs").glob("[!.]*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_model_more_is_one_training_more(finished):
     before = contents(finished, "predictions_logistic.parquet", "importance.parquet")
     code, out, err = finished.here(*words(models="[logistic,dummy]"))
@@ -221,6 +223,7 @@ def test_a_model_more_is_one_training_more(finished):
     assert code == 0 and re.search(r"train-dummy\s.*fresh", out) and "train-logistic" not in out and re.search(r"compare\s.*stale", out)
 
 
+@pytest.mark.slow
 def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_away(finished, monkeypatch):
     monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
     asked = dict(splitter="combinatorial", folds="4", weights="uniqueness", class_weights="balanced", calibrate="sigmoid", jobs="2", task="classification")

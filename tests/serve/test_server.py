@@ -485,6 +485,7 @@ def test_what_is_new_holds_after_sighup_what_is_under_way_ends_and_no_request_fa
     authority.issue(1004)
 
 
+@pytest.mark.slow
 def test_settings_that_are_no_good_change_nothing(guarded):
     running, _, secret = guarded
     home, before = running.home, running.workers()
@@ -693,6 +694,7 @@ def pair(champion):
         yield found
 
 
+@pytest.mark.slow
 def test_two_workers_answer_and_count_as_one(pair):
     before = pair.count("http_requests_total", route="/auth/me", status="200")
     with pair.both() as lines:
@@ -800,6 +802,7 @@ def test_a_promotion_on_one_worker_is_served_by_both(pair):
         assert version(other) == made.number
 
 
+@pytest.mark.slow
 def test_log_ins_and_jobs_of_both_workers_are_one_list(pair):
     before = pair.count("jobs_total", kind="ingest", state="succeeded")
     with pair.both() as lines:

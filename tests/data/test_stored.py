@@ -1,0 +1,166 @@
+"What a run reads of the store: named by its content, held to one version, brought in first where it must be."
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlfin.core.errors import DataError
+from mlfin.core.provenance import Task
+from mlfin.core.settings import Settings
+from mlfin.data import ingest as module
+from mlfin.data.files import FORMATS
+from mlfin.data.ingest import ingest, open_store, stored_content, update
+from mlfin.data.lake import Lake
+from mlfin.data.sources import SOURCES, Reading, quarantine_rows, register_source
+from mlfin.data.stored import FILES, PINNED, asks_first, bring_in, content, pinned, task_bars
+from mlfin.data.transfer import copy_store
+
+NAMES = ("symbols", "timeframe", "start", "end", "calendar")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(profile="test", root=tmp_path, store=str(tmp_path / "lake"), mlflow="", artifacts="", ledger=tmp_path / "trials.sqlite")
+
+
+@pytest.fixture
+def lake(settings, make):
+    "Two symbols of daily bars and one of hours."
+    lake = open_store(settings)
+    for n, (symbol, timeframe) in enumerate((("AAA", "1d"), ("BBB", "1d"), ("AAA", "1h"))): lake.write(make(symbol, timeframe, seed=n))
+    return lake
+
+
+def asked(**changes):
+    return {"source": "store", "path": "x.csv", "symbols": ["AAA"], "timeframe": "1d", "start": None, "end": None, "tz": "UTC",
+            "calendar": "auto", "adjust": "total"} | changes
+
+
+def test_only_what_a_question_reads_counts(settings, lake, make):
+    before = content(asked(), settings)
+    later = make("BBB", "1d", "2024-04-01", "2024-04-03")
+    lake.write(later)
+    lake.write(make("AAA", "1h", "2024-04-01", "2024-04-03"))
+    lake.push(make("CCC"))
+    assert content(asked(), settings) == before
+    past = content(asked(end="2024-03-01"), settings)
+    lake.push(later.assign(symbol="AAA"))
+    assert content(asked(), settings) != before and content(asked(end="2024-03-01"), settings) == past
+    pushed = content(asked(), settings)
+    lake.fold()
+    assert content(asked(), settings) == pushed
+    row = lake.read(["AAA"]).iloc[[5]].reset_index(drop=True)
+    lake.write(row.assign(close=row.close * 1.001))
+    assert len({content(asked(), settings), pushed, before}) == 3
+
+
+def test_actions_calendars_and_rows_set_aside_count(settings, lake):
+    from mlfin.data.actions import as_actions
+    found, at = [content(asked(), settings)], pd.Timestamp("2024-02-01", tz="UTC")
+    lake.write_actions(as_actions([("AAA", at, "split", 2.0, at, "test")]))
+    found.append(content(asked(), settings))
+    lake.write_quarantine(quarantine_rows("push", [1], ["AAA"], [pd.Timestamp("2024-02-02", tz="UTC")], ["high is below low"], [{}]))
+    found.append(content(asked(), settings))
+    lake.write_attributes(pd.DataFrame([("AAA", "1d", "calendar", "XNYS")], columns=["symbol", "timeframe", "attribute", "value"]))
+    found.append(content(asked(), settings))
+    assert len(set(found)) == 4
+
+
+def test_the_hash_is_kept_until_something_is_written(settings, lake, make, monkeypatch):
+    first, read = content(asked(), settings), []
+    monkeypatch.setattr(module, "stored_content", lambda *a, **k: read.append(a) or stored_content(*a, **k))
+    assert content(asked(), settings) == first and not read
+    lake.push(make("CCC"))
+    assert content(asked(), settings) == first and len(read) == 1
+    assert content(asked(symbols=["BBB"]), settings) != first and len(read) == 2
+    assert content(asked(source="csv"), settings) is None and len(read) == 2
+
+
+def test_a_copy_elsewhere_is_the_same(settings, lake, tmp_path):
+    lake.write_quarantine(quarantine_rows("push", [1], ["AAA"], [pd.Timestamp("2024-02-02", tz="UTC")], ["high is below low"], [{"high": "1"}]))
+    copy_store(lake, copy := Lake(tmp_path / "copy"))
+    assert stored_content(["AAA"], "1d", store=copy) == content(asked(), settings)
+
+
+def test_a_warehouse_is_the_same(settings, lake, server):
+    from mlfin.data.warehouse import Warehouse
+    lake.write_quarantine(quarantine_rows("push", [1], ["AAA"], [pd.Timestamp("2024-02-02", tz="UTC")], ["high is below low"], [{"high": "1"}]))
+    update("builtin", symbols=["AAPL"], store=lake)
+    warehouse = Warehouse(server("postgresql"))
+    copy_store(lake, warehouse)
+    there = settings.model_copy(update={"store": server("postgresql")})
+    for symbols in (["AAA"], ["AAPL"]):
+        assert content(asked(symbols=symbols), there) == content(asked(symbols=symbols), settings)
+    with pinned(asked(), there) as version: assert content(asked(), there) == content(asked(), settings) and version == warehouse.version()
+
+
+def test_bars_that_arrive_while_a_run_goes_on_are_not_its_own(settings, lake, make):
+    later = make("AAA", "1d", "2024-04-01", "2024-04-03")
+    lake.push(later)
+    now = content(asked(), settings)
+    with pinned(asked(), settings) as version:
+        key = content(asked(), settings)
+        lake.push(make("AAA", "1d", "2024-04-04", "2024-04-05"))
+        row = lake.read(["AAA"]).iloc[[5]].reset_index(drop=True)
+        lake.write(row.assign(close=row.close * 1.001))
+        task = Task("ingest", "k", {}, {}, asked(), settings, {}, {"source": content(asked(), settings)})
+        assert key == now == task.content["source"] and os.environ[PINNED] == str(version)
+        done = task_bars(task)
+        assert done.bars.ts.max() == later.ts.max() and done.content_hash == key
+    assert PINNED not in os.environ and content(asked(), settings) != key
+
+
+def test_a_change_while_a_task_began_is_said(settings, lake, make):
+    task = Task("ingest", "k", {}, {}, asked(), settings, {}, {"source": content(asked(), settings)})
+    lake.push(make("AAA", "1d", "2024-04-01", "2024-04-03"))
+    with pytest.raises(Exception, match="changed while the task began"): task_bars(task)
+
+
+def test_bars_of_the_store_are_those_of_their_source(tmp_path):
+    store = Lake(tmp_path / "lake")
+    update("builtin", symbols=["AAPL", "IBM"], store=store)
+    direct, there = ingest("builtin", symbols=["AAPL", "IBM"], store=tmp_path / "other"), ingest("store", symbols=["AAPL", "IBM"], store=store)
+    pd.testing.assert_frame_equal(there.bars, direct.bars)
+    pd.testing.assert_frame_equal(there.actions, direct.actions)
+    assert there.calendar == direct.calendar == "XNYS" and list(there.summary.missing) == list(direct.summary.missing)
+
+
+def test_what_the_store_has_not_is_refused_by_name(settings, lake):
+    for changes, word in (({"symbols": ["AAB"]}, "did you mean `AAA`"), ({"symbols": None, "timeframe": "5m"}, "period that the store has 5m bars in")):
+        with pytest.raises(DataError, match=word): ingest("store", symbols=changes["symbols"], timeframe=changes.get("timeframe", "1d"), store=lake)
+
+
+def test_every_format_is_a_source_of_files(): assert set(FORMATS) < set(FILES)
+
+
+def test_a_folder_is_brought_in_and_read_again_only_when_it_changes(settings, make, tmp_path, monkeypatch):
+    (tmp_path / "bars").mkdir()
+    for n, symbol in enumerate(("AAA", "BBB")): make(symbol, seed=n).drop(columns="known_at").to_csv(tmp_path / "bars" / f"{symbol}.csv", index=False)
+    question = asked(source="csv", path="bars", symbols=["AAA", "BBB"])
+    assert asks_first(question, tmp_path) and not asks_first(question | {"path": "bars/AAA.csv"}, tmp_path)
+    own, brought = bring_in(question, settings)
+    assert (own["source"], brought["source"], brought["path"], brought["new"]) == ("store", "csv", "bars", 182)
+    assert len(ingest("store", symbols=["AAA", "BBB"], store=settings).bars) == 182
+    calls = []
+    monkeypatch.setattr(module, "update", lambda *a, **k: calls.append(a) or update(*a, **k))
+    assert bring_in(question, settings)[1]["new"] == 0 and not calls
+    make("AAA", end="2024-04-02").drop(columns="known_at").to_csv(tmp_path / "bars" / "AAA.csv", index=False)
+    assert bring_in(question, settings)[1]["new"] == 2 and len(calls) == 1
+
+
+def test_a_source_that_fails_stops_a_run_before_it_begins(settings, make):
+    bars, lost = make("AAA"), []
+
+    def line_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None, limit=0):
+        if lost: raise DataError("The line broke.")
+        own = bars[bars.ts >= start] if start is not None else bars
+        nothing = quarantine_rows("", [], [], [], [], [])
+        yield Reading(own.reset_index(drop=True), np.arange(len(own)), nothing, "line:1", "1", until=bars.ts.iloc[-1])
+    register_source("line", None, parts=line_parts)
+    try:
+        own, brought = bring_in(asked(source="line", path=None), settings)
+        assert own["source"] == "store" and brought["new"] == len(bars)
+        lost.append(True)
+        with pytest.raises(DataError, match="The line broke"): bring_in(asked(source="line", path=None), settings)
+    finally: del SOURCES["line"]

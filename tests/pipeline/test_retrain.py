@@ -1,0 +1,80 @@
+"The question again on newer bars: what came in is learnt from, the gate judges, and nothing serves by itself."
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlfin.core.provenance import read_json, read_parquet
+from mlfin.data.bars import as_bars
+from mlfin.data.calendars import expected_bars
+from mlfin.data.ingest import open_store
+from mlfin.models.gate import promote
+from mlfin.models.registry import model_versions
+
+
+def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
+    "Sessions that followed, made up from a seed."
+    store, frame = open_store(bench.settings), expected_bars("XNYS", "1d", start, end)
+    for n, symbol in enumerate(symbols):
+        last = store.read([symbol]).close.iloc[-1]
+        close = last * np.exp(np.cumsum(np.random.default_rng(n).normal(0, 0.01, len(frame))))
+        prices = {"open": close, "high": close * 1.01, "low": close * 0.99, "close": close, "volume": 1e6}
+        store.push(as_bars(frame.assign(symbol=symbol, timeframe="1d", **prices)))
+    return len(frame)
+
+
+def back(bench):
+    "The day 1,500 days before the newest bar."
+    return f"{open_store(bench.settings).read(['IBM']).ts.max() - pd.Timedelta(days=1500):%Y-%m-%d}"
+
+
+def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished):
+    first = finished.record()
+    promote(finished.settings, "default", force="a first one")
+    pushed = push(finished)
+    code, out, err = finished.here("retrain", "default", "--dry-run", "--json")
+    assert code == 0 and len(json.loads(out)["tasks"]) == 6 and finished.record() == first, out + err
+
+    code, out, err = finished.here("retrain", "default", "--json")
+    assert code == 0, out + err
+    told, record = json.loads(out), finished.record()
+    assert told["before"] == first["run_id"] != told["run"] == record["run_id"] and told["brought"] | {"path": ""} == {
+        "source": "builtin", "path": "", "symbols": ["IBM", "MSFT"], "timeframe": "1d", "start": "2006-01-03", "tz": "UTC", "calendar": "auto", "new": 0}
+    assert record["parameters"]["source"] == "store" and record["parameters"]["start"] == "2006-01-03"
+    assert any("source" in line for line in told["changed"]["ingest"])
+    assert (told["version"], told["promoted"]) == (2, False) and "gate" in told["gate"]
+    bars = read_parquet(finished.data("bars.parquet"))
+    assert (bars.ts >= "2013-04-01").sum() == 2 * pushed
+    aliases = {v.number: v.aliases for v in model_versions(finished.settings, "default")}
+    assert "champion" in aliases[1] and "champion" not in aliases[2]
+
+    page = (finished.root / told["page"]).read_text()
+    kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
+    assert kept["champion"] == 1 and [c["name"] for c in kept["checks"]][:3] == ["loads", "baseline", "champion"]
+    for words in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", f"v2 {kept['gate'][:20]}"): assert words in page, words
+    assert str(finished.root) not in page
+
+    code, out, err = finished.here("retrain", "default")
+    assert code == 0 and "Nothing is new" in out, out + err
+    code, out, err = finished.here("retrain", "default", "--promote")
+    assert code == 1 and "refused by the gate" in out, out + err
+
+
+def test_a_window_moves_and_is_kept(finished):
+    push(finished)
+    code, out, err = finished.here("retrain", "default", "--window", "1500D", "--json")
+    assert code == 0, out + err
+    record = finished.record()
+    assert record["parameters"]["start"] == back(finished) and record["when"]["window"] == "1500D"
+    push(finished, start="2013-07-01", end="2013-07-05")
+    code, out, err = finished.here("retrain", "default", "--dry-run", "--json")
+    assert json.loads(out)["start"] == back(finished) > record["parameters"]["start"], out + err
+
+
+@pytest.mark.parametrize("asked, said", [
+    (["never"], ["`experiment`", "never", "mlfin run --experiment never"]), (["../x"], ["plain folder name"]),
+    (["default", "--window", "-3D"], ["`window`", "730D"]), (["default", "--window", "often"], ["`window`"])])
+def test_what_cannot_be_retrained_is_refused_by_name(finished, asked, said):
+    code, out, err = finished.here("retrain", *asked)
+    assert code == 2 and all(word in err for word in said), out + err
