@@ -40,7 +40,7 @@ app = typer.Typer(name="mlfin", no_args_is_help=True, pretty_exceptions_enable=F
 def _say_version(asked: bool) -> None:
     "`mlfin --version`."
     if not asked: return
-    out.print(f"mlfin {version('mlfin')}", highlight=False)
+    typer.echo(f"mlfin {version('mlfin')}")
     raise typer.Exit()
 
 @app.callback()
