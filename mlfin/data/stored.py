@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import DataError, PipelineError, hide_password, must_be
+from ..core.errors import DataError, ParameterError, PipelineError, hide_password, must_be
 from ..core.provenance import Task, hash_json, read_json, write_json
 from ..core.settings import Settings
 
@@ -102,7 +102,10 @@ def _files_of(question: dict[str, Any], root: Path) -> list | None:
     from mlfin.data.files import find_files
     if question["source"] not in FILES: return None
     only = {"files": None, "lean": ["zip"]}.get(question["source"], [question["source"]])
-    return [[str(p), hash_file(p)] for p in find_files(str(root / question["path"]), only)]
+    try: return [[str(p), hash_file(p)] for p in find_files(str(root / question["path"].partition("#")[0]), only)]
+    except (DataError, OSError): pass
+    raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", question["path"], "env.yaml or -p path=...",
+                                 "paths start at the project's folder."))
 
 # %% ../../nbs/data/19e_stored.ipynb #0af6d326
 def bring_in(question: dict[str, Any],         # a run's

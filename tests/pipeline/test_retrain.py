@@ -61,6 +61,7 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert code == 1 and "refused by the gate" in out, out + err
 
 
+@pytest.mark.slow
 def test_a_window_moves_and_is_kept(finished):
     push(finished)
     code, out, err = finished.here("retrain", "default", "--window", "1500D", "--json")
