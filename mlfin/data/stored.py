@@ -6,6 +6,7 @@
 __all__ = ['PINNED', 'BUILTIN', 'FILES', 'content', 'pinned', 'task_bars', 'asks_first', 'as_stored', 'bring_in', 'lay_bars']
 
 # %% ../../nbs/data/19e_stored.ipynb #e2a4916f
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, ParameterError, PipelineError, hide_password, must_be
+from ..core.paths import open_data, require_allowed
 from ..core.provenance import Task, hash_json, read_json, write_json
 from ..core.settings import Settings
 
@@ -96,13 +98,18 @@ def as_stored(question: dict[str, Any], # a run's
     "The question as it is asked of the store, where its source is brought into the store first."
     return {**question, "source": "store", "path": BUILTIN} if asks_first(question, root) else question
 
+def _digest(path: Path) -> str:
+    "Hash of a file that this process may read."
+    with open_data(path) as file: return hashlib.file_digest(file, "sha256").hexdigest()
+
 def _files_of(question: dict[str, Any], root: Path) -> list | None:
     "Names and contents of a question's files, in short; None where it has none."
-    from mlfin.core.provenance import hash_file
     from mlfin.data.files import find_files
-    if question["source"] not in FILES: return None
+    if question.get("source") not in FILES: return None
     only = {"files": None, "lean": ["zip"]}.get(question["source"], [question["source"]])
-    try: return [[str(p), hash_file(p)] for p in find_files(str(root / question["path"].partition("#")[0]), only)]
+    place = str(root / question["path"].partition("#")[0])
+    require_allowed(place)
+    try: return [[str(p), _digest(p)] for p in find_files(place, only)]
     except (DataError, OSError): pass
     raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", question["path"], "env.yaml or -p path=...",
                                  "paths start at the project's folder."))

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlfin.core.errors import DataError
+from mlfin.core.errors import DataError, ParameterError
 from mlfin.core.provenance import Task
 from mlfin.core.settings import Settings
 from mlfin.data import ingest as module
@@ -164,3 +164,17 @@ def test_a_source_that_fails_stops_a_run_before_it_begins(settings, make):
         lost.append(True)
         with pytest.raises(DataError, match="The line broke"): bring_in(asked(source="line", path=None), settings)
     finally: del SOURCES["line"]
+
+
+def test_for_a_request_only_allowed_folders_are_looked_at(settings, make, tmp_path, monkeypatch):
+    for folder in ("in", "out"):
+        (tmp_path / folder).mkdir()
+        for symbol in ("AAA", "BBB"): make(symbol).drop(columns="known_at").to_csv(tmp_path / folder / f"{symbol}.csv", index=False)
+    (tmp_path / "in" / "CCC.csv").symlink_to(tmp_path / "out" / "AAA.csv")
+    monkeypatch.setenv("MLFIN_CONFINED", "1")
+    monkeypatch.setenv("MLFIN_DATA_DIRS", str(tmp_path / "in"))
+    for path in ("out", "out/*.csv", "in", "../../etc"):  # the third for its link
+        with pytest.raises(ParameterError, match="in one of the folders that requests may read|a file that exists"):
+            bring_in(asked(source="csv", path=path, symbols=["AAA", "BBB"]), settings)
+    (tmp_path / "in" / "CCC.csv").unlink()
+    assert bring_in(asked(source="csv", path="in", symbols=["AAA", "BBB"]), settings)[1]["new"] == 182
