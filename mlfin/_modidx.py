@@ -1545,6 +1545,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.data.quality._far': ('data/quality.html#_far', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality._fields': ('data/quality.html#_fields', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality._hour_off': ('data/quality.html#_hour_off', 'mlfin/data/quality.py'),
+                                    'mlfin.data.quality._last_moments': ('data/quality.html#_last_moments', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality._levels': ('data/quality.html#_levels', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality._line': ('data/quality.html#_line', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality._lines': ('data/quality.html#_lines', 'mlfin/data/quality.py'),
