@@ -4197,6 +4197,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.ops.pipeline._flat_frame': ('ops/pipeline.html#_flat_frame', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._furnish': ('ops/pipeline.html#_furnish', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._git': ('ops/pipeline.html#_git', 'mlfin/ops/pipeline.py'),
+                                    'mlfin.ops.pipeline._heard': ('ops/pipeline.html#_heard', 'mlfin/ops/pipeline.py'),
+                                    'mlfin.ops.pipeline._interrupt': ('ops/pipeline.html#_interrupt', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._keep_failed': ('ops/pipeline.html#_keep_failed', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._keep_run': ('ops/pipeline.html#_keep_run', 'mlfin/ops/pipeline.py'),
                                     'mlfin.ops.pipeline._kept_file': ('ops/pipeline.html#_kept_file', 'mlfin/ops/pipeline.py'),

@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import time
 import warnings
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import Any
 from weakref import WeakSet
 
@@ -331,7 +332,7 @@ def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Ev
     from ploomber.exceptions import BaseException as PloomberError, DAGBuildError
 
     dag.executor = _executor(_at_once(plan), running)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _heard():
         warnings.simplefilter("ignore")
         try: dag.build(show_progress=False)
         except MlfinError: raise
@@ -354,7 +355,7 @@ def _executor(at_once: int, running: list[str]):
     class Together(Serial):
         def __call__(self, dag, show_progress):
             waiting, busy, reports = [dag[n] for n in dag if dag[n].exec_status != TaskStatus.Skipped], {}, []
-            with ThreadPoolExecutor(at_once) as pool, _no_kernel_left():
+            with ThreadPoolExecutor(at_once) as pool, _no_kernel_left(busy):
                 while waiting or busy:
                     undone = {t.name for t in (*waiting, *busy.values())}
                     for task in [t for t in waiting if not undone & set(t.upstream)][:at_once - len(busy)]:
@@ -369,14 +370,26 @@ def _executor(at_once: int, running: list[str]):
     return (Together if at_once > 1 else Serial)(build_in_subprocess=False, catch_exceptions=False, catch_warnings=False)
 
 @contextmanager
-def _no_kernel_left() -> Iterator[None]:
-    "On Ctrl-C, end the kernels that this process started: those who wait for them in other threads do not hear it."
+def _no_kernel_left(busy: dict) -> Iterator[None]:
+    "On Ctrl-C or SIGTERM, end the kernels that this process started: those who wait for them in other threads (`busy`) do not hear it."
     try: yield
     except KeyboardInterrupt:
-        for kernel in list(_KERNELS):
-            process = getattr(kernel.provisioner, "process", None)
-            if process is not None: process.kill()
-        raise
+        while True:
+            for kernel in list(_KERNELS):
+                process = getattr(kernel.provisioner, "process", None)
+                if process is not None: process.kill()
+            if not wait(busy, timeout=0.2).not_done: raise                 # one may have been about to start its kernel
+
+def _interrupt(number: int, frame) -> None: raise KeyboardInterrupt
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    "SIGTERM is heard as Ctrl-C is, where nobody else listens to it: a kernel could outlive the process that waits for it."
+    own = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if own: signal.signal(signal.SIGTERM, _interrupt)
+    try: yield
+    finally:
+        if own: signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7e39f363
 def _git(root: Path, *words: str) -> str:
@@ -636,7 +649,11 @@ def reproduce(folder: Path,         # of the run: `find_run`
     question = {**portable_question(record, settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
     _lay_facts(folder / "data" / "facts.parquet", aside)
     lay_bars(record, settings, aside)
-    with _overriding(aside): made = _run_now(question, aside, True, on_event)
+    try:
+        with _overriding(aside): made = _run_now(question, aside, True, on_event)
+    except KeyboardInterrupt:
+        for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
+        raise
     compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _kept_file(made.folder, f["file"])) for p, f in parts["products"].items()}
                 for t, parts in record["tasks"].items()}
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
