@@ -25,6 +25,7 @@ from . import contract
 from .auth import Accounts, open_accounts
 from .examples import REFUSALS, example_of, problem_example
 from .gate import Apart, Gate, Refused, Rules, path_below, problem
+from .inserted import Inserted
 from .intake import Batch, Busy, quick_batch
 from .limits import open_limits
 from .page import routes_page
@@ -394,17 +395,19 @@ class _Lasting:
         self.metrics = service.metrics if service is not None else Metrics(metrics_folder(settings) if workers > 1 else None)
         self.service = Service(settings, metrics=self.metrics) if service is None else service
         self.accounts, self.limits, self.jobs = accounts or open_accounts(settings), open_limits(settings, workers), Jobs(settings)
-        self.readiness, self.access = Readiness(settings, store=None), AccessLog()
+        self.readiness, self.access, self._inserted = Readiness(settings, store=None), AccessLog(), None
 
     @asynccontextmanager
     async def life(self, app: Any = None):
-        "A lifespan: load the champions, and `close` at the end; `app` is whose."
+        "A lifespan: load the champions, take what is inserted, and `close` at the end; `app` is whose."
         await asyncio.to_thread(self.service.warm)
+        self._inserted = await asyncio.to_thread(Inserted, self.service)
         try: yield
         finally: await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         "Write what waits, count what was answered, end the threads."
+        if self._inserted is not None: self._inserted.close()
         self.service.close()
         self.access.flush()
         self.metrics.settle()
@@ -443,7 +446,7 @@ _ROUTES = ( # method, path, function, tag; the first in the file of each kind
     ("POST", "/jobs/{id}/cancel", _post_cancel, "jobs"), ("DELETE", "/jobs/{id}", _delete_job, "jobs"),
     *PEOPLE,
 )
-_ROOT = (("GET", "/health/live", _get_live, "health"), ("GET", "/health/ready", _get_ready, "health"), ("GET", "/metrics", _get_metrics, "health"))
+_ROOT = (("GET", "/health", _get_live, "health"), ("GET", "/health/live", _get_live, "health"), ("GET", "/health/ready", _get_ready, "health"), ("GET", "/metrics", _get_metrics, "health"))
 _CODES = dict.fromkeys((_post_train, _post_ingest_run), 202) | dict.fromkeys(CREATED, 201)
 
 def _refusals(method: str, path: str, function: Callable) -> list[int]:
