@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from ..backtest.question import ask, check_experiment, check_question, check_symbol, choose_kernel, typed_moment
+from ..backtest.window import asked_again, last_run, parse_window
 from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, must_be, unknown
 from ..core.files import hold
 from ..core.paths import check_path, may_read, real_path
@@ -95,24 +96,46 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
 
 # %% ../../nbs/serve/63_jobs.ipynb #334cde22
 def order_train(settings: Settings,  # the profile
-                parameters: dict,    # names of env.yaml with their values, and `force` and `promote`
+                parameters: dict,    # names of env.yaml with their values, `force` and `promote`; or none, and `window`
                 ) -> Order:
-    "`mlfin run` on a question."
+    "`mlfin retrain` on an experiment that has run, where nothing else is asked than it was; else `mlfin run` on the question."
     parameters, default = dict(parameters), read_yaml(settings.root / "env.yaml")
-    flags, experiment = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)], parameters.pop("experiment", None)
+    flags = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)]
+    experiment, window = parameters.pop("experiment", None) or default["experiment"], parameters.pop("window", None)
+    check_experiment(experiment, settings)
+    parse_window(window)
+    if not parameters and "--force" not in flags and (settings.reports_dir(experiment) / "run.json").is_file():
+        return _order_again(settings, default, experiment, window, flags)
+    if window is not None:
+        raise ParameterError(must_be("window", "left out where parameters are given, or the experiment has not run yet", window, "job",
+                                     f"train it once without (`mlfin run --experiment {experiment}`); then a window moves its bars."))
     for key in parameters:
         if key not in default: raise ParameterError(unknown("parameter", key, default, "-p"))
     texts = [_assignment(key, value) for key, value in parameters.items()]
     question = ask(settings.root, tuple(texts), profile=settings.profile, experiment=experiment)
-    check_experiment(question["experiment"], settings)
     if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
     if "kernel" not in parameters: question["kernel"] = choose_kernel(settings)[0]
-    try: check_question(question, settings, default)
-    except SettingsError as e:
-        if question["kernel"] != parameters.get("kernel"): raise
-        raise as_answer(e, 422, "invalid") from None                       # the request's own kernel, not the service's
+    _check_asked(settings, question, default, own=question["kernel"] != parameters.get("kernel"))
     words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *flags, "--events={events}"]
     return Order(_mlfin(*words, *[w for text in texts for w in ("-p", text)]), f"experiment {question['experiment']}")
+
+
+# %% ../../nbs/serve/63_jobs.ipynb #6f1e02aa
+def _check_asked(settings: Settings, question: dict, default: dict, own: bool) -> None:
+    "Refuse what no run would answer; a kernel that the service itself chose (`own`) is no fault of the request."
+    try: check_question(question, settings, default)
+    except SettingsError as e:
+        if own: raise
+        raise as_answer(e, 422, "invalid") from None                       # the request's own kernel, not the service's
+
+def _order_again(settings: Settings, default: dict, experiment: str, window: str | None, flags: list[str]) -> Order:
+    "`mlfin retrain`: what its last run was asked, of a source that a request may name."
+    question = asked_again(last_run(experiment, settings), settings)
+    if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
+    _check_asked(settings, question, default, own=True)
+    words = ["retrain", experiment, f"--profile={settings.profile}", *([f"--window={window}"] if window else []), *flags, "--events={events}"]
+    return Order(_mlfin(*words), f"experiment {experiment}")
+
 
 # %% ../../nbs/serve/63_jobs.ipynb #f567de77
 _INGEST = ("source", "path", "symbols", "timeframes", "start", "end", "tz", "calendar", "full", "repair")

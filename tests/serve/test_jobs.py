@@ -147,18 +147,6 @@ def test_a_queue_of_an_earlier_version_is_taken_over(jobs):
     assert [(j.id, j.light, j.owner) for j in jobs.list()] == [("ingest", True, ""), ("train", False, "")]
 
 
-def test_threads_of_one_process_do_not_free_each_others_locks(jobs):
-    """POSIX frees a process's locks on a file when any of its descriptors is closed: then the database breaks."""
-    job, errors = jobs.submit("note", {"n": 0}, "ann"), []
-
-    def ask(k):
-        try:
-            for _ in range(60): jobs.counts(), jobs.cancel(job.id, str(k))
-        except MlfinError as e: errors.append(e)
-    with ThreadPoolExecutor(6) as pool: list(pool.map(ask, range(6)))
-    assert not errors
-
-
 @pytest.mark.parametrize("code, events, state", [
     (1, {"kind": "end", "promoted": False, "gate": "refused by the gate: fresh"}, "succeeded"), (1, {"kind": "end", "run": "abc"}, "failed"), (2, {}, "failed")])
 def test_judged_and_refused_is_a_result(jobs, code, events, state):
