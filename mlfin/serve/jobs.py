@@ -100,7 +100,7 @@ def order_train(settings: Settings,  # the profile
     parameters, default = dict(parameters), read_yaml(settings.root / "env.yaml")
     flags, experiment = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)], parameters.pop("experiment", None)
     for key in parameters:
-        if key not in default: raise ParameterError(unknown("parameter", key, default, "-p"))
+        if key not in (*default, "label"): raise ParameterError(unknown("parameter", key, [*default, "label"], "-p"))
     texts = [_assignment(key, value) for key, value in parameters.items()]
     question = ask(settings.root, tuple(texts), profile=settings.profile, experiment=experiment)
     check_experiment(question["experiment"], settings)
