@@ -357,7 +357,6 @@ def expand_grids(tasks: list,      # entries of `tasks` in pipeline.yaml
         else: found += [_point(entry, point) for point in _points(entry, parameters)]
     return found
 
-# %% ../../nbs/core/02_provenance.ipynb #c2b3d4e5f6
 def with_labels(asked: dict,   # parameters of a question, or some of them
                 where: str = "", # who says so: a file, -p
                ) -> dict:      # with `labels` in the place of `label`

@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ModelError, must_be, unknown
+from ..core.errors import ModelError, ParameterError, must_be, unknown
 from ..core.files import hold
 from ..core.provenance import hash_file, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
 from ..core.seals import SealKeys, seal_keys
@@ -188,13 +188,14 @@ def _left(settings: Settings, experiment: str, label: str | None = None) -> _Lef
     own = known[name]
     return _Left(folder, training, name, own, rows.assign(model=own["model"]).astype({"model": rows["model"].dtype}), _key_of(folder, training, own))
 
+# %% ../../nbs/models/38_registry.ipynb #e1f2a3b4c5
 def _chosen(training: dict, label: str | None) -> str:
     "Name of the selected model, or of the best that learnt a label."
     if label is None: return training["selected"]
     known = candidates(training)
     order = [training["selected"], *(row["model"] for row in training.get("summary", ())), *known] # the best first
     found = next((name for name in order if known[name]["label"] == label), None)
-    if found is None: raise ModelError(unknown("label", label, sorted({own["label"] for own in known.values()}), "the run"))
+    if found is None: raise ParameterError(unknown("label", label, sorted({own["label"] for own in known.values()}), "the run"))
     return found
 
 def _key_of(folder: Path, training: dict, own: dict) -> str:
