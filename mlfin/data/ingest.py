@@ -165,14 +165,20 @@ def _kept_calendar(store: Store, symbols: Sequence[str], timeframe: str, otherwi
     raise DataError(must_be("calendar", "given, because the store keeps several for these series", None, first,
                             "ingest them apart, or say one: calendar=XNYS."))
 
+def _simulated(store: Store, symbols: Sequence[str], timeframe: str) -> tuple[str, ...]:
+    "Which of some series a store keeps as simulated."
+    return tuple(sorted(s for s, v in _attributes(store, symbols, timeframe, "origin").items() if v == "simulated"))
+
 def _keep_attributes(asked: _Asked, store: Store, symbols: Sequence[str], spreads: Sequence[str] = ()) -> list[str]:
-    "Keep the calendar that was named, or is the source's own, and that spreads are prices, with series; what changed by that, in words."
+    "Keep with series the calendar that was named or is the source's own, that spreads are prices, and that bars are simulated; what changed by that, in words."
     said = {} if asked.auto and asked.source in _ANY else dict.fromkeys(symbols, asked.calendar)
     if not said and not spreads: return []
     kept = _attributes(store, symbols, asked.timeframe, "calendar") if said else {}
     others = sorted({(kept[s], c) for s, c in said.items() if kept.get(s, c) != c})
     rows = [(s, asked.timeframe, "calendar", c) for s, c in said.items() if kept.get(s) != c]
     rows += [(s, asked.timeframe, "spread", "price") for s in spreads]
+    made = set(symbols) - set(_simulated(store, symbols, asked.timeframe)) if asked.source == "simulated" else ()
+    rows += [(s, asked.timeframe, "origin", "simulated") for s in sorted(made)]
     if rows: store.write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
     return [f"the store kept the calendar {old} with these series, and keeps {new} now" for old, new in others]
 
@@ -511,6 +517,13 @@ class Ingested:
     report: QualityReport = None                # the checks, and the rows that they flag (`row`: position in the source)
     until: pd.Timestamp | None = None           # `ts` of the last closed bar that was asked for, UTC; None for files
     notes: tuple[str, ...] = ()                 # what was decided about the source, such as a volume that is not there
+    simulated: tuple[str, ...] = ()             # symbols whose bars no market made, as the store keeps it
+
+    @property
+    def caveats(self) -> list[str]: # in words
+        "What whoever reads a result of these bars must know first."
+        which = ", ".join(self.simulated) if len(self.simulated) <= 5 else f"{len(self.simulated):,} symbols"
+        return [f"The bars of {which} are simulated: no market made them, and what is found in them says nothing about one."] if self.simulated else []
 
     @property
     def headline(self) -> str: # Markdown
@@ -741,7 +754,7 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
         bars = adjust_bars(_kept_back(store, kept, written.version), found.actions, adjust)
         summary = _summary(found, kept, found.actions, asked.calendar)
         return Ingested(bars, found.actions, aside, found.report.checks, summary, asked.calendar, *_content(asked, [spool.hashes]), written,
-                        found.report, spool.until, notes)
+                        found.report, spool.until, notes, _simulated(store, kept.symbol.unique(), asked.timeframe))
 
 # %% ../../nbs/data/19_ingest.ipynb #8ba7351f
 def _ingest_live(asked: _Asked, store: Store, adjust: str, full: bool) -> Ingested:
@@ -757,7 +770,7 @@ def _ingest_live(asked: _Asked, store: Store, adjust: str, full: bool) -> Ingest
     standing = _standing(asked, store, until if asked.end is None else moment(asked.end, end=True), of=f"{asked.source}:")
     sums = sum((line.counts for line in lines), Counter())
     written = WriteResult(sums["inserted"], sums["revised"], sums["unchanged"], store.version())
-    return _account(asked, standing, adjust, hash_frame(standing[0]), written, until)
+    return _account(asked, standing, adjust, hash_frame(standing[0]), written, until, _simulated(store, asked.symbols, asked.timeframe))
 
 def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: int | None = None, of: str = "") -> tuple[pd.DataFrame, ...]:
     "The bars that a store has of a period, the actions between them, and the rows among them that were set aside."
@@ -771,7 +784,8 @@ def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: in
     return bars, actions, aside.reset_index(drop=True)
 
 # %% ../../nbs/data/19_ingest.ipynb #0f73311e
-def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None) -> Ingested:
+def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None,
+             simulated: tuple[str, ...]) -> Ingested:
     "Judge what a store has of a period, as a whole, and tell of it."
     (bars, actions, aside), judge = standing, Judge(asked.calendar, asked.name, asked.now)
     judge.add(Piece(bars, np.arange(len(bars))), actions)
@@ -781,7 +795,7 @@ def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, con
     report = judge.report()
     _refuse(report)
     return Ingested(adjust_bars(bars, actions, adjust), actions, aside, report.checks, _summary(found, bars, actions, asked.calendar),
-                    asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until)
+                    asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until, simulated=simulated)
 
 def _within(actions: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     "Actions between the first and the last bar of their symbols."
@@ -826,7 +840,7 @@ def _ingest_stored(symbols, timeframe: str, start, end, calendar: str, adjust: s
     asked, store = _of_store(symbols, timeframe, start, end, calendar, store)
     standing = _standing(asked, store, moment(end, end=True), version)
     content, written = _store_content(standing, asked.calendar), WriteResult(0, 0, len(standing[0]), store.version() if version is None else version)
-    return _account(asked, standing, adjust, content, written, None)
+    return _account(asked, standing, adjust, content, written, None, _simulated(store, standing[0].symbol.unique(), asked.timeframe))
 
 # %% ../../nbs/data/19_ingest.ipynb #b2d0cdc2
 def copy_standing(symbols, timeframe: str, start, end, calendar: str, # as for `stored_content`
@@ -842,6 +856,7 @@ def copy_standing(symbols, timeframe: str, start, end, calendar: str, # as for `
     if len(actions): dest.write_actions(actions)
     names = sorted(bars.symbol.unique())
     rows = [(s, asked.timeframe, "calendar", asked.calendar) for s in names]
+    rows += [(s, asked.timeframe, "origin", "simulated") for s in _simulated(source, names, asked.timeframe)]
     dest.write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
     dest.write(bars)
     return _store_content(standing, asked.calendar)

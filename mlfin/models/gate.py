@@ -310,7 +310,8 @@ def _against_champion(settings: Settings, experiment: str, loaded: Loaded, found
     if found.number == loaded.version.number: return Check("champion", True, "it is the champion itself")
     label = read_manifest(settings, experiment, found.number)["label"]["spec"]
     if label != loaded.manifest["label"]["spec"]:
-        return Check("champion", False, f"the champion v{found.number} foretells {label}, this one {loaded.manifest['label']['spec']}: they cannot be compared")
+        return Check("champion", False, f"the champion v{found.number} foretells {label}, this one {loaded.manifest['label']['spec']}: they cannot be compared; "
+                     f"`mlfin promote --label {label}` takes the best model of that label, where the run has it")
     check = beats_champion(loaded.predictions, read_predictions(settings, experiment, found.number), loaded.manifest["label"]["horizon"], level, compared)
     return check._replace(says=f"against v{found.number}: {check.says}")
 
@@ -366,9 +367,10 @@ def promote(settings: Settings,              # limits of the gate; MLflow, ledge
             force: str = "",                 # why it shall serve though the gate refuses it
             trials: int | None = None,       # among how many it was found; by default what the ledger and its run say
             now: pd.Timestamp | None = None, # UTC; the present by default
+            label: str | None = None,        # without a version, of a run of several labels: the best model of this one
            ) -> Promotion:                   # or a ModelError, where it is the champion already
     "Put a version through the gate; let it serve if it passes, or if it is forced with a reason."
-    found = register(settings, experiment) if which is None else find_version(settings, experiment, which)
+    found = register(settings, experiment, label) if which is None else find_version(settings, experiment, which)
     if "champion" in found.aliases: raise ModelError(f"{found} is the champion already.\nHint: `mlfin run` with other data, features or models makes another.")
     before = next((v for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
     verdict, reason = judge(settings, experiment, found.number, trials, now), force.strip()

@@ -50,7 +50,7 @@ def judge_newest(settings: Settings, # the profile
     "Put the newest run's model through the gate, unless it is the champion already; what became of it."
     from mlfin.models import gate, registry
 
-    newest = registry.register(settings, experiment)
+    newest = registry.register(settings, experiment, registry.kept_label(settings, experiment))
     if "champion" in newest.aliases: return {"version": newest.number, "promoted": True, "gate": "it is the champion already"}
     done = gate.promote(settings, experiment, newest.number)
     refused = "; ".join(f"{c.name}: {c.says}" for c in done.verdict.all if not c.passed)
@@ -59,13 +59,15 @@ def judge_newest(settings: Settings, # the profile
 # %% ../../nbs/ops/72c_model_commands.ipynb #41c514e9
 def promote(experiment: _Experiment = None,
             version: Annotated[str | None, typer.Option(metavar="NUMBER", help="A registered version (default: the newest run's model).")] = None,
+            label: Annotated[str | None, typer.Option(metavar="LABEL", help="Of a run of several labels, the best model of this one (default: the one it chose).")] = None,
             force: Annotated[str, typer.Option(metavar="REASON", help="Promote though the gate refuses it; the reason stays on the version.")] = "",
             profile: Profile = None, as_json: _Json = False):
     "Put a run's model through the gate; where it passes, it is the champion."
     from mlfin.models import gate
 
     settings = load_profile(profile)
-    done = gate.promote(settings, _named(experiment, settings), version, force)
+    if version and label: raise ParameterError(must_be("--label", "left out, because the version says it", label, f"--version {version}"))
+    done = gate.promote(settings, _named(experiment, settings), version, force, label=label)
     if as_json:
         told = done.verdict.record() | {"model": done.version.name, "promoted": done.promoted, "replaced": done.replaced, "forced": done.forced}
         say_json(told)

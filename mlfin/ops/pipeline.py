@@ -32,7 +32,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, 
 from ..core.files import hold
 from mlfin.core.provenance import (
     TaskSpec, atomic_path, expand_grids, find_content, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet,
-    read_pipeline, read_yaml, run_id, system_message, write_json,
+    read_pipeline, read_yaml, run_id, system_message, with_labels, write_json,
 )
 from ..core.progress import read_progress
 from ..core.settings import Settings, quiet_environment
@@ -579,17 +579,18 @@ def what_changed(record: dict,        # run.json
 
     question = portable_question(record, settings)
     with pinned(question, settings, record.get("when", {}).get("store_version")): now = pipeline_components(read_pipeline(settings.root, question), settings)
-    found = {}
-    for name in sorted(record["tasks"].keys() | now.keys()):
-        if name not in now or name not in record["tasks"]: found[name] = ["task is gone" if name not in now else "task is new"]
-        elif lines := differences(record["tasks"][name]["components"], now[name]): found[name] = lines
+    found, label = {}, record["parameters"].get("label") # before there were several labels, no task's name had one
+    then = {f"{name}-{label}" if label and name.startswith("train-") else name: task for name, task in record["tasks"].items()}
+    for name in sorted(then.keys() | now.keys()):
+        if name not in now or name not in then: found[name] = ["task is gone" if name not in now else "task is new"]
+        elif lines := differences(then[name]["components"], now[name]): found[name] = lines
     return found
 
 def portable_question(record: dict,       # run.json
                       settings: Settings, # the profile
                       ) -> dict:          # every parameter
     "A run's parameters with what `env.yaml` has gained since, and what names a place settled here: a file is found by its content."
-    asked = {**read_yaml(settings.root / "env.yaml"), **record["parameters"], "profile": settings.profile}
+    asked = {**with_labels(read_yaml(settings.root / "env.yaml")), **with_labels(record["parameters"]), "profile": settings.profile}
     known = {parts["components"]["data"].get("path") for parts in record["tasks"].values()} - {None}
     if known and isinstance(asked.get("path"), str): asked["path"] = find_content(asked["path"], known.pop(), settings.root)
     return asked
@@ -654,7 +655,7 @@ def reproduce(folder: Path,         # of the run: `find_run`
     except KeyboardInterrupt:
         for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
         raise
-    compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _kept_file(made.folder, f["file"])) for p, f in parts["products"].items()}
+    compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _made_file(made.folder, f["file"], record)) for p, f in parts["products"].items()}
                 for t, parts in record["tasks"].items()}
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
     return compared
@@ -686,3 +687,9 @@ def _overriding(settings: Settings) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+def _made_file(folder: Path, name: str, record: dict) -> Path:
+    "Where a run keeps a file; a training's from before there were several labels, by the name that it has now."
+    path, label = _kept_file(folder, name), record["parameters"].get("label")
+    if path.is_file() or not label: return path
+    return path.with_name(f"{path.stem}_{label}{path.suffix}")

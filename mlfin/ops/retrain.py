@@ -98,7 +98,7 @@ def _differences(before: dict, after: dict) -> dict[str, list[str]]:
 def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     "The newest run's model, registered and judged; promoted where that is asked for and the gate lets it."
     from mlfin.models import gate, registry
-    newest = registry.register(settings, experiment)
+    newest = registry.register(settings, experiment, registry.kept_label(settings, experiment))
     if "champion" in newest.aliases:
         return {"version": newest.number, "champion": newest.number, "promoted": True, "gate": "it is the champion already", "checks": [], "against": None}
     champion = next((v.number for v in registry.model_versions(settings, experiment) if "champion" in v.aliases), None)

@@ -282,6 +282,7 @@ _JOB_STATE = {"succeeded": "done", "lost": "failed"}
 def as_job(job: Any,            # `mlfin.serve.jobs.Job`
            log: str = "",       # the end of what it printed
            waits_for: str | None = None, # the job before it
+           why: str = "",       # what it waits for, in words
            full: bool = True,   # False: only that it is there, and how it stands
            ) -> contract.Job:
     "A job as it goes over the wire."
@@ -290,7 +291,7 @@ def as_job(job: Any,            # `mlfin.serve.jobs.Job`
         return contract.Job(id=job.id, kind=job.kind, state=state, created_at=job.created, started_at=job.started, ended_at=job.finished,
                             progress=None, full=False)
     progress = job.progress or {}
-    says = job.error or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
+    says = "; ".join(filter(None, (job.error, why))) or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
     return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment") or "default"),
                         state=state, by=job.by, created_at=job.created, started_at=job.started, ended_at=job.finished,
                         progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500], result=job.result, log=log.splitlines()[-50:],
@@ -301,23 +302,24 @@ class _JobsQuery(contract.PageQuery):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"] | None = None
 
 def _post_train(body: contract.TrainRequest, asked: _Asked) -> contract.Job:
-    "Train anew, as `mlfin run` does; answered at once with the job. While it waits, the same question is the same job; another one of its experiment waits."
-    for name in ("experiment", "promote"):
+    """Train anew; answered at once with the job. An experiment that has run and no parameters: newer bars come in from where its own came from, its last
+    question is asked again (`window`), and the gate judges. While it waits, the same question is the same job; another one of its experiment waits."""
+    for name in ("experiment", "promote", "window"):
         if name in body.parameters: raise ParameterError(f"`{name}` is no parameter of env.yaml's question here.\nHint: it stands beside `parameters`.")
     if body.promote: demand(asked.person, "POST", "/models/{version}/promote")
-    more = {"promote": True} if body.promote else {}
+    more = {k: v for k, v in (("promote", body.promote), ("window", body.window)) if v}
     return asked.service.begin(asked, "train", body.parameters | {"experiment": body.experiment} | more)
 
 def _post_ingest_run(body: contract.IngestRun, asked: _Asked) -> contract.Job:
-    "Fetch recent bars from where an experiment has its own; answered at once with the job. One ingest runs at a time."
+    "Fetch recent bars from where an experiment has its own; answered at once with the job. One ingest runs at a time, beside trainings."
     return asked.service.begin(asked, "ingest", body.model_dump(exclude_none=True))
 
 def _shown(asked: _Asked, job: Any, log: bool = False) -> contract.Job:
     "As much of a job as who asks may see."
     if not sees_job(asked.person, job.owner): return as_job(job, full=False)
     jobs = asked.service.jobs
-    waits = jobs.waits_for(job.id, whose_jobs(asked.person)) if job.state == "queued" else None
-    return as_job(job, jobs.tail(job.id) if log else "", waits)
+    waits, why = (jobs.waits_for(job.id, whose_jobs(asked.person)), jobs.why_waits(job.id)) if job.state == "queued" else (None, "")
+    return as_job(job, jobs.tail(job.id) if log else "", waits, why)
 
 def _get_jobs(query: _JobsQuery, asked: _Asked) -> contract.Page[contract.Job]:
     "Jobs, the newest first: an analyst's own, to an administrator all; to a read_only that they are there, and how they stand."

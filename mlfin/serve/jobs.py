@@ -110,7 +110,7 @@ def order_train(settings: Settings,  # the profile
         raise ParameterError(must_be("window", "left out where parameters are given, or the experiment has not run yet", window, "job",
                                      f"train it once without (`mlfin run --experiment {experiment}`); then a window moves its bars."))
     for key in parameters:
-        if key not in default: raise ParameterError(unknown("parameter", key, default, "-p"))
+        if key not in (*default, "label"): raise ParameterError(unknown("parameter", key, [*default, "label"], "-p"))
     texts = [_assignment(key, value) for key, value in parameters.items()]
     question = ask(settings.root, tuple(texts), profile=settings.profile, experiment=experiment)
     if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
