@@ -30,7 +30,7 @@ from .files import FORMATS, Dialect, find_files
 from .judge import Judge
 from .lake import Lake
 from .listed import FINDINGS, reconcile_actions
-from .names import file_timeframe
+from .names import bare_name, file_timeframe
 from .quality import LIMITS, QualityReport, clean
 from .repair import repair as mend
 from .repair import repair_log
@@ -214,11 +214,18 @@ def _by_timeframe(asked: _Asked) -> list[_Asked]:
     "The question once for each timeframe that its files are of."
     units = _units(asked)
     if asked.source not in (*FORMATS, "files") or "ask" in asked.how: return [asked]
-    dialect, by = Dialect(*(asked.how.get(k) for k in ("columns", "decimal", "dayfirst"))), {}
-    for path in [unit.address.partition(":")[2] for unit in units] or [asked.address.partition(":")[2]]:
-        by.setdefault(file_timeframe(path, asked.tz, dialect), []).append(path)
-    if not units: return [replace(asked, timeframe=timeframe) for timeframe in by]
-    return [replace(asked, timeframe=timeframe, files=tuple(paths), symbols=_theirs(asked, units, paths)) for timeframe, paths in sorted(by.items())]
+    dialect, by, seen = Dialect(*(asked.how.get(k) for k in ("columns", "decimal", "dayfirst"))), {}, Counter()
+    for path in [unit.address.partition(":")[2] for unit in units] or _one_file(asked):
+        by.setdefault((file_timeframe(path, asked.tz, dialect), seen[name := bare_name(path)]), []).append(path)
+        seen[name] += 1                                                    # the same file in another format comes after it, and is compared with it
+    if not units: return [replace(asked, timeframe=timeframe) for timeframe, _ in by]
+    return [replace(asked, timeframe=frame, files=tuple(paths), symbols=_theirs(asked, units, paths)) for (frame, _), paths in sorted(by.items())]
+
+def _one_file(asked: _Asked) -> list[str]:
+    "The file of a source of one, which may be a folder that holds it."
+    place = asked.address.partition(":")[2]
+    try: return [str(p) for p in find_files(place, None if asked.source == "files" else [asked.source])]
+    except DataError: return [place]                                       # reading it says why
 
 def _theirs(asked: _Asked, units: Sequence[_Asked], paths: Sequence[str]) -> tuple[str, ...]:
     "Of the symbols that are asked for, those that some files have, and those that no file has."
@@ -1114,5 +1121,6 @@ def update(source: str = "builtin",              # name of a source, or its addr
         notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
         checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
     series = pd.concat(tables, ignore_index=True)
-    quality = pd.concat(checks, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
+    some = [c for c, lines in zip(checks, tables, strict=True) if lines["rows"].any()] or checks # none of a timeframe whose files cannot be read
+    quality = pd.concat(some, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
     return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away)

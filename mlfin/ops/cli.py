@@ -22,7 +22,7 @@ from ..core.provenance import read_yaml
 from ..core.private import private_files, restore_umask
 from ..core.settings import Settings
 from .collect_command import collect
-from .console import (AnyExperiment, DryRun, End, Events, Experiment, Json, Profile, Progress, Quiet, Start, SymbolList, Zone, err, examples,
+from .console import (EXIT_CODES, AnyExperiment, DryRun, End, Events, Experiment, Json, Profile, Progress, Quiet, Start, SymbolList, Zone, err, examples,
                                load_profile, out, plain, records, say_json, say_table, unbroken)
 from .data_commands import data, ingest, say_preview, words
 from .fact_commands import facts  # noqa: F401  it hangs itself into `data`
@@ -33,7 +33,7 @@ from .user_commands import users_app
 from .warehouse_commands import migrate, roles
 
 # %% ../../nbs/ops/73_cli.ipynb #57416a0b
-app = typer.Typer(name="mlfin", no_args_is_help=True, pretty_exceptions_enable=False,
+app = typer.Typer(name="mlfin", no_args_is_help=True, pretty_exceptions_enable=False, epilog=EXIT_CODES,
                   help="A machine-learning finance workbench. `mlfin run` answers the question in env.yaml; results stand in reports/.")
 
 def _say_version(asked: bool) -> None:

@@ -418,7 +418,7 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
 _Source = Annotated[str | None, typer.Argument(
     metavar="SOURCE", help="A file, a folder, a pattern like 'bars/*.csv', or SOURCE:ADDRESS (default: what env.yaml says).")]
 _Options = Annotated[list[str] | None, typer.Option(
-    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE: columns, decimal, dayfirst, symbol_from, base_url, ...; repeatable.")]
+    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE; columns, decimal, dayfirst, symbol_from, base_url, ...; repeatable.")]
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #a183731e
 def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timeframes = None,
@@ -434,6 +434,7 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,
            store: StorePlace = None, profile: Profile = None, dry_run: DryRun = False, events: Events = None, quiet: Quiet = False, as_json: Json = False):
     """Read bars, judge and clean them, and store what is new. Nothing is lost: what is no good is set aside with its reason.
+
     Symbols and timeframes that are not given are those of the files: BTCUSDT_1m.csv."""
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
@@ -441,6 +442,7 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
     asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in (("point", point), ("stamp", stamp)) if v is not None}}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
     for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
+    _check_files(asked)
     if dry_run: return _say_foreseen(asked, place, as_json)
     from mlfin.data.ingest import update
 
@@ -455,6 +457,16 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
     if done.failed: raise typer.Exit(AWAY if done.away else REFUSED)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #b65b7f71
+def _check_files(asked: dict) -> None:
+    "Refuse files that are not there, and timeframes that are none, before anything is done."
+    from mlfin.data.bars import parse_timeframe
+    from mlfin.data.sources import source_files
+
+    try:
+        for timeframe in asked.get("timeframes") or (): parse_timeframe(timeframe)
+        if asked["path"]: source_files(f"{asked['source']}:{asked['path']}")
+    except DataError as e: raise ParameterError(str(e)) from None
+
 def _total(asked: dict) -> int | None:
     "About how many bars files will give; None where that cannot be told without reading them."
     from mlfin.data.files import FORMATS

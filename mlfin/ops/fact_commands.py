@@ -104,7 +104,7 @@ _Period = Annotated[str | None, typer.Option(metavar="month", help="What a date 
 _Stamp = Annotated[str | None, typer.Option(metavar="start|end|within", help="Which day of its period a date is; `within`: any day of the calendar's.")]
 _Fiscal = Annotated[str | None, typer.Option("--fiscal-end", metavar="FY2019=2020-03-31", help="When one fiscal year of the labels ended.")]
 _Option = Annotated[list[str] | None, typer.Option(
-    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE: names, tickers, columns, frequency, user_agent, ...; repeatable.")]
+    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE; names, tickers, columns, frequency, user_agent, ...; repeatable.")]
 
 # %% ../../nbs/ops/72f_fact_commands.ipynb #865928fd
 @data.command("facts", epilog=_EXAMPLES)
