@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from ..core.errors import DataError, ParameterError, SettingsError, must_be, unknown
+from ..core.errors import DataError, ParameterError, SettingsError, must_be, require, unknown
 from ..core.provenance import read_yaml, with_labels
 from ..core.settings import Settings
 from ..data.stored import BUILTIN, FILES
@@ -209,11 +209,17 @@ def _check_data(question: dict) -> None:
         if calendar not in known: raise ParameterError(unknown("calendar", calendar, ["auto", "24/7", "forex", *(n for n in known if n.isupper())]))
 
 # %% ../../nbs/backtest/46_question.ipynb #0a3c2f57
+def _check_exchange(name: str | None) -> None:
+    "Refuse an exchange that ccxt does not know."
+    known = require("ccxt", "exchanges").exchanges
+    if name not in known: raise ParameterError(unknown("source", f"ccxt:{name}", [f"ccxt:{n}" for n in known]))
+
 def _check_source(question: dict, default: dict) -> None:
     "Refuse a source that nobody registered, and a path that goes with no source."
     from mlfin.data.sources import load_sources
     if (source := question["source"]) not in (known := load_sources()): raise ParameterError(unknown("source", source, known))
     other = normpath(question["path"] or "") not in (normpath(default["path"] or ""), BUILTIN)
+    if source == "ccxt": _check_exchange(question["path"])
     if source not in _FROM_FILES and not (source in ("builtin", "store") and other): return
     if source in _FROM_FILES and question["path"] and (other or source == default["source"]): return
     raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={source}",

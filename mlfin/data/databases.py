@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, hide_password, must_be, require
+from ..core.errors import AwayError, DataError, hide_password, must_be, require
 from ..core.paths import not_there
 from ..core.provenance import hash_frame
 from .files import Dialect, Table, column_names, finish_table, raw_table
@@ -75,7 +75,8 @@ def _asking(url):
             yield found
     except sa.exc.SQLAlchemyError as e:
         said = str(getattr(e, "orig", None) or e).strip().splitlines()
-        raise DataError(f"{_shown(url)} cannot be read: {said[0] if said else type(e).__name__}.\n"
+        away = backend != "sqlite" and isinstance(e, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError))
+        raise (AwayError if away else DataError)(f"{_shown(url)} cannot be read: {said[0] if said else type(e).__name__}.\n"
                         "Hint: is the server there, and may this user read the table?") from None
     except ModuleNotFoundError as e:
         raise DataError(f"{_shown(url)} needs the driver `{e.name}`, which is not installed.\nHint: pip install {e.name}") from None
@@ -358,6 +359,7 @@ def mongodb_parts(path: str,          # what follows `mongodb:`, with the databa
                                    Dialect(None, decimal, dayfirst, point, stamp), name)
     except (errors.InvalidURI, ValueError):                                # what it says may repeat the address
         raise DataError(must_be("path", "a MongoDB address", shown, hint="mongodb://host/database#bars; in a password @ is %40, : is %3A, / is %2F")) from None
+    except errors.ConnectionFailure as e: raise AwayError(f"{shown} cannot be reached: {str(e)[:200]}.\nHint: is the server there?") from None
     except errors.PyMongoError as e: raise DataError(f"{shown} cannot be read: {str(e)[:200]}.\nHint: is the server there?") from None
 
 register_source("mongodb", None, "24/7", mongodb_parts)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, SettingsError, hide_password, must_be, unknown
+from ..core.errors import AWAY, DataError, SettingsError, hide_password, must_be, unknown
 from ..core.paths import not_there
 from ..core.provenance import hash_file, hash_frame, hash_json
 from ..core.settings import Settings, load_settings, project_root
@@ -30,6 +30,7 @@ from .files import FORMATS, Dialect, find_files
 from .judge import Judge
 from .lake import Lake
 from .listed import FINDINGS, reconcile_actions
+from .names import bare_name, file_timeframe
 from .quality import LIMITS, QualityReport, clean
 from .repair import repair as mend
 from .repair import repair_log
@@ -105,6 +106,7 @@ class _Asked:
     repair: tuple[str, ...] = ()
     memory: int = 1024           # MB
     auto: bool = False           # nobody named the calendar: what the store keeps with a series goes first
+    files: tuple[str, ...] | None = None # those of a source of several that are of this timeframe; None: all
     unit: bool = False           # one file of several, read by itself because another one cannot be
     how: dict = field(default_factory=dict) # what else read_parts takes
 
@@ -214,10 +216,39 @@ def _units(asked: _Asked) -> list[_Asked]:
     if asked.source not in (*FORMATS, "files", "lean") or "ask" in asked.how: return []
     try: paths = find_files(asked.address.partition(":")[2], None if asked.source == "files" else [asked.source] if asked.source in FORMATS else ["zip"])
     except DataError: return []
+    if asked.files is not None: paths = [p for p in paths if str(p) in asked.files]
     if asked.source == "lean" and Path(asked.address.partition(":")[2]).is_dir(): paths = [p for p in paths if p.stem.endswith("_trade")] or paths
     rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
-    return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, how={**asked.how, **rule}) for p in paths] if len(paths) > 1 else []
+    return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, files=None, how={**asked.how, **rule})
+            for p in paths] if len(paths) > 1 or asked.files is not None else []
 
+# %% ../../nbs/data/19_ingest.ipynb #cbfbf197
+def _by_timeframe(asked: _Asked) -> list[_Asked]:
+    "The question once for each timeframe that its files are of."
+    units = _units(asked)
+    if asked.source not in (*FORMATS, "files") or "ask" in asked.how: return [asked]
+    dialect, by, seen = Dialect(*(asked.how.get(k) for k in ("columns", "decimal", "dayfirst"))), {}, Counter()
+    for path in [unit.address.partition(":")[2] for unit in units] or _one_file(asked):
+        by.setdefault((file_timeframe(path, asked.tz, dialect), seen[name := bare_name(path)]), []).append(path)
+        seen[name] += 1                                                    # the same file in another format comes after it, and is compared with it
+    if not units: return [replace(asked, timeframe=timeframe) for timeframe, _ in by]
+    return [replace(asked, timeframe=frame, files=tuple(paths), symbols=_theirs(asked, units, paths)) for (frame, _), paths in sorted(by.items())]
+
+def _one_file(asked: _Asked) -> list[str]:
+    "The file of a source of one, which may be a folder that holds it."
+    place = asked.address.partition(":")[2]
+    try: return [str(p) for p in find_files(place, None if asked.source == "files" else [asked.source])]
+    except DataError: return [place]                                       # reading it says why
+
+def _theirs(asked: _Asked, units: Sequence[_Asked], paths: Sequence[str]) -> tuple[str, ...]:
+    "Of the symbols that are asked for, those that some files have, and those that no file has."
+    if not asked.symbols: return ()
+    held = _by_symbol(units)
+    if held is None: return asked.symbols
+    mine = {s for s, own in held.items() if any(unit.address.partition(":")[2] in paths for unit in own)}
+    return tuple(s for s in asked.symbols if s in mine or s not in held)
+
+# %% ../../nbs/data/19_ingest.ipynb #085d555a
 _ROOM = 6 * 2**20  # bytes of small files that are read together
 
 def _by_symbol(units: Sequence[_Asked]) -> dict[str, list[_Asked]] | None:
@@ -619,6 +650,7 @@ class _Line:
     until: pd.Timestamp | None = None
     error: str = ""
     stopped: bool = False
+    away: bool = False                               # it failed because something did not answer
     notes: tuple[str, ...] = ()                      # what was decided about its source
 
     def saw(self, first: pd.Timestamp, last: pd.Timestamp) -> None:
@@ -713,7 +745,7 @@ def _series(asked: _Asked, store: Store, symbol: str, judge: Judge, full: bool, 
     try:
         for stretch in _stretches(asked, store.series(), line, full): _download(asked, store, line, judge, stretch, progress)
     except _Stop as e: line.error, line.stopped = str(e), True
-    except DataError as e: line.error = str(e)
+    except DataError as e: line.error, line.away = str(e), e.exit_code == AWAY
     return line
 
 # %% ../../nbs/data/19_ingest.ipynb #6e9f4189
@@ -875,6 +907,7 @@ class Update:
     version: int          # of the store's bars afterwards
     notes: tuple[str, ...] = ()         # what was decided about the source, such as the size of a spread's point
     actions: pd.DataFrame | None = None # `FINDINGS`: where listed splits and dividends are doubted
+    away: bool = False                  # whether a series failed because its source did not answer
 
     @property
     def failed(self) -> bool:
@@ -1073,7 +1106,7 @@ def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None
 def update(source: str = "builtin",              # name of a source, or its address: builtin, csv, prices/*.csv.gz, ccxt:binance, ...
            path: str | Path | None = None,       # what to read; a relative path counts from the project's folder
            symbols: Sequence[str] | None = None, # None or empty: all that the source has
-           timeframes: Sequence[str] = ("1d",),  # the source's own timeframes
+           timeframes: Sequence[str] | None = ("1d",), # the source's own timeframes; None: each file's, by its name or by how far its bars stand apart
            start=None,                           # earliest `ts`, included; UTC without a zone
            end=None,                             # latest `ts`, included; a plain date means that whole day
            tz: str | None = None,                # zone of times without an offset
@@ -1090,9 +1123,10 @@ def update(source: str = "builtin",              # name of a source, or its addr
            **how,                                # what only this source knows: columns, symbol_from, base_url, ...
            ) -> Update:                          # what was done, series by series
     "Bring a store up to date with a source."
-    asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, repair, ask, name, now, raw, memory, **how)
-             for t in ([timeframes] if isinstance(timeframes, str) else timeframes)]
-    store, tables, checks, origins, notes, told = open_store(store), [], [], {}, {}, []
+    frames = [timeframes] if isinstance(timeframes, str) else timeframes
+    asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, repair, ask, name, now, raw, memory, **how) for t in frames or ["1d"]]
+    if frames is None: asked = [one for one in _by_timeframe(asked[0]) if one.symbols or not symbols]
+    store, tables, checks, origins, notes, told, away = open_store(store), [], [], {}, {}, [], False
     for one in asked:
         judge = Judge(one.calendar, one.name, one.now)
         if one.live:
@@ -1104,9 +1138,11 @@ def update(source: str = "builtin",              # name of a source, or its addr
             lines, origin = run.result()
             told += run.findings
             if origin: origins[origin] = None
+        away |= any(line.away for line in lines)
         tables.append(_table(lines, one.timeframe, store.version()))
         notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
         checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
     series = pd.concat(tables, ignore_index=True)
-    quality = pd.concat(checks, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
-    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told))
+    some = [c for c, lines in zip(checks, tables, strict=True) if lines["rows"].any()] or checks # none of a timeframe whose files cannot be read
+    quality = pd.concat(some, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
+    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away)

@@ -27,6 +27,7 @@ from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, as_bars, moment, 
 from .calendars import session_bars
 from .files import (ACTED, FORMATS, PACKED, SUFFIXES, Dialect, Opened, Table, csv_table, file_format, find_file, find_files, open_file,
                               parse_events, parse_numbers, plain_cells)
+from .names import bare_name, claimed_timeframe, read_name
 from .pieces import Located, locate_file, names_symbols, read_pieces, survey_file, time_column
 from .spreads import SpreadSeen, SpreadUnit
 from .times import SessionsSeen, TimeForm, bar_times, check_stamp, parse_times
@@ -131,19 +132,6 @@ def _moments(stamps: pd.Series, timeframe: str, calendar: str, tz: str | None, r
     if _ends(found.known_at)[1] > now.timestamp() * 1e6: aside.mark(found.known_at > now, "the bar was still forming when it was read")
     return found
 
-# %% ../../nbs/data/12_sources.ipynb #9d320bdc
-_CLAIM = re.compile(r"(?<![a-z0-9])(?:(\d{1,3})(m|min|h|d|w)|([mhdw])(\d{1,3})|(daily|hourly|weekly))(?![a-z0-9])", re.I)
-_UNIT = {"m": "min", "min": "min", "h": "h", "d": "D", "w": "7D"}
-
-def _claim(name: str) -> tuple[str, pd.Timedelta] | None:
-    "The timeframe that a file's name claims, as it is written and as a length; None where it claims none, or two."
-    found = [m for m in _CLAIM.finditer(name) if m[2] != "M"]
-    if len(found) != 1: return None
-    word = found[0]
-    if word[5]: return word[0], pd.Timedelta({"daily": "1D", "hourly": "1h", "weekly": "7D"}[word[5].lower()])
-    number, unit = (word[1], word[2]) if word[1] else (word[4], word[3])
-    return (word[0], int(number) * pd.Timedelta(f"{'1' if unit.lower() != 'w' else ''}{_UNIT[unit.lower()]}")) if int(number) else None
-
 # %% ../../nbs/data/12_sources.ipynb #814d9970
 def _names(bars: pd.DataFrame) -> list[str]:
     "The symbols of bars, sorted."
@@ -170,7 +158,7 @@ def _check_step(bars: pd.DataFrame, timeframe: str, where: str, check_name: bool
     steps = _steps(bars, one)
     if not len(steps): return
     usual = steps[0] if (steps == steps[0]).mean() > 0.5 else np.median(steps)
-    step, claim = pd.Timedelta(int(usual), unit="us"), _claim(where) if check_name else None
+    step, claim = pd.Timedelta(int(usual), unit="us"), claimed_timeframe(where) if check_name else None
     if claim and len(steps) > 4 and not (claim[1] * 0.5 <= step and pd.Timedelta(int(steps.min()), unit="us") <= claim[1] * 2):
         raise DataError(must_be("path", f"a file whose name tells its timeframe: its bars stand {step} apart", claim[0], where,
                                 "rename it, or check_name=False if its content is right."))
@@ -336,9 +324,8 @@ def _one(symbols: list[str], where: str) -> str:
 
 def _symbol_of(path: Path, rule: str) -> str:
     "The symbol that a file's place gives it."
-    name = path.name
-    while file_format(name) or Path(name).suffix.lower() in (".gz", ".zst", ".zip"): name = Path(name).stem
-    if rule == "name": return name
+    if rule == "name": return read_name(path).symbol
+    name = bare_name(path)
     if rule == "folder": return path.resolve().parent.name
     try: pattern = re.compile(rule)
     except re.error: pattern = None
@@ -383,6 +370,7 @@ def _kind(file: Opened | Located, kind: str) -> str:
 def _named_by(table: Table, file: Opened | Located, rule: str | None, symbols: list[str]) -> str | None:
     "The symbol of a file that names none."
     if "symbol" in table.frame: return None
+    if not rule and not symbols and (name := read_name(file.path)).telling: return name.symbol
     return _symbol_of(file.path, rule) if rule else _one(symbols, file.path.name)
 
 def _file_source(kind: str) -> Callable[..., Reading]:

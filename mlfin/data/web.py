@@ -26,7 +26,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, must_be, unknown
+from ..core.errors import AwayError, DataError, must_be, unknown
 from ..core.paths import open_data, require_allowed
 from ..core.provenance import hash_json, yaml_place
 from .bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, TIME, TIMEFRAMES, as_bars, timeframe_delta
@@ -137,7 +137,7 @@ def _once(server, send: Callable[[], Answer], what: str) -> Answer:
     if answer.status in _AGAIN or answer.status >= 500 and answer.status not in (501, 505):
         if answer.pause > server.patience.wait:
             until = (server.patience.now() + pd.Timedelta(seconds=answer.pause)).strftime("%Y-%m-%d %H:%M")
-            raise DataError(f"{server.name} was asked for {what} and wants to be left alone for {answer.pause:,.0f} s (status "
+            raise AwayError(f"{server.name} was asked for {what} and wants to be left alone for {answer.pause:,.0f} s (status "
                             f"{answer.status}), longer than wait={server.patience.wait:g}.\nHint: run again after {until} UTC.")
         raise _Again(f"status {answer.status}", answer.pause)
     if answer.status >= 400: return answer
@@ -177,7 +177,7 @@ class Server:
                          retry=retry_if_exception_type(_Again), wait=lambda s: max(grow(s), s.outcome.exception().pause))
         try: return again(_once, self, send, what)
         except _Again as e:
-            raise DataError(f"{self.name} did not hand over {what}: {e}; asked {p.tries:g} times.\n"
+            raise AwayError(f"{self.name} did not hand over {what}: {e}; asked {p.tries:g} times.\n"
                             "Hint: run again later; what came before is not lost.") from e
 
     def told(self) -> tuple[str, ...]:

@@ -231,23 +231,32 @@ def check_freshness(asked: Asked) -> Finding:
     import pandas as pd
     from mlfin.data.hours import asked_calendar
     if asked.store is None or (series := asked.store.series()).empty: return "warn", "there are no bars", "mlfin ingest"
-    now, told, any_late, seen = pd.Timestamp.now("UTC"), [], False, set()
+    now, told, any_late, seen, live = pd.Timestamp.now("UTC"), [], False, set(), _ever_pushed(asked.store)
     for name, _, m in _champions(asked.settings):
         data = m["data"]
         own = series[(series.timeframe == data["timeframe"]) & series.symbol.isin(data["symbols"])]
         seen.add(data["timeframe"])
         if own.empty: told.append(f"{name}: no bars of {data['timeframe']}")
-        else: told.append(f"{name}: {_said(data['timeframe'], *(found := _late(asked, own, asked.calendar or data['calendar'], now)))}")
+        else: told.append(f"{name}: {_said(data['timeframe'], *(found := _late(asked, own, asked.calendar or data['calendar'], now)), live)}")
         any_late |= own.empty or bool(found[1])
     calendar = asked.calendar or asked_calendar(asked.settings.root)[1]
     for timeframe, own in series[~series.timeframe.isin(seen)].groupby("timeframe"):
         found = _late(asked, own.nlargest(1, "last"), calendar, now)
-        told.append(_said(timeframe, *found))
+        told.append(_said(timeframe, *found, live))
         any_late |= bool(found[1])
-    return ("warn", "; ".join(told), "mlfin ingest, or look at the collector.") if any_late else ("ok", "; ".join(told), "")
+    remedy = "mlfin ingest, or look at the collector." if live else "mlfin ingest brings newer bars, mlfin collect keeps them coming."
+    return ("warn", "; ".join(told), remedy) if any_late else ("ok", "; ".join(told), "")
 
-def _said(timeframe: str, seconds: float, late: dict[str, int]) -> str:
-    "How fresh bars are, in words."
+_OLD = 60 * 86_400 # seconds after which bars that nobody pushed are no live data
+
+def _ever_pushed(store) -> bool:
+    "Whether bars were ever pushed into a store; of a database, which does not tell it cheaply, that is supposed."
+    journal = getattr(store, "journal", None)
+    return journal is None or Path(journal.path).is_file()
+
+def _said(timeframe: str, seconds: float, late: dict[str, int], live: bool = True) -> str:
+    "How fresh bars are, in words; old ones into which nothing was ever pushed are no live data."
+    if late and not live and seconds > _OLD: return f"no live data: the newest {timeframe} bar closed {_span(seconds)} ago, and none was ever pushed"
     first = ", ".join(f"{s} {n} bars late" for s, n in sorted(late.items(), key=lambda pair: -pair[1])[:3])
     return f"{timeframe} closed {_span(seconds)} ago" + (f", {first}" if late else "") + (f" and {len(late) - 3} more" if len(late) > 3 else "")
 

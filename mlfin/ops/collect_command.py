@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ import typer
 
 from ..core.errors import MissingExtraError, ParameterError, must_be
 from ..core.settings import quiet_environment
-from .console import EventFile, Events, err, out, plain, say_table
+from .console import EventFile, Events, Json, Quiet, Start, err, out, plain, records, say_json, say_table
 from .data_commands import words
 
 # %% ../../nbs/ops/72h_collect_command.ipynb #3f4d10e0
@@ -69,9 +70,10 @@ def open_source(address: str, symbols: list[str], timeframe: str, tz: str | None
 class CollectProgress:
     "Says what a collector does; call it as `Collector.told`."
     def __init__(self, every: float = 10.0, # seconds between two lines of the same kind
-                 events: str | Path | None = None): # a file that keeps what happens
+                 events: str | Path | None = None, # a file that keeps what happens
+                 quiet: bool = False): # True: says nothing
         self.every, self.keep, self.counts, self._said = every, EventFile(events), {"taken": 0, "sent": 0, "refused": 0}, {}
-        self.status = err.status("Collecting") if err.is_terminal else None
+        self.quiet, self.status = quiet, err.status("Collecting") if err.is_terminal and not quiet else None
 
     def __enter__(self) -> "CollectProgress":
         if self.status: self.status.start()
@@ -85,7 +87,7 @@ class CollectProgress:
         if kind in self.counts: self.counts[kind] += details["bars"]
         counted = ", ".join(f"{n:,} {word}" for word, n in self.counts.items())
         if self.status: self.status.update(counted)
-        if kind == "taken": return
+        if kind == "taken" or self.quiet: return
         said = {"sent": counted, "full": "the outbox is full: the source waits", "waits": f"waits {details.get('seconds')} s: {details.get('reason')}",
                 "source": f"the source gave nothing, again in {details.get('seconds')} s: {details.get('reason')}",
                 "refused": f"refused {details.get('bars')}: {details.get('reason')}"}[kind]
@@ -107,9 +109,17 @@ def stop_by_signal() -> Iterator[threading.Event]: # set by Ctrl-C or SIGTERM; a
         for name, usual in before.items(): signal.signal(name, usual)
 
 # %% ../../nbs/ops/72h_collect_command.ipynb #2332664b
-def _say_end(collector: Any, stopped: bool, keep: bool) -> int:
-    "The tally in words; the exit code. A source that is looked at for ever is done whenever nothing waits."
+def _say_end(collector: Any, stopped: bool, keep: bool, as_json: bool = False) -> int:
+    "The tally in words or as JSON; the exit code. A source that is looked at for ever is done whenever nothing waits."
     tally, left, aside = collector.tally, collector.outbox.depth(), collector.outbox.refused()
+    if as_json: say_json({**asdict(tally), "waiting": left, "refused_bars": records(aside)})
+    else: _say_tally(collector, tally, left, aside)
+    early = stopped and (left > 0 or not keep)
+    if early: err.print("Ended before all was done; the same command goes on from there.", highlight=False)
+    return 130 if early else 1 if len(aside) else 3 if left else 0
+
+def _say_tally(collector: Any, tally: Any, left: int, aside: Any) -> None:
+    "What was taken, sent and refused, in words."
     out.print(f"{tally.taken:,} bars taken, {tally.sent:,} sent and stored, {tally.refused:,} refused, {left:,} wait; "
               f"{tally.posts:,} requests, {tally.failed:,} of them without success.", highlight=False)
     if len(aside):
@@ -117,9 +127,6 @@ def _say_end(collector: Any, stopped: bool, keep: bool) -> int:
                   highlight=False, markup=False)
         shown = aside.groupby("reason", sort=False).agg(bars=("ts", "size"), symbol=("symbol", "first"), first=("ts", "min")).reset_index()
         say_table(shown.head(10)[["bars", "symbol", "first", "reason"]], fold=("reason",))
-    early = stopped and (left > 0 or not keep)
-    if early: out.print("Ended before all was done; the same command goes on from there.", highlight=False)
-    return 130 if early else 1 if len(aside) or left else 0
 
 # %% ../../nbs/ops/72h_collect_command.ipynb #b9596fba
 _Key = Annotated[Path | None, typer.Option("--key-file", metavar="FILE", dir_okay=False, help="File with the API key.")]
@@ -130,10 +137,12 @@ _Every = Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS", help="
 def collect(source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a folder, a pattern, SOURCE:ADDRESS as for `mlfin ingest`, or mt5.")],
             to: Annotated[str, typer.Option("--to", metavar="URL", help="Address of the service.")] = "http://127.0.0.1:8000",
             key_file: _Key = None, key_env: _KeyEnv = None,
-            symbols: Annotated[list[str] | None, typer.Option("--symbols", "-s", metavar="A,B", help="Symbols; for mt5 also EURUSD.m=EURUSD.")] = None,
-            timeframe: Annotated[str, typer.Option("--timeframe", "-t", metavar="1m", help="Of the source.")] = "1m",
-            tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Zone of times that carry none; for mt5 that of the broker's server.")] = None,
-            start: Annotated[str | None, typer.Option(metavar="WHEN", help="First bar to take (UTC); not for mt5.")] = None,
+            symbols: Annotated[list[str] | None, typer.Option("--symbols", "-s", metavar="AAPL,MSFT", help="Symbols; repeatable or separated by commas, "
+                                                                                                     "for mt5 also EURUSD.m=EURUSD (default: all).")] = None,
+            timeframe: Annotated[str, typer.Option("--timeframe", "-t", metavar="1d", help="1m 5m 15m 30m 1h 4h 1d 1w; the source's.")] = "1m",
+            tz: Annotated[str | None, typer.Option("--tz", metavar="ZONE", help="Zone of times that carry none: UTC, Europe/Athens, ...; "
+                                                                                "for mt5 that of the broker's server.")] = None,
+            start: Start = None,
             outbox: _Box = Path("collect.sqlite"), every: _Every = None,
             speed: Annotated[int | None, typer.Option(min=1, metavar="BARS", help="So many bars a second at most: plays a file as if it were now.")] = None,
             batch: Annotated[int, typer.Option(min=1, max=5000, help="Bars in one request at most.")] = 1000,
@@ -141,7 +150,7 @@ def collect(source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file
             again: Annotated[bool, typer.Option("--again", help="Also send what was refused before.")] = False,
             plain_http: Annotated[bool, typer.Option("--plain", help="Allow http:// to another machine, where the way between is safe.")] = False,
             ambiguous: Annotated[str | None, typer.Option(metavar="first|second", help="mt5: which pass, where clocks went back.")] = None,
-            events: Events = None):
+            events: Events = None, quiet: Quiet = False, as_json: Json = False):
     "Post bars to a service as they close. What is not answered for stays in the outbox, and the same command goes on from there."
     from mlfin.serve.client import Client
     from mlfin.serve.collector import Collector, Outbox, follow
@@ -152,11 +161,11 @@ def collect(source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file
     if every is None and source == "mt5": every = 5.0
     if ambiguous is not None: given["ambiguous"] = ambiguous
     look = open_source(source, words(symbols) or [], timeframe, tz, speed, every is not None, **given)
-    with Client(to, key=key, patience=0, plain=plain_http) as client, CollectProgress(events=events) as progress, stop_by_signal() as stop:
+    with Client(to, key=key, patience=0, plain=plain_http) as client, CollectProgress(events=events, quiet=quiet) as progress, stop_by_signal() as stop:
         box = Outbox(outbox, most)
         if again: box.again()
         collector = Collector(client, box, source="mt5" if source == "mt5" else "collect", batch=batch, told=progress)
         try: follow(collector, look, stop, 1.0 if speed else every)
-        finally: code = _say_end(collector, stop.is_set(), every is not None)
+        finally: code = _say_end(collector, stop.is_set(), every is not None, as_json)
         box.close()
     raise typer.Exit(code)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['data', 'list_series', 'show', 'show_gaps', 'show_quarantine', 'words', 'export', 'versions', 'actions', 'compact',
-           'vacuum', 'IngestProgress', 'ingest', 'copy']
+           'vacuum', 'IngestProgress', 'ingest', 'say_preview', 'copy']
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #683a239b
 import time
@@ -15,28 +15,19 @@ from typing import Annotated
 import typer
 
 from ..backtest.question import typed_moment
-from ..core.errors import DataError, ParameterError, SettingsError, hide_password, must_be, unknown
+from ..core.errors import AWAY, REFUSED, DataError, ParameterError, SettingsError, hide_password, must_be, unknown
 from ..core.private import user_files
 from ..core.settings import quiet_environment
-from .console import EventFile, Events, Profile, err, load_profile, moment_text, out, plain, records, say_json, say_table
+from .console import (DryRun, End, EventFile, Events, Json, Profile, Quiet, Rows, Start, StorePlace, SymbolList, Symbols, Timeframe, Timeframes,
+                               TimeLeft, Zone, err, examples, load_profile, moment_text, out, plain, records, say_json, say_table, span_text)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #3ab9d670
 data = typer.Typer(name="data", no_args_is_help=True, help="What the store holds: list, show, find gaps, see what was set aside, export, and tidy up.")
 
-def _examples(*lines: str) -> str:
-    "An epilog of one example a line."
-    return "Examples:\n\n" + "\n\n".join(lines)
-
-_Store = Annotated[str | None, typer.Option("--store", metavar="FOLDER", help="Folder of a store, inside a project or not (default: the profile's store).")]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of a table.")]
-_Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", help="Symbols, or patterns like 'BTC*' in quotes (default: all).")]
-_Timeframe = Annotated[str | None, typer.Option("--timeframe", "-t", metavar="1d", help="1m 5m 15m 30m 1h 4h 1d 1w; needed where a symbol has several.")]
-_Start = Annotated[str | None, typer.Option(metavar="WHEN", help="First moment, like 2013-03-01 or '2013-03-01 14:30' (UTC).")]
-_End = Annotated[str | None, typer.Option(metavar="WHEN", help="Last moment, included; a date means that whole day (UTC).")]
 _AsOf = Annotated[str | None, typer.Option("--as-of", metavar="WHEN", help="Only what was known at this moment; a later revision is not seen (UTC).")]
 _Version = Annotated[int | None, typer.Option("--version", min=0, help="As the store was at this version: `mlfin data versions`.")]
 _Adjust = Annotated[str | None, typer.Option(metavar="splits|total", help="For splits, or dividends too; the first bar keeps its price (default: raw).")]
-_Rows = Annotated[int | None, typer.Option("-n", "--rows", min=0, help="Rows to show at most; 0 shows all (default: 20; with --json all).")]
+_Calendar = Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto: the series' own in the store, else what fits best.")]
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #1ed0eabb
 def _open(store: str | None, profile: str | None, there: bool = True, field: str = "--store"):
@@ -67,11 +58,12 @@ def _named(series, symbols: list[str] | None, timeframe: str | None):
     "Lines of `Store.series` that were named; a name that fits none is refused."
     if timeframe is not None:
         from mlfin.data.bars import parse_timeframe
-        timeframe = parse_timeframe(timeframe)
+        try: timeframe = parse_timeframe(timeframe)
+        except DataError as e: raise ParameterError(str(e)) from None
     known, wanted = list(dict.fromkeys(series.symbol)), set()
     for name in symbols or ():
         found = {name} if name in known else {s for s in known if fnmatchcase(s, name)} if set("*?[") & set(name) else set()
-        if not found: raise DataError(unknown("symbol", name, known, "the store"))
+        if not found: raise ParameterError(unknown("symbol", name, known, "the store"))
         wanted |= found
     named = series[series.symbol.isin(wanted)] if symbols else series
     if timeframe is None: return named.reset_index(drop=True)
@@ -80,7 +72,7 @@ def _named(series, symbols: list[str] | None, timeframe: str | None):
     if lacking or (found.empty and len(named)):
         which = named[named.symbol == lacking[0]] if lacking else named
         have = ", ".join(sorted(which.timeframe.unique()))
-        raise DataError(must_be("--timeframe", f"one that {lacking[0] if lacking else 'the store'} has: {have}", timeframe, hint="or ingest it."))
+        raise ParameterError(must_be("--timeframe", f"one that {lacking[0] if lacking else 'the store'} has: {have}", timeframe, hint="or ingest it."))
     return found.reset_index(drop=True)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #d5f17c04
@@ -122,10 +114,10 @@ def _attribute(opened, name: str) -> dict[tuple[str, str], str]:
 # %% ../../nbs/ops/72a_data_commands.ipynb #217a4413
 _SHORT = {"timeframe": "tf"}
 
-@data.command("ls", epilog=_examples("mlfin data ls", "mlfin data ls 'BTC*' -t 1m", "mlfin data ls --gaps", "mlfin data ls --store ../lake --json"))
-def list_series(symbol: _Symbols = None, timeframe: _Timeframe = None,
+@data.command("ls", epilog=examples("mlfin data ls", "mlfin data ls 'BTC*' -t 1m", "mlfin data ls --gaps", "mlfin data ls --store ../lake --json"))
+def list_series(symbol: Symbols = None, timeframe: Timeframe = None,
                 gaps: Annotated[bool, typer.Option("--gaps", help="Also count the bars that are missing (reads the times of all).")] = False,
-                store: _Store = None, profile: Profile = None, as_json: _Json = False):
+                store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "List what is stored: symbols, timeframes, bars, first and last."
     opened, place = _open(store, profile, there=False)
     series = opened.series()
@@ -147,12 +139,12 @@ def list_series(symbol: _Symbols = None, timeframe: _Timeframe = None,
 _FIRST = ["ts", "open", "high", "low", "close", "volume"]
 _MORE = ["factor", "known_at", "vwap", "trades", "spread"]
 
-@data.command("show", epilog=_examples(
+@data.command("show", epilog=examples(
     "mlfin data show IBM", "mlfin data show IBM --start 2008-09-01 --end 2008-09-30 -n 0", "mlfin data show AAPL --adjust total -n 5",
     "mlfin data show BTC/USDT -t 1m --as-of '2024-01-02 00:00'", "mlfin data show IBM --version 3 --json"))
 def show(symbol: Annotated[str, typer.Argument(help="One symbol, as `mlfin data ls` writes it.")],
-         timeframe: _Timeframe = None, start: _Start = None, end: _End = None, as_of: _AsOf = None, version: _Version = None,
-         adjust: _Adjust = None, rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
+         timeframe: Timeframe = None, start: Start = None, end: End = None, as_of: _AsOf = None, version: _Version = None,
+         adjust: _Adjust = None, rows: Rows = None, store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "Show the last bars of a symbol: as they are, as they were known, or as they were stored."
     opened, _ = _open(store, profile)
     named = _named(opened.series(), [symbol], timeframe)
@@ -209,12 +201,11 @@ def _missing(opened, named, calendar: str, start, end):
     return pd.DataFrame(lines, columns=list(columns)).astype(columns), pd.concat(runs, ignore_index=True)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #708c8c52
-@data.command("gaps", epilog=_examples("mlfin data gaps", "mlfin data gaps IBM", "mlfin data gaps 'BTC*' -t 1m --start 2024-01-01",
+@data.command("gaps", epilog=examples("mlfin data gaps", "mlfin data gaps IBM", "mlfin data gaps 'BTC*' -t 1m --start 2024-01-01",
                                             "mlfin data gaps VOD --calendar XLON --json"))
-def show_gaps(symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Start = None, end: _End = None,
-              calendar: Annotated[str, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; "
-                                                                       "auto: the series' own in the store, else what fits best.")] = "auto",
-              rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
+def show_gaps(symbol: Symbols = None, timeframe: Timeframe = None, start: Start = None, end: End = None,
+              calendar: _Calendar = "auto",
+              rows: Rows = None, store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "Find missing bars: what the calendar expects between a series' first and last bar and the store does not have."
     opened, _ = _open(store, profile)
     named = _named(opened.series(), symbol, timeframe)
@@ -242,21 +233,21 @@ def _say_missing(line) -> str:
     return f"{name}: {_count(line.gaps, 'gap')}, {line.missing:,} of {_count(line.expected, 'bar')} missing{off} ({line.calendar}{fit})"
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #d1757b6d
-@data.command("quarantine", epilog=_examples(
-    "mlfin data quarantine", "mlfin data quarantine --symbol IBM --raw", "mlfin data quarantine --reason high -n 0",
+@data.command("quarantine", epilog=examples(
+    "mlfin data quarantine", "mlfin data quarantine IBM --raw", "mlfin data quarantine --reason high -n 0",
     "mlfin data quarantine --origin csv:3f --json"))
-def show_quarantine(origin: Annotated[str | None, typer.Option(metavar="ORIGIN", help="Where rows came from, or its beginning: csv, csv:3f2a.")] = None,
+def show_quarantine(symbol: Symbols = None,
+                    origin: Annotated[str | None, typer.Option(metavar="ORIGIN", help="Where rows came from, or its beginning: csv, csv:3f2a.")] = None,
                     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="What the reason must contain, in any case.")] = None,
-                    symbol: Annotated[str | None, typer.Option(metavar="SYMBOL", help="Rows of one symbol.")] = None,
                     raw: Annotated[bool, typer.Option("--raw", help="Also show what stood in the source.")] = False,
-                    rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
+                    rows: Rows = None, store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "Show the rows that were set aside, each with its reason, its place in the source and its raw values."
     opened, place = _open(store, profile, there=False)
     aside = opened.read_quarantine()
     every = len(aside)
     if origin is not None: aside = aside[aside.origin.str.startswith(origin)]
     if reason is not None: aside = aside[aside.reason.str.contains(reason, case=False, regex=False)]
-    if symbol is not None: aside = aside[(aside.symbol == symbol).fillna(False)]
+    if symbol: aside = aside[[isinstance(s, str) and any(fnmatchcase(s, name) or s == name for name in symbol) for s in aside.symbol]]
     aside = aside.reset_index(drop=True)
     if as_json: return say_json({"rows": len(aside), "quarantine": records(aside.head(rows) if rows else aside)})
     if aside.empty:
@@ -286,14 +277,14 @@ def words(values: list[str] | None, # what was typed: repeated, or separated by 
     found = [w.strip() for v in values or () for w in v.split(",")]
     return list(dict.fromkeys(w for w in found if w)) or None
 
-@data.command("export", epilog=_examples(
+@data.command("export", epilog=examples(
     "mlfin data export prices.csv", "mlfin data export ibm.parquet IBM --adjust total", "mlfin data export closes.csv.gz -c close --start 2010-01-01",
     "mlfin data export btc.parquet 'BTC*' -t 1m --as-of 2024-01-02"))
 def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv.gz or *.parquet.", dir_okay=False)],
-           symbol: _Symbols = None, timeframe: _Timeframe = None, start: _Start = None, end: _End = None, as_of: _AsOf = None,
+           symbol: Symbols = None, timeframe: Timeframe = None, start: Start = None, end: End = None, as_of: _AsOf = None,
            version: _Version = None, adjust: _Adjust = None, column: _Columns = None,
            overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file where it is there already.")] = False,
-           store: _Store = None, profile: Profile = None):
+           store: StorePlace = None, profile: Profile = None):
     "Write bars to a CSV or Parquet file, with times in UTC; the file appears whole or not at all. Texts that a spreadsheet would run are guarded."
     import pandas as pd
     from mlfin.data.files import guard_cells
@@ -318,8 +309,8 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
                   highlight=False, markup=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #4205288b
-@data.command("versions", epilog=_examples("mlfin data versions", "mlfin data show IBM --version 0"))
-def versions(rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
+@data.command("versions", epilog=examples("mlfin data versions", "mlfin data show IBM --version 0"))
+def versions(rows: Rows = None, store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "List the store's versions, newest last; each can be read until `vacuum` forgets it."
     opened, place = _open(store, profile, there=False)
     found = opened.versions()
@@ -329,14 +320,14 @@ def versions(rows: _Rows = None, store: _Store = None, profile: Profile = None, 
     say_table(some)
     if len(some) < len(found): out.print(f"The last {len(some):,} of {len(found):,}; -n 0 shows all.", highlight=False)
 
-@data.command("actions", epilog=_examples("mlfin data actions AAPL", "mlfin data actions --as-of 2005-03-01 --json"))
-def actions(symbol: _Symbols = None, as_of: _AsOf = None, rows: _Rows = None, store: _Store = None, profile: Profile = None, as_json: _Json = False):
+@data.command("actions", epilog=examples("mlfin data actions AAPL", "mlfin data actions --as-of 2005-03-01 --json"))
+def actions(symbol: Symbols = None, as_of: _AsOf = None, rows: Rows = None, store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "Show splits, dividends, renames and delistings, with the moment at which each was known."
     opened, place = _open(store, profile, there=False)
     found = opened.read_actions(as_of=typed_moment("--as-of", as_of))
     known = sorted({*found.symbol, *opened.series().symbol}) if symbol else []
     for name in symbol or ():
-        if not any(fnmatchcase(s, name) or s == name for s in known): raise DataError(unknown("symbol", name, known, "the store"))
+        if not any(fnmatchcase(s, name) or s == name for s in known): raise ParameterError(unknown("symbol", name, known, "the store"))
     if symbol: found = found[[any(fnmatchcase(s, name) or s == name for name in symbol) for s in found.symbol]].reset_index(drop=True)
     if as_json: return say_json({"actions": records(found.tail(rows) if rows else found)})
     if found.empty: return out.print(f"No action of that kind is known in {plain(place)}.", highlight=False, markup=False)
@@ -345,18 +336,18 @@ def actions(symbol: _Symbols = None, as_of: _AsOf = None, rows: _Rows = None, st
     if len(some) < len(found): out.print(f"The last {len(some):,} of {len(found):,}; -n 0 shows all.", highlight=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #bbf3d725
-@data.command("compact", epilog=_examples("mlfin data compact"))
-def compact(store: _Store = None, profile: Profile = None):
+@data.command("compact", epilog=examples("mlfin data compact"))
+def compact(store: StorePlace = None, profile: Profile = None):
     "Sort small files together, so that reading is fast; every answer stays the same."
     opened, place = _open(store, profile)
     before = opened.version()
     after = opened.compact()
     out.print(f"Nothing to do in {plain(place)}." if after == before else f"{plain(place)} is at version {after} now.", highlight=False, markup=False)
 
-@data.command("vacuum", epilog=_examples("mlfin data vacuum", "mlfin data vacuum --retention 365 --keep 12"))
+@data.command("vacuum", epilog=examples("mlfin data vacuum", "mlfin data vacuum --retention 365 --keep 12"))
 def vacuum(retention: Annotated[float, typer.Option(min=0, metavar="DAYS", help="Versions of this age stay readable.")] = 30,
            keep: Annotated[list[int] | None, typer.Option(metavar="VERSION", min=0, help="Older versions that stay readable all the same; repeatable.")] = None,
-           store: _Store = None, profile: Profile = None):
+           store: StorePlace = None, profile: Profile = None):
     "Remove files that only old versions need. What is current stays; the old versions can be read no more."
     opened, place = _open(store, profile)
     removed = opened.vacuum(retention, *([keep] if keep else []))
@@ -367,9 +358,12 @@ class IngestProgress:
     "Says how far each series is, on standard error; call it with symbol, timeframe, rows so far and the last `ts`."
     def __init__(self, doing: str = "Reading", # what is shown before the first line
                  every: float = 5.0, # seconds between two lines of a series, where lines cannot be rewritten
-                 events: str | Path | None = None): # a file that keeps what happens
-        self.every, self.status, self._said = every, err.status(doing) if err.is_terminal else None, {}
-        self.keep, self._kept = EventFile(events), 0.0
+                 events: str | Path | None = None, # a file that keeps what happens
+                 quiet: bool = False, # True: says nothing
+                 total: int | None = None): # bars that will come, roughly
+        self.every, self.quiet, self.total, self._said = every, quiet, total, {}
+        self.status = err.status(doing) if err.is_terminal and not quiet else None
+        self.keep, self._kept, self._rows, self._left = EventFile(events), 0.0, {}, TimeLeft()
 
     def __enter__(self):
         if self.status: self.status.start()
@@ -380,9 +374,14 @@ class IngestProgress:
         if kind is KeyboardInterrupt: err.print("What was stored stays; the same command goes on from there.")
 
     def __call__(self, symbol: str, timeframe: str, rows: int, last=None) -> None:
+        self._rows[symbol, timeframe] = rows
+        so_far = sum(self._rows.values())
+        left = self._left("", so_far, self.total) if self.total and so_far < self.total else None
         told = f"{plain(symbol)} {timeframe}  {_count(rows, 'bar')}" + (f", to {moment_text(last)} UTC" if last is not None and last == last else "")
+        told += f"; about {span_text(left)} left" if left is not None else ""
         now = time.monotonic()
-        if now - self._kept > 0.5: self._kept = now; self.keep("rows", symbol, {"timeframe": timeframe, "rows": rows})
+        if now - self._kept > 0.5: self._kept = now; self.keep("rows", symbol, {"timeframe": timeframe, "rows": rows, "left": left})
+        if self.quiet: return
         if self.status: return self.status.update(told.replace("[", "\\["))
         if now - self._said.get((symbol, timeframe), now - self.every) < self.every: return
         self._said[symbol, timeframe] = now
@@ -413,7 +412,7 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
     else: quiet_environment()
     place = store if store is not None else settings.store
     limit = {"memory": settings.memory_mb} if settings else {}
-    if source is not None: return dict(zip(("source", "path"), _address(source), strict=True)) | limit, place
+    if source is not None: return dict(zip(("source", "path"), _address(source), strict=True)) | {"timeframes": None} | limit, place
     from mlfin.backtest.question import ask
 
     question = ask(settings.root)
@@ -424,19 +423,13 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
 # %% ../../nbs/ops/72a_data_commands.ipynb #46f78d7b
 _Source = Annotated[str | None, typer.Argument(
     metavar="SOURCE", help="A file, a folder, a pattern like 'bars/*.csv', or SOURCE:ADDRESS (default: what env.yaml says).")]
-_Several = Annotated[list[str] | None, typer.Option(
-    "--symbols", "-s", metavar="AAPL,MSFT", help="Symbols; repeatable or separated by commas (default: all there are).")]
-_Timeframes = Annotated[list[str] | None, typer.Option(
-    "--timeframe", "-t", metavar="1d", help="The source's own: 1m 5m 15m 30m 1h 4h 1d 1w; repeatable.")]
-
 _Options = Annotated[list[str] | None, typer.Option(
-    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE: columns, decimal, dayfirst, symbol_from, base_url, ...; repeatable.")]
+    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE; columns, decimal, dayfirst, symbol_from, base_url, ...; repeatable.")]
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #a183731e
-def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timeframes = None,
-           start: _Start = None, end: _End = None,
-           tz: Annotated[str | None, typer.Option(metavar="ZONE",
-                                                  help="Zone of times that carry none, and of counts since 1970: UTC, Europe/Athens, ...")] = None,
+def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timeframes = None,
+           start: Start = None, end: End = None,
+           tz: Zone = None,
            calendar: Annotated[str | None, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; auto: the source's.")] = None,
            full: Annotated[bool, typer.Option("--full", help="Ask for everything again, not only for what came after the last stored bar.")] = False,
            repair: Annotated[bool, typer.Option("--repair", help="Put prices right that are 10, 100 or 1000 times off; it is on record.")] = False,
@@ -445,17 +438,21 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
            stamp: Annotated[str | None, typer.Option(metavar="close", help="close: bars are stamped when they end (default: open).")] = None,
            option: _Options = None,
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,
-           store: _Store = None, profile: Profile = None, events: Events = None, as_json: _Json = False):
-    "Read bars, judge and clean them, and store what is new. Nothing is lost: what is no good is set aside with its reason."
+           store: StorePlace = None, profile: Profile = None, dry_run: DryRun = False, events: Events = None, quiet: Quiet = False, as_json: Json = False):
+    """Read bars, judge and clean them, and store what is new. Nothing is lost: what is no good is set aside with its reason.
+
+    Symbols and timeframes that are not given are those of the files: BTCUSDT_1m.csv."""
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
     asked |= {k: v for k, v in said.items() if v is not None}
     asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in (("point", point), ("stamp", stamp)) if v is not None}}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
     for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
+    _check_files(asked)
+    if dry_run: return _say_foreseen(asked, place, as_json)
     from mlfin.data.ingest import update
 
-    with IngestProgress(events=events) as progress:
+    with IngestProgress(events=events, quiet=quiet, total=None if quiet else _total(asked)) as progress:
         done = update(**asked, store=place, full=full, progress=progress)
         sums = {k: int(done.series[k].sum()) for k in ("inserted", "revised", "unchanged")}
         progress.keep("end", details={**sums, "quarantined": done.quarantined, "version": done.version, "failed": done.failed})
@@ -463,7 +460,49 @@ def ingest(source: _Source = None, symbols: _Several = None, timeframe: _Timefra
         told = {"series": records(done.series), "quality": records(done.quality)}
         say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")} | {"notes": list(done.notes)})
     else: _say_update(done, place)
-    if done.failed: raise typer.Exit(1)
+    if done.failed: raise typer.Exit(AWAY if done.away else REFUSED)
+
+# %% ../../nbs/ops/72a_data_commands.ipynb #b65b7f71
+def _check_files(asked: dict) -> None:
+    "Refuse files that are not there, and timeframes that are none, before anything is done."
+    from mlfin.data.bars import parse_timeframe
+    from mlfin.data.sources import source_files
+
+    try:
+        for timeframe in asked.get("timeframes") or (): parse_timeframe(timeframe)
+        if asked["path"]: source_files(f"{asked['source']}:{asked['path']}")
+    except DataError as e: raise ParameterError(str(e)) from None
+
+def _total(asked: dict) -> int | None:
+    "About how many bars files will give; None where that cannot be told without reading them."
+    from mlfin.data.files import FORMATS
+    from mlfin.data.names import rough_rows
+    from mlfin.data.sources import source_files
+
+    if asked["source"] not in (*FORMATS, "files"): return None
+    try: counts = [rough_rows(place) for place in source_files(f"{asked['source']}:{asked['path']}")]
+    except DataError: return None
+    return None if None in counts else sum(counts)
+
+def _say_foreseen(asked: dict, place: str, as_json: bool) -> None:
+    "What an ingest would bring."
+    from mlfin.data.preview import preview
+
+    told = preview(**{k: v for k, v in asked.items() if k not in ("ask", "point", "stamp")} | {"store": place}) | {"store": _near(place)}
+    say_json(told) if as_json else say_preview(told)
+
+def say_preview(told: dict, # from `mlfin.data.preview.preview`
+                ) -> None:
+    "Print what an ingest would bring."
+    import pandas as pd
+
+    rows = pd.DataFrame(told["series"]).assign(**{c: lambda f, c=c: [("" if not v else v[:16].replace("T", " ")) for v in f[c]] for c in ("first", "last")})
+    shown = rows[["from", "symbol", "timeframe", "rows", "new", "first", "last", "problem"]].astype({"rows": "Int64", "new": "Int64"})
+    shown = shown.loc[:, [c for c in shown if c in ("from", "timeframe") or not shown[c].isna().all() and (shown[c] != "").any()]]
+    say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", **_SHORT}), fold=("problem", "from"))
+    asked = rows["new"].isna().any()
+    new = "what is new there" if asked else _count(int(rows["new"].sum()), "new bar")
+    out.print(f"{new} of {plain(told['source'])} would come; nothing was {'asked for or ' if asked else ''}changed.", highlight=False, markup=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #7967e1ba
 def _options(given: list[str] | None, known: dict) -> dict:
@@ -496,13 +535,13 @@ def _say_update(done, place: str) -> None:
 # %% ../../nbs/ops/72a_data_commands.ipynb #28a79132
 _Place = dict(metavar="STORE", help="A store's folder, or a postgresql:// address ($NAME is filled in from the environment).")
 
-@data.command("copy", epilog=_examples(
+@data.command("copy", epilog=examples(
     "mlfin data copy lake 'postgresql://writer:$PASSWORD@host/market'", "mlfin data copy postgresql://host/market lake -s AAPL,MSFT -t 1d",
     "mlfin data copy lake other --start 2020-01-01 --json"))
 def copy(source: Annotated[str, typer.Argument(**_Place)], target: Annotated[str, typer.Argument(**_Place)],
-         symbols: _Several = None, timeframe: _Timeframes = None, start: _Start = None, end: _End = None,
+         symbols: SymbolList = None, timeframe: Timeframes = None, start: Start = None, end: End = None,
          merge: Annotated[bool, typer.Option("--merge", help="Keep rows that only the second store has, instead of refusing their series.")] = False,
-         as_json: _Json = False):
+         quiet: Quiet = False, as_json: Json = False):
     """Copy a store into another one, checked by counts and checksums: bars, actions, quarantine, facts, features, predictions and metrics of models,
     every row with its moments. Goes on where it was broken off."""
     opened, place = _open(source, None, there=False, field="SOURCE")
@@ -511,7 +550,7 @@ def copy(source: Annotated[str, typer.Argument(**_Place)], target: Annotated[str
     from mlfin.data.transfer import copy_store
 
     other = target if "://" in target else str(Path(target).expanduser())
-    with IngestProgress("Copying") as progress:
+    with IngestProgress("Copying", quiet=quiet) as progress:
         done = copy_store(opened, other, words(symbols), words(timeframe), first, last, merge, progress=progress)
     if as_json: say_json({"series": records(done.series), "version": done.version})
     else: _say_copy(done, place, _near(other))

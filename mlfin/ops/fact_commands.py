@@ -13,7 +13,7 @@ import typer
 
 from ..core.errors import ParameterError, must_be, unknown
 from ..core.settings import quiet_environment
-from .console import Profile, load_profile, out, plain, records, say_json, say_table
+from .console import Json, Profile, Rows, StorePlace, SymbolList, Zone, examples, load_profile, out, plain, records, say_json, say_table
 from .data_commands import data, words
 
 # %% ../../nbs/ops/72f_fact_commands.ipynb #1a914d56
@@ -89,11 +89,11 @@ def _say_kept(done, reading, rows: int | None) -> None:
     out.print(told, highlight=False, markup=False)
 
 # %% ../../nbs/ops/72f_fact_commands.ipynb #11575bec
-_EXAMPLES = "Examples:\n\n" + "\n\n".join((
+_EXAMPLES = examples(
     "mlfin data facts", "mlfin data facts sec:companyfacts.zip -s AAPL,MSFT -o tickers=company_tickers.json",
     "mlfin data facts fred:CPIAUCSL.csv --lag 14D -o 'names={CPIAUCSL: cpi}'", "mlfin data facts macro:macro.csv --lag CPI=14D,GDP=30D",
     "mlfin data facts yfinance:statements --lag quarter=45D,annual=90D", "mlfin data facts reports.csv --tz America/New_York",
-    "mlfin data facts flows.csv --lag 7D --period week --stamp end", "mlfin data facts gdp.csv --lag 90D -o name=gdp -o 'columns={Country Code: symbol}'"))
+    "mlfin data facts flows.csv --lag 7D --period week --stamp end", "mlfin data facts gdp.csv --lag 90D -o name=gdp -o 'columns={Country Code: symbol}'")
 
 _Source = Annotated[str | None, typer.Argument(
     metavar="SOURCE", help="sec:, fred:, macro:, yfinance:, lean: or frame: and a file or folder (default: show the store's).")]
@@ -103,18 +103,14 @@ _Period = Annotated[str | None, typer.Option(metavar="month", help="What a date 
 _Stamp = Annotated[str | None, typer.Option(metavar="start|end|within", help="Which day of its period a date is; `within`: any day of the calendar's.")]
 _Fiscal = Annotated[str | None, typer.Option("--fiscal-end", metavar="FY2019=2020-03-31", help="When one fiscal year of the labels ended.")]
 _Option = Annotated[list[str] | None, typer.Option(
-    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE: names, tickers, columns, frequency, user_agent, ...; repeatable.")]
+    "--option", "-o", metavar="KEY=VALUE", help="How to read SOURCE; names, tickers, columns, frequency, user_agent, ...; repeatable.")]
 
 # %% ../../nbs/ops/72f_fact_commands.ipynb #865928fd
 @data.command("facts", epilog=_EXAMPLES)
 def facts(source: _Source = None,
-          symbols: Annotated[list[str] | None, typer.Option("--symbols", "-s", metavar="AAPL,MSFT", help="Only these symbols.")] = None,
+          symbols: SymbolList = None,
           lag: _Lag = None, period: _Period = None, stamp: _Stamp = None, fiscal_end: _Fiscal = None,
-          tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Zone of days and times that carry none.")] = None,
-          option: _Option = None,
-          rows: Annotated[int | None, typer.Option("-n", "--rows", min=0, help="Lines to show at most; 0 shows all (default: 20).")] = None,
-          store: Annotated[str | None, typer.Option("--store", metavar="FOLDER", help="Folder of a store (default: the profile's store).")] = None,
-          profile: Profile = None, as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False):
+          tz: Zone = None, option: _Option = None, rows: Rows = None, store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "Bring facts into the store, each with its period and the moment it was published; or show what stands there."
     from mlfin.data.fact_sources import fact_summary, keep_facts, read_facts
 
@@ -122,7 +118,7 @@ def facts(source: _Source = None,
     if source is None:
         stored = opened.read_facts(words(symbols) or None)
         summary = fact_summary(stored)
-        if as_json: return say_json({"facts": records(_dated(summary))})
+        if as_json: return say_json({"facts": records(_dated(summary.head(rows) if rows else summary))})
         none = f"No facts are stored yet in {plain(place)}: `mlfin data facts SOURCE` brings some in."
         if summary.empty: return out.print(none, highlight=False, markup=False)
         return _say_summary(summary, rows) or _say_early(stored)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import DataError, ParameterError, SpecError, must_be, unknown
-from .console import Profile, err, load_profile, out, plain, records, say_json, say_table
+from .console import Json, Profile, StorePlace, SymbolList, Timeframe, err, examples, load_profile, out, plain, records, say_json, say_table
+from .data_commands import words
 
 if TYPE_CHECKING: import pandas as pd  # it is imported where it is used: a run with nothing to do needs none of it
 
@@ -21,11 +22,6 @@ features_app = typer.Typer(name="features", no_args_is_help=True, help="Features
 @features_app.callback()
 def _features(): "Features: list them, say what one is, test that it does not look ahead."
 
-def _examples(*lines: str) -> str:
-    "An epilog of one example a line."
-    return "Examples:\n\n" + "\n\n".join(lines)
-
-_Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of a table.")]
 
 def _group(name: str, module: str) -> str:
     "Where a feature is from: the notebook that defines it; candle patterns by themselves."
@@ -81,13 +77,13 @@ def _say_groups(table: "pd.DataFrame") -> None:
         say_table(shown[["spec", "kind", "inputs", "lookback", "unit", "what"]], fold=("what",), extra=("unit", "kind"))
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #b77a886d
-@features_app.command("ls", epilog=_examples(
+@features_app.command("ls", epilog=examples(
     "mlfin features ls", "mlfin features ls volatility", "mlfin features ls --group market", "mlfin features ls --set seed --json"))
 def list_features(word: Annotated[list[str] | None, typer.Argument(metavar="WORD", help="Only those in whose name, description or source it occurs.")] = None,
                   kind: Annotated[str | None, typer.Option(metavar="series", help="series (one symbol), panel (across symbols) or facts.")] = None,
                   group: Annotated[str | None, typer.Option(metavar="technical", help="Only those of one group.")] = None,
                   set_: Annotated[str | None, typer.Option("--set", metavar="alpha", help="What a named set holds, each with its numbers.")] = None,
-                  profile: Profile = None, as_json: _Json = False):
+                  profile: Profile = None, as_json: Json = False):
     "List the features that there are: spec, what it reads, bars it looks back, unit."
     from mlfin.features.spec import KINDS, set_names
 
@@ -146,10 +142,10 @@ def description(spec: str, # a spec, an alias, or a bare name such as "sma"
             "defined_in": d.module if d else (f.function.__module__ or "")}
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #449f54a5
-@features_app.command("describe", epilog=_examples(
+@features_app.command("describe", epilog=examples(
     "mlfin features describe macd_12_26_9", "mlfin features describe bbands", "mlfin features describe alpha", "mlfin features describe xs_rank"))
 def describe(spec: Annotated[str, typer.Argument(metavar="SPEC", help="A spec like rsi_14, a bare name, an alias, a family or a set.")],
-             profile: Profile = None, as_json: _Json = False):
+             profile: Profile = None, as_json: Json = False):
     "Say what a feature is: formula and source, numbers and their ranges, columns and units, how far it looks back."
     import pandas as pd
     from mlfin.features.spec import definitions, set_names
@@ -227,7 +223,7 @@ def _stored(store: str | None, symbols: list[str] | None, timeframe: str, few: i
     bars = place.read(sorted(set(symbols)), timeframe) if symbols else pd.DataFrame()
     if bars.empty:
         raise DataError(must_be("--store", f"a store that has {timeframe} bars of {', '.join(symbols or ['any symbol'])}", "none",
-                                hint="`mlfin data ls` shows what there is; without --stored and --symbol the built-in bars are taken"))
+                                hint="`mlfin data ls` shows what there is; without --stored and -s the built-in bars are taken"))
     return bars
 
 def _bars(stored: bool, store: str | None, symbols: list[str] | None, timeframe: str | None, few: int, profile: str | None) -> "tuple[pd.DataFrame, bool]":
@@ -263,23 +259,23 @@ def verdicts(specs: list[str],       # features; names of sets are fine
             except SpecError as e: row["says"], _, row["hint"] = str(e).partition("\nHint: ")
         if not row["values"] and row["look_ahead"] == row["bar_by_bar"] == "passes":
             row |= {"look_ahead": "not tested", "bar_by_bar": "not tested", "says": f"`{f.spec}` has no value on these {len(bars):,} bars.",
-                    "hint": "take more bars or other ones: --bars, --symbol, --stored"}
+                    "hint": "take more bars or other ones: --bars, -s, --stored"}
         rows.append(row)
     return pd.DataFrame(rows)
 
 # %% ../../nbs/ops/72b_feature_commands.ipynb #25a446ed
-@features_app.command("check", epilog=_examples("mlfin features check rsi_14 macd_12_26_9", "mlfin features check alpha --bars 2000",
+@features_app.command("check", epilog=examples("mlfin features check rsi_14 macd_12_26_9", "mlfin features check alpha --bars 2000",
                                                 "mlfin features check my_feature_5 -s BTCUSDT -t 1m", "mlfin features check --all"))
 def check(spec: Annotated[list[str] | None, typer.Argument(metavar="SPEC", help="Features, or names of sets.")] = None,
           every: Annotated[bool, typer.Option("--all", help="Everything that is registered, with its customary numbers.")] = False,
           bars: Annotated[int, typer.Option(min=20, help="Bars of each symbol beyond the longest lookback.")] = 500,
           cuts: Annotated[int, typer.Option(min=1, help="Moments at which the future is taken away.")] = 8,
-          symbol: Annotated[list[str] | None, typer.Option("--symbol", "-s", metavar="IBM", help="Symbols of the store; repeatable.")] = None,
-          timeframe: Annotated[str | None, typer.Option("--timeframe", "-t", metavar="1d", help="Bars of the store of this timeframe.")] = None,
-          stored: Annotated[bool, typer.Option("--stored", help="Bars of the profile's store instead of the built-in ones.")] = False,
-          store: Annotated[str | None, typer.Option(metavar="FOLDER", help="Bars of another store.")] = None,
-          calendar: Annotated[str | None, typer.Option(metavar="XNYS", help="Of calendar features (default: XNYS for the built-in bars, else 24/7).")] = None,
-          profile: Profile = None, as_json: _Json = False):
+          symbols: SymbolList = None, timeframe: Timeframe = None,
+          stored: Annotated[bool, typer.Option("--stored", help="Bars of the profile's store instead of the built-in ones, as with -s, -t and --store.")] = False,
+          store: StorePlace = None,
+          calendar: Annotated[str | None, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; of calendar features "
+                                                                            "(default: XNYS for the built-in bars, else 24/7).")] = None,
+          profile: Profile = None, as_json: Json = False):
     "Test that features do not look ahead, keep to their lookback, and are the same bar by bar. Exit code 1 where one does not."
     from mlfin.features.diagnostics import trial_bars
     from mlfin.features.spec import families, load_features, parse_set
@@ -288,7 +284,7 @@ def check(spec: Annotated[list[str] | None, typer.Argument(metavar="SPEC", help=
     if bool(spec) == every: raise ParameterError(must_be("SPEC", "one or more features, or --all", spec or [], hint="mlfin features ls"))
     specs = [*load_features(), *(example for example, _ in families().values())] if every else spec
     features = parse_set(specs)
-    whole, builtin = _bars(stored, store, symbol, timeframe, 6, profile)
+    whole, builtin = _bars(stored, store, words(symbols), timeframe, 6, profile)
     trial = trial_bars(whole, specs, rows=bars, symbols=6)
     trial, context, made = _context(features, trial, calendar or ("XNYS" if builtin else "24/7"), builtin)
     table = verdicts(specs, trial, cuts, **context)

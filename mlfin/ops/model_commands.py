@@ -16,7 +16,8 @@ import typer
 from ..core.errors import ParameterError, must_be
 from ..core.provenance import read_yaml
 from ..core.settings import Settings
-from .console import Profile, load_profile, moment_text, number, out, plain, records, say_json, say_table
+from .console import (AnyExperiment, Experiment, Json, Profile, examples, load_profile, moment_text, number, out, plain, records, say_json,
+                               say_table)
 
 if TYPE_CHECKING: import pandas as pd  # it is imported where it is used: a run with nothing to do needs none of it
 
@@ -26,12 +27,6 @@ models_app = typer.Typer(name="models", no_args_is_help=True, help="Models: list
 @models_app.callback()
 def _models(): "Models: list the registered versions, say what one is, hold two against each other."
 
-_Experiment = Annotated[str | None, typer.Option(help="Name of a line of research (default: the one in env.yaml).")]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of a table.")]
-
-def _examples(*lines: str) -> str:
-    "An epilog of one example a line."
-    return "Examples:\n\n" + "\n\n".join(lines)
 
 def _named(experiment: str | None, settings: Settings) -> str:
     "The experiment that is meant."
@@ -57,11 +52,11 @@ def judge_newest(settings: Settings, # the profile
     return {"version": newest.number, "promoted": done.promoted, "gate": f"refused by the gate: {refused}" if refused else "passed the gate, and serves"}
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #41c514e9
-def promote(experiment: _Experiment = None,
+def promote(experiment: Experiment = None,
             version: Annotated[str | None, typer.Option(metavar="NUMBER", help="A registered version (default: the newest run's model).")] = None,
             label: Annotated[str | None, typer.Option(metavar="LABEL", help="Of a run of several labels, the best model of this one (default: the one it chose).")] = None,
             force: Annotated[str, typer.Option(metavar="REASON", help="Promote though the gate refuses it; the reason stays on the version.")] = "",
-            profile: Profile = None, as_json: _Json = False):
+            profile: Profile = None, as_json: Json = False):
     "Put a run's model through the gate; where it passes, it is the champion."
     from mlfin.models import gate
 
@@ -86,7 +81,7 @@ def _say_promotion(done) -> None:
         _say(f"{done.version} is refused: {', '.join(failed)}; {serves}.", style="bold")
         _say(f"Nothing else changed. `mlfin promote --version {done.version.number} --force REASON` promotes it nevertheless, and says so for ever.")
 
-def rollback(experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
+def rollback(experiment: Experiment = None, profile: Profile = None, as_json: Json = False):
     "Go back to the champion before, after its files were verified."
     from mlfin.models import registry
 
@@ -111,8 +106,8 @@ def _rows(settings: Settings, experiments: list[str]) -> "pd.DataFrame":
                          "rmse": scores.get("rmse"), "baseline": scores.get("log_loss_baseline", scores.get("rmse_baseline")), "registered": v.made})
     return pd.DataFrame(rows)
 
-@models_app.command("ls", epilog=_examples("mlfin models ls", "mlfin models ls --experiment default --json"))
-def list_models(experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
+@models_app.command("ls", epilog=examples("mlfin models ls", "mlfin models ls --experiment default --json"))
+def list_models(experiment: AnyExperiment = None, profile: Profile = None, as_json: Json = False):
     "List the registered versions of all experiments: which serves, what the gate said."
     from mlfin.models.registry import registered_experiments
 
@@ -150,9 +145,9 @@ def _lines(found, manifest: dict, keys) -> dict[str, str]:
     }
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #ceb0eaa7
-@models_app.command("show", epilog=_examples("mlfin models show", "mlfin models show 3", "mlfin models show challenger --json"))
+@models_app.command("show", epilog=examples("mlfin models show", "mlfin models show 3", "mlfin models show challenger --json"))
 def show(version: Annotated[str | None, typer.Argument(metavar="VERSION", help="A number, champion, challenger or latest (default: the champion).")] = None,
-         experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
+         experiment: Experiment = None, profile: Profile = None, as_json: Json = False):
     "Say what a version is: its manifest, verified, and what the gate said."
     from mlfin.core.seals import seal_keys
     from mlfin.models.registry import champion_history, find_version, model_versions, read_manifest
@@ -192,8 +187,8 @@ def _live_row(record) -> dict:
     return row | {"baseline": told.get(f"{score}_baseline"), "backtest": told.get(f"{score}_backtest"), "last": record.last,
                   **{k: int(told[k]) for k in ("open", "held", "late")}, "verdict": words}
 
-@models_app.command("live", epilog=_examples("mlfin models live", "mlfin models live --experiment default --json"))
-def live(experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
+@models_app.command("live", epilog=examples("mlfin models live", "mlfin models live --experiment default --json"))
+def live(experiment: AnyExperiment = None, profile: Profile = None, as_json: Json = False):
     "Say how the champions did while they served: outcomes, accuracy with its interval, the naive guess, the backtest."
     import pandas as pd
     from mlfin.models.registry import registered_experiments
@@ -215,10 +210,10 @@ def live(experiment: _Experiment = None, profile: Profile = None, as_json: _Json
             say_table(table.assign(**shown), fold=("verdict",), extra=("label", "held", "late", "open", "backtest"))
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #f353fe78
-@models_app.command("compare", epilog=_examples("mlfin models compare", "mlfin models compare 2 1", "mlfin models compare latest champion --json"))
+@models_app.command("compare", epilog=examples("mlfin models compare", "mlfin models compare 2 1", "mlfin models compare latest champion --json"))
 def compare_models(one: Annotated[str, typer.Argument(metavar="VERSION", help="A number, champion, challenger or latest.")] = "challenger",
                    other: Annotated[str, typer.Argument(metavar="OTHER", help="What it is held against.")] = "champion",
-                   experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
+                   experiment: Experiment = None, profile: Profile = None, as_json: Json = False):
     "How two versions differ, and which foretold better on the rows that both foretold."
     from mlfin.models.gate import compare_versions
 
@@ -232,11 +227,11 @@ def compare_models(one: Annotated[str, typer.Argument(metavar="VERSION", help="A
     _say(found.says, style="bold")
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #c461c44b
-@models_app.command("seal", epilog=_examples("mlfin models seal", "mlfin models seal --rotate", "mlfin models seal --adopt 3 --experiment default"))
+@models_app.command("seal", epilog=examples("mlfin models seal", "mlfin models seal --rotate", "mlfin models seal --adopt 3 --experiment default"))
 def seal(rotate: Annotated[bool, typer.Option("--rotate", help="Make a new seal key, seal anew what is verified, drop the old one.")] = False,
          adopt: Annotated[str | None, typer.Option(metavar="VERSION", help="Seal a version whose seal does not fit; you vouch for its files.")] = None,
          yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do not ask.")] = False,
-         experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
+         experiment: Experiment = None, profile: Profile = None, as_json: Json = False):
     "Say which versions are sealed, change the seal key, or seal one by name."
     from mlfin.models import sealing
 
@@ -281,8 +276,8 @@ def _adopt(settings: Settings, experiment: str, which: str, yes: bool, as_json: 
     return 0
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #efc17c3b
-@models_app.command("sync", epilog=_examples("mlfin models sync", "mlfin models sync --profile production --json"))
-def sync(profile: Profile = None, as_json: _Json = False):
+@models_app.command("sync", epilog=examples("mlfin models sync", "mlfin models sync --profile production --json"))
+def sync(profile: Profile = None, as_json: Json = False):
     "Send to MLflow what was kept here while it was away; what cannot be sent stays, and the exit code is 1."
     from mlfin.models.tracking import sync_pending
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..core.errors import ParameterError, must_be
-from .console import Profile, load_profile, out, plain, records, say_json, say_table
+from .console import Json, Profile, Rows, examples, load_profile, out, plain, records, say_json, say_table
 from ..serve.roles import Origin
 
 # %% ../../nbs/ops/72d_user_commands.ipynb #b130a7cf
@@ -25,13 +25,8 @@ users_app = typer.Typer(name="users", no_args_is_help=True, help="Users: who may
 def _users(): "Users: who may use the service, machines' keys, and what was done by whom."
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A user's name.")]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of a table.")]
 _Stdin = Annotated[bool, typer.Option("--stdin", help="Read the password from the first line of standard input.")]
 _Role = Annotated[str, typer.Option(metavar="ROLE", help="read_only, analyst or administrator.")]
-
-def _examples(*lines: str) -> str:
-    "An epilog of one example a line."
-    return "Examples:\n\n" + "\n\n".join(lines)
 
 def _say(text: str = "", **style) -> None: out.print(plain(text), highlight=False, markup=False, **style)
 
@@ -65,7 +60,7 @@ def _say_once(name: str, once: str | None) -> None:
     _say(f"It is shown this once. {name} logs in with it and a new one.")
 
 # %% ../../nbs/ops/72d_user_commands.ipynb #b5d3652a
-@users_app.command("add", epilog=_examples("mlfin users add ann --role analyst", "pass show ann | mlfin users add ann --stdin"))
+@users_app.command("add", epilog=examples("mlfin users add ann --role analyst", "pass show ann | mlfin users add ann --stdin"))
 def add(name: _Name, role: _Role = "read_only",
         ask: Annotated[bool, typer.Option("--ask", help="Type the password instead of having one for one use made.")] = False,
         stdin: _Stdin = False, profile: Profile = None):
@@ -77,8 +72,8 @@ def add(name: _Name, role: _Role = "read_only",
     _say(f"{name} may log in, as {role}.")
     _say_once(name, once)
 
-@users_app.command("ls", epilog=_examples("mlfin users ls", "mlfin users ls --json"))
-def list_people(profile: Profile = None, as_json: _Json = False):
+@users_app.command("ls", epilog=examples("mlfin users ls", "mlfin users ls --json"))
+def list_people(profile: Profile = None, as_json: Json = False):
     "List everybody with an account."
     from mlfin.serve.users import list_users
 
@@ -88,7 +83,7 @@ def list_people(profile: Profile = None, as_json: _Json = False):
     say_table(table, extra=("created",))
 
 # %% ../../nbs/ops/72d_user_commands.ipynb #4d752a71
-@users_app.command("role", epilog=_examples("mlfin users role ann administrator"))
+@users_app.command("role", epilog=examples("mlfin users role ann administrator"))
 def role(name: _Name, role: Annotated[str, typer.Argument(metavar="ROLE", help="read_only, analyst or administrator.")], profile: Profile = None):
     "Give somebody another role, at once."
     from mlfin.serve.users import set_role
@@ -96,7 +91,7 @@ def role(name: _Name, role: Annotated[str, typer.Argument(metavar="ROLE", help="
     with _accounts(profile) as accounts: set_role(accounts, name, role, _by())
     _say(f"{name} is {role} now.")
 
-@users_app.command("disable", epilog=_examples("mlfin users disable ann"))
+@users_app.command("disable", epilog=examples("mlfin users disable ann"))
 def disable(name: _Name, profile: Profile = None):
     "Shut an account, with its sessions and keys."
     from mlfin.serve.users import set_disabled
@@ -104,7 +99,7 @@ def disable(name: _Name, profile: Profile = None):
     with _accounts(profile) as accounts: set_disabled(accounts, name, True, _by())
     _say(f"{name} cannot log in any more; sessions and keys are dead.")
 
-@users_app.command("enable", epilog=_examples("mlfin users enable ann"))
+@users_app.command("enable", epilog=examples("mlfin users enable ann"))
 def enable(name: _Name, profile: Profile = None):
     "Open an account again."
     from mlfin.serve.users import set_disabled
@@ -113,7 +108,7 @@ def enable(name: _Name, profile: Profile = None):
     _say(f"{name} may log in again.")
 
 # %% ../../nbs/ops/72d_user_commands.ipynb #f4e8573d
-@users_app.command("passwd", epilog=_examples("mlfin users passwd ann", "mlfin users passwd ann --once"))
+@users_app.command("passwd", epilog=examples("mlfin users passwd ann", "mlfin users passwd ann --once"))
 def passwd(name: _Name, once: Annotated[bool, typer.Option("--once", help="Make a password for one use instead of asking for one.")] = False,
            stdin: _Stdin = False, profile: Profile = None):
     "Set another password; sessions end."
@@ -123,7 +118,7 @@ def passwd(name: _Name, once: Annotated[bool, typer.Option("--once", help="Make 
     _say(f"{name} has another password; all sessions ended.")
     _say_once(name, made)
 
-@users_app.command("reset-mfa", epilog=_examples("mlfin users reset-mfa ann"))
+@users_app.command("reset-mfa", epilog=examples("mlfin users reset-mfa ann"))
 def reset_mfa(name: _Name, profile: Profile = None):
     "Take a lost second factor away; sessions end."
     from mlfin.serve.users import reset_second_factor
@@ -132,11 +127,11 @@ def reset_mfa(name: _Name, profile: Profile = None):
     _say(f"{name} has no second factor now; sessions ended.")
 
 # %% ../../nbs/ops/72d_user_commands.ipynb #c7e8e991
-@users_app.command("key", epilog=_examples("mlfin users key ann collector --role analyst --days 30", "mlfin users key"))
+@users_app.command("key", epilog=examples("mlfin users key ann collector --role analyst --days 30", "mlfin users key"))
 def key(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Whose key it will be; without a name the keys are listed.")] = None,
         label: Annotated[str, typer.Argument(metavar="[LABEL]", help="What the machine is.")] = "machine",
         role: _Role = "read_only", days: Annotated[int, typer.Option(min=1, max=366, help="How long it is good for.")] = 90,
-        profile: Profile = None, as_json: _Json = False):
+        profile: Profile = None, as_json: Json = False):
     "Make a key for a machine, shown once; or list the keys."
     from mlfin.serve.users import list_keys, new_key
 
@@ -150,7 +145,7 @@ def key(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Whose
     if table.empty: return _say("There is no key yet: `mlfin users key NAME LABEL`.")
     say_table(table, extra=("created", "used"))
 
-@users_app.command("revoke", epilog=_examples("mlfin users revoke ann", "mlfin users revoke ann --session 5f...", "mlfin users revoke --key 0a1b2c3d4e5f"))
+@users_app.command("revoke", epilog=examples("mlfin users revoke ann", "mlfin users revoke ann --session 5f...", "mlfin users revoke --key 0a1b2c3d4e5f"))
 def revoke(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Whose sessions end.")] = None,
            session: Annotated[str | None, typer.Option(help="One session only.")] = None,
            key: Annotated[str | None, typer.Option(metavar="ID", help="A machine's key instead.")] = None, profile: Profile = None):
@@ -163,7 +158,7 @@ def revoke(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Wh
         else: count = revoke_sessions(accounts, name, session, _by())
     _say(f"Key {key} is dead." if key is not None else f"{count} sessions of {name} ended.")
 
-@users_app.command("rotate", epilog=_examples("mlfin users rotate", "mlfin users rotate --drop"))
+@users_app.command("rotate", epilog=examples("mlfin users rotate", "mlfin users rotate --drop"))
 def rotate(drop: Annotated[bool, typer.Option("--drop", help="Make the old keys worthless: everybody logs in again.")] = False, profile: Profile = None):
     "Put a new key of the service before the old ones."
     from mlfin.serve.users import rotate_keys
@@ -172,12 +167,12 @@ def rotate(drop: Annotated[bool, typer.Option("--drop", help="Make the old keys 
     _say(f"Key {made} signs from now on; {'all others are dropped' if drop else 'those before it still verify'}.")
 
 # %% ../../nbs/ops/72d_user_commands.ipynb #1fd5545b
-@users_app.command("audit", epilog=_examples("mlfin users audit -n 20", "mlfin users audit --check", "mlfin users audit --check --head 214:5b1c..."))
-def audit(last: Annotated[int, typer.Option("-n", min=1, help="How many rows, the newest.")] = 50,
+@users_app.command("audit", epilog=examples("mlfin users audit -n 20", "mlfin users audit --check", "mlfin users audit --check --head 214:5b1c..."))
+def audit(rows: Rows = None,
           who: Annotated[str | None, typer.Option(help="Only what this name did.")] = None,
           check: Annotated[bool, typer.Option("--check", help="Check the whole log and print its head.")] = False,
           head: Annotated[str | None, typer.Option(metavar="COUNT:HASH", help="A head that was printed before: it must still be in the log.")] = None,
-          profile: Profile = None, as_json: _Json = False):
+          profile: Profile = None, as_json: Json = False):
     "Say who did what; check that nothing was changed."
     from mlfin.serve.account_store import Head, check_audit, read_audit
 
@@ -185,7 +180,7 @@ def audit(last: Annotated[int, typer.Option("-n", min=1, help="How many rows, th
     if not count.isdigit() or (head and not mark): raise ParameterError(must_be("--head", "COUNT:HASH as --check prints it", head))
     with _accounts(profile) as accounts:
         if check or head: found = check_audit(accounts, Head(int(count), mark) if head else None)
-        else: table = read_audit(accounts, last, who)
+        else: table = read_audit(accounts, 2**31 - 1 if rows == 0 or rows is None and as_json else rows or 20, who)
     if check or head:
         if as_json: return say_json({"rows": found.count, "head": f"{found.count}:{found.digest}"})
         return _say(f"The log is whole: {found.count} rows. Its head: {found.count}:{found.digest}")

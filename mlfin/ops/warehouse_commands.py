@@ -12,12 +12,9 @@ from typing import Annotated
 import typer
 
 from ..core.errors import ParameterError, SettingsError, must_be
-from .console import Profile, load_profile, out, say_json
+from .console import Json, Profile, StorePlace, load_profile, out, say_json
 
 # %% ../../nbs/ops/72e_warehouse_commands.ipynb #dac03dfe
-_Store = Annotated[str | None, typer.Option("--store", metavar="URL", help="A warehouse, postgresql://user@host/name (default: the profile's store).")]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of text.")]
-
 def _warehouse(store: str | None, profile: str | None):
     "The warehouse that is named, or the profile's; refuses a lake."
     place = store or load_profile(profile).store
@@ -33,7 +30,7 @@ def _say(text: str) -> None: out.print(text, highlight=False, markup=False)
 # %% ../../nbs/ops/72e_warehouse_commands.ipynb #37f22a51
 def migrate(show: Annotated[bool, typer.Option("--show", help="Only tell where the database stands.")] = False,
             sql: Annotated[bool, typer.Option("--sql", help="Print the statements that are missing, and change nothing.")] = False,
-            store: _Store = None, profile: Profile = None, as_json: _Json = False):
+            store: StorePlace = None, profile: Profile = None, as_json: Json = False):
     "Make a warehouse's schema or bring it up to date; what was interrupted goes on."
     from mlfin.data.migrations import check_revision, migration_sql, revisions
 
@@ -56,7 +53,7 @@ def roles(writer: Annotated[str | None, typer.Option(metavar="USER", help="A use
           feeder: Annotated[str | None, typer.Option(metavar="USER", help="Another program's user: inserts into market_data, reads its views.")] = None,
           viewer: Annotated[str | None, typer.Option(metavar="USER", help="Another program's user: reads the views of mlfin_tables.")] = None,
           prefix: Annotated[str, typer.Option(metavar="NAME", help="The roles are NAME_writer, NAME_reader, NAME_feeder and NAME_viewer.")] = "mlfin",
-          store: _Store = None, profile: Profile = None):
+          store: StorePlace = None, profile: Profile = None):
     "Make the roles of people and of other programs, with no more rights than they need; again whenever the schema has changed."
     if password is not None and not os.environ.get(password):
         raise ParameterError(must_be("--password-from", "the name of an environment variable that is set", password, hint=f"export {password}=..."))

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.errors import MlfinError, ParameterError, SettingsError, hide_password, must_be, require
+from ..core.errors import AwayError, MlfinError, ParameterError, SettingsError, hide_password, must_be, require
 from ..core.settings import Settings
 from .roles import ANYONE, Person, least_role
 
 # %% ../../nbs/serve/66_client.ipynb #25d6b843
-class Unanswered(MlfinError):
+class Unanswered(AwayError):
     "Nobody answers."
     def __init__(self, message: str,    # what happened
                  sent: bool = False):   # whether the request may have arrived

@@ -196,7 +196,7 @@ def test_infinity_is_read_and_left_to_clean(csv):
         (GOOD, {"tz": "Mars/Base"}, "`tz` must be a time zone"),
         (GOOD, {"timeframe": "1M"}, "`timeframe` must be"),
         (GOOD, {"timeframe": "1d"}, "bars stand 0 days 00:01:00 apart"),
-        (GOOD, {"symbol": None}, "`symbols` must be one symbol"),
+        (GOOD, {"symbol": None, "symbols": ["A", "B", "C"]}, "`symbols` must be one symbol"),
         (GOOD, {"symbol": None, "symbols": ["A", "B"]}, "`symbols` must be one symbol"),
         (GOOD, {"symbol": 7}, "`symbols` must be names"),
         (GOOD, {"start": "2022-02-30"}, "`start` must be a date"),

@@ -244,11 +244,11 @@ def test_quarantine_with_reason_place_and_raw_values(say):
     assert [line.split(maxsplit=1) for line in shown.splitlines()[-2:]] == [["2", "high below low"], ["1", "2 fields where the header has 7"]]
     raw = say("quarantine", "--raw", "--reason", "FIELDS")
     assert "csv:3f2a00 row 9\n  2 fields where the header has 7\n  {\"row\": \"1,2\"}\n" in raw
-    assert "\x1b" not in say("quarantine", "--raw", "--symbol", "BTC/USDT")
+    assert "\x1b" not in say("quarantine", "BTC/USDT", "--raw")
     found = told(say, "quarantine")
     assert found["rows"] == 3 and [r["symbol"] for r in found["quarantine"]].count(None) == 1
     assert json.loads([r for r in found["quarantine"] if r["row"] == 11][0]["raw"]) == {"high": EVIL}
-    assert told(say, "quarantine", "--origin", "csv:3f", "--symbol", "IBM")["rows"] == 1
+    assert told(say, "quarantine", "IBM", "--origin", "csv:3f")["rows"] == 1
     assert "The first 1 of 3" in say("quarantine", "-n", "1") and len(told(say, "quarantine", "-n", "1")["quarantine"]) == 1
     assert re.match(r"None of 3 rows that were set aside is of that kind in \S*lake\.$", say("quarantine", "--origin", "ccxt"))
     assert told(say, "quarantine", "--origin", "ccxt") == {"rows": 0, "quarantine": []}
