@@ -153,19 +153,19 @@ def test_two_services_that_are_killed_again_and_again_take_every_row_once(place,
     with psycopg.connect(feeder, autocommit=True) as con:
         for s in servers: s.start()
         for turn in range(24):
-            text = "INSERT INTO market_data SELECT %s::timestamptz + n * interval '1 min', 'A', 'M1', 1, 1, 1, n, 1, 0 FROM generate_series(%s::int, %s::int) n"
-            con.execute(text.replace("1, 1, 1, n, 1, 0", "1, n + 1, 1, 1, 1, 0"), (FIRST, sent, sent + 1999))
+            text = "INSERT INTO market_data SELECT %s::timestamptz + n * interval '1 min', 'A', 'M1', 1, 2, 1, 1.5, n, 0 FROM generate_series(%s::int, %s::int) n"
+            con.execute(text, (FIRST, sent, sent + 1999))
             sent += 2000
             time.sleep(rng.uniform(0, 0.6))
             one = servers[turn % 2]
             one.kill()
             one.start()
-        until(lambda: con.execute("SELECT count(*) FROM market_data").fetchone() == (sent,), 120)
+        store = Warehouse(url)
+        until(lambda: store.server.ask(lambda c: c.execute("SELECT NOT EXISTS (SELECT FROM mlfin.inbox)").fetchone()[0]), 120)
         for s in servers: s.stop()
-    store = Warehouse(url)
     store.fold()
     history = store.history("bars", ["A"], "1m")
-    assert len(history) == sent == len(store.read("A", "1m")) and len(store.read_quarantine()) == 0
+    assert len(store.read_quarantine()) == 0 and len(store.read("A", "1m")) == sent == len(history)
 
 
 @pytest.mark.slow
