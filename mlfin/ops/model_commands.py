@@ -291,31 +291,35 @@ def sync(profile: Profile = None, as_json: _Json = False):
     raise typer.Exit(1 if done.left else 0)
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #ffa30802
-@models_app.command("export", epilog=_examples("mlfin models export champion rf_m1.pkl", "mlfin models export 3 model.pkl --force", "mlfin models export latest model"))
+@models_app.command("export", epilog=_examples("mlfin models export champion rf_m1.pkl", "mlfin models export 3 model.pkl --force",
+                                               "mlfin models export latest model"))
 def export(version: Annotated[str, typer.Argument(metavar="VERSION", help="A number, champion, challenger or latest.")],
-           file: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.pkl: a pickle, for joblib and pickle; another name: a folder of files that run nothing.")],
+           path: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.pkl: a pickle, for joblib; another name: a folder of files that run nothing.")],
            force: Annotated[bool, typer.Option("--force", help="Overwrite what stands there, and the manifest.json beside it.")] = False,
            experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
     "Write a registered model for another program, with a sealed manifest.json beside it: features, label, threshold, hashes."
     from mlfin.serve.export import export_model
 
     settings = load_profile(profile)
-    done = export_model(settings, _named(experiment, settings), version, file, force)
+    done = export_model(settings, _named(experiment, settings), version, path, force)
     if as_json: return say_json(done.manifest | {"path": str(done.path), "bytes": done.bytes})
-    _say(f"v{done.manifest['version']} of {done.manifest['model']} is in {done.path} ({done.bytes / 2**20:.2f} MB), with manifest.json; `mlfin models verify` checks both.", style="bold")
-    if "warning" in done.manifest: _say(f"WARNING: {done.manifest['warning']}", style="bold red")
+    told = done.manifest
+    _say(f"v{told['version']} of {told['model']} is in {done.path} ({done.bytes / 2**20:.2f} MB), with manifest.json; `mlfin models verify` checks both.",
+         style="bold")
+    if "warning" in told: _say(f"WARNING: {told['warning']}", style="bold red")
 
 @models_app.command("verify", epilog=_examples("mlfin models verify rf_m1.pkl", "mlfin models verify model --json"))
-def verify(file: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlfin models export` wrote.")], profile: Profile = None, as_json: _Json = False):
-    "Whether an exported model is what this profile wrote, by its seal and its hashes; nothing of it is loaded, and the exit code is 1 where it is not."
+def verify(path: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlfin models export` wrote.")],
+           profile: Profile = None, as_json: _Json = False):
+    "Whether an exported model is what this profile wrote, by its seal and hashes; nothing of it is loaded, and the exit code is 1 where it is not."
     from mlfin.core.errors import ModelError
     from mlfin.serve.export import verify_export
 
     settings = load_profile(profile)
-    try: told = verify_export(settings, file)
+    try: told = verify_export(settings, path)
     except ModelError as e:
-        if as_json: say_json({"path": str(file), "verified": False, "says": str(e)})
+        if as_json: say_json({"path": str(path), "verified": False, "says": str(e)})
         else: _say(str(e), style="bold")
         raise typer.Exit(1) from None
-    if as_json: return say_json(told | {"path": str(file), "verified": True})
-    _say(f"{file} is v{told['version']} of {told['model']}, as it was exported; sealed with key {told['seal'].partition(':')[0]}.", style="bold")
+    if as_json: return say_json(told | {"path": str(path), "verified": True})
+    _say(f"{path} is v{told['version']} of {told['model']}, as it was exported; sealed with key {told['seal'].partition(':')[0]}.", style="bold")

@@ -28,6 +28,8 @@ from mlfin.serve.flat import FLAT, FlatFeatures  # noqa: E402
 from .served import SPECS, Served, beside, key_of, postgresql, project  # noqa: E402
 
 INSERT = "INSERT INTO market_data (ts, symbol, timeframe, open, high, low, close, volume, spread) VALUES (%s, %s, 'M1', %s, %s, %s, %s, %s, %s)"
+SERIES = """INSERT INTO market_data SELECT %s::timestamptz + n * interval '1 min', 'A', 'M1', 1, 2, 1, 1.5, n, 0
+    FROM generate_series(%s::int, %s::int) n"""
 FIRST = pd.Timestamp("2024-05-01", tz="UTC")
 
 
@@ -84,7 +86,8 @@ def until(wanted, seconds: float = 60.0) -> float:
 def champion(tmp_path_factory):
     """(settings, environment, bars): experiment `main` has a champion of minute bars; the last five minutes it has not seen."""
     settings, given = project(tmp_path_factory.mktemp("programs"))
-    bars = minutes(beside("models", "left_run.py").bars_that_remember(days=305, symbols=("AAA", "BBB")), pd.Timestamp.now("UTC").floor("min") - pd.Timedelta("1min"))
+    last = pd.Timestamp.now("UTC").floor("min") - pd.Timedelta("1min")
+    bars = minutes(beside("models", "left_run.py").bars_that_remember(days=305, symbols=("AAA", "BBB")), last)
     seen = bars[bars.ts <= bars.ts.max() - pd.Timedelta("5min")].reset_index(drop=True)
     beside("models", "left_run.py").leave(settings, "main", specs=SPECS, bars=seen)
     write_verdict(settings, made := register(settings, "main"), "passed", "all is well", {"checks": []})
@@ -153,8 +156,7 @@ def test_two_services_that_are_killed_again_and_again_take_every_row_once(place,
     with psycopg.connect(feeder, autocommit=True) as con:
         for s in servers: s.start()
         for turn in range(24):
-            text = "INSERT INTO market_data SELECT %s::timestamptz + n * interval '1 min', 'A', 'M1', 1, 2, 1, 1.5, n, 0 FROM generate_series(%s::int, %s::int) n"
-            con.execute(text, (FIRST, sent, sent + 1999))
+            con.execute(SERIES, (FIRST, sent, sent + 1999))
             sent += 2000
             time.sleep(rng.uniform(0, 0.6))
             one = servers[turn % 2]
@@ -172,7 +174,7 @@ def test_two_services_that_are_killed_again_and_again_take_every_row_once(place,
 def test_a_hundred_thousand_rows_in_one_transaction(place, tmp_path):
     url, feeder = place
     with Served(tmp_path, project(tmp_path, store=url)[1]) as server, psycopg.connect(feeder, autocommit=True) as con:
-        con.execute("INSERT INTO market_data SELECT %s::timestamptz + n * interval '1 min', 'A', 'M1', 1, 2, 1, 1.5, 1, 0 FROM generate_series(1, 100000) n", (FIRST,))
+        con.execute(SERIES, (FIRST, 1, 100_000))
         took = until(lambda: con.execute("SELECT count(*) FROM market_data").fetchone() == (100_000,), 120)
         print(f"100,000 rows of one transaction were taken in {took:.1f} s")
         until(lambda: con.execute("SELECT count(*) FROM features_m1").fetchone() == (100_000,), 120)
