@@ -67,7 +67,7 @@ def spelled(store: Warehouse,
 def take_inserted(store: Warehouse,                           # its schema up to date, or not there yet
                   judge: Callable[[pd.DataFrame], Judged],    # what becomes of rows (columns as `INSERTED`, in the order of their insertion)
                   most: int = 20_000,                         # rows that are taken at most, >= 1; the oldest
-                  ) -> tuple[int, pd.DataFrame] | None:       # rows that were taken, and the bars among them that were kept; None: nothing to take, or another takes
+                  ) -> tuple[int, pd.DataFrame] | None:       # rows taken, and the bars of them that were kept; None: nothing waits, or another takes
     "Take the oldest rows out of the inbox, in one transaction; raises `DataError` where the database is away."
     with store.server.transaction("adds") as cursor:
         if not store.made(cursor) or not cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK, _TAKER)).fetchone()[0]: return None
@@ -87,7 +87,7 @@ CHANNEL = "mlfin_inbox"
 
 @contextmanager
 def inbox_signal(store: Warehouse) -> Iterator[Callable[[float], bool]]:
-    "Yields `wait(seconds)`: whether rows wait, told when some came or the time is over. It has a connection of its own; raises `DataError` where the database is away."
+    "Yields `wait(seconds)`: whether rows wait, once some came or the time is over, on a connection of its own; `DataError` where the database is away."
     psycopg = require("psycopg", "postgres")
     try:
         with store.server.connect(autocommit=True) as connection:

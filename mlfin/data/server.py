@@ -182,7 +182,7 @@ def roles_sql(owner: str,              # of the schema
               tables: list[str],       # those of `WRITES` that are there
               prefix: str = "mlfin",   # the roles are PREFIX_writer, PREFIX_reader, PREFIX_feeder and PREFIX_viewer
               ) -> list[str]:          # statements, for one transaction; running them again changes nothing
-    "What makes the roles, and gives each no more than it needs: a feeder only inserts into `market_data`, it and a viewer only see the views of `mlfin_tables`."
+    "What makes the roles, and gives each no more than it needs: a feeder inserts into `market_data`, it and a viewer see `mlfin_tables` alone."
     writer, reader, feeder, viewer, owner, database = (_name(n) for n in (*(f"{prefix}_{k}" for k in KINDS), owner, database))
     both, every, schema, views = f"{writer}, {reader}", f"{writer}, {reader}, {feeder}, {viewer}", "IN SCHEMA mlfin", "IN SCHEMA mlfin_tables"
     make = "DO $make$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {0}) THEN CREATE ROLE {1} NOLOGIN; END IF; END $make$"

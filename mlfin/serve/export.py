@@ -32,8 +32,9 @@ def _told(loaded: Loaded, kind: str, files: dict[str, bytes], keys: SealKeys) ->
     told = {"format": 1, "kind": kind, "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
             "model": found.name, "version": found.number, "registered": found.seal, "estimator": m["estimator"], "task": m["task"],
             "features": m["features"], "inputs": m["inputs"], "label": m["label"], "threshold": _threshold(m),
-            "timeframe": m["data"]["timeframe"], "symbols": m["data"]["symbols"], "calendar": m["data"]["calendar"], "adjust": m["data"].get("adjust", "none"),
-            "trained_until": m["data"]["last"], "scores": manifest_scores(m), "versions": m["versions"]} | ({"warning": _WORD} if kind == "pickle" else {})
+            **{k: m["data"].get(k, "none") for k in ("timeframe", "symbols", "calendar", "adjust")},
+            "trained_until": m["data"]["last"], "scores": manifest_scores(m), "versions": m["versions"]}
+    if kind == "pickle": told["warning"] = _WORD
     return told | {"seal": keys.sign("exported model", told)}
 
 # %% ../../nbs/serve/62b_export.ipynb #8c89c935
@@ -50,7 +51,8 @@ def _pickled(loaded: Loaded, name: str) -> dict[str, bytes]:
     content = _pack_pickle(loaded.model).files["model.pkl"]
     again = replace(loaded, model=unpack_estimator("pickle", [], {"model.pkl": content}, sealed=True))    # these bytes were made just now
     if again.predict(loaded.example).tobytes() != loaded.predict(loaded.example).tobytes():
-        raise ModelError(must_be(str(loaded.version), "a model that answers the same from a pickle", "other answers", hint="a name without .pkl exports it natively."))
+        raise ModelError(must_be(str(loaded.version), "a model that answers the same from a pickle", "other answers",
+                                 hint="a name without .pkl exports it natively."))
     return {name: content}
 
 def _native(settings: Settings, loaded: Loaded) -> dict[str, bytes]:
@@ -76,13 +78,13 @@ def export_model(settings: Settings,     # its `mlflow` and profile
     "Write a registered model for other programs, with `manifest.json` beside or within; raises `ModelError` where the model is refused."
     path, keys = Path(path).expanduser(), seal_keys(settings)
     if not keys.names():
-        raise ModelError("There is no seal key here, so the file could not be sealed.\nHint: bring the profile's key (MLFIN_SEAL_KEY_FILE); training makes one.")
+        raise ModelError("There is no seal key here: the file could not be sealed.\nHint: bring the profile's key (MLFIN_SEAL_KEY_FILE); training makes one.")
     pickles = path.suffix.lower() in _PICKLES
     beside = (path.parent if pickles else path) / _MANIFEST
     for place in (path, beside):
         if not force and os.path.lexists(place):
             raise DataError(f"{place.name} is there already, in {place.parent}.\nHint: --force overwrites it, and the manifest.json beside it.")
-    if pickles and path.is_dir() or not pickles and path.is_file(): raise DataError(must_be("FILE", "a file for a pickle, a folder for native files", path.name))
+    if path.is_dir() if pickles else path.is_file(): raise DataError(must_be("FILE", "a file for a pickle, a folder for native files", path.name))
     loaded = load_version(settings, experiment, which)
     files = _pickled(loaded, path.name) if pickles else _native(settings, loaded)
     told = _told(loaded, "pickle" if pickles else "native", files, keys)
@@ -100,8 +102,10 @@ def _verified(settings: Settings, path: Path) -> tuple[dict, dict[str, bytes]]:
         content, seal = {k: v for k, v in told.items() if k != "seal"}, told["seal"]
         names = [path.name] if content["kind"] == "pickle" else [Path(n).name for n in sorted(content["files"])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ModelError(f"{path.name} has no manifest.json beside it that can be read: {type(e).__name__}.\nHint: `mlfin models export` writes both.") from None
-    if not keys.names(): raise ModelError("There is no seal key here: nothing can be verified.\nHint: bring the key of the profile that exported it (MLFIN_SEAL_KEY_FILE).")
+        raise ModelError(f"{path.name} has no manifest.json beside it that can be read: {type(e).__name__}.\n"
+                         "Hint: `mlfin models export` writes both.") from None
+    if not keys.names():
+        raise ModelError("There is no seal key here: nothing can be verified.\nHint: bring the key of the profile that exported it (MLFIN_SEAL_KEY_FILE).")
     if not isinstance(seal, str) or not keys.fits("exported model", content, seal):
         raise ModelError(f"The manifest of {path.name} carries no seal that fits: it was changed, or another profile's key sealed it.\nHint: export it again.")
     files = {}

@@ -49,6 +49,8 @@ class FlatFeatures:
     def _write(self) -> int:
         "Write what was computed; what cannot be written is kept."
         rows = [rows for rows in self._made if len(rows)]
-        done = self.store.write_features(pd.concat(rows, ignore_index=True).drop_duplicates(["symbol", "ts"], keep="last"), hash_json(feature_code(FLAT))[:12]) if rows else None
+        if not rows: return 0
+        last = pd.concat(rows, ignore_index=True).drop_duplicates(["symbol", "ts"], keep="last")
+        done = self.store.write_features(last, hash_json(feature_code(FLAT))[:12])
         self._made.clear()
-        return done.inserted + done.revised if done else 0
+        return done.inserted + done.revised

@@ -87,7 +87,7 @@ def judge_inserted(rows: pd.DataFrame, # columns as `INSERTED`, in the order of 
         kept, why = _judge_round(turn, hours)
         reason[why.index] = why
         if kept: bars.append(pd.concat(kept, ignore_index=True).sort_values(KEY, ignore_index=True))
-        for symbol, span, timeframe in turn[["symbol", "span", "timeframe"]].drop_duplicates().itertuples(index=False): spelled.setdefault((symbol, span), timeframe)
+        for symbol, span, own in turn[["symbol", "span", "timeframe"]].drop_duplicates().itertuples(index=False): spelled.setdefault((symbol, span), own)
     return Judged(bars, _aside(rows.assign(reason=reason)[reason != ""]), spelled)
 
 # %% ../../nbs/serve/63g_inserted.ipynb #a811b3b8

@@ -75,7 +75,8 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as e:
         found.close()
         raise SettingsError(f"{host}:{port} cannot be listened on: {e.strerror}.\n"
-                            "Hint: another program has the port, or the address is not this machine's; --port 0 takes a free one.") from None
+                            "Hint: another program has the port, or the address is not this machine's; serve_port = 8001 in settings.ini or "
+                            "--port 8001 takes another one, --port 0 a free one.") from None
     found.listen(4096)
     return found
 

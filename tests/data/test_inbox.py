@@ -137,7 +137,8 @@ def test_nonsense_stands_in_quarantine_with_its_reason_and_breaks_nothing(place)
            "the timeframe is none that is known": row(timeframe="M"), "the symbol is none": row(symbol="x'; DROP SCHEMA mlfin CASCADE; --"),
            "there is no time, or none that a bar can have": ("infinity", *row()[1:])}
     more = [("-infinity", *row()[1:]), ("4000-01-01 BC", *row()[1:]), ("9999-12-31", *row()[1:]), (None,) * 9, row(symbol="é" * 70), row(symbol="EURUSD\n"),
-            row(symbol="s" * 5_000, timeframe="t" * 5_000), row()[:3] + (None,) * 6, row()[:3] + (float("inf"), float("-inf")) + row()[5:], row(timeframe="M1\t;")]
+            row(symbol="s" * 5_000, timeframe="t" * 5_000), row()[:3] + (None,) * 6, row()[:3] + (float("inf"), float("-inf")) + row()[5:],
+            row(timeframe="M1\t;")]
     with place.connect() as con:
         with con.transaction():
             con.cursor().executemany(INSERT, [row(1), *odd.values(), *more, row(2)])
@@ -159,7 +160,8 @@ def test_more_versions_of_one_bar_than_a_market_has_do_not_keep_the_service_busy
 
 
 FORBIDDEN = ("UPDATE market_data SET close = 1", "DELETE FROM market_data", "TRUNCATE market_data", "SELECT * FROM mlfin.bars", "SELECT * FROM mlfin.inbox",
-             "INSERT INTO mlfin.inbox (ts) VALUES (now())", "DELETE FROM mlfin.inbox", "INSERT INTO model_signals (symbol) VALUES ('x')", "SELECT mlfin.room(2090)",
+             "INSERT INTO mlfin.inbox (ts) VALUES (now())", "DELETE FROM mlfin.inbox", "INSERT INTO model_signals (symbol) VALUES ('x')",
+             "SELECT mlfin.room(2090)",
              "INSERT INTO prices (symbol) VALUES ('x')", "CREATE TABLE mlfin_tables.x ()", "DROP VIEW market_data", "CREATE ROLE x", "SELECT mlfin.take_bar()",
              "CREATE OR REPLACE VIEW market_data AS SELECT 1", "ALTER VIEW market_data RENAME TO x", "SELECT * FROM mlfin.quarantine")
 
@@ -196,7 +198,8 @@ def test_a_transaction_that_is_undone_leaves_nothing_and_a_take_that_breaks_off_
 
 def test_several_services_never_take_a_row_twice(place):
     with place.connect() as con:
-        con.execute("INSERT INTO market_data SELECT '2024-05-01Z'::timestamptz + n * interval '1 min', 'A', 'M1', 1, 1, 1, 1, 1, 0 FROM generate_series(0, 599) n")
+        con.execute("INSERT INTO market_data SELECT '2024-05-01Z'::timestamptz + n * interval '1 min', 'A', 'M1', 1, 1, 1, 1, 1, 0 "
+                    "FROM generate_series(0, 599) n")
     taken, stores = [], [Warehouse(place.url) for _ in range(3)]
 
     def work(store):
@@ -226,13 +229,16 @@ def fill(store: Warehouse) -> pd.DataFrame:
     """Minute bars, their features, a split, a signal and two metrics; the bars."""
     at = pd.date_range("2024-05-01 10:00", periods=12, freq="min", tz="UTC").as_unit("us")
     close = np.array([10.0, 11, 10, 12, 13, 12, 14, 7, 8, 9, 8, 9])
-    bars = as_bars(pd.DataFrame(dict(symbol="A", timeframe="1m", ts=at, known_at=at + MINUTE, open=close, high=close + 1, low=close - 1, close=close, volume=5.0, spread=0.5)))
+    bars = as_bars(pd.DataFrame(dict(symbol="A", timeframe="1m", ts=at, known_at=at + MINUTE, open=close, high=close + 1, low=close - 1, close=close,
+                                     volume=5.0, spread=0.5)))
     store.write(bars)
     features = bars[["symbol", "timeframe", "ts", "known_at"]].assign(**dict.fromkeys(FLAT, 1.5), obv=2.0)
     features.loc[0, "ma60"] = np.nan
     store.write_features(features, "code1")
-    store.write_predictions(as_predictions([("A", "1m", at[7], "tree", 3, 0.6, None, 0.5, 1, at[7] + MINUTE), ("A", "1m", at[7], "line", 1, None, 0.1, None, None, at[7] + MINUTE)]))
-    store.write_metrics(pd.DataFrame([("tree", 3, n, v, at[7]) for n, v in (("accuracy", 0.5), ("loss", 0.7))], columns=["model", "version", "metric", "value", "at"]))
+    store.write_predictions(as_predictions([("A", "1m", at[7], "tree", 3, 0.6, None, 0.5, 1, at[7] + MINUTE),
+                                            ("A", "1m", at[7], "line", 1, None, 0.1, None, None, at[7] + MINUTE)]))
+    metrics = [("tree", 3, n, v, at[7]) for n, v in (("accuracy", 0.5), ("loss", 0.7))]
+    store.write_metrics(pd.DataFrame(metrics, columns=["model", "version", "metric", "value", "at"]))
     return bars
 
 

@@ -181,3 +181,36 @@ def test_another_process_gives_the_same(tmp_path):
         for n in ("1", "2")
     }
     assert len(runs) == 1
+
+
+def test_the_files_that_a_warehouses_bars_came_from_are_kept_in_the_profiles_folder(server, tmp_path, monkeypatch, plain_terminal):
+    import psycopg
+    from typer.testing import CliRunner
+
+    from mlfin.core.settings import Settings
+    from mlfin.data.files import raw_file
+    from mlfin.data.ingest import raw_folder
+    from mlfin.ops.cli import app
+
+    admin = server("postgresql")
+    with psycopg.connect(admin, autocommit=True) as con:
+        con.execute("CREATE DATABASE originals")
+    url, path = admin.removesuffix("/postgres") + "/originals", tmp_path / "IBM_1m.csv"
+    content = b"time,open,high,low,close,volume\n2024-05-01 10:00,1,2,1,1.5,5\n2024-05-01 10:01,1,2,1,1.5,5\n2024-05-01 10:02,1,0,1,1.5,5\n"
+    path.write_bytes(content)
+    settings = Settings(profile="test", root=tmp_path, store=url, mlflow=f"sqlite:///{tmp_path}/m.db", artifacts=str(tmp_path), ledger=f"{tmp_path}/t.sqlite")
+    for _ in range(2):
+        ingest("csv", path, ["IBM"], "1m", tz="UTC", store=settings)
+    origin, folder = open_store(settings).read_quarantine().origin[0], raw_folder(settings)
+    kept = [p for p in folder.rglob("*") if p.is_file()]
+    assert folder == tmp_path / ".mlfin" / "test" / "raw" and kept == [raw_file(origin, folder)] and kept[0].read_bytes() == content
+    assert {p.stat().st_mode & 0o777 for p in (folder, kept[0].parent)} == {0o700} and kept[0].stat().st_mode & 0o777 == 0o600
+    for name in ("settings.ini", "env.yaml", "pipeline.yaml"):
+        (tmp_path / name).write_bytes((Path(__file__).parents[2] / name).read_bytes())
+    monkeypatch.setenv("MLFIN_ROOT", str(tmp_path))
+    assert raw_folder(url) == folder                                     # a database that is named is the project's, too
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = CliRunner().invoke(app, ["data", "quarantine", "--raw", "--store", url])
+    assert shown.exit_code == 0 and '"high"' in shown.output, shown.output
+    monkeypatch.setenv("MLFIN_ROOT", str(tmp_path / "nowhere"))
+    assert raw_folder(url) is None

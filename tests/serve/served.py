@@ -92,6 +92,7 @@ class Served:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
+        self.words = ["--port", str(self.port)]  # none of these: as `serve_port` says
         own = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
         limits = {"MLFIN_LIMIT_USER": "", "MLFIN_LIMIT_ADDRESS": ""}
         self.environment = own | limits | {"OMP_NUM_THREADS": "1", "MLFIN_ROOT": str(folder), "MLFIN_PROFILE": "test", "PYTHONPATH": str(ROOT)} | environment
@@ -99,7 +100,7 @@ class Served:
     def start(self) -> float:
         """Begin, and the seconds until it answers."""
         began = time.monotonic()
-        words = [*self.command, "--port", str(self.port), "--workers", str(self.workers)]
+        words = [*self.command, *self.words, "--workers", str(self.workers)]
 
         def limited():
             if self.files: resource.setrlimit(resource.RLIMIT_NOFILE, (self.files, self.files))

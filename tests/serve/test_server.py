@@ -308,7 +308,7 @@ def test_a_port_that_another_program_has_is_not_taken(home, monkeypatch):
     monkeypatch.setattr(server._bind, "__defaults__", (0.2,))               # who was just killed has two seconds
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"127.0.0.1:{port} cannot be listened on: Address already in use"):
+        with pytest.raises(SettingsError, match=rf"(?s)127.0.0.1:{port} cannot be listened on: Address already in use.*serve_port = 8001.*--port 0"):
             serve(home.settings, Listen("127.0.0.1", port), told=lambda address: pytest.fail("it listens"), first=lambda: pytest.fail("too early"))
 
 
