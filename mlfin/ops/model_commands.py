@@ -127,7 +127,7 @@ def _seal_words(found, keys) -> str:
     if keys.names(): return f"key {found.hmac.partition(':')[0]}, verified"
     return "not verified: there is no seal key here; what is pickled is not loaded"
 
-def _lines(found, manifest: dict, keys) -> dict[str, str]:
+def _lines(found, manifest: dict, keys, code: str) -> dict[str, str]:
     "What a version is, line by line."
     data, run, back = manifest["data"], manifest["run"], manifest["lookback"]
     metrics = {k: f"{v:.5g}" for k, v in manifest["metrics"].items() if isinstance(v, float)}
@@ -135,7 +135,7 @@ def _lines(found, manifest: dict, keys) -> dict[str, str]:
         "is": ", ".join(found.aliases) or "no alias", "gate": found.verdict or "not judged", "registered": f"{moment_text(found.made)} UTC",
         "model": manifest["estimator"], "parameters": ", ".join(f"{k}={v}" for k, v in manifest["parameters"].items()),
         "foretells": f"{manifest['label']['spec']}, {manifest['label']['horizon']} bars ahead ({manifest['task']})",
-        "features": ", ".join(manifest["features"]), "inputs": ", ".join(manifest["inputs"]),
+        "features": ", ".join(manifest["features"]), "inputs": ", ".join(manifest["inputs"]), "code": code,
         "lookback": f"{back['bars']:,} bars; the start of the data shows for {back['warm_up']:,}",
         "thresholds": ", ".join(f"{k}={v}" for k, v in (manifest["thresholds"] or {}).items()),
         "data": f"{data['first']} to {data['last']}, {data['timeframe']}, {', '.join(data['symbols'][:12])}{' ...' if len(data['symbols']) > 12 else ''}",
@@ -151,23 +151,29 @@ def show(version: Annotated[str | None, typer.Argument(metavar="VERSION", help="
          experiment: _Experiment = None, profile: Profile = None, as_json: _Json = False):
     "Say what a version is: its manifest, verified, and what the gate said."
     from mlfin.core.seals import seal_keys
-    from mlfin.models.registry import champion_history, find_version, model_versions, read_manifest
+    from mlfin.models.registry import champion_history, code_state, find_version, model_versions, read_manifest
 
     settings = load_profile(profile)
     name = _named(experiment, settings)
     which = version or ("champion" if any("champion" in v.aliases for v in model_versions(settings, name)) else "latest")
     found = find_version(settings, name, which)
     manifest, judged = read_manifest(settings, name, found.number), json.loads(found.tags.get("mlfin.judged", "null"))
-    past = champion_history(settings, name)
+    past, code = champion_history(settings, name), _code_of(code_state, settings, found, manifest)
     if as_json:
         return say_json({"model": found.name, "version": found.number, "is": list(found.aliases), "verdict": found.verdict, "manifest": manifest,
                          "stored": manifest.get("stored", "pickle (sealed)"), "sealed": bool(seal_keys(settings).names()),
-                         "judged": judged, "history": records(past)})
+                         "judged": judged, "code": code, "history": records(past)})
     _say(str(found), style="bold")
-    for key, value in _lines(found, manifest, seal_keys(settings)).items():
+    for key, value in _lines(found, manifest, seal_keys(settings), code).items():
         if value: _say(f"  {key:<11} {value}")
     _say_judged(judged)
     if len(past): _say("champions: " + ", ".join(f"v{e.version} ({e.how})" for e in past.itertuples()))
+
+def _code_of(look, *given) -> str:
+    "By which code its features are computed; a version of before, or a feature that is gone, is told, not refused."
+    from mlfin.core.errors import MlfinError
+    try: return look(*given).says
+    except MlfinError as e: return str(e).partition("\n")[0]
 
 def _say_judged(judged: dict | None) -> None:
     "The gate's checks, as they were written on the version."

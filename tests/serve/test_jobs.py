@@ -175,6 +175,26 @@ def test_a_child_outlives_its_worker_and_is_taken_up(jobs, workers, tmp_path):
     assert ((tmp_path / "began").read_text(), (tmp_path / "over").read_text()) == ("x", "x")
 
 
+def test_two_trainings_and_an_ingest_at_once_whoever_dies(jobs, workers, tmp_path):
+    one, two, after = (jobs.submit("python", {"code": LONG, "lane": lane, "n": n}, "ann").id for n, lane in enumerate(("a", "b", "a")))
+    light = jobs.submit("note", {"n": 7, "lane": "store", "light": True}, "ann").id
+    (worker,) = workers()
+    until(lambda: jobs.get(light).state == "succeeded" and (tmp_path / "began").exists() and (tmp_path / "began").read_text() == "xx")
+    assert [jobs.get(n).state for n in (one, two, after)] == ["running", "running", "queued"] and jobs.waits_for(after) == one
+    worker.kill()
+    worker.wait()
+    workers(2)                                                             # both are taken up, and neither begins again
+    def whose():
+        with module._opened(jobs.path) as db: return {p for (p,) in db.execute("SELECT worker_pid FROM jobs WHERE state = 'running'")}
+    until(lambda: worker.pid not in whose())
+    assert jobs.cancel(one, "ben").state in ("running", "cancelled")
+    until(lambda: jobs.get(one).state == "cancelled" and (tmp_path / "began").read_text() == "xxx")  # now the one that waited for it
+    assert jobs.get(two).state == "running"
+    (tmp_path / "go").touch()
+    until(lambda: jobs.get(two).state == jobs.get(after).state == "succeeded")
+    assert [jobs.get(n).attempt for n in (one, two, after)] == [1, 1, 1] and (tmp_path / "over").read_text() == "xx"
+
+
 def test_a_child_that_ended_while_nobody_looked(jobs, workers, tmp_path):
     job = jobs.submit("python", {"code": SLOW.format(0.3) + "\nraise SystemExit('Error: it is so')"}, "ann")
     (worker,) = workers()
@@ -421,6 +441,27 @@ def test_a_real_ingest(jobs):
     assert ended.state == "succeeded", (ended, jobs.tail(job.id))
     assert ended.result["inserted"] == 28 and not ended.result["failed"] and ended.progress["percent"] == 100.0
     assert len(open_store(jobs.settings).read(["COIN"])) == 28
+
+
+@pytest.mark.slow
+def test_kills_by_the_dozen_lose_and_repeat_nothing(jobs, workers, tmp_path):
+    """Twelve times `kill -9` of whoever looks after the jobs, while they run: each job runs once to its end."""
+    import random
+
+    random.seed(5)
+    code = "import time\nopen('began', 'a').write('{0} ')\ntime.sleep({1})\nopen('over', 'a').write('{0} ')"
+    names = [jobs.submit("python", {"code": code.format(n, 0.2 + n % 5 / 5), "lane": f"lane {n % 4}", "light": n % 5 == 0}, f"u{n % 3}", f"u{n % 3}").id for n in range(40)]
+    for _ in range(12):
+        (worker,) = workers()
+        time.sleep(random.uniform(0.1, 1.5))
+        worker.kill()
+        worker.wait()
+    workers(2, 300)
+    until(lambda: jobs.counts()["queued"] + jobs.counts()["running"] == 0, 300)
+    assert {jobs.get(n).state for n in names} == {"succeeded"}
+    assert sorted(map(int, (tmp_path / "over").read_text().split())) == list(range(40))
+    again = sum(jobs.get(n).attempt - 1 for n in names)                    # a worker that died before its job began: that one begins anew
+    assert len((tmp_path / "began").read_text().split()) == 40, again
 
 
 @pytest.mark.slow
