@@ -3393,6 +3393,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlfin.models.recipe._words': ('models/recipe.html#_words', 'mlfin/models/recipe.py'),
                                      'mlfin.models.recipe.check_model': ('models/recipe.html#check_model', 'mlfin/models/recipe.py')},
             'mlfin.models.registry': { 'mlfin.models.registry.CodeState': ('models/registry.html#codestate', 'mlfin/models/registry.py'),
+                                       'mlfin.models.registry.CodeState.others': ( 'models/registry.html#codestate.others',
+                                                                                   'mlfin/models/registry.py'),
                                        'mlfin.models.registry.CodeState.says': ( 'models/registry.html#codestate.says',
                                                                                  'mlfin/models/registry.py'),
                                        'mlfin.models.registry.Loaded': ('models/registry.html#loaded', 'mlfin/models/registry.py'),

@@ -591,7 +591,13 @@ class CodeState(NamedTuple):
         names = f"other code ({', '.join(self.moved[:6])}{', ...' if len(self.moved) > 6 else ''} changed)"
         if self.same: return f"{names}, with the same bits in all {self.rows:,} rows that it learnt from; looked at {self.at}"
         if self.same is None: return f"{names}; whether it gives the same bits is looked at when the version is promoted or serves"
-        return f"{names}, with other values: {'; '.join(f'{k}: {v}' for k, v in list(self.differ.items())[:3])}"
+        return f"{names}, and with it {self.others}"
+
+    @property
+    def others(self) -> str: # empty where none is
+        "Features with other values, the first three with what is different."
+        told = [f"{k} ({v})" if i < 3 else k for i, (k, v) in enumerate(self.differ.items())]
+        return f"{len(told)} feature{'s' if len(told) > 1 else ''}: {', '.join(told)}" if told else ""
 
 _compared: dict[tuple, dict] = {} # of this process: where there is no key to seal it with
 
@@ -647,8 +653,8 @@ def prove_code(settings: Settings, # the profile
             if (state := code_state(settings, now, manifest)).same is None: _compare(settings, experiment, now, manifest, state.moved)
         state = code_state(settings, find_version(settings, experiment, found.number), manifest)
     if state.same: return state
-    raise ModelError(f"{found} learnt from features of other code: {', '.join(state.moved[:6])} changed, and with it the features "
-                     f"{', '.join(list(state.differ)[:6])}. {state.says.partition(': ')[2]}.\n{_ANEW}.")
+    raise ModelError(f"{found} learnt from features of other code: {', '.join(state.moved[:6])} changed, and with it "
+                     f"{state.others}.\n{_ANEW}.")
 
 
 # %% ../../nbs/models/38_registry.ipynb #d303e82e

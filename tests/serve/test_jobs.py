@@ -148,7 +148,8 @@ def test_a_queue_of_an_earlier_version_is_taken_over(jobs):
 
 
 @pytest.mark.parametrize("code, events, state", [
-    (1, {"kind": "end", "promoted": False, "gate": "refused by the gate: fresh"}, "succeeded"), (1, {"kind": "end", "run": "abc"}, "failed"), (2, {}, "failed")])
+    (1, {"kind": "end", "promoted": False, "gate": "refused by the gate: fresh"}, "succeeded"), (1, {"kind": "end", "run": "abc"}, "failed"),
+    (2, {}, "failed")])
 def test_judged_and_refused_is_a_result(jobs, code, events, state):
     text = f"import sys\nprint({json.dumps(json.dumps(events))}, file=open(sys.argv[1], 'a'))\nraise SystemExit({code})"
     ended = worked(jobs, jobs.submit("python", {"code": text}, "ann").id)
@@ -450,7 +451,8 @@ def test_kills_by_the_dozen_lose_and_repeat_nothing(jobs, workers, tmp_path):
 
     random.seed(5)
     code = "import time\nopen('began', 'a').write('{0} ')\ntime.sleep({1})\nopen('over', 'a').write('{0} ')"
-    names = [jobs.submit("python", {"code": code.format(n, 0.2 + n % 5 / 5), "lane": f"lane {n % 4}", "light": n % 5 == 0}, f"u{n % 3}", f"u{n % 3}").id for n in range(40)]
+    asked = [{"code": code.format(n, 0.2 + n % 5 / 5), "lane": f"lane {n % 4}", "light": n % 5 == 0} for n in range(40)]
+    names = [jobs.submit("python", one, f"u{n % 3}", f"u{n % 3}").id for n, one in enumerate(asked)]
     for _ in range(12):
         (worker,) = workers()
         time.sleep(random.uniform(0.1, 1.5))
@@ -494,5 +496,9 @@ def test_a_real_run_killed_and_taken_up():
     again = [json.loads(line) for line in (jobs.folder / job.id / "2" / "events.jsonl").read_text().splitlines()]
     assert "ingest" not in next(e["tasks"] for e in again if e["kind"] == "begin")  # it was done before
     assert len(jobs.tail(job.id)) > 0
+    again = worked(jobs, jobs.submit("train", {"experiment": "jobs_test"}, "ann").id, 500)  # nothing came in: it is judged as it is
+    assert again.state == "succeeded", (again, jobs.tail(again.id))
+    assert (again.result["run"], again.result["version"], again.result["promoted"], again.result["executed"]) == (ended.result["run"], 1, False, [])
+    assert "gate" in again.result and again.result["report"] is None
     for place in places:
         shutil.rmtree(place)

@@ -725,7 +725,8 @@ def jump(settings, bars, registry):
     def made(text, times=1.0, rest=0.0):
         registry.pop("jump", None)
         known = {"__name__": "__main__", "np": np, "times": times, "rest": rest}
-        exec(f"def jump(close):\n    {text}\n    r = times * (close[1:] / close[:-1] - 1)\n    return np.append(np.nan, np.where(r > 0.03, r + rest, r))", known)  # noqa: S102
+        lines = ["def jump(close):", text, "r = times * (close[1:] / close[:-1] - 1)", "return np.append(np.nan, np.where(r > 0.03, r + rest, r))"]
+        exec("\n    ".join(lines), known)
         feature("jump", unit="ratio", lookback=1, inputs=("close",))(known["jump"])
     made("'as it was'")
     return made
@@ -761,7 +762,7 @@ def test_features_of_other_code_are_refused_by_name(settings, make, lake, bars, 
     lake.write(bars)
     jump("pass", rest=1e-15)                                               # only in the few rows above 3 %
     for _ in range(2):
-        with pytest.raises(ModelError, match=r"learnt from features of other code: jump changed, and with it the features jump\. jump of .* in \d+ rows"):
+        with pytest.raises(ModelError, match=r"learnt from features of other code: jump changed, and with it 1 feature: jump \(jump of .* in \d+ rows\)"):
             make("recoded").predict()
     proofs = json.loads(find_version(settings, "recoded").tags["mlfin.code_proofs"])
     assert [(p["same"], list(p["differ"])) for p in proofs] == [(False, ["jump"])]
