@@ -771,7 +771,7 @@ def test_features_of_other_code_are_refused_by_name(settings, make, lake, bars, 
     jump("raise ValueError('no more')")
     with pytest.raises(ModelError, match="it raises"): make("recoded").predict()
     kept = settings.data_dir("recoded") / "bars.parquet"
-    jump("0")
+    jump("len(close)")
     kept.rename(kept.with_suffix(".away"))                                 # a later run took its place, and its own was cleared away
     with pytest.raises(ModelError, match="not kept any more(.|\n)*put the run's folder back"): make("recoded").predict()
     run = settings.reports_dir("recoded") / "runs" / ("a" * 16)
