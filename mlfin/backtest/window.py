@@ -97,6 +97,6 @@ def _check_folds(question: dict, there: pd.DataFrame, settings: Settings, window
         times = _times(question, some, settings)
         try: return _cut(question, times, label.horizon, lookback)
         except SplitError as e: said = str(e).partition("\n")[0]
-    raise ParameterError(f"`window` must hold enough bars for the folds, got {window}: {len(times):,} bars from {question['start']} on, of which the features look back "
-                         f"at {lookback:,} and {question['label']} looks {label.horizon:,} ahead. {said}\n"
+    raise ParameterError(f"`window` must hold enough bars for the folds, got {window}: {len(times):,} bars from {question['start']} on, of which the "
+                         f"features look back at {lookback:,} and {question['label']} looks {label.horizon:,} ahead. {said}\n"
                          "Hint: a longer window, or run the experiment anew with fewer folds (`mlfin run -p folds=2`) first.")

@@ -222,9 +222,9 @@ class TrainRequest(Message):
     "Train anew, in the background. An experiment that has run, and no parameters: `mlfin retrain` (newer bars, its last question); else `mlfin run`."
     experiment: Name = Field("default", description="Name of a line of research.")
     parameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Setting | list[Setting]] = Field(
-        default_factory=dict, max_length=50, description="Other than those of env.yaml, as `mlfin run -p` takes them; none: the experiment's own, if it has run.",
+        default_factory=dict, max_length=50, description="Other than those of env.yaml, as `mlfin run -p` takes them; none: those of its last run.",
         examples=[{"label": "fwd_ret_10"}])
-    window: str | None = Field(None, min_length=1, max_length=32, description="How far back the bars of a retraining go: a span from 1h to 36525D such as 730D, "
+    window: str | None = Field(None, min_length=1, max_length=32, description="How far back a retraining's bars go: a span from 1h to 36525D such as 730D, "
                                "which moves with the newest bar, or grow; null: as the last time. Only without parameters.", examples=["730D"])
     promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators. "
                           "False leaves a retraining to the setting `retrain_promote`.")
@@ -241,7 +241,8 @@ class Job(Message):
     started_at: Moment | None = None
     ended_at: Moment | None = None
     waits_for: str | None = Field(None, description="The job that must end first: the one before it in the same experiment (for an ingest: in the "
-                                  "store), else, where all places are taken (`job_workers`), the one that has run longest. Somebody else's is not named; `says` says why.")
+                                  "store), else, where all places are taken (`job_workers`), the one that has run longest; somebody else's is not named. "
+                                  "`says` says why it waits.")
     progress: Share | None = Field(0.0, description="Share of its tasks that are done; null where it is not shown.", examples=[0.4])
     says: str = Field("", description="What it is doing, or how it ended.", examples=["training lightgbm, 3 of 9 tasks"])
     result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; a retraining's, and one "

@@ -27,11 +27,11 @@ from ..data.ingest import open_store
 from ..data.store import Store
 from ..features.published import published_facts
 from ..features.spec import parse_set
-from ..features.store import FeatureStore, feature_code
+from ..features.store import FeatureStore
 from ..features.table import compute_features
 from ..models.intervals import mean_interval
 from ..models.labels import parse_label
-from ..models.registry import Loaded, find_version, load_champion, manifest_scores
+from ..models.registry import Loaded, find_version, load_champion, manifest_scores, prove_code
 from .contract import Bar, Interval, ModelInfo, Prediction
 from .outcomes import Recorder
 from .roles import missing
@@ -110,16 +110,6 @@ def _threshold(manifest: dict) -> float | None:
     rate = manifest.get("baseline")                       # versions of before have none: their rules meant one half
     return (0.5 if rate is None else float(rate)) + float(rule.get("excess") or 0.0)
 
-def _refuse_code(loaded: Loaded) -> None:
-    "Features must be known, and computed by the code that the model learnt from."
-    was, now = loaded.manifest.get("code"), feature_code(loaded.manifest["features"])
-    if was is None:
-        raise ModelError(f"{loaded.version} does not say by which code its features were made.\nHint: `mlfin run` and `mlfin promote` register it anew.")
-    moved = [k for part in ("modules", "functions", "libraries") for k in sorted({*was.get(part, {}), *now[part]}) if was.get(part,
-        {}).get(k) != now[part].get(k)]
-    if moved:
-        raise ModelError(f"{loaded.version} learnt from features of other code: {', '.join(moved[:6])} changed.\n"
-                         "Hint: `mlfin run` and `mlfin promote` train it anew, or go back to the code that it learnt from.")
 
 # %% ../../nbs/serve/62_predictor.ipynb #30818e40
 def _stream_of(loaded: Loaded, store: Store, given: FeatureStore | None, window: int) -> Stream:
@@ -158,7 +148,7 @@ def load_serving(settings: Settings,               # its `mlflow` and profile
                 ) -> Champion:                     # verified, and tried on the newest bars; or a ModelError
     "Load an experiment's champion, ready to serve."
     loaded = load_champion(settings, experiment)
-    _refuse_code(loaded)
+    prove_code(settings, experiment, loaded.version, loaded.manifest)
     inputs = loaded.manifest["inputs"]
     one = single_row(loaded.model, loaded.example[inputs])
     stream = _stream_of(loaded, store, features, one.window)

@@ -148,7 +148,8 @@ def test_a_queue_of_an_earlier_version_is_taken_over(jobs):
 
 
 @pytest.mark.parametrize("code, events, state", [
-    (1, {"kind": "end", "promoted": False, "gate": "refused by the gate: fresh"}, "succeeded"), (1, {"kind": "end", "run": "abc"}, "failed"), (2, {}, "failed")])
+    (1, {"kind": "end", "promoted": False, "gate": "refused by the gate: fresh"}, "succeeded"), (1, {"kind": "end", "run": "abc"}, "failed"),
+    (2, {}, "failed")])
 def test_judged_and_refused_is_a_result(jobs, code, events, state):
     text = f"import sys\nprint({json.dumps(json.dumps(events))}, file=open(sys.argv[1], 'a'))\nraise SystemExit({code})"
     ended = worked(jobs, jobs.submit("python", {"code": text}, "ann").id)
@@ -173,6 +174,26 @@ def test_a_child_outlives_its_worker_and_is_taken_up(jobs, workers, tmp_path):
     ended = taken_up(jobs, job.id, tmp_path)
     assert (ended.state, ended.attempt) == ("succeeded", 1)
     assert ((tmp_path / "began").read_text(), (tmp_path / "over").read_text()) == ("x", "x")
+
+
+def test_two_trainings_and_an_ingest_at_once_whoever_dies(jobs, workers, tmp_path):
+    one, two, after = (jobs.submit("python", {"code": LONG, "lane": lane, "n": n}, "ann").id for n, lane in enumerate(("a", "b", "a")))
+    light = jobs.submit("note", {"n": 7, "lane": "store", "light": True}, "ann").id
+    (worker,) = workers()
+    until(lambda: jobs.get(light).state == "succeeded" and (tmp_path / "began").exists() and (tmp_path / "began").read_text() == "xx")
+    assert [jobs.get(n).state for n in (one, two, after)] == ["running", "running", "queued"] and jobs.waits_for(after) == one
+    worker.kill()
+    worker.wait()
+    workers(2)                                                             # both are taken up, and neither begins again
+    def whose():
+        with module._opened(jobs.path) as db: return {p for (p,) in db.execute("SELECT worker_pid FROM jobs WHERE state = 'running'")}
+    until(lambda: worker.pid not in whose())
+    assert jobs.cancel(one, "ben").state in ("running", "cancelled")
+    until(lambda: jobs.get(one).state == "cancelled" and (tmp_path / "began").read_text() == "xxx")  # now the one that waited for it
+    assert jobs.get(two).state == "running"
+    (tmp_path / "go").touch()
+    until(lambda: jobs.get(two).state == jobs.get(after).state == "succeeded")
+    assert [jobs.get(n).attempt for n in (one, two, after)] == [1, 1, 1] and (tmp_path / "over").read_text() == "xx"
 
 
 def test_a_child_that_ended_while_nobody_looked(jobs, workers, tmp_path):
@@ -424,6 +445,28 @@ def test_a_real_ingest(jobs):
 
 
 @pytest.mark.slow
+def test_kills_by_the_dozen_lose_and_repeat_nothing(jobs, workers, tmp_path):
+    """Twelve times `kill -9` of whoever looks after the jobs, while they run: each job runs once to its end."""
+    import random
+
+    random.seed(5)
+    code = "import time\nopen('began', 'a').write('{0} ')\ntime.sleep({1})\nopen('over', 'a').write('{0} ')"
+    asked = [{"code": code.format(n, 0.2 + n % 5 / 5), "lane": f"lane {n % 4}", "light": n % 5 == 0} for n in range(40)]
+    names = [jobs.submit("python", one, f"u{n % 3}", f"u{n % 3}").id for n, one in enumerate(asked)]
+    for _ in range(12):
+        (worker,) = workers()
+        time.sleep(random.uniform(0.1, 1.5))
+        worker.kill()
+        worker.wait()
+    workers(2, 300)
+    until(lambda: jobs.counts()["queued"] + jobs.counts()["running"] == 0, 300)
+    assert {jobs.get(n).state for n in names} == {"succeeded"}
+    assert sorted(map(int, (tmp_path / "over").read_text().split())) == list(range(40))
+    again = sum(jobs.get(n).attempt - 1 for n in names)                    # a worker that died before its job began: that one begins anew
+    assert len((tmp_path / "began").read_text().split()) == 40, again
+
+
+@pytest.mark.slow
 def test_a_real_run_killed_and_taken_up():
     """The project itself, in an experiment of its own: `kill -9` of the whole job; it begins again and goes on where it stopped."""
     import shutil
@@ -453,5 +496,9 @@ def test_a_real_run_killed_and_taken_up():
     again = [json.loads(line) for line in (jobs.folder / job.id / "2" / "events.jsonl").read_text().splitlines()]
     assert "ingest" not in next(e["tasks"] for e in again if e["kind"] == "begin")  # it was done before
     assert len(jobs.tail(job.id)) > 0
+    again = worked(jobs, jobs.submit("train", {"experiment": "jobs_test"}, "ann").id, 500)  # nothing came in: it is judged as it is
+    assert again.state == "succeeded", (again, jobs.tail(again.id))
+    assert (again.result["run"], again.result["version"], again.result["promoted"], again.result["executed"]) == (ended.result["run"], 1, False, [])
+    assert "gate" in again.result and again.result["report"] is None
     for place in places:
         shutil.rmtree(place)

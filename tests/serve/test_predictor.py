@@ -1,7 +1,9 @@
 """The service says what research says, bit for bit; a champion is swapped whole or not at all; what was recorded is there."""
 
+import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +19,8 @@ import pandas as pd
 import pytest
 
 import mlfin
-from mlfin.core.errors import DataError, ModelError
-from mlfin.core.provenance import read_json, write_json
+from mlfin.core.errors import DataError, MlfinError, ModelError
+from mlfin.core.provenance import hash_file, read_json, write_json
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
 from mlfin.data.facts import as_facts
@@ -27,9 +29,11 @@ from mlfin.features.published import published_facts
 from mlfin.features.spec import feature
 from mlfin.features.store import FeatureStore
 from mlfin.features.table import compute_features
+from mlfin.models import gate, registry as registry_module
 from mlfin.models.dataset import model_inputs
 from mlfin.models.labels import parse_label
-from mlfin.models.registry import crown, find_version, register, rollback, write_verdict
+from mlfin.models.registry import code_state, crown, find_version, read_manifest, register, rollback, write_verdict
+from mlfin.models.sealing import rotate_seals
 from mlfin.serve import predictor as serving
 from mlfin.serve import stream as streaming
 from mlfin.serve.contract import Bar, Prediction
@@ -715,22 +719,69 @@ def test_nothing_serves_where_nothing_can(settings, make, lake, bars):
     assert p.predict()[0].version == 1
 
 
-def test_features_of_other_code_are_refused(settings, make, lake, bars, registry):
-    def made(times):
-        feature("jump", unit="ratio", lookback=1, inputs=("close",))(lambda close: np.append(np.nan, times * (close[1:] / close[:-1] - 1)))
+@pytest.fixture
+def jump(settings, bars, registry):
+    """Register the feature `jump` anew, from another source text each time: jump(times, rest) is times * return + rest where it is above 3 %."""
+    def made(text, times=1.0, rest=0.0):
+        registry.pop("jump", None)
+        known = {"__name__": "__main__", "np": np, "times": times, "rest": rest}
+        lines = ["def jump(close):", text, "r = times * (close[1:] / close[:-1] - 1)", "return np.append(np.nan, np.where(r > 0.03, r + rest, r))"]
+        exec("\n    ".join(lines), known)
+        feature("jump", unit="ratio", lookback=1, inputs=("close",))(known["jump"])
+    made("'as it was'")
+    return made
 
-    made(1.0)
+
+def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(settings, make, lake, bars, jump, monkeypatch):
     left_run.leave(settings, "coded", bars=bars, specs=["returns", "jump"])
     crowned(settings, "coded")
     lake.write(bars)
     assert make("coded").predict()[0].version == 1
+    jump("pass")                                                           # other code, equal bits
+    manifest, looked, real = read_manifest(settings, "coded"), [], registry_module.compare_record
+    assert code_state(settings, find_version(settings, "coded"), manifest).same is None
+    monkeypatch.setattr(registry_module, "compare_record", lambda *given: (looked.append(1), real(*given))[1])
+    assert [make("coded").predict()[0].version for _ in range(2)] == [1, 1] and looked == [1]   # looked at once
+    registry_module._compared.clear()                                      # as in another process: it stands on the version
+    found = find_version(settings, "coded")
+    state = code_state(settings, found, manifest)
+    assert state.same and state.moved == ("jump",) and state.rows == len(bars) and "same bits in all" in state.says
+    with registry_module._registry(settings) as client:                    # who has no key can neither forge nor move a proof
+        for forged in (found.tags["mlfin.code_proofs"].replace('"rows": ', '"rows": 1'), "[1]", "{", '[{"hmac": "x", "same": true}]'):
+            client.set_model_version_tag(found.name, "1", "mlfin.code_proofs", forged)
+            assert code_state(settings, find_version(settings, "coded"), manifest).same is None
+    assert make("coded").predict()[0].version == 1 and looked == [1, 1]
+    rotate_seals(settings)                                                 # proofs are sealed anew with the versions
+    registry_module._compared.clear()
+    assert code_state(settings, find_version(settings, "coded"), manifest).same
+
+
+def test_features_of_other_code_are_refused_by_name(settings, make, lake, bars, jump, registry):
+    left_run.leave(settings, "recoded", bars=bars, specs=["returns", "jump"])
+    crowned(settings, "recoded")
+    lake.write(bars)
+    jump("pass", rest=1e-15)                                               # only in the few rows above 3 %
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"learnt from features of other code: jump changed, and with it 1 feature: jump \(jump of .* in \d+ rows\)"):
+            make("recoded").predict()
+    proofs = json.loads(find_version(settings, "recoded").tags["mlfin.code_proofs"])
+    assert [(p["same"], list(p["differ"])) for p in proofs] == [(False, ["jump"])]
+    verdict = gate.judge(settings, "recoded", 1)
+    assert not (check := verdict.all[0]).passed and check.name == "loads" and "features of other code" in check.says
+    jump("raise ValueError('no more')")
+    with pytest.raises(ModelError, match="it raises"): make("recoded").predict()
+    kept = settings.data_dir("recoded") / "bars.parquet"
+    jump("len(close)")
+    kept.rename(kept.with_suffix(".away"))                                 # a later run took its place, and its own was cleared away
+    with pytest.raises(ModelError, match="not kept any more(.|\n)*put the run's folder back"): make("recoded").predict()
+    run = settings.reports_dir("recoded") / "runs" / ("a" * 16)
+    (run / "data").mkdir(parents=True)
+    files = {"bars": kept.with_suffix(".away"), "features": kept.with_name("features.parquet")}
+    for name, path in files.items(): shutil.copy(path, run / "data" / f"{name}.parquet")
+    write_json({"tasks": {"x": {"products": {n: {"hash": hash_file(p)} for n, p in files.items()}}}}, run / "run.json")
+    assert make("recoded").predict()[0].version == 1                         # a kept run is found by its hashes
     registry.pop("jump")
-    made(2.0)
-    with pytest.raises(ModelError, match="learnt from features of other code: jump changed"):
-        make("coded").predict()
-    registry.pop("jump")
-    with pytest.raises((ModelError, DataError, Exception), match="jump"):
-        make("coded").predict()
+    with pytest.raises(MlfinError, match="jump"): make("recoded").predict()
 
 
 def test_another_way_of_computing_features_can_be_given(settings, lake, bars):
