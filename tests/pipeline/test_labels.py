@@ -17,6 +17,7 @@ from mlfin.viz.operations import prediction_card
 
 from .conftest import words
 from .test_dag import ask_in_file, cells_done, contents, executed
+from .test_retrain import push
 
 LABELS, MODELS = ("fwd_ret_5", "next_close"), ("dummy", "logistic")
 ASKED = {"labels": f"[{','.join(LABELS)}]", "models": f"[{','.join(MODELS)}]"}
@@ -123,6 +124,20 @@ def promoted_and_asked(bench):
     champion = next(c for c in second.verdict.all if c.name == "champion")
     assert not second.promoted and "cannot be compared" in champion.says and "--label next_close" in champion.says
     assert "cannot be compared" in compare_versions(settings, "default", second.version.number, first.version.number).says
+
+
+@pytest.mark.slow
+def test_retraining_offers_the_best_model_of_the_champions_label(finished):
+    assert finished.here(*words(**ASKED))[0] == 0
+    selected = read_json(finished.data("training.json"))["label"]
+    other = next(label for label in LABELS if label != selected)
+    promote(finished.settings, "default", force="its own question", label=other)
+    push(finished)
+    code, out, err = finished.here("retrain", "default", "--json")
+    assert code == 0, out + err
+    told, manifest = json.loads(out), read_manifest(finished.settings, "default", "challenger")
+    assert manifest["label"]["spec"] == other and told["version"] == 2 and "cannot be compared" not in told["gate"]
+    assert finished.record()["parameters"]["labels"] == list(LABELS)
 
 
 @pytest.mark.slow

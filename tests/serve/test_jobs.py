@@ -370,6 +370,8 @@ def refused(order, settings, parameters) -> str:
 @pytest.mark.parametrize("parameters, words", [
     ({"lable": "fwd_ret_5"}, ["-p", "lable=fwd_ret_5"]), ({"symbols": "IBM"}, ["-p", "symbols=IBM"]), ({"symbols": []}, ["-p", "symbols=[]"]),
     ({"models": ["xgbost"]}, ["-p", "models=[xgbost]"]), ({"label": "fwd_ret_x"}, ["-p", "label=fwd_ret_x"]), ({"seed": None}, ["-p", "seed=null"]),
+    ({"labels": []}, ["-p", "labels=[]"]), ({"labels": ["x"]}, ["-p", "labels=[x]"]),
+    ({"label": "fwd_ret_5", "labels": ["next_close"]}, ["-p", "label=fwd_ret_5", "-p", "labels=[next_close]"]),
     ({"folds": 0}, ["-p", "folds=0"]), ({"experiment": "../x"}, ["--experiment", "../x"]), ({"rule": "yolo"}, ["-p", "rule=yolo"]),
     ({"profile": "production"}, ["-p", "profile=production"]), ({"features": ["rsi_x"]}, ["-p", "features=[rsi_x]"])])
 def test_a_bad_question_is_refused_as_at_a_terminal(terminal, parameters, words):
@@ -388,7 +390,7 @@ def test_a_bad_ingest_is_refused_as_at_a_terminal(terminal, parameters, words):
     (order_ingest, {"symbols": ["--store=/tmp"]}), (order_ingest, {"symbols": "IBM"}), (order_ingest, {"store": "/tmp/x"}), (order_ingest, {"tz": "x; rm"}),
     (order_ingest, {"full": "yes"}), (order_ingest, {"source": ["csv"], "path": "x"}), (order_train, {"source": "csv", "path": "/etc/passwd"}),
     (order_train, {"force": 1}), (order_train, {"a=b": 1}), (order_train, {"--force": True}), (order_train, {"label": "a\0b"}),
-    (order_train, {"label": object()})])
+    (order_train, {"label": object()}), (order_train, {"labels": ["../x"]}), (order_train, {"labels": [f"fwd_ret_{n}" for n in range(1, 1001)]})])
 def test_what_only_an_attacker_asks_is_refused(jobs, order, parameters):
     assert refused(order, jobs.settings, parameters)
 
