@@ -119,9 +119,9 @@ def require_days(folds: list[Fold],   # of `Recipe.split`
                  days: int = DAYS,    # days out of sample, >= 1
                  ) -> None:           # raises `SplitError`
     "Refuse folds whose test rows stand on so few days that no backtest can be judged."
-    tested = spans.t0.iloc[sorted({int(i) for f in folds for i in (*f.test[:1], *f.test[-1:])})]
+    tested = spans.ts.iloc[sorted({int(i) for f in folds for i in (*f.test[:1], *f.test[-1:])})]
     if (tested.max() - tested.min()).days + 1 >= 2 * days: return          # long enough, however it is counted
-    there = pd.concat([spans.t0.iloc[f.test] for f in folds]).dt.floor("D").nunique()
+    there = pd.concat([spans.ts.iloc[f.test] for f in folds]).dt.floor("D").nunique()
     if there >= days: return
     hint = f"these bars span {spans.ts.dt.floor('D').nunique()} days in all; bring a longer period, or more of it to test on (folds)."
     raise SplitError(must_be("start, end", f"a period with at least {days} days out of sample, because a backtest is judged by returns a day", f"{there} days", hint=hint))
