@@ -19,7 +19,7 @@ import yaml
 
 from ..core.errors import DataError, ParameterError, SettingsError, must_be, nearest, require, unknown
 from ..core.paths import not_there
-from ..core.provenance import read_yaml
+from ..core.provenance import read_yaml, with_labels
 from ..core.settings import Settings
 from ..data.stored import BUILTIN, FILES
 
@@ -85,15 +85,16 @@ def ask(root: Path,                         # the project's folder
         **fixed: Any,                       # parameters that have options of their own; None leaves them
        ) -> dict[str, Any]:                 # every parameter of the question
     "The question: `env.yaml`, then files, then assignments, then options."
-    question = read_yaml(root / "env.yaml")
+    question, given = with_labels(read_yaml(root / "env.yaml"), "env.yaml"), [parse_assignment(a) for a in assignments]
     _check_keys(root, question)
-    layers = [("env.yaml", {k: v for k, v in question.items() if v is None}), *((f.name, read_yaml(f)) for f in files)]
-    layers += [("-p", dict([parse_assignment(a)])) for a in assignments]
+    with_labels(dict(given), "-p")
+    layers = [("env.yaml", {k: v for k, v in question.items() if v is None}), *((f.name, with_labels(read_yaml(f), f.name)) for f in files)]
+    layers += [("-p", with_labels(dict([pair]), "-p")) for pair in given]
     layers += [("option", {k: v for k, v in fixed.items() if v is not None})]
     defaults = dict(question)
     for where, layer in layers:
         for key, value in layer.items():
-            if key not in defaults: raise ParameterError(unknown("parameter", key, defaults, where))
+            if key not in defaults: raise ParameterError(unknown("parameter", key, [*defaults, "label"], where))
             if key == "profile" and value != fixed.get(key, value):
                 raise ParameterError(must_be(key, "chosen by --profile or MLFIN_PROFILE", value, where, f"--profile {value}"))
             question[key] = _same_kind(key, value, defaults[key], where)
@@ -133,7 +134,7 @@ def _recipe(question: dict):
 
 def _check_numbers(question: dict) -> None:
     "Refuse numbers that no task could work with, and what should be a list and is none."
-    for key in ("symbols", "features", "models"):
+    for key in ("symbols", "features", "labels", "models"):
         if question.get(key) is not None and not isinstance(question[key], list):
             raise ParameterError(must_be(key, "a list", question[key], hint=f"{key}: [{question[key]}]"))
     for key, least in (("folds", 1), ("embargo", 0), ("tune", 0), ("seed", 0), ("jobs", 1)):
@@ -148,7 +149,8 @@ def _check_numbers(question: dict) -> None:
 # %% ../../nbs/backtest/46_question.ipynb #c716902e
 LARGEST = {"folds": 1_000, "embargo": 100_000, "tune": 10_000, "seed": 2**32 - 1, "jobs": 256, "min_hold": 100_000, "vol_lookback": 100_000,
            "delay": 10_000, "leverage": 1_000, "take_profit": 1_000} # of a number in a question
-MOST = {"symbols": 10_000, "features": 1_000, "models": 100} # names in a list of a question
+MOST = {"symbols": 10_000, "features": 1_000, "labels": 20, "models": 100} # names in a list of a question
+_TRAININGS = 500 # models times labels, at most
 
 def check_symbol(name: str,             # as the source writes it: IBM, BTC/USDT, ^GSPC, EURUSD.m
                  field: str = "symbols", # what is given, as the user knows it
@@ -256,6 +258,17 @@ def _check_length(question: dict, series) -> None:
     raise ParameterError(must_be("start, end", f"a period of at least {DAYS} days, because a backtest is judged by returns a day", f"{max(days, 0)} days",
                                  "the store", f"it has {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC."))
 
+def _check_labels(question: dict) -> None:
+    "Refuse labels that are none, that bars do not decide, or that stand there twice; and too many trainings."
+    from mlfin.models.labels import parse_label
+    labels = question["labels"]
+    if not labels: raise ParameterError(must_be("labels", "a list with something in it", labels, hint="for example -p labels=[fwd_ret_5]"))
+    for name in labels:
+        if parse_label(name).meta: raise ParameterError(must_be("labels", "labels that bars decide", name, hint="a meta label is made from sides that were taken"))
+    if twice := [n for i, n in enumerate(labels) if n in labels[:i]]: raise ParameterError(must_be("labels", "a list of labels, each once", twice[0]))
+    if (many := len(labels) * len(question.get("models") or ())) > _TRAININGS:
+        raise ParameterError(must_be("models, labels", f"at most {_TRAININGS} trainings, one a model and label", f"{many:,}"))
+
 # %% ../../nbs/backtest/46_question.ipynb #603af0dd
 def check_question(question: dict, # every parameter
                    settings: Settings, # the profile
@@ -273,9 +286,7 @@ def check_question(question: dict, # every parameter
         from mlfin.features.spec import parse_set
         parse_set(question["features"])
         _check_facts(question, settings)
-    if "label" in question:
-        from mlfin.models.labels import parse_label
-        parse_label(question["label"])
+    if "labels" in question: _check_labels(question)
     if "models" in question: _check_models(question)
     check_kernel(question["kernel"])
 

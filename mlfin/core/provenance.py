@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REGISTRIES', 'CONTENTS', 'hash_file', 'hash_json', 'hash_frame', 'system_message', 'atomic_path', 'write_parquet',
            'read_parquet', 'write_json', 'read_json', 'product_key', 'notebook_source', 'module_closure', 'TaskSpec',
-           'yaml_place', 'read_yaml', 'expand_grids', 'read_pipeline', 'find_content', 'key_components',
+           'yaml_place', 'read_yaml', 'expand_grids', 'with_labels', 'read_pipeline', 'find_content', 'key_components',
            'pipeline_components', 'run_id', 'differences', 'Task', 'begin_task']
 
 # %% ../../nbs/core/02_provenance.ipynb #4ef3758c
@@ -285,7 +285,7 @@ class TaskSpec:
     parameters: dict[str, Any]   # what the notebook is asked
     resources: dict[str, str]    # files whose content counts
     upstream: tuple[str, ...]    # names of the tasks whose products it reads
-    entry: str = ""              # its name in the file: `train-[[model]]` for every task of that grid
+    entry: str = ""              # its name in the file: `train-[[model]]-[[label]]` for every task of that grid
 
 def yaml_place(why: Exception, # what was raised when YAML was read
                ) -> str:       # ": line 3, column 7: what is wrong"
@@ -357,6 +357,17 @@ def expand_grids(tasks: list,      # entries of `tasks` in pipeline.yaml
         else: found += [_point(entry, point) for point in _points(entry, parameters)]
     return found
 
+def with_labels(asked: dict,   # parameters of a question, or some of them
+                where: str = "", # who says so: a file, -p
+               ) -> dict:      # with `labels` in the place of `label`
+    "A question that says `label` asks for a list of one; raises `ParameterError` where it says `labels` as well, and others."
+    if "label" not in asked: return asked
+    one, many = asked["label"], asked.get("labels")
+    if not isinstance(one, str): raise ParameterError(must_be("label", "given: the name of one label", one, where, "several stand in a list: labels=[A,B]"))
+    if "labels" in asked and many != [one]:
+        raise ParameterError(must_be("labels", f"left out, or [{one}], where label={one} is given", many, where, "say what is meant once: labels=[A,B]"))
+    return {**{k: v for k, v in asked.items() if k != "label"}, "labels": [one]}
+
 # %% ../../nbs/core/02_provenance.ipynb #91866f77
 def _task_spec(task: dict, parameters: dict, root: Path) -> TaskSpec:
     "Check and fill one entry of `tasks`."
@@ -403,7 +414,8 @@ def read_pipeline(root: Path,                      # the project's folder
                   parameters: dict | None = None,  # values of the placeholders; `env.yaml` by default
                  ) -> dict[str, TaskSpec]:         # name -> task, upstream first
     "The tasks of `pipeline.yaml` in the order in which they can run, each point of a grid a task."
-    specs, ordered = _read_specs(_entries(root), read_yaml(root / "env.yaml") if parameters is None else parameters, root), {}
+    asked = with_labels(read_yaml(root / "env.yaml") if parameters is None else parameters)
+    specs, ordered = _read_specs(_entries(root), asked, root), {}
     while len(ordered) < len(specs):
         ready = [s for s in specs.values() if s.name not in ordered and all(u in ordered for u in s.upstream)]
         if not ready: raise SettingsError(must_be("upstream", "free of circles", sorted(set(specs) - set(ordered)), "pipeline.yaml", _MEND))
@@ -570,7 +582,7 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
     keys = {product_key(p) for p in paths}
     return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
 
-def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[model]]` for any task of that grid
+def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[model]]-[[label]]` for any task of that grid
                namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`
               ) -> Task:        # reads inputs, writes products
     "Begin a task inside its notebook: resolve its inputs and products, and compute its key."

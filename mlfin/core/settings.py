@@ -60,6 +60,7 @@ class _Service(BaseModel):
     serve_host: str = "127.0.0.1"                            # address that the service listens on
     serve_port: int = Field(8000, ge=0, le=65_535)            # and its port
     serve_workers: int = Field(1, ge=1, le=256)               # its processes
+    job_workers: int = Field(2, ge=1, le=16)                  # trainings that run at once, for requests; an ingest has a place beside them
     serve_address: str = ""                                   # where the dashboard finds it: https://...; empty: where it listens
     serve_ca: str = ""                                        # PEM file of the authority that signed its certificate; empty: the machine's
     serve_grace: int = Field(30, ge=0, le=3600)               # seconds that requests under way have when it stops

@@ -40,7 +40,7 @@ class _Series:
     able: int = 0                  # possible bars,
     zero: int = 0                  # of them without volume,
     still: int = 0                 # of these that show one price
-    edges: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype="int64")) # of sessions: what `count_edges` counts
+    edges: np.ndarray = field(default_factory=lambda: np.zeros(8, dtype="int64")) # what `count_edges` counts
     runs: int = 0                  # stale ones
     seams: list = field(default_factory=list)          # of stretches that came whole
     habits: SeamsSeen | None = None                    # of what came cut
@@ -217,11 +217,12 @@ def _special(judge: Judge, bars: pd.DataFrame, view: _View) -> None:
     jump = np.diff(view.ts, prepend=view.ts[0]) == delta - 3_600_000_000
     for kind, more in (("order", jump), ("duplicates", clock), ("calendar", clock)): judge.dst[kind] += int((clock & flagged[kind] & more).sum())
 
-def _edges(judge: Judge, view: _View, found: list) -> tuple:
-    "Opens and closes of sessions, as far as a piece reaches, and between it and the one before."
-    own = [view.ts[at[view.own[at]]] for *_, at in found]
-    before = [s.last for key, s in judge.series.items() if key in {(s, t) for s, t, _ in found} and s.last is not None]
-    return session_edges(judge.calendar, min(*before, *(int(ts.min()) for ts in own), 2**62) - 86_400_000_000, max(int(ts.max()) for ts in own))
+def _edges(judge: Judge, view: _View, found: list, timeframe: str) -> tuple:
+    "Opens and closes of sessions, as far as a piece's series of a timeframe reach, and between it and the one before."
+    mine = [(s, at[view.own[at]]) for s, t, at in found if t == timeframe]
+    before = [judge.series[s, timeframe].last for s, _ in mine if (s, timeframe) in judge.series and judge.series[s, timeframe].last is not None]
+    first, last = min(*before, *(int(view.ts[at].min()) for _, at in mine), 2**62), max(int(view.ts[at].max()) for _, at in mine)
+    return session_edges(judge.calendar, timeframe, first - 86_400_000_000, last)
 
 def _remember_habits(series: _Series, timeframe: str, bars: pd.DataFrame, view: _View, mine: np.ndarray, splits: Sequence) -> None:
     "What tells of a change of the source, of a series that comes in pieces."
@@ -241,11 +242,11 @@ def _by_series(judge: Judge, bars: pd.DataFrame, view: _View, piece: Piece, acti
         power[lasting.row] = lasting.power
     splits = known_splits(actions) if not piece.whole else {}
     found, able = [(s, t, at) for s, t, at in _ordered(bars, view) if view.own[at].any()], {}
-    edges = () if judge.calendar == "24/7" else _edges(judge, view, found)
+    edges = {timeframe: _edges(judge, view, found, timeframe) for timeframe in {t for _, t, _ in found}}
     for symbol, timeframe, at in found:
         series = judge.series.setdefault((symbol, timeframe), _Series(judge._place.get(symbol, len(judge.series))))
         series.cut |= not piece.whole
-        if edges: _remember_edges(series, np.unique(view.ts[at[view.own[at]]]), edges, timeframe)
+        _remember_edges(series, np.unique(view.ts[at[view.own[at]]]), edges[timeframe], timeframe)
         _remember(series, view, at, judge._dates)
         fine = at[~view.flagged["bad"][at]]
         able[symbol, timeframe] = fine[np.r_[True, np.diff(view.ts[fine]) > 0][:len(fine)]]
@@ -363,7 +364,7 @@ def _stamps_line(everything: dict) -> tuple[str, int, str]:
     "Series whose bars are stamped when they end."
     found = [(symbol, s.edges) for (symbol, _), s in sorted(everything.items()) if at_close(s.edges)]
     told = "; ".join(stamp_text(*one) for one in found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-    return ("warn", int(sum(edges[3] for _, edges in found)), told) if found else ("pass", 0, "")
+    return ("warn", int(sum(edges[at_close(edges)] for _, edges in found)), told) if found else ("pass", 0, "")
 
 def _units_line(everything: dict) -> tuple[str, int, str]:
     "Rows that are off the level of most."
@@ -456,5 +457,6 @@ def _stops(judge: Judge) -> dict[str, str]:
         step = _usual(s, timeframe_delta(key[1]) // pd.Timedelta("1us"))
         lines["timeframe"] = _timeframe_line({} if step is None else {key: step}, {key: s})
         stop = [(c, line) for c, line in lines.items() if line[0] == "stop"]
-        for check, (_, n, detail) in stop[:1]: found[key[0]] = f"check `{check}` says stop, {n:,} rows, {detail}"
+        for check, (_, n, detail) in stop[:1]:
+            found[key[0]] = "; ".join(filter(None, (f"check `{check}` says stop, {n:,} rows, {detail}", stamp_text(key[0], s.edges))))
     return found

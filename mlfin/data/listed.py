@@ -62,7 +62,7 @@ def _splits(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray, size: fl
         paid = 0.0 if e.at not in cash.index else float(_effect(cash[e.at], e.before))
         with_it, without, inverse = (abs(r - paid * k - e_) / size for e_, k in ((v, 0), (0.0, 1), (-v, 0)))
         shown = np.isnan(r) or min(abs(v), with_it) == 0 or without - with_it > _ODDS
-        if e.listed != e.listed: told.append((e.implied, "") if shown else (np.nan, "only implied"))
+        if e.listed != e.listed: told.append((e.implied if shown else np.nan, "only implied"))
         elif shown: told.append((e.listed, "only listed" if e.adjusts and e.implied != e.implied else
                                  "differs" if e.adjusts and abs(e.implied / e.listed - 1) > 0.02 else ""))
         elif without - inverse > _ODDS: told.append((1 / e.listed, "inverted"))

@@ -340,7 +340,7 @@ CHECKS = {"readable": "rows of the source that never became bars",
           "order": "steps back in time within a series",
           "dst": "an hour told twice, or times an hour off, as a wrong time zone makes them",
           "calendar": "bars when the market was shut",
-          "stamped_at_close": "bars at the close of sessions and none at their open: stamped when they end",
+          "stamped_at_close": "bars at the close of sessions and none at their open, or a moment before a full minute: stamped when they end",
           "timeframe": "the usual step between bars is not the timeframe's",
           "name": "symbol, timeframe or dates in the source's name that the rows contradict; one content, two symbols",
           "missing": "bars that the calendar has and the data have not",
@@ -427,45 +427,59 @@ def _hour_off(panel: _Panel, off: np.ndarray, opens: dict[str, np.ndarray]) -> n
 
 # %% ../../nbs/data/13_quality.ipynb #0f1372ea
 def session_edges(calendar: str,  # "24/7", "forex" or an exchange's code
+                  timeframe: str, # canonical name
                   first: int, last: int, # microseconds since 1970, both included
-                  ) -> tuple[np.ndarray, np.ndarray]: # microseconds: opens after a rest, closes before one
-    "When a market begins and ends after and before a rest; none where it never rests."
-    if calendar == "24/7": return _EMPTY, _EMPTY
-    day = pd.Timedelta(days=1)
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # microseconds: opens after a rest, closes before one, a whole bar after the last open
+    "When a market begins after a rest and ends before one, and where it would end if its last bar were as long as the others; none where it never rests."
+    if calendar == "24/7": return _EMPTY, _EMPTY, _EMPTY
+    day, width = pd.Timedelta(days=1), timeframe_delta(timeframe) // pd.Timedelta("1us")
     days = sessions(calendar, pd.Timestamp(first, unit="us", tz="UTC") - day, pd.Timestamp(last, unit="us", tz="UTC") + day)
     lunch = days.break_start.notna()
-    opens = np.sort(pd.concat([days.open, days.break_end[lunch]]).astype("int64").to_numpy())
-    closes = np.sort(pd.concat([days.close, days.break_start[lunch]]).astype("int64").to_numpy())
-    opens, closes = opens[~np.isin(opens, closes)], closes[~np.isin(closes, opens)]
-    return tuple(edge[(edge >= first) & (edge <= last)] for edge in (opens, closes))
+    opens = pd.concat([days.open, days.break_end[lunch]]).astype("int64").to_numpy()
+    closes = pd.concat([days.break_start.where(lunch, days.close), days.close[lunch]]).astype("int64").to_numpy()
+    ends = closes if width >= _DAY else opens - (opens - closes) // width * width
+    at = [np.sort(opens[~np.isin(opens, closes)]), *(np.sort(e[~np.isin(e, opens)]) for e in (closes, ends))]
+    return tuple(edge[(edge >= first) & (edge <= last)] for edge in at)
 
-def count_edges(ts: np.ndarray, # of a series, microseconds, ascending
-                edges: tuple[np.ndarray, np.ndarray], # of `session_edges`, for the same stretch
-                ) -> np.ndarray: # opens, of them with a bar; closes, of them with a bar
-    "How many sessions begin, and end, with a bar that stands there."
-    return np.array([n for edge in edges for n in (len(edge), int(_among(edge, ts).sum()))])
+def count_edges(ts: np.ndarray, # of a series, microseconds, ascending, each once
+                edges: tuple[np.ndarray, ...], # of `session_edges`, for the same stretch
+                ) -> np.ndarray: # opens, of them with a bar; closes, of them with a bar; ends of whole bars, of them with a bar; bars, of them at a last moment
+    "How many sessions begin, and end, with a bar that stands there, and how many bars stand a moment before a full minute."
+    return np.array([n for edge in edges for n in (len(edge), int(_among(edge, ts).sum()))] + [len(ts), int(_last_moments(ts).sum())])
 
-def at_close(counts: np.ndarray) -> bool: # of `count_edges`
-    "Whether bars stand at closes and hardly any at opens."
-    opens, begun, closes, ended = (int(n) for n in counts)
-    return min(opens, closes) >= 3 and ended >= 0.5 * closes and begun <= 0.05 * opens
+def _last_moments(ts: np.ndarray) -> np.ndarray: return np.isin(ts % 60_000_000 - 60_000_000, [-1, -1_000, -1_000_000]) # 59.999999, 59.999, 59
 
+def at_close(counts: np.ndarray) -> int: # of `count_edges`; where in it those stand that tell so, 0: none do
+    "Whether bars stand at closes and hardly any at opens, or a moment before full minutes."
+    opens, begun, closes, ended, ends, over, bars, late = (int(n) for n in counts)
+    if bars >= 3 and late >= 0.9 * bars: return 7
+    if min(opens, closes, ends) < 3 or begun > 0.05 * opens: return 0
+    return 3 if ended >= 0.5 * closes else 5 if over >= 0.5 * ends else 0
+
+# %% ../../nbs/data/13_quality.ipynb #57a3b501
 def _check_stamps(panel: _Panel, calendar: str) -> tuple:
     "Series whose bars are stamped when they end."
     told, at, spans = [], [_EMPTY], sorted(panel.spans(), key=lambda span: span[:2])
-    if calendar == "24/7" or not spans: return "pass", 0, "", _EMPTY
-    whole = session_edges(calendar, int(min(panel.ts[s.start] for *_, s in spans)) - _DAY, int(max(panel.ts[s.stop - 1] for *_, s in spans)))
+    if not spans: return "pass", 0, "", _EMPTY
+    first, last = int(min(panel.ts[s.start] for *_, s in spans)) - _DAY, int(max(panel.ts[s.stop - 1] for *_, s in spans))
+    whole = {t: session_edges(calendar, t, first, last) for t in {t for _, t, _ in spans}}
     for symbol, timeframe, s in spans:
         ts, before = panel.ts[s], min(timeframe_delta(timeframe) // pd.Timedelta("1us"), _DAY)
-        own = tuple(edge[slice(*np.searchsorted(edge, (ts[0] - before, ts[-1] + 1)))] for edge in whole)
+        own = tuple(edge[slice(*np.searchsorted(edge, (ts[0] - before, ts[-1] + 1)))] for edge in whole[timeframe])
         counts = count_edges(ts, own)
-        if not at_close(counts): continue
+        if not (k := at_close(counts)): continue
         told.append(stamp_text(symbol, counts))
-        at.append(s.start + np.flatnonzero(_among(ts, own[1])))
+        at.append(s.start + np.flatnonzero(_last_moments(ts) if k == 7 else _among(ts, own[k // 2])))
     return ("warn", len(at := np.concatenate(at)), _several(told), panel.row[at]) if told else ("pass", 0, "", _EMPTY)
 
-def stamp_text(symbol: str, counts: np.ndarray) -> str:
-    return f"{symbol} has a bar at {counts[3]:,} of {counts[2]:,} closes and at {counts[1]:,} of {counts[0]:,} opens: stamp=close reads it so"
+def stamp_text(symbol: str,        # of the series
+               counts: np.ndarray, # of `count_edges`
+               ) -> str:           # empty where nothing tells that its bars are stamped when they end
+    "Why bars are taken to be stamped when they end, and what reads them so."
+    if not (k := at_close(counts)): return ""
+    what = {7: "{1:,} of {2:,} bars a moment before a full minute", 3: "a bar at {1:,} of {2:,} closes and at {3:,} of {4:,} opens",
+            5: "a bar a whole step after {1:,} of {2:,} last opens and at {3:,} of {4:,} opens"}[k]
+    return f"{symbol} has " + what.format(0, counts[k], counts[k - 1], counts[1], counts[0]) + ": stamp=close reads it so"
 
 # %% ../../nbs/data/13_quality.ipynb #a4af62a7
 def _check_dst(panel: _Panel, bars: pd.DataFrame, backwards: np.ndarray, doubled: np.ndarray,

@@ -126,10 +126,19 @@ def _files_of(question: dict[str, Any], root: Path) -> list | None:
                                  "paths start at the project's folder."))
 
 # %% ../../nbs/data/19e_stored.ipynb #0af6d326
+def _left(series, settings: Settings) -> dict[str, str]:
+    "Symbols that could not be brought, with the first line of why, where others could and the store has older bars of each; else none."
+    from mlfin.data.ingest import open_store
+    lost, there = series[series.status.isin(["failed", "stopped"])], open_store(settings).series()
+    known = set(zip(there.symbol, there.timeframe, strict=True))
+    if len(lost) == len(series) or not all(pair in known for pair in zip(lost.symbol, lost.timeframe, strict=True)): return {}
+    return {row.symbol: row.error.partition("\n")[0][:300] for row in lost.itertuples()}
+
 def bring_in(question: dict[str, Any],         # a run's
              settings: Settings,               # the profile, its `store` above all
              progress: Callable | None = None, # called with (symbol, timeframe, rows so far, last `ts`)
              always: bool = False,             # True: also what a task could read by itself, a file or the built-in set
+             partly: bool = False,             # True: a symbol that the store has, and the source no more, is no failure; the note names it in `left`
              ) -> tuple[dict, dict | None]:    # the question to ask of the store; what was brought from where, None where nothing had to be
     "Bring what is new at a question's source into the store; raises `DataError` where a series cannot be brought."
     if question.get("source", "builtin") == "store" or not (always or asks_first(question, settings.root)): return question, None
@@ -143,7 +152,8 @@ def bring_in(question: dict[str, Any],         # a run's
     from mlfin.data.ingest import update
     place = str(settings.root / asked["path"]) if asked["source"] in (*FILES, "rest") else None if asked["source"] == "builtin" else asked["path"]
     done = update(*(asked | {"path": place}).values(), settings, progress=progress)
-    if done.failed: raise DataError(done.series.error[done.series.error != ""].iloc[0])
+    if (left := _left(done.series, settings) if done.failed and partly else None): told["left"] = left
+    elif done.failed: raise DataError(done.series.error[done.series.error != ""].iloc[0])
     if files: write_json({**(read_json(note) if note.is_file() else {}), name: mark}, note)
     return own, told | {"new": int(done.series.inserted.sum() + done.series.revised.sum())}
 

@@ -374,11 +374,11 @@ def _small(cursor, name: str, where: str = "true", *given) -> pd.DataFrame:
     for c, kind in kinds.items(): found[c] = pd.to_datetime(found[c], utc=True).astype(TIME) if kind == TIME else found[c].astype(kind)
     return found
 
-def _put_small(cursor, name: str, rows: pd.DataFrame) -> None:
+def _put_small(cursor, name: str, rows: pd.DataFrame, place: str | None = None) -> None:
     "Add rows to a small table."
     kinds = _SMALL[name][2]
     def plain(v): return None if v is pd.NaT or v is pd.NA or v is None or v != v else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
-    if len(rows): cursor.executemany(f"INSERT INTO mlfin.{name} ({_quoted(kinds)}) VALUES ({', '.join(['%s'] * len(kinds))})",
+    if len(rows): cursor.executemany(f"INSERT INTO {place or f'mlfin.{name}'} ({_quoted(kinds)}) VALUES ({', '.join(['%s'] * len(kinds))})",
                                      [tuple(map(plain, row)) for row in rows[list(kinds)].astype("object").itertuples(index=False)])
 
 def _add_small(store, name: str, rows: pd.DataFrame, where: str, *given) -> WriteResult:
@@ -597,11 +597,13 @@ class _Users:
     def grant(self, writer: str | None = None, # a user that may write; made where there is none of this name
               reader: str | None = None,       # a user that may only read
               password: str | None = None,     # of users that are made; None: none
-              prefix: str = "mlfin",           # the roles are PREFIX_writer and PREFIX_reader
+              prefix: str = "mlfin",           # the roles are PREFIX_writer, PREFIX_reader, PREFIX_feeder and PREFIX_viewer
+              feeder: str | None = None,       # another program's user, which inserts into `market_data`
+              viewer: str | None = None,       # another program's user, which reads the views of `mlfin_tables`
               ) -> None:
-        "Make the roles of writers and readers, with no more rights than they need, and users that hold them."
+        "Make the roles, with no more rights than they need, and users that hold them."
         self.make()
-        users = ({reader: "reader"} if reader else {}) | ({writer: "writer"} if writer else {})
+        users = {user: kind for user, kind in ((viewer, "viewer"), (feeder, "feeder"), (reader, "reader"), (writer, "writer")) if user}
         with self.server.transaction("writes") as cursor: grant_roles(cursor, prefix, users, password)
 
     def timescale(self, chunk: str = "1 month",        # how long a chunk of a hypertable is

@@ -40,6 +40,14 @@ class BlockTest(NamedTuple):
     p: float      # chance of so large a mean where there is none, one-sided; 1.0 where it cannot be told
     blocks: int
 
+    def interval(self, level: float = 0.9, # that the true mean lies in it
+                 ) -> tuple[float, float]: # NaN with fewer than four blocks
+        "Where the mean lies, by Student's distribution over the blocks."
+        from scipy.special import stdtrit
+        if self.blocks < 4: return float("nan"), float("nan")
+        wide = float(stdtrit(self.blocks - 1, (1 + level) / 2)) * self.error
+        return self.gain - wide, self.gain + wide
+
 def block_test(values: np.ndarray, # float64, one a row
                times: pd.Series,   # decision time of each row, UTC, in any order
                horizon: int,       # bars that a label looks ahead
@@ -168,6 +176,12 @@ def _common(one: pd.DataFrame, other: pd.DataFrame) -> tuple[np.ndarray, pd.Seri
     both = one.merge(other[[*key, theirs]].rename(columns={theirs: "other"}), on=key, how="inner", validate="one_to_one")
     return _losses(both, "other") - _losses(both, mine), both["ts"]
 
+def _apart(one: pd.DataFrame, other: pd.DataFrame, name: str, against: str) -> str:
+    "Why two models cannot be compared, in words."
+    def span(p): return f"{p.ts.min():%Y-%m-%d} to {p.ts.max():%Y-%m-%d}, {p.symbol.nunique()} symbols"
+    return (f"there is no row that both {name} and {against} foretold out of sample, so nothing to compare: {name}'s are {span(one)}; "
+            f"{against}'s {span(other)}")
+
 def beats_champion(predictions: pd.DataFrame, # of the challenger, out of sample
                    champion: pd.DataFrame,    # of the champion
                    horizon: int,              # bars that the label looks ahead; both have one label
@@ -177,7 +191,7 @@ def beats_champion(predictions: pd.DataFrame, # of the challenger, out of sample
     "Is the challenger better than the champion by more than noise?"
     gain, times = _common(predictions, champion)
     horizon *= moments_per_bar(predictions)
-    if not len(gain): return Check("champion", False, "there is no row that both the challenger and the champion foretold, so nothing to compare")
+    if not len(gain): return Check("champion", False, _apart(predictions, champion, "the challenger", "the champion"))
     return _gained("champion", block_test(gain, times, horizon), len(gain), _loss_name(predictions), "the champion's", level, compared)
 
 # %% ../../nbs/models/38a_gate.ipynb #4bb6e19b
@@ -296,7 +310,8 @@ def _against_champion(settings: Settings, experiment: str, loaded: Loaded, found
     if found.number == loaded.version.number: return Check("champion", True, "it is the champion itself")
     label = read_manifest(settings, experiment, found.number)["label"]["spec"]
     if label != loaded.manifest["label"]["spec"]:
-        return Check("champion", False, f"the champion v{found.number} foretells {label}, this one {loaded.manifest['label']['spec']}: they cannot be compared")
+        return Check("champion", False, f"the champion v{found.number} foretells {label}, this one {loaded.manifest['label']['spec']}: they cannot be compared; "
+                     f"`mlfin promote --label {label}` takes the best model of that label, where the run has it")
     check = beats_champion(loaded.predictions, read_predictions(settings, experiment, found.number), loaded.manifest["label"]["horizon"], level, compared)
     return check._replace(says=f"against v{found.number}: {check.says}")
 
@@ -352,9 +367,10 @@ def promote(settings: Settings,              # limits of the gate; MLflow, ledge
             force: str = "",                 # why it shall serve though the gate refuses it
             trials: int | None = None,       # among how many it was found; by default what the ledger and its run say
             now: pd.Timestamp | None = None, # UTC; the present by default
+            label: str | None = None,        # without a version, of a run of several labels: the best model of this one
            ) -> Promotion:                   # or a ModelError, where it is the champion already
     "Put a version through the gate; let it serve if it passes, or if it is forced with a reason."
-    found = register(settings, experiment) if which is None else find_version(settings, experiment, which)
+    found = register(settings, experiment, label) if which is None else find_version(settings, experiment, which)
     if "champion" in found.aliases: raise ModelError(f"{found} is the champion already.\nHint: `mlfin run` with other data, features or models makes another.")
     before = next((v for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
     verdict, reason = judge(settings, experiment, found.number, trials, now), force.strip()
@@ -374,6 +390,8 @@ class VersionComparison:
     test: BlockTest | None                    # loss of the second less loss of the first, on the rows that both foretold
     rows: int                                 # how many those are
     says: str                                 # in words
+    first: pd.Timestamp | None = None         # of those rows, UTC
+    last: pd.Timestamp | None = None
 
 _COMPARED = ("estimator", "parameters", "features", "label", "thresholds", "data", "split", "metrics", "versions", "bytes")
 
@@ -399,8 +417,8 @@ def compare_versions(settings: Settings,                # its `mlflow` and profi
     if labels[0] != labels[1]: return VersionComparison(table, None, 0, f"{names[0]} foretells {labels[0]}, {names[1]} {labels[1]}: they cannot be compared")
     predictions = [read_predictions(settings, experiment, v.number) for v in found]
     gain, times = _common(*predictions)
-    if not len(gain): return VersionComparison(table, None, 0, "there is no row that both foretold")
+    if not len(gain): return VersionComparison(table, None, 0, _apart(*predictions, *names))
     test = block_test(gain, times, manifests[0]["label"]["horizon"] * moments_per_bar(predictions[0]))
     better, p = (names[0], test.p) if test.gain >= 0 else (names[1], 1 - test.p)
     told = f"{better}'s {_loss_name(predictions[0])} is lower by {abs(test.gain):.3g} ± {test.error:.2g} on {len(gain):,} common rows (p = {p:.2g})"
-    return VersionComparison(table, test, len(gain), told if test.blocks >= 4 else f"{len(gain):,} common rows are too few to tell")
+    return VersionComparison(table, test, len(gain), told if test.blocks >= 4 else f"{len(gain):,} common rows are too few to tell", times.min(), times.max())

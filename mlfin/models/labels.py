@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABEL_KINDS', 'VOLATILITY_SPAN', 'VOLATILITY_BARS', 'Label', 'parse_label', 'is_label', 'label_of', 'forward_return',
            'next_close', 'demeaned_return', 'quantile_class', 'bar_volatility', 'triple_barrier', 'compute_labels',
-           'meta_labels', 'label_coverage']
+           'labels_table', 'meta_labels', 'label_coverage']
 
 # %% ../../nbs/models/30_labels.ipynb #820ce38f
 import re
@@ -268,6 +268,18 @@ def compute_labels(bars: pd.DataFrame,       # bars of one timeframe, sorted by 
     if label.kind == "next_close": return next_close(bars)
     if label.kind == "barrier": return triple_barrier(bars, label.horizon, label.up, label.down)
     return forward_return(bars, label.horizon, label.kind.removeprefix("fwd_"))
+
+# %% ../../nbs/models/30_labels.ipynb #c8b9d0e1f2
+def labels_table(bars: pd.DataFrame,     # bars of one timeframe, sorted by symbol and ts, prices adjusted
+                 specs: Iterable[str],   # names of labels, each once
+                ) -> pd.DataFrame:       # symbol timeframe ts, then of each label what `compute_labels` says; spans by their label where there are several
+    "Labels side by side, for readers: each is computed alone, and a row stands where any label has one."
+    key = list(_KEYS[:3])
+    found = {str(spec): compute_labels(bars, spec) for spec in specs}
+    if not found: raise SpecError(must_be("labels", "at least one label", "none"))
+    if len(found) == 1: return next(iter(found.values()))
+    parts = [own.rename(columns={c: f"{spec}_{c}" for c in _KEYS[3:]}).set_index(key) for spec, own in found.items()]
+    return pd.concat(parts, axis=1).sort_index().reset_index()
 
 # %% ../../nbs/models/30_labels.ipynb #66ed43b7
 def meta_labels(labels: pd.DataFrame,       # a labels frame of any other kind

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'registered_name', 'Version', 'model_versions', 'find_version', 'folder_hash', 'manifest_scores',
-           'registered_experiments', 'register', 'Loaded', 'load_version', 'read_manifest', 'read_predictions', 'crown',
-           'load_champion', 'rollback', 'champion_history', 'write_verdict']
+           'registered_experiments', 'register', 'kept_label', 'Loaded', 'load_version', 'read_manifest',
+           'read_predictions', 'crown', 'load_champion', 'rollback', 'champion_history', 'write_verdict']
 
 # %% ../../nbs/models/38_registry.ipynb #d56ce11d
 import json
@@ -26,13 +26,14 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ModelError, must_be, unknown
+from ..core.errors import ModelError, ParameterError, must_be, unknown
 from ..core.files import hold
 from ..core.provenance import hash_file, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
 from ..core.seals import SealKeys, seal_keys
 from ..core.settings import Settings
 from ..features.spec import UNITS, parse_set
 from ..features.store import feature_code
+from .comparison import candidates
 from .dataset import CHANGE, model_inputs
 from .fitting import load_model, predict_rows
 from .formats import unpack_estimator
@@ -165,11 +166,13 @@ class _Left:
     "What a run left in the experiment's folder."
     folder: Path
     training: dict
-    predictions: pd.DataFrame  # of the selected model
+    name: str                  # under which the model stands there: with the label's name behind it where there are several
+    own: dict                  # its model, label, dataset, rows, baseline, unchecked
+    predictions: pd.DataFrame  # of that model
     key: str                   # of the task that trained it
 
-def _left(settings: Settings, experiment: str) -> _Left:
-    "The products that a version is made from; those of two runs are refused."
+def _left(settings: Settings, experiment: str, label: str | None = None) -> _Left:
+    "The products that a version is made from: of the selected model, or the best that learnt a label; those of two runs are refused."
     folder = settings.data_dir(experiment)
     training, path = read_json(folder / "training.json"), folder / "predictions.parquet"
     predictions = read_parquet(path)
@@ -179,16 +182,28 @@ def _left(settings: Settings, experiment: str) -> _Left:
     key = training.get("task_key")
     if not key or product_key(path) != key:
         raise ModelError(f"training.json and predictions.parquet of experiment `{experiment}` come from different runs.\nHint: `mlfin run` makes both anew.")
-    own = predictions[predictions["model"] == training["selected"]].reset_index(drop=True)
-    if own.empty: raise ModelError(must_be("predictions", f"a frame with rows of {training['selected']}", "none"))
-    return _Left(folder, training, own, _key_of(folder, training))
+    name, known = _chosen(training, label), candidates(training)
+    rows = predictions[predictions["model"] == name].reset_index(drop=True)
+    if rows.empty: raise ModelError(must_be("predictions", f"a frame with rows of {name}", "none"))
+    own = known[name]
+    return _Left(folder, training, name, own, rows.assign(model=own["model"]).astype({"model": rows["model"].dtype}), _key_of(folder, training, own))
 
-def _key_of(folder: Path, training: dict) -> str:
-    "The key of the task that trained the selected model: its own in a grid, else that of training.json."
-    path = folder / f"training_{training['selected']}.json"
-    if not path.is_file(): return training["task_key"]
+# %% ../../nbs/models/38_registry.ipynb #e1f2a3b4c5
+def _chosen(training: dict, label: str | None) -> str:
+    "Name of the selected model, or of the best that learnt a label."
+    if label is None: return training["selected"]
+    known = candidates(training)
+    order = [training["selected"], *(row["model"] for row in training.get("summary", ())), *known] # the best first
+    found = next((name for name in order if known[name]["label"] == label), None)
+    if found is None: raise ParameterError(unknown("label", label, sorted({own["label"] for own in known.values()}), "the run"))
+    return found
+
+def _key_of(folder: Path, training: dict, own: dict) -> str:
+    "The key of the task that trained a model: its own in a grid, else that of training.json."
+    names = (f"training_{own['model']}_{own['label']}.json", f"training_{own['model']}.json") # the second: before there were several labels
+    if not (path := next((folder / n for n in names if (folder / n).is_file()), None)): return training["task_key"]
     alone = read_json(path)
-    if alone.get("dataset") != training["dataset"]:
+    if alone.get("dataset") != own["dataset"]:
         raise ModelError(f"{path.name} and training.json come from different runs.\nHint: `mlfin run` makes both anew.")
     return alone["task_key"]
 
@@ -253,7 +268,7 @@ def _data_of(left: _Left) -> dict:
     path = left.folder / "quality.json"
     quality = read_json(path) if path.is_file() else {}
     paths = {n: left.folder / f"{n}.parquet" for n in ("bars", "features", "labels") if (left.folder / f"{n}.parquet").is_file()}
-    return {"dataset": left.training["dataset"], "rows": left.training.get("rows"), "symbols": sorted(times["symbol"].unique()),
+    return {"dataset": left.own["dataset"], "rows": left.own.get("rows"), "symbols": sorted(times["symbol"].unique()),
             "timeframe": str(times["timeframe"].iloc[0]), "first": times["ts"].min(), "last": times["ts"].max(),
             "calendar": quality.get("calendar", "24/7"), "adjust": quality.get("adjust", "none"),
             "products": {n: hash_file(p) for n, p in paths.items()}, "keys": {n: product_key(p) for n, p in paths.items()}}
@@ -282,16 +297,16 @@ def _identity(settings: Settings, experiment: str, left: _Left, run) -> dict:
 def _manifest(settings: Settings, experiment: str, left: _Left, run, folder: Path) -> dict:
     "Everything there is to know of a version, as JSON can hold it."
     training, rules = left.training, left.folder / "backtest.json"
-    label, files = parse_label(training["label"]), _files(folder)
-    row = next((r for r in training.get("summary", ()) if r["model"] == training["selected"]), {})
+    label, files = parse_label(left.own["label"]), _files(folder)
+    row = next((r for r in training.get("summary", ()) if r["model"] == left.name), {})
     return {
-        "format": 1, "name": registered_name(settings, experiment), "estimator": training["selected"],
-        "task": training.get("task", "classification"), "parameters": training["parameters"][training["selected"]],
+        "format": 1, "name": registered_name(settings, experiment), "estimator": left.own["model"],
+        "task": training.get("task", "classification"), "parameters": training["parameters"][left.name],
         "features": list(training["features"]), "inputs": list(training["inputs"]), "lookback": _lookback(training["features"]),
         "code": feature_code(training["features"]), "sketch": _sketch(left),
         "label": {"spec": label.spec, "horizon": label.horizon}, "thresholds": read_json(rules).get("rule") if rules.is_file() else None,
-        "unchecked": training.get("unchecked", ""), "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
-        "baseline": training.get("baseline"), "metrics": {k: v for k, v in row.items() if k != "model"},
+        "unchecked": left.own.get("unchecked") or "", "data": _data_of(left), "split": training.get("split"), "compared": len(training["parameters"]),
+        "baseline": left.own.get("baseline"), "metrics": {k: v for k, v in row.items() if k not in ("model", "label")},
         "run": _identity(settings, experiment, left, run), "stored": _stored(folder / "model")["stored"],
         "versions": _libraries(folder / "model"), "files": files, "bytes": sum(f["bytes"] for f in files.values()),
     }
@@ -343,9 +358,9 @@ def folder_hash(folder: Path, # with files, at any depth
     "One hash of all files of a folder: their paths and their bytes."
     return _folder_hash(Path(folder))
 
-def _assemble(client, settings: Settings, experiment: str, folder: Path) -> tuple[dict, Any]:
+def _assemble(client, settings: Settings, experiment: str, folder: Path, label: str | None = None) -> tuple[dict, Any]:
     "Put a version's files into a folder; its manifest and the run it is from."
-    left = _left(settings, experiment)
+    left = _left(settings, experiment, label)
     run = _tracked_run(client, settings, experiment, left.key)
     _refuse_cut(client, run)
     client.download_artifacts(run.info.run_id, "model", str(folder))
@@ -438,14 +453,15 @@ def _refuse_seal(found: Version, keys: SealKeys) -> bool:
 # %% ../../nbs/models/38_registry.ipynb #4795bebf
 def register(settings: Settings, # its `mlflow`, `artifacts` and profile
              experiment: str,    # whose newest run is meant
+             label: str | None = None, # of a run of several labels: the best model of this one; None: the one that the run selected
             ) -> Version:        # the new version, now the challenger; the old one where the run is registered already
-    "Register the model that a run selected."
+    "Register the model that a run selected; raises `ParameterError` for a label that the run does not have."
     name = registered_name(settings, experiment)
     sync_pending(settings)
     with _registry(settings) as client, _alone(settings), tempfile.TemporaryDirectory(prefix="mlfin-") as place:
         folder = Path(place) / "version"
         folder.mkdir()
-        manifest, run = _assemble(client, settings, experiment, folder)
+        manifest, run = _assemble(client, settings, experiment, folder, label)
         seal = hash_file(folder / "manifest.json")
         found, keys = _versions(client, name), seal_keys(settings)
         if known := next((v for v in found if v.seal == seal), None):
@@ -460,6 +476,17 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
         _seal_version(client, keys, next(v for v in _versions(client, name) if v.number == int(made.version)))
         client.set_registered_model_alias(name, "challenger", str(made.version))
         return next(v for v in _versions(client, name) if v.number == int(made.version))
+
+# %% ../../nbs/models/38_registry.ipynb #d9c0e1f2a3
+def kept_label(settings: Settings, # its `mlflow` and profile
+               experiment: str,    # name of a line of research
+              ) -> str | None:     # the champion's label, where the newest run learnt it too; None: what the run selected counts
+    "Which label a new model should have, so that it can be held against the champion."
+    champion = _by_alias(model_versions(settings, experiment), "champion")
+    label = champion.tags.get("mlfin.label") if champion else None
+    path = settings.data_dir(experiment) / "training.json"
+    known = {own["label"] for own in candidates(read_json(path)).values()} if label and path.is_file() else ()
+    return label if label in known else None
 
 # %% ../../nbs/models/38_registry.ipynb #efa31e62
 def _local(uri: str, folder: Path) -> None:

@@ -104,7 +104,11 @@ def _count(n: int, one: str, many: str | None = None) -> str:
 # %% ../../nbs/ops/72a_data_commands.ipynb #2c0949eb
 def _calendars(opened) -> dict[tuple[str, str], str]:
     "The calendars that a store keeps with its series."
-    found = opened.read_attributes(attribute="calendar")
+    return _attribute(opened, "calendar")
+
+def _attribute(opened, name: str) -> dict[tuple[str, str], str]:
+    "What a store keeps with its series under a name."
+    found = opened.read_attributes(attribute=name)
     return dict(zip(zip(found.symbol, found.timeframe, strict=True), found.value, strict=True))
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #217a4413
@@ -123,6 +127,8 @@ def list_series(symbol: Symbols = None, timeframe: Timeframe = None,
     if gaps and len(named): named = named.join(_missing(opened, named, "auto", None, None)[0][["missing", "calendar"]])
     elif len(named) and (kept := _calendars(opened)):
         named = named.assign(calendar=[kept.get(key, "") for key in zip(named.symbol, named.timeframe, strict=True)])
+    if len(named) and (made := _attribute(opened, "origin")):
+        named = named.assign(origin=[made.get(key, "") for key in zip(named.symbol, named.timeframe, strict=True)])
     if as_json: return say_json({"version": version, "bytes": size, "series": records(named)})
     if series.empty: return out.print(f"Nothing is stored yet in {plain(place)}: `mlfin ingest` fills it.", highlight=False, markup=False)
     say_table(named.rename(columns=_SHORT))

@@ -70,14 +70,13 @@ def _say_early(stored) -> None:
 
 def _facts_store(store: str | None, profile: str | None):
     "The store, its name, and where it keeps the bytes of files."
-    from mlfin.data.ingest import open_store
+    from mlfin.data.ingest import open_store, raw_folder
 
-    if store is None: place = load_profile(profile).store
+    if store is None: where = load_profile(profile)
     else:
         quiet_environment()
-        place = str(Path(store).expanduser()) if "://" not in store else store
-    opened = open_store(place)
-    return opened, place, None if "://" in place else Path(place) / "raw"
+        where = str(Path(store).expanduser()) if "://" not in store else store
+    return open_store(where), where if store is not None else where.store, raw_folder(where)
 
 def _say_kept(done, reading, rows: int | None) -> None:
     "What came of it, as a table and a few lines."

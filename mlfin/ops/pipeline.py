@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import time
 import warnings
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import Any
 from weakref import WeakSet
 
@@ -31,7 +32,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, 
 from ..core.files import hold
 from mlfin.core.provenance import (
     TaskSpec, atomic_path, expand_grids, find_content, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet,
-    read_pipeline, read_yaml, run_id, system_message, write_json,
+    read_pipeline, read_yaml, run_id, system_message, with_labels, write_json,
 )
 from ..core.progress import read_progress
 from ..core.settings import Settings, quiet_environment
@@ -331,7 +332,7 @@ def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Ev
     from ploomber.exceptions import BaseException as PloomberError, DAGBuildError
 
     dag.executor = _executor(_at_once(plan), running)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _heard():
         warnings.simplefilter("ignore")
         try: dag.build(show_progress=False)
         except MlfinError: raise
@@ -354,7 +355,7 @@ def _executor(at_once: int, running: list[str]):
     class Together(Serial):
         def __call__(self, dag, show_progress):
             waiting, busy, reports = [dag[n] for n in dag if dag[n].exec_status != TaskStatus.Skipped], {}, []
-            with ThreadPoolExecutor(at_once) as pool, _no_kernel_left():
+            with ThreadPoolExecutor(at_once) as pool, _no_kernel_left(busy):
                 while waiting or busy:
                     undone = {t.name for t in (*waiting, *busy.values())}
                     for task in [t for t in waiting if not undone & set(t.upstream)][:at_once - len(busy)]:
@@ -369,14 +370,26 @@ def _executor(at_once: int, running: list[str]):
     return (Together if at_once > 1 else Serial)(build_in_subprocess=False, catch_exceptions=False, catch_warnings=False)
 
 @contextmanager
-def _no_kernel_left() -> Iterator[None]:
-    "On Ctrl-C, end the kernels that this process started: those who wait for them in other threads do not hear it."
+def _no_kernel_left(busy: dict) -> Iterator[None]:
+    "On Ctrl-C or SIGTERM, end the kernels that this process started: those who wait for them in other threads (`busy`) do not hear it."
     try: yield
     except KeyboardInterrupt:
-        for kernel in list(_KERNELS):
-            process = getattr(kernel.provisioner, "process", None)
-            if process is not None: process.kill()
-        raise
+        while True:
+            for kernel in list(_KERNELS):
+                process = getattr(kernel.provisioner, "process", None)
+                if process is not None: process.kill()
+            if not wait(busy, timeout=0.2).not_done: raise                 # one may have been about to start its kernel
+
+def _interrupt(number: int, frame) -> None: raise KeyboardInterrupt
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    "SIGTERM is heard as Ctrl-C is, where nobody else listens to it: a kernel could outlive the process that waits for it."
+    own = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if own: signal.signal(signal.SIGTERM, _interrupt)
+    try: yield
+    finally:
+        if own: signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7e39f363
 def _git(root: Path, *words: str) -> str:
@@ -571,17 +584,18 @@ def what_changed(record: dict,        # run.json
 
     question = portable_question(record, settings)
     with pinned(question, settings, record.get("when", {}).get("store_version")): now = pipeline_components(read_pipeline(settings.root, question), settings)
-    found = {}
-    for name in sorted(record["tasks"].keys() | now.keys()):
-        if name not in now or name not in record["tasks"]: found[name] = ["task is gone" if name not in now else "task is new"]
-        elif lines := differences(record["tasks"][name]["components"], now[name]): found[name] = lines
+    found, label = {}, record["parameters"].get("label") # before there were several labels, no task's name had one
+    then = {f"{name}-{label}" if label and name.startswith("train-") else name: task for name, task in record["tasks"].items()}
+    for name in sorted(then.keys() | now.keys()):
+        if name not in now or name not in then: found[name] = ["task is gone" if name not in now else "task is new"]
+        elif lines := differences(then[name]["components"], now[name]): found[name] = lines
     return found
 
 def portable_question(record: dict,       # run.json
                       settings: Settings, # the profile
                       ) -> dict:          # every parameter
     "A run's parameters with what `env.yaml` has gained since, and what names a place settled here: a file is found by its content."
-    asked = {**read_yaml(settings.root / "env.yaml"), **record["parameters"], "profile": settings.profile}
+    asked = {**with_labels(read_yaml(settings.root / "env.yaml")), **with_labels(record["parameters"]), "profile": settings.profile}
     known = {parts["components"]["data"].get("path") for parts in record["tasks"].values()} - {None}
     if known and isinstance(asked.get("path"), str): asked["path"] = find_content(asked["path"], known.pop(), settings.root)
     return asked
@@ -641,8 +655,12 @@ def reproduce(folder: Path,         # of the run: `find_run`
     question = {**portable_question(record, settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
     _lay_facts(folder / "data" / "facts.parquet", aside)
     lay_bars(record, settings, aside)
-    with _overriding(aside): made = _run_now(question, aside, True, on_event)
-    compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _kept_file(made.folder, f["file"])) for p, f in parts["products"].items()}
+    try:
+        with _overriding(aside): made = _run_now(question, aside, True, on_event)
+    except KeyboardInterrupt:
+        for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
+        raise
+    compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _made_file(made.folder, f["file"], record)) for p, f in parts["products"].items()}
                 for t, parts in record["tasks"].items()}
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
     return compared
@@ -674,3 +692,9 @@ def _overriding(settings: Settings) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+def _made_file(folder: Path, name: str, record: dict) -> Path:
+    "Where a run keeps a file; a training's from before there were several labels, by the name that it has now."
+    path, label = _kept_file(folder, name), record["parameters"].get("label")
+    if path.is_file() or not label: return path
+    return path.with_name(f"{path.stem}_{label}{path.suffix}")

@@ -29,7 +29,7 @@ def look_after(settings: Settings,      # the profile
                metrics: Any = None,     # `Metrics` that counts the jobs that end here; None: nothing does
                score: float = 300.0,    # seconds between two looks at what became of predictions; a fifth of it after the start
                ) -> None:
-    "Work through the queue of jobs, fold what was pushed and score what was foretold, until it is told to stop."
+    "Work through the queue of jobs, fold what was pushed, keep `features_m1` up and score what was foretold, until it is told to stop."
     from mlfin.core.errors import MlfinError
     from mlfin.data.ingest import open_store
     from mlfin.serve.jobs import Jobs
@@ -42,11 +42,12 @@ def look_after(settings: Settings,      # the profile
     worker.start()
     scorer = threading.Thread(target=_score, args=(settings, stop, score), name="scorer")
     scorer.start()
+    flat = threading.Thread(target=_keep_flat, args=(store, stop), name="flat")
+    flat.start()
     while not stop.wait(every * random.uniform(0.8, 1.2)):
         try: _fold(store)
         except (MlfinError, OSError) as e: _warned(e)
-    worker.join()
-    scorer.join()
+    for thread in (worker, scorer, flat): thread.join()
     try: store.fold()
     except MlfinError as e: _warned(e)                                     # what was pushed stays where it is, durably
 
@@ -58,6 +59,31 @@ def _fold(store: Any) -> None:
     store.fold()
     table = getattr(store, "bars", None)
     if table is not None and int(table.snapshot().files.bucket.isna().sum()) >= _LOOSE: store.compact()
+
+# %% ../../nbs/ops/72g_serve_command.ipynb #c87457d9
+_OFTEN = 0.5 # seconds between two looks at whether minute bars came
+
+def _keep_flat(store: Any, stop: threading.Event) -> None:
+    "Keep the flat features of a warehouse up; a lake has no such view, and what it takes is loaded when there are bars for it."
+    from mlfin.core.errors import MlfinError
+    from mlfin.data.inbox import spelled
+    from mlfin.data.warehouse import Warehouse
+
+    flat, said = None, ""
+    if not isinstance(store, Warehouse): return
+    while not stop.wait(_OFTEN):
+        try:
+            if flat is None and not spelled(store): continue
+            if flat is None:
+                from mlfin.serve.flat import FlatFeatures
+
+                flat = FlatFeatures(store)
+            flat.follow()
+            said = ""
+        except (MlfinError, OSError) as e:
+            if str(e) != said: _warned(e)
+            said = str(e)
+            stop.wait(5)
 
 # %% ../../nbs/ops/72g_serve_command.ipynb #live72g1
 _DRIFT = 3600.0 # seconds between two looks at how far inputs moved

@@ -50,13 +50,16 @@ def migrate(show: Annotated[bool, typer.Option("--show", help="Only tell where t
 def roles(writer: Annotated[str | None, typer.Option(metavar="USER", help="A user that may write; made where there is none of this name.")] = None,
           reader: Annotated[str | None, typer.Option(metavar="USER", help="A user that may only read; made where there is none of this name.")] = None,
           password: Annotated[str | None, typer.Option("--password-from", metavar="NAME", help="Environment variable with new users' password.")] = None,
-          prefix: Annotated[str, typer.Option(metavar="NAME", help="The roles are NAME_writer and NAME_reader.")] = "mlfin",
+          feeder: Annotated[str | None, typer.Option(metavar="USER", help="Another program's user: inserts into market_data, reads its views.")] = None,
+          viewer: Annotated[str | None, typer.Option(metavar="USER", help="Another program's user: reads the views of mlfin_tables.")] = None,
+          prefix: Annotated[str, typer.Option(metavar="NAME", help="The roles are NAME_writer, NAME_reader, NAME_feeder and NAME_viewer.")] = "mlfin",
           store: StorePlace = None, profile: Profile = None):
-    "Make the roles of writers and readers, with no more rights than they need; again whenever the schema has changed."
+    "Make the roles of people and of other programs, with no more rights than they need; again whenever the schema has changed."
     if password is not None and not os.environ.get(password):
         raise ParameterError(must_be("--password-from", "the name of an environment variable that is set", password, hint=f"export {password}=..."))
     warehouse = _warehouse(store, profile)
-    warehouse.grant(writer, reader, os.environ[password] if password else None, prefix)
+    warehouse.grant(writer, reader, os.environ[password] if password else None, prefix, feeder, viewer)
     _say(f"{prefix}_writer may add bars to {warehouse.server.shown}, {prefix}_reader may read them.")
-    for user, kind in ((writer, "writer"), (reader, "reader")):
+    _say(f"{prefix}_feeder may insert into market_data and read the views of mlfin_tables, {prefix}_viewer may read these.")
+    for user, kind in ((writer, "writer"), (reader, "reader"), (feeder, "feeder"), (viewer, "viewer")):
         if user: _say(f"{user} is a {kind} now.")

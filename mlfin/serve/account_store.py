@@ -80,7 +80,7 @@ def _prepare(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path.with_name(f".{path.name}.lock"), "a") as alone:
             hold(alone)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if not path.exists(): os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600)) # to close one that is in use would free SQLite's locks
             db = sqlite3.connect(path, timeout=_WAIT)
             try: db.execute("PRAGMA journal_mode=WAL")
             finally: db.close()

@@ -25,6 +25,7 @@ from . import contract
 from .auth import Accounts, open_accounts
 from .examples import REFUSALS, example_of, problem_example
 from .gate import Apart, Gate, Refused, Rules, path_below, problem
+from .inserted import Inserted
 from .intake import Batch, Busy, quick_batch
 from .limits import open_limits
 from .page import routes_page
@@ -281,6 +282,7 @@ _JOB_STATE = {"succeeded": "done", "lost": "failed"}
 def as_job(job: Any,            # `mlfin.serve.jobs.Job`
            log: str = "",       # the end of what it printed
            waits_for: str | None = None, # the job before it
+           why: str = "",       # what it waits for, in words
            full: bool = True,   # False: only that it is there, and how it stands
            ) -> contract.Job:
     "A job as it goes over the wire."
@@ -289,7 +291,7 @@ def as_job(job: Any,            # `mlfin.serve.jobs.Job`
         return contract.Job(id=job.id, kind=job.kind, state=state, created_at=job.created, started_at=job.started, ended_at=job.finished,
                             progress=None, full=False)
     progress = job.progress or {}
-    says = job.error or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
+    says = "; ".join(filter(None, (job.error, why))) or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
     return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment") or "default"),
                         state=state, by=job.by, created_at=job.created, started_at=job.started, ended_at=job.finished,
                         progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500], result=job.result, log=log.splitlines()[-50:],
@@ -300,23 +302,24 @@ class _JobsQuery(contract.PageQuery):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"] | None = None
 
 def _post_train(body: contract.TrainRequest, asked: _Asked) -> contract.Job:
-    "Train anew, as `mlfin run` does; answered at once with the job. While it waits, the same question is the same job; another one of its experiment waits."
-    for name in ("experiment", "promote"):
+    """Train anew; answered at once with the job. An experiment that has run and no parameters: newer bars come in from where its own came from, its last
+    question is asked again (`window`), and the gate judges. While it waits, the same question is the same job; another one of its experiment waits."""
+    for name in ("experiment", "promote", "window"):
         if name in body.parameters: raise ParameterError(f"`{name}` is no parameter of env.yaml's question here.\nHint: it stands beside `parameters`.")
     if body.promote: demand(asked.person, "POST", "/models/{version}/promote")
-    more = {"promote": True} if body.promote else {}
+    more = {k: v for k, v in (("promote", body.promote), ("window", body.window)) if v}
     return asked.service.begin(asked, "train", body.parameters | {"experiment": body.experiment} | more)
 
 def _post_ingest_run(body: contract.IngestRun, asked: _Asked) -> contract.Job:
-    "Fetch recent bars from where an experiment has its own; answered at once with the job. One ingest runs at a time."
+    "Fetch recent bars from where an experiment has its own; answered at once with the job. One ingest runs at a time, beside trainings."
     return asked.service.begin(asked, "ingest", body.model_dump(exclude_none=True))
 
 def _shown(asked: _Asked, job: Any, log: bool = False) -> contract.Job:
     "As much of a job as who asks may see."
     if not sees_job(asked.person, job.owner): return as_job(job, full=False)
     jobs = asked.service.jobs
-    waits = jobs.waits_for(job.id, whose_jobs(asked.person)) if job.state == "queued" else None
-    return as_job(job, jobs.tail(job.id) if log else "", waits)
+    waits, why = (jobs.waits_for(job.id, whose_jobs(asked.person)), jobs.why_waits(job.id)) if job.state == "queued" else (None, "")
+    return as_job(job, jobs.tail(job.id) if log else "", waits, why)
 
 def _get_jobs(query: _JobsQuery, asked: _Asked) -> contract.Page[contract.Job]:
     "Jobs, the newest first: an analyst's own, to an administrator all; to a read_only that they are there, and how they stand."
@@ -394,17 +397,19 @@ class _Lasting:
         self.metrics = service.metrics if service is not None else Metrics(metrics_folder(settings) if workers > 1 else None)
         self.service = Service(settings, metrics=self.metrics) if service is None else service
         self.accounts, self.limits, self.jobs = accounts or open_accounts(settings), open_limits(settings, workers), Jobs(settings)
-        self.readiness, self.access = Readiness(settings, store=None), AccessLog()
+        self.readiness, self.access, self._inserted = Readiness(settings, store=None), AccessLog(), None
 
     @asynccontextmanager
     async def life(self, app: Any = None):
-        "A lifespan: load the champions, and `close` at the end; `app` is whose."
+        "A lifespan: load the champions, take what is inserted, and `close` at the end; `app` is whose."
         await asyncio.to_thread(self.service.warm)
+        self._inserted = await asyncio.to_thread(Inserted, self.service)
         try: yield
         finally: await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         "Write what waits, count what was answered, end the threads."
+        if self._inserted is not None: self._inserted.close()
         self.service.close()
         self.access.flush()
         self.metrics.settle()
@@ -443,7 +448,7 @@ _ROUTES = ( # method, path, function, tag; the first in the file of each kind
     ("POST", "/jobs/{id}/cancel", _post_cancel, "jobs"), ("DELETE", "/jobs/{id}", _delete_job, "jobs"),
     *PEOPLE,
 )
-_ROOT = (("GET", "/health/live", _get_live, "health"), ("GET", "/health/ready", _get_ready, "health"), ("GET", "/metrics", _get_metrics, "health"))
+_ROOT = (("GET", "/health", _get_live, "health"), ("GET", "/health/live", _get_live, "health"), ("GET", "/health/ready", _get_ready, "health"), ("GET", "/metrics", _get_metrics, "health"))
 _CODES = dict.fromkeys((_post_train, _post_ingest_run), 202) | dict.fromkeys(CREATED, 201)
 
 def _refusals(method: str, path: str, function: Callable) -> list[int]:

@@ -32,8 +32,8 @@ def network_of(address: str, # of a client
     return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
 
 # %% ../../nbs/serve/60i_attempts.ipynb #c69e4df0
-FREE = {"pair": 5, "address": 20, "user": 20, "code": 5}         # attempts before one must wait
-SLOWEST = {"pair": 900, "address": 900, "user": 60, "code": 900} # seconds that one waits at most
+FREE = {"pair": 5, "home": 5, "address": 20, "user": 20, "code": 5}        # attempts before one must wait
+SLOWEST = {"pair": 900, "home": 60, "address": 900, "user": 60, "code": 900} # seconds that one waits at most; home: where this name has logged in before
 PLACES = 20 # addresses of a name that are remembered, the newest
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000 # microseconds
 _REMEMBERED = 90 * _DAY
@@ -85,7 +85,7 @@ def _keep(write: Write, mark: str, failures: int, until: int) -> None:
 def _count(write: Write, attempt: Attempt) -> None:
     "One more attempt."
     pair, address, user = _counts(write, (attempt.pair, attempt.address, attempt.user))
-    wait = _delay("pair", (failures := (pair.failures if pair else 0) + 1))
+    wait = _delay("home" if attempt.known else "pair", (failures := (pair.failures if pair else 0) + 1))
     if not attempt.known:
         others = (user.failures if user else 0) + 1
         _keep(write, attempt.user, others, 0)

@@ -219,11 +219,15 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 Setting = Annotated[str, Field(max_length=200)] | bool | int | Finite | None
 
 class TrainRequest(Message):
-    "Train anew, as `mlfin run` does; it runs in the background."
+    "Train anew, in the background. An experiment that has run, and no parameters: `mlfin retrain` (newer bars, its last question); else `mlfin run`."
     experiment: Name = Field("default", description="Name of a line of research.")
     parameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Setting | list[Setting]] = Field(
-        default_factory=dict, max_length=50, description="Other than those of env.yaml, as `mlfin run -p` takes them.", examples=[{"label": "fwd_ret_10"}])
-    promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators.")
+        default_factory=dict, max_length=50, description="Other than those of env.yaml, as `mlfin run -p` takes them; none: the experiment's own, if it has run.",
+        examples=[{"label": "fwd_ret_10"}])
+    window: str | None = Field(None, min_length=1, max_length=32, description="How far back the bars of a retraining go: a span from 1h to 36525D such as 730D, "
+                               "which moves with the newest bar, or grow; null: as the last time. Only without parameters.", examples=["730D"])
+    promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators. "
+                          "False leaves a retraining to the setting `retrain_promote`.")
 
 class Job(Message):
     "Work in the background. A `read_only` is told its id, kind, state and times, and nothing else: then `full` is false and the rest is empty."
@@ -236,11 +240,12 @@ class Job(Message):
     created_at: Moment
     started_at: Moment | None = None
     ended_at: Moment | None = None
-    waits_for: str | None = Field(None, description="The job before it in the same experiment (for an ingest: in the store), which must end first.")
+    waits_for: str | None = Field(None, description="The job that must end first: the one before it in the same experiment (for an ingest: in the "
+                                  "store), else, where all places are taken (`job_workers`), the one that has run longest. Somebody else's is not named; `says` says why.")
     progress: Share | None = Field(0.0, description="Share of its tasks that are done; null where it is not shown.", examples=[0.4])
     says: str = Field("", description="What it is doing, or how it ended.", examples=["training lightgbm, 3 of 9 tasks"])
-    result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; where it was to be promoted, also "
-                                   "version, promoted, gate. An ingest: inserted, revised, unchanged, quarantined.")
+    result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; a retraining's, and one "
+                                   "that was to be promoted, also version, promoted, gate. An ingest: inserted, revised, unchanged, quarantined.")
     log: list[str] = Field(default_factory=list, description="The last lines of its log, oldest first.")
 
 # %% ../../nbs/serve/60_contract.ipynb #4b022258

@@ -106,14 +106,14 @@ def quick_batch(body: bytes,      # of a request to `POST /ingest`
     except ValueError: return None
     if type(raw) is not dict or not raw.keys() <= {"bars", "source"}: return None
     bars, source = raw.get("bars"), raw.get("source", "push")
-    if type(bars) is not list or not 0 < len(bars) <= MOST_BARS or type(source) is not str or len(source) > 64 or not re.match(NAME, source): return None
+    if type(bars) is not list or not 0 < len(bars) <= MOST_BARS or type(source) is not str or len(source) > 64 or not re.fullmatch(NAME, source): return None
     keys = bars[0].keys() if type(bars[0]) is dict else set()
     if not _NEEDED <= keys <= _NEEDED | _MORE or ("ts" in keys) == ("time" in keys): return None
     if any(type(b) is not dict or b.keys() != keys for b in bars): return None
     columns = {name: [b[name] for b in bars] for name in keys}
     try: names, spans = set(columns["symbol"]), set(columns.pop("timeframe"))
     except TypeError: return None                                          # a list or an object where a text should be
-    if any(type(n) is not str or len(n) > 64 or not re.match(SYMBOL, n) for n in names) or len(spans) != 1: return None
+    if any(type(n) is not str or len(n) > 64 or not re.fullmatch(SYMBOL, n) for n in names) or len(spans) != 1: return None
     try: timeframe = parse_timeframe(spans.pop())
     except (DataError, AttributeError, TypeError): return None
     texts = len(bars) * (2 + ("ts" in keys)) + ("source" in raw)           # what stands in quotes beside the keys

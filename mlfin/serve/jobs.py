@@ -17,17 +17,18 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, get_ident
+from threading import Event, Thread, get_ident
 from typing import Any
 
 import yaml
 
 from ..backtest.question import ask, check_experiment, check_question, check_symbol, choose_kernel, typed_moment
+from ..backtest.window import asked_again, last_run, parse_window
 from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, must_be, unknown
 from ..core.files import hold
 from ..core.paths import check_path, may_read, real_path
@@ -44,6 +45,7 @@ class Order:
     "What a job runs."
     words: list[str]    # program and arguments; "{events}" stands for the file in which it says how far it is
     lane: str | None    # of jobs with the same lane only one runs at a time; None: beside all others
+    light: bool = False # True: it has a place of its own, beside those of `job_workers`
 
 def _mlfin(*words: str) -> list[str]:
     "The command `mlfin` of this environment."
@@ -94,24 +96,46 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
 
 # %% ../../nbs/serve/63_jobs.ipynb #334cde22
 def order_train(settings: Settings,  # the profile
-                parameters: dict,    # names of env.yaml with their values, and `force` and `promote`
+                parameters: dict,    # names of env.yaml with their values, `force` and `promote`; or none, and `window`
                 ) -> Order:
-    "`mlfin run` on a question."
+    "`mlfin retrain` on an experiment that has run, where nothing else is asked than it was; else `mlfin run` on the question."
     parameters, default = dict(parameters), read_yaml(settings.root / "env.yaml")
-    flags, experiment = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)], parameters.pop("experiment", None)
+    flags = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)]
+    experiment, window = parameters.pop("experiment", None) or default["experiment"], parameters.pop("window", None)
+    check_experiment(experiment, settings)
+    parse_window(window)
+    if not parameters and "--force" not in flags and (settings.reports_dir(experiment) / "run.json").is_file():
+        return _order_again(settings, default, experiment, window, flags)
+    if window is not None:
+        raise ParameterError(must_be("window", "left out where parameters are given, or the experiment has not run yet", window, "job",
+                                     f"train it once without (`mlfin run --experiment {experiment}`); then a window moves its bars."))
     for key in parameters:
-        if key not in default: raise ParameterError(unknown("parameter", key, default, "-p"))
+        if key not in (*default, "label"): raise ParameterError(unknown("parameter", key, [*default, "label"], "-p"))
     texts = [_assignment(key, value) for key, value in parameters.items()]
     question = ask(settings.root, tuple(texts), profile=settings.profile, experiment=experiment)
-    check_experiment(question["experiment"], settings)
     if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
     if "kernel" not in parameters: question["kernel"] = choose_kernel(settings)[0]
-    try: check_question(question, settings, default)
-    except SettingsError as e:
-        if question["kernel"] != parameters.get("kernel"): raise
-        raise as_answer(e, 422, "invalid") from None                       # the request's own kernel, not the service's
+    _check_asked(settings, question, default, own=question["kernel"] != parameters.get("kernel"))
     words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *flags, "--events={events}"]
     return Order(_mlfin(*words, *[w for text in texts for w in ("-p", text)]), f"experiment {question['experiment']}")
+
+
+# %% ../../nbs/serve/63_jobs.ipynb #6f1e02aa
+def _check_asked(settings: Settings, question: dict, default: dict, own: bool) -> None:
+    "Refuse what no run would answer; a kernel that the service itself chose (`own`) is no fault of the request."
+    try: check_question(question, settings, default)
+    except SettingsError as e:
+        if own: raise
+        raise as_answer(e, 422, "invalid") from None                       # the request's own kernel, not the service's
+
+def _order_again(settings: Settings, default: dict, experiment: str, window: str | None, flags: list[str]) -> Order:
+    "`mlfin retrain`: what its last run was asked, of a source that a request may name."
+    question = asked_again(last_run(experiment, settings), settings)
+    if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
+    _check_asked(settings, question, default, own=True)
+    words = ["retrain", experiment, f"--profile={settings.profile}", *([f"--window={window}"] if window else []), *flags, "--events={events}"]
+    return Order(_mlfin(*words), f"experiment {experiment}")
+
 
 # %% ../../nbs/serve/63_jobs.ipynb #f567de77
 _INGEST = ("source", "path", "symbols", "timeframes", "start", "end", "tz", "calendar", "full", "repair")
@@ -169,7 +193,7 @@ def order_ingest(settings: Settings, # the profile
         if not (isinstance(value, str) and re.fullmatch(r"[\w./:+ -]{1,64}", value)): raise ParameterError(must_be(name, "a short text", value))
         words.append(f"--{name}={value}")
     address = _address(settings, *(address or (parameters.pop("source", None), parameters.pop("path", None))))
-    return Order(_mlfin("ingest", f"--profile={settings.profile}", "--events={events}", *words, *(["--", *address] if address else [])), "store")
+    return Order(_mlfin("ingest", f"--profile={settings.profile}", "--events={events}", *words, *(["--", *address] if address else [])), "store", light=True)
 
 KINDS: dict[str, Callable[[Settings, dict], Order]] = {"ingest": order_ingest, "train": order_train}
 
@@ -200,9 +224,10 @@ class Job:
     result: dict = field(default_factory=dict)   # run, report, folder of a training; inserted, revised, ... of an ingest
     error: str = ""                 # what went wrong, in words
     cancelled_by: str = ""
+    light: bool = False             # whether it has a place beside those of `job_workers`
 
 # %% ../../nbs/serve/63_jobs.ipynb #5ac59910
-_COLUMNS = "id, kind, state, parameters, by, owner, created, started, finished, attempt, progress, result, error, cancelled_by"
+_COLUMNS = "id, kind, state, parameters, by, owner, created, started, finished, attempt, progress, result, error, cancelled_by, light"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL,
     parameters TEXT NOT NULL, words TEXT NOT NULL, lane TEXT, by TEXT NOT NULL, created REAL NOT NULL, started REAL, finished REAL,
@@ -215,12 +240,17 @@ _OWNERS = """
 ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 CREATE INDEX IF NOT EXISTS by_owner ON jobs (owner, state);
 """ # jobs of a queue that was made before are nobody's: only administrators see them
+_PLACES = """
+ALTER TABLE jobs ADD COLUMN light INTEGER NOT NULL DEFAULT 0;
+UPDATE jobs SET light = 1 WHERE kind = 'ingest';
+CREATE INDEX IF NOT EXISTS by_place ON jobs (light, state, owner);
+"""
 
 def _job(row: tuple) -> Job:
     "A job from a row of `_COLUMNS`."
     def at(seconds): return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    values |= {k: json.loads(values[k]) for k in ("parameters", "progress", "result")}
+    values |= {k: json.loads(values[k]) for k in ("parameters", "progress", "result")} | {"light": bool(values["light"])}
     return Job(**values | {k: at(values[k]) for k in ("created", "started", "finished")})
 
 # %% ../../nbs/serve/63_jobs.ipynb #59172157
@@ -228,7 +258,9 @@ def _prepare(db: sqlite3.Connection) -> None:
     "Make the table, or add what a queue of an earlier version lacks; the lock is held."
     db.execute("PRAGMA journal_mode=WAL")
     db.executescript(_SCHEMA)
-    if "owner" not in (row[1] for row in db.execute("PRAGMA table_info(jobs)")): db.executescript(f"BEGIN IMMEDIATE;{_OWNERS}COMMIT;")
+    there = {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
+    for column, more in (("owner", _OWNERS), ("light", _PLACES)):
+        if column not in there: db.executescript(f"BEGIN IMMEDIATE;{more}COMMIT;")
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
@@ -236,9 +268,10 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     db = None
     try:
         private_folder(path.parent)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if not path.exists():
+            with suppress(FileExistsError): os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)) # to close one that is in use would free SQLite's locks
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_owner'").fetchone():
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_place'").fetchone():
             with open(os.open(path.with_name(f".{path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600), "a") as alone:
                 hold(alone)                          # SQLite waits for no one when it turns to WAL
                 _prepare(db)
@@ -293,6 +326,21 @@ class Watched:
         "How far it is."
         return {"percent": self.percent, "done": len(self.done & set(self.tasks)), "total": len(self.tasks), "message": redact(self.message)[:500]}
 
+# %% ../../nbs/serve/63_jobs.ipynb #6a1b63d2
+_PLACE = "light = ? AND state = 'running'"
+
+def _before(db: sqlite3.Connection, name: str, places: dict[int, int]) -> tuple[tuple | None, str]:
+    "Id and owner of the job that must end before one that waits can begin, and what it waits for in words."
+    row = db.execute("SELECT seq, lane, light FROM jobs WHERE id = ? AND state = 'queued'", (name,)).fetchone()
+    if row is None: return None, ""
+    seq, lane, light = row
+    found = db.execute("SELECT id, owner FROM jobs WHERE lane = ? AND id <> ? AND (state = 'running' OR state = 'queued' AND seq < ?)"
+                       " ORDER BY state = 'running', seq DESC LIMIT 1", (lane, name, seq)).fetchone()
+    if found: return found, f"waits: an earlier job of {'the store' if lane == 'store' else lane} has not ended"
+    busy = db.execute(f"SELECT id, owner FROM jobs WHERE {_PLACE} ORDER BY started, seq", (light,)).fetchall()
+    if len(busy) < places[light]: return None, "waits: it is among the next to be taken"
+    return busy[0], f"waits for a place: {len(busy)} of {places[light]} are taken{'' if light else ' (job_workers)'}"
+
 # %% ../../nbs/serve/63_jobs.ipynb #104685d6
 class _Queue:
     "Looking at the queue; where an owner is given, at nothing but that owner's."
@@ -319,13 +367,15 @@ class _Queue:
 
     def waits_for(self, name: str, # a job's id
                   owner: str | None = None, # only if that is this owner's, too; None: whoever's
-                  ) -> str | None: # id of the one before it in its lane; None: of none, or it does not wait
+                  ) -> str | None: # id of the one before it in its lane, else of one that has a place; None: of none, or it does not wait
         "Which job must end before this one can begin."
-        with _opened(self.path) as db:
-            found = db.execute("SELECT b.id, b.owner FROM jobs AS j JOIN jobs AS b ON b.lane = j.lane AND b.id <> j.id AND (b.state = 'running' OR"
-                               " b.state = 'queued' AND b.seq < j.seq) WHERE j.id = ? AND j.state = 'queued'"
-                               " ORDER BY b.state = 'running', b.seq DESC LIMIT 1", (name,)).fetchone()
+        with _opened(self.path) as db: found = _before(db, name, self.places)[0]
         return found[0] if found and owner in (None, found[1]) else None
+
+    def why_waits(self, name: str, # a job's id
+                  ) -> str:        # names no other job, for that may be somebody else's; "" where it does not wait
+        "What a job waits for, in words."
+        with _opened(self.path) as db: return _before(db, name, self.places)[1]
 
     def cancel(self, name: str, by: str) -> Job: return cancel_job(self, name, by)
 
@@ -351,6 +401,7 @@ _STALE = 60.0  # seconds without a sign of a worker's life, after which another 
 _STARTS = 3    # how often a job is begun whose process vanishes
 _WAITING = 200 # jobs that may wait
 _OWN = 100     # of one owner, so that nobody keeps the others out
+_LIGHT = 1     # light jobs that run at once
 
 def _refuse_full(db: sqlite3.Connection, owner: str) -> None:
     "Refuse a job where too many wait already."
@@ -368,6 +419,7 @@ class Jobs(_Queue):
         self.settings, self.grace, self.keep = settings, grace, keep
         self.folder = jobs_folder(settings)
         self.path = self.folder / "jobs.sqlite"
+        self.places = {0: settings.job_workers, 1: _LIGHT} # by whether a job is light: how many run at once
 
     def submit(self, kind: str,       # ingest, train, or one that was registered
                parameters: dict,      # checked as the command line checks them
@@ -382,15 +434,15 @@ class Jobs(_Queue):
                               (kind, text, owner)).fetchone()
             if same: return _job(same)
             _refuse_full(db, owner)
-            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, by, owner, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
-                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane, by, owner, time.time()))
+            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, light, by, owner, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
+                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane, int(order.light), by, owner, time.time()))
             return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
 
     def run_worker(self, stop: Event,                               # ends the worker; its job goes on and is taken up by the next one
                    on_end: Callable[[Job], None] = lambda job: None, # told of each job that ended here
                    on_error: Callable[[Exception], None] = lambda error: None, # told when the queue cannot be used or nothing be started; it is tried again
                    poll: float = 0.5):                              # seconds between two looks at an empty queue
-        "Take jobs and look after them, one at a time, until it is told to stop."
+        "Take jobs and look after them, as many at once as there are places, until it is told to stop."
         work(self, stop, on_end, on_error, poll)
 
 # %% ../../nbs/serve/63_jobs.ipynb #d825fe07
@@ -414,17 +466,22 @@ def job_log(jobs: Jobs,         # the queue
     return redact(log_tail(_attempt(jobs, jobs.get(name)), size))
 
 # %% ../../nbs/serve/63_jobs.ipynb #22e6a11a
-def _take(jobs: Jobs, worker: str) -> Job | None:
-    "A job whose worker is gone, else the first one that may run; it is this worker's now."
+_NEXT = f"""
+SELECT id FROM jobs AS j WHERE state = 'queued' AND (SELECT count(*) FROM jobs WHERE {_PLACE.replace('?', 'j.light')}) < iif(j.light, ?, ?)
+AND (lane IS NULL OR NOT EXISTS (SELECT 1 FROM jobs WHERE lane = j.lane AND (state = 'running' OR state = 'queued' AND seq < j.seq)))
+ORDER BY (SELECT coalesce(max(started), 0) FROM jobs WHERE owner = j.owner AND light = j.light), seq LIMIT 1
+"""
+
+def _take(jobs: Jobs, worker: str, known: Collection[str] = ()) -> Job | None:
+    "A job whose worker is gone, but for those `known` to be looked after here; else the first one that may run. It is this worker's now."
     now, me = time.time(), (worker, os.getpid(), born(os.getpid()))
     with _opened(jobs.path) as db:
         for name, pid, since, beat in db.execute("SELECT id, worker_pid, worker_born, beat FROM jobs WHERE state = 'running' ORDER BY seq").fetchall():
-            if alive(pid, since) and now - beat < _STALE: continue
+            if name in known or alive(pid, since) and now - beat < _STALE: continue
             db.execute("UPDATE jobs SET worker = ?, worker_pid = ?, worker_born = ?, beat = ? WHERE id = ?", (*me, now, name))
             break
         else:
-            free = db.execute("SELECT id FROM jobs AS j WHERE state = 'queued' AND (lane IS NULL OR NOT EXISTS"
-                              " (SELECT 1 FROM jobs WHERE state = 'running' AND lane = j.lane)) ORDER BY seq LIMIT 1").fetchone()
+            free = db.execute(_NEXT, (jobs.places[1], jobs.places[0])).fetchone()
             if free is None: return None
             db.execute("UPDATE jobs SET state = 'running', attempt = attempt + 1, started = ?, worker = ?, worker_pid = ?, worker_born = ?, beat = ?"
                        " WHERE id = ?", (now, *me, now, name := free[0]))
@@ -438,17 +495,41 @@ def _mark(jobs: Jobs, worker: str, name: str, **values: Any) -> str | None:
                           (*values.values(), name, worker)).rowcount
         return db.execute("SELECT cancelled_by FROM jobs WHERE id = ?", (name,)).fetchone()[0] if done else None
 
+
+# %% ../../nbs/serve/63_jobs.ipynb #d20ab6c8
 def work(jobs: Jobs, stop: Event, on_end: Callable, on_error: Callable, poll: float) -> None:
     "As `Jobs.run_worker`."
-    worker = f"{os.getpid()}-{get_ident()}-{secrets.token_hex(4)}"
+    busy, over = {}, Event()                                               # over: something ended, so there may be a place
     while not stop.is_set():
+        over.clear()
+        for name in [n for n, thread in busy.items() if not thread.is_alive()]: busy.pop(name).join()
+        worker, job = f"{os.getpid()}-{get_ident()}-{secrets.token_hex(4)}", None
         try:
-            job = _take(jobs, worker)
-            if job is None: stop.wait(poll); continue
-            if _look_after(jobs, worker, job, stop): on_end(jobs.get(job.id)); forget_jobs(jobs)
-        except (MlfinError, OSError) as e:                                 # the queue is away, or no process can be started just now
+            if (job := _take(jobs, worker, busy)) is None: over.wait(poll); continue
+            thread = Thread(target=_see_to, args=(jobs, worker, job, stop, over, on_end, on_error, poll), name=f"job-{job.id}")
+            thread.start()
+            busy[job.id] = thread
+        except (MlfinError, OSError, RuntimeError) as e:                   # the queue is away, or no thread can be started just now
             on_error(e)
+            if job is not None: _leave(jobs, worker, job, on_error)
             stop.wait(max(poll, 1.0))
+    for thread in busy.values(): thread.join()
+
+def _leave(jobs: Jobs, worker: str, job: Job, on_error: Callable) -> None:
+    "Give a job up: whoever looks next takes it."
+    try: _mark(jobs, worker, job.id, beat=0.0)
+    except MlfinError as e: on_error(e)
+
+def _see_to(jobs: Jobs, worker: str, job: Job, stop: Event, over: Event, on_end: Callable, on_error: Callable, poll: float) -> None:
+    "Look after one job, in a thread of its own."
+    try:
+        if _look_after(jobs, worker, job, stop): on_end(jobs.get(job.id)); forget_jobs(jobs)
+    except (MlfinError, OSError) as e:                                     # the queue is away, or no process can be started just now
+        on_error(e)
+        _leave(jobs, worker, job, on_error)
+        stop.wait(max(poll, 1.0))
+    finally: over.set()
+
 
 # %% ../../nbs/serve/63_jobs.ipynb #efdfa76a
 def _start(jobs: Jobs, job: Job) -> subprocess.Popen:
@@ -459,6 +540,7 @@ def _start(jobs: Jobs, job: Job) -> subprocess.Popen:
     env = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
     env |= {f"MLFIN_{k.upper()}": str(getattr(jobs.settings, k)) for k in ("root", "profile", "store", "mlflow", "artifacts", "ledger")}
     env |= {"MLFIN_CONFINED": "1", "MLFIN_DATA_DIRS": ",".join(jobs.settings.data_dirs)}
+    env["MLFIN_TRAIN_MB"] = str(max(64, jobs.settings.train_mb // jobs.places[0]))  # all trainings together have `train_mb`
     try:
         return subprocess.Popen([sys.executable, "-P", "-c", START, str(place), *words], cwd=jobs.settings.root, env=env, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -502,7 +584,7 @@ def _settle(jobs: Jobs, worker: str, job: Job, watched: Watched, ended: dict | N
     if by is None: return False
     if ended is None and who and who["pid"]: _end_processes(who["pid"], who["born"], 0.0)  # what it left behind
     said = {"progress": watched.progress(), "result": watched.result, "finished": now}
-    if ended is not None and ended["code"] == 0: state, error = "succeeded", ""
+    if ended is not None and (ended["code"] == 0 or ended["code"] == 1 and "promoted" in watched.result): state, error = "succeeded", "" # 1: judged, and refused
     elif by: state, error = "cancelled", f"cancelled by {by}"
     elif ended is not None: state, error = "failed", _words(_attempt(jobs, job), ended["code"])
     elif job.attempt < _STARTS:

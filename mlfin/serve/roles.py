@@ -119,7 +119,7 @@ NOWHERE = Origin() # on this machine, by nobody in particular
 ANYONE = "anyone" # no token needed
 
 ROUTES = { # least role, by method and path
-    **dict.fromkeys(("GET /health/live", "GET /health/ready", "GET /openapi.json", "GET /docs",
+    **dict.fromkeys(("GET /health", "GET /health/live", "GET /health/ready", "GET /openapi.json", "GET /docs",
                      "POST /auth/token", "POST /auth/refresh", "POST /auth/password", "POST /auth/enrol", "POST /auth/confirm"), ANYONE),
     **dict.fromkeys(("POST /auth/logout", "GET /auth/me", "GET /auth/sessions", "DELETE /auth/sessions/{session}",
                      "GET /prices", "GET /prices/latest", "GET /signals", "POST /predict", "GET /jobs", "GET /jobs/{id}", "GET /models", "GET /model/info",

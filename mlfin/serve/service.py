@@ -267,6 +267,20 @@ class _Predictions(_Saying):
         now = time.time()
         return b'{"predictions":[%b]}' % b",".join([s.written(now) for s in found])
 
+    def foretell(self, bars: pd.DataFrame, # a bar frame: what just came to the store
+                 ) -> int:                 # signals that were given out
+        "Say what the champions foretell at bars that came, and keep it as what is asked for is kept; who cannot say anything is passed over."
+        count = 0
+        for name in self.experiments():
+            try:
+                predictor = self.predictor(name)
+                stream = predictor.champion.stream
+                fresh = sorted(set(bars.symbol[bars.timeframe == stream.timeframe]))
+                asked = [s for s in fresh if s in stream.sync()] if fresh else []
+                count += len(self._said(predictor, predictor.predict(asked))) if asked else 0
+            except MlfinError as e: _log.debug("experiment %s foretells nothing: %s", name, str(e).partition("\n")[0])
+        return count
+
     def signals(self, timeframe: str | None, # canonical name or alias; None: any
                 symbols: Sequence[str] | None = None, # None: all that the models know
                 experiment: str | None = None,        # None: all with a model of this timeframe

@@ -9,7 +9,7 @@ __all__ = ['Row', 'make_rows', 'Stream', 'Turn']
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -120,6 +120,7 @@ class Stream(_Needs):
                  symbols: Iterable[str] | None = None, # those to follow; None: all that the store has at first
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
+                 told: Callable[[pd.DataFrame], None] | None = None, # gets every row of features that is computed, of the history too: a features frame
                  **context,                      # calendar, groups, index, facts: as for `compute_features`; facts may be a function that reads them
                  ):
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
@@ -127,6 +128,7 @@ class Stream(_Needs):
         self.symbols = None if symbols is None else tuple(sorted(symbols))
         self.inputs = tuple(n for f in self.features for n in input_names(f))
         self.size = CHANGE + _kept(window)
+        self.told = told or (lambda features: None)
         self._own: dict[str, _Own] = {}
         self._rows: dict[str, Row] = {}
         self._lock, self._turn, self._seen, self._actions = threading.RLock(), 0, None, ""
@@ -272,6 +274,7 @@ def _build(stream: Stream, raw: pd.DataFrame) -> None:
     table = compute_features(bars, stream.features, short="nan", **stream.context)
     online = OnlineFeatures(stream.features, **stream.context)
     online.replay(bars)
+    stream.told(table)
     ts, marks, parts, shown = _micros(raw), _marks(raw), _each(raw), [*KEYS, "close", "volume"]
     for name, at in parts.items():
         last = slice(max(at.start, at.stop - stream.size), at.stop)
@@ -324,6 +327,7 @@ def _take(stream: Stream, fresh: pd.DataFrame) -> None:
     for names in groups.values():
         own = bars if len(groups) == 1 else pd.concat([bars[parts[n]] for n in names], ignore_index=True)
         made = stream._own[names[0]].online.update(own)
+        stream.told(made)
         for name, at in _each(own).items():
             kept = stream._own[name]
             kept.bars, kept.features = (pd.concat([old[-stream.size + 1:], new[at][list(old)]], ignore_index=True)[-stream.size:].reset_index(drop=True)

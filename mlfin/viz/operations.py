@@ -130,12 +130,18 @@ def _range(interval: Mapping | None, text: Callable) -> str:
 def _level(interval: Mapping | None, lacking: str) -> str:
     return f"{100 * interval['level']:.0f} %: {interval['of']}" if interval else lacking
 
+def _changes(p: Mapping) -> str:
+    "The interval of the price in per cent of the last close; empty where there is none."
+    if not p["price_interval"] or not p["price_baseline"]: return ""
+    low, high = (100 * (p["price_interval"][k] / p["price_baseline"] - 1) for k in ("low", "high"))
+    return f"{low:+.2f} % to {high:+.2f} % on the last close; "
+
 def _price_tiles(p: Mapping, label: str) -> list[str]:
     "The price, its interval and the naive price."
     if p["price"] is None: return []
     change = f"{100 * (p['price'] / p['price_baseline'] - 1):+.2f} % on the last close" if p["price_baseline"] else ""
     return [_tile(label, price_text(p["price"]), change), _tile("Naive guess", price_text(p["price_baseline"]), "the last close"),
-            _tile("Interval of the price", _range(p["price_interval"], price_text), _level(p["price_interval"], "too few cases"))]
+            _tile("Interval of the price", _range(p["price_interval"], price_text), _changes(p) + _level(p["price_interval"], "too few cases"))]
 
 def _label_tile(p: Mapping, sign: str = "") -> str:
     "The label, and the threshold that the model's number is held against."
@@ -167,6 +173,13 @@ def _away(p: Mapping) -> str:
     return (f"Like cases rose {more} often than the model says: its probabilities are off here (calibrate: sigmoid or isotonic corrects them in training). "
             "The label follows from the model's probability, as in research.")
 
+def _other_label(p: Mapping) -> str:
+    "What the champion foretells, where that is not the next close; empty where it is."
+    if p["foretells"] == "next_close": return ""
+    away = "about 1 bar" if p["horizon"] == 1 else f"about {p['horizon']} bars"
+    price = "" if p["price"] is None else f"; so the price is for {away} later, counted from the next bar on, not for the next close"
+    return f"The champion's label is {p['foretells']}, another than next_close{price}. A champion that learnt next_close answers for the next close."
+
 def prediction_card(p: Mapping, # one of POST /predict
                     ) -> str:   # HTML
     "What the champion says of a symbol, beside the naive guess."
@@ -178,7 +191,7 @@ def prediction_card(p: Mapping, # one of POST /predict
         lines.append("This model foretells a direction, not a price. " + (stood if p["price"] is not None else _NO_PRICE))
         if (away := _away(p)): lines.append(away)
     elif p["price"] is None and not p["reason"]: lines.append(_NO_PRICE)
-    if p["horizon"] > 1 and p["price"] is not None: lines.append(f"So the price is for about {p['horizon']} bars later, not for the next close.")
+    if (other := _other_label(p)): lines.append(other)
     if not p["settled"]: lines.append("The symbol has a short history: where it begins still shows in the features.")
     late = f"Stale: the bar closed {age_text(p['age_seconds'])} ago and a newer one should be there by now. Ingest first." if p["stale"] else ""
     body = f'<p class="mlfin-badge no">{html.escape(late)}</p>' if late else ""

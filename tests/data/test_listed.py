@@ -99,6 +99,28 @@ def test_a_split_the_wrong_way_round_is_told(value, says, believed):
     assert told.says.tolist() == says and actions.value.tolist() == [believed]
 
 
+@pytest.mark.parametrize("prices", [True, False])
+def test_a_split_that_only_the_adjusted_close_implies_is_told(prices):
+    """A file that lists its actions lists no split there: it is believed where the price jumps by it, and told either way."""
+    bars, adjusted = series(splits=[(120, 4.0)] if prices else [], dividends=[(60, 1.0)])
+    if not prices: adjusted = adjusted / np.where(np.arange(len(bars)) < 120, 4.0, 1.0)
+    for listed in (listing(bars, (60, "dividend", 1.0)), as_actions([])):
+        actions, told = reconcile_actions(bars, listed, adjusted)
+        assert told.query("kind == 'split'").says.tolist() == ["only implied"] and told.implied.iloc[-1] == pytest.approx(4.0)
+        assert actions.query("kind == 'split'").value.tolist() == ([4.0] if prices else [])
+
+
+def test_a_column_of_splits_that_lists_none_is_held_against_the_adjusted_close(tmp_path):
+    bars, adjusted = series(splits=[(60, 7.0)])
+    frame = pd.DataFrame({"Date": bars.ts.dt.strftime("%Y-%m-%d"), **{c.title(): bars[c] for c in ("open", "high", "low", "close", "volume")}})
+    frame["Adj Close"], frame["Stock Splits"] = adjusted, 0.0
+    frame.to_csv(tmp_path / "X.csv", index=False)
+    done = update(tmp_path / "X.csv", symbols=["X"], tz="UTC", store=tmp_path / "lake")
+    line = done.quality.set_index("check").loc["actions"]
+    assert (line.status, line["rows"]) == ("warn", 1) and line.detail.endswith("split implied 7, believed 7 (only implied)")
+    assert Lake(tmp_path / "lake").read_actions().value.tolist() == [7.0]
+
+
 def test_a_split_that_the_prices_contain_already_is_not_applied_again():
     bars, adjusted = series()
     actions, told = reconcile_actions(bars, listing(bars, (120, "split", 4.0)), adjusted)

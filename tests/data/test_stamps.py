@@ -60,9 +60,37 @@ def test_bars_stamped_at_their_close_are_named(tmp_path, calendar, timeframe):
         agrees(late, calendar, tmp_path, part=80, rows=120, but=("outliers", "spread", "volume_regime", "timeframe"))
 
 
+@pytest.mark.parametrize("calendar, timeframe", [("XNYS", "1h"), ("XNYS", "4h"), ("XHKG", "1h")])
+def test_stamps_a_whole_step_after_the_last_open_are_named(tmp_path, calendar, timeframe):
+    """The last bar of a New York day opens at 15:30 and ends at 16:00; who adds an hour to each open stamps it 16:30."""
+    frame = month(calendar, timeframe)
+    late = as_bars(frame.assign(ts=frame.ts + timeframe_delta(timeframe), known_at=frame.known_at + 2 * timeframe_delta(timeframe)))
+    line = check_quality(late, calendar).set_index("check").loc["stamped_at_close"]
+    assert line.status == "warn" and "at 0 of" in line.detail and "stamp=close" in line.detail
+    agrees(late, calendar, tmp_path, part=80, rows=120, but=("outliers", "spread", "volume_regime", "timeframe"))
+    path = write(tmp_path / "A.csv", frame, frame.ts + timeframe_delta(timeframe))
+    how = dict(symbols=["A"], timeframes=timeframe, tz="UTC", calendar=calendar)
+    told = update("csv", path, store=tmp_path / "open", **how)
+    assert "stamp=close" in (told.series.error[0] or told.quality.set_index("check").detail["stamped_at_close"])
+    assert update("csv", path, store=tmp_path / "close", stamp="close", **how).quality.status.eq("pass").all()
+
+
+@pytest.mark.parametrize("early", ["1us", "1ms", "1s"])
+@pytest.mark.parametrize("calendar, timeframe", [("24/7", "1m"), ("24/7", "1h"), ("24/7", "1d"), ("forex", "15m"), ("XNYS", "1h")])
+def test_stamps_of_the_last_moment_are_named(tmp_path, calendar, timeframe, early):
+    """An exchange's close time is 10:59:59.999."""
+    frame = month(calendar, timeframe, end="2024-03-03" if timeframe == "1m" else "2024-03-28 20:00")
+    late = as_bars(frame.assign(ts=frame.known_at - pd.Timedelta(early), known_at=frame.known_at + timeframe_delta(timeframe)))
+    line = check_quality(late, calendar).set_index("check").loc["stamped_at_close"]
+    assert (line.status, line["rows"]) == ("warn", len(late)) and "a moment before a full minute: stamp=close reads it so" in line.detail
+    agrees(late, calendar, tmp_path, part=80, rows=120, but=("outliers", "spread", "volume_regime", "timeframe"))
+    told = update("csv", write(tmp_path / "A.csv", frame, late.ts), symbols=["A"], timeframes=timeframe, tz="UTC", calendar=calendar, store=tmp_path / "lake")
+    assert told.series.status.tolist() == ["stopped"] and "stamp=close" in told.series.error[0]  # where it is read first
+
+
 def test_a_bar_of_the_closing_auction_is_no_such_stamp():
     frame = month("XNYS", "1h")
-    edges = session_edges("XNYS", int(frame.ts.astype("int64").min()), int(frame.ts.astype("int64").max()) + 3 * 3_600_000_000)
+    edges = session_edges("XNYS", "1h", int(frame.ts.astype("int64").min()), int(frame.ts.astype("int64").max()) + 3 * 3_600_000_000)
     auction = frame[frame.ts.isin(pd.to_datetime(edges[0], unit="us", utc=True))]
     auction = auction.assign(ts=auction.ts + pd.Timedelta("6h30min"), known_at=auction.ts + pd.Timedelta("7h"))
     both = as_bars(pd.concat([frame, auction]))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import ModelError
-from mlfin.models.comparison import PARTS, compare_models
+from mlfin.models.comparison import PARTS, candidates, compare_models, show_traded
 from mlfin.models.training import train_walk_forward
 
 MODELS = ("dummy", "lightgbm", "logistic")
@@ -61,7 +61,8 @@ def test_the_verdict_counts_the_models_that_were_tried(world):
 @pytest.mark.parametrize("changes, words", [
     ({"dataset": "e"}, "`dataset` must be that of dummy.*lightgbm"),
     ({"split": {"folds": 4}}, "`split`"),
-    ({"label": "fwd_ret_6"}, "`label`"),
+    ({"label": "fwd_ret_6", "features": ["b"]}, "`features` must be that of dummy"),
+    ({"label": "fwd_ret_6", "split": {"folds": 4}}, "`split`"),
     ({"model": "dummy"}, "each once"),
 ])
 def test_what_was_trained_on_something_else_is_refused(world, changes, words):
@@ -79,3 +80,27 @@ def test_other_folds_and_strange_rows_are_refused(world):
         compare_models([first, {**other, "predictions": first["predictions"]}])
     with pytest.raises(ModelError, match="at least one model"):
         compare_models([])
+
+
+def test_several_labels_are_chosen_by_skill_and_judged_together(world):
+    "The losses of one label are ten times as large: its skill is what it takes away of its own naive loss."
+    alone, _ = world
+    def of(name, label, gain, scale=1.0):
+        part = part_of(alone[name], name, label=label, dataset=label, rows=int(600 / scale), baseline=0.5)
+        scores = part["scores"].assign(log_loss_baseline=0.7 * scale)
+        return {**part, "scores": scores.assign(log_loss=scores.log_loss_baseline * (1 - gain - 0.001 * scores.fold))}
+    four = [of("dummy", "fwd_ret_6", 0.0), of("logistic", "fwd_ret_6", 0.01), of("dummy", "barrier_20_2_1", 0.0, 10), of("logistic", "barrier_20_2_1", 0.02, 10)]
+    for order in (four, four[::-1]):
+        compared = compare_models(order)
+        assert compared.selected == "logistic-barrier_20_2_1" and compared.training["label"] == "barrier_20_2_1" and compared.training["rows"] == 60
+        assert list(compared.summary.model[:2]) == ["logistic-barrier_20_2_1", "logistic-fwd_ret_6"] and len(compared.summary) == 4
+        assert candidates(compared.training)["dummy-fwd_ret_6"] == {"model": "dummy", "label": "fwd_ret_6", "dataset": "fwd_ret_6", "rows": 600, "baseline": 0.5,
+                                                                    "unchecked": None}
+        assert {row["model"] for row in compared.training["information"]} == set(compared.summary.model) == set(compared.predictions.model)
+        parts = compared.by_label()
+        assert list(parts) == ["barrier_20_2_1", "fwd_ret_6"] and sum(len(own.predictions) for own in parts.values()) == len(compared.predictions)
+        shown = show_traded(compared.training, {name: 1.0 for name in compared.summary.model})
+        assert shown.index[0] == ("barrier_20_2_1", "logistic") and shown.chosen.tolist() == ["yes", "", "", ""]
+    single = compare_models(four[:2])
+    assert "skill" not in single.summary and "candidates" not in single.training and list(single.by_label()) == ["fwd_ret_6"]
+    assert candidates(single.training)["dummy"] == {"model": "dummy", "label": "fwd_ret_6", "dataset": "fwd_ret_6", "rows": 600, "baseline": 0.5, "unchecked": ""}

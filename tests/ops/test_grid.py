@@ -154,3 +154,27 @@ def test_ctrl_c_ends_both_kernels(grid):
     assert all((grid.root / f).read_bytes() == content for f, content in before.items())
     write(grid, "scale", SCALE + "\npass", ["by"], "scale-[[by]]")
     assert go(grid).executed == ("scale-a", "scale-bb", "total") and grid.total() == 18.0
+
+
+@pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_sigterm_to_reproduce_leaves_no_kernel_and_nothing_half(grid, together):
+    """A service manager ends a command with SIGTERM, which by itself would leave the kernel that it waits for."""
+    wait = "if os.path.exists('slow'):\n    open('pid', 'w').write(str(os.getpid()))\n    time.sleep(100)\n"
+    write(grid, "scale", wait + SCALE, ["by"], "scale-[[by]]")
+    go(grid, "scales=[a]")
+    (grid.root / "slow").touch()
+    code = f"import os, sys; os.cpu_count = lambda: {2 if together else 1}; from mlfin.ops.cli import main; main(sys.argv[1:])"
+    record = next((grid.root / "reports/test/default/runs").glob("[!.]*/run.json"))
+    record.write_text(record.read_text().replace('"ploomber-engine"', '"papermill"'))
+    process = subprocess.Popen([sys.executable, "-c", code, "reproduce", "latest"], cwd=grid.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "MLFIN_PROFILE": "test"})
+    end = time.monotonic() + 90
+    while not (grid.root / "pid").is_file() or not (grid.root / "pid").read_text():
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and said.count("Interrupted.") == 1 and "Traceback" not in said, said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((grid.root / "pid").read_text()), 0)
+    assert not list(grid.root.glob("*/test/.reproduce-*"))

@@ -26,7 +26,7 @@ from mlfin.ops.cli import main
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(mlfin.__file__).parent
 KERNEL = "mlfin-cpu" if "mlfin-cpu" in KernelSpecManager().find_kernel_specs() else "python3"
-TASKS = ("ingest", "features", "train-logistic", "compare", "backtest", "publish")
+TASKS = ("ingest", "features", "train-logistic-fwd_ret_5", "compare", "backtest", "publish")
 SMALL = {"models": "[logistic]", "folds": "3", "symbols": "[IBM,MSFT]", "start": "2006-01-03", "executor": "ploomber-engine", "kernel": KERNEL,
          "features": "[rsi_14, macd_12_26_9, returns, volume_ma_20]"}
 DATA = "reports/test/default", ".mlfin/test/default"  # what is published: nothing here may be lost

@@ -61,6 +61,15 @@ def edit(bench, name, old, new):
     ({"models": "[../logistic]"}, ["`models`", "plain names"]),
     ({"label": "fwd_rte_5"}, ["`label`", "'fwd_rte_5'", "did you mean `fwd_ret_5`"]),
     ({"label": "fwd_ret_0"}, ["`label`", "from 1 to 99999"]),
+    ({"labels": "[fwd_ret_5,nxt_close]"}, ["`label`", "'nxt_close'", "did you mean `next_close`"]),
+    ({"labels": "[fwd_ret_5,next_close,fwd_ret_5]"}, ["`labels`", "each once", "'fwd_ret_5'"]),
+    ({"labels": "[]"}, ["`labels`", "a list with something in it"]),
+    ({"labels": "fwd_ret_5"}, ["`labels`", "labels=[fwd_ret_5]"]),
+    ({"labels": "[meta_fwd_ret_5]"}, ["`labels`", "'meta_fwd_ret_5'", "bars decide"]),
+    ({"labels": f"[{','.join(f'fwd_ret_{n}' for n in range(1, 1001))}]"}, ["`labels`", "at most 20", "1,000"]),
+    ({"label": "[fwd_ret_5,next_close]"}, ["`label`", "labels=[A,B]"]),
+    ({"label": "null"}, ["`label`", "given"]),
+    ({"label": "fwd_ret_5", "labels": "[next_close]"}, ["`labels`", "label=fwd_ret_5", "'next_close'"]),
     ({"label": "fwd_ret_100000"}, ["`label`", "from 1 to 99999"]),
     ({"rule": "long_flta"}, ["`rule`", "did you mean `long_flat`"]),
     ({"threshold": "1.5"}, ["`threshold`", "-1 < t < 1"]),
@@ -205,12 +214,12 @@ def test_a_symbol_that_the_built_in_data_lack(unharmed):
 
 
 @pytest.mark.parametrize("changes, task, parts", [
-    ({"label": "fwd_ret_599"}, "features", ["`horizon` must be at most 598", "load more history"]),
-    ({"label": "fwd_ret_5000"}, "features", ["`horizon` must be at most 598"]),
+    ({"label": "fwd_ret_599"}, "train-logistic-fwd_ret_599", ["`horizon` must be at most 598", "load more history"]),
+    ({"label": "fwd_ret_5000"}, "train-logistic-fwd_ret_5000", ["`horizon` must be at most 598"]),
     ({"features": "[sma_700]"}, "features", ["`sma_700`", "600 bars"]),
-    ({"label": "fwd_ret_580"}, "train-logistic", ["Hint"]),
-    ({"folds": "1000"}, "train-logistic", ["`folds` must be at most", "load more history"]),
-    pytest.param({"embargo": "9000"}, "train-logistic", ["embargo of 9000", "Hint"], marks=pytest.mark.slow),
+    ({"label": "fwd_ret_580"}, "train-logistic-fwd_ret_580", ["Hint"]),
+    ({"folds": "1000"}, "train-logistic-fwd_ret_5", ["`folds` must be at most", "load more history"]),
+    pytest.param({"embargo": "9000"}, "train-logistic-fwd_ret_5", ["embargo of 9000", "Hint"], marks=pytest.mark.slow),
 ])
 def test_data_that_do_not_reach(unharmed, changes, task, parts):
     (unharmed.root / "bars.csv").write_text(written())
@@ -218,7 +227,7 @@ def test_data_that_do_not_reach(unharmed, changes, task, parts):
 
 
 FEATURES = "nbs/pipeline/92_features.ipynb"
-COMPUTED = "table, labels = compute_features("  # what comes after it takes a while
+COMPUTED = "table = compute_features("  # what comes after it takes a while
 
 
 def _line(text: str) -> int:
@@ -240,16 +249,16 @@ def _line(text: str) -> int:
     ("upstream: [ingest]", "upstream: [ingst]", ["`upstream`", "did you mean `ingest`"]),
     ("upstream: [ingest]", "upstream: ingest", ["`upstream`", "a list of tasks", "[ingest]"]),
     ("upstream: [ingest, train-*]", "upstream: [ingest, trian-*]", ["`upstream`", "trian-*"]),
-    ("name: train-[[model]]", "name: train", ["`name`", "[[model]] in it"]),
-    ('grid: {model: "{{models}}"}', "grid: [logistic]", ["`grid`", "a mapping"]),
-    ("html: reports/{{profile}}/{{experiment}}/93_train_[[model]].html", "html: reports/{{profile}}/{{experiment}}/93_train_[[modle]].html",
+    ("name: train-[[model]]-[[label]]", "name: train", ["`name`", "[[model]] in it"]),
+    ('grid: {model: "{{models}}", label: "{{labels}}"}', "grid: [logistic]", ["`grid`", "a mapping"]),
+    ("html: reports/{{profile}}/{{experiment}}/93_train_[[model]]_[[label]].html", "html: reports/{{profile}}/{{experiment}}/93_train_[[modle]].html",
      ["`placeholder`", "did you mean `model`"]),
-    ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: 7", ["`product`", "got 7"]),
-    ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: ../labels.parquet", ["`labels`", "{{experiment}}"]),
-    ("labels: .mlfin/{{profile}}/{{experiment}}/labels.parquet", "labels: .mlfin/labels.parquet", ["`labels`", "{{experiment}}"]),
-    ("{{experiment}}/labels.parquet", "{{experiment}}/features.parquet", ["unique products"]),
+    ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: 7", ["`product`", "got 7"]),
+    ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: ../facts.parquet", ["`facts`", "{{experiment}}"]),
+    ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: .mlfin/facts.parquet", ["`facts`", "{{experiment}}"]),
+    ("{{experiment}}/facts.parquet", "{{experiment}}/features.parquet", ["unique products"]),
     ("      html: reports/{{profile}}/{{experiment}}/92_features.html\n", "", ["Missing key 'html'"]),
-    ('label: "{{label}}"', 'lable: "{{label}}"', ["92_features.ipynb", "Missing params: 'label'"]),
+    ('facts: "{{facts}}"', 'fatcs: "{{facts}}"', ["92_features.ipynb", "Missing params: 'facts'"]),
     ('      tz: "{{tz}}"\n', "", ["91_ingest.ipynb", "Missing params: 'tz'"]),
     ("class: NotebookRunner", "class: NotebookRuner", ["Did you mean 'NotebookRunner'"]),
     ('executor: "{{executor}}"', "executor: magic", ["magic", "papermill"]),
@@ -291,7 +300,7 @@ def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
     ("settings.ini", "task_timeout = 18000", "task_timeout = -1", ["`task_timeout`", "greater than or equal to 1"]),
     ("settings.ini", "plugins =", "plugins = nowhere.at_all", ["`plugins`", "nowhere.at_all"]),
     ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "did you mean `folders`"]),
-    ("env.yaml", "label: fwd_ret_5", "label:", ["`label`", "given", "env.yaml"]),
+    ("env.yaml", "labels: [fwd_ret_5]", "labels:", ["`labels`", "given", "env.yaml"]),
     ("env.yaml", "path: mlfin", "path: [a]\nother: mlfin", ["`path`", "['a']"]),
 ])
 def test_a_value_of_the_project_that_is_wrong(unharmed, name, old, new, parts):
@@ -309,12 +318,12 @@ def test_a_file_of_the_project_that_is_gone(unharmed, name):
 
 
 @pytest.mark.parametrize("old, new, code, parts", [
-    ('task.write(\\"labels\\", labels)', 'task.write(\\"labels\\", labels', 2, ["92_features.ipynb is not valid Python", "never closed"]),
-    ('task.write(\\"labels\\", labels)', 'task.write(\\"labels\\", lables)', 2, ["92_features.ipynb", "undefined name 'lables'"]),
+    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", read', 2, ["92_features.ipynb is not valid Python", "never closed"]),
+    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", raed)', 2, ["92_features.ipynb", "undefined name 'raed'"]),
     ('"parameters"', '"paramters"', 2, ["92_features.ipynb", "`parameters`"]),
-    ('task.write(\\"labels\\", labels)', "pass", 1, ["Task `features` did not write its product `labels`"]),
-    ('task.write(\\"labels\\", labels)', 'task.write(\\"lables\\", labels)', 1, ["Task `features` failed in cell", "did you mean `labels`"]),
-    ('task.write(\\"labels\\", labels)', "1 / 0", 1, ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "]),
+    ('task.write(\\"facts\\", read)', "pass", 1, ["Task `features` did not write its product `facts`"]),
+    ('task.write(\\"facts\\", read)', 'task.write(\\"fatcs\\", read)', 1, ["Task `features` failed in cell", "did you mean `facts`"]),
+    ('task.write(\\"facts\\", read)', "1 / 0", 1, ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "]),
 ])
 def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
     edit(unharmed, FEATURES, old, new)
@@ -326,7 +335,7 @@ def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
 
 def test_a_failure_is_named_for_its_own_task_whatever_failed_before(unharmed):
     (unharmed.root / "bars.csv").write_text(written())
-    one_message(unharmed.here(*words(**{**CSV, "folds": "1000"})), 1, "Task `train-logistic`", "failed/93_train_logistic.ipynb")
+    one_message(unharmed.here(*words(**{**CSV, "folds": "1000"})), 1, "Task `train-logistic-fwd_ret_5`", "failed/93_train_logistic_fwd_ret_5.ipynb")
     (unharmed.root / "bars.csv").write_text(HEAD)
     one_message(unharmed.here(*words(**CSV)), 1, "Task `ingest`", "failed/91_ingest.ipynb")
 

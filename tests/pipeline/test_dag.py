@@ -19,7 +19,7 @@ from mlfin.features import spec
 from .conftest import KERNEL, ROOT, SMALL, TASKS, minutes, words
 
 BTC = ROOT.parent / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
-PAGES = ("91_ingest", "92_features", "93_train_logistic", "93a_compare", "94_backtest", "95_publish")
+PAGES = ("91_ingest", "92_features", "93_train_logistic_fwd_ret_5", "93a_compare", "94_backtest", "95_publish")
 CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe": "1m", "start": "null", "features": "[rsi_14,returns]"}
 
 
@@ -207,20 +207,20 @@ def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
 
 @pytest.mark.slow
 def test_a_model_more_is_one_training_more(finished):
-    before = contents(finished, "predictions_logistic.parquet", "importance.parquet")
+    before = contents(finished, "predictions_logistic_fwd_ret_5.parquet", "importance.parquet")
     code, out, err = finished.here(*words(models="[logistic,dummy]"))
-    assert code == 0 and executed(out) == ["train-dummy", "compare", "backtest", "publish"], out + err
-    assert contents(finished, "predictions_logistic.parquet") == {k: v for k, v in before.items() if k.startswith("pred")}
+    assert code == 0 and executed(out) == ["train-dummy-fwd_ret_5", "compare", "backtest", "publish"], out + err
+    assert contents(finished, "predictions_logistic_fwd_ret_5.parquet") == {k: v for k, v in before.items() if k.startswith("pred")}
     assert set(read_parquet(finished.data("predictions.parquet")).model) == {"dummy", "logistic"}
     training, tried = read_json(finished.data("training.json")), len(read_parquet(finished.data("sweep.parquet")))
     assert read_json(finished.data("significance.json"))["n_trials"] == tried + (tried if training["selected"] == "dummy" else 1)
     chosen = read_parquet(finished.data("importance.parquet")).model.unique()
     assert list(chosen) == [training["selected"]] and {row["model"] for row in training["summary"]} == {"dummy", "logistic"}
     page = finished.report("93a_compare.html").read_text()
-    assert 'href="93_train_dummy.html"' in page and 'href="93_train_logistic.html"' in page
-    assert all(finished.report(f"93_train_{m}.html").is_file() for m in ("dummy", "logistic"))
+    assert 'href="93_train_dummy_fwd_ret_5.html"' in page and 'href="93_train_logistic_fwd_ret_5.html"' in page
+    assert all(finished.report(f"93_train_{m}_fwd_ret_5.html").is_file() for m in ("dummy", "logistic"))
     code, out, _ = finished.here("status", *words(models="[dummy]")[1:])
-    assert code == 0 and re.search(r"train-dummy\s.*fresh", out) and "train-logistic" not in out and re.search(r"compare\s.*stale", out)
+    assert code == 0 and re.search(r"train-dummy-fwd_ret_5\s.*fresh", out) and "train-logistic-fwd_ret_5" not in out and re.search(r"compare\s.*stale", out)
 
 
 @pytest.mark.slow
@@ -228,7 +228,7 @@ def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_
     monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
     asked = dict(splitter="combinatorial", folds="4", weights="uniqueness", class_weights="balanced", calibrate="sigmoid", jobs="2", task="classification")
     code, out, err = finished.here(*words(**asked))
-    assert code == 0 and executed(out) == ["train-logistic", "compare", "backtest", "publish"], out + err
+    assert code == 0 and executed(out) == ["train-logistic-fwd_ret_5", "compare", "backtest", "publish"], out + err
     training, paths, told = read_json(finished.data("training.json")), *(read_parquet(finished.data(f"{n}.parquet")) for n in ("paths", "predictions"))
     assert training["split"] == {"folds": 4, "embargo": 5, "splitter": "combinatorial", "weights": "uniqueness"}
     assert training["parameters"]["logistic"] | {"class_weight": "balanced", "calibrate": "sigmoid"} == training["parameters"]["logistic"]
@@ -236,7 +236,7 @@ def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_
     assert read_parquet(finished.data("scores.parquet")).fold.nunique() == 4
     assert len(read_parquet(finished.data("equity.parquet"))) > len(told) / 2  # all of it is traded, from the first block on
     assert not list(finished.root.glob(".mlfin/**/.*.progress"))
-    page = finished.report("93_train_logistic.ipynb").read_text()
+    page = finished.report("93_train_logistic_fwd_ret_5.ipynb").read_text()
     assert "MLflow could not be used" in page and "the training result is complete" in page and "Traceback" not in err
     assert read_json(finished.data("verdict.json"))["sentences"][0] in out
 

@@ -5,11 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlfin.backtest.window import asked_again, move_window
 from mlfin.core.provenance import read_json, read_parquet
+from mlfin.data import stored
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
 from mlfin.data.ingest import open_store
-from mlfin.models.gate import promote
+from mlfin.models.gate import beats_champion, promote
 from mlfin.models.registry import model_versions
 
 
@@ -32,6 +34,8 @@ def back(bench):
 def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished):
     first = finished.record()
     promote(finished.settings, "default", force="a first one")
+    code, out, err = finished.here("retrain", "default")
+    assert code == 0 and "Nothing is new" in out and "it is the champion already" in out and finished.record() == first, out + err
     pushed = push(finished)
     code, out, err = finished.here("retrain", "default", "--dry-run", "--json")
     assert code == 0 and len(json.loads(out)["tasks"]) == 6 and finished.record() == first, out + err
@@ -51,14 +55,46 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
 
     page = (finished.root / told["page"]).read_text()
     kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
+    against = kept["against"]
+    assert (against["champion"], against["from"][:4]) == (1, "2008") and 2000 < against["rows"] < len(bars) and against["low"] <= against["gain"] <= against["high"]
     assert kept["champion"] == 1 and [c["name"] for c in kept["checks"]][:3] == ["loads", "baseline", "champion"]
-    for words in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", f"v2 {kept['gate'][:20]}"): assert words in page, words
+    for words in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", "v2 beside v1", "common rows", f"v2 {kept['gate'][:20]}"): assert words in page, words
     assert str(finished.root) not in page
 
     code, out, err = finished.here("retrain", "default")
     assert code == 0 and "Nothing is new" in out, out + err
     code, out, err = finished.here("retrain", "default", "--promote")
     assert code == 1 and "refused by the gate" in out, out + err
+
+
+def test_a_window_that_the_folds_do_not_fit_into_is_refused_before_a_kernel_starts(finished):
+    before = finished.published()
+    for window in ("30D", "2h"):
+        code, out, err = finished.here("retrain", "default", "--window", window)
+        assert code == 2 and "`window` must hold enough bars for the folds" in err and "folds=2" in err, out + err
+        assert finished.published() == before
+
+
+def test_a_symbol_that_the_source_has_no_more_is_named_and_its_bars_are_kept(finished):
+    store = open_store(finished.settings)
+    push(finished, symbols=["IBM"])                                        # only one of two got bars
+    there = store.series()
+    lines = pd.DataFrame({"symbol": ["IBM", "MSFT"], "timeframe": "1d", "status": ["done", "failed"], "error": ["", "MSFT is not listed.\nHint: x"]})
+    assert stored._left(lines, finished.settings) == {"MSFT": "MSFT is not listed."}
+    assert stored._left(lines.assign(status="failed"), finished.settings) == {}                  # all failed: the source is away
+    assert stored._left(lines.replace("MSFT", "NEVER"), finished.settings) == {}
+    question = asked_again(finished.record(), finished.settings)
+    assert move_window(question, finished.settings, "3650D")[1] == []
+    late = question | {"features": ["returns"], "folds": 2, "embargo": 0}
+    moved, gone = move_window(late, finished.settings, f"{(there['last'].max() - pd.Timestamp('2013-04-02', tz='UTC')).days}D")
+    assert (moved["symbols"], gone) == (["IBM"], ["MSFT"])
+
+
+def test_rows_that_nobody_foretold_together_are_said_to_be_none():
+    rows = pd.DataFrame({"symbol": "A", "timeframe": "1d", "ts": pd.date_range("2020-01-01", periods=50, tz="UTC"), "model": "x", "probability": 0.5,
+                         "baseline": 0.5, "actual": 1.0})
+    check = beats_champion(rows, rows.assign(ts=rows.ts + pd.Timedelta("100D")), 1)
+    assert not check.passed and "2020-01-01 to 2020-02-19, 1 symbols; the champion's 2020-04-10" in check.says, check
 
 
 @pytest.mark.slow
@@ -75,7 +111,8 @@ def test_a_window_moves_and_is_kept(finished):
 
 @pytest.mark.parametrize("asked, said", [
     (["never"], ["`experiment`", "never", "mlfin run --experiment never"]), (["../x"], ["plain folder name"]),
-    (["default", "--window", "-3D"], ["`window`", "730D"]), (["default", "--window", "often"], ["`window`"])])
+    (["default", "--window", "-3D"], ["`window`", "730D"]), (["default", "--window", "often"], ["`window`"]),
+    (["default", "--window", "40000D"], ["`window`", "36525D"])])
 def test_what_cannot_be_retrained_is_refused_by_name(finished, asked, said):
     code, out, err = finished.here("retrain", *asked)
     assert code == 2 and all(word in err for word in said), out + err

@@ -19,8 +19,9 @@ def settings_of(folder: Path):
 
 def register(folder: Path) -> None:
     """`note` adds a line to a file; `python` runs code, in a lane."""
-    register_kind("note", lambda s, p: Order(["/bin/sh", "-c", 'echo "$1" >> "$2"', "-", str(p["n"]), str(folder / "notes")], p.get("lane")))
-    register_kind("python", lambda s, p: Order([sys.executable, "-c", p["code"], "{events}"], p.get("lane")))
+    register_kind("note", lambda s, p: Order(["/bin/sh", "-c", 'echo "$1" >> "$2"', "-", str(p["n"]), str(folder / "notes")], p.get("lane"),
+                                             p.get("light", False)))
+    register_kind("python", lambda s, p: Order([sys.executable, "-c", p["code"], "{events}"], p.get("lane"), p.get("light", False)))
 
 
 if __name__ == "__main__":

@@ -406,6 +406,23 @@ def test_each_failure_after_the_fifth_makes_the_next_wait_twice_as_long(opened):
     assert [word(accounts.issue, "ann", "wrong", origin=HERE) for _ in range(5)] == ["bad_credentials"] * 5  # counted from nothing again
 
 
+def test_who_guesses_at_the_owners_own_address_delays_him_by_a_minute_at_most(opened):
+    clock = Clock()
+    accounts = opened(clock=clock)
+    add_user(accounts, "ann", "analyst", PASSWORD)
+    assert word(accounts.issue, "ann", PASSWORD, origin=HERE) is None
+    assert [word(accounts.issue, "ann", "wrong", origin=HERE) for _ in range(6)] == ["bad_credentials"] * 5 + ["throttled"]
+    waits = []
+    for _ in range(9):
+        with pytest.raises(AuthError) as e: accounts.issue("ann", PASSWORD, origin=HERE)
+        waits.append(round(e.value.retry_after))
+        clock.ahead += e.value.retry_after + 0.5
+        assert word(accounts.issue, "ann", "wrong", origin=HERE) == "bad_credentials"
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    clock.ahead += 60.5
+    assert word(accounts.issue, "ann", PASSWORD, origin=HERE) is None
+
+
 def test_sixteen_guesses_at_once_are_sixteen_guesses(opened):
     accounts = opened()
     add_user(accounts, "ann", "analyst", PASSWORD)

@@ -157,6 +157,51 @@ def test_an_experiments_own_path_is_looked_at_again(ask):
     for name in ("bad", "db"): assert word(ask("POST", "/v1/ingest/run", "analyst", json={"experiment": name})) == (422, "invalid")
 
 
+@pytest.mark.parametrize("name, source, path, brought", [
+    ("r_bad", "csv", "out/secret.csv", None), ("r_db", "store", "x", {"source": "sql", "path": "postgresql://ann:***@db.example/x"}),
+    ("r_rest", "store", "x", {"source": "rest", "path": "in/bars.csv"}), ("r_link", "store", "x", {"source": "files", "path": "in/*.csv"}),
+    ("r_up", "store", "x", {"source": "csv", "path": "../../etc/passwd"}), ("r_web", "store", "x", {"source": "ccxt", "path": "http://x"})])
+def test_a_stored_question_is_no_way_round_the_doors(ask, name, source, path, brought):
+    """`/v1/train` without parameters brings in what is new from where the last run's bars came: that place is looked at as a request's own would be."""
+    settings = ask.api.jobs.settings
+    (record := settings.reports_dir(name) / "run.json").parent.mkdir(parents=True, exist_ok=True)
+    asked = {"source": source, "path": path, "symbols": ["COIN"], "models": ["logistic"]}
+    record.write_text(json.dumps({"parameters": asked, "when": {"brought": brought}}))
+    for body in ({}, {"window": "30D"}):
+        told = ask("POST", "/v1/train", "analyst", json={"experiment": name} | body)
+        assert word(told) == (422, "invalid") and told.json()["errors"][0]["field"] in ("path", "source"), told.text
+        assert SECRET not in told.text and "***" not in told.text
+    assert ask.api.jobs.counts()["queued"] == 0
+
+
+def test_an_experiment_that_has_run_is_retrained_by_its_own_question(ask):
+    settings, boss = ask.api.jobs.settings, {"experiment": "again", "window": "730D", "promote": True}
+    (record := settings.reports_dir("again") / "run.json").parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"parameters": {"source": "csv", "path": "in/bars.csv", "symbols": ["COIN"], "models": ["logistic"]}}))
+    def words(told):
+        assert told.status_code == 202, told.text
+        with sqlite3.connect(ask.api.jobs.path) as db: return json.loads(db.execute("SELECT words FROM jobs WHERE id = ?", (told.json()["id"],)).fetchone()[0])[4:]
+    assert words(ask("POST", "/v1/train", "analyst", json={"experiment": "again"})) == ["retrain", "again", "--profile=test", "--events={events}"]
+    assert words(ask("POST", "/v1/train", "boss", json=boss)) == ["retrain", "again", "--profile=test", "--window=730D", "--promote", "--events={events}"]
+    assert word(ask("POST", "/v1/train", "analyst", json=boss)) == (403, "forbidden")                   # what serves is an administrator's word
+    assert words(ask("POST", "/v1/train", "analyst", json={"experiment": "again", "parameters": {"force": True}}))[0] == "run"
+    (mine := ask("POST", "/v1/train", "analyst", json={"experiment": "again", "parameters": {"folds": 2}}))
+    assert words(mine)[0] == "run" and "an earlier job of experiment again" in mine.json()["says"] and mine.json()["waits_for"]
+
+
+@pytest.mark.parametrize("window", ["soon", "-3D", "730", "1e9D", "9999999999D", "40000D", "59min", "nan", "NaT", "9" * 32, "x" * 33, "", "730D\u0000", "\u0661D", 730, True,
+                                    ["730D"], "--help", "$(id)D"])
+def test_a_window_that_is_none_is_named(ask, window):
+    (record := ask.api.jobs.settings.reports_dir("again") / "run.json").parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"parameters": {"source": "csv", "path": "in/bars.csv", "symbols": ["COIN"], "models": ["logistic"]}}))
+    told = ask("POST", "/v1/train", "analyst", json={"experiment": "again", "window": window})
+    assert told.status_code == 422 and "window" in told.json()["errors"][0]["field"], told.text
+    for body in ({"experiment": "never"}, {"experiment": "again", "parameters": {"folds": 2}}):
+        told = ask("POST", "/v1/train", "analyst", json=body | {"window": "730D"})
+        assert word(told) == (422, "invalid") and told.json()["errors"][0]["field"] == "window", told.text
+    assert ask.api.jobs.counts()["queued"] == 0
+
+
 def worked(jobs, name, seconds=120):
     stop = threading.Event()
     thread = threading.Thread(target=jobs.run_worker, args=(stop, lambda job: stop.set() if job.id == name else None), kwargs={"poll": 0.05})

@@ -104,6 +104,57 @@ def test_one_at_a_time_in_a_lane(jobs, workers, tmp_path):
     assert jobs.counts().get("failed") is None and (tmp_path / "done").read_text() == "x" * 4
 
 
+def started(jobs): return [j.parameters["n"] for j in jobs.list() if j.state == "running"]
+
+
+def test_heavy_and_light_jobs_have_places_of_their_own(jobs):
+    for n, lane in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")): jobs.submit("note", {"n": n, "lane": lane}, "ann")
+    light = jobs.submit("note", {"n": "x1", "lane": "store", "light": True}, "ann")
+    jobs.submit("note", {"n": "x2", "lane": "store", "light": True}, "ann")
+    while module._take(jobs, "w"): pass
+    assert sorted(started(jobs)) == ["a1", "b1", "x1"]                     # two trainings of two experiments, and an ingest
+    by = {j.parameters["n"]: j.id for j in jobs.list()}
+    told = {n: (jobs.waits_for(by[n]), jobs.why_waits(by[n])) for n in by}
+    assert told == {"a1": (None, ""), "b1": (None, ""), "x1": (None, ""), "a2": (by["a1"], "waits: an earlier job of a has not ended"),
+                    "x2": (light.id, "waits: an earlier job of the store has not ended"),
+                    "c1": (by["a1"], "waits for a place: 2 of 2 are taken (job_workers)")}
+    more = Jobs(jobs.settings.model_copy(update={"job_workers": 3}), grace=1.0)    # as after SIGHUP
+    assert more.why_waits(by["c1"]) == "waits: it is among the next to be taken" and module._take(more, "w").id == by["c1"]
+    jobs.cancel(by["a2"], "ben")
+    assert jobs.get(by["a2"]).state == "cancelled" and module._take(more, "w") is None
+
+
+def test_a_hundred_jobs_of_one_keep_nobody_else_waiting(jobs):
+    import sqlite3
+
+    for n in range(4): jobs.submit("note", {"n": n}, "ann", "ann")
+    jobs.submit("note", {"n": 10}, "ben", "ben")
+    begun = []
+    while job := module._take(jobs, "w"):
+        begun.append(job.parameters["n"])
+        with sqlite3.connect(jobs.path) as db: db.execute("UPDATE jobs SET state = 'succeeded' WHERE id = ?", (job.id,))
+    assert begun == [0, 10, 1, 2, 3]
+
+
+def test_a_queue_of_an_earlier_version_is_taken_over(jobs):
+    import sqlite3
+
+    jobs.folder.mkdir(parents=True)
+    with sqlite3.connect(jobs.path) as db:
+        db.executescript(module._SCHEMA)
+        for kind in ("train", "ingest"):
+            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, by, created) VALUES (?, ?, 'queued', '{}', '[]', 'ann', 0)", (kind, kind))
+    assert [(j.id, j.light, j.owner) for j in jobs.list()] == [("ingest", True, ""), ("train", False, "")]
+
+
+@pytest.mark.parametrize("code, events, state", [
+    (1, {"kind": "end", "promoted": False, "gate": "refused by the gate: fresh"}, "succeeded"), (1, {"kind": "end", "run": "abc"}, "failed"), (2, {}, "failed")])
+def test_judged_and_refused_is_a_result(jobs, code, events, state):
+    text = f"import sys\nprint({json.dumps(json.dumps(events))}, file=open(sys.argv[1], 'a'))\nraise SystemExit({code})"
+    ended = worked(jobs, jobs.submit("python", {"code": text}, "ann").id)
+    assert (ended.state, ended.result.get("gate")) == (state, events.get("gate"))
+
+
 def test_the_database_itself_lets_no_second_one_into_a_lane(jobs):
     import sqlite3
 

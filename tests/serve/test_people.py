@@ -49,7 +49,7 @@ def keys_of(ask):
 
 # ---- every route, every role
 
-ROOT = ("GET /health/live", "GET /health/ready", "GET /metrics", "GET /docs", "GET /openapi.json")
+ROOT = ("GET /health", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /docs", "GET /openapi.json")
 
 
 def test_each_route_is_asked_for_by_everybody(ask):

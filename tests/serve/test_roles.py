@@ -10,7 +10,7 @@ ISSUE = {  # what the service must have, and who may
     "POST /ingest": "analyst", "POST /ingest/run": "analyst", "GET /prices/latest": "read_only", "GET /signals": "read_only",
     "POST /predict": "read_only", "POST /train": "analyst", "GET /jobs/{id}": "read_only", "GET /models": "read_only",
     "GET /model/info": "read_only", "POST /models/{version}/promote": "administrator", "POST /models/{version}/rollback": "administrator",
-    "GET /metrics": "read_only", "GET /health/live": ANYONE, "GET /health/ready": ANYONE, "GET /users": "administrator", "GET /audit": "administrator",
+    "GET /metrics": "read_only", "GET /health": ANYONE, "GET /health/live": ANYONE, "GET /health/ready": ANYONE, "GET /users": "administrator", "GET /audit": "administrator",
 }
 
 
