@@ -1348,6 +1348,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.data.ingest._take': ('data/ingest.html#_take', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._tell': ('data/ingest.html#_tell', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._theirs': ('data/ingest.html#_theirs', 'mlfin/data/ingest.py'),
+                                   'mlfin.data.ingest._together': ('data/ingest.html#_together', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._told': ('data/ingest.html#_told', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._too_many': ('data/ingest.html#_too_many', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._units': ('data/ingest.html#_units', 'mlfin/data/ingest.py'),

@@ -79,6 +79,7 @@ def _address(question: dict, default: dict) -> None:
         raise ParameterError(must_be("path", "left out, because the source says it", question["path"], f"source={source}"))
     question |= {"source": name, "path": rest if colon else question["path"] if given else None}
 
+# %% ../../nbs/backtest/46_question.ipynb #ask4600
 def ask(root: Path,                         # the project's folder
         assignments: tuple[str, ...] = (),  # "key=value" texts, applied last
         files: tuple[Path, ...] = (),       # YAML files of parameters, applied in order
@@ -236,6 +237,7 @@ def _check_source(question: dict, default: dict) -> None:
     raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={source}",
                                  "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE"))
 
+# %% ../../nbs/backtest/46_question.ipynb #sto4600
 def _check_stored(question: dict, settings: Settings) -> None:
     "Refuse a timeframe and symbols that the store has no bars of."
     from mlfin.data.bars import parse_timeframe
