@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'MOST', 'parse_assignment', 'ask', 'typed_moment', 'check_experiment', 'check_symbol', 'check_question',
-           'choose_kernel', 'check_kernel']
+           'check_files', 'choose_kernel', 'check_kernel']
 
 # %% ../../nbs/backtest/46_question.ipynb #33e13e76
 import math
@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from ..core.errors import DataError, ParameterError, SettingsError, must_be, require, unknown
+from ..core.errors import DataError, ParameterError, SettingsError, must_be, nearest, require, unknown
+from ..core.paths import not_there
 from ..core.provenance import read_yaml, with_labels
 from ..core.settings import Settings
 from ..data.stored import BUILTIN, FILES
@@ -60,6 +61,15 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
 # %% ../../nbs/backtest/46_question.ipynb #b420c956
 _FROM_FILES = (*FILES, "rest") # sources whose path is one on the disk
 
+def _check_keys(root: Path, question: dict) -> None:
+    "Refuse an `env.yaml` without a key that `pipeline.yaml` asks for: it may stand there misspelled."
+    path = root / "pipeline.yaml"
+    try: wanted = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", path.read_text(encoding="utf-8"))) if path.is_file() else set()
+    except (OSError, UnicodeDecodeError): return                           # who reads the pipeline says what is wrong with it
+    for name in sorted(wanted - set(question)):
+        if odd := nearest(name, set(question) - wanted): raise ParameterError(unknown("parameter", odd, [name], "env.yaml"))
+        raise ParameterError(must_be(name, "given", None, "env.yaml", "pipeline.yaml asks for it; `git diff env.yaml` shows what became of it."))
+
 def _address(question: dict, default: dict) -> None:
     "Part an address such as `ccxt:binance` into source and path; a source that is no file has no file's path."
     name, colon, rest = str(source := question["source"]).partition(":")
@@ -69,6 +79,7 @@ def _address(question: dict, default: dict) -> None:
         raise ParameterError(must_be("path", "left out, because the source says it", question["path"], f"source={source}"))
     question |= {"source": name, "path": rest if colon else question["path"] if given else None}
 
+# %% ../../nbs/backtest/46_question.ipynb #ask4600
 def ask(root: Path,                         # the project's folder
         assignments: tuple[str, ...] = (),  # "key=value" texts, applied last
         files: tuple[Path, ...] = (),       # YAML files of parameters, applied in order
@@ -76,6 +87,7 @@ def ask(root: Path,                         # the project's folder
        ) -> dict[str, Any]:                 # every parameter of the question
     "The question: `env.yaml`, then files, then assignments, then options."
     question, given = with_labels(read_yaml(root / "env.yaml"), "env.yaml"), [parse_assignment(a) for a in assignments]
+    _check_keys(root, question)
     with_labels(dict(given), "-p")
     layers = [("env.yaml", {k: v for k, v in question.items() if v is None}), *((f.name, with_labels(read_yaml(f), f.name)) for f in files)]
     layers += [("-p", with_labels(dict([pair]), "-p")) for pair in given]
@@ -225,6 +237,7 @@ def _check_source(question: dict, default: dict) -> None:
     raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={source}",
                                  "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE"))
 
+# %% ../../nbs/backtest/46_question.ipynb #sto4600
 def _check_stored(question: dict, settings: Settings) -> None:
     "Refuse a timeframe and symbols that the store has no bars of."
     from mlfin.data.bars import parse_timeframe
@@ -235,6 +248,17 @@ def _check_stored(question: dict, settings: Settings) -> None:
                                              hint=f"it has {', '.join(sorted(set(there.timeframe))) or 'none'}; `mlfin ingest` brings bars in."))
     for name in question.get("symbols") or ():
         if name not in own: raise ParameterError(unknown("symbols", name, own, "the store"))
+    _check_length(question, there[(there.timeframe == parse_timeframe(question["timeframe"])) & there.symbol.isin(question.get("symbols") or own)])
+
+def _check_length(question: dict, series) -> None:
+    "Refuse a period of so few days that no backtest could be judged."
+    from mlfin.models.recipe import DAYS
+    first, last = typed_moment("start", question.get("start")), typed_moment("end", question.get("end"), end=True)
+    begins, ends = (max(series["first"].min(), first) if first is not None else series["first"].min()), (
+        min(series["last"].max(), last) if last is not None else series["last"].max())
+    if (days := (ends.floor("D") - begins.floor("D")).days + 1) >= DAYS: return
+    raise ParameterError(must_be("start, end", f"a period of at least {DAYS} days, because a backtest is judged by returns a day", f"{max(days, 0)} days",
+                                 "the store", f"it has {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC."))
 
 def _check_labels(question: dict) -> None:
     "Refuse labels that are none, that bars do not decide, or that stand there twice; and too many trainings."
@@ -279,6 +303,31 @@ def _check_models(question: dict) -> None:
     for name in question["models"]:
         if name not in known: raise ParameterError(unknown("model", name, known, "models"))
         if name not in model_names(recipe.task) or recipe.options(name): check_model(recipe, name)
+
+# %% ../../nbs/backtest/46_question.ipynb #398ca7db
+_LOOKED_AT = 500 # files whose names are read, at most
+
+def check_files(question: dict,     # every parameter
+                settings: Settings, # the profile: where paths start
+               ) -> None:           # raises `ParameterError`
+    "Refuse symbols and a timeframe that the files of a question do not have, as far as their names and headers say so."
+    if question.get("source") not in FILES or question["source"] == "lean" or not question.get("path"): return
+    from mlfin.data.bars import TIMEFRAMES, parse_timeframe
+    from mlfin.data.names import claimed_timeframe
+    from mlfin.data.sources import file_symbol, source_files
+    try: paths = (source_files(f"{question['source']}:{settings.root / question['path']}") or [])[:_LOOKED_AT]
+    except DataError as e: raise ParameterError(str(e)) from None
+    asked, length = question.get("symbols") or [], TIMEFRAMES[parse_timeframe(question["timeframe"])]
+    held = [file_symbol(path, question["source"]) for path in paths]
+    if None in held or len(paths) == _LOOKED_AT: held = []                 # a column names them
+    if len(paths) == 1 and held and len(asked) > 1:
+        raise ParameterError(must_be("symbols", f"one: {paths[0].name} has no column of symbols", asked, hint=f"-s {held[0]}"))
+    for name in asked if len(paths) > 1 and held else ():
+        if name not in held: raise ParameterError(not_there("symbols", name, held, "names of the files"))
+    for path in paths:
+        claim = claimed_timeframe(path.name)
+        if claim and not claim[1] / 2 <= length <= claim[1] * 2:
+            raise ParameterError(must_be("timeframe", f"that of {path.name}, which calls itself {claim[0]}", question["timeframe"], hint="-t says which."))
 
 # %% ../../nbs/backtest/46_question.ipynb #97d6887a
 def choose_kernel(settings: Settings,        # the profile; its `device` is auto, cpu or gpu

@@ -222,7 +222,6 @@ def _units(asked: _Asked) -> list[_Asked]:
     return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, files=None, how={**asked.how, **rule})
             for p in paths] if len(paths) > 1 or asked.files is not None else []
 
-# %% ../../nbs/data/19_ingest.ipynb #cbfbf197
 def _by_timeframe(asked: _Asked) -> list[_Asked]:
     "The question once for each timeframe that its files are of."
     units = _units(asked)
@@ -1102,6 +1101,11 @@ def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None
     if run.units: _keep_aside(store, _left_out(asked, run.failed))
     return run
 
+def _together(tables: list[pd.DataFrame], checks: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The series and the checks of all timeframes; no checks of one whose files cannot be read, where another one's can."
+    some = [c for c, lines in zip(checks, tables, strict=True) if lines["rows"].any()] or checks
+    return pd.concat(tables, ignore_index=True), pd.concat(some, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
+
 # %% ../../nbs/data/19_ingest.ipynb #b079902a
 def update(source: str = "builtin",              # name of a source, or its address: builtin, csv, prices/*.csv.gz, ccxt:binance, ...
            path: str | Path | None = None,       # what to read; a relative path counts from the project's folder
@@ -1138,11 +1142,8 @@ def update(source: str = "builtin",              # name of a source, or its addr
             lines, origin = run.result()
             told += run.findings
             if origin: origins[origin] = None
-        away |= any(line.away for line in lines)
-        tables.append(_table(lines, one.timeframe, store.version()))
+        tables.append(_table(lines, one.timeframe, store.version())); away |= any(line.away for line in lines)
         notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
         checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
-    series = pd.concat(tables, ignore_index=True)
-    some = [c for c, lines in zip(checks, tables, strict=True) if lines["rows"].any()] or checks # none of a timeframe whose files cannot be read
-    quality = pd.concat(some, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
+    series, quality = _together(tables, checks)
     return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away)

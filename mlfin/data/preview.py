@@ -70,6 +70,7 @@ def _of_service(address: str, symbols: list[str], frames: list[str], start, stor
             lines.append({"from": address, "symbol": symbol, "timeframe": timeframe, "rows": None, "new": None, "first": since, "last": None, "problem": ""})
     return lines
 
+# %% ../../nbs/data/19f_preview.ipynb #prv19f00
 def preview(source: str,                         # name of a source: csv, files, ccxt, yahoo, sql, ...
             path: str | Path | None = None,      # what to read
             symbols: Sequence[str] | None = None, # None or empty: all

@@ -226,6 +226,7 @@ def _late(asked: Asked, series, calendar: str, now) -> tuple[float, dict[str, in
         late |= {s: _missing(last[s], timeframe, own, now)[1] for s, own in told.items()}
     return min(age for age, _ in known.values()), {s: n for s, n in late.items() if n > 1}
 
+# %% ../../nbs/monitor/52_health.ipynb #frs52020
 def check_freshness(asked: Asked) -> Finding:
     "The newest bars of what champions read, and of each other timeframe, against what the market's calendar expects by now."
     import pandas as pd

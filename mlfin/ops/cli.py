@@ -200,6 +200,7 @@ def foresee(question: dict,     # every parameter
     brings, names = None, ("source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar")
     with untouched():
         pipeline.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
+        pipeline.check_files(question, settings)
         if asks_first(question, settings.root):
             asked = {k: question.get(k) for k in names if k != "timeframe"} | {"timeframes": [question["timeframe"]]}
             brings = preview(**asked, store=settings)

@@ -27,7 +27,7 @@ from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import Any
 from weakref import WeakSet
 
-from ..backtest.question import ask as ask, check_experiment, check_question, choose_kernel as choose_kernel
+from ..backtest.question import ask as ask, check_experiment, check_files, check_question, choose_kernel as choose_kernel
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from ..core.files import hold
 from mlfin.core.provenance import (
@@ -515,6 +515,11 @@ class Result:
     executed: tuple[str, ...]   # tasks that ran now
     seconds: dict[str, float]   # of those
 
+def _refuse_impossible(question: dict, settings: Settings) -> None:
+    "Refuse, before a kernel starts, what no kernel can answer."
+    check_question(question, settings, read_yaml(settings.root / "env.yaml"))
+    check_files(question, settings)
+
 def run(question: dict,                             # every parameter: `ask`
         settings: Settings,                         # the profile: `load_settings`
         force: bool = False,                        # run everything, fresh or not
@@ -525,12 +530,12 @@ def run(question: dict,                             # every parameter: `ask`
     check_experiment(question["experiment"], settings)
     os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
     quiet_environment(settings)
-    if asks_first(question, settings.root): check_question(question, settings, read_yaml(settings.root / "env.yaml"))
+    if asks_first(question, settings.root): _refuse_impossible(question, settings)
     question, brought = bring_in(question, settings, lambda symbol, timeframe, rows, last: on_event("rows", symbol, {"rows": rows, "last": last}))
     plan = make_plan(question, settings, force)
     home = settings.reports_dir(question["experiment"]) / "runs" / plan.run_id
     if not plan.stale and not plan.resumed and (home / "run.json").is_file(): return Result(plan.run_id, home, (), {})
-    check_question(question, settings, read_yaml(settings.root / "env.yaml"))
+    _refuse_impossible(question, settings)
     on_event("begin", "", {"run": plan.run_id, "tasks": plan.stale})
     return _run_now(question, settings, force, on_event, {"brought": brought, **noted})
 

@@ -113,8 +113,8 @@ def test_a_model_from_the_gate_to_service_and_back(settings):
 
 @pytest.mark.parametrize("words, error, code, parts", [
     (("promote", "--experiment", "../up"), ParameterError, 2, ["a plain folder name"]),
-    (("models", "show", "champoin"), ModelError, 1, ["did you mean `champion`"]),
-    (("promote", "--version", "9"), ModelError, 1, ["`version` must be a known name, got '9'"]),
+    (("models", "show", "champoin"), ModelError, 2, ["did you mean `champion`"]),
+    (("promote", "--version", "9"), ModelError, 2, ["`version` must be a known name, got '9'"]),
     (("models", "compare", "1", "challenger"), ModelError, 1, ["has no challenger", "mlfin promote"]),
 ])
 def test_a_wrong_word_says_what_there_is(settings, words, error, code, parts):
