@@ -28,6 +28,9 @@ settings.register_profile("mlfin", derandomize=True, deadline=None)
 settings.load_profile("mlfin")
 
 _TOGETHER = ("pipeline", "dashboards", "viz", "repo")  # folders whose tests share what takes long to make
+_LONG = tuple(f"tests/{name}.py" for name in (  # files that would hold up the end, one worker alone with them, if they began last
+    "serve/test_server", "serve/test_predictor", "serve/test_live", "data/test_warehouse", "data/test_warehouse_faults", "leakage/test_lookahead",
+    "serve/test_api", "serve/test_auth", "serve/test_single", "serve/test_faults", "serve/test_jobs", "data/test_ingest_web", "data/test_kill_ingest"))
 
 
 def _group(nodeid: str) -> str:
@@ -46,7 +49,7 @@ def pytest_make_parametrize_id(config, val, argname):
 
 def pytest_collection_modifyitems(items):
     """The longest groups begin first."""
-    order = {name: place for place, name in enumerate(_TOGETHER)}
+    order = {name: place for place, name in enumerate((*_TOGETHER, *_LONG))}
     items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
 
 

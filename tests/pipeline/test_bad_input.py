@@ -193,14 +193,14 @@ def written(frame=GOOD, **columns): return frame.assign(**columns).to_csv(index=
 
 @pytest.mark.parametrize("text, changes, parts", [
     ("", {}, ["bars.csv is empty", "Hint"]),
-    (" \n \n", {}, ["bars.csv is empty"]),
+    pytest.param(" \n \n", {}, ["bars.csv is empty"], marks=pytest.mark.slow),
     (HEAD, {}, ["a header and no rows"]),
     ("a,b,c\n1,2,3\n", {}, ["`columns`", "close and 2 columns of other names", "missing: ts, open"]),
-    ("timestamp,open,high,low,volume\n2022-01-01,1,1,1,1\n", {}, ["`columns`", "missing: close"]),
+    pytest.param("timestamp,open,high,low,volume\n2022-01-01,1,1,1,1\n", {}, ["`columns`", "missing: close"], marks=pytest.mark.slow),
     (written(close="n/a?"), {}, ["no usable row", "600 were set aside", "`close` is not a number", "Hint"]),
     (written(symbol="X"), {"symbols": "[Y]"}, ["`symbol`", "'Y'", "one of X"]),
     (written(), {"timeframe": "1d"}, ["`timeframe`", "1m"]),
-    (written(), {"start": "2030-01-01"}, ["Error"]),
+    pytest.param(written(), {"start": "2030-01-01"}, ["Error"], marks=pytest.mark.slow),
 ], ids=range(9))
 def test_a_file_that_holds_no_bars_ends_the_first_task(unharmed, text, changes, parts):
     (unharmed.root / "bars.csv").write_text(text)
@@ -215,9 +215,9 @@ def test_a_symbol_that_the_built_in_data_lack(unharmed):
 
 @pytest.mark.parametrize("changes, task, parts", [
     ({"label": "fwd_ret_599"}, "train-logistic-fwd_ret_599", ["`horizon` must be at most 598", "load more history"]),
-    ({"label": "fwd_ret_5000"}, "train-logistic-fwd_ret_5000", ["`horizon` must be at most 598"]),
+    pytest.param({"label": "fwd_ret_5000"}, "train-logistic-fwd_ret_5000", ["`horizon` must be at most 598"], marks=pytest.mark.slow),
     ({"features": "[sma_700]"}, "features", ["`sma_700`", "600 bars"]),
-    ({"label": "fwd_ret_580"}, "train-logistic-fwd_ret_580", ["Hint"]),
+    pytest.param({"label": "fwd_ret_580"}, "train-logistic-fwd_ret_580", ["Hint"], marks=pytest.mark.slow),
     ({"folds": "1000"}, "train-logistic-fwd_ret_5", ["`folds` must be at most", "load more history"]),
     pytest.param({"embargo": "9000"}, "train-logistic-fwd_ret_5", ["embargo of 9000", "Hint"], marks=pytest.mark.slow),
 ])
@@ -322,7 +322,8 @@ def test_a_file_of_the_project_that_is_gone(unharmed, name):
     ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", raed)', 2, ["92_features.ipynb", "undefined name 'raed'"]),
     ('"parameters"', '"paramters"', 2, ["92_features.ipynb", "`parameters`"]),
     ('task.write(\\"facts\\", read)', "pass", 1, ["Task `features` did not write its product `facts`"]),
-    ('task.write(\\"facts\\", read)', 'task.write(\\"fatcs\\", read)', 1, ["Task `features` failed in cell", "did you mean `facts`"]),
+    pytest.param('task.write(\\"facts\\", read)', 'task.write(\\"fatcs\\", read)', 1, ["Task `features` failed in cell", "did you mean `facts`"],
+                 marks=pytest.mark.slow),
     ('task.write(\\"facts\\", read)', "1 / 0", 1, ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "]),
 ])
 def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):

@@ -869,11 +869,10 @@ def test_the_port_is_free_at_once_when_the_supervisor_is_killed_under_load(pair)
     freed = time.monotonic() - began
     assert until(lambda: not any(_runs(pid) for pid in starting), 2), "who was still starting is gone at once"
     assert slow.finish()[0] == 200
-    with serving(pair.home, "--port", str(port), "--workers", "2") as other:
-        assert urlsplit(other.address).port == port and other.ask("GET", "/v1/auth/me", x_api_key=pair.ann)[0] == 200
+    with serving(pair.home, "--port", str(port)) as other:
         end.set()
         for thread in threads: thread.join(20)
-        a_worker_that_hangs_keeps_the_port_from_nobody(other)
+        assert urlsplit(other.address).port == port and other.ask("GET", "/v1/auth/me", x_api_key=pair.ann)[0] == 200
     assert until(lambda: not _runs(staying), 20) and freed < 2.0
     print(f"the port was free {freed:.2f} s after kill -9")
 
@@ -884,14 +883,16 @@ def _runs(pid: int) -> bool:
     except OSError: return False
 
 
-def a_worker_that_hangs_keeps_the_port_from_nobody(running):
+@pytest.mark.slow
+def test_a_worker_that_hangs_keeps_the_port_from_nobody(home):
     """It is stopped, and cannot notice; the other worker shuts the socket for both."""
-    hanging, _ = running.workers()
-    os.kill(hanging, signal.SIGSTOP)
-    running.process.kill()
-    running.process.wait(10)
-    try: _bound("127.0.0.1", urlsplit(running.address).port).close()
-    finally: os.kill(hanging, signal.SIGKILL)
+    with serving(home, "--workers", "2") as running:
+        hanging, _ = running.workers()
+        os.kill(hanging, signal.SIGSTOP)
+        running.process.kill()
+        running.process.wait(10)
+        try: _bound("127.0.0.1", urlsplit(running.address).port).close()
+        finally: os.kill(hanging, signal.SIGKILL)
 
 
 # --- what README says
