@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..core.errors import DataError, must_be
-from .bars import parse_timeframe, timeframe_delta
+from .bars import TIMEFRAMES, parse_timeframe, timeframe_delta
 
 # %% ../../nbs/data/16d_timescale.ipynb #9c288e4d
 _VIEWS = """CREATE TEMPORARY TABLE mlfin_views ON COMMIT DROP AS
@@ -20,7 +20,20 @@ _VIEWS = """CREATE TEMPORARY TABLE mlfin_views ON COMMIT DROP AS
 _BACK = """DO $back$ DECLARE v record; BEGIN
     FOR v IN SELECT * FROM mlfin_views ORDER BY oid LOOP EXECUTE format('CREATE OR REPLACE VIEW mlfin.%I AS %s', v.name, v.text); END LOOP;
 END $back$"""
-_ROOM = "CREATE OR REPLACE FUNCTION mlfin.room(year integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$ BEGIN END $$"
+_ROOM = """CREATE OR REPLACE FUNCTION mlfin.room(year integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'mlfin'::regnamespace AND relkind = 'p' LOOP
+        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I FOR VALUES FROM (%L) TO (%L)', name || '_' || year, name,
+                       format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')), format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
+    END LOOP;
+END $$"""
+_TUNED = """DO $tuned$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
+    IF current_setting('timescaledb.compress_truncate_behaviour', true) IS NOT NULL THEN
+        EXECUTE format('ALTER DATABASE %I SET timescaledb.compress_truncate_behaviour = truncate_disabled', current_database());
+    END IF;
+END $tuned$"""
 _KEYS = {"bars": "series, ts", "past": "series, ts, recorded_at"}
 
 def hypertable_sql(chunk: str = "1 month", # how long a chunk is
@@ -34,7 +47,7 @@ def hypertable_sql(chunk: str = "1 month", # how long a chunk is
                   f"ALTER TABLE mlfin.{table} ADD PRIMARY KEY ({key})",
                   f"SELECT create_hypertable('mlfin.{table}', by_range('ts', INTERVAL '{_length(chunk)}'), create_default_indexes => false)",
                   f"INSERT INTO mlfin.{table} SELECT * FROM mlfin.{old}"]
-    return ["CREATE EXTENSION IF NOT EXISTS timescaledb", _VIEWS, *moves, _BACK, *(f"DROP TABLE mlfin.{t}_native" for t in _KEYS), _ROOM]
+    return ["CREATE EXTENSION IF NOT EXISTS timescaledb", _VIEWS, *moves, _BACK, *(f"DROP TABLE mlfin.{t}_native" for t in _KEYS), _ROOM, _TUNED]
 
 # %% ../../nbs/data/16d_timescale.ipynb #57d61fc3
 def _length(text: str) -> str:
@@ -60,9 +73,13 @@ def aggregates_sql(timeframes: Sequence[str] = ("1h", "1d"), # canonical names o
     for name in map(parse_timeframe, timeframes):
         delta, view = timeframe_delta(name), f"mlfin.bars_{name}"
         wide = f"{int(delta / pd.Timedelta('1min'))} minutes"
+        if not (narrow := [f"'{t}'" for t, d in TIMEFRAMES.items() if d < delta]):
+            raise DataError(must_be("aggregates", "wider than the narrowest bars", name, hint="1h and 1d, for example."))
         made += [f"CREATE MATERIALIZED VIEW {view} WITH (timescaledb.continuous) AS\n"
-                 f"    SELECT series, time_bucket(INTERVAL '{wide}', ts) AS ts, max(known_at) AS known_at, first(open, ts) AS open, max(high) AS high,\n"
-                 f"    min(low) AS low, last(close, ts) AS close, sum(volume) AS volume FROM mlfin.bars GROUP BY 1, 2 WITH NO DATA",
+                 f"    SELECT b.series, time_bucket(INTERVAL '{wide}', b.ts) AS ts, max(b.known_at) AS known_at, first(b.open, b.ts) AS open,\n"
+                 f"    max(b.high) AS high, min(b.low) AS low, last(b.close, b.ts) AS close, sum(b.volume) AS volume\n"
+                 f"    FROM mlfin.bars b JOIN mlfin.series s ON s.id = b.series WHERE s.timeframe IN ({', '.join(narrow)})\n"
+                 f"    GROUP BY b.series, time_bucket(INTERVAL '{wide}', b.ts) WITH NO DATA",
                  f"SELECT add_continuous_aggregate_policy('{view}', start_offset => NULL, end_offset => INTERVAL '{wide}', "
                  f"schedule_interval => INTERVAL '{wide}')"]
     return made

@@ -385,9 +385,12 @@ def _carried_bars(f: Feature, arrays: dict, borders: np.ndarray) -> np.ndarray:
     "Values (columns x all rows) of a recursive feature, by the state that it carries."
     got = np.empty((len(f.columns), borders[-1]))
     for begin, end in pairwise(borders.tolist()):
-        state = CarriedState(f)
-        bars = zip(*(arrays[c][begin:end].tolist() for c in f.inputs), strict=True)
-        got[:, begin:end] = np.array([state.update(*bar) for bar in bars], dtype=np.float64).T
+        made = list(map(CarriedState(f).state.update, *(arrays[c][begin:end].tolist() for c in f.inputs)))
+        several = {issubclass(kind, tuple) for kind in set(map(type, made))}
+        if several == {False} and f.outputs == (0,): got[0, begin:end] = made # one number a bar: a third of the time of `CarriedState.update`
+        else:
+            rows = made if several == {True} else [m if isinstance(m, tuple) else (m,) for m in made]
+            for j, o in enumerate(f.outputs): got[j, begin:end] = [row[o] for row in rows]
     return got
 
 # %% ../../nbs/features/24a_online.ipynb #d93a8bc6

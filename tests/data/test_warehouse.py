@@ -29,4 +29,7 @@ def reopen(request, server):
 
 
 class TestWarehouse(_suite.StoreSuite):
-    pass
+    def test_a_plan_over_many_years_is_not_compiled(self, store, make):
+        store.write(make("A"))
+        with store.server.transaction() as cursor:
+            assert cursor.execute("SHOW jit").fetchone() == ("off",)

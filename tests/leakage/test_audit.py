@@ -82,6 +82,27 @@ def test_the_same_where_rows_are_drawn(registry, make_bars):
     assert (found.report.verdict == "differs").all() and 0.3 < found.share < 0.4
 
 
+class Pair:
+    """A close and the one before: numbers, pairs, or at first the one and then the other."""
+
+    def __init__(self, early, wrong=0.0):
+        self.before, self.early, self.wrong = None, early, wrong
+
+    def update(self, close):
+        before, self.before = self.before, close
+        return self.early if before is None else (close, before + self.wrong)
+
+
+@pytest.mark.parametrize("early", [np.nan, (np.nan, np.nan)])
+@pytest.mark.parametrize(("wrong", "verdict"), [(0.0, "passes"), (1e-9, "differs")])
+def test_states_that_give_several_numbers_are_compared(registry, twelve, early, wrong, verdict):
+    def pair(close):
+        return np.where(np.arange(len(close)) < 1, np.nan, close), np.append(np.nan, close[:-1])
+    feature("pair", unit="price", lookback=1, outputs=("pair_now", "pair_before"), online=lambda: Pair(early, wrong))(pair)
+    wanted = "raises" if isinstance(early, float) else verdict  # a number where two are due, as a service would see it
+    assert list(check_each_bar(["pair"], twelve, compute_features(twelve, ["pair"])).report.verdict) == [wanted]
+
+
 def filled_back(close):
     return pd.Series(np.where(np.arange(len(close)) % 50 == 0, close, np.nan)).bfill().ffill().to_numpy()
 
