@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REGISTRARS', 'code_digest', 'Unit', 'Facts', 'read_facts', 'Library', 'reach']
 
-# %% ../../nbs/core/01c_reach.ipynb #0c03691e
+# %% ../../nbs/core/01c_reach.ipynb #d6bc64b2
 import ast
 import hashlib
 import json
@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -255,30 +256,60 @@ def read_facts(source: str,      # Python
         units += _paragraphs(node, _unit(node, module, top, hints))
     return Facts(units, imports)
 
-# %% ../../nbs/core/01c_reach.ipynb #5a5c4012
-class Library:
-    "The modules of a package as texts, each read and understood once; what was understood is kept in a file."
-    def __init__(self, package: Path,              # folder of the package `mlfin`
-                 note: Path | None = None,         # file to keep it in; None: only in this process
-                ):
-        self.package, self.note, self.facts, self.there, self.handed = package, note, {}, {}, {}
-        self.known, self.new = _noted(note, note.stat().st_mtime_ns) if note and note.is_file() else {}, {}
+# %% ../../nbs/core/01c_reach.ipynb #1eb0685b
+_SELF = hashlib.sha256(Path(find_spec("mlfin.core.reach").origin).read_bytes()).hexdigest()[:20]
 
-    def file(self, name: str) -> Path | None:
-        "File of a module, or None where there is none (or it is a package)."
-        path = self.package.joinpath(*name.split(".")[1:]).with_suffix(".py")
-        return path if path.is_file() else None
+@lru_cache(4)
+def _noted(path: Path, changed: int) -> dict:
+    "What a file keeps; nothing where it is damaged."
+    try: kept = json.loads(path.read_text(encoding="utf-8")).get(_SELF, {})
+    except (OSError, ValueError, AttributeError): return {}
+    return kept if isinstance(kept, dict) else {}
+
+_READ: dict[str, Facts] = {}
+
+# %% ../../nbs/core/01c_reach.ipynb #eea4bc8b
+class _Note:
+    "A file of what was found, by hash; what another text of this module found does not count."
+    def __init__(self, path: Path): self.path, self.known, self.new = path, None, {}
+
+    def get(self, mark: str):
+        "What is known of a hash, or None."
+        if self.known is None: self.known = _noted(self.path, self.path.stat().st_mtime_ns) if self.path.is_file() else {}
+        return self.new.get(mark) or self.known.get(mark)
+
+    def add(self, mark: str, value) -> None:
+        "Something new."
+        self.new[mark] = value
+
+    def keep(self) -> None:
+        "Write down what was new, beside the newest two thousand."
+        if not self.new: return
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            temporary.write_text(json.dumps({_SELF: dict(list(((self.known or {}) | self.new).items())[-2_000:])}), encoding="utf-8")
+            os.replace(temporary, self.path)
+        except OSError: temporary.unlink(missing_ok=True)  # a folder that cannot be written: it is found anew each time
+        self.new = {}
+
+# %% ../../nbs/core/01c_reach.ipynb #dce469d0
+class Library:
+    "The modules of a package as texts, each read and understood once; what was understood is kept beside its compiled files."
+    def __init__(self, package: Path): # folder of the package `mlfin`
+        self.package, self.names, self.handed, self.facts = package, None, {}, {}
+        self.texts = {".".join(("mlfin", *p.relative_to(package).with_suffix("").parts)): p.read_bytes() for p in sorted(package.glob("**/*.py"))}
+        self.state = hashlib.sha256(b"".join(hashlib.sha256(n.encode() + b"\0" + t).digest() for n, t in self.texts.items())).hexdigest()
+        self.understood, self.answers = _Note(package / "__pycache__" / "facts.json"), _Note(package / "__pycache__" / "reach.json")
 
     def has(self, name: str) -> bool:
-        "Whether there is a module of that name."
-        if name not in self.there: self.there[name] = bool(name.startswith("mlfin.") and self.file(name))
-        return self.there[name]
+        "Whether there is a module of that name; a package is none."
+        return name in self.texts
 
     def homes(self, package: str) -> dict[str, str]:
         "Name -> module of what a package hands out without importing it: the `_HOME` of its `__init__.py`."
         if package not in self.handed:
-            path = self.package.joinpath(*package.split(".")[1:], "__init__.py")
-            body = ast.parse(path.read_text(encoding="utf-8")).body if package.split(".")[0] == "mlfin" and path.is_file() else []
+            body = ast.parse(self.texts.get(f"{package}.__init__", b"")).body
             found = [n.value for n in body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_HOME"]
             self.handed[package] = {k: f"{package}.{v}" for k, v in ast.literal_eval(found[0]).items()} if found else {}
         return self.handed[package]
@@ -287,52 +318,33 @@ class Library:
         "What a text says, from the file where that is known."
         mark = hashlib.sha256(f"{name}\n{source}".encode("utf-8", "surrogatepass")).hexdigest()[:20]
         if mark not in _READ:
-            found = self.known.get(mark)
+            found = self.understood.get(mark)
             _READ[mark] = Facts([Unit(*u) for u in found[0]], found[1]) if found else read_facts(source, name)
-        if mark not in self.known: self.new[mark] = _READ[mark]
+        if self.understood.get(mark) is None: self.understood.add(mark, [[list(vars(u).values()) for u in _READ[mark].units], _READ[mark].imports])
         return _READ[mark]
 
     def module(self, name: str) -> Facts:
         "What a module says."
-        if name not in self.facts: self.facts[name] = self.understand(self.file(name).read_text(encoding="utf-8"), name)
+        if name not in self.facts: self.facts[name] = self.understand(self.texts[name].decode(), name)
         return self.facts[name]
 
     def siblings(self, name: str) -> list[str]:
         "Modules in the folder of a module, itself included."
-        home = name.rpartition(".")[0]
-        return [f"{home}.{p.stem}" for p in sorted(self.file(name).parent.glob("[!_]*.py"))]
+        return [m for m in self.modules() if m.rpartition(".")[0] == name.rpartition(".")[0]]
 
     def modules(self) -> list[str]:
         "All modules of the package."
-        return [".".join(("mlfin", *p.relative_to(self.package).with_suffix("").parts)) for p in sorted(self.package.glob("*/[!_]*.py"))]
+        return [m for m in self.texts if not m.rpartition(".")[2].startswith("_")]
 
     def keep(self) -> None:
         "Write down what was new."
-        if not self.new or self.note is None: return
-        kept = {**dict(list(self.known.items())[-2_000:]), **{k: [[list(vars(u).values()) for u in f.units], f.imports] for k, f in self.new.items()}}
-        temporary = self.note.with_name(f".{self.note.name}.{os.getpid()}.tmp")
-        try:
-            self.note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({_SELF: kept}), encoding="utf-8")
-            os.replace(temporary, self.note)
-        except OSError: temporary.unlink(missing_ok=True)  # a folder that cannot be written: it is understood anew each time
+        for note in (self.understood, self.answers): note.keep()
 
-# %% ../../nbs/core/01c_reach.ipynb #7d4918a6
-_READ: dict[str, Facts] = {}
-_SELF = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:20]  # what was understood by another text of this module does not count
-
-@lru_cache(2)
-def _noted(note: Path, changed: int) -> dict:
-    "What a file keeps; nothing where it is damaged or from other code."
-    try: kept = json.loads(note.read_text(encoding="utf-8")).get(_SELF, {})
-    except (OSError, ValueError, AttributeError): return {}
-    return kept if isinstance(kept, dict) else {}
-
-# %% ../../nbs/core/01c_reach.ipynb #a4565afa
+# %% ../../nbs/core/01c_reach.ipynb #b7e81a22
 class _Names:
     "Where a name leads: to statements of modules, to whole modules, or out of the package."
     def __init__(self, library: Library):
-        self.library, self.named, self.bound, self.altering, self.registering = library, {}, {}, {}, {}
+        self.library, self.named, self.bound, self.altering, self.registering, self.entries = library, {}, {}, {}, {}, {}
 
     def facts(self, module: str) -> Facts:
         "What a module says, with its names in order."
@@ -400,7 +412,7 @@ class _Names:
         known.update(dict.fromkeys(seen, False))
         return False
 
-# %% ../../nbs/core/01c_reach.ipynb #1ae5b701
+# %% ../../nbs/core/01c_reach.ipynb #1ac5181b
 @dataclass(frozen=True)
 class _Entry:
     "A statement that adds to a registry: under which names, or None where they are not written out."
@@ -439,11 +451,13 @@ def _chosen(entries: list[_Entry], asked: Iterable[str]) -> set[tuple]:
             if e.kind.endswith("register_set"): queue += e.members or by_name
     return chosen
 
-# %% ../../nbs/core/01c_reach.ipynb #95f94ca6
+# %% ../../nbs/core/01c_reach.ipynb #1e3bf2ae
 class _Walk:
     "From what a text names to everything that it reaches."
     def __init__(self, library: Library, asked: dict[str, set[str] | None], cut: Iterable[tuple[str, str]] = ()):
-        self.names, self.library, self.asked, self.cut = _Names(library), library, asked, {*_CUT, *cut}
+        if library.names is None: library.names = _Names(library)
+        self.names, self.library, self.asked, self.cut = library.names, library, asked, {*_CUT, *cut}
+        self.names.named[_HERE], self.names.bound[_HERE] = {}, {}
         self.reached, self.outside, self.loaded, self.queue, self.later = {}, {}, set(), [], []
 
     def load(self, module: str) -> None:
@@ -503,7 +517,7 @@ class _Walk:
 
     def settle(self) -> None:
         "Until the entries of registries that are asked for are reached too."
-        entries, done = {}, None
+        entries, done = self.names.entries, None
         while done != (done := sum(map(len, self.reached.values()))) or self.queue:
             self.drain()
             self.queue += [p for p in self.later if {self.condition(p)} & {n for k in self.reached.get(p[0], ()) for n in self.names.facts(p[0]).units[k].names}]
@@ -514,6 +528,12 @@ class _Walk:
                 self.queue += self.meant(entries[registry], what)
             self.drain()
 
+    def digest(self, module: str) -> str:
+        "Hash of what is reached of a module, in its order, and of what it has from outside."
+        units = self.names.facts(module).units
+        told = [*(units[k].digest for k in sorted(self.reached[module])), *sorted(self.outside.get(module, ()))]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
     def meant(self, entries: list[_Entry], what: str) -> set[tuple]:
         "Places of what is asked for, by the question or by what was reached."
         if (asked := self.asked.get(what)) is None: return {e.place for e in entries}
@@ -523,21 +543,25 @@ class _Walk:
         known = {n for e in entries for n in e.names or ()}
         return _chosen(entries, {*asked, *(t for t in texts if t in known or re.sub(r"(?:_\d+(?:\.\d+)?)+$", "", t) in known)})
 
-# %% ../../nbs/core/01c_reach.ipynb #463ec3fc
-def reach(source: str,                              # Python: a notebook's code, a script
+# %% ../../nbs/core/01c_reach.ipynb #03a32bc2
+def reach(sources: Iterable[str],                   # Python: a notebook's code, scripts
           library: Library,                         # the package
           asked: dict[str, set[str] | None],        # features, model, label, source -> names; None or absent: all that there are
           cut: Iterable[tuple[str, str]] = (),      # (module, name) of what is not followed
          ) -> dict[str, str]:                       # module -> hash of what is reached of it, sorted
-    "What of the package a text reaches: definitions, not modules."
-    walk, facts = _Walk(library, asked, cut), library.understand(source)
-    walk.names.learn(_HERE, facts)
-    for _, base, name in facts.imports: walk.load_both(base, name)
-    for unit in facts.units: walk.follow(_HERE, unit, unit.uses)
-    for alias, base, name in facts.imports:
-        if name == "*": walk.queue += walk.names.target(base, name, [], alias)
+    "What of the package texts reach: definitions, not modules."
+    sources, cut = list(sources), sorted(cut)
+    told = [library.state, sources, {k: None if v is None else sorted(v) for k, v in sorted(asked.items())}, cut]
+    mark = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]
+    if (known := library.answers.get(mark)) is not None: return dict(known)
+    walk = _Walk(library, asked, cut)
+    for facts in map(library.understand, sources):
+        walk.names.learn(_HERE, facts)
+        for alias, base, name in facts.imports:
+            walk.load_both(base, name)
+            if name == "*": walk.queue += walk.names.target(base, name, [], alias)
+        for unit in facts.units: walk.follow(_HERE, unit, unit.uses)
     walk.settle()
-    def digest(module):
-        units = walk.names.facts(module).units
-        return hashlib.sha256("\n".join([*(units[k].digest for k in sorted(walk.reached[module])), *sorted(walk.outside.get(module, ()))]).encode()).hexdigest()[:16]
-    return {module: digest(module) for module in sorted(walk.reached) if walk.reached[module]}
+    found = {module: walk.digest(module) for module in sorted(walk.reached) if walk.reached[module]}
+    library.answers.add(mark, found)
+    return found
