@@ -6,7 +6,8 @@
 __all__ = ['REGISTRIES', 'CONTENTS', 'PLAN', 'hash_file', 'hash_json', 'hash_frame', 'system_message', 'atomic_path',
            'write_parquet', 'read_parquet', 'write_json', 'read_json', 'product_key', 'text_home', 'notebook_source',
            'module_closure', 'TaskSpec', 'yaml_place', 'read_yaml', 'expand_grids', 'read_pipeline', 'find_content',
-           'package_library', 'key_components', 'pipeline_components', 'run_id', 'differences', 'Task', 'begin_task']
+           'package_library', 'project_texts', 'key_components', 'pipeline_components', 'run_id', 'differences', 'Task',
+           'begin_task']
 
 # %% ../../nbs/core/02_provenance.ipynb #4ef3758c
 import ast
@@ -485,9 +486,19 @@ def _code(source: str, library: Library) -> str:
     facts = library.understand(source)
     return hash_json([facts.imports, [unit.digest for unit in facts.units]])[:16]
 
-def package_library() -> Library:
-    "The package that this process imports, as texts."
-    return Library(_PACKAGE)
+def package_library(package: Path | None = None, # a copy of it; None: the one that this process imports
+                    ) -> Library:
+    "The package as texts; what is known of them is kept beside the one that this process imports."
+    return Library(package or _PACKAGE, _PACKAGE / "__pycache__")
+
+def project_texts(root: Path,                  # the project's folder
+                  specs: dict[str, TaskSpec],  # `read_pipeline`
+                  settings: Settings,          # the profile: its plugins
+                  ) -> list[Path]:             # files
+    "The project's own text that a run depends on: what is written, not what is read."
+    if settings.plugins and str(root) not in sys.path: sys.path.append(str(root))
+    own = [root / name for name in ("pipeline.yaml", "env.yaml", "settings.ini", "env/requirements.lock")]
+    return [*own, *(spec.source for spec in specs.values()), *(f for p in settings.plugins for f in _plugin_files(p))]
 
 
 # %% ../../nbs/core/02_provenance.ipynb #7d0a5c3e
@@ -618,11 +629,13 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
 
 PLAN = "plan.json" # beside the products of a run's tasks: what `mlfin run` began with
 
-def _planned(name: str, product: dict[str, str], parameters: dict, settings: Settings) -> Task | None:
+def _planned(name: str, namespace: dict, settings: Settings) -> Task | None:
     "The task as the run that executes it planned it; None where no run does."
+    product = _as_dict(namespace.get("product") or {})
     beside = [settings.root / p for p in product.values() if p.endswith((".parquet", ".json"))][:1]
     plan = read_json(beside[0].parent / PLAN) if beside and (beside[0].parent / PLAN).is_file() else {}
     found = next((n for n, t in plan.items() if t["entry"] == name and t["products"] == product), None)
+    parameters = {k: namespace.get(k) for k in plan[found]["parameters"]} if found else {}
     if found is None or hash_json(_plain_parameters(parameters)) != hash_json(plan[found]["parameters"]): return None
     _, data = _counted(parameters, settings)
     for what in sorted(data.keys() | plan[found]["data"].keys()):
@@ -638,14 +651,14 @@ def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[m
     "Begin a task inside its notebook: resolve its inputs and products, and compute its key."
     root = project_root()
     settings = load_settings(root=root)
+    if (planned := _planned(name, namespace, settings)) is not None: return planned
     home = text_home(root)
     specs, spec = read_pipeline(home), _own_spec(name, namespace, home)
     missing = sorted(set(spec.parameters) - set(namespace))
     if missing: raise ParameterError(must_be(missing[0], f"in the parameters cell of {spec.source.name}", None))
     parameters = {k: namespace[k] for k in spec.parameters}
-    product = _as_dict(namespace.get("product") or spec.products)
-    if (planned := _planned(name, product, parameters, settings)) is not None: return planned
     upstream = _inputs(spec, namespace.get("upstream") or {}, specs)
+    product = _as_dict(namespace.get("product") or spec.products)
     keys = {u: _upstream_key(p, root, u) for u, p in upstream.items()}
     parts = key_components(spec, parameters, keys, settings)
     return Task(spec.name, hash_json(parts)[:32], product, upstream, parameters, settings, keys, parts["data"])

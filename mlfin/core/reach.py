@@ -43,7 +43,11 @@ def _is_text(node: ast.AST) -> bool:
     "Whether a statement is a docstring."
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
-# %% ../../nbs/core/01c_reach.ipynb #daec19a7
+# %% ../../nbs/core/01c_reach.ipynb #8e9bc00e
+def _is_quiet(decorator: str) -> bool:
+    "Whether a decorator neither looks at annotations nor alters anything."
+    return decorator.split(".")[-1] in _QUIET
+
 class _Reader:
     "One pass over a statement: what it does, in words that no comment, docstring or format changes; and the names and texts in it."
     def __init__(self, annotations: bool):
@@ -77,12 +81,12 @@ class _Reader:
         self.words.append(")")
 
     def _node(self, node: ast.AST, within: str) -> None:
-        if isinstance(node, ast.Import): self.imports += [(a.asname or a.name.split(".")[0], 0, a.name if a.asname else a.name.split(".")[0], "") for a in node.names]
-        if isinstance(node, ast.Import): self.imports += [("", 0, a.name, "") for a in node.names]
+        if isinstance(node, ast.Import):
+            for a in node.names: self.imports += [(a.asname or (top := a.name.split(".")[0]), 0, a.name if a.asname else top, ""), ("", 0, a.name, "")]
         if isinstance(node, ast.ImportFrom): self.imports += [(a.asname or a.name, node.level, node.module or "", a.name) for a in node.names]
         if isinstance(node, ast.Global): self.names.update(node.names)
         inner = "class" if isinstance(node, ast.ClassDef) else "function" if isinstance(node, (*_DEFS, ast.Lambda)) else within
-        hints = self.annotations or (isinstance(node, _DEFS) and any(_dotted(getattr(d, "func", d)).split(".")[-1] not in _QUIET for d in node.decorator_list))
+        hints = self.annotations or (isinstance(node, _DEFS) and not all(_is_quiet(_dotted(getattr(d, "func", d))) for d in node.decorator_list))
         before, self.annotations = self.annotations, hints
         self.words.append(type(node).__name__ + "(")
         for name in node._fields:
@@ -128,15 +132,17 @@ class Facts:
     units: list[Unit]
     imports: list[list]                     # [alias, module, name] of its top, and of what stands in conditions there
 
-# %% ../../nbs/core/01c_reach.ipynb #900be5a9
-REGISTRARS = {"mlfin.data.sources": ("source", ("register_source",), ("SOURCES",)), "mlfin.data.fact_sources": ("source", ("register_facts",), ("FACT_SOURCES",)),
+# %% ../../nbs/core/01c_reach.ipynb #285dadeb
+REGISTRARS = {"mlfin.data.sources": ("source", ("register_source",), ("SOURCES",)),
+              "mlfin.data.fact_sources": ("source", ("register_facts",), ("FACT_SOURCES",)),
               "mlfin.features.spec": ("features", ("feature", "family", "register_set"), ("_registry", "_families", "_sets")),
               "mlfin.models.zoo": ("model", ("model",), ("_MODELS",))} # module -> what names an entry, who registers, where entries are kept
-_LOADERS = {("mlfin.core.errors", "require"), ("mlfin.core.settings", "_script_folder"), ("mlfin.core.settings", "import_plugins"), # what they look up by name
-            ("mlfin.data.sources", "load_sources"), ("mlfin.features.spec", "_load"), ("mlfin.models.zoo", "load_models"),          # is a registry's,
-            ("mlfin.features.isolation", "_dumped"), ("mlfin.features.isolation", "_packed"), ("mlfin.features.store", "_foreign"), # a plugin's
-            ("mlfin.features.store", "_code"), ("mlfin.models.training", "_own_errors"), ("mlfin.models.training", "_fingerprint")} # or a library's
-_CUT = {("mlfin.core.provenance", n) for n in ("CONTENTS", "REGISTRIES", "key_components", "module_closure", "_named_content")} # keys are no part of what they name
+_LOADERS = { # what these look up by name is a registry's, a plugin's or a library's
+    ("mlfin.core.errors", "require"), ("mlfin.core.settings", "_script_folder"), ("mlfin.core.settings", "import_plugins"),
+    ("mlfin.data.sources", "load_sources"), ("mlfin.features.spec", "_load"), ("mlfin.models.zoo", "load_models"),
+    ("mlfin.features.isolation", "_dumped"), ("mlfin.features.isolation", "_packed"), ("mlfin.features.store", "_foreign"),
+    ("mlfin.features.store", "_code"), ("mlfin.models.training", "_own_errors"), ("mlfin.models.training", "_fingerprint")}
+_CUT = {("mlfin.core.provenance", n) for n in ("CONTENTS", "REGISTRIES", "key_components", "module_closure", "_named_content")} # keys are no part of results
 _ONLY_WITH = {("mlfin.models.sequence", n): "_Sequence" for n in ("save_sequence", "load_sequence", "_archive", "_unpack")} # followed where the other one is reached by itself
 _NO_MODULES = {("mlfin.models.formats", "TRUSTED")}           # texts there name what may be read, not what is
 _HERE = "~" # the text that is followed, which is no module
@@ -197,7 +203,7 @@ def _is_checking(node: ast.stmt) -> bool:
     "`if TYPE_CHECKING:`, which nothing runs."
     return isinstance(node, ast.If) and _dotted(node.test).endswith("TYPE_CHECKING")
 
-# %% ../../nbs/core/01c_reach.ipynb #c0e2e93d
+# %% ../../nbs/core/01c_reach.ipynb #3ad134b7
 def _cases(node: ast.stmt, module: str, known: set[str]) -> tuple[list, list]:
     "Of a function that tells kinds apart: what stands under `if a.b == 'text':` in its body, and what stands elsewhere."
     if not isinstance(node, _DEFS) or (module, node.name) not in _KINDS: return [], []
@@ -206,25 +212,30 @@ def _cases(node: ast.stmt, module: str, known: set[str]) -> tuple[list, list]:
         return sorted(n for n in reader.names if n.split(".")[0] in known)
     def kind(n):
         test = n.test if isinstance(n, ast.If) and not n.orelse else None
-        if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Eq) and len(test.ops) == 1 and isinstance(_literal(test.comparators[0]), str): return _dotted(test.left)
-    return [[kind(n), _literal(n.test.comparators[0]), uses(*n.body)] for n in node.body if kind(n)], uses(node.args, *node.decorator_list, *(n for n in node.body if not kind(n)))
+        plain = isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Eq) and len(test.ops) == 1
+        return _dotted(test.left) if plain and isinstance(_literal(test.comparators[0]), str) else ""
+    always = uses(node.args, *node.decorator_list, *(n for n in node.body if not kind(n)))
+    return [[kind(n), _literal(n.test.comparators[0]), uses(*n.body)] for n in node.body if kind(n)], always
 
-# %% ../../nbs/core/01c_reach.ipynb #a2b7e005
+# %% ../../nbs/core/01c_reach.ipynb #e09d29db
 def _unit(node: ast.stmt, module: str, top: set[str], hints: bool) -> Unit:
     "A statement at the top, read once."
     (reader := _Reader(hints)).read(node)
     own = _absolute(reader.imports, module)
     known = top | {alias for alias, *_ in own}
     uses = sorted(n for n in reader.names if n.split(".")[0] in known)
-    texts = sorted(t for t in reader.texts if _WORD.fullmatch(t) and not t.startswith("mlfin.")) + sorted({m for t in reader.texts if " " not in t or "import" in t for m in _MODULE.findall(t)})
-    blind = next((n for n in sorted(reader.names) if n in _BLIND), "") or next((n for n in sorted(reader.names) if n in _LOADS or n.startswith("sys.modules.")), "")
+    texts = {t for t in reader.texts if _WORD.fullmatch(t) and not t.startswith("mlfin.")}
+    texts = sorted(texts | {m for t in reader.texts if " " not in t or "import" in t for m in _MODULE.findall(t)})
+    loads = {n for n in reader.names if n in _LOADS or n.startswith("sys.modules.")}
+    blind = min(reader.names & _BLIND, default="") or min(loads, default="")
     plain = isinstance(node, (*_DEFS, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign))
-    names = _bound(node) + [b for t in getattr(node, "targets", [getattr(node, "target", None)]) if plain and t is not None and (b := _base(t))]
+    places = [t for t in getattr(node, "targets", [getattr(node, "target", None)]) if plain and t is not None]
+    names = _bound(node) + [b for t in places if (b := _base(t))]
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name): names.append(node.value.id)  # two names of one thing
-    calls = node.decorator_list if hasattr(node, "decorator_list") else [n for n in ast.walk(node) if isinstance(n, ast.Call)] if not isinstance(node, (*_DEFS, ast.ClassDef)) else []
-    marks = [_mark(c) if isinstance(c, ast.Call) else [_dotted(c), None, None] for c in calls]
-    return Unit(list(dict.fromkeys(names)), reader.digest(), uses, texts, own, not plain, blind, [m for m in marks if m[0].split(".")[0] in known],
-                _changed(node, top), *_cases(node, module, known))
+    calls = getattr(node, "decorator_list", None)
+    if calls is None: calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+    marks = [m for c in calls if (m := _mark(c) if isinstance(c, ast.Call) else [_dotted(c), None, None])[0].split(".")[0] in known]
+    return Unit(list(dict.fromkeys(names)), reader.digest(), uses, texts, own, not plain, blind, marks, _changed(node, top), *_cases(node, module, known))
 
 # %% ../../nbs/core/01c_reach.ipynb #f231b738
 def _paragraphs(node: ast.stmt, unit: Unit) -> list[Unit]:
@@ -293,14 +304,17 @@ class _Note:
         except OSError: temporary.unlink(missing_ok=True)  # a folder that cannot be written: it is found anew each time
         self.new = {}
 
-# %% ../../nbs/core/01c_reach.ipynb #dce469d0
+# %% ../../nbs/core/01c_reach.ipynb #89c78e64
 class Library:
     "The modules of a package as texts, each read and understood once; what was understood is kept beside its compiled files."
-    def __init__(self, package: Path): # folder of the package `mlfin`
+    def __init__(self, package: Path,           # folder of the package `mlfin`
+                 notes: Path | None = None,     # folder for what is kept; the one of its compiled files by default
+                 ):
         self.package, self.names, self.handed, self.facts = package, None, {}, {}
+        notes = notes or package / "__pycache__"
         self.texts = {".".join(("mlfin", *p.relative_to(package).with_suffix("").parts)): p.read_bytes() for p in sorted(package.glob("**/*.py"))}
         self.state = hashlib.sha256(b"".join(hashlib.sha256(n.encode() + b"\0" + t).digest() for n, t in self.texts.items())).hexdigest()
-        self.understood, self.answers = _Note(package / "__pycache__" / "facts.json"), _Note(package / "__pycache__" / "reach.json")
+        self.understood, self.answers = _Note(notes / "facts.json"), _Note(notes / "reach.json")
 
     def has(self, name: str) -> bool:
         "Whether there is a module of that name; a package is none."
@@ -412,7 +426,7 @@ class _Names:
         known.update(dict.fromkeys(seen, False))
         return False
 
-# %% ../../nbs/core/01c_reach.ipynb #1ac5181b
+# %% ../../nbs/core/01c_reach.ipynb #08f183b5
 @dataclass(frozen=True)
 class _Entry:
     "A statement that adds to a registry: under which names, or None where they are not written out."
@@ -430,7 +444,8 @@ def _entries(names: _Names, registry: str) -> list[_Entry]:
         for i, unit in enumerate(facts.units):
             for function, said, members in unit.marks:
                 if names.registry(module, function) != registry: continue
-                direct = any(p[0] == registry and p[1] is not None and set(names.facts(registry).units[p[1]].names) & set(registrars) for p in names.find(module, function))
+                own = [p[1] for p in names.find(module, function) if p[0] == registry and p[1] is not None]
+                direct = any(set(names.facts(registry).units[k].names) & set(registrars) for k in own)
                 written = said is not None and (direct or members == "entry")
                 found.append(_Entry((module, i), tuple(said) if written else None, tuple(members) if isinstance(members, list) else None, function))
     return found
@@ -451,7 +466,7 @@ def _chosen(entries: list[_Entry], asked: Iterable[str]) -> set[tuple]:
             if e.kind.endswith("register_set"): queue += e.members or by_name
     return chosen
 
-# %% ../../nbs/core/01c_reach.ipynb #1e3bf2ae
+# %% ../../nbs/core/01c_reach.ipynb #2744863c
 class _Walk:
     "From what a text names to everything that it reaches."
     def __init__(self, library: Library, asked: dict[str, set[str] | None], cut: Iterable[tuple[str, str]] = ()):
@@ -469,7 +484,8 @@ class _Walk:
         for i, unit in enumerate(facts.units):
             calls = [mark[0] for mark in unit.marks if mark[0].split(".")[-1] not in _QUIET]
             if any(self.names.registry(module, call) for call in calls): continue
-            if unit.acts or any(self.names.alters(module, call) or ("." in call and self.names.inside(module, call)) for call in calls): self.queue.append((module, i))
+            if unit.acts or any(self.names.alters(module, c) or ("." in c and self.names.inside(module, c)) for c in calls):
+                self.queue.append((module, i))
 
     def load_both(self, base: str, name: str) -> None:
         for module in (base, f"{base}.{name}"):
@@ -482,7 +498,8 @@ class _Walk:
         for text in unit.texts:
             if not text.startswith("mlfin.") or any((module, n) in _NO_MODULES for n in unit.names): continue
             parts = text.split(".")
-            found += [p for k in range(2, len(parts) + 1) if self.library.has(m := ".".join(parts[:k])) for p in (self.names.member(m, parts[k:]) if parts[k:] else [(m, None)])]
+            for k in range(2, len(parts) + 1):
+                if self.library.has(m := ".".join(parts[:k])): found += self.names.member(m, parts[k:]) if parts[k:] else [(m, None)]
         for place in found: (self.later if self.condition(place) else self.queue).append(place)
         if unit.blind and not any((module, n) in _LOADERS for n in unit.names):
             self.queue += [(module, None)] if unit.blind in _BLIND else [(m, None) for m in self.library.modules()]
@@ -520,7 +537,8 @@ class _Walk:
         entries, done = self.names.entries, None
         while done != (done := sum(map(len, self.reached.values()))) or self.queue:
             self.drain()
-            self.queue += [p for p in self.later if {self.condition(p)} & {n for k in self.reached.get(p[0], ()) for n in self.names.facts(p[0]).units[k].names}]
+            there = {(m, n) for m, ks in self.reached.items() for k in ks for n in self.names.facts(m).units[k].names} if self.later else set()
+            self.queue += [p for p in self.later if (p[0], self.condition(p)) in there]
             for registry, (what, _, kept) in REGISTRARS.items():
                 here = {n for k in self.reached.get(registry, ()) for n in self.names.facts(registry).units[k].names}
                 if not here & set(kept): continue
@@ -543,7 +561,7 @@ class _Walk:
         known = {n for e in entries for n in e.names or ()}
         return _chosen(entries, {*asked, *(t for t in texts if t in known or re.sub(r"(?:_\d+(?:\.\d+)?)+$", "", t) in known)})
 
-# %% ../../nbs/core/01c_reach.ipynb #03a32bc2
+# %% ../../nbs/core/01c_reach.ipynb #4a6074d2
 def reach(sources: Iterable[str],                   # Python: a notebook's code, scripts
           library: Library,                         # the package
           asked: dict[str, set[str] | None],        # features, model, label, source -> names; None or absent: all that there are
@@ -559,7 +577,7 @@ def reach(sources: Iterable[str],                   # Python: a notebook's code,
         walk.names.learn(_HERE, facts)
         for alias, base, name in facts.imports:
             walk.load_both(base, name)
-            if name == "*": walk.queue += walk.names.target(base, name, [], alias)
+            if name: walk.queue += [(*p, _HERE) if p[0] == "" else p for p in walk.names.target(base, name, [], alias)]
         for unit in facts.units: walk.follow(_HERE, unit, unit.uses)
     walk.settle()
     found = {module: walk.digest(module) for module in sorted(walk.reached) if walk.reached[module]}

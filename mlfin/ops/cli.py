@@ -170,24 +170,23 @@ def _say_retrained(done, page: str | None) -> None:
 def status(experiment: _Experiment = None, profile: Profile = None,
            parameter: _Parameters = []):  # noqa: B006
     "What is fresh, what a run would do and why, and the runs that are kept."
-    from mlfin.core.provenance import differences
-    from mlfin.ops.pipeline import make_plan, read_run
+    from mlfin.ops.pipeline import describe_tasks, make_plan
 
     settings = load_profile(profile)
     plan = make_plan(_parameters(settings, parameter, [], experiment), settings)
     reports = settings.reports_dir(plan.question["experiment"])
-    before = (read_run(reports) or {}).get("tasks", {})
-    table = Table("task", "state", "why", title=f"{plan.question['experiment']} ({settings.profile})", title_justify="left")
-    for name in plan.specs:
-        state = "fresh" if name in plan.published else "finished, not yet published" if name in plan.resumed else "stale"
-        old = before.get(name)
-        why = "" if state == "fresh" else "never ran" if not old else "; ".join(differences(old["components"], plan.components[name])) or (
-            "upstream changed" if old["key"] != plan.components[name]["key"] else "its products changed or are gone")
-        table.add_row(name, state, why)
+    table = Table("task", "state", "why", "made by", title=f"{plan.question['experiment']} ({settings.profile})", title_justify="left")
+    for told in describe_tasks(plan): table.add_row(told["task"], told["state"], told["why"], _made_by(told))
     out.print(table)
     runs = Table("run", "finished", "verdict", title="runs, newest first", title_justify="left")
     for finished, run_id, words in _kept_runs(reports): runs.add_row(run_id, finished, words)
     out.print(runs if runs.row_count else "No run is kept yet: `mlfin run` makes the first one.")
+
+def _made_by(told: dict) -> str:
+    "When, by which run, code, commit and lock a task was made; empty where it never was."
+    if not told["at"]: return ""
+    commit = f", commit {told['commit'][:8]}{' with changes' if told['dirty'] else ''}" if told["commit"] else ""
+    return f"{told['at'][:16]}, run {told['run'][:8]}, code {told['code'][:8]}{commit}, lock {(told['lock'] or 'none')[:8]}"
 
 def _kept_runs(reports: Path) -> list[tuple[str, str, str]]:
     "Finished, id and first sentence of every kept run, newest first."
