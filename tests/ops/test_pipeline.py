@@ -13,7 +13,7 @@ import pytest
 from mlfin.core.errors import DataError, ParameterError, PipelineError, SettingsError
 from mlfin.core.provenance import find_content, hash_file, write_json, write_parquet
 from mlfin.ops.pipeline import (
-    _watched_steps, ask, compare_products, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, reproduction_verdict, run, what_changed)
+    _watched_steps, ask, compare_products, describe_tasks, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, reproduction_verdict, run, what_changed)
 
 
 def go(project, *assignments, **kwargs):
@@ -31,11 +31,16 @@ def test_only_what_depends_on_a_change_runs_again(project):
     assert go(project, "n=5", force=True).executed == ("numbers", "total")
 
 
-def test_a_notebook_edited_in_its_prose_is_another_report(project):
+def test_prose_of_a_notebook_makes_nothing_stale_and_its_page_keeps_what_ran(project):
     go(project)
     path = project.root / "total.ipynb"
     path.write_text(path.read_text().replace("# total", "# the total"))
-    assert go(project).executed == ("total",)
+    assert go(project).executed == ()
+    told = {t["task"]: t["why"] for t in describe_tasks(make_plan(ask(project.root), project.settings))}
+    assert told["numbers"] == "" and "its page shows when it runs next" in told["total"]
+    page = project.root / "reports/test/default/total.html"
+    assert "the total" not in page.read_text()
+    assert go(project, "factor=3").executed == ("total",) and "the total" in page.read_text()
 
 
 def test_a_product_that_was_touched_is_made_again(project):
@@ -290,7 +295,7 @@ def test_reproduce_names_a_page_whose_text_differs_and_is_content(project):
 def test_what_changed_names_it(project):
     record = read_run(go(project).folder)
     path = project.root / "total.ipynb"
-    path.write_text(path.read_text().replace("# total", "# changed"))
+    path.write_text(path.read_text().replace("factor * float", "1 * factor * float"))
     assert what_changed(record, project.settings) == {"total": ["notebook changed"]}
     record["tasks"]["numbers"]["components"]["modules"]["mlfin.core.errors"] = "0" * 16
     assert what_changed(record, project.settings)["numbers"] == ["module mlfin.core.errors changed"]
