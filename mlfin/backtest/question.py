@@ -100,6 +100,7 @@ def ask(root: Path,                         # the project's folder
                 raise ParameterError(must_be(key, "chosen by --profile or MLFIN_PROFILE", value, where, f"--profile {value}"))
             question[key] = _same_kind(key, value, defaults[key], where)
     if "source" in question: _address(question, defaults)
+    _check_values(question)
     return question
 
 # %% ../../nbs/backtest/46_question.ipynb #90daf932

@@ -71,6 +71,8 @@ class _Address:
             return found
 
 # %% ../../nbs/data/16c_server.ipynb #ef20bad1
+_PLAN = "SET jit = off" # a plan over fifty years' partitions would be compiled for seconds, to be run for milliseconds
+
 class _Connections(_Address):
     "Connections to one database, kept and used again."
     def _first(self, ask: Callable, patience: float | None = None):
@@ -81,7 +83,9 @@ class _Connections(_Address):
                 with self._lock: kept = self._free.pop() if self._free else None
                 if kept is not None and (kept[0] != os.getpid() or kept[1].closed): continue
                 connection = kept[1] if kept else psycopg.connect(self.text, prepare_threshold=None, autocommit=True, **_ALIVE)
-                try: return connection, ask(connection)
+                try:
+                    if kept is None: connection.execute(_PLAN)
+                    return connection, ask(connection)
                 except psycopg.OperationalError:
                     connection.close()
                     if kept is None: raise

@@ -30,7 +30,7 @@ from ..features.spec import parse_set
 from ..features.table import compute_features
 from .information import moments_per_bar
 from .registry import (Loaded, Version, crown, find_version, load_version, model_versions, read_manifest,
-                                   read_predictions, register, write_verdict)
+                                   prove_code, read_predictions, register, write_verdict)
 
 # %% ../../nbs/models/38a_gate.ipynb #2caf2117
 class BlockTest(NamedTuple):
@@ -67,7 +67,7 @@ def block_test(values: np.ndarray, # float64, one a row
 
 # %% ../../nbs/models/38a_gate.ipynb #f57eb3fa
 REQUIRED = {
-    "loads": "verified by its hashes, and gives what it gave when it was registered",
+    "loads": "verified by its hashes, gives what it gave when it was registered, and its features are computed as when it learnt",
     "baseline": "better out of sample than the naive guess, by more than noise",
     "champion": "better than the champion on the rows that both foretold, by more than noise",
     "calibrated": "what it foretells comes true as often as it says",
@@ -323,6 +323,11 @@ def _made(name: str, make: Callable[[], Check]) -> Check:
     except _RAISED as e: return Check(name, False, f"could not be made, and so is not passed: {str(e).splitlines()[0] if str(e) else type(e).__name__}")
 
 # %% ../../nbs/models/38a_gate.ipynb #ad7ad445
+def _loads(settings: Settings, experiment: str, loaded: Loaded) -> Check:
+    "Its files are what was registered, and its features are computed as when it learnt."
+    code = prove_code(settings, experiment, loaded.version, loaded.manifest)
+    return Check("loads", True, f"{len(loaded.manifest['files'])} files are what was registered{'; its features: ' + code.says if code.moved else ''}")
+
 def judge(settings: Settings,              # limits of the gate; MLflow, ledger and products
           experiment: str,                 # name of a line of research
           which: int | str = "challenger", # a number, or "challenger", "champion", "latest"
@@ -349,7 +354,7 @@ def judge(settings: Settings,              # limits of the gate; MLflow, ledger 
         "latency": lambda: _latency(loaded, settings.gate_latency_ms), "size": lambda: _size(manifest, settings.model_mb),
         "fresh": lambda: _fresh(manifest, settings.gate_age_days, moment),
     }
-    checks = [Check("loads", True, f"{len(manifest['files'])} files are what was registered")]
+    checks = [_made("loads", lambda: _loads(settings, experiment, loaded))]
     return Verdict(found.number, (*checks, *(_made(n, m) for n, m in makers.items())), level, compared)
 
 # %% ../../nbs/models/38a_gate.ipynb #7a844113

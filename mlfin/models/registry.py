@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ROWS', 'registered_name', 'Version', 'model_versions', 'find_version', 'folder_hash', 'manifest_scores',
            'registered_experiments', 'register', 'kept_label', 'Loaded', 'load_version', 'read_manifest',
-           'read_predictions', 'crown', 'load_champion', 'rollback', 'champion_history', 'write_verdict']
+           'read_predictions', 'CodeState', 'code_state', 'prove_code', 'crown', 'load_champion', 'rollback',
+           'champion_history', 'write_verdict']
 
 # %% ../../nbs/models/38_registry.ipynb #d56ce11d
 import json
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -28,7 +29,7 @@ import pandas as pd
 
 from ..core.errors import ModelError, ParameterError, must_be, unknown
 from ..core.files import hold
-from ..core.provenance import hash_file, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
+from ..core.provenance import hash_file, hash_json, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
 from ..core.seals import SealKeys, seal_keys
 from ..core.settings import Settings
 from ..features.spec import UNITS, parse_set
@@ -38,6 +39,7 @@ from .dataset import CHANGE, model_inputs
 from .fitting import load_model, predict_rows
 from .formats import unpack_estimator
 from .labels import parse_label
+from .proof import compare_record, find_record, moved_code
 from .stability import sketch_inputs
 from .tracking import _client, _folder_hash, _quiet, _sealed_model, sync_pending
 
@@ -436,6 +438,7 @@ def _seal_version(client, keys: SealKeys, found: Version, promoted: bool = False
     "Seal a version whose files were verified just before; with `promoted`, that it became champion."
     tags = {"mlfin.hmac": keys.sign("model version", _content(found))}
     if promoted: tags |= {"mlfin.promoted_hmac": keys.sign("model version", _content(found, "champion")), "mlfin.promoted": found.seal}
+    if kept := _proofs(found, keys): tags[_PROOFS] = json.dumps([_sealed_proof(found, keys, p) for p in kept])
     for key, value in tags.items(): client.set_model_version_tag(found.name, str(found.number), key, value)
     return replace(found, tags={**found.tags, **tags})
 
@@ -449,6 +452,26 @@ def _refuse_seal(found: Version, keys: SealKeys) -> bool:
     else: what = f"is sealed with the key {found.hmac.partition(':')[0][:12]}, and here there is {', '.join(keys.names())}"
     raise ModelError(f"{found} {what}; nothing of it was unpickled.\nHint: `mlfin run` and `mlfin promote` train and register it anew; bring the key that "
                      f"sealed it (MLFIN_SEAL_KEY_FILE); or, if you know that its files are right, `mlfin models seal --adopt {found.number}`.")
+
+# %% ../../nbs/models/38_registry.ipynb #c0de38b1
+_PROOFS, _PROVEN = "mlfin.code_proofs", 10 # tag of a version, and how many of its proofs are kept
+
+def _of_proof(found: Version, proof: dict) -> dict:
+    "What a proof's seal is over: which version, which code, what was found."
+    return _content(found, "feature code") | {k: v for k, v in proof.items() if k != "hmac"}
+
+def _sealed_proof(found: Version, keys: SealKeys, proof: dict) -> dict:
+    "A proof with its seal."
+    return proof | {"hmac": keys.sign("feature code", _of_proof(found, proof))}
+
+def _proofs(found: Version, keys: SealKeys) -> list[dict]:
+    "What was proven of a version, oldest first; what is not sealed counts for nothing."
+    try: kept = json.loads(found.tags.get(_PROOFS, "[]"))
+    except ValueError: return []
+    kept = [p for p in kept if isinstance(p, dict) and isinstance(p.get("hmac"), str)] if isinstance(kept, list) else []
+    return [p for p in kept if keys.fits("feature code", _of_proof(found, p), p["hmac"])]
+
+def _now() -> str: return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 # %% ../../nbs/models/38_registry.ipynb #4795bebf
 def register(settings: Settings, # its `mlflow`, `artifacts` and profile
@@ -579,6 +602,88 @@ def read_predictions(settings: Settings,            # its `mlflow` and profile
     found = find_version(settings, experiment, which)
     with _registry(settings), _opened(found, seal_keys(settings)) as (folder, *_): return read_parquet(folder / "predictions.parquet")
 
+# %% ../../nbs/models/38_registry.ipynb #c0de38a1
+class CodeState(NamedTuple):
+    "How the code of a version's features stands to the code that the version learnt from."
+    moved: tuple[str, ...]  # modules, functions and libraries that are others; empty: it is the same code
+    same: bool | None       # whether it computes the same bits; None: nobody has looked yet
+    rows: int               # of its training, that were compared
+    differ: dict[str, str]  # feature -> its first difference
+    at: str                 # when that was looked at, UTC; "" where it was not
+
+    @property
+    def says(self) -> str:
+        "In words."
+        if not self.moved: return "the code that it learnt from"
+        names = f"other code ({', '.join(self.moved[:6])}{', ...' if len(self.moved) > 6 else ''} changed)"
+        if self.same: return f"{names}, with the same bits in all {self.rows:,} rows that it learnt from; looked at {self.at}"
+        if self.same is None: return f"{names}; whether it gives the same bits is looked at when the version is promoted or serves"
+        return f"{names}, and with it {self.others}"
+
+    @property
+    def others(self) -> str: # empty where none is
+        "Features with other values, the first three with what is different."
+        told = [f"{k} ({v})" if i < 3 else k for i, (k, v) in enumerate(self.differ.items())]
+        return f"{len(told)} feature{'s' if len(told) > 1 else ''}: {', '.join(told)}" if told else ""
+
+_compared: dict[tuple, dict] = {} # of this process: where there is no key to seal it with
+
+def code_state(settings: Settings, # the profile
+               found: Version,     # a registered version
+               manifest: dict,     # its own
+               ) -> CodeState:     # read off the version: nothing is computed
+    "Whether a version's features are computed by the code that it learnt from, or by code that was proven to give the same."
+    if (moved := moved_code(manifest)) is None:
+        raise ModelError(f"{found} does not say by which code its features were made.\nHint: `mlfin run` and `mlfin promote` register it anew.")
+    if not moved: return CodeState((), True, 0, {}, "")
+    code = hash_json(feature_code(manifest["features"]))
+    known = [p for p in _proofs(found, seal_keys(settings)) if p.get("code") == code]
+    proof = known[-1] if known else _compared.get((found.seal, code))
+    return CodeState(tuple(moved), *((None, 0, {}, "") if proof is None else (proof[k] for k in ("same", "rows", "differ", "at"))))
+
+# %% ../../nbs/models/38_registry.ipynb #c0de38a2
+@contextmanager
+def _comparing(settings: Settings) -> Iterator[None]:
+    "One comparison at a time on this machine: several workers of a service begin at once, and one does it for all."
+    path = settings.root / ".mlfin" / settings.profile / ".code.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as handle:
+        hold(handle)
+        yield
+
+_ANEW = "Hint: `mlfin retrain` (or `mlfin run`) and `mlfin promote` train it anew; or go back to the code that it learnt from"
+
+def _compare(settings: Settings, experiment: str, found: Version, manifest: dict, moved: tuple[str, ...]) -> None:
+    "Compare, and write down what came of it."
+    if (folder := find_record(settings, experiment, manifest)) is None:
+        run = manifest.get("run", {}).get("run")
+        raise ModelError(f"{found} learnt from features of other code: {', '.join(moved[:6])} changed, and the bars that it learnt from are not kept any more"
+                         f"{f' (run {run})' if run else ''}, so nothing tells whether this code gives the same.\n{_ANEW}, or put the run's folder back.")
+    done, keys = compare_record(folder, manifest), seal_keys(settings)
+    differ = {k: v[:200] for k, v in list(done.differ.items())[:20]}
+    proof = {"code": hash_json(feature_code(manifest["features"])), "same": not differ, "rows": done.rows, "differ": differ, "at": _now()}
+    _compared[found.seal, proof["code"]] = proof
+    if not keys.names(): return
+    kept = [p for p in _proofs(found, keys) if p["code"] != proof["code"]][-_PROVEN + 1:]
+    with _registry(settings) as client:
+        client.set_model_version_tag(found.name, str(found.number), _PROOFS, json.dumps([*kept, _sealed_proof(found, keys, proof)]))
+
+def prove_code(settings: Settings, # the profile
+               experiment: str,    # name of a line of research
+               found: Version,     # one of its versions
+               manifest: dict,     # its own
+               ) -> CodeState:     # the same code, or proven to give the same; else a ModelError that names what differs
+    "Refuse a version whose features this code computes otherwise; where that is not known yet, it is computed now, once for all processes."
+    if (state := code_state(settings, found, manifest)).same is None:
+        with _comparing(settings):
+            now = find_version(settings, experiment, found.number)         # another process may have been faster
+            if (state := code_state(settings, now, manifest)).same is None: _compare(settings, experiment, now, manifest, state.moved)
+        state = code_state(settings, find_version(settings, experiment, found.number), manifest)
+    if state.same: return state
+    raise ModelError(f"{found} learnt from features of other code: {', '.join(state.moved[:6])} changed, and with it "
+                     f"{state.others}.\n{_ANEW}.")
+
+
 # %% ../../nbs/models/38_registry.ipynb #d303e82e
 _KEPT = 40 # events of the history that are kept
 
@@ -605,8 +710,6 @@ def _set_champion(client, name: str, number: int, events: list[dict]) -> None:
     "The history first, then the alias: what is interrupted in between did not happen."
     client.set_registered_model_tag(name, "mlfin.history", json.dumps(events[-_KEPT:]))
     client.set_registered_model_alias(name, "champion", str(number))
-
-def _now() -> str: return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 # %% ../../nbs/models/38_registry.ipynb #f6eaa033
 def crown(settings: Settings,            # its `mlflow` and profile

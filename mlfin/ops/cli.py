@@ -167,25 +167,14 @@ def retrain(name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", hel
     raise typer.Exit(REFUSED if judge and not done.promoted else DONE)
 
 # %% ../../nbs/ops/73_cli.ipynb #74bfb045
-def _states(plan) -> list[dict]:
-    "What a run would do with each task, and why."
-    from mlfin.core.provenance import differences
-    from mlfin.ops.pipeline import read_run
-
-    before, rows = (read_run(plan.settings.reports_dir(plan.question["experiment"])) or {}).get("tasks", {}), []
-    for name in plan.specs:
-        state = "fresh" if name in plan.published else "finished, not yet published" if name in plan.resumed else "stale"
-        old = before.get(name)
-        why = "" if state == "fresh" else "never ran" if not old else "; ".join(differences(old["components"], plan.components[name])) or (
-            "upstream changed" if old["key"] != plan.components[name]["key"] else "its products changed or are gone")
-        rows.append({"task": name, "state": state, "why": why})
-    return rows
-
 def _planned(question: dict, plan, brings: dict | None) -> dict:
     "What a run would do, for a program; `brings` is what would come into the store first."
-    asked = {k: question[k] for k in ("source", "path", "symbols", "timeframe", "start", "end", "label", "models") if k in question}
+    from mlfin.ops.pipeline import describe_tasks
+
+    asked = {k: question[k] for k in ("source", "path", "symbols", "timeframe", "start", "end", "labels", "models") if k in question}
     told = {"experiment": question["experiment"], "profile": question["profile"], "question": asked, "brings": brings}
-    return told | {"run": plan.run_id if plan else None, "would_run": plan.stale if plan else None, "tasks": _states(plan) if plan else None}
+    tasks = [{k: t[k] for k in ("task", "state", "why")} for t in describe_tasks(plan)] if plan else None
+    return told | {"run": plan.run_id if plan else None, "would_run": plan.stale if plan else None, "tasks": tasks}
 
 # %% ../../nbs/ops/73_cli.ipynb #b3e85c5c
 def foresee(question: dict,     # every parameter
@@ -234,17 +223,23 @@ def _say_retrained(done, page: str | None) -> None:
 def status(experiment: Experiment = None, profile: Profile = None, parameter: _Parameters = [], as_json: Json = False):  # noqa: B006
     "What is fresh, what a run would do and why, and the runs that are kept."
     import pandas as pd
-    from mlfin.ops.pipeline import make_plan
+    from mlfin.ops.pipeline import describe_tasks, make_plan
 
     settings = load_profile(profile)
     plan = make_plan(_parameters(settings, parameter, [], experiment), settings)
-    name = plan.question["experiment"]
+    name, tasks = plan.question["experiment"], describe_tasks(plan)
     runs = [dict(zip(("run", "finished", "verdict"), (run, when, says), strict=True)) for when, run, says in _kept_runs(settings.reports_dir(name))]
-    if as_json: return say_json({"experiment": name, "profile": settings.profile, "run": plan.run_id, "tasks": _states(plan), "runs": runs})
+    if as_json: return say_json({"experiment": name, "profile": settings.profile, "run": plan.run_id, "tasks": tasks, "runs": runs})
     out.print(f"{name} ({settings.profile})", style="bold", highlight=False, markup=False)
-    say_table(pd.DataFrame(_states(plan)), fold=("why",))
+    say_table(pd.DataFrame([{**{k: t[k] for k in ("task", "state", "why")}, "made by": _made_by(t)} for t in tasks]), fold=("why", "made by"))
     out.print("\nruns, newest first" if runs else "\nNo run is kept yet: `mlfin run` makes the first one.", style="bold" if runs else None, highlight=False)
     if runs: say_table(pd.DataFrame(runs), fold=("verdict",))
+
+def _made_by(told: dict) -> str:
+    "When, by which run, code, commit and lock a task was made; empty where it never was."
+    if not told["at"]: return ""
+    commit = f", commit {told['commit'][:8]}{' with changes' if told['dirty'] else ''}" if told["commit"] else ""
+    return f"{told['at'][:16]}, run {told['run'][:8]}, code {told['code'][:8]}{commit}, lock {(told['lock'] or 'none')[:8]}"
 
 def _kept_runs(reports: Path) -> list[tuple[str, str, str]]:
     "Finished, id and first sentence of every kept run, newest first."

@@ -126,7 +126,7 @@ def _seal_words(found, keys) -> str:
     if keys.names(): return f"key {found.hmac.partition(':')[0]}, verified"
     return "not verified: there is no seal key here; what is pickled is not loaded"
 
-def _lines(found, manifest: dict, keys) -> dict[str, str]:
+def _lines(found, manifest: dict, keys, code: str) -> dict[str, str]:
     "What a version is, line by line."
     data, run, back = manifest["data"], manifest["run"], manifest["lookback"]
     metrics = {k: f"{v:.5g}" for k, v in manifest["metrics"].items() if isinstance(v, float)}
@@ -134,7 +134,7 @@ def _lines(found, manifest: dict, keys) -> dict[str, str]:
         "is": ", ".join(found.aliases) or "no alias", "gate": found.verdict or "not judged", "registered": f"{moment_text(found.made)} UTC",
         "model": manifest["estimator"], "parameters": ", ".join(f"{k}={v}" for k, v in manifest["parameters"].items()),
         "foretells": f"{manifest['label']['spec']}, {manifest['label']['horizon']} bars ahead ({manifest['task']})",
-        "features": ", ".join(manifest["features"]), "inputs": ", ".join(manifest["inputs"]),
+        "features": ", ".join(manifest["features"]), "inputs": ", ".join(manifest["inputs"]), "code": code,
         "lookback": f"{back['bars']:,} bars; the start of the data shows for {back['warm_up']:,}",
         "thresholds": ", ".join(f"{k}={v}" for k, v in (manifest["thresholds"] or {}).items()),
         "data": f"{data['first']} to {data['last']}, {data['timeframe']}, {', '.join(data['symbols'][:12])}{' ...' if len(data['symbols']) > 12 else ''}",
@@ -150,23 +150,29 @@ def show(version: Annotated[str | None, typer.Argument(metavar="VERSION", help="
          experiment: Experiment = None, profile: Profile = None, as_json: Json = False):
     "Say what a version is: its manifest, verified, and what the gate said."
     from mlfin.core.seals import seal_keys
-    from mlfin.models.registry import champion_history, find_version, model_versions, read_manifest
+    from mlfin.models.registry import champion_history, code_state, find_version, model_versions, read_manifest
 
     settings = load_profile(profile)
     name = _named(experiment, settings)
     which = version or ("champion" if any("champion" in v.aliases for v in model_versions(settings, name)) else "latest")
     found = find_version(settings, name, which)
     manifest, judged = read_manifest(settings, name, found.number), json.loads(found.tags.get("mlfin.judged", "null"))
-    past = champion_history(settings, name)
+    past, code = champion_history(settings, name), _code_of(code_state, settings, found, manifest)
     if as_json:
         return say_json({"model": found.name, "version": found.number, "is": list(found.aliases), "verdict": found.verdict, "manifest": manifest,
                          "stored": manifest.get("stored", "pickle (sealed)"), "sealed": bool(seal_keys(settings).names()),
-                         "judged": judged, "history": records(past)})
+                         "judged": judged, "code": code, "history": records(past)})
     _say(str(found), style="bold")
-    for key, value in _lines(found, manifest, seal_keys(settings)).items():
+    for key, value in _lines(found, manifest, seal_keys(settings), code).items():
         if value: _say(f"  {key:<11} {value}")
     _say_judged(judged)
     if len(past): _say("champions: " + ", ".join(f"v{e.version} ({e.how})" for e in past.itertuples()))
+
+def _code_of(look, *given) -> str:
+    "By which code its features are computed; a version of before, or a feature that is gone, is told, not refused."
+    from mlfin.core.errors import MlfinError
+    try: return look(*given).says
+    except MlfinError as e: return str(e).partition("\n")[0]
 
 def _say_judged(judged: dict | None) -> None:
     "The gate's checks, as they were written on the version."
@@ -288,31 +294,35 @@ def sync(profile: Profile = None, as_json: Json = False):
     raise typer.Exit(1 if done.left else 0)
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #ffa30802
-@models_app.command("export", epilog=examples("mlfin models export champion rf_m1.pkl", "mlfin models export 3 model.pkl --force", "mlfin models export latest model"))
+@models_app.command("export", epilog=examples("mlfin models export champion rf_m1.pkl", "mlfin models export 3 model.pkl --force",
+                                               "mlfin models export latest model"))
 def export(version: Annotated[str, typer.Argument(metavar="VERSION", help="A number, champion, challenger or latest.")],
-           file: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.pkl: a pickle, for joblib and pickle; another name: a folder of files that run nothing.")],
+           path: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.pkl: a pickle, for joblib; another name: a folder of files that run nothing.")],
            force: Annotated[bool, typer.Option("--force", help="Overwrite what stands there, and the manifest.json beside it.")] = False,
            experiment: Experiment = None, profile: Profile = None, as_json: Json = False):
     "Write a registered model for another program, with a sealed manifest.json beside it: features, label, threshold, hashes."
     from mlfin.serve.export import export_model
 
     settings = load_profile(profile)
-    done = export_model(settings, _named(experiment, settings), version, file, force)
+    done = export_model(settings, _named(experiment, settings), version, path, force)
     if as_json: return say_json(done.manifest | {"path": str(done.path), "bytes": done.bytes})
-    _say(f"v{done.manifest['version']} of {done.manifest['model']} is in {done.path} ({done.bytes / 2**20:.2f} MB), with manifest.json; `mlfin models verify` checks both.", style="bold")
-    if "warning" in done.manifest: _say(f"WARNING: {done.manifest['warning']}", style="bold red")
+    told = done.manifest
+    _say(f"v{told['version']} of {told['model']} is in {done.path} ({done.bytes / 2**20:.2f} MB), with manifest.json; `mlfin models verify` checks both.",
+         style="bold")
+    if "warning" in told: _say(f"WARNING: {told['warning']}", style="bold red")
 
 @models_app.command("verify", epilog=examples("mlfin models verify rf_m1.pkl", "mlfin models verify model --json"))
-def verify(file: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlfin models export` wrote.")], profile: Profile = None, as_json: Json = False):
-    "Whether an exported model is what this profile wrote, by its seal and its hashes; nothing of it is loaded, and the exit code is 1 where it is not."
+def verify(path: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlfin models export` wrote.")],
+           profile: Profile = None, as_json: Json = False):
+    "Whether an exported model is what this profile wrote, by its seal and hashes; nothing of it is loaded, and the exit code is 1 where it is not."
     from mlfin.core.errors import ModelError
     from mlfin.serve.export import verify_export
 
     settings = load_profile(profile)
-    try: told = verify_export(settings, file)
+    try: told = verify_export(settings, path)
     except ModelError as e:
-        if as_json: say_json({"path": str(file), "verified": False, "says": str(e)})
+        if as_json: say_json({"path": str(path), "verified": False, "says": str(e)})
         else: _say(str(e), style="bold")
         raise typer.Exit(1) from None
-    if as_json: return say_json(told | {"path": str(file), "verified": True})
-    _say(f"{file} is v{told['version']} of {told['model']}, as it was exported; sealed with key {told['seal'].partition(':')[0]}.", style="bold")
+    if as_json: return say_json(told | {"path": str(path), "verified": True})
+    _say(f"{path} is v{told['version']} of {told['model']}, as it was exported; sealed with key {told['seal'].partition(':')[0]}.", style="bold")

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['product_hashes', 'is_fresh', 'read_run', 'experiment_lock', 'Plan', 'make_plan', 'load_dag', 'Result', 'run',
-           'find_run', 'what_changed', 'portable_question', 'compare_products', 'reproduce', 'reproduction_verdict']
+           'describe_tasks', 'find_run', 'what_changed', 'portable_question', 'compare_products', 'reproduce',
+           'reproduction_verdict']
 
 # %% ../../nbs/ops/70_pipeline.ipynb #7cdba7f0
 import logging
@@ -14,6 +15,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock, Thread, current_thread, main_thread
@@ -31,11 +34,12 @@ from ..backtest.question import ask as ask, check_experiment, check_files, check
 from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from ..core.files import hold
 from mlfin.core.provenance import (
-    TaskSpec, atomic_path, expand_grids, find_content, hash_file, hash_json, pipeline_components, product_key, read_json, read_parquet,
-    read_pipeline, read_yaml, run_id, system_message, with_labels, write_json,
+    PLAN, REGISTRIES, TaskSpec, atomic_path, differences, expand_grids, find_content, hash_file, hash_json, package_library, pipeline_components,
+    product_key, project_texts, read_json, read_parquet, read_pipeline, read_yaml, run_id, system_message, with_labels, write_json,
 )
 from ..core.progress import read_progress
 from ..core.settings import Settings, quiet_environment
+from ..core.snapshot import Snapshot, share_compiled, taken
 from ..data.stored import as_stored, asks_first, bring_in, lay_bars, pinned
 
 # %% ../../nbs/ops/70_pipeline.ipynb #c5ac6ff8
@@ -102,6 +106,7 @@ class Plan:
     components: dict[str, dict]
     published: frozenset[str]         # fresh where they are published
     resumed: frozenset[str]           # fresh in an unfinished build
+    code: Snapshot | None = None      # the text that the run began with; None: as it stands
 
     @property
     def keys(self) -> dict[str, str]: return {name: parts["key"] for name, parts in self.components.items()}
@@ -115,23 +120,25 @@ class Plan:
 def make_plan(question: dict,       # every parameter
               settings: Settings,   # the profile
               force: bool = False,  # run everything
+              code: Snapshot | None = None, # the text to plan by; None: as it stands
              ) -> Plan:             # what is to be done
     "Compare what is there with what the question needs."
     root, experiment, question = settings.root, question["experiment"], as_stored(question, settings.root)
-    specs = read_pipeline(root, question)
-    aside = read_pipeline(root, {**question, "experiment": f"{_BUILDING}/{experiment}"})
+    home = code.folder if code else root
+    specs = read_pipeline(home, question)
+    aside = read_pipeline(home, {**question, "experiment": f"{_BUILDING}/{experiment}"})
     for name, spec in specs.items():
         for product, path in spec.products.items():
             if path == aside[name].products[product] or Path(path).is_absolute() or ".." in Path(path).parts:
                 raise SettingsError(must_be(product, "a path in the project with {{experiment}} in it", path, f"pipeline.yaml, task {name}",
                                             "else a failed run would destroy what an earlier one left."))
-    components = pipeline_components(specs, settings)
+    components = pipeline_components(specs, settings, package_library(code.package if code else None), home)
     before = (read_run(settings.reports_dir(experiment)) or {}).get("tasks", {})
     left = read_run(settings.data_dir(f"{_BUILDING}/{experiment}")) or {}
     def fresh(which, records):
         return frozenset(n for n in which if not force and is_fresh(which[n], components[n]["key"], records.get(n), root))
     published = fresh(specs, before)
-    return Plan(question, settings, specs, aside, components, published, fresh({n: s for n, s in aside.items() if n not in published}, left))
+    return Plan(question, settings, specs, aside, components, published, fresh({n: s for n, s in aside.items() if n not in published}, left), code)
 
 # %% ../../nbs/ops/70_pipeline.ipynb #c45683ae
 def _make_homes(plan: Plan) -> None:
@@ -152,6 +159,14 @@ def _furnish(plan: Plan) -> None:
             if name not in plan.published: continue
             _link(source, dest)
             if _metadata(source).is_file(): _link(_metadata(source), _metadata(dest))
+    write_json({n: _told(plan, n) for n in plan.specs}, plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}") / PLAN)
+
+def _told(plan: Plan, name: str) -> dict:
+    "What a task's kernel must know of the plan; it asks nothing that may have changed since."
+    spec, parts = plan.aside[name], plan.components[name]
+    upstream = {u: plan.components[u]["key"] for u in spec.upstream}
+    return {"entry": spec.entry, "key": parts["key"], "products": spec.products, "upstream": upstream, "data": parts["data"],
+            "parameters": {k: None if v == "none" else v for k, v in sorted(spec.parameters.items())}}
 
 # %% ../../nbs/ops/70_pipeline.ipynb #b9ebf010
 _Event = Callable[[str, str, dict], None] # kind ("task", "cell", "step", "done", "failed"), task, details
@@ -201,22 +216,32 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 def load_dag(question: dict, # every parameter
              root: Path,     # the project's folder
+             code: Path | None = None, # folder of the text that the run began with; the project's own by default
             ):               # ploomber.DAG
     "The DAG as Ploomber reads it, or a clear word on what is wrong with `pipeline.yaml`."
     from ploomber import exceptions as wrong
     from ploomber.spec import DAGSpec
 
-    _check_sources(read_pipeline(root, question))
+    code = code or root
+    _check_sources(read_pipeline(code, question))
     known = (wrong.BaseException, wrong.DAGRenderError, wrong.DAGSpecInvalidError, wrong.DAGCycle, wrong.SpecValidationError, wrong.TaskRenderError)
     with _working_in(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            spec, env = read_yaml(root / "pipeline.yaml"), {k: _text_kept(k, v) for k, v in question.items()}
-            dag = DAGSpec({**spec, "tasks": expand_grids(spec["tasks"], question)}, env=env, parent_path=root).to_dag()
+            spec, env = read_yaml(code / "pipeline.yaml"), {k: _text_kept(k, v) for k, v in question.items()}
+            tasks = [_as_it_stood(task, code) for task in expand_grids(spec["tasks"], question)]
+            dag = DAGSpec({**spec, "tasks": tasks}, env=env, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
-            text = _plain_words(e).replace(f"{root}/", "")
+            text = _plain_words(e).replace(f"{code}/", "").replace(f"{root}/", "")
             raise SettingsError(f"pipeline.yaml cannot be built: {text}\nHint: `git diff pipeline.yaml nbs/pipeline` shows what changed.") from e
+
+def _as_it_stood(task: dict, code: Path) -> dict:
+    "An entry of `tasks` that names the text that the run began with."
+    def there(path): return str(code / path) if isinstance(path, str) and "{{" not in path and (code / path).is_file() else path
+    params = task.get("params") or {}
+    resources = {k: there(v) for k, v in (params.get("resources_") or {}).items()} if isinstance(params, dict) else {}
+    return {**task, "source": there(task.get("source"))} | ({"params": {**params, "resources_": resources}} if resources else {})
 
 def _plain_words(error: BaseException) -> str:
     "What Ploomber says, without its frames; the innermost cause says the most."
@@ -279,7 +304,7 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     from mlfin.core.report import scrub_notebook
 
     root, experiment = plan.settings.root, plan.question["experiment"]
-    dag = load_dag({**plan.question, "experiment": f"{_BUILDING}/{experiment}"}, root)
+    dag = load_dag({**plan.question, "experiment": f"{_BUILDING}/{experiment}"}, root, plan.code.folder)
     state = plan.settings.data_dir(f"{_BUILDING}/{experiment}")
     records = {n: r for n, r in (read_run(state) or {}).items() if n in plan.resumed}
     started, seconds, running, last, one_at_a_time = {}, {}, [], [time.monotonic()], Lock()
@@ -294,16 +319,57 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
             raise PipelineError(f"Task `{name}` did not write its product `{missing[0]}` (pipeline.yaml).\nHint: task.write({missing[0]!r}, ...)")
         scrub_notebook(root / plan.aside[name].products["nb"], root)
         for page in ("nb", "html"): _name_published(root / plan.aside[name].products[page], experiment)
-        records[name] = {"key": plan.components[name]["key"], "products": product_hashes(plan.aside[name], root)}
+        _check_keys(plan, name)
+        records[name] = {"key": plan.components[name]["key"], "products": product_hashes(plan.aside[name], root), "made": _made(plan, name)}
         write_json(records, state / "run.json")
+        share_compiled(plan.code, package_library().package)
         seconds[name], last[0] = time.monotonic() - started.get(name, last[0]), time.monotonic()
         on_event("done", name, {"seconds": seconds[name]})
     for name in dag:
         dag[name].executor_params = {"progress_bar": False} | ({"execution_timeout": plan.settings.task_timeout} if dag[name].executor == "papermill" else {})
         dag[name].on_finish = _finisher(finish, name)
-    with _working_in(root), _watched_steps(state, on_event), _watched_cells({Path(s.products["nb"]).stem: n for n, s in plan.aside.items()}, begin):
+    _settle(dag, plan)
+    stems = {Path(s.products["nb"]).stem: n for n, s in plan.aside.items()}
+    with _working_in(root), _with_its_code(plan), _watched_steps(state, on_event), _watched_cells(stems, begin):
         _build_dag(dag, plan, running, records, on_event)
     return seconds
+
+# %% ../../nbs/ops/70_pipeline.ipynb #5a2c7e10
+def _check_keys(plan: Plan, name: str) -> None:
+    "Refuse products that carry another key than the run's plan: something wrote there that was not the task."
+    for path in plan.aside[name].products.values():
+        made = product_key(plan.settings.root / path)
+        if made and made != plan.components[name]["key"]:
+            raise PipelineError(f"Task `{name}` was made by other code or data than the run began with: something changed while it ran.\n"
+                                "Hint: `mlfin run` again; what is finished is kept.")
+
+def _made(plan: Plan, name: str) -> dict:
+    "What a task is made by now: clock, run, code, and the text of its notebook."
+    at, commit = datetime.now(UTC).isoformat(timespec="seconds"), _commit(plan.settings.root, plan.code.folder.name)
+    return {"at": at, "run": plan.run_id, "code": plan.code.code, **commit, "lock": plan.components[name]["lock"],
+            "text": hash_file(plan.aside[name].source)[:16]}
+
+def _settle(dag, plan: Plan) -> None:
+    "Let Ploomber, which looks at whole modules, agree to what the plan takes for fresh; outdated are those whose files were cleared."
+    fresh = [dag[name] for name in dag if name not in plan.stale]
+    if not any(task.product._is_outdated() for task in fresh): return
+    for task in fresh: task.product.metadata.update(source_code=str(task.source), params=task.params.to_json_serializable(params_only=True))
+
+@contextmanager
+def _with_its_code(plan: Plan) -> Iterator[None]:
+    "Kernels import the snapshot; this process, where it executes notebooks itself, has loaded all that they reach."
+    if plan.question["executor"] != "papermill":
+        _load_reached(plan)
+        yield
+        return
+    before, settings = dict(os.environ), plan.settings
+    path = os.pathsep.join(filter(None, (str(plan.code.folder), before.get("PYTHONPATH"))))
+    os.environ |= {"PYTHONPATH": path, "MLFIN_PLUGINS": ",".join(settings.plugins), "MLFIN_THREADS": str(settings.threads),
+                   "MLFIN_KERAS_BACKEND": settings.keras_backend}
+    try: yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 # %% ../../nbs/ops/70_pipeline.ipynb #58720153
 def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
@@ -398,21 +464,47 @@ def _git(root: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired): return ""
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
-def _when_and_where(root: Path, started: datetime, seconds: dict[str, float], kernel: str) -> dict:
-    "What does not enter a run's identity: clock, place, commit."
-    difference = _git(root, "diff", "HEAD")
+def _when_and_where(plan: Plan, started: datetime, seconds: dict[str, float]) -> dict:
+    "What does not enter a run's identity: clock, place, commit, and what each task was made by."
+    root, experiment = plan.settings.root, plan.question["experiment"]
+    state, before = read_run(plan.settings.data_dir(f"{_BUILDING}/{experiment}")) or {}, read_run(plan.settings.reports_dir(experiment)) or {}
+    made = {n: (state.get(n) or {}).get("made") or before.get("when", {}).get("made", {}).get(n) for n in plan.specs}
     cpu = next((line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
     return {
         "started": started.isoformat(timespec="seconds"), "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": {k: round(v, 2) for k, v in seconds.items()}, "commit": _git(root, "rev-parse", "HEAD") or None,
-        "dirty": hash_json(difference)[:16] if difference else None, "host": platform.node(), "system": platform.platform(),
-        "cpu": cpu, "python": platform.python_version(), "kernel": kernel,
+        "seconds": {k: round(v, 2) for k, v in seconds.items()}, **_commit(root, plan.code.folder.name), "code": plan.code.code,
+        "made": {n: m for n, m in made.items() if m}, "host": platform.node(), "system": platform.platform(),
+        "cpu": cpu, "python": platform.python_version(), "kernel": plan.question["kernel"],
     }
 
 def _lines(path: str) -> list[str]:
     "Lines of a system file, none where it is absent."
     try: return Path(path).read_text().splitlines()
     except OSError: return []
+
+# %% ../../nbs/ops/70_pipeline.ipynb #5a2c7e11
+_BEGUN = time.time()  # what was saved since then may not be what this process has loaded
+
+def _load_reached(plan: Plan) -> None:
+    "Import what the tasks reach, before anything is saved beside it; raises `PipelineError` where that is too late."
+    names = {m for name in plan.stale for m in plan.components[name]["modules"]}
+    library = package_library()
+    names |= {s for r in REGISTRIES if r in names for s in library.siblings(r)}
+    def saved(module): return (library.package / f"{module.partition('.')[2].replace('.', '/')}.py").stat().st_mtime
+    late = [m for m in sorted(names & sys.modules.keys()) if library.has(m) and saved(m) > _BEGUN]
+    if late:
+        raise PipelineError(f"{late[0]} was saved after this process began, which may have loaded it before.\n"
+                            "Hint: run again in a new process, or with -p executor=papermill, which starts kernels.")
+    for name in sorted(n for n in names if library.has(n)): import_module(name)
+
+_COMMITS: dict[str, dict] = {}
+
+def _commit(root: Path, code: str, anew: bool = False) -> dict:
+    "Commit of the project, and a hash of what differs from it, as they were when the code was laid aside."
+    if anew or code not in _COMMITS:
+        difference = _git(root, "diff", "HEAD")
+        _COMMITS[code] = {"commit": _git(root, "rev-parse", "HEAD") or None, "dirty": hash_json(difference)[:16] if difference else None}
+    return _COMMITS[code]
 
 # %% ../../nbs/ops/70_pipeline.ipynb #d6416bd5
 def _keep_run(plan: Plan, record: dict) -> Path:
@@ -493,17 +585,11 @@ def _record(plan: Plan, started: datetime, seconds: dict[str, float], data: dict
     root = plan.settings.root
     tasks = {n: {"key": plan.components[n]["key"], "components": {k: v for k, v in plan.components[n].items() if k != "key"},
                  "products": product_hashes(s, root)} for n, s in plan.aside.items()}
-    for name, spec in plan.aside.items():
-        for path in spec.products.values():
-            made = product_key(root / path)
-            if made and made != plan.components[name]["key"]:
-                raise PipelineError(f"Task `{name}` was made by other code or data than the run began with: something changed while it ran.\n"
-                                    "Hint: `mlfin run` again.")
     ledger = next((root / s.products["significance"] for s in plan.aside.values() if "significance" in s.products), None)
     return {
         "run_id": plan.run_id, "experiment": plan.question["experiment"], "profile": plan.settings.profile, "parameters": plan.question,
         "tasks": tasks, "ledger": read_json(ledger).get("ledger") if ledger else None,
-        "when": _when_and_where(root, started, seconds, plan.question["kernel"]) | {k: v for k, v in data.items() if v is not None},
+        "when": _when_and_where(plan, started, seconds) | {k: v for k, v in data.items() if v is not None},
     }
 
 # %% ../../nbs/ops/70_pipeline.ipynb #45b3d23e
@@ -543,10 +629,13 @@ def run(question: dict,                             # every parameter: `ask`
 def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event, noted: dict | None = None) -> Result:
     "Build, keep and publish, while no other process does the same."
     started = datetime.now(UTC)
-    with experiment_lock(settings, question["experiment"]), pinned(question, settings) as version:
+    texts = project_texts(settings.root, read_pipeline(settings.root, question), settings)
+    with (experiment_lock(settings, question["experiment"]), pinned(question, settings) as version,
+          taken(package_library().package, settings.root, texts) as code):
         (own := settings.root / ".mlfin" / "cache" / "ipython").mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("IPYTHONDIR", str(own))  # no one's own start-up files and history
-        plan = make_plan(question, settings, force)
+        plan = make_plan(question, settings, force, code)
+        _commit(settings.root, code.folder.name, anew=True)
         _furnish(plan)
         seconds = _build(plan, on_event)
         record = _record(plan, started, seconds, {"store_version": version, **(noted or {})})
@@ -556,6 +645,27 @@ def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event, 
             raise
         _publish(plan, record)
     return Result(plan.run_id, home, tuple(seconds), seconds)
+
+# %% ../../nbs/ops/70_pipeline.ipynb #5a2c7e12
+def describe_tasks(plan: Plan, # `make_plan`
+                   ) -> list[dict[str, Any]]: # one a task: task, state, why it would run, and what made it: at, run, code, commit, dirty, lock
+    "What each task of a plan was made by, and why it would run again."
+    reports = plan.settings.reports_dir(plan.question["experiment"])
+    record = read_run(reports) or {}
+    left = read_run(plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}")) or {}
+    found = []
+    for name in plan.specs:
+        state = "fresh" if name in plan.published else "finished, not yet published" if name in plan.resumed else "stale"
+        old, parts, why = record.get("tasks", {}).get(name), plan.components[name], ""
+        if state == "stale" and not old: why = "never ran"
+        elif state == "stale":
+            kept = "upstream changed" if old["key"] != parts["key"] else "its products changed or are gone"
+            why = "; ".join(differences(old["components"], parts)) or kept
+        made = left[name].get("made") if name in plan.resumed else record.get("when", {}).get("made", {}).get(name)
+        if made and state != "stale" and made.pop("text") != hash_file(plan.specs[name].source)[:16]:
+            why = "the text of its notebook changed, which its page shows when it runs next"
+        found.append({"task": name, "state": state, "why": why, **dict.fromkeys(("at", "run", "code", "commit", "dirty", "lock")), **(made or {})})
+    return found
 
 # %% ../../nbs/ops/70_pipeline.ipynb #5fb39124
 def find_run(name: str,       # a run id (or its beginning), "latest", or the path of a run's folder

@@ -448,7 +448,8 @@ _ROUTES = ( # method, path, function, tag; the first in the file of each kind
     ("POST", "/jobs/{id}/cancel", _post_cancel, "jobs"), ("DELETE", "/jobs/{id}", _delete_job, "jobs"),
     *PEOPLE,
 )
-_ROOT = (("GET", "/health", _get_live, "health"), ("GET", "/health/live", _get_live, "health"), ("GET", "/health/ready", _get_ready, "health"), ("GET", "/metrics", _get_metrics, "health"))
+_ROOT = (("GET", "/health", _get_live, "health"), ("GET", "/health/live", _get_live, "health"),
+         ("GET", "/health/ready", _get_ready, "health"), ("GET", "/metrics", _get_metrics, "health"))
 _CODES = dict.fromkeys((_post_train, _post_ingest_run), 202) | dict.fromkeys(CREATED, 201)
 
 def _refusals(method: str, path: str, function: Callable) -> list[int]:

@@ -269,7 +269,8 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         private_folder(path.parent)
         if not path.exists():
-            with suppress(FileExistsError): os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)) # to close one that is in use would free SQLite's locks
+            with suppress(FileExistsError):                                # to close one that is in use would free SQLite's locks on it
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_place'").fetchone():
             with open(os.open(path.with_name(f".{path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600), "a") as alone:
@@ -584,7 +585,8 @@ def _settle(jobs: Jobs, worker: str, job: Job, watched: Watched, ended: dict | N
     if by is None: return False
     if ended is None and who and who["pid"]: _end_processes(who["pid"], who["born"], 0.0)  # what it left behind
     said = {"progress": watched.progress(), "result": watched.result, "finished": now}
-    if ended is not None and (ended["code"] == 0 or ended["code"] == 1 and "promoted" in watched.result): state, error = "succeeded", "" # 1: judged, and refused
+    judged = "promoted" in watched.result                                  # a model that the gate refuses is a result, of exit code 1
+    if ended is not None and (ended["code"] == 0 or ended["code"] == 1 and judged): state, error = "succeeded", ""
     elif by: state, error = "cancelled", f"cancelled by {by}"
     elif ended is not None: state, error = "failed", _words(_attempt(jobs, job), ended["code"])
     elif job.attempt < _STARTS:

@@ -562,6 +562,7 @@ def _trained(result: Mapping) -> str:
     if done is not None and not any(task.startswith("train-") for task in done):
         rest = f" Done anew: {', '.join(done)}." if done else ""
         return f"Nothing was trained: the models of run {result.get('run', '–')} already answer this question.{rest}"
+    if "gate" in result: return f"Trained. v{result.get('version', '–')}: {result['gate']}."
     return "Trained. The new model serves only after the gate let it through: `mlfin promote` puts it there."
 
 async def _look_at_job(page: OperationsPage, name: str) -> None:
