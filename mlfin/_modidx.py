@@ -750,6 +750,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.core.provenance._named_content': ( 'core/provenance.html#_named_content',
                                                                                  'mlfin/core/provenance.py'),
                                        'mlfin.core.provenance._own_spec': ('core/provenance.html#_own_spec', 'mlfin/core/provenance.py'),
+                                       'mlfin.core.provenance._places': ('core/provenance.html#_places', 'mlfin/core/provenance.py'),
                                        'mlfin.core.provenance._plain': ('core/provenance.html#_plain', 'mlfin/core/provenance.py'),
                                        'mlfin.core.provenance._plain_parameters': ( 'core/provenance.html#_plain_parameters',
                                                                                     'mlfin/core/provenance.py'),
