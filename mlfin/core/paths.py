@@ -81,11 +81,11 @@ def may_read(path: str | Path,    # absolute, without links
              settings: Settings, # the profile
              ) -> bool:
     "Whether a request may have the service read a file."
-    path, builtin = Path(path), _BUILTIN
+    path, builtin = Path(path), (_BUILTIN, Path(os.path.realpath(settings.root / "mlfin" / "data" / "builtin")))  # a run's kernels import a copy
     if _of_system(path) or any(_below(path, place) for place in own_places(settings)): return False
     folders = [Path(os.path.realpath(folder)) for folder in settings.data_dirs]
     named = _operators(settings.root)
-    return path == named or any(_visible(path, folder) for folder in (builtin, *folders, *([named] if named else [])))
+    return path == named or any(_visible(path, folder) for folder in (*builtin, *folders, *([named] if named else [])))
 
 # %% ../../nbs/core/01a_paths.ipynb #c2113c56
 LONGEST = 1024 # characters of a path in a request

@@ -132,7 +132,7 @@ class Facts:
     units: list[Unit]
     imports: list[list]                     # [alias, module, name] of its top, and of what stands in conditions there
 
-# %% ../../nbs/core/01c_reach.ipynb #285dadeb
+# %% ../../nbs/core/01c_reach.ipynb #6213362c
 REGISTRARS = {"mlfin.data.sources": ("source", ("register_source",), ("SOURCES",)),
               "mlfin.data.fact_sources": ("source", ("register_facts",), ("FACT_SOURCES",)),
               "mlfin.features.spec": ("features", ("feature", "family", "register_set"), ("_registry", "_families", "_sets")),
@@ -143,8 +143,8 @@ _LOADERS = { # what these look up by name is a registry's, a plugin's or a libra
     ("mlfin.features.isolation", "_dumped"), ("mlfin.features.isolation", "_packed"), ("mlfin.features.store", "_foreign"),
     ("mlfin.features.store", "_code"), ("mlfin.models.training", "_own_errors"), ("mlfin.models.training", "_fingerprint")}
 _CUT = {("mlfin.core.provenance", n) for n in ("CONTENTS", "REGISTRIES", "key_components", "module_closure", "_named_content")} # keys are no part of results
-_ONLY_WITH = {("mlfin.models.sequence", n): "_Sequence" for n in ("save_sequence", "load_sequence", "_archive", "_unpack")} # followed where the other one is reached by itself
-_NO_MODULES = {("mlfin.models.formats", "TRUSTED")}           # texts there name what may be read, not what is
+_ONLY_WITH = {("mlfin.models.sequence", n): "_Sequence" for n in ("save_sequence", "load_sequence", "_archive", "_unpack")} # where that one is reached too
+_NO_MODULES = {"mlfin.models.formats"} # texts there name types that may be read, not what is
 _HERE = "~" # the text that is followed, which is no module
 _KINDS = {("mlfin.models.labels", "compute_labels"): ("label.kind", "label")}  # dispatches by comparing the first with texts
 
@@ -217,8 +217,8 @@ def _cases(node: ast.stmt, module: str, known: set[str]) -> tuple[list, list]:
     always = uses(node.args, *node.decorator_list, *(n for n in node.body if not kind(n)))
     return [[kind(n), _literal(n.test.comparators[0]), uses(*n.body)] for n in node.body if kind(n)], always
 
-# %% ../../nbs/core/01c_reach.ipynb #e09d29db
-def _unit(node: ast.stmt, module: str, top: set[str], hints: bool) -> Unit:
+# %% ../../nbs/core/01c_reach.ipynb #ac5f0d3d
+def _unit(node: ast.stmt, module: str, top: set[str], assigned: set[str], hints: bool) -> Unit:
     "A statement at the top, read once."
     (reader := _Reader(hints)).read(node)
     own = _absolute(reader.imports, module)
@@ -231,23 +231,24 @@ def _unit(node: ast.stmt, module: str, top: set[str], hints: bool) -> Unit:
     plain = isinstance(node, (*_DEFS, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign))
     places = [t for t in getattr(node, "targets", [getattr(node, "target", None)]) if plain and t is not None]
     names = _bound(node) + [b for t in places if (b := _base(t))]
+    plain = plain and all(_base(t) in assigned for t in places if isinstance(t, (ast.Attribute, ast.Subscript)))
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name): names.append(node.value.id)  # two names of one thing
     calls = getattr(node, "decorator_list", None)
     if calls is None: calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
     marks = [m for c in calls if (m := _mark(c) if isinstance(c, ast.Call) else [_dotted(c), None, None])[0].split(".")[0] in known]
     return Unit(list(dict.fromkeys(names)), reader.digest(), uses, texts, own, not plain, blind, marks, _changed(node, top), *_cases(node, module, known))
 
-# %% ../../nbs/core/01c_reach.ipynb #f231b738
+# %% ../../nbs/core/01c_reach.ipynb #593b4bb7
 def _paragraphs(node: ast.stmt, unit: Unit) -> list[Unit]:
     "A call with one table as a text: a unit for each entry, named by its first word; what is indented goes on with it."
     call = node.value if isinstance(node, ast.Expr) else None
     text = _literal(call.args[0]) if isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords else None
     if not isinstance(text, str) or text.count("\n") < 2: return [unit]
     entries = [e for e in re.split(r"\n(?=\S)", "\n" + text.strip("\n")) if e.strip()]
-    return [Unit(unit.names, hashlib.sha256(f"{unit.marks}{e.strip()}".encode()).hexdigest()[:16], unit.uses, [], unit.imports, True, "",
+    return [Unit(unit.names, hashlib.sha256(f"{[m[0] for m in unit.marks]}{e.strip()}".encode()).hexdigest()[:16], unit.uses, [], unit.imports, True, "",
                  [[m[0], [e.split()[0]], "entry"] for m in unit.marks], unit.changes) for e in entries]
 
-# %% ../../nbs/core/01c_reach.ipynb #e8ddcabe
+# %% ../../nbs/core/01c_reach.ipynb #6bffc2c6
 def read_facts(source: str,      # Python
                module: str = "", # its full name, which relative imports start from
               ) -> Facts:        # its statements in order
@@ -261,10 +262,10 @@ def read_facts(source: str,      # Python
         top.update(_bound(node))
     top.update(alias for alias, *_ in imports)
     hints = bool(re.search(r"\b(get_type_hints|__annotations__|get_annotations|signature|validate_call|singledispatch)\b", source))
-    units = []
+    units, assigned = [], {n for node in body if isinstance(node, (ast.Assign, ast.AnnAssign)) for n in _bound(node)}
     for node in body:
         if isinstance(node, (ast.Import, ast.ImportFrom)) or _bound(node) == ["__all__"]: continue
-        units += _paragraphs(node, _unit(node, module, top, hints))
+        units += _paragraphs(node, _unit(node, module, top, assigned, hints))
     return Facts(units, imports)
 
 # %% ../../nbs/core/01c_reach.ipynb #1eb0685b
@@ -466,7 +467,7 @@ def _chosen(entries: list[_Entry], asked: Iterable[str]) -> set[tuple]:
             if e.kind.endswith("register_set"): queue += e.members or by_name
     return chosen
 
-# %% ../../nbs/core/01c_reach.ipynb #2744863c
+# %% ../../nbs/core/01c_reach.ipynb #0d1e694d
 class _Walk:
     "From what a text names to everything that it reaches."
     def __init__(self, library: Library, asked: dict[str, set[str] | None], cut: Iterable[tuple[str, str]] = ()):
@@ -496,7 +497,7 @@ class _Walk:
         for _, base, name in unit.imports: self.load_both(base, name)
         found = [(*p, module) if p[0] == "" else p for name in uses for p in self.names.find(module, name, unit.imports)]
         for text in unit.texts:
-            if not text.startswith("mlfin.") or any((module, n) in _NO_MODULES for n in unit.names): continue
+            if not text.startswith("mlfin.") or module in _NO_MODULES: continue
             parts = text.split(".")
             for k in range(2, len(parts) + 1):
                 if self.library.has(m := ".".join(parts[:k])): found += self.names.member(m, parts[k:]) if parts[k:] else [(m, None)]

@@ -20,7 +20,7 @@ from importlib import import_module
 import numpy as np
 
 from ..core.errors import DataError, SettingsError, SpecError, must_be
-from ..core.provenance import read_yaml
+from ..core.provenance import read_yaml, text_home
 from ..core.settings import import_plugins, project_root
 
 # %% ../../nbs/features/20_spec.ipynb #510a4e84
@@ -280,7 +280,7 @@ def register_set(name: str,            # lower-case words: "alpha", "mine"
 
 def _read_sets() -> None:
     "Register the `feature_sets` of the project's `env.yaml`, where there is one."
-    try: path = project_root() / "env.yaml"
+    try: path = text_home(project_root()) / "env.yaml"
     except SettingsError: return
     found = read_yaml(path).get("feature_sets") if path.is_file() else None
     if not isinstance(found, Mapping | None):

@@ -278,7 +278,12 @@ def test_reproduce_says_equal(finished):
 
 def test_one_line_of_a_module_makes_stale_what_imports_it(finished):
     module = finished.root / "mlfin" / "features" / "technical.py"
-    module.write_text(module.read_text() + "\n# one line more\n")
+    text = module.read_text()
+    module.write_text(text.replace("def ret(", "def mine(x): return x\n\ndef ret(") + "\n# one line more, which nothing that is asked for reaches\n")
+    code, out, err = finished.cli("status", *words()[1:])
+    assert code == 0 and state_of(out) == dict.fromkeys(TASKS, "fresh"), out + err
+    module.write_text(text.replace("    return ret(close, 1)", "    return ret(close + 0, 1)"))
+    assert module.read_text() != text
     both = f"""
 from mlfin.ops.cli import main
 for asked in (["reproduce", "latest"], {["status", *words()[1:]]!r}):
