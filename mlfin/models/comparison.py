@@ -112,7 +112,8 @@ def compare_models(trainings: Sequence[Mapping[str, Any]], # one for each model 
 # %% ../../nbs/models/37_comparison.ipynb #5f2c1c96
 SHOWN = {"classification": ("log_loss", "brier", "accuracy", "rank_ic"), "regression": ("rmse", "mae", "directional_accuracy", "rank_ic")}
 _COLUMNS = {"classification": ["label", "skill", "log_loss", "log_loss_baseline", "gain", "gain_se", "accuracy", "accuracy_baseline", "roc_auc", "ic"],
-            "regression": ["label", "skill", "mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "r2_se", "directional_accuracy", "directional_accuracy_baseline", "ic"]}
+            "regression": ["label", "skill", "mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "r2_se", "directional_accuracy",
+                           "directional_accuracy_baseline", "ic"]}
 
 def show_scores(summary: pd.DataFrame,              # from `summarise`
                 information: pd.DataFrame | Sequence[Mapping] = (), # model fold n ic error, from a training

@@ -89,13 +89,14 @@ def test_several_labels_are_chosen_by_skill_and_judged_together(world):
         part = part_of(alone[name], name, label=label, dataset=label, rows=int(600 / scale), baseline=0.5)
         scores = part["scores"].assign(log_loss_baseline=0.7 * scale)
         return {**part, "scores": scores.assign(log_loss=scores.log_loss_baseline * (1 - gain - 0.001 * scores.fold))}
-    four = [of("dummy", "fwd_ret_6", 0.0), of("logistic", "fwd_ret_6", 0.01), of("dummy", "barrier_20_2_1", 0.0, 10), of("logistic", "barrier_20_2_1", 0.02, 10)]
+    four = [of("dummy", "fwd_ret_6", 0.0), of("logistic", "fwd_ret_6", 0.01), of("dummy", "barrier_20_2_1", 0.0, 10),
+            of("logistic", "barrier_20_2_1", 0.02, 10)]
+    told = {"model": "dummy", "label": "fwd_ret_6", "dataset": "fwd_ret_6", "rows": 600, "baseline": 0.5}
     for order in (four, four[::-1]):
         compared = compare_models(order)
         assert compared.selected == "logistic-barrier_20_2_1" and compared.training["label"] == "barrier_20_2_1" and compared.training["rows"] == 60
         assert list(compared.summary.model[:2]) == ["logistic-barrier_20_2_1", "logistic-fwd_ret_6"] and len(compared.summary) == 4
-        assert candidates(compared.training)["dummy-fwd_ret_6"] == {"model": "dummy", "label": "fwd_ret_6", "dataset": "fwd_ret_6", "rows": 600, "baseline": 0.5,
-                                                                    "unchecked": None}
+        assert candidates(compared.training)["dummy-fwd_ret_6"] == {**told, "unchecked": None}
         assert {row["model"] for row in compared.training["information"]} == set(compared.summary.model) == set(compared.predictions.model)
         parts = compared.by_label()
         assert list(parts) == ["barrier_20_2_1", "fwd_ret_6"] and sum(len(own.predictions) for own in parts.values()) == len(compared.predictions)
@@ -103,4 +104,4 @@ def test_several_labels_are_chosen_by_skill_and_judged_together(world):
         assert shown.index[0] == ("barrier_20_2_1", "logistic") and shown.chosen.tolist() == ["yes", "", "", ""]
     single = compare_models(four[:2])
     assert "skill" not in single.summary and "candidates" not in single.training and list(single.by_label()) == ["fwd_ret_6"]
-    assert candidates(single.training)["dummy"] == {"model": "dummy", "label": "fwd_ret_6", "dataset": "fwd_ret_6", "rows": 600, "baseline": 0.5, "unchecked": ""}
+    assert candidates(single.training)["dummy"] == {**told, "unchecked": ""}
