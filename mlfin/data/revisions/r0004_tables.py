@@ -30,14 +30,19 @@ _NAMES = {"rsi": "rsi_14", "macd": "macd_12_26_9", "macd_signal": "macd_signal_1
           "ma60": "ma60", "ret_1": "ret_1"}
 _FLAT = ", ".join(f"nullif(f.numbers[array_position(g.columns, '{name}')], 'NaN') AS {short}" for short, name in _NAMES.items())
 _HELD = "ARRAY[" + ", ".join(f"'{name}'" for name in _NAMES.values()) + "]"
-_M1 = f"""CREATE VIEW mlfin.flat_m1 AS SELECT b.ts, b.symbol, b.spelling AS timeframe, b.close, b.volume, b.spread, {_FLAT},
-    CASE WHEN NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = b.symbol AND a.kind IN ('split', 'dividend') AND a.ex_date > b.ts
-    AND a.ex_date <= n.ts) THEN n.close / nullif(b.close, 0) - 1 END AS fwd_ret_5
+_ARM = f"""SELECT b.ts, s.symbol, coalesce(p.timeframe, s.timeframe) AS timeframe, b.close, b.volume, b.spread, {_FLAT}, {{ahead}} AS fwd_ret_5
     FROM mlfin.features f JOIN mlfin.feature_sets g ON g.id = f.feature_set AND g.columns @> {_HELD}
-    JOIN mlfin.bars_now b ON b.series = f.series AND b.ts = f.ts
-    LEFT JOIN LATERAL (SELECT l.ts, l.close FROM mlfin.bars_now l WHERE l.series = f.series AND l.ts > f.ts ORDER BY l.ts OFFSET 4 LIMIT 1) n ON true
-    WHERE b.timeframe = '1m' AND NOT EXISTS (SELECT FROM mlfin.features h JOIN mlfin.feature_sets k ON k.id = h.feature_set AND k.columns @> {_HELD}
-    WHERE h.series = f.series AND h.ts = f.ts AND h.feature_set > f.feature_set)"""
+    JOIN mlfin.series s ON s.id = f.series AND s.timeframe = '1m' LEFT JOIN mlfin.spellings p ON p.series = f.series
+    JOIN {{bars}} b ON b.series = f.series AND b.ts = f.ts {{more}}
+    WHERE NOT EXISTS (SELECT FROM mlfin.features h JOIN mlfin.feature_sets k ON k.id = h.feature_set AND k.columns @> {_HELD}
+    WHERE h.series = f.series AND h.ts = f.ts AND h.feature_set > f.feature_set)
+    AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts = f.ts {{last}})"""
+_AHEAD = """CASE WHEN NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = s.symbol AND a.kind IN ('split', 'dividend') AND a.ex_date > b.ts
+    AND a.ex_date <= n.ts) THEN n.close / nullif(b.close, 0) - 1 END"""
+_FIFTH = """LEFT JOIN LATERAL (SELECT l.ts, l.close FROM mlfin.bars l WHERE l.series = f.series AND l.ts > f.ts ORDER BY l.ts OFFSET 4 LIMIT 1) n ON true"""
+_M1 = "CREATE VIEW mlfin.flat_m1 AS " + " UNION ALL ".join((
+    _ARM.format(ahead=_AHEAD, bars="mlfin.bars", more=_FIFTH, last=""),
+    _ARM.format(ahead="NULL::double precision", bars="mlfin.pushed", more="", last="AND q.seq > b.seq")))
 
 # %% ../../../nbs/revisions/r0004_tables.ipynb #b5f85581
 _WHOSE = "concat_ws('/', model, version)"
