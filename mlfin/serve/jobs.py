@@ -585,8 +585,7 @@ def _settle(jobs: Jobs, worker: str, job: Job, watched: Watched, ended: dict | N
     if by is None: return False
     if ended is None and who and who["pid"]: _end_processes(who["pid"], who["born"], 0.0)  # what it left behind
     said = {"progress": watched.progress(), "result": watched.result, "finished": now}
-    judged = "promoted" in watched.result                                  # a model that the gate refuses is a result, of exit code 1
-    if ended is not None and (ended["code"] == 0 or ended["code"] == 1 and judged): state, error = "succeeded", ""
+    if ended is not None and ended["code"] in ((0, 1) if "promoted" in watched.result else (0,)): state, error = "succeeded", "" # 1: the gate refused it
     elif by: state, error = "cancelled", f"cancelled by {by}"
     elif ended is not None: state, error = "failed", _words(_attempt(jobs, job), ended["code"])
     elif job.attempt < _STARTS:
