@@ -205,11 +205,13 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("words", [
-    ("run", "--dry-run"), ("run", "-p", "source=files", "-p", "path=bars", "-s", "COIN", "-t", "1m", "--dry-run"), ("ingest", "bars", "--dry-run"),
-    ("ingest", "--dry-run"), ("run", "-p", "source=store", "-s", "COIN", "-t", "1m", "--dry-run"), ("ingest", "yahoo", "-s", "IBM", "--dry-run")])
+    ("run", "--dry-run"), ("run", "-p", "source=files", "-p", "path=bars/COIN_1m.csv", "-s", "COIN", "-t", "1m", "--dry-run"),
+    ("run", "-p", "source=files", "-p", "path=bars/*_1d.csv", "-s", "COIN", "--dry-run"), ("ingest", "bars", "--dry-run"),
+    ("ingest", "--dry-run"), ("run", "-p", "source=store", "-s", "COIN", "-t", "1d", "--dry-run"), ("ingest", "yahoo", "-s", "IBM", "--dry-run")])
 def test_a_dry_run_changes_nothing_and_says_what_would_come(project, capsys, words):
     (project / "bars").mkdir()
     (project / "bars" / "COIN_1m.csv").write_text(BARS)
+    (project / "bars" / "COIN_1d.csv").write_text("time,open,high,low,close\n" + "".join(f"2024-01-{d:02},10,11,9,10\n" for d in range(2, 20)))
     if "source=store" in words: assert ended(capsys, "ingest", "bars", "--tz", "UTC", "-q")[0] == 0
     before = tree(project)
     code, out, err = ended(capsys, *words)
