@@ -498,10 +498,12 @@ def say_preview(told: dict, # from `mlfin.data.preview.preview`
     "Print what an ingest would bring."
     import pandas as pd
 
-    rows = pd.DataFrame(told["series"]).assign(**{c: lambda f, c=c: [("" if not v else v[:16].replace("T", " ")) for v in f[c]] for c in ("first", "last")})
-    shown = rows[["from", "symbol", "timeframe", "rows", "new", "first", "last", "problem"]].astype({"rows": "Int64", "new": "Int64"})
+    rows = pd.DataFrame(told["series"]).assign(**{c: lambda f, c=c: [v[:16].replace("T", " ") if isinstance(v, str) else "" for v in f[c]] for c in ("first", "last")})
+    shown = rows[["from", "symbol", "timeframe", "rows", "new", "first", "last"]].astype({"rows": "Int64", "new": "Int64"})
+    shown = shown[~(rows.symbol.isna() & (rows.problem != ""))]
     shown = shown.loc[:, [c for c in shown if c in ("from", "timeframe") or not shown[c].isna().all() and (shown[c] != "").any()]]
-    say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", **_SHORT}), fold=("problem", "from"))
+    if len(shown): say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", **_SHORT}), extra=("from",))
+    for line in rows[rows.problem != ""].itertuples(): out.print(f"{plain(line[1])}: {plain(line.problem)}", highlight=False, markup=False)
     asked = rows["new"].isna().any()
     new = "what is new there" if asked else _count(int(rows["new"].sum()), "new bar")
     out.print(f"{new} of {plain(told['source'])} would come; nothing was {'asked for or ' if asked else ''}changed.", highlight=False, markup=False)
