@@ -498,7 +498,8 @@ def say_preview(told: dict, # from `mlfin.data.preview.preview`
     "Print what an ingest would bring."
     import pandas as pd
 
-    rows = pd.DataFrame(told["series"]).assign(**{c: lambda f, c=c: [v[:16].replace("T", " ") if isinstance(v, str) else "" for v in f[c]] for c in ("first", "last")})
+    rows = pd.DataFrame(told["series"])
+    for name in ("first", "last"): rows[name] = [v[:16].replace("T", " ") if isinstance(v, str) else "" for v in rows[name]]
     shown = rows[["from", "symbol", "timeframe", "rows", "new", "first", "last"]].astype({"rows": "Int64", "new": "Int64"})
     shown = shown[~(rows.symbol.isna() & (rows.problem != ""))]
     shown = shown.loc[:, [c for c in shown if c in ("from", "timeframe") or not shown[c].isna().all() and (shown[c] != "").any()]]

@@ -124,7 +124,8 @@ def caused(error, by):
 
 
 @pytest.mark.parametrize("error, code", [
-    (ParameterError("x"), 2), (SettingsError("x"), 2), (SpecError("x"), 2), (DataError(unknown("symbol", "A", ["B"])), 2), (ModelError(unknown("version", "9", ["1"])), 2),
+    (ParameterError("x"), 2), (SettingsError("x"), 2), (SpecError("x"), 2), (DataError(unknown("symbol", "A", ["B"])), 2),
+    (ModelError(unknown("version", "9", ["1"])), 2),
     (DataError("not fit for research"), 1), (ModelError("x"), 1), (PipelineError("x"), 1),
     (AwayError("x"), 3), (MissingExtraError("x"), 3), (caused(DataError("x"), OSError(28, "No space left on device")), 3),
     (caused(ModelError("x"), sqlite3.OperationalError("database is locked")), 3), (caused(caused(DataError("x"), ValueError()), ConnectionRefusedError()), 3),
@@ -258,4 +259,5 @@ def test_completion_is_quick_and_works_in_a_shell():
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
     assert done.stdout.split() == ["show", "run"], (done.stdout, done.stderr)
     for shell in ("zsh", "fish"):
-        assert "_MLFIN_COMPLETE" in subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", shell], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", shell], capture_output=True, text=True, check=True).stdout
+        assert "_MLFIN_COMPLETE" in told
