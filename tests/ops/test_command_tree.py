@@ -129,7 +129,7 @@ def caused(error, by):
     (DataError("not fit for research"), 1), (ModelError("x"), 1), (PipelineError("x"), 1),
     (AwayError("x"), 3), (MissingExtraError("x"), 3), (caused(DataError("x"), OSError(28, "No space left on device")), 3),
     (caused(ModelError("x"), sqlite3.OperationalError("database is locked")), 3), (caused(caused(DataError("x"), ValueError()), ConnectionRefusedError()), 3),
-    (caused(DataError("x"), ValueError("y")), 1), (PermissionError(13, "Permission denied"), 3)])
+    (caused(DataError("x"), ValueError("y")), 1), (FileExistsError(17, "File exists"), 1), (PermissionError(13, "Permission denied"), 3)])
 def test_an_error_has_one_exit_code(error, code):
     assert exit_code(error) == code and getattr(error, "exit_code", code) == code
 
@@ -254,7 +254,8 @@ def test_quiet_says_only_what_came_out(project, capsys):
 
 def test_completion_is_quick_and_works_in_a_shell():
     script = subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", "bash"], capture_output=True, text=True, check=True).stdout
-    asked = (f'PATH={Path(sys.executable).parent}:$PATH\n{script}\nCOMP_WORDS=(mlfin data sh); COMP_CWORD=2; _mlfin_completion mlfin; echo "${{COMPREPLY[@]}}"\n'
+    asked = (f'PATH={Path(sys.executable).parent}:$PATH\n{script}\n'
+             'COMP_WORDS=(mlfin data sh); COMP_CWORD=2; _mlfin_completion mlfin; echo "${COMPREPLY[@]}"\n'
              'COMP_WORDS=(mlfin ru); COMP_CWORD=1; _mlfin_completion mlfin; echo "${COMPREPLY[@]}"')
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
     assert done.stdout.split() == ["show", "run"], (done.stdout, done.stderr)

@@ -391,7 +391,8 @@ def test_a_disk_that_is_full(finished, limit, changes, alone):
         full()
         try: said = finished.here(*asked)
         finally: resource.setrlimit(resource.RLIMIT_FSIZE, (free, most))
-    one_message(said, 1, "Hint: ")
+    assert said[0] in (1, 3), said  # a kernel that could not write tells it by its last words only
+    one_message(said, said[0], "Hint: ")
     assert finished.published() == before
 
 
