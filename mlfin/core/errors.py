@@ -134,13 +134,14 @@ def require(module: str,           # dotted name of the module to import
 # %% ../../nbs/core/00_errors.ipynb #8d45ce36
 DONE, REFUSED, MISUSED, AWAY = 0, 1, 2, 3
 _FAR = ("psycopg", "sqlalchemy", "redis", "mlflow", "pymongo", "ccxt", "deltalake")
+_IN_THE_WAY = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) # of the system's words, those that no waiting mends
 _SILENT = re.compile(r"Operational|Interface|Connect|Timeout|Network|ServerSelection|Unavailable|RestException")
 
 def _is_away(error: BaseException | None) -> bool:
     "Whether an error, or what caused it, says that something cannot be reached or written."
     while error is not None:
         far = type(error).__module__.partition(".")[0] in _FAR and any(_SILENT.search(kind.__name__) for kind in type(error).__mro__)
-        if far or isinstance(error, (AwayError, MissingExtraError, OSError, sqlite3.OperationalError)): return True
+        if far or isinstance(error, (AwayError, MissingExtraError, OSError, sqlite3.OperationalError)) and not isinstance(error, _IN_THE_WAY): return True
         if getattr(error, "status", None) in (429, 502, 503, 504): return True # a service's own words
         error = error.__cause__
     return False

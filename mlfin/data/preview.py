@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import AwayError, DataError, hide_password
+from ..core.errors import DataError, hide_password
 from ..core.settings import Settings
 from .bars import moment, parse_timeframe, timeframe_delta
 from .files import FORMATS, Dialect
 from .ingest import OVERLAP, open_store
 from .names import file_timeframe, read_name
-from .sources import SOURCES, load_sources, read_parts, source_files
+from .sources import load_sources, read_parts, source_files
 from .store import Store
 
 # %% ../../nbs/data/19f_preview.ipynb #8297a914
@@ -78,14 +78,16 @@ def preview(source: str,                         # name of a source: csv, files,
             start=None, end=None, tz: str | None = None, calendar: str = "auto", # as for `update`
             store: Settings | Store | str | Path | None = None, # where it would go; nothing is written there
             **how,                               # what only this source knows
-            ) -> dict:                           # source, series: a dict a line (from symbol timeframe rows new first last problem); what is None is not known yet
+            ) -> dict:                           # source, series: dicts (from symbol timeframe rows new first last problem); None is not known yet
     "What an ingest would bring; raises `DataError` where the source does not exist."
     load_sources()
     store, symbols = open_store(store), list(symbols or ())
     frames = None if timeframes is None else [parse_timeframe(t) for t in timeframes]
-    how = {k: v for k, v in how.items() if v not in (None, [], False) and k not in ("memory", "repair")} | {"start": start, "end": end, "tz": tz, "calendar": calendar}
+    how = {k: v for k, v in how.items() if v not in (None, [], False) and k not in ("memory", "repair")}
+    how |= {"start": start, "end": end, "tz": tz, "calendar": calendar}
     if source in ("builtin", *FORMATS, "files", "lean"):
-        if source == "builtin": lines = _file_lines("builtin:", "1d", store, {(s.symbol, s.timeframe) for s in store.series().itertuples()}, how | {"symbols": symbols})
+        known = {(s.symbol, s.timeframe) for s in store.series().itertuples()}
+        if source == "builtin": lines = _file_lines("builtin:", "1d", store, known, how | {"symbols": symbols})
         else: lines = _of_files(source, str(path), symbols, frames, store, how)
     else: lines = _of_service(hide_password(f"{source}:{path or ''}".rstrip(":")), symbols, frames or ["1d"], start, store)
     for line in lines:

@@ -51,7 +51,8 @@ def load_profile(profile: str | None = None, # section of settings.ini
 # %% ../../nbs/ops/71a_console.ipynb #4d2fda47
 _FRAMES = "1m 5m 15m 30m 1h 4h 1d 1w"
 Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", help="Symbols, or patterns like 'BTC*' in quotes (default: all).")]
-SymbolList = Annotated[list[str] | None, typer.Option("--symbols", "-s", metavar="AAPL,MSFT", help="Symbols; repeatable or separated by commas (default: all).")]
+SymbolList = Annotated[list[str] | None, typer.Option("--symbols", "-s", metavar="AAPL,MSFT",
+                                                      help="Symbols; repeatable or separated by commas (default: all).")]
 Timeframe = Annotated[str | None, typer.Option("--timeframe", "-t", metavar="1d", help=f"{_FRAMES}; needed where there are several.")]
 Timeframes = Annotated[list[str] | None, typer.Option("--timeframe", "-t", metavar="1d", help=f"{_FRAMES}; repeatable.")]
 Start = Annotated[str | None, typer.Option("--start", metavar="WHEN", help="First moment, like 2013-03-01 or '2013-03-01 14:30' (UTC).")]

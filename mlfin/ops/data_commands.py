@@ -414,10 +414,12 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
     limit = {"memory": settings.memory_mb} if settings else {}
     if source is not None: return dict(zip(("source", "path"), _address(source), strict=True)) | {"timeframes": None} | limit, place
     from mlfin.backtest.question import ask
+    from mlfin.data.stored import FILES
 
     question = ask(settings.root)
     asked = {k: question[k] for k in ("source", "path", "symbols", "start", "end", "tz", "calendar") if k in question}
     if asked["source"] == "builtin": asked["path"] = None
+    if asked["source"] in FILES and asked["path"]: asked["path"] = str(settings.root / asked["path"])
     return asked | limit | {"timeframes": [question["timeframe"]]}, place
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #46f78d7b
@@ -441,7 +443,7 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
            store: StorePlace = None, profile: Profile = None, dry_run: DryRun = False, events: Events = None, quiet: Quiet = False, as_json: Json = False):
     """Read bars, judge and clean them, and store what is new. Nothing is lost: what is no good is set aside with its reason.
 
-    Symbols and timeframes that are not given are those of the files: BTCUSDT_1m.csv."""
+    What -s and -t do not say, the files' names do: BTCUSDT_1m.csv."""
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
     asked |= {k: v for k, v in said.items() if v is not None}
@@ -496,10 +498,13 @@ def say_preview(told: dict, # from `mlfin.data.preview.preview`
     "Print what an ingest would bring."
     import pandas as pd
 
-    rows = pd.DataFrame(told["series"]).assign(**{c: lambda f, c=c: [("" if not v else v[:16].replace("T", " ")) for v in f[c]] for c in ("first", "last")})
-    shown = rows[["from", "symbol", "timeframe", "rows", "new", "first", "last", "problem"]].astype({"rows": "Int64", "new": "Int64"})
+    rows = pd.DataFrame(told["series"])
+    for name in ("first", "last"): rows[name] = [v[:16].replace("T", " ") if isinstance(v, str) else "" for v in rows[name]]
+    shown = rows[["from", "symbol", "timeframe", "rows", "new", "first", "last"]].astype({"rows": "Int64", "new": "Int64"})
+    shown = shown[~(rows.symbol.isna() & (rows.problem != ""))]
     shown = shown.loc[:, [c for c in shown if c in ("from", "timeframe") or not shown[c].isna().all() and (shown[c] != "").any()]]
-    say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", **_SHORT}), fold=("problem", "from"))
+    if len(shown): say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", **_SHORT}), extra=("from",))
+    for line in rows[rows.problem != ""].itertuples(): out.print(f"{plain(line[1])}: {plain(line.problem)}", highlight=False, markup=False)
     asked = rows["new"].isna().any()
     new = "what is new there" if asked else _count(int(rows["new"].sum()), "new bar")
     out.print(f"{new} of {plain(told['source'])} would come; nothing was {'asked for or ' if asked else ''}changed.", highlight=False, markup=False)

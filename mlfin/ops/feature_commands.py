@@ -271,7 +271,7 @@ def check(spec: Annotated[list[str] | None, typer.Argument(metavar="SPEC", help=
           bars: Annotated[int, typer.Option(min=20, help="Bars of each symbol beyond the longest lookback.")] = 500,
           cuts: Annotated[int, typer.Option(min=1, help="Moments at which the future is taken away.")] = 8,
           symbols: SymbolList = None, timeframe: Timeframe = None,
-          stored: Annotated[bool, typer.Option("--stored", help="Bars of the profile's store instead of the built-in ones, as with -s, -t and --store.")] = False,
+          stored: Annotated[bool, typer.Option("--stored", help="Bars of the profile's store, not the built-in ones; so do -s, -t, --store.")] = False,
           store: StorePlace = None,
           calendar: Annotated[str | None, typer.Option(metavar="XNYS", help="24/7, forex or an exchange's code; of calendar features "
                                                                             "(default: XNYS for the built-in bars, else 24/7).")] = None,

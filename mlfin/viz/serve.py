@@ -58,7 +58,8 @@ def first_free_port(host: str,      # address to listen on
             except OSError as e: why = e
             else: return number
         if why.errno not in (errno.EADDRINUSE, errno.EACCES): break
-    raise SettingsError(must_be("--host, --port", "an address of this machine that is free", f"{host}:{port}", hint=f"{why.strerror or why}; choose another one."))
+    hint = f"{why.strerror or why}; choose another one."
+    raise SettingsError(must_be("--host, --port", "an address of this machine that is free", f"{host}:{port}", hint=hint))
 
 # %% ../../nbs/viz/82_serve.ipynb #95f0cb46
 def dash_application(root: str | Path,  # the project's folder: holds dashboards/ and reports/

@@ -124,11 +124,12 @@ def caused(error, by):
 
 
 @pytest.mark.parametrize("error, code", [
-    (ParameterError("x"), 2), (SettingsError("x"), 2), (SpecError("x"), 2), (DataError(unknown("symbol", "A", ["B"])), 2), (ModelError(unknown("version", "9", ["1"])), 2),
+    (ParameterError("x"), 2), (SettingsError("x"), 2), (SpecError("x"), 2), (DataError(unknown("symbol", "A", ["B"])), 2),
+    (ModelError(unknown("version", "9", ["1"])), 2),
     (DataError("not fit for research"), 1), (ModelError("x"), 1), (PipelineError("x"), 1),
     (AwayError("x"), 3), (MissingExtraError("x"), 3), (caused(DataError("x"), OSError(28, "No space left on device")), 3),
     (caused(ModelError("x"), sqlite3.OperationalError("database is locked")), 3), (caused(caused(DataError("x"), ValueError()), ConnectionRefusedError()), 3),
-    (caused(DataError("x"), ValueError("y")), 1), (PermissionError(13, "Permission denied"), 3)])
+    (caused(DataError("x"), ValueError("y")), 1), (FileExistsError(17, "File exists"), 1), (PermissionError(13, "Permission denied"), 3)])
 def test_an_error_has_one_exit_code(error, code):
     assert exit_code(error) == code and getattr(error, "exit_code", code) == code
 
@@ -205,11 +206,13 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("words", [
-    ("run", "--dry-run"), ("run", "-p", "source=files", "-p", "path=bars", "-s", "COIN", "-t", "1m", "--dry-run"), ("ingest", "bars", "--dry-run"),
-    ("ingest", "--dry-run"), ("run", "-p", "source=store", "-s", "COIN", "-t", "1m", "--dry-run"), ("ingest", "yahoo", "-s", "IBM", "--dry-run")])
+    ("run", "--dry-run"), ("run", "-p", "source=files", "-p", "path=bars/COIN_1m.csv", "-s", "COIN", "-t", "1m", "--dry-run"),
+    ("run", "-p", "source=files", "-p", "path=bars/*_1d.csv", "-s", "COIN", "--dry-run"), ("ingest", "bars", "--dry-run"),
+    ("ingest", "--dry-run"), ("run", "-p", "source=store", "-s", "COIN", "-t", "1d", "--dry-run"), ("ingest", "yahoo", "-s", "IBM", "--dry-run")])
 def test_a_dry_run_changes_nothing_and_says_what_would_come(project, capsys, words):
     (project / "bars").mkdir()
     (project / "bars" / "COIN_1m.csv").write_text(BARS)
+    (project / "bars" / "COIN_1d.csv").write_text("time,open,high,low,close\n" + "".join(f"2024-01-{d:02},10,11,9,10\n" for d in range(2, 20)))
     if "source=store" in words: assert ended(capsys, "ingest", "bars", "--tz", "UTC", "-q")[0] == 0
     before = tree(project)
     code, out, err = ended(capsys, *words)
@@ -251,9 +254,11 @@ def test_quiet_says_only_what_came_out(project, capsys):
 
 def test_completion_is_quick_and_works_in_a_shell():
     script = subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", "bash"], capture_output=True, text=True, check=True).stdout
-    asked = (f'PATH={Path(sys.executable).parent}:$PATH\n{script}\nCOMP_WORDS=(mlfin data sh); COMP_CWORD=2; _mlfin_completion mlfin; echo "${{COMPREPLY[@]}}"\n'
+    asked = (f'PATH={Path(sys.executable).parent}:$PATH\n{script}\n'
+             'COMP_WORDS=(mlfin data sh); COMP_CWORD=2; _mlfin_completion mlfin; echo "${COMPREPLY[@]}"\n'
              'COMP_WORDS=(mlfin ru); COMP_CWORD=1; _mlfin_completion mlfin; echo "${COMPREPLY[@]}"')
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
     assert done.stdout.split() == ["show", "run"], (done.stdout, done.stderr)
     for shell in ("zsh", "fish"):
-        assert "_MLFIN_COMPLETE" in subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", shell], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", shell], capture_output=True, text=True, check=True).stdout
+        assert "_MLFIN_COMPLETE" in told

@@ -411,7 +411,7 @@ def test_ingest_says_what_was_set_aside_and_mends_only_when_asked(bring, tmp_pat
 @pytest.mark.parametrize("words, kind, parts", [
     (["buitlin"], ParameterError, ["`SOURCE`", "did you mean `builtin`?"]),
     (["builtin", "-s", "IMB"], None, ["IMB 1d: ", "did you mean `IBM`?"]),
-    (["nowhere.csv", "-s", "X"], None, ["a file that exists", "nowhere.csv"]),
+    (["nowhere.csv", "-s", "X"], ParameterError, ["a file that exists", "nowhere.csv"]),
     (["builtin", "--start", "soonish"], ParameterError, ["`--start`"]),
     (["builtin", "-t", "7m"], ParameterError, ["`timeframe`"]),
     (["builtin", "-o", "symbols=[A]"], ParameterError, ["`-o`", "no option of its own"]),

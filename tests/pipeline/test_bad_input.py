@@ -299,7 +299,8 @@ def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
     ("settings.ini", "device = auto", "device = tpu", ["`device`", "'auto', 'cpu' or 'gpu'"]),
     ("settings.ini", "task_timeout = 18000", "task_timeout = -1", ["`task_timeout`", "greater than or equal to 1"]),
     ("settings.ini", "plugins =", "plugins = nowhere.at_all", ["`plugins`", "nowhere.at_all"]),
-    ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "did you mean `folders`"]),
+    ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "'folders' (env.yaml)", "did you mean `folds`?"]),
+    ("env.yaml", "folds: 5", "", ["`folds`", "given", "pipeline.yaml asks for it"]),
     ("env.yaml", "labels: [fwd_ret_5]", "labels:", ["`labels`", "given", "env.yaml"]),
     ("env.yaml", "path: mlfin", "path: [a]\nother: mlfin", ["`path`", "['a']"]),
 ])
@@ -391,7 +392,8 @@ def test_a_disk_that_is_full(finished, limit, changes, alone):
         full()
         try: said = finished.here(*asked)
         finally: resource.setrlimit(resource.RLIMIT_FSIZE, (free, most))
-    one_message(said, 1, "Hint: ")
+    assert said[0] in (1, 3), said  # a kernel that could not write tells it by its last words only
+    one_message(said, said[0], "Hint: ")
     assert finished.published() == before
 
 
