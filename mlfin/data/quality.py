@@ -425,7 +425,6 @@ def _hour_off(panel: _Panel, off: np.ndarray, opens: dict[str, np.ndarray]) -> n
         found.append(rows[fits] + s.start)
     return np.concatenate(found)
 
-# %% ../../nbs/data/13_quality.ipynb #0f1372ea
 def session_edges(calendar: str,  # "24/7", "forex" or an exchange's code
                   timeframe: str, # canonical name
                   first: int, last: int, # microseconds since 1970, both included
@@ -441,6 +440,7 @@ def session_edges(calendar: str,  # "24/7", "forex" or an exchange's code
     at = [np.sort(opens[~np.isin(opens, closes)]), *(np.sort(e[~np.isin(e, opens)]) for e in (closes, ends))]
     return tuple(edge[(edge >= first) & (edge <= last)] for edge in at)
 
+# %% ../../nbs/data/13_quality.ipynb #0f1372ea
 def count_edges(ts: np.ndarray, # of a series, microseconds, ascending, each once
                 edges: tuple[np.ndarray, ...], # of `session_edges`, for the same stretch
                 ) -> np.ndarray: # opens, of them with a bar; closes, of them with a bar; ends of whole bars, of them with a bar; bars, of them at a last moment
@@ -456,7 +456,6 @@ def at_close(counts: np.ndarray) -> int: # of `count_edges`; where in it those s
     if min(opens, closes, ends) < 3 or begun > 0.05 * opens: return 0
     return 3 if ended >= 0.5 * closes else 5 if over >= 0.5 * ends else 0
 
-# %% ../../nbs/data/13_quality.ipynb #57a3b501
 def _check_stamps(panel: _Panel, calendar: str) -> tuple:
     "Series whose bars are stamped when they end."
     told, at, spans = [], [_EMPTY], sorted(panel.spans(), key=lambda span: span[:2])

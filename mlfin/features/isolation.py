@@ -83,6 +83,7 @@ class _Watch:
         except ImportError: resource = None                                # Windows: what native code opens is not seen there
         self.resource, self.spec, self.seen, self.loaded = resource, "", {}, False
         self.importing, self.imports = False, {}                               # module -> kind -> what it opened when it was imported
+        self.known = {}                                                        # modules that are run again: no import of them opens a file
         self.limits = resource.getrlimit(resource.RLIMIT_NOFILE) if resource else None
         sys.addaudithook(self.hear)
 
@@ -107,10 +108,10 @@ class _Watch:
     def hear(self, event: str, args: tuple) -> None:
         "An audit event: code that is loaded is let through, everything else is noted."
         if not self.spec and not self.importing: return
-        if event == "import": return self._load()
+        if event == "import": return None if args[0] in self.known else self._load()
         if not (kind := _kind(event, args)): return
         path = args[0] if args else ""
-        if (kind == "file" or self.importing) and (_is_code(path) or _loading()): return self._load()
+        if kind == "file" and _is_code(path) or _loading(): return self._load()
         what = f"{event} {str(path)[:200]}" if args else event
         self.note(kind, what)
         for name in _importing() if self.importing else (): self.imports.setdefault(name, {}).setdefault(kind, what)
@@ -253,6 +254,52 @@ def _packed(f: Feature) -> str | bytes:
     finally:
         for home in homes: cloudpickle.unregister_pickle_by_value(home)
 
+# %% ../../nbs/features/24b_isolation.ipynb #7a10c0d2
+class _Again:
+    "Finds modules whose code is at hand already."
+    def __init__(self, code: dict): self.code = code                           # name -> (spec, code)
+
+    def find_spec(self, name, path=None, target=None):
+        from importlib.machinery import ModuleSpec
+        if name not in self.code: return None
+        old = self.code[name][0]
+        spec = ModuleSpec(name, self, origin=old.origin, is_package=old.submodule_search_locations is not None)
+        spec.submodule_search_locations, spec.has_location = old.submodule_search_locations, True
+        return spec
+
+    def create_module(self, spec): return None
+
+    def exec_module(self, module): exec(self.code[module.__name__][1], module.__dict__)
+
+def _own_code(names: Iterable[str]) -> dict:
+    "Spec and code of those modules that are Python files of the user's own."
+    specs = {n: s for n in sorted(names) if (s := getattr(sys.modules[n], "__spec__", None)) is not None and hasattr(s.loader, "get_code")}
+    return {n: (s, s.loader.get_code(n)) for n, s in specs.items() if s.origin and s.origin.endswith(".py") and not _installed(s.origin)}
+
+# %% ../../nbs/features/24b_isolation.ipynb #7a10c0d3
+def _import_closed(watch: _Watch, names: set[str]) -> None:
+    "Run the user's own modules once more while no file can be opened; what fails there is read by native code."
+    from importlib import import_module
+
+    from mlfin.features import spec
+    watch.known, tables = _own_code(names), (spec._registry, spec._sets, spec._families)
+    kept, before, finder = {n: sys.modules[n] for n in watch.known}, [dict(t) for t in tables], _Again(watch.known)
+    sys.meta_path.insert(0, finder)
+    for name in watch.known:
+        for _ in range(2):                                                     # the first time, what is imported late may be loaded
+            for n in kept: sys.modules.pop(n, None)
+            watch.loaded, said = False, ""
+            watch.close(True)
+            try: import_module(name)
+            except Exception as e: said = f"opened by native code ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})"  # whatever it raises
+            finally: watch.close(False)
+            if not watch.loaded: break
+        if said: watch.imports.setdefault(name, {}).setdefault("file", said)
+    sys.meta_path.remove(finder)
+    sys.modules.update(kept)
+    for table, old in zip(tables, before, strict=True): table.clear(), table.update(old)
+    watch.known = {}
+
 # %% ../../nbs/features/24b_isolation.ipynb #ba1e2edb
 def _compute_alone(watch: _Watch, f: Feature, bars: pd.DataFrame, context: dict) -> tuple[pd.DataFrame | None, str]:
     "A feature's table, or how it fails. First no file can be opened; where something had to be loaded, once more."
@@ -274,8 +321,9 @@ def _main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     watch = _Watch()
     _shift_clock(watch)
-    watch.importing = True
+    watch.importing, before = True, set(sys.modules)
     features = [parse_set([f])[0] if isinstance(f, str) else pickle.loads(f) for f in asked["features"]]
+    _import_closed(watch, {n for n in sys.modules.keys() - before if n.partition(".")[0] != "mlfin"})
     watch.importing = False
     bars, made, borders = asked["bars"], {}, symbol_borders(asked["bars"])
     os.chdir(os.path.abspath(os.sep))

@@ -210,6 +210,26 @@ def test_what_is_read_while_a_module_is_imported_is_seen(registry, few, tmp_path
     assert len(says) == 1 and says[0].startswith(f"`looked_up` reads more than its bars (file): open {path}"), says
 
 
+NATIVE = "import pyarrow.parquet\nFUTURE = pyarrow.parquet.read_table({path!r})"
+DRAWN = "import os\nFUTURE = bytes(int.from_bytes(os.urandom(4), 'big') % 1_000_003)"
+
+
+@pytest.mark.parametrize("how, beside, word", [
+    (NATIVE, "", "(file): opened by native code"), ("from beside import FUTURE", NATIVE, "(file): opened by native code"),
+    (DRAWN, "", "depends on chance"), ("import json, colorsys\nFUTURE = json.dumps([1])", "", "")], ids=["native", "by another", "chance", "nothing"])
+def test_what_native_code_reads_and_what_is_drawn_while_a_module_is_imported_is_seen(registry, few, tmp_path, monkeypatch, how, beside, word):
+    few.to_parquet(path := str(tmp_path / "future.parquet"))
+    (tmp_path / "plugin_of_its_own.py").write_text(AT_IMPORT.format(how=how.format(path=path), first=""))
+    (tmp_path / "beside.py").write_text(beside.format(path=path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MLFIN_PLUGINS", "plugin_of_its_own")
+    for name in ("plugin_of_its_own", "beside"): monkeypatch.delitem(sys.modules, name, raising=False)
+    __import__("plugin_of_its_own")
+    table = compute_features(few, ["looked_up", "rsi_14"])
+    says = [f.says for f in Isolated(["looked_up", "rsi_14"], few).findings(table)]
+    assert len(says) == bool(word) and all(word in s and "`looked_up`" in s for s in says), says
+
+
 TABLE = pd.DataFrame({"move": np.arange(100.0)})
 
 
