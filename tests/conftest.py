@@ -30,6 +30,10 @@ settings.load_profile("mlfin")
 _TOGETHER = ("pipeline", "dashboards", "viz", "repo")  # folders whose tests share what takes long to make
 
 
+def pytest_addoption(parser):
+    parser.addoption("--data", metavar="FOLDER", help="a folder with files of one-minute bars, for the tests of the whole loop (UTC where they name no zone)")
+
+
 def _group(nodeid: str) -> str:
     """What goes to one worker: a folder whose tests share something, or a file."""
     path = nodeid.partition("::")[0]

@@ -161,7 +161,10 @@ def _say_planned(name: str, question: dict, plan, as_json: bool) -> None:
 def _say_retrained(done, page: str | None) -> None:
     "What a retraining did, in a few lines."
     if not done.result.executed: out.print(f"Nothing is new: run {done.result.run_id} already answers this question.", highlight=False)
-    else: out.print(f"Run {done.result.run_id} follows {done.before}: {(done.brought or {}).get('new', 0):,} bars came in.", highlight=False)
+    else:
+        from mlfin.ops.retrain import data_changes
+        came = int(data_changes(done.result.folder.parent / done.before, done.result.folder).new.sum())
+        out.print(f"Run {done.result.run_id} follows {done.before}: {came:,} bars are new.", highlight=False)
     out.print(f"v{done.version}: {done.gate}", highlight=False, markup=False)
     if page: out.print(f"Read {page}", highlight=False)
 

@@ -136,17 +136,18 @@ def _page(settings: Settings, experiment: str, told: dict) -> Path:
 
 # %% ../../nbs/ops/70a_retrain.ipynb #16090fe7
 def _bars(folder: Path):
-    "Bars of a kept run, by symbol: rows, first and last."
+    "Symbols and times of a kept run's bars; and by symbol, rows, first and last."
     import pandas as pd
     bars = pd.read_parquet(folder / "data" / "bars.parquet", columns=["symbol", "ts"])
-    return bars.groupby("symbol").ts.agg(bars="size", first="min", last="max")
+    return bars, bars.groupby("symbol").ts.agg(bars="size", first="min", last="max")
 
 def data_changes(before: Path, # folder of a kept run
                  after: Path,  # of a later one
                  ):            # frame by symbol: bars, new, first, last (UTC)
-    "What bars a run has that an earlier one had not."
-    old, new = _bars(before), _bars(after)
-    return new.assign(new=(new.bars - old.bars.reindex(new.index).fillna(0)).astype("int64"), was_last=old["last"].reindex(new.index))[
+    "What bars a run has that an earlier one had not; a window that moved may have lost as many at its other end."
+    (had, old), (has, new) = _bars(before), _bars(after)
+    came = (has.merge(had.assign(had=True), on=["symbol", "ts"], how="left").had.isna()).groupby(has.symbol).sum()
+    return new.assign(new=came.reindex(new.index).astype("int64"), was_last=old["last"].reindex(new.index))[
         ["bars", "new", "first", "last", "was_last"]].rename(columns={"was_last": "last before"})
 
 def score_changes(before: Path, # folder of a kept run
