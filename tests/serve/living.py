@@ -99,7 +99,7 @@ class Loop:
         except BROKEN: return []
         return told.get("signals", []) if status == 200 else []
 
-    def live(self, minute: pd.Timestamp, seconds: float = 60.0) -> dict:
+    def live(self, minute: pd.Timestamp, seconds: float = 240.0) -> dict:
         """Let a minute end, and wait until each symbol that traded in it has its answer: (symbol, ts) -> signal."""
         self.market.at(minute + MINUTE)
         wanted = {(s, minute) for s in self.bars.symbol[self.bars.ts == minute]}

@@ -4,6 +4,7 @@ The minutes are those in `--data FOLDER`, else real ones beside the checkout (sh
 MetaTrader's module lies in `stand_ins`; collector, service, runs, PostgreSQL, PgBouncer, its replica and Redis are real processes.
 """
 import json
+import os
 import random
 import shutil
 import signal
@@ -150,8 +151,95 @@ def test_the_loop_goes_round_whoever_dies(loop, minutes, capsys):
     loop.mend()
     loop.keep = False
     loop.market.at(start + 300 * MINUTE)                                   # the other hours at once, as after a night without a line
-    loop.live(start + 299 * MINUTE, 120)
+    loop.live(start + 299 * MINUTE)
     time.sleep(1.5)                                                        # what was answered is written within a second
     kept = closed(loop, start + 299 * MINUTE)
     with capsys.disabled(): print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {', '.join(loop.kills)}", end=" ")
     assert sorted(loop.kills) == ["collector", "retrain", "service"]
+
+
+@pytest.mark.long
+def test_twenty_kills_at_random_moments_change_nothing(loop, minutes, capsys):
+    """A third each of collector, service and run; every answer is kept, since who asks asks again until it is."""
+    start, chance = (minutes.ts.max() - pd.Timedelta("5h")).floor("h"), random.Random(20)
+    begin(loop, start)
+    follow(loop, start, 24)
+    for _ in range(6): loop.killed(chance.uniform(1, 25), "retrain", "default")
+    again(loop)
+    loop.keep, at = True, start + 24 * MINUTE
+    for _ in range(60):
+        if len(loop.kills) >= 20: break
+        wait = threading.Timer(chance.uniform(0.0, 2.0), loop.kill, [chance.choice(["service", "collector"])])
+        wait.start()
+        count = chance.randrange(2, 5)
+        follow(loop, at, count)
+        at += count * MINUTE
+        wait.join()
+        loop.mend()
+    loop.mend()
+    follow(loop, at, 20)
+    kept = closed(loop, at + 19 * MINUTE)
+    tally = pd.Series(loop.kills).value_counts().to_dict()
+    with capsys.disabled(): print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {tally}", end=" ")
+    assert len(loop.kills) >= 20 and set(tally) == {"service", "collector", "retrain"}
+
+
+@contextmanager
+def services(redis_server):
+    """PostgreSQL behind PgBouncer with a streaming replica, and Redis: settings of a project. Skips where one is not installed."""
+    faults, folder = beside("data", "test_warehouse_faults.py"), Path(tempfile.mkdtemp(prefix="mlfin-loop-"))
+    with postgresql() as primary:
+        try: faults.services.needed("pgbouncer", "pg_basebackup")
+        except faults.services.Refused: pytest.skip("needs pgbouncer: env/install-services")
+        folder.chmod(0o711)
+        copy = [faults.services.program("pg_basebackup"), "-D", str(primary.home / "copy"), "-R", "-X", "stream", "-h", "127.0.0.1", "-p", str(primary.port)]
+        faults.services.call([*copy, "-U", "postgres", "--checkpoint=fast"], primary.user, "pg_basebackup")
+        replica = faults.Postgres(folder / "replica", primary.home / "copy")
+        bouncer = faults.services.pgbouncer(folder, {"postgresql": {"port": primary.port}})
+        try:
+            with redis_server(folder / "r") as redis:
+                yield {"store": bouncer["url"], "store_replica": replica.url(), "redis": redis}
+        finally:
+            replica.stop(signal.SIGQUIT)
+            os.kill(bouncer["pid"], signal.SIGINT)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hours", [pytest.param(5, id="an-evening"), pytest.param(24, id="a-day", marks=pytest.mark.long)])
+def test_the_loop_goes_round_on_postgresql(tmp_path, minutes, redis_server, hours, capsys):
+    """Behind PgBouncer, read from a streaming replica, vectors in Redis; the service dies once on the way."""
+    start = (minutes.ts.max() - pd.Timedelta(hours=hours)).floor("h")
+    with services(redis_server) as more:
+        loop = Loop(tmp_path / "loop", minutes, **more)
+        try:
+            begin(loop, start)
+            half, rest = 30 * hours, 30 * hours - 1
+            follow(loop, start, half)
+            again(loop)
+            loop.keep = True
+            threading.Timer(0.2, loop.kill, ["service"]).start()
+            follow(loop, start + half * MINUTE, 2)
+            loop.mend()
+            loop.keep = False
+            follow(loop, start + (half + 2) * MINUTE, rest - 2)
+            time.sleep(1.5)
+            kept = closed(loop, start + (half + rest - 1) * MINUTE)
+        finally: loop.close()
+    with capsys.disabled(): print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {', '.join(loop.kills)}", end=" ")
+    assert loop.kills == ["service"]
+
+
+@pytest.mark.slow
+def test_the_cells_of_the_guide_run(monkeypatch):
+    """As tests/repo has it for the others; this one runs the pipeline twice and starts a service twice."""
+    book = Path(__file__).parents[2] / "nbs" / "guides" / "live_loop.ipynb"
+    before = dict(os.environ)
+    monkeypatch.chdir(book.parent)
+    namespace = {"display": lambda *values: None, "__name__": "guide"}
+    try:
+        for cell in json.loads(book.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code": exec("".join(cell["source"]), namespace)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
