@@ -86,7 +86,7 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
     if source == "store": raise ParameterError(must_be(field, "where bars come from; the store is where they go", source, "job"))
     if (source, path) == (own.get("source"), own.get("path")): return None
     if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
-    if source in ("sql", "mongodb", "rest"):
+    if source in ("sql", "mongodb", "rest", "simulated"):
         raise ParameterError(must_be("source", f"no {source} but that of env.yaml", source, "job",
                                      "mlfin ingest, at a terminal; or the operator puts it into env.yaml."))
     if path not in (None, "") and (not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", path)):
