@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import ParameterError, must_be
-from ..core.provenance import read_json, write_json
+from ..core.provenance import read_json, read_parquet, write_json
 from ..core.settings import Settings
 from ..data.stored import bring_in
 from .pipeline import Plan, Result, check_experiment, choose_kernel, find_run, make_plan, portable_question, read_run, run
@@ -137,8 +137,7 @@ def _page(settings: Settings, experiment: str, told: dict) -> Path:
 # %% ../../nbs/ops/70a_retrain.ipynb #16090fe7
 def _bars(folder: Path):
     "Symbols and times of a kept run's bars; and by symbol, rows, first and last."
-    import pandas as pd
-    bars = pd.read_parquet(folder / "data" / "bars.parquet", columns=["symbol", "ts"])
+    bars = read_parquet(folder / "data" / "bars.parquet")[["symbol", "ts"]]
     return bars, bars.groupby("symbol").ts.agg(bars="size", first="min", last="max")
 
 def data_changes(before: Path, # folder of a kept run
@@ -146,9 +145,9 @@ def data_changes(before: Path, # folder of a kept run
                  ):            # frame by symbol: bars, new, first, last (UTC)
     "What bars a run has that an earlier one had not; a window that moved may have lost as many at its other end."
     (had, old), (has, new) = _bars(before), _bars(after)
-    came = (has.merge(had.assign(had=True), on=["symbol", "ts"], how="left").had.isna()).groupby(has.symbol).sum()
-    return new.assign(new=came.reindex(new.index).astype("int64"), was_last=old["last"].reindex(new.index))[
-        ["bars", "new", "first", "last", "was_last"]].rename(columns={"was_last": "last before"})
+    came = has.merge(had.assign(had=True), on=["symbol", "ts"], how="left").had.isna().groupby(has.symbol).sum()
+    told = {"new": came.reindex(new.index).astype("int64"), "last before": old["last"].reindex(new.index)}
+    return new.assign(**told)[["bars", "new", "first", "last", "last before"]]
 
 def score_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one
