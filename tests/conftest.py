@@ -33,6 +33,10 @@ _LONG = tuple(f"tests/{name}.py" for name in (  # files that would hold up the e
     "serve/test_api", "serve/test_auth", "serve/test_single", "serve/test_faults", "serve/test_jobs", "data/test_ingest_web", "data/test_kill_ingest"))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--data", metavar="FOLDER", help="a folder with files of one-minute bars, for the tests of the whole loop (UTC where they name no zone)")
+
+
 def _group(nodeid: str) -> str:
     """What goes to one worker: a folder whose tests share something, or a file."""
     path = nodeid.partition("::")[0]

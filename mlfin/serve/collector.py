@@ -554,8 +554,9 @@ def metatrader_source(mt5: Any,                # the module MetaTrader5
         if info is None: raise DataError(f"The broker has no symbol {broker}: {mt5.last_error()}.\nHint: brokers add suffixes; mt5.symbols_get() lists them.")
         back = pd.Timestamp.now("UTC") - last + pd.Timedelta("3h") if last is not None else None # so far back, the order of an hour that came twice is seen
         count = first if back is None else int(back / timeframe_delta(timeframe)) + 3
+        asked = pd.Timestamp.now("UTC")                                    # before: what closes while the terminal answers was forming when it did
         rates = mt5.copy_rates_from_pos(broker, getattr(mt5, f"TIMEFRAME_{_CODES[timeframe]}"), 0, min(count, 50_000))
-        bars = rates_bars(rates, name, timeframe, tz, info.point, error=mt5.last_error(), **how)
+        bars = rates_bars(rates, name, timeframe, tz, info.point, error=mt5.last_error(), **{"now": asked, **how})
         return bars if last is None else bars[bars.ts > last].reset_index(drop=True)
 
     def look(outbox: Outbox) -> Iterator[pd.DataFrame]:

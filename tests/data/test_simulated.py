@@ -113,7 +113,8 @@ def test_what_cannot_be_is_refused_by_name(uri, how, says):
 
 
 def test_before_the_first_minute_there_is_nothing():
-    assert read_bars("simulated:7", symbols=["SIM_A"], timeframe="1m", start="1700-01-01", end="2024-01-01 00:05").bars.ts.min() == pd.Timestamp("2024-01-01", tz="UTC")
+    first = read_bars("simulated:7", symbols=["SIM_A"], timeframe="1m", start="1700-01-01", end="2024-01-01 00:05").bars.ts.min()
+    assert first == pd.Timestamp("2024-01-01", tz="UTC")
     with pytest.raises(DataError, match="has closed"): simulate_bars(["SIM_A"], end="2023-12-31")
 
 

@@ -132,6 +132,29 @@ def test_a_market_that_never_closes_is_followed_through_the_hour_that_comes_twic
     assert max(terminal.asked[1:]) < 250
 
 
+def test_what_was_forming_when_the_terminal_answered_is_not_taken_for_closed(tmp_path, monkeypatch):
+    """A terminal that is slow, or a machine that slept: the bar's minute is over when the answer is read, and its values are of before."""
+    hours, clock, service = quiet(1, "UTC", "2024-07-01 10:00"), [None], Kept()
+
+    class Clock(pd.Timestamp):
+        @classmethod
+        def now(cls, tz=None): return clock[0]
+
+    class Slow(Terminal):
+        def copy_rates_from_pos(self, *asked):
+            found = super().copy_rates_from_pos(*asked)
+            clock[0] += pd.Timedelta("10s")
+            return found
+
+    monkeypatch.setattr("mlfin.serve.collector.pd.Timestamp", Clock)
+    hours["ts"] = pd.date_range("2024-07-01 10:00", periods=len(hours), freq="min", tz="UTC")
+    clock[0] = hours.ts.iloc[-1] + pd.Timedelta("55s")
+    with closing(Collector(service, tmp_path / "box.sqlite")) as collector:
+        look = metatrader_source(Slow(as_rates(hours, "Europe/Athens"), len(hours)), {"EURUSD.m": "EURUSD"}, "M1", "Europe/Athens")
+        assert follow(collector, look, threading.Event(), None)
+    assert [ts for _, ts in service.bars] == list(hours.ts[:-1].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
 def test_an_hour_that_was_skipped_shows_a_wrong_zone():
     market = quiet(30, "UTC", "2024-03-30 12:00")
     with pytest.raises(DataError, match="clocks went forward"):

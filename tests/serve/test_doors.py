@@ -117,8 +117,10 @@ def test_numbers_that_are_none_are_refused(ask, body):
     assert ask("POST", "/v1/train", "analyst", content=body).status_code == 422
 
 
-@pytest.mark.parametrize("source, path", [("sql", "postgresql://ann@db.example/x"), ("sql", "sqlite:///.mlfin/test/accounts.sqlite"), ("mongodb", "mongodb://db.example/x#y"),
-                                          ("rest", "in/bars.csv"), ("ccxt", "../x"), ("ccxt", "http://x"), ("lean", "/etc"), ("parquet", "out/secret.csv")])
+@pytest.mark.parametrize("source, path", [("sql", "postgresql://ann@db.example/x"), ("sql", "sqlite:///.mlfin/test/accounts.sqlite"),
+                                          ("mongodb", "mongodb://db.example/x#y"), ("rest", "in/bars.csv"), ("simulated", "7"),
+                                          ("ccxt", "../x"), ("ccxt", "http://x"), ("lean", "/etc"),
+                                          ("parquet", "out/secret.csv")])
 def test_sources_that_are_the_operators_are_refused(ask, source, path):
     told = ask("POST", "/v1/train", "analyst", json={"parameters": {"source": source, "path": path, "symbols": ["A"]}})
     assert word(told) == (422, "invalid") and told.json()["errors"][0]["field"] in ("source", "path"), told.text
