@@ -641,12 +641,16 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
 
 PLAN = "plan.json" # beside the products of a run's tasks: what `mlfin run` began with
 
+def _places(products: dict[str, str], settings: Settings) -> dict[str, Path]:
+    "Where products stand, however their paths are written."
+    return {name: settings.root / path for name, path in products.items()}
+
 def _planned(name: str, namespace: dict, settings: Settings) -> Task | None:
     "The task as the run that executes it planned it; None where no run does."
     product = _as_dict(namespace.get("product") or {})
     beside = [settings.root / p for p in product.values() if p.endswith((".parquet", ".json"))][:1]
     plan = read_json(beside[0].parent / PLAN) if beside and (beside[0].parent / PLAN).is_file() else {}
-    found = next((n for n, t in plan.items() if t["entry"] == name and t["products"] == product), None)
+    found = next((n for n, t in plan.items() if t["entry"] == name and _places(t["products"], settings) == _places(product, settings)), None)
     parameters = {k: namespace.get(k) for k in plan[found]["parameters"]} if found else {}
     if found is None or hash_json(_plain_parameters(parameters)) != hash_json(plan[found]["parameters"]): return None
     _, data = _counted(parameters, settings)

@@ -310,7 +310,8 @@ def _against_champion(settings: Settings, experiment: str, loaded: Loaded, found
     if found.number == loaded.version.number: return Check("champion", True, "it is the champion itself")
     label = read_manifest(settings, experiment, found.number)["label"]["spec"]
     if label != loaded.manifest["label"]["spec"]:
-        return Check("champion", False, f"the champion v{found.number} foretells {label}, this one {loaded.manifest['label']['spec']}: they cannot be compared; "
+        own = loaded.manifest["label"]["spec"]
+        return Check("champion", False, f"the champion v{found.number} foretells {label}, this one {own}: they cannot be compared; "
                      f"`mlfin promote --label {label}` takes the best model of that label, where the run has it")
     check = beats_champion(loaded.predictions, read_predictions(settings, experiment, found.number), loaded.manifest["label"]["horizon"], level, compared)
     return check._replace(says=f"against v{found.number}: {check.says}")

@@ -23,7 +23,7 @@ from ..core.private import private_files, restore_umask
 from ..core.settings import Settings
 from .collect_command import collect
 from .console import (EXIT_CODES, AnyExperiment, DryRun, End, Events, Experiment, Json, Profile, Progress, Quiet, Start, SymbolList, Zone, err, examples,
-                               load_profile, out, plain, records, say_json, say_table, unbroken)
+                               load_profile, out, records, say_json, say_table, unbroken)
 from .data_commands import data, ingest, say_preview, words
 from .fact_commands import facts  # noqa: F401  it hangs itself into `data`
 from .feature_commands import features_app
@@ -214,7 +214,10 @@ def _say_planned(told: dict, as_json: bool) -> None:
 def _say_retrained(done, page: str | None) -> None:
     "What a retraining did, in a few lines."
     if not done.result.executed: out.print(f"Nothing is new: run {done.result.run_id} already answers this question.", highlight=False)
-    else: out.print(f"Run {done.result.run_id} follows {done.before}: {(done.brought or {}).get('new', 0):,} bars came in.", highlight=False)
+    else:
+        from mlfin.ops.retrain import data_changes
+        came = int(data_changes(done.result.folder.parent / done.before, done.result.folder).new.sum())
+        out.print(f"Run {done.result.run_id} follows {done.before}: {came:,} bars are new.", highlight=False)
     out.print(f"v{done.version}: {done.gate}", highlight=False, markup=False)
     if page: out.print(f"Read {page}", highlight=False)
 
@@ -262,7 +265,8 @@ def reproduce(run: Annotated[str, typer.Argument(help="A run's id (or its beginn
     settings = load_profile(profile)
     folder = pipeline.find_run(run, settings, experiment)
     record = pipeline.read_run(folder)
-    told = {"run": record["run_id"], "changed": pipeline.what_changed(record, settings), "products": {}, "same": False, "says": "cannot be made again as it was"}
+    told = {"run": record["run_id"], "changed": pipeline.what_changed(record, settings), "products": {}, "same": False,
+            "says": "cannot be made again as it was"}
     if not told["changed"]:
         kernel = pipeline.choose_kernel(settings, gpu)[0]
         with Progress(err if as_json else out, None, quiet) as progress: told["products"] = pipeline.reproduce(folder, settings, progress, kernel)
@@ -287,7 +291,8 @@ def _say_reproduced(told: dict, record: dict) -> None:
 
 # %% ../../nbs/ops/73_cli.ipynb #09ae35c4
 app.command(epilog=examples(
-    "mlfin ingest", "mlfin ingest BTCUSDT_1m.csv", "mlfin ingest ../bars.csv -s BTCUSDT -t 1m --tz UTC", "mlfin ingest 'prices/*.csv' --calendar XNYS --tz America/New_York",
+    "mlfin ingest", "mlfin ingest BTCUSDT_1m.csv", "mlfin ingest ../bars.csv -s BTCUSDT -t 1m --tz UTC",
+    "mlfin ingest 'prices/*.csv' --calendar XNYS --tz America/New_York",
     "mlfin ingest ccxt:binance -s BTC/USDT,ETH/USDT -t 1h -t 1d --start 2024-01-01", "mlfin ingest yahoo -s AAPL,MSFT",
     "mlfin ingest rest:mapping.yaml -s BTCUSDT", "mlfin ingest folder --dry-run"
 ))(ingest)

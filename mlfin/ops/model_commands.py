@@ -54,7 +54,7 @@ def judge_newest(settings: Settings, # the profile
 # %% ../../nbs/ops/72c_model_commands.ipynb #41c514e9
 def promote(experiment: Experiment = None,
             version: Annotated[str | None, typer.Option(metavar="NUMBER", help="A registered version (default: the newest run's model).")] = None,
-            label: Annotated[str | None, typer.Option(metavar="LABEL", help="Of a run of several labels, the best model of this one (default: the one it chose).")] = None,
+            label: Annotated[str | None, typer.Option(metavar="LABEL", help="Of a run of several labels, the best model of this one.")] = None,
             force: Annotated[str, typer.Option(metavar="REASON", help="Promote though the gate refuses it; the reason stays on the version.")] = "",
             profile: Profile = None, as_json: Json = False):
     "Put a run's model through the gate; where it passes, it is the champion."

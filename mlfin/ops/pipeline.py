@@ -435,6 +435,7 @@ def _executor(at_once: int, running: list[str]):
 
     return (Together if at_once > 1 else Serial)(build_in_subprocess=False, catch_exceptions=False, catch_warnings=False)
 
+# %% ../../nbs/ops/70_pipeline.ipynb #7a10c0d9
 @contextmanager
 def _no_kernel_left(busy: dict) -> Iterator[None]:
     "On Ctrl-C or SIGTERM, end the kernels that this process started: those who wait for them in other threads (`busy`) do not hear it."

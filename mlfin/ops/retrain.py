@@ -17,7 +17,6 @@ from ..core.settings import Settings
 from ..data.stored import bring_in
 from .pipeline import Plan, Result, choose_kernel, find_run, make_plan, portable_question, read_run, run
 
-
 # %% ../../nbs/ops/70a_retrain.ipynb #589da53a
 def _again(record: dict, settings: Settings) -> dict[str, Any]:
     "What the last run was asked; a file is found again by its content."
@@ -144,18 +143,18 @@ def _page(settings: Settings, experiment: str, told: dict) -> Path:
 
 # %% ../../nbs/ops/70a_retrain.ipynb #16090fe7
 def _bars(folder: Path):
-    "Bars of a kept run, by symbol: rows, first and last."
-    import pandas as pd
-    bars = pd.read_parquet(folder / "data" / "bars.parquet", columns=["symbol", "ts"])
-    return bars.groupby("symbol").ts.agg(bars="size", first="min", last="max")
+    "Symbols and times of a kept run's bars; and by symbol, rows, first and last."
+    bars = read_parquet(folder / "data" / "bars.parquet")[["symbol", "ts"]]
+    return bars, bars.groupby("symbol").ts.agg(bars="size", first="min", last="max")
 
 def data_changes(before: Path, # folder of a kept run
                  after: Path,  # of a later one
                  ):            # frame by symbol: bars, new, first, last (UTC)
-    "What bars a run has that an earlier one had not."
-    old, new = _bars(before), _bars(after)
-    return new.assign(new=(new.bars - old.bars.reindex(new.index).fillna(0)).astype("int64"), was_last=old["last"].reindex(new.index))[
-        ["bars", "new", "first", "last", "was_last"]].rename(columns={"was_last": "last before"})
+    "What bars a run has that an earlier one had not; a window that moved may have lost as many at its other end."
+    (had, old), (has, new) = _bars(before), _bars(after)
+    came = has.merge(had.assign(had=True), on=["symbol", "ts"], how="left").had.isna().groupby(has.symbol).sum()
+    told = {"new": came.reindex(new.index).astype("int64"), "last before": old["last"].reindex(new.index)}
+    return new.assign(**told)[["bars", "new", "first", "last", "last before"]]
 
 def score_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one

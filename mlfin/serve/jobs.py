@@ -88,7 +88,7 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
     if source == "store": raise ParameterError(must_be(field, "where bars come from; the store is where they go", source, "job"))
     if (source, path) == (own.get("source"), own.get("path")): return None
     if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
-    if source in ("sql", "mongodb", "rest"):
+    if source in ("sql", "mongodb", "rest", "simulated"):
         raise ParameterError(must_be("source", f"no {source} but that of env.yaml", source, "job",
                                      "mlfin ingest, at a terminal; or the operator puts it into env.yaml."))
     if path not in (None, "") and (not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", path)):
@@ -585,8 +585,7 @@ def _settle(jobs: Jobs, worker: str, job: Job, watched: Watched, ended: dict | N
     if by is None: return False
     if ended is None and who and who["pid"]: _end_processes(who["pid"], who["born"], 0.0)  # what it left behind
     said = {"progress": watched.progress(), "result": watched.result, "finished": now}
-    judged = "promoted" in watched.result                                  # a model that the gate refuses is a result, of exit code 1
-    if ended is not None and (ended["code"] == 0 or ended["code"] == 1 and judged): state, error = "succeeded", ""
+    if ended is not None and ended["code"] in ((0, 1) if "promoted" in watched.result else (0,)): state, error = "succeeded", "" # 1: the gate refused it
     elif by: state, error = "cancelled", f"cancelled by {by}"
     elif ended is not None: state, error = "failed", _words(_attempt(jobs, job), ended["code"])
     elif job.attempt < _STARTS:
