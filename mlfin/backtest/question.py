@@ -267,7 +267,8 @@ def _check_labels(question: dict) -> None:
     labels = question["labels"]
     if not labels: raise ParameterError(must_be("labels", "a list with something in it", labels, hint="for example -p labels=[fwd_ret_5]"))
     for name in labels:
-        if parse_label(name).meta: raise ParameterError(must_be("labels", "labels that bars decide", name, hint="a meta label is made from sides that were taken"))
+        if parse_label(name).meta:
+            raise ParameterError(must_be("labels", "labels that bars decide", name, hint="a meta label is made from sides that were taken"))
     if twice := [n for i, n in enumerate(labels) if n in labels[:i]]: raise ParameterError(must_be("labels", "a list of labels, each once", twice[0]))
     if (many := len(labels) * len(question.get("models") or ())) > _TRAININGS:
         raise ParameterError(must_be("models, labels", f"at most {_TRAININGS} trainings, one a model and label", f"{many:,}"))
