@@ -197,7 +197,8 @@ def test_the_quick_look_takes_what_collectors_send():
 def test_a_name_that_ends_in_a_line_break_is_for_the_contract_to_refuse():
     from mlfin.serve.intake import quick_batch
 
-    bar = '{"symbol": "AAA%s", "timeframe": "1m", "ts": "2024-01-01T00:00:00Z", "open": 1, "high": 1, "low": 1, "close": 1, "volume": 1}'
-    assert quick_batch(('{"bars": [%s]}' % bar % "").encode()) is not None
-    assert quick_batch(('{"bars": [%s]}' % bar % "\\n").encode()) is None
-    assert quick_batch(('{"source": "mine\\n", "bars": [%s]}' % bar % "").encode()) is None
+    def body(symbol: str, more: str = "") -> bytes:
+        bar = f'"symbol": "{symbol}", "timeframe": "1m", "ts": "2024-01-01T00:00:00Z", "open": 1, "high": 1, "low": 1, "close": 1, "volume": 1'
+        return f'{{{more}"bars": [{{{bar}}}]}}'.encode()
+    assert quick_batch(body("AAA")) is not None
+    assert quick_batch(body("AAA\\n")) is None and quick_batch(body("AAA", '"source": "mine\\n", ')) is None
