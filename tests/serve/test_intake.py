@@ -192,3 +192,13 @@ def test_the_quick_look_takes_what_collectors_send():
         body = json.dumps({"bars": [bar] * 3, "source": "mt5"}).encode()
         found, request = quick_batch(body), IngestRequest.model_validate_json(body)
         pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe), _frame(request.bars, ALWAYS))
+
+
+def test_a_name_that_ends_in_a_line_break_is_for_the_contract_to_refuse():
+    from mlfin.serve.intake import quick_batch
+
+    def body(symbol: str, more: str = "") -> bytes:
+        bar = f'"symbol": "{symbol}", "timeframe": "1m", "ts": "2024-01-01T00:00:00Z", "open": 1, "high": 1, "low": 1, "close": 1, "volume": 1'
+        return f'{{{more}"bars": [{{{bar}}}]}}'.encode()
+    assert quick_batch(body("AAA")) is not None
+    assert quick_batch(body("AAA\\n")) is None and quick_batch(body("AAA", '"source": "mine\\n", ')) is None

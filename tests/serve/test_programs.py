@@ -153,8 +153,7 @@ def test_two_services_that_are_killed_again_and_again_take_every_row_once(place,
     url, feeder = place
     servers = [Served(tmp_path / name, project(tmp_path / name, store=url)[1]) for name in ("one", "two")]
     rng, sent = np.random.default_rng(0), 0
-    with psycopg.connect(feeder, autocommit=True) as con:
-        for s in servers: s.start()
+    with servers[0], servers[1], psycopg.connect(feeder, autocommit=True) as con:
         for turn in range(24):
             con.execute(SERIES, (FIRST, sent, sent + 1999))
             sent += 2000
@@ -164,7 +163,6 @@ def test_two_services_that_are_killed_again_and_again_take_every_row_once(place,
             one.start()
         store = Warehouse(url)
         until(lambda: store.server.ask(lambda c: c.execute("SELECT NOT EXISTS (SELECT FROM mlfin.inbox)").fetchone()[0]), 120)
-        for s in servers: s.stop()
     store.fold()
     history = store.history("bars", ["A"], "1m")
     assert len(store.read_quarantine()) == 0 and len(store.read("A", "1m")) == sent == len(history)
