@@ -616,17 +616,7 @@ class Task:
         path = self.path(product)
         (write_json if path.suffix == ".json" else write_parquet)(value, path, self.key)
 
-# %% ../../nbs/core/02_provenance.ipynb #36ce43d0
-def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
-    "The key that an upstream task's products carry; the content's hash where they carry none."
-    paths = [root / p for _, p in sorted(products.items()) if p.endswith((".parquet", ".json"))]
-    missing = [p.name for p in paths if not p.is_file()]
-    if missing or not paths:
-        what = ", ".join(missing) or "its products"
-        raise PipelineError(f"Task `{task}` has not run: {what} are not there.\nHint: `mlfin run`, or run its notebook first.")
-    keys = {product_key(p) for p in paths}
-    return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
-
+# %% ../../nbs/core/02_provenance.ipynb #7d0a5c41
 PLAN = "plan.json" # beside the products of a run's tasks: what `mlfin run` began with
 
 def _places(products: dict[str, str], settings: Settings) -> dict[str, Path]:
@@ -648,6 +638,17 @@ def _planned(name: str, namespace: dict, settings: Settings) -> Task | None:
                                 "Hint: `mlfin run` again; what is finished is kept.")
     upstream = {u: plan[u]["products"] for u in plan[found]["upstream"]}
     return Task(found, plan[found]["key"], product, upstream, parameters, settings, plan[found]["upstream"], data)
+
+# %% ../../nbs/core/02_provenance.ipynb #36ce43d0
+def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
+    "The key that an upstream task's products carry; the content's hash where they carry none."
+    paths = [root / p for _, p in sorted(products.items()) if p.endswith((".parquet", ".json"))]
+    missing = [p.name for p in paths if not p.is_file()]
+    if missing or not paths:
+        what = ", ".join(missing) or "its products"
+        raise PipelineError(f"Task `{task}` has not run: {what} are not there.\nHint: `mlfin run`, or run its notebook first.")
+    keys = {product_key(p) for p in paths}
+    return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
 
 def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[model]]` for any task of that grid
                namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`
