@@ -20,7 +20,7 @@ from typing import Any
 
 from .errors import SettingsError
 
-# %% ../../nbs/core/01c_reach.ipynb #3c119786
+# %% ../../nbs/core/01c_reach.ipynb #9b478f13
 _LEFT = ("ctx", "kind", "type_comment")                       # fields of the tree that say nothing
 _DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _QUIET = {"cache", "lru_cache", "contextmanager", "property", "staticmethod", "classmethod", "dataclass", "abstractmethod", "wraps",
@@ -43,11 +43,11 @@ def _is_text(node: ast.AST) -> bool:
     "Whether a statement is a docstring."
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
-# %% ../../nbs/core/01c_reach.ipynb #8e9bc00e
 def _is_quiet(decorator: str) -> bool:
     "Whether a decorator neither looks at annotations nor alters anything."
     return decorator.split(".")[-1] in _QUIET
 
+# %% ../../nbs/core/01c_reach.ipynb #b725b964
 class _Reader:
     "One pass over a statement: what it does, in words that no comment, docstring or format changes; and the names and texts in it."
     def __init__(self, annotations: bool):

@@ -117,6 +117,7 @@ class Plan:
     @property
     def stale(self) -> list[str]: return [n for n in self.specs if n not in self.published and n not in self.resumed]
 
+# %% ../../nbs/ops/70_pipeline.ipynb #5a2c7e15
 def make_plan(question: dict,       # every parameter
               settings: Settings,   # the profile
               force: bool = False,  # run everything
@@ -236,6 +237,7 @@ def load_dag(question: dict, # every parameter
             text = _plain_words(e).replace(f"{code}/", "").replace(f"{root}/", "")
             raise SettingsError(f"pipeline.yaml cannot be built: {text}\nHint: `git diff pipeline.yaml nbs/pipeline` shows what changed.") from e
 
+# %% ../../nbs/ops/70_pipeline.ipynb #5a2c7e16
 def _as_it_stood(task: dict, code: Path) -> dict:
     "An entry of `tasks` that names the text that the run began with."
     def there(path): return str(code / path) if isinstance(path, str) and "{{" not in path and (code / path).is_file() else path
@@ -364,7 +366,7 @@ def _with_its_code(plan: Plan) -> Iterator[None]:
         return
     before, settings = dict(os.environ), plan.settings
     path = os.pathsep.join(filter(None, (str(plan.code.folder), before.get("PYTHONPATH"))))
-    os.environ |= {"PYTHONPATH": path, "MLFIN_PLUGINS": ",".join(settings.plugins), "MLFIN_THREADS": str(settings.threads),
+    os.environ |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "MLFIN_PLUGINS": ",".join(settings.plugins), "MLFIN_THREADS": str(settings.threads),
                    "MLFIN_KERAS_BACKEND": settings.keras_backend}
     try: yield
     finally:

@@ -17,7 +17,9 @@ from mlfin.ops.pipeline import ask, describe_tasks, make_plan, read_run, run
 PACKAGE = Path(mlfin.__file__).parent
 WAITS = ("task.write('data', pd.DataFrame({'x': [float(i) for i in range(n)]}))\nopen('begun', 'w').close()\n"
          "while not os.path.exists('go on'): time.sleep(0.02)")
-TOTAL = ("from mlfin.core.later_word import WORD\n"
+TOTAL = ("import subprocess, sys\nfrom mlfin.core.later_word import WORD\n"
+         "child = subprocess.run([sys.executable, '-c', 'from mlfin.core.later_word import WORD; print(WORD)'], capture_output=True, text=True)\n"
+         "assert child.stdout.strip() == WORD or os.environ.get('PYTHONSAFEPATH') is None, child\n"
          "task.write('data', {'total': factor * float(task.read('numbers', 'data').x.sum()), 'word': WORD})")
 
 
