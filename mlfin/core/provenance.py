@@ -7,7 +7,7 @@ __all__ = ['REGISTRIES', 'CONTENTS', 'PLAN', 'hash_file', 'hash_json', 'hash_fra
            'write_parquet', 'read_parquet', 'write_json', 'read_json', 'product_key', 'text_home', 'notebook_source',
            'module_closure', 'TaskSpec', 'yaml_place', 'read_yaml', 'expand_grids', 'with_labels', 'read_pipeline',
            'find_content', 'package_library', 'project_texts', 'key_components', 'pipeline_components', 'run_id',
-           'differences', 'Task']
+           'differences', 'Task', 'begin_task']
 
 # %% ../../nbs/core/02_provenance.ipynb #4ef3758c
 import ast
@@ -662,33 +662,7 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
     keys = {product_key(p) for p in paths}
     return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
 
-<<<<<<< ours
-PLAN = "plan.json" # beside the products of a run's tasks: what `mlfin run` began with
-
-def _places(products: dict[str, str], settings: Settings) -> dict[str, Path]:
-    "Where products stand, however their paths are written."
-    return {name: settings.root / path for name, path in products.items()}
-
-def _planned(name: str, namespace: dict, settings: Settings) -> Task | None:
-    "The task as the run that executes it planned it; None where no run does."
-    product = _as_dict(namespace.get("product") or {})
-    beside = [settings.root / p for p in product.values() if p.endswith((".parquet", ".json"))][:1]
-    plan = read_json(beside[0].parent / PLAN) if beside and (beside[0].parent / PLAN).is_file() else {}
-    found = next((n for n, t in plan.items() if t["entry"] == name and _places(t["products"], settings) == _places(product, settings)), None)
-    parameters = {k: namespace.get(k) for k in plan[found]["parameters"]} if found else {}
-    if found is None or hash_json(_plain_parameters(parameters)) != hash_json(plan[found]["parameters"]): return None
-    _, data = _counted(parameters, settings)
-    for what in sorted(data.keys() | plan[found]["data"].keys()):
-        if data.get(what) != plan[found]["data"].get(what):
-            raise PipelineError(f"Task `{found}` would read other data than the run began with: what `{what}` names has changed.\n"
-                                "Hint: `mlfin run` again; what is finished is kept.")
-    upstream = {u: plan[u]["products"] for u in plan[found]["upstream"]}
-    return Task(found, plan[found]["key"], product, upstream, parameters, settings, plan[found]["upstream"], data)
-
 def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[model]]-[[label]]` for any task of that grid
-=======
-def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[model]]` for any task of that grid
->>>>>>> theirs
                namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`
               ) -> Task:        # reads inputs, writes products
     "Begin a task inside its notebook: resolve its inputs and products, and compute its key."
