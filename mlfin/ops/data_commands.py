@@ -486,6 +486,7 @@ def _total(asked: dict) -> int | None:
     except DataError: return None
     return None if None in counts else sum(counts)
 
+# %% ../../nbs/ops/72a_data_commands.ipynb #fore7200
 def _say_foreseen(asked: dict, place: str, as_json: bool) -> None:
     "What an ingest would bring."
     from mlfin.data.preview import preview
