@@ -200,6 +200,7 @@ def foresee(question: dict,     # every parameter
             plan = None                                                    # the store has none of its bars yet
         return _planned(as_stored(question, settings.root) | {"source": question["source"]}, plan, brings)
 
+# %% ../../nbs/ops/73_cli.ipynb #b3e85c5d
 def _say_planned(told: dict, as_json: bool) -> None:
     "What a run would do."
     import pandas as pd
