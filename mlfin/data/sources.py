@@ -277,7 +277,8 @@ def _reading(table: Table, how: _How) -> Reading:
     if "spread" in values:
         unit = how.unit or spread_unit([table], how.where, how.dialect)
         values["spread"], notes = unit.prices(values["spread"], named, how.where), (*notes, *[unit.note] * bool(unit.note))
-    times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), how.rule, how.dialect.stamp, aside)
+    rule = how.rule or _rule_of([(stamps.where(aside.fine), _own_zone(table, how.tz))], how)
+    times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), rule, how.dialect.stamp, aside)
     rows, quarantine = _set_aside(table, aside, named, stamps, how)
     good = aside.fine
     if how.form is None and not good.any(): raise _no_bar(how.where, len(quarantine), quarantine)
@@ -389,14 +390,19 @@ def _file_source(kind: str) -> Callable[..., Reading]:
     return read
 
 # %% ../../nbs/data/12_sources.ipynb #7352ef6b
-def _rule(tables: Iterator[Table], how: _How) -> str | None:
-    "How the daily stamps of a file name their session."
+def _rule_of(found: Iterable[tuple[pd.Series, str | None]], how: _How) -> str | None:
+    "How daily stamps, which come with their zone, name their session."
     seen = None
-    for table in tables if how.dates else ():
-        seen = seen or SessionsSeen(how.calendar, _own_zone(table, how.tz))
+    for stamps, zone in found if how.dates else ():
+        seen = seen or SessionsSeen(how.calendar, zone, how.timeframe)
+        seen.add(stamps)
+    return seen and seen.rule(how.dialect.stamp, how.where)
+
+def _looked_at(tables: Iterator[Table], how: _How) -> Iterator[tuple[pd.Series, str | None]]:
+    "The stamps of rows that are fine so far, table by table, and their zone."
+    for table in tables:
         aside, *_, stamps = _first_look(table, how)
-        seen.add(stamps.where(aside.fine))
-    return seen and seen.rule()
+        yield stamps.where(aside.fine), _own_zone(table, how.tz)
 
 def _in_parts(file: Located, how: _How, size: int, symbol_of: Callable, check_name: bool) -> Iterator[tuple[Reading, int]]:
     "The readings of a file, one after another, and how many rows the file has."
@@ -405,7 +411,7 @@ def _in_parts(file: Located, how: _How, size: int, symbol_of: Callable, check_na
     raw_dialect, small, how = how.dialect, None, replace(how, form=facts.form, dialect=replace(how.dialect, decimal=facts.decimal))
     if file.state[0] <= size and file.path.suffix.lower() not in PACKED: small = list(tables()) # read once more, and not three times
     how = replace(how, symbol=symbol_of(next(tables())))
-    how, bars, first, aside = replace(how, rule=_rule(tables(), how), unit=spread_unit(tables(), how.where, how.dialect)), 0, None, 0
+    how, bars, first, aside = replace(how, rule=_rule_of(_looked_at(tables(), how), how), unit=spread_unit(tables(), how.where, how.dialect)), 0, None, 0
     for table in tables():
         reading = _reading(table, how)
         if not bars and len(reading.bars): _check_step(reading.bars, how.timeframe, how.where, check_name, how.symbol is not None)

@@ -245,27 +245,44 @@ def opens_of(closes: pd.Series, # UTC; up to a second early (09:59:59.999) is as
     return closes.map(expected.drop_duplicates("known_at").set_index("known_at").ts).astype(TIME).fillna(opens)
 
 # %% ../../nbs/data/11b_times.ipynb #f0f97a7e
+_NEXT = "next:" # before a zone: its midnights are those at which days end
+
 class SessionsSeen:
     "How well the stamps of daily bars fit the ways in which they may name a session."
     def __init__(self, calendar: str,    # "forex" or an exchange's code
-                 tz: str | None = None): # zone of the file's clock
-        self.calendar = calendar
+                 tz: str | None = None,  # zone of the file's clock
+                 timeframe: str = "1d"): # or "1w"
+        self.calendar, self.timeframe, self.count = calendar, timeframe, 0
         self.midnights = dict.fromkeys(["UTC", tz or "UTC", calendar_zone(calendar)], True)
         self.outside = dict.fromkeys(_SHIFTS, 0)
+        self.dated = {zone: [0, 0] for zone in self.midnights} # dates without a session: as they are, and a day earlier
 
     def add(self, stamps: pd.Series, # UTC; NaT does not count
             ) -> None:
         "Look at some more stamps."
-        stamps = stamps.dropna()
+        self.count += int((times := stamps.value_counts()).sum())
+        moments, n = pd.Series(times.index), times.to_numpy()
         for zone, so_far in self.midnights.items():
-            local = stamps.dt.tz_convert(zone)
+            local = moments.dt.tz_convert(zone).dt.tz_localize(None)
             self.midnights[zone] = so_far and bool((local == local.dt.normalize()).all())
-        for how, shift in _SHIFTS.items(): self.outside[how] += int(session_of(stamps + shift, self.calendar).isna().sum())
+            for k in (0, 1) if self.midnights[zone] else ():
+                found = session_bars(local - k * pd.Timedelta(days=1), self.calendar)
+                self.dated[zone][k] += int(n[found.ts.isna()].sum())
+        for how, shift in _SHIFTS.items(): self.outside[how] += int(n[session_of(moments + shift, self.calendar).isna()].sum())
 
-    def rule(self) -> str: # the zone whose midnights they are, or "inside", "end" or "early"
-        "The way that fits best; the earlier one of two."
+    def rule(self, stamp: str = "open", # "close": bars are stamped when they end
+             where: str = "",           # the source, for messages
+             ) -> str: # the zone whose midnights they are (after "next:": at which their days end), or "inside", "end" or "early"
+        "The way that fits best; the earlier one of two. Raises `DataError` where days are dated at the midnight after them and `stamp` is open."
         zone = next((zone for zone, fits in self.midnights.items() if fits), None)
-        return zone or min(_SHIFTS, key=self.outside.get)
+        if zone is None: return min(_SHIFTS, key=self.outside.get)
+        same, before = self.dated[zone]
+        if stamp == "close": return f"{_NEXT}{zone}" if before < same or self.timeframe == "1w" else zone
+        if self.timeframe == "1d" and self.count >= 10 and same >= 0.1 * self.count and before <= 0.01 * self.count:
+            raise DataError(must_be("stamp", "close for days that are dated at the midnight after them", stamp, where,
+                                    f"{same:,} of {self.count:,} dates have no session of {self.calendar}, a day earlier {self.count - before:,} have one: "
+                                    "stamp=close (--stamp close), or another calendar."))
+        return zone
 
 # %% ../../nbs/data/11b_times.ipynb #8ffa9b54
 def bar_times(stamps: pd.Series,   # UTC, as the source stamps its bars; NaT is handed back as it is
@@ -280,11 +297,13 @@ def bar_times(stamps: pd.Series,   # UTC, as the source stamps its bars; NaT is 
         if stamp == "close": stamps = opens_of(stamps, timeframe, calendar)
         return pd.DataFrame({"ts": stamps, "known_at": known_at(stamps, timeframe, calendar)})
     if rule is None:
-        seen = SessionsSeen(calendar, tz)
+        seen = SessionsSeen(calendar, tz, timeframe)
         seen.add(stamps)
-        rule = seen.rule()
+        rule = seen.rule(stamp)
     if stamp == "close" and rule in _SHIFTS: rule = "end"
-    if rule not in _SHIFTS: return session_bars(stamps.dt.tz_convert(rule).dt.tz_localize(None), calendar, timeframe)
+    if rule not in _SHIFTS:
+        dates = stamps.dt.tz_convert(rule.removeprefix(_NEXT)).dt.tz_localize(None)
+        return session_bars(dates - pd.Timedelta(days=1) if rule.startswith(_NEXT) else dates, calendar, timeframe)
     days = session_of(stamps + _SHIFTS[rule], calendar)
     if (left := days.isna() & stamps.notna()).any():
         local = stamps[left].dt.tz_convert(zone := calendar_zone(calendar)).dt.tz_localize(None).dt.normalize()

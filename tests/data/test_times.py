@@ -214,3 +214,23 @@ def test_a_database_that_counts_on_a_server_s_clock_is_asked_widely_enough(tmp_p
     found = read_bars(f"sql:sqlite:///{tmp_path / 'x.db'}#prices", symbols=["X"], timeframe="1h", tz="Europe/Athens", start="2024-07-09T22:00Z",
                       end="2024-07-10T03:00Z")
     assert {"07-09 22", "07-10 03"} <= set(found.bars.ts.dt.strftime("%m-%d %H")) and "clock of Europe/Athens" in " ".join(found.notes)
+
+
+def test_days_dated_at_the_midnight_after_them_are_not_read_a_day_late(tmp_path):
+    """Tuesday to Saturday: a fifth of the dates has no session, and the others would be read a day late in silence."""
+    days = sessions("XNYS", "2024-01-02", "2024-03-28").session
+    path = tmp_path / "late.csv"
+    prices = pd.DataFrame({"date": (days + pd.Timedelta(days=1)).dt.strftime("%Y-%m-%d"), "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 9.0})
+    prices.to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"late.csv(?s:.*)a day earlier 61 have one(?s:.*)--stamp close"):
+        read_bars(path, symbol="A", timeframe="1d", tz="UTC", calendar="XNYS")
+    found = read_bars(path, symbol="A", timeframe="1d", tz="UTC", calendar="XNYS", stamp="close").bars
+    assert list(found.ts) == list(sessions("XNYS", "2024-01-02", "2024-03-28").open)
+
+
+def test_dates_that_name_their_session_stay_whatever_the_stamp():
+    days = sessions("XNYS", "2024-01-02", "2024-03-28")
+    dated = days.session.dt.tz_localize("UTC").astype(TIME)
+    for stamp in ("open", "close"): assert list(bar_times(dated, "1d", "XNYS", stamp=stamp).ts) == list(days.open)
+    weeks = pd.Series(pd.date_range("2024-01-08", periods=12, freq="W-MON", tz="UTC")).astype(TIME)  # ends of the weeks before
+    assert list(bar_times(weeks, "1w", "XNYS", stamp="close").known_at) == list(bar_times(weeks - pd.Timedelta(days=7), "1w", "XNYS").known_at)
