@@ -4510,6 +4510,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.ops.retrain._differences': ('ops/retrain.html#_differences', 'mlfin/ops/retrain.py'),
                                    'mlfin.ops.retrain._judged': ('ops/retrain.html#_judged', 'mlfin/ops/retrain.py'),
                                    'mlfin.ops.retrain._page': ('ops/retrain.html#_page', 'mlfin/ops/retrain.py'),
+                                   'mlfin.ops.retrain._reads_alike': ('ops/retrain.html#_reads_alike', 'mlfin/ops/retrain.py'),
                                    'mlfin.ops.retrain._same_bars': ('ops/retrain.html#_same_bars', 'mlfin/ops/retrain.py'),
                                    'mlfin.ops.retrain.data_changes': ('ops/retrain.html#data_changes', 'mlfin/ops/retrain.py'),
                                    'mlfin.ops.retrain.input_changes': ('ops/retrain.html#input_changes', 'mlfin/ops/retrain.py'),

@@ -90,10 +90,12 @@ _FROM_FILES = (*FILES, "rest") # sources whose path is one on the disk
 def _check_keys(root: Path, question: dict) -> None:
     "Refuse an `env.yaml` without a key that `pipeline.yaml` asks for: it may stand there misspelled."
     path = root / "pipeline.yaml"
-    try: wanted = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", path.read_text(encoding="utf-8"))) if path.is_file() else set()
+    try: text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError): return                           # who reads the pipeline says what is wrong with it
+    wanted, taken = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", text)), set(re.findall(r"(?m)^\s*(\w+):", text))
     for name in sorted(wanted - set(question)):
-        if odd := nearest(name, set(question) - wanted): raise ParameterError(unknown("parameter", odd, [name], "env.yaml"))
+        if (odd := nearest(name, set(question) - wanted)) in taken and odd is not None: return # a task takes it: the pipeline's placeholder is misspelled
+        if odd: raise ParameterError(unknown("parameter", odd, [name], "env.yaml"))
         raise ParameterError(must_be(name, "given", None, "env.yaml", "pipeline.yaml asks for it; `git diff env.yaml` shows what became of it."))
 
 def _address(question: dict, default: dict) -> None:

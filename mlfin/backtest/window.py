@@ -91,12 +91,13 @@ def _check_folds(question: dict, there: pd.DataFrame, settings: Settings, window
     "Refuse a window whose bars are fewer than lookback, label and folds need; those with the longest history first, and all only where these do not do."
     from mlfin.features.spec import parse_set
     from mlfin.models.labels import parse_label
-    label, lookback = parse_label(question["label"]), max((f.lookback for f in parse_set(question["features"])), default=0)
+    label = max(map(parse_label, question["labels"]), key=lambda each: each.horizon)
+    lookback = max((f.lookback for f in parse_set(question["features"])), default=0)
     symbols = there.sort_values("rows", ascending=False).symbol.tolist()
     for some in dict.fromkeys((tuple(symbols[:3]), tuple(symbols))):
         times = _times(question, some, settings)
         try: return _cut(question, times, label.horizon, lookback)
         except SplitError as e: said = str(e).partition("\n")[0]
     raise ParameterError(f"`window` must hold enough bars for the folds, got {window}: {len(times):,} bars from {question['start']} on, of which the "
-                         f"features look back at {lookback:,} and {question['label']} looks {label.horizon:,} ahead. {said}\n"
+                         f"features look back at {lookback:,} and {label.spec} looks {label.horizon:,} ahead. {said}\n"
                          "Hint: a longer window, or run the experiment anew with fewer folds (`mlfin run -p folds=2`) first.")

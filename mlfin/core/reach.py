@@ -140,7 +140,8 @@ REGISTRARS = {"mlfin.data.sources": ("source", ("register_source",), ("SOURCES",
 _LOADERS = { # what these look up by name is a registry's, a plugin's or a library's
     ("mlfin.core.errors", "require"), ("mlfin.core.settings", "_script_folder"), ("mlfin.core.settings", "import_plugins"),
     ("mlfin.data.sources", "load_sources"), ("mlfin.features.spec", "_load"), ("mlfin.models.zoo", "load_models"),
-    ("mlfin.features.isolation", "_dumped"), ("mlfin.features.isolation", "_packed"), ("mlfin.features.store", "_foreign"),
+    ("mlfin.features.isolation", "_dumped"), ("mlfin.features.isolation", "_packed"), ("mlfin.features.isolation", "_own_code"),
+    ("mlfin.features.isolation", "_import_closed"), ("mlfin.features.isolation", "_main"), ("mlfin.features.store", "_foreign"),
     ("mlfin.features.store", "_code"), ("mlfin.models.training", "_own_errors"), ("mlfin.models.training", "_fingerprint")}
 _CUT = {("mlfin.core.provenance", n) for n in ("CONTENTS", "REGISTRIES", "key_components", "module_closure", "_named_content")} # keys are no part of results
 _ONLY_WITH = {("mlfin.models.sequence", n): "_Sequence" for n in ("save_sequence", "load_sequence", "_archive", "_unpack")} # where that one is reached too

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..backtest.window import asked_again, last_run, move_window, parse_window
-from ..core.provenance import hash_frame, read_json, read_parquet, write_json
+from ..core.errors import MlfinError
+from ..core.provenance import hash_frame, key_components, read_json, read_parquet, read_pipeline, write_json
 from ..core.settings import Settings
 from ..data.stored import bring_in
 from .pipeline import Plan, Result, choose_kernel, find_run, make_plan, portable_question, read_run, run
@@ -23,6 +24,13 @@ def _again(record: dict, settings: Settings) -> dict[str, Any]:
     asked = asked_again(record, settings)
     return asked if record.get("when", {}).get("brought") else asked | {"path": portable_question(record, settings)["path"]}
 
+def _reads_alike(record: dict, settings: Settings) -> bool:
+    "Whether today's code reads the last run's source as it did then."
+    spec = read_pipeline(settings.root, portable_question(record, settings))["ingest"]
+    try: now = key_components(spec, spec.parameters, {}, settings)
+    except MlfinError: return False                                        # the source is gone
+    return now["modules"] == record["tasks"]["ingest"]["components"]["modules"]
+
 def _same_bars(record: dict, plan: Plan, settings: Settings) -> bool:
     "Whether the store has the very bars that the last run read elsewhere, and nothing else is different."
     from mlfin.data.ingest import ingest
@@ -31,7 +39,8 @@ def _same_bars(record: dict, plan: Plan, settings: Settings) -> bool:
     if not (folder / "bars.parquet").is_file() or not (folder / "quality.json").is_file(): return False
     ways = {f"{kind} {name}" for kind in ("parameter", "data") for name in ("source", "path", "tz")}
     lines = {name: found for name, found in _differences(record, {"tasks": {n: {"components": c} for n, c in plan.components.items()}}).items()}
-    if lines.keys() - {"ingest"} or any(" ".join(line.split()[:2]) not in ways for line in lines.get("ingest", ())): return False
+    own = [line for line in lines.get("ingest", ()) if not line.startswith("module ")] # a store is read by other modules than a file
+    if lines.keys() - {"ingest"} or any(" ".join(line.split()[:2]) not in ways for line in own) or not _reads_alike(record, settings): return False
     asked = ("symbols", "timeframe", "start", "end", "tz", "calendar", "adjust")
     now = ingest("store", None, *(plan.question.get(k) for k in asked), settings)
     return read_json(folder / "quality.json").get("calendar") == now.calendar and hash_frame(now.bars) == hash_frame(read_parquet(folder / "bars.parquet"))

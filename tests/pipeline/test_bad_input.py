@@ -116,7 +116,7 @@ def edit(bench, name, old, new):
     ({"source": "cvs"}, ["`source`", "did you mean `csv`"]),
     ({"source": "csv"}, ["`path`", "-p path=FILE"]),
     ({"source": "csv", "path": "nowhere.csv"}, ["`path`", "a file that exists", "nowhere.csv"]),
-    ({"source": "csv", "path": "nbs"}, ["`path`", "a file that exists"]),
+    ({"source": "csv", "path": "nbs"}, ["`path`", "a folder that holds files of bars"]),
     ({"timeframe": "7q"}, ["`timeframe`", "'7q'", "one of 1m"]),
     ({"tz": "Mars/Olympus"}, ["`tz`", "Mars/Olympus"]),
     ({"calendar": "XMARS"}, ["`calendar`", "'XMARS'"]),

@@ -32,7 +32,7 @@ from mlfin.monitor.score import score_live  # noqa: E402
 from .living import MINUTE, POINT, Loop, records, same  # noqa: E402
 from .served import beside, postgresql  # noqa: E402
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "market" / "freqtrade" / "UNITTEST_BTC-1m.feather"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
 DAYS = 4
 
 
@@ -135,6 +135,7 @@ def loop(tmp_path, minutes):
     made.close()
 
 
+@pytest.mark.slow
 def test_the_loop_goes_round_whoever_dies(loop, minutes, capsys):
     """On the lake, with one kill of each: collector, service, run."""
     start, chance = (minutes.ts.max() - pd.Timedelta("5h")).floor("h"), random.Random(18)
