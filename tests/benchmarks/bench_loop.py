@@ -1,5 +1,6 @@
 """The loop from the store to the next training: what reading the store costs a run, a day that is appended, and what the day makes a run compute."""
 
+import shutil
 import statistics
 import sys
 import tempfile
@@ -13,6 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_run import MLFIN, project, seconds
 
+from mlfin.core.provenance import package_library, project_texts, read_pipeline
+from mlfin.core.settings import load_settings
+from mlfin.core.snapshot import taken
 from mlfin.data.bars import as_bars
 from mlfin.data.ingest import ingest, update
 from mlfin.data.lake import Lake
@@ -74,6 +78,20 @@ def idle(folder: Path, times: int) -> None:
         "s", 0.1, f"{store:.2f} / {file:.2f} s; the first runs {first['store']:.0f} / {first['file']:.0f} s")
 
 
+def laid_aside(folder: Path, times: int) -> None:
+    """The code that a run executes, copied when it begins: where it is new, and where the last run left it."""
+    home = project(folder / "code")
+    texts = project_texts(home, read_pipeline(home), load_settings(root=home))
+    package, wall = package_library().package, {"new": [], "there already": []}
+
+    def begin():
+        with taken(package, home, texts): pass
+    for _ in range(times):
+        shutil.rmtree(home / ".mlfin" / "cache", ignore_errors=True)
+        for seen in wall.values(): seen.append(took(begin))
+    for what, seen in wall.items(): row(f"a snapshot of the code, {what}, median of {times}", statistics.median(seen), "s", 0.2)
+
+
 def appended(folder: Path, symbols: int, length: int) -> None:
     """Days that come in one by one, all symbols at once, durable when it returns."""
     lake, wall, cpu = Lake(folder / "days"), [], []
@@ -115,6 +133,7 @@ def main(symbols: int = SYMBOLS, length: int = DAYS, times: int = 5) -> None:
     print("| measure | value | bound | verdict |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
         reading(Path(place), times)
+        laid_aside(Path(place), times)
         appended(Path(place), symbols, length)
         pushed(Path(place))
         idle(Path(place), times)
