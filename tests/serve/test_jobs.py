@@ -65,14 +65,17 @@ def until(what, seconds=40):
     return found
 
 
-def worked(jobs, name, seconds=60):
-    """Run a worker here until a job ended."""
-    stop = threading.Event()
-    thread = threading.Thread(target=jobs.run_worker, args=(stop, lambda job: stop.set() if job.id == name else None), kwargs={"poll": 0.05})
+def worked(jobs, *names, seconds=60):
+    """Run a worker here until jobs ended; the last one named."""
+    stop, left = threading.Event(), {*names}
+    def ended(job):
+        left.discard(job.id)
+        if not left: stop.set()
+    thread = threading.Thread(target=jobs.run_worker, args=(stop, ended), kwargs={"poll": 0.05})
     thread.start()
     thread.join(seconds)
     assert not thread.is_alive()
-    return jobs.get(name)
+    return jobs.get(names[-1])
 
 
 def taken_up(jobs, name, folder):
@@ -424,7 +427,7 @@ def test_a_queue_that_is_full_or_broken_says_so(jobs, monkeypatch):
 def test_old_jobs_are_forgotten_with_their_folders(jobs):
     jobs.keep = 2
     names = [jobs.submit("note", {"n": n}, "ann").id for n in range(4)]
-    worked(jobs, names[-1])
+    worked(jobs, *names)
     until(lambda: len(jobs.list()) == 2, 5)
     assert [j.id for j in jobs.list()] == names[:1:-1]
     assert sorted(p.name for p in jobs.folder.iterdir() if p.is_dir()) == sorted(names[2:])
@@ -440,7 +443,7 @@ def test_a_real_ingest(jobs):
     jobs.settings.root.joinpath("data", "bars.csv").write_text("symbol,ts,open,high,low,close,volume\n" + "".join(
         f"COIN,2024-01-{d:02},1,2,1,{1 + d / 100},5\n" for d in range(1, 29)))
     job = jobs.submit("ingest", {"source": "csv", "path": "data/bars.csv", "timeframes": ["1d"], "tz": "UTC"}, "ann")
-    ended = worked(jobs, job.id, 120)
+    ended = worked(jobs, job.id, seconds=120)
     assert ended.state == "succeeded", (ended, jobs.tail(job.id))
     assert ended.result["inserted"] == 28 and not ended.result["failed"] and ended.progress["percent"] == 100.0
     assert len(open_store(jobs.settings).read(["COIN"])) == 28
