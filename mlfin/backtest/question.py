@@ -233,7 +233,7 @@ def _check_source(question: dict, default: dict) -> None:
     "Refuse a source that nobody registered, and a path that goes with no source."
     from mlfin.data.sources import load_sources
     if (source := question["source"]) not in (known := load_sources()): raise ParameterError(unknown("source", source, known))
-    other = normpath(question["path"] or "") not in (normpath(default["path"] or ""), BUILTIN)
+    other = bool(question["path"]) and normpath(question["path"]) not in (normpath(default["path"] or ""), BUILTIN)
     if source == "ccxt": _check_exchange(question["path"])
     if source not in _FROM_FILES and not (source in ("builtin", "store") and other): return
     if source in _FROM_FILES and question["path"] and (other or source == default["source"]): return

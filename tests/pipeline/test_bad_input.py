@@ -412,7 +412,7 @@ def test_a_project_that_may_only_be_read(finished):
         if probe[0] == 0: pytest.skip("this user may write everywhere, and cannot give that up")
         code, out, err = finished.cli(*words(), preexec_fn=as_a_user)
         assert code == 0 and "Nothing to do" in out, err
-        one_message(finished.cli(*words(fee_bps="8"), preexec_fn=as_a_user), 1, "Permission denied", "Hint")
+        one_message(finished.cli(*words(fee_bps="8"), preexec_fn=as_a_user), 3, "Permission denied", "Hint")
     finally:
         for folder in folders: folder.chmod(0o755)
     assert finished.published() == before

@@ -108,7 +108,7 @@ def test_a_window_moves_and_is_kept(finished):
     assert record["parameters"]["start"] == back(finished) and record["when"]["window"] == "1500D"
     push(finished, start="2013-07-01", end="2013-07-05")
     code, out, err = finished.here("retrain", "default", "--dry-run", "--json")
-    assert json.loads(out)["start"] == back(finished) > record["parameters"]["start"], out + err
+    assert json.loads(out)["question"]["start"] == back(finished) > record["parameters"]["start"], out + err
 
 
 @pytest.mark.parametrize("asked, said", [

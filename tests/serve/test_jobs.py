@@ -501,7 +501,7 @@ def test_a_real_run_killed_and_taken_up():
     again = [json.loads(line) for line in (jobs.folder / job.id / "2" / "events.jsonl").read_text().splitlines()]
     assert "ingest" not in next(e["tasks"] for e in again if e["kind"] == "begin")  # it was done before
     assert len(jobs.tail(job.id)) > 0
-    again = worked(jobs, jobs.submit("train", {"experiment": "jobs_test"}, "ann").id, 500)  # nothing came in: it is judged as it is
+    again = worked(jobs, jobs.submit("train", {"experiment": "jobs_test"}, "ann").id, seconds=500)  # nothing came in: it is judged as it is
     assert again.state == "succeeded", (again, jobs.tail(again.id))
     assert (again.result["run"], again.result["version"], again.result["promoted"], again.result["executed"]) == (ended.result["run"], 1, False, [])
     assert "gate" in again.result and again.result["report"] is None
