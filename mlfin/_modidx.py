@@ -3609,7 +3609,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.models.registry._changed': ('models/registry.html#_changed', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._chosen': ('models/registry.html#_chosen', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._compare': ('models/registry.html#_compare', 'mlfin/models/registry.py'),
-                                       'mlfin.models.registry._comparing': ('models/registry.html#_comparing', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._content': ('models/registry.html#_content', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._data_of': ('models/registry.html#_data_of', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._entity': ('models/registry.html#_entity', 'mlfin/models/registry.py'),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .question import check_experiment, choose_kernel
 from ..core.errors import ParameterError, SplitError, hide_password, must_be
-from ..core.provenance import read_json, read_yaml
+from ..core.provenance import read_json, read_yaml, with_labels
 from ..core.settings import Settings
 
 # %% ../../nbs/backtest/46a_window.ipynb #a46a0006
@@ -44,8 +44,8 @@ def asked_again(record: dict,       # run.json
                 settings: Settings, # the profile
                 ) -> dict[str, Any]: # every parameter
     "What a run was asked, of the source that its bars came from, without an end."
-    own, brought = read_yaml(settings.root / "env.yaml"), record.get("when", {}).get("brought") or {}
-    asked = {**own, **record["parameters"], **{k: v for k, v in brought.items() if k in own}, "profile": settings.profile}
+    own, brought = with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml"), record.get("when", {}).get("brought") or {}
+    asked = {**own, **with_labels(record["parameters"]), **{k: v for k, v in brought.items() if k in own}, "profile": settings.profile}
     if asked.get("source") == own.get("source") and own.get("path") and asked.get("path") == hide_password(str(own["path"])): asked["path"] = own["path"]
     return asked | {"end": None, "kernel": choose_kernel(settings)[0]}
 

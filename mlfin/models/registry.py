@@ -315,9 +315,9 @@ def _manifest(settings: Settings, experiment: str, left: _Left, run, folder: Pat
 
 # %% ../../nbs/models/38_registry.ipynb #1690408b
 @contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    "One registration, promotion or rollback at a time on this machine."
-    path = settings.root / ".mlfin" / settings.profile / ".registry.lock"
+def _alone(settings: Settings, lock: str = ".registry.lock") -> Iterator[None]:
+    "One registration, promotion or rollback at a time on this machine; or one of what another lock is for."
+    path = settings.root / ".mlfin" / settings.profile / lock
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as handle:
         hold(handle)
@@ -642,15 +642,6 @@ def code_state(settings: Settings, # the profile
     return CodeState(tuple(moved), *((None, 0, {}, "") if proof is None else (proof[k] for k in ("same", "rows", "differ", "at"))))
 
 # %% ../../nbs/models/38_registry.ipynb #c0de38a2
-@contextmanager
-def _comparing(settings: Settings) -> Iterator[None]:
-    "One comparison at a time on this machine: several workers of a service begin at once, and one does it for all."
-    path = settings.root / ".mlfin" / settings.profile / ".code.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as handle:
-        hold(handle)
-        yield
-
 _ANEW = "Hint: `mlfin retrain` (or `mlfin run`) and `mlfin promote` train it anew; or go back to the code that it learnt from"
 
 def _compare(settings: Settings, experiment: str, found: Version, manifest: dict, moved: tuple[str, ...]) -> None:
@@ -675,7 +666,7 @@ def prove_code(settings: Settings, # the profile
                ) -> CodeState:     # the same code, or proven to give the same; else a ModelError that names what differs
     "Refuse a version whose features this code computes otherwise; where that is not known yet, it is computed now, once for all processes."
     if (state := code_state(settings, found, manifest)).same is None:
-        with _comparing(settings):
+        with _alone(settings, ".code.lock"):                                     # several workers of a service begin at once: one does it for all
             now = find_version(settings, experiment, found.number)         # another process may have been faster
             if (state := code_state(settings, now, manifest)).same is None: _compare(settings, experiment, now, manifest, state.moved)
         state = code_state(settings, find_version(settings, experiment, found.number), manifest)

@@ -33,7 +33,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, 
 from ..core.files import hold
 from ..core.paths import check_path, may_read, real_path
 from ..core.private import private_folder
-from ..core.provenance import read_json, read_yaml
+from ..core.provenance import read_json, read_yaml, with_labels
 from ..core.settings import Settings
 from ..monitor.logs import redact
 from .child import START, alive, born, claim, descendants, log_tail, same_boot, told
@@ -99,7 +99,7 @@ def order_train(settings: Settings,  # the profile
                 parameters: dict,    # names of env.yaml with their values, `force` and `promote`; or none, and `window`
                 ) -> Order:
     "`mlfin retrain` on an experiment that has run, where nothing else is asked than it was; else `mlfin run` on the question."
-    parameters, default = dict(parameters), read_yaml(settings.root / "env.yaml")
+    parameters, default = dict(parameters), with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml")
     flags = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)]
     experiment, window = parameters.pop("experiment", None) or default["experiment"], parameters.pop("window", None)
     check_experiment(experiment, settings)

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 from functools import cache
@@ -8,6 +9,8 @@ import pytest
 
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +93,21 @@ def server(tmp_path_factory):
 
     yield start
     call("down")
+
+
+@pytest.fixture(scope="module")
+def databases(server):
+    """A function that makes a new PostgreSQL database and gives its address."""
+    import psycopg
+    admin, made = server("postgresql"), []
+
+    def make():
+        made.append(f"d{next(_numbers)}")
+        with psycopg.connect(admin, autocommit=True) as con:
+            con.execute(f"CREATE DATABASE {made[-1]}")
+        return admin.removesuffix("/postgres") + f"/{made[-1]}"
+
+    yield make
+    with psycopg.connect(admin, autocommit=True) as con:
+        for name in made:
+            con.execute(f"DROP DATABASE {name} WITH (FORCE)")

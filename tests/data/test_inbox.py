@@ -29,23 +29,6 @@ COLUMNS = {"market_data": "ts symbol timeframe open high low close volume spread
 FLAT = ["rsi_14", "macd_12_26_9", "macd_signal_12_26_9", "macd_hist_12_26_9", "atr_14", "ma60", "ret_1"]
 
 
-@pytest.fixture(scope="module")
-def databases(server):
-    """A function that makes a new database and gives its address."""
-    admin, made = server("postgresql"), []
-
-    def make():
-        made.append(f"i{next(_numbers)}")
-        with psycopg.connect(admin, autocommit=True) as con:
-            con.execute(f"CREATE DATABASE {made[-1]}")
-        return admin.removesuffix("/postgres") + f"/{made[-1]}"
-
-    yield make
-    with psycopg.connect(admin, autocommit=True) as con:
-        for name in made:
-            con.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 class Place:
     """A warehouse, and the users of other programs."""
 

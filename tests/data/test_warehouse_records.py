@@ -3,7 +3,6 @@ import itertools
 
 import numpy as np
 import pandas as pd
-import psycopg
 import pytest
 
 from mlfin.core.errors import DataError
@@ -17,26 +16,9 @@ MINUTE = pd.Timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
-def database(server):
-    """A function that makes a new database and gives its address."""
-    admin, made = server("postgresql"), []
-
-    def make():
-        made.append(f"r{next(_numbers)}")
-        with psycopg.connect(admin, autocommit=True) as con:
-            con.execute(f"CREATE DATABASE {made[-1]}")
-        return admin.removesuffix("/postgres") + f"/{made[-1]}"
-
-    yield make
-    with psycopg.connect(admin, autocommit=True) as con:
-        for name in made:
-            con.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(scope="module")
-def filled(database):
+def filled(databases):
     """A warehouse with minute bars of two symbols, a split, features, and predictions."""
-    store = Warehouse(database())
+    store = Warehouse(databases())
     at = pd.date_range("2024-05-01 10:00", periods=8, freq="min", tz="UTC").as_unit("us")
     close = np.array([10.0, 11, 10, 12, 6, 6, 7, 8])
     bars = [pd.DataFrame(dict(symbol=s, timeframe="1m", ts=at, known_at=at + MINUTE, open=close, high=close + 1, low=close - 1, close=close * k / 3, volume=5.0,
@@ -103,8 +85,8 @@ def test_the_table_itself_refuses_a_label_whoever_writes(filled):
         cursor.execute("DELETE FROM mlfin.feature_sets WHERE code = 'x'")
 
 
-def test_a_writer_adds_and_revises_records_and_a_reader_only_reads(database):
-    url = database()
+def test_a_writer_adds_and_revises_records_and_a_reader_only_reads(databases):
+    url = databases()
     owner = Warehouse(url)
     owner.make()
     number = next(_numbers)
@@ -125,10 +107,10 @@ def test_a_writer_adds_and_revises_records_and_a_reader_only_reads(database):
     assert len(owner.read_predictions()) == 1
 
 
-def test_a_warehouse_of_the_first_revision_is_brought_up_to_date(database, make, monkeypatch):
+def test_a_warehouse_of_the_first_revision_is_brought_up_to_date(databases, make, monkeypatch):
     from mlfin.data import migrations
 
-    store = Warehouse(database())
+    store = Warehouse(databases())
     first = [r for r in migrations.revisions() if r == "0001"]
     import mlfin.data.warehouse as module
 
@@ -145,10 +127,10 @@ def test_a_warehouse_of_the_first_revision_is_brought_up_to_date(database, make,
     assert again.write_predictions(as_predictions([("A", "1d", at, "m", 1, 0.5, None, None, None, at + pd.Timedelta(days=1))])).inserted == 1
 
 
-def test_a_feature_store_keeps_the_warehouses_features_filled(database, make, tmp_path, monkeypatch):
+def test_a_feature_store_keeps_the_warehouses_features_filled(databases, make, tmp_path, monkeypatch):
     from mlfin.features.store import FeatureStore, publish_features
 
-    store, specs = Warehouse(database()), ["sma_5", "rsi_14", "bbands_20_2"]
+    store, specs = Warehouse(databases()), ["sma_5", "rsi_14", "bbands_20_2"]
     bars = as_bars(pd.concat([make("A"), make("B", seed=1)]))
     store.write(bars[bars.ts < "2024-03-20"].reset_index(drop=True))
     with pytest.raises(DataError, match="none of its own"):
