@@ -4891,6 +4891,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.serve.collector._Sender.step': ( 'serve/collector.html#_sender.step',
                                                                                'mlfin/serve/collector.py'),
                                        'mlfin.serve.collector._clock': ('serve/collector.html#_clock', 'mlfin/serve/collector.py'),
+                                       'mlfin.serve.collector._closed': ('serve/collector.html#_closed', 'mlfin/serve/collector.py'),
                                        'mlfin.serve.collector._columns': ('serve/collector.html#_columns', 'mlfin/serve/collector.py'),
                                        'mlfin.serve.collector._newer': ('serve/collector.html#_newer', 'mlfin/serve/collector.py'),
                                        'mlfin.serve.collector._numbered': ('serve/collector.html#_numbered', 'mlfin/serve/collector.py'),
