@@ -116,7 +116,8 @@ class _Predicting(_Parts):
         "Note what a predictor of this process serves: after every look for a champion, in every worker."
         champion, recorder, name = predictor.serving, predictor.recorder, predictor.experiment
         self.metrics.set("champion_refused", len(predictor.refused), name)
-        if recorder is not None: self.metrics.set("predictions_unwritten", recorder.waiting, name)
+        if recorder is not None:
+            for what, count in (("unwritten", recorder.waiting), ("lost", recorder.lost)): self.metrics.set(f"predictions_{what}", count, name)
         if champion is None: return
         self.metrics.set("model_version", champion.number, name, champion.manifest["name"])
         if (newest := champion.newest) is not None:
