@@ -53,6 +53,8 @@ FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "champion_beside": ("gauge", ("experiment", "score", "of"), "The score of the baseline and the backtest; low and high of the 95% interval."),
     "input_drift": ("gauge", ("experiment", "input"), "Population stability index of an input's newest values against training."),
     "intake_bars_waiting": ("sum", (), "Bars that wait to be written."),
+    "inbox_rows_waiting": ("gauge", (), "Rows that other programs inserted into market_data and that wait to be judged; counted up to 100,000."),
+    "inbox_age_seconds": ("gauge", (), "Seconds since the oldest of them was inserted; 0 where none waits."),
     "store_errors_total": ("counter", ("operation",), "Reads and writes that the store refused."),
     "process_resident_bytes": ("each", (), "Memory of a worker."),
     "process_cpu_seconds": ("each", (), "Processor time of a worker."),
