@@ -2351,6 +2351,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mlfin/data/warehouse.py'),
                                       'mlfin.data.warehouse._room': ('data/warehouse.html#_room', 'mlfin/data/warehouse.py'),
                                       'mlfin.data.warehouse._rows': ('data/warehouse.html#_rows', 'mlfin/data/warehouse.py'),
+                                      'mlfin.data.warehouse._series_asked': ( 'data/warehouse.html#_series_asked',
+                                                                              'mlfin/data/warehouse.py'),
                                       'mlfin.data.warehouse._series_of': ('data/warehouse.html#_series_of', 'mlfin/data/warehouse.py'),
                                       'mlfin.data.warehouse._small': ('data/warehouse.html#_small', 'mlfin/data/warehouse.py'),
                                       'mlfin.data.warehouse._standing': ('data/warehouse.html#_standing', 'mlfin/data/warehouse.py'),
