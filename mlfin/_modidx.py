@@ -4183,6 +4183,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mlfin.ops.cli': { 'mlfin.ops.cli._check_environment': ('ops/cli.html#_check_environment', 'mlfin/ops/cli.py'),
                                'mlfin.ops.cli._check_kernels': ('ops/cli.html#_check_kernels', 'mlfin/ops/cli.py'),
                                'mlfin.ops.cli._check_places': ('ops/cli.html#_check_places', 'mlfin/ops/cli.py'),
+                               'mlfin.ops.cli._complete_at_once': ('ops/cli.html#_complete_at_once', 'mlfin/ops/cli.py'),
                                'mlfin.ops.cli._ended': ('ops/cli.html#_ended', 'mlfin/ops/cli.py'),
                                'mlfin.ops.cli._kept_runs': ('ops/cli.html#_kept_runs', 'mlfin/ops/cli.py'),
                                'mlfin.ops.cli._made_by': ('ops/cli.html#_made_by', 'mlfin/ops/cli.py'),
