@@ -213,6 +213,7 @@ class _How:
     form: TimeForm | None = None  # how the whole file writes its times; None: the table is the whole file
     rule: str | None = None       # how its daily stamps name their session
     unit: SpreadUnit | None = None # of its spread; None: the table tells it
+    among: bool = False           # others are read with it: it may have nothing but a bar that forms
 
     @property
     def dates(self) -> bool: return self.timeframe in ("1d", "1w") and self.calendar != "24/7"
@@ -282,7 +283,8 @@ def _reading(table: Table, how: _How) -> Reading:
     times = _moments(stamps, how.timeframe, how.calendar, _own_zone(table, how.tz), rule, how.dialect.stamp, aside)
     rows, quarantine = _set_aside(table, aside, named, stamps, how)
     good = aside.fine
-    if how.form is None and not good.any(): raise _no_bar(how.where, len(quarantine), quarantine)
+    if how.form is None and not good.any() and not (how.among and quarantine.reason.eq(FORMING).all()):
+        raise _no_bar(how.where, len(quarantine), quarantine)
     columns = {"symbol": named, "timeframe": _same(how.timeframe, len(frame)), **times, **values}
     adjusted = columns.get("adj_close")                                    # of a bar frame's dtypes: see `parse_times`, `parse_numbers`
     bars = pd.DataFrame({c: columns[c] for c in (*BAR_COLUMNS, *OPTIONAL_COLUMNS) if c in columns}, copy=False)
@@ -385,9 +387,11 @@ def _file_source(kind: str) -> Callable[..., Reading]:
             then = {"then": file.start_hash} if (own := _kind(file, kind)) == "csv" else {} # the hash waits for an idle core
             table = FORMATS[own](file.data, file.path.name, dialect, **then)
             symbol = _named_by(table, file, rule, symbols)
-            readings.append(_reading(table, _How(own, file, symbol, timeframe, tz, calendar, dialect)))
+            readings.append(_reading(table, _How(own, file, symbol, timeframe, tz, calendar, dialect, among=len(paths) > 1)))
             _check_step(readings[-1].bars, timeframe, file.path.name, check_name, symbol is not None)
-        return _joined(readings, kind)
+        found = _joined(readings, kind)
+        if found.bars.empty: raise _no_bar(str(path), len(found.quarantine), found.quarantine)
+        return found
     return read
 
 # %% ../../nbs/data/12_sources.ipynb #7352ef6b
@@ -775,6 +779,6 @@ def read_bars(uri: str | Path,                    # "builtin", a file, a folder,
     if ask is not None:
         name, path = _source(ask)
         reading = _paired(reading, whole(replace(q, name=name, path=path)))
-    have = _held(reading) if q.symbols else []
+    have = sorted({*_held(reading), *reading.quarantine.symbol[reading.quarantine.reason == FORMING]}) if q.symbols else []
     _all_there(q, have, reading.origin)
     return _select(reading, have, q.symbols, q.start, q.end)

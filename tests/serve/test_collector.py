@@ -620,6 +620,24 @@ def test_a_bar_that_closes_while_its_file_is_read_was_forming_when_it_was_writte
             assert len(look(box)[0]) == 2 and (not keep or len(look(box)[0]) == 3)
 
 
+def test_a_new_file_with_nothing_but_a_forming_bar_holds_up_no_other_one(tmp_path, monkeypatch):
+    """A file a day, or a symbol that begins to trade: the others go on, and it is an error only where no file has a bar."""
+    bars, clock = minutes(3), set_clock(monkeypatch, "2024-01-31 10:02:30Z")
+    (tmp_path / "live").mkdir()
+    write_csv(tmp_path / "live" / "B.csv", bars.tail(1))
+    long_ago(tmp_path / "live" / "B.csv", 60)
+    look = bars_source(f"csv:{tmp_path}/live/*.csv", ["A", "B"], keep=True)
+    with closing(Outbox(tmp_path / "box.sqlite")) as box:
+        with pytest.raises(DataError, match="no usable row"): look(box)
+        write_csv(tmp_path / "live" / "A.csv", bars)
+        long_ago(tmp_path / "live" / "A.csv", 50)
+        found = look(box)[0]
+        assert list(found.symbol) == ["A", "A"]
+        box.put(found)
+        clock[0] = pd.Timestamp("2024-01-31 10:03:02Z")
+        assert sorted(look(box)[0].symbol) == ["A", "B"]
+
+
 def test_a_long_bar_that_forms_does_not_make_its_file_read_at_each_look(tmp_path, monkeypatch):
     days = minutes(3).assign(timeframe="1d", ts=lambda b: pd.date_range("2024-01-29", periods=3, tz="UTC").as_unit("us"))
     clock, reads, read = set_clock(monkeypatch, "2024-01-31 10:00Z"), [], collector_module.read_bars
