@@ -928,7 +928,9 @@ def test_a_process_that_is_killed_loses_only_what_was_not_written_and_what_is_gi
     assert done.returncode == -signal.SIGKILL and "ready" in done.stdout, done.stderr
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*), count(DISTINCT symbol) FROM rows").fetchone() == (5, 5)
-    again = subprocess.run([sys.executable, "-c", AGAIN, str(path), "0.05"], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    again = subprocess.run(
+        [sys.executable, "-c", AGAIN, str(path), "0.05"], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     assert again.returncode == 0, again.stderr
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(DISTINCT symbol) FROM rows").fetchone() == (8,)
