@@ -24,7 +24,7 @@ from ..core.paths import not_there
 from ..core.provenance import hash_frame
 from .files import Dialect, Table, column_names, finish_table, raw_table
 from .pieces import time_column
-from .sources import Reading, register_source, spread_unit, table_reading
+from .sources import FORMING, Reading, register_source, spread_unit, table_reading
 from .spreads import SpreadUnit
 from .times import TimeForm, TimesSeen, last_stamp
 from .web import last_closed
@@ -209,7 +209,7 @@ def _judged(table: Table, how: _Rows, first: int) -> Reading:
     symbol = None if "symbol" in table.frame else how.symbol
     found = table_reading(table, how.kind, how.where, hash_frame(table.frame), symbol, how.timeframe, how.tz, how.calendar, how.dialect, how.form, how.unit)
     closed = np.ones(len(found.bars), bool) if how.until is None else (found.bars.ts <= how.until).to_numpy()
-    aside = found.quarantine[found.quarantine.reason != "the bar was still forming when it was read"].reset_index(drop=True)
+    aside = found.quarantine[found.quarantine.reason != FORMING].reset_index(drop=True)
     return replace(found, bars=found.bars[closed].reset_index(drop=True), rows=found.rows[closed] + first, quarantine=aside,
                    adjusted_close=None if found.adjusted_close is None else found.adjusted_close[closed].reset_index(drop=True),
                    parts=((found.origin, first),), until=how.until)

@@ -267,28 +267,38 @@ def _joined(pieces: list[tuple], timeframe: str, columns: Sequence[str]) -> pd.D
     return made if not (late & same).any() else made.take(np.lexsort((ts, rank))).reset_index(drop=True)
 
 # %% ../../nbs/data/17_warehouse.ipynb #8c3c100f
-def _raw(store, symbols, timeframe: str, start, end, as_of, version: int | None, columns: list[str]) -> pd.DataFrame:
-    "Bars that a query names, one row a key."
-    if as_of is None and version is None and (rows := _usual(store, symbols, timeframe, start, end, columns)) is not None: return rows
-    with store.server.transaction(version=version) as cursor:
-        if not store.made(cursor):
-            if version is not None: raise DataError(must_be("version", "left out: nothing was written yet", version))
-            if symbols: raise DataError(must_be("symbol", f"one that the warehouse has {timeframe} bars of", symbols[0], hint="ingest it first."))
-            return with_values(pd.DataFrame(columns=BAR_COLUMNS).astype(_BAR_TYPES))[[*KEY, "known_at", *columns]]
+def _series_asked(store, symbols, timeframe: str, version: int | None) -> tuple[dict[int, tuple[str, str]], bool] | None:
+    "Series that a query names, and whether pushed bars wait; None where nothing was written yet."
+    def question(cursor):
+        if not store.made(cursor): return None
         if version is not None: _check_version(cursor, version)
         names = _series_of(cursor, timeframe, symbols)
         if symbols and (lost := sorted(set(symbols) - {s for s, _ in names.values()})): raise _absent(cursor, lost[0], timeframe)
-        pushed = _pushed(cursor, names, start, end) if version is None else None
-        values = VALUES if pushed is not None and len(pushed) else columns
-        older = "" if version is None else " AND version <= %(version)s"
-        rows = _rows(cursor, "bars", list(names), start, end, values, older, version=version)
+        return names, version is None and cursor.execute("SELECT EXISTS (SELECT FROM mlfin.pushed)").fetchone()[0]
+    found = store.server.ask(question, version)
+    if found is not None: return found
+    if version is not None: raise DataError(must_be("version", "left out: nothing was written yet", version))
+    if symbols: raise DataError(must_be("symbol", f"one that the warehouse has {timeframe} bars of", symbols[0], hint="ingest it first."))
+
+def _raw(store, symbols, timeframe: str, start, end, as_of, version: int | None, columns: list[str]) -> pd.DataFrame:
+    "Bars that a query names, one row a key."
+    if as_of is None and version is None and (rows := _usual(store, symbols, timeframe, start, end, columns)) is not None: return rows
+    if (found := _series_asked(store, symbols, timeframe, version)) is None:
+        return with_values(pd.DataFrame(columns=BAR_COLUMNS).astype(_BAR_TYPES))[[*KEY, "known_at", *columns]]
+    names, waits = found
+    values, older = VALUES if waits else columns, "" if version is None else " AND version <= %(version)s"
+    with store.server.transaction(version=version) as cursor:              # what it sees is settled by its first statement
+        rows = stands = _rows(cursor, "bars", list(names), start, end, values, older, version=version)
         if as_of is not None or version is not None:
             rows = pd.concat([rows, _rows(cursor, "past", list(names), start, end, values, older, version=version)], ignore_index=True)
-        rows = _named(rows, names)
-        if values is VALUES and pushed is not None and len(pushed):
-            stands = _standing(cursor, {i: names[i] for i in names}, pushed.ts.min(), pushed.ts.max())
-            rows = pd.concat([rows, accept(stands, pushed.sort_values("seq").drop(columns="seq"), KEY, VALUES)[0]], ignore_index=True)
-    rows = rows if as_of is None and version is None and (pushed is None or pushed.empty) else resolve(rows, KEY, as_of)
+        pushed = _pushed(cursor, names, start, end) if version is None else None
+    come = pushed is not None and len(pushed) > 0
+    if come and not waits: return _raw(store, symbols, timeframe, start, end, as_of, version, columns)
+    rows = _named(rows, names)
+    if come:
+        stands = _named(stands[stands.ts.between(pushed.ts.min(), pushed.ts.max())].reset_index(drop=True), names)
+        rows = pd.concat([rows, accept(stands, pushed.sort_values("seq").drop(columns="seq"), KEY, VALUES)[0]], ignore_index=True)
+    rows = rows if as_of is None and version is None and not come else resolve(rows, KEY, as_of)
     return rows[[*KEY, "known_at", *columns]]
 
 _BAR_TYPES = dict.fromkeys(BAR_COLUMNS, "float64") | {"symbol": "str", "timeframe": "str", "ts": TIME, "known_at": TIME}

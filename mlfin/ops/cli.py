@@ -438,11 +438,17 @@ def _ended(arguments: list[str] | None) -> int:
         return exit_code(e)
     return DONE
 
+def _complete_at_once(file: Path) -> None:
+    "Let a zsh complete at its first Tab: it reads the installed file then, which otherwise only says how the second one is answered."
+    line = '[[ $funcstack[1] = _mlfin ]] && _mlfin_completion "$@"\n'
+    if file.is_file() and line not in (text := file.read_text(encoding="utf-8")): file.write_text(f"{text.rstrip()}\n{line}", encoding="utf-8")
+
 def main(arguments: list[str] | None = None, # the command's words; those of this process by default
         ) -> None:
     "Run the command line; ends the process with its exit code."
     atexit.register(gc.freeze)                                             # the end is not held up by a search for what nobody needs any more
     with unbroken() as lost, private_files(): code = _ended(arguments)
+    if code == DONE and "--install-completion" in (sys.argv[1:] if arguments is None else arguments): _complete_at_once(Path.home() / ".zfunc" / "_mlfin")
     told = [e for e in lost if not isinstance(e, BrokenPipeError)]
     if told and not code:
         from mlfin.core.provenance import system_message

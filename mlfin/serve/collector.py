@@ -25,7 +25,7 @@ import pandas as pd
 
 from ..core.errors import DataError, MlfinError, ParameterError, must_be
 from ..data.bars import KEY, TIME, as_bars, check_bars, moment, parse_timeframe, timeframe_delta
-from ..data.sources import read_bars, source_files
+from ..data.sources import FORMING, Reading, read_bars, source_files
 from .client import Answered, Unanswered
 from .contract import AHEAD, MOST_BARS, NAME
 
@@ -480,6 +480,13 @@ def _still(files: Iterable[Path]) -> tuple:
     found = [(p, (at := p.stat()).st_mtime_ns, at.st_size) for p in files]
     return () if any(abs(time.time_ns() - at) < 1e9 for _, at, _ in found) else tuple(found)
 
+_SETTLE = pd.Timedelta("2s") # that a bar in a file is left after its close, so that its last tick is in
+
+def _closed(reading: Reading, until: pd.Timestamp) -> tuple[pd.DataFrame, bool]:
+    "The bars that had closed at a moment, and whether others are there that close later."
+    late = (reading.bars.known_at > until).to_numpy()
+    return reading.bars[~late].reset_index(drop=True), bool(late.any() or (reading.quarantine.reason == FORMING).any())
+
 def _newer(bars: pd.DataFrame, outbox: Outbox) -> pd.DataFrame:
     "Bars after those that were written down, in the order of time; of several rows of one bar the last one counts, as it would in the store."
     if bars.empty: return bars
@@ -493,30 +500,33 @@ class _Bars:
     "See `bars_source`."
     def __init__(self, uri: str, symbols: list, limit: int | None, keep: bool, how: dict):
         self.uri, self.symbols, self.limit, self.keep, self.how = uri, symbols, limit, keep, how
-        self._left, self._sign = None, ()
+        self._left, self._sign, self._again = None, (), None
 
     def _files(self) -> list[Path] | None:
         "What is read now; None: no files."
         found = [source_files(uri) for uri in (self.uri, self.how.get("ask")) if uri is not None]
         return None if found[0] is None else [p for files in found for p in files or ()]
 
-    def _read(self, outbox: Outbox, whole: bool) -> pd.DataFrame:
-        if whole or not self.symbols:
+    def _read(self, outbox: Outbox, files: bool, asked: pd.Timestamp) -> pd.DataFrame:
+        "What had closed when it was asked for. Where a file has more, it is read again though it stays as it is: a 60th of a bar later, or a minute."
+        if files or not self.symbols:
             named = {"symbol": self.symbols[0]} if len(self.symbols) == 1 else {"symbols": self.symbols or None}
-            return _newer(read_bars(self.uri, **named, **self.how).bars, outbox)
+            bars, forming = _closed(read_bars(self.uri, **named, **self.how), asked - _SETTLE if files else asked)
+            self._again = asked + min(timeframe_delta(parse_timeframe(self.how["timeframe"])) / 60, pd.Timedelta("1min")) if forming else None
+            return _newer(bars, outbox)
         found = []
         for symbol in self.symbols:
             last = outbox.last(symbol, self.how["timeframe"])
-            found.append(read_bars(self.uri, symbol, **self.how | ({} if last is None else {"start": last})).bars)
+            found.append(_closed(read_bars(self.uri, symbol, **self.how | ({} if last is None else {"start": last})), asked)[0])
         return _newer(pd.concat(found, ignore_index=True), outbox)
 
     def __call__(self, outbox: Outbox) -> list | None:
         if self._left is not None and len(self._left) == 0 and not self.keep: return None
         if self._left is None or len(self._left) == 0:
-            files = self._files()
+            files, asked = self._files(), pd.Timestamp.now("UTC")
             watched = self.keep and files is not None
-            if watched and (not (sign := _still(files)) or sign == self._sign): return []
-            left = self._read(outbox, files is not None)
+            if watched and (not (sign := _still(files)) or (sign == self._sign and (self._again is None or asked < self._again))): return []
+            left = self._read(outbox, files is not None, asked)
             if watched and _still(self._files()) != sign: return []         # somebody wrote while it was read
             self._left, self._sign = left, sign if watched else ()
         count = self.limit or len(self._left)

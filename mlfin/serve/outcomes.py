@@ -47,6 +47,7 @@ class Recorder:
         self.written, self.lost, self.error = 0, 0, ""
         self._queue: queue.Queue = queue.Queue(most)
         self._last: dict[tuple, tuple] = {}
+        self._left: dict[tuple, tuple] = {}          # found no room
         self._thread, self._stop, self._lock, self._pending = None, threading.Event(), threading.Lock(), 0
 
     @property
@@ -81,12 +82,15 @@ def _add(recorder: Recorder, signals: Iterable) -> int:
         if recorder._last.get(key) == said: continue
         with recorder._lock:
             if recorder._last.get(key) == said: continue
+            try: recorder._queue.put_nowait(as_record(s, at))
+            except queue.Full:
+                recorder.lost += recorder._left.get(key) != said
+                recorder._left[key] = said
+                continue
+            recorder.lost -= recorder._left.pop(key, None) == said
             recorder._last[key] = said
-            try:
-                recorder._queue.put_nowait(as_record(s, at))
-                recorder._pending += 1
-                new += 1
-            except queue.Full: recorder.lost += 1
+            recorder._pending += 1
+            new += 1
     if new: _begin(recorder)
     return new
 

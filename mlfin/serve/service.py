@@ -21,7 +21,9 @@ from ..core.settings import Settings
 from ..data.bars import parse_timeframe, timeframe_delta
 from ..data.calendars import known_at
 from ..data.hours import Hours
+from ..data.inbox import inbox_depth
 from ..data.ingest import open_store
+from ..data.warehouse import Warehouse
 from ..models.registry import Version, model_versions, registered_experiments, registered_name
 from ..monitor.metrics import Metrics, count_ingest, measure_process, show_champion
 from ..monitor.score import live_figures
@@ -66,7 +68,7 @@ class _Parts:
         self.settings, self.metrics = settings, Metrics() if metrics is None else metrics
         self._store, self._intake, self._predictors, self._lock, self._known = store, None, {}, threading.RLock(), (0.0, ())
         self.hours, self._held = Hours(lambda: self.store, settings.root, self.held), {}
-        self._waiting, self._measured, self._drifting = 0, 0.0, {}
+        self._waiting, self._measured, self._drifting = 0, float("-inf"), {}
 
     @property
     def store(self):
@@ -116,7 +118,8 @@ class _Predicting(_Parts):
         "Note what a predictor of this process serves: after every look for a champion, in every worker."
         champion, recorder, name = predictor.serving, predictor.recorder, predictor.experiment
         self.metrics.set("champion_refused", len(predictor.refused), name)
-        if recorder is not None: self.metrics.set("predictions_unwritten", recorder.waiting, name)
+        if recorder is not None:
+            for what, count in (("unwritten", recorder.waiting), ("lost", recorder.lost)): self.metrics.set(f"predictions_{what}", count, name)
         if champion is None: return
         self.metrics.set("model_version", champion.number, name, champion.manifest["name"])
         if (newest := champion.newest) is not None:
@@ -317,7 +320,7 @@ class _Measured(_Coming):
             if time.monotonic() - self._measured < _MEASURED: return
             self._measured = time.monotonic()
         measure_process(self.metrics)
-        for operation, look in (("series", self._measure_bars), ("metrics", self._measure_champions)):
+        for operation, look in (("series", self._measure_bars), ("inbox", self._measure_inbox), ("metrics", self._measure_champions)):
             try: look()
             except MlfinError as e:
                 self.metrics.count("store_errors_total", operation)
@@ -330,6 +333,11 @@ class _Measured(_Coming):
             row = own.loc[own["last"].idxmax()]
             closed = known_at(pd.Series([row["last"]]), timeframe, self.hours.of([row.symbol], timeframe)[row.symbol]).iloc[0]
             self.metrics.set("bar_age_seconds", (now - closed).total_seconds(), timeframe)
+
+    def _measure_inbox(self) -> None:
+        "How many rows that other programs inserted wait, and since when."
+        if not isinstance(self.store, Warehouse): return
+        for what, value in zip(("rows_waiting", "age_seconds"), inbox_depth(self.store), strict=True): self.metrics.set(f"inbox_{what}", value)
 
     def _measure_champions(self) -> None:
         "The live records of what serves here."

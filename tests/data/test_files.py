@@ -179,6 +179,15 @@ def test_a_bar_still_forming_is_no_bar(csv):
     assert list(reading.quarantine.reason) == ["the bar was still forming when it was read", "the time lies in the future"]
 
 
+def test_a_bar_still_forming_that_is_stamped_by_its_close_is_no_bar(csv, monkeypatch):
+    now = pd.Timestamp("2024-05-01 12:00:30Z")
+    monkeypatch.setattr(pd.Timestamp, "now", classmethod(lambda cls, tz=None: now))
+    stamps = [now.ceil("min") + pd.Timedelta(minutes=i) for i in (-3, -2, 0, 3)]
+    reading = minutes(csv(HEAD + "".join(f"{s.isoformat()},1,1,1,1,1\n" for s in stamps)), stamp="close")
+    assert list(reading.rows) == [0, 1]
+    assert list(reading.quarantine.reason) == ["the bar was still forming when it was read", "the time lies in the future"]
+
+
 def test_offsets_and_plain_times_in_one_column(csv):
     text = HEAD + "2022-01-01 00:00+01:00,1,1,1,1,1\n2022-01-01 00:00,1,1,1,1,1\n2022-01-01T00:01Z,1,1,1,1,1\n"
     assert list(minutes(csv(text)).bars.ts.dt.strftime("%d %H:%M")) == ["31 23:00", "01 00:00", "01 00:01"]

@@ -8,15 +8,18 @@ import psycopg
 import pytest
 
 from mlfin.core.errors import DataError
+from mlfin.core.settings import load_settings
 from mlfin.data import migrations
 from mlfin.data import warehouse as warehouse_module
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
 from mlfin.data.hours import Hours
-from mlfin.data.inbox import inbox_signal, spelled, take_inserted
+from mlfin.data.inbox import inbox_depth, inbox_signal, spelled, take_inserted
 from mlfin.data.records import as_predictions
 from mlfin.data.warehouse import Warehouse
+from mlfin.monitor.metrics import Metrics
 from mlfin.serve.inserted import judge_inserted
+from mlfin.serve.service import Service
 
 _numbers = itertools.count()
 MINUTE = pd.Timedelta(minutes=1)
@@ -206,6 +209,37 @@ def test_whoever_waits_is_told_or_looks_by_himself(place, server, way):
         with place.connect() as con:
             con.execute(INSERT, row(0))
         assert wait(0.2 if way == "pgbouncer" else 30) and pd.Timestamp.now() - began < pd.Timedelta("10s")
+
+
+def test_the_depth_of_the_inbox_is_counted_up_to_a_limit_and_its_age_is_of_the_oldest(place, databases):
+    assert inbox_depth(place.store) == (0, 0.0) == inbox_depth(Warehouse(databases()))  # the second one has no tables yet
+    with place.connect() as con:
+        for n in range(3): con.execute(INSERT, row(n))
+    with psycopg.connect(place.url, autocommit=True) as con:
+        con.execute("UPDATE mlfin.inbox SET arrived = arrived - interval '1 hour' WHERE seq = (SELECT min(seq) FROM mlfin.inbox)")
+        rows, age = inbox_depth(place.store)
+        assert rows == 3 and 3600 <= age < 3700
+        con.execute("INSERT INTO mlfin.inbox (ts, symbol, timeframe) SELECT '2024-05-01Z', 'A', 'M1' FROM generate_series(1, 500)")
+    assert inbox_depth(place.store, most=100)[0] == 100 and inbox_depth(place.store)[0] == 503
+    place.take_all()
+    assert inbox_depth(place.store) == (0, 0.0)
+
+
+def test_the_metrics_say_what_waits_in_the_inbox(place, tmp_path):
+    store = Warehouse(place.url)
+    service = Service(load_settings("test").model_copy(update={"root": tmp_path, "mlflow": f"sqlite:///{tmp_path}/none.db"}), store, Metrics())
+    told = lambda: {line.split()[0]: float(line.split()[1]) for line in service.metrics.render()[0].decode().splitlines() if line.startswith("inbox_")}  # noqa: E731
+    try:
+        assert told() == {"inbox_rows_waiting": 0, "inbox_age_seconds": 0}
+        with place.connect() as con: con.execute(INSERT, row(0))
+        service.measure()
+        assert told()["inbox_rows_waiting"] == 1 and 0 < told()["inbox_age_seconds"] < 60
+        place.take_all()
+        service._measured = -60.0                                           # what was measured is believed for some seconds
+        service.measure()
+        assert told() == {"inbox_rows_waiting": 0, "inbox_age_seconds": 0}
+    finally:
+        service.close()
 
 
 def fill(store: Warehouse) -> pd.DataFrame:

@@ -68,7 +68,7 @@ def reopen(request, database):
 class TestTimescale(_suite.StoreSuite):
     def test_readers_never_see_less_while_bars_are_pushed_and_folded(self, request, store, reopen, make):
         if isinstance(store, Compressing):
-            why = "a read while a compressed chunk takes new rows may miss those that were folded just then (TimescaleDB 2.26.4)"
+            why = "a chunk that is compressed between a read's snapshot and its plan hides what was folded just then (TimescaleDB 2.26.4; 16d_timescale)"
             request.applymarker(pytest.mark.xfail(reason=why, strict=False, raises=AssertionError))
         super().test_readers_never_see_less_while_bars_are_pushed_and_folded(store, reopen, make)
 

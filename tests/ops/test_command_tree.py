@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -253,12 +254,13 @@ def test_quiet_says_only_what_came_out(project, capsys):
 
 
 def test_completion_is_quick_and_works_in_a_shell():
-    script = subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", "bash"], capture_output=True, text=True, check=True).stdout
+    """Real shells on a terminal, and the Tab key: test_completion.py."""
+    def made(shell): return subprocess.run([Path(sys.executable).with_name("mlfin")], env=os.environ | {"_MLFIN_COMPLETE": f"source_{shell}"},
+                                           capture_output=True, text=True, check=True).stdout
+    script = made("bash")
     asked = (f'PATH={Path(sys.executable).parent}:$PATH\n{script}\n'
              'COMP_WORDS=(mlfin data sh); COMP_CWORD=2; _mlfin_completion mlfin; echo "${COMPREPLY[@]}"\n'
              'COMP_WORDS=(mlfin ru); COMP_CWORD=1; _mlfin_completion mlfin; echo "${COMPREPLY[@]}"')
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
     assert done.stdout.split() == ["show", "run"], (done.stdout, done.stderr)
-    for shell in ("zsh", "fish"):
-        told = subprocess.run([Path(sys.executable).with_name("mlfin"), "--show-completion", shell], capture_output=True, text=True, check=True).stdout
-        assert "_MLFIN_COMPLETE" in told
+    for shell in ("zsh", "fish"): assert f"_MLFIN_COMPLETE=complete_{shell}" in made(shell)

@@ -562,6 +562,99 @@ def test_a_file_that_comes_later_is_not_read_while_it_is_written(tmp_path, uri):
         assert look(box)[0].volume.tolist() == [1234.0, 1234.0]
 
 
+def set_clock(monkeypatch, moment):
+    """A clock that stands still at a moment; put another one into the list to move it."""
+    clock = [pd.Timestamp(moment)]
+    monkeypatch.setattr(pd.Timestamp, "now", classmethod(lambda cls, tz=None: clock[0]))
+    return clock
+
+
+def write_local(path, bars, zone, late):
+    """A file whose stamps carry no offset, of the bars' opens or closes; as old as it must be to be read."""
+    stamps = (bars.ts + (pd.Timedelta("1min") if late else pd.Timedelta(0))).dt.tz_convert(zone).dt.strftime("%Y-%m-%d %H:%M:%S")
+    rows = [f"{t},{b.open!r},{b.high!r},{b.low!r},{b.close!r},{b.volume!r}\n" for t, b in zip(stamps, bars.itertuples(), strict=True)]
+    path.write_text("time,open,high,low,close,volume\n" + "".join(rows))
+    long_ago(path, next(_ages))
+
+
+_ages = iter(range(10_000, 0, -2))  # each file newer than the one before
+BY_CLOCK = [("UTC", {}), ("Europe/Athens", {}), ("America/New_York", {"stamp": "close"})]
+
+
+@pytest.mark.parametrize(("zone", "how"), BY_CLOCK)
+@pytest.mark.parametrize("uri", ["csv:{}/*.csv", "{}/A.csv"])
+def test_a_bar_that_a_file_shows_while_it_forms_waits_until_it_has_closed(tmp_path, monkeypatch, uri, zone, how):
+    """A platform that writes its file anew with each tick: the last row is closed by the clock, in the file's zone, and by nothing else."""
+    bars, clock = minutes(4), set_clock(monkeypatch, "2024-01-31 10:02:30Z")
+    ticks, look = bars.assign(close=bars.close.where(bars.index != 2, 1.01)), bars_source(uri.format(tmp_path), ["A"], keep=True, tz=zone, **how)
+    with closing(Outbox(tmp_path / "box.sqlite")) as box:
+        def given(moment, content=None):
+            clock[0] = pd.Timestamp(moment)
+            if content is not None: write_local(tmp_path / "A.csv", content, zone, bool(how))
+            found = pd.concat([f for f in look(box)] or [bars.head(0)])
+            if len(found): box.put(found)
+            return list(zip(found.ts.dt.strftime("%H:%M"), found.close, strict=True))
+
+        assert given("2024-01-31 10:02:30Z", ticks.head(3)) == [("10:00", bars.close[0]), ("10:01", bars.close[1])]
+        assert given("2024-01-31 10:02:59Z", bars.head(3)) == []              # the last tick
+        assert given("2024-01-31 10:03:01Z") == []                            # closed, and its last tick may be on the way
+        assert given("2024-01-31 10:03:02Z") == [("10:02", bars.close[2])]    # nobody wrote since: the file alone would never tell
+        assert given("2024-01-31 10:03:30Z", bars) == []
+        assert given("2024-01-31 10:05:00Z") == [("10:03", bars.close[3])]
+
+
+def test_a_bar_that_closes_while_its_file_is_read_was_forming_when_it_was_written(tmp_path, monkeypatch):
+    bars, clock, read = minutes(3), set_clock(monkeypatch, "2024-01-31 10:02:58Z"), collector_module.read_bars
+
+    def slow(*args, **kwargs):
+        clock[0] += pd.Timedelta("10s")
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(collector_module, "read_bars", slow)
+    write_csv(tmp_path / "A.csv", bars)
+    long_ago(tmp_path / "A.csv", 60)
+    for keep in (False, True):
+        with closing(Outbox(tmp_path / f"{keep}.sqlite")) as box:
+            clock[0] = pd.Timestamp("2024-01-31 10:02:58Z")
+            look = bars_source(tmp_path / "A.csv", ["A"], keep=keep)
+            assert len(look(box)[0]) == 2 and (not keep or len(look(box)[0]) == 3)
+
+
+def test_a_new_file_with_nothing_but_a_forming_bar_holds_up_no_other_one(tmp_path, monkeypatch):
+    """A file a day, or a symbol that begins to trade: the others go on, and it is an error only where no file has a bar."""
+    bars, clock = minutes(3), set_clock(monkeypatch, "2024-01-31 10:02:30Z")
+    (tmp_path / "live").mkdir()
+    write_csv(tmp_path / "live" / "B.csv", bars.tail(1))
+    long_ago(tmp_path / "live" / "B.csv", 60)
+    look = bars_source(f"csv:{tmp_path}/live/*.csv", ["A", "B"], keep=True)
+    with closing(Outbox(tmp_path / "box.sqlite")) as box:
+        with pytest.raises(DataError, match="no usable row"): look(box)
+        write_csv(tmp_path / "live" / "A.csv", bars)
+        long_ago(tmp_path / "live" / "A.csv", 50)
+        found = look(box)[0]
+        assert list(found.symbol) == ["A", "A"]
+        box.put(found)
+        clock[0] = pd.Timestamp("2024-01-31 10:03:02Z")
+        assert sorted(look(box)[0].symbol) == ["A", "B"]
+
+
+def test_a_long_bar_that_forms_does_not_make_its_file_read_at_each_look(tmp_path, monkeypatch):
+    days = minutes(3).assign(timeframe="1d", ts=lambda b: pd.date_range("2024-01-29", periods=3, tz="UTC").as_unit("us"))
+    clock, reads, read = set_clock(monkeypatch, "2024-01-31 10:00Z"), [], collector_module.read_bars
+    monkeypatch.setattr(collector_module, "read_bars", lambda *a, **k: (reads.append(clock[0]), read(*a, **k))[1])
+    write_csv(tmp_path / "A.csv", days)
+    long_ago(tmp_path / "A.csv", 60)
+    look = bars_source(tmp_path / "A.csv", ["A"], "D1", keep=True)
+    with closing(Outbox(tmp_path / "box.sqlite")) as box:
+        for _ in range(37):                                                     # three minutes of looks
+            for found in look(box): box.put(found)
+            clock[0] += pd.Timedelta("5s")
+        assert box.depth() == 2 and len(reads) == 4
+        clock[0] = pd.Timestamp("2024-02-01 00:00:02Z")
+        assert len(look(box)[0]) == 1
+        assert not any(len(f) for f in look(box)) and len(reads) == 5           # all is closed: nothing to look for
+
+
 def test_what_is_written_to_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     bars, file = minutes(3), tmp_path / "bars.csv"
     write_csv(file, bars.head(2))

@@ -34,11 +34,13 @@ from mlfin.models.dataset import model_inputs
 from mlfin.models.labels import parse_label
 from mlfin.models.registry import code_state, crown, find_version, read_manifest, register, rollback, write_verdict
 from mlfin.models.sealing import rotate_seals
+from mlfin.monitor.metrics import Metrics
 from mlfin.serve import predictor as serving
 from mlfin.serve import stream as streaming
 from mlfin.serve.contract import Bar, Prediction
 from mlfin.serve.outcomes import Recorder, outcomes, tally_outcomes
 from mlfin.serve.predictor import Predictor
+from mlfin.serve.service import Service
 from mlfin.serve.stream import Stream
 
 ROOT = Path(__file__).parents[2]
@@ -862,10 +864,31 @@ def test_a_store_that_is_away_loses_nothing_while_there_is_room(make, lake, bars
         time.sleep(0.01)
     assert "away" in recorder.error and recorder.waiting == 1 and not recorder.flush(0.05)
     recorder._queue.put_nowait({})
-    assert recorder.add(said[1:]) == 0 and recorder.lost == 1
+    assert [recorder.add(said[1:]) for _ in range(3)] == [0, 0, 0] and recorder.lost == 1
     recorder._queue.get_nowait()
     shelf.away = False
-    assert recorder.flush(20) and recorder.close() and recorder.written == 1 and not recorder.error
+    assert recorder.add(said[1:]) == 1 and recorder.lost == 0                # asked for again, where there is room
+    assert recorder.flush(20) and recorder.close() and recorder.written == 2 and not recorder.error
+    assert list(pd.concat(shelf.frames).symbol) == [s.symbol for s in said]
+
+
+def test_the_metrics_say_which_answers_are_not_in_the_record(settings, lake, bars):
+    lake.write(bars)
+    service, shelf = Service(settings, lake, Metrics()), Shelf()
+    try:
+        predictor = service.predictor("main")
+        predictor._recorder, shelf.away = Recorder(shelf, every=0.02), True
+        assert len(service._said(predictor, predictor.predict())) == 2
+        predictor.refresh(force=True)
+        told = service.metrics.render()[0].decode()
+        assert 'predictions_unwritten{experiment="main"} 2.0' in told and 'predictions_lost{experiment="main"} 0.0' in told
+        predictor.recorder.lost, shelf.away = 1, False
+        assert predictor.flush(20)
+        predictor.refresh(force=True)
+        told = service.metrics.render()[0].decode()
+        assert 'predictions_unwritten{experiment="main"} 0.0' in told and 'predictions_lost{experiment="main"} 1.0' in told
+    finally:
+        service.close()
 
 
 KILLED = """
@@ -889,8 +912,13 @@ print("ready", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
+AGAIN = KILLED[:KILLED.index("recorder.add(")] + """
+assert recorder.add([said(i) for i in range(8)]) == 8                       # the next process: the same answers are given again
+assert recorder.close()
+"""
 
-def test_a_process_that_is_killed_loses_only_what_was_not_written(tmp_path):
+
+def test_a_process_that_is_killed_loses_only_what_was_not_written_and_what_is_given_again_is_kept(tmp_path):
     import sqlite3
 
     path = tmp_path / "rows.sqlite"
@@ -900,6 +928,12 @@ def test_a_process_that_is_killed_loses_only_what_was_not_written(tmp_path):
     assert done.returncode == -signal.SIGKILL and "ready" in done.stdout, done.stderr
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*), count(DISTINCT symbol) FROM rows").fetchone() == (5, 5)
+    again = subprocess.run(
+        [sys.executable, "-c", AGAIN, str(path), "0.05"], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert again.returncode == 0, again.stderr
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(DISTINCT symbol) FROM rows").fetchone() == (8,)
 
 
 def test_outcomes_are_those_of_later_bars(settings, make, lake, bars):
