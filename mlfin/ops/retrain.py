@@ -13,6 +13,7 @@ from typing import Any
 
 from ..backtest.window import asked_again, last_run, move_window, parse_window
 from ..core.errors import MlfinError
+from ..core.locks import experiment_lock
 from ..core.provenance import hash_frame, key_components, read_json, read_parquet, read_pipeline, write_json
 from ..core.settings import Settings
 from ..data.stored import bring_in
@@ -76,8 +77,14 @@ def retrain(experiment: str,                  # that has run before
             window: str | None = None,        # "730D" moves, "grow" grows; None: as the last time
             promote: bool = False,            # True: put the new model through the gate, and let it serve if it passes
             on_event: Callable = lambda kind, task, details: None, # as for `mlfin.ops.pipeline.run`
-            ) -> Retrained:                   # raises `ParameterError` where the experiment never ran, or the window does not hold its folds
+            ) -> Retrained:                   # raises `ParameterError` where the experiment never ran, or the window does not hold its folds; `BusyError` while another process runs it
     "Bring in what is new, ask the experiment's question again, and judge the new model beside the champion."
+    last_run(experiment, settings)
+    parse_window(window)
+    with experiment_lock(settings, experiment): return _retrained(experiment, settings, window, promote, on_event)
+
+def _retrained(experiment: str, settings: Settings, window: str | None, promote: bool, on_event: Callable) -> Retrained:
+    "The same, while nobody else runs the experiment: what was its last run stays that."
     record = last_run(experiment, settings)
     window = window or record.get("when", {}).get("window")
     parse_window(window)
@@ -87,7 +94,7 @@ def retrain(experiment: str,                  # that has run before
     if _same_bars(record, make_plan(question, settings), settings):
         result, changed = Result(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
     else:
-        result = run(question, settings, on_event=on_event, brought=brought, window=window)
+        result = run(question, settings, on_event=on_event, locked=True, brought=brought, window=window)
         changed = _differences(record, read_run(result.folder))
     made = _judged(settings, experiment, promote)
     said = {"experiment": experiment, "before": record["run_id"], "after": result.run_id, "brought": brought, "window": window or "grow", "gone": gone, **made}

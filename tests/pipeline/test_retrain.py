@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from mlfin.backtest.window import asked_again, move_window
+from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import read_json, read_parquet
 from mlfin.data import stored
 from mlfin.data.bars import as_bars
@@ -114,7 +115,21 @@ def test_a_window_moves_and_is_kept(finished):
 @pytest.mark.parametrize("asked, said", [
     (["never"], ["`experiment`", "never", "mlfin run --experiment never"]), (["../x"], ["plain folder name"]),
     (["default", "--window", "-3D"], ["`window`", "730D"]), (["default", "--window", "often"], ["`window`"]),
-    (["default", "--window", "40000D"], ["`window`", "36525D"])])
+    (["default", "--window", "40000D"], ["`window`", "36525D"]), (["default", "--window", "0D"], ["`window`", "36525D"]),
+    (["default", "--window", "NaN"], ["`window`", "'NaN'"]), (["default", "--window", "NaT"], ["`window`", "'NaT'"]),
+    (["default", "--window", f"{10**9}D"], ["`window`", "36525D"]), (["default", "--window", "1e400D"], ["`window`"]),
+    (["default", "--window", "inf"], ["`window`"]), (["default", "--window", "730"], ["`window`"])])
 def test_what_cannot_be_retrained_is_refused_by_name(finished, asked, said):
     code, out, err = finished.here("retrain", *asked)
     assert code == 2 and all(word in err for word in said), out + err
+
+
+def test_two_terminals_retrain_one_after_the_other(finished):
+    """Nothing is brought in or judged by the second: it is told who runs the experiment, and a program finds that in its events."""
+    before = finished.published()
+    with experiment_lock(finished.settings, "default"):
+        code, out, err = finished.here("retrain", "default", "--events", "events.jsonl")
+    assert code == 1 and "`default` is being run by another process: since 20" in err and "process" in err and "--experiment OTHER" in err, out + err
+    assert [json.loads(line)["kind"] for line in (finished.root / "events.jsonl").read_text().splitlines()] == ["busy"]
+    assert finished.published() == before
+    assert finished.here("retrain", "default", "--dry-run")[0] == 0
