@@ -1,5 +1,6 @@
 "The question again on newer bars: what came in is learnt from, the gate judges, and nothing serves by itself."
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from mlfin.data.calendars import expected_bars
 from mlfin.data.ingest import open_store
 from mlfin.models.gate import beats_champion, promote
 from mlfin.models.registry import model_versions
+from mlfin.ops.retrain import _keep_again
 
 
 def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
@@ -88,6 +90,8 @@ def test_a_symbol_that_the_source_has_no_more_is_named_and_its_bars_are_kept(fin
     assert stored._left(lines.replace("MSFT", "NEVER"), finished.settings) == {}
     question = asked_again(finished.record(), finished.settings)
     assert move_window(question, finished.settings, "3650D")[1] == []
+    whole, gone = move_window(question, finished.settings, "36525D")       # longer than the history: all of it
+    assert (whole["symbols"], gone) == (["IBM", "MSFT"], []) and whole["start"] < "1920"
     late = question | {"features": ["returns"], "folds": 2, "embargo": 0}
     moved, gone = move_window(late, finished.settings, f"{(there['last'].max() - pd.Timestamp('2013-04-02', tz='UTC')).days}D")
     assert (moved["symbols"], gone) == (["IBM"], ["MSFT"])
@@ -98,6 +102,89 @@ def test_rows_that_nobody_foretold_together_are_said_to_be_none():
                          "baseline": 0.5, "actual": 1.0})
     check = beats_champion(rows, rows.assign(ts=rows.ts + pd.Timedelta("100D")), 1)
     assert not check.passed and "2020-01-01 to 2020-02-19, 1 symbols; the champion's 2020-04-10" in check.says, check
+
+
+def test_rows_with_another_outcome_are_left_out_and_counted():
+    """Where the bars between were others, because calendar or prices changed, the two foretold another event: neither is judged by it."""
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame({"symbol": "A", "timeframe": "1d", "ts": pd.date_range("2020-01-01", periods=400, tz="UTC"), "model": "x", "baseline": 0.5,
+                         "forward_return": rng.normal(0, 0.01, 400)})
+    rows = rows.assign(actual=(rows.forward_return > 0).astype(float), probability=0.6)
+    champion = rows.assign(probability=0.5)
+    moved = champion.assign(forward_return=rows.forward_return.where(rows.index >= 100, rows.forward_return + 0.001))
+    same = beats_champion(rows.iloc[100:], champion.iloc[100:], 1)
+    check = beats_champion(rows, moved, 1)
+    assert check.says == f"{same.says}; 100 rows left out, whose outcome is another one by each one's own bars"
+    rounded = champion.assign(forward_return=rows.forward_return * (1 + 1e-12))                  # prices that were adjusted anew
+    assert "left out" not in beats_champion(rows, rounded, 1).says
+    none = beats_champion(rows, champion.assign(forward_return=rows.forward_return + 1), 1)
+    assert not none.passed and "no row" in none.says and "400 rows left out" in none.says
+
+
+def keep_calendar(bench, name):
+    "What `mlfin ingest --calendar` leaves in the store."
+    rows = [(symbol, "1d", "calendar", name) for symbol in ("IBM", "MSFT")]
+    open_store(bench.settings).write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
+
+
+def test_bars_that_a_changed_calendar_does_not_have_are_refused_by_name(finished):
+    """Two exchanges with the same hours and other holidays: 2 % of the bars would be no reason for a file to stop, and were learnt from."""
+    push(finished)
+    keep_calendar(finished, "XTSE")
+    before, run = finished.published(), finished.record()["run_id"]
+    off = expected_bars("XNYS", "1d", "2006-01-03", "2013-06-28")
+    off = off[~off.ts.isin(expected_bars("XTSE", "1d", "2006-01-03", "2013-06-28").ts)]
+    for words in (["--dry-run"], []):
+        code, out, err = finished.here("retrain", "default", *words)
+        assert code == 1 and f"run {run} read these series by XNYS, the store keeps XTSE" in err, out + err
+        assert f"{2 * len(off)} of" in err and f"IBM {len(off)}, MSFT {len(off)}; {off.ts.min():%Y-%m-%d %H:%M} to" in err and "--calendar XNYS" in err, err
+        assert finished.published() == before
+    code, out, err = finished.here("ingest", "builtin", "-s", "IBM,MSFT", "-t", "1d", "--calendar", "XNYS")     # as the hint says
+    assert code == 0, out + err
+    assert finished.here("retrain", "default", "--dry-run")[0] == 0
+
+
+def test_the_store_says_of_bars_off_its_calendar_that_they_are_used(finished):
+    from mlfin.data.ingest import ingest
+
+    push(finished)
+    keep_calendar(finished, "XTSE")
+    done = ingest("store", None, ["IBM"], "1d", "2013-04-01", store=finished.settings)
+    (line,) = done.quality[done.quality.check == "calendar"].itertuples()
+    assert (line.status, line.rows) == ("warn", len(done.bars) - done.bars.ts.isin(expected_bars("XTSE", "1d", "2013-04-01", "2013-06-28").ts).sum())
+    assert line.detail == "IBM 1 (used as they stand in the store)" and done.quarantine.empty
+
+
+@pytest.mark.slow
+def test_a_calendar_that_changed_is_said_with_what_changed(finished):
+    """XNYS and XNAS have the same sessions: every bar stays, every row can be compared, and the change is on the page."""
+    promote(finished.settings, "default", force="a first one")
+    push(finished)
+    keep_calendar(finished, "XNAS")
+    code, out, err = finished.here("retrain", "default", "--json")
+    assert code == 0, out + err
+    told = json.loads(out)
+    assert told["changed"]["ingest"][0] == "calendar XNYS -> XNAS" and read_json(finished.data("quality.json"))["calendar"] == "XNAS"
+    kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
+    assert kept["calendar"] == ["calendar XNYS -> XNAS"] and kept["against"]["rows"] > 2000 and "left out" not in kept["against"]["says"]
+    assert "Changed: calendar XNYS -&gt; XNAS." in (finished.root / told["page"]).read_text()
+    push(finished, start="2013-07-01", end="2013-07-05")                   # the next one has that calendar already
+    code, out, err = finished.here("retrain", "default", "--dry-run")
+    assert code == 0, out + err
+
+
+def test_a_run_that_was_cleared_away_is_put_together_again_or_refused_by_name(finished):
+    record = finished.record()
+    home = finished.report("runs") / record["run_id"]
+    before = finished.published()
+    shutil.rmtree(home)
+    _keep_again(record, finished.settings)
+    assert {k: v for k, v in finished.published().items() if "plotly" not in k} == before
+    shutil.rmtree(home)
+    finished.data("scores.parquet").write_bytes(b"other")
+    code, out, err = finished.here("retrain", "default")
+    assert code == 1 and f"Run {record['run_id']}" in err and "scores.parquet is not published" in err and "`mlfin run`" in err, out + err
+    assert not home.exists()
 
 
 @pytest.mark.slow
