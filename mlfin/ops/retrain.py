@@ -79,7 +79,7 @@ def retrain(experiment: str,                  # that has run before
             window: str | None = None,        # "730D" moves, "grow" grows; None: as the last time
             promote: bool = False,            # True: put the new model through the gate, and let it serve if it passes
             on_event: Callable = lambda kind, task, details: None, # as for `mlfin.ops.pipeline.run`
-            ) -> Retrained:                   # raises `ParameterError` where the experiment never ran, or the window does not hold its folds; `BusyError` while another process runs it
+            ) -> Retrained:                   # raises `ParameterError` where it never ran or the window is too short, `BusyError` while it is being run
     "Bring in what is new, ask the experiment's question again, and judge the new model beside the champion."
     last_run(experiment, settings)
     parse_window(window)
@@ -140,14 +140,15 @@ def _check_calendar(record: dict, question: dict, settings: Settings) -> list[st
     from mlfin.data.quality import off_calendar
     place, store, timeframe = settings.data_dir(record["experiment"]) / "quality.json", open_store(settings), parse_timeframe(question["timeframe"])
     before = read_json(place).get("calendar") if place.is_file() else None
-    kept = set(store.read_attributes(question.get("symbols"), timeframe, "calendar")["value"]) if question.get("calendar") == "auto" else {question["calendar"]}
+    kept = {question.get("calendar") or "auto"}
+    if kept == {"auto"}: kept = set(store.read_attributes(question.get("symbols"), timeframe, "calendar")["value"])
     if before is None or len(kept) != 1 or (now := kept.pop()) == before: return []
     bars = store.read(question.get("symbols"), timeframe, start=question.get("start"), columns=["open", "high", "low", "close", "volume"])
     off = bars[off_calendar(bars, now)]
     if off.empty: return [f"calendar {before} -> {now}"]
     some = ", ".join(f"{symbol} {n:,}" for symbol, n in off.symbol.value_counts().sort_index().head(5).items())
-    raise DataError(f"`calendar` must be one that has every stored bar of the window, got {now}: run {record['run_id']} read these series by {before}, the store "
-                    f"keeps {now} with them now, and {len(off):,} of {len(bars):,} bars are none of it ({some}; {off.ts.min():%Y-%m-%d %H:%M} to "
+    raise DataError(f"`calendar` must be one that has every stored bar of the window, got {now}: run {record['run_id']} read these series by {before}, "
+                    f"the store keeps {now} with them now, and {len(off):,} of {len(bars):,} bars are none of it ({some}; {off.ts.min():%Y-%m-%d %H:%M} to "
                     f"{off.ts.max():%Y-%m-%d %H:%M}).\nHint: `mlfin ingest SOURCE --calendar {before}` keeps the old one; otherwise a window that "
                     f"begins later, or a store that has bars of {now} only.")
 

@@ -481,7 +481,8 @@ def job_log(jobs: Jobs,         # the queue
 # %% ../../nbs/serve/63_jobs.ipynb #22e6a11a
 _NEXT = f"""
 SELECT id FROM jobs AS j WHERE state = 'queued' AND (SELECT count(*) FROM jobs WHERE {_PLACE.replace('?', 'j.light')}) < iif(j.light, ?, ?)
-AND (lane IS NULL OR lane NOT IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1 FROM jobs WHERE lane = j.lane AND (state = 'running' OR state = 'queued' AND seq < j.seq)))
+AND (lane IS NULL OR lane NOT IN (SELECT value FROM json_each(?))
+AND NOT EXISTS (SELECT 1 FROM jobs WHERE lane = j.lane AND (state = 'running' OR state = 'queued' AND seq < j.seq)))
 ORDER BY (SELECT coalesce(max(started), 0) FROM jobs WHERE owner = j.owner AND light = j.light), seq LIMIT 1
 """
 
@@ -489,7 +490,8 @@ def _shut(db: sqlite3.Connection, jobs: Jobs) -> str:
     "Lanes whose experiment somebody else runs, as JSON; without those whose first job has waited long enough: it is begun, and fails in plain words."
     waiting = db.execute(f"SELECT lane, min(created) FROM jobs AS j WHERE state = 'queued' AND lane GLOB '{_EXPERIMENT}*' AND NOT EXISTS"
                          " (SELECT 1 FROM jobs WHERE lane = j.lane AND state = 'running') GROUP BY lane").fetchall()
-    return json.dumps([lane for lane, since in waiting if (other := _other(jobs.settings, lane)) and not _overdue(jobs.settings, since, other)])
+    found = [(lane, since, _other(jobs.settings, lane)) for lane, since in waiting]
+    return json.dumps([lane for lane, since, other in found if other and not _overdue(jobs.settings, since, other)])
 
 def _take(jobs: Jobs, worker: str, known: Collection[str] = ()) -> Job | None:
     "A job whose worker is gone, but for those `known` to be looked after here; else the first one that may run. It is this worker's now."

@@ -179,7 +179,7 @@ def test_a_job_waits_no_longer_than_it_may(jobs, elsewhere):
 def test_a_job_whose_experiment_was_taken_before_it_could_begin_waits_again(jobs, elsewhere):
     """Between its start and its first task somebody was quicker: as often as that happens, it is put back, and nothing of it counts as lost."""
     job = jobs.submit("python", {"code": BEGUN, "lane": "experiment a"}, "ann")
-    for attempt in range(1, 5):
+    for attempt in (1, 2):
         assert module._take(jobs, "w").attempt == attempt
         elsewhere()
         assert not module._look_after(jobs, "w", jobs.get(job.id), threading.Event())
@@ -187,7 +187,7 @@ def test_a_job_whose_experiment_was_taken_before_it_could_begin_waits_again(jobs
         assert (put_back.state, put_back.error, put_back.started, put_back.attempt) == ("queued", "", None, attempt)
         assert "being run by somebody else" in jobs.why_waits(job.id) and module._take(jobs, "w") is None
         elsewhere.end()
-    assert module._take(jobs, "w").attempt == 5
+    assert module._take(jobs, "w").attempt == 3
     assert module._vanished(jobs, jobs.get(job.id)) == 1                   # the one that is under way
     assert jobs.cancel(job.id, "ben").cancelled_by == "ben"
     assert module._look_after(jobs, "w", jobs.get(job.id), threading.Event())
