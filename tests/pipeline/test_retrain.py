@@ -14,8 +14,10 @@ from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
 from mlfin.data.ingest import open_store
 from mlfin.models.gate import beats_champion, promote
-from mlfin.models.registry import model_versions
+from mlfin.models.registry import model_versions, read_manifest
 from mlfin.ops.retrain import _keep_again
+
+from .conftest import words
 
 
 def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
@@ -62,8 +64,8 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert (against["champion"], against["from"][:4]) == (1, "2007") and 2000 < against["rows"] < len(bars)
     assert against["low"] <= against["gain"] <= against["high"]
     assert kept["champion"] == 1 and [c["name"] for c in kept["checks"]][:3] == ["loads", "baseline", "champion"]
-    for words in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", "v2 beside v1", "common rows", f"v2 {kept['gate'][:20]}"):
-        assert words in page, words
+    for text in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", "v2 beside v1", "common rows", f"v2 {kept['gate'][:20]}"):
+        assert text in page, text
     assert str(finished.root) not in page
 
     code, out, err = finished.here("retrain", "default")
@@ -134,8 +136,8 @@ def test_bars_that_a_changed_calendar_does_not_have_are_refused_by_name(finished
     before, run = finished.published(), finished.record()["run_id"]
     off = expected_bars("XNYS", "1d", "2006-01-03", "2013-06-28")
     off = off[~off.ts.isin(expected_bars("XTSE", "1d", "2006-01-03", "2013-06-28").ts)]
-    for words in (["--dry-run"], []):
-        code, out, err = finished.here("retrain", "default", *words)
+    for more in (["--dry-run"], []):
+        code, out, err = finished.here("retrain", "default", *more)
         assert code == 1 and f"run {run} read these series by XNYS, the store keeps XTSE" in err, out + err
         assert f"{2 * len(off)} of" in err and f"IBM {len(off)}, MSFT {len(off)}; {off.ts.min():%Y-%m-%d %H:%M} to" in err and "--calendar XNYS" in err, err
         assert finished.published() == before
@@ -185,6 +187,22 @@ def test_a_run_that_was_cleared_away_is_put_together_again_or_refused_by_name(fi
     code, out, err = finished.here("retrain", "default")
     assert code == 1 and f"Run {record['run_id']}" in err and "scores.parquet is not published" in err and "`mlfin run`" in err, out + err
     assert not home.exists()
+
+
+@pytest.mark.slow
+def test_a_champion_of_another_model_set_is_compared_by_what_it_foretold(finished):
+    promote(finished.settings, "default", force="a first one")
+    code, out, err = finished.here(*words(models="[lightgbm]"))
+    assert code == 0, out + err
+    push(finished)
+    code, out, err = finished.here("retrain", "default", "--json")
+    assert code == 0, out + err
+    told, versions = json.loads(out), model_versions(finished.settings, "default")
+    assert finished.record()["parameters"]["models"] == ["lightgbm"] and not told["promoted"]
+    names = {v.number: read_manifest(finished.settings, "default", v.number)["estimator"] for v in versions}
+    assert names[1] == "logistic" and names[told["version"]] == "lightgbm" and "champion" in next(v.aliases for v in versions if v.number == 1)
+    against = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))["against"]
+    assert against["champion"] == 1 and against["rows"] > 2000 and "common rows" in against["says"]
 
 
 @pytest.mark.slow

@@ -460,6 +460,7 @@ def test_a_bad_ingest_is_refused_as_at_a_terminal(terminal, parameters, words):
     (order_ingest, {"symbols": ["--store=/tmp"]}), (order_ingest, {"symbols": "IBM"}), (order_ingest, {"store": "/tmp/x"}), (order_ingest, {"tz": "x; rm"}),
     (order_ingest, {"full": "yes"}), (order_ingest, {"source": ["csv"], "path": "x"}), (order_train, {"source": "csv", "path": "/etc/passwd"}),
     (order_train, {"force": 1}), (order_train, {"a=b": 1}), (order_train, {"--force": True}), (order_train, {"label": "a\0b"}),
+    *((order_train, {"window": window}) for window in ("0D", "-3D", "NaN", "NaT", f"{10**9}D", "inf", "730", 730, True, ["730D"])),
     (order_train, {"label": object()}), (order_train, {"labels": ["../x"]}), (order_train, {"labels": [f"fwd_ret_{n}" for n in range(1, 1001)]})])
 def test_what_only_an_attacker_asks_is_refused(jobs, order, parameters):
     assert refused(order, jobs.settings, parameters)
