@@ -61,6 +61,7 @@ class _Service(BaseModel):
     serve_port: int = Field(8000, ge=0, le=65_535)            # and its port
     serve_workers: int = Field(1, ge=1, le=256)               # its processes
     job_workers: int = Field(2, ge=1, le=16)                  # trainings that run at once, for requests; an ingest has a place beside them
+    job_wait: int = Field(21_600, ge=0)                      # seconds that a training waits while somebody else runs its experiment (6 h)
     serve_address: str = ""                                   # where the dashboard finds it: https://...; empty: where it listens
     serve_ca: str = ""                                        # PEM file of the authority that signed its certificate; empty: the machine's
     serve_grace: int = Field(30, ge=0, le=3600)               # seconds that requests under way have when it stops

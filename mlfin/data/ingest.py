@@ -815,6 +815,8 @@ def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: in
     return bars, actions, aside.reset_index(drop=True)
 
 # %% ../../nbs/data/19_ingest.ipynb #0f73311e
+_SET_ASIDE, _STANDING = " (set aside)", " (used as they stand in the store)"
+
 def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None,
              simulated: tuple[str, ...]) -> Ingested:
     "Judge what a store has of a period, as a whole, and tell of it."
@@ -824,6 +826,7 @@ def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, con
     found = _Found(None, judge, None, None, actions, Counter(kept) + gone, gone, dict(zip(aside.symbol, aside.reason, strict=True)))
     _enough(found, bars, asked.symbols or sorted(kept), f"from {asked.start} to {asked.end}")
     report = judge.report()
+    report = replace(report, checks=report.checks.assign(detail=report.checks.detail.str.replace(_SET_ASIDE, _STANDING, regex=False)))
     _refuse(report)
     return Ingested(adjust_bars(bars, actions, adjust), actions, aside, report.checks, _summary(found, bars, actions, asked.calendar),
                     asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until, simulated=simulated)

@@ -167,19 +167,26 @@ def beats_baseline(predictions: pd.DataFrame, # out of sample, of one model: ts 
     return _gained("baseline", test, len(gain), _loss_name(predictions), "the naive guess's", level, compared)
 
 # %% ../../nbs/models/38a_gate.ipynb #a5fca4e1
-def _common(one: pd.DataFrame, other: pd.DataFrame) -> tuple[np.ndarray, pd.Series]:
-    "Loss of `other` less loss of `one` on the rows that both foretold, and their times."
+def _common(one: pd.DataFrame, other: pd.DataFrame) -> tuple[np.ndarray, pd.Series, int]:
+    "Loss of `other` less loss of `one` on the rows that both foretold, and their times; and how many more have another outcome for either."
     key, mine, theirs = ["symbol", "timeframe", "ts"], _own(one), _own(other)
     for frame in (one, other):
         if frame.duplicated(key).any(): raise ModelError(must_be("predictions", "rows with every symbol and time once", "some twice"))
     if mine != theirs: raise ModelError(must_be("predictions", f"both of the same kind ({mine})", theirs))
-    both = one.merge(other[[*key, theirs]].rename(columns={theirs: "other"}), on=key, how="inner", validate="one_to_one")
-    return _losses(both, "other") - _losses(both, mine), both["ts"]
+    came = ["actual", *(c for c in ("forward_return",) if c in one and c in other)]
+    both = one.merge(other[[*key, theirs, *came]].rename(columns={theirs: "other"}), on=key, how="inner", validate="one_to_one", suffixes=("", "_other"))
+    same = np.logical_and.reduce([np.isclose(both[c], both[f"{c}_other"], rtol=1e-6, atol=1e-9, equal_nan=True) for c in came])
+    both, others = both[same], int((~same).sum())                          # a calendar or a price that changed made another event of those
+    return _losses(both, "other") - _losses(both, mine), both["ts"], others
+
+def _left_out(rows: int) -> str:
+    "Rows that cannot be compared, in words."
+    return f"; {rows:,} rows left out, whose outcome is another one by each one's own bars" if rows else ""
 
 def _apart(one: pd.DataFrame, other: pd.DataFrame, name: str, against: str) -> str:
     "Why two models cannot be compared, in words."
     def span(p): return f"{p.ts.min():%Y-%m-%d} to {p.ts.max():%Y-%m-%d}, {p.symbol.nunique()} symbols"
-    return (f"there is no row that both {name} and {against} foretold out of sample, so nothing to compare: {name}'s are {span(one)}; "
+    return (f"there is no row that both {name} and {against} foretold out of sample with one outcome, so nothing to compare: {name}'s are {span(one)}; "
             f"{against}'s {span(other)}")
 
 def beats_champion(predictions: pd.DataFrame, # of the challenger, out of sample
@@ -189,10 +196,11 @@ def beats_champion(predictions: pd.DataFrame, # of the challenger, out of sample
                    compared: int = 1,         # models and trials among which it was found
                   ) -> Check:
     "Is the challenger better than the champion by more than noise?"
-    gain, times = _common(predictions, champion)
+    gain, times, others = _common(predictions, champion)
     horizon *= moments_per_bar(predictions)
-    if not len(gain): return Check("champion", False, _apart(predictions, champion, "the challenger", "the champion"))
-    return _gained("champion", block_test(gain, times, horizon), len(gain), _loss_name(predictions), "the champion's", level, compared)
+    if not len(gain): return Check("champion", False, _apart(predictions, champion, "the challenger", "the champion") + _left_out(others))
+    made = _gained("champion", block_test(gain, times, horizon), len(gain), _loss_name(predictions), "the champion's", level, compared)
+    return made._replace(says=made.says + _left_out(others))
 
 # %% ../../nbs/models/38a_gate.ipynb #4bb6e19b
 LEVEL_TOLERANCE, SLOPE_TOLERANCE, CALIBRATION_LEVEL = 0.01, 0.2, 0.01 # of probability (or of the actual's deviation), of log slope, of the test
@@ -422,9 +430,10 @@ def compare_versions(settings: Settings,                # its `mlflow` and profi
     names, labels = [f"v{v.number}" for v in found], [m["label"]["spec"] for m in manifests]
     if labels[0] != labels[1]: return VersionComparison(table, None, 0, f"{names[0]} foretells {labels[0]}, {names[1]} {labels[1]}: they cannot be compared")
     predictions = [read_predictions(settings, experiment, v.number) for v in found]
-    gain, times = _common(*predictions)
-    if not len(gain): return VersionComparison(table, None, 0, _apart(*predictions, *names))
+    gain, times, others = _common(*predictions)
+    if not len(gain): return VersionComparison(table, None, 0, _apart(*predictions, *names) + _left_out(others))
     test = block_test(gain, times, manifests[0]["label"]["horizon"] * moments_per_bar(predictions[0]))
     better, p = (names[0], test.p) if test.gain >= 0 else (names[1], 1 - test.p)
     told = f"{better}'s {_loss_name(predictions[0])} is lower by {abs(test.gain):.3g} ± {test.error:.2g} on {len(gain):,} common rows (p = {p:.2g})"
-    return VersionComparison(table, test, len(gain), told if test.blocks >= 4 else f"{len(gain):,} common rows are too few to tell", times.min(), times.max())
+    said = (told if test.blocks >= 4 else f"{len(gain):,} common rows are too few to tell") + _left_out(others)
+    return VersionComparison(table, test, len(gain), said, times.min(), times.max())

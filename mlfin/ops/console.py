@@ -27,6 +27,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ..core.locks import BusyError
 from ..core.private import check_home
 from ..core.settings import Settings, load_settings, quiet_environment
 
@@ -197,7 +198,7 @@ class EventFile:
     def __init__(self, path: str | Path | None): # None: nothing is kept
         self._lock, self._stream = Lock(), open(path, "a", encoding="utf-8") if path else None
 
-    def __call__(self, kind: str,           # begin, task, cell, step, rows, done, failed, end
+    def __call__(self, kind: str,           # begin, task, cell, step, rows, done, failed, busy, end
                  task: str = "",            # of which task, or series
                  details: dict | None = None, # plain values
                  ) -> None:
@@ -247,6 +248,7 @@ class Progress:
 
     def __exit__(self, kind, error, trace):
         if self.status: self.status.stop()
+        if isinstance(error, BusyError): self.keep("busy")
         if kind is KeyboardInterrupt: err.print("What was there before is as it was; `mlfin run` goes on from here.")
 
     def __call__(self, kind: str, task: str, details: dict) -> None:

@@ -9,11 +9,13 @@ __all__ = ['Retrained', 'plan_retraining', 'retrain', 'data_changes', 'score_cha
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from ..backtest.window import asked_again, last_run, move_window, parse_window
-from ..core.errors import MlfinError
-from ..core.provenance import hash_frame, key_components, read_json, read_parquet, read_pipeline, write_json
+from ..core.errors import DataError, MlfinError
+from ..core.locks import experiment_lock
+from ..core.provenance import atomic_path, hash_file, hash_frame, key_components, read_json, read_parquet, read_pipeline, write_json
 from ..core.settings import Settings
 from ..data.stored import bring_in
 from .pipeline import Plan, Result, choose_kernel, find_run, make_plan, portable_question, read_run, run
@@ -67,6 +69,7 @@ def plan_retraining(experiment: str,          # that has run before
     record = last_run(experiment, settings)
     asked = _again(record, settings) | {"source": "store"}
     question, _ = move_window(asked, settings, window or record.get("when", {}).get("window"))
+    _check_calendar(record, question, settings)
     return question, make_plan(question, settings)
 
 
@@ -76,21 +79,31 @@ def retrain(experiment: str,                  # that has run before
             window: str | None = None,        # "730D" moves, "grow" grows; None: as the last time
             promote: bool = False,            # True: put the new model through the gate, and let it serve if it passes
             on_event: Callable = lambda kind, task, details: None, # as for `mlfin.ops.pipeline.run`
-            ) -> Retrained:                   # raises `ParameterError` where the experiment never ran, or the window does not hold its folds
+            ) -> Retrained:                   # raises `ParameterError` where it never ran or the window is too short, `BusyError` while it is being run
     "Bring in what is new, ask the experiment's question again, and judge the new model beside the champion."
+    last_run(experiment, settings)
+    parse_window(window)
+    with experiment_lock(settings, experiment): return _retrained(experiment, settings, window, promote, on_event)
+
+def _retrained(experiment: str, settings: Settings, window: str | None, promote: bool, on_event: Callable) -> Retrained:
+    "The same, while nobody else runs the experiment: what was its last run stays that."
     record = last_run(experiment, settings)
+    _keep_again(record, settings)
     window = window or record.get("when", {}).get("window")
     parse_window(window)
     def told(symbol, timeframe, rows, last): on_event("rows", symbol, {"timeframe": timeframe, "rows": rows, "last": last})
     question, brought = bring_in(_again(record, settings), settings, told, always=True, partly=True)
     question, gone = move_window(question, settings, window)
+    calendar = _check_calendar(record, question, settings)
     if _same_bars(record, make_plan(question, settings), settings):
         result, changed = Result(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
     else:
-        result = run(question, settings, on_event=on_event, brought=brought, window=window)
+        result = run(question, settings, on_event=on_event, locked=True, brought=brought, window=window)
         changed = _differences(record, read_run(result.folder))
+        if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
     made = _judged(settings, experiment, promote)
-    said = {"experiment": experiment, "before": record["run_id"], "after": result.run_id, "brought": brought, "window": window or "grow", "gone": gone, **made}
+    said = {"experiment": experiment, "before": record["run_id"], "after": result.run_id, "brought": brought, "window": window or "grow", "gone": gone,
+            "calendar": calendar, **made}
     page = _page(settings, experiment, said) if result.run_id != record["run_id"] else None
     return Retrained(result, record["run_id"], brought, changed, made["version"], made["promoted"], made["gate"], page, tuple(gone))
 
@@ -118,6 +131,44 @@ def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     return {"version": newest.number, "champion": champion, "promoted": bool(done and done.promoted), "gate": says, "checks": verdict.record()["checks"],
             "against": against}
 
+
+# %% ../../nbs/ops/70a_retrain.ipynb #10c5000d
+def _check_calendar(record: dict, question: dict, settings: Settings) -> list[str]:
+    "How the calendar changed since the last run, in words; refuses stored bars of the window that the new one does not have."
+    from mlfin.data.bars import parse_timeframe
+    from mlfin.data.ingest import open_store
+    from mlfin.data.quality import off_calendar
+    place, store, timeframe = settings.data_dir(record["experiment"]) / "quality.json", open_store(settings), parse_timeframe(question["timeframe"])
+    before = read_json(place).get("calendar") if place.is_file() else None
+    kept = {question.get("calendar") or "auto"}
+    if kept == {"auto"}: kept = set(store.read_attributes(question.get("symbols"), timeframe, "calendar")["value"])
+    if before is None or len(kept) != 1 or (now := kept.pop()) == before: return []
+    bars = store.read(question.get("symbols"), timeframe, start=question.get("start"), columns=["open", "high", "low", "close", "volume"])
+    off = bars[off_calendar(bars, now)]
+    if off.empty: return [f"calendar {before} -> {now}"]
+    some = ", ".join(f"{symbol} {n:,}" for symbol, n in off.symbol.value_counts().sort_index().head(5).items())
+    raise DataError(f"`calendar` must be one that has every stored bar of the window, got {now}: run {record['run_id']} read these series by {before}, "
+                    f"the store keeps {now} with them now, and {len(off):,} of {len(bars):,} bars are none of it ({some}; {off.ts.min():%Y-%m-%d %H:%M} to "
+                    f"{off.ts.max():%Y-%m-%d %H:%M}).\nHint: `mlfin ingest SOURCE --calendar {before}` keeps the old one; otherwise a window that "
+                    f"begins later, or a store that has bars of {now} only.")
+
+# %% ../../nbs/ops/70a_retrain.ipynb #10c5000e
+def _keep_again(record: dict, settings: Settings) -> None:
+    "Put the run that is followed together again from what is published, where its folder was cleared away; refuses where that is no more."
+    reports, data = settings.reports_dir(record["experiment"]), settings.data_dir(record["experiment"])
+    home, found = reports / "runs" / record["run_id"], {}
+    if (home / "run.json").is_file(): return
+    for product in (p for task in record["tasks"].values() for p in task["products"].values()):
+        page = product["file"].endswith((".ipynb", ".html"))
+        source = (reports if page else data) / product["file"]
+        found[source] = (home if page else home / "data") / product["file"]
+        if source.is_file() and hash_file(source) == product["hash"]: continue
+        raise DataError(f"Run {record['run_id']}, which a retraining of `{record['experiment']}` follows, is kept no more, and {product['file']} is not "
+                        "published as it made it.\nHint: `mlfin run`, with the parameters of the experiment's question, makes one to follow.")
+    for source, dest in found.items():
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(dest) as copy: copyfile(source, copy)
+    write_json(record, home / "run.json")
 
 # %% ../../nbs/ops/70a_retrain.ipynb #b1f0a7c4
 def _against(settings: Settings, experiment: str, number: int, champion: int) -> dict:

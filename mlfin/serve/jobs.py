@@ -31,6 +31,7 @@ from ..backtest.question import ask, check_experiment, check_question, check_sym
 from ..backtest.window import asked_again, last_run, parse_window
 from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, must_be, unknown
 from ..core.files import hold
+from ..core.locks import Holder, running
 from ..core.paths import check_path, may_read, real_path
 from ..core.private import private_folder
 from ..core.provenance import read_json, read_yaml, with_labels
@@ -290,7 +291,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 class Watched:
     "What a job's own events say."
     def __init__(self, path: Path): # of the events
-        self.path, self.offset, self.rest = path, 0, b""
+        self.path, self.offset, self.rest, self.busy = path, 0, b"", False
         self.tasks, self.done, self.parts, self.message, self.result, self.percent = [], set(), {}, "", {}, None
 
     def read(self) -> bool: # whether there was something new
@@ -317,6 +318,7 @@ class Watched:
             self.parts[task] = max(self.parts.get(task, 0.0), event["done"] / event["total"])
             self.message = f"{task}: {event['done']} of {event['total']} steps: {event['text']}"
         elif kind == "rows": self.message = f"{task} {event['timeframe']}: {event['rows']:,} bars"
+        elif kind == "busy": self.busy = True
         elif kind == "end": self.result = {k: v for k, v in event.items() if k not in ("at", "kind", "task")}
         if self.tasks:
             share = sum(1.0 if t in self.done else min(1.0, self.parts.get(t, 0.0)) for t in self.tasks) / len(self.tasks)
@@ -328,9 +330,18 @@ class Watched:
         return {"percent": self.percent, "done": len(self.done & set(self.tasks)), "total": len(self.tasks), "message": redact(self.message)[:500]}
 
 # %% ../../nbs/serve/63_jobs.ipynb #6a1b63d2
-_PLACE = "light = ? AND state = 'running'"
+_PLACE, _EXPERIMENT = "light = ? AND state = 'running'", "experiment "
 
-def _before(db: sqlite3.Connection, name: str, places: dict[int, int]) -> tuple[tuple | None, str]:
+def _other(settings: Settings, lane: str | None) -> Holder | None:
+    "Who runs the experiment of a lane in which no job of the queue runs."
+    return running(settings, lane.removeprefix(_EXPERIMENT)) if lane and lane.startswith(_EXPERIMENT) else None
+
+def _overdue(settings: Settings, created: float, other: Holder) -> bool:
+    "Whether a job has waited for somebody's run as long as it may."
+    since = other.since.timestamp() if other.since else created
+    return time.time() - max(created, since) >= settings.job_wait
+
+def _before(db: sqlite3.Connection, name: str, jobs: "Jobs") -> tuple[tuple | None, str]:
     "Id and owner of the job that must end before one that waits can begin, and what it waits for in words."
     row = db.execute("SELECT seq, lane, light FROM jobs WHERE id = ? AND state = 'queued'", (name,)).fetchone()
     if row is None: return None, ""
@@ -338,9 +349,10 @@ def _before(db: sqlite3.Connection, name: str, places: dict[int, int]) -> tuple[
     found = db.execute("SELECT id, owner FROM jobs WHERE lane = ? AND id <> ? AND (state = 'running' OR state = 'queued' AND seq < ?)"
                        " ORDER BY state = 'running', seq DESC LIMIT 1", (lane, name, seq)).fetchone()
     if found: return found, f"waits: an earlier job of {'the store' if lane == 'store' else lane} has not ended"
+    if other := _other(jobs.settings, lane): return None, f"waits: {lane} is being run by somebody else: {other}"
     busy = db.execute(f"SELECT id, owner FROM jobs WHERE {_PLACE} ORDER BY started, seq", (light,)).fetchall()
-    if len(busy) < places[light]: return None, "waits: it is among the next to be taken"
-    return busy[0], f"waits for a place: {len(busy)} of {places[light]} are taken{'' if light else ' (job_workers)'}"
+    if len(busy) < jobs.places[light]: return None, "waits: it is among the next to be taken"
+    return busy[0], f"waits for a place: {len(busy)} of {jobs.places[light]} are taken{'' if light else ' (job_workers)'}"
 
 # %% ../../nbs/serve/63_jobs.ipynb #104685d6
 class _Queue:
@@ -370,13 +382,13 @@ class _Queue:
                   owner: str | None = None, # only if that is this owner's, too; None: whoever's
                   ) -> str | None: # id of the one before it in its lane, else of one that has a place; None: of none, or it does not wait
         "Which job must end before this one can begin."
-        with _opened(self.path) as db: found = _before(db, name, self.places)[0]
+        with _opened(self.path) as db: found = _before(db, name, self)[0]
         return found[0] if found and owner in (None, found[1]) else None
 
     def why_waits(self, name: str, # a job's id
                   ) -> str:        # names no other job, for that may be somebody else's; "" where it does not wait
         "What a job waits for, in words."
-        with _opened(self.path) as db: return _before(db, name, self.places)[1]
+        with _opened(self.path) as db: return _before(db, name, self)[1]
 
     def cancel(self, name: str, by: str) -> Job: return cancel_job(self, name, by)
 
@@ -457,7 +469,7 @@ def cancel_job(jobs: Jobs, # the queue
                    " WHERE id = ? AND state IN ('queued', 'running') AND cancelled_by = ''", (by, time.time(), name))
     return jobs.get(name)
 
-def _attempt(jobs: Jobs, job: Job) -> Path: return jobs.folder / job.id / str(job.attempt)
+def _attempt(jobs: Jobs, job: Job, number: int | None = None) -> Path: return jobs.folder / job.id / str(number or job.attempt)
 
 def job_log(jobs: Jobs,         # the queue
             name: str,          # a job's id
@@ -469,9 +481,17 @@ def job_log(jobs: Jobs,         # the queue
 # %% ../../nbs/serve/63_jobs.ipynb #22e6a11a
 _NEXT = f"""
 SELECT id FROM jobs AS j WHERE state = 'queued' AND (SELECT count(*) FROM jobs WHERE {_PLACE.replace('?', 'j.light')}) < iif(j.light, ?, ?)
-AND (lane IS NULL OR NOT EXISTS (SELECT 1 FROM jobs WHERE lane = j.lane AND (state = 'running' OR state = 'queued' AND seq < j.seq)))
+AND (lane IS NULL OR lane NOT IN (SELECT value FROM json_each(?))
+AND NOT EXISTS (SELECT 1 FROM jobs WHERE lane = j.lane AND (state = 'running' OR state = 'queued' AND seq < j.seq)))
 ORDER BY (SELECT coalesce(max(started), 0) FROM jobs WHERE owner = j.owner AND light = j.light), seq LIMIT 1
 """
+
+def _shut(db: sqlite3.Connection, jobs: Jobs) -> str:
+    "Lanes whose experiment somebody else runs, as JSON; without those whose first job has waited long enough: it is begun, and fails in plain words."
+    waiting = db.execute(f"SELECT lane, min(created) FROM jobs AS j WHERE state = 'queued' AND lane GLOB '{_EXPERIMENT}*' AND NOT EXISTS"
+                         " (SELECT 1 FROM jobs WHERE lane = j.lane AND state = 'running') GROUP BY lane").fetchall()
+    found = [(lane, since, _other(jobs.settings, lane)) for lane, since in waiting]
+    return json.dumps([lane for lane, since, other in found if other and not _overdue(jobs.settings, since, other)])
 
 def _take(jobs: Jobs, worker: str, known: Collection[str] = ()) -> Job | None:
     "A job whose worker is gone, but for those `known` to be looked after here; else the first one that may run. It is this worker's now."
@@ -482,7 +502,7 @@ def _take(jobs: Jobs, worker: str, known: Collection[str] = ()) -> Job | None:
             db.execute("UPDATE jobs SET worker = ?, worker_pid = ?, worker_born = ?, beat = ? WHERE id = ?", (*me, now, name))
             break
         else:
-            free = db.execute(_NEXT, (jobs.places[1], jobs.places[0])).fetchone()
+            free = db.execute(_NEXT, (jobs.places[1], jobs.places[0], _shut(db, jobs))).fetchone()
             if free is None: return None
             db.execute("UPDATE jobs SET state = 'running', attempt = attempt + 1, started = ?, worker = ?, worker_pid = ?, worker_born = ?, beat = ?"
                        " WHERE id = ?", (now, *me, now, name := free[0]))
@@ -587,11 +607,14 @@ def _settle(jobs: Jobs, worker: str, job: Job, watched: Watched, ended: dict | N
     said = {"progress": watched.progress(), "result": watched.result, "finished": now}
     if ended is not None and ended["code"] in ((0, 1) if "promoted" in watched.result else (0,)): state, error = "succeeded", "" # 1: the gate refused it
     elif by: state, error = "cancelled", f"cancelled by {by}"
+    elif watched.busy and not _waited(jobs, job):
+        _mark(jobs, worker, job.id, state="queued", started=None, progress={})  # somebody's run was quicker: it waits for that one
+        return False
     elif ended is not None: state, error = "failed", _words(_attempt(jobs, job), ended["code"])
-    elif job.attempt < _STARTS:
+    elif (vanished := _vanished(jobs, job)) < _STARTS:
         _mark(jobs, worker, job.id, state="queued", error="its process vanished; it begins again", finished=None)
         return False
-    else: state, error = "lost", f"its process vanished {job.attempt} times (killed, or out of memory)."
+    else: state, error = "lost", f"its process vanished {vanished} times (killed, or out of memory)."
     return _mark(jobs, worker, job.id, state=state, error=error, **said) is not None
 
 def _words(place: Path, code: int) -> str:
@@ -602,6 +625,18 @@ def _words(place: Path, code: int) -> str:
     last = text.splitlines()[-1] if text else ""
     return f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}" if not last else last[:1_000]
 
+# %% ../../nbs/serve/63_jobs.ipynb #10c5000a
+def _vanished(jobs: Jobs, job: Job) -> int:
+    "How many attempts left no word of how they ended."
+    return sum(told(_attempt(jobs, job, n), "ended") is None for n in range(1, job.attempt + 1))
+
+def _waited(jobs: Jobs, job: Job) -> bool:
+    "Whether a job whose experiment somebody else runs has waited for that as long as it may."
+    with _opened(jobs.path) as db: lane = db.execute("SELECT lane FROM jobs WHERE id = ?", (job.id,)).fetchone()[0]
+    other = _other(jobs.settings, lane)
+    return other is not None and _overdue(jobs.settings, job.created.timestamp(), other)
+
+# %% ../../nbs/serve/63_jobs.ipynb #10c5000b
 def _end_processes(pid: int, since: str, grace: float) -> None:
     "Ask a job's processes to end, and end those that do not; a number that is another process's by now is left alone."
     if born(pid) not in (since, "") or not same_boot(since): return

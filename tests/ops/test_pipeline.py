@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, ParameterError, PipelineError, SettingsError
+from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import find_content, hash_file, write_json, write_parquet
 from mlfin.ops.pipeline import (
-    _watched_steps, ask, compare_products, describe_tasks, experiment_lock, find_run, load_dag, make_plan, read_run, reproduce, reproduction_verdict,
+    _watched_steps, ask, compare_products, describe_tasks, find_run, load_dag, make_plan, read_run, reproduce, reproduction_verdict,
     run, what_changed)
 
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from mlfin.ops.pipeline import experiment_lock
+from mlfin.core.locks import experiment_lock
 
 from .conftest import KERNEL, ROOT, Workbench, minutes, words
 

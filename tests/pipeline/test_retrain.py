@@ -1,18 +1,23 @@
 "The question again on newer bars: what came in is learnt from, the gate judges, and nothing serves by itself."
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlfin.backtest.window import asked_again, move_window
+from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import read_json, read_parquet
 from mlfin.data import stored
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
 from mlfin.data.ingest import open_store
 from mlfin.models.gate import beats_champion, promote
-from mlfin.models.registry import model_versions
+from mlfin.models.registry import model_versions, read_manifest
+from mlfin.ops.retrain import _keep_again
+
+from .conftest import words
 
 
 def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
@@ -59,8 +64,8 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert (against["champion"], against["from"][:4]) == (1, "2007") and 2000 < against["rows"] < len(bars)
     assert against["low"] <= against["gain"] <= against["high"]
     assert kept["champion"] == 1 and [c["name"] for c in kept["checks"]][:3] == ["loads", "baseline", "champion"]
-    for words in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", "v2 beside v1", "common rows", f"v2 {kept['gate'][:20]}"):
-        assert words in page, words
+    for text in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", "v2 beside v1", "common rows", f"v2 {kept['gate'][:20]}"):
+        assert text in page, text
     assert str(finished.root) not in page
 
     code, out, err = finished.here("retrain", "default")
@@ -87,6 +92,8 @@ def test_a_symbol_that_the_source_has_no_more_is_named_and_its_bars_are_kept(fin
     assert stored._left(lines.replace("MSFT", "NEVER"), finished.settings) == {}
     question = asked_again(finished.record(), finished.settings)
     assert move_window(question, finished.settings, "3650D")[1] == []
+    whole, gone = move_window(question, finished.settings, "36525D")       # longer than the history: all of it
+    assert (whole["symbols"], gone) == (["IBM", "MSFT"], []) and whole["start"] < "1920"
     late = question | {"features": ["returns"], "folds": 2, "embargo": 0}
     moved, gone = move_window(late, finished.settings, f"{(there['last'].max() - pd.Timestamp('2013-04-02', tz='UTC')).days}D")
     assert (moved["symbols"], gone) == (["IBM"], ["MSFT"])
@@ -97,6 +104,105 @@ def test_rows_that_nobody_foretold_together_are_said_to_be_none():
                          "baseline": 0.5, "actual": 1.0})
     check = beats_champion(rows, rows.assign(ts=rows.ts + pd.Timedelta("100D")), 1)
     assert not check.passed and "2020-01-01 to 2020-02-19, 1 symbols; the champion's 2020-04-10" in check.says, check
+
+
+def test_rows_with_another_outcome_are_left_out_and_counted():
+    """Where the bars between were others, because calendar or prices changed, the two foretold another event: neither is judged by it."""
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame({"symbol": "A", "timeframe": "1d", "ts": pd.date_range("2020-01-01", periods=400, tz="UTC"), "model": "x", "baseline": 0.5,
+                         "forward_return": rng.normal(0, 0.01, 400)})
+    rows = rows.assign(actual=(rows.forward_return > 0).astype(float), probability=0.6)
+    champion = rows.assign(probability=0.5)
+    moved = champion.assign(forward_return=rows.forward_return.where(rows.index >= 100, rows.forward_return + 0.001))
+    same = beats_champion(rows.iloc[100:], champion.iloc[100:], 1)
+    check = beats_champion(rows, moved, 1)
+    assert check.says == f"{same.says}; 100 rows left out, whose outcome is another one by each one's own bars"
+    rounded = champion.assign(forward_return=rows.forward_return * (1 + 1e-12))                  # prices that were adjusted anew
+    assert "left out" not in beats_champion(rows, rounded, 1).says
+    none = beats_champion(rows, champion.assign(forward_return=rows.forward_return + 1), 1)
+    assert not none.passed and "no row" in none.says and "400 rows left out" in none.says
+
+
+def keep_calendar(bench, name):
+    "What `mlfin ingest --calendar` leaves in the store."
+    rows = [(symbol, "1d", "calendar", name) for symbol in ("IBM", "MSFT")]
+    open_store(bench.settings).write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
+
+
+def test_bars_that_a_changed_calendar_does_not_have_are_refused_by_name(finished):
+    """Two exchanges with the same hours and other holidays: 2 % of the bars would be no reason for a file to stop, and were learnt from."""
+    push(finished)
+    keep_calendar(finished, "XTSE")
+    before, run = finished.published(), finished.record()["run_id"]
+    off = expected_bars("XNYS", "1d", "2006-01-03", "2013-06-28")
+    off = off[~off.ts.isin(expected_bars("XTSE", "1d", "2006-01-03", "2013-06-28").ts)]
+    for more in (["--dry-run"], []):
+        code, out, err = finished.here("retrain", "default", *more)
+        assert code == 1 and f"run {run} read these series by XNYS, the store keeps XTSE" in err, out + err
+        assert f"{2 * len(off)} of" in err and f"IBM {len(off)}, MSFT {len(off)}; {off.ts.min():%Y-%m-%d %H:%M} to" in err and "--calendar XNYS" in err, err
+        assert finished.published() == before
+    code, out, err = finished.here("ingest", "builtin", "-s", "IBM,MSFT", "-t", "1d", "--calendar", "XNYS")     # as the hint says
+    assert code == 0, out + err
+    assert finished.here("retrain", "default", "--dry-run")[0] == 0
+
+
+def test_the_store_says_of_bars_off_its_calendar_that_they_are_used(finished):
+    from mlfin.data.ingest import ingest
+
+    push(finished)
+    keep_calendar(finished, "XTSE")
+    done = ingest("store", None, ["IBM"], "1d", "2013-04-01", store=finished.settings)
+    (line,) = done.quality[done.quality.check == "calendar"].itertuples()
+    assert (line.status, line.rows) == ("warn", len(done.bars) - done.bars.ts.isin(expected_bars("XTSE", "1d", "2013-04-01", "2013-06-28").ts).sum())
+    assert line.detail == "IBM 1 (used as they stand in the store)" and done.quarantine.empty
+
+
+@pytest.mark.slow
+def test_a_calendar_that_changed_is_said_with_what_changed(finished):
+    """XNYS and XNAS have the same sessions: every bar stays, every row can be compared, and the change is on the page."""
+    promote(finished.settings, "default", force="a first one")
+    push(finished)
+    keep_calendar(finished, "XNAS")
+    code, out, err = finished.here("retrain", "default", "--json")
+    assert code == 0, out + err
+    told = json.loads(out)
+    assert told["changed"]["ingest"][0] == "calendar XNYS -> XNAS" and read_json(finished.data("quality.json"))["calendar"] == "XNAS"
+    kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
+    assert kept["calendar"] == ["calendar XNYS -> XNAS"] and kept["against"]["rows"] > 2000 and "left out" not in kept["against"]["says"]
+    assert "Changed: calendar XNYS -&gt; XNAS." in (finished.root / told["page"]).read_text()
+    push(finished, start="2013-07-01", end="2013-07-05")                   # the next one has that calendar already
+    code, out, err = finished.here("retrain", "default", "--dry-run")
+    assert code == 0, out + err
+
+
+def test_a_run_that_was_cleared_away_is_put_together_again_or_refused_by_name(finished):
+    record = finished.record()
+    home = finished.report("runs") / record["run_id"]
+    before = finished.published()
+    shutil.rmtree(home)
+    _keep_again(record, finished.settings)
+    assert {k: v for k, v in finished.published().items() if "plotly" not in k} == before
+    shutil.rmtree(home)
+    finished.data("scores.parquet").write_bytes(b"other")
+    code, out, err = finished.here("retrain", "default")
+    assert code == 1 and f"Run {record['run_id']}" in err and "scores.parquet is not published" in err and "`mlfin run`" in err, out + err
+    assert not home.exists()
+
+
+@pytest.mark.slow
+def test_a_champion_of_another_model_set_is_compared_by_what_it_foretold(finished):
+    promote(finished.settings, "default", force="a first one")
+    code, out, err = finished.here(*words(models="[lightgbm]"))
+    assert code == 0, out + err
+    push(finished)
+    code, out, err = finished.here("retrain", "default", "--json")
+    assert code == 0, out + err
+    told, versions = json.loads(out), model_versions(finished.settings, "default")
+    assert finished.record()["parameters"]["models"] == ["lightgbm"] and not told["promoted"]
+    names = {v.number: read_manifest(finished.settings, "default", v.number)["estimator"] for v in versions}
+    assert names[1] == "logistic" and names[told["version"]] == "lightgbm" and "champion" in next(v.aliases for v in versions if v.number == 1)
+    against = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))["against"]
+    assert against["champion"] == 1 and against["rows"] > 2000 and "common rows" in against["says"]
 
 
 @pytest.mark.slow
@@ -114,7 +220,21 @@ def test_a_window_moves_and_is_kept(finished):
 @pytest.mark.parametrize("asked, said", [
     (["never"], ["`experiment`", "never", "mlfin run --experiment never"]), (["../x"], ["plain folder name"]),
     (["default", "--window", "-3D"], ["`window`", "730D"]), (["default", "--window", "often"], ["`window`"]),
-    (["default", "--window", "40000D"], ["`window`", "36525D"])])
+    (["default", "--window", "40000D"], ["`window`", "36525D"]), (["default", "--window", "0D"], ["`window`", "36525D"]),
+    (["default", "--window", "NaN"], ["`window`", "'NaN'"]), (["default", "--window", "NaT"], ["`window`", "'NaT'"]),
+    (["default", "--window", f"{10**9}D"], ["`window`", "36525D"]), (["default", "--window", "1e400D"], ["`window`"]),
+    (["default", "--window", "inf"], ["`window`"]), (["default", "--window", "730"], ["`window`"])])
 def test_what_cannot_be_retrained_is_refused_by_name(finished, asked, said):
     code, out, err = finished.here("retrain", *asked)
     assert code == 2 and all(word in err for word in said), out + err
+
+
+def test_two_terminals_retrain_one_after_the_other(finished):
+    """Nothing is brought in or judged by the second: it is told who runs the experiment, and a program finds that in its events."""
+    before = finished.published()
+    with experiment_lock(finished.settings, "default"):
+        code, out, err = finished.here("retrain", "default", "--events", "events.jsonl")
+    assert code == 1 and "`default` is being run by another process: since 20" in err and "process" in err and "--experiment OTHER" in err, out + err
+    assert [json.loads(line)["kind"] for line in (finished.root / "events.jsonl").read_text().splitlines()] == ["busy"]
+    assert finished.published() == before
+    assert finished.here("retrain", "default", "--dry-run")[0] == 0

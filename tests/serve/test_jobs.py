@@ -127,6 +127,73 @@ def test_heavy_and_light_jobs_have_places_of_their_own(jobs):
     assert jobs.get(by["a2"]).state == "cancelled" and module._take(more, "w") is None
 
 
+BEGUN = "import json, sys\nprint(json.dumps({'kind': 'busy'}), file=open(sys.argv[1], 'a'))\nprint('Error: Experiment `a` is being run')\nsys.exit(1)"
+
+
+@pytest.fixture
+def elsewhere(jobs):
+    """Somebody at a terminal who runs experiment `a`: elsewhere() begins, elsewhere.end() ends."""
+    code = ("import sys\nfrom mlfin.core.locks import experiment_lock\nfrom mlfin.core.settings import load_settings\n"
+            "with experiment_lock(load_settings('test', root=sys.argv[1]), 'a'): print('has it', flush=True); sys.stdin.read()")
+    started = []
+
+    def begin():
+        started.append(subprocess.Popen([sys.executable, "-c", code, str(jobs.settings.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env={**os.environ, "PYTHONPATH": str(WORKER.parents[2])}))
+        assert started[-1].stdout.readline() == "has it\n"
+        return started[-1].pid
+
+    def end(): started[-1].communicate(timeout=30)
+    begin.end = end
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_job_waits_while_somebody_at_a_terminal_runs_its_experiment(jobs, elsewhere, tmp_path):
+    pid = elsewhere()
+    first, later = (jobs.submit("note", {"n": n, "lane": "experiment a"}, "ann") for n in (1, 2))
+    for n in (3, 4): jobs.submit("note", {"n": n, "lane": f"experiment b{n}"}, "ann")
+    why = jobs.why_waits(first.id)
+    assert why.startswith("waits: experiment a is being run by somebody else: since 20") and f"process {pid}" in why
+    assert (jobs.waits_for(first.id), jobs.waits_for(later.id)) == (None, first.id)
+    while module._take(jobs, "w"): pass
+    assert sorted(started(jobs)) == [3, 4]                                 # it takes no place from those that can go on
+    with module._opened(jobs.path) as db: db.execute("UPDATE jobs SET state = 'succeeded' WHERE state = 'running'")
+    assert jobs.cancel(later.id, "ben").state == "cancelled" and module._take(jobs, "w") is None
+    elsewhere.end()
+    assert jobs.why_waits(first.id) == "waits: it is among the next to be taken"
+    assert worked(jobs, first.id).state == "succeeded" and (tmp_path / "notes").read_text() == "1\n"
+
+
+def test_a_job_waits_no_longer_than_it_may(jobs, elsewhere):
+    elsewhere()
+    job = jobs.submit("python", {"code": BEGUN, "lane": "experiment a"}, "ann")
+    assert module._take(jobs, "w") is None
+    short = Jobs(jobs.settings.model_copy(update={"job_wait": 0}), grace=1.0)
+    ended = worked(short, job.id)
+    assert (ended.state, ended.error, ended.attempt) == ("failed", "Experiment `a` is being run", 1)
+
+
+def test_a_job_whose_experiment_was_taken_before_it_could_begin_waits_again(jobs, elsewhere):
+    """Between its start and its first task somebody was quicker: as often as that happens, it is put back, and nothing of it counts as lost."""
+    job = jobs.submit("python", {"code": BEGUN, "lane": "experiment a"}, "ann")
+    for attempt in (1, 2):
+        assert module._take(jobs, "w").attempt == attempt
+        elsewhere()
+        assert not module._look_after(jobs, "w", jobs.get(job.id), threading.Event())
+        put_back = jobs.get(job.id)
+        assert (put_back.state, put_back.error, put_back.started, put_back.attempt) == ("queued", "", None, attempt)
+        assert "being run by somebody else" in jobs.why_waits(job.id) and module._take(jobs, "w") is None
+        elsewhere.end()
+    assert module._take(jobs, "w").attempt == 3
+    assert module._vanished(jobs, jobs.get(job.id)) == 1                   # the one that is under way
+    assert jobs.cancel(job.id, "ben").cancelled_by == "ben"
+    assert module._look_after(jobs, "w", jobs.get(job.id), threading.Event())
+    assert (jobs.get(job.id).state, jobs.get(job.id).error) == ("cancelled", "cancelled by ben")
+
+
 def test_a_hundred_jobs_of_one_keep_nobody_else_waiting(jobs):
     import sqlite3
 
@@ -393,6 +460,7 @@ def test_a_bad_ingest_is_refused_as_at_a_terminal(terminal, parameters, words):
     (order_ingest, {"symbols": ["--store=/tmp"]}), (order_ingest, {"symbols": "IBM"}), (order_ingest, {"store": "/tmp/x"}), (order_ingest, {"tz": "x; rm"}),
     (order_ingest, {"full": "yes"}), (order_ingest, {"source": ["csv"], "path": "x"}), (order_train, {"source": "csv", "path": "/etc/passwd"}),
     (order_train, {"force": 1}), (order_train, {"a=b": 1}), (order_train, {"--force": True}), (order_train, {"label": "a\0b"}),
+    *((order_train, {"window": window}) for window in ("0D", "-3D", "NaN", "NaT", f"{10**9}D", "inf", "730", 730, True, ["730D"])),
     (order_train, {"label": object()}), (order_train, {"labels": ["../x"]}), (order_train, {"labels": [f"fwd_ret_{n}" for n in range(1, 1001)]})])
 def test_what_only_an_attacker_asks_is_refused(jobs, order, parameters):
     assert refused(order, jobs.settings, parameters)
