@@ -219,6 +219,8 @@ def _say_retrained(done, page: str | None) -> None:
         from mlfin.ops.retrain import data_changes
         came = int(data_changes(done.result.folder.parent / done.before, done.result.folder).new.sum())
         out.print(f"Run {done.result.run_id} follows {done.before}: {came:,} bars are new.", highlight=False)
+    for line in done.changed.get("ingest", ()):
+        if line.startswith("calendar "): out.print(f"Changed: {line}.", highlight=False, markup=False)
     out.print(f"v{done.version}: {done.gate}", highlight=False, markup=False)
     if page: out.print(f"Read {page}", highlight=False)
 
