@@ -545,6 +545,7 @@ def test_a_real_run_killed_and_taken_up():
     import shutil
 
     from mlfin.core.settings import load_settings
+    from mlfin.models.registry import model_versions, read_manifest
 
     settings = load_settings("test", root=WORKER.parents[2])
     jobs = Jobs(settings)
@@ -569,9 +570,13 @@ def test_a_real_run_killed_and_taken_up():
     again = [json.loads(line) for line in (jobs.folder / job.id / "2" / "events.jsonl").read_text().splitlines()]
     assert "ingest" not in next(e["tasks"] for e in again if e["kind"] == "begin")  # it was done before
     assert len(jobs.tail(job.id)) > 0
+    known = {v.number for v in model_versions(settings, "jobs_test")}
     again = worked(jobs, jobs.submit("train", {"experiment": "jobs_test"}, "ann").id, seconds=500)  # nothing came in: it is judged as it is
     assert again.state == "succeeded", (again, jobs.tail(again.id))
-    assert (again.result["run"], again.result["version"], again.result["promoted"], again.result["executed"]) == (ended.result["run"], 1, False, [])
+    assert (again.result["run"], again.result["promoted"], again.result["executed"]) == (ended.result["run"], False, [])
+    made = again.result["version"]
+    assert {v.number for v in model_versions(settings, "jobs_test")} == known | {made}
+    assert read_manifest(settings, "jobs_test", made)["run"]["run"] == ended.result["run"]
     assert "gate" in again.result and again.result["report"] is None
     for place in places:
         shutil.rmtree(place)
