@@ -564,6 +564,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mlfin.backtest.window': { 'mlfin.backtest.window._check_folds': ( 'backtest/window.html#_check_folds',
                                                                                'mlfin/backtest/window.py'),
                                        'mlfin.backtest.window._cut': ('backtest/window.html#_cut', 'mlfin/backtest/window.py'),
+                                       'mlfin.backtest.window._since': ('backtest/window.html#_since', 'mlfin/backtest/window.py'),
                                        'mlfin.backtest.window._there': ('backtest/window.html#_there', 'mlfin/backtest/window.py'),
                                        'mlfin.backtest.window._times': ('backtest/window.html#_times', 'mlfin/backtest/window.py'),
                                        'mlfin.backtest.window.asked_again': ( 'backtest/window.html#asked_again',

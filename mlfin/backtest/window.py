@@ -40,12 +40,19 @@ def last_run(experiment: str,   # name of a line of research
     hint = f"{', '.join(known) or 'none has yet'}; `mlfin run --experiment {experiment}` runs it."
     raise ParameterError(must_be("experiment", "one that has run", experiment, hint=hint))
 
+def _since(record: dict) -> dict:
+    "Start and symbols that an experiment was given, which a window that moved left out; where an older record has them no more, all there is."
+    when, brought = record.get("when", {}), record.get("when", {}).get("brought") or {}
+    if "asked" in when: return when["asked"]
+    if parse_window(when.get("window")) is None: return {}
+    return {"start": brought.get("start")} | ({"symbols": brought["symbols"]} if "symbols" in brought else {})
+
 def asked_again(record: dict,       # run.json
                 settings: Settings, # the profile
                 ) -> dict[str, Any]: # every parameter
-    "What a run was asked, of the source that its bars came from, without an end."
+    "What a run was asked, of the source that its bars came from: from the start that it was given, and without an end."
     own, brought = with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml"), record.get("when", {}).get("brought") or {}
-    asked = {**own, **with_labels(record["parameters"]), **{k: v for k, v in brought.items() if k in own}, "profile": settings.profile}
+    asked = {**own, **with_labels(record["parameters"]), **{k: v for k, v in brought.items() if k in own}, **_since(record), "profile": settings.profile}
     if asked.get("source") == own.get("source") and own.get("path") and asked.get("path") == hide_password(str(own["path"])): asked["path"] = own["path"]
     return asked | {"end": None, "kernel": choose_kernel(settings)[0]}
 

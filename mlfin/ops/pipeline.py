@@ -599,7 +599,7 @@ def run(question: dict,                             # every parameter: `ask`
         force: bool = False,                        # run everything, fresh or not
         on_event: _Event = lambda kind, task, details: None, # told of tasks and cells as they go
         locked: bool = False,                       # True: the caller has `experiment_lock`
-        **noted,                                    # what else the run's record says of its data: brought, window
+        **noted,                                    # what else the run's record says of its data: brought, window, asked
        ) -> Result:                                 # what was done
     "Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its name."
     check_experiment(question["experiment"], settings)

@@ -92,13 +92,14 @@ def _retrained(experiment: str, settings: Settings, window: str | None, promote:
     window = window or record.get("when", {}).get("window")
     parse_window(window)
     def told(symbol, timeframe, rows, last): on_event("rows", symbol, {"timeframe": timeframe, "rows": rows, "last": last})
-    question, brought = bring_in(_again(record, settings), settings, told, always=True, partly=True)
+    again = _again(record, settings)
+    question, brought = bring_in(again, settings, told, always=True, partly=True)
     question, gone = move_window(question, settings, window)
     calendar = _check_calendar(record, question, settings)
     if _same_bars(record, make_plan(question, settings), settings):
         result, changed = Result(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
     else:
-        result = run(question, settings, on_event=on_event, locked=True, brought=brought, window=window)
+        result = run(question, settings, on_event=on_event, locked=True, brought=brought, window=window, asked={k: again.get(k) for k in ("start", "symbols")})
         changed = _differences(record, read_run(result.folder))
         if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
     made = _judged(settings, experiment, promote)

@@ -205,6 +205,21 @@ def test_a_champion_of_another_model_set_is_compared_by_what_it_foretold(finishe
     assert against["champion"] == 1 and against["rows"] > 2000 and "common rows" in against["says"]
 
 
+def test_a_window_that_moved_grows_back_to_what_was_first_asked(finished):
+    """The moved start, and the symbols that were left out of the window, stood in the record and were taken for the question."""
+    record, settings = finished.record(), finished.settings
+    question, gone = move_window(asked_again(record, settings) | {"folds": 2}, settings, "1500D")
+    moved = {**record, "parameters": question | {"symbols": ["IBM"]}}
+    for when in ({"window": "1500D", "asked": {"start": "2006-01-03", "symbols": ["IBM", "MSFT"]}},
+                 {"window": "1500D", "brought": {"source": "builtin", "start": "2006-01-03", "symbols": ["IBM", "MSFT"]}}): # of before `asked` was kept
+        again = asked_again({**moved, "when": when}, settings)
+        assert (again["start"], again["symbols"]) == ("2006-01-03", ["IBM", "MSFT"]) != (question["start"], gone)
+        assert move_window(again, settings, "grow")[0] == again
+    assert asked_again({**moved, "when": {"window": "1500D", "asked": {"start": None}}}, settings)["start"] is None # none was given
+    assert asked_again({**moved, "when": {"window": "1500D"}}, settings)["start"] is None                         # an older record of the store
+    assert asked_again({**moved, "when": {}}, settings)["start"] == question["start"]
+
+
 @pytest.mark.slow
 def test_a_window_moves_and_is_kept(finished):
     push(finished)
@@ -215,6 +230,8 @@ def test_a_window_moves_and_is_kept(finished):
     push(finished, start="2013-07-01", end="2013-07-05")
     code, out, err = finished.here("retrain", "default", "--dry-run", "--json")
     assert json.loads(out)["question"]["start"] == back(finished) > record["parameters"]["start"], out + err
+    code, out, err = finished.here("retrain", "default", "--window", "grow", "--json")
+    assert code == 0 and finished.record()["parameters"]["start"] == "2006-01-03" == finished.record()["when"]["asked"]["start"], out + err
 
 
 @pytest.mark.parametrize("asked, said", [
