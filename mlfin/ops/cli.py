@@ -153,8 +153,8 @@ def retrain(name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", hel
     if dry_run:
         from mlfin.data.stored import untouched
 
-        with untouched(): question, plan = again.plan_retraining(name, settings, window)
-        return _say_planned(_planned(question, plan, None), as_json)
+        with untouched(): foreseen = again.plan_retraining(name, settings, window)
+        return _say_planned(_planned(*foreseen), as_json)
     with Progress(err if as_json else out, events, quiet) as progress:
         done = again.retrain(name, settings, window, settings.retrain_promote if judge is None else judge, progress)
         page = _relative(done.page, settings) if done.page else None
@@ -182,23 +182,21 @@ def foresee(question: dict,     # every parameter
             force: bool = False, # as for a run
             ) -> dict:          # experiment, profile, question, brings, run, would_run, tasks; the last three None where only the bars to come decide
     "What a run would do and why; nothing is written, and nobody is asked for bars. Raises what a run would refuse before it begins."
-    from mlfin.data.preview import preview
-    from mlfin.data.stored import as_stored, asks_first, untouched
+    from mlfin.core.errors import hide_password
+    from mlfin.data.preview import preview_question
+    from mlfin.data.stored import asks_first, untouched
     from mlfin.ops import pipeline
 
-    brings, names = None, ("source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar")
+    plan = None
     with untouched():
         pipeline.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
         pipeline.check_files(question, settings)
-        if asks_first(question, settings.root):
-            asked = {k: question.get(k) for k in names if k != "timeframe"} | {"timeframes": [question["timeframe"]]}
-            brings = preview(**asked, store=settings)
-        new = brings is not None and any(line["new"] is None or line["new"] for line in brings["series"])
-        try: plan = pipeline.make_plan(question, settings, force)
+        brings = preview_question(question, settings) if asks_first(question, settings.root) else None
+        new = [line["new"] for line in brings["series"]] if brings else []
+        try: plan = None if any(new) else pipeline.make_plan(question, settings, force)
         except DataError:
-            if not new: raise
-            plan = None                                                    # the store has none of its bars yet
-        return _planned(as_stored(question, settings.root) | {"source": question["source"]}, plan, brings)
+            if None not in new: raise                                      # else the store may have none of its bars yet
+        return _planned(question | {"path": hide_password(str(question["path"] or ""))}, plan, brings)
 
 # %% ../../nbs/ops/73_cli.ipynb #b3e85c5d
 def _say_planned(told: dict, as_json: bool) -> None:
@@ -210,6 +208,7 @@ def _say_planned(told: dict, as_json: bool) -> None:
     if told["tasks"] is None: return out.print(f"{told['experiment']}: every task would run, on the bars that come.", highlight=False)
     say_table(pd.DataFrame(told["tasks"]), fold=("why",))
     said = f"{len(told['would_run'])} tasks would run" if told["would_run"] else "no task would run"
+    if told["brings"] and any(line["new"] is None for line in told["brings"]["series"]): said += " on the bars that are here"
     out.print(f"{told['experiment']}: {said}; nothing was changed.", highlight=False, markup=False)
 
 def _say_retrained(done, page: str | None) -> None:

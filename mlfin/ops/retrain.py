@@ -13,11 +13,11 @@ from shutil import copyfile
 from typing import Any
 
 from ..backtest.window import asked_again, last_run, move_window, parse_window
-from ..core.errors import DataError, MlfinError
+from ..core.errors import DataError, MlfinError, hide_password
 from ..core.locks import experiment_lock
 from ..core.provenance import atomic_path, hash_file, hash_frame, key_components, read_json, read_parquet, read_pipeline, write_json
 from ..core.settings import Settings
-from ..data.stored import bring_in
+from ..data.stored import BUILTIN, bring_in
 from .pipeline import Plan, Result, choose_kernel, find_run, make_plan, portable_question, read_run, run
 
 # %% ../../nbs/ops/70a_retrain.ipynb #589da53a
@@ -64,13 +64,16 @@ class Retrained:
 def plan_retraining(experiment: str,          # that has run before
                     settings: Settings,       # the profile
                     window: str | None = None, # as for `retrain`
-                    ) -> tuple[dict, Plan]:   # the question, and what it would run on the bars that are there now
-    "What a retraining would do, without doing it; nobody is asked for newer bars."
+                    ) -> tuple[dict, Plan | None, dict | None]: # the question; what it would run, None where new bars decide; what comes first, as of `preview`
+    "What a retraining would do, without doing it; files are read, and nobody is asked for newer bars."
+    from mlfin.data.preview import preview_question
     record = last_run(experiment, settings)
-    asked = _again(record, settings) | {"source": "store"}
-    question, _ = move_window(asked, settings, window or record.get("when", {}).get("window"))
+    again = _again(record, settings)
+    question, _ = move_window(again | {"source": "store", "path": BUILTIN}, settings, window or record.get("when", {}).get("window"))
     _check_calendar(record, question, settings)
-    return question, make_plan(question, settings)
+    brings, own = preview_question(again, settings), {"source": again["source"], "path": hide_password(str(again["path"] or ""))}
+    come = brings is not None and any(line["new"] for line in brings["series"])
+    return question | own, None if come else make_plan(question, settings), brings
 
 
 # %% ../../nbs/ops/70a_retrain.ipynb #f53a3f34

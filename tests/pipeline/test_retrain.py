@@ -74,6 +74,35 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert code == 1 and "refused by the gate" in out, out + err
 
 
+def foreseen(bench, **asked):
+    "What a dry run tells of the finished run, had its bars come from elsewhere; nothing is written."
+    record, before = bench.record(), bench.published()
+    bench.report("run.json").write_text(json.dumps(record | {"when": record["when"] | {"brought": asked}}))
+    try: code, out, err = bench.here("retrain", "default", "--dry-run", "--json")
+    finally: bench.report("run.json").write_text(json.dumps(record, indent=1))
+    assert code == 0, out + err
+    assert {k: v for k, v in bench.published().items() if not k.endswith("default/run.json")} == {
+        k: v for k, v in before.items() if not k.endswith("default/run.json")}
+    return json.loads(out)
+
+
+def test_what_a_retraining_would_bring_in_is_foreseen(finished):
+    """Ten new bars in the experiment's own file, and "no task would run" was said of them; a service is not asked."""
+    file = finished.root / "IBM.csv"
+    bars = open_store(finished.settings).read(["IBM"])[["ts", "open", "high", "low", "close", "volume"]]
+    more = expected_bars("XNYS", "1d", "2013-04-01", "2013-04-12").ts
+    own = {"source": "csv", "path": "IBM.csv", "symbols": ["IBM"], "timeframe": "1d", "start": "2006-01-03", "tz": "UTC", "calendar": "auto"}
+    bars.to_csv(file, index=False)
+    told = foreseen(finished, **own)
+    assert [line["new"] for line in told["brings"]["series"]] == [0] and told["tasks"] and told["question"]["path"] == "IBM.csv"
+    pd.concat([bars, bars.tail(len(more)).assign(ts=more.to_numpy())]).to_csv(file, index=False)
+    told = foreseen(finished, **own)
+    assert [(line["symbol"], line["new"]) for line in told["brings"]["series"]] == [("IBM", len(more))], told
+    assert told["tasks"] is None is told["would_run"] and (told["question"]["source"], told["brings"]["source"]) == ("csv", "csv:IBM.csv")
+    told = foreseen(finished, **own | {"source": "yahoo", "path": ""})
+    assert [line["new"] for line in told["brings"]["series"]] == [None] and told["tasks"] and told["question"]["source"] == "yahoo"
+
+
 def test_a_window_that_the_folds_do_not_fit_into_is_refused_before_a_kernel_starts(finished):
     before = finished.published()
     for window in ("30D", "2h"):
