@@ -149,6 +149,7 @@ def retrain(name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", hel
     from mlfin.ops import retrain as again
 
     settings = load_profile(profile)
+    judge = settings.retrain_promote if judge is None else judge
     name = name or str(read_yaml(settings.root / "env.yaml").get("experiment", "default"))
     if dry_run:
         from mlfin.data.stored import untouched
@@ -156,7 +157,7 @@ def retrain(name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", hel
         with untouched(): foreseen = again.plan_retraining(name, settings, window)
         return _say_planned(_planned(*foreseen), as_json)
     with Progress(err if as_json else out, events, quiet) as progress:
-        done = again.retrain(name, settings, window, settings.retrain_promote if judge is None else judge, progress)
+        done = again.retrain(name, settings, window, judge, progress)
         page = _relative(done.page, settings) if done.page else None
         told = {"experiment": name, "run": done.result.run_id, "before": done.before, "brought": done.brought, "changed": done.changed, "version": done.version,
                 "promoted": done.promoted, "gate": done.gate, "page": page, "executed": done.result.executed}

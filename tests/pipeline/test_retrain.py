@@ -15,6 +15,8 @@ from mlfin.data.calendars import expected_bars
 from mlfin.data.ingest import open_store
 from mlfin.models.gate import beats_champion, promote
 from mlfin.models.registry import model_versions, read_manifest
+from mlfin.ops import retrain as retrained
+from mlfin.ops.pipeline import Result
 from mlfin.ops.retrain import _keep_again
 
 from .conftest import words
@@ -184,6 +186,21 @@ def test_the_store_says_of_bars_off_its_calendar_that_they_are_used(finished):
     (line,) = done.quality[done.quality.check == "calendar"].itertuples()
     assert (line.status, line.rows) == ("warn", len(done.bars) - done.bars.ts.isin(expected_bars("XTSE", "1d", "2013-04-01", "2013-06-28").ts).sum())
     assert line.detail == "IBM 1 (used as they stand in the store)" and done.quarantine.empty
+
+
+@pytest.mark.parametrize("setting, words, promoted, code", [
+    (True, [], False, 1), (True, [], True, 0), (True, ["--no-promote"], False, 0), (False, [], False, 0), (False, ["--promote"], False, 1)])
+def test_a_refusal_is_an_exit_code_where_promotion_was_asked_for(workbench, monkeypatch, setting, words, promoted, code):
+    """By the option or by the setting: it is the same wish."""
+    asked = []
+
+    def judged(name, settings, window, promote, progress):
+        asked.append(promote)
+        return retrained.Retrained(Result("1", settings.root, (), {}), "0", None, {}, 1, promoted, "the gate's words")
+    monkeypatch.setattr(retrained, "retrain", judged)
+    monkeypatch.setenv("MLFIN_RETRAIN_PROMOTE", str(setting).lower())
+    found, out, err = workbench.here("retrain", "default", *words)
+    assert found == code and asked == [words != ["--no-promote"] and (setting or bool(words))], out + err
 
 
 @pytest.mark.slow
