@@ -129,7 +129,7 @@ def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     champion = next((v.number for v in registry.model_versions(settings, experiment) if "champion" in v.aliases), None)
     against = _against(settings, experiment, newest.number, champion) if champion else None
     done = gate.promote(settings, experiment, newest.number) if promote else None
-    verdict = done.verdict if done else gate.judge(settings, experiment, newest.number)
+    verdict = done.verdict if done else gate.note_verdict(settings, experiment, newest.number)
     refused = "; ".join(f"{c.name}: {c.says}" for c in verdict.all if not c.passed)
     says = f"refused by the gate: {refused}" if refused else "passed the gate, and serves" if done else "would pass the gate; nobody asked to promote it"
     return {"version": newest.number, "champion": champion, "promoted": bool(done and done.promoted), "gate": says, "checks": verdict.record()["checks"],

@@ -59,6 +59,7 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert (bars.ts >= "2013-04-01").sum() == 2 * pushed
     aliases = {v.number: v.aliases for v in model_versions(finished.settings, "default")}
     assert "champion" in aliases[1] and "champion" not in aliases[2]
+    assert {v.number: v.verdict for v in model_versions(finished.settings, "default")} == {1: "forced", 2: "refused"}
 
     page = (finished.root / told["page"]).read_text()
     kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
