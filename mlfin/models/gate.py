@@ -397,6 +397,7 @@ def note_verdict(settings: Settings, # limits of the gate; MLflow, ledger and pr
     _note(settings, found, verdict, champion)
     return verdict
 
+# %% ../../nbs/models/38a_gate.ipynb #7a844114
 def promote(settings: Settings,              # limits of the gate; MLflow, ledger and products
             experiment: str,                 # name of a line of research
             which: int | str | None = None,  # a version; by default the model of the newest run, which is registered first

@@ -106,6 +106,23 @@ def test_what_a_retraining_would_bring_in_is_foreseen(finished):
     assert [line["new"] for line in told["brings"]["series"]] == [None] and told["tasks"] and told["question"]["source"] == "yahoo"
 
 
+def test_the_status_of_an_experiment_is_of_what_it_was_asked_last(finished):
+    """Its question came from a file, so all of it differed from env.yaml, on a page of "parameter changed"."""
+    record = finished.record()
+    code, out, err = finished.here("status", "--experiment", "default", "--json")
+    told = json.loads(out)
+    assert code == 0 and {t["state"] for t in told["tasks"]} == {"fresh"} and (told["asked"], told["run"]) == (f"run {record['run_id']}", record["run_id"])
+    (finished.root / "q.yaml").write_text("models: [dummy]\nsymbols: [IBM]\n")
+    for words, asked in (([], "env.yaml"), (["--experiment", "default", "-f", "q.yaml"], "q.yaml"), (["--experiment", "default", "-p", "folds=2"], "-p"),
+                         (["--experiment", "never"], "env.yaml")):
+        told = json.loads(finished.here("status", *words, "--json")[1])
+        assert "stale" in {t["state"] for t in told["tasks"]} and asked in told["asked"], (words, told["asked"])
+    record["when"]["brought"] = {"source": "sql", "path": "postgresql://ann:secret@db/x"}
+    finished.report("run.json").write_text(json.dumps(record))
+    out = finished.here("status", "--experiment", "default")[1]
+    assert f"question: run {record['run_id']}, bars brought from sql:postgresql://" in out and "secret" not in out
+
+
 def test_a_window_that_the_folds_do_not_fit_into_is_refused_before_a_kernel_starts(finished):
     before = finished.published()
     for window in ("30D", "2h"):
