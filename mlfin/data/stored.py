@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import DataError, ParameterError, PipelineError, hide_password, must_be
+from ..core.errors import AwayError, DataError, ParameterError, PipelineError, hide_password, must_be
 from ..core.paths import open_data, require_allowed
 from ..core.provenance import Task, hash_json, read_json, write_json
 from ..core.settings import Settings
@@ -140,7 +140,7 @@ def bring_in(question: dict[str, Any],         # a run's
              always: bool = False,             # True: also what a task could read by itself, a file or the built-in set
              partly: bool = False,             # True: a symbol that the store has, and the source no more, is no failure; the note names it in `left`
              ) -> tuple[dict, dict | None]:    # the question to ask of the store; what was brought from where, None where nothing had to be
-    "Bring what is new at a question's source into the store; raises `DataError` where a series cannot be brought."
+    "Bring what is new at a question's source into the store; raises `DataError` where a series cannot be brought, `AwayError` where its source does not answer."
     if question.get("source", "builtin") == "store" or not (always or asks_first(question, settings.root)): return question, None
     own = {**question, "source": "store", "path": BUILTIN}
     names = ("source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar")
@@ -153,7 +153,7 @@ def bring_in(question: dict[str, Any],         # a run's
     place = str(settings.root / asked["path"]) if asked["source"] in (*FILES, "rest") else None if asked["source"] == "builtin" else asked["path"]
     done = update(*(asked | {"path": place}).values(), settings, progress=progress)
     if (left := _left(done.series, settings) if done.failed and partly else None): told["left"] = left
-    elif done.failed: raise DataError(done.series.error[done.series.error != ""].iloc[0])
+    elif done.failed: raise (AwayError if done.away else DataError)(done.series.error[done.series.error != ""].iloc[0])
     if files: write_json({**(read_json(note) if note.is_file() else {}), name: mark}, note)
     return own, told | {"new": int(done.series.inserted.sum() + done.series.revised.sum())}
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REQUIRED', 'LEVEL_TOLERANCE', 'SLOPE_TOLERANCE', 'CALIBRATION_LEVEL', 'BlockTest', 'block_test', 'Check', 'Verdict',
-           'beats_baseline', 'beats_champion', 'is_calibrated', 'count_trials', 'judge', 'Promotion', 'promote',
-           'VersionComparison', 'compare_versions']
+           'beats_baseline', 'beats_champion', 'is_calibrated', 'count_trials', 'judge', 'Promotion', 'note_verdict',
+           'promote', 'VersionComparison', 'compare_versions']
 
 # %% ../../nbs/models/38a_gate.ipynb #4ad29240
 import json
@@ -375,6 +375,29 @@ class Promotion(NamedTuple):
     replaced: int | None  # number of the champion that was
     forced: str           # the reason, where the gate had refused it
 
+def _note(settings: Settings, found: Version, verdict: Verdict, champion: int | None, reason: str = "") -> str:
+    "Write a verdict on its version; the word that stands there."
+    loads = all(c.passed for c in verdict.all if c.name == "loads")
+    word = "passed" if verdict.passed else "forced" if reason and loads else "refused"
+    forced = reason if word == "forced" else ""
+    lines = [*([f"forced: {forced}"] if forced else []), *verdict.reasons]
+    write_verdict(settings, found, word, "\n".join(lines), {**verdict.record(), "champion": champion, "forced": forced})
+    return word
+
+def note_verdict(settings: Settings, # limits of the gate; MLflow, ledger and products
+                 experiment: str,    # name of a line of research
+                 which: int | str,   # a number, or "challenger", "latest"; the champion keeps what it was promoted by
+                 now: pd.Timestamp | None = None, # UTC; the present by default
+                ) -> Verdict:        # as `judge` gives it
+    "Put a version through every check, and write on it what came of that; nothing is promoted."
+    found = find_version(settings, experiment, which)
+    champion = next((v.number for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
+    if found.number == champion: raise ModelError(f"{found} is the champion, whose verdict stays.\nHint: `mlfin models show` shows it.")
+    verdict = judge(settings, experiment, found.number, now=now)
+    _note(settings, found, verdict, champion)
+    return verdict
+
+# %% ../../nbs/models/38a_gate.ipynb #7a844114
 def promote(settings: Settings,              # limits of the gate; MLflow, ledger and products
             experiment: str,                 # name of a line of research
             which: int | str | None = None,  # a version; by default the model of the newest run, which is registered first
@@ -387,14 +410,11 @@ def promote(settings: Settings,              # limits of the gate; MLflow, ledge
     found = register(settings, experiment, label) if which is None else find_version(settings, experiment, which)
     if "champion" in found.aliases: raise ModelError(f"{found} is the champion already.\nHint: `mlfin run` with other data, features or models makes another.")
     before = next((v for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
-    verdict, reason = judge(settings, experiment, found.number, trials, now), force.strip()
-    loads = all(c.passed for c in verdict.all if c.name == "loads")
-    word = "passed" if verdict.passed else "forced" if reason and loads else "refused"
-    record = {**verdict.record(), "champion": before.number if before else None, "forced": reason if word == "forced" else ""}
-    write_verdict(settings, found, word, "\n".join([*([f"forced: {reason}"] if word == "forced" else []), *verdict.reasons]), record)
-    if word == "refused": return Promotion(find_version(settings, experiment, found.number), verdict, False, record["champion"], "")
-    made = crown(settings, experiment, found.number, record["champion"])
-    return Promotion(made, verdict, True, record["champion"], record["forced"])
+    verdict, replaced, reason = judge(settings, experiment, found.number, trials, now), before.number if before else None, force.strip()
+    word = _note(settings, found, verdict, replaced, reason)
+    if word == "refused": return Promotion(find_version(settings, experiment, found.number), verdict, False, replaced, "")
+    made = crown(settings, experiment, found.number, replaced)
+    return Promotion(made, verdict, True, replaced, reason if word == "forced" else "")
 
 # %% ../../nbs/models/38a_gate.ipynb #2986264c
 @dataclass(frozen=True)

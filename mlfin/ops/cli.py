@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.errors import AWAY, DONE, REFUSED, DataError, MlfinError, SettingsError, exit_code
+from ..core.errors import AWAY, DONE, REFUSED, DataError, MlfinError, SettingsError, exit_code, hide_password
 from ..core.provenance import read_yaml
 from ..core.private import private_files, restore_umask
 from ..core.settings import Settings
@@ -149,14 +149,15 @@ def retrain(name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", hel
     from mlfin.ops import retrain as again
 
     settings = load_profile(profile)
+    judge = settings.retrain_promote if judge is None else judge
     name = name or str(read_yaml(settings.root / "env.yaml").get("experiment", "default"))
     if dry_run:
         from mlfin.data.stored import untouched
 
-        with untouched(): question, plan = again.plan_retraining(name, settings, window)
-        return _say_planned(_planned(question, plan, None), as_json)
+        with untouched(): foreseen = again.plan_retraining(name, settings, window)
+        return _say_planned(_planned(*foreseen), as_json)
     with Progress(err if as_json else out, events, quiet) as progress:
-        done = again.retrain(name, settings, window, settings.retrain_promote if judge is None else judge, progress)
+        done = again.retrain(name, settings, window, judge, progress)
         page = _relative(done.page, settings) if done.page else None
         told = {"experiment": name, "run": done.result.run_id, "before": done.before, "brought": done.brought, "changed": done.changed, "version": done.version,
                 "promoted": done.promoted, "gate": done.gate, "page": page, "executed": done.result.executed}
@@ -182,23 +183,20 @@ def foresee(question: dict,     # every parameter
             force: bool = False, # as for a run
             ) -> dict:          # experiment, profile, question, brings, run, would_run, tasks; the last three None where only the bars to come decide
     "What a run would do and why; nothing is written, and nobody is asked for bars. Raises what a run would refuse before it begins."
-    from mlfin.data.preview import preview
-    from mlfin.data.stored import as_stored, asks_first, untouched
+    from mlfin.data.preview import preview_question
+    from mlfin.data.stored import asks_first, untouched
     from mlfin.ops import pipeline
 
-    brings, names = None, ("source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar")
+    plan = None
     with untouched():
         pipeline.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
         pipeline.check_files(question, settings)
-        if asks_first(question, settings.root):
-            asked = {k: question.get(k) for k in names if k != "timeframe"} | {"timeframes": [question["timeframe"]]}
-            brings = preview(**asked, store=settings)
-        new = brings is not None and any(line["new"] is None or line["new"] for line in brings["series"])
-        try: plan = pipeline.make_plan(question, settings, force)
+        brings = preview_question(question, settings) if asks_first(question, settings.root) else None
+        new = [line["new"] for line in brings["series"]] if brings else []
+        try: plan = None if any(new) else pipeline.make_plan(question, settings, force)
         except DataError:
-            if not new: raise
-            plan = None                                                    # the store has none of its bars yet
-        return _planned(as_stored(question, settings.root) | {"source": question["source"]}, plan, brings)
+            if None not in new: raise                                      # else the store may have none of its bars yet
+        return _planned(question | {"path": hide_password(str(question["path"] or ""))}, plan, brings)
 
 # %% ../../nbs/ops/73_cli.ipynb #b3e85c5d
 def _say_planned(told: dict, as_json: bool) -> None:
@@ -210,6 +208,7 @@ def _say_planned(told: dict, as_json: bool) -> None:
     if told["tasks"] is None: return out.print(f"{told['experiment']}: every task would run, on the bars that come.", highlight=False)
     say_table(pd.DataFrame(told["tasks"]), fold=("why",))
     said = f"{len(told['would_run'])} tasks would run" if told["would_run"] else "no task would run"
+    if told["brings"] and any(line["new"] is None for line in told["brings"]["series"]): said += " on the bars that are here"
     out.print(f"{told['experiment']}: {said}; nothing was changed.", highlight=False, markup=False)
 
 def _say_retrained(done, page: str | None) -> None:
@@ -225,21 +224,38 @@ def _say_retrained(done, page: str | None) -> None:
     if page: out.print(f"Read {page}", highlight=False)
 
 # %% ../../nbs/ops/73_cli.ipynb #98ad6f42
-@app.command(epilog=examples("mlfin status", "mlfin status -p label=fwd_ret_10 --json"))
-def status(experiment: Experiment = None, profile: Profile = None, parameter: _Parameters = [], as_json: Json = False):  # noqa: B006
-    "What is fresh, what a run would do and why, and the runs that are kept."
+@app.command(epilog=examples("mlfin status", "mlfin status --experiment momentum", "mlfin status -p label=fwd_ret_10 --json"))
+def status(experiment: Experiment = None, profile: Profile = None, parameter: _Parameters = [], file: _Files = [], as_json: Json = False):  # noqa: B006
+    """What is fresh, what a run would do and why, and the runs that are kept.
+
+    Of the question in env.yaml, with -p and -f as `run` has them; with --experiment alone, of what that was asked last."""
     import pandas as pd
     from mlfin.ops.pipeline import describe_tasks, make_plan
 
     settings = load_profile(profile)
-    plan = make_plan(_parameters(settings, parameter, [], experiment), settings)
+    question, asked, brought = _asked_last(settings, parameter, file, experiment)
+    plan = make_plan(question, settings)
     name, tasks = plan.question["experiment"], describe_tasks(plan)
     runs = [dict(zip(("run", "finished", "verdict"), (run, when, says), strict=True)) for when, run, says in _kept_runs(settings.reports_dir(name))]
-    if as_json: return say_json({"experiment": name, "profile": settings.profile, "run": plan.run_id, "tasks": tasks, "runs": runs})
+    if as_json: return say_json({"experiment": name, "profile": settings.profile, "run": plan.run_id, "asked": asked, "brought": brought, "tasks": tasks, "runs": runs})
     out.print(f"{name} ({settings.profile})", style="bold", highlight=False, markup=False)
+    out.print(f"question: {asked}{f', bars brought from {brought}' if brought else ''}", highlight=False, markup=False)
     say_table(pd.DataFrame([{**{k: t[k] for k in ("task", "state", "why")}, "made by": _made_by(t)} for t in tasks]), fold=("why", "made by"))
     out.print("\nruns, newest first" if runs else "\nNo run is kept yet: `mlfin run` makes the first one.", style="bold" if runs else None, highlight=False)
     if runs: say_table(pd.DataFrame(runs), fold=("verdict",))
+
+# %% ../../nbs/ops/73_cli.ipynb #98ad6f43
+def _asked_last(settings: Settings, parameter: list[str], file: list[Path], experiment: str | None) -> tuple[dict, str, str | None]:
+    "The question, who asks it, and where its bars were brought from: what an experiment was asked last, where nothing else is given."
+    from mlfin.backtest.window import asked_last
+    from mlfin.ops.pipeline import read_run
+
+    question = _parameters(settings, parameter, file, experiment)
+    record = read_run(settings.reports_dir(question["experiment"])) if experiment and not parameter and not file else None
+    if record is None: return question, ", ".join(["env.yaml", *(f.name for f in file), *(["-p"] if parameter else [])]), None
+    brought = record.get("when", {}).get("brought")
+    place = hide_password(f"{brought['source']}:{brought.get('path') or ''}".rstrip(":")) if brought else None
+    return asked_last(record, settings), f"run {record['run_id']}", place
 
 def _made_by(told: dict) -> str:
     "When, by which run, code, commit and lock a task was made; empty where it never was."

@@ -34,7 +34,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, 
 from ..core.locks import experiment_lock
 from mlfin.core.provenance import (
     PLAN, REGISTRIES, TaskSpec, atomic_path, differences, expand_grids, find_content, hash_file, hash_json, package_library, pipeline_components,
-    product_key, project_texts, read_json, read_parquet, read_pipeline, read_yaml, run_id, system_message, with_labels, write_json,
+    product_key, project_texts, read_json, read_parquet, read_pipeline, read_yaml, run_id, system_message, write_json,
 )
 from ..core.progress import read_progress
 from ..core.settings import Settings, quiet_environment
@@ -599,7 +599,7 @@ def run(question: dict,                             # every parameter: `ask`
         force: bool = False,                        # run everything, fresh or not
         on_event: _Event = lambda kind, task, details: None, # told of tasks and cells as they go
         locked: bool = False,                       # True: the caller has `experiment_lock`
-        **noted,                                    # what else the run's record says of its data: brought, window
+        **noted,                                    # what else the run's record says of its data: brought, window, asked
        ) -> Result:                                 # what was done
     "Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its name."
     check_experiment(question["experiment"], settings)
@@ -694,7 +694,9 @@ def portable_question(record: dict,       # run.json
                       settings: Settings, # the profile
                       ) -> dict:          # every parameter
     "A run's parameters with what `env.yaml` has gained since, and what names a place settled here: a file is found by its content."
-    asked = {**with_labels(read_yaml(settings.root / "env.yaml")), **with_labels(record["parameters"]), "profile": settings.profile}
+    from mlfin.backtest.window import asked_last
+
+    asked = asked_last(record, settings)
     known = {parts["components"]["data"].get("path") for parts in record["tasks"].values()} - {None}
     if known and isinstance(asked.get("path"), str): asked["path"] = find_content(asked["path"], known.pop(), settings.root)
     return asked

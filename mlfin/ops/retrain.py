@@ -13,11 +13,11 @@ from shutil import copyfile
 from typing import Any
 
 from ..backtest.window import asked_again, last_run, move_window, parse_window
-from ..core.errors import DataError, MlfinError
+from ..core.errors import DataError, MlfinError, hide_password
 from ..core.locks import experiment_lock
 from ..core.provenance import atomic_path, hash_file, hash_frame, key_components, read_json, read_parquet, read_pipeline, write_json
 from ..core.settings import Settings
-from ..data.stored import bring_in
+from ..data.stored import BUILTIN, bring_in
 from .pipeline import Plan, Result, choose_kernel, find_run, make_plan, portable_question, read_run, run
 
 # %% ../../nbs/ops/70a_retrain.ipynb #589da53a
@@ -64,13 +64,16 @@ class Retrained:
 def plan_retraining(experiment: str,          # that has run before
                     settings: Settings,       # the profile
                     window: str | None = None, # as for `retrain`
-                    ) -> tuple[dict, Plan]:   # the question, and what it would run on the bars that are there now
-    "What a retraining would do, without doing it; nobody is asked for newer bars."
+                    ) -> tuple[dict, Plan | None, dict | None]: # the question; what it would run, None where new bars decide; what comes first, as of `preview`
+    "What a retraining would do, without doing it; files are read, and nobody is asked for newer bars."
+    from mlfin.data.preview import preview_question
     record = last_run(experiment, settings)
-    asked = _again(record, settings) | {"source": "store"}
-    question, _ = move_window(asked, settings, window or record.get("when", {}).get("window"))
+    again = _again(record, settings)
+    question, _ = move_window(again | {"source": "store", "path": BUILTIN}, settings, window or record.get("when", {}).get("window"))
     _check_calendar(record, question, settings)
-    return question, make_plan(question, settings)
+    brings, own = preview_question(again, settings), {"source": again["source"], "path": hide_password(str(again["path"] or ""))}
+    come = brings is not None and any(line["new"] for line in brings["series"])
+    return question | own, None if come else make_plan(question, settings), brings
 
 
 # %% ../../nbs/ops/70a_retrain.ipynb #f53a3f34
@@ -92,13 +95,14 @@ def _retrained(experiment: str, settings: Settings, window: str | None, promote:
     window = window or record.get("when", {}).get("window")
     parse_window(window)
     def told(symbol, timeframe, rows, last): on_event("rows", symbol, {"timeframe": timeframe, "rows": rows, "last": last})
-    question, brought = bring_in(_again(record, settings), settings, told, always=True, partly=True)
+    again = _again(record, settings)
+    question, brought = bring_in(again, settings, told, always=True, partly=True)
     question, gone = move_window(question, settings, window)
     calendar = _check_calendar(record, question, settings)
     if _same_bars(record, make_plan(question, settings), settings):
         result, changed = Result(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
     else:
-        result = run(question, settings, on_event=on_event, locked=True, brought=brought, window=window)
+        result = run(question, settings, on_event=on_event, locked=True, brought=brought, window=window, asked={k: again.get(k) for k in ("start", "symbols")})
         changed = _differences(record, read_run(result.folder))
         if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
     made = _judged(settings, experiment, promote)
@@ -125,7 +129,7 @@ def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     champion = next((v.number for v in registry.model_versions(settings, experiment) if "champion" in v.aliases), None)
     against = _against(settings, experiment, newest.number, champion) if champion else None
     done = gate.promote(settings, experiment, newest.number) if promote else None
-    verdict = done.verdict if done else gate.judge(settings, experiment, newest.number)
+    verdict = done.verdict if done else gate.note_verdict(settings, experiment, newest.number)
     refused = "; ".join(f"{c.name}: {c.says}" for c in verdict.all if not c.passed)
     says = f"refused by the gate: {refused}" if refused else "passed the gate, and serves" if done else "would pass the gate; nobody asked to promote it"
     return {"version": newest.number, "champion": champion, "promoted": bool(done and done.promoted), "gate": says, "checks": verdict.record()["checks"],

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlfin.core.errors import DataError, ParameterError
+from mlfin.core.errors import AWAY, REFUSED, AwayError, DataError, ParameterError
 from mlfin.core.provenance import Task
 from mlfin.core.settings import Settings
 from mlfin.data import ingest as module
@@ -153,7 +153,7 @@ def test_a_source_that_fails_stops_a_run_before_it_begins(settings, make):
     bars, lost = make("AAA"), []
 
     def line_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None, limit=0):
-        if lost: raise DataError("The line broke.")
+        if lost: raise lost[-1]("The line broke.")
         own = bars[bars.ts >= start] if start is not None else bars
         nothing = quarantine_rows("", [], [], [], [], [])
         yield Reading(own.reset_index(drop=True), np.arange(len(own)), nothing, "line:1", "1", until=bars.ts.iloc[-1])
@@ -161,8 +161,11 @@ def test_a_source_that_fails_stops_a_run_before_it_begins(settings, make):
     try:
         own, brought = bring_in(asked(source="line", path=None), settings)
         assert own["source"] == "store" and brought["new"] == len(bars)
-        lost.append(True)
-        with pytest.raises(DataError, match="The line broke"): bring_in(asked(source="line", path=None), settings)
+        for kind, code in ((DataError, REFUSED), (AwayError, AWAY)):       # a run ends with the exit code of `mlfin ingest`
+            lost.append(kind)
+            for more in ({}, {"partly": True}):
+                with pytest.raises(DataError, match="The line broke") as e: bring_in(asked(source="line", path=None), settings, **more)
+                assert e.value.exit_code == code
     finally: del SOURCES["line"]
 
 

@@ -25,9 +25,10 @@ from mlfin.models.gate import (
     count_trials,
     is_calibrated,
     judge,
+    note_verdict,
     promote,
 )
-from mlfin.models.registry import find_version, load_champion, model_versions, rollback
+from mlfin.models.registry import find_version, load_champion, model_versions, register, rollback
 
 spec = spec_from_file_location("left_run", Path(__file__).with_name("left_run.py"))
 left_run = module_from_spec(spec)
@@ -304,6 +305,20 @@ def test_the_next_must_beat_the_champion_and_the_verdict_stays(settings):
 
 
 @pytest.mark.slow
+def test_a_verdict_is_written_without_a_promotion(settings):
+    """What `mlfin retrain` judged was shown as "not judged"."""
+    leave(settings, "noted")
+    found = register(settings, "noted")
+    told = note_verdict(settings, "noted", found.number, AFTER + pd.Timedelta("30D"))
+    noted = find_version(settings, "noted", 1)
+    assert (noted.verdict, "champion" in noted.aliases, list(failed(told))) == ("refused", False, ["fresh"]) and "fresh: " in noted.tags["mlfin.reasons"]
+    record = json.loads(noted.tags["mlfin.judged"])
+    assert not record["passed"] and (record["champion"], record["forced"], record["seal"]) == (None, "", found.seal)
+    assert note_verdict(settings, "noted", 1, AFTER).passed and find_version(settings, "noted", 1).verdict == "passed"
+    with pytest.raises(ModelError): load_champion(settings, "noted")       # who passes does not serve by that
+    with pytest.raises(ModelError, match="whose verdict stays"): note_verdict(settings, "good", "champion", AFTER)
+
+
 def test_another_label_cannot_be_compared(settings):
     leave(settings, "label")
     assert promote(settings, "label", now=AFTER).promoted

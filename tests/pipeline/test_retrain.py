@@ -15,6 +15,8 @@ from mlfin.data.calendars import expected_bars
 from mlfin.data.ingest import open_store
 from mlfin.models.gate import beats_champion, promote
 from mlfin.models.registry import model_versions, read_manifest
+from mlfin.ops import retrain as retrained
+from mlfin.ops.pipeline import Result
 from mlfin.ops.retrain import _keep_again
 
 from .conftest import words
@@ -57,6 +59,7 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert (bars.ts >= "2013-04-01").sum() == 2 * pushed
     aliases = {v.number: v.aliases for v in model_versions(finished.settings, "default")}
     assert "champion" in aliases[1] and "champion" not in aliases[2]
+    assert {v.number: v.verdict for v in model_versions(finished.settings, "default")} == {1: "forced", 2: "refused"}
 
     page = (finished.root / told["page"]).read_text()
     kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
@@ -72,6 +75,52 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert code == 0 and "Nothing is new" in out, out + err
     code, out, err = finished.here("retrain", "default", "--promote")
     assert code == 1 and "refused by the gate" in out, out + err
+
+
+def foreseen(bench, **asked):
+    "What a dry run tells of the finished run, had its bars come from elsewhere; nothing is written."
+    record, before = bench.record(), bench.published()
+    bench.report("run.json").write_text(json.dumps(record | {"when": record["when"] | {"brought": asked}}))
+    try: code, out, err = bench.here("retrain", "default", "--dry-run", "--json")
+    finally: bench.report("run.json").write_text(json.dumps(record, indent=1))
+    assert code == 0, out + err
+    assert {k: v for k, v in bench.published().items() if not k.endswith("default/run.json")} == {
+        k: v for k, v in before.items() if not k.endswith("default/run.json")}
+    return json.loads(out)
+
+
+def test_what_a_retraining_would_bring_in_is_foreseen(finished):
+    """Ten new bars in the experiment's own file, and "no task would run" was said of them; a service is not asked."""
+    file = finished.root / "IBM.csv"
+    bars = open_store(finished.settings).read(["IBM"])[["ts", "open", "high", "low", "close", "volume"]]
+    more = expected_bars("XNYS", "1d", "2013-04-01", "2013-04-12").ts
+    own = {"source": "csv", "path": "IBM.csv", "symbols": ["IBM"], "timeframe": "1d", "start": "2006-01-03", "tz": "UTC", "calendar": "auto"}
+    bars.to_csv(file, index=False)
+    told = foreseen(finished, **own)
+    assert [line["new"] for line in told["brings"]["series"]] == [0] and told["tasks"] and told["question"]["path"] == "IBM.csv"
+    pd.concat([bars, bars.tail(len(more)).assign(ts=more.to_numpy())]).to_csv(file, index=False)
+    told = foreseen(finished, **own)
+    assert [(line["symbol"], line["new"]) for line in told["brings"]["series"]] == [("IBM", len(more))], told
+    assert told["tasks"] is None is told["would_run"] and (told["question"]["source"], told["brings"]["source"]) == ("csv", "csv:IBM.csv")
+    told = foreseen(finished, **own | {"source": "yahoo", "path": ""})
+    assert [line["new"] for line in told["brings"]["series"]] == [None] and told["tasks"] and told["question"]["source"] == "yahoo"
+
+
+def test_the_status_of_an_experiment_is_of_what_it_was_asked_last(finished):
+    """Its question came from a file, so all of it differed from env.yaml, on a page of "parameter changed"."""
+    record = finished.record()
+    code, out, err = finished.here("status", "--experiment", "default", "--json")
+    told = json.loads(out)
+    assert code == 0 and {t["state"] for t in told["tasks"]} == {"fresh"} and (told["asked"], told["run"]) == (f"run {record['run_id']}", record["run_id"])
+    (finished.root / "q.yaml").write_text("models: [dummy]\nsymbols: [IBM]\n")
+    for words, asked in (([], "env.yaml"), (["--experiment", "default", "-f", "q.yaml"], "q.yaml"), (["--experiment", "default", "-p", "folds=2"], "-p"),
+                         (["--experiment", "never"], "env.yaml")):
+        told = json.loads(finished.here("status", *words, "--json")[1])
+        assert "stale" in {t["state"] for t in told["tasks"]} and asked in told["asked"], (words, told["asked"])
+    record["when"]["brought"] = {"source": "sql", "path": "postgresql://ann:secret@db/x"}
+    finished.report("run.json").write_text(json.dumps(record))
+    out = finished.here("status", "--experiment", "default")[1]
+    assert f"question: run {record['run_id']}, bars brought from sql:postgresql://" in out and "secret" not in out
 
 
 def test_a_window_that_the_folds_do_not_fit_into_is_refused_before_a_kernel_starts(finished):
@@ -157,6 +206,21 @@ def test_the_store_says_of_bars_off_its_calendar_that_they_are_used(finished):
     assert line.detail == "IBM 1 (used as they stand in the store)" and done.quarantine.empty
 
 
+@pytest.mark.parametrize("setting, words, promoted, code", [
+    (True, [], False, 1), (True, [], True, 0), (True, ["--no-promote"], False, 0), (False, [], False, 0), (False, ["--promote"], False, 1)])
+def test_a_refusal_is_an_exit_code_where_promotion_was_asked_for(workbench, monkeypatch, setting, words, promoted, code):
+    """By the option or by the setting: it is the same wish."""
+    asked = []
+
+    def judged(name, settings, window, promote, progress):
+        asked.append(promote)
+        return retrained.Retrained(Result("1", settings.root, (), {}), "0", None, {}, 1, promoted, "the gate's words")
+    monkeypatch.setattr(retrained, "retrain", judged)
+    monkeypatch.setenv("MLFIN_RETRAIN_PROMOTE", str(setting).lower())
+    found, out, err = workbench.here("retrain", "default", *words)
+    assert found == code and asked == [words != ["--no-promote"] and (setting or bool(words))], out + err
+
+
 @pytest.mark.slow
 def test_a_calendar_that_changed_is_said_with_what_changed(finished):
     """XNYS and XNAS have the same sessions: every bar stays, every row can be compared, and the change is on the page."""
@@ -205,6 +269,21 @@ def test_a_champion_of_another_model_set_is_compared_by_what_it_foretold(finishe
     assert against["champion"] == 1 and against["rows"] > 2000 and "common rows" in against["says"]
 
 
+def test_a_window_that_moved_grows_back_to_what_was_first_asked(finished):
+    """The moved start, and the symbols that were left out of the window, stood in the record and were taken for the question."""
+    record, settings = finished.record(), finished.settings
+    question, gone = move_window(asked_again(record, settings) | {"folds": 2}, settings, "1500D")
+    moved = {**record, "parameters": question | {"symbols": ["IBM"]}}
+    for when in ({"window": "1500D", "asked": {"start": "2006-01-03", "symbols": ["IBM", "MSFT"]}},
+                 {"window": "1500D", "brought": {"source": "builtin", "start": "2006-01-03", "symbols": ["IBM", "MSFT"]}}): # of before `asked` was kept
+        again = asked_again({**moved, "when": when}, settings)
+        assert (again["start"], again["symbols"]) == ("2006-01-03", ["IBM", "MSFT"]) != (question["start"], gone)
+        assert move_window(again, settings, "grow")[0] == again
+    assert asked_again({**moved, "when": {"window": "1500D", "asked": {"start": None}}}, settings)["start"] is None # none was given
+    assert asked_again({**moved, "when": {"window": "1500D"}}, settings)["start"] is None                         # an older record of the store
+    assert asked_again({**moved, "when": {}}, settings)["start"] == question["start"]
+
+
 @pytest.mark.slow
 def test_a_window_moves_and_is_kept(finished):
     push(finished)
@@ -215,6 +294,8 @@ def test_a_window_moves_and_is_kept(finished):
     push(finished, start="2013-07-01", end="2013-07-05")
     code, out, err = finished.here("retrain", "default", "--dry-run", "--json")
     assert json.loads(out)["question"]["start"] == back(finished) > record["parameters"]["start"], out + err
+    code, out, err = finished.here("retrain", "default", "--window", "grow", "--json")
+    assert code == 0 and finished.record()["parameters"]["start"] == "2006-01-03" == finished.record()["when"]["asked"]["start"], out + err
 
 
 @pytest.mark.parametrize("asked, said", [
