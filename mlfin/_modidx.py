@@ -3660,6 +3660,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mlfin/models/registry.py'),
                                        'mlfin.models.registry._refuse_unjudged': ( 'models/registry.html#_refuse_unjudged',
                                                                                    'mlfin/models/registry.py'),
+                                       'mlfin.models.registry._registered': ( 'models/registry.html#_registered',
+                                                                              'mlfin/models/registry.py'),
                                        'mlfin.models.registry._registry': ('models/registry.html#_registry', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._restore': ('models/registry.html#_restore', 'mlfin/models/registry.py'),
                                        'mlfin.models.registry._seal_version': ( 'models/registry.html#_seal_version',

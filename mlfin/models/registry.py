@@ -40,6 +40,7 @@ from .fitting import load_model, predict_rows
 from .formats import unpack_estimator
 from .labels import parse_label
 from .proof import compare_record, find_record, moved_code
+from .publish import publish_metrics
 from .stability import sketch_inputs
 from .tracking import _client, _folder_hash, _quiet, _sealed_model, sync_pending
 
@@ -478,7 +479,14 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
              experiment: str,    # whose newest run is meant
              label: str | None = None, # of a run of several labels: the best model of this one; None: the one that the run selected
             ) -> Version:        # the new version, now the challenger; the old one where the run is registered already
-    "Register the model that a run selected; raises `ParameterError` for a label that the run does not have."
+    """Register the model that a run selected, and keep its metrics in the store where that is a database; raises `ParameterError` for a label
+    that the run does not have, `DataError` where the database cannot be written: what is registered stays, and the same call goes on from there."""
+    found, manifest = _registered(settings, experiment, label)
+    if "://" in settings.store: publish_metrics(manifest_scores(manifest), settings, found.name, found.number, found.made)
+    return found
+
+def _registered(settings: Settings, experiment: str, label: str | None) -> tuple[Version, dict]:
+    "The version of the newest run's model, made where there is none yet, and its manifest."
     name = registered_name(settings, experiment)
     sync_pending(settings)
     with _registry(settings) as client, _alone(settings), tempfile.TemporaryDirectory(prefix="mlfin-") as place:
@@ -489,8 +497,7 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
         found, keys = _versions(client, name), seal_keys(settings)
         if known := next((v for v in found if v.seal == seal), None):
             _put(settings, experiment, folder, seal)
-            if _fits(known, keys): return known
-            return _seal_version(client, keys, known)              # it broke off before it was sealed
+            return known if _fits(known, keys) else _seal_version(client, keys, known), manifest # it may have broken off before it was sealed
         source = _put(settings, experiment, folder, seal)
         _name_model(client, settings, experiment)
         tags = {"mlfin.seal": seal, "mlfin.task_key": manifest["run"]["task_key"], "mlfin.estimator": manifest["estimator"],
@@ -498,7 +505,7 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
         made = client.create_model_version(name, source, run_id=run.info.run_id, tags=tags)
         _seal_version(client, keys, next(v for v in _versions(client, name) if v.number == int(made.version)))
         client.set_registered_model_alias(name, "challenger", str(made.version))
-        return next(v for v in _versions(client, name) if v.number == int(made.version))
+        return next(v for v in _versions(client, name) if v.number == int(made.version)), manifest
 
 # %% ../../nbs/models/38_registry.ipynb #d9c0e1f2a3
 def kept_label(settings: Settings, # its `mlflow` and profile
