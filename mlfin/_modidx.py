@@ -176,6 +176,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mlfin/backtest/question.py'),
                                          'mlfin.backtest.question._check_values': ( 'backtest/question.html#_check_values',
                                                                                     'mlfin/backtest/question.py'),
+                                         'mlfin.backtest.question._no_parameter': ( 'backtest/question.html#_no_parameter',
+                                                                                    'mlfin/backtest/question.py'),
                                          'mlfin.backtest.question._recipe': ( 'backtest/question.html#_recipe',
                                                                               'mlfin/backtest/question.py'),
                                          'mlfin.backtest.question._same_kind': ( 'backtest/question.html#_same_kind',
