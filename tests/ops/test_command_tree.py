@@ -197,7 +197,7 @@ BARS = "time,open,high,low,close\n" + "".join(f"2024-01-02T10:{m:02}Z,10,11,9,10
     (("ingest", "COIN_1m.csv", "--store", "lake"), 0, ""),
     (("ingest", "sql:postgresql://nobody@127.0.0.1:1/x#bars", "-s", "A", "--store", "lake"), 3, "cannot be read"),
     (("features", "describe", "rsy_14"), 2, "did you mean"),
-    (("models", "show", "99"), 1, "No model"),
+    (("models", "show", "99"), 2, "No model"),
     (("retrain", "nope"), 2, "nope"),
     (("reproduce", "nope"), 2, "No run has been kept"),
     (("stauts",), 2, "Did you mean 'status'?"),
