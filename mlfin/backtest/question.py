@@ -9,6 +9,7 @@ __all__ = ['LARGEST', 'MOST', 'check_symbol', 'parse_assignment', 'ask', 'typed_
 # %% ../../nbs/backtest/46_question.ipynb #33e13e76
 import math
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from os.path import normpath
 from pathlib import Path
@@ -87,16 +88,27 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
 # %% ../../nbs/backtest/46_question.ipynb #b420c956
 _FROM_FILES = (*FILES, "rest") # sources whose path is one on the disk
 
+_READ = ("profile", "experiment", "executor", "kernel", "source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar", "adjust",
+         "features", "feature_sets", "facts", "labels", "label", "task", "models", "cash") # what is read also where no task takes it
+_ALSO = {"timezone": "tz", "time_zone": "tz", "interval": "timeframe"}       # what other programs call a parameter
+
+def _no_parameter(key: str, known: Iterable[str], where: str) -> str:
+    "The message for a parameter that there is not."
+    if _ALSO.get(key) not in (known := set(known)): return unknown("parameter", key, known, where)
+    return must_be("parameter", "a known name", key, where, f"did you mean `{_ALSO[key]}`?")
+
 def _check_keys(root: Path, question: dict) -> None:
-    "Refuse an `env.yaml` without a key that `pipeline.yaml` asks for: it may stand there misspelled."
+    "Refuse an `env.yaml` without a key that `pipeline.yaml` asks for, or with one that nothing asks for: it may stand there misspelled."
     path = root / "pipeline.yaml"
     try: text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError): return                           # who reads the pipeline says what is wrong with it
-    wanted, taken = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", text)), set(re.findall(r"(?m)^\s*(\w+):", text))
+    wanted, taken = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", text)), set(re.findall(r"(?m)(?:^|[\s{,])[\"']?(\w+)[\"']?:", text))
     for name in sorted(wanted - set(question)):
         if (odd := nearest(name, set(question) - wanted)) in taken and odd is not None: return # a task takes it: the pipeline's placeholder is misspelled
         if odd: raise ParameterError(unknown("parameter", odd, [name], "env.yaml"))
         raise ParameterError(must_be(name, "given", None, "env.yaml", "pipeline.yaml asks for it; `git diff env.yaml` shows what became of it."))
+    for name in set(question) - wanted - taken - set(_READ) if wanted else ():
+        raise ParameterError(_no_parameter(name, {*wanted, *_READ}, "env.yaml"))
 
 def _address(question: dict, default: dict) -> None:
     "Part an address such as `ccxt:binance` into source and path; a source that is no file has no file's path."
@@ -123,7 +135,7 @@ def ask(root: Path,                         # the project's folder
     defaults = dict(question)
     for where, layer in layers:
         for key, value in layer.items():
-            if key not in defaults: raise ParameterError(unknown("parameter", key, [*defaults, "label"], where))
+            if key not in defaults: raise ParameterError(_no_parameter(key, [*defaults, "label"], where))
             if key == "profile" and value != fixed.get(key, value):
                 raise ParameterError(must_be(key, "chosen by --profile or MLFIN_PROFILE", value, where, f"--profile {value}"))
             question[key] = _same_kind(key, value, defaults[key], where)

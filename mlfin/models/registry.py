@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ModelError, ParameterError, must_be, unknown
+from ..core.errors import ModelError, ParameterError, UnknownName, must_be, unknown
 from ..core.files import hold
 from ..core.provenance import hash_file, hash_json, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
 from ..core.seals import SealKeys, seal_keys
@@ -40,6 +40,7 @@ from .fitting import load_model, predict_rows
 from .formats import unpack_estimator
 from .labels import parse_label
 from .proof import compare_record, find_record, moved_code
+from .publish import publish_metrics
 from .stability import sketch_inputs
 from .tracking import _client, _folder_hash, _quiet, _sealed_model, sync_pending
 
@@ -49,7 +50,7 @@ def _refuse_store(uri: str) -> None:
     if not uri.startswith("sqlite"): return
     path = Path(uri.partition(":///")[2])
     if not path.is_file():
-        raise ModelError(f"No model is registered: {path.name} is not there.\nHint: `mlfin run` makes it.")
+        raise ModelError(UnknownName(f"No model is registered: {path.name} is not there.\nHint: `mlfin run` makes it."))
     with closing(sqlite3.connect(path, timeout=10)) as db: db.execute("PRAGMA schema_version").fetchone()
 
 @contextmanager
@@ -153,11 +154,11 @@ def find_version(settings: Settings,               # its `mlflow` and profile
                 ) -> Version:                      # or a ModelError that says what there is
     "One registered version."
     found, text = model_versions(settings, experiment), str(which).removeprefix("@").removeprefix("v")
-    if not found: raise ModelError(f"No model of experiment `{experiment}` is registered.\nHint: `mlfin run`, then `mlfin promote`.")
+    if not found: raise ModelError(UnknownName(f"No model of experiment `{experiment}` is registered.\nHint: `mlfin run`, then `mlfin promote`."))
     if text == "latest": return found[0]
     if text in ("champion", "challenger"):
         if (named := _by_alias(found, text)) is not None: return named
-        raise ModelError(f"Experiment `{experiment}` has no {text}.\nHint: `mlfin promote` puts its newest model through the gate.")
+        raise ModelError(UnknownName(f"Experiment `{experiment}` has no {text}.\nHint: `mlfin promote` puts its newest model through the gate."))
     named = next((v for v in found if str(v.number) == text), None)
     if named is None: raise ModelError(unknown("version", text, [*(str(v.number) for v in found), "champion", "challenger", "latest"]))
     return named
@@ -176,6 +177,7 @@ class _Left:
 def _left(settings: Settings, experiment: str, label: str | None = None) -> _Left:
     "The products that a version is made from: of the selected model, or the best that learnt a label; those of two runs are refused."
     folder = settings.data_dir(experiment)
+    if not folder.is_dir(): raise ModelError(UnknownName(f"{folder / 'training.json'} is not there.\nHint: `mlfin run` makes it, for the experiment that it is given."))
     training, path = read_json(folder / "training.json"), folder / "predictions.parquet"
     predictions = read_parquet(path)
     for name in ("bars", "features"):
@@ -478,7 +480,14 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
              experiment: str,    # whose newest run is meant
              label: str | None = None, # of a run of several labels: the best model of this one; None: the one that the run selected
             ) -> Version:        # the new version, now the challenger; the old one where the run is registered already
-    "Register the model that a run selected; raises `ParameterError` for a label that the run does not have."
+    """Register the model that a run selected, and keep its metrics in the store where that is a database; raises `ParameterError` for a label
+    that the run does not have, `DataError` where the database cannot be written: what is registered stays, and the same call goes on from there."""
+    found, manifest = _registered(settings, experiment, label)
+    if "://" in settings.store: publish_metrics(manifest_scores(manifest), settings, found.name, found.number, found.made)
+    return found
+
+def _registered(settings: Settings, experiment: str, label: str | None) -> tuple[Version, dict]:
+    "The version of the newest run's model, made where there is none yet, and its manifest."
     name = registered_name(settings, experiment)
     sync_pending(settings)
     with _registry(settings) as client, _alone(settings), tempfile.TemporaryDirectory(prefix="mlfin-") as place:
@@ -489,8 +498,7 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
         found, keys = _versions(client, name), seal_keys(settings)
         if known := next((v for v in found if v.seal == seal), None):
             _put(settings, experiment, folder, seal)
-            if _fits(known, keys): return known
-            return _seal_version(client, keys, known)              # it broke off before it was sealed
+            return known if _fits(known, keys) else _seal_version(client, keys, known), manifest # it may have broken off before it was sealed
         source = _put(settings, experiment, folder, seal)
         _name_model(client, settings, experiment)
         tags = {"mlfin.seal": seal, "mlfin.task_key": manifest["run"]["task_key"], "mlfin.estimator": manifest["estimator"],
@@ -498,7 +506,7 @@ def register(settings: Settings, # its `mlflow`, `artifacts` and profile
         made = client.create_model_version(name, source, run_id=run.info.run_id, tags=tags)
         _seal_version(client, keys, next(v for v in _versions(client, name) if v.number == int(made.version)))
         client.set_registered_model_alias(name, "challenger", str(made.version))
-        return next(v for v in _versions(client, name) if v.number == int(made.version))
+        return next(v for v in _versions(client, name) if v.number == int(made.version)), manifest
 
 # %% ../../nbs/models/38_registry.ipynb #d9c0e1f2a3
 def kept_label(settings: Settings, # its `mlflow` and profile
@@ -758,13 +766,13 @@ def rollback(settings: Settings, # its `mlflow` and profile
     with _registry(settings) as client, _alone(settings):
         found = _versions(client, name)
         if (now := _by_alias(found, "champion")) is None:
-            raise ModelError(f"Experiment `{experiment}` has no champion.\nHint: `mlfin promote` makes one.")
+            raise ModelError(UnknownName(f"Experiment `{experiment}` has no champion.\nHint: `mlfin promote` makes one."))
         events = _events(client, name, now.number)
         earlier = _stack(events)[:-1] if to is None else [e["version"] for e in events if e["version"] == to != now.number]
         before = [v for n in earlier for v in found if v.number == n]
         if not before:
             said = f"There was no champion before v{now.number}" if to is None else f"v{to} was no champion before v{now.number}"
-            raise ModelError(f"{said} of experiment `{experiment}`.\nHint: `mlfin models ls` lists the versions.")
+            raise ModelError(UnknownName(f"{said} of experiment `{experiment}`.\nHint: `mlfin models ls` lists the versions."))
         _refuse_uncrowned(before[-1], keys := seal_keys(settings))
         with _opened(before[-1], keys): pass
         _set_champion(client, name, before[-1].number, [*events, {"version": before[-1].number, "at": _now(), "how": "rollback"}])

@@ -66,7 +66,7 @@ Rows = Annotated[int | None, typer.Option("--rows", "-n", min=0, metavar="N", he
 def examples(*lines: str, # commands
              ) -> str:    # the end of a help
     "Examples, and what the exit code says, as every help has them."
-    return "Examples:\n\n" + "\n\n".join(lines) + f"\n\n{EXIT_CODES}"
+    return "Examples:\n\n" + "\n\n".join(map(escape, lines)) + f"\n\n{EXIT_CODES}" # a help is printed as markup: [a,b] is text here
 
 EXIT_CODES = "Exit codes: 0 done, 1 judged and refused, 2 wrong use, 3 something is away (network, database, service, disk, package)."
 
@@ -258,9 +258,9 @@ class Progress:
         self.running = self._where(kind, task, details)
         if self.status: self.status.update("   ".join(f"[bold]{escape(name)}[/]  {escape(where)}" for name, where in self.running.items()) or "Working")
         if kind == "task" and self.status or self.quiet: return
-        if kind == "task": self.console.print(f"  {task} ...", highlight=False)
-        elif kind == "done": self.console.print(f"  [green]done[/]   {task:<22} {details['seconds']:6.1f} s", highlight=False)
-        elif kind == "failed": self.console.print(f"  [red]failed[/] {task}", highlight=False)
+        if kind == "task": self.console.print(f"  {escape(task)} ...", highlight=False)
+        elif kind == "done": self.console.print(f"  [green]done[/]   {escape(f'{task:<22}')} {details['seconds']:6.1f} s", highlight=False)
+        elif kind == "failed": self.console.print(f"  [red]failed[/] {escape(task)}", highlight=False)
 
     def _where(self, kind: str, task: str, details: dict) -> dict[str, str]:
         "Where each task is after an event, in words."

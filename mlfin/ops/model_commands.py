@@ -312,7 +312,7 @@ def export(version: Annotated[str, typer.Argument(metavar="VERSION", help="A num
     if "warning" in told: _say(f"WARNING: {told['warning']}", style="bold red")
 
 @models_app.command("verify", epilog=examples("mlfin models verify rf_m1.pkl", "mlfin models verify model --json"))
-def verify(path: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlfin models export` wrote.")],
+def verify(path: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="What `mlfin models export` wrote.")],
            profile: Profile = None, as_json: Json = False):
     "Whether an exported model is what this profile wrote, by its seal and hashes; nothing of it is loaded, and the exit code is 1 where it is not."
     from mlfin.core.errors import ModelError
@@ -322,7 +322,7 @@ def verify(path: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlfi
     try: told = verify_export(settings, path)
     except ModelError as e:
         if as_json: say_json({"path": str(path), "verified": False, "says": str(e)})
-        else: _say(str(e), style="bold")
+        for line in () if as_json else str(e).splitlines(): _say(line, style="bold")
         raise typer.Exit(1) from None
     if as_json: return say_json(told | {"path": str(path), "verified": True})
     _say(f"{path} is v{told['version']} of {told['model']}, as it was exported; sealed with key {told['seal'].partition(':')[0]}.", style="bold")

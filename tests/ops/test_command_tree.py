@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.text import Text
+from typer.testing import CliRunner
 
 from mlfin.core import errors
 from mlfin.core.errors import AwayError, DataError, MissingExtraError, ModelError, ParameterError, PipelineError, SettingsError, SpecError, exit_code, unknown
@@ -57,6 +59,15 @@ def test_an_option_has_one_short_name_and_one_meaning():
             seen.setdefault(name, {}).setdefault(means, []).append(" ".join(words))
     bad += [f"{name}: {means}" for name, means in seen.items() if len(means) > 1]
     assert not bad, "\n".join(bad)
+
+
+def test_brackets_in_a_help_are_printed():
+    for words, command in commands():
+        asked = [command.help, *(getattr(p, "help", None) for p in command.params)]
+        lost = [text for text in asked if text and Text.from_markup(text).plain != text]
+        assert not lost, (words, lost)
+    shown = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
+    assert "-p 'models=[logistic,lightgbm]'" in shown, shown
 
 
 def test_no_option_is_without_a_help():
@@ -186,7 +197,7 @@ BARS = "time,open,high,low,close\n" + "".join(f"2024-01-02T10:{m:02}Z,10,11,9,10
     (("ingest", "COIN_1m.csv", "--store", "lake"), 0, ""),
     (("ingest", "sql:postgresql://nobody@127.0.0.1:1/x#bars", "-s", "A", "--store", "lake"), 3, "cannot be read"),
     (("features", "describe", "rsy_14"), 2, "did you mean"),
-    (("models", "show", "99"), 1, "No model"),
+    (("models", "show", "99"), 2, "No model"),
     (("retrain", "nope"), 2, "nope"),
     (("reproduce", "nope"), 2, "No run has been kept"),
     (("stauts",), 2, "Did you mean 'status'?"),

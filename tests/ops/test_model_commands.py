@@ -70,8 +70,14 @@ def test_a_regression_shows_its_loss_too(settings, monkeypatch):
 def test_before_anything_is_registered(settings, tmp_path, monkeypatch):
     assert run("models", "ls", "--experiment", "none") == (0, "No model is registered: `mlfin run`, then `mlfin promote`.\n")
     for words in (("models", "show"), ("models", "compare"), ("rollback",)):
-        with pytest.raises(ModelError, match="No model of experiment|has no champion"): run(*words, "--experiment", "none")
-    with pytest.raises(MlfinError, match=r"training.json is not there.*\n.*mlfin run"): run("promote", "--experiment", "none")
+        with pytest.raises(ModelError, match="No model of experiment|has no champion") as wrong: run(*words, "--experiment", "none")
+        assert wrong.value.exit_code == 2, words
+    with pytest.raises(MlfinError, match=r"training.json is not there.*\n.*mlfin run") as wrong: run("promote", "--experiment", "none")
+    assert wrong.value.exit_code == 2
+    assert run("models", "verify", "nothere.pkl")[0] == 2
+    (tmp_path / "alone.pkl").write_bytes(b"")
+    code, text = run("models", "verify", tmp_path / "alone.pkl")
+    assert code == 1 and "has no manifest.json" in text and "\\n" not in text
 
 
 def test_a_model_from_the_gate_to_service_and_back(settings):
@@ -115,7 +121,7 @@ def test_a_model_from_the_gate_to_service_and_back(settings):
     (("promote", "--experiment", "../up"), ParameterError, 2, ["a plain folder name"]),
     (("models", "show", "champoin"), ModelError, 2, ["did you mean `champion`"]),
     (("promote", "--version", "9"), ModelError, 2, ["`version` must be a known name, got '9'"]),
-    (("models", "compare", "1", "challenger"), ModelError, 1, ["has no challenger", "mlfin promote"]),
+    (("models", "compare", "1", "challenger"), ModelError, 2, ["has no challenger", "mlfin promote"]),
 ])
 def test_a_wrong_word_says_what_there_is(settings, words, error, code, parts):
     if find_version(settings, "main", 1).aliases == ("challenger",): run("promote")

@@ -300,9 +300,11 @@ def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
     ("settings.ini", "task_timeout = 18000", "task_timeout = -1", ["`task_timeout`", "greater than or equal to 1"]),
     ("settings.ini", "plugins =", "plugins = nowhere.at_all", ["`plugins`", "nowhere.at_all"]),
     ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "'folders' (env.yaml)", "did you mean `folds`?"]),
+    ("env.yaml", "folds: 5", "folds: 5\nstop_los: 0.05", ["`parameter`", "'stop_los' (env.yaml)", "did you mean `stop_loss`?"]),
+    ("env.yaml", "tz: UTC", "tz: UTC\ntimezone: UTC", ["`parameter`", "'timezone' (env.yaml)", "did you mean `tz`?"]),
     ("env.yaml", "folds: 5", "", ["`folds`", "given", "pipeline.yaml asks for it"]),
     ("env.yaml", "labels: [fwd_ret_5]", "labels:", ["`labels`", "given", "env.yaml"]),
-    ("env.yaml", "path: mlfin", "path: [a]\nother: mlfin", ["`path`", "['a']"]),
+    ("env.yaml", "path: mlfin", "path: [a] # mlfin", ["`path`", "['a']"]),
 ])
 def test_a_value_of_the_project_that_is_wrong(unharmed, name, old, new, parts):
     edit(unharmed, name, old, new)

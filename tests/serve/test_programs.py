@@ -129,6 +129,18 @@ def test_a_minute_that_is_inserted_is_stored_foretold_from_and_survives_the_serv
     assert [r[0] for r in found] == list(known.ts)
 
 
+def test_the_metrics_of_a_registered_version_are_a_row_of_the_warehouse(champion, place):
+    (url, feeder), (settings, _, _) = place, champion
+    made = register(settings.model_copy(update={"store": url}), "main")
+    with psycopg.connect(feeder, autocommit=True) as con:
+        def rows(): return con.execute("SELECT id, created_at, model_name, metrics FROM model_metrics").fetchall()
+        told = rows()
+        assert [(r[1], r[2]) for r in told] == [(made.made, made.name)]
+        assert told[0][3] == {**json.loads(made.tags["mlfin.scores"]), "version": made.number} and "log_loss" in told[0][3]
+        register(settings.model_copy(update={"store": url}), "main")
+        assert rows() == told
+
+
 def test_flat_features_follow_what_is_inserted_and_nothing_else(place, caplog):
     url, feeder = place
     store = Warehouse(url)
