@@ -124,7 +124,7 @@ def _say_result(result, question: dict, settings: Settings, seconds: float) -> N
     reports = settings.reports_dir(question["experiment"])
     if not result.executed: out.print(f"Nothing to do: run {result.run_id} already answers this question.", highlight=False)
     else: out.print(f"Run {result.run_id}: {len(result.executed)} tasks in {seconds:.1f} s.", highlight=False)
-    for sentence in _sentences(result): out.print(f"  {sentence}", highlight=False)
+    for sentence in _sentences(result): out.print(f"  {sentence}", highlight=False, markup=False)
     if result.executed and settings.ledger.is_file(): _say_elsewhere(question["experiment"], settings)
     pages = sorted(reports.glob("*.html"))
     if pages: out.print(f"Read {_relative(pages[-1], settings)}  (kept in {_relative(result.folder, settings)})", highlight=False)
@@ -301,7 +301,7 @@ def _say_reproduced(told: dict, record: dict) -> None:
     if told["changed"]:
         out.print(f"Run {told['run']} cannot be made again as it was. Since then:", highlight=False)
         for task, lines in told["changed"].items():
-            for line in lines: out.print(f"  {task}: {line}", highlight=False)
+            for line in lines: out.print(f"  {task}: {line}", highlight=False, markup=False)
         return out.print(f"Its commit was {record['when']['commit']}{' with uncommitted changes' if record['when']['dirty'] else ''}.", highlight=False)
     out.print(f"run {told['run']}, made again", style="bold", highlight=False)
     rows = [{"task": task, "product": product, "is": word} for task, products in told["products"].items() for product, word in products.items()]
