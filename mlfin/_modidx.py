@@ -4425,6 +4425,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'mlfin.ops.model_commands._say': ('ops/model_commands.html#_say', 'mlfin/ops/model_commands.py'),
                                           'mlfin.ops.model_commands._say_judged': ( 'ops/model_commands.html#_say_judged',
                                                                                     'mlfin/ops/model_commands.py'),
+                                          'mlfin.ops.model_commands._say_left_out': ( 'ops/model_commands.html#_say_left_out',
+                                                                                      'mlfin/ops/model_commands.py'),
                                           'mlfin.ops.model_commands._say_promotion': ( 'ops/model_commands.html#_say_promotion',
                                                                                        'mlfin/ops/model_commands.py'),
                                           'mlfin.ops.model_commands._say_rotation': ( 'ops/model_commands.html#_say_rotation',
