@@ -177,7 +177,8 @@ class _Left:
 def _left(settings: Settings, experiment: str, label: str | None = None) -> _Left:
     "The products that a version is made from: of the selected model, or the best that learnt a label; those of two runs are refused."
     folder = settings.data_dir(experiment)
-    if not folder.is_dir(): raise ModelError(UnknownName(f"{folder / 'training.json'} is not there.\nHint: `mlfin run` makes it, for the experiment that it is given."))
+    if not folder.is_dir():
+        raise ModelError(UnknownName(f"{folder / 'training.json'} is not there.\nHint: `mlfin run --experiment {experiment}` makes it."))
     training, path = read_json(folder / "training.json"), folder / "predictions.parquet"
     predictions = read_parquet(path)
     for name in ("bars", "features"):

@@ -38,6 +38,10 @@ def _named(experiment: str | None, settings: Settings) -> str:
 
 def _say(text: str = "", **style) -> None: out.print(plain(text), highlight=False, markup=False, **style)
 
+def _say_left_out(names: list[str]) -> None:
+    "Columns for which the terminal had no room."
+    if names: _say(f"No room for {', '.join(names)}: --json shows all.")
+
 # %% ../../nbs/ops/72c_model_commands.ipynb #85fc60e7
 def judge_newest(settings: Settings, # the profile
                  experiment: str,    # whose newest run is meant
@@ -118,7 +122,7 @@ def list_models(experiment: AnyExperiment = None, profile: Profile = None, as_js
     if table.empty: return _say("No model is registered: `mlfin run`, then `mlfin promote`.")
     table = table.drop(columns=[c for c in ("log loss", "rmse") if table[c].isna().all()])
     table = table.assign(**{c: table[c].map(lambda x: "" if x is None or x != x else f"{x:.5f}") for c in ("log loss", "rmse", "baseline") if c in table})
-    say_table(table, extra=("label", "registered", "baseline"))
+    _say_left_out(say_table(table, extra=("label", "registered", "baseline")))
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #daff8f20
 def _seal_words(found, keys) -> str:
@@ -213,7 +217,7 @@ def live(experiment: AnyExperiment = None, profile: Profile = None, as_json: Jso
             table = pd.DataFrame(rows)
             names = [c for c in ("accuracy", "from", "to", "mae", "r2", "baseline", "backtest") if c in table]
             shown = {c: table[c].map(lambda x: "" if x is None or x != x else f"{x:.4g}") for c in names}
-            say_table(table.assign(**shown), fold=("verdict",), extra=("label", "held", "late", "open", "backtest"))
+            _say_left_out(say_table(table.assign(**shown), fold=("verdict",), extra=("label", "held", "late", "open", "backtest")))
 
 # %% ../../nbs/ops/72c_model_commands.ipynb #f353fe78
 @models_app.command("compare", epilog=examples("mlfin models compare", "mlfin models compare 2 1", "mlfin models compare latest champion --json"))

@@ -63,6 +63,9 @@ def test_a_regression_shows_its_loss_too(settings, monkeypatch):
     monkeypatch.setattr(registry, "model_versions", lambda settings, name: [version(2, rmse=0.0125, rmse_baseline=0.0131)])
     text = run("models", "ls")[1]
     assert "0.01250" in text and "0.01310" in text and "rmse" in text and "log loss" not in text
+    assert "No room for" not in text
+    monkeypatch.setattr(cli.out, "_width", 40)
+    assert "No room for label, registered, baseline: --json shows all." in run("models", "ls")[1]
     row = json.loads(run("models", "ls", "--json")[1])["versions"][0]
     assert (row["rmse"], row["baseline"], row["log loss"]) == (0.0125, 0.0131, None)
 
