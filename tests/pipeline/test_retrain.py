@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mlfin.backtest.window import asked_again, move_window
+from mlfin.core.errors import SettingsError
 from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import read_json, read_parquet
 from mlfin.data import stored
@@ -16,10 +17,10 @@ from mlfin.data.ingest import open_store
 from mlfin.models.gate import beats_champion, promote
 from mlfin.models.registry import model_versions, read_manifest
 from mlfin.ops import retrain as retrained
-from mlfin.ops.pipeline import Result
+from mlfin.ops.pipeline import Result, load_dag
 from mlfin.ops.retrain import _keep_again
 
-from .conftest import words
+from .conftest import TASKS, words
 
 
 def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
@@ -121,6 +122,14 @@ def test_the_status_of_an_experiment_is_of_what_it_was_asked_last(finished):
     finished.report("run.json").write_text(json.dumps(record))
     out = finished.here("status", "--experiment", "default")[1]
     assert f"question: run {record['run_id']}, bars brought from sql:postgresql://" in out and "secret" not in out
+
+
+def test_a_question_of_the_store_reads_no_file(finished):
+    """The built-in file's name stands in such a question: its absence stopped a retraining that never reads it."""
+    asked = finished.record()["parameters"]
+    (finished.root / asked["path"]).unlink()
+    assert set(load_dag(asked | {"source": "store"}, finished.root)) == set(TASKS)
+    with pytest.raises(SettingsError, match="us_equities.parquet"): load_dag(asked, finished.root)
 
 
 def test_a_window_that_the_folds_do_not_fit_into_is_refused_before_a_kernel_starts(finished):
