@@ -67,6 +67,8 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     against = kept["against"]
     assert (against["champion"], against["from"][:4]) == (1, "2007") and 2000 < against["rows"] < len(bars)
     assert against["low"] <= against["gain"] <= against["high"]
+    rows = len(read_parquet(finished.data("predictions.parquet")))
+    assert kept["rows"] == rows and told["gate"].endswith(f"; judged on {rows:,} rows out of sample") and f"judged on {rows:,} rows" in page
     assert kept["champion"] == 1 and [c["name"] for c in kept["checks"]][:3] == ["loads", "baseline", "champion"]
     for text in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", "v2 beside v1", "common rows", f"v2 {kept['gate'][:20]}"):
         assert text in page, text
