@@ -116,10 +116,10 @@ def test_the_status_of_an_experiment_is_of_what_it_was_asked_last(finished):
     told = json.loads(out)
     assert code == 0 and {t["state"] for t in told["tasks"]} == {"fresh"} and (told["asked"], told["run"]) == (f"run {record['run_id']}", record["run_id"])
     (finished.root / "q.yaml").write_text("models: [dummy]\nsymbols: [IBM]\n")
-    for words, asked in (([], "env.yaml"), (["--experiment", "default", "-f", "q.yaml"], "q.yaml"), (["--experiment", "default", "-p", "folds=2"], "-p"),
+    for more, asked in (([], "env.yaml"), (["--experiment", "default", "-f", "q.yaml"], "q.yaml"), (["--experiment", "default", "-p", "folds=2"], "-p"),
                          (["--experiment", "never"], "env.yaml")):
-        told = json.loads(finished.here("status", *words, "--json")[1])
-        assert "stale" in {t["state"] for t in told["tasks"]} and asked in told["asked"], (words, told["asked"])
+        told = json.loads(finished.here("status", *more, "--json")[1])
+        assert "stale" in {t["state"] for t in told["tasks"]} and asked in told["asked"], (more, told["asked"])
     record["when"]["brought"] = {"source": "sql", "path": "postgresql://ann:secret@db/x"}
     finished.report("run.json").write_text(json.dumps(record))
     out = finished.here("status", "--experiment", "default")[1]
