@@ -20,7 +20,6 @@ from .ingest import OVERLAP, open_store
 from .names import file_timeframe, read_name
 from .sources import load_sources, read_parts, source_files
 from .store import Store
-from .stored import FILES
 
 # %% ../../nbs/data/19f_preview.ipynb #8297a914
 def _stored(store: Store, symbol: str, timeframe: str) -> pd.DatetimeIndex:
@@ -102,6 +101,6 @@ def preview_question(question: dict[str, Any], # a run's: source, path, symbols,
     "What a question would bring into the store before it is asked of it; raises `DataError` where its source does not exist."
     if (source := question.get("source", "builtin")) == "store": return None
     path, names = question.get("path") or "", ("symbols", "start", "end", "tz", "calendar")
-    place = settings.root / path if source in FILES else None if source == "builtin" else path
+    place = settings.root / path if source in (*FORMATS, "files", "lean") else None if source == "builtin" else path
     told = preview(source, place, timeframes=[question["timeframe"]], **{k: question.get(k) for k in names}, store=settings)
     return told | {"source": hide_password(source if source == "builtin" else f"{source}:{path}".rstrip(":"))}

@@ -140,7 +140,7 @@ def bring_in(question: dict[str, Any],         # a run's
              always: bool = False,             # True: also what a task could read by itself, a file or the built-in set
              partly: bool = False,             # True: a symbol that the store has, and the source no more, is no failure; the note names it in `left`
              ) -> tuple[dict, dict | None]:    # the question to ask of the store; what was brought from where, None where nothing had to be
-    "Bring what is new at a question's source into the store; raises `DataError` where a series cannot be brought, `AwayError` where its source does not answer."
+    "Bring what is new at a question's source into the store; raises `DataError` where a series cannot be brought, `AwayError` where its source is away."
     if question.get("source", "builtin") == "store" or not (always or asks_first(question, settings.root)): return question, None
     own = {**question, "source": "store", "path": BUILTIN}
     names = ("source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar")

@@ -215,7 +215,7 @@ def load_dag(question: dict, # every parameter
         warnings.simplefilter("ignore")
         try:
             spec, env = read_yaml(code / "pipeline.yaml"), {k: _text_kept(k, v) for k, v in question.items()}
-            tasks = [_as_it_stood(task, code) for task in expand_grids(spec["tasks"], question)]
+            tasks = [_as_it_stood(task, code, question) for task in expand_grids(spec["tasks"], question)]
             dag = DAGSpec({**spec, "tasks": tasks}, env=env, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
@@ -223,12 +223,13 @@ def load_dag(question: dict, # every parameter
             raise SettingsError(f"pipeline.yaml cannot be built: {text}\nHint: `git diff pipeline.yaml nbs/pipeline` shows what changed.") from e
 
 # %% ../../nbs/ops/70_pipeline.ipynb #5a2c7e16
-def _as_it_stood(task: dict, code: Path) -> dict:
-    "An entry of `tasks` that names the text that the run began with."
+def _as_it_stood(task: dict, code: Path, question: dict) -> dict:
+    "An entry of `tasks` that names the text that the run began with; the store's question has no file that must be there."
     def there(path): return str(code / path) if isinstance(path, str) and "{{" not in path and (code / path).is_file() else path
-    params = task.get("params") or {}
-    resources = {k: there(v) for k, v in (params.get("resources_") or {}).items()} if isinstance(params, dict) else {}
-    return {**task, "source": there(task.get("source"))} | ({"params": {**params, "resources_": resources}} if resources else {})
+    params, unread = task.get("params") or {}, "{{path}}" if question.get("source") == "store" else None
+    resources = (params.get("resources_") or {}) if isinstance(params, dict) else {}
+    kept = {k: there(v) for k, v in resources.items() if v != unread}
+    return {**task, "source": there(task.get("source"))} | ({"params": {**params, "resources_": kept}} if resources else {})
 
 def _plain_words(error: BaseException) -> str:
     "What Ploomber says, without its frames; the innermost cause says the most."

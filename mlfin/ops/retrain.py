@@ -132,8 +132,11 @@ def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     verdict = done.verdict if done else gate.note_verdict(settings, experiment, newest.number)
     refused = "; ".join(f"{c.name}: {c.says}" for c in verdict.all if not c.passed)
     says = f"refused by the gate: {refused}" if refused else "passed the gate, and serves" if done else "would pass the gate; nobody asked to promote it"
-    return {"version": newest.number, "champion": champion, "promoted": bool(done and done.promoted), "gate": says, "checks": verdict.record()["checks"],
-            "against": against}
+    loads = all(c.passed for c in verdict.all if c.name == "loads")        # what was changed since cannot be counted
+    rows = len(registry.read_predictions(settings, experiment, newest.number)) if loads else None
+    if loads: says += f"; judged on {rows:,} rows out of sample"
+    return {"version": newest.number, "champion": champion, "promoted": bool(done and done.promoted), "gate": says, "rows": rows,
+            "checks": verdict.record()["checks"], "against": against}
 
 
 # %% ../../nbs/ops/70a_retrain.ipynb #10c5000d

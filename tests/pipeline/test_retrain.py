@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mlfin.backtest.window import asked_again, move_window
+from mlfin.core.errors import SettingsError
 from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import read_json, read_parquet
 from mlfin.data import stored
@@ -16,10 +17,10 @@ from mlfin.data.ingest import open_store
 from mlfin.models.gate import beats_champion, promote
 from mlfin.models.registry import model_versions, read_manifest
 from mlfin.ops import retrain as retrained
-from mlfin.ops.pipeline import Result
+from mlfin.ops.pipeline import Result, load_dag
 from mlfin.ops.retrain import _keep_again
 
-from .conftest import words
+from .conftest import TASKS, words
 
 
 def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
@@ -66,6 +67,8 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     against = kept["against"]
     assert (against["champion"], against["from"][:4]) == (1, "2007") and 2000 < against["rows"] < len(bars)
     assert against["low"] <= against["gain"] <= against["high"]
+    rows = len(read_parquet(finished.data("predictions.parquet")))
+    assert kept["rows"] == rows and told["gate"].endswith(f"; judged on {rows:,} rows out of sample") and f"judged on {rows:,} rows" in page
     assert kept["champion"] == 1 and [c["name"] for c in kept["checks"]][:3] == ["loads", "baseline", "champion"]
     for text in ("Retraining: what changed", "IBM", "psi", "log_loss", "look-ahead", "v2 beside v1", "common rows", f"v2 {kept['gate'][:20]}"):
         assert text in page, text
@@ -113,14 +116,22 @@ def test_the_status_of_an_experiment_is_of_what_it_was_asked_last(finished):
     told = json.loads(out)
     assert code == 0 and {t["state"] for t in told["tasks"]} == {"fresh"} and (told["asked"], told["run"]) == (f"run {record['run_id']}", record["run_id"])
     (finished.root / "q.yaml").write_text("models: [dummy]\nsymbols: [IBM]\n")
-    for words, asked in (([], "env.yaml"), (["--experiment", "default", "-f", "q.yaml"], "q.yaml"), (["--experiment", "default", "-p", "folds=2"], "-p"),
+    for more, asked in (([], "env.yaml"), (["--experiment", "default", "-f", "q.yaml"], "q.yaml"), (["--experiment", "default", "-p", "folds=2"], "-p"),
                          (["--experiment", "never"], "env.yaml")):
-        told = json.loads(finished.here("status", *words, "--json")[1])
-        assert "stale" in {t["state"] for t in told["tasks"]} and asked in told["asked"], (words, told["asked"])
+        told = json.loads(finished.here("status", *more, "--json")[1])
+        assert "stale" in {t["state"] for t in told["tasks"]} and asked in told["asked"], (more, told["asked"])
     record["when"]["brought"] = {"source": "sql", "path": "postgresql://ann:secret@db/x"}
     finished.report("run.json").write_text(json.dumps(record))
     out = finished.here("status", "--experiment", "default")[1]
     assert f"question: run {record['run_id']}, bars brought from sql:postgresql://" in out and "secret" not in out
+
+
+def test_a_question_of_the_store_reads_no_file(finished):
+    """The built-in file's name stands in such a question: its absence stopped a retraining that never reads it."""
+    asked = finished.record()["parameters"]
+    (finished.root / asked["path"]).unlink()
+    assert set(load_dag(asked | {"source": "store"}, finished.root)) == set(TASKS)
+    with pytest.raises(SettingsError, match="us_equities.parquet"): load_dag(asked, finished.root)
 
 
 def test_a_window_that_the_folds_do_not_fit_into_is_refused_before_a_kernel_starts(finished):
