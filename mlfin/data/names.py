@@ -21,7 +21,7 @@ from .files import FORMATS, PACKED, Dialect, file_format, open_file
 from .pieces import locate_file, read_blocks, time_column
 from .times import parse_times
 
-# %% ../../nbs/data/11f_names.ipynb #c9c52ad6
+# %% ../../nbs/data/11f_names.ipynb #word11f0
 _CLAIM = re.compile(r"(?<![a-z0-9])(?:(\d{1,3})(m|min|minutes?|h|hours?|d|days?|w|weeks?)|([mhdw])(\d{1,3})|(daily|hourly|weekly))(?![a-z0-9])", re.I)
 _UNIT, _WORDS = {"m": "1min", "h": "1h", "d": "1D", "w": "7D"}, {"daily": "1D", "hourly": "1h", "weekly": "7D"}
 _DATE = re.compile(r"(?<![a-z0-9])(?:19|20)\d\d(?:[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01])"
@@ -31,6 +31,7 @@ _COPY = re.compile(r"(?: ?\(\d{1,3}\)| - copy)+$", re.I)                      # 
 _ANY = {"bars", "bar", "data", "prices", "price", "ohlc", "ohlcv", "candles", "klines", "quotes", "history", "export", "market", "download", "dataset",
         "file", "input", "output", "all", "test", "sample", "part", "split", "series", "rows", "trades", "ticks"} # of no one symbol
 
+# %% ../../nbs/data/11f_names.ipynb #c9c52ad6
 def claimed_timeframe(name: str, # of a file
                       ) -> tuple[str, pd.Timedelta] | None: # as it is written, and as a length; None where it claims none, or two
     "The timeframe that a name claims."
