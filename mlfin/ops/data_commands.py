@@ -132,7 +132,7 @@ def list_series(symbol: Symbols = None, timeframe: Timeframe = None,
     if as_json: return say_json({"version": version, "bytes": size, "series": records(named)})
     if series.empty: return out.print(f"Nothing is stored yet in {plain(place)}: `mlfin ingest` fills it.", highlight=False, markup=False)
     say_table(named.rename(columns=_SHORT))
-    told = [_count(named.symbol.nunique(), "symbol"), _count(int(named["rows"].sum()), "bar"), f"version {version}", f"{_size(size)} in {plain(place)}"]
+    told = [_count(named.symbol.nunique(), "symbol"), _count(int(named["rows"].sum()), "bar"), f"version {version}", f"{_size(size)} in {plain(place)}" if size else f"in {plain(place)}"]
     out.print("; ".join(told), highlight=False, markup=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #185f2fd8
@@ -244,7 +244,9 @@ def show_quarantine(symbol: Symbols = None,
     "Show the rows that were set aside, each with its reason, its place in the source and its raw values."
     opened, place = _open(store, profile, there=False)
     aside = opened.read_quarantine()
-    every = len(aside)
+    every, known = len(aside), sorted({*aside.symbol.dropna(), *opened.series().symbol}) if symbol else []
+    for name in symbol or ():
+        if not any(fnmatchcase(s, name) or s == name for s in known): raise ParameterError(unknown("symbol", name, known, "the store"))
     if origin is not None: aside = aside[aside.origin.str.startswith(origin)]
     if reason is not None: aside = aside[aside.reason.str.contains(reason, case=False, regex=False)]
     if symbol: aside = aside[[isinstance(s, str) and any(fnmatchcase(s, name) or s == name for name in symbol) for s in aside.symbol]]
@@ -290,6 +292,7 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
     from mlfin.data.files import guard_cells
 
     opened, _ = _open(store, profile)
+    if not to.name.lower().endswith((".csv", ".csv.gz", ".parquet")): raise ParameterError(must_be("FILE", "*.csv, *.csv.gz or *.parquet", str(to)))
     if to.exists() and not overwrite: raise ParameterError(must_be("FILE", "one that does not exist yet", str(to), hint="--overwrite replaces it."))
     named = _named(opened.series(), symbol, timeframe)
     timeframe, first, last = _one_timeframe(named), typed_moment("--start", start), typed_moment("--end", end, end=True)
@@ -475,6 +478,8 @@ def _check_files(asked: dict) -> None:
     try:
         for timeframe in asked.get("timeframes") or (): parse_timeframe(timeframe)
         if asked["path"]: source_files(f"{asked['source']}:{asked['path']}")
+        if asked["source"] == "rest" and not Path(asked["path"] or "").is_file():
+            raise ParameterError(must_be("SOURCE", "rest: and a file with a mapping (YAML or JSON)", f"rest:{asked['path'] or ''}", hint="rest:service.yaml"))
     except DataError as e: raise ParameterError(str(e)) from None
 
 def _default_zone() -> dict:

@@ -643,3 +643,15 @@ def test_a_terminal_gets_the_same_words(lake, tmp_path):
         text += piece
     assert done.wait() == 0 and "2024-04-01 13:30" in text.decode() and "IBM 1d: 58 bars" in text.decode()
     os.close(main_end)
+
+
+@pytest.mark.parametrize("words, part", [("data export x.xyz", "`FILE`"), ("data quarantine NOPE", "`symbol`"), ("ingest rest:nope.yaml -s A", "`SOURCE`")])
+def test_wrong_names_are_misuse(lake, tmp_path, monkeypatch, capsys, words, part):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended: main([*words.split(), "--store", str(lake)])
+    assert ended.value.code == 2 and part in capsys.readouterr()[1]
+
+
+def test_ls_names_no_size_that_it_does_not_know(say, lake, monkeypatch):
+    monkeypatch.setattr("mlfin.ops.data_commands._spread", lambda path: 0)  # as for a database
+    assert "0 bytes" not in say("ls")
