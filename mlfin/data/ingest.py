@@ -1088,8 +1088,8 @@ class _Run:
     def result(self) -> tuple[list[_Line], str]:
         "One line a series, and one for each file and each symbol that there is none of; the origin."
         lines, asked = dict(self.lines), self.asked
-        for name, (_, error) in self.failed.items():
-            for s in [name] if self.units else _named(asked): lines[s] = _Line(s, gone=int(bool(self.units)), error=str(error), unsaid=isinstance(error, ZoneNeeded))
+        for name, (_, e) in self.failed.items():
+            for s in [name] if self.units else _named(asked): lines[s] = _Line(s, gone=int(bool(self.units)), error=str(e), unsaid=isinstance(e, ZoneNeeded))
         origin = _content(asked, self.hashes)[0] if any(self.hashes) else ""
         for s in () if self.failed and not self.units else asked.symbols:
             if s not in lines: lines[s] = _Line(s, error=not_there("symbol", s, sorted(self.lines), origin or asked.source))
@@ -1174,13 +1174,13 @@ def update(source: str = "builtin",              # name of a source, or its addr
            raw: bool | None = None,              # keep the bytes in `raw_folder`; None: of files, not of pages
            memory: int | None = None,            # MB that the bars in hand may take; None: `memory_mb` of the settings
            progress: Callable | None = None,     # called with (symbol, timeframe, rows so far, last `ts`)
-           **how,                                # what only this source knows: columns, symbol_from, base_url, ...; of files, `default_tz` (where neither tz nor the store says one) and `change` (keep another zone or point)
+           **how,                                # what only this source knows: columns, symbol_from, base_url, ...; of files also `default_tz`, `change`
            ) -> Update:                          # what was done, series by series
     "Bring a store up to date with a source."
-    frames = [timeframes] if isinstance(timeframes, str) else timeframes
-    asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, repair, ask, name, now, raw, memory, **how) for t in frames or ["1d"]]
+    frames, rest = [timeframes] if isinstance(timeframes, str) else timeframes, (repair, ask, name, now, raw, memory)
+    asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, *rest, **how) for t in frames or ["1d"]]
     if frames is None: asked = [one for one in _by_timeframe(asked[0]) if one.symbols or not symbols]
-    store, tables, checks, origins, notes, told, away, bad = open_store(store), [], [], {}, {}, [], False, []
+    store, tables, checks, origins, notes, told, bad = open_store(store), [], [], {}, {}, [], []
     for one in asked:
         judge = Judge(one.calendar, one.name, one.now)
         if one.live:
@@ -1189,11 +1189,11 @@ def update(source: str = "builtin",              # name of a source, or its addr
             origins[hide_password(one.address)] = None
         else:
             run = _stored(_remembering(replace(one, name=name or Path(one.address.partition(":")[2]).name or None), store), store, judge, progress)
-            lines, origin = run.result()
-            told += run.findings
+            (lines, origin), told = run.result(), told + run.findings
             if origin: origins[origin] = None
-        tables.append(_table(lines, one.timeframe, store.version())); away |= any(line.away for line in lines); bad += [line.unsaid for line in lines if line.error]
+        tables.append(_table(lines, one.timeframe, store.version())); bad += [line for line in lines if line.error]
         notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
         checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
     series, quality = _together(tables, checks)
-    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away, bool(bad) and all(bad))
+    away, unsaid = any(line.away for line in bad), bool(bad) and all(line.unsaid for line in bad)
+    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away, unsaid)

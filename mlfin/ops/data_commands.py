@@ -132,7 +132,8 @@ def list_series(symbol: Symbols = None, timeframe: Timeframe = None,
     if as_json: return say_json({"version": version, "bytes": size, "series": records(named)})
     if series.empty: return out.print(f"Nothing is stored yet in {plain(place)}: `mlfin ingest` fills it.", highlight=False, markup=False)
     say_table(named.rename(columns=_SHORT))
-    told = [_count(named.symbol.nunique(), "symbol"), _count(int(named["rows"].sum()), "bar"), f"version {version}", f"{_size(size)} in {plain(place)}" if size else f"in {plain(place)}"]
+    told = [_count(named.symbol.nunique(), "symbol"), _count(int(named["rows"].sum()), "bar"), f"version {version}"]
+    told.append(f"{_size(size)} in {plain(place)}" if size else f"in {plain(place)}")
     out.print("; ".join(told), highlight=False, markup=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #185f2fd8
@@ -452,7 +453,8 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
     asked |= {k: v for k, v in said.items() if v is not None}
-    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in (("point", point), ("stamp", stamp), ("change", change or None)) if v is not None}}
+    reading = {"point": point, "stamp": stamp, "change": change or None}
+    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in reading.items() if v is not None}}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
     for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
     _check_files(asked)

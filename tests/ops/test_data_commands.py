@@ -174,7 +174,7 @@ def test_show_says_what_does_not_fit_and_what_is_not_there(say):
     (["show", "IBM", "--version", "99"], DataError, ["`version` must be from 0 to"]),
     (["gaps", "IBM", "--calendar", "XNYX"], DataError, ["did you mean `XNYS`?"]),
     (["export", "x.csv"], ParameterError, ["several timeframes: 1d, 1h, 1m"]),
-    (["export", "x.xlsx", "IBM"], DataError, ["*.csv, *.csv.gz, *.parquet", "'x.xlsx'"]),
+    (["export", "x.xlsx", "IBM"], ParameterError, ["*.csv, *.csv.gz or *.parquet", "'x.xlsx'"]),
     (["export", "x.csv", "IBM", "-c", "clsoe"], DataError, ["did you mean `close`?"]),
     (["export", "x.csv", "IBM", "--end", "1999-12-31"], DataError, ["IBM has no 1d bars to 1999-12-31", "nothing was written"]),
     (["export", "no/such/folder/x.csv", "NOPE"], ParameterError, ["`symbol`"]),
