@@ -22,7 +22,7 @@ from .warehouse import _ROW, Warehouse, _copy_in, _numbered, _put_small, _with_n
 INSERTED = {"seq": "int64", "writer": "str", "ts": TIME, "text": "str", "symbol": "str", "timeframe": "str",
             **dict.fromkeys(("open", "high", "low", "close", "volume", "spread"), "float64")} # columns of inserted rows
 _READ = """SELECT seq, writer, CASE WHEN ts >= '1900-01-01Z' AND ts < '2200-01-01Z' THEN ts END, ts::text, symbol, timeframe, open, high, low, close,
-    volume, spread FROM mlfin.inbox ORDER BY seq LIMIT %s"""
+    coalesce(volume, 0), spread FROM mlfin.inbox ORDER BY seq LIMIT %s"""
 
 def _rows(cursor, most: int) -> pd.DataFrame:
     "The oldest rows of the inbox."

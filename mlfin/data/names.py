@@ -21,13 +21,17 @@ from .files import FORMATS, PACKED, Dialect, file_format, open_file
 from .pieces import locate_file, read_blocks, time_column
 from .times import parse_times
 
-# %% ../../nbs/data/11f_names.ipynb #c9c52ad6
+# %% ../../nbs/data/11f_names.ipynb #word11f0
 _CLAIM = re.compile(r"(?<![a-z0-9])(?:(\d{1,3})(m|min|minutes?|h|hours?|d|days?|w|weeks?)|([mhdw])(\d{1,3})|(daily|hourly|weekly))(?![a-z0-9])", re.I)
 _UNIT, _WORDS = {"m": "1min", "h": "1h", "d": "1D", "w": "7D"}, {"daily": "1D", "hourly": "1h", "weekly": "7D"}
-_DATE = re.compile(r"(?<![a-z0-9])(?:19|20)\d\d(?:[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?)?(?![a-z0-9])", re.I)
+_DATE = re.compile(r"(?<![a-z0-9])(?:19|20)\d\d(?:[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01])"
+                   r"(?:[T _-]?(?:[01]\d|2[0-4])[-_:.]?[0-5]\d(?:[-_:.]?[0-5]\d)?Z?)?)?)?(?![a-z0-9])", re.I) # 2024, 2024-01-02, 202401022300, 20240102T0930
+_ROWS = re.compile(r"(?<![a-z0-9])\d{1,6}k?-\d{1,6}k(?![a-z0-9])", re.I)       # 90-100k: which rows of a longer file
+_COPY = re.compile(r"(?: ?\(\d{1,3}\)| - copy)+$", re.I)                      # the same name once more
 _ANY = {"bars", "bar", "data", "prices", "price", "ohlc", "ohlcv", "candles", "klines", "quotes", "history", "export", "market", "download", "dataset",
         "file", "input", "output", "all", "test", "sample", "part", "split", "series", "rows", "trades", "ticks"} # of no one symbol
 
+# %% ../../nbs/data/11f_names.ipynb #c9c52ad6
 def claimed_timeframe(name: str, # of a file
                       ) -> tuple[str, pd.Timedelta] | None: # as it is written, and as a length; None where it claims none, or two
     "The timeframe that a name claims."
@@ -54,10 +58,10 @@ def bare_name(path: str | Path, # a file
 def read_name(path: str | Path, # a file
               ) -> FileName:
     "Read a file's name."
-    name = bare_name(path)
+    name = _COPY.sub("", bare_name(path)) or bare_name(path)
     claim = claimed_timeframe(name)
     rest = name.replace(claim[0], "\0", 1) if claim else name
-    parts = re.split(r"[-_. ]*\0[-_. ]*", _DATE.sub("\0", rest))
+    parts = re.split(r"[-_. ]*\0[-_. ]*", _ROWS.sub("\0", _DATE.sub("\0", rest)))
     symbol = "-".join(p for p in parts if p) or name
     timeframe = next((t for t, length in TIMEFRAMES.items() if claim and length == claim[1]), None)
     return FileName(symbol, timeframe, not {w for w in re.split(r"[^a-z]+", symbol.lower()) if w} <= _ANY)

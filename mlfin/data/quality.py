@@ -116,7 +116,7 @@ _LOWEST, _HIGHEST, _LARGEST = 1e-18, 1e15, 1e30 # prices and volumes that a mark
 def _price_faults(panel: _Panel) -> dict[str, np.ndarray]:
     "Which rows have a price that cannot be, prices that contradict each other, an impossible volume."
     o, h, l, c = panel.prices  # noqa: E741
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         top, low = np.maximum(np.maximum(o, h), np.maximum(l, c)), np.minimum(np.minimum(o, h), np.minimum(l, c))
         fine = (low >= _LOWEST) & (top <= _HIGHEST)
         return {"prices": ~fine, "ohlc": ((h < top) | (l > low)) & fine,

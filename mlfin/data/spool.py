@@ -228,6 +228,7 @@ def _hear(spool, reading: Reading) -> Reading:
     if reading.until is not None: spool.until = reading.until if spool.until is None else max(spool.until, reading.until)
     counts = reading.bars.symbol.value_counts(sort=False).to_dict()
     spool.counts.update(counts)
+    if reading.clock: spool.clocks |= dict.fromkeys(counts, reading.clock)
     if reading.actions is not None:
         spool.actions.append(reading.actions)
         spool.listing |= set(counts)
@@ -264,6 +265,7 @@ class Spool:
         self.but, self.buckets = set(but), buckets
         self.space, self.wanted, self.names, self.counts = space, set(symbols), {}, Counter()
         self.unread, self.parts, self.notes, self.actions, self.until = Pile(space, "unread"), {}, {}, [], None
+        self.clocks = {}     # symbol -> "text" or "counts": what a zone counts for in its rows
         self.listing = set() # symbols of which the source lists splits and dividends, even where it lists none
         self.rows, self._only, self._buckets, self._order, self._have, self.hashes = 0, None, {}, _Order(), set(), {}
 

@@ -116,14 +116,18 @@ class SpreadSeen:
              metatrader: bool = False, # the column is MetaTrader's own: it counts points
              written: int = 0,         # decimals that a text has of its prices, trailing zeros included
              where: str = "",          # the source, for messages
+             kept: Mapping[str, float] | None = None, # what a store keeps of the points of symbols; for spreads that do not look like prices
              ) -> SpreadUnit:          # raises `DataError` where the unit cannot be known
         "What the spread's unit is."
         if point is not None: return _said(point, where)
         if not self.rows: return SpreadUnit({"": 1.0})
+        kept = {s: kept[s] for s in self.decimals if s in (kept or {})}
         if metatrader or not self.broken:
+            if kept: return _kept(kept | {s: _point(n, written, metatrader, s, where) for s, n in self.decimals.items() if s not in kept})
             return _counted({s: _point(n, written, metatrader, s, where) for s, n in self.decimals.items()}, metatrader)
         if self.narrow > 0.5 * self.rows or (self.wide <= 0.5 * self.rows and self._fine()):
             return SpreadUnit({"": 1.0}, "the spread has the decimals of a price and is read as one")
+        if kept and set(kept) == set(self.decimals): return _kept(kept)
         raise _unclear(self.example, where)
 
     def _fine(self) -> bool:
@@ -143,6 +147,12 @@ def _point(counts: np.ndarray, written: int, metatrader: bool, symbol: str, wher
     if most < written <= _MOST and not symbol:
         raise _no_point(symbol, where, f"its prices are written with {written} decimals and use {most}")
     return float(f"1e-{most}")
+
+def _kept(points: dict[str, float]) -> SpreadUnit:
+    "The unit that was said of a series before."
+    sizes = sorted(set(points.values()), reverse=True)
+    told = _size(sizes[0]) if len(sizes) == 1 else ", ".join(f"{_size(v)} ({s})" for s, v in list(points.items())[:5])
+    return SpreadUnit({"": sizes[0]} if len(sizes) == 1 else points, f"the spread counts units of {told}, as the store keeps it; it is stored in price units")
 
 def _counted(points: dict[str, float], metatrader: bool) -> SpreadUnit:
     "The unit of spreads that are counts of points."

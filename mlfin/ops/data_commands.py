@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..backtest.question import typed_moment
-from ..core.errors import AWAY, REFUSED, DataError, ParameterError, SettingsError, hide_password, must_be, unknown
+from ..core.errors import AWAY, MISUSED, REFUSED, DataError, ParameterError, SettingsError, hide_password, must_be, unknown
 from ..core.private import user_files
 from ..core.settings import quiet_environment
 from .console import (DryRun, End, EventFile, Events, Json, Profile, Quiet, Rows, Start, StorePlace, SymbolList, Symbols, Timeframe, Timeframes,
@@ -132,7 +132,8 @@ def list_series(symbol: Symbols = None, timeframe: Timeframe = None,
     if as_json: return say_json({"version": version, "bytes": size, "series": records(named)})
     if series.empty: return out.print(f"Nothing is stored yet in {plain(place)}: `mlfin ingest` fills it.", highlight=False, markup=False)
     say_table(named.rename(columns=_SHORT))
-    told = [_count(named.symbol.nunique(), "symbol"), _count(int(named["rows"].sum()), "bar"), f"version {version}", f"{_size(size)} in {plain(place)}"]
+    told = [_count(named.symbol.nunique(), "symbol"), _count(int(named["rows"].sum()), "bar"), f"version {version}"]
+    told.append(f"{_size(size)} in {plain(place)}" if size else f"in {plain(place)}")
     out.print("; ".join(told), highlight=False, markup=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #185f2fd8
@@ -244,7 +245,9 @@ def show_quarantine(symbol: Symbols = None,
     "Show the rows that were set aside, each with its reason, its place in the source and its raw values."
     opened, place = _open(store, profile, there=False)
     aside = opened.read_quarantine()
-    every = len(aside)
+    every, known = len(aside), sorted({*aside.symbol.dropna(), *opened.series().symbol}) if symbol else []
+    for name in symbol or ():
+        if not any(fnmatchcase(s, name) or s == name for s in known): raise ParameterError(unknown("symbol", name, known, "the store"))
     if origin is not None: aside = aside[aside.origin.str.startswith(origin)]
     if reason is not None: aside = aside[aside.reason.str.contains(reason, case=False, regex=False)]
     if symbol: aside = aside[[isinstance(s, str) and any(fnmatchcase(s, name) or s == name for name in symbol) for s in aside.symbol]]
@@ -290,6 +293,7 @@ def export(to: Annotated[Path, typer.Argument(metavar="FILE", help="*.csv, *.csv
     from mlfin.data.files import guard_cells
 
     opened, _ = _open(store, profile)
+    if not to.name.lower().endswith((".csv", ".csv.gz", ".parquet")): raise ParameterError(must_be("FILE", "*.csv, *.csv.gz or *.parquet", str(to)))
     if to.exists() and not overwrite: raise ParameterError(must_be("FILE", "one that does not exist yet", str(to), hint="--overwrite replaces it."))
     named = _named(opened.series(), symbol, timeframe)
     timeframe, first, last = _one_timeframe(named), typed_moment("--start", start), typed_moment("--end", end, end=True)
@@ -412,7 +416,7 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
     else: quiet_environment()
     place = store if store is not None else settings.store
     limit = {"memory": settings.memory_mb} if settings else {}
-    if source is not None: return dict(zip(("source", "path"), _address(source), strict=True)) | {"timeframes": None} | limit, place
+    if source is not None: return dict(zip(("source", "path"), _address(source), strict=True)) | {"timeframes": None} | limit | _default_zone(), place
     from mlfin.backtest.question import ask
     from mlfin.data.stored import FILES
 
@@ -420,6 +424,7 @@ def _asked(source: str | None, profile: str | None, store: str | None) -> tuple[
     asked = {k: question[k] for k in ("source", "path", "symbols", "start", "end", "tz", "calendar") if k in question}
     if asked["source"] == "builtin": asked["path"] = None
     if asked["source"] in FILES and asked["path"]: asked["path"] = str(settings.root / asked["path"])
+    if asked["source"] in FILES: asked["default_tz"] = asked.pop("tz", None)
     return asked | limit | {"timeframes": [question["timeframe"]]}, place
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #46f78d7b
@@ -438,6 +443,7 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
            ask: Annotated[str | None, typer.Option(metavar="FILE", help="The ask side, where SOURCE has the bids.")] = None,
            point: Annotated[float | None, typer.Option(metavar="0.01", help="Price of one unit of the spread; 1: it is a price (default: found out).")] = None,
            stamp: Annotated[str | None, typer.Option(metavar="close", help="close: bars are stamped when they end (default: open).")] = None,
+           change: Annotated[bool, typer.Option("--change", help="Keep another --tz or --point with a series than the store keeps by now.")] = False,
            option: _Options = None,
            memory: Annotated[int | None, typer.Option(min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")] = None,
            store: StorePlace = None, profile: Profile = None, dry_run: DryRun = False, events: Events = None, quiet: Quiet = False, as_json: Json = False):
@@ -447,7 +453,8 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
     asked, place = _asked(source, profile, store)
     said = {"symbols": words(symbols), "timeframes": words(timeframe), "start": start, "end": end, "tz": tz, "calendar": calendar, "memory": memory}
     asked |= {k: v for k, v in said.items() if v is not None}
-    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in (("point", point), ("stamp", stamp)) if v is not None}}
+    reading = {"point": point, "stamp": stamp, "change": change or None}
+    asked |= {"repair": ["decimal"] if repair else [], **_options(option, asked), **{k: v for k, v in reading.items() if v is not None}}
     if ask is not None: asked["ask"] = ":".join(p for p in _address(ask) if p)
     for border in ("start", "end"): typed_moment(f"--{border}", None if asked.get(border) is None else str(asked[border]))
     _check_files(asked)
@@ -462,7 +469,7 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
         told = {"series": records(done.series), "quality": records(done.quality)}
         say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")} | {"notes": list(done.notes)})
     else: _say_update(done, place)
-    if done.failed: raise typer.Exit(AWAY if done.away else REFUSED)
+    if done.failed: raise typer.Exit(AWAY if done.away else MISUSED if done.unsaid else REFUSED)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #b65b7f71
 def _check_files(asked: dict) -> None:
@@ -473,7 +480,18 @@ def _check_files(asked: dict) -> None:
     try:
         for timeframe in asked.get("timeframes") or (): parse_timeframe(timeframe)
         if asked["path"]: source_files(f"{asked['source']}:{asked['path']}")
+        if asked["source"] == "rest" and not Path(asked["path"] or "").is_file():
+            raise ParameterError(must_be("SOURCE", "rest: and a file with a mapping (YAML or JSON)", f"rest:{asked['path'] or ''}", hint="rest:service.yaml"))
     except DataError as e: raise ParameterError(str(e)) from None
+
+def _default_zone() -> dict:
+    "The zone of times that carry none, as the project's env.yaml has it; nothing outside of a project."
+    from mlfin.core.provenance import read_yaml
+    from mlfin.core.settings import project_root
+
+    try: place = project_root() / "env.yaml"
+    except SettingsError: return {}
+    return {"default_tz": read_yaml(place).get("tz")} if place.is_file() else {}
 
 def _total(asked: dict) -> int | None:
     "About how many bars files will give; None where that cannot be told without reading them."
@@ -491,7 +509,7 @@ def _say_foreseen(asked: dict, place: str, as_json: bool) -> None:
     "What an ingest would bring."
     from mlfin.data.preview import preview
 
-    told = preview(**{k: v for k, v in asked.items() if k not in ("ask", "point", "stamp")} | {"store": place}) | {"store": _near(place)}
+    told = preview(**{k: v for k, v in asked.items() if k not in ("ask", "point", "stamp", "change")} | {"store": place}) | {"store": _near(place)}
     say_json(told) if as_json else say_preview(told)
 
 def say_preview(told: dict, # from `mlfin.data.preview.preview`

@@ -132,9 +132,9 @@ class _Batch:
     answer: Future
 
 def _off_grid(bars: pd.DataFrame) -> np.ndarray:
-    "Rows of intraday timeframes whose stamp is between two minutes."
-    minute = 60_000_000
-    return (bars.ts.array.asi8 % minute != 0) & ~bars.timeframe.isin(["1d", "1w"]).to_numpy()
+    "Rows of intraday timeframes whose stamp is no begin of a bar: sessions open at quarters of an hour in every zone, shorter bars at their own length."
+    step = bars.timeframe.map({"1m": 1, "5m": 5}).fillna(15).to_numpy("int64") * 60_000_000
+    return (bars.ts.array.asi8 % step != 0) & ~bars.timeframe.isin(["1d", "1w"]).to_numpy()
 
 _POINTED = "the spread is more than 1 % of the price: does it count points?"
 
@@ -146,7 +146,8 @@ def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
     place = pd.Series(np.arange(len(bars)), index=pd.MultiIndex.from_frame(bars[KEY])) if len(kept) else None
     late = unfit(kept, pd.Timestamp.now("UTC"))
     if "spread" in kept: late[(late == "") & (kept.spread > LIMITS["spread_share"] * kept.close)] = _POINTED
-    late[(late == "") & _off_grid(kept)] = "the stamp is between two minutes"
+    off = (late == "") & _off_grid(kept)
+    late[off] = np.where(kept.timeframe[off] == "1m", "the stamp is between two minutes", "no bar of its timeframe begins at that minute")
     if (bad := (late != "").to_numpy()).any():
         keys = pd.MultiIndex.from_frame(kept.loc[bad, KEY])
         reasons |= {int(np.max(place[key])): why for key, why in zip(keys, late[bad], strict=True)}

@@ -14,7 +14,7 @@ import pytest
 import mlfin.data.ingest
 from mlfin.core.errors import DataError
 from mlfin.data.files import raw_file
-from mlfin.data.ingest import ingest, update
+from mlfin.data.ingest import ingest, open_store, update
 from mlfin.data.lake import Lake
 from mlfin.data.repair import unrepair
 from mlfin.data.sources import read_bars
@@ -341,3 +341,59 @@ def test_what_was_decided_about_a_source_is_told(tmp_path):
     table(60, ("AAA",)).drop(columns=["volume", "symbol"]).to_csv(tmp_path / "x.csv", index=False)
     done = ingest("csv", tmp_path / "x.csv", "AAA", "1m", tz="UTC", store=tmp_path / "lake")
     assert done.notes == ("no volume column: the volume is 0",) and done.headline.endswith("About the source: no volume column: the volume is 0.")
+
+
+# --- what was said of a file once stays with its series
+
+def mt5(folder, name="US30m_H1_202401012300_202402012200.csv", rows=60, start="2024-01-02 10:00"):
+    ts = pd.date_range(start, periods=rows, freq="h")
+    prices = 38000.1 + np.arange(rows)
+    lines = [f"{t:%Y.%m.%d}\t{t:%H:%M:%S}\t{p:.1f}\t{p + 2:.1f}\t{p - 2:.1f}\t{p + 1:.1f}\t5\t0\t18" for t, p in zip(ts, prices, strict=True)]
+    (folder / name).write_text("\n".join(["<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>", *lines]) + "\n")
+    return folder / name
+
+
+def test_zone_and_point_stay_with_the_series(tmp_path):
+    path, lake = mt5(tmp_path), tmp_path / "lake"
+    bad = update(path, timeframes=None, store=lake)
+    assert bad.failed and bad.unsaid and "--tz UTC" in bad.series.error[0]
+    assert not update(path, timeframes=None, store=lake, tz="Europe/Athens", point=0.01).failed
+    before = open_store(lake).read("US30m", "1h")
+    assert before.spread.eq(0.18).all() and str(before.ts[0]) == "2024-01-02 08:00:00+00:00"
+    again = update(path, timeframes=None, store=lake)
+    assert again.series[["status", "unchanged"]].iloc[0].tolist() == ["nothing new", 60]
+    assert any("Europe/Athens, as the store keeps it" in note for note in again.notes)
+    assert any("units of 0.01, as the store keeps it" in n for n in again.notes)
+    zone, point = "`tz` must be Europe/Athens", "`point` must be 0.01"
+    for said, text in (({"tz": "UTC"}, zone), ({"point": 0.1}, point), ({"point": {"US30m": 1}}, point)):
+        wrong = update(path, timeframes=None, store=lake, **said)
+        assert wrong.series.status[0] == "stopped" and text in wrong.series.error[0]
+        assert "US30m 1h" in wrong.series.error[0] and "--change" in wrong.series.error[0]
+        with pytest.raises(DataError, match=text): ingest(path, symbols=["US30m"], timeframe="1h", store=lake, **({"tz": "Europe/Athens"} | said))
+    pd.testing.assert_frame_equal(open_store(lake).read("US30m", "1h"), before)
+    assert update(path, timeframes=None, store=lake, point=0.1, change=True).series.revised[0] == 60
+    update(path, timeframes=None, store=lake)
+    assert open_store(lake).read("US30m", "1h").spread.eq(1.8).all()
+
+
+def test_a_kept_point_scales_no_price_and_a_kept_zone_moves_no_offset(tmp_path):
+    lake, path = tmp_path / "lake", mt5(tmp_path)
+    update(path, timeframes=None, store=lake, tz="Europe/Athens", point=0.01)
+    bars = open_store(lake).read("US30m", "1h").assign(ts=lambda b: b.ts + pd.Timedelta(days=9), spread=1.85)
+    bars[["ts", "open", "high", "low", "close", "volume", "spread"]].to_csv(tmp_path / "US30m_1h.csv", index=False) # with offsets, and in prices
+    done = update(tmp_path / "US30m_1h.csv", timeframes=None, store=lake)
+    later = open_store(lake).read("US30m", "1h", start=bars.ts[0])
+    assert not done.failed and later.spread.eq(1.85).all() and later.ts[0] == bars.ts[0]
+    other = mt5(tmp_path, "GER40_H1.csv")
+    assert update(other, timeframes=None, store=lake).unsaid                # another series was told nothing
+    done = update(other, timeframes=None, store=lake, default_tz="UTC")
+    assert not done.failed and any("env.yaml" in note for note in done.notes)
+
+
+def test_counts_since_1970_stay_on_the_clock_that_was_named(tmp_path):
+    lake = tmp_path / "lake"
+    times = pd.date_range("2024-01-02 10:00", periods=40, freq="h", unit="s").astype("int64")
+    frame = pd.DataFrame({"time": times, "open": 1.5, "high": 2, "low": 1, "close": 1.5})
+    frame.to_csv(tmp_path / "X_1h.csv", index=False)
+    assert not update(tmp_path / "X_1h.csv", timeframes=None, store=lake, tz="Europe/Athens").failed
+    assert update(tmp_path / "X_1h.csv", timeframes=None, store=lake).series.unchanged[0] == 40

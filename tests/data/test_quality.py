@@ -140,3 +140,12 @@ def test_clean_real_sets_raise_no_stop(market):
     path = market / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
     report = status(read_bars(path, "BTCUSDT", timeframe="1m", tz="UTC").bars)
     assert set(report.index[report.status != "pass"]) <= {"outliers"} and report.rows["outliers"] == 2
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_an_immense_price_is_set_aside_without_a_warning():
+    ts = pd.date_range("2024-01-01", periods=3, freq="D", tz="UTC")
+    bars = as_bars(pd.DataFrame({"symbol": "X", "timeframe": "1d", "ts": ts, "open": [1, 1e308, 1], "high": [1, 1e308, 1], "low": [1, 1e308, 1],
+                                 "close": [1, 1e308, 1], "volume": 1.0, "known_at": ts + pd.Timedelta(days=1)}))
+    kept, aside = clean(bars, "24/7", "test")
+    assert len(kept) == 2 and aside.row.tolist() == [1]

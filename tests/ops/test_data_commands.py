@@ -174,7 +174,7 @@ def test_show_says_what_does_not_fit_and_what_is_not_there(say):
     (["show", "IBM", "--version", "99"], DataError, ["`version` must be from 0 to"]),
     (["gaps", "IBM", "--calendar", "XNYX"], DataError, ["did you mean `XNYS`?"]),
     (["export", "x.csv"], ParameterError, ["several timeframes: 1d, 1h, 1m"]),
-    (["export", "x.xlsx", "IBM"], DataError, ["*.csv, *.csv.gz, *.parquet", "'x.xlsx'"]),
+    (["export", "x.xlsx", "IBM"], ParameterError, ["*.csv, *.csv.gz or *.parquet", "'x.xlsx'"]),
     (["export", "x.csv", "IBM", "-c", "clsoe"], DataError, ["did you mean `close`?"]),
     (["export", "x.csv", "IBM", "--end", "1999-12-31"], DataError, ["IBM has no 1d bars to 1999-12-31", "nothing was written"]),
     (["export", "no/such/folder/x.csv", "NOPE"], ParameterError, ["`symbol`"]),
@@ -391,7 +391,7 @@ def test_ingest_patterns_options_and_sides(bring, tmp_path):
     (tmp_path / "bare.csv").write_text("02.03.2024;1,5;2,5;1,0;2,0;7\n03.03.2024;2,0;2,5;1,5;2,0;8\n")
     bring("bare.csv", "-s", "BARE", "-o", "columns=[ts,open,high,low,close,volume]", "-o", "dayfirst=true", "-o", "decimal=','", "--tz", "UTC")
     assert list(open_store("lake").read("BARE").open) == [1.5, 2.0] and open_store("lake").read("BARE").ts.dt.month.eq(3).all()
-    assert "`tz` must be given" in bring("bare.csv", "-s", "B2", "-o", "columns=[ts,open,high,low,close,volume]", code=1)[1]
+    assert "`tz` must be given" in bring("bare.csv", "-s", "B2", "-o", "columns=[ts,open,high,low,close,volume]", code=2)[1]
 
 
 def test_ingest_says_what_was_set_aside_and_mends_only_when_asked(bring, tmp_path):
@@ -455,6 +455,18 @@ def test_ingest_in_a_project_does_what_env_yaml_says(tmp_path, monkeypatch):
     assert done.exit_code == 0 and "COIN" in done.stdout
     listed = CliRunner().invoke(app, ["data", "ls", "--profile", "test"]).stdout
     assert [line.split()[0] for line in listed.splitlines()[2:6]] == ["COIN", "FB", "IBM", "MSFT"] and "lake" in listed
+
+
+def test_ingest_of_a_file_takes_the_zone_of_env_yaml(tmp_path, monkeypatch):
+    for name in ("settings.ini", "pipeline.yaml"): (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / "env.yaml").write_text((ROOT / "env.yaml").read_text().replace("tz: UTC", "tz: Asia/Tokyo"))
+    bars = bars_of("COIN", "1h", end="2024-01-05")
+    csv_of(bars.assign(ts=bars.ts.dt.tz_localize(None)), tmp_path / "COIN_1h.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFIN_PROFILE", raising=False)
+    foreseen = json.loads(CliRunner().invoke(app, ["ingest", "COIN_1h.csv", "--json", "--dry-run", "--profile", "test"]).stdout)["series"][0]
+    found = json.loads(CliRunner().invoke(app, ["ingest", "COIN_1h.csv", "--json", "--profile", "test"]).stdout)
+    assert found["series"][0]["first"] == foreseen["first"] == "2023-12-31T15:00:00Z" and any("Asia/Tokyo" in note for note in found["notes"])
 
 
 def service(folder, server, name="service.yaml"):
@@ -631,3 +643,15 @@ def test_a_terminal_gets_the_same_words(lake, tmp_path):
         text += piece
     assert done.wait() == 0 and "2024-04-01 13:30" in text.decode() and "IBM 1d: 58 bars" in text.decode()
     os.close(main_end)
+
+
+@pytest.mark.parametrize("words, part", [("data export x.xyz", "`FILE`"), ("data quarantine NOPE", "`symbol`"), ("ingest rest:nope.yaml -s A", "`SOURCE`")])
+def test_wrong_names_are_misuse(lake, tmp_path, monkeypatch, capsys, words, part):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended: main([*words.split(), "--store", str(lake)])
+    assert ended.value.code == 2 and part in capsys.readouterr()[1]
+
+
+def test_ls_names_no_size_that_it_does_not_know(say, lake, monkeypatch):
+    monkeypatch.setattr("mlfin.ops.data_commands._spread", lambda path: 0)  # as for a database
+    assert "0 bytes" not in say("ls")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mlfin.core.errors import DataError
 from mlfin.data.lake import Lake
 from mlfin.serve.contract import IngestRequest
-from mlfin.serve.intake import Busy, Intake, pushed_frame, quick_batch
+from mlfin.serve.intake import Busy, Intake, judge_pushed, pushed_frame, quick_batch
 from mlfin.serve.service import _frame
 
 
@@ -68,6 +68,14 @@ def test_bars_of_the_future_and_that_still_form_are_set_aside(lake):
     told = intake.put(pushed_frame(given, "1m"), "x").result(60)
     intake.close()
     assert (told.accepted, [r["row"] for r in told.reasons]) == (1, [1, 2])
+
+
+@pytest.mark.parametrize("timeframe, fine, odd", [("1h", "10:00", "10:12"), ("1h", "09:30", "09:31"), ("4h", "05:45", "05:44"), ("30m", "09:15", "09:20"),
+                                                  ("5m", "09:35", "09:36"), ("15m", "09:45", "09:50")])
+def test_a_bar_begins_where_its_timeframe_can(timeframe, fine, odd):
+    given = columns(count=2) | {"ts": [pd.Timestamp(f"2024-01-02 {at}", tz="UTC") for at in (fine, odd)]}
+    kept, reasons = judge_pushed(pushed_frame(given, timeframe))
+    assert kept.ts.tolist() == given["ts"][:1] and reasons == {1: "no bar of its timeframe begins at that minute"}
 
 
 def test_a_spread_that_counts_points_is_set_aside(lake):
