@@ -16,7 +16,7 @@ from ..core.errors import DataError, hide_password
 from ..core.settings import Settings
 from .bars import moment, parse_timeframe, timeframe_delta
 from .files import FORMATS, Dialect
-from .ingest import OVERLAP, open_store
+from .ingest import OVERLAP, kept_reading, open_store
 from .names import file_timeframe, read_name
 from .sources import load_sources, read_parts, source_files
 from .store import Store
@@ -29,6 +29,8 @@ def _stored(store: Store, symbol: str, timeframe: str) -> pd.DatetimeIndex:
 
 def _file_lines(place: str, timeframe: str, store: Store, known: set, how: dict) -> list[dict]:
     "A line for each series of a file."
+    if place.partition(":")[0] not in ("builtin", "lean"): how = how | {"kept": kept_reading(store, timeframe, how["default_tz"])}
+    how = {k: v for k, v in how.items() if k != "default_tz"}
     times, notes, aside, name = {}, {}, 0, Path(place.partition(":")[2]).name or place.rstrip(":")
     for part in read_parts(place, timeframe=timeframe, **how):
         aside += len(part.quarantine)
@@ -85,7 +87,7 @@ def preview(source: str,                         # name of a source: csv, files,
     store, symbols = open_store(store), list(symbols or ())
     frames = None if timeframes is None else [parse_timeframe(t) for t in timeframes]
     how = {k: v for k, v in how.items() if v not in (None, [], False) and k not in ("memory", "repair")}
-    how |= {"start": start, "end": end, "tz": tz, "calendar": calendar}
+    how |= {"start": start, "end": end, "tz": tz, "calendar": calendar, "default_tz": how.get("default_tz")}
     if source in ("builtin", *FORMATS, "files", "lean"):
         known = {(s.symbol, s.timeframe) for s in store.series().itertuples()}
         if source == "builtin": lines = _file_lines("builtin:", "1d", store, known, how | {"symbols": symbols})

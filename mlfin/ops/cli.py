@@ -225,7 +225,8 @@ def _say_retrained(done, page: str | None) -> None:
 
 # %% ../../nbs/ops/73_cli.ipynb #98ad6f42
 @app.command(epilog=examples("mlfin status", "mlfin status --experiment momentum", "mlfin status -p label=fwd_ret_10 --json"))
-def status(experiment: Experiment = None, profile: Profile = None, parameter: _Parameters = [], file: _Files = [], as_json: Json = False):  # noqa: B006
+def status(experiment: Experiment = None, profile: Profile = None, parameter: _Parameters = [], file: _Files = [],  # noqa: B006
+           as_json: Json = False):
     """What is fresh, what a run would do and why, and the runs that are kept.
 
     Of the question in env.yaml, with -p and -f as `run` has them; with --experiment alone, of what that was asked last."""
@@ -237,7 +238,8 @@ def status(experiment: Experiment = None, profile: Profile = None, parameter: _P
     plan = make_plan(question, settings)
     name, tasks = plan.question["experiment"], describe_tasks(plan)
     runs = [dict(zip(("run", "finished", "verdict"), (run, when, says), strict=True)) for when, run, says in _kept_runs(settings.reports_dir(name))]
-    if as_json: return say_json({"experiment": name, "profile": settings.profile, "run": plan.run_id, "asked": asked, "brought": brought, "tasks": tasks, "runs": runs})
+    if as_json: return say_json({"experiment": name, "profile": settings.profile, "run": plan.run_id, "asked": asked, "brought": brought, "tasks": tasks,
+                                 "runs": runs})
     out.print(f"{name} ({settings.profile})", style="bold", highlight=False, markup=False)
     out.print(f"question: {asked}{f', bars brought from {brought}' if brought else ''}", highlight=False, markup=False)
     say_table(pd.DataFrame([{**{k: t[k] for k in ("task", "state", "why")}, "made by": _made_by(t)} for t in tasks]), fold=("why", "made by"))
