@@ -121,7 +121,7 @@ def test_a_calendar_that_was_named_is_kept_with_the_series(tmp_path):
     path = write(tmp_path / "A.csv", frame, frame.ts)
     how = dict(symbols=["A"], tz="UTC", store=store)
     assert update("csv", path, timeframes="30m", **how).series.status.tolist() == ["stopped"]  # by 24/7 most bars are missing
-    assert Lake(store).read_attributes().empty  # nobody said it
+    assert Lake(store).read_attributes(attribute="calendar").empty  # nobody said it
     update("csv", path, timeframes="30m", calendar="XNYS", **how)
     assert Lake(store).read_attributes("A", "30m", "calendar").value.tolist() == ["XNYS"]
     assert ingest("csv", path, timeframe="30m", **how).calendar == "XNYS"
@@ -130,7 +130,7 @@ def test_a_calendar_that_was_named_is_kept_with_the_series(tmp_path):
     assert lines.rows["missing"] == 0
     again = update("csv", path, timeframes="30m", calendar="XNAS", **how)
     assert "the store kept the calendar XNYS with these series, and keeps XNAS now" in again.notes
-    assert Lake(store).read_attributes("A").value.tolist() == ["XNAS"]
+    assert Lake(store).read_attributes("A").set_index("attribute").value.to_dict() == {"calendar": "XNAS", "tz": "UTC"}
 
 
 def test_calendars_that_differ_have_to_be_named(tmp_path):
@@ -157,5 +157,5 @@ def test_spreads_of_an_old_store_are_not_mixed_with_prices(tmp_path):
     assert ingest("csv", path, ["A"], "1h", point=1, **how).bars.spread.iloc[0] == 27
     assert Lake(tmp_path / "old").read_attributes("A", attribute="spread").value.tolist() == ["price"]
     fresh = ingest("csv", path, ["A"], "1h", tz="UTC", store=tmp_path / "new")
-    assert fresh.bars.spread.iloc[0] == 0.27 and Lake(tmp_path / "new").read_attributes().value.tolist() == ["price"]
+    assert fresh.bars.spread.iloc[0] == 0.27 and Lake(tmp_path / "new").read_attributes(attribute="spread").value.tolist() == ["price"]
     assert ingest("csv", path, ["A"], "1h", tz="UTC", store=tmp_path / "new").written.unchanged == len(frame)

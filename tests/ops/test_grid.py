@@ -113,6 +113,7 @@ while not all(os.path.exists(f'began-{k}') for k in ('a', 'bb')):
 """
 
 
+@pytest.mark.slow
 def test_two_kernels_work_at_a_time(grid, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     go(grid)

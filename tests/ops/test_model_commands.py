@@ -51,6 +51,7 @@ def run(*words):
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 def test_a_regression_shows_its_loss_too(settings, monkeypatch):
     from types import SimpleNamespace
 

@@ -45,6 +45,7 @@ def test_a_run_on_the_store_answers_as_one_on_the_source_does(stocked):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_folder_is_brought_in_and_asked_of_the_store(workbench):
     (workbench.root / "bars").mkdir()
     for n, symbol in enumerate(("BTCUSDT", "ETHUSDT")): minutes(6000, n).to_csv(workbench.root / "bars" / f"{symbol}.csv", index=False)
