@@ -89,7 +89,7 @@ def house(tmp_path_factory):
     crown(settings, "main", made.number, None)
     Lake(settings.store).write(bars)
     asked = {"source": "builtin", "path": "", "symbols": ["GOOG"], "timeframe": "1d"}  # another question than that of env.yaml
-    write_json({"tasks": {}, "parameters": asked}, settings.reports_dir("main") / "run.json")
+    write_json({"run_id": "0123456789ab", "experiment": "main", "tasks": {}, "parameters": asked}, settings.reports_dir("main") / "run.json")
     accounts = open_accounts(settings)
     for role in ("read_only", "analyst"):
         add_user(accounts, role, role, PASSWORD)
