@@ -11,7 +11,7 @@ import inspect
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -171,14 +171,14 @@ def _remembering(asked: _Asked, store: Store) -> _Asked:
     if asked.source not in (*FORMATS, "files") or "ask" in asked.how: return asked
     return replace(asked, how={**asked.how, "kept": kept_reading(store, asked.timeframe, asked.default_tz)})
 
-def _said(asked: _Asked, clocks: dict[str, str], frames) -> list[tuple[str, str, str]]:
+def _said(asked: _Asked, clocks: dict[str, str], symbols: Sequence[str], frames: Iterable[pd.DataFrame]) -> list[tuple[str, str, str]]:
     "What the user says of how files of series are read, where their bars needed it: symbol, attribute, value."
-    if "kept" not in asked.how: return []
     point, said = asked.how.get("point"), []
-    for kept in frames:
-        if asked.tz is not None: said += [(s, "tz" if clocks[s] == "text" else "clock", asked.tz) for s in kept.symbol.unique() if s in clocks]
-        some = kept.symbol[kept.spread.notna()].unique() if point is not None and "spread" in kept else ()
-        said += [(s, "point", repr(float(p))) for s in some if (p := point.get(s) if isinstance(point, dict) else point) is not None]
+    if "kept" not in asked.how or asked.tz is None and point is None: return []
+    if asked.tz is not None: said += [(s, "tz" if clocks[s] == "text" else "clock", asked.tz) for s in symbols if s in clocks]
+    for kept in frames if point is not None else ():
+        some = kept.symbol[kept.spread.notna()].unique() if "spread" in kept else ()
+        said += [(s, "point", repr(float(p))) for s in some if s in symbols and (p := point.get(s) if isinstance(point, dict) else point) is not None]
     return list(dict.fromkeys(said))
 
 def _contradicted(asked: _Asked, said: list[tuple[str, str, str]]) -> dict[str, str]:
@@ -821,7 +821,7 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
         if found.kept.count > 1: kept = kept.sort_values(KEY, kind="stable", ignore_index=True)
         _enough(found, kept, wanted, f"from {start} to {end}" if start or end else "left")
         _refuse(found.report)
-        _refuse_spreads([], _contradicted(asked, reading := _said(asked, spool.clocks, [kept])))
+        _refuse_spreads([], _contradicted(asked, reading := _said(asked, spool.clocks, sorted(kept.symbol.unique()), [kept])))
         spreads, left = _refuse_spreads(*_check_spreads(asked, store, kept)), _left_out(asked, failed)
         aside = _in_order([*found.spool.unread.frames(), *found.aside.frames(), left], [*(o for o, _ in found.spool.parts), asked.source])
         _keep_aside(store, left)
@@ -1020,7 +1020,7 @@ class _Run:
         self.units, self.notes = _units(asked), {}
         self.files = _by_symbol(self.units)
         if asked.auto and self.files and not asked.symbols: self.calendar(_kept_calendar(store, list(self.files), asked.timeframe, asked.calendar))
-        self.lines, self.findings, self.hashes, self.before, self.failed, self.lists = {}, [], [], [], {}, False
+        self.lines, self.findings, self.hashes, self.before, self.failed, self.lists, self.reading = {}, [], [], [], {}, False, []
         self.most, self.known = min(_COMMIT, asked.rows), _known(store, asked.timeframe)
         question = _question(self.asked, self.units)
         self.note, self.resumed = Checkpoint(None if question is None else getattr(store, "path", None), question), []
@@ -1038,12 +1038,11 @@ class _Run:
         self.lines = {line["symbol"]: _line_in(line) for line in state["lines"]}
         self.before, self.hashes = [pd.DataFrame(rows, columns=_CHECKS) for rows in state["checks"]], state["hashes"]
         self.resumed, self.notes = list(self.before), dict.fromkeys(state["notes"])
-        self.findings, self.lists = [_found_in(rows) for rows in state["findings"]], state["lists"]
+        self.findings, self.lists, self.reading = [_found_in(rows) for rows in state["findings"]], state["lists"], [tuple(r) for r in state.get("reading", ())]
 
     def go(self) -> None:
         "All that is left."
         for batch in _groups(self.units, self.files, set(self.lines)) if self.units else [[]]: self.take(batch)
-        self.note.clear()
 
     def take(self, batch: list[_Asked]) -> None:
         "Read a batch, judge it, and store what is judged."
@@ -1070,13 +1069,13 @@ class _Run:
         "Store the series that are judged, and note that they are."
         stops = {s: t for s, t in self.stopped(found, alone).items() if s in set(done)}
         spreads, wrong = self.spreads(found, stops)
-        reading = _said(self.asked, found.spool.clocks, (kept[kept.symbol.isin(done) & ~kept.symbol.isin(stops)] for kept in found.kept.frames()))
+        reading = _said(self.asked, found.spool.clocks, [s for s in done if s not in stops], found.kept.frames())
         stops |= _contradicted(self.asked, reading) | wrong
         counts = _put(self.store, found, list(stops), done, 3 * self.most // 2, self.known)[1] if set(done) - set(stops) else {}
-        self.notes |= dict.fromkeys(_keep_attributes(self.asked, self.store, sorted(counts), spreads, [r for r in reading if r[0] in counts]))
+        self.notes |= dict.fromkeys(_keep_attributes(self.asked, self.store, sorted(counts), spreads))
+        self.reading += [r for r in reading if r[0] in counts]
         if last: self.rest(found, done)
-        self.findings.append(_one(found.findings))
-        found.findings.clear()
+        self.findings.append(_one(found.findings)); found.findings.clear()
         for symbol in done:
             line = self.lines[symbol] = _Line(symbol, found.rows[symbol], counts.get(symbol, Counter()), found.gone[symbol], until=found.spool.until)
             if symbol in stops: line.error, line.stopped = stops[symbol], symbol not in found.refused
@@ -1132,7 +1131,7 @@ class _Run:
         self.before.append(report.checks[report.checks.check != "actions"])
         self.note.save({"version": self.store.version(), "timeframe": self.asked.timeframe, "hashes": self.hashes, "lists": self.lists,
                         "lines": [_line_out(line) for line in self.lines.values()], "checks": [c[_CHECKS].to_numpy().tolist() for c in self.before],
-                        "notes": list(self.notes), "findings": [_found_out(f) for f in self.findings if len(f)]})
+                        "notes": list(self.notes), "reading": self.reading, "findings": [_found_out(f) for f in self.findings if len(f)]})
 
 # %% ../../nbs/data/19_ingest.ipynb #baed7366
 def _ends(lines: dict[str, _Line], kept: pd.DataFrame) -> None:
@@ -1147,7 +1146,10 @@ def _named(asked: _Asked) -> tuple[str, ...]:
 def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None) -> _Run:
     "Bring a store up to date with files."
     run = _Run(asked, store, judge, progress)
-    run.go()
+    try: run.go()
+    finally:
+        if run.reading: _keep_attributes(run.asked, store, (), (), run.reading) # once: each write of a lake costs memory
+    run.note.clear()
     if run.units: _keep_aside(store, _left_out(asked, run.failed))
     return run
 

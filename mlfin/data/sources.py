@@ -451,6 +451,7 @@ def _in_parts(file: Located, how: _How, size: int, symbol_of: Callable, check_na
     if file.state[0] <= size and file.path.suffix.lower() not in PACKED: small = list(tables()) # read once more, and not three times
     how = replace(how, symbol=symbol_of(begun := next(tables())))
     how, points = _as_kept(how, begun, kept)
+    del begun                                                              # a part of a file, which would stay to the end
     how = replace(how, rule=_rule_of(_looked_at(tables(), how), how), unit=spread_unit(tables(), how.where, how.dialect, points))
     bars, first, aside = 0, None, 0
     for table in tables():
