@@ -52,7 +52,7 @@ def _told(file: IO) -> Holder:
         file.seek(0)
         told = json.loads(file.read())
         return Holder(datetime.fromtimestamp(told["since"], UTC), str(told["by"]))
-    except (OSError, ValueError, KeyError, TypeError): return Holder()     # it has not written yet, or (on Windows) nobody else may read
+    except (OSError, ValueError, KeyError, TypeError, OverflowError): return Holder() # it has not written yet, or (on Windows) nobody else may read
 
 def running(settings: Settings, # the profile
             experiment: str,    # name of a line of research

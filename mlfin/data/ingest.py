@@ -193,7 +193,7 @@ def _contradicted(asked: _Asked, said: list[tuple[str, str, str]]) -> dict[str, 
         wrong.setdefault(symbol, must_be(field, f"{old}: the store keeps it with {symbol} {asked.timeframe}, whose bars were read by it", got, hint=_ANEW))
     return wrong
 
-_ANEW = ("leave it out. Where the store is wrong: --change (change=True) keeps the new one and revises the bars of this file; "
+_ANEW = ("say the same (-p tz=... of a run), or nothing. Where the store is wrong: --change (change=True) keeps the new one and revises the bars of this file; "
          "bars that stand at the times of another zone stay, so another zone is better read into a new store (--store NEW).")
 
 # %% ../../nbs/data/19_ingest.ipynb #46fab7f1

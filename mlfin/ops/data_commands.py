@@ -535,7 +535,7 @@ def _options(given: list[str] | None, known: dict) -> dict:
 
     found = dict(parse_assignment(text) for text in given or ())
     for key in found:
-        if key in (*known, "symbols", "timeframe", "timeframes", "store", "full", "ask", "memory", "progress"):
+        if key in (*known, "symbols", "timeframe", "timeframes", "store", "full", "ask", "memory", "progress", "kept", "default_tz"):
             raise ParameterError(must_be("-o", "what has no option of its own", f"{key}={found[key]}", hint="see mlfin ingest --help."))
     return found
 
