@@ -22,7 +22,7 @@ from ..core.errors import DataError, ParameterError, SettingsError, must_be, nea
 from ..core.paths import not_there
 from ..core.provenance import read_yaml, with_labels
 from ..core.settings import Settings
-from ..data.stored import BUILTIN, FILES
+from ..data.stored import BUILTIN, FILES, asks_first, with_zone
 
 # %% ../../nbs/backtest/46_question.ipynb #c716902e
 LARGEST = {"folds": 1_000, "embargo": 100_000, "tune": 10_000, "seed": 2**32 - 1, "jobs": 256, "min_hold": 100_000, "vol_lookback": 100_000,
@@ -62,7 +62,7 @@ def parse_assignment(text: str, # "key=value", the value in YAML
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
 # %% ../../nbs/backtest/46_question.ipynb #56c7da5c
-_OPTIONAL = ("start", "end", "symbols", "facts",  # null means: all there is
+_OPTIONAL = ("start", "end", "symbols", "facts", "tz",  # null means: all there is, and of a zone what the store keeps
              "threshold", "vol_target", "max_weight", "stop_loss", "take_profit", "trailing_stop", "participation")  # and here: none, or settled later
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
@@ -344,6 +344,18 @@ def check_files(question: dict,     # every parameter
         claim = claimed_timeframe(path.name)
         if claim and not claim[1] / 2 <= length <= claim[1] * 2:
             raise ParameterError(must_be("timeframe", f"that of {path.name}, which calls itself {claim[0]}", question["timeframe"], hint="-t says which."))
+    if len(paths) == 1: _check_zone(question, settings)
+
+def _check_zone(question: dict, settings: Settings) -> None:
+    "Refuse a file whose times carry no zone, where neither the question nor the store names one."
+    from mlfin.data.names import file_clock
+    if asks_first(question, settings) or with_zone(question, settings).get("tz") is not None: return # what is brought in first, is refused as it is read
+    path = settings.root / question["path"]
+    try: clock = file_clock(path, question["timeframe"])
+    except DataError: return                                                # reading it will say why
+    if clock == "text":
+        raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name,
+                                     "--tz UTC, America/New_York, Europe/Athens, ...: the store keeps it with the series, so it is said once."))
 
 # %% ../../nbs/backtest/46_question.ipynb #97d6887a
 def choose_kernel(settings: Settings,        # the profile; its `device` is auto, cpu or gpu

@@ -191,7 +191,7 @@ def foresee(question: dict,     # every parameter
     with untouched():
         pipeline.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
         pipeline.check_files(question, settings)
-        brings = preview_question(question, settings) if asks_first(question, settings.root) else None
+        brings = preview_question(question, settings) if asks_first(question, settings) else None
         new = [line["new"] for line in brings["series"]] if brings else []
         try: plan = None if any(new) else pipeline.make_plan(question, settings, force)
         except DataError:

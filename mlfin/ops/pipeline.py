@@ -109,7 +109,7 @@ def make_plan(question: dict,       # every parameter
               code: Snapshot | None = None, # the text to plan by; None: as it stands
              ) -> Plan:             # what is to be done
     "Compare what is there with what the question needs."
-    root, experiment, question = settings.root, question["experiment"], as_stored(question, settings.root)
+    root, experiment, question = settings.root, question["experiment"], as_stored(question, settings)
     home = code.folder if code else root
     specs = read_pipeline(home, question)
     aside = read_pipeline(home, {**question, "experiment": f"{_BUILDING}/{experiment}"})
@@ -606,7 +606,7 @@ def run(question: dict,                             # every parameter: `ask`
     check_experiment(question["experiment"], settings)
     os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
     quiet_environment(settings)
-    if asks_first(question, settings.root): _refuse_impossible(question, settings)
+    if asks_first(question, settings): _refuse_impossible(question, settings)
     question, brought = bring_in(question, settings, lambda symbol, timeframe, rows, last: on_event("rows", symbol, {"rows": rows, "last": last}))
     plan = make_plan(question, settings, force)
     home = settings.reports_dir(question["experiment"]) / "runs" / plan.run_id

@@ -1,10 +1,12 @@
 "What a run reads of the store: named by its content, held to one version, brought in first where it must be."
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from mlfin.backtest.question import check_files
 from mlfin.core.errors import AWAY, REFUSED, AwayError, DataError, ParameterError
 from mlfin.core.provenance import Task
 from mlfin.core.settings import Settings
@@ -13,7 +15,7 @@ from mlfin.data.files import FORMATS
 from mlfin.data.ingest import ingest, open_store, stored_content, update
 from mlfin.data.lake import Lake
 from mlfin.data.sources import SOURCES, Reading, quarantine_rows, register_source
-from mlfin.data.stored import FILES, PINNED, asks_first, bring_in, content, pinned, task_bars
+from mlfin.data.stored import FILES, PINNED, as_stored, asks_first, bring_in, content, pinned, task_bars, with_zone
 from mlfin.data.transfer import copy_store
 
 NAMES = ("symbols", "timeframe", "start", "end", "calendar")
@@ -134,11 +136,63 @@ def test_what_the_store_has_not_is_refused_by_name(settings, lake):
 def test_every_format_is_a_source_of_files(): assert set(FORMATS) < set(FILES)
 
 
+def naive(make, path, symbol="AAA", **more):
+    "A file of hours whose times carry no zone."
+    bars = make(symbol, "1h", end="2024-03-05").drop(columns=["known_at", "symbol", "timeframe"])
+    bars.assign(ts=bars.ts.dt.tz_localize(None), **more).to_csv(path, index=False)
+
+
+def test_a_run_reads_a_file_in_the_zone_that_the_store_keeps(settings, make, tmp_path):
+    """The run took `tz` of env.yaml for what its author said, and refused a file whose series keep another zone."""
+    naive(make, tmp_path / "AAA_1h.csv")
+    question = asked(source="csv", path="AAA_1h.csv", timeframe="1h", tz=None)
+    assert with_zone(question, settings)["tz"] is None
+    with pytest.raises(ParameterError, match="`tz`.*AAA_1h.csv"): check_files(question, settings)
+    update(tmp_path / "AAA_1h.csv", symbols=["AAA"], timeframes=["1h"], tz="Europe/Athens", store=settings)
+    assert as_stored(question, settings)["tz"] == "Europe/Athens" == bring_in(question, settings)[0]["tz"]
+    check_files(question, settings)
+    told = as_stored(question | {"symbols": None}, settings)
+    bars = ingest("csv", tmp_path / "AAA_1h.csv", None, "1h", tz=told["tz"], store=settings).bars
+    assert told["tz"] == "Europe/Athens" and bars.ts.min() == open_store(settings).read(["AAA"], "1h").ts.min()
+    assert with_zone(question | {"tz": "UTC"}, settings)["tz"] == "UTC"    # said: the ingest refuses it by name
+    with pytest.raises(DataError, match="Europe/Athens: the store keeps it"):
+        ingest("csv", tmp_path / "AAA_1h.csv", ["AAA"], "1h", tz="UTC", store=settings)
+
+
+def test_a_zone_is_asked_for_once_and_only_where_times_carry_none(settings, make, tmp_path):
+    make("AAA", "1h").drop(columns="known_at").to_csv(tmp_path / "own.csv", index=False)
+    bars = make("AAA", "1d").drop(columns="known_at")
+    bars.assign(ts=bars.ts.dt.strftime("%Y-%m-%d")).to_csv(tmp_path / "days.csv", index=False)
+    bars.assign(ts=bars.ts.astype("int64") // 10**6).to_csv(tmp_path / "counts.csv", index=False)
+    for name, timeframe in (("own", "1h"), ("days", "1d"), ("counts", "1d")):
+        check_files(asked(source="csv", path=f"{name}.csv", timeframe=timeframe, tz=None), settings)
+
+
+def test_a_file_whose_spreads_the_store_counts_is_read_from_the_store(settings, make, tmp_path):
+    """A run counted a file's spreads anew by the decimals of its prices, beside a store that was told their point."""
+    naive(make, tmp_path / "AAA_1h.csv", spread=20)
+    question = asked(source="csv", path="AAA_1h.csv", timeframe="1h", tz="UTC")
+    assert not asks_first(question, settings)
+    update(tmp_path / "AAA_1h.csv", symbols=["AAA"], timeframes=["1h"], tz="UTC", point=0.001, store=settings)
+    own = as_stored(question | {"symbols": None}, settings)
+    assert own["source"] == "store" and as_stored(question | {"symbols": ["BBB"]}, settings)["source"] == "csv"
+    assert set(ingest("store", symbols=["AAA"], timeframe="1h", store=settings).bars.spread) == {0.02}
+
+
+def test_a_folder_is_brought_in_again_where_the_lake_was_deleted(settings, make, tmp_path):
+    (tmp_path / "bars").mkdir()
+    for n, symbol in enumerate(("AAA", "BBB")): make(symbol, seed=n).drop(columns="known_at").to_csv(tmp_path / "bars" / f"{symbol}.csv", index=False)
+    question = asked(source="csv", path="bars", symbols=["AAA", "BBB"])
+    assert bring_in(question, settings)[1]["new"] == 182
+    shutil.rmtree(settings.store)
+    assert bring_in(question, settings)[1]["new"] == 182
+
+
 def test_a_folder_is_brought_in_and_read_again_only_when_it_changes(settings, make, tmp_path, monkeypatch):
     (tmp_path / "bars").mkdir()
     for n, symbol in enumerate(("AAA", "BBB")): make(symbol, seed=n).drop(columns="known_at").to_csv(tmp_path / "bars" / f"{symbol}.csv", index=False)
     question = asked(source="csv", path="bars", symbols=["AAA", "BBB"])
-    assert asks_first(question, tmp_path) and not asks_first(question | {"path": "bars/AAA.csv"}, tmp_path)
+    assert asks_first(question, settings) and not asks_first(question | {"path": "bars/AAA.csv"}, settings)
     own, brought = bring_in(question, settings)
     assert (own["source"], brought["source"], brought["path"], brought["new"]) == ("store", "csv", "bars", 182)
     assert len(ingest("store", symbols=["AAA", "BBB"], store=settings).bars) == 182

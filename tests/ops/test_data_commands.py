@@ -459,7 +459,7 @@ def test_ingest_in_a_project_does_what_env_yaml_says(tmp_path, monkeypatch):
 
 def test_ingest_of_a_file_takes_the_zone_of_env_yaml(tmp_path, monkeypatch):
     for name in ("settings.ini", "pipeline.yaml"): (tmp_path / name).write_text((ROOT / name).read_text())
-    (tmp_path / "env.yaml").write_text((ROOT / "env.yaml").read_text().replace("tz: UTC", "tz: Asia/Tokyo"))
+    (tmp_path / "env.yaml").write_text((ROOT / "env.yaml").read_text().replace("tz: null", "tz: Asia/Tokyo"))
     bars = bars_of("COIN", "1h", end="2024-01-05")
     csv_of(bars.assign(ts=bars.ts.dt.tz_localize(None)), tmp_path / "COIN_1h.csv")
     monkeypatch.chdir(tmp_path)

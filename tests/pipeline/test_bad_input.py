@@ -301,7 +301,7 @@ def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
     ("settings.ini", "plugins =", "plugins = nowhere.at_all", ["`plugins`", "nowhere.at_all"]),
     ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "'folders' (env.yaml)", "did you mean `folds`?"]),
     ("env.yaml", "folds: 5", "folds: 5\nstop_los: 0.05", ["`parameter`", "'stop_los' (env.yaml)", "did you mean `stop_loss`?"]),
-    ("env.yaml", "tz: UTC", "tz: UTC\ntimezone: UTC", ["`parameter`", "'timezone' (env.yaml)", "did you mean `tz`?"]),
+    ("env.yaml", "tz: null", "tz: null\ntimezone: UTC", ["`parameter`", "'timezone' (env.yaml)", "did you mean `tz`?"]),
     ("env.yaml", "folds: 5", "", ["`folds`", "given", "pipeline.yaml asks for it"]),
     ("env.yaml", "labels: [fwd_ret_5]", "labels:", ["`labels`", "given", "env.yaml"]),
     ("env.yaml", "path: mlfin", "path: [a] # mlfin", ["`path`", "['a']"]),

@@ -52,7 +52,7 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert code == 0, out + err
     told, record = json.loads(out), finished.record()
     assert told["before"] == first["run_id"] != told["run"] == record["run_id"] and told["brought"] | {"path": ""} == {
-        "source": "builtin", "path": "", "symbols": ["IBM", "MSFT"], "timeframe": "1d", "start": "2006-01-03", "tz": "UTC", "calendar": "auto", "new": 0}
+        "source": "builtin", "path": "", "symbols": ["IBM", "MSFT"], "timeframe": "1d", "start": "2006-01-03", "calendar": "auto", "new": 0}
     assert record["parameters"]["source"] == "store" and record["parameters"]["start"] == "2006-01-03"
     assert any("source" in line for line in told["changed"]["ingest"])
     assert (told["version"], told["promoted"]) == (2, False) and "gate" in told["gate"]
