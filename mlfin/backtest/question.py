@@ -347,10 +347,15 @@ def check_files(question: dict,     # every parameter
     if len(paths) == 1: _check_zone(question, settings)
 
 def _check_zone(question: dict, settings: Settings) -> None:
-    "Refuse a file whose times carry no zone, where neither the question nor the store names one."
+    "Refuse a file whose times carry no zone, where neither the question nor the store names one, or where they differ."
     from mlfin.data.names import file_clock
-    if asks_first(question, settings) or with_zone(question, settings).get("tz") is not None: return # what is brought in first, is refused as it is read
-    path = settings.root / question["path"]
+    if asks_first(question, settings): return                               # what is brought in first, is refused as it is read
+    said, path = question.get("tz"), settings.root / question["path"]
+    try: own = with_zone({**question, "tz": None}, settings)["tz"]
+    except DataError as e: raise ParameterError(str(e)) from None
+    if said is not None and own not in (None, said):
+        raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name, "`mlfin ingest --change` keeps another."))
+    if said is not None or own is not None: return
     try: clock = file_clock(path, question["timeframe"])
     except DataError: return                                                # reading it will say why
     if clock == "text":

@@ -154,7 +154,7 @@ def test_a_run_reads_a_file_in_the_zone_that_the_store_keeps(settings, make, tmp
     told = as_stored(question | {"symbols": None}, settings)
     bars = ingest("csv", tmp_path / "AAA_1h.csv", None, "1h", tz=told["tz"], store=settings).bars
     assert told["tz"] == "Europe/Athens" and bars.ts.min() == open_store(settings).read(["AAA"], "1h").ts.min()
-    assert with_zone(question | {"tz": "UTC"}, settings)["tz"] == "UTC"    # said: the ingest refuses it by name
+    with pytest.raises(ParameterError, match="Europe/Athens, which the store keeps.*UTC"): check_files(question | {"tz": "UTC"}, settings)
     with pytest.raises(DataError, match="Europe/Athens: the store keeps it"):
         ingest("csv", tmp_path / "AAA_1h.csv", ["AAA"], "1h", tz="UTC", store=settings)
 
