@@ -76,6 +76,7 @@ def common_step(times: pd.Series,           # of rows, NaT where there is none
     steps = steps[steps > 0]
     return pd.Timedelta(int(np.median(steps)), unit="us") if len(steps) else None
 
+# %% ../../nbs/data/11f_names.ipynb #head11f0
 _HEAD = 2**17 # bytes of a text that are looked at
 
 def _first_rows(path: str | Path, dialect: Dialect) -> Table:
@@ -105,6 +106,7 @@ def first_symbols(path: str | Path, # a file of bars
     frame = _first_rows(path, Dialect()).frame
     return sorted(frame.symbol.dropna().astype("str").str.strip().unique()) if "symbol" in frame else []
 
+# %% ../../nbs/data/11f_names.ipynb #clock11f
 def file_clock(path: str | Path,  # a file of bars
                timeframe: str,    # its timeframe: dates of days and weeks name sessions, and need no zone
                ) -> str:          # "text": its times carry no zone; "counts": they count since 1970; "": neither. Raises `DataError` where it cannot be read

@@ -117,6 +117,7 @@ def asks_first(question: dict[str, Any], # a run's: source, path, symbols, timef
     kept = _kept(question, settings)
     return bool(kept and kept.points and set(kept.points) & set(_own_symbols(question, file))) # its spreads count as the store says
 
+# %% ../../nbs/data/19e_stored.ipynb #wzone19e
 def with_zone(question: dict[str, Any], # a run's
               settings: Settings,       # the profile
               ) -> dict[str, Any]:      # the same; `tz` is what the store keeps, where the question names none
@@ -135,6 +136,7 @@ def as_stored(question: dict[str, Any], # a run's
     if asks_first(question, settings): return {**question, "source": "store", "path": BUILTIN}
     return with_zone(question, settings)
 
+# %% ../../nbs/data/19e_stored.ipynb #digst19e
 def _digest(path: Path) -> str:
     "Hash of a file that this process may read."
     with open_data(path) as file: return hashlib.file_digest(file, "sha256").hexdigest()
