@@ -760,6 +760,24 @@ def _download(asked: _Asked, store: Store, line: _Line, judge: Judge, stretch: t
             judge.absorb(found.judge)
     return done
 
+# %% ../../nbs/data/19_ingest.ipynb #zoneless19
+_ZONELESS = ("sql", "mongodb") # sources asked series by series whose times may carry no zone; a service's mapping says its own
+
+def _in_kept_zone(asked: _Asked, store: Store, symbol: str) -> _Asked:
+    "The question about one series, in the zone that the store keeps where the user names none."
+    if asked.source not in _ZONELESS or asked.tz is not None: return asked
+    kept = {name: _attributes(store, [symbol], asked.timeframe, name).get(symbol) for name in ("tz", "clock")}
+    return replace(asked, tz=kept["tz"] or kept["clock"])
+
+def _said_zone(asked: _Asked, store: Store, symbol: str, clocks: dict[str, str]) -> list[tuple[str, str, str]]:
+    "The zone to keep with a series, where its times needed one and the store keeps none; raises `DataError` where it keeps another."
+    if asked.source not in _ZONELESS or asked.tz is None or symbol not in clocks: return []
+    name = "tz" if clocks[symbol] == "text" else "clock"
+    kept = _attributes(store, [symbol], asked.timeframe, name).get(symbol)
+    if kept not in (None, asked.tz) and not asked.change:
+        raise DataError(must_be("tz", f"{kept}: the store keeps it with {symbol} {asked.timeframe}, whose bars were read by it", asked.tz, hint=_ANEW))
+    return [(symbol, name, asked.tz)] if kept != asked.tz else []
+
 # %% ../../nbs/data/19_ingest.ipynb #7d55339b
 class _Stop(DataError): "The bars of a series are not fit for research."
 
@@ -775,9 +793,9 @@ def _take(asked: _Asked, store: Store, line: _Line, found: _Found, piece: Piece,
     aside.clear()
     if not found.spool.actions and len(actions): store.write_actions(actions)
     if cleaned.kept.empty: return None
-    counts, spreads = {}, _refuse_spreads(*_check_spreads(asked, store, cleaned.kept))
+    counts, spreads, zones = {}, _refuse_spreads(*_check_spreads(asked, store, cleaned.kept)), _said_zone(asked, store, line.symbol, found.spool.clocks)
     done = _write(store, cleaned.kept, counts)
-    line.notes = (*line.notes, *_keep_attributes(asked, store, [line.symbol], spreads))
+    line.notes = (*line.notes, *_keep_attributes(asked, store, [line.symbol], spreads, zones))
     line.counts.update(counts.get(line.symbol, Counter()))
     line.saw(cleaned.kept.ts.min(), cleaned.kept.ts.max())
     return done
@@ -786,6 +804,7 @@ def _series(asked: _Asked, store: Store, symbol: str, judge: Judge, full: bool, 
     "Bring one series up to date; what goes wrong stands in its line."
     line = _Line(symbol)
     try:
+        asked = _in_kept_zone(asked, store, symbol)
         for stretch in _stretches(asked, store.series(), line, full): _download(asked, store, line, judge, stretch, progress)
     except _Stop as e: line.error, line.stopped = str(e), True
     except DataError as e: line.error, line.away = str(e), e.exit_code == AWAY

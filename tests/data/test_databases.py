@@ -201,6 +201,19 @@ def test_times_without_a_zone_need_one(database):
         read_bars(f"{database}#local", symbols=["ABC"], timeframe="5m", columns={"at": "ts"})
 
 
+def test_the_zone_of_a_table_is_said_once(database, sent, tmp_path):
+    """The store kept the zone of files only: a nightly question to a database had to name it for ever."""
+    how = dict(timeframe="5m", columns={"at": "ts"}, store=open_store(str(tmp_path / "store")))
+    first = ingest(f"{database}#local", symbols=["ABC"], end="2024-03-11", tz=ZONE, **how)
+    again = ingest(f"{database}#local", symbols=["ABC"], **how)
+    assert again.written.inserted == ROWS - len(first.bars) and again.bars.ts.tolist() == sent.ts[sent.symbol == "ABC"].tolist()
+    with pytest.raises(DataError, match=f"{ZONE}: the store keeps it with ABC 5m"): ingest(f"{database}#local", symbols=["ABC"], tz="UTC", full=True, **how)
+    assert len(how["store"].read(["ABC"], "5m")) == ROWS
+    with pytest.raises(DataError, match="tz"): ingest(f"{database}#local", symbols=["X/Y"], **how)
+    ingest(f"{database}#counted", symbols=["X/Y"], timeframe="5m", store=how["store"])
+    assert set(how["store"].read_attributes().query("attribute == 'tz'").symbol) == {"ABC"}
+
+
 @THROUGH_A_POOLER_TOO
 def test_only_what_is_new_is_fetched(database, sent, tmp_path, monkeypatch):
     store, how = open_store(str(tmp_path / "store")), dict(timeframe="5m", tz="UTC", symbols=["ABC"])
