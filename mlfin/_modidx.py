@@ -2177,6 +2177,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.data.stored.asks_first': ('data/stored.html#asks_first', 'mlfin/data/stored.py'),
                                    'mlfin.data.stored.bring_in': ('data/stored.html#bring_in', 'mlfin/data/stored.py'),
                                    'mlfin.data.stored.content': ('data/stored.html#content', 'mlfin/data/stored.py'),
+                                   'mlfin.data.stored.has_records': ('data/stored.html#has_records', 'mlfin/data/stored.py'),
                                    'mlfin.data.stored.lay_bars': ('data/stored.html#lay_bars', 'mlfin/data/stored.py'),
                                    'mlfin.data.stored.pinned': ('data/stored.html#pinned', 'mlfin/data/stored.py'),
                                    'mlfin.data.stored.task_bars': ('data/stored.html#task_bars', 'mlfin/data/stored.py'),

@@ -22,7 +22,7 @@ from ..core.errors import DataError, ParameterError, SettingsError, must_be, nea
 from ..core.paths import not_there
 from ..core.provenance import read_yaml, with_labels
 from ..core.settings import Settings
-from ..data.stored import BUILTIN, FILES, asks_first, with_zone
+from ..data.stored import BUILTIN, FILES, asks_first, has_records, with_zone
 
 # %% ../../nbs/backtest/46_question.ipynb #c716902e
 LARGEST = {"folds": 1_000, "embargo": 100_000, "tune": 10_000, "seed": 2**32 - 1, "jobs": 256, "min_hold": 100_000, "vol_lookback": 100_000,
@@ -346,6 +346,7 @@ def check_files(question: dict,     # every parameter
             raise ParameterError(must_be("timeframe", f"that of {path.name}, which calls itself {claim[0]}", question["timeframe"], hint="-t says which."))
     if len(paths) == 1: _check_zone(question, settings)
 
+# %% ../../nbs/backtest/46_question.ipynb #zone4600
 def _check_zone(question: dict, settings: Settings) -> None:
     "Refuse a file whose times carry no zone, where neither the question nor the store names one, or where they differ."
     from mlfin.data.names import file_clock
@@ -356,11 +357,13 @@ def _check_zone(question: dict, settings: Settings) -> None:
     if said is not None and own not in (None, said):
         raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name, "`mlfin ingest --change` keeps another."))
     if said is not None or own is not None: return
-    try: clock = file_clock(path, question["timeframe"])
+    daily, calendar = question["timeframe"] in ("1d", "1w"), question.get("calendar", "auto")
+    if daily and calendar == "auto" and has_records(settings): return      # the store may keep a calendar, whose sessions dates name
+    try: clock = file_clock(path, daily and calendar not in ("auto", "24/7"))
     except DataError: return                                                # reading it will say why
     if clock == "text":
-        raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name,
-                                     "--tz UTC, America/New_York, Europe/Athens, ...: the store keeps it with the series, so it is said once."))
+        raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name, "--tz UTC, America/New_York, Europe/Athens, ..."
+                                     ": the store keeps it, so it is said once." + " Dates of days need none where calendar=XNYS (or another) is named." * daily))
 
 # %% ../../nbs/backtest/46_question.ipynb #97d6887a
 def choose_kernel(settings: Settings,        # the profile; its `device` is auto, cpu or gpu

@@ -108,11 +108,11 @@ def first_symbols(path: str | Path, # a file of bars
 
 # %% ../../nbs/data/11f_names.ipynb #clock11f
 def file_clock(path: str | Path,  # a file of bars
-               timeframe: str,    # its timeframe: dates of days and weeks name sessions, and need no zone
+               dates: bool = False, # True: plain dates name sessions of its calendar, and need no zone
                ) -> str:          # "text": its times carry no zone; "counts": they count since 1970; "": neither. Raises `DataError` where it cannot be read
     "What a zone would count for in a file, by its first rows."
     clocks: set[str] = set()
-    parse_times(time_column(_first_rows(path, Dialect())), "UTC", timeframe in ("1d", "1w"), Path(path).name, None, None, [], clocks)
+    parse_times(time_column(_first_rows(path, Dialect())), "UTC", dates, Path(path).name, None, None, [], clocks)
     return next(iter(clocks), "")
 
 def file_timeframe(path: str | Path,      # a file of bars

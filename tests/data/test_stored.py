@@ -14,7 +14,7 @@ from mlfin.data import ingest as module
 from mlfin.data.files import FORMATS
 from mlfin.data.ingest import ingest, open_store, stored_content, update
 from mlfin.data.lake import Lake
-from mlfin.data.sources import SOURCES, Reading, quarantine_rows, register_source
+from mlfin.data.sources import SOURCES, Reading, quarantine_rows, read_bars, register_source
 from mlfin.data.stored import FILES, PINNED, as_stored, asks_first, bring_in, content, pinned, task_bars, with_zone
 from mlfin.data.transfer import copy_store
 
@@ -162,10 +162,15 @@ def test_a_run_reads_a_file_in_the_zone_that_the_store_keeps(settings, make, tmp
 def test_a_zone_is_asked_for_once_and_only_where_times_carry_none(settings, make, tmp_path):
     make("AAA", "1h").drop(columns="known_at").to_csv(tmp_path / "own.csv", index=False)
     bars = make("AAA", "1d").drop(columns="known_at")
-    bars.assign(ts=bars.ts.dt.strftime("%Y-%m-%d")).to_csv(tmp_path / "days.csv", index=False)
+    days = read_bars("builtin", symbols=["AAPL"], end="2000-12-31").bars[["ts", "open", "high", "low", "close", "volume"]]
+    days.assign(ts=days.ts.dt.strftime("%Y-%m-%d")).to_csv(tmp_path / "days.csv", index=False)
     bars.assign(ts=bars.ts.astype("int64") // 10**6).to_csv(tmp_path / "counts.csv", index=False)
-    for name, timeframe in (("own", "1h"), ("days", "1d"), ("counts", "1d")):
-        check_files(asked(source="csv", path=f"{name}.csv", timeframe=timeframe, tz=None), settings)
+    for name, timeframe, calendar in (("own", "1h", "auto"), ("days", "1d", "XNYS"), ("counts", "1d", "auto")):
+        check_files(asked(source="csv", path=f"{name}.csv", timeframe=timeframe, tz=None, calendar=calendar), settings)
+    with pytest.raises(ParameterError, match="calendar=XNYS"): check_files(asked(source="csv", path="days.csv", tz=None), settings)
+    update(tmp_path / "days.csv", symbols=["AAA"], calendar="XNYS", store=settings)
+    check_files(asked(source="csv", path="days.csv", tz=None), settings)      # the store keeps the calendar
+    assert len(ingest("csv", tmp_path / "days.csv", ["AAA"], store=settings).bars)
 
 
 def test_a_file_whose_spreads_the_store_counts_is_read_from_the_store(settings, make, tmp_path):

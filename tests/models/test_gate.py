@@ -319,6 +319,7 @@ def test_a_verdict_is_written_without_a_promotion(settings):
     with pytest.raises(ModelError, match="whose verdict stays"): note_verdict(settings, "good", "champion", AFTER)
 
 
+@pytest.mark.slow
 def test_another_label_cannot_be_compared(settings):
     leave(settings, "label")
     assert promote(settings, "label", now=AFTER).promoted

@@ -472,7 +472,7 @@ def test_a_new_key_seals_what_fits_and_names_what_does_not(settings, apart, monk
     with pytest.raises(ModelError, match="carries a seal that fits"): adopt_version(apart, "rotated", 1)
 
 
-@pytest.mark.parametrize("at", ["first version", "last version", "trainings"])
+@pytest.mark.parametrize("at", ["first version", *(pytest.param(at, marks=pytest.mark.slow) for at in ("last version", "trainings"))])
 def test_a_rotation_that_breaks_off_loses_nothing(settings, apart, monkeypatch, at):
     experiment = f"off-{at.replace(' ', '-')}"
     champions(settings, experiment, 2)

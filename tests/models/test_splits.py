@@ -43,7 +43,7 @@ panels = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 80)), min_size=1,
 
 @given(panels, st.integers(0, 12), st.integers(1, 6), st.integers(0, 8), st.sampled_from([None, 1, 5, 20]),
        st.booleans(), st.integers(0, 99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_train_span_touches_a_test_span(symbols, longest, folds, embargo, min_train, expanding, seed):
     labels = panel(symbols, longest, seed).sample(frac=1, random_state=seed).reset_index(drop=True)
     try:
@@ -168,7 +168,7 @@ def touches(labels, fold) -> bool:
 
 
 @given(panels, st.integers(0, 12), st.integers(2, 6), st.integers(1, 3), st.integers(0, 8), st.integers(0, 99))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_train_span_touches_a_test_span_on_either_side(symbols, longest, groups, tested, embargo, seed):
     labels = panel(symbols, longest, seed).sample(frac=1, random_state=seed).reset_index(drop=True)
     splitter = CombinatorialPurged(groups, tested, embargo) if tested > 1 else PurgedKFold(groups, embargo)

@@ -59,6 +59,7 @@ def test_no_inner_span_touches_its_training(make_panel):
             assert dataset.spans["t1"].iloc[part.train].max() < dataset.spans["ts"].iloc[part.test].min()
 
 
+@pytest.mark.slow
 def test_every_trial_is_counted_pruned_ones_too_and_stays(make_panel, ledger, tmp_path):
     dataset, folds = question(make_panel, signal=0.5)
 

@@ -12,7 +12,7 @@ from mlfin.core.locks import experiment_lock
 
 from .conftest import KERNEL, ROOT, Workbench, minutes, words
 
-CSV = {"source": "csv", "path": "bars.csv", "symbols": "[X]", "timeframe": "1m", "start": "null", "features": "[rsi_14,returns]"}
+CSV = {"source": "csv", "path": "bars.csv", "symbols": "[X]", "timeframe": "1m", "tz": "UTC", "start": "null", "features": "[rsi_14,returns]"}
 EDITABLE = ("pipeline.yaml", "env.yaml", "settings.ini", *(f"nbs/pipeline/{p.name}" for p in (ROOT / "nbs" / "pipeline").glob("*.ipynb")))
 
 

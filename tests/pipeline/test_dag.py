@@ -20,7 +20,7 @@ from .conftest import KERNEL, ROOT, SMALL, TASKS, minutes, words
 
 BTC = ROOT.parent / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
 PAGES = ("91_ingest", "92_features", "93_train_logistic_fwd_ret_5", "93a_compare", "94_backtest", "95_publish")
-CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe": "1m", "start": "null", "features": "[rsi_14,returns]"}
+CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe": "1m", "tz": "UTC", "start": "null", "features": "[rsi_14,returns]"}
 
 
 def executed(out):

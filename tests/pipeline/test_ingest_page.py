@@ -20,7 +20,7 @@ def data_of(bench): return bench.root / ".mlfin" / "development" / "default"  # 
 
 def page(bench, **asked):
     "The executed notebook of the ingest task alone, its figures and its texts."
-    asked = {"source": "csv", "path": "bars.csv", "symbols": ["X"], "timeframe": "1m", **asked}
+    asked = {"source": "csv", "path": "bars.csv", "symbols": ["X"], "timeframe": "1m", "tz": "UTC", **asked}
     file = bench.root / "page.ipynb"
     execute_notebook(bench.root / "nbs/pipeline/91_ingest.ipynb", file, parameters=asked, progress_bar=False)
     outputs = [o for cell in nbformat.read(file, 4).cells if cell.cell_type == "code" for o in cell.outputs if "data" in o]

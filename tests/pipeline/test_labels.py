@@ -51,6 +51,7 @@ def test_label_means_a_list_of_one():
         with pytest.raises(ParameterError, match="`labels?`"): with_labels(wrong)
 
 
+@pytest.mark.slow
 def test_two_labels_and_two_models(finished):
     before, tried = contents(finished, *ALONE, "features.parquet"), open_ledger(finished.settings.ledger).trials("default")
     code, out, err = finished.here(*words(**ASKED))

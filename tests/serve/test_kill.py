@@ -150,6 +150,7 @@ def say(tally: dict, capsys) -> None:
               f"{tally['bars']:,} bars, lost 0, twice 0; start to answer {max(tally['seconds']):.1f} s at most", end=" ")
 
 
+@pytest.mark.slow
 def test_a_kill_under_load(tmp_path, capsys):
     settings, environment = project(tmp_path)
     tally = killed(settings, Served(tmp_path, environment), key_of(settings), 1, seed=1)
