@@ -144,7 +144,9 @@ class Pile:
                 kinds = {"str": pa.large_string(), "Int64": pa.int64(), "datetime64[us, UTC]": pa.timestamp("us", "UTC")}
                 self._schema = pa.schema([(c, kinds.get(str(d)) or pa.from_numpy_dtype(d)) for c, d in self.dtypes.items()])
                 self._out = ipc.new_file(str(self._path), self._schema, options=ipc.IpcWriteOptions(compression="lz4"))
-            self._out.write_batch(pa.RecordBatch.from_pandas(frame[list(self.dtypes.index)], schema=self._schema, preserve_index=False))
+            table = pa.Table.from_pandas(frame[list(self.dtypes.index)], schema=self._schema, preserve_index=False)
+            whole = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], self._schema)] # texts of several frames lie in chunks
+            self._out.write_batch(whole[0])
 
     def frames(self, at: Iterable[int] | None = None, # which, in order; None: all
                columns: list[str] | None = None,      # None: all

@@ -73,23 +73,42 @@ BAD = {  # what BBB.csv (or its like) holds, and what its line says
 }
 
 
-def folder_with(tmp_path, name, data):
+def folder_with(tmp_path, *files):
     folder = tmp_path / "prices"
     folder.mkdir()
     for i, symbol in enumerate(("AAA", "CCC")):
         (folder / f"{symbol}.csv").write_bytes(text(days(i)))
-    if data is None:
-        days().to_parquet(folder / name)
-        data = (folder / name).read_bytes()[:-200]
-    (folder / name).write_bytes(data)
+    for name, data in files:
+        if data is None:
+            days().to_parquet(folder / name)
+            data = (folder / name).read_bytes()[:-200]
+        (folder / name).write_bytes(data)
     return folder
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_all_bad_ones_at_once(tmp_path):
+    names = {f"B{i:02}": name for i, name in enumerate(BAD)}
+    folder = folder_with(tmp_path, *((BAD[name][0].replace("BBB", short), BAD[name][1]) for short, name in names.items()))
+    done = update(folder, store=tmp_path / "lake", **HOW)
+    lines, lake = done.series.set_index("symbol"), Lake(tmp_path / "lake")
+    assert lines.status[["AAA", "CCC"]].tolist() == ["ok", "ok"] and {"AAA", "CCC"} <= set(lake.read().symbol)
+    left_out = lake.read_quarantine().query("reason.str.contains('left out')").symbol.tolist()
+    for short, name in names.items():
+        bad, says = lines[lines.index.str.startswith(short)], BAD[name][2]
+        assert len(bad) == 1, name
+        if says is not None: assert bad.status.iloc[0] == "failed" and says in bad.error.iloc[0] and short not in set(lake.read().symbol), name
+        if bad.status.iloc[0] == "failed" and bad["rows"].iloc[0] == 0: assert bad.index[0] in left_out, name
+    again = update(folder, store=tmp_path / "lake", **HOW)
+    assert again.version == done.version and again.series.status.isin(["nothing new", "failed", "stopped"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("name", BAD)
 def test_the_others_are_stored(tmp_path, name):
     file, data, says = BAD[name]
-    folder = folder_with(tmp_path, file, data)
+    folder = folder_with(tmp_path, (file, data))
     done = update(folder, store=tmp_path / "lake", **HOW)
     lines, lake = done.series.set_index("symbol"), Lake(tmp_path / "lake")
     assert lines.status[["AAA", "CCC"]].tolist() == ["ok", "ok"] and {"AAA", "CCC"} <= set(lake.read().symbol)
@@ -104,7 +123,7 @@ def test_the_others_are_stored(tmp_path, name):
 
 
 def test_a_file_that_may_not_be_read_or_vanishes(tmp_path, monkeypatch):
-    folder = folder_with(tmp_path, "BBB.csv", text(days()))
+    folder = folder_with(tmp_path, ("BBB.csv", text(days())))
     opened = open
 
     def denied(path, *more, **options):
@@ -150,7 +169,7 @@ def test_a_named_series_among_others_of_a_file_is_set_aside_alone(tmp_path):
 
 
 def test_for_research_a_file_is_left_out_by_name_and_a_symbol_that_was_asked_for_is_not(tmp_path):
-    folder = folder_with(tmp_path, "BBB.csv", b"nonsense")
+    folder = folder_with(tmp_path, ("BBB.csv", b"nonsense"))
     done = ingest("files", folder, tz="UTC", store=tmp_path / "lake")
     assert set(done.bars.symbol) == {"AAA", "CCC"} and any("BBB.csv is left out" in n for n in done.notes)
     assert done.quarantine.symbol.tolist() == ["BBB.csv"] and "BBB.csv is left out" in done.headline
