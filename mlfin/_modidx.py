@@ -1751,6 +1751,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.data.quality.seam_line': ('data/quality.html#seam_line', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality.session_edges': ('data/quality.html#session_edges', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality.stamp_text': ('data/quality.html#stamp_text', 'mlfin/data/quality.py'),
+                                    'mlfin.data.quality.unfit_note': ('data/quality.html#unfit_note', 'mlfin/data/quality.py'),
                                     'mlfin.data.quality.zero_text': ('data/quality.html#zero_text', 'mlfin/data/quality.py')},
             'mlfin.data.records': { 'mlfin.data.records.Record': ('data/records.html#record', 'mlfin/data/records.py'),
                                     'mlfin.data.records.Record.__post_init__': ( 'data/records.html#record.__post_init__',

@@ -32,7 +32,7 @@ from .judge import Judge
 from .lake import Lake
 from .listed import FINDINGS, reconcile_actions
 from .names import bare_name, file_timeframe
-from .quality import LIMITS, QualityReport, clean
+from .quality import LIMITS, QualityReport, clean, unfit_note
 from .repair import repair as mend
 from .repair import repair_log
 from .spreads import SpreadSeen
@@ -860,19 +860,15 @@ def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: in
     return bars, actions, aside.reset_index(drop=True)
 
 # %% ../../nbs/data/19_ingest.ipynb #0f73311e
-_SET_ASIDE, _STANDING = " (set aside)", " (used as they stand in the store)"
-
 def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None,
              simulated: tuple[str, ...]) -> Ingested:
     "Judge what a store has of a period, as a whole, and tell of it."
-    (bars, actions, aside), judge = standing, Judge(asked.calendar, asked.name, asked.now)
+    (bars, actions, aside), judge = standing, Judge(asked.calendar, asked.name, asked.now, aside=False)
     judge.add(Piece(bars, np.arange(len(bars))), actions)
     gone, kept = Counter(aside.symbol.value_counts().to_dict()), bars.symbol.value_counts().to_dict()
     found = _Found(None, judge, None, None, actions, Counter(kept) + gone, gone, dict(zip(aside.symbol, aside.reason, strict=True)))
     _enough(found, bars, asked.symbols or sorted(kept), f"from {asked.start} to {asked.end}")
-    report = judge.report()
-    report = replace(report, checks=report.checks.assign(detail=report.checks.detail.str.replace(_SET_ASIDE, _STANDING, regex=False)))
-    _refuse(report)
+    _refuse(report := judge.report())
     return Ingested(adjust_bars(bars, actions, adjust), actions, aside, report.checks, _summary(found, bars, actions, asked.calendar),
                     asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until, simulated=simulated)
 
@@ -1106,7 +1102,7 @@ class _Run:
         (n, why), total = found.unread, sum(found.rows.values())
         for symbol, own in {s: (unread[s], found.rows[s]) for s in found.rows}.items():
             if alone and _too_many(n, total): own = n, total
-            if _too_many(*own): stops.setdefault(symbol, f"check `readable` says stop, {own[0]:,} rows, the first because {why} (set aside)")
+            if _too_many(*own): stops.setdefault(symbol, f"check `readable` says stop, {own[0]:,} rows, the first because {why}{unfit_note(True)}")
         return stops
 
     def spreads(self, found: _Found, but: dict) -> tuple[list[str], dict[str, str]]:
