@@ -142,7 +142,7 @@ def preview(source: str,                         # name of a source: csv, files,
             start=None, end=None, tz: str | None = None, calendar: str = "auto", # as for `update`
             store: Settings | Store | str | Path | None = None, # where it would go; nothing is written there
             **how,                               # what else `update` takes
-            ) -> dict: # source, exit_code of the ingest (None: not known), note, series: dicts (from symbol timeframe rows new revised set_aside first last status problem)
+            ) -> dict: # source, exit_code (None: not known), note, series: from symbol timeframe rows new revised set_aside first last status problem
     "What an ingest would do, by the ingest's own judgement; raises `DataError` where the source does not exist."
     return _foreseen(source, path, symbols, timeframes, start, end, tz, calendar, store, **how)[0]
 

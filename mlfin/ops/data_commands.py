@@ -526,9 +526,9 @@ def say_preview(told: dict, # from `mlfin.data.preview.preview`
     odd = [c for c in counts[2:] if (shown[c].fillna(0) == 0).all()]
     shown = shown.loc[:, [c for c in shown if c in ("from", "timeframe") or c not in odd and not shown[c].isna().all() and (shown[c] != "").any()]]
     if len(shown): say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", "set_aside": "aside", **_SHORT}), extra=("from",))
-    for line in rows[rows.problem != ""].to_dict("records"):
+    for line in (line for line in told["series"] if line["problem"]):
         name = line["from"] if line["symbol"] is None else f"{line['symbol']} {line['timeframe']} of {line['from']}"
-        out.print(f"{plain(name)}: {plain(line['problem'])}", highlight=False, markup=False)
+        out.print(f"{plain(name)}: " + "\n".join(map(plain, line["problem"].splitlines())), highlight=False, markup=False)
     new = "what is new there" if told["note"] else _count(int(rows["new"].sum()), "new bar")
     if not told["note"] and (n := int(rows["revised"].sum())): new += f" and {_count(n, 'revised one')}"
     said = f"; {told['note']}; nothing was asked for or changed." if told["note"] else "; nothing was changed."
