@@ -329,8 +329,9 @@ def test_a_dry_run_judges_as_the_ingest_does(project, capsys):
     agree(told, series)
     assert code == done == 1 and [(line["new"], line["revised"], line["set_aside"]) for line in told["series"] if line["symbol"] == "GOOD"] == [(5, 1, 1)]
     code, out, err = ended(capsys, "ingest", *words, "--dry-run")
-    for text in ("SPARSE.csv: check `missing` says stop", "\nnothing_5m.csv: ", "\nHint: rename it", "exit code 1", "nothing was changed"): assert text in out, out
-    assert code == 1
+    assert code == 1, out
+    for text in ("SPARSE.csv: check `missing` says stop", "\nnothing_5m.csv: ", "\nHint: rename it", "exit code 1", "nothing was changed"):
+        assert text in out, out
 
 
 @pytest.mark.parametrize("words, code", [
