@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import AWAY, DataError, SettingsError, hide_password, must_be, unknown
+from ..core.errors import AWAY, DONE, MISUSED, REFUSED, AwayError, DataError, SettingsError, hide_password, must_be, unknown
 from ..core.paths import not_there
 from ..core.provenance import hash_file, hash_frame, hash_json
 from ..core.settings import Settings, load_settings, project_root
@@ -32,7 +32,7 @@ from .judge import Judge
 from .lake import Lake
 from .listed import FINDINGS, reconcile_actions
 from .names import bare_name, file_timeframe
-from .quality import LIMITS, QualityReport, clean
+from .quality import LIMITS, QualityReport, clean, unfit_note
 from .repair import repair as mend
 from .repair import repair_log
 from .spreads import SpreadSeen
@@ -879,19 +879,15 @@ def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: in
     return bars, actions, aside.reset_index(drop=True)
 
 # %% ../../nbs/data/19_ingest.ipynb #0f73311e
-_SET_ASIDE, _STANDING = " (set aside)", " (used as they stand in the store)"
-
 def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None,
              simulated: tuple[str, ...]) -> Ingested:
     "Judge what a store has of a period, as a whole, and tell of it."
-    (bars, actions, aside), judge = standing, Judge(asked.calendar, asked.name, asked.now)
+    (bars, actions, aside), judge = standing, Judge(asked.calendar, asked.name, asked.now, aside=False)
     judge.add(Piece(bars, np.arange(len(bars))), actions)
     gone, kept = Counter(aside.symbol.value_counts().to_dict()), bars.symbol.value_counts().to_dict()
     found = _Found(None, judge, None, None, actions, Counter(kept) + gone, gone, dict(zip(aside.symbol, aside.reason, strict=True)))
     _enough(found, bars, asked.symbols or sorted(kept), f"from {asked.start} to {asked.end}")
-    report = judge.report()
-    report = replace(report, checks=report.checks.assign(detail=report.checks.detail.str.replace(_SET_ASIDE, _STANDING, regex=False)))
-    _refuse(report)
+    _refuse(report := judge.report())
     return Ingested(adjust_bars(bars, actions, adjust), actions, aside, report.checks, _summary(found, bars, actions, asked.calendar),
                     asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until, simulated=simulated)
 
@@ -960,9 +956,6 @@ def copy_standing(symbols, timeframe: str, start, end, calendar: str, # as for `
     return _store_content(standing, asked.calendar)
 
 # %% ../../nbs/data/19_ingest.ipynb #f7c8123a
-_LINE = {"symbol": "str", "timeframe": "str", "status": "str", **dict.fromkeys(("rows", "inserted", "revised", "unchanged", "set_aside"), "int64"),
-         "first": TIME, "last": TIME, "until": TIME, "version": "int64", "error": "str"}
-
 @dataclass(frozen=True, eq=False)
 class Update:
     "What an update did."
@@ -975,19 +968,30 @@ class Update:
     actions: pd.DataFrame | None = None # `FINDINGS`: where listed splits and dividends are doubted
     away: bool = False                  # whether a series failed because its source did not answer
     unsaid: bool = False                # whether nothing failed but for want of a zone that the user must name
+    files: dict = field(default_factory=dict) # (symbol, timeframe) -> names of its files, where names of files tell the symbols
 
     @property
     def failed(self) -> bool:
         "Whether a series failed or was stopped."
         return bool(self.series.status.isin(["failed", "stopped"]).any())
 
-    def _repr_html_(self) -> str: return self.series.to_html(index=False)
+    @property
+    def exit_code(self) -> int: # 0 done, 1 a series failed or was stopped, 2 the user must say more, 3 a source did not answer
+        "What the command line returns for it."
+        return (AWAY if self.away else MISUSED if self.unsaid else REFUSED) if self.failed else DONE
 
-def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
-    "Lines as a frame."
-    rows = [(x.symbol, timeframe, x.status, x.rows, x.counts["inserted"], x.counts["revised"], x.counts["unchanged"], x.gone, x.first,
-             x.last, x.until, version, x.error) for x in lines]
-    return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
+    def left(self, store: Store) -> dict[str, str]: # of the bars; symbol -> the first line of why
+        "Series that could not be brought, where others could and the store has older bars of each; else none."
+        lost, there = self.series[self.series.status.isin(["failed", "stopped"])], store.series()
+        known = set(zip(there.symbol, there.timeframe, strict=True))
+        if len(lost) == len(self.series) or not all(pair in known for pair in zip(lost.symbol, lost.timeframe, strict=True)): return {}
+        return {row.symbol: row.error.partition("\n")[0][:300] for row in lost.itertuples()}
+
+    def refusal(self) -> DataError | None: # that a run raises which wants every series
+        "Why not all could be brought."
+        return (AwayError if self.away else DataError)(self.series.error[self.series.error != ""].iloc[0]) if self.failed else None
+
+    def _repr_html_(self) -> str: return self.series.to_html(index=False)
 
 # %% ../../nbs/data/19_ingest.ipynb #22f9eb3b
 _CHECKS, _NONE = ["check", "status", "rows", "detail"], "none of {:,} rows is a bar; the first is set aside because {}"
@@ -1125,7 +1129,7 @@ class _Run:
         (n, why), total = found.unread, sum(found.rows.values())
         for symbol, own in {s: (unread[s], found.rows[s]) for s in found.rows}.items():
             if alone and _too_many(n, total): own = n, total
-            if _too_many(*own): stops.setdefault(symbol, f"check `readable` says stop, {own[0]:,} rows, the first because {why} (set aside)")
+            if _too_many(*own): stops.setdefault(symbol, f"check `readable` says stop, {own[0]:,} rows, the first because {why}{unfit_note(True)}")
         return stops
 
     def spreads(self, found: _Found, but: dict) -> tuple[list[str], dict[str, str]]:
@@ -1172,6 +1176,15 @@ def _stored(asked: _Asked, store: Store, judge: Judge, progress: Callable | None
     if run.units: _keep_aside(store, _left_out(asked, run.failed))
     return run
 
+_LINE = {"symbol": "str", "timeframe": "str", "status": "str", **dict.fromkeys(("rows", "inserted", "revised", "unchanged", "set_aside"), "int64"),
+         "first": TIME, "last": TIME, "until": TIME, "version": "int64", "error": "str"}
+
+def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
+    "Lines as a frame."
+    rows = [(x.symbol, timeframe, x.status, x.rows, x.counts["inserted"], x.counts["revised"], x.counts["unchanged"], x.gone, x.first,
+             x.last, x.until, version, x.error) for x in lines]
+    return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
+
 def _together(tables: list[pd.DataFrame], checks: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The series and the checks of all timeframes; no checks of one whose files cannot be read, where another one's can."
     some = [c for c, lines in zip(checks, tables, strict=True) if lines["rows"].any()] or checks
@@ -1201,7 +1214,7 @@ def update(source: str = "builtin",              # name of a source, or its addr
     frames, rest = [timeframes] if isinstance(timeframes, str) else timeframes, (repair, ask, name, now, raw, memory)
     asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, *rest, **how) for t in frames or ["1d"]]
     if frames is None: asked = [one for one in _by_timeframe(asked[0]) if one.symbols or not symbols]
-    store, tables, checks, origins, notes, told, bad = open_store(store), [], [], {}, {}, [], []
+    store, tables, checks, origins, notes, told, bad, files = open_store(store), [], [], {}, {}, [], [], {}
     for one in asked:
         judge = Judge(one.calendar, one.name, one.now)
         if one.live:
@@ -1212,9 +1225,9 @@ def update(source: str = "builtin",              # name of a source, or its addr
             run = _stored(_remembering(replace(one, name=name or Path(one.address.partition(":")[2]).name or None), store), store, judge, progress)
             (lines, origin), told = run.result(), told + run.findings
             if origin: origins[origin] = None
+            files |= {(s, one.timeframe): tuple(unit.name for unit in own) for s, own in (run.files or {}).items()}
         tables.append(_table(lines, one.timeframe, store.version())); bad += [line for line in lines if line.error]
         notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
         checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
-    series, quality = _together(tables, checks)
-    away, unsaid = any(line.away for line in bad), bool(bad) and all(line.unsaid for line in bad)
-    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away, unsaid)
+    (series, quality), away, unsaid = _together(tables, checks), any(line.away for line in bad), bool(bad) and all(line.unsaid for line in bad)
+    return Update(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away, unsaid, files)

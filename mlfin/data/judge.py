@@ -18,7 +18,7 @@ import pandas as pd
 from .bars import BAR_COLUMNS, KEY, as_bars, timeframe_delta
 from .calendars import expected_bars
 from .quality import (CHECKS, LIMITS, POINTS, QualityReport, at_close, count_edges, decimal_shifts, known_splits, name_claims, quality_report,
-                                seam_line, session_edges, stamp_text, zero_text)
+                                seam_line, session_edges, stamp_text, unfit_note, zero_text)
 from .seams import SeamsSeen
 from .spool import Piece, no_bars
 
@@ -160,17 +160,18 @@ class Judge:
                  now=None,                   # a moment; bars known only after it are of the future
                  names: Sequence[str] = (),  # symbols in the order in which the source has them
                  kept: int = 100_000,        # flags that the report names one by one
+                 aside: bool = True,         # whether impossible rows are set aside; False: they stand in a store and are used
                  ):
         self.calendar, self.name, self.now, self.kept, self.claims = calendar, name, now, kept, name_claims(name or "")
         self.pieces, self.rows, self.counts, self.series, self.flags, self.flagged, self.future = 0, 0, {}, {}, [], 0, 0
         self.dst, self.quotes, self._only, self._told = Counter(), False, None, ((0, ""), None)
-        self._place, self._dates = {n: i for i, n in enumerate(names)}, _around(self.claims[1])
+        self._place, self._dates, self.aside = {n: i for i, n in enumerate(names)}, _around(self.claims[1]), aside
 
     def add(self, piece: Piece, actions: pd.DataFrame | None = None) -> QualityReport:
         "Judge a piece; its own report, which speaks of the neighbours too, comes back."
         bars = as_bars(piece.bars, sort=False)
         actions = None if actions is None or actions.empty else actions
-        report = quality_report(bars, self.calendar, actions, None, self.name, None, self.now)
+        report = quality_report(bars, self.calendar, actions, None, self.name, None, self.now, self.aside)
         view = _view(replace(piece, bars=bars), report)
         self.pieces, self.rows = self.pieces + 1, self.rows + int(view.own.sum())
         self._only, self.quotes = report if self.pieces == 1 and piece.whole else None, self.quotes or "spread" in bars
@@ -275,8 +276,6 @@ def _slots(judge: Judge, view: _View, able: dict) -> dict[str, np.ndarray]:
     return slots
 
 # %% ../../nbs/data/13c_judge.ipynb #18df360a
-_ASIDE = " (set aside)"
-
 def _top(counts: Mapping[str, int]) -> str:
     "The five largest of some counts, as text."
     named = sorted(((s, n) for s, n in counts.items() if n), key=lambda kv: (-kv[1], kv[0]))
@@ -395,12 +394,12 @@ def _regime_line(everything: dict, around: int = 4) -> tuple[str, int, str]:
 # %% ../../nbs/data/13c_judge.ipynb #c4958830
 def _merged(judge: Judge, backwards: Mapping[str, int] | None) -> dict[str, tuple[str, int, str]]:
     "Every check but `readable`."
-    count, every = {c: sum(n.values()) for c, n in judge.counts.items()}, judge.series
-    lines = {"schema": (_share(n, judge.rows), n, "no symbol or timeframe" + _ASIDE) if (n := count.get("schema", 0)) else ("pass", 0, "")}
+    count, every, note = {c: sum(n.values()) for c, n in judge.counts.items()}, judge.series, unfit_note(judge.aside)
+    lines = {"schema": (_share(n, judge.rows), n, "no symbol or timeframe" + note) if (n := count.get("schema", 0)) else ("pass", 0, "")}
     n, late = count.get("times", 0), judge.future
-    told = [f"{n - late:,} cannot be{_ASIDE}"] * (n > late) + [f"{late:,} after {judge.now}"] * (late > 0)
+    told = [f"{n - late:,} cannot be{note}"] * (n > late) + [f"{late:,} after {judge.now}"] * (late > 0)
     lines["times"] = (_share(n, judge.rows), n, ", ".join(told)) if n else ("pass", 0, "")
-    lines |= {c: _counted(judge, c, True, _ASIDE) for c in ("prices", "ohlc", "volume", "duplicates", "calendar", "decimal")}
+    lines |= {c: _counted(judge, c, True, note) for c in ("prices", "ohlc", "volume", "duplicates", "calendar", "decimal")}
     lines["order"] = _counted(judge, "order", note=" (sorted)") if backwards is None else _sum(backwards, " (sorted)")
     clock = {"order": "{} steps back by an hour", "duplicates": "{} bars of hours told twice", "calendar": "{:,} bars an hour off their session"}
     told = ", ".join(text.format(judge.dst[kind]) for kind, text in clock.items() if judge.dst[kind])
@@ -421,7 +420,7 @@ def _report(judge: Judge, unread: tuple[int, str], backwards: Mapping[str, int] 
     if judge._only is not None: lines = {c.check: (c.status, c.rows, c.detail) for c in judge._only.checks.itertuples()}
     else: lines = _merged(judge, backwards)
     n, why = unread
-    lines["readable"] = (_share(n, judge.rows + n), n, f"the first because {why}{_ASIDE}") if n else ("pass", 0, "")
+    lines["readable"] = (_share(n, judge.rows + n), n, f"the first because {why}{unfit_note(True)}") if n else ("pass", 0, "")
     table = pd.DataFrame([(c, *lines[c]) for c in CHECKS if c in lines], columns=["check", "status", "rows", "detail"])
     flags = pd.concat(judge.flags, ignore_index=True)
     return QualityReport(table.astype({"check": "str", "status": "str", "rows": "int64", "detail": "str"}), flags, judge.calendar)
@@ -453,7 +452,7 @@ def _stops(judge: Judge) -> dict[str, str]:
     found = {}
     for key, s in judge.series.items():
         bad = {c: judge.counts.get(c, {}).get(key[0], 0) for c in ("times", "prices", "ohlc", "volume", "duplicates", "calendar", "decimal")}
-        lines = {c: (_share(n, s.rows), n, _ASIDE.strip()) for c, n in bad.items()} | {"missing": _missing_line({key: s})}
+        lines = {c: (_share(n, s.rows), n, unfit_note(judge.aside).strip()) for c, n in bad.items()} | {"missing": _missing_line({key: s})}
         step = _usual(s, timeframe_delta(key[1]) // pd.Timedelta("1us"))
         lines["timeframe"] = _timeframe_line({} if step is None else {key: step}, {key: s})
         stop = [(c, line) for c, line in lines.items() if line[0] == "stop"]

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AwayError, DataError, ParameterError, PipelineError, hide_password, must_be
+from ..core.errors import DataError, ParameterError, PipelineError, hide_password, must_be
 from ..core.paths import open_data, require_allowed
 from ..core.provenance import Task, hash_json, read_json, write_json
 from ..core.settings import Settings
@@ -157,14 +157,6 @@ def _files_of(question: dict[str, Any], root: Path) -> list | None:
                                  "paths start at the project's folder."))
 
 # %% ../../nbs/data/19e_stored.ipynb #0af6d326
-def _left(series, settings: Settings) -> dict[str, str]:
-    "Symbols that could not be brought, with the first line of why, where others could and the store has older bars of each; else none."
-    from mlfin.data.ingest import open_store
-    lost, there = series[series.status.isin(["failed", "stopped"])], open_store(settings).series()
-    known = set(zip(there.symbol, there.timeframe, strict=True))
-    if len(lost) == len(series) or not all(pair in known for pair in zip(lost.symbol, lost.timeframe, strict=True)): return {}
-    return {row.symbol: row.error.partition("\n")[0][:300] for row in lost.itertuples()}
-
 def bring_in(question: dict[str, Any],         # a run's
              settings: Settings,               # the profile, its `store` above all
              progress: Callable | None = None, # called with (symbol, timeframe, rows so far, last `ts`)
@@ -181,11 +173,11 @@ def bring_in(question: dict[str, Any],         # a run's
     name, kept = "files-" + hash_json(asked | {"store": str(settings.store)})[:16], read_json(note) if note.is_file() else {}
     there = "://" in str(settings.store) or (Path(settings.store) / "bars").is_dir() # a lake that was deleted is filled again
     if files and kept.get(name) == (mark := {"files": hash_json(files)}) and there: return own, told | {"new": 0}
-    from mlfin.data.ingest import update
+    from mlfin.data.ingest import open_store, update
     place = str(settings.root / asked["path"]) if asked["source"] in (*FILES, "rest") else None if asked["source"] == "builtin" else asked["path"]
     done = update(*(asked | {"path": place}).values(), settings, progress=progress)
-    if (left := _left(done.series, settings) if done.failed and partly else None): told["left"] = left
-    elif done.failed: raise (AwayError if done.away else DataError)(done.series.error[done.series.error != ""].iloc[0])
+    if (left := done.left(open_store(settings)) if partly else {}): told["left"] = left
+    elif (error := done.refusal()) is not None: raise error
     if files: write_json({**(read_json(note) if note.is_file() else {}), name: mark}, note)
     return own, told | {"new": int(done.series.inserted.sum() + done.series.revised.sum())}
 

@@ -183,7 +183,7 @@ def foresee(question: dict,     # every parameter
             force: bool = False, # as for a run
             ) -> dict:          # experiment, profile, question, brings, run, would_run, tasks; the last three None where only the bars to come decide
     "What a run would do and why; nothing is written, and nobody is asked for bars. Raises what a run would refuse before it begins."
-    from mlfin.data.preview import preview_question
+    from mlfin.data.preview import changes_bars, preview_question
     from mlfin.data.stored import asks_first, untouched
     from mlfin.ops import pipeline
 
@@ -192,10 +192,9 @@ def foresee(question: dict,     # every parameter
         pipeline.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
         pipeline.check_files(question, settings)
         brings = preview_question(question, settings) if asks_first(question, settings) else None
-        new = [line["new"] for line in brings["series"]] if brings else []
-        try: plan = None if any(new) else pipeline.make_plan(question, settings, force)
+        try: plan = None if brings and changes_bars(brings) else pipeline.make_plan(question, settings, force)
         except DataError:
-            if None not in new: raise                                      # else the store may have none of its bars yet
+            if not brings or brings["exit_code"] is not None: raise # else the store may have none of its bars yet
         return _planned(question | {"path": hide_password(str(question["path"] or ""))}, plan, brings)
 
 # %% ../../nbs/ops/73_cli.ipynb #b3e85c5d
@@ -203,12 +202,16 @@ def _say_planned(told: dict, as_json: bool) -> None:
     "What a run would do."
     import pandas as pd
 
-    if as_json: return say_json(told)
-    if told["brings"]: say_preview(told["brings"])
+    code = told["brings"]["exit_code"] if told["brings"] else None
+    if as_json: say_json(told)
+    elif told["brings"]: say_preview(told["brings"])
+    if code and not as_json: out.print(f"{told['experiment']}: no task would run; nothing was changed.", highlight=False, markup=False)
+    if code: raise typer.Exit(code)
+    if as_json: return
     if told["tasks"] is None: return out.print(f"{told['experiment']}: every task would run, on the bars that come.", highlight=False)
     say_table(pd.DataFrame(told["tasks"]), fold=("why",))
     said = f"{len(told['would_run'])} tasks would run" if told["would_run"] else "no task would run"
-    if told["brings"] and any(line["new"] is None for line in told["brings"]["series"]): said += " on the bars that are here"
+    if told["brings"] and told["brings"]["exit_code"] is None: said += " on the bars that are here"
     out.print(f"{told['experiment']}: {said}; nothing was changed.", highlight=False, markup=False)
 
 def _say_retrained(done, page: str | None) -> None:

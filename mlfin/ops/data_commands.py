@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..backtest.question import typed_moment
-from ..core.errors import AWAY, MISUSED, REFUSED, DataError, ParameterError, SettingsError, hide_password, must_be, unknown
+from ..core.errors import DataError, ParameterError, SettingsError, hide_password, must_be, unknown
 from ..core.private import user_files
 from ..core.settings import quiet_environment
 from .console import (DryRun, End, EventFile, Events, Json, Profile, Quiet, Rows, Start, StorePlace, SymbolList, Symbols, Timeframe, Timeframes,
@@ -469,7 +469,7 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
         told = {"series": records(done.series), "quality": records(done.quality)}
         say_json(told | {k: getattr(done, k) for k in ("quarantined", "origin", "version")} | {"notes": list(done.notes)})
     else: _say_update(done, place)
-    if done.failed: raise typer.Exit(AWAY if done.away else MISUSED if done.unsaid else REFUSED)
+    if done.failed: raise typer.Exit(done.exit_code)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #b65b7f71
 def _check_files(asked: dict) -> None:
@@ -506,27 +506,34 @@ def _total(asked: dict) -> int | None:
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #fore7200
 def _say_foreseen(asked: dict, place: str, as_json: bool) -> None:
-    "What an ingest would bring."
+    "What an ingest would do, and its exit code."
     from mlfin.data.preview import preview
 
-    told = preview(**{k: v for k, v in asked.items() if k not in ("ask", "point", "stamp", "change")} | {"store": place}) | {"store": _near(place)}
+    told = preview(**asked, store=place) | {"store": _near(place)}
     say_json(told) if as_json else say_preview(told)
+    if told["exit_code"]: raise typer.Exit(told["exit_code"])
 
 def say_preview(told: dict, # from `mlfin.data.preview.preview`
                 ) -> None:
-    "Print what an ingest would bring."
+    "Print what an ingest would do: the series, why some would be stopped, and the exit code."
     import pandas as pd
 
     rows = pd.DataFrame(told["series"])
     for name in ("first", "last"): rows[name] = [v[:16].replace("T", " ") if isinstance(v, str) else "" for v in rows[name]]
-    shown = rows[["from", "symbol", "timeframe", "rows", "new", "first", "last"]].astype({"rows": "Int64", "new": "Int64"})
+    counts = ["rows", "new", "revised", "set_aside"]
+    shown = rows[["from", "symbol", "timeframe", *counts, "first", "last"]].astype(dict.fromkeys(counts, "Int64"))
     shown = shown[~(rows.symbol.isna() & (rows.problem != ""))]
-    shown = shown.loc[:, [c for c in shown if c in ("from", "timeframe") or not shown[c].isna().all() and (shown[c] != "").any()]]
-    if len(shown): say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", **_SHORT}), extra=("from",))
-    for line in rows[rows.problem != ""].itertuples(): out.print(f"{plain(line[1])}: {plain(line.problem)}", highlight=False, markup=False)
-    asked = rows["new"].isna().any()
-    new = "what is new there" if asked else _count(int(rows["new"].sum()), "new bar")
-    out.print(f"{new} of {plain(told['source'])} would come; nothing was {'asked for or ' if asked else ''}changed.", highlight=False, markup=False)
+    odd = [c for c in counts[2:] if (shown[c].fillna(0) == 0).all()]
+    shown = shown.loc[:, [c for c in shown if c in ("from", "timeframe") or c not in odd and not shown[c].isna().all() and (shown[c] != "").any()]]
+    if len(shown): say_table(shown.rename(columns={"first": "from UTC", "last": "to UTC", "set_aside": "aside", **_SHORT}), extra=("from",))
+    for line in (line for line in told["series"] if line["problem"]):
+        name = line["from"] if line["symbol"] is None else f"{line['symbol']} {line['timeframe']} of {line['from']}"
+        out.print(f"{plain(name)}: " + "\n".join(map(plain, line["problem"].splitlines())), highlight=False, markup=False)
+    new = "what is new there" if told["note"] else _count(int(rows["new"].sum()), "new bar")
+    if not told["note"] and (n := int(rows["revised"].sum())): new += f" and {_count(n, 'revised one')}"
+    said = f"; {told['note']}; nothing was asked for or changed." if told["note"] else "; nothing was changed."
+    if told["exit_code"]: said = f"; exit code {told['exit_code']}, for what is said above{said}"
+    out.print(f"{new} of {plain(told['source'])} would come{said}", highlight=False, markup=False)
 
 # %% ../../nbs/ops/72a_data_commands.ipynb #7967e1ba
 def _options(given: list[str] | None, known: dict) -> dict:

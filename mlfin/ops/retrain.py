@@ -66,13 +66,13 @@ def plan_retraining(experiment: str,          # that has run before
                     window: str | None = None, # as for `retrain`
                     ) -> tuple[dict, Plan | None, dict | None]: # the question; what it would run, None where new bars decide; what comes first, as of `preview`
     "What a retraining would do, without doing it; files are read, and nobody is asked for newer bars."
-    from mlfin.data.preview import preview_question
+    from mlfin.data.preview import changes_bars, preview_question
     record = last_run(experiment, settings)
     again = _again(record, settings)
     question, _ = move_window(again | {"source": "store", "path": BUILTIN}, settings, window or record.get("when", {}).get("window"))
     _check_calendar(record, question, settings)
-    brings, own = preview_question(again, settings), {"source": again["source"], "path": hide_password(str(again["path"] or ""))}
-    come = brings is not None and any(line["new"] for line in brings["series"])
+    brings, own = preview_question(again, settings, partly=True), {"source": again["source"], "path": hide_password(str(again["path"] or ""))}
+    come = brings is not None and changes_bars(brings)
     return question | own, None if come else make_plan(question, settings), brings
 
 

@@ -224,3 +224,25 @@ def test_several_judges_add_up(make):
         judge.add(Piece(frame, np.arange(len(frame))))
         total.absorb(judge)
     pd.testing.assert_frame_equal(total.report().checks, whole)
+
+
+@pytest.mark.parametrize("aside, words, never", [(True, "(set aside)", "stand in the store"), (False, "(used as they stand in the store)", "set aside")])
+def test_a_report_says_whether_unfit_rows_are_set_aside_or_used(make, aside, words, never):
+    frame = make("COIN", "1h", "2024-01-01", "2024-02-29")
+    for row, column, factor in ((10, "close", -1), (20, "high", 0.5), (30, "volume", -1), (40, "open", 1000)): frame.loc[row, column] *= factor
+    frame.loc[50, "ts"] += pd.Timedelta(minutes=7)
+    frame = pd.concat([frame, frame.iloc[[60]]], ignore_index=True)
+    frame.loc[70, "known_at"] = frame.ts[70] - pd.Timedelta(hours=1)
+    whole = quality_report(frame, "24/7", aside=aside).checks.set_index("check")
+    cut, at = Judge("24/7", aside=aside), frame.ts[800]
+    cut.add(Piece(frame, np.arange(len(frame)), end=at))
+    cut.add(Piece(frame, np.arange(len(frame)), start=at + pd.Timedelta(microseconds=1)))
+    (one := Judge("24/7", aside=aside)).add(Piece(frame, np.arange(len(frame))))
+    for lines in (whole, cut.report().checks.set_index("check"), one.report((3, "`high` is missing")).checks.set_index("check")):
+        for check in ("times", "prices", "ohlc", "volume", "duplicates", "calendar", "decimal"):
+            assert lines.status[check] == "warn" and lines.detail[check].endswith(words), lines.loc[check]
+        assert not lines.detail[lines.index != "readable"].str.contains(never).any()
+    assert lines.detail["readable"] == "the first because `high` is missing (set aside)"  # a row that is no bar stands in no store
+    frame.loc[frame.index[:400], "high"] = 1e-3
+    (many := Judge("24/7", aside=aside)).add(Piece(frame, np.arange(len(frame))))
+    assert many.stops()["COIN"].endswith(words)

@@ -275,3 +275,115 @@ def test_completion_is_quick_and_works_in_a_shell():
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
     assert done.stdout.split() == ["show", "run"], (done.stdout, done.stderr)
     for shell in ("zsh", "fish"): assert f"_MLFIN_COMPLETE=complete_{shell}" in made(shell)
+
+
+def days(*rows, first=1):
+    "A file of daily bars, each a text of open, high, low and close; None: no bar that day."
+    dates = [f"2024-{1 + d // 28:02}-{1 + d % 28:02}" for d in range(first - 1, first - 1 + len(rows))]
+    return "time,open,high,low,close\n" + "".join(f"{day},{row}\n" for day, row in zip(dates, rows, strict=True) if row)
+
+
+FINE = "10,11,9,10"
+STRANGE = {  # name -> text of a file, and how the words about it begin: the checks that stop a series, and files that cannot be read
+    "SPARSE.csv": (days(*[FINE if d in (0, 1, 2, 3, 4, 5, 26) else None for d in range(27)]), "check `missing` says stop"),
+    "TURNED.csv": (days(*[FINE, "10,9,11,10"] * 12), "check `ohlc` says stop"),
+    "TWICE.csv": (days(*[FINE] * 20) + "".join(days(*["10,12,9,10"] * 12).splitlines(keepends=True)[1:]), "check `duplicates` says stop"),
+    "LETTERS.csv": (days(*[FINE, FINE, "ten,11,9,10"] * 12), "check `readable` says stop"),
+    "SLOW_1d.csv": ("time,open,high,low,close\n" + "".join(f"{y}-01-01,{FINE}\n" for y in range(2000, 2020)), ""),
+    "nothing_5m.csv": ("", "")}
+
+
+def foretold(capsys, project, *words):
+    "What a dry run says of an ingest, which changes nothing, and what the ingest then does: exit code and document of both."
+    before = tree(project)
+    code, out, err = ended(capsys, "ingest", *words, "--dry-run", "--json")
+    assert err == "" and tree(project) == before, (out, err)
+    told = json.loads(out)
+    done, out, err = ended(capsys, "ingest", *words, "--json")
+    return code, told, done, json.loads(out)["series"]
+
+
+def agree(told, series):
+    "That each series was foretold as it then was."
+    keys = ("status", "rows", "new", "revised", "set_aside", "problem")
+    assert sorted((line["symbol"] or line["from"], line["timeframe"], *(line[k] for k in keys)) for line in told["series"]) == sorted(
+        (x["symbol"], x["timeframe"], x["status"], x["rows"], x["inserted"], x["revised"], x["set_aside"], x["error"] or "") for x in series)
+
+
+def test_a_dry_run_judges_as_the_ingest_does(project, capsys):
+    """A series that a check stops was promised by the dry run, and refused by the ingest."""
+    (place := project / "odd").mkdir()
+    for name, (text, _) in STRANGE.items(): (place / name).write_text(text)
+    (place / "GOOD_1d.csv").write_text(days(*[FINE] * 20))
+    words = (place, "--tz", "UTC", "--store", "lake")
+    code, told, done, series = foretold(capsys, project, *words)
+    agree(told, series)
+    assert code == done == told["exit_code"] == 1
+    said = {line["symbol"] or line["from"]: line for line in told["series"]}
+    for name, (_, begins) in STRANGE.items():
+        line = next(own for own in said.values() if own["from"] == name)
+        assert line["status"] in ("stopped", "failed") and line["problem"].startswith(begins) and not line["new"], line
+    assert (said["GOOD"]["new"], said["GOOD"]["problem"]) == (20, "")
+    (place / "GOOD_1d.csv").write_text(days(*[FINE] * 9, "10,11,9,10.5", *[FINE] * 15, "10,9,11,10"))
+    code, told, done, series = foretold(capsys, project, *words)  # of what is there, five bars are new and one is another
+    agree(told, series)
+    assert code == done == 1 and [(line["new"], line["revised"], line["set_aside"]) for line in told["series"] if line["symbol"] == "GOOD"] == [(5, 1, 1)]
+    code, out, err = ended(capsys, "ingest", *words, "--dry-run")
+    assert code == 1, out
+    for text in ("SPARSE.csv: check `missing` says stop", "\nnothing_5m.csv: ", "\nHint: rename it", "exit code 1", "nothing was changed"):
+        assert text in out, out
+
+
+@pytest.mark.parametrize("words, code", [
+    (("COIN_1d.csv", "--tz", "UTC", "-o", "symbol_from=name"), 0), (("ZONE_1m.csv",), 2),
+    (("COIN_1d.csv", "-s", "NOPE,GONE", "--tz", "UTC"), 1), (("SPREAD_1d.csv", "--tz", "UTC", "--point", "0.01"), 0),
+    (("SPREAD_1d.csv", "--tz", "UTC", "--point", "0.1"), 1), (("SLIPPED_1d.csv", "--tz", "UTC", "--repair"), 0),
+    (("SLIPPED_1d.csv", "--tz", "UTC", "--calendar", "XNYS"), 0)])
+def test_a_dry_run_reads_as_the_ingest_does(project, capsys, monkeypatch, words, code):
+    monkeypatch.setattr("mlfin.ops.data_commands._default_zone", dict)
+    (project / "COIN_1d.csv").write_text(days(*[FINE] * 20))
+    (project / "ZONE_1m.csv").write_text(BARS.replace("Z,", ","))
+    (project / "SLIPPED_1d.csv").write_text(days(*[FINE] * 12, "10,11,9,1000", *[FINE] * 12))
+    spread = [f"10,11,9,10,{5 + d % 3}" for d in range(20)]
+    (project / "SPREAD_1d.csv").write_text(days(*spread).replace("close\n", "close,spread\n"))
+    if "0.1" in words: assert ended(capsys, "ingest", "SPREAD_1d.csv", "--tz", "UTC", "--point", "0.01", "--store", "lake")[0] == 0
+    found, told, done, series = foretold(capsys, project, *words, "--store", "lake")
+    agree(told, series)
+    assert found == done == code == told["exit_code"], (told, series)
+
+
+def test_one_series_in_two_formats_is_new_once(project, capsys):
+    import pandas as pd
+
+    (place := project / "both").mkdir()
+    def laid(size, price=10.0):
+        for name in ("COIN", "GEM"):
+            (place / f"{name}_1d.csv").write_text(days(*[FINE] * size))
+            stamps = pd.date_range("2024-01-11", periods=size, freq="D", tz="UTC")
+            pd.DataFrame({"ts": stamps, "open": 10.0, "high": 11.0, "low": 9.0, "close": price, "volume": 0.0}).to_parquet(place / f"{name}_1d.parquet")
+    for size, price, new, revised in ((20, 10.0, {20, 10}, {0}), (25, 10.5, {0, 5}, {0, 20})):  # then: 5 days more, and another close in one format
+        laid(size, price)
+        code, told, done, series = foretold(capsys, project, place, "--tz", "UTC", "--store", "lake")
+        agree(told, series)
+        assert (code, done) == (0, 0) and {line["new"] for line in told["series"]} == new and {line["revised"] for line in told["series"]} == revised, told
+
+
+def test_a_dry_run_of_a_run_foresees_what_stops_it(project, capsys):
+    (project / "odd").mkdir()
+    for name in ("SPARSE.csv", "TURNED.csv"): (project / "odd" / name).write_text(STRANGE[name][0])
+    words = ("run", "-p", "source=files", "-p", "path=odd/*.csv", "-s", "SPARSE,TURNED", "-t", "1d", "--tz", "UTC")
+    before = tree(project)
+    code, out, err = ended(capsys, *words, "--dry-run")
+    assert (code, err) == (1, "") and "check `missing` says stop" in out and "check `ohlc` says stop" in out and "no task would run" in out, out
+    code, out, err = ended(capsys, *words, "--dry-run", "--json")
+    assert code == 1 and json.loads(out)["brings"]["exit_code"] == 1 and json.loads(out)["tasks"] is None
+    assert tree(project) == before
+    code, out, err = ended(capsys, *words)
+    assert code == 1 and "check `missing` says stop" in out + err, (out, err)
+
+
+def test_a_source_that_is_asked_is_judged_only_once_it_has_answered(project, capsys):
+    code, out, err = ended(capsys, "ingest", "yahoo", "-s", "IBM", "--store", "lake", "--dry-run")
+    assert code == 0 and "only once it has answered" in out, out
+    told = json.loads(ended(capsys, "ingest", "yahoo", "-s", "IBM", "--store", "lake", "--dry-run", "--json")[1])
+    assert told["exit_code"] is None and "only once it has answered" in told["note"] and told["series"][0]["new"] is None

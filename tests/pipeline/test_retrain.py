@@ -10,10 +10,9 @@ from mlfin.backtest.window import asked_again, move_window
 from mlfin.core.errors import SettingsError
 from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import read_json, read_parquet
-from mlfin.data import stored
 from mlfin.data.bars import as_bars
 from mlfin.data.calendars import expected_bars
-from mlfin.data.ingest import open_store
+from mlfin.data.ingest import Update, open_store
 from mlfin.models.gate import beats_champion, promote
 from mlfin.models.registry import model_versions, read_manifest
 from mlfin.ops import retrain as retrained
@@ -147,9 +146,10 @@ def test_a_symbol_that_the_source_has_no_more_is_named_and_its_bars_are_kept(fin
     push(finished, symbols=["IBM"])                                        # only one of two got bars
     there = store.series()
     lines = pd.DataFrame({"symbol": ["IBM", "MSFT"], "timeframe": "1d", "status": ["done", "failed"], "error": ["", "MSFT is not listed.\nHint: x"]})
-    assert stored._left(lines, finished.settings) == {"MSFT": "MSFT is not listed."}
-    assert stored._left(lines.assign(status="failed"), finished.settings) == {}                  # all failed: the source is away
-    assert stored._left(lines.replace("MSFT", "NEVER"), finished.settings) == {}
+    def left(series): return Update(series, lines, 0, "", 0).left(store)
+    assert left(lines) == {"MSFT": "MSFT is not listed."}
+    assert left(lines.assign(status="failed")) == {}                       # all failed: the source is away
+    assert left(lines.replace("MSFT", "NEVER")) == {}
     question = asked_again(finished.record(), finished.settings)
     assert move_window(question, finished.settings, "3650D")[1] == []
     whole, gone = move_window(question, finished.settings, "36525D")       # longer than the history: all of it
