@@ -549,18 +549,17 @@ class _Moves:
             return ".".join(map(str, (self.server.shown, *cursor.execute(_STAMP).fetchone())))
 
 # %% ../../nbs/data/17_warehouse.ipynb #c0de17c3
-_WAITING = """SELECT DISTINCT ON (s.symbol, q.ts) s.symbol, q.ts, {numbers} FROM unnest(%s::text[], %s::timestamptz[]) AS k (symbol, until)
-    JOIN mlfin.series s ON s.symbol = k.symbol AND s.timeframe = %s JOIN mlfin.pushed q ON q.series = s.id AND q.ts < k.until
-    ORDER BY s.symbol, q.ts, q.seq DESC"""
+_WAITING = """SELECT DISTINCT ON (s.symbol, q.ts) s.symbol, q.ts, {numbers} FROM mlfin.pushed q JOIN mlfin.series s ON s.id = q.series
+    WHERE q.ts < %s AND s.timeframe = %s ORDER BY s.symbol, q.ts, q.seq DESC"""
 
 class _Waits:
     "What was pushed and is not in the table yet."
-    def waiting(self, timeframe: str,               # canonical name
-                until: dict[str, pd.Timestamp],     # symbol -> only bars that opened before this moment, UTC
-                ) -> pd.DataFrame:                  # symbol, ts and the numbers of a bar, the newest of each key, sorted
-        "Pushed bars that follow on none: corrections, and copies of bars that are there."
-        given = list(until), [t.to_pydatetime() for t in until.values()], timeframe
-        found = self._listed(_WAITING.format(numbers=_quoted(_NUMBERS, "q.")), {"symbol": "str", "ts": TIME, **dict.fromkeys(_NUMBERS, "float64")}, given)
+    def waiting(self, timeframe: str,        # canonical name
+                before: pd.Timestamp,        # only bars that opened earlier, UTC
+                ) -> pd.DataFrame:           # symbol, ts and the numbers of a bar, the newest of each key, sorted
+        "Pushed bars of a timeframe that were not folded yet; raises `DataError` where the database is away."
+        kinds = {"symbol": "str", "ts": TIME, **dict.fromkeys(_NUMBERS, "float64")}
+        found = self._listed(_WAITING.format(numbers=_quoted(_NUMBERS, "q.")), kinds, (before.to_pydatetime(), timeframe))
         return found.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/data/17_warehouse.ipynb #c1ca3328

@@ -411,22 +411,6 @@ def _later(table: _Table, version: int) -> pd.DataFrame:
     rows = rows.astype({c: TIME for c in ("ts", "since", "known_at")} | {"symbol": "str"})
     return rows.sort_values(["symbol", "ts", "since"], kind="stable", ignore_index=True)
 
-def _is_flat(features: pd.DataFrame) -> bool: # whether `features_m1` can show them
-    return set(FLAT_M1) <= set(features) and len(features) > 0 and bool((features.timeframe == "1m").all())
-
-def _with_bars(features: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
-    "Features beside the bars of a warehouse that they are from; a row whose bar is not there has none, and is not shown by `features_m1`."
-    return beside_bars(features, features[["symbol", "ts"]].merge(raw, on=["symbol", "ts"], how="left"))
-
-def _as_stored(store, bars: pd.DataFrame) -> pd.DataFrame:
-    "What a warehouse holds of minute bars that were adjusted: those of which the adjusted ones are made, to the last bit."
-    there = store.series()
-    names = sorted(set(bars.symbol) & set(there.symbol[there.timeframe == "1m"]))
-    raw = store.read(names, "1m", start=bars.ts.min(), end=bars.ts.max()) if names else bars.head(0)
-    both = raw.merge(bars.assign(factor=bars.factor if "factor" in bars else 1.0), on=["symbol", "ts"], suffixes=("", "_used"))
-    prices = ("open", "high", "low", "close")
-    return both[np.logical_and.reduce([both[c] * both.factor == both[f"{c}_used"] for c in prices])]
-
 def _publish(fs: FeatureStore, table: _Table, version: int) -> None:
     "Give the store's readers what the table has that they lack; after an interruption, all of it."
     mark = table.path / "published.json"
@@ -450,6 +434,23 @@ def publish_features(store,                  # lake, folder, settings or Store
     shown = features[[*KEYS, *(c for f in parse_set(specs) for c in f.columns)]]
     if bars is not None and _is_flat(shown): shown = _with_bars(shown, _as_stored(opened, bars))
     return opened.write_features(shown, f"{name}/{hash_json(feature_code(specs))[:12]}")
+
+# %% ../../nbs/features/25_store.ipynb #f1a7b0a2
+def _is_flat(features: pd.DataFrame) -> bool: # whether `features_m1` can show them
+    return set(FLAT_M1) <= set(features) and len(features) > 0 and bool((features.timeframe == "1m").all())
+
+def _with_bars(features: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    "Features beside the bars of a warehouse that they are from; a row whose bar is not there has none, and is not shown by `features_m1`."
+    return beside_bars(features, features[["symbol", "ts"]].merge(raw, on=["symbol", "ts"], how="left"))
+
+def _as_stored(store, bars: pd.DataFrame) -> pd.DataFrame:
+    "What a warehouse holds of minute bars that were adjusted: those of which the adjusted ones are made, to the last bit."
+    there = store.series()
+    names = sorted(set(bars.symbol) & set(there.symbol[there.timeframe == "1m"]))
+    raw = store.read(names, "1m", start=bars.ts.min(), end=bars.ts.max()) if names else bars.head(0)
+    both = raw.merge(bars.assign(factor=bars.factor if "factor" in bars else 1.0), on=["symbol", "ts"], suffixes=("", "_used"))
+    prices = ("open", "high", "low", "close")
+    return both[np.logical_and.reduce([both[c] * both.factor == both[f"{c}_used"] for c in prices])]
 
 # %% ../../nbs/features/25_store.ipynb #9bff2d72
 def _follow(fs: FeatureStore, table: _Table, live: _Live, version: int, actions) -> FeatureUpdate | None:

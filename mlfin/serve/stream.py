@@ -364,9 +364,12 @@ def _came(stream: Stream, version: int, there: pd.DataFrame) -> tuple[pd.DataFra
 def _corrected(stream: Stream) -> set[str]:
     "Symbols of which a bar before the newest was pushed to a warehouse, new or with other values, and waits to be folded."
     if not isinstance(stream.store, Warehouse) or not stream._own: return set()
-    waits = stream.store.waiting(stream.timeframe, {n: pd.Timestamp(int(o.ts[-1]), unit="us", tz="UTC") for n, o in stream._own.items()})
-    if stream.start is not None: waits = waits[waits.ts >= stream.start].reset_index(drop=True)
-    found, ts, marks = set(), _micros(waits), _marks(waits)
+    last = {n: o.ts[-1] for n, o in stream._own.items()}
+    waits = stream.store.waiting(stream.timeframe, pd.Timestamp(int(max(last.values())), unit="us", tz="UTC"))
+    if waits.empty: return set()
+    waits = waits[(_micros(waits) < waits.symbol.map(last).fillna(0).to_numpy()) & (True if stream.start is None else waits.ts >= stream.start)]
+    waits, found = waits.reset_index(drop=True), set()
+    ts, marks = _micros(waits), _marks(waits)
     for name, at in _each(waits).items():
         own = stream._own[name]
         place = np.searchsorted(own.ts, ts[at])
