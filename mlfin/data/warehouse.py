@@ -363,9 +363,11 @@ def _add_bars(cursor, rows: pd.DataFrame, unique: bool) -> WriteResult:
 
 # %% ../../nbs/data/17_warehouse.ipynb #c0de17c2
 _FROM_BAR = " AND ".join(f"f.numbers[g.bar_{c}] = coalesce(q.{c}, 'NaN')" for c in ("open", "high", "low", "close", "volume", "spread"))
-_CORRECTED = f"""INSERT INTO mlfin.corrected SELECT DISTINCT g.id, q.series, q.ts FROM mlfin.{{table}} q JOIN mlfin.series s ON s.id = q.series AND s.timeframe = '1m'
-    CROSS JOIN mlfin.flat_sets g WHERE {{which}} AND EXISTS (SELECT FROM mlfin.features f WHERE f.feature_set = g.id AND f.series = q.series AND f.ts >= q.ts)
-    AND NOT EXISTS (SELECT FROM mlfin.features f WHERE f.feature_set = g.id AND f.series = q.series AND f.ts = q.ts AND {_FROM_BAR})
+_CORRECTED = f"""WITH came AS MATERIALIZED (SELECT q.* FROM mlfin.{{table}} q WHERE {{which}}),
+    reach AS MATERIALIZED (SELECT i.series, g.*, (SELECT max(f.ts) FROM mlfin.features f WHERE f.feature_set = g.id AND f.series = i.series) AS last
+        FROM (SELECT DISTINCT series FROM came) i JOIN mlfin.series s ON s.id = i.series AND s.timeframe = '1m' CROSS JOIN mlfin.flat_sets g)
+    INSERT INTO mlfin.corrected SELECT DISTINCT g.id, q.series, q.ts FROM came q JOIN reach g ON g.series = q.series AND q.ts <= g.last
+    LEFT JOIN mlfin.features f ON f.feature_set = g.id AND f.series = q.series AND f.ts = q.ts WHERE NOT coalesce({_FROM_BAR}, false)
     ORDER BY 1, 2, 3 ON CONFLICT (feature_set, series, ts) DO UPDATE SET ts = excluded.ts""" # an update, so that who settles it waits for this transaction
 _NEWEST = "NOT EXISTS (SELECT FROM mlfin.pushed n WHERE n.series = q.series AND n.ts = q.ts AND n.seq > q.seq)"
 _FEATURED = """SELECT f.series, max(f.ts) FROM unnest(%s::integer[]) i CROSS JOIN mlfin.flat_sets g JOIN mlfin.features f ON f.feature_set = g.id AND f.series = i
