@@ -370,8 +370,8 @@ _CORRECTED = f"""WITH came AS MATERIALIZED (SELECT q.* FROM mlfin.{{table}} q WH
     LEFT JOIN mlfin.features f ON f.feature_set = g.id AND f.series = q.series AND f.ts = q.ts WHERE NOT coalesce({_FROM_BAR}, false)
     ORDER BY 1, 2, 3 ON CONFLICT (feature_set, series, ts) DO UPDATE SET ts = excluded.ts""" # an update, so that who settles it waits for this transaction
 _NEWEST = "NOT EXISTS (SELECT FROM mlfin.pushed n WHERE n.series = q.series AND n.ts = q.ts AND n.seq > q.seq)"
-_FEATURED = """SELECT f.series, max(f.ts) FROM unnest(%s::integer[]) i CROSS JOIN mlfin.flat_sets g JOIN mlfin.features f ON f.feature_set = g.id AND f.series = i
-    AND f.ts >= %s GROUP BY f.series"""
+_FEATURED = """SELECT f.series, max(f.ts) FROM unnest(%s::integer[]) i CROSS JOIN mlfin.flat_sets g JOIN mlfin.features f
+    ON f.feature_set = g.id AND f.series = i AND f.ts >= %s GROUP BY f.series"""
 
 def _last_pushed(cursor) -> int: return cursor.execute("SELECT coalesce(max(seq), 0) FROM mlfin.pushed").fetchone()[0]
 

@@ -46,7 +46,8 @@ class FlatFeatures:
         there, self._made = self.store.series(), []
         bars = int(there.rows[(there.timeframe == "1m") & there.symbol.isin(names)].sum())
         if bars > self.most: _log.warning("features_m1 is not kept up: %s minute bars are more than %s; `mlfin run` fills it", f"{bars:,}", f"{self.most:,}")
-        return Stream(self.store, FLAT, "1m", symbols=names, adjust="total", told=lambda *rows: self._made.append(beside_bars(*rows))) if names and bars <= self.most else None
+        if not names or bars > self.most: return None
+        return Stream(self.store, FLAT, "1m", symbols=names, adjust="total", told=lambda *rows: self._made.append(beside_bars(*rows)))
 
     def _write(self) -> int:
         "Write what was computed; what cannot be written is kept."

@@ -36,7 +36,8 @@ _HELD = "ARRAY[" + ", ".join(f"'{name}'" for name in (*_NAMES.values(), *(f"bar_
 _PLACES = ", ".join(f"array_position(columns, '{name}') AS {short}" for short, name in (_NAMES | {f"bar_{c}": f"bar_{c}" for c in _BESIDE}).items())
 _SETS = f"CREATE VIEW mlfin.flat_sets AS SELECT id, {_PLACES} FROM mlfin.feature_sets WHERE columns @> {_HELD} OFFSET 0"
 _FROM = " AND ".join(f"{{f}}.numbers[{{g}}.bar_{c}] = coalesce({{b}}.{c}, 'NaN')" for c in _BESIDE) # features that were computed from a bar
-_WHOLE = f"""({_FROM} AND NOT EXISTS (SELECT FROM mlfin.corrected c WHERE c.feature_set = {{f}}.feature_set AND c.series = {{f}}.series AND c.ts <= {{f}}.ts))"""
+_WHOLE = f"""({_FROM} AND NOT EXISTS (SELECT FROM mlfin.corrected c
+    WHERE c.feature_set = {{f}}.feature_set AND c.series = {{f}}.series AND c.ts <= {{f}}.ts))"""
 _ARM = f"""SELECT b.ts, s.symbol, coalesce(p.timeframe, s.timeframe) AS timeframe, b.close, b.volume, b.spread, {_FLAT}, {{ahead}} AS fwd_ret_5
     FROM mlfin.features f JOIN mlfin.flat_sets g ON g.id = f.feature_set
     JOIN mlfin.series s ON s.id = f.series AND s.timeframe = '1m' LEFT JOIN mlfin.spellings p ON p.series = f.series
@@ -47,7 +48,8 @@ _ARM = f"""SELECT b.ts, s.symbol, coalesce(p.timeframe, s.timeframe) AS timefram
     AND ({_WHOLE.format(f="h", g="k", b="b")}, h.feature_set) > (o.numbers IS NOT NULL, f.feature_set))
     AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts = f.ts {{last}})"""
 _AHEAD = """CASE WHEN NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = s.symbol AND a.kind IN ('split', 'dividend') AND a.ex_date > b.ts
-    AND a.ex_date <= n.ts) AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts > f.ts AND q.ts <= n.ts) THEN n.close / nullif(b.close, 0) - 1 END"""
+    AND a.ex_date <= n.ts) AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts > f.ts AND q.ts <= n.ts)
+    THEN n.close / nullif(b.close, 0) - 1 END"""
 _FIFTH = """LEFT JOIN LATERAL (SELECT l.ts, l.close FROM mlfin.bars l WHERE l.series = f.series AND l.ts > f.ts ORDER BY l.ts OFFSET 4 LIMIT 1) n ON true"""
 _M1 = "CREATE VIEW mlfin.flat_m1 AS " + " UNION ALL ".join((
     _ARM.format(ahead=_AHEAD, bars="mlfin.bars", more=_FIFTH, last=""),
