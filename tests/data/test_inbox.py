@@ -395,6 +395,18 @@ def test_new_bars_touch_no_row_that_is_whole_and_what_others_computed_gives_way(
     pd.testing.assert_frame_equal(flat(place.store, "features_m1").sort_values("ts", ignore_index=True), found)
 
 
+def test_a_writer_who_owns_nothing_notes_corrections_and_settles_them(place):
+    follow(place)
+    place.store.grant(writer=f"writer{place.number}", prefix=f"q{place.number}")
+    writer = Warehouse(place.url.replace(f"//{place.url.split('://')[1].split('@')[0]}@", f"//writer{place.number}@"))
+    kept = FlatFeatures(writer)
+    kept.follow()
+    writer.push(correct(walk(), 70, close=100.05))
+    check_batch(place, 70)
+    kept.follow()
+    check_batch(place)
+
+
 def test_a_correction_that_comes_while_features_are_written_is_not_lost(place):
     kept, bars = follow(place), walk()
     insert(place, correct(bars, 60, close=100.5))
