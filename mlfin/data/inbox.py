@@ -16,7 +16,7 @@ from ..core.errors import require
 from .bars import TIME
 from .server import LOCK, server_error
 from .store import fit_bars
-from .warehouse import _ROW, Warehouse, _copy_in, _numbered, _put_small, _with_numbers
+from .warehouse import _ROW, Warehouse, _copy_in, _last_pushed, _note_pushed, _numbered, _put_small, _with_numbers
 
 # %% ../../nbs/data/17a_inbox.ipynb #db8c1028
 INSERTED = {"seq": "int64", "writer": "str", "ts": TIME, "text": "str", "symbol": "str", "timeframe": "str",
@@ -72,12 +72,13 @@ def take_inserted(store: Warehouse,                           # its schema up to
     with store.server.transaction("adds") as cursor:
         if not store.made(cursor) or not cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK, _TAKER)).fetchone()[0]: return None
         if (rows := _rows(cursor, most)).empty: return None
-        judged = judge(rows)
+        judged, last = judge(rows), _last_pushed(cursor)
         for bars in judged.rounds:
             fit = fit_bars(store, bars, "market_data")
             names = _numbered(cursor, fit)
             _copy_in(cursor, "mlfin.pushed", _with_numbers(fit, names), _ROW)
             _spell(cursor, names, judged.spelled)
+        if judged.rounds: _note_pushed(cursor, last, pd.concat(judged.rounds))
         _set_aside(cursor, judged.aside)
         cursor.execute("DELETE FROM mlfin.inbox WHERE seq = ANY(%s)", (rows.seq.tolist(),))
     return len(rows), pd.concat(judged.rounds, ignore_index=True) if judged.rounds else pd.DataFrame()

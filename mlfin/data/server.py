@@ -178,7 +178,7 @@ class Server(_Replicated):
 
 # %% ../../nbs/data/16c_server.ipynb #6008f3df
 KINDS = ("writer", "reader", "feeder", "viewer") # of roles
-WRITES = {"bars": "DELETE", "pushed": "DELETE", "versions": "DELETE", "inbox": "DELETE",
+WRITES = {"bars": "DELETE", "pushed": "DELETE", "versions": "DELETE", "inbox": "DELETE", "corrected": "UPDATE, DELETE",
           **dict.fromkeys(("facts", "features", "predictions", "model_metrics", "attributes"), "UPDATE")} # beyond appending; new tables are named here
 
 def roles_sql(owner: str,              # of the schema

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .bars import TIME
-from .records import Record, _feature_record
+from .records import BESIDE, FLAT_M1, Record, _feature_record
 from .server import LOCK
 from .store import WriteResult, absent, resolve
 
@@ -157,12 +157,25 @@ def _add_plain(cursor, record: Record, rows: pd.DataFrame) -> WriteResult:
     _stage(cursor, name, columns, data, "csv")
     return _merge(cursor, name, columns, record.key, record.values, len(rows))
 
+_SETTLED = """DELETE FROM mlfin.corrected c USING mlfin.flat_sets g, mlfin.bars_now b, mlfin.features f WHERE c.feature_set = %s AND c.series = ANY(%s)
+    AND g.id = c.feature_set AND b.series = c.series AND b.ts = c.ts AND f.feature_set = c.feature_set AND f.series = c.series AND f.ts = c.ts AND """
+_SETTLED += " AND ".join(f"f.numbers[g.{c}] = coalesce(b.{c.removeprefix('bar_')}, 'NaN')" for c in BESIDE)
+
+def _settle(cursor, number: int, series: np.ndarray) -> None:
+    "Corrected bars from which a set of features is computed now are corrections no longer; what a transaction under way notes is waited for."
+    given = number, np.unique(series).tolist()
+    text = "SELECT FROM mlfin.corrected WHERE feature_set = %s AND series = ANY(%s) ORDER BY series, ts FOR UPDATE"
+    if cursor.execute(text, given).fetchall(): cursor.execute(_SETTLED, given)
+
 def _add_features(cursor, record: Record, rows: pd.DataFrame) -> WriteResult:
     "Add rows of a set of features."
     _room(cursor, "features", rows.ts)
     number = int(record.name.removeprefix("features-"))
-    _stage(cursor, "features", _FIELDS, _packed(rows, record.values, _series(cursor, rows), number), "binary")
-    return _merge(cursor, "features", _FIELDS, ("feature_set", "series", "ts"), ("numbers",), len(rows))
+    series = _series(cursor, rows)
+    _stage(cursor, "features", _FIELDS, _packed(rows, record.values, series, number), "binary")
+    done = _merge(cursor, "features", _FIELDS, ("feature_set", "series", "ts"), ("numbers",), len(rows))
+    if {*FLAT_M1, *BESIDE} <= set(record.values): _settle(cursor, number, series)
+    return done
 
 # %% ../../nbs/data/16e_sqlshelf.ipynb #4f68f55a
 def _plain_rows(cursor, record: Record, where: Mapping, start, end, as_of, newest) -> pd.DataFrame:

@@ -357,8 +357,35 @@ def _add_bars(cursor, rows: pd.DataFrame, unique: bool) -> WriteResult:
     last = fresh if early is None else fresh[~early]
     if counts[1]: _replace(cursor, last, columns)
     else: _copy_in(cursor, "mlfin.bars", last, columns)
+    if unique: _note_written(cursor, names, fresh, version + 1)            # what is folded was noted when it was pushed
     cursor.execute("INSERT INTO mlfin.versions VALUES (%s, %s, 'WRITE', %s, %s)", (version + 1, pd.Timestamp.now("UTC").to_pydatetime(), counts[0], counts[1]))
     return WriteResult(*counts, version + 1)
+
+# %% ../../nbs/data/17_warehouse.ipynb #c0de17c2
+_FROM_BAR = " AND ".join(f"f.numbers[g.bar_{c}] = coalesce(q.{c}, 'NaN')" for c in ("open", "high", "low", "close", "volume", "spread"))
+_CORRECTED = f"""WITH came AS MATERIALIZED (SELECT q.* FROM mlfin.{{table}} q WHERE {{which}}),
+    reach AS MATERIALIZED (SELECT i.series, g.*, (SELECT max(f.ts) FROM mlfin.features f WHERE f.feature_set = g.id AND f.series = i.series) AS last
+        FROM (SELECT DISTINCT series FROM came) i JOIN mlfin.series s ON s.id = i.series AND s.timeframe = '1m' CROSS JOIN mlfin.flat_sets g)
+    INSERT INTO mlfin.corrected SELECT DISTINCT g.id, q.series, q.ts FROM came q JOIN reach g ON g.series = q.series AND q.ts <= g.last
+    LEFT JOIN mlfin.features f ON f.feature_set = g.id AND f.series = q.series AND f.ts = q.ts WHERE NOT coalesce({_FROM_BAR}, false)
+    ORDER BY 1, 2, 3 ON CONFLICT (feature_set, series, ts) DO UPDATE SET ts = excluded.ts""" # an update, so that who settles it waits for this transaction
+_NEWEST = "NOT EXISTS (SELECT FROM mlfin.pushed n WHERE n.series = q.series AND n.ts = q.ts AND n.seq > q.seq)"
+_FEATURED = """SELECT f.series, max(f.ts) FROM unnest(%s::integer[]) i CROSS JOIN mlfin.flat_sets g JOIN mlfin.features f
+    ON f.feature_set = g.id AND f.series = i AND f.ts >= %s GROUP BY f.series"""
+
+def _last_pushed(cursor) -> int: return cursor.execute("SELECT coalesce(max(seq), 0) FROM mlfin.pushed").fetchone()[0]
+
+def _note_pushed(cursor, after: int, rows: pd.DataFrame) -> None:
+    "Note which bars that were pushed after a number are corrections; most rows are of no minute bars, or are the newest of their series."
+    if (rows.timeframe == "1m").any():
+        cursor.execute(_CORRECTED.format(table="pushed", which=f"q.seq > %s AND {_NEWEST}"), (after,))
+
+def _note_written(cursor, names: dict[int, tuple[str, str]], rows: pd.DataFrame, version: int) -> None:
+    "Note which bars of a version are corrections; only where their series have features at or after the first of them."
+    minute = [i for i, (_, timeframe) in names.items() if timeframe == "1m"]
+    if not minute or not (found := cursor.execute(_FEATURED, (minute, rows.ts.min())).fetchall()): return
+    given = [i for i, _ in found], rows.ts.min(), max(ts for _, ts in found), version
+    cursor.execute(_CORRECTED.format(table="bars", which="q.series = ANY(%s) AND q.ts BETWEEN %s AND %s AND q.version = %s"), given)
 
 # %% ../../nbs/data/17_warehouse.ipynb #8e0d3875
 def _fold(cursor) -> WriteResult:
@@ -476,6 +503,7 @@ def _restore_bars(cursor, rows: pd.DataFrame) -> WriteResult:
     if not last.all(): _copy_in(cursor, "mlfin.past", fresh[~last], columns)
     if len(stored) and last.any(): _replace(cursor, fresh[last], columns)
     elif last.any(): _copy_in(cursor, "mlfin.bars", fresh[last], columns)
+    if last.any(): _note_written(cursor, names, fresh[last], version + 1)
     cursor.execute("INSERT INTO mlfin.versions VALUES (%s, now(), 'RESTORE', %s, %s)", (version + 1, *counts[:2]))
     return WriteResult(*counts, version + 1)
 
@@ -522,6 +550,20 @@ class _Moves:
             if not self.made(cursor): return self.server.shown
             return ".".join(map(str, (self.server.shown, *cursor.execute(_STAMP).fetchone())))
 
+# %% ../../nbs/data/17_warehouse.ipynb #c0de17c3
+_WAITING = """SELECT DISTINCT ON (s.symbol, q.ts) s.symbol, q.ts, {numbers} FROM mlfin.pushed q JOIN mlfin.series s ON s.id = q.series
+    WHERE q.ts < %s AND s.timeframe = %s ORDER BY s.symbol, q.ts, q.seq DESC"""
+
+class _Waits:
+    "What was pushed and is not in the table yet."
+    def waiting(self, timeframe: str,        # canonical name
+                before: pd.Timestamp,        # only bars that opened earlier, UTC
+                ) -> pd.DataFrame:           # symbol, ts and the numbers of a bar, the newest of each key, sorted
+        "Pushed bars of a timeframe that were not folded yet; raises `DataError` where the database is away."
+        kinds = {"symbol": "str", "ts": TIME, **dict.fromkeys(_NUMBERS, "float64")}
+        found = self._listed(_WAITING.format(numbers=_quoted(_NUMBERS, "q.")), kinds, (before.to_pydatetime(), timeframe))
+        return found.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
+
 # %% ../../nbs/data/17_warehouse.ipynb #c1ca3328
 _COUNT = """SELECT s.symbol, s.timeframe, count(*)::bigint, min(k.ts), max(k.ts) FROM (
     SELECT series, ts FROM mlfin.bars UNION ALL
@@ -531,9 +573,9 @@ _COUNT = """SELECT s.symbol, s.timeframe, count(*)::bigint, min(k.ts), max(k.ts)
 # %% ../../nbs/data/17_warehouse.ipynb #b8035a17
 class _Upkeep:
     "What tells of a warehouse, keeps it fast, and lets its bars out."
-    def _listed(self, select: str, kinds: dict) -> pd.DataFrame:
+    def _listed(self, select: str, kinds: dict, given: tuple | None = None) -> pd.DataFrame:
         with self.server.transaction() as cursor:
-            rows = cursor.execute(select).fetchall() if self.made(cursor) else []
+            rows = cursor.execute(select, given).fetchall() if self.made(cursor) else []
         found = pd.DataFrame(rows, columns=list(kinds), dtype="object")
         return found.assign(**{c: pd.to_datetime(found[c], utc=True).astype(TIME) if k == TIME else found[c].astype(k) for c, k in kinds.items()})
 
@@ -647,7 +689,9 @@ class _Bars:
         if rows.empty: return 0
         self.make()
         with self.server.transaction("adds") as cursor:
+            last = _last_pushed(cursor)
             _copy_in(cursor, "mlfin.pushed", _with_numbers(rows, _numbered(cursor, rows)), _ROW)
+            _note_pushed(cursor, last, rows)
         return len(rows)
 
     def fold(self) -> WriteResult:
@@ -674,7 +718,7 @@ def _again(url: str, replica: str, wrote: str):
     store.server.wrote = wrote
     return store
 
-class Warehouse(_Bars, _Asides, Records, _Moves, _Upkeep, _Schema, _Users):
+class Warehouse(_Bars, _Asides, Records, _Moves, _Waits, _Upkeep, _Schema, _Users):
     "Bars, and what stands beside them, in a PostgreSQL database."
     def __init__(self, url: str,      # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = "",   # a server that replays the first one's log, for reading; empty: none

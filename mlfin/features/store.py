@@ -26,6 +26,7 @@ from ..data.bars import TIME, parse_timeframe
 from ..data.cache import Cache, RedisCache, open_cache
 from ..data.ingest import open_store
 from ..data.lake import Lake
+from ..data.records import FLAT_M1, beside_bars
 from ..data.store import VALUES, Store, WriteResult, moment
 from ..data.table import Snapshot, alone, read_rows, told
 from .online import OnlineFeatures, _same
@@ -416,18 +417,40 @@ def _publish(fs: FeatureStore, table: _Table, version: int) -> None:
     stood = read_json(mark)["version"] if mark.is_file() else -1
     if stood == version: return
     rows = _later(table, stood).drop_duplicates(["symbol", "ts"], keep="last")
-    fs.store.write_features(_frame(table, rows, table.features), f"{table.path.parent.name}/{table.path.name}")
+    features, stands = _frame(table, rows, table.features), table.state()["bars_version"]
+    if _is_flat(features): features = _with_bars(features, fs.store.read(sorted(features.symbol.unique()), "1m", version=stands))
+    fs.store.write_features(features, f"{table.path.parent.name}/{table.path.name}")
     write_json({"version": version}, mark)
 
 def publish_features(store,                  # lake, folder, settings or Store
                      features: pd.DataFrame, # a features frame, as `compute_features` gives it
                      specs: Iterable[str],   # what it was made of; names of sets are fine
                      name: str,              # of what made it, e.g. an experiment
+                     bars: pd.DataFrame | None = None, # the bars it was made of, as they were adjusted; needed for `features_m1` to show it
                      ) -> WriteResult | None: # what the write did; None where the store is a lake, whose readers have the files
     "Keep computed features in a warehouse's own table, for those who read it by SQL."
     opened = open_store(store)
     if isinstance(opened, Lake): return None
-    return opened.write_features(features[[*KEYS, *(c for f in parse_set(specs) for c in f.columns)]], f"{name}/{hash_json(feature_code(specs))[:12]}")
+    shown = features[[*KEYS, *(c for f in parse_set(specs) for c in f.columns)]]
+    if bars is not None and _is_flat(shown): shown = _with_bars(shown, _as_stored(opened, bars))
+    return opened.write_features(shown, f"{name}/{hash_json(feature_code(specs))[:12]}")
+
+# %% ../../nbs/features/25_store.ipynb #f1a7b0a2
+def _is_flat(features: pd.DataFrame) -> bool: # whether `features_m1` can show them
+    return set(FLAT_M1) <= set(features) and len(features) > 0 and bool((features.timeframe == "1m").all())
+
+def _with_bars(features: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    "Features beside the bars of a warehouse that they are from; a row whose bar is not there has none, and is not shown by `features_m1`."
+    return beside_bars(features, features[["symbol", "ts"]].merge(raw, on=["symbol", "ts"], how="left"))
+
+def _as_stored(store, bars: pd.DataFrame) -> pd.DataFrame:
+    "What a warehouse holds of minute bars that were adjusted: those of which the adjusted ones are made, to the last bit."
+    there = store.series()
+    names = sorted(set(bars.symbol) & set(there.symbol[there.timeframe == "1m"]))
+    raw = store.read(names, "1m", start=bars.ts.min(), end=bars.ts.max()) if names else bars.head(0)
+    both = raw.merge(bars.assign(factor=bars.factor if "factor" in bars else 1.0), on=["symbol", "ts"], suffixes=("", "_used"))
+    prices = ("open", "high", "low", "close")
+    return both[np.logical_and.reduce([both[c] * both.factor == both[f"{c}_used"] for c in prices])]
 
 # %% ../../nbs/features/25_store.ipynb #9bff2d72
 def _follow(fs: FeatureStore, table: _Table, live: _Live, version: int, actions) -> FeatureUpdate | None:

@@ -13,6 +13,7 @@ import pandas as pd
 from ..core.errors import ParameterError, must_be
 from ..core.provenance import hash_json
 from ..data.inbox import spelled
+from ..data.records import beside_bars
 from ..data.warehouse import Warehouse
 from ..features.store import feature_code
 from .stream import Stream
@@ -27,6 +28,7 @@ class FlatFeatures:
                  most: int = 2_000_000, # bars that are followed at most, >= 1
                  ):
         if isinstance(most, bool) or not isinstance(most, int) or most < 1: raise ParameterError(must_be("most", "an integer >= 1", most))
+        self.code = hash_json(feature_code(FLAT))[:12]               # of what computes them
         self.store, self.most, self._names, self._stream, self._stamp, self._made = store, most, (), None, None, []
 
     def follow(self) -> int: # rows that are new or other than before
@@ -44,13 +46,14 @@ class FlatFeatures:
         there, self._made = self.store.series(), []
         bars = int(there.rows[(there.timeframe == "1m") & there.symbol.isin(names)].sum())
         if bars > self.most: _log.warning("features_m1 is not kept up: %s minute bars are more than %s; `mlfin run` fills it", f"{bars:,}", f"{self.most:,}")
-        return Stream(self.store, FLAT, "1m", symbols=names, adjust="total", told=self._made.append) if names and bars <= self.most else None
+        if not names or bars > self.most: return None
+        return Stream(self.store, FLAT, "1m", symbols=names, adjust="total", told=lambda *rows: self._made.append(beside_bars(*rows)))
 
     def _write(self) -> int:
         "Write what was computed; what cannot be written is kept."
         rows = [rows for rows in self._made if len(rows)]
         if not rows: return 0
         last = pd.concat(rows, ignore_index=True).drop_duplicates(["symbol", "ts"], keep="last")
-        done = self.store.write_features(last, hash_json(feature_code(FLAT))[:12])
+        done = self.store.write_features(last, self.code)
         self._made.clear()
         return done.inserted + done.revised

@@ -24,6 +24,7 @@ from ..data.lake import Lake
 from ..data.records import record_of
 from ..data.store import VALUES, Store
 from ..data.table import LogEnd
+from ..data.warehouse import Warehouse
 from ..features.online import OnlineFeatures
 from ..features.spec import parse_set
 from ..features.table import KEYS, compute_features
@@ -120,7 +121,7 @@ class Stream(_Needs):
                  symbols: Iterable[str] | None = None, # those to follow; None: all that the store has at first
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
-                 told: Callable[[pd.DataFrame], None] | None = None, # gets every row of features that is computed, of the history too: a features frame
+                 told: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets what is computed, of the history too: a features frame, its raw bars
                  **context,                      # calendar, groups, index, facts: as for `compute_features`; facts may be a function that reads them
                  ):
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
@@ -128,7 +129,7 @@ class Stream(_Needs):
         self.symbols = None if symbols is None else tuple(sorted(symbols))
         self.inputs = tuple(n for f in self.features for n in input_names(f))
         self.size = CHANGE + _kept(window)
-        self.told = told or (lambda features: None)
+        self.told = told or (lambda features, bars: None)
         self._own: dict[str, _Own] = {}
         self._rows: dict[str, Row] = {}
         self._lock, self._turn, self._seen, self._actions = threading.RLock(), 0, None, ""
@@ -268,14 +269,15 @@ def _read_all(stream: Stream) -> None:
     if len(raw): _build(stream, raw)
     _count(stream, rows)
 
-def _build(stream: Stream, raw: pd.DataFrame) -> None:
-    "States and rows of some symbols from their history; panel features need all of them together."
+def _build(stream: Stream, raw: pd.DataFrame, since: Mapping[str, int] | None = None) -> None:
+    "States and rows of some symbols from their history; panel features need all of them together. Rows before `since`, microseconds, are as they were told."
     bars, factor, shares = _adjustments(stream, raw)
     table = compute_features(bars, stream.features, short="nan", **stream.context)
     online = OnlineFeatures(stream.features, **stream.context)
     online.replay(bars)
-    stream.told(table)
     ts, marks, parts, shown = _micros(raw), _marks(raw), _each(raw), [*KEYS, "close", "volume"]
+    new = np.concatenate([ts[at] >= (since or {}).get(name, ts[at.start]) for name, at in parts.items()])
+    stream.told(*((table, raw) if new.all() else (f[new].reset_index(drop=True) for f in (table, raw))))
     for name, at in parts.items():
         last = slice(max(at.start, at.stop - stream.size), at.stop)
         stream._own[name] = _Own(online, ts[at].copy(), marks[at].copy(), bars[last][shown].reset_index(drop=True), table[last].reset_index(drop=True),
@@ -325,9 +327,9 @@ def _take(stream: Stream, fresh: pd.DataFrame) -> None:
     groups: dict[int, list[str]] = {}
     for name in parts: groups.setdefault(id(stream._own[name].online), []).append(name)
     for names in groups.values():
-        own = bars if len(groups) == 1 else pd.concat([bars[parts[n]] for n in names], ignore_index=True)
+        own, plain = (f if len(groups) == 1 else pd.concat([f[parts[n]] for n in names], ignore_index=True) for f in (bars, fresh))
         made = stream._own[names[0]].online.update(own)
-        stream.told(made)
+        stream.told(made, plain)
         for name, at in _each(own).items():
             kept = stream._own[name]
             kept.bars, kept.features = (pd.concat([old[-stream.size + 1:], new[at][list(old)]], ignore_index=True)[-stream.size:].reset_index(drop=True)
@@ -349,6 +351,7 @@ def _came(stream: Stream, version: int, there: pd.DataFrame) -> tuple[pd.DataFra
         raw = stream.store.read(sorted(news), stream.timeframe, start=first)
         after = pd.Series(_micros(raw), index=raw.index) >= raw.symbol.map({n: int(stream._own[n].ts[-1]) for n in news})
         raw = raw[after].reset_index(drop=True)
+    again |= _corrected(stream)
     if version == stream._version: return raw, again
     counts = raw.groupby("symbol").size() if len(raw) else {}
     for n, o in stream._own.items():
@@ -356,6 +359,22 @@ def _came(stream: Stream, version: int, there: pd.DataFrame) -> tuple[pd.DataFra
         if int(there.rows.get(n, 0)) - stream._offsets.get(n, 0) != len(o.ts) + int(counts.get(n, 0)) - seen: again.add(n)
     if stream.store.versions(stream._version).revised.fillna(0).sum() > 0: again |= set(stream._own)
     return raw, again
+
+# %% ../../nbs/serve/61c_stream.ipynb #c0de61c1
+def _corrected(stream: Stream) -> set[str]:
+    "Symbols of which a bar before the newest was pushed to a warehouse, new or with other values, and waits to be folded."
+    if not isinstance(stream.store, Warehouse) or not stream._own: return set()
+    last = {n: o.ts[-1] for n, o in stream._own.items()}
+    waits = stream.store.waiting(stream.timeframe, pd.Timestamp(int(max(last.values())), unit="us", tz="UTC"))
+    if waits.empty: return set()
+    waits = waits[(_micros(waits) < waits.symbol.map(last).fillna(0).to_numpy()) & (True if stream.start is None else waits.ts >= stream.start)]
+    waits, found = waits.reset_index(drop=True), set()
+    ts, marks = _micros(waits), _marks(waits)
+    for name, at in _each(waits).items():
+        own = stream._own[name]
+        place = np.searchsorted(own.ts, ts[at])
+        if ((own.ts[place] != ts[at]) | (own.marks[place] != marks[at])).any(): found.add(name)
+    return found
 
 # %% ../../nbs/serve/61c_stream.ipynb #8d37a387
 def _pushed(stream: Stream) -> pd.DataFrame:
@@ -398,15 +417,24 @@ def _ahead(stream: Stream, fresh: pd.DataFrame) -> set[str]:
     return set(actions.symbol[(actions.ex_date >= actions.symbol.map(first)).to_numpy()])
 
 # %% ../../nbs/serve/61c_stream.ipynb #fac75003
+def _first_change(ts: np.ndarray, marks: np.ndarray, new: np.ndarray, now: np.ndarray) -> int: # microseconds
+    "When the first bar opened that is not as it was: added, taken away, or with other values."
+    n = min(len(ts), len(new))
+    differs = (ts[:n] != new[:n]) | (marks[:n] != now[:n])
+    at = int(differs.argmax()) if differs.any() else n
+    return int(min((t[at] for t in (ts, new) if at < len(t)), default=new[-1]))
+
 def _again(stream: Stream, names: set[str]) -> None:
     "Read symbols again; those whose bars and facts are as they were stay."
     raw = _history(stream, None if stream.panels else sorted(names))
     if not len(raw): return
-    acts = _actions_hash(stream)
+    acts, since = _actions_hash(stream), {}
     if acts == stream._actions and not stream.panels:
         ts, marks = _micros(raw), _marks(raw)
         old = {n: (own.ts, own.marks) for n, own in stream._own.items() if n not in stream._moved}
         same = {n for n, at in _each(raw).items() if n in old and np.array_equal(old[n][0], ts[at]) and np.array_equal(old[n][1], marks[at])}
         raw = raw[~raw.symbol.isin(same)].reset_index(drop=True)
+        ts, marks = _micros(raw), _marks(raw)
+        since = {n: _first_change(*old[n], ts[at], marks[at]) for n, at in _each(raw).items() if n in old}
     stream._actions = acts
-    if len(raw): _build(stream, raw)
+    if len(raw): _build(stream, raw, since)

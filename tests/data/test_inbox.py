@@ -9,15 +9,18 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.core.settings import load_settings
-from mlfin.data import migrations
+from mlfin.data import migrations, sqlshelf
 from mlfin.data import warehouse as warehouse_module
 from mlfin.data.actions import as_actions
 from mlfin.data.bars import as_bars
 from mlfin.data.hours import Hours
 from mlfin.data.inbox import inbox_depth, inbox_signal, spelled, take_inserted
-from mlfin.data.records import as_predictions
+from mlfin.data.records import as_predictions, beside_bars
 from mlfin.data.warehouse import Warehouse
+from mlfin.features.table import compute_features
 from mlfin.monitor.metrics import Metrics
+from mlfin.serve.flat import FLAT as SPECS
+from mlfin.serve.flat import FlatFeatures
 from mlfin.serve.inserted import judge_inserted
 from mlfin.serve.service import Service
 
@@ -252,7 +255,7 @@ def fill(store: Warehouse) -> pd.DataFrame:
     store.write(bars)
     features = bars[["symbol", "timeframe", "ts", "known_at"]].assign(**dict.fromkeys(FLAT, 1.5), obv=2.0)
     features.loc[0, "ma60"] = np.nan
-    store.write_features(features, "code1")
+    store.write_features(beside_bars(features, bars), "code1")
     store.write_predictions(as_predictions([("A", "1m", at[7], "tree", 3, 0.6, None, 0.5, 1, at[7] + MINUTE),
                                             ("A", "1m", at[7], "line", 1, None, 0.1, None, None, at[7] + MINUTE)]))
     metrics = [("tree", 3, n, v, at[7]) for n, v in (("accuracy", 0.5), ("loss", 0.7))]
@@ -276,7 +279,7 @@ def test_the_flat_views_say_what_the_records_say(place):
     assert len(trained) == 6 and trained.label.tolist() == (ahead[1:7] > 0).astype(int).tolist()
     place.store.write_actions(as_actions([("A", bars.ts[7], "split", 2.0, bars.ts[7], "test")]))
     assert flat(place.store, "features_m1").sort_values("ts").fwd_ret_5.isna().tolist() == [False] * 2 + [True] * 5 + [True] * 5
-    place.store.write_features(bars[["symbol", "timeframe", "ts", "known_at"]].assign(**dict.fromkeys(FLAT, 2.5)), "code2")
+    place.store.write_features(beside_bars(bars[["symbol", "timeframe", "ts", "known_at"]].assign(**dict.fromkeys(FLAT, 2.5)), bars), "code2")
     found = flat(place.store, "features_m1")
     assert len(found) == 12 and (found.rsi == 2.5).all()                    # a bar has one row, of the newest set
     signals, metrics = flat(place.store, "model_signals"), flat(place.store, "model_metrics")
@@ -288,12 +291,159 @@ def test_the_flat_views_say_what_the_records_say(place):
     assert later.id.iloc[0] == metrics.id[0] < later.id.iloc[1]
 
 
+def walk(n: int = 90, symbol: str = "A") -> pd.DataFrame:
+    """Minute bars of a random walk."""
+    at = pd.date_range("2024-05-01 10:00", periods=n, freq="min", tz="UTC").as_unit("us")
+    close = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.001, n)))
+    return as_bars(pd.DataFrame(dict(symbol=symbol, timeframe="1m", ts=at, known_at=at + MINUTE, open=close, high=close * 1.01, low=close * 0.99, close=close,
+                                     volume=5.0, spread=0.5)))
+
+
+def follow(place) -> FlatFeatures:
+    """Bars that a program inserted, and what keeps their features up."""
+    place.store.write(walk())
+    with psycopg.connect(place.url) as con:
+        con.execute("INSERT INTO mlfin.spellings SELECT id, 'M1' FROM mlfin.series")
+    flat_features = FlatFeatures(Warehouse(place.url))
+    assert flat_features.follow() == 90
+    return flat_features
+
+
+def correct(bars: pd.DataFrame, n: int, **values) -> pd.DataFrame: return bars.iloc[[n]].assign(**values).reset_index(drop=True)
+
+
+def insert(place, bars: pd.DataFrame) -> None:
+    """As a program inserts them, taken by the service."""
+    with place.connect() as con:
+        con.cursor().executemany(INSERT, [(b.ts, b.symbol, "M1", b.open, b.high, b.low, b.close, b.volume, b.spread) for b in bars.itertuples()])
+    assert place.take_all() == len(bars)
+
+
+NUMBERS = ["rsi", "macd", "macd_signal", "macd_hist", "atr", "ma60", "ret_1"]
+
+
+def check_batch(place, first: int | None = None, name: str = "features_m1") -> None:
+    """Every row is that of the batch over the bars that stand; from a bar on it has no features."""
+    found, bars = flat(place.store, name).sort_values("ts", ignore_index=True), place.store.read("A", "1m")
+    wanted = compute_features(bars, SPECS, short="nan")[FLAT]
+    wanted.loc[len(bars) if first is None else first:] = np.nan
+    np.testing.assert_array_equal(found[NUMBERS].astype(float), wanted)
+    np.testing.assert_array_equal(found[["close", "volume", "spread"]].astype(float), bars[["close", "volume", "spread"]])
+
+
+@pytest.mark.parametrize("values", [dict(close=100.05), dict(volume=6.0), dict(spread=None), dict(high=200.0)], ids=lambda v: next(iter(v)))
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_corrected_bar_and_all_after_it_have_no_features_until_they_are_computed_from_it(place, values, folded):
+    kept = follow(place)
+    check_batch(place)
+    insert(place, correct(walk(), 70, **values))
+    if folded: place.store.fold()
+    check_batch(place, 70)
+    trained = flat(place.store, "trainset_m1")
+    assert trained.ts.max() < walk().ts[70] and len(trained) > 0
+    kept.follow()                                                        # though it is not folded
+    check_batch(place)
+    assert kept.follow() == 0 and len(flat(place.store, "trainset_m1")) == (26 if folded else 20)  # the label of six needs the bar that waits
+    insert(place, correct(walk(), 70, **values))                           # the same again
+    check_batch(place)
+    place.store.fold()
+    check_batch(place)
+    kept.follow()
+    check_batch(place)
+
+
+def test_every_way_in_leaves_no_row_that_mixes(place):
+    kept, bars = follow(place), walk()
+    ways = [lambda b: place.store.push(b), lambda b: place.store.write(b), lambda b: insert(place, b)]
+    for n, way in enumerate(ways):
+        way(correct(bars, 80 - n, close=100.01 + n / 100))
+        check_batch(place, 80 - n)
+        way(correct(bars, 82, close=100.02 + n / 100))                       # a second one, later than the first
+        check_batch(place, 80 - n)
+        kept.follow()
+        check_batch(place)
+    for n in (40, 41):                                                     # a late bar, between two that are there
+        with place.store.server.transaction("writes") as cursor: cursor.execute("DELETE FROM mlfin.bars WHERE ts = %s", (bars.ts[n].to_pydatetime(),))
+        with place.store.server.transaction("adds") as cursor: cursor.execute("DELETE FROM mlfin.features WHERE ts = %s", (bars.ts[n].to_pydatetime(),))
+        kept = FlatFeatures(Warehouse(place.url))
+        kept.follow()
+        late = correct(bars, n)
+        place.store.write(late) if n == 40 else insert(place, late)
+        assert flat(place.store, "features_m1").sort_values("ts").rsi.isna().tolist() == [i < 14 or i >= n for i in range(89)]
+        kept.follow()
+        check_batch(place)
+
+
+def test_new_bars_touch_no_row_that_is_whole_and_what_others_computed_gives_way(place):
+    kept, bars = follow(place), walk(93)
+    insert(place, bars[90:])
+    check = flat(place.store, "features_m1")
+    assert len(check) == 90 and check.rsi.notna().sum() == 76
+    kept.follow()
+    check_batch(place)
+    other = compute_features(bars, SPECS, short="nan")
+    place.store.write_features(beside_bars(other.assign(rsi_14=50.0), bars), "of a run")      # a newer set
+    assert (flat(place.store, "features_m1").rsi == 50).all()
+    insert(place, correct(bars, 85, close=99.9))
+    check_batch_rows = flat(place.store, "features_m1").sort_values("ts")
+    assert len(check_batch_rows) == 93 and check_batch_rows.rsi.isna().tolist() == [False] * 85 + [True] * 8
+    kept.follow()                                                          # the run's rows are of bars that stand no more
+    found = flat(place.store, "features_m1").sort_values("ts", ignore_index=True)
+    np.testing.assert_array_equal(found.rsi[85:].astype(float), compute_features(place.store.read("A", "1m"), SPECS, short="nan").rsi_14[85:])
+    assert (found.rsi[:85] == 50).all()
+    place.store.write_features(other, "without bars")                       # nobody can say what they were computed from
+    pd.testing.assert_frame_equal(flat(place.store, "features_m1").sort_values("ts", ignore_index=True), found)
+
+
+def test_a_writer_who_owns_nothing_notes_corrections_and_settles_them(place):
+    follow(place)
+    place.store.grant(writer=f"writer{place.number}", prefix=f"q{place.number}")
+    writer = Warehouse(place.url.replace(f"//{place.url.split('://')[1].split('@')[0]}@", f"//writer{place.number}@"))
+    kept = FlatFeatures(writer)
+    kept.follow()
+    writer.push(correct(walk(), 70, close=100.05))
+    check_batch(place, 70)
+    kept.follow()
+    check_batch(place)
+
+
+def test_a_correction_that_comes_while_features_are_written_is_not_lost(place):
+    kept, bars = follow(place), walk()
+    insert(place, correct(bars, 60, close=100.5))
+    computed = Warehouse(place.url).read("A", "1m")
+    features = beside_bars(compute_features(computed, SPECS, short="nan"), computed)
+    insert(place, correct(bars, 60, close=100.7))
+    place.store.write_features(features, kept.code)                          # of bars that were read before
+    check_batch(place, 60)
+    kept.follow()
+    check_batch(place)
+
+
+def test_a_run_and_a_feature_store_write_the_bars_beside_their_features(place, tmp_path):
+    from mlfin.features.store import FeatureStore, publish_features
+
+    bars = walk()
+    place.store.write(bars)
+    FeatureStore(place.store, tmp_path, timeframe="1m").update(SPECS)
+    check_batch(place)
+    place.store.write_actions(as_actions([("A", bars.ts[50], "split", 2.0, bars.ts[50], "test")]))
+    used = place.store.read("A", "1m", adjust="total")
+    stale = used.assign(close=used.close.mask(used.ts == bars.ts[30], 90.0))  # a bar that the run read and the store has no more
+    made = compute_features(stale, SPECS, short="nan")
+    assert publish_features(place.store, made, SPECS, "main", stale).inserted == 90
+    found = flat(place.store, "features_m1").sort_values("ts", ignore_index=True)
+    np.testing.assert_array_equal(found.rsi.drop(index=30).astype(float), made.rsi_14.drop(index=30))
+    assert found.rsi[30] == compute_features(bars, SPECS, short="nan").rsi_14[30]
+
+
 def test_a_warehouse_of_the_revision_before_is_brought_up_to_date_with_what_it_holds(databases, monkeypatch):
     store = Warehouse(databases())
     before = [r for r in migrations.revisions() if r <= "0003"]
     with monkeypatch.context() as patch:
         for module in (migrations, warehouse_module):
             patch.setattr(module, "revisions", lambda folder=None: before)
+        for module, name in ((warehouse_module, "_note_written"), (warehouse_module, "_note_pushed"), (sqlshelf, "_settle")):
+            patch.setattr(module, name, lambda *a: None)                     # the code of that time knew nothing of corrections
         bars = fill(store)
         store.push(bars.tail(1).assign(close=9.5).reset_index(drop=True))
         version = store.version()

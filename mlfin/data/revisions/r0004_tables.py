@@ -17,6 +17,8 @@ _TABLES = (
     writer text NOT NULL DEFAULT session_user, ts timestamptz, symbol text, timeframe text, open double precision, high double precision,
     low double precision, close double precision, volume double precision, spread double precision)""",
     "CREATE TABLE mlfin.spellings (series integer PRIMARY KEY, timeframe text NOT NULL)",
+    """CREATE TABLE mlfin.corrected (feature_set integer NOT NULL, series integer NOT NULL, ts timestamptz NOT NULL,
+    PRIMARY KEY (feature_set, series, ts))""",
     "CREATE INDEX pushed_key ON mlfin.pushed (series, ts)")
 
 _ROW = """b.series, s.symbol, s.timeframe, coalesce(p.timeframe, s.timeframe) AS spelling, b.ts, b.known_at, b.open, b.high, b.low, b.close,
@@ -28,17 +30,26 @@ _NOW = (f"CREATE VIEW mlfin.bars_now AS SELECT {_ROW} FROM mlfin.bars {_JOIN}) U
 # %% ../../../nbs/revisions/r0004_tables.ipynb #baae83f4
 _NAMES = {"rsi": "rsi_14", "macd": "macd_12_26_9", "macd_signal": "macd_signal_12_26_9", "macd_hist": "macd_hist_12_26_9", "atr": "atr_14",
           "ma60": "ma60", "ret_1": "ret_1"}
-_FLAT = ", ".join(f"nullif(f.numbers[array_position(g.columns, '{name}')], 'NaN') AS {short}" for short, name in _NAMES.items())
-_HELD = "ARRAY[" + ", ".join(f"'{name}'" for name in _NAMES.values()) + "]"
+_BESIDE = ("open", "high", "low", "close", "volume", "spread")
+_FLAT = ", ".join(f"nullif(o.numbers[g.{short}], 'NaN') AS {short}" for short in _NAMES)
+_HELD = "ARRAY[" + ", ".join(f"'{name}'" for name in (*_NAMES.values(), *(f"bar_{c}" for c in _BESIDE))) + "]"
+_PLACES = ", ".join(f"array_position(columns, '{name}') AS {short}" for short, name in (_NAMES | {f"bar_{c}": f"bar_{c}" for c in _BESIDE}).items())
+_SETS = f"CREATE VIEW mlfin.flat_sets AS SELECT id, {_PLACES} FROM mlfin.feature_sets WHERE columns @> {_HELD} OFFSET 0"
+_FROM = " AND ".join(f"{{f}}.numbers[{{g}}.bar_{c}] = coalesce({{b}}.{c}, 'NaN')" for c in _BESIDE) # features that were computed from a bar
+_WHOLE = f"""({_FROM} AND NOT EXISTS (SELECT FROM mlfin.corrected c
+    WHERE c.feature_set = {{f}}.feature_set AND c.series = {{f}}.series AND c.ts <= {{f}}.ts))"""
 _ARM = f"""SELECT b.ts, s.symbol, coalesce(p.timeframe, s.timeframe) AS timeframe, b.close, b.volume, b.spread, {_FLAT}, {{ahead}} AS fwd_ret_5
-    FROM mlfin.features f JOIN mlfin.feature_sets g ON g.id = f.feature_set AND g.columns @> {_HELD}
+    FROM mlfin.features f JOIN mlfin.flat_sets g ON g.id = f.feature_set
     JOIN mlfin.series s ON s.id = f.series AND s.timeframe = '1m' LEFT JOIN mlfin.spellings p ON p.series = f.series
     JOIN {{bars}} b ON b.series = f.series AND b.ts = f.ts {{more}}
-    WHERE NOT EXISTS (SELECT FROM mlfin.features h JOIN mlfin.feature_sets k ON k.id = h.feature_set AND k.columns @> {_HELD}
-    WHERE h.series = f.series AND h.ts = f.ts AND h.feature_set > f.feature_set)
+    CROSS JOIN LATERAL (SELECT CASE WHEN {_WHOLE.format(f="f", g="g", b="b")} THEN f.numbers END AS numbers OFFSET 0) o
+    WHERE NOT EXISTS (SELECT FROM mlfin.features h JOIN mlfin.flat_sets k ON k.id = h.feature_set
+    WHERE h.series = f.series AND h.ts = f.ts AND h.feature_set <> f.feature_set
+    AND ({_WHOLE.format(f="h", g="k", b="b")}, h.feature_set) > (o.numbers IS NOT NULL, f.feature_set))
     AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts = f.ts {{last}})"""
 _AHEAD = """CASE WHEN NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = s.symbol AND a.kind IN ('split', 'dividend') AND a.ex_date > b.ts
-    AND a.ex_date <= n.ts) THEN n.close / nullif(b.close, 0) - 1 END"""
+    AND a.ex_date <= n.ts) AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts > f.ts AND q.ts <= n.ts)
+    THEN n.close / nullif(b.close, 0) - 1 END"""
 _FIFTH = """LEFT JOIN LATERAL (SELECT l.ts, l.close FROM mlfin.bars l WHERE l.series = f.series AND l.ts > f.ts ORDER BY l.ts OFFSET 4 LIMIT 1) n ON true"""
 _M1 = "CREATE VIEW mlfin.flat_m1 AS " + " UNION ALL ".join((
     _ARM.format(ahead=_AHEAD, bars="mlfin.bars", more=_FIFTH, last=""),
@@ -85,4 +96,4 @@ _SCHEMA = "DO $$ BEGIN IF to_regnamespace('mlfin_tables') IS NULL THEN CREATE SC
 # %% ../../../nbs/revisions/r0004_tables.ipynb #c25050ef
 def upgrade() -> None:
     "Make the inbox, the schema `mlfin_tables`, its views, and what an INSERT does."
-    for statement in (*_TABLES, *_NOW, _M1, _SCHEMA, *_VIEWS, _TAKEN, _TOLD, *_TRIGGERS): op.execute(statement)
+    for statement in (*_TABLES, *_NOW, _SETS, _M1, _SCHEMA, *_VIEWS, _TAKEN, _TOLD, *_TRIGGERS): op.execute(statement)
