@@ -352,15 +352,16 @@ def _check_zone(question: dict, settings: Settings) -> None:
     from mlfin.data.names import file_clock
     if asks_first(question, settings): return                               # what is brought in first, is refused as it is read
     said, path = question.get("tz"), settings.root / question["path"]
+    daily, calendar = question["timeframe"] in ("1d", "1w"), question.get("calendar", "auto")
+    try: clock = file_clock(path, daily and calendar not in ("auto", "24/7"))
+    except DataError: return                                                # reading it will say why
+    if not clock: return                                                    # a zone counts for nothing in it
     try: own = with_zone({**question, "tz": None}, settings)["tz"]
     except DataError as e: raise ParameterError(str(e)) from None
     if said is not None and own not in (None, said):
         raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name, "`mlfin ingest --change` keeps another."))
     if said is not None or own is not None: return
-    daily, calendar = question["timeframe"] in ("1d", "1w"), question.get("calendar", "auto")
     if daily and calendar == "auto" and has_records(settings): return      # the store may keep a calendar, whose sessions dates name
-    try: clock = file_clock(path, daily and calendar not in ("auto", "24/7"))
-    except DataError: return                                                # reading it will say why
     if clock == "text":
         raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name, "--tz UTC, America/New_York, Europe/Athens, ..."
                                      ": the store keeps it, so it is said once." + " Dates of days need none where calendar=XNYS (or another) is named." * daily))
