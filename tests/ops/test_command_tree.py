@@ -219,7 +219,7 @@ def tree(folder):
 
 @pytest.mark.parametrize("words", [
     ("run", "--dry-run"), ("run", "-p", "source=files", "-p", "path=bars/COIN_1m.csv", "-s", "COIN", "-t", "1m", "--dry-run"),
-    ("run", "-p", "source=files", "-p", "path=bars/*_1d.csv", "-s", "COIN", "--tz", "UTC", "--dry-run"), ("ingest", "bars", "--dry-run"),
+    ("run", "-p", "source=files", "-p", "path=bars/*_1d.csv", "-s", "COIN", "--tz", "UTC", "--dry-run"), ("ingest", "bars", "--tz", "UTC", "--dry-run"),
     ("ingest", "--dry-run"), ("run", "-p", "source=store", "-s", "COIN", "-t", "1d", "--dry-run"), ("ingest", "yahoo", "-s", "IBM", "--dry-run")])
 def test_a_dry_run_changes_nothing_and_says_what_would_come(project, capsys, words):
     (project / "bars").mkdir()
