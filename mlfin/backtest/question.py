@@ -359,12 +359,14 @@ def _check_zone(question: dict, settings: Settings) -> None:
     try: own = with_zone({**question, "tz": None}, settings)["tz"]
     except DataError as e: raise ParameterError(str(e)) from None
     if said is not None and own not in (None, said):
-        raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name, "`mlfin ingest --change` keeps another."))
+        raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name,
+                                     "`mlfin ingest --change` keeps another."))
     if said is not None or own is not None: return
     if daily and calendar == "auto" and has_records(settings): return      # the store may keep a calendar, whose sessions dates name
     if clock == "text":
-        raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name, "--tz UTC, America/New_York, Europe/Athens, ..."
-                                     ": the store keeps it, so it is said once." + " Dates of days need none where calendar=XNYS (or another) is named." * daily))
+        days = " Dates of days need none where calendar=XNYS (or another) is named." if daily else ""
+        raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name,
+                                     f"--tz UTC, America/New_York, Europe/Athens, ...: the store keeps it, so it is said once.{days}"))
 
 # %% ../../nbs/backtest/46_question.ipynb #97d6887a
 def choose_kernel(settings: Settings,        # the profile; its `device` is auto, cpu or gpu
