@@ -22,7 +22,7 @@ from ..core.errors import DataError, ParameterError, SettingsError, must_be, nea
 from ..core.paths import not_there
 from ..core.provenance import read_yaml, with_labels
 from ..core.settings import Settings
-from ..data.stored import BUILTIN, FILES, asks_first, has_records, with_zone
+from ..data.stored import BUILTIN, FILES, asks_first, kept_calendar, with_zone
 
 # %% ../../nbs/backtest/46_question.ipynb #c716902e
 LARGEST = {"folds": 1_000, "embargo": 100_000, "tune": 10_000, "seed": 2**32 - 1, "jobs": 256, "min_hold": 100_000, "vol_lookback": 100_000,
@@ -353,7 +353,9 @@ def _check_zone(question: dict, settings: Settings) -> None:
     if asks_first(question, settings): return                               # what is brought in first, is refused as it is read
     said, path = question.get("tz"), settings.root / question["path"]
     daily, calendar = question["timeframe"] in ("1d", "1w"), question.get("calendar", "auto")
-    try: clock = file_clock(path, daily and calendar not in ("auto", "24/7"))
+    try:
+        if daily and calendar == "auto": calendar = kept_calendar(question, settings) or "24/7"
+        clock = file_clock(path, daily and calendar != "24/7")
     except DataError: return                                                # reading it will say why
     if not clock: return                                                    # a zone counts for nothing in it
     try: own = with_zone({**question, "tz": None}, settings)["tz"]
@@ -362,7 +364,6 @@ def _check_zone(question: dict, settings: Settings) -> None:
         raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name,
                                      "`mlfin ingest --change` keeps another."))
     if said is not None or own is not None: return
-    if daily and calendar == "auto" and has_records(settings): return      # the store may keep a calendar, whose sessions dates name
     if clock == "text":
         days = " Dates of days need none where calendar=XNYS (or another) is named." if daily else ""
         raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name,

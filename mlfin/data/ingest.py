@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import AWAY, DONE, MISUSED, REFUSED, AwayError, DataError, SettingsError, hide_password, must_be, unknown
+from ..core.errors import (AWAY, DONE, MISUSED, REFUSED, AwayError, DataError, MlfinError, ParameterError, SettingsError, hide_password, must_be,
+                                unknown)
 from ..core.paths import not_there
 from ..core.provenance import hash_file, hash_frame, hash_json
 from ..core.settings import Settings, load_settings, project_root
 from .actions import adjust_bars, as_actions, derive_actions
 from .bars import KEY, PRICES, TIME, moment, parse_timeframe, timeframe_delta
-from .calendars import expected_bars
+from .calendars import expected_bars, known_at
 from .checkpoint import Checkpoint
 from .files import FORMATS, Dialect, find_files
 from .judge import Judge
@@ -173,11 +174,12 @@ def _remembering(asked: _Asked, store: Store) -> _Asked:
 
 def _said(asked: _Asked, clocks: dict[str, str], symbols: Sequence[str], frames: Iterable[pd.DataFrame]) -> list[tuple[str, str, str]]:
     "What the user says of how files of series are read, where their bars needed it: symbol, attribute, value."
-    point, said = asked.how.get("point"), []
-    if "kept" not in asked.how or asked.tz is None and point is None: return []
+    point, kept, said = asked.how.get("point"), asked.how.get("kept"), []
+    if kept is None: return []
     if asked.tz is not None: said += [(s, "tz" if clocks[s] == "text" else "clock", asked.tz) for s in symbols if s in clocks]
-    for kept in frames if point is not None else ():
-        some = kept.symbol[kept.spread.notna()].unique() if "spread" in kept else ()
+    elif not set(clocks) & set(kept.clocks): said += [(s, "clock", "UTC") for s in symbols if clocks.get(s) == "counts"]
+    for bars in frames if point is not None else ():
+        some = bars.symbol[bars.spread.notna()].unique() if "spread" in bars else ()
         said += [(s, "point", repr(float(p))) for s in some if s in symbols and (p := point.get(s) if isinstance(point, dict) else point) is not None]
     return list(dict.fromkeys(said))
 
@@ -594,12 +596,16 @@ class Ingested:
     until: pd.Timestamp | None = None           # `ts` of the last closed bar that was asked for, UTC; None for files
     notes: tuple[str, ...] = ()                 # what was decided about the source, such as a volume that is not there
     simulated: tuple[str, ...] = ()             # symbols whose bars no market made, as the store keeps it
+    corrected: tuple[tuple[str, int], ...] = () # symbols, and how many of their bars the store got in other numbers after they had closed
 
     @property
     def caveats(self) -> list[str]: # in words
         "What whoever reads a result of these bars must know first."
-        which = ", ".join(self.simulated) if len(self.simulated) <= 5 else f"{len(self.simulated):,} symbols"
-        return [f"The bars of {which} are simulated: no market made them, and what is found in them says nothing about one."] if self.simulated else []
+        def named(symbols): return ", ".join(symbols) if len(symbols) <= 5 else f"{len(symbols):,} symbols"
+        made, n, which = named(self.simulated), sum(n for _, n in self.corrected), named([s for s, _ in self.corrected])
+        said = [f"The bars of {made} are simulated: no market made them, and what is found in them says nothing about one."] if made else []
+        return said + [f"{n:,} {'bar' if n == 1 else 'bars'} of {which} {'was' if n == 1 else 'were'} corrected after {'it' if n == 1 else 'they'} had "
+                       "closed; the numbers here are those of now, which nobody had then."] * bool(n)
 
     @property
     def headline(self) -> str: # Markdown
@@ -771,12 +777,13 @@ def _in_kept_zone(asked: _Asked, store: Store, symbol: str) -> _Asked:
 
 def _said_zone(asked: _Asked, store: Store, symbol: str, clocks: dict[str, str]) -> list[tuple[str, str, str]]:
     "The zone to keep with a series, where its times needed one and the store keeps none; raises `DataError` where it keeps another."
-    if asked.source not in _ZONELESS or asked.tz is None or symbol not in clocks: return []
-    name = "tz" if clocks[symbol] == "text" else "clock"
+    name = {"text": "tz", "counts": "clock"}.get(clocks.get(symbol))
+    zone = asked.tz or ("UTC" if name == "clock" else None)
+    if asked.source not in _ZONELESS or name is None or zone is None: return []
     kept = _attributes(store, [symbol], asked.timeframe, name).get(symbol)
-    if kept not in (None, asked.tz) and not asked.change:
-        raise DataError(must_be("tz", f"{kept}: the store keeps it with {symbol} {asked.timeframe}, whose bars were read by it", asked.tz, hint=_ANEW))
-    return [(symbol, name, asked.tz)] if kept != asked.tz else []
+    if kept not in (None, zone) and not asked.change:
+        raise DataError(must_be("tz", f"{kept}: the store keeps it with {symbol} {asked.timeframe}, whose bars were read by it", zone, hint=_ANEW))
+    return [(symbol, name, zone)] if kept != zone else []
 
 # %% ../../nbs/data/19_ingest.ipynb #7d55339b
 class _Stop(DataError): "The bars of a series are not fit for research."
@@ -879,17 +886,26 @@ def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: in
     return bars, actions, aside.reset_index(drop=True)
 
 # %% ../../nbs/data/19_ingest.ipynb #0f73311e
+def _as_closed(bars: pd.DataFrame, calendar: str) -> tuple[pd.DataFrame, tuple[tuple[str, int], ...]]:
+    "Bars as of their closes, those too that were corrected later; and how many were, by symbol."
+    opens = pd.Series(bars.ts.unique()).sort_values(ignore_index=True)
+    first = bars.ts.map(known_at(opens, bars.timeframe.iloc[0], calendar).set_axis(pd.Index(opens)))
+    late = (bars.known_at > first).to_numpy()
+    if not late.any(): return bars, ()
+    return bars.assign(known_at=bars.known_at.where(~late, first)), tuple(bars.symbol[late].value_counts().sort_index().items())
+
 def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None,
              simulated: tuple[str, ...]) -> Ingested:
     "Judge what a store has of a period, as a whole, and tell of it."
     (bars, actions, aside), judge = standing, Judge(asked.calendar, asked.name, asked.now, aside=False)
+    bars, corrected = _as_closed(bars, asked.calendar)
     judge.add(Piece(bars, np.arange(len(bars))), actions)
     gone, kept = Counter(aside.symbol.value_counts().to_dict()), bars.symbol.value_counts().to_dict()
     found = _Found(None, judge, None, None, actions, Counter(kept) + gone, gone, dict(zip(aside.symbol, aside.reason, strict=True)))
     _enough(found, bars, asked.symbols or sorted(kept), f"from {asked.start} to {asked.end}")
     _refuse(report := judge.report())
     return Ingested(adjust_bars(bars, actions, adjust), actions, aside, report.checks, _summary(found, bars, actions, asked.calendar),
-                    asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until, simulated=simulated)
+                    asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until, simulated=simulated, corrected=corrected)
 
 def _within(actions: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     "Actions between the first and the last bar of their symbols."
@@ -987,9 +1003,10 @@ class Update:
         if len(lost) == len(self.series) or not all(pair in known for pair in zip(lost.symbol, lost.timeframe, strict=True)): return {}
         return {row.symbol: row.error.partition("\n")[0][:300] for row in lost.itertuples()}
 
-    def refusal(self) -> DataError | None: # that a run raises which wants every series
+    def refusal(self) -> MlfinError | None: # that a run raises which wants every series
         "Why not all could be brought."
-        return (AwayError if self.away else DataError)(self.series.error[self.series.error != ""].iloc[0]) if self.failed else None
+        kind = AwayError if self.away else ParameterError if self.unsaid else DataError
+        return kind(self.series.error[self.series.error != ""].iloc[0]) if self.failed else None
 
     def _repr_html_(self) -> str: return self.series.to_html(index=False)
 
@@ -1113,8 +1130,9 @@ class _Run:
         for name, (_, e) in self.failed.items():
             for s in [name] if self.units else _named(asked): lines[s] = _Line(s, gone=int(bool(self.units)), error=str(e), unsaid=isinstance(e, ZoneNeeded))
         origin = _content(asked, self.hashes)[0] if any(self.hashes) else ""
-        for s in () if self.failed and not self.units else asked.symbols:
-            if s not in lines: lines[s] = _Line(s, error=not_there("symbol", s, sorted(self.lines), origin or asked.source))
+        lost = {s for s, own in (self.files or {}).items() if any(unit.name in self.failed for unit in own)} # their files have lines that say why
+        for s in () if self.failed and (not self.units or self.files is None) else asked.symbols:
+            if s not in lines and s not in lost: lines[s] = _Line(s, error=not_there("symbol", s, sorted(self.lines), origin or asked.source))
         return [lines[s] for s in sorted(lines)], origin
 
     def quality(self) -> pd.DataFrame:

@@ -406,27 +406,38 @@ class Kept:
     clocks: Mapping[str, str] = field(default_factory=dict)   # of counts since 1970
     points: Mapping[str, float] = field(default_factory=dict) # price of one unit of the spread
     tz: str | None = None                                     # of texts without an offset of every other series; None: must be said
+    asked: tuple[str, ...] = ()                               # the symbols that alone are wanted; empty: all
+
+    def only(self, symbols: Sequence[str], # empty: all
+             ) -> "Kept":                  # of these symbols alone
+        "What is kept of the symbols that are asked for."
+        if not symbols: return self
+        own = {n: {s: v for s, v in getattr(self, n).items() if s in symbols} for n in ("zones", "clocks", "points")}
+        return replace(self, **own, asked=tuple(symbols))
+
+    def known(self, symbols: Sequence[str], # of a part of a file
+              counts: bool,                 # as for `zone`
+              where: str,                   # the file, for messages
+              but: str | None = None,       # the zone that its other parts were read in
+              ) -> dict[str, str]:          # symbol -> zone; raises `DataError` where there are several
+        "The zones that are kept of a file's series."
+        own = self.clocks if counts else self.zones
+        found = {s: own[s] for s in symbols if s in own}
+        if len({*found.values()} | {but or next(iter(found.values()), "")}) < 2: return found
+        told = ", ".join([*[f"elsewhere {but}"] * (but is not None), *(f"{s} {z}" for s, z in sorted(found.items())[:5])])
+        raise DataError(must_be("tz", "that of all series of the file, and the store keeps several", told, where,
+                                f"read those of one zone at a time: -s {next(s for s in sorted(found) if found[s] != but)}"))
 
     def zone(self, symbols: Sequence[str], # of a file
              counts: bool,                 # whether its times are counts since 1970
              where: str,                   # the file, for messages
              ) -> tuple[str | None, str]:  # the zone and a note; raises `DataError` where its series have several
         "The zone of a file of which nobody says one."
-        known = {s: (self.clocks if counts else self.zones)[s] for s in symbols if s in (self.clocks if counts else self.zones)}
-        if len(set(known.values())) > 1:
-            told = ", ".join(f"{s} {z}" for s, z in sorted(known.items())[:5])
-            raise DataError(must_be("tz", "given, because the store keeps several for the series of this file", told, where, "--tz UTC"))
-        if known: return (zone := next(iter(known.values()))), f"times are read on the clock of {zone}, as the store keeps it with the series"
+        known = self.known(symbols, counts, where)
+        which = "the series" if len(known) == len(symbols) else ", ".join(sorted(known)[:5])
+        if known: return (zone := next(iter(known.values()))), f"times are read on the clock of {zone}, as the store keeps it with {which}"
         if counts or self.tz is None: return None, ""
         return self.tz, f"times without a zone are read as those of {self.tz}, the `tz` of env.yaml"
-
-def _as_kept(how: _How, table: Table, kept: Kept) -> tuple[_How, dict[str, float]]:
-    "How a file is read, with what was said of its series before, and what is known of the points of its spread."
-    symbols = [how.symbol] if "symbol" not in table.frame else sorted(table.frame.symbol.dropna().astype("str").str.strip().unique())
-    points = {"" if how.symbol is not None and "symbol" not in table.frame else s: kept.points[s] for s in symbols if s in kept.points}
-    if how.tz is not None: return how, points
-    zone, told = kept.zone(symbols, how.form.unit is not None, how.where) if _own_zone(table, None) is None else (None, "")
-    return replace(how, tz=zone, told=told), points
 
 # %% ../../nbs/data/12_sources.ipynb #7352ef6b
 def _rule_of(found: Iterable[tuple[pd.Series, str | None]], how: _How) -> str | None:
@@ -450,11 +461,12 @@ def _in_parts(file: Located, how: _How, size: int, symbol_of: Callable, check_na
     raw_dialect, small, how = how.dialect, None, replace(how, form=facts.form, dialect=replace(how.dialect, decimal=facts.decimal))
     if file.state[0] <= size and file.path.suffix.lower() not in PACKED: small = list(tables()) # read once more, and not three times
     how = replace(how, symbol=symbol_of(begun := next(tables())))
-    how, points = _as_kept(how, begun, kept)
+    said, (how, points) = how.tz is not None or _own_zone(begun, None) is not None, _as_kept(how, begun, kept)
     del begun                                                              # a part of a file, which would stay to the end
     how = replace(how, rule=_rule_of(_looked_at(tables(), how), how), unit=spread_unit(tables(), how.where, how.dialect, points))
     bars, first, aside = 0, None, 0
     for table in tables():
+        if not said: kept.known(_symbols_of(how, table), how.form.unit is not None, how.where, how.tz or "UTC") # a later part's symbols have another zone
         reading = _reading(table, how)
         if not bars and len(reading.bars): _check_step(reading.bars, how.timeframe, how.where, check_name, how.symbol is not None)
         first = reading.quarantine[:1] if first is None or first.empty else first
@@ -465,6 +477,17 @@ def _in_parts(file: Located, how: _How, size: int, symbol_of: Callable, check_na
     if not bars: raise _no_bar(how.where, aside, first)
 
 # %% ../../nbs/data/12_sources.ipynb #18442b3c
+def _symbols_of(how: _How, table: Table) -> list[str]:
+    return [how.symbol] if "symbol" not in table.frame else sorted(table.frame.symbol.dropna().astype("str").str.strip().unique())
+
+def _as_kept(how: _How, table: Table, kept: Kept) -> tuple[_How, dict[str, float]]:
+    "How a file is read, with what was said of its series before, and what is known of the points of its spread."
+    symbols = _symbols_of(how, table)
+    points = kept.points if "symbol" in table.frame else {"" if how.symbol is not None else s: kept.points[s] for s in symbols if s in kept.points}
+    if how.tz is not None: return how, points
+    zone, told = kept.zone(kept.asked or symbols, how.form.unit is not None, how.where) if _own_zone(table, None) is None else (None, "")
+    return replace(how, tz=zone, told=told), points
+
 def _one_after_another(found: Iterator[Iterator[tuple[Reading, int]]], hashes: list[str], kind: str) -> Iterator[Reading]:
     "Readings of several files, as `_joined` would have them."
     start, after, content = 0, 0, hash_json(hashes)
@@ -488,7 +511,7 @@ def _file_parts(kind: str) -> Callable[..., Iterator[Reading]]:
         files, size = [locate_file(place, raw) for place in paths], _size(limit)
         def one(file):
             how = _How(_kind(file, kind), file, None, timeframe, tz, calendar, Dialect(columns, decimal, dayfirst, point, check_stamp(stamp)))
-            return _in_parts(file, how, size, lambda table: _named_by(table, file, rule, symbols), check_name, kept or Kept())
+            return _in_parts(file, how, size, lambda table: _named_by(table, file, rule, symbols), check_name, (kept or Kept()).only(symbols))
         yield from _one_after_another(map(one, files), [file.content_hash for file in files], kind)
     return parts
 

@@ -54,7 +54,7 @@ def _localized(naive: pd.Series, tz: str | None, only_dates: bool, where: str, c
     if naive.empty: return naive.dt.tz_localize("UTC")
     if clocks is not None and naive.notna().any() and not only_dates: clocks.add("text")
     if tz is None and naive.notna().any() and not only_dates:
-        hint = "say where the clock hung: --tz UTC, --tz America/New_York, ... (tz=UTC in env.yaml, tz='UTC' in Python)."
+        hint = "say where the clock hung: --tz UTC, --tz America/New_York, ...; it is kept with the series, so it is said once."
         raise ZoneNeeded(must_be("tz", "given, because times without an offset are ambiguous", None, where, hint))
     zone = "UTC" if only_dates or tz is None else tz
     if zone == "UTC": return naive.dt.tz_localize("UTC").astype(TIME)
