@@ -1416,6 +1416,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.data.ingest._cleaned': ('data/ingest.html#_cleaned', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._content': ('data/ingest.html#_content', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._contradicted': ('data/ingest.html#_contradicted', 'mlfin/data/ingest.py'),
+                                   'mlfin.data.ingest._dated': ('data/ingest.html#_dated', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._doubts': ('data/ingest.html#_doubts', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._download': ('data/ingest.html#_download', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._ends': ('data/ingest.html#_ends', 'mlfin/data/ingest.py'),

@@ -32,7 +32,7 @@ from .files import FORMATS, Dialect, find_files
 from .judge import Judge
 from .lake import Lake
 from .listed import FINDINGS, reconcile_actions
-from .names import bare_name, file_timeframe
+from .names import bare_name, file_timeframe, first_symbols, read_name
 from .quality import LIMITS, QualityReport, clean, unfit_note
 from .repair import repair as mend
 from .repair import repair_log
@@ -297,6 +297,12 @@ def _theirs(asked: _Asked, units: Sequence[_Asked], paths: Sequence[str]) -> tup
 
 # %% ../../nbs/data/19_ingest.ipynb #085d555a
 _ROOM = 6 * 2**20  # bytes of small files that are read together
+
+def _dated(asked: _Asked) -> list[str]:
+    "The symbols of one file of days, whose dates mean nothing without their calendar."
+    if asked.timeframe not in ("1d", "1w") or asked.source not in (*FORMATS, "files") or len(places := _one_file(asked)) != 1: return []
+    try: return first_symbols(places[0]) or [read_name(places[0]).symbol]
+    except DataError: return []                                            # reading it says why
 
 def _by_symbol(units: Sequence[_Asked]) -> dict[str, list[_Asked]] | None:
     "The files of each symbol; None where a column names the symbols."
@@ -1059,7 +1065,7 @@ class _Run:
         self.asked, self.store, self.judge, self.progress = asked, store, judge, progress
         self.units, self.notes = _units(asked), {}
         self.files = _by_symbol(self.units)
-        if asked.auto and self.files and not asked.symbols: self.calendar(_kept_calendar(store, list(self.files), asked.timeframe, asked.calendar))
+        if asked.auto and not asked.symbols: self.calendar(_kept_calendar(store, list(self.files or ()) or _dated(asked), asked.timeframe, asked.calendar))
         self.lines, self.findings, self.hashes, self.before, self.failed, self.lists, self.reading = {}, [], [], [], {}, False, []
         self.most, self.known = min(_COMMIT, asked.rows), _known(store, asked.timeframe)
         question = _question(self.asked, self.units)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.errors import DONE, exit_code, hide_password
+from ..core.errors import DONE, DataError, exit_code, hide_password, must_be
 from ..core.settings import Settings
 from .bars import KEY, moment, parse_timeframe, timeframe_delta
 from .files import FORMATS
@@ -129,6 +129,7 @@ def _foreseen(source: str, path, symbols, timeframes, start, end, tz, calendar, 
             scratch = Lake(folder) if frames is None and _twice(source, path) else None
             done = update(source, path, symbols, frames, start, end, tz, calendar, _Unwritten(store, scratch), raw=False, **how)
         lines = _of_files(source, path, done)
+    elif not symbols: raise DataError(must_be("symbols", "given", None, address, "symbols=[BTC/USDT]."))
     else: lines = _of_service(address, symbols, frames or ["1d"], start, store)
     for line in lines:
         for name in ("first", "last"): line[name] = None if line[name] is None or pd.isna(line[name]) else line[name].isoformat().replace("+00:00", "Z")

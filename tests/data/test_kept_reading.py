@@ -6,11 +6,12 @@ import pytest
 from mlfin.core.errors import DataError, ParameterError
 from mlfin.core.settings import Settings
 from mlfin.data.ingest import ingest, open_store, update
-from mlfin.data.sources import read_parts
+from mlfin.data.preview import preview
+from mlfin.data.sources import read_bars, read_parts
 from mlfin.data.stored import bring_in
+from mlfin.features.table import compute_features
 from mlfin.models.dataset import build_dataset
 from mlfin.models.labels import compute_labels
-from mlfin.features.table import compute_features
 
 
 def minutes(rows, *symbols, **more):
@@ -115,3 +116,18 @@ def test_a_corrected_bar_is_fit_for_research_and_named(settings, make, label):
     dataset = build_dataset(compute_features(bars, specs, short="nan"), compute_labels(bars, label), bars, specs, context={})
     assert (dataset.spans.t1 <= bars.known_at.max()).all()
     assert not ingest("store", symbols=["AAA"], timeframe="1h", start=bars.ts[101], store=settings).caveats
+
+
+def test_a_kept_calendar_reads_the_dates_of_a_file_of_days(settings, tmp_path):
+    """`mlfin run` found the calendar that an ingest was told, and the next ingest of the same file asked for a zone."""
+    days = read_bars("builtin", symbols=["AAPL"], end="2000-12-31").bars[["ts", "open", "high", "low", "close", "volume"]]
+    days.assign(ts=days.ts.dt.strftime("%Y-%m-%d")).to_csv(tmp_path / "AAPL_1d.csv", index=False)
+    with pytest.raises(DataError, match="`tz` must be given"): ingest("csv", tmp_path / "AAPL_1d.csv", store=settings)
+    update(tmp_path / "AAPL_1d.csv", calendar="XNYS", store=settings)
+    done = update(tmp_path / "AAPL_1d.csv", store=settings)
+    assert not done.failed and done.series.unchanged.tolist() == [len(days)]
+
+
+def test_what_is_asked_series_by_series_needs_symbols_in_a_dry_run_too(settings):
+    for act in (update, preview):
+        with pytest.raises(DataError, match="`symbols` must be given"): act("sql", "sqlite:///nowhere.db#prices", None, ["1h"], store=settings)
