@@ -1398,6 +1398,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlfin.data.ingest._Run.stopped': ('data/ingest.html#_run.stopped', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._Run.take': ('data/ingest.html#_run.take', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._Stop': ('data/ingest.html#_stop', 'mlfin/data/ingest.py'),
+                                   'mlfin.data.ingest._absent': ('data/ingest.html#_absent', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._account': ('data/ingest.html#_account', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._action_line': ('data/ingest.html#_action_line', 'mlfin/data/ingest.py'),
                                    'mlfin.data.ingest._actions': ('data/ingest.html#_actions', 'mlfin/data/ingest.py'),

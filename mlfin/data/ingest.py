@@ -1137,8 +1137,8 @@ class _Run:
             for s in [name] if self.units else _named(asked): lines[s] = _Line(s, gone=int(bool(self.units)), error=str(e), unsaid=isinstance(e, ZoneNeeded))
         origin = _content(asked, self.hashes)[0] if any(self.hashes) else ""
         lost = {s for s, own in (self.files or {}).items() if any(unit.name in self.failed for unit in own)} # their files have lines that say why
-        for s in () if self.failed and (not self.units or self.files is None) else asked.symbols:
-            if s not in lines and s not in lost: lines[s] = _Line(s, error=not_there("symbol", s, sorted(self.lines), origin or asked.source))
+        for s in () if self.failed and not self.units else asked.symbols:
+            if s not in lines and s not in lost: lines[s] = _absent(s, self, origin or asked.source)
         return [lines[s] for s in sorted(lines)], origin
 
     def quality(self) -> pd.DataFrame:
@@ -1181,6 +1181,11 @@ class _Run:
                         "notes": list(self.notes), "reading": self.reading, "findings": [_found_out(f) for f in self.findings if len(f)]})
 
 # %% ../../nbs/data/19_ingest.ipynb #baed7366
+def _absent(symbol: str, run: _Run, origin: str) -> _Line:
+    "The line of a symbol that no file has that could be read."
+    if (e := next((e for _, e in run.failed.values()), None)) is None: return _Line(symbol, error=not_there("symbol", symbol, sorted(run.lines), origin))
+    return _Line(symbol, error=f"{symbol} is in no file that could be read: {e}", unsaid=isinstance(e, ZoneNeeded))
+
 def _ends(lines: dict[str, _Line], kept: pd.DataFrame) -> None:
     "Note the first and last bar of each symbol."
     for symbol, first, last in kept.groupby("symbol", sort=False).ts.agg(["min", "max"]).itertuples():
