@@ -799,7 +799,7 @@ def test_a_promotion_on_one_worker_is_served_by_both(pair):
         status, _, told = answer(one, "POST", f"/v1/models/{made.number}/promote", body, x_api_key=pair.root)
         assert status == 200 and told["promoted"], told
         assert version(one) == made.number != first
-        until(lambda: version(other) == made.number, 1)
+        until(lambda: version(other) == made.number, 10)
         assert version(other) == made.number
 
 
