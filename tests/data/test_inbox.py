@@ -332,7 +332,7 @@ def check_batch(place, first: int | None = None, name: str = "features_m1") -> N
 
 
 @pytest.mark.parametrize("values", [dict(close=100.05), dict(volume=6.0), dict(spread=None), dict(high=200.0)], ids=lambda v: next(iter(v)))
-@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("folded", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_corrected_bar_and_all_after_it_have_no_features_until_they_are_computed_from_it(place, values, folded):
     kept = follow(place)
     check_batch(place)

@@ -157,6 +157,7 @@ def alike(left, right, moments=()):
         pd.testing.assert_frame_equal(*found, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ways(("lake", "postgresql")), ids="-".join)
 def test_records_are_copied_with_all_their_moments(place, monkeypatch, way):
     here, there = (open_store(place(kind)) for kind in way)

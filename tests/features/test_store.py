@@ -390,6 +390,7 @@ def test_a_set_serves_its_members(lake):
     assert (row.current, row.bars_version, row.rows) == (True, lake.version(), 230)
 
 
+@pytest.mark.slow
 def test_compaction_keeps_every_answer(lake, panel, tmp_path):
     store = FeatureStore(lake)
     store.update(SPECS)

@@ -616,7 +616,7 @@ def test_output_that_is_lost_to_a_full_disk_is_an_error(lake, tmp_path):
     assert done.returncode == 3 and err.startswith("Error: What was to be printed is not complete: No space left") and "Traceback" not in err
 
 
-@pytest.mark.parametrize("stream", ["both", pytest.param("stdout", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stream", [pytest.param(s, marks=pytest.mark.slow) for s in ("both", "stdout")])
 def test_a_run_that_nobody_listens_to_still_publishes(project, stream):
     write = closed_pipe()
     streams = {s: write for s in ("stdout", "stderr") if stream in (s, "both")}

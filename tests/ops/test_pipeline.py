@@ -203,9 +203,9 @@ def wait_for(path, seconds=60):
 
 
 @pytest.mark.parametrize("blow, executor", [
-    (signal.SIGKILL, "ploomber-engine"), pytest.param(signal.SIGINT, "ploomber-engine", marks=pytest.mark.slow),
-    *(pytest.param(blow, "papermill", marks=pytest.mark.slow) for blow in (signal.SIGINT, signal.SIGKILL))])  # Ctrl-C with kernels: test_grid
+    pytest.param(blow, executor, marks=pytest.mark.slow) for executor in ("ploomber-engine", "papermill") for blow in (signal.SIGKILL, signal.SIGINT)])
 def test_a_run_that_is_broken_off_leaves_no_half(project, blow, executor):
+    """Fast: Ctrl-C with kernels (test_bad_input), and SIGTERM (test_grid)."""
     go(project)
     before = {f: (project.root / f).read_bytes() for f in project.files()}
     project.write("total", "open('here', 'w').close()\ntime.sleep(60)")

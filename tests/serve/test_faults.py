@@ -116,7 +116,7 @@ def postgres():
     with postgresql() as running: yield running
 
 
-@pytest.mark.parametrize("how", [signal.SIGQUIT, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["crash", "shutdown"])
+@pytest.mark.parametrize("how", [pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGQUIT, signal.SIGINT)], ids=["crash", "shutdown"])
 def test_postgresql_as_the_store_goes_away_and_comes_back(postgres, request, served, tmp_path, capsys, how):
     name = f"store{how}_{request.node.callspec.params['served']}"
     postgres.sql(f"CREATE DATABASE {name}")
