@@ -378,6 +378,7 @@ def _dialect(data: bytes, where: str, dialect: Dialect) -> tuple[str, list[str],
     "Separator, names, whether a header is there, the first rows, and notes."
     lines = [t for t in bytes(data[:65536]).decode("utf-8-sig", "replace").splitlines() if t.strip()][:101]
     if len(data) > 65536 and len(lines) > 1 and len(lines) < 101: lines.pop()
+    if not lines: raise DataError(f"{where} is empty.\nHint: a header row and rows of bars are needed.")
     delimiter = max("\t;|,", key=lambda d: len(_fields(lines[0], d)))
     names = [n.strip() for n in _fields(lines[0], delimiter)]
     header = not any(map(_is_number, names)) or len(set(_keys(names)) & {"open", "high", "low", "close"}) > 1

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlfin.backtest.question import check_files
 from mlfin.core.errors import DataError, ParameterError
 from mlfin.core.settings import Settings
 from mlfin.data.ingest import ingest, open_store, update
@@ -131,3 +132,12 @@ def test_a_kept_calendar_reads_the_dates_of_a_file_of_days(settings, tmp_path):
 def test_what_is_asked_series_by_series_needs_symbols_in_a_dry_run_too(settings):
     for act in (update, preview):
         with pytest.raises(DataError, match="`symbols` must be given"): act("sql", "sqlite:///nowhere.db#prices", None, ["1h"], store=settings)
+
+
+@pytest.mark.parametrize("text", ["", " \n \n", "timestamp,open,high,low,close,volume\n"])
+def test_a_file_without_a_row_is_no_traceback_where_its_head_is_looked_at(settings, tmp_path, text):
+    """A blank file ended a run, and an ingest that was to find its timeframe, with an IndexError."""
+    (tmp_path / "blank.csv").write_text(text)
+    check_files(dict(source="csv", path="blank.csv", symbols=["AAA"], timeframe="1m", tz=None), settings)
+    done = update(tmp_path / "blank.csv", timeframes=None, store=settings)
+    assert done.failed and ("is empty" in done.series.error[0] or "no rows" in done.series.error[0])

@@ -49,7 +49,8 @@ def test_a_run_on_the_store_answers_as_one_on_the_source_does(stocked):
 def test_a_folder_is_brought_in_and_asked_of_the_store(workbench):
     (workbench.root / "bars").mkdir()
     for n, symbol in enumerate(("BTCUSDT", "ETHUSDT")): minutes(6000, n).to_csv(workbench.root / "bars" / f"{symbol}.csv", index=False)
-    asked = {"source": "csv", "path": "bars", "symbols": "[BTCUSDT,ETHUSDT]", "timeframe": "1m", "start": "null", "features": "[rsi_14,returns]"}
+    asked = {"source": "csv", "path": "bars", "symbols": "[BTCUSDT,ETHUSDT]", "timeframe": "1m", "tz": "UTC", "start": "null",
+             "features": "[rsi_14,returns]"}
     code, out, err = workbench.here(*words(**asked))
     assert code == 0 and len(executed(out)) == len(TASKS), out + err
     record = workbench.record()
