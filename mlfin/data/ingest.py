@@ -893,9 +893,11 @@ def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: in
 
 # %% ../../nbs/data/19_ingest.ipynb #0f73311e
 def _as_closed(bars: pd.DataFrame, calendar: str) -> tuple[pd.DataFrame, tuple[tuple[str, int], ...]]:
-    "Bars as of their closes, those too that were corrected later; and how many were, by symbol."
+    "Bars as of their closes, those too that were corrected later; and how many were, by symbol. A feed that is late as a rule stays late."
     opens = pd.Series(bars.ts.unique()).sort_values(ignore_index=True)
     first = bars.ts.map(known_at(opens, bars.timeframe.iloc[0], calendar).set_axis(pd.Index(opens)))
+    usual = bars.ts + (bars.known_at - bars.ts).groupby(bars.symbol).transform(lambda lag: lag.quantile(0.9, interpolation="lower"))
+    first = first.where(first >= usual, usual).astype(TIME)
     late = (bars.known_at > first).to_numpy()
     if not late.any(): return bars, ()
     return bars.assign(known_at=bars.known_at.where(~late, first)), tuple(bars.symbol[late].value_counts().sort_index().items())

@@ -134,6 +134,16 @@ def test_what_is_asked_series_by_series_needs_symbols_in_a_dry_run_too(settings)
         with pytest.raises(DataError, match="`symbols` must be given"): act("sql", "sqlite:///nowhere.db#prices", None, ["1h"], store=settings)
 
 
+def test_a_feed_that_is_late_as_a_rule_stays_late(settings, make):
+    """Bars known a quarter of an hour after their closes are no corrections: research may not know them sooner."""
+    store, bars = open_store(settings), make("AAA", "1h")
+    store.write(bars.assign(known_at=bars.known_at + pd.Timedelta("15min")))
+    row = store.read(["AAA"], "1h").iloc[[100]].reset_index(drop=True)
+    store.write(row.assign(close=row.close * 1.001))
+    done = ingest("store", symbols=["AAA"], timeframe="1h", store=settings)
+    assert (done.bars.known_at == done.bars.ts + pd.Timedelta("75min")).all() and done.corrected == (("AAA", 1),)
+
+
 @pytest.mark.parametrize("text", ["", " \n \n", "timestamp,open,high,low,close,volume\n"])
 def test_a_file_without_a_row_is_no_traceback_where_its_head_is_looked_at(settings, tmp_path, text):
     """A blank file ended a run, and an ingest that was to find its timeframe, with an IndexError."""
