@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from os.path import normpath
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import yaml
 
@@ -227,8 +226,8 @@ def _check_data(question: dict) -> None:
     except DataError as e: raise ParameterError(str(e)) from None
     if question.get("adjust", "none") not in (known := ("none", "splits", "total")): raise ParameterError(unknown("adjust", question["adjust"], known))
     if (zone := question.get("tz")) is not None:
-        try: ZoneInfo(zone)
-        except (KeyError, ValueError, TypeError, OSError): raise ParameterError(must_be("tz", "a time zone such as UTC or America/New_York", zone)) from None
+        from mlfin.data.times import known_zone
+        known_zone(zone)
     if question.get("source") == "builtin": _check_builtin(question)
     if (calendar := question.get("calendar", "auto")) not in ("auto", "24/7", "forex"):
         import exchange_calendars
@@ -350,6 +349,7 @@ def check_files(question: dict,     # every parameter
 def _check_zone(question: dict, settings: Settings) -> None:
     "Refuse a file whose times carry no zone, where neither the question nor the store names one, or where they differ."
     from mlfin.data.names import file_clock
+    from mlfin.data.times import known_zone
     if asks_first(question, settings): return                               # what is brought in first, is refused as it is read
     said, path = question.get("tz"), settings.root / question["path"]
     daily, calendar = question["timeframe"] in ("1d", "1w"), question.get("calendar", "auto")
@@ -360,7 +360,7 @@ def _check_zone(question: dict, settings: Settings) -> None:
     if not clock: return                                                    # a zone counts for nothing in it
     try: own = with_zone({**question, "tz": None}, settings)["tz"]
     except DataError as e: raise ParameterError(str(e)) from None
-    if said is not None and own not in (None, said):
+    if said is not None and own not in (None, known_zone(said)):
         raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name,
                                      "`mlfin ingest --change` keeps another."))
     if said is not None or own is not None: return

@@ -25,7 +25,7 @@ from ..core.paths import not_there
 from ..core.provenance import hash_file, hash_frame, hash_json
 from ..core.settings import Settings, load_settings, project_root
 from .actions import adjust_bars, as_actions, derive_actions
-from .bars import KEY, PRICES, TIME, moment, parse_timeframe, timeframe_delta
+from .bars import KEY, PRICES, TIME, moment, parse_timeframe, timeframe_delta, usual_lag
 from .calendars import expected_bars, known_at
 from .checkpoint import Checkpoint
 from .files import FORMATS, Dialect, find_files
@@ -40,7 +40,7 @@ from .spreads import SpreadSeen
 from .sources import QUARANTINE, SOURCES, Kept, Reading, default_calendar, load_sources, file_symbol, quarantine_rows, read_parts, register_source
 from .spool import Piece, Pile, Spool, Workspace, follow, no_bars, release_memory
 from .store import Store, WriteResult, compare
-from .times import ZoneNeeded
+from .times import ZoneNeeded, known_zone
 from .warehouse import Warehouse
 
 # %% ../../nbs/data/19_ingest.ipynb #49c62fb6
@@ -146,9 +146,9 @@ def _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, re
     folder, keeps = raw_folder(store), SOURCES[source] is not None and "raw" in inspect.signature(SOURCES[source]).parameters
     if folder is not None and (keeps if raw is None else raw): how["raw"] = folder
     if ask is not None: how["ask"] = _address(str(ask), None)[1]
-    timeframe, auto = parse_timeframe(timeframe), calendar == "auto"
+    timeframe, auto, tz = parse_timeframe(timeframe), calendar == "auto", tz and known_zone(tz)
     if auto: calendar = _kept_calendar(open_store(store), symbols, timeframe, default_calendar(source, place)) if symbols else default_calendar(source, place)
-    return _Asked(source, address, symbols, timeframe, calendar, start, end, tz, name, now, repair, memory, default_tz, bool(change), auto,
+    return _Asked(source, address, symbols, timeframe, calendar, start, end, tz, name, now, repair, memory, default_tz and known_zone(default_tz), bool(change), auto,
                   how={k: v for k, v in how.items() if v is not None})
 
 def _memory() -> int:
@@ -896,7 +896,7 @@ def _as_closed(bars: pd.DataFrame, calendar: str) -> tuple[pd.DataFrame, tuple[t
     "Bars as of their closes, those too that were corrected later; and how many were, by symbol. A feed that is late as a rule stays late."
     opens = pd.Series(bars.ts.unique()).sort_values(ignore_index=True)
     first = bars.ts.map(known_at(opens, bars.timeframe.iloc[0], calendar).set_axis(pd.Index(opens)))
-    usual = bars.ts + (bars.known_at - bars.ts).groupby(bars.symbol).transform(lambda lag: lag.quantile(0.9, interpolation="lower"))
+    usual = bars.ts + usual_lag(bars)
     first = first.where(first >= usual, usual).astype(TIME)
     late = (bars.known_at > first).to_numpy()
     if not late.any(): return bars, ()

@@ -243,6 +243,7 @@ def spread_unit(tables: Iterable[Table],  # of one source
                 where: str,               # the source, for messages
                 dialect: Dialect,         # what the user says
                 kept: Mapping[str, float] | None = None, # what was said of symbols before; "" for a source that names none
+                asked: Sequence[str] = (), # the symbols that alone are wanted; empty: all
                 ) -> SpreadUnit | None:   # None: there is no spread; raises `DataError` where its unit cannot be known
     "What one unit of a source's spreads is in price."
     seen, metatrader, digits = None, False, 0
@@ -251,10 +252,11 @@ def spread_unit(tables: Iterable[Table],  # of one source
         seen, metatrader = seen or SpreadSeen(), table.names["spread"].startswith("<")
         digits = max(digits, table.digits)
         if dialect.point is not None: break
-        columns = [c for c in (*PRICES, "spread", "symbol") if c in table.frame]
-        values = {c: v for c, (v, _) in parse_numbers(table.frame[columns], dialect, where).items()}
-        seen.add(values, table.frame.symbol.astype("str").str.strip() if "symbol" in table.frame else None)
-    return seen and seen.unit(dialect.point, metatrader, digits, where, kept)
+        frame = table.frame[[c for c in (*PRICES, "spread", "symbol") if c in table.frame]]
+        if asked and "symbol" in frame: frame = frame[frame.symbol.astype("str").str.strip().isin(asked)]
+        values = {c: v for c, (v, _) in parse_numbers(frame, dialect, where).items()}
+        seen.add(values, frame.symbol.astype("str").str.strip() if "symbol" in frame else None)
+    return seen and replace(seen.unit(dialect.point, metatrader, digits, where, kept), only=frozenset(asked))
 
 # %% ../../nbs/data/12_sources.ipynb #ab73eb3b
 _EVENT = ("symbol", "ex_date", "kind", "value", "known_at", "origin")
@@ -412,7 +414,8 @@ class Kept:
              ) -> "Kept":                  # of these symbols alone
         "What is kept of the symbols that are asked for."
         if not symbols: return self
-        own = {n: {s: v for s, v in getattr(self, n).items() if s in symbols} for n in ("zones", "clocks", "points")}
+        wanted = set(symbols)
+        own = {n: {s: v for s, v in getattr(self, n).items() if s in wanted} for n in ("zones", "clocks", "points")}
         return replace(self, **own, asked=tuple(symbols))
 
     def known(self, symbols: Sequence[str], # of a part of a file
@@ -463,7 +466,7 @@ def _in_parts(file: Located, how: _How, size: int, symbol_of: Callable, check_na
     how = replace(how, symbol=symbol_of(begun := next(tables())))
     said, (how, points) = how.tz is not None or _own_zone(begun, None) is not None, _as_kept(how, begun, kept)
     del begun                                                              # a part of a file, which would stay to the end
-    how = replace(how, rule=_rule_of(_looked_at(tables(), how), how), unit=spread_unit(tables(), how.where, how.dialect, points))
+    how = replace(how, rule=_rule_of(_looked_at(tables(), how), how), unit=spread_unit(tables(), how.where, how.dialect, points, kept.asked))
     bars, first, aside = 0, None, 0
     for table in tables():
         if not said: kept.known(_symbols_of(how, table), how.form.unit is not None, how.where, how.tz or "UTC") # a later part's symbols have another zone

@@ -42,12 +42,14 @@ class SpreadUnit:
     points: Mapping[str, float]    # by symbol; "" for every other one
     note: str = ""                 # what was decided, for the report
     whole: bool = False            # decided by whole numbers: a fraction later on contradicts it
+    only: frozenset[str] = frozenset() # the symbols that alone are wanted; empty: all
 
     def prices(self, spread: pd.Series,  # as the source has it
                symbols: pd.Series,       # of the same rows
                where: str,               # the source, for messages
-               ) -> pd.Series:           # ask less bid, in price units
+               ) -> pd.Series:           # ask less bid, in price units; NaN for symbols that nobody wants
         "Spreads as prices; raises `DataError` for fractions among what was taken for points, and for a symbol whose point is not known."
+        if self.only: spread = spread.where(symbols.isin(self.only))
         if self.whole and (odd := spread[np.isfinite(spread) & (spread % 1 != 0)]).size: raise _unclear(float(odd.iloc[0]), where)
         if set(self.points) == {""}:
             return spread if self.points[""] == 1 else _rounded(spread * self.points[""])

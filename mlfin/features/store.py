@@ -22,7 +22,7 @@ from ..core.errors import DataError, SpecError, must_be, unknown
 from ..core.provenance import hash_frame, hash_json, module_closure, read_json, write_json
 from ..core.settings import Settings, load_settings
 from ..data.actions import adjust_bars
-from ..data.bars import TIME, parse_timeframe
+from ..data.bars import TIME, parse_timeframe, usual_lag
 from ..data.cache import Cache, RedisCache, open_cache
 from ..data.ingest import open_store
 from ..data.lake import Lake
@@ -92,11 +92,9 @@ def _fingerprints(bars: pd.DataFrame) -> np.ndarray: # int64, one a bar
 
 def _on_time(bars: pd.DataFrame) -> np.ndarray: # int64, in the unit of `known_at`
     "When each bar was first known: before the next one of its symbol, and not later after its open than nine of ten are."
-    known, ts = bars.known_at.array.asi8, bars.ts.dt.as_unit(bars.known_at.dt.unit).array.asi8
+    known, usual = bars.known_at.array.asi8, (bars.ts + usual_lag(bars)).dt.as_unit(bars.known_at.dt.unit).array.asi8
     out = known.copy()
-    for at in bars.groupby("symbol", sort=False).indices.values():
-        usual = np.quantile(known[at] - ts[at], 0.9, method="lower")
-        out[at] = np.minimum(np.minimum.accumulate(known[at][::-1])[::-1], ts[at] + usual)
+    for at in bars.groupby("symbol", sort=False).indices.values(): out[at] = np.minimum(np.minimum.accumulate(known[at][::-1])[::-1], usual[at])
     return out
 
 def _late(bars: pd.DataFrame, actions: pd.DataFrame | None) -> list[pd.Timestamp]:

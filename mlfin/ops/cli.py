@@ -184,17 +184,19 @@ def foresee(question: dict,     # every parameter
             ) -> dict:          # experiment, profile, question, brings, run, would_run, tasks; the last three None where only the bars to come decide
     "What a run would do and why; nothing is written, and nobody is asked for bars. Raises what a run would refuse before it begins."
     from mlfin.data.preview import changes_bars, preview_question
-    from mlfin.data.stored import asks_first, untouched
+    from mlfin.data.stored import FILES, asks_first, untouched
     from mlfin.ops import pipeline
 
     plan = None
     with untouched():
         pipeline.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
         pipeline.check_files(question, settings)
-        brings = preview_question(question, settings) if asks_first(question, settings) else None
+        brings = preview_question(question, settings) if (first := asks_first(question, settings)) else None
         try: plan = None if brings and changes_bars(brings) else pipeline.make_plan(question, settings, force)
         except DataError:
             if not brings or brings["exit_code"] is not None: raise # else the store may have none of its bars yet
+        if not first and question["source"] in FILES and "ingest" in plan.stale: brings = preview_question(plan.question, settings)
+        if brings and brings["exit_code"]: plan = None
         return _planned(question | {"path": hide_password(str(question["path"] or ""))}, plan, brings)
 
 # %% ../../nbs/ops/73_cli.ipynb #b3e85c5d

@@ -151,3 +151,23 @@ def test_a_file_without_a_row_is_no_traceback_where_its_head_is_looked_at(settin
     check_files(dict(source="csv", path="blank.csv", symbols=["AAA"], timeframe="1m", tz=None), settings)
     done = update(tmp_path / "blank.csv", timeframes=None, store=settings)
     assert done.failed and ("is empty" in done.series.error[0] or "no rows" in done.series.error[0])
+
+
+def test_a_symbol_that_nobody_asks_for_needs_no_point(settings, long):
+    """`-s BBB` was refused, because the size of AAA's point was not known: neither the store's points nor those that are said need have it."""
+    update(long, symbols=["BBB"], timeframes="1m", tz="UTC", point={"BBB": 0.01}, memory=16, store=settings)
+    assert set(open_store(settings).read(["BBB"], "1m").spread) == {0.2}
+    odd = pd.read_csv(long)
+    odd.loc[odd.symbol == "AAA", ["open", "high", "low", "close"]] = 100.123456789012  # no quote has that many decimals
+    odd.to_csv(long, index=False)
+    done = update(long, symbols=["BBB"], timeframes="1m", memory=16, store=settings)
+    assert not done.failed and done.series.unchanged.tolist() == [20_000] and open_store(settings).series().symbol.tolist() == ["BBB"]
+    assert update(long, symbols=["AAA"], timeframes="1m", tz="UTC", memory=16, store=settings).failed
+
+
+def test_another_name_of_utc_is_no_other_zone(settings, tmp_path):
+    minutes(500, "AAA").to_csv(tmp_path / "AAA_1m.csv", index=False)
+    for zone, new in (("Etc/UTC", 500), ("UTC", 0), ("Zulu", 0)):
+        assert update(tmp_path / "AAA_1m.csv", timeframes="1m", tz=zone, store=settings).series.inserted.tolist() == [new]
+    check_files(dict(source="csv", path="AAA_1m.csv", symbols=["AAA"], timeframe="1m", tz="Etc/UTC"), settings)
+    with pytest.raises(ParameterError, match="did you mean `Europe/Athens`"): update(tmp_path / "AAA_1m.csv", tz="Europe/Atens", store=settings)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from mlfin.core import errors
 from mlfin.core.errors import AwayError, DataError, MissingExtraError, ModelError, ParameterError, PipelineError, SettingsError, SpecError, exit_code, unknown
+from mlfin.data.names import read_name
 from mlfin.ops.cli import app, main
 
 from .conftest import ROOT
@@ -284,6 +285,7 @@ def days(*rows, first=1):
 
 
 FINE = "10,11,9,10"
+AWAY = "postgresql://someone:word@127.0.0.1:1/none"
 STRANGE = {  # name -> text of a file, and how the words about it begin: the checks that stop a series, and files that cannot be read
     "SPARSE.csv": (days(*[FINE if d in (0, 1, 2, 3, 4, 5, 26) else None for d in range(27)]), "check `missing` says stop"),
     "TURNED.csv": (days(*[FINE, "10,9,11,10"] * 12), "check `ohlc` says stop"),
@@ -380,6 +382,27 @@ def test_a_dry_run_of_a_run_foresees_what_stops_it(project, capsys):
     assert tree(project) == before
     code, out, err = ended(capsys, *words)
     assert code == 1 and "check `missing` says stop" in out + err, (out, err)
+
+
+@pytest.mark.parametrize("name, code", [("SPARSE.csv", 1), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in STRANGE if n not in ("SPARSE.csv", "nothing_5m.csv"))])
+def test_a_dry_run_of_a_run_on_one_file_judges_it(project, capsys, name, code):
+    """It ended with 0, and the run itself with 1, because a check stopped the file."""
+    (project / name).write_text(STRANGE[name][0])
+    words = ("run", "-p", "source=csv", "-p", f"path={name}", "-s", read_name(name).symbol, "-t", "1d", "--tz", "UTC")
+    before = tree(project)
+    found, out, err = ended(capsys, *words, "--dry-run", "--json")
+    told = json.loads(out)
+    assert found == told["brings"]["exit_code"] == code and told["tasks"] is None and tree(project) == before
+    begins, problem = STRANGE[name][1], told["brings"]["series"][0]["problem"]
+    found, out, err = ended(capsys, *words)
+    assert found == code and problem.startswith(begins) and begins in err, (out, err)
+
+
+def test_a_dry_run_says_that_the_store_is_away(project, capsys):
+    (project / "COIN_1d.csv").write_text(days(*[FINE] * 20))
+    for words in (("ingest", "COIN_1d.csv", "--tz", "UTC", "--store", AWAY), ("ingest", "yahoo", "-s", "IBM", "--store", AWAY)):
+        code, out, err = ended(capsys, *words, "--dry-run")
+        assert code == 3 and "postgres" in err and "word" not in err, (code, out, err)
 
 
 def test_a_source_that_is_asked_is_judged_only_once_it_has_answered(project, capsys):
