@@ -18,7 +18,7 @@ from .bars import TIME, timeframe_delta
 from .calendars import calendar_zone, expected_bars, known_at, session_bars, session_of
 from .files import arrow_text
 
-# %% ../../nbs/data/11b_times.ipynb #db2d8cb6
+# %% ../../nbs/data/11b_times.ipynb #zone11b0
 _UTC = {"UTC", "UCT", "Universal", "Zulu"}                                   # each also as Etc/...
 
 def known_zone(tz: str,   # UTC, America/New_York, Europe/Athens, ...
@@ -31,6 +31,7 @@ def known_zone(tz: str,   # UTC, America/New_York, Europe/Athens, ...
         raise ParameterError(must_be("tz", "a time zone such as UTC or America/New_York", tz, hint=hint)) from None
     return "UTC" if tz.removeprefix("Etc/") in _UTC else tz
 
+# %% ../../nbs/data/11b_times.ipynb #db2d8cb6
 def _epochs(values: pd.Series, unit: str) -> pd.Series:
     "UTC moments from counts since 1970, numbers or text."
     number = values if values.dtype.kind in "iu" and isinstance(values.dtype, np.dtype) else _numbers(values)

@@ -330,3 +330,32 @@ def test_two_terminals_retrain_one_after_the_other(finished):
     assert [json.loads(line)["kind"] for line in (finished.root / "events.jsonl").read_text().splitlines()] == ["busy"]
     assert finished.published() == before
     assert finished.here("retrain", "default", "--dry-run")[0] == 0
+
+
+def drifting(rows=6000, seed=3):
+    "Bars of one hour, the newest closed by now, whose drift lasts: what rose will rise."
+    random = np.random.default_rng(seed)
+    drift = np.zeros(rows)
+    for n in range(1, rows): drift[n] = 0.95 * drift[n - 1] + random.normal(0, 4e-4)
+    close = 100 * np.exp(np.cumsum(drift + random.normal(0, 1e-3, rows)))
+    opened = np.r_[100, close[:-1]]
+    prices = {"open": opened, "high": np.maximum(opened, close) * 1.0001, "low": np.minimum(opened, close) * 0.9999, "close": close}
+    return pd.DataFrame({"ts": pd.date_range(end=pd.Timestamp.now("UTC").floor("h") - pd.Timedelta("1h"), periods=rows, freq="h"), **prices, "volume": random.uniform(1, 100, rows)})
+
+
+@pytest.mark.slow
+def test_a_challenger_that_passes_serves_where_the_setting_says_so(workbench):
+    """Shown until now: refusals, and promotions by force."""
+    drifting().to_csv(workbench.root / "COIN_1h.csv", index=False)
+    asked = dict(source="csv", path="COIN_1h.csv", symbols="[COIN]", timeframe="1h", start="null")
+    code, out, err = workbench.here(*words(**asked, features="[volume_ma_20]"))
+    assert code == 0, out + err
+    promote(workbench.settings, "default", force="a first one")
+    code, out, err = workbench.here(*words(**asked))
+    assert code == 0, out + err
+    with (workbench.root / "settings.ini").open("a") as file: file.write("\nretrain_promote = true\n")
+    code, out, err = workbench.here("retrain", "default", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["promoted"] and told["version"] == 2, (told["gate"], err)
+    found = {v.number: (v.aliases, v.verdict) for v in model_versions(workbench.settings, "default")}
+    assert found[2] == (("champion",), "passed") and "champion" not in found[1][0]
