@@ -148,7 +148,8 @@ def _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, re
     if ask is not None: how["ask"] = _address(str(ask), None)[1]
     timeframe, auto, tz = parse_timeframe(timeframe), calendar == "auto", tz and known_zone(tz)
     if auto: calendar = _kept_calendar(open_store(store), symbols, timeframe, default_calendar(source, place)) if symbols else default_calendar(source, place)
-    return _Asked(source, address, symbols, timeframe, calendar, start, end, tz, name, now, repair, memory, default_tz and known_zone(default_tz), bool(change), auto,
+    default_tz = default_tz and known_zone(default_tz)
+    return _Asked(source, address, symbols, timeframe, calendar, start, end, tz, name, now, repair, memory, default_tz, bool(change), auto,
                   how={k: v for k, v in how.items() if v is not None})
 
 def _memory() -> int:

@@ -340,7 +340,8 @@ def drifting(rows=6000, seed=3):
     close = 100 * np.exp(np.cumsum(drift + random.normal(0, 1e-3, rows)))
     opened = np.r_[100, close[:-1]]
     prices = {"open": opened, "high": np.maximum(opened, close) * 1.0001, "low": np.minimum(opened, close) * 0.9999, "close": close}
-    return pd.DataFrame({"ts": pd.date_range(end=pd.Timestamp.now("UTC").floor("h") - pd.Timedelta("1h"), periods=rows, freq="h"), **prices, "volume": random.uniform(1, 100, rows)})
+    ts = pd.date_range(end=pd.Timestamp.now("UTC").floor("h") - pd.Timedelta("1h"), periods=rows, freq="h")
+    return pd.DataFrame({"ts": ts, **prices, "volume": random.uniform(1, 100, rows)})
 
 
 @pytest.mark.slow

@@ -45,6 +45,21 @@ def test_a_run_on_the_store_answers_as_one_on_the_source_does(stocked):
 
 
 @pytest.mark.slow
+def test_a_run_on_corrected_bars_is_reproduced(stocked):
+    store = open_store(stocked.settings)
+    row = store.read(["IBM"]).iloc[[-300]].reset_index(drop=True)
+    store.write(row.assign(close=row.close * 1.001, high=row.high * 1.002))
+    code, out, err = stocked.here(*words(**STORE))
+    assert code == 0 and len(executed(out)) == len(TASKS), out + err
+    bars = read_parquet(stocked.data("bars.parquet"))
+    assert (bars.known_at - bars.ts).max() < pd.Timedelta("1D") and "1 bar of IBM was corrected" in stocked.report("94_backtest.html").read_text()
+    code, out, err = stocked.here("reproduce", "latest")
+    assert code == 0 and "equal" in out, out + err
+    store.write(row)                                                        # corrected once more: back
+    code, out, err = stocked.here("reproduce", "latest")
+    assert code == 0 and "equal" in out, out + err
+
+
 @pytest.mark.slow
 def test_a_folder_is_brought_in_and_asked_of_the_store(workbench):
     (workbench.root / "bars").mkdir()
