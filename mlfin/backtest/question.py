@@ -227,7 +227,8 @@ def _check_data(question: dict) -> None:
     if question.get("adjust", "none") not in (known := ("none", "splits", "total")): raise ParameterError(unknown("adjust", question["adjust"], known))
     if (zone := question.get("tz")) is not None:
         from mlfin.data.times import known_zone
-        known_zone(zone)
+        try: known_zone(zone)
+        except DataError as e: raise ParameterError(str(e)) from None
     if question.get("source") == "builtin": _check_builtin(question)
     if (calendar := question.get("calendar", "auto")) not in ("auto", "24/7", "forex"):
         import exchange_calendars

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, ParameterError, must_be, nearest
+from ..core.errors import DataError, UnknownName, must_be, nearest
 from .bars import TIME, timeframe_delta
 from .calendars import calendar_zone, expected_bars, known_at, session_bars, session_of
 from .files import arrow_text
@@ -22,13 +22,13 @@ from .files import arrow_text
 _UTC = {"UTC", "UCT", "Universal", "Zulu"}                                   # each also as Etc/...
 
 def known_zone(tz: str,   # UTC, America/New_York, Europe/Athens, ...
-               ) -> str:  # the same; "UTC" for its other names. Raises `ParameterError` where there is no such zone
+               ) -> str:  # the same; "UTC" for its other names. Raises `DataError` where there is no such zone
     "The name of a time zone, by which what was said of it before is compared."
     try: ZoneInfo(tz)
     except (KeyError, ValueError, TypeError, OSError):
         near = nearest(str(tz), available_timezones())
         hint = f"did you mean `{near}`?" if near else ""
-        raise ParameterError(must_be("tz", "a time zone such as UTC or America/New_York", tz, hint=hint)) from None
+        raise DataError(UnknownName(must_be("tz", "a time zone such as UTC or America/New_York", tz, hint=hint))) from None
     return "UTC" if tz.removeprefix("Etc/") in _UTC else tz
 
 # %% ../../nbs/data/11b_times.ipynb #db2d8cb6

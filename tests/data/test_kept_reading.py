@@ -170,4 +170,5 @@ def test_another_name_of_utc_is_no_other_zone(settings, tmp_path):
     for zone, new in (("Etc/UTC", 500), ("UTC", 0), ("Zulu", 0)):
         assert update(tmp_path / "AAA_1m.csv", timeframes="1m", tz=zone, store=settings).series.inserted.tolist() == [new]
     check_files(dict(source="csv", path="AAA_1m.csv", symbols=["AAA"], timeframe="1m", tz="Etc/UTC"), settings)
-    with pytest.raises(ParameterError, match="did you mean `Europe/Athens`"): update(tmp_path / "AAA_1m.csv", tz="Europe/Atens", store=settings)
+    with pytest.raises(DataError, match="did you mean `Europe/Athens`") as e: update(tmp_path / "AAA_1m.csv", tz="Europe/Atens", store=settings)
+    assert e.value.exit_code == 2
