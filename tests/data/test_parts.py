@@ -333,7 +333,8 @@ n = sum(len(p.bars) for p in read_parts(sys.argv[1], symbol="C", timeframe="1m",
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(n, peak.split()[1])
 """
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     read, peak = map(int, done.stdout.split())
     assert read == n and path.stat().st_size > 9 * limit * 2**20 and peak / 1024 <= limit + 200
 
