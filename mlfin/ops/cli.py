@@ -229,7 +229,7 @@ def _say_retrained(done, page: str | None) -> None:
     if page: out.print(f"Read {page}", highlight=False)
 
 # %% ../../nbs/ops/73_cli.ipynb #98ad6f42
-@app.command(epilog=examples("mlfin status", "mlfin status --experiment momentum", "mlfin status -p label=fwd_ret_10 --json"))
+@app.command(epilog=examples("mlfin status", "mlfin status -p label=fwd_ret_10 --json"))
 def status(experiment: Experiment = None, profile: Profile = None, parameter: _Parameters = [], file: _Files = [],  # noqa: B006
            as_json: Json = False):
     """What is fresh, what a run would do and why, and the runs that are kept.
