@@ -412,6 +412,7 @@ def test_a_run_on_one_file_ends_as_its_dry_run_said(project, capsys, name):
     assert code == 1 and STRANGE[name][1] in err, (out, err)
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_that_the_store_is_away(project, capsys):
     (project / "COIN_1d.csv").write_text(days(*[FINE] * 20))
     for words in (("ingest", "COIN_1d.csv", "--tz", "UTC", "--store", AWAY), ("ingest", "yahoo", "-s", "IBM", "--store", AWAY)):
