@@ -54,7 +54,7 @@ hooks: setup  ## let git run the gate before each commit and push
 	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 clean:  ## remove caches, build products and what the tests left; every run stays
-	@rm -rf build dist _proc _docs *.egg-info .pytest_cache .hypothesis .ruff_cache .mlfin/cache .mlfin/test reports/test
+	@rm -rf build dist _proc _docs *.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache .mlfin/cache .mlfin/test reports/test
 	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove .venv, and every run with its reports and data

@@ -3,7 +3,8 @@
 __version__ = "0.1.0"
 
 
-def predict(symbols=None, *, experiment="default", profile=None):
-    "What an experiment's champion says of the newest closed bar of each symbol; see `mlfin.serve.predictor.predict`."
-    from mlfin.serve.predictor import predict as say
-    return say(symbols, experiment=experiment, profile=profile)
+def __getattr__(name):
+    if name != "predict":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    return import_module("mlfin.predict")  # a room that may be called: `mlfin.predict("AAPL")`

@@ -1,5 +1,5 @@
 """`python -m mlfin` is the command `mlfin`."""
-from mlfin.ops.cli import main
+from mlfin.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -24,13 +24,17 @@ import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+pytest.register_assert_rewrite("tests.fixtures")  # its helpers assert too
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("bars", "champion", "known_panel", "small_project")]  # fixtures of several folders, once a worker
+
 settings.register_profile("mlfin", derandomize=True, deadline=None)
 settings.load_profile("mlfin")
 
-_TOGETHER = ("pipeline", "dashboards", "viz", "repo")  # folders whose tests share what takes long to make
+_TOGETHER = ("pipeline", "dashboards", "repo")  # folders whose tests share what takes long to make
 _LONG = tuple(f"tests/{name}.py" for name in (  # files that would hold up the end, one worker alone with them, if they began last
-    "serve/test_server", "serve/test_predictor", "serve/test_live", "data/test_warehouse", "data/test_warehouse_faults", "leakage/test_lookahead",
-    "serve/test_api", "serve/test_auth", "serve/test_single", "serve/test_faults", "serve/test_jobs", "data/test_ingest_web", "data/test_kill_ingest"))
+    "api/test_server", "predict/test_predictor", "predict/test_live", "warehouse/test_warehouse", "warehouse/test_warehouse_faults",
+    "leakage/test_lookahead", "api/test_api", "accounts/test_auth", "predict/test_single_row", "api/test_faults", "jobs/test_jobs",
+    "ingest/test_ingest_web", "ingest/test_kill_ingest"))
 
 
 def pytest_addoption(parser):
@@ -107,7 +111,7 @@ def no_network(request, monkeypatch):
 @pytest.fixture
 def plain_terminal(monkeypatch):
     "As wide as COLUMNS says: a console keeps the width of when it was first imported, and what another test ran may have left FORCE_COLOR."
-    from mlfin.ops import console
+    from mlfin.cli import console
     for one in (console.out, console.err):
         monkeypatch.setattr(one, "_width", None)
         monkeypatch.setattr(one, "_environ", os.environ)
@@ -152,7 +156,7 @@ def registry(monkeypatch):
 
 def known(bars: pd.DataFrame, names) -> pd.DataFrame:
     """A facts frame: each name for each symbol, quarter by quarter, published forty days after the quarter."""
-    from mlfin.data.facts import as_facts
+    from mlfin.facts.facts import as_facts
 
     rng, rows = np.random.default_rng(5), []
     ends = pd.date_range(bars.ts.min() - pd.Timedelta("900D"), bars.ts.max(), freq="QE").tz_localize(None).normalize()
@@ -168,8 +172,8 @@ def known(bars: pd.DataFrame, names) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def real():
     """The last bars of the built-in market, with what every registered feature may read: real(days) -> bars, context."""
-    from mlfin.data.bars import as_bars
-    from mlfin.data.sources import read_bars
+    from mlfin.market.bars import as_bars
+    from mlfin.sources.sources import read_bars
     from mlfin.features.spec import definitions
 
     whole = as_bars(read_bars("builtin").bars)

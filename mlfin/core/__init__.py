@@ -1,4 +1,4 @@
-"""What everything else stands on: errors, settings, the identity of results, the ledger of trials, charts."""
+"""What everything else stands on: errors, settings, locks, provenance, trials, progress. It knows nothing of markets."""
 
 from importlib import import_module
 

@@ -1,23 +1,16 @@
-"""Features: named by their spec, computed by one function, provably without a look at the future."""
+"""Features from bars and facts: specs, indicators, and the same numbers bar by bar."""
 
 from importlib import import_module
 
 _HOME = {
-    "Feature": "spec",
-    "FeatureAudit": "audit",
-    "FeatureStore": "store",
+    "Feature": "feature_types",
     "OnlineFeatures": "online",
-    "Panel": "table",
-    "Param": "spec",
-    "assert_no_lookahead": "lookahead",
+    "Panel": "panel",
+    "Param": "feature_types",
     "assert_parity": "online",
-    "audit_features": "audit",
-    "audit_function": "audit",
     "autocorrelation": "diagnostics",
     "check_columns": "diagnostics",
-    "check_cuts": "lookahead",
     "check_each_bar": "online",
-    "check_features": "lookahead",
     "check_parity": "online",
     "compute_features": "table",
     "correlation_clusters": "diagnostics",
@@ -31,11 +24,9 @@ _HOME = {
     "load_features": "spec",
     "parse": "spec",
     "parse_set": "spec",
-    "publish_features": "store",
-    "published_facts": "published",
     "register_set": "spec",
     "set_names": "spec",
-    "start": "spec",
+    "start": "feature_types",
     "stationarity": "diagnostics",
     "turnover": "diagnostics",
 }

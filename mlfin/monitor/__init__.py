@@ -1,4 +1,4 @@
-"""What a running house tells: metrics for collectors, logs that keep secrets, health with its history."""
+"""Metrics, logs, live scores and health."""
 
 from importlib import import_module
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.backtest.costs import Costs
-from mlfin.backtest.risk import (benchmark_relation, cornish_fisher, cost_breakeven_bps, drawdowns, key_figures, monthly_returns,
-                                 return_figures, rolling_sharpe, tail_risk, verdict)
-from mlfin.backtest.significance import significance
+from mlfin.backtest.risk import (benchmark_relation, cornish_fisher, cost_breakeven_bps, drawdowns,
+                                 key_figures, monthly_returns, return_figures, rolling_sharpe, tail_risk)
+from mlfin.backtest.verdicts import verdict
+from mlfin.significance.significance import significance
 from mlfin.backtest.simulate import buy_and_hold, simulate
 from mlfin.core.errors import BacktestError, ParameterError
 
@@ -23,7 +24,8 @@ def some_bars(seed=0, drift=0.0005, rows=600, symbols=1):
     frames = []
     for s in range(symbols):
         close = 30 * np.exp(rng.normal(drift, 0.01, rows).cumsum())
-        frames.append(pd.DataFrame(dict(symbol=f"S{s}", timeframe="1d", ts=TS[:rows], open=close * np.exp(rng.normal(0, 0.002, rows)),
+        frames.append(pd.DataFrame(dict(symbol=f"S{s}", timeframe="1d", ts=TS[:rows],
+                                        open=close * np.exp(rng.normal(0, 0.002, rows)),
                                         close=close)))
     return pd.concat(frames, ignore_index=True)
 
@@ -55,7 +57,8 @@ def test_drawdowns_by_hand(seed, n):
 def test_drawdown_of_a_curve_that_only_rises():
     depth, table = drawdowns(pd.Series([1.0, 2, 3], index=TS[:3]))
     assert (depth == 0).all() and len(table) == 0 and table["peak"].dtype == TS.dtype
-    for bad in (pd.Series([1.0, np.nan], index=TS[:2]), pd.Series([1.0, -1], index=TS[:2]), pd.Series([], dtype=float)):
+    for bad in (pd.Series([1.0, np.nan], index=TS[:2]), pd.Series([1.0, -1], index=TS[:2]),
+                pd.Series([], dtype=float)):
         with pytest.raises(BacktestError, match="money > 0"): drawdowns(bad)
 
 
@@ -73,10 +76,15 @@ def test_figures_by_hand():
     r = pd.Series([0.10, -0.05, 0.02, -0.03], index=TS[:4])
     f = return_figures(r, 252)
     curve = np.cumprod([1, 1.1, 0.95, 1.02, 0.97])
-    assert f["total_return"] == pytest.approx(curve[-1] - 1) and f["cagr"] == pytest.approx(curve[-1] ** 63 - 1)
-    assert f["volatility"] == pytest.approx(r.std() * 252**0.5) and f["sharpe"] == pytest.approx(r.mean() / r.std() * 252**0.5)
+    assert f["total_return"] == pytest.approx(curve[-1]
+                                              - 1) and f["cagr"] == pytest.approx(curve[-1] ** 63 - 1)
+    assert f["volatility"] == pytest.approx(r.std()
+                                            * 252**0.5) and f["sharpe"] == pytest.approx(r.mean() / r.std()
+                                                                                         * 252**0.5)
     assert f["sortino"] == pytest.approx(r.mean() / np.sqrt((0.05**2 + 0.03**2) / 4) * 252**0.5)
-    assert f["max_drawdown"] == pytest.approx(curve[-1] / 1.1 - 1) and f["calmar"] == pytest.approx(f["cagr"] / -f["max_drawdown"])
+    assert f["max_drawdown"] == pytest.approx(curve[-1] / 1.1
+                                              - 1) and f["calmar"] == pytest.approx(f["cagr"] /
+                                                                                    -f["max_drawdown"])
     assert f["max_drawdown_days"] == 3 and f["max_drawdown_recovery_days"] is None and f["positive_days"] == 0.5
 
 
@@ -116,17 +124,20 @@ def test_breakeven_is_where_the_same_orders_end_with_what_they_began(seed):
     sim = simulate(on_and_off(bars), bars, Costs(fee_bps=3, slippage_bps=0))
     level = cost_breakeven_bps(sim)
     orders = sim.orders
-    flows = -(orders["size"] * orders["reference"]).sum() - (orders["size"].abs() * orders["reference"]).sum() * level / 1e4
+    flows = -(orders["size"] * orders["reference"]).sum() - (orders["size"].abs()
+                                                             * orders["reference"]).sum() * level / 1e4
     assert flows == pytest.approx(0, abs=1e-6 * sim.initial_cash)
 
 
 def costly(bars):
     """Long one symbol and short another, with every kind of cost there is, and dividends."""
-    bars = bars.assign(high=bars[["open", "close"]].max(axis=1), low=bars[["open", "close"]].min(axis=1), volume=1e5)
+    bars = bars.assign(high=bars[["open", "close"]].max(axis=1), low=bars[["open", "close"]].min(axis=1),
+                       volume=1e5)
     on = on_and_off(bars, 30)
     on.iloc[:, 1] *= -1
     dividends = pd.DataFrame(dict(symbol=["S0"], ex_date=[TS[65]], kind=["dividend"], value=[0.3]))
-    costs = Costs(fee_bps=2, fee_per_share=0.001, spread_bps=4, slippage_bps=1, slippage_vol=0.02, impact=0.3, borrow_bps=80, funding_bps=50)
+    costs = Costs(fee_bps=2, fee_per_share=0.001, spread_bps=4, slippage_bps=1, slippage_vol=0.02, impact=0.3,
+                  borrow_bps=80, funding_bps=50)
     return simulate(on, bars, costs, actions=dividends), bars
 
 
@@ -135,7 +146,9 @@ def test_costs_by_kind_and_the_breakeven_of_trading_alone():
     f = key_figures(sim, 365)
     assert json.loads(json.dumps(f, allow_nan=False)) == f
     kinds = ("fees", "spread", "slippage", "impact", "borrow")
-    assert all(f[kind] > 0 for kind in kinds) and f["costs"] == pytest.approx(sum(f[kind] for kind in kinds) + f["funding"])
+    assert all(f[kind] > 0 for kind in kinds) and f["costs"] == pytest.approx(sum(f[kind]
+                                                                                  for kind in kinds)
+                                                                              + f["funding"])
     assert f["dividends"] > 0 and f["net_exposure"] < f["exposure"] < f["largest_exposure"]
     o, last = sim.orders, sim.units.iloc[-1] * bars.groupby("symbol")["close"].last()
     amount = (o["size"].abs() * o["reference"]).sum()
@@ -170,7 +183,8 @@ def test_var_and_shortfall_of_a_hundred_days_by_hand():
     assert tail["var_95"] == -0.0046 and tail["es_95"] == pytest.approx(-0.0048)
     assert tail["var_99"] == tail["es_99"] == -0.0050
     r = pd.Series(np.arange(-75, 75) / 1e4, index=TS[:150])
-    assert tail_risk(r)["var_99"] == -0.0074 and tail_risk(r)["es_99"] == pytest.approx((-0.0075 - 0.5 * 0.0074) / 1.5)
+    assert tail_risk(r)["var_99"] == -0.0074 and tail_risk(r)["es_99"] == pytest.approx((-0.0075 - 0.5
+                                                                                         * 0.0074) / 1.5)
 
 
 @pytest.mark.parametrize("seed, n", [(0, 2), (1, 19), (2, 150), (3, 777), (4, 2511)])
@@ -179,7 +193,8 @@ def test_historic_tail_is_skfolios(seed, n):
     r = daily(seed, n)
     tail = tail_risk(r)
     for percent in (95, 99):
-        assert tail[f"var_{percent}"] == pytest.approx(-measures.value_at_risk(r.to_numpy(), percent / 100), rel=1e-12)
+        assert tail[f"var_{percent}"] == pytest.approx(-measures.value_at_risk(r.to_numpy(), percent / 100),
+                                                       rel=1e-12)
         assert tail[f"es_{percent}"] == pytest.approx(-measures.cvar(r.to_numpy(), percent / 100), rel=1e-9)
 
 
@@ -189,15 +204,18 @@ def test_moments_are_scipys_and_the_tail_ratio_is_that_of_the_percentiles():
     tail = tail_risk(r)
     assert tail["skew"] == pytest.approx(stats.skew(r)) and tail["kurtosis"] == pytest.approx(stats.kurtosis(r, fisher=False))
     assert tail["tail_ratio"] == pytest.approx(abs(np.percentile(r, 95)) / abs(np.percentile(r, 5)))
-    assert tail["cf_var_99"] == pytest.approx(r.mean() + r.std() * cornish_fisher(0.99, tail["skew"], tail["kurtosis"])[0])
+    assert tail["cf_var_99"] == pytest.approx(r.mean() + r.std()
+                                              * cornish_fisher(0.99, tail["skew"], tail["kurtosis"])[0])
 
 
 def published_moments(s, k):
     """Maillard (2012), Appendix: variance, skewness and raw kurtosis of the expansion with parameters s and k (excess)."""
     m2 = 1 + k**2 / 96 + 25 / 1296 * s**4 - k * s**2 / 36
     m3 = s - 76 / 216 * s**3 + 85 / 1296 * s**5 + k * s / 4 - 13 / 144 * k * s**3 + k**2 * s / 32
-    m4 = (3 + k + 7 / 16 * k**2 + 3 / 32 * k**3 + 31 / 3072 * k**4 - 7 / 216 * s**4 - 25 / 486 * s**6 + 21665 / 559872 * s**8
-          - 7 / 12 * k * s**2 + 113 / 432 * k * s**4 - 5155 / 46656 * k * s**6 - 7 / 24 * k**2 * s**2 + 2455 / 20736 * k**2 * s**4
+    m4 = (3 + k + 7 / 16 * k**2 + 3 / 32 * k**3 + 31 / 3072 * k**4 - 7 / 216 * s**4 - 25 / 486 * s**6 + 21665
+          / 559872 * s**8
+          - 7 / 12 * k * s**2 + 113 / 432 * k * s**4 - 5155 / 46656 * k * s**6 - 7 / 24 * k**2 * s**2 + 2455
+          / 20736 * k**2 * s**4
           - 65 / 1152 * k**3 * s**2)
     return m2, m3 / m2**1.5, m4 / m2**2
 
@@ -227,7 +245,9 @@ def test_cornish_fisher_on_numbers_that_others_printed():
     assert cornish_fisher(0.99) == pytest.approx((-2.326348, -2.665214), abs=1e-6)
 
 
-@pytest.mark.parametrize("skew, kurtosis, inside", [(0, 3 + 43, True), (0, 3 + 44, False), (0, 1.8, False), (2.5, 8, False), (-3, 20, True)])
+@pytest.mark.parametrize("skew, kurtosis, inside",
+                         [(0, 3 + 43, True), (0, 3 + 44, False), (0, 1.8, False), (2.5, 8, False),
+                          (-3, 20, True)])
 def test_cornish_fisher_ends_where_the_curve_turns_back(skew, kurtosis, inside):
     assert (cornish_fisher(0.99, skew, kurtosis) is not None) == inside
 
@@ -243,7 +263,8 @@ def test_cornish_fisher_comes_close_to_a_known_tail():
 
 
 def test_samples_that_are_nearly_normal_have_a_curve():
-    tails = [tail_risk(pd.Series(np.random.default_rng(s).normal(0, 0.01, 1000), pd.date_range("2015-01-01", periods=1000, tz="UTC"))) for s in range(12)]
+    tails = [tail_risk(pd.Series(np.random.default_rng(s).normal(0, 0.01, 1000),
+                                 pd.date_range("2015-01-01", periods=1000, tz="UTC"))) for s in range(12)]
     assert min(t["kurtosis"] for t in tails) < 3 and all(t["cf_reason"] is None for t in tails)
     assert np.mean([t["cf_var_99"] for t in tails]) == pytest.approx(-0.02326, rel=0.02)
 
@@ -259,10 +280,13 @@ def test_a_tail_that_cannot_be_bent_says_why():
 
 
 @pytest.mark.parametrize("bad, words", [
-    (daily(0, 1), "at least 2"), ([0.1, 0.2], "a Series"), (daily(0, 5).mask(lambda x: x.index.day == 2), "finite.*2015-01-02"),
-    (daily(0, 5).where(lambda x: x.index.day != 3, np.inf), "finite"), (pd.concat([daily(0, 3), daily(1, 3)]), "one value a day")])
+    (daily(0, 1), "at least 2"), ([0.1, 0.2], "a Series"),
+    (daily(0, 5).mask(lambda x: x.index.day == 2), "finite.*2015-01-02"),
+    (daily(0, 5).where(lambda x: x.index.day != 3, np.inf), "finite"),
+    (pd.concat([daily(0, 3), daily(1, 3)]), "one value a day")])
 def test_returns_that_are_no_record(bad, words):
-    for ask in (tail_risk, rolling_sharpe, lambda x: benchmark_relation(x, daily()), lambda x: benchmark_relation(daily(), x)):
+    for ask in (tail_risk, rolling_sharpe, lambda x: benchmark_relation(x, daily()),
+                lambda x: benchmark_relation(daily(), x)):
         with pytest.raises(BacktestError, match=words): ask(bad)
 
 
@@ -272,7 +296,8 @@ def pair(seed=0, n=700, beta=0.6):
     """A strategy that follows its benchmark in part, with errors that hang together."""
     b = daily(seed, n)
     rng = np.random.default_rng(seed + 100)
-    noise = pd.Series(rng.normal(0, 0.004, n)).ewm(alpha=0.5).mean().to_numpy() * (1 + 30 * b.abs().to_numpy())
+    noise = pd.Series(rng.normal(0, 0.004,
+                                 n)).ewm(alpha=0.5).mean().to_numpy() * (1 + 30 * b.abs().to_numpy())
     return 0.0002 + beta * b + noise, b
 
 
@@ -281,9 +306,11 @@ def test_alpha_and_beta_are_statsmodels(seed, n):
     sm = pytest.importorskip("statsmodels.api")
     r, b = pair(seed, n)
     found = benchmark_relation(r, b, 252)
-    fit = sm.OLS(r.to_numpy(), sm.add_constant(b.to_numpy())).fit(cov_type="HAC", cov_kwds={"maxlags": found["lags"]})
+    fit = sm.OLS(r.to_numpy(), sm.add_constant(b.to_numpy())).fit(cov_type="HAC",
+                                                                  cov_kwds={"maxlags": found["lags"]})
     assert [found["alpha"] / 252, found["beta"]] == pytest.approx(list(fit.params), rel=1e-9)
-    assert [found["alpha_standard_error"] / 252, found["beta_standard_error"]] == pytest.approx(list(fit.bse), rel=1e-9)
+    assert [found["alpha_standard_error"] / 252,
+            found["beta_standard_error"]] == pytest.approx(list(fit.bse), rel=1e-9)
     assert found["alpha_t"] == pytest.approx(fit.tvalues[0]) and found["correlation"]**2 == pytest.approx(fit.rsquared)
 
 
@@ -302,7 +329,8 @@ def test_only_common_days_count_and_their_order_does_not():
     r, b = pair()
     same = benchmark_relation(r.iloc[100:], b.iloc[:600])
     assert same["days"] == 500 and same == benchmark_relation(r.iloc[100:600], b.iloc[100:600]) == benchmark_relation(r.iloc[100:], b.iloc[:600][::-1])
-    with pytest.raises(BacktestError, match="of the same days, at least 3.*2 common days of 700 and 2"): benchmark_relation(r, b.iloc[:2])
+    with pytest.raises(BacktestError, match="of the same days, at least 3.*2 common days of 700 and 2"):
+        benchmark_relation(r, b.iloc[:2])
     with pytest.raises(BacktestError, match="0 common days"): benchmark_relation(r, b.shift(5000, freq="D"))
 
 
@@ -320,14 +348,19 @@ def test_rolling_sharpe_is_that_of_each_window():
     r = daily(3, 300)
     r.iloc[100:140] = 0.0
     rolling = rolling_sharpe(r, 30, 365, 0.9)
-    assert list(rolling.columns) == ["date", "sharpe", "low", "high"] and list(rolling["date"]) == list(r.index[29:])
+    assert list(rolling.columns) == ["date", "sharpe", "low",
+                                     "high"] and list(rolling["date"]) == list(r.index[29:])
     for at in (0, 55, 270):
         own = r.iloc[at:at + 30]
         ratio = own.mean() / own.std()
         width = 1.6448536 * np.sqrt((1 + ratio**2 / 2) / 30)
         assert rolling.loc[at, "sharpe"] == pytest.approx(ratio * 365**0.5)
-        assert rolling.loc[at, ["low", "high"]].tolist() == pytest.approx([(ratio - width) * 365**0.5, (ratio + width) * 365**0.5])
-    assert rolling["sharpe"].isna().sum() == 11 and rolling.loc[100:110, ["sharpe", "low", "high"]].isna().all(axis=None)
+        assert rolling.loc[at, ["low",
+                                "high"]].tolist() == pytest.approx([(ratio - width) * 365**0.5,
+                                                                    (ratio + width) * 365**0.5])
+    assert rolling["sharpe"].isna().sum() == 11 and rolling.loc[100:110,
+                                                                ["sharpe", "low",
+                                                                 "high"]].isna().all(axis=None)
 
 
 def test_the_band_covers_the_truth_about_as_often_as_it_says():
@@ -348,44 +381,53 @@ def test_a_record_shorter_than_the_window_has_no_rows():
 
 # --- the verdict
 
-FIGURES = dict(cagr=0.10, sharpe=1.0, max_drawdown=-0.2, max_drawdown_days=50.0, max_drawdown_recovery_days=10.0,
+FIGURES = dict(cagr=0.10, sharpe=1.0, max_drawdown=-0.2, max_drawdown_days=50.0,
+               max_drawdown_recovery_days=10.0,
                breakeven_bps=12.0, charged_bps=3.0)
-SIGNIFICANCE = dict(dsr=0.41, n_trials=4, annualised=1.0, ci=[0.2, 1.8], confidence=0.95, expected_maximum_annualised=0.6,
+SIGNIFICANCE = dict(dsr=0.41, n_trials=4, annualised=1.0, ci=[0.2, 1.8], confidence=0.95,
+                    expected_maximum_annualised=0.6,
                     min_track_record=700.0, n_periods=1260, periods_per_year=252, pbo=0.43, pbo_reason=None)
 
 
 def words(figures=None, significant=None, benchmark=None, **kwargs):
-    return verdict(FIGURES | (figures or {}), SIGNIFICANCE | (significant or {}), benchmark and FIGURES | benchmark, **kwargs)
+    return verdict(FIGURES | (figures or {}), SIGNIFICANCE | (significant or {}),
+                   benchmark and FIGURES | benchmark, **kwargs)
 
 
 def test_luck_in_words():
     v = words()
     assert v["headline"] == "Not distinguishable from luck: DSR 0.41 after 4 trials." and v["better_than_luck"] is False
     assert v["better_than_holding"] is None and v["caveats"] == []
-    assert words(significant=dict(dsr=0.99, n_trials=1))["headline"] == "Better than luck: DSR 0.99 after 1 trial."
+    assert words(significant=dict(dsr=0.99,
+                                  n_trials=1))["headline"] == "Better than luck: DSR 0.99 after 1 trial."
     assert words(significant=dict(dsr=0.94969))["headline"] == "Not distinguishable from luck: DSR 0.9497 after 4 trials."
     assert words(significant=dict(dsr=0.9504))["headline"] == "Better than luck: DSR 0.9504 after 4 trials."
     assert "Probability that the best of 4 trials is overfit (PBO): 0.43." in v["sentences"]
     assert any("takes 2.8 years; there are 5.0" in s for s in v["sentences"])
-    none = words(significant=dict(pbo=None, pbo_reason="one trial: there was nothing to choose from", min_track_record=None))
+    none = words(significant=dict(pbo=None, pbo_reason="one trial: there was nothing to choose from",
+                                  min_track_record=None))
     assert "Probability of overfitting not computed: one trial: there was nothing to choose from." in none["sentences"]
     assert any(s.startswith("No record, however long") for s in none["sentences"])
 
 
 @pytest.mark.parametrize("dsr, hedged, better, sentence", [
     (0.99, 0.97, True, "Better than luck: DSR 0.99 after 4 trials, 0.97 without the market's part."),
-    (0.99, 0.30, False, "Not distinguishable from luck without the market's part: DSR 0.30 after 4 trials (0.99 with it, beta 0.70)."),
-    (0.80, 0.99, False, "Not distinguishable from luck: DSR 0.80 after 4 trials."), (0.99, None, True, "Better than luck: DSR 0.99")])
+    (0.99, 0.30, False, "Not distinguishable from luck without the market's part: DSR 0.30 after 4 trials "
+     "(0.99 with it, beta 0.70)."),
+    (0.80, 0.99, False, "Not distinguishable from luck: DSR 0.80 after 4 trials."),
+    (0.99, None, True, "Better than luck: DSR 0.99")])
 def test_luck_without_the_market_in_words(dsr, hedged, better, sentence):
     v = words(significant=dict(dsr=dsr, dsr_hedged=hedged, beta=0.7))
     assert v["better_than_luck"] is better and v["headline"].startswith(sentence)
 
 
 @pytest.mark.parametrize("benchmark, better, sentence", [
-    (dict(cagr=0.05, sharpe=0.5), True, "Better than holding the same symbols: 10.0% against 5.0% a year, Sharpe ratio 1.00 against 0.50."),
+    (dict(cagr=0.05, sharpe=0.5), True, "Better than holding the same symbols: 10.0% against 5.0% a year, "
+     "Sharpe ratio 1.00 against 0.50."),
     (dict(cagr=0.15, sharpe=1.5), False, "Holding the same symbols earned more: 10.0% against 15.0%"),
     (dict(cagr=0.15, sharpe=0.5), False, "Holding the same symbols earned more, at more risk for it"),
-    (dict(cagr=0.05, sharpe=1.5), False, "It earned more than holding the same symbols, but took more risk for it"),
+    (dict(cagr=0.05, sharpe=1.5), False, "It earned more than holding the same symbols, but took more risk "
+     "for it"),
     (dict(cagr=0.00, sharpe=None), True, "Better than holding"),
 ])
 def test_holding_in_words(benchmark, better, sentence):
@@ -403,7 +445,7 @@ def test_costs_in_words(level, charged, sentence):
 
 
 @pytest.mark.parametrize("new, sentence", [
-    (dict(ci_cagr=[-0.02, 0.22], ci_drawdown=[-0.41, -0.1]), "By the same draws growth is -2.0% to 22.0% a year, and the deepest drawdown may well be 41%."),
+    (dict(ci_cagr=[-0.02, 0.22], ci_drawdown=[-0.41, -0.1]), "By the same draws growth is -2.0% to 22.0% a year, and the maximum drawdown may well be 41%."),
     (dict(pbo_trials=3), "Probability that the best of 3 trials is overfit (PBO): 0.43."),
     (dict(n_effective=1.8, dsr_raw=0.3), "The 4 trials move together and count as 1.8; each counted by itself, the DSR is 0.30."),
     (dict(n_effective=1.8), "The 4 trials move together and count as 1.8."),
@@ -420,7 +462,8 @@ def test_the_search_in_words(new, sentence):
 
 
 def test_trials_that_are_all_different_need_no_word():
-    assert not any("move together" in s for s in words(significant=dict(n_effective=4.0, dsr_raw=0.41))["sentences"])
+    assert not any("move together" in s
+                   for s in words(significant=dict(n_effective=4.0, dsr_raw=0.41))["sentences"])
 
 
 def test_random_entries_can_overrule_the_dsr():
@@ -428,7 +471,8 @@ def test_random_entries_can_overrule_the_dsr():
     assert v["better_than_luck"] is False
     assert v["headline"] == "Not distinguishable from luck: random entries do as well in 23% of draws (DSR 0.99 after 4 trials)."
     assert words(significant=dict(dsr=0.99, null_p_value=0.05))["better_than_luck"] is True
-    assert words(significant=dict(dsr=0.99, dsr_hedged=0.97, beta=0.7, null_p_value=0.2))["better_than_luck"] is False
+    assert words(significant=dict(dsr=0.99, dsr_hedged=0.97, beta=0.7,
+                                  null_p_value=0.2))["better_than_luck"] is False
     assert words(significant=dict(dsr=None, null_p_value=1.0))["better_than_luck"] is None
     still = words(significant=dict(dsr=None, reason="returns do not vary: 0.001 every day"))["headline"]
     assert still.startswith("Nothing to judge: returns do not vary: 0.001 every day.") and "never traded" not in still
@@ -436,7 +480,8 @@ def test_random_entries_can_overrule_the_dsr():
 
 @pytest.mark.parametrize("returns, sentence", [
     ((0.12, -0.03, -0.1), "The edge does not survive one more bar of delay: 12.0% becomes -3.0%."),
-    ((0.12, 0.101, -0.1), "With one more bar of delay it earns 10.1% instead of 12.0% over the whole time."), ((-0.1, -0.2, 0.1), None)])
+    ((0.12, 0.101, -0.1), "With one more bar of delay it earns 10.1% instead of 12.0% over the whole time."),
+    ((-0.1, -0.2, 0.1), None)])
 def test_delay_in_words(returns, sentence):
     table = pd.DataFrame(dict(delay=[1, 2, 5], total_return=returns, sharpe=1.0))
     plain, said = words()["sentences"], words(delays=table)["sentences"]
@@ -466,8 +511,10 @@ def test_caveats_are_said_only_when_passed_in():
 
 
 def test_nothing_is_neither_a_loss_nor_more_than_nothing():
-    from mlfin.backtest.risk import _cost_sentence, _holding_sentence
-    assert _cost_sentence({"breakeven_bps": 0.0, "charged_bps": 0.0}) == "It earns nothing even without costs of trading."
-    assert _cost_sentence({"breakeven_bps": -0.5, "charged_bps": 0.0}) == "It loses money even without costs of trading."
+    from mlfin.backtest.verdicts import _cost_sentence, _holding_sentence
+    assert _cost_sentence({"breakeven_bps": 0.0,
+                           "charged_bps": 0.0}) == "It earns nothing even without costs of trading."
+    assert _cost_sentence({"breakeven_bps": -0.5,
+                           "charged_bps": 0.0}) == "It loses money even without costs of trading."
     same = {"cagr": 0.0, "sharpe": None}
     assert _holding_sentence(same, same).startswith("It earned no more than holding")

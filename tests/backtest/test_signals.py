@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlfin.backtest as package
-from mlfin.backtest.signals import RULES, TradingRule, decide, decide_rows, hold_equally, lay_out, positions_from_predictions, price_panel
+from mlfin.backtest.signals import decide, decide_rows, hold_equally, positions_from_predictions
+from mlfin.backtest.score_panel import lay_out, price_panel
+from mlfin.backtest.trading_rule import RULES, TradingRule
 from mlfin.core.errors import BacktestError, ParameterError
 from mlfin.core.kernels import compiled
 
@@ -18,7 +20,8 @@ TS = pd.date_range("2024-01-01", periods=12, freq="D", tz="UTC", unit="us")
 
 def bars_of(**rows):
     """Bars at the given rows of the clock, by symbol."""
-    frames = [pd.DataFrame(dict(symbol=s, timeframe="1d", ts=TS[list(r)], open=10.0, close=10.0)) for s, r in rows.items()]
+    frames = [pd.DataFrame(dict(symbol=s, timeframe="1d", ts=TS[list(r)], open=10.0, close=10.0))
+              for s, r in rows.items()]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -51,9 +54,12 @@ def test_no_prediction_and_nan_are_flat():
 def test_thresholds_are_strict():
     bars = bars_of(A=range(12))
     assert positions_from_predictions(always(bars, 0.5), bars)["A"].sum() == 0
-    assert positions_from_predictions(always(bars, 0.5), bars, TradingRule("long_short"))["A"].abs().sum() == 0
-    assert positions_from_predictions(always(bars, 0.35), bars, TradingRule("long_short", 0.6))["A"].min() == -1
-    assert positions_from_predictions(always(bars, 0.45), bars, TradingRule("long_short", 0.6))["A"].abs().sum() == 0
+    assert positions_from_predictions(always(bars, 0.5), bars,
+                                      TradingRule("long_short"))["A"].abs().sum() == 0
+    assert positions_from_predictions(always(bars, 0.35), bars,
+                                      TradingRule("long_short", 0.6))["A"].min() == -1
+    assert positions_from_predictions(always(bars, 0.45), bars,
+                                      TradingRule("long_short", 0.6))["A"].abs().sum() == 0
 
 
 def test_the_last_row_is_flat_unless_there_is_no_bar_left():
@@ -80,10 +86,13 @@ def market(seed, rows=40, symbols="ABCDE", gaps=0.25, step=0.02):
     return bars, scores[rng.random(len(bars)) > 0.05], meta[rng.random(len(bars)) > 0.05]
 
 
-RULE = st.builds(dict, kind=st.sampled_from(RULES), signal=st.sampled_from(["threshold", "quantile", "proportional"]),
+RULE = st.builds(dict, kind=st.sampled_from(RULES),
+                 signal=st.sampled_from(["threshold", "quantile", "proportional"]),
                  quantile=st.sampled_from([0.2, 0.34, 0.4]), hysteresis=st.sampled_from([0.0, 0.07, 0.1]),
-                 min_hold=st.sampled_from([0, 2, 5]), vol_target=st.sampled_from([None, 0.05, 0.3]), vol_lookback=st.sampled_from([2, 6]),
-                 leverage=st.sampled_from([0.5, 1.0, 2.5]), max_weight=st.sampled_from([None, 0.15]), reach=st.sampled_from([None, 0.2]))
+                 min_hold=st.sampled_from([0, 2, 5]), vol_target=st.sampled_from([None, 0.05, 0.3]),
+                 vol_lookback=st.sampled_from([2, 6]),
+                 leverage=st.sampled_from([0.5, 1.0, 2.5]), max_weight=st.sampled_from([None, 0.15]),
+                 reach=st.sampled_from([None, 0.2]))
 
 
 def rule_of(fields, threshold=None):
@@ -95,17 +104,22 @@ def rule_of(fields, threshold=None):
 def test_the_future_never_changes_the_past(seed, cut, fields, stale):
     (bars, p, meta), rule = market(seed), rule_of(fields)
     now = sorted(bars.ts.unique())[cut]
-    decide_on = lambda known: positions_from_predictions(p[p.ts <= known], bars[bars.ts <= known], rule, stale=stale,  # noqa: E731
+    decide_on = lambda known: positions_from_predictions(p[p.ts <= known], bars[bars.ts <= known], rule,
+                                                         stale=stale,  # noqa: E731
                                                          meta=meta[meta.ts <= known], meta_threshold=0.3)
     if not (p.ts <= now).any() or (set(bars.symbol[bars.ts <= now]) != set("ABCDE")): return
     whole = positions_from_predictions(p, bars, rule, stale=stale, meta=meta, meta_threshold=0.3)
     past = decide_on(now)
     pd.testing.assert_frame_equal(whole.loc[:now].iloc[:len(past)], past.loc[:now])
-    shifted = bars.assign(open=bars.open.where(bars.ts <= now, 99.0), close=bars.close.where(bars.ts <= now, 1.0))
-    other = positions_from_predictions(p.assign(probability=p.probability.where(p.ts <= now, 1 - p.probability)), shifted, rule,
+    shifted = bars.assign(open=bars.open.where(bars.ts <= now, 99.0),
+                          close=bars.close.where(bars.ts <= now, 1.0))
+    other = positions_from_predictions(p.assign(probability=p.probability.where(p.ts <= now,
+                                                                                1 - p.probability)), shifted,
+                                       rule,
                                        stale=stale, meta=meta, meta_threshold=0.3)
     pd.testing.assert_frame_equal(whole.loc[:now], other.loc[:now])
-    again = positions_from_predictions(p.sample(frac=1, random_state=1), bars.sample(frac=1, random_state=2), rule, stale=stale,
+    again = positions_from_predictions(p.sample(frac=1, random_state=1), bars.sample(frac=1, random_state=2),
+                                       rule, stale=stale,
                                        meta=meta.sample(frac=1, random_state=3), meta_threshold=0.3)
     pd.testing.assert_frame_equal(whole, again)
 
@@ -133,7 +147,8 @@ def one_by_one(p, bars, rule, meta, meta_threshold, stale):
                 if rule.signal == "quantile":
                     n, low = len(scored), int(rule.quantile * len(scored) + 1e-9)
                     far = int((rule.quantile + h) * n + 1e-9)
-                    ups, downs = (rank(s, 1) <= low, rank(s, 1) <= far), (rank(s, -1) <= low, rank(s, -1) <= far)
+                    ups, downs = (rank(s, 1) <= low,
+                                  rank(s, 1) <= far), (rank(s, -1) <= low, rank(s, -1) <= far)
                 else: ups, downs = (x > t, x > t - h), (x < 1 - t, x < 1 - t + h)
                 ok = agreed.get((now, s), 0) > meta_threshold
                 ups = [ok and rule.kind != "short_flat" and u for u in ups]
@@ -148,8 +163,11 @@ def one_by_one(p, bars, rule, meta, meta_threshold, stale):
         w = dict.fromkeys(symbols, 0.0)
         for s in alive:
             if not side.get(s): continue
-            if rule.signal == "quantile": w[s] = side[s] * rule.leverage * (0.5 if rule.kind == "long_short" else 1) / n[side[s]]
-            else: w[s] = side[s] * rule.leverage / len(alive) * (size[s] if rule.signal == "proportional" else 1)
+            if rule.signal == "quantile":
+                w[s] = side[s] * rule.leverage * (0.5 if rule.kind == "long_short" else 1) / n[side[s]]
+            else:
+                w[s] = side[s] * rule.leverage / len(alive) * (size[s] if rule.signal == "proportional"
+                                                               else 1)
         out.append(w)
     return pd.DataFrame(out, index=pd.DatetimeIndex(clock[first:last + 2], name="ts"), columns=symbols)
 
@@ -157,12 +175,15 @@ def one_by_one(p, bars, rule, meta, meta_threshold, stale):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), RULE, st.integers(0, 6), st.sampled_from([None, 0.5, 0.6]))
 def test_every_rule_does_what_its_sentences_say(seed, fields, stale, threshold):
-    (bars, p, meta), rule = market(seed), rule_of(fields | {"vol_target": None, "max_weight": None}, threshold)
+    (bars, p, meta), rule = market(seed), rule_of(fields | {"vol_target": None, "max_weight": None},
+                                                  threshold)
     got = positions_from_predictions(p, bars, rule, stale=stale, meta=meta, meta_threshold=0.3)
     expected = one_by_one(p, bars, rule, meta, 0.3, stale)
-    pd.testing.assert_frame_equal(got, expected, check_names=False, check_freq=False, check_column_type=False, rtol=1e-12)
+    pd.testing.assert_frame_equal(got, expected, check_names=False, check_freq=False, check_column_type=False,
+                                  rtol=1e-12)
     assert got.abs().sum(axis=1).max() <= rule.leverage * (1 + 1e-12)
-    capped = positions_from_predictions(p, bars, replace(rule, max_weight=0.15), stale=stale, meta=meta, meta_threshold=0.3)
+    capped = positions_from_predictions(p, bars, replace(rule, max_weight=0.15), stale=stale, meta=meta,
+                                        meta_threshold=0.3)
     np.testing.assert_array_equal(capped, got.clip(-0.15, 0.15))
 
 
@@ -197,7 +218,9 @@ def test_the_last_returns_would_have_had_the_volatility_aimed_at(seed, fields, t
         if not base.any(): continue
         np.testing.assert_allclose(row / row.abs().sum(), base / base.abs().sum(), rtol=1e-9)
         a_year = np.sqrt(365) * (window.fillna(0.0) @ row).std()
-        assert a_year == pytest.approx(target, rel=1e-9) or (a_year < target and row.abs().sum() == pytest.approx(rule.leverage))
+        assert a_year == pytest.approx(target, rel=1e-9) or (a_year < target
+                                                             and row.abs().sum()
+                                                             == pytest.approx(rule.leverage))
 
 
 def test_volatility_a_year_counts_the_bars_of_the_market():
@@ -235,37 +258,49 @@ def test_hysteresis_waits_at_the_way_out_only():
 def test_equal_scores_at_the_border_are_left_out():
     bars = bars_of(**{s: range(12) for s in "ABCDEF"})
     p = bars[["symbol", "ts"]].assign(probability=bars.symbol.map(dict(A=.9, B=.7, C=.7, D=.4, E=.3, F=.1)))
-    w = positions_from_predictions(p, bars, TradingRule("long_short", signal="quantile", quantile=1 / 3)).iloc[0]
+    w = positions_from_predictions(p, bars, TradingRule("long_short", signal="quantile",
+                                                        quantile=1 / 3)).iloc[0]
     assert w.to_dict() == {"A": .5, "B": 0, "C": 0, "D": 0, "E": -.25, "F": -.25}
-    every = positions_from_predictions(p.assign(probability=0.9), bars, TradingRule(signal="quantile", quantile=0.5))
+    every = positions_from_predictions(p.assign(probability=0.9), bars,
+                                       TradingRule(signal="quantile", quantile=0.5))
     assert (every == 0).all(axis=None)
-    assert positions_from_predictions(p, bars, TradingRule(signal="quantile", quantile=1.0)).iloc[0].tolist() == [1 / 6] * 6
+    assert positions_from_predictions(p, bars, TradingRule(signal="quantile",
+                                                           quantile=1.0)).iloc[0].tolist() == [1 / 6] * 6
 
 
 def test_too_few_symbols_for_a_quantile_are_named():
     bars = bars_of(A=range(12), B=range(12))
-    with pytest.raises(BacktestError, match="^`quantile` must be a share of at least one of 2 symbols, got 0.2"):
+    with pytest.raises(BacktestError, match="^`quantile` must be a share of at least one of 2 symbols, got "
+                       "0.2"):
         positions_from_predictions(always(bars), bars, TradingRule(signal="quantile"))
     one = bars_of(A=range(12))
     with pytest.raises(BacktestError, match="a single symbol has no best"):
-        positions_from_predictions(always(one), one, TradingRule("long_short", signal="quantile", quantile=0.5))
+        positions_from_predictions(always(one), one,
+                                   TradingRule("long_short", signal="quantile", quantile=0.5))
     late = bars_of(A=range(12), B=range(6, 12))
-    w = positions_from_predictions(late[["symbol", "ts"]].assign(probability=late.symbol.map({"A": .6, "B": .7})), late,
+    w = positions_from_predictions(late[["symbol",
+                                         "ts"]].assign(probability=late.symbol.map({"A": .6, "B": .7})), late,
                                    TradingRule(signal="quantile", quantile=0.5))
     assert w["A"].eq(0).all() and list(w["B"]) == [0] * 6 + [1.0] * 6
 
 
 def test_predicted_returns_have_their_centre_at_nothing():
     bars = bars_of(A=range(12))
-    p = always(bars).drop(columns="probability").assign(prediction=[.01, -.02, 0, .04, -.04, .02, .01, np.nan, -.001, .1, -.1])
+    p = always(bars).drop(columns="probability").assign(prediction=[.01, -.02, 0, .04, -.04, .02, .01,
+                                                                    np.nan, -.001, .1, -.1])
     assert list(positions_from_predictions(p, bars)["A"]) == [1, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0]
-    assert list(positions_from_predictions(p, bars, TradingRule("long_short", 0.015))["A"]) == [0, -1, 0, 1, -1, 1, 0, 0, 0, 1, -1, 0]
+    assert list(positions_from_predictions(p, bars,
+                                           TradingRule("long_short",
+                                                       0.015))["A"]) == [0, -1, 0, 1, -1, 1, 0, 0, 0, 1, -1,
+                                                                         0]
     sized = positions_from_predictions(p, bars, TradingRule("long_short", signal="proportional"))["A"]
     np.testing.assert_allclose(sized, [1, -1, 0, 1, -1, .5, .25, 0, -.025, 1, -1, 0])
-    sized = positions_from_predictions(p, bars, TradingRule("long_short", signal="proportional", reach=0.05))["A"]
+    sized = positions_from_predictions(p, bars, TradingRule("long_short", signal="proportional",
+                                                            reach=0.05))["A"]
     np.testing.assert_allclose(sized, [.2, -.4, 0, .8, -.8, .4, .2, 0, -.02, 1, -1, 0])
     for rule in (TradingRule("long_short", -0.1), TradingRule(signal="proportional", threshold=-0.1)):
-        with pytest.raises(ParameterError, match=r"^`threshold` must be a number, 0 <= t < 1, got -0.1 \(scores in `prediction`\)"):
+        with pytest.raises(ParameterError, match=r"^`threshold` must be a number, 0 <= t < 1, got -0.1 "
+                           r"\(scores in `prediction`\)"):
             positions_from_predictions(p, bars, rule)
     assert positions_from_predictions(p, bars, TradingRule(threshold=-0.03))["A"].sum() == 8
 
@@ -276,7 +311,8 @@ def test_a_rule_says_what_it_means_for_a_kind_of_score():
     assert TradingRule(excess=0.03).on("probability", based=False) == TradingRule(threshold=0.53)
     for rule in (TradingRule("long_short", excess=-0.1), TradingRule(signal="proportional", excess=-0.1)):
         with pytest.raises(ParameterError, match="`excess` must be 0 <= e < 1"): rule.on("probability")
-    with pytest.raises(ParameterError, match="`excess` must be 0 for predicted returns"): TradingRule(excess=0.1).on("prediction")
+    with pytest.raises(ParameterError, match="`excess` must be 0 for predicted returns"):
+        TradingRule(excess=0.1).on("prediction")
     assert TradingRule().on("prediction").threshold == 0.0 and TradingRule(signal="quantile").on("prediction").threshold is None
     with pytest.raises(ParameterError, match="did you mean `probability`"): TradingRule().on("probabilty")
 
@@ -284,14 +320,23 @@ def test_a_rule_says_what_it_means_for_a_kind_of_score():
 def test_without_a_threshold_a_probability_is_held_against_the_base_rate_of_its_fold():
     bars = bars_of(A=range(12))
     rates = [.3] * 6 + [.6] * 5
-    p = always(bars).assign(fold=[1] * 6 + [2] * 5, baseline=rates, probability=[.29, .3, .31, .5, .7, .2, .59, .6, .61, .7, .2])
+    p = always(bars).assign(fold=[1] * 6 + [2] * 5, baseline=rates,
+                            probability=[.29, .3, .31, .5, .7, .2, .59, .6, .61, .7, .2])
     assert list(positions_from_predictions(p, bars)["A"]) == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0]
-    assert list(positions_from_predictions(p, bars, TradingRule(excess=0.15))["A"]) == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0]
-    assert list(positions_from_predictions(p, bars, TradingRule("long_short"))["A"]) == [-1, 0, 1, 1, 1, -1, -1, 0, 1, 1, -1, 0]
-    assert list(positions_from_predictions(p, bars, TradingRule(threshold=0.5))["A"]) == [0, 0, 0, 0, 1, 0, 1, 1, 1, 1, 0, 0]
+    assert list(positions_from_predictions(p, bars,
+                                           TradingRule(excess=0.15))["A"]) == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0,
+                                                                               0, 0]
+    assert list(positions_from_predictions(p, bars,
+                                           TradingRule("long_short"))["A"]) == [-1, 0, 1, 1, 1, -1, -1, 0, 1,
+                                                                                1, -1, 0]
+    assert list(positions_from_predictions(p, bars,
+                                           TradingRule(threshold=0.5))["A"]) == [0, 0, 0, 0, 1, 0, 1, 1, 1, 1,
+                                                                                 0, 0]
     sized = positions_from_predictions(p, bars, TradingRule(signal="proportional"))["A"]
     np.testing.assert_allclose(sized, [0, 0, .02, .4, .8, 0, 0, 0, .02, .2, 0, 0], atol=1e-12)
-    assert positions_from_predictions(p.drop(columns="baseline"), bars).equals(positions_from_predictions(p, bars, TradingRule(threshold=0.5)))
+    assert positions_from_predictions(p.drop(columns="baseline"),
+                                      bars).equals(positions_from_predictions(p, bars,
+                                                                              TradingRule(threshold=0.5)))
 
 
 @pytest.mark.parametrize("rate", [np.nan, -0.1, 1.1])
@@ -301,7 +346,8 @@ def test_a_base_rate_is_a_share_beside_every_probability(rate):
         positions_from_predictions(always(bars).assign(baseline=[rate] + [.5] * 10), bars)
 
 
-@pytest.mark.parametrize("train, test", [((0, 10), (0, 10)), ((2, 8), (0, 10)), ((0, 4), (4, 10)), ((6, 11), (0, 6)), ((5, 5), (0, 10)), ((0, 10), (0, 4))])
+@pytest.mark.parametrize("train, test", [((0, 10), (0, 10)), ((2, 8), (0, 10)), ((0, 4), (4, 10)),
+                                         ((6, 11), (0, 6)), ((5, 5), (0, 10)), ((0, 10), (0, 4))])
 def test_a_fold_that_learnt_from_what_it_foretells_is_refused(train, test):
     bars = bars_of(A=range(12))
     names = ("train_start", "train_end", "test_start", "test_end")
@@ -311,7 +357,8 @@ def test_a_fold_that_learnt_from_what_it_foretells_is_refused(train, test):
 
 def test_a_fold_whose_test_part_was_cut_out_of_its_training_is_not():
     bars = bars_of(A=range(12))
-    p = always(bars).iloc[4:7].assign(fold=1, train_start=TS[0], train_end=TS[11], test_start=TS[4], test_end=TS[6])
+    p = always(bars).iloc[4:7].assign(fold=1, train_start=TS[0], train_end=TS[11], test_start=TS[4],
+                                      test_end=TS[6])
     assert positions_from_predictions(p, bars)["A"].sum() == 3 and lay_out(p, bars).out_of_sample
     assert not lay_out(p.drop(columns="fold"), bars).out_of_sample
 
@@ -319,15 +366,18 @@ def test_a_fold_whose_test_part_was_cut_out_of_its_training_is_not():
 def test_the_meta_model_has_the_last_word():
     bars = bars_of(A=range(12))
     meta = always(bars, 0.9).assign(probability=[.9, .9, .4, .9, .5, .9, .9, .9, np.nan, .9, .9]).drop(10)
-    assert list(positions_from_predictions(always(bars), bars, meta=meta)["A"]) == [1, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 0]
+    assert list(positions_from_predictions(always(bars), bars,
+                                           meta=meta)["A"]) == [1, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 0]
     kept = positions_from_predictions(always(bars), bars, TradingRule(min_hold=3), meta=meta)["A"]
     assert list(kept) == [1, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("spoil, message", [
     (lambda m: m.drop(columns="probability"), "`meta` must be a frame with a column `probability`"),
-    (lambda m: m.assign(probability=2.0), r"between 0 and 1, got 2.0 \(meta\)"), (lambda m: pd.concat([m, m]), "`meta` must be unique"),
-    (lambda m: m.assign(symbol="Z"), "`meta` must be made at bars that exist"), (lambda m: m.iloc[:0], "`meta` must be at least one row"),
+    (lambda m: m.assign(probability=2.0), r"between 0 and 1, got 2.0 \(meta\)"),
+    (lambda m: pd.concat([m, m]), "`meta` must be unique"),
+    (lambda m: m.assign(symbol="Z"), "`meta` must be made at bars that exist"),
+    (lambda m: m.iloc[:0], "`meta` must be at least one row"),
     (lambda m: m.assign(model=["a"] * 5 + ["b"] * 6), "`meta` must be of one model"),
     (lambda m: m.assign(train_end=TS[3]), "after training"),
 ])
@@ -342,24 +392,28 @@ def test_predictions_of_training_rows_are_refused():
     p = always(bars)
     fine = p.assign(fold=1, train_start=TS[0] - pd.Timedelta(days=9), train_end=TS[0] - pd.Timedelta(days=1))
     positions_from_predictions(fine, bars)
-    with pytest.raises(BacktestError, match="made after training, which ended at 2024-01-03.*got '2024-01-01"):
+    with pytest.raises(BacktestError,
+                       match="made after training, which ended at 2024-01-03.*got '2024-01-01"):
         positions_from_predictions(fine.assign(train_end=TS[2]), bars)
-    around = p.assign(train_start=TS[0] - pd.Timedelta(days=9), train_end=TS[11] + pd.Timedelta(days=9), test_start=TS[0], test_end=TS[10])
+    around = p.assign(train_start=TS[0] - pd.Timedelta(days=9), train_end=TS[11] + pd.Timedelta(days=9),
+                      test_start=TS[0], test_end=TS[10])
     positions_from_predictions(around, bars)
     with pytest.raises(BacktestError, match="only what it has not seen"):
         positions_from_predictions(around.assign(test_end=TS[9]), bars)
     with pytest.raises(BacktestError, match="each with its fold"):
         positions_from_predictions(p.assign(fold=[1.0] * 10 + [np.nan]), bars)
-    early = p.assign(train_start=TS[11], train_end=TS[11] + pd.Timedelta(days=9))  # trained later than it is asked
+    # trained later than it is asked
+    early = p.assign(train_start=TS[11], train_end=TS[11] + pd.Timedelta(days=9))
     positions_from_predictions(early, bars)
 
 
 def test_the_table_of_folds_says_which_rows_were_learnt():
-    from mlfin.models.splits import WalkForward, describe_folds
+    from mlfin.validation.splits import WalkForward, describe_folds
     bars = bars_of(A=range(12))
     labels = pd.DataFrame(dict(ts=TS, t0=TS + pd.Timedelta(hours=1), t1=TS + pd.Timedelta(hours=2)))
     folds = list(WalkForward(2, embargo=0).split(labels))
-    made = pd.concat([bars.iloc[f.test][["symbol", "ts"]].assign(fold=f.number, probability=0.7) for f in folds])
+    made = pd.concat([bars.iloc[f.test][["symbol", "ts"]].assign(fold=f.number, probability=0.7)
+                      for f in folds])
     with_borders = made[made.ts < TS[11]].merge(describe_folds(folds), on="fold")
     assert len(positions_from_predictions(with_borders, bars)) > 2
     learnt = with_borders.assign(ts=with_borders.ts - (with_borders.ts.min() - TS[0]))
@@ -378,7 +432,8 @@ def test_a_rule_is_compiled_once_whatever_the_arrays_are_like():
     ways = [np.asfortranarray, np.array, closed, lambda x: np.repeat(x, 2, axis=1)[:, ::2]]
     want = decide(scores, TradingRule())
     for way in ways:
-        np.testing.assert_array_equal(decide(replace(scores, **{n: way(getattr(scores, n)) for n in names}), TradingRule()), want)
+        np.testing.assert_array_equal(decide(replace(scores, **{n: way(getattr(scores, n)) for n in names}),
+                                             TradingRule()), want)
     assert len(compiled(decide_rows).signatures) == 1
 
 
@@ -386,20 +441,27 @@ def test_one_table_serves_many_rules():
     bars, p, meta = market(5)
     scores = lay_out(p, bars, meta=meta)
     for rule in (TradingRule(), TradingRule("long_short", signal="quantile"), TradingRule(vol_target=0.1)):
-        np.testing.assert_array_equal(decide(scores, rule), positions_from_predictions(p, bars, rule, meta=meta))
+        np.testing.assert_array_equal(decide(scores, rule),
+                                      positions_from_predictions(p, bars, rule, meta=meta))
 
 
 @pytest.mark.parametrize("kwargs, field", [
     (dict(threshold=0.0), "threshold"), (dict(threshold=1.0), "threshold"), (dict(threshold=-1), "threshold"),
-    (dict(threshold=float("nan")), "threshold"), (dict(threshold="0.5"), "threshold"), (dict(threshold=True), "threshold"),
-    (dict(kind="long_short", threshold=0.4), "threshold"), (dict(signal="proportional", threshold=0.4), "threshold"),
-    (dict(signal="quantile", threshold=0.5), "threshold"), (dict(kind="short"), "rule"), (dict(signal="rank"), "signal"),
+    (dict(threshold=float("nan")), "threshold"), (dict(threshold="0.5"), "threshold"),
+    (dict(threshold=True), "threshold"),
+    (dict(kind="long_short", threshold=0.4), "threshold"),
+    (dict(signal="proportional", threshold=0.4), "threshold"),
+    (dict(signal="quantile", threshold=0.5), "threshold"), (dict(kind="short"), "rule"),
+    (dict(signal="rank"), "signal"),
     (dict(quantile=0), "quantile"), (dict(quantile=1.1), "quantile"), (dict(hysteresis=-0.1), "hysteresis"),
-    (dict(kind="long_short", signal="quantile", quantile=0.4, hysteresis=0.2), "quantile"), (dict(min_hold=-1), "min_hold"),
+    (dict(kind="long_short", signal="quantile", quantile=0.4, hysteresis=0.2), "quantile"),
+    (dict(min_hold=-1), "min_hold"),
     (dict(min_hold=2.0), "min_hold"), (dict(min_hold=None), "min_hold"), (dict(vol_target=0), "vol_target"),
-    (dict(vol_target=float("inf")), "vol_target"), (dict(vol_lookback=1), "vol_lookback"), (dict(leverage=0), "leverage"),
+    (dict(vol_target=float("inf")), "vol_target"), (dict(vol_lookback=1), "vol_lookback"),
+    (dict(leverage=0), "leverage"),
     (dict(leverage=None), "leverage"), (dict(max_weight=0), "max_weight"), (dict(reach=-1), "reach"),
-    (dict(stop_loss=1.0), "stop_loss"), (dict(take_profit=0), "take_profit"), (dict(trailing_stop="0.1"), "trailing_stop"),
+    (dict(stop_loss=1.0), "stop_loss"), (dict(take_profit=0), "take_profit"),
+    (dict(trailing_stop="0.1"), "trailing_stop"),
 ])
 def test_bad_rules_are_named(kwargs, field):
     bars = bars_of(A=range(12))
@@ -407,7 +469,8 @@ def test_bad_rules_are_named(kwargs, field):
         positions_from_predictions(always(bars), bars, TradingRule(**kwargs))
 
 
-@pytest.mark.parametrize("kwargs, field", [(dict(stale=-1), "stale"), (dict(stale=1.5), "stale"), (dict(meta_threshold=1.0), "meta_threshold")])
+@pytest.mark.parametrize("kwargs, field", [(dict(stale=-1), "stale"), (dict(stale=1.5), "stale"),
+                                           (dict(meta_threshold=1.0), "meta_threshold")])
 def test_bad_parameters_are_named(kwargs, field):
     bars = bars_of(A=range(12))
     with pytest.raises(ParameterError, match=f"^`{field}`"):
@@ -415,10 +478,13 @@ def test_bad_parameters_are_named(kwargs, field):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda p: p.iloc[:0], "at least one row"), (lambda p: p.drop(columns="probability"), "column `probability`"),
+    (lambda p: p.iloc[:0], "at least one row"), (lambda p: p.drop(columns="probability"),
+                                                 "column `probability`"),
     (lambda p: p.drop(columns="ts"), "column `ts`"),
-    (lambda p: pd.concat([p, p]), "unique by symbol and ts"), (lambda p: p.assign(probability=1.2), "between 0 and 1"),
-    (lambda p: p.assign(probability=-np.inf), "between 0 and 1"), (lambda p: p.assign(symbol="Z"), "made at bars that exist"),
+    (lambda p: pd.concat([p, p]), "unique by symbol and ts"),
+    (lambda p: p.assign(probability=1.2), "between 0 and 1"),
+    (lambda p: p.assign(probability=-np.inf), "between 0 and 1"),
+    (lambda p: p.assign(symbol="Z"), "made at bars that exist"),
     (lambda p: p.assign(ts=p.ts + pd.Timedelta(hours=1)), "made at bars that exist"),
     (lambda p: p.assign(model=["a"] * 5 + ["b"] * 6), "of one model"),
     (lambda p: p.assign(prediction=0.1), r"a column `probability` or a column `prediction`, .* \(both\)"),
@@ -434,11 +500,14 @@ def test_bad_predictions_are_named(spoil, message):
 def test_rule_spec_is_plain_and_equal_for_equal_rules():
     assert TradingRule("long_short", 0.5).spec() == {"kind": "long_short", "threshold": 0.5}
     full = TradingRule("long_short", None, "quantile", 0.3, 0.1, 2, 0.15, 63, 2, 1, 0.2, 0.1, 0.2, 0.3).spec()
-    assert full == {"kind": "long_short", "threshold": None, "signal": "quantile", "quantile": 0.3, "hysteresis": 0.1,
-                    "min_hold": 2.0, "vol_target": 0.15, "vol_lookback": 63.0, "leverage": 2.0, "max_weight": 1.0,
+    assert full == {"kind": "long_short", "threshold": None, "signal": "quantile", "quantile": 0.3,
+                    "hysteresis": 0.1,
+                    "min_hold": 2.0, "vol_target": 0.15, "vol_lookback": 63.0, "leverage": 2.0,
+                    "max_weight": 1.0,
                     "stop_loss": 0.1, "take_profit": 0.2, "trailing_stop": 0.3}
     assert all(v is None or type(v) in (str, float) for v in full.values())
-    for same in (dict(quantile=0.4), dict(reach=0.1), dict(vol_lookback=5), dict(min_hold=1), dict(max_weight=1)):
+    for same in (dict(quantile=0.4), dict(reach=0.1), dict(vol_lookback=5), dict(min_hold=1),
+                 dict(max_weight=1)):
         assert TradingRule(**same).spec() == TradingRule().spec()
     with pytest.raises(AttributeError): TradingRule().threshold = 0.6
 
@@ -446,7 +515,8 @@ def test_rule_spec_is_plain_and_equal_for_equal_rules():
 def test_holding_is_all_in_from_start_to_end():
     bars = bars_of(A=range(12), B=range(6, 12))
     w = hold_equally(bars, "2024-01-03", TS[7])
-    assert list(w.index) == list(TS[2:8]) and (w.sum(axis=1) == 1).all() and list(w["B"]) == [0] * 4 + [.5] * 2
+    assert list(w.index) == list(TS[2:8]) and (w.sum(axis=1)
+                                               == 1).all() and list(w["B"]) == [0] * 4 + [.5] * 2
 
 
 def test_panel_is_sorted_and_keeps_gaps():

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from mlfin.backtest.costs import Costs
 from mlfin.backtest.risk import return_figures
-from mlfin.backtest.signals import TradingRule, hold_equally, positions_from_predictions
+from mlfin.backtest.signals import hold_equally, positions_from_predictions
+from mlfin.backtest.trading_rule import TradingRule
 from mlfin.backtest.simulate import backtest, buy_and_hold, daily_returns, equity_frame, simulate
 from mlfin.core.errors import BacktestError, DataError, ParameterError
-from mlfin.data.calendars import expected_bars
+from mlfin.market.calendars import expected_bars
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "market"
 
@@ -29,7 +30,8 @@ def make_bars(seed, rows=60, symbols=3, missing=0.0, vol=0.03):
     frames = []
     for s in range(symbols):
         close = 20 * (s + 1) * np.exp(rng.normal(0, vol, rows).cumsum())
-        frame = pd.DataFrame(dict(symbol=f"S{s}", timeframe="1d", ts=ts, open=close * np.exp(rng.normal(0, vol / 3, rows)),
+        frame = pd.DataFrame(dict(symbol=f"S{s}", timeframe="1d", ts=ts,
+                                  open=close * np.exp(rng.normal(0, vol / 3, rows)),
                                   close=close))
         keep = rng.random(rows) >= missing
         if missing and s:
@@ -123,7 +125,8 @@ def test_equals_vectorbt_alone_on_identical_orders():
     sim = simulate(weights, bars, bps(7, 3), cash=5_000)
     target = weights["S0"].reindex(bars.ts).ffill().shift(1, fill_value=0.0)
     size = target.where(target.diff().fillna(target) != 0).to_numpy()
-    alone = vbt.Portfolio.from_orders(pd.Series(bars.close.to_numpy(), bars.ts), size=size, size_type="targetpercent",
+    alone = vbt.Portfolio.from_orders(pd.Series(bars.close.to_numpy(), bars.ts), size=size,
+                                      size_type="targetpercent",
                                       price=bars.open.to_numpy(), fees=7e-4, slippage=3e-4, init_cash=5_000)
     np.testing.assert_allclose(sim.equity["strategy"], alone.value(), rtol=1e-9)
     assert sim.costs["fees"] == pytest.approx(alone.orders.fees.sum(), rel=1e-9)
@@ -137,15 +140,19 @@ def test_panel_with_shared_cash_equals_vectorbt_sizing():
     rng = np.random.default_rng(0)
     ts = pd.DatetimeIndex(sorted(bars.ts.unique()))
     raw = rng.uniform(0.05, 1, (len(ts) - 1, 3))
-    weights = pd.DataFrame(raw / raw.sum(axis=1, keepdims=True) * 0.95, index=ts[:-1], columns=["S0", "S1", "S2"])
+    weights = pd.DataFrame(raw / raw.sum(axis=1, keepdims=True) * 0.95, index=ts[:-1],
+                           columns=["S0", "S1", "S2"])
     sim = simulate(weights, bars, bps(0, 0))
     wide = bars.pivot(index="ts", columns="symbol", values=["open", "close"])
-    alone = vbt.Portfolio.from_orders(wide["close"], size=weights.reindex(ts).shift(1).to_numpy(), size_type="targetpercent",
-                                      price=wide["open"].to_numpy(), init_cash=100_000, cash_sharing=True, group_by=True, call_seq="auto")
+    alone = vbt.Portfolio.from_orders(wide["close"], size=weights.reindex(ts).shift(1).to_numpy(),
+                                      size_type="targetpercent",
+                                      price=wide["open"].to_numpy(), init_cash=100_000, cash_sharing=True,
+                                      group_by=True, call_seq="auto")
     np.testing.assert_allclose(sim.equity["strategy"], alone.value(), rtol=1e-9)
 
 
-@pytest.mark.parametrize("costs", [Costs(fee_bps=7), Costs(fee_min=3, fee_per_share=0.01, spread_bps=9, slippage_vol=0.1),
+@pytest.mark.parametrize("costs", [Costs(fee_bps=7),
+                                   Costs(fee_min=3, fee_per_share=0.01, spread_bps=9, slippage_vol=0.1),
                                    Costs(fill="close", lot=5.0)], ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_vectorbt_alone_finds_the_same_from_our_orders_to_the_last_cent(seed, costs):
@@ -153,9 +160,13 @@ def test_vectorbt_alone_finds_the_same_from_our_orders_to_the_last_cent(seed, co
     bars = make_bars(seed, rows=150)
     sim = simulate(make_weights(bars, seed, short=True), bars, costs)
     close = bars.pivot(index="ts", columns="symbol", values="close").loc[sim.equity["ts"]]
-    table = {c: sim.orders.pivot(index="ts", columns="symbol", values=c).reindex(index=close.index, columns=close.columns) for c in ("size", "price", "fee")}
-    alone = vbt.Portfolio.from_orders(close, size=table["size"].to_numpy(), price=table["price"].fillna(close).to_numpy(), cash_sharing=True,
-                                      fixed_fees=table["fee"].fillna(0.0).to_numpy(), init_cash=100_000, group_by=True, call_seq="auto")
+    table = {c: sim.orders.pivot(index="ts", columns="symbol",
+                                 values=c).reindex(index=close.index, columns=close.columns)
+             for c in ("size", "price", "fee")}
+    alone = vbt.Portfolio.from_orders(close, size=table["size"].to_numpy(),
+                                      price=table["price"].fillna(close).to_numpy(), cash_sharing=True,
+                                      fixed_fees=table["fee"].fillna(0.0).to_numpy(), init_cash=100_000,
+                                      group_by=True, call_seq="auto")
     np.testing.assert_allclose(sim.equity["strategy"], alone.value(), rtol=1e-9, atol=0.005)
     np.testing.assert_allclose(sim.portfolio.value(), alone.value(), rtol=1e-12)
     assert sim.trades["pnl"].sum() == pytest.approx(sim.equity["strategy"].iloc[-1] - 100_000, abs=0.005)
@@ -170,15 +181,19 @@ def test_trades_of_stops_flows_and_splits_account_for_the_whole_gain():
     clock = sorted(bars.ts.unique())
     late = (bars.symbol == "S0") & (bars.ts >= clock[60])
     bars.loc[late, ["open", "high", "low", "close"]] /= 4
-    actions = pd.DataFrame(dict(symbol=["S0", "S1"], ex_date=[clock[60], clock[70]], kind=["split", "dividend"], value=[4.0, 0.8]))
-    sim = simulate(make_weights(bars, 1, short=True, change=0.5), bars, Costs(borrow_bps=200), stop_loss=0.04, take_profit=0.03, actions=actions)
+    actions = pd.DataFrame(dict(symbol=["S0", "S1"], ex_date=[clock[60], clock[70]],
+                                kind=["split", "dividend"], value=[4.0, 0.8]))
+    sim = simulate(make_weights(bars, 1, short=True, change=0.5), bars, Costs(borrow_bps=200), stop_loss=0.04,
+                   take_profit=0.03, actions=actions)
     both = sim.orders.groupby(["ts", "symbol"]).size()
     assert both.max() == 2 and {"stop_loss", "take_profit"} <= set(sim.orders["reason"])
     flows = sim.flows[["borrow", "funding", "dividends"]].to_numpy().sum()
-    assert sim.trades["pnl"].sum() + flows == pytest.approx(sim.equity["strategy"].iloc[-1] - 100_000, rel=1e-9)
+    assert sim.trades["pnl"].sum() + flows == pytest.approx(sim.equity["strategy"].iloc[-1] - 100_000,
+                                                            rel=1e-9)
     assert sim.dividends == pytest.approx(sim.flows["dividends"].sum())
     assert sim.costs["borrow"] == pytest.approx(-sim.flows["borrow"].sum()) and sim.costs["borrow"] > 0
-    np.testing.assert_allclose(sim.portfolio.value().groupby(level=0).last() + sim.flows[["borrow", "dividends"]].sum(axis=1).cumsum().to_numpy(),
+    np.testing.assert_allclose(sim.portfolio.value().groupby(level=0).last()
+                               + sim.flows[["borrow", "dividends"]].sum(axis=1).cumsum().to_numpy(),
                                sim.equity["strategy"], rtol=1e-9)
     open_ = sim.trades[sim.trades["status"] == "open"].groupby("symbol")["size"].sum()
     held = sim.units.iloc[-1]
@@ -189,18 +204,24 @@ def test_books_that_do_not_agree_are_refused(monkeypatch):
     """An accountant that charges a fee twice."""
     vbt = pytest.importorskip("vectorbt")
     honest = vbt.Portfolio.from_orders.__func__
-    monkeypatch.setattr(vbt.Portfolio, "from_orders", classmethod(lambda cls, *a, fixed_fees, **k: honest(cls, *a, fixed_fees=fixed_fees * 2, **k)))
+    monkeypatch.setattr(vbt.Portfolio, "from_orders",
+                        classmethod(lambda cls, *a, fixed_fees,
+                                    **k: honest(cls, *a, fixed_fees=fixed_fees * 2, **k)))
     bars = make_bars(0)
     with pytest.raises(BacktestError, match="by our own books"): simulate(make_weights(bars, 0), bars)
 
 
 def test_leverage_is_borrowed_and_its_limit_is_kept():
     bars = flat_bars([10.0, 10, 12, 12])
-    sim = simulate(table(bars, A=[2, 2, 2]), bars, Costs(fee_bps=0, slippage_bps=0, funding_bps=365), cash=100, leverage=2)
-    assert list(sim.cash) == pytest.approx([100, -100, -100.01, -100.020001]) and sim.exposure.iloc[1] == pytest.approx(2)
+    sim = simulate(table(bars, A=[2, 2, 2]), bars, Costs(fee_bps=0, slippage_bps=0, funding_bps=365),
+                   cash=100, leverage=2)
+    assert list(sim.cash) == pytest.approx([100, -100, -100.01,
+                                            -100.020001]) and sim.exposure.iloc[1] == pytest.approx(2)
     assert sim.costs["funding"] == pytest.approx(0.020001) and sim.costs["total"] == sim.costs["funding"]
-    with pytest.raises(BacktestError, match="of at most 2 in a row"): simulate(table(bars, A=[2.1, 2, 2]), bars, leverage=2)
-    assert simulate(table(bars, A=[2, 2, 2]), bars, Costs(fee_bps=100), cash=100, leverage=2).orders["size"].iloc[0] < 20
+    with pytest.raises(BacktestError, match="of at most 2 in a row"):
+        simulate(table(bars, A=[2.1, 2, 2]), bars, leverage=2)
+    assert simulate(table(bars, A=[2, 2, 2]), bars, Costs(fee_bps=100), cash=100,
+                    leverage=2).orders["size"].iloc[0] < 20
 
 
 # --- properties
@@ -211,11 +232,14 @@ def test_more_cost_never_more_profit(seed, fee, slip, more, missing):
     bars = make_bars(seed, rows=30, missing=0.2 if missing else 0.0)
     one = bars[bars.symbol == "S0"]
     weights = make_weights(one, seed)
-    end = [simulate(weights, one, bps(*costs)).equity["strategy"].iloc[-1] for costs in ((fee, slip), (fee + more, slip), (fee, slip + more))]
+    end = [simulate(weights, one, bps(*costs)).equity["strategy"].iloc[-1]
+           for costs in ((fee, slip), (fee + more, slip), (fee, slip + more))]
     assert max(end[1:]) <= end[0] * (1 + 1e-12)
-    orders = simulate(make_weights(bars, seed), bars, bps(fee, slip)).orders  # in a panel: for the very same orders
+    # in a panel: for the very same orders
+    orders = simulate(make_weights(bars, seed), bars, bps(fee, slip)).orders
     size, reference = orders["size"], orders["reference"]
-    paid = [(size * fill + size.abs() * fill * f / 1e4).sum() for f, s in ((fee, slip), (fee + more, slip), (fee, slip + more))
+    paid = [(size * fill + size.abs() * fill * f / 1e4).sum()
+            for f, s in ((fee, slip), (fee + more, slip), (fee, slip + more))
             for fill in [reference * (1 + np.sign(size) * s / 1e4)]]
     assert paid[0] == pytest.approx((size * orders["price"] + orders["fee"]).sum())
     assert min(paid[1:]) >= paid[0] - 1e-6
@@ -252,7 +276,8 @@ def test_scaling_prices_and_money_scales_money(seed, price, cash):
 
 def flat_bars(opens, closes=None, symbol="A", start="2024-01-01"):
     ts = pd.date_range(start, periods=len(opens), freq="D", tz="UTC", unit="us")
-    bars = pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts, open=opens, close=closes or opens), dtype=object)
+    bars = pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts, open=opens, close=closes or opens),
+                        dtype=object)
     bars = bars.astype({"symbol": "str", "timeframe": "str", "open": float, "close": float, "ts": ts.dtype})
     return bars[bars.open.notna()].reset_index(drop=True)
 
@@ -272,14 +297,16 @@ def test_fills_are_at_the_next_open_and_only_when_the_target_changes():
 
 
 def test_missing_bar_inside_a_holding_keeps_position_and_last_price():
-    bars = pd.concat([flat_bars([10.0, 10, None, 20, 20, 20]), flat_bars([1.0] * 6, symbol="B")], ignore_index=True)
+    bars = pd.concat([flat_bars([10.0, 10, None, 20, 20, 20]), flat_bars([1.0] * 6, symbol="B")],
+                     ignore_index=True)
     sim = simulate(table(bars, A=[.5, 0, 0, 0, 0], B=[0, 0, 0, 0, 0]), bars, bps(0, 0), cash=100)
     assert list(sim.equity["strategy"]) == [100, 100, 100, 150, 150, 150]
     assert list(sim.orders["ts"].dt.day) == [2, 4]
 
 
 def test_a_symbol_that_ends_is_sold_at_its_last_close_with_costs():
-    bars = pd.concat([flat_bars([10.0, 10, 10], [10.0, 10, 12]), flat_bars([1.0] * 6, symbol="B")], ignore_index=True)
+    bars = pd.concat([flat_bars([10.0, 10, 10], [10.0, 10, 12]), flat_bars([1.0] * 6, symbol="B")],
+                     ignore_index=True)
     sim = simulate(table(bars, A=[.5] * 5, B=[0] * 5), bars, bps(10, 0), cash=100)
     assert list(sim.orders["reason"]) == ["target", "ended"]
     assert sim.orders["price"].iloc[1] == 12.0 and sim.orders["fee"].iloc[1] == pytest.approx(0.06)
@@ -295,9 +322,10 @@ def test_what_is_held_at_the_end_stays_open():
 
 
 def test_purchases_share_what_cash_there_is():
-    bars = pd.concat([flat_bars([10.0, 10, 40, 40], symbol="A"), flat_bars([1.0] * 4, symbol="B")], ignore_index=True)
+    bars = pd.concat([flat_bars([10.0, 10, 40, 40], symbol="A"), flat_bars([1.0] * 4, symbol="B")],
+                     ignore_index=True)
     sim = simulate(table(bars, A=[.5, .5, .5], B=[0, .5, .5]), bars, bps(0, 0), cash=100)
-    assert sim.orders.iloc[1][["symbol", "size"]].tolist() == ["B", 50.0]  # half of 250 is wanted, 50 is there
+    assert sim.orders.iloc[1][["symbol", "size"]].tolist() == ["B", 50.0] # half of 250 is wanted, 50 is there
     assert sim.cash.min() == 0
 
 
@@ -354,7 +382,8 @@ def test_no_trade_at_all():
     (dict(bars=lambda b: b.drop(columns="open")), "column `open`"),
     (dict(bars=lambda b: pd.concat([b, b])), "unique by symbol and ts"),
     (dict(bars=lambda b: pd.concat([b, b.assign(timeframe="1h")])), "the same for all bars"),
-    (dict(weights=lambda w: w.iloc[-1:].set_axis([pd.Timestamp("2024-01-03", tz="UTC")])), "after the first decision"),
+    (dict(weights=lambda w: w.iloc[-1:].set_axis([pd.Timestamp("2024-01-03", tz="UTC")])),
+     "after the first decision"),
 ])
 def test_bad_input_is_named(change, message):
     bars = flat_bars([10.0, 11, 12])
@@ -364,7 +393,8 @@ def test_bad_input_is_named(change, message):
         simulate(change.get("weights", lambda w: w)(weights), change.get("bars", lambda b: b)(bars), **more)
 
 
-@pytest.mark.parametrize("kwargs", [dict(fee_bps=-1), dict(slippage_bps=float("nan")), dict(fee_bps=10_000), dict(fee_bps="1")])
+@pytest.mark.parametrize("kwargs", [dict(fee_bps=-1), dict(slippage_bps=float("nan")), dict(fee_bps=10_000),
+                                    dict(fee_bps="1")])
 def test_bad_costs_are_named(kwargs):
     bars = flat_bars([10.0, 11, 12])
     with pytest.raises(ParameterError, match=next(iter(kwargs))):
@@ -378,7 +408,8 @@ def test_bad_cash_is_named(cash):
         simulate(table(bars, A=[1, 0]), bars, cash=cash)
 
 
-@pytest.mark.parametrize("bad", [dict(costs="almgren"), dict(costs={"fees": 1}), dict(stop_loss=-0.1), dict(leverage=0), dict(trailing_stop=2.0)], ids=str)
+@pytest.mark.parametrize("bad", [dict(costs="almgren"), dict(costs={"fees": 1}), dict(stop_loss=-0.1),
+                                 dict(leverage=0), dict(trailing_stop=2.0)], ids=str)
 def test_unknown_costs_and_impossible_stops_are_named(bad):
     bars = flat_bars([10.0, 11, 12])
     with pytest.raises(ParameterError, match="cost" if "costs" in bad else next(iter(bad))):
@@ -394,7 +425,8 @@ def test_unknown_calendar():
 # --- the benchmark and days
 
 def test_holding_resplits_when_a_symbol_is_listed_and_not_otherwise():
-    bars = pd.concat([flat_bars([10.0] * 6), flat_bars([5.0] * 3, symbol="B", start="2024-01-04")], ignore_index=True)
+    bars = pd.concat([flat_bars([10.0] * 6), flat_bars([5.0] * 3, symbol="B", start="2024-01-04")],
+                     ignore_index=True)
     sim = buy_and_hold(bars, bps(0, 0), cash=100)
     assert sim.orders[["symbol", "size"]].values.tolist() == [["A", 10.0], ["A", -5.0], ["B", 10.0]]
     assert list(sim.orders["ts"].dt.day) == [2, 5, 5]
@@ -425,15 +457,18 @@ def test_days_and_sessions():
     r = daily_returns(pd.Series([100., 101, 102, 51, 51], index=ts), "XNYS")
     assert list(r.index.day) == [2, 3, 4, 5] and np.allclose(r, [0.02, -0.5, 0.0, 0.0])
     assert str(r.index.dtype) == "datetime64[us, UTC]" and r.index.name == "date" and r.name == "value"
-    future = pd.DatetimeIndex(["2024-01-02 20:00", "2024-01-02 23:30", "2024-01-03 21:00"], tz="UTC").as_unit("us")
-    assert list(daily_returns(pd.Series([100., 110, 121], index=future), "CMES").index.day) == [3]  # from 23:00 the next day's
+    future = pd.DatetimeIndex(["2024-01-02 20:00", "2024-01-02 23:30", "2024-01-03 21:00"],
+                              tz="UTC").as_unit("us")
+    # from 23:00 the next day's
+    assert list(daily_returns(pd.Series([100., 110, 121], index=future), "CMES").index.day) == [3]
     with pytest.raises(BacktestError, match="at least two rows"):
         daily_returns(pd.Series([1.0], index=ts[:1]))
 
 
 @pytest.mark.parametrize("calendar", ["XNYS", "XASX", "XNZE", "CMES", "XTKS", "24/7"])
 def test_each_daily_bar_is_a_day_of_its_own(calendar):
-    bars = expected_bars(calendar, "1d", "2024-01-03", "2024-02-14")  # some sessions open on the day before in UTC
+    # some sessions open on the day before in UTC
+    bars = expected_bars(calendar, "1d", "2024-01-03", "2024-02-14")
     r = daily_returns(pd.Series(1.01 ** np.arange(len(bars)), index=pd.DatetimeIndex(bars.ts)), calendar)
     assert list(r.index.tz_localize(None)) == list(bars.session[1:]) and np.allclose(r, 0.01)
 
@@ -491,7 +526,8 @@ def test_a_simulation_can_be_pickled_and_copied():
 
 def test_a_symbol_has_one_column_of_weights():
     bars = make_bars(2)
-    with pytest.raises(BacktestError, match="one column a symbol"): simulate(make_weights(bars, 2).set_axis(["S0", "S0", "S1"], axis=1), bars)
+    with pytest.raises(BacktestError, match="one column a symbol"):
+        simulate(make_weights(bars, 2).set_axis(["S0", "S0", "S1"], axis=1), bars)
 
 
 def test_the_rule_of_a_backtest_has_its_threshold():

@@ -8,7 +8,7 @@ import pytest
 
 from mlfin.backtest.costs import Costs
 from mlfin.backtest.risk import cost_breakeven_bps, return_figures
-from mlfin.backtest.signals import TradingRule
+from mlfin.backtest.trading_rule import TradingRule
 from mlfin.backtest.simulate import backtest, simulate
 from mlfin.backtest.stress import capacity, cost_curve, delay_curve, impact_curve, regimes, stress
 from mlfin.core.errors import BacktestError, ParameterError
@@ -26,12 +26,15 @@ def test_regimes_are_made_of_their_days():
     table = regimes(r, b, 365).set_index(["kind", "regime"])
     assert list(table.columns) == ["days", "total_return", "cagr", "sharpe", "max_drawdown"]
     assert list(table.index) == ([("year", y) for y in ("2015", "2016", "2017")]
-                                 + [("volatility", v) for v in ("calm", "middling", "turbulent")] + [("market", "up"), ("market", "down")])
+                                 + [("volatility", v)
+                                    for v in ("calm", "middling", "turbulent")]
+                                 + [("market", "up"), ("market", "down")])
     for year in ("2015", "2016", "2017"):
         own = return_figures(r.loc[year], 365)
         for name in ("total_return", "cagr", "sharpe", "max_drawdown"):
             assert table.loc[("year", year), name] == pytest.approx(own[name])
-    assert table.groupby("kind")["days"].sum().to_dict() == {"year": 1000, "market": 1000, "volatility": 1000 - 21}
+    assert table.groupby("kind")["days"].sum().to_dict() == {"year": 1000, "market": 1000,
+                                                             "volatility": 1000 - 21}
     assert np.prod(1 + table.loc["market", "total_return"]) == pytest.approx((1 + r).prod())
 
 
@@ -44,7 +47,8 @@ def test_volatility_is_that_of_the_days_before_in_thirds_of_the_record():
     assert table.loc["calm", "total_return"] == pytest.approx((1 + daily(1, 500).iloc[21:][low]).prod() - 1)
     later = b.copy()
     later.iloc[-1] = 0.5  # what happens on a day does not decide that day's regime
-    assert regimes(daily(1, 500), later).set_index("regime").loc["turbulent", "days"] == table.loc["turbulent", "days"]
+    assert regimes(daily(1, 500), later).set_index("regime").loc["turbulent",
+                                                                 "days"] == table.loc["turbulent", "days"]
 
 
 def test_a_month_is_up_or_down_by_what_it_compounds_to():
@@ -81,7 +85,8 @@ def test_the_worst_window_is_the_worst_of_all(window):
     assert row["benchmark"] == pytest.approx(worst) and row["start"] == b.index[first] and row["end"] == b.index[first + window - 1]
     assert row["strategy"] == pytest.approx((1 + r.iloc[first:first + window]).prod() - 1)
     own = stress(r, b, days=(window,), of="strategy").iloc[0]
-    assert own["strategy"] == pytest.approx(slow_stress(b, r, window)[0]) and own["strategy"] <= row["strategy"]
+    assert own["strategy"] == pytest.approx(slow_stress(b, r,
+                                                        window)[0]) and own["strategy"] <= row["strategy"]
 
 
 def test_several_windows_share_no_day_and_long_ones_are_left_out():
@@ -114,8 +119,10 @@ def some_bars(seed=0, symbols=2, drift=0.001, rows=300):
     for s in range(symbols):
         close = 30 * np.exp(rng.normal(drift, 0.015, rows).cumsum())
         open_ = close * np.exp(rng.normal(0, 0.004, rows))
-        frames.append(pd.DataFrame(dict(symbol=f"S{s}", timeframe="1d", ts=TS[:rows], open=open_, close=close, volume=rng.uniform(1e4, 1e6, rows),
-                                        high=np.maximum(open_, close) * 1.004, low=np.minimum(open_, close) * 0.996)))
+        frames.append(pd.DataFrame(dict(symbol=f"S{s}", timeframe="1d", ts=TS[:rows], open=open_, close=close,
+                                        volume=rng.uniform(1e4, 1e6, rows),
+                                        high=np.maximum(open_, close) * 1.004,
+                                        low=np.minimum(open_, close) * 0.996)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -132,10 +139,13 @@ def earned(sim):
 @pytest.mark.parametrize("seed", range(3))
 def test_cost_curve_is_that_of_single_runs(seed):
     bars = some_bars(seed)
-    sim = simulate(some_weights(bars, seed), bars, Costs(fee_bps=4, fee_min=2, spread_bps=3, slippage_vol=0.05, impact=0.1, borrow_bps=100, delay=2, lot=1))
+    sim = simulate(some_weights(bars, seed), bars,
+                   Costs(fee_bps=4, fee_min=2, spread_bps=3, slippage_vol=0.05, impact=0.1, borrow_bps=100,
+                         delay=2, lot=1))
     curve = cost_curve(sim, bars, (0, 5.5, 40), 365)
     for row in curve.itertuples():
-        direct = simulate(some_weights(bars, seed), bars, Costs(fee_bps=row.bps, slippage_bps=0, borrow_bps=100, delay=2, lot=1))
+        direct = simulate(some_weights(bars, seed), bars,
+                          Costs(fee_bps=row.bps, slippage_bps=0, borrow_bps=100, delay=2, lot=1))
         assert row.total_return == pytest.approx(earned(direct)) and row.sharpe == pytest.approx(return_figures(direct.returns, 365)["sharpe"])
     assert curve["bps"].tolist() == [0, 5.5, 40] and (curve["total_return"].diff().dropna() < 0).all()
 
@@ -162,7 +172,8 @@ def test_a_later_fill_is_a_later_decision():
 def test_stops_and_leverage_of_a_rule_are_kept():
     bars = some_bars(5)
     rng = np.random.default_rng(0)
-    predictions = pd.DataFrame(dict(symbol=bars["symbol"], ts=bars["ts"], probability=rng.uniform(0, 1, len(bars))))
+    predictions = pd.DataFrame(dict(symbol=bars["symbol"], ts=bars["ts"],
+                                    probability=rng.uniform(0, 1, len(bars))))
     rule = TradingRule(kind="long_short", leverage=2.0, stop_loss=0.02, take_profit=0.03)
     sim = backtest(predictions, bars, rule, Costs(fee_bps=1, slippage_bps=0))
     assert sim.orders["reason"].isin(["stop_loss", "take_profit"]).any() and sim.exposure.max() > 1.2
@@ -180,16 +191,22 @@ def test_what_is_not_known_is_not_guessed():
     paid = simulate(weights, bars, actions=dividends)
     assert paid.dividends
     with pytest.raises(BacktestError, match="`actions`"): delay_curve(paid, bars)
-    with pytest.raises(BacktestError, match="those that the simulation traded"): delay_curve(paid, bars, actions=dividends.head(20))
+    with pytest.raises(BacktestError, match="those that the simulation traded"):
+        delay_curve(paid, bars, actions=dividends.head(20))
     split = pd.DataFrame(dict(symbol=["S0"], ex_date=TS[[100]], kind=["split"], value=[2.0]))
-    halved = bars.assign(**{c: bars[c].where((bars["symbol"] != "S0") | (bars["ts"] < TS[100]), bars[c] / 2) for c in ("open", "high", "low", "close")})
+    halved = bars.assign(**{c: bars[c].where((bars["symbol"] != "S0") | (bars["ts"] < TS[100]), bars[c] / 2)
+                            for c in ("open", "high", "low", "close")})
     both = simulate(weights, halved, actions=split)
     assert earned(both) == pytest.approx(earned(simulate(weights, bars)))
     with pytest.raises(BacktestError, match="it ended with.*traded again"): cost_curve(both, halved)
-    np.testing.assert_allclose(cost_curve(both, halved, (5,), actions=split), cost_curve(simulate(weights, bars), bars, (5,)))
-    for other in (bars.assign(open=bars["open"] * 1.01), bars[bars["ts"] > TS[20]], bars[bars["symbol"] == "S0"]):
-        with pytest.raises(BacktestError, match="those that the simulation traded"): cost_curve(simulate(weights, bars), other)
-    assert delay_curve(paid, bars, (1,), actions=dividends).loc[0, "total_return"] == pytest.approx(earned(paid))
+    np.testing.assert_allclose(cost_curve(both, halved, (5,), actions=split),
+                               cost_curve(simulate(weights, bars), bars, (5,)))
+    for other in (bars.assign(open=bars["open"] * 1.01), bars[bars["ts"] > TS[20]],
+                  bars[bars["symbol"] == "S0"]):
+        with pytest.raises(BacktestError, match="those that the simulation traded"):
+            cost_curve(simulate(weights, bars), other)
+    assert delay_curve(paid, bars, (1,), actions=dividends).loc[0,
+                                                                "total_return"] == pytest.approx(earned(paid))
 
 
 def test_an_account_that_is_lost_has_lost_everything():
@@ -213,8 +230,10 @@ def test_under_the_capacity_no_order_is_cut_and_above_it_one_is(seed, share):
     assert most["capital"] == most["strict"]
     for factor, same in ((0.999, True), (1.001, False)):
         cash = float(most["strict"]) * factor
-        free, capped = (simulate(weights, bars, replace(costs, participation=p), cash=cash) for p in (None, share))
-        assert (len(free.orders) == len(capped.orders) and np.allclose(free.orders["size"], capped.orders["size"])) == same
+        free, capped = (simulate(weights, bars, replace(costs, participation=p), cash=cash)
+                        for p in (None, share))
+        assert (len(free.orders) == len(capped.orders)
+                and np.allclose(free.orders["size"], capped.orders["size"])) == same
         part = free.orders.merge(bars, on=["symbol", "ts"])
         assert ((part["size"].abs() / part["volume"]).max() <= share) == same
 
@@ -227,7 +246,9 @@ def test_capacity_of_nearly_all_by_hand():
     money, used = part["size"].abs() * part["price"], part["size"].abs() / part["volume"]
     for row in table.itertuples():
         grown = row.capital / 2e6
-        assert money[used * grown <= row.participation * 1.0001].sum() >= 0.8 * money.sum() > money[used * grown * 1.001 < row.participation].sum() * 0.999
+        assert money[used * grown <= row.participation
+                     * 1.0001].sum() >= 0.8 * money.sum() > money[used * grown
+                                                                  * 1.001 < row.participation].sum() * 0.999
         assert row.exceeding == pytest.approx(money[used > row.participation].sum() / money.sum())
         assert money[used * grown * 1.001 <= row.participation].sum() < money.sum() and row.strict < row.capital and row.covered == 0.8
     assert table.loc[1, "capital"] == pytest.approx(2 * table.loc[0, "capital"])
@@ -247,7 +268,8 @@ def test_capacity_of_thin_unknown_and_absent_bars():
     fills = bars["ts"].isin(sim.orders["ts"])
     first = bars.index[fills][0]
     unknown = bars["volume"].mask(bars.index == first)
-    assert capacity(sim, bars.assign(volume=bars["volume"].mask(bars.index == first, 0.0))).loc[0, "strict"] == 0
+    assert capacity(sim, bars.assign(volume=bars["volume"].mask(bars.index == first,
+                                                                0.0))).loc[0, "strict"] == 0
     assert capacity(sim, bars.assign(volume=unknown), covered=1.0).loc[0, "strict"] > 0
     assert capacity(sim, bars.assign(volume=np.nan))["capital"].isna().all()
     with pytest.raises(BacktestError, match="`volume`"): capacity(sim, bars.drop(columns="volume"))
@@ -257,7 +279,8 @@ def test_impact_curve_is_that_of_single_runs_and_more_money_earns_less_of_itself
     bars = some_bars(7)
     sim = simulate(some_weights(bars, 7), bars)
     curve = impact_curve(sim, bars, (1e5, 1e6, 1e7), impact=0.5)
-    assert (curve["total_return"].diff().dropna() < 0).all() and (curve["impact_bps"].diff().dropna() > 0).all()
+    assert (curve["total_return"].diff().dropna() < 0).all() and (curve["impact_bps"].diff().dropna()
+                                                                  > 0).all()
     direct = simulate(some_weights(bars, 7), bars, Costs(impact=0.5), cash=1e6)
     assert curve.loc[1, "total_return"] == pytest.approx(earned(direct)) and curve.loc[1, "profit"] == pytest.approx(1e6 * earned(direct))
     assert curve.loc[1, "impact_bps"] == pytest.approx(direct.costs["impact"] / direct.traded * 1e4)
@@ -281,12 +304,16 @@ def test_one_trade_that_is_still_open():
     assert len(sim.orders) == 1
     table, volume = capacity(sim, bars, (0.1,)), bars.loc[101, "volume"]
     assert table.loc[0, "capital"] == pytest.approx(1e5 * 0.1 * volume / sim.orders["size"].iloc[0])
-    assert cost_curve(sim, bars, (0, 10))["total_return"].is_monotonic_decreasing and len(delay_curve(sim, bars)) == 4
+    assert cost_curve(sim, bars, (0,
+                                  10))["total_return"].is_monotonic_decreasing and len(delay_curve(sim,
+                                                                                                   bars)) == 4
 
 
 @pytest.mark.parametrize("ask, values", [
-    (cost_curve, (3, 1)), (cost_curve, ()), (cost_curve, (-1,)), (cost_curve, (True,)), (cost_curve, ("3",)), (cost_curve, (np.nan,)),
-    (delay_curve, (0, 1)), (delay_curve, (1, 1)), (delay_curve, (1.5,)), (capacity, (0.0, 0.1)), (capacity, (0.5, 1.5)), (impact_curve, (0,))])
+    (cost_curve, (3, 1)), (cost_curve, ()), (cost_curve, (-1,)), (cost_curve, (True,)), (cost_curve, ("3",)),
+    (cost_curve, (np.nan,)),
+    (delay_curve, (0, 1)), (delay_curve, (1, 1)), (delay_curve, (1.5,)), (capacity, (0.0, 0.1)),
+    (capacity, (0.5, 1.5)), (impact_curve, (0,))])
 def test_parameters_that_make_no_curve(ask, values):
     bars = some_bars()
     with pytest.raises(ParameterError): ask(simulate(some_weights(bars), bars), bars, values)
@@ -295,4 +322,5 @@ def test_parameters_that_make_no_curve(ask, values):
 def test_covered_is_a_share():
     bars = some_bars()
     for covered in (0, 1.1, np.nan):
-        with pytest.raises(ParameterError, match="covered"): capacity(simulate(some_weights(bars), bars), bars, covered=covered)
+        with pytest.raises(ParameterError, match="covered"):
+            capacity(simulate(some_weights(bars), bars), bars, covered=covered)

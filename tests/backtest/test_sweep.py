@@ -8,19 +8,20 @@ import pytest
 
 from mlfin.backtest.costs import Costs
 from mlfin.backtest.risk import drawdowns
-from mlfin.backtest.signals import TradingRule
-from mlfin.backtest.significance import sharpe
+from mlfin.backtest.trading_rule import TradingRule
+from mlfin.significance.sharpe_ratio import sharpe
 from mlfin.backtest.simulate import backtest
 from mlfin.backtest.sweep import Plateau, Sweep, sweep
 from mlfin.core.errors import BacktestError, MlfinError, ParameterError
 from mlfin.core.trials import open_ledger, trial_id
-from mlfin.data.calendars import expected_bars
+from mlfin.market.calendars import expected_bars
 
 
 def market(seed=0, rows=120, symbols="ABCDE", gaps=0.1, step=0.02, clock=None, timeframe="1d"):
     """(bars with everything that costs may ask for, probabilities): random walks with holes; E ends early."""
     rng = np.random.default_rng(seed)
-    ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC", unit="us") if clock is None else pd.DatetimeIndex(clock)
+    ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC",
+                       unit="us") if clock is None else pd.DatetimeIndex(clock)
     frames = []
     for symbol in symbols:
         at = np.arange(rows) if symbol == "A" else np.flatnonzero(rng.random(rows) > gaps)
@@ -28,8 +29,10 @@ def market(seed=0, rows=120, symbols="ABCDE", gaps=0.1, step=0.02, clock=None, t
         close = 50 * np.exp(rng.normal(0, step, len(at)).cumsum())
         opens = np.append(50.0, close[:-1]) * np.exp(rng.normal(0, step / 4, len(at)))
         high, low = np.maximum(opens, close) * 1.01, np.minimum(opens, close) * 0.99
-        frames.append(pd.DataFrame(dict(symbol=symbol, timeframe=timeframe, ts=ts[at], open=opens, high=high, low=low, close=close,
-                                        vwap=(high + low) / 2, volume=rng.integers(100, 5_000, len(at)).astype(float), spread=0.02)))
+        frames.append(pd.DataFrame(dict(symbol=symbol, timeframe=timeframe, ts=ts[at], open=opens, high=high,
+                                        low=low, close=close,
+                                        vwap=(high + low) / 2,
+                                        volume=rng.integers(100, 5_000, len(at)).astype(float), spread=0.02)))
     bars = pd.concat(frames, ignore_index=True)
     p = bars[["symbol", "ts"]].assign(probability=rng.random(len(bars)))
     return bars, p[(rng.random(len(p)) > 0.05) & (p.ts < ts[-8])]
@@ -41,26 +44,35 @@ def check_against_backtest(done, predictions, bars, **more):
         sim = backtest(predictions, bars, done.rules[k], done.costs[k], **more)
         np.testing.assert_allclose(done.returns[k].dropna(), sim.returns, rtol=0, atol=1e-12)
         assert done.returns[k].dropna().index.equals(sim.returns.index)
-        expected = [sharpe(sim.returns), drawdowns(sim.equity)[0].min(), sim.equity.strategy.iloc[-1] / sim.initial_cash - 1,
+        expected = [sharpe(sim.returns), drawdowns(sim.equity)[0].min(),
+                    sim.equity.strategy.iloc[-1] / sim.initial_cash - 1,
                     sim.turnover, len(sim.orders)]
         got = row[["sharpe", "max_drawdown", "total_return", "turnover", "orders"]].astype(float)
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12, err_msg=str(dict(row)))
 
 
 @pytest.mark.parametrize("grid, rule, costs", [
-    ({"kind": ["long_flat", "long_short", "short_flat"], "threshold": [None, 0.6], "hysteresis": [0.0, 0.1]}, TradingRule(), Costs()),
-    ({"quantile": [0.2, 0.4], "min_hold": [0, 4], "fee_bps": [0.0, 20.0]}, TradingRule("long_short", signal="quantile"), Costs()),
-    ({"leverage": [0.5, 2.0], "max_weight": [None, 0.3], "reach": [None, 0.2]}, TradingRule("long_short", signal="proportional"),
+    ({"kind": ["long_flat", "long_short", "short_flat"], "threshold": [None, 0.6], "hysteresis": [0.0, 0.1]},
+     TradingRule(), Costs()),
+    ({"quantile": [0.2, 0.4], "min_hold": [0, 4], "fee_bps": [0.0, 20.0]},
+     TradingRule("long_short", signal="quantile"), Costs()),
+    ({"leverage": [0.5, 2.0], "max_weight": [None, 0.3], "reach": [None, 0.2]},
+     TradingRule("long_short", signal="proportional"),
      Costs(borrow_bps=300, funding_bps=500)),
-    ({"vol_target": [None, 0.1], "vol_lookback": [5, 21], "slippage_vol": [0.0, 0.3]}, TradingRule("long_short"), Costs(spread_bps=4)),
-    ({"stop_loss": [None, 0.03], "take_profit": [None, 0.05], "trailing_stop": [None, 0.04]}, TradingRule(threshold=0.4), Costs()),
-    ({"fill": ["open", "vwap", "close"], "delay": [1, 2, 5], "use_spread": [False, True]}, TradingRule(), Costs()),
-    ({"participation": [None, 0.02], "impact": [0.0, 0.5], "lot": [0.0, 1.0]}, TradingRule("long_short"), Costs(fee_min=1.0, fee_per_share=0.01)),
+    ({"vol_target": [None, 0.1], "vol_lookback": [5, 21], "slippage_vol": [0.0, 0.3]},
+     TradingRule("long_short"), Costs(spread_bps=4)),
+    ({"stop_loss": [None, 0.03], "take_profit": [None, 0.05], "trailing_stop": [None, 0.04]},
+     TradingRule(threshold=0.4), Costs()),
+    ({"fill": ["open", "vwap", "close"], "delay": [1, 2, 5], "use_spread": [False, True]}, TradingRule(),
+     Costs()),
+    ({"participation": [None, 0.02], "impact": [0.0, 0.5], "lot": [0.0, 1.0]}, TradingRule("long_short"),
+     Costs(fee_min=1.0, fee_per_share=0.01)),
 ])
 def test_each_set_is_what_backtest_says(grid, rule, costs):
     bars, p = market(len(grid))
     done = sweep(p, bars, grid, rule, costs)
-    assert len(done.table) == np.prod([len(v) for v in grid.values()]) and list(done.table)[:len(grid)] == list(grid)
+    assert len(done.table) == np.prod([len(v)
+                                       for v in grid.values()]) and list(done.table)[:len(grid)] == list(grid)
     assert done.table.total_return.nunique() > 1
     check_against_backtest(done, p, bars)
 
@@ -68,7 +80,8 @@ def test_each_set_is_what_backtest_says(grid, rule, costs):
 def test_meta_actions_money_and_returns_come_through():
     bars, p = market(3)
     meta = p.assign(probability=np.random.default_rng(1).random(len(p)))
-    actions = pd.DataFrame(dict(symbol="A", ex_date=[bars.ts.min() + pd.Timedelta(days=40)], kind="dividend", value=[5.0]))
+    actions = pd.DataFrame(dict(symbol="A", ex_date=[bars.ts.min() + pd.Timedelta(days=40)], kind="dividend",
+                                value=[5.0]))
     done = sweep(p, bars, {"threshold": [0.3, 0.5]}, cash=777.0, meta=meta, actions=actions)
     check_against_backtest(done, p, bars, cash=777.0, meta=meta, actions=actions)
     returns = p.assign(prediction=p.probability - 0.5).drop(columns="probability")
@@ -83,7 +96,8 @@ def test_days_are_counted_as_the_market_counts_them(calendar):
     bars, p = market(5, rows=len(clock), symbols="AB", clock=clock, timeframe="1h", step=0.004)
     done = sweep(p, bars, {"threshold": [0.4, 0.6], "delay": [1, 9]}, calendar=calendar)
     check_against_backtest(done, p, bars, calendar=calendar)
-    assert done.table.annualised[0] == pytest.approx(done.table.sharpe[0] * np.sqrt(252 if calendar == "XNYS" else 365), rel=1e-12)
+    assert done.table.annualised[0] == pytest.approx(done.table.sharpe[0]
+                                                     * np.sqrt(252 if calendar == "XNYS" else 365), rel=1e-12)
 
 
 def test_a_longer_delay_has_a_longer_record():
@@ -101,15 +115,20 @@ def test_every_set_is_what_vectorbt_says(seed):
     axes = {"threshold": [0.2, 0.4, 0.5, 0.7, 0.9], "fee_bps": [0.0, 3.0, 30.0], "slippage_bps": [0.0, 4.0]}
     done = sweep(p, bars, axes, TradingRule("long_flat"), cash=5_000.0)
     thresholds, fees, slippages = (np.ravel(a) for a in np.meshgrid(*axes.values(), indexing="ij"))
-    wanted = np.vstack([0 * thresholds, p.probability.to_numpy()[:-1, None] > thresholds]).astype(float)  # in force at each open
+    # in force at each open
+    wanted = np.vstack([0 * thresholds, p.probability.to_numpy()[:-1, None] > thresholds]).astype(float)
     rows = bars.set_index(bars.ts.dt.tz_localize(None))
     price = rows.open.to_numpy()[:, None]
-    pf = vbt.Portfolio.from_orders(rows.close, size=np.where(np.diff(wanted, axis=0, prepend=0.0) != 0, wanted, np.nan), price=price,
-                                   size_type="targetpercent", val_price=price, fees=fees / 1e4, slippage=slippages / 1e4,
+    pf = vbt.Portfolio.from_orders(rows.close, size=np.where(np.diff(wanted, axis=0, prepend=0.0) != 0,
+                                                             wanted, np.nan), price=price,
+                                   size_type="targetpercent", val_price=price, fees=fees / 1e4,
+                                   slippage=slippages / 1e4,
                                    init_cash=5_000.0, freq="1D")
     year = np.sqrt(pd.Timedelta(vbt.settings["returns"]["year_freq"]) / pd.Timedelta("1D"))
-    ratio = pf.returns().iloc[1:].vbt.returns(freq="1D").sharpe_ratio()  # the first row is the account before its first order
-    for mine, theirs in (("sharpe", ratio / year), ("max_drawdown", pf.max_drawdown()), ("total_return", pf.total_return()),
+    # the first row is the account before its first order
+    ratio = pf.returns().iloc[1:].vbt.returns(freq="1D").sharpe_ratio()
+    for mine, theirs in (("sharpe", ratio / year), ("max_drawdown", pf.max_drawdown()),
+                         ("total_return", pf.total_return()),
                          ("orders", pf.orders.count())):
         np.testing.assert_allclose(done.table[mine].astype(float), theirs.to_numpy(), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(done.returns, pf.returns().iloc[1:], rtol=0, atol=1e-12)
@@ -127,28 +146,36 @@ def test_the_order_of_a_grid_changes_no_set():
     bars, p = market(4)
     a = sweep(p, bars, {"threshold": [0.4, 0.6], "fee_bps": [1.0, 50.0]}).table
     b = sweep(p, bars, {"fee_bps": [50.0, 1.0], "threshold": [0.6, 0.4]}).table
-    pd.testing.assert_frame_equal(a, b.sort_values(["threshold", "fee_bps"], ignore_index=True)[list(a)], check_names=False)
+    pd.testing.assert_frame_equal(a, b.sort_values(["threshold", "fee_bps"], ignore_index=True)[list(a)],
+                                  check_names=False)
 
 
 def test_sets_that_never_trade_and_accounts_that_end_have_no_sharpe_ratio():
     bars, p = market(6, symbols="A", step=0.2)
-    jump = bars.assign(**{c: bars[c].where(bars.ts < bars.ts[50], bars[c] * 6) for c in ("open", "high", "low", "close", "vwap")})
-    done = sweep(p.assign(probability=0.2), jump, {"kind": ["long_flat", "short_flat"], "leverage": [0.1, 1.0, 3.0]}, TradingRule(threshold=0.6))
+    jump = bars.assign(**{c: bars[c].where(bars.ts < bars.ts[50], bars[c] * 6)
+                          for c in ("open", "high", "low", "close", "vwap")})
+    done = sweep(p.assign(probability=0.2), jump, {"kind": ["long_flat", "short_flat"],
+                                                   "leverage": [0.1, 1.0, 3.0]}, TradingRule(threshold=0.6))
     still, ruined = done.table.iloc[:3], done.table.iloc[5]
-    assert still.sharpe.isna().all() and (still[["max_drawdown", "total_return", "turnover", "orders"]] == 0).all(axis=None)
+    assert still.sharpe.isna().all() and (still[["max_drawdown", "total_return", "turnover", "orders"]]
+                                          == 0).all(axis=None)
     assert (ruined.total_return, ruined.max_drawdown) == (-1, -1) and np.isnan(ruined.sharpe)
     path = done.returns[5]
     assert (path == -1).sum() == 1 and path.loc[path.idxmin():].iloc[1:].eq(0).all() and path.notna().all()
-    with pytest.raises(BacktestError, match="worth|> 0"): backtest(p.assign(probability=0.2), jump, done.rules[5])
+    with pytest.raises(BacktestError, match="worth|> 0"):
+        backtest(p.assign(probability=0.2), jump, done.rules[5])
     with pytest.raises(BacktestError, match="a set that has a Sharpe ratio"):
-        replace(done, table=still, returns=done.returns[[0, 1, 2]], axes={"leverage": [0.1, 1.0, 3.0]}).plateau()
+        replace(done, table=still, returns=done.returns[[0, 1, 2]],
+                axes={"leverage": [0.1, 1.0, 3.0]}).plateau()
 
 
 def of(axes, values):
     """A sweep whose sets have these Sharpe ratios."""
     shape = [len(v) for v in axes.values()]
-    table = pd.DataFrame({n: a.ravel() for n, a in zip(axes, np.meshgrid(*axes.values(), indexing="ij"), strict=True)})
-    return Sweep(table.assign(sharpe=np.reshape(values, int(np.prod(shape))), total_return=0.1), pd.DataFrame(), axes, [], [])
+    table = pd.DataFrame({n: a.ravel() for n, a in zip(axes, np.meshgrid(*axes.values(), indexing="ij"),
+                                                       strict=True)})
+    return Sweep(table.assign(sharpe=np.reshape(values, int(np.prod(shape))), total_return=0.1),
+                 pd.DataFrame(), axes, [], [])
 
 
 def test_a_peak_that_stands_alone_is_told_from_a_plateau():
@@ -156,13 +183,17 @@ def test_a_peak_that_stands_alone_is_told_from_a_plateau():
     lonely = np.full((5, 5), 0.031)
     lonely[2, 2] = 0.1
     spike = of(axes, lonely).plateau()
-    assert (spike.best, spike.neighbours, spike.share, spike.on_plateau, spike.edge) == (12, 8, 0.0, False, ())
+    assert (spike.best, spike.neighbours, spike.share, spike.on_plateau,
+            spike.edge) == (12, 8, 0.0, False, ())
     assert str(spike) == "The best set stands alone: its neighbours keep 31 % of its Sharpe ratio."
     assert of(axes, lonely).plateau(tolerance=0.3).on_plateau
     wide = 0.1 - 0.01 * np.hypot(*np.meshgrid(range(-2, 3), range(-2, 3)))
     flat = of(axes, wide).plateau()
-    assert flat.on_plateau and flat.share == 1.0 and flat.kept == pytest.approx(0.5 * (0.9 + 1 - 0.1 * np.sqrt(2)))
-    assert flat.text.startswith("The best set stands on a plateau: its neighbours keep 88 % of its Sharpe ratio (8 of 8 at least 50 %).")
+    assert flat.on_plateau and flat.share == 1.0 and flat.kept == pytest.approx(0.5
+                                                                                * (0.9 + 1 - 0.1
+                                                                                   * np.sqrt(2)))
+    assert flat.text.startswith("The best set stands on a plateau: its neighbours keep 88 % of its Sharpe "
+                                "ratio (8 of 8 at least 50 %).")
 
 
 def test_neighbours_are_one_step_away_in_value_whatever_the_order_of_the_grid():
@@ -185,8 +216,10 @@ def test_what_cannot_be_judged_says_so():
     assert (hole.best, hole.share, hole.kept) == (1, 0.0, 0.0) and isinstance(hole, Plateau)
     assert "of its return" in of({"threshold": [0.4, 0.5]}, [0.1, 0.2]).plateau("total_return").text
     for bad in (0, 1.5, "half", True):
-        with pytest.raises(ParameterError, match="^`tolerance`"): of({"threshold": [0.4, 0.5]}, [0.1, 0.2]).plateau(tolerance=bad)
-    with pytest.raises(ParameterError, match="^`metric`"): of({"threshold": [0.4, 0.5]}, [0.1, 0.2]).best("alpha")
+        with pytest.raises(ParameterError, match="^`tolerance`"):
+            of({"threshold": [0.4, 0.5]}, [0.1, 0.2]).plateau(tolerance=bad)
+    with pytest.raises(ParameterError, match="^`metric`"):
+        of({"threshold": [0.4, 0.5]}, [0.1, 0.2]).best("alpha")
 
 
 def test_neighbours_that_lose_keep_nothing():
@@ -202,12 +235,16 @@ def test_symbols_that_are_numbers_are_named(numbered):
     both[numbered] = both[numbered].assign(symbol=both[numbered].symbol.map({"A": 1, "B": 2}))
     with pytest.raises(BacktestError, match=f"`symbol` must be a text, got 1 .{numbered}.*\n.*astype"):
         sweep(both["predictions"], both["bars"], {"threshold": [0.5]})
-    with pytest.raises(BacktestError, match="`symbol` must be a text, got 1"): backtest(both["predictions"], both["bars"], TradingRule())
+    with pytest.raises(BacktestError, match="`symbol` must be a text, got 1"):
+        backtest(both["predictions"], both["bars"], TradingRule())
 
 
 def test_noise_does_not_stand_on_a_plateau_of_finely_cut_luck():
     bars, p = market(9, rows=500, symbols="A")
-    known = sweep(bars.iloc[:-1][["symbol", "ts"]].assign(probability=(bars.close.shift(-1) / bars.open.shift(-1)).iloc[:-1].clip(0.9, 1.1) / 2),
+    known = sweep(bars.iloc[:-1][["symbol",
+                                  "ts"]].assign(probability=(bars.close.shift(-1)
+                                                             / bars.open.shift(-1)).iloc[:-1].clip(0.9, 1.1)
+                                                / 2),
                   bars, {"threshold": np.linspace(0.485, 0.515, 13)})
     assert known.plateau().on_plateau and known.table.sharpe.max() > 0.3
     assert sweep(p, bars, {"threshold": np.linspace(0.3, 0.7, 5)}).table.sharpe.max() < 0.2
@@ -220,26 +257,36 @@ def test_every_set_is_a_trial_once(tmp_path):
     bars, p = market(7, symbols="AB")
     ledger = open_ledger(tmp_path / "trials.sqlite")
     done = sweep(p, bars, {"threshold": [None, 0.5, 0.6], "quantile": [0.2, 0.3], "fee_bps": [1.0, 2.0]})
-    assert done.record(ledger, "e", **ABOUT) == 4 and done.record(ledger, "e", **ABOUT) == 0  # None is 0.5; no quantile is asked for
+    # None is 0.5; no quantile is asked for
+    assert done.record(ledger, "e", **ABOUT) == 4 and done.record(ledger, "e", **ABOUT) == 0
     again = sweep(p, bars, {"threshold": [0.6, 0.7]})
     assert again.record(ledger, "e", **ABOUT) == 1 and ledger.snapshot("e").count == 5
-    name = trial_id("d1", "fwd_ret_1", ["a", "b"], "logistic", {"seed": 1}, TradingRule(threshold=0.7).spec() | Costs().spec())
+    name = trial_id("d1", "fwd_ret_1", ["a", "b"], "logistic", {"seed": 1},
+                    TradingRule(threshold=0.7).spec() | Costs().spec())
     np.testing.assert_array_equal(ledger.returns("e")[name].dropna(), again.returns[1].dropna())
     assert {"kind": "long_flat", "threshold": 0.7, "fee_bps": 1.0, "slippage_bps": 2.0} == again.specs()[1]
     assert all(set(ABOUT) | {"rule"} == set(pd.io.json.ujson_loads(s)) for s in ledger.trials("e").spec)
 
 
 @pytest.mark.parametrize("grid, message", [
-    ({"treshold": [0.5]}, "`grid` must be a known name, got 'treshold'.*\n.*`threshold`"), ({"cash": [1.0]}, "`grid`"),
-    ({"threshold": []}, r"`grid\['threshold'\]` must be a list with at least one value"), ({}, "at least one field"),
-    ({"threshold": 0.5}, r"`grid\['threshold'\]` must be a list of values, got 0.5"), ({"kind": "long_flat"}, "a list of values"),
-    ({"threshold": [0.5, 0.6, 0.5]}, "different values, got 0.5"), (["threshold"], "`grid` must be a mapping"),
-    ({"threshold": [0.5, 2.0], "min_hold": [0]}, "`threshold` must be .* got 2.0. The grid asks for threshold=2.0, min_hold=0."),
-    ({"signal": ["quantile"], "threshold": [0.5]}, "`threshold` must be None .*The grid asks for signal='quantile', threshold=0.5"),
-    ({"fee_bps": [1, "two"]}, "`fee_bps` .*The grid asks for fee_bps='two'"), ({"delay": [0]}, "`delay` .*The grid asks for delay=0"),
+    ({"treshold": [0.5]}, "`grid` must be a known name, got 'treshold'.*\n.*`threshold`"),
+    ({"cash": [1.0]}, "`grid`"),
+    ({"threshold": []}, r"`grid\['threshold'\]` must be a list with at least one value"),
+    ({}, "at least one field"),
+    ({"threshold": 0.5}, r"`grid\['threshold'\]` must be a list of values, got 0.5"),
+    ({"kind": "long_flat"}, "a list of values"),
+    ({"threshold": [0.5, 0.6, 0.5]}, "different values, got 0.5"),
+    (["threshold"], "`grid` must be a mapping"),
+    ({"threshold": [0.5, 2.0], "min_hold": [0]}, "`threshold` must be .* got 2.0. The grid asks for "
+     "threshold=2.0, min_hold=0."),
+    ({"signal": ["quantile"], "threshold": [0.5]},
+     "`threshold` must be None .*The grid asks for signal='quantile', threshold=0.5"),
+    ({"fee_bps": [1, "two"]}, "`fee_bps` .*The grid asks for fee_bps='two'"),
+    ({"delay": [0]}, "`delay` .*The grid asks for delay=0"),
     ({"kind": ["long_short"], "threshold": [0.4]}, "`threshold` must be a number, 0.5 <= t < 1"),
     ({"signal": ["quantile"], "quantile": [0.1]}, "`quantile` must be a share of at least one of 5 symbols"),
-    ({"threshold": np.linspace(0.1, 0.9, 3000)}, "`grid` must be of at most [0-9,]+ sets, for the returns of 11[0-9] days each in 1 MB, got '3,000 sets'"),
+    ({"threshold": np.linspace(0.1, 0.9, 3000)}, "`grid` must be of at most [0-9,]+ sets, for the returns of "
+     "11[0-9] days each in 1 MB, got '3,000 sets'"),
     ({"delay": [1, 500]}, "at least 500 more after the first decision"),
 ])
 def test_bad_grids_are_named(grid, message):
@@ -247,10 +294,12 @@ def test_bad_grids_are_named(grid, message):
     with pytest.raises(MlfinError, match=message): sweep(p, bars, grid, memory_mb=1)
 
 
-@pytest.mark.parametrize("more", [dict(cash=0), dict(cash="1"), dict(threads=0), dict(threads=1.5), dict(memory_mb=0), dict(cash=float("inf"))])
+@pytest.mark.parametrize("more", [dict(cash=0), dict(cash="1"), dict(threads=0), dict(threads=1.5),
+                                  dict(memory_mb=0), dict(cash=float("inf"))])
 def test_bad_numbers_are_named(more):
     bars, p = market(1, symbols="A")
-    with pytest.raises(ParameterError, match=f"^`{next(iter(more))}`"): sweep(p, bars, {"threshold": [0.5]}, **more)
+    with pytest.raises(ParameterError, match=f"^`{next(iter(more))}`"):
+        sweep(p, bars, {"threshold": [0.5]}, **more)
 
 
 def test_symbols_as_categories_in_any_order():

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from mlfin.data.facts import as_facts, as_known, asof_join
+from mlfin.facts.facts import as_facts, as_known, asof_join
 
 BOUND = 1.5  # times pandas' merge_asof, which knows no restatements
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mlfin.data.bars import as_bars
-from mlfin.data.lake import Lake
+from mlfin.market.bars import as_bars
+from mlfin.store.lake import Lake
 from mlfin.features.online import OnlineFeatures
-from mlfin.features.store import FeatureStore
+from mlfin.feature_store.feature_store import FeatureStore
 from mlfin.features.table import compute_features
 
 FIRST_RUN = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 ret_5 log_returns volume_ma_20 obv".split()

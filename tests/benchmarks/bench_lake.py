@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlfin.data.bars import as_bars
-from mlfin.data.lake import Lake
+from mlfin.market.bars import as_bars
+from mlfin.store.lake import Lake
 
 SYMBOLS, ROWS, BATCH = 10, 500_000, 10_000
 

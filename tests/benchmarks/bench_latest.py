@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 from bench_warehouse import panel
 
-from mlfin.data.bars import as_bars
-from mlfin.data.cache import open_cache
-from mlfin.data.ingest import open_store
-from mlfin.data.latest import latest_bars
+from mlfin.market.bars import as_bars
+from mlfin.store.cache import open_cache
+from mlfin.warehouse.opening import open_store
+from mlfin.store.latest import latest_bars
 
 SCRIPT = Path(__file__).resolve().parents[2] / "env" / "services"
 

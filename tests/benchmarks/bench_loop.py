@@ -14,15 +14,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_run import MLFIN, project, seconds
 
-from mlfin.core.provenance import package_library, project_texts, read_pipeline
+from mlfin.core.provenance import package_library, project_sources, read_pipeline
 from mlfin.core.settings import load_settings
-from mlfin.core.snapshot import taken
-from mlfin.data.bars import as_bars
-from mlfin.data.ingest import ingest, update
-from mlfin.data.lake import Lake
-from mlfin.features.audit import audit_features
+from mlfin.core.code_snapshot import snapshot_code
+from mlfin.market.bars import as_bars
+from mlfin.ingest.ingest import ingest, update
+from mlfin.store.lake import Lake
+from mlfin.leakage.audit import audit_features
 from mlfin.features.table import compute_features
-from mlfin.models.labels import compute_labels
+from mlfin.datasets.labels import compute_labels
 
 SYMBOLS, DAYS, NEW = 2_000, 2_500, 11
 TWELVE = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns volume_ma_20 obv".split()
@@ -81,11 +81,11 @@ def idle(folder: Path, times: int) -> None:
 def laid_aside(folder: Path, times: int) -> None:
     """The code that a run executes, copied when it begins: where it is new, and where the last run left it."""
     home = project(folder / "code")
-    texts = project_texts(home, read_pipeline(home), load_settings(root=home))
+    texts = project_sources(home, read_pipeline(home), load_settings(root=home))
     package, wall = package_library().package, {"new": [], "there already": []}
 
     def begin():
-        with taken(package, home, texts): pass
+        with snapshot_code(package, home, texts): pass
     for _ in range(times):
         shutil.rmtree(home / ".mlfin" / "cache", ignore_errors=True)
         for seen in wall.values(): seen.append(took(begin))

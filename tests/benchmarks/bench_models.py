@@ -4,8 +4,9 @@ import time
 import numpy as np
 import pandas as pd
 
-from mlfin.models.splits import CombinatorialPurged, PurgedKFold, WalkForward, check_folds
-from mlfin.models.weights import sample_weights
+from mlfin.validation.folds import check_folds
+from mlfin.validation.splits import CombinatorialPurged, PurgedKFold, WalkForward
+from mlfin.datasets.weights import sample_weights
 
 SYMBOLS, BARS, HORIZON = 100, 10_000, 5
 SPLITS, WEIGHTS = 2.0, 5.0  # seconds

@@ -12,7 +12,7 @@ from mlfin.core.settings import load_settings, project_root
 from mlfin.monitor.health import check_health
 from mlfin.monitor.logs import JsonFormatter, SharedFile, bound
 from mlfin.monitor.metrics import Metrics
-from mlfin.serve.jobs import Jobs, Order, register_kind
+from mlfin.jobs.jobs import Jobs, Order, register_kind
 
 COUNT = """
 import sys, tempfile

@@ -10,12 +10,12 @@ from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-import left_run  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.fixtures import left_run  # noqa: E402
 
-from mlfin.data.lake import Lake  # noqa: E402
-from mlfin.models.registry import crown, register, write_verdict  # noqa: E402
-from mlfin.serve.predictor import Predictor, _fields  # noqa: E402
+from mlfin.store.lake import Lake  # noqa: E402
+from mlfin.registry.registry import set_champion, register, write_verdict  # noqa: E402
+from mlfin.predict.predictor import Predictor, _fields  # noqa: E402
 
 SPECS = ["rsi_14", "macd_12_26_9", "mom_14", "sma_20", "ema_50", "bbands_20_2", "atr_14", "historical_vol_21", "returns", "log_returns", "volume_ma_20", "obv"]
 TIMES, CALLS = 20.0, 3_000 # the p99 may be so many times the median of the bare call; calls timed
@@ -39,7 +39,7 @@ def champion(folder: Path, name: str, bars):
     left_run.leave(settings, "bench", specs=SPECS, names=(name,), bars=bars)
     made = register(settings, "bench")
     write_verdict(settings, made, "passed", "for a benchmark", {"checks": []})
-    crown(settings, "bench", made.number)
+    set_champion(settings, "bench", made.number)
     lake = Lake(settings.store)
     lake.write(bars.head(len(bars) - 300))
     return Predictor(settings, "bench", poll=0), lake

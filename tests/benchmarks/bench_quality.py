@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlfin.data.quality import clean, quality_report
+from mlfin.quality.quality import clean, quality_report
 
 BOUND = 2.0  # times the write
 

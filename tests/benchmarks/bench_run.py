@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ("pipeline.yaml", "env.yaml", "settings.ini", "env/requirements.lock", "nbs/pipeline", "mlfin")
-MLFIN = "import sys; from mlfin.ops.cli import main; main(sys.argv[1:])"
+MLFIN = "import sys; from mlfin.cli.app import main; main(sys.argv[1:])"
 BARE = """
 import sys
 from pathlib import Path

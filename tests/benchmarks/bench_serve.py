@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -20,38 +19,33 @@ import pandas as pd
 from open_loop import capacity, in_turn, load, request, searches
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from tests.fixtures import left_run  # noqa: E402
+
 FEATURES = ["returns", "rsi_14", "sma_20", "volume_ma_20", "macd_12_26_9"]
 PASSWORD = "correct horse battery"
-
-
-def left_run():
-    """The module that leaves what a run leaves."""
-    spec = spec_from_file_location("left_run", ROOT / "tests" / "models" / "left_run.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def project(folder: Path, users: int) -> dict:
     """A project with a LightGBM champion and its bars; the key of the user `load`, and tokens of others, by name."""
     from mlfin.core.settings import load_settings
-    from mlfin.data.ingest import open_store
-    from mlfin.models.registry import crown, register, write_verdict
-    from mlfin.serve.auth import open_accounts
-    from mlfin.serve.credentials import Hashing
-    from mlfin.serve.users import add_user, new_key
+    from mlfin.warehouse.opening import open_store
+    from mlfin.registry.registry import set_champion, register, write_verdict
+    from mlfin.accounts.auth import open_accounts
+    from mlfin.accounts.credentials import Hashing
+    from mlfin.accounts.users import add_user, new_key
 
     for name in ("settings.ini", "env.yaml", "pipeline.yaml"):
         shutil.copy(ROOT / name, folder)
-    settings, made = load_settings("test", root=folder), left_run()
+    settings, made = load_settings("test", root=folder), left_run
     bars = made.bars_that_remember(days=700, symbols=("AAA", "BBB"))
     made.leave(settings, "main", specs=FEATURES, names=("lightgbm",), bars=bars)
     found = register(settings, "main")
     write_verdict(settings, found, "passed", "all is well", {"checks": []})
-    crown(settings, "main", found.number, None)
+    set_champion(settings, "main", found.number, None)
     open_store(settings).write(bars)
     accounts = open_accounts(settings.model_copy(update={"access_minutes": 60}))
-    accounts._hashing = Hashing(time_cost=1, memory_kb=8, parallelism=1)  # passwords of users that nobody attacks
+    accounts.hashing = Hashing(time_cost=1, memory_kb=8, parallelism=1)  # passwords of users that nobody attacks
     add_user(accounts, "load", "analyst", PASSWORD)
     key = new_key(accounts, "load", "benchmark", role="analyst")
     secrets = {"load": key if isinstance(key, str) else key[-1]}

@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pandas as pd
 
-from mlfin.backtest.bootstrap import bootstrap_intervals, spa_test
-from mlfin.backtest.clusters import effective_trials
-from mlfin.backtest.null import random_entry_null
-from mlfin.backtest.overfitting import common_days, probability_of_backtest_overfitting
-from mlfin.backtest.significance import significance
+from mlfin.significance.bootstrap import bootstrap_intervals, spa_test
+from mlfin.significance.clusters import effective_trials
+from mlfin.backtest.random_entry import random_entry_null
+from mlfin.significance.overfitting import common_days, probability_of_backtest_overfitting
+from mlfin.significance.significance import significance
 
 PBO, BOOTSTRAP, CLUSTERS = 10.0, 3.0, 2.0  # seconds
 

@@ -7,7 +7,9 @@ import pandas as pd
 import vectorbt as vbt
 
 from mlfin.backtest.costs import Costs
-from mlfin.backtest.fills import LOG, TOTALS, Books, make_terms, needs, read_market, walk
+from mlfin.backtest.fills import Account, LOG, simulate_fills, TOTALS
+from mlfin.backtest.fill_prices import make_terms
+from mlfin.backtest.market_panel import needs, read_market
 from mlfin.backtest.simulate import simulate
 
 BARS, ROUNDS, LIMIT = 1_000_000, 11, 1.3
@@ -64,9 +66,9 @@ def kernel(data: Minutes, **stops) -> float:
     """Nanoseconds a bar of the walk alone, the account only, as a sweep calls it."""
     market = read_market(data.bars, needs(Costs(), bool(stops)))
     rows, decided = len(market.clock), data.target.to_numpy().reshape(-1, 1).copy()
-    books = Books(np.empty(rows), np.empty(0), np.empty((0, 1)), np.empty((0, 3)), np.empty(len(TOTALS)))
+    books = Account(np.empty(rows), np.empty(0), np.empty((0, 1)), np.empty((0, 3)), np.empty(len(TOTALS)))
     call = (decided, market.panel, make_terms(Costs(), **stops), 1e5, books, np.empty((0, len(LOG))))
-    return min(took(walk, *call)[0] for _ in range(ROUNDS)) / rows * 1e9
+    return min(took(simulate_fills, *call)[0] for _ in range(ROUNDS)) / rows * 1e9
 
 
 def main() -> None:

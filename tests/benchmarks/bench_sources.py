@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.csv
 
-from mlfin.data.sources import read_bars
+from mlfin.sources.sources import read_bars
 
 ROWS, BOUND = 500_000, 1.5
 

@@ -9,8 +9,8 @@ import pandas as pd
 from mlfin.backtest.simulate import backtest, buy_and_hold
 from mlfin.backtest.sweep import sweep
 from mlfin.backtest.tearsheet import figures_table, luck_table, neighbourhood, readable, risk_table, tear_sheet, tear_sheet_charts, trading_parameters
-from mlfin.core.charts import MIMETYPE
-from mlfin.core.report import render_page
+from mlfin.charts.figures import MIMETYPE
+from mlfin.charts.report import render_page
 
 SECONDS, MEGABYTES = 10.0, 3.0
 

@@ -12,9 +12,9 @@ from mlfin.core.settings import Settings, quiet_environment
 
 quiet_environment()
 
-from mlfin.models.splits import WalkForward  # noqa: E402
+from mlfin.validation.splits import WalkForward  # noqa: E402
 from mlfin.models.tracking import track  # noqa: E402
-from mlfin.models.training import train_walk_forward  # noqa: E402
+from mlfin.models.training import cross_train  # noqa: E402
 from mlfin.models.zoo import make_model  # noqa: E402
 
 BOUND, TRACKING = 1.15, 2.0  # times the bare fits, in CPU seconds; seconds
@@ -46,10 +46,10 @@ def main(symbols: int = 50, days: int = 2500) -> None:
     """Print the measures, their bounds and verdicts."""
     dataset = panel(symbols, days)
     folds = WalkForward(folds=5, embargo=5).split(dataset.spans)
-    train_walk_forward(panel(2, 400), WalkForward(folds=2).split(panel(2, 400).spans), list(MODELS), seed=1)  # imports
+    cross_train(panel(2, 400), WalkForward(folds=2).split(panel(2, 400).spans), list(MODELS), seed=1)  # imports
     with tempfile.TemporaryDirectory() as place:
         begun, cpu = time.perf_counter(), time.process_time()
-        trained = train_walk_forward(dataset, folds, list(MODELS), seed=1, overrides=MODELS, resume=Path(place) / "folds")
+        trained = cross_train(dataset, folds, list(MODELS), seed=1, overrides=MODELS, resume=Path(place) / "folds")
         ours, ours_cpu = time.perf_counter() - begun, time.process_time() - cpu
         settings = Settings(profile="bench", root=Path(place), store=f"{place}/lake", mlflow=f"sqlite:///{place}/mlflow.db",
                             artifacts=f"{place}/artifacts", ledger=Path(place) / "ledger.sqlite")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from mlfin.data.bars import as_bars
-from mlfin.data.warehouse import _ROW, Warehouse, _numbered, _packed, _room, _with_numbers
-from mlfin.data.store import with_values
+from mlfin.market.bars import as_bars
+from mlfin.warehouse.warehouse import _ROW, Warehouse, _numbered, _packed, _room, _with_numbers
+from mlfin.store.store import with_values
 
 SYMBOLS, ROWS = 10, 100_000
 SCRIPT = Path(__file__).resolve().parents[2] / "env" / "services"

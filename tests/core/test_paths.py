@@ -10,7 +10,7 @@ import pytest
 from mlfin.core import paths
 from mlfin.core.errors import ParameterError, SettingsError
 from mlfin.core.paths import check_path, may_read, open_data, require_allowed
-from mlfin.core.private import check_home, make_private, private_files
+from mlfin.core.permissions import check_home, make_private, private_files
 from mlfin.core.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +40,9 @@ def working(place, monkeypatch):
     """This process works for a request."""
     given = {"CONFINED": "1", "ROOT": str(place), "PROFILE": "test", "DATA_DIRS": str(place / "in")}
     for name, value in given.items(): monkeypatch.setenv(f"MLFIN_{name}", value)
-    paths._profile.cache_clear()
+    paths._profile_settings.cache_clear()
     yield
-    paths._profile.cache_clear()
+    paths._profile_settings.cache_clear()
 
 
 GOOD = ("in/bars.csv", "in/deep/bars.csv", "in/inner.csv", "./in/deep/../bars.csv", "in/*.csv", "in", "in/x.zip#member")
@@ -92,7 +92,7 @@ def test_what_the_profile_keeps_is_never_read(settings, place, folders):
 def test_what_the_operator_wrote_into_env_yaml_is_allowed(place):
     settings, text = load_settings("test", place), (place / "env.yaml").read_text()
     def asks(path):
-        (place / "env.yaml").write_text(text.replace("mlfin/data/builtin/us_equities.parquet", path))
+        (place / "env.yaml").write_text(text.replace("mlfin/sources/builtin/us_equities.parquet", path))
         os.utime(place / "env.yaml", ns=(1, hash(path) % 10**15))
     asks("out/secret.csv")
     assert check_path("out/secret.csv", settings) and not may_read(place / "in/bars.csv", settings)
@@ -210,3 +210,11 @@ def test_new_files_are_their_owners_alone(tmp_path):
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "b").write_text("x")
     assert modes(tmp_path / "a") == {"0o700", "0o600"}
+
+
+def test_the_data_that_come_with_the_package_may_be_read(settings):
+    "In a run's kernel the package is a copy, so the project's own counts too."
+    from importlib.util import find_spec
+    builtin = Path(find_spec("mlfin").origin).parent / "sources" / "builtin" / "us_equities.parquet"
+    assert builtin.is_file() and may_read(builtin, settings)
+    assert not may_read(builtin.parents[1] / "sources.py", settings)

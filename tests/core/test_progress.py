@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mlfin.core.progress import follow, read_progress
+from mlfin.core.progress import report_progress, read_progress
 from mlfin.core.provenance import Task
 from mlfin.core.settings import load_settings
 
@@ -15,7 +15,7 @@ def task(tmp_path):
 
 
 def test_what_is_told_is_read_until_it_is_done(task, tmp_path):
-    tell = follow(task)
+    tell = report_progress(task)
     for done, text in enumerate(("logistic, fold 1", "logistic, fold 2")):
         tell(done, 4, text)
         assert read_progress(tmp_path / "data") == {"train-logistic": {"done": done, "total": 4, "text": text}}
@@ -25,7 +25,7 @@ def test_what_is_told_is_read_until_it_is_done(task, tmp_path):
 
 
 def test_what_an_ended_process_left_is_old(task, tmp_path):
-    follow(task)(0, 4, "logistic, fold 1")
+    report_progress(task)(0, 4, "logistic, fold 1")
     place = next((tmp_path / "data").glob(".*.progress"))
     os.utime(place, (time.time() - 60, time.time() - 60))
     assert read_progress(tmp_path / "data", since=time.time() - 10) == {} and len(read_progress(tmp_path / "data")) == 1
@@ -36,7 +36,7 @@ def test_what_an_ended_process_left_is_old(task, tmp_path):
 
 def test_a_folder_that_takes_no_file_ends_the_telling_and_nothing_else(task, tmp_path):
     (tmp_path / "data").write_text("a file where the folder should be")
-    tell = follow(task)
+    tell = report_progress(task)
     for done in range(3): tell(done, 3, "fold")
     (tmp_path / "data").unlink()
     tell(2, 3, "fold")

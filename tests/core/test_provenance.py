@@ -97,7 +97,7 @@ def test_unreadable_products_are_named(tmp_path, content, reader):
 
 def test_closure_follows_imports_inside_functions_and_relative_ones():
     reached = module_closure("def f():\n    from mlfin.core.settings import Settings")
-    assert list(reached) == ["mlfin.core.errors", "mlfin.core.files", "mlfin.core.settings"]
+    assert list(reached) == ["mlfin.core.errors", "mlfin.core.filesystem", "mlfin.core.settings"]
 
 
 def test_closure_of_a_registry_holds_what_registers_there():
@@ -113,7 +113,7 @@ def test_closure_ignores_lazy_packages():
     ("from mlfin.backtest import key_figures as k", "mlfin.backtest.risk"),
     ("from mlfin.models import *", "mlfin.models.zoo"),
     ("from mlfin import backtest", "mlfin.backtest.risk"),
-    ("import mlfin.backtest as b", "mlfin.backtest.significance"),
+    ("import mlfin.backtest as b", "mlfin.significance.significance"),
 ])
 def test_what_a_package_hands_out_counts_as_its_module(source, module):
     assert module in module_closure(source)
@@ -125,13 +125,13 @@ def test_one_name_of_a_package_is_not_all_of_it():
 
 def test_a_plugin_is_all_its_files_and_what_it_reaches(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "plug_one.py").write_text("import plug_help\nfrom mlfin.data.calendars import gaps")
+    (tmp_path / "plug_one.py").write_text("import plug_help\nfrom mlfin.market.calendars import gaps")
     (tmp_path / "plug_help.py").write_text("x = 1")
     (tmp_path / "plug_many").mkdir()
     (tmp_path / "plug_many" / "__init__.py").write_text("from .deep import x")
     (tmp_path / "plug_many" / "deep.py").write_text("x = 1")
     before = module_closure("import mlfin.features.spec", ("plug_one", "plug_many"))
-    assert "mlfin.data.calendars" in before
+    assert "mlfin.market.calendars" in before
     (tmp_path / "plug_help.py").write_text("x = 2")
     (tmp_path / "plug_many" / "deep.py").write_text("x = 2")
     after = module_closure("import mlfin.features.spec", ("plug_one", "plug_many"))
@@ -171,7 +171,7 @@ def test_a_plugin_counts_where_a_registry_is_reached(tmp_path, monkeypatch):
     (tmp_path / "my_features.py").write_text("x = 1")
     monkeypatch.syspath_prepend(tmp_path)
     assert "my_features" in module_closure("from mlfin.features.spec import parse", ("my_features",))
-    assert "my_features" not in module_closure("from mlfin.data.bars import check_bars", ("my_features",))
+    assert "my_features" not in module_closure("from mlfin.market.bars import check_bars", ("my_features",))
 
 
 GOOD = {"name": "a", "source": "a.ipynb", "product": {"nb": "a.ipynb"}}

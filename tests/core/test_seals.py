@@ -28,7 +28,7 @@ def keys(tmp_path): return SealKeys(tmp_path / "profile" / "seal_keys.json")
 
 
 def test_looking_makes_no_key_and_nothing_fits_without_one(keys):
-    assert keys.all() == keys.names() == () and not keys.fits("model", 1, "") and not keys.fits("model", 1, "a:" + "0" * 64)
+    assert keys.all() == keys.names() == () and not keys.verify("model", 1, "") and not keys.verify("model", 1, "a:" + "0" * 64)
     assert not keys.path.parent.exists()
 
 
@@ -41,7 +41,7 @@ def test_the_key_is_its_owner_s_alone(keys):
     assert all(p.stat().st_mode & 0o077 == 0 for p in keys.path.parent.iterdir())
     for mode in (0o640, 0o604, 0o660):
         keys.path.chmod(mode)
-        with pytest.raises(SettingsError, match=rf"can be read by others \(mode {mode:o}\).*\n.*chmod 600"): SealKeys(keys.path).fits("model", 1, "x")
+        with pytest.raises(SettingsError, match=rf"can be read by others \(mode {mode:o}\).*\n.*chmod 600"): SealKeys(keys.path).verify("model", 1, "x")
         with pytest.raises(SettingsError, match="can be read by others"): keys.all()  # what was read before is not believed either
 
 
@@ -53,7 +53,7 @@ def test_a_link_or_somebody_else_s_file_is_no_key(keys, monkeypatch):
     with pytest.raises(DataError, match="cannot be read: OSError"): keys.all()
     keys.path.unlink()
     real.rename(keys.path)
-    assert SealKeys(keys.path).fits("model", 1, sealed)
+    assert SealKeys(keys.path).verify("model", 1, sealed)
     monkeypatch.setattr(os, "geteuid", lambda: keys.path.stat().st_uid + 1)
     if keys.path.stat().st_uid:
         with pytest.raises(SettingsError, match="belong to another user"): SealKeys(keys.path).all()
@@ -75,18 +75,18 @@ def test_a_damaged_file_is_said_and_never_replaced(keys, content):
 def test_a_seal_fits_its_own_purpose_and_content_alone(tmp_path_factory, one, two):
     keys = SealKeys(tmp_path_factory.getbasetemp() / "property" / "seal_keys.json")
     sealed = keys.sign("model", {"a": one, "b": two})
-    assert keys.fits("model", {"b": two, "a": one}, sealed)
-    assert not keys.fits("fold", {"a": one, "b": two}, sealed)
-    if two: assert not keys.fits("model", {"a": one + two, "b": ""}, sealed)
-    assert not keys.fits("model", {"a": one, "b": two}, sealed[:-1] + ("0" if sealed[-1] != "0" else "1"))
+    assert keys.verify("model", {"b": two, "a": one}, sealed)
+    assert not keys.verify("fold", {"a": one, "b": two}, sealed)
+    if two: assert not keys.verify("model", {"a": one + two, "b": ""}, sealed)
+    assert not keys.verify("model", {"a": one, "b": two}, sealed[:-1] + ("0" if sealed[-1] != "0" else "1"))
 
 
 def test_the_name_of_the_key_in_a_seal_decides_nothing(keys, tmp_path):
     other = SealKeys(tmp_path / "other" / "seal_keys.json")
     mac = other.sign("model", 1).partition(":")[2]
     keys.sign("model", 1)
-    assert not keys.fits("model", 1, f"{keys.names()[0]}:{mac}")
-    for odd in ("", ":", "é" * 64, f"{keys.names()[0]}:", "x" * 100_000): assert keys.fits("model", 1, odd) is False
+    assert not keys.verify("model", 1, f"{keys.names()[0]}:{mac}")
+    for odd in ("", ":", "é" * 64, f"{keys.names()[0]}:", "x" * 100_000): assert keys.verify("model", 1, odd) is False
 
 
 def test_many_at_once_make_one_key(tmp_path):
@@ -111,13 +111,13 @@ def test_keys_of_the_environment_come_first_and_are_not_written(keys, monkeypatc
     sealed = keys.sign("model", 1)
     assert keys.given and not keys.path.exists() and KEY not in repr(keys) and KEY not in sealed
     monkeypatch.setenv("MLFIN_SEAL_KEY", f"{OTHER} {KEY}")
-    assert keys.fits("model", 1, sealed) and keys.sign("model", 1) != sealed
+    assert keys.verify("model", 1, sealed) and keys.sign("model", 1) != sealed
     monkeypatch.setenv("MLFIN_SEAL_KEY_FILE", str(tmp_path / "key"))
     with pytest.raises(SettingsError, match="both set"): keys.all()
     monkeypatch.delenv("MLFIN_SEAL_KEY")
     with pytest.raises(SettingsError, match="MLFIN_SEAL_KEY_FILE names cannot be read"): keys.all()
     (tmp_path / "key").write_text(KEY + "\n")
-    assert keys.fits("model", 1, sealed)
+    assert keys.verify("model", 1, sealed)
     (tmp_path / "key").write_text("short")
     with pytest.raises(SettingsError, match="at least 32 bytes") as e: keys.all()
     assert "short" not in str(e.value)
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_old_keys(keys, monkeypatch):
     sealed = keys.sign("model", 1)
     monkeypatch.setattr("mlfin.core.seals.json.dump", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(DataError, match="No space left"): begin_rotation(keys)
-    assert keys.fits("model", 1, sealed) and len(keys.names()) == 1
+    assert keys.verify("model", 1, sealed) and len(keys.names()) == 1
 
 
 def test_the_variables_are_no_unknown_settings(monkeypatch, tmp_path):

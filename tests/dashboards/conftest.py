@@ -9,10 +9,11 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+
+from ..fixtures import fixture_run
 
 REPO = Path(__file__).parents[2]
 FLAGS = ("--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --disable-quic "
@@ -21,10 +22,8 @@ FLAGS = ("--no-sandbox --disable-gpu --disable-background-networking --disable-c
 
 @pytest.fixture(scope="session")
 def make_run():
-    spec = spec_from_file_location("fixture_run", REPO / "tests" / "viz" / "fixture_run.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.make_run
+    """`make_run(root, experiment, symbols, n, seed, minutes, profile, latest) -> run id`, see fixture_run.py."""
+    return fixture_run.make_run
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +51,7 @@ def dashboards_of(project: Path, **more: str):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {"MLFIN_ROOT": str(project)} | more
     log = project / "voila.log"
     with log.open("wb") as out:
-        server = subprocess.Popen([sys.executable, "-m", "mlfin.viz.serve", "--port", str(port)], cwd=project, env=environment,
+        server = subprocess.Popen([sys.executable, "-m", "mlfin.dashboards.voila_server", "--port", str(port)], cwd=project, env=environment,
                                   stdout=out, stderr=subprocess.STDOUT)
     try:
         for _ in range(600):

@@ -47,7 +47,7 @@ def test_home_leads_to_the_pages_and_trading_performance_fits_a_phone_and_follow
     with page.expect_popup() as opened: page.locator("table.mlfin.runs a").first.click()
     report = opened.value
     report.wait_for_selector("text=drawn")  # plotly.min.js beside the page was found
-    assert report.inner_text("h1") == "95_publish of default"
+    assert report.inner_text("h1") == "06_publish of default"
     report.close()
 
     page.set_viewport_size(dict(width=390, height=800))

@@ -8,7 +8,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -18,22 +17,17 @@ pytest.importorskip("httpx")
 
 from mlfin.core.errors import SettingsError  # noqa: E402
 from mlfin.core.settings import load_settings  # noqa: E402
-from mlfin.serve.auth import open_accounts  # noqa: E402
-from mlfin.serve.users import add_user  # noqa: E402
-from mlfin.viz import serve as dash  # noqa: E402
+from mlfin.accounts.auth import open_accounts  # noqa: E402
+from mlfin.accounts.users import add_user  # noqa: E402
+from mlfin.dashboards import voila_server as dash  # noqa: E402
+
+from ..fixtures import left_run, workbench  # noqa: E402
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
 GUARD = "a-token-of-more-than-twenty-characters"
 SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
-
-
-def load(path):
-    spec = spec_from_file_location(Path(path).stem, ROOT / "tests" / path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Service:
@@ -71,10 +65,9 @@ class Service:
 def house(tmp_path_factory):
     """A project with a small question, a champion of two daily symbols that learnt to remember, and accounts."""
     from mlfin.core.provenance import write_json
-    from mlfin.data.lake import Lake
-    from mlfin.models.registry import crown, register, write_verdict
+    from mlfin.store.lake import Lake
+    from mlfin.registry.registry import set_champion, register, write_verdict
 
-    left_run, workbench = load("models/left_run.py"), load("pipeline/conftest.py")
     bench = workbench.Workbench.make(tmp_path_factory.mktemp("house"))
     text = (bench.root / "env.yaml").read_text()
     for name, value in workbench.SMALL.items():
@@ -86,7 +79,7 @@ def house(tmp_path_factory):
     left_run.leave(settings, "main", specs=SPECS, bars=bars)
     made = register(settings, "main")
     write_verdict(settings, made, "passed", "all is well", {"checks": []})
-    crown(settings, "main", made.number, None)
+    set_champion(settings, "main", made.number, None)
     Lake(settings.store).write(bars)
     asked = {"source": "builtin", "path": "", "symbols": ["GOOG"], "timeframe": "1d"}  # another question than that of env.yaml
     write_json({"run_id": "0123456789ab", "experiment": "main", "tasks": {}, "parameters": asked}, settings.reports_dir("main") / "run.json")
@@ -256,7 +249,7 @@ def test_a_service_that_dies_is_missed_and_one_that_comes_back_is_seen(page, whe
     open_as(page, where, "analyst")
     service.kill()
     button(page, "Predict next close").click()
-    page.wait_for_selector("[role=alert]:has-text('Nobody answers')")
+    page.wait_for_selector("[role=alert]:has-text('No answer of the service')")
     assert "mlfin serve" in page.inner_text("[role=alert]") and "AAA" in page.inner_text("body")
     quiet(page)
     service.start()
@@ -297,7 +290,7 @@ def test_a_training_runs_to_its_end(page, where, house):
     button(page, "Train").click()
     page.wait_for_selector(".mlfin-good:has-text('Trained')", timeout=300_000)
     assert "100 %" in page.locator(".mlfin-card:has(progress)").inner_text() and page.locator(".mlfin-badge:text-is('done')").count()
-    assert list((house.root / "reports" / "test" / "main").glob("runs/*/95_publish.html"))
+    assert list((house.root / "reports" / "test" / "main").glob("runs/*/06_publish.html"))
     quiet(page)
 
 
@@ -312,12 +305,12 @@ def test_it_fits_a_phone(page, where):
 
 def test_a_token_guards_every_page_and_leaves_the_environment(house, guarded, opened, make_run):
     make_run(house.root, "main", n=300)
-    page_of_run = next(house.root.glob("reports/development/main/runs/*/95_publish.html")).relative_to(house.root)
+    page_of_run = next(house.root.glob("reports/development/main/runs/*/06_publish.html")).relative_to(house.root)
     for path in ("voila/render/home.ipynb", page_of_run.as_posix(), f"{page_of_run}?token=a-wrong-one"):
         with urllib.request.urlopen(f"{guarded}/{path}", timeout=30) as answer:
             assert "/login" in answer.url and "Published runs" not in answer.read().decode()
     told = opened.request.get(f"{guarded}/{page_of_run}")  # as the browser that has shown the token, whose page works
-    assert told.ok and "<h1>95_publish of main</h1>" in told.text()
+    assert told.ok and "<h1>06_publish of main</h1>" in told.text()
 
 
 def test_others_are_not_let_in_without_a_guard(tmp_path):

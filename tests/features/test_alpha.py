@@ -12,10 +12,11 @@ import pytest
 import mlfin.features.alpha as module
 from mlfin.core import kernels
 from mlfin.core.errors import DataError, SpecError
-from mlfin.data.sources import read_bars
+from mlfin.sources.sources import read_bars
 from mlfin.features.alpha import ALPHA, BAR_FACTORS, WINDOW_FACTORS, alpha_columns
-from mlfin.features.lookahead import assert_no_lookahead
-from mlfin.features.spec import parse, parse_set, set_names, start
+from mlfin.leakage.lookahead import assert_no_lookahead
+from mlfin.features.feature_types import start
+from mlfin.features.spec import parse, parse_set, set_names
 from mlfin.features.table import compute_features
 
 MARKET = Path(__file__).parents[2] / ".." / "shared" / "data" / "market"
@@ -302,7 +303,8 @@ def test_refused(spec, says):
 FIRST_USE = """
 import sys
 import numpy as np
-from mlfin.features.spec import compute, parse
+from mlfin.features.feature_types import compute
+from mlfin.features.spec import parse
 f = parse("alpha_roc_5")
 assert "numba" not in sys.modules, "numba is imported before it is used"
 print(compute(f, np.arange(1.0, 9.0))[0][-1])
@@ -331,7 +333,7 @@ def test_without_a_folder_for_compiled_kernels(bars, monkeypatch, caplog):
     specs = ["alpha_roc_5", "alpha_rank_5"]
     before = compute_features(bars, specs)
     monkeypatch.setattr(numba, "njit", njit)
-    for told in (kernels.compiled, kernels._tell_unkept):
+    for told in (kernels.compiled, kernels._warn_uncached):
         told.cache_clear()
     try:
         pd.testing.assert_frame_equal(compute_features(bars, specs), before, check_exact=True)

@@ -8,8 +8,8 @@ from mlfin.core.errors import DataError, ParameterError
 from mlfin.features import diagnostics as d
 from mlfin.features.spec import parse_set
 from mlfin.features.table import compute_features
-from mlfin.models.dataset import model_inputs
-from mlfin.models.labels import compute_labels
+from mlfin.datasets.inputs import model_inputs
+from mlfin.datasets.labels import compute_labels
 
 SEED = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns volume_ma_20 obv".split()
 
@@ -32,8 +32,8 @@ def panel(size=200, symbols=6, seed=0, holes=0.0, columns=("a", "b"), late=0):
 @pytest.fixture(scope="module")
 def market():
     "The built-in bars, the features of the first run, what models see of them, returns over 1 and 5 bars."
-    from mlfin.data.bars import as_bars
-    from mlfin.data.sources import read_bars
+    from mlfin.market.bars import as_bars
+    from mlfin.sources.sources import read_bars
 
     bars = as_bars(read_bars("builtin").bars)
     table = compute_features(bars, SEED)

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, SpecError
-from mlfin.data.actions import adjust_bars
-from mlfin.data.bars import as_bars
-from mlfin.data.calendars import session_bars
-from mlfin.data.facts import EVERYONE, FACTS, as_facts, known_facts, split_facts
+from mlfin.market.actions import adjust_bars
+from mlfin.market.bars import as_bars
+from mlfin.market.calendars import session_bars
+from mlfin.facts.facts import EVERYONE, FACTS, as_facts, known_facts, split_facts
 from mlfin.features.fundamental import STALE, share_basis
-from mlfin.features.lookahead import assert_no_lookahead
+from mlfin.leakage.lookahead import assert_no_lookahead
 from mlfin.features.online import assert_parity
 from mlfin.features.spec import definitions, families, parse
 from mlfin.features.table import compute_features

@@ -5,15 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlfin.backtest.significance import moments, sharpe
-from mlfin.backtest.signals import TradingRule
+from mlfin.significance.sharpe_ratio import moments, sharpe
+from mlfin.backtest.trading_rule import TradingRule
 from mlfin.backtest.simulate import backtest, buy_and_hold
 from mlfin.backtest.stress import regimes
 from mlfin.core.errors import BacktestError, MlfinError
-from mlfin.data.bars import as_bars
-from mlfin.data.calendars import resample
-from mlfin.data.quality import clean
-from mlfin.data.sources import read_bars
+from mlfin.market.bars import as_bars
+from mlfin.market.calendars import resample
+from mlfin.quality.quality import clean
+from mlfin.sources.sources import read_bars
 from mlfin.features.spec import load_features, parse_set
 from mlfin.features.table import compute_features
 

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, SpecError
-from mlfin.features.lookahead import assert_no_lookahead
+from mlfin.leakage.lookahead import assert_no_lookahead
 from mlfin.features.online import OnlineFeatures, assert_parity, check_parity
-from mlfin.features.spec import Param, definitions, feature, load_features, parse
+from mlfin.features.feature_types import Param
+from mlfin.features.spec import definitions, feature, load_features, parse
 from mlfin.features.table import compute_features
 
 SPECS = "rsi_14 macd_12_26_9 atr_14 bbands_20_2 ema_50 obv ret_5 historical_vol_21 volume_ma_20".split()

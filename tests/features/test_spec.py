@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfin.core.errors import DataError, SpecError
-from mlfin.features.spec import (
-    UNITS, Param, compute, definitions, expand, feature, load_features, parse, parse_set, register_set, set_names, start)
+from mlfin.features.feature_types import UNITS, Param, compute, start
+from mlfin.features.spec import (definitions, expand, feature, load_features, parse, parse_set, register_set,
+                                 set_names)
 from mlfin.features.table import compute_features
 
 ROOT = Path(__file__).parents[2]

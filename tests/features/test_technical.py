@@ -6,8 +6,10 @@ import pytest
 
 from mlfin.core.errors import DataError, SpecError
 from mlfin.features.indicators import INDICATORS
-from mlfin.features.spec import Param, definitions, feature, parse, parse_set, start
-from mlfin.features.table import KEYS, compute_features, symbol_borders
+from mlfin.features.feature_types import Param, start
+from mlfin.features.spec import definitions, feature, parse, parse_set
+from mlfin.features.bar_keys import KEYS, symbol_borders
+from mlfin.features.table import compute_features
 
 FIRST_RUN = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
              "volume_ma_20 obv").split()

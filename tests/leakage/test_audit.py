@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import SpecError
-from mlfin.features.audit import audit_features, audit_function, seed_of
-from mlfin.features.isolation import Isolated
-from mlfin.features.lookahead import check_cuts, draw_cuts, gap_rows
+from mlfin.leakage.audit import audit_features, audit_function, seed_of
+from mlfin.leakage.isolation import SandboxedFeatures
+from mlfin.features.bar_keys import gap_rows
+from mlfin.leakage.cuts import check_cuts, draw_cuts
 from mlfin.features.online import check_each_bar, draw_rows
-from mlfin.features.spec import Param, definitions, families, feature, parse_set
+from mlfin.features.feature_types import Param
+from mlfin.features.spec import definitions, families, feature, parse_set
 from mlfin.features.table import compute_features
 
 SPECS = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns volume_ma_20 obv".split()
@@ -140,7 +142,7 @@ def test_what_is_always_seen(registry, twelve, bug, seed):
 def test_a_feature_that_spares_the_last_bars(registry, twelve):
     """The leak of the attack: returns to come under noise, but for the last rows, where earlier tests looked."""
     from mlfin.features.diagnostics import trial_bars
-    from mlfin.features.lookahead import assert_no_lookahead
+    from mlfin.leakage.lookahead import assert_no_lookahead
     old = twelve.close[twelve.ts < twelve.ts.max() - pd.Timedelta("160D")].to_numpy()
     feature("spared", unit="ratio", lookback=1)(peeking(old, 1))
     recent = trial_bars(twelve, ["spared"], rows=150, symbols=3)
@@ -259,4 +261,4 @@ def test_what_is_declared_travels(registry, twelve):
     audit = audit_features(names, twelve, compute_features(twelve, names), isolated=False)
     assert audit.reads == dict.fromkeys(names, ("file", "clock"))
     assert audit.caveats[0] == "`declared_3` reads beside its bars: file, clock. What it finds there was not cut off with the bars."
-    assert parse_set(["ret_5"])[0].reads == () and Isolated.__doc__
+    assert parse_set(["ret_5"])[0].reads == () and SandboxedFeatures.__doc__

@@ -1,16 +1,13 @@
 """A weak signal whose strength is known is found, and the interval around what was found covers it."""
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mlfin.models.splits import WalkForward, check_folds
+from mlfin.validation.folds import check_folds
+from mlfin.validation.splits import WalkForward
 
-_spec = importlib.util.spec_from_file_location("panels", Path(__file__).parents[1] / "models" / "panels.py")
-panels = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(panels)
+from ..fixtures import panels
 
 
 def daily_ic(dataset, predicted: pd.Series) -> np.ndarray:

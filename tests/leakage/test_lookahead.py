@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, ParameterError, SpecError
-from mlfin.data.bars import as_bars
-from mlfin.data.facts import as_facts
-from mlfin.data.sources import read_bars
-from mlfin.features.lookahead import FAULTS, assert_no_lookahead, check_features, cut_times, replace_future
+from mlfin.market.bars import as_bars
+from mlfin.facts.facts import as_facts
+from mlfin.sources.sources import read_bars
+from mlfin.leakage.future import cut_times
+from mlfin.leakage.lookahead import assert_no_lookahead, check_features
+from mlfin.leakage.reference import FAULTS, replace_future
 from mlfin.features.online import assert_parity
-from mlfin.features.spec import Param, definitions, feature, load_features
+from mlfin.features.feature_types import Param
+from mlfin.features.spec import definitions, feature, load_features
 
 
 

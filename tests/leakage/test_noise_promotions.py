@@ -13,8 +13,8 @@ from scipy.signal import lfilter
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from mlfin.models.gate import beats_baseline, is_calibrated
-from mlfin.models.splits import WalkForward
+from mlfin.registry.gate import beats_baseline, is_calibrated
+from mlfin.validation.splits import WalkForward
 from mlfin.models.zoo import make_model
 
 HORIZON = 5

@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, ModelError, SplitError
-from mlfin.data.facts import as_facts
+from mlfin.facts.facts import as_facts
 from mlfin.features.table import compute_features
-from mlfin.models.dataset import build_dataset
-from mlfin.models.labels import compute_labels
-from mlfin.models.splits import CombinatorialPurged, Fold, Folds, PurgedKFold, WalkForward, check_folds
-from mlfin.models.training import train_walk_forward
+from mlfin.datasets.builder import build_dataset
+from mlfin.datasets.labels import compute_labels
+from mlfin.validation.folds import Folds, check_folds
+from mlfin.validation.splits import CombinatorialPurged, Fold, PurgedKFold, WalkForward
+from mlfin.models.training import cross_train
 
 SPECS = ("rsi_14", "returns", "historical_vol_21", "sma_20", "obv")
 
@@ -273,7 +274,7 @@ def test_a_dataset_that_was_altered_after_it_was_built(market):
     dataset = build(market)
     dataset.X.iloc[10, 0] += 0.01
     with pytest.raises(ModelError, match="`dataset` must be of the content that its hash names"):
-        train_walk_forward(dataset, WalkForward(2, 0).split(dataset.spans), ["logistic"])
+        cross_train(dataset, WalkForward(2, 0).split(dataset.spans), ["logistic"])
 
 
 @pytest.mark.parametrize("changes", [{"pending": None}, {"specs": ("rsi_14",)}, {"reads": ("x",)}, {"hash": ""}, {"unchecked": "nobody looked"}])
@@ -281,7 +282,7 @@ def test_a_dataset_of_which_something_else_was_altered(market, changes):
     dataset = build(market)
     folds = WalkForward(2, 0).split(dataset.spans)
     with pytest.raises(ModelError, match="of the content that its hash names|with the hash of its content"):
-        train_walk_forward(replace(dataset, **changes), folds, ["logistic"])
+        cross_train(replace(dataset, **changes), folds, ["logistic"])
 
 
 def test_a_frame_whose_function_looks_up_what_was_made_before(market):
@@ -345,5 +346,5 @@ def test_a_frame_of_ones_own(market):
     with pytest.raises(DataError, match="`body` must be what its function gives from bars up to"):
         build_dataset(frame(peeks), labels, bars, function=peeks)
     folds = WalkForward(2, 0).split(untested.spans)
-    assert train_walk_forward(untested, folds, ["dummy"]).unchecked == untested.unchecked
-    assert train_walk_forward(tested, folds, ["dummy"]).unchecked == ""
+    assert cross_train(untested, folds, ["dummy"]).unchecked == untested.unchecked
+    assert cross_train(tested, folds, ["dummy"]).unchecked == ""

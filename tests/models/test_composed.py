@@ -35,7 +35,8 @@ SMALL = dict(max_iter=10, random_state=0)
 def without(made):
     """Checks of scikit-learn that cannot hold."""
     if isinstance(made, ClassWeighted):
-        return {"check_sample_weight_equivalence_on_dense_data": "classes are balanced by rows, not by weights"}
+        return {"check_sample_weight_equivalence_on_dense_data": "classes are balanced by rows, not by "
+                "weights"}
     if isinstance(made, EarlyStopped):
         return {"check_fit2d_1sample": "one row cannot be split; it is refused, as a ModelError"}
     return {}
@@ -63,7 +64,8 @@ def data(seed=0, size=800):
 
 def test_the_name_of_weights():
     assert weight_keyword(LogisticRegression()) == "sample_weight"
-    assert weight_keyword(make_pipeline(StandardScaler(), LogisticRegression())) == "logisticregression__sample_weight"
+    assert weight_keyword(make_pipeline(StandardScaler(),
+                                        LogisticRegression())) == "logisticregression__sample_weight"
     assert weight_keyword(KNeighborsClassifier()) is None and weight_keyword(make_pipeline(KNeighborsClassifier())) is None
 
 
@@ -118,7 +120,9 @@ def test_persistence_reads_one_input_and_never_reverses():
     made = PersistenceClassifier().fit(X, X["returns"] > 0)
     assert made.column_ == 1 and made.share_ == pytest.approx(1 - 1 / 802)
     assert PersistenceClassifier().fit(X, X["returns"] <= 0).share_ == 0.5
-    assert PersistenceClassifier("mom_5").fit(X, y).column_ == 2 and PersistenceClassifier().fit(X.to_numpy(), y).column_ == 0
+    assert PersistenceClassifier("mom_5").fit(X,
+                                              y).column_ == 2 and PersistenceClassifier().fit(X.to_numpy(),
+                                                                                              y).column_ == 0
     assert PersistenceClassifier().fit(X.drop(columns="returns"), y).column_ == 1
     still = PersistenceClassifier().fit(X, y).predict_proba(X.assign(returns=0.0))
     assert (still == 0.5).all()
@@ -178,7 +182,8 @@ def test_boosters_stop_and_are_fitted_to_all_rows(number, task):
 def test_the_rounds_come_from_purged_rows_of_the_training_part(monkeypatch):
     X, y, _, spans, _ = data()
     seen = []
-    monkeypatch.setattr(composed, "_best_rounds", lambda e, X, y, learn, check, w, p: seen.append((learn, check)) or 3)
+    monkeypatch.setattr(composed, "_best_rounds", lambda e, X, y, learn, check, w,
+                        p: seen.append((learn, check)) or 3)
     rows = np.arange(100, 500)
     EarlyStopped(HistGradientBoostingClassifier()).fit(X, y, spans=spans, rows=rows, embargo=4)
     (learn, check), = seen
@@ -188,7 +193,8 @@ def test_the_rounds_come_from_purged_rows_of_the_training_part(monkeypatch):
 
 def test_rows_after_the_training_part_do_not_matter():
     X, y, _, spans, _ = data()
-    made = [EarlyStopped(boosters()[0]).fit(X, target, spans=spans, rows=np.arange(500)) for target in (y, np.r_[y[:500], 1 - y[500:]])]
+    made = [EarlyStopped(boosters()[0]).fit(X, target, spans=spans, rows=np.arange(500))
+            for target in (y, np.r_[y[:500], 1 - y[500:]])]
     assert made[0].rounds_ == made[1].rounds_
 
 
@@ -198,7 +204,8 @@ def test_rows_after_the_training_part_do_not_matter():
     (EarlyStopped(LogisticRegression(), horizon=5), "asked of xgboost, lightgbm"),
     (EarlyStopped(HistGradientBoostingClassifier(), horizon=799), "must leave rows to learn from"),
     (Calibrated(LogisticRegression(), "platt", horizon=5), "`calibrate` must be sigmoid or isotonic"),
-    (MeanEnsemble([("a", LinearRegression()), ("b", LogisticRegression())]), "all classifiers or all regressors"),
+    (MeanEnsemble([("a", LinearRegression()), ("b", LogisticRegression())]),
+     "all classifiers or all regressors"),
 ])
 def test_refused(made, says):
     X, y, _, _, _ = data()
@@ -231,8 +238,10 @@ def test_the_map_is_learnt_from_rows_that_the_copies_never_saw(monkeypatch):
     X, y, _, spans, _ = data()
     parts, rows = [], np.arange(50, 650)
     fit, predict = composed.fit_part, composed.predict_part
-    monkeypatch.setattr(composed, "fit_part", lambda e, X, y, rows, *rest: parts.append(rows) or fit(e, X, y, rows, *rest))
-    monkeypatch.setattr(composed, "predict_part", lambda e, X, rows, keys: parts.append(rows) or predict(e, X, rows, keys))
+    monkeypatch.setattr(composed, "fit_part", lambda e, X, y,
+                        rows, *rest: parts.append(rows) or fit(e, X, y, rows, *rest))
+    monkeypatch.setattr(composed, "predict_part", lambda e, X, rows,
+                        keys: parts.append(rows) or predict(e, X, rows, keys))
     Calibrated(LogisticRegression(), slices=4).fit(X, y, spans=spans, rows=rows, embargo=2)
     *inner, final = parts
     assert len(inner) == 8 and final.tolist() == rows.tolist()
@@ -243,9 +252,11 @@ def test_the_map_is_learnt_from_rows_that_the_copies_never_saw(monkeypatch):
 
 def test_a_model_that_is_wrong_is_flattened_and_not_turned_round():
     X, y, _, spans, _ = data(size=1200)
-    half = np.r_[y[:500], 1 - y[500:]]  # the world turns round: what was learnt before is wrong in every inner slice after
+    # the world turns round: what was learnt before is wrong in every inner slice after
+    half = np.r_[y[:500], 1 - y[500:]]
     for method in ("sigmoid", "isotonic"):
-        made = Calibrated(LogisticRegression(), method, slices=2).fit(X, half, spans=spans, rows=np.arange(900))
+        made = Calibrated(LogisticRegression(), method,
+                          slices=2).fit(X, half, spans=spans, rows=np.arange(900))
         rising = predict_part(made.estimator_, X, np.arange(900, 1200))[:, 1].argsort()
         assert (np.diff(made.predict_proba(X, rows=np.arange(900, 1200))[rising, 1]) >= 0).all()
 
@@ -277,16 +288,20 @@ def test_the_mean_of_several():
     expected = sum(clone(m).fit(X, y, sample_weight=w).predict_proba(X) for _, m in members) / 2
     np.testing.assert_allclose(made.predict_proba(X), expected, rtol=1e-12)
     assert (made.predict(X) == (expected[:, 1] > 0.5)).all() and made.score(X, y) > 0.6
-    values = MeanEnsemble([("a", LinearRegression()), ("b", HistGradientBoostingRegressor(**SMALL))]).fit(X, value)
+    values = MeanEnsemble([("a", LinearRegression()),
+                           ("b", HistGradientBoostingRegressor(**SMALL))]).fit(X, value)
     assert is_regressor(values) and not hasattr(values, "predict_proba") and values.score(X, value) > 0.1
-    assert [name for name, _ in clone(made).estimators] == ["a", "b"] and not hasattr(clone(made), "estimators_")
+    assert [name for name, _ in clone(made).estimators] == ["a",
+                                                            "b"] and not hasattr(clone(made), "estimators_")
 
 
 def test_names_of_classes_may_be_words():
     X, y, _, spans, _ = data()
     words = np.where(y == 1, "up", "down")
-    for made in (PersistenceClassifier(), ClassWeighted(LogisticRegression()), Calibrated(LogisticRegression(), horizon=5),
-                 EarlyStopped(HistGradientBoostingClassifier(**SMALL), horizon=5), MeanEnsemble([("a", LogisticRegression())])):
+    for made in (PersistenceClassifier(), ClassWeighted(LogisticRegression()),
+                 Calibrated(LogisticRegression(), horizon=5),
+                 EarlyStopped(HistGradientBoostingClassifier(**SMALL), horizon=5),
+                 MeanEnsemble([("a", LogisticRegression())])):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             made.fit(X, words)

@@ -21,7 +21,8 @@ from mlfin.models.fitting import fit_rows, load_model, predict_rows, save_model
 from mlfin.models.zoo import compute_device, make_model, model_names
 
 SMALL = {"random_forest": dict(n_estimators=10), "ensemble": dict(members=["logistic", "gradient_boosting"])}
-TABULAR = [name for name in ("dummy", "elastic_net", "ensemble", "gradient_boosting", "lightgbm", "linear", "logistic", "persistence",
+TABULAR = [name for name in ("dummy", "elastic_net", "ensemble", "gradient_boosting", "lightgbm", "linear",
+                             "logistic", "persistence",
                              "random_forest", "ridge", "xgboost")]
 
 
@@ -29,7 +30,8 @@ def panel(days=450, seed=0):
     """Two symbols; the first input knows something, `flat` is constant."""
     rng = np.random.default_rng(seed)
     ts = pd.date_range("2015-01-01", periods=days, freq="B", tz="UTC").as_unit("us")
-    keys = pd.concat([pd.DataFrame(dict(symbol=s, timeframe="1d", ts=ts, known_at=ts)) for s in ("AAA", "BBB")], ignore_index=True)
+    keys = pd.concat([pd.DataFrame(dict(symbol=s, timeframe="1d", ts=ts, known_at=ts))
+                      for s in ("AAA", "BBB")], ignore_index=True)
     X = pd.DataFrame(rng.normal(size=(2 * days, 3)), columns=["rsi_14", "returns", "mom_5"]).assign(flat=3.0)
     value = (X["rsi_14"] + rng.normal(size=2 * days)).to_numpy()
     spans = pd.DataFrame(dict(ts=ts, t0=ts + pd.Timedelta("1D"), t1=ts + pd.Timedelta("7D")))
@@ -38,11 +40,14 @@ def panel(days=450, seed=0):
 
 
 def made_for(name, task):
-    own = {"members": ["ridge", "gradient_boosting"]} if (name, task) == ("ensemble", "regression") else SMALL.get(name, {})
+    own = {"members": ["ridge", "gradient_boosting"]} if (name,
+                                                          task) == ("ensemble",
+                                                                    "regression") else SMALL.get(name, {})
     return make_model(name, seed=3, task=task, **own)
 
 
-CASES = [(name, task) for task in ("classification", "regression") for name in TABULAR if name in model_names(task)]
+CASES = [(name, task) for task in ("classification", "regression")
+         for name in TABULAR if name in model_names(task)]
 
 
 @pytest.mark.filterwarnings("ignore:constant in the training rows")
@@ -52,7 +57,8 @@ def test_every_model_fits_predicts_repeats_and_is_kept(name, task, tmp_path):
     target = (value > 0).astype("int8") if task == "classification" else value
     p = predict_rows(one := fit_rows(made_for(name, task), data, train, target), data, test)
     assert p.dtype == np.float64 and p.shape == test.shape and np.isfinite(p).all()
-    assert predict_rows(fit_rows(made_for(name, task), data, train, target), data, test).tobytes() == p.tobytes()
+    assert predict_rows(fit_rows(made_for(name, task), data, train, target), data,
+                        test).tobytes() == p.tobytes()
     if name not in ("dummy", "persistence"):
         assert np.corrcoef(p, value[test])[0, 1] > 0.4
     assert task == "regression" or ((p > 0) & (p < 1)).all()
@@ -60,17 +66,20 @@ def test_every_model_fits_predicts_repeats_and_is_kept(name, task, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:constant in the training rows")
-@pytest.mark.parametrize("name, task", [("logistic", "classification"), ("elastic_net", "regression"), ("xgboost", "classification")])
+@pytest.mark.parametrize("name, task", [("logistic", "classification"), ("elastic_net", "regression"),
+                                        ("xgboost", "classification")])
 def test_only_the_rows_and_weights_that_count(name, task):
     data, value, train, test = panel()
     target = (value > 0).astype("int8") if task == "classification" else value
     other, weights = target.copy(), np.linspace(0.1, 2, len(target))
     other[test] = 1 - other[test] if task == "classification" else -other[test]
-    one, two = (predict_rows(fit_rows(made_for(name, task), data, train, t, weights=weights), data, test) for t in (target, other))
+    one, two = (predict_rows(fit_rows(made_for(name, task), data, train, t, weights=weights), data, test)
+                for t in (target, other))
     assert one.tobytes() == two.tobytes()
     even = predict_rows(fit_rows(made_for(name, task), data, train, target), data, test)
     assert np.abs(even - one).max() > 1e-6
-    gone = predict_rows(fit_rows(made_for(name, task), data, train, target, weights=np.isin(np.arange(900), train[::2]) + 0.0), data, test)
+    gone = predict_rows(fit_rows(made_for(name, task), data, train, target,
+                                 weights=np.isin(np.arange(900), train[::2]) + 0.0), data, test)
     half = predict_rows(fit_rows(made_for(name, task), data, train[::2], target), data, test)
     assert name == "xgboost" or np.abs(gone - half).max() < 0.05
 
@@ -82,42 +91,51 @@ def test_spans_of_the_panel_reach_early_stopping_and_calibration():
     ask = dict(early_stopping=True, n_estimators=300, calibrate="isotonic", class_weight="balanced")
     fitted = fit_rows(make_model("xgboost", **ask), data, train, y)
     assert 0 < fitted.estimator_.estimator_.rounds_ < 300
-    same = fit_rows(make_model("xgboost", **ask), SimpleNamespace(X=data.X, keys=data.keys), train, y, spans=data.spans)
+    same = fit_rows(make_model("xgboost", **ask), SimpleNamespace(X=data.X, keys=data.keys), train, y,
+                    spans=data.spans)
     assert predict_rows(same, data, test).tobytes() == predict_rows(fitted, data, test).tobytes()
     with pytest.raises(ModelError, match="must have spans"):
-        fit_rows(make_model("xgboost", early_stopping=True), SimpleNamespace(X=data.X, keys=data.keys), train, y)
+        fit_rows(make_model("xgboost", early_stopping=True), SimpleNamespace(X=data.X, keys=data.keys), train,
+                 y)
 
 
 @pytest.mark.filterwarnings("ignore:constant in the training rows")
 def test_a_model_of_sequences_gets_keys_spans_rows(monkeypatch):
     seen = []
-    monkeypatch.setattr(sequence, "_train", lambda m, values, ages, target, w, parts, *rest: seen.append((ages, parts)) or (None, {"loss": [0.0]}))
+    monkeypatch.setattr(sequence, "_train", lambda m, values, ages, target, w,
+                        parts, *rest: seen.append((ages, parts)) or (None, {"loss": [0.0]}))
     data, value, train, _ = panel()
     fit_rows(make_model("lstm", window=5), data, train, (value > 0).astype("int8"), embargo=3)
     ages, (learn, check) = seen[0]
     assert ages.tolist() == [*range(450)] * 2 and len(check) and set(learn) | set(check) < set(train)
     times = data.keys["ts"][train].drop_duplicates().sort_values(ignore_index=True)
-    assert data.spans["t1"].iloc[learn].max() < times[times.searchsorted(data.keys["ts"].iloc[check].min()) - 3]
+    assert data.spans["t1"].iloc[learn].max() < times[times.searchsorted(data.keys["ts"].iloc[check].min())
+                                                      - 3]
 
 
 def test_probability_is_that_of_class_one():
     data, value, train, test = panel()
     with warnings.catch_warnings(record=True):
         fitted = fit_rows(make_model("logistic"), data, train, np.sign(value).astype(int))
-        assert predict_rows(fitted, data, test).tobytes() == fitted.predict_proba(data.X.iloc[test])[:, 1].tobytes()
+        assert predict_rows(fitted, data,
+                            test).tobytes() == fitted.predict_proba(data.X.iloc[test])[:, 1].tobytes()
         assert predict_rows(fitted, data, test[:0]).shape == (0,)
         with pytest.raises(ModelError, match="knows class 1"):
             predict_rows(fit_rows(make_model("logistic"), data, train, 2 * (value > 0)), data, test)
 
 
 @pytest.mark.parametrize("change, says", [
-    (lambda d, y, r: (d, np.zeros(900, int), r), r"of both classes in the training rows, got 'only \[0\]' \(600 rows\)"),
-    (lambda d, y, r: (d, np.where(y, "up", "down"), r), r"`target` must be 0 or 1, got \['down', 'up'\].\nHint: turn names into numbers"),
+    (lambda d, y, r: (d, np.zeros(900, int), r), r"of both classes in the training rows, got 'only \[0\]' "
+     r"\(600 rows\)"),
+    (lambda d, y, r: (d, np.where(y, "up", "down"), r),
+     r"`target` must be 0 or 1, got \['down', 'up'\].\nHint: turn names into numbers"),
     (lambda d, y, r: (d, y[:10], r), r"`target` must be as long as the panel \(900\), got 10"),
     (lambda d, y, r: (d, np.where(np.arange(900) == 5, np.nan, y), r), "`target` must be finite"),
     (lambda d, y, r: (d, y, r[:0]), "`rows` must be at least one position"),
-    (lambda d, y, r: (SimpleNamespace(X=d.X.assign(mom_5=np.nan), keys=d.keys), y, r), r"`X\[mom_5\]` must be a feature with a value"),
-    (lambda d, y, r: (SimpleNamespace(X=d.X.assign(mom_5=d.X["mom_5"].where(d.X.index != 7, -np.inf)), keys=d.keys), y, r),
+    (lambda d, y, r: (SimpleNamespace(X=d.X.assign(mom_5=np.nan), keys=d.keys), y, r),
+     r"`X\[mom_5\]` must be a feature with a value"),
+    (lambda d, y, r: (SimpleNamespace(X=d.X.assign(mom_5=d.X["mom_5"].where(d.X.index != 7, -np.inf)),
+                                      keys=d.keys), y, r),
      r"`X\[mom_5\]` must be finite, got -inf \(row 7\)"),
 ])
 @pytest.mark.parametrize("name", ["logistic", "lstm"])
@@ -142,7 +160,8 @@ def test_a_constant_feature_is_named_and_does_no_harm():
     bare = SimpleNamespace(X=data.X.drop(columns="flat"), keys=data.keys)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        np.testing.assert_allclose(predict_rows(fit_rows(make_model("logistic"), bare, train, y), bare, test), with_it, atol=1e-6)
+        np.testing.assert_allclose(predict_rows(fit_rows(make_model("logistic"), bare, train, y), bare, test),
+                                   with_it, atol=1e-6)
 
 
 # --- keeping
@@ -151,7 +170,8 @@ def test_a_constant_feature_is_named_and_does_no_harm():
 @pytest.fixture
 def small():
     data, value, train, _ = panel()
-    return fit_rows(make_model("ridge", task="regression"), SimpleNamespace(X=data.X[["rsi_14"]], keys=data.keys), train, value)
+    return fit_rows(make_model("ridge", task="regression"),
+                    SimpleNamespace(X=data.X[["rsi_14"]], keys=data.keys), train, value)
 
 
 def test_what_the_folder_says(small, tmp_path):
@@ -165,7 +185,8 @@ def test_what_the_folder_says(small, tmp_path):
 
 def test_a_model_of_a_notebook_is_kept_too(small, tmp_path):
     kind = type("Mine", (type(small),), {"__module__": "__main__"})
-    with pytest.raises(ModelError, match="kept without pickle, or saved under a seal"): save_model(kind(small.steps), tmp_path / "m")
+    with pytest.raises(ModelError, match="kept without pickle, or saved under a seal"):
+        save_model(kind(small.steps), tmp_path / "m")
     keys = SealKeys(tmp_path / "seal_keys.json")
     again = load_model(place := save_model(kind(small.steps), tmp_path / "m", seal_keys=keys), seal_keys=keys)
     assert type(again).__name__ == "Mine"
@@ -174,7 +195,8 @@ def test_a_model_of_a_notebook_is_kept_too(small, tmp_path):
 
 @pytest.mark.parametrize("how", ["another key", "no seal", "another pickle", "its format"])
 def test_a_folder_without_a_fitting_seal_is_not_read(small, tmp_path, how):
-    keys, other = SealKeys(tmp_path / "keys" / "seal_keys.json"), SealKeys(tmp_path / "other" / "seal_keys.json")
+    keys, other = SealKeys(tmp_path / "keys"
+                           / "seal_keys.json"), SealKeys(tmp_path / "other" / "seal_keys.json")
     place = save_model(small, tmp_path / "m", seal_keys=other if how == "another key" else keys)
     assert keys.names() or keys.sign("x", 1)
     path = place / "model.json"
@@ -186,7 +208,9 @@ def test_a_folder_without_a_fitting_seal_is_not_read(small, tmp_path, how):
         (place / "estimator.skops").unlink()
         told |= {"kind": "pickle", "files": {"model.pkl": hashlib.sha256(planted).hexdigest()}}
     path.write_text(json.dumps(told))
-    with pytest.raises(ModelError, match="`m` must be sealed with a key of this profile, got '(a seal of key|no seal)"): load_model(place, seal_keys=keys)
+    with pytest.raises(ModelError, match="`m` must be sealed with a key of this profile, got '(a seal of "
+                       "key|no seal)"):
+        load_model(place, seal_keys=keys)
     if how == "another pickle":
         with pytest.raises(ModelError, match="not unpickled"): load_model(place)
     assert not (tmp_path / "canary").exists()
@@ -208,7 +232,8 @@ def test_a_file_that_does_not_fit_leaves_what_was_there(small, tmp_path):
             save_model(small, place)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert type(load_model(place)).__name__ == "DummyClassifier" and [p.name for p in tmp_path.iterdir()] == ["m"]
+    assert type(load_model(place)).__name__ == "DummyClassifier" and [p.name
+                                                                      for p in tmp_path.iterdir()] == ["m"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -227,7 +252,8 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(small, tmp_path, monkeypa
     with pytest.raises(DataError, match="No space left"):
         save_model(small, tmp_path / "new")
     monkeypatch.undo()
-    assert type(load_model(place)).__name__ == "DummyClassifier" and [p.name for p in tmp_path.iterdir()] == ["m"]
+    assert type(load_model(place)).__name__ == "DummyClassifier" and [p.name
+                                                                      for p in tmp_path.iterdir()] == ["m"]
 
 
 def test_what_cannot_be_saved_or_replaced(small, tmp_path):
@@ -270,6 +296,7 @@ def test_a_missing_extra_is_said_when_the_model_is_built(monkeypatch):
 @pytest.mark.parametrize("name", ["xgboost", "lightgbm", "lstm", "ensemble"])
 def test_a_gpu_that_is_not_there_is_said_when_the_model_is_built(monkeypatch, name):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(ModelError, match=r"`device` must be cpu or auto on this machine.*\n.*set device = auto"):
+    with pytest.raises(ModelError, match=r"`device` must be cpu or auto on this machine.*\n.*set device = "
+                       r"auto"):
         make_model(name, device="gpu")
     assert compute_device("auto").name == "cpu"

@@ -5,8 +5,6 @@ import os
 import pickle
 import zipfile
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +15,13 @@ from mlfin.models.fitting import fit_rows, predict_rows
 from mlfin.models.formats import TRUSTED, pack_estimator, unpack_estimator
 from mlfin.models.zoo import make_model, model_names
 
-spec = spec_from_file_location("models_conftest", Path(__file__).with_name("conftest.py"))
-models_conftest = module_from_spec(spec)
-spec.loader.exec_module(models_conftest)
-DATA = models_conftest.panel(0.3, days=450)
+from ..fixtures import known_panel
+
+DATA = known_panel.panel(0.3, days=450)
 SPANS = DATA.keys[["ts", "t0", "t1"]]
 ROWS = np.arange(len(DATA.X))
-OPTIONS = {"persistence": {"column": "f_0"}, "lstm": {"epochs": 1, "window": 3, "units": 2, "batch_size": 1024}}
+OPTIONS = {"persistence": {"column": "f_0"}, "lstm": {"epochs": 1, "window": 3, "units": 2,
+                                                      "batch_size": 1024}}
 NATIVE = {"lightgbm": "lightgbm text + skops", "xgboost": "xgboost ubj + skops", "lstm": "keras"}
 
 
@@ -34,8 +32,10 @@ def kept(name, task="classification"):
 
 
 def fitted(name, task="classification", **own):
-    model = make_model(name, 1, **({} if task == "classification" else {"task": task}), **{**OPTIONS.get(name, {}), **own})
-    return fit_rows(model, DATA, ROWS, (DATA.y if task == "classification" else DATA.forward_return).to_numpy(), spans=SPANS)
+    model = make_model(name, 1, **({} if task == "classification" else {"task": task}),
+                       **{**OPTIONS.get(name, {}), **own})
+    return fit_rows(model, DATA, ROWS, (DATA.y if task == "classification"
+                                        else DATA.forward_return).to_numpy(), spans=SPANS)
 
 
 def again(packed):
@@ -66,7 +66,8 @@ def pickled(content):
     "Whether bytes are a pickle, or a zip with one in it (an array of objects, for instance)."
     if content[:2] == b"\x80\x05" or content[:2] == b"\x80\x04": return True
     if content[:4] != b"PK\x03\x04": return False
-    with zipfile.ZipFile(io.BytesIO(content)) as archive: return any(n.endswith(".pkl") or pickled(archive.read(n)) for n in archive.namelist())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return any(n.endswith(".pkl") or pickled(archive.read(n)) for n in archive.namelist())
 
 
 @pytest.mark.parametrize("name, own", [
@@ -83,13 +84,14 @@ def test_what_is_composed_is_kept_without_pickle_too(name, own):
 
 
 def test_a_row_alone_goes_through_as_before():
-    from mlfin.serve.single import single_row
+    from mlfin.predict.single_row import single_row
 
     for name in ("logistic", "random_forest", "lightgbm", "xgboost", "gradient_boosting"):
         model = kept(name)
         rows = DATA.X.head(20)
         one, two = (single_row(m, rows) for m in (model, again(pack_estimator(model))))
-        assert two.way == one.way and [two.say(r) for r in rows.to_numpy()] == [one.say(r) for r in rows.to_numpy()]
+        assert two.way == one.way and [two.say(r)
+                                       for r in rows.to_numpy()] == [one.say(r) for r in rows.to_numpy()]
 
 
 class Own(ClassifierMixin, BaseEstimator):
@@ -132,7 +134,8 @@ def test_types_that_a_file_asks_for_are_not_taken_at_its_word():
     model.odd = Own()
     with pytest.raises(ModelError, match="types that mlfin does not build.*Own"):
         unpack_estimator("skops", packed.parts, {"estimator.skops": skops.io.dumps(model)})
-    assert all(name.split(".")[0] in ("mlfin", "lightgbm", "xgboost", "sklearn", "collections") for name in TRUSTED)
+    assert all(name.split(".")[0] in ("mlfin", "lightgbm", "xgboost", "sklearn", "collections")
+               for name in TRUSTED)
 
 
 @pytest.mark.parametrize("column, value", [("left_child", 10**6), ("feature", 99), ("right_child", -7)])
@@ -152,4 +155,5 @@ def test_a_network_with_code_in_it_is_refused(tmp_path):
     packed = pack_estimator(kept("lstm"))
     network = keras.Sequential([keras.Input((3, 4)), keras.layers.Lambda(lambda x: x, output_shape=(3, 4))])
     network.save(path := tmp_path / "network.keras")
-    with pytest.raises(ValueError, match="(?i)unsafe|lambda"): again(packed._replace(files={**packed.files, "network.keras": path.read_bytes()}))
+    with pytest.raises(ValueError, match="(?i)unsafe|lambda"):
+        again(packed._replace(files={**packed.files, "network.keras": path.read_bytes()}))

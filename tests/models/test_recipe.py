@@ -5,19 +5,21 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import ParameterError, SplitError
-from mlfin.models.evaluation import average_paths, separate_paths
+from mlfin.validation.predictions import average_paths, separate_paths
 from mlfin.models.recipe import CALIBRATIONS, CLASS_WEIGHTS, SPLITTERS, WEIGHTINGS, Recipe, check_model
-from mlfin.models.splits import CombinatorialPurged, PurgedKFold, WalkForward, check_folds, path_rows
-from mlfin.models.training import train_walk_forward
-from mlfin.models.weights import WEIGHTS
+from mlfin.validation.folds import check_folds
+from mlfin.validation.splits import CombinatorialPurged, PurgedKFold, WalkForward, path_rows
+from mlfin.models.training import cross_train
+from mlfin.datasets.weights import WEIGHTS
 
-from .test_splits import panel
+from ..validation.test_splits import panel
 
 SPANS = panel([(0, 300), (20, 260)], longest=5)
 
 
 def same(one, two):
-    return all(np.array_equal(a.train, b.train) and np.array_equal(a.test, b.test) for a, b in zip(one, two, strict=True))
+    return all(np.array_equal(a.train, b.train) and np.array_equal(a.test, b.test)
+               for a, b in zip(one, two, strict=True))
 
 
 @pytest.mark.parametrize("words, splitter", [
@@ -42,10 +44,12 @@ def test_every_splitter_and_weighting_has_its_word():
 
 
 def test_what_is_neutral_stands_in_no_name():
-    assert Recipe().spec() == Recipe(jobs=4, class_weights="balanced", calibrate="sigmoid").spec() == {"folds": 5, "embargo": 5}
+    assert Recipe().spec() == Recipe(jobs=4, class_weights="balanced",
+                                     calibrate="sigmoid").spec() == {"folds": 5, "embargo": 5}
     assert Recipe(task="regression", splitter="3ME", weights="time_decay").spec() == {
         "folds": 5, "embargo": 5, "task": "regression", "splitter": "3ME", "weights": "time_decay"}
-    assert Recipe(weights=None, class_weights=None, calibrate=None) == Recipe()  # as plain Ploomber reads `none`
+    # as plain Ploomber reads `none`
+    assert Recipe(weights=None, class_weights=None, calibrate=None) == Recipe()
 
 
 def test_guesses_are_neither_weighed_nor_calibrated():
@@ -55,12 +59,18 @@ def test_guesses_are_neither_weighed_nor_calibrated():
 
 
 @pytest.mark.parametrize("words, part", [
-    ({"task": "regresion"}, "did you mean `regression`"), ({"splitter": "random"}, "3ME"), ({"splitter": "0ME"}, "`splitter`"),
-    ({"splitter": "3MEE"}, "`splitter`"), ({"splitter": 3}, "`splitter`"), ({"weights": "unique"}, "did you mean `uniqueness`"),
-    ({"class_weights": True}, "`class_weights`"), ({"calibrate": "platt"}, "`calibrate`"), ({"folds": 0}, "`folds`"), ({"folds": True}, "`folds`"),
-    ({"splitter": "purged_kfold", "folds": 1}, ">= 2 for purged_kfold"), ({"splitter": "combinatorial", "folds": 2}, ">= 3 for combinatorial"),
-    ({"splitter": "combinatorial", "folds": 40}, "780 trainings"), ({"embargo": -1}, "`embargo`"), ({"jobs": 0}, "`jobs`"), ({"jobs": 1.5}, "`jobs`"),
-    ({"task": "regression", "calibrate": "sigmoid"}, "no classes"), ({"task": "regression", "class_weights": "balanced"}, "no classes"),
+    ({"task": "regresion"}, "did you mean `regression`"), ({"splitter": "random"}, "3ME"),
+    ({"splitter": "0ME"}, "`splitter`"),
+    ({"splitter": "3MEE"}, "`splitter`"), ({"splitter": 3}, "`splitter`"),
+    ({"weights": "unique"}, "did you mean `uniqueness`"),
+    ({"class_weights": True}, "`class_weights`"), ({"calibrate": "platt"}, "`calibrate`"),
+    ({"folds": 0}, "`folds`"), ({"folds": True}, "`folds`"),
+    ({"splitter": "purged_kfold", "folds": 1}, ">= 2 for purged_kfold"),
+    ({"splitter": "combinatorial", "folds": 2}, ">= 3 for combinatorial"),
+    ({"splitter": "combinatorial", "folds": 40}, "780 trainings"), ({"embargo": -1}, "`embargo`"),
+    ({"jobs": 0}, "`jobs`"), ({"jobs": 1.5}, "`jobs`"),
+    ({"task": "regression", "calibrate": "sigmoid"}, "no classes"),
+    ({"task": "regression", "class_weights": "balanced"}, "no classes"),
 ])
 def test_what_makes_no_sense_is_a_matter_of_usage(words, part):
     with pytest.raises(ParameterError) as e: Recipe(**words)
@@ -68,7 +78,8 @@ def test_what_makes_no_sense_is_a_matter_of_usage(words, part):
 
 
 def test_a_model_that_cannot_do_it_is_named():
-    with pytest.raises(ParameterError, match="`task` must be classification, got 'regression' .logistic"): check_model(Recipe(task="regression"), "logistic")
+    with pytest.raises(ParameterError, match="`task` must be classification, got 'regression' .logistic"):
+        check_model(Recipe(task="regression"), "logistic")
     with pytest.raises(ParameterError, match="`task` must be regression"): check_model(Recipe(), "ridge")
     check_model(Recipe(task="regression"), "random_forest")
 
@@ -81,22 +92,26 @@ def test_paths_are_those_of_the_splitter_and_average_to_what_is_judged(make_pane
     dataset = make_panel(0.3, days=300)
     dataset.spans = dataset.keys[["ts", "t0", "t1"]]
     folds = Recipe(splitter="combinatorial", folds=4).split(dataset.spans)
-    done = train_walk_forward(dataset, folds, ["logistic", "dummy"], seed=1, task="classification")
-    assert len(done.paths) == len(done.predictions) == 3 * 2 * len(dataset.X) and set(done.paths.path) == {1, 2, 3}
+    done = cross_train(dataset, folds, ["logistic", "dummy"], seed=1, task="classification")
+    assert len(done.paths) == len(done.predictions) == 3 * 2 * len(dataset.X) and set(done.paths.path) == {1,
+                                                                                                           2,
+                                                                                                           3}
     position = pd.MultiIndex.from_frame(dataset.keys[["symbol", "ts"]])
     for number, own in done.paths[done.paths.model == "logistic"].groupby("path"):
         want = path_rows(folds, number).set_index("row").fold
         rows = position.get_indexer(pd.MultiIndex.from_frame(own[["symbol", "ts"]]))
-        assert sorted(rows) == list(range(len(dataset.X))) and (want.loc[rows].to_numpy() == own.fold.to_numpy()).all()
+        assert sorted(rows) == list(range(len(dataset.X))) and (want.loc[rows].to_numpy()
+                                                                == own.fold.to_numpy()).all()
         trained_on = {f.number: set(f.train) for f in folds}
         assert not any(row in trained_on[fold] for row, fold in zip(rows, own.fold, strict=True))
     pd.testing.assert_frame_equal(average_paths(done.predictions), done.judged)
     mean = done.paths.groupby(["model", "symbol", "timeframe", "ts"]).probability.mean()
-    np.testing.assert_allclose(done.judged.set_index(["model", "symbol", "timeframe", "ts"]).probability.loc[mean.index], mean)
+    np.testing.assert_allclose(done.judged.set_index(["model", "symbol", "timeframe",
+                                                      "ts"]).probability.loc[mean.index], mean)
 
 
 def test_one_history_has_no_paths(make_panel, make_date_folds):
     dataset = make_panel(days=300)
-    done = train_walk_forward(dataset, make_date_folds(dataset, 2), ["dummy"])
+    done = cross_train(dataset, make_date_folds(dataset, 2), ["dummy"])
     assert done.paths.empty and list(done.paths) == ["path", *done.predictions] and done.judged.equals(done.predictions)
     assert separate_paths(done.predictions.sample(frac=1, random_state=0)).empty

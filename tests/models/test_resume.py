@@ -17,23 +17,23 @@ import pytest
 from mlfin.core.errors import ModelError
 from mlfin.core.provenance import hash_frame
 from mlfin.core.seals import SealKeys
-from mlfin.models.training import train_walk_forward
+from mlfin.models.training import cross_train
 
 FRAMES = ("predictions", "scores", "summary", "calibration", "information", "importance", "pending")
 SCRIPT = """
 import sys
-sys.path.insert(0, sys.argv[1])
-from conftest import date_folds, panel
+from tests.fixtures.known_panel import date_folds, panel
 from mlfin.core.provenance import hash_frame
-from mlfin.models.training import train_walk_forward
-dataset = panel(0.3, days=int(sys.argv[3]), features=int(sys.argv[4]))
-made = train_walk_forward(dataset, date_folds(dataset, 6), sys.argv[6].split(","), seed=2, jobs=int(sys.argv[5]), resume=sys.argv[2] or None)
-print([hash_frame(getattr(made, name)) for name in sys.argv[7].split(",")])
+from mlfin.models.training import cross_train
+dataset = panel(0.3, days=int(sys.argv[2]), features=int(sys.argv[3]))
+made = cross_train(dataset, date_folds(dataset, 6), sys.argv[5].split(","), seed=2, jobs=int(sys.argv[4]), resume=sys.argv[1] or None)
+print([hash_frame(getattr(made, name)) for name in sys.argv[6].split(",")])
 """
 
 
 def command(folder, days, features, jobs, models):
-    return [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder), str(days), str(features), str(jobs), models, ",".join(FRAMES)]
+    return [sys.executable, "-c", SCRIPT, str(folder), str(days), str(features), str(jobs), models,
+            ",".join(FRAMES)]
 
 
 def environment(**more):
@@ -48,7 +48,8 @@ def hashes(result):
 def test_a_killed_training_goes_on_at_its_fold(tmp_path, make_panel, make_date_folds):
     dataset = make_panel(0.3, days=600)
     folds = make_date_folds(dataset, 6)
-    child = subprocess.Popen(command(tmp_path, 600, 4, 1, "random_forest"), env=environment(), stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(command(tmp_path, 600, 4, 1, "random_forest"), env=environment(),
+                             stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*.fold"))) < 2 and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.01)
@@ -57,18 +58,20 @@ def test_a_killed_training_goes_on_at_its_fold(tmp_path, make_panel, make_date_f
     kept = len(list(tmp_path.glob("*.fold")))
     assert 2 <= kept < 6
     told = []
-    resumed = train_walk_forward(dataset, folds, ["random_forest"], seed=2, resume=tmp_path, on_progress=lambda *a: told.append(a[2]))
+    resumed = cross_train(dataset, folds, ["random_forest"], seed=2, resume=tmp_path,
+                          on_progress=lambda *a: told.append(a[2]))
     assert sum(", fold " in text for text in told) == 6 - kept and told[0] == f"{kept} of 6 folds are kept"
-    assert hashes(resumed) == hashes(train_walk_forward(dataset, folds, ["random_forest"], seed=2))
+    assert hashes(resumed) == hashes(cross_train(dataset, folds, ["random_forest"], seed=2))
 
 
 @pytest.mark.slow
 def test_folds_side_by_side_give_the_same_bytes(tmp_path, make_panel, make_date_folds):
-    child = subprocess.run(command(tmp_path, 4200, 16, 2, "logistic,dummy"), env=environment(JOBLIB_MULTIPROCESSING="1"),
+    child = subprocess.run(command(tmp_path, 4200, 16, 2, "logistic,dummy"),
+                           env=environment(JOBLIB_MULTIPROCESSING="1"),
                            capture_output=True, text=True, timeout=120)
     assert child.returncode == 0, child.stderr
-    dataset = make_panel(0.3, days=4200, features=16)  # more than 1 MB: shared between the workers, not copied
-    serial = train_walk_forward(dataset, make_date_folds(dataset, 6), ["logistic", "dummy"], seed=2)
+    dataset = make_panel(0.3, days=4200, features=16) # more than 1 MB: shared between the workers, not copied
+    serial = cross_train(dataset, make_date_folds(dataset, 6), ["logistic", "dummy"], seed=2)
     assert child.stdout.strip() == str(hashes(serial))
     assert len(list(tmp_path.glob("*.fold"))) == 12
 
@@ -80,7 +83,7 @@ def trained(tmp_path, make_panel, make_date_folds):
 
     def train(models=("logistic", "dummy"), **more):
         told = []
-        result = train_walk_forward(dataset, folds, list(models), **{
+        result = cross_train(dataset, folds, list(models), **{
             **dict(seed=1, resume=tmp_path / "folds", on_progress=lambda *a: told.append(a[2])), **more})
         return result, sum(", fold " in text for text in told)
 
@@ -95,7 +98,8 @@ def test_nothing_is_trained_twice(trained):
     assert trained(["xgboost", "logistic"])[1] == 2  # only the newcomer
 
 
-@pytest.mark.parametrize("change", ["seed", "parameter", "feature", "target", "row of a fold", "weights", "pending", "code"])
+@pytest.mark.parametrize("change", ["seed", "parameter", "feature", "target", "row of a fold", "weights",
+                                    "pending", "code"])
 def test_nothing_stale_is_taken(trained, change, monkeypatch):
     trained(["logistic"])
     more = {"seed": {"seed": 2}, "parameter": {"overrides": {"logistic": {"C": 0.5}}}}.get(change, {})
@@ -112,7 +116,8 @@ def test_nothing_stale_is_taken(trained, change, monkeypatch):
         dataset.pending = dataset.keys.tail(1).join(dataset.X)
     elif change == "code":
         monkeypatch.setattr("mlfin.models.training._version", lambda package: "0")
-    assert trained(["logistic"], **more)[1] == (1 if change == "pending" else 2)  # the last fold is the one that predicts it
+    # the last fold is the one that predicts it
+    assert trained(["logistic"], **more)[1] == (1 if change == "pending" else 2)
 
 
 def test_a_damaged_file_counts_as_not_there(trained):
@@ -131,7 +136,8 @@ def test_folds_hold_no_pickle(trained):
     trained(["logistic", "random_forest", "lightgbm", "gradient_boosting"])
     for path in trained.path.glob("*.fold"):
         with zipfile.ZipFile(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as fold:
-            assert json.loads(fold.read("fold.json"))["kind"] == "skops" and not any("pkl" in n for n in fold.namelist())
+            assert json.loads(fold.read("fold.json"))["kind"] == "skops" and not any("pkl" in n
+                                                                                     for n in fold.namelist())
 
 
 class Canary:
@@ -142,10 +148,12 @@ class Canary:
 
 
 def plant(path, canary, keys):
-    "A fold in the place of another, whose model is a pickle; sealed with a key of one's own, or by its hash where `keys` is None."
+    """A fold in the place of another, whose model is a pickle; sealed with a key of one's own, or by its hash
+    where `keys` is None."""
     from mlfin.models.training import _Shelf
 
-    with zipfile.ZipFile(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as fold: kept = {n: fold.read(n) for n in fold.namelist()}
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as fold:
+        kept = {n: fold.read(n) for n in fold.namelist()}
     told = json.loads(kept["fold.json"]) | {"kind": "pickle", "parts": [], "files": ["model.pkl"]}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as fold:
@@ -163,7 +171,8 @@ def test_a_planted_fold_is_not_run_but_trained_anew(trained, tmp_path, ours, the
     first, _ = trained(["logistic"], seal_keys=keys)
     assert trained(["logistic"], seal_keys=keys)[1] == 0
     for path in trained.path.glob("*.fold"):
-        plant(path, tmp_path / "canary", SealKeys(tmp_path / "theirs" / "seal_keys.json") if theirs == "another key" else None)
+        plant(path, tmp_path / "canary", SealKeys(tmp_path / "theirs" / "seal_keys.json")
+              if theirs == "another key" else None)
     again, count = trained(["logistic"], seal_keys=keys)
     assert count == 2 and hashes(first) == hashes(again) and not (tmp_path / "canary").exists()
 
@@ -173,7 +182,8 @@ def test_the_planted_fold_would_have_run(trained, tmp_path):
     trained(["logistic"], seal_keys=keys)
     path = next(trained.path.glob("*.fold"))
     plant(path, tmp_path / "canary", keys)
-    with pytest.raises(AttributeError): trained(["logistic"], seal_keys=keys)  # os.mkdir gave None, which is no model
+    # os.mkdir gave None, which is no model
+    with pytest.raises(AttributeError): trained(["logistic"], seal_keys=keys)
     assert (tmp_path / "canary").is_dir()
 
 
@@ -241,7 +251,8 @@ def test_over_the_time_it_stops_between_folds_and_goes_on_later(trained, monkeyp
     whole, count = trained()
     assert count == 1 and whole.stopped == "" and set(whole.models) == {whole.selected}
     now[0] = 0.0
-    with pytest.raises(ModelError, match=r"No model was trained in all folds.*logistic \(1 of 2 folds\).*\nHint:.*goes on at the fold"):
+    with pytest.raises(ModelError, match=r"No model was trained in all folds.*logistic \(1 of 2 "
+                       r"folds\).*\nHint:.*goes on at the fold"):
         trained(budget=0.5, resume=None, on_progress=tick)
 
 
@@ -254,8 +265,10 @@ def test_a_model_that_is_too_large_is_left_out(trained):
 
 
 @pytest.mark.parametrize("more, words", [
-    (dict(jobs=0), "jobs"), (dict(jobs=True), "jobs"), (dict(budget=0), "budget"), (dict(model_mb=0), "model_mb"),
-    (dict(memory_mb=64), "memory_mb.*one fold.*setting train_mb"), (dict(task="regresion"), "did you mean `regression`")])
+    (dict(jobs=0), "jobs"), (dict(jobs=True), "jobs"), (dict(budget=0), "budget"),
+    (dict(model_mb=0), "model_mb"),
+    (dict(memory_mb=64), "memory_mb.*one fold.*setting train_mb"),
+    (dict(task="regresion"), "did you mean `regression`")])
 def test_budgets_that_are_refused(trained, more, words):
     with pytest.raises(ModelError, match=words):
         trained(**more)

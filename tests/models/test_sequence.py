@@ -82,7 +82,8 @@ def test_minutes_begin_anew_each_session():
     ts = [day + pd.Timedelta(minutes=870 + m) for day in WEEKDAYS[:4] for m in range(390)]
     assert row_ages(block("A", ts, "1m")).tolist() == [*range(390)] * 4
     whole = pd.date_range(START, periods=3000, freq="min")
-    assert row_ages(block("BTC", whole.delete(slice(1000, 1010)), "1m")).tolist() == [*range(1000), *range(1990)]
+    assert row_ages(block("BTC", whole.delete(slice(1000, 1010)),
+                          "1m")).tolist() == [*range(1000), *range(1990)]
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -110,7 +111,8 @@ def test_no_rows():
 # --- windows
 
 
-@given(st.integers(1, 6), st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 3), st.integers(0, 99))
+@given(st.integers(1, 6), st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 3),
+       st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_windows_are_what_a_loop_would_gather(window, runs, columns, seed):
     rng = np.random.default_rng(seed)
@@ -144,7 +146,8 @@ def test_the_data_are_held_once():
 def test_no_learning_span_touches_the_validation_slice():
     rng = np.random.default_rng(1)
     ts = START + pd.to_timedelta(np.sort(rng.integers(0, 200, 400)), unit="D")
-    spans = pd.DataFrame(dict(ts=ts, t0=ts + pd.Timedelta("1D"), t1=ts + pd.to_timedelta(rng.integers(1, 15, 400), unit="D")))
+    spans = pd.DataFrame(dict(ts=ts, t0=ts + pd.Timedelta("1D"),
+                              t1=ts + pd.to_timedelta(rng.integers(1, 15, 400), unit="D")))
     learn, check = validation_split(spans, 0.25, embargo=3)
     assert len(learn) and len(check) and not set(learn) & set(check)
     assert spans["t1"].iloc[learn].max() < spans["ts"].iloc[check].min()
@@ -218,7 +221,8 @@ def market():
     keys = join(block("A", ts), block("B", ts.delete(slice(200, 240))))
     X = pd.DataFrame(rng.normal(size=(len(keys), 3)), columns=["a", "b", "flat"]).assign(flat=7.0)
     value = X["a"] * X["a"].shift(1).where(row_ages(keys) > 0, 0.0)
-    spans = pd.DataFrame(dict(ts=keys["ts"], t0=keys["ts"] + pd.Timedelta("1D"), t1=keys["ts"] + pd.Timedelta("5D")))
+    spans = pd.DataFrame(dict(ts=keys["ts"], t0=keys["ts"] + pd.Timedelta("1D"),
+                              t1=keys["ts"] + pd.Timedelta("5D")))
     train, test = np.flatnonzero(keys["ts"] < ts[330]), np.flatnonzero(keys["ts"] >= ts[336])
     return X, np.where(value > 0, "up", "down"), value.to_numpy(), keys, spans, train, test
 
@@ -229,7 +233,8 @@ def compiled_once(tmp_path_factory):
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    kept = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("jax")), "jax_persistent_cache_min_compile_time_secs": 0.0,
+    kept = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("jax")),
+            "jax_persistent_cache_min_compile_time_secs": 0.0,
             "jax_persistent_cache_min_entry_size_bytes": -1}
     before = {name: getattr(jax.config, name) for name in kept}
     try:
@@ -262,7 +267,8 @@ def test_the_same_seed_gives_the_same_bytes(fitted):
     X, y, _, keys, spans, train, test = market()
     before = random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2]
     again = clone(fitted[0]).fit(X, y, keys=keys, spans=spans, rows=train)
-    assert before == (random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2])  # no global generator
+    # no global generator
+    assert before == (random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2])
     assert again.predict_proba(X, keys, test).tobytes() == fitted[1].tobytes()
     assert again.history_ == fitted[0].history_
 
@@ -272,8 +278,10 @@ def test_what_comes_later_changes_nothing(fitted):
     later = X.copy()
     rows = test[keys["symbol"].iloc[test] == "A"]
     later.iloc[rows[40] + 1:rows[-1] + 1] = 9.0
-    assert (fitted[0].predict_proba(later, keys, rows[:41]) == fitted[0].predict_proba(X, keys, rows[:41])).all()
-    assert not (fitted[0].predict_proba(later, keys, rows[41:]) == fitted[0].predict_proba(X, keys, rows[41:])).any()
+    assert (fitted[0].predict_proba(later, keys, rows[:41])
+            == fitted[0].predict_proba(X, keys, rows[:41])).all()
+    assert not (fitted[0].predict_proba(later, keys,
+                                        rows[41:]) == fitted[0].predict_proba(X, keys, rows[41:])).any()
 
 
 def test_neither_the_other_symbol_nor_the_far_side_of_a_gap_is_seen(fitted):
@@ -310,7 +318,8 @@ def same_network(one, two):
 def test_kept_in_a_pickle_and_in_a_folder(fitted, tmp_path):
     X, _, _, keys, _, _, test = market()
     place = save_model(fitted[0], tmp_path / "m")
-    assert sorted(path.name for path in place.iterdir()) == ["model.json", "network.keras", "sequence.json"]  # no pickle
+    # no pickle
+    assert sorted(path.name for path in place.iterdir()) == ["model.json", "network.keras", "sequence.json"]
     again, other = pickle.loads(pickle.dumps(fitted[0])), load_model(place)
     assert again.predict_proba(X, keys, test).tobytes() == fitted[1].tobytes()
     for model in (again, other):
@@ -337,7 +346,8 @@ def test_the_loop_is_a_scan_and_no_layer_is_unrolled(fitted):
 def test_more_classes_layers_and_dropout():
     X, _, value, keys, _, train, test = market()
     y = np.digitize(value, [-0.3, 0.3]) - 1
-    made = SequenceClassifier(**{**TINY, "epochs": 1}, layers=2, dropout=0.2, class_weight={-1: 1.0, 0: 2.0, 1: 1.0})
+    made = SequenceClassifier(**{**TINY, "epochs": 1}, layers=2, dropout=0.2,
+                              class_weight={-1: 1.0, 0: 2.0, 1: 1.0})
     p = made.fit(X, y, keys=keys, rows=train).predict_proba(X, keys, test)
     assert made.classes_.tolist() == [-1, 0, 1] and p.shape == (len(test), 3)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
@@ -368,7 +378,8 @@ def test_parameters_are_scikit_learns():
     (SequenceClassifier(), np.arange(20) % 2, "`y` must be as long as X"),
     (SequenceClassifier(window=0), np.arange(30) % 2, "`window` must be an integer >= 1"),
     (SequenceClassifier(units=2.5), np.arange(30) % 2, "`units`"),
-    (SequenceRegressor(class_weight="balanced"), np.arange(30.0), "`class_weight` must be None for a regressor"),
+    (SequenceRegressor(class_weight="balanced"), np.arange(30.0),
+     "`class_weight` must be None for a regressor"),
     (SequenceRegressor(), np.full(30, np.nan), "finite and as long as X"),
     (SequenceClassifier(horizon=29), np.arange(30) % 2, "must leave rows to learn from"),
     (SequenceClassifier(device="gpu:0"), np.arange(30) % 2, "set device = cpu"),
@@ -383,7 +394,8 @@ def test_refused(made, y, says):
 
 
 @pytest.mark.parametrize("missing, backend, says", [
-    ("keras", "jax", r"`keras` is needed here.*\n.*mlfin\[keras\]"), ("jax", "jax", r"`jax` is needed here.*\n.*mlfin\[keras\]"),
+    ("keras", "jax", r"`keras` is needed here.*\n.*mlfin\[keras\]"),
+    ("jax", "jax", r"`jax` is needed here.*\n.*mlfin\[keras\]"),
     ("torch", "torch", "`keras_backend` is 'torch', which is not installed"),
 ])
 def test_a_missing_extra_is_named(monkeypatch, missing, backend, says):

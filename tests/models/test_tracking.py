@@ -15,21 +15,17 @@ import pytest
 from mlfin.core.settings import Settings
 from mlfin.models import tracking
 from mlfin.models.tracking import Tracked, sync_pending, tag_run, track
-from mlfin.models.training import train_walk_forward
+from mlfin.models.training import cross_train
+
+from ..fixtures.known_panel import date_folds, panel
 
 FOUR = ["logistic", "random_forest", "xgboost", "lightgbm"]
 
 
 @pytest.fixture(scope="module")
 def trained():
-    from importlib.util import module_from_spec, spec_from_file_location
-    from pathlib import Path
-
-    spec = spec_from_file_location("models_conftest", Path(__file__).with_name("conftest.py"))
-    shapes = module_from_spec(spec)
-    spec.loader.exec_module(shapes)
-    dataset = shapes.panel(0.35)
-    return dataset, train_walk_forward(dataset, shapes.date_folds(dataset), [*FOUR, "dummy"], seed=1)
+    dataset = panel(0.35)
+    return dataset, cross_train(dataset, date_folds(dataset), [*FOUR, "dummy"], seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +64,7 @@ def runs(settings, experiment):
 
 def small(make_panel, make_date_folds, models=("dummy",), **kwargs):
     dataset = make_panel(days=300)
-    return train_walk_forward(dataset, make_date_folds(dataset, 2), list(models), **kwargs)
+    return cross_train(dataset, make_date_folds(dataset, 2), list(models), **kwargs)
 
 
 def test_what_is_tracked(trained, settings):
@@ -77,7 +73,8 @@ def test_what_is_tracked(trained, settings):
     dataset, result = trained
     figures = {"Scores": go.Figure(go.Bar(y=[1, 2])), "Folds": go.Figure()}
     made = track(
-        result, settings, "full", "a" * 32, {"label": "fwd_ret_5", "nested": {"folds": 5}, "long": "x" * 9000}, figures
+        result, settings, "full", "a" * 32, {"label": "fwd_ret_5", "nested": {"folds": 5},
+                                             "long": "x" * 9000}, figures
     )
     client, found = runs(settings, "full")
     assert len(found) == 6 and made.message == "Tracked in MLflow as test/full: 5 models, 5 folds."
@@ -170,7 +167,8 @@ def corrupt(folder):
 
 @pytest.mark.parametrize(
     "spoil",
-    [lambda f: (f / "deep").write_text("a file"), corrupt, lambda f: (f / "deep" / "mlflow.db").mkdir(parents=True)],
+    [lambda f: (f / "deep").write_text("a file"), corrupt,
+     lambda f: (f / "deep" / "mlflow.db").mkdir(parents=True)],
 )
 def test_an_unusable_store_costs_one_warning(tmp_path, spoil, make_panel, make_date_folds):
     spoil(tmp_path)
@@ -188,7 +186,8 @@ def test_an_absent_server_is_given_up_at_once(tmp_path, make_panel, make_date_fo
     begun = monotonic()
     with pytest.warns(UserWarning, match="MLFIN_MLFLOW"):
         told = track(
-            small(make_panel, make_date_folds), settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "main", "5" * 32, {}
+            small(make_panel, make_date_folds), settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "main",
+            "5" * 32, {}
         )
     assert isinstance(told, Tracked) and told.run_id is None and monotonic() - begun < 15
 
@@ -222,7 +221,8 @@ def test_what_waits_is_sent_once_and_whole(trained, base, tmp_path):
     assert len(found) == 6
     parent = next(r for r in found if "mlfin.task_key" in r.data.tags)
     assert parent.data.tags["mlfin.run_id"] == "r" * 16 and parent.info.status == "FINISHED"
-    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {"model", "figures.html", "environment.json"}
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {"model", "figures.html",
+                                                                           "environment.json"}
     loaded = mlflow.pyfunc.load_model(f"{parent.info.artifact_uri}/model")
     np.testing.assert_array_equal(
         loaded.predict(dataset.X[:9]), result.models[result.selected].predict_proba(dataset.X[:9])
@@ -253,7 +253,8 @@ def test_two_senders_do_not_meet(trained, tmp_path):
     away = lost(trained[1], tmp_path, "0" * 32)
     back = settings_at(tmp_path)
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.flock(f,2); print(1,flush=True); time.sleep(60)",
+        [sys.executable, "-c", "import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.flock(f,2); "
+         "print(1,flush=True); time.sleep(60)",
          str(Path(away.artifacts) / "pending" / ".lock")], stdout=subprocess.PIPE)
     try:
         holder.stdout.readline()
@@ -270,7 +271,8 @@ def test_a_full_disk_costs_the_tracking_only(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.warns(UserWarning, match="could not be kept either .*No space left"):
-        assert track(trained[1], settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "x", "1" * 32, {}).run_id is None
+        assert track(trained[1], settings_at(tmp_path, mlflow="http://127.0.0.1:9"), "x", "1" * 32,
+                     {}).run_id is None
 
 
 def test_data_versions_and_the_environment(trained, settings):
@@ -278,7 +280,8 @@ def test_data_versions_and_the_environment(trained, settings):
     client, _ = runs(settings, "versions")
     run = client.get_run(made.run_id)
     assert run.data.tags["mlfin.data.bars"] == "v12" and run.data.tags["mlfin.data.features"] == "f" * 64
-    assert {(d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs} == {("bars", "v12"), ("features", "f" * 36)}
+    assert {(d.dataset.name, d.dataset.digest)
+            for d in run.inputs.dataset_inputs} == {("bars", "v12"), ("features", "f" * 36)}
     told = json.loads(Path(client.download_artifacts(made.run_id, "environment.json")).read_text())
     assert told["packages"]["scikit-learn"] and told["device"][0] == "cpu" and told["threads"] == 1
     needed = Path(client.download_artifacts(made.run_id, "model/requirements.txt")).read_text()
@@ -311,7 +314,8 @@ def test_several_open_a_new_store_at_once(tmp_path, one_store_is_made):
         assert sum(e.name.startswith("of ") for e in client.search_experiments()) == n
 
 
-@pytest.mark.parametrize("uri", ["postgresql+nodriver://u:geheim@localhost/x", "mysql+pymysql://localhost/x", "http://localhost:port/"])
+@pytest.mark.parametrize("uri", ["postgresql+nodriver://u:geheim@localhost/x", "mysql+pymysql://localhost/x",
+                                 "http://localhost:port/"])
 def test_an_address_that_cannot_be_used_loses_nothing(trained, tmp_path, uri):
     dataset, made = trained
     with pytest.warns(UserWarning) as said:

@@ -9,12 +9,16 @@ import pytest
 from mlfin.core.errors import ModelError
 from mlfin.core.provenance import hash_frame
 from mlfin.models import zoo
-from mlfin.models.training import train_walk_forward
+from mlfin.models.training import cross_train
 from mlfin.models.zoo import Device, load_models, model
 
+from ..fixtures.known_panel import date_folds, panel
+
 FOUR = ["logistic", "random_forest", "xgboost", "lightgbm"]
-SMALL = {"random_forest": {"n_estimators": 20}, "xgboost": {"n_estimators": 15}, "lightgbm": {"n_estimators": 15}}
-COLUMNS = ["symbol", "timeframe", "ts", "model", "fold", "probability", "baseline", "actual", "forward_return"]
+SMALL = {"random_forest": {"n_estimators": 20}, "xgboost": {"n_estimators": 15},
+         "lightgbm": {"n_estimators": 15}}
+COLUMNS = ["symbol", "timeframe", "ts", "model", "fold", "probability", "baseline", "actual",
+           "forward_return"]
 
 
 @pytest.fixture
@@ -28,14 +32,8 @@ def registry():
 
 @pytest.fixture(scope="module")
 def trained():
-    from importlib.util import module_from_spec, spec_from_file_location
-    from pathlib import Path
-
-    spec = spec_from_file_location("models_conftest", Path(__file__).with_name("conftest.py"))
-    shapes = module_from_spec(spec)
-    spec.loader.exec_module(shapes)
-    dataset = shapes.panel(0.35)
-    return dataset, train_walk_forward(dataset, shapes.date_folds(dataset), [*FOUR, "dummy"], seed=1)
+    dataset = panel(0.35)
+    return dataset, cross_train(dataset, date_folds(dataset), [*FOUR, "dummy"], seed=1)
 
 
 def test_the_shape_of_predictions(trained):
@@ -54,7 +52,8 @@ def test_the_shape_of_predictions(trained):
         p.equals(p.sort_values(["model", "symbol", "ts"], ignore_index=True))
         and not p.duplicated(["model", "symbol", "ts"]).any()
     )
-    joined = p.merge(dataset.keys.assign(y=dataset.y, r=dataset.forward_return), on=["symbol", "timeframe", "ts"])
+    joined = p.merge(dataset.keys.assign(y=dataset.y, r=dataset.forward_return),
+                     on=["symbol", "timeframe", "ts"])
     assert (
         (joined["actual"] == joined["y"]).all()
         and (joined["forward_return"] == joined["r"]).all()
@@ -76,7 +75,7 @@ def test_pure_noise_is_not(make_panel, make_date_folds):
     called = []
     for seed in range(4):
         noise = make_panel(0.0, seed=100 + seed, days=600)
-        result = train_walk_forward(noise, make_date_folds(noise), ["logistic", "lightgbm"], seed=1)
+        result = cross_train(noise, make_date_folds(noise), ["logistic", "lightgbm"], seed=1)
         called += result.summary["verdict"].str.startswith("better").tolist()
     assert sum(called) == 0
 
@@ -88,37 +87,37 @@ def test_shuffled_labels_are_noise(make_panel, make_date_folds):
         dataset.y.iloc[order].reset_index(drop=True),
         dataset.forward_return.iloc[order].reset_index(drop=True),
     )
-    result = train_walk_forward(dataset, make_date_folds(dataset), ["logistic", "xgboost"], seed=1)
+    result = cross_train(dataset, make_date_folds(dataset), ["logistic", "xgboost"], seed=1)
     assert result.summary["verdict"].str.startswith("not better").all()
 
 
 def test_same_seed_same_bytes(make_panel, make_date_folds):
     dataset = make_panel(days=400)
     folds = make_date_folds(dataset, 3)
-    one, two = (train_walk_forward(dataset, folds, FOUR, seed=5, overrides=SMALL) for _ in range(2))
+    one, two = (cross_train(dataset, folds, FOUR, seed=5, overrides=SMALL) for _ in range(2))
     for name in ("predictions", "scores", "summary", "calibration", "information", "importance"):
         assert hash_frame(getattr(one, name)) == hash_frame(getattr(two, name)), name
-    other = train_walk_forward(dataset, folds, FOUR, seed=6, overrides=SMALL)
+    other = cross_train(dataset, folds, FOUR, seed=6, overrides=SMALL)
     assert hash_frame(other.predictions) != hash_frame(one.predictions)
 
 
 def test_a_model_does_not_depend_on_its_company(make_panel, make_date_folds):
     dataset = make_panel(days=400)
     folds = make_date_folds(dataset, 3)
-    alone = train_walk_forward(dataset, folds, ["xgboost"], seed=5).predictions
-    among = train_walk_forward(dataset, folds, ["random_forest", "xgboost"], seed=5).predictions
+    alone = cross_train(dataset, folds, ["xgboost"], seed=5).predictions
+    among = cross_train(dataset, folds, ["random_forest", "xgboost"], seed=5).predictions
     pd.testing.assert_frame_equal(alone, among.query("model == 'xgboost'").reset_index(drop=True))
 
 
 def test_nothing_of_the_test_part_reaches_the_fit(make_panel, make_date_folds):
     dataset = make_panel(days=500)
     folds = make_date_folds(dataset, 4)
-    before = train_walk_forward(dataset, folds, FOUR, seed=1, overrides=SMALL).predictions
+    before = cross_train(dataset, folds, FOUR, seed=1, overrides=SMALL).predictions
     cut = folds[2].test_start
     later = np.flatnonzero(dataset.keys["ts"] >= cut)
     dataset.X.iloc[later] *= -50.0
     dataset.y.iloc[later] = 1 - dataset.y.iloc[later]
-    after = train_walk_forward(dataset, folds, FOUR, seed=1, overrides=SMALL).predictions
+    after = cross_train(dataset, folds, FOUR, seed=1, overrides=SMALL).predictions
     same = before["ts"] < cut
     pd.testing.assert_frame_equal(before[same], after[same])
     assert not before[~same].equals(after[~same])
@@ -127,12 +126,13 @@ def test_nothing_of_the_test_part_reaches_the_fit(make_panel, make_date_folds):
 def test_what_has_no_outcome_yet_is_predicted_by_the_fold_of_its_time(make_panel, make_date_folds):
     dataset = make_panel(0.35)
     folds = make_date_folds(dataset)
-    alone = train_walk_forward(dataset, folds, ["logistic", "dummy"], seed=1)
-    assert alone.pending.empty and list(alone.pending) == ["symbol", "timeframe", "ts", "model", "fold", "probability", "baseline"]
+    alone = cross_train(dataset, folds, ["logistic", "dummy"], seed=1)
+    assert alone.pending.empty and list(alone.pending) == ["symbol", "timeframe", "ts", "model", "fold",
+                                                           "probability", "baseline"]
     known = pd.concat([dataset.keys, dataset.X], axis=1)
     later = known.tail(3).assign(ts=known["ts"].max() + pd.to_timedelta([1, 2, 3], unit="D"))
     dataset.pending = pd.concat([known, later], ignore_index=True)  # the same rows again, and some after them
-    told = train_walk_forward(dataset, folds, ["logistic", "dummy"], seed=1)
+    told = cross_train(dataset, folds, ["logistic", "dummy"], seed=1)
     assert told.predictions.equals(alone.predictions)
     key = ["symbol", "ts", "model", "fold", "probability"]
     assert len(told.predictions.merge(told.pending, on=key)) == len(told.predictions)
@@ -145,7 +145,7 @@ def test_what_has_no_outcome_yet_is_predicted_by_the_fold_of_its_time(make_panel
 def test_the_baseline_is_the_training_share(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     folds = make_date_folds(dataset, 2)
-    result = train_walk_forward(dataset, folds, "dummy")
+    result = cross_train(dataset, folds, "dummy")
     for fold in folds:
         own = result.predictions.query("fold == @fold.number")
         assert (own["baseline"] == dataset.y.iloc[fold.train].mean()).all()
@@ -158,20 +158,21 @@ def test_a_symbol_without_rows_in_a_fold_is_absent_there(make_panel, make_date_f
     late = dataset.keys["symbol"] == "IBM"
     for fold in folds[:2]:
         fold.train, fold.test = (part[~late.to_numpy()[part]] for part in (fold.train, fold.test))
-    p = train_walk_forward(dataset, folds, ["logistic"]).predictions
+    p = cross_train(dataset, folds, ["logistic"]).predictions
     assert p.groupby("fold")["symbol"].nunique().tolist() == [1, 1, 2]
 
 
 def test_fortran_int_and_float32_features(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     dataset.X = dataset.X.astype({"f_0": "float32"}).assign(f_1=np.arange(len(dataset.X)) % 7)
-    assert train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR, overrides=SMALL).predictions["probability"].between(0, 1).all()
+    assert cross_train(dataset, make_date_folds(dataset, 2), FOUR,
+                       overrides=SMALL).predictions["probability"].between(0, 1).all()
 
 
 def test_constant_features_are_survived(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     dataset.X["f_1"] = 3.0
-    result = train_walk_forward(dataset, make_date_folds(dataset, 2), FOUR, overrides=SMALL)
+    result = cross_train(dataset, make_date_folds(dataset, 2), FOUR, overrides=SMALL)
     assert result.importance.set_index("feature")["importance"]["f_1"] == 0
 
 
@@ -180,7 +181,7 @@ def test_missing_and_infinite_features(make_panel, make_date_folds, value):
     dataset = make_panel(days=300)
     dataset.X.iloc[[5, 9], 2] = value
     with pytest.raises(ModelError, match=r"`X\[f_2\]` must be finite in every row.*row 5; 2 such rows") as e:
-        train_walk_forward(dataset, make_date_folds(dataset, 2), ["logistic"])
+        cross_train(dataset, make_date_folds(dataset, 2), ["logistic"])
     assert "Hint:" in str(e.value)
 
 
@@ -188,11 +189,11 @@ def test_one_class(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     folds = make_date_folds(dataset, 2)
     dataset.y.iloc[folds[1].test] = 1
-    result = train_walk_forward(dataset, folds, ["logistic"])
+    result = cross_train(dataset, folds, ["logistic"])
     assert result.scores["roc_auc"].isna().tolist() == [False, True] and "one class only" in result.summary["note"][0]
     dataset.y.iloc[folds[0].train] = 0
     with pytest.raises(ModelError, match="both classes in every training part.*fold 0"):
-        train_walk_forward(dataset, folds, ["logistic"])
+        cross_train(dataset, folds, ["logistic"])
 
 
 def test_folds_that_are_refused(make_panel, make_date_folds):
@@ -202,7 +203,7 @@ def test_folds_that_are_refused(make_panel, make_date_folds):
     empty = SimpleNamespace(**{**vars(fold), "test": fold.test[:0]})
     for folds, words in (([], "at least one fold"), ([shared], "both parts"), ([empty], "with rows")):
         with pytest.raises(ModelError, match=words):
-            train_walk_forward(dataset, folds, ["dummy"])
+            cross_train(dataset, folds, ["dummy"])
 
 
 @pytest.mark.parametrize(
@@ -215,12 +216,14 @@ def test_folds_that_are_refused(make_panel, make_date_folds):
         (["logistic"], {"logistic": {"c": 1}}, "parameter"),
     ],
 )
-def test_models_that_are_refused_before_anything_is_trained(make_panel, make_date_folds, models, overrides, words):
+def test_models_that_are_refused_before_anything_is_trained(make_panel, make_date_folds, models, overrides,
+                                                            words):
     dataset = make_panel(days=300)
     told = []
     with pytest.raises(ModelError, match=words):
-        train_walk_forward(
-            dataset, make_date_folds(dataset, 2), models, overrides=overrides, on_progress=lambda *a: told.append(a)
+        cross_train(
+            dataset, make_date_folds(dataset, 2), models, overrides=overrides,
+            on_progress=lambda *a: told.append(a)
         )
     assert not told
 
@@ -228,7 +231,7 @@ def test_models_that_are_refused_before_anything_is_trained(make_panel, make_dat
 def test_overrides_reach_the_model_and_the_record(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     folds = make_date_folds(dataset, 2)
-    result = train_walk_forward(dataset, folds, ["logistic"], overrides={"logistic": {"C": 1e-9}})
+    result = cross_train(dataset, folds, ["logistic"], overrides={"logistic": {"C": 1e-9}})
     assert result.parameters["logistic"]["C"] == 1e-9 and result.parameters["logistic"]["max_iter"] == 1000
     assert (result.predictions.groupby("fold")["probability"].std() < 1e-6).all()
 
@@ -236,12 +239,12 @@ def test_overrides_reach_the_model_and_the_record(make_panel, make_date_folds):
 def test_what_the_library_says_is_kept(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     with pytest.raises(ModelError, match=r"logistic could not be trained \(logistic, fold 0\).*'C'"):
-        train_walk_forward(dataset, make_date_folds(dataset, 2), ["logistic"], overrides={"logistic": {"C": -1.0}})
+        cross_train(dataset, make_date_folds(dataset, 2), ["logistic"], overrides={"logistic": {"C": -1.0}})
 
 
 def test_progress_counts_to_the_end(make_panel, make_date_folds):
     dataset, told = make_panel(days=300), []
-    train_walk_forward(
+    cross_train(
         dataset, make_date_folds(dataset, 2), ["dummy", "logistic"], on_progress=lambda *a: told.append(a)
     )
     assert [t[0] for t in told] == list(range(7)) and {t[1] for t in told} == {6} and told[-1][2] == "done"
@@ -255,20 +258,20 @@ def test_a_users_model_takes_part(registry, make_panel, make_date_folds):
         return GaussianNB(**parameters)
 
     dataset = make_panel(days=300)
-    assert train_walk_forward(dataset, make_date_folds(dataset, 2), ["bayes"]).selected == "bayes"
+    assert cross_train(dataset, make_date_folds(dataset, 2), ["bayes"]).selected == "bayes"
 
 
 def test_weights_reach_every_model(make_panel, make_date_folds):
     dataset = make_panel(0.3, days=400)
     folds = make_date_folds(dataset, 2)
-    plain = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
+    plain = cross_train(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
     dataset.weights = pd.Series(np.ones(len(dataset.X)))
-    even = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
+    even = cross_train(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
     for name in ("logistic", "xgboost", "dummy"):
         one, two = (frame.loc[frame["model"] == name, "probability"] for frame in (even, plain))
         np.testing.assert_allclose(one, two, atol=1e-6, err_msg=name)
     dataset.weights = pd.Series(np.where(dataset.y == 1, 1.9, 0.1))
-    up = train_walk_forward(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
+    up = cross_train(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
     risen = (up["probability"] - plain["probability"]).groupby(up["model"]).mean()
     assert (risen > 0.05).all(), risen
     assert up["baseline"].equals(plain["baseline"])  # the naive guess stays the plain share
@@ -276,19 +279,21 @@ def test_weights_reach_every_model(make_panel, make_date_folds):
 
 def test_a_dataset_of_weights_that_cannot_be(make_panel, make_date_folds):
     dataset = make_panel(days=300)
-    for weights in (np.ones(3), np.full(len(dataset.X), np.nan), np.zeros(len(dataset.X)), -np.ones(len(dataset.X))):
+    for weights in (np.ones(3), np.full(len(dataset.X), np.nan),
+                    np.zeros(len(dataset.X)), -np.ones(len(dataset.X))):
         dataset.weights = weights
         with pytest.raises(ModelError, match="`weights` must be 600 finite numbers"):
-            train_walk_forward(dataset, make_date_folds(dataset, 2), ["dummy"])
+            cross_train(dataset, make_date_folds(dataset, 2), ["dummy"])
 
 
 def test_regression_learns_the_return_itself(make_panel, make_date_folds):
     dataset = make_panel(0.5, days=500)
     folds = make_date_folds(dataset, 3)
-    result = train_walk_forward(dataset, folds, ["ridge", "xgboost", "dummy"], seed=1, task="regression")
+    result = cross_train(dataset, folds, ["ridge", "xgboost", "dummy"], seed=1, task="regression")
     p = result.predictions
     assert "probability" not in p and result.task == "regression"
-    assert set(result.calibration["model"]) == {"ridge", "xgboost", "dummy"} and result.calibration["predicted"].abs().max() < 0.1
+    assert set(result.calibration["model"]) == {"ridge", "xgboost",
+                                                "dummy"} and result.calibration["predicted"].abs().max() < 0.1
     assert p["actual"].equals(p["forward_return"]) and str(p["actual"].dtype) == "float64"
     for fold in folds:
         own = p.query("fold == @fold.number and model == 'dummy'")
@@ -298,11 +303,13 @@ def test_regression_learns_the_return_itself(make_panel, make_date_folds):
     assert (result.information.query("model == 'ridge'")["ic"] > 0.2).all()
     known = pd.concat([dataset.keys, dataset.X], axis=1)
     dataset.pending = known.tail(2).assign(ts=known["ts"].max() + pd.Timedelta("1D"))
-    later = train_walk_forward(dataset, folds, ["ridge"], task="regression").pending
-    assert list(later) == ["symbol", "timeframe", "ts", "model", "fold", "prediction", "baseline"] and len(later) == 2
+    later = cross_train(dataset, folds, ["ridge"], task="regression").pending
+    assert list(later) == ["symbol", "timeframe", "ts", "model", "fold", "prediction",
+                           "baseline"] and len(later) == 2
 
 
-def test_a_model_that_looks_back_predicts_what_has_no_outcome_from_the_rows_before_it(registry, make_panel, make_date_folds):
+def test_a_model_that_looks_back_predicts_what_has_no_outcome_from_the_rows_before_it(registry, make_panel,
+                                                                                      make_date_folds):
     from sklearn.base import BaseEstimator, ClassifierMixin
 
     class Back(ClassifierMixin, BaseEstimator):
@@ -324,7 +331,7 @@ def test_a_model_that_looks_back_predicts_what_has_no_outcome_from_the_rows_befo
     known = pd.concat([dataset.keys, dataset.X], axis=1)
     late = known.groupby("symbol").tail(1).assign(ts=known["ts"].max() + pd.Timedelta("1D"))
     dataset.pending = late
-    result = train_walk_forward(dataset, folds, ["back"])
+    result = cross_train(dataset, folds, ["back"])
     for row in late.itertuples():
         told = result.pending.query("symbol == @row.symbol")["probability"].item()
         three = [*known[known["symbol"] == row.symbol]["f_0"].tail(2), row.f_0]
@@ -337,22 +344,23 @@ def test_class_names_and_more_folds_than_rows(make_panel, make_date_folds):
     folds = make_date_folds(dataset, 2)
     dataset.y = pd.Series(np.where(dataset.y == 1, "up", "down"))
     with pytest.raises(ModelError, match="`y` must be 0 or 1 in every row.*\nHint: learn 0 and 1"):
-        train_walk_forward(dataset, folds, ["dummy"])
+        cross_train(dataset, folds, ["dummy"])
     with pytest.raises(ModelError, match="fewer than the 600 rows"):
-        train_walk_forward(make_panel(days=300), folds * 301, ["dummy"])
+        cross_train(make_panel(days=300), folds * 301, ["dummy"])
 
 
 def test_parameters_chosen_by_fold(make_panel, make_date_folds):
     dataset = make_panel(0.4, days=300)
     folds = make_date_folds(dataset, 2)
     tuned = {"logistic": {0: {"C": 1e-9}, 1: {"C": 1.0}}}
-    result = train_walk_forward(dataset, folds, ["logistic"], tune=tuned)
+    result = cross_train(dataset, folds, ["logistic"], tune=tuned)
     spread = result.predictions.groupby("fold")["probability"].std()
     assert spread[0] < 1e-6 < 0.05 < spread[1]
     used = result.parameters["logistic"]
-    assert used["C"] == 1.0 and used["by_fold"] == {"0": {"C": 1e-9}, "1": {"C": 1.0}}  # all rows: the last fold's
+    # all rows: the last fold's
+    assert used["C"] == 1.0 and used["by_fold"] == {"0": {"C": 1e-9}, "1": {"C": 1.0}}
     with pytest.raises(ModelError, match="parameters for every fold.*none for fold 1"):
-        train_walk_forward(dataset, folds, ["logistic"], tune={"logistic": {0: {}}})
+        cross_train(dataset, folds, ["logistic"], tune={"logistic": {0: {}}})
 
 
 @pytest.mark.gpu
@@ -362,7 +370,7 @@ def test_training_on_cuda(make_panel, make_date_folds):
     dataset = make_panel(0.3)
     folds = make_date_folds(dataset)
     gpu, cpu = (
-        train_walk_forward(dataset, folds, ["xgboost"], device=d)
+        cross_train(dataset, folds, ["xgboost"], device=d)
         for d in (zoo.compute_device("gpu"), Device("cpu", ""))
     )
     assert abs(gpu.summary["log_loss"][0] - cpu.summary["log_loss"][0]) < 0.002
@@ -372,14 +380,15 @@ def test_whole_or_an_error_that_says_what_to_raise(make_panel, make_date_folds, 
     dataset = make_panel(0.35)
     folds = make_date_folds(dataset)
     with pytest.raises(ModelError, match="saved, it takes(.|\n)*raise train_time or model_mb"):
-        train_walk_forward(dataset, folds, ["logistic", "random_forest"], model_mb=0.02, whole=True, resume=tmp_path)
+        cross_train(dataset, folds, ["logistic", "random_forest"], model_mb=0.02, whole=True, resume=tmp_path)
     assert list(tmp_path.glob("random_forest-*.fold"))  # what was done is kept
 
 
 def test_an_error_of_lightgbm_is_told_in_one_line(make_panel, make_date_folds):
     dataset = make_panel(0.35)
     with pytest.raises(ModelError, match="lightgbm could not be trained .*num_leaves") as wrong:
-        train_walk_forward(dataset, make_date_folds(dataset), ["lightgbm"], overrides={"lightgbm": {"num_leaves": 1}})
+        cross_train(dataset, make_date_folds(dataset), ["lightgbm"],
+                    overrides={"lightgbm": {"num_leaves": 1}})
     assert "Stack trace" not in str(wrong.value)
 
 
@@ -391,15 +400,15 @@ def test_folds_whose_spans_touch_are_refused(make_panel, make_date_folds):
     ts = dataset.keys["ts"]
     dataset.spans = pd.DataFrame({"ts": ts, "t0": ts + pd.Timedelta("1D"), "t1": ts + pd.Timedelta("301D")})
     with pytest.raises(SplitError, match="overlapping spans"):
-        train_walk_forward(dataset, folds, ["logistic"])
+        cross_train(dataset, folds, ["logistic"])
 
 
 def test_combinatorial_folds_are_scored_by_blocks(make_panel):
-    from mlfin.models.splits import CombinatorialPurged
+    from mlfin.validation.splits import CombinatorialPurged
 
     dataset = make_panel(0.35)
     ts = dataset.keys["ts"]
     dataset.spans = pd.DataFrame({"ts": ts, "t0": ts + pd.Timedelta("1D"), "t1": ts + pd.Timedelta("2D")})
-    trained = train_walk_forward(dataset, CombinatorialPurged(4, 2, 2).split(dataset.spans), ["logistic"])
+    trained = cross_train(dataset, CombinatorialPurged(4, 2, 2).split(dataset.spans), ["logistic"])
     assert trained.predictions.fold.nunique() == 6 and sorted(trained.scores.fold) == [1, 2, 3, 4]
     assert trained.scores.n_test.sum() == len(dataset.X)

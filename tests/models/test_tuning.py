@@ -15,8 +15,8 @@ import pytest
 from mlfin.core.errors import MissingExtraError, ModelError, SettingsError, SplitError
 from mlfin.core.trials import open_ledger
 from mlfin.models import tuning
-from mlfin.models.splits import CombinatorialPurged, WalkForward
-from mlfin.models.training import train_walk_forward
+from mlfin.validation.splits import CombinatorialPurged, WalkForward
+from mlfin.models.training import cross_train
 from mlfin.models.tuning import record_trials, daily_returns, history_chart, parameter_chart, tune
 
 LESS = dict(trials=6, inner=2, embargo=2, seed=3)
@@ -66,7 +66,8 @@ def test_every_trial_is_counted_pruned_ones_too_and_stays(make_panel, ledger, tm
     def space(trial):
         return {"C": trial.suggest_float("C", 1e-6, 1.0, log=True)}
 
-    asked = dict(trials=14, inner=3, embargo=2, seed=3, space=space, storage=f"sqlite:///{tmp_path}/deep/tuning.db")
+    asked = dict(trials=14, inner=3, embargo=2, seed=3, space=space,
+                 storage=f"sqlite:///{tmp_path}/deep/tuning.db")
     tuned = tune(dataset, folds[1:], "logistic", ledger, "main", **asked)
     assert set(tuned.trials["state"]) == {"complete", "pruned"} and len(tuned.trials) == 14
     assert tuned.trials.query("state == 'pruned'")["steps"].eq(2).all()
@@ -92,7 +93,7 @@ def test_what_is_planted_is_chosen(make_panel, ledger):
 
 
 def test_the_ledger_feeds_the_deflated_sharpe_ratio(make_panel, ledger):
-    from mlfin.backtest.significance import significance
+    from mlfin.significance.significance import significance
 
     dataset, folds = question(make_panel)
     tune(dataset, folds, "logistic", ledger, "main", **LESS)
@@ -105,16 +106,15 @@ def test_the_ledger_feeds_the_deflated_sharpe_ratio(make_panel, ledger):
 
 SCRIPT = """
 import sys
-sys.path.insert(0, sys.argv[1])
-from conftest import panel
+from tests.fixtures.known_panel import panel
 from mlfin.core.trials import open_ledger
-from mlfin.models.splits import CombinatorialPurged, WalkForward
+from mlfin.validation.splits import CombinatorialPurged, WalkForward
 from mlfin.models.tuning import tune
 dataset = panel(0.3, days=300)
 dataset.spans, dataset.label = dataset.keys[["ts", "t0", "t1"]], "fwd_ret_5"
 folds = WalkForward(folds=2, embargo=2).split(dataset.spans)
-tune(dataset, folds, "logistic", open_ledger(sys.argv[2] + "/killed.sqlite"), "main", trials=8, inner=2, embargo=2, seed=3,
-     storage=f"sqlite:///{sys.argv[2]}/killed.db")
+tune(dataset, folds, "logistic", open_ledger(sys.argv[1] + "/killed.sqlite"), "main", trials=8, inner=2, embargo=2, seed=3,
+     storage=f"sqlite:///{sys.argv[1]}/killed.db")
 """
 
 
@@ -123,7 +123,7 @@ def test_a_killed_tuning_resumes_to_the_same_choice(make_panel, tmp_path):
     dataset, folds = question(make_panel)
     again = dict(LESS, trials=8)
     home = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)], env=home)
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=home)
     deadline, killed = time.monotonic() + 60, tmp_path / "killed.sqlite"
     while child.poll() is None and time.monotonic() < deadline:
         if killed.exists() and killed.stat().st_size and open_ledger(killed).snapshot("main").count >= 10:
@@ -134,7 +134,8 @@ def test_a_killed_tuning_resumes_to_the_same_choice(make_panel, tmp_path):
     counted = open_ledger(killed).snapshot("main").count
     assert 10 <= counted < 16
     told = []
-    resumed = tune(dataset, folds, "logistic", open_ledger(killed), "main", storage=f"sqlite:///{tmp_path}/killed.db",
+    resumed = tune(dataset, folds, "logistic", open_ledger(killed), "main",
+                   storage=f"sqlite:///{tmp_path}/killed.db",
                    on_progress=lambda *a: told.append(a), **again)
     whole = tune(dataset, folds, "logistic", open_ledger(tmp_path / "whole.sqlite"), "main", **again)
     assert len(told) - 1 <= 16 - counted + 1 and resumed.choices == whole.choices
@@ -158,9 +159,11 @@ def test_a_trial_that_cannot_be_trained_is_passed_over(make_panel, ledger):
     dataset, folds = question(make_panel, days=200)
     space = lambda trial: {"C": trial.suggest_categorical("C", [-1.0, 0.1])}
     tuned = tune(dataset, folds, "logistic", ledger, "main", space=space, **LESS)
-    assert set(tuned.trials["state"]) == {"complete", "fail"} and {c["C"] for c in tuned.choices.values()} == {0.1}
+    assert set(tuned.trials["state"]) == {"complete",
+                                          "fail"} and {c["C"] for c in tuned.choices.values()} == {0.1}
     with pytest.raises(ModelError, match="No trial of fold 1 was finished"):
-        tune(dataset, folds, "logistic", ledger, "main", space=lambda t: {"C": t.suggest_float("C", -2, -1)}, **LESS)
+        tune(dataset, folds, "logistic", ledger, "main", space=lambda t: {"C": t.suggest_float("C", -2, -1)},
+             **LESS)
 
 
 def test_regression(make_panel, ledger):
@@ -185,9 +188,11 @@ def test_sleeves_by_the_book():
     rng = np.random.default_rng(0)
     ts = pd.date_range("2020-01-01", periods=60, freq="D", tz="UTC").as_unit("us")
     day = pd.Timedelta("1D")
-    one = [pd.DataFrame({"symbol": s, "ts": ts, "t0": ts + day, "t1": ts + 6 * day, "probability": rng.uniform(size=60),
+    one = [pd.DataFrame({"symbol": s, "ts": ts, "t0": ts + day, "t1": ts + 6 * day,
+                         "probability": rng.uniform(size=60),
                          "forward_return": rng.normal(size=60)}) for s in "AB"]
-    want = {t + 6 * day: sum(f["forward_return"][k] / 10 for f in one if f["probability"][k] > 0.5) for k, t in enumerate(ts)}
+    want = {t + 6 * day: sum(f["forward_return"][k] / 10 for f in one if f["probability"][k] > 0.5)
+            for k, t in enumerate(ts)}
     found = daily_returns(pd.concat(one))
     assert found.index.is_monotonic_increasing and str(found.index.tz) == "UTC"
     np.testing.assert_allclose(found, [want[d] for d in found.index])
@@ -195,13 +200,15 @@ def test_sleeves_by_the_book():
 
 def test_intraday_spans_are_summed_by_day():
     ts = pd.date_range("2020-01-01", periods=48, freq="h", tz="UTC").as_unit("us")
-    frame = pd.DataFrame({"symbol": "A", "ts": ts, "t0": ts + pd.Timedelta("1h"), "t1": ts + pd.Timedelta("2h"),
+    frame = pd.DataFrame({"symbol": "A", "ts": ts, "t0": ts + pd.Timedelta("1h"),
+                          "t1": ts + pd.Timedelta("2h"),
                           "prediction": 1.0, "forward_return": 0.01})
     assert daily_returns(frame).round(10).tolist() == [0.22, 0.24, 0.02]
 
 
 @pytest.mark.parametrize("more, error, words", [
-    (dict(trials=0), ModelError, "trials"), (dict(inner=True), ModelError, "inner"), (dict(embargo=500), SplitError, "fold 1 cannot be split"),
+    (dict(trials=0), ModelError, "trials"), (dict(inner=True), ModelError, "inner"),
+    (dict(embargo=500), SplitError, "fold 1 cannot be split"),
     (dict(inner=200), SplitError, "200 inner folds"), (dict(overrides={"c": 1}), ModelError, "parameter"),
     (dict(space=lambda t: {}), ModelError, "search space")])
 def test_what_is_refused(make_panel, ledger, more, error, words):
@@ -225,13 +232,16 @@ def test_spans_and_classes_are_needed(make_panel, ledger):
 def test_a_label_longer_than_an_inner_fold(make_panel, ledger):
     dataset, folds = question(make_panel, days=200)
     part, spans = folds[0].train, dataset.spans.copy()
-    spans.iloc[part, spans.columns.get_loc("t1")] = spans["t1"].iloc[part].max()  # to the end of the training part, and no further
+    # to the end of the training part, and no further
+    spans.iloc[part, spans.columns.get_loc("t1")] = spans["t1"].iloc[part].max()
     dataset.spans = spans
-    with pytest.raises(SplitError, match="fold 1 cannot be split into 2 inner folds.*something to learn from"):
+    with pytest.raises(SplitError,
+                       match="fold 1 cannot be split into 2 inner folds.*something to learn from"):
         tune(dataset, folds, "logistic", ledger, "main", **LESS)
 
 
-@pytest.mark.parametrize("url", ["postgresql://ann:secret@localhost:9/none", "sqlite:////proc/none/tuning.db", "no address", "corrupt"])
+@pytest.mark.parametrize("url", ["postgresql://ann:secret@localhost:9/none", "sqlite:////proc/none/tuning.db",
+                                 "no address", "corrupt"])
 def test_a_storage_that_cannot_be_used(make_panel, ledger, tmp_path, url):
     dataset, folds = question(make_panel, days=200)
     if url == "corrupt":
@@ -253,10 +263,12 @@ def test_importance_and_figures(make_panel, ledger):
     dataset, folds = question(make_panel, days=300)
 
     def space(trial):
-        return {"C": trial.suggest_float("C", 1e-6, 1.0, log=True), "max_iter": trial.suggest_int("max_iter", 100, 101)}
+        return {"C": trial.suggest_float("C", 1e-6, 1.0, log=True),
+                "max_iter": trial.suggest_int("max_iter", 100, 101)}
 
     tuned = tune(dataset, folds, "logistic", ledger, "main", space=space, **{**LESS, "trials": 10})
-    assert tuned.importance["parameter"].tolist() == ["C", "max_iter"] and tuned.importance["importance"][0] > 0.8
+    assert tuned.importance["parameter"].tolist() == ["C",
+                                                      "max_iter"] and tuned.importance["importance"][0] > 0.8
     history, parameters = history_chart(tuned), parameter_chart(tuned)
     assert len(history.data) == 2 and all(np.all(np.diff(line.y) <= 0) for line in history.data)
     assert list(parameters.data[0].y) == ["max_iter", "C"]
@@ -272,11 +284,13 @@ def test_outer_folds_that_leak_are_refused(make_panel, ledger):
 def test_a_training_by_hand_is_a_trial_of_each_model_once(make_panel, ledger):
     dataset, folds = question(make_panel)
     def counted(models=("logistic", "dummy"), split=folds, seed=1, **more):
-        return record_trials(train_walk_forward(dataset, split, models, seed=seed, **more), dataset, ledger, "hand")
-    assert counted() == 2 and counted() == 0 and counted(["logistic"]) == 0  # alone or in company: the same trial
+        return record_trials(cross_train(dataset, split, models, seed=seed, **more), dataset, ledger, "hand")
+    # alone or in company: the same trial
+    assert counted() == 2 and counted() == 0 and counted(["logistic"]) == 0
     assert counted(["logistic"], overrides={"logistic": {"C": 1.0}}) == 1
     assert counted(["logistic"], seed=2) == 1 and counted(["logistic"], folds[1:]) == 1
-    assert counted(["random_forest"]) == counted(["random_forest"], task="regression") == 1  # another task, another trial
+    # another task, another trial
+    assert counted(["random_forest"]) == counted(["random_forest"], task="regression") == 1
     assert ledger.snapshot("hand").count == 7
     spec = json.loads(ledger.trials("hand")["spec"][0])
     assert "device" not in spec["parameters"] and spec["rule"]["part"] == "out of sample" and spec["label"] == "fwd_ret_5"
@@ -284,7 +298,7 @@ def test_a_training_by_hand_is_a_trial_of_each_model_once(make_panel, ledger):
 
 def test_what_is_booked_by_hand_is_what_the_rule_earned(make_panel, ledger):
     dataset, folds = question(make_panel)
-    trained = train_walk_forward(dataset, folds, ["logistic"], seed=1)
+    trained = cross_train(dataset, folds, ["logistic"], seed=1)
     record_trials(trained, dataset, ledger, "hand")
     joined = trained.predictions.merge(dataset.keys, on=["symbol", "timeframe", "ts"])
     got, want = ledger.returns("hand").iloc[:, 0], daily_returns(joined)
@@ -297,5 +311,5 @@ def test_what_is_booked_by_hand_is_what_the_rule_earned(make_panel, ledger):
 def test_paths_of_combinatorial_folds_are_one_trial(make_panel, ledger):
     dataset, _ = question(make_panel)
     split = CombinatorialPurged(4, 2, 2).split(dataset.spans)
-    assert record_trials(train_walk_forward(dataset, split, ["logistic"], seed=1), dataset, ledger, "hand") == 1
+    assert record_trials(cross_train(dataset, split, ["logistic"], seed=1), dataset, ledger, "hand") == 1
     assert ledger.returns("hand").notna().all(axis=None)

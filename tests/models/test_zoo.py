@@ -21,7 +21,8 @@ from mlfin.models.zoo import (
 )
 
 NAMES = ["dummy", "ensemble", "gradient_boosting", "lightgbm", "logistic", "random_forest", "xgboost"]
-VALUES = ["dummy", "elastic_net", "ensemble", "gradient_boosting", "lightgbm", "linear", "random_forest", "ridge", "xgboost"]
+VALUES = ["dummy", "elastic_net", "ensemble", "gradient_boosting", "lightgbm", "linear", "random_forest",
+          "ridge", "xgboost"]
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +80,27 @@ def test_what_was_there_before_is_built_as_before():
     plain = {
         "dummy": ("DummyClassifier", {"strategy": "prior", "random_state": 1}),
         "logistic": ("LogisticByRow", {"C": 0.01, "max_iter": 1000, "random_state": 1, "class_weight": None}),
-        "random_forest": ("RandomForestClassifier", {"n_estimators": 150, "max_depth": 4, "max_samples": 0.3, "n_jobs": 1}),
-        "gradient_boosting": ("HistGradientBoostingClassifier", {"max_iter": 50, "early_stopping": False, "random_state": 1}),
-        "xgboost": ("XGBClassifier", {"n_estimators": 50, "max_depth": 2, "tree_method": "hist", "device": "cpu"}),
-        "lightgbm": ("LGBMClassifier", {"n_estimators": 50, "num_leaves": 4, "deterministic": True, "device_type": "cpu"}),
+        "random_forest": ("RandomForestClassifier",
+                          {"n_estimators": 150, "max_depth": 4, "max_samples": 0.3, "n_jobs": 1}),
+        "gradient_boosting": ("HistGradientBoostingClassifier",
+                              {"max_iter": 50, "early_stopping": False, "random_state": 1}),
+        "xgboost": ("XGBClassifier", {"n_estimators": 50, "max_depth": 2, "tree_method": "hist",
+                                      "device": "cpu"}),
+        "lightgbm": ("LGBMClassifier", {"n_estimators": 50, "num_leaves": 4, "deterministic": True,
+                                        "device_type": "cpu"}),
     }
     for name, (kind, expected) in plain.items():
         found = zoo._last(make_model(name, seed=1))
         assert type(found).__name__ == kind and expected.items() <= found.get_params().items()
         again = zoo._last(make_model(name, seed=1, **default_parameters(name)))
         assert repr(again.get_params()) == repr(found.get_params())
-    assert default_parameters("dummy") == {} and default_parameters("logistic") == {"C": 0.01, "max_iter": 1000}
+    assert default_parameters("dummy") == {} and default_parameters("logistic") == {"C": 0.01,
+                                                                                    "max_iter": 1000}
 
 
 @pytest.mark.parametrize("task, strategy, kind", [
-    ("classification", "majority", "DummyClassifier"), ("classification", "persistence", "PersistenceClassifier"),
+    ("classification", "majority", "DummyClassifier"),
+    ("classification", "persistence", "PersistenceClassifier"),
     ("regression", "mean", "DummyRegressor"), ("regression", "median", "DummyRegressor"),
     ("regression", "persistence", "PersistenceRegressor")])
 def test_strategies_of_the_dummy(task, strategy, kind):
@@ -110,27 +117,33 @@ def test_options_become_wrappers_or_the_library_s_own():
     assert make_model("xgboost", **everything, max_depth=3).estimator.estimator.estimator.max_depth == 3
     for name in ("lightgbm", "gradient_boosting"):  # these know class weights themselves
         made = make_model(name, **everything)
-        assert kinds(made)[:2] == ["Calibrated", "EarlyStopped"] and made.estimator.estimator.class_weight == "balanced"
+        assert kinds(made)[:2] == ["Calibrated",
+                                   "EarlyStopped"] and made.estimator.estimator.class_weight == "balanced"
     assert make_model("gradient_boosting", early_stopping=True).estimator.early_stopping is False
-    assert kinds(make_model("gradient_boosting", early_stopping=False, calibrate=None)) == ["HistGradientBoostingClassifier"]
+    assert kinds(make_model("gradient_boosting", early_stopping=False,
+                            calibrate=None)) == ["HistGradientBoostingClassifier"]
     assert make_model("logistic", class_weight="balanced").named_steps["model"].class_weight == "balanced"
     assert make_model("lstm", class_weight="balanced").class_weight == "balanced"
-    assert kinds(make_model("gradient_boosting", task="regression", early_stopping=True)) == ["EarlyStopped", "HistGradientBoostingRegressor"]
+    assert kinds(make_model("gradient_boosting", task="regression",
+                            early_stopping=True)) == ["EarlyStopped", "HistGradientBoostingRegressor"]
 
 
 @pytest.mark.parametrize("name, task, option, says", [
     ("logistic", "classification", dict(early_stopping=True), "`early_stopping` must be asked of a booster"),
     ("lstm", "classification", dict(early_stopping=True), "lstm stops early by itself"),
     ("xgboost", "classification", dict(early_stopping="auto"), "`early_stopping` must be True or False"),
-    ("dummy", "classification", dict(class_weight="balanced"), "`class_weight` must be asked of a classifier that learns"),
-    ("persistence", "classification", dict(calibrate="sigmoid"), "`calibrate` must be asked of a classifier that learns"),
+    ("dummy", "classification", dict(class_weight="balanced"),
+     "`class_weight` must be asked of a classifier that learns"),
+    ("persistence", "classification", dict(calibrate="sigmoid"),
+     "`calibrate` must be asked of a classifier that learns"),
     ("xgboost", "regression", dict(class_weight="balanced"), "`class_weight` must be asked of a classifier"),
     ("lstm", "regression", dict(class_weight="balanced"), "`class_weight` must be asked of a classifier"),
     ("ridge", "regression", dict(calibrate="sigmoid"), "`calibrate` must be asked of a classifier"),
     ("dummy", "classification", dict(strategy="mean"), "`strategy` must be a known name"),
     ("ensemble", "classification", dict(members=["logistic"]), "at least two models"),
     ("ensemble", "classification", dict(members=["logistic", "ensemble"]), "none of them ensemble"),
-    ("ensemble", "classification", dict(members=["logistic", "ridge"]), "`task` must be regression, got 'classification'"),
+    ("ensemble", "classification", dict(members=["logistic", "ridge"]),
+     "`task` must be regression, got 'classification'"),
     ("ensemble", "classification", dict(estimators=[]), "`parameter` must be a known name"),
     ("logistic", "regression", {}, "for regression: dummy, elastic_net"),
     ("ridge", "classification", {}, "`task` must be regression"),
@@ -142,7 +155,8 @@ def test_what_makes_no_sense_is_refused_by_name(name, task, option, says):
 
 
 def test_members_of_the_ensemble_have_parameters_of_their_own():
-    made = make_model("ensemble", seed=4, members={"logistic": {"C": 0.5}, "xgboost": {"calibrate": "sigmoid"}})
+    made = make_model("ensemble", seed=4, members={"logistic": {"C": 0.5},
+                                                   "xgboost": {"calibrate": "sigmoid"}})
     (one, linear), (two, trees) = made.estimators
     assert (one, two) == ("logistic", "xgboost") and linear.named_steps["model"].C == 0.5
     assert type(trees).__name__ == "Calibrated" and trees.estimator.random_state == 4
@@ -185,14 +199,16 @@ def test_a_real_optuna_trial_draws_from_every_space():
 
 
 def test_a_search_space_is_registered_with_its_model(registry):
-    @model("near", space={"n_neighbors": (5, 50, "log"), "p": (1.0, 2.0), "weights": ["uniform", "distance"]}, n_neighbors=20)
+    @model("near", space={"n_neighbors": (5, 50, "log"), "p": (1.0, 2.0), "weights": ["uniform", "distance"]},
+           n_neighbors=20)
     def build(seed, device, threads, **parameters):
         from sklearn.neighbors import KNeighborsClassifier
         return KNeighborsClassifier(**parameters)
 
     trial = Trial()
     assert suggest("near", trial) == {"n_neighbors": 5, "p": 2.0, "weights": "distance"}
-    assert trial.asked == {"n_neighbors": ("int", 5, 50, True), "p": ("float", 1.0, 2.0, False), "weights": ("one of", ("uniform", "distance"))}
+    assert trial.asked == {"n_neighbors": ("int", 5, 50, True), "p": ("float", 1.0, 2.0, False),
+                           "weights": ("one of", ("uniform", "distance"))}
     with pytest.raises(ModelError, match="`class_weight` must be asked of an estimator that takes weights"):
         make_model("near", class_weight="balanced")
 
@@ -202,7 +218,8 @@ def test_a_search_space_is_registered_with_its_model(registry):
         suggest("near", Trial(), "regression")
 
 
-@pytest.mark.parametrize("space", [{"a": (1,)}, {"a": (2, 1)}, {"a": (0, 1, "log")}, {"a": (1, 2, "lin")}, {"a": []}, {"a": ("x", "y")}, {"a": 3}])
+@pytest.mark.parametrize("space", [{"a": (1,)}, {"a": (2, 1)}, {"a": (0, 1, "log")}, {"a": (1, 2, "lin")},
+                                   {"a": []}, {"a": ("x", "y")}, {"a": 3}])
 def test_a_space_that_nothing_can_be_drawn_from(space):
     with pytest.raises(ModelError, match=r"`space\[a\]` must be"):
         model("wrong", space=space)
@@ -246,7 +263,8 @@ def test_defaults_are_a_copy_and_overrides_reach_the_estimator():
 
 
 @pytest.mark.parametrize(
-    "name, near", [("xgbost", "xgboost"), ("Logistic", "logistic"), ("ligthgbm", "lightgbm"), ("zzz", "one of")]
+    "name, near", [("xgbost", "xgboost"), ("Logistic", "logistic"), ("ligthgbm", "lightgbm"),
+                   ("zzz", "one of")]
 )
 def test_unknown_names(name, near):
     with pytest.raises(ModelError, match=near):
@@ -328,7 +346,8 @@ def test_a_device_that_is_there(monkeypatch):
     monkeypatch.setattr(zoo, "_cuda", lambda visible: (1, "NVIDIA Example"))
     assert compute_device("auto") == compute_device("gpu") == Device("gpu", "NVIDIA Example is visible")
     assert device_parameters("xgboost", "auto") == {"device": "cuda"}
-    assert device_parameters("lightgbm", Device("gpu", "")) in ({"device_type": "cpu"}, {"device_type": "cuda"})
+    assert device_parameters("lightgbm", Device("gpu", "")) in ({"device_type": "cpu"},
+                                                                {"device_type": "cuda"})
     assert make_model("xgboost", device="gpu").get_params()["device"] == "cuda"
 
 

@@ -12,9 +12,9 @@ import pytest
 
 import mlfin.monitor.health as health
 from mlfin.core.settings import load_settings, project_root
-from mlfin.data.bars import as_bars
-from mlfin.data.calendars import expected_bars
-from mlfin.data.lake import Lake
+from mlfin.market.bars import as_bars
+from mlfin.market.calendars import expected_bars
+from mlfin.store.lake import Lake
 from mlfin.monitor.health import Asked, Check, Readiness, ages, check_clock, check_health, check_journal, health_history, note_health, summary
 
 
@@ -158,7 +158,7 @@ def test_the_backlog(settings, monkeypatch):
     assert check_journal(asked)[0] == "ok" and "pushed bars wait" in check_journal(asked)[1]
     monkeypatch.setitem(health._BACKLOG, "warn", 5)
     assert check_journal(asked)[0] == "warn"
-    lake.fold()
+    lake.flush()
     assert check_journal(asked)[1] == "nothing waits"
 
 

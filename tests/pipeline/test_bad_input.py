@@ -10,7 +10,7 @@ import pytest
 
 from mlfin.core.locks import experiment_lock
 
-from .conftest import KERNEL, ROOT, Workbench, minutes, words
+from ..fixtures.workbench import KERNEL, ROOT, Workbench, minutes, words
 
 CSV = {"source": "csv", "path": "bars.csv", "symbols": "[X]", "timeframe": "1m", "tz": "UTC", "start": "null", "features": "[rsi_14,returns]"}
 EDITABLE = ("pipeline.yaml", "env.yaml", "settings.ini", *(f"nbs/pipeline/{p.name}" for p in (ROOT / "nbs" / "pipeline").glob("*.ipynb")))
@@ -205,8 +205,8 @@ def written(frame=GOOD, **columns): return frame.assign(**columns).to_csv(index=
 def test_a_file_that_holds_no_bars_ends_the_first_task(unharmed, text, changes, parts):
     (unharmed.root / "bars.csv").write_text(text)
     said = unharmed.here(*words(**{**CSV, **changes}))
-    one_message(said, 1, "Task `ingest` failed in cell", "Notebook: reports/test/default/failed/91_ingest.ipynb", *parts)
-    assert (unharmed.root / "reports/test/default/failed/91_ingest.ipynb").is_file()
+    one_message(said, 1, "Task `ingest` failed in cell", "Notebook: reports/test/default/failed/01_ingest.ipynb", *parts)
+    assert (unharmed.root / "reports/test/default/failed/01_ingest.ipynb").is_file()
 
 
 def test_a_symbol_that_the_built_in_data_lack(unharmed):
@@ -226,7 +226,7 @@ def test_data_that_do_not_reach(unharmed, changes, task, parts):
     one_message(unharmed.here(*words(**{**CSV, **changes})), 1, f"Task `{task}` failed in cell", *parts)
 
 
-FEATURES = "nbs/pipeline/92_features.ipynb"
+FEATURES = "nbs/pipeline/02_features.ipynb"
 COMPUTED = "table = compute_features("  # what comes after it takes a while
 
 
@@ -238,12 +238,12 @@ def _line(text: str) -> int:
 @pytest.mark.parametrize("old, new, parts", [
     ("  - name: features", "   - name: features", ["not valid YAML", f"line {_line('  - name: features')}"]),
     ("upstream: [ingest, compare]", "upstream: [ingest, compare", ["not valid YAML", f"line {_line('upstream: [ingest, compare]')}"]),
-    ("    source: nbs/pipeline/92", "\tsource: nbs/pipeline/92", ["not valid YAML", "tab"]),
+    ("    source: nbs/pipeline/02", "\tsource: nbs/pipeline/02", ["not valid YAML", "tab"]),
     ("tasks:", "task:", ["`tasks`", "a list of tasks"]),
     ("  - name: features\n    source", "  - source", ["`name`", "every task"]),
     ("name: features", "name: ingest", ["`name`", "used once", "'ingest'"]),
-    ("92_features.ipynb\n    class", "92_featurs.ipynb\n    class", ["`source`", "92_featurs.ipynb"]),
-    ("source: nbs/pipeline/92_features.ipynb", "source: nbs", ["`source`", "'nbs'"]),
+    ("02_features.ipynb\n    class", "02_featurs.ipynb\n    class", ["`source`", "02_featurs.ipynb"]),
+    ("source: nbs/pipeline/02_features.ipynb", "source: nbs", ["`source`", "'nbs'"]),
     ("{{folds}}", "{{fodls}}", ["`placeholder`", "did you mean `folds`"]),
     ("upstream: [ingest]", "upstream: [publish]", ["`upstream`", "free of circles"]),
     ("upstream: [ingest]", "upstream: [ingst]", ["`upstream`", "did you mean `ingest`"]),
@@ -251,19 +251,19 @@ def _line(text: str) -> int:
     ("upstream: [ingest, train-*]", "upstream: [ingest, trian-*]", ["`upstream`", "trian-*"]),
     ("name: train-[[model]]-[[label]]", "name: train", ["`name`", "[[model]] in it"]),
     ('grid: {model: "{{models}}", label: "{{labels}}"}', "grid: [logistic]", ["`grid`", "a mapping"]),
-    ("html: reports/{{profile}}/{{experiment}}/93_train_[[model]]_[[label]].html", "html: reports/{{profile}}/{{experiment}}/93_train_[[modle]].html",
+    ("html: reports/{{profile}}/{{experiment}}/03_train_[[model]]_[[label]].html", "html: reports/{{profile}}/{{experiment}}/03_train_[[modle]].html",
      ["`placeholder`", "did you mean `model`"]),
     ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: 7", ["`product`", "got 7"]),
     ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: ../facts.parquet", ["`facts`", "{{experiment}}"]),
     ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: .mlfin/facts.parquet", ["`facts`", "{{experiment}}"]),
     ("{{experiment}}/facts.parquet", "{{experiment}}/features.parquet", ["unique products"]),
-    ("      html: reports/{{profile}}/{{experiment}}/92_features.html\n", "", ["Missing key 'html'"]),
-    ('facts: "{{facts}}"', 'fatcs: "{{facts}}"', ["92_features.ipynb", "Missing params: 'facts'"]),
-    ('      tz: "{{tz}}"\n', "", ["91_ingest.ipynb", "Missing params: 'tz'"]),
+    ("      html: reports/{{profile}}/{{experiment}}/02_features.html\n", "", ["Missing key 'html'"]),
+    ('facts: "{{facts}}"', 'fatcs: "{{facts}}"', ["02_features.ipynb", "Missing params: 'facts'"]),
+    ('      tz: "{{tz}}"\n', "", ["01_ingest.ipynb", "Missing params: 'tz'"]),
     ("class: NotebookRunner", "class: NotebookRuner", ["Did you mean 'NotebookRunner'"]),
     ('executor: "{{executor}}"', "executor: magic", ["magic", "papermill"]),
     ("{html: mlfin}", "{html: mlfni}", ["mlfni"]),
-    ("mlfin/core/charts.py", "mlfin/core/chrats.py", ["resources_", "mlfin/core/chrats.py"]),
+    ("mlfin/charts/figures.py", "mlfin/core/chrats.py", ["resources_", "mlfin/core/chrats.py"]),
     ("    static_analysis: strict", "    static_analisys: strict", ["static_analisys"]),
     ("extract_upstream: false", "extract_upstreem: false", ["extract_upstreem"]),
     ("ploomber.executors.Serial", "ploomber.executors.Cereal", ["Cereal"]),
@@ -284,8 +284,8 @@ def test_a_pipeline_edited_wrongly(unharmed, old, new, parts):
     ("settings.ini", b"\xff\xff", ["settings.ini"]),
     ("settings.ini", b"[test]\n[test]\n", ["settings.ini", "already exists"]),
     ("settings.ini", b"[test]\nthreads = 1\n", ["given", "settings.ini [test]"]),
-    (FEATURES, b"{", ["92_features.ipynb", "not a valid notebook"]),
-    (FEATURES, b'{"cells": 3}', ["92_features.ipynb", "not a valid notebook"]),
+    (FEATURES, b"{", ["02_features.ipynb", "not a valid notebook"]),
+    (FEATURES, b'{"cells": 3}', ["02_features.ipynb", "not a valid notebook"]),
 ], ids=lambda value: value.decode(errors="replace")[:8] if isinstance(value, bytes) else "")
 def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
     (unharmed.root / name).write_bytes(content)
@@ -321,9 +321,9 @@ def test_a_file_of_the_project_that_is_gone(unharmed, name):
 
 
 @pytest.mark.parametrize("old, new, code, parts", [
-    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", read', 2, ["92_features.ipynb is not valid Python", "never closed"]),
-    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", raed)', 2, ["92_features.ipynb", "undefined name 'raed'"]),
-    ('"parameters"', '"paramters"', 2, ["92_features.ipynb", "`parameters`"]),
+    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", read', 2, ["02_features.ipynb is not valid Python", "never closed"]),
+    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", raed)', 2, ["02_features.ipynb", "undefined name 'raed'"]),
+    ('"parameters"', '"paramters"', 2, ["02_features.ipynb", "`parameters`"]),
     ('task.write(\\"facts\\", read)', "pass", 1, ["Task `features` did not write its product `facts`"]),
     pytest.param('task.write(\\"facts\\", read)', 'task.write(\\"fatcs\\", read)', 1, ["Task `features` failed in cell", "did you mean `facts`"],
                  marks=pytest.mark.slow),
@@ -339,9 +339,9 @@ def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
 
 def test_a_failure_is_named_for_its_own_task_whatever_failed_before(unharmed):
     (unharmed.root / "bars.csv").write_text(written())
-    one_message(unharmed.here(*words(**{**CSV, "folds": "1000"})), 1, "Task `train-logistic-fwd_ret_5`", "failed/93_train_logistic_fwd_ret_5.ipynb")
+    one_message(unharmed.here(*words(**{**CSV, "folds": "1000"})), 1, "Task `train-logistic-fwd_ret_5`", "failed/03_train_logistic_fwd_ret_5.ipynb")
     (unharmed.root / "bars.csv").write_text(HEAD)
-    one_message(unharmed.here(*words(**CSV)), 1, "Task `ingest`", "failed/91_ingest.ipynb")
+    one_message(unharmed.here(*words(**CSV)), 1, "Task `ingest`", "failed/01_ingest.ipynb")
 
 
 @pytest.mark.parametrize("name, code, part", [(".mlfin", 2, ".mlfin"), ("reports", 1, "reports"), (".mlfin/test/other", 1, "other")])
@@ -423,7 +423,7 @@ def test_a_project_that_may_only_be_read(finished):
 def test_a_kernel_that_dies(unharmed):
     edit(unharmed, FEATURES, COMPUTED, f"import os; os._exit(9); {COMPUTED}")
     said = unharmed.here(*words(executor="papermill", kernel=KERNEL))
-    one_message(said, 1, "Task `features` failed", "the kernel died", "Hint", "failed/92_features.ipynb")
+    one_message(said, 1, "Task `features` failed", "the kernel died", "Hint", "failed/02_features.ipynb")
 
 
 def test_ctrl_c_leaves_no_half(unharmed, first_run):

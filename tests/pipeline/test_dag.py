@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from mlfin.core.provenance import hash_file, product_key, read_json, read_parquet
-from mlfin.data.bars import check_bars
+from mlfin.market.bars import check_bars
 from mlfin.features import spec
 
-from .conftest import KERNEL, ROOT, SMALL, TASKS, minutes, words
+from ..fixtures.workbench import KERNEL, ROOT, SMALL, TASKS, minutes, words
 
 BTC = ROOT.parent / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
-PAGES = ("91_ingest", "92_features", "93_train_logistic_fwd_ret_5", "93a_compare", "94_backtest", "95_publish")
+PAGES = ("01_ingest", "02_features", "03_train_logistic_fwd_ret_5", "04_compare", "05_backtest", "06_publish")
 CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe": "1m", "tz": "UTC", "start": "null", "features": "[rsi_14,returns]"}
 
 
@@ -119,7 +119,7 @@ def test_positions_are_decided_on_predictions_and_paid_for(first_run):
 def test_the_tear_sheet_stands_in_the_products_as_on_its_page(first_run):
     figures, judged = (read_json(first_run.data(f"{n}.json")) for n in ("backtest", "significance"))
     sweep = read_parquet(first_run.data("sweep.parquet"))
-    page, said = first_run.report("94_backtest.html"), figures["verdict"]
+    page, said = first_run.report("05_backtest.html"), figures["verdict"]
     assert page.stat().st_size < 3_000_000
     text = page.read_text()
     assert 0 < text.index(said["headline"]) < text.index('class="figure"')  # the verdict comes first, in words
@@ -146,7 +146,7 @@ def test_what_is_traded_can_be_said(finished):
     figures, orders = read_json(finished.data("backtest.json")), read_parquet(finished.data("trades.parquet"))
     assert figures["strategy"]["borrow"] > 0 and figures["strategy"]["spread"] > 0 and {"long", "short"} == set(orders.side)
     assert "stop at 8.0%" in figures["traded"] and "filled at the close of the bar 2 after" in figures["traded"]
-    assert figures["traded"] in finished.report("95_publish.html").read_text()
+    assert figures["traded"] in finished.report("06_publish.html").read_text()
     assert set(read_parquet(finished.data("sweep.parquet"))[["quantile", "min_hold"]].columns) == {"quantile", "min_hold"}
 
 
@@ -156,7 +156,7 @@ def test_a_rule_that_never_trades_is_said_to(finished):
     assert read_json(finished.data("backtest.json"))["strategy"]["orders"] == 0
     said = read_json(finished.data("verdict.json"))
     assert said["better_than_luck"] is None and said["better_than_holding"] is None
-    for name in ("94_backtest.html", "95_publish.html"):
+    for name in ("05_backtest.html", "06_publish.html"):
         page = finished.report(name).read_text()
         assert 'class="figure"' not in page and "What would trade" in page and "<td>NaN</td>" not in page and not re.search(r"<tbody>\s*</tbody>", page)
         assert page.count("<table") >= 1 and "lowest" in page and "highest" in page
@@ -168,7 +168,7 @@ def test_predicted_returns_are_traded(finished):
     assert code == 0 and executed(out)[-2:] == ["backtest", "publish"], out + err
     figures = read_json(finished.data("backtest.json"))
     assert figures["rule"]["threshold"] == 0.0 and figures["strategy"]["orders"] > 10 and "predicted return of 0" in figures["traded"]
-    page = finished.report("95_publish.html").read_text()
+    page = finished.report("06_publish.html").read_text()
     assert "Can the value of" in page and "rmse_baseline" in page
 
 
@@ -179,9 +179,9 @@ def test_the_verdict_is_said_in_the_terminal_and_on_the_page(first_run):
     assert verdict["run_id"] == first_run.record()["run_id"] and len(verdict["sentences"]) >= 5
     assert all(sentence in out for sentence in verdict["sentences"])
     assert isinstance(verdict["better_than_luck"], bool) and isinstance(verdict["better_than_holding"], bool)
-    page = first_run.report("95_publish.html").read_text()
+    page = first_run.report("06_publish.html").read_text()
     assert "luck" in page and first_run.record()["run_id"] in page and "biased sample" in page
-    assert "reports/test/default/95_publish.html" in out
+    assert "reports/test/default/06_publish.html" in out
 
 
 def test_no_page_asks_for_anything_from_the_network(first_run):
@@ -216,9 +216,9 @@ def test_a_model_more_is_one_training_more(finished):
     assert read_json(finished.data("significance.json"))["n_trials"] == tried + (tried if training["selected"] == "dummy" else 1)
     chosen = read_parquet(finished.data("importance.parquet")).model.unique()
     assert list(chosen) == [training["selected"]] and {row["model"] for row in training["summary"]} == {"dummy", "logistic"}
-    page = finished.report("93a_compare.html").read_text()
-    assert 'href="93_train_dummy_fwd_ret_5.html"' in page and 'href="93_train_logistic_fwd_ret_5.html"' in page
-    assert all(finished.report(f"93_train_{m}_fwd_ret_5.html").is_file() for m in ("dummy", "logistic"))
+    page = finished.report("04_compare.html").read_text()
+    assert 'href="03_train_dummy_fwd_ret_5.html"' in page and 'href="03_train_logistic_fwd_ret_5.html"' in page
+    assert all(finished.report(f"03_train_{m}_fwd_ret_5.html").is_file() for m in ("dummy", "logistic"))
     code, out, _ = finished.here("status", *words(models="[dummy]")[1:])
     assert code == 0 and re.search(r"train-dummy-fwd_ret_5\s.*fresh", out) and "train-logistic-fwd_ret_5" not in out and re.search(r"compare\s.*stale", out)
 
@@ -236,7 +236,7 @@ def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_
     assert read_parquet(finished.data("scores.parquet")).fold.nunique() == 4
     assert len(read_parquet(finished.data("equity.parquet"))) > len(told) / 2  # all of it is traded, from the first block on
     assert not list(finished.root.glob(".mlfin/**/.*.progress"))
-    page = finished.report("93_train_logistic_fwd_ret_5.ipynb").read_text()
+    page = finished.report("03_train_logistic_fwd_ret_5.ipynb").read_text()
     assert "MLflow could not be used" in page and "the training result is complete" in page and "Traceback" not in err
     assert read_json(finished.data("verdict.json"))["sentences"][0] in out
 
@@ -244,8 +244,8 @@ def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_
 def test_a_regression_has_pages_of_its_own(finished, monkeypatch):
     ask_in_file(finished, models=["ridge"], task="regression")
     monkeypatch.setenv("MLFIN_PROFILE", "test")
-    trained = cells_done(finished, "93_train", model="ridge", task="regression", folds=3, features=yaml.safe_load(SMALL["features"]))
-    told = [trained, cells_done(finished, "93a_compare")]
+    trained = cells_done(finished, "03_train", model="ridge", task="regression", folds=3, features=yaml.safe_load(SMALL["features"]))
+    told = [trained, cells_done(finished, "04_compare")]
     assert {"mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "ic"} <= set(told[0]) and "verdict" not in told[0] and "log_loss" not in told[0]
     assert {"mae", "rmse", "ic", "verdict"} <= set(told[1])
     training = read_json(finished.data("training.json"))
@@ -285,7 +285,7 @@ def test_one_line_of_a_module_makes_stale_what_imports_it(finished):
     module.write_text(text.replace("    return ret(close, 1)", "    return ret(close + 0, 1)"))
     assert module.read_text() != text
     both = f"""
-from mlfin.ops.cli import main
+from mlfin.cli.app import main
 for asked in (["reproduce", "latest"], {["status", *words()[1:]]!r}):
     try: main(asked)
     except SystemExit as ended: print("ended with", ended.code, flush=True)
@@ -333,8 +333,8 @@ def test_a_file_of_minutes_and_a_change_of_its_content(workbench):
     assert quality["calendar"] == "24/7" and len(quality["caveats"]) == 1 and "The one symbol, BTCUSDT, is still traded" in quality["caveats"][0]
     aside = read_parquet(workbench.data("quarantine.parquet"))  # a text in a price is set aside, and said
     assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
-    assert "is not a number" in workbench.report("91_ingest.html").read_text()
-    assert "1 rows set aside" in workbench.report("95_publish.html").read_text()
+    assert "is not a number" in workbench.report("01_ingest.html").read_text()
+    assert "1 rows set aside" in workbench.report("06_publish.html").read_text()
     assert workbench.here(*words(**CSV))[1].startswith("Nothing to do")
     bars.to_csv(workbench.root / "bars.csv", index=False)
     code, out, err = workbench.here("status", *words(**CSV)[1:])
@@ -432,7 +432,7 @@ def test_plain_papermill_on_one_notebook(finished, through):
     ask_in_file(finished)
     before = contents(finished)
     chosen = f"symbols: {SMALL['symbols']}\nfeatures: {SMALL['features']}"
-    through(finished, "papermill", ["-k", KERNEL, "-y", chosen, "nbs/pipeline/92_features.ipynb", "out.ipynb"])
+    through(finished, "papermill", ["-k", KERNEL, "-y", chosen, "nbs/pipeline/02_features.ipynb", "out.ipynb"])
     assert (finished.root / "out.ipynb").is_file() and contents(finished) == before
     assert finished.here(*words())[1].startswith("Nothing to do")
 

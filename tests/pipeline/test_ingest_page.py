@@ -9,7 +9,7 @@ from ploomber_engine import execute_notebook
 
 from mlfin.core.provenance import read_json, read_parquet
 
-from .conftest import ROOT, minutes
+from ..fixtures.workbench import ROOT, minutes
 
 MIME = "application/vnd.plotly.v1+json"
 DIRTY = ROOT.parent / "shared" / "data" / "market" / "mt5_eurusd_m1_hedgehogger" / "EURUSD_M1_0-10k.csv"
@@ -22,7 +22,7 @@ def page(bench, **asked):
     "The executed notebook of the ingest task alone, its figures and its texts."
     asked = {"source": "csv", "path": "bars.csv", "symbols": ["X"], "timeframe": "1m", "tz": "UTC", **asked}
     file = bench.root / "page.ipynb"
-    execute_notebook(bench.root / "nbs/pipeline/91_ingest.ipynb", file, parameters=asked, progress_bar=False)
+    execute_notebook(bench.root / "nbs/pipeline/01_ingest.ipynb", file, parameters=asked, progress_bar=False)
     outputs = [o for cell in nbformat.read(file, 4).cells if cell.cell_type == "code" for o in cell.outputs if "data" in o]
     figures = {o.data[MIME]["layout"]["title"]["text"]: o.data[MIME] for o in outputs if MIME in o.data}
     texts = [t if isinstance(t, str) else "".join(t) for o in outputs for t in (o.data.get("text/markdown"), o.data.get("text/html")) if t]
@@ -30,7 +30,7 @@ def page(bench, **asked):
 
 
 def test_the_default_page(first_run):
-    html = first_run.report("91_ingest.html").read_text()
+    html = first_run.report("01_ingest.html").read_text()
     assert len(html) < 600_000 and html.index("Verdict: ") < html.index("What is there, and what is missing") < html.index("What was set aside")
     quality = read_json(first_run.data("quality.json"))
     assert quality["until"] is None and quality["verdict"] in ("pass", "warn") and {c["check"] for c in quality["checks"]} >= {"missing", "decimal"}

@@ -7,15 +7,15 @@ import pytest
 from mlfin.core.errors import ParameterError
 from mlfin.core.provenance import read_json, read_parquet, with_labels, write_json
 from mlfin.core.trials import open_ledger
-from mlfin.models.comparison import candidates
-from mlfin.models.gate import compare_versions, promote
-from mlfin.models.labels import compute_labels
-from mlfin.models.registry import kept_label, read_manifest
-from mlfin.serve.client import client_inside
-from mlfin.serve.predictor import Predictor
-from mlfin.viz.operations import prediction_card
+from mlfin.validation.comparison import candidates
+from mlfin.registry.gate import compare_versions, promote
+from mlfin.datasets.labels import compute_labels
+from mlfin.registry.registry import kept_label, read_manifest
+from mlfin.client.in_process import in_process_client
+from mlfin.predict.predictor import Predictor
+from mlfin.dashboards.operations import prediction_card
 
-from .conftest import words
+from ..fixtures.workbench import words
 from .test_dag import ask_in_file, cells_done, contents, executed
 from .test_retrain import push
 
@@ -83,11 +83,11 @@ def test_two_labels_and_two_models(finished):
     fresh = 3 if training["selected"] == "logistic-fwd_ret_5" else 2 + swept # the one that was selected stands in its own sweep
     assert len(specs) == len(tried) + fresh == read_json(finished.data("significance.json"))["n_trials"] # none twice, none left out
     assert read_parquet(finished.data("returns.parquet")).model.nunique() == 4 and read_json(finished.data("significance.json"))["pbo"] is not None
-    page, result = finished.report("94_backtest.html").read_text(), finished.report("95_publish.html").read_text()
+    page, result = finished.report("05_backtest.html").read_text(), finished.report("06_publish.html").read_text()
     assert "Every model and label" in page and "sharpe ratio a year" in page
     assert all(f"<code>{label}</code>" in result for label in LABELS) and "the most skill" in result
-    compared = finished.report("93a_compare.html").read_text()
-    assert all(f'href="93_train_{m}_{label}.html"' in compared for m in MODELS for label in LABELS) and "skill" in compared
+    compared = finished.report("04_compare.html").read_text()
+    assert all(f'href="03_train_{m}_{label}.html"' in compared for m in MODELS for label in LABELS) and "skill" in compared
 
     promoted_and_asked(finished)
 
@@ -117,8 +117,8 @@ def promoted_and_asked(bench):
     serving = Predictor(settings, "default", poll=0)
     said = serving.predict("IBM")[0]
     serving.close()
-    client = client_inside(settings)
-    answer = client.ask("POST", "/v1/predict", {"experiment": "default", "symbol": "IBM"})["predictions"][0]
+    client = in_process_client(settings)
+    answer = client.request("POST", "/v1/predict", {"experiment": "default", "symbol": "IBM"})["predictions"][0]
     client.close()
     assert answer["foretells"] == "next_close" and answer["probability"] == said.probability and "another than next_close" not in prediction_card(answer)
     assert (said.foretells, said.horizon) == ("next_close", 1) and 0 < said.probability < 1 and said.price_interval.low < said.price < said.price_interval.high
@@ -152,11 +152,11 @@ def test_a_run_of_before_is_understood_and_made_again(finished, monkeypatch):
 def test_a_notebook_alone_learns_the_label_that_it_is_given(finished, monkeypatch):
     ask_in_file(finished, models=["ridge"], task="regression", labels=["next_close"])
     monkeypatch.setenv("MLFIN_PROFILE", "test")
-    shown = cells_done(finished, "93_train", model="ridge", label="next_close", task="regression", folds=3,
+    shown = cells_done(finished, "03_train", model="ridge", label="next_close", task="regression", folds=3,
                        features=["rsi_14", "macd_12_26_9", "returns", "volume_ma_20"])
     assert {"mae", "rmse", "r2"} <= set(shown) and finished.data("training_ridge_next_close.json").is_file()
     told = read_parquet(finished.data("predictions_ridge_next_close.parquet"))
-    assert (told.actual == told.forward_return).all() and "skill" not in cells_done(finished, "93a_compare")
+    assert (told.actual == told.forward_return).all() and "skill" not in cells_done(finished, "04_compare")
     assert read_json(finished.data("training.json"))["label"] == "next_close"
 
 

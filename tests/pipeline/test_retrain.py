@@ -6,20 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlfin.backtest.window import asked_again, move_window
+from mlfin.runs.window import next_question, move_window
 from mlfin.core.errors import SettingsError
 from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import read_json, read_parquet
-from mlfin.data.bars import as_bars
-from mlfin.data.calendars import expected_bars
-from mlfin.data.ingest import Update, open_store
-from mlfin.models.gate import beats_champion, promote
-from mlfin.models.registry import model_versions, read_manifest
-from mlfin.ops import retrain as retrained
-from mlfin.ops.pipeline import Result, load_dag
-from mlfin.ops.retrain import _keep_again
+from mlfin.market.bars import as_bars
+from mlfin.market.calendars import expected_bars
+from mlfin.ingest.ingest import UpdateResult
+from mlfin.warehouse.opening import open_store
+from mlfin.registry.gate import beats_champion, promote
+from mlfin.registry.registry import model_versions, read_manifest
+from mlfin.runs import retrain as retrained
+from mlfin.runs.pipeline import RunResult, load_dag
+from mlfin.runs.retrain import _keep_again
 
-from .conftest import TASKS, words
+from ..fixtures.workbench import TASKS, words
 
 
 def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
@@ -62,7 +63,7 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert {v.number: v.verdict for v in model_versions(finished.settings, "default")} == {1: "forced", 2: "refused"}
 
     page = (finished.root / told["page"]).read_text()
-    kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
+    kept = read_json(finished.root / told["page"].replace("07_retrain.html", "data/retrained.json"))
     against = kept["against"]
     assert (against["champion"], against["from"][:4]) == (1, "2007") and 2000 < against["rows"] < len(bars)
     assert against["low"] <= against["gain"] <= against["high"]
@@ -146,11 +147,11 @@ def test_a_symbol_that_the_source_has_no_more_is_named_and_its_bars_are_kept(fin
     push(finished, symbols=["IBM"])                                        # only one of two got bars
     there = store.series()
     lines = pd.DataFrame({"symbol": ["IBM", "MSFT"], "timeframe": "1d", "status": ["done", "failed"], "error": ["", "MSFT is not listed.\nHint: x"]})
-    def left(series): return Update(series, lines, 0, "", 0).left(store)
+    def left(series): return UpdateResult(series, lines, 0, "", 0).left(store)
     assert left(lines) == {"MSFT": "MSFT is not listed."}
     assert left(lines.assign(status="failed")) == {}                       # all failed: the source is away
     assert left(lines.replace("MSFT", "NEVER")) == {}
-    question = asked_again(finished.record(), finished.settings)
+    question = next_question(finished.record(), finished.settings)
     assert move_window(question, finished.settings, "3650D")[1] == []
     whole, gone = move_window(question, finished.settings, "36525D")       # longer than the history: all of it
     assert (whole["symbols"], gone) == (["IBM", "MSFT"], []) and whole["start"] < "1920"
@@ -207,7 +208,7 @@ def test_bars_that_a_changed_calendar_does_not_have_are_refused_by_name(finished
 
 
 def test_the_store_says_of_bars_off_its_calendar_that_they_are_used(finished):
-    from mlfin.data.ingest import ingest
+    from mlfin.ingest.ingest import ingest
 
     push(finished)
     keep_calendar(finished, "XTSE")
@@ -225,7 +226,7 @@ def test_a_refusal_is_an_exit_code_where_promotion_was_asked_for(workbench, monk
 
     def judged(name, settings, window, promote, progress):
         asked.append(promote)
-        return retrained.Retrained(Result("1", settings.root, (), {}), "0", None, {}, 1, promoted, "the gate's words")
+        return retrained.RetrainResult(RunResult("1", settings.root, (), {}), "0", None, {}, 1, promoted, "the gate's words")
     monkeypatch.setattr(retrained, "retrain", judged)
     monkeypatch.setenv("MLFIN_RETRAIN_PROMOTE", str(setting).lower())
     found, out, err = workbench.here("retrain", "default", *words)
@@ -242,7 +243,7 @@ def test_a_calendar_that_changed_is_said_with_what_changed(finished):
     assert code == 0, out + err
     told = json.loads(out)
     assert told["changed"]["ingest"][0] == "calendar XNYS -> XNAS" and read_json(finished.data("quality.json"))["calendar"] == "XNAS"
-    kept = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))
+    kept = read_json(finished.root / told["page"].replace("07_retrain.html", "data/retrained.json"))
     assert kept["calendar"] == ["calendar XNYS -> XNAS"] and kept["against"]["rows"] > 2000 and "left out" not in kept["against"]["says"]
     assert "Changed: calendar XNYS -&gt; XNAS." in (finished.root / told["page"]).read_text()
     push(finished, start="2013-07-01", end="2013-07-05")                   # the next one has that calendar already
@@ -276,23 +277,23 @@ def test_a_champion_of_another_model_set_is_compared_by_what_it_foretold(finishe
     assert finished.record()["parameters"]["models"] == ["lightgbm"] and not told["promoted"]
     names = {v.number: read_manifest(finished.settings, "default", v.number)["estimator"] for v in versions}
     assert names[1] == "logistic" and names[told["version"]] == "lightgbm" and "champion" in next(v.aliases for v in versions if v.number == 1)
-    against = read_json(finished.root / told["page"].replace("96_retrain.html", "data/retrained.json"))["against"]
+    against = read_json(finished.root / told["page"].replace("07_retrain.html", "data/retrained.json"))["against"]
     assert against["champion"] == 1 and against["rows"] > 2000 and "common rows" in against["says"]
 
 
 def test_a_window_that_moved_grows_back_to_what_was_first_asked(finished):
     """The moved start, and the symbols that were left out of the window, stood in the record and were taken for the question."""
     record, settings = finished.record(), finished.settings
-    question, gone = move_window(asked_again(record, settings) | {"folds": 2}, settings, "1500D")
+    question, gone = move_window(next_question(record, settings) | {"folds": 2}, settings, "1500D")
     moved = {**record, "parameters": question | {"symbols": ["IBM"]}}
     for when in ({"window": "1500D", "asked": {"start": "2006-01-03", "symbols": ["IBM", "MSFT"]}},
                  {"window": "1500D", "brought": {"source": "builtin", "start": "2006-01-03", "symbols": ["IBM", "MSFT"]}}): # of before `asked` was kept
-        again = asked_again({**moved, "when": when}, settings)
+        again = next_question({**moved, "when": when}, settings)
         assert (again["start"], again["symbols"]) == ("2006-01-03", ["IBM", "MSFT"]) != (question["start"], gone)
         assert move_window(again, settings, "grow")[0] == again
-    assert asked_again({**moved, "when": {"window": "1500D", "asked": {"start": None}}}, settings)["start"] is None # none was given
-    assert asked_again({**moved, "when": {"window": "1500D"}}, settings)["start"] is None                         # an older record of the store
-    assert asked_again({**moved, "when": {}}, settings)["start"] == question["start"]
+    assert next_question({**moved, "when": {"window": "1500D", "asked": {"start": None}}}, settings)["start"] is None # none was given
+    assert next_question({**moved, "when": {"window": "1500D"}}, settings)["start"] is None                         # an older record of the store
+    assert next_question({**moved, "when": {}}, settings)["start"] == question["start"]
 
 
 @pytest.mark.slow

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from mlfin.core.provenance import read_json, read_parquet
-from mlfin.data.ingest import open_store
+from mlfin.warehouse.opening import open_store
 
-from .conftest import TASKS, minutes, words
+from ..fixtures.workbench import TASKS, minutes, words
 from .test_dag import executed, state_of
 
 STORE = {"source": "store"}
@@ -52,7 +52,7 @@ def test_a_run_on_corrected_bars_is_reproduced(stocked):
     code, out, err = stocked.here(*words(**STORE))
     assert code == 0 and len(executed(out)) == len(TASKS), out + err
     bars = read_parquet(stocked.data("bars.parquet"))
-    assert (bars.known_at - bars.ts).max() < pd.Timedelta("1D") and "1 bar of IBM was corrected" in stocked.report("94_backtest.html").read_text()
+    assert (bars.known_at - bars.ts).max() < pd.Timedelta("1D") and "1 bar of IBM was corrected" in stocked.report("05_backtest.html").read_text()
     code, out, err = stocked.here("reproduce", "latest")
     assert code == 0 and "equal" in out, out + err
     store.write(row)                                                        # corrected once more: back

@@ -39,13 +39,13 @@ class Notebook:
 
     @cached_property
     def folder(self) -> str:
-        return self.path.split("/")[1] if self.path.count("/") > 1 else ""
+        return "/".join(self.path.split("/")[1:-1])
 
     @cached_property
-    def number(self) -> float | None:
-        """What orders the notebooks: 15 of 15_store, 15.01 of 15a_journal."""
-        match = re.match(r"(\d\d)([a-z]?)_", self.path.rsplit("/", 1)[-1])
-        return int(match[1]) + (ord(match[2]) - 96) / 100 if match and match[2] else int(match[1]) if match else None
+    def number(self) -> int | None:
+        """What orders the notebooks of a folder: 3 of store/03_journal."""
+        match = re.match(r"(\d\d)_", self.path.rsplit("/", 1)[-1])
+        return int(match[1]) if match else None
 
     @cached_property
     def module(self) -> str | None:

@@ -164,7 +164,7 @@ def test_a_planted_untaught_name_is_seen(plant):
 
 def test_a_planted_thick_task_is_seen(plant):
     def violations(*cells, parameters="upstream = None\nn: int = -1\nsymbols = ['A']"):
-        return thick([plant("nbs/pipeline/91_a.ipynb", "# a", *cells, parameters=parameters)])
+        return thick([plant("nbs/pipeline/01_a.ipynb", "# a", *cells, parameters=parameters)])
     assert violations("x = 1") == []
     assert len(violations("def f(): pass")) == 1
     assert len(violations("f = lambda: 1")) == 1

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import _LONG, _TOGETHER
+
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 def test_kernels_fix_what_decides_a_result(root, kind):
@@ -46,6 +48,10 @@ def test_temporary_files_in_memory_are_gone_afterwards_and_the_exit_code_stays(r
         assert not made.parent.exists()
     else:  # no room for it there
         made.rmdir()
+
+
+def test_what_pytest_begins_with_exists(root):
+    assert all((root / name).is_file() for name in _LONG) and all((root / "tests" / name).is_dir() for name in _TOGETHER)
 
 
 def test_make_lists_its_targets(root):

@@ -2,6 +2,7 @@
 import importlib
 import importlib.metadata
 import json
+import pkgutil
 import zipfile
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def pytest_generate_tests(metafunc):
 def not_public(names: list[str], package) -> list[str]:
     """What is wrong with the `__all__` of a package."""
     bad = [] if names == sorted(set(names)) else ["is not sorted, or names something twice"]
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    bad += [f"{name} is a module of it, too: once that is imported, it hides the name" for name in names if name in modules]
     return bad + [f"{name} does not resolve" for name in names if not hasattr(package, name)]
 
 
@@ -130,6 +133,7 @@ def test_a_planted_bad_name_is_seen():
     assert not_public(["dumps", "loads"], json) == []
     assert len(not_public(["loads", "dumps"], json)) == 1
     assert not_public(["dumps", "nothing"], json) == ["nothing does not resolve"]
+    assert len(not_public(["decoder"], json)) == 1
 
 
 def test_a_planted_heavy_import_is_seen(run_python, tmp_path):

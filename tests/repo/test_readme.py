@@ -10,8 +10,10 @@ import pytest
 import typer
 
 from mlfin.core.provenance import read_pipeline, read_yaml
-from mlfin.ops.cli import app
-from mlfin.ops.pipeline import ask
+from mlfin.cli.app import app
+from mlfin.runs.question import read_question
+
+from .test_layers import ROOMS
 
 GUIDES = ("architecture", "bring_your_data", "collect_bars", "decisions", "first_model", "first_run", "live_loop")
 
@@ -56,7 +58,7 @@ def rows(text: str) -> list[str]:
 def export(readme: str, number: int, root, folder):
     """The README's example, as a notebook that nbdev exports to a module, imported."""
     from nbdev.export import nb_export
-    named = re.findall(r"`nbs/(\w+)/(\d\d)_(\w+)\.ipynb`", readme)[number]
+    named = re.findall(r"`nbs/(\w+)/(\d\d)_(mine)\.ipynb`", readme)[number]
     package, _, name = named
     assert f"`#| default_exp {package}.{name}`" in readme
     sources = [f"#| default_exp {package}.{name}", *re.split(r"\n\n(?=#\| export)", blocks(readme, "python")[number])]
@@ -78,9 +80,9 @@ def asked(text: str, key: str) -> list[list[str]]:
 
 
 def test_the_feature_works(readme, root, tmp_path, monkeypatch):
-    from mlfin.data.sources import read_bars
+    from mlfin.sources.sources import read_bars
     from mlfin.features import spec
-    from mlfin.features.lookahead import assert_no_lookahead
+    from mlfin.leakage.lookahead import assert_no_lookahead
     from mlfin.features.table import compute_features
     spec.load_features()
     monkeypatch.setattr(spec, "_registry", dict(spec._registry))
@@ -133,7 +135,7 @@ def test_mlfin_commands_parse(texts, root, tmp_path, monkeypatch):
                 assert words and words[0] in command.commands, f"{path}: mlfin {name} {' '.join(words)}"
                 command, words = command.commands[words[0]], words[1:]
             parsed = command.make_context(name, list(words)).params
-            question = ask(root, tuple(parsed.get("parameter", ())), tuple(parsed.get("file", ())))
+            question = read_question(root, tuple(parsed.get("parameter", ())), tuple(parsed.get("file", ())))
             assert question.keys() == known.keys()
             seen.add(name)
     assert seen == set(group.commands), "a command that no page shows"
@@ -154,8 +156,8 @@ def service_places(root, tmp_path):
     from mlfin.core.settings import load_settings
     from mlfin.monitor.health import health_file
     from mlfin.monitor.logs import logs_folder
-    from mlfin.serve.auth import open_accounts
-    from mlfin.serve.jobs import jobs_folder
+    from mlfin.accounts.auth import open_accounts
+    from mlfin.jobs.jobs import jobs_folder
 
     (tmp_path / "settings.ini").write_bytes((root / "settings.ini").read_bytes())
     settings = load_settings("development", tmp_path)
@@ -194,8 +196,10 @@ def test_places_of_settings_are_as_told(texts, root):
 def test_the_map_is_of_this_house(readme, root):
     house = {line.split()[0]: line for line in readme.split("The map of the house")[1].split("```")[1].splitlines() if line.strip()}
     assert all((root / path).is_dir() for path in house)
-    for folder, parts in (("nbs/", "core data features models backtest ops viz"), ("tests/", "repo pipeline dashboards leakage benchmarks")):
-        for part in parts.split(): assert part in house[folder] and (root / folder / part).is_dir()
+    for part in "repo pipeline fixtures benchmarks".split(): assert part in house["tests/"] and (root / "tests" / part).is_dir()
+    (told,) = re.findall(r"^Rooms, from the ground up: (.*?)\.", readme, re.M | re.S)
+    rooms = re.findall(r"`(\w+)`", told)
+    assert [*rooms, "pipeline"] == list(ROOMS) and all((root / folder / room).is_dir() for folder in ("nbs", "mlfin", "tests") for room in rooms)
 
 
 def test_other_paths_exist(texts, root):
@@ -206,7 +210,7 @@ def test_other_paths_exist(texts, root):
         assert [path for path in paths if not (root / path).exists()] == [], page
 
 
-@pytest.mark.parametrize("name", [n for n in GUIDES if n != "live_loop"])  # it runs the pipeline twice: tests/serve/test_live_loop.py, slow
+@pytest.mark.parametrize("name", [n for n in GUIDES if n != "live_loop"])  # it runs the pipeline twice: tests/api/test_live_loop.py, slow
 def test_the_cells_of_a_guide_run(name, root, monkeypatch):
     monkeypatch.chdir(root / "nbs" / "guides")
     namespace = {"display": lambda value: None, "__name__": "guide"}

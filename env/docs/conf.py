@@ -1,0 +1,32 @@
+"""Sphinx: executed notebooks and Markdown in, static pages out; nothing is loaded from elsewhere."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project, author, copyright = "mlfin", "The mlfin authors", "The mlfin authors"  # noqa: A001
+extensions = ["myst_nb", "sphinx_design"]
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline", "attrs_block"]
+myst_heading_anchors = 4
+myst_fence_as_directive = []
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "misc.highlighting_failure"]
+html_theme = "pydata_sphinx_theme"
+html_title = "mlfin"
+html_static_path = ["static"]
+html_css_files = ["mlfin.css"]
+html_js_files = [("plotly.min.js", {"priority": 100})]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "header_links_before_dropdown": 6,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "logo": {"text": "mlfin"},
+}
+mathjax_path = "no-mathjax-here.js"  # pages have no formulae to render: a renderer would be loaded from elsewhere
+exclude_patterns = ["stage"]

@@ -1,0 +1,54 @@
+"""Versions of models, the promotion gate, and the champion that serves."""
+
+from importlib import import_module
+
+_HOME = {
+    "BlockTest": "gate",
+    "Check": "gate",
+    "Loaded": "registry",
+    "Promotion": "gate",
+    "Verdict": "gate",
+    "Version": "registry",
+    "VersionComparison": "gate",
+    "adopt_version": "sealing",
+    "beats_baseline": "gate",
+    "beats_champion": "gate",
+    "block_test": "gate",
+    "champion_history": "registry",
+    "compare_versions": "gate",
+    "count_trials": "gate",
+    "find_version": "registry",
+    "folder_hash": "registry",
+    "is_calibrated": "gate",
+    "judge": "gate",
+    "load_champion": "registry",
+    "load_version": "registry",
+    "model_versions": "registry",
+    "promote": "gate",
+    "publish_metrics": "publish",
+    "publish_predictions": "publish",
+    "read_manifest": "registry",
+    "read_predictions": "registry",
+    "register": "registry",
+    "registered_experiments": "registry",
+    "registered_name": "registry",
+    "rollback": "registry",
+    "rotate_seals": "sealing",
+    "seal_states": "sealing",
+    "set_champion": "registry",
+    "sketch_inputs": "input_drift",
+    "stability_index": "input_drift",
+    "write_verdict": "registry",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__
