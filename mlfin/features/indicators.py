@@ -16,7 +16,7 @@ from talib import abstract
 
 from .feature_types import Param
 from .spec import feature, register_set
-from .technical import Stream
+from .technical import TalibStream
 
 # %% ../../nbs/features/07_indicators.ipynb #7d9912cd
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 # %% ../../nbs/features/07_indicators.ipynb #43baff92
 class _Finite:
     "A stream whose infinite values are NaN."
-    def __init__(self, stream: Stream): self.stream = stream
+    def __init__(self, stream: TalibStream): self.stream = stream
 
     def update(self, *inputs: float) -> float:
         value = self.stream.update(*inputs)
@@ -156,7 +156,7 @@ def _online(d: Indicator):
     order = d.order if len(d.outputs) > 1 else ()
     def make(*numbers):
         arguments = _arguments(d, numbers)
-        stream = Stream(d.function, talib_lookback(d.function, *arguments), *arguments, order=order)
+        stream = TalibStream(d.function, talib_lookback(d.function, *arguments), *arguments, order=order)
         return _Finite(stream) if d.function in _DIVIDES else stream
     return make
 
