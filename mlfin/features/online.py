@@ -282,7 +282,7 @@ BAR_BY_BAR_HINTS = {
     "window": "it has no `online`, so online it is computed from its last lookback + 1 bars: let it look back no further, and sum each "
               "window afresh (running sums, as in pandas' rolling or TA-Lib's SMA, carry rounding along); or declare online=.",
     "carried": "the state that `online` makes must do, bar by bar, the same operations in the same order as the function; "
-               "Stream of mlfin.features.technical carries TA-Lib's own.",
+               "TalibStream of mlfin.features.technical carries TA-Lib's own.",
     "panel": "online it is computed from the last lookback + 1 times of the panel: declare a lookback that long, and sum afresh.",
     "raises": "it must work from the first bar on; a state has update(*inputs).",
     "facts": "online it is computed from the last lookback + 1 bars and the facts: declare a lookback that long.",
