@@ -33,7 +33,7 @@ import yaml
 
 from .errors import DataError, ParameterError, PipelineError, SettingsError, must_be, unknown
 from .paths import open_data, require_allowed
-from .code_closure import Library, _tree, declaration, reach
+from .code_closure import Library, declaration, parse_python, reach
 from .settings import Settings, load_settings, project_root
 
 # %% ../../nbs/core/08_provenance.ipynb #8b6e3db1
@@ -194,7 +194,7 @@ def _homes(package: str) -> dict[str, str]:
 @cache
 def _check_python(source: str, name: str) -> None:
     "Refuse what is no Python; what is, is parsed once in a process."
-    _tree(source, name)
+    parse_python(source, name)
 
 def source_folder(root: Path, # the project's folder
              ) -> Path:   # where its text stands for this process
@@ -215,7 +215,7 @@ def _imports(source: str, module: str = "") -> tuple[str, ...]:
     """Names of mlfin modules that Python source imports, also through a package; relative imports
     resolved from `module`."""
     found = set()
-    for node in _statements(_tree(source, module or "The code").body):
+    for node in _statements(parse_python(source, module or "The code").body):
         if isinstance(node, ast.Import):
             names, whole = [a.name for a in node.names], [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -243,7 +243,7 @@ def _plugin_files(name: str) -> list[Path]:
     while queue:
         if (file := queue.pop()) in files: continue
         files.add(file)
-        nodes = list(ast.walk(_tree(file.read_text(encoding="utf-8"), file.name)))
+        nodes = list(ast.walk(parse_python(file.read_text(encoding="utf-8"), file.name)))
         names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
         names += [n.module or a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names]
         beside = {file.parent / n.split(".")[0] for n in names if n.split(".")[0] != "mlfin"
