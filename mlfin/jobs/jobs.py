@@ -34,7 +34,8 @@ from ..core.locks import file_lock
 from ..core.locks import Holder, experiment_holder
 from ..core.paths import check_path, may_read, real_path
 from ..core.permissions import private_folder
-from ..core.provenance import read_json, read_yaml, with_labels
+from ..core.pipeline_spec import read_yaml, with_labels
+from ..core.provenance import read_json
 from ..core.settings import Settings
 from ..monitor.logs import redact
 from .job_process import START, alive, born, claim, descendants, log_tail, same_boot, told
