@@ -14,7 +14,8 @@ from typing import Any
 
 # %% ../../nbs/core/10_batcher.ipynb #la7e0006
 class Batcher:
-    "Collects calls made in an event loop for some milliseconds and handles them as one batch; without a loop, at once."
+    """Collects calls made in an event loop for some milliseconds and handles them as one batch; without a
+    loop, at once."""
     def __init__(self, handle: Callable[[list], None], # gets the collected items, never an empty list
                  seconds: float = 0.005):              # how long an item may wait, > 0
         self.handle, self.seconds, self._items, self._loop = handle, seconds, deque(), None

@@ -23,15 +23,18 @@ from .errors import SettingsError, must_be, unknown
 # %% ../../nbs/core/07_code_closure.ipynb #9b478f13
 _LEFT = ("ctx", "kind", "type_comment")                       # fields of the tree that say nothing
 _DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_QUIET = frozenset({"cache", "lru_cache", "contextmanager", "property", "staticmethod", "classmethod", "dataclass", "abstractmethod",
-                    "wraps"}) # decorators that do not look at annotations; a registry declares those of its own
+# decorators that do not look at annotations; a registry declares those of its own
+_QUIET = frozenset({"cache", "lru_cache", "contextmanager", "property", "staticmethod", "classmethod",
+                    "dataclass", "abstractmethod",
+                    "wraps"})
 
 def _tree(source: str, name: str) -> ast.Module:
     "The parsed source, or which line is no Python."
     try: return ast.parse(source)
     except SyntaxError as e:
         line = (e.text or "").strip()
-        raise SettingsError(f"{name} is not valid Python: {e.msg}, in `{line}`.\nHint: mend that line; `git diff` shows what changed.") from None
+        raise SettingsError(f"{name} is not valid Python: {e.msg}, in `{line}`.\nHint: mend that line; "
+                            "`git diff` shows what changed.") from None
 
 def _dotted(node: ast.AST) -> str:
     "`a.b.c` of a name and its attributes; empty for anything else."
@@ -41,7 +44,8 @@ def _dotted(node: ast.AST) -> str:
 
 def _is_text(node: ast.AST) -> bool:
     "Whether a statement is a docstring."
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.Expr) and isinstance(node.value,
+                                                     ast.Constant) and isinstance(node.value.value, str)
 
 def _is_quiet(decorator: str, quiet: Iterable[str]) -> bool:
     "Whether a decorator neither looks at annotations nor alters anything."
@@ -49,7 +53,8 @@ def _is_quiet(decorator: str, quiet: Iterable[str]) -> bool:
 
 # %% ../../nbs/core/07_code_closure.ipynb #b725b964
 class _Reader:
-    "One pass over a statement: what it does, in words that no comment, docstring or format changes; and the names and texts in it."
+    """One pass over a statement: what it does, in words that no comment, docstring or format changes; and
+    the names and texts in it."""
     def __init__(self, annotations: bool, quiet: Iterable[str] = _QUIET):
         self.quiet, self.annotations, self.words, self.names, self.texts, self.imports = quiet, annotations, [], set(), set(), []
 
@@ -62,7 +67,8 @@ class _Reader:
         elif isinstance(node, ast.Constant): self._text(node.value)
         elif isinstance(node, ast.Name): self._name(node.id)
         elif isinstance(node, ast.Attribute) and (dotted := _dotted(node)): self._name(dotted)
-        elif isinstance(node, ast.AnnAssign) and within != "class" and not self.annotations: self._annotated(node, within)
+        elif isinstance(node, ast.AnnAssign) and within != "class" and not self.annotations:
+            self._annotated(node, within)
         elif isinstance(node, ast.AST): self._node(node, within)
         else: self.words.append(repr(node))
 
@@ -82,24 +88,33 @@ class _Reader:
 
     def _node(self, node: ast.AST, within: str) -> None:
         if isinstance(node, ast.Import):
-            for a in node.names: self.imports += [(a.asname or (top := a.name.split(".")[0]), 0, a.name if a.asname else top, ""), ("", 0, a.name, "")]
-        if isinstance(node, ast.ImportFrom): self.imports += [(a.asname or a.name, node.level, node.module or "", a.name) for a in node.names]
+            for a in node.names:
+                self.imports += [(a.asname or (top := a.name.split(".")[0]), 0,
+                                  a.name if a.asname else top, ""), ("", 0, a.name, "")]
+        if isinstance(node, ast.ImportFrom):
+            self.imports += [(a.asname or a.name, node.level, node.module or "", a.name) for a in node.names]
         if isinstance(node, ast.Global): self.names.update(node.names)
-        inner = "class" if isinstance(node, ast.ClassDef) else "function" if isinstance(node, (*_DEFS, ast.Lambda)) else within
-        hints = self.annotations or (isinstance(node, _DEFS) and not all(_is_quiet(_dotted(getattr(d, "func", d)), self.quiet) for d in node.decorator_list))
+        inner = "class" if isinstance(node,
+                                      ast.ClassDef) else "function" if isinstance(node, (*_DEFS, ast.Lambda)) else within
+        hints = self.annotations or (isinstance(node, _DEFS)
+                                     and not all(_is_quiet(_dotted(getattr(d, "func", d)), self.quiet)
+                                                 for d in node.decorator_list))
         before, self.annotations = self.annotations, hints
         self.words.append(type(node).__name__ + "(")
         for name in node._fields:
             value = getattr(node, name, None)
             if value is None or value == [] or name in _LEFT: continue
-            if name in ("annotation", "returns") and not hints and not isinstance(node, ast.AnnAssign): continue
-            if name == "body" and isinstance(node, (*_DEFS, ast.ClassDef)) and _is_text(value[0]): value = value[1:]
+            if name in ("annotation", "returns") and not hints and not isinstance(node, ast.AnnAssign):
+                continue
+            if name == "body" and isinstance(node, (*_DEFS, ast.ClassDef)) and _is_text(value[0]):
+                value = value[1:]
             self.words.append(name)
             self.read(value, inner)
         self.words.append(")")
         self.annotations = before
 
-    def digest(self) -> str: return hashlib.sha256("\x00".join(self.words).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    def digest(self) -> str:
+        return hashlib.sha256("\x00".join(self.words).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 # %% ../../nbs/core/07_code_closure.ipynb #46c26b3c
 def code_digest(source: str,          # Python
@@ -116,12 +131,12 @@ class Unit:
     "A statement at the top of a module: what it defines, what it does, and what it names."
     names: list[str]                        # that it binds
     digest: str                             # of what it does
-    uses: list[str]                         # names and dotted names in it that its module or its own imports bind
-    texts: list[str]                        # short words in it, which may name a feature or a model, and modules of mlfin
+    uses: list[str] # names and dotted names in it that its module or its own imports bind
+    texts: list[str] # short words in it, which may name a feature or a model, and modules of mlfin
     imports: list[list] = field(default_factory=list)   # inside it: [alias, module, name]
-    acts: bool = False                      # not a plain definition: it does something when its module is imported
+    acts: bool = False # not a plain definition: it does something when its module is imported
     blind: str = ""                         # why what it reaches cannot be proved
-    marks: list[list] = field(default_factory=list)     # calls when it is imported: [function, names that it may register, members]
+    marks: list[list] = field(default_factory=list) # calls when it is imported: [function, names that it may register, members]
     changes: bool = False                   # alters what its module holds, when it runs
     cases: list[list] = field(default_factory=list)     # [test, text, names] of the kinds that it tells apart
     always: list[str] = field(default_factory=list)     # names that stand under none of them
@@ -130,26 +145,31 @@ class Unit:
 class Facts:
     "What a module's text says: its statements, and what it imports."
     units: list[Unit]
-    imports: list[list]                     # [alias, module, name] of its top, and of what stands in conditions there
+    imports: list[list] # [alias, module, name] of its top, and of what stands in conditions there
 
 # %% ../../nbs/core/07_code_closure.ipynb #6213362c
 _DECLARED = "_CLOSURE" # the literal at a module's top, in which it says what its text does not show
-_SAYS = {"registry": dict, "loaders": (list, tuple), "types_only": bool, "only_with": dict, "kinds": dict, "content": str,
+_SAYS = {"registry": dict, "loaders": (list, tuple), "types_only": bool, "only_with": dict, "kinds": dict,
+         "content": str,
          "stored": (list, tuple), "keys": (list, tuple)}
 _HERE = "~" # the text that is followed, which is no module
 
 def declaration(source: str,      # Python: a module
                 module: str = "", # its full name, for messages
                ) -> dict:         # its `_CLOSURE`; empty where it has none
-    "What a module says of itself where its text does not show what it reaches; raises `SettingsError` for a literal that is none."
+    """What a module says of itself where its text does not show what it reaches; raises `SettingsError`
+    for a literal that is none."""
     body = _tree(source, module or "The code").body
     found = [n for n in body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == _DECLARED]
     if not found: return {}
     said = _literal(found[0].value)
-    if not isinstance(said, dict): raise SettingsError(must_be(_DECLARED, "a dictionary that is written out", ast.unparse(found[0].value), module))
+    if not isinstance(said, dict):
+        raise SettingsError(must_be(_DECLARED, "a dictionary that is written out",
+                                    ast.unparse(found[0].value), module))
     for key, value in said.items():
         if key not in _SAYS: raise SettingsError(unknown(f"{_DECLARED} key", key, _SAYS, module))
-        if not isinstance(value, _SAYS[key]): raise SettingsError(must_be(f"{_DECLARED}[{key!r}]", "of another type", value, module))
+        if not isinstance(value, _SAYS[key]):
+            raise SettingsError(must_be(f"{_DECLARED}[{key!r}]", "of another type", value, module))
     here = {name for node in body for name in _bound(node)}
     for name in _declared_names(said):
         if name not in here: raise SettingsError(unknown(_DECLARED, name, here, module))
@@ -158,7 +178,8 @@ def declaration(source: str,      # Python: a module
 def _declared_names(said: dict) -> Iterable[str]:
     "The module's own definitions that its declaration names."
     registry = said.get("registry", {})
-    return [*registry.get("by", ()), *registry.get("kept", ()), *said.get("loaders", ()), *said.get("only_with", {}), *said.get("only_with", {}).values(),
+    return [*registry.get("by", ()), *registry.get("kept", ()), *said.get("loaders", ()),
+            *said.get("only_with", {}), *said.get("only_with", {}).values(),
             *said.get("kinds", {}), *said.get("stored", ()), *said.get("keys", ())]
 
 # %% ../../nbs/core/07_code_closure.ipynb #cff885cc
@@ -182,7 +203,8 @@ def _literal(node: ast.AST | None) -> Any:
     except (ValueError, TypeError, SyntaxError): return None
 
 def _mark(call: ast.Call) -> list:
-    "A call that may register something: the function, and the names that are registered where they are written out."
+    """A call that may register something: the function, and the names that are registered where they are
+    written out."""
     first, more = _literal(call.args[0]) if call.args else None, {k.arg: k.value for k in call.keywords}
     if not isinstance(first, str): return [_dotted(call.func), None, None]
     others = [_literal(more[k]) for k in ("outputs", "aliases") if k in more]
@@ -192,7 +214,8 @@ def _mark(call: ast.Call) -> list:
     return [_dotted(call.func), names, list(members) if isinstance(members, (list, tuple)) else None]
 
 # %% ../../nbs/core/07_code_closure.ipynb #e10942bc
-_CHANGES = {"append", "add", "update", "setdefault", "extend", "insert", "pop", "remove", "clear", "discard", "popitem", "register"}
+_CHANGES = {"append", "add", "update", "setdefault", "extend", "insert", "pop", "remove", "clear",
+            "discard", "popitem", "register"}
 
 def _base(node: ast.AST) -> str:
     "The name that a place such as `a[0].b` begins with."
@@ -203,13 +226,19 @@ def _changed(node: ast.AST, top: set[str]) -> bool:
     "Whether a statement alters what its module holds, when it runs."
     for inner in ast.walk(node):
         if isinstance(inner, ast.Global): return True
-        if isinstance(inner, (ast.Subscript, ast.Attribute)) and not isinstance(inner.ctx, ast.Load) and _base(inner) in top: return True
-        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and inner.func.attr in _CHANGES and _base(inner.func) in top: return True
+        if isinstance(inner,
+                      (ast.Subscript, ast.Attribute)) and not isinstance(inner.ctx,
+                                                                         ast.Load) and _base(inner) in top:
+            return True
+        if isinstance(inner, ast.Call) and isinstance(inner.func,
+                                                      ast.Attribute) and inner.func.attr in _CHANGES and _base(inner.func) in top:
+            return True
     return False
 
 def _absolute(found: list, module: str) -> list[list]:
     "Imports with their modules' full names."
-    def whole(level, name): return ".".join(filter(None, (".".join(module.split(".")[:-level]) if level else "", name)))
+    def whole(level, name):
+        return ".".join(filter(None, (".".join(module.split(".")[:-level]) if level else "", name)))
     return [[alias, whole(level, base), name] for alias, level, base, name in found]
 
 def _is_checking(node: ast.stmt) -> bool:
@@ -218,7 +247,8 @@ def _is_checking(node: ast.stmt) -> bool:
 
 # %% ../../nbs/core/07_code_closure.ipynb #3ad134b7
 def _cases(node: ast.stmt, known: set[str]) -> tuple[list, list]:
-    "Of a function that tells kinds apart: what stands under `if a.b == 'text':` in its body, and what stands elsewhere."
+    """Of a function that tells kinds apart: what stands under `if a.b == 'text':` in its body, and what
+    stands elsewhere."""
     def uses(*parts):
         (reader := _Reader(False)).read(list(parts))
         return sorted(n for n in reader.names if n.split(".")[0] in known)
@@ -230,35 +260,45 @@ def _cases(node: ast.stmt, known: set[str]) -> tuple[list, list]:
     return [[kind(n), _literal(n.test.comparators[0]), uses(*n.body)] for n in node.body if kind(n)], always
 
 # %% ../../nbs/core/07_code_closure.ipynb #ac5f0d3d
-def _unit(node: ast.stmt, module: str, top: set[str], assigned: set[str], hints: bool, kinds: Iterable[str], quiet: Iterable[str]) -> Unit:
+def _unit(node: ast.stmt, module: str, top: set[str], assigned: set[str], hints: bool,
+          kinds: Iterable[str], quiet: Iterable[str]) -> Unit:
     "A statement at the top, read once."
     (reader := _Reader(hints, quiet)).read(node)
     own = _absolute(reader.imports, module)
     known = top | {alias for alias, *_ in own}
     uses = sorted(n for n in reader.names if n.split(".")[0] in known)
     texts = {t for t in reader.texts if _WORD.fullmatch(t) and not t.startswith("mlfin.")}
-    texts = sorted(texts | {m for t in reader.texts if " " not in t or "import" in t for m in _MODULE.findall(t)})
+    texts = sorted(texts | {m for t in reader.texts if " " not in t or "import" in t
+                            for m in _MODULE.findall(t)})
     loads = {n for n in reader.names if n in _LOADS or n.startswith("sys.modules.")}
     blind = min(reader.names & _BLIND, default="") or min(loads, default="")
     plain = isinstance(node, (*_DEFS, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign))
     places = [t for t in getattr(node, "targets", [getattr(node, "target", None)]) if plain and t is not None]
     names = _bound(node) + [b for t in places if (b := _base(t))]
-    plain = plain and all(_base(t) in assigned for t in places if isinstance(t, (ast.Attribute, ast.Subscript)))
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name): names.append(node.value.id)  # two names of one thing
+    plain = plain and all(_base(t) in assigned for t in places
+                          if isinstance(t, (ast.Attribute, ast.Subscript)))
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+        names.append(node.value.id)  # two names of one thing
     calls = getattr(node, "decorator_list", None)
     if calls is None: calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
-    marks = [m for c in calls if (m := _mark(c) if isinstance(c, ast.Call) else [_dotted(c), None, None])[0].split(".")[0] in known]
+    marks = [m for c in calls if (m := _mark(c) if isinstance(c, ast.Call)
+                                  else [_dotted(c), None, None])[0].split(".")[0] in known]
     cases = _cases(node, known) if isinstance(node, _DEFS) and node.name in kinds else ([], [])
-    return Unit(list(dict.fromkeys(names)), reader.digest(), uses, texts, own, not plain, blind, marks, _changed(node, top), *cases)
+    return Unit(list(dict.fromkeys(names)), reader.digest(), uses, texts, own, not plain, blind, marks,
+                _changed(node, top), *cases)
 
 # %% ../../nbs/core/07_code_closure.ipynb #593b4bb7
 def _paragraphs(node: ast.stmt, unit: Unit) -> list[Unit]:
-    "A call with one table as a text: a unit for each entry, named by its first word; what is indented goes on with it."
+    """A call with one table as a text: a unit for each entry, named by its first word; what is indented
+    goes on with it."""
     call = node.value if isinstance(node, ast.Expr) else None
-    text = _literal(call.args[0]) if isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords else None
+    text = _literal(call.args[0]) if isinstance(call,
+                                                ast.Call) and len(call.args) == 1 and not call.keywords else None
     if not isinstance(text, str) or text.count("\n") < 2: return [unit]
     entries = [e for e in re.split(r"\n(?=\S)", "\n" + text.strip("\n")) if e.strip()]
-    return [Unit(unit.names, hashlib.sha256(f"{[m[0] for m in unit.marks]}{e.strip()}".encode()).hexdigest()[:16], unit.uses, [], unit.imports, True, "",
+    return [Unit(unit.names,
+                 hashlib.sha256(f"{[m[0] for m in unit.marks]}{e.strip()}".encode()).hexdigest()[:16],
+                 unit.uses, [], unit.imports, True, "",
                  [[m[0], [e.split()[0]], "entry"] for m in unit.marks], unit.changes) for e in entries]
 
 # %% ../../nbs/core/07_code_closure.ipynb #6bffc2c6
@@ -271,13 +311,17 @@ def read_facts(source: str,      # Python
     body = [n for n in _tree(source, module or "The code").body if not _is_text(n) and not _is_checking(n)]
     imports, top = [], set()
     for node in body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)) or not isinstance(node, (*_DEFS, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) or not isinstance(node,
+                                                                            (*_DEFS, ast.ClassDef,
+                                                                             ast.Assign, ast.AnnAssign,
+                                                                             ast.AugAssign, ast.Expr)):
             (reader := _Reader(True)).read(node)
             imports += _absolute(reader.imports, module)
         top.update(_bound(node))
     top.update(alias for alias, *_ in imports)
     hints = bool(re.search(r"\b(get_type_hints|__annotations__|get_annotations|signature|validate_call|singledispatch)\b", source))
-    units, assigned = [], {n for node in body if isinstance(node, (ast.Assign, ast.AnnAssign)) for n in _bound(node)}
+    units, assigned = [], {n for node in body if isinstance(node, (ast.Assign, ast.AnnAssign))
+                           for n in _bound(node)}
     for node in body:
         if isinstance(node, (ast.Import, ast.ImportFrom)) or _bound(node) == ["__all__"]: continue
         units += _paragraphs(node, _unit(node, module, top, assigned, hints, kinds, quiet))
@@ -302,7 +346,8 @@ class _Note:
 
     def get(self, mark: str):
         "What is known of a hash, or None."
-        if self.known is None: self.known = _noted(self.path, self.path.stat().st_mtime_ns) if self.path.is_file() else {}
+        if self.known is None:
+            self.known = _noted(self.path, self.path.stat().st_mtime_ns) if self.path.is_file() else {}
         return self.new.get(mark) or self.known.get(mark)
 
     def add(self, mark: str, value) -> None:
@@ -315,21 +360,27 @@ class _Note:
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(exist_ok=True)
-            temporary.write_text(json.dumps({_SELF: dict(list(((self.known or {}) | self.new).items())[-2_000:])}), encoding="utf-8")
+            temporary.write_text(json.dumps({_SELF: dict(list(((self.known or {})
+                                                               | self.new).items())[-2_000:])}),
+                                                               encoding="utf-8")
             os.replace(temporary, self.path)
-        except OSError: temporary.unlink(missing_ok=True)  # a folder that cannot be written: it is found anew each time
+        except OSError:
+            temporary.unlink(missing_ok=True)  # a folder that cannot be written: it is found anew each time
         self.new = {}
 
 # %% ../../nbs/core/07_code_closure.ipynb #89c78e64
 class Library:
-    "The modules of a package as texts, each read and understood once; what was understood is kept beside its compiled files."
+    """The modules of a package as texts, each read and understood once; what was understood is kept
+    beside its compiled files."""
     def __init__(self, package: Path,           # folder of the package `mlfin`
-                 notes: Path | None = None,     # folder for what is kept; the one of its compiled files by default
+                 notes: Path | None = None, # folder for what is kept; the one of its compiled files by default
                  ):
         self.package, self.names, self.handed, self.facts = package, None, {}, {}
         notes = notes or package / "__pycache__"
-        self.texts = {".".join(("mlfin", *p.relative_to(package).with_suffix("").parts)): p.read_bytes() for p in sorted(package.glob("**/*.py"))}
-        self.state = hashlib.sha256(b"".join(hashlib.sha256(n.encode() + b"\0" + t).digest() for n, t in self.texts.items())).hexdigest()
+        self.texts = {".".join(("mlfin", *p.relative_to(package).with_suffix("").parts)): p.read_bytes()
+                      for p in sorted(package.glob("**/*.py"))}
+        self.state = hashlib.sha256(b"".join(hashlib.sha256(n.encode() + b"\0" + t).digest() for n,
+                                             t in self.texts.items())).hexdigest()
         self.understood, self.answers = _Note(notes / "facts.json"), _Note(notes / "reach.json")
 
     def has(self, name: str) -> bool:
@@ -340,8 +391,10 @@ class Library:
         "Name -> module of what a package hands out without importing it: the `_HOME` of its `__init__.py`."
         if package not in self.handed:
             body = ast.parse(self.texts.get(f"{package}.__init__", b"")).body
-            found = [n.value for n in body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_HOME"]
-            self.handed[package] = {k: f"{package}.{v}" for k, v in ast.literal_eval(found[0]).items()} if found else {}
+            found = [n.value for n in body if isinstance(n, ast.Assign)
+                     and getattr(n.targets[0], "id", "") == "_HOME"]
+            self.handed[package] = {k: f"{package}.{v}" for k,
+                                    v in ast.literal_eval(found[0]).items()} if found else {}
         return self.handed[package]
 
     @cached_property
@@ -351,7 +404,8 @@ class Library:
 
     def _declared(self, module: str) -> dict:
         mark = hashlib.sha256(f"declared {module}\n".encode() + self.texts[module]).hexdigest()[:20]
-        if (found := self.understood.get(mark)) is None: self.understood.add(mark, found := declaration(self.texts[module].decode(), module))
+        if (found := self.understood.get(mark)) is None:
+            self.understood.add(mark, found := declaration(self.texts[module].decode(), module))
         return found
 
     def declared(self, key: str) -> dict[str, Any]: # of `_CLOSURE`
@@ -360,7 +414,8 @@ class Library:
 
     @cached_property
     def quiet(self) -> frozenset[str]:
-        "Decorators that neither look at annotations nor alter anything: Python's own, and those that registries name."
+        """Decorators that neither look at annotations nor alter anything: Python's own, and those that
+        registries name."""
         return _QUIET.union(*(r.get("quiet", ()) for r in self.declared("registry").values()))
 
     def understand(self, source: str, name: str = "") -> Facts:
@@ -368,8 +423,11 @@ class Library:
         mark = hashlib.sha256(f"{name} {sorted(self.quiet - _QUIET)}\n{source}".encode("utf-8", "surrogatepass")).hexdigest()[:20]
         if mark not in _READ:
             found = self.understood.get(mark)
-            _READ[mark] = Facts([Unit(*u) for u in found[0]], found[1]) if found else read_facts(source, name, self.quiet)
-        if self.understood.get(mark) is None: self.understood.add(mark, [[list(vars(u).values()) for u in _READ[mark].units], _READ[mark].imports])
+            _READ[mark] = Facts([Unit(*u) for u in found[0]],
+                                found[1]) if found else read_facts(source, name, self.quiet)
+        if self.understood.get(mark) is None:
+            self.understood.add(mark, [[list(vars(u).values()) for u in _READ[mark].units],
+                                       _READ[mark].imports])
         return _READ[mark]
 
     def module(self, name: str) -> Facts:
@@ -411,17 +469,21 @@ class _Names:
         "(module, number of a statement), (module, None) for a whole one, or ('', what an import binds)."
         first, *rest = dotted.split(".")
         found = [(module, i) for i in self.named[module].get(first, ())]
-        for base, name in [*((b, n) for alias, b, n in local if alias == first), *self.bound[module].get(first, ())]:
+        for base, name in [*((b, n) for alias, b, n in local if alias == first),
+                           *self.bound[module].get(first, ())]:
             found += self.target(base, name, rest, first)
         return found
 
     def target(self, base: str, name: str, rest: list[str], alias: str) -> list[tuple]:
         if base.split(".")[0] != "mlfin": return [("", f"{alias}={base}:{name}")]
-        if name == "*": return [(m, None) for m in ([base] if self.library.has(base) else self.library.homes(base).values())]
+        if name == "*":
+            return [(m, None) for m in ([base] if self.library.has(base)
+                                        else self.library.homes(base).values())]
         if self.library.has(base): return self.member(base, [name, *rest]) if name else [(base, None)]
         path, more = base, [name, *rest] if name else rest
         while more:
-            if more[0] in self.library.homes(path): return self.member(self.library.homes(path)[more[0]], more)
+            if more[0] in self.library.homes(path):
+                return self.member(self.library.homes(path)[more[0]], more)
             path, more = f"{path}.{more[0]}", more[1:]
             if self.library.has(path): return self.member(path, more) if more else [(path, None)]
         return [(m, None) for m in self.library.homes(path).values()]
@@ -444,7 +506,8 @@ class _Names:
         "The registry that a function adds to, by itself or by what it calls; empty where to none."
         for registry, said in self.library.declared("registry").items():
             known = self.registering.setdefault(registry, {})
-            def registers(where, unit, r=registry, by=frozenset(said["by"])): return where == r and bool(by & set(unit.names))
+            def registers(where, unit, r=registry, by=frozenset(said["by"])):
+                return where == r and bool(by & set(unit.names))
             if self._any(module, dotted, known, registers): return registry
         return ""
 
@@ -458,7 +521,8 @@ class _Names:
             if known.get(place) or is_one(place[0], unit):
                 known[place] = True
                 return True
-            if place not in known: queue += [p for name in unit.uses for p in self.find(place[0], name, unit.imports)]
+            if place not in known:
+                queue += [p for name in unit.uses for p in self.find(place[0], name, unit.imports)]
         known.update(dict.fromkeys(seen, False))
         return False
 
@@ -477,19 +541,25 @@ def _entries(names: _Names, registry: str) -> list[_Entry]:
     found, registrars = [], names.library.declared("registry")[registry]["by"]
     for module in names.library.siblings(registry):
         facts = names.facts(module)
-        if module != registry and not any(registry in (base, f"{base}.{name}") for _, base, name in facts.imports): continue
+        if module != registry and not any(registry in (base, f"{base}.{name}") for _, base,
+                                          name in facts.imports):
+            continue
         for i, unit in enumerate(facts.units):
             for function, said, members in unit.marks:
                 if names.registry(module, function) != registry: continue
                 own = [p[1] for p in names.find(module, function) if p[0] == registry and p[1] is not None]
                 direct = any(set(names.facts(registry).units[k].names) & set(registrars) for k in own)
                 written = said is not None and (direct or members == "entry")
-                found.append(_Entry((module, i), tuple(said) if written else None, tuple(members) if isinstance(members, list) else None, function, members == "entry"))
+                found.append(_Entry((module, i), tuple(said) if written else None,
+                                    tuple(members) if isinstance(members, list) else None, function,
+                                    members == "entry"))
     return found
 
 def _chosen(entries: list[_Entry], asked: Iterable[str], sets: Iterable[str] = ()) -> set[tuple]:
-    "Places of the entries that names ask for; where one is not written out, of every one that could be meant."
-    by_name, computed, chosen, queue, seen = {}, [e for e in entries if e.names is None], set(), list(asked), set()
+    """Places of the entries that names ask for; where one is not written out, of every one that could be
+    meant."""
+    by_name, computed, chosen, queue, seen = {}, [e for e in entries
+                                                  if e.names is None], set(), list(asked), set()
     for e in entries:
         for name in e.names or (): by_name.setdefault(name, []).append(e)
     while queue:
@@ -497,8 +567,10 @@ def _chosen(entries: list[_Entry], asked: Iterable[str], sets: Iterable[str] = (
         seen.add(text)
         bare = re.sub(r"(?:_\d+(?:\.\d+)?)+$", "", text)
         exact = by_name.get(text) or by_name.get(bare) or []
-        near = exact or [e for e in entries if e.names is None or any(f"_{n}_" in f"_{text}_" for n in e.names)]
-        chosen |= {e.place for e in near} | {e.place for e in computed if e.place[0] in {x.place[0] for x in exact if not x.table}}
+        near = exact or [e for e in entries if e.names is None or any(f"_{n}_" in f"_{text}_"
+                                                                      for n in e.names)]
+        chosen |= {e.place for e in near} | {e.place for e in computed
+                                             if e.place[0] in {x.place[0] for x in exact if not x.table}}
         for e in exact:
             if e.kind.split(".")[-1] in sets: queue += e.members or by_name
     return chosen
@@ -512,8 +584,10 @@ class _Walk:
         def declared(key): return {(m, name) for m, said in library.declared(key).items() for name in said}
         self.cut = declared("keys") | (declared("stored") if stored else set())
         self.loaders, self.types_only = declared("loaders"), library.declared("types_only")
-        self.only_with = {(m, name): other for m, said in library.declared("only_with").items() for name, other in said.items()}
-        self.kinds = {(m, name): kind for m, said in library.declared("kinds").items() for name, kind in said.items()}
+        self.only_with = {(m, name): other for m, said in library.declared("only_with").items() for name,
+                          other in said.items()}
+        self.kinds = {(m, name): kind for m, said in library.declared("kinds").items() for name,
+                      kind in said.items()}
         self.names.named[_HERE], self.names.bound[_HERE] = {}, {}
         self.reached, self.outside, self.loaded, self.queue, self.later = {}, {}, set(), [], []
 
@@ -526,7 +600,8 @@ class _Walk:
         for i, unit in enumerate(facts.units):
             calls = [mark[0] for mark in unit.marks if mark[0].split(".")[-1] not in self.library.quiet]
             if any(self.names.registry(module, call) for call in calls): continue
-            if unit.acts or any(self.names.alters(module, c) or ("." in c and self.names.inside(module, c)) for c in calls):
+            if unit.acts or any(self.names.alters(module, c) or ("." in c and self.names.inside(module, c))
+                                for c in calls):
                 self.queue.append((module, i))
 
     def load_both(self, base: str, name: str) -> None:
@@ -536,15 +611,18 @@ class _Walk:
     def follow(self, module: str, unit: Unit, uses: Iterable[str]) -> None:
         "Take in what a statement names."
         for _, base, name in unit.imports: self.load_both(base, name)
-        found = [(*p, module) if p[0] == "" else p for name in uses for p in self.names.find(module, name, unit.imports)]
+        found = [(*p, module) if p[0] == "" else p for name in uses
+                 for p in self.names.find(module, name, unit.imports)]
         for text in unit.texts:
             if not text.startswith("mlfin.") or module in self.types_only: continue
             parts = text.split(".")
             for k in range(2, len(parts) + 1):
-                if self.library.has(m := ".".join(parts[:k])): found += self.names.member(m, parts[k:]) if parts[k:] else [(m, None)]
+                if self.library.has(m := ".".join(parts[:k])):
+                    found += self.names.member(m, parts[k:]) if parts[k:] else [(m, None)]
         for place in found: (self.later if self.condition(place) else self.queue).append(place)
         if unit.blind and not any((module, n) in self.loaders for n in unit.names):
-            self.queue += [(module, None)] if unit.blind in _BLIND else [(m, None) for m in self.library.modules()]
+            self.queue += [(module, None)] if unit.blind in _BLIND else [(m, None)
+                                                                         for m in self.library.modules()]
 
     def condition(self, place: tuple) -> str:
         "The definition of its module with which alone a statement counts; empty where it counts anyway."
@@ -562,17 +640,21 @@ class _Walk:
             self.load(module)
             units = self.names.facts(module).units
             for k in (range(len(units)) if i is None else (i,)):
-                if k in self.reached.setdefault(module, set()) or any((module, n) in self.cut for n in units[k].names): continue
+                if k in self.reached.setdefault(module, set()) or any((module, n) in self.cut
+                                                                      for n in units[k].names):
+                    continue
                 self.reached[module].add(k)
                 self.follow(module, units[k], self.wanted(module, units[k]))
 
     def wanted(self, module: str, unit: Unit) -> Iterable[str]:
-        "The names in a statement that count: of one that tells kinds apart by a text, those of the kinds that were asked for."
+        """The names in a statement that count: of one that tells kinds apart by a text, those of the
+        kinds that were asked for."""
         key = next((self.kinds[module, n] for n in unit.names if (module, n) in self.kinds), None)
         asked = self.asked.get(key["asked"]) if key else None
         if asked is None or not unit.cases: return unit.uses
         bare = [a.removeprefix(key.get("prefix", "")) for a in asked]
-        mine = [uses for test, kind, uses in unit.cases if test != key["test"] or any(a.startswith(kind) for a in bare)]
+        mine = [uses for test, kind, uses in unit.cases if test != key["test"]
+                or any(a.startswith(kind) for a in bare)]
         return {*unit.always, *(u for uses in mine for u in uses)}
 
     def settle(self) -> None:
@@ -580,10 +662,12 @@ class _Walk:
         entries, done = self.names.entries, None
         while done != (done := sum(map(len, self.reached.values()))) or self.queue:
             self.drain()
-            there = {(m, n) for m, ks in self.reached.items() for k in ks for n in self.names.facts(m).units[k].names} if self.later else set()
+            there = {(m, n) for m, ks in self.reached.items() for k in ks
+                     for n in self.names.facts(m).units[k].names} if self.later else set()
             self.queue += [p for p in self.later if (p[0], self.condition(p)) in there]
             for registry, said in self.library.declared("registry").items():
-                here = {n for k in self.reached.get(registry, ()) for n in self.names.facts(registry).units[k].names}
+                here = {n for k in self.reached.get(registry, ())
+                        for n in self.names.facts(registry).units[k].names}
                 if not here & set(said["kept"]): continue
                 if registry not in entries: entries[registry] = _entries(self.names, registry)
                 self.queue += self.meant(entries[registry], said)
@@ -592,7 +676,8 @@ class _Walk:
     def digest(self, module: str) -> str:
         "Hash of what is reached of a module, in its order, and of what it has from outside."
         units = self.names.facts(module).units
-        told = [*(units[k].digest for k in sorted(self.reached[module])), *sorted(self.outside.get(module, ()))]
+        told = [*(units[k].digest for k in sorted(self.reached[module])),
+                *sorted(self.outside.get(module, ()))]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
     def meant(self, entries: list[_Entry], registry: dict) -> set[tuple]:
@@ -601,19 +686,23 @@ class _Walk:
         if (asked := self.asked.get(registry["asked"])) is None: return {e.place for e in entries}
         if not registry.get("by_text"): return _chosen(entries, asked, sets)
         own = {e.place for e in entries}
-        texts = {t for m, ks in self.reached.items() for k in ks for t in self.names.facts(m).units[k].texts if (m, k) in own or re.search(r"_\d", t)}
+        texts = {t for m, ks in self.reached.items() for k in ks
+                 for t in self.names.facts(m).units[k].texts if (m, k) in own or re.search(r"_\d", t)}
         known = {n for e in entries for n in e.names or ()}
-        return _chosen(entries, {*asked, *(t for t in texts if t in known or re.sub(r"(?:_\d+(?:\.\d+)?)+$", "", t) in known)}, sets)
+        return _chosen(entries,
+                       {*asked, *(t for t in texts if t in known
+                                  or re.sub(r"(?:_\d+(?:\.\d+)?)+$", "", t) in known)}, sets)
 
 # %% ../../nbs/core/07_code_closure.ipynb #4a6074d2
 def reach(sources: Iterable[str],                   # Python: a notebook's code, scripts
           library: Library,                         # the package
-          asked: dict[str, set[str] | None],        # features, model, label, source -> names; None or absent: all that there are
-          stored: bool = False,                     # the data count by their content: what modules declare `stored` is not followed
+          asked: dict[str, set[str] | None], # features, model, label, source -> names; None or absent: all that there are
+          stored: bool = False, # the data count by their content: what modules declare `stored` is not followed
          ) -> dict[str, str]:                       # module -> hash of what is reached of it, sorted
     "What of the package texts reach: definitions, not modules."
     sources = list(sources)
-    told = [library.state, sources, {k: None if v is None else sorted(v) for k, v in sorted(asked.items())}, stored]
+    told = [library.state, sources, {k: None if v is None else sorted(v) for k,
+                                     v in sorted(asked.items())}, stored]
     mark = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]
     if (known := library.answers.get(mark)) is not None: return dict(known)
     walk = _Walk(library, asked, stored)
@@ -621,7 +710,9 @@ def reach(sources: Iterable[str],                   # Python: a notebook's code,
         walk.names.learn(_HERE, facts)
         for alias, base, name in facts.imports:
             walk.load_both(base, name)
-            if name: walk.queue += [(*p, _HERE) if p[0] == "" else p for p in walk.names.target(base, name, [], alias)]
+            if name:
+                walk.queue += [(*p, _HERE) if p[0] == "" else p
+                               for p in walk.names.target(base, name, [], alias)]
         for unit in facts.units: walk.follow(_HERE, unit, unit.uses)
     walk.settle()
     found = {module: walk.digest(module) for module in sorted(walk.reached) if walk.reached[module]}

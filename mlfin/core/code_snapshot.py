@@ -31,7 +31,8 @@ class CodeSnapshot:
         "The package in it: what kernels import."
         return self.folder / "mlfin"
 
-_MARK, _LINKED = ".snapshot", ".linked.json"  # that it is one; compiled files as they were linked: path -> time
+# that it is one; compiled files as they were linked: path -> time
+_MARK, _LINKED = ".snapshot", ".linked.json"
 
 def _files(package: Path, root: Path, texts: Iterable[Path]) -> list[tuple[str, Path]]:
     "(place in the snapshot, file), sorted."
@@ -44,14 +45,17 @@ def _read(files: list[tuple[str, Path]]) -> list[tuple[str, bytes, os.stat_resul
     "What stands in files, all of the same moment."
     for _ in range(20):
         found = [(place, path.read_bytes(), path.stat()) for place, path in files]
-        if all(path.stat().st_mtime_ns == stat.st_mtime_ns and len(text) == stat.st_size for (_, path), (_, text, stat) in zip(files, found, strict=True)):
+        if all(path.stat().st_mtime_ns == stat.st_mtime_ns and len(text) == stat.st_size for (_, path),
+               (_, text, stat) in zip(files, found, strict=True)):
             return found
-    raise PipelineError("The project's files are written all the time.\nHint: wait until the export or the checkout is done, and run again.")
+    raise PipelineError("The project's files are written all the time.\nHint: wait until the export or the "
+                        "checkout is done, and run again.")
 
 # %% ../../nbs/core/13_code_snapshot.ipynb #3ced1351
 def _compiled(folder: Path) -> dict[str, Path]:
     "Compiled files below a folder, by their path in it."
-    return {p.relative_to(folder).as_posix(): p for cache in folder.glob("**/__pycache__") for p in cache.iterdir() if p.suffix in (".pyc", ".nbi", ".nbc")}
+    return {p.relative_to(folder).as_posix(): p for cache in folder.glob("**/__pycache__")
+            for p in cache.iterdir() if p.suffix in (".pyc", ".nbi", ".nbc")}
 
 def _source_of(place: str) -> str:
     "Path of the source that a compiled file belongs to."
@@ -80,10 +84,14 @@ def _share(source: Path, dest: Path, linked: dict[str, int]) -> int:
     "Give a package what another one has compiled of the same sources; how many files."
     theirs, ours, given = _compiled(source), _compiled(dest), 0
     for index in sorted(theirs, key=lambda p: (p.endswith(".nbi"), p)):
-        if index.endswith(".nbc") or not _alike(source / _source_of(index), dest / _source_of(index)): continue
+        if index.endswith(".nbc") or not _alike(source / _source_of(index), dest / _source_of(index)):
+            continue
         mine, time = ours.get(index), theirs[index].stat().st_mtime_ns
-        if mine is not None and (mine.stat().st_mtime_ns == time or linked.get(index) != mine.stat().st_mtime_ns): continue
-        group = [p for p in theirs if p.endswith(".nbc") and p.startswith(index.removesuffix("nbi"))] if index.endswith(".nbi") else []
+        if mine is not None and (mine.stat().st_mtime_ns == time
+                                 or linked.get(index) != mine.stat().st_mtime_ns):
+            continue
+        group = [p for p in theirs if p.endswith(".nbc")
+                 and p.startswith(index.removesuffix("nbi"))] if index.endswith(".nbi") else []
         for place in (*group, index): _put(theirs[place], dest / place)
         linked[index], given = time, given + 1 + len(group)
     return given
@@ -105,7 +113,8 @@ def share_compiled(snapshot: CodeSnapshot, # what kernels compiled in it
 # %% ../../nbs/core/13_code_snapshot.ipynb #970538e9
 def _build(files: list, code: str, home: Path, package: Path) -> Path:
     "Lay out a snapshot that is not there yet; its folder."
-    times = hashlib.sha256("".join(f"{place}{stat.st_mtime_ns}" for place, _, stat in files).encode()).hexdigest()[:6]
+    times = hashlib.sha256("".join(f"{place}{stat.st_mtime_ns}" for place, _,
+                                   stat in files).encode()).hexdigest()[:6]
     folder, begun = home / f"{code}-{times}", home / f".{code}-{times}.tmp"
     if not folder.is_dir():
         shutil.rmtree(begun, ignore_errors=True)
@@ -116,13 +125,15 @@ def _build(files: list, code: str, home: Path, package: Path) -> Path:
         (begun / _MARK).write_text(code, encoding="utf-8")
         os.replace(begun, folder)
     linked = _linked(folder)
-    if _share(package, folder / "mlfin", linked): (folder / _LINKED).write_text(json.dumps(linked), encoding="utf-8")
+    if _share(package, folder / "mlfin", linked):
+        (folder / _LINKED).write_text(json.dumps(linked), encoding="utf-8")
     return folder
 
 def _clear(home: Path, kept: Path) -> None:
     "Take away snapshots that no process uses."
     for folder in [p for p in home.iterdir() if p.is_dir() and p != kept]:
-        if all(_is_free(lock) for lock in home.glob(f"{folder.name}.*.lock")): shutil.rmtree(folder, ignore_errors=True)
+        if all(_is_free(lock) for lock in home.glob(f"{folder.name}.*.lock")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 def _is_free(lock: Path) -> bool:
     "Whether nobody holds a lock; one that was left behind goes away."
@@ -141,7 +152,8 @@ def snapshot_code(package: Path,          # folder of the package `mlfin` that t
     home.mkdir(parents=True, exist_ok=True)
     with file_lock(home / ".lock"):
         files = _read(_files(package, root, texts))
-        code = hashlib.sha256(b"".join(hashlib.sha256(place.encode() + b"\0" + text).digest() for place, text, _ in files)).hexdigest()[:12]
+        code = hashlib.sha256(b"".join(hashlib.sha256(place.encode() + b"\0" + text).digest() for place,
+                                       text, _ in files)).hexdigest()[:12]
         folder = _build(files, code, home, package)
         mine = next(p for n in count() if not (p := home / f"{folder.name}.{os.getpid()}-{n}.lock").exists())
         held = file_lock(mine, timeout=0).acquire()

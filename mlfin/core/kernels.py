@@ -43,7 +43,8 @@ def _code_text(code: CodeType) -> tuple:
 
 # %% ../../nbs/core/11_kernels.ipynb #ke7e000e
 def _kernel_digest(kernel: Callable, options: dict) -> str:
-    "Digest of the code that a kernel runs, its callees' included, the files that it comes from, and how it is compiled."
+    """Digest of the code that a kernel runs, its callees' included, the files that it comes from, and how
+    it is compiled."""
     found, queue = set(), [kernel]
     while queue:
         f = queue.pop()
@@ -59,13 +60,14 @@ def _kernel_digest(kernel: Callable, options: dict) -> str:
 @cache
 def _warn_uncached() -> None:
     "Log, once in a process, that nothing compiled is kept."
-    logging.getLogger("mlfin").warning("there is no folder to keep compiled kernels in, each process compiles anew; "
+    logging.getLogger("mlfin").warning("there is no folder to keep compiled kernels in, each process "
+                                       "compiles anew; "
                                        "NUMBA_CACHE_DIR can name one")
 
 @cache
 def compiled(kernel: Callable, # a plain function of numbers and arrays; functions of its module that it calls are compiled with it
              **options: Any,   # of `numba.njit`, besides those that all kernels have
-            ) -> Callable:     # machine code that releases the interpreter's lock, kept on disk where there is a folder for it
+            ) -> Callable: # machine code that releases the interpreter's lock, kept on disk where there is a folder for it
     "Compile a function to machine code; a division by zero gives what NumPy gives, and raises nothing."
     import numba
 
@@ -85,7 +87,7 @@ def compiled(kernel: Callable, # a plain function of numbers and arrays; functio
 # %% ../../nbs/core/11_kernels.ipynb #ke7e000a
 def read_only(x: Any,            # an array, or what makes one
               dtype: Any = None, # of the result; None: as it is
-             ) -> np.ndarray:    # C-contiguous, not writeable; the same memory where `x` has that order and type
+             ) -> np.ndarray: # C-contiguous, not writeable; the same memory where `x` has that order and type
     "A read-only view of an array in the one form for which kernels are compiled."
     x = np.ascontiguousarray(x, dtype).view()
     x.flags.writeable = False

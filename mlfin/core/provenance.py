@@ -55,7 +55,8 @@ def _plain(value: Any) -> Any:
 def hash_json(value: Any, # dicts, lists, strings, numbers, times, None
              ) -> str:    # 64 hexadecimal digits (SHA-256)
     "Hash of a value's canonical JSON."
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False,
+                      allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 # %% ../../nbs/core/08_provenance.ipynb #c3407849
@@ -70,7 +71,8 @@ def hash_frame(frame, # pandas DataFrame; its index does not enter
         column = frame[name]
         digest.update(f"|{name}|{column.dtype}|".encode())
         if column.dtype.kind == "M": values = column.astype("int64").to_numpy()
-        elif column.dtype.kind == "f": values = np.where(np.isnan(v := column.to_numpy(dtype=float)), np.nan, v + 0.0)
+        elif column.dtype.kind == "f":
+            values = np.where(np.isnan(v := column.to_numpy(dtype=float)), np.nan, v + 0.0)
         elif column.dtype.kind in "iub" and isinstance(column.dtype, np.dtype): values = column.to_numpy()
         else:
             values, texts = pd.factorize(column)
@@ -107,7 +109,8 @@ def atomic_path(dest: str | Path, # where the file shall stand
         with open(temporary, "rb") as f: os.fsync(f.fileno())
         os.replace(temporary, dest)
     except OSError as e:
-        raise DataError(f"{dest.name} could not be written to {dest.parent}: {system_message(OSError(e.errno, e.strerror or str(e)))}") from e
+        raise DataError(f"{dest.name} could not be written to {dest.parent}: "
+                        f"{system_message(OSError(e.errno, e.strerror or str(e)))}") from e
     finally:
         try: temporary.unlink(missing_ok=True)
         except OSError: pass  # the folder itself is not there: nothing was left behind
@@ -122,7 +125,9 @@ def write_parquet(frame,                        # pandas DataFrame with plain co
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    if task_key: table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"mlfin.task_key": task_key.encode()})
+    if task_key:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}),
+                                               b"mlfin.task_key": task_key.encode()})
     with atomic_path(path) as temporary: pq.write_table(table, temporary, compression="zstd")
 
 def read_parquet(path: str | Path, # a Parquet file
@@ -130,9 +135,11 @@ def read_parquet(path: str | Path, # a Parquet file
     "Read a frame, or say what is wrong with the file."
     import pandas as pd
 
-    if not Path(path).is_file(): raise DataError(f"{path} is not there.\nHint: run the task that makes it, or `mlfin run`.")
+    if not Path(path).is_file():
+        raise DataError(f"{path} is not there.\nHint: run the task that makes it, or `mlfin run`.")
     try: return pd.read_parquet(path)
-    except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable Parquet file: {e}.\nHint: delete it and run again.") from None
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path} is not a readable Parquet file: {e}.\nHint: delete it and run again.") from None
 
 # %% ../../nbs/core/08_provenance.ipynb #75f27e08
 def write_json(value: Any,                  # dicts, lists, strings, numbers, times, None; NaN becomes null
@@ -148,8 +155,10 @@ def read_json(path: str | Path, # a JSON file
              ) -> Any:          # what it holds
     "Read JSON, or say what is wrong with the file."
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError: raise DataError(f"{path} is not there.\nHint: run the task that makes it, or `mlfin run`.") from None
-    except ValueError as e: raise DataError(f"{path} is not valid JSON: {e}.\nHint: delete it and run again.") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} is not there.\nHint: run the task that makes it, or `mlfin run`.") from None
+    except ValueError as e:
+        raise DataError(f"{path} is not valid JSON: {e}.\nHint: delete it and run again.") from None
 
 # %% ../../nbs/core/08_provenance.ipynb #29b18e6c
 def product_key(path: str | Path, # a product: Parquet or JSON
@@ -178,7 +187,8 @@ def _homes(package: str) -> dict[str, str]:
     "Name -> module of what a package hands out without importing it: the `_HOME` of its `__init__.py`."
     path = _PACKAGE.joinpath(*package.split(".")[1:], "__init__.py")
     body = ast.parse(path.read_text(encoding="utf-8")).body if package.split(".")[0] == "mlfin" and path.is_file() else []
-    found = [n.value for n in body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_HOME"]
+    found = [n.value for n in body if isinstance(n, ast.Assign)
+             and getattr(n.targets[0], "id", "") == "_HOME"]
     return {k: f"{package}.{v}" for k, v in ast.literal_eval(found[0]).items()} if found else {}
 
 @cache
@@ -193,17 +203,21 @@ def source_folder(root: Path, # the project's folder
 
 # %% ../../nbs/core/08_provenance.ipynb #72ab4883
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    "Statements with those inside them; expressions, most of a module, hold no import and are not looked into."
+    """Statements with those inside them; expressions, most of a module, hold no import and are not looked
+    into."""
     for node in body:
         yield node
-        for part in ("body", "orelse", "finalbody", "handlers", "cases"): yield from _statements(getattr(node, part, ()))
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _statements(getattr(node, part, ()))
 
 @cache
 def _imports(source: str, module: str = "") -> tuple[str, ...]:
-    "Names of mlfin modules that Python source imports, also through a package; relative imports resolved from `module`."
+    """Names of mlfin modules that Python source imports, also through a package; relative imports
+    resolved from `module`."""
     found = set()
     for node in _statements(_tree(source, module or "The code").body):
-        if isinstance(node, ast.Import): names, whole = [a.name for a in node.names], [a.name for a in node.names]
+        if isinstance(node, ast.Import):
+            names, whole = [a.name for a in node.names], [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             parent = ".".join(module.split(".")[: -node.level]) if node.level else ""
             base = ".".join(filter(None, (parent, node.module)))
@@ -216,7 +230,8 @@ def _imports(source: str, module: str = "") -> tuple[str, ...]:
 
 # %% ../../nbs/core/08_provenance.ipynb #14569860
 def _plugin_files(name: str) -> list[Path]:
-    "Files that a plugin consists of: a package's modules; or a module and what it imports from beside itself."
+    """Files that a plugin consists of: a package's modules; or a module and what it imports from beside
+    itself."""
     try: found = find_spec(name)
     except ModuleNotFoundError: found = None
     if found is None or not found.origin:
@@ -231,7 +246,8 @@ def _plugin_files(name: str) -> list[Path]:
         nodes = list(ast.walk(_tree(file.read_text(encoding="utf-8"), file.name)))
         names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
         names += [n.module or a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names]
-        beside = {file.parent / n.split(".")[0] for n in names if n.split(".")[0] != "mlfin" and "site-packages" not in file.parts}
+        beside = {file.parent / n.split(".")[0] for n in names if n.split(".")[0] != "mlfin"
+                  and "site-packages" not in file.parts}
         queue += [q for b in beside for q in (b.with_suffix(".py"), *b.glob("**/*.py")) if q.is_file()]
     return sorted(files)
 
@@ -242,9 +258,11 @@ def _cells(path: Path) -> list[tuple[str, str]]:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         return [(c["cell_type"], "".join(c["source"])) for c in cells]
     except (FileNotFoundError, IsADirectoryError):
-        raise SettingsError(must_be("source", "a notebook that exists", path.name, "pipeline.yaml", "paths start at the project's folder.")) from None
+        raise SettingsError(must_be("source", "a notebook that exists", path.name, "pipeline.yaml",
+                                    "paths start at the project's folder.")) from None
     except (ValueError, KeyError, TypeError):
-        raise SettingsError(f"{path.name} is not a valid notebook.\nHint: git checkout, or save it again in JupyterLab.") from None
+        raise SettingsError(f"{path.name} is not a valid notebook.\nHint: git checkout, or save it again "
+                            "in JupyterLab.") from None
 
 def notebook_source(path: Path, # a notebook
                    ) -> str:    # Python source of its code cells, magics blanked
@@ -289,25 +307,33 @@ class TaskSpec:
     parameters: dict[str, Any]   # what the notebook is asked
     resources: dict[str, str]    # files whose content counts
     upstream: tuple[str, ...]    # names of the tasks whose products it reads
-    entry: str = ""              # its name in the file: `train-[[model]]-[[label]]` for every task of that grid
+    entry: str = "" # its name in the file: `train-[[model]]-[[label]]` for every task of that grid
 
 def yaml_position(why: Exception, # what was raised when YAML was read
                ) -> str:       # ": line 3, column 7: what is wrong"
     "Where YAML breaks off, and why, without a word of it."
     at, begun = getattr(why, "problem_mark", None), getattr(why, "context_mark", None)
-    what = re.sub(r"'([^']*)'", lambda m: "something" if re.search(r"\w", m[1]) else m[0], str(getattr(why, "problem", None) or ""))
+    what = re.sub(r"'([^']*)'", lambda m: "something" if re.search(r"\w", m[1]) else m[0],
+                  str(getattr(why, "problem", None) or ""))
     where = f": line {at.line + 1}, column {at.column + 1}" if at is not None else ""
-    return where + (f", in what begins in line {begun.line + 1}" if begun is not None else "") + (f": {what}" if what else "")
+    return where + (f", in what begins in line {begun.line + 1}" if begun is not None
+                    else "") + (f": {what}" if what else "")
 
 def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings
     "Read a mapping from YAML, or say which line is wrong."
-    try: value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError: raise SettingsError(must_be("file", "a YAML file that exists", str(path), hint="git checkout brings it back.")) from None
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader",
+                                                                           yaml.SafeLoader))
+    except FileNotFoundError:
+        raise SettingsError(must_be("file", "a YAML file that exists", str(path),
+                                    hint="git checkout brings it back.")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise SettingsError(f"{path.name} is not valid YAML{yaml_position(e)}.\nHint: mend that line; `git diff {path.name}` shows what changed.") from None
+        raise SettingsError(f"{path.name} is not valid YAML{yaml_position(e)}.\nHint: mend that line; `git "
+                            f"diff {path.name}` shows what changed.") from None
     if not isinstance(value, dict):
-        raise SettingsError(must_be(path.name, "a mapping of keys to values", f"a {type(value).__name__}", hint=f"look at `git diff {path.name}`."))
+        raise SettingsError(must_be(path.name, "a mapping of keys to values", f"a {type(value).__name__}",
+                                    hint=f"look at `git diff {path.name}`."))
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in value.items()}
 
 # %% ../../nbs/core/08_provenance.ipynb #bafc30fd
@@ -319,7 +345,8 @@ def _fill(value: Any, parameters: dict) -> Any:
     if isinstance(value, list): return [_fill(v, parameters) for v in value]
     if not isinstance(value, str): return value
     def lookup(match):
-        if match[1] not in parameters: raise SettingsError(unknown("placeholder", match[1], parameters, "pipeline.yaml"))
+        if match[1] not in parameters:
+            raise SettingsError(unknown("placeholder", match[1], parameters, "pipeline.yaml"))
         return parameters[match[1]]
     if whole := re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", value): return lookup(whole)
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda m: str(lookup(m)), value)
@@ -327,7 +354,9 @@ def _fill(value: Any, parameters: dict) -> Any:
 def _point(entry: dict, point: dict[str, str]) -> dict:
     "An entry with `[[name]]` replaced by the grid's value of that name; the values become parameters."
     def lookup(match):
-        if match[1] not in point: raise SettingsError(unknown("placeholder", match[1], point, f"pipeline.yaml, task {entry['name']}"))
+        if match[1] not in point:
+            raise SettingsError(unknown("placeholder", match[1], point,
+                                        f"pipeline.yaml, task {entry['name']}"))
         return point[match[1]]
     def at(value):
         if isinstance(value, dict): return {k: at(v) for k, v in value.items()}
@@ -338,16 +367,23 @@ def _point(entry: dict, point: dict[str, str]) -> dict:
 
 # %% ../../nbs/core/08_provenance.ipynb #63734e4e
 def _points(entry: dict, parameters: dict) -> list[dict[str, str]]:
-    "Every combination of the values of an entry's `grid`, in alphabetical order: how a list is ordered is no matter."
+    """Every combination of the values of an entry's `grid`, in alphabetical order: how a list is ordered
+    is no matter."""
     grid, where = entry["grid"], f"pipeline.yaml, task {entry.get('name') or '?'}"
-    if not isinstance(grid, dict) or not grid: raise SettingsError(must_be("grid", "a mapping of names to lists", grid, where, _MEND))
+    if not isinstance(grid, dict) or not grid:
+        raise SettingsError(must_be("grid", "a mapping of names to lists", grid, where, _MEND))
     lists = []
     for name, value in grid.items():
-        if f"[[{name}]]" not in str(entry.get("name")): raise SettingsError(must_be("name", f"one with [[{name}]] in it", entry.get("name"), where, _MEND))
-        values, asked = _fill(value, parameters), re.sub(r"[{}\s]", "", value) if isinstance(value, str) else name
-        plain = isinstance(values, list) and all(isinstance(v, str) and re.fullmatch(r"[^\W_][\w.-]*", v) for v in values)
+        if f"[[{name}]]" not in str(entry.get("name")):
+            raise SettingsError(must_be("name", f"one with [[{name}]] in it", entry.get("name"), where,
+                                        _MEND))
+        values, asked = _fill(value, parameters), re.sub(r"[{}\s]", "",
+                                                         value) if isinstance(value, str) else name
+        plain = isinstance(values, list) and all(isinstance(v, str) and re.fullmatch(r"[^\W_][\w.-]*", v)
+                                                 for v in values)
         if not plain or not values or len(set(values)) < len(values):
-            raise ParameterError(must_be(asked, "a list of plain names, at least one, each once", values, hint=f"for example -p {asked}=[A,B]"))
+            raise ParameterError(must_be(asked, "a list of plain names, at least one, each once", values,
+                                         hint=f"for example -p {asked}=[A,B]"))
         lists.append(sorted(values))
     return [dict(zip(grid, values, strict=True)) for values in combinations(*lists)]
 
@@ -364,12 +400,16 @@ def expand_grids(tasks: list,      # entries of `tasks` in pipeline.yaml
 def with_labels(asked: dict,   # parameters of a question, or some of them
                 where: str = "", # who says so: a file, -p
                ) -> dict:      # with `labels` in the place of `label`
-    "A question that says `label` asks for a list of one; raises `ParameterError` where it says `labels` as well, and others."
+    """A question that says `label` asks for a list of one; raises `ParameterError` where it says `labels`
+    as well, and others."""
     if "label" not in asked: return asked
     one, many = asked["label"], asked.get("labels")
-    if not isinstance(one, str): raise ParameterError(must_be("label", "given: the name of one label", one, where, "several stand in a list: labels=[A,B]"))
+    if not isinstance(one, str):
+        raise ParameterError(must_be("label", "given: the name of one label", one, where,
+                                     "several stand in a list: labels=[A,B]"))
     if "labels" in asked and many != [one]:
-        raise ParameterError(must_be("labels", f"left out, or [{one}], where label={one} is given", many, where, "say what is meant once: labels=[A,B]"))
+        raise ParameterError(must_be("labels", f"left out, or [{one}], where label={one} is given", many,
+                                     where, "say what is meant once: labels=[A,B]"))
     return {**{k: v for k, v in asked.items() if k != "label"}, "labels": [one]}
 
 # %% ../../nbs/core/08_provenance.ipynb #91866f77
@@ -378,38 +418,48 @@ def _task_spec(task: dict, parameters: dict, root: Path) -> TaskSpec:
     name = task.get("name") if isinstance(task, dict) else None
     for key in ("name", "source", "product"):
         if not isinstance(task, dict) or not task.get(key):
-            raise SettingsError(must_be(key, "given for every task", None, f"pipeline.yaml, task {name or '?'}", _MEND))
+            raise SettingsError(must_be(key, "given for every task", None,
+                                        f"pipeline.yaml, task {name or '?'}", _MEND))
     filled = _fill({k: task.get(k) for k in ("source", "product", "params", "upstream")}, parameters)
     if not isinstance(filled["product"], dict) or not isinstance(filled["params"] or {}, dict):
-        raise SettingsError(must_be("product", "a mapping of names to paths", filled["product"], f"pipeline.yaml, task {name}", _MEND))
+        raise SettingsError(must_be("product", "a mapping of names to paths", filled["product"],
+                                    f"pipeline.yaml, task {name}", _MEND))
     for path in filled["product"].values():
-        if not isinstance(path, str): raise SettingsError(must_be("product", "a mapping of names to paths", path, f"pipeline.yaml, task {name}", _MEND))
+        if not isinstance(path, str):
+            raise SettingsError(must_be("product", "a mapping of names to paths", path,
+                                        f"pipeline.yaml, task {name}", _MEND))
     if not isinstance(filled["upstream"] or [], list):
-        raise SettingsError(must_be("upstream", "a list of tasks", filled["upstream"], f"pipeline.yaml, task {name}", f"upstream: [{filled['upstream']}]"))
+        raise SettingsError(must_be("upstream", "a list of tasks", filled["upstream"],
+                                    f"pipeline.yaml, task {name}", f"upstream: [{filled['upstream']}]"))
     params = dict(filled["params"] or {})
     resources = params.pop("resources_", None) or {}
-    return TaskSpec(name, root / filled["source"], filled["product"], params, resources, tuple(filled["upstream"] or ()))
+    return TaskSpec(name, root / filled["source"], filled["product"], params, resources,
+                    tuple(filled["upstream"] or ()))
 
 # %% ../../nbs/core/08_provenance.ipynb #c9ecc66d
 def _entries(root: Path) -> list:
     "The entries of `tasks`, as they stand."
     tasks = read_yaml(root / "pipeline.yaml").get("tasks")
-    if not isinstance(tasks, list) or not tasks: raise SettingsError(must_be("tasks", "a list of tasks", tasks, "pipeline.yaml", _MEND))
+    if not isinstance(tasks, list) or not tasks:
+        raise SettingsError(must_be("tasks", "a list of tasks", tasks, "pipeline.yaml", _MEND))
     return tasks
 
 def _read_specs(tasks: list, parameters: dict, root: Path) -> dict[str, TaskSpec]:
-    "Name -> task, in the file's order; `train-*` among what a task reads becomes the names that it stands for."
+    """Name -> task, in the file's order; `train-*` among what a task reads becomes the names that it
+    stands for."""
     specs = {}
     for raw in tasks:
         for entry in expand_grids([raw], parameters):
             spec = _task_spec(entry, parameters, root)
-            if spec.name in specs: raise SettingsError(must_be("name", "used once", spec.name, "pipeline.yaml", _MEND))
+            if spec.name in specs:
+                raise SettingsError(must_be("name", "used once", spec.name, "pipeline.yaml", _MEND))
             specs[spec.name] = replace(spec, entry=raw["name"])
     for spec in specs.values():
         upstream = []
         for name in spec.upstream:
             fit = [n for n in specs if fnmatchcase(n, name)] if "*" in name else [name]
-            if not fit or fit[0] not in specs: raise SettingsError(unknown("upstream", name, specs, f"pipeline.yaml, task {spec.name}"))
+            if not fit or fit[0] not in specs:
+                raise SettingsError(unknown("upstream", name, specs, f"pipeline.yaml, task {spec.name}"))
             upstream += fit
         specs[spec.name] = replace(spec, upstream=tuple(dict.fromkeys(upstream)))
     return specs
@@ -422,7 +472,9 @@ def read_pipeline(root: Path,                      # the project's folder
     specs, ordered = _read_specs(_entries(root), asked, root), {}
     while len(ordered) < len(specs):
         ready = [s for s in specs.values() if s.name not in ordered and all(u in ordered for u in s.upstream)]
-        if not ready: raise SettingsError(must_be("upstream", "free of circles", sorted(set(specs) - set(ordered)), "pipeline.yaml", _MEND))
+        if not ready:
+            raise SettingsError(must_be("upstream", "free of circles", sorted(set(specs) - set(ordered)),
+                                        "pipeline.yaml", _MEND))
         ordered |= {s.name: s for s in ready}
     return ordered
 
@@ -431,16 +483,20 @@ def _data_content(parameters: dict, root: Path) -> dict[str, str]:
     "Content hash of the file that the parameter `path` names."
     path = parameters.get("path")
     if not path: return {}
-    if not isinstance(path, str): raise ParameterError(must_be("path", "a text", path, "env.yaml or -p path=..."))
+    if not isinstance(path, str):
+        raise ParameterError(must_be("path", "a text", path, "env.yaml or -p path=..."))
     file = Path(path) if Path(path).is_absolute() else root / path
     require_allowed(file)
     if not file.is_file():
-        raise ParameterError(must_be("path", "a file that exists", path, "env.yaml or -p path=...", "paths start at the project's folder."))
+        raise ParameterError(must_be("path", "a file that exists", path, "env.yaml or -p path=...",
+                                     "paths start at the project's folder."))
     with open_data(file) as content: return {"path": hashlib.file_digest(content, "sha256").hexdigest()}
 
 def _named_content(parameters: dict, settings: Settings, library: Library) -> dict[str, str]:
-    "Content hashes of what parameters name beside files: a module that declares `content` hashes what its parameter names."
-    asked = {name: import_module(m) for m, name in library.declared("content").items() if parameters.get(name) not in (None, "none")}
+    """Content hashes of what parameters name beside files: a module that declares `content` hashes what
+    its parameter names."""
+    asked = {name: import_module(m) for m, name in library.declared("content").items()
+             if parameters.get(name) not in (None, "none")}
     found = {name: module.content(parameters, settings) for name, module in asked.items()}
     return {name: digest for name, digest in found.items() if digest is not None}
 
@@ -465,13 +521,15 @@ def find_content(path: str,    # where the file was, from the project's folder o
                  content: str, # its hash, as `hash_file` gives it: what decides
                  root: Path,   # the project's folder
                 ) -> str:      # where that content lies; the path itself where it lies there, or nowhere near
-    "Find a file again from a project that was moved or cloned: in the folders above it, and up to two folders below those."
+    """Find a file again from a project that was moved or cloned: in the folders above it, and up to two
+    folders below those."""
     file = root / path
     if file.is_file() and hash_file(file) == content: return path
     above = [root.resolve(), *(p for p in root.resolve().parents if p != p.parent)]
     for tail in _tails(Path(path)):
         for folder in above:
-            for found in (folder / tail, *sorted(folder.glob(f"*/{tail}")), *sorted(folder.glob(f"*/*/{tail}"))):
+            for found in (folder / tail, *sorted(folder.glob(f"*/{tail}")),
+                          *sorted(folder.glob(f"*/*/{tail}"))):
                 if found.is_file() and hash_file(found) == content: return str(found)
     return path
 
@@ -480,20 +538,25 @@ def _asked(parameters: dict) -> dict[str, set[str] | None]:
     "Which features, model, label and source a task is asked for by name; None where it does not say."
     def names(*keys):
         given = [parameters[k] for k in keys if k in parameters]
-        return {str(n) for g in given for n in (g if isinstance(g, (list, tuple, set)) else [g])} if given else None
+        return {str(n) for g in given for n in (g if isinstance(g, (list, tuple, set))
+                                                else [g])} if given else None
     features = names("features")
     for members in parameters.get("feature_sets", {}).values():
         if features is not None and isinstance(members, list): features |= {str(m) for m in members}
-    return {"features": features, "model": names("model", "models"), "label": names("label", "labels"), "source": names("source")}
+    return {"features": features, "model": names("model", "models"), "label": names("label", "labels"),
+            "source": names("source")}
 
 def _reached(source: str, parameters: dict, settings: Settings, library: Library) -> dict[str, str]:
-    "What a task reaches: of modules the definitions, of plugins all, where a registry is reached that they may add to."
+    """What a task reaches: of modules the definitions, of plugins all, where a registry is reached that
+    they may add to."""
     kept = "source" not in parameters or parameters["source"] == "store" or "://" not in settings.store
-    found = reach([source], library, asked := _asked(parameters), kept)   # what is read of a store counts by its content
+    # what is read of a store counts by its content
+    found = reach([source], library, asked := _asked(parameters), kept)
     if not settings.plugins or not library.declared("registry").keys() & found.keys(): return found
     texts = {p: [f.read_text(encoding="utf-8") for f in _plugin_files(p)] for p in settings.plugins}
     found = reach([source, *(t for own in texts.values() for t in own)], library, asked, kept)
-    return dict(sorted((found | {p: hash_json([_code(t, library) for t in own])[:16] for p, own in texts.items()}).items()))
+    return dict(sorted((found | {p: hash_json([_code(t, library) for t in own])[:16] for p,
+                                 own in texts.items()}).items()))
 
 def _code(source: str, library: Library) -> str:
     "Hash of what a text does, as `code_digest` says, but from what is known of it."
@@ -512,7 +575,8 @@ def project_sources(root: Path,                  # the project's folder
     "The project's own text that a run depends on: what is written, not what is read."
     if settings.plugins and str(root) not in sys.path: sys.path.append(str(root))
     own = [root / name for name in ("pipeline.yaml", "env.yaml", "settings.ini", "env/requirements.lock")]
-    return [*own, *(spec.source for spec in specs.values()), *(f for p in settings.plugins for f in _plugin_files(p))]
+    return [*own, *(spec.source for spec in specs.values()),
+            *(f for p in settings.plugins for f in _plugin_files(p))]
 
 # %% ../../nbs/core/08_provenance.ipynb #7d0a5c3e
 def key_components(spec: TaskSpec,            # the task
@@ -525,7 +589,8 @@ def key_components(spec: TaskSpec,            # the task
     "What a task's result depends on, named piece by piece."
     library, home = library or package_library(), home or settings.root
     lock = home / "env" / "requirements.lock"
-    if settings.plugins and str(settings.root) not in sys.path: sys.path.append(str(settings.root)) # as those who load them do
+    if settings.plugins and str(settings.root) not in sys.path:
+        sys.path.append(str(settings.root)) # as those who load them do
     parameters, data = _counted(parameters, settings, library)
     source = notebook_source(spec.source)
     _check_python(source, spec.source.name)
@@ -537,13 +602,16 @@ def key_components(spec: TaskSpec,            # the task
         "data": data,
         "upstream": dict(sorted(upstream.items())),
         "lock": hash_file(lock)[:16] if lock.is_file() else None,
-        "settings": {"keras_backend": settings.keras_backend, "plugins": list(settings.plugins), "threads": settings.threads},
+        "settings": {"keras_backend": settings.keras_backend, "plugins": list(settings.plugins),
+                     "threads": settings.threads},
     }
 
 def _counted(parameters: dict, settings: Settings, library: Library) -> tuple[dict, dict[str, str]]:
     "The parameters that count, and the content of what they name."
     data = _named_content(parameters, settings, library)
-    if "source" in data: return {k: v for k, v in parameters.items() if k not in ("path", "tz")}, data # of a file, which is not read
+    if "source" in data:
+        # of a file, which is not read
+        return {k: v for k, v in parameters.items() if k not in ("path", "tz")}, data
     return parameters, _data_content(parameters, settings.root) | data
 
 def _plain_parameters(parameters: dict) -> dict:
@@ -559,7 +627,8 @@ def pipeline_components(specs: dict[str, TaskSpec], # `read_pipeline`
     "The components and keys of all tasks, upstream first."
     found, library = {}, library or package_library()
     for name, spec in specs.items():
-        parts = key_components(spec, spec.parameters, {u: found[u]["key"] for u in spec.upstream}, settings, library, home)
+        parts = key_components(spec, spec.parameters, {u: found[u]["key"] for u in spec.upstream},
+                               settings, library, home)
         found[name] = {**parts, "key": hash_json(parts)[:32]}
     library.keep()
     return found
@@ -577,13 +646,15 @@ def differences(before: dict, # components of a task, as a run recorded them
     lines = []
     for part in ("notebook", "lock"):
         if before.get(part) != now.get(part): lines.append(f"{part} changed")
-    for part, noun in (("modules", "module"), ("parameters", "parameter"), ("data", "data"), ("settings", "setting")):
+    for part, noun in (("modules", "module"), ("parameters", "parameter"), ("data", "data"),
+                       ("settings", "setting")):
         old, new = before.get(part, {}), now.get(part, {})
         for name in sorted(old.keys() | new.keys()):
             if name not in new: lines.append(f"{noun} {name} is gone")
             elif name not in old: lines.append(f"{noun} {name} is new")
             elif old[name] != new[name]:
-                lines.append(f"{noun} {name} changed" + (f": {old[name]!r} -> {new[name]!r}" if noun == "parameter" else ""))
+                lines.append(f"{noun} {name} changed" + (f": {old[name]!r} -> {new[name]!r}"
+                                                         if noun == "parameter" else ""))
     return lines
 
 # %% ../../nbs/core/08_provenance.ipynb #6e79e989
@@ -599,17 +670,20 @@ class Task:
     keys: dict[str, str] = field(default_factory=dict)  # of the tasks upstream
     content: dict[str, str] = field(default_factory=dict) # parameter -> hash of what it names
 
-    def _path(self, path: str) -> Path: return Path(path) if Path(path).is_absolute() else self.settings.root / path
+    def _path(self, path: str) -> Path:
+        return Path(path) if Path(path).is_absolute() else self.settings.root / path
 
     def path(self, product: str) -> Path:
         "Where a product of this task goes."
-        if product not in self.product: raise PipelineError(unknown("product", product, self.product, f"task {self.name}"))
+        if product not in self.product:
+            raise PipelineError(unknown("product", product, self.product, f"task {self.name}"))
         return self._path(self.product[product])
 
     @property
     def experiment(self) -> str:
         "Name of the experiment: the folder that the products go to."
-        return self._path(next(p for p in self.product.values() if p.endswith((".parquet", ".json")))).parent.name
+        return self._path(next(p for p in self.product.values()
+                               if p.endswith((".parquet", ".json")))).parent.name
 
     @property
     def run_id(self) -> str:
@@ -618,8 +692,10 @@ class Task:
 
     def read(self, task: str, product: str) -> Any:
         "A product of an upstream task: a frame, or what a JSON file holds."
-        if task not in self.upstream: raise PipelineError(unknown("upstream", task, self.upstream, f"task {self.name}"))
-        if product not in self.upstream[task]: raise PipelineError(unknown("product", product, self.upstream[task], f"task {task}"))
+        if task not in self.upstream:
+            raise PipelineError(unknown("upstream", task, self.upstream, f"task {self.name}"))
+        if product not in self.upstream[task]:
+            raise PipelineError(unknown("product", product, self.upstream[task], f"task {task}"))
         path = self._path(self.upstream[task][product])
         return read_json(path) if path.suffix == ".json" else read_parquet(path)
 
@@ -640,16 +716,20 @@ def _planned(name: str, namespace: dict, settings: Settings) -> Task | None:
     product = _as_dict(namespace.get("product") or {})
     beside = [settings.root / p for p in product.values() if p.endswith((".parquet", ".json"))][:1]
     plan = read_json(beside[0].parent / PLAN) if beside and (beside[0].parent / PLAN).is_file() else {}
-    found = next((n for n, t in plan.items() if t["entry"] == name and _places(t["products"], settings) == _places(product, settings)), None)
+    found = next((n for n, t in plan.items() if t["entry"] == name
+                  and _places(t["products"], settings) == _places(product, settings)), None)
     parameters = {k: namespace.get(k) for k in plan[found]["parameters"]} if found else {}
-    if found is None or hash_json(_plain_parameters(parameters)) != hash_json(plan[found]["parameters"]): return None
+    if found is None or hash_json(_plain_parameters(parameters)) != hash_json(plan[found]["parameters"]):
+        return None
     _, data = _counted(parameters, settings, package_library())
     for what in sorted(data.keys() | plan[found]["data"].keys()):
         if data.get(what) != plan[found]["data"].get(what):
-            raise PipelineError(f"Task `{found}` would read other data than the run began with: what `{what}` names has changed.\n"
+            raise PipelineError(f"Task `{found}` would read other data than the run began with: what "
+                                f"`{what}` names has changed.\n"
                                 "Hint: `mlfin run` again; what is finished is kept.")
     upstream = {u: plan[u]["products"] for u in plan[found]["upstream"]}
-    return Task(found, plan[found]["key"], product, upstream, parameters, settings, plan[found]["upstream"], data)
+    return Task(found, plan[found]["key"], product, upstream, parameters, settings,
+                plan[found]["upstream"], data)
 
 # %% ../../nbs/core/08_provenance.ipynb #36ce43d0
 def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
@@ -658,11 +738,12 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
     missing = [p.name for p in paths if not p.is_file()]
     if missing or not paths:
         what = ", ".join(missing) or "its products"
-        raise PipelineError(f"Task `{task}` has not run: {what} are not there.\nHint: `mlfin run`, or run its notebook first.")
+        raise PipelineError(f"Task `{task}` has not run: {what} are not there.\nHint: `mlfin run`, or run "
+                            "its notebook first.")
     keys = {product_key(p) for p in paths}
     return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
 
-def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[model]]-[[label]]` for any task of that grid
+def begin_task(name: str, # of the task, as in `pipeline.yaml`: `train-[[model]]-[[label]]` for any task of that grid
                namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`
               ) -> Task:        # reads inputs, writes products
     "Begin a task inside its notebook: resolve its inputs and products, and compute its key."
@@ -672,32 +753,40 @@ def begin_task(name: str,       # of the task, as in `pipeline.yaml`: `train-[[m
     home = source_folder(root)
     specs, spec = read_pipeline(home), _own_spec(name, namespace, home)
     missing = sorted(set(spec.parameters) - set(namespace))
-    if missing: raise ParameterError(must_be(missing[0], f"in the parameters cell of {spec.source.name}", None))
+    if missing:
+        raise ParameterError(must_be(missing[0], f"in the parameters cell of {spec.source.name}", None))
     parameters = {k: namespace[k] for k in spec.parameters}
     upstream = _inputs(spec, namespace.get("upstream") or {}, specs)
     product = _as_dict(namespace.get("product") or spec.products)
     keys = {u: _upstream_key(p, root, u) for u, p in upstream.items()}
     parts = key_components(spec, parameters, keys, settings)
-    return Task(spec.name, hash_json(parts)[:32], product, upstream, parameters, settings, keys, parts["data"])
+    return Task(spec.name, hash_json(parts)[:32], product, upstream, parameters, settings, keys,
+                parts["data"])
 
 # %% ../../nbs/core/08_provenance.ipynb #4423dc7e
 def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
-    "The entry of that name, at the point of its grid that the notebook's parameters say, its upstream as written."
+    """The entry of that name, at the point of its grid that the notebook's parameters say, its upstream
+    as written."""
     entries = {e["name"]: e for e in _entries(root)}
     if name not in entries: raise PipelineError(unknown("task", name, entries, "begin_task"))
     entry = entries[name]
     if grid := entry.get("grid"):
         lost = [k for k in grid if not isinstance(namespace.get(k), str)]
-        if lost: raise ParameterError(must_be(lost[0], f"a name, in the parameters cell of {Path(entry['source']).name}", namespace.get(lost[0])))
+        if lost:
+            raise ParameterError(must_be(lost[0],
+                                         f"a name, in the parameters cell of {Path(entry['source']).name}",
+                                         namespace.get(lost[0])))
         entry = expand_grids([{**entry, "grid": {k: [namespace[k]] for k in grid}}], {})[0]
     return _task_spec(entry, read_yaml(root / "env.yaml"), root)
 
 def _inputs(spec: TaskSpec, given, specs: dict[str, TaskSpec]) -> dict[str, dict[str, str]]:
-    "Task -> products of what a task reads: as handed over (Ploomber nests those of `train-*` under it), else by name."
+    """Task -> products of what a task reads: as handed over (Ploomber nests those of `train-*` under it),
+    else by name."""
     flat, found = {}, {}
     for task in given: flat |= given[task] if "*" in task else {task: given[task]}
     for name in spec.upstream:
-        fit = [name] if "*" not in name else [n for n in flat if fnmatchcase(n, name)] or [n for n in specs if fnmatchcase(n, name)]
+        fit = [name] if "*" not in name else [n for n in flat if fnmatchcase(n,
+                                                                             name)] or [n for n in specs if fnmatchcase(n, name)]
         found |= {n: _as_dict(flat.get(n) or specs[n].products) for n in fit}
     return found
 

@@ -26,7 +26,8 @@ from .settings import Settings
 def _given() -> tuple[bytes, ...] | None:
     "The keys that the environment gives; None where it gives none."
     text, named = os.environ.get("MLFIN_SEAL_KEY"), os.environ.get("MLFIN_SEAL_KEY_FILE")
-    if text and named: raise SettingsError("MLFIN_SEAL_KEY and MLFIN_SEAL_KEY_FILE are both set.\nHint: keep one of them.")
+    if text and named:
+        raise SettingsError("MLFIN_SEAL_KEY and MLFIN_SEAL_KEY_FILE are both set.\nHint: keep one of them.")
     if not text and not named: return None
     try: text = text or Path(named).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
@@ -41,7 +42,8 @@ def _refuse_shared(path: Path, status: os.stat_result) -> None:
     "The file must be the owner's alone, and the owner whoever runs this (or root)."
     if user_number() is None: return                                       # Windows keeps no such bits
     if status.st_mode & 0o077:
-        raise SettingsError(f"The seal keys in {path.name} can be read by others (mode {status.st_mode & 0o777:o}).\n"
+        raise SettingsError(f"The seal keys in {path.name} can be read by others (mode "
+                            f"{status.st_mode & 0o777:o}).\n"
                             f"Hint: chmod 600 {path}; if that was so for long, `mlfin models seal --rotate`.")
     if not is_own(status, root=True):
         raise SettingsError(f"The seal keys in {path.name} belong to another user (id {status.st_uid}).\n"
@@ -55,7 +57,8 @@ def _read(path: Path) -> tuple[bytes, ...]:
             found = tuple(bytes.fromhex(k) for k in json.load(file)["keys"])
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise DataError(f"The seal keys in {path.name} cannot be read: {type(e).__name__}.\n"
-                        "Hint: put the file back from a copy; with a new one, registered models need `mlfin models seal --adopt`.") from None
+                        "Hint: put the file back from a copy; with a new one, registered models need "
+                        "`mlfin models seal --adopt`.") from None
     if found and min(map(len, found)) >= 32: return found
     raise DataError(f"The seal keys in {path.name} are too short.\nHint: put the file back from a copy.")
 
@@ -67,7 +70,8 @@ def _alone(path: Path) -> Iterator[None]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if is_own(status := path.parent.stat()) and status.st_mode & 0o077: path.parent.chmod(0o700)
         lock = file_lock(path.with_name(f".{path.name}.lock")).acquire()
-    except OSError as e: raise DataError(f"The folder of {path.name} cannot be written: {e.strerror}.") from None
+    except OSError as e:
+        raise DataError(f"The folder of {path.name} cannot be written: {e.strerror}.") from None
     with lock: yield
 
 def _write(path: Path, keys: tuple[bytes, ...]) -> None:
@@ -139,7 +143,8 @@ def begin_rotation(keys: SealKeys) -> str: # the name of the key that seals from
     if keys.given:
         if len(keys.all()) > 1: return keys.names()[0]
         raise SettingsError("The seal key comes from the environment.\n"
-                            "Hint: put a new one before it in MLFIN_SEAL_KEY (separated by a space), then rotate; then take the old one out.")
+                            "Hint: put a new one before it in MLFIN_SEAL_KEY (separated by a space), then "
+                            "rotate; then take the old one out.")
     with _alone(keys.path):
         found = _read(keys.path) if keys.path.exists() else ()
         if len(found) < 2: _write(keys.path, (secrets.token_bytes(32), *found))

@@ -40,7 +40,8 @@ def trial_id(dataset_hash: str,             # content hash of the dataset
 # %% ../../nbs/core/14_trials.ipynb #d674e005
 def _packed(returns: pd.Series, trial: str) -> tuple[bytes, bytes]:
     "Days (microseconds since 1970, UTC) and values of daily returns, as little-endian bytes."
-    def wrong(expected, got, hint=""): return DataError(must_be("returns", expected, got, f"trial {trial}", hint))
+    def wrong(expected, got, hint=""):
+        return DataError(must_be("returns", expected, got, f"trial {trial}", hint))
     if not isinstance(returns, pd.Series) or returns.empty:
         raise wrong("a Series with at least one daily return", returns)
     days = returns.index
@@ -57,7 +58,8 @@ def _packed(returns: pd.Series, trial: str) -> tuple[bytes, bytes]:
 # %% ../../nbs/core/14_trials.ipynb #084ede35
 def _unpacked(days: bytes, values: bytes, name: str) -> pd.Series:
     "The Series that `_packed` took apart."
-    index = pd.DatetimeIndex(np.frombuffer(days, "<i8").astype("datetime64[us]"), name="date").tz_localize("UTC")
+    index = pd.DatetimeIndex(np.frombuffer(days, "<i8").astype("datetime64[us]"),
+                             name="date").tz_localize("UTC")
     return pd.Series(np.frombuffer(values, "<f8").astype("float64"), index=index, name=name)
 
 # %% ../../nbs/core/14_trials.ipynb #8e6d24a6
@@ -94,7 +96,8 @@ def _alone(path: Path) -> Iterator[None]:
     with lock: yield
 
 def _create(path: Path, wal: bool = True) -> None:
-    "Make the table, unless another process was faster; SQLite waits for no one when it turns to WAL, so one at a time."
+    """Make the table, unless another process was faster; SQLite waits for no one when it turns to WAL, so
+    one at a time."""
     with _alone(path) if wal else nullcontext(), _connection(path, "created") as con:
         if wal:
             con.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
@@ -108,7 +111,8 @@ def _create(path: Path, wal: bool = True) -> None:
 def _check(path: Path) -> bool:
     "Whether the file is a ledger (True) or still empty (False); anything else is an error."
     with _connection(path, "read", readonly=True) as con:
-        tables = con.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]  # before the mark: both come in one commit
+        # before the mark: both come in one commit
+        tables = con.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         mark = con.execute("PRAGMA application_id").fetchone()[0]
     if mark not in (0, _APPLICATION) or (mark == 0 and tables):
         raise DataError(must_be("ledger", "a ledger of trials", str(path),
@@ -157,7 +161,8 @@ class Ledger:
     def snapshot(self, experiment: str) -> LedgerSnapshot:
         "Count and hash of an experiment's trials."
         rows = _rows(self.path, experiment)
-        return LedgerSnapshot(len(rows), hash_json([[trial, digest] for _, trial, _, _, _, digest, _ in rows]))
+        return LedgerSnapshot(len(rows),
+                              hash_json([[trial, digest] for _, trial, _, _, _, digest, _ in rows]))
 
     def save_snapshot(self, path: str | Path, experiment: str | None = None) -> Path:
         "Write the trials of one experiment (or all) to a file that is a ledger itself."
@@ -183,8 +188,10 @@ def _record(path: Path, experiment: str, trials: Iterable[tuple[str, Mapping, pd
         con.execute("BEGIN IMMEDIATE")
         ask = "SELECT digest FROM trials WHERE experiment=? AND trial=?"
         seen = {trial: con.execute(ask, (experiment, trial)).fetchone() for trial in rows}
-        con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?) ON CONFLICT (experiment, trial) DO UPDATE SET "
-                        "spec=excluded.spec, days=excluded.days, value=excluded.value, digest=excluded.digest",
+        con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?) ON CONFLICT (experiment, trial) DO "
+                        "UPDATE SET "
+                        "spec=excluded.spec, days=excluded.days, value=excluded.value, "
+                        "digest=excluded.digest",
                         [rows[trial] for trial in sorted(rows) if seen[trial] != (rows[trial][5],)])
         con.execute("COMMIT")
     return sum(was is None for was in seen.values())
@@ -237,7 +244,8 @@ def open_ledger(path: str | Path, # SQLite file; made, with its folder, where th
         there = path.exists()
     except OSError as e:
         raise DataError(f"The folder of the ledger of trials {path} cannot be made: {e.strerror}.\n"
-                        "Hint: set `ledger` in settings.ini, or MLFIN_LEDGER, to a file that can be written.") from None
+                        "Hint: set `ledger` in settings.ini, or MLFIN_LEDGER, to a file that can be "
+                        "written.") from None
     if path.is_dir(): raise DataError(must_be("ledger", "a file", str(path), hint="it is a folder."))
     if not there or not _check(path):
         _create(path)
