@@ -6015,6 +6015,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlfin.runs.retrain.plan_retraining': ('runs/retrain.html#plan_retraining', 'mlfin/runs/retrain.py'),
                                     'mlfin.runs.retrain.retrain': ('runs/retrain.html#retrain', 'mlfin/runs/retrain.py'),
                                     'mlfin.runs.retrain.score_changes': ('runs/retrain.html#score_changes', 'mlfin/runs/retrain.py')},
+            'mlfin.runs.temporary_project': { 'mlfin.runs.temporary_project.temporary_project': ( 'runs/temporary_project.html#temporary_project',
+                                                                                                  'mlfin/runs/temporary_project.py')},
             'mlfin.runs.window': { 'mlfin.runs.window._check_folds': ('runs/window.html#_check_folds', 'mlfin/runs/window.py'),
                                    'mlfin.runs.window._cut': ('runs/window.html#_cut', 'mlfin/runs/window.py'),
                                    'mlfin.runs.window._since': ('runs/window.html#_since', 'mlfin/runs/window.py'),
