@@ -28,7 +28,7 @@ run: setup  ## the main job: ingest, features, train, backtest, publish
 
 test: setup  ## every test but the slow ones and those of `make check`: the notebooks first, pytest last
 	@echo "test: the lessons (nbdev-test)"
-	@env/in-memory $(BIN)/nbdev-test --n-workers 2
+	@env/in-memory $(BIN)/nbdev-test --n-workers 2 --skip-folder-re '^([_.]|examples$$)'
 	@echo "test: the tests (pytest)"
 	@env/in-memory $(BIN)/python -m pytest -m "not slow and not long" --ignore tests/repo -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 

@@ -6,6 +6,7 @@
 __all__ = ['temporary_project']
 
 # %% ../../nbs/runs/05_temporary_project.ipynb #87d1eefc
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ def temporary_project(profile: str = "test", # a section of `settings.ini`
 
     Raises `SettingsError` for a profile that `settings.ini` does not have."""
     home = project_root()
+    history = home / ".mlfin" / "cache" / "ipython"         # IPython's own files outlive the folder
+    history.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("IPYTHONDIR", str(history))
     with tempfile.TemporaryDirectory(prefix="mlfin.") as name:
         folder = Path(name)
         for file in _FILES: shutil.copy(home / file, folder)
