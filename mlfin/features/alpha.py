@@ -134,6 +134,7 @@ def _quantiles(x, windows, first, slots, out, begin):
                 low, high = ordered[below + 1], ordered[min(below + 2, n)]
                 out[slots[what, k], begin + i] = (low + (high - low) * (place - below)) / new
 
+# %% ../../nbs/features/08_alpha.ipynb #5ac19afc
 def _rank(x, windows, first, slots, out, begin):
     "Rank of x in its window over n; equal ones share their mean rank."
     ranks = np.empty(_BLOCK)
@@ -153,7 +154,13 @@ def _rank(x, windows, first, slots, out, begin):
 # %% ../../nbs/features/08_alpha.ipynb #a298eef2
 def _pair(x, y, windows, first, slots, out, begin):
     "Correlation of x and y over a window; NaN where one does not vary."
-    sx, sy, sxx, syy, sxy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    sx, sy, sxx, syy, sxy = (
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+    )
     for i in range(0, len(x), _BLOCK):
         end, lag = min(i + _BLOCK, len(x)), 1
         sx[:], sy[:], sxx[:], syy[:], sxy[:] = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -222,6 +229,7 @@ class Factor(NamedTuple):
     place: int = 0           # row of the kernel's slots
     low: int = 2             # smallest window
 
+# %% ../../nbs/features/08_alpha.ipynb #4b37bd91
 _C, _V, _CV, _HLC = ("close",), ("volume",), ("close", "volume"), ("high", "low", "close")
 _line_text = "the line through the last n closes"
 WINDOW_FACTORS = {
@@ -265,6 +273,7 @@ def _part(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "a / b, and 0 where b is 0."
     return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
 
+# %% ../../nbs/features/08_alpha.ipynb #564132e8
 _OC, _HL, _OHL, _OHC, _OLC = (tuple({"o": "open", "h": "high", "l": "low", "c": "close"}[x] for x in word)
                               for word in ("oc", "hl", "ohl", "ohc", "olc"))
 _OHLC = ("open", "high", "low", "close")
@@ -296,6 +305,7 @@ def _since(x: np.ndarray) -> np.ndarray:
     before = np.where(x[:-1] > 0, x[:-1], np.nan)
     return np.concatenate(([np.nan], x[1:] / before))
 
+# %% ../../nbs/features/08_alpha.ipynb #e2d8e9a1
 _series: dict[str, Callable] = {
     **{c: lambda a, c=c: a[c] for c in (*_OHLC, "volume")},
     "volume or nan": lambda a: np.where(a["volume"] > 0, a["volume"], np.nan),
@@ -319,6 +329,7 @@ _jobs: dict[str, tuple[Callable, tuple[str, ...], int]] = {
     "rises": (_changes, ("change",), 1),
     "volume rises": (_changes, ("volume change",), 1)}
 
+# %% ../../nbs/features/08_alpha.ipynb #cecd1080
 def _lookback(name: str, n: int) -> int:
     "Bars before the first value of a factor."
     return n - 1 + _jobs[WINDOW_FACTORS[name].job][2]
@@ -341,12 +352,14 @@ def _plan(wanted: tuple[tuple, ...]) -> list[tuple[Callable, tuple[str, ...], np
         plan.append((kernel, names, windows, first, slots))
     return plan
 
+# %% ../../nbs/features/08_alpha.ipynb #c5451553
 @lru_cache(maxsize=256)
 def _lookbacks(wanted: tuple[tuple, ...]) -> list[tuple[int, np.ndarray]]:
     "Each lookback and the rows of the factors that have it."
     found = np.array([_lookback(name, *numbers) if numbers else 0 for name, *numbers in wanted])
     return [(back, np.flatnonzero(found == back)) for back in sorted(set(found.tolist())) if back]
 
+# %% ../../nbs/features/08_alpha.ipynb #7e02a8ba
 def _blank(out: np.ndarray, wanted: tuple[tuple, ...], borders: np.ndarray) -> None:
     "NaN where a symbol's window is not full."
     starts, sizes = borders[:-1, None], np.diff(borders)[:, None]
@@ -373,10 +386,11 @@ def _teller():
     return event, Teller()
 
 # %% ../../nbs/features/08_alpha.ipynb #fe87e00e
-def alpha_columns(wanted: Sequence[tuple],       # ("kmid",) or ("roc", 20): names of the tables above, with their window
-                  arrays: dict[str, np.ndarray], # column -> float64, contiguous; at least the inputs of those wanted
-                  borders: np.ndarray,           # int64: first row of each symbol, then the number of rows
-                 ) -> np.ndarray:                # float64, wanted x rows
+def alpha_columns(
+    wanted: Sequence[tuple],  # ("kmid",) or ("roc", 20): names of the tables above, with their window
+    arrays: dict[str, np.ndarray],  # column -> float64, contiguous; at least the inputs of those wanted
+    borders: np.ndarray,  # int64: first row of each symbol, then the number of rows
+) -> np.ndarray:  # float64, wanted x rows
     "Factors of the alpha set, each kernel in one pass over each symbol."
     wanted = tuple(map(tuple, wanted))
     if len(single := tuple(dict.fromkeys(wanted))) < len(wanted):
@@ -405,6 +419,7 @@ def alpha_group(features: Iterable[Feature],    # features of this notebook
     "Make many features of the set at once; how the table asks for them."
     return alpha_columns([(f.name.removeprefix("alpha_"), *f.values) for f in features], arrays, borders)
 
+# %% ../../nbs/features/08_alpha.ipynb #a806a8e3
 def _function(name: str, inputs: tuple[str, ...], formula: str) -> Callable:
     "The function of one feature: f(*inputs), or f(*inputs, n)."
     def alpha(*given):
@@ -414,12 +429,14 @@ def _function(name: str, inputs: tuple[str, ...], formula: str) -> Callable:
     alpha.__doc__ = formula
     return alpha
 
+# %% ../../nbs/features/08_alpha.ipynb #abf456ec
 def _register(name: str, inputs: tuple[str, ...], formula: str, params: tuple[Param, ...] = ()) -> None:
     "Register one formula as a feature."
     feature(f"alpha_{name}", params, inputs, "ratio",
             source=f"Qlib, Alpha158, {name.upper()}; without its 1e-12", group=alpha_group,
             lookback=(lambda n: _lookback(name, n)) if params else 0)(_function(name, inputs, formula))
 
+# %% ../../nbs/features/08_alpha.ipynb #bb4d9472
 for _name, (_formula, _inputs, _) in BAR_FACTORS.items(): _register(_name, _inputs, _formula)
 for _name, _factor in WINDOW_FACTORS.items():
     _register(_name, _factor.inputs, _factor.formula, (Param("n", 20, low=_factor.low, high=1000),))

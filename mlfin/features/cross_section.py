@@ -33,18 +33,21 @@ def _added(x: np.ndarray) -> np.ndarray:
     "Sum of each row's values, one after the other, what is NaN left out; a column."
     return np.add.accumulate(np.where(np.isnan(x), 0.0, x), axis=1)[:, -1:] + 0.0
 
+# %% ../../nbs/features/09_cross_section.ipynb #6ac4d927
 def _values(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "A matrix whose rows have enough finite values, and how many each has; the rest is NaN."
     x = np.where(np.isfinite(x), x, np.nan)
     count = (~np.isnan(x)).sum(axis=1, keepdims=True)
     return np.where(count >= LEAST, x, np.nan), np.maximum(count, LEAST)
 
+# %% ../../nbs/features/09_cross_section.ipynb #27134acf
 def demean_across(x: np.ndarray, # float64, times x symbols
                   ) -> np.ndarray: # the same shape
     "Each value less the mean of its row."
     x, count = _values(x)
     return x - _added(x) / count
 
+# %% ../../nbs/features/09_cross_section.ipynb #feb96dc9
 def zscore_across(x: np.ndarray, # float64, times x symbols
                   ) -> np.ndarray: # the same shape
     "Each value less the mean of its row, in standard deviations of the row."
@@ -85,6 +88,7 @@ def _within(act, x: np.ndarray, panel: Panel) -> np.ndarray:
         out[:, at] = act(x[:, at])
     return out
 
+# %% ../../nbs/features/09_cross_section.ipynb #679c01b9
 _ACROSS = {"rank": (rank_across, "Place among {}, 0 for the lowest, 1 for the highest."),
            "zscore": (zscore_across, "Distance from the mean of {}, in standard deviations."),
            "demean": (demean_across, "Distance from the mean of {}.")}
@@ -97,9 +101,15 @@ def _across(prefix: str, what: str, grouped: bool) -> None:
         f = parse(operand)
         if f.kind != "series" or f.anchored:
             why = f"a {f.kind} feature" if f.kind != "series" else "a cumulative one"
-            raise SpecError(must_be("feature",
-                                    f"`{prefix}_` and the spec of a feature of one symbol that is not cumulative", spec,
-                                    hint=f"{operand} is {why}"))
+            raise SpecError(
+                must_be(
+                    "feature",
+                    f"`{prefix}_` and the spec of a feature of one symbol that is not cumulative",
+                    spec,
+                    hint=f"{operand} is {why}",
+                )
+            )
+
         def compare(panel):
             return tuple(_within(act, x, panel) if grouped else act(x) for x in map(panel.values, f.columns))
         units = tuple("ratio" if what != "demean" else {"price": "distance", "volume": "flow"}.get(u, u)
@@ -112,6 +122,7 @@ def _across(prefix: str, what: str, grouped: bool) -> None:
     make.__doc__ = doc
     family(prefix, "ret_20")(make)
 
+# %% ../../nbs/features/09_cross_section.ipynb #8b1b2e2d
 for _what in _ACROSS:
     _across(f"xs_{_what}", _what, False)
     _across(f"group_{_what}", _what, True)
@@ -122,6 +133,7 @@ def _once(panel: Panel, key: tuple, make) -> np.ndarray | tuple:
     if key not in panel.made: panel.made[key] = make()
     return panel.made[key]
 
+# %% ../../nbs/features/09_cross_section.ipynb #6488bcdb
 def _change(panel: Panel, n: int) -> np.ndarray:
     "Return of each symbol between times n apart; NaN where one of the two bars is missing."
     def make():
@@ -130,6 +142,7 @@ def _change(panel: Panel, n: int) -> np.ndarray:
         return out
     return _once(panel, ("change", n), make)
 
+# %% ../../nbs/features/09_cross_section.ipynb #d4adac7f
 def _index(panel: Panel, n: int) -> np.ndarray:
     "Return of the index over n bars, as each symbol sees it."
     def make():
@@ -142,15 +155,19 @@ def _index(panel: Panel, n: int) -> np.ndarray:
         return (_added(x) - x) / (count - 1)
     return _once(panel, ("index", n), make)
 
+# %% ../../nbs/features/09_cross_section.ipynb #2768b8f2
 def _window(x: np.ndarray, n: int) -> np.ndarray:
-    "Sum of the last n rows, each window added afresh from its first row on; the first n - 1 rows are not given."
+    """Sum of the last n rows, each window added afresh from its first row on; the first n - 1 rows are not
+    given."""
     total = np.zeros((max(len(x) - n + 1, 0), x.shape[1]))
     for k in range(n): total += x[k:len(x) - n + 1 + k]
     return total
 
 # %% ../../nbs/features/09_cross_section.ipynb #ea8676a0
 def _moments(panel: Panel, n: int) -> tuple:
-    "Count, means, and sums of squares and products of returns and the index's, over windows of n; from row n on."
+    """Count, means, and sums of squares and products of returns and the index's, over windows of n; from row
+    n on."""
+
     def make():
         r, m = _change(panel, 1)[1:], _index(panel, 1)[1:]
         both = np.isfinite(r) & np.isfinite(m)
@@ -169,6 +186,7 @@ def _moments(panel: Panel, n: int) -> tuple:
         return enough, mean_r, mean_m, rr, rm, mm, *now
     return _once(panel, ("moments", n), make)
 
+# %% ../../nbs/features/09_cross_section.ipynb #6a27f967
 def _against(panel: Panel, n: int, formula) -> np.ndarray:
     "A matrix from the moments of windows; NaN in the first n rows."
     out = np.full(panel.shape, np.nan)
@@ -185,21 +203,29 @@ def index_beta(panel, n):
     "Slope of the returns on the index's over n bars."
     return _against(panel, n, lambda count, mr, mm, rr, rm, mmm, r, m: rm / mmm)
 
+# %% ../../nbs/features/09_cross_section.ipynb #b69946a1
 @feature("index_alpha", params=_N, source=_MODEL, **_PANEL)
 def index_alpha(panel, n):
     "Mean return of a bar that the index does not explain, over n bars."
     return _against(panel, n, lambda count, mr, mm, rr, rm, mmm, r, m: mr - rm / mmm * mm)
 
+# %% ../../nbs/features/09_cross_section.ipynb #16951eee
 @feature("index_residual", params=_N, source=_MODEL, **_PANEL)
 def index_residual(panel, n):
     "What the index does not explain of the bar's return; slope and intercept over n bars."
     return _against(panel, n, lambda count, mr, mm, rr, rm, mmm, r, m: r - mr - rm / mmm * (m - mm))
 
+# %% ../../nbs/features/09_cross_section.ipynb #18574286
 @feature("idio_vol", params=_N, source=_MODEL, **_PANEL)
 def idio_vol(panel, n):
     "Standard deviation of what the index does not explain, per bar, over n bars."
-    return _against(panel, n, lambda count, mr, mm, rr, rm, mmm, r, m: np.sqrt(np.maximum(rr - rm / mmm * rm, 0.0) / (count - 2)))
+    return _against(
+        panel,
+        n,
+        lambda count, mr, mm, rr, rm, mmm, r, m: np.sqrt(np.maximum(rr - rm / mmm * rm, 0.0) / (count - 2)),
+    )
 
+# %% ../../nbs/features/09_cross_section.ipynb #b42a824c
 @feature("index_corr", params=_N, source="Pearson's correlation of n returns with the index's", **_PANEL)
 def index_corr(panel, n):
     "Correlation of the returns with the index's over n bars."
@@ -217,6 +243,7 @@ def index_ret(panel, n):
     "Return of the index over n bars."
     return _index(panel, n).copy()
 
+# %% ../../nbs/features/09_cross_section.ipynb #09b956cf
 @feature("excess_ret", params=_SHORT, source="close[i] / close[i-n] - 1, less the index's", **_PANEL)
 def excess_ret(panel, n):
     "Return over n bars beyond the index's."
@@ -239,6 +266,7 @@ def breadth(panel, n):
     out[n - 1:] = np.where(total >= LEAST, above / np.maximum(total, 1), np.nan)
     return out
 
+# %% ../../nbs/features/09_cross_section.ipynb #46badfb1
 @feature("dispersion", params=_SHORT, source="standard deviation across symbols of n-bar returns", **_PANEL)
 def dispersion(panel, n):
     "Standard deviation across symbols of their returns over n bars."
@@ -251,12 +279,14 @@ def dispersion(panel, n):
 # %% ../../nbs/features/09_cross_section.ipynb #04bfcf18
 @lru_cache(maxsize=64)
 def _years(calendar: str, first: int, last: int) -> dict:
-    "Sessions of whole years: dates of the real and of the scheduled ones, opens and closes of these in microseconds."
+    """Sessions of whole years: dates of the real and of the scheduled ones, opens and closes of these in
+    microseconds."""
     real, ruled = (sessions(calendar, f"{first}-01-01", f"{last}-12-31", scheduled=s) for s in (False, True))
     return {"real": real.session.to_numpy().astype("datetime64[D]"),
             "ruled": ruled.session.to_numpy().astype("datetime64[D]"),
             "opens": ruled.open.array.asi8, "closes": ruled.close.array.asi8}
 
+# %% ../../nbs/features/09_cross_section.ipynb #6c38d2cd
 def _days(panel: Panel) -> dict:
     "For each time of a panel the session it is in, and the sessions around."
     def make():
@@ -270,11 +300,15 @@ def _days(panel: Panel) -> dict:
                 "real": known["real"], "ruled": known["ruled"]}
     return _once(panel, ("days",), make)
 
+# %% ../../nbs/features/09_cross_section.ipynb #e730e440
 def _spread(panel: Panel, values: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
     "One value a time for all symbols; NaN outside sessions."
-    values = values.astype(np.float64) if inside is None else np.where(inside, values.astype(np.float64), np.nan)
+    values = (
+        values.astype(np.float64) if inside is None else np.where(inside, values.astype(np.float64), np.nan)
+    )
     return np.broadcast_to(values[:, None], panel.shape).copy()
 
+# %% ../../nbs/features/09_cross_section.ipynb #b1764ea9
 _CLOCK = {"kind": "panel", "inputs": (), "lookback": 0, "unit": "index"}
 _MINUTE = 60_000_000
 
@@ -285,12 +319,14 @@ def minute_of_session(panel):
     d = _days(panel)
     return _spread(panel, (d["ts"] - d["open"]) / _MINUTE, d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #1634bcc0
 @feature("minutes_to_close", source="the session's scheduled close less the bar's end", **_CLOCK)
 def minutes_to_close(panel):
     "Minutes from the bar's end to the session's scheduled close."
     d, delta = _days(panel), timeframe_delta(panel.timeframe) // pd.Timedelta(microseconds=1)
     return _spread(panel, np.maximum(d["close"] - d["ts"] - delta, 0) / _MINUTE, d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #54cc52d4
 @feature("session_minutes", source="the session's scheduled close less its open", **_CLOCK)
 def session_minutes(panel):
     "Scheduled length of the session in minutes."
@@ -305,12 +341,14 @@ def day_of_week(panel):
     # 1970-01-01 was a Thursday
     return _spread(panel, (d["date"].astype(np.int64) + 3) % 7, d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #664d0e73
 @feature("day_of_month", source="of the session's date", **_CLOCK)
 def day_of_month(panel):
     "Day of the month, from 1."
     d = _days(panel)
     return _spread(panel, (d["date"] - d["date"].astype("datetime64[M]")).astype(np.int64) + 1, d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #fbcbcaa0
 @feature("month_of_year", source="of the session's date", **_CLOCK)
 def month_of_year(panel):
     "Month, from 1."
@@ -327,18 +365,21 @@ def _in_month(d: dict) -> tuple[np.ndarray, np.ndarray]:
     left = np.searchsorted(d["ruled"], end) - np.searchsorted(d["ruled"], d["date"], side="right")
     return been, left
 
+# %% ../../nbs/features/09_cross_section.ipynb #6cc2116d
 @feature("session_of_month", source="number of the month's sessions up to this one", **_CLOCK)
 def session_of_month(panel):
     "Which session of its month it is, from 1."
     d = _days(panel)
     return _spread(panel, _in_month(d)[0], d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #41aabd75
 @feature("sessions_left_in_month", source="number of the month's scheduled sessions after this one", **_CLOCK)
 def sessions_left_in_month(panel):
     "Scheduled sessions of the month after this one."
     d = _days(panel)
     return _spread(panel, _in_month(d)[1], d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #26ce4a5e
 @feature("turn_of_month", source="Lakonishok and Smidt, Are Seasonal Anomalies Real?, RFS 1, 1988: sessions -1 to +3", **_CLOCK)
 def turn_of_month(panel):
     "1 on the last session of a month and the first three, else 0."
@@ -354,11 +395,13 @@ def _beside(d: dict) -> tuple[np.ndarray, np.ndarray]:
     return real[np.searchsorted(d["real"],
                                 d["date"])], ruled[np.searchsorted(d["ruled"], d["date"], side="right")]
 
+# %% ../../nbs/features/09_cross_section.ipynb #d1d5f3e7
 def _gap(d: dict, since: np.ndarray, until: np.ndarray) -> np.ndarray:
     "Days between two dates; NaN where one is not known."
     days = (until - since).astype(np.int64).astype(np.float64)
     return np.where(np.isnat(since) | np.isnat(until), np.nan, days)
 
+# %% ../../nbs/features/09_cross_section.ipynb #bd8d4026
 def _shut(d: dict, since: np.ndarray, until: np.ndarray) -> np.ndarray:
     "1 where a weekday on which the market usually trades lies between two sessions."
     usual = np.zeros(7, dtype=bool)
@@ -367,12 +410,14 @@ def _shut(d: dict, since: np.ndarray, until: np.ndarray) -> np.ndarray:
                              np.where(np.isnat(until), since, until), weekmask=usual)
     return np.where(np.isnat(since) | np.isnat(until), np.nan, missed > 0)
 
+# %% ../../nbs/features/09_cross_section.ipynb #e3d870cb
 @feature("days_to_session", source="date of the next scheduled session less this one's", **_CLOCK)
 def days_to_session(panel):
     "Days to the next scheduled session."
     d = _days(panel)
     return _spread(panel, _gap(d, d["date"], _beside(d)[1]), d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #b6ecf15a
 @feature("days_from_session", source="this session's date less that of the last real one", **_CLOCK)
 def days_from_session(panel):
     "Days since the last session."
@@ -386,6 +431,7 @@ def before_holiday(panel):
     d = _days(panel)
     return _spread(panel, _shut(d, d["date"], _beside(d)[1]), d["inside"])
 
+# %% ../../nbs/features/09_cross_section.ipynb #2cabe561
 @feature("after_holiday", source="a usual trading day without a session since the last one", **_CLOCK)
 def after_holiday(panel):
     "1 on the first session after a holiday or a closure, else 0."
@@ -397,12 +443,14 @@ def _local(panel: Panel) -> np.ndarray:
     "Microseconds since 1970 on the market's own clock."
     return panel.ts.as_unit("us").tz_convert(calendar_zone(panel.calendar)).tz_localize(None).asi8
 
+# %% ../../nbs/features/09_cross_section.ipynb #b65473c4
 def _cycle(panel: Panel, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Sine and cosine of a position in a cycle, 0 to 1."
     known, back = np.unique(share, return_inverse=True)
     return tuple(_spread(panel, np.array([f(2 * math.pi * s) for s in known])[back])
                  for f in (math.sin, math.cos))
 
+# %% ../../nbs/features/09_cross_section.ipynb #73ba55ba
 _DAY = 86_400_000_000
 
 @feature("hour_of_day", source="hour of ts on the market's clock, with its fraction", **_CLOCK)
@@ -410,18 +458,21 @@ def hour_of_day(panel):
     "Hour of the bar's open on the market's own clock."
     return _spread(panel, _local(panel) % _DAY / (60 * _MINUTE))
 
+# %% ../../nbs/features/09_cross_section.ipynb #e426fe73
 @feature("day_cycle", outputs=("day_sin", "day_cos"), source="position in the day of the market's clock",
          **_CLOCK)
 def day_cycle(panel):
     "Sine and cosine of the time of day."
     return _cycle(panel, _local(panel) % _DAY / _DAY)
 
+# %% ../../nbs/features/09_cross_section.ipynb #b4af1a4e
 @feature("week_cycle", outputs=("week_sin", "week_cos"),
          source="position in the week of the market's clock, from Monday", **_CLOCK)
 def week_cycle(panel):
     "Sine and cosine of the time of the week."
     return _cycle(panel, (_local(panel) + 3 * _DAY) % (7 * _DAY) / (7 * _DAY))
 
+# %% ../../nbs/features/09_cross_section.ipynb #116ae255
 @feature("year_cycle", outputs=("year_sin", "year_cos"), source="position of the date in its year", **_CLOCK)
 def year_cycle(panel):
     "Sine and cosine of the day of the year."

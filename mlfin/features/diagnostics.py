@@ -36,6 +36,7 @@ def _names(features: pd.DataFrame, columns: Sequence[str] | None) -> list[str]:
                                 list(features.columns)))
     return found
 
+# %% ../../nbs/features/12_diagnostics.ipynb #14789c87
 def _finite(features: pd.DataFrame, column: str) -> np.ndarray:
     "A column as float64 with NaN for what is not finite."
     x = features[column].to_numpy(dtype=np.float64)
@@ -60,8 +61,9 @@ def trial_bars(bars: pd.DataFrame,    # bars of one timeframe, sorted by symbol 
                specs: Iterable[str],  # the features that will be tested; names of sets are fine
                rows: int = 500,       # bars of each symbol beyond the longest lookback
                symbols: int = 6,      # how many symbols at most
-              ) -> pd.DataFrame:      # the last bars of evenly spaced symbols
-    "Bars enough to test features for look-ahead in little time: every lookback fills, several symbols are there."
+              ) -> pd.DataFrame:  # the last bars of evenly spaced symbols
+    """Bars enough to test features for look-ahead in little time: every lookback fills, several symbols are
+    there."""
     symbol_borders(bars)
     longest = max(max(f.lookback, f.of.lookback if f.of else 0) for f in parse_set(specs))
     times = np.unique(bars["ts"].array.asi8)
@@ -71,10 +73,13 @@ def trial_bars(bars: pd.DataFrame,    # bars of one timeframe, sorted by symbol 
     return recent[recent["symbol"].isin(kept)].reset_index(drop=True)
 
 # %% ../../nbs/features/12_diagnostics.ipynb #fef4c899
-def coverage(features: pd.DataFrame,   # the features frame
-             specs: Iterable[str],     # the specs it was computed from
-             by: str = "column",       # "column", or "symbol": a row for each column and symbol
-            ) -> pd.DataFrame:         # column [symbol] rows values warm_up late gaps infinite: counts of rows; first: ts of the first value
+def coverage(
+    features: pd.DataFrame,  # the features frame
+    specs: Iterable[str],  # the specs it was computed from
+    by: str = "column",  # "column", or "symbol": a row for each column and symbol
+) -> (
+    pd.DataFrame
+):  # column [symbol] rows values warm_up late gaps infinite: counts of rows; first: ts of the first value
     "How many rows have a value, and why the others have none."
     if by not in ("column", "symbol"): raise ParameterError(must_be("by", "column or symbol", by))
     parsed, borders = parse_set(specs), symbol_borders(features, "features")
@@ -92,6 +97,7 @@ def coverage(features: pd.DataFrame,   # the features frame
                            sort=False)[["rows", "values", "warm_up", "late", "gaps", "infinite"]].sum()
     return counts.assign(first=table.groupby("column", sort=False)["first"].min()).reset_index()
 
+# %% ../../nbs/features/12_diagnostics.ipynb #9668cac5
 def _covered(column: str, x: np.ndarray, early: np.ndarray, features: pd.DataFrame,
              borders: np.ndarray) -> pd.DataFrame:
     "Coverage of one column, a row a symbol."
@@ -110,10 +116,14 @@ def _covered(column: str, x: np.ndarray, early: np.ndarray, features: pd.DataFra
 # %% ../../nbs/features/12_diagnostics.ipynb #cb194204
 _QUANTILES = {"q01": 0.01, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "q99": 0.99}
 
-def distributions(features: pd.DataFrame,               # features or model inputs
-                  columns: Sequence[str] | None = None, # which; all by default
-                 ) -> pd.DataFrame:                     # column count mean std min q01 q05 q25 median q75 q95 q99 max skew kurtosis zeros(share) distinct
-    "What values a column takes, in its own unit; `zeros` is a share of the values, `distinct` a number of them."
+def distributions(
+    features: pd.DataFrame,  # features or model inputs
+    columns: Sequence[str] | None = None,  # which; all by default
+) -> (
+    pd.DataFrame
+):  # column count mean std min q01 q05 q25 median q75 q95 q99 max skew kurtosis zeros(share) distinct
+    """What values a column takes, in its own unit; `zeros` is a share of the values, `distinct` a number of
+    them."""
     rows = []
     for c in _names(features, columns):
         x = np.sort(_finite(features, c))
@@ -156,9 +166,10 @@ def _pairwise(x: np.ndarray) -> np.ndarray: # columns x columns
     return np.clip((rho + rho.T) / 2, -1, 1)
 
 # %% ../../nbs/features/12_diagnostics.ipynb #a4ecb8ec
-def correlations(features: pd.DataFrame,               # features or model inputs
-                 columns: Sequence[str] | None = None, # which; all by default
-                ) -> pd.DataFrame:                     # columns x columns, -1 to 1; NaN where a column is constant
+def correlations(
+    features: pd.DataFrame,  # features or model inputs
+    columns: Sequence[str] | None = None,  # which; all by default
+) -> pd.DataFrame:  # columns x columns, -1 to 1; NaN where a column is constant
     "Spearman's rank correlation of every two columns."
     names = _names(features, columns)
     ranks = np.column_stack([rank_across(_finite(features, c)[None, :])[0] for c in names])
@@ -170,9 +181,10 @@ def correlations(features: pd.DataFrame,               # features or model input
     return rho
 
 # %% ../../nbs/features/12_diagnostics.ipynb #7d958514
-def correlation_clusters(rho: pd.DataFrame,       # what `correlations` gives
-                         threshold: float = 0.7,  # mean |rho| at which two clusters are one, 0 to 1
-                        ) -> pd.DataFrame:        # column cluster(1, 2, ..) size representative rho(with it) order(place along the tree)
+def correlation_clusters(
+    rho: pd.DataFrame,  # what `correlations` gives
+    threshold: float = 0.7,  # mean |rho| at which two clusters are one, 0 to 1
+) -> pd.DataFrame:  # column cluster(1, 2, ..) size representative rho(with it) order(place along the tree)
     "Columns in groups that move together."
     from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -199,11 +211,12 @@ def correlation_clusters(rho: pd.DataFrame,       # what `correlations` gives
 # %% ../../nbs/features/12_diagnostics.ipynb #5c8effcd
 FAULTS_OF_COLUMNS = ("empty", "constant", "duplicate", "near-collinear", "inflated")
 
-def check_columns(features: pd.DataFrame,               # features or model inputs
-                  columns: Sequence[str] | None = None, # which; all by default
-                  near: float = 0.95,                   # correlation in size from which a pair is near-collinear
-                  vif: float = 10.0,                    # variance inflation factor from which a column is inflated
-                 ) -> pd.DataFrame:                     # fault (one of FAULTS_OF_COLUMNS) column other value(the constant, correlation or factor)
+def check_columns(
+    features: pd.DataFrame,  # features or model inputs
+    columns: Sequence[str] | None = None,  # which; all by default
+    near: float = 0.95,  # correlation in size from which a pair is near-collinear
+    vif: float = 10.0,  # variance inflation factor from which a column is inflated
+) -> pd.DataFrame:  # fault (one of FAULTS_OF_COLUMNS) column other value(the constant, correlation or factor)
     "Columns that bring nothing, or nothing new."
     names, found, seen = _names(features, columns), [], {}
     arrays = {c: _finite(features, c) + 0.0 for c in names}
@@ -244,10 +257,13 @@ def _inflation(x: np.ndarray) -> np.ndarray: # NaN where there are too few compl
     return out
 
 # %% ../../nbs/features/12_diagnostics.ipynb #508de04f
-def autocorrelation(features: pd.DataFrame,               # features or model inputs
-                    columns: Sequence[str] | None = None, # which; all by default
-                    lags: Sequence[int] = (1, 5, 20),     # in bars, each >= 1
-                   ) -> pd.DataFrame:                     # column, then a column for each lag: lag_1 lag_5 ..; NaN where no symbol has lag + 10 values
+def autocorrelation(
+    features: pd.DataFrame,  # features or model inputs
+    columns: Sequence[str] | None = None,  # which; all by default
+    lags: Sequence[int] = (1, 5, 20),  # in bars, each >= 1
+) -> (
+    pd.DataFrame
+):  # column, then a column for each lag: lag_1 lag_5 ..; NaN where no symbol has lag + 10 values
     "How much a value tells about the one some bars later."
     borders, rows = symbol_borders(features, "features"), []
     if any(k < 1 for k in lags): raise ParameterError(must_be("lags", "bars, at least 1 each", list(lags)))
@@ -268,13 +284,16 @@ def autocorrelation(features: pd.DataFrame,               # features or model in
     return pd.DataFrame(rows)
 
 # %% ../../nbs/features/12_diagnostics.ipynb #29e3a3e0
-def stationarity(features: pd.DataFrame,               # features or model inputs
-                 columns: Sequence[str] | None = None, # which; all by default
-                 length: int = 2_000,                  # last values of a symbol that are tested, at most; >= 50
-                 symbols: int = 10,                    # how many symbols at most, evenly spaced
-                 level: float = 0.05,                  # at which the unit root is rejected
-                 by: str = "column",                   # "column", or "symbol": a row for each column and symbol
-                ) -> pd.DataFrame:                     # column symbols rejecting(share) statistic p_value(medians) values; or column symbol values lags ..
+def stationarity(
+    features: pd.DataFrame,  # features or model inputs
+    columns: Sequence[str] | None = None,  # which; all by default
+    length: int = 2_000,  # last values of a symbol that are tested, at most; >= 50
+    symbols: int = 10,  # how many symbols at most, evenly spaced
+    level: float = 0.05,  # at which the unit root is rejected
+    by: str = "column",  # "column", or "symbol": a row for each column and symbol
+) -> (
+    pd.DataFrame
+):  # column symbols rejecting(share) statistic p_value(medians) values; or column symbol values lags ..
     "Whether a column comes back to its mean (unit root rejected) or wanders."
     if length < 50: raise ParameterError(must_be("length", "at least 50", length))
     borders = symbol_borders(features, "features")
@@ -297,6 +316,7 @@ def stationarity(features: pd.DataFrame,               # features or model input
     pooled = pooled.reindex(dict.fromkeys(table["column"])).rename_axis("column").reset_index()
     return pooled.assign(**{k: pooled[k].fillna(0).astype(np.int64) for k in ("symbols", "values")})
 
+# %% ../../nbs/features/12_diagnostics.ipynb #d8af470c
 def _unit_root(x: np.ndarray) -> dict:
     "The test of one series without NaN; no p-value for one that is shorter than 50 or constant."
     from statsmodels.tsa.stattools import adfuller
@@ -329,207 +349,10 @@ class _Grid:
         if how not in ("across symbols", "over time"):
             raise ParameterError(must_be("how", "auto, across symbols or over time", how))
         self.how, self.step = how, max(ceil(len(ts) / max(most, 1)), 1)
-        self.times, self.symbols = times[::-1][::self.step][::
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-                                                            -1], features["symbol"].iloc[borders[:-1]].to_numpy(dtype=object)
+        self.times, self.symbols = (
+            times[::-1][:: self.step][::-1],
+            features["symbol"].iloc[borders[:-1]].to_numpy(dtype=object),
+        )
         self.owner, self.ts = np.repeat(np.arange(len(self.symbols)), np.diff(borders)), ts
 
     def place(self, ts: np.ndarray, owner: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -540,6 +363,7 @@ class _Grid:
         out[at[kept], owner[kept]] = np.where(np.isfinite(values[kept]), values[kept], np.nan)
         return out if self.how == "across symbols" else np.ascontiguousarray(out.T)
 
+# %% ../../nbs/features/12_diagnostics.ipynb #ddf55763
 class _Ranked:
     "A matrix and the ranks of its rows."
     def __init__(self, values: np.ndarray):
@@ -552,7 +376,11 @@ class _Ranked:
             ranks = ranks.copy()
             ranks[again] = rank_across(np.where(both[again], self.values[again], np.nan))
         ranks = np.where(both & enough[:, None], ranks, 0.0)
-        far = np.where(both, ranks - ranks.sum(axis=1, keepdims=True) / np.maximum(both.sum(axis=1, keepdims=True), 1), 0.0)
+        far = np.where(
+            both,
+            ranks - ranks.sum(axis=1, keepdims=True) / np.maximum(both.sum(axis=1, keepdims=True), 1),
+            0.0,
+        )
         squares = (far * far).sum(axis=1)
         return far, np.where(squares > 1e-12, squares, 0.0)
 
@@ -569,6 +397,7 @@ def _across(x: _Ranked, y: _Ranked, lags: int) -> dict:
            "std_error": newey_west(each, lags) if n >= 20 else np.nan}
     return out | {"times": n, "symbols": int(both[good].any(axis=0).sum()), "pairs": int(count[good].sum())}
 
+# %% ../../nbs/features/12_diagnostics.ipynb #88367f7f
 def _over_time(x: _Ranked, y: _Ranked, lags: int) -> dict:
     "Rank correlation within each row, weighted; its standard error from the sums over rows."
     both = x.known & y.known
@@ -583,10 +412,12 @@ def _over_time(x: _Ranked, y: _Ranked, lags: int) -> dict:
     error = newey_west(scores, lags) * len(scores) / n
     return {"ic": ic, "std_error": error, "times": len(scores), "symbols": int(good.sum()), "pairs": n}
 
+# %% ../../nbs/features/12_diagnostics.ipynb #b7f02d46
 def _lags(horizon: int, grid: _Grid) -> int:
     "How far overlapping returns are taken to be dependent, in times that are used."
     return max(ceil(2 * horizon / grid.step), int(4 * (len(grid.times) / 100) ** (2 / 9)))
 
+# %% ../../nbs/features/12_diagnostics.ipynb #93b55a26
 def _compare(x: _Ranked, y: _Ranked, horizon: int, grid: _Grid) -> dict:
     "The coefficient of one column and one horizon."
     lags = _lags(horizon, grid)
@@ -594,13 +425,17 @@ def _compare(x: _Ranked, y: _Ranked, horizon: int, grid: _Grid) -> dict:
     return {**found, "lags": lags, "how": grid.how}
 
 # %% ../../nbs/features/12_diagnostics.ipynb #22b9db19
-def information_coefficient(features: pd.DataFrame,               # features or model inputs
-                            returns: Mapping[int, pd.DataFrame],  # horizon in bars -> symbol ts and one float column: the return that followed
-                            columns: Sequence[str] | None = None, # which; all by default
-                            how: str = "auto",                    # "across symbols", "over time"; auto: across where most times have 5 symbols
-                            most: int = 40_000_000,               # values compared at most; beyond, every second, third, .. time is used
-                           ) -> pd.DataFrame:                     # column horizon ic(-1 to 1) std_error t times symbols pairs lags how
-    "Rank correlation of each column with the returns that followed. Of the whole sample: to be read, not to select features by."
+def information_coefficient(
+    features: pd.DataFrame,  # features or model inputs
+    returns: Mapping[
+        int, pd.DataFrame
+    ],  # horizon in bars -> symbol ts and one float column: the return that followed
+    columns: Sequence[str] | None = None,  # which; all by default
+    how: str = "auto",  # "across symbols", "over time"; auto: across where most times have 5 symbols
+    most: int = 40_000_000,  # values compared at most; beyond, every second, third, .. time is used
+) -> pd.DataFrame:  # column horizon ic(-1 to 1) std_error t times symbols pairs lags how
+    """Rank correlation of each column with the returns that followed. Of the whole sample: to be read, not
+    to select features by."""
     names = _names(features, columns)
     if not returns:
         raise ParameterError(must_be("returns", "a frame for each of one or more horizons", returns))
@@ -615,6 +450,7 @@ def information_coefficient(features: pd.DataFrame,               # features or 
     table.insert(4, "t", table["ic"] / table["std_error"])
     return table
 
+# %% ../../nbs/features/12_diagnostics.ipynb #ef34173d
 def _returns(frame: pd.DataFrame, horizon: int, grid: _Grid,
              features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Times, symbols and values of the returns over one horizon."
@@ -632,12 +468,13 @@ def _returns(frame: pd.DataFrame, horizon: int, grid: _Grid,
     return ts, owner, frame[found[0]].to_numpy(dtype=np.float64)
 
 # %% ../../nbs/features/12_diagnostics.ipynb #350e9968
-def turnover(features: pd.DataFrame,               # features or model inputs
-             columns: Sequence[str] | None = None, # which; all by default
-             lag: int = 1,                         # in bars, >= 1
-             how: str = "auto",                    # as for `information_coefficient`
-             most: int = 40_000_000,               # values compared at most; beyond, every second, third, .. time is used
-            ) -> pd.DataFrame:                     # column lag rank_autocorrelation turnover(0 to 2) half_life(bars) how
+def turnover(
+    features: pd.DataFrame,  # features or model inputs
+    columns: Sequence[str] | None = None,  # which; all by default
+    lag: int = 1,  # in bars, >= 1
+    how: str = "auto",  # as for `information_coefficient`
+    most: int = 40_000_000,  # values compared at most; beyond, every second, third, .. time is used
+) -> pd.DataFrame:  # column lag rank_autocorrelation turnover(0 to 2) half_life(bars) how
     "How much of a column's order is another one at a later bar."
     if lag < 1: raise ParameterError(must_be("lag", "at least 1", lag))
     names, rows = _names(features, columns), []
@@ -649,16 +486,25 @@ def turnover(features: pd.DataFrame,               # features or model inputs
         before[lag:] = np.where(same, x[:-lag], np.nan)
         a, b = (_Ranked(grid.place(grid.ts, grid.owner, v)) for v in (x, before))
         rho = _compare(a, b, lag, grid)["ic"]
-        fading = np.nan if np.isnan(rho) else 0.0 if rho <= 0 else np.inf if rho >= 1 - 1e-12 else lag * np.log(0.5) / np.log(rho)
+        fading = (
+            np.nan
+            if np.isnan(rho)
+            else 0.0
+            if rho <= 0
+            else np.inf
+            if rho >= 1 - 1e-12
+            else lag * np.log(0.5) / np.log(rho)
+        )
         rows.append({"column": c, "lag": lag, "rank_autocorrelation": rho, "turnover": 1 - rho,
                      "half_life": fading, "how": grid.how})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/features/12_diagnostics.ipynb #4e102751
-def persistence(features: pd.DataFrame, # the features frame
-                inputs: pd.DataFrame,   # what a model sees of it: as many columns in the same order; the features themselves are fine
-                length: int = 1_000,    # last values of a symbol that are tested for a unit root
-               ) -> pd.DataFrame:       # column stationary(share of symbols) as_computed(the same for the feature) lag_1 lag_5 lag_20 turnover half_life(bars)
+def persistence(
+    features: pd.DataFrame,  # the features frame
+    inputs: pd.DataFrame,  # what a model sees of it: as many columns in the same order; the features themselves are fine
+    length: int = 1_000,  # last values of a symbol that are tested for a unit root
+) -> pd.DataFrame:  # column stationary(share of symbols) as_computed(the same for the feature) lag_1 lag_5 lag_20 turnover half_life(bars)
     "How long the values of each column last."
     if len(_names(features, None)) != len(_names(inputs, None)):
         raise DataError(must_be("inputs",
@@ -673,15 +519,20 @@ def persistence(features: pd.DataFrame, # the features frame
     return table
 
 # %% ../../nbs/features/12_diagnostics.ipynb #55717fed
-CAVEAT = ("These figures describe the whole sample, the test periods included. They show what is broken and how long signals last; "
-          "selecting features by them would let the test be seen.")
+CAVEAT = (
+    "These figures describe the whole sample, the test periods included. They show what is broken and how "
+    "long signals last; "
+    "selecting features by them would let the test be seen."
+)
 
 def _list(texts: Sequence[str], most: int = 8) -> str:
     "Names in a row; the rest as a count."
     return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
 
+# %% ../../nbs/features/12_diagnostics.ipynb #44abca0f
 def _counted(n: int, one: str, many: str) -> str: return f"{n:,} {one if n == 1 else many}"
 
+# %% ../../nbs/features/12_diagnostics.ipynb #c0d2da65
 def describe_columns(faults: pd.DataFrame,  # what `check_columns` gives
                      near: float = 0.95,    # as it was given there
                      vif: float = 10.0,     # as it was given there
@@ -690,18 +541,33 @@ def describe_columns(faults: pd.DataFrame,  # what `check_columns` gives
     by = {kind: list(rows.itertuples()) for kind, rows in faults.groupby("fault")}
     said = []
     if empty := by.get("empty"):
-        said.append(f"{_counted(len(empty), 'column is', 'columns are')} without a value: {_list([r.column for r in empty])}.")
+        said.append(
+            f"{_counted(len(empty), 'column is', 'columns are')} without a value: "
+            f"{_list([r.column for r in empty])}."
+        )
     if same := by.get("constant"):
-        said.append(f"{_counted(len(same), 'column is', 'columns are')} constant: {_list([f'{r.column} ({r.value:g})' for r in same])}.")
+        said.append(
+            f"{_counted(len(same), 'column is', 'columns are')} constant: "
+            f"{_list([f'{r.column} ({r.value:g})' for r in same])}."
+        )
     if twice := by.get("duplicate"):
-        said.append(f"{_counted(len(twice), 'column is a duplicate', 'columns are duplicates')}: {_list([f'{r.column} of {r.other}' for r in twice])}.")
+        said.append(
+            f"{_counted(len(twice), 'column is a duplicate', 'columns are duplicates')}: "
+            f"{_list([f'{r.column} of {r.other}' for r in twice])}."
+        )
     if pairs := by.get("near-collinear"):
         named = _list([f"{r.column} and {r.other} ({r.value:.4f})" for r in pairs])
-        said.append(f"{_counted(len(pairs), 'pair of columns is', 'pairs of columns are')} near-collinear (correlation of {near:g} or more): {named}.")
+        said.append(
+            f"{_counted(len(pairs), 'pair of columns is', 'pairs of columns are')} near-collinear "
+            f"(correlation of {near:g} or more): {named}."
+        )
     if high := by.get("inflated"):
         named = _list([f"{r.column} ({r.value:,.0f})" if np.isfinite(r.value) else f"{r.column} (wholly)"
                        for r in high])
-        said.append(f"{_counted(len(high), 'column follows', 'columns follow')} from the others together (variance inflation of {vif:g} or more): {named}.")
+        said.append(
+            f"{_counted(len(high), 'column follows', 'columns follow')} from the others together (variance "
+            f"inflation of {vif:g} or more): {named}."
+        )
     return said or ["No column is empty, constant, a duplicate or near-collinear with others."]
 
 # %% ../../nbs/features/12_diagnostics.ipynb #c1e650df
@@ -716,12 +582,16 @@ def describe_coverage(seen: pd.DataFrame,   # what `coverage` gives, by column
         high = part[part >= share].sort_values(ascending=False, kind="stable")
         named = _list([f"{seen['column'][i]} ({v:.1%})" for i, v in high.items()])
         if len(high):
-            said.append(f"{_counted(len(high), 'column has', 'columns have')} {words}, in {share:.0%} of the rows or more: {named}.")
+            said.append(
+                f"{_counted(len(high), 'column has', 'columns have')} {words}, in {share:.0%} of the rows "
+                f"or more: {named}."
+            )
     ill = seen[seen["infinite"] > 0]
     named = _list([f"{r.column} ({r.infinite:,} rows)" for r in ill.itertuples()])
     if len(ill): said.append(f"{_counted(len(ill), 'column is', 'columns are')} infinite in places: {named}.")
     return said
 
+# %% ../../nbs/features/12_diagnostics.ipynb #13dcbfde
 def describe_coefficients(ic: pd.DataFrame,        # what `information_coefficient` gives
                           size: float = 0.3,       # from which a coefficient is too good
                          ) -> list[str]:           # sentences
@@ -729,8 +599,11 @@ def describe_coefficients(ic: pd.DataFrame,        # what `information_coefficie
     known, high = ic[ic["t"].notna()], ic[ic["ic"].abs() >= size]
     if known.empty and high.empty: return ["No information coefficient can be told from so few rows."]
     beyond, luck = int((known["t"].abs() > 1.96).sum()), 0.05 * len(known)
-    said = [f"Of {_counted(len(known), 'information coefficient', 'information coefficients')} {beyond:,} {'is' if beyond == 1 else 'are'} further from 0 "
-            f"than 1.96 standard errors; luck alone would give about {luck:.0f}."]
+    said = [
+        f"Of {_counted(len(known), 'information coefficient', 'information coefficients')} {beyond:,} "
+        f"{'is' if beyond == 1 else 'are'} further from 0 "
+        f"than 1.96 standard errors; luck alone would give about {luck:.0f}."
+    ]
     named = _list([f"{r.column} ({r.ic:.2f} over {_counted(r.horizon, 'bar', 'bars')})"
                    for r in high.itertuples()])
     if len(high): said.append(f"Too good to be true, so look for the future in them: {named}.")

@@ -110,6 +110,7 @@ class WindowState:
         columns = np.array(self.bars, dtype=np.float64).T
         return tuple(float(o[-1]) for o in compute(self.feature, *map(np.ascontiguousarray, columns)))
 
+# %% ../../nbs/features/01_feature_types.ipynb #bc243a71
 class CarriedState:
     "State of a recursive feature: the object that its own `online` gives."
     def __init__(self, feature: Feature): # of kind "series", with `online`

@@ -36,6 +36,7 @@ def _splits(facts: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {symbol: (own.published.array.asi8, np.concatenate([[1.0], np.cumprod(own.value.to_numpy())]))
             for symbol, own in splits.groupby("symbol", sort=True)}
 
+# %% ../../nbs/features/10_fundamental.ipynb #a6d92bb7
 def _basis(splits: dict, symbols: pd.Series, moments: pd.Series) -> np.ndarray:
     "Shares that one share of the beginning is at each moment."
     out, at = np.ones(len(symbols)), moments.array.as_unit("us").asi8
@@ -48,6 +49,7 @@ def _basis(splits: dict, symbols: pd.Series, moments: pd.Series) -> np.ndarray:
         out[order[lo:hi]] = shares[np.searchsorted(times, at[order[lo:hi]], side="right")]
     return out
 
+# %% ../../nbs/features/10_fundamental.ipynb #7cbe408b
 def share_basis(facts: pd.DataFrame,  # a facts frame; those named `split` count
                 symbols: pd.Series,   # one for each moment
                 moments: pd.Series,   # UTC
@@ -55,9 +57,16 @@ def share_basis(facts: pd.DataFrame,  # a facts frame; those named `split` count
     "Shares that one share of the beginning is at each moment, by the splits known then."
     return _basis(_splits(facts), symbols, moments)
 
+# %% ../../nbs/features/10_fundamental.ipynb #8d398309
 def _power(name: str) -> int:
     "How a fact's number changes with the count of shares: -1 per share, 1 for a count of shares, else 0."
-    return -1 if name == "eps" or name.endswith("_per_share") else 1 if name == "shares" or name.endswith("_shares") else 0
+    return (
+        -1
+        if name == "eps" or name.endswith("_per_share")
+        else 1
+        if name == "shares" or name.endswith("_shares")
+        else 0
+    )
 
 # %% ../../nbs/features/10_fundamental.ipynb #9b9f2bef
 @dataclass(frozen=True, eq=False)
@@ -69,15 +78,18 @@ class _Known:
     year: np.ndarray      # sum over the newest whole year; the value of what is no flow
     age: np.ndarray       # days since the value was published
 
+# %% ../../nbs/features/10_fundamental.ipynb #b85852b6
 class _Last:
     "The facts that were seen last, and their states: the next bar brings the same ones."
     def __init__(self, facts: pd.DataFrame):
         self.facts, self.states, self.splits = facts.copy(deep=False), {}, _splits(facts)
 
+# %% ../../nbs/features/10_fundamental.ipynb #1c7e26f3
 _last: list[_Last] = []
 
 def _states_of(facts: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict]:
-    "States of one name for all symbols, per share in the shares of the beginning, and splits; made once for the same facts."
+    """States of one name for all symbols, per share in the shares of the beginning, and splits; made once
+    for the same facts."""
     kept = _last[0] if _last else None
     if kept is None or not kept.facts.equals(facts): _last[:] = [kept := _Last(check_facts(facts))]
     if name not in kept.states:
@@ -93,7 +105,10 @@ def _known(bars: pd.DataFrame, facts: pd.DataFrame, name: str) -> _Known:
     (states, splits), power = _states_of(facts, name), _power(name)
     if not len(states):
         near = nearest(name, facts.name.unique())
-        warnings.warn(f"No fact is called `{name}`{f'; did you mean `{near}`?' if near else ''}: its features are NaN.", stacklevel=2)
+        warnings.warn(
+            f"No fact is called `{name}`{f'; did you mean `{near}`?' if near else ''}: its features are NaN.",
+            stacklevel=2,
+        )
         return _Known(*(np.full(len(bars), np.nan) for _ in range(5)))
     at = asof_positions(states, bars)
     there = at >= 0
@@ -111,19 +126,23 @@ def _relative(now: np.ndarray, then: np.ndarray) -> np.ndarray:
     "Change relative to the size of what was."
     return (now - then) / np.where(then == 0, np.nan, np.abs(then))
 
+# %% ../../nbs/features/10_fundamental.ipynb #0baecbec
 def _price(bars: pd.DataFrame) -> np.ndarray:
     "Raw close."
     close = bars.close.to_numpy(dtype=np.float64)
     return close / bars.factor.to_numpy(dtype=np.float64) if "factor" in bars else close
 
+# %% ../../nbs/features/10_fundamental.ipynb #404c4b72
 def _above(x: np.ndarray) -> np.ndarray:
     "What is above zero; NaN for the rest."
     return np.where(x > 0, x, np.nan)
 
+# %% ../../nbs/features/10_fundamental.ipynb #8c30f606
 def _worth(bars: pd.DataFrame, facts: pd.DataFrame) -> np.ndarray:
     "Raw close times the shares of the bar's day."
     return _price(bars) * _above(_known(bars, facts, "shares").value)
 
+# %% ../../nbs/features/10_fundamental.ipynb #17d38328
 def _yield(bars: pd.DataFrame, facts: pd.DataFrame, name: str) -> np.ndarray:
     "A fact over the price, per share or in total."
     return _known(bars, facts, name).year / (_price(bars) if _power(name) == -1 else _worth(bars, facts))
@@ -141,6 +160,7 @@ _FAMILIES = {
     "yield": ("A fact's newest whole year over the price.", "ratio", _yield),
 }
 
+# %% ../../nbs/features/10_fundamental.ipynb #b436a139
 def _make(what: str) -> None:
     "Register a family of features of one fact."
     doc, unit, formula = _FAMILIES[what]
@@ -162,6 +182,7 @@ def _make(what: str) -> None:
     make.__doc__ = doc
     family(f"fact_{what}", "revenue")(make)
 
+# %% ../../nbs/features/10_fundamental.ipynb #58a185af
 for _what in _FAMILIES: _make(_what)
 
 # %% ../../nbs/features/10_fundamental.ipynb #8d152637
@@ -174,21 +195,25 @@ def log_market_cap(bars, facts):
     "Logarithm of the market value of all shares."
     return np.log(_worth(bars, facts))
 
+# %% ../../nbs/features/10_fundamental.ipynb #cf06fb09
 @feature("earnings_yield", facts=("net_income", "shares"), source=_FF, **_RATIOS)
 def earnings_yield(bars, facts):
     "The year's net income over market value."
     return _yield(bars, facts, "net_income")
 
+# %% ../../nbs/features/10_fundamental.ipynb #81b12d4e
 @feature("book_to_price", facts=("equity", "shares"), source=_FF, **_RATIOS)
 def book_to_price(bars, facts):
     "Equity over market value."
     return _known(bars, facts, "equity").value / _worth(bars, facts)
 
+# %% ../../nbs/features/10_fundamental.ipynb #d8492081
 @feature("sales_to_price", facts=("revenue", "shares"), source=_LSV, **_RATIOS)
 def sales_to_price(bars, facts):
     "The year's revenue over market value."
     return _yield(bars, facts, "revenue")
 
+# %% ../../nbs/features/10_fundamental.ipynb #0ad8155b
 @feature("cash_flow_to_price", facts=("operating_cash_flow", "shares"), source=_LSV, **_RATIOS)
 def cash_flow_to_price(bars, facts):
     "The year's operating cash flow over market value."
@@ -201,6 +226,7 @@ def dividend_yield(bars, facts):
     "The year's dividends over the price."
     return _yield(bars, facts, "dividends_per_share")
 
+# %% ../../nbs/features/10_fundamental.ipynb #a4edcacc
 _PURE = {"kind": "facts", "inputs": (), "lookback": 0}
 
 @feature("return_on_equity", facts=("equity", "net_income"), source="the year's net income / equity", **_PURE)
@@ -208,11 +234,13 @@ def return_on_equity(bars, facts):
     "The year's net income over equity."
     return _known(bars, facts, "net_income").year / _above(_known(bars, facts, "equity").value)
 
+# %% ../../nbs/features/10_fundamental.ipynb #b1b750dd
 @feature("profit_margin", facts=("net_income", "revenue"), source="the year's net income / revenue", **_PURE)
 def profit_margin(bars, facts):
     "The year's net income over the year's revenue."
     return _known(bars, facts, "net_income").year / _above(_known(bars, facts, "revenue").year)
 
+# %% ../../nbs/features/10_fundamental.ipynb #d3e66953
 @feature("leverage", facts=("equity", "liabilities"), source="liabilities / equity", **_PURE)
 def leverage(bars, facts):
     "Liabilities over equity."

@@ -41,6 +41,7 @@ class _Tail:
         "The newest values of a column."
         return self.rows[self.place[name], max(self.end - count, 0):self.end]
 
+# %% ../../nbs/features/11_online.ipynb #a641d3ee
 @dataclass(eq=False)
 class _Symbol:
     "State of one symbol: its last rows, what recursive features carry, how many bars there were."
@@ -55,12 +56,14 @@ def _series_of(features: tuple[Feature, ...]) -> dict[str, Feature]:
     found = {f.spec: f for f in features if f.kind == "series"}
     return found | {f.of.spec: f.of for f in features if f.of is not None and f.of.spec not in found}
 
+# %% ../../nbs/features/11_online.ipynb #b917081f
 def _by(features: Iterable[Feature], key) -> dict:
     "Features in groups, in order."
     found: dict = {}
     for f in features: found.setdefault(key(f), []).append(f)
     return found
 
+# %% ../../nbs/features/11_online.ipynb #4b6f2f58
 def _together(tail: _Tail, f: Feature | tuple[Feature, ...]) -> list[float]:
     "Values at the last bar of window features that look back equally far; several: of one family."
     one = f if isinstance(f, Feature) else f[0]
@@ -107,6 +110,7 @@ def _take_in(plan: _Plan, own: _Symbol, row: np.ndarray, out: np.ndarray) -> Non
         if own.bars > lookback: out[at] = _together(own.tail, f)
     for c in plan.inner: own.tail.rows[place[c], own.tail.end - 1] = out[plan.columns[c]]
 
+# %% ../../nbs/features/11_online.ipynb #b07fc948
 def _history(plan: _Plan, own: _Symbol, rows: np.ndarray) -> None:
     "Many bars of one symbol, of which no value is wanted: states only."
     place = own.tail.place
@@ -134,6 +138,7 @@ def _panel_tail(plan: _Plan, symbols: dict[str, _Symbol], times: np.ndarray, con
     return Panel(at, tuple(names), context["timeframe"], context["calendar"], context["groups"], index,
                  np.searchsorted(times, ts), places, arrays)
 
+# %% ../../nbs/features/11_online.ipynb #a34d8f2f
 def _from_panel(f: Feature, panel: Panel) -> list[np.ndarray]:
     "One array a column: values of all symbols at the panel's last time."
     names = f.inputs if f.of is None else f.of.columns
@@ -155,6 +160,7 @@ def _bars_tail(symbols: dict[str, _Symbol], names: list[str], count: int,
     frame = pd.DataFrame(data | {c: np.concatenate([t.last(c, count) for t in tails]) for c in columns})
     return frame.astype({"timeframe": "str"}), np.cumsum(sizes) - 1
 
+# %% ../../nbs/features/11_online.ipynb #9263a8ef
 def _from_facts_tail(f: Feature, frame: pd.DataFrame, facts: pd.DataFrame | None,
                      last: np.ndarray) -> list[np.ndarray]:
     "One array a column: values at the last bar of each symbol."
@@ -186,8 +192,10 @@ class OnlineFeatures:
         return {n: pd.Timestamp(s.ts, unit=unit, tz="UTC").as_unit(unit)
                 for n, s in sorted(self._symbols.items())}
 
-    def update(self, bars: pd.DataFrame, # bars that come after those seen before; all symbols of one time together
-               ) -> pd.DataFrame:        # their features: the frame that `compute_features` gives for these rows
+    def update(
+        self,
+        bars: pd.DataFrame,  # bars that come after those seen before; all symbols of one time together
+    ) -> pd.DataFrame:  # their features: the frame that `compute_features` gives for these rows
         "Take in new bars and give their features."
         return _update(self, bars)
 
@@ -223,10 +231,16 @@ def _rows_of(online: OnlineFeatures, bars: pd.DataFrame) -> tuple[np.ndarray, np
             last = online.symbols.get(name,
                                       pd.Timestamp(online._times[-1], unit=unit, tz="UTC")
                                       if len(online._times) else None)
-            raise DataError(must_be("bars",
-                                    f"later than those that were taken in, of which the last is of {last}",
-                                    str(first), name,
-                                    "a revised or late bar changes history: replay(); panel features want all symbols of a time at once"))
+            raise DataError(
+                must_be(
+                    "bars",
+                    f"later than those that were taken in, of which the last is of {last}",
+                    str(first),
+                    name,
+                    "a revised or late bar changes history: replay(); panel features want all symbols of a "
+                    "time at once",
+                )
+            )
     return rows, borders, names
 
 # %% ../../nbs/features/11_online.ipynb #466bfe5d
@@ -280,21 +294,26 @@ def _replay(online: OnlineFeatures, bars: pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/features/11_online.ipynb #55eadc46
 BAR_BY_BAR_HINTS = {
     "window": "it has no `online`, so online it is computed from its last lookback + 1 bars: let it look back no further, and sum each "
-              "window afresh (running sums, as in pandas' rolling or TA-Lib's SMA, carry rounding along); or declare online=.",
+    "window afresh (running sums, as in pandas' rolling or TA-Lib's SMA, carry rounding along); or declare "
+    "online=.",
     "carried": "the state that `online` makes must do, bar by bar, the same operations in the same order as the function; "
-               "TalibStream of mlfin.features.technical carries TA-Lib's own.",
+    "TalibStream of mlfin.features.technical carries TA-Lib's own.",
     "panel": "online it is computed from the last lookback + 1 times of the panel: declare a lookback that long, and sum afresh.",
     "raises": "it must work from the first bar on; a state has update(*inputs).",
     "facts": "online it is computed from the last lookback + 1 bars and the facts: declare a lookback that long.",
 }
 _RAISED = (MlfinError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 
+# %% ../../nbs/features/11_online.ipynb #3d0c417f
 def _both(features: tuple[Feature, ...], bars: pd.DataFrame, table: pd.DataFrame,
           context: dict) -> pd.DataFrame:
-    "Where online differs from the table: one bool a value, as a frame; first from the beginning, then after a restart."
+    """Where online differs from the table: one bool a value, as a frame; first from the beginning, then
+    after a restart."""
     columns = [c for f in features for c in f.columns]
     want = table[columns].to_numpy(dtype=np.float64)
-    late = (bars.ts >= bars.ts.drop_duplicates().sort_values().iloc[-max(1, bars.ts.nunique() // 4)]).to_numpy()
+    late = (
+        bars.ts >= bars.ts.drop_duplicates().sort_values().iloc[-max(1, bars.ts.nunique() // 4)]
+    ).to_numpy()
     whole = OnlineFeatures(features, **context).update(bars)[columns].to_numpy(dtype=np.float64)
     restarted = OnlineFeatures(features, **context)
     if not late.all(): restarted.replay(bars[~late].reset_index(drop=True))
@@ -303,16 +322,20 @@ def _both(features: tuple[Feature, ...], bars: pd.DataFrame, table: pd.DataFrame
     got = np.where(same_values(whole, want), second, whole)
     return pd.DataFrame(got, columns=columns)
 
+# %% ../../nbs/features/11_online.ipynb #36f5d628
 def same_values(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "Equal to the last bit; NaN equals NaN."
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     return (a.view(np.int64) == b.view(np.int64)) | (np.isnan(a) & np.isnan(b))
 
 # %% ../../nbs/features/11_online.ipynb #9800f56c
-def check_parity(specs: Iterable[str],   # features to test; names of sets are fine
-                 bars: pd.DataFrame,     # real bars, of several symbols where possible
-                 **context,              # calendar, groups, index, facts: as for `compute_features`
-                ) -> pd.DataFrame:       # one row a feature: feature, verdict ("passes", "differs", "raises"), says, column, symbol, ts
+def check_parity(
+    specs: Iterable[str],  # features to test; names of sets are fine
+    bars: pd.DataFrame,  # real bars, of several symbols where possible
+    **context,  # calendar, groups, index, facts: as for `compute_features`
+) -> (
+    pd.DataFrame
+):  # one row a feature: feature, verdict ("passes", "differs", "raises"), says, column, symbol, ts
     "Replay history bar by bar, from the beginning and after a restart, and compare with the table."
     features = parse_set(specs)
     table = compute_features(bars, features, short="nan", **context)
@@ -338,14 +361,18 @@ def check_parity(specs: Iterable[str],   # features to test; names of sets are f
         rows.append(row)
     return pd.DataFrame(rows)
 
+# %% ../../nbs/features/11_online.ipynb #0dde4f99
 def _differs(f: Feature, bars: pd.DataFrame, table: pd.DataFrame, made: pd.DataFrame,
              wrong: np.ndarray) -> dict:
     "What to say of the first value that differs."
     i = int(wrong.any(axis=1).argmax())
     c = f.columns[int(wrong[i].argmax())]
     symbol, ts = str(bars.symbol.iloc[i]), bars.ts.iloc[i]
-    says = (f"`{f.spec}` gives other values bar by bar: {c} at {symbol} {ts} is {float(table[c].iloc[i])!r} in the table and "
-            f"{float(made[c].iloc[i])!r} online ({int(wrong.sum()):,} of {wrong.size:,} values differ).")
+    says = (
+        f"`{f.spec}` gives other values bar by bar: {c} at {symbol} {ts} is {float(table[c].iloc[i])!r} in "
+        "the table and "
+        f"{float(made[c].iloc[i])!r} online ({int(wrong.sum()):,} of {wrong.size:,} values differ)."
+    )
     return {"verdict": "differs", "says": says, "column": c, "symbol": symbol, "ts": ts}
 
 # %% ../../nbs/features/11_online.ipynb #24d7f12e
@@ -358,7 +385,11 @@ def assert_parity(specs: Iterable[str], # features to test; names of sets are fi
     bad = report[report.verdict != "passes"]
     if bad.empty: return len(bars) * sum(len(f.columns) for f in parse_set(specs))
     worst = bad.iloc[0]
-    more = "" if len(bad) == 1 else f"\nAlso: {', '.join(f'{b.feature} ({b.verdict})' for b in bad[1:].head(20).itertuples())}."
+    more = (
+        ""
+        if len(bad) == 1
+        else f"\nAlso: {', '.join(f'{b.feature} ({b.verdict})' for b in bad[1:].head(20).itertuples())}."
+    )
     advice = BAR_BY_BAR_HINTS["raises" if worst.verdict == "raises" else worst.kind]
     raise SpecError(f"{worst.says}{more}\nHint: {advice}")
 
@@ -372,6 +403,7 @@ def _drawn(size: int, count: int, rng) -> np.ndarray:
     edges = np.linspace(0, size, max(count, 1) + 1)
     return (edges[:-1] + rng.random(max(count, 1)) * np.diff(edges)).astype(np.int64)
 
+# %% ../../nbs/features/11_online.ipynb #080702c7
 def draw_rows(bars: pd.DataFrame, # bars, sorted by symbol and ts
               limit: int = ROWS,  # how many rows at most, but for 50 of each symbol and those before gaps
               seed: int = 0,      # other rows for every seed
@@ -398,6 +430,7 @@ def _window_bars(f: Feature, arrays: dict, rows: np.ndarray, begins: np.ndarray)
         for j, o in enumerate(f.outputs): got[j, k] = out[o][-1]
     return got
 
+# %% ../../nbs/features/11_online.ipynb #37507309
 def _family_bars(members: tuple[Feature, ...], arrays: dict, rows: np.ndarray,
                  begins: np.ndarray) -> np.ndarray:
     "The same of a family that is made at once: windows end to end, some thousand in a call."
@@ -411,6 +444,7 @@ def _family_bars(members: tuple[Feature, ...], arrays: dict, rows: np.ndarray,
         for j, o in enumerate(made): got[j, part] = o[back::back + 1]
     return got
 
+# %% ../../nbs/features/11_online.ipynb #20967e09
 def _carried_bars(f: Feature, arrays: dict, borders: np.ndarray) -> np.ndarray:
     "Values (columns x all rows) of a recursive feature, by the state that it carries."
     got = np.empty((len(f.columns), borders[-1]))
@@ -466,6 +500,7 @@ def _panel_bars(f: Feature, times: _Times, wanted: np.ndarray, arrays: dict) -> 
         parts.append(np.array([o[-1][now] for o in compute(f, panel)]))
     return rows, np.hstack(parts)
 
+# %% ../../nbs/features/11_online.ipynb #cb63aba2
 def _fact_bars(f: Feature, bars: pd.DataFrame, times: _Times, wanted: np.ndarray,
                facts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "The same of a feature of facts: from the last bars of each symbol, and what had been published by then."
@@ -491,6 +526,7 @@ class EachBar(NamedTuple):
     share: float         # of all rows
     note: str            # which features were checked at fewer, in words; empty where none
 
+# %% ../../nbs/features/11_online.ipynb #8bfed378
 def _each_series(features: tuple[Feature, ...], arrays: dict, borders: np.ndarray, rows: np.ndarray,
                  made: dict) -> None:
     "Fill in `made`: spec -> rows and values of features of one symbol, or the error that they end in."
@@ -500,9 +536,14 @@ def _each_series(features: tuple[Feature, ...], arrays: dict, borders: np.ndarra
                                       lambda f: (f.group, f.lookback)).values()]
     for f in [f for f in features if f.online is not None or f.group is None]:
         try:
-            made[f.spec] = rows, _window_bars(f, arrays, rows,
-                                              begins) if f.online is None else _carried_bars(f, arrays, borders)[:, rows]
-        except _RAISED as e: made[f.spec] = e
+            made[f.spec] = (
+                rows,
+                _window_bars(f, arrays, rows, begins)
+                if f.online is None
+                else _carried_bars(f, arrays, borders)[:, rows],
+            )
+        except _RAISED as e:
+            made[f.spec] = e
     for members in families:
         try: values = _family_bars(members, arrays, rows, begins)
         except _RAISED as e: made.update((f.spec, e) for f in members)
@@ -510,19 +551,31 @@ def _each_series(features: tuple[Feature, ...], arrays: dict, borders: np.ndarra
             ends = np.cumsum([len(f.columns) for f in members])[:-1]
             made.update((f.spec, (rows, v)) for f, v in zip(members, np.split(values, ends), strict=True))
 
+# %% ../../nbs/features/11_online.ipynb #c6b9c885
 def _each_other(features: list[Feature], bars: pd.DataFrame, times: _Times, wanted: np.ndarray, arrays: dict,
                 facts, seed: int, made: dict) -> str:
     "The same of panel features and of features of facts; what was checked at fewer times, in words."
-    known, said, rng = np.unique(times.place[np.argsort(times.order)][wanted]), [], np.random.default_rng(seed)
+    known, said, rng = (
+        np.unique(times.place[np.argsort(times.order)][wanted]),
+        [],
+        np.random.default_rng(seed),
+    )
     for kind, most in (("panel", PANEL_TIMES), ("facts", FACT_TIMES)):
         own, at = [f for f in features if f.kind == kind], known[_drawn(len(known), most, rng)]
         if own and len(at) < len(times.times):
-            said.append(f"{'panel features' if kind == 'panel' else 'features of facts'} at {len(at):,} of {len(times.times):,} times")
+            said.append(
+                f"{'panel features' if kind == 'panel' else 'features of facts'} at {len(at):,} of "
+                f"{len(times.times):,} times"
+            )
         for f in own:
             try:
-                made[f.spec] = _panel_bars(f, times, at,
-                                           arrays) if kind == "panel" else _fact_bars(f, bars, times, at, facts)
-            except _RAISED as e: made[f.spec] = e
+                made[f.spec] = (
+                    _panel_bars(f, times, at, arrays)
+                    if kind == "panel"
+                    else _fact_bars(f, bars, times, at, facts)
+                )
+            except _RAISED as e:
+                made[f.spec] = e
     return "; ".join(said)
 
 # %% ../../nbs/features/11_online.ipynb #c33eb075
@@ -545,7 +598,7 @@ def check_each_bar(specs: Iterable[str],   # features to test; names of sets are
     others, note = [f for f in features if f.kind != "series"], ""
     if others:
         note = _each_other(others, bars, _Times(bars, borders, context), wanted, arrays, facts, seed, made)
-    for spec, f in inner.items():                                  # what a panel feature is of must hold by itself
+    for spec, f in inner.items():  # what a panel feature is of must hold by itself
         if not isinstance(made[spec], Exception) and _apart(f, known, made[spec]).any():
             error = SpecError(f"{spec}, which it is of, gives other values bar by bar")
             made.update((o.spec, error) for o in features if o.of is not None and o.of.spec == spec)
@@ -557,6 +610,7 @@ def _apart(f: Feature, table: pd.DataFrame, found: tuple[np.ndarray, np.ndarray]
     "Where values (columns x rows) are not the table's."
     return ~same_values(found[1], table[list(f.columns)].to_numpy(dtype=np.float64).T[:, found[0]])
 
+# %% ../../nbs/features/11_online.ipynb #1aefa54b
 def _each_row(f: Feature, bars: pd.DataFrame, table: pd.DataFrame, found) -> dict:
     "A line of the report."
     kind = f.kind if f.kind != "series" else "carried" if f.online is not None else "window"

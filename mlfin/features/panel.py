@@ -73,6 +73,7 @@ def _refuse_late(bars: pd.DataFrame, rows: np.ndarray, size: int) -> None:
     wanted = "known in the order in which they open, to be compared across symbols"
     raise DataError(must_be("bars", wanted, f"{one}; {two}", hint=hint))
 
+# %% ../../nbs/features/04_panel.ipynb #b4e1783f
 def panel_of(bars: pd.DataFrame,  # checked bars
              borders: np.ndarray, # of their symbols
              arrays: dict,        # input -> float64, one value a bar

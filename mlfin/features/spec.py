@@ -61,6 +61,7 @@ class Definition:
         "The first line of its function's docstring."
         return (self.function.__doc__ or "").strip().partition("\n")[0]
 
+# %% ../../nbs/features/02_spec.ipynb #85b9d722
 _registry: dict[str, Definition] = {}
 _sets: dict[str, tuple[str, tuple[str, ...]]] = {}
 _families: dict[str, tuple[Callable, str, str]] = {}
@@ -86,6 +87,7 @@ def _check_names(d: Definition) -> None:
         wanted = "lower-case words, each with a column of the feature"
         raise SpecError(must_be("aliases", wanted, {alias: column}, f"feature {d.name}"))
 
+# %% ../../nbs/features/02_spec.ipynb #72a708a5
 def _check_definition(d: Definition) -> None:
     "Raises `SpecError` with what is wrong with a definition."
     _check_names(d)
@@ -115,6 +117,7 @@ def _refuse_twin(d: Definition, other: Definition) -> None:
         raise SpecError(f"`{min(both)}` names two things: in {other.name} and in {d.name}.\n"
                         "Hint: rename one of them.")
 
+# %% ../../nbs/features/02_spec.ipynb #ec4201b5
 def _admit(d: Definition) -> None:
     "Register a definition; raises `SpecError` with what is wrong with it."
     _check_definition(d)
@@ -128,6 +131,7 @@ def _admit(d: Definition) -> None:
         if other.name != d.name: _refuse_twin(d, other)
     _registry[d.name] = d
 
+# %% ../../nbs/features/02_spec.ipynb #e867545f
 def feature(name: str,                          # first part of its spec: "rsi"
             params: Iterable[Param] = (),       # its numbers, in the order of the spec
             inputs: Iterable[str] = ("close",), # columns of the bars, in the function's order
@@ -186,6 +190,7 @@ def _read_sets() -> None:
             raise SpecError(must_be(f"feature_sets.{name}", "a list of specs", specs, "env.yaml"))
         register_set(name, specs)
 
+# %% ../../nbs/features/02_spec.ipynb #cef24097
 def _load() -> None:
     "Import every module that defines features, once."
     if _loaded: return
@@ -200,6 +205,7 @@ def _load() -> None:
         _loaded.clear()
         raise
 
+# %% ../../nbs/features/02_spec.ipynb #5f6a155a
 def load_features() -> tuple[str, ...]: # an example of every registered spec, sorted: "atr_14", "bbands_20_2"
     "Import every module that defines features, once."
     _load()
@@ -269,6 +275,7 @@ def _wrong(spec, why: str) -> SpecError:
     return SpecError(f"`feature` must be the spec of a known feature, got {spec!r}: {why}.\n"
                      f"Hint: {meant}{GRAMMAR}. `mlfin features ls` lists all {len(_registry)}.")
 
+# %% ../../nbs/features/02_spec.ipynb #50518476
 def _numbers(spec: str, d: Definition, texts: list[str]) -> tuple:
     "The numbers of a spec, each within its limits."
     if len(texts) != len(d.params):
@@ -292,6 +299,7 @@ def _named(d: Definition, spec: str, tail: str) -> Feature:
                    warm_up=int(d.warm_up(*values)), stands_for=spec, outputs=tuple(range(len(d.outputs))),
                    facts=d.facts, doc=d.doc, group=d.group, reads=d.reads)
 
+# %% ../../nbs/features/02_spec.ipynb #7f953a10
 def _aliased(alias: str) -> Feature | None:
     "The one column that a bare name stands for."
     for d in _registry.values():
@@ -302,6 +310,7 @@ def _aliased(alias: str) -> Feature | None:
             return replace(f, spec=alias, columns=(alias,), units=(d.units[i],), outputs=(i,))
     return None
 
+# %% ../../nbs/features/02_spec.ipynb #db5ef63e
 def _of_family(spec: str, name: str, tail: str) -> Feature:
     "The feature of a family; raises `SpecError` with what a name is that is no feature."
     if name.startswith(("fwd_", "barrier_", "next_close")):

@@ -69,11 +69,13 @@ def ret(close, n):
     out[n:] -= 1.0
     return out
 
+# %% ../../nbs/features/06_technical.ipynb #79c5d0e6
 @feature("returns", unit="ratio", lookback=1, source="close[i] / close[i-1] - 1")
 def returns(close):
     "Simple return over one bar."
     return ret(close, 1)
 
+# %% ../../nbs/features/06_technical.ipynb #4310c66f
 @feature("log_returns", unit="ratio", lookback=1, source="ln(close[i] / close[i-1])")
 def log_returns(close):
     "Logarithm of the price relative over one bar."
@@ -87,7 +89,11 @@ def log_returns(close):
 class _HistoricalVol:
     "State of `historical_vol`: the last close, and TA-Lib's standard deviation of the log returns."
     def __init__(self, n: int):
-        self.close, self.stream, self.scale = np.nan, TalibStream("STDDEV", n - 1, n, 1.0), np.sqrt(n / (n - 1))
+        self.close, self.stream, self.scale = (
+            np.nan,
+            TalibStream("STDDEV", n - 1, n, 1.0),
+            np.sqrt(n / (n - 1)),
+        )
 
     def update(self, close: float) -> float:
         if np.isnan(self.close): value = np.nan
@@ -99,6 +105,7 @@ class _HistoricalVol:
         self.close = float(close[-1])
         self.stream.replay(log_returns(close)[1:])
 
+# %% ../../nbs/features/06_technical.ipynb #2f5756ae
 @feature("historical_vol", params=[Param("n", 21, low=2)], unit="ratio", lookback=lambda n: n,
          online=_HistoricalVol,
          source="sample standard deviation of n log returns, per bar")
@@ -115,6 +122,7 @@ def parkinson(high, low, n):
     "Volatility from the range of n bars, per bar; assumes no drift."
     return np.sqrt(window_sum(np.log(high / low)**2, n) / (4 * math.log(2) * n))
 
+# %% ../../nbs/features/06_technical.ipynb #2836029d
 @feature("garman_klass", params=[Param("n", 21)], inputs=("open", "high", "low", "close"), unit="ratio",
          lookback=lambda n: n - 1,
          source="Garman and Klass, Journal of Business 53, 1980, p. 67-78")
@@ -133,6 +141,7 @@ def _variance(x: np.ndarray, n: int) -> np.ndarray:
     out[n - 1:] = total / (n - 1)
     return out
 
+# %% ../../nbs/features/06_technical.ipynb #0fba27c2
 @feature("yang_zhang", params=[Param("n", 21, low=2)], inputs=("open", "high", "low", "close"), unit="ratio",
          lookback=lambda n: n,
          source="Yang and Zhang, Journal of Business 73, 2000, p. 477-491")
@@ -165,6 +174,7 @@ def vwap(high, low, close, volume, n):
     with np.errstate(over="ignore", invalid="ignore"):
         return window_sum((high + low + close) / 3 * volume, n) / total
 
+# %% ../../nbs/features/06_technical.ipynb #430eebe9
 @feature("vwap_distance", params=[Param("n", 20)], inputs=("high", "low", "close", "volume"), unit="ratio",
          lookback=lambda n: n - 1,
          source="close / vwap_n - 1")
@@ -172,9 +182,11 @@ def vwap_distance(high, low, close, volume, n):
     "How far the close is above the volume-weighted mean price of n bars."
     return close / vwap(high, low, close, volume, n) - 1
 
+# %% ../../nbs/features/06_technical.ipynb #786a0a25
 @feature("amihud", params=[Param("n", 21)], inputs=("close", "volume"), unit="illiquidity",
          lookback=lambda n: n,
-         source="Amihud, Illiquidity and stock returns, Journal of Financial Markets 5, 2002, p. 34, eq. 1; per million")
+         source="Amihud, Illiquidity and stock returns, Journal of Financial Markets 5, 2002, p. 34, eq. "
+                "1; per million")
 def amihud(close, volume, n):
     "Mean of |return| per million of money traded, over n bars."
     with np.errstate(over="ignore"): money = close[1:] * volume[1:]
@@ -184,6 +196,7 @@ def amihud(close, volume, n):
     count[count == 0] = np.nan
     return np.r_[np.nan, 1e6 * window_sum(move, n) / count]
 
+# %% ../../nbs/features/06_technical.ipynb #e2da4492
 @feature("spread", inputs=("spread",), unit="distance", lookback=0,
          source="the source's own column: ask less bid, in price units")
 def spread(spread):
@@ -200,6 +213,7 @@ def frac_diff_weights(d: float, # order of differencing
     for k in range(1, n): weights.append(-weights[-1] * (d - k + 1) / k)
     return tuple(weights)
 
+# %% ../../nbs/features/06_technical.ipynb #58ce6bde
 @feature("frac_diff", params=[Param("d", 0.4, low=0.01, high=2, decimal=True), Param("n", 100, low=2)],
          unit="index",
          lookback=lambda d, n: n - 1,
