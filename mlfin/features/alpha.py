@@ -146,7 +146,8 @@ def _rank(x, windows, first, slots, out, begin):
                 lo = max(j - i, 0)
                 now, then, r = x[i + lo:end], x[i + lo - j:end - j], ranks[lo:end - i]
                 for b in range(len(now)):
-                    r[b] += 1.0 if then[b] < now[b] else 0.5 if then[b] == now[b] else 0.0
+                    r[b] += 1.0 if then[b] < now[b] else (
+                        0.5 if then[b] == now[b] else 0.0)
             lag, lo = windows[k], max(windows[k] - 1 - i, 0)
             o = out[slots[0, k], begin + i + lo:begin + end]
             for b in range(len(o)): o[b] = ranks[lo + b] / windows[k]
@@ -359,7 +360,6 @@ def _lookbacks(wanted: tuple[tuple, ...]) -> list[tuple[int, np.ndarray]]:
     found = np.array([_lookback(name, *numbers) if numbers else 0 for name, *numbers in wanted])
     return [(back, np.flatnonzero(found == back)) for back in sorted(set(found.tolist())) if back]
 
-# %% ../../nbs/features/08_alpha.ipynb #7e02a8ba
 def _blank(out: np.ndarray, wanted: tuple[tuple, ...], borders: np.ndarray) -> None:
     "NaN where a symbol's window is not full."
     starts, sizes = borders[:-1, None], np.diff(borders)[:, None]
@@ -372,18 +372,18 @@ def _blank(out: np.ndarray, wanted: tuple[tuple, ...], borders: np.ndarray) -> N
 _log = logging.getLogger("mlfin")
 
 @cache
-def _teller():
-    "A listener that says when kernels are compiled: the first of a process, that is."
+def _compile_listener():
+    "A Numba listener that logs once a process when the kernels are compiled."
     from numba.core import event
 
-    class Teller(event.Listener):
-        told = False
+    class CompileListener(event.Listener):
+        logged = False
         def on_start(self, _):
-            if not self.told:
+            if not self.logged:
                 _log.warning("compiling the kernels of the alpha set: some seconds, once on this machine")
-            self.told = True
+            self.logged = True
         def on_end(self, _): pass
-    return event, Teller()
+    return event, CompileListener()
 
 # %% ../../nbs/features/08_alpha.ipynb #fe87e00e
 def alpha_columns(
@@ -401,8 +401,8 @@ def alpha_columns(
     shapes = [(row, *BAR_FACTORS[name][1:]) for row, (name, *numbers) in enumerate(wanted) if not numbers]
     needed = sorted({series for _, names, *_ in plan for series in names})
     spare = next(iter(arrays.values()))  # for kernels with results that nobody asked for
-    event, teller = _teller()
-    with event.install_listener("numba:compile", teller):
+    event, listener = _compile_listener()
+    with event.install_listener("numba:compile", listener):
         for begin, end in pairwise(borders.tolist()):
             part = {c: arrays.get(c, spare)[begin:end] for c in (*_OHLC, "volume")}
             series = {s: read_only(_series[s](part)) for s in needed}
@@ -429,7 +429,6 @@ def _function(name: str, inputs: tuple[str, ...], formula: str) -> Callable:
     alpha.__doc__ = formula
     return alpha
 
-# %% ../../nbs/features/08_alpha.ipynb #abf456ec
 def _register(name: str, inputs: tuple[str, ...], formula: str, params: tuple[Param, ...] = ()) -> None:
     "Register one formula as a feature."
     feature(f"alpha_{name}", params, inputs, "ratio",

@@ -38,7 +38,6 @@ def _compute_groups(features: list[Feature], arrays: dict, borders: np.ndarray, 
         out.update(zip((c for f in members for c in f.columns), group(members, arrays, borders), strict=True))
     return [f for f in features if not f.group]
 
-# %% ../../nbs/features/05_table.ipynb #5a1c8668
 def _with_numbers(f: Feature) -> Callable:
     "The function with its numbers, of arrays alone; `bind(*numbers)` where it brings a faster one."
     if bind := getattr(f.function, "bind", None): return bind(*f.values)
@@ -107,7 +106,6 @@ def _values_of(f: Feature, panel: Panel) -> Panel:
     compute_series([f.of], panel.arrays, borders, out)
     return replace(panel, arrays=out, made={})
 
-# %% ../../nbs/features/05_table.ipynb #ba384a26
 def _compute_panels(features: list[Feature], panel: Panel, out: dict) -> None:
     "Fill in the columns of features that see all symbols."
     for f, wanted in function_calls(features):
