@@ -156,7 +156,7 @@ def _digest(path: Path) -> str:
 
 def _files_of(question: dict[str, Any], root: Path) -> list | None:
     "Names and contents of a question's files, in short; None where it has none."
-    from mlfin.files.files import find_files
+    from mlfin.files.raw_files import find_files
     if question.get("source") not in FILES: return None
     only = {"files": None, "lean": ["zip"]}.get(question["source"], [question["source"]])
     place = str(root / question["path"].partition("#")[0])

@@ -11,7 +11,7 @@ import pytest
 
 from mlfin.core.errors import MlfinError
 from mlfin.core.provenance import read_json, read_yaml
-from mlfin.files.files import raw_file
+from mlfin.files.raw_files import raw_file
 from mlfin.ingest.ingest import update
 from mlfin.sources.sources import read_bars, read_parts
 from mlfin.sources.rest import rest_mapping
