@@ -40,12 +40,11 @@ from mlfin.core.errors import (
     unknown,
 )
 from ..core.locks import experiment_lock
+from ..core.pipeline_spec import TaskSpec, expand_grids, read_pipeline, read_yaml
 from mlfin.core.provenance import (
     PLAN,
-    TaskSpec,
     atomic_path,
     differences,
-    expand_grids,
     find_content,
     hash_file,
     hash_json,
@@ -55,8 +54,6 @@ from mlfin.core.provenance import (
     project_sources,
     read_json,
     read_parquet,
-    read_pipeline,
-    read_yaml,
     run_id,
     system_message,
     write_json,
