@@ -11,7 +11,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from ..core.errors import DataError, SpecError, must_be
 from .feature_types import Param
