@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "env/docs/static/verdict.png"
-WIDTH, HEIGHT, COLOURS = 1000, 760, 64
+WIDTH, HEIGHT, COLOURS = 1100, 1600, 64  # pixels, and colours of the palette
 
 
 def photograph(page_file: Path) -> bytes:
