@@ -33,7 +33,7 @@ from .routes_page import routes_page
 from .account_routes import CREATED, FORM, PEOPLE, Done
 from ..accounts.roles import ANYONE, Origin, Person, require_allowed, required_role, not_found, can_see_job, job_owner_filter
 from .service import Service, ingest_reply, last_bars
-from ..predict.stream import Turn
+from ..predict.stream import LoopTick
 
 # %% ../../nbs/api/09_api.ipynb #86e18eb8
 class _Asked:
@@ -577,7 +577,7 @@ def _question(raw: bytes) -> contract.PredictRequest:
 class _Direct:
     "Answers what is asked most without a router's detours; the rest is FastAPI's."
     def __init__(self, app: Any, api: Api):
-        self.app, self.api, self.turn = app, api, Turn()
+        self.app, self.api, self.tick = app, api, LoopTick()
         self.known = {(m, path): (f, _reader(f)) for m, path, f, _ in _ROUTES if f in (_post_predict, _get_signals)}
         self.known["POST", "/ingest"] = _post_ingest, _read_ingest
 
@@ -596,7 +596,7 @@ class _Direct:
 
     def _at_hand(self, raw: bytes) -> bytes | None:
         "The answer to a short question where it is at hand."
-        return self.api.service.at_hand(_question(raw), self.turn.mark()) if len(raw) <= 256 else None
+        return self.api.service.at_hand(_question(raw), self.tick.token()) if len(raw) <= 256 else None
 
 # %% ../../nbs/api/09_api.ipynb #0c3f5a69
 class Guarded:

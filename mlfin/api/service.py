@@ -261,15 +261,15 @@ class _Predictions(_Saying):
         return self._said(predictor, predictor.predict(request.asked))
 
     def at_hand(self, request: contract.PredictRequest, # by symbol
-                turn: object = None,                    # of `Turn.mark`
+                tick: object = None,                    # of `LoopTick.token`
                 ) -> bytes | None:                      # JSON of `PredictReply`; None: something has to be read or computed first
         "As `predict`, where it takes microseconds; counted and kept like it."
         predictor = self._predictors.get(request.experiment)
-        found = None if predictor is None or request.bars is not None else predictor.at_hand(request.asked, turn)
+        found = None if predictor is None or request.bars is not None else predictor.cached_or_none(request.asked, tick)
         if found is None: return None
         self._said(predictor, [s.prediction for s in found])
         now = time.time()
-        return b'{"predictions":[%b]}' % b",".join([s.written(now) for s in found])
+        return b'{"predictions":[%b]}' % b",".join([s.json_at(now) for s in found])
 
     def signals(self, timeframe: str | None, # canonical name or alias; None: any
                 symbols: Sequence[str] | None = None, # None: all that the models know
