@@ -40,6 +40,7 @@ def hash_file(path: str | Path, # file to read
     "Hash of a file's bytes."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
+# %% ../../nbs/core/09_provenance.ipynb #3092ec2f
 def _plain(value: Any) -> Any:
     "`value` in JSON's types: NaN and infinities become None, NumPy scalars Python's, times ISO 8601."
     if isinstance(value, dict): return {str(k): _plain(v) for k, v in value.items()}
@@ -50,6 +51,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path): return value.as_posix()
     return value
 
+# %% ../../nbs/core/09_provenance.ipynb #1df0d719
 def hash_json(value: Any, # dicts, lists, strings, numbers, times, None
              ) -> str:    # 64 hexadecimal digits (SHA-256)
     "Hash of a value's canonical JSON."
@@ -93,12 +95,16 @@ def system_message(error: OSError, # what the operating system refused
                   ) -> str:        # what, where, and a line "Hint: ..."
     "An error of the operating system in words."
     where = f": {error.filename}" if error.filename else ""
-    return f"{str(error.strerror or error).rstrip('.')}{where}.\nHint: {_WRITE_HINTS.get(error.errno, 'check the folder and run again.')}"
+    hint = _WRITE_HINTS.get(error.errno, "check the folder and run again.")
+    return f"{str(error.strerror or error).rstrip('.')}{where}.\nHint: {hint}"
 
+# %% ../../nbs/core/09_provenance.ipynb #c3d22583
 @contextmanager
 def atomic_path(dest: str | Path, # where the file shall stand
                ) -> Iterator[Path]: # a temporary path in the same folder: write there
-    "Write to a temporary file that replaces `dest` when the block ends well, and vanishes when it does not."
+    """Write to a temporary file that replaces `dest` when the block ends well, and vanishes when it does not.
+
+    Raises `DataError` where it cannot be written."""
     dest = Path(dest)
     temporary = dest.with_name(f".{dest.name}.{os.getpid()}.tmp")
     try:
@@ -130,14 +136,15 @@ def write_parquet(frame,                        # pandas DataFrame with plain co
 
 def read_parquet(path: str | Path, # a Parquet file
                 ):                 # pandas DataFrame
-    "Read a frame, or say what is wrong with the file."
+    "Read a frame; raises `DataError` where the file is not there or is no Parquet."
     import pandas as pd
 
     if not Path(path).is_file():
         raise DataError(f"{path} is not there.\nHint: run the task that makes it, or `mlfin run`.")
     try: return pd.read_parquet(path)
     except (OSError, ValueError) as e:
-        raise DataError(f"{path} is not a readable Parquet file: {e}.\nHint: delete it and run again.") from None
+        raise DataError(f"{path} is not a readable Parquet file: {e}.\n"
+                        "Hint: delete it and run again.") from None
 
 # %% ../../nbs/core/09_provenance.ipynb #75f27e08
 def write_json(value: Any,                  # dicts, lists, strings, numbers, times, None; NaN becomes null
@@ -151,7 +158,7 @@ def write_json(value: Any,                  # dicts, lists, strings, numbers, ti
 
 def read_json(path: str | Path, # a JSON file
              ) -> Any:          # what it holds
-    "Read JSON, or say what is wrong with the file."
+    "Read JSON; raises `DataError` where the file is not there or is no JSON."
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is not there.\nHint: run the task that makes it, or `mlfin run`.") from None
@@ -184,11 +191,13 @@ def _module_file(name: str) -> Path | None:
 def _homes(package: str) -> dict[str, str]:
     "Name -> module of what a package hands out without importing it: the `_HOME` of its `__init__.py`."
     path = _PACKAGE.joinpath(*package.split(".")[1:], "__init__.py")
-    body = ast.parse(path.read_text(encoding="utf-8")).body if package.split(".")[0] == "mlfin" and path.is_file() else []
+    if package.split(".")[0] != "mlfin" or not path.is_file(): return {}
+    body = ast.parse(path.read_text(encoding="utf-8")).body
     found = [n.value for n in body if isinstance(n, ast.Assign)
              and getattr(n.targets[0], "id", "") == "_HOME"]
     return {k: f"{package}.{v}" for k, v in ast.literal_eval(found[0]).items()} if found else {}
 
+# %% ../../nbs/core/09_provenance.ipynb #bb7f4f4c
 @cache
 def _check_python(source: str, name: str) -> None:
     "Refuse what is no Python; what is, is parsed once in a process."
@@ -268,6 +277,7 @@ def notebook_source(path: Path, # a notebook
     code = "\n".join(source for kind, source in _cells(path) if kind == "code")
     return re.sub(r"(?m)^\s*[%!].*$", "pass", code)
 
+# %% ../../nbs/core/09_provenance.ipynb #c8ca8da8
 @cache
 def _declaration(source: str, module: str) -> dict:
     "What a module says of itself, read once in a process."
@@ -275,7 +285,7 @@ def _declaration(source: str, module: str) -> dict:
 
 def module_closure(source: str,             # Python source: a notebook's code, a script
                    plugins: tuple[str, ...] = (), # names of plugin modules, from the settings
-                   registries: bool = True, # who imports a registry that is reached counts too, because it registers there
+                   registries: bool = True, # modules that register in a registry that is reached count too
                   ) -> dict[str, str]:      # module name -> hash of its file, sorted
     "Every mlfin module that the source reaches, directly or not, with the content hash of each."
     queue, reached = list(_imports(source)), {}
@@ -309,6 +319,7 @@ def _data_content(parameters: dict, root: Path) -> dict[str, str]:
                                      "paths start at the project's folder."))
     with open_data(file) as content: return {"path": hashlib.file_digest(content, "sha256").hexdigest()}
 
+# %% ../../nbs/core/09_provenance.ipynb #a0b5c1f5
 def _named_content(parameters: dict, settings: Settings, library: Library) -> dict[str, str]:
     """Content hashes of what parameters name beside files: a module that declares `content` hashes what
     its parameter names."""
@@ -334,6 +345,7 @@ def _tails(path: Path) -> list[Path]:
     parts = [p for p in path.parts if p not in ("..", ".", path.anchor)]
     return [Path(*parts[k:]) for k in range(len(parts))]
 
+# %% ../../nbs/core/09_provenance.ipynb #b843c070
 def find_content(path: str,    # where the file was, from the project's folder or absolute: a hint
                  content: str, # its hash, as `hash_file` gives it: what decides
                  root: Path,   # the project's folder
@@ -355,14 +367,21 @@ def _asked(parameters: dict) -> dict[str, set[str] | None]:
     "Which features, model, label and source a task is asked for by name; None where it does not say."
     def names(*keys):
         given = [parameters[k] for k in keys if k in parameters]
-        return {str(n) for g in given for n in (g if isinstance(g, (list, tuple, set))
-                                                else [g])} if given else None
+        if not given: return None
+        return {str(n) for g in given for n in (g if isinstance(g, (list, tuple, set)) else [g])}
     features = names("features")
     for members in parameters.get("feature_sets", {}).values():
         if features is not None and isinstance(members, list): features |= {str(m) for m in members}
     return {"features": features, "model": names("model", "models"), "label": names("label", "labels"),
             "source": names("source")}
 
+# %% ../../nbs/core/09_provenance.ipynb #7a9d657b
+def _code(source: str, library: Library) -> str:
+    "Hash of what a text does, from the facts that the library keeps of it."
+    facts = library.understand(source)
+    return hash_json([facts.imports, [unit.digest for unit in facts.units]])[:16]
+
+# %% ../../nbs/core/09_provenance.ipynb #ff6f0a5c
 def _reached(source: str, parameters: dict, settings: Settings, library: Library) -> dict[str, str]:
     """What a task reaches: of modules the definitions, of plugins all, where a registry is reached that
     they may add to."""
@@ -372,17 +391,13 @@ def _reached(source: str, parameters: dict, settings: Settings, library: Library
     if not settings.plugins or not library.declared("registry").keys() & found.keys(): return found
     texts = {p: [f.read_text(encoding="utf-8") for f in _plugin_files(p)] for p in settings.plugins}
     found = reach([source, *(t for own in texts.values() for t in own)], library, asked, kept)
-    return dict(sorted((found | {p: hash_json([_code(t, library) for t in own])[:16] for p,
-                                 own in texts.items()}).items()))
+    plugins = {p: hash_json([_code(t, library) for t in own])[:16] for p, own in texts.items()}
+    return dict(sorted((found | plugins).items()))
 
-def _code(source: str, library: Library) -> str:
-    "Hash of what a text does, as `code_digest` says, but from what is known of it."
-    facts = library.understand(source)
-    return hash_json([facts.imports, [unit.digest for unit in facts.units]])[:16]
-
-def package_library(package: Path | None = None, # a copy of it; None: the one that this process imports
+# %% ../../nbs/core/09_provenance.ipynb #01b3e8b5
+def package_library(package: Path | None = None, # folder of a copy of `mlfin`; None: the one imported here
                     ) -> Library:
-    "The package as texts; what is known of them is kept beside the one that this process imports."
+    "The package as texts; notes on them are kept beside the package that this process imports."
     return Library(package or _PACKAGE, _PACKAGE / "__pycache__")
 
 def project_sources(root: Path,                  # the project's folder
@@ -395,13 +410,26 @@ def project_sources(root: Path,                  # the project's folder
     return [*own, *(spec.source for spec in specs.values()),
             *(f for p in settings.plugins for f in _plugin_files(p))]
 
+# %% ../../nbs/core/09_provenance.ipynb #8274ca1c
+def _counted(parameters: dict, settings: Settings, library: Library) -> tuple[dict, dict[str, str]]:
+    "The parameters that count, and the content of what they name."
+    data = _named_content(parameters, settings, library)
+    if "source" in data:
+        # of a file, which is not read
+        return {k: v for k, v in parameters.items() if k not in ("path", "tz")}, data
+    return parameters, _data_content(parameters, settings.root) | data
+
+def _plain_parameters(parameters: dict) -> dict:
+    "Parameters as a key counts them; plain Ploomber hands `none` over as None."
+    return {k: None if v == "none" else _plain(v) for k, v in sorted(parameters.items())}
+
 # %% ../../nbs/core/09_provenance.ipynb #7d0a5c3e
 def key_components(spec: TaskSpec,            # the task
                    parameters: dict,          # its parameters, as asked
                    upstream: dict[str, str],  # task -> key
                    settings: Settings,        # profile: plugins, Keras backend
                    library: Library | None = None, # the package's texts; those of this process by default
-                   home: Path | None = None,  # folder of the project's text: its lock and env.yaml; the project's own by default
+                   home: Path | None = None, # folder of the lock and env.yaml; the project's own by default
                   ) -> dict:                  # everything that the key is a hash of
     "What a task's result depends on, named piece by piece."
     library, home = library or package_library(), home or settings.root
@@ -422,18 +450,6 @@ def key_components(spec: TaskSpec,            # the task
         "settings": {"keras_backend": settings.keras_backend, "plugins": list(settings.plugins),
                      "threads": settings.threads},
     }
-
-def _counted(parameters: dict, settings: Settings, library: Library) -> tuple[dict, dict[str, str]]:
-    "The parameters that count, and the content of what they name."
-    data = _named_content(parameters, settings, library)
-    if "source" in data:
-        # of a file, which is not read
-        return {k: v for k, v in parameters.items() if k not in ("path", "tz")}, data
-    return parameters, _data_content(parameters, settings.root) | data
-
-def _plain_parameters(parameters: dict) -> dict:
-    "Parameters as a key counts them; plain Ploomber hands `none` over as None."
-    return {k: None if v == "none" else _plain(v) for k, v in sorted(parameters.items())}
 
 # %% ../../nbs/core/09_provenance.ipynb #93f3de75
 def pipeline_components(specs: dict[str, TaskSpec], # `read_pipeline`
@@ -470,8 +486,8 @@ def differences(before: dict, # components of a task, as a run recorded them
             if name not in new: lines.append(f"{noun} {name} is gone")
             elif name not in old: lines.append(f"{noun} {name} is new")
             elif old[name] != new[name]:
-                lines.append(f"{noun} {name} changed" + (f": {old[name]!r} -> {new[name]!r}"
-                                                         if noun == "parameter" else ""))
+                values = f": {old[name]!r} -> {new[name]!r}" if noun == "parameter" else ""
+                lines.append(f"{noun} {name} changed{values}")
     return lines
 
 # %% ../../nbs/core/09_provenance.ipynb #6e79e989
@@ -490,8 +506,9 @@ class Task:
     def _path(self, path: str) -> Path:
         return Path(path) if Path(path).is_absolute() else self.settings.root / path
 
-    def path(self, product: str) -> Path:
-        "Where a product of this task goes."
+    def path(self, product: str, # its name in `pipeline.yaml`
+             ) -> Path:
+        "Path that a product of this task is written to; raises `PipelineError` for an unknown product."
         if product not in self.product:
             raise PipelineError(unknown("product", product, self.product, f"task {self.name}"))
         return self._path(self.product[product])
@@ -507,8 +524,10 @@ class Task:
         "The name of a run that ends with this task and has no task beside those upstream."
         return run_id({**self.keys, self.name: self.key})
 
-    def read(self, task: str, product: str) -> Any:
-        "A product of an upstream task: a frame, or what a JSON file holds."
+    def read(self, task: str, # name of a task upstream
+             product: str,    # name of one of its products
+             ) -> Any:        # a frame, or what a JSON file holds
+        "A product of an upstream task; raises `PipelineError` for an unknown name."
         if task not in self.upstream:
             raise PipelineError(unknown("upstream", task, self.upstream, f"task {self.name}"))
         if product not in self.upstream[task]:
@@ -516,10 +535,17 @@ class Task:
         path = self._path(self.upstream[task][product])
         return read_json(path) if path.suffix == ".json" else read_parquet(path)
 
-    def write(self, product: str, value: Any) -> None:
+    def write(self, product: str, # its name in `pipeline.yaml`
+              value: Any,         # a frame for Parquet, what JSON can hold for JSON
+              ) -> None:
         "Write one of this task's products, with its key."
         path = self.path(product)
         (write_json if path.suffix == ".json" else write_parquet)(value, path, self.key)
+
+# %% ../../nbs/core/09_provenance.ipynb #4f9c2421
+def _as_dict(paths) -> dict[str, str]:
+    "Product paths, as Ploomber or papermill hand them over, as plain texts."
+    return {str(k): str(paths[k]) for k in paths}
 
 # %% ../../nbs/core/09_provenance.ipynb #7d0a5c41
 PLAN = "plan.json" # beside the products of a run's tasks: what `mlfin run` began with
@@ -528,6 +554,7 @@ def _places(products: dict[str, str], settings: Settings) -> dict[str, Path]:
     "Where products stand, however their paths are written."
     return {name: settings.root / path for name, path in products.items()}
 
+# %% ../../nbs/core/09_provenance.ipynb #9f020168
 def _planned(name: str, namespace: dict, settings: Settings) -> Task | None:
     "The task as the run that executes it planned it; None where no run does."
     product = _as_dict(namespace.get("product") or {})
@@ -560,26 +587,6 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
     keys = {product_key(p) for p in paths}
     return keys.pop() if len(keys) == 1 and None not in keys else hash_json([hash_file(p) for p in paths])
 
-def begin_task(name: str, # of the task, as in `pipeline.yaml`: `train-[[model]]-[[label]]` for any task of that grid
-               namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`
-              ) -> Task:        # reads inputs, writes products
-    "Begin a task inside its notebook: resolve its inputs and products, and compute its key."
-    root = project_root()
-    settings = load_settings(root=root)
-    if (planned := _planned(name, namespace, settings)) is not None: return planned
-    home = source_folder(root)
-    specs, spec = read_pipeline(home), _own_spec(name, namespace, home)
-    missing = sorted(set(spec.parameters) - set(namespace))
-    if missing:
-        raise ParameterError(must_be(missing[0], f"in the parameters cell of {spec.source.name}", None))
-    parameters = {k: namespace[k] for k in spec.parameters}
-    upstream = _inputs(spec, namespace.get("upstream") or {}, specs)
-    product = _as_dict(namespace.get("product") or spec.products)
-    keys = {u: _upstream_key(p, root, u) for u, p in upstream.items()}
-    parts = key_components(spec, parameters, keys, settings)
-    return Task(spec.name, hash_json(parts)[:32], product, upstream, parameters, settings, keys,
-                parts["data"])
-
 # %% ../../nbs/core/09_provenance.ipynb #4423dc7e
 def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
     """The entry of that name, at the point of its grid that the notebook's parameters say, its upstream
@@ -596,17 +603,37 @@ def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
         entry = expand_grids([{**entry, "grid": {k: [namespace[k]] for k in grid}}], {})[0]
     return task_spec(entry, read_yaml(root / "env.yaml"), root)
 
+# %% ../../nbs/core/09_provenance.ipynb #2d35b5e4
 def _inputs(spec: TaskSpec, given, specs: dict[str, TaskSpec]) -> dict[str, dict[str, str]]:
     """Task -> products of what a task reads: as handed over (Ploomber nests those of `train-*` under it),
     else by name."""
     flat, found = {}, {}
     for task in given: flat |= given[task] if "*" in task else {task: given[task]}
     for name in spec.upstream:
-        fit = [name] if "*" not in name else [n for n in flat if fnmatchcase(n,
-                                                                             name)] or [n for n in specs if fnmatchcase(n, name)]
+        fit = [name]
+        if "*" in name: fit = [n for n in flat if fnmatchcase(n, name)] or [n for n in specs if fnmatchcase(n, name)]
         found |= {n: _as_dict(flat.get(n) or specs[n].products) for n in fit}
     return found
 
-def _as_dict(paths) -> dict[str, str]:
-    "Product paths, as Ploomber or papermill hand them over, as plain texts."
-    return {str(k): str(paths[k]) for k in paths}
+# %% ../../nbs/core/09_provenance.ipynb #ea12d9fc
+def begin_task(name: str, # as in `pipeline.yaml`: `train-[[model]]-[[label]]` for any task of that grid
+               namespace: dict, # `globals()` of the notebook: its parameters, `product` and `upstream`
+              ) -> Task:        # reads inputs, writes products
+    """Begin a task inside its notebook: resolve its inputs and products, and compute its key.
+
+    Raises `ParameterError` where the parameters cell lacks a parameter of `pipeline.yaml`."""
+    root = project_root()
+    settings = load_settings(root=root)
+    if (planned := _planned(name, namespace, settings)) is not None: return planned
+    home = source_folder(root)
+    specs, spec = read_pipeline(home), _own_spec(name, namespace, home)
+    missing = sorted(set(spec.parameters) - set(namespace))
+    if missing:
+        raise ParameterError(must_be(missing[0], f"in the parameters cell of {spec.source.name}", None))
+    parameters = {k: namespace[k] for k in spec.parameters}
+    upstream = _inputs(spec, namespace.get("upstream") or {}, specs)
+    product = _as_dict(namespace.get("product") or spec.products)
+    keys = {u: _upstream_key(p, root, u) for u, p in upstream.items()}
+    parts = key_components(spec, parameters, keys, settings)
+    return Task(spec.name, hash_json(parts)[:32], product, upstream, parameters, settings, keys,
+                parts["data"])
