@@ -36,7 +36,7 @@ from mlfin.core.provenance import (
     PLAN, TaskSpec, atomic_path, differences, expand_grids, find_content, hash_file, hash_json, package_library, pipeline_components,
     product_key, project_sources, read_json, read_parquet, read_pipeline, read_yaml, run_id, system_message, write_json,
 )
-from ..core.progress import read_progress
+from ..core.tasks import read_progress
 from ..core.settings import Settings, quiet_environment
 from ..core.code_snapshot import CodeSnapshot, share_compiled, snapshot_code
 from ..ingest.pinned_bars import as_stored, needs_ingest, bring_in, lay_bars, pinned
