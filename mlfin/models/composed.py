@@ -11,14 +11,19 @@ __all__ = ['weight_keyword', 'fit_part', 'predict_part', 'PersistenceClassifier'
 import warnings
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier
+from sklearn.base import (
+    BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier,
+)
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import ElasticNet, LinearRegression, LogisticRegression, Ridge
 from sklearn.utils import get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, column_or_1d, has_fit_parameter, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight, check_consistent_length, check_is_fitted, column_or_1d, has_fit_parameter,
+    validate_data,
+)
 
 from ..core.errors import ModelError, must_be
 from .sequence import row_spans, validation_split
@@ -29,8 +34,9 @@ def _pick(X, rows):
     "Rows by position."
     return X.iloc[rows] if hasattr(X, "iloc") else np.asarray(X)[rows]
 
-def weight_keyword(estimator,      # any estimator
-                  ) -> str | None: # "sample_weight", "model__sample_weight" in a pipeline; None where there is none
+def weight_keyword(
+    estimator,  # any estimator
+) -> str | None:  # "sample_weight", "model__sample_weight" in a pipeline; None where there is none
     "Under which name `fit` takes sample weights."
     inner = getattr(estimator, "regressor", None) # of scikit-learn's TransformedTargetRegressor
     if inner is not None: return weight_keyword(inner)
@@ -84,7 +90,9 @@ def _column(model, names) -> int:
 
 class _Persistence(BaseEstimator):
     "Reads one column."
-    def __init__(self, column: str | int | None = None): # name or position of the last return; see above by default
+    def __init__(
+        self, column: str | int | None = None,
+    ):  # name or position of the last return; see above by default
         "Keep the parameter."
         self.column = column
 
@@ -210,12 +218,16 @@ def _known_spans(spans, horizon, size: int, what: str):
 # %% ../../nbs/models/02_composed.ipynb #3ab46c60
 class ClassWeighted(_Wrapper):
     "A classifier in which classes weigh as told."
-    def __init__(self, estimator,                        # a classifier that takes sample weights
-                 class_weight: str | dict = "balanced"): # "balanced": each class the same in all; or class -> weight
+    def __init__(
+        self, estimator,                        # a classifier that takes sample weights
+        class_weight: str | dict = "balanced",
+    ):  # "balanced": each class the same in all; or class -> weight
         "Keep the parameters."
         self.estimator, self.class_weight = estimator, class_weight
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
         "Multiply the weights, and fit."
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         weights = np.ones(len(y)) if weights is None else np.array(weights)
@@ -260,7 +272,9 @@ class EarlyStopped(_Wrapper):
         "Keep the parameters."
         self.estimator, self.patience, self.validation, self.horizon = estimator, patience, validation, horizon
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
         "Find the number of rounds, then fit to all rows; `rounds_` tells."
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         name = rounds_keyword(self.estimator)
@@ -330,7 +344,9 @@ class Calibrated(_Wrapper):
         "Keep the parameters."
         self.estimator, self.method, self.slices, self.horizon = estimator, method, slices, horizon
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
         "Fit to all rows, and learn the map from held-out ones."
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         if self.method not in _MAPS: raise ModelError(must_be("calibrate", " or ".join(_MAPS), self.method))
@@ -358,7 +374,9 @@ class MeanEnsemble(_Wrapper):
     @property
     def estimator(self): return self.estimators[0][1] # tells what kind they are
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
         "Fit each."
         if len({is_classifier(e) for _, e in self.estimators}) != 1:
             raise ModelError(must_be("estimators", "all classifiers or all regressors",

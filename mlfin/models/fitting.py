@@ -126,12 +126,12 @@ def _hash(content: bytes) -> str:
     "SHA-256 of a file's content."
     return hashlib.sha256(content).hexdigest()
 
-def save_model(model: Any,                                       # a fitted estimator
-               folder: str | Path,                               # new, empty, or with an earlier model, which it replaces
-               *,
-               seal_keys: SealKeys | None = None,                # seals the folder; None: not sealed, and refused where it needs a pickle
-               check: Callable[[Any], np.ndarray] | None = None, # what it answers to some rows: without pickle only where that comes back bit for bit
-              ) -> Path:                                         # the folder
+def save_model(
+    model: Any,  # a fitted estimator
+    folder: str | Path,  # new, empty, or with an earlier model, which it replaces
+    *, seal_keys: SealKeys | None = None,  # seals the folder; None: not sealed, and refused where it needs a pickle
+    check: Callable[[Any], np.ndarray] | None = None,  # what it answers to some rows: without pickle only where that comes back bit for bit
+) -> Path:  # the folder
     "Write a fitted model, whole or not at all."
     dest, kind = Path(folder), type(model)
     if dest.is_file() or (dest.is_dir() and any(dest.iterdir()) and not (dest / "model.json").is_file()):
@@ -170,11 +170,11 @@ def _read_folder(place: Path) -> tuple[dict, dict[str, bytes]]:
                                      str(place), "save the model again."))
     return told, found
 
-def load_model(folder: str | Path,                # what `save_model` wrote
-               *,
-               seal_keys: SealKeys | None = None, # must have sealed it; None: nothing that was pickled is read
-               sealed: bool = False,              # True: a seal over the whole folder was verified already, as the registry does
-              ) -> Any:                           # the fitted estimator
+def load_model(
+    folder: str | Path,  # what `save_model` wrote
+    *, seal_keys: SealKeys | None = None,  # must have sealed it; None: nothing that was pickled is read
+    sealed: bool = False,  # True: a seal over the whole folder was verified already, as the registry does
+) -> Any:  # the fitted estimator
     "Read a fitted model."
     place = Path(folder)
     told, files = _read_folder(place)

@@ -183,9 +183,10 @@ def _pack_pickle(model) -> Packed:
                   ("numpy", "scikit-learn", "cloudpickle", *own))
 
 # %% ../../nbs/models/03_formats.ipynb #2435d96b
-def pack_estimator(model: Any,                                       # a fitted estimator
-                   check: Callable[[Any], np.ndarray] | None = None, # what it answers to some rows; None: not compared
-                  ) -> Packed:                                       # its files, and how they are to be read
+def pack_estimator(
+    model: Any,                                        # a fitted estimator
+    check: Callable[[Any], np.ndarray] | None = None,  # what it answers to some rows; None: not compared
+) -> Packed:  # its files, and how they are to be read
     """A fitted estimator as files: without pickle where its types are known and its answers come back bit for
     bit."""
     if type(model).__module__ == "mlfin.models.sequence": return _pack_sequence(model)
@@ -216,11 +217,12 @@ def _unpack_sequence(files: Mapping[str, bytes]) -> Any:
         return load_sequence(folder)
 
 # %% ../../nbs/models/03_formats.ipynb #dee02fbf
-def unpack_estimator(kind: str,                  # of `Packed`
-                     parts: list[dict],          # of `Packed`
-                     files: Mapping[str, bytes], # of `Packed`, with hashes verified
-                     sealed: bool = False,       # whether a seal over all of it was verified; without, nothing is unpickled
-                    ) -> Any:                    # the fitted estimator
+def unpack_estimator(
+    kind: str,                   # of `Packed`
+    parts: list[dict],           # of `Packed`
+    files: Mapping[str, bytes],  # of `Packed`, with hashes verified
+    sealed: bool = False,        # whether a seal over all of it was verified; without, nothing is unpickled
+) -> Any:  # the fitted estimator
     "The estimator that some files hold."
     if kind == "pickle" and not sealed:
         raise ModelError("The model is kept as a pickle, which runs code when it is read, and no seal of it "

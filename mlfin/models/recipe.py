@@ -87,7 +87,9 @@ class Recipe:
         "What is made small, in words."
         return "log loss" if self.task == "classification" else "squared error"
 
-    def spec(self) -> dict[str, Any]: # plain JSON: folds and embargo always, other words where they are not neutral
+    def spec(
+        self,
+    ) -> dict[str, Any]:  # plain JSON: folds and embargo always, other words where they are not neutral
         "What a trial's name depends on."
         more = {k: getattr(self, k) for k in ("task", "splitter", "weights")
                 if getattr(self, k) != getattr(Recipe, k)}

@@ -73,9 +73,10 @@ def _gaps(keys: pd.DataFrame, borders: np.ndarray, longest: float | None) -> np.
     return begins
 
 # %% ../../nbs/models/01_sequence.ipynb #2f0a89d4
-def row_ages(keys: pd.DataFrame,                        # symbol timeframe ts (UTC), in that order
-             max_gap: str | pd.Timedelta | None = None, # longest pause within a run, "3D"; see above by default
-            ) -> np.ndarray:                            # int64: rows of the same run before each row
+def row_ages(
+    keys: pd.DataFrame,                         # symbol timeframe ts (UTC), in that order
+    max_gap: str | pd.Timedelta | None = None,  # longest pause within a run, "3D"; see above by default
+) -> np.ndarray:  # int64: rows of the same run before each row
     "How far each row may look back without crossing a symbol or a gap."
     borders, begins = _blocks(keys), np.zeros(len(keys), dtype=bool)
     longest = max_gap and pd.Timedelta(max_gap) / pd.Timedelta(1, unit=keys["ts"].dt.unit)
@@ -213,21 +214,22 @@ def _feed(keras, windows: Windows, rows: np.ndarray, size: int, target=None, wei
 # %% ../../nbs/models/01_sequence.ipynb #888f10f0
 class _Parameters(BaseEstimator):
     "What the classifier and the regressor are built with."
-    def __init__(self, window: int = 20,                 # rows that a prediction sees, its own included
-                 units: int = 16,                        # width of the LSTM
-                 layers: int = 1,                        # LSTMs on top of each other
-                 dropout: float = 0.0,                   # share of the outputs left out after each
-                 epochs: int = 20,                       # passes over the training rows, at most
-                 batch_size: int = 256,                  # rows a step
-                 learning_rate: float = 0.003,           # of Adam
-                 patience: int = 3,                      # epochs without a better validation loss before it stops
-                 validation: float = 0.15,               # share of the training times it is stopped by
-                 horizon: int | None = None,             # rows a label looks ahead, where no spans are given
-                 max_gap: str | None = None,             # longest pause within a run, see `row_ages`
-                 class_weight: str | dict | None = None, # "balanced" or class -> weight; for classifiers
-                 random_state: int = 0,                  # of weights, dropout and the order of rows
-                 device: str = "cpu:0",                  # Keras' name of a device
-                ):
+    def __init__(
+        self, window: int = 20,                  # rows that a prediction sees, its own included
+        units: int = 16,                         # width of the LSTM
+        layers: int = 1,                         # LSTMs on top of each other
+        dropout: float = 0.0,                    # share of the outputs left out after each
+        epochs: int = 20,                        # passes over the training rows, at most
+        batch_size: int = 256,                   # rows a step
+        learning_rate: float = 0.003,            # of Adam
+        patience: int = 3,                       # epochs without a better validation loss before it stops
+        validation: float = 0.15,                # share of the training times it is stopped by
+        horizon: int | None = None,              # rows a label looks ahead, where no spans are given
+        max_gap: str | None = None,              # longest pause within a run, see `row_ages`
+        class_weight: str | dict | None = None,  # "balanced" or class -> weight; for classifiers
+        random_state: int = 0,                   # of weights, dropout and the order of rows
+        device: str = "cpu:0",                   # Keras' name of a device
+    ):
         "Keep the parameters."
         self.window, self.units, self.layers, self.dropout = window, units, layers, dropout
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
@@ -397,7 +399,9 @@ class SequenceClassifier(ClassifierMixin, _Sequence):
 # %% ../../nbs/models/01_sequence.ipynb #33def619
 class SequenceRegressor(RegressorMixin, _Sequence):
     "LSTM that gives a value."
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # as the classifier's
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # as the classifier's
         "Train on windows of rows; the target is standardised within."
         self._check()
         if self.class_weight is not None:

@@ -339,14 +339,15 @@ def _keep(settings: Settings, name: str, record: Mapping, trained: Trained, figu
     return f"; it waits in {waiting} and is sent with the next training, or by `sync_pending`"
 
 # %% ../../nbs/models/08_tracking.ipynb #10e46807
-def track(trained: Trained,                         # from `cross_train`
-          settings: Settings,                       # its `mlflow` and `artifacts`
-          experiment: str,                          # stands in MLflow as `<profile>/<experiment>`
-          task_key: str,                            # identity of the training, kept as the tag mlfin.task_key
-          parameters: Mapping[str, Any],            # what was asked: label, features, folds, seed
-          figures: Mapping[str, Any] | None = None, # name -> Plotly figure
-          data: Mapping[str, str] | None = None,    # name -> version or hash of what was learnt from; the dataset's hash by default
-         ) -> Tracked:                              # the run's id and one line for the reader
+def track(
+    trained: Trained,  # from `cross_train`
+    settings: Settings,  # its `mlflow` and `artifacts`
+    experiment: str,  # stands in MLflow as `<profile>/<experiment>`
+    task_key: str,  # identity of the training, kept as the tag mlfin.task_key
+    parameters: Mapping[str, Any],  # what was asked: label, features, folds, seed
+    figures: Mapping[str, Any] | None = None,  # name -> Plotly figure
+    data: Mapping[str, str] | None = None,  # name -> version or hash of what was learnt from; the dataset's hash by default
+) -> Tracked:  # the run's id and one line for the reader
     "Keep a training in MLflow, once for each task key; where MLflow is away, keep it until it is back."
     data = ({"dataset": trained.dataset} if trained.dataset else {}) if data is None else data
     result = hash_json([hash_frame(trained.predictions), trained.parameters, sorted(trained.models)])

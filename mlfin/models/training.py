@@ -429,7 +429,7 @@ def _pending(done: Mapping[tuple, _Done], names: Sequence[str], folds: Sequence,
 @dataclass(frozen=True)
 class Trained:
     "What training gives."
-    predictions: pd.DataFrame       # symbol timeframe ts model fold probability (or prediction) baseline actual forward_return
+    predictions: pd.DataFrame  # symbol timeframe ts model fold probability (or prediction) baseline actual forward_return
     scores: pd.DataFrame  # one row for each model and fold, with the baseline's scores and the borders
     summary: pd.DataFrame           # one row a model: means, standard errors, verdict in words; best first
     calibration: pd.DataFrame  # model bin predicted observed error count; of values where values are learnt
@@ -447,7 +447,9 @@ class Trained:
     stopped: str = ""               # what the budget cut off, in words; empty where nothing
 
     @property
-    def judged(self) -> pd.DataFrame: # `predictions` with one row a model and decision: the mean where folds share rows
+    def judged(
+        self,
+    ) -> pd.DataFrame:  # `predictions` with one row a model and decision: the mean where folds share rows
         "What is scored and traded."
         return average_paths(self.predictions)
 
@@ -611,24 +613,25 @@ def _horizon(data: _Data) -> int:
     return max(1, round(steps / moments_per_bar(data.keys)))
 
 # %% ../../nbs/models/07_training.ipynb #d4d4b446
-def cross_train(dataset,                                                           # X y keys forward_return [weights spans pending], see `mlfin.datasets.dataset`
-                       folds: Sequence,                                            # number, train, test and borders, see `mlfin.validation.splits`
-                       models: Sequence[str],                                      # names of estimators, each once
-                       seed: int = 0,                                              # of everything random
-                       device: str | Device = "cpu",                               # "auto", "cpu", "gpu" or a `Device`
-                       threads: int = 1,                                           # of one fit; byte-equal results need one
-                       on_progress: Callable[[int, int, str], None] | None = None, # gets steps done, in all, the next
-                       overrides: Mapping[str, Mapping] | None = None,             # model -> parameters other than its defaults
-                       task: str = "classification",                               # or "regression": learn the forward return itself
-                       jobs: int = 1,                                              # folds side by side, >= 1, where `memory_mb` allows
-                       budget: float | None = None,                                # seconds (setting train_time); over it no fold begins
-                       memory_mb: float = 8192,                                    # MB that folds may take together (setting train_mb)
-                       model_mb: float = 2048,                                     # MB that a saved model may take (setting model_mb)
-                       resume: str | Path | None = None,                           # folder of finished folds; a killed training goes on from there
-                       seal_keys: SealKeys | None = None,                          # seal those folds; None: by hashes, and what needs a pickle is not kept
-                       whole: bool = False,                                        # True: a budget that leaves something out is an error
-                       tune: Mapping[str, Mapping[int, Mapping]] | None = None,    # model -> fold number -> parameters chosen inside it
-                      ) -> Trained:                                                # predictions, scores, the selected model
+def cross_train(
+    dataset,  # X y keys forward_return [weights spans pending], see `mlfin.datasets.dataset`
+    folds: Sequence,  # number, train, test and borders, see `mlfin.validation.splits`
+    models: Sequence[str],  # names of estimators, each once
+    seed: int = 0,  # of everything random
+    device: str | Device = "cpu",  # "auto", "cpu", "gpu" or a `Device`
+    threads: int = 1,  # of one fit; byte-equal results need one
+    on_progress: Callable[[int, int, str], None] | None = None,  # gets steps done, in all, the next
+    overrides: Mapping[str, Mapping] | None = None,  # model -> parameters other than its defaults
+    task: str = "classification",  # or "regression": learn the forward return itself
+    jobs: int = 1,  # folds side by side, >= 1, where `memory_mb` allows
+    budget: float | None = None,  # seconds (setting train_time); over it no fold begins
+    memory_mb: float = 8192,  # MB that folds may take together (setting train_mb)
+    model_mb: float = 2048,  # MB that a saved model may take (setting model_mb)
+    resume: str | Path | None = None,  # folder of finished folds; a killed training goes on from there
+    seal_keys: SealKeys | None = None,  # seal those folds; None: by hashes, and what needs a pickle is not kept
+    whole: bool = False,  # True: a budget that leaves something out is an error
+    tune: Mapping[str, Mapping[int, Mapping]] | None = None,  # model -> fold number -> parameters chosen inside it
+) -> Trained:  # predictions, scores, the selected model
     "Train every model in every fold, score it out of sample, refit the best."
     limits, data = _Limits(budget, model_mb), _refuse_data(dataset, task)
     _refuse_folds(folds, data)

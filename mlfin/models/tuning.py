@@ -25,7 +25,10 @@ from ..core.provenance import hash_frame, hash_json
 from ..core.trials import Ledger, trial_id
 from ..validation.splits import WalkForward
 from .tracking import _one_at_a_time
-from .training import _array_hash, _code, _Data, _fingerprint, _fit, _loss, _predict, _refuse_data, _refuse_folds, Trained
+from mlfin.models.training import (
+    _array_hash, _code, _Data, _fingerprint, _fit, _loss, _predict, _refuse_data, _refuse_folds,
+    Trained,
+)
 from .zoo import Device, compute_device, default_parameters, make_model, suggest
 
 if TYPE_CHECKING: from plotly.graph_objects import Figure
@@ -50,9 +53,10 @@ def _inner_folds(spans: pd.DataFrame | None, fold, inner: int, embargo: int) -> 
     return [_Part(p.number, rows[p.train], rows[p.test]) for p in parts]
 
 # %% ../../nbs/models/09_tuning.ipynb #dbaa038d
-def daily_returns(predictions: pd.DataFrame, # symbol ts t0 t1 forward_return, and probability or prediction
-                  threshold: float = 0.5,    # hold above this probability; predictions of value are held above 0
-                 ) -> pd.Series:             # index: UTC days, ascending; simple returns before costs
+def daily_returns(
+    predictions: pd.DataFrame,  # symbol ts t0 t1 forward_return, and probability or prediction
+    threshold: float = 0.5,     # hold above this probability; predictions of value are held above 0
+) -> pd.Series:  # index: UTC days, ascending; simple returns before costs
     "What holding the predicted rises would have earned each day."
     level = threshold if "probability" in predictions else 0.0
     held = predictions["probability" if "probability" in predictions else "prediction"].to_numpy() > level
@@ -217,8 +221,8 @@ class Tuned:
     "What tuning gives."
     model: str                       # name of the estimator
     choices: dict[int, dict]         # outer fold -> parameters chosen inside it: `tune` of `cross_train`
-    trials: pd.DataFrame             # fold trial state value steps parameters: value is the mean inner loss, parameters JSON
-    importance: pd.DataFrame         # parameter importance std: fANOVA's share of the loss's variance, mean over outer folds
+    trials: pd.DataFrame  # fold trial state value steps parameters: value is the mean inner loss, parameters JSON
+    importance: pd.DataFrame  # parameter importance std: fANOVA's share of the loss's variance, mean over outer folds
     studies: dict[int, str] = field(repr=False) # outer fold -> the study's name in the storage
     stopped: str = ""                # what the budget cut off; empty where nothing
 
@@ -264,24 +268,25 @@ def _whole_number(name: str, value: int, least: int) -> None:
         raise ModelError(must_be(name, f"an integer >= {least}", value))
 
 # %% ../../nbs/models/09_tuning.ipynb #6ddafbd9
-def tune(dataset,                                                    # X y keys spans forward_return [weights], see `mlfin.datasets.dataset`
-         folds: Sequence,                                            # the outer folds, see `mlfin.validation.splits`
-         model: str,                                                 # name of an estimator
-         ledger: Ledger,                                             # where every trial is counted, see `mlfin.core.trials`
-         experiment: str,                                            # the ledger's name for this line of research
-         trials: int = 20,                                           # tries in each outer fold, >= 1
-         space: Callable[[Any], Mapping] | None = None,              # of an Optuna trial: parameters; the model's registered space by default
-         inner: int = 3,                                             # inner folds, >= 1
-         embargo: int = 5,                                           # decision times between inner training and test
-         seed: int = 0,                                              # of the models and of the search
-         device: str | Device = "cpu",                               # "auto", "cpu", "gpu" or a `Device`
-         threads: int = 1,                                           # of one fit
-         task: str = "classification",                               # or "regression"
-         storage: str = "",                                          # SQLAlchemy URL (setting tuning); empty: in memory
-         overrides: Mapping[str, Any] | None = None,                 # parameters that are not searched
-         budget: float | None = None,                                # seconds; over it no trial begins
-         on_progress: Callable[[int, int, str], None] | None = None, # gets trials done, in all, the fold
-        ) -> Tuned:                                                  # the choice of each outer fold and all trials
+def tune(
+    dataset,  # X y keys spans forward_return [weights], see `mlfin.datasets.dataset`
+    folds: Sequence,  # the outer folds, see `mlfin.validation.splits`
+    model: str,  # name of an estimator
+    ledger: Ledger,  # where every trial is counted, see `mlfin.core.trials`
+    experiment: str,  # the ledger's name for this line of research
+    trials: int = 20,  # tries in each outer fold, >= 1
+    space: Callable[[Any], Mapping] | None = None,  # of an Optuna trial: parameters; the model's registered space by default
+    inner: int = 3,  # inner folds, >= 1
+    embargo: int = 5,  # decision times between inner training and test
+    seed: int = 0,  # of the models and of the search
+    device: str | Device = "cpu",  # "auto", "cpu", "gpu" or a `Device`
+    threads: int = 1,  # of one fit
+    task: str = "classification",  # or "regression"
+    storage: str = "",  # SQLAlchemy URL (setting tuning); empty: in memory
+    overrides: Mapping[str, Any] | None = None,  # parameters that are not searched
+    budget: float | None = None,  # seconds; over it no trial begins
+    on_progress: Callable[[int, int, str], None] | None = None,  # gets trials done, in all, the fold
+) -> Tuned:  # the choice of each outer fold and all trials
     "Choose parameters inside the training part of each outer fold, and count every try."
     for name, value, least in (("trials", trials, 1), ("inner", inner, 1)): _whole_number(name, value, least)
     data = _refuse_data(dataset, task)

@@ -83,9 +83,10 @@ def _lightgbm_cuda() -> bool:
     return True
 
 # %% ../../nbs/models/04_zoo.ipynb #b25e2b92
-def device_parameters(name: str,                    # name of an estimator, or "keras"
-                      device: str | Device = "cpu", # "cpu", "gpu" or what `compute_device` decided
-                     ) -> dict[str, str]:           # parameters for that library; empty where it only knows the CPU
+def device_parameters(
+    name: str,                     # name of an estimator, or "keras"
+    device: str | Device = "cpu",  # "cpu", "gpu" or what `compute_device` decided
+) -> dict[str, str]:  # parameters for that library; empty where it only knows the CPU
     "How a library is told to compute on a device."
     gpu = (device.name if isinstance(device, Device) else compute_device(device).name) == "gpu"
     if name == "xgboost": return {"device": "cuda" if gpu else "cpu"}
@@ -120,11 +121,12 @@ def _check_space(name: str, space) -> None:
                                      "(low, high), (low, high, 'log') or a list of choices", what, name))
 
 # %% ../../nbs/models/04_zoo.ipynb #7ed5a8c8
-def model(name: str,                               # the name it is asked for by
-          tasks: tuple[str, ...] = TASKS[:1],      # "classification", "regression" or both
-          space: Mapping | Callable | None = None, # search space: parameter -> (low, high), (low, high, "log") or [choices]
-          **parameters: Any,                       # defaults of its parameters
-         ) -> Callable:                            # decorator for `build(seed, device, threads, [task,] **parameters)`
+def model(
+    name: str,  # the name it is asked for by
+    tasks: tuple[str, ...] = TASKS[:1],  # "classification", "regression" or both
+    space: Mapping | Callable | None = None,  # search space: parameter -> (low, high), (low, high, "log") or [choices]
+    **parameters: Any,  # defaults of its parameters
+) -> Callable:  # decorator for `build(seed, device, threads, [task,] **parameters)`
     "Register an estimator under a name."
     if not name.isidentifier(): raise ModelError(must_be("name", "letters, digits and underscores", name))
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
@@ -393,10 +395,11 @@ def _last(estimator):
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 # %% ../../nbs/models/04_zoo.ipynb #70017718
-def suggest(name: str,                    # name of an estimator
-            trial: Any,                   # an Optuna trial, or anything with its suggest_int, suggest_float, suggest_categorical
-            task: str = "classification", # or "regression"
-           ) -> dict[str, Any]:           # parameter -> value; empty where no search space is registered
+def suggest(
+    name: str,  # name of an estimator
+    trial: Any,  # an Optuna trial, or anything with its suggest_int, suggest_float, suggest_categorical
+    task: str = "classification",  # or "regression"
+) -> dict[str, Any]:  # parameter -> value; empty where no search space is registered
     "Draw parameters from the search space of a model."
     space, drawn = _for_task(name, task).space or {}, {}
     if callable(space): return dict(space(trial))

@@ -24,8 +24,9 @@ from ..features.bar_keys import KEYS
 from ..features.table import compute_features
 
 # %% ../../nbs/registry/03_code_proof.ipynb #a37a0006
-def moved_code(manifest: dict,        # of a registered version
-               ) -> list[str] | None: # names of modules, functions and libraries; empty: none; None: the manifest does not say
+def moved_code(
+    manifest: dict,  # of a registered version
+) -> list[str] | None:  # names of modules, functions and libraries; empty: none; None: the manifest does not say
     "What of the code of a version's features is not what it learnt from."
     if (was := manifest.get("code")) is None: return None
     now = feature_code(manifest["features"])

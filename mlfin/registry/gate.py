@@ -111,7 +111,9 @@ class Verdict:
         return all(c.passed for c in self.all)
 
     @property
-    def reasons(self) -> list[str]: # "name: what was found"; of what failed, or of everything where nothing did
+    def reasons(
+        self,
+    ) -> list[str]:  # "name: what was found"; of what failed, or of everything where nothing did
         "Why."
         failed = [c for c in self.all if not c.passed]
         return [f"{c.name}: {c.says}" for c in failed or self.all]
@@ -166,11 +168,12 @@ def _gained(name: str, test: BlockTest, rows: int, loss: str, against: str, leve
                  limit)
 
 # %% ../../nbs/registry/05_gate.ipynb #cf23d612
-def beats_baseline(predictions: pd.DataFrame, # out of sample, of one model: ts probability (or prediction) baseline actual
-                   horizon: int,              # bars that the label looks ahead
-                   level: float = 0.001,      # chance that a worthless model passes
-                   compared: int = 1,         # models and trials among which it was found
-                  ) -> Check:
+def beats_baseline(
+    predictions: pd.DataFrame,  # out of sample, of one model: ts probability (or prediction) baseline actual
+    horizon: int,               # bars that the label looks ahead
+    level: float = 0.001,       # chance that a worthless model passes
+    compared: int = 1,          # models and trials among which it was found
+) -> Check:
     "Is the model better than the naive guess by more than noise?"
     own = _own(predictions)
     gain = _losses(predictions, "baseline") - _losses(predictions, own)
@@ -238,9 +241,10 @@ def _slope(x: np.ndarray, actual: np.ndarray, logistic: bool) -> float:
         if np.abs(step).max() < 1e-8: break
     return float(b[1])
 
-def is_calibrated(predictions: pd.DataFrame, # out of sample, of one model: ts probability (or prediction) actual
-                  horizon: int,              # bars that the label looks ahead
-                 ) -> Check:                 # value: the slope
+def is_calibrated(
+    predictions: pd.DataFrame,  # out of sample, of one model: ts probability (or prediction) actual
+    horizon: int,               # bars that the label looks ahead
+) -> Check:  # value: the slope
     "Does what is foretold come true as often as it says?"
     own = _own(predictions)
     logistic, guess, actual = own == "probability", predictions[own].to_numpy(dtype=np.float64), predictions["actual"].to_numpy(dtype=np.float64)
@@ -378,12 +382,13 @@ def _loads(settings: Settings, experiment: str, loaded: Loaded) -> Check:
     return Check("loads", True, f"{len(loaded.manifest['files'])} files are what was "
                  f"registered{'; its features: ' + code.says if code.moved else ''}")
 
-def judge(settings: Settings,              # limits of the gate; MLflow, ledger and products
-          experiment: str,                 # name of a line of research
-          which: int | str = "challenger", # a number, or "challenger", "champion", "latest"
-          trials: int | None = None,       # among how many it was found; by default what the ledger and its run say
-          now: pd.Timestamp | None = None, # UTC; the present by default
-         ) -> Verdict:                     # nothing is written
+def judge(
+    settings: Settings,  # limits of the gate; MLflow, ledger and products
+    experiment: str,  # name of a line of research
+    which: int | str = "challenger",  # a number, or "challenger", "champion", "latest"
+    trials: int | None = None,  # among how many it was found; by default what the ledger and its run say
+    now: pd.Timestamp | None = None,  # UTC; the present by default
+) -> Verdict:  # nothing is written
     "Put a version through every check."
     found, level = find_version(settings, experiment, which), settings.gate_level
     champion = next((v for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
@@ -430,11 +435,12 @@ def _note(settings: Settings, found: Version, verdict: Verdict, champion: int | 
                   {**verdict.record(), "champion": champion, "forced": forced})
     return word
 
-def note_verdict(settings: Settings,              # limits of the gate; MLflow, ledger and products
-                 experiment: str,                 # name of a line of research
-                 which: int | str,                # a number, or "challenger", "latest"; the champion keeps what it was promoted by
-                 now: pd.Timestamp | None = None, # UTC; the present by default
-                ) -> Verdict:                     # as `judge` gives it
+def note_verdict(
+    settings: Settings,  # limits of the gate; MLflow, ledger and products
+    experiment: str,  # name of a line of research
+    which: int | str,  # a number, or "challenger", "latest"; the champion keeps what it was promoted by
+    now: pd.Timestamp | None = None,  # UTC; the present by default
+) -> Verdict:  # as `judge` gives it
     "Put a version through every check, and write on it what came of that; nothing is promoted."
     found = find_version(settings, experiment, which)
     champion = next((v.number for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
@@ -445,14 +451,15 @@ def note_verdict(settings: Settings,              # limits of the gate; MLflow, 
     return verdict
 
 # %% ../../nbs/registry/05_gate.ipynb #7a844114
-def promote(settings: Settings,              # limits of the gate; MLflow, ledger and products
-            experiment: str,                 # name of a line of research
-            which: int | str | None = None,  # a version; by default the model of the newest run, which is registered first
-            force: str = "",                 # why it shall serve though the gate refuses it
-            trials: int | None = None,       # among how many it was found; by default what the ledger and its run say
-            now: pd.Timestamp | None = None, # UTC; the present by default
-            label: str | None = None,        # without a version, of a run of several labels: the best model of this one
-           ) -> Promotion:                   # or a ModelError, where it is the champion already
+def promote(
+    settings: Settings,  # limits of the gate; MLflow, ledger and products
+    experiment: str,  # name of a line of research
+    which: int | str | None = None,  # a version; by default the model of the newest run, which is registered first
+    force: str = "",  # why it shall serve though the gate refuses it
+    trials: int | None = None,  # among how many it was found; by default what the ledger and its run say
+    now: pd.Timestamp | None = None,  # UTC; the present by default
+    label: str | None = None,  # without a version, of a run of several labels: the best model of this one
+) -> Promotion:  # or a ModelError, where it is the champion already
     "Put a version through the gate; let it serve if it passes, or if it is forced with a reason."
     found = register(settings, experiment,
                      label) if which is None else find_version(settings, experiment, which)

@@ -34,9 +34,10 @@ def stability_index(values: Sequence[float], # the newest ones; those that are m
     now = _shares(x, np.asarray(edges, dtype="float64"))
     return float(((now - was) * np.log(now / was)).sum())
 
-def sketch_inputs(inputs: pd.DataFrame, # float64, one column an input; rows of training in order of time
-                  times: Sequence,      # of each row; rising
-                  ) -> dict[str, dict]: # input -> "edges", "shares" and "usual" (95% of stretches are below), as JSON can hold them
+def sketch_inputs(
+    inputs: pd.DataFrame,  # float64, one column an input; rows of training in order of time
+    times: Sequence,       # of each row; rising
+) -> dict[str, dict]:  # input -> "edges", "shares" and "usual" (95% of stretches are below), as JSON can hold them
     "How the inputs of training were distributed, in some hundred bytes each."
     code, found = pd.factorize(pd.Series(times), sort=True)[0], {}
     parts = [np.flatnonzero(code // STRETCH == k) for k in range((int(code.max()) + 1) // STRETCH if len(code)

@@ -17,13 +17,14 @@ from ..store.records import PREDICTIONS
 from ..store.row_history import WriteResult
 
 # %% ../../nbs/registry/02_publish.ipynb #9e250471
-def publish_predictions(predictions: pd.DataFrame,      # symbol timeframe ts, and probability or prediction, of one model; other columns are left out
-                        store,                          # lake, folder, settings or Store
-                        model: str,                     # the name under which it is read, e.g. "<profile>-<experiment>"
-                        version: int,                   # of the model, >= 0
-                        threshold: float | None = None, # what a probability is held against; None: no decision
-                        at: pd.Timestamp | None = None, # when they were made, UTC; None: now
-                        ) -> WriteResult:               # rows new, revised, unchanged, set aside
+def publish_predictions(
+    predictions: pd.DataFrame,  # symbol timeframe ts, and probability or prediction, of one model; other columns are left out
+    store,  # lake, folder, settings or Store
+    model: str,  # the name under which it is read, e.g. "<profile>-<experiment>"
+    version: int,  # of the model, >= 0
+    threshold: float | None = None,  # what a probability is held against; None: no decision
+    at: pd.Timestamp | None = None,  # when they were made, UTC; None: now
+) -> WriteResult:  # rows new, revised, unchanged, set aside
     """Keep a model's predictions in a store; the label is 1 where the probability reaches the threshold, else
     0."""
     kinds = [c for c in ("probability", "prediction") if c in predictions]
@@ -41,11 +42,12 @@ def publish_predictions(predictions: pd.DataFrame,      # symbol timeframe ts, a
         rows["label"] = (rows.probability >= threshold).astype("Int64").where(rows.probability.notna())
     return open_store(store).write_predictions(rows[[c for c in PREDICTIONS if c in rows]])
 
-def publish_metrics(metrics: Mapping[str, float],   # name -> value, e.g. a manifest's scores; what is not finite is left out
-                    store,                          # as for `publish_predictions`
-                    model: str, version: int,       # whose they are
-                    at: pd.Timestamp | None = None, # when they were measured, UTC; None: now
-                    ) -> WriteResult:               # rows new, revised, unchanged
+def publish_metrics(
+    metrics: Mapping[str, float],    # name -> value, e.g. a manifest's scores; what is not finite is left out
+    store,                           # as for `publish_predictions`
+    model: str, version: int,        # whose they are
+    at: pd.Timestamp | None = None,  # when they were measured, UTC; None: now
+) -> WriteResult:  # rows new, revised, unchanged
     "Keep a model's metrics in a store."
     finite = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)
               and not isinstance(v, bool) and np.isfinite(v)}

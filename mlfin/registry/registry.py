@@ -29,7 +29,10 @@ import pandas as pd
 
 from ..core.errors import ModelError, ParameterError, UnknownName, must_be, unknown
 from ..core.locks import file_lock
-from ..core.provenance import hash_file, hash_json, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
+from mlfin.core.provenance import (
+    hash_file, hash_json, product_key, read_json, read_parquet, read_yaml, system_message,
+    write_json, write_parquet,
+)
 from ..core.seals import SealKeys, seal_keys
 from ..core.settings import Settings
 from ..features.feature_types import UNITS
@@ -95,7 +98,9 @@ class Version:
         return self.tags.get("mlfin.seal", "")
 
     @property
-    def hmac(self) -> str: # "<key>:<64 hexadecimal digits>"; "" where it was registered before there were seal keys
+    def hmac(
+        self,
+    ) -> str:  # "<key>:<64 hexadecimal digits>"; "" where it was registered before there were seal keys
         "The seal itself: over name, number and the manifest's hash, with a secret key."
         return self.tags.get("mlfin.hmac", "")
 
@@ -542,10 +547,11 @@ def _proofs(found: Version, keys: SealKeys) -> list[dict]:
 def _now() -> str: return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 # %% ../../nbs/registry/04_registry.ipynb #4795bebf
-def register(settings: Settings,       # its `mlflow`, `artifacts` and profile
-             experiment: str,          # whose newest run is meant
-             label: str | None = None, # of a run of several labels: the best model of this one; None: the one that the run selected
-            ) -> Version:              # the new version, now the challenger; the old one where the run is registered already
+def register(
+    settings: Settings,  # its `mlflow`, `artifacts` and profile
+    experiment: str,  # whose newest run is meant
+    label: str | None = None,  # of a run of several labels: the best model of this one; None: the one that the run selected
+) -> Version:  # the new version, now the challenger; the old one where the run is registered already
     """Register the model that a run selected, and keep its metrics in the store where that is a database; raises `ParameterError` for a label
     that the run does not have, `DataError` where the database cannot be written: what is registered stays, and the same call goes on from there."""
     found, manifest = _registered(settings, experiment, label)
@@ -579,9 +585,10 @@ def _registered(settings: Settings, experiment: str, label: str | None) -> tuple
         return next(v for v in _versions(client, name) if v.number == int(made.version)), manifest
 
 # %% ../../nbs/registry/04_registry.ipynb #d9c0e1f2a3
-def kept_label(settings: Settings, # its `mlflow` and profile
-               experiment: str,    # name of a line of research
-              ) -> str | None:     # the champion's label, where the newest run learnt it too; None: what the run selected counts
+def kept_label(
+    settings: Settings,  # its `mlflow` and profile
+    experiment: str,     # name of a line of research
+) -> str | None:  # the champion's label, where the newest run learnt it too; None: what the run selected counts
     "Which label a new model should have, so that it can be held against the champion."
     champion = _by_alias(model_versions(settings, experiment), "champion")
     label = champion.tags.get("mlfin.label") if champion else None
@@ -633,12 +640,13 @@ class Loaded:
     version: Version
     manifest: dict = field(repr=False)           # what it is made of and from
     model: Any = field(repr=False)               # the fitted estimator
-    example: pd.DataFrame = field(repr=False)    # symbol timeframe ts known_at, inputs, expected: what it gave when it was registered
+    example: pd.DataFrame = field(repr=False)  # symbol timeframe ts known_at, inputs, expected: what it gave when it was registered
     predictions: pd.DataFrame = field(repr=False) # out of sample, as training left them
 
-    def predict(self, X: pd.DataFrame,   # one float64 column an input, by name; with symbol, timeframe and ts where the model looks back
-                last: int | None = None, # only so many rows at the end; those before are what the model looks back at
-               ) -> np.ndarray:          # float64: probability of class 1, or the value that is foretold
+    def predict(
+        self, X: pd.DataFrame,  # one float64 column an input, by name; with symbol, timeframe and ts where the model looks back
+        last: int | None = None,  # only so many rows at the end; those before are what the model looks back at
+    ) -> np.ndarray:  # float64: probability of class 1, or the value that is foretold
         "What the model says of some rows."
         wanted = self.manifest["inputs"]
         absent = [c for c in wanted if c not in X]
@@ -683,10 +691,11 @@ def read_manifest(settings: Settings,            # its `mlflow` and profile
     found = find_version(settings, experiment, which)
     with _registry(settings), _opened(found, seal_keys(settings)) as (_, manifest, _): return manifest
 
-def read_predictions(settings: Settings,            # its `mlflow` and profile
-                     experiment: str,               # name of a line of research
-                     which: int | str = "champion", # a number, or "champion", "challenger" or "latest"
-                    ) -> pd.DataFrame:              # symbol timeframe ts model fold probability (or prediction) baseline actual forward_return
+def read_predictions(
+    settings: Settings,             # its `mlflow` and profile
+    experiment: str,                # name of a line of research
+    which: int | str = "champion",  # a number, or "champion", "challenger" or "latest"
+) -> pd.DataFrame:  # symbol timeframe ts model fold probability (or prediction) baseline actual forward_return
     "The predictions out of sample that a version was registered with; nothing is unpickled."
     found = find_version(settings, experiment, which)
     with _registry(settings), _opened(found, seal_keys(settings)) as (folder, *_):
@@ -759,11 +768,12 @@ def _compare(settings: Settings, experiment: str, found: Version, manifest: dict
         client.set_model_version_tag(found.name, str(found.number), _PROOFS,
                                      json.dumps([*kept, _sealed_proof(found, keys, proof)]))
 
-def prove_code(settings: Settings, # the profile
-               experiment: str,    # name of a line of research
-               found: Version,     # one of its versions
-               manifest: dict,     # its own
-               ) -> CodeState:     # the same code, or proven to give the same; else a ModelError that names what differs
+def prove_code(
+    settings: Settings,  # the profile
+    experiment: str,     # name of a line of research
+    found: Version,      # one of its versions
+    manifest: dict,      # its own
+) -> CodeState:  # the same code, or proven to give the same; else a ModelError that names what differs
     """Refuse a version whose features this code computes otherwise; where that is not known yet, it is
     computed now, once for all processes."""
     if (state := code_state(settings, found, manifest)).same is None:
@@ -884,9 +894,10 @@ def rollback(settings: Settings, # its `mlflow` and profile
         return now.number, before[-1].number
 
 # %% ../../nbs/registry/04_registry.ipynb #d73b7ceb
-def champion_history(settings: Settings, # its `mlflow` and profile
-                     experiment: str,    # name of a line of research
-                    ) -> pd.DataFrame:   # version at (UTC, text) how: gate, forced, rollback, by hand; oldest first
+def champion_history(
+    settings: Settings,  # its `mlflow` and profile
+    experiment: str,     # name of a line of research
+) -> pd.DataFrame:  # version at (UTC, text) how: gate, forced, rollback, by hand; oldest first
     "Who was champion, and how it came to be."
     name = registered_name(settings, experiment)
     with _registry(settings) as client:

@@ -21,7 +21,7 @@ from ..models.tracking import _sealed_model, _spool, _waiting
 class SealState(NamedTuple):
     "How a registered version stands."
     version: Version
-    stored: str   # its format in words: "skops", "lightgbm text + skops", "pickle (sealed)"; "" where its files do not fit
+    stored: str  # its format in words: "skops", "lightgbm text + skops", "pickle (sealed)"; "" where its files do not fit
     key: str      # name of the key that sealed it; "" where that is not known
     problem: str  # why it is refused, in one line; "" where it is not
 
