@@ -1,10 +1,15 @@
 """A machine-learning finance workbench: the notebook is the source, the test, the job and the report."""
 
 __version__ = "0.1.0"
+_HOME = {"predict_latest": "mlfin.predict.predictor"}  # imported when first asked for, so that `import mlfin` stays quick
 
 
 def __getattr__(name):
-    if name != "predict":
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
-    return import_module("mlfin.predict")  # a room that may be called: `mlfin.predict("AAPL")`
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOME])

@@ -20,15 +20,18 @@ from ..accounts.audit_log import check_audit, count_audit, read_audit
 from ..accounts.auth import Accounts
 from ..accounts.credentials import API_KEY_PREFIX, fold_name
 from ..accounts.roles import ROLES, EnrolmentNeeded, not_found
-from ..accounts.users import (add_user, change_user, confirm, enrol, list_keys, list_sessions, list_users, new_key, reset_second_factor, revoke_key,
+from ..accounts.users import (add_user, change_user, confirm, enrol, list_keys, list_sessions, list_users,
+                                  new_key, reset_second_factor, revoke_key,
                                revoke_sessions, set_password)
 
 # %% ../../nbs/api/05_account_routes.ipynb #0c9fb4e1
-Role = Annotated[Literal["read_only", "analyst", "administrator"], Field(description="Each may do what those before it may.", examples=["analyst"])]
+Role = Annotated[Literal["read_only", "analyst", "administrator"],
+                 Field(description="Each may do what those before it may.", examples=["analyst"])]
 
 class TokenReply(messages.Message):
     "OAuth2's answer to a log-in."
-    access_token: str = Field(description="For `Authorization: Bearer ...`.", examples=["eyJhbGciOiJIUzI1NiIs..."])
+    access_token: str = Field(description="For `Authorization: Bearer ...`.",
+                              examples=["eyJhbGciOiJIUzI1NiIs..."])
     refresh_token: str = Field(description="Good once, at POST /auth/refresh.", examples=["Zr0x6Yb1..."])
     token_type: Literal["bearer"] = "bearer"
     expires_in: int = Field(description="Seconds that the access token lasts.", examples=[600])
@@ -56,13 +59,16 @@ class _RefreshBody(messages.Message):
 class _PasswordBody(messages.Message):
     "A new password of one's own; needed after the first log-in with one for one use."
     username: Username
-    password: Password = Field(description="The old one, or the one for one use.", examples=["qj6x3k-2m7wpa-dr5vte-c4hyzn"])
-    new_password: Password = Field(description="12 to 256 characters, not the name, none of those that everybody tries first.")
+    password: Password = Field(description="The old one, or the one for one use.",
+                               examples=["qj6x3k-2m7wpa-dr5vte-c4hyzn"])
+    new_password: Password = Field(description="12 to 256 characters, not the name, none of those that "
+                                               "everybody tries first.")
     code: str | None = Field(None, max_length=64, description="Of the second factor, or a recovery code.")
 
 # %% ../../nbs/api/05_account_routes.ipynb #0520a02e
 def _tokens(t: Any) -> TokenReply:
-    return TokenReply(access_token=t.access, refresh_token=t.refresh, expires_in=t.expires_in, session_ends=t.session_ends, role=t.person.role)
+    return TokenReply(access_token=t.access, refresh_token=t.refresh, expires_in=t.expires_in,
+                      session_ends=t.session_ends, role=t.person.role)
 
 def _post_token(body: bytes, asked: Any) -> TokenReply:
     "Log in with a form: `username`, `password`, and `code` where there is a second factor."
@@ -70,7 +76,8 @@ def _post_token(body: bytes, asked: Any) -> TokenReply:
     form = dict(pairs)
     name, password = form.get("username"), form.get("password")
     if not name or not password or len(form) != len(pairs):
-        raise ParameterError("The form must have `username` and `password`, once each.\nHint: curl -d username=ann -d password=... ")
+        raise ParameterError("The form must have `username` and `password`, once each.\nHint: curl -d "
+                             "username=ann -d password=... ")
     return _tokens(asked.service.accounts.issue(name, password, form.get("code") or None, asked.origin))
 
 def _post_refresh(body: _RefreshBody, asked: Any) -> TokenReply:
@@ -78,10 +85,14 @@ def _post_refresh(body: _RefreshBody, asked: Any) -> TokenReply:
     return _tokens(asked.service.accounts.refresh(body.refresh_token, asked.origin))
 
 def _post_password(body: _PasswordBody, asked: Any) -> TokenReply:
-    "Log in and take a new password; all other sessions end. Where a second factor is needed and there is none, the password is changed all the same."
-    try: return _tokens(asked.service.accounts.issue(body.username, body.password, body.code, asked.origin, body.new_password))
+    """Log in and take a new password; all other sessions end. Where a second factor is needed and there is
+    none, the password is changed all the same."""
+    try:
+        return _tokens(asked.service.accounts.issue(body.username, body.password, body.code, asked.origin,
+                                                    body.new_password))
     except EnrolmentNeeded:
-        raise EnrolmentNeeded("The password is changed. A second factor is needed here, and there is none yet.\n"
+        raise EnrolmentNeeded("The password is changed. A second factor is needed here, and there is none "
+                              "yet.\n"
                               "Hint: POST /auth/enrol, POST /auth/confirm, then log in with a code.") from None
 
 # %% ../../nbs/api/05_account_routes.ipynb #01f3d9f5
@@ -89,12 +100,14 @@ class _EnrolBody(messages.Message):
     "Who one is."
     username: Username
     password: Password
-    code: str | None = Field(None, max_length=64, description="Of the second factor that there is, to put another one in its place.")
+    code: str | None = Field(None, max_length=64, description="Of the second factor that there is, to put "
+                                                              "another one in its place.")
 
 class Enrolled(messages.Message):
     "What a telephone needs. It is shown once, and counts once it is confirmed."
     secret: str = Field(description="Base32, to type.", examples=["JBSWY3DPEHPK3PXP..."])
-    address: str = Field(description="For a QR code.", examples=["otpauth://totp/mlfin%2Fproduction:ann?secret=JBSWY3DPEHPK3PXP..."])
+    address: str = Field(description="For a QR code.",
+                         examples=["otpauth://totp/mlfin%2Fproduction:ann?secret=JBSWY3DPEHPK3PXP..."])
 
 class _ConfirmBody(messages.Message):
     "Who one is, and the telephone's first code."
@@ -104,7 +117,8 @@ class _ConfirmBody(messages.Message):
 
 class Recovery(messages.Message):
     "Codes for the day when the telephone is gone. They are shown once."
-    recovery_codes: list[str] = Field(description="Each stands in once for a code.", examples=[["qj6x3k-2m7wpa-dr5vte-c4hyzn", "..."]])
+    recovery_codes: list[str] = Field(description="Each stands in once for a code.",
+                                      examples=[["qj6x3k-2m7wpa-dr5vte-c4hyzn", "..."]])
 
 def _post_enrol(body: _EnrolBody, asked: Any) -> Enrolled:
     "Begin with a second factor, or with another one; it counts once it is confirmed."
@@ -113,7 +127,8 @@ def _post_enrol(body: _EnrolBody, asked: Any) -> Enrolled:
 
 def _post_confirm(body: _ConfirmBody, asked: Any) -> Recovery:
     "Let the second factor count from now on; all sessions of this person end. The code is used up."
-    return Recovery(recovery_codes=confirm(asked.service.accounts, body.username, body.password, body.code, asked.origin))
+    return Recovery(recovery_codes=confirm(asked.service.accounts, body.username, body.password, body.code,
+                                           asked.origin))
 
 # %% ../../nbs/api/05_account_routes.ipynb #87ab7d83
 class Session(messages.Message):
@@ -128,11 +143,14 @@ class Sessions(messages.Message):
     "Log-ins that go on, the newest first."
     sessions: list[Session]
 
-_SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="As GET /auth/sessions shows it.", examples=["1c0f6a0be4d94e5fa8b1f8a0e6f0b1d2"])]
+_SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="As GET /auth/sessions shows "
+                                                                              "it.",
+                                  examples=["1c0f6a0be4d94e5fa8b1f8a0e6f0b1d2"])]
 
 def _rows(frame: pd.DataFrame) -> list[dict]:
     "Rows as plain values; what is not there is None."
-    return [{k: None if v is pd.NaT else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{k: None if v is pd.NaT else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v for k,
+             v in row.items()} for row in frame.to_dict("records")]
 
 def _post_logout(asked: Any) -> Done:
     "End this session. A machine has none."
@@ -172,13 +190,15 @@ class OneTime(messages.Message):
 
 class _UserBody(messages.Message):
     "A new account."
-    name: str = Field(min_length=1, max_length=200, description="2 to 64 of a-z, 0-9 and . _ - + @; names that look alike are one.", examples=["ann"])
+    name: str = Field(min_length=1, max_length=200, description="2 to 64 of a-z, 0-9 and . _ - + @; names "
+                                                                "that look alike are one.", examples=["ann"])
     role: Role = "read_only"
 
 class _UserChange(messages.Message):
     "What shall be otherwise; both or neither happens."
     role: Role | None = Field(None, examples=["analyst"])
-    disabled: bool | None = Field(None, strict=True, description="True: shut, with all sessions and keys; false: open again.")
+    disabled: bool | None = Field(None, strict=True, description="True: shut, with all sessions and keys; "
+                                                                 "false: open again.")
 
     @model_validator(mode="after")
     def _some(self) -> "_UserChange":
@@ -207,24 +227,29 @@ def _get_users(query: contract.PageQuery, asked: Any) -> contract.Page[User]:
 
 def _post_user(body: _UserBody, asked: Any) -> OneTime:
     "Make an account. The answer has its password for one log-in, which nobody can show again."
-    return OneTime(one_time_password=add_user(asked.service.accounts, body.name, body.role, by=asked.origin), name=fold_name(body.name))
+    return OneTime(one_time_password=add_user(asked.service.accounts, body.name, body.role, by=asked.origin),
+                   name=fold_name(body.name))
 
 def _get_user(name: UserName, asked: Any) -> User:
     "One account."
     return User(**_user(asked.service.accounts, name))
 
 def _patch_user(name: UserName, body: _UserChange, asked: Any) -> User:
-    "Give somebody another role, shut an account or open it; at once, in every process. One administrator must remain."
+    """Give somebody another role, shut an account or open it; at once, in every process. One administrator
+    must remain."""
     change_user(asked.service.accounts, name, body.role, body.disabled, asked.origin)
     return User(**_user(asked.service.accounts, name))
 
 # %% ../../nbs/api/05_account_routes.ipynb #2df1c8a6
 def _post_user_password(name: UserName, asked: Any) -> OneTime:
-    "Put a password for one log-in in the place of a forgotten one; all sessions end. Nobody can show it again."
-    return OneTime(one_time_password=set_password(asked.service.accounts, name, None, asked.origin), name=fold_name(name))
+    """Put a password for one log-in in the place of a forgotten one; all sessions end. Nobody can show it
+    again."""
+    return OneTime(one_time_password=set_password(asked.service.accounts, name, None, asked.origin),
+                   name=fold_name(name))
 
 def _post_reset(name: UserName, asked: Any) -> User:
-    "Take a lost second factor away, with its recovery codes; all sessions end, and the password alone sets up the next one."
+    """Take a lost second factor away, with its recovery codes; all sessions end, and the password alone sets
+    up the next one."""
     reset_second_factor(asked.service.accounts, name, asked.origin)
     return User(**_user(asked.service.accounts, name))
 
@@ -235,7 +260,8 @@ def _delete_sessions(name: UserName, asked: Any) -> Ended:
 # %% ../../nbs/api/05_account_routes.ipynb #8169d7ee
 class Key(messages.Message):
     "A machine's key, without the key itself."
-    id: str = Field(description="For DELETE /keys/{key}; the key has it in its middle.", examples=["0a1b2c3d4e5f"])
+    id: str = Field(description="For DELETE /keys/{key}; the key has it in its middle.",
+                    examples=["0a1b2c3d4e5f"])
     owner: str = Field(description="The account that it goes with.", examples=["ann"])
     label: str = Field(description="What the machine is.", examples=["collector in Frankfurt"])
     role: Role = Field(description="The most that it may do; never more than its owner.")
@@ -246,15 +272,18 @@ class Key(messages.Message):
 
 class NewKey(Key):
     "A machine's new key."
-    key: str = Field(description="For the header X-API-Key. Nobody can show it again.", examples=["mlfin_key_0a1b2c3d4e5f_..."])
+    key: str = Field(description="For the header X-API-Key. Nobody can show it again.",
+                     examples=["mlfin_key_0a1b2c3d4e5f_..."])
 
 class _KeyBody(messages.Message):
     "A new key."
-    label: str = Field(min_length=1, max_length=80, description="What the machine is.", examples=["collector in Frankfurt"])
+    label: str = Field(min_length=1, max_length=80, description="What the machine is.",
+                       examples=["collector in Frankfurt"])
     role: Role = "read_only"
     days: int = Field(90, strict=True, ge=1, le=366, description="How long it is good for.")
 
-_KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="A key's id, not the key.", examples=["0a1b2c3d4e5f"])]
+_KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="A key's id, not the key.",
+                              examples=["0a1b2c3d4e5f"])]
 
 # %% ../../nbs/api/05_account_routes.ipynb #3d807268
 def _keys(accounts: Accounts, name: str | None = None) -> list[dict]:
@@ -270,7 +299,8 @@ def _post_key(name: UserName, body: _KeyBody, asked: Any) -> NewKey:
     "Make a key for a machine. The answer has it; nobody can show it again."
     accounts, owner = asked.service.accounts, _user(asked.service.accounts, name)
     if ROLES.index(body.role) > ROLES.index(owner["role"]):
-        raise ParameterError(must_be("role", f"at most {owner['role']}, which `{owner['name']}` is", body.role))
+        raise ParameterError(must_be("role", f"at most {owner['role']}, which `{owner['name']}` is",
+                                     body.role))
     key = new_key(accounts, owner["name"], body.label, body.role, body.days, asked.origin)
     own = key.removeprefix(API_KEY_PREFIX).partition("_")[0]
     return NewKey(**next(row for row in _keys(accounts, owner["name"]) if row["id"] == own), key=key)
@@ -286,17 +316,20 @@ class Deed(messages.Message):
     seq: int = Field(ge=1, description="Its place in the log, from 1, without gaps.", examples=[214])
     at: messages.Moment
     who: str = Field(description="Empty where nobody was recognised.", examples=["boss"])
-    address: str = Field(description="Of the client; empty: this machine's command line.", examples=["192.0.2.7"])
+    address: str = Field(description="Of the client; empty: this machine's command line.",
+                         examples=["192.0.2.7"])
     request: str = Field(description="The request's id, as in the other logs.", examples=["5f0c2a9be1d3f764"])
     what: str = Field(examples=["role"])
     target: str = Field(description="On whom or what.", examples=["ann"])
     outcome: str = Field(description="done, or why not.", examples=["done"])
-    detail: dict[str, Any] = Field(default_factory=dict, examples=[{"before": "read_only", "after": "analyst"}])
+    detail: dict[str, Any] = Field(default_factory=dict,
+                                   examples=[{"before": "read_only", "after": "analyst"}])
 
 class Chain(messages.Message):
     "Whether the log is as it was written: each line carries a hash of the one before."
     whole: bool
-    head: str = Field("", description="COUNT:HASH of the end; kept elsewhere, it shows a log that was made anew. Empty where the log is not whole.",
+    head: str = Field("", description="COUNT:HASH of the end; kept elsewhere, it shows a log that was made "
+                                      "anew. Empty where the log is not whole.",
                       examples=["214:5b1c..."])
     says: str = Field(examples=["214 lines, all as they were written."])
 
@@ -306,14 +339,16 @@ class Audit(contract.Page[Deed]):
 
 class _AuditQuery(contract.PageQuery):
     who: str | None = Field(None, max_length=200, description="Only what this name did.", examples=["boss"])
-    what: str | None = Field(None, max_length=200, description="Only this: login, role, promote, ...", examples=["promote"])
+    what: str | None = Field(None, max_length=200, description="Only this: login, role, promote, ...",
+                             examples=["promote"])
     check: bool = Field(False, description="Check the whole log, from its first line on.")
 
 # %% ../../nbs/api/05_account_routes.ipynb #c3d64ce2
 def _chain(accounts: Accounts) -> Chain:
     try: head = check_audit(accounts.store)
     except DataError as e: return Chain(whole=False, says=str(e).replace("\nHint:", " Hint:"))
-    return Chain(whole=True, head=f"{head.count}:{head.digest}", says=f"{head.count} lines, all as they were written.")
+    return Chain(whole=True, head=f"{head.count}:{head.digest}",
+                 says=f"{head.count} lines, all as they were written.")
 
 def _get_audit(query: _AuditQuery, asked: Any) -> Audit:
     "Who did what, the newest first; with `check`, whether the log is whole."
@@ -321,18 +356,25 @@ def _get_audit(query: _AuditQuery, asked: Any) -> Audit:
     found = read_audit(accounts.store, query.limit, query.who, query.what, query.offset)
     items = [Deed(**row | {"detail": json.loads(row["detail"] or "{}")}) for row in reversed(_rows(found))]
     total = count_audit(accounts.store, query.who, query.what)
-    return Audit(items=items, total=total, offset=query.offset, limit=query.limit, chain=_chain(accounts) if query.check else None)
+    return Audit(items=items, total=total, offset=query.offset, limit=query.limit, chain=_chain(accounts)
+                 if query.check else None)
 
 # %% ../../nbs/api/05_account_routes.ipynb #ed52b86a
 PEOPLE = ( # method, path, function, tag
     ("POST", "/auth/token", _post_token, "people"), ("POST", "/auth/refresh", _post_refresh, "people"),
-    ("POST", "/auth/password", _post_password, "people"), ("POST", "/auth/enrol", _post_enrol, "people"), ("POST", "/auth/confirm", _post_confirm, "people"),
-    ("POST", "/auth/logout", _post_logout, "people"), ("GET", "/auth/me", _get_me, "people"), ("GET", "/auth/sessions", _get_sessions, "people"),
+    ("POST", "/auth/password", _post_password, "people"), ("POST", "/auth/enrol", _post_enrol, "people"),
+    ("POST", "/auth/confirm", _post_confirm, "people"),
+    ("POST", "/auth/logout", _post_logout, "people"), ("GET", "/auth/me", _get_me, "people"),
+    ("GET", "/auth/sessions", _get_sessions, "people"),
     ("DELETE", "/auth/sessions/{session}", _delete_session, "people"),
-    ("GET", "/users", _get_users, "accounts"), ("POST", "/users", _post_user, "accounts"), ("GET", "/users/{name}", _get_user, "accounts"),
-    ("PATCH", "/users/{name}", _patch_user, "accounts"), ("POST", "/users/{name}/password", _post_user_password, "accounts"),
-    ("POST", "/users/{name}/reset-mfa", _post_reset, "accounts"), ("DELETE", "/users/{name}/sessions", _delete_sessions, "accounts"),
-    ("GET", "/users/{name}/keys", _get_keys, "accounts"), ("POST", "/users/{name}/keys", _post_key, "accounts"),
+    ("GET", "/users", _get_users, "accounts"), ("POST", "/users", _post_user, "accounts"),
+    ("GET", "/users/{name}", _get_user, "accounts"),
+    ("PATCH", "/users/{name}", _patch_user, "accounts"),
+    ("POST", "/users/{name}/password", _post_user_password, "accounts"),
+    ("POST", "/users/{name}/reset-mfa", _post_reset, "accounts"), ("DELETE", "/users/{name}/sessions",
+            _delete_sessions, "accounts"),
+    ("GET", "/users/{name}/keys", _get_keys, "accounts"), ("POST", "/users/{name}/keys", _post_key,
+                                                           "accounts"),
     ("DELETE", "/keys/{key}", _delete_key, "accounts"), ("GET", "/audit", _get_audit, "accounts"),
 )
 CREATED = _post_user, _post_key # answered with 201

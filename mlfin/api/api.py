@@ -31,7 +31,8 @@ from .intake import Batch, Busy, quick_batch
 from ..accounts.rate_limits import open_limits
 from .routes_page import routes_page
 from .account_routes import CREATED, FORM, PEOPLE, Done
-from ..accounts.roles import ANYONE, Origin, Person, require_allowed, required_role, not_found, can_see_job, job_owner_filter
+from ..accounts.roles import (ANYONE, Origin, Person, require_allowed, required_role, not_found,
+                                  can_see_job, job_owner_filter)
 from .service import Service, ingest_reply, last_bars
 from ..predict.stream import Turn
 
@@ -45,7 +46,8 @@ class _Asked:
 def _query(raw: bytes) -> dict:
     "A query's fields; one that repeats is a list."
     found: dict[str, list] = {}
-    for name, value in contract.read_fields(raw, messages.MOST_SYMBOLS + 20): found.setdefault(name, []).append(value)
+    for name, value in contract.read_fields(raw, messages.MOST_SYMBOLS + 20):
+        found.setdefault(name, []).append(value)
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 def _reader(function: Callable) -> Callable:
@@ -58,14 +60,18 @@ def _reader(function: Callable) -> Callable:
 
     def read(scope: dict) -> dict:
         found = {n: a.validate_strings(scope["path_params"][n]) for n, a in names.items()}
-        if body is not None: found["body"] = scope["state"]["body"] if body is bytes else contract.read_message(body, scope["state"]["body"])
-        if query is not None: found["query"] = query.model_validate(_listed(query, _query(scope["query_string"])), strict=False)
+        if body is not None:
+            found["body"] = scope["state"]["body"] if body is bytes else contract.read_message(body,
+                    scope["state"]["body"])
+        if query is not None:
+            found["query"] = query.model_validate(_listed(query, _query(scope["query_string"])), strict=False)
         return found
     return read
 
 def _listed(model: type[BaseModel], given: dict) -> dict:
     "A single value where a list is meant becomes a list of one."
-    return {k: [v] if "list" in str(getattr(model.model_fields.get(k), "annotation", "")) and not isinstance(v, list) else v for k, v in given.items()}
+    return {k: [v] if "list" in str(getattr(model.model_fields.get(k), "annotation", ""))
+            and not isinstance(v, list) else v for k, v in given.items()}
 
 # %% ../../nbs/api/09_api.ipynb #2266bf8d
 async def _answered(api: "Api", function: Callable, read: Callable, scope: dict) -> bytes:
@@ -73,7 +79,8 @@ async def _answered(api: "Api", function: Callable, read: Callable, scope: dict)
     state = scope["state"]
     origin = Origin(state["person"].name if state["person"] else "", state["address"], state["request_id"])
     given = read(scope) | {"asked": _Asked(api, state["person"], origin, scope["path"])}
-    said = await function(**given) if inspect.iscoroutinefunction(function) else await asyncio.to_thread(function, **given)
+    said = await function(**given) if inspect.iscoroutinefunction(function) else await asyncio.to_thread(
+        function, **given)
     return said if isinstance(said, bytes) else said.model_dump_json(by_alias=True).encode()
 
 def _route_class():
@@ -85,10 +92,12 @@ def _route_class():
         "A route whose function is answered in the short way."
         def get_route_handler(self):
             function, code = self.endpoint.function, self.status_code or 200
-            read, kind = _reader(function), "text/plain; version=0.0.4" if get_type_hints(function)["return"] is bytes else "application/json"
+            read, kind = _reader(function), "text/plain; version=0.0.4" if get_type_hints(
+                function)["return"] is bytes else "application/json"
 
             async def answer(request):
-                return Response(await _answered(request.scope["app"].state.api, function, read, request.scope), code, media_type=kind)
+                return Response(await _answered(request.scope["app"].state.api, function, read,
+                                                request.scope), code, media_type=kind)
             return answer
     return Route
 
@@ -110,19 +119,23 @@ def _refused_by_router() -> type:
 def _why_away(error: BaseException) -> str:
     "What is away, for who asks; where it is stands in the log only."
     said = str(error)
-    if any(w in said for w in ("is full", "file grew larger", "No space", "disk I/O")): return "There is no room left to write, or the disk fails."
-    if any(w in said for w in ("readonly", "read-only", "may not be written", "only takes readers")): return "The store may only be read just now."
+    if any(w in said for w in ("is full", "file grew larger", "No space", "disk I/O")):
+        return "There is no room left to write, or the disk fails."
+    if any(w in said for w in ("readonly", "read-only", "may not be written", "only takes readers")):
+        return "The store may only be read just now."
     return "The store, or what stands behind it, does not answer just now."
 
 # %% ../../nbs/api/09_api.ipynb #14a66151
-_STATUS = ((Busy, 503, "busy"), (ModelError, 409, "no-model"), (ParameterError, 422, "invalid"), (DataError, 422, "invalid"),
+_STATUS = ((Busy, 503, "busy"), (ModelError, 409, "no-model"), (ParameterError, 422, "invalid"),
+           (DataError, 422, "invalid"),
            (SettingsError, 500, "settings"))
 _FAR = ("psycopg", "deltalake", "sqlalchemy", "redis", "mlflow")
 
 def _is_away(error: BaseException | None) -> bool:
     "Whether the cause of an error is a place that cannot be reached or written."
     while error is not None:
-        if isinstance(error, (OSError, sqlite3.Error)) or type(error).__module__.partition(".")[0] in _FAR: return True
+        if isinstance(error, (OSError, sqlite3.Error)) or type(error).__module__.partition(".")[0] in _FAR:
+            return True
         error = error.__cause__
     return False
 
@@ -133,28 +146,38 @@ def problem_of(error: Exception,  # what was raised
     "An error as it goes over the wire."
     if isinstance(error, ValidationError):
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        errors = [{"field": ".".join(map(str, e["loc"])) or "body", "says": e["msg"].removeprefix("Value error, ")[:300]} for e in found[:100]]
-        said = f"{len(found)} field{'s are' if len(found) > 1 else ' is'} wrong: {errors[0]['field']}: {errors[0]['says']}"
+        errors = [{"field": ".".join(map(str, e["loc"])) or "body",
+                   "says": e["msg"].removeprefix("Value error, ")[:300]} for e in found[:100]]
+        said = (f"{len(found)} field{'s are' if len(found) > 1 else ' is'} wrong: {errors[0]['field']}: "
+                f"{errors[0]['says']}")
         return problem(422, said, "invalid", request_id, instance=path, errors=errors), []
     if isinstance(error, (DataError, ModelError, OSError, sqlite3.Error)) and _is_away(error):
-        logging.getLogger("mlfin.api").warning("%s", str(error).splitlines()[0], extra={"request_id": request_id})
-        said = f"{_why_away(error)}\nHint: send the same request again in a second; bars that are there already count once."
+        logging.getLogger("mlfin.api").warning("%s", str(error).splitlines()[0],
+                                               extra={"request_id": request_id})
+        said = (f"{_why_away(error)}\nHint: send the same request again in a second; bars that are there "
+                f"already count once.")
         return problem(503, said, "unavailable", request_id, instance=path), [(b"retry-after", b"1")]
     if isinstance(error, MlfinError) and hasattr(error, "status"): return _as_it_says(error, request_id, path)
-    if isinstance(error, _refused_by_router()): return problem(error.status_code, f"{error.detail}.", "", request_id, instance=path), []
+    if isinstance(error, _refused_by_router()):
+        return problem(error.status_code, f"{error.detail}.", "", request_id, instance=path), []
     for kind, status, word in _STATUS:
         if isinstance(error, kind):
-            wait, named = [(b"retry-after", b"1")] if status == 503 else [], re.match(r"`([\w.-]{1,80})` must be ", str(error))
-            errors = [{"field": named[1], "says": str(error).partition("\nHint: ")[0][:300]}] if named and status == 422 else None
-            return problem(status, str(error), word, request_id, instance=path, **({"errors": errors} if errors else {})), wait
-    if isinstance(error, MlfinError): return problem(422, str(error), "refused", request_id, instance=path), []
+            wait, named = [(b"retry-after", b"1")] if status == 503 else [], re.match(
+                r"`([\w.-]{1,80})` must be ", str(error))
+            errors = [{"field": named[1], "says": str(error).partition(
+                "\nHint: ")[0][:300]}] if named and status == 422 else None
+            return problem(status, str(error), word, request_id, instance=path,
+                           **({"errors": errors} if errors else {})), wait
+    if isinstance(error, MlfinError):
+        return problem(422, str(error), "refused", request_id, instance=path), []
     return problem(500, _IN_LOG, "internal", request_id, instance=path), []
 
 # %% ../../nbs/api/09_api.ipynb #4254bd25
 _IN_LOG = "Something went wrong here. It is in the log, under the request's id."
 
 def _answer_to(error: Exception, scope: dict) -> tuple[dict, list]:
-    "`problem_of` for a request; what nobody foresaw goes to the log under its id, and a stranger is told no more than that."
+    """`problem_of` for a request; what nobody foresaw goes to the log under its id, and a stranger is told no
+    more than that."""
     state = scope.get("state", {})
     told, more = problem_of(error, request_id := state.get("request_id", ""), scope["path"])
     if told["status"] == 500:
@@ -165,7 +188,8 @@ def _answer_to(error: Exception, scope: dict) -> tuple[dict, list]:
 # %% ../../nbs/api/09_api.ipynb #51144d0c
 class _PricesQuery(contract.PageQuery):
     timeframe: messages.Timeframe = "1d"
-    symbol: list[messages.Symbol] | None = Field(None, max_length=messages.MOST_SYMBOLS, description="Only these; repeat it for several.")
+    symbol: list[messages.Symbol] | None = Field(None, max_length=messages.MOST_SYMBOLS,
+                                                 description="Only these; repeat it for several.")
 
 class _BarsQuery(BaseModel):
     model_config = {"extra": "forbid"}
@@ -176,7 +200,8 @@ class _BarsQuery(BaseModel):
 class _SignalsQuery(BaseModel):
     model_config = {"extra": "forbid"}
     timeframe: messages.Timeframe | None = Field(None, description="Of the bars; any, where left out.")
-    symbol: list[messages.Symbol] | None = Field(None, max_length=messages.MOST_SYMBOLS, description="Only these; repeat it for several.")
+    symbol: list[messages.Symbol] | None = Field(None, max_length=messages.MOST_SYMBOLS,
+                                                 description="Only these; repeat it for several.")
     experiment: messages.Name | None = Field(None, description="Whose champion; all, where left out.")
 
 class _ModelsQuery(contract.PageQuery):
@@ -192,7 +217,8 @@ class _RollbackBody(messages.Message):
 
 class _PromoteBody(_RollbackBody):
     "Which line of research, and why it is forced."
-    force: str = Field("", max_length=500, description="Why it shall serve though the gate refuses it; the reason stays on the version for ever.")
+    force: str = Field("", max_length=500, description="Why it shall serve though the gate refuses it; the "
+                                                       "reason stays on the version for ever.")
 
 # %% ../../nbs/api/09_api.ipynb #132cc2d9
 class Signals(messages.Message):
@@ -240,13 +266,15 @@ def _get_signals(query: _SignalsQuery, asked: _Asked) -> Signals:
     said = {p.symbol for p in found}
     for name in query.symbol or ():
         if name not in said: raise not_found("symbol", name, _serving(service, query), DataError)
-    return Signals.model_construct(signals=[messages.Signal.model_construct(**{n: getattr(p, n) for n in _as_signal}) for p in found])
+    return Signals.model_construct(signals=[messages.Signal.model_construct(**{n: getattr(p, n)
+            for n in _as_signal}) for p in found])
 
 async def _post_predict(body: contract.PredictRequest, asked: _Asked) -> contract.PredictReply:
     "The next close, or its direction, beside the naive guess and with an interval."
     service = asked.service.service
-    found = service.at_hand(body)                                          # the whole answer, as it goes over the wire
-    return found or contract.PredictReply.model_construct(predictions=await asyncio.to_thread(service.predict, body))
+    found = service.at_hand(body)  # the whole answer, as it goes over the wire
+    return found or contract.PredictReply.model_construct(predictions=await asyncio.to_thread(service.predict,
+            body))
 
 # %% ../../nbs/api/09_api.ipynb #aec24a10
 def _get_models(query: _ModelsQuery, asked: _Asked) -> contract.Page[contract.ModelVersion]:
@@ -260,9 +288,11 @@ def _get_model(query: _OneQuery, asked: _Asked) -> messages.ModelInfo:
 _Number = Annotated[int, Field(ge=1, le=10**9, description="Of a registered version.", examples=[4])]
 
 def _post_promote(version: _Number, body: _PromoteBody, asked: _Asked) -> contract.Promotion:
-    "Put a version through the gate; where it passes it serves, without a request lost. A refusal is an answer with its reasons, not an error."
+    """Put a version through the gate; where it passes it serves, without a request lost. A refusal is an
+    answer with its reasons, not an error."""
     done = asked.service.service.promote(body.experiment, version, body.force)
-    asked.service.note(asked, "promote", f"{done.model} v{done.version}", "done" if done.promoted else "refused by the gate")
+    asked.service.note(asked, "promote", f"{done.model} v{done.version}", "done" if done.promoted
+                       else "refused by the gate")
     return done
 
 def _post_rollback(body: _RollbackBody, asked: _Asked) -> contract.Promotion:
@@ -272,7 +302,8 @@ def _post_rollback(body: _RollbackBody, asked: _Asked) -> contract.Promotion:
     return done
 
 def _post_rollback_to(version: _Number, body: _RollbackBody, asked: _Asked) -> contract.Promotion:
-    "Go back to exactly this version, which was the champion once. The gate is not asked again: it let the version through then."
+    """Go back to exactly this version, which was the champion once. The gate is not asked again: it let the
+    version through then."""
     done = asked.service.service.rollback(body.experiment, version)
     asked.service.note(asked, "rollback", f"{done.model} v{done.version}", "done")
     return done
@@ -289,13 +320,18 @@ def as_job(job: Any,            # `mlfin.jobs.jobs.Job`
     "A job as it goes over the wire."
     state = _JOB_STATE.get(job.state, job.state)
     if not full:
-        return contract.Job(id=job.id, kind=job.kind, state=state, created_at=job.created, started_at=job.started, ended_at=job.finished,
+        return contract.Job(id=job.id, kind=job.kind, state=state, created_at=job.created,
+                            started_at=job.started, ended_at=job.finished,
                             progress=None, full=False)
     progress = job.progress or {}
-    says = "; ".join(filter(None, (job.error, why))) or progress.get("message", "") or ", ".join(f"{k} {v}" for k, v in job.result.items())
-    return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment") or "default"),
-                        state=state, by=job.by, created_at=job.created, started_at=job.started, ended_at=job.finished,
-                        progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500], result=job.result, log=log.splitlines()[-50:],
+    says = "; ".join(filter(None, (job.error, why))) or progress.get("message", "") or ", ".join(f"{k} {v}"
+            for k, v in job.result.items())
+    return contract.Job(id=job.id, kind=job.kind, experiment=str(job.parameters.get("experiment")
+            or "default"),
+                        state=state, by=job.by, created_at=job.created, started_at=job.started,
+                        ended_at=job.finished,
+                        progress=min((progress.get("percent") or 0.0) / 100, 1.0), says=says[:500],
+                        result=job.result, log=log.splitlines()[-50:],
                         waits_for=waits_for)
 
 # %% ../../nbs/api/09_api.ipynb #f6b6d875
@@ -306,24 +342,29 @@ def _post_train(body: contract.TrainRequest, asked: _Asked) -> contract.Job:
     """Train anew; answered at once with the job. An experiment that has run and no parameters: newer bars come in from where its own came from, its last
     question is asked again (`window`), and the gate judges. While it waits, the same question is the same job; another one of its experiment waits."""
     for name in ("experiment", "promote", "window"):
-        if name in body.parameters: raise ParameterError(f"`{name}` is no parameter of env.yaml's question here.\nHint: it stands beside `parameters`.")
+        if name in body.parameters:
+            raise ParameterError(f"`{name}` is no parameter of env.yaml's question here.\nHint: it stands "
+                                 f"beside `parameters`.")
     if body.promote: require_allowed(asked.person, "POST", "/models/{version}/promote")
     more = {k: v for k, v in (("promote", body.promote), ("window", body.window)) if v}
     return asked.service.begin(asked, "train", body.parameters | {"experiment": body.experiment} | more)
 
 def _post_ingest_run(body: contract.IngestRun, asked: _Asked) -> contract.Job:
-    "Fetch recent bars from where an experiment has its own; answered at once with the job. One ingest runs at a time, beside trainings."
+    """Fetch recent bars from where an experiment has its own; answered at once with the job. One ingest runs
+    at a time, beside trainings."""
     return asked.service.begin(asked, "ingest", body.model_dump(exclude_none=True))
 
 def _shown(asked: _Asked, job: Any, log: bool = False) -> contract.Job:
     "As much of a job as who asks may see."
     if not can_see_job(asked.person, job.owner): return as_job(job, full=False)
     jobs = asked.service.jobs
-    waits, why = (jobs.waits_for(job.id, job_owner_filter(asked.person)), jobs.why_waits(job.id)) if job.state == "queued" else (None, "")
+    waits, why = (jobs.waits_for(job.id, job_owner_filter(asked.person)),
+                  jobs.why_waits(job.id)) if job.state == "queued" else (None, "")
     return as_job(job, jobs.tail(job.id) if log else "", waits, why)
 
 def _get_jobs(query: _JobsQuery, asked: _Asked) -> contract.Page[contract.Job]:
-    "Jobs, the newest first: an analyst's own, to an administrator all; to a read_only that they are there, and how they stand."
+    """Jobs, the newest first: an analyst's own, to an administrator all; to a read_only that they are there,
+    and how they stand."""
     jobs, owner = asked.service.jobs, job_owner_filter(asked.person)
     counts = jobs.counts(owner)
     total = sum(counts.values()) if query.state is None else counts.get(query.state, 0)
@@ -331,14 +372,17 @@ def _get_jobs(query: _JobsQuery, asked: _Asked) -> contract.Page[contract.Job]:
     return contract.Page[contract.Job](items=items, total=total, offset=query.offset, limit=query.limit)
 
 # %% ../../nbs/api/09_api.ipynb #4c394412
-_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Of a job.", examples=["0c8e5b7fa91d2e34"])]
+_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Of a job.",
+                           examples=["0c8e5b7fa91d2e34"])]
 
 def _get_job(id: _Id, asked: _Asked) -> contract.Job:
-    "A job, as it is now, with the end of its log. Somebody else's is not there for an analyst, and for a read_only has no log."
+    """A job, as it is now, with the end of its log. Somebody else's is not there for an analyst, and for a
+    read_only has no log."""
     return _shown(asked, asked.service.jobs.get(id, job_owner_filter(asked.person)), log=True)
 
 def _delete_job(id: _Id, asked: _Asked) -> Done:
-    "Forget a job that has ended, with its log; what it made stays. One that has not ended is a 409: cancel it first."
+    """Forget a job that has ended, with its log; what it made stays. One that has not ended is a 409: cancel
+    it first."""
     asked.service.jobs.get(id, job_owner_filter(asked.person))
     asked.service.jobs.forget(id)
     asked.service.note(asked, "forget", f"job {id}", "done")
@@ -361,17 +405,21 @@ async def _get_live(asked: _Asked) -> Alive:
     return Alive()
 
 def _get_ready(asked: _Asked) -> contract.Health:
-    "Whether this process should be sent requests. Who sends a credential that is good is told each check; nobody is refused."
+    """Whether this process should be sent requests. Who sends a credential that is good is told each check;
+    nobody is refused."""
     found = asked.service.readiness.ready()
-    checks = [contract.Check(name=c["name"], status=c["state"], says=c["words"], seconds=c["seconds"]) for c in found["checks"]]
-    told = contract.Health(status=found["state"], checks=checks if asked.person else [], at=_moment(found["at"]))
+    checks = [contract.Check(name=c["name"], status=c["state"], says=c["words"], seconds=c["seconds"])
+              for c in found["checks"]]
+    told = contract.Health(status=found["state"], checks=checks if asked.person else [],
+                           at=_moment(found["at"]))
     if not found["ready"]: raise NotReady(told)
     return told
 
 class NotReady(Refused):
     "A check fails."
     def __init__(self, health: contract.Health):
-        failing = "; ".join(f"{c.name}: {c.says}" for c in health.checks if c.status == "fail") or "a check fails"
+        failing = "; ".join(f"{c.name}: {c.says}" for c in health.checks
+                            if c.status == "fail") or "a check fails"
         super().__init__(503, f"This process is not ready: {failing}.", "not-ready")
 
 def _get_metrics(asked: _Asked) -> bytes:
@@ -395,9 +443,11 @@ class _Lasting:
         from mlfin.jobs.jobs import Jobs
 
         self.settings, workers = settings, settings.serve_workers
-        self.metrics = service.metrics if service is not None else Metrics(metrics_folder(settings) if workers > 1 else None)
+        self.metrics = service.metrics if service is not None else Metrics(metrics_folder(settings)
+                if workers > 1 else None)
         self.service = Service(settings, metrics=self.metrics) if service is None else service
-        self.accounts, self.limits, self.jobs = accounts or open_accounts(settings), open_limits(settings, workers), Jobs(settings)
+        self.accounts, self.limits, self.jobs = accounts or open_accounts(settings), open_limits(settings,
+                workers), Jobs(settings)
         self.readiness, self.access, self._inserted = Readiness(settings, store=None), AccessLog(), None
 
     @asynccontextmanager
@@ -422,30 +472,38 @@ class Api(_Lasting):
         "A line in the audit log."
         from mlfin.accounts.audit_log import write_audit_entry
 
-        write_audit_entry(self.accounts.store, asked.origin, what, target, outcome, **({"key": asked.person.session} if asked.person.kind == "key" else {}))
+        write_audit_entry(self.accounts.store, asked.origin, what, target, outcome,
+                          **({"key": asked.person.session} if asked.person.kind == "key" else {}))
 
     def begin(self, asked: _Asked, kind: str, parameters: dict) -> contract.Job:
         "Put a job into the queue."
         job = self.jobs.submit(kind, parameters, asked.person.name, asked.person.id)
-        self.note(asked, kind, f"job {job.id}", "queued, to be promoted" if parameters.get("promote") else "queued")
+        self.note(asked, kind, f"job {job.id}", "queued, to be promoted" if parameters.get("promote")
+                  else "queued")
         return _shown(asked, job)
 
     def rules(self) -> Rules:
         "What the gate goes by."
-        return Rules(Apart(self.accounts.verify, self.accounts.cached_person), lambda person, address, route: self.limits.check(person, address),
-                     self.metrics.request, self.access, max_bytes=self.settings.body_mb * 2**20, body_seconds=self.settings.body_seconds,
-                     origins=self.settings.cors, trusted=self.settings.proxies, secure=bool(self.settings.tls_cert),
+        return Rules(Apart(self.accounts.verify, self.accounts.cached_person), lambda person, address,
+                     route: self.limits.check(person, address),
+                     self.metrics.request, self.access, max_bytes=self.settings.body_mb * 2**20,
+                     body_seconds=self.settings.body_seconds,
+                     origins=self.settings.cors, trusted=self.settings.proxies,
+                     secure=bool(self.settings.tls_cert),
                      open_docs=self.settings.profile in ("development", "test"))
 
 # %% ../../nbs/api/09_api.ipynb #a53d4464
 _ROUTES = ( # method, path, function, tag; the first in the file of each kind
-    ("POST", "/ingest", _post_ingest, "bars"), ("POST", "/ingest/run", _post_ingest_run, "bars"), ("GET", "/prices/latest", _get_latest, "bars"),
+    ("POST", "/ingest", _post_ingest, "bars"), ("POST", "/ingest/run", _post_ingest_run, "bars"),
+    ("GET", "/prices/latest", _get_latest, "bars"),
     ("GET", "/prices", _get_bars, "bars"),
     ("GET", "/signals", _get_signals, "predictions"), ("POST", "/predict", _post_predict, "predictions"),
     ("GET", "/models", _get_models, "models"), ("GET", "/model/info", _get_model, "models"),
-    ("POST", "/models/{version}/promote", _post_promote, "models"), ("POST", "/models/rollback", _post_rollback, "models"),
+    ("POST", "/models/{version}/promote", _post_promote, "models"),
+    ("POST", "/models/rollback", _post_rollback, "models"),
     ("POST", "/models/{version}/rollback", _post_rollback_to, "models"),
-    ("POST", "/train", _post_train, "jobs"), ("GET", "/jobs", _get_jobs, "jobs"), ("GET", "/jobs/{id}", _get_job, "jobs"),
+    ("POST", "/train", _post_train, "jobs"), ("GET", "/jobs", _get_jobs, "jobs"),
+    ("GET", "/jobs/{id}", _get_job, "jobs"),
     ("POST", "/jobs/{id}/cancel", _post_cancel, "jobs"), ("DELETE", "/jobs/{id}", _delete_job, "jobs"),
     *PEOPLE,
 )
@@ -460,10 +518,13 @@ def _refusals(method: str, path: str, function: Callable) -> list[int]:
     if who == ANYONE and not path.startswith("/auth"): return [c for c in found if c not in (401, 403)]
     if len(taken) > 1: found += [422]                                      # it takes more than who asks
     if "{" in path or {get_type_hints(function).get(n) for n in ("body", "query")} & _NAMING: found += [404]
-    if path.startswith(("/models", "/model", "/signals", "/predict", "/jobs", "/users", "/auth/confirm")): found += [409]
+    if path.startswith(("/models", "/model", "/signals", "/predict", "/jobs", "/users", "/auth/confirm")):
+        found += [409]
     return sorted(found)
 
-_NAMING = {contract.PredictRequest, contract.IngestRun, _PricesQuery, _BarsQuery, _SignalsQuery, _OneQuery, _RollbackBody, _PromoteBody} # may name what is not
+# may name what is not
+_NAMING = {contract.PredictRequest, contract.IngestRun, _PricesQuery, _BarsQuery, _SignalsQuery, _OneQuery,
+           _RollbackBody, _PromoteBody}
 
 # %% ../../nbs/api/09_api.ipynb #1b5c59be
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
@@ -472,17 +533,27 @@ def _document(method: str, path: str, function: Callable) -> dict:
     "What OpenAPI says of a route beyond its functions' annotations."
     who, hints = required_role(method, path), get_type_hints(function)
     said = {code: {"description": REFUSALS[code][0],
-                   "content": {"application/problem+json": {"schema": _PROBLEM, "example": problem_example(code, f"/v1{path}")}}}
+                   "content": {"application/problem+json": {"schema": _PROBLEM,
+                                                            "example": problem_example(code, f"/v1{path}")}}}
             for code in _refusals(method, path, function)}
     known = [{"password": []}, {"key": []}]
-    more: dict[str, Any] = {"security": known} if who != ANYONE else {"security": [{}, *known]} if function is _get_ready else {}
+    more: dict[str, Any] = {"security": known} if who != ANYONE else {"security": [{},
+            *known]} if function is _get_ready else {}
     if function is FORM:
         fields = {"username": "ann", "password": "a long walk home", "code": "492039"}
-        form = {"type": "object", "required": ["username", "password"], "properties": {n: {"type": "string", "examples": [v]} for n, v in fields.items()}}
-        more["requestBody"] = {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": form, "example": fields}}}
-    elif "body" in hints: more["requestBody"] = {"content": {"application/json": {"example": example_of(hints["body"], whole=False)}}}
-    if hints["return"] is not bytes: said[_CODES.get(function, 200)] = {"content": {"application/json": {"example": example_of(hints["return"])}}}
-    return {"responses": said, "openapi_extra": more, "summary": function.__doc__.split(". ")[0].rstrip(".").split(";")[0],
+        form = {"type": "object", "required": ["username", "password"],
+                "properties": {n: {"type": "string", "examples": [v]} for n, v in fields.items()}}
+        more["requestBody"] = {"required": True,
+                               "content": {"application/x-www-form-urlencoded": {"schema": form,
+                                       "example": fields}}}
+    elif "body" in hints:
+        more["requestBody"] = {"content": {"application/json": {"example": example_of(hints["body"],
+                whole=False)}}}
+    if hints["return"] is not bytes:
+        said[_CODES.get(function, 200)] = {"content": {
+            "application/json": {"example": example_of(hints["return"])}}}
+    return {"responses": said, "openapi_extra": more, "summary": function.__doc__.split(". ")[0].rstrip(
+        ".").split(";")[0],
             "description": f"{function.__doc__}\n\nNeeds: {who}."}
 
 # %% ../../nbs/api/09_api.ipynb #ddcd5936
@@ -500,7 +571,8 @@ def _signature(function: Callable) -> Callable:
         async def shown(**given): return await function(**given)
     else:
         def shown(**given): return function(**given)
-    shown.__name__, shown.__doc__, shown.__signature__, shown.function = function.__name__, function.__doc__, inspect.Signature(kept), function
+    shown.__name__, shown.__doc__, shown.__signature__, shown.function = (function.__name__, function.__doc__,
+            inspect.Signature(kept), function)
     return shown
 
 def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> None:
@@ -510,8 +582,10 @@ def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> Non
         plain = answer is bytes
         if plain: from fastapi.responses import PlainTextResponse as kind
         else: from fastapi.responses import JSONResponse as kind
-        app.router.add_api_route(prefix + path, _signature(function), methods=[method], tags=[tag], response_model=None if plain else answer,
-                                 response_class=kind, include_in_schema=listed, name=function.__name__[1:] + prefix.replace("/", "_"),
+        app.router.add_api_route(prefix + path, _signature(function), methods=[method], tags=[tag],
+                                 response_model=None if plain else answer,
+                                 response_class=kind, include_in_schema=listed,
+                                 name=function.__name__[1:] + prefix.replace("/", "_"),
                                  status_code=_CODES.get(function, 200), route_class_override=route,
                                  **_document(method, path, function))
 
@@ -519,12 +593,15 @@ def _add(app: Any, route: type, prefix: str, listed: bool, routes: tuple) -> Non
 def create_app(settings: Settings | None = None, # the profile; None: the usual one
                api: Api | None = None,           # what the routes share; None: made of the settings
                ) -> Any:                         # an ASGI application, to serve or to mount
-    "The service as an application. Who mounts it hands on its lifespan, `FastAPI(lifespan=made.api.life)`, or calls `made.api.close()` at the end."
+    """The service as an application. Who mounts it hands on its lifespan, `FastAPI(lifespan=made.api.life)`,
+    or calls `made.api.close()` at the end."""
     fastapi = require("fastapi", "serve")
     api = Api(load_settings() if settings is None else settings) if api is None else api
 
-    app = fastapi.FastAPI(title="mlfin", version=_version(), lifespan=api.life, openapi_url="/openapi.json", docs_url=None, redoc_url=None,
-                          description="Bars in, the champion's signals and predictions out. Times are UTC, prices are as traded, returns are fractions.")
+    app = fastapi.FastAPI(title="mlfin", version=_version(), lifespan=api.life, openapi_url="/openapi.json",
+                          docs_url=None, redoc_url=None,
+                          description="Bars in, the champion's signals and predictions out. Times are UTC, "
+                                      "prices are as traded, returns are fractions.")
     app.state.api, route = api, _route_class()
     _add(app, route, "/v1", True, _ROUTES)
     _add(app, route, "", False, _ROUTES)
@@ -536,9 +613,11 @@ def create_app(settings: Settings | None = None, # the profile; None: the usual 
         from fastapi.responses import Response
 
         found, more = _answer_to(error, request.scope)
-        return Response(json.dumps(found), found["status"], {k.decode(): v.decode() for k, v in more}, media_type="application/problem+json")
+        return Response(json.dumps(found), found["status"], {k.decode(): v.decode() for k, v in more},
+                        media_type="application/problem+json")
 
-    for kind in (ValidationError, MlfinError, OSError, sqlite3.Error, _refused_by_router(), Exception): app.add_exception_handler(kind, failed)
+    for kind in (ValidationError, MlfinError, OSError, sqlite3.Error, _refused_by_router(), Exception):
+        app.add_exception_handler(kind, failed)
     return Guarded(app, api)
 
 def _version() -> str:
@@ -551,10 +630,12 @@ def _secure(app: Any) -> None:
     make = app.openapi
 
     def openapi():
-        found, refused = make(), contract.Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        found, refused = make(), contract.Problem.model_json_schema(
+            ref_template="#/components/schemas/{model}", mode="serialization")
         found["components"]["schemas"] |= refused.pop("$defs") | {"Problem": refused}
         found["components"]["securitySchemes"] = {
-            "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "v1/auth/token", "refreshUrl": "v1/auth/refresh", "scopes": {}}}},
+            "password": {"type": "oauth2", "flows": {"password": {"tokenUrl": "v1/auth/token",
+                    "refreshUrl": "v1/auth/refresh", "scopes": {}}}},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
         return found
     app.openapi = openapi
@@ -578,7 +659,8 @@ class _Direct:
     "Answers what is asked most without a router's detours; the rest is FastAPI's."
     def __init__(self, app: Any, api: Api):
         self.app, self.api, self.turn = app, api, Turn()
-        self.known = {(m, path): (f, _reader(f)) for m, path, f, _ in _ROUTES if f in (_post_predict, _get_signals)}
+        self.known = {(m, path): (f, _reader(f)) for m, path, f, _ in _ROUTES if f in (_post_predict,
+                _get_signals)}
         self.known["POST", "/ingest"] = _post_ingest, _read_ingest
 
     async def __call__(self, scope, receive, send) -> None:
@@ -586,8 +668,10 @@ class _Direct:
         path, status, kind, more = path_below(scope), 200, b"application/json", []
         found = self.known.get((scope["method"], path[3:] if path.startswith("/v1/") else path))
         if found is None: return await self.app(scope, receive, send)
-        try: data = (self._at_hand(scope["state"]["body"]) if found[0] is _post_predict else None) or await _answered(self.api, *found, scope)
-        except Exception as e:                                             # whatever it is becomes an answer, as in FastAPI's handlers
+        try:
+            data = (self._at_hand(scope["state"]["body"]) if found[0] is _post_predict
+                    else None) or await _answered(self.api, *found, scope)
+        except Exception as e:  # whatever it is becomes an answer, as in FastAPI's handlers
             told, more = _answer_to(e, scope)
             data, status, kind = json.dumps(told).encode(), told["status"], b"application/problem+json"
         head = [(b"content-type", kind), (b"content-length", str(len(data)).encode()), *more]
@@ -601,7 +685,8 @@ class _Direct:
 # %% ../../nbs/api/09_api.ipynb #0c3f5a69
 class Guarded:
     "An application behind its gate; `app` is FastAPI's, `api` what the routes share."
-    def __init__(self, app: Any, api: Api): self.app, self.api, self.gate = app, api, Gate(_Direct(app, api), api.rules())
+    def __init__(self, app: Any, api: Api):
+        self.app, self.api, self.gate = app, api, Gate(_Direct(app, api), api.rules())
 
     async def __call__(self, scope, receive, send) -> None: await self.gate(scope, receive, send)
 

@@ -25,7 +25,8 @@ def look_after(settings: Settings,      # the profile
                metrics: Any = None,     # `Metrics` that counts the jobs that end here; None: nothing does
                score: float = 300.0,    # seconds between two looks at what became of predictions; a fifth of it after the start
                ) -> None:
-    "Work through the queue of jobs, fold what was pushed, keep `features_m1` up and score what was foretold, until it is told to stop."
+    """Work through the queue of jobs, fold what was pushed, keep `features_m1` up and score what was
+    foretold, until it is told to stop."""
     from mlfin.core.errors import MlfinError
     from mlfin.warehouse.opening import open_store
     from mlfin.jobs.jobs import Jobs
@@ -45,13 +46,14 @@ def look_after(settings: Settings,      # the profile
         except (MlfinError, OSError) as e: _warned(e)
     for thread in (worker, scorer, flat): thread.join()
     try: store.flush()
-    except MlfinError as e: _warned(e)                                     # what was pushed stays where it is, durably
+    except MlfinError as e: _warned(e)  # what was pushed stays where it is, durably
 
 # %% ../../nbs/api/14_background.ipynb #flt72g1
 _LOOSE = 100 # small files of bars, after which they are sorted together
 
 def _fold(store: Any) -> None:
-    "Move what was pushed to the table; a lake whose small files have become many is compacted, or each fold would take longer than the last."
+    """Move what was pushed to the table; a lake whose small files have become many is compacted, or each fold
+    would take longer than the last."""
     store.flush()
     bars = getattr(store, "bars", None)
     if bars is not None and int(bars.table.snapshot().files.bucket.isna().sum()) >= _LOOSE: store.compact()
@@ -60,7 +62,8 @@ def _fold(store: Any) -> None:
 _OFTEN = 0.5 # seconds between two looks at whether minute bars came
 
 def _keep_flat(store: Any, stop: threading.Event) -> None:
-    "Keep the flat features of a warehouse up; a lake has no such view, and what it takes is loaded when there are bars for it."
+    """Keep the flat features of a warehouse up; a lake has no such view, and what it takes is loaded when
+    there are bars for it."""
     from mlfin.core.errors import MlfinError
     from mlfin.ingest.inbox import inserted_symbols
     from mlfin.warehouse.warehouse import Warehouse
@@ -85,23 +88,28 @@ def _keep_flat(store: Any, stop: threading.Event) -> None:
 _DRIFT = 3600.0 # seconds between two looks at how far inputs moved
 
 def _score(settings: Settings, stop: threading.Event, every: float) -> None:
-    "Match what champions foretold with what came, where anything changed; a look that takes long is followed by a longer pause."
+    """Match what champions foretold with what came, where anything changed; a look that takes long is
+    followed by a longer pause."""
     from mlfin.core.errors import MlfinError
     from mlfin.warehouse.opening import open_store
 
     store, pause, seen, drifted = open_store(settings), every / 5, None, float("-inf")
-    models = Path(settings.mlflow.partition(":///")[2]) if settings.mlflow.startswith("sqlite") else settings.root
+    models = Path(settings.mlflow.partition(":///")[2]) if settings.mlflow.startswith(
+        "sqlite") else settings.root
     while not stop.wait(pause):
         begin = time.monotonic()
         try:
             now, drift = (store.stamp(), int(time.time() // 900)), begin - drifted >= _DRIFT
-            if now != seen and models.exists() and _look(settings, drift, stop): seen, drifted = now, begin if drift else drifted
-        except (MlfinError, OSError) as e: _warned(e)                      # the store is away, or no process can be started just now
+            if now != seen and models.exists() and _look(settings, drift, stop):
+                seen, drifted = now, begin if drift else drifted
+        # the store is away, or no process can be started just now
+        except (MlfinError, OSError) as e: _warned(e)
         pause = max(every, 20 * (time.monotonic() - begin))
 
 def _look(settings: Settings, drift: bool, stop: threading.Event) -> bool:
     "One look, in a process of its own; whether it was whole."
-    start = ("import atexit, gc, signal, sys; atexit.register(gc.freeze); signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    start = ("import atexit, gc, signal, sys; atexit.register(gc.freeze); signal.signal(signal.SIGINT, "
+             "signal.SIG_IGN); "
              "from mlfin.predict.live import score; sys.exit(score(sys.stdin.read()))")
     told = json.dumps({"settings": settings.model_dump(mode="json"), "drift": drift})
     with subprocess.Popen([sys.executable, "-P", "-c", start], stdin=subprocess.PIPE, text=True) as running:

@@ -23,11 +23,15 @@ _AT_MOST = 65_536 # connections of a process, whatever the system allows
 @cache
 def most_connections(reserve: int = 128, # files that the process needs for its own work
                      ) -> int:           # connections that it may hold at once
-    "How many connections fit into the files that this process may open; it may open as many as the system lets it."
+    """How many connections fit into the files that this process may open; it may open as many as the system
+    lets it."""
     try: import resource
-    except ImportError: raise SettingsError("`mlfin serve` needs Linux or macOS.\nHint: WSL 2 or a container on Windows; the client, the collector and"
-                                            " the library work there.") from None
-    soft, hard = (2**31 if n == resource.RLIM_INFINITY else n for n in resource.getrlimit(resource.RLIMIT_NOFILE))
+    except ImportError:
+        raise SettingsError("`mlfin serve` needs Linux or macOS.\nHint: WSL 2 or a container on Windows; the "
+                            "client, the collector and"
+                            " the library work there.") from None
+    soft, hard = (2**31 if n == resource.RLIM_INFINITY else n
+                  for n in resource.getrlimit(resource.RLIMIT_NOFILE))
     files = min(max(soft, hard), max(soft, 2 * _AT_MOST))
     if files > soft: resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     return min(max(files - max(reserve, files // 8), 16), _AT_MOST)
@@ -40,7 +44,8 @@ def refusal(status: int,     # HTTP status
     found = problem(status, detail, word)
     data = json.dumps(found).encode()
     wait = "retry-after: 1\r\n" if status == 503 else ""
-    return (f"HTTP/1.1 {status} {found['title']}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(data)}\r\n"
+    return (f"HTTP/1.1 {status} {found['title']}\r\ncontent-type: "
+            f"application/problem+json\r\ncontent-length: {len(data)}\r\n"
             f"x-content-type-options: nosniff\r\ncache-control: no-store\r\n{wait}connection: close\r\n\r\n").encode() + data
 
 # %% ../../nbs/api/10_connection.ipynb #fa8ad499
@@ -68,13 +73,16 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *given, **named):
         super().__init__(*given, **named)
-        self._ends = self._pending = self._drained = 0 # requests that came whole; those without an answer; bytes thrown away
-        self._head_least = self._head_most = 0         # bytes of the head that is being read: certainly, and perhaps
-        self._in_body = self._ignoring = self.leaving = self._eof = False # a body is read; the rest is thrown away; it closes; no more comes
+        # requests that came whole; those without an answer; bytes thrown away
+        self._ends = self._pending = self._drained = 0
+        self._head_least = self._head_most = 0  # bytes of the head that is being read: certainly, and perhaps
+        # a body is read; the rest is thrown away; it closes; no more comes
+        self._in_body = self._ignoring = self.leaving = self._eof = False
         self._wrong, self._refusal = None, b""         # what is wrong with a head; the last answer
         self._head_timer, self._abort_timer = _Timer(self.loop), _Timer(self.loop)
 
-    def in_head(self) -> bool: return self.scope is not None and "method" not in self.scope # a head has begun and is not whole
+    # a head has begun and is not whole
+    def in_head(self) -> bool: return self.scope is not None and "method" not in self.scope
 
     def connection_made(self, transport) -> None: # called with an open socket
         super().connection_made(transport)
@@ -97,24 +105,31 @@ class Connection(HttpToolsProtocol):
         self._parse(memoryview(data))
         if self._in_body: # an answer that comes before its end, and closes the connection, shall arrive
             self._head_least = self._head_most = 0
-            self.cycle.transport = SimpleNamespace(write=self.transport.write, is_closing=self.transport.is_closing, close=self.leave)
-        elif ends != self._ends: self._head_least, self._head_most = 0, len(data) # a request ended in it: what follows is the next head's start
+            self.cycle.transport = SimpleNamespace(write=self.transport.write,
+                                                   is_closing=self.transport.is_closing, close=self.leave)
+        # a request ended in it: what follows is the next head's start
+        elif ends != self._ends: self._head_least, self._head_most = 0, len(data)
         else: self._head_least += len(data)
         if not self._pending: self._expect_head()
         if self._head_least > self.head_bytes: self.refuse(431, _TOO_LARGE.format(self.head_bytes))
-        elif len(self.pipeline) > self.ahead: self.refuse(429, f"More than {self.ahead} requests were sent ahead of their answers.")
+        elif len(self.pipeline) > self.ahead:
+            self.refuse(429, f"More than {self.ahead} requests were sent ahead of their answers.")
 
     def _parse(self, data: memoryview) -> None:
-        "Hand on what came; what follows a request for another protocol, which nobody speaks here, is HTTP as well."
+        """Hand on what came; what follows a request for another protocol, which nobody speaks here, is HTTP
+        as well."""
         while len(data) and not self._ignoring:
             try: return self.parser.feed_data(data)
             except HttpParserUpgrade as e: data = data[e.args[0]:]
-            except HttpParserError: self.refuse(*self._wrong or (400, _BAD_BODY if self._in_body else _NO_HTTP))
+            except HttpParserError:
+                self.refuse(*self._wrong or (400, _BAD_BODY if self._in_body else _NO_HTTP))
 
     def on_headers_complete(self) -> None: # called when a head is whole
-        if self._head_most > self.head_bytes and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > self.head_bytes:
+        if self._head_most > self.head_bytes and len(self.url) + sum(len(n) + len(v) + 4 for n,
+                v in self.headers) > self.head_bytes:
             self._wrong = 431, _TOO_LARGE.format(self.head_bytes)
-        elif self.parser.should_upgrade() and not _BODY.isdisjoint(name for name, _ in self.headers): self._wrong = 400, _UPGRADE
+        elif self.parser.should_upgrade() and not _BODY.isdisjoint(name for name, _ in self.headers):
+            self._wrong = 400, _UPGRADE
         if self._wrong: raise ValueError(self._wrong)  # which the parser makes an `HttpParserError`
         super().on_headers_complete()
         self._pending, self._in_body = self._pending + 1, True
@@ -134,15 +149,20 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool: # called when the client sends no more; whether answers are still to be written
         self._eof = True
-        if self._in_body or self.in_head(): self.refuse(400, "The connection's other end stopped sending before the request was whole.", "cut-short")
+        if self._in_body or self.in_head():
+            self.refuse(400, "The connection's other end stopped sending before the request was whole.",
+                        "cut-short")
         self._ignoring = True
         return bool(self._pending) and self.transport.can_write_eof() # TLS has no half-closed connections
 
     def timeout_keep_alive_handler(self) -> None: self.leave() # called when nothing came for long
-    def _expect_head(self) -> None: self._head_timer.begin(self.head_seconds, self._late) # or the rest of a body that was refused
+    # or the rest of a body that was refused
+    def _expect_head(self) -> None: self._head_timer.begin(self.head_seconds, self._late)
     def _late(self) -> None:
         if self._pending: return
-        if self._head_least or self.in_head(): self.refuse(408, f"The head of the request did not arrive within {self.head_seconds:g} s.", "request-timeout")
+        if self._head_least or self.in_head():
+            self.refuse(408, f"The head of the request did not arrive within {self.head_seconds:g} s.",
+                        "request-timeout")
         else: self.leave()
 
     def refuse(self, status: int, detail: str, word: str = "") -> None:
@@ -183,16 +203,20 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing(): self._abort_timer.cancel()
 
 # %% ../../nbs/api/10_connection.ipynb #e2aeb046
-_NO_HTTP = "This is no HTTP/1.1 request.\nHint: see that the address begins with http:// or https:// as the service does."
+_NO_HTTP = ("This is no HTTP/1.1 request.\nHint: see that the address begins with http:// or https:// as the "
+            "service does.")
 _BAD_BODY = "The body of the request breaks the rules of HTTP/1.1.\nHint: see the sizes of its chunks."
-_UPGRADE = "A request that asks for another protocol must have no body.\nHint: send it without the header Upgrade; in Java, HttpClient.Version.HTTP_1_1."
+_UPGRADE = ("A request that asks for another protocol must have no body.\nHint: send it without the header "
+            "Upgrade; in Java, HttpClient.Version.HTTP_1_1.")
 _BODY = {b"content-length", b"transfer-encoding"} # headers of a request with a body
 _TOO_LARGE = "The head of the request is larger than {:,} bytes."
 _TAKEN = "All connections are taken.\nHint: ask again in a second."
-_waiting: dict[Connection, None] = {} # connections without a request under way; the one that waits longest is the first
+# connections without a request under way; the one that waits longest is the first
+_waiting: dict[Connection, None] = {}
 
 def _make_room(new: Connection) -> None:
-    "Let go of the connection that waits longest, and of those before it that are being closed; where all are at work, refuse the new one."
+    """Let go of the connection that waits longest, and of those before it that are being closed; where all
+    are at work, refuse the new one."""
     while (oldest := next(iter(_waiting))) is not new:
         del _waiting[oldest]
         if oldest.in_head() and not oldest.leaving and not oldest.transport.get_write_buffer_size():

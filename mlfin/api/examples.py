@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from .guard import problem
 
 # %% ../../nbs/api/06_examples.ipynb #627bb6d9
-_PLAIN = {AwareDatetime: "2024-03-01T14:30:00Z", str: "default", bool: True, int: 1, float: 1.0, dict: {}, Any: None}
+_PLAIN = {AwareDatetime: "2024-03-01T14:30:00Z", str: "default", bool: True, int: 1, float: 1.0, dict: {},
+          Any: None}
 
 def _of_type(kind: Any, whole: bool) -> Any:
     "A value of a type."
@@ -47,21 +48,30 @@ def example_of(model: type[BaseModel], # a message
 
 # %% ../../nbs/api/06_examples.ipynb #f74fb195
 REFUSALS = { # status -> when, word, example of the detail
-    400: ("The request is cut short or contradicts itself.", "cut_short", "The client left before its request was whole."),
-    401: ("No valid token, key, password or code.", "expired", "The token, or the session it belongs to, has run out: log in again."),
+    400: ("The request is cut short or contradicts itself.", "cut_short", "The client left before its "
+                                                                          "request was whole."),
+    401: ("No valid token, key, password or code.", "expired", "The token, or the session it belongs to, has "
+                                                               "run out: log in again."),
     403: ("The role does not allow it; or a second factor or a new password comes first.", "forbidden",
           "Your role, analyst, does not allow this. Hint: it needs administrator."),
-    404: ("What is named does not exist: `unknown-symbol`, `unknown-experiment`, `unknown-version`, `unknown-user`, `unknown-key`, `unknown-session`, "
-          "`unknown-job`.", "unknown_symbol", "`symbol` must be a known name, got 'APPL'. Hint: did you mean `AAPL`?"),
+    404: ("What is named does not exist: `unknown-symbol`, `unknown-experiment`, `unknown-version`, "
+          "`unknown-user`, `unknown-key`, `unknown-session`, "
+          "`unknown-job`.", "unknown_symbol", "`symbol` must be a known name, got 'APPL'. Hint: did you mean "
+                                              "`AAPL`?"),
     408: ("The body came too slowly.", "", "The body did not arrive within 15 s."),
-    409: ("Not as things are: no champion, a name that is taken, the last administrator, a job that has not ended.", "no_model",
+    409: ("Not as things are: no champion, a name that is taken, the last administrator, a job that has not "
+          "ended.", "no_model",
           "No model is registered. Hint: `mlfin run`, then `mlfin promote`."),
-    413: ("The body is too large.", "too_large", "The body is larger than 4,194,304 bytes. Hint: send smaller batches."),
-    422: ("A field is wrong; `errors` names each.", "invalid", "1 field is wrong: bars.3.close: Input should be a finite number"),
+    413: ("The body is too large.", "too_large", "The body is larger than 4,194,304 bytes. Hint: send "
+                                                 "smaller batches."),
+    422: ("A field is wrong; `errors` names each.", "invalid", "1 field is wrong: bars.3.close: Input should "
+                                                               "be a finite number"),
     429: ("Too many requests, or failed log-ins; `Retry-After` says for how many seconds.", "throttled",
           "More requests than one user may send: 600 per 1 minute. Hint: wait 12 s."),
-    503: ("The store, the accounts, the registry or the queue is away, or full; `Retry-After` says for how many seconds. Nothing was taken.", "unavailable",
-          "The queue of jobs jobs.sqlite cannot be used: disk I/O error. Hint: nothing was taken; send the same request again."),
+    503: ("The store, the accounts, the registry or the queue is away, or full; `Retry-After` says for how "
+          "many seconds. Nothing was taken.", "unavailable",
+          "The queue of jobs jobs.sqlite cannot be used: disk I/O error. Hint: nothing was taken; send the "
+          "same request again."),
 }
 
 def problem_example(status: int, # one of `REFUSALS`
@@ -69,5 +79,6 @@ def problem_example(status: int, # one of `REFUSALS`
                     ) -> dict:   # a `Problem`
     "How a refusal looks."
     _, word, detail = REFUSALS[status]
-    errors = {"errors": [{"field": "bars.3.close", "says": "Input should be a finite number"}]} if status == 422 else {}
+    errors = {"errors": [{"field": "bars.3.close",
+                          "says": "Input should be a finite number"}]} if status == 422 else {}
     return problem(status, detail, word, "5f0c2a9be1d3f764", instance=path, **errors)

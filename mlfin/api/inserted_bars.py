@@ -35,8 +35,10 @@ def _no_bar(rows: pd.DataFrame, spans: pd.Series) -> pd.Series: # str, one a row
     "Why a row is none."
     reason = pd.Series("", index=rows.index, dtype="str")
     named = {s: len(s) <= 64 and re.fullmatch(SYMBOL, s) is not None for s in rows.symbol.dropna().unique()}
-    for bad, why in ((rows.spread < 0, "spread is negative"), (rows.ts > pd.Timestamp.now("UTC") + AHEAD, "the bar has not closed yet"),
-                     (rows.ts.isna(), "there is no time, or none that a bar can have"), (spans == "", "the timeframe is none that is known"),
+    for bad, why in ((rows.spread < 0, "spread is negative"), (rows.ts > pd.Timestamp.now("UTC") + AHEAD,
+                                                               "the bar has not closed yet"),
+                     (rows.ts.isna(), "there is no time, or none that a bar can have"),
+                     (spans == "", "the timeframe is none that is known"),
                      (~rows.symbol.map(named).fillna(False).astype(bool), "the symbol is none")):
         reason[bad.to_numpy(dtype=bool)] = why
     return reason
@@ -46,19 +48,23 @@ _VERSIONS = 8
 _MANY = f"one of more than {_VERSIONS} versions of this bar that were inserted at once"
 
 def _rounds(rows: pd.DataFrame) -> tuple[list[pd.DataFrame], pd.DataFrame]:
-    "Rows whose `span` is canonical, in rounds that have each bar once, the oldest first; and those that are too many."
+    """Rows whose `span` is canonical, in rounds that have each bar once, the oldest first; and those that are
+    too many."""
     key = ["symbol", "span", "ts"]
     before = rows.groupby(key, sort=False)[list(_VALUES)].shift()
-    same = (before.eq(rows[list(_VALUES)]) | before.isna() & rows[list(_VALUES)].isna()).all(axis=1) & rows.duplicated(key)
+    same = (before.eq(rows[list(_VALUES)]) | before.isna() & rows[list(_VALUES)].isna()).all(
+        axis=1) & rows.duplicated(key)
     rows = rows[~same]
     turn = rows.groupby(key, sort=False).cumcount(ascending=False)
-    return [rows[turn == n] for n in range(min(int(turn.max()), _VERSIONS - 1), -1, -1)] if len(rows) else [], rows[turn >= _VERSIONS]
+    return [rows[turn == n] for n in range(min(int(turn.max()), _VERSIONS - 1), -1,
+                                           -1)] if len(rows) else [], rows[turn >= _VERSIONS]
 
 def _judge_round(rows: pd.DataFrame, hours: ClosingCalendars) -> tuple[list[pd.DataFrame], pd.Series]:
     "Bars to keep, and why other rows are not, by their place."
     kept, reasons = [], pd.Series(dtype="str")
     for span, own in rows.groupby("span", sort=True):
-        columns = {c: own[c].to_numpy() for c in _VALUES} | {"symbol": own.symbol.tolist(), "ts": pd.DatetimeIndex(own.ts)}
+        columns = {c: own[c].to_numpy() for c in _VALUES} | {"symbol": own.symbol.tolist(),
+                                                             "ts": pd.DatetimeIndex(own.ts)}
         good, why = judge_pushed(_closing(columns, span, hours))
         kept += [good] if len(good) else []
         reasons = pd.concat([reasons, pd.Series({own.index[i]: w for i, w in why.items()}, dtype="str")])
@@ -66,11 +72,13 @@ def _judge_round(rows: pd.DataFrame, hours: ClosingCalendars) -> tuple[list[pd.D
 
 # %% ../../nbs/api/08_inserted_bars.ipynb #5978b686
 def _aside(rows: pd.DataFrame) -> pd.DataFrame:
-    "Rows that are set aside for a `reason`, each with what was inserted; a row that is inserted again is the same one."
+    """Rows that are set aside for a `reason`, each with what was inserted; a row that is inserted again is
+    the same one."""
     parts = [quarantine_rows("market_data", [], [], [], [], [])]
     for writer, own in rows.groupby("writer", sort=False):
         raws = own[["text", "symbol", "timeframe", *_VALUES]].rename(columns={"text": "ts"}).astype("object")
-        parts.append(quarantine_rows(f"market_data by {writer}", [0] * len(own), list(own.symbol), list(own.ts), list(own.reason),
+        parts.append(quarantine_rows(f"market_data by {writer}", [0] * len(own), list(own.symbol),
+                                     list(own.ts), list(own.reason),
                                      raws.where(raws.notna(), None).to_dict("records")))
     return pd.concat(parts[-1:] if len(parts) == 2 else parts, ignore_index=True)
 
@@ -79,7 +87,8 @@ def judge_inserted(rows: pd.DataFrame, # columns as `INSERTED`, in the order of 
                    ) -> InboxVerdict:
     "What is to become of rows that were inserted: the same as of pushed bars."
     rows = rows.reset_index(drop=True)
-    spans = rows.timeframe.map({s: _canonical(s) for s in rows.timeframe.dropna().unique()}).fillna("").astype("str")
+    spans = rows.timeframe.map({s: _canonical(s) for s in rows.timeframe.dropna().unique()}).fillna(
+        "").astype("str")
     reason = _no_bar(rows, spans)
     turns, many = _rounds(rows.assign(span=spans)[reason == ""])
     reason[many.index], bars, spelled = _MANY, [], {}
@@ -87,7 +96,9 @@ def judge_inserted(rows: pd.DataFrame, # columns as `INSERTED`, in the order of 
         kept, why = _judge_round(turn, hours)
         reason[why.index] = why
         if kept: bars.append(pd.concat(kept, ignore_index=True).sort_values(KEY, ignore_index=True))
-        for symbol, span, own in turn[["symbol", "span", "timeframe"]].drop_duplicates().itertuples(index=False): spelled.setdefault((symbol, span), own)
+        for symbol, span, own in turn[["symbol", "span",
+                                       "timeframe"]].drop_duplicates().itertuples(index=False):
+            spelled.setdefault((symbol, span), own)
     return InboxVerdict(bars, _aside(rows.assign(reason=reason)[reason != ""]), spelled)
 
 # %% ../../nbs/api/08_inserted_bars.ipynb #a811b3b8
@@ -100,15 +111,18 @@ class Inserted:
                  ):
         if not every > 0: raise ParameterError(must_be("every", "seconds, more than 0", every))
         self.service, self.every, self._stop, self._said = service, every, threading.Event(), ""
-        self._thread = threading.Thread(target=self._work, name="inserted", daemon=True) if isinstance(service.store, Warehouse) else None
+        self._thread = threading.Thread(target=self._work, name="inserted",
+                                        daemon=True) if isinstance(service.store, Warehouse) else None
         if self._thread is not None: self._thread.start()
 
     def take(self) -> int: # rows that were taken; 0 where nothing waits, or another worker takes
         "Take the oldest rows that wait."
         store, metrics = self.service.store, self.service.metrics
-        if (done := drain_inbox(store, lambda rows: judge_inserted(rows, self.service.hours))) is None: return 0
+        if (done := drain_inbox(store, lambda rows: judge_inserted(rows, self.service.hours))) is None:
+            return 0
         taken, bars = done
-        for timeframe, own in bars.groupby("timeframe") if len(bars) else (): count_ingest(metrics, "inserted", timeframe, len(own))
+        for timeframe, own in bars.groupby("timeframe") if len(bars) else ():
+            count_ingest(metrics, "inserted", timeframe, len(own))
         if len(bars): self.service.foretell(bars)
         return taken
 
@@ -118,10 +132,12 @@ class Inserted:
             try:
                 with inbox_signal(self.service.store) as wait:
                     while not self._stop.is_set():
-                        if wait(self.every) and not self._stop.is_set() and not self.take(): self._stop.wait(self.every / 5)
+                        if wait(self.every) and not self._stop.is_set() and not self.take():
+                            self._stop.wait(self.every / 5)
                         pause, self._said = self.every, ""
             except (MlfinError, OSError) as e:
-                if (said := str(e).partition("\n")[0]) != self._said: _log.warning("what is inserted waits: %s", said)
+                if (said := str(e).partition("\n")[0]) != self._said:
+                    _log.warning("what is inserted waits: %s", said)
                 self._said, pause = said, min(2 * pause, 5.0)
                 self._stop.wait(pause)
 

@@ -29,7 +29,8 @@ from ..predict.messages import AHEAD, MOST_BARS, NAME, SYMBOL
 class Busy(MlfinError):
     "Nothing was taken, because too much waits already; ask again after `seconds`."
     def __init__(self, seconds: float): # until it is worth asking again
-        super().__init__(f"Too many bars wait to be written.\nHint: send the same batch again in {seconds:g} s; none of it was taken.")
+        super().__init__(f"Too many bars wait to be written.\nHint: send the same batch again in {seconds:g} "
+                         f"s; none of it was taken.")
         self.seconds = seconds
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Taken:
     "What became of one batch."
     accepted: int     # bars that are on the disk; those that were there already with these values count too
     quarantined: int  # bars that were set aside
-    reasons: list = field(default_factory=list) # of those: {"row": position in the batch, "symbol", "ts", "reason"}
+    # of those: {"row": position in the batch, "symbol", "ts", "reason"}
+    reasons: list = field(default_factory=list)
 
 # %% ../../nbs/api/03_intake.ipynb #0bace11f
 _OPTIONAL = ("vwap", "trades", "spread")
@@ -46,22 +48,28 @@ def pushed_frame(columns: dict[str, Sequence],  # symbol ts open high low close 
                  timeframe: str,                # canonical name or alias, of all rows
                  calendar: str = "24/7",        # says when a bar closes
                  ) -> pd.DataFrame:             # bar columns and dtypes, in the order given
-    "Columns as they came over the wire, as bars that are yet to be judged; raises `DataError` for stamps without a zone."
+    """Columns as they came over the wire, as bars that are yet to be judged; raises `DataError` for stamps
+    without a zone."""
     timeframe = parse_timeframe(timeframe)
     ts = pd.Series(columns["ts"]).reset_index(drop=True)
-    if ts.dtype == object: ts = pd.to_datetime(ts, utc=not any(getattr(t, "tzinfo", True) is None for t in columns["ts"]))
+    if ts.dtype == object:
+        ts = pd.to_datetime(ts, utc=not any(getattr(t, "tzinfo", True) is None for t in columns["ts"]))
     if not isinstance(ts.dtype, pd.DatetimeTZDtype):
-        raise DataError(must_be("ts", "a time with a zone", str(ts.iloc[0]) if len(ts) else str(ts.dtype), hint="2024-01-31T14:30:00Z is UTC."))
+        raise DataError(must_be("ts", "a time with a zone", str(ts.iloc[0]) if len(ts) else str(ts.dtype),
+                                hint="2024-01-31T14:30:00Z is UTC."))
     ts = ts.dt.tz_convert("UTC").astype(TIME)
-    frame = {"symbol": pd.array(columns["symbol"], dtype="str"), "timeframe": timeframe, "ts": ts, "known_at": known_at(ts, timeframe, calendar)}
+    frame = {"symbol": pd.array(columns["symbol"], dtype="str"), "timeframe": timeframe, "ts": ts,
+             "known_at": known_at(ts, timeframe, calendar)}
     frame |= {c: np.asarray(columns[c], dtype="float64") for c in ("open", "high", "low", "close", "volume")}
     for c in _OPTIONAL:
         if isinstance(columns.get(c), np.ndarray): frame[c] = columns[c]
-        elif c in columns and any(v is not None for v in columns[c]): frame[c] = np.array([np.nan if v is None else v for v in columns[c]], dtype="float64")
+        elif c in columns and any(v is not None for v in columns[c]):
+            frame[c] = np.array([np.nan if v is None else v for v in columns[c]], dtype="float64")
     return as_bars(pd.DataFrame(frame), sort=False)
 
 # %% ../../nbs/api/03_intake.ipynb #c4912705
-_NEEDED, _MORE = {"symbol", "timeframe", "open", "high", "low", "close", "volume"}, {"ts", "time", "vwap", "trades", "spread"}
+_NEEDED, _MORE = {"symbol", "timeframe", "open", "high", "low", "close", "volume"}, {"ts", "time", "vwap",
+        "trades", "spread"}
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)", re.A)
 _NOT_NEGATIVE = ("volume", "trades", "spread")
 
@@ -81,7 +89,8 @@ def _stamps(columns: dict) -> pd.DatetimeIndex | None:
         ts = np.array(given, dtype="datetime64[s]")
     else:
         if not all(type(t) is str and _STAMP.fullmatch(t) for t in columns["ts"]): return None
-        try: ts = np.array([t[:-1] if t[-1] == "Z" else t[:-6] for t in columns["ts"]], dtype="datetime64[us]")
+        try:
+            ts = np.array([t[:-1] if t[-1] == "Z" else t[:-6] for t in columns["ts"]], dtype="datetime64[us]")
         except ValueError: return None
     if ts.min() < np.datetime64("1900-01-01"): return None
     found = pd.DatetimeIndex(ts.astype("datetime64[us]")).tz_localize("UTC")
@@ -93,7 +102,8 @@ def _numbers(columns: dict) -> bool:
         if not set(map(type, columns[name])) <= {int, float}: return False
         try: columns[name] = np.array(columns[name], dtype="float64")
         except OverflowError: return False
-        if not np.isfinite(columns[name]).all() or name in _NOT_NEGATIVE and (columns[name] < 0).any(): return False
+        if not np.isfinite(columns[name]).all() or name in _NOT_NEGATIVE and (columns[name] < 0).any():
+            return False
     o, h, l, c = (columns[n] for n in ("open", "high", "low", "close"))  # noqa: E741
     return bool((h >= np.maximum(np.maximum(o, c), l)).all() and (l <= np.minimum(o, c)).all())
 
@@ -107,18 +117,24 @@ def quick_batch(body: bytes,      # of a request to `POST /ingest`
     except ValueError: return None
     if type(raw) is not dict or not raw.keys() <= {"bars", "source"}: return None
     bars, source = raw.get("bars"), raw.get("source", "push")
-    if type(bars) is not list or not 0 < len(bars) <= MOST_BARS or type(source) is not str or len(source) > 64 or not re.fullmatch(NAME, source): return None
+    if type(bars) is not list or not 0 < len(bars) <= MOST_BARS or type(source) is not str or len(
+        source) > 64 or not re.fullmatch(NAME, source):
+        return None
     keys = bars[0].keys() if type(bars[0]) is dict else set()
     if not _NEEDED <= keys <= _NEEDED | _MORE or ("ts" in keys) == ("time" in keys): return None
     if any(type(b) is not dict or b.keys() != keys for b in bars): return None
     columns = {name: [b[name] for b in bars] for name in keys}
     try: names, spans = set(columns["symbol"]), set(columns.pop("timeframe"))
-    except TypeError: return None                                          # a list or an object where a text should be
-    if any(type(n) is not str or len(n) > 64 or not re.fullmatch(SYMBOL, n) for n in names) or len(spans) != 1: return None
+    except TypeError: return None  # a list or an object where a text should be
+    if any(type(n) is not str or len(n) > 64 or not re.fullmatch(SYMBOL, n)
+           for n in names) or len(spans) != 1:
+        return None
     try: timeframe = parse_timeframe(spans.pop())
     except (DataError, AttributeError, TypeError): return None
-    texts = len(bars) * (2 + ("ts" in keys)) + ("source" in raw)           # what stands in quotes beside the keys
-    if b"\\" in body and repeated_key(body) or b"\\" not in body and body.count(b'"') != 2 * (len(raw) + len(bars) * len(keys) + texts): return None
+    texts = len(bars) * (2 + ("ts" in keys)) + ("source" in raw)  # what stands in quotes beside the keys
+    if b"\\" in body and repeated_key(body) or b"\\" not in body and body.count(b'"') != 2 * (len(raw)
+            + len(bars) * len(keys) + texts):
+        return None
     ts = _stamps(columns)
     if ts is None or not _numbers(columns): return None
     columns.pop("time", None)
@@ -133,7 +149,8 @@ class _Batch:
     answer: Future
 
 def _off_grid(bars: pd.DataFrame) -> np.ndarray:
-    "Rows of intraday timeframes whose stamp is no begin of a bar: sessions open at quarters of an hour in every zone, shorter bars at their own length."
+    """Rows of intraday timeframes whose stamp is no begin of a bar: sessions open at quarters of an hour in
+    every zone, shorter bars at their own length."""
     step = bars.timeframe.map({"1m": 1, "5m": 5}).fillna(15).to_numpy("int64") * 60_000_000
     return (bars.ts.array.asi8 % step != 0) & ~bars.timeframe.isin(["1d", "1w"]).to_numpy()
 
@@ -148,7 +165,8 @@ def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
     late = unfit_reason(kept, pd.Timestamp.now("UTC"))
     if "spread" in kept: late[(late == "") & (kept.spread > LIMITS["spread_share"] * kept.close)] = _POINTED
     off = (late == "") & _off_grid(kept)
-    late[off] = np.where(kept.timeframe[off] == "1m", "the stamp is between two minutes", "no bar of its timeframe begins at that minute")
+    late[off] = np.where(kept.timeframe[off] == "1m", "the stamp is between two minutes",
+                         "no bar of its timeframe begins at that minute")
     if (bad := (late != "").to_numpy()).any():
         keys = pd.MultiIndex.from_frame(kept.loc[bad, KEY])
         reasons |= {int(np.max(place[key])): why for key, why in zip(keys, late[bad], strict=True)}
@@ -179,11 +197,14 @@ def _take(store: Store, batches: list[_Batch]) -> tuple[list[Taken], pd.DataFram
     for n in sorted({int(owner[i]) for i in bad}):
         mine = [i for i in bad if owner[i] == n]
         raws = whole.iloc[mine][["open", "high", "low", "close", "volume"]].astype(str).to_dict("records")
-        store.write_quarantine(quarantine_rows(batches[n].origin, [int(place[i]) for i in mine], list(whole.symbol.iloc[mine]),
+        store.write_quarantine(quarantine_rows(batches[n].origin, [int(place[i]) for i in mine],
+                                               list(whole.symbol.iloc[mine]),
                                                list(whole.ts.iloc[mine]), [found[i] for i in mine], raws))
     if len(kept): store.push(kept, "push")
     told = [[] for _ in batches]
-    for i in bad: told[owner[i]].append({"row": int(place[i]), "symbol": whole.symbol.iloc[i], "ts": whole.ts.iloc[i].isoformat(), "reason": found[i]})
+    for i in bad:
+        told[owner[i]].append({"row": int(place[i]), "symbol": whole.symbol.iloc[i],
+                               "ts": whole.ts.iloc[i].isoformat(), "reason": found[i]})
     return [Taken(n - len(rows), len(rows), rows) for n, rows in zip(sizes, told, strict=True)], kept
 
 # %% ../../nbs/api/03_intake.ipynb #22ea0890
@@ -192,11 +213,13 @@ class _Line:
     def __init__(self, store: Store,                 # where bars are kept
                  taken: Callable[[pd.DataFrame], None] | None = None, # told what was kept, in the writing thread
                  waiting: int = 100_000,             # bars that may wait, >= 1; more are refused
-                 together: int = 20_000,             # bars that one write takes at most, unless one batch has more
+                 together: int = 20_000,  # bars that one write takes at most, unless one batch has more
                  ):
         for name, value in (("waiting", waiting), ("together", together)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1: raise ParameterError(must_be(name, "an integer >= 1", value))
-        self.store, self.waiting, self.together, self._taken = store, waiting, together, taken or (lambda bars: None)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ParameterError(must_be(name, "an integer >= 1", value))
+        self.store, self.waiting, self.together, self._taken = store, waiting, together, taken or (
+            lambda bars: None)
         self._line, self._rows, self._lock, self._open = queue.SimpleQueue(), 0, threading.Lock(), True
         self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
         self._thread.start()
@@ -206,7 +229,7 @@ class _Line:
             ) -> Future:               # of `Taken`, or of the store's error
         "Let a batch wait for the next write; raises `Busy` where the line is full or closed."
         answer = Future()
-        answer.set_running_or_notify_cancel()                              # who stops waiting takes nothing back
+        answer.set_running_or_notify_cancel()  # who stops waiting takes nothing back
         with self._lock:
             if not self._open or self._rows + len(bars) > max(self.waiting, len(bars)): raise Busy(1.0)
             self._rows += len(bars)
@@ -245,7 +268,7 @@ class Intake(_Line):
         while batches := self._gather():
             for some in _parted(batches):
                 try: told, kept = _take(self.store, some)
-                except Exception as e:                             # whatever it is: who waits is told, and the next batch is taken
+                except Exception as e:  # whatever it is: who waits is told, and the next batch is taken
                     for batch in some: batch.answer.set_exception(e)
                     continue
                 if len(kept): self._taken(kept)

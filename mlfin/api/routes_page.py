@@ -10,9 +10,11 @@ import json
 from html import escape
 
 # %% ../../nbs/api/07_routes_page.ipynb #aaaa8593
-_STYLE = ("body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
+_STYLE = ("body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 "
+          "1rem;color:#222}"
           "code,pre{font:13px ui-monospace,monospace}table{border-collapse:collapse;width:100%}"
-          "td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;vertical-align:top}summary{cursor:pointer;padding:.35rem 0}"
+          "td,th{border-bottom:1px solid #ddd;padding:.3rem "
+          ".6rem;text-align:left;vertical-align:top}summary{cursor:pointer;padding:.35rem 0}"
           "pre{background:#f5f5f5;padding:.6rem;overflow:auto}b.m{display:inline-block;width:4.5rem}h2{margin-top:2rem}")
 
 def _named(schema: dict, document: dict) -> dict:
@@ -28,7 +30,8 @@ def _kind(schema: dict) -> str:
     if schema.get("type") == "array": return f"list of {_kind(schema.get('items', {}))}"
     known = (("minimum", ">="), ("maximum", "<="), ("maxLength", "at most"), ("maxItems", "at most"))
     limits = [f"{word} {schema[key]}" for key, word in known if key in schema]
-    return " ".join([schema.get("format") or schema.get("type", "anything"), *limits]) if schema.get("type") != "null" else "null"
+    return " ".join([schema.get("format") or schema.get("type", "anything"),
+                     *limits]) if schema.get("type") != "null" else "null"
 
 def _fields(schema: dict, document: dict) -> str:
     "A table of a message's fields."
@@ -36,28 +39,39 @@ def _fields(schema: dict, document: dict) -> str:
     rows = []
     for name, one in schema.get("properties", {}).items():
         seen = {**_named(one, document), **one}
-        told = escape(str(seen.get("description", ""))) + "".join(f" <code>{escape(json.dumps(e))}</code>" for e in seen.get("examples", [])[:2])
-        needed = "yes" if name in schema.get("required", ()) else escape(json.dumps(one["default"])) if "default" in one else ""
-        rows.append(f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(one))}</td><td>{needed}</td><td>{told}</td></tr>")
-    return f"<table><tr><th>field</th><th>is</th><th>needed, or else</th><th>meaning</th></tr>{''.join(rows)}</table>" if rows else ""
+        told = escape(str(seen.get("description", ""))) + "".join(f" <code>{escape(json.dumps(e))}</code>"
+                for e in seen.get("examples", [])[:2])
+        needed = "yes" if name in schema.get("required",
+                                             ()) else escape(
+                                                 json.dumps(one["default"])) if "default" in one else ""
+        rows.append(
+            f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(one))}</td><td>{needed}</td><td>{told}</td></tr>")
+    return (f"<table><tr><th>field</th><th>is</th><th>needed, or "
+            f"else</th><th>meaning</th></tr>{''.join(rows)}</table>" if rows else "")
 
 # %% ../../nbs/api/07_routes_page.ipynb #2c649879
-def _example(body: dict) -> str: return f"<pre>{escape(json.dumps(body['example'], indent=1))}</pre>" if "example" in body else ""
+def _example(body: dict) -> str:
+    return f"<pre>{escape(json.dumps(body['example'], indent=1))}</pre>" if "example" in body else ""
 
 def _route(method: str, path: str, said: dict, document: dict) -> str:
     "One route."
     parts = [f"<p>{escape(said.get('description', '')).replace(chr(10), '<br>')}</p>"]
     if said.get("parameters"):
-        rows = "".join(f"<tr><td><code>{escape(p['name'])}</code></td><td>{escape(p['in'])}</td><td>{escape(_kind(p['schema']))}</td>"
-                       f"<td>{escape(p.get('description', p['schema'].get('description', '')))}</td></tr>" for p in said["parameters"])
+        rows = "".join(
+            f"<tr><td><code>{escape(p['name'])}</code></td><td>{escape(p['in'])}</td><td>{escape(_kind(p['schema']))}</td>"
+                       f"<td>{escape(p.get('description', p['schema'].get('description', '')))}</td></tr>"
+                       for p in said["parameters"])
         parts.append(f"<table><tr><th>name</th><th>in</th><th>is</th><th>meaning</th></tr>{rows}</table>")
     for kind, body in said.get("requestBody", {}).get("content", {}).items():
-        parts.append(f"<p>Takes <code>{escape(kind)}</code> {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}{_example(body)}")
+        parts.append(f"<p>Takes <code>{escape(kind)}</code> "
+                     f"{escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}{_example(body)}")
     for code, answer in said.get("responses", {}).items():
         for body in answer.get("content", {}).values():
             if not (code.startswith("2") and body.get("schema")): continue
-            parts.append(f"<p>Gives {escape(code)}: {escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}{_example(body)}")
-    refused = [f"<tr><td>{escape(c)}</td><td>{escape(a['description'])}</td></tr>" for c, a in said.get("responses", {}).items() if not c.startswith("2")]
+            parts.append(f"<p>Gives {escape(code)}: "
+                         f"{escape(_kind(body['schema']))}</p>{_fields(body['schema'], document)}{_example(body)}")
+    refused = [f"<tr><td>{escape(c)}</td><td>{escape(a['description'])}</td></tr>" for c,
+               a in said.get("responses", {}).items() if not c.startswith("2")]
     if refused: parts.append(f"<p>Refuses, as a Problem:</p><table>{''.join(refused)}</table>")
     head = f"<b class='m'>{method.upper()}</b> <code>{escape(path)}</code> {escape(said.get('summary', ''))}"
     return f"<details><summary>{head}</summary>{''.join(parts)}</details>"
@@ -67,10 +81,15 @@ def routes_page(document: dict,  # an OpenAPI document
     "An OpenAPI document as a page."
     info, by_tag, base = document["info"], {}, document.get("servers", [{"url": ""}])[0]["url"]
     for path, methods in document["paths"].items():
-        for method, said in methods.items(): by_tag.setdefault((said.get("tags") or ["routes"])[0], []).append(_route(method, base + path, said, document))
+        for method, said in methods.items():
+            by_tag.setdefault((said.get("tags") or ["routes"])[0], []).append(_route(method, base + path,
+                    said, document))
     routes = "".join(f"<h2>{escape(tag)}</h2>{''.join(found)}" for tag, found in by_tag.items())
-    known = "".join(f"<details><summary><code>{escape(name)}</code></summary><p>{escape(s.get('description', ''))}</p>{_fields(s, document)}</details>"
+    known = "".join(
+        f"<details><summary><code>{escape(name)}</code></summary><p>{escape(s.get('description', ''))}</p>{_fields(s, document)}</details>"
                     for name, s in sorted(document.get("components", {}).get("schemas", {}).items()))
-    return (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(info['title'])}</title><style>{_STYLE}</style><h1>{escape(info['title'])} "
-            f"{escape(info['version'])}</h1><p>{escape(info.get('description', ''))} For programs: <a href='openapi.json'>openapi.json</a>.</p>{routes}"
+    return (f"<!doctype html><html lang='en'><meta "
+            f"charset='utf-8'><title>{escape(info['title'])}</title><style>{_STYLE}</style><h1>{escape(info['title'])} "
+            f"{escape(info['version'])}</h1><p>{escape(info.get('description', ''))} For programs: <a "
+            f"href='openapi.json'>openapi.json</a>.</p>{routes}"
             f"<h2>messages</h2>{known}</html>")

@@ -45,7 +45,8 @@ class Listen:
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise SettingsError(must_be(name, f"an integer from {low} to {high}", value))
         if (self.cert is None) != (self.key is None):
-            raise SettingsError("`tls_cert` and `tls_key` must be given together.\nHint: both PEM files, or none of them for plain HTTP on this machine.")
+            raise SettingsError("`tls_cert` and `tls_key` must be given together.\nHint: both PEM files, or "
+                                "none of them for plain HTTP on this machine.")
 
     @property
     def tls(self) -> bool: return self.cert is not None
@@ -55,7 +56,8 @@ def _checked(settings: Settings, listen: Listen) -> Settings:
     "The settings with which workers are started; `SettingsError` where they must not be."
     refuse_public(listen.host, listen.tls, settings.profile)
     if listen.tls: check_tls(listen.cert, listen.key)
-    return settings.model_copy(update={"serve_workers": listen.workers, "tls_cert": str(listen.cert or ""), "tls_key": str(listen.key or "")})
+    return settings.model_copy(update={"serve_workers": listen.workers, "tls_cert": str(listen.cert or ""),
+                                       "tls_key": str(listen.key or "")})
 
 def _bind(sock: socket.socket, address: tuple, seconds: float = 2.0) -> None:
     "Bind; the workers of a service that was just killed may need a moment to let go of its port."
@@ -68,14 +70,16 @@ def _bind(sock: socket.socket, address: tuple, seconds: float = 2.0) -> None:
 
 def _bound(host: str, port: int) -> socket.socket:
     "The listening socket, or what is in the way."
-    family, _, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, _, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM,
+                                                  flags=socket.AI_PASSIVE)[0]
     found = socket.socket(family)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try: _bind(found, address)
     except OSError as e:
         found.close()
         raise SettingsError(f"{host}:{port} cannot be listened on: {e.strerror}.\n"
-                            "Hint: another program has the port, or the address is not this machine's; serve_port = 8001 in settings.ini or "
+                            "Hint: another program has the port, or the address is not this machine's; "
+                            "serve_port = 8001 in settings.ini or "
                             "--port 8001 takes another one, --port 0 a free one.") from None
     found.listen(4096)
     return found
@@ -95,17 +99,23 @@ def _alone(settings: Settings) -> Iterator[Callable[[str], None]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             note = held.enter_context(noted_lock(path))
         except TimeoutError:
-            raise SettingsError(f"Profile {settings.profile} is served already{path.read_text(encoding='utf-8')[:200]}.\n"
-                                "Hint: --workers for more processes; another profile (--profile, MLFIN_PROFILE) for another service.") from None
+            raise SettingsError(f"Profile {settings.profile} is served "
+                                f"already{path.read_text(encoding='utf-8')[:200]}.\n"
+                                "Hint: --workers for more processes; another profile (--profile, "
+                                "MLFIN_PROFILE) for another service.") from None
         except OSError as e:
-            raise SettingsError(f"The folder of profile {settings.profile} cannot be written: {e.strerror}.") from None
+            raise SettingsError(
+                f"The folder of profile {settings.profile} cannot be written: {e.strerror}.") from None
         note(f", by process {os.getpid()}")
         yield lambda where: note(f", by process {os.getpid()} at {where}")
 
 # %% ../../nbs/api/13_server.ipynb #c2b565d1
 _log = logging.getLogger("mlfin.api")
-_LINGER, _START, _SILENT = 5.0, 300.0, 60.0 # seconds: a leaving worker's open connections, until a new one is ready, without a sign of life
-_HEAPS = {"MALLOC_ARENA_MAX": "2"} # of the C library, in a worker: it has many threads, and each would get its own, of which little is given back
+# seconds: a leaving worker's open connections, until a new one is ready, without a sign of life
+_LINGER, _START, _SILENT = 5.0, 300.0, 60.0
+# of the C library, in a worker: it has many threads, and each would get its own, of which little is given
+# back
+_HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
 class _Worker:
     "A process that serves, as its supervisor sees it."
@@ -113,14 +123,17 @@ class _Worker:
         own, other = socket.socketpair()
         with other:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, str(taken.fileno()), str(other.fileno())], pass_fds=(taken.fileno(), other.fileno()),
-                stdin=subprocess.DEVNULL, env=_HEAPS | os.environ | {"MLFIN_ROOT": str(settings.root), "MLFIN_PROFILE": settings.profile})
+                [sys.executable, "-P", "-c", START, str(taken.fileno()), str(other.fileno())],
+                pass_fds=(taken.fileno(), other.fileno()),
+                stdin=subprocess.DEVNULL, env=_HEAPS | os.environ | {"MLFIN_ROOT": str(settings.root),
+                        "MLFIN_PROFILE": settings.profile})
         self.link, self.settings, self.age, self.ready, self.words = Link(own), settings, age, False, ""
         self.began = self.heard = time.monotonic()
         self.deadline = self.began + _START # when it is killed; None: not before it is silent
         self.leaving = False
         self.link.say(settings=settings.model_dump(mode="json"))
-        threading.Thread(target=self._hear, args=(events,), name=f"worker {self.process.pid}", daemon=True).start()
+        threading.Thread(target=self._hear, args=(events,), name=f"worker {self.process.pid}",
+                         daemon=True).start()
 
     def _hear(self, events: queue.SimpleQueue) -> None:
         while (told := self.link.hear()) is not None:
@@ -131,7 +144,8 @@ class _Worker:
     def leave(self, linger: float) -> None:
         "Let it end what it has."
         self.leaving = True
-        self.deadline = min(self.deadline or float("inf"), time.monotonic() + linger + self.settings.serve_grace + 3)
+        self.deadline = min(self.deadline or float("inf"),
+                            time.monotonic() + linger + self.settings.serve_grace + 3)
         self.link.say(leave=linger)
 
     def bury(self) -> str: # how it ended
@@ -141,7 +155,8 @@ class _Worker:
             self.process.kill()
             code = self.process.wait()
         self.link.close()
-        return self.words or (f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}; error.log or the lines above say why")
+        return self.words or (f"ended by {signal.Signals(-code).name}" if code < 0
+                              else f"exit code {code}; error.log or the lines above say why")
 
 # %% ../../nbs/api/13_server.ipynb #a78c9c16
 class _Crew:
@@ -149,17 +164,21 @@ class _Crew:
     def __init__(self, settings: Settings, taken: socket.socket):
         self.settings, self.taken, self.events = settings, taken, queue.SimpleQueue()
         self.workers, self.age, self.trial = [], 0, None # trial: settings that do not hold yet
-        self._again, self._pause, self._looked, self.begun = 0.0, 0.0, time.monotonic(), False # begun: all were ready once
+        # begun: all were ready once
+        self._again, self._pause, self._looked, self.begun = 0.0, 0.0, time.monotonic(), False
 
     @property
-    def whole(self) -> bool: return self.trial is None and [w.ready for w in self.workers if w.age == self.age] == [True] * self.settings.serve_workers
+    def whole(self) -> bool:
+        return self.trial is None and [w.ready for w in self.workers
+                                       if w.age == self.age] == [True] * self.settings.serve_workers
 
     def _start(self, settings: Settings, age: int) -> None:
         try: self.workers.append(_Worker(settings, age, self.taken, self.events))
         except OSError as e: self._failed(age, "no process could be started: " + (e.strerror or str(e)), 0.0)
 
     def _failed(self, age: int, how: str, lived: float) -> None:
-        "A worker is gone that should not be: the service does not start, the settings on trial are no good, or another one takes its place."
+        """A worker is gone that should not be: the service does not start, the settings on trial are no good,
+        or another one takes its place."""
         if not self.begun: raise SettingsError(f"The service does not start: {how}")
         if age > self.age:
             self.trial = None
@@ -177,7 +196,8 @@ class _Crew:
         missing = want - len(new)
         if missing > 0 and time.monotonic() >= self._again and not (old and any(not w.ready for w in new)):
             for _ in range(1 if old else missing): self._start(self.settings, self.age)
-        if self.trial is not None and all(w.age <= self.age for w in staying): self._start(self.trial, self.age + 1)
+        if self.trial is not None and all(w.age <= self.age for w in staying):
+            self._start(self.trial, self.age + 1)
 
 # %% ../../nbs/api/13_server.ipynb #3b82697c
 class _Changing(_Crew):
@@ -187,7 +207,8 @@ class _Changing(_Crew):
         if told is None: self._gone(worker)
         elif "failed" in told: worker.words = told["failed"]
         elif "ready" in told:
-            worker.ready, worker.deadline, self._pause = True, None if not worker.leaving else worker.deadline, 0.0
+            worker.ready, worker.deadline, self._pause = (True, None if not worker.leaving
+                                                          else worker.deadline, 0.0)
             if worker.age > self.age:
                 self.settings, self.trial, self.age = worker.settings, None, worker.age
                 _log.warning("the settings were read again, and hold from now on")
@@ -197,7 +218,9 @@ class _Changing(_Crew):
         how = worker.bury()
         self.workers.remove(worker)
         lived = time.monotonic() - worker.began if worker.ready else 0.0
-        if not worker.leaving: self._failed(worker.age, f"worker {worker.process.pid} is gone: {how}" if worker.ready else how, lived)
+        if not worker.leaving:
+            self._failed(worker.age, f"worker {worker.process.pid} is gone: {how}" if worker.ready else how,
+                         lived)
 
     def watch(self) -> None:
         "End what is overdue, or shows no sign of life."
@@ -206,15 +229,18 @@ class _Changing(_Crew):
             for worker in self.workers: worker.heard = now                 # this process itself was stopped
         self._looked = now
         for worker in self.workers:
-            if worker.deadline is not None and now > worker.deadline: worker.words = worker.words or f"ended after {now - worker.began:.0f} s"
-            elif worker.ready and not worker.leaving and now - worker.heard > _SILENT: worker.words = f"showed no sign of life for {_SILENT:.0f} s"
+            if worker.deadline is not None and now > worker.deadline:
+                worker.words = worker.words or f"ended after {now - worker.began:.0f} s"
+            elif worker.ready and not worker.leaving and now - worker.heard > _SILENT:
+                worker.words = f"showed no sign of life for {_SILENT:.0f} s"
             else: continue
             worker.process.kill()
 
 # %% ../../nbs/api/13_server.ipynb #1ec8ca08
 class _Beside:
     "What is done once and not once a worker, in a thread of the supervisor."
-    def __init__(self, work: Callable[[Settings, threading.Event], None] | None): self.work, self.thread, self.stop = work, None, threading.Event()
+    def __init__(self, work: Callable[[Settings, threading.Event], None] | None):
+        self.work, self.thread, self.stop = work, None, threading.Event()
 
     @property
     def alive(self) -> bool: return self.thread is not None and self.thread.is_alive()
@@ -229,7 +255,8 @@ class _Beside:
             if before is not None: before.join()
             while True:
                 try: return self.work(settings, stop)
-                except (MlfinError, OSError) as e: _log.error("%s", e)     # a store that is away comes back, and so does room on a disk
+                # a store that is away comes back, and so does room on a disk
+                except (MlfinError, OSError) as e: _log.error("%s", e)
                 if stop.wait(5): return
         self.thread, self.stop = threading.Thread(target=run, name="beside", daemon=True), stop
         self.thread.start()
@@ -237,7 +264,8 @@ class _Beside:
 @contextmanager
 def _signals(events: queue.SimpleQueue) -> Iterator[None]:
     "SIGINT, SIGTERM and SIGHUP go into a queue."
-    kept = {n: signal.signal(n, lambda number, frame: events.put((None, number))) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    kept = {n: signal.signal(n, lambda number, frame: events.put((None, number))) for n in (signal.SIGINT,
+            signal.SIGTERM, signal.SIGHUP)}
     try: yield
     finally:
         for number, handler in kept.items(): signal.signal(number, handler)
@@ -245,7 +273,8 @@ def _signals(events: queue.SimpleQueue) -> Iterator[None]:
 # %% ../../nbs/api/13_server.ipynb #93652ea9
 class _Supervisor(_Changing):
     "Starts workers, changes them, and ends them."
-    def __init__(self, settings: Settings, taken: socket.socket, beside: Callable | None, renew: Callable[[], Settings]):
+    def __init__(self, settings: Settings, taken: socket.socket, beside: Callable | None,
+                 renew: Callable[[], Settings]):
         super().__init__(settings, taken)
         self.beside, self.renew, self.stopping = _Beside(beside), renew, False
 
@@ -262,7 +291,8 @@ class _Supervisor(_Changing):
     def _read_again(self) -> None:
         "Try the settings as they are now, unless some are being tried."
         if self.stopping or not self.begun: return
-        if self.trial is not None: return _log.warning("settings are being tried already; SIGHUP once more when they hold")
+        if self.trial is not None:
+            return _log.warning("settings are being tried already; SIGHUP once more when they hold")
         try: self.trial = self.renew()
         except MlfinError as e: _log.error("the settings were read again, and were not taken: %s", e)
 
@@ -305,7 +335,8 @@ class Supervisor(_Supervisor):
         while self.beside.alive and time.monotonic() < until:
             self.beside.thread.join(0.2)
             self._next(0.0)
-        if self.beside.alive: _log.warning("what runs beside the service did not end in time; the next start takes it up")
+        if self.beside.alive:
+            _log.warning("what runs beside the service did not end in time; the next start takes it up")
 
 # %% ../../nbs/api/13_server.ipynb #f1f933ae
 def serve(settings: Settings,   # the profile
@@ -324,7 +355,8 @@ def serve(settings: Settings,   # the profile
 
     def renew() -> Settings:
         found, wanted = again() if again is not None else (settings, listen)
-        if (wanted.host, wanted.port) != (listen.host, listen.port): _log.warning("serve_host and serve_port hold from the next start on")
+        if (wanted.host, wanted.port) != (listen.host, listen.port):
+            _log.warning("serve_host and serve_port hold from the next start on")
         refuse_public(listen.host, wanted.tls, found.profile)              # the socket stays what it was
         new = _checked(found, wanted)
         setup_logs(new)

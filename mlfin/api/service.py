@@ -57,7 +57,8 @@ def _frame(bars: Sequence[messages.Bar], hours: ClosingCalendars) -> pd.DataFram
     spans = list(dict.fromkeys(bar.timeframe for bar in bars))
     if len(spans) == 1: return _closing(as_columns(bars), spans[0], hours)
     at = {span: [i for i, bar in enumerate(bars) if bar.timeframe == span] for span in spans}
-    parts = [_closing(as_columns([bars[i] for i in rows]), span, hours).set_axis(rows) for span, rows in at.items()]
+    parts = [_closing(as_columns([bars[i] for i in rows]), span, hours).set_axis(rows) for span,
+             rows in at.items()]
     return pd.concat(parts).sort_index()
 
 # %% ../../nbs/api/04_service.ipynb #4d63a963
@@ -67,7 +68,8 @@ class _Parts:
     "What a service is made of, each made when it is first needed."
     def __init__(self, settings: Settings, store=None, metrics: Metrics | None = None):
         self.settings, self.metrics = settings, Metrics() if metrics is None else metrics
-        self._store, self._intake, self._predictors, self._lock, self._known = store, None, {}, threading.RLock(), (0.0, ())
+        self._store, self._intake, self._predictors, self._lock, self._known = (store, None, {},
+                threading.RLock(), (0.0, ()))
         self.hours, self._held = ClosingCalendars(lambda: self.store, settings.root, self.held), {}
         self._waiting, self._measured, self._drifting = 0, float("-inf"), {}
 
@@ -112,7 +114,9 @@ class _Predicting(_Parts):
             if names: raise not_found("experiment", experiment, names, ModelError)
             raise ModelError("No model is registered.\nHint: `mlfin run`, then `mlfin promote`.")
         with self._lock:
-            if experiment not in self._predictors: self._predictors[experiment] = Predictor(self.settings, experiment, self.store, looked=self._look)
+            if experiment not in self._predictors:
+                self._predictors[experiment] = Predictor(self.settings, experiment, self.store,
+                                                         looked=self._look)
         return self._predictors[experiment]
 
     def _look(self, predictor: Predictor) -> None:
@@ -120,11 +124,13 @@ class _Predicting(_Parts):
         champion, recorder, name = predictor.serving, predictor.recorder, predictor.experiment
         self.metrics.set("champion_refused", len(predictor.refused), name)
         if recorder is not None:
-            for what, count in (("unwritten", recorder.waiting), ("lost", recorder.lost)): self.metrics.set(f"predictions_{what}", count, name)
+            for what, count in (("unwritten", recorder.waiting), ("lost", recorder.lost)):
+                self.metrics.set(f"predictions_{what}", count, name)
         if champion is None: return
         self.metrics.set("model_version", champion.number, name, champion.manifest["name"])
         if (newest := champion.newest) is not None:
-            self.metrics.set("feature_age_seconds", time.time() - newest.timestamp(), name, champion.manifest["data"]["timeframe"])
+            self.metrics.set("feature_age_seconds", time.time() - newest.timestamp(), name,
+                             champion.manifest["data"]["timeframe"])
 
     def held(self) -> list[tuple[str, frozenset, str]]: # timeframe, symbols and calendar of each
         "What the champions that serve here learnt from."
@@ -136,7 +142,8 @@ class _Predicting(_Parts):
         return [told for _, told in list(self._held.values())]
 
     def warm(self) -> None:
-        "Load the champions before the first request, so that none has to wait for one; what is refused is in the log."
+        """Load the champions before the first request, so that none has to wait for one; what is refused is
+        in the log."""
         for name in self.experiments():
             try: self.predictor(name).champion.stream.sync()
             except MlfinError as e: _log.warning("experiment %s: %s", name, e)
@@ -145,7 +152,9 @@ class _Predicting(_Parts):
 def _counted(metrics: Metrics, source: str, timeframe: str, done: Future) -> None:
     "Count a batch that is done."
     if done.exception() is not None: metrics.count("store_errors_total", "push")
-    else: count_ingest(metrics, source, timeframe, done.result().accepted, quarantined=done.result().quarantined)
+    else:
+        count_ingest(metrics, source, timeframe, done.result().accepted,
+                     quarantined=done.result().quarantined)
 
 # %% ../../nbs/api/04_service.ipynb #e2132da0
 class _Bars(_Predicting):
@@ -155,7 +164,8 @@ class _Bars(_Predicting):
                ) -> Future:         # of `Taken`
         "Take bars in; the future's result is there once they are on the disk."
         timeframe = request.timeframe if isinstance(request, Batch) else request.bars[0].timeframe
-        frame = _closing(request.columns, timeframe, self.hours) if isinstance(request, Batch) else _frame(request.bars, self.hours)
+        frame = _closing(request.columns, timeframe, self.hours) if isinstance(request,
+                Batch) else _frame(request.bars, self.hours)
         self._wait(len(frame))
         try: future = self.intake.put(frame, f"{request.source} by {by}")
         except Busy:
@@ -171,15 +181,19 @@ class _Bars(_Predicting):
     async def take(self, request: contract.IngestRequest | Batch,
                    by: str,           # who sends them
                    ) -> Taken:
-        "As `ingest`, in an event loop: where the store's bars must tell when these close, they are asked in a thread."
+        """As `ingest`, in an event loop: where the store's bars must tell when these close, they are asked in
+        a thread."""
         return await asyncio.wrap_future(self.ingest(request, by) if self._clear(request) else
-                                         await asyncio.wrap_future(self.hours.apart(self.ingest, request, by)))
+                                         await asyncio.wrap_future(self.hours.apart(self.ingest, request,
+                                                 by)))
 
     def _clear(self, request: contract.IngestRequest | Batch) -> bool:
         "Whether it is known when each bar closes."
-        if isinstance(request, Batch): return self.hours.knows(set(request.columns["symbol"]), request.timeframe)
+        if isinstance(request, Batch):
+            return self.hours.knows(set(request.columns["symbol"]), request.timeframe)
         pairs = {(bar.symbol, bar.timeframe) for bar in request.bars}
-        return all(self.hours.knows({s for s, t in pairs if t == span}, span) for span in {t for _, t in pairs})
+        return all(self.hours.knows({s for s, t in pairs if t == span}, span) for span in {t for _,
+                t in pairs})
 
     def _wait(self, bars: int) -> None:
         "Note that bars wait, or do not any more."
@@ -204,9 +218,11 @@ class _Prices(_Bars):
         page, items = rows.iloc[offset:offset + limit], []
         for row in page.itertuples(index=False):
             bar = self.store.read([row.symbol], timeframe, start=row.last, columns=["close"]).iloc[-1]
-            closed = min(bar.known_at, bar.ts + timeframe_delta(timeframe)) # a correction that came later makes it no newer
+            # a correction that came later makes it no newer
+            closed = min(bar.known_at, bar.ts + timeframe_delta(timeframe))
             age = max((now - closed).total_seconds(), 0.0)
-            items.append(contract.LatestPrice(symbol=row.symbol, timeframe=timeframe, ts=bar.ts, known_at=bar.known_at, close=float(bar.close),
+            items.append(contract.LatestPrice(symbol=row.symbol, timeframe=timeframe, ts=bar.ts,
+                                              known_at=bar.known_at, close=float(bar.close),
                                               age_seconds=age))
         return contract.Page[contract.LatestPrice](items=items, total=len(rows), offset=offset, limit=limit)
 
@@ -214,7 +230,8 @@ class _Prices(_Bars):
 def ingest_reply(received: int, # bars in the request
                  taken: Taken) -> contract.IngestReply:
     "The answer to a batch."
-    refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"], ts=datetime.fromisoformat(r["ts"]), reason=r["reason"])
+    refused = [contract.Refused.model_construct(index=r["row"], symbol=r["symbol"],
+                                                ts=datetime.fromisoformat(r["ts"]), reason=r["reason"])
                for r in taken.reasons]
     return contract.IngestReply.model_construct(received=received, stored=taken.accepted, refused=refused)
 
@@ -235,9 +252,12 @@ def last_bars(store,           # where bars are
         page = store.read([symbol], timeframe, start=start).tail(limit)
         if len(page) >= min(limit, total) or start <= row["first"]: break
         span *= 4
-    values = page[[n for n in messages.Bar.model_fields if n in page]].astype(object).where(page.notna(), None)
-    items = [messages.Bar.model_construct(**one | {"ts": one["ts"].to_pydatetime()}) for one in values.to_dict("records")]
-    return contract.Page[messages.Bar].model_construct(items=items, total=max(total, len(items)), offset=max(total - len(items), 0), limit=limit)
+    values = page[[n for n in messages.Bar.model_fields if n in page]].astype(object).where(page.notna(),
+            None)
+    items = [messages.Bar.model_construct(**one | {"ts": one["ts"].to_pydatetime()})
+             for one in values.to_dict("records")]
+    return contract.Page[messages.Bar].model_construct(items=items, total=max(total, len(items)),
+                                                       offset=max(total - len(items), 0), limit=limit)
 
 # %% ../../nbs/api/04_service.ipynb #d6623f93
 class _Saying(_Prices):
@@ -247,7 +267,8 @@ class _Saying(_Prices):
         predictor.record(found)
         for p in found:
             if p.reason: continue
-            label, chance = "none" if p.label is None else str(p.label), float("nan") if p.probability is None else p.probability
+            label, chance = "none" if p.label is None else str(p.label), float(
+                "nan") if p.probability is None else p.probability
             self.metrics.prediction(predictor.experiment, label, chance)
         return found
 
@@ -262,10 +283,11 @@ class _Predictions(_Saying):
 
     def at_hand(self, request: contract.PredictRequest, # by symbol
                 turn: object = None,                    # of `Turn.mark`
-                ) -> bytes | None:                      # JSON of `PredictReply`; None: something has to be read or computed first
+                ) -> bytes | None:  # JSON of `PredictReply`; None: something has to be read or computed first
         "As `predict`, where it takes microseconds; counted and kept like it."
         predictor = self._predictors.get(request.experiment)
-        found = None if predictor is None or request.bars is not None else predictor.at_hand(request.asked, turn)
+        found = None if predictor is None or request.bars is not None else predictor.at_hand(request.asked,
+                turn)
         if found is None: return None
         self._said(predictor, [s.prediction for s in found])
         now = time.time()
@@ -286,11 +308,13 @@ class _Predictions(_Saying):
                 continue
             if wanted is None or champion.stream.timeframe == wanted:
                 have = champion.stream.sync()
-                asked = None if symbols is None else [s for s in symbols if experiment is not None or s in have]
+                asked = None if symbols is None else [s for s in symbols if experiment is not None
+                                                      or s in have]
                 if asked is None or asked: found += self._said(predictor, predictor.predict(asked))
         if found: return found
         if why: raise ModelError(why)
-        raise ModelError(f"No champion serves {'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\n"
+        raise ModelError(f"No champion serves "
+                         f"{'this symbol' if symbols else 'bars'}{f' of {wanted}' if wanted else ''}.\n"
                          "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 
 # %% ../../nbs/api/04_service.ipynb #76b4c1d2
@@ -298,7 +322,8 @@ class _Coming(_Predictions):
     "What is said of bars that come without a question."
     def foretell(self, bars: pd.DataFrame, # a bar frame: what just came to the store
                  ) -> int:                 # signals that were given out
-        "Say what the champions foretell at bars that came, and keep it as what is asked for is kept; who cannot say anything is passed over."
+        """Say what the champions foretell at bars that came, and keep it as what is asked for is kept; who
+        cannot say anything is passed over."""
         count = 0
         for name in self.experiments():
             try:
@@ -307,7 +332,8 @@ class _Coming(_Predictions):
                 fresh = sorted(set(bars.symbol[bars.timeframe == stream.timeframe]))
                 asked = [s for s in fresh if s in stream.sync()] if fresh else []
                 count += len(self._said(predictor, predictor.predict(asked))) if asked else 0
-            except MlfinError as e: _log.debug("experiment %s foretells nothing: %s", name, str(e).partition("\n")[0])
+            except MlfinError as e:
+                _log.debug("experiment %s foretells nothing: %s", name, str(e).partition("\n")[0])
         return count
 
 # %% ../../nbs/api/04_service.ipynb #live63c2
@@ -321,7 +347,8 @@ class _Measured(_Coming):
             if time.monotonic() - self._measured < _MEASURED: return
             self._measured = time.monotonic()
         measure_process(self.metrics)
-        for operation, look in (("series", self._measure_bars), ("inbox", self._measure_inbox), ("metrics", self._measure_champions)):
+        for operation, look in (("series", self._measure_bars), ("inbox", self._measure_inbox),
+                                ("metrics", self._measure_champions)):
             try: look()
             except MlfinError as e:
                 self.metrics.count("store_errors_total", operation)
@@ -332,13 +359,15 @@ class _Measured(_Coming):
         series, now = self.store.series(), pd.Timestamp.now("UTC")
         for timeframe, own in series.groupby("timeframe"):
             row = own.loc[own["last"].idxmax()]
-            closed = known_at(pd.Series([row["last"]]), timeframe, self.hours.of([row.symbol], timeframe)[row.symbol]).iloc[0]
+            closed = known_at(pd.Series([row["last"]]), timeframe,
+                              self.hours.of([row.symbol], timeframe)[row.symbol]).iloc[0]
             self.metrics.set("bar_age_seconds", (now - closed).total_seconds(), timeframe)
 
     def _measure_inbox(self) -> None:
         "How many rows that other programs inserted wait, and since when."
         if not isinstance(self.store, Warehouse): return
-        for what, value in zip(("rows_waiting", "age_seconds"), inbox_depth(self.store), strict=True): self.metrics.set(f"inbox_{what}", value)
+        for what, value in zip(("rows_waiting", "age_seconds"), inbox_depth(self.store), strict=True):
+            self.metrics.set(f"inbox_{what}", value)
 
     def _measure_champions(self) -> None:
         "The live records of what serves here."
@@ -346,7 +375,8 @@ class _Measured(_Coming):
             if (champion := predictor.serving) is None or not hasattr(self.store, "read_metrics"): continue
             told, drift, _ = live_figures(self.store, champion.manifest["name"], champion.number)
             show_champion(self.metrics, name, told)
-            for n in self._drifting.get(name, set()) - set(drift): self.metrics.set("input_drift", float("nan"), name, n)
+            for n in self._drifting.get(name, set()) - set(drift):
+                self.metrics.set("input_drift", float("nan"), name, n)
             for n, v in drift.items(): self.metrics.set("input_drift", v, name, n)
             self._drifting[name] = set(drift)
 
@@ -355,9 +385,12 @@ def as_model(found: Version) -> contract.ModelVersion:
     "A registered version, as it goes over the wire."
     import json
 
-    scores = {k: v for k, v in json.loads(found.tags.get("mlfin.scores", "{}")).items() if isinstance(v, float) and v == v}
-    return contract.ModelVersion(model=found.name, version=found.number, **{"is": [a for a in found.aliases if a in ("champion", "challenger")]},
-                                 estimator=found.tags.get("mlfin.estimator", ""), foretells=found.tags.get("mlfin.label", ""), verdict=found.verdict,
+    scores = {k: v for k, v in json.loads(found.tags.get("mlfin.scores", "{}")).items()
+              if isinstance(v, float) and v == v}
+    return contract.ModelVersion(model=found.name, version=found.number,
+                                 **{"is": [a for a in found.aliases if a in ("champion", "challenger")]},
+                                 estimator=found.tags.get("mlfin.estimator", ""),
+                                 foretells=found.tags.get("mlfin.label", ""), verdict=found.verdict,
                                  made=found.made, scores=scores)
 
 # %% ../../nbs/api/04_service.ipynb #37527959
@@ -368,16 +401,19 @@ def _refuse_unfit(settings: Settings, experiment: str, number: int | None) -> No
     if number is None: return
     one = next((v for v in found if v.number == number), None)
     if one is None: raise not_found("version", str(number), [str(v.number) for v in found], ModelError)
-    if "champion" in one.aliases: raise with_status(ModelError(f"{one} is the champion already."), 409, "already_champion")
+    if "champion" in one.aliases:
+        raise with_status(ModelError(f"{one} is the champion already."), 409, "already_champion")
 
 # %% ../../nbs/api/04_service.ipynb #b418913a
 class Service(_Measured):
     "What the API does; one a process."
-    def models(self, experiment: str | None = None, offset: int = 0, limit: int = 100) -> contract.Page[contract.ModelVersion]:
+    def models(self, experiment: str | None = None, offset: int = 0,
+               limit: int = 100) -> contract.Page[contract.ModelVersion]:
         "Registered versions, newest first, by experiment."
         names = self.experiments() if experiment is None else (experiment,)
         found = [v for name in names for v in model_versions(self.settings, name)]
-        return contract.Page[contract.ModelVersion](items=[as_model(v) for v in found[offset:offset + limit]], total=len(found), offset=offset, limit=limit)
+        return contract.Page[contract.ModelVersion](items=[as_model(v) for v in found[offset:offset + limit]],
+                                                    total=len(found), offset=offset, limit=limit)
 
     def info(self, experiment: str) -> messages.ModelInfo:
         "The model that serves."
@@ -387,14 +423,16 @@ class Service(_Measured):
                 version: int,      # a registered one
                 force: str = "",   # why it shall serve though the gate refuses it
                 ) -> contract.Promotion:
-        "Put a version through the gate; where it passes, this process serves it at once, others within a second."
+        """Put a version through the gate; where it passes, this process serves it at once, others within a
+        second."""
         from mlfin.registry import gate
 
         _refuse_unfit(self.settings, experiment, version)
         done = gate.promote(self.settings, experiment, version, force)
         if done.promoted and experiment in self._predictors: self._predictors[experiment].refresh(force=True)
         reasons = [f"{c.name}: {c.says}" for c in done.verdict.all if not c.passed]
-        return contract.Promotion(model=done.version.name, version=done.version.number, promoted=done.promoted, replaced=done.replaced, reasons=reasons)
+        return contract.Promotion(model=done.version.name, version=done.version.number,
+                                  promoted=done.promoted, replaced=done.replaced, reasons=reasons)
 
     def rollback(self, experiment: str,
                  version: int | None = None, # an earlier champion; None: the one before
@@ -406,4 +444,5 @@ class Service(_Measured):
         try: was, now = registry.rollback(self.settings, experiment, version)
         except ModelError as e: raise with_status(e, 409, "no_earlier_champion") from e.__cause__
         if experiment in self._predictors: self._predictors[experiment].refresh(force=True)
-        return contract.Promotion(model=registered_name(self.settings, experiment), version=now, promoted=True, replaced=was)
+        return contract.Promotion(model=registered_name(self.settings, experiment), version=now,
+                                  promoted=True, replaced=was)

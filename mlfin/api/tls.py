@@ -17,20 +17,24 @@ from ..core.errors import SettingsError, must_be, require
 def _file(field: str, path: Path) -> bytes:
     "What a file holds."
     try: return Path(path).read_bytes()
-    except OSError as e: raise SettingsError(must_be(field, "a PEM file that can be read", f"{path}: {e.strerror}")) from None
+    except OSError as e:
+        raise SettingsError(must_be(field, "a PEM file that can be read", f"{path}: {e.strerror}")) from None
 
 def _chain(path: Path) -> list:
     "The certificates of a file, the service's own first."
     x509 = require("cryptography.x509", "serve")
     try: return x509.load_pem_x509_certificates(_file("tls_cert", path))
-    except ValueError: raise SettingsError(must_be("tls_cert", "a certificate, and those that vouch for it, in PEM", str(path))) from None
+    except ValueError:
+        raise SettingsError(must_be("tls_cert", "a certificate, and those that vouch for it, in PEM",
+                                    str(path))) from None
 
 def _key(path: Path) -> Any:
     "A private key."
     load = require("cryptography.hazmat.primitives.serialization", "serve").load_pem_private_key
     try: return load(_file("tls_key", path), None)
     except TypeError:
-        raise SettingsError(must_be("tls_key", "a private key without a passphrase", str(path), hint="`openssl pkey -in KEY -out PLAIN` takes it "
+        raise SettingsError(must_be("tls_key", "a private key without a passphrase", str(path),
+                                    hint="`openssl pkey -in KEY -out PLAIN` takes it "
                                     "away; then chmod 600 PLAIN.")) from None
     except ValueError: raise SettingsError(must_be("tls_key", "a private key in PEM", str(path))) from None
 
@@ -38,16 +42,20 @@ def _key(path: Path) -> Any:
 def check_tls(cert: Path,               # PEM file: the certificate, then those that vouch for it
               key: Path,                # PEM file: its private key, without a passphrase
               now: datetime | None = None, # with a time zone; None: this moment
-              ) -> datetime:            # when the certificate ends (UTC); `SettingsError` where it cannot be used now
+              ) -> datetime:  # when the certificate ends (UTC); `SettingsError` where it cannot be used now
     "What a client would refuse, found before anything listens."
     chain, own, now = _chain(cert), _key(key), now or datetime.now(UTC)
     first, public = chain[0], own.public_key()
     if first.public_key() != public:
-        hint = "the service's own certificate must come first." if any(c.public_key() == public for c in chain) else ""
-        raise SettingsError(must_be("tls_key", f"the private key of the certificate in {Path(cert).name}", str(key), hint=hint))
+        hint = "the service's own certificate must come first." if any(c.public_key() == public
+                for c in chain) else ""
+        raise SettingsError(must_be("tls_key", f"the private key of the certificate in {Path(cert).name}",
+                                    str(key), hint=hint))
     if not first.not_valid_before_utc <= now <= first.not_valid_after_utc:
-        span = f"{first.not_valid_before_utc:%Y-%m-%d %H:%M} to {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-        raise SettingsError(must_be("tls_cert", "a certificate that is good now", f"{cert}: good from {span}"))
+        span = (f"{first.not_valid_before_utc:%Y-%m-%d %H:%M} to {first.not_valid_after_utc:%Y-%m-%d %H:%M} "
+                f"UTC")
+        raise SettingsError(must_be("tls_cert", "a certificate that is good now",
+                                    f"{cert}: good from {span}"))
     tls_context(cert, key)
     return first.not_valid_after_utc
 
@@ -58,7 +66,9 @@ def tls_context(cert: Path,        # as `check_tls` has them
     "A server's context that speaks TLS 1.3 and nothing older."
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try: context.load_cert_chain(cert, key, password=lambda: "")           # without this, OpenSSL would ask on the terminal
+    # without this, OpenSSL would ask on the terminal
+    try: context.load_cert_chain(cert, key, password=lambda: "")
     except (ssl.SSLError, OSError) as e:
-        raise SettingsError(must_be("tls_cert", "a certificate with its private key that OpenSSL takes", f"{cert}: {e}")) from None
+        raise SettingsError(must_be("tls_cert", "a certificate with its private key that OpenSSL takes",
+                                    f"{cert}: {e}")) from None
     return context

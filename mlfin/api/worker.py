@@ -67,7 +67,7 @@ def _server_class() -> type:
             "Begin, and say so."
             await super().startup(sockets=sockets)
             if self.started:
-                _die_with_parent(0)                                        # from now on requests may be under way: `_Orders` sees to it
+                _die_with_parent(0)  # from now on requests may be under way: `_Orders` sees to it
                 _steady()
                 self.link.say(ready=os.getpid())
 
@@ -80,10 +80,13 @@ def _server_class() -> type:
             for server in self.servers: server.close()
             self.server_state.default_headers.append((b"connection", b"close"))
             for line in list(self.server_state.connections):
-                if line.cycle is not None and not line.cycle.response_complete: line.shutdown()  # this answer is its last
+                # this answer is its last
+                if line.cycle is not None and not line.cycle.response_complete: line.shutdown()
             began = time.monotonic()
-            await asyncio.sleep(min(0.5, self.linger))                     # a connection that was just taken may not be counted yet
-            while self.server_state.connections and time.monotonic() < began + self.linger: await asyncio.sleep(0.05)
+            # a connection that was just taken may not be counted yet
+            await asyncio.sleep(min(0.5, self.linger))
+            while self.server_state.connections and time.monotonic() < began + self.linger:
+                await asyncio.sleep(0.05)
             await super().shutdown(sockets=sockets)
     return Server
 
@@ -98,11 +101,14 @@ def make_config(app: Callable,      # the application (ASGI)
     async def alive(): beat()
 
     cert, key = settings.tls_cert, settings.tls_key
-    tls = dict(ssl_certfile=cert, ssl_keyfile=key, ssl_context_factory=lambda config, usual: tls_context(Path(cert), Path(key))) if cert else {}
+    tls = dict(ssl_certfile=cert, ssl_keyfile=key, ssl_context_factory=lambda config,
+               usual: tls_context(Path(cert), Path(key))) if cert else {}
     fast = dict(loop="uvloop", http=Connection) if sys.platform != "win32" else {}
     return require("uvicorn", "serve").Config(
-        app, interface="asgi3", backlog=4096, server_header=False, access_log=False, log_config=None, timeout_keep_alive=75, proxy_headers=False,
-        ws="none", lifespan="on", timeout_graceful_shutdown=settings.serve_grace, callback_notify=alive, timeout_notify=0, **fast, **tls)
+        app, interface="asgi3", backlog=4096, server_header=False, access_log=False, log_config=None,
+        timeout_keep_alive=75, proxy_headers=False,
+        ws="none", lifespan="on", timeout_graceful_shutdown=settings.serve_grace, callback_notify=alive,
+        timeout_notify=0, **fast, **tls)
 
 # %% ../../nbs/api/12_worker.ipynb #even64e1
 _TURN = 0.0005 # seconds that a thread may keep the interpreter from others
@@ -124,7 +130,8 @@ def _die_with_parent(sig: int) -> None: # 0: no more
 class _Orders:
     "What the supervisor says, heard from the first moment on; its end is an order, too."
     def __init__(self, link: Link, taken: socket.socket):
-        self.link, self.taken, self.first, self.server, self.grace, self._linger = link, taken, queue.SimpleQueue(), None, 0.0, None
+        self.link, self.taken, self.first, self.server, self.grace, self._linger = (link, taken,
+                queue.SimpleQueue(), None, 0.0, None)
         threading.Thread(target=self._hear, name="supervisor", daemon=True).start()
 
     def hold(self, server: Any, grace: float) -> None:
@@ -153,9 +160,13 @@ class _Orders:
         os._exit(1)
 
 # %% ../../nbs/api/12_worker.ipynb #5ce5f3d0
-START = ("import gc, os, signal, sys; gc.disable(); [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)]; " # for `python -P -c`
-         f"sys.platform == 'linux' and __import__('ctypes').CDLL(None).prctl({_PDEATHSIG}, {int(signal.SIGKILL)}); "
-         "from mlfin.api.worker import work; os._exit(work(*map(int, sys.argv[1:])))") # all is written: no second is spent on taking modules apart
+# for `python -P -c`
+# all is written: no second is spent on taking modules apart
+START = ("import gc, os, signal, sys; gc.disable(); [signal.signal(n, signal.SIG_IGN) for n in "
+         "(signal.SIGINT, signal.SIGHUP)]; "
+         f"sys.platform == 'linux' and __import__('ctypes').CDLL(None).prctl({_PDEATHSIG}, "
+         f"{int(signal.SIGKILL)}); "
+         "from mlfin.api.worker import work; os._exit(work(*map(int, sys.argv[1:])))")
 
 def work(listening: int, # number of the socket that takes connections
          line: int,      # number of the socket that leads to the supervisor

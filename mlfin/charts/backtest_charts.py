@@ -27,7 +27,8 @@ _SHARPE = "Sharpe ratio (a year)"
 def _frame(frame: pd.DataFrame, name: str, columns: Sequence[str]) -> pd.DataFrame:
     "The frame, if it has rows and these columns."
     absent = [c for c in columns if c not in frame]
-    if absent: raise DataError(must_be(name, f"a frame with column `{absent[0]}`", list(map(str, frame.columns))))
+    if absent:
+        raise DataError(must_be(name, f"a frame with column `{absent[0]}`", list(map(str, frame.columns))))
     if frame.empty: raise DataError(must_be(name, "a frame with rows", "no rows"))
     return frame
 
@@ -53,18 +54,23 @@ def rolling_sharpe_chart(rolling: pd.DataFrame, # date sharpe low high: Sharpe r
     known = rows[["sharpe", "low", "high"]].notna().all(axis=1).to_numpy()
     _frame(rows[known], "rolling", ())
     length = "a moving window" if window is None else f"the {window:,} days that end there"
-    note = f"of {length}; the band is its 95 % interval" + ("" if known.all() else "; gaps: returns did not vary")
+    note = f"of {length}; the band is its 95 % interval" + ("" if known.all()
+                                                            else "; gaps: returns did not vary")
     figure = new_figure("Rolling Sharpe ratio", note, "Time (UTC)", _SHARPE)
     turns = np.flatnonzero(np.diff(known.astype(int), prepend=0, append=0)).reshape(-1, 2)
     for first, end in turns[np.argsort(turns[:, 0] - turns[:, 1], kind="stable")[:40]]:
         own = rows.iloc[first:end]
         own = own.iloc[thin(own["sharpe"].to_numpy(float), max(2_000 * len(own) // known.sum(), 4))]
-        x, y, low, high = _dates(own["date"]), *(own[c].to_numpy(float).round(4) for c in ("sharpe", "low", "high"))
+        x, y, low, high = _dates(own["date"]), *(own[c].to_numpy(float).round(4)
+                                                 for c in ("sharpe", "low", "high"))
         shared = dict(showlegend=not figure.data, legendgroup="interval", name="interval")
-        figure.add_scatter(x=np.r_[x, x[::-1]], y=np.r_[low, high[::-1]], fill="toself", mode="none", fillcolor=_BAND, hoverinfo="skip", **shared)
+        figure.add_scatter(x=np.r_[x, x[::-1]], y=np.r_[low, high[::-1]], fill="toself", mode="none",
+                           fillcolor=_BAND, hoverinfo="skip", **shared)
         shared |= dict(legendgroup="strategy", name="strategy")
-        figure.add_scatter(x=x, y=y, mode="lines", line=dict(width=1.6, color=COLOURS[0]), customdata=np.column_stack([low, high]), **shared,
-                           hovertemplate="%{x}: %{y:.2f}, %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>")
+        figure.add_scatter(x=x, y=y, mode="lines", line=dict(width=1.6, color=COLOURS[0]),
+                           customdata=np.column_stack([low, high]), **shared,
+                           hovertemplate="%{x}: %{y:.2f}, %{customdata[0]:.2f} to "
+                                         "%{customdata[1]:.2f}<extra></extra>")
     figure.add_hline(y=0, line=dict(color=_INK, width=1.2))
     figure.update_xaxes(type="date", hoverformat="%d %b %Y")
     return figure
@@ -74,20 +80,25 @@ def costs_chart(steps: pd.DataFrame, # step amount: gross profit first, then wha
                ) -> "Figure":        # a waterfall
     "Gross profit, each kind of cost, net profit; kinds that cost nothing are left out."
     rows = _frame(steps, "steps", ("step", "amount"))
-    if len(rows) < 2: raise DataError(must_be("steps", "gross profit first and net profit last", f"{len(rows)} row"))
+    if len(rows) < 2:
+        raise DataError(must_be("steps", "gross profit first and net profit last", f"{len(rows)} row"))
     amount = rows["amount"].to_numpy(float)
     if abs(amount[:-1].sum() - amount[-1]) > 1e-6 * max(np.abs(amount).max(), 1.0):
-        raise DataError(must_be("steps", f"a last row of {amount[:-1].sum():.2f}, the sum of those before", f"{amount[-1]:.2f}"))
+        raise DataError(must_be("steps", f"a last row of {amount[:-1].sum():.2f}, the sum of those before",
+                                f"{amount[-1]:.2f}"))
     keep = np.r_[True, amount[1:-1] != 0, True]
     names, amount = rows["step"].astype(str).to_numpy()[keep].tolist(), amount[keep]
     free = " (nothing was charged)" if len(amount) == 2 else ""
-    figure = new_figure("Where the money went", f"money over the whole time{free}; dashed is nothing", "", "Profit (money)")
+    figure = new_figure("Where the money went", f"money over the whole time{free}; dashed is nothing", "",
+                        "Profit (money)")
     share = 100 * amount / abs(amount[0]) if amount[0] else np.full(len(amount), np.nan)
     figure.add_waterfall(
         x=names, y=np.r_[amount[:-1], 0.0], measure=["absolute", *["relative"] * (len(amount) - 2), "total"],
-        text=[f"{a:,.0f}" for a in amount], textposition="outside", customdata=np.column_stack([amount, share]), cliponaxis=False,
+        text=[f"{a:,.0f}" for a in amount], textposition="outside",
+        customdata=np.column_stack([amount, share]), cliponaxis=False,
         hovertemplate="%{x}: %{customdata[0]:,.2f}, %{customdata[1]:.1f} % of gross profit<extra></extra>",
-        decreasing_marker_color=COLOURS[1], increasing_marker_color=COLOURS[0], totals_marker_color="#5B6770", connector_line_color="#C3CBD1", width=0.6)
+        decreasing_marker_color=COLOURS[1], increasing_marker_color=COLOURS[0],
+        totals_marker_color="#5B6770", connector_line_color="#C3CBD1", width=0.6)
     figure.add_hline(y=0, line=dict(color=_INK, width=1, dash="dash"))
     figure.update_layout(showlegend=False, margin_b=56)
     figure.update_xaxes(showgrid=False, ticks="")
@@ -103,30 +114,38 @@ def plateau_chart(table: pd.DataFrame,   # a row a set: columns x and y, and the
                   note: str = "",        # what is to be read from it, for the caption
                  ) -> "Figure":          # heat-map; blue is gain, orange is loss
     "What the neighbours of the chosen parameters would have done."
-    wide = _frame(table, "table", (x, y, value)).pivot_table(index=y, columns=x, values=value, aggfunc="mean", dropna=False)
+    wide = _frame(table, "table", (x, y, value)).pivot_table(index=y, columns=x, values=value,
+                                                             aggfunc="mean", dropna=False)
     z = wide.to_numpy(float)
     limit = float(np.abs(_numbers(z, value)).max()) or 1.0
     label = {"annualised": _SHARPE}.get(value, value.replace("_", " "))
     names = [n.replace("_", " ") for n in (x, y)]
     frame = "; framed is what was traded" if chosen is not None else ""
-    figure = new_figure("Plateau", (note or f"{label} of {np.isfinite(z).sum()} sets; blue is gain, orange is loss") + frame, *(n.capitalize() for n in names))
-    columns, rows = ([f"{v:g}" if isinstance(v, (int, float, np.number)) else str(v) for v in axis] for axis in (wide.columns, wide.index))
-    figure.add_heatmap(z=z, x=columns, y=rows, colorscale=_GOOD_BAD, zmin=-limit, zmax=limit, xgap=2, ygap=2, hoverongaps=False,
-                       texttemplate="%{z:.2f}" if z.size <= 200 else None, colorbar=dict(title="Sharpe" if value == "annualised" else label, thickness=12),
+    figure = new_figure("Plateau",
+                        (note or f"{label} of {np.isfinite(z).sum()} sets; blue is gain, orange is loss")
+                        + frame, *(n.capitalize() for n in names))
+    columns, rows = ([f"{v:g}" if isinstance(v, (int, float, np.number)) else str(v) for v in axis]
+                     for axis in (wide.columns, wide.index))
+    figure.add_heatmap(z=z, x=columns, y=rows, colorscale=_GOOD_BAD, zmin=-limit, zmax=limit, xgap=2,
+                       ygap=2, hoverongaps=False,
+                       texttemplate="%{z:.2f}" if z.size <= 200 else None,
+                       colorbar=dict(title="Sharpe" if value == "annualised" else label, thickness=12),
                        hovertemplate=f"{names[0]} %{{x}}, {names[1]} %{{y}}: %{{z:.3f}}<extra></extra>")
     if chosen is not None:
-        at = [int(np.abs(axis.to_numpy(float) - float(chosen[n])).argmin()) for axis, n in ((wide.columns, x), (wide.index, y))]
-        figure.add_shape(type="rect", x0=at[0] - 0.48, x1=at[0] + 0.48, y0=at[1] - 0.48, y1=at[1] + 0.48, line=dict(color=_INK, width=2.5))
+        at = [int(np.abs(axis.to_numpy(float) - float(chosen[n])).argmin()) for axis,
+              n in ((wide.columns, x), (wide.index, y))]
+        figure.add_shape(type="rect", x0=at[0] - 0.48, x1=at[0] + 0.48, y0=at[1] - 0.48, y1=at[1] + 0.48,
+                         line=dict(color=_INK, width=2.5))
     figure.update_layout(height=max(280, 190 + 34 * len(rows)))
     figure.update_xaxes(type="category", showgrid=False, ticks="")
     figure.update_yaxes(type="category", showgrid=False, ticks="")
     return figure
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #ac4fa164
-def overfitting_chart(splits: pd.DataFrame,          # logit in_sample out_of_sample: a row a way of halving; Sharpe ratios per period
+def overfitting_chart(splits: pd.DataFrame, # logit in_sample out_of_sample: a row a way of halving; Sharpe ratios per period
                       periods_per_year: float = 252, # to show those ratios by year
                       most: int = 1_000,             # points drawn at most, evenly taken
-                     ) -> "Figure":                  # histogram of logits, and in sample against out of sample
+                     ) -> "Figure": # histogram of logits, and in sample against out of sample
     "Whether the best of the trials stays good where it was not chosen."
     from plotly.subplots import make_subplots
     rows = _frame(splits, "splits", ("logit", "in_sample", "out_of_sample")).dropna()
@@ -134,27 +153,34 @@ def overfitting_chart(splits: pd.DataFrame,          # logit in_sample out_of_sa
     below = float(np.mean(logit < 0) + np.mean(logit == 0) / 2)
     ratios = rows[["in_sample", "out_of_sample"]].to_numpy(float) * np.sqrt(periods_per_year)
     lost = float((ratios[:, 1] < 0).mean())
-    figure = new_figure(f"Overfitting: PBO {below:.2f}", f"{len(rows):,} ways of halving the days; the choice lost money on the other half in {lost:.0%}",
+    figure = new_figure(f"Overfitting: PBO {below:.2f}",
+                        f"{len(rows):,} ways of halving the days; the choice lost money on the other half "
+                        f"in {lost:.0%}",
                         figure=make_subplots(1, 2, horizontal_spacing=0.11), showlegend=True)
     half = max(np.abs(logit).max(), 0.5) * 1.02
     edges = np.linspace(-half, half, 41)
     count, middle = 100 * np.histogram(logit, edges)[0] / len(logit), (edges[:-1] + edges[1:]) / 2
-    for name, inside, colour in (("below the median", middle < 0, COLOURS[1]), ("above the median", middle > 0, COLOURS[0])):
-        figure.add_bar(x=middle[inside], y=count[inside], width=edges[1] - edges[0], name=name, marker=dict(color=colour, line_width=0), row=1, col=1,
+    for name, inside, colour in (("below the median", middle < 0, COLOURS[1]),
+                                 ("above the median", middle > 0, COLOURS[0])):
+        figure.add_bar(x=middle[inside], y=count[inside], width=edges[1] - edges[0], name=name,
+                       marker=dict(color=colour, line_width=0), row=1, col=1,
                        hovertemplate="logit %{x:.2f}: %{y:.1f} %<extra></extra>")
     some = ratios[np.unique(np.linspace(0, len(ratios) - 1, min(most, len(ratios))).astype(int))]
-    figure.add_scatter(x=some[:, 0], y=some[:, 1], mode="markers", name="a half", marker=dict(size=4, color=COLOURS[0], opacity=0.35), row=1, col=2,
+    figure.add_scatter(x=some[:, 0], y=some[:, 1], mode="markers", name="a half",
+                       marker=dict(size=4, color=COLOURS[0], opacity=0.35), row=1, col=2,
                        hovertemplate="in sample %{x:.2f}, out of sample %{y:.2f}<extra></extra>")
     if np.ptp(ratios[:, 0]) > 1e-12:
         slope, level = np.polyfit(ratios[:, 0], ratios[:, 1], 1)
         ends = np.array([ratios[:, 0].min(), ratios[:, 0].max()])
-        figure.add_scatter(x=ends, y=level + slope * ends, mode="lines", name=f"slope {slope:.2f}", line=dict(color=COLOURS[1], width=2), row=1, col=2,
+        figure.add_scatter(x=ends, y=level + slope * ends, mode="lines", name=f"slope {slope:.2f}",
+                           line=dict(color=COLOURS[1], width=2), row=1, col=2,
                            hoverinfo="skip")
     figure.update_layout(bargap=0)
     figure.update_xaxes(title_text="Logit of the rank on the other half", row=1, col=1)
     figure.update_yaxes(title_text="Share of the halvings (%)", row=1, col=1)
     figure.update_xaxes(title_text="Sharpe ratio where chosen (a year)", row=1, col=2)
-    figure.update_yaxes(title_text="On the other half (a year)", zeroline=True, zerolinecolor=_INK, row=1, col=2)
+    figure.update_yaxes(title_text="On the other half (a year)", zeroline=True, zerolinecolor=_INK, row=1,
+                        col=2)
     return figure
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #517e9da8
@@ -172,12 +198,17 @@ def null_chart(draws: Sequence[float],            # the figure in each record th
     pad = max(0.03 * (high - low), 1e-9)
     count, edges = np.histogram(v, 50, (low - pad, high + pad))
     beyond = float((v >= observed).mean())
-    figure = new_figure(title, note or f"{len(v):,} draws; {beyond:.1%} of them reach what was observed", x, "Share of the draws (%)")
-    figure.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=100 * count / len(v), width=np.diff(edges), name="without skill",
-                   marker=dict(color="#A9CFE8", line_width=0), hovertemplate="%{x:.2f}: %{y:.1f} %<extra></extra>")
+    figure = new_figure(title, note or f"{len(v):,} draws; {beyond:.1%} of them reach what was observed",
+                        x, "Share of the draws (%)")
+    figure.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=100 * count / len(v), width=np.diff(edges),
+                   name="without skill",
+                   marker=dict(color="#A9CFE8", line_width=0),
+                   hovertemplate="%{x:.2f}: %{y:.1f} %<extra></extra>")
     limit = float(np.quantile(v, level))
-    for at, name, colour, dash in ((limit, f"{level:.0%} of luck stays below", _INK, "dash"), (observed, "observed", COLOURS[1], "solid")):
-        figure.add_scatter(x=[at, at], y=[0, 105 * count.max() / len(v)], mode="lines", name=f"{name}: {at:.2f}", line=dict(color=colour, width=2, dash=dash),
+    for at, name, colour, dash in ((limit, f"{level:.0%} of luck stays below", _INK, "dash"),
+                                   (observed, "observed", COLOURS[1], "solid")):
+        figure.add_scatter(x=[at, at], y=[0, 105 * count.max() / len(v)], mode="lines",
+                           name=f"{name}: {at:.2f}", line=dict(color=colour, width=2, dash=dash),
                            hovertemplate=f"{name}: {at:.3f}<extra></extra>")
     figure.update_layout(bargap=0)
     figure.update_yaxes(rangemode="tozero")
@@ -190,15 +221,20 @@ def confidence_chart(answers: pd.DataFrame, # question probability, in the order
     "How probable skill is, question by question."
     rows = _frame(answers, "answers", ("question", "probability")).dropna(subset="probability")
     p = _numbers(rows["probability"], "probability")
-    if not ((p >= 0) & (p <= 1)).all(): raise DataError(must_be("probability", "in [0, 1]", float(p[(p < 0) | (p > 1)][0])))
+    if not ((p >= 0) & (p <= 1)).all():
+        raise DataError(must_be("probability", "in [0, 1]", float(p[(p < 0) | (p > 1)][0])))
     sure = p > level
     head = f"{sure.sum()} of {len(rows)} questions answered with more than {level:.0%} confidence"
-    figure = new_figure(head, f"probability that it is no luck; right of the line ({level:.0%}) is more than luck", "Probability (%)")
+    figure = new_figure(head,
+                        f"probability that it is no luck; right of the line ({level:.0%}) is more than luck", "Probability (%)")
     names = rows["question"].astype(str).tolist()
-    for name, inside, colour in (("more than luck", sure, COLOURS[0]), ("not told from luck", ~sure, COLOURS[1])):
+    for name, inside, colour in (("more than luck", sure, COLOURS[0]),
+                                 ("not told from luck", ~sure, COLOURS[1])):
         if not inside.any(): continue
-        figure.add_bar(x=100 * p[inside], y=[n for n, i in zip(names, inside, strict=True) if i], orientation="h", name=name, width=0.5,
-                       marker=dict(color=colour, line_width=0), text=[f"{100 * v:.1f}" for v in p[inside]], insidetextanchor="start", cliponaxis=False,
+        figure.add_bar(x=100 * p[inside], y=[n for n, i in zip(names, inside, strict=True) if i],
+                       orientation="h", name=name, width=0.5,
+                       marker=dict(color=colour, line_width=0), text=[f"{100 * v:.1f}" for v in p[inside]],
+                       insidetextanchor="start", cliponaxis=False,
                        textposition=["outside" if v < 0.06 else "inside" for v in p[inside]],
                        hovertemplate="%{y}: %{x:.2f} %<extra></extra>")
     figure.add_vline(x=100 * level, line=dict(color=_INK, width=1.5, dash="dash"))
@@ -212,10 +248,14 @@ def _twin(rows: pd.DataFrame, x: str, title: str, note: str, axis: str) -> "Figu
     "Total return and Sharpe ratio side by side over one parameter."
     from plotly.subplots import make_subplots
     figure = new_figure(title, note, figure=make_subplots(1, 2, horizontal_spacing=0.11), showlegend=False)
-    for n, (name, unit, scale) in enumerate((("total_return", "Total return (%)", 100.0), ("sharpe", _SHARPE, 1.0)), 1):
+    for n, (name, unit, scale) in enumerate((("total_return", "Total return (%)", 100.0),
+                                             ("sharpe", _SHARPE, 1.0)), 1):
         y = rows[name].to_numpy(float) * scale
-        figure.add_scatter(x=rows[x].to_numpy(float), y=y, mode="lines+markers", line=dict(width=1.6, color=COLOURS[0]), marker=dict(size=7),
-                           hovertemplate=f"%{{x:,.4~g}}: %{{y:,.2f}}{' %' if scale > 1 else ''}<extra></extra>", row=1, col=n)
+        figure.add_scatter(x=rows[x].to_numpy(float), y=y, mode="lines+markers",
+                           line=dict(width=1.6, color=COLOURS[0]), marker=dict(size=7),
+                           hovertemplate=f"%{{x:,.4~g}}: "
+                                         f"%{{y:,.2f}}{' %' if scale > 1 else ''}<extra></extra>", row=1,
+                                         col=n)
         figure.update_yaxes(title_text=unit, row=1, col=n)
         figure.update_xaxes(title_text=axis, row=1, col=n)
         figure.add_hline(y=0, line=dict(color=_INK, width=1.2), row=1, col=n)
@@ -226,18 +266,20 @@ def _marked(figure, x: float, text: str, colour: str, dash: str, place: str) -> 
     "A vertical line with a word in each panel."
     for n in (1, 2):
         figure.add_vline(x=x, line=dict(color=colour, width=1.6, dash=dash), row=1, col=n)
-    figure.add_annotation(x=x, y=1.0 if place == "top" else 0.0, yref="y domain", xref="x", text=text, showarrow=False, xanchor="left", xshift=4,
+    figure.add_annotation(x=x, y=1.0 if place == "top" else 0.0, yref="y domain", xref="x", text=text,
+                          showarrow=False, xanchor="left", xshift=4,
                           yanchor=place, font=dict(size=12, color=colour))
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #083b1a1e
-def cost_curve_chart(curve: pd.DataFrame,             # bps total_return sharpe: costs of each traded amount; Sharpe ratio a year
+def cost_curve_chart(curve: pd.DataFrame, # bps total_return sharpe: costs of each traded amount; Sharpe ratio a year
                      charged: float | None = None,    # bps that the backtest charged: marked
                      breakeven: float | None = None,  # bps at which the profit is gone: marked
                     ) -> "Figure":                    # total return and Sharpe ratio over costs
     "How much cost the edge bears."
     rows = _frame(curve, "curve", ("bps", "total_return", "sharpe")).sort_values("bps")
     end = "it does not break even" if breakeven is None or not np.isfinite(breakeven) else f"the profit is gone at {breakeven:.1f} bps"
-    figure = _twin(rows, "bps", "Costs", f"the same decisions, each at these costs; {end}", "Costs of what is traded (bps)")
+    figure = _twin(rows, "bps", "Costs", f"the same decisions, each at these costs; {end}",
+                   "Costs of what is traded (bps)")
     if charged is not None: _marked(figure, charged, f"charged {charged:g}", COLOURS[2], "dash", "top")
     if breakeven is not None and np.isfinite(breakeven) and rows["bps"].min() <= breakeven <= rows["bps"].max():
         _marked(figure, breakeven, f"break-even {breakeven:.1f}", COLOURS[1], "solid", "bottom")
@@ -247,7 +289,9 @@ def delay_chart(curve: pd.DataFrame, # delay total_return sharpe: bars from deci
                ) -> "Figure":        # total return and Sharpe ratio over the delay
     "What is left when orders are filled later."
     rows = _frame(curve, "curve", ("delay", "total_return", "sharpe")).sort_values("delay")
-    figure = _twin(rows, "delay", "Delay", "the same decisions, filled so many bars after them; 1 is the next bar", "Bars from decision to fill")
+    figure = _twin(rows, "delay", "Delay",
+                   "the same decisions, filled so many bars after them; 1 is the next bar",
+                   "Bars from decision to fill")
     figure.update_xaxes(tickvals=rows["delay"].tolist())
     return figure
 
@@ -256,37 +300,47 @@ def _blocks(wide: pd.DataFrame, most: int) -> pd.DataFrame:
     "Means of at most so many stretches of equal length, each under its first time."
     if len(wide) <= most: return wide
     edges = np.linspace(0, len(wide), most + 1).astype(int)
-    return pd.DataFrame(np.add.reduceat(wide.to_numpy(float), edges[:-1]) / np.diff(edges)[:, None], index=wide.index[edges[:-1]], columns=wide.columns)
+    return pd.DataFrame(np.add.reduceat(wide.to_numpy(float), edges[:-1]) / np.diff(edges)[:, None],
+                        index=wide.index[edges[:-1]], columns=wide.columns)
 
 def exposure_chart(positions: pd.DataFrame,  # weights (wide): index or column ts, a column a symbol; 1 = the whole account
                    most: int = 30,           # symbols shown at most, those held most
                   ) -> "Figure":             # gross and net exposure, and below it a row a symbol
     "What was in the market, and in which symbols."
     from plotly.subplots import make_subplots
-    wide = _frame(positions, "positions", ()).set_index("ts") if "ts" in positions else _frame(positions, "positions", ())
+    wide = _frame(positions, "positions",
+                  ()).set_index("ts") if "ts" in positions else _frame(positions, "positions", ())
     wide = 100 * wide.select_dtypes("number")
-    if not wide.shape[1]: raise DataError(must_be("positions", "a frame with a column a symbol", list(map(str, positions.columns))))
+    if not wide.shape[1]:
+        raise DataError(must_be("positions", "a frame with a column a symbol",
+                                list(map(str, positions.columns))))
     shown = wide.abs().mean().sort_values(ascending=False, kind="stable").index[:most]
     some, few = wide[sorted(shown)], "" if len(shown) == wide.shape[1] else f"; the {len(shown)} most held of {wide.shape[1]} symbols"
     height = 300 + min(max(26 * len(shown), 60), 500)
-    figure = new_figure("Exposure and holdings", f"per cent of the account, means of their stretches{few}; blue is long, orange short",
-                        figure=make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[200, height - 300]), hovermode="x unified")
+    figure = new_figure("Exposure and holdings",
+                        f"per cent of the account, means of their stretches{few}; blue is long, orange short",
+                        figure=make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06,
+                                             row_heights=[200, height - 300]), hovermode="x unified")
     both = _blocks(pd.DataFrame({"gross": wide.abs().sum(axis=1), "net": wide.sum(axis=1)}), 800)
     gross, net = both["gross"].to_numpy(float), both["net"].to_numpy(float)
     lines = [("gross", gross, COLOURS[0], "solid"), ("net", net, COLOURS[1], "dot")]
     if np.allclose(gross, net): lines = [("gross and net", *lines[0][1:])]
     for name, v, colour, dash in lines:
-        figure.add_scatter(x=_dates(both.index), y=v.round(3), name=name, line=dict(width=1.2, color=colour, shape="hv", dash=dash),
+        figure.add_scatter(x=_dates(both.index), y=v.round(3), name=name,
+                           line=dict(width=1.2, color=colour, shape="hv", dash=dash),
                            hovertemplate="%{y:.1f} %", row=1, col=1)
     cells = _blocks(some, max(min(400, 12_000 // len(shown)), 40))
     limit = float(np.nanmax(np.abs(cells.to_numpy(float)))) or 1.0  # nothing held: a scale of one per cent
-    figure.add_heatmap(x=_dates(cells.index), y=[str(c) for c in cells], z=cells.to_numpy("float32").T.round(2), colorscale=_GOOD_BAD, zmin=-limit, zmax=limit,
-                       colorbar=dict(title="%", thickness=12, len=0.6, y=0.3), hovertemplate="%{y}: %{z:.1f} %<extra></extra>", row=2, col=1)
+    figure.add_heatmap(x=_dates(cells.index), y=[str(c) for c in cells],
+                       z=cells.to_numpy("float32").T.round(2), colorscale=_GOOD_BAD, zmin=-limit, zmax=limit,
+                       colorbar=dict(title="%", thickness=12, len=0.6, y=0.3),
+                       hovertemplate="%{y}: %{z:.1f} %<extra></extra>", row=2, col=1)
     figure.update_layout(height=height + 80)
     figure.update_xaxes(type="date", showgrid=False)
     figure.update_xaxes(title_text="Time (UTC)", row=2, col=1)
     figure.update_yaxes(title_text="Exposure (%)", row=1, col=1)
-    figure.update_yaxes(title_text="Symbol", type="category", autorange="reversed", showgrid=False, row=2, col=1)
+    figure.update_yaxes(title_text="Symbol", type="category", autorange="reversed", showgrid=False, row=2,
+                        col=1)
     return figure
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #6d527e1c
@@ -303,15 +357,19 @@ def returns_chart(returns: pd.Series,             # daily simple returns
     note = f"{len(v):,} days, mean {mean:.3f} %, standard deviation {spread:.2f} %" + (f"; {idle:.0%} of them at zero, not drawn" if idle > 0.2 else "")
     if idle > 0.2: count = count - np.histogram(np.zeros(int((v == 0).sum())), 81, (-half, half))[0]
     figure = new_figure("Daily returns", note, "Return of a day (%)", "Share of the days (%)")
-    figure.add_bar(x=middle, y=100 * count / len(v), width=width, name="days", marker=dict(color="#A9CFE8", line_width=0),
+    figure.add_bar(x=middle, y=100 * count / len(v), width=width, name="days",
+                   marker=dict(color="#A9CFE8", line_width=0),
                    hovertemplate="%{x:.2f} %: %{y:.2f} % of the days<extra></extra>")
     if spread > 0:
         curve = 100 * width * np.exp(-((middle - mean) / spread) ** 2 / 2) / (spread * np.sqrt(2 * np.pi))
-        figure.add_scatter(x=middle, y=curve, mode="lines", name="normal", line=dict(color=_LINE, width=1.4), hoverinfo="skip")
+        figure.add_scatter(x=middle, y=curve, mode="lines", name="normal",
+                           line=dict(color=_LINE, width=1.4), hoverinfo="skip")
     top = 100 * max(count.max(), 1) / len(v)
     for n, (name, at) in enumerate(sorted((marks or {}).items(), key=lambda m: -m[1])):
-        figure.add_scatter(x=[100 * at, 100 * at], y=[0, top], mode="lines", name=f"{name}: {100 * at:.2f} %", hovertemplate="%{x:.2f} %",
-                           line=dict(color=(COLOURS[4], COLOURS[1], "#8A2A00", _INK)[n % 4], width=2, dash=("solid", "dash")[n % 2]))
+        figure.add_scatter(x=[100 * at, 100 * at], y=[0, top], mode="lines",
+                           name=f"{name}: {100 * at:.2f} %", hovertemplate="%{x:.2f} %",
+                           line=dict(color=(COLOURS[4], COLOURS[1], "#8A2A00", _INK)[n % 4], width=2,
+                                     dash=("solid", "dash")[n % 2]))
     figure.update_layout(bargap=0)
     return figure
 
@@ -321,12 +379,19 @@ def regimes_chart(regimes: pd.DataFrame, # regime days cagr sharpe max_drawdown 
     "In which times the strategy earned its risk."
     rows = _frame(regimes, "regimes", ("regime", "days", "cagr", "sharpe", "max_drawdown"))
     y = rows["sharpe"].to_numpy(float)
-    names = (rows["kind"].astype(str) + ": " + rows["regime"].astype(str) if "kind" in rows else rows["regime"].astype(str)).tolist()
-    figure = new_figure("Regimes", "Sharpe ratio in each; blue is gain, orange is loss; no bar: too few days, or returns that did not vary", _SHARPE)
-    figure.add_bar(y=names, x=y, orientation="h", width=0.6, marker=dict(color=[COLOURS[0] if v >= 0 else COLOURS[1] for v in np.nan_to_num(y)], line_width=0),
-                   text=[f"{v:.2f}" if np.isfinite(v) else "" for v in y], textposition="outside", cliponaxis=False,
+    names = (rows["kind"].astype(str) + ": " + rows["regime"].astype(str) if "kind" in rows
+             else rows["regime"].astype(str)).tolist()
+    figure = new_figure("Regimes",
+                        "Sharpe ratio in each; blue is gain, orange is loss; no bar: too few days, or "
+                        "returns that did not vary", _SHARPE)
+    figure.add_bar(y=names, x=y, orientation="h", width=0.6,
+                   marker=dict(color=[COLOURS[0] if v >= 0 else COLOURS[1] for v in np.nan_to_num(y)],
+                               line_width=0),
+                   text=[f"{v:.2f}" if np.isfinite(v) else "" for v in y], textposition="outside",
+                   cliponaxis=False,
                    customdata=np.column_stack([rows["days"], 100 * rows["cagr"], 100 * rows["max_drawdown"]]),
-                   hovertemplate="%{y}: %{x:.2f}, %{customdata[0]:,} days, %{customdata[1]:.1f} % a year, drawdown %{customdata[2]:.1f} %<extra></extra>")
+                   hovertemplate="%{y}: %{x:.2f}, %{customdata[0]:,} days, %{customdata[1]:.1f} % a year, "
+                                 "drawdown %{customdata[2]:.1f} %<extra></extra>")
     figure.update_layout(height=max(260, 150 + 26 * len(rows)), margin_b=60, showlegend=False)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], showgrid=False)
     figure.update_xaxes(zeroline=True, zerolinecolor=_INK)
@@ -336,13 +401,19 @@ def stress_chart(stress: pd.DataFrame, # window start end strategy benchmark: re
                 ) -> "Figure":         # two bars a window
     "The worst stretches of the market, and what the strategy did in them."
     rows = _frame(stress, "stress", ("window", "start", "end", "strategy", "benchmark"))
-    figure = new_figure("Worst stretches", "the days in which holding lost most, and what the strategy returned in them", "", "Return (%)")
-    spans = [f"{pd.Timestamp(a):%d %b %Y}" + (f" to {pd.Timestamp(b):%d %b %Y}" if pd.Timestamp(a) != pd.Timestamp(b) else "")
+    figure = new_figure("Worst stretches",
+                        "the days in which holding lost most, and what the strategy returned in them", "",
+                        "Return (%)")
+    spans = [f"{pd.Timestamp(a):%d %b %Y}" + (f" to {pd.Timestamp(b):%d %b %Y}"
+                                              if pd.Timestamp(a) != pd.Timestamp(b) else "")
              for a, b in zip(rows["start"], rows["end"], strict=True)]
-    names = [f"{w} {'day' if str(w) == '1' else 'days'}<br>{s}" for w, s in zip(rows["window"], spans, strict=True)]
+    names = [f"{w} {'day' if str(w) == '1' else 'days'}<br>{s}" for w,
+             s in zip(rows["window"], spans, strict=True)]
     for name, colour in (("strategy", COLOURS[0]), ("benchmark", "#9AA5AE")):
-        figure.add_bar(x=names, y=100 * rows[name].to_numpy(float), name=name, marker=dict(color=colour, line_width=0), texttemplate="%{y:.1f}",
-                       textposition="outside", cliponaxis=False, hovertemplate="%{x}: %{y:.2f} %<extra>" + name + "</extra>")
+        figure.add_bar(x=names, y=100 * rows[name].to_numpy(float), name=name,
+                       marker=dict(color=colour, line_width=0), texttemplate="%{y:.1f}",
+                       textposition="outside", cliponaxis=False,
+                       hovertemplate="%{x}: %{y:.2f} %<extra>" + name + "</extra>")
     figure.add_hline(y=0, line=dict(color=_INK, width=1.2))
     figure.update_layout(barmode="group", bargap=0.35)
     figure.update_xaxes(type="category", showgrid=False, ticks="")
@@ -355,21 +426,28 @@ def paths_chart(returns: pd.DataFrame,          # daily returns: index date, a c
     "How much of the result was this one history."
     from plotly.subplots import make_subplots
     r = _frame(returns, "returns", ()).astype(float)
-    ratios = np.sort(_numbers(r.mean() / r.std(ddof=1).where(lambda s: s > 0) * np.sqrt(periods_per_year), "returns"))
+    ratios = np.sort(_numbers(r.mean() / r.std(ddof=1).where(lambda s: s > 0) * np.sqrt(periods_per_year),
+                              "returns"))
     low, middle = np.quantile(ratios, [0.05, 0.5])
     figure = new_figure(f"{r.shape[1]} paths: Sharpe ratio {ratios[0]:.2f} to {ratios[-1]:.2f}",
-                        f"median {middle:.2f}; 5 % of them are below {low:.2f}; bands hold 50 % and 90 % of the paths",
-                        figure=make_subplots(1, 2, column_widths=[0.68, 0.32], horizontal_spacing=0.1), showlegend=True)
+                        f"median {middle:.2f}; 5 % of them are below {low:.2f}; bands hold 50 % and 90 % "
+                        "of the paths",
+                        figure=make_subplots(1, 2, column_widths=[0.68, 0.32], horizontal_spacing=0.1),
+                        showlegend=True)
     growth = (1 + r.fillna(0.0)).cumprod()
     at = thin(growth.median(axis=1).to_numpy(float), 600)
-    x, bands = _dates(growth.index[at]), np.quantile(growth.to_numpy(float)[at], [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
+    x, bands = _dates(growth.index[at]), np.quantile(growth.to_numpy(float)[at],
+                                                     [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
     for lower, upper, name in ((bands[0], bands[4], "90 %"), (bands[1], bands[3], "50 %")):
-        figure.add_scatter(x=np.r_[x, x[::-1]], y=np.r_[lower, upper[::-1]], fill="toself", mode="none", fillcolor=_BAND, name=name, row=1, col=1,
+        figure.add_scatter(x=np.r_[x, x[::-1]], y=np.r_[lower, upper[::-1]], fill="toself", mode="none",
+                           fillcolor=_BAND, name=name, row=1, col=1,
                            hoverinfo="skip")
-    figure.add_scatter(x=x, y=bands[2], mode="lines", name="median", line=dict(color=COLOURS[0], width=1.8), row=1, col=1,
+    figure.add_scatter(x=x, y=bands[2], mode="lines", name="median",
+                       line=dict(color=COLOURS[0], width=1.8), row=1, col=1,
                        hovertemplate="%{x}: %{y:.3f}<extra></extra>")
     figure.add_scatter(x=np.arange(1, len(ratios) + 1), y=ratios, mode="markers", name="a path", row=1, col=2,
-                       marker=dict(size=7, color=[COLOURS[0] if v > 0 else COLOURS[1] for v in ratios]), hovertemplate="path %{x}: %{y:.2f}<extra></extra>")
+                       marker=dict(size=7, color=[COLOURS[0] if v > 0 else COLOURS[1] for v in ratios]),
+                       hovertemplate="path %{x}: %{y:.2f}<extra></extra>")
     figure.add_hline(y=0, line=dict(color=_INK, width=1.2), row=1, col=2)
     figure.update_xaxes(title_text="Time (UTC)", type="date", hoverformat="%d %b %Y", row=1, col=1)
     figure.update_yaxes(title_text="Growth of 1 (log)", type="log", tickformat=",.8~r", row=1, col=1)
@@ -381,13 +459,16 @@ def paths_chart(returns: pd.DataFrame,          # daily returns: index date, a c
 def capacity_chart(capacity: pd.DataFrame, # participation (share of a bar's volume) capital (money)
                   ) -> "Figure":           # capital over participation
     "How much money the rule bears at which share of the market's volume."
-    rows = _frame(capacity, "capacity", ("participation", "capital")).dropna(subset=["capital"]).sort_values("participation")
+    rows = _frame(capacity, "capacity",
+                  ("participation", "capital")).dropna(subset=["capital"]).sort_values("participation")
     _frame(rows, "capacity", ())
     part = "orders" if "covered" not in rows else f"{rows['covered'].iloc[0]:.0%} of the money traded"
-    figure = new_figure("Capacity", f"largest account of which {part} stay within that share of a bar's volume",
+    figure = new_figure("Capacity",
+                        f"largest account of which {part} stay within that share of a bar's volume",
                         "Share of a bar's volume (%)", "Account (money)")
     x, y = 100 * rows["participation"].to_numpy(float), rows["capital"].to_numpy(float)
-    figure.add_scatter(x=x, y=y, mode="lines+markers", line=dict(width=1.6, color=COLOURS[0]), marker=dict(size=7),
+    figure.add_scatter(x=x, y=y, mode="lines+markers", line=dict(width=1.6, color=COLOURS[0]),
+                       marker=dict(size=7),
                        hovertemplate="%{x:.4~g} % of the volume: %{y:,.0f}<extra></extra>")
     figure.update_layout(height=340, showlegend=False, margin_b=60)
     figure.update_yaxes(rangemode="tozero", tickformat=",.8~r")

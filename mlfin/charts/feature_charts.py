@@ -22,7 +22,8 @@ _DIVERGING = ((0.0, "#B2480A"), (0.25, "#F0A878"), (0.5, "#FAFAFA"), (0.75, "#7F
 def _frame(frame: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     "The frame, if it has rows and these columns."
     absent = [c for c in columns if c not in frame]
-    if absent: raise DataError(must_be(name, f"a frame with column `{absent[0]}`", list(map(str, frame.columns))))
+    if absent:
+        raise DataError(must_be(name, f"a frame with column `{absent[0]}`", list(map(str, frame.columns))))
     if frame.empty: raise DataError(must_be(name, "a frame with rows", "no rows"))
     return frame
 
@@ -31,7 +32,8 @@ def _of(shown: int, every: int, which: str) -> str:
     return "" if shown == every else f"; the {shown} of {every} columns {which}"
 
 # %% ../../nbs/charts/03_feature_charts.ipynb #0a432c4c
-_REASONS = (("warm_up", "warm-up: the lookback is not full", "#B9C6CF"), ("late", "no value yet, though the lookback is full", COLOURS[4]),
+_REASONS = (("warm_up", "warm-up: the lookback is not full", "#B9C6CF"),
+            ("late", "no value yet, though the lookback is full", COLOURS[4]),
             ("gaps", "gap: there was a value before", COLOURS[1]))
 
 def missing_parts_chart(coverage: pd.DataFrame, # one row a column: column rows warm_up late gaps (counts)
@@ -42,11 +44,15 @@ def missing_parts_chart(coverage: pd.DataFrame, # one row a column: column rows 
     share = {kind: (100 * table[kind] / table["rows"]).to_numpy() for kind, _, _ in _REASONS}
     at = np.sort(np.argsort(-sum(share.values()), kind="stable")[:most])
     names = table["column"].to_numpy()[at]
-    figure = new_figure("Missing values", "per cent of all rows; grey is expected" + _of(len(at), len(table), "that miss most"),
+    figure = new_figure("Missing values", "per cent of all rows; grey is expected"
+                        + _of(len(at), len(table), "that miss most"),
                         "Rows without a value (%)", barmode="stack")
     for kind, words, colour in _REASONS:
-        figure.add_bar(y=list(names), x=share[kind][at], name=words, orientation="h", marker=dict(color=colour, line_width=0),
-                       customdata=table[kind].to_numpy()[at], hovertemplate="%{y}: %{x:.2f} % (%{customdata:,} rows)<extra>" + words + "</extra>")
+        figure.add_bar(y=list(names), x=share[kind][at], name=words, orientation="h",
+                       marker=dict(color=colour, line_width=0),
+                       customdata=table[kind].to_numpy()[at], hovertemplate="%{y}: %{x:.2f} % "
+                                                                            "(%{customdata:,} rows)<extra>"
+                                                                            + words + "</extra>")
     figure.update_layout(height=max(260, 170 + 19 * len(at)), bargap=0.3, legend_traceorder="normal")
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     figure.update_xaxes(rangemode="tozero", range=None if sum(share.values()).max() > 1 else [0, 1])
@@ -57,21 +63,31 @@ def spread_chart(distributions: pd.DataFrame, # one row a column: column mean st
                  most: int = 40,              # columns drawn at most: those with the heaviest tails
                 ) -> "Figure":                # a line a column, in standard deviations from its mean
     "Where the middle half and the outer hundredths of each column lie."
-    table = _frame(distributions, "distributions", ("column", "mean", "std", "q01", "q25", "median", "q75", "q99", "kurtosis"))
+    table = _frame(distributions, "distributions", ("column", "mean", "std", "q01", "q25", "median", "q75",
+                                                    "q99", "kurtosis"))
     moving = table[table["std"] > 0]
-    if moving.empty: raise DataError(must_be("distributions", "at least one column that is not constant", list(table["column"])[:20]))
+    if moving.empty:
+        raise DataError(must_be("distributions", "at least one column that is not constant",
+                                list(table["column"])[:20]))
     at = np.sort(np.argsort(-moving["kurtosis"].to_numpy(), kind="stable")[:most])
     names = list(moving["column"].to_numpy()[at])
-    z = {q: ((moving[q] - moving["mean"]) / moving["std"]).to_numpy()[at] for q in ("q01", "q25", "median", "q75", "q99")}
-    figure = new_figure("Distributions", "standard deviations from the mean" + _of(len(at), len(table), "with the heaviest tails"),
+    z = {q: ((moving[q] - moving["mean"]) / moving["std"]).to_numpy()[at]
+         for q in ("q01", "q25", "median", "q75", "q99")}
+    figure = new_figure("Distributions", "standard deviations from the mean"
+                        + _of(len(at), len(table), "with the heaviest tails"),
                         "Standard deviations from the mean")
-    for low, high, words, width, colour in (("q01", "q99", "1st to 99th percentile", 2, "#9FB8C8"), ("q25", "q75", "middle half", 7, COLOURS[0])):
+    for low, high, words, width, colour in (("q01", "q99", "1st to 99th percentile", 2, "#9FB8C8"),
+                                            ("q25", "q75", "middle half", 7, COLOURS[0])):
         gap = np.full(len(at), np.nan)
-        x, y = np.column_stack([z[low], z[high], gap]).ravel(), [n for name in names for n in (name, name, None)]
+        x, y = np.column_stack([z[low], z[high], gap]).ravel(), [n for name in names
+                                                                 for n in (name, name, None)]
         figure.add_scatter(x=x, y=y, mode="lines", name=words, line=dict(width=width, color=colour),
                            hovertemplate="%{y}: %{x:.2f}<extra>" + words + "</extra>")
-    figure.add_scatter(x=z["median"], y=names, mode="markers", name="median", marker=dict(symbol="line-ns", size=11, line=dict(width=2, color="#1F2A33")),
-                       customdata=moving["kurtosis"].to_numpy()[at], hovertemplate="%{y}: median %{x:.2f}, excess kurtosis %{customdata:.1f}<extra></extra>")
+    figure.add_scatter(x=z["median"], y=names, mode="markers", name="median",
+                       marker=dict(symbol="line-ns", size=11, line=dict(width=2, color="#1F2A33")),
+                       customdata=moving["kurtosis"].to_numpy()[at],
+                       hovertemplate="%{y}: median %{x:.2f}, excess kurtosis "
+                                     "%{customdata:.1f}<extra></extra>")
     figure.add_vline(x=0, line=dict(color="#9AA5AE", width=1))
     figure.update_layout(height=max(280, 170 + 19 * len(at)))
     figure.update_yaxes(type="category", range=[len(at) - 0.4, -0.6], showgrid=False)
@@ -80,24 +96,32 @@ def spread_chart(distributions: pd.DataFrame, # one row a column: column mean st
 # %% ../../nbs/charts/03_feature_charts.ipynb #508850dd
 def cluster_chart(rho: pd.DataFrame,       # correlations, columns x columns
                   clusters: pd.DataFrame,  # one row a column: column cluster size representative order
-                  most: int = 200,         # columns drawn at most; where there are more, the representatives of the largest clusters
+                  most: int = 200, # columns drawn at most; where there are more, the representatives of the largest clusters
                  ) -> "Figure":            # heat map in the order of the tree, a frame around each cluster
     "Which columns move together."
     table = _frame(clusters, "clusters", ("column", "cluster", "size", "representative", "order"))
     every, groups = len(table), table["cluster"].nunique()
     if every > most:
-        table = table[table["column"] == table["representative"]].sort_values("size", ascending=False, kind="stable").head(most)
+        table = table[table["column"] == table["representative"]].sort_values("size", ascending=False,
+                                                                              kind="stable").head(most)
     table = table.sort_values("order", kind="stable")
     names = list(table["column"])
     absent = [c for c in names if c not in rho.index or c not in rho.columns]
-    if absent: raise DataError(must_be("rho", "a matrix with the columns of the clusters", list(map(str, rho.columns))[:20], hint=f"no {absent[0]}"))
+    if absent:
+        raise DataError(must_be("rho", "a matrix with the columns of the clusters",
+                                list(map(str, rho.columns))[:20], hint=f"no {absent[0]}"))
     z = rho.loc[names, names].to_numpy(dtype=np.float32)
     note = f"Spearman's rank correlation; {every} columns in {groups} clusters, framed; grey is undefined"
-    figure = new_figure("Which columns move together", note + (f"; {len(names)} representatives" if len(names) < every else ""))
-    figure.add_heatmap(z=z.round(3), x=names, y=names, colorscale=_DIVERGING, zmin=-1, zmax=1, xgap=int(len(names) <= 40), ygap=int(len(names) <= 40),
+    figure = new_figure("Which columns move together", note
+                        + (f"; {len(names)} representatives" if len(names) < every else ""))
+    figure.add_heatmap(z=z.round(3), x=names, y=names, colorscale=_DIVERGING, zmin=-1, zmax=1,
+                       xgap=int(len(names) <= 40), ygap=int(len(names) <= 40),
                        colorbar=dict(title="rho", thickness=12), hoverongaps=False,
-                       hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>", texttemplate="%{z:.1f}" if len(names) <= 20 else None)
-    at, frame, frames = table["cluster"].to_numpy(), dict(type="rect", line=dict(color="#1F2A33", width=2 if len(names) <= 40 else 1)), []
+                       hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
+                       texttemplate="%{z:.1f}" if len(names) <= 20 else None)
+    at, frame, frames = table["cluster"].to_numpy(), dict(type="rect",
+                                                          line=dict(color="#1F2A33",
+                                                                    width=2 if len(names) <= 40 else 1)), []
     for number in pd.unique(at):
         inside = np.flatnonzero(at == number)
         low, high = inside[0] - 0.5, inside[-1] + 0.5
@@ -111,8 +135,8 @@ def cluster_chart(rho: pd.DataFrame,       # correlations, columns x columns
 
 # %% ../../nbs/charts/03_feature_charts.ipynb #da7f2a2e
 def ic_chart(coefficients: pd.DataFrame, # one row a column and horizon: column horizon ic std_error how
-             most: int = 30,             # columns drawn at most: those that are furthest from 0 in standard errors
-            ) -> "Figure":               # a point and a bar of 1.96 standard errors for each column and horizon
+             most: int = 30, # columns drawn at most: those that are furthest from 0 in standard errors
+            ) -> "Figure": # a point and a bar of 1.96 standard errors for each column and horizon
     "Information coefficients by horizon, with their uncertainty."
     table = _frame(coefficients, "coefficients", ("column", "horizon", "ic", "std_error", "how"))
     names = table["column"].drop_duplicates().tolist()
@@ -121,17 +145,22 @@ def ic_chart(coefficients: pd.DataFrame, # one row a column and horizon: column 
     kept = [c for c in names if c in shown]
     place, horizons = {c: i for i, c in enumerate(kept)}, sorted(table["horizon"].unique())
     note = f"rank correlation {table['how'].iloc[0]} with the return that followed; bars are 95 % intervals"
-    figure = new_figure("Information coefficient", note + _of(len(kept), len(names), "furthest from 0"), "Information coefficient")
+    figure = new_figure("Information coefficient", note + _of(len(kept), len(names), "furthest from 0"),
+                        "Information coefficient")
     step = 0.64 / max(len(horizons) - 1, 1)
     for i, h in enumerate(horizons):
         rows = table[(table["horizon"] == h) & table["column"].isin(shown)]
         y = rows["column"].map(place) + (step * i - 0.32 if len(horizons) > 1 else 0)
-        figure.add_scatter(x=rows["ic"].to_numpy(), y=y.to_numpy(), mode="markers", name=f"{h} bar{'s' if h > 1 else ''} ahead", text=rows["column"].tolist(),
-                           marker=dict(size=7, color=COLOURS[i % len(COLOURS)]), customdata=rows["std_error"].to_numpy(),
-                           error_x=dict(array=1.96 * rows["std_error"].to_numpy(), color=COLOURS[i % len(COLOURS)], thickness=1.2, width=0),
+        figure.add_scatter(x=rows["ic"].to_numpy(), y=y.to_numpy(), mode="markers",
+                           name=f"{h} bar{'s' if h > 1 else ''} ahead", text=rows["column"].tolist(),
+                           marker=dict(size=7, color=COLOURS[i % len(COLOURS)]),
+                           customdata=rows["std_error"].to_numpy(),
+                           error_x=dict(array=1.96 * rows["std_error"].to_numpy(),
+                                        color=COLOURS[i % len(COLOURS)], thickness=1.2, width=0),
                            hovertemplate="%{text}: %{x:.4f}, s.e. %{customdata:.4f}")
     figure.add_vline(x=0, line=dict(color="#1F2A33", width=1.2))
     figure.update_layout(height=max(300, 180 + (12 + 9 * len(horizons)) * len(kept)))
-    figure.update_yaxes(tickvals=list(place.values()), ticktext=kept, range=[len(kept) - 0.5, -0.5], showgrid=False)
+    figure.update_yaxes(tickvals=list(place.values()), ticktext=kept, range=[len(kept) - 0.5, -0.5],
+                        showgrid=False)
     _row_borders(figure, len(kept))
     return figure

@@ -40,7 +40,8 @@ def chart_template(): # plotly.graph_objects.layout.Template
             font=dict(family=_FONT, size=12, color="#1F2A33"),
             title=dict(x=0, xanchor="left", xref="container", y=1, yref="container", yanchor="top",
                        pad=dict(t=12, l=8),
-                       font=dict(size=16, weight=600), subtitle=dict(font=dict(size=12, weight=400, color="#5B6770"))),
+                       font=dict(size=16, weight=600),
+                       subtitle=dict(font=dict(size=12, weight=400, color="#5B6770"))),
             xaxis=axis, yaxis=axis, margin=dict(l=64, r=20, t=76, b=84),
             legend=dict(orientation="h", x=0, xanchor="left", y=0, yref="container", yanchor="bottom"),
             hoverlabel=dict(bgcolor="white", bordercolor="#9AA5AE", font=dict(family=_FONT, size=12)),
@@ -56,7 +57,8 @@ def figure_json(figure,       # any Plotly figure
     "What a notebook's output holds for a figure."
     import json
     spec = json.loads(figure.to_json(validate=False))
-    return {"data": spec["data"], "layout": spec["layout"], "config": {"displaylogo": False, "responsive": True}}
+    return {"data": spec["data"], "layout": spec["layout"],
+            "config": {"displaylogo": False, "responsive": True}}
 
 @cache
 def _look():
@@ -114,7 +116,8 @@ def thin(values: Sequence[float],  # a series, in order
 def _need(frame: pd.DataFrame, field: str, columns: Iterable[str] = ()) -> pd.DataFrame:
     "The frame itself, if it has rows and the columns."
     missing = [c for c in columns if c not in frame.columns]
-    if missing: raise DataError(must_be(field, f"a frame with column `{missing[0]}`", list(map(str, frame.columns))))
+    if missing:
+        raise DataError(must_be(field, f"a frame with column `{missing[0]}`", list(map(str, frame.columns))))
     if frame.empty: raise DataError(must_be(field, "a frame with rows", "no rows",
                                             hint="check the period, the symbols and the step before."))
     return frame
@@ -132,9 +135,12 @@ def _time_axis(figure, times, **kwargs) -> None:
     figure.update_xaxes(type="date", hoverformat="%d %b %Y" if daily else "%d %b %Y %H:%M", **kwargs)
 
 def _row_borders(figure, rows: int) -> None:
-    "Quiet lines between the rows of a figure, all in one step: Plotly goes through the whole figure for each step."
-    line = dict(type="line", xref="x domain", x0=0, x1=1, yref="y", line=dict(color="#EEF1F3", width=1), layer="below")
-    figure.update_layout(shapes=[*figure.layout.shapes, *(line | dict(y0=row - 0.5, y1=row - 0.5) for row in range(1, rows))])
+    """Quiet lines between the rows of a figure, all in one step: Plotly goes through the whole figure for
+    each step."""
+    line = dict(type="line", xref="x domain", x0=0, x1=1, yref="y", line=dict(color="#EEF1F3", width=1),
+                layer="below")
+    figure.update_layout(shapes=[*figure.layout.shapes,
+                                 *(line | dict(y0=row - 0.5, y1=row - 0.5) for row in range(1, rows))])
 
 # %% ../../nbs/charts/01_figures.ipynb #44d2093f
 _NUMBER = ",.8~r"
@@ -144,13 +150,14 @@ def _log_axis(figure, values) -> None:
     v = np.asarray(values, dtype=float)
     v = v[np.isfinite(v) & (v > 0)]
     decades = np.log10(v.max() / v.min()) if len(v) else 0.0
-    figure.update_yaxes(type="log", tickformat=_NUMBER, nticks=6 if decades < 1 else int(np.ceil(decades / 0.65)))
+    figure.update_yaxes(type="log", tickformat=_NUMBER, nticks=6 if decades < 1
+                        else int(np.ceil(decades / 0.65)))
 
 # %% ../../nbs/charts/01_figures.ipynb #3f6b0aa2
 def price_chart(bars: pd.DataFrame,                   # bars (symbol ts open high low close), raw or adjusted
                 flagged: pd.DataFrame | None = None,  # quarantine (symbol ts reason): marked on the line
                 title: str = "Closing prices",        # the figure's title
-               ) -> "Figure":                         # one line a symbol on a log axis; candles for one short series
+               ) -> "Figure": # one line a symbol on a log axis; candles for one short series
     "Prices over time, with the rows that were set aside."
     _need(bars, "bars", ["symbol", "ts", "open", "high", "low", "close"])
     groups = list(bars.groupby("symbol", sort=True))
@@ -174,7 +181,8 @@ def price_chart(bars: pd.DataFrame,                   # bars (symbol ts open hig
 # %% ../../nbs/charts/01_figures.ipynb #c0781365
 def _mark_flagged(figure, bars: pd.DataFrame, flagged: pd.DataFrame, most: int = 500) -> None:
     "Crosses where rows were set aside, at the last close known there."
-    marks = _need(flagged, "flagged", ["symbol", "ts", "reason"]).dropna(subset=["ts"]).sort_values("ts").head(most)
+    marks = _need(flagged, "flagged",
+                  ["symbol", "ts", "reason"]).dropna(subset=["ts"]).sort_values("ts").head(most)
     marks = marks[marks.symbol.isin(bars.symbol.unique())]
     if marks.empty: return
     marks = marks.assign(ts=pd.DatetimeIndex(marks.ts).as_unit("us"))
@@ -199,7 +207,8 @@ def coverage_chart(bars: pd.DataFrame,  # bars (symbol ts)
     counts = counts.reindex(columns=every, fill_value=0)
     figure = new_figure("Coverage", f"bars a {name} and symbol; white is none", "Period (UTC)", "Symbol")
     z = counts.to_numpy(dtype=float)
-    figure.add_heatmap(z=np.where(z > 0, z, np.nan), x=[str(p) for p in every], y=[str(s) for s in counts.index],
+    figure.add_heatmap(z=np.where(z > 0, z, np.nan), x=[str(p) for p in every],
+                       y=[str(s) for s in counts.index],
                        colorscale=_SEQUENTIAL, zmin=0,
                        xgap=1, ygap=2, colorbar=dict(title="bars", thickness=12),
                        hovertemplate="%{y}, %{x}: %{z:,} bars<extra></extra>")
@@ -214,7 +223,8 @@ _KEYS = ("symbol", "timeframe", "ts", "known_at", "session")
 def _columns(features: pd.DataFrame, columns: Sequence[str] | None) -> list[str]:
     "The columns to draw: those asked for, else every number that is no key."
     _need(features, "features", columns or ())
-    found = list(columns) if columns else [c for c in features.select_dtypes("number").columns if c not in _KEYS]
+    found = list(columns) if columns else [c for c in features.select_dtypes("number").columns
+                                           if c not in _KEYS]
     if not found: raise DataError(must_be("features", "a frame with a column of numbers",
                                           list(map(str, features.columns))))
     return found
@@ -227,8 +237,10 @@ def distribution_chart(features: pd.DataFrame,                # features: keys a
     from plotly.subplots import make_subplots
     names = _columns(features, columns)
     rows = -(-len(names) // 3)
-    figure = new_figure("Distribution of features", "share of rows in %; the outer 0.5 % on either side is left out",
-                        figure=make_subplots(rows, 3, subplot_titles=names, vertical_spacing=0.42 / rows / 1.3,
+    figure = new_figure("Distribution of features",
+                        "share of rows in %; the outer 0.5 % on either side is left out",
+                        figure=make_subplots(rows, 3, subplot_titles=names,
+                                             vertical_spacing=0.42 / rows / 1.3,
                                              horizontal_spacing=0.07), showlegend=False)
     for i, name in enumerate(names):
         v = features[name].to_numpy(dtype=float)
@@ -238,7 +250,8 @@ def distribution_chart(features: pd.DataFrame,                # features: keys a
         count, edges = np.histogram(v, bins=bins, range=(low, high) if high > low else (low - 0.5, low + 0.5))
         figure.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=100 * count / len(v), width=np.diff(edges),
                        marker=dict(color=COLOURS[0], line_width=0),
-                       row=i // 3 + 1, col=i % 3 + 1, hovertemplate=name + " %{x:.4~g}: %{y:.1f} %<extra></extra>")
+                       row=i // 3 + 1, col=i % 3 + 1, hovertemplate=name
+                       + " %{x:.4~g}: %{y:.1f} %<extra></extra>")
     figure.update_layout(height=160 + 165 * rows, bargap=0, margin=dict(t=104, b=40))
     figure.update_annotations(font_size=12)
     return figure
@@ -249,8 +262,10 @@ def missing_chart(features: pd.DataFrame,  # features: keys and float columns
     "Where values are missing, as per cent of each symbol's rows; a feature's warm-up is expected here."
     names = _columns(features, None)
     share = features[names].isna().groupby(features["symbol"].values).mean() * 100
-    figure = new_figure("Missing values", "per cent of a symbol's rows, warm-up included", "Feature", "Symbol")
-    figure.add_heatmap(z=share.to_numpy(), x=names, y=[str(s) for s in share.index], colorscale=_SEQUENTIAL, zmin=0,
+    figure = new_figure("Missing values", "per cent of a symbol's rows, warm-up included", "Feature",
+                        "Symbol")
+    figure.add_heatmap(z=share.to_numpy(), x=names, y=[str(s) for s in share.index],
+                       colorscale=_SEQUENTIAL, zmin=0,
                        zmax=max(5.0, share.to_numpy().max()),
                        xgap=2, ygap=2, texttemplate="%{z:.1f}", colorbar=dict(title="%", thickness=12),
                        hovertemplate="%{y}, %{x}: %{z:.2f} %<extra></extra>")
@@ -265,7 +280,8 @@ def correlation_chart(features: pd.DataFrame,                # features: keys an
     "Which features say the same thing: Spearman's rank correlation, over the rows where all have a value."
     names = _columns(features, columns)
     ranks = features[names].dropna().rank()
-    if len(ranks) < 3: raise DataError(must_be("features", "a frame with 3 or more complete rows", len(ranks)))
+    if len(ranks) < 3:
+        raise DataError(must_be("features", "a frame with 3 or more complete rows", len(ranks)))
     rho = ranks.corr().to_numpy()
     figure = new_figure("Correlation of features",
                         f"Spearman's rank correlation, {len(ranks):,} complete rows; grey is undefined")
@@ -284,22 +300,28 @@ def folds_chart(folds: pd.DataFrame,  # a row a fold: fold, train_start, train_e
                ) -> "Figure":         # one line a fold: training, gap, test
     "When each fold trained and when it was tested; the white between them is purge and embargo."
     if "part" not in _need(folds, "folds", ["fold"]):
-        each = _need(folds, "folds", ["fold", "train_start", "train_end", "test_start", "test_end"]).drop_duplicates("fold")
-        folds = pd.concat([pd.DataFrame(dict(fold=each.fold, part=part, start=each[f"{part}_start"], end=each[f"{part}_end"]))
+        each = _need(folds, "folds", ["fold", "train_start", "train_end", "test_start",
+                                      "test_end"]).drop_duplicates("fold")
+        folds = pd.concat([pd.DataFrame(dict(fold=each.fold, part=part, start=each[f"{part}_start"],
+                                             end=each[f"{part}_end"]))
                            for part in ("train", "test")])
-    parts = {part: rows for part, rows in _need(folds, "folds", ["fold", "part", "start", "end"]).groupby("part")}
+    parts = {part: rows for part, rows in _need(folds, "folds",
+                                                ["fold", "part", "start", "end"]).groupby("part")}
     later = all(part in parts for part in ("train", "test")) and (
         parts["train"].groupby("fold").end.max() < parts["test"].groupby("fold").start.min()).all()
     figure = new_figure("Folds", "each model is tested only on what came after its training" if later else
-                        "no test span touches a training span; white is purge and embargo", "Time (UTC)", "Fold")
+                        "no test span touches a training span; white is purge and embargo", "Time (UTC)",
+                        "Fold")
     for part, name, colour in (("train", "training", "#9CC7E4"), ("test", "test", COLOURS[1])):
         if part not in parts: continue
         rows = parts[part]
         start, end = _ms(rows.start), _ms(rows.end)
         figure.add_bar(y=[str(f) for f in rows.fold], base=start, x=end - start, orientation="h", name=name,
                        marker=dict(color=colour, line_width=0), width=0.6,
-                       customdata=[[f"{a:%d %b %Y}", f"{b:%d %b %Y}"] for a, b in zip(rows.start, rows.end, strict=True)],
-                       hovertemplate="fold %{y}, " + name + ": %{customdata[0]} to %{customdata[1]}<extra></extra>")
+                       customdata=[[f"{a:%d %b %Y}", f"{b:%d %b %Y}"] for a,
+                                   b in zip(rows.start, rows.end, strict=True)],
+                       hovertemplate="fold %{y}, " + name
+                       + ": %{customdata[0]} to %{customdata[1]}<extra></extra>")
     figure.update_layout(barmode="overlay", height=max(240, 150 + 30 * folds.fold.nunique()))
     figure.update_xaxes(type="date")
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
@@ -319,12 +341,15 @@ def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss
              "mae": "mean absolute error"}.get(metric, metric.replace("_", " "))
     y = f"Reduction of {words} (%)" if lower else f"Gain in {words} (percentage points)"
     figure = new_figure("Skill of each model by fold",
-                        f"{words}, out of sample, against a naive guess (zero line); above is better", "Model", y)
+                        f"{words}, out of sample, against a naive guess (zero line); above is better",
+                        "Model", y)
     models = sorted(scores.model.unique())
-    figure.add_bar(x=models, y=[gain[scores.model == m].mean() for m in models], name="mean", marker_color="#C9D6DF",
+    figure.add_bar(x=models, y=[gain[scores.model == m].mean() for m in models], name="mean",
+                   marker_color="#C9D6DF",
                    width=0.55, hovertemplate="%{x}, mean: %{y:.2f}<extra></extra>")
     for n, (fold, rows) in enumerate(scores.groupby("fold", sort=True)):
-        figure.add_scatter(x=rows.model.values, y=gain[rows.index].values, mode="markers", name=f"fold {fold}",
+        figure.add_scatter(x=rows.model.values, y=gain[rows.index].values, mode="markers",
+                           name=f"fold {fold}",
                            marker=dict(size=9, opacity=0.85, color=COLOURS[n % len(COLOURS)],
                                        line=dict(width=1, color="white")),
                            hovertemplate=f"%{{x}}, fold {fold}: %{{y:.2f}}<extra></extra>")
@@ -340,7 +365,8 @@ def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model pred
     _need(curves, "curves", ["model", "predicted", "observed", "count"])
     values, unit = task == "regression", "%" if task == "regression" else "f"
     figure = new_figure("Calibration", "size of a point is the number of predictions in its bin",
-                        *(("Mean prediction", "Mean of what happened") if values else ("Predicted probability of a rise", "Observed share of rises")))
+                        *(("Mean prediction", "Mean of what happened") if values
+                          else ("Predicted probability of a rise", "Observed share of rises")))
     low, high = (float(f(curves[["predicted", "observed"]].to_numpy())) for f in (np.nanmin, np.nanmax))
     figure.add_scatter(x=[low, high], y=[low, high], mode="lines", name="perfect",
                        line=dict(dash="dash", color="#8A949C"), hoverinfo="skip")
@@ -350,7 +376,8 @@ def calibration_chart(curves: pd.DataFrame,  # a row a model and bin: model pred
         figure.add_scatter(x=rows.predicted.values, y=rows.observed.values, mode="lines+markers", name=model,
                            marker=dict(size=size.values, color=COLOURS[n % len(COLOURS)]), line=dict(width=1),
                            customdata=rows["count"].values,
-                           hovertemplate=f"{model}: said %{{x:.2{unit}}}, was %{{y:.2{unit}}} (n = %{{customdata:,}})<extra></extra>")
+                           hovertemplate=f"{model}: said %{{x:.2{unit}}}, was %{{y:.2{unit}}} (n = "
+                                         f"%{{customdata:,}})<extra></extra>")
     return figure
 
 # %% ../../nbs/charts/01_figures.ipynb #9b3d6508
@@ -361,10 +388,12 @@ def importance_chart(importance: pd.DataFrame,  # one row a model and feature: m
     "What the models leaned on, largest first."
     _need(importance, "importance", ["model", "feature", "importance"])
     order = importance.groupby("feature").importance.mean().sort_values(ascending=False).index[:most]
-    figure = new_figure("Importance of features", "mean over folds; larger is more", f"Importance ({unit})", "")
+    figure = new_figure("Importance of features", "mean over folds; larger is more",
+                        f"Importance ({unit})", "")
     for n, (model, rows) in enumerate(importance.groupby("model", sort=True)):
         rows = rows.groupby("feature")[[c for c in ("importance", "std") if c in rows]].mean().reindex(order)
-        error = dict(array=rows["std"].to_numpy(), color="#5B6770", thickness=1, width=2) if "std" in rows else None
+        error = dict(array=rows["std"].to_numpy(), color="#5B6770", thickness=1,
+                     width=2) if "std" in rows else None
         figure.add_bar(y=list(order), x=rows.importance.to_numpy(), name=model, orientation="h",
                        marker_color=COLOURS[n % len(COLOURS)], error_x=error,
                        hovertemplate=model + ", %{y}: %{x:.4~g}<extra></extra>")
@@ -403,13 +432,15 @@ def drawdown_chart(equity: pd.DataFrame,  # equity: ts strategy benchmark (money
     for name, colour, width in _LINES:
         depth = (100 * (equity[name] / equity[name].cummax() - 1)).to_numpy(dtype=float)
         at = thin(depth, 4_000)
-        figure.add_scatter(x=_ms(equity.ts.iloc[at]), y=depth[at], name=name, line=dict(color=colour, width=width),
+        figure.add_scatter(x=_ms(equity.ts.iloc[at]), y=depth[at], name=name,
+                           line=dict(color=colour, width=width),
                            fill="tozeroy" if name == "strategy" else None,
                            fillcolor="rgba(0,114,178,0.15)", hovertemplate="%{y:.1f} %")
     for n, row in enumerate(rows, 1):
         ends = _ms([row.peak, equity.ts.iloc[-1] if pd.isna(row.recovered) else row.recovered])
         if ends[1] - ends[0] < 0.005 * span: continue
-        figure.add_vrect(x0=ends[0], x1=ends[1], fillcolor="#D55E00", opacity=0.08, line_width=0, layer="below", annotation_text=str(n),
+        figure.add_vrect(x0=ends[0], x1=ends[1], fillcolor="#D55E00", opacity=0.08, line_width=0,
+                         layer="below", annotation_text=str(n),
                          annotation_position="top left", annotation_font_color="#8A2A00")
     _time_axis(figure, equity.ts)
     return figure
@@ -420,24 +451,30 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def _months(table: pd.DataFrame) -> pd.DataFrame:
     "The table with a row a year and columns Jan to Dec, and Year where it has the year's return."
     if table.index.name != "year" and "year" in table: table = table.set_index("year")
-    names = {str(n): label for n, label in enumerate(_MONTHS, 1)} | {m.lower(): m for m in _MONTHS} | {"year": "Year"}
+    names = {str(n): label for n, label in enumerate(_MONTHS, 1)} | {m.lower(): m
+                                                                     for m in _MONTHS} | {"year": "Year"}
     known = table.rename(columns=lambda c: names.get(str(c).lower(), c))
     shown = [m for m in (*_MONTHS, "Year") if m in known and (m != "Year" or "Jan" in known)]
     if not shown:
-        raise DataError(must_be("table", "a frame with a column a month, 1 to 12", list(map(str, table.columns))))
+        raise DataError(must_be("table", "a frame with a column a month, 1 to 12",
+                                list(map(str, table.columns))))
     return known[shown].reindex(columns=[*_MONTHS, *(["Year"] if "Year" in shown else [])])
 
-def monthly_chart(table: pd.DataFrame,             # monthly returns (0.01 = 1 %): a row a year, columns 1..12 [year]
+def monthly_chart(table: pd.DataFrame, # monthly returns (0.01 = 1 %): a row a year, columns 1..12 [year]
                   title: str = "Monthly returns",  # the figure's title
                  ) -> "Figure":                    # heat-map: a row a year, per cent in each cell
     "Returns by month, in per cent; blue is gain, orange is loss."
     rows = _months(_need(table, "table"))
     z = rows.to_numpy(dtype=float) * 100
     months = np.abs(z[:, :12])
-    limit = (np.nanquantile(months, 0.95) if np.isfinite(months).any() else 0.0) or np.nan_to_num(months).max(initial=0.0) or 1.0
-    figure = new_figure(title, "per cent; colour saturates at the 95th percentile of the months", "Month", "Year")
-    figure.add_heatmap(z=z, x=list(rows.columns), y=[str(y) for y in rows.index], colorscale=_DIVERGING, zmin=-limit,
-                       zmax=limit, xgap=2, ygap=2, texttemplate="%{z:.1f}", colorbar=dict(title="%", thickness=12),
+    limit = (np.nanquantile(months, 0.95) if np.isfinite(months).any()
+             else 0.0) or np.nan_to_num(months).max(initial=0.0) or 1.0
+    figure = new_figure(title, "per cent; colour saturates at the 95th percentile of the months", "Month",
+                        "Year")
+    figure.add_heatmap(z=z, x=list(rows.columns), y=[str(y) for y in rows.index], colorscale=_DIVERGING,
+                       zmin=-limit,
+                       zmax=limit, xgap=2, ygap=2, texttemplate="%{z:.1f}",
+                       colorbar=dict(title="%", thickness=12),
                        hoverongaps=False, hovertemplate="%{x} %{y}: %{z:.2f} %<extra></extra>")
     figure.update_layout(height=max(240, 160 + 28 * len(rows)))
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
@@ -450,7 +487,8 @@ def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column 
                    ) -> "Figure":             # one step line a symbol, sharing the time axis
     "The weight of each symbol over time, in per cent of equity."
     from plotly.subplots import make_subplots
-    wide = _need(positions, "positions").set_index("ts") if "ts" in positions else _need(positions, "positions")
+    wide = _need(positions,
+                 "positions").set_index("ts") if "ts" in positions else _need(positions, "positions")
     names = [str(c) for c in wide.select_dtypes("number").columns]
     if not names: raise DataError(must_be("positions", "a frame with a column a symbol",
                                           list(map(str, positions.columns))))
@@ -461,12 +499,14 @@ def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column 
     most = max(_POINTS // len(names) // 2, 200)
     for n, name in enumerate(names):
         v = 100 * wide[name].to_numpy(dtype=float)
-        turns = np.flatnonzero(np.r_[True, v[1:] != v[:-1], True][: len(v)] | (np.arange(len(v)) == len(v) - 1))
+        turns = np.flatnonzero(np.r_[True, v[1:] != v[:-1], True][: len(v)]
+                               | (np.arange(len(v)) == len(v) - 1))
         turns = turns[thin(v[turns], most)]
         figure.add_scatter(x=_ms(wide.index[turns]), y=v[turns], name=name, row=n + 1, col=1, fill="tozeroy",
                            line=dict(shape="hv", width=1, color=COLOURS[n % len(COLOURS)]),
                            hovertemplate=name + ", %{x}: %{y:.1f} %<extra></extra>")
-        figure.update_yaxes(title_text=f"{name} (%)", row=n + 1, col=1, zeroline=True, zerolinecolor="#9AA5AE",
+        figure.update_yaxes(title_text=f"{name} (%)", row=n + 1, col=1, zeroline=True,
+                            zerolinecolor="#9AA5AE",
                             nticks=4)
     figure.update_layout(height=max(260, 130 + 90 * len(names)))
     _time_axis(figure, wide.index)
@@ -477,12 +517,15 @@ def positions_chart(positions: pd.DataFrame,  # weights (wide): index or column 
 def _spans(figure, rows: pd.DataFrame) -> None:
     "A line from each entry to its exit, blue where the trade gained and orange where it lost."
     done = rows[rows["exit_ts"].notna() & rows[["entry_price", "exit_price", "pnl"]].notna().all(axis=1)]
-    for name, inside, colour in (("gained", done["pnl"] > 0, COLOURS[0]), ("lost", done["pnl"] <= 0, COLOURS[1])):
+    for name, inside, colour in (("gained", done["pnl"] > 0, COLOURS[0]),
+                                 ("lost", done["pnl"] <= 0, COLOURS[1])):
         own = done[inside]
         gap = np.full(len(own), np.nan)
         x, y = (np.column_stack([*ends, gap]).ravel()[:-1] for ends in (
-            (_ms(own["entry_ts"]), _ms(own["exit_ts"])), (own["entry_price"].to_numpy(float), own["exit_price"].to_numpy(float))))
-        figure.add_scatter(x=x, y=y, mode="lines", name=f"{name} ({len(own):,})", line=dict(color=colour, width=1.2), hoverinfo="skip")
+            (_ms(own["entry_ts"]), _ms(own["exit_ts"])), (own["entry_price"].to_numpy(float),
+                                                          own["exit_price"].to_numpy(float))))
+        figure.add_scatter(x=x, y=y, mode="lines", name=f"{name} ({len(own):,})",
+                           line=dict(color=colour, width=1.2), hoverinfo="skip")
 
 def _marks(figure, rows: pd.DataFrame) -> None:
     "Triangles at entries and exits, and lines between them where it is known what came of the trade."
@@ -490,27 +533,31 @@ def _marks(figure, rows: pd.DataFrame) -> None:
     for side, shape, colour in (("entry", "triangle-up", "#1F2A33"), ("exit", "triangle-down", COLOURS[4])):
         done = rows[rows[f"{side}_ts"].notna() & rows[f"{side}_price"].notna()]
         words = [f"{side} of a {kind} trade" for kind in done.get("side", pd.Series("", done.index))]
-        figure.add_scatter(x=_ms(done[f"{side}_ts"]), y=done[f"{side}_price"].to_numpy(dtype=float), mode="markers",
-                           name=side, text=words, marker=dict(symbol=shape, size=8 if len(rows) <= 60 else 5, color=colour,
+        figure.add_scatter(x=_ms(done[f"{side}_ts"]), y=done[f"{side}_price"].to_numpy(dtype=float),
+                           mode="markers",
+                           name=side, text=words, marker=dict(symbol=shape,
+                                                              size=8 if len(rows) <= 60 else 5, color=colour,
                                                               line=dict(width=0.7, color="white")),
                            hovertemplate="%{text}<br>%{x}: %{y:,.8~r}<extra></extra>")
 
 # %% ../../nbs/charts/01_figures.ipynb #2c4bf9a9
-def trades_chart(bars: pd.DataFrame,          # bars (symbol ts close), with `factor` where prices are adjusted
-                 trades: pd.DataFrame,        # symbol entry_ts exit_ts entry_price exit_price [side pnl]; NaT: open
+def trades_chart(bars: pd.DataFrame, # bars (symbol ts close), with `factor` where prices are adjusted
+                 trades: pd.DataFrame, # symbol entry_ts exit_ts entry_price exit_price [side pnl]; NaT: open
                  symbol: str | None = None,   # which symbol; the one with most trades by default
                  most: int = 400,             # how many trades to draw, the latest ones
-                ) -> "Figure":                # price with a mark at each entry and exit; the price alone where there was no trade
+                ) -> "Figure": # price with a mark at each entry and exit; the price alone where there was no trade
     "Where a symbol was bought and sold, on its price."
     _need(bars, "bars", ["symbol", "ts", "close"])
     if len(trades): _need(trades, "trades", ["symbol", "entry_ts", "exit_ts", "entry_price", "exit_price"])
-    symbol = symbol or str(trades["symbol"].value_counts().sort_index().idxmax() if len(trades) else bars.symbol.iloc[0])
+    symbol = symbol or str(trades["symbol"].value_counts().sort_index().idxmax() if len(trades)
+                           else bars.symbol.iloc[0])
     g = _need(bars[bars.symbol == symbol], f"bars of {symbol}")
     rows = trades[trades.symbol == symbol].sort_values("entry_ts").tail(most) if len(trades) else trades
     every = int((trades.symbol == symbol).sum()) if len(trades) else 0
     note = "no trades" if not every else f"{every:,} trade{'s' * (every > 1)}" if every <= most else f"the latest {most:,} of {every:,} trades"
     adjusted = "factor" in g and not np.allclose(g["factor"], 1.0)
-    figure = new_figure(f"Trades in {symbol}", note + "; prices adjusted for splits and dividends" * adjusted, "Time (UTC)",
+    figure = new_figure(f"Trades in {symbol}",
+                        note + "; prices adjusted for splits and dividends" * adjusted, "Time (UTC)",
                         "Adjusted price (quote currency)" if adjusted else "Price (quote currency)")
     if len(rows): g = g[g.ts >= rows.entry_ts.min() - 0.03 * (g.ts.max() - rows.entry_ts.min())]
     at = g.iloc[thin(g.close.values, 5_000)]

@@ -19,7 +19,8 @@ DATA_TERMS = {
                 "correction.",
     "Point in time": "Read as it was known at some moment, later corrections left out.",
     "Session": "A market's trading day by its calendar; a daily bar belongs to one.",
-    "Corporate action": "A split, a dividend, a new name or a delisting; prices are adjusted for those that were "
+    "Corporate action": "A split, a dividend, a new name or a delisting; prices are adjusted for those "
+                        "that were "
                         "already known.",
     "Fact": "A fundamental or economic value with the period that it describes and the moment of its "
             "publication.",
@@ -77,11 +78,13 @@ JUDGEMENT_TERMS = {
     "Trial": "One combination of data, label, features, model, parameters and trading rule, counted "
              "once.",
     "Ledger": "The record of all trials and their out-of-sample returns; nothing can be taken out of it.",
-    "PSR": "Probabilistic Sharpe ratio: the probability that the true Sharpe ratio is above zero, given its length, "
+    "PSR": "Probabilistic Sharpe ratio: the probability that the true Sharpe ratio is above zero, given "
+           "its length, "
            "skew and kurtosis (Bailey and López de Prado, 2012).",
     "DSR": "Deflated Sharpe ratio: the same against the best that as many worthless trials would have shown "
            "(Bailey and López de Prado, 2014).",
-    "PBO": "Probability of backtest overfitting: how often the best trial before is below the middle afterwards "
+    "PBO": "Probability of backtest overfitting: how often the best trial before is below the middle "
+           "afterwards "
            "(Bailey, Borwein, López de Prado and Zhu, 2017).",
     "Benchmark": "Holding the same symbols over the same days, at the same costs.",
 }

@@ -23,41 +23,53 @@ _INK, _LINE = "#1F2A33", "#8A949C"
 def _frame(frame: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     "The frame, if it has rows and these columns."
     absent = [c for c in columns if c not in frame]
-    if absent: raise DataError(must_be(name, f"a frame with column `{absent[0]}`", list(map(str, frame.columns))))
+    if absent:
+        raise DataError(must_be(name, f"a frame with column `{absent[0]}`", list(map(str, frame.columns))))
     if frame.empty: raise DataError(must_be(name, "a frame with rows", "no rows"))
     return frame
 
 def _colours(models) -> dict[str, str]:
     "A colour for each model, by its name's place among those that say something; grey for the naive guess."
-    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(sorted(set(models) - {"dummy"}))} | {"dummy": _LINE}
+    return {m: COLOURS[i % len(COLOURS)] for i,
+            m in enumerate(sorted(set(models) - {"dummy"}))} | {"dummy": _LINE}
 
 # %% ../../nbs/charts/04_model_charts.ipynb #e39f0109
 def roc_chart(curve: pd.DataFrame, # model false_positive_rate true_positive_rate threshold, from `roc_curve`
              ) -> "Figure":        # a line a model, and the diagonal
     "Rises found against falls taken for rises; the diagonal is what guessing does."
     rows = _frame(curve, "curve", ("model", "false_positive_rate", "true_positive_rate", "threshold"))
-    figure = new_figure("ROC", "all folds together; the dashed diagonal is a guess", "Falls taken for rises (share)", "Rises found (share)")
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="guess", line=dict(dash="dash", color=_LINE), hoverinfo="skip")
+    figure = new_figure("ROC", "all folds together; the dashed diagonal is a guess",
+                        "Falls taken for rises (share)", "Rises found (share)")
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="guess", line=dict(dash="dash", color=_LINE),
+                       hoverinfo="skip")
     for model, own in rows.groupby("model", sort=True):
-        figure.add_scatter(x=np.r_[0, own["false_positive_rate"]], y=np.r_[0, own["true_positive_rate"]], mode="lines", name=model,
-                           line=dict(width=1.6, color=_colours(rows["model"])[model]), customdata=np.r_[np.nan, own["threshold"]],
-                           hovertemplate=model + ", from %{customdata:.3f}: %{y:.1%} of rises, %{x:.1%} of falls<extra></extra>")
+        figure.add_scatter(x=np.r_[0, own["false_positive_rate"]], y=np.r_[0, own["true_positive_rate"]],
+                           mode="lines", name=model,
+                           line=dict(width=1.6, color=_colours(rows["model"])[model]),
+                           customdata=np.r_[np.nan, own["threshold"]],
+                           hovertemplate=model
+                           + ", from %{customdata:.3f}: %{y:.1%} of rises, %{x:.1%} of falls<extra></extra>")
     figure.update_xaxes(range=[0, 1], tickformat=".0%", constrain="domain")
     figure.update_yaxes(range=[0, 1.005], tickformat=".0%")
     return figure
 
 def pr_chart(curve: pd.DataFrame, # model recall precision threshold baseline, from `pr_curve`
             ) -> "Figure":        # a line a model, and the share of rises
-    "How many of the rises that were said came true, against how many were found; the level line is always saying up."
+    """How many of the rises that were said came true, against how many were found; the level line is
+    always saying up."""
     rows = _frame(curve, "curve", ("model", "recall", "precision", "threshold", "baseline"))
-    figure = new_figure("Precision and recall", "all folds together; the dashed line is the share of rises", "Rises found (share)",
+    figure = new_figure("Precision and recall",
+                        "all folds together; the dashed line is the share of rises", "Rises found (share)",
                         "Rises said that came true (share)")
     share = float(rows["baseline"].mean())
-    figure.add_scatter(x=[0, 1], y=[share, share], mode="lines", name="always up", line=dict(dash="dash", color=_LINE), hoverinfo="skip")
+    figure.add_scatter(x=[0, 1], y=[share, share], mode="lines", name="always up",
+                       line=dict(dash="dash", color=_LINE), hoverinfo="skip")
     for model, own in rows.groupby("model", sort=True):
-        figure.add_scatter(x=own["recall"].to_numpy(), y=own["precision"].to_numpy(), mode="lines", name=model, customdata=own["threshold"].to_numpy(),
+        figure.add_scatter(x=own["recall"].to_numpy(), y=own["precision"].to_numpy(), mode="lines",
+                           name=model, customdata=own["threshold"].to_numpy(),
                            line=dict(width=1.6, color=_colours(rows["model"])[model]),
-                           hovertemplate=model + ", from %{customdata:.3f}: %{y:.1%} came true, %{x:.1%} found<extra></extra>")
+                           hovertemplate=model
+                           + ", from %{customdata:.3f}: %{y:.1%} came true, %{x:.1%} found<extra></extra>")
     late = rows.loc[rows["recall"] >= 0.02, "precision"]
     low, high = min(late.min(), share) if len(late) else 0.0, max(late.max(), share) if len(late) else 1.0
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
@@ -73,13 +85,18 @@ def confusion_chart(confusion: pd.DataFrame, # model predicted actual count coun
     models = sorted(rows["model"].unique())
     lines = -(-len(models) // 4)
     figure = new_figure("Confusion", "rows, and per cent of what happened; in brackets the naive guess",
-                        figure=make_subplots(lines, min(len(models), 4), subplot_titles=models, horizontal_spacing=0.04, vertical_spacing=0.3 / lines))
+                        figure=make_subplots(lines, min(len(models), 4), subplot_titles=models,
+                                             horizontal_spacing=0.04, vertical_spacing=0.3 / lines))
     for i, model in enumerate(models):
         own = rows[rows["model"] == model]
-        count, naive = (own.pivot(index="actual", columns="predicted", values=c).reindex(index=[0, 1], columns=[0, 1]) for c in ("count", "count_baseline"))
+        count, naive = (own.pivot(index="actual", columns="predicted",
+                                  values=c).reindex(index=[0, 1], columns=[0, 1])
+                                  for c in ("count", "count_baseline"))
         share = (100 * count.div(count.sum(axis=1).replace(0, np.nan), axis=0)).to_numpy()
-        text = [[f"{count.loc[a, p]:,}<br>{share[a, p]:.0f} %<br>({naive.loc[a, p]:,})" for p in (0, 1)] for a in (0, 1)]
-        figure.add_heatmap(z=share, x=["said fall", "said rise"], y=["was fall", "was rise"], zmin=0, zmax=100, xgap=2, ygap=2, showscale=False,
+        text = [[f"{count.loc[a, p]:,}<br>{share[a, p]:.0f} %<br>({naive.loc[a, p]:,})" for p in (0, 1)]
+                for a in (0, 1)]
+        figure.add_heatmap(z=share, x=["said fall", "said rise"], y=["was fall", "was rise"], zmin=0,
+                           zmax=100, xgap=2, ygap=2, showscale=False,
                            colorscale=[(0, "#F3F8FC"), (1, "#66A8D3")], text=text, texttemplate="%{text}",
                            hovertemplate="%{y}, %{x}: %{z:.1f} %<extra></extra>",
                            row=i // 4 + 1, col=i % 4 + 1)
@@ -99,16 +116,20 @@ def ic_time_chart(rolling: pd.DataFrame, # model ts rank_ic rank_ic_error how, f
     means = rows.groupby("model")["rank_ic"].mean().sort_values(ascending=False, kind="stable")
     few = "" if len(means) <= bands else f", of the {bands} best models"
     note = f"rank correlation {rows['how'].iloc[0]}, of the window that ends there; bands are 95 % intervals{few}"
-    figure = new_figure("Information coefficient over time", note, "Time (UTC)", "Rank information coefficient")
+    figure = new_figure("Information coefficient over time", note, "Time (UTC)",
+                        "Rank information coefficient")
     for model, own in rows.groupby("model", sort=True):
         colour = _colours(rows["model"])[model]
         at = pd.DatetimeIndex(own["ts"]).tz_convert("UTC").tz_localize(None).as_unit("ms").asi8.astype("float64")
         low, high = ((own["rank_ic"] + side * 1.96 * own["rank_ic_error"]).to_numpy() for side in (-1, 1))
         if model in means.index[:bands]:
-            figure.add_scatter(x=np.r_[at, at[::-1]], y=np.r_[low, high[::-1]], fill="toself", mode="none", fillcolor=colour, opacity=0.15,
+            figure.add_scatter(x=np.r_[at, at[::-1]], y=np.r_[low, high[::-1]], fill="toself", mode="none",
+                               fillcolor=colour, opacity=0.15,
                                name=model, legendgroup=model, showlegend=False, hoverinfo="skip")
-        figure.add_scatter(x=at, y=own["rank_ic"].to_numpy(), mode="lines", name=model, legendgroup=model, line=dict(width=1.4, color=colour),
-                           customdata=own["rank_ic_error"].to_numpy(), hovertemplate=model + ", %{x}: %{y:.4f}, s.e. %{customdata:.4f}<extra></extra>")
+        figure.add_scatter(x=at, y=own["rank_ic"].to_numpy(), mode="lines", name=model, legendgroup=model,
+                           line=dict(width=1.4, color=colour),
+                           customdata=own["rank_ic_error"].to_numpy(),
+                           hovertemplate=model + ", %{x}: %{y:.4f}, s.e. %{customdata:.4f}<extra></extra>")
     figure.add_hline(y=0, line=dict(color=_INK, width=1.2))
     figure.update_xaxes(type="date", hoverformat="%d %b %Y")
     return figure
@@ -121,13 +142,17 @@ def _points(rows: pd.DataFrame, names: list[str], place: pd.Series, figure) -> N
     for i, model in enumerate(models):
         own, colour = rows["model"] == model, _colours(rows["model"])[model]
         y = place[own].to_numpy() + (step * i - 0.32 if len(models) > 1 else 0)
-        figure.add_scatter(x=rows.loc[own, "rank_ic"].to_numpy(), y=y, mode="markers", name=model, text=[names[int(k)] for k in place[own]],
-                           marker=dict(size=7, color=colour), customdata=rows.loc[own, "rank_ic_error"].to_numpy(),
-                           error_x=dict(array=1.96 * rows.loc[own, "rank_ic_error"].to_numpy(), color=colour, thickness=1.2, width=0),
+        figure.add_scatter(x=rows.loc[own, "rank_ic"].to_numpy(), y=y, mode="markers", name=model,
+                           text=[names[int(k)] for k in place[own]],
+                           marker=dict(size=7, color=colour),
+                           customdata=rows.loc[own, "rank_ic_error"].to_numpy(),
+                           error_x=dict(array=1.96 * rows.loc[own, "rank_ic_error"].to_numpy(),
+                                        color=colour, thickness=1.2, width=0),
                            hovertemplate=model + ", %{text}: %{x:.4f}, s.e. %{customdata:.4f}<extra></extra>")
     figure.add_vline(x=0, line=dict(color=_INK, width=1.2))
     figure.update_layout(height=max(280, 180 + (14 + 8 * len(models)) * len(names)))
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], showgrid=False)
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5],
+                        showgrid=False)
     _row_borders(figure, len(names))
 
 def _note(rows: pd.DataFrame, more: str = "") -> str:
@@ -141,12 +166,17 @@ def ic_decay_chart(decay: pd.DataFrame, # model horizon how rank_ic rank_ic_erro
                   ) -> "Figure":        # a line with bars a model, over the horizon
     "How long what a model says stays true."
     rows = _frame(decay, "decay", (*_IC, "horizon"))
-    figure = new_figure("Decay", _note(rows, " with the return from the next open"), "Horizon (bars)", "Rank information coefficient")
+    figure = new_figure("Decay", _note(rows, " with the return from the next open"), "Horizon (bars)",
+                        "Rank information coefficient")
     for model, own in rows.dropna(subset="rank_ic").groupby("model", sort=True):
         colour, own = _colours(rows["model"])[model], own.sort_values("horizon")
-        figure.add_scatter(x=own["horizon"].to_numpy(), y=own["rank_ic"].to_numpy(), mode="lines+markers", name=model, line=dict(width=1, color=colour),
-                           marker=dict(size=7), error_y=dict(array=1.96 * own["rank_ic_error"].to_numpy(), color=colour, thickness=1.2, width=3),
-                           customdata=own["rank_ic_error"].to_numpy(), hovertemplate=model + ", %{x} bars: %{y:.4f}, s.e. %{customdata:.4f}<extra></extra>")
+        figure.add_scatter(x=own["horizon"].to_numpy(), y=own["rank_ic"].to_numpy(), mode="lines+markers",
+                           name=model, line=dict(width=1, color=colour),
+                           marker=dict(size=7), error_y=dict(array=1.96 * own["rank_ic_error"].to_numpy(),
+                                                             color=colour, thickness=1.2, width=3),
+                           customdata=own["rank_ic_error"].to_numpy(),
+                           hovertemplate=model
+                           + ", %{x} bars: %{y:.4f}, s.e. %{customdata:.4f}<extra></extra>")
     figure.add_hline(y=0, line=dict(color=_INK, width=1.2))
     figure.update_xaxes(tickvals=sorted(rows["horizon"].unique()))
     return figure
@@ -162,12 +192,14 @@ def ic_regimes_chart(regimes: pd.DataFrame, # model kind(year, volatility) regim
     return figure
 
 def ic_symbols_chart(symbols: pd.DataFrame, # model symbol rank_ic rank_ic_error, from `ic_by_symbol`
-                     most: int = 40,        # symbols drawn at most: the strongest and the weakest of the mean over models
+                     most: int = 40, # symbols drawn at most: the strongest and the weakest of the mean over models
                     ) -> "Figure":          # points with bars, the strongest symbol first
     "Whether a model lives from a few symbols."
     rows = _frame(symbols, "symbols", (*_IC, "symbol"))
-    order = rows.groupby("symbol")["rank_ic"].mean().sort_values(ascending=False, kind="stable", na_position="last").index
-    names = list(order) if len(order) <= most else [*order[:most // 2], *order[len(order) - (most - most // 2):]]
+    order = rows.groupby("symbol")["rank_ic"].mean().sort_values(ascending=False, kind="stable",
+                                                                 na_position="last").index
+    names = list(order) if len(order) <= most else [*order[:most // 2],
+                                                    *order[len(order) - (most - most // 2):]]
     note = "" if len(names) == len(order) else f"; the {most // 2} strongest and {most - most // 2} weakest of {len(order)} symbols"
     shown = rows[rows["symbol"].isin(names)]
     figure = new_figure("Symbols", _note(shown) + note, "Rank information coefficient")
@@ -180,34 +212,46 @@ def attribution_chart(summary: pd.DataFrame, # feature importance share directio
                       most: int = 20,        # features drawn at most, the largest
                      ) -> "Figure":          # horizontal bars, coloured by direction
     "Mean size of each feature's part, and which way high values push."
-    rows = _frame(summary, "summary", ("feature", "importance", "share", "direction")).sort_values("importance", ascending=False, kind="stable").head(most)
-    note = "mean size of a feature's part of a prediction" + ("" if len(rows) == len(summary) else f"; the {len(rows)} largest of {len(summary)} features")
+    rows = _frame(summary, "summary", ("feature", "importance", "share",
+                                       "direction")).sort_values("importance", ascending=False,
+                                                                 kind="stable").head(most)
+    note = "mean size of a feature's part of a prediction" + ("" if len(rows) == len(summary)
+                                                              else f"; the {len(rows)} largest of "
+                                                                   f"{len(summary)} features")
     figure = new_figure("Attribution", note, f"Mean size of its part ({unit})", barmode="overlay")
     d = rows["direction"].to_numpy()
-    for words, colour, inside in (("high values push up", COLOURS[0], d >= 0.3), ("high values push down", COLOURS[1], d <= -0.3),
+    for words, colour, inside in (("high values push up", COLOURS[0], d >= 0.3),
+                                  ("high values push down", COLOURS[1], d <= -0.3),
                                   ("neither", "#9AA5AE", ~(np.abs(d) >= 0.3))):
         own = rows[inside]
         if own.empty: continue
-        figure.add_bar(y=own["feature"].tolist(), x=own["importance"].to_numpy(), name=words, orientation="h", marker=dict(color=colour, line_width=0),
+        figure.add_bar(y=own["feature"].tolist(), x=own["importance"].to_numpy(), name=words,
+                       orientation="h", marker=dict(color=colour, line_width=0),
                        customdata=own[["share", "direction"]].to_numpy(),
-                       hovertemplate="%{y}: %{x:.4~g}, %{customdata[0]:.1%} of all, direction %{customdata[1]:.2f}<extra></extra>")
+                       hovertemplate="%{y}: %{x:.4~g}, %{customdata[0]:.1%} of all, direction "
+                                     "%{customdata[1]:.2f}<extra></extra>")
     figure.update_layout(height=max(280, 160 + 22 * len(rows)))
     figure.update_yaxes(categoryorder="array", categoryarray=rows["feature"].tolist()[::-1], showgrid=False)
     figure.update_xaxes(rangemode="tozero")
     return figure
 
 # %% ../../nbs/charts/04_model_charts.ipynb #3ccb6b93
-_WORDS = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", "pr_auc": "PR AUC", "rmse": "RMSE", "mae": "mean absolute error",
-          "r2": "R² against the naive guess", "rank_ic": "rank information coefficient", "ic": "information coefficient"}
+_WORDS = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", "pr_auc": "PR AUC",
+          "rmse": "RMSE", "mae": "mean absolute error",
+          "r2": "R² against the naive guess", "rank_ic": "rank information coefficient",
+          "ic": "information coefficient"}
 
-def intervals_chart(intervals: pd.DataFrame,   # model score value low high baseline gain gain_low gain_high verdict, from `score_intervals`
+def intervals_chart(intervals: pd.DataFrame, # model score value low high baseline gain gain_low gain_high verdict, from `score_intervals`
                     score: str | None = None,  # which score; the first by default
-                   ) -> "Figure":              # a point and a bar a model, the best first; the line is the baseline
+                   ) -> "Figure": # a point and a bar a model, the best first; the line is the baseline
     "What each model gains over the baseline, with its interval."
-    rows = _frame(intervals, "intervals", ("model", "score", "value", "baseline", "gain", "gain_low", "gain_high", "verdict"))
+    rows = _frame(intervals, "intervals", ("model", "score", "value", "baseline", "gain", "gain_low",
+                                           "gain_high", "verdict"))
     score = score or str(rows["score"].iloc[0])
-    rows = rows[rows["score"] == score].sort_values("gain", ascending=False, kind="stable", na_position="last")
-    if rows.empty: raise DataError(must_be("score", f"one of {', '.join(intervals['score'].unique())}", score))
+    rows = rows[rows["score"] == score].sort_values("gain", ascending=False, kind="stable",
+                                                    na_position="last")
+    if rows.empty:
+        raise DataError(must_be("score", f"one of {', '.join(intervals['score'].unique())}", score))
     better, words = rows["verdict"].str.startswith("better").to_numpy(), _WORDS.get(score, score.replace("_", " "))
     head = f"{better.sum()} of {len(rows)} models better than the baseline" if better.any() else "Not better than the baseline"
     note = f"{words}, out of sample; right of the line is better; bars are intervals from blocks of time"
@@ -215,12 +259,17 @@ def intervals_chart(intervals: pd.DataFrame,   # model score value low high base
     for name, inside, colour in (("better", better, COLOURS[0]), ("not better", ~better, "#7A858D")):
         own = rows[inside]
         if own.empty: continue
-        figure.add_scatter(x=own["gain"].to_numpy(), y=own["model"].tolist(), mode="markers", name=name, marker=dict(size=9, color=colour),
+        figure.add_scatter(x=own["gain"].to_numpy(), y=own["model"].tolist(), mode="markers", name=name,
+                           marker=dict(size=9, color=colour),
                            error_x=dict(symmetric=False, array=(own["gain_high"] - own["gain"]).to_numpy(),
-                                        arrayminus=(own["gain"] - own["gain_low"]).to_numpy(), color=colour, thickness=1.6, width=4),
+                                        arrayminus=(own["gain"] - own["gain_low"]).to_numpy(),
+                                        color=colour, thickness=1.6, width=4),
                            customdata=own[["value", "baseline"]].to_numpy(),
-                           hovertemplate="%{y}: %{customdata[0]:.5g} against %{customdata[1]:.5g}, gain %{x:.4~g}<extra></extra>")
-    figure.add_vline(x=0, line=dict(color=_INK, width=1.5), annotation_text="baseline", annotation_position="top right")
+                           hovertemplate="%{y}: %{customdata[0]:.5g} against %{customdata[1]:.5g}, gain "
+                                         "%{x:.4~g}<extra></extra>")
+    figure.add_vline(x=0, line=dict(color=_INK, width=1.5), annotation_text="baseline",
+                     annotation_position="top right")
     figure.update_layout(height=max(260, 170 + 30 * len(rows)), showlegend=True)
-    figure.update_yaxes(type="category", categoryorder="array", categoryarray=rows["model"].tolist()[::-1], showgrid=False)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=rows["model"].tolist()[::-1],
+                        showgrid=False)
     return figure

@@ -18,7 +18,8 @@ if TYPE_CHECKING: from plotly.graph_objects import Figure
 
 # %% ../../nbs/charts/02_quality_charts.ipynb #d84c912d
 _CELLS = 12_000
-_FULL = ((0.0, "#A63A00"), (0.5, "#E8894A"), (0.9, "#F6BC90"), (0.9999, "#FCE6D6"), (0.99991, "#A9CFE8"), (1.0, "#A9CFE8"))
+_FULL = ((0.0, "#A63A00"), (0.5, "#E8894A"), (0.9, "#F6BC90"), (0.9999, "#FCE6D6"), (0.99991, "#A9CFE8"),
+         (1.0, "#A9CFE8"))
 _PERIODS = {"D": "day", "W-SUN": "week", "M": "month", "Q": "quarter", "Y": "year"}
 
 def _joined(coverage: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -27,26 +28,36 @@ def _joined(coverage: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     days = pd.DatetimeIndex(coverage.session)
     for unit in _PERIODS:
         periods = days.to_period(unit)
-        if symbols * len(periods.unique()) <= max(_CELLS, symbols) and len(periods.unique()) <= 400 or unit == "Y": break
-    own = coverage.assign(period=periods.start_time.strftime("%Y-%m-%d" if unit in ("D", "W-SUN") else "%Y-%m" if unit != "Y" else "%Y"))
-    return own.groupby(["symbol", "period"], sort=True)[["present", "expected"]].sum().reset_index(), _PERIODS[unit]
+        if symbols * len(periods.unique()) <= max(_CELLS,
+                                                  symbols) and len(periods.unique()) <= 400 or unit == "Y":
+            break
+    own = coverage.assign(period=periods.start_time.strftime("%Y-%m-%d" if unit in ("D", "W-SUN")
+                                                             else "%Y-%m" if unit != "Y" else "%Y"))
+    return own.groupby(["symbol", "period"], sort=True)[["present",
+                                                         "expected"]].sum().reset_index(), _PERIODS[unit]
 
 def completeness_chart(coverage: pd.DataFrame,  # symbol session (date) present expected: bars
                        title: str = "Coverage", # the figure's title
-                      ) -> "Figure":            # heat-map: a row a symbol, a column a day (or week, month, quarter, year)
+                      ) -> "Figure": # heat-map: a row a symbol, a column a day (or week, month, quarter, year)
     "The share of the expected bars that are there, by symbol and period."
     if missing := [c for c in ("symbol", "session", "present", "expected") if c not in coverage]:
-        raise DataError(must_be("coverage", f"a frame with column `{missing[0]}`", list(map(str, coverage.columns))))
+        raise DataError(must_be("coverage", f"a frame with column `{missing[0]}`",
+                                list(map(str, coverage.columns))))
     if coverage.empty: raise DataError(must_be("coverage", "a frame with rows", "no rows"))
     cells, name = _joined(coverage[coverage.expected > 0])
     share = 100 * cells.present / cells.expected
-    wide = cells.assign(share=np.where(cells.present < cells.expected, share.clip(upper=99.98), 100.0)).pivot(index="symbol", columns="period", values="share")
+    wide = cells.assign(share=np.where(cells.present < cells.expected, share.clip(upper=99.98),
+                                       100.0)).pivot(index="symbol", columns="period", values="share")
     gone = (cells.expected - cells.present).sum()
     note = f"{int(gone):,} of {int(cells.expected.sum()):,} bars are missing" if gone else f"all {int(cells.expected.sum()):,} bars are there"
-    figure = new_figure(title, f"bars there in per cent of those expected, by {name}; {note}", f"{name.capitalize()} (UTC)", "Symbol")
-    figure.add_heatmap(z=wide.to_numpy(dtype="float32"), x=list(wide.columns), y=list(wide.index), colorscale=_FULL, zmin=0, zmax=100,
-                       xgap=1 if wide.shape[1] <= 120 else 0, ygap=2 if len(wide) <= 40 else 0, hoverongaps=False,
-                       colorbar=dict(title="%", thickness=12, tickvals=[0, 50, 100]), hovertemplate="%{y}, %{x}: %{z:.2f} %<extra></extra>")
+    figure = new_figure(title, f"bars there in per cent of those expected, by {name}; {note}",
+                        f"{name.capitalize()} (UTC)", "Symbol")
+    figure.add_heatmap(z=wide.to_numpy(dtype="float32"), x=list(wide.columns), y=list(wide.index),
+                       colorscale=_FULL, zmin=0, zmax=100,
+                       xgap=1 if wide.shape[1] <= 120 else 0, ygap=2 if len(wide) <= 40 else 0,
+                       hoverongaps=False,
+                       colorbar=dict(title="%", thickness=12, tickvals=[0, 50, 100]),
+                       hovertemplate="%{y}, %{x}: %{z:.2f} %<extra></extra>")
     figure.update_layout(height=min(max(240, 150 + 26 * len(wide)), 900), margin_b=60)
     figure.update_xaxes(type="category", nticks=10, showgrid=False)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, nticks=min(len(wide), 40))
@@ -54,7 +65,8 @@ def completeness_chart(coverage: pd.DataFrame,  # symbol session (date) present 
 
 # %% ../../nbs/charts/02_quality_charts.ipynb #bd88640a
 _TONES = ("#1F2A33", "#A6001A", "#5B2A86", "#00543D", "#7A4B00", "#0B3C6F")
-_MARKS = ("x-thin-open", "circle-open", "diamond-open", "triangle-up-open", "square-open", "cross", "star-open", "triangle-down-open")
+_MARKS = ("x-thin-open", "circle-open", "diamond-open", "triangle-up-open", "square-open", "cross",
+          "star-open", "triangle-down-open")
 
 def _shown(bars: pd.DataFrame, flags: pd.DataFrame, most: int) -> tuple[list[str], int]:
     "The symbols to draw: those with the most flags, then by name; and how many there are."
@@ -70,7 +82,8 @@ def flagged_chart(bars: pd.DataFrame,     # bars (symbol ts open high low close)
                  ) -> "Figure":           # price by symbol on a log axis, a kind of mark a check
     "Prices over time, with the bars that a check flagged."
     if missing := [c for c in ("check", "symbol", "ts") if c not in flags]:
-        raise DataError(must_be("flags", f"a frame with column `{missing[0]}`", list(map(str, flags.columns))))
+        raise DataError(must_be("flags", f"a frame with column `{missing[0]}`",
+                                list(map(str, flags.columns))))
     chosen, total = _shown(bars, flags, symbols) if len(bars) else ([], 0)
     drawn = bars[bars.symbol.isin(chosen)].reset_index(drop=True) if len(chosen) < total else bars
     figure = price_chart(drawn, title=title)
@@ -78,13 +91,19 @@ def flagged_chart(bars: pd.DataFrame,     # bars (symbol ts open high low close)
     found = f"{len(flags):,} flag{'s' * (len(flags) != 1)}" if len(flags) else "nothing was flagged"
     few = f"{len(chosen)} of {total} symbols, those with the most flags" if len(chosen) < total else f"{total} symbol{'s' * (total != 1)}"
     figure.update_layout(title_subtitle_text=f"{len(drawn):,} bars of {few}, log scale; {found}")
-    closes = drawn[["symbol", "ts", "close"]].sort_values("ts", kind="stable").assign(symbol=drawn.symbol.astype(object))
+    closes = drawn[["symbol", "ts", "close"]].sort_values("ts",
+                                                          kind="stable").assign(symbol=drawn.symbol.astype(object))
     for n, (check, own) in enumerate(flags.groupby("check", sort=True)):
         some = own.iloc[np.unique(np.linspace(0, len(own) - 1, min(len(own), marks)).round().astype(int))]
-        at = pd.merge_asof(some.assign(ts=some.ts.astype(drawn.ts.dtype), symbol=some.symbol.astype(object)), closes, on="ts", by="symbol")
+        at = pd.merge_asof(some.assign(ts=some.ts.astype(drawn.ts.dtype),
+                                       symbol=some.symbol.astype(object)), closes, on="ts", by="symbol")
         at = at[at.close.notna()]
         label = f"{check}: {len(own):,}" + (f" ({len(some)} drawn)" if len(some) < len(own) else "")
-        figure.add_scatter(x=pd.DatetimeIndex(at.ts).as_unit("ms").asi8.astype(float), y=at.close.to_numpy(), mode="markers", name=label,
-                           text=list(at.symbol), hovertemplate="%{text}, %{x}<extra>" + str(check) + "</extra>",
-                           marker=dict(symbol=_MARKS[n % len(_MARKS)], size=8, color=(tone := _TONES[n % len(_TONES)]), line=dict(width=1.5, color=tone)))
+        figure.add_scatter(x=pd.DatetimeIndex(at.ts).as_unit("ms").asi8.astype(float),
+                           y=at.close.to_numpy(), mode="markers", name=label,
+                           text=list(at.symbol), hovertemplate="%{text}, %{x}<extra>" + str(check)
+                           + "</extra>",
+                           marker=dict(symbol=_MARKS[n % len(_MARKS)], size=8,
+                                       color=(tone := _TONES[n % len(_TONES)]),
+                                       line=dict(width=1.5, color=tone)))
     return figure.update_layout(hovermode="closest")

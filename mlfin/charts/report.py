@@ -51,7 +51,8 @@ def _rewrite(value: Any, places: Sequence[tuple[re.Pattern, Any]]) -> Any:
     if isinstance(value, str):
         for pattern, stand_in in places: value = pattern.sub(stand_in, value)
         return value
-    if isinstance(value, Mapping): return {k: v if k in _KEPT_AS_IS else _rewrite(v, places) for k, v in value.items()}
+    if isinstance(value, Mapping):
+        return {k: v if k in _KEPT_AS_IS else _rewrite(v, places) for k, v in value.items()}
     if isinstance(value, (list, tuple)): return [_rewrite(v, places) for v in value]
     return value
 
@@ -74,8 +75,10 @@ def scrub(notebook: Mapping,                # an executed notebook (nbformat 4),
          ) -> dict:                         # a copy without times, machine paths and chance
     "What an executed notebook says about the result, without what it says about the machine."
     done = json.loads(json.dumps(notebook))
-    done["metadata"] = {k: v for k, v in done.get("metadata", {}).items() if k in ("kernelspec", "language_info",
-                                                                                   "ploomber", "mlfin", "title")}
+    done["metadata"] = {k: v for k, v in done.get("metadata", {}).items()
+                        if k in ("kernelspec", "language_info",
+                                                                                   "ploomber", "mlfin",
+                                                                                   "title")}
     for number, cell in enumerate(done["cells"]):
         meta = cell.get("metadata", {})
         cell["metadata"] = {"tags": meta["tags"]} if meta.get("tags") else {}
@@ -83,7 +86,8 @@ def scrub(notebook: Mapping,                # an executed notebook (nbformat 4),
         if "outputs" in cell:
             cell["outputs"] = _joined(cell["outputs"])
             for out in cell["outputs"]:
-                if "metadata" in out: out["metadata"] = {k: v for k, v in out["metadata"].items() if k != "papermill"}
+                if "metadata" in out:
+                    out["metadata"] = {k: v for k, v in out["metadata"].items() if k != "papermill"}
     return _rewrite(done, _places(root))
 
 # %% ../../nbs/charts/06_report.ipynb #78b59d9c
@@ -216,7 +220,8 @@ def _parameters(cells: Sequence[Mapping]) -> str:
     rows = [f"<tr><th>{html.escape(k)}</th><td>{html.escape(_shown(v))}</td></tr>" for k, v in values.items()
             if k not in ("upstream", "product", "resources_")]
     if not rows: return ""
-    return ('<details class="parameters"><summary>parameters</summary><div class="scroll"><table class="left">'
+    return ('<details class="parameters"><summary>parameters</summary><div class="scroll"><table '
+            'class="left">'
             f"<tbody>{''.join(rows)}</tbody></table></div></details>")
 
 def _text(value: str | Sequence[str]) -> str: return value if isinstance(value, str) else "".join(value)
@@ -239,25 +244,29 @@ def _figure(spec: Mapping, name: str) -> str:
     "A figure's place and, beside it, its JSON."
     title = (spec.get("layout", {}).get("title") or {})
     label = title.get("text", "") if isinstance(title, Mapping) else str(title)
-    body = json.dumps({"data": spec["data"], "layout": spec.get("layout", {})}, ensure_ascii=False, sort_keys=True,
+    body = json.dumps({"data": spec["data"], "layout": spec.get("layout", {})}, ensure_ascii=False,
+                      sort_keys=True,
                       separators=(",", ":"))
     height = int(spec.get("layout", {}).get("height") or 420)
     return (f'<div class="figure" id="{name}" role="img" aria-label="{html.escape(label, quote=True)}" '
             f'style="height:{height}px"></div>'
-            f'<script type="application/json" id="{name}-spec">{body.replace("<", chr(92) + "u003c")}</script>')
+            '<script type="application/json" '
+            f'id="{name}-spec">{body.replace("<", chr(92) + "u003c")}</script>')
 
 def _data(data: Mapping[str, Any], name: str) -> str:
     "One display output: its richest form that needs nothing from outside."
     if MIMETYPE in data: return _figure(data[MIMETYPE], name)
     if "text/html" in data:
         body = _OUTSIDE.sub("", _SCOPED.sub("", _text(data["text/html"]))).replace(' border="1"', "")
-        body = _NAMED.sub(r"<th>\2</th>\1", body)  # the index's name goes above its column, not on a line of its own
+        # the index's name goes above its column, not on a line of its own
+        body = _NAMED.sub(r"<th>\2</th>\1", body)
         body = _UTC.sub(lambda m: m[1] + m[2].removesuffix(":00").replace(" 00:00", ""), body)
         return f'<div class="scroll">{body}</div>'
     if "text/markdown" in data: return _markdown(_text(data["text/markdown"]))
     if "image/svg+xml" in data: return _text(data["image/svg+xml"])
     for kind in ("image/png", "image/jpeg"):
-        if kind in data: return f'<img alt="figure {name}" src="data:{kind};base64,{_text(data[kind]).strip()}">'
+        if kind in data:
+            return f'<img alt="figure {name}" src="data:{kind};base64,{_text(data[kind]).strip()}">'
     return f"<pre>{html.escape(_text(data['text/plain']))}</pre>" if "text/plain" in data else ""
 
 def _output(out: Mapping, name: str) -> str:
@@ -315,7 +324,8 @@ def render_page(notebook: Mapping,             # an executed notebook, scrubbed
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
                       '<meta name="generator" content="mlfin">',
         '<link rel="icon" href="data:,">', f"<title>{title}</title>",
-        f"<style>{_CSS}{colours}\n.left td{{text-align:left;white-space:normal}}.words{{text-align:left}}.long{{white-space:normal;min-width:18em}}</style>",
+        f"<style>{_CSS}{colours}\n.left "
+        f"td{{text-align:left;white-space:normal}}.words{{text-align:left}}.long{{white-space:normal;min-width:18em}}</style>",
         "<noscript><style>details.code{display:block!important}</style></noscript>", "</head>", "<body>",
         f'<header><b>mlfin</b>{links}<button type="button">Show code</button></header>', "<main>", body,
         "<footer>This page is the executed notebook beside it. Times are UTC.</footer>", "</main>",
@@ -327,12 +337,14 @@ class ReportExporter(HTMLExporter):
     export_from_notebook = "mlfin page"
     pages = List(Unicode(), list(PAGES),
                  help="Sibling pages, without .html, for the bar of a pipeline's notebooks.").tag(config=True)
-    root = Unicode("", help="The project's folder; found from the working directory by default.").tag(config=True)
+    root = Unicode("",
+                   help="The project's folder; found from the working directory by default.").tag(config=True)
 
     def from_notebook_node(self, nb, resources=None, **kw):
         "A page and nbconvert's resources."
         notebook = scrub(nb, self.root or _root())
-        tagged = [_text(c["source"]) for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", ())]
+        tagged = [_text(c["source"]) for c in notebook["cells"]
+                  if "parameters" in c["metadata"].get("tags", ())]
         in_pipeline = any(re.search(r"^product\b", source, re.MULTILINE) for source in tagged)
         resources = self._init_resources(resources)
         resources["output_extension"] = ".html"

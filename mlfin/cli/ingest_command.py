@@ -44,7 +44,7 @@ def source_address(source: str,              # as typed
 # %% ../../nbs/cli/06_ingest_command.ipynb #b65b7f72
 def default_zone() -> dict:
     "The zone of times that carry none, as the project's env.yaml has it; nothing outside of a project."
-    from mlfin.core.provenance import read_yaml
+    from mlfin.core.pipeline_spec import read_yaml
     from mlfin.core.settings import project_root
 
     try: path = project_root() / "env.yaml"

@@ -83,7 +83,8 @@ def nearest(name: str,             # the name that was given
 
 # %% ../../nbs/core/01_errors.ipynb #82aa702b
 class UnknownName(str):
-    "The message that `unknown` writes; its type tells `exit_code` that the question was wrong, whichever class raises it."
+    """The message that `unknown` writes; its type tells `exit_code` that the question was wrong,
+    whichever class raises it."""
 
 def unknown(field: str,            # what kind of thing was named: "parameter", "model"
             name: str,             # the name that was given
@@ -110,7 +111,8 @@ _NAME = re.compile(r"[\w.-]*")
 
 # %% ../../nbs/core/01_errors.ipynb #db797963
 def _secret_spans(text: str) -> Iterator[tuple[int, int]]:
-    "Start and end of what may be a secret in an address: values of parameters, and what stands before the last `@`."
+    """Start and end of what may be a secret in an address: values of parameters, and what stands before
+    the last `@`."""
     for found in _SECRET.finditer(text):
         end = text.find("&", found.end())
         yield found.end(), len(text) if end < 0 else end
@@ -137,7 +139,8 @@ def hide_password(address: str, # of a database, a server or a file; well formed
 def require(module: str,           # dotted name of the module to import
             extra: str,            # the extra of mlfin that brings it
            ) -> ModuleType:        # the imported module
-    "Import a package that an extra installs; raises `MissingExtraError`, which names the extra, where it is not there."
+    """Import a package that an extra installs; raises `MissingExtraError`, which names the extra, where
+    it is not there."""
     try: return import_module(module)
     except ModuleNotFoundError as e:
         if e.name is None or not (module == e.name or module.startswith(f"{e.name}.")): raise
@@ -146,9 +149,11 @@ def require(module: str,           # dotted name of the module to import
 
 # %% ../../nbs/core/01_errors.ipynb #8d45ce36
 DONE, REFUSED, MISUSED, AWAY = 0, 1, 2, 3
-_REMOTE = ("psycopg", "sqlalchemy", "redis", "mlflow", "pymongo", "ccxt", "deltalake")   # packages that ask somebody else
+# packages that ask somebody else
+_REMOTE = ("psycopg", "sqlalchemy", "redis", "mlflow", "pymongo", "ccxt", "deltalake")
 _NO_ANSWER = re.compile(r"Operational|Interface|Connect|Timeout|Network|ServerSelection|Unavailable|RestException")
-_NOT_READY = (429, 502, 503, 504)                                                        # HTTP: ask again later
+# HTTP: ask again later
+_NOT_READY = (429, 502, 503, 504)
 _NO_WAITING_HELPS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 def _is_away(error: BaseException | None) -> bool:

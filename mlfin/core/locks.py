@@ -24,14 +24,16 @@ from .settings import Settings
 if TYPE_CHECKING: from filelock import BaseFileLock
 
 # %% ../../nbs/core/06_locks.ipynb #10c50010
-def file_lock(path: str | Path,                # the lock file, in a folder that exists; made where it is not there
-              timeout: float = -1,             # seconds to wait for another holder; 0: not at all; negative: for ever
+def file_lock(path: str | Path, # the lock file, in a folder that exists; made where it is not there
+              timeout: float = -1, # seconds to wait for another holder; 0: not at all; negative: for ever
               on_acquired: Callable[[int], None] | None = None, # called with the open file's number when it is held
              ) -> "BaseFileLock":              # a context manager; `acquire` and `release` for a longer time
-    "A lock that one holder has at a time; `with` raises `TimeoutError` where another has it, `OSError` where it cannot be made."
+    """A lock that one holder has at a time; `with` raises `TimeoutError` where another has it, `OSError`
+    where it cannot be made."""
     from filelock import FileLock
 
-    return FileLock(path, timeout, mode=0o600, thread_local=False, poll_interval=0.003, fallback_to_soft=False,
+    return FileLock(path, timeout, mode=0o600, thread_local=False, poll_interval=0.003,
+                    fallback_to_soft=False,
                     on_acquired=on_acquired)
 
 # %% ../../nbs/core/06_locks.ipynb #10c50014
@@ -47,7 +49,8 @@ def is_locked(path: str | Path, # a lock file that exists
 def noted_lock(path: str | Path,        # the lock file
                timeout: float = 0.0,    # seconds to wait for another holder
               ) -> Iterator[Callable[[str], None]]: # writes the note; each call replaces the one before
-    "Hold a lock and keep a note in its file; raises `TimeoutError` where another holder has it, and `OSError`."
+    """Hold a lock and keep a note in its file; raises `TimeoutError` where another holder has it, and
+    `OSError`."""
     opened: list[int] = []
     def write(text: str) -> None:
         with suppress(OSError):                     # on a full disk the lock is held without its note
@@ -85,7 +88,8 @@ def _this_process() -> str:
     return json.dumps({"since": time.time(), "by": f"{user}, process {os.getpid()} on {platform.node()}"})
 
 def _read_holder(path: Path) -> Holder:
-    "The holder that a lock file names; an empty one where it has not written yet, or where Windows lets nobody read it."
+    """The holder that a lock file names; an empty one where it has not written yet, or where Windows lets
+    nobody read it."""
     try:
         note = json.loads(path.read_bytes())
         return Holder(datetime.fromtimestamp(note["since"], UTC), str(note["by"]))
@@ -108,14 +112,16 @@ _GLANCE = 0.25 # seconds in which a process that only looks has let go again
 def experiment_lock(settings: Settings,   # the profile
                     experiment: str,      # name of a line of research
                    ) -> Iterator[None]:
-    "Hold the lock of an experiment; raises `BusyError` where another process has it, `DataError` where it cannot be made."
+    """Hold the lock of an experiment; raises `BusyError` where another process has it, `DataError` where
+    it cannot be made."""
     path = _lock_path(settings, experiment)
     with ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             note = held.enter_context(noted_lock(path, _GLANCE))
         except TimeoutError:
-            raise BusyError(f"Experiment `{experiment}` is being run by another process: {_read_holder(path)}.\n"
+            raise BusyError(f"Experiment `{experiment}` is being run by another process: "
+                            f"{_read_holder(path)}.\n"
                             "Hint: wait for it, or use --experiment OTHER.") from None
         except OSError as e:
             raise DataError(f"{path.parent} cannot be written to: {e.strerror}.\n"

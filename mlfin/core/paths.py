@@ -47,7 +47,8 @@ def _is_system(path: Path) -> bool:
 
 def _is_visible(path: Path, folder: Path) -> bool:
     "Whether a path lies in a folder, and no name between them begins with a dot."
-    return path.is_relative_to(folder) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.is_relative_to(folder) and not any(part.startswith(".")
+                                                   for part in path.relative_to(folder).parts)
 
 # %% ../../nbs/core/04_paths.ipynb #c0e2d1b7
 def _split_pattern(path: Path) -> tuple[Path, tuple[str, ...]]:
@@ -59,7 +60,7 @@ def _split_pattern(path: Path) -> tuple[Path, tuple[str, ...]]:
     return Path(*parts[:first]), parts[first:]
 
 def real_path(path: str | Path, # a file that may be there or not
-              ) -> str:         # links resolved; `os.devnull`, which nobody may read, where that cannot be told
+              ) -> str: # links resolved; `os.devnull`, which nobody may read, where that cannot be told
     "Where a path leads."
     try: return os.path.realpath(path)
     except (OSError, ValueError): return os.devnull
@@ -95,7 +96,8 @@ def may_read(path: str | Path,    # absolute, links resolved
     if _is_system(path) or any(_is_below(path, place) for place in private_paths(settings)): return False
     named = _question_path(settings.root)
     if path == named: return True
-    packages = Path(find_spec("mlfin").origin).parent, settings.root / "mlfin"   # a run's kernels import a copy
+    # a run's kernels import a copy
+    packages = Path(find_spec("mlfin").origin).parent, settings.root / "mlfin"
     folders = [folder for package in packages for folder in _builtin(Path(os.path.realpath(package)))]
     folders += [Path(os.path.realpath(folder)) for folder in settings.data_dirs]
     return any(_is_visible(path, folder) for folder in (*folders, *([named] if named else [])))
@@ -106,13 +108,15 @@ MAX_PATH_LENGTH = 1024 # characters of a path in a request
 def _refusal(path: str) -> ParameterError:
     "The refusal of a path; it says nothing of what lies there."
     hint = "an operator lists these folders in `data_dirs` (settings.ini); `mlfin ingest` at a terminal reads any file."
-    return ParameterError(must_be("path", "a file in one of the folders that requests may read", path, hint=hint))
+    return ParameterError(must_be("path", "a file in one of the folders that requests may read", path,
+                                  hint=hint))
 
 # %% ../../nbs/core/04_paths.ipynb #c2113c56
-def check_path(path: str,          # a file, a folder or a pattern, as the request has it; relative to the project's folder
+def check_path(path: str, # a file, a folder or a pattern, as the request has it; relative to the project's folder
                settings: Settings, # the profile
                ) -> str:           # the same
-    "Check a path of a request; raises `ParameterError` where it is malformed or leads out of the allowed folders."
+    """Check a path of a request; raises `ParameterError` where it is malformed or leads out of the
+    allowed folders."""
     plain = isinstance(path, str) and 0 < len(path) <= MAX_PATH_LENGTH and path.isprintable()
     if not plain or path.startswith("~") or "://" in path or "{{" in path:
         wanted = f"a plain path of 1 to {MAX_PATH_LENGTH} characters, without ~, :// and {{{{"
@@ -120,17 +124,20 @@ def check_path(path: str,          # a file, a folder or a pattern, as the reque
     whole = settings.root / path
     fixed, rest = (whole, ()) if os.path.isfile(whole) else _split_pattern(whole)
     if ".." in rest or "**" in rest:
-        raise ParameterError(must_be("path", "a pattern without .. and ** after its first wildcard", path, "request"))
+        raise ParameterError(must_be("path", "a pattern without .. and ** after its first wildcard", path,
+                                     "request"))
     if not may_read(real_path(fixed), settings): raise _refusal(path)
     return path
 
 # %% ../../nbs/core/04_paths.ipynb #92d21094
 def confined() -> bool:
-    "Whether this process works for a request (`MLFIN_CONFINED=1`): it then opens only what requests may read."
+    """Whether this process works for a request (`MLFIN_CONFINED=1`): it then opens only what requests may
+    read."""
     return os.environ.get("MLFIN_CONFINED") == "1"
 
 @lru_cache(8)
-def _profile_settings(root: Path, profile: str, folders: str) -> Settings: return load_settings(profile or None, root)
+def _profile_settings(root: Path, profile: str, folders: str) -> Settings:
+    return load_settings(profile or None, root)
 
 def _process_settings() -> Settings:
     "The profile of this process, read once for each environment."
@@ -143,9 +150,11 @@ def unknown_in_data(field: str,           # what kind of thing was named: "symbo
                     names: Iterable[str], # those that were found in a file or a table
                     where: str = "",      # which one that is
                     ) -> str:             # the message, with a suggestion or the list of names
-    "The message for a name that data do not have; where this process works for a request, no other name is repeated."
+    """The message for a name that data do not have; where this process works for a request, no other name
+    is repeated."""
     if not confined(): return unknown(field, name, names, where)
-    return must_be(field, "one that is there", name, where, "what else is there, `mlfin ingest` says at a terminal.")
+    return must_be(field, "one that is there", name, where,
+                   "what else is there, `mlfin ingest` says at a terminal.")
 
 # %% ../../nbs/core/04_paths.ipynb #92d21095
 def require_allowed(path: str | Path, # a file, a folder or a pattern
@@ -174,13 +183,16 @@ def _opened_path(fd: int, path: str | Path) -> str:
 def open_data(path: str | Path,    # a file of data
               buffering: int = -1, # as `open` takes it
               ) -> BinaryIO:       # to be read
-    "Open a file that a user named; for a request raises `ParameterError` for one that it may not read, or no regular file."
+    """Open a file that a user named; for a request raises `ParameterError` for one that it may not read,
+    or no regular file."""
     if not confined(): return open(path, "rb", buffering)
-    require_allowed(path)                                # before it is opened: some devices may not even be touched
+    # before it is opened: some devices may not even be touched
+    require_allowed(path)
     fd = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
     try:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        if not regular or not may_read(_opened_path(fd, path), _process_settings()): raise _refusal(Path(path).name)
+        if not regular or not may_read(_opened_path(fd, path), _process_settings()):
+            raise _refusal(Path(path).name)
         return os.fdopen(fd, "rb", buffering)
     except BaseException:
         os.close(fd)

@@ -59,9 +59,10 @@ def _narrow(path: Path | str, found: os.stat_result, where: int | None = None) -
     "Take a file's or a folder's bits for others away; whether there were any."
     if user_number() is None or not stat.S_IMODE(found.st_mode) & _PRIVATE: return False
     try: os.chmod(path, stat.S_IMODE(found.st_mode) & ~_PRIVATE, dir_fd=where)
-    except PermissionError:                                                # root's: what matters is that nobody else gets in
+    except PermissionError: # root's: what matters is that nobody else gets in
         if stat.S_IMODE(found.st_mode) & 0o007:
-            raise SettingsError(f"`{path}` is open to everybody and cannot be closed by this user.\nHint: chmod go-rwx {path}") from None
+            raise SettingsError(f"`{path}` is open to everybody and cannot be closed by this user.\nHint: "
+                                f"chmod go-rwx {path}") from None
     return True
 
 def check_home(settings: Settings, # the profile
@@ -70,15 +71,20 @@ def check_home(settings: Settings, # the profile
     for place in (settings.root / ".mlfin", settings.root / ".mlfin" / settings.profile):
         try: found, link = place.stat(), place.lstat()
         except FileNotFoundError: continue
-        except OSError as e: raise SettingsError(f"`{place}` cannot be looked at: {e.strerror}.\nHint: whose is it?") from None
-        if not stat.S_ISDIR(found.st_mode): raise SettingsError(f"`{place}` must be a folder.\nHint: move the file away.")
+        except OSError as e:
+            raise SettingsError(f"`{place}` cannot be looked at: {e.strerror}.\nHint: whose is it?") from None
+        if not stat.S_ISDIR(found.st_mode):
+            raise SettingsError(f"`{place}` must be a folder.\nHint: move the file away.")
         if not _mine(found) or not _mine(link):
-            raise SettingsError(f"`{place}` belongs to another user (number {found.st_uid}), who could change accounts, keys and models.\n"
+            raise SettingsError(f"`{place}` belongs to another user (number {found.st_uid}), who could "
+                                "change accounts, keys and models.\n"
                                 f"Hint: run mlfin as that user, or chown -R {user_number()} {place}")
         _narrow(place, found)
 
 # %% ../../nbs/core/05_permissions.ipynb #aaed49ce
-_EXPOSED = ("keys.json", "seal_keys.json") # secrets that others could read are refused where they are used: only a person can say whether it must be renewed
+# secrets that others could read are refused where they are used: only a person can say whether it must be
+# renewed
+_EXPOSED = ("keys.json", "seal_keys.json")
 
 def make_private(settings: Settings, # the profile
                  ) -> int:           # files and folders that were open to others
@@ -91,8 +97,10 @@ def make_private(settings: Settings, # the profile
             except FileNotFoundError: continue                             # a job that works took it away
             if name in _EXPOSED or stat.S_ISLNK(found.st_mode) or not _mine(found): continue
             count += _narrow(name, found, here)
-    for place in (*private_paths(settings), Path(settings.store) / "raw"):    # databases that stand elsewhere, and the copies of what was read
-        if place.name in _EXPOSED or not (place.is_file() or place.name == "raw" and place.is_dir()) or place.is_symlink(): continue
+    for place in (*private_paths(settings), Path(settings.store) / "raw"): # databases that stand elsewhere, and the copies of what was read
+        if place.name in _EXPOSED or not (place.is_file() or place.name == "raw"
+                                          and place.is_dir()) or place.is_symlink():
+            continue
         for path in (place, *(place.rglob("*") if place.is_dir() else ())):
             found = path.lstat()
             if not stat.S_ISLNK(found.st_mode) and _mine(found): count += _narrow(path, found)

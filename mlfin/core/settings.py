@@ -25,7 +25,8 @@ _CLOSURE = {"loaders": ("_script_folder", "import_plugins")} # see `mlfin.core.c
 
 # %% ../../nbs/core/03_settings.ipynb #0ce3b171
 def _script_folder() -> Path | None:
-    "Folder of the script that runs (`python project/script.py`); None for a module, a shell, or an installed command."
+    """Folder of the script that runs (`python project/script.py`); None for a module, a shell, or an
+    installed command."""
     main = sys.modules.get("__main__")
     if getattr(main, "__spec__", None) is not None or not getattr(main, "__file__", None): return None
     folder = Path(main.__file__).resolve().parent
@@ -38,7 +39,8 @@ def _is_project(folder: Path) -> bool:
 # %% ../../nbs/core/03_settings.ipynb #0ce3b172
 def project_root(start: str | Path | None = None, # folder to start from; the working directory by default
                 ) -> Path:                        # absolute path of the project's folder
-    "The nearest project folder upwards, or that of the running script; raises `SettingsError` where there is none."
+    """The nearest project folder upwards, or that of the running script; raises `SettingsError` where
+    there is none."""
     given = os.environ.get("MLFIN_ROOT")
     if given and start is None:
         if Path(given).is_dir(): return Path(given).resolve()
@@ -49,7 +51,8 @@ def project_root(start: str | Path | None = None, # folder to start from; the wo
     if start is None and (script := _script_folder()) is not None:
         try: return project_root(script)
         except SettingsError: pass
-    raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not there.\n"
+    raise SettingsError(f"No mlfin project at or above {here}: pipeline.yaml and settings.ini are not "
+                        "there.\n"
                         "Hint: change into a project's folder, or set MLFIN_ROOT to it.")
 
 # %% ../../nbs/core/03_settings.ipynb #46c374b5
@@ -58,41 +61,42 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # the service
-    accounts: str = Field("", repr=False)             # users of the service: an SQLAlchemy URL; empty: a SQLite file
+    accounts: str = Field("", repr=False) # users of the service: an SQLAlchemy URL; empty: a SQLite file
     access_minutes: int = Field(10, ge=1, le=60)      # how long an access token is good for
     refresh_minutes: int = Field(60, ge=1, le=1440)   # a session that is not refreshed for so long is over
     session_minutes: int = Field(480, ge=1, le=1440)  # how long a log-in lasts, refreshed or not
-    second_factor: Literal["auto", "required", "optional"] = "auto" # auto: required but in development and test
+    second_factor: Literal["auto", "required",
+                           "optional"] = "auto" # auto: required but in development and test
     limit_user: str = "600/minute"                    # requests of one user; empty: no limit
     limit_address: str = "1200/minute"                # requests of one address
     limit_exempt: tuple[str, ...] = ()                # users without limits
     serve_host: str = "127.0.0.1"                     # address that the service listens on
     serve_port: int = Field(8000, ge=0, le=65_535)    # and its port
     serve_workers: int = Field(1, ge=1, le=256)       # its processes
-    job_workers: int = Field(2, ge=1, le=16)          # trainings at once for requests; an ingest has its own place
-    job_wait: int = Field(21_600, ge=0)               # seconds a training waits for another run of its experiment (6 h)
-    serve_address: str = ""                           # where the dashboard finds it: https://...; empty: where it listens
-    serve_ca: str = ""                                # PEM file of its certificate's authority; empty: the machine's
+    job_workers: int = Field(2, ge=1, le=16) # trainings at once for requests; an ingest has its own place
+    job_wait: int = Field(21_600, ge=0) # seconds a training waits for another run of its experiment (6 h)
+    serve_address: str = "" # where the dashboard finds it: https://...; empty: where it listens
+    serve_ca: str = "" # PEM file of its certificate's authority; empty: the machine's
     serve_grace: int = Field(30, ge=0, le=3600)       # seconds that requests under way have when it stops
-    tls_cert: str = ""                                # PEM file of its certificate; empty: plain HTTP, this machine only
+    tls_cert: str = "" # PEM file of its certificate; empty: plain HTTP, this machine only
     tls_key: str = ""                                 # PEM file of the certificate's private key
     body_mb: int = Field(4, ge=1, le=1024)            # largest body of a request, in MB
     body_seconds: float = Field(15.0, gt=0)           # in which a request's body must arrive
-    data_dirs: tuple[str, ...] = ()                   # folders that a path in a request may lie in; empty: none
+    data_dirs: tuple[str, ...] = () # folders that a path in a request may lie in; empty: none
     cors: tuple[str, ...] = ()                        # origins of pages in browsers that may ask
     proxies: tuple[str, ...] = ()                     # addresses of proxies whose X-Forwarded-For is believed
 
     # where things are kept
     profile: str                                      # name of the section
     root: Path                                        # the project's folder
-    store: str                                        # where bars are kept: a folder (Delta lake), or postgresql://...
-    store_replica: str = ""                           # a warehouse's read-only replica, postgresql://...; empty: none
+    store: str # where bars are kept: a folder (Delta lake), or postgresql://...
+    store_replica: str = "" # a warehouse's read-only replica, postgresql://...; empty: none
     mlflow: str                                       # tracking URI
     artifacts: str                                    # MLflow's artifact folder
     ledger: Path                                      # SQLite file of all trials
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     log_to: Literal["files", "stdout"] = "files"      # where the service's logs go
-    redis: str = ""                                   # redis://host:port/db for frequent reads; empty: in process
+    redis: str = "" # redis://host:port/db for frequent reads; empty: in process
     user_agent: str = ""                              # who asks the SEC: a name and an address to write to
     tuning: str = ""                                  # Optuna's storage: an SQLAlchemy URL; empty: in memory
 
@@ -103,13 +107,13 @@ class Settings(BaseModel):
     plugins: tuple[str, ...] = ()                     # modules with a user's features and models
     task_timeout: int = Field(18_000, ge=1)           # seconds a task may take (5 h)
     memory_mb: int = Field(1024, ge=16)               # how much of a file ingest holds at once, in MB
-    train_time: int = Field(14_400, ge=1)             # seconds a training may take (4 h); then it stops cleanly
+    train_time: int = Field(14_400, ge=1) # seconds a training may take (4 h); then it stops cleanly
     train_mb: int = Field(8_192, ge=64)               # memory that parallel folds may take together, in MB
     model_mb: int = Field(2_048, ge=1)                # how large a saved model may be, in MB
     gate_level: float = Field(0.001, gt=0, lt=0.5)    # chance that a worthless model passes the gate
     gate_latency_ms: float = Field(50.0, gt=0)        # how long one prediction may take
     gate_age_days: int = Field(7, ge=0)               # how old the newest bar may be at a promotion
-    retrain_promote: bool = False                     # whether `mlfin retrain` promotes a model that passes the gate
+    retrain_promote: bool = False # whether `mlfin retrain` promotes a model that passes the gate
 
     def data_dir(self, experiment: str, # name of a line of research
                  ) -> Path:
@@ -172,10 +176,11 @@ def _parsed(raw: dict[str, str], root: Path, profile: str) -> dict:
     return found
 
 # %% ../../nbs/core/03_settings.ipynb #c8e38fd7
-def load_settings(profile: str | None = None,     # section of settings.ini; `MLFIN_PROFILE`, then "development"
+def load_settings(profile: str | None = None, # section of settings.ini; `MLFIN_PROFILE`, then "development"
                   root: str | Path | None = None, # the project's folder; found from the working directory by default
                  ) -> Settings:
-    "The settings of a profile: argument over environment over profile over `[DEFAULT]`; raises `SettingsError`."
+    """The settings of a profile: argument over environment over profile over `[DEFAULT]`; raises
+    `SettingsError`."""
     root = project_root() if root is None else Path(root).resolve()
     profile = profile or os.environ.get("MLFIN_PROFILE") or "development"
     try: return Settings(profile=profile, root=root, **_parsed(_raw_settings(root, profile), root, profile))
@@ -204,7 +209,8 @@ def import_plugins() -> tuple[str, ...]: # names of the modules
         try: import_module(name)
         except ModuleNotFoundError as e:
             if e.name not in (name, name.partition(".")[0]): raise
-            raise SettingsError(must_be("plugins", "modules that can be imported", name, "settings.ini or MLFIN_PLUGINS",
+            raise SettingsError(must_be("plugins", "modules that can be imported", name,
+                                        "settings.ini or MLFIN_PLUGINS",
                                         "a file NAME.py in the project's folder, or an installed package.")) from None
     return names
 
@@ -216,7 +222,8 @@ def _home_is_writable() -> bool:
     return home.is_dir() and os.access(home, os.W_OK)
 
 def _is_private_folder(folder: Path) -> bool:
-    "Whether a folder is there, or can be made, that nobody else can write to: IPython and Numba run what lies in theirs."
+    """Whether a folder is there, or can be made, that nobody else can write to: IPython and Numba run
+    what lies in theirs."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
@@ -231,7 +238,8 @@ def _cache_folders(root: Path | None) -> dict[str, str]:
     "Folders for the caches of other packages: in the project, else in the temporary folder."
     user = "own" if user_number() is None else user_number()
     usual = [*([root / ".mlfin" / "cache"] if root else []), Path(tempfile.gettempdir()) / f"mlfin-{user}"]
-    folder = next((f for f in usual if _is_private_folder(f)), None) or Path(tempfile.mkdtemp(prefix="mlfin-"))
+    folder = next((f for f in usual if _is_private_folder(f)),
+                  None) or Path(tempfile.mkdtemp(prefix="mlfin-"))
     # on Linux Numba looks beside the modules first, where all may be compiled already
     names = _CACHES | ({} if sys.platform == "linux" else {"NUMBA_CACHE_DIR": "numba"})
     return {key: str(folder / name) for key, name in names.items()}
@@ -244,7 +252,8 @@ _QUIET = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "PLOOMBER_
 
 def quiet_environment(settings: Settings | None = None, # threads and the Keras backend come from here
                      ) -> dict[str, str]:               # what now stands in the environment
-    "Telemetry off, one thread, JAX for Keras, figures without their library: for this process and its children."
+    """Telemetry off, one thread, JAX for Keras, figures without their library: for this process and its
+    children."""
     wanted = _QUIET | {"KERAS_BACKEND": settings.keras_backend if settings else "jax",
                        "OMP_NUM_THREADS": str(settings.threads if settings else 1)}
     if not _home_is_writable(): wanted |= _cache_folders(settings.root if settings else None)

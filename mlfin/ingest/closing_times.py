@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import DataError
-from ..core.provenance import read_yaml
+from ..core.pipeline_spec import read_yaml
 from ..market.bars import BAR_COLUMNS, as_bars, parse_timeframe, timeframe_delta
 from ..market.calendars import infer_calendar
 from ..sources.sources import default_calendar, load_sources

@@ -150,7 +150,8 @@ def _doubted(bars: pd.DataFrame, actions: pd.DataFrame, already: str) -> pd.Data
 
 # %% ../../nbs/market/03_actions.ipynb #76d0d23d
 def _steps(own: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.ndarray, np.ndarray]:
-    "For one symbol: what each bar's price is multiplied by beyond the bar before, for splits and for dividends."
+    """For one symbol: what each bar's price is multiplied by beyond the bar before, for splits and for
+    dividends."""
     splits, dividends = np.ones(len(own)), np.ones(len(own))
     close = own.close.to_numpy()
     actions = actions[actions.kind.isin(["split", "dividend"])]
@@ -178,11 +179,11 @@ def _steps(own: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.
 def adjust_bars(bars: pd.DataFrame,       # a bar frame of raw prices
                 actions: pd.DataFrame,    # an actions frame; symbols without bars are ignored
                 mode: str | None = "none", # None or "none", "splits", or "total" (splits and dividends)
-                anchor: str = "start",    # which bar keeps its raw price: "start" or "end" of the symbol's bars
+                anchor: str = "start", # which bar keeps its raw price: "start" or "end" of the symbol's bars
                 reinvest: str = "close",  # dividends buy shares at the ex-date's "close" or at the "previous" one
                 as_of=None,               # only actions known at this moment; None: all
                 already: str = "refuse",  # splits that the prices do not show: "refuse", "skip" or "apply"
-                ) -> pd.DataFrame:        # bars with adjusted prices and volume, and `factor` (adjusted = raw * factor)
+                ) -> pd.DataFrame: # bars with adjusted prices and volume, and `factor` (adjusted = raw * factor)
     "Adjust prices for splits and dividends; volume for splits only."
     mode = mode or "none"
     for field, value, allowed in (("adjust", mode, ("none", "splits", "total")),
@@ -234,7 +235,8 @@ def _own_ratio(own: pd.DataFrame) -> np.ndarray:
 
 # %% ../../nbs/market/03_actions.ipynb #9e2f2b6e
 def _split_ratio(jump: float, drop: float, tolerance: float) -> float:
-    "The split within a jump of the ratio; 1 if there is none. `drop` is the price before over the price after."
+    """The split within a jump of the ratio; 1 if there is none. `drop` is the price before over the price
+    after."""
     # no split is smaller; a slight fall is noise
     if 1 / 1.2 < jump < 1.2: return 1.0
     # shares were put together: one for n
@@ -251,8 +253,8 @@ def _split_ratio(jump: float, drop: float, tolerance: float) -> float:
 # %% ../../nbs/market/03_actions.ipynb #693958bd
 def derive_actions(bars: pd.DataFrame,         # a bar frame of raw prices
                    adjusted_close: pd.Series,  # float64, one for each bar, in the same order; NaN where unknown
-                   reinvest: str = "close",    # how the source adjusts: at the ex-date's "close" or the "previous" one
-                   ) -> pd.DataFrame:          # an actions frame; origin "derived", known_at the ex-bar's close
+                   reinvest: str = "close", # how the source adjusts: at the ex-date's "close" or the "previous" one
+                   ) -> pd.DataFrame: # an actions frame; origin "derived", known_at the ex-bar's close
     "Splits and dividends from the ratio of adjusted to raw close."
     if len(adjusted_close) != len(check_bars(bars)):
         raise DataError(must_be("adjusted_close", f"one value for each of {len(bars)} bars",
@@ -278,7 +280,8 @@ def compare_actions(given: pd.DataFrame,     # an actions frame, as a source lis
                     found: pd.DataFrame,     # another, e.g. derived from its adjusted close
                     tolerance: float = 0.02, # relative difference of values that still counts as the same
                     ) -> pd.DataFrame:       # symbol ex_date kind given found ratio says
-    "Where two lists of splits and dividends differ: same, differs, hundredfold, repeated, only given, only found."
+    """Where two lists of splits and dividends differ: same, differs, hundredfold, repeated, only given,
+    only found."""
     keys = ["symbol", "ex_date", "kind"]
     one, two = (as_actions(a).query("kind in ['split', 'dividend']").set_index(keys).value
                 for a in (given, found))
@@ -304,7 +307,7 @@ def _today(symbol: str, since, changes: dict) -> str:
     return symbol
 
 # %% ../../nbs/market/03_actions.ipynb #4775e931
-def follow_renames(frame: pd.DataFrame,   # a bar frame or an actions frame, with symbols as they were at the time
+def follow_renames(frame: pd.DataFrame, # a bar frame or an actions frame, with symbols as they were at the time
                    actions: pd.DataFrame, # an actions frame; its renames and delistings count
                    as_of=None,            # only changes known at this moment; None: all
                    ) -> pd.DataFrame:     # the same rows under the last name of each holding, sorted

@@ -18,7 +18,8 @@ from .bars import TIME, check_bars, merge_bars, moment, parse_timeframe, timefra
 # %% ../../nbs/market/02_calendars.ipynb #fada4208
 @lru_cache(maxsize=64)
 def _exchange(calendar: str, first: int, last: int):
-    "An exchange's calendar over all years from `first` to `last`, and wider where it can, so that it is made once."
+    """An exchange's calendar over all years from `first` to `last`, and wider where it can, so that it is
+    made once."""
     import exchange_calendars
 
     names = exchange_calendars.get_calendar_names()
@@ -264,7 +265,8 @@ def _on_grid(bars: pd.DataFrame, grid: pd.DataFrame, name: str, outside: str) ->
 
 # %% ../../nbs/market/02_calendars.ipynb #4203ee5c
 def _cut(bars: pd.DataFrame, short: np.ndarray, opens: np.ndarray, closes: np.ndarray) -> np.ndarray:
-    "Longer bars at the ends of a symbol that the shorter ones (which open at `short`) do not fill; one value a bar."
+    """Longer bars at the ends of a symbol that the shorter ones (which open at `short`) do not fill; one
+    value a bar."""
     ts, symbol = bars.ts.astype("int64").to_numpy(), pd.factorize(bars.symbol)[0]
     edge = np.flatnonzero(np.diff(symbol)) + 1
     first, last = np.r_[0, edge], np.r_[edge, len(bars)] - 1
@@ -280,7 +282,7 @@ def _cut(bars: pd.DataFrame, short: np.ndarray, opens: np.ndarray, closes: np.nd
 def resample(bars: pd.DataFrame,        # a bar frame, one timeframe
              timeframe: str,            # longer than that of the bars; canonical name or alias
              calendar: str,             # "24/7", "forex" or an exchange's code
-             partial: str = "drop",     # the first and last bar, where not full: "drop" or "mark" (a column `partial`)
+             partial: str = "drop", # the first and last bar, where not full: "drop" or "mark" (a column `partial`)
              outside: str = "refuse",   # bars while the market is shut: "refuse" or "drop"
              ) -> pd.DataFrame:         # a bar frame of longer bars; known at their close
     "Make longer bars from shorter ones, by the calendar's sessions."

@@ -20,7 +20,7 @@ from .bars import PRICES
 _MOST, _ROWS = 10, 5_000      # decimals that a price can have; rows of a symbol that are looked at
 
 def price_decimals(values: np.ndarray, # prices, float64; what is not finite does not count
-                   ) -> np.ndarray:    # counts: how many of them need 0, 1, 2, ... 10 decimals; the last entry: more than that
+                   ) -> np.ndarray: # counts: how many of them need 0, 1, 2, ... 10 decimals; the last entry: more than that
     "How many decimals prices have; what a float adds in its last bits does not count."
     left = np.asarray(values, dtype="float64")
     left = np.abs(left[np.isfinite(left)])
@@ -49,7 +49,8 @@ class SpreadUnit:
                symbols: pd.Series,       # of the same rows
                where: str,               # the source, for messages
                ) -> pd.Series:           # ask less bid, in price units; NaN for symbols that nobody wants
-        "Spreads as prices; raises `DataError` for fractions among what was taken for points, and for a symbol whose point is not known."
+        """Spreads as prices; raises `DataError` for fractions among what was taken for points, and for a
+        symbol whose point is not known."""
         if self.only: spread = spread.where(symbols.isin(self.only))
         if self.whole and (odd := spread[np.isfinite(spread) & (spread % 1 != 0)]).size:
             raise _unclear(float(odd.iloc[0]), where)
@@ -177,7 +178,8 @@ def _kept(points: dict[str, float]) -> SpreadUnit:
     told = _size(sizes[0]) if len(sizes) == 1 else ", ".join(f"{_size(v)} ({s})" for s,
                                                              v in list(points.items())[:5])
     return SpreadUnit({"": sizes[0]} if len(sizes) == 1 else points,
-                      f"the spread counts units of {told}, as the store keeps it; it is stored in price units")
+                      f"the spread counts units of {told}, as the store keeps it; it is stored in price "
+                      "units")
 
 # %% ../../nbs/market/04_spreads.ipynb #ddcb0826
 def _counted(points: dict[str, float], metatrader: bool) -> SpreadUnit:

@@ -1,8 +1,6 @@
 """The champion online: the same numbers as research, bar by bar, and what came of them."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
 
 _HOME = {
     "Bar": "messages",
@@ -15,7 +13,7 @@ _HOME = {
     "Stream": "stream",
     "live_records": "live",
     "match_outcomes": "outcomes",
-    "predict": "predictor",
+    "predict_latest": "predictor",
     "tally_outcomes": "outcomes",
     "write_records": "live",
 }
@@ -31,14 +29,3 @@ def __getattr__(name):
 
 def __dir__():
     return __all__
-
-
-class _Callable(ModuleType):
-    """The room itself, called: `from mlfin import predict`, then `predict("AAPL", experiment="default")`."""
-
-    def __call__(self, symbols=None, *, experiment="default", profile=None):
-        "What an experiment's champion says of the newest closed bar of each symbol; see `mlfin.predict.predictor.predict`."
-        return self.predict(symbols, experiment=experiment, profile=profile)
-
-
-sys.modules[__name__].__class__ = _Callable

@@ -200,7 +200,7 @@ def test_what_needs_a_pickle_is_kept_under_a_key_alone(trained, tmp_path, monkey
     from mlfin.models import formats
 
     keys = SealKeys(tmp_path / "ours" / "seal_keys.json")
-    monkeypatch.setattr(training, "pack_estimator", formats._pack_pickle)
+    monkeypatch.setattr(training, "pack_estimator", formats.pack_pickle)
     assert trained(["logistic"])[1] == trained(["logistic"])[1] == 2 and not trained.path.exists()
     assert trained(["logistic"], seal_keys=keys)[1] == 2 and trained(["logistic"], seal_keys=keys)[1] == 0
 

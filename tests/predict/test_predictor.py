@@ -746,7 +746,7 @@ def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(settings,
     found = find_version(settings, "coded")
     state = code_state(settings, found, manifest)
     assert state.same and state.moved == ("jump",) and state.rows == len(bars) and "same bits in all" in state.says
-    with registry_module._registry(settings) as client:                    # who has no key can neither forge nor move a proof
+    with registry_module.mlflow_registry(settings) as client:                    # who has no key can neither forge nor move a proof
         for forged in (found.tags["mlfin.code_proofs"].replace('"rows": ', '"rows": 1'), "[1]", "{", '[{"hmac": "x", "same": true}]'):
             client.set_model_version_tag(found.name, "1", "mlfin.code_proofs", forged)
             assert code_state(settings, find_version(settings, "coded"), manifest).same is None
@@ -807,12 +807,13 @@ def test_a_stream_is_shared_where_everything_about_it_is_the_same(lake):
     assert not any(serving._alike(one, other) for other in others) and not serving._alike(grouped("x"), grouped("y"))
 
 
-def test_mlfin_predict_is_the_predictor(settings, bars):
+def test_predict_latest_is_the_predictor(settings, bars):
     Lake(settings.store).write(bars)
-    said = mlfin.predict("AAA", experiment="main", profile=settings)
-    assert said[0].symbol == "AAA" and said[0].probability == mlfin.predict(experiment="main", profile=settings)[0].probability
-    from mlfin import predict
-    assert predict is mlfin.predict and predict("BBB", experiment="main", profile=settings)[0].symbol == "BBB"
+    said = mlfin.predict_latest("AAA", experiment="main", profile=settings)
+    assert said[0].symbol == "AAA" and said[0].probability == mlfin.predict_latest(experiment="main", profile=settings)[0].probability
+    from mlfin import predict_latest
+    assert predict_latest("BBB", experiment="main", profile=settings)[0].symbol == "BBB"
+    assert mlfin.predict is sys.modules["mlfin.predict"] and not callable(mlfin.predict)
     for p in serving._kept.values():
         p.close()
     serving._kept.clear()

@@ -9,7 +9,7 @@ import sys
 import pytest
 import typer
 
-from mlfin.core.provenance import read_pipeline, read_yaml
+from mlfin.core.pipeline_spec import read_pipeline, read_yaml
 from mlfin.cli.app import app
 from mlfin.runs.question import read_question
 
