@@ -35,7 +35,7 @@ def _first(window: int | str | None, ts: pd.Series) -> int | None:
 def schedule(
     spans: pd.DataFrame,  # ts t0 t1 (UTC), a row a decision: a dataset's `spans`
     period: str = "3ME",  # how long a model serves: "1YE", "2QE", "3ME", "4W", "10D", "6h", UTC
-    window: int | str | None = "730D",  # what it learns from: so long before, or so many decision times; None: all there is
+    window: int | str | None = "730D",  # so long before, or so many decision times; None: all
     embargo: int = 5,  # decision times between the last training span and the first test, >= 0
 ) -> list[Fold]:  # a training for each period, in order of time; checked against the spans
     "When a model is trained again, and from what; a `SplitError` where the data do not reach."
@@ -79,15 +79,18 @@ _RULE = TradingRule()  # long where a rise is likelier than not
 @dataclass(frozen=True)
 class Retrained:
     "What a model gave that was trained again as time went on."
-    periods: pd.DataFrame  # a row a training: period, sizes and borders, days total_return sharpe annualised max_drawdown costs
+    # a row a training: period, sizes and borders, days total_return sharpe annualised max_drawdown costs
+    periods: pd.DataFrame
     simulation: Simulation                      # one account through all of them
-    predictions: pd.DataFrame = field(repr=False) # out of sample, and of rows without an outcome; `fold` is the period
+    # out of sample, and of rows without an outcome; `fold` is the period
+    predictions: pd.DataFrame = field(repr=False)
     trained: Trained = field(repr=False)        # scores, verdict, the model fitted to all rows
 
     @property
     def says(self) -> str:
         "The periods in a sentence."
-        r, total = self.periods["total_return"], float(self.simulation.equity["strategy"].iloc[-1]) / self.simulation.initial_cash - 1
+        r, equity = self.periods["total_return"], self.simulation.equity["strategy"]
+        total = float(equity.iloc[-1]) / self.simulation.initial_cash - 1
         return (f"Trained {len(r)} times: {(r > 0).sum()} periods ended above their start, the best with "
                 f"{r.max():+.1%}, the worst with {r.min():+.1%}; "
                 f"{total:+.1%} in all, after costs of {self.simulation.costs['total']:,.0f}.")
@@ -106,7 +109,9 @@ def retrain(
     actions: pd.DataFrame | None = None,  # splits, dividends, delistings of bars that are raw
     **training: Any,  # for `cross_train`: seed, task, overrides, jobs, resume, on_progress, ...
 ) -> Retrained:
-    "Walk forward by time: train, trade until the next training, train again."
+    """Walk forward by time: train, trade until the next training, train again.
+
+    `training` goes to `cross_train` as it is."""
     folds = schedule(dataset.spans, period, window, embargo)
     trained = cross_train(dataset, folds, [model], **training)
     told = pd.concat([trained.predictions, trained.pending], ignore_index=True)
@@ -138,8 +143,11 @@ def check_paths(paths: pd.DataFrame,       # path symbol ts fold ..., of one mod
                 folds: Sequence[Fold],     # the folds that foretold them
                 dataset,                   # what was split: keys and spans
                ) -> pd.DataFrame:          # the same paths
-    """Refuse a path that tells a row by a fold that learnt from it, or does not test it; and folds whose
-    spans touch."""
+    """Refuse a path that predicts a row by a fold that learnt from it, or does not test it; and folds
+    whose spans
+    touch.
+
+    Raises `SplitError` for such folds."""
     check_folds(folds, dataset.spans)
     place = pd.MultiIndex.from_frame(dataset.keys[["symbol", "ts"]])
     row = place.get_indexer(pd.MultiIndex.from_frame(paths[["symbol", "ts"]]))

@@ -94,7 +94,9 @@ def _record(equity, ends, returns):
         r = money / before - 1.0 if before > 0.0 else 0.0
         returns[d], before = r, money
         if d == 0: origin = r
-        low, high, off = r if r < low else low, r if r > high else high, r - origin
+        if r < low: low = r
+        if r > high: high = r
+        off = r - origin
         total += off
         square += off * off
     if n < 2 or high - low <= 1e-12 * max(abs(low), abs(high)): return np.nan
@@ -111,7 +113,8 @@ def _judge(books, cash, ruined, ends, out, returns):
         total += money
     ratio = _record(equity, ends, returns)
     out[0] = np.nan if ruined >= 0 else ratio
-    out[1], out[2], out[3], out[4] = depth, equity[-1] / cash - 1.0, books.totals[7] * len(equity) / total, books.totals[8]
+    out[1], out[2] = depth, equity[-1] / cash - 1.0
+    out[3], out[4] = books.totals[7] * len(equity) / total, books.totals[8]
 
 # %% ../../nbs/backtest/13_sweep.ipynb #bd5c9540
 _TERMS = np.dtype([(name, "f8") for name in CostTerms._fields])
@@ -223,7 +226,9 @@ def _run(plan: _Plan, cash: float, calendar: str,
 @dataclass(frozen=True, eq=False)
 class Sweep:
     "What each set of a grid would have earned."
-    table: pd.DataFrame  # a row a set: the axes; `sharpe` (a day, NaN: none) `annualised` `max_drawdown` (0 to -1) `total_return` `turnover` `orders`
+    # a row a set: the axes; `sharpe` (a day, NaN: none) `annualised` `max_drawdown` (0 to -1) `total_return`
+    # `turnover` `orders`
+    table: pd.DataFrame
     returns: pd.DataFrame    # simple daily returns: index `date` (UTC midnight), a column a set
     axes: Mapping[str, list] # the grid
     rules: list              # of `TradingRule`, a set
@@ -238,7 +243,9 @@ class Sweep:
     def best(
         self, metric: str = "sharpe",
     ) -> int:  # number of the set: a row of `table`, a column of `returns`
-        "The set with the largest figure; the first of several."
+        """The set with the largest figure; the first of several.
+
+        `metric` is a column of the table."""
         return _best(self, metric)
 
     def plateau(
@@ -336,7 +343,9 @@ def _sentence(metric: str, value: float, kept: float, share: float, count: int, 
     name = _NAMES[metric]
     if value <= 0: return f"No set of the grid has a {name} above zero."
     if not count: return "The best set has no neighbours in the grid: whether it stands alone cannot be said."
-    where, some = ("on a plateau", f" ({share * count:.0f} of {count} at least {tolerance:.0%})") if share >= 0.5 else ("alone", "")
+    where, some = "alone", ""
+    if share >= 0.5:
+        where, some = "on a plateau", f" ({share * count:.0f} of {count} at least {tolerance:.0%})"
     kept_of = f"keep {kept:.0%} of its {name}" if kept >= 0 else f"have a {name} below zero at the median"
     text = f"The best set stands {where}: its neighbours {kept_of}{some}.".replace("%", " %")
     return text + (f" It stands at the end of {' and '.join(edge)}: a wider grid may show a better one."

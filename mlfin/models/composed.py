@@ -55,7 +55,9 @@ def fit_part(estimator,          # an estimator that is not fitted
              spans=None,         # ts t0 t1 of the whole panel, for what is held out within
              embargo: int = 0,   # decision times around what is held out
             ):                   # the estimator, fitted
-    "Fit an estimator to some rows of a panel."
+    """Fit an estimator to some rows of a panel.
+
+    `X` and `y` are the inputs and the targets, row by row."""
     y = np.asarray(y)
     if getattr(estimator, "takes_panel", False):
         return estimator.fit(X, y, sample_weight, keys=keys, spans=spans, rows=rows, embargo=embargo)
@@ -105,7 +107,10 @@ class _Persistence(BaseEstimator):
 class PersistenceClassifier(ClassifierMixin, _Persistence):
     "The last direction goes on."
     def fit(self, X, y, sample_weight=None): # inputs, at most two classes (the second is up), weights
-        "Learn how often the direction went on."
+        """Learn how often the direction went on.
+
+        `X` (rows, columns) holds the inputs, `y` the targets, `sample_weight` a weight for each row. 
+        Raises `ValueError` for more than two classes."""
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         self.classes_, up = np.unique(y, return_inverse=True)
@@ -141,7 +146,9 @@ class PersistenceClassifier(ClassifierMixin, _Persistence):
 class PersistenceRegressor(RegressorMixin, _Persistence):
     "The last return again, as it stands."
     def fit(self, X, y, sample_weight=None): # inputs, values; nothing is learnt from them
-        "Find the column."
+        """Find the column.
+
+        `X` (rows, columns) holds the inputs, `y` the targets, `sample_weight` a weight for each row."""
         X, y = validate_data(self, X, y, y_numeric=True)
         _check_sample_weight(sample_weight, X)
         self.column_ = _column(self, getattr(self, "feature_names_in_", None))
@@ -164,7 +171,8 @@ class _Kind(MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.estimator_type, tags.classifier_tags, tags.regressor_tags = own.estimator_type, own.classifier_tags, own.regressor_tags
+        tags.estimator_type = own.estimator_type
+        tags.classifier_tags, tags.regressor_tags = own.classifier_tags, own.regressor_tags
         tags.target_tags, tags.input_tags.allow_nan = own.target_tags, own.input_tags.allow_nan
         tags.target_tags.multi_output = False
         return tags
@@ -188,7 +196,8 @@ class _Wrapper(_Kind):
         "Inputs and rows to predict, checked."
         check_is_fitted(self, "estimator_")
         plain = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)
-        return X if hasattr(X, "iloc") else plain, np.arange(len(plain)) if rows is None else np.asarray(rows)
+        at = np.arange(len(plain)) if rows is None else np.asarray(rows)
+        return X if hasattr(X, "iloc") else plain, at
 
     def _say(self, X, keys, rows) -> np.ndarray:
         "What the fitted estimator says of the rows."
@@ -222,13 +231,17 @@ class ClassWeighted(_Wrapper):
         self, estimator,                        # a classifier that takes sample weights
         class_weight: str | dict = "balanced",
     ):  # "balanced": each class the same in all; or class -> weight
-        "Keep the parameters."
+        """Keep the parameters. `class_weight` weighs each class."""
         self.estimator, self.class_weight = estimator, class_weight
 
     def fit(
         self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
     ):  # see `fit_part`
-        "Multiply the weights, and fit."
+        """Multiply the weights, and fit.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times."""
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         weights = np.ones(len(y)) if weights is None else np.array(weights)
         weights[rows] *= compute_sample_weight(self.class_weight, y[rows])
@@ -270,12 +283,18 @@ class EarlyStopped(_Wrapper):
                  validation: float = 0.2,       # share of the training times it is stopped by
                  horizon: int | None = None):   # rows a label looks ahead, where no spans are given
         "Keep the parameters."
-        self.estimator, self.patience, self.validation, self.horizon = estimator, patience, validation, horizon
+        self.estimator, self.patience = estimator, patience
+        self.validation, self.horizon = validation, horizon
 
     def fit(
         self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
     ):  # see `fit_part`
-        "Find the number of rounds, then fit to all rows; `rounds_` tells."
+        """Find the number of rounds, then fit to all rows; `rounds_` tells.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times. Raises `ModelError` for an estimator that cannot stop
+        early."""
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         name = rounds_keyword(self.estimator)
         if name is None:
@@ -347,7 +366,12 @@ class Calibrated(_Wrapper):
     def fit(
         self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
     ):  # see `fit_part`
-        "Fit to all rows, and learn the map from held-out ones."
+        """Fit to all rows, and learn the map from held-out ones.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times. Raises `ModelError` for an unknown map or other than two
+        classes."""
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         if self.method not in _MAPS: raise ModelError(must_be("calibrate", " or ".join(_MAPS), self.method))
         if len(classes := np.unique(y[rows])) != 2:
@@ -360,7 +384,10 @@ class Calibrated(_Wrapper):
         return self
 
     def predict_proba(self, X, keys=None, rows=None) -> np.ndarray: # (rows, 2)
-        "Calibrated probability of each class."
+        """Calibrated probability of each class.
+
+        `X` holds the rows asked for and those before them, `keys` their symbol, timeframe and ts, `rows`
+        the positions asked for."""
         up = self.map_(self._say(X, keys, rows)[:, 1])
         return np.column_stack([1 - up, up])
 
@@ -377,7 +404,12 @@ class MeanEnsemble(_Wrapper):
     def fit(
         self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
     ):  # see `fit_part`
-        "Fit each."
+        """Fit each.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times. Raises `ModelError` where classifiers and regressors are
+    mixed."""
         if len({is_classifier(e) for _, e in self.estimators}) != 1:
             raise ModelError(must_be("estimators", "all classifiers or all regressors",
                                      [n for n, _ in self.estimators]))
@@ -403,7 +435,9 @@ class _ByRow:
 class LogisticByRow(_ByRow, LogisticRegression):
     "Logistic regression that says the same of a row, however many it is among."
     def decision_function(self, X):
-        "Log-odds of class 1; of more than two classes, scikit-learn's."
+        """Log-odds of class 1; of more than two classes, scikit-learn's.
+
+        `X` is float64 (rows, columns)."""
         return self._line(X) if np.shape(self.coef_)[0] == 1 else super().decision_function(X)
 
 class _ValueByRow(_ByRow):

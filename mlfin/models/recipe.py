@@ -133,6 +133,8 @@ def require_days(folds: list[Fold],   # of `Recipe.split`
     if (tested.max() - tested.min()).days + 1 >= 2 * days: return  # long enough, however it is counted
     there = pd.concat([spans.ts.iloc[f.test] for f in folds]).dt.floor("D").nunique()
     if there >= days: return
-    hint = f"these bars span {spans.ts.dt.floor('D').nunique()} days in all; bring a longer period, or more of it to test on (folds)."
-    wanted = f"a period with at least {days} days out of sample, because a backtest is judged by returns a day"
+    hint = (f"these bars span {spans.ts.dt.floor('D').nunique()} days in all; bring a longer period, or more "
+            "of it to test on (folds).")
+    wanted = (f"a period with at least {days} days out of sample, "
+              "because a backtest is judged by returns a day")
     raise SplitError(must_be("start, end", wanted, f"{there} days", hint=hint))

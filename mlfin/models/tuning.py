@@ -24,9 +24,10 @@ from ..core.errors import ModelError, SettingsError, SplitError, must_be, requir
 from ..core.provenance import hash_frame, hash_json
 from ..core.trials import Ledger, trial_id
 from ..validation.splits import WalkForward
-from .tracking import _one_at_a_time
+from .tracking import sqlite_lock
 from mlfin.models.training import (
-    _array_hash, _code, _Data, _fingerprint, _fit, _loss, _predict, _refuse_data, _refuse_folds,
+    TrainingData, check_data, check_training_folds, estimator_hash, fit_model, hash_arrays, predict_model,
+    prediction_loss, training_code,
     Trained,
 )
 from .zoo import Device, compute_device, default_parameters, make_model, suggest
@@ -101,20 +102,20 @@ class _Plan(NamedTuple):
     model: str
     fold: int                 # number of the outer fold
     parts: list[_Part]        # inner folds
-    data: _Data
+    data: TrainingData
     make: Callable            # of parameters: a fresh estimator
     space: Callable           # of a trial: parameters
     fixed: dict               # parameters that are not searched
     record: Callable          # of parameters and predictions: the ledger
     name: str                 # the study's
 
-def _study_name(model: str, fold, parts: list[_Part], data: _Data, *more) -> str:
+def _study_name(model: str, fold, parts: list[_Part], data: TrainingData, *more) -> str:
     "The identity of a study."
     rows = np.asarray(fold.train)
-    content = [hash_frame(data.X.iloc[rows]), _array_hash(data.target[rows],
+    content = [hash_frame(data.X.iloc[rows]), hash_arrays(data.target[rows],
                                                           None if data.weights is None
                                                           else data.weights[rows]),
-               [_array_hash(p.train, p.test) for p in parts], data.task, _code(), *more]
+               [hash_arrays(p.train, p.test) for p in parts], data.task, training_code(), *more]
     return f"{model}-{fold.number}-{hash_json(content)[:20]}"
 
 # %% ../../nbs/models/09_tuning.ipynb #723ed928
@@ -138,7 +139,7 @@ def _storage(url: str) -> Iterator:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if local: Path(url.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
             kept = {} if local else dict(heartbeat_interval=60, grace_period=180)
-            with _one_at_a_time(url):
+            with sqlite_lock(url):
                 made = optuna.storages.InMemoryStorage() if not url else optuna.storages.RDBStorage(
                     url, engine_kwargs={"connect_args": {"timeout": 60}} if local
                     else {"pool_pre_ping": True}, **kept)
@@ -166,12 +167,12 @@ def _objective(plan: _Plan, trial) -> float:
     trial.set_user_attr("parameters", json.dumps(chosen, sort_keys=True))
     try:
         for step, part in enumerate(plan.parts):
-            model = _fit(plan.model, f"{plan.model}, fold {plan.fold}, inner fold {part.number}",
+            model = fit_model(plan.model, f"{plan.model}, fold {plan.fold}, inner fold {part.number}",
                          plan.make(**{**plan.fixed, **chosen}),
                          plan.data, part.train)
-            predicted = _predict(plan.model, model, plan.data, part.test, plan.data.task)
+            predicted = predict_model(plan.model, model, plan.data, part.test, plan.data.task)
             told.append(_inner_predictions(plan, part, predicted))
-            losses.append(_loss(plan.data.task, plan.data.target[part.test], predicted))
+            losses.append(prediction_loss(plan.data.task, plan.data.target[part.test], predicted))
             trial.report(float(np.mean(losses)), step)
             if step + 1 < len(plan.parts) and trial.should_prune(): raise optuna.TrialPruned()
     finally:
@@ -183,7 +184,7 @@ def _recorder(ledger: Ledger, experiment: str, dataset, model: str, fold, fixed:
               rule: Mapping) -> Callable:
     "Writes one trial into the ledger."
     names = list(getattr(dataset, "names", dataset.X.columns))
-    label, rows = str(getattr(dataset, "label", "")), _array_hash(np.asarray(fold.train))[:16]
+    label, rows = str(getattr(dataset, "label", "")), hash_arrays(np.asarray(fold.train))[:16]
     own = {**rule, "part": f"inner folds of fold {fold.number}", "rows": rows}
 
     def record(chosen: Mapping, predictions: pd.DataFrame) -> None:
@@ -221,8 +222,10 @@ class Tuned:
     "What tuning gives."
     model: str                       # name of the estimator
     choices: dict[int, dict]         # outer fold -> parameters chosen inside it: `tune` of `cross_train`
-    trials: pd.DataFrame  # fold trial state value steps parameters: value is the mean inner loss, parameters JSON
-    importance: pd.DataFrame  # parameter importance std: fANOVA's share of the loss's variance, mean over outer folds
+    # fold trial state value steps parameters: value is the mean inner loss, parameters JSON
+    trials: pd.DataFrame
+    # parameter importance std: fANOVA's share of the loss's variance, mean over outer folds
+    importance: pd.DataFrame
     studies: dict[int, str] = field(repr=False) # outer fold -> the study's name in the storage
     stopped: str = ""                # what the budget cut off; empty where nothing
 
@@ -275,7 +278,7 @@ def tune(
     ledger: Ledger,  # where every trial is counted, see `mlfin.core.trials`
     experiment: str,  # the ledger's name for this line of research
     trials: int = 20,  # tries in each outer fold, >= 1
-    space: Callable[[Any], Mapping] | None = None,  # of an Optuna trial: parameters; the model's registered space by default
+    space: Callable[[Any], Mapping] | None = None,  # trial -> parameters; default: the model's own
     inner: int = 3,  # inner folds, >= 1
     embargo: int = 5,  # decision times between inner training and test
     seed: int = 0,  # of the models and of the search
@@ -289,12 +292,12 @@ def tune(
 ) -> Tuned:  # the choice of each outer fold and all trials
     "Choose parameters inside the training part of each outer fold, and count every try."
     for name, value, least in (("trials", trials, 1), ("inner", inner, 1)): _whole_number(name, value, least)
-    data = _refuse_data(dataset, task)
-    _refuse_folds(folds, data)
+    data = check_data(dataset, task)
+    check_training_folds(folds, data)
     plans = _plans(dataset, data, folds, model, ledger, experiment, space, inner, embargo, seed, device,
                    threads, overrides)
     # code that cannot be told apart is not resumed
-    if any(_fingerprint(p.make(**p.fixed)) is None for p in plans[:1]): storage = ""
+    if any(estimator_hash(p.make(**p.fixed)) is None for p in plans[:1]): storage = ""
     end, tell, studies = monotonic() + (budget
                                         or float("inf")), on_progress or (lambda done, total, text: None), {}
     with _storage(storage) as place:
@@ -313,7 +316,7 @@ def tune(
     return Tuned(model, choices, table, weights, {plan.fold: plan.name for plan in plans}, stopped)
 
 # %% ../../nbs/models/09_tuning.ipynb #cde27bed
-def _plans(dataset, data: _Data, folds: Sequence, model: str, ledger: Ledger, experiment: str, space,
+def _plans(dataset, data: TrainingData, folds: Sequence, model: str, ledger: Ledger, experiment: str, space,
            inner: int, embargo: int,
            seed: int, device, threads: int, overrides) -> list[_Plan]:
     "One study for each outer fold."
@@ -329,11 +332,11 @@ def _plans(dataset, data: _Data, folds: Sequence, model: str, ledger: Ledger, ex
         for part in parts: _refuse_inner(part, fold, data)
         record = _recorder(ledger, experiment, dataset, model, fold, {**fixed, "seed": seed}, rule)
         name = _study_name(model, fold, parts, data, asked, fixed, seed, device.name,
-                           _fingerprint(make(**fixed)))
+                           estimator_hash(make(**fixed)))
         plans.append(_Plan(model, fold.number, parts, data, make, space, fixed, record, name))
     return plans
 
-def _refuse_inner(part: _Part, fold, data: _Data) -> None:
+def _refuse_inner(part: _Part, fold, data: TrainingData) -> None:
     "Both classes in an inner training part."
     if data.task == "classification" and len(found := np.unique(data.target[part.train])) < 2:
         raise ModelError(must_be("y", "of both classes in every inner training part",
@@ -355,7 +358,9 @@ def record_trials(trained: Trained,        # from `cross_train`
                  threshold: float = 0.5,  # hold above this probability; values are held above 0
                 ) -> int:                 # trials that are new to the experiment
     """Count each model of a training as a trial, with what holding its predicted rises would have earned each
-    day before costs."""
+    day before costs.
+
+    Raises `ModelError` where the dataset has no spans."""
     if (spans := getattr(dataset, "spans", None)) is None:
         raise ModelError(must_be("dataset.spans", "a frame with ts, t0 and t1", None))
     keys, judged = ["symbol", "timeframe", "ts"], trained.judged

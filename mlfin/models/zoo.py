@@ -25,7 +25,8 @@ from ..core.settings import import_plugins
 
 # %% ../../nbs/models/04_zoo.ipynb #c1b1cbe9
 # see `mlfin.core.code_closure`
-_CLOSURE = {"registry": {"asked": "model", "by": ("model",), "kept": ("_MODELS",), "by_text": True, "quiet": ("model",)},
+_CLOSURE = {"registry": {"asked": "model", "by": ("model",), "kept": ("_MODELS",), "by_text": True,
+                         "quiet": ("model",)},
             "loaders": ("load_models",)}
 
 # %% ../../nbs/models/04_zoo.ipynb #c6468419
@@ -59,7 +60,9 @@ def _cuda(visible: str | None) -> tuple[int, str]:
 # %% ../../nbs/models/04_zoo.ipynb #c414a09b
 def compute_device(preference: str = "auto", # "auto", "cpu" or "gpu" (the setting `device`)
                   ) -> Device:               # "cpu" or "gpu", with the reason
-    "Decide where estimators compute."
+    """Decide where estimators compute.
+
+    Raises `ModelError` for an unknown device, or a GPU that is not there."""
     if preference not in ("auto", "cpu", "gpu"):
         raise ModelError(unknown("device", preference, ["auto", "cpu", "gpu"]))
     if preference == "cpu": return Device("cpu", "asked for")
@@ -124,10 +127,13 @@ def _check_space(name: str, space) -> None:
 def model(
     name: str,  # the name it is asked for by
     tasks: tuple[str, ...] = TASKS[:1],  # "classification", "regression" or both
-    space: Mapping | Callable | None = None,  # search space: parameter -> (low, high), (low, high, "log") or [choices]
+    space: Mapping | Callable | None = None,  # parameter -> (low, high), (low, high, "log") or [choices]
     **parameters: Any,  # defaults of its parameters
 ) -> Callable:  # decorator for `build(seed, device, threads, [task,] **parameters)`
-    "Register an estimator under a name."
+    """Register an estimator under a name.
+
+    `parameters` are the defaults. Raises `ModelError` for an unknown task, or a name that is invalid or
+    taken."""
     if not name.isidentifier(): raise ModelError(must_be("name", "letters, digits and underscores", name))
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     for task in tasks:
@@ -295,7 +301,7 @@ def _ensemble(seed: int, device: str, threads: int, task: str, members=None):
 # %% ../../nbs/models/04_zoo.ipynb #1a980c5b
 def model_names(task: str | None = None, # only those for it; all by default
                ) -> list[str]:           # sorted
-    "The names of registered estimators."
+    """The names of registered estimators. Raises `ModelError` for an unknown task."""
     if task is not None and task not in TASKS: raise ModelError(unknown("task", task, TASKS))
     load_models()
     return sorted(name for name, entry in _MODELS.items() if task is None or task in entry.tasks)
@@ -372,7 +378,10 @@ def make_model(name: str,                    # name of an estimator, see `model_
                task: str = "classification", # or "regression"
                **overrides: Any,             # parameters other than the defaults, and the options above
               ):                             # a fresh scikit-learn estimator or pipeline
-    "Build an estimator by its name."
+    """Build an estimator by its name.
+
+    `overrides` replace defaults by name. Raises `ModelError` for unknown parameters, or where what was
+    built cannot do the task."""
     entry = _for_task(name, task)
     device = device if isinstance(device, Device) else compute_device(device)
     told = {"task": task} if "task" in inspect.signature(entry.build).parameters else {}

@@ -18,7 +18,7 @@ from ..store.row_history import WriteResult
 
 # %% ../../nbs/registry/02_publish.ipynb #9e250471
 def publish_predictions(
-    predictions: pd.DataFrame,  # symbol timeframe ts, and probability or prediction, of one model; other columns are left out
+    predictions: pd.DataFrame,  # symbol timeframe ts, probability or prediction; of one model
     store,  # lake, folder, settings or Store
     model: str,  # the name under which it is read, e.g. "<profile>-<experiment>"
     version: int,  # of the model, >= 0
@@ -26,7 +26,9 @@ def publish_predictions(
     at: pd.Timestamp | None = None,  # when they were made, UTC; None: now
 ) -> WriteResult:  # rows new, revised, unchanged, set aside
     """Keep a model's predictions in a store; the label is 1 where the probability reaches the threshold, else
-    0."""
+    0.
+
+    Raises `DataError` for a frame without predictions, of several models, or a threshold of values."""
     kinds = [c for c in ("probability", "prediction") if c in predictions]
     if not kinds:
         raise DataError(must_be("predictions", "a frame with probability or prediction", list(predictions)))
@@ -35,7 +37,8 @@ def publish_predictions(
                                 hint="take the rows of one."))
     if threshold is not None and "probability" not in kinds:
         raise DataError(must_be("threshold", "None where values are predicted", threshold))
-    made, against = pd.Timestamp.now("UTC") if at is None else at, np.nan if threshold is None else threshold
+    made = pd.Timestamp.now("UTC") if at is None else at
+    against = np.nan if threshold is None else threshold
     rows = predictions[["symbol", "timeframe", "ts",
                         *kinds]].assign(model=model, version=version, created_at=made, threshold=against)
     if threshold is not None:
@@ -48,7 +51,7 @@ def publish_metrics(
     model: str, version: int,        # whose they are
     at: pd.Timestamp | None = None,  # when they were measured, UTC; None: now
 ) -> WriteResult:  # rows new, revised, unchanged
-    "Keep a model's metrics in a store."
+    """Keep a model's metrics in a store. `model` and `version` name the registered version."""
     finite = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)
               and not isinstance(v, bool) and np.isfinite(v)}
     when = pd.Timestamp.now("UTC").as_unit("us") if at is None else at
