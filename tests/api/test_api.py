@@ -86,7 +86,7 @@ def test_posted_bars_give_exactly_the_batchs_probabilities(ask, last):
 
 def test_what_was_said_is_kept(ask):
     ask("POST", "/predict", "read_only", json={"experiment": "main", "symbols": ["AAA", "BBB"]})
-    assert ask.api.service.predictor("main").flush()
+    assert ask.api.service.predictors.get("main").flush()
     kept = ask.lake.read_predictions()
     assert set(kept.symbol) == {"AAA", "BBB"} and kept.model.iloc[0].endswith("main")
 
@@ -320,7 +320,7 @@ def test_a_version_is_judged_promoted_and_gone_back_from(ask):
     assert (told.status_code, told.json()["type"]) == (409, "/problems/no-earlier-champion")  # it never was one
     write_verdict(ask.settings, made, "passed", "all is well", {"checks": []})
     set_champion(ask.settings, "main", 2, 1)
-    ask.api.service.predictor("main").refresh(force=True)
+    ask.api.service.predictors.get("main").refresh(force=True)
     assert ask("GET", "/model/info?experiment=main", "administrator").json()["version"] == 2
     told = ask("POST", "/models/1/rollback", "administrator", json={"experiment": "main"}).json()
     assert (told["promoted"], told["version"], told["replaced"]) == (True, 1, 2)
