@@ -24,7 +24,8 @@ from .options import (AnyExperiment, DryRun, End, Events, Experiment, Json, Prof
                                load_profile, split_list)
 from .run_progress import Progress
 from ..core.errors import DONE, REFUSED, DataError, hide_password
-from ..core.provenance import read_json, read_yaml
+from ..core.pipeline_spec import read_yaml
+from ..core.provenance import read_json
 from ..core.settings import Settings
 
 # %% ../../nbs/cli/14_run_commands.ipynb #4c69ec95

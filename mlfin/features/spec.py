@@ -17,7 +17,8 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from ..core.errors import SettingsError, SpecError, must_be
-from ..core.provenance import read_yaml, source_folder
+from ..core.pipeline_spec import read_yaml
+from ..core.provenance import source_folder
 from ..core.settings import import_plugins, project_root
 from .feature_types import EXTERNAL_READS, FEATURE_KINDS, UNITS, Feature, Param
 

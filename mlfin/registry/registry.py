@@ -29,7 +29,8 @@ import pandas as pd
 
 from ..core.errors import ModelError, ParameterError, UnknownName, must_be, unknown
 from ..core.locks import file_lock
-from ..core.provenance import hash_file, hash_json, product_key, read_json, read_parquet, read_yaml, system_message, write_json, write_parquet
+from ..core.pipeline_spec import read_yaml
+from ..core.provenance import hash_file, hash_json, product_key, read_json, read_parquet, system_message, write_json, write_parquet
 from ..core.seals import SealKeys, seal_keys
 from ..core.settings import Settings
 from ..features.feature_types import UNITS

@@ -19,7 +19,7 @@ import yaml
 
 from ..core.errors import DataError, ParameterError, SettingsError, must_be, nearest, require, unknown
 from ..core.paths import unknown_in_data
-from ..core.provenance import read_yaml, with_labels
+from ..core.pipeline_spec import read_yaml, with_labels
 from ..core.settings import Settings
 from ..ingest.pinned_bars import BUILTIN, FILES, needs_ingest, kept_calendar, with_zone
 

@@ -15,7 +15,8 @@ from typing import Any
 from .window import next_question, last_run, move_window, parse_window
 from ..core.errors import DataError, MlfinError, hide_password
 from ..core.locks import experiment_lock
-from ..core.provenance import atomic_path, hash_file, hash_frame, key_components, read_json, read_parquet, read_pipeline, write_json
+from ..core.pipeline_spec import read_pipeline
+from ..core.provenance import atomic_path, hash_file, hash_frame, key_components, read_json, read_parquet, write_json
 from ..core.settings import Settings
 from ..ingest.pinned_bars import BUILTIN, bring_in
 from .question import choose_kernel

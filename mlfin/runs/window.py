@@ -13,7 +13,8 @@ import pandas as pd
 
 from .question import check_experiment, choose_kernel
 from ..core.errors import ParameterError, SplitError, hide_password, must_be
-from ..core.provenance import read_json, read_yaml, with_labels
+from ..core.pipeline_spec import read_yaml, with_labels
+from ..core.provenance import read_json
 from ..core.settings import Settings
 
 # %% ../../nbs/runs/02_window.ipynb #a46a0006

@@ -896,18 +896,20 @@ def test_a_worker_that_hangs_keeps_the_port_from_nobody(home):
         finally: os.kill(hanging, signal.SIGKILL)
 
 
-# --- what README says
+# --- what the guide for services says
 
 
 @pytest.fixture(scope="module")
-def readme() -> list[str]:
+def guide() -> list[str]:
     """The shell lines under "Serve", without what is said of them."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Serve\n")[2].partition("\n## ")[0]
+    cells = json.loads((ROOT / "nbs/guides/for_services.ipynb").read_text(encoding="utf-8"))["cells"]
+    guide = "\n" + "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    text = guide.partition("\n## Serve\n")[2].partition("\n## ")[0]
     return [line.partition("  #")[0].rstrip() for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
 
 
 @pytest.mark.slow
-def test_what_readme_says_of_serving_works_as_written(readme, tmp_path, authority):
+def test_what_the_guide_says_of_serving_works_as_written(guide, tmp_path, authority):
     """In a clone: a run, its model by force, the service, and the five lines of curl."""
     clone = tmp_path / "clone"
     for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
@@ -921,8 +923,8 @@ def test_what_readme_says_of_serving_works_as_written(readme, tmp_path, authorit
         return subprocess.run(["bash", "-ec", text], cwd=clone, env=environment, capture_output=True, text=True, timeout=900)
 
     assert (ran := shell("mlfin run")).returncode == 0, ran.stderr
-    lines = [line for line in readme if line.startswith(("curl ", "TOKEN="))]
-    commands = [line for line in readme if line.startswith("mlfin ")]
+    lines = [line for line in guide if line.startswith(("curl ", "TOKEN="))]
+    commands = [line for line in guide if line.startswith("mlfin ")]
     promote, plain, public = commands
     assert promote.startswith("mlfin promote") and shell(promote).returncode == 0
     assert plain == "mlfin serve" and len(lines) == 5
