@@ -295,6 +295,8 @@ def post_cancel(id: _Id,        # of a job
     return visible_job(caller, done)
 
 # %% ../../nbs/api/09_routes.ipynb #9baa0d2f
+def _utc(seconds: float) -> datetime: return datetime.fromtimestamp(seconds, UTC)
+
 class Alive(messages.Message):
     "The process answers."
     status: Literal["ok"] = "ok"
@@ -317,8 +319,6 @@ def get_ready(caller: Caller, # who asks
     return health
 
 # %% ../../nbs/api/09_routes.ipynb #b7900c5f
-def _utc(seconds: float) -> datetime: return datetime.fromtimestamp(seconds, UTC)
-
 def not_ready(health: contract.Health, # with a check that fails
               ) -> Refused:            # 503
     "The refusal of `/health/ready` while a check fails."

@@ -333,7 +333,7 @@ def counted(api, name):
 def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkeypatch):
     ask, api, config = served
     want = api.service.predictors.get("main").predict(["BBB", "AAA"])
-    monkeypatch.setattr(api.service, "predict", lambda request: pytest.fail("it was at hand"))
+    monkeypatch.setattr(api.service.forecaster, "predict", lambda request: pytest.fail("it was at hand"))
     found = ask({"experiment": "main", "symbols": ["BBB", "AAA"]}, times=25)
     assert {status for status, _, _ in found} == {200} and len({heads[b"x-request-id"] for _, _, heads in found}) == 25
     replies = [PredictReply.model_validate_json(body) for _, body, _ in found]
