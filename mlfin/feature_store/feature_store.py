@@ -44,7 +44,8 @@ _CLOSURE = {"loaders": ("_foreign", "_code")} # see `mlfin.core.code_closure`
 LIBRARIES = ("numba", "numpy", "pandas", "TA-Lib")
 
 def _foreign(f: Feature) -> str | None:
-    "Source of a function that is no part of mlfin: itself, what it was made with, and its file where it has one."
+    """Source of a function that is no part of mlfin: itself, what it was made with, and its file where it
+    has one."""
     name = f.function.__module__
     if name.startswith("mlfin."): return None
     file = getattr(sys.modules.get(name), "__file__", None)
@@ -61,7 +62,8 @@ def _foreign(f: Feature) -> str | None:
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #c0de1a95
 def _mlfin_imports(source: str) -> list[str]:
-    "Statements that import mlfin, over several lines or one; a line of a text that only begins like one is none."
+    """Statements that import mlfin, over several lines or one; a line of a text that only begins like one is
+    none."""
     found = [m[1] for m in re.finditer(r"^[ \t]*((?:from|import) mlfin\b[^\n(]*(?:\([^)]*\))?)", source,
                                        re.M)]
     def is_one(text):
@@ -69,16 +71,20 @@ def _mlfin_imports(source: str) -> list[str]:
         except SyntaxError: return False
     return [text for text in found if is_one(text)]
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #724c2949
 _codes: dict[tuple, dict] = {}
 
-def feature_code(specs: Iterable[str], # features; names of sets are fine
-                ) -> dict:             # "modules" and "functions" (name -> hash), "libraries" (name -> version), sorted
-    "What the values of features depend on, besides bars; as it was when this process first asked, which is what it runs."
+def feature_code(
+    specs: Iterable[str],  # features; names of sets are fine
+) -> dict:  # "modules" and "functions" (name -> hash), "libraries" (name -> version), sorted
+    """What the values of features depend on, besides bars; as it was when this process first asked, which is
+    what it runs."""
     every = [f for given in parse_set(specs) for f in (given, given.of) if f is not None]
     key = tuple((f.spec, f.function, f.online) for f in every)
     if key not in _codes: _codes[key] = _code(every)
     return _codes[key]
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #471d33b5
 def _code(every: list[Feature]) -> dict:
     "See `feature_code`."
     sources = {f.spec: s for f in every if (s := _foreign(f)) is not None}
@@ -100,8 +106,10 @@ def _fingerprints(bars: pd.DataFrame) -> np.ndarray: # int64, one a bar
         h ^= h >> np.uint64(29)
     return h.view(np.int64)
 
-def _on_time(bars: pd.DataFrame) -> np.ndarray: # int64, in the unit of `known_at`
-    "When each bar was first known: before the next one of its symbol, and not later after its open than nine of ten are."
+# %% ../../nbs/feature_store/01_feature_store.ipynb #341f51c3
+def _on_time(bars: pd.DataFrame) -> np.ndarray:  # int64, in the unit of `known_at`
+    """When each bar was first known: before the next one of its symbol, and not later after its open than
+    nine of ten are."""
     known, usual = bars.known_at.array.asi8, (bars.ts
                                               + usual_lag(bars)).dt.as_unit(bars.known_at.dt.unit).array.asi8
     out = known.copy()
@@ -109,8 +117,10 @@ def _on_time(bars: pd.DataFrame) -> np.ndarray: # int64, in the unit of `known_a
         out[at] = np.minimum(np.minimum.accumulate(known[at][::-1])[::-1], usual[at])
     return out
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #b3e7281d
 def _late(bars: pd.DataFrame, actions: pd.DataFrame | None) -> list[pd.Timestamp]:
-    "Moments at which earlier bars changed: bars that were revised, splits and dividends that were known late."
+    """Moments at which earlier bars changed: bars that were revised, splits and dividends that were known
+    late."""
     moments = bars.known_at[bars.known_at.array.asi8 > _on_time(bars)]
     if actions is None or actions.empty: return sorted(moments.unique())
     first = pd.merge_asof(actions.sort_values("ex_date"),
@@ -119,8 +129,11 @@ def _late(bars: pd.DataFrame, actions: pd.DataFrame | None) -> list[pd.Timestamp
     return sorted({*moments, *first.known_at[first.known_at > first.known_at_bar]})
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #1b0785f8
-def _views(read, actions, after: pd.Timestamp | None = None) -> list[tuple[pd.Timestamp | None, pd.DataFrame]]: # oldest first
-    "(since when, bars) between moments `after` one at which old bars changed; `read(as_of)` gives bars, `actions(as_of)` actions."
+def _views(
+    read, actions, after: pd.Timestamp | None = None
+) -> list[tuple[pd.Timestamp | None, pd.DataFrame]]:  # oldest first
+    """(since when, bars) between moments `after` one at which old bars changed; `read(as_of)` gives bars,
+    `actions(as_of)` actions."""
     found, as_of = [], None
     while True:
         bars = read(as_of)
@@ -129,13 +142,18 @@ def _views(read, actions, after: pd.Timestamp | None = None) -> list[tuple[pd.Ti
         if not late: return [(m, b) for m, b in found[::-1] if len(b)]
         as_of = late[-1] - pd.Timedelta(microseconds=1)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #52d693d0
 def _compute(bars: pd.DataFrame, features: tuple[Feature, ...], context: dict) -> pd.DataFrame:
-    "Features of a view; for a comparison of symbols, a revised bar was known when it closed: the view itself is as old as the revision."
+    """Features of a view; for a comparison of symbols, a revised bar was known when it closed: the view
+    itself is as old as the revision."""
     stamps = pd.DatetimeIndex(_on_time(bars).view(f"M8[{bars.known_at.dt.unit}]")).tz_localize("UTC")
     made = compute_features(bars.assign(known_at=stamps), features, short="nan", **context)
     return made.assign(known_at=bars.known_at.reset_index(drop=True))
 
-def _changed(old: pd.DataFrame, new: pd.DataFrame, columns: list[str]) -> np.ndarray: # bool, one a row of `new`
+# %% ../../nbs/feature_store/01_feature_store.ipynb #951c1f91
+def _changed(
+    old: pd.DataFrame, new: pd.DataFrame, columns: list[str]
+) -> np.ndarray:  # bool, one a row of `new`
     "Rows that are new or differ by a bit from those before."
     key = ["symbol", "ts"]
     place = pd.MultiIndex.from_frame(old[key]).get_indexer(pd.MultiIndex.from_frame(new[key]))
@@ -147,6 +165,7 @@ def _changed(old: pd.DataFrame, new: pd.DataFrame, columns: list[str]) -> np.nda
     differs[there] = ~(same & known & (old.input.to_numpy()[place[there]] == new.input.to_numpy()[there]))
     return differs
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #f0f4a8ed
 def _vintages(views: list, features: tuple[Feature, ...], context: dict,
               standing: pd.DataFrame | None = None) -> pd.DataFrame:
     "Every value that came to be known in views, after those `standing`, with `since`: when it was known."
@@ -170,6 +189,7 @@ class FeatureUpdate:
     # "nothing" new, "appended" from states in memory, or "computed" from the history
     how: str
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #4058b045
 _MARKS = ("since", "generation", "bars_version", "input")
 
 @dataclass(eq=False)
@@ -221,6 +241,7 @@ def _load(table: _Table, columns: list[str], symbols=None, version: int | None =
         frame = frame[frame.generation == frame.groupby("symbol").generation.transform("max")]
     return frame.sort_values(["symbol", "ts", "since"], kind="stable", ignore_index=True)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #8eeb87a6
 def _append(table: _Table, rows: pd.DataFrame, note: dict[str, str]) -> int: # version of the table
     "Add rows in one atomic step."
     import pyarrow as pa
@@ -239,7 +260,9 @@ def _append(table: _Table, rows: pd.DataFrame, note: dict[str, str]) -> int: # v
     return table.handle().version()
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #40ad4f42
-def _added(store: Store, since: int, timeframe: str) -> pd.DataFrame | None: # bars; None where it cannot be told
+def _added(
+    store: Store, since: int, timeframe: str
+) -> pd.DataFrame | None:  # bars; None where it cannot be told
     "Raw bars that came to a store since a version."
     if not isinstance(store, Lake) or since < 0: return None
     now, then = store.bars.table.snapshot(), store.bars.table.snapshot(since)
@@ -247,6 +270,7 @@ def _added(store: Store, since: int, timeframe: str) -> pd.DataFrame | None: # b
     fresh = now.files[~now.files.path.isin(then.files.path)]
     return read_rows(store.bars.table, Snapshot(now.version, fresh.reset_index(drop=True)), timeframe)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #17fbd736
 @dataclass(eq=False)
 class _Live:
     "What is kept in memory of a table: states, and what new bars are adjusted by."
@@ -259,6 +283,7 @@ class _Live:
     since: dict[str, pd.Timestamp]
     latest: pd.DataFrame                           # features frame: the newest row of each symbol
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #5943b7d2
 def _adjusted(bars: pd.DataFrame, live: _Live) -> pd.DataFrame:
     "New raw bars, adjusted as the last ones were; no action lies between."
     price, count = (bars.symbol.map({s: v[i] for s, v in live.factors.items()}).to_numpy(dtype=np.float64)
@@ -266,6 +291,7 @@ def _adjusted(bars: pd.DataFrame, live: _Live) -> pd.DataFrame:
     priced = {c: bars[c] * price for c in ("open", "high", "low", "close", "vwap", "spread") if c in bars}
     return bars.assign(**priced, volume=bars.volume / count, factor=price)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #0f24843d
 def _continues(bars: pd.DataFrame, live: _Live, panels: bool) -> bool:
     "Whether bars follow those that the states have seen, in their order, symbol by symbol."
     last = live.online.symbols
@@ -303,7 +329,8 @@ class _Reading:
         return _versions(self, specs)
 
     def compact(self, specs: Iterable[str]) -> int:
-        "Fold small files and old generations together; every answer stays the same, older versions stay readable."
+        """Fold small files and old generations together; every answer stays the same, older versions stay
+        readable."""
         return _compact(self, specs)
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #4ba14c8e
@@ -316,26 +343,38 @@ def _folder(path: str | Path | None, given, store: Store) -> Path:
     raise DataError(must_be("path", "a folder for the features", None,
                             hint="this store has none of its own."))
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #1f5d1b5c
 class FeatureStore(_Reading):
     "Features beside the bars that they are made from."
-    def __init__(self, store=None,               # lake, folder or settings; None: the profile's store
-                 path: str | Path | None = None, # where features are kept; None: `features` in the lake's folder
-                 symbols: Sequence[str] | None = None, # the universe; None: all that the store has
-                 timeframe: str = "1d",          # canonical name or alias
-                 adjust: str | None = "total",   # None, "splits" or "total": how bars are adjusted before
-                 calendar: str = "24/7",         # as for `compute_features`
-                 groups: Mapping[str, str] | None = None, # symbol -> group
-                 index: str | None = None,       # symbol of the index
-                 facts: pd.DataFrame | None = None, # facts frame; set `.facts` when more are published
-                 cache: str | Cache | RedisCache | None = None, # redis://... or "" (this process); None: the profile's, where it gives the store
-                 publish: bool | None = None,    # whether the store's own table of features is kept filled too; None: where it is no lake
-                 ):
+
+    def __init__(
+        self,
+        store=None,  # lake, folder or settings; None: the profile's store
+        path: str | Path | None = None,  # where features are kept; None: `features` in the lake's folder
+        symbols: Sequence[str] | None = None,  # the universe; None: all that the store has
+        timeframe: str = "1d",  # canonical name or alias
+        adjust: str | None = "total",  # None, "splits" or "total": how bars are adjusted before
+        calendar: str = "24/7",  # as for `compute_features`
+        groups: Mapping[str, str] | None = None,  # symbol -> group
+        index: str | None = None,  # symbol of the index
+        facts: pd.DataFrame | None = None,  # facts frame; set `.facts` when more are published
+        cache: str
+        | Cache
+        | RedisCache
+        | None = None,  # redis://... or "" (this process); None: the profile's, where it gives the store
+        publish: bool
+        | None = None,  # whether the store's own table of features is kept filled too; None: where it is no lake
+    ):
         if cache is None:
             cache = (load_settings()
                      if store is None
                      else store).redis if store is None or isinstance(store, Settings) else ""
         self.cache = open_cache(cache) if isinstance(cache, str) else cache
-        self.store, self.timeframe, self.adjust = open_store(store), parse_timeframe(timeframe), adjust or "none"
+        self.store, self.timeframe, self.adjust = (
+            open_store(store),
+            parse_timeframe(timeframe),
+            adjust or "none",
+        )
         self.path, self.publish = _folder(path, store,
                                           self.store), not isinstance(self.store,
                                                                       Lake) if publish is None else publish
@@ -360,17 +399,20 @@ def _open(fs: FeatureStore, specs) -> _Table:
     path = fs.path / f"{fs.timeframe}-{hash_json(about)[:12]}" / hash_json(code)[:12]
     return _Table(path, features, about | {"code": hash_json(code)[:12], "made_by": code})
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #ac4cc901
 def _code_of(specs: Iterable[str]) -> str:
     "Today's code of features, in short; empty where one of them is no more."
     try: return hash_json(feature_code(specs))[:12]
     except SpecError: return ""
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #2b051779
 def _find(fs: FeatureStore, specs, code: str | None = None) -> _Table:
     "The table that has these features, looked for once."
     key = (code, *((f.spec, f.function, f.online) for f in parse_set(specs)))
     if key not in fs._found: fs._found[key] = _look(fs, specs, code)
     return fs._found[key]
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #6f2487b2
 def _look(fs: FeatureStore, specs, code: str | None) -> _Table:
     "The smallest table that has these features, of a code; an error where there is none."
     features = parse_set(specs)
@@ -386,23 +428,31 @@ def _look(fs: FeatureStore, specs, code: str | None) -> _Table:
     if found: return min(found, key=lambda t: (len(t.about["specs"]), str(t.path)))
     names = ", ".join(sorted(wanted))
     if not others:
-        raise DataError(f"There is no table of {names} ({fs.timeframe}, adjust={fs.adjust}) yet.\nHint: FeatureStore.update makes it.")
+        raise DataError(
+            f"There is no table of {names} ({fs.timeframe}, adjust={fs.adjust}) yet.\nHint: "
+            "FeatureStore.update makes it."
+        )
     if code is not None: raise DataError(unknown("code", code, others))
     was, now = next(reversed(others.items()))[1], feature_code(features)
     moved = [k for part in ("modules", "functions", "libraries") for k in sorted({*was[part], *now[part]})
              if k in now[part] and was[part].get(k) != now[part][k]]
-    raise DataError(f"The features {names} were made by other code: {', '.join(moved[:6])} changed.\nHint: FeatureStore.update makes them again; "
-                    f"code={next(reversed(others))!r} reads what was.")
+    raise DataError(
+        f"The features {names} were made by other code: {', '.join(moved[:6])} changed.\nHint: "
+        "FeatureStore.update makes them again; "
+        f"code={next(reversed(others))!r} reads what was."
+    )
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #6d786995
 def _bars(fs: FeatureStore, symbols, as_of=None) -> pd.DataFrame:
     "Bars of the store, adjusted, resolved at a moment."
     return fs.store.read(symbols, fs.timeframe, as_of=as_of, adjust=fs.adjust)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #4245fbaa
 def _actions(fs: FeatureStore, symbols, as_of=None) -> pd.DataFrame | None:
     "Actions that adjust the bars; None where nothing is adjusted."
     return None if fs.adjust == "none" else fs.store.read_actions(symbols, as_of=as_of)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #f6c20f1e
 def _facts_hash(fs: FeatureStore, table: _Table, last: pd.Timestamp | None) -> str:
     "Hash of the facts that were known at the last bar; empty where no feature reads facts."
     if fs.facts is None or last is None or not any(f.facts for f in table.features): return ""
@@ -424,6 +474,7 @@ def _update(fs: FeatureStore, specs) -> FeatureUpdate:
         if fs.publish: _publish(fs, table, done.version)
         return done
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #f4c960bb
 def _keep_state(fs: FeatureStore, table: _Table, version: int, last: pd.Timestamp, actions) -> None:
     "Write down for which bars, actions and facts the table stands."
     stands = {"actions": "" if actions is None else hash_frame(actions),
@@ -444,11 +495,15 @@ def _later(table: _Table, version: int) -> pd.DataFrame:
     files = [uri for uri in now.file_uris() if uri not in old]
     if not old or not files: return _load(table, columns)
     with translate_errors(table.path, "read"):
-        rows = ds.dataset(files,
-                          schema=pa.schema(now.to_pyarrow_dataset().schema)).to_table(columns=["symbol", "ts", "since", *columns]).to_pandas()
+        rows = (
+            ds.dataset(files, schema=pa.schema(now.to_pyarrow_dataset().schema))
+            .to_table(columns=["symbol", "ts", "since", *columns])
+            .to_pandas()
+        )
     rows = rows.astype({c: TIME for c in ("ts", "since", "known_at")} | {"symbol": "str"})
     return rows.sort_values(["symbol", "ts", "since"], kind="stable", ignore_index=True)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #27978967
 def _publish(fs: FeatureStore, table: _Table, version: int) -> None:
     "Give the store's readers what the table has that they lack; after an interruption, all of it."
     mark = table.path / "published.json"
@@ -461,12 +516,15 @@ def _publish(fs: FeatureStore, table: _Table, version: int) -> None:
     fs.store.write_features(features, f"{table.path.parent.name}/{table.path.name}")
     write_json({"version": version}, mark)
 
-def publish_features(store,                  # lake, folder, settings or Store
-                     features: pd.DataFrame, # a features frame, as `compute_features` gives it
-                     specs: Iterable[str],   # what it was made of; names of sets are fine
-                     name: str,              # of what made it, e.g. an experiment
-                     bars: pd.DataFrame | None = None, # the bars it was made of, as they were adjusted; needed for `features_m1` to show it
-                     ) -> WriteResult | None: # what the write did; None where the store is a lake, whose readers have the files
+# %% ../../nbs/feature_store/01_feature_store.ipynb #222a3578
+def publish_features(
+    store,  # lake, folder, settings or Store
+    features: pd.DataFrame,  # a features frame, as `compute_features` gives it
+    specs: Iterable[str],  # what it was made of; names of sets are fine
+    name: str,  # of what made it, e.g. an experiment
+    bars: pd.DataFrame
+    | None = None,  # the bars it was made of, as they were adjusted; needed for `features_m1` to show it
+) -> WriteResult | None:  # what the write did; None where the store is a lake, whose readers have the files
     "Keep computed features in a warehouse's own table, for those who read it by SQL."
     opened = open_store(store)
     if isinstance(opened, Lake): return None
@@ -475,15 +533,21 @@ def publish_features(store,                  # lake, folder, settings or Store
     return opened.write_features(shown, f"{name}/{hash_json(feature_code(specs))[:12]}")
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #f1a7b0a2
-def _is_flat(features: pd.DataFrame) -> bool: # whether `features_m1` can show them
-    return set(FEATURES_M1) <= set(features) and len(features) > 0 and bool((features.timeframe == "1m").all())
+def _is_flat(features: pd.DataFrame) -> bool:  # whether `features_m1` can show them
+    return (
+        set(FEATURES_M1) <= set(features) and len(features) > 0 and bool((features.timeframe == "1m").all())
+    )
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #a97c7cc1
 def _with_bars(features: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
-    "Features beside the bars of a warehouse that they are from; a row whose bar is not there has none, and is not shown by `features_m1`."
+    """Features beside the bars of a warehouse that they are from; a row whose bar is not there has none, and
+    is not shown by `features_m1`."""
     return with_source_bars(features, features[["symbol", "ts"]].merge(raw, on=["symbol", "ts"], how="left"))
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #ccfff84b
 def _as_stored(store, bars: pd.DataFrame) -> pd.DataFrame:
-    "What a warehouse holds of minute bars that were adjusted: those of which the adjusted ones are made, to the last bit."
+    """What a warehouse holds of minute bars that were adjusted: those of which the adjusted ones are made,
+    to the last bit."""
     there = store.series()
     names = sorted(set(bars.symbol) & set(there.symbol[there.timeframe == "1m"]))
     raw = store.read(names, "1m", start=bars.ts.min(), end=bars.ts.max()) if names else bars.head(0)
@@ -529,9 +593,11 @@ def _stands(bars: pd.DataFrame, standing: pd.DataFrame) -> bool:
     return bool((bars.ts.array.asi8 == standing.ts.array.asi8).all()
                 and bars.symbol.array.equals(standing.symbol.array))
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #029aec1b
 def _part(fs: FeatureStore, table: _Table, names: list[str], had: pd.DataFrame | None, now: pd.DataFrame,
           actions, facts: bool):
-    "What is new of some symbols: rows to add, and whether they replace all that stands; None where only new bars follow it."
+    """What is new of some symbols: rows to add, and whether they replace all that stands; None where only
+    new bars follow it."""
     since = None if had is None else had.since.max()
     late = [m for m in _late(now, actions) if since is None or m > since]
     standing = None if had is None else had.drop_duplicates(["symbol", "ts"],
@@ -547,6 +613,7 @@ def _part(fs: FeatureStore, table: _Table, names: list[str], had: pd.DataFrame |
     return _vintages(views, table.features, context,
                      standing if sound else None), not sound and had is not None
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #cfe75a16
 def _begins(had: pd.DataFrame, made: pd.DataFrame, columns: list[str]) -> bool:
     "Whether the rows of a symbol that were made begin with those that stand."
     head = made[:len(had)]
@@ -556,6 +623,7 @@ def _begins(had: pd.DataFrame, made: pd.DataFrame, columns: list[str]) -> bool:
     return bool(same_values(had[columns].to_numpy(dtype=np.float64),
                       head[columns].to_numpy(dtype=np.float64)).all())
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #360a5427
 def _panels(table: _Table) -> bool: return any(f.kind == "panel" for f in table.features)
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #24583536
@@ -586,7 +654,8 @@ def _news(fs: FeatureStore, table: _Table, names: list[str], old: pd.DataFrame, 
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #f2672bae
 def _rebuild(fs: FeatureStore, table: _Table, version: int, actions) -> FeatureUpdate:
-    "Compute from history and write what is new; all of a symbol that the table has from bars that were never known."
+    """Compute from history and write what is new; all of a symbol that the table has from bars that were
+    never known."""
     names = sorted(fs.store.read(fs.symbols, fs.timeframe, columns=[]).symbol.unique())
     if not names:
         raise DataError(must_be("store", f"one with {fs.timeframe} bars", "no bars", hint="ingest first."))
@@ -627,10 +696,13 @@ def _live(fs: FeatureStore, table: _Table, names: list[str], version: int, gener
     online.replay(bars.assign(known_at=stamps))
     last = _newest(new.sort_values(["symbol", "ts", "since"],
                                    kind="stable").assign(timeframe=fs.timeframe).astype({"timeframe": "str"}))
-    usual = (stamps - pd.DatetimeIndex(bars.ts)).to_series(index=bars.index).groupby(bars.symbol).max().to_dict()
+    usual = (
+        (stamps - pd.DatetimeIndex(bars.ts)).to_series(index=bars.index).groupby(bars.symbol).max().to_dict()
+    )
     since = new.groupby("symbol").since.max().to_dict()
     return _Live(online, version, factors, generations, usual, since, last[[*KEYS, *table.columns]])
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #6d8971f5
 def _newest(rows: pd.DataFrame) -> pd.DataFrame: # one row a symbol, sorted by symbol
     "The last row of each symbol."
     return rows.drop_duplicates("symbol", keep="last").sort_values("symbol", kind="stable", ignore_index=True)
@@ -640,15 +712,19 @@ def _fresh(fs: FeatureStore, table: _Table) -> None:
     "Refuse a table that stands for other bars than the lake now has."
     state, version = table.state(), fs.store.version()
     if state["bars_version"] == version: return
-    raise DataError(f"The features stand for version {state['bars_version']} of the bars, and the lake is at {version}.\n"
-                    "Hint: FeatureStore.update brings them up; fresh=False reads them as they are.")
+    raise DataError(
+        f"The features stand for version {state['bars_version']} of the bars, and the lake is at {version}.\n"
+        "Hint: FeatureStore.update brings them up; fresh=False reads them as they are."
+    )
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #78a860aa
 def _frame(table: _Table, rows: pd.DataFrame, features: tuple[Feature, ...]) -> pd.DataFrame:
     "Rows of a table as a features frame."
     rows = rows.assign(timeframe=pd.Series(table.about["timeframe"], index=rows.index, dtype="str"))
     columns = [c for f in features for c in f.columns]
     return rows[[*KEYS, *columns]].astype(dict.fromkeys(columns, "float64")).reset_index(drop=True)
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #183adf27
 def _read(fs, specs, symbols, start, end, as_of, version, code, fresh) -> pd.DataFrame:
     "See `FeatureStore.read`."
     table, features = _find(fs, specs, code), parse_set(specs)
@@ -664,11 +740,15 @@ def _read(fs, specs, symbols, start, end, as_of, version, code, fresh) -> pd.Dat
 
 # %% ../../nbs/feature_store/01_feature_store.ipynb #eb65a753
 def _cached_name(fs: FeatureStore, table: _Table) -> str:
-    "What a table's newest rows are called in a cache: by the table's own identity, which no other one has, on any machine."
+    """What a table's newest rows are called in a cache: by the table's own identity, which no other one has,
+    on any machine."""
     if table.path not in fs._names: fs._names[table.path] = f"features:{table.handle().metadata().id}"
     return fs._names[table.path]
 
-def _newest_rows(fs: FeatureStore, table: _Table) -> pd.DataFrame: # features frame with all columns of the table
+# %% ../../nbs/feature_store/01_feature_store.ipynb #b5947749
+def _newest_rows(
+    fs: FeatureStore, table: _Table
+) -> pd.DataFrame:  # features frame with all columns of the table
     "The newest row of each symbol: from the states in memory, from the cache, or from the table."
     live = fs._live.get(table.path)
     if live is not None and not table.moved(live.version): return live.latest
@@ -680,6 +760,7 @@ def _newest_rows(fs: FeatureStore, table: _Table) -> pd.DataFrame: # features fr
     fs.cache.put(name, version, rows)
     return rows
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #6144b018
 def _latest(fs: FeatureStore, specs, symbols, fresh: bool) -> pd.DataFrame:
     "See `FeatureStore.latest`."
     table, features = _find(fs, specs), parse_set(specs)
@@ -700,6 +781,7 @@ def _absent(rows: pd.DataFrame, missing: pd.Series, specs: str, what: str) -> No
                             f"{int(missing.sum()):,} of {len(rows):,} without",
                             f"the first is {first.symbol} {moment_}", what))
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #13c08a4a
 def _training_set(fs: FeatureStore, keys: pd.DataFrame, specs, fresh: bool) -> pd.DataFrame:
     "See `FeatureStore.training_set`."
     table, features = _find(fs, specs), parse_set(specs)
@@ -714,14 +796,20 @@ def _training_set(fs: FeatureStore, keys: pd.DataFrame, specs, fresh: bool) -> p
     text, hint = ", ".join(f.spec
                            for f in features), "FeatureStore.update, or keys of bars that the lake has."
     if by == "ts":
-        first = rows.drop_duplicates(["symbol",
-                                      "ts"]).drop(columns=["known_at",
-                                                           "generation"]).rename(columns={"since": "known_at"})
+        first = (
+            rows.drop_duplicates(["symbol", "ts"])
+            .drop(columns=["known_at", "generation"])
+            .rename(columns={"since": "known_at"})
+        )
         found = asked.merge(first, on=["symbol", "ts"], how="left", validate="many_to_one")
     else:
         rows = rows.sort_values(["since", "ts"], kind="stable")
         newest = rows.groupby("symbol").ts.cummax()
-        rows = rows[rows.ts >= newest].rename(columns={"ts": "feature_ts"}).drop(columns=["known_at", "generation"])
+        rows = (
+            rows[rows.ts >= newest]
+            .rename(columns={"ts": "feature_ts"})
+            .drop(columns=["known_at", "generation"])
+        )
         place = pd.Series(np.arange(len(asked)), index=asked.index)
         found = pd.merge_asof(asked.assign(_place=place).sort_values("at", kind="stable"),
                               rows.rename(columns={"since": "known_at"}),
@@ -750,6 +838,7 @@ def _tables(fs: FeatureStore) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["specs", "timeframe", "adjust", "code", "current", "bars_version",
                                        "rows", "path"])
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #52aa2ab9
 def _versions(fs: FeatureStore, specs) -> pd.DataFrame:
     "See `FeatureStore.versions`."
     table = _find(fs, specs)
@@ -761,6 +850,7 @@ def _versions(fs: FeatureStore, specs) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["version", "at", "bars_version", "code", "added",
                                        "rebuilt"]).astype({"at": TIME})
 
+# %% ../../nbs/feature_store/01_feature_store.ipynb #fe2931b6
 def _compact(fs: FeatureStore, specs) -> int:
     "See `FeatureStore.compact`."
     import pyarrow as pa

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, PipelineError, must_be, nearest
-from ..core.provenance import Task, hash_frame, read_parquet
+from ..core.provenance import hash_frame, read_parquet
+from ..core.tasks import Task
 
 # %% ../../nbs/feature_store/02_published_facts.ipynb #c199536a
 _CLOSURE = {"content": "facts"} # see `mlfin.core.code_closure`
@@ -25,6 +26,7 @@ def fact_names(specs: Iterable[str], # features; names of sets are fine
 
     return sorted({n for f in parse_set(specs) for part in (f, f.of) if part is not None for n in part.facts})
 
+# %% ../../nbs/feature_store/02_published_facts.ipynb #ca8767e3
 def _moment(facts: str):
     "What the parameter `facts` says: None for the store as it is, else the moment up to which it counts."
     from mlfin.market.bars import moment
@@ -35,6 +37,7 @@ def _moment(facts: str):
     raise DataError(must_be("facts", "store, or a date: what was published and stored by its end", facts,
                             hint="facts: store"))
 
+# %% ../../nbs/feature_store/02_published_facts.ipynb #3349c72e
 def _stored(names: list[str], store, symbols: Sequence[str] | None, facts: str):
     "What the store has of some names."
     from mlfin.facts.facts import EVERYONE
@@ -42,12 +45,14 @@ def _stored(names: list[str], store, symbols: Sequence[str] | None, facts: str):
     return store.read_facts([*symbols, EVERYONE] if symbols else None, names, as_of=_moment(facts))
 
 # %% ../../nbs/feature_store/02_published_facts.ipynb #12c23425
-def published_facts(specs: Iterable[str],    # features; names of sets are fine
-                    store,                   # with `read_facts`
-                    symbols: Sequence[str] | None = None, # of the bars; None or empty: all
-                    facts: str | None = "store", # "store", a date (what was published and stored by its end), or None: no facts
-                    actions=None, # an actions frame: its splits count as facts
-                    ):                       # a facts frame; None where no feature reads any
+def published_facts(
+    specs: Iterable[str],  # features; names of sets are fine
+    store,  # with `read_facts`
+    symbols: Sequence[str] | None = None,  # of the bars; None or empty: all
+    facts: str
+    | None = "store",  # "store", a date (what was published and stored by its end), or None: no facts
+    actions=None,  # an actions frame: its splits count as facts
+):  # a facts frame; None where no feature reads any
     "The facts that features read, from a store; a fact that the store has of nobody is refused."
     from mlfin.facts.facts import misread_labels
 
@@ -58,14 +63,22 @@ def published_facts(specs: Iterable[str],    # features; names of sets are fine
     found = _stored(names, store, symbols, facts)
     if gone := sorted(set(names) - set(found.name) - {"split"}):
         near = nearest(gone[0], store.read_facts().name.unique())
-        hint = f"did you mean `{near}`?" if near else "`mlfin data facts SOURCE` brings facts in, `mlfin data facts` shows what is there."
+        hint = (
+            f"did you mean `{near}`?"
+            if near
+            else "`mlfin data facts SOURCE` brings facts in, `mlfin data facts` shows what is there."
+        )
         raise DataError(must_be("facts", f"in the store for these symbols: features read {', '.join(names)}",
                                 f"no {gone[0]}", hint=hint))
     if early := misread_labels(found):
-        warnings.warn(f"{', '.join(early)}: filed under the first day of each label, so perhaps known too early; "
-                      "`mlfin data facts` with their file files them anew.", stacklevel=2)
+        warnings.warn(
+            f"{', '.join(early)}: filed under the first day of each label, so perhaps known too early; "
+            "`mlfin data facts` with their file files them anew.",
+            stacklevel=2,
+        )
     return _with_splits(found, actions)
 
+# %% ../../nbs/feature_store/02_published_facts.ipynb #5d8e24fe
 def _with_splits(facts, actions):
     "Facts and the splits of actions; a split that is among the facts is not doubled."
     import pandas as pd
@@ -89,9 +102,11 @@ def content(parameters: dict[str, Any], # of a task: `features`, `facts`, `symbo
     if not (names := fact_names(parameters.get("features") or ())): return None
     return hash_frame(_stored(names, open_store(place), parameters.get("symbols"), parameters["facts"]))
 
-def task_facts(task: Task,               # of `begin_task`, with the parameters `features`, `facts` and `symbols`
-               actions=None, # an actions frame: its splits count as facts
-               ) -> tuple:            # what features take (None where they read none), and what was read of the store
+# %% ../../nbs/feature_store/02_published_facts.ipynb #74fb83cb
+def task_facts(
+    task: Task,  # of `begin_task`, with the parameters `features`, `facts` and `symbols`
+    actions=None,  # an actions frame: its splits count as facts
+) -> tuple:  # what features take (None where they read none), and what was read of the store
     "The facts of a task: the very ones that its key stands for, or a message that they changed meanwhile."
     from mlfin.facts.facts import as_facts
     from mlfin.warehouse.opening import open_store
@@ -113,6 +128,7 @@ def facts_of_run(read,    # the product `facts` of a run: what it read of the st
 
     return _with_splits(as_facts(read, forecasts=True), actions) if len(read) else None
 
+# %% ../../nbs/feature_store/02_published_facts.ipynb #e3759f62
 def kept_facts(folder: str | Path,   # with the products of a run: facts.parquet, actions.parquet
                ):                     # a facts frame; None where the run read none
     "The facts that a run took, with the splits of its actions: for whoever computes its features once more."

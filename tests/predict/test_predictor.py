@@ -877,9 +877,9 @@ def test_the_metrics_say_which_answers_are_not_in_the_record(settings, lake, bar
     lake.write(bars)
     service, shelf = Service(settings, lake, Metrics()), Shelf()
     try:
-        predictor = service.predictor("main")
+        predictor = service.predictors.get("main")
         predictor._recorder, shelf.away = Recorder(shelf, every=0.02), True
-        assert len(service._said(predictor, predictor.predict())) == 2
+        assert len(service.forecaster.record(predictor, predictor.predict())) == 2
         predictor.refresh(force=True)
         told = service.metrics.render()[0].decode()
         assert 'predictions_unwritten{experiment="main"} 2.0' in told and 'predictions_lost{experiment="main"} 0.0' in told
