@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, PipelineError, must_be, nearest
-from ..core.provenance import Task, hash_frame, read_parquet
+from ..core.provenance import hash_frame, read_parquet
+from ..core.tasks import Task
 
 # %% ../../nbs/feature_store/04_published_facts.ipynb #c199536a
 _CLOSURE = {"content": "facts"} # see `mlfin.core.code_closure`

@@ -42,7 +42,6 @@ from mlfin.core.errors import (
 from ..core.locks import experiment_lock
 from ..core.pipeline_spec import TaskSpec, expand_grids, read_pipeline, read_yaml
 from mlfin.core.provenance import (
-    PLAN,
     atomic_path,
     differences,
     find_content,
@@ -58,7 +57,7 @@ from mlfin.core.provenance import (
     system_message,
     write_json,
 )
-from ..core.progress import read_progress
+from ..core.tasks import PLAN, read_progress
 from ..core.settings import Settings, quiet_environment
 from ..core.code_snapshot import CodeSnapshot, share_compiled, snapshot_code
 from ..ingest.pinned_bars import as_stored, needs_ingest, bring_in, lay_bars, pinned

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from mlfin.core.progress import report_progress, read_progress
-from mlfin.core.provenance import Task
+from mlfin.core.tasks import report_progress, read_progress
+from mlfin.core.tasks import Task
 from mlfin.core.settings import load_settings
 
 
