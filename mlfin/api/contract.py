@@ -15,13 +15,16 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ..core.errors import ParameterError
-from ..predict.messages import MOST_BARS, MOST_SYMBOLS, Bar, Finite, Message, Moment, Name, Prediction, Share, Symbol, Timeframe
+from ..predict.messages import (MOST_BARS, MOST_SYMBOLS, Bar, Finite, Message, Moment, Name, Prediction,
+                                    Share, Symbol, Timeframe)
 
 # %% ../../nbs/api/01_contract.ipynb #7c79df17
 class IngestRequest(Message):
     "Closed bars of any symbols. Sending a bar again is harmless; sending it with other values revises it."
-    bars: list[Bar] = Field(min_length=1, max_length=MOST_BARS, description=f"1 to {MOST_BARS:,} bars, in any order.")
-    source: Name = Field("push", description="Who sends them; it is kept with what is set aside.", examples=["mt5"])
+    bars: list[Bar] = Field(min_length=1, max_length=MOST_BARS,
+                            description=f"1 to {MOST_BARS:,} bars, in any order.")
+    source: Name = Field("push", description="Who sends them; it is kept with what is set aside.",
+                         examples=["mt5"])
 
 class Refused(Message):
     "A bar that was not stored."
@@ -33,13 +36,16 @@ class Refused(Message):
 class IngestReply(Message):
     "What became of the bars. Everything that counts as stored is on the disk."
     received: int = Field(ge=0, description="Bars in the request.", examples=[2])
-    stored: int = Field(ge=0, description="Bars that are durable now; those that were there before, with the same values, count.", examples=[1])
+    stored: int = Field(ge=0, description="Bars that are durable now; those that were there before, with the "
+                                          "same values, count.", examples=[1])
     refused: list[Refused] = Field(description="Bars that were set aside.")
 
 class IngestRun(Message):
     "Fetch recent bars from the configured source."
-    experiment: Name | None = Field(None, description="Whose source, symbols and timeframe: those of its last run; null: what env.yaml says.")
-    symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS, description="Only these; null: all of the experiment.",
+    experiment: Name | None = Field(None, description="Whose source, symbols and timeframe: those of its "
+                                                      "last run; null: what env.yaml says.")
+    symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS,
+                                         description="Only these; null: all of the experiment.",
                                          examples=[["AAPL", "MSFT"]])
 
 class LatestPrice(Message):
@@ -48,12 +54,15 @@ class LatestPrice(Message):
     timeframe: Timeframe
     ts: Moment = Field(description="When the bar opened, UTC.")
     known_at: Moment = Field(description="When it closed, or was last corrected, UTC.")
-    close: Finite = Field(description="Its last price, in the currency of the quote, not adjusted.", examples=[187.2])
-    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since it closed.", examples=[41.5])
+    close: Finite = Field(description="Its last price, in the currency of the quote, not adjusted.",
+                          examples=[187.2])
+    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since it closed.",
+                                                        examples=[41.5])
 
 # %% ../../nbs/api/01_contract.ipynb #49acdffe
 class PredictRequest(Message):
-    "Ask by symbol, for the newest bar that the store has; or give bars, of which the last one of each symbol counts."
+    """Ask by symbol, for the newest bar that the store has; or give bars, of which the last one of each
+    symbol counts."""
     experiment: Name = Field("default", description="Whose champion.")
     symbol: Symbol | None = Field(None, examples=["AAPL"])
     symbols: list[Symbol] | None = Field(None, min_length=1, max_length=MOST_SYMBOLS)
@@ -64,7 +73,8 @@ class PredictRequest(Message):
     def _one(self) -> "PredictRequest":
         "One way of asking."
         given = [n for n in ("symbol", "symbols", "bars") if getattr(self, n) is not None]
-        if len(given) != 1: raise ValueError(f"give one of symbol, symbols or bars, got {', '.join(given) or 'none of them'}")
+        if len(given) != 1:
+            raise ValueError(f"give one of symbol, symbols or bars, got {', '.join(given) or 'none of them'}")
         return self
 
     @property
@@ -79,34 +89,52 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 Setting = Annotated[str, Field(max_length=200)] | bool | int | Finite | None
 
 class TrainRequest(Message):
-    "Train anew, in the background. An experiment that has run, and no parameters: `mlfin retrain` (newer bars, its last question); else `mlfin run`."
+    """Train anew, in the background. An experiment that has run, and no parameters: `mlfin retrain` (newer
+    bars, its last question); else `mlfin run`."""
     experiment: Name = Field("default", description="Name of a line of research.")
-    parameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Setting | list[Setting]] = Field(
-        default_factory=dict, max_length=50, description="Other than those of env.yaml, as `mlfin run -p` takes them; none: those of its last run.",
+    parameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")],
+                     Setting | list[Setting]] = Field(
+        default_factory=dict, max_length=50, description="Other than those of env.yaml, as `mlfin run -p` "
+                                                         "takes them; none: those of its last run.",
         examples=[{"label": "fwd_ret_10"}])
-    window: str | None = Field(None, min_length=1, max_length=32, description="How far back a retraining's bars go: a span from 1h to 36525D such as 730D, "
-                               "which moves with the newest bar, or grow; null: as the last time. Only without parameters.", examples=["730D"])
-    promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is trained; for administrators. "
+    window: str | None = Field(None, min_length=1, max_length=32, description="How far back a retraining's "
+                                                                              "bars go: a span from 1h to "
+                                                                              "36525D such as 730D, "
+                               "which moves with the newest bar, or grow; null: as the last time. Only "
+                               "without parameters.", examples=["730D"])
+    promote: bool = Field(False, strict=True, description="Put the new model through the gate when it is "
+                                                          "trained; for administrators. "
                           "False leaves a retraining to the setting `retrain_promote`.")
 
 class Job(Message):
-    "Work in the background. A `read_only` is told its id, kind, state and times, and nothing else: then `full` is false and the rest is empty."
+    """Work in the background. A `read_only` is told its id, kind, state and times, and nothing else: then
+    `full` is false and the rest is empty."""
     id: str = Field(description="Its name.", examples=["0c8e5b7fa91d2e34"])
     kind: Literal["ingest", "train"]
-    experiment: Name | None = Field(None, description="Of which line of research; null where it is not shown.", examples=["default"])
+    experiment: Name | None = Field(None,
+                                    description="Of which line of research; null where it is not shown.",
+                                    examples=["default"])
     state: State
     by: str = Field("", description="Who asked for it; empty where it is not shown.", examples=["ann"])
-    full: bool = Field(True, description="Whether all of it is shown: to who asked for it, and to administrators.")
+    full: bool = Field(True, description="Whether all of it is shown: to who asked for it, and to "
+                                         "administrators.")
     created_at: Moment
     started_at: Moment | None = None
     ended_at: Moment | None = None
-    waits_for: str | None = Field(None, description="The job that must end first: the one before it in the same experiment (for an ingest: in the "
-                                  "store), else, where all places are taken (`job_workers`), the one that has run longest; somebody else's is not named. "
+    waits_for: str | None = Field(None, description="The job that must end first: the one before it in the "
+                                                    "same experiment (for an ingest: in the "
+                                  "store), else, where all places are taken (`job_workers`), the one that "
+                                  "has run longest; somebody else's is not named. "
                                   "`says` says why it waits.")
-    progress: Share | None = Field(0.0, description="Share of its tasks that are done; null where it is not shown.", examples=[0.4])
-    says: str = Field("", description="What it is doing, or how it ended.", examples=["training lightgbm, 3 of 9 tasks"])
-    result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, report, folder; a retraining's, and one "
-                                   "that was to be promoted, also version, promoted, gate. An ingest: inserted, revised, unchanged, quarantined.")
+    progress: Share | None = Field(0.0, description="Share of its tasks that are done; null where it is not "
+                                                    "shown.", examples=[0.4])
+    says: str = Field("", description="What it is doing, or how it ended.",
+                      examples=["training lightgbm, 3 of 9 tasks"])
+    result: dict[str, Any] = Field(default_factory=dict, description="What came of it. A training: run, "
+                                                                     "report, folder; a retraining's, and "
+                                                                     "one "
+                                   "that was to be promoted, also version, promoted, gate. An ingest: "
+                                   "inserted, revised, unchanged, quarantined.")
     log: list[str] = Field(default_factory=list, description="The last lines of its log, oldest first.")
 
 # %% ../../nbs/api/01_contract.ipynb #4b022258
@@ -114,19 +142,24 @@ class ModelVersion(Message):
     "A registered version of a model."
     model: str = Field(examples=["production-default"])
     version: int = Field(ge=1)
-    is_: list[Literal["champion", "challenger"]] = Field(default_factory=list, alias="is", description="What it stands for now.")
+    is_: list[Literal["champion", "challenger"]] = Field(default_factory=list, alias="is",
+                                                         description="What it stands for now.")
     estimator: str = Field(examples=["lightgbm"])
     foretells: str = Field(examples=["fwd_ret_5"])
-    verdict: Literal["passed", "refused", "forced", ""] = Field(description="What the gate said; empty before it was judged.")
+    verdict: Literal["passed", "refused", "forced", ""] = Field(description="What the gate said; empty "
+                                                                            "before it was judged.")
     made: Moment = Field(description="When it was registered, UTC.")
-    scores: dict[str, Finite] = Field(default_factory=dict, description="Out of sample.", examples=[{"log_loss": 0.69, "log_loss_baseline": 0.693}])
+    scores: dict[str, Finite] = Field(default_factory=dict, description="Out of sample.",
+                                      examples=[{"log_loss": 0.69, "log_loss_baseline": 0.693}])
 
 class Promotion(Message):
     "What became of a promotion or a rollback."
     model: str = Field(examples=["production-default"])
     version: int = Field(ge=1, description="The version that was asked for, or gone back to.", examples=[4])
-    promoted: bool = Field(description="Whether it is the champion now. False is an answer, not an error: the gate refused it.", examples=[False])
-    replaced: int | None = Field(description="The champion that was, and is still where `promoted` is false.", examples=[3])
+    promoted: bool = Field(description="Whether it is the champion now. False is an answer, not an error: "
+                                       "the gate refused it.", examples=[False])
+    replaced: int | None = Field(description="The champion that was, and is still where `promoted` is false.",
+                                 examples=[3])
     reasons: list[str] = Field(default_factory=list, description="Why the gate refused it; or what it found.",
                                examples=[["fresh: trained until 2013-12-31, 10 years ago"]])
 
@@ -151,7 +184,8 @@ class FieldProblem(Message):
 
 class Problem(Message):
     "What went wrong (RFC 9457)."
-    type: str = Field("about:blank", description="Kind of the problem, a URI reference.", examples=["/problems/unknown-symbol"])
+    type: str = Field("about:blank", description="Kind of the problem, a URI reference.",
+                      examples=["/problems/unknown-symbol"])
     title: str = Field(description="The kind in words.", examples=["Unknown symbol"])
     status: int = Field(ge=400, le=599, description="HTTP status.", examples=[404])
     detail: str = Field("", description="This case, and what to do about it.",
@@ -185,7 +219,9 @@ def read_fields(raw: bytes,   # a query, or the body of a form
                 ) -> list[tuple[str, str]]: # (name, value), as they came; a `ParameterError` where there are more
     "The fields of a query or of a form."
     try: return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=most)
-    except ValueError: raise ParameterError(f"A request must have at most {most} fields, got {raw.count(b'&') + 1}.\nHint: ask in several requests.") from None
+    except ValueError:
+        raise ParameterError(f"A request must have at most {most} fields, got {raw.count(b'&') + 1}.\nHint: "
+                             f"ask in several requests.") from None
 
 # %% ../../nbs/api/01_contract.ipynb #317f13ad
 class _Repeated(ValueError): "A key that stands twice."
@@ -207,9 +243,10 @@ M = TypeVar("M", bound=BaseModel)
 
 def read_message(model: type[M], # what is expected
                  raw: bytes,     # the body of a request
-                 ) -> M:         # pydantic's `ValidationError`, or a `ParameterError` for a key that stands twice
+                 ) -> M:  # pydantic's `ValidationError`, or a `ParameterError` for a key that stands twice
     "A message from its JSON."
     found = model.model_validate_json(raw or b"null")
     if (name := repeated_key(raw or b"null")) is not None:
-        raise ParameterError(f"`{name[:80]}` stands twice in one JSON object.\nHint: keep the one that is meant.")
+        raise ParameterError(f"`{name[:80]}` stands twice in one JSON object.\nHint: keep the one that is "
+                             f"meant.")
     return found

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['problem', 'path_below', 'route_of', 'methods_of', 'Rules', 'Refused', 'sender_of', 'address_of', 'read_body',
-           'check_head', 'Apart', 'Gate']
+           'check_head', 'AccountLookup', 'Gate']
 
 # %% ../../nbs/api/02_guard.ipynb #63fd096a
 import asyncio
@@ -23,7 +23,8 @@ from http import HTTPStatus
 from typing import Any
 
 from ..core.errors import MlfinError
-from ..accounts.roles import ANYONE, ROUTES, AuthError, BadToken, Person, Unavailable, is_allowed, require_allowed, required_role
+from ..accounts.roles import (ANYONE, ROUTES, AuthError, BadToken, Person, Unavailable, is_allowed,
+                                  require_allowed, required_role)
 
 # %% ../../nbs/api/02_guard.ipynb #68855c3f
 def problem(status: int,          # HTTP status
@@ -35,7 +36,8 @@ def problem(status: int,          # HTTP status
     "A problem detail as RFC 9457 has it."
     title = HTTPStatus(status).phrase
     word = (word or title).lower().replace(" ", "-").replace("_", "-")
-    return {"type": f"/problems/{word}", "title": title, "status": status, "detail": detail.replace("\nHint:", " Hint:"), "request_id": request_id} | more
+    return {"type": f"/problems/{word}", "title": title, "status": status,
+            "detail": detail.replace("\nHint:", " Hint:"), "request_id": request_id} | more
 
 # %% ../../nbs/api/02_guard.ipynb #bf98dc57
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -51,7 +53,8 @@ def path_below(scope: Mapping, # ASGI's
                ) -> str:       # as the router takes it
     "The path that was asked for, below the prefix where the application is mounted."
     path, root = scope["path"], scope.get("root_path")
-    return path[len(root):] if root and path.startswith(root) and path[len(root):len(root) + 1] in ("", "/") else path
+    return path[len(root):] if root and path.startswith(root) and path[len(root):len(root) + 1] in ("",
+            "/") else path
 
 def route_of(method: str,      # GET, POST, ...
              path: str,        # as asked for, below such a prefix
@@ -61,7 +64,8 @@ def route_of(method: str,      # GET, POST, ...
     parts, found = _segments(path), None
     for template, wanted in _TEMPLATES.get("GET" if method == "HEAD" else method, {}).get(len(parts), ()):
         if template == path: return template
-        if found is None and all(w == p or w[:1] == "{" for w, p in zip(wanted, parts, strict=True)): found = template
+        if found is None and all(w == p or w[:1] == "{" for w, p in zip(wanted, parts, strict=True)):
+            found = template
     return found
 
 def methods_of(path: str,          # as for `route_of`
@@ -74,28 +78,35 @@ def methods_of(path: str,          # as for `route_of`
 @dataclass(frozen=True)
 class Rules:
     "What the gate goes by."
-    identify: Callable[[str, str], Person | Awaitable[Person]] # (kind: "bearer" or "key", secret) -> who; raises `AuthError`
-    spend: Callable[[Person | None, str, str], None] = lambda person, address, route: None # raises `Throttled`
+    # (kind: "bearer" or "key", secret) -> who; raises `AuthError`
+    identify: Callable[[str, str], Person | Awaitable[Person]]
+    # raises `Throttled`
+    spend: Callable[[Person | None, str, str], None] = lambda person, address, route: None
     count: Callable[[str, str | None, int, float], None] = lambda method, route, status, seconds: None
     log: Callable[[dict], None] = lambda line: None        # one line of the access log
-    enter: Callable[[str, Person | None], Any] = lambda request_id, person: None # begins what the application's own log lines carry
+    # begins what the application's own log lines carry
+    enter: Callable[[str, Person | None], Any] = lambda request_id, person: None
     max_bytes: int = 4 * 2**20                             # of a body
     body_seconds: float = 15.0                             # that a body may take to arrive
-    origins: tuple[str, ...] = ()                          # of pages in browsers that may ask (CORS); ("*",): any, without credentials
-    trusted: tuple[str, ...] = ()                          # addresses of proxies whose X-Forwarded-For is believed
+    origins: tuple[str, ...] = () # of pages in browsers that may ask (CORS); ("*",): any, without credentials
+    trusted: tuple[str, ...] = ()  # addresses of proxies whose X-Forwarded-For is believed
     secure: bool = False                                   # behind TLS: say so to browsers (HSTS)
     open_docs: bool = True                                 # the OpenAPI page without a token
 
 class Refused(MlfinError):
     "The request cannot be taken as it came."
-    def __init__(self, status: int, detail: str, word: str = "", close: bool = False, allow: Sequence[str] = ()):
+    def __init__(self, status: int, detail: str, word: str = "", close: bool = False,
+                 allow: Sequence[str] = ()):
         super().__init__(detail)
         self.status, self.code, self.close, self.allow = status, word, close, allow
 
 # %% ../../nbs/api/02_guard.ipynb #7a544a0c
-_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"),
-           (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"), (b"cache-control", b"no-store"),
-           (b"cross-origin-resource-policy", b"same-origin"), (b"permissions-policy", b"geolocation=(), camera=(), microphone=()"))
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"),
+           (b"referrer-policy", b"no-referrer"),
+           (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+           (b"cache-control", b"no-store"),
+           (b"cross-origin-resource-policy", b"same-origin"),
+           (b"permissions-policy", b"geolocation=(), camera=(), microphone=()"))
 _DOCS = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
@@ -107,11 +118,15 @@ def _headers(rules: Rules, page: bool) -> tuple:
 def _cross(rules: Rules, origin: bytes | None, preflight: bool) -> list:
     "What a browser is told about pages of other origins."
     if origin is None or not rules.origins: return []
-    if "*" not in rules.origins and origin.decode("latin-1") not in rules.origins: return [(b"vary", b"Origin")]
+    if "*" not in rules.origins and origin.decode("latin-1") not in rules.origins:
+        return [(b"vary", b"Origin")]
     found = [(b"access-control-allow-origin", b"*" if "*" in rules.origins else origin), (b"vary", b"Origin"),
              (b"access-control-expose-headers", b"x-request-id, retry-after")]
-    return found if not preflight else [*found, (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"), (b"access-control-max-age", b"600"),
-                                        (b"access-control-allow-headers", b"authorization, content-type, x-api-key, x-request-id")]
+    return found if not preflight else [*found, (b"access-control-allow-methods",
+                                                 b"GET, POST, PATCH, DELETE"),
+                                        (b"access-control-max-age", b"600"),
+                                        (b"access-control-allow-headers", b"authorization, content-type, "
+                                                                          b"x-api-key, x-request-id")]
 
 # %% ../../nbs/api/02_guard.ipynb #3d1eafcb
 def sender_of(headers: Mapping[bytes, bytes], # of the request, names in lower case
@@ -119,16 +134,19 @@ def sender_of(headers: Mapping[bytes, bytes], # of the request, names in lower c
     "The credential that a request carries; raises `BadToken` for two, and for other schemes."
     given, key = headers.get(b"authorization"), headers.get(b"x-api-key")
     if given is None and key is None: return None
-    if given is not None and key is not None: raise BadToken("Two credentials were sent.\nHint: a token or an API key, not both.")
+    if given is not None and key is not None:
+        raise BadToken("Two credentials were sent.\nHint: a token or an API key, not both.")
     if key is not None: return "key", key.decode("latin-1")
     scheme, _, token = given.decode("latin-1").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip(): raise BadToken("The Authorization header must be `Bearer TOKEN`.")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise BadToken("The Authorization header must be `Bearer TOKEN`.")
     return "bearer", token.strip()
 
 # %% ../../nbs/api/02_guard.ipynb #4589e540
 @lru_cache(4096)
 def _plain_address(text: str) -> str:
-    "An address without brackets, port and zone; one of IPv4 that is written as one of IPv6 is of IPv4; other words stay as they are."
+    """An address without brackets, port and zone; one of IPv4 that is written as one of IPv6 is of IPv4;
+    other words stay as they are."""
     bare = re.fullmatch(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+", text)
     try: found = ipaddress.ip_address(((bare[1] or bare[2]) if bare else text).partition("%")[0])
     except ValueError: return text
@@ -144,7 +162,8 @@ def address_of(scope: Mapping,                  # ASGI's
     "Where a request comes from."
     here = (scope.get("client") or ("",))[0]
     if not trusted or _plain_address(here) not in (known := _plain_addresses(trusted)): return here
-    lines = [value for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"] or [headers.get(b"x-forwarded-for", b"")]
+    lines = [value for name, value in scope.get("headers", ())
+             if name == b"x-forwarded-for"] or [headers.get(b"x-forwarded-for", b"")]
     said = [part.strip()[:64] for part in b",".join(lines).decode("latin-1").split(",") if part.strip()]
     return next((a for a in map(_plain_address, reversed(said)) if a not in known), here)
 
@@ -155,29 +174,35 @@ async def read_body(receive: Callable[[], Awaitable[dict]], # ASGI's
                     ) -> bytes:                             # all of it
     "A request's body, or `Refused`: too large, too slow, or cut short."
     said = headers.get(b"content-length")
-    if said is not None and not said.isdigit(): raise Refused(400, "The Content-Length header must be a number.", close=True)
+    if said is not None and not said.isdigit():
+        raise Refused(400, "The Content-Length header must be a number.", close=True)
     if said is not None and int(said) > rules.max_bytes: raise _too_large(rules)
     parts, size = [], 0
     try:
         async with asyncio.timeout(rules.body_seconds):
             while True:
                 message = await receive()
-                if message["type"] == "http.disconnect": raise Refused(400, "The client left before its request was whole.", "cut_short", close=True)
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "The client left before its request was whole.", "cut_short",
+                                  close=True)
                 part = message.get("body", b"")
                 size += len(part)
                 if size > rules.max_bytes: raise _too_large(rules)
                 if not message.get("more_body"): return b"".join((*parts, part)) if parts else part
                 parts.append(part)
-    except TimeoutError: raise Refused(408, f"The body did not arrive within {rules.body_seconds:g} s.", close=True) from None
+    except TimeoutError:
+        raise Refused(408, f"The body did not arrive within {rules.body_seconds:g} s.", close=True) from None
 
 def _too_large(rules: Rules) -> Refused:
-    return Refused(413, f"The body is larger than {rules.max_bytes:,} bytes.\nHint: send smaller batches.", "too_large", close=True)
+    return Refused(413, f"The body is larger than {rules.max_bytes:,} bytes.\nHint: send smaller batches.",
+                   "too_large", close=True)
 
 # %% ../../nbs/api/02_guard.ipynb #29bbeb89
 _ONCE = (b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"content-type")
 
 @lru_cache(256)
-def _is_host(value: bytes) -> bool: return re.fullmatch(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*", value) is not None
+def _is_host(value: bytes) -> bool:
+    return re.fullmatch(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*", value) is not None
 
 def check_head(scope: Mapping,                # ASGI's
                headers: Mapping[bytes, bytes], # of the request, names in lower case
@@ -186,10 +211,13 @@ def check_head(scope: Mapping,                # ASGI's
     if len(headers) != len(scope["headers"]):
         names = [name for name, _ in scope["headers"]]
         for name in _ONCE:
-            if names.count(name) > 1: raise Refused(400, f"The {name.decode().title()} header must come once.", close=True)
+            if names.count(name) > 1:
+                raise Refused(400, f"The {name.decode().title()} header must come once.", close=True)
     host, coding = headers.get(b"host"), headers.get(b"transfer-encoding")
-    if host is None and scope.get("http_version", "1.1") == "1.1": raise Refused(400, "The Host header is missing.", close=True)
-    if host is not None and not _is_host(host): raise Refused(400, "The Host header must be a name or an address, and perhaps a port.", close=True)
+    if host is None and scope.get("http_version", "1.1") == "1.1":
+        raise Refused(400, "The Host header is missing.", close=True)
+    if host is not None and not _is_host(host):
+        raise Refused(400, "The Host header must be a name or an address, and perhaps a port.", close=True)
     if coding is not None and coding.strip().lower() != b"chunked":
         raise Refused(400, "Of all transfer encodings only `chunked` is understood.", close=True)
 
@@ -204,7 +232,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             mine = {name for name, _ in self.more}
-            message["headers"] = [h for h in message.get("headers", ()) if h[0].lower() not in mine] + self.more
+            message["headers"] = [h for h in message.get("headers", ())
+                                  if h[0].lower() not in mine] + self.more
         elif self.bare: message["body"] = b""
         else: self.size += len(message.get("body", b""))
         await self.send(message)
@@ -212,18 +241,20 @@ class _Answer:
     async def refuse(self, found: dict, extra: list) -> None:
         "Answer with a problem."
         data = json.dumps(found).encode()
-        head = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(data)).encode()), *extra]
+        head = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(data)).encode()),
+                *extra]
         await self({"type": "http.response.start", "status": found["status"], "headers": head})
         await self({"type": "http.response.body", "body": data})
 
 # %% ../../nbs/api/02_guard.ipynb #a7d0c4e2
-class Apart:
+class AccountLookup:
     "`Rules.identify` for accounts in a database: nobody waits for somebody else's answer."
-    def __init__(self, verify: Callable[[str], Person],       # secret -> who; may take long; raises `AuthError`
+    def __init__(self, verify: Callable[[str], Person],  # secret -> who; may take long; raises `AuthError`
                  known: Callable[[str], Person | None],       # secret -> who, where that is known at once
                  seconds: float = 5.0,                        # that an answer may take
                  threads: int = 4):                           # that may ask at a time
-        self.verify, self.known, self.seconds, self._threads = verify, known, seconds, ThreadPoolExecutor(threads, "accounts")
+        self.verify, self.known, self.seconds, self._threads = verify, known, seconds, ThreadPoolExecutor(
+            threads, "accounts")
 
     def __call__(self, kind: str,                     # "bearer" or "key"
                  secret: str,                         # the token, or the key
@@ -233,9 +264,11 @@ class Apart:
 
     async def _asked(self, secret: str) -> Person:
         try:
-            async with asyncio.timeout(self.seconds): return await asyncio.get_running_loop().run_in_executor(self._threads, self.verify, secret)
+            async with asyncio.timeout(self.seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self.verify, secret)
         except TimeoutError:
-            raise Unavailable(f"The accounts' database did not answer within {self.seconds:g} s.\nHint: ask again in a second.", retry_after=1.0) from None
+            raise Unavailable(f"The accounts' database did not answer within {self.seconds:g} s.\nHint: ask "
+                              f"again in a second.", retry_after=1.0) from None
 
 # %% ../../nbs/api/02_guard.ipynb #8280a28d
 def _replay(body: bytes, receive):
@@ -245,25 +278,32 @@ def _replay(body: bytes, receive):
     async def again(): return whole.pop() if whole else await receive()
     return again
 
-_NEVER = dict.fromkeys(("TRACE", "CONNECT"), ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS")) # allowed nowhere; what may be
+# allowed nowhere; what may be
+_NEVER = dict.fromkeys(("TRACE", "CONNECT"), ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"))
 _TELLS_MORE = "/health/ready" # open to all, and with more for who is recognised
 
-def _unrecognised(rules: Rules, e: MlfinError | OSError, address: str, route: str | None, request: str) -> AuthError:
+def _unrecognised(rules: Rules, e: MlfinError | OSError, address: str, route: str | None,
+                  request: str) -> AuthError:
     "Why a sender is not recognised; it costs the address a request, unless it is no fault of the sender's."
     if isinstance(e, Unavailable): return e
     if isinstance(e, AuthError):
         rules.spend(None, address, route or "none")
         return e
-    logging.getLogger("mlfin.api").error("nobody can be recognised: %s", e, exc_info=e, extra={"request_id": request})
-    return Unavailable("Nobody can be recognised just now; the service's log says why, under the request's id.", retry_after=1.0)
+    logging.getLogger("mlfin.api").error("nobody can be recognised: %s", e, exc_info=e,
+                                         extra={"request_id": request})
+    return Unavailable("Nobody can be recognised just now; the service's log says why, under the request's "
+                       "id.", retry_after=1.0)
 
-async def _pass(rules: Rules, headers, method: str, path: str, route: str | None, address: str, request: str, receive) -> tuple[Person | None, bytes]:
+async def _pass(rules: Rules, headers, method: str, path: str, route: str | None, address: str, request: str,
+                receive) -> tuple[Person | None, bytes]:
     "Who asks, and what the request's body is; or a refusal."
     if route is None and (allow := methods_of(path) or _NEVER.get(method)):
         rules.spend(None, address, "none")
-        raise Refused(405, f"There is no {method} {path[:100]}.\nHint: it takes {', '.join(allow)}.", allow=allow)
+        raise Refused(405, f"There is no {method} {path[:100]}.\nHint: it takes {', '.join(allow)}.",
+                      allow=allow)
     least = required_role(method, path)
-    open_to_all = least == ANYONE and (rules.open_docs or not path.startswith(("/docs", "/redoc", "/openapi")))
+    open_to_all = least == ANYONE and (rules.open_docs or not path.startswith(("/docs", "/redoc",
+            "/openapi")))
     try:
         given = sender_of(headers) if not open_to_all or route == _TELLS_MORE else None
         person = rules.identify(*given) if given is not None else None
@@ -274,14 +314,17 @@ async def _pass(rules: Rules, headers, method: str, path: str, route: str | None
     rules.spend(person, address, route or "none")
     if not open_to_all:
         if person is None: raise BadToken("A token is needed here: log in, or send an API key.")
-        if route is None: raise Refused(404, f"There is no {method} {path[:100]}.\nHint: /docs lists all routes.", "not_found")
+        if route is None:
+            raise Refused(404, f"There is no {method} {path[:100]}.\nHint: /docs lists all routes.",
+                          "not_found")
         if not is_allowed(person, method, path): require_allowed(person, method, path)
     return person, await read_body(receive, headers, rules)
 
 # %% ../../nbs/api/02_guard.ipynb #205cb318
 async def _methods(answer: _Answer, allow: Sequence[str]) -> None:
     "The answer to OPTIONS."
-    await answer({"type": "http.response.start", "status": 204, "headers": [(b"allow", ", ".join(allow).encode())] if allow else []})
+    await answer({"type": "http.response.start", "status": 204,
+                  "headers": [(b"allow", ", ".join(allow).encode())] if allow else []})
     await answer({"type": "http.response.body", "body": b""})
 
 async def _refused(answer: _Answer, e: AuthError | Refused, request: str) -> None:
@@ -306,24 +349,33 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, headers, method, path = time.perf_counter(), dict(scope["headers"]), scope["method"], path_below(scope)
+        began, headers, method, path = time.perf_counter(), dict(
+            scope["headers"]), scope["method"], path_below(scope)
         request = headers.get(b"x-request-id", b"").decode("latin-1")
         if not _SAFE_ID.fullmatch(request): request = os.urandom(8).hex()
         route, person = route_of(method, path), None
-        more = [*(self._page if route in ("/docs", "/redoc") else self._plain), (b"x-request-id", request.encode()),
+        more = [*(self._page if route in ("/docs", "/redoc") else self._plain),
+                (b"x-request-id", request.encode()),
                 *_cross(self.rules, headers.get(b"origin"), method == "OPTIONS")]
-        answer, address = _Answer(send, more, method == "HEAD"), address_of(scope, headers, self.rules.trusted)
+        answer, address = _Answer(send, more, method == "HEAD"), address_of(scope, headers,
+                self.rules.trusted)
         try:
             check_head(scope, headers)
-            if method == "OPTIONS" and ((allow := methods_of(path)) or b"origin" in headers): await _methods(answer, allow)
+            if method == "OPTIONS" and ((allow := methods_of(path)) or b"origin" in headers):
+                await _methods(answer, allow)
             else:
-                person, body = await _pass(self.rules, headers, method, path, route, address, request, receive)
-                scope.setdefault("state", {}).update(person=person, request_id=request, address=address, body=body)
+                person, body = await _pass(self.rules, headers, method, path, route, address, request,
+                                           receive)
+                scope.setdefault("state", {}).update(person=person, request_id=request, address=address,
+                                                     body=body)
                 self.rules.enter(request, person)
-                await self.app(scope if method != "HEAD" else {**scope, "method": "GET"}, _replay(body, receive), answer)
+                await self.app(scope if method != "HEAD" else {**scope, "method": "GET"},
+                               _replay(body, receive), answer)
         except (AuthError, Refused) as e: await _refused(answer, e, request)
         finally:
             seconds = time.perf_counter() - began
             self.rules.count(method, route, answer.status or 499, seconds)
-            self.rules.log({"request_id": request, "method": method, "path": scope["path"][:200], "route": route, "status": answer.status or 499,
-                            "ms": round(seconds * 1e3, 3), "bytes": answer.size, "address": address, "user": person.name if person else None})
+            self.rules.log({"request_id": request, "method": method, "path": scope["path"][:200],
+                            "route": route, "status": answer.status or 499,
+                            "ms": round(seconds * 1e3, 3), "bytes": answer.size, "address": address,
+                            "user": person.name if person else None})

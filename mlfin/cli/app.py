@@ -30,7 +30,8 @@ from .user_commands import users_app
 from .warehouse_commands import migrate  # noqa: F401  adds itself, `roles` and `copy` to `data`
 from ..core.errors import AWAY, DONE, REFUSED, MlfinError, exit_code
 from ..core.permissions import private_files
-from ..core.provenance import read_yaml, system_message
+from ..core.pipeline_spec import read_yaml
+from ..core.provenance import system_message
 from ..core.settings import Settings
 
 # %% ../../nbs/cli/15_app.ipynb #a3381c66

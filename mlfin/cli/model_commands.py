@@ -20,7 +20,7 @@ from .console import (escape_control, format_number, format_time, json_records, 
                                print_text)
 from .options import AnyExperiment, Experiment, Json, Profile, examples, load_profile
 from ..core.errors import MlfinError, ParameterError, must_be
-from ..core.provenance import read_yaml
+from ..core.pipeline_spec import read_yaml
 from ..core.settings import Settings
 
 if TYPE_CHECKING: import pandas as pd  # imported where it is used, so that `mlfin --help` starts quickly

@@ -21,7 +21,8 @@ def _left(path: Path) -> bool:
     try: old = time.time() - path.stat().st_mtime > KEPT_DAYS * 86_400
     except OSError: return False                                 # another ingest is complete just now
     writer = path.name.split(".")[-2]
-    if old or path.suffix != ".tmp" or not writer.isdigit() or os.name == "nt": return old # Windows would signal it, not ask
+    # Windows would signal it, not ask
+    if old or path.suffix != ".tmp" or not writer.isdigit() or os.name == "nt": return old
     try: os.kill(int(writer), 0)
     except ProcessLookupError: return True
     except (OSError, OverflowError): return False                # it lives, or nobody can tell
@@ -55,4 +56,4 @@ class Checkpoint:
         if self.path is None: return
         self.path.unlink(missing_ok=True)
         try: self.root.rmdir()
-        except OSError: pass                                     # it is not there, or another ingest works beside this one
+        except OSError: pass # it is not there, or another ingest works beside this one

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import DataError
-from ..core.provenance import read_yaml
+from ..core.pipeline_spec import read_yaml
 from ..market.bars import BAR_COLUMNS, as_bars, parse_timeframe, timeframe_delta
 from ..market.calendars import infer_calendar
 from ..sources.sources import default_calendar, load_sources
@@ -36,7 +36,8 @@ def question_calendar(root: Path, # folder of env.yaml
     return symbols, found, found != "24/7"
 
 # %% ../../nbs/ingest/05_closing_times.ipynb #0bfa2a28
-_NEWEST, _LEAST, _CLEAR = 400, 60, 0.9 # bars that are looked at; fewest that tell something; least share in common with a calendar
+# bars that are looked at; fewest that tell something; least share in common with a calendar
+_NEWEST, _LEAST, _CLEAR = 400, 60, 0.9
 
 def _opens(store: Store, there: pd.DataFrame, timeframe: str) -> dict[str, pd.Series]:
     "Opens of the newest bars of some symbols of `Store.series`, all of one timeframe."
@@ -52,19 +53,22 @@ def _fitted(symbol: str, timeframe: str, ts: pd.Series) -> str | None:
     "The calendar that a symbol's opens keep."
     if len(ts) < _LEAST: return None
     blank = dict.fromkeys(BAR_COLUMNS[4:], 1.0)
-    bars = pd.DataFrame({"symbol": symbol, "timeframe": timeframe, "ts": ts.to_numpy(), "known_at": (ts + timeframe_delta(timeframe)).to_numpy()})
+    bars = pd.DataFrame({"symbol": symbol, "timeframe": timeframe,
+                         "ts": ts.to_numpy(), "known_at": (ts + timeframe_delta(timeframe)).to_numpy()})
     for c in ("ts", "known_at"): bars[c] = pd.to_datetime(bars[c], utc=True)
     name, share = infer_calendar(as_bars(bars.assign(**blank)))
     return name if share >= _CLEAR else None
 
 def fitted_calendars(store: Store,            # where bars are
                      symbols: Iterable[str],  # those that are asked about; others than the store has are fine
-                     timeframe: str,          # its bars are looked at first, then the symbol's longest other ones
+                     timeframe: str, # its bars are looked at first, then the symbol's longest other ones
                      ) -> dict[str, str]:     # symbol -> "24/7", "forex" or an exchange's code; those whose bars tell
     "The market that each symbol's bars belong to, by when they open."
     timeframe, there = parse_timeframe(timeframe), store.series()
     there = there[there.symbol.isin(set(symbols)) & (there.rows >= _LEAST)]
-    best = there.assign(own=there.timeframe == timeframe).sort_values(["own", "rows"]).drop_duplicates("symbol", keep="last")
+    best = there.assign(own=there.timeframe == timeframe).sort_values(["own",
+                                                                       "rows"]).drop_duplicates("symbol",
+                                                                                                keep="last")
     found, seen = {}, {}
     for span, part in best.groupby("timeframe"):
         for symbol, ts in _opens(store, part, span).items():
@@ -80,11 +84,13 @@ class _Remembered:
     "What bars said of their symbols, and the one thread that asks them again."
     def __init__(self, store: Callable[[], Store], every: float):
         self.store, self.every = store, every
-        self._found, self._lock, self._reading = {}, threading.RLock(), threading.Lock() # (symbol, timeframe) -> until when it is believed, calendar
+        # (symbol, timeframe) -> until when it is believed, calendar
+        self._found, self._lock, self._reading = {}, threading.RLock(), threading.Lock()
         self._thread, self._due = ThreadPoolExecutor(1, "hours"), set()
 
     def apart(self, do: Callable, *given) -> Future: # of what it gives
-        "Do something where an answer may take long, in the thread that asks bars; one thing at a time, and its lines in the log are those of who asked."
+        """Do something where an answer may take long, in the thread that asks bars; one thing at a time, and
+        its lines in the log are those of who asked."""
         return self._thread.submit(copy_context().run, do, *given)
 
     def close(self) -> None:
@@ -97,7 +103,8 @@ class _Remembered:
         kept, now = {s: said for s in symbols if (said := self._found.get((s, timeframe)))}, time.monotonic()
         if old := [s for s, (until, _) in kept.items() if until < now]: self._renew(old, timeframe)
         lost = [s for s in symbols if s not in kept]
-        return {s: calendar for s, (_, calendar) in kept.items()} | (_ask(self, lost, timeframe) if lost else {})
+        return {s: calendar for s,
+                (_, calendar) in kept.items()} | (_ask(self, lost, timeframe) if lost else {})
 
     def _renew(self, symbols: list[str], timeframe: str) -> None:
         "Have bars asked once more, and do not wait."
@@ -105,16 +112,19 @@ class _Remembered:
             new = set() if self._due is None else {(s, timeframe) for s in symbols} - self._due
             if not new: return
             self._due |= new
-            self._thread.submit(_ask, self, sorted(s for s, _ in new), timeframe).add_done_callback(lambda done: self._done(new, done))
+            self._thread.submit(_ask, self, sorted(s for s, _ in new),
+                                timeframe).add_done_callback(lambda done: self._done(new, done))
 
     def _done(self, keys: set, done: Future) -> None:
         with self._lock:
             if self._due is not None: self._due -= keys
-        if not done.cancelled() and (e := done.exception()): _log.warning("bars could not be asked when they close: %s", str(e).partition("\n")[0])
+        if not done.cancelled() and (e := done.exception()):
+            _log.warning("bars could not be asked when they close: %s", str(e).partition("\n")[0])
 
 # %% ../../nbs/ingest/05_closing_times.ipynb #h0ur5002
 def _ask(own: _Remembered, symbols: list[str], timeframe: str) -> dict[str, str]:
-    "Ask the bars of symbols, unless somebody just did; a store that is away tells nothing, and what was known stays."
+    """Ask the bars of symbols, unless somebody just did; a store that is away tells nothing, and what was
+    known stays."""
     with own._reading:
         now = time.monotonic()
         told = {s: said[1] for s in symbols if (said := own._found.get((s, timeframe), (0.0, "")))[0] >= now}
@@ -123,7 +133,8 @@ def _ask(own: _Remembered, symbols: list[str], timeframe: str) -> dict[str, str]
         except DataError: return dict.fromkeys(lost, "24/7") | told
         fresh = {s: found.get(s, "24/7") for s in lost}
         if len(own._found) > 100_000: own._found = {}
-        own._found |= {(s, timeframe): (time.monotonic() + own.every, calendar) for s, calendar in fresh.items()}
+        own._found |= {(s, timeframe): (time.monotonic() + own.every, calendar) for s,
+                       calendar in fresh.items()}
         return told | fresh
 
 # %% ../../nbs/ingest/05_closing_times.ipynb #h0ur5003
@@ -143,7 +154,8 @@ class ClosingCalendars(_Remembered):
         "What says when a bar of each symbol closes; takes seconds where bars are asked for the first time."
         timeframe = parse_timeframe(timeframe)
         found = self._said(symbols, timeframe)
-        if lost := [s for s, calendar in found.items() if calendar is None]: found |= self._bars(lost, timeframe)
+        if lost := [s for s, calendar in found.items() if calendar is None]:
+            found |= self._bars(lost, timeframe)
         return found
 
     def knows(self, symbols: Iterable[str], # as they were pushed
@@ -152,7 +164,8 @@ class ClosingCalendars(_Remembered):
         "Whether no bars have to be asked first."
         timeframe = parse_timeframe(timeframe)
         if timeframe_delta(timeframe) < _MATTERS: return True
-        return all(calendar or (s, timeframe) in self._found for s, calendar in self._said(symbols, timeframe).items())
+        return all(calendar or (s, timeframe) in self._found for s,
+                   calendar in self._said(symbols, timeframe).items())
 
     def _said(self, symbols: Iterable[str], timeframe: str) -> dict[str, str | None]:
         "What models and the question say; None where they do not."
@@ -165,5 +178,6 @@ class ClosingCalendars(_Remembered):
     def _question(self, symbol: str) -> str | None:
         if self.root is None: return None
         at, asked = self._asked
-        if asked is None or time.monotonic() - at > self.every: at, asked = self._asked = time.monotonic(), question_calendar(self.root)
+        if asked is None or time.monotonic() - at > self.every:
+            at, asked = self._asked = time.monotonic(), question_calendar(self.root)
         return asked[1] if asked[2] and symbol in asked[0] else None

@@ -27,7 +27,8 @@ _READ = """SELECT seq, writer, CASE WHEN ts >= '1900-01-01Z' AND ts < '2200-01-0
 def _rows(cursor, most: int) -> pd.DataFrame:
     "The oldest rows of the inbox."
     found = pd.DataFrame(cursor.execute(_READ, (most,)).fetchall(), columns=list(INSERTED), dtype="object")
-    return found.assign(**{c: pd.to_datetime(found[c], utc=True).astype(TIME) if k == TIME else found[c].astype(k) for c, k in INSERTED.items()})
+    return found.assign(**{c: pd.to_datetime(found[c], utc=True).astype(TIME)
+                           if k == TIME else found[c].astype(k) for c, k in INSERTED.items()})
 
 # %% ../../nbs/ingest/07_inbox.ipynb #6d46e0ff
 @dataclass(frozen=True, eq=False)
@@ -56,21 +57,28 @@ def _spell(cursor, names: dict[int, tuple[str, str]], spelled: dict[tuple[str, s
     cursor.executemany("INSERT INTO mlfin.spellings VALUES (%s, %s) ON CONFLICT DO NOTHING", rows)
 
 # %% ../../nbs/ingest/07_inbox.ipynb #35889bc1
-_SPELLED = "SELECT s.symbol FROM mlfin.series s JOIN mlfin.spellings p ON p.series = s.id WHERE s.timeframe = %s ORDER BY s.symbol"
+_SPELLED = ("SELECT s.symbol FROM mlfin.series s JOIN mlfin.spellings p ON p.series = s.id WHERE s.timeframe "
+            "= %s ORDER BY s.symbol")
 
 def inserted_symbols(store: Warehouse,
             timeframe: str = "1m", # canonical name
             ) -> tuple[str, ...]:  # sorted
-    "Symbols of which other programs inserted bars of a timeframe; raises `DataError` where the database is away."
-    return store.server.ask(lambda cursor: tuple(s for (s,) in cursor.execute(_SPELLED, (timeframe,)).fetchall()) if store.made(cursor) else ())
+    """Symbols of which other programs inserted bars of a timeframe; raises `DataError` where the database is
+    away."""
+    return store.server.ask(lambda cursor: tuple(s for (s,
+                                                 ) in cursor.execute(_SPELLED, (timeframe,)).fetchall())
+                            if store.made(cursor) else ())
 
 def drain_inbox(store: Warehouse,                           # its schema up to date, or not there yet
                   judge: Callable[[pd.DataFrame], InboxVerdict],    # what becomes of rows (columns as `INSERTED`, in the order of their insertion)
                   most: int = 20_000,                         # rows that are taken at most, >= 1; the oldest
                   ) -> tuple[int, pd.DataFrame] | None:       # rows taken, and the bars of them that were kept; None: nothing waits, or another takes
-    "Take the oldest rows out of the inbox, in one transaction; raises `DataError` where the database is away."
+    """Take the oldest rows out of the inbox, in one transaction; raises `DataError` where the database is
+    away."""
     with store.server.transaction("adds") as cursor:
-        if not store.made(cursor) or not cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK, _TAKER)).fetchone()[0]: return None
+        if not store.made(cursor) or not cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)",
+                                                        (LOCK, _TAKER)).fetchone()[0]:
+            return None
         if (rows := _rows(cursor, most)).empty: return None
         judged, last = judge(rows), _last_pushed(cursor)
         for bars in judged.rounds:
@@ -88,11 +96,12 @@ CHANNEL = "mlfin_inbox"
 
 @contextmanager
 def inbox_signal(store: Warehouse) -> Iterator[Callable[[float], bool]]:
-    "Yields `wait(seconds)`: whether rows wait, once some came or the time is over, on a connection of its own; `DataError` where the database is away."
+    """Yields `wait(seconds)`: whether rows wait, once some came or the time is over, on a connection of its
+    own; `DataError` where the database is away."""
     psycopg = require("psycopg", "postgres")
     try:
         with store.server.connect(autocommit=True) as connection:
-            pooled = connection.execute("SELECT pg_backend_pid()").fetchone()[0] != connection.info.backend_pid
+            pooled = (connection.execute("SELECT pg_backend_pid()").fetchone()[0] != connection.info.backend_pid)
             if not pooled: connection.execute(f"LISTEN {CHANNEL}")
 
             def wait(seconds: float) -> bool:
@@ -111,6 +120,7 @@ def inbox_depth(store: Warehouse,
                 ) -> tuple[int, float]: # rows that wait (`most`: that many or more), and seconds since the oldest of them came; 0 where none waits
     "What is inserted and not taken yet; raises `DataError` where the database is away."
     with store.server.transaction("adds") as cursor:
-        if not store.made(cursor) or cursor.execute("SELECT to_regclass('mlfin.inbox')").fetchone() == (None,): return 0, 0.0
+        if not store.made(cursor) or cursor.execute("SELECT to_regclass('mlfin.inbox')").fetchone() == (None,):
+            return 0, 0.0
         rows, age = cursor.execute(_DEPTH, (most,)).fetchone()
     return rows, max(age, 0.0)

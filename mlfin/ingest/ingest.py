@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import (AWAY, DONE, MISUSED, REFUSED, AwayError, DataError, MlfinError, ParameterError, SettingsError, hide_password, must_be,
+from ..core.errors import (AWAY, DONE, MISUSED, REFUSED, AwayError,
+                               DataError, MlfinError, ParameterError, SettingsError, hide_password, must_be,
                                 unknown)
 from ..core.paths import unknown_in_data
 from ..core.provenance import hash_file, hash_frame, hash_json
@@ -27,7 +28,9 @@ from ..market.actions import adjust_bars, as_actions, derive_actions
 from ..market.bars import KEY, PRICES, TIME, moment, parse_timeframe, timeframe_delta, usual_lag
 from ..market.calendars import expected_bars, known_at
 from .checkpoint import Checkpoint
-from ..files.files import FORMATS, Dialect, find_files
+from ..files.formats import FORMATS
+from ..files.raw_files import find_files
+from ..files.tables import Dialect
 from ..quality.quality_report import QualityAccumulator
 from .stated_actions import FINDINGS, reconcile_actions
 from ..files.file_names import bare_name, file_timeframe, first_symbols, read_name
@@ -59,17 +62,20 @@ def _address(source: str, path: str | Path | None) -> tuple[str, str]:
     source = str(source)
     name, colon, rest = source.partition(":")
     if path in (None, "") and colon and name in load_sources(): path = rest
-    elif path in (None, "") and source not in SOURCES and (set("./*?[") & set(source)): name, path = "files", source
-    elif source not in SOURCES and source not in load_sources(): raise DataError(unknown("source", source, load_sources()))
+    elif path in (None, "") and source not in SOURCES and (set("./*?[") & set(source)):
+        name, path = "files", source
+    elif source not in SOURCES and source not in load_sources():
+        raise DataError(unknown("source", source, load_sources()))
     else: name = source
     if path in (None, ""):
-        if name in _FILES: raise DataError(must_be("path", f"the {name} file to read", path, hint="-p path=prices.csv"))
+        if name in _FILES:
+            raise DataError(must_be("path", f"the {name} file to read", path, hint="-p path=prices.csv"))
         return name, f"{name}:"
     if name in _FILES and not Path(path).expanduser().is_absolute(): path = _home() / path
     return name, f"{name}:{path}"
 
 # %% ../../nbs/ingest/03_ingest.ipynb #948dd473
-_BESIDE = 48            # MB that judging may take beside the memory that is allowed: an empty process is as large twice
+_BESIDE = 48 # MB that judging may take beside the memory that is allowed: an empty process is as large twice
 _PART, _BAR = 16, 1_300 # share of both that a part's frames may take; bytes for each bar that is judged
 
 @dataclass(frozen=True)
@@ -105,12 +111,14 @@ class _Asked:
 
     def parts(self, **changes) -> Iterator[ReadResult]:
         "The source's parts."
-        asked = {"symbols": list(self.symbols), "timeframe": self.timeframe, "start": self.start, "end": self.end, "tz": self.tz,
+        asked = {"symbols": list(self.symbols), "timeframe": self.timeframe,
+                 "start": self.start, "end": self.end, "tz": self.tz,
                  "calendar": self.calendar, **self.how, **changes}
         return read_parts(self.address, limit=self.room // _PART, **asked)
 
 # %% ../../nbs/ingest/03_ingest.ipynb #bfb8e600
-def _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, repair=(), ask=None, name=None, now=None, raw=None,
+def _asked(source, path, symbols, timeframe, start, end, tz,
+           calendar, store, repair=(), ask=None, name=None, now=None, raw=None,
            memory=None, default_tz=None, change=False, **how) -> _Asked:
     "The question, checked."
     source, address = _address(source, path)
@@ -121,14 +129,21 @@ def _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, re
         raise DataError(must_be("memory", "MB, an integer >= 1", memory))
     repair = (repair,) if isinstance(repair, str) else tuple(repair or ())
     if (bad := [r for r in repair if r != "decimal"]):
-        raise DataError(must_be("repair", "decimal, or nothing", bad[0], hint="copies are set aside anyway; units need a person: repair(near=...)."))
-    folder, keeps = raw_folder(store), SOURCES[source] is not None and "raw" in inspect.signature(SOURCES[source]).parameters
+        raise DataError(must_be("repair", "decimal, or nothing", bad[0],
+                                hint="copies are set aside anyway; units need a person: repair(near=...)."))
+    folder, keeps = (raw_folder(store), SOURCES[source] is not None
+                     and "raw" in inspect.signature(SOURCES[source]).parameters)
     if folder is not None and (keeps if raw is None else raw): how["raw"] = folder
     if ask is not None: how["ask"] = _address(str(ask), None)[1]
     timeframe, auto, tz = parse_timeframe(timeframe), calendar == "auto", tz and canonical_zone(tz)
-    if auto: calendar = _kept_calendar(open_store(store), symbols, timeframe, default_calendar(source, place)) if symbols else default_calendar(source, place)
+    if auto:
+        calendar = _kept_calendar(open_store(store), symbols,
+                                  timeframe,
+                                  default_calendar(source,
+                                                   place)) if symbols else default_calendar(source, place)
     default_tz = default_tz and canonical_zone(default_tz)
-    return _Asked(source, address, symbols, timeframe, calendar, start, end, tz, name, now, repair, memory, default_tz, bool(change), auto,
+    return _Asked(source, address, symbols, timeframe, calendar,
+                  start, end, tz, name, now, repair, memory, default_tz, bool(change), auto,
                   how={k: v for k, v in how.items() if v is not None})
 
 def _memory() -> int:
@@ -141,26 +156,34 @@ def stored_reading(store: Store,           # where series are kept
                  timeframe: str,         # canonical name
                  tz: str | None = None,  # of times without a zone, where the store keeps none
                  ) -> SeriesConventions:              # by symbol
-    "What a store keeps of how the files of its series are read: the zone of their times, the point of their spreads."
+    """What a store keeps of how the files of its series are read: the zone of their times, the point of their
+    spreads."""
     found = {name: {} for name in ("tz", "clock", "point")}
     for row in store.read_attributes(None, timeframe).itertuples():
         if row.attribute in found: found[row.attribute][row.symbol] = row.value
-    return SeriesConventions(found["tz"], found["clock"], {s: float(v) for s, v in found["point"].items()}, tz)
+    return SeriesConventions(found["tz"], found["clock"], {s: float(v) for s, v in found["point"].items()},
+                             tz)
 
 def _remembering(asked: _Asked, store: Store) -> _Asked:
     "The question, with what the store keeps where the user says nothing; of files only."
     if asked.source not in (*FORMATS, "files") or "ask" in asked.how: return asked
-    return replace(asked, how={**asked.how, "conventions": stored_reading(store, asked.timeframe, asked.default_tz)})
+    return replace(asked,
+                   how={**asked.how, "conventions": stored_reading(store, asked.timeframe, asked.default_tz)})
 
-def _said(asked: _Asked, clocks: dict[str, str], symbols: Sequence[str], frames: Iterable[pd.DataFrame]) -> list[tuple[str, str, str]]:
-    "What the user says of how files of series are read, where their bars needed it: symbol, attribute, value."
+def _said(asked: _Asked, clocks: dict[str, str], symbols: Sequence[str],
+          frames: Iterable[pd.DataFrame]) -> list[tuple[str, str, str]]:
+    """What the user says of how files of series are read, where their bars needed it: symbol, attribute,
+    value."""
     point, kept, said = asked.how.get("point"), asked.how.get("conventions"), []
     if kept is None: return []
-    if asked.tz is not None: said += [(s, "tz" if clocks[s] == "text" else "clock", asked.tz) for s in symbols if s in clocks]
-    elif not set(clocks) & set(kept.count_zones): said += [(s, "clock", "UTC") for s in symbols if clocks.get(s) == "counts"]
+    if asked.tz is not None:
+        said += [(s, "tz" if clocks[s] == "text" else "clock", asked.tz) for s in symbols if s in clocks]
+    elif not set(clocks) & set(kept.count_zones):
+        said += [(s, "clock", "UTC") for s in symbols if clocks.get(s) == "counts"]
     for bars in frames if point is not None else ():
         some = bars.symbol[bars.spread.notna()].unique() if "spread" in bars else ()
-        said += [(s, "point", repr(float(p))) for s in some if s in symbols and (p := point.get(s) if isinstance(point, dict) else point) is not None]
+        said += [(s, "point", repr(float(p))) for s in some if s in symbols
+                 and (p := point.get(s) if isinstance(point, dict) else point) is not None]
     return list(dict.fromkeys(said))
 
 def _contradicted(asked: _Asked, said: list[tuple[str, str, str]]) -> dict[str, str]:
@@ -172,16 +195,21 @@ def _contradicted(asked: _Asked, said: list[tuple[str, str, str]]) -> dict[str, 
         if old is None or (float(value) == old if name == "point" else value == old): continue
         field = "point" if name == "point" else "tz"
         got = float(value) if name == "point" else value
-        wrong.setdefault(symbol, must_be(field, f"{old}: the store keeps it with {symbol} {asked.timeframe}, whose bars were read by it", got, hint=_ANEW))
+        wrong.setdefault(symbol,
+                         must_be(field,
+                                 f"{old}: the store keeps it with {symbol} {asked.timeframe}, whose bars "
+                                 "were read by it", got, hint=_ANEW))
     return wrong
 
-_ANEW = ("say the same (-p tz=... of a run), or nothing. Where the store is wrong: --change (change=True) keeps the new one and revises the bars of this file; "
-         "bars that stand at the times of another zone stay, so another zone is better read into a new store (--store NEW).")
+_ANEW = ("say the same (-p tz=... of a run), or nothing. Where the store is wrong: --change (change=True) "
+         "keeps the new one and revises the bars of this file; "
+         "bars that stand at the times of another zone stay, so another zone is better read into a new store "
+         "(--store NEW).")
 
 # %% ../../nbs/ingest/03_ingest.ipynb #46fab7f1
 def _attributes(store: Store, symbols: Sequence[str], timeframe: str, attribute: str) -> dict[str, str]:
     "What a store keeps with some series, by symbol."
-    symbols = [s for s in symbols if isinstance(s, str)]                       # rows without one were set aside
+    symbols = [s for s in symbols if isinstance(s, str)] # rows without one were set aside
     if not symbols: return {}
     found = store.read_attributes(symbols if len(symbols) <= 1000 else None, timeframe, attribute)
     return {s: v for s, v in zip(found.symbol, found.value, strict=True) if s in set(symbols)}
@@ -191,15 +219,19 @@ def _kept_calendar(store: Store, symbols: Sequence[str], timeframe: str, otherwi
     kept = _attributes(store, symbols, timeframe, "calendar")
     if len(names := sorted(set(kept.values()))) < 2: return names[0] if names else otherwise
     first = ", ".join(f"{next(s for s, c in kept.items() if c == name)} {name}" for name in names[:5])
-    raise DataError(must_be("calendar", "given, because the store keeps several for these series", None, first,
+    raise DataError(must_be("calendar", "given, because the store keeps several for these series",
+                            None, first,
                             "ingest them apart, or say one: calendar=XNYS."))
 
 def _simulated(store: Store, symbols: Sequence[str], timeframe: str) -> tuple[str, ...]:
     "Which of some series a store keeps as simulated."
-    return tuple(sorted(s for s, v in _attributes(store, symbols, timeframe, "origin").items() if v == "simulated"))
+    return tuple(sorted(s for s, v in _attributes(store, symbols,
+                                                  timeframe, "origin").items() if v == "simulated"))
 
-def _keep_attributes(asked: _Asked, store: Store, symbols: Sequence[str], spreads: Sequence[str] = (), reading: Sequence[tuple] = ()) -> list[str]:
-    "Keep with series the calendar that was named or is the source's own, how they are read, and that bars are simulated; what changed by that, in words."
+def _keep_attributes(asked: _Asked, store: Store, symbols: Sequence[str],
+                     spreads: Sequence[str] = (), reading: Sequence[tuple] = ()) -> list[str]:
+    """Keep with series the calendar that was named or is the source's own, how they are read, and that bars
+    are simulated; what changed by that, in words."""
     said = {} if asked.auto and asked.source in _ANY else dict.fromkeys(symbols, asked.calendar)
     if not said and not spreads and not reading: return []
     kept = _attributes(store, symbols, asked.timeframe, "calendar") if said else {}
@@ -207,31 +239,39 @@ def _keep_attributes(asked: _Asked, store: Store, symbols: Sequence[str], spread
     rows = [(s, asked.timeframe, "calendar", c) for s, c in said.items() if kept.get(s) != c]
     rows += [(s, asked.timeframe, "spread", "price") for s in spreads]
     rows += [(s, asked.timeframe, name, value) for s, name, value in reading]
-    made = set(symbols) - set(_simulated(store, symbols, asked.timeframe)) if asked.source == "simulated" else ()
+    made = set(symbols) - set(_simulated(store, symbols,
+                                         asked.timeframe)) if asked.source == "simulated" else ()
     rows += [(s, asked.timeframe, "origin", "simulated") for s in sorted(made)]
     if rows: store.write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
-    return [f"the store kept the calendar {old} with these series, and keeps {new} now" for old, new in others]
+    return [f"the store kept the calendar {old} with these series, and keeps {new} now" for old,
+            new in others]
 
 # %% ../../nbs/ingest/03_ingest.ipynb #129f4dfe
 def _known(store: Store, timeframe: str) -> dict[str, pd.Timestamp]:
     "The series that a store has, and their last bars."
     return {s.symbol: s.last for s in store.series().itertuples() if s.timeframe == timeframe}
 
-def _check_spreads(asked: _Asked, store: Store, kept: pd.DataFrame, known: dict | None = None) -> tuple[list[str], dict[str, str]]:
-    "Series whose spreads are to be marked as prices; and by symbol, why its spreads may not stand beside those that the store has."
+def _check_spreads(asked: _Asked, store: Store, kept: pd.DataFrame,
+                   known: dict | None = None) -> tuple[list[str], dict[str, str]]:
+    """Series whose spreads are to be marked as prices; and by symbol, why its spreads may not stand beside
+    those that the store has."""
     if "spread" not in kept or not len(given := kept[kept.spread.notna()]): return [], {}
     names, wrong = sorted(given.symbol.unique()), {}
     new = [s for s in names if s not in _attributes(store, names, asked.timeframe, "spread")]
-    there = (_known(store, asked.timeframe) if known is None else known) if new and asked.how.get("point") != 1 else {}
+    there = (_known(store, asked.timeframe) if known is None
+             else known) if new and asked.how.get("point") != 1 else {}
     for symbol in (s for s in new if s in there):
         start = max(there[symbol] - 20_000 * timeframe_delta(asked.timeframe), moment("1800-01-01"))
-        old, seen = store.read([symbol], asked.timeframe, start, columns=[*PRICES, "spread"]), SpreadUnitDetector()
+        old, seen = store.read([symbol], asked.timeframe, start,
+                               columns=[*PRICES, "spread"]), SpreadUnitDetector()
         seen.add({c: old[c] for c in (*PRICES, "spread")})
         if seen.rows and not seen.broken: wrong[symbol] = _COUNTED.format(symbol, asked.timeframe)
     return [s for s in new if s not in wrong], wrong
 
-_COUNTED = ("The store's spreads of {} {} are whole numbers beside prices: they were written before spreads were kept as prices, and count points.\n"
-            "Hint: ingest the source into a new store (--store NEW; the bytes of every file are kept below `raw`); or, where they are prices, say so: point=1.")
+_COUNTED = ("The store's spreads of {} {} are whole numbers beside prices: they were written before spreads "
+            "were kept as prices, and count points.\n"
+            "Hint: ingest the source into a new store (--store NEW; the bytes of every file are kept below "
+            "`raw`); or, where they are prices, say so: point=1.")
 
 def _refuse_spreads(new: list[str], wrong: dict[str, str]) -> list[str]:
     "The first of them; raises `DataError` where there is any of the second."
@@ -242,24 +282,31 @@ def _refuse_spreads(new: list[str], wrong: dict[str, str]) -> list[str]:
 def _units(asked: _Asked) -> list[_Asked]:
     "A source file by file, where it is several."
     if asked.source not in (*FORMATS, "files", "lean") or "ask" in asked.how: return []
-    try: paths = find_files(asked.address.partition(":")[2], None if asked.source == "files" else [asked.source] if asked.source in FORMATS else ["zip"])
+    try:
+        paths = find_files(asked.address.partition(":")[2], None if asked.source == "files"
+                           else [asked.source] if asked.source in FORMATS else ["zip"])
     except DataError: return []
     if asked.files is not None: paths = [p for p in paths if str(p) in asked.files]
-    if asked.source == "lean" and Path(asked.address.partition(":")[2]).is_dir(): paths = [p for p in paths if p.stem.endswith("_trade")] or paths
+    if asked.source == "lean" and Path(asked.address.partition(":")[2]).is_dir():
+        paths = [p for p in paths if p.stem.endswith("_trade")] or paths
     rule = {} if asked.source == "lean" else {"symbol_from": asked.how.get("symbol_from", "name")}
-    return [replace(asked, address=f"{asked.source}:{p}", name=p.name, unit=True, files=None, how={**asked.how, **rule})
+    return [replace(asked, address=f"{asked.source}:{p}", name=p.name,
+                    unit=True, files=None, how={**asked.how, **rule})
             for p in paths] if len(paths) > 1 or asked.files is not None else []
 
 def _by_timeframe(asked: _Asked) -> list[_Asked]:
     "The question once for each timeframe that its files are of."
     units = _units(asked)
     if asked.source not in (*FORMATS, "files") or "ask" in asked.how: return [asked]
-    dialect, by, seen = Dialect(*(asked.how.get(k) for k in ("columns", "decimal", "dayfirst"))), {}, Counter()
+    dialect, by, seen = Dialect(*(asked.how.get(k)
+                                  for k in ("columns", "decimal", "dayfirst"))), {}, Counter()
     for path in [unit.address.partition(":")[2] for unit in units] or _one_file(asked):
-        by.setdefault((file_timeframe(path, asked.tz, dialect), seen[name := bare_name(path)]), []).append(path)
-        seen[name] += 1                                                    # the same file in another format comes after it, and is compared with it
+        by.setdefault((file_timeframe(path, asked.tz, dialect), seen[name := bare_name(path)]),
+                      []).append(path)
+        seen[name] += 1 # the same file in another format comes after it, and is compared with it
     if not units: return [replace(asked, timeframe=timeframe) for timeframe, _ in by]
-    return [replace(asked, timeframe=frame, files=tuple(paths), symbols=_theirs(asked, units, paths)) for (frame, _), paths in sorted(by.items())]
+    return [replace(asked, timeframe=frame, files=tuple(paths),
+                    symbols=_theirs(asked, units, paths)) for (frame, _), paths in sorted(by.items())]
 
 def _one_file(asked: _Asked) -> list[str]:
     "The file of a source of one, which may be a folder that holds it."
@@ -280,7 +327,9 @@ _ROOM = 6 * 2**20  # bytes of small files that are read together
 
 def _dated(asked: _Asked) -> list[str]:
     "The symbols of one file of days, whose dates mean nothing without their calendar."
-    if asked.timeframe not in ("1d", "1w") or asked.source not in (*FORMATS, "files") or len(places := _one_file(asked)) != 1: return []
+    if asked.timeframe not in ("1d", "1w") or asked.source not in (*FORMATS,
+                                                                   "files") or len(places := _one_file(asked)) != 1:
+        return []
     try: return first_symbols(places[0]) or [read_name(places[0]).symbol]
     except DataError: return []                                            # reading it says why
 
@@ -289,13 +338,15 @@ def _by_symbol(units: Sequence[_Asked]) -> dict[str, list[_Asked]] | None:
     by = {}
     for unit in units:
         dialect = Dialect(*(unit.how.get(k) for k in ("columns", "decimal", "dayfirst")))
-        symbol = file_symbol(Path(unit.address.partition(":")[2]), unit.source, unit.how.get("symbol_from"), dialect)
+        symbol = file_symbol(Path(unit.address.partition(":")[2]),
+                             unit.source, unit.how.get("symbol_from"), dialect)
         if symbol is None: return None
         by.setdefault(symbol, []).append(unit)
     return by
 
 def _groups(units: Sequence[_Asked], by: dict[str, list[_Asked]] | None, but: set) -> Iterator[list[_Asked]]:
-    "Files that are read together: those of one symbol, and small ones of several; all of them where a column names the symbols."
+    """Files that are read together: those of one symbol, and small ones of several; all of them where a
+    column names the symbols."""
     batch, size = [], 0
     if by is None: yield list(units)
     for symbol, own in (by or {}).items():
@@ -329,16 +380,19 @@ def _placed(aside: pd.DataFrame, spool: Spool) -> pd.DataFrame:
     return aside.assign(origin=pd.Series([origins[i] for i in at], index=aside.index, dtype="str"),
                         row=(aside.row - [starts[i] for i in at]).astype("Int64"))
 
-def _actions(piece: BarChunk, kept: pd.DataFrame, listed: pd.DataFrame | None, listing: set) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+def _actions(piece: BarChunk, kept: pd.DataFrame, listed: pd.DataFrame | None,
+             listing: set) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     "Actions of a piece (a neighbour's are not its own), findings on them, and why a symbol has none."
-    found, told, refused, closes = [as_actions([])], [pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS)], {}, None
+    found, told, refused, closes = ([as_actions([])], [pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS)],
+                                    {}, None)
     if piece.adjusted is not None:
         named = piece.bars[KEY].assign(adjusted=piece.adjusted.to_numpy()).drop_duplicates(KEY)
         closes = kept[KEY].merge(named, on=KEY, how="left").adjusted
         if closes.isna().all(): closes = None
     if closes is None and not listing: return found[0], told[0], refused
     for symbol, own in kept.groupby("symbol", sort=True):
-        series, own = None if closes is None else closes[own.index].reset_index(drop=True), own.reset_index(drop=True)
+        series, own = (None if closes is None else closes[own.index].reset_index(drop=True),
+                       own.reset_index(drop=True))
         try:
             if symbol in listing:
                 mine = listed[(listed.symbol == symbol) & (listed.ex_date >= own.ts.iloc[0])]
@@ -354,17 +408,21 @@ def _repairs(mended: pd.DataFrame, before: pd.DataFrame, piece: BarChunk, origin
     "A quarantine row for each row that was repaired, with what it was."
     log = repair_log(mended)
     log = log[piece.own(log.ts)]
-    texts = log.assign(text=[f"{x.field} was {x.was:.10g}, is {x.now:.10g}" for x in log.itertuples()]).groupby("row").text.agg(", ".join)
+    texts = log.assign(text=[f"{x.field} was {x.was:.10g}, is {x.now:.10g}"
+                             for x in log.itertuples()]).groupby("row").text.agg(", ".join)
     old = before.iloc[texts.index]
-    return quarantine_rows(origin, piece.rows[texts.index], old.symbol, old.ts, "repaired: " + texts, old[[*PRICES, "volume"]].to_dict("records"))
+    return quarantine_rows(origin, piece.rows[texts.index], old.symbol,
+                           old.ts, "repaired: " + texts, old[[*PRICES, "volume"]].to_dict("records"))
 
 def _doubts(findings: pd.DataFrame, piece: BarChunk, origin: str) -> pd.DataFrame:
     "A quarantine row for each action whose accounts differ; the bar itself is kept."
-    rows = [piece.rows[((piece.bars.symbol == f.symbol) & (piece.bars.ts == f.ex_date)).to_numpy().argmax()] for f in findings.itertuples()]
+    rows = [piece.rows[((piece.bars.symbol == f.symbol) & (piece.bars.ts == f.ex_date)).to_numpy().argmax()]
+            for f in findings.itertuples()]
     raws = findings[["kind", "listed", "implied", "believed"]].to_dict("records")
     return quarantine_rows(origin, rows, findings.symbol, findings.ex_date, "action: " + findings.says, raws)
 
-def _cleaned(asked: _Asked, piece: BarChunk, spool: Spool, listed: pd.DataFrame | None = None) -> tuple[BarChunk, _Cleaned]:
+def _cleaned(asked: _Asked, piece: BarChunk, spool: Spool,
+             listed: pd.DataFrame | None = None) -> tuple[BarChunk, _Cleaned]:
     "Repair where asked, part the possible from the impossible, find actions."
     bars, origin, more = piece.bars, spool.content[0], []
     if asked.repair:
@@ -376,7 +434,8 @@ def _cleaned(asked: _Asked, piece: BarChunk, spool: Spool, listed: pd.DataFrame 
     if len(findings): more.append(_doubts(findings, piece, origin))
     kept = kept[piece.own(kept.ts)].reset_index(drop=True)
     aside = _placed(pd.concat([aside, *more], ignore_index=True), spool)
-    return replace(piece, bars=bars.drop(columns="repaired", errors="ignore")), _Cleaned(kept, aside, actions, findings, refused)
+    return replace(piece, bars=bars.drop(columns="repaired",
+                                         errors="ignore")), _Cleaned(kept, aside, actions, findings, refused)
 
 # %% ../../nbs/ingest/03_ingest.ipynb #9e3aa4b6
 @dataclass(eq=False)
@@ -408,26 +467,31 @@ class _Found:
         "Count rows set aside."
         real = aside[~aside.reason.str.startswith(("repaired: ", "action: "))]
         self.gone.update(real.symbol.value_counts(sort=False).to_dict())
-        for symbol, reason in real.drop_duplicates("symbol")[["symbol", "reason"]].itertuples(index=False): self.why.setdefault(symbol, reason)
+        for symbol, reason in real.drop_duplicates("symbol")[["symbol", "reason"]].itertuples(index=False):
+            self.why.setdefault(symbol, reason)
 
 def _begun(asked: _Asked, space: Workspace, spool: Spool, flags: int = 100_000) -> _Found:
     judge = QualityAccumulator(asked.calendar, asked.name, asked.now, list(spool.names), flags)
-    found = _Found(spool, judge, FrameBuffer(space, "kept"), FrameBuffer(space, "aside"), as_actions([]), Counter(spool.counts), Counter(), {})
+    found = _Found(spool, judge, FrameBuffer(space, "kept"),
+                   FrameBuffer(space, "aside"), as_actions([]), Counter(spool.counts), Counter(), {})
     for aside in spool.unread.frames():
         found.note(aside)
         found.rows.update(aside.symbol.value_counts(sort=False).to_dict())
     return found
 
 # %% ../../nbs/ingest/03_ingest.ipynb #7b71f28d
-def _lay(units: Sequence[_Asked], spool: Spool, progress: Callable | None, changes: dict) -> tuple[_Asked, DataError] | None:
+def _lay(units: Sequence[_Asked], spool: Spool, progress: Callable | None,
+         changes: dict) -> tuple[_Asked, DataError] | None:
     "Lay files down one after another; the first that cannot be read, and why."
     start, so_far = 0, Counter()
     for unit in units:
         after = start
         try:
             for reading in unit.parts(**changes):
-                moved = replace(reading, rows=reading.rows + start, parts=tuple((o, s + start) for o, s in reading.parts)) if start else reading
-                last = max(reading.rows.max(initial=-1), reading.quarantine.row.fillna(-1).max() if len(reading.quarantine) else -1)
+                moved = replace(reading, rows=reading.rows + start,
+                                parts=tuple((o, s + start) for o, s in reading.parts)) if start else reading
+                last = max(reading.rows.max(initial=-1),
+                           reading.quarantine.row.fillna(-1).max() if len(reading.quarantine) else -1)
                 after = max(after, start + int(last) + 1)
                 _tell(progress, unit.timeframe, spool.add(moved).bars, so_far)
         except DataError as e: return unit, e
@@ -435,7 +499,8 @@ def _lay(units: Sequence[_Asked], spool: Spool, progress: Callable | None, chang
     return None
 
 @contextmanager
-def _laid(asked: _Asked, units: Sequence[_Asked], store: Store, several: bool, progress: Callable | None = None, but: Sequence[str] = (),
+def _laid(asked: _Asked, units: Sequence[_Asked], store: Store,
+          several: bool, progress: Callable | None = None, but: Sequence[str] = (),
           **more):
     "The question and its source in a spool, for as long as the block runs, and why some files are not in it."
     left, failed, root = list(units), {}, getattr(store, "path", None) or tempfile.gettempdir()
@@ -452,43 +517,56 @@ def _laid(asked: _Asked, units: Sequence[_Asked], store: Store, several: bool, p
             failed[bad[0].name] = bad
             left.remove(bad[0])
 
-def _by_calendar(asked: _Asked, units: list[_Asked], store: Store, spool: Spool) -> tuple[_Asked, list[_Asked], bool]:
-    "The question by the calendar that the store keeps with what was read, and whether it has to be read again by that one."
-    names = {*spool.names, *(s for aside in spool.unread.frames(columns=["symbol"]) for s in aside.symbol.dropna().unique())}
-    own = _kept_calendar(store, sorted(names), asked.timeframe, asked.calendar) if asked.auto else asked.calendar
+def _by_calendar(asked: _Asked, units: list[_Asked], store: Store,
+                 spool: Spool) -> tuple[_Asked, list[_Asked], bool]:
+    """The question by the calendar that the store keeps with what was read, and whether it has to be read
+    again by that one."""
+    names = {*spool.names, *(s for aside in spool.unread.frames(columns=["symbol"])
+                             for s in aside.symbol.dropna().unique())}
+    own = _kept_calendar(store, sorted(names), asked.timeframe,
+                         asked.calendar) if asked.auto else asked.calendar
     if own == asked.calendar: return asked, units, False
     return replace(asked, calendar=own), [replace(unit, calendar=own) for unit in units], True
 
 # %% ../../nbs/ingest/03_ingest.ipynb #5cc2d6fb
-def _judged(asked: _Asked, space: Workspace, spool: Spool, flags: int = 100_000) -> Iterator[tuple[_Found, BarChunk | None]]:
-    "Clean and judge what was read, piece by piece; what was found so far comes with each, and all of it with None."
+def _judged(asked: _Asked, space: Workspace, spool: Spool,
+            flags: int = 100_000) -> Iterator[tuple[_Found, BarChunk | None]]:
+    """Clean and judge what was read, piece by piece; what was found so far comes with each, and all of it
+    with None."""
     found = _begun(asked, space, spool, flags)
     listed = _listed(spool.actions) if spool.actions else None
     for piece in spool.chunks(asked.rows, _TOGETHER):
         piece, cleaned = _cleaned(asked, piece, spool, listed)
         found.judge.add(piece, cleaned.actions)
-        if len(cleaned.actions): found.actions = as_actions(pd.concat([found.actions, cleaned.actions], ignore_index=True))
+        if len(cleaned.actions):
+            found.actions = as_actions(pd.concat([found.actions, cleaned.actions], ignore_index=True))
         for pile, frame in ((found.kept, cleaned.kept), (found.aside, cleaned.aside)):
             if len(frame): pile.add(frame)
         found.note(cleaned.aside)
         found.findings.append(cleaned.findings)
         found.refused |= cleaned.refused
         yield found, piece
-    found.report = _told(found.judge.report(found.unread, found.backwards), found.findings if spool.listing else None)
+    found.report = _told(found.judge.report(found.unread, found.backwards),
+                         found.findings if spool.listing else None)
     yield found, None
 
 def _told(report: QualityReport, findings: list | None) -> QualityReport:
     "A report with a line on splits and dividends, where the source lists any."
     if findings is None: return report
-    return replace(report, checks=pd.concat([report.checks, _action_line(findings)], ignore_index=True).astype(report.checks.dtypes.to_dict()))
+    return replace(report, checks=pd.concat([report.checks, _action_line(findings)],
+                                            ignore_index=True).astype(report.checks.dtypes.to_dict()))
 
 def _action_line(findings: list[pd.DataFrame]) -> pd.DataFrame:
     "The check `actions`: where a file's columns, its adjusted close and its prices disagree."
     found = pd.concat([pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS), *findings], ignore_index=True)
     def said(f): return f"{f.symbol} {f.ex_date:%Y-%m-%d} {f.kind} " + ", ".join(
-        f"{name} {value:.6g}" for name, value in (("listed", f.listed), ("implied", f.implied), ("believed", f.believed)) if value == value) + f" ({f.says})"
-    few = [said(f) for f in found.head(5).itertuples()] + ([f"and {len(found) - 5} more"] if len(found) > 5 else [])
-    return pd.DataFrame({"check": ["actions"], "status": ["warn" if len(found) else "pass"], "rows": [len(found)], "detail": ["; ".join(few)]})
+        f"{name} {value:.6g}" for name,
+        value in (("listed", f.listed), ("implied", f.implied),
+                  ("believed", f.believed)) if value == value) + f" ({f.says})"
+    few = [said(f) for f in found.head(5).itertuples()] + ([f"and {len(found) - 5} more"]
+                                                           if len(found) > 5 else [])
+    return pd.DataFrame({"check": ["actions"], "status": ["warn" if len(found) else "pass"],
+                         "rows": [len(found)], "detail": ["; ".join(few)]})
 
 # %% ../../nbs/ingest/03_ingest.ipynb #ae3550c1
 _TOGETHER = 20_000                 # bars of several series that are judged together
@@ -496,7 +574,8 @@ _COMMIT, _SECONDS = 100_000, 20.0  # bars that are stored at once, and the time 
 
 def _listed(actions: Sequence[pd.DataFrame]) -> pd.DataFrame:
     "Actions that a source lists, each once."
-    return as_actions(pd.concat(actions, ignore_index=True).drop_duplicates(["symbol", "ex_date", "kind"], keep="last"))
+    return as_actions(pd.concat(actions, ignore_index=True).drop_duplicates(["symbol", "ex_date", "kind"],
+                                                                            keep="last"))
 
 def _tell(progress: Callable | None, timeframe: str, bars: pd.DataFrame, so_far: Counter) -> None:
     "Report how far each symbol is."
@@ -509,9 +588,11 @@ def _left_out(asked: _Asked, failed: dict) -> pd.DataFrame:
     "A quarantine row for each file that cannot be read; its row is -1, for it is all of the file."
     names = sorted(failed)
     texts = [f"{name} is left out: {str(failed[name][1]).splitlines()[0]}" for name in names]
-    return quarantine_rows(asked.source, [-1] * len(names), names, [pd.NaT] * len(names), texts, [{"file": name} for name in names])
+    return quarantine_rows(asked.source, [-1] * len(names),
+                           names, [pd.NaT] * len(names), texts, [{"file": name} for name in names])
 
-def _batches(frames: Iterator[pd.DataFrame], most: int, key: list[str] | None = KEY) -> Iterator[pd.DataFrame]:
+def _batches(frames: Iterator[pd.DataFrame], most: int,
+             key: list[str] | None = KEY) -> Iterator[pd.DataFrame]:
     "Frames put together until a commit is worth it, in order of a key where there is one."
     held, rows = [], 0
     def together():
@@ -526,15 +607,18 @@ def _batches(frames: Iterator[pd.DataFrame], most: int, key: list[str] | None = 
     if held: yield together()
 
 # %% ../../nbs/ingest/03_ingest.ipynb #52437cb7
-def _write(store: Store, kept: pd.DataFrame, counts: dict[str, Counter], known: dict | None = None) -> WriteResult:
+def _write(store: Store, kept: pd.DataFrame, counts: dict[str, Counter],
+           known: dict | None = None) -> WriteResult:
     "Store bars, and count by symbol what that did."
     store.flush()
     names, total, before = kept.symbol.value_counts(sort=False).to_dict(), len(kept), store.version()
-    if len(names) > 1 and known is None: known = _known(store, kept.timeframe.iloc[0]) # what was there: another symbol may not be asked for
+    # what was there: another symbol may not be asked for
+    if len(names) > 1 and known is None: known = _known(store, kept.timeframe.iloc[0])
     done = store.write(kept)
     for kind, n in (("inserted", done.inserted), ("revised", done.revised), ("unchanged", done.unchanged)):
         if n == total or len(names) == 1:
-            for symbol, rows in names.items(): counts.setdefault(symbol, Counter())[kind] += rows if n == total else n
+            for symbol, rows in names.items():
+                counts.setdefault(symbol, Counter())[kind] += rows if n == total else n
             if n == total: return done
     if len(names) == 1: return done
     there = [symbol for symbol in names if symbol in known]
@@ -542,14 +626,16 @@ def _write(store: Store, kept: pd.DataFrame, counts: dict[str, Counter], known: 
     values = [c for c in kept if c in old and c not in (*KEY, "known_at")]
     new, revised = compare(old, kept, KEY, values)
     for kind, mask in (("inserted", new), ("revised", revised), ("unchanged", ~new & ~revised)):
-        for symbol, n in kept.symbol[mask].value_counts(sort=False).items(): counts.setdefault(symbol, Counter())[kind] += int(n)
+        for symbol, n in kept.symbol[mask].value_counts(sort=False).items():
+            counts.setdefault(symbol, Counter())[kind] += int(n)
     return done
 
 def _keep_aside(store: Store, aside: pd.DataFrame) -> None:
     "Store rows that were set aside, if there are any."
     if len(aside): store.write_quarantine(aside)
 
-def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[str] | None = None, most: int = 2**18,
+def _put(store: Store, found: _Found, but: Sequence[str] = (),
+         only: Sequence[str] | None = None, most: int = 2**18,
          known: dict | None = None) -> tuple[WriteResult, dict[str, Counter]]:
     "Store what was found, but for some symbols: first what was set aside and the actions, then the bars."
     counts, sums, version = {}, Counter(), store.version()
@@ -561,9 +647,11 @@ def _put(store: Store, found: _Found, but: Sequence[str] = (), only: Sequence[st
     if len(actions := own(found.actions)): store.write_actions(actions)
     for kept in _batches(map(own, found.kept.frames()), most):
         done = _write(store, kept, counts, known)
-        sums.update({"inserted": done.inserted, "revised": done.revised, "unchanged": done.unchanged, "quarantined": done.quarantined})
+        sums.update({"inserted": done.inserted, "revised": done.revised,
+                     "unchanged": done.unchanged, "quarantined": done.quarantined})
         version = done.version
-    return WriteResult(sums["inserted"], sums["revised"], sums["unchanged"], version, sums["quarantined"]), counts
+    return WriteResult(sums["inserted"], sums["revised"], sums["unchanged"],
+                       version, sums["quarantined"]), counts
 
 # %% ../../nbs/ingest/03_ingest.ipynb #dc86616b
 @dataclass(frozen=True, eq=False)
@@ -578,9 +666,9 @@ class IngestedBars:
     origin: str              # kind of source and the first digits of its content's hash
     content_hash: str        # SHA-256 of the source's bytes; of the bars where it came from the web
     written: WriteResult = field(compare=False) # what the write of bars did
-    report: QualityReport = None                # the checks, and the rows that they flag (`row`: position in the source)
-    until: pd.Timestamp | None = None           # `ts` of the last closed bar that was asked for, UTC; None for files
-    notes: tuple[str, ...] = ()                 # what was decided about the source, such as a volume that is not there
+    report: QualityReport = None # the checks, and the rows that they flag (`row`: position in the source)
+    until: pd.Timestamp | None = None # `ts` of the last closed bar that was asked for, UTC; None for files
+    notes: tuple[str, ...] = () # what was decided about the source, such as a volume that is not there
     simulated: tuple[str, ...] = ()             # symbols whose bars no market made, as the store keeps it
     corrected: tuple[tuple[str, int], ...] = () # symbols, and how many of their bars the store got in other numbers after they had closed
 
@@ -588,9 +676,13 @@ class IngestedBars:
     def caveats(self) -> list[str]: # in words
         "What whoever reads a result of these bars must know first."
         def named(symbols): return ", ".join(symbols) if len(symbols) <= 5 else f"{len(symbols):,} symbols"
-        made, n, which = named(self.simulated), sum(n for _, n in self.corrected), named([s for s, _ in self.corrected])
-        said = [f"The bars of {made} are simulated: no market made them, and what is found in them says nothing about one."] if made else []
-        return said + [f"{n:,} {'bar' if n == 1 else 'bars'} of {which} {'was' if n == 1 else 'were'} corrected after {'it' if n == 1 else 'they'} had "
+        made, n, which = named(self.simulated), sum(n for _,
+                                                    n in self.corrected), named([s for s,
+                                                                                 _ in self.corrected])
+        said = [f"The bars of {made} are simulated: no market made them, and what is found in them says "
+                "nothing about one."] if made else []
+        return said + [f"{n:,} {'bar' if n == 1 else 'bars'} of {which} {'was' if n == 1 else 'were'} "
+                       f"corrected after {'it' if n == 1 else 'they'} had "
                        "closed; the numbers here are those of now, which nobody had then."] * bool(n)
 
     @property
@@ -600,14 +692,18 @@ class IngestedBars:
         names = self.summary.symbol
         which = ", ".join(names) if len(names) <= 5 else f"{len(names):,} symbols"
         said = ", ".join(f"{c.check} ({c.rows:,})" for c in odd.itertuples())
-        text = (f"**Verdict: {self.report.verdict}.** {len(bars):,} {bars.timeframe.iloc[0]} bars of {which}, {bars.ts.min():%Y-%m-%d} to "
-                f"{bars.ts.max():%Y-%m-%d}; {len(self.quarantine):,} rows set aside, {self.summary.missing.sum():,} bars missing. ")
+        text = (f"**Verdict: {self.report.verdict}.** {len(bars):,} {bars.timeframe.iloc[0]} bars of "
+                f"{which}, {bars.ts.min():%Y-%m-%d} to "
+                f"{bars.ts.max():%Y-%m-%d}; {len(self.quarantine):,} rows set aside, "
+                f"{self.summary.missing.sum():,} bars missing. ")
         text += f"Worth a look, by rows: {said}." if said else "Every check passes."
-        text += f" The last closed bar that was asked for opened at {self.until:%Y-%m-%d %H:%M} UTC." if self.until is not None else ""
+        text += (f" The last closed bar that was asked for opened at {self.until:%Y-%m-%d %H:%M} UTC."
+                 if self.until is not None else "")
         return text + (f" About the source: {'; '.join(self.notes)}." if self.notes else "")
 
 # %% ../../nbs/ingest/03_ingest.ipynb #6a336381
-_SUMMARY = {"symbol": "str", "rows": "int64", "set_aside": "int64", "kept": "int64", "first": TIME, "last": TIME,
+_SUMMARY = {"symbol": "str", "rows": "int64", "set_aside": "int64",
+            "kept": "int64", "first": TIME, "last": TIME,
             "expected": "int64", "missing": "int64", "splits": "int64", "dividends": "int64"}
 
 def _summary(found: _Found, kept: pd.DataFrame, actions: pd.DataFrame, calendar: str) -> pd.DataFrame:
@@ -616,8 +712,10 @@ def _summary(found: _Found, kept: pd.DataFrame, actions: pd.DataFrame, calendar:
     for symbol, own in kept.groupby("symbol", sort=True):
         expected = expected_bars(calendar, own.timeframe.iloc[0], own.ts.iloc[0], own.ts.iloc[-1]).ts
         kinds = actions.kind[actions.symbol == symbol]
-        lines.append((symbol, found.rows[symbol], found.gone[symbol], len(own), own.ts.iloc[0], own.ts.iloc[-1], len(expected),
-                      int((~expected.isin(own.ts)).sum()), int((kinds == "split").sum()), int((kinds == "dividend").sum())))
+        lines.append((symbol, found.rows[symbol], found.gone[symbol],
+                      len(own), own.ts.iloc[0], own.ts.iloc[-1], len(expected),
+                      int((~expected.isin(own.ts)).sum()), int((kinds == "split").sum()),
+                      int((kinds == "dividend").sum())))
     return pd.DataFrame(lines, columns=list(_SUMMARY)).astype(_SUMMARY)
 
 def _enough(found: _Found, kept: pd.DataFrame, wanted: Sequence[str], period: str) -> None:
@@ -626,31 +724,38 @@ def _enough(found: _Found, kept: pd.DataFrame, wanted: Sequence[str], period: st
     for symbol in wanted:
         if (n := int(counts.get(symbol, 0))) >= 2: continue
         hint = f"the source has none {period}; widen start and end."
-        if found.gone[symbol]: hint = f"{found.gone[symbol]} rows were set aside, the first because: {found.why[symbol]}."
-        raise DataError(must_be("symbols", "symbols with at least 2 usable bars", f"{symbol} with {n}", hint=hint))
+        if found.gone[symbol]:
+            hint = f"{found.gone[symbol]} rows were set aside, the first because: {found.why[symbol]}."
+        raise DataError(must_be("symbols", "symbols with at least 2 usable bars",
+                                f"{symbol} with {n}", hint=hint))
 
 def _in_order(frames: list[pd.DataFrame], origins: list[str]) -> pd.DataFrame:
     "Rows set aside, file by file, in the order of their rows."
     aside = pd.concat([quarantine_rows("", [], [], [], [], []), *frames], ignore_index=True)
     rank = aside.origin.map({o: i for i, o in enumerate(origins)}) if len(origins) > 1 else 0
-    return aside.assign(rank=rank).sort_values(["rank", "row"], kind="stable", ignore_index=True).drop(columns="rank").astype(QUARANTINE)
+    return aside.assign(rank=rank).sort_values(["rank", "row"], kind="stable",
+                                               ignore_index=True).drop(columns="rank").astype(QUARANTINE)
 
 # %% ../../nbs/ingest/03_ingest.ipynb #eecd496f
 def _stop_text(report: QualityReport) -> str:
     "What the first check that stops says; empty where none does."
     stop = report.checks[report.checks.status == "stop"]
-    return f"check `{stop.check.iloc[0]}` says stop, {stop['rows'].iloc[0]:,} rows, {stop.detail.iloc[0]}" if len(stop) else ""
+    return (f"check `{stop.check.iloc[0]}` says stop, {stop['rows'].iloc[0]:,} rows, {stop.detail.iloc[0]}"
+            if len(stop) else "")
 
 def _refuse(report: QualityReport) -> None:
     "Raise where the data are not fit for research."
     if text := _stop_text(report):
-        raise DataError(f"The data are not fit for research: {text}.\nHint: look at the source, its timeframe and its calendar.")
+        raise DataError(f"The data are not fit for research: {text}.\nHint: look at the source, its "
+                        "timeframe and its calendar.")
 
 def _kept_back(store: Store, kept: pd.DataFrame, version: int) -> pd.DataFrame:
     "The bars of this ingest as the store now has them."
     own = kept.iloc[0]
-    stored = store.read(sorted(kept.symbol.unique()), own.timeframe, kept.ts.min(), kept.ts.max(), version=version)
-    found = kept[[*KEY, "known_at"]].merge(stored.drop(columns="known_at"), on=KEY, how="left", validate="one_to_one")
+    stored = store.read(sorted(kept.symbol.unique()), own.timeframe,
+                        kept.ts.min(), kept.ts.max(), version=version)
+    found = kept[[*KEY, "known_at"]].merge(stored.drop(columns="known_at"),
+                                           on=KEY, how="left", validate="one_to_one")
     found = found[[c for c in kept if c in found]]
     if not found.equals(kept[list(found)]):
         raise DataError("The store gave back other bars than were written.\n"
@@ -661,7 +766,8 @@ def _all_read(asked: _Asked, found: _Found, failed: dict) -> None:
     "Refuse a source without a readable file, a symbol that no file has, and an adjusted close that is none."
     if failed and not found.rows: raise next(iter(failed.values()))[1]
     for symbol in asked.symbols if asked.start is None and asked.end is None and asked.source in _FILES else ():
-        if symbol not in found.rows: raise DataError(unknown_in_data("symbol", symbol, sorted(found.rows), asked.source))
+        if symbol not in found.rows:
+            raise DataError(unknown_in_data("symbol", symbol, sorted(found.rows), asked.source))
     for text in found.refused.values(): raise DataError(text)
 
 def _content(asked: _Asked, hashes: Sequence[dict]) -> tuple[str, str]:
@@ -704,7 +810,8 @@ _MOMENTS = ("first", "last", "until")
 
 def _line_out(line: _Line) -> dict:
     "A line as JSON."
-    return {**line.__dict__, "counts": dict(line.counts), **{k: None if (t := getattr(line, k)) is None else t.isoformat() for k in _MOMENTS}}
+    return {**line.__dict__, "counts": dict(line.counts),
+            **{k: None if (t := getattr(line, k)) is None else t.isoformat() for k in _MOMENTS}}
 
 def _line_in(state: dict) -> _Line:
     "A line from JSON."
@@ -720,12 +827,14 @@ def _stretches(asked: _Asked, stored: pd.DataFrame, line: _Line, full: bool) -> 
     if full or mine.empty: return [(asked.start, asked.end)]
     start, end = moment(asked.start, field="start"), moment(asked.end, end=True, field="end")
     first, last, delta = mine["first"].iloc[0], mine["last"].iloc[0], timeframe_delta(asked.timeframe)
-    before = [(start, first if end is None else min(first, end))] if start is not None and start < first else []
+    before = [(start, first if end is None else min(first,
+                                                    end))] if start is not None and start < first else []
     until = last_closed(asked.timeframe, asked.calendar, end, pd.Timestamp.now("UTC"))
     if end is not None and (until is None or until <= last): line.until = until; return before
     return [*before, (max(t for t in (start, last - max(OVERLAP, 10 * delta)) if t is not None), end)]
 
-def _download(asked: _Asked, store: Store, line: _Line, judge: QualityAccumulator, stretch: tuple, progress: Callable | None) -> WriteResult | None:
+def _download(asked: _Asked, store: Store, line: _Line, judge: QualityAccumulator,
+              stretch: tuple, progress: Callable | None) -> WriteResult | None:
     "Fetch a stretch of a series, judging and storing it as it comes."
     done, so_far, aside = None, Counter({line.symbol: line.rows}), []
     with Workspace(getattr(store, "path", None) or tempfile.gettempdir()) as space:
@@ -733,7 +842,8 @@ def _download(asked: _Asked, store: Store, line: _Line, judge: QualityAccumulato
         def heard():
             for reading in asked.parts(symbols=[line.symbol], start=stretch[0], end=stretch[1]):
                 spool.register(reading)
-                if reading.until is not None: line.until = reading.until if line.until is None else max(line.until, reading.until)
+                if reading.until is not None:
+                    line.until = reading.until if line.until is None else max(line.until, reading.until)
                 aside.append(reading.quarantine)
                 _tell(progress, asked.timeframe, reading.bars, so_far)
                 yield reading
@@ -753,7 +863,8 @@ def _download(asked: _Asked, store: Store, line: _Line, judge: QualityAccumulato
     return done
 
 # %% ../../nbs/ingest/03_ingest.ipynb #zoneless19
-_ZONELESS = ("sql", "mongodb") # sources asked series by series whose times may carry no zone; a service's mapping says its own
+# sources asked series by series whose times may carry no zone; a service's mapping says its own
+_ZONELESS = ("sql", "mongodb")
 
 def _in_kept_zone(asked: _Asked, store: Store, symbol: str) -> _Asked:
     "The question about one series, in the zone that the store keeps where the user names none."
@@ -761,20 +872,25 @@ def _in_kept_zone(asked: _Asked, store: Store, symbol: str) -> _Asked:
     kept = {name: _attributes(store, [symbol], asked.timeframe, name).get(symbol) for name in ("tz", "clock")}
     return replace(asked, tz=kept["tz"] or kept["clock"])
 
-def _said_zone(asked: _Asked, store: Store, symbol: str, clocks: dict[str, str]) -> list[tuple[str, str, str]]:
-    "The zone to keep with a series, where its times needed one and the store keeps none; raises `DataError` where it keeps another."
+def _said_zone(asked: _Asked, store: Store, symbol: str,
+               clocks: dict[str, str]) -> list[tuple[str, str, str]]:
+    """The zone to keep with a series, where its times needed one and the store keeps none; raises `DataError`
+    where it keeps another."""
     name = {"text": "tz", "counts": "clock"}.get(clocks.get(symbol))
     zone = asked.tz or ("UTC" if name == "clock" else None)
     if asked.source not in _ZONELESS or name is None or zone is None: return []
     kept = _attributes(store, [symbol], asked.timeframe, name).get(symbol)
     if kept not in (None, zone) and not asked.change:
-        raise DataError(must_be("tz", f"{kept}: the store keeps it with {symbol} {asked.timeframe}, whose bars were read by it", zone, hint=_ANEW))
+        raise DataError(must_be("tz",
+                                f"{kept}: the store keeps it with {symbol} {asked.timeframe}, whose bars "
+                                "were read by it", zone, hint=_ANEW))
     return [(symbol, name, zone)] if kept != zone else []
 
 # %% ../../nbs/ingest/03_ingest.ipynb #7d55339b
 class _Stop(DataError): "The bars of a series are not fit for research."
 
-def _take(asked: _Asked, store: Store, line: _Line, found: _Found, piece: BarChunk, aside: list) -> WriteResult | None:
+def _take(asked: _Asked, store: Store, line: _Line, found: _Found,
+          piece: BarChunk, aside: list) -> WriteResult | None:
     "Clean, judge and store a piece of a series."
     piece, cleaned = _cleaned(asked, piece, found.spool)
     actions = _listed(found.spool.actions) if found.spool.actions else cleaned.actions
@@ -786,26 +902,30 @@ def _take(asked: _Asked, store: Store, line: _Line, found: _Found, piece: BarChu
     aside.clear()
     if not found.spool.actions and len(actions): store.write_actions(actions)
     if cleaned.kept.empty: return None
-    counts, spreads, zones = {}, _refuse_spreads(*_check_spreads(asked, store, cleaned.kept)), _said_zone(asked, store, line.symbol, found.spool.time_kinds)
+    counts, spreads, zones = {}, _refuse_spreads(*_check_spreads(asked,
+                                                                 store, cleaned.kept)), _said_zone(asked,
+                                                                                                   store, line.symbol, found.spool.time_kinds)
     done = _write(store, cleaned.kept, counts)
     line.notes = (*line.notes, *_keep_attributes(asked, store, [line.symbol], spreads, zones))
     line.counts.update(counts.get(line.symbol, Counter()))
     line.saw(cleaned.kept.ts.min(), cleaned.kept.ts.max())
     return done
 
-def _series(asked: _Asked, store: Store, symbol: str, judge: QualityAccumulator, full: bool, progress: Callable | None) -> _Line:
+def _series(asked: _Asked, store: Store, symbol: str, judge: QualityAccumulator,
+            full: bool, progress: Callable | None) -> _Line:
     "Bring one series up to date; what goes wrong stands in its line."
     line = _Line(symbol)
     try:
         asked = _in_kept_zone(asked, store, symbol)
-        for stretch in _stretches(asked, store.series(), line, full): _download(asked, store, line, judge, stretch, progress)
+        for stretch in _stretches(asked, store.series(), line, full):
+            _download(asked, store, line, judge, stretch, progress)
     except _Stop as e: line.error, line.stopped = str(e), True
     except DataError as e: line.error, line.away = str(e), e.exit_code == AWAY
     return line
 
 # %% ../../nbs/ingest/03_ingest.ipynb #6e9f4189
-def ingest(source: str = "builtin",              # name of a source, or its address: builtin, csv, files, ccxt:binance, ...
-           path: str | Path | None = None,       # what to read; a relative path counts from the project's folder
+def ingest(source: str = "builtin", # name of a source, or its address: builtin, csv, files, ccxt:binance, ...
+           path: str | Path | None = None, # what to read; a relative path counts from the project's folder
            symbols: Sequence[str] | None = None, # None or empty: all that the source has
            timeframe: str = "1d",                # the source's own timeframe
            start=None,                           # earliest `ts`, included; UTC without a zone
@@ -815,56 +935,77 @@ def ingest(source: str = "builtin",              # name of a source, or its addr
            adjust: str = "total",                # "none", "splits" or "total"
            store: Settings | Store | str | Path | None = None, # where raw bars are kept; None: the profile's store
            full: bool = False,                   # True: download all again; a file is always read whole
-           version: int | None = None,           # of source="store": its bars as they were at this version; None: now
-           **more,                               # repair, ask, name, now, raw, memory, and what the source knows: as for `update`
+           version: int | None = None, # of source="store": its bars as they were at this version; None: now
+           **more, # repair, ask, name, now, raw, memory, and what the source knows: as for `update`
            ) -> IngestedBars:                        # adjusted bars and the account of them
     "Read, judge, clean, store, read back and adjust."
-    if adjust not in ("none", "splits", "total"): raise DataError(must_be("adjust", "one of none, splits, total", adjust))
-    if source == "store": return _ingest_stored(symbols, timeframe, start, end, calendar, adjust, open_store(store), version)
-    asked, store = _asked(source, path, symbols, timeframe, start, end, tz, calendar, store, **more), open_store(store)
+    if adjust not in ("none", "splits", "total"):
+        raise DataError(must_be("adjust", "one of none, splits, total", adjust))
+    if source == "store":
+        return _ingest_stored(symbols, timeframe, start, end, calendar, adjust, open_store(store), version)
+    asked, store = _asked(source, path, symbols, timeframe,
+                          start, end, tz, calendar, store, **more), open_store(store)
     if asked.live: return _ingest_live(asked, store, adjust, full)
     units = _units(asked := _remembering(asked, store))
     with _laid(asked, units, store, bool(units)) as (asked, space, spool, failed):
         *_, (found, _) = _judged(asked, space, spool)
         _all_read(asked, found, failed)
         wanted = list(asked.symbols or sorted(found.rows))
-        if not wanted: raise DataError(must_be("start, end", "a period that the source has bars in", f"{start} to {end}"))
+        if not wanted:
+            raise DataError(must_be("start, end", "a period that the source has bars in",
+                                    f"{start} to {end}"))
         kept = pd.concat([*found.kept.frames()], ignore_index=True) if found.kept.count else empty_bars()
         if found.kept.count > 1: kept = kept.sort_values(KEY, kind="stable", ignore_index=True)
         _enough(found, kept, wanted, f"from {start} to {end}" if start or end else "left")
         _refuse(found.report)
-        _refuse_spreads([], _contradicted(asked, reading := _said(asked, spool.time_kinds, sorted(kept.symbol.unique()), [kept])))
+        _refuse_spreads([],
+                        _contradicted(asked, reading := _said(asked, spool.time_kinds,
+                                                              sorted(kept.symbol.unique()), [kept])))
         spreads, left = _refuse_spreads(*_check_spreads(asked, store, kept)), _left_out(asked, failed)
-        aside = _in_order([*found.spool.unread.frames(), *found.aside.frames(), left], [*(o for o, _ in found.spool.parts), asked.source])
+        aside = _in_order([*found.spool.unread.frames(), *found.aside.frames(), left],
+                          [*(o for o, _ in found.spool.parts), asked.source])
         _keep_aside(store, left)
         written, _ = _put(store, found)
-        notes = (*spool.notes, *left.reason, *_keep_attributes(asked, store, sorted(kept.symbol.unique()), spreads, reading))
+        notes = (*spool.notes, *left.reason,
+                 *_keep_attributes(asked, store, sorted(kept.symbol.unique()), spreads, reading))
         bars = adjust_bars(_kept_back(store, kept, written.version), found.actions, adjust)
         summary = _summary(found, kept, found.actions, asked.calendar)
-        return IngestedBars(bars, found.actions, aside, found.report.checks, summary, asked.calendar, *_content(asked, [spool.hashes]), written,
-                        found.report, spool.until, notes, _simulated(store, kept.symbol.unique(), asked.timeframe))
+        return IngestedBars(bars, found.actions, aside, found.report.checks,
+                            summary, asked.calendar, *_content(asked, [spool.hashes]), written,
+                        found.report, spool.until, notes,
+                            _simulated(store, kept.symbol.unique(), asked.timeframe))
 
 # %% ../../nbs/ingest/03_ingest.ipynb #8ba7351f
 def _ingest_live(asked: _Asked, store: Store, adjust: str, full: bool) -> IngestedBars:
     "Bring series from the web up to date, and give what the store has of the period."
-    if not asked.symbols: raise DataError(must_be("symbols", "given", None, asked.source, "symbols=[BTC/USDT]."))
+    if not asked.symbols:
+        raise DataError(must_be("symbols", "given", None, asked.source, "symbols=[BTC/USDT]."))
     seen, lines = QualityAccumulator(asked.calendar), []
     for symbol in asked.symbols:
         lines.append(_series(asked, store, symbol, seen, full, None))
-        if lines[-1].stopped: raise DataError(f"The data are not fit for research: {symbol}: {lines[-1].error}.\nHint: look at the source and its calendar.")
+        if lines[-1].stopped:
+            raise DataError(f"The data are not fit for research: {symbol}: {lines[-1].error}.\nHint: look at "
+                            "the source and its calendar.")
         if lines[-1].error: raise DataError(lines[-1].error)
     ends = [line.until for line in lines if line.until is not None]
-    until = max(ends, default=None) or store.series().pipe(lambda s: s[s.symbol.isin(asked.symbols) & (s.timeframe == asked.timeframe)])["last"].max()
-    standing = _standing(asked, store, until if asked.end is None else moment(asked.end, end=True), of=f"{asked.source}:")
+    until = max(ends,
+                default=None) or store.series().pipe(lambda s: s[s.symbol.isin(asked.symbols) & (s.timeframe == asked.timeframe)])["last"].max()
+    standing = _standing(asked, store, until if asked.end is None else moment(asked.end, end=True),
+                         of=f"{asked.source}:")
     sums = sum((line.counts for line in lines), Counter())
     written = WriteResult(sums["inserted"], sums["revised"], sums["unchanged"], store.version())
-    return _account(asked, standing, adjust, hash_frame(standing[0]), written, until, _simulated(store, asked.symbols, asked.timeframe))
+    return _account(asked, standing, adjust, hash_frame(standing[0]),
+                    written, until, _simulated(store, asked.symbols, asked.timeframe))
 
-def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: int | None = None, of: str = "") -> tuple[pd.DataFrame, ...]:
-    "The bars that a store has of a period, the actions between them, and the rows among them that were set aside."
+def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None,
+              version: int | None = None, of: str = "") -> tuple[pd.DataFrame, ...]:
+    """The bars that a store has of a period, the actions between them, and the rows among them that were set
+    aside."""
     symbols = list(asked.symbols) or None
     bars = store.read(symbols, asked.timeframe, moment(asked.start), end, version=version)
-    if bars.empty: raise DataError(must_be("start, end", f"a period that the store has {asked.timeframe} bars in", f"{asked.start} to {asked.end}",
+    if bars.empty:
+        raise DataError(must_be("start, end", f"a period that the store has {asked.timeframe} bars in",
+                                f"{asked.start} to {asked.end}",
                                            "`mlfin data ls` shows what there is."))
     actions, aside = _within(store.read_actions(symbols), bars), store.read_quarantine()
     aside = aside[aside.symbol.isin(bars.symbol.unique()) & aside.origin.str.startswith(of)]
@@ -873,27 +1014,34 @@ def _standing(asked: _Asked, store: Store, end: pd.Timestamp | None, version: in
 
 # %% ../../nbs/ingest/03_ingest.ipynb #0f73311e
 def _as_closed(bars: pd.DataFrame, calendar: str) -> tuple[pd.DataFrame, tuple[tuple[str, int], ...]]:
-    "Bars as of their closes, those too that were corrected later; and how many were, by symbol. A feed that is late as a rule stays late."
+    """Bars as of their closes, those too that were corrected later; and how many were, by symbol. A feed that
+    is late as a rule stays late."""
     opens = pd.Series(bars.ts.unique()).sort_values(ignore_index=True)
     first = bars.ts.map(known_at(opens, bars.timeframe.iloc[0], calendar).set_axis(pd.Index(opens)))
     usual = bars.ts + usual_lag(bars)
     first = first.where(first >= usual, usual).astype(TIME)
     late = (bars.known_at > first).to_numpy()
     if not late.any(): return bars, ()
-    return bars.assign(known_at=bars.known_at.where(~late, first)), tuple(bars.symbol[late].value_counts().sort_index().items())
+    return bars.assign(known_at=bars.known_at.where(~late,
+                                                    first)), tuple(bars.symbol[late].value_counts().sort_index().items())
 
-def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...], adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None,
+def _account(asked: _Asked, standing: tuple[pd.DataFrame, ...],
+             adjust: str, content: str, written: WriteResult, until: pd.Timestamp | None,
              simulated: tuple[str, ...]) -> IngestedBars:
     "QualityAccumulator what a store has of a period, as a whole, and tell of it."
-    (bars, actions, aside), judge = standing, QualityAccumulator(asked.calendar, asked.name, asked.now, aside=False)
+    (bars, actions, aside), judge = standing, QualityAccumulator(asked.calendar,
+                                                                 asked.name, asked.now, aside=False)
     bars, corrected = _as_closed(bars, asked.calendar)
     judge.add(BarChunk(bars, np.arange(len(bars))), actions)
     gone, kept = Counter(aside.symbol.value_counts().to_dict()), bars.symbol.value_counts().to_dict()
-    found = _Found(None, judge, None, None, actions, Counter(kept) + gone, gone, dict(zip(aside.symbol, aside.reason, strict=True)))
+    found = _Found(None, judge, None, None, actions, Counter(kept) + gone,
+                   gone, dict(zip(aside.symbol, aside.reason, strict=True)))
     _enough(found, bars, asked.symbols or sorted(kept), f"from {asked.start} to {asked.end}")
     _refuse(report := judge.report())
-    return IngestedBars(adjust_bars(bars, actions, adjust), actions, aside, report.checks, _summary(found, bars, actions, asked.calendar),
-                    asked.calendar, f"{asked.source}:{content[:12]}", content, written, report, until, simulated=simulated, corrected=corrected)
+    return IngestedBars(adjust_bars(bars, actions, adjust),
+                        actions, aside, report.checks, _summary(found, bars, actions, asked.calendar),
+                    asked.calendar, f"{asked.source}:{content[:12]}",
+                        content, written, report, until, simulated=simulated, corrected=corrected)
 
 def _within(actions: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     "Actions between the first and the last bar of their symbols."
@@ -902,9 +1050,11 @@ def _within(actions: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     return as_actions(actions[(actions.ex_date >= low) & (actions.ex_date <= high)])
 
 # %% ../../nbs/ingest/03_ingest.ipynb #c8e1bb13
-def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None, limit=0) -> Iterator[ReadResult]:
+def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None,
+              end=None, limit=0) -> Iterator[ReadResult]:
     "A store brings nothing into itself."
-    raise DataError("A store is no source for itself.\nHint: `mlfin run -p source=store` reads it; `mlfin data copy SRC DEST` copies one into another.")
+    raise DataError("A store is no source for itself.\nHint: `mlfin run -p source=store` reads it; `mlfin "
+                    "data copy SRC DEST` copies one into another.")
     yield
 
 register_source("store", None, parts=_no_parts)
@@ -921,7 +1071,8 @@ def stored_bars_hash(symbols: Sequence[str] | None, # None or empty: every symbo
                    store: Settings | Store | str | Path | None = None, # None: the profile's
                    version: int | None = None,    # of the bars; None: as they are now, with what was pushed
                    ) -> str:                      # 64 hexadecimal digits
-    "The hash of what `ingest` would read of the source `store`; raises `DataError` where the store has no such series."
+    """The hash of what `ingest` would read of the source `store`; raises `DataError` where the store has no
+    such series."""
     asked, store = _of_store(symbols, timeframe, start, end, calendar, open_store(store))
     return _store_content(_standing(asked, store, moment(end, end=True), version), asked.calendar)
 
@@ -933,19 +1084,23 @@ def _of_store(symbols, timeframe: str, start, end, calendar: str, store: Store) 
         asked = replace(asked, calendar=_kept_calendar(store, there, asked.timeframe, asked.calendar))
     return asked, store
 
-def _ingest_stored(symbols, timeframe: str, start, end, calendar: str, adjust: str, store: Store, version: int | None) -> IngestedBars:
+def _ingest_stored(symbols, timeframe: str, start, end, calendar: str,
+                   adjust: str, store: Store, version: int | None) -> IngestedBars:
     "What a store has of a period, judged as a whole."
     asked, store = _of_store(symbols, timeframe, start, end, calendar, store)
     standing = _standing(asked, store, moment(end, end=True), version)
-    content, written = _store_content(standing, asked.calendar), WriteResult(0, 0, len(standing[0]), store.version() if version is None else version)
-    return _account(asked, standing, adjust, content, written, None, _simulated(store, standing[0].symbol.unique(), asked.timeframe))
+    content, written = _store_content(standing,
+                                      asked.calendar), WriteResult(0, 0, len(standing[0]), store.version()
+                                                                   if version is None else version)
+    return _account(asked, standing, adjust, content, written,
+                    None, _simulated(store, standing[0].symbol.unique(), asked.timeframe))
 
 # %% ../../nbs/ingest/03_ingest.ipynb #b2d0cdc2
 def copy_read_bars(symbols, timeframe: str, start, end, calendar: str, # as for `stored_bars_hash`
                   source: Settings | Store | str | Path,              # a store
                   dest: Settings | Store | str | Path,                # another one, empty
-                  version: int | None = None,                         # of the source's bars; None: as they are now
-                  ) -> str:                                           # the hash of what was there, as `stored_bars_hash` gives it
+                  version: int | None = None, # of the source's bars; None: as they are now
+                  ) -> str: # the hash of what was there, as `stored_bars_hash` gives it
     "Give an empty store what `ingest` would read of another one: bars, actions, quarantine and calendar."
     source, dest = open_store(source), open_store(dest)
     asked, _ = _of_store(symbols, timeframe, start, end, calendar, source)
@@ -968,10 +1123,10 @@ class UpdateResult:
     quarantined: int      # rows set aside
     origin: str           # kinds of source and the first digits of their content's hash
     version: int          # of the store's bars afterwards
-    notes: tuple[str, ...] = ()         # what was decided about the source, such as the size of a spread's point
+    notes: tuple[str, ...] = () # what was decided about the source, such as the size of a spread's point
     actions: pd.DataFrame | None = None # `FINDINGS`: where listed splits and dividends are doubted
     away: bool = False                  # whether a series failed because its source did not answer
-    unsaid: bool = False                # whether nothing failed but for want of a zone that the user must name
+    unsaid: bool = False # whether nothing failed but for want of a zone that the user must name
     files: dict = field(default_factory=dict) # (symbol, timeframe) -> names of its files, where names of files tell the symbols
 
     @property
@@ -985,10 +1140,14 @@ class UpdateResult:
         return (AWAY if self.away else MISUSED if self.unsaid else REFUSED) if self.failed else DONE
 
     def left(self, store: Store) -> dict[str, str]: # of the bars; symbol -> the first line of why
-        "Series that could not be brought, where others could and the store has older bars of each; else none."
+        """Series that could not be brought, where others could and the store has older bars of each; else
+        none."""
         lost, there = self.series[self.series.status.isin(["failed", "stopped"])], store.series()
         known = set(zip(there.symbol, there.timeframe, strict=True))
-        if len(lost) == len(self.series) or not all(pair in known for pair in zip(lost.symbol, lost.timeframe, strict=True)): return {}
+        if len(lost) == len(self.series) or not all(pair in known
+                                                    for pair in zip(lost.symbol,
+                                                                    lost.timeframe, strict=True)):
+            return {}
         return {row.symbol: row.error.partition("\n")[0][:300] for row in lost.itertuples()}
 
     def refusal(self) -> MlfinError | None: # that a run raises which wants every series
@@ -999,10 +1158,12 @@ class UpdateResult:
     def _repr_html_(self) -> str: return self.series.to_html(index=False)
 
 # %% ../../nbs/ingest/03_ingest.ipynb #22f9eb3b
-_CHECKS, _NONE = ["check", "status", "rows", "detail"], "none of {:,} rows is a bar; the first is set aside because {}"
+_CHECKS, _NONE = ["check", "status", "rows",
+                  "detail"], "none of {:,} rows is a bar; the first is set aside because {}"
 
 def _question(asked: _Asked, units: Sequence[_Asked]):
-    "What an ingest of files is recognized by: what is asked, and the content of the files; None where it is of something else."
+    """What an ingest of files is recognized by: what is asked, and the content of the files; None where it is
+    of something else."""
     if asked.source not in (*FORMATS, "files", "lean") or "ask" in asked.how: return None
     hashes = []
     for one in units or [asked]:
@@ -1010,11 +1171,13 @@ def _question(asked: _Asked, units: Sequence[_Asked]):
         try: hashes.append([path.name, hash_file(path)])
         except OSError: hashes.append([path.name, ""])
     how = {k: str(v) for k, v in sorted(asked.how.items()) if k not in ("raw", "conventions")}
-    said = [str(x) for x in (asked.timeframe, asked.calendar, asked.start, asked.end, asked.tz, asked.name, asked.now)]
+    said = [str(x) for x in (asked.timeframe, asked.calendar,
+                             asked.start, asked.end, asked.tz, asked.name, asked.now)]
     return [asked.source, hashes, list(asked.symbols), said, list(asked.repair), how]
 
 def _stands(store: Store, timeframe: str, state: dict) -> bool:
-    "Whether the store still has what an earlier call left: it is no older, and nobody has revised a bar since."
+    """Whether the store still has what an earlier call left: it is no older, and nobody has revised a bar
+    since."""
     store.flush()
     if state["version"] > store.version() or state["timeframe"] != timeframe: return False
     there = store.series().pipe(lambda s: s.symbol[s.timeframe == timeframe])
@@ -1026,19 +1189,25 @@ def _too_many(n: int, rows: int) -> bool: return n >= LIMITS["bad_rows"] and n >
 def _one(findings: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(columns=list(FINDINGS)).astype(FINDINGS), *findings], ignore_index=True)
 
-def _found_out(findings: pd.DataFrame) -> list: return findings.assign(ex_date=findings.ex_date.astype("str")).astype(object).to_numpy().tolist()
+def _found_out(findings: pd.DataFrame) -> list:
+    return findings.assign(ex_date=findings.ex_date.astype("str")).astype(object).to_numpy().tolist()
 
 def _found_in(rows: list) -> pd.DataFrame: return pd.DataFrame(rows, columns=list(FINDINGS)).astype(FINDINGS)
 
 def _added(checks: list[pd.DataFrame]) -> pd.DataFrame:
     "Checks of several reports, check by check: rows added, the worst status, what each says."
     if len(checks) == 1: return checks[0]
-    worst = pd.concat(checks, ignore_index=True).assign(rank=lambda c: c.status.map({"pass": 0, "warn": 1, "stop": 2}))
+    worst = pd.concat(checks,
+                      ignore_index=True).assign(rank=lambda c: c.status.map({"pass": 0,
+                                                                             "warn": 1, "stop": 2}))
     def one(own):
-        said = list(dict.fromkeys(d for d, s in zip(own.detail, own.status, strict=True) if d and s != "pass"))
+        said = list(dict.fromkeys(d for d, s in zip(own.detail, own.status, strict=True) if d
+                                  and s != "pass"))
         said = said[:5] + [f"and {len(said) - 5} more such parts"] * (len(said) > 5)
-        return pd.Series({"status": own.status[own["rank"].idxmax()], "rows": int(own["rows"].sum()), "detail": "; ".join(said)})
-    return worst.groupby("check", sort=False)[["status", "rows", "detail", "rank"]].apply(one).reset_index()[_CHECKS].astype(checks[0].dtypes.to_dict())
+        return pd.Series({"status": own.status[own["rank"].idxmax()],
+                          "rows": int(own["rows"].sum()), "detail": "; ".join(said)})
+    return worst.groupby("check", sort=False)[["status", "rows",
+                                               "detail", "rank"]].apply(one).reset_index()[_CHECKS].astype(checks[0].dtypes.to_dict())
 
 # %% ../../nbs/ingest/03_ingest.ipynb #c2e9468e
 class _Run:
@@ -1047,36 +1216,49 @@ class _Run:
         self.asked, self.store, self.judge, self.progress = asked, store, judge, progress
         self.units, self.notes = _units(asked), {}
         self.files = _by_symbol(self.units)
-        if asked.auto and not asked.symbols: self.calendar(_kept_calendar(store, list(self.files or ()) or _dated(asked), asked.timeframe, asked.calendar))
-        self.lines, self.findings, self.hashes, self.before, self.failed, self.lists, self.reading = {}, [], [], [], {}, False, []
+        if asked.auto and not asked.symbols:
+            self.calendar(_kept_calendar(store, list(self.files or ()) or _dated(asked),
+                                         asked.timeframe, asked.calendar))
+        self.lines, self.findings, self.hashes, self.before, self.failed, self.lists, self.reading = ({},
+                                                                                                      [], [], [], {}, False, [])
         self.most, self.known = min(_COMMIT, asked.rows), _known(store, asked.timeframe)
         question = _question(self.asked, self.units)
-        self.note, self.resumed = Checkpoint(None if question is None else getattr(store, "path", None), question), []
+        self.note, self.resumed = Checkpoint(None if question is None else getattr(store, "path", None),
+                                             question), []
         self.resume()
 
     def calendar(self, name: str) -> None:
         "Go on by another calendar."
-        self.asked, self.units = replace(self.asked, calendar=name), [replace(unit, calendar=name) for unit in self.units]
-        if self.files: self.files = {symbol: [replace(unit, calendar=name) for unit in own] for symbol, own in self.files.items()}
+        self.asked, self.units = replace(self.asked,
+                                         calendar=name), [replace(unit, calendar=name) for unit in self.units]
+        if self.files:
+            self.files = {symbol: [replace(unit, calendar=name) for unit in own] for symbol,
+                          own in self.files.items()}
         self.judge.calendar = name
 
     def resume(self) -> None:
         "Take up what an earlier call had stored, unless the store has other bars since."
         if (state := self.note.load()) is None or not _stands(self.store, self.asked.timeframe, state): return
         self.lines = {line["symbol"]: _line_in(line) for line in state["lines"]}
-        self.before, self.hashes = [pd.DataFrame(rows, columns=_CHECKS) for rows in state["checks"]], state["hashes"]
+        self.before, self.hashes = [pd.DataFrame(rows, columns=_CHECKS)
+                                    for rows in state["checks"]], state["hashes"]
         self.resumed, self.notes = list(self.before), dict.fromkeys(state["notes"])
-        self.findings, self.lists, self.reading = [_found_in(rows) for rows in state["findings"]], state["lists"], [tuple(r) for r in state.get("reading", ())]
+        self.findings, self.lists, self.reading = [_found_in(rows)
+                                                   for rows in state["findings"]], state["lists"], [tuple(r)
+                                                                                                    for r in state.get("reading", ())]
 
     def go(self) -> None:
         "All that is left."
-        for batch in _groups(self.units, self.files, set(self.lines)) if self.units else [[]]: self.take(batch)
+        for batch in _groups(self.units, self.files, set(self.lines)) if self.units else [[]]:
+            self.take(batch)
 
     def take(self, batch: list[_Asked]) -> None:
         "Read a batch, judge it, and store what is judged."
-        several = bool(self.units) or len(self.asked.symbols) != 1 and self.asked.source in (*_FILES, "builtin")
+        several = bool(self.units) or len(self.asked.symbols) != 1 and self.asked.source in (*_FILES,
+                                                                                             "builtin")
         more = {"buckets": 1} if self.files else {}                        # of one symbol, or small
-        with _laid(self.asked, batch, self.store, several, self.progress, list(self.lines), **more) as (asked, space, spool, failed):
+        with _laid(self.asked, batch, self.store, several, self.progress,
+                   list(self.lines), **more) as (asked, space, spool, failed):
             if asked.calendar != self.asked.calendar: self.calendar(asked.calendar)
             self.failed, self.notes = self.failed | failed, self.notes | spool.notes
             self.hashes.append(spool.hashes)
@@ -1085,27 +1267,34 @@ class _Run:
             for found, piece in _judged(asked, space, spool, flags=0):
                 left -= 0 if piece is None else len(piece.bars)
                 if piece is not None and piece.last: done += piece.bars.symbol.unique().tolist()
-                worth = found.kept.rows >= self.most and left > self.most // 4 or time.monotonic() - begun > _SECONDS
+                worth = (found.kept.rows >= self.most and left > self.most // 4
+                         or time.monotonic() - begun > _SECONDS)
                 if piece is None or done and piece.last and worth:
                     self.commit(found, done, len(batch) < 2, piece is None)
                     self.judge.merge(found.judge)
                     done, at, begun = [], at + 1, time.monotonic()
-                    found.kept, found.aside, found.actions = FrameBuffer(space, f"kept-{at}"), FrameBuffer(space, f"aside-{at}"), as_actions([])
-                    found.judge = QualityAccumulator(asked.calendar, asked.name, asked.now, list(spool.names), 0)
+                    found.kept, found.aside, found.actions = FrameBuffer(space,
+                                                                         f"kept-{at}"), FrameBuffer(space,
+                                                                                                    f"aside-{at}"), as_actions([])
+                    found.judge = QualityAccumulator(asked.calendar,
+                                                     asked.name, asked.now, list(spool.names), 0)
 
     def commit(self, found: _Found, done: list[str], alone: bool, last: bool) -> None:
         "Store the series that are judged, and note that they are."
         stops = {s: t for s, t in self.stopped(found, alone).items() if s in set(done)}
         spreads, wrong = self.spreads(found, stops)
-        reading = _said(self.asked, found.spool.time_kinds, [s for s in done if s not in stops], found.kept.frames())
+        reading = _said(self.asked, found.spool.time_kinds,
+                        [s for s in done if s not in stops], found.kept.frames())
         stops |= _contradicted(self.asked, reading) | wrong
-        counts = _put(self.store, found, list(stops), done, 3 * self.most // 2, self.known)[1] if set(done) - set(stops) else {}
+        counts = _put(self.store, found, list(stops), done,
+                      3 * self.most // 2, self.known)[1] if set(done) - set(stops) else {}
         self.notes |= dict.fromkeys(_keep_attributes(self.asked, self.store, sorted(counts), spreads))
         self.reading += [r for r in reading if r[0] in counts]
         if last: self.rest(found, done)
         self.findings.append(_one(found.findings)); found.findings.clear()
         for symbol in done:
-            line = self.lines[symbol] = _Line(symbol, found.rows[symbol], counts.get(symbol, Counter()), found.gone[symbol], until=found.spool.until)
+            line = self.lines[symbol] = _Line(symbol, found.rows[symbol], counts.get(symbol, Counter()),
+                                              found.gone[symbol], until=found.spool.until)
             if symbol in stops: line.error, line.stopped = stops[symbol], symbol not in found.refused
             elif line.rows == line.gone > 0: line.error = _NONE.format(line.rows, found.why[symbol])
         for kept in found.kept.frames(): _ends({s: self.lines[s] for s in done if s not in stops}, kept)
@@ -1116,9 +1305,12 @@ class _Run:
         "One line a series, and one for each file and each symbol that there is none of; the origin."
         lines, asked = dict(self.lines), self.asked
         for name, (_, e) in self.failed.items():
-            for s in [name] if self.units else _named(asked): lines[s] = _Line(s, gone=int(bool(self.units)), error=str(e), unsaid=isinstance(e, ZoneNeeded))
+            for s in [name] if self.units else _named(asked):
+                lines[s] = _Line(s, gone=int(bool(self.units)),
+                                 error=str(e), unsaid=isinstance(e, ZoneNeeded))
         origin = _content(asked, self.hashes)[0] if any(self.hashes) else ""
-        lost = {s for s, own in (self.files or {}).items() if any(unit.name in self.failed for unit in own)} # their files have lines that say why
+        # their files have lines that say why
+        lost = {s for s, own in (self.files or {}).items() if any(unit.name in self.failed for unit in own)}
         for s in () if self.failed and not self.units else asked.symbols:
             if s not in lines and s not in lost: lines[s] = _absent(s, self, origin or asked.source)
         return [lines[s] for s in sorted(lines)], origin
@@ -1131,15 +1323,20 @@ class _Run:
     def stopped(self, found: _Found, alone: bool) -> dict[str, str]:
         "Series that are not fit to be stored, and why."
         stops, unread = found.judge.failing_symbols() | found.refused, Counter()
-        for aside in found.spool.unread.frames(columns=["symbol"]): unread.update(aside.symbol.value_counts(sort=False).to_dict())
+        for aside in found.spool.unread.frames(columns=["symbol"]):
+            unread.update(aside.symbol.value_counts(sort=False).to_dict())
         (n, why), total = found.unread, sum(found.rows.values())
         for symbol, own in {s: (unread[s], found.rows[s]) for s in found.rows}.items():
             if alone and _too_many(n, total): own = n, total
-            if _too_many(*own): stops.setdefault(symbol, f"check `readable` says stop, {own[0]:,} rows, the first because {why}{rejected_note(True)}")
+            if _too_many(*own):
+                stops.setdefault(symbol,
+                                 f"check `readable` says stop, {own[0]:,} rows, the first because "
+                                 f"{why}{rejected_note(True)}")
         return stops
 
     def spreads(self, found: _Found, but: dict) -> tuple[list[str], dict[str, str]]:
-        "Series whose spreads are to be marked as prices, and those whose spreads may not stand beside the store's."
+        """Series whose spreads are to be marked as prices, and those whose spreads may not stand beside the
+        store's."""
         marked, wrong = set(), {}
         for kept in found.kept.frames():
             new, refused = _check_spreads(self.asked, self.store, kept[~kept.symbol.isin(but)], self.known)
@@ -1151,22 +1348,28 @@ class _Run:
         seen = {*self.lines, *done}
         for aside in found.spool.unread.frames(): _keep_aside(self.store, aside[~aside.symbol.isin(seen)])
         for symbol in set(found.rows) - seen:
-            line = self.lines[symbol] = _Line(symbol, found.rows[symbol], gone=found.gone[symbol], until=found.spool.until)
+            line = self.lines[symbol] = _Line(symbol, found.rows[symbol],
+                                              gone=found.gone[symbol], until=found.spool.until)
             if line.rows == line.gone > 0: line.error = _NONE.format(line.rows, found.why[symbol])
 
     def save(self, found: _Found) -> None:
         "Note what is stored."
         report = found.report or found.judge.report(backwards=found.backwards)
         self.before.append(report.checks[report.checks.check != "actions"])
-        self.note.save({"version": self.store.version(), "timeframe": self.asked.timeframe, "hashes": self.hashes, "lists": self.lists,
-                        "lines": [_line_out(line) for line in self.lines.values()], "checks": [c[_CHECKS].to_numpy().tolist() for c in self.before],
-                        "notes": list(self.notes), "reading": self.reading, "findings": [_found_out(f) for f in self.findings if len(f)]})
+        self.note.save({"version": self.store.version(), "timeframe": self.asked.timeframe,
+                        "hashes": self.hashes, "lists": self.lists,
+                        "lines": [_line_out(line) for line in self.lines.values()],
+                        "checks": [c[_CHECKS].to_numpy().tolist() for c in self.before],
+                        "notes": list(self.notes), "reading": self.reading,
+                        "findings": [_found_out(f) for f in self.findings if len(f)]})
 
 # %% ../../nbs/ingest/03_ingest.ipynb #baed7366
 def _absent(symbol: str, run: _Run, origin: str) -> _Line:
     "The line of a symbol that no file has that could be read."
-    if (e := next((e for _, e in run.failed.values()), None)) is None: return _Line(symbol, error=unknown_in_data("symbol", symbol, sorted(run.lines), origin))
-    return _Line(symbol, error=f"{symbol} is in no file that could be read: {e}", unsaid=isinstance(e, ZoneNeeded))
+    if (e := next((e for _, e in run.failed.values()), None)) is None:
+        return _Line(symbol, error=unknown_in_data("symbol", symbol, sorted(run.lines), origin))
+    return _Line(symbol, error=f"{symbol} is in no file that could be read: {e}",
+                 unsaid=isinstance(e, ZoneNeeded))
 
 def _ends(lines: dict[str, _Line], kept: pd.DataFrame) -> None:
     "Note the first and last bar of each symbol."
@@ -1182,28 +1385,34 @@ def _stored(asked: _Asked, store: Store, judge: QualityAccumulator, progress: Ca
     run = _Run(asked, store, judge, progress)
     try: run.go()
     finally:
-        if run.reading: _keep_attributes(run.asked, store, (), (), run.reading) # once: each write of a lake costs memory
+        # once: each write of a lake costs memory
+        if run.reading: _keep_attributes(run.asked, store, (), (), run.reading)
     run.note.clear()
     if run.units: _keep_aside(store, _left_out(asked, run.failed))
     return run
 
-_LINE = {"symbol": "str", "timeframe": "str", "status": "str", **dict.fromkeys(("rows", "inserted", "revised", "unchanged", "set_aside"), "int64"),
+_LINE = {"symbol": "str", "timeframe": "str", "status": "str",
+         **dict.fromkeys(("rows", "inserted", "revised", "unchanged", "set_aside"), "int64"),
          "first": TIME, "last": TIME, "until": TIME, "version": "int64", "error": "str"}
 
 def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
     "Lines as a frame."
-    rows = [(x.symbol, timeframe, x.status, x.rows, x.counts["inserted"], x.counts["revised"], x.counts["unchanged"], x.gone, x.first,
+    rows = [(x.symbol, timeframe, x.status, x.rows, x.counts["inserted"],
+             x.counts["revised"], x.counts["unchanged"], x.gone, x.first,
              x.last, x.until, version, x.error) for x in lines]
     return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
 
 def _together(tables: list[pd.DataFrame], checks: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "The series and the checks of all timeframes; no checks of one whose files cannot be read, where another one's can."
+    """The series and the checks of all timeframes; no checks of one whose files cannot be read, where another
+    one's can."""
     some = [c for c, lines in zip(checks, tables, strict=True) if lines["rows"].any()] or checks
-    return pd.concat(tables, ignore_index=True), pd.concat(some, ignore_index=True)[["timeframe", "check", "status", "rows", "detail"]]
+    return pd.concat(tables, ignore_index=True), pd.concat(some,
+                                                           ignore_index=True)[["timeframe", "check",
+                                                                               "status", "rows", "detail"]]
 
 # %% ../../nbs/ingest/03_ingest.ipynb #b079902a
 def update(source: str = "builtin",              # name of a source, or its address: builtin, csv, prices/*.csv.gz, ccxt:binance, ...
-           path: str | Path | None = None,       # what to read; a relative path counts from the project's folder
+           path: str | Path | None = None, # what to read; a relative path counts from the project's folder
            symbols: Sequence[str] | None = None, # None or empty: all that the source has
            timeframes: Sequence[str] | None = ("1d",), # the source's own timeframes; None: each file's, by its name or by how far its bars stand apart
            start=None,                           # earliest `ts`, included; UTC without a zone
@@ -1216,29 +1425,39 @@ def update(source: str = "builtin",              # name of a source, or its addr
            ask: str | Path | None = None,        # file of the ask side; the source is the bid side then
            name: str | None = None,              # the source's name, whose claims are compared with its rows; None: the file's
            now=None,                             # a moment; bars known only after it are reported
-           raw: bool | None = None,              # keep the bytes in `raw_folder`; None: of files, not of pages
-           memory: int | None = None,            # MB that the bars in hand may take; None: `memory_mb` of the settings
+           raw: bool | None = None, # keep the bytes in `raw_folder`; None: of files, not of pages
+           memory: int | None = None, # MB that the bars in hand may take; None: `memory_mb` of the settings
            progress: Callable | None = None,     # called with (symbol, timeframe, rows so far, last `ts`)
            **how,                                # what only this source knows: columns, symbol_from, base_url, ...; of files also `default_tz`, `change`
            ) -> UpdateResult:                          # what was done, series by series
     "Bring a store up to date with a source."
-    frames, rest = [timeframes] if isinstance(timeframes, str) else timeframes, (repair, ask, name, now, raw, memory)
-    asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, *rest, **how) for t in frames or ["1d"]]
+    frames, rest = [timeframes] if isinstance(timeframes,
+                                              str) else timeframes, (repair, ask, name, now, raw, memory)
+    asked = [_asked(source, path, symbols, t, start, end, tz, calendar, store, *rest, **how) for t in frames
+             or ["1d"]]
     if frames is None: asked = [one for one in _by_timeframe(asked[0]) if one.symbols or not symbols]
     store, tables, checks, origins, notes, told, bad, files = open_store(store), [], [], {}, {}, [], [], {}
     for one in asked:
         judge = QualityAccumulator(one.calendar, one.name, one.now)
         if one.live:
-            if not one.symbols: raise DataError(must_be("symbols", "given", None, one.source, "symbols=[BTC/USDT]."))
+            if not one.symbols:
+                raise DataError(must_be("symbols", "given", None, one.source, "symbols=[BTC/USDT]."))
             lines = [_series(one, store, s, judge, full, progress) for s in one.symbols]
             origins[hide_password(one.address)] = None
         else:
-            run = _stored(_remembering(replace(one, name=name or Path(one.address.partition(":")[2]).name or None), store), store, judge, progress)
+            run = _stored(_remembering(replace(one, name=name or Path(one.address.partition(":")[2]).name
+                                               or None), store), store, judge, progress)
             (lines, origin), told = run.result(), told + run.findings
             if origin: origins[origin] = None
-            files |= {(s, one.timeframe): tuple(unit.name for unit in own) for s, own in (run.files or {}).items()}
-        tables.append(_table(lines, one.timeframe, store.version())); bad += [line for line in lines if line.error]
+            files |= {(s, one.timeframe): tuple(unit.name for unit in own) for s,
+                      own in (run.files or {}).items()}
+        tables.append(_table(lines, one.timeframe,
+                             store.version())); bad += [line for line in lines if line.error]
         notes |= dict.fromkeys(note for line in lines for note in line.notes) if one.live else run.notes
         checks.append((judge.report().checks if one.live else run.quality()).assign(timeframe=one.timeframe))
-    (series, quality), away, unsaid = _together(tables, checks), any(line.away for line in bad), bool(bad) and all(line.unsaid for line in bad)
-    return UpdateResult(series, quality, int(series.set_aside.sum()), ", ".join(origins), store.version(), tuple(notes), _one(told), away, unsaid, files)
+    (series, quality), away, unsaid = _together(tables,
+                                                checks), any(line.away
+                                                             for line in bad), bool(bad) and all(line.unsaid
+                                                                                                 for line in bad)
+    return UpdateResult(series, quality, int(series.set_aside.sum()),
+                        ", ".join(origins), store.version(), tuple(notes), _one(told), away, unsaid, files)

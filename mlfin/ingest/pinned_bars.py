@@ -17,7 +17,8 @@ from typing import Any
 
 from ..core.errors import DataError, ParameterError, PipelineError, hide_password, must_be
 from ..core.paths import open_data, require_allowed
-from ..core.provenance import Task, hash_json, read_json, write_json
+from ..core.provenance import hash_json, read_json, write_json
+from ..core.tasks import Task
 from ..core.settings import Settings
 
 # %% ../../nbs/ingest/06_pinned_bars.ipynb #c160fa22
@@ -28,9 +29,12 @@ _TABLES = ("bars", "actions", "quarantine", "records/attributes")  # of a lake, 
 
 def _traces(place: Path) -> list:
     "What every write to a lake changes, without opening it."
-    logs = [max((entry.name for entry in os.scandir(place / t / "_delta_log")), default="") if (place / t / "_delta_log").is_dir() else "" for t in _TABLES]
-    journals = [place / f"{name}.sqlite{ending}" for name in ("journal", "records/journal") for ending in ("", "-wal")]
-    return [*logs, *([s.st_size, s.st_mtime_ns] if p.exists() and (s := p.stat()) else None for p in journals)]
+    logs = [max((entry.name for entry in os.scandir(place / t / "_delta_log")),
+                default="") if (place / t / "_delta_log").is_dir() else "" for t in _TABLES]
+    journals = [place / f"{name}.sqlite{ending}" for name in ("journal", "records/journal")
+                for ending in ("", "-wal")]
+    return [*logs, *([s.st_size, s.st_mtime_ns] if p.exists()
+                     and (s := p.stat()) else None for p in journals)]
 
 def content(parameters: dict[str, Any], # of a task: source, symbols, timeframe, start, end, calendar
             settings: Settings,         # its `store`
@@ -45,7 +49,8 @@ def content(parameters: dict[str, Any], # of a task: source, symbols, timeframe,
     if traces and kept.get(name, {}).get("traces") == traces: return kept[name]["content"]
     from mlfin.ingest.ingest import stored_bars_hash
     found = stored_bars_hash(*asked, place, _pin())
-    if traces and _NOTES.get(): write_json({**dict(list(kept.items())[-99:]), name: {"traces": traces, "content": found}}, note)
+    if traces and _NOTES.get():
+        write_json({**dict(list(kept.items())[-99:]), name: {"traces": traces, "content": found}}, note)
     return found
 
 _NOTES: ContextVar[bool] = ContextVar("notes", default=True)
@@ -84,23 +89,28 @@ def pinned(question: dict[str, Any],     # a run's
 
 def task_bars(task: Task, # of `begin_task`, with the parameters of the ingest task
               ):          # an `IngestedBars`
-    "The bars of a task: of its file, or what the store has, which must be the very rows that its key stands for."
+    """The bars of a task: of its file, or what the store has, which must be the very rows that its key stands
+    for."""
     from mlfin.ingest.ingest import ingest
 
     names = ("symbols", "timeframe", "start", "end", "tz", "calendar", "adjust")
     source, path, *asked = (task.parameters[k] for k in ("source", "path", *names))
-    done = ingest(source, None if source in ("builtin", "store") else path, *asked, task.settings, version=_pin())
+    done = ingest(source, None if source in ("builtin", "store") else path,
+                  *asked, task.settings, version=_pin())
     if source == "store" and done.content_hash != task.content.get("source"):
-        raise PipelineError("The store's bars changed while the task began.\nHint: run again; `mlfin run` holds one version for all of a run.")
+        raise PipelineError("The store's bars changed while the task began.\nHint: run again; `mlfin run` "
+                            "holds one version for all of a run.")
     return done
 
 # %% ../../nbs/ingest/06_pinned_bars.ipynb #6fb11b08
 BUILTIN = "mlfin/sources/builtin/us_equities.parquet" # the path of a question that reads no file of its own
-FILES = ("csv", "json", "parquet", "feather", "files", "lean") # sources that read files; `FORMATS` without what it takes to read them; LEAN's have a zone
+# sources that read files; `FORMATS` without what it takes to read them; LEAN's have a zone
+FILES = ("csv", "json", "parquet", "feather", "files", "lean")
 
 def _kept(question: dict[str, Any], settings: Settings):
     "What the store keeps of how the files of a question's series are read; None where it keeps nothing."
-    none = "://" not in str(settings.store) and not (Path(settings.store) / "records").is_dir() # without opening the store
+    # without opening the store
+    none = "://" not in str(settings.store) and not (Path(settings.store) / "records").is_dir()
     if none or question.get("source") not in FILES[:-1]: return None
     from mlfin.ingest.ingest import stored_reading
     from mlfin.warehouse.opening import open_store
@@ -117,7 +127,8 @@ def kept_calendar(question: dict[str, Any], # a run's, about one file
     "The calendar that the store keeps with the series of a file."
     if _kept(question, settings) is None: return None
     from mlfin.warehouse.opening import open_store
-    found = open_store(settings).read_attributes(_own_symbols(question, settings.root / question["path"]), question["timeframe"], "calendar").value.unique()
+    found = open_store(settings).read_attributes(_own_symbols(question, settings.root / question["path"]),
+                                                 question["timeframe"], "calendar").value.unique()
     return found[0] if len(found) == 1 else None
 
 def needs_ingest(question: dict[str, Any], # a run's: source, path, symbols, timeframe
@@ -128,15 +139,18 @@ def needs_ingest(question: dict[str, Any], # a run's: source, path, symbols, tim
     if source in ("builtin", "store"): return False
     if source not in FILES or not (file := settings.root / str(path)).is_file(): return True
     kept = _kept(question, settings)
-    return bool(kept and kept.points and set(kept.points) & set(_own_symbols(question, file))) # its spreads count as the store says
+    # its spreads count as the store says
+    return bool(kept and kept.points and set(kept.points) & set(_own_symbols(question, file)))
 
 # %% ../../nbs/ingest/06_pinned_bars.ipynb #wzone19e
 def with_zone(question: dict[str, Any], # a run's
               settings: Settings,       # the profile
-              ) -> dict[str, Any]:      # the same; `tz` is what the store keeps, where the question names none
-    "The question about one file, whose times are read as those of its series were before; raises `DataError` where those were read in several ways."
+              ) -> dict[str, Any]: # the same; `tz` is what the store keeps, where the question names none
+    """The question about one file, whose times are read as those of its series were before; raises
+    `DataError` where those were read in several ways."""
     file = settings.root / str(question.get("path"))
-    if question.get("tz") is not None or question.get("source") not in FILES or not file.is_file(): return question
+    if question.get("tz") is not None or question.get("source") not in FILES or not file.is_file():
+        return question
     if (kept := _kept(question, settings)) is None or not (kept.zones or kept.count_zones): return question
     from mlfin.files.file_names import file_time_kind
     zone, _ = kept.zone(_own_symbols(question, file), file_time_kind(file) == "counts", file.name)
@@ -156,37 +170,44 @@ def _digest(path: Path) -> str:
 
 def _files_of(question: dict[str, Any], root: Path) -> list | None:
     "Names and contents of a question's files, in short; None where it has none."
-    from mlfin.files.files import find_files
+    from mlfin.files.raw_files import find_files
     if question.get("source") not in FILES: return None
     only = {"files": None, "lean": ["zip"]}.get(question["source"], [question["source"]])
     place = str(root / question["path"].partition("#")[0])
     require_allowed(place)
     try: return [[str(p), _digest(p)] for p in find_files(place, only)]
     except (DataError, OSError): pass
-    raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", question["path"], "env.yaml or -p path=...",
+    raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such",
+                                 question["path"], "env.yaml or -p path=...",
                                  "paths start at the project's folder."))
 
 # %% ../../nbs/ingest/06_pinned_bars.ipynb #0af6d326
 def bring_in(question: dict[str, Any],         # a run's
              settings: Settings,               # the profile, its `store` above all
              progress: Callable | None = None, # called with (symbol, timeframe, rows so far, last `ts`)
-             always: bool = False,             # True: also what a task could read by itself, a file or the built-in set
+             always: bool = False, # True: also what a task could read by itself, a file or the built-in set
              partly: bool = False,             # True: a symbol that the store has, and the source no more, is no failure; the note names it in `left`
              ) -> tuple[dict, dict | None]:    # the question to ask of the store; what was brought from where, None where nothing had to be
-    "Bring what is new at a question's source into the store; raises `DataError` where a series cannot be brought, `AwayError` where its source is away."
-    if question.get("source", "builtin") == "store" or not (always or needs_ingest(question, settings)): return with_zone(question, settings), None
+    """Bring what is new at a question's source into the store; raises `DataError` where a series cannot be
+    brought, `AwayError` where its source is away."""
+    if question.get("source", "builtin") == "store" or not (always or needs_ingest(question, settings)):
+        return with_zone(question, settings), None
     own = {**question, "source": "store", "path": BUILTIN}
     names = ("source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar")
     asked, note = {k: question.get(k) for k in names}, settings.data_dir("contents.json")
-    told = {k: v for k, v in asked.items() if v is not None} | {"path": hide_password(str(asked["path"] or ""))}
+    told = {k: v for k,
+            v in asked.items() if v is not None} | {"path": hide_password(str(asked["path"] or ""))}
     files = _files_of(question, settings.root)
-    name, kept = "files-" + hash_json(asked | {"store": str(settings.store)})[:16], read_json(note) if note.is_file() else {}
-    there = "://" in str(settings.store) or (Path(settings.store) / "bars").is_dir() # a lake that was deleted is filled again
+    name, kept = "files-" + hash_json(asked
+                                      | {"store": str(settings.store)})[:16], read_json(note) if note.is_file() else {}
+    # a lake that was deleted is filled again
+    there = "://" in str(settings.store) or (Path(settings.store) / "bars").is_dir()
     def mark(): return {"files": hash_json(files), "kept": hash_json(repr(_kept(question, settings)))}
     if files and there and kept.get(name) == mark(): return own, told | {"new": 0}
     from mlfin.ingest.ingest import update
     from mlfin.warehouse.opening import open_store
-    place = str(settings.root / asked["path"]) if asked["source"] in (*FILES, "rest") else None if asked["source"] == "builtin" else asked["path"]
+    place = str(settings.root / asked["path"]) if asked["source"] in (*FILES,
+                                                                      "rest") else None if asked["source"] == "builtin" else asked["path"]
     done = update(*(asked | {"path": place}).values(), settings, progress=progress)
     if (left := done.left(open_store(settings)) if partly else {}): told["left"] = left
     elif (error := done.refusal()) is not None: raise error
@@ -199,10 +220,15 @@ def lay_bars(record: dict,       # run.json
              aside: Settings,    # of an empty store
              ) -> None:          # raises `DataError` where the store has other bars by now
     "Give an empty store what a run read of another one."
-    asked, wanted = record["parameters"], next((c for t in record["tasks"].values() if (c := t["components"]["data"].get("source"))), None)
+    asked, wanted = record["parameters"], next((c for t in record["tasks"].values()
+                                                if (c := t["components"]["data"].get("source"))), None)
     if wanted is None: return
     from mlfin.ingest.ingest import copy_read_bars
-    names, version = ("symbols", "timeframe", "start", "end", "calendar"), record.get("when", {}).get("store_version")
+    names, version = ("symbols", "timeframe", "start", "end",
+                      "calendar"), record.get("when", {}).get("store_version")
     if copy_read_bars(*(asked.get(k) for k in names), settings, aside, version) == wanted: return
-    raise DataError(must_be("store", f"the one that run {record['run_id']} read, with its version {version}", hide_password(str(settings.store)),
-                            "it has other rows there", "set `store` in settings.ini to that store, or to a copy of it (`mlfin data copy`)."))
+    raise DataError(must_be("store", f"the one that run {record['run_id']} read, with its version {version}",
+                            hide_password(str(settings.store)),
+                            "it has other rows there",
+                            "set `store` in settings.ini to that store, or to a copy of it (`mlfin data "
+                            "copy`)."))

@@ -16,7 +16,7 @@ import pandas as pd
 from ..core.errors import DONE, DataError, exit_code, hide_password, must_be
 from ..core.settings import Settings
 from ..market.bars import KEY, moment, parse_timeframe, timeframe_delta
-from ..files.files import FORMATS
+from ..files.formats import FORMATS
 from .ingest import OVERLAP, UpdateResult, update
 from ..warehouse.opening import open_store
 from ..store.lake import Lake
@@ -43,9 +43,11 @@ class _Unwritten(Store):
         own, more = self.store.series(), () if self.scratch is None else self.scratch.series()
         return pd.concat([own, more]).drop_duplicates(KEY[:2], ignore_index=True) if len(more) else own
 
-    def read(self, symbols=None, timeframe="1d", start=None, end=None, as_of=None, version=None, columns=None, adjust=None) -> pd.DataFrame:
+    def read(self, symbols=None, timeframe="1d", start=None,
+             end=None, as_of=None, version=None, columns=None, adjust=None) -> pd.DataFrame:
         "Bars as they are, those too that were only pushed, and over them what came before."
-        asked = sorted(s for s, t in {*self.spans, *self.came} if t == timeframe) if symbols is None else symbols
+        asked = sorted(s for s, t in {*self.spans, *self.came}
+                       if t == timeframe) if symbols is None else symbols
         def meets(first, last): return (end is None or first <= end) and (start is None or last >= start)
         own = [s for s in asked if (span := self.spans.get((s, timeframe))) is not None and meets(*span)]
         found = [self.store.read(own, timeframe, start, end, columns=columns)] if own else []
@@ -53,7 +55,9 @@ class _Unwritten(Store):
         again = [s for s in asked if (s, timeframe) in self.came and self.came[s, timeframe] <= at]
         if again: found.append(self.scratch.read(again, timeframe, start, end, version=at, columns=columns))
         if not found: return empty_bars()
-        return found[0] if len(found) == 1 else pd.concat(found).drop_duplicates(KEY, keep="last").sort_values(KEY, ignore_index=True)
+        return found[0] if len(found) == 1 else pd.concat(found).drop_duplicates(KEY,
+                                                                                 keep="last").sort_values(KEY,
+                                                                                                          ignore_index=True)
 
     def read_attributes(self, *asked) -> pd.DataFrame: return self.store.read_attributes(*asked)
 
@@ -65,25 +69,29 @@ class _Unwritten(Store):
 
     def write(self, bars: pd.DataFrame, origin: str = "write") -> WriteResult:
         "How many bars are new, and how many revise one."
-        rows = with_values(bars[(unfit_reason(bars, pd.Timestamp.now("UTC")) == "").to_numpy()].reset_index(drop=True))
+        rows = with_values(bars[(unfit_reason(bars,
+                                              pd.Timestamp.now("UTC")) == "").to_numpy()].reset_index(drop=True))
         new, revised = compare(self._there(rows), rows, KEY, VALUES)
         if self.scratch is not None:
             at = self.scratch.write(bars).version
             for key in self._keys(rows): self.came.setdefault(key, at)
-        return WriteResult(int(new.sum()), int(revised.sum()), int((~new & ~revised).sum()), self.version(), len(bars) - len(rows))
+        return WriteResult(int(new.sum()), int(revised.sum()),
+                           int((~new & ~revised).sum()), self.version(), len(bars) - len(rows))
 
     def _there(self, rows: pd.DataFrame) -> pd.DataFrame:
         "What is there at the keys of rows."
         found, known = [rows.iloc[:0]], {*self.spans, *self.came}
         for timeframe, own in rows.groupby("timeframe", sort=True):
             names = [s for s in own.symbol.unique() if (s, timeframe) in known]
-            if names: found.append(with_values(self.read(names, timeframe, own.ts.min(), own.ts.max()))[list(rows)])
+            if names:
+                found.append(with_values(self.read(names, timeframe, own.ts.min(), own.ts.max()))[list(rows)])
         return found[-1] if len(found) < 3 else pd.concat(found[1:], ignore_index=True)
 
     def _nothing(self) -> WriteResult: return WriteResult(0, 0, 0, self.version())
 
     @staticmethod
-    def _keys(rows: pd.DataFrame) -> set: return set(rows[KEY[:2]].drop_duplicates().itertuples(index=False, name=None))
+    def _keys(rows: pd.DataFrame) -> set:
+        return set(rows[KEY[:2]].drop_duplicates().itertuples(index=False, name=None))
 
 # %% ../../nbs/ingest/04_preview.ipynb #cfc8dfcb
 def _twice(source: str, path: str | Path | None) -> bool:
@@ -98,11 +106,15 @@ def _origin(path: str | Path | None, names: tuple[str, ...], source: str) -> str
 
 def _of_files(source: str, path: str | Path | None, done: UpdateResult) -> list[dict]:
     "The lines of files, as the ingest has them."
-    lines, files = [], {name for names in done.files.values() for name in names} | ({Path(path).name} if path is not None else set())
+    lines, files = [], {name for names in done.files.values()
+                        for name in names} | ({Path(path).name} if path is not None else set())
     for x in done.series.itertuples():
         alone = x.status == "failed" and not x.rows and x.symbol in files       # a file that cannot be read
-        lines.append({"from": x.symbol if alone else _origin(path, done.files.get((x.symbol, x.timeframe), ()), source), "symbol": None if alone else x.symbol,
-                      "timeframe": x.timeframe, "rows": x.rows, "new": x.inserted, "revised": x.revised, "set_aside": x.set_aside, "first": x.first,
+        lines.append({"from": x.symbol if alone else _origin(path,
+                                                             done.files.get((x.symbol, x.timeframe), ()),
+                                                             source), "symbol": None if alone else x.symbol,
+                      "timeframe": x.timeframe, "rows": x.rows,
+                      "new": x.inserted, "revised": x.revised, "set_aside": x.set_aside, "first": x.first,
                       "last": x.last, "status": x.status, "problem": x.error})
     return lines
 
@@ -114,28 +126,36 @@ def _of_service(address: str, symbols: list[str], frames: list[str], start, stor
     for symbol in symbols or [None]:
         for timeframe in frames:
             have = there.get((symbol, timeframe))
-            since = moment(start) if have is None else have.last - max(OVERLAP, 10 * timeframe_delta(timeframe))
-            lines.append({"from": address, "symbol": symbol, "timeframe": timeframe, **unknown, "first": since, "problem": ""})
+            since = moment(start) if have is None else have.last - max(OVERLAP,
+                                                                       10 * timeframe_delta(timeframe))
+            lines.append({"from": address, "symbol": symbol,
+                          "timeframe": timeframe, **unknown, "first": since, "problem": ""})
     return lines
 
 _UNASKED = "how much of it is new, and whether a check would stop it, is known only once it has answered"
 
-def _foreseen(source: str, path, symbols, timeframes, start, end, tz, calendar, store, **how) -> tuple[dict, UpdateResult | None]:
+def _foreseen(source: str, path, symbols, timeframes, start,
+              end, tz, calendar, store, **how) -> tuple[dict, UpdateResult | None]:
     "As `preview`; and what the ingest would have done, where files are read."
     load_sources()
     if isinstance(store, Settings): how = {"memory": store.memory_mb} | how
-    address, store, symbols = hide_password(f"{source}:{path or ''}".rstrip(":")), open_store(store), list(symbols or ())
+    address, store, symbols = (hide_password(f"{source}:{path or ''}".rstrip(":")),
+                               open_store(store), list(symbols or ()))
     frames, done = None if timeframes is None else [parse_timeframe(t) for t in timeframes], None
     if source in ("builtin", *FORMATS, "files", "lean"):
         with tempfile.TemporaryDirectory() as folder:
             scratch = Lake(folder) if frames is None and _twice(source, path) else None
-            done = update(source, path, symbols, frames, start, end, tz, calendar, _Unwritten(store, scratch), raw=False, **how)
+            done = update(source, path, symbols, frames, start,
+                          end, tz, calendar, _Unwritten(store, scratch), raw=False, **how)
         lines = _of_files(source, path, done)
     elif not symbols: raise DataError(must_be("symbols", "given", None, address, "symbols=[BTC/USDT]."))
     else: lines = _of_service(address, symbols, frames or ["1d"], start, store)
     for line in lines:
-        for name in ("first", "last"): line[name] = None if line[name] is None or pd.isna(line[name]) else line[name].isoformat().replace("+00:00", "Z")
-    return {"source": address, "series": lines, "exit_code": done and done.exit_code, "note": "" if done else _UNASKED}, done
+        for name in ("first", "last"):
+            line[name] = (None if line[name] is None
+                          or pd.isna(line[name]) else line[name].isoformat().replace("+00:00", "Z"))
+    return {"source": address, "series": lines, "exit_code": done and done.exit_code,
+            "note": "" if done else _UNASKED}, done
 
 # %% ../../nbs/ingest/04_preview.ipynb #prv19f00
 def preview(source: str,                         # name of a source: csv, files, ccxt, yahoo, sql, ...
@@ -146,19 +166,24 @@ def preview(source: str,                         # name of a source: csv, files,
             store: Settings | Store | str | Path | None = None, # where it would go; nothing is written there
             **how,                               # what else `update` takes
             ) -> dict: # source, exit_code (None: not known), note, series: from symbol timeframe rows new revised set_aside first last status problem
-    "What an ingest would do, by the ingest's own judgement; raises `DataError` where the source does not exist."
+    """What an ingest would do, by the ingest's own judgement; raises `DataError` where the source does not
+    exist."""
     return _foreseen(source, path, symbols, timeframes, start, end, tz, calendar, store, **how)[0]
 
 def preview_question(question: dict[str, Any], # a run's: source, path, symbols, timeframe, start, end, tz, calendar
                      settings: Settings,       # the profile: where paths start, and its `store`
                      partly: bool = False,     # True: as a retraining, which goes on where series are lost that the store has
                      ) -> dict | None:         # as of `preview`; None where the question is asked of the store as it is
-    "What a question would bring into the store before it is asked of it; raises `DataError` where its source does not exist."
+    """What a question would bring into the store before it is asked of it; raises `DataError` where its
+    source does not exist."""
     if (source := question.get("source", "builtin")) == "store": return None
     path, names = question.get("path") or "", ("symbols", "start", "end", "tz", "calendar")
-    place = settings.root / path if source in (*FORMATS, "files", "lean") else None if source == "builtin" else path
-    told, done = _foreseen(source, place, timeframes=[question["timeframe"]], **{k: question.get(k) for k in names}, store=settings)
-    if done is not None and done.failed: told["exit_code"] = DONE if partly and done.left(open_store(settings)) else exit_code(done.refusal())
+    place = settings.root / path if source in (*FORMATS, "files",
+                                               "lean") else None if source == "builtin" else path
+    told, done = _foreseen(source, place, timeframes=[question["timeframe"]],
+                           **{k: question.get(k) for k in names}, store=settings)
+    if done is not None and done.failed:
+        told["exit_code"] = DONE if partly and done.left(open_store(settings)) else exit_code(done.refusal())
     return told | {"source": hide_password(source if source == "builtin" else f"{source}:{path}".rstrip(":"))}
 
 def changes_bars(told: dict, # as of `preview`

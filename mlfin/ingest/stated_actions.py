@@ -13,35 +13,46 @@ from ..market.actions import as_actions, derive_actions
 from ..market.bars import check_bars
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #42fe3d11
-FINDINGS = {"symbol": "str", "ex_date": "datetime64[us, UTC]", "kind": "str", "listed": "float64", "implied": "float64",
+FINDINGS = {"symbol": "str", "ex_date": "datetime64[us, UTC]",
+            "kind": "str", "listed": "float64", "implied": "float64",
             "believed": "float64", "says": "str"}
 _ODDS, _LEAST, _WEEK = np.log(1000), 0.002, pd.Timedelta(days=7)
 
 def _moves(own: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, float]:
-    "Logarithms of the moves from each bar's close to the next open, and the mean size of those that are no ex-dates."
-    with np.errstate(invalid="ignore", divide="ignore"): moves = np.log(own.open.to_numpy() / own.close.shift().to_numpy())
+    """Logarithms of the moves from each bar's close to the next open, and the mean size of those that are no
+    ex-dates."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moves = np.log(own.open.to_numpy() / own.close.shift().to_numpy())
     usual = np.delete(moves, [0, *at[at > 0]]) if len(moves) else moves
     usual = usual[np.isfinite(usual)]
-    size = np.abs(usual[np.abs(usual) <= 20 * np.median(np.abs(usual)) + _LEAST]).mean() if len(usual) else 0.0
+    size = (np.abs(usual[np.abs(usual) <= 20 * np.median(np.abs(usual)) + _LEAST]).mean()
+            if len(usual) else 0.0)
     return moves, max(float(size), _LEAST if len(usual) >= 20 else 0.01)
 
 def _effect(cash, before) -> np.ndarray:
     "Logarithm of the move that a dividend implies."
-    with np.errstate(divide="ignore", invalid="ignore"): return np.log(np.maximum(1 - np.nan_to_num(cash) / before, 1e-3))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(np.maximum(1 - np.nan_to_num(cash) / before, 1e-3))
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #9c4ffb0c
 def _implied(own: pd.DataFrame, adjusted: pd.Series | None, keys: list[str]) -> pd.DataFrame:
     "What the adjusted close implies, by both conventions."
-    if adjusted is None: return pd.DataFrame(columns=[*keys, "close", "previous"]).astype({"close": "float64", "previous": "float64"})
-    two = [derive_actions(own, adjusted, how).set_index(keys).value.rename(how) for how in ("close", "previous")]
+    if adjusted is None:
+        return pd.DataFrame(columns=[*keys, "close",
+                                     "previous"]).astype({"close": "float64", "previous": "float64"})
+    two = [derive_actions(own, adjusted, how).set_index(keys).value.rename(how)
+           for how in ("close", "previous")]
     return pd.concat(two, axis=1).reset_index()
 
 def _table(own: pd.DataFrame, adjusted: pd.Series | None, listed: pd.DataFrame) -> pd.DataFrame:
-    "A row for each event of a symbol: listed, implied (by the convention that the column confirms), its bar, the price before."
+    """A row for each event of a symbol: listed, implied (by the convention that the column confirms), its
+    bar, the price before."""
     keys = ["symbol", "ex_date", "kind"]
-    at = own.ts.searchsorted(listed.ex_date)                               # an ex-date without a bar is that of the next one
+    at = own.ts.searchsorted(listed.ex_date) # an ex-date without a bar is that of the next one
     listed = listed[at < len(own)].assign(ex_date=own.ts.take(at[at < len(own)]).array).drop_duplicates(keys)
-    both = listed.rename(columns={"value": "listed"}).drop(columns="origin").merge(_implied(own, adjusted, keys), on=keys, how="outer")
+    both = listed.rename(columns={"value": "listed"}).drop(columns="origin").merge(_implied(own,
+                                                                                            adjusted, keys),
+                                                                                   on=keys, how="outer")
     far = np.abs(np.log(both[["close", "previous"]]).sub(np.log(both.listed), axis=0))
     far = np.minimum(far, np.abs(far - np.log(100))).median()
     both["implied"] = both.previous if far.previous < far.close else both.close
@@ -52,7 +63,8 @@ def _table(own: pd.DataFrame, adjusted: pd.Series | None, listed: pd.DataFrame) 
     return both.assign(before=before, first=both["at"] == 0, adjusts=adjusted is not None)
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #bd60abd1
-def _splits(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray, size: float) -> list[tuple[float, str]]:
+def _splits(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
+            size: float) -> list[tuple[float, str]]:
     "What is believed of each split, and what is to be told."
     cash = events[events.kind == "dividend"].set_index("at").listed
     told = []
@@ -66,7 +78,8 @@ def _splits(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray, size: fl
         elif shown: told.append((e.listed, "only listed" if e.adjusts and e.implied != e.implied else
                                  "differs" if e.adjusts and abs(e.implied / e.listed - 1) > 0.02 else ""))
         elif without - inverse > _ODDS: told.append((1 / e.listed, "inverted"))
-        elif with_it - without <= _ODDS: told.append((e.listed, "" if e.implied == e.implied else "only listed" if e.adjusts else ""))
+        elif with_it - without <= _ODDS:
+            told.append((e.listed, "" if e.implied == e.implied else "only listed" if e.adjusts else ""))
         elif _elsewhere(moves, e.at, v, size): told.append((np.nan, "on another day"))
         else: told.append((np.nan, "" if e.adjusts and e.implied != e.implied else "not in the prices"))
     return told
@@ -76,12 +89,15 @@ def _elsewhere(moves: np.ndarray, at: int, effect: float, size: float) -> bool:
     low, high = max(at - 63, 1), at + 64
     near = np.delete(moves[low:high], at - low)
     near = near[np.isfinite(near)]
-    return bool((np.minimum(np.abs(near - effect), np.abs(near + effect)) < min(4 * size, abs(effect) / 4)).any()) and abs(effect) > 10 * size
+    return bool((np.minimum(np.abs(near - effect),
+                            np.abs(near + effect)) < min(4 * size,
+                                                         abs(effect) / 4)).any()) and abs(effect) > 10 * size
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #8e9c1c56
 def _says(d: pd.DataFrame, gone: np.ndarray) -> np.ndarray:
     "How the accounts of each dividend differ; empty where they do not."
-    ratio, again = d.listed / d.implied, (d.ex_date.diff() <= _WEEK) & (np.abs(d.listed / d.listed.shift() - 1) <= 0.02)
+    ratio, again = (d.listed / d.implied,
+                    (d.ex_date.diff() <= _WEEK) & (np.abs(d.listed / d.listed.shift() - 1) <= 0.02))
     hundred = (np.abs(ratio / 100 - 1) <= 0.05) | (np.abs(ratio * 100 - 1) <= 0.05)
     again = again | again.shift(-1, fill_value=False)
     later = np.abs(ratio / gone - 1) <= 0.02
@@ -89,32 +105,39 @@ def _says(d: pd.DataFrame, gone: np.ndarray) -> np.ndarray:
     known, halves = int(yields.notna().sum()) > 3, yields.to_numpy() / 2    # halves: their sum is finite
     usual = np.array([2 * np.nanmedian(np.delete(halves, i)) if known else np.nan for i in range(len(d))])
     odd = (yields > 30 * usual) & d.denied | (np.abs(100 * yields / usual - 1) < 0.25) & d.hundred
-    return np.select([again, d.listed.isna(), d.adjusts & d.implied.isna() & ~d.first, (ratio - 1).abs() <= 0.02, hundred, later & (gone != 1),
+    return np.select([again, d.listed.isna(), d.adjusts & d.implied.isna() & ~d.first,
+                      (ratio - 1).abs() <= 0.02, hundred, later & (gone != 1),
                       d.implied.isna()],
-                     ["repeated", "only implied", "only listed", np.where(odd, "odd size", ""), "hundredfold", "as traded", np.where(odd, "odd size", "")],
+                     ["repeated", "only implied", "only listed", np.where(odd, "odd size", ""),
+                      "hundredfold", "as traded", np.where(odd, "odd size", "")],
                      "differs").astype(object)
 
-def _dividends(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray, size: float, splits: list) -> tuple[np.ndarray, np.ndarray]:
+def _dividends(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
+               size: float, splits: list) -> tuple[np.ndarray, np.ndarray]:
     "What is believed of each dividend, and what is to be told."
     cut = events[events.kind == "split"].assign(kept=[v for v, _ in splits])
     d = events[events.kind == "dividend"].reset_index(drop=True)
     shown = cut.dropna(subset="kept").drop_duplicates("at").set_index("at").kept
     absent = cut[cut.kept.isna() & cut.listed.notna()]
-    with np.errstate(over="ignore"): gone = np.array([absent.listed[absent["at"] >= i].prod() for i in d["at"]])
+    with np.errstate(over="ignore"):
+        gone = np.array([absent.listed[absent["at"] >= i].prod() for i in d["at"]])
     before = d.before / d["at"].map(shown).fillna(1.0)
     r = np.where(d["first"], np.nan, moves[d["at"]] + np.log(d["at"].map(shown).fillna(1.0)))
     off = {k: np.abs(r - _effect(d[k], before)) / size for k in ("listed", "implied")}
     none = np.abs(r) / size
     agreed = np.abs(d.listed / d.implied - 1) <= 0.02
-    if not d.adjusts.all(): d["implied"] = (d.listed / gone).where(gone != 1)         # the other meaning of the column
+    # the other meaning of the column
+    if not d.adjusts.all(): d["implied"] = (d.listed / gone).where(gone != 1)
     off["implied"] = np.abs(r - _effect(d.implied, before)) / size
     d["denied"] = ((off["listed"] - none > _ODDS) & ~agreed | (d.listed >= before)) & ~d["first"]
     d["before"], d["hundred"] = before, np.abs(r - _effect(100 * d.listed, before)) / size < off["listed"]
     says, against = _says(d, gone), np.nan_to_num(off["listed"] - off["implied"])
     alone = np.abs(against) > _ODDS
-    against = np.where(alone, against, pd.Series(np.where(alone, 0, against)).groupby(says).transform("sum")) # one mistake makes them all
+    # one mistake makes them all
+    against = np.where(alone, against, pd.Series(np.where(alone, 0, against)).groupby(says).transform("sum"))
     if not d.adjusts.all(): says = np.where((says == "as traded") & (against <= _ODDS), "", says)
-    found = (says == "as traded") | np.isin(says, ["hundredfold", "differs"]) & ((against > _ODDS) | d.denied.to_numpy())
+    found = (says == "as traded") | np.isin(says, ["hundredfold",
+                                                   "differs"]) & ((against > _ODDS) | d.denied.to_numpy())
     found |= (says == "only implied") & (none - off["implied"] > _ODDS)
     says = np.where(d.denied & np.isin(says, ["", "only listed"]), "not in the prices", says)
     return np.where(found, d.implied, np.where(d.denied, np.nan, d.listed)), says
@@ -141,7 +164,11 @@ def reconcile_actions(bars: pd.DataFrame,     # a bar frame of raw or split-adju
         rows.append(events[events.believed.notna()])
         told.append(events[events.says != ""])
     found = pd.concat(told, ignore_index=True) if told else pd.DataFrame(columns=list(FINDINGS))
-    kept = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["symbol", "ex_date", "kind", "believed", "known_at"])
+    kept = pd.concat(rows,
+                     ignore_index=True) if rows else pd.DataFrame(columns=["symbol", "ex_date",
+                                                                           "kind", "believed", "known_at"])
     origin = np.where(kept.believed == kept.get("listed"), "file", "derived") if len(kept) else []
-    kept = kept.drop(columns="value", errors="ignore").rename(columns={"believed": "value"}).assign(origin=origin)
-    return as_actions(kept[["symbol", "ex_date", "kind", "value", "known_at", "origin"]]), found[list(FINDINGS)].astype(FINDINGS)
+    kept = kept.drop(columns="value",
+                     errors="ignore").rename(columns={"believed": "value"}).assign(origin=origin)
+    return as_actions(kept[["symbol", "ex_date", "kind", "value",
+                            "known_at", "origin"]]), found[list(FINDINGS)].astype(FINDINGS)

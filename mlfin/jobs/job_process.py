@@ -83,7 +83,8 @@ def told(folder: Path, # of one start
     "What was put down."
     try: return json.loads((folder / f"{name}.json").read_text())
     except FileNotFoundError: return None
-    except ValueError: return {"pid": 0, "born": ""} if name == "started" else None # a disk that lost power: nobody runs, nothing is known
+    # a disk that lost power: nobody runs, nothing is known
+    except ValueError: return {"pid": 0, "born": ""} if name == "started" else None
 
 def log_tail(folder: Path,         # of one start
              size: int = 20_000,   # bytes at most
@@ -96,7 +97,9 @@ def log_tail(folder: Path,         # of one start
     return kept[-size:].decode("utf-8", "replace")
 
 # %% ../../nbs/jobs/01_job_process.ipynb #c16d1f23
-START = "import sys; from mlfin.jobs.job_process import run_command; sys.exit(run_command(sys.argv[1], sys.argv[2:]) != 0)" # for `python -P -c`
+# for `python -P -c`
+START = ("import sys; from mlfin.jobs.job_process import run_command; sys.exit(run_command(sys.argv[1], "
+         "sys.argv[2:]) != 0)")
 _KEEP = 200_000 # bytes of output; twice as many may be there
 
 def _pump(stream, folder: Path) -> None:
@@ -114,10 +117,13 @@ def run_command(folder: str | Path, # of one start
                ) -> int:          # exit code; minus the signal's number where one ended it
     "Run a command, once, and write down how it ended."
     folder = Path(folder)
-    os.umask(0o077)                                                        # what a job makes is its owner's alone, whoever started it
+    os.umask(0o077)  # what a job makes is its owner's alone, whoever started it
     if not claim(folder, {"pid": os.getpid(), "born": born(os.getpid())}): return 0
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(name, lambda *_: None)  # it is told to the command; this one stays to see
-    try: running = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # it is told to the command; this one stays to see
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(name, lambda *_: None)
+    try:
+        running = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT)
     except OSError as e:
         (folder / "log").write_text(f"Error: {words[0]} could not be started: {e.strerror}\n")
         code = 127
@@ -125,7 +131,7 @@ def run_command(folder: str | Path, # of one start
         reader = Thread(target=_pump, args=(running.stdout, folder), daemon=True)
         reader.start()
         code = running.wait()
-        reader.join(2)                                                     # one that it left behind may hold the pipe open
+        reader.join(2)  # one that it left behind may hold the pipe open
     partial = folder / ".ended"
     _put(partial, {"code": code, "at": time.time()})
     os.replace(partial, folder / "ended.json")

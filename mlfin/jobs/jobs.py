@@ -27,14 +27,16 @@ from typing import Any
 
 import yaml
 
-from ..runs.question import read_question, check_experiment, check_question, check_symbol, choose_kernel, parse_typed_time
+from ..runs.question import (read_question, check_experiment, check_question, check_symbol, choose_kernel,
+                                 parse_typed_time)
 from ..runs.window import next_question, last_run, parse_window
 from ..core.errors import DataError, MlfinError, ParameterError, SettingsError, must_be, unknown
 from ..core.locks import file_lock
 from ..core.locks import Holder, experiment_holder
 from ..core.paths import check_path, may_read, real_path
 from ..core.permissions import private_folder
-from ..core.provenance import read_json, read_yaml, with_labels
+from ..core.pipeline_spec import read_yaml, with_labels
+from ..core.provenance import read_json
 from ..core.settings import Settings
 from ..monitor.logs import redact
 from .job_process import START, alive, born, claim, descendants, log_tail, same_boot, told
@@ -61,9 +63,11 @@ def _flag(parameters: dict, name: str) -> bool:
 def _assignment(key: str, value: Any) -> str:
     "One `-p`: the value in YAML, so that it is read back as it was given."
     try: text = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
-    except yaml.YAMLError: raise ParameterError(must_be(key, "a number, a text or a list of them", value, "job")) from None
+    except yaml.YAMLError:
+        raise ParameterError(must_be(key, "a number, a text or a list of them", value, "job")) from None
     text = f"{key}={text.strip().removesuffix('...').strip()}"
-    if "\0" in text or "{{" in text: raise ParameterError(must_be(key, "a text without NUL and {{", value, "job"))
+    if "\0" in text or "{{" in text:
+        raise ParameterError(must_be(key, "a text without NUL and {{", value, "job"))
     return text
 
 # %% ../../nbs/jobs/02_jobs.ipynb #ff916a49
@@ -71,70 +75,93 @@ _FILES = 10_000 # that a folder or a pattern of a request may stand for
 
 def _check_files(settings: Settings, source: str, path: str) -> None:
     "Refuse a path that leads out of the allowed folders, or whose files do."
-    from mlfin.files.files import FORMATS, find_file, find_files
+    from mlfin.files.formats import FORMATS
+    from mlfin.files.raw_files import find_file, find_files
     text = str(settings.root / check_path(path, settings))
-    try: found = [find_file(p)[0] for p in find_files(text, None if source == "files" else [source] if source in FORMATS else ["zip"])]
-    except (DataError, OSError, ValueError): raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", path, "job")) from None
-    if len(found) > _FILES: raise ParameterError(must_be("path", f"at most {_FILES:,} files", f"{len(found):,}", "job"))
+    try:
+        found = [find_file(p)[0] for p in find_files(text, None if source == "files" else [source]
+                                                     if source in FORMATS else ["zip"])]
+    except (DataError, OSError, ValueError):
+        raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", path,
+                                     "job")) from None
+    if len(found) > _FILES:
+        raise ParameterError(must_be("path", f"at most {_FILES:,} files", f"{len(found):,}", "job"))
     for file in found:
         if may_read(real_path(file), settings): continue
-        raise ParameterError(must_be("path", f"files of the folders that requests may read (`data_dirs`); {file.name} is none", path, "job"))
+        raise ParameterError(must_be("path", f"files of the folders that requests may read (`data_dirs`); "
+                                             f"{file.name} is none", path, "job"))
 
 def _check_address(settings: Settings, source: Any, path: Any, field: str = "source") -> None:
     "Refuse a source that a request may not name. What `env.yaml` says is the operator's."
-    from mlfin.files.files import FORMATS
+    from mlfin.files.formats import FORMATS
     from mlfin.sources.sources import load_sources
     own, known = read_yaml(settings.root / "env.yaml"), load_sources()
     if source not in known: raise ParameterError(unknown(field, str(source), known))
-    if source == "store": raise ParameterError(must_be(field, "where bars come from; the store is where they go", source, "job"))
+    if source == "store":
+        raise ParameterError(must_be(field, "where bars come from; the store is where they go", source,
+                                     "job"))
     if (source, path) == (own.get("source"), own.get("path")): return None
     if source in (*FORMATS, "files", "lean"): return _check_files(settings, source, path)
     if source in ("sql", "mongodb", "rest", "simulated"):
         raise ParameterError(must_be("source", f"no {source} but that of env.yaml", source, "job",
                                      "mlfin ingest, at a terminal; or the operator puts it into env.yaml."))
-    if path not in (None, "") and (not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", path)):
+    if path not in (None, "") and (not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}",
+            path)):
         raise ParameterError(must_be("path", "a plain name, like binance", path, "job"))
 
 # %% ../../nbs/jobs/02_jobs.ipynb #334cde22
 def order_train(settings: Settings,  # the profile
                 parameters: dict,    # names of env.yaml with their values, `force` and `promote`; or none, and `window`
                 ) -> Order:
-    "`mlfin retrain` on an experiment that has run, where nothing else is asked than it was; else `mlfin run` on the question."
+    """`mlfin retrain` on an experiment that has run, where nothing else is asked than it was; else `mlfin
+    run` on the question."""
     parameters, default = dict(parameters), with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml")
     flags = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)]
-    experiment, window = parameters.pop("experiment", None) or default["experiment"], parameters.pop("window", None)
+    experiment, window = parameters.pop("experiment", None) or default["experiment"], parameters.pop("window",
+            None)
     check_experiment(experiment, settings)
     parse_window(window)
-    if not parameters and "--force" not in flags and (settings.reports_dir(experiment) / "run.json").is_file():
+    if not parameters and "--force" not in flags and (settings.reports_dir(
+        experiment) / "run.json").is_file():
         return _order_again(settings, default, experiment, window, flags)
     if window is not None:
-        raise ParameterError(must_be("window", "left out where parameters are given, or the experiment has not run yet", window, "job",
-                                     f"train it once without (`mlfin run --experiment {experiment}`); then a window moves its bars."))
+        raise ParameterError(must_be("window", "left out where parameters are given, or the experiment has "
+                                               "not run yet", window, "job",
+                                     f"train it once without (`mlfin run --experiment {experiment}`); then a "
+                                     f"window moves its bars."))
     for key in parameters:
-        if key not in (*default, "label"): raise ParameterError(unknown("parameter", key, [*default, "label"], "-p"))
+        if key not in (*default, "label"):
+            raise ParameterError(unknown("parameter", key, [*default, "label"], "-p"))
     texts = [_assignment(key, value) for key, value in parameters.items()]
     question = read_question(settings.root, tuple(texts), profile=settings.profile, experiment=experiment)
-    if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
+    if question.get("source", "builtin") not in ("builtin", "store"):
+        _check_address(settings, question["source"], question["path"])
     if "kernel" not in parameters: question["kernel"] = choose_kernel(settings)[0]
     _check_asked(settings, question, default, own=question["kernel"] != parameters.get("kernel"))
-    words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *flags, "--events={events}"]
-    return Order(_mlfin(*words, *[w for text in texts for w in ("-p", text)]), f"experiment {question['experiment']}")
+    words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *flags,
+             "--events={events}"]
+    return Order(_mlfin(*words, *[w for text in texts for w in ("-p", text)]),
+                 f"experiment {question['experiment']}")
 
 
 # %% ../../nbs/jobs/02_jobs.ipynb #6f1e02aa
 def _check_asked(settings: Settings, question: dict, default: dict, own: bool) -> None:
-    "Refuse what no run would answer; a kernel that the service itself chose (`own`) is no fault of the request."
+    """Refuse what no run would answer; a kernel that the service itself chose (`own`) is no fault of the
+    request."""
     try: check_question(question, settings, default)
     except SettingsError as e:
         if own: raise
-        raise with_status(e, 422, "invalid") from None                       # the request's own kernel, not the service's
+        raise with_status(e, 422, "invalid") from None  # the request's own kernel, not the service's
 
-def _order_again(settings: Settings, default: dict, experiment: str, window: str | None, flags: list[str]) -> Order:
+def _order_again(settings: Settings, default: dict, experiment: str, window: str | None,
+                 flags: list[str]) -> Order:
     "`mlfin retrain`: what its last run was asked, of a source that a request may name."
     question = next_question(last_run(experiment, settings), settings)
-    if question.get("source", "builtin") not in ("builtin", "store"): _check_address(settings, question["source"], question["path"])
+    if question.get("source", "builtin") not in ("builtin", "store"):
+        _check_address(settings, question["source"], question["path"])
     _check_asked(settings, question, default, own=True)
-    words = ["retrain", experiment, f"--profile={settings.profile}", *([f"--window={window}"] if window else []), *flags, "--events={events}"]
+    words = ["retrain", experiment, f"--profile={settings.profile}",
+             *([f"--window={window}"] if window else []), *flags, "--events={events}"]
     return Order(_mlfin(*words), f"experiment {experiment}")
 
 
@@ -165,11 +192,17 @@ def _asked_by(settings: Settings, experiment: str | None) -> tuple[dict, tuple |
     if experiment in (None, own): return {}, None
     check_experiment(experiment, settings)
     if not (path := settings.reports_dir(experiment) / "run.json").is_file():
-        raise not_found("experiment", experiment, [own, *(p.parent.name for p in settings.reports_dir("x").parent.glob("[!.]*/run.json"))])
+        raise not_found("experiment", experiment, [own,
+                                                   *(p.parent.name
+                                                     for p in settings.reports_dir("x").parent.glob(
+                                                         "[!.]*/run.json"))])
     record = read_json(path)
     question = record["parameters"] | (record.get("when", {}).get("brought") or {})
-    if question["source"] == "store": raise ParameterError(must_be("experiment", "one whose bars come from a source", experiment, hint="it reads the store."))
-    asked = {k: question[k] for k in ("symbols", "start", "end", "tz", "calendar") if question.get(k) is not None}
+    if question["source"] == "store":
+        raise ParameterError(must_be("experiment", "one whose bars come from a source", experiment,
+                                     hint="it reads the store."))
+    asked = {k: question[k] for k in ("symbols", "start", "end", "tz", "calendar")
+             if question.get(k) is not None}
     place = None if question["source"] == "builtin" else question.get("path")
     return asked | {"timeframes": [question["timeframe"]]}, (question["source"], place)
 
@@ -180,7 +213,8 @@ def order_ingest(settings: Settings, # the profile
     "`mlfin ingest` into the profile's store."
     from mlfin.market.bars import parse_timeframe
     parameters = dict(parameters)
-    asked, address = _asked_by(settings, parameters.pop("experiment", None)) if "source" not in parameters else ({}, None)
+    asked, address = _asked_by(settings, parameters.pop("experiment",
+                                                        None)) if "source" not in parameters else ({}, None)
     parameters = asked | {k: v for k, v in parameters.items() if v is not None}
     for key in parameters:
         if key not in _INGEST: raise ParameterError(unknown("parameter", key, _INGEST, "job"))
@@ -191,10 +225,12 @@ def order_ingest(settings: Settings, # the profile
     for name in ("start", "end", "tz", "calendar"):
         value = parameters.pop(name, None)
         if value is None: continue
-        if not (isinstance(value, str) and re.fullmatch(r"[\w./:+ -]{1,64}", value)): raise ParameterError(must_be(name, "a short text", value))
+        if not (isinstance(value, str) and re.fullmatch(r"[\w./:+ -]{1,64}", value)):
+            raise ParameterError(must_be(name, "a short text", value))
         words.append(f"--{name}={value}")
     address = _address(settings, *(address or (parameters.pop("source", None), parameters.pop("path", None))))
-    return Order(_mlfin("ingest", f"--profile={settings.profile}", "--events={events}", *words, *(["--", *address] if address else [])), "store", light=True)
+    return Order(_mlfin("ingest", f"--profile={settings.profile}", "--events={events}", *words,
+                        *(["--", *address] if address else [])), "store", light=True)
 
 KINDS: dict[str, Callable[[Settings, dict], Order]] = {"ingest": order_ingest, "train": order_train}
 
@@ -202,7 +238,8 @@ def register_kind(name: str,                                # what a job of this
                   order: Callable[[Settings, dict], Order], # checks the parameters and says what to run
                   ) -> None:
     "Add a kind of job."
-    if not re.fullmatch(r"[a-z][a-z_]{0,30}", name): raise ParameterError(must_be("kind", "a short word", name))
+    if not re.fullmatch(r"[a-z][a-z_]{0,30}", name):
+        raise ParameterError(must_be("kind", "a short word", name))
     KINDS[name] = order
 
 # %% ../../nbs/jobs/02_jobs.ipynb #159be6df
@@ -216,19 +253,21 @@ class Job:
     state: str                      # queued, running, or one of `ENDED`
     parameters: dict
     by: str                         # who asked, by name
-    owner: str                      # who asked, for ever (a user's id, of a machine its user's); "": nobody's but administrators'
+    owner: str  # who asked, for ever (a user's id, of a machine its user's); "": nobody's but administrators'
     created: datetime               # UTC, as the others
     started: datetime | None        # of the last attempt
     finished: datetime | None
     attempt: int                    # 0 while it waits for the first time
     progress: dict = field(default_factory=dict) # percent (None: not known), done, total (tasks), message
-    result: dict = field(default_factory=dict)   # run, report, folder of a training; inserted, revised, ... of an ingest
+    # run, report, folder of a training; inserted, revised, ... of an ingest
+    result: dict = field(default_factory=dict)
     error: str = ""                 # what went wrong, in words
     cancelled_by: str = ""
     light: bool = False             # whether it has a place beside those of `job_workers`
 
 # %% ../../nbs/jobs/02_jobs.ipynb #5ac59910
-_COLUMNS = "id, kind, state, parameters, by, owner, created, started, finished, attempt, progress, result, error, cancelled_by, light"
+_COLUMNS = ("id, kind, state, parameters, by, owner, created, started, finished, attempt, progress, result, "
+            "error, cancelled_by, light")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL,
     parameters TEXT NOT NULL, words TEXT NOT NULL, lane TEXT, by TEXT NOT NULL, created REAL NOT NULL, started REAL, finished REAL,
@@ -251,7 +290,8 @@ def _job(row: tuple) -> Job:
     "A job from a row of `_COLUMNS`."
     def at(seconds): return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    values |= {k: json.loads(values[k]) for k in ("parameters", "progress", "result")} | {"light": bool(values["light"])}
+    values |= {k: json.loads(values[k]) for k in ("parameters", "progress",
+                                                  "result")} | {"light": bool(values["light"])}
     return Job(**values | {k: at(values[k]) for k in ("created", "started", "finished")})
 
 # %% ../../nbs/jobs/02_jobs.ipynb #59172157
@@ -270,11 +310,12 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         private_folder(path.parent)
         if not path.exists():
-            with suppress(FileExistsError):                                # to close one that is in use would free SQLite's locks on it
+            with suppress(FileExistsError):  # to close one that is in use would free SQLite's locks on it
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_place'").fetchone():
-            with file_lock(path.with_name(f".{path.name}.lock")):   # SQLite waits for no one when it turns to WAL
+            # SQLite waits for no one when it turns to WAL
+            with file_lock(path.with_name(f".{path.name}.lock")):
                 _prepare(db)
         db.execute("PRAGMA synchronous=FULL")
         db.execute("BEGIN IMMEDIATE")
@@ -291,7 +332,8 @@ class Watched:
     "What a job's own events say."
     def __init__(self, path: Path): # of the events
         self.path, self.offset, self.rest, self.busy = path, 0, b"", False
-        self.tasks, self.done, self.parts, self.message, self.result, self.percent = [], set(), {}, "", {}, None
+        self.tasks, self.done, self.parts, self.message, self.result, self.percent = ([], set(), {}, "", {},
+                None)
 
     def read(self) -> bool: # whether there was something new
         "Read on."
@@ -304,7 +346,8 @@ class Watched:
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             try: self._hear(json.loads(line))
-            except (ValueError, KeyError, TypeError, ZeroDivisionError): continue  # half a line of one that was killed
+            # half a line of one that was killed
+            except (ValueError, KeyError, TypeError, ZeroDivisionError): continue
         return bool(lines)
 
     def _hear(self, event: dict) -> None:
@@ -312,7 +355,9 @@ class Watched:
         kind, task = event["kind"], event.get("task", "")
         if kind == "begin": self.tasks = list(event["tasks"])
         elif kind == "done": self.done.add(task); self.message = f"{task}: done"
-        elif kind == "cell": self.parts[task] = (event["cell"] - 1) / event["cells"]; self.message = f"{task}: cell {event['cell']} of {event['cells']}"
+        elif kind == "cell":
+            self.parts[task] = (event["cell"] - 1) / event["cells"]
+            self.message = f"{task}: cell {event['cell']} of {event['cells']}"
         elif kind == "step":
             self.parts[task] = max(self.parts.get(task, 0.0), event["done"] / event["total"])
             self.message = f"{task}: {event['done']} of {event['total']} steps: {event['text']}"
@@ -320,20 +365,23 @@ class Watched:
         elif kind == "busy": self.busy = True
         elif kind == "end": self.result = {k: v for k, v in event.items() if k not in ("at", "kind", "task")}
         if self.tasks:
-            share = sum(1.0 if t in self.done else min(1.0, self.parts.get(t, 0.0)) for t in self.tasks) / len(self.tasks)
+            share = sum(1.0 if t in self.done else min(1.0, self.parts.get(t, 0.0))
+                        for t in self.tasks) / len(self.tasks)
             self.percent = max(self.percent or 0.0, round(100 * share, 1))
         if kind == "end" and not event.get("failed"): self.percent = 100.0
 
     def progress(self) -> dict: # percent, done, total, message
         "How far it is."
-        return {"percent": self.percent, "done": len(self.done & set(self.tasks)), "total": len(self.tasks), "message": redact(self.message)[:500]}
+        return {"percent": self.percent, "done": len(self.done & set(self.tasks)), "total": len(self.tasks),
+                "message": redact(self.message)[:500]}
 
 # %% ../../nbs/jobs/02_jobs.ipynb #6a1b63d2
 _PLACE, _EXPERIMENT = "light = ? AND state = 'running'", "experiment "
 
 def _other(settings: Settings, lane: str | None) -> Holder | None:
     "Who runs the experiment of a lane in which no job of the queue runs."
-    return experiment_holder(settings, lane.removeprefix(_EXPERIMENT)) if lane and lane.startswith(_EXPERIMENT) else None
+    return experiment_holder(settings, lane.removeprefix(_EXPERIMENT)) if lane and lane.startswith(
+        _EXPERIMENT) else None
 
 def _overdue(settings: Settings, created: float, other: Holder) -> bool:
     "Whether a job has waited for somebody's run as long as it may."
@@ -342,16 +390,21 @@ def _overdue(settings: Settings, created: float, other: Holder) -> bool:
 
 def _before(db: sqlite3.Connection, name: str, jobs: "Jobs") -> tuple[tuple | None, str]:
     "Id and owner of the job that must end before one that waits can begin, and what it waits for in words."
-    row = db.execute("SELECT seq, lane, light FROM jobs WHERE id = ? AND state = 'queued'", (name,)).fetchone()
+    row = db.execute("SELECT seq, lane, light FROM jobs WHERE id = ? AND state = 'queued'",
+                     (name,)).fetchone()
     if row is None: return None, ""
     seq, lane, light = row
-    found = db.execute("SELECT id, owner FROM jobs WHERE lane = ? AND id <> ? AND (state = 'running' OR state = 'queued' AND seq < ?)"
+    found = db.execute("SELECT id, owner FROM jobs WHERE lane = ? AND id <> ? AND (state = 'running' OR "
+                       "state = 'queued' AND seq < ?)"
                        " ORDER BY state = 'running', seq DESC LIMIT 1", (lane, name, seq)).fetchone()
-    if found: return found, f"waits: an earlier job of {'the store' if lane == 'store' else lane} has not ended"
-    if other := _other(jobs.settings, lane): return None, f"waits: {lane} is being run by somebody else: {other}"
+    if found:
+        return found, f"waits: an earlier job of {'the store' if lane == 'store' else lane} has not ended"
+    if other := _other(jobs.settings, lane):
+        return None, f"waits: {lane} is being run by somebody else: {other}"
     busy = db.execute(f"SELECT id, owner FROM jobs WHERE {_PLACE} ORDER BY started, seq", (light,)).fetchall()
     if len(busy) < jobs.places[light]: return None, "waits: it is among the next to be taken"
-    return busy[0], f"waits for a place: {len(busy)} of {jobs.places[light]} are taken{'' if light else ' (job_workers)'}"
+    return (busy[0], f"waits for a place: {len(busy)} of {jobs.places[light]} are "
+                     f"taken{'' if light else ' (job_workers)'}")
 
 # %% ../../nbs/jobs/02_jobs.ipynb #104685d6
 class _Queue:
@@ -360,9 +413,11 @@ class _Queue:
             owner: str | None = None, # whose it must be; None: anybody's
             ) -> Job:
         "A job, as it is now; somebody else's is as unknown as one that never was."
-        with _opened(self.path) as db: found = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone()
+        with _opened(self.path) as db:
+            found = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone()
         if found is not None and ((job := _job(found)).owner == owner or owner is None): return job
-        raise with_status(ParameterError(must_be("job", "the id of a job that is kept", name)), 404, "unknown_job")
+        raise with_status(ParameterError(must_be("job", "the id of a job that is kept", name)), 404,
+                          "unknown_job")
 
     def list(self, state: str | None = None, # only those; None: all
              limit: int = 50, offset: int = 0,
@@ -373,7 +428,8 @@ class _Queue:
         where = " AND ".join(f"{k} = ?" for k, v in wanted.items() if v is not None)
         given = [v for v in wanted.values() if v is not None]
         with _opened(self.path) as db:
-            rows = db.execute(f"SELECT {_COLUMNS} FROM jobs {f'WHERE {where}' if where else ''} ORDER BY seq DESC LIMIT ? OFFSET ?",
+            rows = db.execute(f"SELECT {_COLUMNS} FROM jobs {f'WHERE {where}' if where else ''} ORDER BY seq "
+                              f"DESC LIMIT ? OFFSET ?",
                               (*given, limit, offset)).fetchall()
         return [_job(row) for row in rows]
 
@@ -385,7 +441,7 @@ class _Queue:
         return found[0] if found and owner in (None, found[1]) else None
 
     def why_waits(self, name: str, # a job's id
-                  ) -> str:        # names no other job, for that may be somebody else's; "" where it does not wait
+                  ) -> str:  # names no other job, for that may be somebody else's; "" where it does not wait
         "What a job waits for, in words."
         with _opened(self.path) as db: return _before(db, name, self)[1]
 
@@ -399,7 +455,8 @@ class _Queue:
                ) -> dict[str, int]: # state -> jobs; queued and running are always there
         "How many jobs there are."
         with _opened(self.path) as db:
-            found = dict(db.execute(f"SELECT state, count(*) FROM jobs {'WHERE owner = ?' if owner is not None else ''} GROUP BY state",
+            found = dict(db.execute(f"SELECT state, count(*) FROM jobs "
+                                    f"{'WHERE owner = ?' if owner is not None else ''} GROUP BY state",
                                     () if owner is None else (owner,)).fetchall())
         return {"queued": 0, "running": 0, **found}
 
@@ -418,8 +475,10 @@ _LIGHT = 1     # light jobs that run at once
 def _refuse_full(db: sqlite3.Connection, owner: str) -> None:
     "Refuse a job where too many wait already."
     for most, where, given in ((_WAITING, "", ()), (_OWN, " AND owner = ?", (owner,))):
-        if db.execute(f"SELECT count(*) FROM jobs WHERE state = 'queued'{where}", given).fetchone()[0] >= most:
-            raise DataError(f"{most} jobs{' of yours' if where else ''} wait already.\nHint: cancel some, or wait.")
+        if db.execute(f"SELECT count(*) FROM jobs WHERE state = 'queued'{where}",
+                      given).fetchone()[0] >= most:
+            raise DataError(f"{most} jobs{' of yours' if where else ''} wait already.\nHint: cancel some, or "
+                            f"wait.")
 
 # %% ../../nbs/jobs/02_jobs.ipynb #51bb1efe
 class Jobs(_Queue):
@@ -437,23 +496,26 @@ class Jobs(_Queue):
                parameters: dict,      # checked as the command line checks them
                by: str,               # who asks, by name
                owner: str = "",       # who asks, for ever: a user's id; "": nobody, it is the administrators'
-               ) -> Job:              # it waits; the one of the same owner that waits already where it is the same
+               ) -> Job:  # it waits; the one of the same owner that waits already where it is the same
         "Put a job into the queue, durably."
         if kind not in KINDS: raise ParameterError(unknown("kind", kind, KINDS))
         order, text = KINDS[kind](self.settings, parameters), json.dumps(parameters, sort_keys=True)
         with _opened(self.path) as db:
-            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND parameters = ? AND owner = ?",
+            same = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND kind = ? AND "
+                              f"parameters = ? AND owner = ?",
                               (kind, text, owner)).fetchone()
             if same: return _job(same)
             _refuse_full(db, owner)
-            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, light, by, owner, created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
-                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane, int(order.light), by, owner, time.time()))
+            db.execute("INSERT INTO jobs (id, kind, state, parameters, words, lane, light, by, owner, "
+                       "created) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
+                       (name := secrets.token_hex(8), kind, text, json.dumps(order.words), order.lane,
+                        int(order.light), by, owner, time.time()))
             return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
 
-    def run_worker(self, stop: Event,                               # ends the worker; its job goes on and is taken up by the next one
+    def run_worker(self, stop: Event,  # ends the worker; its job goes on and is taken up by the next one
                    on_end: Callable[[Job], None] = lambda job: None, # told of each job that ended here
                    on_error: Callable[[Exception], None] = lambda error: None, # told when the queue cannot be used or nothing be started; it is tried again
-                   poll: float = 0.5):                              # seconds between two looks at an empty queue
+                   poll: float = 0.5):  # seconds between two looks at an empty queue
         "Take jobs and look after them, as many at once as there are places, until it is told to stop."
         work(self, stop, on_end, on_error, poll)
 
@@ -464,11 +526,14 @@ def cancel_job(jobs: Jobs, # the queue
                ) -> Job:   # cancelled, or soon; one that ended is left as it is
     "End a job: at once while it waits; else its worker asks its processes to end, and ends them."
     with _opened(jobs.path) as db:
-        db.execute("UPDATE jobs SET cancelled_by = ?, finished = iif(state = 'queued', ?, finished), state = iif(state = 'queued', 'cancelled', state)"
-                   " WHERE id = ? AND state IN ('queued', 'running') AND cancelled_by = ''", (by, time.time(), name))
+        db.execute("UPDATE jobs SET cancelled_by = ?, finished = iif(state = 'queued', ?, finished), state = "
+                   "iif(state = 'queued', 'cancelled', state)"
+                   " WHERE id = ? AND state IN ('queued', 'running') AND cancelled_by = ''",
+                   (by, time.time(), name))
     return jobs.get(name)
 
-def _attempt(jobs: Jobs, job: Job, number: int | None = None) -> Path: return jobs.folder / job.id / str(number or job.attempt)
+def _attempt(jobs: Jobs, job: Job, number: int | None = None) -> Path:
+    return jobs.folder / job.id / str(number or job.attempt)
 
 def job_log(jobs: Jobs,         # the queue
             name: str,          # a job's id
@@ -486,50 +551,62 @@ ORDER BY (SELECT coalesce(max(started), 0) FROM jobs WHERE owner = j.owner AND l
 """
 
 def _shut(db: sqlite3.Connection, jobs: Jobs) -> str:
-    "Lanes whose experiment somebody else runs, as JSON; without those whose first job has waited long enough: it is begun, and fails in plain words."
-    waiting = db.execute(f"SELECT lane, min(created) FROM jobs AS j WHERE state = 'queued' AND lane GLOB '{_EXPERIMENT}*' AND NOT EXISTS"
+    """Lanes whose experiment somebody else runs, as JSON; without those whose first job has waited long
+    enough: it is begun, and fails in plain words."""
+    waiting = db.execute(f"SELECT lane, min(created) FROM jobs AS j WHERE state = 'queued' AND lane GLOB "
+                         f"'{_EXPERIMENT}*' AND NOT EXISTS"
                          " (SELECT 1 FROM jobs WHERE lane = j.lane AND state = 'running') GROUP BY lane").fetchall()
     found = [(lane, since, _other(jobs.settings, lane)) for lane, since in waiting]
-    return json.dumps([lane for lane, since, other in found if other and not _overdue(jobs.settings, since, other)])
+    return json.dumps([lane for lane, since, other in found if other and not _overdue(jobs.settings, since,
+            other)])
 
 def _take(jobs: Jobs, worker: str, known: Collection[str] = ()) -> Job | None:
-    "A job whose worker is gone, but for those `known` to be looked after here; else the first one that may run. It is this worker's now."
+    """A job whose worker is gone, but for those `known` to be looked after here; else the first one that may
+    run. It is this worker's now."""
     now, me = time.time(), (worker, os.getpid(), born(os.getpid()))
     with _opened(jobs.path) as db:
-        for name, pid, since, beat in db.execute("SELECT id, worker_pid, worker_born, beat FROM jobs WHERE state = 'running' ORDER BY seq").fetchall():
+        for name, pid, since, beat in db.execute("SELECT id, worker_pid, worker_born, beat FROM jobs WHERE "
+                                                 "state = 'running' ORDER BY seq").fetchall():
             if name in known or alive(pid, since) and now - beat < _STALE: continue
-            db.execute("UPDATE jobs SET worker = ?, worker_pid = ?, worker_born = ?, beat = ? WHERE id = ?", (*me, now, name))
+            db.execute("UPDATE jobs SET worker = ?, worker_pid = ?, worker_born = ?, beat = ? WHERE id = ?",
+                       (*me, now, name))
             break
         else:
             free = db.execute(_NEXT, (jobs.places[1], jobs.places[0], _shut(db, jobs))).fetchone()
             if free is None: return None
-            db.execute("UPDATE jobs SET state = 'running', attempt = attempt + 1, started = ?, worker = ?, worker_pid = ?, worker_born = ?, beat = ?"
+            db.execute("UPDATE jobs SET state = 'running', attempt = attempt + 1, started = ?, worker = ?, "
+                       "worker_pid = ?, worker_born = ?, beat = ?"
                        " WHERE id = ?", (now, *me, now, name := free[0]))
         return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
 
 def _mark(jobs: Jobs, worker: str, name: str, **values: Any) -> str | None:
-    "Note something of a job that is still this worker's: who cancelled it, or None where it is another one's by now."
+    """Note something of a job that is still this worker's: who cancelled it, or None where it is another
+    one's by now."""
     values = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()}
     with _opened(jobs.path) as db:
-        done = db.execute(f"UPDATE jobs SET {', '.join(f'{k} = ?' for k in values)} WHERE id = ? AND worker = ? AND state = 'running'",
+        done = db.execute(f"UPDATE jobs SET {', '.join(f'{k} = ?' for k in values)} WHERE id = ? AND worker "
+                          f"= ? AND state = 'running'",
                           (*values.values(), name, worker)).rowcount
-        return db.execute("SELECT cancelled_by FROM jobs WHERE id = ?", (name,)).fetchone()[0] if done else None
+        return db.execute("SELECT cancelled_by FROM jobs WHERE id = ?",
+                          (name,)).fetchone()[0] if done else None
 
 
 # %% ../../nbs/jobs/02_jobs.ipynb #d20ab6c8
 def work(jobs: Jobs, stop: Event, on_end: Callable, on_error: Callable, poll: float) -> None:
     "As `Jobs.run_worker`."
-    busy, over = {}, Event()                                               # over: something ended, so there may be a place
+    busy, over = {}, Event()  # over: something ended, so there may be a place
     while not stop.is_set():
         over.clear()
         for name in [n for n, thread in busy.items() if not thread.is_alive()]: busy.pop(name).join()
         worker, job = f"{os.getpid()}-{get_ident()}-{secrets.token_hex(4)}", None
         try:
             if (job := _take(jobs, worker, busy)) is None: over.wait(poll); continue
-            thread = Thread(target=_see_to, args=(jobs, worker, job, stop, over, on_end, on_error, poll), name=f"job-{job.id}")
+            thread = Thread(target=_see_to, args=(jobs, worker, job, stop, over, on_end, on_error, poll),
+                            name=f"job-{job.id}")
             thread.start()
             busy[job.id] = thread
-        except (MlfinError, OSError, RuntimeError) as e:                   # the queue is away, or no thread can be started just now
+        # the queue is away, or no thread can be started just now
+        except (MlfinError, OSError, RuntimeError) as e:
             on_error(e)
             if job is not None: _leave(jobs, worker, job, on_error)
             stop.wait(max(poll, 1.0))
@@ -540,11 +617,12 @@ def _leave(jobs: Jobs, worker: str, job: Job, on_error: Callable) -> None:
     try: _mark(jobs, worker, job.id, beat=0.0)
     except MlfinError as e: on_error(e)
 
-def _see_to(jobs: Jobs, worker: str, job: Job, stop: Event, over: Event, on_end: Callable, on_error: Callable, poll: float) -> None:
+def _see_to(jobs: Jobs, worker: str, job: Job, stop: Event, over: Event, on_end: Callable, on_error: Callable,
+            poll: float) -> None:
     "Look after one job, in a thread of its own."
     try:
         if _look_after(jobs, worker, job, stop): on_end(jobs.get(job.id)); forget_jobs(jobs)
-    except (MlfinError, OSError) as e:                                     # the queue is away, or no process can be started just now
+    except (MlfinError, OSError) as e:  # the queue is away, or no process can be started just now
         on_error(e)
         _leave(jobs, worker, job, on_error)
         stop.wait(max(poll, 1.0))
@@ -555,17 +633,22 @@ def _see_to(jobs: Jobs, worker: str, job: Job, stop: Event, over: Event, on_end:
 def _start(jobs: Jobs, job: Job) -> subprocess.Popen:
     "Begin an attempt, unless it was begun."
     place = private_folder(_attempt(jobs, job))
-    with _opened(jobs.path) as db: words = json.loads(db.execute("SELECT words FROM jobs WHERE id = ?", (job.id,)).fetchone()[0])
-    words = [w.replace("{events}", str(place / "events.jsonl")) if w.endswith("{events}") else w for w in words]
+    with _opened(jobs.path) as db:
+        words = json.loads(db.execute("SELECT words FROM jobs WHERE id = ?", (job.id,)).fetchone()[0])
+    words = [w.replace("{events}", str(place / "events.jsonl")) if w.endswith("{events}") else w
+             for w in words]
     env = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
-    env |= {f"MLFIN_{k.upper()}": str(getattr(jobs.settings, k)) for k in ("root", "profile", "store", "mlflow", "artifacts", "ledger")}
+    env |= {f"MLFIN_{k.upper()}": str(getattr(jobs.settings, k)) for k in ("root", "profile", "store",
+            "mlflow", "artifacts", "ledger")}
     env |= {"MLFIN_CONFINED": "1", "MLFIN_DATA_DIRS": ",".join(jobs.settings.data_dirs)}
-    env["MLFIN_TRAIN_MB"] = str(max(64, jobs.settings.train_mb // jobs.places[0]))  # all trainings together have `train_mb`
+    # all trainings together have `train_mb`
+    env["MLFIN_TRAIN_MB"] = str(max(64, jobs.settings.train_mb // jobs.places[0]))
     try:
-        return subprocess.Popen([sys.executable, "-P", "-c", START, str(place), *words], cwd=jobs.settings.root, env=env, stdin=subprocess.DEVNULL,
+        return subprocess.Popen([sys.executable, "-P", "-c", START, str(place), *words],
+                                cwd=jobs.settings.root, env=env, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     except OSError:
-        place.rmdir()                                                      # nothing was begun: the same attempt is made again
+        place.rmdir()  # nothing was begun: the same attempt is made again
         raise
 
 # %% ../../nbs/jobs/02_jobs.ipynb #100caf7e
@@ -583,7 +666,8 @@ def _look_after(jobs: Jobs, worker: str, job: Job, stop: Event) -> bool:
     while True:
         who, ended = told(place, "started"), told(place, "ended")
         if running is not None: running.poll()                             # buries it when it is dead
-        gone = not alive(who["pid"], who["born"]) if who else running is not None and running.returncode is not None
+        gone = not alive(who["pid"],
+                         who["born"]) if who else running is not None and running.returncode is not None
         if gone and ended is None: ended = told(place, "ended")            # it may have come in between
         watched.read()
         progress, now = watched.progress(), time.monotonic()
@@ -598,20 +682,26 @@ def _look_after(jobs: Jobs, worker: str, job: Job, stop: Event) -> bool:
         pause = min(0.5, 1.5 * pause)
 
 # %% ../../nbs/jobs/02_jobs.ipynb #fc6e2047
-def _settle(jobs: Jobs, worker: str, job: Job, watched: Watched, ended: dict | None, who: dict | None) -> bool:
+def _settle(jobs: Jobs, worker: str, job: Job, watched: Watched, ended: dict | None,
+            who: dict | None) -> bool:
     "Write down how a job ended; True unless it begins again."
     by, now = _mark(jobs, worker, job.id, beat=time.time()), time.time()
     if by is None: return False
-    if ended is None and who and who["pid"]: _end_processes(who["pid"], who["born"], 0.0)  # what it left behind
+    # what it left behind
+    if ended is None and who and who["pid"]: _end_processes(who["pid"], who["born"], 0.0)
     said = {"progress": watched.progress(), "result": watched.result, "finished": now}
-    if ended is not None and ended["code"] in ((0, 1) if "promoted" in watched.result else (0,)): state, error = "succeeded", "" # 1: the gate refused it
+    # 1: the gate refused it
+    if ended is not None and ended["code"] in ((0, 1) if "promoted" in watched.result else (0,)):
+        state, error = "succeeded", ""
     elif by: state, error = "cancelled", f"cancelled by {by}"
     elif watched.busy and not _waited(jobs, job):
-        _mark(jobs, worker, job.id, state="queued", started=None, progress={})  # somebody's run was quicker: it waits for that one
+        # somebody's run was quicker: it waits for that one
+        _mark(jobs, worker, job.id, state="queued", started=None, progress={})
         return False
     elif ended is not None: state, error = "failed", _words(_attempt(jobs, job), ended["code"])
     elif (vanished := _vanished(jobs, job)) < _STARTS:
-        _mark(jobs, worker, job.id, state="queued", error="its process vanished; it begins again", finished=None)
+        _mark(jobs, worker, job.id, state="queued", error="its process vanished; it begins again",
+              finished=None)
         return False
     else: state, error = "lost", f"its process vanished {vanished} times (killed, or out of memory)."
     return _mark(jobs, worker, job.id, state=state, error=error, **said) is not None
@@ -622,7 +712,8 @@ def _words(place: Path, code: int) -> str:
     found = [m.end() for m in re.finditer(r"(?m)^Error: ", text)]
     if found: return text[found[-1]:][:4_000]
     last = text.splitlines()[-1] if text else ""
-    return f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}" if not last else last[:1_000]
+    return (f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}" if not last
+            else last[:1_000])
 
 # %% ../../nbs/jobs/02_jobs.ipynb #10c5000a
 def _vanished(jobs: Jobs, job: Job) -> int:
@@ -631,15 +722,17 @@ def _vanished(jobs: Jobs, job: Job) -> int:
 
 def _waited(jobs: Jobs, job: Job) -> bool:
     "Whether a job whose experiment somebody else runs has waited for that as long as it may."
-    with _opened(jobs.path) as db: lane = db.execute("SELECT lane FROM jobs WHERE id = ?", (job.id,)).fetchone()[0]
+    with _opened(jobs.path) as db:
+        lane = db.execute("SELECT lane FROM jobs WHERE id = ?", (job.id,)).fetchone()[0]
     other = _other(jobs.settings, lane)
     return other is not None and _overdue(jobs.settings, job.created.timestamp(), other)
 
 # %% ../../nbs/jobs/02_jobs.ipynb #10c5000b
 def _end_processes(pid: int, since: str, grace: float) -> None:
-    "Ask a job's processes to end, and end those that do not; a number that is another process's by now is left alone."
+    """Ask a job's processes to end, and end those that do not; a number that is another process's by now is
+    left alone."""
     if born(pid) not in (since, "") or not same_boot(since): return
-    known = descendants(pid)                                               # kernels have sessions of their own
+    known = descendants(pid)  # kernels have sessions of their own
     def send(number):
         for one in {pid: since} | known | (descendants(pid) if alive(pid, since) else {}):
             if one != pid and alive(one, known.get(one) or born(one)):
@@ -649,7 +742,8 @@ def _end_processes(pid: int, since: str, grace: float) -> None:
         except (ProcessLookupError, PermissionError): return
     send(signal.SIGTERM)
     end = time.monotonic() + grace
-    while time.monotonic() < end and (alive(pid, since) or any(alive(*one) for one in known.items())): time.sleep(0.05)
+    while time.monotonic() < end and (alive(pid, since) or any(alive(*one) for one in known.items())):
+        time.sleep(0.05)
     send(signal.SIGKILL)
     end = time.monotonic() + 5
     while time.monotonic() < end and any(alive(*one) for one in known.items()): time.sleep(0.02)
@@ -659,7 +753,9 @@ def forget_jobs(jobs: Jobs, # the queue
                 ) -> int:   # how many were forgotten
     "Take away the oldest ended jobs, with their folders, beyond those that are kept."
     with _opened(jobs.path) as db:
-        names = [r[0] for r in db.execute(f"SELECT id FROM jobs WHERE state IN ({', '.join('?' * len(ENDED))}) ORDER BY seq DESC LIMIT -1 OFFSET ?",
+        names = [r[0] for r in db.execute(f"SELECT id FROM jobs WHERE state IN "
+                                          f"({', '.join('?' * len(ENDED))}) ORDER BY seq DESC LIMIT -1 "
+                                          f"OFFSET ?",
                                           (*ENDED, jobs.keep))]
         db.executemany("DELETE FROM jobs WHERE id = ?", [(name,) for name in names])
     for name in names: shutil.rmtree(jobs.folder / name, ignore_errors=True)
@@ -670,6 +766,7 @@ def forget_job(jobs: Jobs, # the queue
                ) -> None:
     "Take away one ended job, with its log."
     if (state := jobs.get(name).state) not in ENDED:
-        raise with_status(ParameterError(f"Job {name} is {state}: only what has ended can be forgotten.\nHint: cancel it first."), 409, "job_not_ended")
+        raise with_status(ParameterError(f"Job {name} is {state}: only what has ended can be "
+                                         f"forgotten.\nHint: cancel it first."), 409, "job_not_ended")
     with _opened(jobs.path) as db: db.execute("DELETE FROM jobs WHERE id = ?", (name,))
     shutil.rmtree(jobs.folder / name, ignore_errors=True)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be, unknown
 from ..core.paths import open_data, require_allowed
-from ..core.provenance import yaml_position
+from ..core.pipeline_spec import yaml_position
 from ..files.times import parse_times
 from ..market.bars import PRICES, TIMEFRAMES, timeframe_delta
 from .http_client import HttpClient, HttpResponse, RetryPolicy, http_request

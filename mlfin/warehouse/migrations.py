@@ -14,7 +14,8 @@ from pathlib import Path
 from ..core.errors import DataError, require
 
 # %% ../../nbs/warehouse/02_migrations.ipynb #3b5d2692
-REVISIONS = Path(find_spec("mlfin.warehouse.revisions").submodule_search_locations[0]) # folder of their modules
+# folder of their modules
+REVISIONS = Path(find_spec("mlfin.warehouse.revisions").submodule_search_locations[0])
 
 def revisions(folder: Path | None = None, # where the modules are; None: those of mlfin
               ) -> list[str]:             # numbers, oldest first
@@ -25,11 +26,13 @@ def revisions(folder: Path | None = None, # where the modules are; None: those o
 def standing(cursor, # of psycopg, or anything whose `execute` gives what has `fetchone`
              ) -> str | None: # number of a revision; None where there is no schema
     "The revision of a database."
-    there = cursor.execute("SELECT to_regclass('mlfin.alembic_version') IS NOT NULL, to_regclass('mlfin.migrations') IS NOT NULL").fetchone()
+    there = cursor.execute("SELECT to_regclass('mlfin.alembic_version') IS NOT NULL, "
+                           "to_regclass('mlfin.migrations') IS NOT NULL").fetchone()
     if there[0]:
         found = cursor.execute("SELECT max(version_num) FROM mlfin.alembic_version").fetchone()[0]
         if found is not None: return found
-    return "0001" if there[1] and cursor.execute("SELECT count(*) FROM mlfin.migrations").fetchone()[0] else None
+    return ("0001" if there[1] and cursor.execute("SELECT count(*) FROM mlfin.migrations").fetchone()[0]
+            else None)
 
 def check_revision(found: str | None, # what `standing` says
                    shown: str,        # how to call the database
@@ -37,7 +40,8 @@ def check_revision(found: str | None, # what `standing` says
                    ) -> bool:         # whether the schema is there, and the newest
     "Refuse a schema that is newer than the code; raises `DataError`."
     if found is not None and found not in known:
-        raise DataError(f"The warehouse {shown} is at revision {found}, which this mlfin does not know: its newest is {known[-1]}.\n"
+        raise DataError(f"The warehouse {shown} is at revision {found}, which this mlfin does not know: its "
+                        f"newest is {known[-1]}.\n"
                         "Hint: somebody works on it with a newer mlfin; install that one here too.")
     return found == known[-1]
 
@@ -53,12 +57,14 @@ def _steps(script, to: list[str]) -> Callable:
     "What Alembic asks for: the revisions to apply, given where a database stands."
     from alembic.runtime.migration import MigrationStep
 
-    return lambda heads, context: [MigrationStep.upgrade_from_script(script.revision_map, script.get_revision(r)) for r in to]
+    return lambda heads, context: [MigrationStep.upgrade_from_script(script.revision_map,
+                                                                     script.get_revision(r)) for r in to]
 
 _SCHEMA = "DO $$ BEGIN IF to_regnamespace('mlfin') IS NULL THEN CREATE SCHEMA mlfin; END IF; END $$"
 
 def _apply(connection, script, known: list[str], shown: str) -> str | None:
-    "Apply the next revision, in a transaction that is begun; its number, or None where there is none to apply."
+    """Apply the next revision, in a transaction that is begun; its number, or None where there is none to
+    apply."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
 
@@ -68,7 +74,7 @@ def _apply(connection, script, known: list[str], shown: str) -> str | None:
     options = {"fn": _steps(script, after[:1]), "script": script, "version_table_schema": "mlfin"}
     context = MigrationContext.configure(connection, opts=options)
     if check_revision(found, shown, known) and context.get_current_heads(): return None
-    if found and not context.get_current_heads():                              # made before there was a table of versions
+    if found and not context.get_current_heads(): # made before there was a table of versions
         context.stamp(script, found)
         connection.exec_driver_sql("DROP TABLE mlfin.migrations")
         return found
@@ -87,7 +93,7 @@ def upgrade(connect: Callable,          # () -> an open psycopg connection that 
             lock: int,                  # number of the advisory lock that every writer takes
             shown: str,                 # how to call the database in an error
             folder: Path | None = None, # where the revisions are; None: those of mlfin
-            ) -> list[str]:             # what was applied or noted, oldest first; empty where the schema is the newest
+            ) -> list[str]: # what was applied or noted, oldest first; empty where the schema is the newest
     "Bring the schema of a database up to date; raises `DataError` where it is newer than the code."
     import sqlalchemy as sa
 
@@ -96,7 +102,8 @@ def upgrade(connect: Callable,          # () -> an open psycopg connection that 
     while True:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({int(lock)})")
-            fresh = standing(_Plain(connection)) is None # all at once: no reader meets a schema that is half made
+            # all at once: no reader meets a schema that is half made
+            fresh = standing(_Plain(connection)) is None
             while (step := _apply(connection, script, known, shown)) is not None:
                 done.append(step)
                 if not fresh: break
@@ -113,9 +120,12 @@ def migration_sql(since: str | None = None,   # revision of the database; None: 
     from alembic.runtime.migration import MigrationContext
 
     todo = known[known.index(since) + 1 if since else 0:]
-    options = {"fn": _steps(script, todo), "script": script, "version_table_schema": "mlfin", "as_sql": True, "output_buffer": text,
+    options = {"fn": _steps(script, todo), "script": script,
+               "version_table_schema": "mlfin", "as_sql": True, "output_buffer": text,
                "starting_rev": since}
-    context = MigrationContext.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, opts=options) # so that a % stays one
+    # so that a % stays one
+    context = MigrationContext.configure(dialect_name="postgresql",
+                                         dialect_opts={"paramstyle": "named"}, opts=options)
     if todo:
         text.write("BEGIN;\n\n" + ("" if since else "CREATE SCHEMA IF NOT EXISTS mlfin;\n\n"))
         with Operations.context(context): context.run_migrations()

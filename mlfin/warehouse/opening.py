@@ -16,22 +16,26 @@ from .warehouse import Warehouse
 
 # %% ../../nbs/warehouse/06_opening.ipynb #49c62fb6
 def open_store(where: Settings | Store | str | Path | None = None, # or a folder; None: the profile's store
-               ) -> Store:                                         # a lake, or a warehouse where the address is a database's
+               ) -> Store: # a lake, or a warehouse where the address is a database's
     "The store that settings, a path or an address name."
     if where is None: where = load_settings()
     if isinstance(where, Settings):
         if not where.store_replica: return open_store(where.store)
-        if "://" not in where.store: raise DataError(must_be("store_replica", "empty where `store` is a folder", where.store_replica, where.profile))
+        if "://" not in where.store:
+            raise DataError(must_be("store_replica", "empty where `store` is a folder",
+                                    where.store_replica, where.profile))
         return Warehouse(where.store, where.store_replica)
     if isinstance(where, (str, Path)):
         return Warehouse(str(where)) if "://" in str(where) else Lake(where)
     if not isinstance(where, Store):
-        raise DataError(must_be("store", "settings, a folder, a postgresql:// address or a Store", type(where).__name__))
+        raise DataError(must_be("store", "settings, a folder, a postgresql:// address or a Store",
+                                type(where).__name__))
     return where
 
 def raw_folder(where: Settings | Store | str | Path | None = None, # as for `open_store`
                ) -> Path | None: # None: a database, and no project whose profile could have the folder
-    "Where the files that a store's rows came from are kept, byte for byte: in a lake's folder, or in the profile's where the store is a database."
+    """Where the files that a store's rows came from are kept, byte for byte: in a lake's folder, or in the
+    profile's where the store is a database."""
     if (path := getattr(open_store(where), "path", None)) is not None: return Path(path) / "raw"
     try: settings = where if isinstance(where, Settings) else load_settings()
     except SettingsError: return None

@@ -20,10 +20,13 @@ from ..sources.databases import database_url
 LOCK = 0x6D6C666E         # of writers, in the whole database
 PATIENCE = 10.0           # seconds for which a server that is away is asked again
 _KEPT = 8                 # connections that are kept at most
-_ALIVE = dict(connect_timeout=10, keepalives_idle=30, keepalives_interval=10, keepalives_count=3, tcp_user_timeout=60_000)
+_ALIVE = dict(connect_timeout=10, keepalives_idle=30, keepalives_interval=10,
+              keepalives_count=3, tcp_user_timeout=60_000)
 _FULL = ("too many clients", "too many connections", "remaining connection", "no more connections")
-_AWAY = (*_FULL, "refused", "starting up", "shutting down", "No such file", "in recovery mode", "not yet accepting", "server closed", "server_login_retry",
-         "connect failed", "server conn crashed", "terminating connection", "connection is lost", "reset by peer", "not reach")
+_AWAY = (*_FULL, "refused", "starting up", "shutting down",
+         "No such file", "in recovery mode", "not yet accepting", "server closed", "server_login_retry",
+         "connect failed", "server conn crashed", "terminating connection",
+         "connection is lost", "reset by peer", "not reach")
 
 def server_error(e: Exception, # of psycopg
                  shown: str,   # how to call the database; without its password
@@ -31,19 +34,27 @@ def server_error(e: Exception, # of psycopg
                  ) -> DataError:
     "One clear error from what the server or its driver says."
     said = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
-    hint = "what was stored before is safe; see that the server is there and that this user may, then run again."
-    if any(w in said for w in _FULL): hint = "its limit of connections is reached: close some programs, raise the limit, or put a pooler in front."
-    elif type(e).__name__ == "ReadOnlySqlTransaction": hint = "this server only takes readers; `store` names the primary, `store_replica` the replica."
+    hint = ("what was stored before is safe; see that the server is there and that this user may, then run "
+            "again.")
+    if any(w in said for w in _FULL):
+        hint = ("its limit of connections is reached: close some programs, raise the limit, or put a pooler "
+                "in front.")
+    elif type(e).__name__ == "ReadOnlySqlTransaction":
+        hint = "this server only takes readers; `store` names the primary, `store_replica` the replica."
     elif type(e).__name__ == "InsufficientPrivilege":
-        hint = "this user lacks the right; `mlfin data roles` makes users that may write (mlfin_writer) or read (mlfin_reader)."
-    return DataError(f"The warehouse {shown} could not be {'read' if how == 'reads' else 'written'}: {said}.\nHint: {hint}")
+        hint = ("this user lacks the right; `mlfin data roles` makes users that may write (mlfin_writer) or "
+                "read (mlfin_reader).")
+    return DataError(f"The warehouse {shown} could not be {'read' if how == 'reads' else 'written'}: "
+                     f"{said}.\nHint: {hint}")
 
 # %% ../../nbs/warehouse/01_postgres.ipynb #1f825412
 class _Address:
     "One database, and how a new connection to it is had."
     def __init__(self, url: str):
         address = database_url(url)
-        if address.get_backend_name() != "postgresql": raise DataError(must_be("store", "a PostgreSQL address", address.drivername, hint="postgresql://user@host/name"))
+        if address.get_backend_name() != "postgresql":
+            raise DataError(must_be("store", "a PostgreSQL address",
+                                    address.drivername, hint="postgresql://user@host/name"))
         self.url, self._free, self._lock, self._lost = url, [], threading.Lock(), False
         self.shown = address.set(password=None, query={}, drivername="postgresql").render_as_string()
         self.text = address.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -51,10 +62,12 @@ class _Address:
     def connect(self, autocommit: bool = False, patience: float | None = None):
         "A new connection of psycopg; a server that is away is asked again for some seconds."
         psycopg = require("psycopg", "postgres")
-        return self._patiently(lambda: psycopg.connect(self.text, prepare_threshold=None, autocommit=autocommit, **_ALIVE), patience)
+        return self._patiently(lambda: psycopg.connect(self.text, prepare_threshold=None,
+                                                       autocommit=autocommit, **_ALIVE), patience)
 
     def _patiently(self, call: Callable, patience: float | None = None):
-        "What a call gives that may be made again, because nothing was begun before it; a server that was waited for in vain is asked once."
+        """What a call gives that may be made again, because nothing was begun before it; a server that was
+        waited for in vain is asked once."""
         psycopg, pause = require("psycopg", "postgres"), 0.1
         end = time.monotonic() + (0.0 if self._lost else PATIENCE if patience is None else patience)
         while True:
@@ -71,18 +84,21 @@ class _Address:
             return found
 
 # %% ../../nbs/warehouse/01_postgres.ipynb #ef20bad1
-_PLAN = "SET jit = off" # a plan over fifty years' partitions would be compiled for seconds, to be run for milliseconds
+# a plan over fifty years' partitions would be compiled for seconds, to be run for milliseconds
+_PLAN = "SET jit = off"
 
 class _Connections(_Address):
     "Connections to one database, kept and used again."
     def _first(self, ask: Callable, patience: float | None = None):
-        "A connection and what its first statement gave: kept ones that died are replaced, and a new one is tried for some seconds."
+        """A connection and what its first statement gave: kept ones that died are replaced, and a new one is
+        tried for some seconds."""
         psycopg = require("psycopg", "postgres")
         def tried():
             while True:
                 with self._lock: kept = self._free.pop() if self._free else None
                 if kept is not None and (kept[0] != os.getpid() or kept[1].closed): continue
-                connection = kept[1] if kept else psycopg.connect(self.text, prepare_threshold=None, autocommit=True, **_ALIVE)
+                connection = kept[1] if kept else psycopg.connect(self.text, prepare_threshold=None,
+                                                                  autocommit=True, **_ALIVE)
                 try:
                     if kept is None: connection.execute(_PLAN)
                     return connection, ask(connection)
@@ -102,7 +118,8 @@ class _Connections(_Address):
 
 # %% ../../nbs/warehouse/01_postgres.ipynb #074ed920
 PAUSE = 30.0              # seconds for which a replica that failed is left alone
-_BEHIND = "SELECT coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END, '0/0') >= %s::pg_lsn"
+_BEHIND = ("SELECT coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END, '0/0') >= "
+           "%s::pg_lsn")
 
 class _Replicated(_Connections):
     "A database with or without a replica."
@@ -115,22 +132,26 @@ class _Replicated(_Connections):
         if self.replica is None: return
         psycopg = require("psycopg", "postgres")
         try: self.wrote = cursor.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
-        except psycopg.Error: self.wrote = "FFFFFFFF/FFFFFFFF"                 # committed all the same; the replica is not asked again
+        # committed all the same; the replica is not asked again
+        except psycopg.Error: self.wrote = "FFFFFFFF/FFFFFFFF"
 
     def _current(self, version: int | None) -> bool:
         "Whether the replica is there and has what was written here, and a version."
         if self.replica is None or time.monotonic() < self._later: return False
         psycopg = require("psycopg", "postgres")
         def there(connection):
-            if self.wrote != "0/0" and not connection.execute(_BEHIND, (self.wrote,)).fetchone()[0]: return False
+            if self.wrote != "0/0" and not connection.execute(_BEHIND, (self.wrote,)).fetchone()[0]:
+                return False
             if version is None: return True
             if connection.execute("SELECT to_regclass('mlfin.versions') IS NULL").fetchone()[0]: return False
-            return connection.execute("SELECT coalesce(max(version), -1) >= %s FROM mlfin.versions", (version,)).fetchone()[0]
+            return connection.execute("SELECT coalesce(max(version), -1) >= %s FROM mlfin.versions",
+                                      (version,)).fetchone()[0]
         try: connection, found = self.replica._first(there, patience=0.0)
         except psycopg.Error as e:
             self._later = time.monotonic() + PAUSE
             said = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
-            warnings.warn(f"The replica {self.replica.shown} cannot be read ({said}); reading from {self.shown} without it.", stacklevel=2)
+            warnings.warn(f"The replica {self.replica.shown} cannot be read ({said}); reading from "
+                          f"{self.shown} without it.", stacklevel=2)
             return False
         self.replica._keep(connection)
         return found
@@ -166,7 +187,8 @@ class Server(_Replicated):
         except psycopg.Error as e: raise server_error(e, self.shown, how) from e
 
     def ask(self, question: Callable, version: int | None = None): # question(cursor) asks one statement, which has its own snapshot
-        "What one question gives; asked again where the connection was lost, because nothing is changed by it."
+        """What one question gives; asked again where the connection was lost, because nothing is changed by
+        it."""
         if self._current(version): return self.replica.ask(question)
         psycopg = require("psycopg", "postgres")
         def asked(connection):
@@ -178,7 +200,8 @@ class Server(_Replicated):
 
 # %% ../../nbs/warehouse/01_postgres.ipynb #6008f3df
 KINDS = ("writer", "reader", "feeder", "viewer") # of roles
-WRITES = {"bars": "DELETE", "pushed": "DELETE", "versions": "DELETE", "inbox": "DELETE", "corrected": "UPDATE, DELETE",
+WRITES = {"bars": "DELETE", "pushed": "DELETE", "versions": "DELETE",
+          "inbox": "DELETE", "corrected": "UPDATE, DELETE",
           **dict.fromkeys(("facts", "features", "predictions", "model_metrics", "attributes"), "UPDATE")} # beyond appending; new tables are named here
 
 def roles_sql(owner: str,              # of the schema
@@ -186,10 +209,15 @@ def roles_sql(owner: str,              # of the schema
               tables: list[str],       # those of `WRITES` that are there
               prefix: str = "mlfin",   # the roles are PREFIX_writer, PREFIX_reader, PREFIX_feeder and PREFIX_viewer
               ) -> list[str]:          # statements, for one transaction; running them again changes nothing
-    "What makes the roles, and gives each no more than it needs: a feeder inserts into `market_data`, it and a viewer see `mlfin_tables` alone."
-    writer, reader, feeder, viewer, owner, database = (_name(n) for n in (*(f"{prefix}_{k}" for k in KINDS), owner, database))
-    both, every, schema, views = f"{writer}, {reader}", f"{writer}, {reader}, {feeder}, {viewer}", "IN SCHEMA mlfin", "IN SCHEMA mlfin_tables"
-    make = "DO $make$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {0}) THEN CREATE ROLE {1} NOLOGIN; END IF; END $make$"
+    """What makes the roles, and gives each no more than it needs: a feeder inserts into `market_data`, it and
+    a viewer see `mlfin_tables` alone."""
+    writer, reader, feeder, viewer, owner, database = (_name(n)
+                                                       for n in (*(f"{prefix}_{k}" for k in KINDS),
+                                                                 owner, database))
+    both, every, schema, views = (f"{writer}, {reader}", f"{writer}, {reader}, {feeder}, {viewer}",
+                                  "IN SCHEMA mlfin", "IN SCHEMA mlfin_tables")
+    make = ("DO $make$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {0}) THEN CREATE ROLE {1} "
+            "NOLOGIN; END IF; END $make$")
     return [*(make.format(_text(f"{prefix}_{r}"), _name(f"{prefix}_{r}")) for r in KINDS),
             *(f"REVOKE ALL ON ALL TABLES {place} FROM {every}" for place in (schema, views)),
             f"REVOKE ALL ON SCHEMA mlfin, mlfin_tables FROM {every}",
@@ -213,23 +241,30 @@ def _name(name: str) -> str: return '"' + name.replace('"', '""') + '"'
 
 def _text(value: str) -> str: return "'" + value.replace("'", "''") + "'"
 
-def grant_roles(cursor,                       # of psycopg, in a transaction of the schema's owner, who may make roles
+def grant_roles(cursor, # of psycopg, in a transaction of the schema's owner, who may make roles
                 prefix: str = "mlfin",        # the roles are PREFIX_writer, PREFIX_reader, PREFIX_feeder and PREFIX_viewer
                 users: dict[str, str] | None = None, # login to one of `KINDS`; made where it is not there
                 password: str | None = None,  # of users that are made; None: the server asks for none, or knows them otherwise
                 ) -> None:
     "Make the roles, and users that hold them; twice is the same as once."
-    found = cursor.execute("SELECT rolname, current_database() FROM pg_roles r JOIN pg_namespace n ON n.nspowner = r.oid WHERE nspname = 'mlfin'").fetchone()
-    if found is None: raise DataError("There is no warehouse yet to give rights on.\nHint: `mlfin data migrate` makes it.")
+    found = cursor.execute("SELECT rolname, current_database() FROM pg_roles r JOIN pg_namespace n ON "
+                           "n.nspowner = r.oid WHERE nspname = 'mlfin'").fetchone()
+    if found is None:
+        raise DataError("There is no warehouse yet to give rights on.\nHint: `mlfin data migrate` makes it.")
     there = [t for t in WRITES if cursor.execute("SELECT to_regclass(%s)", (f"mlfin.{t}",)).fetchone()[0]]
     for statement in roles_sql(*found, there, prefix): cursor.execute(statement)
     for user, kind in (users or {}).items():
-        if kind not in KINDS: raise DataError(must_be("users", f"{', '.join(KINDS[:-1])} or {KINDS[-1]} for each", kind))
+        if kind not in KINDS:
+            raise DataError(must_be("users", f"{', '.join(KINDS[:-1])} or {KINDS[-1]} for each", kind))
         if cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (user,)).fetchone() is None:
-            secret = cursor.connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode() if password else None
-            cursor.execute(f"CREATE ROLE {_name(user)} LOGIN" + (f" PASSWORD {_text(secret)}" if secret else ""))
+            secret = cursor.connection.pgconn.encrypt_password(password.encode(),
+                                                               user.encode(),
+                                                               b"scram-sha-256").decode() if password else None
+            cursor.execute(f"CREATE ROLE {_name(user)} LOGIN"
+                           + (f" PASSWORD {_text(secret)}" if secret else ""))
         cursor.execute(f"GRANT {_name(f'{prefix}_{kind}')} TO {_name(user)}")
         for other in KINDS:
             if other != kind: cursor.execute(f"REVOKE {_name(f'{prefix}_{other}')} FROM {_name(user)}")
-        path = "DEFAULT" if kind == "writer" else 'mlfin_tables, "$user", public'  # programs name their tables without a schema
+        # programs name their tables without a schema
+        path = "DEFAULT" if kind == "writer" else 'mlfin_tables, "$user", public'
         cursor.execute(f"ALTER ROLE {_name(user)} IN DATABASE {_name(found[1])} SET search_path TO {path}")

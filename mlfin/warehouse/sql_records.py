@@ -31,7 +31,8 @@ def _csv(rows: pd.DataFrame) -> bytes:
     import pyarrow.csv as text
 
     out = io.BytesIO()
-    text.write_csv(pa.Table.from_pandas(rows, preserve_index=False), out, text.WriteOptions(include_header=False))
+    text.write_csv(pa.Table.from_pandas(rows, preserve_index=False),
+                   out, text.WriteOptions(include_header=False))
     return out.getvalue()
 
 def _parsed(data: bytes, record: RecordSchema) -> pd.DataFrame:
@@ -41,21 +42,27 @@ def _parsed(data: bytes, record: RecordSchema) -> pd.DataFrame:
 
     kinds = {"str": pa.string(), "float64": pa.float64(), "int64": pa.int64(), TIME: pa.int64()}
     if not data: return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
-    found = text.read_csv(pa.BufferReader(data), text.ReadOptions(column_names=list(record.stored)), text.ParseOptions(newlines_in_values=True),
-                          text.ConvertOptions(column_types={c: kinds[d] for c, d in record.stored.items()}, null_values=[""], strings_can_be_null=False))
+    found = text.read_csv(pa.BufferReader(data), text.ReadOptions(column_names=list(record.stored)),
+                          text.ParseOptions(newlines_in_values=True),
+                          text.ConvertOptions(column_types={c: kinds[d] for c, d in record.stored.items()},
+                                              null_values=[""], strings_can_be_null=False))
     made = {}
     for c, kind in record.stored.items():
-        if kind == TIME: made[c] = pd.Series(found[c].cast(pa.timestamp("us", "UTC")).to_pandas()).astype(TIME)
+        if kind == TIME:
+            made[c] = pd.Series(found[c].cast(pa.timestamp("us", "UTC")).to_pandas()).astype(TIME)
         else: made[c] = found[c].to_pandas().astype(kind)
     return pd.DataFrame(made)
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #00f333c5
 def _layout(n: int) -> np.dtype:
-    "A row of features in binary COPY: each field with its length in front, the array with five words before its numbers."
+    """A row of features in binary COPY: each field with its length in front, the array with five words before
+    its numbers."""
     plain = [("#n", ">i2")]
-    for name, kind in (("series", ">i4"), ("feature_set", ">i4"), ("ts", ">i8"), ("known_at", ">i8"), ("recorded_at", ">i8")):
+    for name, kind in (("series", ">i4"), ("feature_set", ">i4"),
+                       ("ts", ">i8"), ("known_at", ">i8"), ("recorded_at", ">i8")):
         plain += [("#" + name, ">i4"), (name, kind)]
-    return np.dtype([*plain, ("#numbers", ">i4"), ("head", ">i4", 5), ("numbers", [("#", ">i4"), ("v", ">f8")], n)])
+    return np.dtype([*plain, ("#numbers", ">i4"), ("head", ">i4", 5),
+                     ("numbers", [("#", ">i4"), ("v", ">f8")], n)])
 
 _FIELDS = ("series", "feature_set", "ts", "known_at", "recorded_at", "numbers")
 _BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -64,7 +71,8 @@ def _packed(rows: pd.DataFrame, names: Sequence[str], series: np.ndarray, number
     "Rows of features for `COPY ... FROM STDIN (FORMAT binary)`."
     made = np.zeros(len(rows), _layout(len(names)))
     made["#n"], made["series"], made["feature_set"] = len(_FIELDS), series, number
-    for c in ("ts", "known_at", "recorded_at"): made[c] = pd.DatetimeIndex(rows[c]).as_unit("us").asi8 - _TIMES
+    for c in ("ts", "known_at", "recorded_at"):
+        made[c] = pd.DatetimeIndex(rows[c]).as_unit("us").asi8 - _TIMES
     for c in _FIELDS[:-1]: made["#" + c] = made.dtype[c].itemsize
     made["#numbers"], made["head"] = 20 + 12 * len(names), (1, 0, 701, len(names), 1)
     made["numbers"]["#"], made["numbers"]["v"] = 8, rows[list(names)].to_numpy(dtype=np.float64)
@@ -73,45 +81,61 @@ def _packed(rows: pd.DataFrame, names: Sequence[str], series: np.ndarray, number
 def _unpacked(data: bytes, names: Sequence[str], keys: Mapping[int, tuple[str, str]]) -> pd.DataFrame:
     "Rows of features that the server gave, as they are kept."
     layout = _layout(len(names))
-    found = np.frombuffer(data, layout, max(0, len(data) - len(_BEGIN) - 2) // layout.itemsize, len(_BEGIN) if data else 0)
+    found = np.frombuffer(data, layout, max(0, len(data) - len(_BEGIN) - 2) // layout.itemsize,
+                          len(_BEGIN) if data else 0)
     ids, code = np.unique(found["series"], return_inverse=True)
-    def texts(i): return pd.Series(np.array([keys[int(s)][i] for s in ids] or [""], dtype=object)[code], dtype="str")
-    times = {c: pd.DatetimeIndex((found[c].astype("int64") + _TIMES).view("M8[us]")).tz_localize("UTC") for c in ("ts", "known_at", "recorded_at")}
+    def texts(i):
+        return pd.Series(np.array([keys[int(s)][i] for s in ids] or [""], dtype=object)[code], dtype="str")
+    times = {c: pd.DatetimeIndex((found[c].astype("int64") + _TIMES).view("M8[us]")).tz_localize("UTC")
+             for c in ("ts", "known_at", "recorded_at")}
     numbers = found["numbers"]["v"].astype(np.float64)
-    return pd.DataFrame({"symbol": texts(0), "timeframe": texts(1), "ts": times["ts"], "known_at": times["known_at"],
-                         **{c: numbers[:, i] for i, c in enumerate(names)}, "recorded_at": times["recorded_at"]})
+    return pd.DataFrame({"symbol": texts(0), "timeframe": texts(1),
+                         "ts": times["ts"], "known_at": times["known_at"],
+                         **{c: numbers[:, i] for i, c in enumerate(names)},
+                         "recorded_at": times["recorded_at"]})
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #4e2f545f
-_LOCKS = {"facts": 1, "predictions": 2, "model_metrics": 3, "features": 4, "attributes": 5}   # each beside the lock of the writers of bars
+# each beside the lock of the writers of bars
+_LOCKS = {"facts": 1, "predictions": 2, "model_metrics": 3, "features": 4, "attributes": 5}
 _YEARLY = ("predictions", "features")
 
 def _room(cursor, name: str, ts: pd.Series) -> None:
     "Partitions for the years of some rows."
     for year in sorted(ts.dt.year.unique().tolist()):
-        if cursor.execute("SELECT to_regclass(%s) IS NULL", (f"mlfin.{name}_{year}",)).fetchone()[0]: cursor.execute("SELECT mlfin.room(%s)", (int(year),))
+        if cursor.execute("SELECT to_regclass(%s) IS NULL", (f"mlfin.{name}_{year}",)).fetchone()[0]:
+            cursor.execute("SELECT mlfin.room(%s)", (int(year),))
 
-def _merge(cursor, name: str, columns: Sequence[str], key: Sequence[str], values: Sequence[str], n: int) -> WriteResult:
+def _merge(cursor, name: str, columns: Sequence[str], key: Sequence[str],
+           values: Sequence[str], n: int) -> WriteResult:
     "Add what is new or differs of the staged rows, and move what it replaces to the past."
     differs = f"ROW({_named(values, 't.')}) IS DISTINCT FROM ROW({_named(values, '{0}.')})"
     same = " AND ".join(f't."{c}" = f."{c}"' for c in key)
     shown = _named(columns)
-    cursor.execute(f"INSERT INTO mlfin.{name}_past ({shown}) SELECT {_named(columns, 't.')} FROM mlfin.{name} t "
+    cursor.execute(f"INSERT INTO mlfin.{name}_past ({shown}) SELECT {_named(columns, 't.')} FROM "
+                   f"mlfin.{name} t "
                    f"JOIN fresh f ON {same} WHERE {differs.format('f')}")
     revised, rest = cursor.rowcount, [c for c in columns if c not in (*key, "known_at", "recorded_at")]
     arrival = "greatest(excluded.recorded_at, t.recorded_at + interval '1 microsecond')"
-    changes = [f'"{c}" = excluded."{c}"' for c in rest] + [f"recorded_at = {arrival}", f"known_at = greatest(excluded.known_at, {arrival})"]
-    cursor.execute(f"INSERT INTO mlfin.{name} AS t ({shown}) SELECT {shown} FROM fresh ON CONFLICT ({_named(key)}) DO UPDATE SET {', '.join(changes)} "
+    changes = [f'"{c}" = excluded."{c}"' for c in rest] + [f"recorded_at = {arrival}",
+                                                           "known_at = greatest(excluded.known_at, "
+                                                           f"{arrival})"]
+    cursor.execute(f"INSERT INTO mlfin.{name} AS t ({shown}) SELECT {shown} FROM fresh ON CONFLICT "
+                   f"({_named(key)}) DO UPDATE SET {', '.join(changes)} "
                    f"WHERE {differs.format('excluded')}")
     written = cursor.rowcount
-    if written: cursor.execute("INSERT INTO mlfin.record_versions (kind, inserted, revised) VALUES (%s, %s, %s)", (name, written - revised, revised))
+    if written:
+        cursor.execute("INSERT INTO mlfin.record_versions (kind, inserted, revised) VALUES (%s, %s, %s)",
+                       (name, written - revised, revised))
     return WriteResult(written - revised, revised, n - written, _newest(cursor))
 
-def _newest(cursor) -> int: return cursor.execute("SELECT coalesce(max(version), -1) FROM mlfin.record_versions").fetchone()[0]
+def _newest(cursor) -> int:
+    return cursor.execute("SELECT coalesce(max(version), -1) FROM mlfin.record_versions").fetchone()[0]
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #2369b79a
 def _stage(cursor, name: str, columns: Sequence[str], data: bytes, form: str) -> None:
     "Rows in a temporary table `fresh`, gone with the transaction."
-    cursor.execute(f"CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS SELECT {_named(columns)} FROM mlfin.{name} WITH NO DATA")
+    cursor.execute(f"CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS SELECT {_named(columns)} FROM "
+                   f"mlfin.{name} WITH NO DATA")
     with cursor.copy(f"COPY fresh ({_named(columns)}) FROM STDIN (FORMAT {form})") as copy: copy.write(data)
     cursor.execute("ANALYZE fresh")
 
@@ -119,34 +143,42 @@ def _series(cursor, rows: pd.DataFrame) -> np.ndarray:
     "The number of each row's series, made where it is new."
     code, found = pd.MultiIndex.from_frame(rows[["symbol", "timeframe"]]).factorize()
     given = dict(s=[k[0] for k in found], t=[k[1] for k in found])
-    there = "SELECT s, t, id FROM unnest(%(s)s::text[], %(t)s::text[]) AS k (s, t) LEFT JOIN mlfin.series ON symbol = s AND timeframe = t"
+    there = ("SELECT s, t, id FROM unnest(%(s)s::text[], %(t)s::text[]) AS k (s, t) LEFT JOIN mlfin.series "
+             "ON symbol = s AND timeframe = t")
     ids = {(s, t): i for s, t, i in cursor.execute(there, given).fetchall()}
     if None in ids.values():
-        cursor.execute("INSERT INTO mlfin.series (symbol, timeframe) SELECT * FROM unnest(%(s)s::text[], %(t)s::text[]) ON CONFLICT DO NOTHING", given)
+        cursor.execute("INSERT INTO mlfin.series (symbol, timeframe) SELECT * FROM unnest(%(s)s::text[], "
+                       "%(t)s::text[]) ON CONFLICT DO NOTHING", given)
         ids = {(s, t): i for s, t, i in cursor.execute(there, given).fetchall()}
     return np.array([ids[k] for k in found], "int32")[code]
 
 def _asked(where: Mapping, time: str, start, end, as_of) -> tuple[str, list]:
     "The condition of a question, and what stands for its placeholders."
     parts = [(f'"{c}" = ANY(%s)', list(some)) for c, some in where.items() if some is not None]
-    parts += [(f'"{time}" >= %s', start)] * (start is not None) + [(f'"{time}" <= %s', end)] * (end is not None)
+    parts += [(f'"{time}" >= %s', start)] * (start is not None) + [(f'"{time}" <= %s',
+                                                                    end)] * (end is not None)
     parts += [("known_at <= %s", as_of)] * (as_of is not None)
     return " AND ".join(["true", *(text for text, _ in parts)]), [v for _, v in parts]
 
-def _source(name: str, shown: str, where: str, given: list, newest: Sequence[str] | None, time: str, as_of) -> tuple[str, list]:
-    "The question: rows that stand, with those that were replaced where a moment is asked for, or only those of the newest time of each."
+def _source(name: str, shown: str, where: str, given: list,
+            newest: Sequence[str] | None, time: str, as_of) -> tuple[str, list]:
+    """The question: rows that stand, with those that were replaced where a moment is asked for, or only those
+    of the newest time of each."""
     text = f"SELECT {shown} FROM mlfin.{name} WHERE {where}"
-    if as_of is not None: return f"{text} UNION ALL SELECT {shown} FROM mlfin.{name}_past WHERE {where}", given * 2
+    if as_of is not None:
+        return f"{text} UNION ALL SELECT {shown} FROM mlfin.{name}_past WHERE {where}", given * 2
     if not newest: return text, given
     by = _named(newest)
-    return f'{text} AND ({by}, "{time}") IN (SELECT {by}, max("{time}") FROM mlfin.{name} WHERE {where} GROUP BY {by})', given * 2
+    return (f'{text} AND ({by}, "{time}") IN (SELECT {by}, max("{time}") FROM mlfin.{name} WHERE {where} '
+            f'GROUP BY {by})', given * 2)
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #fca2c4aa
 def _plain(record: RecordSchema, rows: pd.DataFrame) -> tuple[list[str], bytes]:
     "Columns and data of rows of a kind whose columns are the table's."
     given = rows.assign(label=rows.label.astype("Int64")) if "label" in rows else rows
     columns = list(record.stored)
-    if "period_start" in given: given = given.assign(period_start=given.period_start.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").fillna("-infinity").astype("str"))
+    if "period_start" in given:
+        given = (given.assign(period_start=given.period_start.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").fillna("-infinity").astype("str")))
     return columns, _csv(given[columns])
 
 def _add_plain(cursor, record: RecordSchema, rows: pd.DataFrame) -> WriteResult:
@@ -159,12 +191,15 @@ def _add_plain(cursor, record: RecordSchema, rows: pd.DataFrame) -> WriteResult:
 
 _SETTLED = """DELETE FROM mlfin.corrected c USING mlfin.flat_sets g, mlfin.bars_now b, mlfin.features f WHERE c.feature_set = %s AND c.series = ANY(%s)
     AND g.id = c.feature_set AND b.series = c.series AND b.ts = c.ts AND f.feature_set = c.feature_set AND f.series = c.series AND f.ts = c.ts AND """
-_SETTLED += " AND ".join(f"f.numbers[g.{c}] = coalesce(b.{c.removeprefix('bar_')}, 'NaN')" for c in SOURCE_BAR)
+_SETTLED += " AND ".join(f"f.numbers[g.{c}] = coalesce(b.{c.removeprefix('bar_')}, 'NaN')"
+                         for c in SOURCE_BAR)
 
 def _settle(cursor, number: int, series: np.ndarray) -> None:
-    "Corrected bars from which a set of features is computed now are corrections no longer; what a transaction under way notes is waited for."
+    """Corrected bars from which a set of features is computed now are corrections no longer; what a
+    transaction under way notes is waited for."""
     given = number, np.unique(series).tolist()
-    text = "SELECT FROM mlfin.corrected WHERE feature_set = %s AND series = ANY(%s) ORDER BY series, ts FOR UPDATE"
+    text = ("SELECT FROM mlfin.corrected WHERE feature_set = %s AND series = ANY(%s) ORDER BY series, ts FOR "
+            "UPDATE")
     if cursor.execute(text, given).fetchall(): cursor.execute(_SETTLED, given)
 
 def _add_features(cursor, record: RecordSchema, rows: pd.DataFrame) -> WriteResult:
@@ -184,19 +219,25 @@ def _plain_rows(cursor, record: RecordSchema, where: Mapping, start, end, as_of,
         if record.stored[c] != TIME: return f'"{c}"'
         return f"""(extract(epoch FROM nullif("{c}", '-infinity')) * 1000000)::bigint AS "{c}" """
     condition, given = _asked(where, record.time, start, end, as_of)
-    text, given = _source(record.name, ", ".join(map(shown, record.stored)), condition, given, newest, record.time, as_of)
+    text, given = _source(record.name, ", ".join(map(shown, record.stored)),
+                          condition, given, newest, record.time, as_of)
     texts = _named([c for c, d in record.stored.items() if d == "str"])
-    with cursor.copy(f"COPY ({text}) TO STDOUT (FORMAT csv, FORCE_QUOTE ({texts}))", given) as copy: data = b"".join(map(bytes, copy))
+    with cursor.copy(f"COPY ({text}) TO STDOUT (FORMAT csv, FORCE_QUOTE ({texts}))", given) as copy:
+        data = b"".join(map(bytes, copy))
     return _parsed(data, record)
 
 def _feature_rows(cursor, record: RecordSchema, where: Mapping, start, end, as_of, newest) -> pd.DataFrame:
     "Rows of a set of features."
     symbols, timeframe = where["symbol"], where["timeframe"]
-    text = "SELECT id, symbol, timeframe FROM mlfin.series WHERE (%s::text[] IS NULL OR timeframe = ANY(%s)) AND (%s::text[] IS NULL OR symbol = ANY(%s))"
-    keys = {i: (s, t) for i, s, t in cursor.execute(text, (timeframe, timeframe, symbols, symbols)).fetchall()}
+    text = ("SELECT id, symbol, timeframe FROM mlfin.series WHERE (%s::text[] IS NULL OR timeframe = "
+            "ANY(%s)) AND (%s::text[] IS NULL OR symbol = ANY(%s))")
+    keys = {i: (s, t) for i, s, t in cursor.execute(text,
+                                                    (timeframe, timeframe, symbols, symbols)).fetchall()}
     asked = {"feature_set": [int(record.name.removeprefix("features-"))], "series": list(keys)}
-    text, given = _source("features", _named(_FIELDS), *_asked(asked, "ts", start, end, as_of), newest and ["series"], "ts", as_of)
-    with cursor.copy(f"COPY ({text}) TO STDOUT (FORMAT binary)", given) as copy: data = b"".join(map(bytes, copy))
+    text, given = _source("features", _named(_FIELDS), *_asked(asked, "ts", start, end, as_of),
+                          newest and ["series"], "ts", as_of)
+    with cursor.copy(f"COPY ({text}) TO STDOUT (FORMAT binary)", given) as copy:
+        data = b"".join(map(bytes, copy))
     return _unpacked(data, record.values, keys)
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #6f7e0e46
@@ -205,16 +246,21 @@ _EVER = datetime.max.replace(tzinfo=UTC)   # by then everything is known: the pa
 def _all(cursor, record: RecordSchema, where: Mapping, start, end) -> pd.DataFrame:
     "Every row of a kind as it is kept, several a key."
     start, end = (None if t is None else t.to_pydatetime() for t in (start, end))
-    found = (_feature_rows if record.name.startswith("features") else _plain_rows)(cursor, record, where, start, end, _EVER, None)
+    found = (_feature_rows if record.name.startswith("features")
+             else _plain_rows)(cursor, record, where, start, end, _EVER, None)
     return found[list(record.stored)]
 
-def _place(cursor, name: str, columns: Sequence[str], key: Sequence[str], now: bytes, past: bytes, form: str) -> None:
-    "Put rows where they belong: those that stand now, in the place of what they revise, and those of the past."
+def _place(cursor, name: str, columns: Sequence[str], key: Sequence[str],
+           now: bytes, past: bytes, form: str) -> None:
+    """Put rows where they belong: those that stand now, in the place of what they revise, and those of the
+    past."""
     _stage(cursor, name, columns, now, form)
     shown, same = _named(columns), " AND ".join(f't."{c}" = f."{c}"' for c in key)
-    cursor.execute(f"INSERT INTO mlfin.{name}_past ({shown}) SELECT {_named(columns, 't.')} FROM mlfin.{name} t JOIN fresh f ON {same}")
+    cursor.execute(f"INSERT INTO mlfin.{name}_past ({shown}) SELECT {_named(columns, 't.')} FROM "
+                   f"mlfin.{name} t JOIN fresh f ON {same}")
     changes = ", ".join(f'"{c}" = excluded."{c}"' for c in columns if c not in key)
-    cursor.execute(f"INSERT INTO mlfin.{name} ({shown}) SELECT {shown} FROM fresh ON CONFLICT ({_named(key)}) DO UPDATE SET {changes}")
+    cursor.execute(f"INSERT INTO mlfin.{name} ({shown}) SELECT {shown} FROM fresh ON CONFLICT "
+                   f"({_named(key)}) DO UPDATE SET {changes}")
     with cursor.copy(f"COPY mlfin.{name}_past ({shown}) FROM STDIN (FORMAT {form})") as copy: copy.write(past)
 
 def _restore(cursor, record: RecordSchema, rows: pd.DataFrame) -> WriteResult:
@@ -226,7 +272,8 @@ def _restore(cursor, record: RecordSchema, rows: pd.DataFrame) -> WriteResult:
     if fresh.empty: return WriteResult(*counts, _newest(cursor))
     if name in _YEARLY: _room(cursor, name, fresh[record.time])
     both = pd.concat([stored[[*key, "recorded_at"]], fresh[[*key, "recorded_at"]]], ignore_index=True)
-    last = ~both.sort_values("recorded_at", kind="stable").duplicated(key, keep="last").sort_index()[len(stored):].to_numpy()
+    last = ~both.sort_values("recorded_at",
+                             kind="stable").duplicated(key, keep="last").sort_index()[len(stored):].to_numpy()
     if name == "features":
         series, number = _series(cursor, fresh), int(record.name.removeprefix("features-"))
         now, past = (_packed(fresh[some], record.values, series[some], number) for some in (last, ~last))
@@ -234,7 +281,8 @@ def _restore(cursor, record: RecordSchema, rows: pd.DataFrame) -> WriteResult:
     else:
         (columns, now), (_, past) = (_plain(record, fresh[some]) for some in (last, ~last))
         _place(cursor, name, columns, key, now, past, "csv")
-    cursor.execute("INSERT INTO mlfin.record_versions (kind, inserted, revised) VALUES (%s, %s, %s)", (name, *counts[:2]))
+    cursor.execute("INSERT INTO mlfin.record_versions (kind, inserted, revised) VALUES (%s, %s, %s)",
+                   (name, *counts[:2]))
     return WriteResult(*counts, _newest(cursor))
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #20f47b50
@@ -244,17 +292,19 @@ def _months(cursor, record: RecordSchema) -> pd.DataFrame:
     columns = _named([*record.series, record.time])
     whole, given = f'SELECT {columns} FROM mlfin.{name} UNION ALL SELECT {columns} FROM mlfin.{name}_past', ()
     if name == "features":
-        whole = " UNION ALL ".join(f"SELECT series, ts FROM mlfin.{n} WHERE feature_set = %s" for n in ("features", "features_past"))
+        whole = " UNION ALL ".join(f"SELECT series, ts FROM mlfin.{n} WHERE feature_set = %s"
+                                   for n in ("features", "features_past"))
         whole = f"SELECT symbol, timeframe, ts FROM ({whole}) r JOIN mlfin.series s ON s.id = r.series"
         given = (int(record.name.removeprefix("features-")),) * 2
     month = f"date_trunc('month', {_named([record.time])} AT TIME ZONE 'UTC')"
-    found = cursor.execute(f"SELECT {by}, {month}, count(*) FROM ({whole}) k GROUP BY {by}, {month}", given).fetchall()
+    found = cursor.execute(f"SELECT {by}, {month}, count(*) FROM ({whole}) k GROUP BY {by}, {month}",
+                           given).fetchall()
     return _counts(record, found)
 
 def _counts(record: RecordSchema, found: Sequence[tuple] = ()) -> pd.DataFrame:
     "What the server counted, as a frame."
     rows = pd.DataFrame(found, columns=[*record.series, "month", "rows"])
-    rows = rows.assign(month=pd.to_datetime(rows.month).dt.tz_localize("UTC")).astype(dict.fromkeys(record.series, "str") | {"month": TIME, "rows": "int64"})
+    rows = (rows.assign(month=pd.to_datetime(rows.month).dt.tz_localize("UTC")).astype(dict.fromkeys(record.series, "str") | {"month": TIME, "rows": "int64"}))
     return rows.sort_values([*record.series, "month"], ignore_index=True)
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #61ca30f2
@@ -265,12 +315,15 @@ class _Sets:
 
     def place(self, code: str, names: Sequence[str]) -> RecordSchema: # the kind of its rows
         "The table of a set of features, made known if need be."
-        text, given = "SELECT id FROM mlfin.feature_sets WHERE code = %s AND columns = %s", (code, list(names))
-        with self.store.server.transaction() as cursor: found = cursor.execute(text, given).fetchone() if self.store.made(cursor) else None
+        text, given = "SELECT id FROM mlfin.feature_sets WHERE code = %s AND columns = %s", (code,
+                                                                                             list(names))
+        with self.store.server.transaction() as cursor:
+            found = cursor.execute(text, given).fetchone() if self.store.made(cursor) else None
         if found is None:
             self.store.make()
             with self.store.server.transaction("adds") as cursor:
-                cursor.execute("INSERT INTO mlfin.feature_sets (code, columns) VALUES (%s, %s) ON CONFLICT DO NOTHING", given)
+                cursor.execute("INSERT INTO mlfin.feature_sets (code, columns) VALUES (%s, %s) ON CONFLICT "
+                               "DO NOTHING", given)
                 found = cursor.execute(text, given).fetchone()
         return feature_schema(names, f"features-{found[0]}")
 
@@ -278,7 +331,9 @@ class _Sets:
         "What sets of features there are."
         with self.store.server.transaction() as cursor:
             if not self.store.made(cursor): return []
-            return [(code, tuple(names)) for code, names in cursor.execute("SELECT code, columns FROM mlfin.feature_sets ORDER BY made_at, id").fetchall()]
+            return [(code, tuple(names)) for code,
+                    names in cursor.execute("SELECT code, columns FROM mlfin.feature_sets ORDER BY made_at, "
+                                            "id").fetchall()]
 
     def flush(self) -> None: "Nothing waits here: every write is in its table."
 
@@ -289,12 +344,14 @@ class _Moves(_Sets):
                 start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> pd.DataFrame:
         "Every row as it is kept, several a key."
         with self.store.server.transaction() as cursor:
-            if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
+            if not self.store.made(cursor):
+                return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
             return _all(cursor, record, where, start, end)
 
     def months(self, record: RecordSchema) -> pd.DataFrame: # what tells series apart, month and rows; sorted
         "How many rows there are, with those that others revise."
-        with self.store.server.transaction() as cursor: return _months(cursor, record) if self.store.made(cursor) else _counts(record)
+        with self.store.server.transaction() as cursor:
+            return _months(cursor, record) if self.store.made(cursor) else _counts(record)
 
     def restore(self, record: RecordSchema, rows: pd.DataFrame) -> WriteResult: # rows with their own moments
         "Add what lacks, in one transaction."
@@ -324,10 +381,13 @@ class SqlRecordStore(_Moves):
         "Rows as they are now, or were known at a moment."
         start, end, until = (None if t is None else t.to_pydatetime() for t in (start, end, as_of))
         with self.store.server.transaction() as cursor:
-            if not self.store.made(cursor): return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
-            found = (_feature_rows if record.name.startswith("features") else _plain_rows)(cursor, record, where, start, end, until, newest)
+            if not self.store.made(cursor):
+                return pd.DataFrame(columns=list(record.stored)).astype(record.stored)
+            found = (_feature_rows if record.name.startswith("features")
+                     else _plain_rows)(cursor, record, where, start, end, until, newest)
         return resolve(found[list(record.stored)], record.key, as_of)
 
     def version(self) -> int:
         "Number of the last write that changed something; -1 while there was none."
-        with self.store.server.transaction() as cursor: return _newest(cursor) if self.store.made(cursor) else -1
+        with self.store.server.transaction() as cursor:
+            return _newest(cursor) if self.store.made(cursor) else -1

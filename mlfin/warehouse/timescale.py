@@ -45,15 +45,18 @@ def hypertable_sql(chunk: str = "1 month", # how long a chunk is
         moves += [f"ALTER TABLE mlfin.{table} RENAME TO {old}",
                   f"CREATE TABLE mlfin.{table} (LIKE mlfin.{old})",
                   f"ALTER TABLE mlfin.{table} ADD PRIMARY KEY ({key})",
-                  f"SELECT create_hypertable('mlfin.{table}', by_range('ts', INTERVAL '{_length(chunk)}'), create_default_indexes => false)",
+                  f"SELECT create_hypertable('mlfin.{table}', by_range('ts', INTERVAL '{_length(chunk)}'), "
+                  "create_default_indexes => false)",
                   f"INSERT INTO mlfin.{table} SELECT * FROM mlfin.{old}"]
-    return ["CREATE EXTENSION IF NOT EXISTS timescaledb", _VIEWS, *moves, _BACK, *(f"DROP TABLE mlfin.{t}_native" for t in _KEYS), _ROOM, _TUNED]
+    return ["CREATE EXTENSION IF NOT EXISTS timescaledb", _VIEWS,
+            *moves, _BACK, *(f"DROP TABLE mlfin.{t}_native" for t in _KEYS), _ROOM, _TUNED]
 
 # %% ../../nbs/warehouse/03_timescale.ipynb #57d61fc3
 def _length(text: str) -> str:
     "A length of time as SQL writes it: a number and a unit."
     number, _, unit = str(text).partition(" ")
-    if not (number.isdigit() and int(number) > 0 and unit.rstrip("s") in ("minute", "hour", "day", "week", "month", "year")):
+    if not (number.isdigit() and int(number) > 0
+            and unit.rstrip("s") in ("minute", "hour", "day", "week", "month", "year")):
         raise DataError(must_be("chunk", "a number and a unit, like 1 month or 90 days", text))
     return text
 
@@ -61,9 +64,11 @@ def _length(text: str) -> str:
 def compression_sql(after: str = "90 days", # age at which a chunk is compressed
                     ) -> list[str]:         # statements
     "What compresses old bars."
-    told = "timescaledb.compress, timescaledb.compress_segmentby = 'series', timescaledb.compress_orderby = 'ts'"
+    told = ("timescaledb.compress, timescaledb.compress_segmentby = 'series', timescaledb.compress_orderby = "
+            "'ts'")
     return [s for table in _KEYS for s in (f"ALTER TABLE mlfin.{table} SET ({told})",
-                                           f"SELECT add_compression_policy('mlfin.{table}', compress_after => INTERVAL '{_length(after)}')")]
+                                           f"SELECT add_compression_policy('mlfin.{table}', compress_after "
+                                           f"=> INTERVAL '{_length(after)}')")]
 
 # %% ../../nbs/warehouse/03_timescale.ipynb #2350a6be
 def aggregates_sql(timeframes: Sequence[str] = ("1h", "1d"), # canonical names or aliases, wider than the bars
@@ -74,13 +79,18 @@ def aggregates_sql(timeframes: Sequence[str] = ("1h", "1d"), # canonical names o
         delta, view = timeframe_delta(name), f"mlfin.bars_{name}"
         wide = f"{int(delta / pd.Timedelta('1min'))} minutes"
         if not (narrow := [f"'{t}'" for t, d in TIMEFRAMES.items() if d < delta]):
-            raise DataError(must_be("aggregates", "wider than the narrowest bars", name, hint="1h and 1d, for example."))
+            raise DataError(must_be("aggregates", "wider than the narrowest bars",
+                                    name, hint="1h and 1d, for example."))
         made += [f"CREATE MATERIALIZED VIEW {view} WITH (timescaledb.continuous) AS\n"
-                 f"    SELECT b.series, time_bucket(INTERVAL '{wide}', b.ts) AS ts, max(b.known_at) AS known_at, first(b.open, b.ts) AS open,\n"
-                 f"    max(b.high) AS high, min(b.low) AS low, last(b.close, b.ts) AS close, sum(b.volume) AS volume\n"
-                 f"    FROM mlfin.bars b JOIN mlfin.series s ON s.id = b.series WHERE s.timeframe IN ({', '.join(narrow)})\n"
+                 f"    SELECT b.series, time_bucket(INTERVAL '{wide}', b.ts) AS ts, max(b.known_at) AS "
+                 "known_at, first(b.open, b.ts) AS open,\n"
+                 "    max(b.high) AS high, min(b.low) AS low, last(b.close, b.ts) AS close, sum(b.volume) "
+                 "AS volume\n"
+                 "    FROM mlfin.bars b JOIN mlfin.series s ON s.id = b.series WHERE s.timeframe IN "
+                 f"({', '.join(narrow)})\n"
                  f"    GROUP BY b.series, time_bucket(INTERVAL '{wide}', b.ts) WITH NO DATA",
-                 f"SELECT add_continuous_aggregate_policy('{view}', start_offset => NULL, end_offset => INTERVAL '{wide}', "
+                 f"SELECT add_continuous_aggregate_policy('{view}', start_offset => NULL, end_offset => "
+                 f"INTERVAL '{wide}', "
                  f"schedule_interval => INTERVAL '{wide}')"]
     return made
 
@@ -88,9 +98,13 @@ def aggregates_sql(timeframes: Sequence[str] = ("1h", "1d"), # canonical names o
 def check_timescale(cursor,     # of psycopg
                     shown: str, # how to call the database
                     ) -> None:
-    "Refuse a server that does not list TimescaleDB, or bars that are hypertables already; raises `DataError`."
+    """Refuse a server that does not list TimescaleDB, or bars that are hypertables already; raises
+    `DataError`."""
     if cursor.execute("SELECT FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone() is None:
         raise DataError(f"The server of {shown} does not have TimescaleDB.\n"
-                        "Hint: nothing is missing without it; the tables are partitioned by year. Its package is installed on the server.")
+                        "Hint: nothing is missing without it; the tables are partitioned by year. Its "
+                        "package is installed on the server.")
     found = cursor.execute("SELECT relkind FROM pg_class WHERE oid = to_regclass('mlfin.bars')").fetchone()
-    if found != ("p",): raise DataError(f"The bars of {shown} are no natively partitioned table (any more): they are hypertables already.")
+    if found != ("p",):
+        raise DataError(f"The bars of {shown} are no natively partitioned table (any more): they are "
+                        "hypertables already.")

@@ -23,7 +23,8 @@ from ..store.store import HISTORY, VALUES, Store
 # %% ../../nbs/warehouse/07_transfer.ipynb #6c45cc3c
 def _mixed(bits: np.ndarray) -> np.ndarray:
     "Bits so that each depends on all (the finish of splitmix64)."
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)): bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
     return bits ^ (bits >> np.uint64(31))
 
 def _bits(column: pd.Series) -> np.ndarray:
@@ -34,7 +35,8 @@ def _bits(column: pd.Series) -> np.ndarray:
         return np.where(np.isnan(numbers), np.nan, numbers).view("uint64")
     if column.dtype == "int64": return column.to_numpy().view("uint64")
     if column.isna().all(): return np.zeros(len(column), "uint64")
-    return pd.util.hash_array(np.array(["\0" if missing else str(v) for v, missing in zip(column, column.isna(), strict=True)], dtype=object))
+    return pd.util.hash_array(np.array(["\0" if missing else str(v) for v,
+                                        missing in zip(column, column.isna(), strict=True)], dtype=object))
 
 def _hashes(rows: pd.DataFrame) -> np.ndarray:
     "A hash of each row."
@@ -82,7 +84,8 @@ class _Kind:
     summed: list[str]         # columns of the checksum
     name: str = "symbol"      # column that tells series of one timeframe apart
 
-_BARS = _Kind("bars", lambda store, names, timeframe, span: store.history("bars", names, timeframe, *span), lambda store, rows: store.restore(rows),
+_BARS = _Kind("bars", lambda store, names, timeframe, span: store.history("bars", names, timeframe, *span),
+              lambda store, rows: store.restore(rows),
               [*KEY, "recorded_at"], ["known_at", *VALUES], HISTORY[2:])
 
 # %% ../../nbs/warehouse/07_transfer.ipynb #c22e0846
@@ -115,12 +118,15 @@ def _counted(kind: _Kind, tallies: dict, ours: pd.DataFrame, theirs: pd.DataFram
             if side: tally.found += int(n)
             else: tally.rows += int(n)
 
-def _met(kind: _Kind, tallies: dict, ours: pd.DataFrame, theirs: pd.DataFrame, merge: bool) -> tuple[bool, pd.DataFrame]:
+def _met(kind: _Kind, tallies: dict, ours: pd.DataFrame, theirs: pd.DataFrame,
+         merge: bool) -> tuple[bool, pd.DataFrame]:
     "Compare a piece; whether it lacks something, and what of theirs stands for ours."
     lacking, against = compare(theirs, ours, kind.key, kind.said)
     foreign = compare(ours, theirs, kind.key, [])[0]
-    for what, frame, mask in (("seen", ours, lacking | ~lacking), ("there", ours, ~lacking), ("against", ours, against), ("foreign", theirs, foreign)):
-        for name, n in frame[kind.name][mask].value_counts(sort=False).items(): setattr(tallies[name], what, getattr(tallies[name], what) + int(n))
+    for what, frame, mask in (("seen", ours, lacking | ~lacking), ("there", ours, ~lacking),
+                              ("against", ours, against), ("foreign", theirs, foreign)):
+        for name, n in frame[kind.name][mask].value_counts(sort=False).items():
+            setattr(tallies[name], what, getattr(tallies[name], what) + int(n))
     return bool(lacking.any()), theirs[~foreign] if merge else theirs
 
 # %% ../../nbs/warehouse/07_transfer.ipynb #a9845438
@@ -152,7 +158,8 @@ def _copy_group(job: _Job, group: pd.DataFrame, spans: list, there: bool) -> dic
     for span in wanted: _copy_piece(job, symbols, timeframe, span, refused, tallies)
     return tallies
 
-def _copy_piece(job: _Job, symbols: list[str], timeframe: str, span, refused: set, tallies: dict[str, _Tally]) -> None:
+def _copy_piece(job: _Job, symbols: list[str], timeframe: str,
+                span, refused: set, tallies: dict[str, _Tally]) -> None:
     "Write what a piece lacks, and read it back."
     kept = [s for s in symbols if s not in refused]
     ours = job.kind.read(job.source, kept, timeframe, span) if kept else pd.DataFrame()
@@ -173,7 +180,8 @@ def _copy_beside(job: _Job, what: str, symbols: Sequence[str] | None) -> _Tally:
     key, said = _BESIDE[what]
     ours, theirs, tally = job.source.history(what, symbols), job.target.history(what, symbols), _Tally()
     lacking, against = compare(theirs, ours, key, said)
-    tally.there, tally.against, tally.rows, tally.seen = int((~lacking).sum()), int(against.sum()), len(ours), len(ours)
+    tally.there, tally.against, tally.rows, tally.seen = (int((~lacking).sum()),
+                                                          int(against.sum()), len(ours), len(ours))
     if said: tally.foreign = int(compare(ours, theirs, key, [])[0].sum())
     if tally.status(job.merge) == "refused" or ours.empty: return tally
     if lacking.any(): theirs = (job.target.restore(ours, what), job.target.history(what, symbols))[1]
@@ -190,7 +198,8 @@ def _kept(what: str, code: str | None, names: Sequence[str]) -> _Kind:
     def read(store, some, timeframe, span):
         where = {name: some, **({"timeframe": [timeframe]} if "timeframe" in record.series else {})}
         return store.record_history(what, code, names, where, *span)
-    return _Kind(what if code is None else f"{what} {code}", read, lambda store, rows: store.restore_records(rows, what, code), [*record.key, "recorded_at"],
+    return _Kind(what if code is None else f"{what} {code}", read,
+                 lambda store, rows: store.restore_records(rows, what, code), [*record.key, "recorded_at"],
                  record.rest, [c for c in record.stored if c not in record.series], name)
 
 def _told(store: Store, what: str, code: str | None, names: Sequence[str]) -> pd.DataFrame:
@@ -199,7 +208,8 @@ def _told(store: Store, what: str, code: str | None, names: Sequence[str]) -> pd
     return found if "timeframe" in found else found.assign(timeframe="")
 
 def _parted(months: pd.DataFrame, rows: int, start, end) -> list[tuple]:
-    "Periods, one after the other and open at both ends, of which none has many more rows than may be in memory."
+    """Periods, one after the other and open at both ends, of which none has many more rows than may be in
+    memory."""
     edges, size = [], 0
     for month, n in months.groupby("month").rows.max().items():
         parts, after = -(-int(n) // rows), month + pd.offsets.MonthBegin(1)
@@ -214,10 +224,13 @@ def _copy_records(job: _Job, found: tuple, mine: pd.DataFrame, start, end) -> It
     "Copy records of one kind or set; kind, symbol, timeframe and tally of each series."
     what, code, names = found
     job, record = replace(job, kind=_kept(*found)), record_schema(what, names)
-    if code is not None: job.target.restore_records(pd.DataFrame(columns=list(record.stored)).astype(record.stored), what, code)
+    if code is not None:
+        job.target.restore_records(pd.DataFrame(columns=list(record.stored)).astype(record.stored),
+                                   what, code)
     theirs = _told(job.target, *found)
     there = set(zip(theirs.symbol, theirs.timeframe, strict=True))
-    rows = max(1, job.rows * len(HISTORY) // max(len(HISTORY), len(record.stored)))  # a set of many features is wide
+    # a set of many features is wide
+    rows = max(1, job.rows * len(HISTORY) // max(len(HISTORY), len(record.stored)))
     span = (start, end) if record.time == "ts" else (None, None)
     for group in _groups(mine.groupby(["symbol", "timeframe"], as_index=False).rows.sum(), rows):
         timeframe, spans = group.timeframe.iloc[0], [span]
@@ -225,9 +238,11 @@ def _copy_records(job: _Job, found: tuple, mine: pd.DataFrame, start, end) -> It
             of = (f[(f.symbol == group.symbol.iloc[0]) & (f.timeframe == timeframe)] for f in (mine, theirs))
             spans = _parted(pd.concat(of), rows, *span)
         known = any(key in there for key in zip(group.symbol, group.timeframe, strict=True))
-        for s, tally in _copy_group(job, group, spans, known).items(): yield job.kind.what, s, timeframe, tally
+        for s, tally in _copy_group(job, group, spans, known).items():
+            yield job.kind.what, s, timeframe, tally
 
-def _wanted(what: str, told: pd.DataFrame, symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> pd.DataFrame:
+def _wanted(what: str, told: pd.DataFrame, symbols: Sequence[str] | None,
+            timeframes: Sequence[str] | None) -> pd.DataFrame:
     "Of what there is of records, what is asked for; everyone's facts, and metrics of models, always."
     if what == "model_metrics": return told
     if symbols: told = told[told.symbol.isin([*symbols, *(["*"] if what == "facts" else [])])]
@@ -245,23 +260,30 @@ class CopyResult:
         "What is not the same on both sides."
         return self.series[self.series.status.isin(["refused", "differs"])]
 
-_LINE = {**dict.fromkeys(("what", "symbol", "timeframe"), "str"), **dict.fromkeys(("rows", "there", "copied"), "int64"),
+_LINE = {**dict.fromkeys(("what", "symbol", "timeframe"), "str"),
+         **dict.fromkeys(("rows", "there", "copied"), "int64"),
          **dict.fromkeys(("checksum", "status", "detail"), "str")}
 
 def _line(what: str, symbol: str, timeframe: str, tally: _Tally, merge: bool) -> tuple:
     "A tally as a line of the account."
     status = tally.status(merge)
-    why = {"refused": f"the destination holds {tally.against + tally.foreign} rows that the source does not: somebody wrote there; merge=True keeps both "
+    why = {"refused": f"the destination holds {tally.against + tally.foreign} rows that the source does not: "
+                      "somebody wrote there; merge=True keeps both "
                       "where none contradicts",
-           "differs": f"{tally.found} of {tally.rows} rows, checksum {tally.sums[1]:016x}, after copying"}.get(status, "")
+           "differs": f"{tally.found} of {tally.rows} rows, checksum {tally.sums[1]:016x}, after "
+                      "copying"}.get(status, "")
     if status == "refused": return what, symbol, timeframe, tally.seen, tally.there, 0, "", status, why
-    return what, symbol, timeframe, tally.rows, tally.there, tally.rows - tally.there, f"{tally.sums[0]:016x}", status, why
+    return (what, symbol, timeframe, tally.rows, tally.there,
+            tally.rows - tally.there, f"{tally.sums[0]:016x}", status, why)
 
-def _chosen(series: pd.DataFrame, every: pd.DataFrame, symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> pd.DataFrame:
+def _chosen(series: pd.DataFrame, every: pd.DataFrame, symbols: Sequence[str] | None,
+            timeframes: Sequence[str] | None) -> pd.DataFrame:
     "The series of bars that are asked for; a name that there is not, of whatever kind, is refused."
-    for field_, names, there in (("symbols", symbols, every.symbol), ("timeframes", timeframes, every.timeframe)):
+    for field_, names, there in (("symbols", symbols, every.symbol),
+                                 ("timeframes", timeframes, every.timeframe)):
         for name in names or ():
-            if name not in set(there): raise DataError(unknown(field_, name, sorted(set(there)), "the source"))
+            if name not in set(there):
+                raise DataError(unknown(field_, name, sorted(set(there)), "the source"))
     if symbols: series = series[series.symbol.isin(list(symbols))]
     return series[series.timeframe.isin(list(timeframes))] if timeframes else series
 
@@ -278,29 +300,35 @@ def _ends(series: pd.DataFrame, target: Store) -> tuple[pd.DataFrame, set]:
     found = theirs.reindex(keys)
     first, last = (found[c].reset_index(drop=True) for c in ("first", "last"))
     mine = series.reset_index(drop=True)
-    return mine.assign(first=mine["first"].where(~(first < mine["first"]), first), last=mine["last"].where(~(last > mine["last"]), last)), set(theirs.index)
+    return mine.assign(first=mine["first"].where(~(first < mine["first"]), first),
+                       last=mine["last"].where(~(last > mine["last"]), last)), set(theirs.index)
 
 # %% ../../nbs/warehouse/07_transfer.ipynb #c6edb071
 def copy_store(source: Store | str | Path,           # a store, its folder or its postgresql:// address
                target: Store | str | Path,           # another one; made if need be
                symbols: Sequence[str] | None = None, # None: all
                timeframes: Sequence[str] | None = None, # None: all
-               start=None,                           # earliest `ts` of bars, features and predictions, included; UTC without a zone
-               end=None,                             # latest `ts`, included; a plain date means that whole day
+               start=None, # earliest `ts` of bars, features and predictions, included; UTC without a zone
+               end=None, # latest `ts`, included; a plain date means that whole day
                merge: bool = False,                  # True: rows that only the destination has are no reason to refuse a series
-               rows: int = 1 << 18,                  # bars, or as much of records, that are in memory at a time, >= 1
+               rows: int = 1 << 18, # bars, or as much of records, that are in memory at a time, >= 1
                progress: Callable | None = None,     # called with (symbol, timeframe, rows so far, last `ts`)
                ) -> CopyResult:                          # what was done, series by series
-    "Copy bars, actions, what was set aside, facts, features, predictions and metrics, with all revisions; go on where a copy was broken off."
+    """Copy bars, actions, what was set aside, facts, features, predictions and metrics, with all revisions;
+    go on where a copy was broken off."""
     source, target = open_store(source), open_store(target)
-    if _place(source) == _place(target): raise DataError(must_be("target", "another store than the source", repr(target)))
-    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1: raise DataError(must_be("rows", "an integer >= 1", rows))
+    if _place(source) == _place(target):
+        raise DataError(must_be("target", "another store than the source", repr(target)))
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise DataError(must_be("rows", "an integer >= 1", rows))
     symbols = [symbols] if isinstance(symbols, str) else symbols
-    timeframes = [parse_timeframe(t) for t in ([timeframes] if isinstance(timeframes, str) else timeframes or ())]
+    timeframes = [parse_timeframe(t) for t in ([timeframes] if isinstance(timeframes, str) else timeframes
+                                               or ())]
     start, end = moment(start), moment(end, end=True)
     job, lines = _Job(source, target, rows, merge, progress or (lambda *_: None)), []
     bars, told = source.series(), {found: _told(source, *found) for found in source.record_sets()}
-    every = pd.concat([f[["symbol", "timeframe"]] for f in (bars, *(t for (what, *_), t in told.items() if what != "model_metrics"))])
+    every = pd.concat([f[["symbol", "timeframe"]]
+                       for f in (bars, *(t for (what, *_), t in told.items() if what != "model_metrics"))])
     series, there = _ends(_chosen(bars, every, symbols, timeframes), target)
     for group in _groups(series, rows):
         known = any(key in there for key in zip(group.symbol, group.timeframe, strict=True))
@@ -308,6 +336,9 @@ def copy_store(source: Store | str | Path,           # a store, its folder or it
         lines += [_line("bars", s, group.timeframe.iloc[0], t, merge) for s, t in tallies.items()]
     for what in _BESIDE: lines.append(_line(what, "", "", _copy_beside(job, what, symbols), merge))
     for found, mine in told.items():
-        lines += [_line(*line, merge) for line in _copy_records(job, found, _wanted(found[0], mine, symbols, timeframes), start, end)]
+        lines += [_line(*line, merge) for line in _copy_records(job,
+                                                                found, _wanted(found[0], mine, symbols,
+                                                                               timeframes), start, end)]
     found = pd.DataFrame(lines, columns=list(_LINE)).astype(_LINE)
-    return CopyResult(found.sort_values(["what", "symbol", "timeframe"], kind="stable", ignore_index=True), target.version())
+    return CopyResult(found.sort_values(["what", "symbol", "timeframe"], kind="stable", ignore_index=True),
+                      target.version())

@@ -22,7 +22,8 @@ from .migrations import check_revision, revisions, standing, upgrade
 from .postgres import LOCK, Server, grant_roles, server_error
 from ..sources.read_result import QUARANTINE
 from ..store.row_history import WriteResult, compare, missing_rows, new_unrevised, resolve, select_changes
-from ..store.store import (HISTORY, VALUE_TYPES, VALUES, check_history, check_kind, export_frame, query_bars, storable_bars,
+from ..store.store import (HISTORY, VALUE_TYPES, VALUES,
+                               check_history, check_kind, export_frame, query_bars, storable_bars,
                               with_values)
 from .timescale import aggregates_sql, check_timescale, compression_sql, hypertable_sql
 
@@ -32,7 +33,8 @@ _CLOSURE = {"stored": ("Warehouse",)} # see `mlfin.core.code_closure`
 # %% ../../nbs/warehouse/05_warehouse.ipynb #590ae41f
 _NUMBERS = VALUES[:-1]                                        # all but the mark of a repair
 _ROW = ["series", "ts", "known_at", "recorded_at", *VALUES]   # of `bars` and `past`; `version` besides
-_KINDS = {"series": "integer NOT NULL", **dict.fromkeys(("ts", "known_at", "recorded_at"), "timestamptz NOT NULL"),
+_KINDS = {"series": "integer NOT NULL",
+          **dict.fromkeys(("ts", "known_at", "recorded_at"), "timestamptz NOT NULL"),
           **dict.fromkeys(_NUMBERS, "double precision"), MARK: "text"}
 _COLUMNS = ", ".join(f'"{c}" {k}' for c, k in _KINDS.items())
 
@@ -59,15 +61,18 @@ def _part(values: dict[str, np.ndarray], absent: dict[str, bool], rows: np.ndarr
 
 def _packed(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[bytes]:
     "The columns of a frame for `COPY ... FROM STDIN (FORMAT binary)`, in some order of rows."
-    marks = [b"" if m is None or m != m else m.encode() for m in frame[MARK]] if frame[MARK].notna().any() else [b""] * len(frame)
-    values = {c: np.array(marks, dtype=object) if c == MARK else _micros(frame[c]) if frame[c].dtype.kind == "M" else frame[c].to_numpy() for c in names}
+    marks = [b"" if m is None or m != m else m.encode()
+             for m in frame[MARK]] if frame[MARK].notna().any() else [b""] * len(frame)
+    values = {c: np.array(marks, dtype=object) if c == MARK
+              else _micros(frame[c]) if frame[c].dtype.kind == "M" else frame[c].to_numpy() for c in names}
     layout = np.fromiter(map(len, marks), "int64", len(frame)) << 20
     floats = [c for c in names if values[c].dtype.kind == "f"]
     for i, c in enumerate(floats): layout |= np.isnan(values[c]).astype("int64") << i
     yield _SIGN
     for code in np.unique(layout):
         rows = np.flatnonzero(layout == code)
-        absent = dict.fromkeys(names, False) | {c: bool(code >> i & 1) for i, c in enumerate(floats)} | {MARK: code >> 20 == 0}
+        absent = dict.fromkeys(names, False) | {c: bool(code >> i & 1) for i,
+                                                c in enumerate(floats)} | {MARK: code >> 20 == 0}
         for some in np.array_split(rows, max(1, len(rows) // 100_000)): yield _part(values, absent, some)
     yield b"\xff\xff"
 
@@ -86,7 +91,8 @@ _MOMENTS = ("ts", "known_at", "recorded_at")
 _WIDE = {"series": ">i4", "seq": ">i8", **dict.fromkeys(_MOMENTS, ">i8")} # what is no float8
 
 def _arrays(message: bytes, kinds: Sequence[str]) -> list[np.ndarray]:
-    "The arrays of one tuple: a length, five words of header, and elements that each have their length in front."
+    """The arrays of one tuple: a length, five words of header, and elements that each have their length in
+    front."""
     at, found = 2, []
     for kind in kinds:
         size = int.from_bytes(message[at:at + 4], "big")
@@ -96,36 +102,44 @@ def _arrays(message: bytes, kinds: Sequence[str]) -> list[np.ndarray]:
     return found
 
 def _copy_out(cursor, select: str, parameters: dict, names: Sequence[str]) -> pd.DataFrame:
-    "What a question gives: a month of a series comes as one tuple of arrays, so that there is little to do for each row."
+    """What a question gives: a month of a series comes as one tuple of arrays, so that there is little to do
+    for each row."""
     grouped = ", ".join(f"array_agg({c})" for c in names)
     parts, kinds = [], [_WIDE.get(c, ">f8") for c in names]
-    with cursor.copy(f"COPY (SELECT {grouped} FROM ({select}) q GROUP BY series, date_trunc('month', ts)) TO STDOUT (FORMAT binary)", parameters) as copy:
+    with cursor.copy(f"COPY (SELECT {grouped} FROM ({select}) q GROUP BY series, date_trunc('month', ts)) TO "
+                     "STDOUT (FORMAT binary)", parameters) as copy:
         for n, message in enumerate(copy):
-            message = bytes(message)[len(_SIGN) if n == 0 else 0:]         # what comes first carries the signature
+            message = bytes(message)[len(_SIGN) if n == 0 else 0:] # what comes first carries the signature
             if len(message) > 2: parts.append(_arrays(message, kinds))
     def column(i, c):
         kind = np.dtype(kinds[i]).newbyteorder("=")
         plain = np.concatenate([part[i] for part in parts]).astype(kind) if parts else np.empty(0, kind)
-        return pd.DatetimeIndex((plain + _EPOCH).view("M8[us]")).tz_localize("UTC") if c in _MOMENTS else plain
+        return pd.DatetimeIndex((plain
+                                 + _EPOCH).view("M8[us]")).tz_localize("UTC") if c in _MOMENTS else plain
     return pd.DataFrame({c: column(i, c) for i, c in enumerate(names)}, copy=False)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #e29fa8c8
-def _rows(cursor, table: str, ids: Sequence[int], start, end, values: Sequence[str], more: str = "", **parameters) -> pd.DataFrame:
+def _rows(cursor, table: str, ids: Sequence[int], start, end,
+          values: Sequence[str], more: str = "", **parameters) -> pd.DataFrame:
     "Rows of some series in a period, with the moments of their arrival."
     numbers = [c for c in values if c != MARK]
     names = [*(["seq"] if table == "pushed" else []), "series", "ts", "known_at", "recorded_at", *numbers]
-    where = "series = ANY(%(ids)s)" + (" AND ts >= %(start)s" if start is not None else "") + (" AND ts <= %(end)s" if end is not None else "") + more
+    where = "series = ANY(%(ids)s)" + (" AND ts >= %(start)s" if start is not None
+                                       else "") + (" AND ts <= %(end)s" if end is not None else "") + more
     given = dict(ids=list(map(int, ids)), start=start, end=end, **parameters)
     shown = ", ".join(f"coalesce({c}, 'NaN') AS {c}" if c in numbers else c for c in names)
     found = _copy_out(cursor, f"SELECT {shown} FROM mlfin.{table} WHERE {where}", given, names)
     if MARK not in values: return found
-    cursor.execute(f"SELECT series, ts, recorded_at, {MARK} FROM mlfin.{table} WHERE {MARK} IS NOT NULL AND {where}", given)
+    cursor.execute(f"SELECT series, ts, recorded_at, {MARK} FROM mlfin.{table} WHERE {MARK} IS NOT NULL AND "
+                   f"{where}", given)
     if not (marks := cursor.fetchall()): return _unmarked(found)
     marked = pd.DataFrame(marks, columns=["series", "ts", "recorded_at", MARK])
     for c in ("ts", "recorded_at"): marked[c] = pd.to_datetime(marked[c], utc=True).astype(TIME)
-    return found.merge(marked.astype({"series": found.series.dtype, MARK: "str"}), on=["series", "ts", "recorded_at"], how="left")
+    return found.merge(marked.astype({"series": found.series.dtype, MARK: "str"}),
+                       on=["series", "ts", "recorded_at"], how="left")
 
-def _unmarked(rows: pd.DataFrame) -> pd.DataFrame: return rows.assign(**{MARK: pd.Series([None], dtype="str").reindex(rows.index)})
+def _unmarked(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(**{MARK: pd.Series([None], dtype="str").reindex(rows.index)})
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #2955f23b
 def _named(rows: pd.DataFrame, names: dict[int, tuple[str, str]]) -> pd.DataFrame:
@@ -143,12 +157,16 @@ def _named(rows: pd.DataFrame, names: dict[int, tuple[str, str]]) -> pd.DataFram
     def texts(i):
         words = pa.array([names[s][i] for s in order], pa.large_string()).take(pa.array(rank))
         return pd.Series(pd.array(words, dtype="str"))
-    return pd.DataFrame({"symbol": texts(0), "timeframe": texts(1), **{c: rows[c] for c in rows if c != "series"}}, copy=False)
+    return pd.DataFrame({"symbol": texts(0), "timeframe": texts(1),
+                         **{c: rows[c] for c in rows if c != "series"}}, copy=False)
 
-def _series_of(cursor, timeframe: str | None = None, symbols: Sequence[str] | None = None) -> dict[int, tuple[str, str]]:
+def _series_of(cursor, timeframe: str | None = None,
+               symbols: Sequence[str] | None = None) -> dict[int, tuple[str, str]]:
     "Numbers of series and their names."
-    cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series WHERE (%(t)s::text IS NULL OR timeframe = %(t)s) "
-                   "AND (%(s)s::text[] IS NULL OR symbol = ANY(%(s)s))", dict(t=timeframe, s=None if symbols is None else list(symbols)))
+    cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series WHERE (%(t)s::text IS NULL OR timeframe = "
+                   "%(t)s) "
+                   "AND (%(s)s::text[] IS NULL OR symbol = ANY(%(s)s))",
+                   dict(t=timeframe, s=None if symbols is None else list(symbols)))
     return {i: (symbol, frame) for i, symbol, frame in cursor.fetchall()}
 
 def _standing(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFrame:
@@ -177,7 +195,8 @@ def _absent(cursor, symbol: str, timeframe: str) -> DataError:
 def _pushed(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFrame | None:
     "Pushed rows of some series in a period; None where nothing at all is pushed, as nearly always."
     cursor.execute("SELECT EXISTS (SELECT FROM mlfin.pushed)")
-    return _named(_rows(cursor, "pushed", list(names), start, end, VALUES), names) if cursor.fetchone()[0] else None
+    return _named(_rows(cursor, "pushed", list(names), start, end, VALUES),
+                  names) if cursor.fetchone()[0] else None
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #b0f921c0
 _FEW = 64           # series that are read one after the other
@@ -192,23 +211,34 @@ def _agg(c: str) -> str:
 
 def _statement(few: bool, start, end, columns: Sequence[str]) -> str:
     "The one statement; it gives nothing where pushed bars wait."
-    within = "b.series = s.id" + (" AND ts >= %(start)s" if start is not None else "") + (" AND ts <= %(end)s" if end is not None else "")
-    found, given = ", ".join(map(_agg, ["ts", "known_at", *columns])), "s.timeframe = %(timeframe)s AND NOT EXISTS (SELECT FROM mlfin.pushed)"
+    within = "b.series = s.id" + (" AND ts >= %(start)s" if start is not None
+                                  else "") + (" AND ts <= %(end)s" if end is not None else "")
+    found, given = ", ".join(map(_agg,
+                                 ["ts", "known_at",
+                                  *columns])), "s.timeframe = %(timeframe)s AND NOT EXISTS (SELECT FROM mlfin.pushed)"
     given += " AND (%(symbols)s::text[] IS NULL OR s.symbol = ANY(%(symbols)s))"
-    if not few: return f"SELECT s.symbol, {found} FROM mlfin.series s LEFT JOIN mlfin.bars b ON {within} WHERE {given} GROUP BY s.symbol, b.tableoid"
-    pieces = ("SELECT %(first)s::timestamptz + n * %(step)s::interval AS low, %(first)s::timestamptz + (n + 1) * %(step)s::interval AS high "
+    if not few:
+        return (f"SELECT s.symbol, {found} FROM mlfin.series s LEFT JOIN mlfin.bars b ON {within} WHERE "
+                f"{given} GROUP BY s.symbol, b.tableoid")
+    pieces = ("SELECT %(first)s::timestamptz + n * %(step)s::interval AS low, %(first)s::timestamptz + (n + "
+              "1) * %(step)s::interval AS high "
               "FROM generate_series(0, %(n)s) n")
     if start is None: # from the first bar of a series
-        pieces = ("SELECT low, low + %(step)s::interval AS high FROM (SELECT min(ts) AS first, max(ts) AS last FROM mlfin.bars b WHERE " + within + ") r, "
+        pieces = ("SELECT low, low + %(step)s::interval AS high FROM (SELECT min(ts) AS first, max(ts) AS "
+                  "last FROM mlfin.bars b WHERE " + within + ") r, "
                   "generate_series(r.first, r.last, %(step)s::interval) low")
-    return (f"SELECT s.symbol, a.* FROM mlfin.series s LEFT JOIN LATERAL ({pieces}) p ON true LEFT JOIN LATERAL "
-            f"(SELECT {found} FROM mlfin.bars b WHERE {within} AND ts >= p.low AND ts < p.high) a ON true WHERE {given}")
+    return (f"SELECT s.symbol, a.* FROM mlfin.series s LEFT JOIN LATERAL ({pieces}) p ON true LEFT JOIN "
+            "LATERAL "
+            f"(SELECT {found} FROM mlfin.bars b WHERE {within} AND ts >= p.low AND ts < p.high) a ON true "
+            f"WHERE {given}")
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #72fb5c26
 def _array(data: bytes, kind: str) -> np.ndarray:
-    "The numbers of an array: five words of header, and elements that each have their length in front, -1 for none."
+    """The numbers of an array: five words of header, and elements that each have their length in front, -1
+    for none."""
     layout = np.dtype([("n", ">i4"), ("v", kind)])
-    if not int.from_bytes(data[4:8], "big"): return np.frombuffer(data, layout, (len(data) - 20) // layout.itemsize, 20)["v"]
+    if not int.from_bytes(data[4:8], "big"):
+        return np.frombuffer(data, layout, (len(data) - 20) // layout.itemsize, 20)["v"]
     found, at = np.full(int.from_bytes(data[12:16], "big"), np.nan), 20
     for i in range(len(found)):
         size = int.from_bytes(data[at:at + 4], "big", signed=True)
@@ -228,10 +258,12 @@ def _pieces(cursor, statement: str, given: dict) -> list[tuple]:
     return list(cursor.stream(statement, given, binary=True))
 
 def _usual(store, symbols, timeframe: str, start, end, columns: Sequence[str]) -> pd.DataFrame | None:
-    "The bars as they are now; None where that takes more: pushed bars, marks of repair, a symbol that is not there."
+    """The bars as they are now; None where that takes more: pushed bars, marks of repair, a symbol that is
+    not there."""
     step = max(1, int(_PIECE * timeframe_delta(timeframe) / pd.Timedelta("365D")))
     last = min(t for t in (end, pd.Timestamp.now("UTC") + pd.Timedelta("1D")) if t is not None)
-    given = dict(timeframe=timeframe, symbols=None if symbols is None else list(symbols), start=start, end=end, first=start, step=f"{step} years",
+    given = dict(timeframe=timeframe, symbols=None if symbols is None else list(symbols),
+                 start=start, end=end, first=start, step=f"{step} years",
                  n=0 if start is None else max(0, (last.year - start.year) // step + 1))
     def question(cursor):
         if not store.made(cursor): return None
@@ -240,10 +272,12 @@ def _usual(store, symbols, timeframe: str, start, end, columns: Sequence[str]) -
     found = store.server.ask(question)
     if not found or (symbols and not set(symbols) <= {row[0] for row in found}): return None
     if MARK in columns and any(row[3 + list(columns).index(MARK)] for row in found): return None
-    return _joined([row for row in found if row[1] and not any(row[1][4:8])], timeframe, columns) # a series without bars gives none, or one that is null
+    # a series without bars gives none, or one that is null
+    return _joined([row for row in found if row[1] and not any(row[1][4:8])], timeframe, columns)
 
 def _few(cursor, timeframe: str) -> bool:
-    return cursor.execute("SELECT count(*) FROM (SELECT FROM mlfin.series WHERE timeframe = %s LIMIT %s) q", (timeframe, _FEW + 1)).fetchone()[0] <= _FEW
+    return cursor.execute("SELECT count(*) FROM (SELECT FROM mlfin.series WHERE timeframe = %s LIMIT %s) q",
+                          (timeframe, _FEW + 1)).fetchone()[0] <= _FEW
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #0ddd4cab
 def _joined(pieces: list[tuple], timeframe: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -254,66 +288,85 @@ def _joined(pieces: list[tuple], timeframe: str, columns: Sequence[str]) -> pd.D
     parts = sorted((p for p in parts if len(p[1])), key=lambda p: (p[0], p[1][0]))
     sizes, n = [len(p[1]) for p in parts], sum(len(p[1]) for p in parts)
     def moments(i):
-        plain = np.concatenate([p[1] if i == 1 else _array(p[2][i], ">i8") for p in parts], dtype="int64") if parts else np.empty(0, "int64")
+        plain = np.concatenate([p[1] if i == 1 else _array(p[2][i], ">i8") for p in parts],
+                               dtype="int64") if parts else np.empty(0, "int64")
         plain += _EPOCH
         return pd.DatetimeIndex(plain.view("M8[us]")).tz_localize("UTC")
     def numbers(i):
         if all(p[2][i] is None for p in parts): return np.full(n, np.nan)
-        return np.concatenate([np.full(len(p[1]), np.nan) if p[2][i] is None else _array(p[2][i], ">f8") for p in parts], dtype="float64")
+        return np.concatenate([np.full(len(p[1]), np.nan) if p[2][i] is None
+                               else _array(p[2][i], ">f8") for p in parts], dtype="float64")
     def texts(words, index):
         return pd.Series(pd.array(pa.array(words, pa.large_string()).take(pa.array(index)), dtype="str"))
-    values = {c: pd.array(pa.nulls(n, pa.large_string()), dtype="str") if c == MARK else numbers(i) for i, c in enumerate(columns, 3)}
+    values = {c: pd.array(pa.nulls(n, pa.large_string()), dtype="str") if c == MARK else numbers(i) for i,
+              c in enumerate(columns, 3)}
     names = [p[0] for p in parts] or [""]
-    made = pd.DataFrame({"symbol": texts(names, np.repeat(np.arange(len(parts)), sizes)), "timeframe": texts([timeframe], np.zeros(n, "int64")),
+    made = pd.DataFrame({"symbol": texts(names, np.repeat(np.arange(len(parts)), sizes)),
+                         "timeframe": texts([timeframe], np.zeros(n, "int64")),
                          "ts": moments(1), "known_at": moments(2), **values}, copy=False)
-    ts, rank = made.ts.array.asi8, np.repeat(np.unique(names, return_inverse=True)[1], sizes) if parts else np.empty(0, "int64")
+    ts, rank = made.ts.array.asi8, np.repeat(np.unique(names, return_inverse=True)[1],
+                                             sizes) if parts else np.empty(0, "int64")
     late, same = np.diff(ts) < 0, np.diff(rank) == 0
     return made if not (late & same).any() else made.take(np.lexsort((ts, rank))).reset_index(drop=True)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #8c3c100f
-def _series_asked(store, symbols, timeframe: str, version: int | None) -> tuple[dict[int, tuple[str, str]], bool] | None:
+def _series_asked(store, symbols, timeframe: str,
+                  version: int | None) -> tuple[dict[int, tuple[str, str]], bool] | None:
     "Series that a query names, and whether pushed bars wait; None where nothing was written yet."
     def question(cursor):
         if not store.made(cursor): return None
         if version is not None: _check_version(cursor, version)
         names = _series_of(cursor, timeframe, symbols)
-        if symbols and (lost := sorted(set(symbols) - {s for s, _ in names.values()})): raise _absent(cursor, lost[0], timeframe)
-        return names, version is None and cursor.execute("SELECT EXISTS (SELECT FROM mlfin.pushed)").fetchone()[0]
+        if symbols and (lost := sorted(set(symbols) - {s for s, _ in names.values()})):
+            raise _absent(cursor, lost[0], timeframe)
+        return names, version is None and cursor.execute("SELECT EXISTS (SELECT FROM "
+                                                         "mlfin.pushed)").fetchone()[0]
     found = store.server.ask(question, version)
     if found is not None: return found
     if version is not None: raise DataError(must_be("version", "left out: nothing was written yet", version))
-    if symbols: raise DataError(must_be("symbol", f"one that the warehouse has {timeframe} bars of", symbols[0], hint="ingest it first."))
+    if symbols:
+        raise DataError(must_be("symbol", f"one that the warehouse has {timeframe} bars of",
+                                symbols[0], hint="ingest it first."))
 
-def _raw(store, symbols, timeframe: str, start, end, as_of, version: int | None, columns: list[str]) -> pd.DataFrame:
+def _raw(store, symbols, timeframe: str, start, end, as_of,
+         version: int | None, columns: list[str]) -> pd.DataFrame:
     "Bars that a query names, one row a key."
-    if as_of is None and version is None and (rows := _usual(store, symbols, timeframe, start, end, columns)) is not None: return rows
+    if as_of is None and version is None and (rows := _usual(store, symbols,
+                                                             timeframe, start, end, columns)) is not None:
+        return rows
     if (found := _series_asked(store, symbols, timeframe, version)) is None:
         return with_values(pd.DataFrame(columns=BAR_COLUMNS).astype(_BAR_TYPES))[[*KEY, "known_at", *columns]]
     names, waits = found
     values, older = VALUES if waits else columns, "" if version is None else " AND version <= %(version)s"
-    with store.server.transaction(version=version) as cursor:              # what it sees is settled by its first statement
+    with store.server.transaction(version=version) as cursor: # what it sees is settled by its first statement
         rows = stands = _rows(cursor, "bars", list(names), start, end, values, older, version=version)
         if as_of is not None or version is not None:
-            rows = pd.concat([rows, _rows(cursor, "past", list(names), start, end, values, older, version=version)], ignore_index=True)
+            rows = pd.concat([rows, _rows(cursor, "past", list(names),
+                                          start, end, values, older, version=version)], ignore_index=True)
         pushed = _pushed(cursor, names, start, end) if version is None else None
     come = pushed is not None and len(pushed) > 0
     if come and not waits: return _raw(store, symbols, timeframe, start, end, as_of, version, columns)
     rows = _named(rows, names)
     if come:
-        stands = _named(stands[stands.ts.between(pushed.ts.min(), pushed.ts.max())].reset_index(drop=True), names)
-        rows = pd.concat([rows, select_changes(stands, pushed.sort_values("seq").drop(columns="seq"), KEY, VALUES)[0]], ignore_index=True)
+        stands = _named(stands[stands.ts.between(pushed.ts.min(), pushed.ts.max())].reset_index(drop=True),
+                        names)
+        rows = pd.concat([rows, select_changes(stands, pushed.sort_values("seq").drop(columns="seq"),
+                                               KEY, VALUES)[0]], ignore_index=True)
     rows = rows if as_of is None and version is None and not come else resolve(rows, KEY, as_of)
     return rows[[*KEY, "known_at", *columns]]
 
-_BAR_TYPES = dict.fromkeys(BAR_COLUMNS, "float64") | {"symbol": "str", "timeframe": "str", "ts": TIME, "known_at": TIME}
+_BAR_TYPES = dict.fromkeys(BAR_COLUMNS, "float64") | {"symbol": "str",
+                                                      "timeframe": "str", "ts": TIME, "known_at": TIME}
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #57ee8b22
 def _numbered(cursor, rows: pd.DataFrame) -> dict[int, tuple[str, str]]:
     "The series of some rows, made where they are new."
     keys = rows[["symbol", "timeframe"]].drop_duplicates()
     given = dict(s=keys.symbol.tolist(), t=keys.timeframe.tolist())
-    cursor.execute("INSERT INTO mlfin.series (symbol, timeframe) SELECT * FROM unnest(%(s)s::text[], %(t)s::text[]) ON CONFLICT DO NOTHING", given)
-    cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series JOIN unnest(%(s)s::text[], %(t)s::text[]) AS k (s, t) "
+    cursor.execute("INSERT INTO mlfin.series (symbol, timeframe) SELECT * FROM unnest(%(s)s::text[], "
+                   "%(t)s::text[]) ON CONFLICT DO NOTHING", given)
+    cursor.execute("SELECT id, symbol, timeframe FROM mlfin.series JOIN unnest(%(s)s::text[], %(t)s::text[]) "
+                   "AS k (s, t) "
                    "ON symbol = s AND timeframe = t", given)
     return {i: (symbol, frame) for i, symbol, frame in cursor.fetchall()}
 
@@ -340,7 +393,8 @@ def _replace(cursor, rows: pd.DataFrame, names: Sequence[str]) -> None:
     cursor.execute("CREATE UNIQUE INDEX ON fresh (series, ts)")
     cursor.execute("ANALYZE fresh")
     shown = _quoted(names, "b.")
-    cursor.execute(f"WITH gone AS (DELETE FROM mlfin.bars b USING fresh f WHERE b.series = f.series AND b.ts = f.ts RETURNING {shown}) "
+    cursor.execute("WITH gone AS (DELETE FROM mlfin.bars b USING fresh f WHERE b.series = f.series AND b.ts "
+                   f"= f.ts RETURNING {shown}) "
                    f"INSERT INTO mlfin.past ({columns}) SELECT * FROM gone")
     cursor.execute(f"INSERT INTO mlfin.bars ({columns}) SELECT {columns} FROM fresh")
     cursor.execute("DROP TABLE fresh")
@@ -348,10 +402,13 @@ def _replace(cursor, rows: pd.DataFrame, names: Sequence[str]) -> None:
 def _add_bars(cursor, rows: pd.DataFrame, unique: bool) -> WriteResult:
     "Add what is new or revised; needs to be alone."
     names, version = _numbered(cursor, rows), _current(cursor)
-    cursor.execute("SELECT EXISTS (SELECT FROM mlfin.bars WHERE series = ANY(%s) AND ts BETWEEN %s AND %s)", (list(names), rows.ts.min(), rows.ts.max()))
+    cursor.execute("SELECT EXISTS (SELECT FROM mlfin.bars WHERE series = ANY(%s) AND ts BETWEEN %s AND %s)",
+                   (list(names), rows.ts.min(), rows.ts.max()))
     there = cursor.fetchone()[0]
     if not there and unique: fresh, counts = rows, (len(rows), 0, 0)
-    else: fresh, counts = select_changes(_standing(cursor, names, rows.ts.min(), rows.ts.max()), rows, KEY, VALUES)
+    else:
+        fresh, counts = select_changes(_standing(cursor, names, rows.ts.min(), rows.ts.max()),
+                                       rows, KEY, VALUES)
     if fresh.empty: return WriteResult(*counts, version)
     _room(cursor, fresh.ts)
     columns = [*_ROW, "version"]
@@ -361,35 +418,43 @@ def _add_bars(cursor, rows: pd.DataFrame, unique: bool) -> WriteResult:
     last = fresh if early is None else fresh[~early]
     if counts[1]: _replace(cursor, last, columns)
     else: _copy_in(cursor, "mlfin.bars", last, columns)
-    if unique: _note_written(cursor, names, fresh, version + 1)            # what is folded was noted when it was pushed
-    cursor.execute("INSERT INTO mlfin.versions VALUES (%s, %s, 'WRITE', %s, %s)", (version + 1, pd.Timestamp.now("UTC").to_pydatetime(), counts[0], counts[1]))
+    if unique: _note_written(cursor, names, fresh, version + 1) # what is folded was noted when it was pushed
+    cursor.execute("INSERT INTO mlfin.versions VALUES (%s, %s, 'WRITE', %s, %s)",
+                   (version + 1, pd.Timestamp.now("UTC").to_pydatetime(), counts[0], counts[1]))
     return WriteResult(*counts, version + 1)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #c0de17c2
-_FROM_BAR = " AND ".join(f"f.numbers[g.bar_{c}] = coalesce(q.{c}, 'NaN')" for c in ("open", "high", "low", "close", "volume", "spread"))
+_FROM_BAR = " AND ".join(f"f.numbers[g.bar_{c}] = coalesce(q.{c}, 'NaN')"
+                         for c in ("open", "high", "low", "close", "volume", "spread"))
 _CORRECTED = f"""WITH came AS MATERIALIZED (SELECT q.* FROM mlfin.{{table}} q WHERE {{which}}),
     reach AS MATERIALIZED (SELECT i.series, g.*, (SELECT max(f.ts) FROM mlfin.features f WHERE f.feature_set = g.id AND f.series = i.series) AS last
         FROM (SELECT DISTINCT series FROM came) i JOIN mlfin.series s ON s.id = i.series AND s.timeframe = '1m' CROSS JOIN mlfin.flat_sets g)
     INSERT INTO mlfin.corrected SELECT DISTINCT g.id, q.series, q.ts FROM came q JOIN reach g ON g.series = q.series AND q.ts <= g.last
     LEFT JOIN mlfin.features f ON f.feature_set = g.id AND f.series = q.series AND f.ts = q.ts WHERE NOT coalesce({_FROM_BAR}, false)
     ORDER BY 1, 2, 3 ON CONFLICT (feature_set, series, ts) DO UPDATE SET ts = excluded.ts""" # an update, so that who settles it waits for this transaction
-_NEWEST = "NOT EXISTS (SELECT FROM mlfin.pushed n WHERE n.series = q.series AND n.ts = q.ts AND n.seq > q.seq)"
+_NEWEST = ("NOT EXISTS (SELECT FROM mlfin.pushed n WHERE n.series = q.series AND n.ts = q.ts AND n.seq > "
+           "q.seq)")
 _FEATURED = """SELECT f.series, max(f.ts) FROM unnest(%s::integer[]) i CROSS JOIN mlfin.flat_sets g JOIN mlfin.features f
     ON f.feature_set = g.id AND f.series = i AND f.ts >= %s GROUP BY f.series"""
 
-def _last_pushed(cursor) -> int: return cursor.execute("SELECT coalesce(max(seq), 0) FROM mlfin.pushed").fetchone()[0]
+def _last_pushed(cursor) -> int:
+    return cursor.execute("SELECT coalesce(max(seq), 0) FROM mlfin.pushed").fetchone()[0]
 
 def _note_pushed(cursor, after: int, rows: pd.DataFrame) -> None:
-    "Note which bars that were pushed after a number are corrections; most rows are of no minute bars, or are the newest of their series."
+    """Note which bars that were pushed after a number are corrections; most rows are of no minute bars, or
+    are the newest of their series."""
     if (rows.timeframe == "1m").any():
         cursor.execute(_CORRECTED.format(table="pushed", which=f"q.seq > %s AND {_NEWEST}"), (after,))
 
 def _note_written(cursor, names: dict[int, tuple[str, str]], rows: pd.DataFrame, version: int) -> None:
-    "Note which bars of a version are corrections; only where their series have features at or after the first of them."
+    """Note which bars of a version are corrections; only where their series have features at or after the
+    first of them."""
     minute = [i for i, (_, timeframe) in names.items() if timeframe == "1m"]
     if not minute or not (found := cursor.execute(_FEATURED, (minute, rows.ts.min())).fetchall()): return
     given = [i for i, _ in found], rows.ts.min(), max(ts for _, ts in found), version
-    cursor.execute(_CORRECTED.format(table="bars", which="q.series = ANY(%s) AND q.ts BETWEEN %s AND %s AND q.version = %s"), given)
+    cursor.execute(_CORRECTED.format(table="bars",
+                                     which="q.series = ANY(%s) AND q.ts BETWEEN %s AND %s AND q.version = "
+                                           "%s"), given)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #8e0d3875
 def _fold(cursor) -> WriteResult:
@@ -398,13 +463,15 @@ def _fold(cursor) -> WriteResult:
     ids = [i for (i,) in cursor.fetchall()]
     if not ids: return WriteResult(0, 0, 0, _current(cursor))
     names = {i: name for i, name in _series_of(cursor).items() if i in set(ids)}
-    rows = _named(_rows(cursor, "pushed", ids, None, None, VALUES), names).sort_values("seq", ignore_index=True)
+    rows = _named(_rows(cursor, "pushed", ids, None, None, VALUES),
+                  names).sort_values("seq", ignore_index=True)
     done = _add_bars(cursor, rows.drop(columns="seq"), False)
     cursor.execute("DELETE FROM mlfin.pushed WHERE seq = ANY(%s)", (rows.seq.tolist(),))
     return done
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #b0d44464
-_SMALL = {"actions": (["symbol", "ex_date", "kind"], ["value", "to"], {**ACTIONS, "to": "str", "recorded_at": TIME}),
+_SMALL = {"actions": (["symbol", "ex_date", "kind"], ["value", "to"],
+                      {**ACTIONS, "to": "str", "recorded_at": TIME}),
           "quarantine": (["origin", "row", "reason", "raw"], [], {**QUARANTINE, "recorded_at": TIME})} # key, values, dtypes
 
 def _small(cursor, name: str, where: str = "true", *given) -> pd.DataFrame:
@@ -412,15 +479,21 @@ def _small(cursor, name: str, where: str = "true", *given) -> pd.DataFrame:
     kinds = _SMALL[name][2]
     cursor.execute(f"SELECT {_quoted(kinds)} FROM mlfin.{name} WHERE {where}", given)
     found = pd.DataFrame(cursor.fetchall(), columns=list(kinds), dtype="object")
-    for c, kind in kinds.items(): found[c] = pd.to_datetime(found[c], utc=True).astype(TIME) if kind == TIME else found[c].astype(kind)
+    for c, kind in kinds.items():
+        found[c] = pd.to_datetime(found[c], utc=True).astype(TIME) if kind == TIME else found[c].astype(kind)
     return found
 
 def _put_small(cursor, name: str, rows: pd.DataFrame, place: str | None = None) -> None:
     "Add rows to a small table."
     kinds = _SMALL[name][2]
-    def plain(v): return None if v is pd.NaT or v is pd.NA or v is None or v != v else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
-    if len(rows): cursor.executemany(f"INSERT INTO {place or f'mlfin.{name}'} ({_quoted(kinds)}) VALUES ({', '.join(['%s'] * len(kinds))})",
-                                     [tuple(map(plain, row)) for row in rows[list(kinds)].astype("object").itertuples(index=False)])
+    def plain(v):
+        return (None if v is pd.NaT or v is pd.NA or v is None
+                or v != v else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v)
+    if len(rows):
+        cursor.executemany(f"INSERT INTO {place or f'mlfin.{name}'} ({_quoted(kinds)}) VALUES "
+                           f"({', '.join(['%s'] * len(kinds))})",
+                                     [tuple(map(plain, row))
+                                      for row in rows[list(kinds)].astype("object").itertuples(index=False)])
 
 def _add_small(store, name: str, rows: pd.DataFrame, where: str, *given) -> WriteResult:
     "Add what is new or revised among rows; a revision is known when it arrives."
@@ -429,11 +502,14 @@ def _add_small(store, name: str, rows: pd.DataFrame, where: str, *given) -> Writ
     store.make()
     with store.server.transaction("writes") as cursor:
         stored = _small(cursor, name, where, *given)
-        new, revised = compare(resolve(stored, key) if "known_at" in kinds else stored.drop_duplicates(key), rows, key, values)
+        new, revised = compare(resolve(stored, key) if "known_at" in kinds else stored.drop_duplicates(key),
+                               rows, key, values)
         arrival = pd.Timestamp.now("UTC").as_unit("us")
         if len(stored): arrival = max(arrival, stored.recorded_at.max() + pd.Timedelta(microseconds=1))
         fresh = rows.assign(recorded_at=arrival)
-        if "known_at" in kinds: fresh["known_at"] = fresh.known_at.mask(pd.Series(revised, index=fresh.index), fresh.known_at.clip(lower=arrival)).astype(TIME)
+        if "known_at" in kinds:
+            fresh["known_at"] = fresh.known_at.mask(pd.Series(revised, index=fresh.index),
+                                                    fresh.known_at.clip(lower=arrival)).astype(TIME)
         _put_small(cursor, name, fresh[new | revised])
         return WriteResult(int(new.sum()), int(revised.sum()), int((~new & ~revised).sum()), _current(cursor))
 
@@ -449,7 +525,8 @@ class _Asides:
         "Actions; with `as_of`, only those known at that moment."
         with self.server.transaction() as cursor:
             if not self.made(cursor): return as_actions([])
-            rows = _small(cursor, "actions", *(() if symbols is None else ("symbol = ANY(%s)", list(symbols))))
+            rows = _small(cursor, "actions",
+                          *(() if symbols is None else ("symbol = ANY(%s)", list(symbols))))
         return as_actions(resolve(rows, _SMALL["actions"][0], moment(as_of)).drop(columns="recorded_at"))
 
     def write_quarantine(self, quarantine: pd.DataFrame) -> WriteResult:
@@ -463,12 +540,14 @@ class _Asides:
         with self.server.transaction() as cursor:
             if not self.made(cursor): return pd.DataFrame(columns=list(QUARANTINE)).astype(QUARANTINE)
             rows = _small(cursor, "quarantine", *(() if origin is None else ("origin = %s", origin)))
-        return rows.sort_values(key, kind="stable").drop_duplicates(key)[list(QUARANTINE)].reset_index(drop=True)
+        return rows.sort_values(key,
+                                kind="stable").drop_duplicates(key)[list(QUARANTINE)].reset_index(drop=True)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #f43bce2e
 def _all_bars(cursor, names: dict[int, tuple[str, str]], start, end) -> pd.DataFrame:
     "All rows of some series in a period, sorted by key and arrival."
-    rows = pd.concat([_rows(cursor, table, list(names), start, end, VALUES) for table in ("past", "bars")], ignore_index=True)
+    rows = pd.concat([_rows(cursor, table, list(names), start, end, VALUES) for table in ("past", "bars")],
+                     ignore_index=True)
     return _named(rows, names).sort_values([*KEY, "recorded_at"], kind="stable", ignore_index=True)
 
 def _history(store, symbols, timeframe: str, start, end) -> pd.DataFrame:
@@ -478,8 +557,10 @@ def _history(store, symbols, timeframe: str, start, end) -> pd.DataFrame:
         if not names: return pd.DataFrame(columns=HISTORY).astype(_HISTORY)
         rows, pushed = _all_bars(cursor, names, start, end), _pushed(cursor, names, start, end)
     if pushed is None or pushed.empty: return rows
-    more = select_changes(rows.drop_duplicates(KEY, keep="last"), pushed.sort_values("seq")[list(rows)], KEY, VALUES)[0]
-    return pd.concat([rows, more], ignore_index=True).sort_values([*KEY, "recorded_at"], kind="stable", ignore_index=True)
+    more = select_changes(rows.drop_duplicates(KEY, keep="last"),
+                          pushed.sort_values("seq")[list(rows)], KEY, VALUES)[0]
+    return pd.concat([rows, more], ignore_index=True).sort_values([*KEY, "recorded_at"],
+                                                                  kind="stable", ignore_index=True)
 
 _HISTORY = {"symbol": "str", "timeframe": "str", **dict.fromkeys(HISTORY[2:5], TIME), **VALUE_TYPES}
 
@@ -490,7 +571,8 @@ def _history_small(store, what: str, symbols) -> pd.DataFrame:
         if not store.made(cursor): return pd.DataFrame(columns=list(kinds)).astype(kinds)
         rows = _small(cursor, what, *(() if symbols is None else ("symbol = ANY(%s)", list(symbols))))
     rows = rows.sort_values([*key, "recorded_at"], kind="stable")
-    return rows.drop_duplicates([*key, "recorded_at"] if values else key, keep="last" if values else "first").reset_index(drop=True)
+    return rows.drop_duplicates([*key, "recorded_at"] if values else key,
+                                keep="last" if values else "first").reset_index(drop=True)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #941b3d73
 def _restore_bars(cursor, rows: pd.DataFrame) -> WriteResult:
@@ -501,14 +583,16 @@ def _restore_bars(cursor, rows: pd.DataFrame) -> WriteResult:
     if fresh.empty: return WriteResult(*counts, version)
     _room(cursor, fresh.ts)
     both = pd.concat([stored[[*KEY, "recorded_at"]], fresh[[*KEY, "recorded_at"]]], ignore_index=True)
-    last = ~both.sort_values("recorded_at", kind="stable").duplicated(KEY, keep="last").sort_index()[len(stored):].to_numpy()
+    last = ~both.sort_values("recorded_at",
+                             kind="stable").duplicated(KEY, keep="last").sort_index()[len(stored):].to_numpy()
     columns = [*_ROW, "version"]
     fresh = _with_numbers(fresh, names).assign(version=version + 1)
     if not last.all(): _copy_in(cursor, "mlfin.past", fresh[~last], columns)
     if len(stored) and last.any(): _replace(cursor, fresh[last], columns)
     elif last.any(): _copy_in(cursor, "mlfin.bars", fresh[last], columns)
     if last.any(): _note_written(cursor, names, fresh[last], version + 1)
-    cursor.execute("INSERT INTO mlfin.versions VALUES (%s, now(), 'RESTORE', %s, %s)", (version + 1, *counts[:2]))
+    cursor.execute("INSERT INTO mlfin.versions VALUES (%s, now(), 'RESTORE', %s, %s)",
+                   (version + 1, *counts[:2]))
     return WriteResult(*counts, version + 1)
 
 def _restore_small(cursor, what: str, rows: pd.DataFrame) -> WriteResult:
@@ -529,7 +613,7 @@ class _Moves:
     def history(self, what: str = "bars",                    # or "actions", "quarantine"
                 symbols: Sequence[str] | None = None,        # None: all; unknown ones have no rows
                 timeframe: str = "1d",                       # of bars: canonical name or alias
-                start=None,                                  # of bars: earliest and latest `ts`, UTC, both included
+                start=None, # of bars: earliest and latest `ts`, UTC, both included
                 end=None,
                 ) -> pd.DataFrame:                           # with recorded_at, sorted by key and arrival
         "Every row that there is, with those that others revise."
@@ -562,10 +646,11 @@ class _Waits:
     "What was pushed and is not in the table yet."
     def waiting(self, timeframe: str,        # canonical name
                 before: pd.Timestamp,        # only bars that opened earlier, UTC
-                ) -> pd.DataFrame:           # symbol, ts and the numbers of a bar, the newest of each key, sorted
+                ) -> pd.DataFrame: # symbol, ts and the numbers of a bar, the newest of each key, sorted
         "Pushed bars of a timeframe that were not folded yet; raises `DataError` where the database is away."
         kinds = {"symbol": "str", "ts": TIME, **dict.fromkeys(_NUMBERS, "float64")}
-        found = self._listed(_WAITING.format(numbers=_quoted(_NUMBERS, "q.")), kinds, (before.to_pydatetime(), timeframe))
+        found = self._listed(_WAITING.format(numbers=_quoted(_NUMBERS, "q.")),
+                             kinds, (before.to_pydatetime(), timeframe))
         return found.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #c1ca3328
@@ -581,18 +666,22 @@ class _Upkeep:
         with self.server.transaction() as cursor:
             rows = cursor.execute(select, given).fetchall() if self.made(cursor) else []
         found = pd.DataFrame(rows, columns=list(kinds), dtype="object")
-        return found.assign(**{c: pd.to_datetime(found[c], utc=True).astype(TIME) if k == TIME else found[c].astype(k) for c, k in kinds.items()})
+        return found.assign(**{c: pd.to_datetime(found[c], utc=True).astype(TIME)
+                               if k == TIME else found[c].astype(k) for c, k in kinds.items()})
 
     def series(self) -> pd.DataFrame: # symbol, timeframe, rows, first and last (`ts`); sorted
         "What there is, with what was pushed."
-        found = self._listed(_COUNT, {"symbol": "str", "timeframe": "str", "rows": "int64", "first": TIME, "last": TIME})
+        found = self._listed(_COUNT, {"symbol": "str", "timeframe": "str",
+                                      "rows": "int64", "first": TIME, "last": TIME})
         return found.sort_values(["symbol", "timeframe"], ignore_index=True)
 
     def versions(self, after: int = -1, # only versions that are newer
                  ) -> pd.DataFrame:     # version, at (UTC), operation, inserted, revised; oldest first
         "Every version of the bars that can be read."
-        return self._listed(f"SELECT version, at, operation, inserted, revised FROM mlfin.versions WHERE version > {int(after)} ORDER BY version",
-                            {"version": "int64", "at": TIME, "operation": "str", "inserted": "Int64", "revised": "Int64"})
+        return self._listed("SELECT version, at, operation, inserted, revised FROM mlfin.versions WHERE "
+                            f"version > {int(after)} ORDER BY version",
+                            {"version": "int64", "at": TIME,
+                             "operation": "str", "inserted": "Int64", "revised": "Int64"})
 
     def version(self) -> int:
         "Version of the bars; -1 while there is none."
@@ -610,7 +699,8 @@ class _Upkeep:
         if not age >= pd.Timedelta(0): raise DataError(must_be("retention", "a time of 0 or more", retention))
         self.make()
         with self.server.transaction("writes") as cursor:
-            cursor.execute("DELETE FROM mlfin.versions WHERE at <= %s AND version < (SELECT max(version) FROM mlfin.versions)",
+            cursor.execute("DELETE FROM mlfin.versions WHERE at <= %s AND version < (SELECT max(version) "
+                           "FROM mlfin.versions)",
                            ((pd.Timestamp.now("UTC") - age).to_pydatetime(),))
             return cursor.rowcount
 
@@ -623,8 +713,10 @@ class _Schema:
             found, known = standing(cursor), revisions()
             self._made = check_revision(found, self.server.shown, known)
             if found is not None and not self._made:
-                raise DataError(f"The warehouse {self.server.shown} is at revision {found}, and this mlfin needs {known[-1]}.\n"
-                                "Hint: `mlfin data migrate` brings it up to date, as a user who may change its tables.")
+                raise DataError(f"The warehouse {self.server.shown} is at revision {found}, and this mlfin "
+                                f"needs {known[-1]}.\n"
+                                "Hint: `mlfin data migrate` brings it up to date, as a user who may change "
+                                "its tables.")
         return self._made
 
     def revision(self) -> str | None: # its number; None where there is no schema
@@ -637,14 +729,15 @@ class _Schema:
 
         try: done = upgrade(self.server.connect, LOCK, self.server.shown)
         except DBAPIError as e: raise server_error(e.orig, self.server.shown, "writes") from e
-        with self.server.transaction("adds"): pass                             # so that a replica that lacks it is not asked
+        with self.server.transaction("adds"): pass # so that a replica that lacks it is not asked
         self._ready = True
         return done
 
     def make(self) -> None:
         "The schema, up to date, before something is written."
-        if self._ready: return                                                 # the primary, whatever a replica may have
-        with self.server.transaction("adds") as cursor: self._ready = check_revision(standing(cursor), self.server.shown, revisions())
+        if self._ready: return # the primary, whatever a replica may have
+        with self.server.transaction("adds") as cursor:
+            self._ready = check_revision(standing(cursor), self.server.shown, revisions())
         if not self._ready: self.migrate()
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #ee1ee92c
@@ -655,20 +748,23 @@ class _Users:
               password: str | None = None,     # of users that are made; None: none
               prefix: str = "mlfin",           # the roles are PREFIX_writer, PREFIX_reader, PREFIX_feeder and PREFIX_viewer
               feeder: str | None = None,       # another program's user, which inserts into `market_data`
-              viewer: str | None = None,       # another program's user, which reads the views of `mlfin_tables`
+              viewer: str | None = None, # another program's user, which reads the views of `mlfin_tables`
               ) -> None:
         "Make the roles, with no more rights than they need, and users that hold them."
         self.make()
-        users = {user: kind for user, kind in ((viewer, "viewer"), (feeder, "feeder"), (reader, "reader"), (writer, "writer")) if user}
+        users = {user: kind for user, kind in ((viewer, "viewer"), (feeder, "feeder"),
+                                               (reader, "reader"), (writer, "writer")) if user}
         with self.server.transaction("writes") as cursor: grant_roles(cursor, prefix, users, password)
 
     def timescale(self, chunk: str = "1 month",        # how long a chunk of a hypertable is
                   compress: str | None = "90 days",    # age at which it is compressed; None: never
                   aggregates: Sequence[str] = ("1h", "1d"), # wider bars that the server keeps beside; () for none
                   ) -> None:
-        "Turn bars into TimescaleDB's hypertables, once, where the server has it; roles are granted anew afterwards."
+        """Turn bars into TimescaleDB's hypertables, once, where the server has it; roles are granted anew
+        afterwards."""
         self.make()
-        todo = [*hypertable_sql(chunk), *(compression_sql(compress) if compress else []), *aggregates_sql(aggregates)]
+        todo = [*hypertable_sql(chunk), *(compression_sql(compress) if compress else []),
+                *aggregates_sql(aggregates)]
         with self.server.transaction("writes") as cursor:
             check_timescale(cursor, self.server.shown)
             for statement in todo: cursor.execute(statement)
@@ -710,10 +806,11 @@ class _Bars:
              as_of=None,                 # only what was known at this moment; None: all
              version: int | None = None, # the bars as they were at this version; None: now, with what was pushed
              columns: Sequence[str] | None = None, # of the values; key and known_at come along; None: all
-             adjust: str | None = None,  # None, "splits" or "total": with the actions that the warehouse holds
+             adjust: str | None = None, # None, "splits" or "total": with the actions that the warehouse holds
              ) -> pd.DataFrame:          # bars, one row a key, sorted
         "Bars, as they are now, or as they were known or stored at a moment."
-        return query_bars(partial(_raw, self), self.read_actions, symbols, timeframe, start, end, as_of, version, columns, adjust)
+        return query_bars(partial(_raw, self), self.read_actions,
+                          symbols, timeframe, start, end, as_of, version, columns, adjust)
 
 # %% ../../nbs/warehouse/05_warehouse.ipynb #ce55adf3
 def _again(url: str, replica: str, wrote: str):
@@ -724,16 +821,18 @@ def _again(url: str, replica: str, wrote: str):
 
 class Warehouse(_Bars, _Asides, Records, RecordTransfer, _Moves, _Waits, _Upkeep, _Schema, _Users):
     "Bars, and what stands beside them, in a PostgreSQL database."
-    def __init__(self, url: str,      # "postgresql://user@host/name"; `$NAME` is filled in from the environment
+    def __init__(self, url: str, # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = "",   # a server that replays the first one's log, for reading; empty: none
                  ):
-        self.url, self.replica, self.server, self._made, self._ready = url, replica, Server(url, replica), False, False
+        self.url, self.replica, self.server, self._made, self._ready = url, replica, Server(url,
+                                                                                            replica), False, False
         self.records = SqlRecordStore(self)
 
     def __repr__(self) -> str: return f"Warehouse({self.server.shown})"
 
     def __reduce__(self): return _again, (self.url, self.replica, self.server.wrote)
 
-    def export(self, path: str | Path, symbols: Sequence[str] | None = None, timeframe: str = "1d", **query) -> Path:
+    def export(self, path: str | Path, symbols: Sequence[str] | None = None,
+               timeframe: str = "1d", **query) -> Path:
         "Write what `read` gives to a file (*.csv, *.csv.gz, *.parquet); times as ISO 8601, UTC."
         return export_frame(self.read(symbols, timeframe, **query), Path(path))

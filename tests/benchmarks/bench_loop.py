@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_run import MLFIN, project, seconds
 
-from mlfin.core.provenance import package_library, project_sources, read_pipeline
+from mlfin.core.pipeline_spec import read_pipeline
+from mlfin.core.provenance import package_library, project_sources
 from mlfin.core.settings import load_settings
 from mlfin.core.code_snapshot import snapshot_code
 from mlfin.market.bars import as_bars

@@ -15,7 +15,7 @@ BARE = """
 import sys
 from pathlib import Path
 import papermill
-from mlfin.core.provenance import read_pipeline
+from mlfin.core.pipeline_spec import read_pipeline
 root = Path.cwd()
 specs = read_pipeline(root)
 for name, spec in specs.items():

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mlfin.core import provenance
 from mlfin.core.errors import DataError, ParameterError, SettingsError
+from mlfin.core.pipeline_spec import TaskSpec, read_pipeline
 from mlfin.core.provenance import (
-    TaskSpec, atomic_path, hash_frame, hash_json, key_components, module_closure, product_key, read_json, read_parquet, read_pipeline,
-    write_json, write_parquet,
+    atomic_path, hash_frame, hash_json, key_components, module_closure, product_key, read_json, read_parquet, write_json,
+    write_parquet,
 )
 from mlfin.core.settings import load_settings
 

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import ParameterError
-from mlfin.core.provenance import read_json, read_parquet, with_labels, write_json
+from mlfin.core.pipeline_spec import with_labels
+from mlfin.core.provenance import read_json, read_parquet, write_json
 from mlfin.core.trials import open_ledger
 from mlfin.validation.comparison import candidates
 from mlfin.registry.gate import compare_versions, promote
