@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['problem', 'path_below', 'route_of', 'methods_of', 'Rules', 'Refused', 'sender_of', 'address_of', 'read_body',
-           'check_head', 'Apart', 'Gate']
+           'check_head', 'AccountLookup', 'Gate']
 
 # %% ../../nbs/api/02_guard.ipynb #63fd096a
 import asyncio
@@ -247,7 +247,7 @@ class _Answer:
         await self({"type": "http.response.body", "body": data})
 
 # %% ../../nbs/api/02_guard.ipynb #a7d0c4e2
-class Apart:
+class AccountLookup:
     "`Rules.identify` for accounts in a database: nobody waits for somebody else's answer."
     def __init__(self, verify: Callable[[str], Person],  # secret -> who; may take long; raises `AuthError`
                  known: Callable[[str], Person | None],       # secret -> who, where that is known at once

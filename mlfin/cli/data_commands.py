@@ -349,7 +349,7 @@ def print_exported(to: Path,                # the file
                    ) -> None:
     "Print what a file holds, and which symbols in it are escaped so that a spreadsheet does not run them."
     import pandas as pd
-    from mlfin.files.files import escape_formulas
+    from mlfin.files.numbers import escape_formulas
 
     text = f"{count_text(len(keys), timeframe + ' bar')} of {count_text(keys.symbol.nunique(), 'symbol')}"
     text += f", {format_time(keys.ts.min())} to {format_time(keys.ts.max())} UTC"

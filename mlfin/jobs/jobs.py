@@ -75,7 +75,8 @@ _FILES = 10_000 # that a folder or a pattern of a request may stand for
 
 def _check_files(settings: Settings, source: str, path: str) -> None:
     "Refuse a path that leads out of the allowed folders, or whose files do."
-    from mlfin.files.files import FORMATS, find_file, find_files
+    from mlfin.files.formats import FORMATS
+    from mlfin.files.raw_files import find_file, find_files
     text = str(settings.root / check_path(path, settings))
     try:
         found = [find_file(p)[0] for p in find_files(text, None if source == "files" else [source]
@@ -92,7 +93,7 @@ def _check_files(settings: Settings, source: str, path: str) -> None:
 
 def _check_address(settings: Settings, source: Any, path: Any, field: str = "source") -> None:
     "Refuse a source that a request may not name. What `env.yaml` says is the operator's."
-    from mlfin.files.files import FORMATS
+    from mlfin.files.formats import FORMATS
     from mlfin.sources.sources import load_sources
     own, known = read_yaml(settings.root / "env.yaml"), load_sources()
     if source not in known: raise ParameterError(unknown(field, str(source), known))

@@ -17,8 +17,8 @@ from ..core.errors import DataError, ModelError, must_be
 from ..core.provenance import atomic_path
 from ..core.seals import SealKeys, seal_keys
 from ..core.settings import Settings
-from ..models.formats import _pack_pickle, unpack_estimator
-from ..registry.registry import Loaded, _opened, _registry, load_version, manifest_scores
+from ..models.formats import pack_pickle, unpack_estimator
+from ..registry.registry import Loaded, open_version, mlflow_registry, load_version, manifest_scores
 from .predictor import _threshold
 
 # %% ../../nbs/predict/08_export.ipynb #9bf7fa43
@@ -48,8 +48,8 @@ _PICKLES = (".pkl", ".pickle", ".joblib")
 
 def _pickled(loaded: Loaded, name: str) -> dict[str, bytes]:
     "The estimator as a pickle that answers as it does, bit for bit."
-    content = _pack_pickle(loaded.model).files["model.pkl"]
-    again = replace(loaded, model=unpack_estimator("pickle", [], {"model.pkl": content}, sealed=True))    # these bytes were made just now
+    content = pack_pickle(loaded.model).files["model.pkl"]
+    again = replace(loaded, model=unpack_estimator("pickle", [], {"model.pkl": content}, sealed=True))  # these bytes were made just now
     if again.predict(loaded.example).tobytes() != loaded.predict(loaded.example).tobytes():
         raise ModelError(must_be(str(loaded.version), "a model that answers the same from a pickle", "other answers",
                                  hint="a name without .pkl exports it natively."))
@@ -57,7 +57,7 @@ def _pickled(loaded: Loaded, name: str) -> dict[str, bytes]:
 
 def _native(settings: Settings, loaded: Loaded) -> dict[str, bytes]:
     "The files in which the registry keeps the estimator."
-    with _registry(settings), _opened(loaded.version, seal_keys(settings)) as (folder, manifest, _):
+    with mlflow_registry(settings), open_version(loaded.version, seal_keys(settings)) as (folder, manifest, _):
         if manifest["stored"].startswith("pickle"):
             raise ModelError(must_be("FILE", "a name that ends in .pkl, because this model is kept as a pickle", "another name"))
         return {p.name: p.read_bytes() for p in sorted((folder / "model" / "data" / "estimator").iterdir())}
@@ -69,12 +69,13 @@ def _write(path: Path, content: bytes) -> None:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file: file.write(content)
 
 # %% ../../nbs/predict/08_export.ipynb #80459f7f
-def export_model(settings: Settings,     # its `mlflow` and profile
-                 experiment: str,        # name of a line of research
-                 which: int | str,       # a number, or "champion", "challenger" or "latest"
-                 path: str | Path,       # NAME.pkl (.pickle, .joblib): a pickle; another name: a folder with the native files
-                 force: bool = False,    # whether what stands there, and its manifest.json, is overwritten
-                 ) -> Exported:
+def export_model(
+    settings: Settings,  # its `mlflow` and profile
+    experiment: str,  # name of a line of research
+    which: int | str,  # a number, or "champion", "challenger" or "latest"
+    path: str | Path,  # NAME.pkl (.pickle, .joblib): a pickle; another name: a folder with the native files
+    force: bool = False,  # whether what stands there, and its manifest.json, is overwritten
+) -> Exported:
     "Write a registered model for other programs, with `manifest.json` beside or within; raises `ModelError` where the model is refused."
     path, keys = Path(path).expanduser(), seal_keys(settings)
     if not keys.names():
@@ -90,7 +91,7 @@ def export_model(settings: Settings,     # its `mlflow` and profile
     told = _told(loaded, "pickle" if pickles else "native", files, keys)
     if not pickles: path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, content in files.items(): _write(beside.parent / name, content)
-    _write(beside, json.dumps(told, indent=1, allow_nan=False).encode())                     # last: without it nothing is complete
+    _write(beside, json.dumps(told, indent=1, allow_nan=False).encode())  # last: without it nothing is complete
     return Exported(path, told, sum(map(len, files.values())))
 
 # %% ../../nbs/predict/08_export.ipynb #b4b0259c

@@ -15,7 +15,7 @@ from ..core.provenance import hash_json
 from ..ingest.inbox import inserted_symbols
 from ..store.records import with_source_bars
 from ..warehouse.warehouse import Warehouse
-from ..feature_store.feature_store import feature_code
+from ..feature_store.feature_code import feature_code
 from .stream import Stream
 
 # %% ../../nbs/predict/07_flat_features.ipynb #efa78c16

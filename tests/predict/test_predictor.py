@@ -746,7 +746,7 @@ def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(settings,
     found = find_version(settings, "coded")
     state = code_state(settings, found, manifest)
     assert state.same and state.moved == ("jump",) and state.rows == len(bars) and "same bits in all" in state.says
-    with registry_module._registry(settings) as client:                    # who has no key can neither forge nor move a proof
+    with registry_module.mlflow_registry(settings) as client:                    # who has no key can neither forge nor move a proof
         for forged in (found.tags["mlfin.code_proofs"].replace('"rows": ', '"rows": 1'), "[1]", "{", '[{"hmac": "x", "same": true}]'):
             client.set_model_version_tag(found.name, "1", "mlfin.code_proofs", forged)
             assert code_state(settings, find_version(settings, "coded"), manifest).same is None
@@ -877,9 +877,9 @@ def test_the_metrics_say_which_answers_are_not_in_the_record(settings, lake, bar
     lake.write(bars)
     service, shelf = Service(settings, lake, Metrics()), Shelf()
     try:
-        predictor = service.predictor("main")
+        predictor = service.predictors.get("main")
         predictor._recorder, shelf.away = Recorder(shelf, every=0.02), True
-        assert len(service._said(predictor, predictor.predict())) == 2
+        assert len(service.forecaster.record(predictor, predictor.predict())) == 2
         predictor.refresh(force=True)
         told = service.metrics.render()[0].decode()
         assert 'predictions_unwritten{experiment="main"} 2.0' in told and 'predictions_lost{experiment="main"} 0.0' in told

@@ -299,7 +299,7 @@ def served(champion, tmp_path):
     key = new_key(accounts, "ann", "test", role="analyst")
     key = key if isinstance(key, str) else key[-1]
     app = create_app(config, Api(config, Service(config, lake), accounts))
-    app.api.service.warm()
+    app.api.service.predictors.warm()
 
     async def one(body, secret):
         said, left = [], [{"type": "http.request", "body": body, "more_body": False}]
@@ -332,15 +332,15 @@ def counted(api, name):
 
 def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkeypatch):
     ask, api, config = served
-    want = api.service.predictor("main").predict(["BBB", "AAA"])
-    monkeypatch.setattr(api.service, "predict", lambda request: pytest.fail("it was at hand"))
+    want = api.service.predictors.get("main").predict(["BBB", "AAA"])
+    monkeypatch.setattr(api.service.forecaster, "predict", lambda request: pytest.fail("it was at hand"))
     found = ask({"experiment": "main", "symbols": ["BBB", "AAA"]}, times=25)
     assert {status for status, _, _ in found} == {200} and len({heads[b"x-request-id"] for _, _, heads in found}) == 25
     replies = [PredictReply.model_validate_json(body) for _, body, _ in found]
     for reply in replies:
         assert [p.model_dump(exclude={"age_seconds"}) for p in reply.predictions] == [p.model_dump(exclude={"age_seconds"}) for p in want]
     assert counted(api, "predictions_total") == 50 and counted(api, "prediction_probability_count") == 50 and counted(api, "http_requests_total") == 25
-    assert api.service.predictor("main").flush()
+    assert api.service.predictors.get("main").flush()
     kept = api.service.store.read_predictions()
     assert sorted(kept.symbol) == ["AAA", "BBB"]
     api.access.flush()
