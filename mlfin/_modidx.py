@@ -1527,6 +1527,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'mlfin/cli/collect_command.py'),
                                            'mlfin.cli.collect_command.open_terminal': ( 'cli/collect_command.html#open_terminal',
                                                                                         'mlfin/cli/collect_command.py'),
+                                           'mlfin.cli.collect_command.post_bars': ( 'cli/collect_command.html#post_bars',
+                                                                                    'mlfin/cli/collect_command.py'),
                                            'mlfin.cli.collect_command.print_counts': ( 'cli/collect_command.html#print_counts',
                                                                                        'mlfin/cli/collect_command.py'),
                                            'mlfin.cli.collect_command.read_key': ( 'cli/collect_command.html#read_key',
