@@ -42,7 +42,6 @@ from mlfin.core.errors import (
 from ..core.locks import experiment_lock
 from ..core.pipeline_spec import TaskSpec, expand_grids, read_pipeline, read_yaml
 from mlfin.core.provenance import (
-    PLAN,
     atomic_path,
     differences,
     find_content,
@@ -58,7 +57,7 @@ from mlfin.core.provenance import (
     system_message,
     write_json,
 )
-from ..core.progress import read_progress
+from ..core.tasks import PLAN, read_progress
 from ..core.settings import Settings, quiet_environment
 from ..core.code_snapshot import CodeSnapshot, share_compiled, snapshot_code
 from ..ingest.pinned_bars import as_stored, needs_ingest, bring_in, lay_bars, pinned
@@ -703,7 +702,7 @@ def _commit(root: Path, code: str, anew: bool = False) -> dict:
 # %% ../../nbs/runs/03_pipeline.ipynb #d6416bd5
 def _keep_run(plan: Plan, record: dict) -> Path:
     "Put the run together under `runs/<run_id>`, linking what an earlier run holds with equal content."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     runs = plan.settings.reports_dir(plan.question["experiment"]) / "runs"
     home, temporary = runs / plan.run_id, runs / f".{plan.run_id}.tmp"
@@ -721,6 +720,7 @@ def _keep_run(plan: Plan, record: dict) -> Path:
             else:
                 with atomic_path(dest) as copy: shutil.copyfile(source, copy)
     write_plotly_js(temporary)
+    write_glossary(temporary)
     write_json(record, temporary / "run.json")
     _make_room(home, record)
     os.replace(temporary, home)
@@ -767,7 +767,7 @@ def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
 # %% ../../nbs/runs/03_pipeline.ipynb #2beda38e
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     root, experiment = plan.settings.root, plan.question["experiment"]
     reports = plan.settings.reports_dir(experiment)
@@ -782,6 +782,7 @@ def _publish(plan: Plan, record: dict) -> None:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
     write_plotly_js(reports)
+    write_glossary(reports)
     before = read_run(reports)
     write_json(record, reports / "run.json")
     _clear_unasked(plan, (before or {}).get("tasks", {}))
