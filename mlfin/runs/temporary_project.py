@@ -35,4 +35,8 @@ def temporary_project(profile: str = "test", # a section of `settings.ini`
         for part in _FOLDERS:
             ignored = shutil.ignore_patterns("__pycache__", ".*")
             shutil.copytree(home / part, folder / part, ignore=ignored)
-        yield load_settings(profile, root=folder)
+        before = dict(os.environ)
+        try: yield load_settings(profile, root=folder)
+        finally:                                              # a run names its project there
+            for key in [k for k in os.environ if k.startswith("MLFIN_")]: del os.environ[key]
+            os.environ.update(before)
