@@ -37,13 +37,13 @@ def table_rows(cursor,                 # of psycopg, in a transaction
           start, end,              # earliest and latest `ts`, both included; None: no limit
           values: Sequence[str],   # of the columns of values
           more: str = "",          # another condition, in SQL
-          **parameters,            # of that condition
+          **given,                 # `given`: of the placeholders of that condition
           ) -> pd.DataFrame:       # series, ts, known_at, recorded_at and values; `seq` too of "pushed"
-    "Read rows of some series in a period, with `start` and `end`."
+    "Read rows of some series from `start` to `end`; `given` are the values of the placeholders of `more`."
     numbers = [c for c in values if c != MARK]
     names = [*(["seq"] if table == "pushed" else []), "series", "ts", "known_at", "recorded_at", *numbers]
     where = "series = ANY(%(ids)s)" + _within(start, end) + more
-    given = dict(ids=list(map(int, ids)), start=start, end=end, **parameters)
+    given = dict(ids=list(map(int, ids)), start=start, end=end, **given)
     shown = ", ".join(f"coalesce({c}, 'NaN') AS {c}" if c in numbers else c for c in names)
     found = copy_out(cursor, f"SELECT {shown} FROM mlfin.{table} WHERE {where}", given, names)
     if MARK not in values: return found

@@ -28,7 +28,7 @@ def read_events(cursor,              # of psycopg, in a transaction
            where: str = "true", # a condition, in SQL
            *given,              # of its placeholders
            ) -> pd.DataFrame:
-    "Read a table of events, in its dtypes."
+    "Read a table of events, in its dtypes; `given` are the values of the placeholders."
     kinds = EVENTS_SQL[name][2]
     cursor.execute(f"SELECT {quoted(kinds)} FROM mlfin.{name} WHERE {where}", given)
     found = pd.DataFrame(cursor.fetchall(), columns=list(kinds), dtype="object")
@@ -63,7 +63,7 @@ def add_events(store,              # a `Warehouse`
                where: str,         # which stored rows they are compared with, in SQL
                *given,             # of its placeholders
                ) -> WriteResult:
-    "Add new rows and revisions; a revision is known when it arrives."
+    "Add new rows and revisions, known when they arrive; `given` are the values of the placeholders."
     key, values, kinds = EVENTS_SQL[name]
     if rows.empty: return WriteResult(0, 0, 0, store.version())
     store.make()

@@ -17,7 +17,7 @@ from .warehouse import Warehouse
 # %% ../../nbs/warehouse/11_opening.ipynb #49c62fb6
 def open_store(where: Settings | Store | str | Path | None = None, # or a folder; None: the profile's store
                ) -> Store: # a lake, or a warehouse where the address is a database's
-    "The store that settings, a path or an address name."
+    "The store that settings, a path or an address name. Raises `DataError` for anything else."
     if where is None: where = load_settings()
     if isinstance(where, Settings):
         if not where.store_replica: return open_store(where.store)
@@ -32,6 +32,7 @@ def open_store(where: Settings | Store | str | Path | None = None, # or a folder
                                 type(where).__name__))
     return where
 
+# %% ../../nbs/warehouse/11_opening.ipynb #9c10c887
 def raw_folder(where: Settings | Store | str | Path | None = None, # as for `open_store`
                ) -> Path | None: # None: a database, and no project whose profile could have the folder
     """Where the files that a store's rows came from are kept, byte for byte: in a lake's folder, or in the

@@ -68,7 +68,7 @@ class Warehouse(Records, RecordTransfer):
     def __reduce__(self): return _again, (self.url, self.replica, self.server.wrote)
 
     def write(self, bars: pd.DataFrame, origin: str = "write") -> WriteResult: # raw bars; what they are from
-        "Add new bars and revisions; bars that are there stay as they are. Raises `DataError` if adjusted."
+        "Add new `bars` and revisions, with their `origin`. Raises `DataError` for adjusted prices."
         rows = storable_bars(self, bars, origin)
         aside = len(bars) - len(rows)
         if rows.empty: return WriteResult(0, 0, 0, self.version(), aside)
@@ -78,7 +78,7 @@ class Warehouse(Records, RecordTransfer):
             return replace(add_bars(cursor, rows, True), quarantined=aside)
 
     def push(self, bars: pd.DataFrame, origin: str = "push") -> int: # bars that just closed; their origin
-        "Take a few bars, durably before it returns, and give their number; readers see them at once."
+        "Store a few `bars` of an `origin` durably and return their number; readers see them at once."
         rows = storable_bars(self, bars, origin)
         if rows.empty: return 0
         self.make()
@@ -98,7 +98,7 @@ class Warehouse(Records, RecordTransfer):
              columns: Sequence[str] | None = None, # of the values; key and known_at come along; None: all
              adjust: str | None = None,  # None, "splits" or "total": with the actions of the warehouse
              ) -> pd.DataFrame:          # bars, one row a key, sorted
-        "Bars as they are now, or as they were known or stored. Raises `DataError` for an unknown symbol."
+        "Bars from `start` to `end`, now or as they were known. Raises `DataError` for an unknown symbol."
         query = symbols, timeframe, start, end, as_of, version, columns, adjust
         return query_bars(partial(stored_bars, self), self.read_actions, *query)
 
@@ -108,7 +108,7 @@ class Warehouse(Records, RecordTransfer):
         return add_events(self, "actions", rows if "to" in rows else rows.assign(to=""), "true")
 
     def read_actions(self, symbols: Sequence[str] | None = None, as_of=None) -> pd.DataFrame: # None: all; now
-        "Actions that were known at a moment."
+        "Actions of `symbols` that were known at a moment `as_of`."
         return stored_actions(self, symbols, moment(as_of))
 
     def write_quarantine(self, quarantine: pd.DataFrame) -> WriteResult: # a quarantine frame
@@ -179,5 +179,6 @@ class Warehouse(Records, RecordTransfer):
 
     def export(self, path: str | Path, symbols: Sequence[str] | None = None,
                timeframe: str = "1d", **query) -> Path:
-        "Write `read(symbols, timeframe, **query)` to `path` (*.csv, *.csv.gz, *.parquet), UTC; see `query`."
+        """Write what `read` gives for `symbols`, `timeframe` and `query` to `path` (.csv, .csv.gz, .parquet);
+        UTC."""
         return export_frame(self.read(symbols, timeframe, **query), Path(path))
