@@ -714,7 +714,7 @@ def _commit(root: Path, code: str, anew: bool = False) -> dict:
 # %% ../../nbs/runs/03_pipeline.ipynb #d6416bd5
 def _keep_run(plan: Plan, record: dict) -> Path:
     "Put the run together under `runs/<run_id>`, linking what an earlier run holds with equal content."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     runs = plan.settings.reports_dir(plan.question["experiment"]) / "runs"
     home, temporary = runs / plan.run_id, runs / f".{plan.run_id}.tmp"
@@ -732,6 +732,7 @@ def _keep_run(plan: Plan, record: dict) -> Path:
             else:
                 with atomic_path(dest) as copy: shutil.copyfile(source, copy)
     write_plotly_js(temporary)
+    write_glossary(temporary)
     write_json(record, temporary / "run.json")
     _make_room(home, record)
     os.replace(temporary, home)
@@ -778,7 +779,7 @@ def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
 # %% ../../nbs/runs/03_pipeline.ipynb #2beda38e
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     root, experiment = plan.settings.root, plan.question["experiment"]
     reports = plan.settings.reports_dir(experiment)
@@ -793,6 +794,7 @@ def _publish(plan: Plan, record: dict) -> None:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
     write_plotly_js(reports)
+    write_glossary(reports)
     before = read_run(reports)
     write_json(record, reports / "run.json")
     _clear_unasked(plan, (before or {}).get("tasks", {}))
