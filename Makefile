@@ -13,7 +13,7 @@ export PLOOMBER_STATS_ENABLED ?= false
 export KERAS_BACKEND ?= jax
 export TEST_BEGAN := $(shell date +%s)
 
-.PHONY: help setup run test lab dash lock check soak soak-long hooks clean distclean
+.PHONY: help setup run test lab dash docs lock check soak soak-long hooks clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lab: setup  ## JupyterLab on the notebooks
 
 dash: setup  ## the dashboards, on this machine only
 	@$(BIN)/mlfin dash $(ARGS)
+
+docs: setup  ## the documentation site, in _docs (ARGS=--no-execute: with the outputs of the last time)
+	@$(BIN)/python env/docs/build.py $(ARGS)
 
 check: setup  ## the gate for people, pre-commit and CI: sync, layers, budgets, wheel, import times
 	@env/check $(ARGS)

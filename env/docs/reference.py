@@ -1,6 +1,8 @@
 """References made from the code itself: public names, commands, glossary, start page and llms.txt."""
 import ast
 import inspect
+import re
+import shutil
 import textwrap
 from importlib import import_module
 from pathlib import Path
@@ -98,6 +100,13 @@ def start(root: Path, out: Path) -> int:
     readme = (root / "README.md").read_text(encoding="utf-8")
     links = {"LICENSE": "", "CONTRIBUTING.md": "", "SECURITY.md": ""}
     text = "\n".join(line for line in readme.splitlines() if not any(f"({name})" in line for name in links))
+    for picture in re.findall(r"^!\[[^\]]*\]\(([^)]+)\)", text, re.M):
+        if (root / picture).exists():
+            shutil.copy(root / picture, out / Path(picture).name)
+            text = text.replace(f"({picture})", f"({Path(picture).name})")
+        else:
+            text = "\n".join(line for line in text.splitlines() if f"({picture})" not in line)
+    text = pages.links(text.replace("](nbs/", "]("))
     cards = [("Guides", "guides/index", "How to do things, by reader."), ("Examples", "examples/index", "One question each, answered by a run."),
              ("Lessons", "lessons", "The package itself, module by module, executed."), ("API reference", "reference/index", "Every public name."),
              ("Command line", "cli", "Every command and option."), ("Glossary", "glossary", "The field's words.")]

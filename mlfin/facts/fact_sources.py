@@ -27,7 +27,7 @@ from ..core.provenance import hash_frame
 from ..core.settings import import_plugins
 from ..market.bars import TIME
 from .facts import EVERYONE, as_facts
-from ..files.files import file_format, open_file
+from ..files.raw_files import file_format, open_file
 from .periods import date_periods, day_ends, frequency, parse_dates, read_labels
 from ..store.records import FACTS, is_fact_name
 from ..sources.read_result import quarantine_rows

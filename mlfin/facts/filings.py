@@ -22,7 +22,7 @@ from ..core.settings import load_settings
 from ..market.bars import TIME
 from .fact_sources import FactReadResult, fact_name, fact_table, parse_fact_rows, publication_lag, drop_repeated_facts, register_facts
 from .facts import as_facts
-from ..files.files import UNPACK_ERRORS, find_files, open_file, unpack_error
+from ..files.raw_files import UNPACK_ERRORS, find_files, open_file, unpack_error
 from .periods import day_ends, parse_dates
 from ..sources.http_client import HttpClient, RetryPolicy, http_request
 

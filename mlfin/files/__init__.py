@@ -3,8 +3,8 @@
 from importlib import import_module
 
 _HOME = {
-    "keep_raw": "files",
-    "raw_file": "files",
+    "keep_raw": "raw_files",
+    "raw_file": "raw_files",
 }
 
 __all__ = sorted(_HOME)

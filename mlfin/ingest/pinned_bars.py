@@ -17,7 +17,8 @@ from typing import Any
 
 from ..core.errors import DataError, ParameterError, PipelineError, hide_password, must_be
 from ..core.paths import open_data, require_allowed
-from ..core.provenance import Task, hash_json, read_json, write_json
+from ..core.provenance import hash_json, read_json, write_json
+from ..core.tasks import Task
 from ..core.settings import Settings
 
 # %% ../../nbs/ingest/06_pinned_bars.ipynb #c160fa22
@@ -169,7 +170,7 @@ def _digest(path: Path) -> str:
 
 def _files_of(question: dict[str, Any], root: Path) -> list | None:
     "Names and contents of a question's files, in short; None where it has none."
-    from mlfin.files.files import find_files
+    from mlfin.files.raw_files import find_files
     if question.get("source") not in FILES: return None
     only = {"files": None, "lean": ["zip"]}.get(question["source"], [question["source"]])
     place = str(root / question["path"].partition("#")[0])

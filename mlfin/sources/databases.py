@@ -24,7 +24,7 @@ from ..core.errors import AwayError, DataError, hide_password, must_be, require
 from ..core.paths import unknown_in_data
 from ..core.provenance import hash_frame
 from ..files.chunks import time_column
-from ..files.files import Dialect, Table, column_names, finish_table, raw_table
+from ..files.tables import Dialect, Table, column_names, finish_table, raw_table
 from ..files.times import TimeForm, TimeFormDetector, last_stamp
 from ..market.spreads import SpreadUnit
 from .read_result import ReadResult

@@ -17,8 +17,9 @@ from ..core.errors import DataError, must_be
 from ..core.provenance import hash_json
 from ..files.chunks import LocatedFile, locate_file, read_chunks, survey_file
 from ..files.file_names import bare_name, read_name
-from ..files.files import (COMPRESSED, FORMATS, SUFFIXES, Dialect, OpenedFile, Table, file_format,
-                               find_files, open_file)
+from ..files.formats import FORMATS
+from ..files.raw_files import COMPRESSED, SUFFIXES, OpenedFile, file_format, find_files, open_file
+from ..files.tables import Dialect, Table
 from ..files.times import check_stamp
 from .read_result import ReadResult, join_files
 from .table_reader import (ReadOptions, check_spacing, no_usable_row, parse_rows, read_table,

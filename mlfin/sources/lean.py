@@ -14,7 +14,10 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be
 from ..files.chunks import locate_file, names_symbols
-from ..files.files import FORMATS, Dialect, OpenedFile, Table, csv_table, find_files, open_file
+from ..files.csv_tables import csv_table
+from ..files.formats import FORMATS
+from ..files.raw_files import OpenedFile, find_files, open_file
+from ..files.tables import Dialect, Table
 from ..market.bars import PRICES
 from ..market.spreads import SpreadUnit
 from .file_sources import chain_files, symbol_by_rule

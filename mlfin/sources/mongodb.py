@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import AwayError, DataError, hide_password, must_be, require
-from ..files.files import Dialect, column_names
+from ..files.tables import Dialect, column_names
 from ..files.times import last_stamp
 from .databases import ROW_BYTES, RowOptions, batch_results, bound_value, fill_environment
 from .read_result import ReadResult

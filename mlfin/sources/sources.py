@@ -21,7 +21,8 @@ from ..core.errors import DataError, must_be, unknown
 from ..core.paths import unknown_in_data
 from ..core.provenance import hash_file
 from ..core.settings import import_plugins
-from ..files.files import FORMATS, SUFFIXES, file_format, find_file
+from ..files.formats import FORMATS
+from ..files.raw_files import SUFFIXES, file_format, find_file
 from ..market.bars import as_bars, moment, parse_timeframe
 from ..market.calendars import session_bars
 from .file_sources import file_parts_reader, file_reader, panel_files

@@ -18,8 +18,9 @@ import pandas as pd
 from ..core.errors import DataError, must_be
 from ..files.chunks import LocatedFile, time_column
 from ..files.file_names import claimed_timeframe
-from ..files.files import (ACTION_COLUMNS, Dialect, OpenedFile, Table, parse_events, parse_numbers,
-                               unescape_formulas)
+from ..files.numbers import parse_events, parse_numbers, unescape_formulas
+from ..files.raw_files import OpenedFile
+from ..files.tables import ACTION_COLUMNS, Dialect, Table
 from ..files.times import SessionRuleDetector, TimeForm, bar_times, parse_times
 from ..market.bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, timeframe_delta
 from ..market.spreads import SpreadUnit, SpreadUnitDetector

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be
 from ..core.provenance import hash_json
-from ..files.files import keep_raw
+from ..files.raw_files import keep_raw
 from ..market.bars import OPTIONAL_COLUMNS, PRICES, TIME, as_bars, timeframe_delta
 from ..market.calendars import calendar_zone, expected_bars, session_bars
 from .http_client import HttpClient, HttpResponse

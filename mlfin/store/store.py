@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be, unknown
 from ..core.provenance import atomic_path, write_parquet
-from ..files.files import escape_formulas
+from ..files.numbers import escape_formulas
 from ..market.actions import adjust_bars
 from ..market.bars import BAR_COLUMNS, MARK, PRICES, check_bars, moment, parse_timeframe
 from ..sources.read_result import quarantine_rows

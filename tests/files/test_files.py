@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from mlfin.core.errors import DataError
-from mlfin.files.files import file_format, find_files, keep_raw, raw_file
+from mlfin.files.raw_files import file_format, find_files, keep_raw, raw_file
 from mlfin.sources.sources import read_bars
 from mlfin.store.store import export_frame
 
@@ -430,7 +430,7 @@ def test_a_block_that_a_reader_with_threads_leaves_out_is_read_again(csv, monkey
 
 
 def test_a_hash_begun_while_reading_is_that_of_all_bytes(tmp_path, monkeypatch):
-    from mlfin.files import files
+    from mlfin.files import raw_files as files
 
     content = np.random.default_rng(1).bytes(1_000_003)
     (tmp_path / "x.csv").write_bytes(content)

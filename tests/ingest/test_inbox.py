@@ -236,11 +236,11 @@ def test_the_metrics_say_what_waits_in_the_inbox(place, tmp_path):
     try:
         assert told() == {"inbox_rows_waiting": 0, "inbox_age_seconds": 0}
         with place.connect() as con: con.execute(INSERT, row(0))
-        service.measure()
+        service.gauges.measure()
         assert told()["inbox_rows_waiting"] == 1 and 0 < told()["inbox_age_seconds"] < 60
         place.take_all()
-        service._measured = -60.0                                           # what was measured is believed for some seconds
-        service.measure()
+        service.gauges.measured_at = -60.0                                           # what was measured is believed for some seconds
+        service.gauges.measure()
         assert told() == {"inbox_rows_waiting": 0, "inbox_age_seconds": 0}
     finally:
         service.close()

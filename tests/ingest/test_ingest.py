@@ -190,7 +190,7 @@ def test_the_files_that_a_warehouses_bars_came_from_are_kept_in_the_profiles_fol
     from typer.testing import CliRunner
 
     from mlfin.core.settings import Settings
-    from mlfin.files.files import raw_file
+    from mlfin.files.raw_files import raw_file
     from mlfin.warehouse.opening import raw_folder
     from mlfin.cli.app import app
 

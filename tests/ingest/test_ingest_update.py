@@ -13,7 +13,7 @@ import pytest
 
 import mlfin.ingest.ingest
 from mlfin.core.errors import DataError
-from mlfin.files.files import raw_file
+from mlfin.files.raw_files import raw_file
 from mlfin.ingest.ingest import ingest, update
 from mlfin.warehouse.opening import open_store
 from mlfin.store.lake import Lake

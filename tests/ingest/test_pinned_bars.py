@@ -8,10 +8,10 @@ import pytest
 
 from mlfin.runs.question import check_files
 from mlfin.core.errors import AWAY, REFUSED, AwayError, DataError, ParameterError
-from mlfin.core.provenance import Task
+from mlfin.core.tasks import Task
 from mlfin.core.settings import Settings
 from mlfin.ingest import ingest as module
-from mlfin.files.files import FORMATS
+from mlfin.files.formats import FORMATS
 from mlfin.ingest.ingest import ingest, stored_bars_hash, update
 from mlfin.warehouse.opening import open_store
 from mlfin.store.lake import Lake

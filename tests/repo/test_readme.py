@@ -15,7 +15,9 @@ from mlfin.runs.question import read_question
 
 from .test_layers import ROOMS
 
-GUIDES = ("architecture", "bring_your_data", "collect_bars", "decisions", "first_model", "first_run", "live_loop")
+READERS = ("for_researchers", "for_schedulers", "for_services", "for_stakeholders")
+GUIDES = (*READERS, "architecture", "bring_your_data", "collect_bars", "decisions", "first_model", "first_run", "live_loop")
+WORDS = 800  # of README: what a newcomer reads before anything runs
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +57,19 @@ def rows(text: str) -> list[str]:
     return [line.split("|")[1] for line in text.splitlines() if line.startswith("|") and not set(line) <= set("|- ")]
 
 
-def export(readme: str, number: int, root, folder):
-    """The README's example, as a notebook that nbdev exports to a module, imported."""
+@pytest.fixture(scope="module")
+def manual(texts):
+    """The guide for researchers, which shows how to add a feature and a model."""
+    return texts["nbs/guides/for_researchers.ipynb"]
+
+
+def export(text: str, number: int, root, folder):
+    """The guide's example, as a notebook that nbdev exports to a module, imported."""
     from nbdev.export import nb_export
-    named = re.findall(r"`nbs/(\w+)/(\d\d)_(mine)\.ipynb`", readme)[number]
+    named = re.findall(r"`nbs/(\w+)/(\d\d)_(mine)\.ipynb`", text)[number]
     package, _, name = named
-    assert f"`#| default_exp {package}.{name}`" in readme
-    sources = [f"#| default_exp {package}.{name}", *re.split(r"\n\n(?=#\| export)", blocks(readme, "python")[number])]
+    assert f"`#| default_exp {package}.{name}`" in text
+    sources = [f"#| default_exp {package}.{name}", *re.split(r"\n\n(?=#\| export)", blocks(text, "python")[number])]
     cells = [{"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "execution_count": None, "outputs": [],
               "source": source.strip()} for i, source in enumerate(sources)]
     notebook = folder / f"{named[1]}_{name}.ipynb"
@@ -79,33 +87,33 @@ def asked(text: str, key: str) -> list[list[str]]:
     return [w.removeprefix(f"{key}=").strip("[]").split(",") for w in words if w.startswith(f"{key}=")]
 
 
-def test_the_feature_works(readme, root, tmp_path, monkeypatch):
+def test_the_feature_works(manual, root, tmp_path, monkeypatch):
     from mlfin.sources.sources import read_bars
     from mlfin.features import spec
     from mlfin.leakage.lookahead import assert_no_lookahead
     from mlfin.features.table import compute_features
     spec.load_features()
     monkeypatch.setattr(spec, "_registry", dict(spec._registry))
-    export(readme, 0, root, tmp_path)
+    export(manual, 0, root, tmp_path)
     bars = read_bars("builtin:", symbols=["IBM", "MSFT"], start="2010-01-01", end="2010-06-30").bars
-    *_, specs = asked(readme, "features")
+    *_, specs = asked(manual, "features")
     table = compute_features(bars, specs)
     new = table[specs[-1]]
     assert new.between(0, 1).sum() == len(bars) - 2 * 9 and assert_no_lookahead(specs, bars) > 0
     assert new.iloc[9] == pytest.approx(((bars.high - bars.low) / bars.close)[:10].mean(), rel=1e-12)
 
 
-def test_the_model_works(readme, root, tmp_path, monkeypatch):
+def test_the_model_works(manual, root, tmp_path, monkeypatch):
     import numpy as np
     import pandas as pd
 
     from mlfin.models import zoo
     zoo.load_models()
     monkeypatch.setattr(zoo, "_MODELS", dict(zoo._MODELS))
-    module = export(readme, 1, root, tmp_path)
+    module = export(manual, 1, root, tmp_path)
     text = (tmp_path / "lib" / "models" / "mine.py").read_text()
     assert "@model(" in text and module.__name__ == "mlfin.models.mine"  # by this text the zoo finds it
-    names = [name for models in asked(readme, "models") for name in models]
+    names = [name for models in asked(manual, "models") for name in models]
     assert set(names) <= set(zoo._MODELS) and "nearest_neighbours" in names
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc"))
@@ -116,9 +124,32 @@ def test_the_model_works(readme, root, tmp_path, monkeypatch):
 
 
 def test_examples_are_short_and_the_same_everywhere(texts):
-    examples = blocks(texts["README.md"], "python")
+    examples = blocks(texts["nbs/guides/for_researchers.ipynb"], "python")
     assert len(examples) == 2 and all(len(example.strip().splitlines()) <= 10 for example in examples)
     assert blocks(texts["nbs/guides/first_run.ipynb"], "python") == examples
+
+
+def test_readme_is_short_and_its_python_runs(readme, tmp_path, monkeypatch, capsys):
+    assert len(readme.split()) <= WORDS
+    (example,) = blocks(readme, "python")
+    assert len(example.strip().splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    exec(example, {"__name__": "example"})
+    assert "log_loss_baseline" in capsys.readouterr().out
+
+
+def test_readme_leads_to_the_guides(readme, root):
+    """Every link to a file holds, and each guide by reader is among them."""
+    links = re.findall(r"(?<!!)\[[^\]]+\]\((?!http)([^)#]+)\)", readme)
+    assert [link for link in links if not (root / link).exists()] == []
+    assert {f"nbs/guides/{name}.ipynb" for name in GUIDES} <= set(links)
+
+
+def test_links_between_guides_hold(texts, root):
+    for page, text in texts.items():
+        if page == "README.md": continue
+        links = re.findall(r"\]\((?!http)([^)#]+)\)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+        assert [link for link in links if not (root / page).parent.joinpath(link).exists()] == [], page
 
 
 def test_mlfin_commands_parse(texts, root, tmp_path, monkeypatch):
@@ -146,8 +177,9 @@ def test_make_targets_exist(texts, root):
     for path, text in texts.items():
         asked_for = {words[0] for words in commands(text, "make")}
         assert asked_for <= targets, f"{path}: make {asked_for - targets}"
-    (rest,) = re.findall(r"`make help`\s+lists the rest: ([^.]*)\.", texts["README.md"])
-    assert set(re.findall(r"`(\w+)`", rest)) <= targets
+    for page in ("README.md", "nbs/guides/for_researchers.ipynb"):
+        (rest,) = re.findall(r"`make help`\s+lists the rest: ([^.]*)\.", texts[page])
+        assert set(re.findall(r"`(\w+)`", rest)) <= targets
 
 
 @pytest.fixture
@@ -193,21 +225,23 @@ def test_places_of_settings_are_as_told(texts, root):
     assert f"mlflow ui --backend-store-uri {settings.mlflow.replace(f'{root}/', '')}" in told
 
 
-def test_the_map_is_of_this_house(readme, root):
-    house = {line.split()[0]: line for line in readme.split("The map of the house")[1].split("```")[1].splitlines() if line.strip()}
+def test_the_map_is_of_this_project(manual, root):
+    house = {line.split()[0]: line for line in manual.split("The project's folders")[1].split("```")[1].splitlines() if line.strip()}
     assert all((root / path).is_dir() for path in house)
     for part in "repo pipeline fixtures benchmarks".split(): assert part in house["tests/"] and (root / "tests" / part).is_dir()
-    (told,) = re.findall(r"^Rooms, from the ground up: (.*?)\.", readme, re.M | re.S)
+    (told,) = re.findall(r"^Rooms, from the ground up: (.*?)\.", manual, re.M | re.S)
     rooms = re.findall(r"`(\w+)`", told)
     assert [*rooms, "pipeline"] == list(ROOMS) and all((root / folder / room).is_dir() for folder in ("nbs", "mlfin", "tests") for room in rooms)
 
 
 def test_other_paths_exist(texts, root):
-    new = set(re.findall(r"nbs/\w+/\d\d_mine\.ipynb", texts["README.md"]))
+    new = set(re.findall(r"nbs/\w+/\d\d_mine\.ipynb", texts["nbs/guides/for_researchers.ipynb"]))
     for page, text in texts.items():
         words = [w for line in [*spans(text), *" ".join(blocks(text, "sh")).split()] for w in line.split()]
         paths = {w.strip("`'") for w in words if re.match(r"(nbs|env|mlfin|tests|dashboards)/\w", w)} - new
         assert [path for path in paths if not (root / path).exists()] == [], page
+        short = {span for span in spans(text) if re.fullmatch(r"[a-z_]+/\d\d_\w+", span)}  # `room/01_name` of nbs
+        assert [name for name in short if not (root / f"nbs/{name}.ipynb").exists()] == [], page
 
 
 @pytest.mark.parametrize("name", [n for n in GUIDES if n != "live_loop"])  # it runs the pipeline twice: tests/api/test_live_loop.py, slow

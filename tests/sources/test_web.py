@@ -11,7 +11,7 @@ import mlfin.sources.http_client as http_client
 from mlfin.core.errors import DataError, MissingExtraError
 from mlfin.market.actions import adjust_bars, derive_actions
 from mlfin.market.bars import check_bars
-from mlfin.files.files import raw_file
+from mlfin.files.raw_files import raw_file
 from mlfin.warehouse.opening import open_store
 from mlfin.sources.sources import SOURCES, load_sources, read_bars, read_parts
 from mlfin.sources.http_client import HttpClient, HttpResponse, RetryPolicy, http_request
