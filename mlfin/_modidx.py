@@ -2418,6 +2418,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mlfin/core/provenance.py'),
                                        'mlfin.core.provenance._feature_sets': ( 'core/provenance.html#_feature_sets',
                                                                                 'mlfin/core/provenance.py'),
+                                       'mlfin.core.provenance._folders_in': ( 'core/provenance.html#_folders_in',
+                                                                              'mlfin/core/provenance.py'),
                                        'mlfin.core.provenance._homes': ('core/provenance.html#_homes', 'mlfin/core/provenance.py'),
                                        'mlfin.core.provenance._imports': ('core/provenance.html#_imports', 'mlfin/core/provenance.py'),
                                        'mlfin.core.provenance._module_file': ( 'core/provenance.html#_module_file',
