@@ -121,6 +121,7 @@ class Recovery(messages.Message):
     recovery_codes: list[str] = Field(description="Each stands in once for a code.",
                                       examples=[["qj6x3k-2m7wpa-dr5vte-c4hyzn", "..."]])
 
+# %% ../../nbs/api/05_account_routes.ipynb #22eefc3a
 def _post_enrol(body: _EnrolBody, caller: Any) -> Enrolled:
     "Begin with a second factor, or with another one; it counts once it is confirmed."
     made = enrol(caller.api.accounts, body.username, body.password, body.code, caller.origin)
@@ -153,6 +154,7 @@ def _rows(frame: pd.DataFrame) -> list[dict]:
     return [{k: None if v is pd.NaT else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v for k,
              v in row.items()} for row in frame.to_dict("records")]
 
+# %% ../../nbs/api/05_account_routes.ipynb #fbe2dd8a
 def _post_logout(caller: Any) -> Done:
     "End this session. A machine has none."
     return Done(done=caller.api.accounts.logout(caller.person, caller.origin))
@@ -286,6 +288,7 @@ class _KeyBody(messages.Message):
     role: Role = "read_only"
     days: int = Field(90, strict=True, ge=1, le=366, description="How long it is good for.")
 
+# %% ../../nbs/api/05_account_routes.ipynb #2bb89a06
 _KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="A key's id, not the key.",
                               examples=["0a1b2c3d4e5f"])]
 

@@ -123,4 +123,3 @@ def _look(settings: Settings, drift: bool, stop: threading.Event) -> bool:
 _log = logging.getLogger("mlfin.api")
 
 def _warned(error: Exception) -> None: _log.warning("%s", error)
-

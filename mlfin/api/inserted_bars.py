@@ -59,6 +59,7 @@ def _rounds(rows: pd.DataFrame) -> tuple[list[pd.DataFrame], pd.DataFrame]:
     return [rows[turn == n] for n in range(min(int(turn.max()), _VERSIONS - 1), -1,
                                            -1)] if len(rows) else [], rows[turn >= _VERSIONS]
 
+# %% ../../nbs/api/07_inserted_bars.ipynb #9a8c5022
 def _judge_round(rows: pd.DataFrame, hours: ClosingCalendars) -> tuple[list[pd.DataFrame], pd.Series]:
     "Bars to keep, and why other rows are not, by their place."
     kept, reasons = [], pd.Series(dtype="str")
@@ -104,6 +105,7 @@ def judge_inserted(rows: pd.DataFrame, # columns as `INSERTED`, in the order of 
 # %% ../../nbs/api/07_inserted_bars.ipynb #a811b3b8
 _log = logging.getLogger("mlfin.api")
 
+# %% ../../nbs/api/07_inserted_bars.ipynb #fe3e70a6
 class InsertReader:
     "Takes what other programs insert, in a thread, until it is closed."
     def __init__(self, service: Service,     # whose store is a warehouse; with another store there is nothing to take

@@ -122,6 +122,7 @@ _SILENT = 60.0    # seconds without a sign of life
 # of the C library: a worker has many threads, and each would get its own heap, of which little is given back
 _HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
+# %% ../../nbs/api/14_server.ipynb #06925d79
 class WorkerProcess:
     "A process that serves, as its supervisor sees it."
     def __init__(self, settings: Settings,        # with which it serves

@@ -20,6 +20,7 @@ def _file(field: str, path: Path) -> bytes:
     except OSError as e:
         raise SettingsError(must_be(field, "a PEM file that can be read", f"{path}: {e.strerror}")) from None
 
+# %% ../../nbs/api/12_tls.ipynb #a3238562
 def _chain(path: Path) -> list:
     "The certificates of a file, the service's own first."
     x509 = require("cryptography.x509", "serve")
