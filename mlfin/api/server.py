@@ -362,10 +362,10 @@ class Supervisor:
 # %% ../../nbs/api/14_server.ipynb #f1f933ae
 def serve(settings: Settings,   # the profile
           listen: Listen,       # where and how
-          background: Callable[[Settings, threading.Event], None] | None = None, # in a thread, until its event is set
+          background: Callable[[Settings, threading.Event], None] | None = None, # in a thread
           on_ready: Callable[[str], None] = print,   # gets the address once requests are answered
           before_start: Callable[[], None] = lambda: None, # called before the first worker is started
-          reload: Callable[[], tuple[Settings, Listen]] | None = None, # read at SIGHUP; None: only the certificate
+          reload: Callable[[], tuple[Settings, Listen]] | None = None, # read at SIGHUP
           ) -> None:
     "Serve until SIGINT or SIGTERM; raises `SettingsError` before anything listens where it must not."
     from mlfin.monitor.logs import setup_logs

@@ -348,7 +348,8 @@ class Forecaster:
 
     def _no_signals(self, timeframe: str | None, symbols: Sequence[str] | None, why: str) -> None:
         "Raise the reason why there are no signals."
-        subject, bars = "this symbol" if symbols else "bars", f" of {timeframe}" if timeframe else ""
+        subject = "this symbol" if symbols else "bars"
+        bars = f" of {timeframe}" if timeframe else ""
         raise ModelError(why or f"No champion serves {subject}{bars}.\n"
                          "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 

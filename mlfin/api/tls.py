@@ -62,9 +62,9 @@ def check_tls(cert: Path,               # PEM file: the certificate, then those 
 
 # %% ../../nbs/api/12_tls.ipynb #77f96802
 def tls_context(cert: Path,        # as `check_tls` has them
-                key: Path,
+                key: Path,         # PEM file of its private key
                 ) -> ssl.SSLContext: # for a server
-    "A server's context that speaks TLS 1.3 and nothing older."
+    "A server's context that speaks TLS 1.3 and nothing older; raises `SettingsError` for what OpenSSL refuses."
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # without this, OpenSSL would ask on the terminal
