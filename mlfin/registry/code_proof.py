@@ -19,7 +19,7 @@ from ..features.diagnostics import trial_bars
 from ..features.online import check_parity
 from ..feature_store.published_facts import kept_facts
 from ..features.spec import parse_set
-from ..feature_store.feature_store import feature_code
+from ..feature_store.feature_code import feature_code
 from ..features.bar_keys import KEYS
 from ..features.table import compute_features
 

@@ -38,7 +38,7 @@ from ..core.seals import SealKeys, seal_keys
 from ..core.settings import Settings
 from ..features.feature_types import UNITS
 from ..features.spec import parse_set
-from ..feature_store.feature_store import feature_code
+from ..feature_store.feature_code import feature_code
 from ..validation.comparison import candidates
 from ..datasets.inputs import CHANGE, model_inputs
 from ..models.fitting import load_model, predict_rows

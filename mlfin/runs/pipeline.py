@@ -78,7 +78,10 @@ def _text_kept(key: str, value: Any) -> Any:
 def product_hashes(
     spec: TaskSpec, root: Path
 ) -> dict[str, dict[str, str]]:  # product -> its file's name and hash
-    "File name and content hash of each product of a task."
+    """File name and content hash of each product of a task.
+
+    `spec` is the task with the paths of its products, `root` the project's folder.
+    """
     return {
         name: {"file": Path(p).name, "hash": hash_file(root / p)} for name, p in sorted(spec.products.items())
     }
@@ -144,7 +147,10 @@ def make_plan(question: dict,       # every parameter
               force: bool = False,  # run everything
               code: CodeSnapshot | None = None, # the text to plan by; None: as it stands
              ) -> Plan:             # what is to be done
-    "Compare what is there with what the question needs."
+    """Compare what is there with what the question needs.
+
+    Raises `SettingsError` for a product whose path has no {{experiment}} in it.
+    """
     root, experiment, question = settings.root, question["experiment"], as_stored(question, settings)
     home = code.folder if code else root
     specs = read_pipeline(home, question)
@@ -277,7 +283,10 @@ def load_dag(
     root: Path,  # the project's folder
     code: Path | None = None,  # folder of the text that the run began with; the project's own by default
 ):  # ploomber.DAG
-    "The DAG as Ploomber reads it, or a clear word on what is wrong with `pipeline.yaml`."
+    """The DAG as Ploomber reads it, or a clear word on what is wrong with `pipeline.yaml`.
+
+    Raises `SettingsError` with what is wrong with `pipeline.yaml`.
+    """
     from ploomber import exceptions as wrong
     from ploomber.spec import DAGSpec
 
@@ -386,7 +395,10 @@ def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
     while cause is not None: chain.append(cause); cause = cause.__cause__
     if not text: text = system_message(chain[-1]) if isinstance(chain[-1], OSError) else str(chain[-1])
     if any(type(c).__name__ == "DeadKernelError" for c in chain):
-        text = "the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the system's log; `mlfin run` goes on from here."
+        text = (
+            "the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the "
+            "system's log; `mlfin run` goes on from here."
+        )
     elif any(type(c).__name__ == "CellTimeoutError" for c in chain):
         text = f"a cell took longer than task_timeout = {plan.settings.task_timeout} s (settings.ini)."
     where = f" in cell {number}" if number else ""
@@ -702,7 +714,7 @@ def _commit(root: Path, code: str, anew: bool = False) -> dict:
 # %% ../../nbs/runs/03_pipeline.ipynb #d6416bd5
 def _keep_run(plan: Plan, record: dict) -> Path:
     "Put the run together under `runs/<run_id>`, linking what an earlier run holds with equal content."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     runs = plan.settings.reports_dir(plan.question["experiment"]) / "runs"
     home, temporary = runs / plan.run_id, runs / f".{plan.run_id}.tmp"
@@ -720,6 +732,7 @@ def _keep_run(plan: Plan, record: dict) -> Path:
             else:
                 with atomic_path(dest) as copy: shutil.copyfile(source, copy)
     write_plotly_js(temporary)
+    write_glossary(temporary)
     write_json(record, temporary / "run.json")
     _make_room(home, record)
     os.replace(temporary, home)
@@ -766,7 +779,7 @@ def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
 # %% ../../nbs/runs/03_pipeline.ipynb #2beda38e
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     root, experiment = plan.settings.root, plan.question["experiment"]
     reports = plan.settings.reports_dir(experiment)
@@ -781,6 +794,7 @@ def _publish(plan: Plan, record: dict) -> None:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
     write_plotly_js(reports)
+    write_glossary(reports)
     before = read_run(reports)
     write_json(record, reports / "run.json")
     _clear_unasked(plan, (before or {}).get("tasks", {}))
@@ -837,7 +851,11 @@ def run(
     locked: bool = False,  # True: the caller has `experiment_lock`
     **noted,  # what else the run's record says of its data: brought, window, asked
 ) -> RunResult:  # what was done
-    "Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its name."
+    """Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its
+    name.
+
+    `noted` is what else the run's record says of its data: brought, window, asked.
+    """
     check_experiment(question["experiment"], settings)
     os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
     quiet_environment(settings)
@@ -899,13 +917,9 @@ def describe_tasks(
     left = read_run(plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}")) or {}
     found = []
     for name in plan.specs:
-        state = (
-            "fresh"
-            if name in plan.published
-            else "finished, not yet published"
-            if name in plan.resumed
-            else "stale"
-        )
+        state = "stale"
+        if name in plan.published: state = "fresh"
+        elif name in plan.resumed: state = "finished, not yet published"
         old, parts, why = record.get("tasks", {}).get(name), plan.components[name], ""
         if state == "stale" and not old: why = "never ran"
         elif state == "stale":
@@ -934,7 +948,10 @@ def find_run(name: str,       # a run id (or its beginning), "latest", or the pa
              settings: Settings, # where to look
              experiment: str | None = None, # only there; every experiment of every profile by default
             ) -> Path:        # folder of the run
-    "The folder of a run."
+    """The folder of a run.
+
+    Raises `ParameterError` where no run has that name, or several begin with it.
+    """
     if (Path(name) / "run.json").is_file(): return Path(name).resolve()
     pattern = f"{settings.profile}/{experiment}/runs/*/run.json" if experiment else "*/*/runs/*/run.json"
     found = {
@@ -1098,12 +1115,9 @@ def reproduction_verdict(
     if n := words.count("differs"): return False, f"differs: {n} of {len(words)} products"
     data = "within 1e-6" if "within 1e-6" in words else "equal"
     n = words.count("text differs")
-    return (
-        True,
-        data
-        if not n
-        else f"{data}: every data product; only text of {n} {'page' if n == 1 else 'pages'} differs",
-    )
+    if not n: return True, data
+    pages = "page" if n == 1 else "pages"
+    return True, f"{data}: every data product; only text of {n} {pages} differs"
 
 # %% ../../nbs/runs/03_pipeline.ipynb #71afd17a
 def _lay_facts(kept: Path, settings: Settings) -> None:
