@@ -134,7 +134,7 @@ def reference_price(fill: int,     # 0 open, 1 vwap, 2 close
                     closed: float,
                     vwap: float,   # NaN: not known
                    ) -> float:     # the open, where the vwap is asked for and not known
-    "The price that the cost model's `fill` names."
+    """The price that the cost model's `fill` names. `closed` is the bar's close."""
     if fill == 2: return closed
     return vwap if fill == 1 and vwap > 0 else opened
 

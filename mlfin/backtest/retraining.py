@@ -32,11 +32,12 @@ def _first(window: int | str | None, ts: pd.Series) -> int | None:
     except ValueError: return None # the splitter says what is wrong with it
     return max(int(times.searchsorted(times[0] + length)), 1)
 
-def schedule(spans: pd.DataFrame,               # ts t0 t1 (UTC), a row a decision: a dataset's `spans`
-             period: str = "3ME",               # how long a model serves: "1YE", "2QE", "3ME", "4W", "10D", "6h", UTC
-             window: int | str | None = "730D", # what it learns from: so long before, or so many decision times; None: all there is
-             embargo: int = 5,                  # decision times between the last training span and the first test, >= 0
-            ) -> list[Fold]:                    # a training for each period, in order of time; checked against the spans
+def schedule(
+    spans: pd.DataFrame,  # ts t0 t1 (UTC), a row a decision: a dataset's `spans`
+    period: str = "3ME",  # how long a model serves: "1YE", "2QE", "3ME", "4W", "10D", "6h", UTC
+    window: int | str | None = "730D",  # so long before, or so many decision times; None: all
+    embargo: int = 5,  # decision times between the last training span and the first test, >= 0
+) -> list[Fold]:  # a training for each period, in order of time; checked against the spans
     "When a model is trained again, and from what; a `SplitError` where the data do not reach."
     first = _first(window, spans["ts"])
     splitter = WalkForward(folds=None, embargo=embargo, min_train=first, period=period, window=window)
@@ -78,34 +79,39 @@ _RULE = TradingRule()  # long where a rise is likelier than not
 @dataclass(frozen=True)
 class Retrained:
     "What a model gave that was trained again as time went on."
-    periods: pd.DataFrame                       # a row a training: period, sizes and borders, days total_return sharpe annualised max_drawdown costs
+    # a row a training: period, sizes and borders, days total_return sharpe annualised max_drawdown costs
+    periods: pd.DataFrame
     simulation: Simulation                      # one account through all of them
-    predictions: pd.DataFrame = field(repr=False) # out of sample, and of rows without an outcome; `fold` is the period
+    # out of sample, and of rows without an outcome; `fold` is the period
+    predictions: pd.DataFrame = field(repr=False)
     trained: Trained = field(repr=False)        # scores, verdict, the model fitted to all rows
 
     @property
     def says(self) -> str:
         "The periods in a sentence."
-        r, total = self.periods["total_return"], float(self.simulation.equity["strategy"].iloc[-1]) / self.simulation.initial_cash - 1
+        r, equity = self.periods["total_return"], self.simulation.equity["strategy"]
+        total = float(equity.iloc[-1]) / self.simulation.initial_cash - 1
         return (f"Trained {len(r)} times: {(r > 0).sum()} periods ended above their start, the best with "
                 f"{r.max():+.1%}, the worst with {r.min():+.1%}; "
                 f"{total:+.1%} in all, after costs of {self.simulation.costs['total']:,.0f}.")
 
-def retrain(dataset,                             # X y keys spans forward_return [weights pending], see `mlfin.datasets.dataset`
-            model: str,                          # name of an estimator
-            bars: pd.DataFrame,                  # `symbol ts open close` of one timeframe
-            rule: TradingRule = _RULE,           # what is held when
-            costs: Costs | dict | None = None,   # a cost model; None: `Costs()`
-            *,
-            period: str = "3ME",                 # how long a model serves, see `schedule`
-            window: int | str | None = "730D",   # what it learns from; None: all there is
-            embargo: int = 5,                    # decision times between training and test, >= 0
-            cash: float = 100_000.0,             # money at the start
-            calendar: str = "24/7",              # whose days to count
-            actions: pd.DataFrame | None = None, # splits, dividends, delistings of bars that are raw
-            **training: Any,                     # for `cross_train`: seed, task, overrides, jobs, resume, on_progress, ...
-           ) -> Retrained:
-    "Walk forward by time: train, trade until the next training, train again."
+def retrain(
+    dataset,  # X y keys spans forward_return [weights pending], see `mlfin.datasets.dataset`
+    model: str,  # name of an estimator
+    bars: pd.DataFrame,  # `symbol ts open close` of one timeframe
+    rule: TradingRule = _RULE,  # what is held when
+    costs: Costs | dict | None = None,  # a cost model; None: `Costs()`
+    *, period: str = "3ME",  # how long a model serves, see `schedule`
+    window: int | str | None = "730D",  # what it learns from; None: all there is
+    embargo: int = 5,  # decision times between training and test, >= 0
+    cash: float = 100_000.0,  # money at the start
+    calendar: str = "24/7",  # whose days to count
+    actions: pd.DataFrame | None = None,  # splits, dividends, delistings of bars that are raw
+    **training: Any,  # for `cross_train`: seed, task, overrides, jobs, resume, on_progress, ...
+) -> Retrained:
+    """Walk forward by time: train, trade until the next training, train again.
+
+    `training` goes to `cross_train` as it is."""
     folds = schedule(dataset.spans, period, window, embargo)
     trained = cross_train(dataset, folds, [model], **training)
     told = pd.concat([trained.predictions, trained.pending], ignore_index=True)
@@ -137,8 +143,11 @@ def check_paths(paths: pd.DataFrame,       # path symbol ts fold ..., of one mod
                 folds: Sequence[Fold],     # the folds that foretold them
                 dataset,                   # what was split: keys and spans
                ) -> pd.DataFrame:          # the same paths
-    """Refuse a path that tells a row by a fold that learnt from it, or does not test it; and folds whose
-    spans touch."""
+    """Refuse a path that predicts a row by a fold that learnt from it, or does not test it; and folds
+    whose spans
+    touch.
+
+    Raises `SplitError` for such folds."""
     check_folds(folds, dataset.spans)
     place = pd.MultiIndex.from_frame(dataset.keys[["symbol", "ts"]])
     row = place.get_indexer(pd.MultiIndex.from_frame(paths[["symbol", "ts"]]))
@@ -165,7 +174,9 @@ class PathSharpes:
         return self.table["annualised"].quantile(list(_LEVELS)).rename_axis("level").rename("annualised")
 
     @property
-    def below_zero(self) -> float: # 0 to 1; a path without a Sharpe ratio earned nothing, and counts as not above zero
+    def below_zero(
+        self,
+    ) -> float:  # 0 to 1; a path without a Sharpe ratio earned nothing, and counts as not above zero
         "Share of paths whose Sharpe ratio is not above zero."
         return float((~(self.table["annualised"] > 0)).mean())
 
@@ -180,17 +191,17 @@ class PathSharpes:
                 "above zero.")
 
 # %% ../../nbs/backtest/14_retraining.ipynb #3330d928
-def path_sharpes(paths: pd.DataFrame,                 # `path symbol ts fold` and `probability` (or `prediction`), of one model
-                 bars: pd.DataFrame,                  # `symbol ts open close` of one timeframe
-                 rule: TradingRule = _RULE,           # what is held when
-                 costs: Costs | dict | None = None,   # a cost model; None: `Costs()`
-                 *,
-                 cash: float = 100_000.0,             # money at the start of each path
-                 calendar: str = "24/7",              # whose days to count
-                 actions: pd.DataFrame | None = None, # splits, dividends, delistings of bars that are raw
-                 folds: Sequence[Fold] | None = None, # with `dataset`: paths are checked against them
-                 dataset=None,                        # what was split
-                ) -> PathSharpes:                     # a backtest a path
+def path_sharpes(
+    paths: pd.DataFrame,  # `path symbol ts fold` and `probability` (or `prediction`), of one model
+    bars: pd.DataFrame,  # `symbol ts open close` of one timeframe
+    rule: TradingRule = _RULE,  # what is held when
+    costs: Costs | dict | None = None,  # a cost model; None: `Costs()`
+    *, cash: float = 100_000.0,  # money at the start of each path
+    calendar: str = "24/7",  # whose days to count
+    actions: pd.DataFrame | None = None,  # splits, dividends, delistings of bars that are raw
+    folds: Sequence[Fold] | None = None,  # with `dataset`: paths are checked against them
+    dataset=None,  # what was split
+) -> PathSharpes:  # a backtest a path
     "Trade each complete history by the same rule: a distribution of Sharpe ratios."
     _refuse_paths(paths)
     if folds is not None: check_paths(paths, folds, dataset)

@@ -169,7 +169,9 @@ def _scale(rule, returns, now, past, out):
 
 # %% ../../nbs/backtest/04_signals.ipynb #b87e6875
 def decide_rows(rule, table, out):
-    "Writes the weights after each close, by one rule; each row knows itself and the rows before it."
+    """Writes the weights after each close, by one rule; each row knows itself and the rows before it.
+
+    `rule` holds the numbers of the rule, `table` the scores; `out` (rows, symbols) gets the weights."""
     _sides(rule, table, out)
     if rule.ranked > 0.0: _split(rule, out)
     else: _share(rule, table.taking, out)

@@ -46,10 +46,11 @@ def _labels(benchmark: pd.Series) -> dict[str, pd.Series]:
             "market": pd.Series(np.where(months >= 1, "up", "down"), index=benchmark.index)}
 
 # %% ../../nbs/backtest/12_stress.ipynb #449d1242
-def regimes(returns: pd.Series,                         # daily simple returns; index: dates
-            benchmark_returns: pd.Series | None = None, # of the benchmark, for volatility and market; None: years only
-            periods_per_year: float = 252,              # of these returns
-           ) -> pd.DataFrame:                           # `kind regime days total_return cagr sharpe max_drawdown`; NaN: not to be had
+def regimes(
+    returns: pd.Series,  # daily simple returns; index: dates
+    benchmark_returns: pd.Series | None = None,  # of the benchmark; None: by years only
+    periods_per_year: float = 252,  # of these returns
+) -> pd.DataFrame:  # `kind regime days total_return cagr sharpe max_drawdown`; NaN: not to be had
     "What the strategy earned in each year, in calm and in turbulent markets, in rising and in falling ones."
     r, b = same_days(returns, returns if benchmark_returns is None else benchmark_returns)
     labels = {"year": pd.Series(r.index.year.astype(str),
@@ -71,13 +72,16 @@ def _worst(growth: np.ndarray, window: int, top: int) -> list[int]:
     return found
 
 # %% ../../nbs/backtest/12_stress.ipynb #301158bb
-def stress(returns: pd.Series,                   # daily simple returns > -1; index: dates
-           benchmark_returns: pd.Series,         # of the benchmark; days that only one has are left out
-           days: Sequence[int] = (1, 5, 21, 63), # lengths of the windows, in trading days; longer than the record: left out
-           top: int = 1,                         # how many windows of each length, without common days
-           of: str = "benchmark",                # whose worst windows: "benchmark" or "strategy"
-          ) -> pd.DataFrame:                     # `window start end strategy benchmark`: compounded returns from first to last day
-    "The worst windows of the record, and what both did in them."
+def stress(
+    returns: pd.Series,  # daily simple returns > -1; index: dates
+    benchmark_returns: pd.Series,  # of the benchmark; days that only one has are left out
+    days: Sequence[int] = (1, 5, 21, 63),  # lengths of the windows, in trading days
+    top: int = 1,  # how many windows of each length, without common days
+    of: str = "benchmark",  # whose worst windows: "benchmark" or "strategy"
+) -> pd.DataFrame:  # `window start end strategy benchmark`: compounded returns from first to last day
+    """The worst windows of the record, and what both did in them.
+
+    Raises `BacktestError` for a return of -100 %, `ParameterError` for bad windows or an unknown `of`."""
     if of not in ("benchmark", "strategy"): raise ParameterError(unknown("of", of, ["benchmark", "strategy"]))
     for window in (*days, top):
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
@@ -178,12 +182,13 @@ def _increasing(name: str, values: Sequence[float], least: float, most: float = 
         raise ParameterError(must_be(name, "at least one number, ascending", values))
     return values
 
-def cost_curve(simulation: Simulation,                                    # from `backtest`, or from `simulate` without stops
-               bars: pd.DataFrame,                                        # those that were traded
-               bps: Sequence[float] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30), # flat costs of each traded amount, basis points, ascending
-               periods_per_year: float = 252,                             # of the daily returns
-               actions: pd.DataFrame | None = None,                       # those that the simulation had
-              ) -> pd.DataFrame:                                          # `bps total_return sharpe`: over the whole time; a year's
+def cost_curve(
+    simulation: Simulation,  # from `backtest`, or from `simulate` without stops
+    bars: pd.DataFrame,  # those that were traded
+    bps: Sequence[float] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30),  # flat costs, basis points, ascending
+    periods_per_year: float = 252,  # of the daily returns
+    actions: pd.DataFrame | None = None,  # those that the simulation had
+) -> pd.DataFrame:  # `bps total_return sharpe`: over the whole time; a year's
     "What the same decisions earn at other costs of trading."
     levels = [float(level) for level in _increasing("bps", bps, 0)]
     tries = [(replace(simulation.cost_model, **_FREE, fee_bps=level), simulation.initial_cash)
@@ -193,13 +198,16 @@ def cost_curve(simulation: Simulation,                                    # from
                          for level, x in zip(levels, found, strict=True)])
 
 # %% ../../nbs/backtest/12_stress.ipynb #598fc887
-def delay_curve(simulation: Simulation,               # from `backtest`, or from `simulate` without stops
-                bars: pd.DataFrame,                   # those that were traded
-                delays: Sequence[int] = (1, 2, 3, 5), # bars from decision to fill, ascending, >= 1
-                periods_per_year: float = 252,        # of the daily returns
-                actions: pd.DataFrame | None = None,  # those that the simulation had
-               ) -> pd.DataFrame:                     # `delay total_return sharpe`: over the whole time; a year's
-    "What the same decisions earn when they are filled later, at the same costs."
+def delay_curve(
+    simulation: Simulation,                # from `backtest`, or from `simulate` without stops
+    bars: pd.DataFrame,                    # those that were traded
+    delays: Sequence[int] = (1, 2, 3, 5),  # bars from decision to fill, ascending, >= 1
+    periods_per_year: float = 252,         # of the daily returns
+    actions: pd.DataFrame | None = None,   # those that the simulation had
+) -> pd.DataFrame:  # `delay total_return sharpe`: over the whole time; a year's
+    """What the same decisions earn when they are filled later, at the same costs.
+
+    Raises `ParameterError` for delays that are not whole."""
     delays = _increasing("delays", delays, 1)
     if any(int(d) != d for d in delays):
         raise ParameterError(must_be("delays", "whole numbers of bars", delays))
@@ -221,13 +229,16 @@ def _rooms(simulation: Simulation, bars: pd.DataFrame) -> tuple[np.ndarray, np.n
     size = known["size"].abs().to_numpy()
     return known["volume"].to_numpy(float) / size, size * known["price"].to_numpy()
 
-def capacity(simulation: Simulation,                                         # from `backtest`, or from `simulate` without stops
-             bars: pd.DataFrame,                                             # those that were traded, with `volume` in units; NaN: unknown, not counted
-             participations: Sequence[float] = (0.01, 0.02, 0.05, 0.1, 0.2), # shares of a bar's volume, ascending, 0 < p <= 1
-             covered: float = 0.95,                                          # share of the money traded that has to stay within, 0 < c <= 1
-             actions: pd.DataFrame | None = None,                            # those that the simulation had
-            ) -> pd.DataFrame:                                               # `participation capital strict covered exceeding`: accounts; share of trades beyond, as it is; NaN: no order
-    "The largest account, at the start, whose orders stay within a share of the bars' volume."
+def capacity(
+    simulation: Simulation,  # from `backtest`, or from `simulate` without stops
+    bars: pd.DataFrame,  # those that were traded, with `volume` in units; NaN: unknown, not counted
+    participations: Sequence[float] = (0.01, 0.02, 0.05, 0.1, 0.2),  # shares of a bar's volume, ascending
+    covered: float = 0.95,  # share of the money traded that has to stay within, 0 < c <= 1
+    actions: pd.DataFrame | None = None,  # those that the simulation had
+) -> pd.DataFrame:  # `participation capital strict covered exceeding`; NaN: no order
+    """The largest account, at the start, whose orders stay within a share of the bars' volume.
+
+    Raises `ParameterError` for a `covered` outside (0, 1]."""
     shares = _increasing("participations", participations, 1e-9, 1)
     if not 0 < covered <= 1: raise ParameterError(must_be("covered", "a share, 0 < c <= 1", covered))
     if simulation.cost_model.participation is not None:
@@ -247,13 +258,14 @@ def capacity(simulation: Simulation,                                         # f
                          for p in shares])
 
 # %% ../../nbs/backtest/12_stress.ipynb #17b62800
-def impact_curve(simulation: Simulation,                           # from `backtest`, or from `simulate` without stops
-                 bars: pd.DataFrame,                               # those that were traded, with `volume` in units
-                 capitals: Sequence[float] = (1e5, 1e6, 1e7, 1e8), # accounts at the start, ascending, > 0
-                 impact: float = 1.0,                              # times volatility times sqrt(size / volume)
-                 periods_per_year: float = 252,                    # of the daily returns
-                 actions: pd.DataFrame | None = None,              # those that the simulation had
-                ) -> pd.DataFrame:                                 # `capital total_return sharpe profit impact_bps`; profit in money, impact of what is traded
+def impact_curve(
+    simulation: Simulation,                            # from `backtest`, or from `simulate` without stops
+    bars: pd.DataFrame,                                # those that were traded, with `volume` in units
+    capitals: Sequence[float] = (1e5, 1e6, 1e7, 1e8),  # accounts at the start, ascending, > 0
+    impact: float = 1.0,                               # times volatility times sqrt(size / volume)
+    periods_per_year: float = 252,                     # of the daily returns
+    actions: pd.DataFrame | None = None,               # those that the simulation had
+) -> pd.DataFrame:  # `capital total_return sharpe profit impact_bps`; profit in money
     "What the same decisions earn with more money, when orders move the price."
     capitals, costs = [float(cash) for cash in _increasing("capitals", capitals,
                                                            1e-9)], replace(simulation.cost_model,

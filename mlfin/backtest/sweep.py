@@ -94,7 +94,9 @@ def _record(equity, ends, returns):
         r = money / before - 1.0 if before > 0.0 else 0.0
         returns[d], before = r, money
         if d == 0: origin = r
-        low, high, off = r if r < low else low, r if r > high else high, r - origin
+        if r < low: low = r
+        if r > high: high = r
+        off = r - origin
         total += off
         square += off * off
     if n < 2 or high - low <= 1e-12 * max(abs(low), abs(high)): return np.nan
@@ -111,7 +113,8 @@ def _judge(books, cash, ruined, ends, out, returns):
         total += money
     ratio = _record(equity, ends, returns)
     out[0] = np.nan if ruined >= 0 else ratio
-    out[1], out[2], out[3], out[4] = depth, equity[-1] / cash - 1.0, books.totals[7] * len(equity) / total, books.totals[8]
+    out[1], out[2] = depth, equity[-1] / cash - 1.0
+    out[3], out[4] = books.totals[7] * len(equity) / total, books.totals[8]
 
 # %% ../../nbs/backtest/13_sweep.ipynb #bd5c9540
 _TERMS = np.dtype([(name, "f8") for name in CostTerms._fields])
@@ -223,7 +226,9 @@ def _run(plan: _Plan, cash: float, calendar: str,
 @dataclass(frozen=True, eq=False)
 class Sweep:
     "What each set of a grid would have earned."
-    table: pd.DataFrame      # a row a set: the axes; `sharpe` (a day, NaN: none) `annualised` `max_drawdown` (0 to -1) `total_return` `turnover` `orders`
+    # a row a set: the axes; `sharpe` (a day, NaN: none) `annualised` `max_drawdown` (0 to -1) `total_return`
+    # `turnover` `orders`
+    table: pd.DataFrame
     returns: pd.DataFrame    # simple daily returns: index `date` (UTC midnight), a column a set
     axes: Mapping[str, list] # the grid
     rules: list              # of `TradingRule`, a set
@@ -235,13 +240,18 @@ class Sweep:
         "What each set adds to the name of a trial: its rule and its costs."
         return [rule.spec() | costs.spec() for rule, costs in zip(self.rules, self.costs, strict=True)]
 
-    def best(self, metric: str = "sharpe") -> int: # number of the set: a row of `table`, a column of `returns`
-        "The set with the largest figure; the first of several."
+    def best(
+        self, metric: str = "sharpe",
+    ) -> int:  # number of the set: a row of `table`, a column of `returns`
+        """The set with the largest figure; the first of several.
+
+        `metric` is a column of the table."""
         return _best(self, metric)
 
-    def plateau(self, metric: str = "sharpe", # `sharpe`, `annualised` or `total_return`
-                tolerance: float = 0.5,       # share of the best set's figure that a neighbour has to keep, 0 < t <= 1
-               ) -> "Plateau":                # with a sentence
+    def plateau(
+        self, metric: str = "sharpe",  # `sharpe`, `annualised` or `total_return`
+        tolerance: float = 0.5,  # share of the best set's figure that a neighbour has to keep, 0 < t <= 1
+    ) -> "Plateau":  # with a sentence
         "Whether the best set's neighbours in the grid did nearly as well, or whether it stands alone."
         return _plateau(self, metric, tolerance)
 
@@ -257,19 +267,19 @@ class Sweep:
         return ledger.record_many(experiment, _trials(self, dataset, label, features, model, parameters))
 
 # %% ../../nbs/backtest/13_sweep.ipynb #ba75c080
-def sweep(predictions: pd.DataFrame,           # one model's out-of-sample `symbol ts probability` (or `prediction`)
-          bars: pd.DataFrame,                  # `symbol ts open close` of one timeframe, and what the costs need
-          grid: Mapping[str, Sequence],        # field of `TradingRule` or `Costs` -> values to try
-          rule: TradingRule | None = None,     # what the grid does not say of the rule; None: `TradingRule()`
-          costs: Costs | dict | None = None,   # what it does not say of the costs; None: `Costs()`
-          *,
-          cash: float = 100_000.0,             # money at the start, > 0
-          calendar: str = "24/7",              # whose days to count: "24/7" or an exchange
-          actions: pd.DataFrame | None = None, # splits, dividends, delistings of bars that are raw
-          meta: pd.DataFrame | None = None,    # a meta model's `symbol ts probability`: that the position pays
-          threads: int = 1,                    # sets side by side; the result does not depend on it
-          memory_mb: float = 2048,             # MB that the daily returns may take
-         ) -> Sweep:                           # figures and daily returns of every set
+def sweep(
+    predictions: pd.DataFrame,  # one model's out-of-sample `symbol ts probability` (or `prediction`)
+    bars: pd.DataFrame,  # `symbol ts open close` of one timeframe, and what the costs need
+    grid: Mapping[str, Sequence],  # field of `TradingRule` or `Costs` -> values to try
+    rule: TradingRule | None = None,  # what the grid does not say of the rule; None: `TradingRule()`
+    costs: Costs | dict | None = None,  # what it does not say of the costs; None: `Costs()`
+    *, cash: float = 100_000.0,  # money at the start, > 0
+    calendar: str = "24/7",  # whose days to count: "24/7" or an exchange
+    actions: pd.DataFrame | None = None,  # splits, dividends, delistings of bars that are raw
+    meta: pd.DataFrame | None = None,  # a meta model's `symbol ts probability`: that the position pays
+    threads: int = 1,  # sets side by side; the result does not depend on it
+    memory_mb: float = 2048,  # MB that the daily returns may take
+) -> Sweep:  # figures and daily returns of every set
     "Every combination of a grid, each as `backtest` would have said."
     axes, costs = _axes(grid), as_costs(costs)
     _check_cash(cash, threads, memory_mb)
@@ -333,7 +343,9 @@ def _sentence(metric: str, value: float, kept: float, share: float, count: int, 
     name = _NAMES[metric]
     if value <= 0: return f"No set of the grid has a {name} above zero."
     if not count: return "The best set has no neighbours in the grid: whether it stands alone cannot be said."
-    where, some = ("on a plateau", f" ({share * count:.0f} of {count} at least {tolerance:.0%})") if share >= 0.5 else ("alone", "")
+    where, some = "alone", ""
+    if share >= 0.5:
+        where, some = "on a plateau", f" ({share * count:.0f} of {count} at least {tolerance:.0%})"
     kept_of = f"keep {kept:.0%} of its {name}" if kept >= 0 else f"have a {name} below zero at the median"
     text = f"The best set stands {where}: its neighbours {kept_of}{some}.".replace("%", " %")
     return text + (f" It stands at the end of {' and '.join(edge)}: a wider grid may show a better one."

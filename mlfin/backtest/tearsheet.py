@@ -32,14 +32,16 @@ from ..charts.figures import drawdown_chart, equity_chart, monthly_chart, trades
 from ..core.errors import ParameterError
 
 # %% ../../nbs/backtest/15_tearsheet.ipynb #ae83c459
-def trading_parameters(values: Mapping[str, Any],     # parameters by name: `rule` (its kind), and fields of TradingRule and Costs; others are left alone
-                       column: str = "probability",   # what the models predict: `probability` or `prediction`
-                      ) -> tuple[TradingRule, Costs]: # what is held, and what it costs
+def trading_parameters(
+    values: Mapping[str, Any],  # `rule` (its kind), fields of TradingRule and Costs, others
+    column: str = "probability",  # what the models predict: `probability` or `prediction`
+) -> tuple[TradingRule, Costs]:  # what is held, and what it costs
     "The trading part of a question; raises `ParameterError` for a value that makes no sense."
     rule = {f.name: values[f.name] for f in fields(TradingRule) if f.name in values}
     costs = {f.name: values[f.name] for f in fields(Costs) if f.name in values}
     if "rule" in values: rule["kind"] = values["rule"]
-    even = values.get("class_weight") == "balanced" and values.get("calibrate") in (None, "none") and column == "probability"
+    raw = values.get("class_weight") == "balanced" and values.get("calibrate") in (None, "none")
+    even = raw and column == "probability"
     if even and rule.get("threshold") is None and rule.get("signal") != "quantile":
         rule |= dict(threshold=0.5 + rule.pop("excess", 0.0))
     return TradingRule(**rule).on(column), Costs(**costs)
@@ -51,7 +53,8 @@ _SCORES = {"probability": "probability", "prediction": "predicted return"}
 def _held(rule: TradingRule, column: str) -> str:
     "What is held, in words."
     kind, score = _KINDS[rule.kind], _SCORES[column]
-    limit = f"{rule.excess:g} above " * bool(rule.excess) + "its fold's base rate" if rule.threshold is None else f"{rule.threshold:g}"
+    limit = f"{rule.threshold:g}" if rule.threshold is not None else ""
+    if rule.threshold is None: limit = f"{rule.excess:g} above " * bool(rule.excess) + "its fold's base rate"
     if rule.signal == "quantile": base = f"{kind}: {rule.quantile:.0%} of the symbols, by {score}"
     elif rule.signal == "proportional": base = f"{kind}, the more the further the {score} is from {limit}"
     else: base = f"{kind} by a {score} {'of' if rule.threshold is not None else 'beyond'} {limit}"
@@ -79,14 +82,16 @@ def describe_trading(rule: TradingRule,          # what is held
     charged = [f"{getattr(costs, name):g} {words}" for name, words in names.items() if getattr(costs, name)]
     if costs.use_spread: charged.append("the bars' own spread")
     if costs.participation: charged.append(f"at most {costs.participation:.1%} of a bar's volume")
-    return f"{_held(rule.on(column), column)}; filled at the {costs.fill} of the {bar}; {', '.join(charged) or 'no costs'}"
+    held, price = _held(rule.on(column), column), f"filled at the {costs.fill} of the {bar}"
+    return f"{held}; {price}; {', '.join(charged) or 'no costs'}"
 
 # %% ../../nbs/backtest/15_tearsheet.ipynb #edc440fa
 _STEPS = (0, 1, -1, 2, -2, 3, -3, 4, 5, 6)
 
-def neighbourhood(rule: TradingRule,         # the chosen one
-                  predictions: pd.DataFrame, # of one model: `symbol`, and `probability` or `prediction`; beyond half a million of them the grid is coarser
-                 ) -> dict[str, list]:       # field -> values, the chosen one's among them: a grid for `sweep`
+def neighbourhood(
+    rule: TradingRule,  # the chosen one
+    predictions: pd.DataFrame,  # of one model: `symbol`, and `probability` or `prediction`
+) -> dict[str, list]:  # field -> values, the chosen one's among them: a grid for `sweep`
     "Rules that differ a little from this one."
     column = "probability" if "probability" in predictions else "prediction"
     rule, hold, many = rule.on(column, "baseline" in predictions), rule.min_hold, len(predictions) > 500_000
@@ -102,8 +107,8 @@ def neighbourhood(rule: TradingRule,         # the chosen one
             found.append(value)
     if many: longer = {0, hold, hold * 2} if hold > 1 else {0, 5, 20}
     else:
-        longer = {0, hold // 2 if hold > 3 else 0, hold, hold * 2,
-                  hold * 4} if hold > 1 else {0, 3, 5, 10, 20}
+        half = hold // 2 if hold > 3 else 0
+        longer = {0, half, hold, hold * 2, hold * 4} if hold > 1 else {0, 3, 5, 10, 20}
     return {name: sorted(set(found)), "min_hold": sorted(longer)}
 
 def _fits(rule: TradingRule, name: str, value: float, column: str) -> bool:
@@ -116,8 +121,9 @@ def _fits(rule: TradingRule, name: str, value: float, column: str) -> bool:
 _QUANTILES = {"lowest": 0.0, "1 %": 0.01, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75,
               "95 %": 0.95, "99 %": 0.99, "highest": 1.0}
 
-def score_spread(predictions: pd.DataFrame, # of one model: `probability` or `prediction`
-                ) -> pd.DataFrame:          # `quantile score above below`: shares of the predictions above and below that score; no row where there is none
+def score_spread(
+    predictions: pd.DataFrame,  # of one model: `probability` or `prediction`
+) -> pd.DataFrame:  # `quantile score above below`: shares above and below that score
     "Between which borders the scores lie."
     column = "probability" if "probability" in predictions else "prediction"
     x = predictions[column].dropna().to_numpy(float)
@@ -139,9 +145,10 @@ def _span(values: np.ndarray) -> str:
     low, high = (f"{v:.4g}" for v in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
-def untraded(predictions: pd.DataFrame, # of one model: `probability` (with `baseline` where known) or `prediction`
-             rule: TradingRule,         # by which nothing was traded
-            ) -> list[str]:             # sentences for `verdict`
+def untraded(
+    predictions: pd.DataFrame,  # of one model: `probability` (with `baseline` where known) or `prediction`
+    rule: TradingRule,          # by which nothing was traded
+) -> list[str]:  # sentences for `verdict`
     "Which scores there were, and what threshold would have traded how often."
     column = "probability" if "probability" in predictions else "prediction"
     told, name = predictions[predictions[column].notna()], {"probability": "probabilities",
@@ -158,25 +165,29 @@ def untraded(predictions: pd.DataFrame, # of one model: `probability` (with `bas
                                                          | ((x < short) if rule.kind == "long_short"
                                                             else False))
     where, words = ("below", "fall short of") if shorts else ("above", "exceed")
-    own = "the base rate of its fold, " if rule.on(column, "baseline" in told).threshold is None else "the threshold of "
+    at_base = rule.on(column, "baseline" in told).threshold is None
+    own = "the base rate of its fold, " if at_base else "the threshold of "
     n = int(beyond.sum())
     if n:
         out.append(f"{n:,} of them are beyond the threshold, but no order was filled: look at lot, "
                    "participation and max_weight.")
     else:
-        out.append(f"None is {where} {own}{_span(limit)}{' or beyond its mirror image' if rule.kind == 'long_short' else ''}.")
+        mirror = " or beyond its mirror image" if rule.kind == "long_short" else ""
+        out.append(f"None is {where} {own}{_span(limit)}{mirror}.")
     tried = [(v, (x < v if shorts else x > v).mean())
              for v in np.quantile(x, [0.1, 0.25, 0.5] if shorts else [0.9, 0.75, 0.5])]
     some = [f"{v:.4g} trades {share:.1%}" for v, share in tried if share > 0]
-    if "baseline" in told and not shorts and (share := float((x > told["baseline"].to_numpy(float)).mean())) > 0 and rule.threshold is not None:
+    share = float((x > told["baseline"].to_numpy(float)).mean()) if "baseline" in told and not shorts else 0.0
+    if share > 0 and rule.threshold is not None:
         some.append(f"the base rate of each fold (threshold: null) {share:.1%}")
     mirror = " (the threshold of a short is its mirror image, 1 - t for probabilities)" if shorts else ""
     if not some: return [*out, "They are all the same: no threshold tells one from another."]
     return [*out, f"What would trade, as a limit that scores {words}{mirror}: {', '.join(some)} of them."]
 
 # %% ../../nbs/backtest/15_tearsheet.ipynb #3b128834
-def cost_steps(simulation: Simulation, # from `simulate` or `backtest`
-              ) -> pd.DataFrame:       # `step amount`: gross profit, then what was taken (< 0) or received (> 0), last the net profit; money
+def cost_steps(
+    simulation: Simulation,  # from `simulate` or `backtest`
+) -> pd.DataFrame:  # `step amount`: gross profit, costs (< 0) or income, net profit; money
     "The way from gross to net profit."
     costs = {k: -float(v) for k, v in simulation.costs.items() if k != "total"}
     net = float(simulation.equity["strategy"].iloc[-1]) - simulation.initial_cash
@@ -195,14 +206,15 @@ def split_caveats(split: Mapping[str, Any], # how the models were trained: `spli
             "walk forward to see one that could be."]
 
 # %% ../../nbs/backtest/15_tearsheet.ipynb #9779d99a
-def path_returns(paths: pd.DataFrame,                 # of one model: `path symbol ts`, and `probability` or `prediction`; may have no row
-                 bars: pd.DataFrame,                  # of the same symbols
-                 rule: TradingRule,                   # what is held
-                 costs: Costs = Costs(),              # what it costs # noqa: B008
-                 cash: float = 100_000.0,             # money at the start
-                 calendar: str = "24/7",              # whose days to count
-                 actions: pd.DataFrame | None = None, # splits and dividends, of bars that are raw
-                ) -> pd.DataFrame:                    # daily returns: index date, a column a path; NaN: no such day
+def path_returns(
+    paths: pd.DataFrame,  # of one model: `path symbol ts`, and `probability` or `prediction`; may have no row
+    bars: pd.DataFrame,  # of the same symbols
+    rule: TradingRule,  # what is held
+    costs: Costs = Costs(),  # what it costs # noqa: B008
+    cash: float = 100_000.0,  # money at the start
+    calendar: str = "24/7",  # whose days to count
+    actions: pd.DataFrame | None = None,  # splits and dividends, of bars that are raw
+) -> pd.DataFrame:  # daily returns: index date, a column a path; NaN: no such day
     "What the rule would have earned on each path."
     own = {number: backtest(rows.drop(columns="path"), bars, rule, costs, cash=cash, calendar=calendar,
                             actions=actions).returns
@@ -215,8 +227,9 @@ _QUESTIONS = (("psr", "this record alone"), ("dsr", "after all trials, those ali
               ("psr_hedged", "alone, without the market's part"),
               ("dsr_hedged", "after all trials, without the market's part"))
 
-def confidence(judged: Mapping[str, Any], # from `significance`, with `null_p_value` and `spa_p_value` where they were tested
-              ) -> pd.DataFrame:          # `question probability`: how probable it is that there is more than luck; NaN: not answered
+def confidence(
+    judged: Mapping[str, Any],  # of `significance`; `null_p_value`, `spa_p_value` where tested
+) -> pd.DataFrame:  # `question probability` of more than luck; NaN: not answered
     "One question, asked more and more widely."
     rows = [(words, judged.get(key)) for key, words in _QUESTIONS]
     rows += [(words, None if judged.get(key) is None else 1 - judged[key]) for key, words in (
@@ -230,9 +243,12 @@ def confidence(judged: Mapping[str, Any], # from `significance`, with `null_p_va
 class TearSheet:
     "What a backtest's page shows."
     verdict: dict[str, Any]  # `headline details better_than_luck better_than_holding sentences caveats`
-    figures: dict[str, Any]          # `strategy benchmark` (key figures), `tail`, `relation` to the benchmark, `plateau`
+    # `strategy benchmark` (key figures), `tail`, `relation` to the benchmark, `plateau`
+    figures: dict[str, Any]
     significance: dict[str, Any]     # of the strategy after all trials, with `null_p_value` and `spa_p_value`
-    frames: dict[str, pd.DataFrame]  # equity drawdowns monthly rolling steps splits null regimes stress costs delays capacity confidence sweep paths scores
+    # equity drawdowns monthly rolling steps splits null regimes stress costs delays capacity confidence sweep
+    # paths scores
+    frames: dict[str, pd.DataFrame]
 
     def document(self) -> dict[str, Any]: # plain numbers, texts and lists, ready for JSON
         "Key figures, the small frames and the verdict together."
@@ -284,20 +300,20 @@ def _delays(chosen: Simulation) -> list[int]:
     "Bars of delay that a record is long enough for."
     return [d for d in (1, 2, 3, 5) if d < len(chosen.equity)]
 
-def tear_sheet(chosen: Simulation,                      # the strategy
-               hold: Simulation,                        # its benchmark, over the same bars
-               bars: pd.DataFrame,                      # what both were traded on
-               trials: pd.DataFrame,                    # daily returns of everything tried: index date, a column a trial (`Ledger.returns`)
-               name: str,                               # which of these columns is the strategy
-               days: float = 252,                       # trading days a year: 252, or 365 where markets never close
-               *,
-               swept: Sweep | None = None,              # the rules next to the chosen one
-               paths: pd.DataFrame | None = None,       # daily returns of further histories, from `path_returns`
-               caveats: Sequence[str] = (),             # sentences that belong to the data
-               actions: pd.DataFrame | None = None,     # splits and dividends, of bars that are raw
-               seed: int = 0,                           # of everything that is drawn
-               predictions: pd.DataFrame | None = None, # what was traded on: said where nothing was traded
-              ) -> TearSheet:                           # words, numbers and frames
+def tear_sheet(
+    chosen: Simulation,  # the strategy
+    hold: Simulation,  # its benchmark, over the same bars
+    bars: pd.DataFrame,  # what both were traded on
+    trials: pd.DataFrame,  # daily returns: index date, a column a trial (`Ledger.returns`)
+    name: str,  # which of these columns is the strategy
+    days: float = 252,  # trading days a year: 252, or 365 where markets never close
+    *, swept: Sweep | None = None,  # the rules next to the chosen one
+    paths: pd.DataFrame | None = None,  # daily returns of further histories, from `path_returns`
+    caveats: Sequence[str] = (),  # sentences that belong to the data
+    actions: pd.DataFrame | None = None,  # splits and dividends, of bars that are raw
+    seed: int = 0,  # of everything that is drawn
+    predictions: pd.DataFrame | None = None,  # what was traded on: said where nothing was traded
+) -> TearSheet:  # words, numbers and frames
     "Judge a backtest from all sides."
     figures = {"strategy": key_figures(chosen, days), "benchmark": key_figures(hold, days),
                "tail": tail_risk(chosen.returns),
@@ -348,16 +364,18 @@ def _luck_charts(sheet: TearSheet, days: float) -> dict[str, Any]:
         shown["confidence"] = charts.confidence_chart(f["confidence"])
     if len(f["splits"]): shown["overfitting"] = charts.overfitting_chart(f["splits"], days)
     if len(f["null"]):
-        note = f"the same holding times and costs, entered at random; {len(f['null']):,} draws, p {judged['null_p_value']:.3f}"
+        draws = f"{len(f['null']):,} draws, p {judged['null_p_value']:.3f}"
+        note = f"the same holding times and costs, entered at random; {draws}"
         shown["null"] = charts.null_chart(f["null"]["sharpe"], judged["null_sharpe"], "Random entries", note)
     if f["paths"].shape[1] > 1: shown["paths"] = charts.paths_chart(f["paths"], days)
     return shown
 
-def tear_sheet_charts(sheet: TearSheet,   # from `tear_sheet`
-                      chosen: Simulation, # the strategy it is about
-                      bars: pd.DataFrame, # what it was traded on
-                      days: float = 252,  # trading days a year
-                     ) -> dict[str, Any]: # figure by name, in the order of the page; none where nothing was traded
+def tear_sheet_charts(
+    sheet: TearSheet,    # from `tear_sheet`
+    chosen: Simulation,  # the strategy it is about
+    bars: pd.DataFrame,  # what it was traded on
+    days: float = 252,   # trading days a year
+) -> dict[str, Any]:  # figure by name, in the order of the page; none where nothing was traded
     "Draw a tear sheet."
     if not len(chosen.orders): return {}
     f, key, tail = sheet.frames, sheet.figures["strategy"], sheet.figures["tail"]
@@ -478,8 +496,10 @@ def readable(frame: pd.DataFrame, # drawdowns, trades, regimes or stress
     "A small frame as a page shows it."
     def number(v, name):
         whole = float(v).is_integer() or abs(v) >= 1e4 or (name.endswith("days") and abs(v) >= 10)
-        return _shown(float(v), "{:.2%}" if name in _SHARES else _RATIO if name in _RATIOS and not whole
-                      else _COUNT if whole else "{:,.4g}")
+        form = _COUNT if whole else "{:,.4g}"
+        if name in _RATIOS and not whole: form = _RATIO
+        if name in _SHARES: form = "{:.2%}"
+        return _shown(float(v), form)
     columns = _moments(frame)
     for name in frame.columns.difference(list(columns), sort=False):
         own = frame[name]
@@ -514,13 +534,15 @@ _PARTS = (
     ("What it hangs on", "", ("plateau", "costs", "delays", "capacity")),
     ("When it hurts", "", ("regimes", "stress", "returns", "regimes table", "risk table")))
 
-def tear_sheet_sections(sheet: TearSheet,           # from `tear_sheet`
-                        chosen: Simulation,         # the strategy it is about
-                        bars: pd.DataFrame,         # what it was traded on
-                        days: float = 252,          # trading days a year
-                       ) -> list[tuple[str, list]]: # (heading and words in Markdown, figures and tables), in the order of the page
+def tear_sheet_sections(
+    sheet: TearSheet,    # from `tear_sheet`
+    chosen: Simulation,  # the strategy it is about
+    bars: pd.DataFrame,  # what it was traded on
+    days: float = 252,   # trading days a year
+) -> list[tuple[str, list]]:  # (heading and words in Markdown, figures and tables), in the order of the page
     "A tear sheet as a page shows it; what would be empty is left out."
-    f, tables = sheet.frames, {"scores table": readable(sheet.frames["scores"])} if len(sheet.frames["scores"]) else {}
+    f, tables = sheet.frames, {}
+    if len(f["scores"]): tables = {"scores table": readable(f["scores"])}
     if len(chosen.orders):
         tables = {"figures table": figures_table(sheet), "drawdowns table": readable(f["drawdowns"]),
                   "trades table": latest_trades(chosen, bars),

@@ -216,18 +216,18 @@ def _answer(first: list[str], rest: list[str], luck: bool | None, holding: bool 
                 sentences=first + rest, caveats=list(caveats))
 
 # %% ../../nbs/backtest/11_verdicts.ipynb #15fe91bd
-def verdict(figures: dict,                                   # the strategy's, from `key_figures`
-            significance: dict,                              # from `significance`, and p-values
-            benchmark_figures: dict | None = None,           # of holding over the same days, from `key_figures`
-            caveats: Sequence[str] = (),                     # sentences on the data, e.g. on survivors
-            level: float = 0.95,                             # DSR above which luck is ruled out
-            *,
-            delays: pd.DataFrame | Sequence | None = None,   # from `delay_curve`, a frame or its rows
-            plateau: str | None = None,                      # a sentence on the neighbours of the settings
-            capacity: pd.DataFrame | Sequence | None = None, # from `capacity`, a frame or its rows
-            tail: dict | None = None,                        # from `tail_risk`
-            untraded: Sequence[str] = (),                    # why nothing was traded, from `untraded`
-           ) -> dict:                                        # headline, details, answers, sentences, caveats
+def verdict(
+    figures: dict,                                     # the strategy's, from `key_figures`
+    significance: dict,                                # from `significance`, and p-values
+    benchmark_figures: dict | None = None,             # of holding over the same days, from `key_figures`
+    caveats: Sequence[str] = (),                       # sentences on the data, e.g. on survivors
+    level: float = 0.95,                               # DSR above which luck is ruled out
+    *, delays: pd.DataFrame | Sequence | None = None,  # from `delay_curve`, a frame or its rows
+    plateau: str | None = None,                        # a sentence on the neighbours of the settings
+    capacity: pd.DataFrame | Sequence | None = None,   # from `capacity`, a frame or its rows
+    tail: dict | None = None,                          # from `tail_risk`
+    untraded: Sequence[str] = (),                      # why nothing was traded, from `untraded`
+) -> dict:  # headline, details, answers, sentences, caveats
     "Is it better than luck, and better than holding? In words, with the numbers they rest on."
     known = figures.get("out_of_sample", True)
     lead = [] if known else [_UNKNOWN[known]]

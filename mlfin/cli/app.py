@@ -103,8 +103,11 @@ _History = Annotated[bool,
                      typer.Option("--history",
                                   help="What changed since it was first looked at, newest first.")]
 
-def doctor(profile: Profile = None, experiment: Experiment = None,     # what is checked
-           history: _History = False, as_json: Json = False):          # what is printed, and how
+def doctor(profile: Profile = None,       # section of settings.ini
+           experiment: Experiment = None, # line of research; None: that of env.yaml
+           history: _History = False,     # what changed since it was first looked at, newest first
+           as_json: Json = False,         # print one JSON document
+           ) -> None:
     """Is everything in place? Versions, kernels, device, disk; store, model, clock, freshness. Exit code 1
     where something is not."""
     import pandas as pd
@@ -137,7 +140,7 @@ app = typer.Typer(name="mlfin", no_args_is_help=True, pretty_exceptions_enable=F
                   help=_HELP)
 
 def print_version(asked: bool) -> None: # of `--version`
-    "Print the version and end the command."
+    "Print the version and end the command by `typer.Exit`."
     if not asked: return
     typer.echo(f"mlfin {version('mlfin')}")
     raise typer.Exit()

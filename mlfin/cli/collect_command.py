@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_key', 'split_names', 'open_terminal', 'open_source', 'CollectProgress', 'stop_by_signal', 'print_counts',
-           'report', 'collect']
+           'report', 'post_bars', 'collect']
 
 # %% ../../nbs/cli/13_collect_command.ipynb #c16c4aa9
 import os
@@ -62,8 +62,8 @@ def open_terminal(symbols: list[str],     # as typed
                   limit: int | None,      # of the command; must be None
                   **how: Any,             # other arguments of `MetaTraderSource`
                   ) -> Any:               # `mlfin.client.bar_sources.Source`
-    """Bars of a MetaTrader terminal. Raises `ParameterError` for options that are missing or do not fit, and
-    `MissingExtraError` where the package MetaTrader5 is not installed."""
+    """Bars of a MetaTrader terminal; `how` goes to `MetaTraderSource`. Raises `ParameterError` for options
+    that are missing or do not fit, and `MissingExtraError` where the package MetaTrader5 is not installed."""
     from mlfin.client.metatrader import MetaTraderSource
 
     if not symbols:
@@ -89,7 +89,7 @@ def open_source(address: str,            # "mt5", or as `read_bars` takes it
                 watch: bool,             # look for ever
                 **how: Any,              # other arguments of the source
                 ) -> Any:                # `mlfin.client.bar_sources.Source`
-    "What is collected from. Raises `ParameterError` for options that do not fit the source."
+    "What is collected from; `how` goes to the source. Raises `ParameterError` where options do not fit."
     from mlfin.client.bar_sources import BarsSource
 
     if address == "mt5": return open_terminal(symbols, timeframe, tz, limit, **how)
@@ -187,6 +187,21 @@ def report(collector: Any,      # that has ended
     if len(refused): return 1
     return 3 if waiting else 0
 
+# %% ../../nbs/cli/13_collect_command.ipynb #2332664d
+def post_bars(collector: Any,       # a `Collector`
+              source: Any,          # a `mlfin.client.bar_sources.Source`
+              stop: Any,            # an event that ends it
+              every: float | None,  # seconds between two looks; None: look once
+              watch: bool,          # the source is looked at for ever
+              as_json: bool,        # of the command
+              ) -> int:             # the exit code of `report`
+    "Post what a source gives until it ends or is stopped, and print what was done, also after an error."
+    from mlfin.client.bar_sources import follow
+
+    try: follow(collector, source, stop, every)
+    finally: code = report(collector, stop.is_set(), watch, as_json)
+    return code
+
 # %% ../../nbs/cli/13_collect_command.ipynb #b9596fba
 _Source = Annotated[str, typer.Argument(
     metavar="SOURCE", help="A file, a folder, a pattern, SOURCE:ADDRESS as for `mlfin ingest`, or mt5.")]
@@ -221,35 +236,43 @@ _Ambiguous = Annotated[str | None, typer.Option(
     metavar="first|second", help="mt5: which pass, where clocks went back.")]
 
 # %% ../../nbs/cli/13_collect_command.ipynb #b9596fbc
-def collect(source: _Source, to: _To = "http://127.0.0.1:8000",                     # from where to where
-            key_file: _Key = None, key_env: _KeyEnv = None,                         # who sends
-            symbols: _Symbols = None, timeframe: _Timeframe = "1m", tz: _Zone = None, # which bars
-            start: Start = None, outbox: _Outbox = Path("collect.sqlite"),          # from when; by which file
-            every: _Every = None, speed: _Speed = None,                             # how often, how fast
-            batch: _Batch = 1000, most: _Most = 1_000_000, again: _Again = False,   # how many at once
-            plain_http: _Plain = False, ambiguous: _Ambiguous = None,               # the way, the clock
-            events: Events = None, quiet: Quiet = False, as_json: Json = False):    # how it prints
+def collect(source: _Source,                          # mt5, an exchange, a file or a pattern
+            to: _To = "http://127.0.0.1:8000",        # address of the service
+            key_file: _Key = None,                    # file with the API key
+            key_env: _KeyEnv = None,                  # variable of the environment with the API key
+            symbols: _Symbols = None,                 # symbols
+            timeframe: _Timeframe = "1m",             # 1m 5m 15m 30m 1h 4h 1d 1w
+            tz: _Zone = None,                         # zone of times that carry none
+            start: Start = None,                      # first moment, UTC
+            outbox: _Outbox = Path("collect.sqlite"), # SQLite file of what is on its way
+            every: _Every = None,                     # look again so often, for ever
+            speed: _Speed = None,                     # so many bars a second at most
+            batch: _Batch = 1000,                     # bars in one request at most
+            most: _Most = 1_000_000,                  # bars that the outbox holds at most
+            again: _Again = False,                    # also send what was refused before
+            plain_http: _Plain = False,               # allow http:// to another machine
+            ambiguous: _Ambiguous = None,             # mt5: which hour is meant when the clock is set back
+            events: Events = None,                    # file that gets what happens, as JSON lines
+            quiet: Quiet = False,                     # print no progress
+            as_json: Json = False,                    # print one JSON document
+            ) -> None: # raises `Exit` with the exit code, and `ParameterError`
     """Post bars to a service as they close. What is not answered for stays in the outbox, and the same
     command goes on from there. Raises `ParameterError` for options that do not fit."""
-    from mlfin.client.bar_sources import follow
     from mlfin.client.client import Client
     from mlfin.client.collector import Collector
     from mlfin.client.outbox import Outbox
 
     quiet_environment()
-    key, is_terminal = read_key(key_file, key_env), source == "mt5"
-    if start and is_terminal: raise ParameterError(must_be("--start", "left out for mt5", start))
-    if every is None and is_terminal: every = 5.0
+    key, name = read_key(key_file, key_env), "mt5" if source == "mt5" else "collect"
+    if start and name == "mt5": raise ParameterError(must_be("--start", "left out for mt5", start))
+    if every is None and name == "mt5": every = 5.0
     how = {k: v for k, v in {"start": start, "ambiguous": ambiguous}.items() if v is not None}
-    watch = every is not None
-    opened = open_source(source, split_list(symbols) or [], timeframe, tz, speed, watch, **how)
+    opened = open_source(source, split_list(symbols) or [], timeframe, tz, speed, every is not None, **how)
     progress = CollectProgress(events=events, quiet=quiet)
     with Client(to, key=key, patience=0, plain=plain_http) as client, progress, stop_by_signal() as stop:
         box = Outbox(outbox, most)
         if again: box.requeue_refused()
-        collector = Collector(client, box, source="mt5" if is_terminal else "collect", batch=batch,
-                              on_event=progress)
-        try: follow(collector, opened, stop, 1.0 if speed else every)
-        finally: code = report(collector, stop.is_set(), watch, as_json)
+        collector = Collector(client, box, source=name, batch=batch, on_event=progress)
+        code = post_bars(collector, opened, stop, 1.0 if speed else every, every is not None, as_json)
         box.close()
     raise typer.Exit(code)

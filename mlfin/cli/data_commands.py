@@ -66,10 +66,13 @@ _CountGaps = Annotated[bool, typer.Option(
 
 @data.command("ls", epilog=examples("mlfin data ls", "mlfin data ls 'BTC*' -t 1m", "mlfin data ls --gaps",
                                     "mlfin data ls --store ../lake --json"))
-def list_series(symbol: Symbols = None, timeframe: Timeframe = None,  # which series
-                gaps: _CountGaps = False,                             # count missing bars
-                store: StorePlace = None, profile: Profile = None,    # where
-                as_json: Json = False):                               # how it prints
+def list_series(symbol: Symbols = None,      # which symbols; None: all
+                timeframe: Timeframe = None, # which timeframe; needed where there are several
+                gaps: _CountGaps = False,    # also count the bars that are missing
+                store: StorePlace = None,    # a store other than the profile's
+                profile: Profile = None,     # section of settings.ini
+                as_json: Json = False,       # print one JSON document
+                ) -> None:
     "List what is stored: symbols, timeframes, bars, first and last."
     opened, place = open_named_store(store, profile, needs_bars=False)
     series, version = opened.series(), opened.version()
@@ -100,7 +103,8 @@ def adjustment(adjust: str | None,  # of `--adjust`
 # %% ../../nbs/cli/05_data_commands.ipynb #185f2fdb
 def no_bars_text(symbol: str,                # as the store names it
                  line: Any,                  # of `Store.series`
-                 start: Any, end: Any,       # of the command, UTC
+                 start: Any,                # of the command, UTC
+                 end: Any,                  # of the command, UTC
                  as_of: str | None,          # of the command
                  version: int | None,        # of the command
                  ) -> str:
@@ -136,12 +140,18 @@ _Symbol = Annotated[str, typer.Argument(help="One symbol, as `mlfin data ls` wri
     "mlfin data show IBM", "mlfin data show IBM --start 2008-09-01 --end 2008-09-30 -n 0",
     "mlfin data show AAPL --adjust total -n 5", "mlfin data show BTC/USDT -t 1m --as-of '2024-01-02 00:00'",
     "mlfin data show IBM --version 3 --json"))
-def show(symbol: _Symbol, timeframe: Timeframe = None,                      # which series
-         start: Start = None, end: End = None,                              # which period
-         as_of: _AsOf = None, version: _Version = None,                     # as it was known, or stored
-         adjust: _Adjust = None,                                            # for splits and dividends
-         rows: Rows = None, store: StorePlace = None, profile: Profile = None, # how many, where
-         as_json: Json = False):                                            # how it prints
+def show(symbol: _Symbol,             # one symbol, as `mlfin data ls` writes it
+         timeframe: Timeframe = None, # which timeframe; needed where there are several
+         start: Start = None,         # first moment, UTC
+         end: End = None,             # last moment, included, UTC
+         as_of: _AsOf = None,         # only what was known at this moment
+         version: _Version = None,    # as the store was at this version
+         adjust: _Adjust = None,      # for splits, or dividends too
+         rows: Rows = None,           # to show at most; 0: all
+         store: StorePlace = None,    # a store other than the profile's
+         profile: Profile = None,     # section of settings.ini
+         as_json: Json = False,       # print one JSON document
+         ) -> None:
     "Show the last bars of a symbol: as they are, as they were known, or as they were stored."
     opened, _ = open_named_store(store, profile)
     named = select_series(opened.series(), [symbol], timeframe)
@@ -178,7 +188,8 @@ def missing_of(keys: "pd.DataFrame",    # bar frame of one series; only its time
 def missing_bars(store: Any,                    # an open store
                  series: "pd.DataFrame",        # lines of `Store.series`
                  calendar: str,                 # one for all, or auto
-                 start: Any, end: Any,          # UTC; None: from the first bar to the last
+                 start: Any,                    # UTC; None: from the first bar
+                 end: Any,                      # UTC; None: to the last bar
                  ) -> tuple["pd.DataFrame", "pd.DataFrame"]: # one row a series; one row a gap
     "By series: the calendar, its fit, and the expected and missing bars; and the gaps themselves."
     import pandas as pd
@@ -223,11 +234,16 @@ def missing_text(line: Any, # a row of `missing_bars`
               epilog=examples("mlfin data gaps", "mlfin data gaps IBM",
                               "mlfin data gaps 'BTC*' -t 1m --start 2024-01-01",
                                       "mlfin data gaps VOD --calendar XLON --json"))
-def show_gaps(symbol: Symbols = None, timeframe: Timeframe = None,                   # which series
-              start: Start = None, end: End = None,                                  # which period
-              calendar: _Calendar = "auto",                                          # of the market
-              rows: Rows = None, store: StorePlace = None, profile: Profile = None,  # how many, where
-              as_json: Json = False):                                                # how it prints
+def show_gaps(symbol: Symbols = None,       # which symbols; None: all
+              timeframe: Timeframe = None,  # which timeframe; needed where there are several
+              start: Start = None,          # first moment, UTC
+              end: End = None,              # last moment, included, UTC
+              calendar: _Calendar = "auto", # 24/7, forex or an exchange's code
+              rows: Rows = None,            # to show at most; 0: all
+              store: StorePlace = None,     # a store other than the profile's
+              profile: Profile = None,      # section of settings.ini
+              as_json: Json = False,        # print one JSON document
+              ) -> None:
     """Find missing bars: what the calendar expects between a series' first and last bar and the store does
     not have."""
     opened, _ = open_named_store(store, profile)
@@ -270,20 +286,26 @@ def print_reasons(quarantine: "pd.DataFrame", # of `Store.read_quarantine`
     if len(counts) > 10:
         print_text(f"  {int(counts.iloc[10:].sum()):>7,}  for {len(counts) - 10:,} other reasons")
 
-# %% ../../nbs/cli/05_data_commands.ipynb #d1757b6d
+# %% ../../nbs/cli/05_data_commands.ipynb #220fabfc
 _Origin = Annotated[str | None, typer.Option(
     metavar="ORIGIN", help="Where rows came from, or its beginning: csv, csv:3f2a.")]
 _Reason = Annotated[str | None,
                     typer.Option(metavar="TEXT", help="What the reason must contain, in any case.")]
 _Raw = Annotated[bool, typer.Option("--raw", help="Also show what stood in the source.")]
 
+# %% ../../nbs/cli/05_data_commands.ipynb #d1757b6d
 @data.command("quarantine", epilog=examples(
     "mlfin data quarantine", "mlfin data quarantine IBM --raw", "mlfin data quarantine --reason high -n 0",
     "mlfin data quarantine --origin csv:3f --json"))
-def show_quarantine(symbol: Symbols = None, origin: _Origin = None, reason: _Reason = None, # which rows
-                    raw: _Raw = False,                                                     # with their values
-                    rows: Rows = None, store: StorePlace = None, profile: Profile = None,  # how many, where
-                    as_json: Json = False):                                                # how it prints
+def show_quarantine(symbol: Symbols = None,   # which symbols; None: all
+                    origin: _Origin = None,   # where rows came from, or its beginning
+                    reason: _Reason = None,   # what the reason must contain, in any case
+                    raw: _Raw = False,        # also show what stood in the source
+                    rows: Rows = None,        # to show at most; 0: all
+                    store: StorePlace = None, # a store other than the profile's
+                    profile: Profile = None,  # section of settings.ini
+                    as_json: Json = False,    # print one JSON document
+                    ) -> None:
     """Show the rows that were set aside, each with its reason, its place in the source and its raw values.
     Raises `ParameterError` for an unknown symbol."""
     opened, place = open_named_store(store, profile, needs_bars=False)
@@ -340,22 +362,31 @@ def print_exported(to: Path,                # the file
                    "stands in front, "
                    "which mlfin takes away.")
 
-# %% ../../nbs/cli/05_data_commands.ipynb #87b885ef
+# %% ../../nbs/cli/05_data_commands.ipynb #72fcd3f1
 _Columns = Annotated[list[str] | None, typer.Option(
     "--column", "-c", metavar="close", help="Only these; repeatable or separated by commas (default: all).")]
 _Target = Annotated[Path,
                     typer.Argument(metavar="FILE", help="*.csv, *.csv.gz or *.parquet.", dir_okay=False)]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file where it is there already.")]
 
+# %% ../../nbs/cli/05_data_commands.ipynb #87b885ef
 @data.command("export", epilog=examples(
     "mlfin data export prices.csv", "mlfin data export ibm.parquet IBM --adjust total",
     "mlfin data export closes.csv.gz -c close --start 2010-01-01",
     "mlfin data export btc.parquet 'BTC*' -t 1m --as-of 2024-01-02"))
-def export(to: _Target, symbol: Symbols = None, timeframe: Timeframe = None,       # the file, which series
-           start: Start = None, end: End = None,                                   # which period
-           as_of: _AsOf = None, version: _Version = None, adjust: _Adjust = None, # as known, stored, adjusted
-           column: _Columns = None, overwrite: _Overwrite = False,                 # which values
-           store: StorePlace = None, profile: Profile = None):                     # where
+def export(to: _Target,                   # *.csv, *.csv.gz or *.parquet
+           symbol: Symbols = None,        # which symbols; None: all
+           timeframe: Timeframe = None,   # which timeframe; needed where there are several
+           start: Start = None,           # first moment, UTC
+           end: End = None,               # last moment, included, UTC
+           as_of: _AsOf = None,           # only what was known at this moment
+           version: _Version = None,      # as the store was at this version
+           adjust: _Adjust = None,        # for splits, or dividends too
+           column: _Columns = None,       # only these
+           overwrite: _Overwrite = False, # replace the file where it is there already
+           store: StorePlace = None,      # a store other than the profile's
+           profile: Profile = None,       # section of settings.ini
+           ) -> None:
     """Write bars to a CSV or Parquet file, with times in UTC; the file appears whole or not at all. Texts
     that a spreadsheet would run are guarded. Raises `DataError` for a period without bars."""
     opened, _ = open_named_store(store, profile)
@@ -386,9 +417,11 @@ def print_newest(table: "pd.DataFrame",  # the newest last
 
 # %% ../../nbs/cli/05_data_commands.ipynb #4205288b
 @data.command("versions", epilog=examples("mlfin data versions", "mlfin data show IBM --version 0"))
-def versions(rows: Rows = None,                                   # how many
-             store: StorePlace = None, profile: Profile = None,   # where
-             as_json: Json = False):                              # how it prints
+def versions(rows: Rows = None,        # to show at most; 0: all
+             store: StorePlace = None, # a store other than the profile's
+             profile: Profile = None,  # section of settings.ini
+             as_json: Json = False,    # print one JSON document
+             ) -> None:
     "List the store's versions, newest last; each can be read until `vacuum` forgets it."
     opened, place = open_named_store(store, profile, needs_bars=False)
     found = opened.versions()
@@ -400,10 +433,13 @@ def versions(rows: Rows = None,                                   # how many
 # %% ../../nbs/cli/05_data_commands.ipynb #42052883
 @data.command("actions",
               epilog=examples("mlfin data actions AAPL", "mlfin data actions --as-of 2005-03-01 --json"))
-def actions(symbol: Symbols = None, as_of: _AsOf = None, # which
-            rows: Rows = None,                           # how many
-            store: StorePlace = None, profile: Profile = None, # where
-            as_json: Json = False):                      # how it prints
+def actions(symbol: Symbols = None,   # which symbols; None: all
+            as_of: _AsOf = None,      # only what was known at this moment
+            rows: Rows = None,        # to show at most; 0: all
+            store: StorePlace = None, # a store other than the profile's
+            profile: Profile = None,  # section of settings.ini
+            as_json: Json = False,    # print one JSON document
+            ) -> None:
     """Show splits, dividends, renames and delistings, with the moment at which each was known. Raises
     `ParameterError` for an unknown symbol."""
     opened, place = open_named_store(store, profile, needs_bars=False)
@@ -417,7 +453,9 @@ def actions(symbol: Symbols = None, as_of: _AsOf = None, # which
 
 # %% ../../nbs/cli/05_data_commands.ipynb #bbf3d725
 @data.command("compact", epilog=examples("mlfin data compact"))
-def compact(store: StorePlace = None, profile: Profile = None):  # where
+def compact(store: StorePlace = None, # a store other than the profile's
+            profile: Profile = None,  # section of settings.ini
+            ) -> None:
     "Sort small files together, so that reading is fast; every answer stays the same."
     opened, place = open_named_store(store, profile)
     before, after = opened.version(), opened.compact()
@@ -430,8 +468,11 @@ _Keep = Annotated[list[int] | None, typer.Option(
     metavar="VERSION", min=0, help="Older versions that stay readable all the same; repeatable.")]
 
 @data.command("vacuum", epilog=examples("mlfin data vacuum", "mlfin data vacuum --retention 365 --keep 12"))
-def vacuum(retention: _Retention = 30, keep: _Keep = None,        # days, and versions
-           store: StorePlace = None, profile: Profile = None):    # where
+def vacuum(retention: _Retention = 30, # versions of this age stay readable
+           keep: _Keep = None,         # older versions that stay readable all the same
+           store: StorePlace = None,   # a store other than the profile's
+           profile: Profile = None,    # section of settings.ini
+           ) -> None:
     "Remove files that only old versions need. What is current stays; the old versions can be read no more."
     opened, place = open_named_store(store, profile)
     removed = opened.vacuum(retention, *([keep] if keep else []))

@@ -150,12 +150,19 @@ _Option = Annotated[list[str] | None, typer.Option(
 
 # %% ../../nbs/cli/07_fact_commands.ipynb #865928fd
 @data.command("facts", epilog=_EXAMPLES)
-def facts(source: _Source = None, symbols: SymbolList = None,                # which facts
-          lag: _Lag = None, period: _Period = None, stamp: _Stamp = None,    # which times they are of
-          fiscal_end: _Fiscal = None, tz: Zone = None,                       # and zones
-          option: _Option = None, rows: Rows = None,                         # and all else; how many to show
-          store: StorePlace = None, profile: Profile = None,                 # where
-          as_json: Json = False):                                            # how it prints
+def facts(source: _Source = None,     # sec:, fred:, macro:, yfinance: or a file; None: show the store
+          symbols: SymbolList = None, # which symbols; None: all
+          lag: _Lag = None,           # how long after its period a value is published
+          period: _Period = None,     # what a date stands for
+          stamp: _Stamp = None,       # which day of its period a date is
+          fiscal_end: _Fiscal = None, # when one fiscal year of the labels ended
+          tz: Zone = None,            # of times that carry none
+          option: _Option = None,     # how to read the source, as key=value
+          rows: Rows = None,          # to show at most; 0: all
+          store: StorePlace = None,   # a store other than the profile's
+          profile: Profile = None,    # section of settings.ini
+          as_json: Json = False,      # print one JSON document
+          ) -> None:
     """Bring facts into the store, each with its period and the moment it was published; or show what stands
     there."""
     from mlfin.facts.fact_sources import read_facts, store_facts

@@ -107,13 +107,14 @@ def print_groups(table: "pd.DataFrame", # of `catalogue`
         shown = rows.assign(lookback=lookback)[["spec", "kind", "inputs", "lookback", "unit", "what"]]
         print_table(shown, fold=("what",), extra=("unit", "kind"))
 
-# %% ../../nbs/cli/08_feature_commands.ipynb #b77a886d
+# %% ../../nbs/cli/08_feature_commands.ipynb #eb8841fd
 _HELP = "Features: list them, say what one is, test that it does not look ahead."
 features_app = typer.Typer(name="features", no_args_is_help=True, help=_HELP)
 
 @features_app.callback(help=_HELP)
 def _features(): pass
 
+# %% ../../nbs/cli/08_feature_commands.ipynb #d2639e5b
 _Words = Annotated[list[str] | None, typer.Argument(
     metavar="WORD", help="Only those in whose name, description or source it occurs.")]
 _Kind = Annotated[str | None, typer.Option(
@@ -123,11 +124,17 @@ _Set = Annotated[str | None,
                  typer.Option("--set", metavar="alpha",
                               help="What a named set holds, each with its numbers.")]
 
+# %% ../../nbs/cli/08_feature_commands.ipynb #b77a886d
 @features_app.command("ls", epilog=examples(
     "mlfin features ls", "mlfin features ls volatility", "mlfin features ls --group cross_section",
     "mlfin features ls --set seed --json"))
-def list_features(word: _Words = None, kind: _Kind = None, group: _Group = None, set_: _Set = None,  # which
-                  profile: Profile = None, as_json: Json = False):      # whose plugins; how it prints
+def list_features(word: _Words = None,     # only those in whose name, description or source it occurs
+                  kind: _Kind = None,      # series (one symbol), panel (across symbols) or facts
+                  group: _Group = None,    # only those of one group
+                  set_: _Set = None,       # what a named set holds, each with its numbers
+                  profile: Profile = None, # section of settings.ini
+                  as_json: Json = False,   # print one JSON document
+                  ) -> None:
     """List the features that there are: spec, what it reads, bars it looks back, unit. Raises
     `ParameterError` for an unknown group."""
     from mlfin.features.feature_types import FEATURE_KINDS
@@ -135,7 +142,8 @@ def list_features(word: _Words = None, kind: _Kind = None, group: _Group = None,
 
     load_plugins(profile)
     every = catalogue() if set_ is None else set_members(set_)
-    if kind is not None and kind not in FEATURE_KINDS: raise ParameterError(unknown("--kind", kind, FEATURE_KINDS))
+    if kind is not None and kind not in FEATURE_KINDS:
+        raise ParameterError(unknown("--kind", kind, FEATURE_KINDS))
     if group is not None and group not in set(every.group):
         raise ParameterError(unknown("--group", group, set(every.group)))
     table = with_words(every, word or [])
@@ -258,7 +266,10 @@ _Spec = Annotated[str,
 @features_app.command("describe", epilog=examples(
     "mlfin features describe macd_12_26_9", "mlfin features describe bbands", "mlfin features describe alpha",
     "mlfin features describe xs_rank"))
-def describe(spec: _Spec, profile: Profile = None, as_json: Json = False):   # which; plugins; how it prints
+def describe(spec: _Spec,             # a spec like rsi_14, a bare name, an alias, a family or a set
+             profile: Profile = None, # section of settings.ini
+             as_json: Json = False,   # print one JSON document
+             ) -> None:
     """Say what a feature is: formula and source, numbers and their ranges, columns and units, how far it
     looks back."""
     from mlfin.features.spec import definitions, set_names
@@ -352,7 +363,7 @@ def feature_verdicts(specs: list[str],      # features; names of sets are fine
                   **context: Any,        # calendar, groups, facts: as for `compute_features`
                   ) -> "pd.DataFrame":   # look_ahead, bar_by_bar ("passes", or the fault), says, hint
     """Both tests of each feature: look-ahead, and equality bar by bar. One without any value on these bars is
-    not tested."""
+    not tested. `context` goes to `compute_features`."""
     import pandas as pd
     from mlfin.features.online import check_parity
     from mlfin.features.spec import parse_set
@@ -426,10 +437,18 @@ _Calendar = Annotated[str | None, typer.Option(
 @features_app.command("check", epilog=examples(
     "mlfin features check rsi_14 macd_12_26_9", "mlfin features check alpha --bars 2000",
     "mlfin features check my_feature_5 -s BTCUSDT -t 1m", "mlfin features check --all"))
-def check(spec: _Specs = None, every: _All = False, bars: _Bars = 500, cuts: _Cuts = 8,   # which; on how many
-          symbols: SymbolList = None, timeframe: Timeframe = None,                        # on which bars
-          stored: _Stored = False, store: StorePlace = None, calendar: _Calendar = None,  # from where
-          profile: Profile = None, as_json: Json = False):                                # how it prints
+def check(spec: _Specs = None,         # features, or names of sets
+          every: _All = False,         # everything that is registered, with its customary numbers
+          bars: _Bars = 500,           # bars of each symbol beyond the longest lookback
+          cuts: _Cuts = 8,             # moments at which the future is taken away
+          symbols: SymbolList = None,  # which symbols; None: all
+          timeframe: Timeframe = None, # which timeframe; needed where there are several
+          stored: _Stored = False,     # bars of the profile's store, not the built-in ones
+          store: StorePlace = None,    # a store other than the profile's
+          calendar: _Calendar = None,  # 24/7, forex or an exchange's code
+          profile: Profile = None,     # section of settings.ini
+          as_json: Json = False,       # print one JSON document
+          ) -> None:
     """Test that features do not look ahead, keep to their lookback, and are the same bar by bar. Exit code 1
     where one does not. Raises `ParameterError` for features and --all together."""
     from mlfin.features.diagnostics import trial_bars

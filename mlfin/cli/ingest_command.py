@@ -88,8 +88,8 @@ def base_request(source: str | None,    # as typed; None: what env.yaml says
     return {"source": name, "path": path, "timeframes": None} | limit | default_zone(), place
 
 # %% ../../nbs/cli/06_ingest_command.ipynb #7967e1bb
-_RESERVED = ("symbols", "timeframe", "timeframes", "store", "full", "ask", "memory", "progress", "conventions",
-             "default_tz")
+_RESERVED = ("symbols", "timeframe", "timeframes", "store", "full", "ask", "memory", "progress",
+             "conventions", "default_tz")
 
 def extra_options(given: list[str] | None,  # KEY=VALUE, as typed with -o
                   known: dict,              # arguments that have an option of their own
@@ -196,7 +196,7 @@ def run_preview(request: dict, # arguments of `update`
                 place: str,    # of the store
                 as_json: bool, # of the command
                 ) -> None:
-    "Print what an ingest would do, and end the command with the exit code that it would have."
+    "Print what an ingest would do, and end the command (`typer.Exit`) with the exit code that it would have."
     from mlfin.ingest.preview import preview
 
     found = preview(**request, store=place) | {"store": display_place(place)}
@@ -229,23 +229,35 @@ _Memory = Annotated[int | None, typer.Option(
     min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")]
 
 # %% ../../nbs/cli/06_ingest_command.ipynb #a183731e
-def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timeframes = None,  # which series
-           start: Start = None, end: End = None,                                  # which period
-           tz: Zone = None, calendar: _Calendar = None,                           # of the source
-           full: _Full = False, repair: _Repair = False,                          # what to do with it
-           ask: _Ask = None, point: _Point = None, stamp: _Stamp = None, # how it writes spreads and times
-           change: _Change = False, option: _Options = None,                      # and all else
-           memory: _Memory = None, store: StorePlace = None, profile: Profile = None, # megabytes; where
-           dry_run: DryRun = False,                                               # preview only
-           events: Events = None, quiet: Quiet = False, as_json: Json = False):   # how it prints
+def ingest(source: _Source = None,       # a file, folder, pattern, exchange, database or service
+           symbols: SymbolList = None,   # which symbols; None: all
+           timeframe: Timeframes = None, # which timeframes
+           start: Start = None,          # first moment, UTC
+           end: End = None,              # last moment, included, UTC
+           tz: Zone = None,              # of times that carry none
+           calendar: _Calendar = None,   # 24/7, forex or an exchange's code
+           full: _Full = False,          # ask for everything again
+           repair: _Repair = False,      # put prices right that are 10, 100 or 1000 times off
+           ask: _Ask = None,             # the ask side, where SOURCE has the bids
+           point: _Point = None,         # price of one unit of the spread
+           stamp: _Stamp = None,         # whether bars carry the time of their open or their close
+           change: _Change = False,      # replace the --tz or --point that the store keeps with a series
+           option: _Options = None,      # how to read the source, as key=value
+           memory: _Memory = None,       # how much of a file is held at once
+           store: StorePlace = None,     # a store other than the profile's
+           profile: Profile = None,      # section of settings.ini
+           dry_run: DryRun = False,      # say what would be done, and change nothing
+           events: Events = None,        # file that gets what happens, as JSON lines
+           quiet: Quiet = False,         # print no progress
+           as_json: Json = False,        # print one JSON document
+           ) -> None:
     """Read bars, judge and clean them, and store what is new. Nothing is lost: what is no good is set aside
     with its reason.
 
     What -s and -t do not say, the files' names do: BTCUSDT_1m.csv."""
     request, place = base_request(source, profile, store)
     typed = {"symbols": split_list(symbols), "timeframes": split_list(timeframe), "start": start, "end": end,
-             "tz": tz,
-             "calendar": calendar, "memory": memory}
+             "tz": tz, "calendar": calendar, "memory": memory}
     request |= {k: v for k, v in typed.items() if v is not None}
     request |= {"repair": ["decimal"] if repair else [], **extra_options(option, request)}
     reading = {"point": point, "stamp": stamp, "change": change or None}
@@ -255,9 +267,8 @@ def ingest(source: _Source = None, symbols: SymbolList = None, timeframe: Timefr
         parse_typed_time(f"--{name}", None if request.get(name) is None else str(request[name]))
     check_request(request)
     if dry_run: return run_preview(request, place, as_json)
-    run_update(request, place, full,
-               IngestProgress(events=events, quiet=quiet, total=None if quiet else estimated_bars(request)),
-               as_json)
+    progress = IngestProgress(events=events, quiet=quiet, total=None if quiet else estimated_bars(request))
+    run_update(request, place, full, progress, as_json)
 
 # %% ../../nbs/cli/06_ingest_command.ipynb #a183731f
 def run_update(request: dict,              # arguments of `update`
@@ -266,7 +277,7 @@ def run_update(request: dict,              # arguments of `update`
                progress: IngestProgress,   # that shows it
                as_json: bool,              # of the command
                ) -> None:
-    "Ingest and print what was stored; ends the command with `done.exit_code` where series failed."
+    "Ingest and print what was stored; where series failed, raises `typer.Exit` with `done.exit_code`."
     from mlfin.ingest.ingest import update
 
     with progress:

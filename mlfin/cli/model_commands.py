@@ -89,9 +89,13 @@ _Label = Annotated[str | None, typer.Option(
 _Force = Annotated[str, typer.Option(
     metavar="REASON", help="Promote though the gate refuses it; the reason stays on the version.")]
 
-def promote(experiment: Experiment = None, version: _Number = None, label: _Label = None, # which model
-            force: _Force = "",                                             # a reason
-            profile: Profile = None, as_json: Json = False):                # whose; how it prints
+def promote(experiment: Experiment = None, # line of research; None: that of env.yaml
+            version: _Number = None,       # a registered version
+            label: _Label = None,          # of a run of several labels, the best model of this one
+            force: _Force = "",            # promote though the gate refuses it
+            profile: Profile = None,       # section of settings.ini
+            as_json: Json = False,         # print one JSON document
+            ) -> None: # raises `Exit` with 1 where the gate refuses, and `ParameterError`
     """Put a run's model through the gate; where it passes, it is the champion. Raises `ParameterError` for a
     version and a label together."""
     from mlfin.registry import gate
@@ -109,8 +113,10 @@ def promote(experiment: Experiment = None, version: _Number = None, label: _Labe
     raise typer.Exit(0 if done.promoted else 1)
 
 # %% ../../nbs/cli/09_model_commands.ipynb #41c514ec
-def rollback(experiment: Experiment = None, profile: Profile = None,  # whose champion
-             as_json: Json = False):                                  # how it prints
+def rollback(experiment: Experiment = None, # line of research; None: that of env.yaml
+             profile: Profile = None,       # section of settings.ini
+             as_json: Json = False,         # print one JSON document
+             ) -> None:
     "Go back to the champion before, after its files were verified."
     from mlfin.registry import registry
 
@@ -160,8 +166,10 @@ def format_scores(table: "pd.DataFrame",   # with columns of scores
 
 # %% ../../nbs/cli/09_model_commands.ipynb #6abdb545
 @models_app.command("ls", epilog=examples("mlfin models ls", "mlfin models ls --experiment default --json"))
-def list_models(experiment: AnyExperiment = None, profile: Profile = None,  # whose
-                as_json: Json = False):                                     # how it prints
+def list_models(experiment: AnyExperiment = None, # line of research; None: all
+                profile: Profile = None,          # section of settings.ini
+                as_json: Json = False,            # print one JSON document
+                ) -> None:
     "List the registered versions of all experiments: which serves, what the gate said."
     from mlfin.registry.registry import registered_experiments
 
@@ -244,8 +252,11 @@ _Version = Annotated[str | None, typer.Argument(
 @models_app.command("show",
                     epilog=examples("mlfin models show", "mlfin models show 3",
                                     "mlfin models show challenger --json"))
-def show(version: _Version = None, experiment: Experiment = None,      # which
-         profile: Profile = None, as_json: Json = False):              # whose; how it prints
+def show(version: _Version = None,      # a number, champion, challenger or latest
+         experiment: Experiment = None, # line of research; None: that of env.yaml
+         profile: Profile = None,       # section of settings.ini
+         as_json: Json = False,         # print one JSON document
+         ) -> None:
     "Say what a version is: its manifest, verified, and what the gate said."
     from mlfin.core.seals import seal_keys
     from mlfin.registry.registry import champion_history, find_version, model_versions, read_manifest
@@ -298,8 +309,10 @@ def print_live(rows: list[dict], # of `live_row`, of one kind of model
 # %% ../../nbs/cli/09_model_commands.ipynb #live72c7
 @models_app.command("live",
                     epilog=examples("mlfin models live", "mlfin models live --experiment default --json"))
-def live(experiment: AnyExperiment = None, profile: Profile = None,  # whose
-         as_json: Json = False):                                     # how it prints
+def live(experiment: AnyExperiment = None, # line of research; None: all
+         profile: Profile = None,          # section of settings.ini
+         as_json: Json = False,            # print one JSON document
+         ) -> None:
     """Say how the champions did while they served: outcomes, accuracy with its interval, the baseline, the
     backtest."""
     from mlfin.predict.live import live_records
@@ -325,9 +338,12 @@ _Other = Annotated[str, typer.Argument(metavar="OTHER", help="What it is held ag
 
 @models_app.command("compare", epilog=examples("mlfin models compare", "mlfin models compare 2 1",
                                                "mlfin models compare latest champion --json"))
-def compare_models(one: _One = "challenger", other: _Other = "champion",     # which
-                   experiment: Experiment = None, profile: Profile = None,   # whose
-                   as_json: Json = False):                                   # how it prints
+def compare_models(one: _One = "challenger",      # a number, champion, challenger or latest
+                   other: _Other = "champion",    # the version to compare with
+                   experiment: Experiment = None, # line of research; None: that of env.yaml
+                   profile: Profile = None,       # section of settings.ini
+                   as_json: Json = False,         # print one JSON document
+                   ) -> None:
     "How two versions differ, and which predicted better on the rows that both predicted."
     from mlfin.registry.gate import compare_versions
 
@@ -404,9 +420,13 @@ _Yes = Annotated[bool, typer.Option("--yes", help="With --adopt: do not ask.")]
 
 @models_app.command("seal", epilog=examples("mlfin models seal", "mlfin models seal --rotate",
                                             "mlfin models seal --adopt 3 --experiment default"))
-def seal(rotate: _Rotate = False, adopt_version: _Adopt = None, yes: _Yes = False,   # what to do
-         experiment: Experiment = None, profile: Profile = None,                     # whose versions
-         as_json: Json = False):                                                     # how it prints
+def seal(rotate: _Rotate = False,       # make a new seal key
+         adopt_version: _Adopt = None,  # seal a version whose seal does not fit
+         yes: _Yes = False,             # with --adopt: do not ask for a confirmation
+         experiment: Experiment = None, # line of research; None: that of env.yaml
+         profile: Profile = None,       # section of settings.ini
+         as_json: Json = False,         # print one JSON document
+         ) -> None: # raises `Exit` with the exit code, and `ParameterError` for both options
     """Say which versions are sealed, change the seal key, or seal one by name. Raises `ParameterError` for
     --rotate and --adopt together."""
     from mlfin.registry import sealing
@@ -425,7 +445,9 @@ def seal(rotate: _Rotate = False, adopt_version: _Adopt = None, yes: _Yes = Fals
 # %% ../../nbs/cli/09_model_commands.ipynb #efc17c3b
 @models_app.command("sync",
                     epilog=examples("mlfin models sync", "mlfin models sync --profile production --json"))
-def sync(profile: Profile = None, as_json: Json = False):   # whose; how it prints
+def sync(profile: Profile = None, # section of settings.ini
+         as_json: Json = False,   # print one JSON document
+         ) -> None: # raises `Exit` with 1 where some are left
     "Send to MLflow what was kept here while it was away; what cannot be sent stays, and the exit code is 1."
     from mlfin.models.tracking import sync_pending
 
@@ -448,9 +470,13 @@ _Overwrite = Annotated[bool,
 @models_app.command("export", epilog=examples("mlfin models export champion rf_m1.pkl",
                                               "mlfin models export 3 model.pkl --force",
                                               "mlfin models export latest model"))
-def export(version: _AnyVersion, path: _Target, force: _Overwrite = False,   # which, where to
-           experiment: Experiment = None, profile: Profile = None,           # whose
-           as_json: Json = False):                                           # how it prints
+def export(version: _AnyVersion,          # a number, champion, challenger or latest
+           path: _Target,                 # the file to write, NAME.pkl
+           force: _Overwrite = False,     # overwrite the file and the manifest.json next to it
+           experiment: Experiment = None, # line of research; None: that of env.yaml
+           profile: Profile = None,       # section of settings.ini
+           as_json: Json = False,         # print one JSON document
+           ) -> None:
     """Write a registered model for another program, with a sealed manifest.json beside it: features, label,
     threshold, hashes."""
     from mlfin.predict.export import export_model
@@ -469,7 +495,10 @@ _Exported = Annotated[Path,
 
 @models_app.command("verify",
                     epilog=examples("mlfin models verify rf_m1.pkl", "mlfin models verify model --json"))
-def verify(path: _Exported, profile: Profile = None, as_json: Json = False): # which file, whose; output
+def verify(path: _Exported,         # what `mlfin models export` wrote
+           profile: Profile = None, # section of settings.ini
+           as_json: Json = False,   # print one JSON document
+           ) -> None: # raises `Exit` with 1 where the seal or a hash is wrong
     """Whether an exported model is what this profile wrote, by its seal and hashes; nothing of it is loaded,
     and the exit code is 1 where it is not."""
     from mlfin.core.errors import ModelError

@@ -88,5 +88,5 @@ EXIT_CODES = ("Exit codes: 0 done, 1 judged and refused, 2 wrong use, 3 somethin
 
 def examples(*lines: str, # commands
              ) -> str:    # the end of a help
-    "Examples and exit codes as the end of a help; brackets in them are text, not markup."
+    "The examples `lines` and exit codes as the end of a help; brackets in them are text, not markup."
     return "Examples:\n\n" + "\n\n".join(map(escape, lines)) + f"\n\n{EXIT_CODES}"

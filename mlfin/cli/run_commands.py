@@ -46,8 +46,8 @@ def asked_question(settings: Settings,         # the profile
                    experiment: str | None,     # None: env.yaml's
                    **options: Any,             # symbols, timeframe, start, end, tz; None: not given
                    ) -> dict:                  # every parameter
-    """The question of a command; a relative `-p path=` starts at the working directory. Raises
-    `ParameterError` for a wrong one."""
+    """The question of a command; a relative `-p path=` starts at the working directory, and `options`
+    are those of the command. Raises `ParameterError` for a wrong one."""
     from mlfin.runs.question import check_experiment, read_question
 
     here = Path.cwd()
@@ -105,7 +105,7 @@ def preview_run(question: dict,      # every parameter
 def print_planned(planned: dict,  # of `planned_run`
                   as_json: bool,  # of the command
                   ) -> None:
-    "Print what a run would do; ends the command with the exit code that its ingest would have."
+    "Print what a run would do; ends the command (`typer.Exit`) with the exit code of its ingest."
     import pandas as pd
 
     brings, name, tasks = planned["brings"], planned["experiment"], planned["tasks"]
@@ -141,7 +141,7 @@ def run_summary(result: Any,         # of `mlfin.runs.pipeline.run`
                 settings: Settings,  # the profile
                 ) -> dict:           # experiment profile run executed seconds verdict folder report
     "What came of a run, as JSON values."
-    pages = sorted(result.folder.glob("*.html"))
+    pages = sorted(result.folder.glob("[0-9]*.html"))
     return {"experiment": question["experiment"], "profile": settings.profile, "run": result.run_id,
             "executed": list(result.executed), "seconds": result.seconds,
             "verdict": verdict_sentences(result),
@@ -172,7 +172,7 @@ def print_result(result: Any,         # of `mlfin.runs.pipeline.run`
     else: print_text(f"Nothing to do: run {result.run_id} already answers this question.")
     for sentence in verdict_sentences(result): print_text(f"  {sentence}")
     if result.executed and settings.ledger.is_file(): print_other_trials(question["experiment"], settings)
-    pages = sorted(settings.reports_dir(question["experiment"]).glob("*.html"))
+    pages = sorted(settings.reports_dir(question["experiment"]).glob("[0-9]*.html"))
     if pages:
         print_text(f"Read {relative_path(pages[-1], settings)}  (kept in "
                    f"{relative_path(result.folder, settings)})")
@@ -182,13 +182,23 @@ _Force = Annotated[bool, typer.Option("--force", help="Run every task, fresh or 
 _Promote = Annotated[bool, typer.Option(
     "--promote", help="Let the new model serve if the gate does; exit code 1 where it does not.")]
 
-def run(parameter: Parameters = [], file: ParameterFiles = [],                   # noqa: B006  the question
-        symbols: SymbolList = None, timeframe: OneTimeframe = None,              # parts of it
-        start: Start = None, end: End = None, tz: Zone = None,                   # and more
-        experiment: Experiment = None, profile: Profile = None,                  # its name; where
-        force: _Force = False, promote: _Promote = False, gpu: Device = None,    # how it runs
-        dry_run: DryRun = False,                                                 # preview only
-        events: Events = None, quiet: Quiet = False, as_json: Json = False):     # how it prints
+def run(parameter: Parameters = [],     # a parameter of the question
+        file: ParameterFiles = [],      # YAML file of parameters
+        symbols: SymbolList = None,     # which symbols; None: all
+        timeframe: OneTimeframe = None, # 1m 5m 15m 30m 1h 4h 1d 1w
+        start: Start = None,            # first moment, UTC
+        end: End = None,                # last moment, included, UTC
+        tz: Zone = None,                # of times that carry none
+        experiment: Experiment = None,  # line of research; None: that of env.yaml
+        profile: Profile = None,        # section of settings.ini
+        force: _Force = False,          # run every task, fresh or not
+        promote: _Promote = False,      # let the new model serve if the gate does
+        gpu: Device = None,             # compute on the GPU or the CPU
+        dry_run: DryRun = False,        # say what would be done, and change nothing
+        events: Events = None,          # file that gets what happens, as JSON lines
+        quiet: Quiet = False,           # print no progress
+        as_json: Json = False,          # print one JSON document
+        ) -> None: # raises `Exit` with 1 where --promote is refused
     "Run the pipeline on the question in env.yaml; what is fresh is not run again."
     from mlfin.runs.question import choose_kernel
 
@@ -263,9 +273,15 @@ _PromoteNew = Annotated[bool | None, typer.Option(
     "--promote/--no-promote", help="Let the new model serve if the gate does; exit code 1 where it does not "
                                    "(default: `retrain_promote`).")]
 
-def retrain(name: _Name = None, window: _Window = None, promote: _PromoteNew = None, # what
-            dry_run: DryRun = False, profile: Profile = None,                        # preview only; where
-            events: Events = None, quiet: Quiet = False, as_json: Json = False):     # how it prints
+def retrain(name: _Name = None,          # the experiment, which has run before
+            window: _Window = None,      # length of the history, from the newest bar back
+            promote: _PromoteNew = None, # let the new model serve if the gate does
+            dry_run: DryRun = False,     # say what would be done, and change nothing
+            profile: Profile = None,     # section of settings.ini
+            events: Events = None,       # file that gets what happens, as JSON lines
+            quiet: Quiet = False,        # print no progress
+            as_json: Json = False,       # print one JSON document
+            ) -> None: # raises `Exit` with 1 where --promote is refused
     "Bring in what is new, ask an experiment's question again, and judge the new model beside the champion."
     from mlfin.ingest.pinned_bars import no_cache_writes
     from mlfin.runs import retrain as retraining
@@ -342,9 +358,12 @@ def status_question(settings: Settings,       # the profile
     return last_question(record, settings), f"run {record['run_id']}", place
 
 # %% ../../nbs/cli/14_run_commands.ipynb #98ad6f42
-def status(experiment: Experiment = None, profile: Profile = None,             # which
-           parameter: Parameters = [], file: ParameterFiles = [],              # noqa: B006  another question
-           as_json: Json = False):                                             # how it prints
+def status(experiment: Experiment = None, # line of research; None: that of env.yaml
+           profile: Profile = None,       # section of settings.ini
+           parameter: Parameters = [],    # a parameter of the question
+           file: ParameterFiles = [],     # YAML file of parameters
+           as_json: Json = False,         # print one JSON document
+           ) -> None:
     """What is fresh, what a run would do and why, and the runs that are kept.
 
     Of the question in env.yaml, with -p and -f as `run` has them; with --experiment alone, of what that was
@@ -393,9 +412,13 @@ _Run = Annotated[str,
                  typer.Argument(help="A run's id (or its beginning), `latest`, or the path of a run's "
                                      "folder.")]
 
-def reproduce(run: _Run, experiment: AnyExperiment = None, profile: Profile = None,  # which
-              gpu: Device = None,                                                    # on which device
-              quiet: Quiet = False, as_json: Json = False):                          # how it prints
+def reproduce(run: _Run,                        # a run's id
+              experiment: AnyExperiment = None, # line of research; None: all
+              profile: Profile = None,          # section of settings.ini
+              gpu: Device = None,               # compute on the GPU or the CPU
+              quiet: Quiet = False,             # print no progress
+              as_json: Json = False,            # print one JSON document
+              ) -> None: # raises `Exit` with 1 where it differs
     "Make a run again and say, product by product, whether it is equal."
     from mlfin.runs import pipeline
     from mlfin.runs.question import choose_kernel

@@ -65,7 +65,7 @@ def limit_allocators() -> None:
     Arrow is loaded."""
     for name, value in ALLOCATORS.items(): os.environ.setdefault(name, value)
 
-# %% ../../nbs/cli/12_serve_command.ipynb #84b95880
+# %% ../../nbs/cli/12_serve_command.ipynb #01d80078
 _Host = Annotated[str | None, typer.Option(help="Address to listen on (default: setting serve_host).")]
 _Port = Annotated[int | None,
                   typer.Option(min=0, max=65535,
@@ -75,9 +75,14 @@ _Workers = Annotated[int | None,
 _Cert = Annotated[Path | None, typer.Option(help="PEM file: the certificate with its chain.")]
 _Key = Annotated[Path | None, typer.Option(help="PEM file: its private key.")]
 
-def serve(host: _Host = None, port: _Port = None, workers: _Workers = None,   # where it listens
-          tls_cert: _Cert = None, tls_key: _Key = None,                       # over TLS
-          profile: Profile = None):                                           # whose store, model and users
+# %% ../../nbs/cli/12_serve_command.ipynb #84b95880
+def serve(host: _Host = None,       # address to listen on
+          port: _Port = None,       # port
+          workers: _Workers = None, # processes that answer requests
+          tls_cert: _Cert = None,   # PEM file of the certificate chain
+          tls_key: _Key = None,     # PEM file of the certificate's key
+          profile: Profile = None,  # section of settings.ini
+          ) -> None:
     """Serve the API: bars in, signals and predictions out. SIGHUP reads the settings again; Ctrl-C lets what
     is under way finish."""
     limit_allocators()
@@ -124,9 +129,12 @@ _Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a b
 _DashHost = Annotated[str, typer.Option(help="Address to listen on; others need the token MLFIN_DASH_TOKEN.")]
 _Proxied = Annotated[bool, typer.Option("--proxied", help="A proxy that ends TLS stands before it.")]
 
-def dash(port: _DashPort = 8866, profile: Profile = None,               # where it listens, whose runs
-         browser: _Browser = False,                                     # open a browser
-         host: _DashHost = "127.0.0.1", proxied: _Proxied = False):     # for others
+def dash(port: _DashPort = 8866,        # port to listen on
+         profile: Profile = None,       # section of settings.ini
+         browser: _Browser = False,     # open a browser
+         host: _DashHost = "127.0.0.1", # address to listen on
+         proxied: _Proxied = False,     # a proxy that ends TLS stands before it
+         ) -> None:
     "Serve the dashboards on this machine; to others behind a token and TLS."
     settings = load_profile(profile)
     os.environ["MLFIN_ROOT"], os.environ["MLFIN_PROFILE"] = str(settings.root), settings.profile
@@ -135,8 +143,10 @@ def dash(port: _DashPort = 8866, profile: Profile = None,               # where 
     replace_process(words, settings.root, "voila", "dash")
 
 # %% ../../nbs/cli/12_serve_command.ipynb #fff7f37f
-def lab(port: _DashPort = 8888, profile: Profile = None,    # where it listens, whose settings
-        browser: _Browser = True):                          # open a browser
+def lab(port: _DashPort = 8888,   # port to listen on
+        profile: Profile = None,  # section of settings.ini
+        browser: _Browser = True, # open a browser
+        ) -> None:
     "JupyterLab on this project, on this machine."
     settings = load_profile(profile)
     os.environ["MLFIN_PROFILE"] = settings.profile

@@ -36,8 +36,9 @@ def size_text(bytes_: int, # >= 0
     return f"{bytes_} bytes"
 
 # %% ../../nbs/cli/04_store_selection.ipynb #62a76032
-def period_text(start: Any, end: Any, # pandas Timestamps in UTC, or None
-                ) -> str:             # empty where both are None
+def period_text(start: Any, # a pandas Timestamp in UTC, or None
+                end: Any,   # the same
+                ) -> str:   # empty where both are None
     "A period in words."
     parts = [f"{word} {format_time(t)}" for word, t in (("from", start), ("to", end)) if t is not None]
     return " ".join([*parts, "UTC"]) if parts else ""

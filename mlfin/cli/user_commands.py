@@ -73,9 +73,12 @@ _Ask = Annotated[bool,
 @users_app.command("add",
                    epilog=examples("mlfin users add ann --role analyst",
                                    "pass show ann | mlfin users add ann --stdin"))
-def add(name: _Name, role: _Role = "read_only",      # who, and what they may do
-        ask: _Ask = False, stdin: _Stdin = False,    # where the password comes from
-        profile: Profile = None):                    # of which service
+def add(name: _Name,               # a user's name
+        role: _Role = "read_only", # read_only, analyst or administrator
+        ask: _Ask = False,         # type the password instead of having one for one use made
+        stdin: _Stdin = False,     # read the password from the first line of standard input
+        profile: Profile = None,   # section of settings.ini
+        ) -> None:
     "Make an account; prints a password for one use."
     from mlfin.accounts.users import add_user
 
@@ -87,7 +90,9 @@ def add(name: _Name, role: _Role = "read_only",      # who, and what they may do
 
 # %% ../../nbs/cli/10_user_commands.ipynb #b5d36523
 @users_app.command("ls", epilog=examples("mlfin users ls", "mlfin users ls --json"))
-def list_people(profile: Profile = None, as_json: Json = False):   # of which service; how it prints
+def list_people(profile: Profile = None, # section of settings.ini
+                as_json: Json = False,   # print one JSON document
+                ) -> None:
     "List everybody with an account."
     from mlfin.accounts.users import list_users
 
@@ -100,7 +105,10 @@ def list_people(profile: Profile = None, as_json: Json = False):   # of which se
 _NewRole = Annotated[str, typer.Argument(metavar="ROLE", help="read_only, analyst or administrator.")]
 
 @users_app.command("role", epilog=examples("mlfin users role ann administrator"))
-def role(name: _Name, role: _NewRole, profile: Profile = None):   # who, what they may do, of which service
+def role(name: _Name,             # a user's name
+         role: _NewRole,          # read_only, analyst or administrator
+         profile: Profile = None, # section of settings.ini
+         ) -> None:
     "Give somebody another role, at once."
     from mlfin.accounts.users import set_role
 
@@ -109,7 +117,9 @@ def role(name: _Name, role: _NewRole, profile: Profile = None):   # who, what th
 
 # %% ../../nbs/cli/10_user_commands.ipynb #4d752a71
 @users_app.command("disable", epilog=examples("mlfin users disable ann"))
-def disable(name: _Name, profile: Profile = None):   # who, of which service
+def disable(name: _Name,             # a user's name
+            profile: Profile = None, # section of settings.ini
+            ) -> None:
     "Shut an account, with its sessions and keys."
     from mlfin.accounts.users import set_disabled
 
@@ -117,7 +127,9 @@ def disable(name: _Name, profile: Profile = None):   # who, of which service
     print_text(f"{escape_control(name)} cannot log in any more; sessions and keys are dead.")
 
 @users_app.command("enable", epilog=examples("mlfin users enable ann"))
-def enable(name: _Name, profile: Profile = None):    # who, of which service
+def enable(name: _Name,             # a user's name
+           profile: Profile = None, # section of settings.ini
+           ) -> None:
     "Open an account again."
     from mlfin.accounts.users import set_disabled
 
@@ -128,8 +140,11 @@ def enable(name: _Name, profile: Profile = None):    # who, of which service
 _Once = Annotated[bool, typer.Option("--once", help="Make a password for one use instead of asking for one.")]
 
 @users_app.command("passwd", epilog=examples("mlfin users passwd ann", "mlfin users passwd ann --once"))
-def passwd(name: _Name, once: _Once = False, stdin: _Stdin = False,   # who, where the password comes from
-           profile: Profile = None):                                  # of which service
+def passwd(name: _Name,             # a user's name
+           once: _Once = False,     # make a password for one use instead of asking for one
+           stdin: _Stdin = False,   # read the password from the first line of standard input
+           profile: Profile = None, # section of settings.ini
+           ) -> None:
     "Set another password; sessions end."
     from mlfin.accounts.users import set_password
 
@@ -140,7 +155,9 @@ def passwd(name: _Name, once: _Once = False, stdin: _Stdin = False,   # who, whe
 
 # %% ../../nbs/cli/10_user_commands.ipynb #f4e8573f
 @users_app.command("reset-mfa", epilog=examples("mlfin users reset-mfa ann"))
-def reset_mfa(name: _Name, profile: Profile = None):   # who, of which service
+def reset_mfa(name: _Name,             # a user's name
+              profile: Profile = None, # section of settings.ini
+              ) -> None:
     "Take a lost second factor away; sessions end."
     from mlfin.accounts.users import reset_second_factor
 
@@ -168,9 +185,13 @@ _Days = Annotated[int, typer.Option(min=1, max=366, help="How long it is good fo
 @users_app.command("key",
                    epilog=examples("mlfin users key ann collector --role analyst --days 30",
                                    "mlfin users key"))
-def key(name: _Owner = None, label: _Machine = "machine",        # whose, and for what
-        role: _Role = "read_only", days: _Days = 90,             # what it may do, how long
-        profile: Profile = None, as_json: Json = False):         # of which service; how it prints
+def key(name: _Owner = None,         # whose key it will be
+        label: _Machine = "machine", # what the machine is
+        role: _Role = "read_only",   # read_only, analyst or administrator
+        days: _Days = 90,            # how long it is good for
+        profile: Profile = None,     # section of settings.ini
+        as_json: Json = False,       # print one JSON document
+        ) -> None:
     "Make a key for a machine, shown once; or list the keys."
     from mlfin.accounts.users import new_key
 
@@ -188,8 +209,11 @@ _KeyId = Annotated[str | None, typer.Option(metavar="ID", help="A machine's key 
 @users_app.command("revoke",
                    epilog=examples("mlfin users revoke ann", "mlfin users revoke ann --session 5f...",
                                              "mlfin users revoke --key 0a1b2c3d4e5f"))
-def revoke(name: _Whose = None, session: _Session = None, key: _KeyId = None,   # what ends
-           profile: Profile = None):                                            # of which service
+def revoke(name: _Whose = None,      # whose sessions end
+           session: _Session = None, # one session only
+           key: _KeyId = None,       # a machine's key instead
+           profile: Profile = None,  # section of settings.ini
+           ) -> None:
     "End sessions, or a machine's key, at once. Raises `ParameterError` for a name and a key together."
     from mlfin.accounts.users import revoke_key, revoke_sessions
 
@@ -205,7 +229,9 @@ def revoke(name: _Whose = None, session: _Session = None, key: _KeyId = None,   
 _Drop = Annotated[bool, typer.Option("--drop", help="Make the old keys worthless: everybody logs in again.")]
 
 @users_app.command("rotate", epilog=examples("mlfin users rotate", "mlfin users rotate --drop"))
-def rotate(drop: _Drop = False, profile: Profile = None):   # the old keys; of which service
+def rotate(drop: _Drop = False,     # make the old keys worthless
+           profile: Profile = None, # section of settings.ini
+           ) -> None:
     "Put a new key of the service before the old ones."
     from mlfin.accounts.users import rotate_keys
 
@@ -230,9 +256,13 @@ _Head = Annotated[str | None, typer.Option(
 
 @users_app.command("audit", epilog=examples("mlfin users audit -n 20", "mlfin users audit --check",
                                             "mlfin users audit --check --head 214:5b1c..."))
-def audit(rows: Rows = None, who: _Who = None,                # which rows
-          check: _Check = False, head: _Head = None,          # whether the log is whole
-          profile: Profile = None, as_json: Json = False):    # of which service; how it prints
+def audit(rows: Rows = None,       # to show at most; 0: all
+          who: _Who = None,        # only what this name did
+          check: _Check = False,   # check the whole log and print its head
+          head: _Head = None,      # a head that was printed before
+          profile: Profile = None, # section of settings.ini
+          as_json: Json = False,   # print one JSON document
+          ) -> None:
     "Say who did what; check that nothing was changed."
     from mlfin.accounts.audit_log import AuditHead, check_audit, read_audit
 

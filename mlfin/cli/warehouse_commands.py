@@ -55,9 +55,12 @@ _Sql = Annotated[bool,
                  typer.Option("--sql", help="Print the statements that are missing, and change nothing.")]
 
 @data.command(epilog=examples("mlfin data migrate --show"))
-def migrate(show: _Show = False, sql: _Sql = False,                  # report, or print the statements
-            store: StorePlace = None, profile: Profile = None,       # where
-            as_json: Json = False):                                  # how it prints
+def migrate(show: _Show = False,      # only tell where the database stands
+            sql: _Sql = False,        # print the statements that are missing, and change nothing
+            store: StorePlace = None, # a store other than the profile's
+            profile: Profile = None,  # section of settings.ini
+            as_json: Json = False,    # print one JSON document
+            ) -> None:
     "Make a warehouse's schema or bring it up to date; what was interrupted goes on."
     from mlfin.warehouse.migrations import check_revision, migration_sql, revisions
 
@@ -86,9 +89,15 @@ _Prefix = Annotated[str, typer.Option(
     metavar="NAME", help="The roles are NAME_writer, NAME_reader, NAME_feeder and NAME_viewer.")]
 
 @data.command(epilog=examples("mlfin data roles --writer ann --reader bob --password-from NEW_PASSWORD"))
-def roles(writer: _Writer = None, reader: _Reader = None, password: _Password = None,    # people
-          feeder: _Feeder = None, viewer: _Viewer = None, prefix: _Prefix = "mlfin",     # programs, roles
-          store: StorePlace = None, profile: Profile = None):                            # where
+def roles(writer: _Writer = None,     # a user that may write
+          reader: _Reader = None,     # a user that may only read
+          password: _Password = None, # environment variable with new users' password
+          feeder: _Feeder = None,     # another program's user that inserts bars
+          viewer: _Viewer = None,     # another program's user that only reads
+          prefix: _Prefix = "mlfin",  # the roles are NAME_writer
+          store: StorePlace = None,   # a store other than the profile's
+          profile: Profile = None,    # section of settings.ini
+          ) -> None:
     """Make the roles of people and of other programs, with no more rights than they need; again whenever the
     schema has changed. Raises `ParameterError` where the environment holds no password."""
     if password is not None and not os.environ.get(password):
@@ -132,11 +141,16 @@ _Merge = Annotated[bool, typer.Option(
     "mlfin data copy lake 'postgresql://writer:$PASSWORD@host/market'",
     "mlfin data copy postgresql://host/market lake -s AAPL,MSFT -t 1d",
     "mlfin data copy lake other --start 2020-01-01 --json"))
-def copy(source: Annotated[str, typer.Argument(**_PLACE)],                # from here
-         target: Annotated[str, typer.Argument(**_PLACE)],                # to there
-         symbols: SymbolList = None, timeframe: Timeframes = None,        # which series
-         start: Start = None, end: End = None, merge: _Merge = False, # which period; what else the target has
-         quiet: Quiet = False, as_json: Json = False):                    # how it prints
+def copy(source: Annotated[str, typer.Argument(**_PLACE)], # from here
+         target: Annotated[str, typer.Argument(**_PLACE)], # to there
+         symbols: SymbolList = None,                       # which symbols; None: all
+         timeframe: Timeframes = None,                     # which timeframes
+         start: Start = None,                              # first moment, UTC
+         end: End = None,                                  # last moment, included, UTC
+         merge: _Merge = False,                            # keep rows that only the second store has
+         quiet: Quiet = False,                             # print no progress
+         as_json: Json = False,                            # print one JSON document
+         ) -> None: # raises `Exit` with 1 where a series failed
     """Copy a store into another one, checked by counts and checksums: bars, actions, quarantine, facts,
     features, predictions and metrics of models, every row with its moments. Goes on where it was broken
     off."""

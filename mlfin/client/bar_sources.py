@@ -139,6 +139,7 @@ class BarsSource:
                  *, limit: int | None = None,      # bars a call at most; None: all there are
                  watch: bool = False,              # True: never finished; False: until all was given
                  **how: Any): # other arguments of `read_bars`: tz, calendar, start, columns ...
+        "Prepare to read; `how` goes to `read_bars`. Raises `ParameterError` for a wrong `limit`."
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise ParameterError(must_be("limit", "an integer >= 1", limit))
         self.uri, self.symbols, self.limit, self.watch = str(uri), list(symbols), limit, watch

@@ -221,8 +221,8 @@ class ServiceConnection:
              headers: Mapping,       # HTTP headers
              **given: Any,           # what httpx sends: params, content, data
              ) -> dict:              # the answer
-        """Send one request. Raises `NoAnswerError` where no answer arrives, and `ServiceError` for an error
-        of the service."""
+        """Send one request; `given` goes to httpx. Raises `NoAnswerError` where no answer arrives, and
+        `ServiceError` for an error of the service."""
         h = self._httpx
         if self.http.is_closed: raise NoAnswerError("This client was closed.")
         try: return self._read(self.http.request(method, path, headers=dict(headers), **given))
@@ -296,7 +296,8 @@ class Client:
         "Close the connections; the session stays valid until it expires."
         self.connection.http.close()
 
-    def request(self, method: str, path: str,           # GET, POST ...; path with or without /v1
+    def request(self, method: str,                      # GET, POST ...
+                path: str,                              # with or without /v1
                 body: Mapping | bytes | None = None,    # plain JSON, or its bytes
                 query: Mapping | None = None,           # a list makes a field that repeats; None is left out
                 ) -> dict:                              # the answer
@@ -309,7 +310,8 @@ class Client:
         is_open = required_role(method.upper(), path.split("?")[0]) == ANYONE
         return self._retrying(method, path, dict if is_open else self._headers, **given)
 
-    def log_in(self, name: str, password: str,  # of a user; the password is not held
+    def log_in(self, name: str,                 # of a user
+               password: str,                   # is not held
                code: str | None = None,         # of the second factor, or a recovery code
                new_password: str | None = None, # replaces a password that must be changed; other sessions end
                ) -> dict:                       # role and session_ends

@@ -102,7 +102,9 @@ def rate_columns(rates: Any,     # what mt5.copy_rates_* returned
 def bar_ends(seconds: np.ndarray,       # opens by the server's wall clock, since 1970
              ts: pd.Series,             # the same in UTC
              timeframe: str,            # "1m" ... "1w"
-             tz: str, ambiguous: str | None, now: pd.Timestamp, # as `server_utc` takes them
+             tz: str,                   # zone of the server, as `server_utc` takes it
+             ambiguous: str | None,     # "first" or "second", where clocks went back
+             now: pd.Timestamp,         # UTC
              ) -> pd.Series:            # UTC
     "When bars close: at the server's midnight for days and weeks."
     length = timeframe_delta(timeframe)
@@ -161,6 +163,7 @@ class MetaTraderSource:
                  tz: str,                       # zone of the broker's server, as `server_utc` takes it
                  *, first: int = 1000,          # bars to begin with, of a symbol that was never collected
                  **how: Any): # other arguments of `rates_bars`: volume, wait, now, ambiguous
+        "Prepare to read a terminal; `how` goes to `rates_bars`."
         self.mt5, self.names, self.timeframe = mt5, names, parse_timeframe(timeframe)
         self.tz, self.first, self.how = tz, first, how
         server_clock(tz)

@@ -95,7 +95,7 @@ class SqliteFile:
     def query(self, sql: str,        # with ? for each value
               *values: Any,          # in the order of the ?
               ) -> list[tuple]:
-        "The rows that a SELECT finds."
+        "The rows that a SELECT finds; `values` are bound to its question marks."
         with self._lock, self._translate_errors(): return self._db.execute(sql, values).fetchall()
 
     def close(self) -> None:

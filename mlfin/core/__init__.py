@@ -16,7 +16,7 @@ _HOME = {
     "SettingsError": "errors",
     "SpecError": "errors",
     "SplitError": "errors",
-    "begin_task": "provenance",
+    "begin_task": "tasks",
     "load_settings": "settings",
     "open_ledger": "trials",
     "project_root": "settings",

@@ -102,8 +102,8 @@ def unknown(field: str,            # what kind of thing was named: "parameter", 
 # %% ../../nbs/core/01_errors.ipynb #db797962
 # a path of a file, which may hold an @
 _FILE = re.compile(r"(?:\w+:)?(?:[A-Za-z]:[\\/]|sqlite(?:\+\w+)?:///)|\.{0,2}/(?!/)|~/", re.A)
-_SCHEME = re.compile(r"(?:\w+:)?(?:postgres(?:ql)?|mysql|mariadb|sqlite|oracle|mssql|mongodb|clickhouse|duckdb|snowflake"
-                     r"|rediss?|unix|https?|wss?|s3|ftp)(?:\+\w+)?://", re.A | re.I)
+_SCHEME = re.compile(r"(?:\w+:)?(?:postgres(?:ql)?|mysql|mariadb|sqlite|oracle|mssql|mongodb|clickhouse"
+                     r"|duckdb|snowflake|rediss?|unix|https?|wss?|s3|ftp)(?:\+\w+)?://", re.A | re.I)
 # databases of which a name without a password is only a name
 _USER_ALONE = re.compile(r"(?:mysql|mariadb|postgres(?:ql)?|mongodb|oracle|mssql)(?:\+\w+)?://$", re.A | re.I)
 _SECRET = re.compile(r"[\w%.-]*(?:pass|pwd|secret|token|credential|signature|key)[\w%.-]*\s*=\s*", re.I)
@@ -151,7 +151,8 @@ def require(module: str,           # dotted name of the module to import
 DONE, REFUSED, MISUSED, AWAY = 0, 1, 2, 3
 # packages that ask somebody else
 _REMOTE = ("psycopg", "sqlalchemy", "redis", "mlflow", "pymongo", "ccxt", "deltalake")
-_NO_ANSWER = re.compile(r"Operational|Interface|Connect|Timeout|Network|ServerSelection|Unavailable|RestException")
+_NO_ANSWER = re.compile(r"Operational|Interface|Connect|Timeout|Network|ServerSelection|Unavailable"
+                        r"|RestException")
 # HTTP: ask again later
 _NOT_READY = (429, 502, 503, 504)
 _NO_WAITING_HELPS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)

@@ -65,10 +65,12 @@ def _warn_uncached() -> None:
                                        "NUMBA_CACHE_DIR can name one")
 
 @cache
-def compiled(kernel: Callable, # a plain function of numbers and arrays; functions of its module that it calls are compiled with it
-             **options: Any,   # of `numba.njit`, besides those that all kernels have
-            ) -> Callable: # machine code that releases the interpreter's lock, kept on disk where there is a folder for it
-    "Compile a function to machine code; a division by zero gives what NumPy gives, and raises nothing."
+def compiled(kernel: Callable, # a plain function of numbers and arrays; what it calls is compiled with it
+             **options: Any,
+            ) -> Callable:     # machine code without the interpreter's lock, cached on disk where possible
+    """Compile a function to machine code; a division by zero gives what NumPy gives, and raises nothing.
+
+    `options` are those of `numba.njit`, on top of those that all kernels have."""
     import numba
 
     inner = {n: compiled(f) for n, f in _callees(kernel).items() if isinstance(f, FunctionType)}

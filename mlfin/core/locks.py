@@ -26,7 +26,7 @@ if TYPE_CHECKING: from filelock import BaseFileLock
 # %% ../../nbs/core/06_locks.ipynb #10c50010
 def file_lock(path: str | Path, # the lock file, in a folder that exists; made where it is not there
               timeout: float = -1, # seconds to wait for another holder; 0: not at all; negative: for ever
-              on_acquired: Callable[[int], None] | None = None, # called with the open file's number when it is held
+              on_acquired: Callable[[int], None] | None = None, # called with the open file's descriptor
              ) -> "BaseFileLock":              # a context manager; `acquire` and `release` for a longer time
     """A lock that one holder has at a time; `with` raises `TimeoutError` where another has it, `OSError`
     where it cannot be made."""

@@ -107,12 +107,13 @@ MAX_PATH_LENGTH = 1024 # characters of a path in a request
 
 def _refusal(path: str) -> ParameterError:
     "The refusal of a path; it says nothing of what lies there."
-    hint = "an operator lists these folders in `data_dirs` (settings.ini); `mlfin ingest` at a terminal reads any file."
+    hint = ("an operator lists these folders in `data_dirs` (settings.ini); `mlfin ingest` at a terminal "
+            "reads any file.")
     return ParameterError(must_be("path", "a file in one of the folders that requests may read", path,
                                   hint=hint))
 
 # %% ../../nbs/core/04_paths.ipynb #c2113c56
-def check_path(path: str, # a file, a folder or a pattern, as the request has it; relative to the project's folder
+def check_path(path: str, # a file, a folder or a pattern of the request, from the project's folder
                settings: Settings, # the profile
                ) -> str:           # the same
     """Check a path of a request; raises `ParameterError` where it is malformed or leads out of the

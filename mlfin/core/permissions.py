@@ -97,7 +97,8 @@ def make_private(settings: Settings, # the profile
             except FileNotFoundError: continue                             # a job that works took it away
             if name in _EXPOSED or stat.S_ISLNK(found.st_mode) or not _mine(found): continue
             count += _narrow(name, found, here)
-    for place in (*private_paths(settings), Path(settings.store) / "raw"): # databases that stand elsewhere, and the copies of what was read
+    # databases in other folders, and the copies of what was read
+    for place in (*private_paths(settings), Path(settings.store) / "raw"):
         if place.name in _EXPOSED or not (place.is_file() or place.name == "raw"
                                           and place.is_dir()) or place.is_symlink():
             continue

@@ -30,22 +30,24 @@ class TaskSpec:
     upstream: tuple[str, ...]    # names of the tasks whose products it reads
     entry: str = "" # its name in the file: `train-[[model]]-[[label]]` for every task of that grid
 
+# %% ../../nbs/core/08_pipeline_spec.ipynb #5a9ccd2a
 def yaml_position(why: Exception, # what was raised when YAML was read
                ) -> str:       # ": line 3, column 7: what is wrong"
-    "Where YAML breaks off, and why, without a word of it."
+    "Where and why YAML cannot be parsed; repeats no value of the file, which may be secret."
     at, begun = getattr(why, "problem_mark", None), getattr(why, "context_mark", None)
     what = re.sub(r"'([^']*)'", lambda m: "something" if re.search(r"\w", m[1]) else m[0],
                   str(getattr(why, "problem", None) or ""))
-    where = f": line {at.line + 1}, column {at.column + 1}" if at is not None else ""
-    return where + (f", in what begins in line {begun.line + 1}" if begun is not None
-                    else "") + (f": {what}" if what else "")
+    found = f": line {at.line + 1}, column {at.column + 1}" if at is not None else ""
+    if begun is not None: found += f", in what begins in line {begun.line + 1}"
+    return f"{found}: {what}" if what else found
 
+# %% ../../nbs/core/08_pipeline_spec.ipynb #1769a896
 def read_yaml(path: Path, # a YAML file that holds a mapping
              ) -> dict:   # its content; dates as ISO strings
-    "Read a mapping from YAML, or say which line is wrong."
+    "Read a mapping from YAML; raises `SettingsError`, which names the line, where it cannot be read."
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader",
-                                                                           yaml.SafeLoader))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except FileNotFoundError:
         raise SettingsError(must_be("file", "a YAML file that exists", str(path),
                                     hint="git checkout brings it back.")) from None
@@ -72,6 +74,7 @@ def _fill(value: Any, parameters: dict) -> Any:
     if whole := re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", value): return lookup(whole)
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda m: str(lookup(m)), value)
 
+# %% ../../nbs/core/08_pipeline_spec.ipynb #29092ea6
 def _point(entry: dict, point: dict[str, str]) -> dict:
     "An entry with `[[name]]` replaced by the grid's value of that name; the values become parameters."
     def lookup(match):
@@ -87,25 +90,29 @@ def _point(entry: dict, point: dict[str, str]) -> dict:
     return filled | {"params": {**params, **point} if isinstance(params, dict) else params}
 
 # %% ../../nbs/core/08_pipeline_spec.ipynb #63734e4e
+def _grid_values(name: str, value: Any, parameters: dict) -> list[str]:
+    "The values of one line of a grid, sorted: how a list is ordered does not matter."
+    values = _fill(value, parameters)
+    asked = re.sub(r"[{}\s]", "", value) if isinstance(value, str) else name
+    names = values if isinstance(values, list) else []
+    plain = names and all(isinstance(v, str) and re.fullmatch(r"[^\W_][\w.-]*", v) for v in names)
+    if not plain or len(set(names)) < len(names):
+        raise ParameterError(must_be(asked, "a list of plain names, at least one, each once", values,
+                                     hint=f"for example -p {asked}=[A,B]"))
+    return sorted(names)
+
+# %% ../../nbs/core/08_pipeline_spec.ipynb #baab5dee
 def _points(entry: dict, parameters: dict) -> list[dict[str, str]]:
     """Every combination of the values of an entry's `grid`, in alphabetical order: how a list is ordered
     is no matter."""
     grid, where = entry["grid"], f"pipeline.yaml, task {entry.get('name') or '?'}"
     if not isinstance(grid, dict) or not grid:
         raise SettingsError(must_be("grid", "a mapping of names to lists", grid, where, _MEND))
-    lists = []
-    for name, value in grid.items():
+    for name in grid:
         if f"[[{name}]]" not in str(entry.get("name")):
             raise SettingsError(must_be("name", f"one with [[{name}]] in it", entry.get("name"), where,
                                         _MEND))
-        values, asked = _fill(value, parameters), re.sub(r"[{}\s]", "",
-                                                         value) if isinstance(value, str) else name
-        plain = isinstance(values, list) and all(isinstance(v, str) and re.fullmatch(r"[^\W_][\w.-]*", v)
-                                                 for v in values)
-        if not plain or not values or len(set(values)) < len(values):
-            raise ParameterError(must_be(asked, "a list of plain names, at least one, each once", values,
-                                         hint=f"for example -p {asked}=[A,B]"))
-        lists.append(sorted(values))
+    lists = [_grid_values(name, value, parameters) for name, value in grid.items()]
     return [dict(zip(grid, values, strict=True)) for values in combinations(*lists)]
 
 def expand_grids(tasks: list,      # entries of `tasks` in pipeline.yaml
@@ -118,6 +125,7 @@ def expand_grids(tasks: list,      # entries of `tasks` in pipeline.yaml
         else: found += [_point(entry, point) for point in _points(entry, parameters)]
     return found
 
+# %% ../../nbs/core/08_pipeline_spec.ipynb #cf459c82
 def with_labels(asked: dict,   # parameters of a question, or some of them
                 where: str = "", # who says so: a file, -p
                ) -> dict:      # with `labels` in the place of `label`
@@ -169,6 +177,7 @@ def pipeline_entries(root: Path, # the project's folder
         raise SettingsError(must_be("tasks", "a list of tasks", tasks, "pipeline.yaml", _MEND))
     return tasks
 
+# %% ../../nbs/core/08_pipeline_spec.ipynb #a61f3007
 def _read_specs(tasks: list, parameters: dict, root: Path) -> dict[str, TaskSpec]:
     """Name -> task, in the file's order; `train-*` among what a task reads becomes the names that it
     stands for."""
@@ -192,7 +201,9 @@ def _read_specs(tasks: list, parameters: dict, root: Path) -> dict[str, TaskSpec
 def read_pipeline(root: Path,                      # the project's folder
                   parameters: dict | None = None,  # values of the placeholders; `env.yaml` by default
                  ) -> dict[str, TaskSpec]:         # name -> task, upstream first
-    "The tasks of `pipeline.yaml` in the order in which they can run, each point of a grid a task."
+    """The tasks of `pipeline.yaml` in the order in which they can run, each point of a grid a task.
+
+    Raises `SettingsError` where tasks wait for each other."""
     asked = with_labels(read_yaml(root / "env.yaml") if parameters is None else parameters)
     specs, ordered = _read_specs(pipeline_entries(root), asked, root), {}
     while len(ordered) < len(specs):

@@ -23,7 +23,7 @@ from .provenance import atomic_path, hash_json
 from .settings import Settings
 
 # %% ../../nbs/core/13_seals.ipynb #2ee01d60
-def _given() -> tuple[bytes, ...] | None:
+def _environment_keys() -> tuple[bytes, ...] | None:
     "The keys that the environment gives; None where it gives none."
     text, named = os.environ.get("MLFIN_SEAL_KEY"), os.environ.get("MLFIN_SEAL_KEY_FILE")
     if text and named:
@@ -31,13 +31,15 @@ def _given() -> tuple[bytes, ...] | None:
     if not text and not named: return None
     try: text = text or Path(named).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise SettingsError(f"The file that MLFIN_SEAL_KEY_FILE names cannot be read: {type(e).__name__}.") from None
+        raise SettingsError("The file that MLFIN_SEAL_KEY_FILE names cannot be read: "
+                            f"{type(e).__name__}.") from None
     found = tuple(k.encode() for k in text.split())
     if not found or min(map(len, found)) < 32:
         raise SettingsError("MLFIN_SEAL_KEY must hold keys of at least 32 bytes each.\n"
                             "Hint: python -c 'import secrets; print(secrets.token_hex(32))'")
     return found
 
+# %% ../../nbs/core/13_seals.ipynb #376ea7bd
 def _refuse_shared(path: Path, status: os.stat_result) -> None:
     "The file must be the owner's alone, and the owner whoever runs this (or root)."
     if user_number() is None: return                                       # Windows keeps no such bits
@@ -49,7 +51,27 @@ def _refuse_shared(path: Path, status: os.stat_result) -> None:
         raise SettingsError(f"The seal keys in {path.name} belong to another user (id {status.st_uid}).\n"
                             "Hint: run as that user, or give both the same key in MLFIN_SEAL_KEY_FILE.")
 
-def _read(path: Path) -> tuple[bytes, ...]:
+# %% ../../nbs/core/13_seals.ipynb #c39201f7
+@contextmanager
+def _key_file_lock(path: Path) -> Iterator[None]:
+    "Hold the lock of a key file, whose folder is made where needed and closed to others."
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_own(status := path.parent.stat()) and status.st_mode & 0o077: path.parent.chmod(0o700)
+        lock = file_lock(path.with_name(f".{path.name}.lock")).acquire()
+    except OSError as e:
+        raise DataError(f"The folder of {path.name} cannot be written: {e.strerror}.") from None
+    with lock: yield
+
+def _write_keys(path: Path, keys: tuple[bytes, ...]) -> None:
+    "Put a list of keys in place of an earlier one, whole or not at all."
+    with atomic_path(path) as tmp:
+        tmp.unlink(missing_ok=True)
+        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump({"keys": [k.hex() for k in keys]}, file)
+
+# %% ../../nbs/core/13_seals.ipynb #4a687321
+def _read_keys(path: Path) -> tuple[bytes, ...]:
     "The keys of a file."
     try:
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), encoding="utf-8") as file:
@@ -62,31 +84,21 @@ def _read(path: Path) -> tuple[bytes, ...]:
     if found and min(map(len, found)) >= 32: return found
     raise DataError(f"The seal keys in {path.name} are too short.\nHint: put the file back from a copy.")
 
-# %% ../../nbs/core/13_seals.ipynb #c39201f7
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    "Nobody else is changing this file; its folder is there, and its owner's alone."
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if is_own(status := path.parent.stat()) and status.st_mode & 0o077: path.parent.chmod(0o700)
-        lock = file_lock(path.with_name(f".{path.name}.lock")).acquire()
-    except OSError as e:
-        raise DataError(f"The folder of {path.name} cannot be written: {e.strerror}.") from None
-    with lock: yield
+# %% ../../nbs/core/13_seals.ipynb #3d0d371d
+def _key_name(key: bytes) -> str:
+    "The public name of a key, 12 hexadecimal digits that do not tell the key."
+    return hashlib.sha256(b"mlfin seal key" + key).hexdigest()[:12]
 
-def _write(path: Path, keys: tuple[bytes, ...]) -> None:
-    "Put a list of keys in place of an earlier one, whole or not at all."
-    with atomic_path(path) as tmp:
-        tmp.unlink(missing_ok=True)
-        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump({"keys": [k.hex() for k in keys]}, file)
-
-def _name(key: bytes) -> str: return hashlib.sha256(b"mlfin seal key" + key).hexdigest()[:12]
+# %% ../../nbs/core/13_seals.ipynb #7ede85e4
+def _mac(key: bytes, purpose: str, content: Any) -> str:
+    "HMAC-SHA256, hexadecimal."
+    return hmac.new(key, f"mlfin seal 1|{purpose}|{hash_json(content)}".encode(), hashlib.sha256).hexdigest()
 
 # %% ../../nbs/core/13_seals.ipynb #69329a3a
 class SealKeys:
     "The seal keys of a profile, the newest first."
-    def __init__(self, path: str | Path): # the file; made at the first seal, unless the environment gives keys
+    def __init__(self, path: str | Path, # made at the first seal, unless the environment gives keys
+                 ):
         self.path, self._kept = Path(path), ((), ())
 
     def __repr__(self) -> str: return f"SealKeys({', '.join(self.names())})"
@@ -94,30 +106,30 @@ class SealKeys:
     @property
     def given(self) -> bool:
         "Whether the keys come from the environment."
-        return _given() is not None
+        return _environment_keys() is not None
 
     def all(self) -> tuple[bytes, ...]: # empty where there is no key yet
         "The keys; read again when another process has changed the file."
-        if (given := _given()) is not None: return given
+        if (given := _environment_keys()) is not None: return given
         try: at = self.path.lstat()
         except FileNotFoundError: return ()
         mark = at.st_ino, at.st_mtime_ns, at.st_mode, at.st_uid
-        if self._kept[0] != mark: self._kept = mark, _read(self.path)
+        if self._kept[0] != mark: self._kept = mark, _read_keys(self.path)
         return self._kept[1]
 
     def names(self) -> tuple[str, ...]: # 12 hexadecimal digits each
-        "What the keys are called; the first seals, all verify."
-        return tuple(map(_name, self.all()))
+        "Names of the keys; the first seals, all verify."
+        return tuple(map(_key_name, self.all()))
 
     def sign(self, purpose: str, # what the seal is for
              content: Any,       # what is sealed, as JSON can hold it
              ) -> str:           # "<key>:<64 hexadecimal digits>"
         "Seal something with the newest key; the first one is made now."
         if not self.all():
-            with _alone(self.path): # another process may have been faster
-                if not self.path.exists(): _write(self.path, (secrets.token_bytes(32),))
+            with _key_file_lock(self.path): # another process may have been faster
+                if not self.path.exists(): _write_keys(self.path, (secrets.token_bytes(32),))
         key = self.all()[0]
-        return f"{_name(key)}:{_mac(key, purpose, content)}"
+        return f"{_key_name(key)}:{_mac(key, purpose, content)}"
 
     def verify(self, purpose: str, # as for `sign`
              content: Any,       # as for `sign`
@@ -127,11 +139,7 @@ class SealKeys:
         mac = seal.rpartition(":")[2].encode()
         return any([hmac.compare_digest(_mac(key, purpose, content).encode(), mac) for key in self.all()])
 
-# %% ../../nbs/core/13_seals.ipynb #7ede85e4
-def _mac(key: bytes, purpose: str, content: Any) -> str:
-    "HMAC-SHA256, hexadecimal."
-    return hmac.new(key, f"mlfin seal 1|{purpose}|{hash_json(content)}".encode(), hashlib.sha256).hexdigest()
-
+# %% ../../nbs/core/13_seals.ipynb #5410871e
 def seal_keys(settings: Settings, # its profile and project folder
              ) -> SealKeys:       # nothing is made yet
     "The seal keys of a profile."
@@ -139,21 +147,23 @@ def seal_keys(settings: Settings, # its profile and project folder
 
 # %% ../../nbs/core/13_seals.ipynb #2c8076db
 def begin_rotation(keys: SealKeys) -> str: # the name of the key that seals from now on
-    "Put a new key before the old one; where a rotation broke off, its key stays the new one."
+    """Put a new key before the old one; where a rotation broke off, its key stays the new one.
+
+    Raises `SettingsError` where the environment gives the only key."""
     if keys.given:
         if len(keys.all()) > 1: return keys.names()[0]
         raise SettingsError("The seal key comes from the environment.\n"
                             "Hint: put a new one before it in MLFIN_SEAL_KEY (separated by a space), then "
                             "rotate; then take the old one out.")
-    with _alone(keys.path):
-        found = _read(keys.path) if keys.path.exists() else ()
-        if len(found) < 2: _write(keys.path, (secrets.token_bytes(32), *found))
+    with _key_file_lock(keys.path):
+        found = _read_keys(keys.path) if keys.path.exists() else ()
+        if len(found) < 2: _write_keys(keys.path, (secrets.token_bytes(32), *found))
     return keys.names()[0]
 
 def end_rotation(keys: SealKeys) -> int: # how many old keys were dropped
     "Drop the old keys: what they sealed, and nobody sealed anew, is refused from now on."
     if keys.given: return 0
-    with _alone(keys.path):
-        found = _read(keys.path)
-        if len(found) > 1: _write(keys.path, found[:1])
+    with _key_file_lock(keys.path):
+        found = _read_keys(keys.path)
+        if len(found) > 1: _write_keys(keys.path, found[:1])
     return len(found) - 1

@@ -65,8 +65,8 @@ class Settings(BaseModel):
     access_minutes: int = Field(10, ge=1, le=60)      # how long an access token is good for
     refresh_minutes: int = Field(60, ge=1, le=1440)   # a session that is not refreshed for so long is over
     session_minutes: int = Field(480, ge=1, le=1440)  # how long a log-in lasts, refreshed or not
-    second_factor: Literal["auto", "required",
-                           "optional"] = "auto" # auto: required but in development and test
+    # auto: required but in development and test
+    second_factor: Literal["auto", "required", "optional"] = "auto"
     limit_user: str = "600/minute"                    # requests of one user; empty: no limit
     limit_address: str = "1200/minute"                # requests of one address
     limit_exempt: tuple[str, ...] = ()                # users without limits
@@ -177,7 +177,7 @@ def _parsed(raw: dict[str, str], root: Path, profile: str) -> dict:
 
 # %% ../../nbs/core/03_settings.ipynb #c8e38fd7
 def load_settings(profile: str | None = None, # section of settings.ini; `MLFIN_PROFILE`, then "development"
-                  root: str | Path | None = None, # the project's folder; found from the working directory by default
+                  root: str | Path | None = None, # the project's folder; found from the working directory
                  ) -> Settings:
     """The settings of a profile: argument over environment over profile over `[DEFAULT]`; raises
     `SettingsError`."""
@@ -211,7 +211,8 @@ def import_plugins() -> tuple[str, ...]: # names of the modules
             if e.name not in (name, name.partition(".")[0]): raise
             raise SettingsError(must_be("plugins", "modules that can be imported", name,
                                         "settings.ini or MLFIN_PLUGINS",
-                                        "a file NAME.py in the project's folder, or an installed package.")) from None
+                                        "a file NAME.py in the project's folder, or an installed "
+                                        "package.")) from None
     return names
 
 # %% ../../nbs/core/03_settings.ipynb #8451e9f1
@@ -228,7 +229,8 @@ def _is_private_folder(folder: Path) -> bool:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except OSError: return False
-    return stat.S_ISDIR(found.st_mode) and is_own(found) and not found.st_mode & 0o022 and os.access(folder, os.W_OK)
+    private = stat.S_ISDIR(found.st_mode) and is_own(found) and not found.st_mode & 0o022
+    return private and os.access(folder, os.W_OK)
 
 # %% ../../nbs/core/03_settings.ipynb #8451e9f3
 _CACHES = {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter",

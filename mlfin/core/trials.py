@@ -65,7 +65,8 @@ def _unpacked(days: bytes, values: bytes, name: str) -> pd.Series:
 # %% ../../nbs/core/15_trials.ipynb #8e6d24a6
 _APPLICATION = 0x6D6C666E  # "mlfn", in the file's header: this SQLite file is a ledger
 _TABLE = """CREATE TABLE IF NOT EXISTS trials (
-    experiment TEXT NOT NULL, trial TEXT NOT NULL, spec TEXT NOT NULL, days BLOB NOT NULL, value BLOB NOT NULL,
+    experiment TEXT NOT NULL, trial TEXT NOT NULL, spec TEXT NOT NULL, days BLOB NOT NULL, value BLOB \
+NOT NULL,
     digest TEXT NOT NULL, first_seen TEXT, PRIMARY KEY (experiment, trial)) WITHOUT ROWID"""
 _WAIT = 60.0  # seconds to wait for another process's write
 
@@ -87,18 +88,19 @@ def _connection(path: Path, doing: str, readonly: bool = False) -> Iterator[sqli
 
 # %% ../../nbs/core/15_trials.ipynb #f17d5d3d
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    "Nobody else is making this ledger."
+def _creation_lock(path: Path) -> Iterator[None]:
+    "Hold the lock under which one process at a time makes this ledger."
     try: lock = file_lock(path.with_name(f".{path.name}.lock")).acquire()
     except OSError as e:
         raise DataError(f"The ledger of trials {path} cannot be created: {e.strerror}.\n"
                         "Hint: check the folder's permissions and space.") from None
     with lock: yield
 
+# %% ../../nbs/core/15_trials.ipynb #337f54bc
 def _create(path: Path, wal: bool = True) -> None:
     """Make the table, unless another process was faster; SQLite waits for no one when it turns to WAL, so
     one at a time."""
-    with _alone(path) if wal else nullcontext(), _connection(path, "created") as con:
+    with _creation_lock(path) if wal else nullcontext(), _connection(path, "created") as con:
         if wal:
             con.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
             con.execute("PRAGMA journal_mode=WAL")
@@ -119,6 +121,74 @@ def _check(path: Path) -> bool:
                                 hint="this is another program's SQLite file."))
     return bool(tables)
 
+# %% ../../nbs/core/15_trials.ipynb #7e4c8664
+def _trial_row(experiment: str, trial: str, spec: Mapping, returns: pd.Series, now: str) -> tuple:
+    "A trial as a row of the table."
+    days, value = _packed(returns, trial)
+    try: text = json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as e:
+        hint = f"{e}; use plain numbers and strings."
+        raise DataError(must_be("spec", "what JSON can hold", spec, f"trial {trial}", hint)) from None
+    digest = hashlib.sha256(b"\0".join([text.encode(), days, value])).hexdigest()
+    return experiment, trial, text, days, value, digest, now
+
+# %% ../../nbs/core/15_trials.ipynb #0f55cb08
+def _insert_trials(path: Path, experiment: str, trials: Iterable[tuple[str, Mapping, pd.Series]]) -> int:
+    "Write trials in one transaction and count the new ones. Of one that comes twice the last is kept."
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows = {trial: _trial_row(experiment, trial, spec, returns, now) for trial, spec, returns in trials}
+    if not rows: return 0
+    with _connection(path, "written") as con:
+        con.execute("BEGIN IMMEDIATE")
+        ask = "SELECT digest FROM trials WHERE experiment=? AND trial=?"
+        seen = {trial: con.execute(ask, (experiment, trial)).fetchone() for trial in rows}
+        con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?) ON CONFLICT (experiment, trial) "
+                        "DO UPDATE SET spec=excluded.spec, days=excluded.days, value=excluded.value, "
+                        "digest=excluded.digest",
+                        [rows[trial] for trial in sorted(rows) if seen[trial] != (rows[trial][5],)])
+        con.execute("COMMIT")
+    return sum(was is None for was in seen.values())
+
+# %% ../../nbs/core/15_trials.ipynb #70edce0b
+def _select_trials(path: Path, experiment: str | None) -> list[tuple]:
+    "All rows of an experiment (or of all), by experiment and trial."
+    with _connection(path, "read", readonly=True) as con:
+        where, args = ("", ()) if experiment is None else ("WHERE experiment=?", (experiment,))
+        return con.execute(f"SELECT * FROM trials {where} ORDER BY experiment, trial", args).fetchall()
+
+# %% ../../nbs/core/15_trials.ipynb #8171dda9
+def _trials_frame(path: Path, experiment: str) -> pd.DataFrame:
+    "The trials of an experiment, one a row."
+    columns = ["trial", "spec", "days", "start", "end", "first_seen"]
+    rows = []
+    for _, trial, spec, days, _, _, seen in _select_trials(path, experiment):
+        day = np.frombuffer(days, "<i8").astype("datetime64[us]")
+        rows.append((trial, spec, len(day), day[0], day[-1], seen))
+    frame = pd.DataFrame(rows, columns=columns).astype({"trial": "str", "spec": "str", "days": "int64"})
+    for name in ("start", "end", "first_seen"):
+        frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
+    return frame
+
+def _returns_frame(rows: list[tuple]) -> pd.DataFrame:
+    "Daily returns, a column a trial."
+    columns = [_unpacked(days, value, trial) for _, trial, _, days, value, _, _ in rows]
+    empty = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[us, UTC]", name="date"))
+    return pd.concat(columns, axis=1, sort=True).rename_axis("date") if columns else empty
+
+# %% ../../nbs/core/15_trials.ipynb #986d8a49
+def _write_ledger(rows: list[tuple], path: Path) -> Path:
+    "Write a ledger file with these rows and no clock: the same trials give the same bytes."
+    with atomic_path(path) as tmp:
+        _create(tmp, wal=False)
+        with _connection(tmp, "written") as con:
+            con.execute("BEGIN IMMEDIATE")
+            con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,NULL)", [r[:6] for r in rows])
+            con.execute("COMMIT")
+        with open(tmp, "r+b") as file: # the header's note of the writer's SQLite version, which nothing reads
+            file.seek(96)
+            file.write(bytes(4))
+    return path
+
 # %% ../../nbs/core/15_trials.ipynb #e21c1f66
 class LedgerSnapshot(NamedTuple):
     "The state of an experiment's trials."
@@ -138,106 +208,47 @@ class Ledger:
                returns: pd.Series, # daily returns, out of sample; UTC days at midnight
               ) -> bool:          # True where the trial is new to the experiment
         "Keep a trial; recording it again adds nothing."
-        return bool(_record(self.path, experiment, [(trial, spec, returns)]))
+        return bool(_insert_trials(self.path, experiment, [(trial, spec, returns)]))
 
     def record_many(self, experiment: str,                             # name of the experiment
-                    trials: Iterable[tuple[str, Mapping, pd.Series]],  # (trial, spec, returns) of each, as for `record`
-                   ) -> int:                                           # how many are new to the experiment
+                    trials: Iterable[tuple[str, Mapping, pd.Series]], # (trial, spec, returns) of each
+                   ) -> int: # how many are new to the experiment
         "Keep many trials in one transaction: all of them, or none where one is refused."
-        return _record(self.path, experiment, trials)
+        return _insert_trials(self.path, experiment, trials)
 
-    def trials(self, experiment: str) -> pd.DataFrame: # trial, spec (JSON), days, start, end, first_seen (UTC); by id
+    def trials(self, experiment: str, # name of the experiment
+               ) -> pd.DataFrame:     # trial, spec (JSON), days, start, end, first_seen (UTC); by id
         "The trials of an experiment, one a row."
-        return _trials(self.path, experiment)
+        return _trials_frame(self.path, experiment)
 
-    def returns(self, experiment: str) -> pd.DataFrame: # index date (UTC days), a float64 column a trial; NaN: none
+    def returns(self, experiment: str, # name of the experiment
+                ) -> pd.DataFrame:     # index date (UTC days), a float64 column a trial; NaN: none
         "The daily returns of an experiment's trials, side by side."
-        return _wide(_rows(self.path, experiment))
+        return _returns_frame(_select_trials(self.path, experiment))
 
     def experiments(self) -> list[str]:
         "Names of the experiments that have trials, sorted."
-        return sorted({row[0] for row in _rows(self.path, None)})
+        return sorted({row[0] for row in _select_trials(self.path, None)})
 
-    def snapshot(self, experiment: str) -> LedgerSnapshot:
+    def snapshot(self, experiment: str, # name of the experiment
+                 ) -> LedgerSnapshot:
         "Count and hash of an experiment's trials."
-        rows = _rows(self.path, experiment)
+        rows = _select_trials(self.path, experiment)
         return LedgerSnapshot(len(rows),
                               hash_json([[trial, digest] for _, trial, _, _, _, digest, _ in rows]))
 
-    def save_snapshot(self, path: str | Path, experiment: str | None = None) -> Path:
+    def save_snapshot(self, path: str | Path,        # the file; replaced where there is one
+                      experiment: str | None = None, # name of the experiment; None: all
+                      ) -> Path:                     # the same path
         "Write the trials of one experiment (or all) to a file that is a ledger itself."
-        return _save(_rows(self.path, experiment), Path(path))
-
-# %% ../../nbs/core/15_trials.ipynb #7e4c8664
-def _row(experiment: str, trial: str, spec: Mapping, returns: pd.Series, now: str) -> tuple:
-    "A trial as a row of the table."
-    days, value = _packed(returns, trial)
-    try: text = json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as e:
-        hint = f"{e}; use plain numbers and strings."
-        raise DataError(must_be("spec", "what JSON can hold", spec, f"trial {trial}", hint)) from None
-    digest = hashlib.sha256(b"\0".join([text.encode(), days, value])).hexdigest()
-    return experiment, trial, text, days, value, digest, now
-
-def _record(path: Path, experiment: str, trials: Iterable[tuple[str, Mapping, pd.Series]]) -> int:
-    "Write trials in one transaction; the number of new ones. Of one that comes twice the last is kept."
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    rows = {trial: _row(experiment, trial, spec, returns, now) for trial, spec, returns in trials}
-    if not rows: return 0
-    with _connection(path, "written") as con:
-        con.execute("BEGIN IMMEDIATE")
-        ask = "SELECT digest FROM trials WHERE experiment=? AND trial=?"
-        seen = {trial: con.execute(ask, (experiment, trial)).fetchone() for trial in rows}
-        con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?) ON CONFLICT (experiment, trial) DO "
-                        "UPDATE SET "
-                        "spec=excluded.spec, days=excluded.days, value=excluded.value, "
-                        "digest=excluded.digest",
-                        [rows[trial] for trial in sorted(rows) if seen[trial] != (rows[trial][5],)])
-        con.execute("COMMIT")
-    return sum(was is None for was in seen.values())
-
-# %% ../../nbs/core/15_trials.ipynb #70edce0b
-def _rows(path: Path, experiment: str | None) -> list[tuple]:
-    "All rows of an experiment (or of all), by experiment and trial."
-    with _connection(path, "read", readonly=True) as con:
-        where, args = ("", ()) if experiment is None else ("WHERE experiment=?", (experiment,))
-        return con.execute(f"SELECT * FROM trials {where} ORDER BY experiment, trial", args).fetchall()
-
-# %% ../../nbs/core/15_trials.ipynb #8171dda9
-def _trials(path: Path, experiment: str) -> pd.DataFrame:
-    columns = ["trial", "spec", "days", "start", "end", "first_seen"]
-    rows = []
-    for _, trial, spec, days, _, _, seen in _rows(path, experiment):
-        day = np.frombuffer(days, "<i8").astype("datetime64[us]")
-        rows.append((trial, spec, len(day), day[0], day[-1], seen))
-    frame = pd.DataFrame(rows, columns=columns).astype({"trial": "str", "spec": "str", "days": "int64"})
-    for name in ("start", "end", "first_seen"):
-        frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
-    return frame
-def _wide(rows: list[tuple]) -> pd.DataFrame:
-    "Days x trials."
-    columns = [_unpacked(days, value, trial) for _, trial, _, days, value, _, _ in rows]
-    empty = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[us, UTC]", name="date"))
-    return pd.concat(columns, axis=1, sort=True).rename_axis("date") if columns else empty
-
-# %% ../../nbs/core/15_trials.ipynb #986d8a49
-def _save(rows: list[tuple], path: Path) -> Path:
-    "A ledger file with these rows and no clock: the same trials give the same bytes."
-    with atomic_path(path) as tmp:
-        _create(tmp, wal=False)
-        with _connection(tmp, "written") as con:
-            con.execute("BEGIN IMMEDIATE")
-            con.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,NULL)", [r[:6] for r in rows])
-            con.execute("COMMIT")
-        with open(tmp, "r+b") as file: # the header's note of the writer's SQLite version, which nothing reads
-            file.seek(96)
-            file.write(bytes(4))
-    return path
+        return _write_ledger(_select_trials(self.path, experiment), Path(path))
 
 # %% ../../nbs/core/15_trials.ipynb #461465f8
 def open_ledger(path: str | Path, # SQLite file; made, with its folder, where there is none
                ) -> Ledger:       # ready to read and write
-    "Open the ledger of trials, or a snapshot of one."
+    """Open the ledger of trials, or a snapshot of one.
+
+    Raises `DataError` where it cannot be made, or where the path is another file."""
     path = Path(path)
     try:
         private_folder(path.parent)

@@ -70,7 +70,8 @@ class ServiceSession:
         self.client = Client(self.address, timeout=60.0, patience=2.0, verify=verify,
                              plain=self.is_development)
 
-    async def request(self, method: str, path: str,       # GET, POST ...; of the service
+    async def request(self, method: str,                  # GET, POST ...
+                      path: str,                          # of the service
                       body: Mapping | None = None,        # JSON
                       query: Mapping | None = None,       # parameters
                       ) -> dict:                          # the answer
@@ -84,7 +85,8 @@ class ServiceSession:
         if self.client is not client: raise LoggedOut
         return found
 
-    async def log_in(self, name: str, password: str,          # of a user
+    async def log_in(self, name: str,                         # of a user
+                     password: str,                           # of the user
                      code: str | None = None,                 # of the second factor
                      new_password: str | None = None,         # in the place of one for one use
                      ) -> str | None:                         # when the session ends
@@ -157,8 +159,11 @@ def button_widgets() -> dict[str, Any]: # name -> Button
     return buttons | {name: make(label, "primary", "180px") for name, (label, _, _) in ACTIONS.items()}
 
 # %% ../../nbs/dashboards/05_operations.ipynb #6d8f4b0c
-def page_boxes(inputs: dict, buttons: dict, texts: dict, chart: Any, # widgets by name
-               ) -> dict[str, Any]:                                  # login, session, work, answers, page
+def page_boxes(inputs: dict,         # widgets by name
+               buttons: dict,        # the same
+               texts: dict,          # the same
+               chart: Any,           # widget of the prices
+               ) -> dict[str, Any]:  # login, session, work, answers, page
     "The widgets on the page: the log-in on top, then the buttons, then answers, then bars and model."
     import ipywidgets as w
 
@@ -250,7 +255,7 @@ class OperationsView:
                *lines: str,            # HTML
                kind: str = "mlfin-soft", # CSS class
                ) -> None:
-        "Show lines about the service or the user."
+        "Show `lines` about the service or the user."
         self.texts[name].value = "".join(f'<p class="{kind}" role="status">{line}</p>' for line in lines)
 
     def set_options(self, name: str,           # of an input

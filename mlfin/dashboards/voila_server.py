@@ -69,7 +69,7 @@ def first_free_port(host: str,       # address to listen on
 # %% ../../nbs/dashboards/03_voila_server.ipynb #95f0cb40
 def pages_handler() -> Any: # a class of tornado
     """The handler of /reports/: a run's pages, and nothing else of its folder, for those who may see the
-    dashboards."""
+    dashboards. It raises `HTTPError` 404 for any other path."""
     from jupyter_server.base.handlers import JupyterHandler
     from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authenticated
 

@@ -134,6 +134,7 @@ def _quantiles(x, windows, first, slots, out, begin):
                 low, high = ordered[below + 1], ordered[min(below + 2, n)]
                 out[slots[what, k], begin + i] = (low + (high - low) * (place - below)) / new
 
+# %% ../../nbs/features/08_alpha.ipynb #5ac19afc
 def _rank(x, windows, first, slots, out, begin):
     "Rank of x in its window over n; equal ones share their mean rank."
     ranks = np.empty(_BLOCK)
@@ -145,7 +146,8 @@ def _rank(x, windows, first, slots, out, begin):
                 lo = max(j - i, 0)
                 now, then, r = x[i + lo:end], x[i + lo - j:end - j], ranks[lo:end - i]
                 for b in range(len(now)):
-                    r[b] += 1.0 if then[b] < now[b] else 0.5 if then[b] == now[b] else 0.0
+                    r[b] += 1.0 if then[b] < now[b] else (
+                        0.5 if then[b] == now[b] else 0.0)
             lag, lo = windows[k], max(windows[k] - 1 - i, 0)
             o = out[slots[0, k], begin + i + lo:begin + end]
             for b in range(len(o)): o[b] = ranks[lo + b] / windows[k]
@@ -153,7 +155,13 @@ def _rank(x, windows, first, slots, out, begin):
 # %% ../../nbs/features/08_alpha.ipynb #a298eef2
 def _pair(x, y, windows, first, slots, out, begin):
     "Correlation of x and y over a window; NaN where one does not vary."
-    sx, sy, sxx, syy, sxy = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    sx, sy, sxx, syy, sxy = (
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+    )
     for i in range(0, len(x), _BLOCK):
         end, lag = min(i + _BLOCK, len(x)), 1
         sx[:], sy[:], sxx[:], syy[:], sxy[:] = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -222,6 +230,7 @@ class Factor(NamedTuple):
     place: int = 0           # row of the kernel's slots
     low: int = 2             # smallest window
 
+# %% ../../nbs/features/08_alpha.ipynb #4b37bd91
 _C, _V, _CV, _HLC = ("close",), ("volume",), ("close", "volume"), ("high", "low", "close")
 _line_text = "the line through the last n closes"
 WINDOW_FACTORS = {
@@ -265,6 +274,7 @@ def _part(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "a / b, and 0 where b is 0."
     return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
 
+# %% ../../nbs/features/08_alpha.ipynb #564132e8
 _OC, _HL, _OHL, _OHC, _OLC = (tuple({"o": "open", "h": "high", "l": "low", "c": "close"}[x] for x in word)
                               for word in ("oc", "hl", "ohl", "ohc", "olc"))
 _OHLC = ("open", "high", "low", "close")
@@ -296,6 +306,7 @@ def _since(x: np.ndarray) -> np.ndarray:
     before = np.where(x[:-1] > 0, x[:-1], np.nan)
     return np.concatenate(([np.nan], x[1:] / before))
 
+# %% ../../nbs/features/08_alpha.ipynb #e2d8e9a1
 _series: dict[str, Callable] = {
     **{c: lambda a, c=c: a[c] for c in (*_OHLC, "volume")},
     "volume or nan": lambda a: np.where(a["volume"] > 0, a["volume"], np.nan),
@@ -319,6 +330,7 @@ _jobs: dict[str, tuple[Callable, tuple[str, ...], int]] = {
     "rises": (_changes, ("change",), 1),
     "volume rises": (_changes, ("volume change",), 1)}
 
+# %% ../../nbs/features/08_alpha.ipynb #cecd1080
 def _lookback(name: str, n: int) -> int:
     "Bars before the first value of a factor."
     return n - 1 + _jobs[WINDOW_FACTORS[name].job][2]
@@ -341,6 +353,7 @@ def _plan(wanted: tuple[tuple, ...]) -> list[tuple[Callable, tuple[str, ...], np
         plan.append((kernel, names, windows, first, slots))
     return plan
 
+# %% ../../nbs/features/08_alpha.ipynb #c5451553
 @lru_cache(maxsize=256)
 def _lookbacks(wanted: tuple[tuple, ...]) -> list[tuple[int, np.ndarray]]:
     "Each lookback and the rows of the factors that have it."
@@ -359,24 +372,25 @@ def _blank(out: np.ndarray, wanted: tuple[tuple, ...], borders: np.ndarray) -> N
 _log = logging.getLogger("mlfin")
 
 @cache
-def _teller():
-    "A listener that says when kernels are compiled: the first of a process, that is."
+def _compile_listener():
+    "A Numba listener that logs once a process when the kernels are compiled."
     from numba.core import event
 
-    class Teller(event.Listener):
-        told = False
+    class CompileListener(event.Listener):
+        logged = False
         def on_start(self, _):
-            if not self.told:
+            if not self.logged:
                 _log.warning("compiling the kernels of the alpha set: some seconds, once on this machine")
-            self.told = True
+            self.logged = True
         def on_end(self, _): pass
-    return event, Teller()
+    return event, CompileListener()
 
 # %% ../../nbs/features/08_alpha.ipynb #fe87e00e
-def alpha_columns(wanted: Sequence[tuple],       # ("kmid",) or ("roc", 20): names of the tables above, with their window
-                  arrays: dict[str, np.ndarray], # column -> float64, contiguous; at least the inputs of those wanted
-                  borders: np.ndarray,           # int64: first row of each symbol, then the number of rows
-                 ) -> np.ndarray:                # float64, wanted x rows
+def alpha_columns(
+    wanted: Sequence[tuple],  # ("kmid",) or ("roc", 20): names of the tables above, with their window
+    arrays: dict[str, np.ndarray],  # column -> float64, contiguous; at least the inputs of those wanted
+    borders: np.ndarray,  # int64: first row of each symbol, then the number of rows
+) -> np.ndarray:  # float64, wanted x rows
     "Factors of the alpha set, each kernel in one pass over each symbol."
     wanted = tuple(map(tuple, wanted))
     if len(single := tuple(dict.fromkeys(wanted))) < len(wanted):
@@ -387,8 +401,8 @@ def alpha_columns(wanted: Sequence[tuple],       # ("kmid",) or ("roc", 20): nam
     shapes = [(row, *BAR_FACTORS[name][1:]) for row, (name, *numbers) in enumerate(wanted) if not numbers]
     needed = sorted({series for _, names, *_ in plan for series in names})
     spare = next(iter(arrays.values()))  # for kernels with results that nobody asked for
-    event, teller = _teller()
-    with event.install_listener("numba:compile", teller):
+    event, listener = _compile_listener()
+    with event.install_listener("numba:compile", listener):
         for begin, end in pairwise(borders.tolist()):
             part = {c: arrays.get(c, spare)[begin:end] for c in (*_OHLC, "volume")}
             series = {s: read_only(_series[s](part)) for s in needed}
@@ -405,6 +419,7 @@ def alpha_group(features: Iterable[Feature],    # features of this notebook
     "Make many features of the set at once; how the table asks for them."
     return alpha_columns([(f.name.removeprefix("alpha_"), *f.values) for f in features], arrays, borders)
 
+# %% ../../nbs/features/08_alpha.ipynb #a806a8e3
 def _function(name: str, inputs: tuple[str, ...], formula: str) -> Callable:
     "The function of one feature: f(*inputs), or f(*inputs, n)."
     def alpha(*given):
@@ -420,6 +435,7 @@ def _register(name: str, inputs: tuple[str, ...], formula: str, params: tuple[Pa
             source=f"Qlib, Alpha158, {name.upper()}; without its 1e-12", group=alpha_group,
             lookback=(lambda n: _lookback(name, n)) if params else 0)(_function(name, inputs, formula))
 
+# %% ../../nbs/features/08_alpha.ipynb #bb4d9472
 for _name, (_formula, _inputs, _) in BAR_FACTORS.items(): _register(_name, _inputs, _formula)
 for _name, _factor in WINDOW_FACTORS.items():
     _register(_name, _factor.inputs, _factor.formula, (Param("n", 20, low=_factor.low, high=1000),))

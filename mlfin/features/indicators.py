@@ -47,18 +47,20 @@ def _read_numbers(text: str) -> tuple[tuple[Param, ...], tuple]:
             name, _, limits = word.partition("=")
             default, low, high = (*limits.split(":"), "", "")[:3]
             decimal = "." in default
-            params.append(Param(name, float(default) if decimal else int(default), float(low) if low else 2,
-                                float(high or 10_000), decimal))
+            value = float(default) if decimal else int(default)
+            params.append(Param(name, value, float(low or 2), float(high or 10_000), decimal))
             arguments.append(len(names))
             names.append(name)
     return tuple(params), tuple(arguments)
 
+# %% ../../nbs/features/07_indicators.ipynb #e8012972
 def read_indicators(table: str,             # lines of the table
                    ) -> list[Indicator]: # one for each line
     "Read the lines of a table of indicators."
     found = []
     for line in table.strip().replace("\n    ", " ").splitlines():
-        name, function, inputs, numbers, outputs, unit, fade, what, source = (part.strip() for part in line.split("|"))
+        parts = (part.strip() for part in line.split("|"))
+        name, function, inputs, numbers, outputs, unit, fade, what, source = parts
         params, arguments = _read_numbers(numbers)
         columns = [o.partition("@") for o in (outputs or name).split()]
         units = tuple(unit.split()) if " " in unit else (unit,) * len(columns)
@@ -87,6 +89,7 @@ def fade_bars(weight: float, # of the newest value in each average, in (0, 1]
         low, high = (middle, high) if left(middle) > 1e-9 else (low, middle)
     return high
 
+# %% ../../nbs/features/07_indicators.ipynb #970f1015
 def _faded(d: Indicator, lookback: int, numbers: tuple) -> int:
     "Bars until the start no longer shows."
     of, bars = dict(zip((p.name for p in d.params), numbers, strict=True)), lookback
@@ -104,10 +107,12 @@ def _faded(d: Indicator, lookback: int, numbers: tuple) -> int:
 @lru_cache(maxsize=4096)
 def talib_lookback(function: str, # of TA-Lib
                    *arguments,    # its numbers, all of them
-                  ) -> int:       # bars before the first value
-    "What TA-Lib says that a function needs."
+                  ) -> int:  # bars before the first value
+    """Bars that TA-Lib's function needs with these `arguments`, its numbers in its order, before its first
+    value."""
     return int(abstract.Function(function, *arguments).lookback)
 
+# %% ../../nbs/features/07_indicators.ipynb #06b70696
 def _arguments(d: Indicator, numbers: tuple) -> tuple:
     "What TA-Lib gets for the numbers of a spec."
     return tuple(a[0] if isinstance(a, tuple) else numbers[a] for a in d.arguments)
@@ -118,12 +123,12 @@ def _whole(values: np.ndarray, lookback: int) -> np.ndarray:
     out[:lookback] = np.nan
     return out
 
+# %% ../../nbs/features/07_indicators.ipynb #c1efe320
 def _finite(values: np.ndarray) -> np.ndarray:
     "Infinite values, which only a division by a volume of zero makes, as NaN."
     if not np.isfinite(values).all(): values[np.isinf(values)] = np.nan
     return values
 
-# %% ../../nbs/features/07_indicators.ipynb #43baff92
 class _Finite:
     "A stream whose infinite values are NaN."
     def __init__(self, stream: TalibStream): self.stream = stream
@@ -132,6 +137,7 @@ class _Finite:
         value = self.stream.update(*inputs)
         return np.nan if np.isinf(value) else value
 
+# %% ../../nbs/features/07_indicators.ipynb #4c96a133
 _DIVIDES = ("RVOL", "VWMA") # by a volume that may be zero
 
 def _batch(d: Indicator):
@@ -151,6 +157,7 @@ def _batch(d: Indicator):
     function.__name__, function.__doc__, function.bind = d.name, d.what, bind
     return function
 
+# %% ../../nbs/features/07_indicators.ipynb #fa015009
 def _online(d: Indicator):
     "The maker of the state that is carried."
     order = d.order if len(d.outputs) > 1 else ()
@@ -168,6 +175,7 @@ _ALIASES = {"rsi": {"rsi": "rsi_14"}, "atr": {"atr": "atr_14"}, "sma": {"ma60": 
 
 INDICATORS: dict[str, Indicator] = {} # name -> its line
 
+# %% ../../nbs/features/07_indicators.ipynb #1342659f
 def register_indicators(table: str, # lines of the table
                        ) -> None:   # each is a feature from now on
     "Make a feature of every line."
@@ -187,148 +195,225 @@ def register_indicators(table: str, # lines of the table
 
 # %% ../../nbs/features/07_indicators.ipynb #4f5f3bc0
 register_indicators("""
-rsi | RSI | c | n=14 | | percent | wilder n | Relative strength index | Wilder, New Concepts in Technical Trading Systems, 1978, section VI
+rsi | RSI | c | n=14 | | percent | wilder n | Relative strength index | Wilder, New Concepts in Technical
+    Trading Systems, 1978, section VI
 mom | MOM | c | n=14:1 | | distance | | Change of the close over n bars | close[i] - close[i-n]
 macd | MACD | c | fast=12 slow=26 signal=9:1 | macd macd_signal macd_hist | distance | ema slow + ema signal |
     Difference of two EMAs, its own EMA, and the difference of these |
     Appel, Technical Analysis: Power Tools for Active Investors, 2005, chapter 8
-macdext | MACDEXT | c | fast=12 *0 slow=26 *0 signal=9:1 *0 | macdext macdext_signal macdext_hist | distance | | MACD of simple averages | as macd
-macdfix | MACDFIX | c | signal=9:1 | macdfix macdfix_signal macdfix_hist | distance | ema 26 + ema signal | MACD with weights 0.15 and 0.075 | as macd
+macdext | MACDEXT | c | fast=12 *0 slow=26 *0 signal=9:1 *0 | macdext macdext_signal macdext_hist | distance
+    | | MACD of simple averages | as macd
+macdfix | MACDFIX | c | signal=9:1 | macdfix macdfix_signal macdfix_hist | distance | ema 26 + ema signal |
+    MACD with weights 0.15 and 0.075 | as macd
 apo | APO | c | fast=12 slow=26 *1 | | distance | ema slow | Difference of two EMAs | as macd
-ppo | PPO | c | fast=12 slow=26 *1 | | percent | ema slow | Difference of two EMAs in percent of the slow one | as macd
-ac | AC | hl | fast=5 slow=34 signal=5 | | distance | | Awesome oscillator less its mean | Williams, Trading Chaos, 1995
-ao | AO | hl | fast=5 slow=34 | | distance | | Difference of two means of the median price | Williams, Trading Chaos, 1995
-adx | ADX | hlc | n=14 | | percent | wilder n 2 | Average directional index: strength of a trend | Wilder 1978, section IV
-adxr | ADXR | hlc | n=14 | | percent | wilder n 2 | Mean of ADX now and n - 1 bars ago | Wilder 1978, section IV
+ppo | PPO | c | fast=12 slow=26 *1 | | percent | ema slow | Difference of two EMAs in percent of the slow one
+    | as macd
+ac | AC | hl | fast=5 slow=34 signal=5 | | distance | | Awesome oscillator less its mean | Williams, Trading
+    Chaos, 1995
+ao | AO | hl | fast=5 slow=34 | | distance | | Difference of two means of the median price | Williams,
+    Trading Chaos, 1995
+adx | ADX | hlc | n=14 | | percent | wilder n 2 | Average directional index: strength of a trend | Wilder
+    1978, section IV
+adxr | ADXR | hlc | n=14 | | percent | wilder n 2 | Mean of ADX now and n - 1 bars ago | Wilder 1978, section
+    IV
 dx | DX | hlc | n=14 | | percent | wilder n | Directional movement index | Wilder 1978, section IV
-plus_di | PLUS_DI | hlc | n=14:1 | | percent | wilder n | Upward directional indicator | Wilder 1978, section IV
-minus_di | MINUS_DI | hlc | n=14:1 | | percent | wilder n | Downward directional indicator | Wilder 1978, section IV
-plus_dm | PLUS_DM | hl | n=14:1 | | distance | wilder n | Upward directional movement, smoothed sum | Wilder 1978, section IV
-minus_dm | MINUS_DM | hl | n=14:1 | | distance | wilder n | Downward directional movement, smoothed sum | Wilder 1978, section IV
-aroon | AROON | hl | n=14 | aroon_down aroon_up | percent | | Bars since the lowest low and the highest high | Chande, Stocks & Commodities 13:9, 1995
-aroonosc | AROONOSC | hl | n=14 | | percent | | Aroon up less Aroon down | Chande, Stocks & Commodities 13:9, 1995
-bop | BOP | ohlc | | | ratio | | Balance of power: body over range of the bar | Livshin, Stocks & Commodities 19:8, 2001
+plus_di | PLUS_DI | hlc | n=14:1 | | percent | wilder n | Upward directional indicator | Wilder 1978, section
+    IV
+minus_di | MINUS_DI | hlc | n=14:1 | | percent | wilder n | Downward directional indicator | Wilder 1978,
+    section IV
+plus_dm | PLUS_DM | hl | n=14:1 | | distance | wilder n | Upward directional movement, smoothed sum | Wilder
+    1978, section IV
+minus_dm | MINUS_DM | hl | n=14:1 | | distance | wilder n | Downward directional movement, smoothed sum |
+    Wilder 1978, section IV
+aroon | AROON | hl | n=14 | aroon_down aroon_up | percent | | Bars since the lowest low and the highest high
+    | Chande, Stocks & Commodities 13:9, 1995
+aroonosc | AROONOSC | hl | n=14 | | percent | | Aroon up less Aroon down | Chande, Stocks & Commodities 13:9,
+    1995
+bop | BOP | ohlc | | | ratio | | Balance of power: body over range of the bar | Livshin, Stocks & Commodities
+    19:8, 2001
 cci | CCI | hlc | n=14 | | index | | Commodity channel index | Lambert, Commodities, October 1980
-cmo | CMO | c | n=14 | | percent | wilder n | Chande momentum oscillator, Wilder's smoothing | Chande and Kroll, The New Technical Trader, 1994
-cmou | CMOU | c | n=14 | | percent | | Chande momentum oscillator over a plain window | Chande and Kroll, The New Technical Trader, 1994
-coppock | COPPOCK | c | n=10:1 first=11:1 second=14:1 | | percent | | Weighted mean of two rates of change | Coppock, Barron's, 15 October 1962
+cmo | CMO | c | n=14 | | percent | wilder n | Chande momentum oscillator, Wilder's smoothing | Chande and
+    Kroll, The New Technical Trader, 1994
+cmou | CMOU | c | n=14 | | percent | | Chande momentum oscillator over a plain window | Chande and Kroll, The
+    New Technical Trader, 1994
+coppock | COPPOCK | c | n=10:1 first=11:1 second=14:1 | | percent | | Weighted mean of two rates of change |
+    Coppock, Barron's, 15 October 1962
 """)
 
 # %% ../../nbs/features/07_indicators.ipynb #f5c23974
 register_indicators("""
-dpo | DPO | c | n=20 | | distance | | Past close less the mean of n bars | Detrended price oscillator; the centred form would look ahead, this one does not
+dpo | DPO | c | n=20 | | distance | | Past close less the mean of n bars | Detrended price oscillator; the
+    centred form would look ahead, this one does not
 er | ER | c | n=10 | | ratio | | Efficiency ratio: net move over path | Kaufman, Smarter Trading, 1995
-eri | ERI | hlc | n=13 | eri_bull eri_bear | distance | ema n | High and low over the EMA of the close | Elder, Trading for a Living, 1993
-fosc | FOSC | c | n=5 | | percent | | Close less the forecast of the line through the n closes before it, in percent | Chande and Kroll 1994
-fractal | FRACTAL | hl | left=2:1 right=2:1 | fractal_high fractal_low | index | | 100 at the bar that confirms a swing `right` bars ago |
+eri | ERI | hlc | n=13 | eri_bull eri_bear | distance | ema n | High and low over the EMA of the close |
+    Elder, Trading for a Living, 1993
+fosc | FOSC | c | n=5 | | percent | | Close less the forecast of the line through the n closes before it, in
+    percent | Chande and Kroll 1994
+fractal | FRACTAL | hl | left=2:1 right=2:1 | fractal_high fractal_low | index | | 100 at the bar that
+    confirms a swing `right` bars ago |
     Williams, Trading Chaos, 1995
-imi | IMI | oc | n=14 | | percent | | Intraday momentum index | Chande and Kroll, The New Technical Trader, 1994
-kdj | KDJ | hlc | fastk=9:1 slowk=3:1 *13 slowd=3:1 *13 | kdj_k kdj_d kdj_j | percent | wilder slowk + wilder slowd |
+imi | IMI | oc | n=14 | | percent | | Intraday momentum index | Chande and Kroll, The New Technical Trader,
+    1994
+kdj | KDJ | hlc | fastk=9:1 slowk=3:1 *13 slowd=3:1 *13 | kdj_k kdj_d kdj_j | percent | wilder slowk + wilder
+    slowd |
     Stochastic with Wilder's smoothing, and 3 k - 2 d | TA-Lib
 mfi | MFI | hlcv | n=14 | | percent | | Money flow index | Quong and Soudack, Stocks & Commodities 7:3, 1989
-qstick | QSTICK | oc | n=10:1 | | distance | | Mean body of n bars | Chande and Kroll, The New Technical Trader, 1994
-roc | ROC | c | n=10:1 | | percent | | Rate of change over n bars, in percent | 100 (close[i] / close[i-n] - 1)
+qstick | QSTICK | oc | n=10:1 | | distance | | Mean body of n bars | Chande and Kroll, The New Technical
+    Trader, 1994
+roc | ROC | c | n=10:1 | | percent | | Rate of change over n bars, in percent | 100 (close[i] / close[i-n] -
+    1)
 rocp | ROCP | c | n=10:1 | | ratio | | Rate of change over n bars | (close[i] - close[i-n]) / close[i-n]
 rocr | ROCR | c | n=10:1 | | ratio | | Price relative over n bars | close[i] / close[i-n]
-rocr100 | ROCR100 | c | n=10:1 | | percent | | Price relative over n bars, in percent | 100 close[i] / close[i-n]
-smi | SMI | hlc | n=13 first=2 second=25 signal=9 | smi smi_signal | percent | ema first + ema second + ema signal | Stochastic momentum index |
+rocr100 | ROCR100 | c | n=10:1 | | percent | | Price relative over n bars, in percent | 100 close[i] /
+    close[i-n]
+smi | SMI | hlc | n=13 first=2 second=25 signal=9 | smi smi_signal | percent | ema first + ema second + ema
+    signal | Stochastic momentum index |
     Blau, Stocks & Commodities 11:1, 1993
-stoch | STOCH | hlc | fastk=5:1 slowk=3:1 *0 slowd=3:1 *0 | stoch_k stoch_d | percent | | Stochastic oscillator | Lane, Stocks & Commodities 2:3, 1984
-stochf | STOCHF | hlc | fastk=5:1 fastd=3:1 *0 | stochf_k stochf_d | percent | | Fast stochastic oscillator | Lane, Stocks & Commodities 2:3, 1984
-stochrsi | STOCHRSI | c | n=14 fastk=5:1 fastd=3:1 *0 | stochrsi_k stochrsi_d | percent | wilder n | Stochastic oscillator of the RSI |
+stoch | STOCH | hlc | fastk=5:1 slowk=3:1 *0 slowd=3:1 *0 | stoch_k stoch_d | percent | | Stochastic
+    oscillator | Lane, Stocks & Commodities 2:3, 1984
+stochf | STOCHF | hlc | fastk=5:1 fastd=3:1 *0 | stochf_k stochf_d | percent | | Fast stochastic oscillator |
+    Lane, Stocks & Commodities 2:3, 1984
+stochrsi | STOCHRSI | c | n=14 fastk=5:1 fastd=3:1 *0 | stochrsi_k stochrsi_d | percent | wilder n |
+    Stochastic oscillator of the RSI |
     Chande and Kroll, The New Technical Trader, 1994
-trix | TRIX | c | n=30 | | percent | ema n 3 | Rate of change of a triple EMA | Hutson, Stocks & Commodities 1:5, 1983
-tsi | TSI | c | first=25 second=13 | | percent | ema first + ema second | True strength index | Blau, Stocks & Commodities 9:11, 1991
-ultosc | ULTOSC | hlc | a=7:1 b=14:1 c=28:1 | | percent | | Ultimate oscillator over three windows | Williams, Stocks & Commodities 3:4, 1985
+trix | TRIX | c | n=30 | | percent | ema n 3 | Rate of change of a triple EMA | Hutson, Stocks & Commodities
+    1:5, 1983
+tsi | TSI | c | first=25 second=13 | | percent | ema first + ema second | True strength index | Blau, Stocks
+    & Commodities 9:11, 1991
+ultosc | ULTOSC | hlc | a=7:1 b=14:1 c=28:1 | | percent | | Ultimate oscillator over three windows |
+    Williams, Stocks & Commodities 3:4, 1985
 vhf | VHF | c | n=28 | | ratio | | Range of n closes over the path between them | White, Futures, August 1991
-vortex | VORTEX | hlc | n=14 | vortex_plus vortex_minus | ratio | | Upward and downward movement over true range |
+vortex | VORTEX | hlc | n=14 | vortex_plus vortex_minus | ratio | | Upward and downward movement over true
+    range |
     Botes and Siepman, Stocks & Commodities 28:1, 2010
-wad | WAD | hlc | | | distance | anchored | Accumulation and distribution by true range | Williams, How I Made One Million Dollars, 1973
-willr | WILLR | hlc | n=14 | | percent | | Place of the close in the range of n bars, -100 to 0 | Williams, How I Made One Million Dollars, 1973
+wad | WAD | hlc | | | distance | anchored | Accumulation and distribution by true range | Williams, How I
+    Made One Million Dollars, 1973
+willr | WILLR | hlc | n=14 | | percent | | Place of the close in the range of n bars, -100 to 0 | Williams,
+    How I Made One Million Dollars, 1973
 """)
 
 # %% ../../nbs/features/07_indicators.ipynb #add98730
 register_indicators("""
 sma | SMA | c | n=20 | | price | | Simple moving average | mean of n closes
-ema | EMA | c | n=50 | | price | ema n | Exponential moving average | weight 2/(n+1), seeded by the mean of the first n closes
+ema | EMA | c | n=50 | | price | ema n | Exponential moving average | weight 2/(n+1), seeded by the mean of
+    the first n closes
 wma | WMA | c | n=30 | | price | | Linearly weighted moving average | weights n, n-1, ..., 1
-dema | DEMA | c | n=30 | | price | ema n 2 | Double exponential moving average | Mulloy, Stocks & Commodities 12:1, 1994
-tema | TEMA | c | n=30 | | price | ema n 3 | Triple exponential moving average | Mulloy, Stocks & Commodities 12:2, 1994
+dema | DEMA | c | n=30 | | price | ema n 2 | Double exponential moving average | Mulloy, Stocks & Commodities
+    12:1, 1994
+tema | TEMA | c | n=30 | | price | ema n 3 | Triple exponential moving average | Mulloy, Stocks & Commodities
+    12:2, 1994
 trima | TRIMA | c | n=30 | | price | | Triangular moving average | mean of means
-rma | RMA | c | n=30 | | price | wilder n | Wilder's moving average | Wilder 1978: weight 1/n, seeded by the mean of the first n closes
+rma | RMA | c | n=30 | | price | wilder n | Wilder's moving average | Wilder 1978: weight 1/n, seeded by the
+    mean of the first n closes
 hma | HMA | c | n=20 | | price | | Hull moving average | Hull, 2005: WMA of 2 WMA(n/2) - WMA(n)
-kama | KAMA | c | n=30 | | price | weight 0.01 | Kaufman's adaptive moving average | Kaufman, Smarter Trading, 1995
-t3 | T3 | c | n=5 v=0.7:0.01:1 | | price | ema n 6 | Tillson's T3: six EMAs | Tillson, Stocks & Commodities 16:1, 1998
+kama | KAMA | c | n=30 | | price | weight 0.01 | Kaufman's adaptive moving average | Kaufman, Smarter
+    Trading, 1995
+t3 | T3 | c | n=5 v=0.7:0.01:1 | | price | ema n 6 | Tillson's T3: six EMAs | Tillson, Stocks & Commodities
+    16:1, 1998
 zlema | ZLEMA | c | n=30 | | price | ema n | EMA of twice the close less the close half a window ago |
     Ehlers and Way, Stocks & Commodities 28:12, 2010
-vwma | VWMA | cv | n=30 | | price | | Mean of n closes, weighted by volume; NaN where nothing was traded | sum of close * volume over sum of volume
-mama | MAMA | c | fast=0.5:0.01:0.99 slow_limit=0.05:0.01:0.99 | mama fama | price | bars 300 + weight slow_limit 2 |
+vwma | VWMA | cv | n=30 | | price | | Mean of n closes, weighted by volume; NaN where nothing was traded |
+    sum of close * volume over sum of volume
+mama | MAMA | c | fast=0.5:0.01:0.99 slow_limit=0.05:0.01:0.99 | mama fama | price | bars 300 + weight
+    slow_limit 2 |
     MESA adaptive moving average and its follower | Ehlers, Stocks & Commodities 19:10, 2001
-ht_trendline | HT_TRENDLINE | c | | | price | bars 400 | Instantaneous trend line by the Hilbert transform | Ehlers, Rocket Science for Traders, 2001
-bbands | BBANDS | c | n=20 width=2.0:0.1:100 =width *0 | bbands_lower@2 bbands_middle@1 bbands_upper@0 | price |
-    | Simple average, and as many population standard deviations below and above it | Bollinger, Bollinger on Bollinger Bands, 2001
-accbands | ACCBANDS | hlc | n=20 | accbands_lower@2 accbands_middle@1 accbands_upper@0 | price | | Acceleration bands |
+ht_trendline | HT_TRENDLINE | c | | | price | bars 400 | Instantaneous trend line by the Hilbert transform |
+    Ehlers, Rocket Science for Traders, 2001
+bbands | BBANDS | c | n=20 width=2.0:0.1:100 =width *0 | bbands_lower@2 bbands_middle@1 bbands_upper@0 |
+    price |
+    | Simple average, and as many population standard deviations below and above it | Bollinger, Bollinger on
+    Bollinger Bands, 2001
+accbands | ACCBANDS | hlc | n=20 | accbands_lower@2 accbands_middle@1 accbands_upper@0 | price | |
+    Acceleration bands |
     Headley, Big Trends in Trading, 2002
-donchian | DONCHIAN | hl | n=20 | donchian_lower@2 donchian_middle@1 donchian_upper@0 | price | | Lowest low, highest high and their middle |
+donchian | DONCHIAN | hl | n=20 | donchian_lower@2 donchian_middle@1 donchian_upper@0 | price | | Lowest low,
+    highest high and their middle |
     Donchian channels
-kc | KC | hlc | n=20 atr=10:1 width=2.0:0.1:100 | kc_lower@2 kc_middle@1 kc_upper@0 | price | ema n + wilder atr |
-    Keltner channels: EMA of the typical price and multiples of the ATR | Keltner, How to Make Money in Commodities, 1960; Raschke's form
+kc | KC | hlc | n=20 atr=10:1 width=2.0:0.1:100 | kc_lower@2 kc_middle@1 kc_upper@0 | price | ema n + wilder
+    atr |
+    Keltner channels: EMA of the typical price and multiples of the ATR | Keltner, How to Make Money in
+    Commodities, 1960; Raschke's form
 midpoint | MIDPOINT | c | n=14 | | price | | Middle of highest and lowest close | TA-Lib
 midprice | MIDPRICE | hl | n=14 | | price | | Middle of highest high and lowest low | TA-Lib
-sar | SAR | hl | step=0.02:0.001:1 limit=0.2:0.001:1 | | price | bars 400 | Parabolic stop and reverse | Wilder 1978, section II
+sar | SAR | hl | step=0.02:0.001:1 limit=0.2:0.001:1 | | price | bars 400 | Parabolic stop and reverse |
+    Wilder 1978, section II
 sarext | SAREXT | hl |
-    start=0.0:0 gap=0.0:0:1 first=0.02:0:1 step=0.02:0:1 limit=0.2:0:1 first_short=0.02:0:1 step_short=0.02:0:1 limit_short=0.2:0:1 | | distance |
-    bars 400 | Parabolic stop and reverse with settings for each side; negative while short | Wilder 1978, section II
-supertrend | SUPERTREND | hlc | n=10 width=3.0:0.1:100 | supertrend supertrend_trend | price index | wilder n + bars 400 |
+    start=0.0:0 gap=0.0:0:1 first=0.02:0:1 step=0.02:0:1 limit=0.2:0:1 first_short=0.02:0:1
+    step_short=0.02:0:1 limit_short=0.2:0:1 | | distance |
+    bars 400 | Parabolic stop and reverse with settings for each side; negative while short | Wilder 1978,
+    section II
+supertrend | SUPERTREND | hlc | n=10 width=3.0:0.1:100 | supertrend supertrend_trend | price index | wilder n
+    + bars 400 |
     Trailing stop at multiples of the ATR, and the side it is on | Seban, SuperTrend, 2008
 """)
 
 # %% ../../nbs/features/07_indicators.ipynb #9adc34a0
 register_indicators("""
-atr | ATR | hlc | n=14:1 | | distance | wilder n | Average true range, Wilder's smoothing | Wilder 1978, section III
-natr | NATR | hlc | n=14:1 | | percent | wilder n | Average true range in percent of the close | Wilder 1978, section III
+atr | ATR | hlc | n=14:1 | | distance | wilder n | Average true range, Wilder's smoothing | Wilder 1978,
+    section III
+natr | NATR | hlc | n=14:1 | | percent | wilder n | Average true range in percent of the close | Wilder 1978,
+    section III
 trange | TRANGE | hlc | | | distance | | True range | Wilder 1978, section III
 adr | ADR | hl | n=14:1 | | distance | | Mean of high - low over n bars | TA-Lib
-cvi | CVI | hl | n=10 roc=10:1 | | percent | ema n | Chaikin's volatility: change of the EMA of high - low | Chaikin
-massi | MASSI | hl | n=9 sum=25 | | ratio | ema n 2 | Mass index: sum of EMA of the range over its own EMA | Dorsey, Stocks & Commodities 10:6, 1992
-rvi | RVI | c | n=14 deviation=10 | | percent | wilder n | Relative volatility index: RSI of the standard deviation |
+cvi | CVI | hl | n=10 roc=10:1 | | percent | ema n | Chaikin's volatility: change of the EMA of high - low |
+    Chaikin
+massi | MASSI | hl | n=9 sum=25 | | ratio | ema n 2 | Mass index: sum of EMA of the range over its own EMA |
+    Dorsey, Stocks & Commodities 10:6, 1992
+rvi | RVI | c | n=14 deviation=10 | | percent | wilder n | Relative volatility index: RSI of the standard
+    deviation |
     Dorsey, Stocks & Commodities 11:6, 1993
 volume_ma | SMA | v | n=20 | | volume | | Simple moving average of the volume | mean of n volumes
 ad | AD | hlcv | | | volume | anchored | Accumulation and distribution line | Chaikin
-adosc | ADOSC | hlcv | fast=3 slow=10 | | flow | ema slow | Difference of two EMAs of the accumulation and distribution line | Chaikin
+adosc | ADOSC | hlcv | fast=3 slow=10 | | flow | ema slow | Difference of two EMAs of the accumulation and
+    distribution line | Chaikin
 cmf | CMF | hlcv | n=20 | | ratio | | Chaikin's money flow over n bars | Chaikin
-efi | EFI | cv | n=13 | | money | ema n | Elder's force index: EMA of change times volume | Elder, Trading for a Living, 1993
-marketfi | MARKETFI | hlv | | | impact | | Market facilitation index: range per volume; 0 without volume, as TA-Lib has it | Williams, Trading Chaos, 1995
-nvi | NVI | cv | | | index | anchored | Negative volume index: 1000, compounded on days of falling volume | Fosback, Stock Market Logic, 1976
-pvi | PVI | cv | | | index | anchored | Positive volume index: 1000, compounded on days of rising volume | Fosback, Stock Market Logic, 1976
-obv | OBV | cv | | | volume | anchored | On-balance volume: added on rises, taken off on falls; starts at the first bar's |
+efi | EFI | cv | n=13 | | money | ema n | Elder's force index: EMA of change times volume | Elder, Trading
+    for a Living, 1993
+marketfi | MARKETFI | hlv | | | impact | | Market facilitation index: range per volume; 0 without volume, as
+    TA-Lib has it | Williams, Trading Chaos, 1995
+nvi | NVI | cv | | | index | anchored | Negative volume index: 1000, compounded on days of falling volume |
+    Fosback, Stock Market Logic, 1976
+pvi | PVI | cv | | | index | anchored | Positive volume index: 1000, compounded on days of rising volume |
+    Fosback, Stock Market Logic, 1976
+obv | OBV | cv | | | volume | anchored | On-balance volume: added on rises, taken off on falls; starts at the
+    first bar's |
     Granville, New Key to Stock Market Profits, 1963
-pvo | PVO | v | fast=12 slow=26 *1 | | percent | ema slow | Difference of two EMAs of the volume in percent of the slow one | as ppo
+pvo | PVO | v | fast=12 slow=26 *1 | | percent | ema slow | Difference of two EMAs of the volume in percent
+    of the slow one | as ppo
 pvt | PVT | cv | | | volume | anchored | Price volume trend: sum of volume times return | TA-Lib
-rvol | RVOL | v | n=20:1 | | ratio | | Volume over the mean of the n before it; NaN where that is zero | TA-Lib
+rvol | RVOL | v | n=20:1 | | ratio | | Volume over the mean of the n before it; NaN where that is zero |
+    TA-Lib
 anchored_vwap | VWAP | hlcv | | | price | anchored | Volume-weighted mean price since the first bar | TA-Lib
 """)
 
 # %% ../../nbs/features/07_indicators.ipynb #b494cc5f
 register_indicators("""
-ht_dcperiod | HT_DCPERIOD | c | | | index | bars 400 | Dominant cycle's period in bars, by the Hilbert transform |
+ht_dcperiod | HT_DCPERIOD | c | | | index | bars 400 | Dominant cycle's period in bars, by the Hilbert
+    transform |
     Ehlers, Rocket Science for Traders, 2001
-ht_dcphase | HT_DCPHASE | c | | | index | bars 400 | Dominant cycle's phase in degrees | Ehlers, Rocket Science for Traders, 2001
-ht_phasor | HT_PHASOR | c | | ht_phasor_inphase ht_phasor_quadrature | distance | bars 400 | Components of the phasor |
+ht_dcphase | HT_DCPHASE | c | | | index | bars 400 | Dominant cycle's phase in degrees | Ehlers, Rocket
+    Science for Traders, 2001
+ht_phasor | HT_PHASOR | c | | ht_phasor_inphase ht_phasor_quadrature | distance | bars 400 | Components of
+    the phasor |
     Ehlers, Rocket Science for Traders, 2001
-ht_sine | HT_SINE | c | | ht_sine ht_sine_lead | ratio | bars 400 | Sine of the phase, and of the phase 45 degrees on |
+ht_sine | HT_SINE | c | | ht_sine ht_sine_lead | ratio | bars 400 | Sine of the phase, and of the phase 45
+    degrees on |
     Ehlers, Rocket Science for Traders, 2001
-ht_trendmode | HT_TRENDMODE | c | | | index | bars 400 | 1 in a trend, 0 in a cycle | Ehlers, Rocket Science for Traders, 2001
+ht_trendmode | HT_TRENDMODE | c | | | index | bars 400 | 1 in a trend, 0 in a cycle | Ehlers, Rocket Science
+    for Traders, 2001
 beta | BETA | hl | n=5 | | ratio | | Slope of the low's returns on the high's, TA-Lib's own inputs | TA-Lib
 correl | CORREL | hl | n=30 | | ratio | | Correlation of high and low, TA-Lib's own inputs | TA-Lib
 linearreg | LINEARREG | c | n=14 | | price | | Line through n closes, at the last | least squares
-linearreg_angle | LINEARREG_ANGLE | c | n=14 | | index | | Its angle in degrees: depends on the price's own scale | least squares
-linearreg_intercept | LINEARREG_INTERCEPT | c | n=14 | | price | | Line through n closes, at the first | least squares
+linearreg_angle | LINEARREG_ANGLE | c | n=14 | | index | | Its angle in degrees: depends on the price's own
+    scale | least squares
+linearreg_intercept | LINEARREG_INTERCEPT | c | n=14 | | price | | Line through n closes, at the first |
+    least squares
 linearreg_slope | LINEARREG_SLOPE | c | n=14 | | distance | | Its slope per bar | least squares
 tsf | TSF | c | n=14 | | price | | Line through n closes, one bar on | least squares
 stddev | STDDEV | c | n=5 *1.0 | | distance | | Population standard deviation of n closes | TA-Lib
 var | VAR | c | n=5 *1.0 | | variance | | Population variance of n closes | TA-Lib
-percentile | PERCENTILE | c | n=30 rank=50.0:0:100 | | price | | Percentile of n closes, by nearest rank | TA-Lib
+percentile | PERCENTILE | c | n=30 rank=50.0:0:100 | | price | | Percentile of n closes, by nearest rank |
+    TA-Lib
 percentrank | PERCENTRANK | c | n=100 | | percent | | Share of the n closes before that are lower | TA-Lib
 avgdev | AVGDEV | c | n=14 | | distance | | Mean absolute deviation of n closes | TA-Lib
 max | MAX | c | n=30 | | price | | Highest of n closes | TA-Lib
@@ -337,33 +422,49 @@ avgprice | AVGPRICE | ohlc | | | price | | Mean of open, high, low and close | T
 medprice | MEDPRICE | hl | | | price | | Middle of high and low | TA-Lib
 typprice | TYPPRICE | hlc | | | price | | Mean of high, low and close | TA-Lib
 wclprice | WCLPRICE | hlc | | | price | | Mean of high, low and twice the close | TA-Lib
-ha | HA | ohlc | | ha_open ha_high ha_low ha_close | price | weight 0.5 | Heikin-Ashi candle | Valcu, Stocks & Commodities 22:2, 2004
+ha | HA | ohlc | | ha_open ha_high ha_low ha_close | price | weight 0.5 | Heikin-Ashi candle | Valcu, Stocks
+    & Commodities 22:2, 2004
 """)
 
 # %% ../../nbs/features/07_indicators.ipynb #90d6b2eb
 _CANDLES = """
-2crows Two Crows, 3blackcrows Three Black Crows, 3inside Three Inside Up/Down, 3linestrike Three-Line Strike, 3outside Three Outside Up/Down,
-3starsinsouth Three Stars In The South, 3whitesoldiers Three Advancing White Soldiers, abandonedbaby Abandoned Baby, advanceblock Advance Block,
-belthold Belt-hold, breakaway Breakaway, closingmarubozu Closing Marubozu, concealbabyswall Concealing Baby Swallow, counterattack Counterattack,
-darkcloudcover Dark Cloud Cover, doji Doji, dojistar Doji Star, dragonflydoji Dragonfly Doji, engulfing Engulfing Pattern, eveningdojistar Evening
-Doji Star, eveningstar Evening Star, gapsidesidewhite Up/Down-gap side-by-side white lines, gravestonedoji Gravestone Doji, hammer Hammer, hangingman
-Hanging Man, harami Harami Pattern, haramicross Harami Cross Pattern, highwave High-Wave Candle, hikkake Hikkake Pattern, hikkakemod Modified Hikkake
-Pattern, homingpigeon Homing Pigeon, identical3crows Identical Three Crows, inneck In-Neck Pattern, invertedhammer Inverted Hammer, kicking Kicking,
-kickingbylength Kicking by the longer marubozu, ladderbottom Ladder Bottom, longleggeddoji Long Legged Doji, longline Long Line Candle, marubozu
-Marubozu, matchinglow Matching Low, mathold Mat Hold, morningdojistar Morning Doji Star, morningstar Morning Star, onneck On-Neck Pattern, piercing
-Piercing Pattern, rickshawman Rickshaw Man, risefall3methods Rising/Falling Three Methods, separatinglines Separating Lines, shootingstar Shooting
-Star, shortline Short Line Candle, spinningtop Spinning Top, stalledpattern Stalled Pattern, sticksandwich Stick Sandwich, takuri Takuri: a dragonfly
-doji with a very long lower shadow, tasukigap Tasuki Gap, thrusting Thrusting Pattern, tristar Tristar Pattern, unique3river Unique 3 River,
+2crows Two Crows, 3blackcrows Three Black Crows, 3inside Three Inside Up/Down, 3linestrike Three-Line Strike,
+3outside Three Outside Up/Down,
+3starsinsouth Three Stars In The South, 3whitesoldiers Three Advancing White Soldiers, abandonedbaby
+Abandoned Baby, advanceblock Advance Block,
+belthold Belt-hold, breakaway Breakaway, closingmarubozu Closing Marubozu, concealbabyswall Concealing Baby
+Swallow, counterattack Counterattack,
+darkcloudcover Dark Cloud Cover, doji Doji, dojistar Doji Star, dragonflydoji Dragonfly Doji, engulfing
+Engulfing Pattern, eveningdojistar Evening
+Doji Star, eveningstar Evening Star, gapsidesidewhite Up/Down-gap side-by-side white lines, gravestonedoji
+Gravestone Doji, hammer Hammer, hangingman
+Hanging Man, harami Harami Pattern, haramicross Harami Cross Pattern, highwave High-Wave Candle, hikkake
+Hikkake Pattern, hikkakemod Modified Hikkake
+Pattern, homingpigeon Homing Pigeon, identical3crows Identical Three Crows, inneck In-Neck Pattern,
+invertedhammer Inverted Hammer, kicking Kicking,
+kickingbylength Kicking by the longer marubozu, ladderbottom Ladder Bottom, longleggeddoji Long Legged Doji,
+longline Long Line Candle, marubozu
+Marubozu, matchinglow Matching Low, mathold Mat Hold, morningdojistar Morning Doji Star, morningstar Morning
+Star, onneck On-Neck Pattern, piercing
+Piercing Pattern, rickshawman Rickshaw Man, risefall3methods Rising/Falling Three Methods, separatinglines
+Separating Lines, shootingstar Shooting
+Star, shortline Short Line Candle, spinningtop Spinning Top, stalledpattern Stalled Pattern, sticksandwich
+Stick Sandwich, takuri Takuri: a dragonfly
+doji with a very long lower shadow, tasukigap Tasuki Gap, thrusting Thrusting Pattern, tristar Tristar
+Pattern, unique3river Unique 3 River,
 upsidegap2crows Upside Gap Two Crows, xsidegap3methods Upside/Downside Gap Three Methods
 """
 
+# %% ../../nbs/features/07_indicators.ipynb #e75ea517
 def _candle_lines() -> str:
-    "Lines of the table for all patterns; how far a candle must reach into an earlier one is TA-Lib's default."
+    """Lines of the table for all patterns; how far a candle must reach into an earlier one is TA-Lib's
+    default."""
     pairs = [item.split(maxsplit=1) for item in _CANDLES.replace("\n", " ").split(", ")]
     return "\n".join(f"cdl{word} | CDL{word.upper()} | ohlc | | | index | | Candle pattern: {name} | "
                      "Nison, Japanese Candlestick Charting Techniques, 1991, as TA-Lib measures it"
                      for word, name in pairs)
 
+# %% ../../nbs/features/07_indicators.ipynb #4beb06ab
 register_indicators(_candle_lines())
 
 # %% ../../nbs/features/07_indicators.ipynb #deb5eb27

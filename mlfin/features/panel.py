@@ -48,6 +48,14 @@ class Panel:
                                     f"values({name!r})", f"add {name!r} to the inputs of its @feature"))
         return self._matrix(name, self.arrays[name], np.nan)
 
+    def once(self,
+             key: tuple, # what it is called among the matrices made so far
+             make,       # () -> what several features need
+            ):           # what `make` gave the first time
+        "What several features of a panel need, made once."
+        if key not in self.made: self.made[key] = make()
+        return self.made[key]
+
     def _matrix(self, name: str, x: np.ndarray, empty: float) -> np.ndarray:
         if name not in self.made:
             m = self.made[name] = np.full(self.shape, empty, dtype=x.dtype)
@@ -73,6 +81,7 @@ def _refuse_late(bars: pd.DataFrame, rows: np.ndarray, size: int) -> None:
     wanted = "known in the order in which they open, to be compared across symbols"
     raise DataError(must_be("bars", wanted, f"{one}; {two}", hint=hint))
 
+# %% ../../nbs/features/04_panel.ipynb #b4e1783f
 def panel_of(bars: pd.DataFrame,  # checked bars
              borders: np.ndarray, # of their symbols
              arrays: dict,        # input -> float64, one value a bar
@@ -94,7 +103,6 @@ def panel_of(bars: pd.DataFrame,  # checked bars
     columns = np.repeat(np.arange(len(symbols)), np.diff(borders))
     return Panel(at, symbols, str(bars["timeframe"].iloc[0]), calendar, groups, index, rows, columns, arrays)
 
-# %% ../../nbs/features/04_panel.ipynb #b5ea5971
 def make_panel(bars: pd.DataFrame,                  # bars of one timeframe, sorted by symbol and ts
                inputs: Iterable[str] = ("close",),  # columns to bring along
                calendar: str = "24/7",              # "24/7", "forex" or an exchange's code

@@ -43,6 +43,7 @@ def _with_numbers(f: Feature) -> Callable:
     if bind := getattr(f.function, "bind", None): return bind(*f.values)
     return (lambda *arrays: f.function(*arrays, *f.values)) if f.values else f.function
 
+# %% ../../nbs/features/05_table.ipynb #ca3766f4
 class _Call:
     "One function, bound to its numbers, and the columns that it fills."
     __slots__ = ("feature", "function", "count", "exact", "columns")
@@ -82,6 +83,7 @@ def _one_symbol(calls: list, arrays: dict, out: dict) -> None:
                          for x in others) or any(values is x for x in out.values())
             out[column] = values.copy() if shared else values
 
+# %% ../../nbs/features/05_table.ipynb #36b9d084
 def compute_series(features: list[Feature], # of kind "series"
                    arrays: dict,            # input -> float64, one value a bar
                    borders: np.ndarray,     # of the symbols
@@ -111,6 +113,7 @@ def _compute_panels(features: list[Feature], panel: Panel, out: dict) -> None:
         results = compute(f, view)
         for i, column in wanted: out[column] = results[i][panel.rows, panel.columns]
 
+# %% ../../nbs/features/05_table.ipynb #15699aa7
 def _compute_facts(features: list[Feature], bars: pd.DataFrame, arrays: dict, facts: pd.DataFrame | None,
                    out: dict) -> None:
     "Fill in the columns of features that join facts to the bars; raises `DataError` without facts."
@@ -131,6 +134,7 @@ def _refuse_short(features: tuple[Feature, ...], longest: int) -> None:
             hint = "load more history, or take a smaller number in the spec"
             raise DataError(must_be(f.spec, wanted, f"a lookback of {f.lookback}", hint=hint))
 
+# %% ../../nbs/features/05_table.ipynb #d89bc82d
 def compute_features(bars: pd.DataFrame,       # bars of one timeframe, sorted by symbol and ts
                      specs: Iterable[str],     # e.g. ["rsi_14", "macd_12_26_9"], aliases, names of sets
                      short: str = "raise",     # where a lookback passes every history: "raise", or "nan"

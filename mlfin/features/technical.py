@@ -19,13 +19,21 @@ from .spec import feature
 
 # %% ../../nbs/features/06_technical.ipynb #32e435b9
 class TalibStream:
-    "A TA-Lib function bar by bar: waits until its lookback is full, then carries TA-Lib's own state."
-    def __init__(self, name: str, lookback: int, *numbers: float, order: tuple[int, ...] = ()):
+    "A TA-Lib function bar by bar: it waits until its lookback is full, then carries TA-Lib's own state."
+    def __init__(self,
+                 name: str,          # TA-Lib's function: "SMA"
+                 lookback: int,      # bars before the first value
+                 *numbers: float,    # its parameters, in TA-Lib's order
+                 order: tuple[int, ...] = (), # which of several outputs; none where there is one
+                ):
+        "Begin with no bar; `numbers` are the function's parameters."
         self.name, self.lookback, self.numbers, self.order = name, lookback, numbers, order
         self.early, self.stream = [], None
 
-    def update(self, *inputs: float) -> float | tuple[float, ...]:
-        "The value at the bar just added; NaN in warm-up."
+    def update(self,
+               *inputs: float, # of one bar, in TA-Lib's order
+              ) -> float | tuple[float, ...]: # as many as `order` has
+        "The value at the bar just added, from its `inputs`; NaN in warm-up."
         if self.stream is None:
             self.early.append(inputs)
             if len(self.early) <= self.lookback: return (np.nan,) * len(self.order) if self.order else np.nan
@@ -35,8 +43,10 @@ class TalibStream:
         else: value = self.stream.update(*inputs)
         return tuple(value[i] for i in self.order) if self.order else value
 
-    def replay(self, *arrays: np.ndarray) -> None:
-        "Take in a whole history at once."
+    def replay(self,
+               *arrays: np.ndarray, # float64: one an input, oldest bar first
+              ) -> None:
+        "Take in a whole history at once: `arrays`, one an input."
         if len(arrays[0]) > self.lookback:
             self.stream = getattr(talib.stream, self.name)(*arrays, *self.numbers)
         else: self.early = list(zip(*(x.tolist() for x in arrays), strict=True))
@@ -61,7 +71,9 @@ def window_sum(x: np.ndarray, # float64
 # %% ../../nbs/features/06_technical.ipynb #6dc73421
 @feature("ret", params=[Param("n", 5)], unit="ratio", lookback=lambda n: n,
          source="close[i] / close[i-n] - 1")
-def ret(close, n):
+def ret(close: np.ndarray, # float64: closes of one symbol, oldest first
+        n: int,            # bars in the window
+       ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Simple return over n bars."
     out = np.empty(len(close))
     out[:n] = np.nan
@@ -69,13 +81,17 @@ def ret(close, n):
     out[n:] -= 1.0
     return out
 
+# %% ../../nbs/features/06_technical.ipynb #79c5d0e6
 @feature("returns", unit="ratio", lookback=1, source="close[i] / close[i-1] - 1")
-def returns(close):
+def returns(close: np.ndarray, # float64: closes of one symbol, oldest first
+           ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Simple return over one bar."
     return ret(close, 1)
 
+# %% ../../nbs/features/06_technical.ipynb #4310c66f
 @feature("log_returns", unit="ratio", lookback=1, source="ln(close[i] / close[i-1])")
-def log_returns(close):
+def log_returns(close: np.ndarray, # float64: closes of one symbol, oldest first
+               ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Logarithm of the price relative over one bar."
     out = np.empty(len(close))
     out[:1] = np.nan
@@ -87,7 +103,11 @@ def log_returns(close):
 class _HistoricalVol:
     "State of `historical_vol`: the last close, and TA-Lib's standard deviation of the log returns."
     def __init__(self, n: int):
-        self.close, self.stream, self.scale = np.nan, TalibStream("STDDEV", n - 1, n, 1.0), np.sqrt(n / (n - 1))
+        self.close, self.stream, self.scale = (
+            np.nan,
+            TalibStream("STDDEV", n - 1, n, 1.0),
+            np.sqrt(n / (n - 1)),
+        )
 
     def update(self, close: float) -> float:
         if np.isnan(self.close): value = np.nan
@@ -99,10 +119,13 @@ class _HistoricalVol:
         self.close = float(close[-1])
         self.stream.replay(log_returns(close)[1:])
 
+# %% ../../nbs/features/06_technical.ipynb #2f5756ae
 @feature("historical_vol", params=[Param("n", 21, low=2)], unit="ratio", lookback=lambda n: n,
          online=_HistoricalVol,
          source="sample standard deviation of n log returns, per bar")
-def historical_vol(close, n):
+def historical_vol(close: np.ndarray, # float64: closes of one symbol, oldest first
+                   n: int,            # bars in the window
+                  ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Standard deviation of the last n log returns, per bar."
     out = talib.STDDEV(log_returns(close), n, 1.0)
     out *= np.sqrt(n / (n - 1))
@@ -111,14 +134,23 @@ def historical_vol(close, n):
 # %% ../../nbs/features/06_technical.ipynb #c88a3dc0
 @feature("parkinson", params=[Param("n", 21)], inputs=("high", "low"), unit="ratio", lookback=lambda n: n - 1,
          source="Parkinson, Journal of Business 53, 1980, p. 61-65")
-def parkinson(high, low, n):
+def parkinson(high: np.ndarray, # float64: highs of one symbol, oldest first
+              low: np.ndarray,  # float64: lows of one symbol, oldest first
+              n: int,           # bars in the window
+             ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Volatility from the range of n bars, per bar; assumes no drift."
     return np.sqrt(window_sum(np.log(high / low)**2, n) / (4 * math.log(2) * n))
 
+# %% ../../nbs/features/06_technical.ipynb #2836029d
 @feature("garman_klass", params=[Param("n", 21)], inputs=("open", "high", "low", "close"), unit="ratio",
          lookback=lambda n: n - 1,
          source="Garman and Klass, Journal of Business 53, 1980, p. 67-78")
-def garman_klass(open, high, low, close, n):
+def garman_klass(open: np.ndarray,  # float64: opens of one symbol, oldest first
+                 high: np.ndarray,  # float64: highs of one symbol, oldest first
+                 low: np.ndarray,   # float64: lows of one symbol, oldest first
+                 close: np.ndarray, # float64: closes of one symbol, oldest first
+                 n: int,            # bars in the window
+                ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Volatility from range and body of n bars, per bar; assumes no drift and no gaps between bars."
     one = 0.5 * np.log(high / low)**2 - (2 * math.log(2) - 1) * np.log(close / open)**2
     return np.sqrt(window_sum(one, n) / n)
@@ -133,10 +165,16 @@ def _variance(x: np.ndarray, n: int) -> np.ndarray:
     out[n - 1:] = total / (n - 1)
     return out
 
+# %% ../../nbs/features/06_technical.ipynb #0fba27c2
 @feature("yang_zhang", params=[Param("n", 21, low=2)], inputs=("open", "high", "low", "close"), unit="ratio",
          lookback=lambda n: n,
          source="Yang and Zhang, Journal of Business 73, 2000, p. 477-491")
-def yang_zhang(open, high, low, close, n):
+def yang_zhang(open: np.ndarray,  # float64: opens of one symbol, oldest first
+               high: np.ndarray,  # float64: highs of one symbol, oldest first
+               low: np.ndarray,   # float64: lows of one symbol, oldest first
+               close: np.ndarray, # float64: closes of one symbol, oldest first
+               n: int,            # bars in the window
+              ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Volatility from gaps, bodies and ranges of n bars, per bar; whatever the drift."
     gap, body = np.log(open[1:] / close[:-1]), np.log(close / open)[1:]
     up, down = np.log(high / open)[1:], np.log(low / open)[1:]
@@ -147,7 +185,9 @@ def yang_zhang(open, high, low, close, n):
 # %% ../../nbs/features/06_technical.ipynb #40175125
 @feature("zscore", params=[Param("n", 20, low=2)], unit="ratio", lookback=lambda n: n - 1,
          source="(close - mean) / sample standard deviation, of n closes")
-def zscore(close, n):
+def zscore(close: np.ndarray, # float64: closes of one symbol, oldest first
+           n: int,            # bars in the window
+          ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Distance of the close from its mean over n bars, in standard deviations."
     mean, deviation = window_sum(close, n) / n, np.sqrt(_variance(close, n))
     flat = deviation <= 4 * np.finfo(float).eps * mean # what rounding alone makes of n equal prices
@@ -158,24 +198,40 @@ def zscore(close, n):
 @feature("vwap", params=[Param("n", 20)], inputs=("high", "low", "close", "volume"), unit="price",
          lookback=lambda n: n - 1,
          source="sum of (high + low + close) / 3 * volume over sum of volume, of n bars")
-def vwap(high, low, close, volume, n):
+def vwap(high: np.ndarray,   # float64: highs of one symbol, oldest first
+         low: np.ndarray,    # float64: lows of one symbol, oldest first
+         close: np.ndarray,  # float64: closes of one symbol, oldest first
+         volume: np.ndarray, # float64: volumes of one symbol, oldest first
+         n: int,             # bars in the window
+        ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Mean price over n bars, weighted by volume."
     total = window_sum(volume, n)
     total[total == 0] = np.nan
     with np.errstate(over="ignore", invalid="ignore"):
         return window_sum((high + low + close) / 3 * volume, n) / total
 
+# %% ../../nbs/features/06_technical.ipynb #430eebe9
 @feature("vwap_distance", params=[Param("n", 20)], inputs=("high", "low", "close", "volume"), unit="ratio",
          lookback=lambda n: n - 1,
          source="close / vwap_n - 1")
-def vwap_distance(high, low, close, volume, n):
+def vwap_distance(high: np.ndarray,   # float64: highs of one symbol, oldest first
+                  low: np.ndarray,    # float64: lows of one symbol, oldest first
+                  close: np.ndarray,  # float64: closes of one symbol, oldest first
+                  volume: np.ndarray, # float64: volumes of one symbol, oldest first
+                  n: int,             # bars in the window
+                 ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "How far the close is above the volume-weighted mean price of n bars."
     return close / vwap(high, low, close, volume, n) - 1
 
+# %% ../../nbs/features/06_technical.ipynb #786a0a25
 @feature("amihud", params=[Param("n", 21)], inputs=("close", "volume"), unit="illiquidity",
          lookback=lambda n: n,
-         source="Amihud, Illiquidity and stock returns, Journal of Financial Markets 5, 2002, p. 34, eq. 1; per million")
-def amihud(close, volume, n):
+         source="Amihud, Illiquidity and stock returns, Journal of Financial Markets 5, 2002, p. 34, eq. "
+                "1; per million")
+def amihud(close: np.ndarray,  # float64: closes of one symbol, oldest first
+           volume: np.ndarray, # float64: volumes of one symbol, oldest first
+           n: int,             # bars in the window
+          ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Mean of |return| per million of money traded, over n bars."
     with np.errstate(over="ignore"): money = close[1:] * volume[1:]
     traded = money > 0
@@ -184,9 +240,11 @@ def amihud(close, volume, n):
     count[count == 0] = np.nan
     return np.r_[np.nan, 1e6 * window_sum(move, n) / count]
 
+# %% ../../nbs/features/06_technical.ipynb #e2da4492
 @feature("spread", inputs=("spread",), unit="distance", lookback=0,
          source="the source's own column: ask less bid, in price units")
-def spread(spread):
+def spread(spread: np.ndarray, # float64: spreads of one symbol, oldest first
+          ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Spread between bid and ask, where the source knows it; NaN where it does not."
     return spread.copy()
 
@@ -200,11 +258,15 @@ def frac_diff_weights(d: float, # order of differencing
     for k in range(1, n): weights.append(-weights[-1] * (d - k + 1) / k)
     return tuple(weights)
 
+# %% ../../nbs/features/06_technical.ipynb #58ce6bde
 @feature("frac_diff", params=[Param("d", 0.4, low=0.01, high=2, decimal=True), Param("n", 100, low=2)],
          unit="index",
          lookback=lambda d, n: n - 1,
          source="Lopez de Prado, Advances in Financial Machine Learning, 2018, section 5.5")
-def frac_diff(close, d, n):
+def frac_diff(close: np.ndarray, # float64: closes of one symbol, oldest first
+              d: float,          # order of differencing, above 0
+              n: int,            # bars in the window
+             ) -> np.ndarray: # float64, as long as the input; NaN in the first lookback rows
     "Fractional difference of the log price, over a window of n bars."
     log, out = np.log(close), np.full(len(close), np.nan)
     total = out[n - 1:]

@@ -17,7 +17,8 @@ from typing import Any
 
 from ..core.errors import DataError, ParameterError, PipelineError, hide_password, must_be
 from ..core.paths import open_data, require_allowed
-from ..core.provenance import Task, hash_json, read_json, write_json
+from ..core.provenance import hash_json, read_json, write_json
+from ..core.tasks import Task
 from ..core.settings import Settings
 
 # %% ../../nbs/ingest/06_pinned_bars.ipynb #c160fa22

@@ -31,6 +31,7 @@ _HOME = {
     "device_parameters": "zoo",
     "fit_part": "composed",
     "fit_rows": "fitting",
+    "folder_hash": "tracking",
     "history_chart": "tuning",
     "load_model": "fitting",
     "load_models": "zoo",

@@ -11,14 +11,19 @@ __all__ = ['weight_keyword', 'fit_part', 'predict_part', 'PersistenceClassifier'
 import warnings
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier
+from sklearn.base import (
+    BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier,
+)
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import ElasticNet, LinearRegression, LogisticRegression, Ridge
 from sklearn.utils import get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, column_or_1d, has_fit_parameter, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight, check_consistent_length, check_is_fitted, column_or_1d, has_fit_parameter,
+    validate_data,
+)
 
 from ..core.errors import ModelError, must_be
 from .sequence import row_spans, validation_split
@@ -29,8 +34,9 @@ def _pick(X, rows):
     "Rows by position."
     return X.iloc[rows] if hasattr(X, "iloc") else np.asarray(X)[rows]
 
-def weight_keyword(estimator,      # any estimator
-                  ) -> str | None: # "sample_weight", "model__sample_weight" in a pipeline; None where there is none
+def weight_keyword(
+    estimator,  # any estimator
+) -> str | None:  # "sample_weight", "model__sample_weight" in a pipeline; None where there is none
     "Under which name `fit` takes sample weights."
     inner = getattr(estimator, "regressor", None) # of scikit-learn's TransformedTargetRegressor
     if inner is not None: return weight_keyword(inner)
@@ -49,7 +55,9 @@ def fit_part(estimator,          # an estimator that is not fitted
              spans=None,         # ts t0 t1 of the whole panel, for what is held out within
              embargo: int = 0,   # decision times around what is held out
             ):                   # the estimator, fitted
-    "Fit an estimator to some rows of a panel."
+    """Fit an estimator to some rows of a panel.
+
+    `X` and `y` are the inputs and the targets, row by row."""
     y = np.asarray(y)
     if getattr(estimator, "takes_panel", False):
         return estimator.fit(X, y, sample_weight, keys=keys, spans=spans, rows=rows, embargo=embargo)
@@ -61,6 +69,7 @@ def fit_part(estimator,          # an estimator that is not fitted
         return estimator.fit(_pick(X, rows), y[rows])
     return estimator.fit(_pick(X, rows), y[rows], **{keyword: np.asarray(sample_weight)[rows]})
 
+# %% ../../nbs/models/02_composed.ipynb #ecc17d50
 def predict_part(estimator,        # a fitted estimator
                  X,                # inputs of the whole panel
                  rows: np.ndarray, # positions asked for
@@ -82,9 +91,12 @@ def _column(model, names) -> int:
                              f"inputs: {', '.join(map(str, names))}",
                              "name it: column=..., or add the feature `returns`."))
 
+# %% ../../nbs/models/02_composed.ipynb #5931655d
 class _Persistence(BaseEstimator):
     "Reads one column."
-    def __init__(self, column: str | int | None = None): # name or position of the last return; see above by default
+    def __init__(
+        self, column: str | int | None = None,
+    ):  # name or position of the last return; see above by default
         "Keep the parameter."
         self.column = column
 
@@ -97,7 +109,10 @@ class _Persistence(BaseEstimator):
 class PersistenceClassifier(ClassifierMixin, _Persistence):
     "The last direction goes on."
     def fit(self, X, y, sample_weight=None): # inputs, at most two classes (the second is up), weights
-        "Learn how often the direction went on."
+        """Learn how often the direction went on.
+
+        `X` (rows, columns) holds the inputs, `y` the targets, `sample_weight` a weight for each row.
+        Raises `ValueError` for more than two classes."""
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         self.classes_, up = np.unique(y, return_inverse=True)
@@ -133,7 +148,9 @@ class PersistenceClassifier(ClassifierMixin, _Persistence):
 class PersistenceRegressor(RegressorMixin, _Persistence):
     "The last return again, as it stands."
     def fit(self, X, y, sample_weight=None): # inputs, values; nothing is learnt from them
-        "Find the column."
+        """Find the column.
+
+        `X` (rows, columns) holds the inputs, `y` the targets, `sample_weight` a weight for each row."""
         X, y = validate_data(self, X, y, y_numeric=True)
         _check_sample_weight(sample_weight, X)
         self.column_ = _column(self, getattr(self, "feature_names_in_", None))
@@ -156,7 +173,8 @@ class _Kind(MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.estimator_type, tags.classifier_tags, tags.regressor_tags = own.estimator_type, own.classifier_tags, own.regressor_tags
+        tags.estimator_type = own.estimator_type
+        tags.classifier_tags, tags.regressor_tags = own.classifier_tags, own.regressor_tags
         tags.target_tags, tags.input_tags.allow_nan = own.target_tags, own.input_tags.allow_nan
         tags.target_tags.multi_output = False
         return tags
@@ -180,7 +198,8 @@ class _Wrapper(_Kind):
         "Inputs and rows to predict, checked."
         check_is_fitted(self, "estimator_")
         plain = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)
-        return X if hasattr(X, "iloc") else plain, np.arange(len(plain)) if rows is None else np.asarray(rows)
+        at = np.arange(len(plain)) if rows is None else np.asarray(rows)
+        return X if hasattr(X, "iloc") else plain, at
 
     def _say(self, X, keys, rows) -> np.ndarray:
         "What the fitted estimator says of the rows."
@@ -210,13 +229,21 @@ def _known_spans(spans, horizon, size: int, what: str):
 # %% ../../nbs/models/02_composed.ipynb #3ab46c60
 class ClassWeighted(_Wrapper):
     "A classifier in which classes weigh as told."
-    def __init__(self, estimator,                        # a classifier that takes sample weights
-                 class_weight: str | dict = "balanced"): # "balanced": each class the same in all; or class -> weight
-        "Keep the parameters."
+    def __init__(
+        self, estimator,                        # a classifier that takes sample weights
+        class_weight: str | dict = "balanced",
+    ):  # "balanced": each class the same in all; or class -> weight
+        """Keep the parameters. `class_weight` weighs each class."""
         self.estimator, self.class_weight = estimator, class_weight
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
-        "Multiply the weights, and fit."
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
+        """Multiply the weights, and fit.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times."""
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         weights = np.ones(len(y)) if weights is None else np.array(weights)
         weights[rows] *= compute_sample_weight(self.class_weight, y[rows])
@@ -258,10 +285,18 @@ class EarlyStopped(_Wrapper):
                  validation: float = 0.2,       # share of the training times it is stopped by
                  horizon: int | None = None):   # rows a label looks ahead, where no spans are given
         "Keep the parameters."
-        self.estimator, self.patience, self.validation, self.horizon = estimator, patience, validation, horizon
+        self.estimator, self.patience = estimator, patience
+        self.validation, self.horizon = validation, horizon
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
-        "Find the number of rounds, then fit to all rows; `rounds_` tells."
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
+        """Find the number of rounds, then fit to all rows; `rounds_` tells.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times. Raises `ModelError` for an estimator that cannot stop
+        early."""
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         name = rounds_keyword(self.estimator)
         if name is None:
@@ -330,8 +365,15 @@ class Calibrated(_Wrapper):
         "Keep the parameters."
         self.estimator, self.method, self.slices, self.horizon = estimator, method, slices, horizon
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
-        "Fit to all rows, and learn the map from held-out ones."
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
+        """Fit to all rows, and learn the map from held-out ones.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times. Raises `ModelError` for an unknown map or other than two
+        classes."""
         X, y, rows, weights = self._begin(X, y, rows, sample_weight)
         if self.method not in _MAPS: raise ModelError(must_be("calibrate", " or ".join(_MAPS), self.method))
         if len(classes := np.unique(y[rows])) != 2:
@@ -344,7 +386,10 @@ class Calibrated(_Wrapper):
         return self
 
     def predict_proba(self, X, keys=None, rows=None) -> np.ndarray: # (rows, 2)
-        "Calibrated probability of each class."
+        """Calibrated probability of each class.
+
+        `X` holds the rows asked for and those before them, `keys` their symbol, timeframe and ts, `rows`
+        the positions asked for."""
         up = self.map_(self._say(X, keys, rows)[:, 1])
         return np.column_stack([1 - up, up])
 
@@ -358,8 +403,15 @@ class MeanEnsemble(_Wrapper):
     @property
     def estimator(self): return self.estimators[0][1] # tells what kind they are
 
-    def fit(self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0): # see `fit_part`
-        "Fit each."
+    def fit(
+        self, X, y, sample_weight=None, *, keys=None, spans=None, rows=None, embargo: int = 0,
+    ):  # see `fit_part`
+        """Fit each.
+
+        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
+        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
+        default; `embargo` is in decision times. Raises `ModelError` where classifiers and regressors are
+    mixed."""
         if len({is_classifier(e) for _, e in self.estimators}) != 1:
             raise ModelError(must_be("estimators", "all classifiers or all regressors",
                                      [n for n, _ in self.estimators]))
@@ -385,7 +437,9 @@ class _ByRow:
 class LogisticByRow(_ByRow, LogisticRegression):
     "Logistic regression that says the same of a row, however many it is among."
     def decision_function(self, X):
-        "Log-odds of class 1; of more than two classes, scikit-learn's."
+        """Log-odds of class 1; of more than two classes, scikit-learn's.
+
+        `X` is float64 (rows, columns)."""
         return self._line(X) if np.shape(self.coef_)[0] == 1 else super().decision_function(X)
 
 class _ValueByRow(_ByRow):

@@ -88,7 +88,9 @@ def predict_rows(model: Any,       # a fitted estimator
                  panel: Any,       # X and keys; models of sequences also read the rows before those asked for
                  rows: np.ndarray, # positions asked for, any order
                 ) -> np.ndarray:   # float64, one a row: probability of class 1, or the value
-    "Predict some rows of a panel."
+    """Predict some rows of a panel.
+
+    Raises `ModelError` for a classifier that does not know class 1."""
     from mlfin.models.composed import predict_part
     rows = np.asarray(rows, dtype=np.int64)
     if not len(rows): return np.empty(0)
@@ -126,13 +128,16 @@ def _hash(content: bytes) -> str:
     "SHA-256 of a file's content."
     return hashlib.sha256(content).hexdigest()
 
-def save_model(model: Any,                                       # a fitted estimator
-               folder: str | Path,                               # new, empty, or with an earlier model, which it replaces
-               *,
-               seal_keys: SealKeys | None = None,                # seals the folder; None: not sealed, and refused where it needs a pickle
-               check: Callable[[Any], np.ndarray] | None = None, # what it answers to some rows: without pickle only where that comes back bit for bit
-              ) -> Path:                                         # the folder
-    "Write a fitted model, whole or not at all."
+def save_model(
+    model: Any,  # a fitted estimator
+    folder: str | Path,  # new, empty, or with an earlier model, which it replaces
+    *, seal_keys: SealKeys | None = None,  # seals the folder; None: not sealed, no pickle
+    check: Callable[[Any], np.ndarray] | None = None,  # its answer to some rows; no pickle only if equal
+) -> Path:  # the folder
+    """Write a fitted model, whole or not at all.
+
+    Raises `ModelError` where the folder holds something else, or a pickle would be needed and there is no
+    key."""
     dest, kind = Path(folder), type(model)
     if dest.is_file() or (dest.is_dir() and any(dest.iterdir()) and not (dest / "model.json").is_file()):
         raise ModelError(must_be("folder", "new, empty, or an earlier model", str(dest)))
@@ -170,12 +175,14 @@ def _read_folder(place: Path) -> tuple[dict, dict[str, bytes]]:
                                      str(place), "save the model again."))
     return told, found
 
-def load_model(folder: str | Path,                # what `save_model` wrote
-               *,
-               seal_keys: SealKeys | None = None, # must have sealed it; None: nothing that was pickled is read
-               sealed: bool = False,              # True: a seal over the whole folder was verified already, as the registry does
-              ) -> Any:                           # the fitted estimator
-    "Read a fitted model."
+def load_model(
+    folder: str | Path,  # what `save_model` wrote
+    *, seal_keys: SealKeys | None = None,  # must have sealed it; None: nothing that was pickled is read
+    sealed: bool = False,  # True: a seal over the whole folder was verified already, as the registry does
+) -> Any:  # the fitted estimator
+    """Read a fitted model.
+
+    Raises `ModelError` for another format, or a seal that does not fit."""
     place = Path(folder)
     told, files = _read_folder(place)
     if seal_keys is not None and not sealed:

@@ -87,7 +87,9 @@ class Recipe:
         "What is made small, in words."
         return "log loss" if self.task == "classification" else "squared error"
 
-    def spec(self) -> dict[str, Any]: # plain JSON: folds and embargo always, other words where they are not neutral
+    def spec(
+        self,
+    ) -> dict[str, Any]:  # plain JSON: folds and embargo always, other words where they are not neutral
         "What a trial's name depends on."
         more = {k: getattr(self, k) for k in ("task", "splitter", "weights")
                 if getattr(self, k) != getattr(Recipe, k)}
@@ -131,6 +133,8 @@ def require_days(folds: list[Fold],   # of `Recipe.split`
     if (tested.max() - tested.min()).days + 1 >= 2 * days: return  # long enough, however it is counted
     there = pd.concat([spans.ts.iloc[f.test] for f in folds]).dt.floor("D").nunique()
     if there >= days: return
-    hint = f"these bars span {spans.ts.dt.floor('D').nunique()} days in all; bring a longer period, or more of it to test on (folds)."
-    wanted = f"a period with at least {days} days out of sample, because a backtest is judged by returns a day"
+    hint = (f"these bars span {spans.ts.dt.floor('D').nunique()} days in all; bring a longer period, or more "
+            "of it to test on (folds).")
+    wanted = (f"a period with at least {days} days out of sample, "
+              "because a backtest is judged by returns a day")
     raise SplitError(must_be("start, end", wanted, f"{there} days", hint=hint))

@@ -25,7 +25,8 @@ from ..core.settings import import_plugins
 
 # %% ../../nbs/models/04_zoo.ipynb #c1b1cbe9
 # see `mlfin.core.code_closure`
-_CLOSURE = {"registry": {"asked": "model", "by": ("model",), "kept": ("_MODELS",), "by_text": True, "quiet": ("model",)},
+_CLOSURE = {"registry": {"asked": "model", "by": ("model",), "kept": ("_MODELS",), "by_text": True,
+                         "quiet": ("model",)},
             "loaders": ("load_models",)}
 
 # %% ../../nbs/models/04_zoo.ipynb #c6468419
@@ -59,7 +60,9 @@ def _cuda(visible: str | None) -> tuple[int, str]:
 # %% ../../nbs/models/04_zoo.ipynb #c414a09b
 def compute_device(preference: str = "auto", # "auto", "cpu" or "gpu" (the setting `device`)
                   ) -> Device:               # "cpu" or "gpu", with the reason
-    "Decide where estimators compute."
+    """Decide where estimators compute.
+
+    Raises `ModelError` for an unknown device, or a GPU that is not there."""
     if preference not in ("auto", "cpu", "gpu"):
         raise ModelError(unknown("device", preference, ["auto", "cpu", "gpu"]))
     if preference == "cpu": return Device("cpu", "asked for")
@@ -83,9 +86,10 @@ def _lightgbm_cuda() -> bool:
     return True
 
 # %% ../../nbs/models/04_zoo.ipynb #b25e2b92
-def device_parameters(name: str,                    # name of an estimator, or "keras"
-                      device: str | Device = "cpu", # "cpu", "gpu" or what `compute_device` decided
-                     ) -> dict[str, str]:           # parameters for that library; empty where it only knows the CPU
+def device_parameters(
+    name: str,                     # name of an estimator, or "keras"
+    device: str | Device = "cpu",  # "cpu", "gpu" or what `compute_device` decided
+) -> dict[str, str]:  # parameters for that library; empty where it only knows the CPU
     "How a library is told to compute on a device."
     gpu = (device.name if isinstance(device, Device) else compute_device(device).name) == "gpu"
     if name == "xgboost": return {"device": "cuda" if gpu else "cpu"}
@@ -120,12 +124,16 @@ def _check_space(name: str, space) -> None:
                                      "(low, high), (low, high, 'log') or a list of choices", what, name))
 
 # %% ../../nbs/models/04_zoo.ipynb #7ed5a8c8
-def model(name: str,                               # the name it is asked for by
-          tasks: tuple[str, ...] = TASKS[:1],      # "classification", "regression" or both
-          space: Mapping | Callable | None = None, # search space: parameter -> (low, high), (low, high, "log") or [choices]
-          **parameters: Any,                       # defaults of its parameters
-         ) -> Callable:                            # decorator for `build(seed, device, threads, [task,] **parameters)`
-    "Register an estimator under a name."
+def model(
+    name: str,  # the name it is asked for by
+    tasks: tuple[str, ...] = TASKS[:1],  # "classification", "regression" or both
+    space: Mapping | Callable | None = None,  # parameter -> (low, high), (low, high, "log") or [choices]
+    **parameters: Any,  # defaults of its parameters
+) -> Callable:  # decorator for `build(seed, device, threads, [task,] **parameters)`
+    """Register an estimator under a name.
+
+    `parameters` are the defaults. Raises `ModelError` for an unknown task, or a name that is invalid or
+    taken."""
     if not name.isidentifier(): raise ModelError(must_be("name", "letters, digits and underscores", name))
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     for task in tasks:
@@ -174,6 +182,7 @@ def _dummy(seed: int, device: str, threads: int, task: str, strategy: str | None
     if task == "regression": return DummyRegressor(strategy=known[strategy or "mean"])
     return DummyClassifier(strategy=known[strategy or "prior"], random_state=seed)
 
+# %% ../../nbs/models/04_zoo.ipynb #89e841ee
 @model("persistence", tasks=TASKS)
 def _persistence(seed: int, device: str, threads: int, task: str, column=None):
     "The last known direction goes on; `column` names the input it is read from."
@@ -293,7 +302,7 @@ def _ensemble(seed: int, device: str, threads: int, task: str, members=None):
 # %% ../../nbs/models/04_zoo.ipynb #1a980c5b
 def model_names(task: str | None = None, # only those for it; all by default
                ) -> list[str]:           # sorted
-    "The names of registered estimators."
+    """The names of registered estimators. Raises `ModelError` for an unknown task."""
     if task is not None and task not in TASKS: raise ModelError(unknown("task", task, TASKS))
     load_models()
     return sorted(name for name, entry in _MODELS.items() if task is None or task in entry.tasks)
@@ -370,7 +379,10 @@ def make_model(name: str,                    # name of an estimator, see `model_
                task: str = "classification", # or "regression"
                **overrides: Any,             # parameters other than the defaults, and the options above
               ):                             # a fresh scikit-learn estimator or pipeline
-    "Build an estimator by its name."
+    """Build an estimator by its name.
+
+    `overrides` replace defaults by name. Raises `ModelError` for unknown parameters, or where what was
+    built cannot do the task."""
     entry = _for_task(name, task)
     device = device if isinstance(device, Device) else compute_device(device)
     told = {"task": task} if "task" in inspect.signature(entry.build).parameters else {}
@@ -393,10 +405,11 @@ def _last(estimator):
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 # %% ../../nbs/models/04_zoo.ipynb #70017718
-def suggest(name: str,                    # name of an estimator
-            trial: Any,                   # an Optuna trial, or anything with its suggest_int, suggest_float, suggest_categorical
-            task: str = "classification", # or "regression"
-           ) -> dict[str, Any]:           # parameter -> value; empty where no search space is registered
+def suggest(
+    name: str,  # name of an estimator
+    trial: Any,  # an Optuna trial, or anything with its suggest_int, suggest_float, suggest_categorical
+    task: str = "classification",  # or "regression"
+) -> dict[str, Any]:  # parameter -> value; empty where no search space is registered
     "Draw parameters from the search space of a model."
     space, drawn = _for_task(name, task).space or {}, {}
     if callable(space): return dict(space(trial))

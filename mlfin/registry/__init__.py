@@ -18,7 +18,6 @@ _HOME = {
     "compare_versions": "gate",
     "count_trials": "gate",
     "find_version": "registry",
-    "folder_hash": "registry",
     "is_calibrated": "gate",
     "judge": "gate",
     "load_champion": "registry",

@@ -19,13 +19,14 @@ from ..features.diagnostics import trial_bars
 from ..features.online import check_parity
 from ..feature_store.published_facts import kept_facts
 from ..features.spec import parse_set
-from ..feature_store.feature_store import feature_code
+from ..feature_store.feature_code import feature_code
 from ..features.bar_keys import KEYS
 from ..features.table import compute_features
 
 # %% ../../nbs/registry/03_code_proof.ipynb #a37a0006
-def moved_code(manifest: dict,        # of a registered version
-               ) -> list[str] | None: # names of modules, functions and libraries; empty: none; None: the manifest does not say
+def moved_code(
+    manifest: dict,  # of a registered version
+) -> list[str] | None:  # modules, functions, libraries; None: the manifest does not say
     "What of the code of a version's features is not what it learnt from."
     if (was := manifest.get("code")) is None: return None
     now = feature_code(manifest["features"])
@@ -78,7 +79,9 @@ def _difference(was: pd.DataFrame, now: pd.DataFrame, columns: tuple) -> str:
         wrong = _bits(was[c]) != _bits(now[c])
         if not wrong.any(): continue
         i = int(wrong.argmax())
-        return f"{c} of {was.symbol.iloc[i]} at {was.ts.iloc[i]} was {float(was[c].iloc[i])!r} and is {float(now[c].iloc[i])!r}, in {int(wrong.sum()):,} rows"
+        old, new = float(was[c].iloc[i]), float(now[c].iloc[i])
+        where = f"{c} of {was.symbol.iloc[i]} at {was.ts.iloc[i]}"
+        return f"{where} was {old!r} and is {new!r}, in {int(wrong.sum()):,} rows"
     return ""
 
 # %% ../../nbs/registry/03_code_proof.ipynb #a37a0011
@@ -88,7 +91,9 @@ def compare_record(folder: Path,   # from `find_record`
                    manifest: dict, # of the version
                    ) -> Comparison:
     """Compute a version's features by the code of this process, of all the bars that it learnt from, and
-    compare with what its run left."""
+    compare with what its run left.
+
+    Raises `SpecError` where the features cannot be computed any more."""
     bars, was = (read_parquet(folder / f"{name}.parquet") for name in _RECORD)
     features, found = parse_set(manifest["features"]), {}
     context = {"calendar": manifest["data"]["calendar"], "facts": kept_facts(folder)}
@@ -97,13 +102,15 @@ def compare_record(folder: Path,   # from `find_record`
         except _RAISED as e:
             found[f.spec] = f"it raises {type(e).__name__}: {str(e).partition(chr(10))[0]}"; continue
         keys = list(KEYS)
-        said = "other rows" if len(now) != len(was) or not now[keys].equals(was[keys]) else _difference(was, now, f.columns)
+        same_rows = len(now) == len(was) and now[keys].equals(was[keys])
+        said = _difference(was, now, f.columns) if same_rows else "other rows"
         if said: found[f.spec] = said
     if found: return Comparison(len(was), found)
     try:
         report = check_parity(manifest["features"],
                               trial_bars(bars, manifest["features"], rows=150, symbols=3), **context)
     except _RAISED as e:
-        raise SpecError(f"The features could not be computed bar by bar: {str(e).partition(chr(10))[0]}") from e
+        reason = str(e).partition("\n")[0]
+        raise SpecError(f"The features could not be computed bar by bar: {reason}") from e
     return Comparison(len(was), {r.feature: f"bar by bar: {r.says}"
                                  for r in report[report.verdict != "passes"].itertuples()})

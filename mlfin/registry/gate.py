@@ -111,7 +111,9 @@ class Verdict:
         return all(c.passed for c in self.all)
 
     @property
-    def reasons(self) -> list[str]: # "name: what was found"; of what failed, or of everything where nothing did
+    def reasons(
+        self,
+    ) -> list[str]:  # "name: what was found"; of what failed, or of everything where nothing did
         "Why."
         failed = [c for c in self.all if not c.passed]
         return [f"{c.name}: {c.says}" for c in failed or self.all]
@@ -131,7 +133,7 @@ class Verdict:
 # %% ../../nbs/registry/05_gate.ipynb #0fedc566
 def _losses(predictions: pd.DataFrame, column: str) -> np.ndarray:
     "Loss of every row, of the model's own prediction or the naive guess: log loss, or squared error."
-    guess, actual = predictions[column].to_numpy(dtype=np.float64), predictions["actual"].to_numpy(dtype=np.float64)
+    guess, actual = (predictions[c].to_numpy(dtype=np.float64) for c in (column, "actual"))
     if "probability" not in predictions: return (actual - guess)**2
     p = np.clip(guess, 1e-15, 1 - 1e-15)
     return -np.where(actual == 1, np.log(p), np.log1p(-p))
@@ -157,20 +159,23 @@ def _gained(name: str, test: BlockTest, rows: int, loss: str, against: str, leve
     if test.blocks < 4:
         return Check(name, False, f"{rows:,} rows make {test.blocks} blocks of time; fewer than four cannot "
                      "tell a gain from noise", test.p, limit)
-    moved = "lower" if test.gain > 0 else "higher" if test.gain < 0 else "no lower"
-    amount = f"{loss} {moved} by {abs(test.gain):.3g} ± {test.error:.2g} than {against}, {test.blocks} blocks of time, {rows:,} rows"
+    moved = {1: "lower", -1: "higher"}.get(float(np.sign(test.gain)), "no lower")
+    size = f"{test.blocks} blocks of time, {rows:,} rows"
+    amount = f"{loss} {moved} by {abs(test.gain):.3g} ± {test.error:.2g} than {against}, {size}"
     passed = bool(test.gain > 0 and test.p < limit)
     among = f" ({level:g} / {compared} tried)" if compared > 1 else ""
-    word = "" if passed else ": chance can do that" if test.gain > 0 else ": no better"
+    word = ""
+    if not passed: word = ": chance can do that" if test.gain > 0 else ": no better"
     return Check(name, passed, f"{amount}; p = {test.p:.2g}, must be below {limit:.2g}{among}{word}", test.p,
                  limit)
 
 # %% ../../nbs/registry/05_gate.ipynb #cf23d612
-def beats_baseline(predictions: pd.DataFrame, # out of sample, of one model: ts probability (or prediction) baseline actual
-                   horizon: int,              # bars that the label looks ahead
-                   level: float = 0.001,      # chance that a worthless model passes
-                   compared: int = 1,         # models and trials among which it was found
-                  ) -> Check:
+def beats_baseline(
+    predictions: pd.DataFrame,  # out of sample, of one model: ts probability (or prediction) baseline actual
+    horizon: int,               # bars that the label looks ahead
+    level: float = 0.001,       # chance that a worthless model passes
+    compared: int = 1,          # models and trials among which it was found
+) -> Check:
     "Is the model better than the naive guess by more than noise?"
     own = _own(predictions)
     gain = _losses(predictions, "baseline") - _losses(predictions, own)
@@ -238,12 +243,14 @@ def _slope(x: np.ndarray, actual: np.ndarray, logistic: bool) -> float:
         if np.abs(step).max() < 1e-8: break
     return float(b[1])
 
-def is_calibrated(predictions: pd.DataFrame, # out of sample, of one model: ts probability (or prediction) actual
-                  horizon: int,              # bars that the label looks ahead
-                 ) -> Check:                 # value: the slope
+def is_calibrated(
+    predictions: pd.DataFrame,  # out of sample, of one model: ts probability (or prediction) actual
+    horizon: int,               # bars that the label looks ahead
+) -> Check:  # value: the slope
     "Does what is foretold come true as often as it says?"
     own = _own(predictions)
-    logistic, guess, actual = own == "probability", predictions[own].to_numpy(dtype=np.float64), predictions["actual"].to_numpy(dtype=np.float64)
+    logistic = own == "probability"
+    guess, actual = (predictions[c].to_numpy(dtype=np.float64) for c in (own, "actual"))
     x = np.log((clipped := np.clip(guess, 1e-6, 1 - 1e-6)) / (1 - clipped)) if logistic else guess
     flat, off = float(np.ptp(x)) < 1e-12, actual - guess
     times, span = predictions["ts"], horizon * moments_per_bar(predictions)
@@ -269,14 +276,17 @@ def _calibration_words(wrong: list, guess: np.ndarray, actual: np.ndarray, slope
         words += ", not told from 1 by so few rows"
     if wrong[0]: words += "; the level is off by more than noise"
     if wrong[1]:
-        words += f"; it is too {'bold' if slope < 1 else 'shy'} by more than noise: calibrate its probabilities inside the folds"
+        lean = "bold" if slope < 1 else "shy"
+        words += f"; it is too {lean} by more than noise: calibrate its probabilities inside the folds"
     return words
 
 # %% ../../nbs/registry/05_gate.ipynb #c5371930
 def _bad_features(name: str, report: pd.DataFrame, fine: str) -> Check:
     "The check that every feature of a report passes."
     bad = report[report["verdict"] != "passes"]
-    says = fine if bad.empty else f"{len(bad)} of {len(report)} features do not pass: " + " ".join(bad["says"].head(3))
+    says = fine
+    if not bad.empty:
+        says = f"{len(bad)} of {len(report)} features do not pass: " + " ".join(bad["says"].head(3))
     return Check(name, bad.empty, says, float(len(bad)), 0.0)
 
 def _online(manifest: dict, bars: pd.DataFrame, facts: pd.DataFrame | None) -> Check:
@@ -378,12 +388,13 @@ def _loads(settings: Settings, experiment: str, loaded: Loaded) -> Check:
     return Check("loads", True, f"{len(loaded.manifest['files'])} files are what was "
                  f"registered{'; its features: ' + code.says if code.moved else ''}")
 
-def judge(settings: Settings,              # limits of the gate; MLflow, ledger and products
-          experiment: str,                 # name of a line of research
-          which: int | str = "challenger", # a number, or "challenger", "champion", "latest"
-          trials: int | None = None,       # among how many it was found; by default what the ledger and its run say
-          now: pd.Timestamp | None = None, # UTC; the present by default
-         ) -> Verdict:                     # nothing is written
+def judge(
+    settings: Settings,  # limits of the gate; MLflow, ledger and products
+    experiment: str,  # name of a line of research
+    which: int | str = "challenger",  # a number, or "challenger", "champion", "latest"
+    trials: int | None = None,  # among how many it was found; by default what the ledger and its run say
+    now: pd.Timestamp | None = None,  # UTC; the present by default
+) -> Verdict:  # nothing is written
     "Put a version through every check."
     found, level = find_version(settings, experiment, which), settings.gate_level
     champion = next((v for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
@@ -423,36 +434,42 @@ def _note(settings: Settings, found: Version, verdict: Verdict, champion: int | 
           reason: str = "") -> str:
     "Write a verdict on its version; the word that stands there."
     loads = all(c.passed for c in verdict.all if c.name == "loads")
-    word = "passed" if verdict.passed else "forced" if reason and loads else "refused"
+    word = "forced" if reason and loads else "refused"
+    if verdict.passed: word = "passed"
     forced = reason if word == "forced" else ""
     lines = [*([f"forced: {forced}"] if forced else []), *verdict.reasons]
     write_verdict(settings, found, word, "\n".join(lines),
                   {**verdict.record(), "champion": champion, "forced": forced})
     return word
 
-def note_verdict(settings: Settings,              # limits of the gate; MLflow, ledger and products
-                 experiment: str,                 # name of a line of research
-                 which: int | str,                # a number, or "challenger", "latest"; the champion keeps what it was promoted by
-                 now: pd.Timestamp | None = None, # UTC; the present by default
-                ) -> Verdict:                     # as `judge` gives it
-    "Put a version through every check, and write on it what came of that; nothing is promoted."
+def note_verdict(
+    settings: Settings,  # limits of the gate; MLflow, ledger and products
+    experiment: str,  # name of a line of research
+    which: int | str,  # a number, or "challenger", "latest"; the champion keeps what it was promoted by
+    now: pd.Timestamp | None = None,  # UTC; the present by default
+) -> Verdict:  # as `judge` gives it
+    """Put a version through every check, and write on it what came of that; nothing is promoted.
+
+    Raises `ModelError` for the champion, whose verdict stays."""
     found = find_version(settings, experiment, which)
     champion = next((v.number for v in model_versions(settings, experiment) if "champion" in v.aliases), None)
     if found.number == champion:
-        raise ModelError(f"{found} is the champion, whose verdict stays.\nHint: `mlfin models show` shows it.")
+        raise ModelError(f"{found} is the champion, whose verdict stays.\n"
+                         "Hint: `mlfin models show` shows it.")
     verdict = judge(settings, experiment, found.number, now=now)
     _note(settings, found, verdict, champion)
     return verdict
 
 # %% ../../nbs/registry/05_gate.ipynb #7a844114
-def promote(settings: Settings,              # limits of the gate; MLflow, ledger and products
-            experiment: str,                 # name of a line of research
-            which: int | str | None = None,  # a version; by default the model of the newest run, which is registered first
-            force: str = "",                 # why it shall serve though the gate refuses it
-            trials: int | None = None,       # among how many it was found; by default what the ledger and its run say
-            now: pd.Timestamp | None = None, # UTC; the present by default
-            label: str | None = None,        # without a version, of a run of several labels: the best model of this one
-           ) -> Promotion:                   # or a ModelError, where it is the champion already
+def promote(
+    settings: Settings,  # limits of the gate; MLflow, ledger and products
+    experiment: str,  # name of a line of research
+    which: int | str | None = None,  # a version; None: the newest run's, registered first
+    force: str = "",  # why it shall serve though the gate refuses it
+    trials: int | None = None,  # among how many it was found; by default what the ledger and its run say
+    now: pd.Timestamp | None = None,  # UTC; the present by default
+    label: str | None = None,  # without a version, of a run of several labels: the best model of this one
+) -> Promotion:  # or a ModelError, where it is the champion already
     "Put a version through the gate; let it serve if it passes, or if it is forced with a reason."
     found = register(settings, experiment,
                      label) if which is None else find_version(settings, experiment, which)
@@ -513,7 +530,8 @@ def compare_versions(settings: Settings,                # its `mlflow` and profi
         return VersionComparison(table, None, 0, _apart(*predictions, *names) + _left_out(others))
     test = block_test(gain, times, manifests[0]["label"]["horizon"] * moments_per_bar(predictions[0]))
     better, p = (names[0], test.p) if test.gain >= 0 else (names[1], 1 - test.p)
-    told = f"{better}'s {_loss_name(predictions[0])} is lower by {abs(test.gain):.3g} ± {test.error:.2g} on {len(gain):,} common rows (p = {p:.2g})"
+    size = f"{abs(test.gain):.3g} ± {test.error:.2g} on {len(gain):,} common rows (p = {p:.2g})"
+    told = f"{better}'s {_loss_name(predictions[0])} is lower by {size}"
     said = (told if test.blocks >= 4
             else f"{len(gain):,} common rows are too few to tell") + _left_out(others)
     return VersionComparison(table, test, len(gain), said, times.min(), times.max())

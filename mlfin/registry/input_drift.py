@@ -25,7 +25,7 @@ def stability_index(values: Sequence[float], # the newest ones; those that are m
                     edges: Sequence[float],  # between the bins, rising
                     shares: Sequence[float], # of each bin in training; one more than edges
                     ) -> float:              # 0 and more; NaN without values
-    "Population stability index of values."
+    """Population stability index of values. Raises `ParameterError` where shares and edges do not match."""
     x = np.asarray(values, dtype="float64")
     x, was = x[np.isfinite(x)], np.asarray(shares, dtype="float64")
     if len(was) != len(edges) + 1:
@@ -34,9 +34,10 @@ def stability_index(values: Sequence[float], # the newest ones; those that are m
     now = _shares(x, np.asarray(edges, dtype="float64"))
     return float(((now - was) * np.log(now / was)).sum())
 
-def sketch_inputs(inputs: pd.DataFrame, # float64, one column an input; rows of training in order of time
-                  times: Sequence,      # of each row; rising
-                  ) -> dict[str, dict]: # input -> "edges", "shares" and "usual" (95% of stretches are below), as JSON can hold them
+def sketch_inputs(
+    inputs: pd.DataFrame,  # float64, one column an input; rows of training in order of time
+    times: Sequence,       # of each row; rising
+) -> dict[str, dict]:  # input -> "edges", "shares", "usual" (95% of stretches are below), JSON
     "How the inputs of training were distributed, in some hundred bytes each."
     code, found = pd.factorize(pd.Series(times), sort=True)[0], {}
     parts = [np.flatnonzero(code // STRETCH == k) for k in range((int(code.max()) + 1) // STRETCH if len(code)

@@ -17,15 +17,18 @@ from ..store.records import PREDICTIONS
 from ..store.row_history import WriteResult
 
 # %% ../../nbs/registry/02_publish.ipynb #9e250471
-def publish_predictions(predictions: pd.DataFrame,      # symbol timeframe ts, and probability or prediction, of one model; other columns are left out
-                        store,                          # lake, folder, settings or Store
-                        model: str,                     # the name under which it is read, e.g. "<profile>-<experiment>"
-                        version: int,                   # of the model, >= 0
-                        threshold: float | None = None, # what a probability is held against; None: no decision
-                        at: pd.Timestamp | None = None, # when they were made, UTC; None: now
-                        ) -> WriteResult:               # rows new, revised, unchanged, set aside
+def publish_predictions(
+    predictions: pd.DataFrame,  # symbol timeframe ts, probability or prediction; of one model
+    store,  # lake, folder, settings or Store
+    model: str,  # the name under which it is read, e.g. "<profile>-<experiment>"
+    version: int,  # of the model, >= 0
+    threshold: float | None = None,  # what a probability is held against; None: no decision
+    at: pd.Timestamp | None = None,  # when they were made, UTC; None: now
+) -> WriteResult:  # rows new, revised, unchanged, set aside
     """Keep a model's predictions in a store; the label is 1 where the probability reaches the threshold, else
-    0."""
+    0.
+
+    Raises `DataError` for a frame without predictions, of several models, or a threshold of values."""
     kinds = [c for c in ("probability", "prediction") if c in predictions]
     if not kinds:
         raise DataError(must_be("predictions", "a frame with probability or prediction", list(predictions)))
@@ -34,19 +37,21 @@ def publish_predictions(predictions: pd.DataFrame,      # symbol timeframe ts, a
                                 hint="take the rows of one."))
     if threshold is not None and "probability" not in kinds:
         raise DataError(must_be("threshold", "None where values are predicted", threshold))
-    made, against = pd.Timestamp.now("UTC") if at is None else at, np.nan if threshold is None else threshold
+    made = pd.Timestamp.now("UTC") if at is None else at
+    against = np.nan if threshold is None else threshold
     rows = predictions[["symbol", "timeframe", "ts",
                         *kinds]].assign(model=model, version=version, created_at=made, threshold=against)
     if threshold is not None:
         rows["label"] = (rows.probability >= threshold).astype("Int64").where(rows.probability.notna())
     return open_store(store).write_predictions(rows[[c for c in PREDICTIONS if c in rows]])
 
-def publish_metrics(metrics: Mapping[str, float],   # name -> value, e.g. a manifest's scores; what is not finite is left out
-                    store,                          # as for `publish_predictions`
-                    model: str, version: int,       # whose they are
-                    at: pd.Timestamp | None = None, # when they were measured, UTC; None: now
-                    ) -> WriteResult:               # rows new, revised, unchanged
-    "Keep a model's metrics in a store."
+def publish_metrics(
+    metrics: Mapping[str, float],    # name -> value, e.g. a manifest's scores; what is not finite is left out
+    store,                           # as for `publish_predictions`
+    model: str, version: int,        # whose they are
+    at: pd.Timestamp | None = None,  # when they were measured, UTC; None: now
+) -> WriteResult:  # rows new, revised, unchanged
+    """Keep a model's metrics in a store. `model` and `version` name the registered version."""
     finite = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)
               and not isinstance(v, bool) and np.isfinite(v)}
     when = pd.Timestamp.now("UTC").as_unit("us") if at is None else at

@@ -12,16 +12,17 @@ from ..core.errors import DataError, ModelError
 from ..core.provenance import read_json, write_json
 from ..core.seals import SealKeys, begin_rotation, end_rotation, seal_keys
 from ..core.settings import Settings
-from .registry import (Version, _alone, _every, _fits, _opened, _refuse_seal, _registry,
-                                     _seal_version, _versions, _was_promoted,
-                                   find_version, registered_experiments, registered_name)
-from ..models.tracking import _sealed_model, _spool, _waiting
+from ..models.tracking import model_seal_content, pending_folder, pending_trainings
+from mlfin.registry.registry import (
+    Version, all_pages, find_version, list_versions, mlflow_registry, open_version, registered_experiments,
+    registered_name, registry_lock, seal_fits, seal_version, verify_seal, was_promoted,
+)
 
 # %% ../../nbs/registry/06_sealing.ipynb #6fb022db
 class SealState(NamedTuple):
     "How a registered version stands."
     version: Version
-    stored: str   # its format in words: "skops", "lightgbm text + skops", "pickle (sealed)"; "" where its files do not fit
+    stored: str  # its format: "skops", "lightgbm text + skops", "pickle (sealed)"; "" where files do not fit
     key: str      # name of the key that sealed it; "" where that is not known
     problem: str  # why it is refused, in one line; "" where it is not
 
@@ -29,8 +30,11 @@ def _state(found: Version, keys: SealKeys) -> SealState:
     "A version's seal and files, looked at."
     key = found.hmac.partition(":")[0][:12]
     try:
-        with _opened(found, keys) as (_, manifest, sealed): stored = manifest.get("stored", "pickle (sealed)")
-        problem = "" if sealed or not stored.startswith("pickle") else "there is no seal key here, and it is kept as a pickle"
+        with open_version(found, keys) as (_, manifest, sealed):
+            stored = manifest.get("stored", "pickle (sealed)")
+        problem = ""
+        if not sealed and stored.startswith("pickle"):
+            problem = "there is no seal key here, and it is kept as a pickle"
     except (ModelError, DataError) as e: stored, problem = "", str(e).splitlines()[0]
     return SealState(found, stored, key, problem)
 
@@ -38,10 +42,12 @@ def seal_states(settings: Settings,         # its `mlflow` and profile
                 experiments: list[str] | None = None, # names of lines of research; None: all
                ) -> list[SealState]:        # by experiment, newest first; every file is read and hashed
     "How all registered versions stand."
-    keys, names = seal_keys(settings), registered_experiments(settings) if experiments is None else experiments
+    keys, names = seal_keys(settings), experiments
+    if names is None: names = registered_experiments(settings)
     if not names: return []
-    with _registry(settings) as client:
-        return [_state(v, keys) for name in names for v in _versions(client, registered_name(settings, name))]
+    with mlflow_registry(settings) as client:
+        known = [registered_name(settings, name) for name in names]
+        return [_state(v, keys) for name in known for v in list_versions(client, name)]
 
 # %% ../../nbs/registry/06_sealing.ipynb #54a767dd
 class Rotated(NamedTuple):
@@ -55,7 +61,7 @@ class Rotated(NamedTuple):
 def _reseal_training(keys: SealKeys, settings: Settings, experiment: str, tags: dict) -> str | None:
     "A new seal for a tracked model whose old one fits."
     if "mlfin.model_seal" not in tags: return None
-    content = _sealed_model(settings.profile, experiment, tags.get("mlfin.task_key", ""),
+    content = model_seal_content(settings.profile, experiment, tags.get("mlfin.task_key", ""),
                             tags.get("mlfin.model_hash", ""))
     return keys.sign("tracked model", content) if keys.verify("tracked model", content,
                                                             tags["mlfin.model_seal"]) else None
@@ -63,13 +69,13 @@ def _reseal_training(keys: SealKeys, settings: Settings, experiment: str, tags: 
 def _reseal_trainings(client, keys: SealKeys, settings: Settings) -> int:
     "Seal every training anew, tracked or waiting; how many."
     count = 0
-    for place in _every(client.search_experiments, filter_string=f"name LIKE '{settings.profile}/%'"):
-        for run in _every(client.search_runs, [place.experiment_id],
+    for place in all_pages(client.search_experiments, filter_string=f"name LIKE '{settings.profile}/%'"):
+        for run in all_pages(client.search_runs, [place.experiment_id],
                           filter_string="tags.`mlfin.model_seal` != ''"):
             if seal := _reseal_training(keys, settings, place.name.partition("/")[2], run.data.tags):
                 client.set_tag(run.info.run_id, "mlfin.model_seal", seal)
                 count += 1
-    for folder in _waiting(_spool(settings)):
+    for folder in pending_trainings(pending_folder(settings)):
         record = read_json(folder / "run.json")
         if seal := _reseal_training(keys, settings, record["experiment"], record["tags"]):
             write_json({**record, "tags": {**record["tags"], "mlfin.model_seal": seal}}, folder / "run.json")
@@ -81,14 +87,15 @@ def rotate_seals(settings: Settings, # its `mlflow` and profile
                 ) -> Rotated:
     "Seal everything that is verified under a new key, then drop the old one."
     keys, names, sealed, left = seal_keys(settings), registered_experiments(settings), [], {}
-    with _alone(settings):
+    with registry_lock(settings):
         new = begin_rotation(keys)
         if not names: return Rotated(new, [], {}, 0, end_rotation(keys))
-        with _registry(settings) as client:
-            for found in (v for name in names for v in _versions(client, registered_name(settings, name))):
+        with mlflow_registry(settings) as client:
+            known = [registered_name(settings, name) for name in names]
+            for found in (v for name in known for v in list_versions(client, name)):
                 if problem := _state(found, keys).problem: left[str(found)] = problem
                 else:
-                    _seal_version(client, keys, found, promoted=_was_promoted(found, keys))
+                    seal_version(client, keys, found, promoted=was_promoted(found, keys))
                     sealed.append(str(found))
             count = _reseal_trainings(client, keys, settings)
         return Rotated(new, sealed, left, count, end_rotation(keys))
@@ -98,10 +105,12 @@ def adopt_version(settings: Settings,  # its `mlflow` and profile
                   experiment: str,     # name of a line of research
                   which: int | str,    # a number, or "champion", "challenger" or "latest"
                  ) -> Version:         # sealed now; that it was promoted is taken over
-    "Seal a version whose seal does not fit, because somebody vouches for its files."
+    """Seal a version whose seal does not fit, because somebody vouches for its files.
+
+    Raises `ModelError` where the seal fits already, or the files do not."""
     found, keys = find_version(settings, experiment, which), seal_keys(settings)
-    if _fits(found, keys):
+    if seal_fits(found, keys):
         raise ModelError(f"{found} carries a seal that fits.\nHint: there is nothing to adopt.")
-    if not found.seal: _refuse_seal(found, keys)  # not registered by mlfin: there is no manifest to check
-    with _registry(settings) as client, _alone(settings), _opened(found, None):
-        return _seal_version(client, keys, found, promoted=found.tags.get("mlfin.promoted") == found.seal)
+    if not found.seal: verify_seal(found, keys)  # not registered by mlfin: there is no manifest to check
+    with mlflow_registry(settings) as client, registry_lock(settings), open_version(found, None):
+        return seal_version(client, keys, found, promoted=found.tags.get("mlfin.promoted") == found.seal)

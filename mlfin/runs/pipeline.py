@@ -30,28 +30,63 @@ from typing import Any
 from weakref import WeakSet
 
 from .question import check_experiment, check_files, check_question
-from ..core.errors import DataError, MlfinError, ParameterError, PipelineError, SettingsError, must_be, unknown
-from ..core.locks import experiment_lock
-from mlfin.core.provenance import (
-    PLAN, TaskSpec, atomic_path, differences, expand_grids, find_content, hash_file, hash_json, package_library, pipeline_components,
-    product_key, project_sources, read_json, read_parquet, read_pipeline, read_yaml, run_id, system_message, write_json,
+from mlfin.core.errors import (
+    DataError,
+    MlfinError,
+    ParameterError,
+    PipelineError,
+    SettingsError,
+    must_be,
+    unknown,
 )
-from ..core.progress import read_progress
+from ..core.locks import experiment_lock
+from ..core.pipeline_spec import TaskSpec, expand_grids, read_pipeline, read_yaml
+from mlfin.core.provenance import (
+    atomic_path,
+    differences,
+    find_content,
+    hash_file,
+    hash_json,
+    package_library,
+    pipeline_components,
+    product_key,
+    project_sources,
+    read_json,
+    read_parquet,
+    run_id,
+    system_message,
+    write_json,
+)
+from ..core.tasks import PLAN, read_progress
 from ..core.settings import Settings, quiet_environment
 from ..core.code_snapshot import CodeSnapshot, share_compiled, snapshot_code
 from ..ingest.pinned_bars import as_stored, needs_ingest, bring_in, lay_bars, pinned
 
 # %% ../../nbs/runs/03_pipeline.ipynb #c5ac6ff8
 def _text_kept(key: str, value: Any) -> Any:
-    "Ploomber makes Python's values of texts such as `none`, twice; those that stand in no path are quoted as often."
-    if key in ("profile", "experiment") or not isinstance(value, str) or value.lower() not in ("none", "null", "true", "false"): return value
+    """Ploomber makes Python's values of texts such as `none`, twice; those that stand in no path are quoted
+    as often."""
+    if (
+        key in ("profile", "experiment")
+        or not isinstance(value, str)
+        or value.lower() not in ("none", "null", "true", "false")
+    ):
+        return value
     return repr(repr(value))
 
 # %% ../../nbs/runs/03_pipeline.ipynb #8eea4919
-def product_hashes(spec: TaskSpec, root: Path) -> dict[str, dict[str, str]]: # product -> its file's name and hash
-    "File name and content hash of each product of a task."
-    return {name: {"file": Path(p).name, "hash": hash_file(root / p)} for name, p in sorted(spec.products.items())}
+def product_hashes(
+    spec: TaskSpec, root: Path
+) -> dict[str, dict[str, str]]:  # product -> its file's name and hash
+    """File name and content hash of each product of a task.
 
+    `spec` is the task with the paths of its products, `root` the project's folder.
+    """
+    return {
+        name: {"file": Path(p).name, "hash": hash_file(root / p)} for name, p in sorted(spec.products.items())
+    }
+
+# %% ../../nbs/runs/03_pipeline.ipynb #801accbe
 def is_fresh(spec: TaskSpec,     # the task, with the paths of its products
              key: str,           # the key it has today
              record: dict | None, # what was recorded when it ran: {"key", "products"}
@@ -62,6 +97,7 @@ def is_fresh(spec: TaskSpec,     # the task, with the paths of its products
     if not all((root / p).is_file() for p in spec.products.values()): return False
     return product_hashes(spec, root) == record["products"]
 
+# %% ../../nbs/runs/03_pipeline.ipynb #09996c95
 def read_run(folder: Path, # that holds a run.json
             ) -> dict | None: # the run, or None where there is none
     "The record of a run."
@@ -78,7 +114,9 @@ def _link(source: Path, dest: Path) -> None:
     try: os.link(source, dest)
     except OSError: shutil.copy2(source, dest)
 
-def _metadata(path: Path) -> Path: return path.with_name(f".{path.name}.metadata")  # where Ploomber keeps its own
+# %% ../../nbs/runs/03_pipeline.ipynb #999667d4
+def _metadata(path: Path) -> Path:
+    return path.with_name(f".{path.name}.metadata")  # where Ploomber keeps its own
 
 # %% ../../nbs/runs/03_pipeline.ipynb #62248aa3
 @dataclass(frozen=True)
@@ -100,7 +138,8 @@ class Plan:
     def run_id(self) -> str: return run_id(self.keys)
 
     @property
-    def stale(self) -> list[str]: return [n for n in self.specs if n not in self.published and n not in self.resumed]
+    def stale(self) -> list[str]:
+        return [n for n in self.specs if n not in self.published and n not in self.resumed]
 
 # %% ../../nbs/runs/03_pipeline.ipynb #5a2c7e15
 def make_plan(question: dict,       # every parameter
@@ -108,7 +147,10 @@ def make_plan(question: dict,       # every parameter
               force: bool = False,  # run everything
               code: CodeSnapshot | None = None, # the text to plan by; None: as it stands
              ) -> Plan:             # what is to be done
-    "Compare what is there with what the question needs."
+    """Compare what is there with what the question needs.
+
+    Raises `SettingsError` for a product whose path has no {{experiment}} in it.
+    """
     root, experiment, question = settings.root, question["experiment"], as_stored(question, settings)
     home = code.folder if code else root
     specs = read_pipeline(home, question)
@@ -116,23 +158,44 @@ def make_plan(question: dict,       # every parameter
     for name, spec in specs.items():
         for product, path in spec.products.items():
             if path == aside[name].products[product] or Path(path).is_absolute() or ".." in Path(path).parts:
-                raise SettingsError(must_be(product, "a path in the project with {{experiment}} in it", path, f"pipeline.yaml, task {name}",
-                                            "else a failed run would destroy what an earlier one left."))
+                raise SettingsError(
+                    must_be(
+                        product,
+                        "a path in the project with {{experiment}} in it",
+                        path,
+                        f"pipeline.yaml, task {name}",
+                        "else a failed run would destroy what an earlier one left.",
+                    )
+                )
     components = pipeline_components(specs, settings, package_library(code.package if code else None), home)
     before = (read_run(settings.reports_dir(experiment)) or {}).get("tasks", {})
     left = read_run(settings.data_dir(f"{_BUILDING}/{experiment}")) or {}
     def fresh(which, records):
-        return frozenset(n for n in which if not force and is_fresh(which[n], components[n]["key"], records.get(n), root))
+        return frozenset(
+            n for n in which if not force and is_fresh(which[n], components[n]["key"], records.get(n), root)
+        )
+
     published = fresh(specs, before)
-    return Plan(question, settings, specs, aside, components, published, fresh({n: s for n, s in aside.items() if n not in published}, left), code)
+    return Plan(
+        question,
+        settings,
+        specs,
+        aside,
+        components,
+        published,
+        fresh({n: s for n, s in aside.items() if n not in published}, left),
+        code,
+    )
 
 # %% ../../nbs/runs/03_pipeline.ipynb #c45683ae
 def _make_homes(plan: Plan) -> None:
     "The folders of what is to be published: where they cannot be made, nothing need be computed first."
     for name, spec in plan.specs.items():
         if name in plan.published: continue
-        for path in spec.products.values(): (plan.settings.root / path).parent.mkdir(parents=True, exist_ok=True)
+        for path in spec.products.values():
+            (plan.settings.root / path).parent.mkdir(parents=True, exist_ok=True)
 
+# %% ../../nbs/runs/03_pipeline.ipynb #144319fd
 def _furnish(plan: Plan) -> None:
     "Lay out the build: link what is fresh, clear what is stale, keep what an unfinished build completed."
     _make_homes(plan)
@@ -145,14 +208,24 @@ def _furnish(plan: Plan) -> None:
             if name not in plan.published: continue
             _link(source, dest)
             if _metadata(source).is_file(): _link(_metadata(source), _metadata(dest))
-    write_json({n: _told(plan, n) for n in plan.specs}, plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}") / PLAN)
+    write_json(
+        {n: _told(plan, n) for n in plan.specs},
+        plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}") / PLAN,
+    )
 
+# %% ../../nbs/runs/03_pipeline.ipynb #6d5b2855
 def _told(plan: Plan, name: str) -> dict:
     "What a task's kernel must know of the plan; it asks nothing that may have changed since."
     spec, parts = plan.aside[name], plan.components[name]
     upstream = {u: plan.components[u]["key"] for u in spec.upstream}
-    return {"entry": spec.entry, "key": parts["key"], "products": spec.products, "upstream": upstream, "data": parts["data"],
-            "parameters": {k: None if v == "none" else v for k, v in sorted(spec.parameters.items())}}
+    return {
+        "entry": spec.entry,
+        "key": parts["key"],
+        "products": spec.products,
+        "upstream": upstream,
+        "data": parts["data"],
+        "parameters": {k: None if v == "none" else v for k, v in sorted(spec.parameters.items())},
+    }
 
 # %% ../../nbs/runs/03_pipeline.ipynb #b9ebf010
 _Event = Callable[[str, str, dict], None] # kind ("task", "cell", "step", "done", "failed"), task, details
@@ -179,10 +252,14 @@ def _watched_cells(tasks: dict[str, str], on_event: _Event) -> Iterator[None]:
                 on_event("cell", name, {"cell": (cell_index or 0) + 1, "cells": total})
                 return start(cell, cell_index=cell_index, **more)
             nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, kernel_manager_class=KnownKernel, **kwargs)
+            return super().execute_managed_notebook(
+                nb_man, kernel_name, kernel_manager_class=KnownKernel, **kwargs
+            )
 
     default, level = papermill_engines.get_engine(None), logging.getLogger("papermill").level
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # a kernel that dies is told once, by `_keep_failed`
+    logging.getLogger("papermill").setLevel(
+        logging.CRITICAL
+    )  # a kernel that dies is told once, by `_keep_failed`
     papermill_engines.register(None, WatchedEngine)
     papermill_engines.register("papermill", WatchedEngine)
     try: yield
@@ -200,17 +277,29 @@ def _working_in(folder: Path) -> Iterator[None]:
     try: yield
     finally: os.chdir(before)
 
-def load_dag(question: dict, # every parameter
-             root: Path,     # the project's folder
-             code: Path | None = None, # folder of the text that the run began with; the project's own by default
-            ):               # ploomber.DAG
-    "The DAG as Ploomber reads it, or a clear word on what is wrong with `pipeline.yaml`."
+# %% ../../nbs/runs/03_pipeline.ipynb #b2dc1fa6
+def load_dag(
+    question: dict,  # every parameter
+    root: Path,  # the project's folder
+    code: Path | None = None,  # folder of the text that the run began with; the project's own by default
+):  # ploomber.DAG
+    """The DAG as Ploomber reads it, or a clear word on what is wrong with `pipeline.yaml`.
+
+    Raises `SettingsError` with what is wrong with `pipeline.yaml`.
+    """
     from ploomber import exceptions as wrong
     from ploomber.spec import DAGSpec
 
     code = code or root
     _check_sources(read_pipeline(code, question))
-    known = (wrong.BaseException, wrong.DAGRenderError, wrong.DAGSpecInvalidError, wrong.DAGCycle, wrong.SpecValidationError, wrong.TaskRenderError)
+    known = (
+        wrong.BaseException,
+        wrong.DAGRenderError,
+        wrong.DAGSpecInvalidError,
+        wrong.DAGCycle,
+        wrong.SpecValidationError,
+        wrong.TaskRenderError,
+    )
     with _working_in(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -220,30 +309,57 @@ def load_dag(question: dict, # every parameter
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:
             text = _plain_words(e).replace(f"{code}/", "").replace(f"{root}/", "")
-            raise SettingsError(f"pipeline.yaml cannot be built: {text}\nHint: `git diff pipeline.yaml nbs/pipeline` shows what changed.") from e
+            raise SettingsError(
+                f"pipeline.yaml cannot be built: {text}\nHint: `git diff pipeline.yaml nbs/pipeline` shows "
+                "what changed."
+            ) from e
 
 # %% ../../nbs/runs/03_pipeline.ipynb #5a2c7e16
 def _as_it_stood(task: dict, code: Path, question: dict) -> dict:
-    "An entry of `tasks` that names the text that the run began with; the store's question has no file that must be there."
-    def there(path): return str(code / path) if isinstance(path, str) and "{{" not in path and (code / path).is_file() else path
+    """An entry of `tasks` that names the text that the run began with; the store's question has no file that
+    must be there."""
+
+    def there(path):
+        return (
+            str(code / path)
+            if isinstance(path, str) and "{{" not in path and (code / path).is_file()
+            else path
+        )
+
     params, unread = task.get("params") or {}, "{{path}}" if question.get("source") == "store" else None
     resources = (params.get("resources_") or {}) if isinstance(params, dict) else {}
     kept = {k: there(v) for k, v in resources.items() if v != unread}
-    return {**task, "source": there(task.get("source"))} | ({"params": {**params, "resources_": kept}} if resources else {})
+    return {**task, "source": there(task.get("source"))} | (
+        {"params": {**params, "resources_": kept}} if resources else {}
+    )
 
+# %% ../../nbs/runs/03_pipeline.ipynb #c514a7bf
 def _plain_words(error: BaseException) -> str:
     "What Ploomber says, without its frames; the innermost cause says the most."
     while error.__cause__ is not None: error = error.__cause__
-    lines = [line.strip("- ") for line in str(error).splitlines() if line.strip() and not line.startswith("=")]
-    lines = [line for line in lines if line and "-> MetaProduct" not in line and not line.startswith(("(if you want", "Need help"))]
+    lines = [
+        line.strip("- ") for line in str(error).splitlines() if line.strip() and not line.startswith("=")
+    ]
+    lines = [
+        line
+        for line in lines
+        if line and "-> MetaProduct" not in line and not line.startswith(("(if you want", "Need help"))
+    ]
     last = next((line for line in reversed(lines) if re.match(r"\w+Error: ", line)), None)
     return (last or " ".join(lines[:4]) or repr(error)).split(" To disable this check")[0]
 
+# %% ../../nbs/runs/03_pipeline.ipynb #63c8646e
 def _check_sources(specs: dict[str, TaskSpec]) -> None:
     "Refuse a notebook without a parameters cell: Ploomber would write one into it."
     for spec in specs.values():
-        if spec.source.suffix != ".ipynb" or any("parameters" in c["metadata"].get("tags", []) for c in read_json(spec.source)["cells"]): continue
-        raise SettingsError(f"{spec.source.name} has no cell with the tag `parameters`.\nHint: in JupyterLab, give the tag back to that cell.")
+        if spec.source.suffix != ".ipynb" or any(
+            "parameters" in c["metadata"].get("tags", []) for c in read_json(spec.source)["cells"]
+        ):
+            continue
+        raise SettingsError(
+            f"{spec.source.name} has no cell with the tag `parameters`.\nHint: in JupyterLab, give the tag "
+            "back to that cell."
+        )
 
 # %% ../../nbs/runs/03_pipeline.ipynb #876d2297
 def _cell_error(notebook: Path) -> tuple[int | None, str]:
@@ -253,9 +369,14 @@ def _cell_error(notebook: Path) -> tuple[int | None, str]:
     for number, cell in enumerate(cells, start=1):
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error": return number, f"{output['ename']}: {output['evalue']}"
-    running = [n for n, c in enumerate(cells, start=1) if c["metadata"].get("papermill", {}).get("status") in ("running", "failed")]
+    running = [
+        n
+        for n, c in enumerate(cells, start=1)
+        if c["metadata"].get("papermill", {}).get("status") in ("running", "failed")
+    ]
     return (running[0] if running else None), ""
 
+# %% ../../nbs/runs/03_pipeline.ipynb #598c3b3e
 def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
     "Keep the notebook of a failed task, and say where it is and what its failing cell said."
     from mlfin.charts.report import scrub_notebook
@@ -274,7 +395,10 @@ def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
     while cause is not None: chain.append(cause); cause = cause.__cause__
     if not text: text = system_message(chain[-1]) if isinstance(chain[-1], OSError) else str(chain[-1])
     if any(type(c).__name__ == "DeadKernelError" for c in chain):
-        text = "the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the system's log; `mlfin run` goes on from here."
+        text = (
+            "the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the "
+            "system's log; `mlfin run` goes on from here."
+        )
     elif any(type(c).__name__ == "CellTimeoutError" for c in chain):
         text = f"a cell took longer than task_timeout = {plan.settings.task_timeout} s (settings.ini)."
     where = f" in cell {number}" if number else ""
@@ -285,8 +409,12 @@ def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
 def _name_published(page: Path, experiment: str) -> None:
     "In a page made aside, name the files where they will be published."
     text = page.read_text(encoding="utf-8")
-    with atomic_path(page) as temporary: temporary.write_text(text.replace(f"{_BUILDING}/{experiment}/", f"{Path(experiment).name}/"), encoding="utf-8")
+    with atomic_path(page) as temporary:
+        temporary.write_text(
+            text.replace(f"{_BUILDING}/{experiment}/", f"{Path(experiment).name}/"), encoding="utf-8"
+        )
 
+# %% ../../nbs/runs/03_pipeline.ipynb #943e4e04
 def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     "Execute the stale tasks aside; returns the seconds that each took."
     from mlfin.charts.report import scrub_notebook
@@ -304,21 +432,35 @@ def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     def told(name):
         missing = [p for p, path in plan.aside[name].products.items() if not (root / path).is_file()]
         if missing:
-            raise PipelineError(f"Task `{name}` did not write its product `{missing[0]}` (pipeline.yaml).\nHint: task.write({missing[0]!r}, ...)")
+            raise PipelineError(
+                f"Task `{name}` did not write its product `{missing[0]}` (pipeline.yaml).\nHint: "
+                f"task.write({missing[0]!r}, ...)"
+            )
         scrub_notebook(root / plan.aside[name].products["nb"], root)
         for page in ("nb", "html"): _name_published(root / plan.aside[name].products[page], experiment)
         _check_keys(plan, name)
-        records[name] = {"key": plan.components[name]["key"], "products": product_hashes(plan.aside[name], root), "made": _made(plan, name)}
+        records[name] = {
+            "key": plan.components[name]["key"],
+            "products": product_hashes(plan.aside[name], root),
+            "made": _made(plan, name),
+        }
         write_json(records, state / "run.json")
         share_compiled(plan.code, package_library().package)
         seconds[name], last[0] = time.monotonic() - started.get(name, last[0]), time.monotonic()
         on_event("done", name, {"seconds": seconds[name]})
     for name in dag:
-        dag[name].executor_params = {"progress_bar": False} | ({"execution_timeout": plan.settings.task_timeout} if dag[name].executor == "papermill" else {})
+        dag[name].executor_params = {"progress_bar": False} | (
+            {"execution_timeout": plan.settings.task_timeout} if dag[name].executor == "papermill" else {}
+        )
         dag[name].on_finish = _finisher(finish, name)
     _settle(dag, plan)
     stems = {Path(s.products["nb"]).stem: n for n, s in plan.aside.items()}
-    with _working_in(root), _with_its_code(plan), _watched_steps(state, on_event), _watched_cells(stems, begin):
+    with (
+        _working_in(root),
+        _with_its_code(plan),
+        _watched_steps(state, on_event),
+        _watched_cells(stems, begin),
+    ):
         _build_dag(dag, plan, running, records, on_event)
     return seconds
 
@@ -328,32 +470,57 @@ def _check_keys(plan: Plan, name: str) -> None:
     for path in plan.aside[name].products.values():
         made = product_key(plan.settings.root / path)
         if made and made != plan.components[name]["key"]:
-            raise PipelineError(f"Task `{name}` was made by other code or data than the run began with: something changed while it ran.\n"
-                                "Hint: `mlfin run` again; what is finished is kept.")
+            raise PipelineError(
+                f"Task `{name}` was made by other code or data than the run began with: something changed "
+                "while it ran.\n"
+                "Hint: `mlfin run` again; what is finished is kept."
+            )
 
+# %% ../../nbs/runs/03_pipeline.ipynb #e7b92d66
 def _made(plan: Plan, name: str) -> dict:
     "What a task is made by now: clock, run, code, and the text of its notebook."
-    at, commit = datetime.now(UTC).isoformat(timespec="seconds"), _commit(plan.settings.root, plan.code.folder.name)
-    return {"at": at, "run": plan.run_id, "code": plan.code.code, **commit, "lock": plan.components[name]["lock"],
-            "text": hash_file(plan.aside[name].source)[:16]}
+    at, commit = (
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        _commit(plan.settings.root, plan.code.folder.name),
+    )
+    return {
+        "at": at,
+        "run": plan.run_id,
+        "code": plan.code.code,
+        **commit,
+        "lock": plan.components[name]["lock"],
+        "text": hash_file(plan.aside[name].source)[:16],
+    }
 
+# %% ../../nbs/runs/03_pipeline.ipynb #4ed108fb
 def _settle(dag, plan: Plan) -> None:
-    "Let Ploomber, which looks at whole modules, agree to what the plan takes for fresh; outdated are those whose files were cleared."
+    """Let Ploomber, which looks at whole modules, agree to what the plan takes for fresh; outdated are those
+    whose files were cleared."""
     fresh = [dag[name] for name in dag if name not in plan.stale]
     if not any(task.product._is_outdated() for task in fresh): return
-    for task in fresh: task.product.metadata.update(source_code=str(task.source), params=task.params.to_json_serializable(params_only=True))
+    for task in fresh:
+        task.product.metadata.update(
+            source_code=str(task.source), params=task.params.to_json_serializable(params_only=True)
+        )
 
+# %% ../../nbs/runs/03_pipeline.ipynb #4785b18e
 @contextmanager
 def _with_its_code(plan: Plan) -> Iterator[None]:
-    "Kernels import the snapshot; this process, where it executes notebooks itself, has loaded all that they reach."
+    """Kernels import the snapshot; this process, where it executes notebooks itself, has loaded all that
+    they reach."""
     if plan.question["executor"] != "papermill":
         _load_reached(plan)
         yield
         return
     before, settings = dict(os.environ), plan.settings
     path = os.pathsep.join(filter(None, (str(plan.code.folder), before.get("PYTHONPATH"))))
-    os.environ |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "MLFIN_PLUGINS": ",".join(settings.plugins), "MLFIN_THREADS": str(settings.threads),
-                   "MLFIN_KERAS_BACKEND": settings.keras_backend}
+    os.environ |= {
+        "PYTHONPATH": path,
+        "PYTHONSAFEPATH": "1",
+        "MLFIN_PLUGINS": ",".join(settings.plugins),
+        "MLFIN_THREADS": str(settings.threads),
+        "MLFIN_KERAS_BACKEND": settings.keras_backend,
+    }
     try: yield
     finally:
         os.environ.clear()
@@ -365,6 +532,7 @@ def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
     def on_finish(): finish(name)
     return on_finish
 
+# %% ../../nbs/runs/03_pipeline.ipynb #9a6284ed
 @contextmanager
 def _watched_steps(folder: Path, on_event: _Event) -> Iterator[None]:
     "Report how far long tasks are, as they tell it beside their products."
@@ -381,6 +549,7 @@ def _watched_steps(folder: Path, on_event: _Event) -> Iterator[None]:
         ended.set()
         watcher.join()
 
+# %% ../../nbs/runs/03_pipeline.ipynb #7ec308b5
 def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Event) -> None:
     "Build; a failed task becomes one clear error."
     from ploomber.exceptions import BaseException as PloomberError, DAGBuildError
@@ -391,18 +560,28 @@ def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Ev
         try: dag.build(show_progress=False)
         except MlfinError: raise
         except (PloomberError, DAGBuildError, RuntimeError, OSError) as e:
-            name = running[0] if running else next((n for n in plan.specs if n not in records and n not in plan.published), list(plan.specs)[-1])
+            name = (
+                running[0]
+                if running
+                else next(
+                    (n for n in plan.specs if n not in records and n not in plan.published),
+                    list(plan.specs)[-1],
+                )
+            )
             on_event("failed", name, {})
             raise _keep_failed(plan, name, e) from e
 
 # %% ../../nbs/runs/03_pipeline.ipynb #a9899b1f
 def _at_once(plan: Plan) -> int:
-    "How many tasks may run beside each other: two kernels on two free cores; one in this process, or where there is one GPU for all."
+    """How many tasks may run beside each other: two kernels on two free cores; one in this process, or where
+    there is one GPU for all."""
     if plan.question["executor"] != "papermill" or plan.question["kernel"] == "mlfin-gpu": return 1
     return max(1, min(2, (os.cpu_count() or 1) // plan.settings.threads))
 
+# %% ../../nbs/runs/03_pipeline.ipynb #e0414747
 def _executor(at_once: int, running: list[str]):
-    "Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there; `running` names one that failed."
+    """Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there; `running`
+    names one that failed."""
     from ploomber.constants import TaskStatus
     from ploomber.executors import Serial
 
@@ -421,25 +600,34 @@ def _executor(at_once: int, running: list[str]):
                         reports.append(future.result()[0])
             return reports
 
-    return (Together if at_once > 1 else Serial)(build_in_subprocess=False, catch_exceptions=False, catch_warnings=False)
+    return (Together if at_once > 1 else Serial)(
+        build_in_subprocess=False, catch_exceptions=False, catch_warnings=False
+    )
 
 # %% ../../nbs/runs/03_pipeline.ipynb #7a10c0d9
 @contextmanager
 def _no_kernel_left(busy: dict) -> Iterator[None]:
-    "On Ctrl-C or SIGTERM, end the kernels that this process started: those who wait for them in other threads (`busy`) do not hear it."
-    try: yield
+    """On Ctrl-C or SIGTERM, end the kernels that this process started: those who wait for them in other
+    threads (`busy`) do not hear it."""
+    try:
+        yield
     except KeyboardInterrupt:
         while True:
             for kernel in list(_KERNELS):
                 process = getattr(kernel.provisioner, "process", None)
-                if process is not None: process.kill()
-            if not wait(busy, timeout=0.2).not_done: raise                 # one may have been about to start its kernel
+                if process is not None:
+                    process.kill()
+            if not wait(busy, timeout=0.2).not_done:
+                raise  # one may have been about to start its kernel
 
+# %% ../../nbs/runs/03_pipeline.ipynb #2095ddf2
 def _interrupt(number: int, frame) -> None: raise KeyboardInterrupt
 
+# %% ../../nbs/runs/03_pipeline.ipynb #24c31c21
 @contextmanager
 def _heard() -> Iterator[None]:
-    "SIGTERM is heard as Ctrl-C is, where nobody else listens to it: a kernel could outlive the process that waits for it."
+    """SIGTERM is heard as Ctrl-C is, where nobody else listens to it: a kernel could outlive the process
+    that waits for it."""
     own = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if own: signal.signal(signal.SIGTERM, _interrupt)
     try: yield
@@ -453,19 +641,37 @@ def _git(root: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired): return ""
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
+# %% ../../nbs/runs/03_pipeline.ipynb #3010b60d
 def _when_and_where(plan: Plan, started: datetime, seconds: dict[str, float]) -> dict:
     "What does not enter a run's identity: clock, place, commit, and what each task was made by."
     root, experiment = plan.settings.root, plan.question["experiment"]
-    state, before = read_run(plan.settings.data_dir(f"{_BUILDING}/{experiment}")) or {}, read_run(plan.settings.reports_dir(experiment)) or {}
-    made = {n: (state.get(n) or {}).get("made") or before.get("when", {}).get("made", {}).get(n) for n in plan.specs}
-    cpu = next((line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    state, before = (
+        read_run(plan.settings.data_dir(f"{_BUILDING}/{experiment}")) or {},
+        read_run(plan.settings.reports_dir(experiment)) or {},
+    )
+    made = {
+        n: (state.get(n) or {}).get("made") or before.get("when", {}).get("made", {}).get(n)
+        for n in plan.specs
+    }
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
     return {
-        "started": started.isoformat(timespec="seconds"), "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": {k: round(v, 2) for k, v in seconds.items()}, **_commit(root, plan.code.folder.name), "code": plan.code.code,
-        "made": {n: m for n, m in made.items() if m}, "host": platform.node(), "system": platform.platform(),
-        "cpu": cpu, "python": platform.python_version(), "kernel": plan.question["kernel"],
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": {k: round(v, 2) for k, v in seconds.items()},
+        **_commit(root, plan.code.folder.name),
+        "code": plan.code.code,
+        "made": {n: m for n, m in made.items() if m},
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cpu": cpu,
+        "python": platform.python_version(),
+        "kernel": plan.question["kernel"],
     }
 
+# %% ../../nbs/runs/03_pipeline.ipynb #047b4758
 def _lines(path: str) -> list[str]:
     "Lines of a system file, none where it is absent."
     try: return Path(path).read_text().splitlines()
@@ -475,30 +681,40 @@ def _lines(path: str) -> list[str]:
 _BEGUN = time.time()  # what was saved since then may not be what this process has loaded
 
 def _load_reached(plan: Plan) -> None:
-    "Import what the tasks reach, before anything is saved beside it; raises `PipelineError` where that is too late."
+    """Import what the tasks reach, before anything is saved beside it; raises `PipelineError` where that is
+    too late."""
     names = {m for name in plan.stale for m in plan.components[name]["modules"]}
     library = package_library()
     names |= {s for r in library.declared("registry") if r in names for s in library.siblings(r)}
-    def saved(module): return (library.package / f"{module.partition('.')[2].replace('.', '/')}.py").stat().st_mtime
+
+    def saved(module):
+        return (library.package / f"{module.partition('.')[2].replace('.', '/')}.py").stat().st_mtime
+
     late = [m for m in sorted(names & sys.modules.keys()) if library.has(m) and saved(m) > _BEGUN]
     if late:
-        raise PipelineError(f"{late[0]} was saved after this process began, which may have loaded it before.\n"
-                            "Hint: run again in a new process, or with -p executor=papermill, which starts kernels.")
+        raise PipelineError(
+            f"{late[0]} was saved after this process began, which may have loaded it before.\n"
+            "Hint: run again in a new process, or with -p executor=papermill, which starts kernels."
+        )
     for name in sorted(n for n in names if library.has(n)): import_module(name)
 
+# %% ../../nbs/runs/03_pipeline.ipynb #cf031a28
 _COMMITS: dict[str, dict] = {}
 
 def _commit(root: Path, code: str, anew: bool = False) -> dict:
     "Commit of the project, and a hash of what differs from it, as they were when the code was laid aside."
     if anew or code not in _COMMITS:
         difference = _git(root, "diff", "HEAD")
-        _COMMITS[code] = {"commit": _git(root, "rev-parse", "HEAD") or None, "dirty": hash_json(difference)[:16] if difference else None}
+        _COMMITS[code] = {
+            "commit": _git(root, "rev-parse", "HEAD") or None,
+            "dirty": hash_json(difference)[:16] if difference else None,
+        }
     return _COMMITS[code]
 
 # %% ../../nbs/runs/03_pipeline.ipynb #d6416bd5
 def _keep_run(plan: Plan, record: dict) -> Path:
     "Put the run together under `runs/<run_id>`, linking what an earlier run holds with equal content."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     runs = plan.settings.reports_dir(plan.question["experiment"]) / "runs"
     home, temporary = runs / plan.run_id, runs / f".{plan.run_id}.tmp"
@@ -516,20 +732,27 @@ def _keep_run(plan: Plan, record: dict) -> Path:
             else:
                 with atomic_path(dest) as copy: shutil.copyfile(source, copy)
     write_plotly_js(temporary)
+    write_glossary(temporary)
     write_json(record, temporary / "run.json")
     _make_room(home, record)
     os.replace(temporary, home)
     return home
 
+# %% ../../nbs/runs/03_pipeline.ipynb #ffe4cc5d
 def _make_room(home: Path, record: dict) -> None:
     "Clear the place of a run that was made before: away if it was equal, kept as `<run_id>~n` if it was not."
     if not home.is_dir(): return
     equal = (read_run(home) or {}).get("tasks") == record["tasks"]
-    aside = home.with_name(f".{home.name}.old") if equal else next(p for n in count(1) if not (p := home.with_name(f"{home.name}~{n}")).exists())
+    aside = (
+        home.with_name(f".{home.name}.old")
+        if equal
+        else next(p for n in count(1) if not (p := home.with_name(f"{home.name}~{n}")).exists())
+    )
     shutil.rmtree(home.with_name(f".{home.name}.old"), ignore_errors=True)
     os.replace(home, aside)
     if equal: shutil.rmtree(aside, ignore_errors=True)
 
+# %% ../../nbs/runs/03_pipeline.ipynb #43bb89a0
 def _kept_file(folder: Path, name: str) -> Path:
     "Where a run keeps a file: pages beside run.json, data in `data/`."
     return folder / name if name.endswith((".ipynb", ".html")) else folder / "data" / name
@@ -537,10 +760,13 @@ def _kept_file(folder: Path, name: str) -> Path:
 # %% ../../nbs/runs/03_pipeline.ipynb #b6c80a15
 def _clear_unfinished(plan: Plan) -> None:
     "Take away runs that were not put together to the end."
-    for left in (plan.settings.reports_dir(plan.question["experiment"]) / "runs").glob(".*.tmp"): shutil.rmtree(left, ignore_errors=True)
+    for left in (plan.settings.reports_dir(plan.question["experiment"]) / "runs").glob(".*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
+# %% ../../nbs/runs/03_pipeline.ipynb #ff3580cc
 def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
-    "Take away what tasks left that are no longer among those of the question, such as a model's; its runs keep it."
+    """Take away what tasks left that are no longer among those of the question, such as a model's; its runs
+    keep it."""
     experiment = plan.question["experiment"]
     reports, data = plan.settings.reports_dir(experiment), plan.settings.data_dir(experiment)
     wanted = {plan.settings.root / path for spec in plan.specs.values() for path in spec.products.values()}
@@ -550,34 +776,54 @@ def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
             if path in wanted or not path.is_file() or hash_file(path) != product["hash"]: continue
             for left in (path, _metadata(path)): left.unlink(missing_ok=True)
 
+# %% ../../nbs/runs/03_pipeline.ipynb #2beda38e
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
-    from mlfin.charts.report import write_plotly_js
+    from mlfin.charts.report import write_glossary, write_plotly_js
 
     root, experiment = plan.settings.root, plan.question["experiment"]
     reports = plan.settings.reports_dir(experiment)
-    moves = [(root / path, root / plan.specs[n].products[p]) for n, s in plan.aside.items() if n not in plan.published for p, path in s.products.items()]
+    moves = [
+        (root / path, root / plan.specs[n].products[p])
+        for n, s in plan.aside.items()
+        if n not in plan.published
+        for p, path in s.products.items()
+    ]
     _make_homes(plan)  # what can fail comes first
     for source, dest in moves:
         os.replace(source, dest)
         if _metadata(source).is_file(): os.replace(_metadata(source), _metadata(dest))
     write_plotly_js(reports)
+    write_glossary(reports)
     before = read_run(reports)
     write_json(record, reports / "run.json")
     _clear_unasked(plan, (before or {}).get("tasks", {}))
-    for place in (plan.settings.data_dir, plan.settings.reports_dir): shutil.rmtree(place(f"{_BUILDING}/{experiment}"), ignore_errors=True)
+    for place in (plan.settings.data_dir, plan.settings.reports_dir):
+        shutil.rmtree(place(f"{_BUILDING}/{experiment}"), ignore_errors=True)
     shutil.rmtree(reports / "failed", ignore_errors=True)
 
 # %% ../../nbs/runs/03_pipeline.ipynb #c23ac2db
 def _record(plan: Plan, started: datetime, seconds: dict[str, float], data: dict) -> dict:
     "What run.json says: identity first, then, apart from it, when and where."
     root = plan.settings.root
-    tasks = {n: {"key": plan.components[n]["key"], "components": {k: v for k, v in plan.components[n].items() if k != "key"},
-                 "products": product_hashes(s, root)} for n, s in plan.aside.items()}
-    ledger = next((root / s.products["significance"] for s in plan.aside.values() if "significance" in s.products), None)
+    tasks = {
+        n: {
+            "key": plan.components[n]["key"],
+            "components": {k: v for k, v in plan.components[n].items() if k != "key"},
+            "products": product_hashes(s, root),
+        }
+        for n, s in plan.aside.items()
+    }
+    ledger = next(
+        (root / s.products["significance"] for s in plan.aside.values() if "significance" in s.products), None
+    )
     return {
-        "run_id": plan.run_id, "experiment": plan.question["experiment"], "profile": plan.settings.profile, "parameters": plan.question,
-        "tasks": tasks, "ledger": read_json(ledger).get("ledger") if ledger else None,
+        "run_id": plan.run_id,
+        "experiment": plan.question["experiment"],
+        "profile": plan.settings.profile,
+        "parameters": plan.question,
+        "tasks": tasks,
+        "ledger": read_json(ledger).get("ledger") if ledger else None,
         "when": _when_and_where(plan, started, seconds) | {k: v for k, v in data.items() if v is not None},
     }
 
@@ -590,38 +836,60 @@ class RunResult:
     executed: tuple[str, ...]   # tasks that ran now
     seconds: dict[str, float]   # of those
 
+# %% ../../nbs/runs/03_pipeline.ipynb #641cd152
 def _refuse_impossible(question: dict, settings: Settings) -> None:
     "Refuse, before a kernel starts, what no kernel can answer."
     check_question(question, settings, read_yaml(settings.root / "env.yaml"))
     check_files(question, settings)
 
-def run(question: dict,                             # every parameter: `read_question`
-        settings: Settings,                         # the profile: `load_settings`
-        force: bool = False,                        # run everything, fresh or not
-        on_event: _Event = lambda kind, task, details: None, # told of tasks and cells as they go
-        locked: bool = False,                       # True: the caller has `experiment_lock`
-        **noted,                                    # what else the run's record says of its data: brought, window, asked
-       ) -> RunResult:                                 # what was done
-    "Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its name."
+# %% ../../nbs/runs/03_pipeline.ipynb #d8b0c6b5
+def run(
+    question: dict,  # every parameter: `read_question`
+    settings: Settings,  # the profile: `load_settings`
+    force: bool = False,  # run everything, fresh or not
+    on_event: _Event = lambda kind, task, details: None,  # told of tasks and cells as they go
+    locked: bool = False,  # True: the caller has `experiment_lock`
+    **noted,  # what else the run's record says of its data: brought, window, asked
+) -> RunResult:  # what was done
+    """Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its
+    name.
+
+    `noted` is what else the run's record says of its data: brought, window, asked.
+    """
     check_experiment(question["experiment"], settings)
     os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
     quiet_environment(settings)
     if needs_ingest(question, settings): _refuse_impossible(question, settings)
-    question, brought = bring_in(question, settings, lambda symbol, timeframe, rows, last: on_event("rows", symbol, {"rows": rows, "last": last}))
+    question, brought = bring_in(
+        question,
+        settings,
+        lambda symbol, timeframe, rows, last: on_event("rows", symbol, {"rows": rows, "last": last}),
+    )
     plan = make_plan(question, settings, force)
     home = settings.reports_dir(question["experiment"]) / "runs" / plan.run_id
-    if not plan.stale and not plan.resumed and (home / "run.json").is_file(): return RunResult(plan.run_id, home, (), {})
+    if not plan.stale and not plan.resumed and (home / "run.json").is_file():
+        return RunResult(plan.run_id, home, (), {})
     _refuse_impossible(question, settings)
     on_event("begin", "", {"run": plan.run_id, "tasks": plan.stale})
     return _run_now(question, settings, force, on_event, {"brought": brought, **noted}, locked)
 
 # %% ../../nbs/runs/03_pipeline.ipynb #396f9086
-def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event, noted: dict | None = None, locked: bool = False) -> RunResult:
+def _run_now(
+    question: dict,
+    settings: Settings,
+    force: bool,
+    on_event: _Event,
+    noted: dict | None = None,
+    locked: bool = False,
+) -> RunResult:
     "Build, keep and publish, while no other process does the same."
     started = datetime.now(UTC)
     texts = project_sources(settings.root, read_pipeline(settings.root, question), settings)
-    with (nullcontext() if locked else experiment_lock(settings, question["experiment"]), pinned(question, settings) as version,
-          snapshot_code(package_library().package, settings.root, texts) as code):
+    with (
+        nullcontext() if locked else experiment_lock(settings, question["experiment"]),
+        pinned(question, settings) as version,
+        snapshot_code(package_library().package, settings.root, texts) as code,
+    ):
         (own := settings.root / ".mlfin" / "cache" / "ipython").mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("IPYTHONDIR", str(own))  # no one's own start-up files and history
         plan = make_plan(question, settings, force, code)
@@ -629,7 +897,8 @@ def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event, 
         _furnish(plan)
         seconds = _build(plan, on_event)
         record = _record(plan, started, seconds, {"store_version": version, **(noted or {})})
-        try: home = _keep_run(plan, record)
+        try:
+            home = _keep_run(plan, record)
         except BaseException:
             _clear_unfinished(plan)
             raise
@@ -637,24 +906,41 @@ def _run_now(question: dict, settings: Settings, force: bool, on_event: _Event, 
     return RunResult(plan.run_id, home, tuple(seconds), seconds)
 
 # %% ../../nbs/runs/03_pipeline.ipynb #5a2c7e12
-def describe_tasks(plan: Plan, # `make_plan`
-                   ) -> list[dict[str, Any]]: # one a task: task, state, why it would run, and what made it: at, run, code, commit, dirty, lock
+def describe_tasks(
+    plan: Plan,  # `make_plan`
+) -> list[
+    dict[str, Any]
+]:  # one a task: task, state, why it would run, and what made it: at, run, code, commit, dirty, lock
     "What each task of a plan was made by, and why it would run again."
     reports = plan.settings.reports_dir(plan.question["experiment"])
     record = read_run(reports) or {}
     left = read_run(plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}")) or {}
     found = []
     for name in plan.specs:
-        state = "fresh" if name in plan.published else "finished, not yet published" if name in plan.resumed else "stale"
+        state = "stale"
+        if name in plan.published: state = "fresh"
+        elif name in plan.resumed: state = "finished, not yet published"
         old, parts, why = record.get("tasks", {}).get(name), plan.components[name], ""
         if state == "stale" and not old: why = "never ran"
         elif state == "stale":
             kept = "upstream changed" if old["key"] != parts["key"] else "its products changed or are gone"
             why = "; ".join(differences(old["components"], parts)) or kept
-        made = left[name].get("made") if name in plan.resumed else record.get("when", {}).get("made", {}).get(name)
+        made = (
+            left[name].get("made")
+            if name in plan.resumed
+            else record.get("when", {}).get("made", {}).get(name)
+        )
         if made and state != "stale" and made.pop("text") != hash_file(plan.specs[name].source)[:16]:
             why = "the text of its notebook changed, which its page shows when it runs next"
-        found.append({"task": name, "state": state, "why": why, **dict.fromkeys(("at", "run", "code", "commit", "dirty", "lock")), **(made or {})})
+        found.append(
+            {
+                "task": name,
+                "state": state,
+                "why": why,
+                **dict.fromkeys(("at", "run", "code", "commit", "dirty", "lock")),
+                **(made or {}),
+            }
+        )
     return found
 
 # %% ../../nbs/runs/03_pipeline.ipynb #5fb39124
@@ -662,17 +948,39 @@ def find_run(name: str,       # a run id (or its beginning), "latest", or the pa
              settings: Settings, # where to look
              experiment: str | None = None, # only there; every experiment of every profile by default
             ) -> Path:        # folder of the run
-    "The folder of a run."
+    """The folder of a run.
+
+    Raises `ParameterError` where no run has that name, or several begin with it.
+    """
     if (Path(name) / "run.json").is_file(): return Path(name).resolve()
     pattern = f"{settings.profile}/{experiment}/runs/*/run.json" if experiment else "*/*/runs/*/run.json"
-    found = {p.parent.name: p.parent for p in sorted((settings.root / "reports").glob(pattern)) if not p.parent.name.startswith(".")}
+    found = {
+        p.parent.name: p.parent
+        for p in sorted((settings.root / "reports").glob(pattern))
+        if not p.parent.name.startswith(".")
+    }
     if name == "latest":
         latest = read_run(settings.reports_dir(experiment or "default"))
-        if latest and (folder := settings.reports_dir(experiment or "default") / "runs" / latest["run_id"]).is_dir(): return folder
-    matches = [found[name]] if name in found else [f for run, f in found.items() if run.startswith(name) and "~" not in run]
+        if (
+            latest
+            and (folder := settings.reports_dir(experiment or "default") / "runs" / latest["run_id"]).is_dir()
+        ):
+            return folder
+    matches = (
+        [found[name]]
+        if name in found
+        else [f for run, f in found.items() if run.startswith(name) and "~" not in run]
+    )
     if len(matches) == 1: return matches[0]
-    if len(matches) > 1: raise ParameterError(must_be("run", "the beginning of one run's id", name, hint=", ".join(m.name for m in matches)))
-    if not found: raise ParameterError(f"No run has been kept yet under {settings.root.name}/reports.\nHint: `mlfin run` makes the first one.")
+    if len(matches) > 1:
+        raise ParameterError(
+            must_be("run", "the beginning of one run's id", name, hint=", ".join(m.name for m in matches))
+        )
+    if not found:
+        raise ParameterError(
+            f"No run has been kept yet under {settings.root.name}/reports.\nHint: `mlfin run` makes the "
+            "first one."
+        )
     raise ParameterError(unknown("run", name, found))
 
 # %% ../../nbs/runs/03_pipeline.ipynb #1530244e
@@ -683,23 +991,34 @@ def what_changed(record: dict,        # run.json
     from mlfin.core.provenance import differences
 
     question = portable_question(record, settings)
-    with pinned(question, settings, record.get("when", {}).get("store_version")): now = pipeline_components(read_pipeline(settings.root, question), settings)
-    found, label = {}, record["parameters"].get("label") # before there were several labels, no task's name had one
-    then = {f"{name}-{label}" if label and name.startswith("train-") else name: task for name, task in record["tasks"].items()}
+    with pinned(question, settings, record.get("when", {}).get("store_version")):
+        now = pipeline_components(read_pipeline(settings.root, question), settings)
+    found, label = (
+        {},
+        record["parameters"].get("label"),
+    )  # before there were several labels, no task's name had one
+    then = {
+        f"{name}-{label}" if label and name.startswith("train-") else name: task
+        for name, task in record["tasks"].items()
+    }
     for name in sorted(then.keys() | now.keys()):
-        if name not in now or name not in then: found[name] = ["task is gone" if name not in now else "task is new"]
+        if name not in now or name not in then:
+            found[name] = ["task is gone" if name not in now else "task is new"]
         elif lines := differences(then[name]["components"], now[name]): found[name] = lines
     return found
 
+# %% ../../nbs/runs/03_pipeline.ipynb #13e09318
 def portable_question(record: dict,       # run.json
                       settings: Settings, # the profile
-                      ) -> dict:          # every parameter
-    "A run's parameters with what `env.yaml` has gained since, and what names a place settled here: a file is found by its content."
+                      ) -> dict:  # every parameter
+    """A run's parameters with what `env.yaml` has gained since, and what names a place settled here: a file
+    is found by its content."""
     from mlfin.runs.window import last_question
 
     asked = last_question(record, settings)
     known = {parts["components"]["data"].get("path") for parts in record["tasks"].values()} - {None}
-    if known and isinstance(asked.get("path"), str): asked["path"] = find_content(asked["path"], known.pop(), settings.root)
+    if known and isinstance(asked.get("path"), str):
+        asked["path"] = find_content(asked["path"], known.pop(), settings.root)
     return asked
 
 # %% ../../nbs/runs/03_pipeline.ipynb #9462a84b
@@ -707,8 +1026,9 @@ _PAGES = (".ipynb", ".html")  # what is read, not computed with
 
 def compare_products(one: Path, # a product's file
                      two: Path, # the same product of another run
-                    ) -> str:   # "equal", "within 1e-6" or "differs"; of a page, "equal" or "text differs"
-    "Compare two products: by bytes, then number by number; a page holds no number that a product does not hold."
+                    ) -> str:  # "equal", "within 1e-6" or "differs"; of a page, "equal" or "text differs"
+    """Compare two products: by bytes, then number by number; a page holds no number that a product does not
+    hold."""
     if hash_file(one) == hash_file(two): return "equal"
     if one.suffix in _PAGES: return "text differs"
     if one.suffix == ".parquet": a, b = read_parquet(one), read_parquet(two)
@@ -723,20 +1043,26 @@ def compare_products(one: Path, # a product's file
         elif not a[name].equals(b[name]): return "differs"
     return "within 1e-6"
 
+# %% ../../nbs/runs/03_pipeline.ipynb #956f352f
 def _ledger_hash(path: Path) -> list:
     "Content of a snapshot of the ledger, without the times at which trials were first seen."
     from mlfin.core.trials import open_ledger
     ledger = open_ledger(path)
     return [(name, ledger.snapshot(name)) for name in ledger.experiments()]
 
+# %% ../../nbs/runs/03_pipeline.ipynb #e772a18f
 def _flat_frame(value: Any):
     "A JSON value as a frame of one row, its nested keys and places in lists joined by dots."
     import pandas as pd
     def leaves(v, name):
         if isinstance(v, (dict, list)) and v:
-            for k, inner in (v.items() if isinstance(v, dict) else enumerate(v)): yield from leaves(inner, f"{name}.{k}")
+            for k, inner in v.items() if isinstance(v, dict) else enumerate(v):
+                yield from leaves(inner, f"{name}.{k}")
         else: yield name, float(v) if isinstance(v, int) and not isinstance(v, bool) else v
-    return pd.DataFrame({name: [v] for name, v in leaves({k: v for k, v in value.items() if k != "task_key"}, "")})
+
+    return pd.DataFrame(
+        {name: [v] for name, v in leaves({k: v for k, v in value.items() if k != "task_key"}, "")}
+    )
 
 # %% ../../nbs/runs/03_pipeline.ipynb #92408956
 def reproduce(folder: Path,         # of the run: `find_run`
@@ -749,12 +1075,20 @@ def reproduce(folder: Path,         # of the run: `find_run`
     name = f".reproduce-{record['run_id']}"
     scratch, pages = settings.data_dir(name), settings.reports_dir(name)
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
-    aside = settings.model_copy(update={"store": str(scratch / "lake"), "mlflow": f"sqlite:///{scratch / 'mlflow.db'}",
-                                        "artifacts": str(scratch / "artifacts"), "ledger": scratch / "trials.sqlite"})
+    aside = settings.model_copy(
+        update={
+            "store": str(scratch / "lake"),
+            "mlflow": f"sqlite:///{scratch / 'mlflow.db'}",
+            "artifacts": str(scratch / "artifacts"),
+            "ledger": scratch / "trials.sqlite",
+        }
+    )
     scratch.mkdir(parents=True)
     snapshot = folder / "data" / "trials.sqlite"
     if snapshot.is_file(): shutil.copyfile(snapshot, aside.ledger)
-    question = {**portable_question(record, settings), "experiment": f"{name}/{record['experiment']}"} | ({"kernel": kernel} if kernel else {})
+    question = {**portable_question(record, settings), "experiment": f"{name}/{record['experiment']}"} | (
+        {"kernel": kernel} if kernel else {}
+    )
     _lay_facts(folder / "data" / "facts.parquet", aside)
     lay_bars(record, settings, aside)
     try:
@@ -762,21 +1096,30 @@ def reproduce(folder: Path,         # of the run: `find_run`
     except KeyboardInterrupt:
         for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
         raise
-    compared = {t: {p: compare_products(_kept_file(folder, f["file"]), _made_file(made.folder, f["file"], record)) for p, f in parts["products"].items()}
-                for t, parts in record["tasks"].items()}
+    compared = {
+        t: {
+            p: compare_products(_kept_file(folder, f["file"]), _made_file(made.folder, f["file"], record))
+            for p, f in parts["products"].items()
+        }
+        for t, parts in record["tasks"].items()
+    }
     for place in (scratch, pages): shutil.rmtree(place, ignore_errors=True)
     return compared
 
 # %% ../../nbs/runs/03_pipeline.ipynb #731c5c64
-def reproduction_verdict(compared: dict[str, dict[str, str]], # from `reproduce`
-                        ) -> tuple[bool, str]:               # (whether every data product is equal, or within 1e-6; a sentence)
+def reproduction_verdict(
+    compared: dict[str, dict[str, str]],  # from `reproduce`
+) -> tuple[bool, str]:  # (whether every data product is equal, or within 1e-6; a sentence)
     "What products say of a run that was made again: data decide, pages do not."
     words = [w for products in compared.values() for w in products.values()]
     if n := words.count("differs"): return False, f"differs: {n} of {len(words)} products"
     data = "within 1e-6" if "within 1e-6" in words else "equal"
     n = words.count("text differs")
-    return True, data if not n else f"{data}: every data product; only text of {n} {'page' if n == 1 else 'pages'} differs"
+    if not n: return True, data
+    pages = "page" if n == 1 else "pages"
+    return True, f"{data}: every data product; only text of {n} {pages} differs"
 
+# %% ../../nbs/runs/03_pipeline.ipynb #71afd17a
 def _lay_facts(kept: Path, settings: Settings) -> None:
     "Give a store the facts that a run read: they are not in its source."
     if not kept.is_file() or not len(facts := read_parquet(kept)): return
@@ -784,19 +1127,25 @@ def _lay_facts(kept: Path, settings: Settings) -> None:
     from mlfin.warehouse.opening import open_store
     open_store(settings).write_facts(as_facts(facts, forecasts=True))
 
+# %% ../../nbs/runs/03_pipeline.ipynb #1e3d8e21
 @contextmanager
 def _overriding(settings: Settings) -> Iterator[None]:
     "Hand a profile's places to kernels through the environment."
     before = dict(os.environ)
-    os.environ |= {f"MLFIN_{k.upper()}": str(getattr(settings, k)) for k in ("root", "profile", "store", "mlflow", "artifacts", "ledger")}
+    os.environ |= {
+        f"MLFIN_{k.upper()}": str(getattr(settings, k))
+        for k in ("root", "profile", "store", "mlflow", "artifacts", "ledger")
+    }
     quiet_environment(settings)
     try: yield
     finally:
         os.environ.clear()
         os.environ.update(before)
 
+# %% ../../nbs/runs/03_pipeline.ipynb #78efa8d0
 def _made_file(folder: Path, name: str, record: dict) -> Path:
-    "Where a run keeps a file; a training's from before there were several labels, by the name that it has now."
+    """Where a run keeps a file; a training's from before there were several labels, by the name that it has
+    now."""
     path, label = _kept_file(folder, name), record["parameters"].get("label")
     if path.is_file() or not label: return path
     return path.with_name(f"{path.stem}_{label}{path.suffix}")

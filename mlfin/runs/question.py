@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'MOST', 'check_symbol', 'parse_assignment', 'read_question', 'parse_typed_time', 'check_experiment',
-           'check_question', 'check_files', 'choose_kernel', 'check_kernel']
+           'check_files', 'check_question', 'choose_kernel', 'check_kernel']
 
 # %% ../../nbs/runs/01_question.ipynb #33e13e76
 import math
@@ -24,99 +24,213 @@ from ..core.settings import Settings
 from ..ingest.pinned_bars import BUILTIN, FILES, needs_ingest, kept_calendar, with_zone
 
 # %% ../../nbs/runs/01_question.ipynb #c716902e
-LARGEST = {"folds": 1_000, "embargo": 100_000, "tune": 10_000, "seed": 2**32 - 1, "jobs": 256, "min_hold": 100_000, "vol_lookback": 100_000,
-           "delay": 10_000, "leverage": 1_000, "take_profit": 1_000} # of a number in a question
+LARGEST = {
+    "folds": 1_000,
+    "embargo": 100_000,
+    "tune": 10_000,
+    "seed": 2**32 - 1,
+    "jobs": 256,
+    "min_hold": 100_000,
+    "vol_lookback": 100_000,
+    "delay": 10_000,
+    "leverage": 1_000,
+    "take_profit": 1_000,
+}  # of a number in a question
 MOST = {"symbols": 10_000, "features": 1_000, "labels": 20, "models": 100} # names in a list of a question
 _TRAININGS = 500 # models times labels, at most
 
+# %% ../../nbs/runs/01_question.ipynb #deafc1ba
 def check_symbol(name: str,             # as the source writes it: IBM, BTC/USDT, ^GSPC, EURUSD.m
                  field: str = "symbols", # what is given, as the user knows it
                  ) -> str:              # the same
-    "Refuse a symbol that is no name, or that reads like a path."
+    """Refuse a symbol that is no name, or that reads like a path.
+
+    Raises `ParameterError` for a `name` that is empty, longer than 64 characters, or reads like a path.
+    """
     fits = isinstance(name, str) and 0 < len(name) <= 64 and name.isprintable() and name == name.strip()
-    if not fits or name.startswith(("~", "-")) or set("\\{}*?") & set(name) or {"", ".", ".."} & set(name.split("/")):
-        raise ParameterError(must_be(field, "names of 1 to 64 characters, none of which reads like a path", name))
+    if (
+        not fits
+        or name.startswith(("~", "-"))
+        or set("\\{}*?") & set(name)
+        or {"", ".", ".."} & set(name.split("/"))
+    ):
+        raise ParameterError(
+            must_be(field, "names of 1 to 64 characters, none of which reads like a path", name)
+        )
     return name
 
+# %% ../../nbs/runs/01_question.ipynb #63f45cbe
 def _check_values(question: dict) -> None:
     "Refuse what is too much of anything, and what is no number."
     for key, value in question.items():
         if isinstance(value, list) and len(value) > (most := MOST.get(key, 1_000)):
             raise ParameterError(must_be(key, f"a list of at most {most:,}", f"{len(value):,}"))
         for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, str) and (len(one) > 1_024 or "\0" in one): raise ParameterError(must_be(key, "a text of at most 1,024 characters", one))
+            if isinstance(one, str) and (len(one) > 1_024 or "\0" in one):
+                raise ParameterError(must_be(key, "a text of at most 1,024 characters", one))
             if isinstance(one, bool) or not isinstance(one, (int, float)): continue
             if not math.isfinite(one): raise ParameterError(must_be(key, "a finite number", one))
-            if abs(one) > (most := LARGEST.get(key, 1e15)): raise ParameterError(must_be(key, f"at most {most:,}", one))
+            if abs(one) > (most := LARGEST.get(key, 1e15)):
+                raise ParameterError(must_be(key, f"at most {most:,}", one))
 
 # %% ../../nbs/runs/01_question.ipynb #182ccb93
 def parse_assignment(text: str, # "key=value", the value in YAML
                     ) -> tuple[str, Any]: # key and typed value
-    "One `-p key=value`."
+    """One `-p key=value`.
+
+    Raises `ParameterError` where there is no key, or the value is no YAML.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ParameterError(must_be("-p", "key=value", text, hint="for example -p label=fwd_ret_10 or -p symbols=[IBM,MSFT]"))
-    try: parsed = yaml.safe_load(value)
-    except yaml.YAMLError: raise ParameterError(must_be(key.strip(), "a YAML value", value, "-p", "close what is open: [A,B], 'text'")) from None
+        raise ParameterError(
+            must_be("-p", "key=value", text, hint="for example -p label=fwd_ret_10 or -p symbols=[IBM,MSFT]")
+        )
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParameterError(
+            must_be(key.strip(), "a YAML value", value, "-p", "close what is open: [A,B], 'text'")
+        ) from None
     return key.strip(), parsed.isoformat() if hasattr(parsed, "isoformat") else parsed
 
 # %% ../../nbs/runs/01_question.ipynb #56c7da5c
-_OPTIONAL = ("start", "end", "symbols", "facts", "tz",  # null means: all there is, and of a zone what the store keeps
-             "threshold", "vol_target", "max_weight", "stop_loss", "take_profit", "trailing_stop", "participation")  # and here: none, or settled later
+_OPTIONAL = (
+    "start",
+    "end",
+    "symbols",
+    "facts",
+    "tz",  # null means: all there is, and of a zone what the store keeps
+    "threshold",
+    "vol_target",
+    "max_weight",
+    "stop_loss",
+    "take_profit",
+    "trailing_stop",
+    "participation",
+)  # and here: none, or settled later
 
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
-    if value is None and key not in _OPTIONAL: raise ParameterError(must_be(key, "given", None, where, "leave it out to keep env.yaml's, or give a value."))
+    if value is None and key not in _OPTIONAL:
+        raise ParameterError(
+            must_be(key, "given", None, where, "leave it out to keep env.yaml's, or give a value.")
+        )
     for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, int) and abs(one) > 10**18: raise ParameterError(must_be(key, "a number below 10^18", f"one of {one.bit_length():,} bits", where))
+        if isinstance(one, int) and abs(one) > 10**18:
+            raise ParameterError(
+                must_be(key, "a number below 10^18", f"one of {one.bit_length():,} bits", where)
+            )
     if default is None or value is None: return value
-    if isinstance(default, dict): raise ParameterError(must_be(key, "left as env.yaml has it", value, where, "name lists there, or register them."))
-    if isinstance(default, bool) or isinstance(value, bool): fits = isinstance(value, bool) and isinstance(default, bool)
-    elif isinstance(default, float): fits, value = isinstance(value, (int, float)), float(value) if isinstance(value, int) else value
+    if isinstance(default, dict):
+        raise ParameterError(
+            must_be(key, "left as env.yaml has it", value, where, "name lists there, or register them.")
+        )
+    if isinstance(default, bool) or isinstance(value, bool):
+        fits = isinstance(value, bool) and isinstance(default, bool)
+    elif isinstance(default, float):
+        fits, value = isinstance(value, (int, float)), float(value) if isinstance(value, int) else value
     elif isinstance(default, str) and isinstance(value, (int, float)): fits, value = True, str(value)
     else: fits = isinstance(value, type(default))
     if isinstance(default, list) and fits:
         odd = [v for v in value if default and isinstance(default[0], str) and not isinstance(v, str)]
-        if odd: raise ParameterError(must_be(key, "a list of texts", value, where, f"YAML reads {odd[0]!r} there; put it in quotes: -p {key}=\"['...']\"."))
+        if odd:
+            raise ParameterError(
+                must_be(
+                    key,
+                    "a list of texts",
+                    value,
+                    where,
+                    f"YAML reads {odd[0]!r} there; put it in quotes: -p {key}=\"['...']\".",
+                )
+            )
         fits = bool(value)
     if fits: return value
-    kind = {list: "a list with something in it", bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(default)]
-    example = {list: f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"}.get(type(default), f"{key}={default}")
+    kind = {
+        list: "a list with something in it",
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+    }[type(default)]
+    example = f"{key}={default}"
+    if type(default) is list: example = f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"
     raise ParameterError(must_be(key, kind, value, where, f"for example -p {example}"))
 
 # %% ../../nbs/runs/01_question.ipynb #b420c956
 _FROM_FILES = (*FILES, "rest") # sources whose path is one on the disk
 
-_READ = ("profile", "experiment", "executor", "kernel", "source", "path", "symbols", "timeframe", "start", "end", "tz", "calendar", "adjust",
-         "features", "feature_sets", "facts", "labels", "label", "task", "models", "cash") # what is read also where no task takes it
-_ALSO = {"timezone": "tz", "time_zone": "tz", "interval": "timeframe"}       # what other programs call a parameter
+_READ = (
+    "profile",
+    "experiment",
+    "executor",
+    "kernel",
+    "source",
+    "path",
+    "symbols",
+    "timeframe",
+    "start",
+    "end",
+    "tz",
+    "calendar",
+    "adjust",
+    "features",
+    "feature_sets",
+    "facts",
+    "labels",
+    "label",
+    "task",
+    "models",
+    "cash",
+)  # what is read also where no task takes it
+_ALSO = {"timezone": "tz", "time_zone": "tz", "interval": "timeframe"}  # what other programs call a parameter
 
+# %% ../../nbs/runs/01_question.ipynb #4a3b3243
 def _no_parameter(key: str, known: Iterable[str], where: str) -> str:
     "The message for a parameter that there is not."
     if _ALSO.get(key) not in (known := set(known)): return unknown("parameter", key, known, where)
     return must_be("parameter", "a known name", key, where, f"did you mean `{_ALSO[key]}`?")
 
 def _check_keys(root: Path, question: dict) -> None:
-    "Refuse an `env.yaml` without a key that `pipeline.yaml` asks for, or with one that nothing asks for: it may stand there misspelled."
+    """Refuse an `env.yaml` without a key that `pipeline.yaml` asks for, or with one that nothing asks for:
+    it may stand there misspelled."""
     path = root / "pipeline.yaml"
-    try: text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    except (OSError, UnicodeDecodeError): return                           # who reads the pipeline says what is wrong with it
-    wanted, taken = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", text)), set(re.findall(r"(?m)(?:^|[\s{,])[\"']?(\w+)[\"']?:", text))
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError):
+        return  # who reads the pipeline says what is wrong with it
+    wanted, taken = (
+        set(re.findall(r"\{\{\s*(\w+)\s*\}\}", text)),
+        set(re.findall(r"(?m)(?:^|[\s{,])[\"']?(\w+)[\"']?:", text)),
+    )
     for name in sorted(wanted - set(question)):
-        if (odd := nearest(name, set(question) - wanted)) in taken and odd is not None: return # a task takes it: the pipeline's placeholder is misspelled
+        if (odd := nearest(name, set(question) - wanted)) in taken and odd is not None:
+            return  # a task takes it: the pipeline's placeholder is misspelled
         if odd: raise ParameterError(unknown("parameter", odd, [name], "env.yaml"))
-        raise ParameterError(must_be(name, "given", None, "env.yaml", "pipeline.yaml asks for it; `git diff env.yaml` shows what became of it."))
+        raise ParameterError(
+            must_be(
+                name,
+                "given",
+                None,
+                "env.yaml",
+                "pipeline.yaml asks for it; `git diff env.yaml` shows what became of it.",
+            )
+        )
     for name in set(question) - wanted - taken - set(_READ) if wanted else ():
         raise ParameterError(_no_parameter(name, {*wanted, *_READ}, "env.yaml"))
 
+# %% ../../nbs/runs/01_question.ipynb #7916f4ce
 def _address(question: dict, default: dict) -> None:
-    "Part an address such as `ccxt:binance` into source and path; a source that is no file has no file's path."
+    """Part an address such as `ccxt:binance` into source and path; a source that is no file has no file's
+    path."""
     name, colon, rest = str(source := question["source"]).partition(":")
     if source in ("builtin", "store", *_FROM_FILES): return
     given = question["path"] != default["path"] or source == default["source"]
     if colon and question["path"] not in (default["path"], None):
-        raise ParameterError(must_be("path", "left out, because the source says it", question["path"], f"source={source}"))
-    question |= {"source": name, "path": rest if colon else question["path"] if given else None}
+        raise ParameterError(
+            must_be("path", "left out, because the source says it", question["path"], f"source={source}")
+        )
+    path = question["path"] if given else None
+    question |= {"source": name, "path": rest if colon else path}
 
 # %% ../../nbs/runs/01_question.ipynb #ask4600
 def read_question(root: Path,                         # the project's folder
@@ -124,11 +238,21 @@ def read_question(root: Path,                         # the project's folder
         files: tuple[Path, ...] = (),       # YAML files of parameters, applied in order
         **fixed: Any,                       # parameters that have options of their own; None leaves them
        ) -> dict[str, Any]:                 # every parameter of the question
-    "The question: `env.yaml`, then files, then assignments, then options."
-    question, given = with_labels(read_yaml(root / "env.yaml"), "env.yaml"), [parse_assignment(a) for a in assignments]
+    """The question: `env.yaml`, then files, then assignments, then options.
+
+    `fixed` are parameters that have options of their own. Raises `ParameterError` for an unknown
+    parameter, or a value of the wrong kind.
+    """
+    question, given = (
+        with_labels(read_yaml(root / "env.yaml"), "env.yaml"),
+        [parse_assignment(a) for a in assignments],
+    )
     _check_keys(root, question)
     with_labels(dict(given), "-p")
-    layers = [("env.yaml", {k: v for k, v in question.items() if v is None}), *((f.name, with_labels(read_yaml(f), f.name)) for f in files)]
+    layers = [
+        ("env.yaml", {k: v for k, v in question.items() if v is None}),
+        *((f.name, with_labels(read_yaml(f), f.name)) for f in files),
+    ]
     layers += [("-p", with_labels(dict([pair]), "-p")) for pair in given]
     layers += [("option", {k: v for k, v in fixed.items() if v is not None})]
     defaults = dict(question)
@@ -136,7 +260,9 @@ def read_question(root: Path,                         # the project's folder
         for key, value in layer.items():
             if key not in defaults: raise ParameterError(_no_parameter(key, [*defaults, "label"], where))
             if key == "profile" and value != fixed.get(key, value):
-                raise ParameterError(must_be(key, "chosen by --profile or MLFIN_PROFILE", value, where, f"--profile {value}"))
+                raise ParameterError(
+                    must_be(key, "chosen by --profile or MLFIN_PROFILE", value, where, f"--profile {value}")
+                )
             question[key] = _same_kind(key, value, defaults[key], where)
     if "source" in question: _address(question, defaults)
     _check_values(question)
@@ -147,26 +273,48 @@ def parse_typed_time(field: str,          # what is given, as the user knows it:
                  value: str | None,   # a date or a time; None: not given
                  end: bool = False,   # True: a date means the end of that day
                  ):                   # a UTC timestamp; None where nothing is given
-    "A moment that somebody typed."
+    """A moment that somebody typed.
+
+    Raises `ParameterError` for what is no date or time.
+    """
     if value is None: return None
     import pandas as pd
 
     from mlfin.market.bars import moment
     try: at = pd.NaT if pd.isna(pd.Timestamp(value)) else moment(value, end)
     except (ValueError, TypeError, OverflowError, DataError): at = pd.NaT
-    if at is pd.NaT: raise ParameterError(must_be(field, "a date or a time, like 2013-03-01 or '2013-03-01 14:30'", value))
+    if at is pd.NaT:
+        raise ParameterError(must_be(field, "a date or a time, like 2013-03-01 or '2013-03-01 14:30'", value))
     return at
 
 # %% ../../nbs/runs/01_question.ipynb #5e03dbfd
-def check_experiment(name: str, # of the experiment
-                     settings: Settings | None = None, # the profile: its store and artifacts have their names already
-                    ) -> None:
-    "Refuse a name that would lead out of its folder, or into another's."
-    if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w-]{0,99}", name):
-        raise ParameterError(must_be("experiment", "a plain folder name", name, hint="letters, digits, - and _"))
-    if settings and str(settings.data_dir(name)) in (settings.store, settings.artifacts, str(settings.data_dir("logs"))):
-        raise ParameterError(must_be("experiment", "a name that is not the store's, the artifacts' or the logs'", name, hint="another name."))
+def check_experiment(
+    name: str,  # of the experiment
+    settings: Settings | None = None,  # the profile: its store and artifacts have their names already
+) -> None:
+    """Refuse a name that would lead out of its folder, or into another's.
 
+    Raises `ParameterError` for a name that is not a plain folder name, or is taken by the store.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w-]{0,99}", name):
+        raise ParameterError(
+            must_be("experiment", "a plain folder name", name, hint="letters, digits, - and _")
+        )
+    if settings and str(settings.data_dir(name)) in (
+        settings.store,
+        settings.artifacts,
+        str(settings.data_dir("logs")),
+    ):
+        raise ParameterError(
+            must_be(
+                "experiment",
+                "a name that is not the store's, the artifacts' or the logs'",
+                name,
+                hint="another name.",
+            )
+        )
+
+# %% ../../nbs/runs/01_question.ipynb #fa34c85e
 def _recipe(question: dict):
     "How models are trained, if the question says so."
     from mlfin.models.recipe import Recipe
@@ -185,11 +333,13 @@ def _check_numbers(question: dict) -> None:
     if "rule" in question:
         from mlfin.backtest.tearsheet import trading_parameters
         trading_parameters(question, "prediction" if question.get("task") == "regression" else "probability")
-    if "cash" in question and not question["cash"] > 0: raise ParameterError(must_be("cash", "an amount of money > 0", question["cash"]))
+    if "cash" in question and not question["cash"] > 0:
+        raise ParameterError(must_be("cash", "an amount of money > 0", question["cash"]))
 
 # %% ../../nbs/runs/01_question.ipynb #2e6bdeef
 def _check_facts(question: dict, settings: Settings) -> None:
-    "Refuse features from facts that the store does not have, and facts that are neither the store's nor those of a date."
+    """Refuse features from facts that the store does not have, and facts that are neither the store's nor
+    those of a date."""
     from mlfin.feature_store.published_facts import fact_names, published_facts
     if "facts" not in question: return
     if (facts := question["facts"]) not in (None, "none", "store"): parse_typed_time("facts", facts, end=True)
@@ -197,19 +347,33 @@ def _check_facts(question: dict, settings: Settings) -> None:
     from mlfin.warehouse.opening import open_store
     published_facts(question["features"], open_store(settings), question.get("symbols"), facts)
 
+# %% ../../nbs/runs/01_question.ipynb #145c73dc
 def _check_builtin(question: dict) -> None:
     "Refuse a timeframe, symbols and a period that the built-in set does not have."
     from mlfin.market.bars import parse_timeframe
     from mlfin.sources.sources import read_bars
     if parse_timeframe(question.get("timeframe", "1d")) != "1d":
-        raise ParameterError(must_be("timeframe", "1d for the built-in set", question["timeframe"], hint="it holds daily bars only."))
+        raise ParameterError(
+            must_be(
+                "timeframe",
+                "1d for the built-in set",
+                question["timeframe"],
+                hint="it holds daily bars only.",
+            )
+        )
     there = read_bars("builtin").bars
     for name in question.get("symbols") or ():
-        if name not in set(there.symbol): raise ParameterError(unknown("symbols", name, there.symbol.unique(), "builtin"))
-    first, last = parse_typed_time("start", question.get("start")), parse_typed_time("end", question.get("end"), end=True)
+        if name not in set(there.symbol):
+            raise ParameterError(unknown("symbols", name, there.symbol.unique(), "builtin"))
+    first, last = (
+        parse_typed_time("start", question.get("start")),
+        parse_typed_time("end", question.get("end"), end=True),
+    )
     if first is not None and first > there.ts.max() or last is not None and last < there.ts.min():
         period = f"{question.get('start')} to {question.get('end')}"
-        raise ParameterError(must_be("start, end", f"within {there.ts.min():%Y-%m-%d} to {there.ts.max():%Y-%m-%d}", period))
+        raise ParameterError(
+            must_be("start, end", f"within {there.ts.min():%Y-%m-%d} to {there.ts.max():%Y-%m-%d}", period)
+        )
 
 # %% ../../nbs/runs/01_question.ipynb #fe60c0dc
 def _check_data(question: dict) -> None:
@@ -218,13 +382,15 @@ def _check_data(question: dict) -> None:
     for name in question.get("symbols") or (): check_symbol(name)
     ends = [(n, parse_typed_time(n, question.get(n), n == "end")) for n in ("start", "end")]
     for name, at in ends:
-        if at is not None and not 1800 <= at.year < 2200: raise ParameterError(must_be(name, "a date from 1800 to 2199", question[name]))
+        if at is not None and not 1800 <= at.year < 2200:
+            raise ParameterError(must_be(name, "a date from 1800 to 2199", question[name]))
     (_, first), (_, last) = ends
     if first is not None and last is not None and last < first:
         raise ParameterError(must_be("end", f"at or after start={question['start']}", question["end"]))
     try: parse_timeframe(question.get("timeframe", "1d"))
     except DataError as e: raise ParameterError(str(e)) from None
-    if question.get("adjust", "none") not in (known := ("none", "splits", "total")): raise ParameterError(unknown("adjust", question["adjust"], known))
+    if question.get("adjust", "none") not in (known := ("none", "splits", "total")):
+        raise ParameterError(unknown("adjust", question["adjust"], known))
     if (zone := question.get("tz")) is not None:
         from mlfin.files.times import canonical_zone
         try: canonical_zone(zone)
@@ -233,24 +399,63 @@ def _check_data(question: dict) -> None:
     if (calendar := question.get("calendar", "auto")) not in ("auto", "24/7", "forex"):
         import exchange_calendars
         known = exchange_calendars.get_calendar_names()
-        if calendar not in known: raise ParameterError(unknown("calendar", calendar, ["auto", "24/7", "forex", *(n for n in known if n.isupper())]))
+        if calendar not in known:
+            raise ParameterError(
+                unknown("calendar", calendar, ["auto", "24/7", "forex", *(n for n in known if n.isupper())])
+            )
 
 # %% ../../nbs/runs/01_question.ipynb #0a3c2f57
 def _check_exchange(name: str | None) -> None:
     "Refuse an exchange that ccxt does not know."
     known = require("ccxt", "exchanges").exchanges
-    if name not in known: raise ParameterError(unknown("source", f"ccxt:{name}", [f"ccxt:{n}" for n in known]))
+    if name not in known:
+        raise ParameterError(unknown("source", f"ccxt:{name}", [f"ccxt:{n}" for n in known]))
 
+# %% ../../nbs/runs/01_question.ipynb #4fed5fea
 def _check_source(question: dict, default: dict) -> None:
     "Refuse a source that nobody registered, and a path that goes with no source."
     from mlfin.sources.sources import load_sources
-    if (source := question["source"]) not in (known := load_sources()): raise ParameterError(unknown("source", source, known))
-    other = bool(question["path"]) and normpath(question["path"]) not in (normpath(default["path"] or ""), BUILTIN)
+
+    if (source := question["source"]) not in (known := load_sources()):
+        raise ParameterError(unknown("source", source, known))
+    other = bool(question["path"]) and normpath(question["path"]) not in (
+        normpath(default["path"] or ""),
+        BUILTIN,
+    )
     if source == "ccxt": _check_exchange(question["path"])
     if source not in _FROM_FILES and not (source in ("builtin", "store") and other): return
     if source in _FROM_FILES and question["path"] and (other or source == default["source"]): return
-    raise ParameterError(must_be("path", "given together with a file source", question["path"], f"source={source}",
-                                 "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE"))
+    raise ParameterError(
+        must_be(
+            "path",
+            "given together with a file source",
+            question["path"],
+            f"source={source}",
+            "-p source=csv -p path=FILE, or -p source=parquet -p path=FILE",
+        )
+    )
+
+# %% ../../nbs/runs/01_question.ipynb #646937d6
+def _check_length(question: dict, series) -> None:
+    "Refuse a period of so few days that no backtest could be judged."
+    from mlfin.models.recipe import DAYS
+
+    first, last = (
+        parse_typed_time("start", question.get("start")),
+        parse_typed_time("end", question.get("end"), end=True),
+    )
+    begins, ends = (max(series["first"].min(), first) if first is not None else series["first"].min()), (
+        min(series["last"].max(), last) if last is not None else series["last"].max())
+    if (days := (ends.floor("D") - begins.floor("D")).days + 1) >= DAYS: return
+    raise ParameterError(
+        must_be(
+            "start, end",
+            f"a period of at least {DAYS} days, because a backtest is judged by returns a day",
+            f"{max(days, 0)} days",
+            "the store",
+            f"it has {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC.",
+        )
+    )
 
 # %% ../../nbs/runs/01_question.ipynb #sto4600
 def _check_stored(question: dict, settings: Settings) -> None:
@@ -259,55 +464,53 @@ def _check_stored(question: dict, settings: Settings) -> None:
     from mlfin.warehouse.opening import open_store
     there = open_store(settings).series()
     own = there.symbol[there.timeframe == parse_timeframe(question["timeframe"])].tolist()
-    if not own: raise ParameterError(must_be("timeframe", "one that the store has bars of", question["timeframe"],
-                                             hint=f"it has {', '.join(sorted(set(there.timeframe))) or 'none'}; `mlfin ingest` brings bars in."))
+    if not own:
+        raise ParameterError(
+            must_be(
+                "timeframe",
+                "one that the store has bars of",
+                question["timeframe"],
+                hint=f"it has {', '.join(sorted(set(there.timeframe))) or 'none'}; `mlfin ingest` brings "
+                     "bars in.",
+            )
+        )
     for name in question.get("symbols") or ():
         if name not in own: raise ParameterError(unknown("symbols", name, own, "the store"))
-    _check_length(question, there[(there.timeframe == parse_timeframe(question["timeframe"])) & there.symbol.isin(question.get("symbols") or own)])
+    _check_length(
+        question,
+        there[
+            (there.timeframe == parse_timeframe(question["timeframe"]))
+            & there.symbol.isin(question.get("symbols") or own)
+        ],
+    )
 
-def _check_length(question: dict, series) -> None:
-    "Refuse a period of so few days that no backtest could be judged."
-    from mlfin.models.recipe import DAYS
-    first, last = parse_typed_time("start", question.get("start")), parse_typed_time("end", question.get("end"), end=True)
-    begins, ends = (max(series["first"].min(), first) if first is not None else series["first"].min()), (
-        min(series["last"].max(), last) if last is not None else series["last"].max())
-    if (days := (ends.floor("D") - begins.floor("D")).days + 1) >= DAYS: return
-    raise ParameterError(must_be("start, end", f"a period of at least {DAYS} days, because a backtest is judged by returns a day", f"{max(days, 0)} days",
-                                 "the store", f"it has {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC."))
-
+# %% ../../nbs/runs/01_question.ipynb #ea13111d
 def _check_labels(question: dict) -> None:
     "Refuse labels that are none, that bars do not decide, or that stand there twice; and too many trainings."
     from mlfin.datasets.label_names import parse_label
     labels = question["labels"]
-    if not labels: raise ParameterError(must_be("labels", "a list with something in it", labels, hint="for example -p labels=[fwd_ret_5]"))
+    if not labels:
+        raise ParameterError(
+            must_be("labels", "a list with something in it", labels, hint="for example -p labels=[fwd_ret_5]")
+        )
     for name in labels:
         if parse_label(name).meta:
-            raise ParameterError(must_be("labels", "labels that bars decide", name, hint="a meta label is made from sides that were taken"))
-    if twice := [n for i, n in enumerate(labels) if n in labels[:i]]: raise ParameterError(must_be("labels", "a list of labels, each once", twice[0]))
+            raise ParameterError(
+                must_be(
+                    "labels",
+                    "labels that bars decide",
+                    name,
+                    hint="a meta label is made from sides that were taken",
+                )
+            )
+    if twice := [n for i, n in enumerate(labels) if n in labels[:i]]:
+        raise ParameterError(must_be("labels", "a list of labels, each once", twice[0]))
     if (many := len(labels) * len(question.get("models") or ())) > _TRAININGS:
-        raise ParameterError(must_be("models, labels", f"at most {_TRAININGS} trainings, one a model and label", f"{many:,}"))
+        raise ParameterError(
+            must_be("models, labels", f"at most {_TRAININGS} trainings, one a model and label", f"{many:,}")
+        )
 
-# %% ../../nbs/runs/01_question.ipynb #603af0dd
-def check_question(question: dict, # every parameter
-                   settings: Settings, # the profile
-                   default: dict,  # the question as `env.yaml` asks it
-                  ) -> None:
-    "Refuse, before anything runs, a question that cannot be answered; for a terminal and for a request alike."
-    if question["executor"] not in ("papermill", "ploomber-engine"):
-        raise ParameterError(unknown("executor", question["executor"], ["papermill", "ploomber-engine"]))
-    _check_values(question)
-    _check_numbers(question)
-    if "source" in question: _check_source(question, default)
-    _check_data(question)
-    if question.get("source") == "store": _check_stored(question, settings)
-    if "features" in question:
-        from mlfin.features.spec import parse_set
-        parse_set(question["features"])
-        _check_facts(question, settings)
-    if "labels" in question: _check_labels(question)
-    if "models" in question: _check_models(question)
-    check_kernel(question["kernel"])
-
+# %% ../../nbs/runs/01_question.ipynb #05354fae
 def _check_models(question: dict) -> None:
     "Refuse models that nobody registered, or that do not do the task."
     from mlfin.models.recipe import check_model
@@ -325,8 +528,9 @@ _LOOKED_AT = 500 # files whose names are read, at most
 
 def check_files(question: dict,     # every parameter
                 settings: Settings, # the profile: where paths start
-               ) -> None:           # raises `ParameterError`
-    "Refuse symbols and a timeframe that the files of a question do not have, as far as their names and headers say so."
+               ) -> None:  # raises `ParameterError`
+    """Refuse symbols and a timeframe that the files of a question do not have, as far as their names and
+    headers say so."""
     if question.get("source") not in FILES or question["source"] == "lean" or not question.get("path"): return
     from mlfin.market.bars import TIMEFRAMES, parse_timeframe
     from mlfin.files.file_names import claimed_timeframe
@@ -338,21 +542,34 @@ def check_files(question: dict,     # every parameter
     held = [file_symbol(path, question["source"]) for path in paths]
     if None in held or len(paths) == _LOOKED_AT: held = []                 # a column names them
     if len(paths) == 1 and held and len(asked) > 1:
-        raise ParameterError(must_be("symbols", f"one: {paths[0].name} has no column of symbols", asked, hint=f"-s {held[0]}"))
+        raise ParameterError(
+            must_be("symbols", f"one: {paths[0].name} has no column of symbols", asked, hint=f"-s {held[0]}")
+        )
     for name in asked if len(paths) > 1 and held else ():
-        if name not in held: raise ParameterError(unknown_in_data("symbols", name, held, "names of the files"))
+        if name not in held:
+            raise ParameterError(unknown_in_data("symbols", name, held, "names of the files"))
     for path in paths:
         claim = claimed_timeframe(path.name)
         if claim and not claim[1] / 2 <= length <= claim[1] * 2:
-            raise ParameterError(must_be("timeframe", f"that of {path.name}, which calls itself {claim[0]}", question["timeframe"], hint="-t says which."))
+            raise ParameterError(
+                must_be(
+                    "timeframe",
+                    f"that of {path.name}, which calls itself {claim[0]}",
+                    question["timeframe"],
+                    hint="-t says which.",
+                )
+            )
     if len(paths) == 1: _check_zone(question, settings)
 
 # %% ../../nbs/runs/01_question.ipynb #zone4600
 def _check_zone(question: dict, settings: Settings) -> None:
-    "Refuse a file whose times carry no zone, where neither the question nor the store names one, or where they differ."
+    """Refuse a file whose times carry no zone, where neither the question nor the store names one, or where
+    they differ."""
     from mlfin.files.file_names import file_time_kind
     from mlfin.files.times import canonical_zone
-    if needs_ingest(question, settings): return                               # what is brought in first, is refused as it is read
+
+    if needs_ingest(question, settings):
+        return  # what is brought in first, is refused as it is read
     said, path = question.get("tz"), settings.root / question["path"]
     daily, calendar = question["timeframe"] in ("1d", "1w"), question.get("calendar", "auto")
     try:
@@ -363,35 +580,89 @@ def _check_zone(question: dict, settings: Settings) -> None:
     try: own = with_zone({**question, "tz": None}, settings)["tz"]
     except DataError as e: raise ParameterError(str(e)) from None
     if said is not None and own not in (None, canonical_zone(said)):
-        raise ParameterError(must_be("tz", f"{own}, which the store keeps with these series, or nothing", said, path.name,
-                                     "`mlfin ingest --change` keeps another."))
+        raise ParameterError(
+            must_be(
+                "tz",
+                f"{own}, which the store keeps with these series, or nothing",
+                said,
+                path.name,
+                "`mlfin ingest --change` keeps another.",
+            )
+        )
     if said is not None or own is not None: return
     if clock == "text":
         days = " Dates of days need none where calendar=XNYS (or another) is named." if daily else ""
-        raise ParameterError(must_be("tz", "given, because times without a zone are ambiguous", None, path.name,
-                                     f"--tz UTC, America/New_York, Europe/Athens, ...: the store keeps it, so it is said once.{days}"))
+        raise ParameterError(
+            must_be(
+                "tz",
+                "given, because times without a zone are ambiguous",
+                None,
+                path.name,
+                f"--tz UTC, America/New_York, Europe/Athens, ...: the store keeps it, so it is said "
+                f"once.{days}",
+            )
+        )
+
+# %% ../../nbs/runs/01_question.ipynb #603af0dd
+def check_question(question: dict, # every parameter
+                   settings: Settings, # the profile
+                   default: dict,  # the question as `env.yaml` asks it
+                  ) -> None:
+    """Refuse, before anything runs, a question that cannot be answered; for a terminal and for a request
+    alike.
+
+    Raises `ParameterError` with the parameter, what it must be and what it is.
+    """
+    if question["executor"] not in ("papermill", "ploomber-engine"):
+        raise ParameterError(unknown("executor", question["executor"], ["papermill", "ploomber-engine"]))
+    _check_values(question)
+    _check_numbers(question)
+    if "source" in question: _check_source(question, default)
+    _check_data(question)
+    if question.get("source") == "store": _check_stored(question, settings)
+    if "features" in question:
+        from mlfin.features.spec import parse_set
+        parse_set(question["features"])
+        _check_facts(question, settings)
+    if "labels" in question: _check_labels(question)
+    if "models" in question: _check_models(question)
+    check_kernel(question["kernel"])
 
 # %% ../../nbs/runs/01_question.ipynb #97d6887a
 def choose_kernel(settings: Settings,        # the profile; its `device` is auto, cpu or gpu
                   gpu: bool | None = None,   # --gpu / --cpu; None leaves it to the profile
                  ) -> tuple[str, str]:       # name of the kernelspec, and why
-    "The kernel that the notebooks run on."
+    """The kernel that the notebooks run on.
+
+    Raises `SettingsError` where a GPU was asked for and the GPU extra is absent.
+    """
     from mlfin.models.zoo import compute_device
 
-    device = compute_device(settings.device if gpu is None else "gpu" if gpu else "cpu")
+    asked = {None: settings.device, True: "gpu", False: "cpu"}
+    device = compute_device(asked[gpu])
     if device.name == "cpu": return "mlfin-cpu", device.reason
     if find_spec("jax_cuda13_plugin") is None:
         if gpu or settings.device == "gpu":
-            raise SettingsError("A GPU was asked for, but the GPU extra is not installed.\nHint: pip install 'mlfin[gpu]', or run with --cpu.")
+            raise SettingsError(
+                "A GPU was asked for, but the GPU extra is not installed.\nHint: pip install 'mlfin[gpu]', "
+                "or run with --cpu."
+            )
         return "mlfin-cpu", f"{device.reason}, but the extra mlfin[gpu] is not installed"
     return "mlfin-gpu", device.reason
 
+# %% ../../nbs/runs/01_question.ipynb #cf7e970c
 def check_kernel(name: str, # of the kernelspec
                 ) -> None:
-    "Refuse a kernel that Jupyter does not know."
+    """Refuse a kernel that Jupyter does not know.
+
+    Raises `SettingsError` with the known kernels.
+    """
     from jupyter_client.kernelspec import KernelSpecManager
 
     known = KernelSpecManager().find_kernel_specs()
     if name not in known:
-        raise SettingsError(unknown("kernel", name, known, "env.yaml") + "\n`make setup` installs mlfin's own, as does, in another environment, "
-                            "`jupyter kernelspec install --sys-prefix env/kernels/mlfin-cpu`.")
+        raise SettingsError(
+            unknown("kernel", name, known, "env.yaml")
+            + "\n`make setup` installs mlfin's own, as does, in another environment, "
+            "`jupyter kernelspec install --sys-prefix env/kernels/mlfin-cpu`."
+        )

@@ -16,7 +16,15 @@ from .window import next_question, last_run, move_window, parse_window
 from ..core.errors import DataError, MlfinError, hide_password
 from ..core.locks import experiment_lock
 from ..core.pipeline_spec import read_pipeline
-from ..core.provenance import atomic_path, hash_file, hash_frame, key_components, read_json, read_parquet, write_json
+from mlfin.core.provenance import (
+    atomic_path,
+    hash_file,
+    hash_frame,
+    key_components,
+    read_json,
+    read_parquet,
+    write_json,
+)
 from ..core.settings import Settings
 from ..ingest.pinned_bars import BUILTIN, bring_in
 from .question import choose_kernel
@@ -26,7 +34,11 @@ from .pipeline import Plan, RunResult, find_run, make_plan, portable_question, r
 def _again(record: dict, settings: Settings) -> dict[str, Any]:
     "What the last run was asked; a file is found again by its content."
     asked = next_question(record, settings)
-    return asked if record.get("when", {}).get("brought") else asked | {"path": portable_question(record, settings)["path"]}
+    return (
+        asked
+        if record.get("when", {}).get("brought")
+        else asked | {"path": portable_question(record, settings)["path"]}
+    )
 
 def _reads_alike(record: dict, settings: Settings) -> bool:
     "Whether today's code reads the last run's source as it did then."
@@ -35,27 +47,55 @@ def _reads_alike(record: dict, settings: Settings) -> bool:
     except MlfinError: return False                                        # the source is gone
     return now["modules"] == record["tasks"]["ingest"]["components"]["modules"]
 
+# %% ../../nbs/runs/04_retrain.ipynb #fd039ead
+def _differences(before: dict, after: dict) -> dict[str, list[str]]:
+    "What the tasks of two runs were made by that is not the same."
+    from mlfin.core.provenance import differences
+    both = before["tasks"].keys() & after["tasks"].keys()
+    found = {
+        name: differences(before["tasks"][name]["components"], after["tasks"][name]["components"])
+        for name in sorted(both)
+    }
+    return {name: lines for name, lines in found.items() if lines}
+
+# %% ../../nbs/runs/04_retrain.ipynb #e89acd78
 def _same_bars(record: dict, plan: Plan, settings: Settings) -> bool:
     "Whether the store has the very bars that the last run read elsewhere, and nothing else is different."
     from mlfin.ingest.ingest import ingest
-    if record["parameters"].get("source") == "store" or plan.components.keys() != record["tasks"].keys(): return False
+
+    if record["parameters"].get("source") == "store" or plan.components.keys() != record["tasks"].keys():
+        return False
     folder = settings.reports_dir(record["experiment"]) / "runs" / record["run_id"] / "data"
     if not (folder / "bars.parquet").is_file() or not (folder / "quality.json").is_file(): return False
     ways = {f"{kind} {name}" for kind in ("parameter", "data") for name in ("source", "path", "tz")}
-    lines = {name: found for name, found in _differences(record, {"tasks": {n: {"components": c} for n, c in plan.components.items()}}).items()}
-    own = [line for line in lines.get("ingest", ()) if not line.startswith("module ")] # a store is read by other modules than a file
-    if lines.keys() - {"ingest"} or any(" ".join(line.split()[:2]) not in ways for line in own) or not _reads_alike(record, settings): return False
+    lines = {
+        name: found
+        for name, found in _differences(
+            record, {"tasks": {n: {"components": c} for n, c in plan.components.items()}}
+        ).items()
+    }
+    own = [
+        line for line in lines.get("ingest", ()) if not line.startswith("module ")
+    ]  # a store is read by other modules than a file
+    if (
+        lines.keys() - {"ingest"}
+        or any(" ".join(line.split()[:2]) not in ways for line in own)
+        or not _reads_alike(record, settings)
+    ):
+        return False
     asked = ("symbols", "timeframe", "start", "end", "tz", "calendar", "adjust")
     now = ingest("store", None, *(plan.question.get(k) for k in asked), settings)
-    return read_json(folder / "quality.json").get("calendar") == now.calendar and hash_frame(now.bars) == hash_frame(read_parquet(folder / "bars.parquet"))
+    return read_json(folder / "quality.json").get("calendar") == now.calendar and hash_frame(
+        now.bars
+    ) == hash_frame(read_parquet(folder / "bars.parquet"))
 
 # %% ../../nbs/runs/04_retrain.ipynb #a7b8a29d
 @dataclass(frozen=True)
 class RetrainResult:
     "What a retraining did."
     result: RunResult              # the run
-    before: str                 # id of the run that it follows
-    brought: dict | None        # where new bars came from, and how many (`new`); None where the store was read as it is
+    before: str  # id of the run that it follows
+    brought: dict | None        # where new bars came from, and how many (`new`); None: read from the store
     changed: dict[str, list[str]] = field(repr=False) # task -> what is different, in words
     version: int                # number of the registered version
     promoted: bool              # whether it serves now
@@ -63,107 +103,186 @@ class RetrainResult:
     page: Path | None = None    # the page to read; None where nothing was new
     gone: tuple[str, ...] = ()  # symbols that have no bar in the window
 
-def plan_retraining(experiment: str,          # that has run before
-                    settings: Settings,       # the profile
-                    window: str | None = None, # as for `retrain`
-                    ) -> tuple[dict, Plan | None, dict | None]: # the question; what it would run, None where new bars decide; what comes first, as of `preview`
+# %% ../../nbs/runs/04_retrain.ipynb #70d265d5
+def plan_retraining(
+    experiment: str,  # that has run before
+    settings: Settings,  # the profile
+    window: str | None = None,  # as for `retrain`
+) -> tuple[
+    dict, Plan | None, dict | None
+]:  # the question; what it would run, None where new bars decide; what comes first, as of `preview`
     "What a retraining would do, without doing it; files are read, and nobody is asked for newer bars."
     from mlfin.ingest.preview import changes_bars, preview_question
     record = last_run(experiment, settings)
     again = _again(record, settings)
-    question, _ = move_window(again | {"source": "store", "path": BUILTIN}, settings, window or record.get("when", {}).get("window"))
+    question, _ = move_window(
+        again | {"source": "store", "path": BUILTIN}, settings, window or record.get("when", {}).get("window")
+    )
     _check_calendar(record, question, settings)
-    brings, own = preview_question(again, settings, partly=True), {"source": again["source"], "path": hide_password(str(again["path"] or ""))}
+    brings, own = (
+        preview_question(again, settings, partly=True),
+        {"source": again["source"], "path": hide_password(str(again["path"] or ""))},
+    )
     come = brings is not None and changes_bars(brings)
     return question | own, None if come else make_plan(question, settings), brings
 
-
-# %% ../../nbs/runs/04_retrain.ipynb #f53a3f34
-def retrain(experiment: str,                  # that has run before
-            settings: Settings,               # the profile
-            window: str | None = None,        # "730D" moves, "grow" grows; None: as the last time
-            promote: bool = False,            # True: put the new model through the gate, and let it serve if it passes
-            on_event: Callable = lambda kind, task, details: None, # as for `mlfin.runs.pipeline.run`
-            ) -> RetrainResult:                   # raises `ParameterError` where it never ran or the window is too short, `BusyError` while it is being run
-    "Bring in what is new, ask the experiment's question again, and judge the new model beside the champion."
-    last_run(experiment, settings)
-    parse_window(window)
-    with experiment_lock(settings, experiment): return _retrained(experiment, settings, window, promote, on_event)
-
-def _retrained(experiment: str, settings: Settings, window: str | None, promote: bool, on_event: Callable) -> RetrainResult:
+# %% ../../nbs/runs/04_retrain.ipynb #c690eeb1
+def _retrained(
+    experiment: str, settings: Settings, window: str | None, promote: bool, on_event: Callable
+) -> RetrainResult:
     "The same, while nobody else runs the experiment: what was its last run stays that."
     record = last_run(experiment, settings)
     _keep_again(record, settings)
     window = window or record.get("when", {}).get("window")
     parse_window(window)
-    def told(symbol, timeframe, rows, last): on_event("rows", symbol, {"timeframe": timeframe, "rows": rows, "last": last})
+
+    def told(symbol, timeframe, rows, last):
+        on_event("rows", symbol, {"timeframe": timeframe, "rows": rows, "last": last})
+
     again = _again(record, settings)
     question, brought = bring_in(again, settings, told, always=True, partly=True)
     question, gone = move_window(question, settings, window)
     calendar = _check_calendar(record, question, settings)
     if _same_bars(record, make_plan(question, settings), settings):
-        result, changed = RunResult(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
+        result, changed = (
+            RunResult(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}),
+            {},
+        )
     else:
-        result = run(question, settings, on_event=on_event, locked=True, brought=brought, window=window, asked={k: again.get(k) for k in ("start", "symbols")})
+        result = run(
+            question,
+            settings,
+            on_event=on_event,
+            locked=True,
+            brought=brought,
+            window=window,
+            asked={k: again.get(k) for k in ("start", "symbols")},
+        )
         changed = _differences(record, read_run(result.folder))
         if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
     made = _judged(settings, experiment, promote)
-    said = {"experiment": experiment, "before": record["run_id"], "after": result.run_id, "brought": brought, "window": window or "grow", "gone": gone,
-            "calendar": calendar, **made}
+    said = {
+        "experiment": experiment,
+        "before": record["run_id"],
+        "after": result.run_id,
+        "brought": brought,
+        "window": window or "grow",
+        "gone": gone,
+        "calendar": calendar,
+        **made,
+    }
     page = _page(settings, experiment, said) if result.run_id != record["run_id"] else None
-    return RetrainResult(result, record["run_id"], brought, changed, made["version"], made["promoted"], made["gate"], page, tuple(gone))
+    return RetrainResult(
+        result,
+        record["run_id"],
+        brought,
+        changed,
+        made["version"],
+        made["promoted"],
+        made["gate"],
+        page,
+        tuple(gone),
+    )
 
+# %% ../../nbs/runs/04_retrain.ipynb #f53a3f34
+def retrain(
+    experiment: str,  # that has run before
+    settings: Settings,  # the profile
+    window: str | None = None,  # "730D" moves, "grow" grows; None: as the last time
+    promote: bool = False,  # True: put the new model through the gate, and let it serve if it passes
+    on_event: Callable = lambda kind, task, details: None,  # as for `mlfin.runs.pipeline.run`
+) -> RetrainResult:  # the new run, and how it compares
+    """Bring in what is new, ask the experiment's question again, and compare the new model with the champion.
 
-# %% ../../nbs/runs/04_retrain.ipynb #fd039ead
-def _differences(before: dict, after: dict) -> dict[str, list[str]]:
-    "What the tasks of two runs were made by that is not the same."
-    from mlfin.core.provenance import differences
-    both = before["tasks"].keys() & after["tasks"].keys()
-    found = {name: differences(before["tasks"][name]["components"], after["tasks"][name]["components"]) for name in sorted(both)}
-    return {name: lines for name, lines in found.items() if lines}
+    Raises `ParameterError` where it never ran or the window is too short, `BusyError` while it
+    is being run."""
+    last_run(experiment, settings)
+    parse_window(window)
+    with experiment_lock(settings, experiment):
+        return _retrained(experiment, settings, window, promote, on_event)
 
+# %% ../../nbs/runs/04_retrain.ipynb #0f271609
 def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     "The newest run's model, registered and judged; promoted where that is asked for and the gate lets it."
     from mlfin.registry import gate, registry
     newest = registry.register(settings, experiment, registry.kept_label(settings, experiment))
     if "champion" in newest.aliases:
-        return {"version": newest.number, "champion": newest.number, "promoted": True, "gate": "it is the champion already", "checks": [], "against": None}
-    champion = next((v.number for v in registry.model_versions(settings, experiment) if "champion" in v.aliases), None)
+        return {
+            "version": newest.number,
+            "champion": newest.number,
+            "promoted": True,
+            "gate": "it is the champion already",
+            "checks": [],
+            "against": None,
+        }
+    champion = next(
+        (v.number for v in registry.model_versions(settings, experiment) if "champion" in v.aliases), None
+    )
     against = _against(settings, experiment, newest.number, champion) if champion else None
     done = gate.promote(settings, experiment, newest.number) if promote else None
     verdict = done.verdict if done else gate.note_verdict(settings, experiment, newest.number)
     refused = "; ".join(f"{c.name}: {c.says}" for c in verdict.all if not c.passed)
-    says = f"refused by the gate: {refused}" if refused else "passed the gate, and serves" if done else "would pass the gate; nobody asked to promote it"
-    loads = all(c.passed for c in verdict.all if c.name == "loads")        # what was changed since cannot be counted
+    if refused: says = f"refused by the gate: {refused}"
+    elif done: says = "passed the gate, and serves"
+    else: says = "would pass the gate; nobody asked to promote it"
+    loads = all(
+        c.passed for c in verdict.all if c.name == "loads"
+    )  # what was changed since cannot be counted
     rows = len(registry.read_predictions(settings, experiment, newest.number)) if loads else None
     if loads: says += f"; judged on {rows:,} rows out of sample"
-    return {"version": newest.number, "champion": champion, "promoted": bool(done and done.promoted), "gate": says, "rows": rows,
-            "checks": verdict.record()["checks"], "against": against}
-
+    return {
+        "version": newest.number,
+        "champion": champion,
+        "promoted": bool(done and done.promoted),
+        "gate": says,
+        "rows": rows,
+        "checks": verdict.record()["checks"],
+        "against": against,
+    }
 
 # %% ../../nbs/runs/04_retrain.ipynb #10c5000d
 def _check_calendar(record: dict, question: dict, settings: Settings) -> list[str]:
-    "How the calendar changed since the last run, in words; refuses stored bars of the window that the new one does not have."
+    """How the calendar changed since the last run, in words; refuses stored bars of the window that the new
+    one does not have."""
     from mlfin.market.bars import parse_timeframe
     from mlfin.warehouse.opening import open_store
     from mlfin.quality.quality import off_calendar
-    place, store, timeframe = settings.data_dir(record["experiment"]) / "quality.json", open_store(settings), parse_timeframe(question["timeframe"])
+
+    place, store, timeframe = (
+        settings.data_dir(record["experiment"]) / "quality.json",
+        open_store(settings),
+        parse_timeframe(question["timeframe"]),
+    )
     before = read_json(place).get("calendar") if place.is_file() else None
     kept = {question.get("calendar") or "auto"}
-    if kept == {"auto"}: kept = set(store.read_attributes(question.get("symbols"), timeframe, "calendar")["value"])
+    if kept == {"auto"}:
+        kept = set(store.read_attributes(question.get("symbols"), timeframe, "calendar")["value"])
     if before is None or len(kept) != 1 or (now := kept.pop()) == before: return []
-    bars = store.read(question.get("symbols"), timeframe, start=question.get("start"), columns=["open", "high", "low", "close", "volume"])
+    bars = store.read(
+        question.get("symbols"),
+        timeframe,
+        start=question.get("start"),
+        columns=["open", "high", "low", "close", "volume"],
+    )
     off = bars[off_calendar(bars, now)]
     if off.empty: return [f"calendar {before} -> {now}"]
-    some = ", ".join(f"{symbol} {n:,}" for symbol, n in off.symbol.value_counts().sort_index().head(5).items())
-    raise DataError(f"`calendar` must be one that has every stored bar of the window, got {now}: run {record['run_id']} read these series by {before}, "
-                    f"the store keeps {now} with them now, and {len(off):,} of {len(bars):,} bars are none of it ({some}; {off.ts.min():%Y-%m-%d %H:%M} to "
-                    f"{off.ts.max():%Y-%m-%d %H:%M}).\nHint: `mlfin ingest SOURCE --calendar {before}` keeps the old one; otherwise a window that "
-                    f"begins later, or a store that has bars of {now} only.")
+    some = ", ".join(
+        f"{symbol} {n:,}" for symbol, n in off.symbol.value_counts().sort_index().head(5).items()
+    )
+    raise DataError(
+        f"`calendar` must be one that has every stored bar of the window, got {now}: run "
+        f"{record['run_id']} read these series by {before}, "
+        f"the store keeps {now} with them now, and {len(off):,} of {len(bars):,} bars are none of it "
+        f"({some}; {off.ts.min():%Y-%m-%d %H:%M} to "
+        f"{off.ts.max():%Y-%m-%d %H:%M}).\nHint: `mlfin ingest SOURCE --calendar {before}` keeps the old "
+        "one; otherwise a window that "
+        f"begins later, or a store that has bars of {now} only."
+    )
 
 # %% ../../nbs/runs/04_retrain.ipynb #10c5000e
 def _keep_again(record: dict, settings: Settings) -> None:
-    "Put the run that is followed together again from what is published, where its folder was cleared away; refuses where that is no more."
+    """Put the run that is followed together again from what is published, where its folder was cleared away;
+    refuses where that is no more."""
     reports, data = settings.reports_dir(record["experiment"]), settings.data_dir(record["experiment"])
     home, found = reports / "runs" / record["run_id"], {}
     if (home / "run.json").is_file(): return
@@ -172,8 +291,12 @@ def _keep_again(record: dict, settings: Settings) -> None:
         source = (reports if page else data) / product["file"]
         found[source] = (home if page else home / "data") / product["file"]
         if source.is_file() and hash_file(source) == product["hash"]: continue
-        raise DataError(f"Run {record['run_id']}, which a retraining of `{record['experiment']}` follows, is kept no more, and {product['file']} is not "
-                        "published as it made it.\nHint: `mlfin run`, with the parameters of the experiment's question, makes one to follow.")
+        raise DataError(
+            f"Run {record['run_id']}, which a retraining of `{record['experiment']}` follows, is kept no "
+            f"more, and {product['file']} is not "
+            "published as it made it.\nHint: `mlfin run`, with the parameters of the experiment's "
+            "question, makes one to follow."
+        )
     for source, dest in found.items():
         dest.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(dest) as copy: copyfile(source, copy)
@@ -181,7 +304,8 @@ def _keep_again(record: dict, settings: Settings) -> None:
 
 # %% ../../nbs/runs/04_retrain.ipynb #b1f0a7c4
 def _against(settings: Settings, experiment: str, number: int, champion: int) -> dict:
-    "A version beside the champion, on the rows that both foretold out of sample; a gain below zero is a higher loss."
+    """A version beside the champion, on the rows that both predicted out of sample; a gain below zero is a
+    higher loss."""
     from mlfin.core.errors import MlfinError
     from mlfin.registry.gate import compare_versions
     try: found = compare_versions(settings, experiment, number, champion)
@@ -189,9 +313,18 @@ def _against(settings: Settings, experiment: str, number: int, champion: int) ->
     told = {"champion": champion, "rows": found.rows, "says": found.says}
     if found.test is None: return told
     low, high = found.test.interval()
-    sure = {"low": low, "high": high, "p": found.test.p} if found.test.blocks >= 4 else {"low": None, "high": None, "p": None}
-    return told | {"from": f"{found.first:%Y-%m-%d %H:%M}", "to": f"{found.last:%Y-%m-%d %H:%M}", "gain": found.test.gain, "blocks": found.test.blocks, **sure}
-
+    sure = (
+        {"low": low, "high": high, "p": found.test.p}
+        if found.test.blocks >= 4
+        else {"low": None, "high": None, "p": None}
+    )
+    return told | {
+        "from": f"{found.first:%Y-%m-%d %H:%M}",
+        "to": f"{found.last:%Y-%m-%d %H:%M}",
+        "gain": found.test.gain,
+        "blocks": found.test.blocks,
+        **sure,
+    }
 
 # %% ../../nbs/runs/04_retrain.ipynb #d612d680
 def _page(settings: Settings, experiment: str, told: dict) -> Path:
@@ -204,7 +337,14 @@ def _page(settings: Settings, experiment: str, told: dict) -> Path:
     book = folder / "07_retrain.ipynb"
     kernel = choose_kernel(settings, gpu=False)[0]
     names = {"experiment": experiment, "before": told["before"], "after": told["after"]}
-    papermill.execute_notebook(settings.root / "nbs/pipeline/07_retrain.ipynb", book, names, kernel_name=kernel, progress_bar=False, cwd=settings.root)
+    papermill.execute_notebook(
+        settings.root / "nbs/pipeline/07_retrain.ipynb",
+        book,
+        names,
+        kernel_name=kernel,
+        progress_bar=False,
+        cwd=settings.root,
+    )
     scrub_notebook(book, settings.root)
     page = book.with_suffix(".html")
     page.write_text(get_exporter("mlfin")().from_filename(str(book))[0], encoding="utf-8")
@@ -216,25 +356,34 @@ def _bars(folder: Path):
     bars = read_parquet(folder / "data" / "bars.parquet")[["symbol", "ts"]]
     return bars, bars.groupby("symbol").ts.agg(bars="size", first="min", last="max")
 
+# %% ../../nbs/runs/04_retrain.ipynb #97eb8620
 def data_changes(before: Path, # folder of a kept run
                  after: Path,  # of a later one
-                 ):            # frame by symbol: bars, new, first, last (UTC)
-    "What bars a run has that an earlier one had not; a window that moved may have lost as many at its other end."
+                 ):  # frame by symbol: bars, new, first, last (UTC)
+    """What bars a run has that an earlier one had not; a window that moved may have lost as many at its
+    other end."""
     (had, old), (has, new) = _bars(before), _bars(after)
-    came = has.merge(had.assign(had=True), on=["symbol", "ts"], how="left").had.isna().groupby(has.symbol).sum()
+    came = (
+        has.merge(had.assign(had=True), on=["symbol", "ts"], how="left").had.isna().groupby(has.symbol).sum()
+    )
     told = {"new": came.reindex(new.index).astype("int64"), "last before": old["last"].reindex(new.index)}
     return new.assign(**told)[["bars", "new", "first", "last", "last before"]]
 
+# %% ../../nbs/runs/04_retrain.ipynb #f51f264e
 def score_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one
                   ):            # frame by model: loss and baseline, before and now
     "The scores of each model out of sample, then and now."
     import pandas as pd
     scores = ("log_loss", "log_loss_baseline", "rmse", "rmse_baseline", "accuracy")
-    rows = [{"model": row["model"], "run": which, **{k: v for k, v in row.items() if k in scores}}
-            for which, folder in (("before", before), ("now", after)) for row in read_json(folder / "data" / "training.json")["summary"]]
+    rows = [
+        {"model": row["model"], "run": which, **{k: v for k, v in row.items() if k in scores}}
+        for which, folder in (("before", before), ("now", after))
+        for row in read_json(folder / "data" / "training.json")["summary"]
+    ]
     return pd.DataFrame(rows).set_index(["model", "run"]).sort_index()
 
+# %% ../../nbs/runs/04_retrain.ipynb #3fcfc29f
 def input_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one
                   ):            # frame: input, psi, usual; the most moved first
@@ -245,9 +394,18 @@ def input_changes(before: Path, # folder of a kept run
     def inputs(folder):
         training = read_json(folder / "data" / "training.json")
         bars, features = (pd.read_parquet(folder / "data" / f"{n}.parquet") for n in ("bars", "features"))
-        return model_inputs(features, bars, training["features"]).sort_values("ts", kind="stable", ignore_index=True), training["inputs"]
+        return model_inputs(features, bars, training["features"]).sort_values(
+            "ts", kind="stable", ignore_index=True
+        ), training["inputs"]
+
     (old, names), (new, _) = inputs(before), inputs(after)
     new = new[new.ts.isin(sorted(new.ts.unique())[-STRETCH:])]
     sketch = sketch_inputs(old[names], old.ts)
-    rows = [(n, stability_index(new[n], s["edges"], s["shares"]), s["usual"]) for n, s in sketch.items() if n in new]
-    return pd.DataFrame(rows, columns=["input", "psi", "usual"]).sort_values("psi", ascending=False, ignore_index=True)
+    rows = [
+        (n, stability_index(new[n], s["edges"], s["shares"]), s["usual"])
+        for n, s in sketch.items()
+        if n in new
+    ]
+    return pd.DataFrame(rows, columns=["input", "psi", "usual"]).sort_values(
+        "psi", ascending=False, ignore_index=True
+    )

@@ -21,13 +21,16 @@ from ..core.settings import Settings
 _LEAST, _MOST = pd.Timedelta("1h"), pd.Timedelta("36525D")
 
 def parse_window(text: str | None,  # "730D", "52W", "12h"; None or "grow": from the first bar on
-                 ) -> pd.Timedelta | None: # None: it grows
-    "How far back the bars of a retraining go; a `ParameterError` for what is no span from an hour to a hundred years."
+                 ) -> pd.Timedelta | None:  # None: it grows
+    """How far back the bars of a retraining go; a `ParameterError` for what is no span from an hour to a
+    hundred years."""
     if text in (None, "", "grow"): return None
     try: span = pd.Timedelta(text) if isinstance(text, str) and len(text) <= 32 and text.isascii() else pd.NaT
     except (ValueError, OverflowError): span = pd.NaT
     if span is pd.NaT or not _LEAST <= span <= _MOST:
-        raise ParameterError(must_be("window", "a span of time from 1h to 36525D such as 730D, or grow", text))
+        raise ParameterError(
+            must_be("window", "a span of time from 1h to 36525D such as 730D, or grow", text)
+        )
     return span
 
 # %% ../../nbs/runs/02_window.ipynb #a46a0009
@@ -41,26 +44,48 @@ def last_run(experiment: str,   # name of a line of research
     hint = f"{', '.join(known) or 'none has yet'}; `mlfin run --experiment {experiment}` runs it."
     raise ParameterError(must_be("experiment", "one that has run", experiment, hint=hint))
 
+# %% ../../nbs/runs/02_window.ipynb #c06a11ad
 def _since(record: dict) -> dict:
-    "Start and symbols that an experiment was given, which a window that moved left out; where an older record has them no more, all there is."
+    """Start and symbols that an experiment was given, which a window that moved left out; where an older
+    record has them no more, all there is."""
     when, brought = record.get("when", {}), record.get("when", {}).get("brought") or {}
     if "asked" in when: return when["asked"]
     if parse_window(when.get("window")) is None: return {}
     return {"start": brought.get("start")} | ({"symbols": brought["symbols"]} if "symbols" in brought else {})
 
+# %% ../../nbs/runs/02_window.ipynb #bdce4c26
 def last_question(record: dict,       # run.json
                settings: Settings, # the profile
-               ) -> dict[str, Any]: # every parameter
-    "What a run's tasks were asked, of the store where its bars were brought there first, with what `env.yaml` has gained since."
-    return {**with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml"), **with_labels(record["parameters"]), "profile": settings.profile}
+               ) -> dict[str, Any]:  # every parameter
+    """What a run's tasks were asked, of the store where its bars were brought there first, with what
+    `env.yaml` has gained since."""
+    return {
+        **with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml"),
+        **with_labels(record["parameters"]),
+        "profile": settings.profile,
+    }
 
+# %% ../../nbs/runs/02_window.ipynb #b9d587bf
 def next_question(record: dict,       # run.json
                 settings: Settings, # the profile
-                ) -> dict[str, Any]: # every parameter
-    "What a run was asked, of the source that its bars came from: from the start that it was given, and without an end."
-    own, brought = with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml"), record.get("when", {}).get("brought") or {}
-    asked = {**last_question(record, settings), **{k: v for k, v in brought.items() if k in own}, **_since(record)}
-    if asked.get("source") == own.get("source") and own.get("path") and asked.get("path") == hide_password(str(own["path"])): asked["path"] = own["path"]
+                ) -> dict[str, Any]:  # every parameter
+    """What a run was asked, of the source that its bars came from: from the start that it was given, and
+    without an end."""
+    own, brought = (
+        with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml"),
+        record.get("when", {}).get("brought") or {},
+    )
+    asked = {
+        **last_question(record, settings),
+        **{k: v for k, v in brought.items() if k in own},
+        **_since(record),
+    }
+    if (
+        asked.get("source") == own.get("source")
+        and own.get("path")
+        and asked.get("path") == hide_password(str(own["path"]))
+    ):
+        asked["path"] = own["path"]
     return asked | {"end": None, "kernel": choose_kernel(settings)[0]}
 
 # %% ../../nbs/runs/02_window.ipynb #a46a0012
@@ -72,26 +97,23 @@ def _there(question: dict, settings: Settings) -> pd.DataFrame:
     there = there[there.timeframe == timeframe]
     if question.get("symbols"): there = there[there.symbol.isin(question["symbols"])]
     if len(there): return there
-    raise ParameterError(must_be("symbols", f"some that the store has bars of {timeframe} of", question.get("symbols"), hint="`mlfin ingest` brings bars in."))
-
-def move_window(question: dict[str, Any], # every parameter
-                settings: Settings,       # the profile, its `store` above all
-                window: str | None,       # as for `parse_window`
-                ) -> tuple[dict[str, Any], list[str]]: # the question of that window; symbols that have no bar in it
-    "Set the first day of a question, where the window moves, and leave out what is not traded in it; refuses one that the folds do not fit into."
-    if (span := parse_window(window)) is None: return question, []
-    there = _there(question, settings)
-    start = (there["last"].max() - span).floor("D")
-    gone = sorted(there.symbol[there["last"] < start]) if question.get("symbols") else []
-    question = question | {"start": f"{start:%Y-%m-%d}"} | ({"symbols": [s for s in question["symbols"] if s not in gone]} if gone else {})
-    _check_folds(question, there[there["last"] >= start], settings, window)
-    return question, gone
+    raise ParameterError(
+        must_be(
+            "symbols",
+            f"some that the store has bars of {timeframe} of",
+            question.get("symbols"),
+            hint="`mlfin ingest` brings bars in.",
+        )
+    )
 
 # %% ../../nbs/runs/02_window.ipynb #a46a0013
 def _times(question: dict, symbols: Sequence[str], settings: Settings) -> pd.Series:
     "Every moment at which one of these symbols has a bar, ascending."
     from mlfin.warehouse.opening import open_store
-    found = open_store(settings).read(list(symbols), question["timeframe"], start=question["start"], columns=["close"])
+
+    found = open_store(settings).read(
+        list(symbols), question["timeframe"], start=question["start"], columns=["close"]
+    )
     return found.ts.drop_duplicates().sort_values(ignore_index=True)
 
 def _cut(question: dict, times: pd.Series, horizon: int, lookback: int) -> None:
@@ -101,8 +123,10 @@ def _cut(question: dict, times: pd.Series, horizon: int, lookback: int) -> None:
     spans = pd.DataFrame({"ts": own, "t0": own.shift(-1), "t1": own.shift(-horizon - 1)}).dropna()
     Recipe(**{k: question[k] for k in ("task", "splitter", "folds", "embargo") if k in question}).split(spans)
 
+# %% ../../nbs/runs/02_window.ipynb #fe0c3b86
 def _check_folds(question: dict, there: pd.DataFrame, settings: Settings, window: str) -> None:
-    "Refuse a window whose bars are fewer than lookback, label and folds need; those with the longest history first, and all only where these do not do."
+    """Refuse a window whose bars are fewer than lookback, label and folds need; those with the longest
+    history first, and all only where these do not do."""
     from mlfin.features.spec import parse_set
     from mlfin.datasets.label_names import parse_label
     label = max(map(parse_label, question["labels"]), key=lambda each: each.horizon)
@@ -112,6 +136,29 @@ def _check_folds(question: dict, there: pd.DataFrame, settings: Settings, window
         times = _times(question, some, settings)
         try: return _cut(question, times, label.horizon, lookback)
         except SplitError as e: said = str(e).partition("\n")[0]
-    raise ParameterError(f"`window` must hold enough bars for the folds, got {window}: {len(times):,} bars from {question['start']} on, of which the "
-                         f"features look back at {lookback:,} and {label.spec} looks {label.horizon:,} ahead. {said}\n"
-                         "Hint: a longer window, or run the experiment anew with fewer folds (`mlfin run -p folds=2`) first.")
+    raise ParameterError(
+        f"`window` must hold enough bars for the folds, got {window}: {len(times):,} bars from "
+        f"{question['start']} on, of which the "
+        f"features look back at {lookback:,} and {label.spec} looks {label.horizon:,} ahead. {said}\n"
+        "Hint: a longer window, or run the experiment anew with fewer folds (`mlfin run -p folds=2`) first."
+    )
+
+# %% ../../nbs/runs/02_window.ipynb #c36bb822
+def move_window(
+    question: dict[str, Any],  # every parameter
+    settings: Settings,  # the profile, its `store` above all
+    window: str | None,  # as for `parse_window`
+) -> tuple[dict[str, Any], list[str]]:  # the question of that window; symbols that have no bar in it
+    """Set the first day of a question, where the window moves, and leave out what is not traded in it;
+    refuses one that the folds do not fit into."""
+    if (span := parse_window(window)) is None: return question, []
+    there = _there(question, settings)
+    start = (there["last"].max() - span).floor("D")
+    gone = sorted(there.symbol[there["last"] < start]) if question.get("symbols") else []
+    question = (
+        question
+        | {"start": f"{start:%Y-%m-%d}"}
+        | ({"symbols": [s for s in question["symbols"] if s not in gone]} if gone else {})
+    )
+    _check_folds(question, there[there["last"] >= start], settings, window)
+    return question, gone

@@ -12,7 +12,7 @@ pytest.importorskip("httpx")
 
 from mlfin.accounts.audit_log import read_audit  # noqa: E402
 from mlfin.accounts.sessions import LoginRules  # noqa: E402
-from mlfin.api.account_routes import PEOPLE  # noqa: E402
+from mlfin.api.account_routes import ACCOUNT_ROUTES  # noqa: E402
 from mlfin.accounts.roles import ANYONE, ACCOUNT_PATHS, ROLES, ROUTES  # noqa: E402
 from mlfin.accounts.users import new_key  # noqa: E402
 
@@ -337,8 +337,8 @@ def test_recent_bars_come_from_where_the_experiment_has_its_own(ask):
 def test_every_message_of_people_has_an_example_that_it_takes(ask):
     from typing import get_type_hints
 
-    from mlfin.api.examples import example_of
-    for _, _, function, _ in PEOPLE:
+    from mlfin.api.documentation import example_of
+    for _, _, function, _ in ACCOUNT_ROUTES:
         hints = get_type_hints(function)
         hints["return"].model_validate(example_of(hints["return"]))
         if hasattr(hints.get("body"), "model_validate"): hints["body"].model_validate(example_of(hints["body"], whole=False))

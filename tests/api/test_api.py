@@ -86,7 +86,7 @@ def test_posted_bars_give_exactly_the_batchs_probabilities(ask, last):
 
 def test_what_was_said_is_kept(ask):
     ask("POST", "/predict", "read_only", json={"experiment": "main", "symbols": ["AAA", "BBB"]})
-    assert ask.api.service.predictor("main").flush()
+    assert ask.api.service.predictors.get("main").flush()
     kept = ask.lake.read_predictions()
     assert set(kept.symbol) == {"AAA", "BBB"} and kept.model.iloc[0].endswith("main")
 
@@ -195,14 +195,14 @@ def test_a_registry_that_is_away_is_a_503_too(ask):
 
 
 def test_what_nobody_foresaw_tells_nothing(ask, monkeypatch):
-    monkeypatch.setattr(ask.api.service, "models", lambda *a: 1 / 0)
+    monkeypatch.setattr(ask.api.service.model_admin, "models", lambda *a: 1 / 0)
     told = ask("GET", "/models", "analyst")
     assert told.status_code == 500 and "division" not in told.text and told.json()["request_id"] == told.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("path, what", [("/models", "models"), ("/v1/signals", "signals")])
-def test_what_nobody_foresaw_is_in_the_log_under_its_id(refusing, monkeypatch, caplog, path, what):
-    monkeypatch.setattr(refusing.api.service, what, lambda *a: 1 / 0)
+@pytest.mark.parametrize("path, part, what", [("/models", "model_admin", "models"), ("/v1/signals", "forecaster", "signals")])
+def test_what_nobody_foresaw_is_in_the_log_under_its_id(refusing, monkeypatch, caplog, path, part, what):
+    monkeypatch.setattr(getattr(refusing.api.service, part), what, lambda *a: 1 / 0)
     told = refusing("GET", path, "analyst", headers={"x-request-id": f"find-{what}"})
     assert (told.status_code, told.json()["request_id"]) == (500, f"find-{what}")
     line = next(json.loads(JsonFormatter().format(r)) for r in caplog.records if r.message == "unforeseen")
@@ -320,7 +320,7 @@ def test_a_version_is_judged_promoted_and_gone_back_from(ask):
     assert (told.status_code, told.json()["type"]) == (409, "/problems/no-earlier-champion")  # it never was one
     write_verdict(ask.settings, made, "passed", "all is well", {"checks": []})
     set_champion(ask.settings, "main", 2, 1)
-    ask.api.service.predictor("main").refresh(force=True)
+    ask.api.service.predictors.get("main").refresh(force=True)
     assert ask("GET", "/model/info?experiment=main", "administrator").json()["version"] == 2
     told = ask("POST", "/models/1/rollback", "administrator", json={"experiment": "main"}).json()
     assert (told["promoted"], told["version"], told["replaced"]) == (True, 1, 2)
@@ -421,7 +421,7 @@ def test_a_host_mounts_it_under_a_prefix(ask):
 
 def test_a_host_whose_work_fails_lets_go_of_it_all_the_same(refusing, monkeypatch):
     said = []
-    for what, name in ((refusing.api.service, "warm"), (refusing.api, "close")): monkeypatch.setattr(what, name, lambda name=name: said.append(name))
+    for what, name in ((refusing.api.service.predictors, "warm"), (refusing.api, "close")): monkeypatch.setattr(what, name, lambda name=name: said.append(name))
 
     async def host():
         async with refusing.api.life():

@@ -18,16 +18,16 @@ from ..fixtures.served import BROKEN, Served, bar, key_of, postgresql, price, pr
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 PATIENCE = 3.2  # seconds for which a store that is away is asked again, in the servers of these tests
-WAITS = {"mlfin.warehouse.postgres:PATIENCE": PATIENCE, "mlfin.api.guard:Apart.__init__.__defaults__": (4.0, 4), "mlfin.accounts.rate_limits:_PAUSE": 1.0}
+WAITS = {"mlfin.warehouse.postgres:PATIENCE": PATIENCE, "mlfin.api.guard:AccountLookup.__init__.__defaults__": (4.0, 4), "mlfin.accounts.rate_limits:_PAUSE": 1.0}
 
 
 def test_what_is_waited_for_unless_a_test_says_otherwise():
     """These servers wait for less; of what is here, the rest holds for any wait."""
     from mlfin.warehouse import postgres as server
     from mlfin.accounts import rate_limits as limits
-    from mlfin.api.guard import Apart
+    from mlfin.api.guard import AccountLookup
 
-    assert (server.PATIENCE, Apart(None, None).seconds, limits._PAUSE) == (10.0, 5.0, 5.0)
+    assert (server.PATIENCE, AccountLookup(None, None).seconds, limits._PAUSE) == (10.0, 5.0, 5.0)
 
 
 class Inside(Served):
@@ -35,11 +35,11 @@ class Inside(Served):
     def __init__(self, settings, monkeypatch):
         from mlfin.warehouse import postgres as server
         from mlfin.accounts import rate_limits as limits
-        from mlfin.api.guard import Apart
+        from mlfin.api.guard import AccountLookup
 
         assert len(WAITS) == 3
         monkeypatch.setattr(server, "PATIENCE", WAITS["mlfin.warehouse.postgres:PATIENCE"])
-        monkeypatch.setattr(Apart.__init__, "__defaults__", WAITS["mlfin.api.guard:Apart.__init__.__defaults__"])
+        monkeypatch.setattr(AccountLookup.__init__, "__defaults__", WAITS["mlfin.api.guard:AccountLookup.__init__.__defaults__"])
         monkeypatch.setattr(limits, "_PAUSE", WAITS["mlfin.accounts.rate_limits:_PAUSE"])
         self.here, self.log = Here(settings.model_copy(update={"limit_user": "", "limit_address": ""})), settings.root / "server.log"
         self.port = self.here.port

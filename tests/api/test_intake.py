@@ -16,7 +16,7 @@ from mlfin.core.errors import DataError
 from mlfin.store.lake import Lake
 from mlfin.api.contract import IngestRequest
 from mlfin.api.intake import Busy, Intake, judge_pushed, pushed_frame, quick_batch
-from mlfin.api.service import _frame
+from mlfin.api.service import frame_of_bars
 
 
 def columns(symbol="A", first=0, count=20, base=100.0):
@@ -191,7 +191,7 @@ def test_the_quick_look_takes_nothing_that_the_contract_refuses_and_sees_the_sam
         return
     if quick is not None:
         assert (len(quick), quick.source) == (len(request.bars), request.source)
-        pd.testing.assert_frame_equal(pushed_frame(quick.columns, quick.timeframe), _frame(request.bars, ALWAYS))
+        pd.testing.assert_frame_equal(pushed_frame(quick.columns, quick.timeframe), frame_of_bars(request.bars, ALWAYS))
 
 
 def test_the_quick_look_takes_what_collectors_send():
@@ -199,7 +199,7 @@ def test_the_quick_look_takes_what_collectors_send():
                 GOOD | {"ts": "2024-01-31T14:30:00.000000+00:00"}, GOOD | {"symbol": "BTC/USDT", "timeframe": "1m"}):
         body = json.dumps({"bars": [bar] * 3, "source": "mt5"}).encode()
         found, request = quick_batch(body), IngestRequest.model_validate_json(body)
-        pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe), _frame(request.bars, ALWAYS))
+        pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe), frame_of_bars(request.bars, ALWAYS))
 
 
 def test_a_name_that_ends_in_a_line_break_is_for_the_contract_to_refuse():

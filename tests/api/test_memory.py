@@ -109,8 +109,8 @@ def test_a_worker_has_few_heaps(given, tmp_path, monkeypatch):
     if given: monkeypatch.setenv("MALLOC_ARENA_MAX", given)
     else: monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     monkeypatch.setattr(server, "START", f"import os; open({str(tmp_path / 'said')!r}, 'w').write(os.environ['MALLOC_ARENA_MAX'])")
-    with server._bound("127.0.0.1", 0) as taken:
-        worker = server._Worker(load_settings(), 0, taken, queue.SimpleQueue())
+    with server.listening_socket("127.0.0.1", 0) as taken:
+        worker = server.WorkerProcess(load_settings(), 0, taken, queue.SimpleQueue())
         assert worker.process.wait(60) == 0
         worker.link.close()
     assert (tmp_path / "said").read_text() == (given or "2")

@@ -32,8 +32,8 @@ from mlfin.accounts.auth import open_accounts
 from mlfin.jobs.job_process import descendants
 from mlfin.accounts.credentials import Hashing
 from mlfin.jobs.jobs import Jobs
-from mlfin.api.server import Listen, _alone, _bound, serve
-from mlfin.api.server import _Changing as Crew
+from mlfin.api.server import Listen, listening_socket, profile_lock, serve
+from mlfin.api.server import WorkerPool as Crew
 from mlfin.api.tls import check_tls
 from mlfin.accounts.users import add_user, new_key, set_role
 
@@ -309,13 +309,13 @@ def test_a_port_that_another_program_has_is_not_taken(home, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"(?s)127.0.0.1:{port} cannot be listened on: Address already in use.*serve_port = 8001.*--port 0"):
-            serve(home.settings, Listen("127.0.0.1", port), told=lambda address: pytest.fail("it listens"), first=lambda: pytest.fail("too early"))
+            serve(home.settings, Listen("127.0.0.1", port), on_ready=lambda address: pytest.fail("it listens"), before_start=lambda: pytest.fail("too early"))
 
 
 def test_a_certificate_that_is_no_good_is_found_before_anything_listens(home, authority):
     (cert, _), (_, other) = authority.issue(7), authority.issue(8, "other")
     with pytest.raises(SettingsError, match="must be the private key of the certificate"):
-        serve(home.settings, Listen("127.0.0.1", 0, 1, cert, other), told=lambda address: pytest.fail("it listens"))
+        serve(home.settings, Listen("127.0.0.1", 0, 1, cert, other), on_ready=lambda address: pytest.fail("it listens"))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no-such-host.invalid"])
@@ -323,7 +323,7 @@ def test_addresses_that_others_reach_are_refused_by_whatever_name(home, host, mo
     if host.endswith(".invalid"):
         monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.113.7", 0))])
     with pytest.raises(SettingsError, match="can be reached by others"):
-        serve(home.settings.model_copy(update={"profile": "production"}), Listen(host, 0), told=lambda address: pytest.fail("it listens"))
+        serve(home.settings.model_copy(update={"profile": "production"}), Listen(host, 0), on_ready=lambda address: pytest.fail("it listens"))
 
 
 @pytest.mark.parametrize("wanted", ["127.0.0.1", "0.0.0.0"])
@@ -340,24 +340,24 @@ def test_a_socket_that_others_reach_is_never_without_tls(home, authority, monkey
 
     monkeypatch.setattr(server, "Supervisor", Supervisor)
     cert, key = authority.issue(7)
-    serve(home.settings, Listen("0.0.0.0", 0, 1, cert, key), again=lambda: (home.settings, Listen(wanted, 0)))
+    serve(home.settings, Listen("0.0.0.0", 0, 1, cert, key), reload=lambda: (home.settings, Listen(wanted, 0)))
     assert len(said) == 1
 
 
 def test_a_profile_is_served_once(home):
-    with _alone(home.settings) as note:
+    with profile_lock(home.settings) as note:
         note("http://127.0.0.1:8000")
         with pytest.raises(SettingsError, match=rf"served already, by process {os.getpid()} at http://127.0.0.1:8000"):
-            serve(home.settings, Listen("127.0.0.1", 0), told=lambda address: pytest.fail("it listens"))
-    with _alone(home.settings):
+            serve(home.settings, Listen("127.0.0.1", 0), on_ready=lambda address: pytest.fail("it listens"))
+    with profile_lock(home.settings):
         pass
 
 
 def test_ipv6_and_names_are_listened_on():
-    with _bound("localhost", 0) as near:
+    with listening_socket("localhost", 0) as near:
         assert near.getsockname()[0] in ("127.0.0.1", "::1")
     try:
-        with _bound("::1", 0) as six:
+        with listening_socket("::1", 0) as six:
             assert six.family == socket.AF_INET6
     except SettingsError as e:
         assert "cannot be listened on" in str(e)                            # a machine without IPv6
@@ -532,7 +532,7 @@ def crew(home, monkeypatch):
     def start(settings, age, taken, events):
         made.started.append(Fake(age, ready=False, settings=settings))
         return made.started[-1]
-    monkeypatch.setattr(server, "_Worker", start)
+    monkeypatch.setattr(server, "WorkerProcess", start)
     return made
 
 
@@ -550,14 +550,14 @@ def test_new_settings_come_one_worker_at_a_time_and_the_old_ones_go_when_they_ar
     crew.balance()
     assert [w.age for w in crew.workers] == [0, 0]
     for worker in crew.workers:
-        crew.tell(worker, {"ready": 1})
+        crew.handle(worker, {"ready": 1})
     old, crew.trial = list(crew.workers), crew.settings
     crew.balance(), crew.balance()
     assert [w.age for w in crew.workers] == [0, 0, 1] and not any(w.leaving for w in old)
-    crew.tell(crew.workers[2], {"ready": 1})
+    crew.handle(crew.workers[2], {"ready": 1})
     crew.balance(), crew.balance()
     assert [w.leaving for w in old] == [True, False] and [w.age for w in crew.workers] == [0, 0, 1, 1] and crew.trial is None
-    crew.tell(crew.workers[3], {"ready": 1})
+    crew.handle(crew.workers[3], {"ready": 1})
     crew.balance(), crew.balance()
     assert all(w.leaving for w in old) and len(crew.started) == 4
 
@@ -568,16 +568,16 @@ def test_workers_that_die_at_once_are_replaced_ever_more_slowly(crew, monkeypatc
     waits = []
     for _ in range(8):
         crew._failed(0, "it died", 0.0)
-        waits.append(crew._again - now[0])
+        waits.append(crew._next_start - now[0])
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
     crew.balance()
     assert crew.workers == []                                               # not before its time has come
     now[0] += 31
     crew.balance()
     assert len(crew.workers) == 2
-    crew.tell(crew.workers[0], {"ready": 1})
+    crew.handle(crew.workers[0], {"ready": 1})
     crew._failed(0, "it died after a long life", 1000.0)
-    assert crew._again == now[0]
+    assert crew._next_start == now[0]
 
 
 # --- how it stops
@@ -866,7 +866,7 @@ def test_the_port_is_free_at_once_when_the_supervisor_is_killed_under_load(pair)
     running.process.kill()
     running.process.wait(10)
     began = time.monotonic()
-    _bound("127.0.0.1", port).close()                                       # though a request is still under way
+    listening_socket("127.0.0.1", port).close()                                       # though a request is still under way
     freed = time.monotonic() - began
     assert until(lambda: not any(_runs(pid) for pid in starting), 2), "who was still starting is gone at once"
     assert slow.finish()[0] == 200
@@ -892,7 +892,7 @@ def test_a_worker_that_hangs_keeps_the_port_from_nobody(home):
         os.kill(hanging, signal.SIGSTOP)
         running.process.kill()
         running.process.wait(10)
-        try: _bound("127.0.0.1", urlsplit(running.address).port).close()
+        try: listening_socket("127.0.0.1", urlsplit(running.address).port).close()
         finally: os.kill(hanging, signal.SIGKILL)
 
 

@@ -181,6 +181,20 @@ def test_the_exporter_is_found_by_name():
     assert nbconvert.get_exporter("mlfin") is report.ReportExporter
 
 
+def test_terms_are_linked_once_to_a_page_that_is_written_beside(tmp_path):
+    source = notebook(markdown("# PBO\nThe DSR of a trial, `DSR`, $DSR$."), markdown("The DSR again, and its PBO."),
+                      code("1", shown(text__html="<p>DSR</p>")))
+    nbformat.write(nbformat.from_dict(source), tmp_path / "05_backtest.ipynb")
+    page, _ = report.ReportExporter().from_filename(str(tmp_path / "05_backtest.ipynb"))
+    assert page.count('href="glossary.html#dsr"') == 1 and page.count('href="glossary.html#pbo"') == 1
+    assert "<p>DSR</p>" in page and "<code>DSR</code>" in page and "$DSR$" in page
+    glossary = (tmp_path / "glossary.html").read_text(encoding="utf-8")
+    for target in re.findall(r'href="glossary\.html#([^"]+)"', page): assert f'id="{target}"' in glossary
+    assert re.findall(r'(?:src|href)="([^"]+)"', glossary) == ["data:,"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["05_backtest.ipynb", "glossary.html"]
+    assert "glossary.html" not in report.render_page(source)
+
+
 @pytest.mark.browser
 def test_a_page_draws_from_a_disk_without_a_network(tmp_path):
     browser = shutil.which("chromium")

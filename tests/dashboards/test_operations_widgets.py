@@ -9,7 +9,7 @@ pytest.importorskip("httpx")
 from mlfin.core.settings import load_settings  # noqa: E402
 from mlfin.client.client import ServiceError  # noqa: E402
 from mlfin.predict.messages import Prediction  # noqa: E402
-from mlfin.api.examples import example_of  # noqa: E402
+from mlfin.api.documentation import example_of  # noqa: E402
 from mlfin.dashboards import operations as ops  # noqa: E402
 from mlfin.dashboards.answer_cards import prediction_card, training_result  # noqa: E402
 

@@ -13,7 +13,8 @@ from mlfin.facts.facts import as_facts
 from mlfin.store.lake import Lake
 from mlfin.feature_store import feature_store as module
 from mlfin.features.spec import feature
-from mlfin.feature_store.feature_store import FeatureStore, feature_code
+from mlfin.feature_store.feature_code import feature_code
+from mlfin.feature_store.feature_store import FeatureStore
 from mlfin.features.table import compute_features
 
 SPECS = "rsi_14 macd_12_26_9 ret_5 obv sma_20".split()
@@ -64,7 +65,7 @@ def agree(store, lake, tmp_path, specs=SPECS, context=None, **options):
     equal(store.read(specs), compute_features(bars, specs, short="nan", **context))
     made = fresh_build(lake, tmp_path, specs, **options)
     columns = ["known_at", "input", *(c for c in store.read(specs) if c not in module.KEYS)]
-    one, two = (module._load(module._find(s, specs), columns).drop(columns="generation") for s in (store, made))
+    one, two = (module._find(s, specs).load(columns).drop(columns="generation") for s in (store, made))
     equal(one, two)
     for moment in pd.date_range(bars.ts.min() + DAY, bars.known_at.max() + DAY, 3):
         then = lake.read(as_of=moment, adjust=store.adjust)
@@ -569,7 +570,7 @@ def test_another_process_is_spared_the_table(lake, panel, redis_url, monkeypatch
     writer.update(SPECS)
     lake.write(on(panel, -20))
     writer.update(SPECS)
-    monkeypatch.setattr(module, "_load", lambda *a: pytest.fail("the table was read"))
+    monkeypatch.setattr(module.FeatureTable, "load", lambda *a: pytest.fail("the table was read"))
     equal(reader.latest(SPECS), writer.latest(SPECS))
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-import mlfin.features.cross_section as market
+import mlfin.features.calendar_features as market
 from mlfin.core.errors import DataError, SpecError
 from mlfin.market.calendars import expected_bars, sessions
 from mlfin.leakage.lookahead import assert_no_lookahead

@@ -8,7 +8,7 @@ import pytest
 
 from mlfin.runs.question import check_files
 from mlfin.core.errors import AWAY, REFUSED, AwayError, DataError, ParameterError
-from mlfin.core.provenance import Task
+from mlfin.core.tasks import Task
 from mlfin.core.settings import Settings
 from mlfin.ingest import ingest as module
 from mlfin.files.formats import FORMATS

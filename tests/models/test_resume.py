@@ -115,7 +115,7 @@ def test_nothing_stale_is_taken(trained, change, monkeypatch):
     elif change == "pending":
         dataset.pending = dataset.keys.tail(1).join(dataset.X)
     elif change == "code":
-        monkeypatch.setattr("mlfin.models.training._version", lambda package: "0")
+        monkeypatch.setattr("mlfin.models.fold_training._version", lambda package: "0")
     # the last fold is the one that predicts it
     assert trained(["logistic"], **more)[1] == (1 if change == "pending" else 2)
 
@@ -150,7 +150,7 @@ class Canary:
 def plant(path, canary, keys):
     """A fold in the place of another, whose model is a pickle; sealed with a key of one's own, or by its hash
     where `keys` is None."""
-    from mlfin.models.training import _Shelf
+    from mlfin.models.fold_training import FoldStore
 
     with zipfile.ZipFile(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as fold:
         kept = {n: fold.read(n) for n in fold.namelist()}
@@ -160,7 +160,7 @@ def plant(path, canary, keys):
         for name in ("test.f8", "pending.f8"): fold.writestr(name, kept[name])
         fold.writestr("fold.json", json.dumps(told))
         fold.writestr("model/model.pkl", pickle.dumps(Canary(canary)))
-    shelf = _Shelf(None, keys, None)
+    shelf = FoldStore(None, keys, None)
     path.write_bytes(shelf.seal(path, buffer.getvalue()).encode() + b"\n" + buffer.getvalue())
 
 
@@ -196,11 +196,11 @@ def test_a_fold_in_another_s_place_is_not_taken(trained, tmp_path):
 
 
 def test_what_needs_a_pickle_is_kept_under_a_key_alone(trained, tmp_path, monkeypatch):
-    import mlfin.models.training as training
+    import mlfin.models.fold_training as fold_training
     from mlfin.models import formats
 
     keys = SealKeys(tmp_path / "ours" / "seal_keys.json")
-    monkeypatch.setattr(training, "pack_estimator", formats._pack_pickle)
+    monkeypatch.setattr(fold_training, "pack_estimator", formats.pack_pickle)
     assert trained(["logistic"])[1] == trained(["logistic"])[1] == 2 and not trained.path.exists()
     assert trained(["logistic"], seal_keys=keys)[1] == 2 and trained(["logistic"], seal_keys=keys)[1] == 0
 
@@ -236,10 +236,11 @@ def test_a_class_of_the_notebook_itself_is_trained_anew(trained, monkeypatch):
 
 
 def test_over_the_time_it_stops_between_folds_and_goes_on_later(trained, monkeypatch):
+    import mlfin.models.fold_training as fold_training
     import mlfin.models.training as training
 
     now = [0.0]
-    monkeypatch.setattr(training, "monotonic", lambda: now[0])
+    monkeypatch.setattr(fold_training, "monotonic", lambda: now[0])
 
     def tick(done, total, text):
         now[0] += 1.0

@@ -211,7 +211,7 @@ def test_what_waits_is_sent_once_and_whole(trained, base, tmp_path):
     dataset, result = trained
     away = lost(result, tmp_path, figures={"Scores": go.Figure()})
     lost(result, tmp_path)  # the same training again makes no second folder
-    assert len(tracking._waiting(tmp_path / "artifacts" / "pending")) == 1
+    assert len(tracking.pending_trainings(tmp_path / "artifacts" / "pending")) == 1
     with pytest.warns(UserWarning):
         tag_run(away, "later", "6" * 32, "r" * 16)
     assert sync_pending(away).left == 1  # still no server
@@ -290,7 +290,7 @@ def test_data_versions_and_the_environment(trained, settings):
 
 def open_store(folder, start):
     start.wait(30)
-    with tracking._client(settings_at(folder)) as client:
+    with tracking.mlflow_client(settings_at(folder)) as client:
         client.create_experiment(f"of {os.getpid()}")
 
 
@@ -310,7 +310,7 @@ def test_several_open_a_new_store_at_once(tmp_path, one_store_is_made):
     for process in running:
         process.join(120)
     assert [process.exitcode for process in running] == [0] * n
-    with tracking._client(settings_at(tmp_path)) as client:
+    with tracking.mlflow_client(settings_at(tmp_path)) as client:
         assert sum(e.name.startswith("of ") for e in client.search_experiments()) == n
 
 

@@ -23,7 +23,7 @@ from mlfin.registry.registry import load_champion, registered_name  # noqa: E402
 from mlfin.monitor.health import Asked, check_freshness, check_live  # noqa: E402
 from mlfin.monitor.metrics import Metrics  # noqa: E402
 from mlfin.monitor.score import live_figures  # noqa: E402
-from mlfin.api import api  # noqa: E402
+from mlfin.api import routes as api  # noqa: E402
 from mlfin.api.contract import IngestRequest  # noqa: E402
 from mlfin.api.intake import Batch  # noqa: E402
 from mlfin.predict.live import Served, input_drift, live_records, match_live, write_records  # noqa: E402
@@ -170,8 +170,8 @@ def test_a_worker_shows_what_the_supervisor_wrote(lived):
     write_records(settings, "main", lake)
     service = Service(settings, lake, Metrics())
     try:
-        service.warm()
-        service.measure()
+        service.predictors.warm()
+        service.gauges.measure()
         text = service.metrics.render()[0].decode()
     finally:
         service.close()
@@ -267,7 +267,7 @@ def test_who_serves_is_told_after_every_look(lived):
     assert looks == [predictor] and predictor.serving is None
     service = Service(settings, lake, Metrics())
     try:
-        own = service.predictor("main")
+        own = service.predictors.get("main")
         own.refresh()
         own.refused[7] = "seal", "it learnt from other features"
         own.refresh()
@@ -315,17 +315,17 @@ def test_each_pushed_bar_closes_by_its_own_market(tmp_path, champion):
     for symbol, calendar in (("AAPL", "XNYS"), ("BTCUSD", "24/7")):
         lake.write(walk([symbol], 200, calendar=calendar, end="2024-03-01"))
     service = Service(settings.model_copy(update={"root": tmp_path, "mlflow": f"sqlite:///{tmp_path}/none.db"}), lake, Metrics())
-    service._held["tokyo"] = None, ("1h", frozenset({"7203"}), "XTKS")
+    service.predictors._trained_on["tokyo"] = None, ("1h", frozenset({"7203"}), "XTKS")
     bars = [("AAPL", "1d", "2024-03-04T14:30Z", "2024-03-04T21:00Z"), ("BTCUSD", "1d", "2024-03-04T00:00Z", "2024-03-05T00:00Z"),
             ("NEW", "1d", "2024-03-04T14:30Z", "2024-03-05T14:30Z"), ("7203", "1h", "2024-03-04T02:00Z", "2024-03-04T02:30Z"),
             ("BTCUSD", "1h", "2024-03-04T02:00Z", "2024-03-04T03:00Z"), ("AAPL", "1d", "2024-03-11T13:30Z", "2024-03-11T20:00Z")]
     numbers = dict(open=1.0, high=2.0, low=1.0, close=1.5, volume=3.0)
     request = IngestRequest(bars=[dict(symbol=s, timeframe=t, ts=at, **numbers) for s, t, at, _ in bars], source="test")
     try:
-        assert service.ingest(request, "ann").result(30).accepted == len(bars)
+        assert service.bars.ingest(request, "ann").result(30).accepted == len(bars)
         batch = Batch({"symbol": ["AAPL", "BTCUSD"], "ts": pd.to_datetime(["2024-03-05T14:30Z", "2024-03-05T00:00Z"]),
                        **{k: np.full(2, v) for k, v in numbers.items()}}, "1d", "test")
-        assert service.ingest(batch, "ann").result(30).accepted == 2
+        assert service.bars.ingest(batch, "ann").result(30).accepted == 2
         bars += [("AAPL", "1d", "2024-03-05T14:30Z", "2024-03-05T21:00Z"), ("BTCUSD", "1d", "2024-03-05T00:00Z", "2024-03-06T00:00Z")]
         for symbol, timeframe, at, closes in bars:
             row = lake.read([symbol], timeframe, start=at, end=at).iloc[0]
@@ -340,7 +340,7 @@ def test_the_loop_goes_on_while_bars_tell_when_they_close(tmp_path, champion, mo
     lake, fitting, numbers = Lake(tmp_path / "lake"), hours.infer_calendar, dict(open=1.0, high=2.0, low=1.0, close=1.5, volume=3.0)
     lake.write(walk(["AAPL"], 200, calendar="XNYS", end="2024-03-01"))
     service = Service(settings.model_copy(update={"root": tmp_path, "mlflow": f"sqlite:///{tmp_path}/none.db"}), lake, Metrics())
-    asked = SimpleNamespace(service=SimpleNamespace(service=service), person=SimpleNamespace(name="ann"))
+    asked = SimpleNamespace(api=SimpleNamespace(service=service), person=SimpleNamespace(name="ann"))
     monkeypatch.setattr(hours, "infer_calendar", lambda bars: time.sleep(1.0) or fitting(bars))
 
     def request(*bars):
@@ -356,7 +356,7 @@ def test_the_loop_goes_on_while_bars_tell_when_they_close(tmp_path, champion, mo
                 gaps.append(time.perf_counter() - at)
 
         async def post(name, body):
-            assert (await api._post_ingest(body, asked)).stored == len(body.bars)
+            assert (await api.post_ingest(body, asked)).stored == len(body.bars)
             done.append(name)
 
         assert service.intake.depth() == 0  # opened before: that is no part of it
@@ -386,7 +386,7 @@ def test_a_bar_that_has_not_closed_is_set_aside_whatever_its_neighbours_are(tmp_
     pushed = [dict(symbol=s, timeframe="1d", ts=ts, **numbers) for s, ts in (("AAPL", last.ts), ("COIN", forming))]
     request = IngestRequest(bars=pushed, source="t")
     try:
-        taken = service.ingest(request, "ann").result(30)
+        taken = service.bars.ingest(request, "ann").result(30)
         assert (taken.accepted, taken.quarantined) == (1, 1) and taken.reasons[0]["symbol"] == "COIN" and "not closed" in taken.reasons[0]["reason"]
     finally:
         service.close()

@@ -525,12 +525,12 @@ def test_a_rotation_that_breaks_off_loses_nothing(settings, apart, monkeypatch, 
     def stop(client, keys, found, promoted=False):
         seen.append(found)
         if len(seen) == (1 if at == "first version" else 2): raise KeyboardInterrupt
-        return registry._seal_version(client, keys, found, promoted)
+        return registry.seal_version(client, keys, found, promoted)
 
     with monkeypatch.context() as patch:
         if at == "trainings":
             patch.setattr(sealing, "_reseal_trainings", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        else: patch.setattr(sealing, "_seal_version", stop)
+        else: patch.setattr(sealing, "seal_version", stop)
         with pytest.raises(KeyboardInterrupt): rotate_seals(apart)
     keys = seal_keys(apart).names()
     assert len(keys) == 2 and load_champion(apart, experiment).version.number == 2 and load_version(apart, experiment, 1).version.number == 1
