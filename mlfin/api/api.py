@@ -34,7 +34,7 @@ from .routes import (NAMES_SOMETHING, ROOT_ROUTES, ROUTES, STATUS_CODES, Caller,
 from ..accounts.rate_limits import open_limits
 from ..accounts.roles import ANYONE, Origin, required_role
 from .service import Service
-from ..predict.stream import Turn
+from ..predict.stream import LoopTick
 
 # %% ../../nbs/api/10_api.ipynb #a0a00002
 def _query(raw: bytes) -> dict:
@@ -298,7 +298,7 @@ def _read_question(raw: bytes) -> contract.PredictRequest:
 class _FastPath:
     "Answers the most frequent routes directly; the rest is FastAPI's."
     def __init__(self, app: Any, api: Api):
-        self.app, self.api, self.tick = app, api, Turn()
+        self.app, self.api, self.tick = app, api, LoopTick()
         self.known = {(m, path): (f, _argument_reader(f)) for m, path, f, _ in ROUTES
                       if f in (post_predict, get_signals)}
         self.known["POST", "/ingest"] = post_ingest, read_ingest
@@ -320,7 +320,7 @@ class _FastPath:
         "The answer's body: from memory where it is there."
         raw = scope["state"]["body"]
         if function is post_predict and len(raw) <= 256:
-            found = self.api.service.forecaster.cached_or_none(_read_question(raw), self.tick.mark())
+            found = self.api.service.forecaster.cached_or_none(_read_question(raw), self.tick.token())
             if found: return found
         return await _call_route(self.api, function, read, scope)
 

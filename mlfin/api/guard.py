@@ -31,9 +31,9 @@ def problem(status: int,          # HTTP status
             detail: str,          # what is wrong, and what to do about it
             word: str = "",       # of its kind, for machines; from the status where empty
             request_id: str = "", # of the request
-            **more: Any,          # further members of `Problem`
+            **more: Any,          # further members of `Problem`: `more`
             ) -> dict:            # plain JSON
-    "A problem detail as RFC 9457 has it."
+    "A problem detail as RFC 9457 has it, with `more` members."
     title = HTTPStatus(status).phrase
     word = (word or title).lower().replace(" ", "-").replace("_", "-")
     return {"type": f"/problems/{word}", "title": title, "status": status,
@@ -69,7 +69,7 @@ def route_of(method: str,      # GET, POST, ...
     return found
 
 def methods_of(path: str,          # as for `route_of`
-               ) -> list[str]:     # HEAD wherever there is GET, OPTIONS wherever there is anything; empty: no such path
+               ) -> list[str]:     # HEAD where there is GET, OPTIONS where there is anything; empty: no such path
     "The methods that a path takes."
     found = sorted(m for m in _TEMPLATES if route_of(m, path))
     return [*found, *["HEAD"] * ("GET" in found), "OPTIONS"] if found else []
@@ -95,8 +95,12 @@ class Rules:
 
 class Refused(MlfinError):
     "The request cannot be taken as it came."
-    def __init__(self, status: int, detail: str, word: str = "", close: bool = False,
-                 allow: Sequence[str] = ()):
+    def __init__(self, status: int,            # HTTP status
+                 detail: str,                  # what is wrong, and what to do about it
+                 word: str = "",               # of its kind, for machines
+                 close: bool = False,          # whether the connection is closed
+                 allow: Sequence[str] = (),    # methods that the path takes
+                 ):
         super().__init__(detail)
         self.status, self.code, self.close, self.allow = status, word, close, allow
 
@@ -156,7 +160,7 @@ def _plain_address(text: str) -> str:
 def _plain_addresses(texts: tuple[str, ...]) -> frozenset[str]: return frozenset(map(_plain_address, texts))
 
 def address_of(scope: Mapping,                  # ASGI's
-               headers: Mapping[bytes, bytes],
+               headers: Mapping[bytes, bytes],  # of the request, names in lower case
                trusted: tuple[str, ...] = (),   # proxies that are believed
                ) -> str:
     "Where a request comes from."
@@ -169,8 +173,8 @@ def address_of(scope: Mapping,                  # ASGI's
 
 # %% ../../nbs/api/02_guard.ipynb #28fcb6bd
 async def read_body(receive: Callable[[], Awaitable[dict]], # ASGI's
-                    headers: Mapping[bytes, bytes],
-                    rules: Rules,
+                    headers: Mapping[bytes, bytes],         # of the request, names in lower case
+                    rules: Rules,                           # with the limits
                     ) -> bytes:                             # all of it
     "A request's body, or `Refused`: too large, too slow, or cut short."
     said = headers.get(b"content-length")
@@ -341,41 +345,42 @@ async def _refused(answer: _Answer, e: AuthError | Refused, request: str) -> Non
 class Gate:
     "An ASGI application around another one."
     def __init__(self, app: Callable, # what is to be guarded
-                 rules: Rules):
+                 rules: Rules,        # what it goes by
+                 ):
         self.app, self.rules = app, rules
         self._plain, self._page = list(_headers(rules, False)), list(_headers(rules, True))
 
     async def __call__(self, scope, receive, send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, headers, method, path = time.perf_counter(), dict(
-            scope["headers"]), scope["method"], path_below(scope)
+        if scope["type"] != "http": return await self.app(scope, receive, send)
+        began, headers, method, path = time.perf_counter(), dict(scope["headers"]), scope["method"], path_below(scope)
         request = headers.get(b"x-request-id", b"").decode("latin-1")
         if not _SAFE_ID.fullmatch(request): request = os.urandom(8).hex()
-        route, person = route_of(method, path), None
-        more = [*(self._page if route in ("/docs", "/redoc") else self._plain),
-                (b"x-request-id", request.encode()),
+        route, address = route_of(method, path), address_of(scope, headers, self.rules.trusted)
+        more = [*(self._page if route in ("/docs", "/redoc") else self._plain), (b"x-request-id", request.encode()),
                 *_cross(self.rules, headers.get(b"origin"), method == "OPTIONS")]
-        answer, address = _Answer(send, more, method == "HEAD"), address_of(scope, headers,
-                self.rules.trusted)
+        answer, passed = _Answer(send, more, method == "HEAD"), {"request_id": request, "address": address}
         try:
             check_head(scope, headers)
             if method == "OPTIONS" and ((allow := methods_of(path)) or b"origin" in headers):
                 await _methods(answer, allow)
-            else:
-                person, body = await _pass(self.rules, headers, method, path, route, address, request,
-                                           receive)
-                scope.setdefault("state", {}).update(person=person, request_id=request, address=address,
-                                                     body=body)
-                self.rules.enter(request, person)
-                await self.app(scope if method != "HEAD" else {**scope, "method": "GET"},
-                               _replay(body, receive), answer)
+            else: await self._forward(scope, receive, answer, (headers, method, path, route), passed)
         except (AuthError, Refused) as e: await _refused(answer, e, request)
-        finally:
-            seconds = time.perf_counter() - began
-            self.rules.count(method, route, answer.status or 499, seconds)
-            self.rules.log({"request_id": request, "method": method, "path": scope["path"][:200],
-                            "route": route, "status": answer.status or 499,
-                            "ms": round(seconds * 1e3, 3), "bytes": answer.size, "address": address,
-                            "user": person.name if person else None})
+        finally: self._note(scope, route, answer, passed, time.perf_counter() - began)
+
+    async def _forward(self, scope, receive, answer: _Answer, asked: tuple, passed: dict) -> None:
+        "Let the application answer, if the sender may ask; `passed` is what it learns of the request."
+        request, address = passed["request_id"], passed["address"]
+        person, body = await _pass(self.rules, *asked, address, request, receive)
+        passed |= {"person": person, "body": body}
+        scope.setdefault("state", {}).update(passed)
+        self.rules.enter(request, person)
+        inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}
+        await self.app(inner, _replay(body, receive), answer)
+
+    def _note(self, scope, route: str | None, answer: _Answer, passed: dict, seconds: float) -> None:
+        "Count and log what became of a request."
+        person, status = passed.get("person"), answer.status or 499
+        self.rules.count(scope["method"], route, status, seconds)
+        self.rules.log({"request_id": passed["request_id"], "method": scope["method"], "path": scope["path"][:200],
+                        "route": route, "status": status, "ms": round(seconds * 1e3, 3), "bytes": answer.size,
+                        "address": passed["address"], "user": person.name if person else None})

@@ -44,7 +44,7 @@ class IngestResult:
 # %% ../../nbs/api/03_intake.ipynb #0bace11f
 _OPTIONAL = ("vwap", "trades", "spread")
 
-def pushed_frame(columns: dict[str, Sequence],  # symbol ts open high low close volume, and optional vwap trades spread; equally long
+def pushed_frame(columns: dict[str, Sequence],  # symbol ts open high low close volume, perhaps vwap trades spread
                  timeframe: str,                # canonical name or alias, of all rows
                  calendar: str = "24/7",        # says when a bar closes
                  ) -> pd.DataFrame:             # bar columns and dtypes, in the order given
@@ -142,7 +142,7 @@ def quick_batch(body: bytes,      # of a request to `POST /ingest`
 
 # %% ../../nbs/api/03_intake.ipynb #ead04a5b
 @dataclass(eq=False)
-class _Batch:
+class _WaitingBatch:
     "Bars that wait."
     bars: pd.DataFrame
     origin: str
@@ -157,7 +157,7 @@ def _off_grid(bars: pd.DataFrame) -> np.ndarray:
 _POINTED = "the spread is more than 1 % of the price: does it count points?"
 
 def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
-                 ) -> tuple[pd.DataFrame, dict[int, str]]: # what may be stored (sorted), and position -> why not
+                 ) -> tuple[pd.DataFrame, dict[int, str]]: # what may be stored (sorted); position -> why not
     "Part pushed bars into those to keep and those to set aside."
     kept, aside = clean(bars, None, "push", np.arange(len(bars)))
     reasons = dict(zip(aside.row.tolist(), aside.reason.tolist(), strict=True))
@@ -174,23 +174,23 @@ def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
     return kept, reasons
 
 # %% ../../nbs/api/03_intake.ipynb #a7b430a0
-def _alike(bars: pd.DataFrame) -> pd.Series:
+def _repeats(bars: pd.DataFrame) -> pd.Series:
     "Whether an equal row stands before."
     return bars.drop(columns=MARK, errors="ignore").duplicated()
 
-def _parted(batches: list[_Batch]) -> list[list[_Batch]]:
+def _split_conflicts(batches: list[_WaitingBatch]) -> list[list[_WaitingBatch]]:
     "Batches that can be taken together; those that disagree about a bar come one after the other."
     together = pd.concat([b.bars[KEY] for b in batches], ignore_index=True)
     if len(batches) == 1 or not together.duplicated().any(): return [batches]
     whole = pd.concat([b.bars for b in batches], ignore_index=True)
-    return [batches] if not whole[~_alike(whole)].duplicated(KEY).any() else [[b] for b in batches]
+    return [batches] if not whole[~_repeats(whole)].duplicated(KEY).any() else [[b] for b in batches]
 
-def _take(store: Store, batches: list[_Batch]) -> tuple[list[IngestResult], pd.DataFrame]:
+def _take(store: Store, batches: list[_WaitingBatch]) -> tuple[list[IngestResult], pd.DataFrame]:
     "Judge and store batches that agree; what became of each, and the bars that were kept."
     sizes = [len(b.bars) for b in batches]
     owner, place = np.repeat(np.arange(len(batches)), sizes), np.concatenate([np.arange(n) for n in sizes])
     whole = pd.concat([b.bars for b in batches], ignore_index=True) if len(batches) > 1 else batches[0].bars
-    fresh = ~_alike(whole).to_numpy()
+    fresh = ~_repeats(whole).to_numpy()
     at = np.flatnonzero(fresh)
     kept, reasons = judge_pushed(whole[fresh].reset_index(drop=True))
     bad, found = sorted(int(at[i]) for i in reasons), {int(at[i]): why for i, why in reasons.items()}
@@ -201,39 +201,39 @@ def _take(store: Store, batches: list[_Batch]) -> tuple[list[IngestResult], pd.D
                                                list(whole.symbol.iloc[mine]),
                                                list(whole.ts.iloc[mine]), [found[i] for i in mine], raws))
     if len(kept): store.push(kept, "push")
-    told = [[] for _ in batches]
+    refused = [[] for _ in batches]
     for i in bad:
-        told[owner[i]].append({"row": int(place[i]), "symbol": whole.symbol.iloc[i],
+        refused[owner[i]].append({"row": int(place[i]), "symbol": whole.symbol.iloc[i],
                                "ts": whole.ts.iloc[i].isoformat(), "reason": found[i]})
-    return [IngestResult(n - len(rows), len(rows), rows) for n, rows in zip(sizes, told, strict=True)], kept
+    return [IngestResult(n - len(rows), len(rows), rows) for n, rows in zip(sizes, refused, strict=True)], kept
 
 # %% ../../nbs/api/03_intake.ipynb #22ea0890
-class _Line:
-    "Batches that wait, and the thread that takes them."
+class Intake:
+    "Takes batches of bars from many threads and writes what has gathered in one go."
     def __init__(self, store: Store,                 # where bars are kept
-                 taken: Callable[[pd.DataFrame], None] | None = None, # told what was kept, in the writing thread
+                 on_stored: Callable[[pd.DataFrame], None] | None = None, # gets what was kept, in its thread
                  waiting: int = 100_000,             # bars that may wait, >= 1; more are refused
                  together: int = 20_000,  # bars that one write takes at most, unless one batch has more
                  ):
         for name, value in (("waiting", waiting), ("together", together)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ParameterError(must_be(name, "an integer >= 1", value))
-        self.store, self.waiting, self.together, self._taken = store, waiting, together, taken or (
-            lambda bars: None)
-        self._line, self._rows, self._lock, self._open = queue.SimpleQueue(), 0, threading.Lock(), True
+        self.store, self.waiting, self.together = store, waiting, together
+        self._on_stored = on_stored or (lambda bars: None)
+        self._queue, self._rows, self._lock, self._open = queue.SimpleQueue(), 0, threading.Lock(), True
         self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
         self._thread.start()
 
     def put(self, bars: pd.DataFrame,  # as `pushed_frame` gives them
             origin: str,               # whom they are from: stands in the quarantine
             ) -> Future:               # of `IngestResult`, or of the store's error
-        "Let a batch wait for the next write; raises `Busy` where the line is full or closed."
+        "Let a batch wait for the next write; raises `Busy` where the queue is full or closed."
         answer = Future()
         answer.set_running_or_notify_cancel()  # who stops waiting takes nothing back
         with self._lock:
             if not self._open or self._rows + len(bars) > max(self.waiting, len(bars)): raise Busy(1.0)
             self._rows += len(bars)
-            self._line.put(_Batch(bars, origin, answer))
+            self._queue.put(_WaitingBatch(bars, origin, answer))
         return answer
 
     def depth(self) -> int: # bars
@@ -245,20 +245,17 @@ class _Line:
         with self._lock:
             if not self._open: return
             self._open = False
-            self._line.put(None)
+            self._queue.put(None)
         self._thread.join()
 
-# %% ../../nbs/api/03_intake.ipynb #5f3ea5e2
-class Intake(_Line):
-    "Takes batches of bars from many threads and writes what has gathered in one go."
-    def _gather(self) -> list[_Batch]:
+    def _gather(self) -> list[_WaitingBatch]:
         "The next batches to take together; none: it is over."
-        batches = [self._line.get()]
+        batches = [self._queue.get()]
         if batches[0] is None: return []
         rows = len(batches[0].bars)
-        while rows < self.together and not self._line.empty():
-            if (more := self._line.get()) is None:
-                self._line.put(None)
+        while rows < self.together and not self._queue.empty():
+            if (more := self._queue.get()) is None:
+                self._queue.put(None)
                 break
             batches.append(more)
             rows += len(more.bars)
@@ -266,11 +263,11 @@ class Intake(_Line):
 
     def _work(self) -> None:
         while batches := self._gather():
-            for some in _parted(batches):
-                try: told, kept = _take(self.store, some)
-                except Exception as e:  # whatever it is: who waits is told, and the next batch is taken
+            for some in _split_conflicts(batches):
+                try: results, kept = _take(self.store, some)
+                except Exception as e:  # whatever it is: who waits gets it, and the next batch is taken
                     for batch in some: batch.answer.set_exception(e)
                     continue
-                if len(kept): self._taken(kept)
-                for batch, answer in zip(some, told, strict=True): batch.answer.set_result(answer)
+                if len(kept): self._on_stored(kept)
+                for batch, result in zip(some, results, strict=True): batch.answer.set_result(result)
             with self._lock: self._rows -= sum(len(b.bars) for b in batches)

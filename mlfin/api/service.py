@@ -320,11 +320,11 @@ class Forecaster:
         "As `predict`, where the answer is in memory and takes microseconds; counted and recorded like it."
         predictor = self.predictors.loaded(request.experiment)
         if predictor is None or request.bars is not None: return None
-        found = predictor.at_hand(request.asked, token)
+        found = predictor.cached_or_none(request.asked, token)
         if found is None: return None
         self.record(predictor, [s.prediction for s in found])
         now = time.time()
-        return b'{"predictions":[%b]}' % b",".join([s.written(now) for s in found])
+        return b'{"predictions":[%b]}' % b",".join([s.json_at(now) for s in found])
 
     def signals(self, timeframe: str | None, # canonical name or alias; None: any
                 symbols: Sequence[str] | None = None, # None: all that the models know

@@ -77,10 +77,10 @@ def _check_files(settings: Settings, source: str, path: str) -> None:
     "Refuse a path that leads out of the allowed folders, or whose files do."
     from mlfin.files.formats import FORMATS
     from mlfin.files.raw_files import find_file, find_files
-    text = str(settings.root / check_path(path, settings))
+    text, formats = str(settings.root / check_path(path, settings)), None
+    if source != "files": formats = [source] if source in FORMATS else ["zip"]
     try:
-        found = [find_file(p)[0] for p in find_files(text, None if source == "files" else [source]
-                                                     if source in FORMATS else ["zip"])]
+        found = [find_file(p)[0] for p in find_files(text, formats)]
     except (DataError, OSError, ValueError):
         raise ParameterError(must_be("path", "a file that exists, or a folder or pattern of such", path,
                                      "job")) from None
@@ -111,10 +111,10 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
 
 # %% ../../nbs/jobs/02_jobs.ipynb #334cde22
 def order_train(settings: Settings,  # the profile
-                parameters: dict,    # names of env.yaml with their values, `force` and `promote`; or none, and `window`
+                parameters: dict,    # names of env.yaml with values, `force`, `promote`; or only `window`
                 ) -> Order:
-    """`mlfin retrain` on an experiment that has run, where nothing else is asked than it was; else `mlfin
-    run` on the question."""
+    """`mlfin retrain` on an experiment that has run, where nothing else is asked; else `mlfin run` on the question.
+    Raises `ParameterError` for what the command would refuse."""
     parameters, default = dict(parameters), with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml")
     flags = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)]
     experiment, window = parameters.pop("experiment", None) or default["experiment"], parameters.pop("window",
@@ -137,20 +137,19 @@ def order_train(settings: Settings,  # the profile
     if question.get("source", "builtin") not in ("builtin", "store"):
         _check_address(settings, question["source"], question["path"])
     if "kernel" not in parameters: question["kernel"] = choose_kernel(settings)[0]
-    _check_asked(settings, question, default, own=question["kernel"] != parameters.get("kernel"))
+    _check_asked(settings, question, default, service_kernel=question["kernel"] != parameters.get("kernel"))
     words = ["run", f"--profile={settings.profile}", f"--experiment={question['experiment']}", *flags,
              "--events={events}"]
     return Order(_mlfin(*words, *[w for text in texts for w in ("-p", text)]),
                  f"experiment {question['experiment']}")
 
-
 # %% ../../nbs/jobs/02_jobs.ipynb #6f1e02aa
-def _check_asked(settings: Settings, question: dict, default: dict, own: bool) -> None:
-    """Refuse what no run would answer; a kernel that the service itself chose (`own`) is no fault of the
+def _check_asked(settings: Settings, question: dict, default: dict, service_kernel: bool) -> None:
+    """Refuse what no run would answer; a kernel that the service itself chose (`service_kernel`) is no fault of the
     request."""
     try: check_question(question, settings, default)
     except SettingsError as e:
-        if own: raise
+        if service_kernel: raise
         raise with_status(e, 422, "invalid") from None  # the request's own kernel, not the service's
 
 def _order_again(settings: Settings, default: dict, experiment: str, window: str | None,
@@ -159,11 +158,10 @@ def _order_again(settings: Settings, default: dict, experiment: str, window: str
     question = next_question(last_run(experiment, settings), settings)
     if question.get("source", "builtin") not in ("builtin", "store"):
         _check_address(settings, question["source"], question["path"])
-    _check_asked(settings, question, default, own=True)
+    _check_asked(settings, question, default, service_kernel=True)
     words = ["retrain", experiment, f"--profile={settings.profile}",
              *([f"--window={window}"] if window else []), *flags, "--events={events}"]
     return Order(_mlfin(*words), f"experiment {experiment}")
-
 
 # %% ../../nbs/jobs/02_jobs.ipynb #f567de77
 _INGEST = ("source", "path", "symbols", "timeframes", "start", "end", "tz", "calendar", "full", "repair")
@@ -208,9 +206,9 @@ def _asked_by(settings: Settings, experiment: str | None) -> tuple[dict, tuple |
 
 # %% ../../nbs/jobs/02_jobs.ipynb #015810bd
 def order_ingest(settings: Settings, # the profile
-                 parameters: dict,   # source, path, symbols, timeframes, start, end, tz, calendar, full, repair; none: what env.yaml says;
-                 ) -> Order:         # or experiment: whose question it is, instead of a source
-    "`mlfin ingest` into the profile's store."
+                 parameters: dict,   # of the command, or `experiment`: whose last question it is
+                 ) -> Order:
+    "`mlfin ingest` into the profile's store; raises `ParameterError` for what the command would refuse."
     from mlfin.market.bars import parse_timeframe
     parameters = dict(parameters)
     asked, address = _asked_by(settings, parameters.pop("experiment",
@@ -237,7 +235,7 @@ KINDS: dict[str, Callable[[Settings, dict], Order]] = {"ingest": order_ingest, "
 def register_kind(name: str,                                # what a job of this kind is called
                   order: Callable[[Settings, dict], Order], # checks the parameters and says what to run
                   ) -> None:
-    "Add a kind of job."
+    "Add a kind of job; raises `ParameterError` for a name that is no short word."
     if not re.fullmatch(r"[a-z][a-z_]{0,30}", name):
         raise ParameterError(must_be("kind", "a short word", name))
     KINDS[name] = order
@@ -269,9 +267,11 @@ class Job:
 _COLUMNS = ("id, kind, state, parameters, by, owner, created, started, finished, attempt, progress, result, "
             "error, cancelled_by, light")
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL,
-    parameters TEXT NOT NULL, words TEXT NOT NULL, lane TEXT, by TEXT NOT NULL, created REAL NOT NULL, started REAL, finished REAL,
-    attempt INTEGER NOT NULL DEFAULT 0, worker TEXT, worker_pid INTEGER, worker_born TEXT, beat REAL, progress TEXT NOT NULL DEFAULT '{}',
+CREATE TABLE IF NOT EXISTS jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL,
+    parameters TEXT NOT NULL, words TEXT NOT NULL, lane TEXT, by TEXT NOT NULL,
+    created REAL NOT NULL, started REAL, finished REAL, attempt INTEGER NOT NULL DEFAULT 0,
+    worker TEXT, worker_pid INTEGER, worker_born TEXT, beat REAL, progress TEXT NOT NULL DEFAULT '{}',
     result TEXT NOT NULL DEFAULT '{}', error TEXT NOT NULL DEFAULT '', cancelled_by TEXT NOT NULL DEFAULT '');
 CREATE UNIQUE INDEX IF NOT EXISTS one_in_a_lane ON jobs (lane) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, seq);
@@ -380,8 +380,8 @@ _PLACE, _EXPERIMENT = "light = ? AND state = 'running'", "experiment "
 
 def _other(settings: Settings, lane: str | None) -> Holder | None:
     "Who runs the experiment of a lane in which no job of the queue runs."
-    return experiment_holder(settings, lane.removeprefix(_EXPERIMENT)) if lane and lane.startswith(
-        _EXPERIMENT) else None
+    if not lane or not lane.startswith(_EXPERIMENT): return None
+    return experiment_holder(settings, lane.removeprefix(_EXPERIMENT))
 
 def _overdue(settings: Settings, created: float, other: Holder) -> bool:
     "Whether a job has waited for somebody's run as long as it may."
@@ -406,60 +406,6 @@ def _before(db: sqlite3.Connection, name: str, jobs: "Jobs") -> tuple[tuple | No
     return (busy[0], f"waits for a place: {len(busy)} of {jobs.places[light]} are "
                      f"taken{'' if light else ' (job_workers)'}")
 
-# %% ../../nbs/jobs/02_jobs.ipynb #104685d6
-class _Queue:
-    "Looking at the queue; where an owner is given, at nothing but that owner's."
-    def get(self, name: str, # a job's id
-            owner: str | None = None, # whose it must be; None: anybody's
-            ) -> Job:
-        "A job, as it is now; somebody else's is as unknown as one that never was."
-        with _opened(self.path) as db:
-            found = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone()
-        if found is not None and ((job := _job(found)).owner == owner or owner is None): return job
-        raise with_status(ParameterError(must_be("job", "the id of a job that is kept", name)), 404,
-                          "unknown_job")
-
-    def list(self, state: str | None = None, # only those; None: all
-             limit: int = 50, offset: int = 0,
-             owner: str | None = None,   # only that owner's; None: all
-             ) -> list[Job]:                 # newest first
-        "Jobs."
-        wanted = {"state": state, "owner": owner}
-        where = " AND ".join(f"{k} = ?" for k, v in wanted.items() if v is not None)
-        given = [v for v in wanted.values() if v is not None]
-        with _opened(self.path) as db:
-            rows = db.execute(f"SELECT {_COLUMNS} FROM jobs {f'WHERE {where}' if where else ''} ORDER BY seq "
-                              f"DESC LIMIT ? OFFSET ?",
-                              (*given, limit, offset)).fetchall()
-        return [_job(row) for row in rows]
-
-    def waits_for(self, name: str, # a job's id
-                  owner: str | None = None, # only if that is this owner's, too; None: whoever's
-                  ) -> str | None: # id of the one before it in its lane, else of one that has a place; None: of none, or it does not wait
-        "Which job must end before this one can begin."
-        with _opened(self.path) as db: found = _before(db, name, self)[0]
-        return found[0] if found and owner in (None, found[1]) else None
-
-    def why_waits(self, name: str, # a job's id
-                  ) -> str:  # names no other job, for that may be somebody else's; "" where it does not wait
-        "What a job waits for, in words."
-        with _opened(self.path) as db: return _before(db, name, self)[1]
-
-    def cancel(self, name: str, by: str) -> Job: return cancel_job(self, name, by)
-
-    def forget(self, name: str) -> None: forget_job(self, name)
-
-    def tail(self, name: str, size: int = 20_000) -> str: return job_log(self, name, size)
-
-    def counts(self, owner: str | None = None, # only that owner's; None: all
-               ) -> dict[str, int]: # state -> jobs; queued and running are always there
-        "How many jobs there are."
-        with _opened(self.path) as db:
-            found = dict(db.execute(f"SELECT state, count(*) FROM jobs "
-                                    f"{'WHERE owner = ?' if owner is not None else ''} GROUP BY state",
-                                    () if owner is None else (owner,)).fetchall())
-        return {"queued": 0, "running": 0, **found}
-
 # %% ../../nbs/jobs/02_jobs.ipynb #925f67a8
 def jobs_folder(settings: Settings, # the profile
                ) -> Path:           # no experiment can be called so
@@ -481,8 +427,8 @@ def _refuse_full(db: sqlite3.Connection, owner: str) -> None:
                             f"wait.")
 
 # %% ../../nbs/jobs/02_jobs.ipynb #51bb1efe
-class Jobs(_Queue):
-    "The queue of a profile; any number of processes may use it."
+class Jobs:
+    "The queue of a profile; any number of processes may use it. Where an `owner` is given, only that owner's jobs count."
     def __init__(self, settings: Settings,  # the profile
                  grace: float = 10.0,       # seconds between the request to end and the end, at a cancel
                  keep: int = 200,           # ended jobs that are kept, with their logs
@@ -497,7 +443,7 @@ class Jobs(_Queue):
                by: str,               # who asks, by name
                owner: str = "",       # who asks, for ever: a user's id; "": nobody, it is the administrators'
                ) -> Job:  # it waits; the one of the same owner that waits already where it is the same
-        "Put a job into the queue, durably."
+        "Put a job into the queue, durably; raises `ParameterError` for a kind or a parameter that is unknown."
         if kind not in KINDS: raise ParameterError(unknown("kind", kind, KINDS))
         order, text = KINDS[kind](self.settings, parameters), json.dumps(parameters, sort_keys=True)
         with _opened(self.path) as db:
@@ -512,11 +458,74 @@ class Jobs(_Queue):
                         int(order.light), by, owner, time.time()))
             return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
 
+    def get(self, name: str, # a job's id
+            owner: str | None = None, # whose it must be; None: anybody's
+            ) -> Job:
+        "Give a job, as it is now; raises `ParameterError` for one that is unknown or somebody else's."
+        with _opened(self.path) as db:
+            found = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone()
+        if found is not None and ((job := _job(found)).owner == owner or owner is None): return job
+        raise with_status(ParameterError(must_be("job", "the id of a job that is kept", name)), 404,
+                          "unknown_job")
+
+    def list(self, state: str | None = None, # only those; None: all
+             limit: int = 50,            # jobs at most
+             offset: int = 0,            # newer ones to leave out before
+             owner: str | None = None,   # only that owner's; None: all
+             ) -> list[Job]:             # newest first
+        "List jobs."
+        wanted = {"state": state, "owner": owner}
+        where = " AND ".join(f"{k} = ?" for k, v in wanted.items() if v is not None)
+        given = [v for v in wanted.values() if v is not None]
+        with _opened(self.path) as db:
+            rows = db.execute(f"SELECT {_COLUMNS} FROM jobs {f'WHERE {where}' if where else ''} ORDER BY seq "
+                              f"DESC LIMIT ? OFFSET ?",
+                              (*given, limit, offset)).fetchall()
+        return [_job(row) for row in rows]
+
+    def waits_for(self, name: str, # a job's id
+                  owner: str | None = None, # only if that is this owner's, too; None: whoever's
+                  ) -> str | None: # a job's id; None: it waits for no job, or not at all
+        "Give the job that must end first: the one before it in its lane, else one that has a place."
+        with _opened(self.path) as db: found = _before(db, name, self)[0]
+        return found[0] if found and owner in (None, found[1]) else None
+
+    def why_waits(self, name: str, # a job's id
+                  ) -> str:  # names no other job, for that may be somebody else's; "" where it does not wait
+        "What a job waits for, in words."
+        with _opened(self.path) as db: return _before(db, name, self)[1]
+
+    def cancel(self, name: str, # a job's id
+               by: str,         # who wants it
+               ) -> Job:
+        "End a job: at once while it waits, else within seconds."
+        return cancel_job(self, name, by)
+
+    def forget(self, name: str, # an ended job's id
+               ) -> None:
+        "Take away one ended job, with its log."
+        forget_job(self, name)
+
+    def tail(self, name: str,     # a job's id
+             size: int = 20_000,  # bytes at most
+             ) -> str:
+        "Give the end of what a job's last attempt printed, without secrets."
+        return job_log(self, name, size)
+
+    def counts(self, owner: str | None = None, # only that owner's; None: all
+               ) -> dict[str, int]: # state -> jobs; queued and running are always there
+        "Count the jobs."
+        where, given = ("", ()) if owner is None else ("WHERE owner = ? ", (owner,))
+        with _opened(self.path) as db:
+            found = dict(db.execute(f"SELECT state, count(*) FROM jobs {where}GROUP BY state", given).fetchall())
+        return {"queued": 0, "running": 0, **found}
+
     def run_worker(self, stop: Event,  # ends the worker; its job goes on and is taken up by the next one
-                   on_end: Callable[[Job], None] = lambda job: None, # told of each job that ended here
-                   on_error: Callable[[Exception], None] = lambda error: None, # told when the queue cannot be used or nothing be started; it is tried again
-                   poll: float = 0.5):  # seconds between two looks at an empty queue
-        "Take jobs and look after them, as many at once as there are places, until it is told to stop."
+                   on_end: Callable[[Job], None] = lambda job: None, # gets each job that ended here
+                   on_error: Callable[[Exception], None] = lambda error: None, # gets what is tried again
+                   poll: float = 0.5,  # seconds between two looks at an empty queue
+                   ) -> None:
+        "Take jobs and look after them, as many at once as there are places, until `stop` is set."
         work(self, stop, on_end, on_error, poll)
 
 # %% ../../nbs/jobs/02_jobs.ipynb #d825fe07
@@ -544,9 +553,11 @@ def job_log(jobs: Jobs,         # the queue
 
 # %% ../../nbs/jobs/02_jobs.ipynb #22e6a11a
 _NEXT = f"""
-SELECT id FROM jobs AS j WHERE state = 'queued' AND (SELECT count(*) FROM jobs WHERE {_PLACE.replace('?', 'j.light')}) < iif(j.light, ?, ?)
+SELECT id FROM jobs AS j WHERE state = 'queued'
+AND (SELECT count(*) FROM jobs WHERE {_PLACE.replace('?', 'j.light')}) < iif(j.light, ?, ?)
 AND (lane IS NULL OR lane NOT IN (SELECT value FROM json_each(?))
-AND NOT EXISTS (SELECT 1 FROM jobs WHERE lane = j.lane AND (state = 'running' OR state = 'queued' AND seq < j.seq)))
+AND NOT EXISTS (SELECT 1 FROM jobs WHERE lane = j.lane
+                AND (state = 'running' OR state = 'queued' AND seq < j.seq)))
 ORDER BY (SELECT coalesce(max(started), 0) FROM jobs WHERE owner = j.owner AND light = j.light), seq LIMIT 1
 """
 
@@ -590,10 +601,14 @@ def _mark(jobs: Jobs, worker: str, name: str, **values: Any) -> str | None:
         return db.execute("SELECT cancelled_by FROM jobs WHERE id = ?",
                           (name,)).fetchone()[0] if done else None
 
-
 # %% ../../nbs/jobs/02_jobs.ipynb #d20ab6c8
-def work(jobs: Jobs, stop: Event, on_end: Callable, on_error: Callable, poll: float) -> None:
-    "As `Jobs.run_worker`."
+def work(jobs: Jobs,          # the queue
+         stop: Event,         # ends the worker
+         on_end: Callable,    # gets each job that ended here
+         on_error: Callable,  # gets what is tried again
+         poll: float,         # seconds between two looks at an empty queue
+         ) -> None:
+    "Take jobs and look after each in a thread, until `stop` is set; `Jobs.run_worker` calls it."
     busy, over = {}, Event()  # over: something ended, so there may be a place
     while not stop.is_set():
         over.clear()
@@ -627,7 +642,6 @@ def _see_to(jobs: Jobs, worker: str, job: Job, stop: Event, over: Event, on_end:
         _leave(jobs, worker, job, on_error)
         stop.wait(max(poll, 1.0))
     finally: over.set()
-
 
 # %% ../../nbs/jobs/02_jobs.ipynb #efdfa76a
 def _start(jobs: Jobs, job: Job) -> subprocess.Popen:
@@ -712,8 +726,8 @@ def _words(place: Path, code: int) -> str:
     found = [m.end() for m in re.finditer(r"(?m)^Error: ", text)]
     if found: return text[found[-1]:][:4_000]
     last = text.splitlines()[-1] if text else ""
-    return (f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}" if not last
-            else last[:1_000])
+    if code >= 0: return f"exit code {code}"
+    return last[:1_000] or f"ended by {signal.Signals(-code).name}"
 
 # %% ../../nbs/jobs/02_jobs.ipynb #10c5000a
 def _vanished(jobs: Jobs, job: Job) -> int:

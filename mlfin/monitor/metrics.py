@@ -28,9 +28,11 @@ CHANCES = tuple(round(.05 * i, 2) for i in range(1, 20))                        
 
 FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "http_requests_total": ("counter", ("method", "route", "status"), "Requests answered."),
-    "http_request_duration_seconds": ("seconds", ("method", "route"), "Seconds from a request's first byte to the end of its answer."),
+    "http_request_duration_seconds": ("seconds", ("method", "route"),
+                                      "Seconds from a request's first byte to the end of its answer."),
     "http_errors_total": ("counter", ("route", "status"), "Requests answered with an error (4xx and 5xx)."),
-    "ingest_candles_total": ("counter", ("source", "timeframe", "outcome"), "Bars taken in; outcome: inserted, revised, unchanged, quarantined."),
+    "ingest_candles_total": ("counter", ("source", "timeframe", "outcome"),
+                             "Bars taken in; outcome: inserted, revised, unchanged, quarantined."),
     "ingest_batches_total": ("counter", ("source",), "Batches of bars taken in."),
     "jobs_queued": ("gauge", (), "Jobs that wait."),
     "jobs_running": ("gauge", (), "Jobs that run."),
@@ -39,21 +41,33 @@ FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "predictions_total": ("counter", ("experiment", "label"), "Predictions answered."),
     "prediction_probability": ("chances", ("experiment",), "Probabilities answered."),
     "champion_refused": ("worst", ("experiment",), "Versions that a worker was told to serve and refused."),
-    "predictions_unwritten": ("sum", ("experiment",), "Predictions that were answered and wait to be kept; lost to the record if the worker is killed."),
-    "predictions_lost": ("sum", ("experiment",), "Predictions that were answered, found no room to wait and were not answered again since."),
-    "feature_age_seconds": ("least", ("experiment", "timeframe"), "Seconds since the newest bar closed that the champion has features of."),
+    "predictions_unwritten": ("sum", ("experiment",),
+                              "Predictions that were answered and wait to be kept; lost to the record if "
+                              "the worker is killed."),
+    "predictions_lost": ("sum", ("experiment",),
+                         "Predictions that were answered, found no room to wait and were not answered again "
+                         "since."),
+    "feature_age_seconds": ("least", ("experiment", "timeframe"),
+                            "Seconds since the newest bar closed that the champion has features of."),
     "bar_age_seconds": ("gauge", ("timeframe",), "Seconds since the newest bar closed."),
     "champion_outcomes": ("gauge", ("experiment",), "Live predictions that were matched with what came."),
-    "champion_unmatched": ("gauge", ("experiment", "state"), "Others: open (not over), held (bars are missing), late (not live)."),
-    "champion_accuracy": ("gauge", ("experiment",), "Share of the champion's live predictions that came true."),
+    "champion_unmatched": ("gauge", ("experiment", "state"),
+                           "Others: open (not over), held (bars are missing), late (not live)."),
+    "champion_accuracy": ("gauge", ("experiment",),
+                          "Share of the champion's live predictions that came true."),
     "champion_log_loss": ("gauge", ("experiment",), "Log loss of the champion's live predictions, nats."),
     "champion_brier": ("gauge", ("experiment",), "Brier score of the champion's live predictions."),
-    "champion_mae": ("gauge", ("experiment",), "Mean absolute error of the champion's live predictions, in the label's unit."),
-    "champion_r2": ("gauge", ("experiment",), "1 less the champion's squared error as a share of the naive guess's, live."),
-    "champion_beside": ("gauge", ("experiment", "score", "of"), "The score of the baseline and the backtest; low and high of the 95% interval."),
-    "input_drift": ("gauge", ("experiment", "input"), "Population stability index of an input's newest values against training."),
+    "champion_mae": ("gauge", ("experiment",),
+                     "Mean absolute error of the champion's live predictions, in the label's unit."),
+    "champion_r2": ("gauge", ("experiment",), "1 less the champion's squared error as a share of the naive "
+                                              "guess's, live."),
+    "champion_beside": ("gauge", ("experiment", "score", "of"),
+                        "The score of the baseline and the backtest; low and high of the 95% interval."),
+    "input_drift": ("gauge", ("experiment", "input"),
+                    "Population stability index of an input's newest values against training."),
     "intake_bars_waiting": ("sum", (), "Bars that wait to be written."),
-    "inbox_rows_waiting": ("gauge", (), "Rows that other programs inserted into market_data and that wait to be judged; counted up to 100,000."),
+    "inbox_rows_waiting": ("gauge", (), "Rows that other programs inserted into market_data and that wait "
+                                        "to be judged; counted up to 100,000."),
     "inbox_age_seconds": ("gauge", (), "Seconds since the oldest of them was inserted; 0 where none waits."),
     "store_errors_total": ("counter", ("operation",), "Reads and writes that the store refused."),
     "process_resident_bytes": ("each", (), "Memory of a worker."),
@@ -74,7 +88,8 @@ def _is_ours(folder: Path) -> bool:
 
 def metrics_folder(settings: Settings, # the profile
                   ) -> Path:           # of the workers' files; no experiment can be called so
-    "Where the workers of a profile keep their counts: in memory where the system has a place for it; a full disk ends who writes to a mapped file."
+    """Where the workers of a profile keep their counts: in memory where the system has a place for it; a
+    full disk ends who writes to a mapped file."""
     folder = settings.root / ".mlfin" / settings.profile / ".metrics"
     memory = Path("/dev/shm") / f"mlfin-{user_number()}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}"
     return memory if _is_ours(memory) else folder
@@ -99,7 +114,8 @@ def _share(folder: Path) -> None:
     if before not in (None, str(folder)):
         raise ParameterError(must_be("folder", f"{before}, where this process counts already", str(folder)))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    if not client.values.ValueClass._multiprocess: client.values.ValueClass = client.values.MultiProcessValue()
+    if not client.values.ValueClass._multiprocess:
+        client.values.ValueClass = client.values.MultiProcessValue()
 
 def _bury(folder: Path) -> None:
     "Take away the gauges of workers that are gone."
@@ -110,20 +126,24 @@ def _bury(folder: Path) -> None:
         except PermissionError: continue                                   # another user's: it lives
 
 # %% ../../nbs/monitor/01_metrics.ipynb #431d7be5
-_MODES = {"gauge": "mostrecent", "each": "liveall", "worst": "livemax", "least": "livemin", "sum": "livesum"} # how several workers' values become one
+# how several workers' values become one
+_MODES = {"gauge": "mostrecent", "each": "liveall", "worst": "livemax", "least": "livemin", "sum": "livesum"}
 
 def _made(name: str, registry):
     "A metric of the package."
     client = require("prometheus_client", "serve")
     kind, labels, text = FAMILIES[name]
     if kind == "counter": return client.Counter(name.removesuffix("_total"), text, labels, registry=registry)
-    if kind in _MODES: return client.Gauge(name, text, labels, registry=registry, multiprocess_mode=_MODES[kind])
-    return client.Histogram(name, text, labels, registry=registry, buckets=SECONDS if kind == "seconds" else CHANCES)
+    if kind in _MODES:
+        return client.Gauge(name, text, labels, registry=registry, multiprocess_mode=_MODES[kind])
+    return client.Histogram(name, text, labels, registry=registry,
+                            buckets=SECONDS if kind == "seconds" else CHANCES)
 
 class _Family:
     "A metric whose series are looked up once."
     def __init__(self, name: str, registry, limit: int):
-        self.metric, self.size, self.limit, self.series = _made(name, registry), len(FAMILIES[name][1]), limit, {}
+        self.metric, self.size, self.limit, self.series = _made(name,
+                                                                registry), len(FAMILIES[name][1]), limit, {}
 
     def at(self, labels: tuple):
         "The series of these labels; the one called `other` where there are too many."
@@ -167,11 +187,14 @@ def _of_request(metrics: "Metrics", method: str, route: str | None, status: int)
     "What requests of a kind go to: the histogram, and the counters."
     method, route = method if method in METHODS else "OTHER", route or "none"
     fails = [metrics._at("http_errors_total", (route, str(status))).inc] if status >= 400 else []
-    return metrics._at("http_request_duration_seconds", (method, route)).observe, metrics._at("http_requests_total", (method, route, str(status))).inc, *fails
+    return metrics._at("http_request_duration_seconds",
+                       (method, route)).observe, metrics._at("http_requests_total",
+                                                             (method, route, str(status))).inc, *fails
 
 def _of_prediction(metrics: "Metrics", experiment: str, label: str) -> tuple:
     "What predictions of a kind go to: the histogram, and the counter."
-    return metrics._at("prediction_probability", (experiment,)).observe, metrics._at("predictions_total", (experiment, label)).inc
+    return metrics._at("prediction_probability",
+                       (experiment,)).observe, metrics._at("predictions_total", (experiment, label)).inc
 
 def _add_up(gathered: list[tuple[tuple, float]]) -> None:
     "Each value goes to its histogram; how many of a kind there are, to its counters."
@@ -189,7 +212,8 @@ class Metrics(_Gathered):
                  limit: int = 500):                # series of a family, at most
         client = require("prometheus_client", "serve")
         if folder is not None: _share(folder)
-        elif client.values.ValueClass._multiprocess: raise ParameterError(must_be("folder", "given: this process shares its counts", None))
+        elif client.values.ValueClass._multiprocess:
+            raise ParameterError(must_be("folder", "given: this process shares its counts", None))
         self.folder, self.registry = folder, client.CollectorRegistry()
         self.families = {name: _Family(name, self.registry, limit) for name in FAMILIES}
         self._series, self._later, self._began = {}, Batcher(_add_up), time.time()
@@ -222,11 +246,13 @@ def count_ingest(metrics: Metrics,   # of this process
                  inserted: int = 0, revised: int = 0, unchanged: int = 0, quarantined: int = 0, # bars
                  ) -> None:
     "Count a batch of bars."
-    for outcome, bars in (("inserted", inserted), ("revised", revised), ("unchanged", unchanged), ("quarantined", quarantined)):
+    for outcome, bars in (("inserted", inserted), ("revised", revised), ("unchanged", unchanged),
+                          ("quarantined", quarantined)):
         if bars: metrics.count("ingest_candles_total", source, timeframe, outcome, amount=bars)
     metrics.count("ingest_batches_total", source)
 
-_BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("baseline", "backtest"), "brier": ("baseline", "backtest"),
+_BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("baseline", "backtest"),
+           "brier": ("baseline", "backtest"),
            "mae": ("baseline", "backtest"), "r2": ("backtest",)}
 
 def show_champion(metrics: Metrics,            # of this process
@@ -236,23 +262,28 @@ def show_champion(metrics: Metrics,            # of this process
     "Show how good the champion's live predictions were; what is not known is NaN."
     unknown = float("nan")
     metrics.set("champion_outcomes", told.get("n", 0.0), experiment)
-    for state in ("open", "held", "late"): metrics.set("champion_unmatched", told.get(state, 0.0), experiment, state)
+    for state in ("open", "held", "late"):
+        metrics.set("champion_unmatched", told.get(state, 0.0), experiment, state)
     for score, others in _BESIDE.items():
         metrics.set(f"champion_{score}", told.get(score, unknown), experiment)
-        for of in others: metrics.set("champion_beside", told.get(f"{score}_{of}", unknown), experiment, score, of)
+        for of in others:
+            metrics.set("champion_beside", told.get(f"{score}_{of}", unknown), experiment, score, of)
 
 
 # %% ../../nbs/monitor/01_metrics.ipynb #f389f6ed
 def measure_process(metrics: Metrics, # of this process
                    ) -> None:
-    "Memory, processor time and open files of this process: before it is asked, and now and then in every worker."
+    """Memory, processor time and open files of this process: before it is asked, and now and then in every
+    worker."""
     import resource
     used = resource.getrusage(resource.RUSAGE_SELF)
     try: resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError: resident = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # the peak, where the system tells no more
+    # the peak, where the system tells no more
+    except OSError: resident = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     try: files = len(os.listdir("/dev/fd"))
     except OSError: files = -1
-    for name, value in (("resident_bytes", resident), ("cpu_seconds", used.ru_utime + used.ru_stime), ("open_files", files),
+    for name, value in (("resident_bytes", resident), ("cpu_seconds", used.ru_utime + used.ru_stime),
+                        ("open_files", files),
                         ("start_seconds", metrics._began)): metrics.set(f"process_{name}", value)
 
 def rendered(metrics: Metrics,     # of any worker
@@ -265,7 +296,8 @@ def rendered(metrics: Metrics,     # of any worker
     if metrics.folder is not None:
         _bury(metrics.folder)
         registry = client.CollectorRegistry()
-        require("prometheus_client.multiprocess", "serve").MultiProcessCollector(registry, path=str(metrics.folder))
+        require("prometheus_client.multiprocess",
+                "serve").MultiProcessCollector(registry, path=str(metrics.folder))
     until = time.monotonic() + 2.0
     while True:
         try: return client.generate_latest(registry), client.CONTENT_TYPE_LATEST

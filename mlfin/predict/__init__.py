@@ -9,6 +9,7 @@ _HOME = {
     "Predictor": "predictor",
     "Recorder": "outcomes",
     "Signal": "messages",
+    "Row": "rows",
     "SingleRow": "single_row",
     "Stream": "stream",
     "live_records": "live",

@@ -15,7 +15,7 @@ from tests.fixtures import left_run  # noqa: E402
 
 from mlfin.store.lake import Lake  # noqa: E402
 from mlfin.registry.registry import set_champion, register, write_verdict  # noqa: E402
-from mlfin.predict.predictor import Predictor, _fields  # noqa: E402
+from mlfin.predict.predictor import Predictor  # noqa: E402
 
 SPECS = ["rsi_14", "macd_12_26_9", "mom_14", "sma_20", "ema_50", "bbands_20_2", "atr_14", "historical_vol_21", "returns", "log_returns", "volume_ma_20", "obv"]
 TIMES, CALLS = 20.0, 3_000 # the p99 may be so many times the median of the bare call; calls timed
@@ -54,9 +54,9 @@ def measures(folder: Path, name: str, bars) -> list[tuple[str, np.ndarray]]:
     plain = frame.to_numpy()
     bare = (lambda: loaded.model.booster_.predict(plain, num_threads=1)) if name == "lightgbm" else (lambda: loaded.model.predict_proba(frame))
     found = [("the library's own call for one row, one thread", timed(bare)), ("scikit-learn's wrapper", timed(lambda: loaded.model.predict_proba(frame), 300)),
-             ("one row, taken apart", timed(lambda: predictor.champion.one.say(row.inputs))),
+             ("one row, taken apart", timed(lambda: predictor.champion.single.predict(row.inputs))),
              ("predict, the newest bar", timed(lambda: predictor.predict("AAA"))),
-             ("score, intervals and prices of a row", timed(lambda: _fields(predictor.champion, row)))]
+             ("score, intervals and prices of a row", timed(lambda: predictor.champion.fields(row)))]
     fresh = []
     for i in range(len(bars) - 300, len(bars)):
         lake.push(bars.iloc[[i]].reset_index(drop=True))

@@ -90,8 +90,8 @@ def test_a_row_alone_goes_through_as_before():
         model = kept(name)
         rows = DATA.X.head(20)
         one, two = (single_row(m, rows) for m in (model, again(pack_estimator(model))))
-        assert two.way == one.way and [two.say(r)
-                                       for r in rows.to_numpy()] == [one.say(r) for r in rows.to_numpy()]
+        assert two.way == one.way and [two.predict(r)
+                                       for r in rows.to_numpy()] == [one.predict(r) for r in rows.to_numpy()]
 
 
 class Own(ClassifierMixin, BaseEstimator):

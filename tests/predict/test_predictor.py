@@ -35,7 +35,9 @@ from mlfin.registry.registry import code_state, set_champion, find_version, read
 from mlfin.registry.sealing import rotate_seals
 from mlfin.monitor.metrics import Metrics
 from mlfin.predict import predictor as serving
-from mlfin.predict import stream as streaming
+from mlfin.predict.calibration import calibrate, intervals_of
+from mlfin.predict.champion import Champion, decision_threshold, rows_of_bars
+from mlfin.predict.feature_states import FeatureStates
 from mlfin.predict.messages import Bar, Prediction
 from mlfin.predict.outcomes import Recorder, outcomes, tally_outcomes
 from mlfin.predict.predictor import Predictor
@@ -240,30 +242,30 @@ def test_bars_of_others_count_however_they_come(make, lake, bars, how):
     np.testing.assert_array_equal([rows[n].inputs for n in want.index], want.to_numpy())
 
 
-@pytest.mark.parametrize("step", ["_build", "_take"])  # of the beginning, and of following
+@pytest.mark.parametrize("step", ["build", "extend"])  # of the beginning, and of following
 @pytest.mark.parametrize("how", ["written", "pushed and folded"])
 def test_bars_that_come_late_while_a_stream_computes_are_read(lake, bars, monkeypatch, step, how):
     times = np.sort(bars.ts.unique())
     missing = (bars.symbol == "BBB") & bars.ts.isin(times[640:643])
     early, late, other = bars[~missing], bars[missing].reset_index(drop=True), Lake(lake.path)
     lake.write(early[early.ts < times[690]].reset_index(drop=True))
-    stream, compute = Stream(lake, SPECS, "1d"), getattr(streaming, step)
+    stream, compute = Stream(lake, SPECS, "1d"), getattr(FeatureStates, step)
 
     def meanwhile(*args):
         compute(*args)
-        monkeypatch.setattr(streaming, step, compute)
+        monkeypatch.setattr(FeatureStates, step, compute)
         if how == "written":
             other.write(late)
         else:
             other.push(late)
             other.flush()
 
-    monkeypatch.setattr(streaming, step, meanwhile)
+    monkeypatch.setattr(FeatureStates, step, meanwhile)
     for day in range(690, 695):
         stream.sync()
         other.push(at(bars, day))
         other.flush()
-    assert getattr(streaming, step) is compute  # they came
+    assert getattr(FeatureStates, step) is compute  # they came
     rows, want = stream.sync(), inputs_of(at(bars, *range(695))).groupby("symbol").last()[list(stream.inputs)]
     np.testing.assert_array_equal([rows[n].inputs for n in want.index], want.to_numpy())
 
@@ -333,14 +335,14 @@ def test_facts_that_are_published_count_with_the_bars_that_follow(valued, lake, 
 def test_facts_of_before_change_what_is_said_of_their_symbol_without_a_bar(valued, monkeypatch):
     stream, publish, want = valued
     first = stream.sync()
-    assert stream.at_hand() is first
+    assert stream.cached_or_none() is first
     publish("AAA", 3000.0, 630)  # stored ten days after its day
-    monkeypatch.setattr(stream, "_due", 0.0)
-    assert stream.at_hand() is None
+    monkeypatch.setattr(stream.facts, "due", 0.0)
+    assert stream.cached_or_none() is None
     rows = stream.sync()
-    assert same(rows, want()) and rows["AAA"].inputs[1] > first["AAA"].inputs[1] and rows["BBB"] is first["BBB"] and stream.at_hand() is rows
+    assert same(rows, want()) and rows["AAA"].inputs[1] > first["AAA"].inputs[1] and rows["BBB"] is first["BBB"] and stream.cached_or_none() is rows
     publish("BBB", 4000.0, 650)  # of a day that no bar has come to
-    monkeypatch.setattr(stream, "_due", 0.0)
+    monkeypatch.setattr(stream.facts, "due", 0.0)
     assert all(stream.sync()[n] is row for n, row in rows.items())
 
 
@@ -348,19 +350,19 @@ def test_splits_count_among_facts_though_bars_are_not_adjusted(valued, lake, bar
     stream, _, want = valued
     before = stream.sync()["AAA"]
     lake.write_actions(as_actions([("AAA", at(bars, 639).ts[0], "split", 2.0, at(bars, 620).ts[0], "made")]))
-    assert stream.at_hand() is None and same(stream.sync(), want()) and stream.sync()["AAA"].inputs[1] != before.inputs[1]
+    assert stream.cached_or_none() is None and same(stream.sync(), want()) and stream.sync()["AAA"].inputs[1] != before.inputs[1]
 
 
 def test_facts_are_taken_in_though_the_first_try_fails(valued, monkeypatch):
     stream, publish, want = valued
     stream.sync()
     publish("AAA", 3000.0, 630)
-    monkeypatch.setattr(stream, "_due", 0.0)
+    monkeypatch.setattr(stream.facts, "due", 0.0)
     with monkeypatch.context() as broken:
-        broken.setattr(streaming, "_history", lambda *args: (_ for _ in ()).throw(DataError("away")))
+        broken.setattr(stream.feed, "history", lambda *args: (_ for _ in ()).throw(DataError("away")))
         with pytest.raises(DataError, match="away"):
             stream.sync()
-    assert stream.at_hand() is None and same(stream.sync(), want())
+    assert stream.cached_or_none() is None and same(stream.sync(), want())
 
 
 def test_given_bars_are_said_with_the_facts_of_now(valued, lake, bars):
@@ -368,7 +370,7 @@ def test_given_bars_are_said_with_the_facts_of_now(valued, lake, bars):
     stream.sync()
     publish("AAA", 3000.0, 630)
     lake.push(at(bars, 640))
-    given = {row.symbol: row for row in serving._rows_of(SimpleNamespace(stream=stream), at(bars, *range(641)))}
+    given = {row.symbol: row for row in rows_of_bars(stream, at(bars, *range(641)))}
     assert same(given, want())
 
 
@@ -377,17 +379,17 @@ def test_facts_of_a_lake_that_did_not_change_are_not_read(valued, lake, bars, mo
     asked, store = [], {"facts": own.given["facts"]()}
     stream = Stream(lake, VALUED, "1d", facts=lambda: asked.append(1) or store["facts"])
     first = stream.sync()
-    monkeypatch.setattr(stream, "_due", 0.0)
-    assert stream.sync() is first and stream.at_hand() is first and len(asked) == 1
+    monkeypatch.setattr(stream.facts, "due", 0.0)
+    assert stream.sync() is first and stream.cached_or_none() is first and len(asked) == 1
     publish("AAA", 3000.0, 630)
     store["facts"] = own.given["facts"]()
     lake.push(at(bars, 640))
     assert same(stream.sync(), want()) and len(asked) == 2
     store["facts"] = store["facts"].assign(value=store["facts"].value * 2)  # another thing than the lake says so: it is asked with the bars
-    monkeypatch.setattr(stream, "_due", 0.0)
+    monkeypatch.setattr(stream.facts, "due", 0.0)
     lake.push(at(bars, 641))
     stream.sync()
-    assert len(asked) == 3 and stream.context["facts"] is store["facts"]
+    assert len(asked) == 3 and stream.states.context["facts"] is store["facts"]
 
 
 def test_another_store_is_asked_for_facts_now_and_then(valued, lake, bars, monkeypatch):
@@ -404,7 +406,7 @@ def test_another_store_is_asked_for_facts_now_and_then(valued, lake, bars, monke
         lake.push(at(bars, day))
         stream.sync()
     assert len(asked) == 1
-    monkeypatch.setattr(stream, "_due", 0.0)
+    monkeypatch.setattr(stream.facts, "due", 0.0)
     assert same(stream.sync(), want()) and len(asked) == 2
 
 
@@ -512,14 +514,14 @@ def test_intervals_hold_what_they_say():
             forward_return=rng.normal(0, 0.01, n),
         )
     )
-    found = serving.beside(made)
+    found = calibrate(made)
     for q in (0.25, 0.5, 0.75):
         group = found.group(q)
         assert group["low"] - 0.05 < q < group["high"] + 0.05 and group["high"] - group["low"] < 0.15
         assert group["least"] == pytest.approx(-0.01645, abs=0.002) and group["most"] == pytest.approx(0.01645, abs=0.002)
-    values = serving.beside(made.drop(columns="probability").assign(prediction=p, actual=p + rng.normal(0, 2, n)))
+    values = calibrate(made.drop(columns="probability").assign(prediction=p, actual=p + rng.normal(0, 2, n)))
     assert values.group(0.5)["error"] == pytest.approx(3.29, abs=0.35) # nine tenths of |N(0, 2)|
-    assert serving.beside(made.head(30)).group(0.5) == {}
+    assert calibrate(made.head(30)).group(0.5) == {}
 
 
 LABELS = ("fwd_ret_5", "fwd_log_1", "fwd_close_3", "barrier_20_2_1", "next_close")
@@ -538,9 +540,9 @@ def test_every_interval_contains_the_number_it_belongs_to(task, label, kind):
     rows = pd.DataFrame({"ts": pd.date_range("2020-01-01", periods=n, freq="h", tz="UTC"), "baseline": 0.4, "forward_return": value,
                          "actual": (rng.random(n) < chance).astype(float) if said == "probability" else value,
                          said: p if said == "probability" else rng.normal(0, 0.01, n)})
-    champion = SimpleNamespace(beside=serving.beside(rows), manifest={"task": task})
+    calibration = calibrate(rows)
     for x in (*rows[said].iloc[:40], 0.0, 1.0, float(rows[said].max()), float(rows[said].min())):
-        told = serving._parts(champion, x, SimpleNamespace(close=187.2), parse_label(label))
+        told = intervals_of(calibration.group(x), x, task == "classification", 187.2, parse_label(label))
         if told["interval"] is None and kind == "one value": continue                      # nothing like it was ever said
         number = told["frequency"] if said == "probability" else x
         assert told["interval"].low <= number <= told["interval"].high
@@ -550,10 +552,10 @@ def test_every_interval_contains_the_number_it_belongs_to(task, label, kind):
 
 
 def test_without_a_threshold_what_serves_takes_the_base_rate_of_its_own_training():
-    def of(task="classification", **rule): return serving._threshold({"task": task, "thresholds": rule or None, "baseline": 0.34})
+    def of(task="classification", **rule): return decision_threshold({"task": task, "thresholds": rule or None, "baseline": 0.34})
     assert of() == of(kind="long_flat", threshold=None) == 0.34 and of(excess=0.02) == pytest.approx(0.36)
     assert of(threshold=0.5) == 0.5 and of(signal="quantile") is None and of("regression") == 0.0
-    assert serving._threshold({"task": "classification", "thresholds": {"kind": "long_flat"}}) == 0.5 # registered before base rates were kept
+    assert decision_threshold({"task": "classification", "thresholds": {"kind": "long_flat"}}) == 0.5 # registered before base rates were kept
 
 
 def test_a_champion_of_values(settings, make, lake, bars):
@@ -588,8 +590,8 @@ def test_the_same_bar_is_computed_once(make, lake, bars, monkeypatch):
     lake.write(bars)
     p, calls = make(), []
     p.champion.stream.sync()
-    score = serving._score
-    monkeypatch.setattr(serving, "_score", lambda c, row: (calls.append(row.symbol), time.sleep(0.05), score(c, row))[2])
+    score = Champion.score
+    monkeypatch.setattr(Champion, "score", lambda c, row: (calls.append(row.symbol), time.sleep(0.05), score(c, row))[2])
     said, threads = [], [threading.Thread(target=lambda: said.append(p.predict("AAA")[0].probability)) for _ in range(12)]
     for t in threads:
         t.start()
@@ -798,13 +800,13 @@ def test_a_stream_is_shared_where_everything_about_it_is_the_same(lake):
         return SimpleNamespace(manifest={"data": data, "features": ["returns"]})
 
     def grouped(group, features=("returns",)):
-        return serving._stream_of(SimpleNamespace(manifest=loaded().manifest | {"features": list(features)}), lake,
+        return serving.stream_for(SimpleNamespace(manifest=loaded().manifest | {"features": list(features)}), lake,
                                   FeatureStore(lake, groups={"AAA": group}, adjust=None, cache=""), 1)
 
-    one = serving._stream_of(loaded(), lake, None, 1)
-    assert serving._alike(one, serving._stream_of(loaded(), lake, None, 1)) and serving._alike(grouped("x"), grouped("x"))
-    others = [serving._stream_of(loaded(**other), lake, None, 1) for other in ({"calendar": "XNYS"}, {"adjust": "total"})]
-    assert not any(serving._alike(one, other) for other in others) and not serving._alike(grouped("x"), grouped("y"))
+    one = serving.stream_for(loaded(), lake, None, 1)
+    assert serving.same_rows(one, serving.stream_for(loaded(), lake, None, 1)) and serving.same_rows(grouped("x"), grouped("x"))
+    others = [serving.stream_for(loaded(**other), lake, None, 1) for other in ({"calendar": "XNYS"}, {"adjust": "total"})]
+    assert not any(serving.same_rows(one, other) for other in others) and not serving.same_rows(grouped("x"), grouped("y"))
 
 
 def test_predict_latest_is_the_predictor(settings, bars):

@@ -47,7 +47,7 @@ def compared(model, panel):
     rows = panel.X.to_numpy()
     some = range(590, 615)  # of which it learnt the first ten
     want = np.array([predict_rows(model, panel, [i])[0] for i in some])
-    return one, np.array([one.say(rows[i]) for i in some]), want
+    return one, np.array([one.predict(rows[i]) for i in some]), want
 
 
 @pytest.mark.parametrize(("name", "options"), QUICK, ids=str)
@@ -79,7 +79,7 @@ def test_a_row_alone_and_among_many_is_one_number(panel, name, task):
     model = fit_rows(make_model(name, seed=3, task=task, **({"n_estimators": 25} if name == "random_forest" else {})), panel, np.arange(600), target)
     one, batch = single_row(model, panel.X.head(60)), predict_rows(model, panel, np.arange(ROWS))
     assert one.way == "quick" and one.exact
-    np.testing.assert_array_equal([one.say(row) for row in panel.X.to_numpy()[450:]], batch[450:])  # of which it learnt 150
+    np.testing.assert_array_equal([one.predict(row) for row in panel.X.to_numpy()[450:]], batch[450:])  # of which it learnt 150
     np.testing.assert_array_equal(predict_rows(model, panel, np.arange(600, 607)), batch[600:607])
 
 
@@ -122,12 +122,12 @@ def test_a_quick_way_that_gives_something_else_is_not_taken(panel):
 def test_threads_do_not_mix_their_rows(panel):
     model = make_model("lightgbm", num_leaves=15, min_child_samples=5).fit(panel.X, (panel.value > 0).astype(int))
     one, rows, wrong = single_row(model, panel.X.head(30)), panel.X.to_numpy(), []
-    want = [one.say(row) for row in rows[:200]]
+    want = [one.predict(row) for row in rows[:200]]
     assert len(set(want)) > 50
 
     def ask(seed):
         for i in np.random.default_rng(seed).integers(0, 200, 3_000):
-            if one.say(rows[i]) != want[i]:
+            if one.predict(rows[i]) != want[i]:
                 wrong.append(i)
 
     threads = [threading.Thread(target=ask, args=(k,)) for k in range(6)]
@@ -145,7 +145,7 @@ def test_the_function_outlives_the_model(panel):
     want, one, row = model.predict_proba(panel.X.iloc[[3]])[0, 1], single_row(model, panel.X.head(30)), panel.X.to_numpy()[3]
     del model
     gc.collect()
-    assert one.say(row) == want
+    assert one.predict(row) == want
 
 
 def test_a_sample_must_be_complete(panel):

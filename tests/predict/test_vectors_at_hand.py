@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,15 +23,16 @@ uvloop = pytest.importorskip("uvloop")
 from mlfin.store.lake import Lake  # noqa: E402
 from mlfin.store.delta_table import LogEnd  # noqa: E402
 from mlfin.monitor.logs import logs_folder, setup_logs  # noqa: E402
-from mlfin.predict import stream as streaming  # noqa: E402
 from mlfin.api.api import Api, create_app  # noqa: E402
 from mlfin.accounts.auth import Accounts  # noqa: E402
 from mlfin.api.contract import PredictReply  # noqa: E402
 from mlfin.accounts.credentials import Hashing  # noqa: E402
 from mlfin.accounts.rate_limits import Limits  # noqa: E402
-from mlfin.predict.predictor import Predictor, Said  # noqa: E402
+from mlfin.predict.champion import CachedPrediction  # noqa: E402
+from mlfin.predict.predictor import Predictor  # noqa: E402
+from mlfin.predict.rows import Row  # noqa: E402
 from mlfin.api.service import Service  # noqa: E402
-from mlfin.predict.stream import Row, Stream, Turn  # noqa: E402
+from mlfin.predict.stream import LoopTick, Stream  # noqa: E402
 from mlfin.accounts.users import add_user, new_key  # noqa: E402
 
 LOOPS = (asyncio.new_event_loop, uvloop.new_event_loop)
@@ -58,22 +60,22 @@ def run(make, work):
 
 class Counting:
     "A stream of a store that is a number: what it shows is the number at its last sync."
-    def __init__(self, monkeypatch):
+    def __init__(self):
         self.pushed, self.looks = 0, 0
         self.stream = Stream.__new__(Stream)
-        self.stream._shown, self.stream._looked = None, None
-        monkeypatch.setattr(streaming, "_stamp", self.look)
+        self.stream._current, self.stream._looked = None, None
+        self.stream.feed, self.stream.facts = SimpleNamespace(stamp=self.look), SimpleNamespace(due=float("inf"))
 
-    def look(self, stream):
+    def look(self):
         self.looks += 1
         return (self.pushed,)
 
     def ask(self, turn):
-        shown = self.stream.at_hand(turn)
+        shown = self.stream.cached_or_none(turn)
         if shown is None:
-            stamp = streaming._stamp(self.stream)
+            stamp = self.look()
             shown = stamp[0]
-            self.stream._shown = stamp, shown
+            self.stream._current = stamp, shown
         return shown
 
 
@@ -82,36 +84,35 @@ class Counting:
 @given(arrivals=st.lists(st.lists(st.integers(0, 4), max_size=6), max_size=12))
 def test_no_answer_is_older_than_its_request(make, arrivals):
     "In each turn of the loop some things arrive: a push (0), or a request that waits so many turns before it looks."
-    with pytest.MonkeyPatch.context() as patched:
-        store, turn, wrong = Counting(patched), Turn(), []
+    store, turn, wrong = Counting(), LoopTick(), []
 
-        async def request(pauses, floor):
-            for _ in range(pauses - 1):
-                await asyncio.sleep(0)
-            if (said := store.ask(turn.mark())) < floor:
-                wrong.append((said, floor))
+    async def request(pauses, floor):
+        for _ in range(pauses - 1):
+            await asyncio.sleep(0)
+        if (said := store.ask(turn.token())) < floor:
+            wrong.append((said, floor))
 
-        async def work():
-            tasks = []
-            for arriving in arrivals:
-                for what in arriving:
-                    if what == 0:
-                        store.pushed += 1
-                    else:
-                        tasks.append(asyncio.ensure_future(request(what, store.pushed)))
-                await asyncio.sleep(0)
-            await asyncio.gather(*tasks)
-            return True
-        assert run(make, work) and not wrong
+    async def work():
+        tasks = []
+        for arriving in arrivals:
+            for what in arriving:
+                if what == 0:
+                    store.pushed += 1
+                else:
+                    tasks.append(asyncio.ensure_future(request(what, store.pushed)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        return True
+    assert run(make, work) and not wrong
 
 
 @pytest.mark.parametrize("make", LOOPS)
-def test_requests_that_came_together_share_one_look(make, monkeypatch):
-    store, turn = Counting(monkeypatch), Turn()
+def test_requests_that_came_together_share_one_look(make):
+    store, turn = Counting(), LoopTick()
     store.ask(None)
 
     async def request():
-        return store.ask(turn.mark())
+        return store.ask(turn.token())
 
     async def work():
         before = store.looks
@@ -126,16 +127,16 @@ def test_requests_that_came_together_share_one_look(make, monkeypatch):
 
 @pytest.mark.parametrize("make", LOOPS)
 def test_a_turn_ends_with_its_loop(make):
-    turn = Turn()
+    turn = LoopTick()
 
     async def mark():
-        return turn.mark()
+        return turn.token()
     first, second = run(make, mark), run(make, mark)
     assert first is not second
 
     async def stopped():  # a loop that is stopped in the same turn, and closed before the turn was over
         asyncio.get_running_loop().stop()
-        return turn.mark()
+        return turn.token()
     third = run(make, stopped)
     assert run(make, mark) is not third
 
@@ -222,7 +223,7 @@ def test_what_another_process_pushed_before_a_request_is_in_its_answer(predictor
     own, rest = predictor
     rest.to_parquet(tmp_path / "rest.parquet")
     pusher = subprocess.Popen([sys.executable, "-c", PUSHER, str(lake.path), str(tmp_path / "rest.parquet")], stdout=subprocess.PIPE, text=True)
-    floor, at_hand, late, turn = [0.0], [0], [], Turn()
+    floor, at_hand, late, turn = [0.0], [0], [], LoopTick()
 
     def follow():
         for line in pusher.stdout:
@@ -231,7 +232,7 @@ def test_what_another_process_pushed_before_a_request_is_in_its_answer(predictor
     reader.start()
 
     async def request(least):
-        found = own.at_hand(turn=turn.mark())
+        found = own.cached_or_none(tick=turn.token())
         at_hand[0] += found is not None
         said = [s.at(time.time()) for s in found] if found is not None else await asyncio.to_thread(own.predict)
         late.extend((s.ts, least) for s in said if s.ts.timestamp() < least)
@@ -249,26 +250,26 @@ def test_what_another_process_pushed_before_a_request_is_in_its_answer(predictor
         pusher.stdout.close()
         reader.join(30)
     assert floor[0] == rest.ts.max().timestamp() and not late and at_hand[0] > 40
-    assert {pd.Timestamp(s.prediction.ts) for s in own.at_hand()} == {rest.ts.max()}
+    assert {pd.Timestamp(s.prediction.ts) for s in own.cached_or_none()} == {rest.ts.max()}
 
 
 def test_what_must_be_computed_is_not_at_hand(predictor, lake):
     own, rest = predictor
-    assert len(own.at_hand()) == 2
+    assert len(own.cached_or_none()) == 2
     lake.push(rest[rest.ts == rest.ts.min()].reset_index(drop=True))
-    assert own.at_hand("AAA") is None
+    assert own.cached_or_none("AAA") is None
     own.champion.stream.sync()
-    assert own.at_hand("AAA") is None  # its inputs are there, and nothing was said of them yet
+    assert own.cached_or_none("AAA") is None  # its inputs are there, and nothing was said of them yet
     own.predict("AAA")
-    assert own.at_hand("AAA")[0].prediction.ts == rest.ts.min() and own.at_hand() is None
+    assert own.cached_or_none("AAA")[0].prediction.ts == rest.ts.min() and own.cached_or_none() is None
 
 
 def test_nobody_gets_rows_that_were_just_forgotten(predictor):
     own, _ = predictor
-    kept = own.champion.stream._rows
+    kept = own.champion.stream.rows
     own.forget()
-    assert own.at_hand("AAA") is None  # and not: there is no such symbol
-    assert own.predict("AAA")[0].ts == kept["AAA"].ts and own.at_hand("AAA")[0].row.symbol == "AAA"
+    assert own.cached_or_none("AAA") is None  # and not: there is no such symbol
+    assert own.predict("AAA")[0].ts == kept["AAA"].ts and own.cached_or_none("AAA")[0].row.symbol == "AAA"
 
 
 # --- what goes over the wire
@@ -282,8 +283,8 @@ def test_the_bytes_are_those_of_the_message(now, due, reason, price):
     fields = dict(symbol="BTC/USDT", timeframe="1d", ts=moment, known_at=moment, kind="direction", probability=0.5, prediction=None, threshold=0.5, label=1,
                   foretells="fwd_ret_1", horizon=1, model="m", version=1, reason=reason.encode("utf-8", "replace").decode(), close=price, baseline=None,
                   interval=None, price=price, price_interval=None, price_baseline=price, settled=True)
-    said = Said(Row("BTC/USDT", moment, moment, 1.0, None), fields, due, moment.timestamp())
-    assert json.loads(said.written(now)) == json.loads(said.at(now).model_dump_json(by_alias=True))
+    said = CachedPrediction(Row("BTC/USDT", moment, moment, 1.0, None), fields, due, moment.timestamp())
+    assert json.loads(said.json_at(now)) == json.loads(said.at(now).model_dump_json(by_alias=True))
 
 
 @pytest.fixture
