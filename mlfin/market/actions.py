@@ -22,9 +22,11 @@ ACTIONS = {"symbol": "str", "ex_date": TIME, "kind": "str", "value": "float64", 
 KINDS = ("split", "dividend", "rename", "delisting")
 _NONE = pd.DataFrame({c: pd.Series(dtype=d) for c, d in ACTIONS.items()})
 
-def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `ACTIONS` (and `to`); empty is fine
+def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `ACTIONS` (and `to`); or empty
                ) -> pd.DataFrame:         # an actions frame, sorted by symbol, ex_date and kind
-    "Give actions their columns, dtypes and order, and refuse impossible ones."
+    """Give actions their columns, dtypes and order, and refuse impossible ones.
+
+    Raises `DataError` for an unknown kind, an impossible value, or two of a kind on one day."""
     if not len(rows): return _NONE.copy()
     columns = [*ACTIONS, "to"]
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([(*r, "")[:7] for r in rows],
@@ -52,7 +54,9 @@ def as_actions(rows: pd.DataFrame | list, # columns or tuples in the order of `A
 def known_actions(actions: pd.DataFrame, # an actions frame
                   as_of=None,            # a moment (UTC without a zone); None: everything
                   ) -> pd.DataFrame:     # the actions that were known then
-    "Actions as they were known at a moment."
+    """Actions as they were known at a moment.
+
+    Raises `DataError` where `as_of` is no moment."""
     actions = as_actions(actions)
     if as_of is None: return actions
     try: moment = pd.Timestamp(as_of)
@@ -65,11 +69,12 @@ def known_actions(actions: pd.DataFrame, # an actions frame
 # %% ../../nbs/market/03_actions.ipynb #b84900f7
 _ODDS, _LEAST = np.log(1000), 0.002          # decided beyond; no series is quieter than 20 basis points
 
-def _days(own: pd.DataFrame) -> pd.DataFrame:
+# %% ../../nbs/market/03_actions.ipynb #1932fd24
+def _daily(bars: pd.DataFrame) -> pd.DataFrame:
     "A symbol's first open, last close and volume of each day."
-    return own.groupby(own.ts.dt.floor("D"), sort=True).agg(first=("ts", "first"), known=("known_at", "last"),
-                                                            open=(
-        "open", "first"), close=("close", "last"), volume=("volume", "sum")).reset_index(drop=True)
+    days = bars.groupby(bars.ts.dt.floor("D"), sort=True)
+    return days.agg(first=("ts", "first"), known=("known_at", "last"), open=("open", "first"),
+                    close=("close", "last"), volume=("volume", "sum")).reset_index(drop=True)
 
 # %% ../../nbs/market/03_actions.ipynb #83303666
 def _slope(r: np.ndarray, e: np.ndarray, others: np.ndarray) -> float:
@@ -113,12 +118,12 @@ def already_adjusted(bars: pd.DataFrame,     # a bar frame whose prices may be r
                      actions: pd.DataFrame,  # an actions frame
                      ) -> pd.DataFrame:      # symbol ex_date kind value seen implied odds together verdict
     "For each split and dividend within the bars: do the prices show it (raw), or not (absent)?"
-    names, measures, rows = ["symbol", "ex_date", "kind", "value"], ["seen", "implied", "odds",
-                                                                     "together"], []
+    names, measures = ["symbol", "ex_date", "kind", "value"], ["seen", "implied", "odds", "together"]
+    rows = []
     actions = as_actions(actions)
     actions = actions[actions.kind.isin(["split", "dividend"])]
     for symbol, own in bars[check_bars(bars).symbol.isin(actions.symbol)].groupby("symbol", sort=True):
-        mine, days = actions[actions.symbol == symbol], _days(own[own.timeframe == own.timeframe.iloc[0]])
+        mine, days = actions[actions.symbol == symbol], _daily(own[own.timeframe == own.timeframe.iloc[0]])
         at = days["first"].searchsorted(mine.ex_date)
         inside = (at > 0) & (at < len(days))
         if inside.any(): rows.append(mine.loc[inside, names].join(_judge(days, at[inside], mine[inside])))
@@ -149,21 +154,21 @@ def _doubted(bars: pd.DataFrame, actions: pd.DataFrame, already: str) -> pd.Data
                                                       "kind"]]).isin(keys)].reset_index(drop=True)
 
 # %% ../../nbs/market/03_actions.ipynb #76d0d23d
-def _steps(own: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.ndarray, np.ndarray]:
+def _steps(bars: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.ndarray, np.ndarray]:
     """For one symbol: what each bar's price is multiplied by beyond the bar before, for splits and for
     dividends."""
-    splits, dividends = np.ones(len(own)), np.ones(len(own))
-    close = own.close.to_numpy()
+    splits, dividends = np.ones(len(bars)), np.ones(len(bars))
+    close = bars.close.to_numpy()
     actions = actions[actions.kind.isin(["split", "dividend"])]
     # the first bar at or after the ex-date
-    at = own.ts.searchsorted(actions.ex_date)
+    at = bars.ts.searchsorted(actions.ex_date)
     for i, ex in zip(at, actions.ex_date, strict=True):
-        if 0 < i and ex < own.known_at.iloc[i - 1] and own.ts.iloc[i - 1] < ex:
-            bar = f"{own.symbol.iloc[0]} at {own.ts.iloc[i - 1]}"
+        if 0 < i and ex < bars.known_at.iloc[i - 1] and bars.ts.iloc[i - 1] < ex:
+            bar = f"{bars.symbol.iloc[0]} at {bars.ts.iloc[i - 1]}"
             raise DataError(must_be("ex_date", "the start of a bar", str(ex),
                                     f"it lies inside the bar of {bar}; "
                                     "adjust shorter bars, then resample."))
-    inside = (at > 0) & (at < len(own))            # an action before the first bar changes nothing
+    inside = (at > 0) & (at < len(bars))            # an action before the first bar changes nothing
     for i, kind, value in zip(at[inside], actions.kind[inside], actions.value[inside], strict=True):
         if kind == "split": splits[i] *= value
     for i, kind, value in zip(at[inside], actions.kind[inside], actions.value[inside], strict=True):
@@ -171,7 +176,7 @@ def _steps(own: pd.DataFrame, actions: pd.DataFrame, reinvest: str) -> tuple[np.
         before = close[i - 1] / splits[i]                                  # in shares of the ex-date
         if reinvest == "previous" and value >= before:
             raise DataError(must_be("dividend", f"less than the price before it, {before}", value,
-                                    str(own.symbol.iloc[0])))
+                                    str(bars.symbol.iloc[0])))
         dividends[i] *= 1 + value / close[i] if reinvest == "close" else 1 / (1 - value / before)
     return splits, dividends
 
@@ -180,11 +185,14 @@ def adjust_bars(bars: pd.DataFrame,       # a bar frame of raw prices
                 actions: pd.DataFrame,    # an actions frame; symbols without bars are ignored
                 mode: str | None = "none", # None or "none", "splits", or "total" (splits and dividends)
                 anchor: str = "start", # which bar keeps its raw price: "start" or "end" of the symbol's bars
-                reinvest: str = "close",  # dividends buy shares at the ex-date's "close" or at the "previous" one
+                reinvest: str = "close", # dividends buy shares at the ex-date's "close" or the "previous" one
                 as_of=None,               # only actions known at this moment; None: all
                 already: str = "refuse",  # splits that the prices do not show: "refuse", "skip" or "apply"
-                ) -> pd.DataFrame: # bars with adjusted prices and volume, and `factor` (adjusted = raw * factor)
-    "Adjust prices for splits and dividends; volume for splits only."
+                ) -> pd.DataFrame: # adjusted prices and volume, and `factor` (adjusted = raw * factor)
+    """Adjust prices for splits and dividends; volume for splits only.
+
+    Raises `DataError` for an unknown mode, for bars that are adjusted already, and for an ex-date inside
+    a bar."""
     mode = mode or "none"
     for field, value, allowed in (("adjust", mode, ("none", "splits", "total")),
                                   ("anchor", anchor, ("start", "end")),
@@ -203,8 +211,8 @@ def adjust_bars(bars: pd.DataFrame,       # a bar frame of raw prices
         price = np.cumprod(splits * dividends if mode == "total" else splits)
         count = np.cumprod(splits)
         at = own.index.to_numpy()
-        factor[at], shares[at] = (price,
-                                  count) if anchor == "start" else (price / price[-1], count / count[-1])
+        if anchor == "end": price, count = price / price[-1], count / count[-1]
+        factor[at], shares[at] = price, count
     priced = [c for c in (*PRICES, "vwap", "spread") if c in bars]
     return bars.assign(**{c: bars[c] * factor for c in priced}, volume=bars.volume / shares, factor=factor)
 
@@ -220,12 +228,13 @@ def _rounding(values: np.ndarray) -> float:
 # %% ../../nbs/market/03_actions.ipynb #e92a6376
 _MOST = 10_000.0 # no split or dividend of one day changes the ratio by more
 
-def _own_ratio(own: pd.DataFrame) -> np.ndarray:
+# %% ../../nbs/market/03_actions.ipynb #a619d639
+def _adjustment_ratio(bars: pd.DataFrame) -> np.ndarray:
     "Adjusted over raw close of a symbol; refused where it moves by more than any split or dividend does."
-    adjusted, close = own.adjusted.to_numpy(), own.close.to_numpy()
+    adjusted, close = bars.adjusted.to_numpy(), bars.close.to_numpy()
     if (bad := np.abs(np.diff(np.log(adjusted) - np.log(close))) > np.log(_MOST)).any():
         i = int(bad.argmax()) + 1
-        where = f"{own.symbol.iloc[i]} on {own.ts.iloc[i]:%Y-%m-%d}"
+        where = f"{bars.symbol.iloc[i]} on {bars.ts.iloc[i]:%Y-%m-%d}"
         raise DataError(must_be("adjusted close",
                                 f"within a factor of {_MOST:,.0f} of what it was beside the close of the day "
                                 f"before",
@@ -252,10 +261,12 @@ def _split_ratio(jump: float, drop: float, tolerance: float) -> float:
 
 # %% ../../nbs/market/03_actions.ipynb #693958bd
 def derive_actions(bars: pd.DataFrame,         # a bar frame of raw prices
-                   adjusted_close: pd.Series,  # float64, one for each bar, in the same order; NaN where unknown
-                   reinvest: str = "close", # how the source adjusts: at the ex-date's "close" or the "previous" one
+                   adjusted_close: pd.Series, # float64, one for each bar in the same order; NaN: unknown
+                   reinvest: str = "close", # how the source adjusts: "close" of the ex-date, or "previous"
                    ) -> pd.DataFrame: # an actions frame; origin "derived", known_at the ex-bar's close
-    "Splits and dividends from the ratio of adjusted to raw close."
+    """Splits and dividends from the ratio of adjusted to raw close.
+
+    Raises `DataError` where the adjusted close moves by more than any split or dividend could."""
     if len(adjusted_close) != len(check_bars(bars)):
         raise DataError(must_be("adjusted_close", f"one value for each of {len(bars)} bars",
                                 len(adjusted_close)))
@@ -263,7 +274,7 @@ def derive_actions(bars: pd.DataFrame,         # a bar frame of raw prices
     rows = []
     for symbol, own in bars[(bars.adjusted > 0) & np.isfinite(bars.adjusted)].groupby("symbol", sort=True):
         adjusted, close = own.adjusted.to_numpy(), own.close.to_numpy()
-        ratio, unit = _own_ratio(own), _rounding(adjusted)
+        ratio, unit = _adjustment_ratio(own), _rounding(adjusted)
         with np.errstate(invalid="ignore"): jump, drop = ratio[1:] / ratio[:-1], close[:-1] / close[1:]
         tolerance = np.maximum(1e-6, unit / adjusted[1:] + unit / adjusted[:-1])
         for i in np.flatnonzero(np.abs(jump - 1) > tolerance):
@@ -307,11 +318,13 @@ def _today(symbol: str, since, changes: dict) -> str:
     return symbol
 
 # %% ../../nbs/market/03_actions.ipynb #4775e931
-def follow_renames(frame: pd.DataFrame, # a bar frame or an actions frame, with symbols as they were at the time
+def follow_renames(frame: pd.DataFrame, # a bar or actions frame, with symbols as they were at the time
                    actions: pd.DataFrame, # an actions frame; its renames and delistings count
                    as_of=None,            # only changes known at this moment; None: all
                    ) -> pd.DataFrame:     # the same rows under the last name of each holding, sorted
-    "One name for each holding, through all changes of its symbol."
+    """One name for each holding, through all changes of its symbol.
+
+    Raises `DataError` where two holdings would share a name and a time."""
     known, bars = known_actions(actions, as_of), "ts" in frame
     known = known[known.kind.isin(["rename", "delisting"])].sort_values(["symbol", "ex_date", "kind"])
     if (twice := known[known.duplicated(["symbol", "ex_date"])]).size:

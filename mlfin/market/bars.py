@@ -27,7 +27,7 @@ _UNITS = {"m": "m", "min": "m", "minute": "m", "t": "m", "h": "h", "hour": "h", 
 _MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10080}
 
 # %% ../../nbs/market/01_bars.ipynb #2c9e3871
-def parse_timeframe(text: str, # "1m" (Binance's too), "M1" or "PERIOD_M1" (MetaTrader), "1min", "1D" (pandas), "60m"
+def parse_timeframe(text: str, # "1m" (Binance's too), "M1", "PERIOD_M1" (MetaTrader), "1min", "1D" (pandas)
                     ) -> str:  # its one spelling, a key of `TIMEFRAMES`
     "The canonical name of a timeframe."
     if isinstance(text, str) and text in TIMEFRAMES: return text
@@ -64,10 +64,12 @@ MARK = "repaired"
 TIME = "datetime64[us, UTC]"                                                      # dtype of every moment
 
 # %% ../../nbs/market/01_bars.ipynb #4cc597c6
-def as_bars(frame: pd.DataFrame,  # any columns of a bar frame, in any order, `ts` and `known_at` with a time zone
+def as_bars(frame: pd.DataFrame,  # columns of a bar frame in any order, `ts` and `known_at` with a time zone
             sort: bool = True,    # False keeps the order of the rows (and lets duplicates be seen in place)
             ) -> pd.DataFrame:    # the same rows as a bar frame: known columns, dtypes and order
-    "Give rows the columns, dtypes and order of a bar frame; no value changes."
+    """Give rows the columns, dtypes and order of a bar frame; no value changes.
+
+    Raises `DataError` where a column is missing or a time has no zone."""
     if missing := [c for c in BAR_COLUMNS if c not in frame]:
         raise DataError(must_be("bars", f"a frame with the columns {', '.join(BAR_COLUMNS)}",
                                 list(frame.columns),
@@ -88,7 +90,9 @@ def as_bars(frame: pd.DataFrame,  # any columns of a bar frame, in any order, `t
 # %% ../../nbs/market/01_bars.ipynb #8040efcb
 def check_bars(frame: pd.DataFrame, # what should be a bar frame
                ) -> pd.DataFrame:   # the same object, when it is
-    "Return the frame if it is a bar frame, else say what is wrong with it."
+    """Return the frame if it is a bar frame, else say what is wrong with it.
+
+    Raises `DataError` where it is none."""
     def refuse(expected, got, hint): raise DataError(must_be("bars", expected, got, hint=hint))
     if not isinstance(frame, pd.DataFrame):
         refuse("a pandas DataFrame", type(frame).__name__, "see mlfin.market.bars.as_bars.")
@@ -96,8 +100,9 @@ def check_bars(frame: pd.DataFrame, # what should be a bar frame
         refuse(f"a frame with the columns {', '.join(BAR_COLUMNS)}", list(frame.columns),
                f"missing: {', '.join(missing)}.")
     for column in frame.columns.intersection([*BAR_COLUMNS, *OPTIONAL_COLUMNS, MARK]):
-        want = "str" if column in ("symbol", "timeframe",
-                                   MARK) else TIME if column in ("ts", "known_at") else "float64"
+        want = "float64"
+        if column in ("symbol", "timeframe", MARK): want = "str"
+        elif column in ("ts", "known_at"): want = TIME
         if str(frame[column].dtype) != want:
             refuse(f"a frame whose `{column}` is {want}", str(frame[column].dtype),
                    "as_bars gives the dtypes.")

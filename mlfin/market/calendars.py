@@ -52,7 +52,7 @@ def _forex(first: int, last: int) -> pd.DataFrame:
                          "break_end": never})
 
 # %% ../../nbs/market/02_calendars.ipynb #003fd841
-def _moment(value, field: str) -> pd.Timestamp:
+def _utc_moment(value, field: str) -> pd.Timestamp:
     "A moment in UTC, which must be given."
     if (at := moment(value, field=field)) is None:
         raise DataError(must_be(field, "a date or a time, like 2013-03-01", value))
@@ -89,8 +89,10 @@ def sessions(calendar: str, # "24/7", "forex", or an exchange's code such as "XN
              end,           # last date, included
              scheduled: bool = False, # True: as the rules had it, without what was decided for single days
              ) -> pd.DataFrame: # session (datetime64[us], a date); open, close, break_start, break_end (UTC)
-    "The days on which a market trades, and when it opens and closes on each."
-    first, last = (_moment(v, n).tz_localize(None).normalize() for v, n in ((start, "start"), (end, "end")))
+    """The days on which a market trades, and when it opens and closes on each.
+
+    Raises `DataError` for an unknown calendar and for dates that are none."""
+    first, last = (_utc_moment(v, n).tz_localize(None).normalize() for v, n in ((start, "start"), (end, "end")))
     if last < first: raise DataError(must_be("end", f"at or after start={first.date()}", str(last.date())))
     if calendar != "24/7":
         made = _forex if calendar == "forex" else partial(_scheduled if scheduled else _schedule, calendar)
@@ -153,7 +155,7 @@ def expected_bars(calendar: str,  # "24/7", "forex" or an exchange's code
                   end,            # latest `ts`, included
                   ) -> pd.DataFrame: # ts, known_at (UTC), session (its first date)
     "Every bar that a market should have between two moments."
-    timeframe, start, end = parse_timeframe(timeframe), _moment(start, "start"), _moment(end, "end")
+    timeframe, start, end = parse_timeframe(timeframe), _utc_moment(start, "start"), _utc_moment(end, "end")
     if calendar == "24/7":
         delta, monday = timeframe_delta(timeframe), pd.Timestamp("1970-01-05", tz="UTC")
         first = monday + -(-(start - monday) // delta) * delta
@@ -229,8 +231,10 @@ _LIKELY = "24/7", "forex", "XNYS"
 _OTHERS = "XLON", "XETR", "XPAR", "XSWX", "XTSE", "XTKS", "XHKG", "XSHG", "XBOM", "XASX", "BVMF", "XKRX"
 
 def infer_calendar(bars: pd.DataFrame,  # a bar frame of one symbol and timeframe
-                     ) -> tuple[str, float]: # "24/7", "forex" or an exchange's code; how well it fits, from 0 to 1
-    "The calendar whose bars have most in common with these: those in both, as a share of those in either."
+                   ) -> tuple[str, float]: # "24/7", "forex" or an exchange's code; its fit, from 0 to 1
+    """The calendar whose bars have most in common with these: those in both, as a share of those in either.
+
+    Raises `DataError` where there are no bars."""
     own = check_bars(bars).tail(20_000)
     if own.empty: raise DataError(must_be("bars", "some", "none"))
     ts, timeframe, shares = own.ts.astype("int64").to_numpy(), own.timeframe.iloc[0], {}
@@ -282,10 +286,12 @@ def _cut(bars: pd.DataFrame, short: np.ndarray, opens: np.ndarray, closes: np.nd
 def resample(bars: pd.DataFrame,        # a bar frame, one timeframe
              timeframe: str,            # longer than that of the bars; canonical name or alias
              calendar: str,             # "24/7", "forex" or an exchange's code
-             partial: str = "drop", # the first and last bar, where not full: "drop" or "mark" (a column `partial`)
+             partial: str = "drop", # first and last bar where not full: "drop" or "mark" (column `partial`)
              outside: str = "refuse",   # bars while the market is shut: "refuse" or "drop"
              ) -> pd.DataFrame:         # a bar frame of longer bars; known at their close
-    "Make longer bars from shorter ones, by the calendar's sessions."
+    """Make longer bars from shorter ones, by the calendar's sessions.
+
+    Raises `DataError` for a timeframe that is not longer, and for bars that the calendar does not have."""
     for field, value, allowed in (("partial", partial, ("drop", "mark")),
                                   ("outside", outside, ("refuse", "drop"))):
         if value not in allowed: raise DataError(must_be(field, " or ".join(allowed), value))

@@ -20,7 +20,7 @@ from .bars import PRICES
 _MOST, _ROWS = 10, 5_000      # decimals that a price can have; rows of a symbol that are looked at
 
 def price_decimals(values: np.ndarray, # prices, float64; what is not finite does not count
-                   ) -> np.ndarray: # counts: how many of them need 0, 1, 2, ... 10 decimals; the last entry: more than that
+                   ) -> np.ndarray:    # how many of them need 0, 1, 2, ... 10 decimals; the last: more
     "How many decimals prices have; what a float adds in its last bits does not count."
     left = np.asarray(values, dtype="float64")
     left = np.abs(left[np.isfinite(left)])
@@ -68,6 +68,7 @@ def _rounded(spread: pd.Series) -> pd.Series:
 def _size(point: float) -> str:
     return f"{point:.12f}".rstrip("0").rstrip(".") if point < 1 else f"{point:.12g}"
 
+# %% ../../nbs/market/04_spreads.ipynb #69929cf8
 def _unclear(value: float, where: str) -> DataError:
     return DataError(must_be("point",
                              f"given, because a spread such as {value:g} may count points, pips or prices",
@@ -84,16 +85,16 @@ def _no_point(symbol: str, where: str, why: str = "its prices do not tell it") -
                              "price; {symbol: point} for several."))
 
 # %% ../../nbs/market/04_spreads.ipynb #8a81d3a2
-def _said(point, where: str) -> SpreadUnit:
-    "The unit that a user says."
+def _given_unit(point, where: str) -> SpreadUnit:
+    "The unit that a user gives."
     given = dict(point) if isinstance(point, Mapping) else {"": point}
     for value in given.values() or [None]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise DataError(must_be("point", "a price step > 0, or {symbol: price step}", value, where,
                                     "0.01 for cents; 1 where the spread is a price."))
-    told = ", ".join(_size(v) + (f" ({s})" if s else "") for s, v in list(given.items())[:5])
+    sizes = ", ".join(_size(v) + (f" ({s})" if s else "") for s, v in list(given.items())[:5])
     return SpreadUnit({str(s): float(v) for s, v in given.items()},
-                      f"the spread counts units of {told}, as was said; it is stored in price units")
+                      f"the spread counts units of {sizes}, as was said; it is stored in price units")
 
 # %% ../../nbs/market/04_spreads.ipynb #7dca252a
 def _sample(codes: np.ndarray, n: int) -> np.ndarray:
@@ -103,58 +104,6 @@ def _sample(codes: np.ndarray, n: int) -> np.ndarray:
     borders = np.searchsorted(codes[by], np.arange(n + 1))
     return np.concatenate([by[a + np.unique(np.linspace(0, b - a - 1, min(b - a, _ROWS)).astype("int64"))]
                            for a, b in zip(borders[:-1], borders[1:], strict=True) if b > a])
-
-# %% ../../nbs/market/04_spreads.ipynb #96a0724f
-class SpreadUnitDetector:
-    "What was seen of a source's spreads and of the prices beside them."
-    def __init__(self):
-        self.rows, self.broken, self.wide, self.narrow, self.example = 0, 0, 0, 0, 0.0
-        self.decimals, self.places = {}, np.zeros(_MOST + 2, dtype="int64") # of prices, by symbol; of spreads
-
-    def add(self, values: Mapping[str, pd.Series], # float64: open, high, low, close, spread
-            symbols: pd.Series | None = None,      # of the same rows; None: they are of one
-            ) -> None:
-        "Look at some more rows."
-        spread, close = values["spread"].to_numpy(), values["close"].to_numpy()
-        some = np.isfinite(spread) & (spread != 0) & (close > 0)
-        broken = some & (spread % 1 != 0)
-        self.rows, self.broken = self.rows + int(some.sum()), self.broken + int(broken.sum())
-        share = np.abs(spread[some]) / close[some]
-        self.wide, self.narrow = self.wide + int((share > 0.01).sum()), self.narrow + int((share <= 0.0005).sum())
-        if broken.any() and not self.example: self.example = float(spread[broken][0])
-        codes, names = (np.zeros(len(spread), "int64"), [""]) if symbols is None else pd.factorize(symbols)
-        rows = _sample(codes, len(names))
-        self.places += price_decimals(spread[rows][some[rows]])
-        prices = np.stack([values[c].to_numpy()[rows] for c in PRICES])
-        for i, name in enumerate(names):
-            own = prices[:, codes[rows] == i] if len(names) > 1 else prices
-            self.decimals[name] = self.decimals.get(name, 0) + price_decimals(own.ravel())
-
-    def unit(self, point=None,         # what the user says: a number, {symbol: number}, or None
-             metatrader: bool = False, # the column is MetaTrader's own: it counts points
-             written: int = 0,         # decimals that a text has of its prices, trailing zeros included
-             where: str = "",          # the source, for messages
-             kept: Mapping[str, float] | None = None, # what a store keeps of the points of symbols; for spreads that do not look like prices
-             ) -> SpreadUnit:          # raises `DataError` where the unit cannot be known
-        "What the spread's unit is."
-        if point is not None: return _said(point, where)
-        if not self.rows: return SpreadUnit({"": 1.0})
-        kept = {s: kept[s] for s in self.decimals if s in (kept or {})}
-        if metatrader or not self.broken:
-            if kept:
-                return _kept(kept | {s: _point(n, written, metatrader, s, where) for s,
-                                     n in self.decimals.items() if s not in kept})
-            return _counted({s: _point(n, written, metatrader, s, where) for s, n in self.decimals.items()},
-                            metatrader)
-        if self.narrow > 0.5 * self.rows or (self.wide <= 0.5 * self.rows and self._fine()):
-            return SpreadUnit({"": 1.0}, "the spread has the decimals of a price and is read as one")
-        if kept and set(kept) == set(self.decimals): return _kept(kept)
-        raise _unclear(self.example, where)
-
-    def _fine(self) -> bool:
-        "Whether spreads have as many decimals as the prices beside them."
-        most = max((int(np.flatnonzero(n)[-1]) for n in self.decimals.values() if n.any()), default=0)
-        return bool(self.places.any()) and int(np.flatnonzero(self.places)[-1]) >= most
 
 # %% ../../nbs/market/04_spreads.ipynb #e9067b3e
 def _point(counts: np.ndarray, written: int, metatrader: bool, symbol: str, where: str) -> float:
@@ -172,23 +121,76 @@ def _point(counts: np.ndarray, written: int, metatrader: bool, symbol: str, wher
     return float(f"1e-{most}")
 
 # %% ../../nbs/market/04_spreads.ipynb #e30c8335
-def _kept(points: dict[str, float]) -> SpreadUnit:
-    "The unit that was said of a series before."
+def _stored_unit(points: dict[str, float]) -> SpreadUnit:
+    "The unit that the store keeps of a series."
     sizes = sorted(set(points.values()), reverse=True)
-    told = _size(sizes[0]) if len(sizes) == 1 else ", ".join(f"{_size(v)} ({s})" for s,
-                                                             v in list(points.items())[:5])
+    several = ", ".join(f"{_size(v)} ({s})" for s, v in list(points.items())[:5])
+    shown = _size(sizes[0]) if len(sizes) == 1 else several
     return SpreadUnit({"": sizes[0]} if len(sizes) == 1 else points,
-                      f"the spread counts units of {told}, as the store keeps it; it is stored in price "
+                      f"the spread counts units of {shown}, as the store keeps it; it is stored in price "
                       "units")
 
 # %% ../../nbs/market/04_spreads.ipynb #ddcb0826
-def _counted(points: dict[str, float], metatrader: bool) -> SpreadUnit:
+def _counted_unit(points: dict[str, float], metatrader: bool) -> SpreadUnit:
     "The unit of spreads that are counts of points."
     sizes = sorted(set(points.values()), reverse=True)
     if sizes == [1.0]:
         return SpreadUnit({"": 1.0}, "the spread and the prices are whole numbers: a point is 1",
                           not metatrader)
-    told = _size(sizes[0]) if len(sizes) == 1 else ", ".join(f"{_size(v)} ({s})" for s,
-                                                             v in list(points.items())[:5])
-    note = f"the spread counts points of {told} (the decimals of the prices); it is stored in price units"
+    several = ", ".join(f"{_size(v)} ({s})" for s, v in list(points.items())[:5])
+    shown = _size(sizes[0]) if len(sizes) == 1 else several
+    note = f"the spread counts points of {shown} (the decimals of the prices); it is stored in price units"
     return SpreadUnit({"": sizes[0]} if len(sizes) == 1 else points, note, not metatrader)
+
+# %% ../../nbs/market/04_spreads.ipynb #96a0724f
+class SpreadUnitDetector:
+    "Statistics of a source's spreads and prices, from which the unit of the spread is told."
+    def __init__(self):
+        self.rows, self.broken, self.wide, self.narrow, self.example = 0, 0, 0, 0, 0.0
+        self.decimals, self.places = {}, np.zeros(_MOST + 2, dtype="int64") # of prices, by symbol; of spreads
+
+    def add(self, values: Mapping[str, pd.Series], # float64: open, high, low, close, spread
+            symbols: pd.Series | None = None,      # of the same rows; None: they are of one
+            ) -> None:
+        "Look at some more rows."
+        spread, close = values["spread"].to_numpy(), values["close"].to_numpy()
+        some = np.isfinite(spread) & (spread != 0) & (close > 0)
+        broken = some & (spread % 1 != 0)
+        self.rows, self.broken = self.rows + int(some.sum()), self.broken + int(broken.sum())
+        share = np.abs(spread[some]) / close[some]
+        self.wide += int((share > 0.01).sum())
+        self.narrow += int((share <= 0.0005).sum())
+        if broken.any() and not self.example: self.example = float(spread[broken][0])
+        codes, names = (np.zeros(len(spread), "int64"), [""]) if symbols is None else pd.factorize(symbols)
+        rows = _sample(codes, len(names))
+        self.places += price_decimals(spread[rows][some[rows]])
+        prices = np.stack([values[c].to_numpy()[rows] for c in PRICES])
+        for i, name in enumerate(names):
+            own = prices[:, codes[rows] == i] if len(names) > 1 else prices
+            self.decimals[name] = self.decimals.get(name, 0) + price_decimals(own.ravel())
+
+    def unit(self, point=None,         # what the user says: a number, {symbol: number}, or None
+             metatrader: bool = False, # the column is MetaTrader's own: it counts points
+             written: int = 0,         # decimals that a text has of its prices, trailing zeros included
+             where: str = "",          # the source, for messages
+             kept: Mapping[str, float] | None = None, # points of symbols that a store keeps
+             ) -> SpreadUnit:          # raises `DataError` where the unit cannot be known
+        "What the spread's unit is."
+        if point is not None: return _given_unit(point, where)
+        if not self.rows: return SpreadUnit({"": 1.0})
+        kept = {s: kept[s] for s in self.decimals if s in (kept or {})}
+        if metatrader or not self.broken:
+            if kept:
+                return _stored_unit(kept | {s: _point(n, written, metatrader, s, where) for s,
+                                     n in self.decimals.items() if s not in kept})
+            points = {s: _point(n, written, metatrader, s, where) for s, n in self.decimals.items()}
+            return _counted_unit(points, metatrader)
+        if self.narrow > 0.5 * self.rows or (self.wide <= 0.5 * self.rows and self._fine()):
+            return SpreadUnit({"": 1.0}, "the spread has the decimals of a price and is read as one")
+        if kept and set(kept) == set(self.decimals): return _stored_unit(kept)
+        raise _unclear(self.example, where)
+
+    def _fine(self) -> bool:
+        "Whether spreads have as many decimals as the prices beside them."
+        most = max((int(np.flatnonzero(n)[-1]) for n in self.decimals.values() if n.any()), default=0)
+        return bool(self.places.any()) and int(np.flatnonzero(self.places)[-1]) >= most

@@ -57,17 +57,20 @@ def check_store(asked: Asked) -> Finding:
     path, server = getattr(store, "path", None), getattr(store, "server", None)
     if path is not None:
         place = next(p for p in (Path(path), *Path(path).parents) if p.is_dir())
-        if Path(path).exists() and place != Path(path): return "fail", f"{Path(path).name} is no folder", "move it away, or set `store`."
+        if Path(path).exists() and place != Path(path):
+            return "fail", f"{Path(path).name} is no folder", "move it away, or set `store`."
         try:
             with tempfile.TemporaryFile(dir=place) as file:
                 file.write(b"x")
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as e: return "fail", f"{place.name}/ cannot be written: {e.strerror}", "check the folder's owner and the disk."
+        except OSError as e:
+            return "fail", f"{place.name}/ cannot be written: {e.strerror}", "check the folder's owner and the disk."
     elif server is not None:
         with server.transaction("adds") as cursor:
             cursor.execute("SELECT pg_is_in_recovery()")
-            if cursor.fetchone()[0]: return "fail", "the database is a replica that takes no writes", "name the primary in `store`."
+            if cursor.fetchone()[0]:
+                return "fail", "the database is a replica that takes no writes", "name the primary in `store`."
     if version < 0: return "warn", "nothing is stored yet", "mlfin ingest"
     return "ok", f"version {version}, read and written", ""
 
@@ -101,12 +104,14 @@ def _parted(error: BaseException) -> tuple[str, str]:
     return " ".join(words.split()), " ".join(remedy.split())
 
 # %% ../../nbs/monitor/04_health.ipynb #e17e8a46
-_ROOM = {"fail": (2**30, 0.01), "warn": (5 * 2**30, 0.05)}  # bytes, and share of the inodes, below which a disk is called so
+# bytes, and share of the inodes, below which a disk is called so
+_ROOM = {"fail": (2**30, 0.01), "warn": (5 * 2**30, 0.05)}
 
 def check_disk(asked: Asked) -> Finding:
     "Free bytes and inodes where data and results are written."
     settings, told = asked.settings, []
-    places = {settings.root / ".mlfin", settings.root / "reports", *([Path(settings.store)] if "://" not in settings.store else [])}
+    places = {settings.root / ".mlfin", settings.root / "reports",
+              *([Path(settings.store)] if "://" not in settings.store else [])}
     seen = set()
     for place in sorted(next(p for p in (at, *at.parents) if p.is_dir()) for at in places):
         if (device := place.stat().st_dev) in seen: continue
@@ -144,7 +149,8 @@ _clock = _Clock()
 # %% ../../nbs/monitor/04_health.ipynb #c1oc0002
 def check_clock(asked: Asked) -> Finding:
     "The wall clock against the one that cannot be set, the database's, and the newest bar."
-    told = [(abs(by := _clock.set_by()), f"the clock was set by {by:+.1f} s within the last {_span(_SETTLED)}")]
+    told = [(abs(by := _clock.set_by()), f"the clock was set by {by:+.1f} s within the last "
+                                         f"{_span(_SETTLED)}")]
     server = getattr(asked.store, "server", None)
     if server is not None:
         begin = time.time()
@@ -200,13 +206,15 @@ def _champions(settings: Settings) -> list[tuple[str, Any, dict]]:
     "Experiment, version and manifest of each champion; those that cannot be read are `check_model`'s."
     from mlfin.core.errors import ModelError
     from mlfin.registry.registry import find_version, read_manifest, registered_experiments
-    at, found = _champions_known.get(key := (str(settings.root), settings.profile, settings.mlflow), (0.0, []))
+    at, found = _champions_known.get(key := (str(settings.root), settings.profile, settings.mlflow),
+                                     (0.0, []))
     if at and time.monotonic() - at < _BELIEVED: return found
     before, told = {v.seal: m for _, v, m in found}, []
     for name in registered_experiments(settings):
         try:
             version = find_version(settings, name, "champion")
-            told.append((name, version, before.get(version.seal) or read_manifest(settings, name, version.number)))
+            told.append((name, version, before.get(version.seal)
+                         or read_manifest(settings, name, version.number)))
         except ModelError: continue
     _champions_known[key] = time.monotonic(), told
     return told
@@ -215,7 +223,8 @@ def _champions(settings: Settings) -> list[tuple[str, Any, dict]]:
 _AGAIN = 20 # series that are looked at again, at most
 
 def _late(asked: Asked, series, calendar: str, now) -> tuple[float, dict[str, int]]:
-    "Of series of one timeframe: seconds since the newest bar closed, and those that are late, by how many bars."
+    """Of series of one timeframe: seconds since the newest bar closed, and those that are late, by how many
+    bars."""
     from mlfin.ingest.closing_times import fitted_calendars
     timeframe = series.timeframe.iloc[0]
     known = {last: _missing(last, timeframe, calendar, now) for last in series["last"].unique()}
@@ -228,17 +237,20 @@ def _late(asked: Asked, series, calendar: str, now) -> tuple[float, dict[str, in
 
 # %% ../../nbs/monitor/04_health.ipynb #frs52020
 def check_freshness(asked: Asked) -> Finding:
-    "The newest bars of what champions read, and of each other timeframe, against what the market's calendar expects by now."
+    """The newest bars of what champions read, and of each other timeframe, against what the market's
+    calendar expects by now."""
     import pandas as pd
     from mlfin.ingest.closing_times import question_calendar
-    if asked.store is None or (series := asked.store.series()).empty: return "warn", "there are no bars", "mlfin ingest"
+    if asked.store is None or (series := asked.store.series()).empty:
+        return "warn", "there are no bars", "mlfin ingest"
     now, told, any_late, seen, live = pd.Timestamp.now("UTC"), [], False, set(), _ever_pushed(asked.store)
     for name, _, m in _champions(asked.settings):
         data = m["data"]
         own = series[(series.timeframe == data["timeframe"]) & series.symbol.isin(data["symbols"])]
         seen.add(data["timeframe"])
         if own.empty: told.append(f"{name}: no bars of {data['timeframe']}")
-        else: told.append(f"{name}: {_said(data['timeframe'], *(found := _late(asked, own, asked.calendar or data['calendar'], now)), live)}")
+        else:
+            told.append(f"{name}: {_said(data['timeframe'], *(found := _late(asked, own, asked.calendar or data['calendar'], now)), live)}")
         any_late |= own.empty or bool(found[1])
     calendar = asked.calendar or question_calendar(asked.settings.root)[1]
     for timeframe, own in series[~series.timeframe.isin(seen)].groupby("timeframe"):
@@ -251,22 +263,26 @@ def check_freshness(asked: Asked) -> Finding:
 _OLD = 60 * 86_400 # seconds after which bars that nobody pushed are no live data
 
 def _ever_pushed(store) -> bool:
-    "Whether bars were ever pushed into a store; of a database, which does not tell it cheaply, that is supposed."
+    """Whether bars were ever pushed into a store; of a database, which does not tell it cheaply, that is
+    supposed."""
     journal = getattr(store, "journal", None)
     return journal is None or Path(journal.path).is_file()
 
 def _said(timeframe: str, seconds: float, late: dict[str, int], live: bool = True) -> str:
     "How fresh bars are, in words; old ones into which nothing was ever pushed are no live data."
-    if late and not live and seconds > _OLD: return f"no live data: the newest {timeframe} bar closed {_span(seconds)} ago, and none was ever pushed"
+    if late and not live and seconds > _OLD:
+        return f"no live data: the newest {timeframe} bar closed {_span(seconds)} ago, and none was ever pushed"
     first = ", ".join(f"{s} {n} bars late" for s, n in sorted(late.items(), key=lambda pair: -pair[1])[:3])
-    return f"{timeframe} closed {_span(seconds)} ago" + (f", {first}" if late else "") + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    return f"{timeframe} closed {_span(seconds)} ago" + (f", {first}"
+                                                         if late else "") + (f" and {len(late) - 3} more" if len(late) > 3 else "")
 
 # %% ../../nbs/monitor/04_health.ipynb #live5204
 def check_live(asked: Asked) -> Finding:
     "The champions' live records."
     from mlfin.registry.input_drift import MOVED
     from mlfin.monitor.score import live_figures, live_verdict
-    if asked.store is None or not hasattr(asked.store, "read_metrics"): return "ok", "nothing is kept here", ""
+    if asked.store is None or not hasattr(asked.store, "read_metrics"):
+        return "ok", "nothing is kept here", ""
     told, worse = [], False
     for name, version, m in _champions(asked.settings):
         try: figures, drift, _ = live_figures(asked.store, version.name, version.number)
@@ -274,7 +290,8 @@ def check_live(asked: Asked) -> Finding:
         state, words = live_verdict(figures)
         usual = {n: s["usual"] for n, s in (m.get("sketch") or {}).items()}
         moved = [n for n, v in drift.items() if v > max(MOVED, usual.get(n, MOVED))]
-        told.append(f"{name}: {words}" + (f"; {len(moved)} of {len(drift)} inputs moved ({', '.join(sorted(moved)[:3])})" if moved else ""))
+        told.append(f"{name}: {words}" + (f"; {len(moved)} of {len(drift)} inputs moved "
+                                          f"({', '.join(sorted(moved)[:3])})" if moved else ""))
         worse |= state == "worse"
     if not told: return "ok", "no champion serves", ""
     return ("warn", "; ".join(told), "`mlfin models live` shows it; train anew, or `mlfin rollback`.") if worse else ("ok", "; ".join(told), "")
@@ -290,7 +307,8 @@ def check_journal(asked: Asked) -> Finding:
     try: rows, oldest = db.execute("SELECT count(*), min(recorded_at) FROM bars").fetchone()
     finally: db.close()
     state = next((s for s, limit in _BACKLOG.items() if rows >= limit), "ok")
-    words = f"{rows:,} pushed bars wait" + (f", the oldest for {_span(time.time() - oldest / 1e6)}" if rows else "")
+    words = f"{rows:,} pushed bars wait" + (f", the oldest for {_span(time.time() - oldest / 1e6)}"
+                                            if rows else "")
     return state, words if rows else "nothing waits", "" if state == "ok" else "let the service fold, or `mlfin data compact`."
 
 def check_redis(asked: Asked) -> Finding:
@@ -298,13 +316,15 @@ def check_redis(asked: Asked) -> Finding:
     if not asked.settings.redis: return "ok", "not used", ""
     redis = require("redis", extra="redis")
     try:
-        with redis.Redis.from_url(asked.settings.redis, socket_timeout=2, socket_connect_timeout=2) as server: server.ping()
+        with redis.Redis.from_url(asked.settings.redis, socket_timeout=2, socket_connect_timeout=2) as server:
+            server.ping()
     except (redis.exceptions.RedisError, OSError, ValueError) as e:
         return "warn", redact(f"does not answer: {e}"), "start it, or leave `redis` empty; work goes on without it."
     return "ok", "answers", ""
 
 CHECKS: dict[str, Callable[[Asked], Finding]] = {
-    "store": check_store, "model": check_model, "disk": check_disk, "clock": check_clock, "freshness": check_freshness,
+    "store": check_store, "model": check_model, "disk": check_disk, "clock": check_clock,
+    "freshness": check_freshness,
     "live": check_live, "journal": check_journal, "redis": check_redis}
 
 # %% ../../nbs/monitor/04_health.ipynb #84b008eb
@@ -322,7 +342,8 @@ def _run(name: str, asked: Asked, into: dict) -> None:
     begin = time.monotonic()
     try: state, words, remedy = CHECKS[name](asked)
     except (MlfinError, OSError, sqlite3.Error) as e:
-        state, (words, remedy) = "fail", _parted(e) if not isinstance(e, OSError) else (redact(system_message(e)), "")
+        state, (words, remedy) = "fail", _parted(e) if not isinstance(e,
+                                                                      OSError) else (redact(system_message(e)), "")
         if isinstance(e, MissingExtraError): state = "warn"
     except Exception as e:  # noqa: BLE001  whatever a driver raises
         state, words, remedy = "fail", f"the check itself broke: {type(e).__name__}: {redact(str(e))[:200]}", ""
@@ -383,11 +404,13 @@ def _history(settings: Settings) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(path, timeout=2, isolation_level=None)
         with file_lock(path.with_name(f".{path.name}.lock")):   # SQLite waits for no one when it turns to WAL
             if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal": db.execute("PRAGMA journal_mode=WAL")
-            db.execute("CREATE TABLE IF NOT EXISTS changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, name TEXT NOT NULL,"
+            db.execute("CREATE TABLE IF NOT EXISTS changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL "
+                       "NOT NULL, name TEXT NOT NULL,"
                        " state TEXT NOT NULL, before TEXT NOT NULL, words TEXT NOT NULL)")
         yield db
     except (sqlite3.Error, OSError) as e:
-        raise DataError(f"The history of health {path.name} cannot be used: {e}.\nHint: check the folder and the disk.") from e
+        raise DataError(f"The history of health {path.name} cannot be used: {e}.\nHint: check the folder "
+                        f"and the disk.") from e
     finally:
         if db is not None: db.close()
 
@@ -400,7 +423,8 @@ def note_health(settings: Settings,     # the profile
     with _history(settings) as db:
         db.execute("BEGIN IMMEDIATE")
         for check in checks:
-            last = db.execute("SELECT state FROM changes WHERE name = ? ORDER BY seq DESC LIMIT 1", (check.name,)).fetchone()
+            last = db.execute("SELECT state FROM changes WHERE name = ? ORDER BY seq DESC LIMIT 1",
+                              (check.name,)).fetchone()
             if last is not None and last[0] == check.state: continue
             db.execute("INSERT INTO changes (at, name, state, before, words) VALUES (?, ?, ?, ?, ?)",
                        (time.time(), check.name, check.state, last[0] if last else "", check.words))
@@ -414,7 +438,9 @@ def health_history(settings: Settings, # the profile
                   ) -> list[dict]:     # at (seconds since 1970), name, state, before ("" the first time), words; newest first
     "What changed."
     if not health_file(settings).is_file(): return []
-    with _history(settings) as db: found = db.execute("SELECT at, name, state, before, words FROM changes ORDER BY seq DESC LIMIT ?", (rows,)).fetchall()
+    with _history(settings) as db:
+        found = db.execute("SELECT at, name, state, before, words FROM changes ORDER BY seq DESC LIMIT ?",
+                           (rows,)).fetchall()
     return [dict(zip(("at", "name", "state", "before", "words"), row, strict=True)) for row in found]
 
 # %% ../../nbs/monitor/04_health.ipynb #add04035
@@ -446,8 +472,9 @@ class Readiness:
         return self._last
 
 def summary(checks: Iterable[Check], # of `check_health`
-           ) -> dict:                # ready (bool), state (the worst), checks (list of dicts), at (seconds since 1970)
+           ) -> dict: # ready (bool), state (the worst), checks (list of dicts), at (seconds since 1970)
     "What `/health/ready` answers."
     checks = list(checks)
     worst = max((STATES.index(c.state) for c in checks), default=0)
-    return {"ready": worst < 2, "state": STATES[worst], "at": round(time.time(), 3), "checks": [asdict(c) for c in checks]}
+    return {"ready": worst < 2, "state": STATES[worst], "at": round(time.time(), 3),
+            "checks": [asdict(c) for c in checks]}

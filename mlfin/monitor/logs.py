@@ -35,22 +35,27 @@ from ..core.settings import Settings
 HIDDEN = "[hidden]"
 _NAMES = (r"passw(?:or)?d|passphrase|passcode|(?<![a-z])pass(?![a-z])|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|signing[_-]?key|"
           r"authori[sz]ation|cookie|credential|(?<![a-z])t?otp(?![a-z])|recovery|session[_-]?id")
-_TELLING = re.compile(rf"(?i){_NAMES}|^key$")                           # names of fields whose values are hidden
-_PARTS = re.compile("|".join((                                         # each keeps its named group and hides the rest
+# names of fields whose values are hidden
+_TELLING = re.compile(rf"(?i){_NAMES}|^key$")
+# each keeps its named group and hides the rest
+_PARTS = re.compile("|".join((
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     r"\beyJ[\w-]{4,}\.[\w-]*(?:\.[\w-]*){0,4}",                                              # a signed token
     r"\$argon2\w*\$\S+",
-    r"(?P<address>\b[\w+.-]{1,20}://[^\s/:@\"']*:)[^\s\"']*(?=@)",                                 # user:password@
+    # user:password@
+    r"(?P<address>\b[\w+.-]{1,20}://[^\s/:@\"']*:)[^\s\"']*(?=@)",
     r"(?P<header>(?i:\b(?:(?:proxy-)?authorization|(?:set-)?cookie)[\"']?\s*[:=]\s*))(?:\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[^\r\n]+)",
     rf"(?P<name>(?i:(?:{_NAMES})[\w-]{{0,40}}\\?[\"']?\s{{0,4}}[:=]\s{{0,4}}))(?:\\?\"(?:\\.|[^\"\\])*\\?\"|'(?:\\.|[^'\\])*'|\S+)",
     r"(?P<scheme>(?i:\b(?:bearer|basic|digest|apikey)\s+)(?![:=]))(?:\"[^\"]*\"|[^\s\"',;]+)",
 )))
-_QUICK = re.compile(r"(?i)://|eyJ|argon2|bearer|basic|digest|apikey|BEGIN |pass|pwd|secret|token|key|authori|cookie|credential|otp|recovery|session")
+_QUICK = re.compile(r"(?i)://|eyJ|argon2|bearer|basic|digest|apikey|BEGIN "
+                    r"|pass|pwd|secret|token|key|authori|cookie|credential|otp|recovery|session")
 _known: set[str] = set()
 
 def hide(secret: str, # a value that must never be written down
         ) -> None:
-    "Remember a secret of this process by its value; one of less than eight characters would blank ordinary words, and is not kept."
+    """Remember a secret of this process by its value; one of less than eight characters would blank ordinary
+    words, and is not kept."""
     if len(secret) >= 8: _known.add(secret)
 
 def redact(text: str, # any text
@@ -75,15 +80,19 @@ def harmless(value: Any,     # anything
     if isinstance(value, float): return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes): value = value.decode("utf-8", "replace")
     if isinstance(value, str):
-        text = redact(value[:2 * _TEXT])                                   # before it is cut: half a secret may look like none
+        # before it is cut: half a secret may look like none
+        text = redact(value[:2 * _TEXT])
         return text if len(text) <= _TEXT else text[:_TEXT] + "..."
     if depth >= _DEPTH: return "..."
     if isinstance(value, Mapping):
         pairs = [(str(k), v) for k, v in list(value.items())[:_ITEMS]]
-        return {redact(k): HIDDEN if _is_telling(k) and v not in (None, "", 0, False) else harmless(v, depth + 1) for k, v in pairs}
-    if isinstance(value, (list, tuple, set, frozenset)): return [harmless(v, depth + 1) for v in list(value)[:_ITEMS]]
+        return {redact(k): HIDDEN if _is_telling(k)
+                and v not in (None, "", 0, False) else harmless(v, depth + 1) for k, v in pairs}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [harmless(v, depth + 1) for v in list(value)[:_ITEMS]]
     try: return harmless(str(value), depth + 1)
-    except Exception as e: return f"<{type(value).__name__} that cannot be shown: {type(e).__name__}>"  # noqa: BLE001  its __str__ is anybody's code
+    # noqa: BLE001  its __str__ is anybody's code
+    except Exception as e: return f"<{type(value).__name__} that cannot be shown: {type(e).__name__}>"
 
 # %% ../../nbs/monitor/02_logs.ipynb #5ae9e466
 _context: ContextVar[Mapping[str, str]] = ContextVar("mlfin_log", default=MappingProxyType({}))
@@ -116,18 +125,27 @@ def _failure(error: BaseException | None) -> list[dict]:
 
 class JsonFormatter(logging.Formatter):
     "A record as one line of JSON."
-    def format(self, record: logging.LogRecord) -> str:
+    def __init__(self, stream: str = ""): # the first field of each line, where many streams go to one place
+        super().__init__()
+        self.stream = stream
+
+    def format(self, record: logging.LogRecord, # what was logged
+               ) -> str:
         "One line; nothing in it can begin another one."
         try: message = record.getMessage()
-        except (TypeError, ValueError, KeyError): message = f"{record.msg} {record.args}"     # the caller's mistake loses no line
-        line = {"ts": _moment(record.created), "level": record.levelname, "logger": record.name, "message": harmless(message),
+        # the caller's mistake loses no line
+        except (TypeError, ValueError, KeyError): message = f"{record.msg} {record.args}"
+        line = {"ts": _moment(record.created), "level": record.levelname, "logger": record.name,
+                "message": harmless(message),
                 **{k: harmless(v) for k, v in _context.get().items()}, "pid": record.process}
         if record.name == "uvicorn.access" and isinstance(record.args, tuple) and len(record.args) == 5:
-            line |= dict(zip(("client", "method", "path", "http", "status"), map(harmless, record.args), strict=True))
+            line |= dict(zip(("client", "method", "path", "http", "status"), map(harmless, record.args),
+                             strict=True))
         more = harmless({k: v for k, v in vars(record).items() if k not in _OWN and k not in line})
         line |= more
-        if record.exc_info and record.exc_info[1] is not None: line["exception"] = _failure(record.exc_info[1])
-        return _JSON.encode(line)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = _failure(record.exc_info[1])
+        return _JSON.encode({"stream": self.stream} | line if self.stream else line)
 
 @lru_cache(8)
 def _second(whole: int) -> str: return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
@@ -139,9 +157,9 @@ def _moment(seconds: float) -> str:
 
 # %% ../../nbs/monitor/02_logs.ipynb #a890c6e8
 class SharedFile(logging.Handler):
-    "Lines into a file that several processes append to, and that is turned over when it is large."
+    "Lines into a file that several processes append to, and that is rotated when it is large."
     def __init__(self, path: Path,        # of the file; its folder is made
-                 size: int = 20_000_000,  # bytes after which it is turned over
+                 size: int = 20_000_000,  # bytes after which it is rotated
                  keep: int = 5):          # older files that stay: NAME.1 is the newest
         super().__init__()
         self.path, self.size, self.keep, self.lost, self._file, self._pid, self._inode = Path(path), size, keep, 0, None, 0, None
@@ -154,7 +172,8 @@ class SharedFile(logging.Handler):
         if there is not None and there.st_size > self.size: there = self._turn()
         if self._file is None or self._pid != os.getpid() or there is None or there.st_ino != self._inode:
             if self._file is not None and self._pid == os.getpid(): os.close(self._file)
-            self._file, self._pid = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), os.getpid()
+            self._file, self._pid = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+                                            0o600), os.getpid()
             self._inode = os.fstat(self._file).st_ino
         return self._file
 
@@ -164,16 +183,26 @@ class SharedFile(logging.Handler):
             try: there = os.stat(self.path)
             except FileNotFoundError: return None
             if there.st_size <= self.size: return there
-            names = [self.path, *(self.path.with_name(f"{self.path.name}.{n}") for n in range(1, self.keep + 1))]
+            names = [self.path, *(self.path.with_name(f"{self.path.name}.{n}")
+                                  for n in range(1, self.keep + 1))]
             for older, newer in zip(names[-2::-1], names[:0:-1], strict=True):
                 if older.exists(): os.replace(older, newer)
         return None
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord, # what was logged
+             ) -> None:
         "Write one line."
-        _put(self, self.format(record))
+        self.write_lines(self.format(record))
 
-    def close(self) -> None: # the file is given back
+    def write_lines(self, *lines: str, # JSON texts, ASCII
+                    ) -> None:
+        "Append lines that are ready, as one write; those that a full disk refuses are counted in `lost`."
+        data = "".join([f"{x}\n" for x in lines]).encode("ascii")
+        try: self.lost += len(lines) * (os.write(self._current(), data) != len(data))
+        except OSError: self.lost += len(lines)
+
+    def close(self) -> None:
+        "Close the file."
         if self._file is not None and self._pid == os.getpid(): os.close(self._file)
         self._file = None
         super().close()
@@ -191,16 +220,6 @@ class _Stdout(logging.Handler):
             sys.stdout.flush()
         except (OSError, ValueError): return
 
-class _Named(JsonFormatter):
-    "Lines that say their stream."
-    def __init__(self, stream: str):
-        super().__init__()
-        self.stream = stream
-
-    def format(self, record: logging.LogRecord) -> str:
-        "One line."
-        return '{"stream": "' + self.stream + '", ' + super().format(record)[1:]
-
 def logs_folder(settings: Settings, # the profile
                ) -> Path:           # no experiment can be called so
     "Where a profile's logs stand."
@@ -209,14 +228,17 @@ def logs_folder(settings: Settings, # the profile
 # %% ../../nbs/monitor/02_logs.ipynb #8d64ce57
 def _handler(settings: Settings, stream: str) -> logging.Handler:
     "Where a stream goes."
-    try: handler = _Stdout() if settings.log_to == "stdout" else SharedFile(logs_folder(settings) / f"{stream}.log")
-    except OSError as e: raise SettingsError(f"Logs cannot be written: {system_message(e)}\nHint: or set log_to = stdout.") from None
-    handler.setFormatter(_Named(stream) if settings.log_to == "stdout" else JsonFormatter())
+    try:
+        handler = _Stdout() if settings.log_to == "stdout" else SharedFile(logs_folder(settings) / f"{stream}.log")
+    except OSError as e:
+        raise SettingsError(f"Logs cannot be written: {system_message(e)}\nHint: or set log_to = stdout.") from None
+    handler.setFormatter(JsonFormatter(stream if settings.log_to == "stdout" else ""))
     return handler
 
 def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
               ) -> dict[str, logging.Handler]: # stream -> where it goes
-    "Route everything that this process logs, and uvicorn's own lines, to the three streams; again is as good as once."
+    """Route everything that this process logs, and uvicorn's own lines, to the three streams; again is as
+    good as once."""
     for name, value in os.environ.items():
         if _TELLING.search(name): hide(value)
     handlers = {stream: _handler(settings, stream) for stream in STREAMS}
@@ -236,15 +258,11 @@ def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
     return handlers
 
 # %% ../../nbs/monitor/02_logs.ipynb #127bc596
-def _put(file: SharedFile, *lines: str) -> None:
-    "Append lines that are ready."
-    try: file.lost += len(lines) * (os.write(file._current(), data := "".join([f"{x}\n" for x in lines]).encode("ascii")) != len(data))
-    except OSError: file.lost += len(lines)
-
 _access, _PLAIN = logging.getLogger("mlfin.access"), json.JSONEncoder(allow_nan=False)
 
 @lru_cache(4096)
-def _clean(text: str, secrets: int) -> str: return harmless(text) # `secrets`: how many are known; one more, and texts are looked at again
+# `secrets`: how many are known; one more, and texts are looked at again
+def _clean(text: str, secrets: int) -> str: return harmless(text)
 
 @lru_cache(4096)
 def _text(text: str, secrets: int) -> str: return _PLAIN.encode(_clean(text, secrets))
@@ -257,7 +275,8 @@ def _json(value: Any, secrets: int) -> str:
 def _line(at: float, context: Mapping, line: dict) -> str:
     "A line that is ready; a record that is made and formatted costs several times as much."
     known = len(_known)
-    fields = {"level": "INFO", "logger": "mlfin.access", "message": f"{line['method']} {_clean(line['path'], known)} {line['status']}", **context,
+    fields = {"level": "INFO", "logger": "mlfin.access",
+              "message": f"{line['method']} {_clean(line['path'], known)} {line['status']}", **context,
               "pid": os.getpid(), **line}
     return f'{{"ts": "{_moment(at)}", {", ".join([f"{_text(n, 0)}: {_json(v, known)}" for n, v in fields.items()])}}}'
 
@@ -270,16 +289,19 @@ def log_access(method: str,    # GET, POST, ...
                **more: Any,    # client, size, ...
               ) -> None:
     "One line in the access stream."
-    files, line = _files(), {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 3), **more}
-    if not files: return _access.info("%s %s %s", method, path := _clean(path, len(_known)), status, extra=line | {"path": path})
+    files, line = _files(), {"method": method, "path": path, "status": status,
+                             "ms": round(1000 * seconds, 3), **more}
+    if not files:
+        return _access.info("%s %s %s", method, path := _clean(path, len(_known)), status,
+                            extra=line | {"path": path})
     text = _line(time.time(), _context.get(), line)
-    for file in files: _put(file, text)
+    for file in files: file.write_lines(text)
 
 # %% ../../nbs/monitor/02_logs.ipynb #67606dd4
 def _write(lines: list[tuple]) -> None:
     "Hand lines that were taken to the system, all in one piece."
     taken = [_line(*line) for line in lines]
-    for file in _files(): _put(file, *taken)
+    for file in _files(): file.write_lines(*taken)
 
 class AccessLog:
     "The access stream of a service: lines of some milliseconds are written together."

@@ -28,9 +28,11 @@ CHANCES = tuple(round(.05 * i, 2) for i in range(1, 20))                        
 
 FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "http_requests_total": ("counter", ("method", "route", "status"), "Requests answered."),
-    "http_request_duration_seconds": ("seconds", ("method", "route"), "Seconds from a request's first byte to the end of its answer."),
+    "http_request_duration_seconds": ("seconds", ("method", "route"),
+                                      "Seconds from a request's first byte to the end of its answer."),
     "http_errors_total": ("counter", ("route", "status"), "Requests answered with an error (4xx and 5xx)."),
-    "ingest_candles_total": ("counter", ("source", "timeframe", "outcome"), "Bars taken in; outcome: inserted, revised, unchanged, quarantined."),
+    "ingest_candles_total": ("counter", ("source", "timeframe", "outcome"),
+                             "Bars taken in; outcome: inserted, revised, unchanged, quarantined."),
     "ingest_batches_total": ("counter", ("source",), "Batches of bars taken in."),
     "jobs_queued": ("gauge", (), "Jobs that wait."),
     "jobs_running": ("gauge", (), "Jobs that run."),
@@ -39,21 +41,33 @@ FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "predictions_total": ("counter", ("experiment", "label"), "Predictions answered."),
     "prediction_probability": ("chances", ("experiment",), "Probabilities answered."),
     "champion_refused": ("worst", ("experiment",), "Versions that a worker was told to serve and refused."),
-    "predictions_unwritten": ("sum", ("experiment",), "Predictions that were answered and wait to be kept; lost to the record if the worker is killed."),
-    "predictions_lost": ("sum", ("experiment",), "Predictions that were answered, found no room to wait and were not answered again since."),
-    "feature_age_seconds": ("least", ("experiment", "timeframe"), "Seconds since the newest bar closed that the champion has features of."),
+    "predictions_unwritten": ("sum", ("experiment",),
+                              "Predictions that were answered and wait to be kept; lost to the record if "
+                              "the worker is killed."),
+    "predictions_lost": ("sum", ("experiment",),
+                         "Predictions that were answered, found no room to wait and were not answered again "
+                         "since."),
+    "feature_age_seconds": ("least", ("experiment", "timeframe"),
+                            "Seconds since the newest bar closed that the champion has features of."),
     "bar_age_seconds": ("gauge", ("timeframe",), "Seconds since the newest bar closed."),
     "champion_outcomes": ("gauge", ("experiment",), "Live predictions that were matched with what came."),
-    "champion_unmatched": ("gauge", ("experiment", "state"), "Others: open (not over), held (bars are missing), late (not live)."),
-    "champion_accuracy": ("gauge", ("experiment",), "Share of the champion's live predictions that came true."),
+    "champion_unmatched": ("gauge", ("experiment", "state"),
+                           "Others: open (not over), held (bars are missing), late (not live)."),
+    "champion_accuracy": ("gauge", ("experiment",),
+                          "Share of the champion's live predictions that came true."),
     "champion_log_loss": ("gauge", ("experiment",), "Log loss of the champion's live predictions, nats."),
     "champion_brier": ("gauge", ("experiment",), "Brier score of the champion's live predictions."),
-    "champion_mae": ("gauge", ("experiment",), "Mean absolute error of the champion's live predictions, in the label's unit."),
-    "champion_r2": ("gauge", ("experiment",), "1 less the champion's squared error as a share of the naive guess's, live."),
-    "champion_beside": ("gauge", ("experiment", "score", "of"), "The score of the baseline and the backtest; low and high of the 95% interval."),
-    "input_drift": ("gauge", ("experiment", "input"), "Population stability index of an input's newest values against training."),
+    "champion_mae": ("gauge", ("experiment",),
+                     "Mean absolute error of the champion's live predictions, in the label's unit."),
+    "champion_r2": ("gauge", ("experiment",), "1 less the champion's squared error as a share of the naive "
+                                              "guess's, live."),
+    "champion_beside": ("gauge", ("experiment", "score", "of"),
+                        "The score of the baseline and the backtest; low and high of the 95% interval."),
+    "input_drift": ("gauge", ("experiment", "input"),
+                    "Population stability index of an input's newest values against training."),
     "intake_bars_waiting": ("sum", (), "Bars that wait to be written."),
-    "inbox_rows_waiting": ("gauge", (), "Rows that other programs inserted into market_data and that wait to be judged; counted up to 100,000."),
+    "inbox_rows_waiting": ("gauge", (), "Rows that other programs inserted into market_data and that wait "
+                                        "to be judged; counted up to 100,000."),
     "inbox_age_seconds": ("gauge", (), "Seconds since the oldest of them was inserted; 0 where none waits."),
     "store_errors_total": ("counter", ("operation",), "Reads and writes that the store refused."),
     "process_resident_bytes": ("each", (), "Memory of a worker."),
@@ -74,11 +88,13 @@ def _is_ours(folder: Path) -> bool:
 
 def metrics_folder(settings: Settings, # the profile
                   ) -> Path:           # of the workers' files; no experiment can be called so
-    "Where the workers of a profile keep their counts: in memory where the system has a place for it; a full disk ends who writes to a mapped file."
+    """Where the workers of a profile keep their counts: in memory where the system has a place for it; a
+    full disk ends who writes to a mapped file."""
     folder = settings.root / ".mlfin" / settings.profile / ".metrics"
     memory = Path("/dev/shm") / f"mlfin-{user_number()}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}"
     return memory if _is_ours(memory) else folder
 
+# %% ../../nbs/monitor/01_metrics.ipynb #1e6e4345
 def clean_metrics(folder: Path, # of `metrics_folder`
                  ) -> None:
     "Make the folder, empty: for the process that starts the workers, before it does."
@@ -99,7 +115,8 @@ def _share(folder: Path) -> None:
     if before not in (None, str(folder)):
         raise ParameterError(must_be("folder", f"{before}, where this process counts already", str(folder)))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    if not client.values.ValueClass._multiprocess: client.values.ValueClass = client.values.MultiProcessValue()
+    if not client.values.ValueClass._multiprocess:
+        client.values.ValueClass = client.values.MultiProcessValue()
 
 def _bury(folder: Path) -> None:
     "Take away the gauges of workers that are gone."
@@ -110,20 +127,24 @@ def _bury(folder: Path) -> None:
         except PermissionError: continue                                   # another user's: it lives
 
 # %% ../../nbs/monitor/01_metrics.ipynb #431d7be5
-_MODES = {"gauge": "mostrecent", "each": "liveall", "worst": "livemax", "least": "livemin", "sum": "livesum"} # how several workers' values become one
+# how several workers' values become one
+_MODES = {"gauge": "mostrecent", "each": "liveall", "worst": "livemax", "least": "livemin", "sum": "livesum"}
 
 def _made(name: str, registry):
     "A metric of the package."
     client = require("prometheus_client", "serve")
     kind, labels, text = FAMILIES[name]
     if kind == "counter": return client.Counter(name.removesuffix("_total"), text, labels, registry=registry)
-    if kind in _MODES: return client.Gauge(name, text, labels, registry=registry, multiprocess_mode=_MODES[kind])
-    return client.Histogram(name, text, labels, registry=registry, buckets=SECONDS if kind == "seconds" else CHANCES)
+    if kind in _MODES:
+        return client.Gauge(name, text, labels, registry=registry, multiprocess_mode=_MODES[kind])
+    return client.Histogram(name, text, labels, registry=registry,
+                            buckets=SECONDS if kind == "seconds" else CHANCES)
 
 class _Family:
     "A metric whose series are looked up once."
     def __init__(self, name: str, registry, limit: int):
-        self.metric, self.size, self.limit, self.series = _made(name, registry), len(FAMILIES[name][1]), limit, {}
+        self.metric, self.size, self.limit, self.series = _made(name,
+                                                                registry), len(FAMILIES[name][1]), limit, {}
 
     def at(self, labels: tuple):
         "The series of these labels; the one called `other` where there are too many."
@@ -134,45 +155,7 @@ class _Family:
         found = self.series[labels] = self.metric.labels(*labels) if labels else self.metric
         return found
 
-# %% ../../nbs/monitor/01_metrics.ipynb #cd6ccf2e
-class _Gathered:
-    "Counting what is counted the most: it gathers, and is added up for many at once."
-    def request(self, method: str,    # GET, POST, ...
-                route: str | None,    # the route's template; None where no route fits
-                status: int,          # of the answer
-                seconds: float,       # that it took
-                ) -> None:
-        "Count one request."
-        key = method, route, status
-        self._later((self._series.get(key) or self._known(key, _of_request(self, *key)), seconds))
-
-    def prediction(self, experiment: str,  # whose champion answered
-                   label: str,             # what it said: 0, 1, or none for a regression
-                   probability: float,     # of class 1; NaN for a regression
-                   ) -> None:
-        "Count one prediction."
-        key = experiment, label
-        self._later((self._series.get(key) or self._known(key, _of_prediction(self, *key)), probability))
-
-    def settle(self) -> None:
-        "Add what has gathered to the series; it is done soon by itself, and before they are shown."
-        self._later.flush()
-
-    def _known(self, key: tuple, found: tuple) -> tuple:
-        if len(self._series) < 1000: self._series[key] = found
-        return found
-
 # %% ../../nbs/monitor/01_metrics.ipynb #of50e001
-def _of_request(metrics: "Metrics", method: str, route: str | None, status: int) -> tuple:
-    "What requests of a kind go to: the histogram, and the counters."
-    method, route = method if method in METHODS else "OTHER", route or "none"
-    fails = [metrics._at("http_errors_total", (route, str(status))).inc] if status >= 400 else []
-    return metrics._at("http_request_duration_seconds", (method, route)).observe, metrics._at("http_requests_total", (method, route, str(status))).inc, *fails
-
-def _of_prediction(metrics: "Metrics", experiment: str, label: str) -> tuple:
-    "What predictions of a kind go to: the histogram, and the counter."
-    return metrics._at("prediction_probability", (experiment,)).observe, metrics._at("predictions_total", (experiment, label)).inc
-
 def _add_up(gathered: list[tuple[tuple, float]]) -> None:
     "Each value goes to its histogram; how many of a kind there are, to its counters."
     counts: dict[int, list] = {}
@@ -183,33 +166,84 @@ def _add_up(gathered: list[tuple[tuple, float]]) -> None:
         for count in found[1:]: count(n)
 
 # %% ../../nbs/monitor/01_metrics.ipynb #3da66f71
-class Metrics(_Gathered):
+class Metrics:
     "What a process counts; with a folder, together with the other workers that use it."
     def __init__(self, folder: Path | None = None, # `metrics_folder`; None: this process alone
                  limit: int = 500):                # series of a family, at most
+        "Raises `ParameterError` where this process counts into a folder already, and it is not this one."
         client = require("prometheus_client", "serve")
         if folder is not None: _share(folder)
-        elif client.values.ValueClass._multiprocess: raise ParameterError(must_be("folder", "given: this process shares its counts", None))
-        self.folder, self.registry = folder, client.CollectorRegistry()
+        elif client.values.ValueClass._multiprocess:
+            raise ParameterError(must_be("folder", "given: this process shares its counts", None))
+        self.folder, self.registry, self.began = folder, client.CollectorRegistry(), time.time()
         self.families = {name: _Family(name, self.registry, limit) for name in FAMILIES}
-        self._series, self._later, self._began = {}, Batcher(_add_up), time.time()
+        self._series, self._batcher = {}, Batcher(_add_up)
 
-    def _at(self, name: str, labels: tuple):
-        "A series."
+    def series(self, name: str,  # of a family
+               labels: tuple,    # texts, in the order of `FAMILIES`
+               ):
+        "One series of a family. Raises `ParameterError` where there is no such family."
         if name not in self.families: raise ParameterError(unknown("metric", name, FAMILIES))
         return self.families[name].at(labels)
 
-    def count(self, name: str, *labels: str, amount: float = 1) -> None:
-        "Add to a counter; labels in the order of `FAMILIES`."
-        self._at(name, labels).inc(amount)
+    def count(self, name: str,        # of a counter
+              *labels: str,           # in the order of `FAMILIES`
+              amount: float = 1,      # that is added, >= 0
+              ) -> None:
+        "Add to a counter."
+        self.series(name, labels).inc(amount)
 
-    def set(self, name: str, value: float, *labels: str) -> None:
+    def set(self, name: str,          # of a gauge
+            value: float,             # in the unit that the name ends in
+            *labels: str,             # in the order of `FAMILIES`
+            ) -> None:
         "Set a gauge."
-        self._at(name, labels).set(value)
+        self.series(name, labels).set(value)
 
-    def observe(self, name: str, value: float, *labels: str) -> None:
+    def observe(self, name: str,      # of a histogram
+                value: float,         # seconds, or a probability
+                *labels: str,         # in the order of `FAMILIES`
+                ) -> None:
         "Add a value to a histogram."
-        self._at(name, labels).observe(value)
+        self.series(name, labels).observe(value)
+
+    def request(self, method: str,    # GET, POST, ...
+                route: str | None,    # the route's template; None where no route fits
+                status: int,          # of the answer
+                seconds: float,       # that it took
+                ) -> None:
+        "Count one request, soon and together with others."
+        key = method, route, status
+        self._batcher((self._series.get(key) or self._remember(key, self._of_request(*key)), seconds))
+
+    def prediction(self, experiment: str,  # whose champion answered
+                   label: str,             # what was predicted: 0, 1, or none for a regression
+                   probability: float,     # of class 1; NaN for a regression
+                   ) -> None:
+        "Count one prediction, soon and together with others."
+        key = experiment, label
+        self._batcher((self._series.get(key) or self._remember(key, self._of_prediction(*key)), probability))
+
+    def _of_request(self, method: str, route: str | None, status: int) -> tuple:
+        "What requests of a kind go to: the histogram, and the counters."
+        method, route = method if method in METHODS else "OTHER", route or "none"
+        observe = self.series("http_request_duration_seconds", (method, route)).observe
+        count = self.series("http_requests_total", (method, route, str(status))).inc
+        if status < 400: return observe, count
+        return observe, count, self.series("http_errors_total", (route, str(status))).inc
+
+    def _of_prediction(self, experiment: str, label: str) -> tuple:
+        "What predictions of a kind go to: the histogram, and the counter."
+        observe = self.series("prediction_probability", (experiment,)).observe
+        return observe, self.series("predictions_total", (experiment, label)).inc
+
+    def _remember(self, key: tuple, found: tuple) -> tuple:
+        if len(self._series) < 1000: self._series[key] = found
+        return found
+
+    def flush(self) -> None:
+        "Add what has gathered to the series; it is done soon by itself, and before they are shown."
+        self._batcher.flush()
 
     def render(self) -> tuple[bytes, str]: # what Prometheus reads, and its content type
         "Everything that was counted, by all workers."
@@ -219,14 +253,20 @@ class Metrics(_Gathered):
 def count_ingest(metrics: Metrics,   # of this process
                  source: str,        # name of a source, or `push`
                  timeframe: str,     # canonical name
-                 inserted: int = 0, revised: int = 0, unchanged: int = 0, quarantined: int = 0, # bars
+                 inserted: int = 0,  # bars that were new
+                 revised: int = 0,   # bars that replaced others
+                 unchanged: int = 0, # bars that were there already
+                 quarantined: int = 0, # bars that were set aside
                  ) -> None:
     "Count a batch of bars."
-    for outcome, bars in (("inserted", inserted), ("revised", revised), ("unchanged", unchanged), ("quarantined", quarantined)):
+    for outcome, bars in (("inserted", inserted), ("revised", revised), ("unchanged", unchanged),
+                          ("quarantined", quarantined)):
         if bars: metrics.count("ingest_candles_total", source, timeframe, outcome, amount=bars)
     metrics.count("ingest_batches_total", source)
 
-_BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("baseline", "backtest"), "brier": ("baseline", "backtest"),
+# %% ../../nbs/monitor/01_metrics.ipynb #c94b40c6
+_BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("baseline", "backtest"),
+           "brier": ("baseline", "backtest"),
            "mae": ("baseline", "backtest"), "r2": ("backtest",)}
 
 def show_champion(metrics: Metrics,            # of this process
@@ -236,36 +276,42 @@ def show_champion(metrics: Metrics,            # of this process
     "Show how good the champion's live predictions were; what is not known is NaN."
     unknown = float("nan")
     metrics.set("champion_outcomes", told.get("n", 0.0), experiment)
-    for state in ("open", "held", "late"): metrics.set("champion_unmatched", told.get(state, 0.0), experiment, state)
+    for state in ("open", "held", "late"):
+        metrics.set("champion_unmatched", told.get(state, 0.0), experiment, state)
     for score, others in _BESIDE.items():
         metrics.set(f"champion_{score}", told.get(score, unknown), experiment)
-        for of in others: metrics.set("champion_beside", told.get(f"{score}_{of}", unknown), experiment, score, of)
-
+        for of in others:
+            metrics.set("champion_beside", told.get(f"{score}_{of}", unknown), experiment, score, of)
 
 # %% ../../nbs/monitor/01_metrics.ipynb #f389f6ed
 def measure_process(metrics: Metrics, # of this process
                    ) -> None:
-    "Memory, processor time and open files of this process: before it is asked, and now and then in every worker."
+    """Memory, processor time and open files of this process: before it is asked, and now and then in every
+    worker."""
     import resource
     used = resource.getrusage(resource.RUSAGE_SELF)
     try: resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError: resident = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # the peak, where the system tells no more
+    # the peak, where the system tells no more
+    except OSError: resident = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     try: files = len(os.listdir("/dev/fd"))
     except OSError: files = -1
-    for name, value in (("resident_bytes", resident), ("cpu_seconds", used.ru_utime + used.ru_stime), ("open_files", files),
-                        ("start_seconds", metrics._began)): metrics.set(f"process_{name}", value)
+    for name, value in (("resident_bytes", resident), ("cpu_seconds", used.ru_utime + used.ru_stime),
+                        ("open_files", files),
+                        ("start_seconds", metrics.began)): metrics.set(f"process_{name}", value)
 
+# %% ../../nbs/monitor/01_metrics.ipynb #7f0e690b
 def rendered(metrics: Metrics,     # of any worker
             ) -> tuple[bytes, str]: # what Prometheus reads, and its content type
     "Everything that was counted, by all workers of a folder."
     client = require("prometheus_client", "serve")
-    metrics.settle()
+    metrics.flush()
     measure_process(metrics)
     registry = metrics.registry
     if metrics.folder is not None:
         _bury(metrics.folder)
         registry = client.CollectorRegistry()
-        require("prometheus_client.multiprocess", "serve").MultiProcessCollector(registry, path=str(metrics.folder))
+        require("prometheus_client.multiprocess",
+                "serve").MultiProcessCollector(registry, path=str(metrics.folder))
     until = time.monotonic() + 2.0
     while True:
         try: return client.generate_latest(registry), client.CONTENT_TYPE_LATEST

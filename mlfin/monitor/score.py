@@ -21,11 +21,13 @@ def wilson_interval(share: float,         # of cases, 0 to 1
     "Which true shares are no surprise."
     from scipy.special import ndtri
     if not 0 < level < 1: raise ParameterError(must_be("level", "a number in (0, 1)", level))
-    if n < 0 or n and not 0 <= share <= 1: raise ParameterError(must_be("share", "from 0 to 1, of n >= 0 cases", (share, n)))
+    if n < 0 or n and not 0 <= share <= 1:
+        raise ParameterError(must_be("share", "from 0 to 1, of n >= 0 cases", (share, n)))
     if not n: return 0.0, 1.0
     z = float(ndtri((1 + level) / 2))
     middle, half = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(float((middle - half) / (1 + z * z / n)), 0.0), min(float((middle + half) / (1 + z * z / n)), 1.0)
+    return max(float((middle - half) / (1 + z * z / n)), 0.0), min(float((middle + half) / (1 + z * z / n)),
+                                                                   1.0)
 
 # %% ../../nbs/monitor/03_score.ipynb #99be4424
 _MOMENTS = 20 # fewer of them tell no variance
@@ -36,7 +38,8 @@ def mean_worth(values: Sequence[float], # one a case
                ) -> tuple[float, float, float]: # mean, its standard error (NaN where it is not known), independent cases that would tell as much
     "A mean of cases that depend on each other."
     values = np.asarray(values, dtype="float64")
-    if isinstance(horizon, bool) or horizon < 1: raise ParameterError(must_be("horizon", "an integer >= 1", horizon))
+    if isinstance(horizon, bool) or horizon < 1:
+        raise ParameterError(must_be("horizon", "an integer >= 1", horizon))
     if not len(values): return float("nan"), float("nan"), 0.0
     code, _ = pd.factorize(pd.Series(times), sort=True)
     moments, mean, spread = int(code.max()) + 1, float(values.mean()), float(values.var())
@@ -69,7 +72,8 @@ def score_live(said: Sequence[float],   # probabilities of a rise, or values tha
                ) -> dict[str, float]:   # n, worth, scores, those of the naive guess (`_baseline`), `gain`; empty without cases
     "Scores of a champion's live predictions."
     p, y = np.asarray(said, dtype="float64"), np.asarray(came, dtype="float64")
-    if not len(p) == len(y) == len(times): raise ParameterError(must_be("came", f"{len(p)} values", (len(y), len(times))))
+    if not len(p) == len(y) == len(times):
+        raise ParameterError(must_be("came", f"{len(p)} values", (len(y), len(times))))
     if not len(p): return {}
     guess = None if baseline is None else np.full(len(p), float(baseline))
     told, score = {"n": float(len(p))}, _chances if sure else _values
@@ -77,7 +81,8 @@ def score_live(said: Sequence[float],   # probabilities of a rise, or values tha
     if guess is not None: told |= {f"{k}_baseline": v for k, v in score(guess, y).items()}
     if sure: told["accuracy"], _, told["worth"] = mean_worth((p >= 0.5) == (y == 1), times, horizon)
     else: told["mae"], _, told["worth"] = mean_worth(np.abs(p - y), times, horizon)
-    if sure: told["accuracy_low"], told["accuracy_high"] = wilson_interval(told["accuracy"], told["worth"], _TOLD)
+    if sure:
+        told["accuracy_low"], told["accuracy_high"] = wilson_interval(told["accuracy"], told["worth"], _TOLD)
     if guess is None: return told
     if not sure and (naive := ((guess - y)**2).mean()): told["r2"] = float(1 - ((p - y)**2).mean() / naive)
     better = 1.0 * ((p >= 0.5) == (y == 1)) - ((guess >= 0.5) == (y == 1)) if sure else np.abs(guess - y) - np.abs(p - y)
@@ -104,8 +109,10 @@ def live_verdict(told: Mapping[str, float], # of `score_live`, with `accuracy_ba
     if "gain" not in told: return "open", f"no naive guess to hold it against: {cases}"
     low, high = told.get("gain_low", float("-inf")), told.get("gain_high", float("inf"))
     state = "worse" if high < 0 else "better" if low > 0 else "open"
-    words = {"worse": "worse than the naive guess", "better": "better than the naive guess", "open": "not told apart from the naive guess"}[state]
-    if told.get("accuracy_high", 1.0) < told.get("accuracy_backtest", 0.0): words += ", and worse than in the backtest"
+    words = {"worse": "worse than the naive guess", "better": "better than the naive guess",
+             "open": "not told apart from the naive guess"}[state]
+    if told.get("accuracy_high", 1.0) < told.get("accuracy_backtest", 0.0):
+        words += ", and worse than in the backtest"
     return state, f"{words}: {cases}"
 
 # %% ../../nbs/monitor/03_score.ipynb #c3fd1a64
@@ -114,10 +121,12 @@ def live_figures(store,              # one with `read_metrics`
                  version: int,       # number of the version
                  ) -> tuple[dict[str, float], dict[str, float], pd.Timestamp | None]: # the live record, drift of inputs, moment of the newest outcome (UTC)
     "What was last written of a version; empty where nothing was."
-    rows = store.read_metrics(model=model, version=version, start=pd.Timestamp.now("UTC") - pd.Timedelta("30D"))
+    rows = store.read_metrics(model=model, version=version,
+                              start=pd.Timestamp.now("UTC") - pd.Timedelta("30D"))
     if rows.empty: rows = store.read_metrics(model=model, version=version)
     if not (live := rows.metric.str.startswith("live_")).any(): return {}, {}, None
     newest = rows[live]["at"].max()
     now, drift = rows[live & (rows["at"] == newest)], rows[rows.metric.str.startswith("drift_")].sort_values("at")
     return ({n.removeprefix("live_"): float(v) for n, v in zip(now.metric, now.value, strict=True)},
-            {n.removeprefix("drift_"): float(v) for n, v in zip(drift.metric, drift.value, strict=True)}, newest)
+            {n.removeprefix("drift_"): float(v) for n, v in zip(drift.metric, drift.value, strict=True)},
+            newest)

@@ -37,15 +37,18 @@ class BarFeed:
         self.is_lake = isinstance(store, Lake)
         self._actions_log = LogEnd(store.path / "actions") if self.is_lake and (adjust != "none" or facts) else None
 
-    def stamp(self) -> tuple | None: # journal's end, version of the bars, of the actions; None for another store than a lake
+    # journal's end, version of the bars, of the actions; None for another store than a lake
+    def stamp(self) -> tuple | None:
         "What changes whenever bars come to a lake, or actions where they count."
         if not self.is_lake: return None
         table, log = self.store.bars.table.end.at(), self._actions_log
         return self.store.bars.journal.last(), -1 if table is None else table[1], log and log.at()
 
     def facts_stamp(self) -> tuple | None:
-        "What changes whenever facts, or the actions that count among them, come to a lake; None for another store."
-        return (self.store.records.stamp(record_schema("facts")), self._actions_log.at()) if self.is_lake else None
+        """What changes whenever facts, or the actions that count among them, come to a lake; None for
+        another store."""
+        return (self.store.records.stamp(record_schema("facts")),
+                self._actions_log.at()) if self.is_lake else None
 
     def coverage(self) -> pd.DataFrame: # by symbol: rows, first, last
         "What the store has of the timeframe."
@@ -65,21 +68,25 @@ class BarFeed:
               ) -> pd.DataFrame:             # from that bar on, it included
         "Raw bars that a store has after those that are known."
         if not last: return pd.DataFrame()
-        raw = self.store.read(sorted(last), self.timeframe, start=pd.Timestamp(min(last.values()), unit="us", tz="UTC"))
-        return raw[pd.Series(microseconds(raw), index=raw.index) >= raw.symbol.map(last)].reset_index(drop=True)
+        raw = self.store.read(sorted(last), self.timeframe,
+                              start=pd.Timestamp(min(last.values()), unit="us", tz="UTC"))
+        return raw[pd.Series(microseconds(raw),
+                             index=raw.index) >= raw.symbol.map(last)].reset_index(drop=True)
 
     def pushed(self, after: int, # position in the journal
                ) -> pd.DataFrame:
         "Bars that came to a lake's journal after a position, each once, sorted by symbol and time."
         raw = self.store.bars.journal.rows(self.symbols, self.timeframe, after=after)
-        if self.start is not None and len(raw) and (raw.ts < self.start).any(): raw = raw[raw.ts >= self.start]
+        if self.start is not None and len(raw) and (raw.ts < self.start).any():
+            raw = raw[raw.ts >= self.start]
         if len(raw) > 1: raw = raw.drop_duplicates(["symbol", "ts", *NUMBERS])
         raw = raw[[*KEYS, *NUMBERS]]
         return raw if len(raw) < 2 else raw.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
 
     def waiting(self, last: Mapping[str, int], # symbol -> open of its last known bar, microseconds
                 ) -> pd.DataFrame:
-        "Bars before the last known ones that were pushed to a warehouse and are not yet merged into its table."
+        """Bars before the last known ones that were pushed to a warehouse and are not yet merged into its
+        table."""
         if not last or not isinstance(self.store, Warehouse): return pd.DataFrame()
         waits = self.store.waiting(self.timeframe, pd.Timestamp(max(last.values()), unit="us", tz="UTC"))
         if waits.empty: return waits
@@ -125,7 +132,7 @@ FACTS_EVERY = 5.0 # seconds after which facts are looked at again
 class FactsWatch:
     "Follows facts that are given by a function."
     def __init__(self, read: Callable[[], pd.DataFrame] | None, # gives all facts; None: no feature reads any
-                 stamp: Callable[[], tuple | None],             # changes with the stored facts; None: it cannot tell
+                 stamp: Callable[[], tuple | None], # changes with the stored facts; None: it cannot tell
                  ):
         self.read, self.stamp = read, stamp
         self.frame: pd.DataFrame | None = None

@@ -19,7 +19,8 @@ from .messages import Interval
 LEVEL = 0.9                 # of intervals
 _CASES, _MOST = 50, 20_000  # least cases of a group; newest ones of it that are used
 
-def like_cases(cases: pd.DataFrame, # predictions of one group, in order of time: ts actual forward_return and the column
+# predictions of one group, in order of time: ts actual forward_return and the column
+def like_cases(cases: pd.DataFrame,
                column: str,         # "probability" or "prediction"
                ) -> dict: # `frequency low high` and `least middle most` return, or `error`; empty: too few cases
     "What came of cases in which about as much was predicted."
@@ -32,14 +33,16 @@ def like_cases(cases: pd.DataFrame, # predictions of one group, in order of time
     parts = np.quantile(value, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]) if np.isfinite(value).all() else ()
     share, low, high = mean_interval(cases.actual.to_numpy(dtype=np.float64), level=LEVEL, draws=500)
     returns = dict(zip(("least", "middle", "most"), map(float, parts), strict=False))
-    return returns | {"frequency": share, "low": max(min(low, share), 0.0), "high": min(max(high, share), 1.0)}
+    return returns | {"frequency": share, "low": max(min(low, share), 0.0),
+                      "high": min(max(high, share), 1.0)}
 
 # %% ../../nbs/predict/08_calibration.ipynb #b866f13d
 @dataclass(frozen=True)
 class Calibration:
     "The naive guess, and what came of predictions out of sample, by what was predicted."
     baseline: float | None                         # naive guess; None where it is not known
-    edges: np.ndarray = field(repr=False)          # upper end of what was predicted in each group but the last
+    # upper end of what was predicted in each group but the last
+    edges: np.ndarray = field(repr=False)
     groups: tuple[dict, ...] = field(repr=False)   # of `like_cases`
 
     def group(self, predicted: float, # probability or value
@@ -47,7 +50,8 @@ class Calibration:
         "What is known of cases in which about as much was predicted."
         return self.groups[int(np.searchsorted(self.edges, predicted, side="left"))] if self.groups else {}
 
-def calibrate(predictions: pd.DataFrame, # of one model, out of sample: ts probability (or prediction) baseline actual forward_return
+# of one model, out of sample: ts probability (or prediction) baseline actual forward_return
+def calibrate(predictions: pd.DataFrame,
               ) -> Calibration:
     "Sort a version's predictions out of sample into groups of like cases."
     column, rows = "prediction", predictions.sort_values("ts", kind="stable")
@@ -72,7 +76,7 @@ def intervals_of(group: dict,     # of `Calibration.group`
                  is_direction: bool, # whether it is a probability
                  close: float,    # last price, not adjusted
                  label: Any,      # of `parse_label`
-                 ) -> dict:       # fields of `Prediction`: frequency interval price price_interval price_baseline
+                 ) -> dict: # fields of `Prediction`: frequency interval price price_interval price_baseline
     "The frequency and the interval of a prediction, and prices where its label is a return."
     found: dict[str, Any] = NO_INTERVALS | {"frequency": group.get("frequency")}
     if is_direction:
@@ -88,5 +92,6 @@ def intervals_of(group: dict,     # of `Calibration.group`
     found["price_baseline"] = close
     if middle is not None: found["price"] = float(close * grown(middle))
     if least is not None:
-        found["price_interval"] = Interval(low=float(close * grown(least)), high=float(close * grown(most)), level=LEVEL, of=price_of)
+        found["price_interval"] = Interval(low=float(close * grown(least)), high=float(close * grown(most)),
+                                           level=LEVEL, of=price_of)
     return found

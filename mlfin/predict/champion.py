@@ -61,13 +61,15 @@ class CachedPrediction:
                  due: float,        # when the next bar should be there, seconds since 1970
                  since: float):     # when its bar closed, seconds since 1970
         self.row, self.fields, self.due, self.since = row, fields, due, since
-        self.prediction = Prediction.model_construct(**fields, age_seconds=0.0, stale=False) # as it is counted and recorded
+        # as it is counted and recorded
+        self.prediction = Prediction.model_construct(**fields, age_seconds=0.0, stale=False)
         self._parts: tuple | None = None
 
     def at(self, now: float, # seconds since 1970
            ) -> Prediction:
         "The prediction as it is given out at a moment."
-        return Prediction.model_construct(**self.fields, age_seconds=max(now - self.since, 0.0), stale=now > self.due)
+        return Prediction.model_construct(**self.fields, age_seconds=max(now - self.since, 0.0),
+                                          stale=now > self.due)
 
     def json_at(self, now: float, # seconds since 1970
                 ) -> bytes:
@@ -77,7 +79,8 @@ class CachedPrediction:
             self._parts = tuple(text.split(b'"age_seconds":0.0,"stale":false'))
         before, after = self._parts
         stale = b"true" if now > self.due else b"false"
-        return b'%b"age_seconds":%b,"stale":%b%b' % (before, repr(max(now - self.since, 0.0)).encode(), stale, after)
+        return b'%b"age_seconds":%b,"stale":%b%b' % (before, repr(max(now - self.since, 0.0)).encode(),
+                                                     stale, after)
 
 # %% ../../nbs/predict/09_champion.ipynb #77292acc
 def decision_threshold(manifest: dict, # of a registered version
@@ -87,7 +90,8 @@ def decision_threshold(manifest: dict, # of a registered version
     if rule.get("signal") == "quantile": return None
     if rule.get("threshold") is not None: return float(rule["threshold"])
     if manifest["task"] != "classification": return 0.0
-    rate = manifest.get("baseline")                       # versions of before have none: their rules meant one half
+    # versions of before have none: their rules meant one half
+    rate = manifest.get("baseline")
     return (0.5 if rate is None else float(rate)) + float(rule.get("excess") or 0.0)
 
 # %% ../../nbs/predict/09_champion.ipynb #4d49ce09
@@ -109,7 +113,8 @@ def check_given_bars(bars: pd.DataFrame, # of `bars_as_frame`
                      need: int,          # bars of each symbol, >= 1
                      together: Sequence[str] = (), # symbols that must all be there, because features compare them
                      ) -> None:
-    "Raise `DataError` where bars are unfit to be predicted from: another timeframe, not closed, not finite, too few."
+    """Raise `DataError` where bars are unfit to be predicted from: another timeframe, not closed, not
+    finite, too few."""
     odd = sorted(set(bars.timeframe) - {timeframe})
     if odd: raise DataError(must_be("timeframe", f"{timeframe}, which the model learnt", odd[0]))
     if (bars.known_at > pd.Timestamp.now("UTC")).any():
@@ -122,7 +127,8 @@ def check_given_bars(bars: pd.DataFrame, # of `bars_as_frame`
         wanted = f"at least {need:,} of each symbol, which the features look back at"
         raise DataError(must_be("bars", wanted, f"{counts.min():,} of {counts.idxmin()}"))
     if lost := sorted(set(together) - set(counts.index)):
-        raise DataError(must_be("bars", "those of all symbols that the features compare", f"none of {', '.join(lost[:5])}"))
+        raise DataError(must_be("bars", "those of all symbols that the features compare",
+                                f"none of {', '.join(lost[:5])}"))
 
 # %% ../../nbs/predict/09_champion.ipynb #d63ba245
 def choose_rows(rows: dict[str, Row],        # symbol -> row
@@ -193,7 +199,8 @@ class Champion:
         "Everything that a prediction holds but its age."
         manifest, label, score, reason = self.manifest, parse_label(self.manifest["label"]["spec"]), None, self.why_not(row)
         if not reason: score = self.score(row)
-        if score is not None and not np.isfinite(score): score, reason = None, "the model gave no finite number"
+        if score is not None and not np.isfinite(score):
+            score, reason = None, "the model gave no finite number"
         more, above = NO_INTERVALS, None
         if score is not None:
             more = intervals_of(self.calibration.group(score), score, self.is_direction, row.close, label)
@@ -202,7 +209,8 @@ class Champion:
         if self.is_direction: kind = {"kind": "direction", "probability": score, "prediction": None}
         return {"symbol": row.symbol, "timeframe": self.stream.timeframe, "ts": row.ts.to_pydatetime(),
                 "known_at": row.known_at.to_pydatetime(), **kind, "threshold": self.threshold, "label": above,
-                "foretells": label.spec, "horizon": label.horizon, "model": manifest["name"], "version": self.number, "reason": reason,
+                "foretells": label.spec, "horizon": label.horizon, "model": manifest["name"],
+                "version": self.number, "reason": reason,
                 "close": row.close, "baseline": self.calibration.baseline,
                 "settled": row.bars >= manifest["lookback"]["warm_up"], **more}
 
@@ -222,13 +230,15 @@ class Champion:
             if kept is None or kept.row is not row: kept = self.cache[row.symbol] = self.compute(row)
         return kept
 
-    def predict(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
+    # None: all that the model knows and the store has
+    def predict(self, symbols: Sequence[str] | str | None = None,
                 ) -> list[Prediction]: # one a symbol
         "Predictions at the newest bars."
         rows, now = choose_rows(self.stream.sync(), symbols), time.time()
         return [self.cached(row).at(now) for row in rows]
 
-    def cached_or_none(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
+    # None: all that the model knows and the store has
+    def cached_or_none(self, symbols: Sequence[str] | str | None = None,
                        tick: object = None, # of `LoopTick.token`
                        ) -> list[CachedPrediction] | None: # None: something has to be read or computed first
         "What `predict` would give, where it takes microseconds."
@@ -257,4 +267,5 @@ def rows_of_bars(stream: Stream,     # whose features are computed, with its fac
     table = compute_features(bars, stream.features, short="nan", **states.context)
     last = (groups.cumcount(ascending=False) < states.size).to_numpy()
     table, tail = (frame[last].reset_index(drop=True) for frame in (table, bars))
-    return list(make_rows(table, tail, stream.features, groups.close.last(), groups.size(), states.window).values())
+    return list(make_rows(table, tail, stream.features, groups.close.last(), groups.size(),
+                          states.window).values())

@@ -22,16 +22,21 @@ from ..registry.registry import Loaded, open_version, mlflow_registry, load_vers
 from .champion import decision_threshold
 
 # %% ../../nbs/predict/13_export.ipynb #9bf7fa43
-_WORD = ("This is a Python pickle: whoever loads it runs the code in it, whatever that is. Load it only where you trust who gave you the file, or after "
-         "`mlfin models verify` in a project that has the key which sealed it. Loading needs the libraries under `versions`.")
+_WORD = ("This is a Python pickle: whoever loads it runs the code in it, whatever that is. Load it only "
+         "where you trust who gave you the file, or after "
+         "`mlfin models verify` in a project that has the key which sealed it. Loading needs the libraries "
+         "under `versions`.")
 _MANIFEST = "manifest.json"
 
 def _told(loaded: Loaded, kind: str, files: dict[str, bytes], keys: SealKeys) -> dict:
     "The manifest of an export, sealed."
     m, found = loaded.manifest, loaded.version
-    told = {"format": 1, "kind": kind, "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-            "model": found.name, "version": found.number, "registered": found.seal, "estimator": m["estimator"], "task": m["task"],
-            "features": m["features"], "inputs": m["inputs"], "label": m["label"], "threshold": decision_threshold(m),
+    told = {"format": 1, "kind": kind, "files": {name: hashlib.sha256(content).hexdigest() for name,
+                                                 content in files.items()},
+            "model": found.name, "version": found.number, "registered": found.seal,
+            "estimator": m["estimator"], "task": m["task"],
+            "features": m["features"], "inputs": m["inputs"], "label": m["label"],
+            "threshold": decision_threshold(m),
             **{k: m["data"].get(k, "none") for k in ("timeframe", "symbols", "calendar", "adjust")},
             "trained_until": m["data"]["last"], "scores": manifest_scores(m), "versions": m["versions"]}
     if kind == "pickle": told["warning"] = _WORD
@@ -49,24 +54,29 @@ _PICKLES = (".pkl", ".pickle", ".joblib")
 def _pickled(loaded: Loaded, name: str) -> dict[str, bytes]:
     "The estimator as a pickle that answers as it does, bit for bit."
     content = pack_pickle(loaded.model).files["model.pkl"]
-    again = replace(loaded, model=unpack_estimator("pickle", [], {"model.pkl": content}, sealed=True))  # these bytes were made just now
+    # these bytes were made just now
+    again = replace(loaded, model=unpack_estimator("pickle", [], {"model.pkl": content}, sealed=True))
     if again.predict(loaded.example).tobytes() != loaded.predict(loaded.example).tobytes():
-        raise ModelError(must_be(str(loaded.version), "a model that answers the same from a pickle", "other answers",
+        raise ModelError(must_be(str(loaded.version), "a model that answers the same from a pickle",
+                                 "other answers",
                                  hint="a name without .pkl exports it natively."))
     return {name: content}
 
 def _native(settings: Settings, loaded: Loaded) -> dict[str, bytes]:
     "The files in which the registry keeps the estimator."
-    with mlflow_registry(settings), open_version(loaded.version, seal_keys(settings)) as (folder, manifest, _):
+    with mlflow_registry(settings), open_version(loaded.version,
+                                                 seal_keys(settings)) as (folder, manifest, _):
         if manifest["stored"].startswith("pickle"):
-            raise ModelError(must_be("FILE", "a name that ends in .pkl, because this model is kept as a pickle", "another name"))
+            raise ModelError(must_be("FILE", "a name that ends in .pkl, because this model is kept as a "
+                                             "pickle", "another name"))
         return {p.name: p.read_bytes() for p in sorted((folder / "model" / "data" / "estimator").iterdir())}
 
 def _write(path: Path, content: bytes) -> None:
     "A file for its owner alone, whole or not at all."
     with atomic_path(path) as part:
         part.unlink(missing_ok=True)
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file: file.write(content)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
 
 # %% ../../nbs/predict/13_export.ipynb #80459f7f
 def export_model(
@@ -76,22 +86,27 @@ def export_model(
     path: str | Path,  # NAME.pkl (.pickle, .joblib): a pickle; another name: a folder with the native files
     force: bool = False,  # whether what stands there, and its manifest.json, is overwritten
 ) -> Exported:
-    "Write a registered model for other programs, with `manifest.json` beside or within; raises `ModelError` where the model is refused."
+    """Write a registered model for other programs, with `manifest.json` beside or within; raises
+    `ModelError` where the model is refused."""
     path, keys = Path(path).expanduser(), seal_keys(settings)
     if not keys.names():
-        raise ModelError("There is no seal key here: the file could not be sealed.\nHint: bring the profile's key (MLFIN_SEAL_KEY_FILE); training makes one.")
+        raise ModelError("There is no seal key here: the file could not be sealed.\nHint: bring the "
+                         "profile's key (MLFIN_SEAL_KEY_FILE); training makes one.")
     pickles = path.suffix.lower() in _PICKLES
     beside = (path.parent if pickles else path) / _MANIFEST
     for place in (path, beside):
         if not force and os.path.lexists(place):
-            raise DataError(f"{place.name} is there already, in {place.parent}.\nHint: --force overwrites it, and the manifest.json beside it.")
-    if path.is_dir() if pickles else path.is_file(): raise DataError(must_be("FILE", "a file for a pickle, a folder for native files", path.name))
+            raise DataError(f"{place.name} is there already, in {place.parent}.\nHint: --force overwrites "
+                            f"it, and the manifest.json beside it.")
+    if path.is_dir() if pickles else path.is_file():
+        raise DataError(must_be("FILE", "a file for a pickle, a folder for native files", path.name))
     loaded = load_version(settings, experiment, which)
     files = _pickled(loaded, path.name) if pickles else _native(settings, loaded)
     told = _told(loaded, "pickle" if pickles else "native", files, keys)
     if not pickles: path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, content in files.items(): _write(beside.parent / name, content)
-    _write(beside, json.dumps(told, indent=1, allow_nan=False).encode())  # last: without it nothing is complete
+    # last: without it nothing is complete
+    _write(beside, json.dumps(told, indent=1, allow_nan=False).encode())
     return Exported(path, told, sum(map(len, files.values())))
 
 # %% ../../nbs/predict/13_export.ipynb #b4b0259c
@@ -101,18 +116,22 @@ def _verified(settings: Settings, path: Path) -> tuple[dict, dict[str, bytes]]:
     try:
         told = json.loads(beside.read_bytes())
         content, seal = {k: v for k, v in told.items() if k != "seal"}, told["seal"]
-        names = [path.name] if content["kind"] == "pickle" else [Path(n).name for n in sorted(content["files"])]
+        names = [path.name] if content["kind"] == "pickle" else [Path(n).name
+                                                                 for n in sorted(content["files"])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ModelError(f"{path.name} has no manifest.json beside it that can be read: {type(e).__name__}.\n"
                          "Hint: `mlfin models export` writes both.") from None
     if not keys.names():
-        raise ModelError("There is no seal key here: nothing can be verified.\nHint: bring the key of the profile that exported it (MLFIN_SEAL_KEY_FILE).")
+        raise ModelError("There is no seal key here: nothing can be verified.\nHint: bring the key of the "
+                         "profile that exported it (MLFIN_SEAL_KEY_FILE).")
     if not isinstance(seal, str) or not keys.verify("exported model", content, seal):
-        raise ModelError(f"The manifest of {path.name} carries no seal that fits: it was changed, or another profile's key sealed it.\nHint: export it again.")
+        raise ModelError(f"The manifest of {path.name} carries no seal that fits: it was changed, or "
+                         f"another profile's key sealed it.\nHint: export it again.")
     files = {}
     for name in names:
         try: files[name] = (beside.parent / name).read_bytes()
-        except OSError as e: raise ModelError(f"{name} cannot be read: {e.strerror}.\nHint: export it again.") from None
+        except OSError as e:
+            raise ModelError(f"{name} cannot be read: {e.strerror}.\nHint: export it again.") from None
         if hashlib.sha256(files[name]).hexdigest() != content["files"].get(name):
             raise ModelError(f"{name} is not what was exported.\nHint: do not load it; export it again.")
     return told, files
@@ -128,6 +147,7 @@ def load_exported(settings: Settings,  # whose seal key is to fit
                   ) -> Any:            # the fitted estimator
     "Read an export, after its seal and its hashes were verified."
     told, files = _verified(settings, Path(path).expanduser())
-    if told["kind"] == "pickle": return unpack_estimator("pickle", [], {"model.pkl": next(iter(files.values()))}, sealed=True)
+    if told["kind"] == "pickle":
+        return unpack_estimator("pickle", [], {"model.pkl": next(iter(files.values()))}, sealed=True)
     about = json.loads(files.pop("model.json"))
     return unpack_estimator(about["kind"], about["parts"], files, sealed=True)

@@ -57,7 +57,8 @@ class FeatureStates:
         for name, at in parts.items():
             last, end = slice(max(at.start, at.stop - self.size), at.stop), at.stop - 1
             kept = (frame[last].reset_index(drop=True) for frame in (plain, table))
-            self.by_symbol[name] = SymbolState(online, ts[at].copy(), marks[at].copy(), *kept, float(factor[end]), float(shares[end]))
+            self.by_symbol[name] = SymbolState(online, ts[at].copy(), marks[at].copy(), *kept,
+                                               float(factor[end]), float(shares[end]))
         self._renew(parts, raw)
 
     def _renew(self, parts: dict[str, slice], raw: pd.DataFrame) -> None:
@@ -65,7 +66,8 @@ class FeatureStates:
         states, close = [self.by_symbol[n] for n in parts], raw.close.to_numpy()
         features, bars = states[0].features, states[0].bars
         if len(states) > 1:
-            features, bars = (pd.concat([getattr(s, part) for s in states], ignore_index=True) for part in ("features", "bars"))
+            features, bars = (pd.concat([getattr(s, part) for s in states], ignore_index=True)
+                              for part in ("features", "bars"))
         closes = {n: close[at.stop - 1] for n, at in parts.items()}
         counts = {n: len(s.ts) for n, s in zip(parts, states, strict=True)}
         made = make_rows(features, bars, self.features, closes, counts, self.window)
@@ -83,7 +85,8 @@ class FeatureStates:
             if new is None: again.add(name)
             else: keep[at] = new
         fresh = raw if keep.all() else raw[keep].reset_index(drop=True)
-        if self.panels and len(fresh) and (microseconds(fresh) <= max(self.last().values())).any(): again |= set(fresh.symbol)
+        if self.panels and len(fresh) and (microseconds(fresh) <= max(self.last().values())).any():
+            again |= set(fresh.symbol)
         return fresh, again
 
     def extend(self, fresh: pd.DataFrame, # bars that follow, of `split`
@@ -94,7 +97,9 @@ class FeatureStates:
         for name in parts: groups.setdefault(id(self.by_symbol[name].online), []).append(name)
         for names in groups.values():
             own, plain = bars, fresh
-            if len(groups) > 1: own, plain = (pd.concat([f[parts[n]] for n in names], ignore_index=True) for f in (bars, fresh))
+            if len(groups) > 1:
+                own, plain = (pd.concat([f[parts[n]] for n in names], ignore_index=True)
+                              for f in (bars, fresh))
             made = self.by_symbol[names[0]].online.update(own)
             self.on_rows(made, plain)
             for name, at in symbol_slices(own).items():
@@ -106,7 +111,8 @@ class FeatureStates:
         if self.feed.adjust == "none": return fresh
         states = [self.by_symbol[name] for name in fresh.symbol]
         factor, shares = (np.array([getattr(s, name) for s in states]) for name in ("factor", "shares"))
-        prices = {c: fresh[c] * factor for c in ("open", "high", "low", "close", "vwap", "spread") if c in fresh}
+        prices = {c: fresh[c] * factor for c in ("open", "high", "low", "close", "vwap", "spread")
+                  if c in fresh}
         return fresh.assign(**prices, volume=fresh.volume / shares, factor=factor)
 
     def changed(self, raw: pd.DataFrame, # whole histories of some symbols, as stored

@@ -27,12 +27,14 @@ class FlatFeatures:
     def __init__(self, store: Warehouse,
                  most: int = 2_000_000, # bars that are followed at most, >= 1
                  ):
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1: raise ParameterError(must_be("most", "an integer >= 1", most))
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise ParameterError(must_be("most", "an integer >= 1", most))
         self.code = hash_json(feature_code(FLAT))[:12]               # of what computes them
         self.store, self.most, self._names, self._stream, self._stamp, self._made = store, most, (), None, None, []
 
     def follow(self) -> int: # rows that are new or other than before
-        "Write the rows of bars that came; raises `DataError` where the database is away, and takes them up again the next time."
+        """Write the rows of bars that came; raises `DataError` where the database is away, and takes them up
+        again the next time."""
         if (stamp := self.store.stamp()) == self._stamp and not self._made: return 0
         names = inserted_symbols(self.store)
         if names != self._names: self._names, self._stream = names, self._begin(names)
@@ -45,9 +47,12 @@ class FlatFeatures:
         "What follows some symbols; None where there are none, or too many bars."
         there, self._made = self.store.series(), []
         bars = int(there.rows[(there.timeframe == "1m") & there.symbol.isin(names)].sum())
-        if bars > self.most: _log.warning("features_m1 is not kept up: %s minute bars are more than %s; `mlfin run` fills it", f"{bars:,}", f"{self.most:,}")
+        if bars > self.most:
+            _log.warning("features_m1 is not kept up: %s minute bars are more than %s; `mlfin run` fills it",
+                         f"{bars:,}", f"{self.most:,}")
         if not names or bars > self.most: return None
-        return Stream(self.store, FLAT, "1m", symbols=names, adjust="total", on_rows=lambda *rows: self._made.append(with_source_bars(*rows)))
+        return Stream(self.store, FLAT, "1m", symbols=names, adjust="total",
+                      on_rows=lambda *rows: self._made.append(with_source_bars(*rows)))
 
     def _write(self) -> int:
         "Write what was computed; what cannot be written is kept."

@@ -25,7 +25,8 @@ from ..features.spec import parse_set
 from ..features.table import compute_features
 from ..datasets.inputs import model_inputs
 from ..datasets.label_names import parse_label
-from ..registry.registry import (Version, champion_history, manifest_scores, model_versions, read_manifest, read_predictions,
+from ..registry.registry import (Version, champion_history, manifest_scores, model_versions,
+                                     read_manifest, read_predictions,
                                    registered_experiments)
 from ..registry.input_drift import STRETCH, stability_index
 from ..monitor.score import live_figures, live_verdict, score_live
@@ -56,14 +57,17 @@ def read_served(settings: Settings,  # its `mlflow` and profile
                 ) -> Served:         # read and verified once a process
     "A version, as far as its predictions can be judged by."
     if found.seal in _kept: return _kept[found.seal]
-    manifest, rows = read_manifest(settings, experiment, found.number), read_predictions(settings, experiment, found.number)
+    manifest, rows = read_manifest(settings, experiment,
+                                   found.number), read_predictions(settings, experiment, found.number)
     guess = float(rows.sort_values("ts", kind="stable").baseline.iloc[-1]) if len(rows) else float("nan")
-    _kept[found.seal] = Served(found.name, found.number, manifest, guess if np.isfinite(guess) else None, manifest_scores(manifest))
+    _kept[found.seal] = Served(found.name, found.number, manifest, guess if np.isfinite(guess) else None,
+                               manifest_scores(manifest))
     return _kept[found.seal]
 
 # %% ../../nbs/predict/11_live.ipynb #0fc8555b
 WINDOW = 10_000                                 # bars' time that a record reaches back
-_TRUST = {"24/7": 1, "forex": 2}                # how many times its bars' time a market needs for them, at most
+# how many times its bars' time a market needs for them, at most
+_TRUST = {"24/7": 1, "forex": 2}
 _LEAD = 1_000                                   # bars before, for labels that measure volatility
 
 def _next_close(ts: pd.Series, timeframe: str, calendar: str) -> pd.Series:
@@ -91,7 +95,7 @@ def match_live(stored: pd.DataFrame,  # predictions of one version, as a store k
                bars: pd.DataFrame,    # of its symbols, adjusted as in research
                served: Served,        # the version
                now: pd.Timestamp,     # UTC
-               ) -> pd.DataFrame:     # the predictions with value, actual, t1 and state: late, open, held or done
+               ) -> pd.DataFrame: # the predictions with value, actual, t1 and state: late, open, held or done
     "What became of each prediction, as far as it may be told."
     data, label = served.manifest["data"], served.label
     bars = bars[bars.known_at <= now].reset_index(drop=True)
@@ -99,7 +103,8 @@ def match_live(stored: pd.DataFrame,  # predictions of one version, as a store k
     there, patience = found.value.notna(), max(3 * timeframe_delta(data["timeframe"]), pd.Timedelta("1D"))
     young, held = (there & (now - found.t1 <= patience)).to_numpy(), np.zeros(len(found), dtype=bool)
     held[young] = _holes(found[young], bars, data["calendar"])
-    if label.kind in ("fwd_quantile", "fwd_demean"): held[young] |= found.labels[young].to_numpy() < len(data["symbols"])
+    if label.kind in ("fwd_quantile", "fwd_demean"):
+        held[young] |= found.labels[young].to_numpy() < len(data["symbols"])
     late = found.created_at > _next_close(found.ts, data["timeframe"], data["calendar"])
     return found.assign(state=np.select([late, ~there, held], ["late", "open", "held"], "done"))
 
@@ -129,15 +134,19 @@ def _bars_of(store: Store, stored: pd.DataFrame, served: Served) -> pd.DataFrame
     names = sorted((set(data["symbols"]) if together else set(stored.symbol)) & there)
     lead = 6 * _LEAD * timeframe_delta(data["timeframe"]) if label.kind == "barrier" else pd.Timedelta(0)
     if not names: return pd.DataFrame()
-    return store.read(names, data["timeframe"], start=max(stored.ts.min() - lead, pd.Timestamp("1970-01-02", tz="UTC")), adjust=data.get("adjust", "none"))
+    return store.read(names, data["timeframe"],
+                      start=max(stored.ts.min() - lead, pd.Timestamp("1970-01-02", tz="UTC")),
+                      adjust=data.get("adjust", "none"))
 
 def _record(experiment: str, store: Store, stored: pd.DataFrame, served: Served, now: pd.Timestamp) -> Record:
     bars = _bars_of(store, stored, served)
     rows = match_live(stored, bars, served, now) if len(bars) else stored.assign(state="open")
     done, counts = rows[rows.state == "done"], rows.state.value_counts()
     said, came = ("probability", "actual") if served.sure else ("prediction", "value")
-    told = score_live(done[said], done[came], done.ts, served.baseline, served.label.horizon, served.sure) if len(done) else {"n": 0.0}
-    told |= {f"{k}_backtest": v for k in ("accuracy", "log_loss", "brier", "mae", "r2") if (v := served.scores.get(k)) is not None}
+    told = score_live(done[said], done[came], done.ts, served.baseline, served.label.horizon,
+                      served.sure) if len(done) else {"n": 0.0}
+    told |= {f"{k}_backtest": v for k in ("accuracy", "log_loss", "brier", "mae", "r2")
+             if (v := served.scores.get(k)) is not None}
     told |= {k: float(counts.get(k, 0)) for k in ("late", "open", "held")}
     return Record(experiment, served, told, done.t1.max() if len(done) else None, stored.ts.max())
 
@@ -151,10 +160,12 @@ def live_records(settings: Settings,          # its `mlflow`, profile and store
     store, found = open_store(settings if store is None else store), []
     now = pd.Timestamp.now("UTC") if now is None else now
     versions = {v.number: v for v in model_versions(settings, experiment) if v.seal}
-    for number in [n for n in dict.fromkeys(champion_history(settings, experiment).version[::-1]) if n in versions][:_CHAMPIONS]:
+    for number in [n for n in dict.fromkeys(champion_history(settings, experiment).version[::-1])
+                   if n in versions][:_CHAMPIONS]:
         served = read_served(settings, experiment, versions[number])
         timeframe = served.manifest["data"]["timeframe"]
-        since = max(now - min(WINDOW * timeframe_delta(timeframe), pd.Timedelta("36500D")), pd.Timestamp("1970-01-02", tz="UTC"))
+        since = max(now - min(WINDOW * timeframe_delta(timeframe), pd.Timedelta("36500D")),
+                    pd.Timestamp("1970-01-02", tz="UTC"))
         own = store.read_predictions(timeframe=timeframe, start=since, model=served.name, version=number)
         own = own[own.created_at <= now].reset_index(drop=True)
         if len(own) and not served.label.meta: found.append(_record(experiment, store, own, served, now))
@@ -171,13 +182,19 @@ def input_drift(store: Store,   # where bars are
     there = there[(there.timeframe == data["timeframe"]) & there.symbol.isin(data["symbols"])]
     if not sketch or there.empty: return {}
     rows = min(m["lookback"]["warm_up"], 20 * STRETCH) + STRETCH + 30
-    width = rows * timeframe_delta(data["timeframe"]) * _TRUST.get(data["calendar"], 2 if data["timeframe"] in ("1d", "1w") else 6)
+    width = rows * timeframe_delta(data["timeframe"]) * _TRUST.get(data["calendar"],
+                                                                   2
+                                                                   if data["timeframe"] in ("1d", "1w") else 6)
     names = sorted(there.symbol)
-    bars = store.read(names, data["timeframe"], start=max(there["last"].max() - width, pd.Timestamp("1970-01-02", tz="UTC")), adjust=data.get("adjust", "none"))
+    bars = store.read(names, data["timeframe"],
+                      start=max(there["last"].max() - width, pd.Timestamp("1970-01-02", tz="UTC")),
+                      adjust=data.get("adjust", "none"))
     bars = bars.groupby("symbol").tail(rows).reset_index(drop=True)
     context = {"calendar": data["calendar"]}
-    if any(f.facts for f in parse_set(m["features"])): context["facts"] = published_facts(m["features"], store, names, actions=store.read_actions(names))
-    seen = model_inputs(compute_features(bars, m["features"], short="nan", **context), bars, m["features"]).groupby("symbol").tail(STRETCH)
+    if any(f.facts for f in parse_set(m["features"])):
+        context["facts"] = published_facts(m["features"], store, names, actions=store.read_actions(names))
+    seen = model_inputs(compute_features(bars, m["features"], short="nan", **context), bars,
+                        m["features"]).groupby("symbol").tail(STRETCH)
     if seen.ts.nunique() < STRETCH // 2: return {}
     told = {n: stability_index(seen[n], s["edges"], s["shares"]) for n, s in sketch.items() if n in seen}
     return {n: v for n, v in told.items() if np.isfinite(v)}

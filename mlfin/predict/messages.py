@@ -24,12 +24,14 @@ AHEAD = timedelta(seconds=5)         # that a sender's clock may be ahead
 SYMBOL = r"^\^?[A-Za-z0-9]+(?:[._:/=+&#@-][A-Za-z0-9]+)*#?$"
 NAME = r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$"
 Symbol = Annotated[str, StringConstraints(strict=True, pattern=SYMBOL, min_length=1, max_length=64),
-                   Field(description="Name of an instrument: letters, digits and single signs between them.", examples=["AAPL", "BTC/USDT", "EURUSD"])]
+                   Field(description="Name of an instrument: letters, digits and single signs between them.",
+                         examples=["AAPL", "BTC/USDT", "EURUSD"])]
 Name = Annotated[str, StringConstraints(strict=True, pattern=NAME, min_length=1, max_length=64)]
 
 def _timeframe(text: Any) -> Any:
     "The one spelling of a timeframe."
-    if not isinstance(text, str) or len(text) > 16: raise ValueError(f"must be a timeframe such as 1m, 1h, 1d or M1, H1, D1, got {str(text)[:40]!r}")
+    if not isinstance(text, str) or len(text) > 16:
+        raise ValueError(f"must be a timeframe such as 1m, 1h, 1d or M1, H1, D1, got {str(text)[:40]!r}")
     return _spelt(text)
 
 @lru_cache(1024)
@@ -39,25 +41,30 @@ def _spelt(text: str) -> str:
     except DataError as e: raise ValueError(str(e).splitlines()[0]) from None
 
 Timeframe = Annotated[Literal[tuple(TIMEFRAMES)], BeforeValidator(_timeframe),
-                      Field(description="Length of a bar. MetaTrader's names (M1, H1, D1) are understood.", examples=["1d", "M1"])]
+                      Field(description="Length of a bar. MetaTrader's names (M1, H1, D1) are understood.",
+                            examples=["1d", "M1"])]
 
 # %% ../../nbs/predict/01_messages.ipynb #ba02e959
 def _written(value: Any) -> Any:
     "Only a moment, or its text in ISO 8601: numbers are no times here."
     if isinstance(value, datetime): return value
     if isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}[T ]", value): return value
-    raise ValueError(f"must be a time in ISO 8601 with its zone, like 2024-03-01T14:30:00Z, got {str(value)[:40]!r}")
+    raise ValueError(f"must be a time in ISO 8601 with its zone, like 2024-03-01T14:30:00Z, got "
+                     f"{str(value)[:40]!r}")
 
 def _utc(value: datetime) -> datetime: return value.astimezone(UTC)
 
 def _past(value: datetime) -> datetime:
     "Not in the future."
-    if value > datetime.now(UTC) + AHEAD: raise ValueError(f"must not lie in the future, got {value.isoformat()}; check the zone and the clock of the sender")
+    if value > datetime.now(UTC) + AHEAD:
+        raise ValueError(f"must not lie in the future, got {value.isoformat()}; check the zone and the "
+                         f"clock of the sender")
     return value
 
 def _iso(value: datetime) -> str: return value.isoformat().replace("+00:00", "Z")
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_utc), PlainSerializer(_iso, return_type=str, when_used="json")]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_utc),
+                   PlainSerializer(_iso, return_type=str, when_used="json")]
 Past = Annotated[Moment, AfterValidator(_past)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
@@ -79,11 +86,14 @@ class Bar(Message):
     high: Finite = Field(description="Highest price.", examples=[101.5])
     low: Finite = Field(description="Lowest price.", examples=[101.0])
     close: Finite = Field(description="Last price.", examples=[101.3])
-    volume: Annotated[Finite, Field(ge=0)] = Field(description="Units traded (ticks, where the market tells no more).", examples=[1250.0])
+    volume: Annotated[Finite, Field(ge=0)] = Field(description="Units traded (ticks, where the market tells "
+                                                               "no more).", examples=[1250.0])
     vwap: Finite | None = Field(None, description="Mean price by volume.", examples=[101.2])
-    trades: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Number of trades.", examples=[41])
+    trades: Annotated[Finite, Field(ge=0)] | None = Field(None, description="Number of trades.",
+                                                          examples=[41])
     spread: Annotated[Finite, Field(ge=0)] | None = Field(
-        None, description="Ask less bid, in price units, not in points; above 1 % of the close the bar is set aside.", examples=[0.01])
+        None, description="Ask less bid, in price units, not in points; above 1 % of the close the bar is "
+                          "set aside.", examples=[0.01])
 
     @model_validator(mode="before")
     @classmethod
@@ -93,14 +103,16 @@ class Bar(Message):
         at, rest = given["time"], {k: v for k, v in given.items() if k != "time"}
         if "ts" in rest: raise ValueError("give ts or time, not both")
         if isinstance(at, bool) or not isinstance(at,
-            int) or not 0 <= at < 10**10: raise ValueError(f"time must be whole seconds since 1970-01-01 UTC, got {str(at)[:40]}")
+            int) or not 0 <= at < 10**10: raise ValueError(f"time must be whole seconds since 1970-01-01 "
+                                                           f"UTC, got {str(at)[:40]}")
         return rest | {"ts": datetime.fromtimestamp(at, UTC)}
 
     @model_validator(mode="after")
     def _coherent(self) -> "Bar":
         "The high is the highest, the low the lowest."
         if self.high < max(self.open, self.close, self.low) or self.low > min(self.open, self.close):
-            raise ValueError(f"high {self.high} and low {self.low} must enclose open {self.open} and close {self.close}")
+            raise ValueError(f"high {self.high} and low {self.low} must enclose open {self.open} and close "
+                             f"{self.close}")
         return self
 
 # %% ../../nbs/predict/01_messages.ipynb #b0677b0d
@@ -110,21 +122,30 @@ class Signal(Message):
     symbol: Symbol
     timeframe: Timeframe
     ts: Moment = Field(description="Open of the bar that it is for, UTC.")
-    known_at: Moment = Field(description="Close of that bar, or when it was last corrected, UTC: nothing later was used.")
-    kind: Literal["direction", "value"] = Field(description="direction: `probability` of a rise; value: `prediction` of the return.")
-    probability: Share | None = Field(None, description="Chance that the label is up, 0 to 1; null for values, or with a reason.", examples=[0.537])
-    prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 %); null for directions, or with a reason.",
+    known_at: Moment = Field(description="Close of that bar, or when it was last corrected, UTC: nothing "
+                                         "later was used.")
+    kind: Literal["direction", "value"] = Field(description="direction: `probability` of a rise; value: "
+                                                            "`prediction` of the return.")
+    probability: Share | None = Field(None, description="Chance that the label is up, 0 to 1; null for "
+                                                        "values, or with a reason.", examples=[0.537])
+    prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 "
+                                                        "%); null for directions, or with a reason.",
         examples=[0.0021])
-    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the base rate of the rows that the model was fitted to; "
+    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the "
+                                                 "base rate of the rows that the model was fitted to; "
                                      "null where the rule ranks symbols instead.", examples=[0.521])
-    label: Literal[0, 1] | None = Field(None, description="1: above the threshold; 0: not; null with a reason, or without a threshold.")
+    label: Literal[0, 1] | None = Field(None, description="1: above the threshold; 0: not; null with a "
+                                                          "reason, or without a threshold.")
     foretells: str = Field(description="The label that the model learnt.", examples=["fwd_ret_5"])
     horizon: int = Field(ge=1, description="Bars that it looks ahead.", examples=[5])
     model: str = Field(description="Registered name of the model.", examples=["production-default"])
     version: int = Field(ge=1, description="Its version.", examples=[3])
-    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since the bar closed.", examples=[41.5])
-    stale: bool = Field(description="Whether a newer bar should be there by now, by the market's calendar.", examples=[False])
-    reason: str = Field("", description="Why there is no probability or prediction; empty where there is one.",
+    age_seconds: Annotated[Finite, Field(ge=0)] = Field(description="Seconds since the bar closed.",
+                                                        examples=[41.5])
+    stale: bool = Field(description="Whether a newer bar should be there by now, by the market's calendar.",
+                        examples=[False])
+    reason: str = Field("", description="Why there is no probability or prediction; empty where there is "
+                                        "one.",
         examples=["rsi_14 has no value yet: 5 bars, 14 needed"])
 
 # %% ../../nbs/predict/01_messages.ipynb #a172a343
@@ -132,25 +153,35 @@ class Interval(Message):
     "An interval that contains the number which it belongs to, from predictions like this one, out of sample."
     low: Finite = Field(examples=[0.508])
     high: Finite = Field(examples=[0.572])
-    level: Share = Field(description="Share of the cases that lay inside, or the confidence of a frequency.", examples=[0.9])
+    level: Share = Field(description="Share of the cases that lay inside, or the confidence of a frequency.",
+                         examples=[0.9])
     of: str = Field(description="What it is an interval of, in words.",
-                    examples=["how often it rose in like cases: when the model said about as much, out of sample"])
+                    examples=["how often it rose in like cases: when the model said about as much, out of "
+                              "sample"])
 
 class Prediction(Signal):
     "A signal beside the naive guess, with intervals, and as a price where the label is a return."
-    shown = Signal.shown | {"price_interval": {"low": 179.4, "high": 195.8, "level": 0.9, "of": "the price that like cases led to, out of sample"}}
+    shown = Signal.shown | {"price_interval": {"low": 179.4, "high": 195.8, "level": 0.9,
+                                               "of": "the price that like cases led to, out of sample"}}
     close: Finite | None = Field(description="Last price before, not adjusted.", examples=[187.2])
-    baseline: Finite | None = Field(description="What a guess without a model says: the share of rises (direction) or the mean return (value) "
+    baseline: Finite | None = Field(description="What a guess without a model says: the share of rises "
+                                                "(direction) or the mean return (value) "
                                    "of the rows that the model was fitted to.", examples=[0.521])
-    frequency: Share | None = Field(None, description="Share of rises in like cases: when the model said about as much, out of sample. Null for "
-                                    "values, or where there are too few cases. The label follows from `probability`, not from this.", examples=[0.541])
-    interval: Interval | None = Field(None, description="Of `frequency` (direction) or of `prediction` (value), which it contains; "
+    frequency: Share | None = Field(None, description="Share of rises in like cases: when the model said "
+                                                      "about as much, out of sample. Null for "
+                                    "values, or where there are too few cases. The label follows from "
+                                    "`probability`, not from this.", examples=[0.541])
+    interval: Interval | None = Field(None, description="Of `frequency` (direction) or of `prediction` "
+                                                        "(value), which it contains; "
                                       "null where there are too few cases.")
-    price: Finite | None = Field(None, description="Price at the label's end: where the prediction leads, or for a direction the middle (median) "
+    price: Finite | None = Field(None, description="Price at the label's end: where the prediction leads, "
+                                                   "or for a direction the middle (median) "
                                  "of like cases; null where the label is no return.", examples=[187.6])
     price_interval: Interval | None = Field(None, description="Of `price`, which it contains.")
-    price_baseline: Finite | None = Field(None, description="The naive price: the last close.", examples=[187.2])
-    settled: bool = Field(True, description="Whether so many bars came before that the start of the data no longer shows in the features.")
+    price_baseline: Finite | None = Field(None, description="The naive price: the last close.",
+                                          examples=[187.2])
+    settled: bool = Field(True, description="Whether so many bars came before that the start of the data no "
+                                            "longer shows in the features.")
 
 # %% ../../nbs/predict/01_messages.ipynb #57b7cf44
 class ModelInfo(Message):
@@ -166,14 +197,19 @@ class ModelInfo(Message):
     symbols: list[Symbol]
     features: list[str] = Field(examples=[["rsi_14", "obv"]])
     inputs: list[str] = Field(description="Columns that the model reads.", examples=[["rsi_14", "obv"]])
-    lookback: int = Field(ge=0, description="Bars before the newest one that its inputs look back at.", examples=[14])
-    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the base rate of the rows that the model was fitted to; "
+    lookback: int = Field(ge=0, description="Bars before the newest one that its inputs look back at.",
+                          examples=[14])
+    threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the "
+                                                 "base rate of the rows that the model was fitted to; "
                                      "null where the rule ranks symbols.", examples=[0.521])
     trained_until: Moment = Field(description="Newest bar that it learnt from, UTC.")
     loaded_at: Moment = Field(description="When this process loaded it, UTC.")
     seal: str = Field(description="Hash of its manifest.", examples=["9f2c41d07b..."])
     way: str = Field(description="How one row is computed.", examples=["quick"])
     scores: dict[str, Finite] = Field(default_factory=dict, description="Out of sample.")
-    refused: dict[str, str] = Field(default_factory=dict, description="Versions that were refused since, and why; this one serves on.",
+    refused: dict[str, str] = Field(default_factory=dict,
+                                    description="Versions that were refused since, and why; this one serves "
+                                                "on.",
         examples=[{"4": "model.pkl was changed"}])
-    recorded: dict[str, int] = Field(default_factory=dict, description="Predictions written, waiting and lost in this process.")
+    recorded: dict[str, int] = Field(default_factory=dict,
+                                     description="Predictions written, waiting and lost in this process.")

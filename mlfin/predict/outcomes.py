@@ -26,7 +26,8 @@ from ..datasets.labels import compute_labels
 from ..registry.registry import model_versions, registered_name
 
 # %% ../../nbs/predict/07_outcomes.ipynb #3be9f19b
-RECORDED = ("symbol", "timeframe", "ts", "model", "version", "probability", "prediction", "threshold", "label", "created_at")
+RECORDED = ("symbol", "timeframe", "ts", "model", "version", "probability", "prediction", "threshold",
+            "label", "created_at")
 
 def as_record(signal,              # a `Signal`
               at: datetime,        # when it was given out, UTC
@@ -36,7 +37,8 @@ def as_record(signal,              # a `Signal`
 
 # %% ../../nbs/predict/07_outcomes.ipynb #8f264949
 _log = logging.getLogger("mlfin.predict")
-_FAILURES = (MlfinError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) # of a store
+# of a store
+_FAILURES = (MlfinError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 
 class Recorder:
     "Writes signals to a store, in the background."
@@ -142,13 +144,16 @@ def match_outcomes(stored: pd.DataFrame, # predictions of one label, each symbol
     "Predictions with what happened; NaN while that is open."
     named = parse_label(label)
     long = bars
-    if len(bars): long = bars[bars.groupby("symbol").ts.transform("size") >= named.horizon + named.entry + 1].reset_index(drop=True)
+    if len(bars):
+        long = bars[bars.groupby("symbol").ts.transform("size") >= named.horizon + named.entry
+                    + 1].reset_index(drop=True)
     if long.empty:
         t1 = pd.Series(pd.NaT, index=stored.index, dtype=TIME)
         return stored.assign(value=np.nan, actual=np.nan, t1=t1, labels=np.nan, late=False)
     known = compute_labels(long, label)
     known = known[known[label].notna()].rename(columns={label: "value", f"{label}_direction": "actual"})
-    known = known.assign(actual=known.actual.astype("float64"), labels=known.groupby("ts").ts.transform("size"))
+    known = known.assign(actual=known.actual.astype("float64"),
+                         labels=known.groupby("ts").ts.transform("size"))
     columns = ["symbol", "ts", "t1", "value", "actual", "labels"]
     found = stored.merge(known[columns], on=["symbol", "ts"], how="left", validate="one_to_one")
     return found.assign(late=(found.created_at > found.t1).fillna(False))
@@ -166,7 +171,8 @@ def score_outcomes(matched: pd.DataFrame,  # of `match_outcomes`, one version
                    ) -> dict:              # rows open late matched, and scores where something matched
     "How the predictions of one version came out."
     done = matched[matched.value.notna() & ~matched.late]
-    found = {"rows": len(matched), "open": int(matched.value.isna().sum()), "late": int(matched.late.sum()), "matched": len(done)}
+    found = {"rows": len(matched), "open": int(matched.value.isna().sum()), "late": int(matched.late.sum()),
+             "matched": len(done)}
     if done.empty: return found
     if done.probability.notna().all():
         p, y = done.probability.to_numpy(dtype=np.float64), done.actual.to_numpy()
@@ -181,10 +187,10 @@ def score_outcomes(matched: pd.DataFrame,  # of `match_outcomes`, one version
 
 # %% ../../nbs/predict/07_outcomes.ipynb #6a6f0e78
 def tally_outcomes(stored: pd.DataFrame,                   # predictions as a store keeps them
-                   bars: pd.DataFrame,                     # bars of the same symbols and timeframe, adjusted as in research
+                   bars: pd.DataFrame, # bars of the same symbols and timeframe, adjusted as in research
                    labels: Mapping[int, str],              # version -> label that it learnt
                    baselines: Mapping[int, float] | None = None, # version -> naive guess
-                  ) -> pd.DataFrame:                       # one row a version: version rows open late matched accuracy, and losses
+                  ) -> pd.DataFrame: # one row a version: version rows open late matched accuracy, and losses
     "How predictions came out, version by version. Raises `ModelError` where a version is not registered."
     rows = []
     for number, part in stored.groupby("version", sort=True) if len(stored) else ():

@@ -45,34 +45,41 @@ def stream_for(loaded: Loaded,             # a version
     Raises `ModelError` where its features read facts and the store keeps none."""
     names, data = loaded.manifest["features"], loaded.manifest["data"]
     adjust, context = data.get("adjust", "none"), {"calendar": data["calendar"]}
-    if features is not None: adjust, context = features.adjust, {**features.context, "facts": lambda: features.facts}
+    if features is not None:
+        adjust, context = features.adjust, {**features.context, "facts": lambda: features.facts}
     elif any(f.facts for f in parse_set(names)):
         if not hasattr(store, "read_facts"):
-            raise ModelError(must_be("store", "one that keeps facts, which the features read", type(store).__name__))
+            raise ModelError(must_be("store", "one that keeps facts, which the features read",
+                                     type(store).__name__))
         symbols = data["symbols"]
         context["facts"] = lambda: published_facts(names, store, symbols, actions=store.read_actions(symbols))
     start = pd.Timestamp(data["first"])
-    return Stream(store, names, data["timeframe"], start=start, symbols=data["symbols"], adjust=adjust, window=window, **context)
+    return Stream(store, names, data["timeframe"], start=start, symbols=data["symbols"], adjust=adjust,
+                  window=window, **context)
 
 def same_rows(a: Stream, # a stream
               b: Stream, # another one
               ) -> bool: # False where features read facts: that is not known
     "Whether two streams give the same rows, so that one is enough."
-    if any(f.facts for f in a.features) or [f.spec for f in a.features] != [f.spec for f in b.features]: return False
+    if any(f.facts for f in a.features) or [f.spec for f in a.features] != [f.spec for f in b.features]:
+        return False
     mine, other = ({k: v for k, v in s.given.items() if k != "facts"} for s in (a, b))
-    feeds = all(getattr(a.feed, n) == getattr(b.feed, n) for n in ("store", "timeframe", "start", "symbols", "adjust"))
+    feeds = all(getattr(a.feed, n) == getattr(b.feed, n)
+                for n in ("store", "timeframe", "start", "symbols", "adjust"))
     return feeds and mine == other and a.states.window == b.states.window
 
 # %% ../../nbs/predict/10_predictor.ipynb #571b8cd2
 def try_champion(champion: Champion, # what is to serve
                  ) -> None:
-    "Raise `ModelError` where a champion gives something else than finite numbers, or probabilities, at the newest bars."
+    """Raise `ModelError` where a champion gives something else than finite numbers, or probabilities, at the
+    newest bars."""
     for row in list(champion.stream.sync().values())[:8]:
         if row.inputs is None: continue
         score = champion.score(row)
         if np.isfinite(score) and (not champion.is_direction or 0 <= score <= 1): continue
         kind = "probabilities" if champion.is_direction else "finite values"
-        raise ModelError(must_be(str(champion.loaded.version), f"a model that gives {kind}", score, f"{row.symbol} {row.ts}"))
+        raise ModelError(must_be(str(champion.loaded.version), f"a model that gives {kind}", score,
+                                 f"{row.symbol} {row.ts}"))
 
 def load_serving(settings: Settings,               # its `mlflow` and profile
                  experiment: str,                  # name of a line of research
@@ -91,8 +98,10 @@ def load_serving(settings: Settings,               # its `mlflow` and profile
         raise ModelError(must_be("inputs", wanted, ", ".join(inputs), str(loaded.version)))
     if before is not None and same_rows(before.stream, stream): stream = before.stream
     calibration = calibrate(loaded.predictions)
-    if loaded.manifest.get("baseline") is not None: calibration = replace(calibration, baseline=float(loaded.manifest["baseline"]))
-    made = Champion(loaded, single, stream, calibration, decision_threshold(loaded.manifest), datetime.now(UTC))
+    if loaded.manifest.get("baseline") is not None:
+        calibration = replace(calibration, baseline=float(loaded.manifest["baseline"]))
+    made = Champion(loaded, single, stream, calibration, decision_threshold(loaded.manifest),
+                    datetime.now(UTC))
     try_champion(made)
     return made
 
@@ -109,7 +118,8 @@ class RegistryWatch:
         try:
             if self._db is None or self.path.stat().st_ino != self._inode:
                 self.close()
-                self._db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=1, check_same_thread=False)
+                self._db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=1,
+                                           check_same_thread=False)
                 self._inode, self._version = self.path.stat().st_ino, None
             version = self._db.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error: return True
@@ -124,7 +134,8 @@ class RegistryWatch:
 # %% ../../nbs/predict/10_predictor.ipynb #d0372d7b
 _log = logging.getLogger("mlfin.predict")
 _FAILURES = (MlfinError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, OSError)
-_AGAIN, _SOON = 60.0, 5.0 # seconds after which what was refused is tried again, and a registry that could not be asked
+# seconds after which what was refused is tried again, and a registry that could not be asked
+_AGAIN, _SOON = 60.0, 5.0
 
 class ChampionSlot:
     "What serves for an experiment; another version takes its place whole, or is refused."
@@ -173,13 +184,16 @@ class ChampionSlot:
         except MlfinError: found = None
         self._again = time.monotonic() + (_AGAIN if found else _SOON)
         if found is not None and (self.champion is None or found.number != self.champion.number):
-            if self.refused.get(found.number) != (found.seal, text): _log.error("%s is refused: %s", found, text)
+            if self.refused.get(found.number) != (found.seal, text):
+                _log.error("%s is refused: %s", found, text)
             self.refused[found.number] = found.seal, text
         elif text != self._logged: _log.warning("the registry could not be asked: %s", text)
         self._logged = text
         if self.champion is not None: return False
         if isinstance(e, MlfinError): self._failed = e
-        else: self._failed = ModelError(f"The champion of experiment `{self.experiment}` could not be loaded: {text}.")
+        else:
+            self._failed = ModelError(f"The champion of experiment `{self.experiment}` could not be loaded: "
+                                      f"{text}.")
         raise self._failed
 
 def first_line(e: BaseException, # any error
@@ -227,26 +241,30 @@ class Predictor:
         "What keeps what was given out."
         return self._recorder
 
-    def predict(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
+    # None: all that the model knows and the store has
+    def predict(self, symbols: Sequence[str] | str | None = None,
                ) -> list[Prediction]: # one a symbol; with a reason in the place of a number where nothing can be predicted
         "What the champion predicts at the newest closed bar of each symbol."
         return self.champion.predict(symbols)
 
-    def cached_or_none(self, symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
+    # None: all that the model knows and the store has
+    def cached_or_none(self, symbols: Sequence[str] | str | None = None,
                        tick: object = None,    # of `LoopTick.token`: one look at the store serves an iteration of an event loop
                        ) -> list[CachedPrediction] | None: # None: something has to be loaded, read or computed first
         "What `predict` would give, where it takes microseconds."
         champion = self._slot.champion
         return None if champion is None else champion.cached_or_none(symbols, tick)
 
-    def predict_bars(self, bars: pd.DataFrame | Iterable[Bar], # closed bars, adjusted as in research: a bar frame, or messages
+    # closed bars, adjusted as in research: a bar frame, or messages
+    def predict_bars(self, bars: pd.DataFrame | Iterable[Bar],
                     ) -> list[Prediction]: # one a symbol, for its last bar
         "What the champion predicts from given bars; nothing is stored."
         return self.champion.predict_bars(bars)
 
     def refresh(self, force: bool = False, # look though nothing seems to have changed
                ) -> bool: # whether another champion serves now
-        "Look for a new champion; one that is refused changes nothing. Raises `ModelError` where there is none at all."
+        """Look for a new champion; one that is refused changes nothing. Raises `ModelError` where there is
+        none at all."""
         try: return self._slot.refresh(force)
         finally: self.looked(self)
 
@@ -282,7 +300,8 @@ class Predictor:
         "Look for a new champion now and then, in a thread."
         with self._slot.lock:
             if self._thread is not None: return
-            self._thread = threading.Thread(target=self._work, name=f"champion-{self.experiment}", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=f"champion-{self.experiment}",
+                                            daemon=True)
             self._thread.start()
 
     def _work(self) -> None:
@@ -300,11 +319,16 @@ def describe_champion(champion: Champion,          # what serves
     "A champion in words and numbers."
     m, data = champion.manifest, champion.manifest["data"]
     found = dict(
-        model=m["name"], version=champion.number, experiment=experiment, estimator=m["estimator"], task=m["task"],
-        foretells=m["label"]["spec"], horizon=m["label"]["horizon"], timeframe=data["timeframe"], symbols=list(data["symbols"]),
-        features=list(m["features"]), inputs=list(m["inputs"]), lookback=m["lookback"]["bars"], threshold=champion.threshold,
-        trained_until=pd.Timestamp(data["last"]).to_pydatetime(), loaded_at=champion.loaded_at, seal=champion.loaded.version.seal,
-        way=champion.single.way, scores=manifest_scores(m), refused={str(k): why for k, (_, why) in sorted(refused.items())})
+        model=m["name"], version=champion.number, experiment=experiment, estimator=m["estimator"],
+        task=m["task"],
+        foretells=m["label"]["spec"], horizon=m["label"]["horizon"], timeframe=data["timeframe"],
+        symbols=list(data["symbols"]),
+        features=list(m["features"]), inputs=list(m["inputs"]), lookback=m["lookback"]["bars"],
+        threshold=champion.threshold,
+        trained_until=pd.Timestamp(data["last"]).to_pydatetime(), loaded_at=champion.loaded_at,
+        seal=champion.loaded.version.seal,
+        way=champion.single.way, scores=manifest_scores(m),
+        refused={str(k): why for k, (_, why) in sorted(refused.items())})
     if recorder is not None:
         found["recorded"] = {"written": recorder.written, "waiting": recorder.waiting, "lost": recorder.lost}
     return ModelInfo.model_validate(found).model_dump()
@@ -313,7 +337,8 @@ def describe_champion(champion: Champion,          # what serves
 _kept: dict[tuple, Predictor] = {}
 _keeping = threading.Lock()
 
-def predict_latest(symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
+# None: all that the model knows and the store has
+def predict_latest(symbols: Sequence[str] | str | None = None,
                    *, experiment: str = "default",             # name of a line of research
                    profile: str | Settings | None = None,      # section of settings.ini, or settings; None: the usual one
                    ) -> list[Prediction]:                      # one a symbol

@@ -26,7 +26,8 @@ class Row:
     ts: pd.Timestamp               # the bar's open, UTC
     known_at: pd.Timestamp         # when it could be known, UTC
     close: float                   # as stored, not adjusted; in the currency of the quote
-    inputs: np.ndarray | None = field(repr=False) # float64, in the order of `Stream.inputs`; None where one is missing
+    # float64, in the order of `Stream.inputs`; None where one is missing
+    inputs: np.ndarray | None = field(repr=False)
     missing: tuple[str, ...] = ()  # names of inputs that have no value
     bars: int = 0                  # how many bars of the symbol there are, this one counted
     # for models that look back: symbol timeframe ts, inputs; complete rows, oldest first
@@ -44,7 +45,8 @@ def symbol_slices(frame: pd.DataFrame, # sorted by `symbol`
 
 def tail_rows(window: int, # rows that a model looks at, >= 1
               ) -> int:
-    "How many rows are kept for a model: gaps are recognised by the usual pauses around them, so more than it reads."
+    """How many rows are kept for a model: gaps are recognised by the usual pauses around them, so more than
+    it reads."""
     return 1 if window == 1 else 4 * window + 10
 
 # %% ../../nbs/predict/03_rows.ipynb #18fd199a
@@ -66,7 +68,8 @@ def make_rows(features: pd.DataFrame,    # features frame: the last bars of some
         inputs = None if missing else np.ascontiguousarray(values[last])
         tail = None
         if window > 1: tail = seen.iloc[at][whole[at]].drop(columns="known_at").tail(tail_rows(window))
-        found[symbol] = Row(symbol, ts[last], known[last], float(close[symbol]), inputs, missing, int(counts[symbol]), tail)
+        found[symbol] = Row(symbol, ts[last], known[last], float(close[symbol]), inputs, missing,
+                            int(counts[symbol]), tail)
     return found
 
 # %% ../../nbs/predict/03_rows.ipynb #3d9971eb

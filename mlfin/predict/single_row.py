@@ -21,7 +21,8 @@ from ..core.errors import ModelError, must_be
 from ..models.fitting import predict_rows
 
 # %% ../../nbs/predict/02_single_row.ipynb #d2e67f4a
-RowFunction = Callable[[np.ndarray], float] # one row of inputs, float64 -> probability of class 1, or the value
+# one row of inputs, float64 -> probability of class 1, or the value
+RowFunction = Callable[[np.ndarray], float]
 _KINDS: dict[str, Callable[[Any, int], RowFunction]] = {} # name of a class -> what takes it apart
 
 def _kind(*names: str):
@@ -173,7 +174,8 @@ def window_of(model: Any, # a fitted estimator
     "How many rows, the last one counted, a model looks at to predict one."
     if not getattr(model, "takes_panel", False): return 1
     if hasattr(model, "window"): return int(model.window)
-    inner = [*(getattr(model, n, None) for n in ("estimator_", "regressor_")), *getattr(model, "estimators_", ())]
+    inner = [*(getattr(model, n, None) for n in ("estimator_", "regressor_")),
+             *getattr(model, "estimators_", ())]
     return max(window_of(m) for m in inner if m is not None)
 
 # %% ../../nbs/predict/02_single_row.ipynb #f30ea368

@@ -44,7 +44,8 @@ class TableChanges:
                  states: FeatureStates,   # what is known of each symbol
                  ):
         self.feed, self.states, self.version = feed, states, -1
-        self._beyond: dict[str, int] = {} # bars of a symbol that the store has and that do not count, such as those before the start
+        # bars of a symbol that the store has and that do not count, such as those before the start
+        self._beyond: dict[str, int] = {}
 
     def count(self, rows: pd.Series, # symbol -> bars that the store had before the known ones were read
               ) -> None:
@@ -56,7 +57,8 @@ class TableChanges:
               ) -> tuple[pd.DataFrame, set[str]]:
         "Bars after the last ones that are known, as stored; symbols of which older ones may have changed."
         if self.feed.symbols is not None: coverage = coverage[coverage.index.isin(self.feed.symbols)]
-        known, newest = self.states.last(), {n: int(t.as_unit("us").value) for n, t in coverage["last"].items()}
+        known, newest = self.states.last(), {n: int(t.as_unit("us").value) for n,
+                                             t in coverage["last"].items()}
         same = version == self.version
         news = {n: t for n, t in known.items() if newest.get(n, 0) >= t and (same or newest[n] > t)}
         raw = self.feed.since(news)
@@ -85,7 +87,7 @@ class Stream:
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
                  on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets all features computed, and their raw bars
-                 **context,                      # calendar, groups, index, facts: of `compute_features`; facts may be a function
+                 **context, # calendar, groups, index, facts: of `compute_features`; facts may be a function
                  ):
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
         self.given, self.inputs = context, tuple(n for f in self.features for n in input_names(f))
@@ -96,7 +98,8 @@ class Stream:
         self._lock, self._reads, self._actions = threading.RLock(), 0, ""
         self._seen: tuple | None = None      # the stamp up to which the store was read; None: not at all
         self._current: tuple | None = None   # that stamp and the rows, changed together
-        self._looked: tuple | None = None    # the token of the loop's iteration in which they were found to be the newest
+        # the token of the loop's iteration in which they were found to be the newest
+        self._looked: tuple | None = None
         self._table = TableChanges(self.feed, self.states)
 
     @property
@@ -107,11 +110,14 @@ class Stream:
     def sync(self) -> dict[str, Row]: # symbol -> its newest row; not to be changed
         "Take in what came to the store; whatever was durable when this is called counts."
         current, stamp, before = self._current, self.feed.stamp(), self._reads
-        if current is not None and stamp == current[0] and time.monotonic() < self.facts.due: return current[1]
+        if current is not None and stamp == current[0] and time.monotonic() < self.facts.due:
+            return current[1]
         with self._lock:
-            if stamp is None and self._reads > before + 1: return self.rows # another caller began after this call, and is done
+            # another caller began after this call, and is done
+            if stamp is None and self._reads > before + 1: return self.rows
             stamp, current = self.feed.stamp(), self._current
-            if current is not None and stamp == current[0] and time.monotonic() < self.facts.due: return current[1]
+            if current is not None and stamp == current[0] and time.monotonic() < self.facts.due:
+                return current[1]
             self._reads += 1
             if self._seen is None: self._read_all()
             else: self._follow(stamp)
@@ -119,7 +125,8 @@ class Stream:
             if stamp is not None: self._current = stamp, self.rows
             return self.rows
 
-    def cached_or_none(self, tick: object = None # of `LoopTick.token`: one look serves all who ask in an iteration of an event loop
+    # of `LoopTick.token`: one look serves all who ask in an iteration of an event loop
+    def cached_or_none(self, tick: object = None
                        ) -> dict[str, Row] | None: # None: something came since the last `sync`, or the store cannot tell at once
         "The rows of `sync` where nothing has to be read."
         current = self._current
@@ -179,7 +186,8 @@ class Stream:
         raw = self.feed.history(None if self.states.panels else names)
         if not len(raw): return
         actions, since = self.feed.actions_hash(), {}
-        if actions == self._actions and not self.states.panels: raw, since = self.states.changed(raw, self.facts.moved)
+        if actions == self._actions and not self.states.panels:
+            raw, since = self.states.changed(raw, self.facts.moved)
         self._actions = actions
         if len(raw): self.states.build(raw, since)
 
