@@ -78,7 +78,10 @@ def _text_kept(key: str, value: Any) -> Any:
 def product_hashes(
     spec: TaskSpec, root: Path
 ) -> dict[str, dict[str, str]]:  # product -> its file's name and hash
-    "File name and content hash of each product of a task."
+    """File name and content hash of each product of a task.
+
+    `spec` is the task with the paths of its products, `root` the project's folder.
+    """
     return {
         name: {"file": Path(p).name, "hash": hash_file(root / p)} for name, p in sorted(spec.products.items())
     }
@@ -144,7 +147,10 @@ def make_plan(question: dict,       # every parameter
               force: bool = False,  # run everything
               code: CodeSnapshot | None = None, # the text to plan by; None: as it stands
              ) -> Plan:             # what is to be done
-    "Compare what is there with what the question needs."
+    """Compare what is there with what the question needs.
+
+    Raises `SettingsError` for a product whose path has no {{experiment}} in it.
+    """
     root, experiment, question = settings.root, question["experiment"], as_stored(question, settings)
     home = code.folder if code else root
     specs = read_pipeline(home, question)
@@ -277,7 +283,10 @@ def load_dag(
     root: Path,  # the project's folder
     code: Path | None = None,  # folder of the text that the run began with; the project's own by default
 ):  # ploomber.DAG
-    "The DAG as Ploomber reads it, or a clear word on what is wrong with `pipeline.yaml`."
+    """The DAG as Ploomber reads it, or a clear word on what is wrong with `pipeline.yaml`.
+
+    Raises `SettingsError` with what is wrong with `pipeline.yaml`.
+    """
     from ploomber import exceptions as wrong
     from ploomber.spec import DAGSpec
 
@@ -386,7 +395,10 @@ def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
     while cause is not None: chain.append(cause); cause = cause.__cause__
     if not text: text = system_message(chain[-1]) if isinstance(chain[-1], OSError) else str(chain[-1])
     if any(type(c).__name__ == "DeadKernelError" for c in chain):
-        text = "the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the system's log; `mlfin run` goes on from here."
+        text = (
+            "the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the "
+            "system's log; `mlfin run` goes on from here."
+        )
     elif any(type(c).__name__ == "CellTimeoutError" for c in chain):
         text = f"a cell took longer than task_timeout = {plan.settings.task_timeout} s (settings.ini)."
     where = f" in cell {number}" if number else ""
@@ -839,7 +851,11 @@ def run(
     locked: bool = False,  # True: the caller has `experiment_lock`
     **noted,  # what else the run's record says of its data: brought, window, asked
 ) -> RunResult:  # what was done
-    "Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its name."
+    """Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its
+    name.
+
+    `noted` is what else the run's record says of its data: brought, window, asked.
+    """
     check_experiment(question["experiment"], settings)
     os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
     quiet_environment(settings)
@@ -901,13 +917,9 @@ def describe_tasks(
     left = read_run(plan.settings.data_dir(f"{_BUILDING}/{plan.question['experiment']}")) or {}
     found = []
     for name in plan.specs:
-        state = (
-            "fresh"
-            if name in plan.published
-            else "finished, not yet published"
-            if name in plan.resumed
-            else "stale"
-        )
+        state = "stale"
+        if name in plan.published: state = "fresh"
+        elif name in plan.resumed: state = "finished, not yet published"
         old, parts, why = record.get("tasks", {}).get(name), plan.components[name], ""
         if state == "stale" and not old: why = "never ran"
         elif state == "stale":
@@ -936,7 +948,10 @@ def find_run(name: str,       # a run id (or its beginning), "latest", or the pa
              settings: Settings, # where to look
              experiment: str | None = None, # only there; every experiment of every profile by default
             ) -> Path:        # folder of the run
-    "The folder of a run."
+    """The folder of a run.
+
+    Raises `ParameterError` where no run has that name, or several begin with it.
+    """
     if (Path(name) / "run.json").is_file(): return Path(name).resolve()
     pattern = f"{settings.profile}/{experiment}/runs/*/run.json" if experiment else "*/*/runs/*/run.json"
     found = {
@@ -1100,12 +1115,9 @@ def reproduction_verdict(
     if n := words.count("differs"): return False, f"differs: {n} of {len(words)} products"
     data = "within 1e-6" if "within 1e-6" in words else "equal"
     n = words.count("text differs")
-    return (
-        True,
-        data
-        if not n
-        else f"{data}: every data product; only text of {n} {'page' if n == 1 else 'pages'} differs",
-    )
+    if not n: return True, data
+    pages = "page" if n == 1 else "pages"
+    return True, f"{data}: every data product; only text of {n} {pages} differs"
 
 # %% ../../nbs/runs/03_pipeline.ipynb #71afd17a
 def _lay_facts(kept: Path, settings: Settings) -> None:

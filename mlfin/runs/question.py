@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'MOST', 'check_symbol', 'parse_assignment', 'read_question', 'parse_typed_time', 'check_experiment',
-           'check_question', 'check_files', 'choose_kernel', 'check_kernel']
+           'check_files', 'check_question', 'choose_kernel', 'check_kernel']
 
 # %% ../../nbs/runs/01_question.ipynb #33e13e76
 import math
@@ -43,7 +43,10 @@ _TRAININGS = 500 # models times labels, at most
 def check_symbol(name: str,             # as the source writes it: IBM, BTC/USDT, ^GSPC, EURUSD.m
                  field: str = "symbols", # what is given, as the user knows it
                  ) -> str:              # the same
-    "Refuse a symbol that is no name, or that reads like a path."
+    """Refuse a symbol that is no name, or that reads like a path.
+
+    Raises `ParameterError` for a `name` that is empty, longer than 64 characters, or reads like a path.
+    """
     fits = isinstance(name, str) and 0 < len(name) <= 64 and name.isprintable() and name == name.strip()
     if (
         not fits
@@ -73,7 +76,10 @@ def _check_values(question: dict) -> None:
 # %% ../../nbs/runs/01_question.ipynb #182ccb93
 def parse_assignment(text: str, # "key=value", the value in YAML
                     ) -> tuple[str, Any]: # key and typed value
-    "One `-p key=value`."
+    """One `-p key=value`.
+
+    Raises `ParameterError` where there is no key, or the value is no YAML.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ParameterError(
@@ -146,7 +152,8 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
         float: "a number",
         str: "a text",
     }[type(default)]
-    example = {list: f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"}.get(type(default), f"{key}={default}")
+    example = f"{key}={default}"
+    if type(default) is list: example = f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"
     raise ParameterError(must_be(key, kind, value, where, f"for example -p {example}"))
 
 # %% ../../nbs/runs/01_question.ipynb #b420c956
@@ -183,7 +190,6 @@ def _no_parameter(key: str, known: Iterable[str], where: str) -> str:
     if _ALSO.get(key) not in (known := set(known)): return unknown("parameter", key, known, where)
     return must_be("parameter", "a known name", key, where, f"did you mean `{_ALSO[key]}`?")
 
-# %% ../../nbs/runs/01_question.ipynb #eace5885
 def _check_keys(root: Path, question: dict) -> None:
     """Refuse an `env.yaml` without a key that `pipeline.yaml` asks for, or with one that nothing asks for:
     it may stand there misspelled."""
@@ -223,7 +229,8 @@ def _address(question: dict, default: dict) -> None:
         raise ParameterError(
             must_be("path", "left out, because the source says it", question["path"], f"source={source}")
         )
-    question |= {"source": name, "path": rest if colon else question["path"] if given else None}
+    path = question["path"] if given else None
+    question |= {"source": name, "path": rest if colon else path}
 
 # %% ../../nbs/runs/01_question.ipynb #ask4600
 def read_question(root: Path,                         # the project's folder
@@ -231,7 +238,11 @@ def read_question(root: Path,                         # the project's folder
         files: tuple[Path, ...] = (),       # YAML files of parameters, applied in order
         **fixed: Any,                       # parameters that have options of their own; None leaves them
        ) -> dict[str, Any]:                 # every parameter of the question
-    "The question: `env.yaml`, then files, then assignments, then options."
+    """The question: `env.yaml`, then files, then assignments, then options.
+
+    `fixed` are parameters that have options of their own. Raises `ParameterError` for an unknown
+    parameter, or a value of the wrong kind.
+    """
     question, given = (
         with_labels(read_yaml(root / "env.yaml"), "env.yaml"),
         [parse_assignment(a) for a in assignments],
@@ -262,7 +273,10 @@ def parse_typed_time(field: str,          # what is given, as the user knows it:
                  value: str | None,   # a date or a time; None: not given
                  end: bool = False,   # True: a date means the end of that day
                  ):                   # a UTC timestamp; None where nothing is given
-    "A moment that somebody typed."
+    """A moment that somebody typed.
+
+    Raises `ParameterError` for what is no date or time.
+    """
     if value is None: return None
     import pandas as pd
 
@@ -278,7 +292,10 @@ def check_experiment(
     name: str,  # of the experiment
     settings: Settings | None = None,  # the profile: its store and artifacts have their names already
 ) -> None:
-    "Refuse a name that would lead out of its folder, or into another's."
+    """Refuse a name that would lead out of its folder, or into another's.
+
+    Raises `ParameterError` for a name that is not a plain folder name, or is taken by the store.
+    """
     if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w-]{0,99}", name):
         raise ParameterError(
             must_be("experiment", "a plain folder name", name, hint="letters, digits, - and _")
@@ -304,7 +321,6 @@ def _recipe(question: dict):
     words = ("task", "splitter", "folds", "embargo", "weights", "class_weights", "calibrate", "jobs")
     return Recipe(**{word: question[word] for word in words if word in question})
 
-# %% ../../nbs/runs/01_question.ipynb #4eb08a4c
 def _check_numbers(question: dict) -> None:
     "Refuse numbers that no task could work with, and what should be a list and is none."
     for key in ("symbols", "features", "labels", "models"):
@@ -419,6 +435,28 @@ def _check_source(question: dict, default: dict) -> None:
         )
     )
 
+# %% ../../nbs/runs/01_question.ipynb #646937d6
+def _check_length(question: dict, series) -> None:
+    "Refuse a period of so few days that no backtest could be judged."
+    from mlfin.models.recipe import DAYS
+
+    first, last = (
+        parse_typed_time("start", question.get("start")),
+        parse_typed_time("end", question.get("end"), end=True),
+    )
+    begins, ends = (max(series["first"].min(), first) if first is not None else series["first"].min()), (
+        min(series["last"].max(), last) if last is not None else series["last"].max())
+    if (days := (ends.floor("D") - begins.floor("D")).days + 1) >= DAYS: return
+    raise ParameterError(
+        must_be(
+            "start, end",
+            f"a period of at least {DAYS} days, because a backtest is judged by returns a day",
+            f"{max(days, 0)} days",
+            "the store",
+            f"it has {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC.",
+        )
+    )
+
 # %% ../../nbs/runs/01_question.ipynb #sto4600
 def _check_stored(question: dict, settings: Settings) -> None:
     "Refuse a timeframe and symbols that the store has no bars of."
@@ -446,28 +484,6 @@ def _check_stored(question: dict, settings: Settings) -> None:
         ],
     )
 
-# %% ../../nbs/runs/01_question.ipynb #646937d6
-def _check_length(question: dict, series) -> None:
-    "Refuse a period of so few days that no backtest could be judged."
-    from mlfin.models.recipe import DAYS
-
-    first, last = (
-        parse_typed_time("start", question.get("start")),
-        parse_typed_time("end", question.get("end"), end=True),
-    )
-    begins, ends = (max(series["first"].min(), first) if first is not None else series["first"].min()), (
-        min(series["last"].max(), last) if last is not None else series["last"].max())
-    if (days := (ends.floor("D") - begins.floor("D")).days + 1) >= DAYS: return
-    raise ParameterError(
-        must_be(
-            "start, end",
-            f"a period of at least {DAYS} days, because a backtest is judged by returns a day",
-            f"{max(days, 0)} days",
-            "the store",
-            f"it has {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC.",
-        )
-    )
-
 # %% ../../nbs/runs/01_question.ipynb #ea13111d
 def _check_labels(question: dict) -> None:
     "Refuse labels that are none, that bars do not decide, or that stand there twice; and too many trainings."
@@ -493,28 +509,6 @@ def _check_labels(question: dict) -> None:
         raise ParameterError(
             must_be("models, labels", f"at most {_TRAININGS} trainings, one a model and label", f"{many:,}")
         )
-
-# %% ../../nbs/runs/01_question.ipynb #603af0dd
-def check_question(question: dict, # every parameter
-                   settings: Settings, # the profile
-                   default: dict,  # the question as `env.yaml` asks it
-                  ) -> None:
-    """Refuse, before anything runs, a question that cannot be answered; for a terminal and for a request
-    alike."""
-    if question["executor"] not in ("papermill", "ploomber-engine"):
-        raise ParameterError(unknown("executor", question["executor"], ["papermill", "ploomber-engine"]))
-    _check_values(question)
-    _check_numbers(question)
-    if "source" in question: _check_source(question, default)
-    _check_data(question)
-    if question.get("source") == "store": _check_stored(question, settings)
-    if "features" in question:
-        from mlfin.features.spec import parse_set
-        parse_set(question["features"])
-        _check_facts(question, settings)
-    if "labels" in question: _check_labels(question)
-    if "models" in question: _check_models(question)
-    check_kernel(question["kernel"])
 
 # %% ../../nbs/runs/01_question.ipynb #05354fae
 def _check_models(question: dict) -> None:
@@ -609,14 +603,43 @@ def _check_zone(question: dict, settings: Settings) -> None:
             )
         )
 
+# %% ../../nbs/runs/01_question.ipynb #603af0dd
+def check_question(question: dict, # every parameter
+                   settings: Settings, # the profile
+                   default: dict,  # the question as `env.yaml` asks it
+                  ) -> None:
+    """Refuse, before anything runs, a question that cannot be answered; for a terminal and for a request
+    alike.
+
+    Raises `ParameterError` with the parameter, what it must be and what it is.
+    """
+    if question["executor"] not in ("papermill", "ploomber-engine"):
+        raise ParameterError(unknown("executor", question["executor"], ["papermill", "ploomber-engine"]))
+    _check_values(question)
+    _check_numbers(question)
+    if "source" in question: _check_source(question, default)
+    _check_data(question)
+    if question.get("source") == "store": _check_stored(question, settings)
+    if "features" in question:
+        from mlfin.features.spec import parse_set
+        parse_set(question["features"])
+        _check_facts(question, settings)
+    if "labels" in question: _check_labels(question)
+    if "models" in question: _check_models(question)
+    check_kernel(question["kernel"])
+
 # %% ../../nbs/runs/01_question.ipynb #97d6887a
 def choose_kernel(settings: Settings,        # the profile; its `device` is auto, cpu or gpu
                   gpu: bool | None = None,   # --gpu / --cpu; None leaves it to the profile
                  ) -> tuple[str, str]:       # name of the kernelspec, and why
-    "The kernel that the notebooks run on."
+    """The kernel that the notebooks run on.
+
+    Raises `SettingsError` where a GPU was asked for and the GPU extra is absent.
+    """
     from mlfin.models.zoo import compute_device
 
-    device = compute_device(settings.device if gpu is None else "gpu" if gpu else "cpu")
+    asked = {None: settings.device, True: "gpu", False: "cpu"}
+    device = compute_device(asked[gpu])
     if device.name == "cpu": return "mlfin-cpu", device.reason
     if find_spec("jax_cuda13_plugin") is None:
         if gpu or settings.device == "gpu":
@@ -630,7 +653,10 @@ def choose_kernel(settings: Settings,        # the profile; its `device` is auto
 # %% ../../nbs/runs/01_question.ipynb #cf7e970c
 def check_kernel(name: str, # of the kernelspec
                 ) -> None:
-    "Refuse a kernel that Jupyter does not know."
+    """Refuse a kernel that Jupyter does not know.
+
+    Raises `SettingsError` with the known kernels.
+    """
     from jupyter_client.kernelspec import KernelSpecManager
 
     known = KernelSpecManager().find_kernel_specs()

@@ -40,13 +40,23 @@ def _again(record: dict, settings: Settings) -> dict[str, Any]:
         else asked | {"path": portable_question(record, settings)["path"]}
     )
 
-# %% ../../nbs/runs/04_retrain.ipynb #e38beda7
 def _reads_alike(record: dict, settings: Settings) -> bool:
     "Whether today's code reads the last run's source as it did then."
     spec = read_pipeline(settings.root, portable_question(record, settings))["ingest"]
     try: now = key_components(spec, spec.parameters, {}, settings)
     except MlfinError: return False                                        # the source is gone
     return now["modules"] == record["tasks"]["ingest"]["components"]["modules"]
+
+# %% ../../nbs/runs/04_retrain.ipynb #fd039ead
+def _differences(before: dict, after: dict) -> dict[str, list[str]]:
+    "What the tasks of two runs were made by that is not the same."
+    from mlfin.core.provenance import differences
+    both = before["tasks"].keys() & after["tasks"].keys()
+    found = {
+        name: differences(before["tasks"][name]["components"], after["tasks"][name]["components"])
+        for name in sorted(both)
+    }
+    return {name: lines for name, lines in found.items() if lines}
 
 # %% ../../nbs/runs/04_retrain.ipynb #e89acd78
 def _same_bars(record: dict, plan: Plan, settings: Settings) -> bool:
@@ -85,9 +95,7 @@ class RetrainResult:
     "What a retraining did."
     result: RunResult              # the run
     before: str  # id of the run that it follows
-    brought: (
-        dict | None
-    )  # where new bars came from, and how many (`new`); None where the store was read as it is
+    brought: dict | None        # where new bars came from, and how many (`new`); None: read from the store
     changed: dict[str, list[str]] = field(repr=False) # task -> what is different, in words
     version: int                # number of the registered version
     promoted: bool              # whether it serves now
@@ -117,22 +125,6 @@ def plan_retraining(
     )
     come = brings is not None and changes_bars(brings)
     return question | own, None if come else make_plan(question, settings), brings
-
-# %% ../../nbs/runs/04_retrain.ipynb #f53a3f34
-def retrain(
-    experiment: str,  # that has run before
-    settings: Settings,  # the profile
-    window: str | None = None,  # "730D" moves, "grow" grows; None: as the last time
-    promote: bool = False,  # True: put the new model through the gate, and let it serve if it passes
-    on_event: Callable = lambda kind, task, details: None,  # as for `mlfin.runs.pipeline.run`
-) -> (
-    RetrainResult
-):  # raises `ParameterError` where it never ran or the window is too short, `BusyError` while it is being run
-    "Bring in what is new, ask the experiment's question again, and judge the new model beside the champion."
-    last_run(experiment, settings)
-    parse_window(window)
-    with experiment_lock(settings, experiment):
-        return _retrained(experiment, settings, window, promote, on_event)
 
 # %% ../../nbs/runs/04_retrain.ipynb #c690eeb1
 def _retrained(
@@ -192,16 +184,22 @@ def _retrained(
         tuple(gone),
     )
 
-# %% ../../nbs/runs/04_retrain.ipynb #fd039ead
-def _differences(before: dict, after: dict) -> dict[str, list[str]]:
-    "What the tasks of two runs were made by that is not the same."
-    from mlfin.core.provenance import differences
-    both = before["tasks"].keys() & after["tasks"].keys()
-    found = {
-        name: differences(before["tasks"][name]["components"], after["tasks"][name]["components"])
-        for name in sorted(both)
-    }
-    return {name: lines for name, lines in found.items() if lines}
+# %% ../../nbs/runs/04_retrain.ipynb #f53a3f34
+def retrain(
+    experiment: str,  # that has run before
+    settings: Settings,  # the profile
+    window: str | None = None,  # "730D" moves, "grow" grows; None: as the last time
+    promote: bool = False,  # True: put the new model through the gate, and let it serve if it passes
+    on_event: Callable = lambda kind, task, details: None,  # as for `mlfin.runs.pipeline.run`
+) -> RetrainResult:  # the new run, and how it compares
+    """Bring in what is new, ask the experiment's question again, and compare the new model with the champion.
+
+    Raises `ParameterError` where it never ran or the window is too short, `BusyError` while it
+    is being run."""
+    last_run(experiment, settings)
+    parse_window(window)
+    with experiment_lock(settings, experiment):
+        return _retrained(experiment, settings, window, promote, on_event)
 
 # %% ../../nbs/runs/04_retrain.ipynb #0f271609
 def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
@@ -224,13 +222,9 @@ def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     done = gate.promote(settings, experiment, newest.number) if promote else None
     verdict = done.verdict if done else gate.note_verdict(settings, experiment, newest.number)
     refused = "; ".join(f"{c.name}: {c.says}" for c in verdict.all if not c.passed)
-    says = (
-        f"refused by the gate: {refused}"
-        if refused
-        else "passed the gate, and serves"
-        if done
-        else "would pass the gate; nobody asked to promote it"
-    )
+    if refused: says = f"refused by the gate: {refused}"
+    elif done: says = "passed the gate, and serves"
+    else: says = "would pass the gate; nobody asked to promote it"
     loads = all(
         c.passed for c in verdict.all if c.name == "loads"
     )  # what was changed since cannot be counted
@@ -310,7 +304,7 @@ def _keep_again(record: dict, settings: Settings) -> None:
 
 # %% ../../nbs/runs/04_retrain.ipynb #b1f0a7c4
 def _against(settings: Settings, experiment: str, number: int, champion: int) -> dict:
-    """A version beside the champion, on the rows that both foretold out of sample; a gain below zero is a
+    """A version beside the champion, on the rows that both predicted out of sample; a gain below zero is a
     higher loss."""
     from mlfin.core.errors import MlfinError
     from mlfin.registry.gate import compare_versions

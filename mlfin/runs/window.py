@@ -106,26 +106,6 @@ def _there(question: dict, settings: Settings) -> pd.DataFrame:
         )
     )
 
-# %% ../../nbs/runs/02_window.ipynb #c36bb822
-def move_window(
-    question: dict[str, Any],  # every parameter
-    settings: Settings,  # the profile, its `store` above all
-    window: str | None,  # as for `parse_window`
-) -> tuple[dict[str, Any], list[str]]:  # the question of that window; symbols that have no bar in it
-    """Set the first day of a question, where the window moves, and leave out what is not traded in it;
-    refuses one that the folds do not fit into."""
-    if (span := parse_window(window)) is None: return question, []
-    there = _there(question, settings)
-    start = (there["last"].max() - span).floor("D")
-    gone = sorted(there.symbol[there["last"] < start]) if question.get("symbols") else []
-    question = (
-        question
-        | {"start": f"{start:%Y-%m-%d}"}
-        | ({"symbols": [s for s in question["symbols"] if s not in gone]} if gone else {})
-    )
-    _check_folds(question, there[there["last"] >= start], settings, window)
-    return question, gone
-
 # %% ../../nbs/runs/02_window.ipynb #a46a0013
 def _times(question: dict, symbols: Sequence[str], settings: Settings) -> pd.Series:
     "Every moment at which one of these symbols has a bar, ascending."
@@ -136,7 +116,6 @@ def _times(question: dict, symbols: Sequence[str], settings: Settings) -> pd.Ser
     )
     return found.ts.drop_duplicates().sort_values(ignore_index=True)
 
-# %% ../../nbs/runs/02_window.ipynb #3049b5ff
 def _cut(question: dict, times: pd.Series, horizon: int, lookback: int) -> None:
     "Cut these moments into the question's folds, as training would; a SplitError where they do not reach."
     from mlfin.models.recipe import Recipe
@@ -163,3 +142,23 @@ def _check_folds(question: dict, there: pd.DataFrame, settings: Settings, window
         f"features look back at {lookback:,} and {label.spec} looks {label.horizon:,} ahead. {said}\n"
         "Hint: a longer window, or run the experiment anew with fewer folds (`mlfin run -p folds=2`) first."
     )
+
+# %% ../../nbs/runs/02_window.ipynb #c36bb822
+def move_window(
+    question: dict[str, Any],  # every parameter
+    settings: Settings,  # the profile, its `store` above all
+    window: str | None,  # as for `parse_window`
+) -> tuple[dict[str, Any], list[str]]:  # the question of that window; symbols that have no bar in it
+    """Set the first day of a question, where the window moves, and leave out what is not traded in it;
+    refuses one that the folds do not fit into."""
+    if (span := parse_window(window)) is None: return question, []
+    there = _there(question, settings)
+    start = (there["last"].max() - span).floor("D")
+    gone = sorted(there.symbol[there["last"] < start]) if question.get("symbols") else []
+    question = (
+        question
+        | {"start": f"{start:%Y-%m-%d}"}
+        | ({"symbols": [s for s in question["symbols"] if s not in gone]} if gone else {})
+    )
+    _check_folds(question, there[there["last"] >= start], settings, window)
+    return question, gone
