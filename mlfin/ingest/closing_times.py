@@ -25,7 +25,7 @@ from ..store.store import Store
 
 # %% ../../nbs/ingest/05_closing_times.ipynb #23a1e022
 def question_calendar(root: Path, # folder of env.yaml
-                   ) -> tuple[frozenset[str], str, bool]: # symbols; "24/7", "forex" or an exchange's code; whether it is more than a guess
+                   ) -> tuple[frozenset[str], str, bool]: # symbols, calendar, and whether it is more than a guess
     "The calendar of the question."
     question = read_yaml(root / "env.yaml") if (root / "env.yaml").is_file() else {}
     names = question.get("symbols") or ()
@@ -142,7 +142,8 @@ class ClosingCalendars(_Remembered):
     "Which calendar says when bars of a symbol close."
     def __init__(self, store: Callable[[], Store], # gives the store whose bars may tell
                  root: Path | None = None,        # folder of env.yaml; None: there is no question
-                 held: Callable[[], Iterable[tuple[str, frozenset, str]]] = lambda: (), # timeframe, symbols and calendar of models that serve
+                 # of models that serve: timeframe, symbols and calendar; see `held`
+                 held: Callable[[], Iterable[tuple[str, frozenset, str]]] = lambda: (), # may be empty
                  every: float = 600.0,            # seconds after which question and bars are asked again
                  ):
         super().__init__(store, every)
