@@ -13,7 +13,7 @@ export PLOOMBER_STATS_ENABLED ?= false
 export KERAS_BACKEND ?= jax
 export TEST_BEGAN := $(shell date +%s)
 
-.PHONY: help setup run test lab dash docs lock check soak soak-long hooks clean distclean
+.PHONY: help setup run test lab dash lock check docs picture coverage interpreters soak soak-long hooks clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ run: setup  ## the main job: ingest, features, train, backtest, publish
 
 test: setup  ## every test but the slow ones and those of `make check`: the notebooks first, pytest last
 	@echo "test: the lessons (nbdev-test)"
-	@env/in-memory $(BIN)/nbdev-test --n-workers 2
+	@env/in-memory $(BIN)/nbdev-test --n-workers 2 --skip-folder-re '^([_.]|examples$$)'
 	@echo "test: the tests (pytest)"
 	@env/in-memory $(BIN)/python -m pytest -m "not slow and not long" --ignore tests/repo -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
@@ -38,11 +38,21 @@ lab: setup  ## JupyterLab on the notebooks
 dash: setup  ## the dashboards, on this machine only
 	@$(BIN)/mlfin dash $(ARGS)
 
-docs: setup  ## the documentation site, in _docs (ARGS=--no-execute: with the outputs of the last time)
-	@$(BIN)/python env/docs/build.py $(ARGS)
-
 check: setup  ## the gate for people, pre-commit and CI: sync, layers, budgets, wheel, import times
 	@env/check $(ARGS)
+
+docs: setup  ## the documentation site from the executed notebooks, into _docs/ (ARGS=--no-execute: with the last outputs)
+	@$(BIN)/python env/docs/build.py $(ARGS)
+
+picture: setup  ## the README's picture of a verdict page, from a run
+	@$(BIN)/python env/docs/picture.py
+
+coverage: setup  ## the tests of `make test` with the package's line coverage
+	@env/in-memory $(BIN)/python -m pytest -m "not slow and not long" --ignore tests/repo -n $(WORKERS) --dist loadscope \
+	    --no-loadscope-reorder --cov mlfin --cov-report term:skip-covered $(ARGS)
+
+interpreters:  ## import, lint and the fast unit tests on each Python from 3.11 to 3.13 that is here
+	@env/interpreters $(ARGS)
 
 soak: setup  ## the slow tier: slow tests and all benchmarks (writes tests/benchmarks/results.md)
 	@$(BIN)/python env/soak $(ARGS)

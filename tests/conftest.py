@@ -204,7 +204,7 @@ def one_store_is_made(tmp_path_factory):
     """Where a test's process needs an MLflow store that is not there, it gets a copy of one; `one_store_is_made.made_anew()` lets MLflow make it."""
     from mlfin.models import tracking
 
-    empty, alone = tmp_path_factory.mktemp("store") / "empty.db", tracking._one_at_a_time
+    empty, alone = tmp_path_factory.mktemp("store") / "empty.db", tracking.sqlite_lock
 
     @contextmanager
     def copied(uri):
@@ -217,12 +217,12 @@ def one_store_is_made(tmp_path_factory):
             yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "_one_at_a_time", copied)
+        patch.setattr(tracking, "sqlite_lock", copied)
 
         @contextmanager
         def made_anew():
             with pytest.MonkeyPatch.context() as back:
-                back.setattr(tracking, "_one_at_a_time", alone)
+                back.setattr(tracking, "sqlite_lock", alone)
                 yield
 
         yield SimpleNamespace(made_anew=made_anew)

@@ -3,6 +3,7 @@
 
     make docs                     everything
     make docs ARGS=--no-execute   pages only, with the outputs of the last time
+    make docs ARGS='--data FOLDER'  examples on your own bars: FOLDER/crypto_minutes.csv, FOLDER/forex.csv
 
 1. Notebooks are copied to _proc/docs and executed there (nbdev-test --save); one that was executed with the same text
    and the same package is not executed again.
@@ -11,6 +12,7 @@
 4. Sphinx renders the pages; then every link, anchor and asset is checked.
 """
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -42,7 +44,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--no-execute", action="store_true", help="take the outputs of the last time")
     parser.add_argument("--workers", type=int, default=2, help="processes that execute notebooks (default: 2)")
+    parser.add_argument("--data", metavar="FOLDER", type=Path, help="bars for the examples, instead of simulated ones")
     options, began = parser.parse_args(), time.monotonic()
+    if options.data is not None:
+        if not options.data.is_dir():
+            parser.error(f"--data {options.data}: no such folder")
+        os.environ["MLFIN_EXAMPLE_DATA"] = str(options.data.resolve())
     if not options.no_execute:
         done, kept = execute.run(ROOT, WORK, options.workers)
         say(began, f"{done} notebooks executed, {kept} as they were")

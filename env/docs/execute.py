@@ -1,6 +1,7 @@
 """Execute copies of the notebooks and keep their outputs."""
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,8 @@ def package_hash(root: Path) -> str:
 
 def run(root: Path, work: Path, workers: int) -> tuple[int, int]:
     """Executes what is not yet executed as it stands; (executed, kept). Raises `SystemExit` where a notebook fails."""
-    base, keys_file = package_hash(root), work / "keys.json"
+    base = package_hash(root) + os.environ.get("MLFIN_EXAMPLE_DATA", "")
+    keys_file = work / "keys.json"
     before = json.loads(keys_file.read_text()) if keys_file.is_file() else {}
     keys, todo = {}, []
     for path in sources(root):

@@ -136,7 +136,7 @@ _NONE = np.iinfo("int64").min                                             # NaT
 _EPOCH = datetime(1970, 1, 1)
 
 def _nearest(ends: list, wanted: int, within: int) -> int | None:
-    "The element of a sorted list that is nearest to what is wanted, the earlier of two; None where all are far."
+    "The nearest element of a sorted list, the earlier of two; None where all are far."
     i = bisect_left(ends, wanted)
     near = [e for e in ends[max(i - 1, 0):i + 1] if abs(e - wanted) <= within]
     return min(near, key=lambda e: (abs(e - wanted), e), default=None)
@@ -203,7 +203,7 @@ def _one_length(mine: pd.DataFrame, borders: np.ndarray) -> None:
 # %% ../../nbs/facts/02_facts.ipynb #0b24a2b1
 def superseded(facts: pd.DataFrame, # a facts frame
                ) -> np.ndarray:     # bool, one a row
-    "Values filed under the first day of their label (2019 as 2019-01-01) that stand there again with their whole period, published later."
+    "Values under the first day of their label (2019 as 2019-01-01) that are there again with their period."
     bare, none = facts.period_start.isna().to_numpy(), np.zeros(len(facts), dtype=bool)
     if bare.all() or not bare.any(): return none
     whole, key = facts[~bare], ["symbol", "name", "day", "value"]
@@ -215,7 +215,7 @@ def superseded(facts: pd.DataFrame, # a facts frame
 # %% ../../nbs/facts/02_facts.ipynb #af1a3530
 def misread_labels(facts: pd.DataFrame, # a facts frame
                  ) -> list[str]:      # names of facts
-    "Facts that look as if labels of months, quarters or years had been read as their first day: no start, all on a first day, one delay."
+    "Facts whose labels seem to be read as their first day: no start, all on a first day, one delay."
     bare = facts[facts.period_start.isna() & facts.origin.str.startswith("frame:").to_numpy()
                  & ~superseded(facts)]
     delay = bare.published - bare.period_end.dt.tz_localize("UTC")
@@ -237,7 +237,7 @@ def _delay(lag) -> pd.Timedelta:
 def as_known(facts: pd.DataFrame,           # a facts frame
              names: Iterable[str] | None = None, # which facts; None: all
              lag="0s",                      # added to every publication: "2D", a pd.Timedelta
-             ) -> pd.DataFrame:             # symbol name known_at value published period_start period_end previous year_ago year
+             ) -> pd.DataFrame:             # the columns of `STATES`
     "States: what was known of the newest period, one row for each moment at which something became known."
     names, delay = _names(check_facts(facts), names), _delay(lag)
     facts = facts[facts.name.isin(names)]
@@ -275,7 +275,7 @@ def _names(facts: pd.DataFrame, names: Iterable[str] | None) -> list[str]:
 # %% ../../nbs/facts/02_facts.ipynb #16ff145a
 def asof_positions(states: pd.DataFrame, # rows with `symbol` and `known_at`, sorted by them, of one name
                  bars: pd.DataFrame,   # rows with `symbol` and `known_at`, in any order
-                 ) -> np.ndarray:      # int64: for each bar the row of `states` that was the last known, -1 where none was
+                 ) -> np.ndarray:      # int64: the row of `states` last known at each bar; -1: none
     "For each bar, what was known at its `known_at`."
     out, known = np.full(len(bars), -1, dtype="int64"), states.known_at.array.as_unit("us").asi8
     names = states.symbol.to_numpy(dtype=object)
@@ -308,12 +308,12 @@ def _beside(states: pd.DataFrame, bars: pd.DataFrame, name: str, limit: pd.Timed
             **{f"{name}_{c}": column(c) for c in ("published", "period_start", "period_end")}}
 
 # %% ../../nbs/facts/02_facts.ipynb #54c5508a
-def asof_join(bars: pd.DataFrame,        # bars, or any rows with `symbol` and `known_at` (UTC); order and index are kept
+def asof_join(bars: pd.DataFrame,        # rows with `symbol` and `known_at` (UTC)
               facts: pd.DataFrame,       # a facts frame
               names: Iterable[str],      # which facts
               lag="0s",                  # added to every publication before it counts: "2D", a pd.Timedelta
-              max_age=None,              # a value published longer ago counts as missing: "400D"; None: no limit
-              ) -> pd.DataFrame:         # the key columns, and for each name: value, _age, _published, _period_start, _period_end
+              max_age=None, # a value published longer ago counts as missing: "400D"; None: no limit
+              ) -> pd.DataFrame: # the key columns and the columns of each fact, in the order of `bars`
     "Facts as they were known at each bar's `known_at`."
     absent = [c for c in ("symbol", "known_at") if c not in bars]
     if absent or not isinstance(bars.known_at.dtype, pd.DatetimeTZDtype) or bars.known_at.isna().any():
@@ -331,7 +331,7 @@ def asof_join(bars: pd.DataFrame,        # bars, or any rows with `symbol` and `
 
 # %% ../../nbs/facts/02_facts.ipynb #23aab74a
 def split_facts(actions: pd.DataFrame, # an actions frame
-                ) -> pd.DataFrame:     # a facts frame: `split`, new shares for an old one, from the ex-date on
+                ) -> pd.DataFrame: # a facts frame: `split`, new shares for an old one, from the ex-date on
     "Splits as facts, known from their ex-date, or from when they were known where that is later."
     splits = as_actions(actions).query("kind == 'split'")
     day = splits.ex_date.dt.tz_localize(None).dt.normalize()

@@ -88,7 +88,7 @@ def _fiscal_span(kind: str, year: int, n: int, told: tuple[int, pd.Timestamp]) -
 
 # %% ../../nbs/facts/01_periods.ipynb #cc28172b
 def _label(text: str, told: tuple[int, pd.Timestamp] | None, split: bool, where: str) -> tuple | None:
-    "Kind, first and last day of a label; None where it is none. `split`: 2010-11 is a year that ends in 2011."
+    "Kind, first and last day of a label, or None. `split`: 2010-11 is a year that ends in 2011."
     plain = re.sub(r"^FY ?| ?FY(?=\d)", " ", text.upper()).strip()
     for kind, form in _LABELS:
         if not (found := form.fullmatch(plain)): continue
@@ -113,7 +113,7 @@ def _label(text: str, told: tuple[int, pd.Timestamp] | None, split: bool, where:
 
 # %% ../../nbs/facts/01_periods.ipynb #9b1843f3
 def _split_years(texts: list[str], told: bool) -> bool:
-    "Whether labels such as 2010-11 and 2011-12 may be years that end in the next one; one alone only where fiscal years are told."
+    "Whether labels such as 2010-11 may be years that end in the next one; one alone only with `fiscal_end`."
     pairs = [re.fullmatch(r"(\d{4})[-/](\d\d)", t) for t in texts]
     return all(p and int(p[2]) == (int(p[1]) + 1) % 100 for p in pairs) and (told or len(texts) > 1)
 
@@ -144,9 +144,11 @@ def _whole_dates(text: pd.Series, dayfirst: bool | None, where: str) -> tuple[pd
 def read_labels(column: pd.Series,            # labels of any form: texts, numbers such as 195701, times
                 where: str = "",              # the file's name, for messages
                 dayfirst: bool | None = None, # order of 1/2/1957; None: found out
-                fiscal_end: str | None = None, # one fiscal year and its last day, "FY2019=2020-03-31"; its years, halves and quarters are then fiscal
-                ) -> tuple[pd.DataFrame, str]: # kind ("date", "year" ... "week"; "" unread), first, last (datetime64[us], no zone); a note
-    "What each label names by itself; of a date, `first` and `last` are that day. Raises `DataError` for fiscal years without `fiscal_end`."
+                fiscal_end: str | None = None, # "FY2019=2020-03-31": one fiscal year and its last day
+                ) -> tuple[pd.DataFrame, str]: # kind, first, last (datetime64[us], no zone); a note
+    """What each label names by itself; of a date, `first` and `last` are that day.
+
+    Raises `DataError` for fiscal years without `fiscal_end`."""
     told = _fiscal_end(fiscal_end)
     if column.dtype.kind == "M":
         bare = column.dt.tz_localize(None) if isinstance(column.dtype, pd.DatetimeTZDtype) else column
@@ -172,8 +174,8 @@ def read_labels(column: pd.Series,            # labels of any form: texts, numbe
 def parse_dates(column: pd.Series,            # dates of any form: texts, numbers such as 195701, times
                 where: str = "",              # the file's name, for messages
                 dayfirst: bool | None = None, # order of 1/2/1957; None: found out
-                last: bool = False,           # True: the last day of a label such as 2019 or 2020-Q1, not its first
-                ) -> tuple[pd.Series, str]:   # datetime64[us] without a zone, NaT where unreadable; a note, or nothing
+                last: bool = False, # True: the last day of a label such as 2019 or 2020-Q1, not its first
+                ) -> tuple[pd.Series, str]:   # datetime64[us], no zone, NaT: unreadable; a note
     "Dates as a source writes them."
     found, note = read_labels(column, where, dayfirst)
     return found["last" if last else "first"].rename(column.name), note
@@ -199,7 +201,7 @@ _STEPS = {"day": (1, 5), "week": (6, 8), "month": (26, 33), "quarter": (85, 95),
 
 def frequency(dates: pd.Series, # of one series, without a zone
               ) -> str:         # one of `PERIODS`, or "irregular"
-    "How often a series is told; irregular where a fifth of the steps are others, or two such follow one another."
+    "How often a series comes; irregular where a fifth of the steps, or two in a row, are others."
     steps = np.diff(np.unique(dates.dropna().to_numpy(dtype="datetime64[D]").astype("int64")))
     if not len(steps): return "irregular"
     usual = float(np.median(steps))
@@ -212,7 +214,7 @@ def frequency(dates: pd.Series, # of one series, without a zone
 # %% ../../nbs/facts/01_periods.ipynb #b9873cd1
 def periods(dates: pd.Series, # without a zone
             every: str,       # of `frequency`
-            ) -> pd.DataFrame: # period_start (NaT for days and what is irregular) and period_end, datetime64[us]
+            ) -> pd.DataFrame: # period_start (NaT: a day, or irregular), period_end; datetime64[us]
     "The period of the calendar that each date lies in; weeks begin on Monday."
     none, days = pd.Series(pd.NaT, index=dates.index, dtype="datetime64[us]"), dates.astype("datetime64[us]")
     if every in ("day", "irregular"): return pd.DataFrame({"period_start": none, "period_end": days})
@@ -221,7 +223,9 @@ def periods(dates: pd.Series, # without a zone
     else:
         width = _MONTHS[every]
         back = (days.dt.month - 1) % width
-        first = days.dt.to_period("M").sub(back.fillna(0).astype("int64")).dt.start_time if len(days.dropna()) else days
+        first = days
+        if len(days.dropna()):
+            first = days.dt.to_period("M").sub(back.fillna(0).astype("int64")).dt.start_time
     first = first.astype("datetime64[us]").where(days.notna())
     return pd.DataFrame({"period_start": first, "period_end": _shifted(first, every)})
 
@@ -256,11 +260,11 @@ def _refuse_date(days: pd.Series, every: str, told: str | None, name: str, where
 
 # %% ../../nbs/facts/01_periods.ipynb #d94342fa
 def date_periods(dates: pd.Series,         # of one series, without a zone; NaT stays
-                 period: str | None = None, # one of `PERIODS`; "irregular" is "day"; None: found out where it is beyond doubt
-                 stamp: str | None = None,  # one of `STAMPS`: which day of the period the date is; None: found out likewise
+                 period: str | None = None, # one of `PERIODS`; "irregular" is "day"; None: detected if clear
+                 stamp: str | None = None,  # one of `STAMPS`: which day the date is; None: detected if clear
                  name: str = "",           # of the series, for messages
                  where: str = "",          # the file's name, for messages
-                 ) -> tuple[pd.DataFrame, str]: # period_start (NaT for days) and period_end, datetime64[us]; a note
+                 ) -> tuple[pd.DataFrame, str]: # period_start (NaT: days), period_end; a note
     "The period that each date stands for; raises `DataError` where it neither is told nor shows."
     if period not in (None, "irregular", *PERIODS): raise DataError(unknown("period", period, PERIODS))
     if stamp not in (None, *STAMPS): raise DataError(unknown("stamp", stamp, STAMPS))

@@ -19,8 +19,8 @@ import pandas as pd
 from ..core.errors import DataError, must_be
 from ..market.bars import PRICES
 from .numbers import DECIMAL_STAGES, DecimalDetector
-from .tables import (ACTION_COLUMNS, KLINES, NUMBER_COLUMNS, Dialect, Table, column_names, finish_table,
-                                plain_names, raw_table)
+from .tables import (ACTION_COLUMNS, KLINES, NUMBER_COLUMNS, Dialect, Table, column_names,
+                                finish_table,                                 plain_names, raw_table)
 
 # %% ../../nbs/files/04_csv_tables.ipynb #de1129df
 @dataclass(frozen=True, eq=False)

@@ -48,8 +48,10 @@ def array_frame(rows: list,                   # of lists
                 where: str,                   # the file's name, for messages
                 dialect: Dialect = Dialect(), # what the user states
                 width: int | None = None,     # values in a row of this file; None: as most rows have
-                ) -> tuple[pd.DataFrame, list]: # the frame; rows of another width: position, text, wanted, found
-    "A frame from rows that are lists, and the rows of another width. Raises `DataError` where their values have no names."
+                ) -> tuple[pd.DataFrame, list]: # frame; (position, text, wanted, found) of others
+    """A frame from rows that are lists, and the rows of another width.
+
+    Raises `DataError` where their values have no names."""
     if width is None: width = Counter(len(r) if isinstance(r, list) else 0 for r in rows).most_common(1)[0][0]
     if names is None and isinstance(dialect.columns, Sequence): names = list(dialect.columns)
     if names is None: names = {6: KLINES[:6], 12: KLINES}.get(width)

@@ -37,7 +37,8 @@ class DecimalDetector:
         "Look at some more rows."
         text = [c for c in NUMBER_COLUMNS if c in frame and frame[c].dtype.kind not in "iuf"]
         cells = {c: frame[c].astype("str") for c in text}
-        self.commas = self.commas or any(v.str.contains(",", na=False, regex=False).any() for v in cells.values())
+        self.commas = self.commas or any(v.str.contains(",", na=False, regex=False).any()
+                                         for v in cells.values())
         at = np.arange(first, first + len(frame))
         for column in ([c for c in text if c in PRICES] or text) if self.every else []:
             some = cells[column][at % self.every == 0].dropna().str.strip()
@@ -102,8 +103,8 @@ def _from_text(cells: pd.Series, decimal: str) -> pd.Series:
 def parse_numbers(frame: pd.DataFrame,          # columns of a `Table`
                   dialect: Dialect = Dialect(), # its `decimal` rules
                   where: str = "",              # the file's name, for messages
-                  ) -> dict[str, tuple[pd.Series, pd.Series | None]]: # name -> float64, bool: the field was empty
-    """Numbers of the columns that hold them: NaN where a field is no number, and whether it was empty (None: never).
+                  ) -> dict[str, tuple[pd.Series, pd.Series | None]]: # name -> values, empty
+    """float64 of each column of numbers, NaN where a field is no number; bool: it was empty (None: none was).
 
     Raises `DataError` where the decimal sign is neither given nor clear."""
     known = [c for c in NUMBER_COLUMNS if c in frame]
@@ -141,7 +142,7 @@ def _event(text: str) -> float:
 
 # %% ../../nbs/files/03_numbers.ipynb #90529b04
 def parse_events(cells: pd.Series, # of a column of `ACTION_COLUMNS`: numbers, or texts like 7:1, 7/1, 7 for 1
-                 ) -> tuple[np.ndarray, np.ndarray]: # float64, 0.0 where empty; bool: a text that is no number
+                 ) -> tuple[np.ndarray, np.ndarray]: # float64, 0.0 where empty; bool: no number
     "Dividends and splits as files write them; most days have none."
     if cells.dtype.kind in "iuf":
         values = np.nan_to_num(cells.to_numpy("float64"), nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -156,7 +157,7 @@ _FORMULA = r"^(?=[=+\-@\t\r'])"
 
 def escape_formulas(texts: pd.Series, # of a column of texts; missing ones stay
                     ) -> pd.Series:   # same index
-    "Texts with an apostrophe before =, +, -, @, tab, return or another apostrophe; `unescape_formulas` undoes it."
+    "Texts with an apostrophe before a leading =, +, -, @, tab, return or apostrophe."
     return texts.str.replace(_FORMULA, "'", regex=True)
 
 # %% ../../nbs/files/03_numbers.ipynb #9857a9d5

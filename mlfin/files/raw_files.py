@@ -28,7 +28,8 @@ from ..core.permissions import private_folder
 from ..core.provenance import atomic_path, hash_file
 
 # %% ../../nbs/files/02_raw_files.ipynb #63ee5dd0
-SUFFIXES = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet", # ending -> format
+# ending -> format
+SUFFIXES = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet",
             ".json": "json", ".jsonl": "json", ".ndjson": "json", ".feather": "feather", ".arrow": "feather"}
 COMPRESSED = (".gz", ".zst", ".zip")
 
@@ -62,7 +63,9 @@ def inner_file(archive: zipfile.ZipFile, # an open archive
                name: str,                # its file's name, for messages
                member: str,              # the file asked for; empty: the only one
                ) -> str:                 # a member's name
-    "The name of the only file in an archive, or of the one asked for. Raises `DataError` where there is no such file."
+    """The name of the only file in an archive, or of the one asked for.
+
+    Raises `DataError` where there is no such file."""
     inside = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX")]
     inner = member or (inside[0] if len(inside) == 1 else "")
     if inner in inside: return inner
@@ -161,7 +164,7 @@ def _ending(name: str) -> str:
 
 # %% ../../nbs/files/02_raw_files.ipynb #5bd9356a
 def _keep(data: memoryview | BinaryIO, content: str, name: str, folder: Path) -> None:
-    "Write bytes, or copy those of an open file, under their hash unless they are there; readable by the owner only."
+    "Write bytes, or those of an open file, under their hash unless they are there; for the owner only."
     if sorted((folder / content[:2]).glob(f"{content}*")): return
     place = private_folder(folder / content[:2]) / f"{content}{_ending(name)}"
     with atomic_path(place) as part:
@@ -203,16 +206,19 @@ def raw_file(content: str,       # a hash, or the first digits of it, or an `ori
 
 # %% ../../nbs/files/02_raw_files.ipynb #488bf47d
 def open_file(path: str | Path,              # a file; "x.zip#member" names a file in an archive
-              raw: str | Path | None = None, # a folder that keeps the bytes (`keep_raw`); None: they are not kept
+              raw: str | Path | None = None, # folder of `keep_raw` for the bytes; None: not kept
               ) -> OpenedFile:               # its bytes
-    "Read a file whole and unpack it. Raises `DataError` where it cannot be read, is empty, or is a cut archive."
+    """Read a file whole and unpack it.
+
+    Raises `DataError` where it cannot be read, is empty, or is a cut archive."""
     path, member = find_file(path)
     try: packed, digest = _bytes(path)
     except OSError as e:
         raise DataError(f"{path.name} cannot be read: {e.strerror}.\nHint: may this user read it?") from None
     if raw is not None: _keep(packed, digest.finish(), path.name, Path(raw))
     if not packed:
-        raise DataError(f"{path.name} is empty: it has 0 bytes.\nHint: was the download cut off? Fetch it again.")
+        raise DataError(f"{path.name} is empty: it has 0 bytes.\n"
+                        "Hint: was the download cut off? Fetch it again.")
     data, inner = _unpack(packed, path.name, member)
     if not bytes(data[:4096]).strip() and not bytes(data).strip():
         raise DataError(f"{path.name} is empty.\nHint: a header row and rows of bars are needed.")
@@ -241,8 +247,10 @@ def _pattern_files(text: str) -> list[Path]:
 # %% ../../nbs/files/02_raw_files.ipynb #27eb2a49
 def find_files(path: str | Path,          # a file, a folder, or a pattern with * ? [
                formats: Sequence[str] | None = None, # values of `SUFFIXES`; None: all of them
-               ) -> list[Path]:           # by name; a path without a pattern is returned as it is, there or not
-    "The files that a path names; in a folder, those with a known ending. Raises `DataError` where there are none."
+               ) -> list[Path]: # by name; a path without a pattern is returned as it is, there or not
+    """The files that a path names; in a folder, those with a known ending.
+
+    Raises `DataError` where there are none."""
     text = str(Path(path).expanduser())
     require_allowed(text)
     if ".zip#" in text.lower() or Path(text).is_file(): return [Path(text)]

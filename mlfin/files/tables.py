@@ -20,7 +20,8 @@ from ..market.bars import OPTIONAL_COLUMNS, PRICES
 @dataclass(frozen=True)
 class Dialect:
     "What a user states about a file because the file does not show it."
-    columns: Sequence[str] | Mapping[str, str] | None = None # names of a headerless file, or {its name: our name}
+    # names of a headerless file, or {its name: our name}
+    columns: Sequence[str] | Mapping[str, str] | None = None
     decimal: str | None = None     # "." or ","; None: detected
     dayfirst: bool | None = None   # order of 01/02/2022; None: detected
     # price of one unit of the spread, or {symbol: price}; 1: the spread is a price; None: detected
@@ -97,7 +98,7 @@ def _user_columns(names: Sequence[str], where: str, dialect: Dialect) -> dict[st
 
 # %% ../../nbs/files/01_tables.ipynb #d5fdbf78
 def _check_header(names: Sequence[str], keys: dict[str, str], where: str) -> None:
-    "Raise `DataError` for a header that is one quoted text, or whose AM and PM stand in a column of their own."
+    "Raise `DataError` for a header that is one quoted text, or that has AM and PM in a column."
     if len(names) == 1 and re.search(r"[,;\t].*[,;\t]", str(names[0])):
         raise DataError(must_be("path", "a table whose cells stand apart: each line as cells",
                                 "each line as one text in one pair of quotes", where,
@@ -111,8 +112,8 @@ def _required_columns(found: dict[str, str], names: Sequence[str], where: str) -
     "Raise `DataError` where the time or a price is missing."
     missing = [c for c in ("ts", *PRICES) if c not in found]
     if not missing: return
-    hint = (f"missing: {', '.join(missing)}. A header row like timestamp,open,high,low,close,volume is needed, "
-            "or columns=[...] with the names in order, or columns={its name: our name}.")
+    hint = (f"missing: {', '.join(missing)}. A header row like timestamp,open,high,low,close,volume is "
+            "needed, or columns=[...] with the names in order, or columns={its name: our name}.")
     have = [o for o in ALIASES if o in found]
     got = f"{', '.join(have) or 'none of them'} and {len(names) - len(have)} columns of other names"
     raise DataError(must_be("columns", "a time, open, high, low, close and volume", got, where, hint))
@@ -161,7 +162,7 @@ def all_zero(cells: pd.Series, # numbers or texts; what is no number counts as 0
 # %% ../../nbs/files/01_tables.ipynb #c874bb26
 def finish_table(table: Table,             # of `raw_table`
                  ticks: bool | None = None, # VOL is 0 in all of the file; None: this is all of it
-                 empty: bool | None = None, # the volume is missing in all of the file; None: this is all of it
+                 empty: bool | None = None, # no volume in all of the file; None: this is all of it
                  ) -> Table:               # with one volume
     "Decide where the volume comes from; 0.0 where the file has none."
     frame, found, notes = table.frame, table.names, list(table.notes)

@@ -16,7 +16,10 @@ from ..core.errors import require
 from ..market.bars import TIME
 from ..warehouse.postgres import LOCK, server_error
 from ..store.store import storable_bars
-from ..warehouse.warehouse import _ROW, Warehouse, _copy_in, _last_pushed, _note_pushed, _numbered, _put_small, _with_numbers
+from ..warehouse.bar_writes import ROW, last_pushed, note_pushed, number_series, with_numbers
+from ..warehouse.binary_copy import copy_in
+from ..warehouse.event_tables import insert_events
+from ..warehouse.warehouse import Warehouse
 
 # %% ../../nbs/ingest/07_inbox.ipynb #db8c1028
 INSERTED = {"seq": "int64", "writer": "str", "ts": TIME, "text": "str", "symbol": "str", "timeframe": "str",
@@ -48,7 +51,7 @@ def _set_aside(cursor, rows: pd.DataFrame) -> None:
     if rows.empty: return
     make, move = _STAGE.split(";")
     cursor.execute(make)
-    _put_small(cursor, "quarantine", rows.assign(recorded_at=pd.Timestamp.now("UTC").as_unit("us")), "aside")
+    insert_events(cursor, "quarantine", rows.assign(recorded_at=pd.Timestamp.now("UTC").as_unit("us")), "aside")
     cursor.execute(move)
 
 def _spell(cursor, names: dict[int, tuple[str, str]], spelled: dict[tuple[str, str], str]) -> None:
@@ -80,13 +83,13 @@ def drain_inbox(store: Warehouse,                           # its schema up to d
                                                         (LOCK, _TAKER)).fetchone()[0]:
             return None
         if (rows := _rows(cursor, most)).empty: return None
-        judged, last = judge(rows), _last_pushed(cursor)
+        judged, last = judge(rows), last_pushed(cursor)
         for bars in judged.rounds:
             fit = storable_bars(store, bars, "market_data")
-            names = _numbered(cursor, fit)
-            _copy_in(cursor, "mlfin.pushed", _with_numbers(fit, names), _ROW)
+            names = number_series(cursor, fit)
+            copy_in(cursor, "mlfin.pushed", with_numbers(fit, names), ROW)
             _spell(cursor, names, judged.spelled)
-        if judged.rounds: _note_pushed(cursor, last, pd.concat(judged.rounds))
+        if judged.rounds: note_pushed(cursor, last, pd.concat(judged.rounds))
         _set_aside(cursor, judged.aside)
         cursor.execute("DELETE FROM mlfin.inbox WHERE seq = ANY(%s)", (rows.seq.tolist(),))
     return len(rows), pd.concat(judged.rounds, ignore_index=True) if judged.rounds else pd.DataFrame()

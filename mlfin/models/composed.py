@@ -69,6 +69,7 @@ def fit_part(estimator,          # an estimator that is not fitted
         return estimator.fit(_pick(X, rows), y[rows])
     return estimator.fit(_pick(X, rows), y[rows], **{keyword: np.asarray(sample_weight)[rows]})
 
+# %% ../../nbs/models/02_composed.ipynb #ecc17d50
 def predict_part(estimator,        # a fitted estimator
                  X,                # inputs of the whole panel
                  rows: np.ndarray, # positions asked for
@@ -90,6 +91,7 @@ def _column(model, names) -> int:
                              f"inputs: {', '.join(map(str, names))}",
                              "name it: column=..., or add the feature `returns`."))
 
+# %% ../../nbs/models/02_composed.ipynb #5931655d
 class _Persistence(BaseEstimator):
     "Reads one column."
     def __init__(
@@ -109,7 +111,7 @@ class PersistenceClassifier(ClassifierMixin, _Persistence):
     def fit(self, X, y, sample_weight=None): # inputs, at most two classes (the second is up), weights
         """Learn how often the direction went on.
 
-        `X` (rows, columns) holds the inputs, `y` the targets, `sample_weight` a weight for each row. 
+        `X` (rows, columns) holds the inputs, `y` the targets, `sample_weight` a weight for each row.
         Raises `ValueError` for more than two classes."""
         X, y = validate_data(self, X, y)
         check_classification_targets(y)

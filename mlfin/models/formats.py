@@ -31,6 +31,7 @@ class _Part(NamedTuple):
     value: Any
     owner: Any  # the estimator whose attribute it is
 
+# %% ../../nbs/models/03_formats.ipynb #fb7d2fe3
 def _kind(owner, name: str, value) -> str | None:
     "In which format an attribute is kept; None: with the rest."
     home = type(value).__module__.partition(".")[0]
@@ -45,6 +46,7 @@ def _alike(trees: list) -> bool:
     first, *rest = ({k: v for k, v in vars(t).items() if k not in ("tree_", "random_state")} for t in trees)
     return all(t.keys() == first.keys() and all(np.array_equal(t[k], first[k]) for k in first) for t in rest)
 
+# %% ../../nbs/models/03_formats.ipynb #96ff1cc6
 def _take_out(value, at: list, parts: list[_Part], done: dict):
     "The same without its native parts, which go to `parts`; the original stays as it is."
     from sklearn.base import BaseEstimator
@@ -61,6 +63,7 @@ def _take_out(value, at: list, parts: list[_Part], done: dict):
         if kind in (None, "forest"): twin.__dict__[name] = _take_out(own, [*at, name], parts, done)
     return twin
 
+# %% ../../nbs/models/03_formats.ipynb #d2c50664
 def _put_back(whole, at: list, read: Callable[[Any], Any]) -> None:
     "Set a native part where it stood; `read` gets what stands there now."
     for step in at[:-1]: whole = getattr(whole, step) if isinstance(step, str) else whole[step]
@@ -78,6 +81,7 @@ def _write_forest(trees: list) -> bytes:
              columns=columns, classes=classes, outputs=outputs)
     return buffer.getvalue()
 
+# %% ../../nbs/models/03_formats.ipynb #ed4cf78b
 def _read_forest(content: bytes, first) -> list:
     "The trees of a forest; `first` is one of them without its nodes."
     from sklearn.tree._tree import Tree
@@ -110,6 +114,7 @@ def _write_part(part: _Part) -> tuple[str, bytes, dict]:
         return "keras", pack_network(part.value), {}
     return "npz", _write_forest(part.value), {}
 
+# %% ../../nbs/models/03_formats.ipynb #9e4b0a36
 def _read_part(kind: str, content: bytes, told: Mapping, there) -> Any:
     "A native part from its bytes; `there` is what stands in its place."
     if kind == "lightgbm":
@@ -165,6 +170,7 @@ def _pack_skops(model) -> Packed:
     needs = ("numpy", "scikit-learn", "skops", *(k for k in kinds if k != "forest"))
     return Packed("skops", " + ".join([*(_WORDS[k] for k in kinds), "skops"]), told, files, needs)
 
+# %% ../../nbs/models/03_formats.ipynb #d5448082
 def _pack_sequence(model) -> Packed:
     "A network in Keras' own format, and JSON."
     from mlfin.models.sequence import save_sequence
@@ -173,6 +179,7 @@ def _pack_sequence(model) -> Packed:
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
     return Packed("sequence", "keras", [], files, ("numpy", "scikit-learn", "keras"))
 
+# %% ../../nbs/models/03_formats.ipynb #a3e59bcb
 def pack_pickle(model) -> Packed:
     """A pickle, with the code of what was defined in a notebook.
 
@@ -213,6 +220,7 @@ def _unpack_skops(parts: list[dict], files: Mapping[str, bytes]) -> Any:
         _put_back(whole, p["at"], lambda there, p=p: _read_part(p["kind"], files[p["file"]], p, there))
     return whole
 
+# %% ../../nbs/models/03_formats.ipynb #0edb6524
 def _unpack_sequence(files: Mapping[str, bytes]) -> Any:
     "A sequence model from the bytes of its files."
     from mlfin.models.sequence import load_sequence

@@ -188,6 +188,23 @@ def _network(keras, model, columns: int, outputs: int):
     return keras.Sequential([*stack, keras.layers.Dense(outputs, kernel_initializer=last, name="out")],
                             name="sequence")
 
+# %% ../../nbs/models/01_sequence.ipynb #d91abf2f
+def pack_network(
+    network,  # a Keras model
+) -> bytes:  # a `.keras` file
+    "A network as the bytes of a `.keras` file."
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(path := Path(folder, "network.keras"))
+        return path.read_bytes()
+
+def unpack_network(
+    archive: bytes,  # from `pack_network`
+):  # the Keras model, not compiled; code of lambdas is refused
+    "The network that an archive holds."
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder, "network.keras")).write_bytes(archive)
+        return _keras().saving.load_model(path, compile=False, safe_mode=True) # no code of lambdas
+
 # %% ../../nbs/models/01_sequence.ipynb #d687ed59
 def _feed(keras, windows: Windows, rows: np.ndarray, size: int, target=None, weights=None,
           seed: int | None = None):
@@ -218,9 +235,74 @@ def _feed(keras, windows: Windows, rows: np.ndarray, size: int, target=None, wei
             if seed is not None: self.shuffle()
     return Feed()
 
-# %% ../../nbs/models/01_sequence.ipynb #888f10f0
-class _Parameters(BaseEstimator):
-    "What the classifier and the regressor are built with."
+# %% ../../nbs/models/01_sequence.ipynb #501aab7d
+def _positions(rows, size: int) -> np.ndarray:
+    "Row positions, ascending; all where none are named."
+    return np.arange(size) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
+
+# %% ../../nbs/models/01_sequence.ipynb #b7c50d76
+def _look_back(model, X, keys, rows: np.ndarray, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+    "The inputs, and how far each row may look back; a row that is not finite ends a run."
+    values = validate_data(model, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    if keys is not None and len(keys) != len(values):
+        raise ModelError(must_be("keys", f"as long as X ({len(values)})", len(keys)))
+    ages = np.arange(len(values)) if keys is None else row_ages(keys, model.max_gap)
+    bad = ~np.isfinite(values).all(axis=1)
+    if not bad.any(): return values, ages
+    if len(wrong := rows[bad[rows]]):
+        column = int(np.flatnonzero(~np.isfinite(values[wrong[0]]))[0])
+        name = getattr(model, "feature_names_in_", range(values.shape[1]))[column]
+        raise ModelError(must_be(f"X[{name}]", "finite in every row", float(values[wrong[0], column]),
+                                 f"row {wrong[0]}"))
+    starts = np.flatnonzero((ages == 0) | bad | np.append(False, bad[:-1]))
+    return values, np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
+
+# %% ../../nbs/models/01_sequence.ipynb #93a6411e
+def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Mean and standard deviation of some rows, 65,536 at a time; a constant column is divided by 1."
+    parts = [rows[k:k + 65_536] for k in range(0, len(rows), 65_536)]
+    mean = sum(values[p].sum(axis=0, dtype=np.float64) for p in parts) / len(rows)
+    scale = np.sqrt(sum(np.square(values[p] - mean).sum(axis=0) for p in parts) / len(rows))
+    return mean, np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
+
+# %% ../../nbs/models/01_sequence.ipynb #1624f3f8
+def _slices(model, rows: np.ndarray, size: int, spans, embargo: int) -> tuple[np.ndarray, np.ndarray]:
+    "Rows to learn from, and to stop by: none where no span is known."
+    if spans is None and model.horizon: spans = row_spans(size, model.horizon)
+    if spans is None or not model.patience: return rows, rows[:0]
+    learn, check = validation_split(spans.iloc[rows], model.validation, embargo)
+    return rows[learn], rows[check]
+
+# %% ../../nbs/models/01_sequence.ipynb #54a0b05a
+def _train(model, values, ages, target, weights, slices, outputs: int, loss: str):
+    "The trained network, without what only training needs, and its losses by epoch."
+    keras, (learn, check) = _keras(), slices
+    model.mean_, model.scale_ = _moments(values, learn)
+    windows = Windows(values, ages, model.window, model.mean_, model.scale_)
+    size, stop = min(model.batch_size, len(learn)), []
+    def feed(rows, seed):
+        return _feed(keras, windows, rows, size, target[rows], weights[rows].astype(np.float32), seed)
+    with _on_device(keras, model.device):
+        network = _network(keras, model, values.shape[1], outputs)
+        losses = {"binary": keras.losses.BinaryCrossentropy(from_logits=True),
+                  "squares": keras.losses.MeanSquaredError(),
+                  "classes": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+        network.compile(optimizer=keras.optimizers.Adam(model.learning_rate), loss=losses[loss])
+        if len(check):
+            stop = [keras.callbacks.EarlyStopping("val_loss", patience=model.patience,
+                                                  restore_best_weights=True)]
+        told = network.fit(feed(learn, model.random_state), epochs=model.epochs, shuffle=False, verbose=0,
+                           callbacks=stop,
+                           validation_data=feed(check, None) if len(check) else None)
+        bare = _network(keras, model, values.shape[1], outputs)
+        bare.set_weights(network.get_weights())
+    return bare, {name: [float(v) for v in told.history[name]] for name in sorted(told.history)}
+
+# %% ../../nbs/models/01_sequence.ipynb #5adc6718
+class _Sequence(BaseEstimator):
+    "An estimator that reads windows of rows; its network stands in `network_`."
+    takes_panel = True # tells `mlfin.models.composed` to hand over keys, spans and rows
+
     def __init__(
         self, window: int = 20,                  # rows that a prediction sees, its own included
         units: int = 16,                         # width of the LSTM
@@ -249,71 +331,6 @@ class _Parameters(BaseEstimator):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ModelError(must_be(name, "an integer >= 1", value))
-
-# %% ../../nbs/models/01_sequence.ipynb #501aab7d
-def _positions(rows, size: int) -> np.ndarray:
-    "Row positions, ascending; all where none are named."
-    return np.arange(size) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
-
-def _look_back(model, X, keys, rows: np.ndarray, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-    "The inputs, and how far each row may look back; a row that is not finite ends a run."
-    values = validate_data(model, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
-    if keys is not None and len(keys) != len(values):
-        raise ModelError(must_be("keys", f"as long as X ({len(values)})", len(keys)))
-    ages = np.arange(len(values)) if keys is None else row_ages(keys, model.max_gap)
-    bad = ~np.isfinite(values).all(axis=1)
-    if not bad.any(): return values, ages
-    if len(wrong := rows[bad[rows]]):
-        column = int(np.flatnonzero(~np.isfinite(values[wrong[0]]))[0])
-        name = getattr(model, "feature_names_in_", range(values.shape[1]))[column]
-        raise ModelError(must_be(f"X[{name}]", "finite in every row", float(values[wrong[0], column]),
-                                 f"row {wrong[0]}"))
-    starts = np.flatnonzero((ages == 0) | bad | np.append(False, bad[:-1]))
-    return values, np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
-
-def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Mean and standard deviation of some rows, 65,536 at a time; a constant column is divided by 1."
-    parts = [rows[k:k + 65_536] for k in range(0, len(rows), 65_536)]
-    mean = sum(values[p].sum(axis=0, dtype=np.float64) for p in parts) / len(rows)
-    scale = np.sqrt(sum(np.square(values[p] - mean).sum(axis=0) for p in parts) / len(rows))
-    return mean, np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
-
-# %% ../../nbs/models/01_sequence.ipynb #1624f3f8
-def _slices(model, rows: np.ndarray, size: int, spans, embargo: int) -> tuple[np.ndarray, np.ndarray]:
-    "Rows to learn from, and to stop by: none where no span is known."
-    if spans is None and model.horizon: spans = row_spans(size, model.horizon)
-    if spans is None or not model.patience: return rows, rows[:0]
-    learn, check = validation_split(spans.iloc[rows], model.validation, embargo)
-    return rows[learn], rows[check]
-
-def _train(model, values, ages, target, weights, slices, outputs: int, loss: str):
-    "The trained network, without what only training needs, and its losses by epoch."
-    keras, (learn, check) = _keras(), slices
-    model.mean_, model.scale_ = _moments(values, learn)
-    windows = Windows(values, ages, model.window, model.mean_, model.scale_)
-    size, stop = min(model.batch_size, len(learn)), []
-    def feed(rows, seed):
-        return _feed(keras, windows, rows, size, target[rows], weights[rows].astype(np.float32), seed)
-    with _on_device(keras, model.device):
-        network = _network(keras, model, values.shape[1], outputs)
-        losses = {"binary": keras.losses.BinaryCrossentropy(from_logits=True),
-                  "squares": keras.losses.MeanSquaredError(),
-                  "classes": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
-        network.compile(optimizer=keras.optimizers.Adam(model.learning_rate), loss=losses[loss])
-        if len(check):
-            stop = [keras.callbacks.EarlyStopping("val_loss", patience=model.patience,
-                                                  restore_best_weights=True)]
-        told = network.fit(feed(learn, model.random_state), epochs=model.epochs, shuffle=False, verbose=0,
-                           callbacks=stop,
-                           validation_data=feed(check, None) if len(check) else None)
-        bare = _network(keras, model, values.shape[1], outputs)
-        bare.set_weights(network.get_weights())
-    return bare, {name: [float(v) for v in told.history[name]] for name in sorted(told.history)}
-
-# %% ../../nbs/models/01_sequence.ipynb #5adc6718
-class _Sequence(_Parameters):
-    "An estimator that reads windows of rows; its network stands in `network_`."
-    takes_panel = True # tells `mlfin.models.composed` to hand over keys, spans and rows
 
     def _learn(self, X, target, outputs, loss, sample_weight, keys, spans, rows, embargo):
         "Train on the rows; `target` is float32, row by row."
@@ -350,23 +367,6 @@ class _Sequence(_Parameters):
         "The network from its archive."
         if "network_" in state: state = {**state, "network_": unpack_network(state["network_"])}
         super().__setstate__(state)
-
-# %% ../../nbs/models/01_sequence.ipynb #d91abf2f
-def pack_network(
-    network,  # a Keras model
-) -> bytes:  # a `.keras` file
-    "A network as the bytes of a `.keras` file."
-    with tempfile.TemporaryDirectory() as folder:
-        network.save(path := Path(folder, "network.keras"))
-        return path.read_bytes()
-
-def unpack_network(
-    archive: bytes,  # from `pack_network`
-):  # the Keras model, not compiled; code of lambdas is refused
-    "The network that an archive holds."
-    with tempfile.TemporaryDirectory() as folder:
-        (path := Path(folder, "network.keras")).write_bytes(archive)
-        return _keras().saving.load_model(path, compile=False, safe_mode=True) # no code of lambdas
 
 # %% ../../nbs/models/01_sequence.ipynb #e469f431
 class SequenceClassifier(ClassifierMixin, _Sequence):

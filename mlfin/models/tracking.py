@@ -54,6 +54,7 @@ def quiet_mlflow() -> Iterator[None]:
     finally:
         for logger, level in levels: logger.setLevel(level)
 
+# %% ../../nbs/models/09_tracking.ipynb #e73b786e
 _saving = threading.Lock()
 
 @contextmanager
@@ -98,6 +99,7 @@ def sqlite_lock(
         return
     with file_lock(path.with_name(f".{path.name}.lock")): yield
 
+# %% ../../nbs/models/09_tracking.ipynb #9eb54dbc
 @contextmanager
 def mlflow_client(
     settings: Settings,  # its `mlflow`
@@ -170,6 +172,7 @@ def _children(trained: Trained) -> list[dict]:
                         metrics=metrics))
     return out
 
+# %% ../../nbs/models/09_tracking.ipynb #1ce6d6ff
 def _record(trained: Trained, experiment: str, key: str, result: str, parameters: Mapping, data: Mapping,
             profile: str) -> dict:
     "What `run.json` holds."
@@ -203,6 +206,7 @@ def _environment(settings: Settings, trained: Trained) -> dict:
                 threads=settings.threads,
                 packages=_versions(*_PACKAGES), lock=hash_file(lock) if lock.is_file() else None)
 
+# %% ../../nbs/models/09_tracking.ipynb #f80c6f59
 def _save_model(folder: Path, trained: Trained, settings: Settings) -> None:
     "The refitted model: probabilities of both classes, or values, from named features."
     import mlflow.pyfunc
@@ -236,6 +240,7 @@ def pending_folder(
     if "://" in settings.artifacts: return settings.root / ".mlfin" / settings.profile / "pending"
     return Path(settings.artifacts) / "pending"
 
+# %% ../../nbs/models/09_tracking.ipynb #7c2d4e36
 def _pack(folder: Path, record: Mapping, trained: Trained, settings: Settings,
           figures: Mapping[str, Any] | None) -> None:
     "A folder with all that MLflow will be told; the model's hash is sealed now."
@@ -269,6 +274,7 @@ def model_seal_content(
     "What the seal of a tracked model is over."
     return {"profile": profile, "experiment": experiment, "task_key": task_key, "model": digest}
 
+# %% ../../nbs/models/09_tracking.ipynb #22494ada
 @contextmanager
 def _packed(settings: Settings, name: str) -> Iterator[Path]:
     "A place to pack in, beside those that wait; empty at first, gone at last unless it was renamed."
@@ -310,6 +316,7 @@ def _inputs(data: Mapping[str, str]) -> list:
     return [DatasetInput(Dataset(name, str(value)[:36], "mlfin", json.dumps({name: str(value)})), [])
             for name, value in data.items()]
 
+# %% ../../nbs/models/09_tracking.ipynb #1f6d0953
 def _send(client, settings: Settings, folder: Path) -> str:
     "Send a packed training, unless it is there; the run's id."
     record = read_json(folder / "run.json")
@@ -409,12 +416,14 @@ def pending_trainings(
              and (p / "run.json").is_file()] if spool.is_dir() else []
     return sorted(found, key=lambda p: (read_json(p / "run.json")["begun"], p.name))
 
+# %% ../../nbs/models/09_tracking.ipynb #c919b4c0
 def _sweep(spool: Path) -> None:
     "Remove what a killed process left half packed, a day later."
     for place in spool.glob(".*.*"):
         if place.is_dir() and time.time() - place.stat().st_mtime > 86_400:
             shutil.rmtree(place, ignore_errors=True)
 
+# %% ../../nbs/models/09_tracking.ipynb #3814df12
 def _send_and_forget(settings: Settings, folder: Path) -> None:
     "Send one that waits, then let it go."
     with _tracking(settings) as client: _send(client, settings, folder)

@@ -182,6 +182,7 @@ def _dummy(seed: int, device: str, threads: int, task: str, strategy: str | None
     if task == "regression": return DummyRegressor(strategy=known[strategy or "mean"])
     return DummyClassifier(strategy=known[strategy or "prior"], random_state=seed)
 
+# %% ../../nbs/models/04_zoo.ipynb #89e841ee
 @model("persistence", tasks=TASKS)
 def _persistence(seed: int, device: str, threads: int, task: str, column=None):
     "The last known direction goes on; `column` names the input it is read from."

@@ -15,7 +15,8 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be
 from ..core.provenance import hash_json
-from ..files.chunks import LocatedFile, locate_file, read_chunks, survey_file
+from ..files.chunks import read_chunks, survey_file
+from ..files.located_files import LocatedFile, locate_file
 from ..files.file_names import bare_name, read_name
 from ..files.formats import FORMATS
 from ..files.raw_files import COMPRESSED, SUFFIXES, OpenedFile, file_format, find_files, open_file

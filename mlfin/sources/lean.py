@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import DataError, must_be
-from ..files.chunks import locate_file, names_symbols
+from ..files.chunks import names_symbols
+from ..files.located_files import locate_file
 from ..files.csv_tables import csv_table
 from ..files.formats import FORMATS
 from ..files.raw_files import OpenedFile, find_files, open_file

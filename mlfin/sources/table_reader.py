@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, must_be
-from ..files.chunks import LocatedFile, time_column
+from ..files.chunks import time_column
+from ..files.located_files import LocatedFile
 from ..files.file_names import claimed_timeframe
 from ..files.numbers import parse_events, parse_numbers, unescape_formulas
 from ..files.raw_files import OpenedFile

@@ -34,6 +34,7 @@ def standing(cursor, # of psycopg, or anything whose `execute` gives what has `f
     return ("0001" if there[1] and cursor.execute("SELECT count(*) FROM mlfin.migrations").fetchone()[0]
             else None)
 
+# %% ../../nbs/warehouse/02_migrations.ipynb #de44e2de
 def check_revision(found: str | None, # what `standing` says
                    shown: str,        # how to call the database
                    known: list[str],  # what `revisions` says
@@ -53,6 +54,7 @@ def _script(folder: Path | None):
 
     return ScriptDirectory(str(folder or REVISIONS), version_locations=[str(folder or REVISIONS)])
 
+# %% ../../nbs/warehouse/02_migrations.ipynb #63bd2662
 def _steps(script, to: list[str]) -> Callable:
     "What Alembic asks for: the revisions to apply, given where a database stands."
     from alembic.runtime.migration import MigrationStep
@@ -60,6 +62,14 @@ def _steps(script, to: list[str]) -> Callable:
     return lambda heads, context: [MigrationStep.upgrade_from_script(script.revision_map,
                                                                      script.get_revision(r)) for r in to]
 
+# %% ../../nbs/warehouse/02_migrations.ipynb #d82b4b6e
+class _Plain:
+    "SQLAlchemy's connection with psycopg's way of asking."
+    def __init__(self, connection): self.connection = connection
+
+    def execute(self, text: str): return self.connection.exec_driver_sql(text)
+
+# %% ../../nbs/warehouse/02_migrations.ipynb #657355b8
 _SCHEMA = "DO $$ BEGIN IF to_regnamespace('mlfin') IS NULL THEN CREATE SCHEMA mlfin; END IF; END $$"
 
 def _apply(connection, script, known: list[str], shown: str) -> str | None:
@@ -83,12 +93,6 @@ def _apply(connection, script, known: list[str], shown: str) -> str | None:
     return after[0]
 
 # %% ../../nbs/warehouse/02_migrations.ipynb #b9a074c8
-class _Plain:
-    "SQLAlchemy's connection with psycopg's way of asking."
-    def __init__(self, connection): self.connection = connection
-
-    def execute(self, text: str): return self.connection.exec_driver_sql(text)
-
 def upgrade(connect: Callable,          # () -> an open psycopg connection that begins transactions by itself
             lock: int,                  # number of the advisory lock that every writer takes
             shown: str,                 # how to call the database in an error

@@ -13,32 +13,49 @@ import pandas as pd
 from ..core.errors import DataError, must_be
 from ..market.bars import TIMEFRAMES, parse_timeframe, timeframe_delta
 
+# %% ../../nbs/warehouse/03_timescale.ipynb #57d61fc3
+def _length(text: str) -> str:
+    "A length of time as SQL writes it: a number and a unit."
+    number, _, unit = str(text).partition(" ")
+    if not (number.isdigit() and int(number) > 0
+            and unit.rstrip("s") in ("minute", "hour", "day", "week", "month", "year")):
+        raise DataError(must_be("chunk", "a number and a unit, like 1 month or 90 days", text))
+    return text
+
 # %% ../../nbs/warehouse/03_timescale.ipynb #9c288e4d
 _VIEWS = """CREATE TEMPORARY TABLE mlfin_views ON COMMIT DROP AS
-    SELECT c.oid, c.relname AS name, pg_get_viewdef(c.oid) AS text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    SELECT c.oid, c.relname AS name, pg_get_viewdef(c.oid) AS text
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'mlfin' AND c.relkind = 'v'"""
 _BACK = """DO $back$ DECLARE v record; BEGIN
-    FOR v IN SELECT * FROM mlfin_views ORDER BY oid LOOP EXECUTE format('CREATE OR REPLACE VIEW mlfin.%I AS %s', v.name, v.text); END LOOP;
+    FOR v IN SELECT * FROM mlfin_views ORDER BY oid LOOP
+        EXECUTE format('CREATE OR REPLACE VIEW mlfin.%I AS %s', v.name, v.text);
+    END LOOP;
 END $back$"""
-_ROOM = """CREATE OR REPLACE FUNCTION mlfin.room(year integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
+_ROOM = """CREATE OR REPLACE FUNCTION mlfin.room(year integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
 DECLARE name text;
 BEGIN
     FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'mlfin'::regnamespace AND relkind = 'p' LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I FOR VALUES FROM (%L) TO (%L)', name || '_' || year, name,
-                       format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')), format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
+        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I FOR VALUES FROM (%L) TO (%L)',
+                       name || '_' || year, name,
+                       format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')),
+                       format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
     END LOOP;
 END $$"""
 _TUNED = """DO $tuned$ BEGIN
     EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
     IF current_setting('timescaledb.compress_truncate_behaviour', true) IS NOT NULL THEN
-        EXECUTE format('ALTER DATABASE %I SET timescaledb.compress_truncate_behaviour = truncate_disabled', current_database());
+        EXECUTE format('ALTER DATABASE %I SET timescaledb.compress_truncate_behaviour = truncate_disabled',
+                       current_database());
     END IF;
 END $tuned$"""
 _KEYS = {"bars": "series, ts", "past": "series, ts, recorded_at"}
 
+# %% ../../nbs/warehouse/03_timescale.ipynb #74b200cb
 def hypertable_sql(chunk: str = "1 month", # how long a chunk is
                    ) -> list[str]:         # statements, for one transaction of the schema's owner
-    "What turns bars and past, with their rows, into hypertables."
+    "The statements that turn bars and their past, with all rows, into hypertables."
     moves = []
     for table, key in _KEYS.items():
         old = f"{table}_native"
@@ -51,19 +68,10 @@ def hypertable_sql(chunk: str = "1 month", # how long a chunk is
     return ["CREATE EXTENSION IF NOT EXISTS timescaledb", _VIEWS,
             *moves, _BACK, *(f"DROP TABLE mlfin.{t}_native" for t in _KEYS), _ROOM, _TUNED]
 
-# %% ../../nbs/warehouse/03_timescale.ipynb #57d61fc3
-def _length(text: str) -> str:
-    "A length of time as SQL writes it: a number and a unit."
-    number, _, unit = str(text).partition(" ")
-    if not (number.isdigit() and int(number) > 0
-            and unit.rstrip("s") in ("minute", "hour", "day", "week", "month", "year")):
-        raise DataError(must_be("chunk", "a number and a unit, like 1 month or 90 days", text))
-    return text
-
 # %% ../../nbs/warehouse/03_timescale.ipynb #4f1a1958
 def compression_sql(after: str = "90 days", # age at which a chunk is compressed
                     ) -> list[str]:         # statements
-    "What compresses old bars."
+    "The statements that compress old bars."
     told = ("timescaledb.compress, timescaledb.compress_segmentby = 'series', timescaledb.compress_orderby = "
             "'ts'")
     return [s for table in _KEYS for s in (f"ALTER TABLE mlfin.{table} SET ({told})",
@@ -73,7 +81,7 @@ def compression_sql(after: str = "90 days", # age at which a chunk is compressed
 # %% ../../nbs/warehouse/03_timescale.ipynb #2350a6be
 def aggregates_sql(timeframes: Sequence[str] = ("1h", "1d"), # canonical names or aliases, wider than the bars
                    ) -> list[str]: # statements
-    "What keeps wider bars beside narrow ones."
+    "The statements that maintain wider bars. Raises `DataError` for the narrowest timeframe."
     made = []
     for name in map(parse_timeframe, timeframes):
         delta, view = timeframe_delta(name), f"mlfin.bars_{name}"

@@ -11,7 +11,9 @@ import pandas as pd
 import psycopg
 
 from mlfin.market.bars import as_bars
-from mlfin.warehouse.warehouse import _ROW, Warehouse, _numbered, _packed, _room, _with_numbers
+from mlfin.warehouse.bar_writes import ROW, make_partitions, number_series, with_numbers
+from mlfin.warehouse.binary_copy import pack_rows
+from mlfin.warehouse.warehouse import Warehouse
 from mlfin.store.store import with_values
 
 SYMBOLS, ROWS = 10, 100_000
@@ -41,10 +43,10 @@ def bare_copy(url: str, bars: pd.DataFrame) -> float:
     store.make()
     with store.server.transaction("writes") as cursor:
         rows = with_values(bars).assign(recorded_at=pd.Timestamp.now("UTC").as_unit("us"), version=0)
-        rows = _with_numbers(rows, _numbered(cursor, rows))
-        _room(cursor, rows.ts)
-        ready = list(_packed(rows, [*_ROW, "version"]))
-        columns = ", ".join(f'"{c}"' for c in [*_ROW, "version"])
+        rows = with_numbers(rows, number_series(cursor, rows))
+        make_partitions(cursor, rows.ts)
+        ready = list(pack_rows(rows, [*ROW, "version"]))
+        columns = ", ".join(f'"{c}"' for c in [*ROW, "version"])
 
         def put():
             with cursor.copy(f"COPY mlfin.bars ({columns}) FROM STDIN (FORMAT binary)") as copy:

@@ -84,7 +84,7 @@ def alter(name):
     ("03_train", "mlfin.models.zoo", "_random_forest", True, "ensemble"),           # one of its members, named by a text
     ("03_train", "mlfin.models.training", "cross_train", True, None),
     ("01_ingest", "mlfin.sources.sources", "_read_builtin", True, None),
-    ("01_ingest", "mlfin.warehouse.warehouse", "_copy_in", False, None),
+    ("01_ingest", "mlfin.warehouse.binary_copy", "copy_in", False, None),
     ("01_ingest", "mlfin.sources.exchanges", "ccxt_parts", False, None),
     ("01_ingest", "mlfin.sources.databases", "sql_parts", False, None),
     ("01_ingest", "mlfin.store.lake", "Lake", True, None),

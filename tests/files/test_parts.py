@@ -17,7 +17,8 @@ import pytest
 from mlfin.core.errors import DataError
 from mlfin.files import chunks as pieces; from mlfin.sources import file_sources
 from mlfin.files.tables import Dialect
-from mlfin.files.chunks import LocatedFile, locate_file, read_blocks, survey_file
+from mlfin.files.chunks import survey_file
+from mlfin.files.located_files import LocatedFile, locate_file, read_blocks
 from mlfin.sources.read_result import ReadResult
 from mlfin.sources.sources import read_bars, read_parts
 

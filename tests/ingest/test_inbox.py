@@ -9,8 +9,8 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.core.settings import load_settings
-from mlfin.warehouse import migrations, sql_records as sqlshelf
-from mlfin.warehouse import warehouse as warehouse_module
+from mlfin.warehouse import bar_writes, migrations, upkeep
+from mlfin.warehouse import sql_records as sqlshelf
 from mlfin.market.actions import as_actions
 from mlfin.market.bars import as_bars
 from mlfin.ingest.closing_times import ClosingCalendars
@@ -440,9 +440,9 @@ def test_a_warehouse_of_the_revision_before_is_brought_up_to_date_with_what_it_h
     store = Warehouse(databases())
     before = [r for r in migrations.revisions() if r <= "0003"]
     with monkeypatch.context() as patch:
-        for module in (migrations, warehouse_module):
+        for module in (migrations, upkeep):
             patch.setattr(module, "revisions", lambda folder=None: before)
-        for module, name in ((warehouse_module, "_note_written"), (warehouse_module, "_note_pushed"), (sqlshelf, "_settle")):
+        for module, name in ((bar_writes, "_note_written"), (bar_writes, "note_pushed"), (sqlshelf, "_settle")):
             patch.setattr(module, name, lambda *a: None)                     # the code of that time knew nothing of corrections
         bars = fill(store)
         store.push(bars.tail(1).assign(close=9.5).reset_index(drop=True))

@@ -18,7 +18,7 @@ import pytest
 
 from mlfin.core.errors import DataError, MlfinError
 from mlfin.warehouse import postgres as server_module
-from mlfin.warehouse import warehouse as warehouse_module
+from mlfin.warehouse import bar_query, bar_writes, upkeep
 from mlfin.market.bars import as_bars
 from mlfin.warehouse.migrations import REVISIONS, migration_sql, revisions, standing, upgrade
 from mlfin.warehouse.postgres import LOCK, WRITES
@@ -149,13 +149,13 @@ def test_a_server_stopped_twenty_times_in_the_middle_of_writes(postgres, place, 
 def test_a_write_that_breaks_in_the_middle_leaves_nothing(postgres, place, monkeypatch):
     store = Warehouse(place)
     store.write(batch(0))
-    copy, before = warehouse_module._copy_in, store.read(timeframe="1m")
+    copy, before = bar_writes.copy_in, store.read(timeframe="1m")
 
     def breaks(cursor, table, *rest):
         copy(cursor, table, *rest)
         postgres.sql(f"SELECT pg_terminate_backend({cursor.connection.info.backend_pid})")  # the rows are in the table, and not committed
 
-    monkeypatch.setattr(warehouse_module, "_copy_in", breaks)
+    monkeypatch.setattr(bar_writes, "copy_in", breaks)
     with pytest.raises(DataError, match="could not be written: .*terminat"):
         store.write(batch(5))
     with pytest.raises(DataError, match="could not be written"):
@@ -297,7 +297,7 @@ def test_a_schema_that_is_newer_or_older_is_refused(postgres, place, monkeypatch
     store = Warehouse(place)
     store.write(batch(0))
     newest, name = store.revision(), place.rsplit("/")[-1]
-    monkeypatch.setattr(warehouse_module, "revisions", lambda: [newest, "9998"])
+    monkeypatch.setattr(upkeep, "revisions", lambda: [newest, "9998"])
     with pytest.raises(DataError, match="(?s)at revision .*needs 9998.*mlfin data migrate"):
         Warehouse(place).read(timeframe="1m")
     monkeypatch.undo()
@@ -395,13 +395,13 @@ def test_many_series_and_pieces_read_as_few(place, monkeypatch):
     bars = bars.assign(vwap=bars.close.where(bars.symbol != "B"), volume=bars.volume.where(bars.index % 7 != 0)).reset_index(drop=True)
     store.write(bars.sample(frac=1.0, random_state=0).head(5_000).sort_values(["symbol", "ts"], ignore_index=True))
     store.write(bars.sort_values(["symbol", "ts"], ignore_index=True))  # rows lie out of order
-    monkeypatch.setattr(warehouse_module, "_usual", lambda *a: None)
+    monkeypatch.setattr(bar_query, "_usual", lambda *a: None)
     queries = [dict(), dict(start="2023-01-01 12:00"), dict(end="2023-01-02"), dict(start="2023-01-01 12:00", end="2023-01-02 01:00", columns=["close"]),
                dict(symbols=["C", "A"]), dict(start="2031-01-01"), dict(start="1990-01-01", columns=["vwap", "volume"])]
     wanted = [store.read(timeframe="1m", **q) for q in queries]
     monkeypatch.undo()
     for few in (64, 0):
-        monkeypatch.setattr(warehouse_module, "_FEW", few)
+        monkeypatch.setattr(bar_query, "_FEW", few)
         for query, frame in zip(queries, wanted, strict=True):
             pd.testing.assert_frame_equal(store.read(timeframe="1m", **query), frame)
     assert np.isnan(wanted[0].vwap[wanted[0].symbol == "B"]).all() and len(wanted[0]) == len(bars)

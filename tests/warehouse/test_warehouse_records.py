@@ -112,7 +112,7 @@ def test_a_warehouse_of_the_first_revision_is_brought_up_to_date(databases, make
 
     store = Warehouse(databases())
     first = [r for r in migrations.revisions() if r == "0001"]
-    import mlfin.warehouse.warehouse as module
+    import mlfin.warehouse.upkeep as module
 
     monkeypatch.setattr(migrations, "revisions", lambda folder=None: first)
     monkeypatch.setattr(module, "revisions", lambda folder=None: first)
