@@ -140,7 +140,7 @@ class Api:
         if self._insert_reader is not None: self._insert_reader.close()
         self.service.close()
         self.access.flush()
-        self.metrics.settle()
+        self.metrics.flush()
 
     def write_audit(self, caller: Caller,   # who asks
                     what: str,         # promote, cancel, ...

@@ -125,7 +125,12 @@ def _failure(error: BaseException | None) -> list[dict]:
 
 class JsonFormatter(logging.Formatter):
     "A record as one line of JSON."
-    def format(self, record: logging.LogRecord) -> str:
+    def __init__(self, stream: str = ""): # the first field of each line, where many streams go to one place
+        super().__init__()
+        self.stream = stream
+
+    def format(self, record: logging.LogRecord, # what was logged
+               ) -> str:
         "One line; nothing in it can begin another one."
         try: message = record.getMessage()
         # the caller's mistake loses no line
@@ -140,7 +145,7 @@ class JsonFormatter(logging.Formatter):
         line |= more
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = _failure(record.exc_info[1])
-        return _JSON.encode(line)
+        return _JSON.encode({"stream": self.stream} | line if self.stream else line)
 
 @lru_cache(8)
 def _second(whole: int) -> str: return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
@@ -152,9 +157,9 @@ def _moment(seconds: float) -> str:
 
 # %% ../../nbs/monitor/02_logs.ipynb #a890c6e8
 class SharedFile(logging.Handler):
-    "Lines into a file that several processes append to, and that is turned over when it is large."
+    "Lines into a file that several processes append to, and that is rotated when it is large."
     def __init__(self, path: Path,        # of the file; its folder is made
-                 size: int = 20_000_000,  # bytes after which it is turned over
+                 size: int = 20_000_000,  # bytes after which it is rotated
                  keep: int = 5):          # older files that stay: NAME.1 is the newest
         super().__init__()
         self.path, self.size, self.keep, self.lost, self._file, self._pid, self._inode = Path(path), size, keep, 0, None, 0, None
@@ -184,11 +189,20 @@ class SharedFile(logging.Handler):
                 if older.exists(): os.replace(older, newer)
         return None
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord, # what was logged
+             ) -> None:
         "Write one line."
-        _put(self, self.format(record))
+        self.write_lines(self.format(record))
 
-    def close(self) -> None: # the file is given back
+    def write_lines(self, *lines: str, # JSON texts, ASCII
+                    ) -> None:
+        "Append lines that are ready, as one write; those that a full disk refuses are counted in `lost`."
+        data = "".join([f"{x}\n" for x in lines]).encode("ascii")
+        try: self.lost += len(lines) * (os.write(self._current(), data) != len(data))
+        except OSError: self.lost += len(lines)
+
+    def close(self) -> None:
+        "Close the file."
         if self._file is not None and self._pid == os.getpid(): os.close(self._file)
         self._file = None
         super().close()
@@ -206,16 +220,6 @@ class _Stdout(logging.Handler):
             sys.stdout.flush()
         except (OSError, ValueError): return
 
-class _Named(JsonFormatter):
-    "Lines that say their stream."
-    def __init__(self, stream: str):
-        super().__init__()
-        self.stream = stream
-
-    def format(self, record: logging.LogRecord) -> str:
-        "One line."
-        return '{"stream": "' + self.stream + '", ' + super().format(record)[1:]
-
 def logs_folder(settings: Settings, # the profile
                ) -> Path:           # no experiment can be called so
     "Where a profile's logs stand."
@@ -228,7 +232,7 @@ def _handler(settings: Settings, stream: str) -> logging.Handler:
         handler = _Stdout() if settings.log_to == "stdout" else SharedFile(logs_folder(settings) / f"{stream}.log")
     except OSError as e:
         raise SettingsError(f"Logs cannot be written: {system_message(e)}\nHint: or set log_to = stdout.") from None
-    handler.setFormatter(_Named(stream) if settings.log_to == "stdout" else JsonFormatter())
+    handler.setFormatter(JsonFormatter(stream if settings.log_to == "stdout" else ""))
     return handler
 
 def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
@@ -254,14 +258,6 @@ def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
     return handlers
 
 # %% ../../nbs/monitor/02_logs.ipynb #127bc596
-def _put(file: SharedFile, *lines: str) -> None:
-    "Append lines that are ready."
-    try:
-        file.lost += len(lines) * (os.write(file._current(),
-                                            data := "".join([f"{x}\n"
-                                                             for x in lines]).encode("ascii")) != len(data))
-    except OSError: file.lost += len(lines)
-
 _access, _PLAIN = logging.getLogger("mlfin.access"), json.JSONEncoder(allow_nan=False)
 
 @lru_cache(4096)
@@ -299,13 +295,13 @@ def log_access(method: str,    # GET, POST, ...
         return _access.info("%s %s %s", method, path := _clean(path, len(_known)), status,
                             extra=line | {"path": path})
     text = _line(time.time(), _context.get(), line)
-    for file in files: _put(file, text)
+    for file in files: file.write_lines(text)
 
 # %% ../../nbs/monitor/02_logs.ipynb #67606dd4
 def _write(lines: list[tuple]) -> None:
     "Hand lines that were taken to the system, all in one piece."
     taken = [_line(*line) for line in lines]
-    for file in _files(): _put(file, *taken)
+    for file in _files(): file.write_lines(*taken)
 
 class AccessLog:
     "The access stream of a service: lines of some milliseconds are written together."

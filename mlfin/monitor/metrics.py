@@ -94,6 +94,7 @@ def metrics_folder(settings: Settings, # the profile
     memory = Path("/dev/shm") / f"mlfin-{user_number()}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}"
     return memory if _is_ours(memory) else folder
 
+# %% ../../nbs/monitor/01_metrics.ipynb #1e6e4345
 def clean_metrics(folder: Path, # of `metrics_folder`
                  ) -> None:
     "Make the folder, empty: for the process that starts the workers, before it does."
@@ -154,48 +155,7 @@ class _Family:
         found = self.series[labels] = self.metric.labels(*labels) if labels else self.metric
         return found
 
-# %% ../../nbs/monitor/01_metrics.ipynb #cd6ccf2e
-class _Gathered:
-    "Counting what is counted the most: it gathers, and is added up for many at once."
-    def request(self, method: str,    # GET, POST, ...
-                route: str | None,    # the route's template; None where no route fits
-                status: int,          # of the answer
-                seconds: float,       # that it took
-                ) -> None:
-        "Count one request."
-        key = method, route, status
-        self._later((self._series.get(key) or self._known(key, _of_request(self, *key)), seconds))
-
-    def prediction(self, experiment: str,  # whose champion answered
-                   label: str,             # what it said: 0, 1, or none for a regression
-                   probability: float,     # of class 1; NaN for a regression
-                   ) -> None:
-        "Count one prediction."
-        key = experiment, label
-        self._later((self._series.get(key) or self._known(key, _of_prediction(self, *key)), probability))
-
-    def settle(self) -> None:
-        "Add what has gathered to the series; it is done soon by itself, and before they are shown."
-        self._later.flush()
-
-    def _known(self, key: tuple, found: tuple) -> tuple:
-        if len(self._series) < 1000: self._series[key] = found
-        return found
-
 # %% ../../nbs/monitor/01_metrics.ipynb #of50e001
-def _of_request(metrics: "Metrics", method: str, route: str | None, status: int) -> tuple:
-    "What requests of a kind go to: the histogram, and the counters."
-    method, route = method if method in METHODS else "OTHER", route or "none"
-    fails = [metrics._at("http_errors_total", (route, str(status))).inc] if status >= 400 else []
-    return metrics._at("http_request_duration_seconds",
-                       (method, route)).observe, metrics._at("http_requests_total",
-                                                             (method, route, str(status))).inc, *fails
-
-def _of_prediction(metrics: "Metrics", experiment: str, label: str) -> tuple:
-    "What predictions of a kind go to: the histogram, and the counter."
-    return metrics._at("prediction_probability",
-                       (experiment,)).observe, metrics._at("predictions_total", (experiment, label)).inc
-
 def _add_up(gathered: list[tuple[tuple, float]]) -> None:
     "Each value goes to its histogram; how many of a kind there are, to its counters."
     counts: dict[int, list] = {}
@@ -206,34 +166,84 @@ def _add_up(gathered: list[tuple[tuple, float]]) -> None:
         for count in found[1:]: count(n)
 
 # %% ../../nbs/monitor/01_metrics.ipynb #3da66f71
-class Metrics(_Gathered):
+class Metrics:
     "What a process counts; with a folder, together with the other workers that use it."
     def __init__(self, folder: Path | None = None, # `metrics_folder`; None: this process alone
                  limit: int = 500):                # series of a family, at most
+        "Raises `ParameterError` where this process counts into a folder already, and it is not this one."
         client = require("prometheus_client", "serve")
         if folder is not None: _share(folder)
         elif client.values.ValueClass._multiprocess:
             raise ParameterError(must_be("folder", "given: this process shares its counts", None))
-        self.folder, self.registry = folder, client.CollectorRegistry()
+        self.folder, self.registry, self.began = folder, client.CollectorRegistry(), time.time()
         self.families = {name: _Family(name, self.registry, limit) for name in FAMILIES}
-        self._series, self._later, self._began = {}, Batcher(_add_up), time.time()
+        self._series, self._batcher = {}, Batcher(_add_up)
 
-    def _at(self, name: str, labels: tuple):
-        "A series."
+    def series(self, name: str,  # of a family
+               labels: tuple,    # texts, in the order of `FAMILIES`
+               ):
+        "One series of a family. Raises `ParameterError` where there is no such family."
         if name not in self.families: raise ParameterError(unknown("metric", name, FAMILIES))
         return self.families[name].at(labels)
 
-    def count(self, name: str, *labels: str, amount: float = 1) -> None:
-        "Add to a counter; labels in the order of `FAMILIES`."
-        self._at(name, labels).inc(amount)
+    def count(self, name: str,        # of a counter
+              *labels: str,           # in the order of `FAMILIES`
+              amount: float = 1,      # that is added, >= 0
+              ) -> None:
+        "Add to a counter."
+        self.series(name, labels).inc(amount)
 
-    def set(self, name: str, value: float, *labels: str) -> None:
+    def set(self, name: str,          # of a gauge
+            value: float,             # in the unit that the name ends in
+            *labels: str,             # in the order of `FAMILIES`
+            ) -> None:
         "Set a gauge."
-        self._at(name, labels).set(value)
+        self.series(name, labels).set(value)
 
-    def observe(self, name: str, value: float, *labels: str) -> None:
+    def observe(self, name: str,      # of a histogram
+                value: float,         # seconds, or a probability
+                *labels: str,         # in the order of `FAMILIES`
+                ) -> None:
         "Add a value to a histogram."
-        self._at(name, labels).observe(value)
+        self.series(name, labels).observe(value)
+
+    def request(self, method: str,    # GET, POST, ...
+                route: str | None,    # the route's template; None where no route fits
+                status: int,          # of the answer
+                seconds: float,       # that it took
+                ) -> None:
+        "Count one request, soon and together with others."
+        key = method, route, status
+        self._batcher((self._series.get(key) or self._remember(key, self._of_request(*key)), seconds))
+
+    def prediction(self, experiment: str,  # whose champion answered
+                   label: str,             # what was predicted: 0, 1, or none for a regression
+                   probability: float,     # of class 1; NaN for a regression
+                   ) -> None:
+        "Count one prediction, soon and together with others."
+        key = experiment, label
+        self._batcher((self._series.get(key) or self._remember(key, self._of_prediction(*key)), probability))
+
+    def _of_request(self, method: str, route: str | None, status: int) -> tuple:
+        "What requests of a kind go to: the histogram, and the counters."
+        method, route = method if method in METHODS else "OTHER", route or "none"
+        observe = self.series("http_request_duration_seconds", (method, route)).observe
+        count = self.series("http_requests_total", (method, route, str(status))).inc
+        if status < 400: return observe, count
+        return observe, count, self.series("http_errors_total", (route, str(status))).inc
+
+    def _of_prediction(self, experiment: str, label: str) -> tuple:
+        "What predictions of a kind go to: the histogram, and the counter."
+        observe = self.series("prediction_probability", (experiment,)).observe
+        return observe, self.series("predictions_total", (experiment, label)).inc
+
+    def _remember(self, key: tuple, found: tuple) -> tuple:
+        if len(self._series) < 1000: self._series[key] = found
+        return found
+
+    def flush(self) -> None:
+        "Add what has gathered to the series; it is done soon by itself, and before they are shown."
+        self._batcher.flush()
 
     def render(self) -> tuple[bytes, str]: # what Prometheus reads, and its content type
         "Everything that was counted, by all workers."
@@ -243,7 +253,10 @@ class Metrics(_Gathered):
 def count_ingest(metrics: Metrics,   # of this process
                  source: str,        # name of a source, or `push`
                  timeframe: str,     # canonical name
-                 inserted: int = 0, revised: int = 0, unchanged: int = 0, quarantined: int = 0, # bars
+                 inserted: int = 0,  # bars that were new
+                 revised: int = 0,   # bars that replaced others
+                 unchanged: int = 0, # bars that were there already
+                 quarantined: int = 0, # bars that were set aside
                  ) -> None:
     "Count a batch of bars."
     for outcome, bars in (("inserted", inserted), ("revised", revised), ("unchanged", unchanged),
@@ -251,6 +264,7 @@ def count_ingest(metrics: Metrics,   # of this process
         if bars: metrics.count("ingest_candles_total", source, timeframe, outcome, amount=bars)
     metrics.count("ingest_batches_total", source)
 
+# %% ../../nbs/monitor/01_metrics.ipynb #c94b40c6
 _BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("baseline", "backtest"),
            "brier": ("baseline", "backtest"),
            "mae": ("baseline", "backtest"), "r2": ("backtest",)}
@@ -269,7 +283,6 @@ def show_champion(metrics: Metrics,            # of this process
         for of in others:
             metrics.set("champion_beside", told.get(f"{score}_{of}", unknown), experiment, score, of)
 
-
 # %% ../../nbs/monitor/01_metrics.ipynb #f389f6ed
 def measure_process(metrics: Metrics, # of this process
                    ) -> None:
@@ -284,13 +297,14 @@ def measure_process(metrics: Metrics, # of this process
     except OSError: files = -1
     for name, value in (("resident_bytes", resident), ("cpu_seconds", used.ru_utime + used.ru_stime),
                         ("open_files", files),
-                        ("start_seconds", metrics._began)): metrics.set(f"process_{name}", value)
+                        ("start_seconds", metrics.began)): metrics.set(f"process_{name}", value)
 
+# %% ../../nbs/monitor/01_metrics.ipynb #7f0e690b
 def rendered(metrics: Metrics,     # of any worker
             ) -> tuple[bytes, str]: # what Prometheus reads, and its content type
     "Everything that was counted, by all workers of a folder."
     client = require("prometheus_client", "serve")
-    metrics.settle()
+    metrics.flush()
     measure_process(metrics)
     registry = metrics.registry
     if metrics.folder is not None:
