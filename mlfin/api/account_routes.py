@@ -94,7 +94,8 @@ def _post_password(body: _PasswordBody, caller: Any) -> TokenReply:
     except EnrolmentNeeded:
         raise EnrolmentNeeded("The password is changed. A second factor is needed here, and there is none "
                               "yet.\n"
-                              "Hint: POST /auth/enrol, POST /auth/confirm, then log in with a code.") from None
+                              "Hint: POST /auth/enrol, POST /auth/confirm, then log in with a "
+                              "code.") from None
 
 # %% ../../nbs/api/05_account_routes.ipynb #01f3d9f5
 class _EnrolBody(messages.Message):
@@ -121,6 +122,7 @@ class Recovery(messages.Message):
     recovery_codes: list[str] = Field(description="Each stands in once for a code.",
                                       examples=[["qj6x3k-2m7wpa-dr5vte-c4hyzn", "..."]])
 
+# %% ../../nbs/api/05_account_routes.ipynb #22eefc3a
 def _post_enrol(body: _EnrolBody, caller: Any) -> Enrolled:
     "Begin with a second factor, or with another one; it counts once it is confirmed."
     made = enrol(caller.api.accounts, body.username, body.password, body.code, caller.origin)
@@ -148,11 +150,16 @@ _SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="A
                                                                               "it.",
                                   examples=["1c0f6a0be4d94e5fa8b1f8a0e6f0b1d2"])]
 
-def _rows(frame: pd.DataFrame) -> list[dict]:
-    "Rows as plain values; what is not there is None."
-    return [{k: None if v is pd.NaT else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v for k,
-             v in row.items()} for row in frame.to_dict("records")]
+def _plain(value: Any) -> Any:
+    "A value of a frame as a plain one; what is not there is None."
+    if value is pd.NaT: return None
+    return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
 
+def _rows(frame: pd.DataFrame) -> list[dict]:
+    "Rows as plain values."
+    return [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+
+# %% ../../nbs/api/05_account_routes.ipynb #fbe2dd8a
 def _post_logout(caller: Any) -> Done:
     "End this session. A machine has none."
     return Done(done=caller.api.accounts.logout(caller.person, caller.origin))
@@ -286,6 +293,7 @@ class _KeyBody(messages.Message):
     role: Role = "read_only"
     days: int = Field(90, strict=True, ge=1, le=366, description="How long it is good for.")
 
+# %% ../../nbs/api/05_account_routes.ipynb #2bb89a06
 _KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="A key's id, not the key.",
                               examples=["0a1b2c3d4e5f"])]
 

@@ -21,9 +21,9 @@ from ..core.settings import Settings
 # %% ../../nbs/api/15_background.ipynb #8d597ca6
 def look_after(settings: Settings,      # the profile
                stop: threading.Event,   # ends it
-               every: float = 5.0,      # seconds between two folds
+               every: float = 5.0,      # seconds between two flushes
                metrics: Any = None,     # `Metrics` that counts the jobs that end here; None: nothing does
-               score: float = 300.0,    # seconds between two looks at what became of predictions; a fifth of it after the start
+               score: float = 300.0,    # seconds between two looks at live scores; the first comes after a fifth of it
                ) -> None:
     """Work through the queue of jobs, fold what was pushed, keep `features_m1` up and score what was
     foretold, until it is told to stop."""
@@ -42,7 +42,7 @@ def look_after(settings: Settings,      # the profile
     flat = threading.Thread(target=_keep_flat, args=(store, stop), name="flat")
     flat.start()
     while not stop.wait(every * random.uniform(0.8, 1.2)):
-        try: _fold(store)
+        try: _flush(store)
         except (MlfinError, OSError) as e: _warned(e)
     for thread in (worker, scorer, flat): thread.join()
     try: store.flush()
@@ -51,7 +51,7 @@ def look_after(settings: Settings,      # the profile
 # %% ../../nbs/api/15_background.ipynb #flt72g1
 _LOOSE = 100 # small files of bars, after which they are sorted together
 
-def _fold(store: Any) -> None:
+def _flush(store: Any) -> None:
     """Move what was pushed to the table; a lake whose small files have become many is compacted, or each fold
     would take longer than the last."""
     store.flush()
@@ -88,7 +88,7 @@ def _keep_flat(store: Any, stop: threading.Event) -> None:
 _DRIFT = 3600.0 # seconds between two looks at how far inputs moved
 
 def _score(settings: Settings, stop: threading.Event, every: float) -> None:
-    """Match what champions foretold with what came, where anything changed; a look that takes long is
+    """Match what champions predicted with what came, where anything changed; a look that takes long is
     followed by a longer pause."""
     from mlfin.core.errors import MlfinError
     from mlfin.warehouse.opening import open_store
@@ -123,4 +123,3 @@ def _look(settings: Settings, drift: bool, stop: threading.Event) -> bool:
 _log = logging.getLogger("mlfin.api")
 
 def _warned(error: Exception) -> None: _log.warning("%s", error)
-

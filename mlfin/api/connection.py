@@ -23,8 +23,8 @@ _AT_MOST = 65_536 # connections of a process, whatever the system allows
 @cache
 def most_connections(reserve: int = 128, # files that the process needs for its own work
                      ) -> int:           # connections that it may hold at once
-    """How many connections fit into the files that this process may open; it may open as many as the system
-    lets it."""
+    """How many connections fit into the files that this process may open, after raising that limit as far as
+    the system lets it; raises `SettingsError` on Windows."""
     try: import resource
     except ImportError:
         raise SettingsError("`mlfin serve` needs Linux or macOS.\nHint: WSL 2 or a container on Windows; the "
@@ -46,7 +46,8 @@ def refusal(status: int,     # HTTP status
     wait = "retry-after: 1\r\n" if status == 503 else ""
     return (f"HTTP/1.1 {status} {found['title']}\r\ncontent-type: "
             f"application/problem+json\r\ncontent-length: {len(data)}\r\n"
-            f"x-content-type-options: nosniff\r\ncache-control: no-store\r\n{wait}connection: close\r\n\r\n").encode() + data
+            f"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+            f"{wait}connection: close\r\n\r\n").encode() + data
 
 # %% ../../nbs/api/11_connection.ipynb #fa8ad499
 class _Timer:
@@ -71,7 +72,7 @@ class Connection(HttpToolsProtocol):
     head_seconds, head_bytes, answer_seconds, ahead = 10.0, 65_536, 60.0, 64
     drain_seconds, drain_bytes = 5.0, 64 * 2**20
 
-    def __init__(self, *given, **named):
+    def __init__(self, *given, **named): # `given`, `named`: as uvicorn has it
         super().__init__(*given, **named)
         # requests that came whole; those without an answer; bytes thrown away
         self._ends = self._pending = self._drained = 0
@@ -116,8 +117,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(429, f"More than {self.ahead} requests were sent ahead of their answers.")
 
     def _parse(self, data: memoryview) -> None:
-        """Hand on what came; what follows a request for another protocol, which nobody speaks here, is HTTP
-        as well."""
+        "Hand on what came; after a request for another protocol, HTTP goes on as well."
         while len(data) and not self._ignoring:
             try: return self.parser.feed_data(data)
             except HttpParserUpgrade as e: data = data[e.args[0]:]
@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
         _waiting[self] = None
         if self._in_body or self.in_head(): self._expect_head()
 
-    def eof_received(self) -> bool: # called when the client sends no more; whether answers are still to be written
+    def eof_received(self) -> bool: # the client sends no more; whether answers are still to be written
         self._eof = True
         if self._in_body or self.in_head():
             self.refuse(400, "The connection's other end stopped sending before the request was whole.",
@@ -166,7 +166,7 @@ class Connection(HttpToolsProtocol):
         else: self.leave()
 
     def refuse(self, status: int, detail: str, word: str = "") -> None:
-        "Take no more requests: let those before be answered, then say why, and close."
+        "Take no more requests: answer those before, then this with `status`, `detail` and `word`, and close."
         if self._ignoring or self.transport.is_closing(): return
         self._ignoring, self._refusal = True, refusal(status, detail, word)
         if self._in_body: # of a request that will never be whole: this is its answer, unless it has one

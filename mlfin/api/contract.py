@@ -106,6 +106,7 @@ class TrainRequest(Message):
                                                           "trained; for administrators. "
                           "False leaves a retraining to the setting `retrain_promote`.")
 
+# %% ../../nbs/api/01_contract.ipynb #4ca2163b
 class Job(Message):
     """Work in the background. A `read_only` is told its id, kind, state and times, and nothing else: then
     `full` is false and the rest is empty."""
@@ -152,6 +153,7 @@ class ModelVersion(Message):
     scores: dict[str, Finite] = Field(default_factory=dict, description="Out of sample.",
                                       examples=[{"log_loss": 0.69, "log_loss_baseline": 0.693}])
 
+# %% ../../nbs/api/01_contract.ipynb #64f04ea4
 class Promotion(Message):
     "What became of a promotion or a rollback."
     model: str = Field(examples=["production-default"])
@@ -216,8 +218,8 @@ class Page(Message, Generic[T]):
 # %% ../../nbs/api/01_contract.ipynb #ff14ba29
 def read_fields(raw: bytes,   # a query, or the body of a form
                 most: int,    # fields that it may have
-                ) -> list[tuple[str, str]]: # (name, value), as they came; a `ParameterError` where there are more
-    "The fields of a query or of a form."
+                ) -> list[tuple[str, str]]: # (name, value), in their order
+    "The fields of a query or of a form; raises `ParameterError` where there are more than `most`."
     try: return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=most)
     except ValueError:
         raise ParameterError(f"A request must have at most {most} fields, got {raw.count(b'&') + 1}.\nHint: "
@@ -244,7 +246,7 @@ M = TypeVar("M", bound=BaseModel)
 def read_message(model: type[M], # what is expected
                  raw: bytes,     # the body of a request
                  ) -> M:  # pydantic's `ValidationError`, or a `ParameterError` for a key that stands twice
-    "A message from its JSON."
+    "A message from its JSON; raises `ParameterError` for a key that stands twice."
     found = model.model_validate_json(raw or b"null")
     if (name := repeated_key(raw or b"null")) is not None:
         raise ParameterError(f"`{name[:80]}` stands twice in one JSON object.\nHint: keep the one that is "

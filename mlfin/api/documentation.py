@@ -189,4 +189,5 @@ def routes_page(document: dict,  # an OpenAPI document
     return (f"<!doctype html><html lang='en'><meta "
             f"charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
             f"<h1>{title} {escape(info['version'])}</h1><p>{text} For programs: "
-            f"<a href='openapi.json'>openapi.json</a>.</p>{routes}<h2>messages</h2>{_messages(document)}</html>")
+            f"<a href='openapi.json'>openapi.json</a>.</p>{routes}"
+            f"<h2>messages</h2>{_messages(document)}</html>")

@@ -69,7 +69,7 @@ def route_of(method: str,      # GET, POST, ...
     return found
 
 def methods_of(path: str,          # as for `route_of`
-               ) -> list[str]:     # HEAD where there is GET, OPTIONS where there is anything; empty: no such path
+               ) -> list[str]: # HEAD where there is GET, OPTIONS where there is anything; empty: no such path
     "The methods that a path takes."
     found = sorted(m for m in _TEMPLATES if route_of(m, path))
     return [*found, *["HEAD"] * ("GET" in found), "OPTIONS"] if found else []
@@ -93,6 +93,7 @@ class Rules:
     secure: bool = False                                   # behind TLS: say so to browsers (HSTS)
     open_docs: bool = True                                 # the OpenAPI page without a token
 
+# %% ../../nbs/api/02_guard.ipynb #25be0242
 class Refused(MlfinError):
     "The request cannot be taken as it came."
     def __init__(self, status: int,            # HTTP status
@@ -119,6 +120,7 @@ def _headers(rules: Rules, page: bool) -> tuple:
     kept = tuple(_DOCS if h[0] == _DOCS[0] and page else h for h in _ALWAYS)
     return (*kept, _HSTS) if rules.secure else kept
 
+# %% ../../nbs/api/02_guard.ipynb #6cd11901
 def _cross(rules: Rules, origin: bytes | None, preflight: bool) -> list:
     "What a browser is told about pages of other origins."
     if origin is None or not rules.origins: return []
@@ -156,6 +158,7 @@ def _plain_address(text: str) -> str:
     except ValueError: return text
     return str(getattr(found, "ipv4_mapped", None) or found)
 
+# %% ../../nbs/api/02_guard.ipynb #34f30500
 @lru_cache(16)
 def _plain_addresses(texts: tuple[str, ...]) -> frozenset[str]: return frozenset(map(_plain_address, texts))
 
@@ -282,6 +285,7 @@ def _replay(body: bytes, receive):
     async def again(): return whole.pop() if whole else await receive()
     return again
 
+# %% ../../nbs/api/02_guard.ipynb #b38c519c
 # allowed nowhere; what may be
 _NEVER = dict.fromkeys(("TRACE", "CONNECT"), ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"))
 _TELLS_MORE = "/health/ready" # open to all, and with more for who is recognised
@@ -298,6 +302,7 @@ def _unrecognised(rules: Rules, e: MlfinError | OSError, address: str, route: st
     return Unavailable("Nobody can be recognised just now; the service's log says why, under the request's "
                        "id.", retry_after=1.0)
 
+# %% ../../nbs/api/02_guard.ipynb #a7ee7f4a
 async def _pass(rules: Rules, headers, method: str, path: str, route: str | None, address: str, request: str,
                 receive) -> tuple[Person | None, bytes]:
     "Who asks, and what the request's body is; or a refusal."
@@ -352,11 +357,13 @@ class Gate:
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http": return await self.app(scope, receive, send)
-        began, headers, method, path = time.perf_counter(), dict(scope["headers"]), scope["method"], path_below(scope)
+        began, headers, method, path = time.perf_counter(), dict(
+            scope["headers"]), scope["method"], path_below(scope)
         request = headers.get(b"x-request-id", b"").decode("latin-1")
         if not _SAFE_ID.fullmatch(request): request = os.urandom(8).hex()
         route, address = route_of(method, path), address_of(scope, headers, self.rules.trusted)
-        more = [*(self._page if route in ("/docs", "/redoc") else self._plain), (b"x-request-id", request.encode()),
+        more = [*(self._page if route in ("/docs", "/redoc") else self._plain),
+                (b"x-request-id", request.encode()),
                 *_cross(self.rules, headers.get(b"origin"), method == "OPTIONS")]
         answer, passed = _Answer(send, more, method == "HEAD"), {"request_id": request, "address": address}
         try:
@@ -381,6 +388,7 @@ class Gate:
         "Count and log what became of a request."
         person, status = passed.get("person"), answer.status or 499
         self.rules.count(scope["method"], route, status, seconds)
-        self.rules.log({"request_id": passed["request_id"], "method": scope["method"], "path": scope["path"][:200],
+        self.rules.log({"request_id": passed["request_id"], "method": scope["method"],
+                        "path": scope["path"][:200],
                         "route": route, "status": status, "ms": round(seconds * 1e3, 3), "bytes": answer.size,
                         "address": passed["address"], "user": person.name if person else None})

@@ -44,7 +44,7 @@ class IngestResult:
 # %% ../../nbs/api/03_intake.ipynb #0bace11f
 _OPTIONAL = ("vwap", "trades", "spread")
 
-def pushed_frame(columns: dict[str, Sequence],  # symbol ts open high low close volume, perhaps vwap trades spread
+def pushed_frame(columns: dict[str, Sequence],  # symbol ts open high low close volume, vwap trades spread
                  timeframe: str,                # canonical name or alias, of all rows
                  calendar: str = "24/7",        # says when a bar closes
                  ) -> pd.DataFrame:             # bar columns and dtypes, in the order given
@@ -96,6 +96,7 @@ def _stamps(columns: dict) -> pd.DatetimeIndex | None:
     found = pd.DatetimeIndex(ts.astype("datetime64[us]")).tz_localize("UTC")
     return None if found.max() > pd.Timestamp.now("UTC") + AHEAD else found
 
+# %% ../../nbs/api/03_intake.ipynb #592a2286
 def _numbers(columns: dict) -> bool:
     "Make arrays of the numbers, if they are numbers that a bar can have."
     for name in columns.keys() - {"symbol", "timeframe", "ts", "time"}:
@@ -154,6 +155,7 @@ def _off_grid(bars: pd.DataFrame) -> np.ndarray:
     step = bars.timeframe.map({"1m": 1, "5m": 5}).fillna(15).to_numpy("int64") * 60_000_000
     return (bars.ts.array.asi8 % step != 0) & ~bars.timeframe.isin(["1d", "1w"]).to_numpy()
 
+# %% ../../nbs/api/03_intake.ipynb #733583ab
 _POINTED = "the spread is more than 1 % of the price: does it count points?"
 
 def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
@@ -178,6 +180,7 @@ def _repeats(bars: pd.DataFrame) -> pd.Series:
     "Whether an equal row stands before."
     return bars.drop(columns=MARK, errors="ignore").duplicated()
 
+# %% ../../nbs/api/03_intake.ipynb #614f55f1
 def _split_conflicts(batches: list[_WaitingBatch]) -> list[list[_WaitingBatch]]:
     "Batches that can be taken together; those that disagree about a bar come one after the other."
     together = pd.concat([b.bars[KEY] for b in batches], ignore_index=True)
@@ -185,6 +188,7 @@ def _split_conflicts(batches: list[_WaitingBatch]) -> list[list[_WaitingBatch]]:
     whole = pd.concat([b.bars for b in batches], ignore_index=True)
     return [batches] if not whole[~_repeats(whole)].duplicated(KEY).any() else [[b] for b in batches]
 
+# %% ../../nbs/api/03_intake.ipynb #ec98b92e
 def _take(store: Store, batches: list[_WaitingBatch]) -> tuple[list[IngestResult], pd.DataFrame]:
     "Judge and store batches that agree; what became of each, and the bars that were kept."
     sizes = [len(b.bars) for b in batches]
@@ -205,7 +209,8 @@ def _take(store: Store, batches: list[_WaitingBatch]) -> tuple[list[IngestResult
     for i in bad:
         refused[owner[i]].append({"row": int(place[i]), "symbol": whole.symbol.iloc[i],
                                "ts": whole.ts.iloc[i].isoformat(), "reason": found[i]})
-    return [IngestResult(n - len(rows), len(rows), rows) for n, rows in zip(sizes, refused, strict=True)], kept
+    return [IngestResult(n - len(rows), len(rows), rows) for n,
+            rows in zip(sizes, refused, strict=True)], kept
 
 # %% ../../nbs/api/03_intake.ipynb #22ea0890
 class Intake:

@@ -122,6 +122,7 @@ _SILENT = 60.0    # seconds without a sign of life
 # of the C library: a worker has many threads, and each would get its own heap, of which little is given back
 _HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
+# %% ../../nbs/api/14_server.ipynb #06925d79
 class WorkerProcess:
     "A process that serves, as its supervisor sees it."
     def __init__(self, settings: Settings,        # with which it serves
@@ -361,10 +362,10 @@ class Supervisor:
 # %% ../../nbs/api/14_server.ipynb #f1f933ae
 def serve(settings: Settings,   # the profile
           listen: Listen,       # where and how
-          background: Callable[[Settings, threading.Event], None] | None = None, # in a thread, until its event is set
+          background: Callable[[Settings, threading.Event], None] | None = None, # in a thread
           on_ready: Callable[[str], None] = print,   # gets the address once requests are answered
           before_start: Callable[[], None] = lambda: None, # called before the first worker is started
-          reload: Callable[[], tuple[Settings, Listen]] | None = None, # read at SIGHUP; None: only the certificate
+          reload: Callable[[], tuple[Settings, Listen]] | None = None, # read at SIGHUP
           ) -> None:
     "Serve until SIGINT or SIGTERM; raises `SettingsError` before anything listens where it must not."
     from mlfin.monitor.logs import setup_logs

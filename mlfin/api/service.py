@@ -79,6 +79,7 @@ def frame_of_bars(bars: Sequence[messages.Bar], # of any timeframes
 _log = logging.getLogger("mlfin.api")
 _REGISTRY_SECONDS = 2.0 # for which the names of the registered experiments are believed
 
+# %% ../../nbs/api/04_service.ipynb #7cdd3170
 class Predictors:
     "One predictor for each experiment that has a registered model, made when it is first needed."
     def __init__(self, settings: Settings,           # the profile
@@ -347,7 +348,8 @@ class Forecaster:
 
     def _no_signals(self, timeframe: str | None, symbols: Sequence[str] | None, why: str) -> None:
         "Raise the reason why there are no signals."
-        subject, bars = "this symbol" if symbols else "bars", f" of {timeframe}" if timeframe else ""
+        subject = "this symbol" if symbols else "bars"
+        bars = f" of {timeframe}" if timeframe else ""
         raise ModelError(why or f"No champion serves {subject}{bars}.\n"
                          "Hint: `mlfin run`, then `mlfin promote`; GET /models lists what there is.")
 
@@ -369,6 +371,7 @@ class Forecaster:
 # %% ../../nbs/api/04_service.ipynb #live63c2
 _MEASURED = 10.0 # seconds for which what the store says is believed
 
+# %% ../../nbs/api/04_service.ipynb #f63553c6
 class StoreGauges:
     "Sets the gauges that the store decides, when `/metrics` is asked."
     def __init__(self, get_store: Callable[[], Any],  # opens the profile's store

@@ -20,6 +20,7 @@ def _file(field: str, path: Path) -> bytes:
     except OSError as e:
         raise SettingsError(must_be(field, "a PEM file that can be read", f"{path}: {e.strerror}")) from None
 
+# %% ../../nbs/api/12_tls.ipynb #a3238562
 def _chain(path: Path) -> list:
     "The certificates of a file, the service's own first."
     x509 = require("cryptography.x509", "serve")
@@ -61,9 +62,9 @@ def check_tls(cert: Path,               # PEM file: the certificate, then those 
 
 # %% ../../nbs/api/12_tls.ipynb #77f96802
 def tls_context(cert: Path,        # as `check_tls` has them
-                key: Path,
+                key: Path,         # PEM file of its private key
                 ) -> ssl.SSLContext: # for a server
-    "A server's context that speaks TLS 1.3 and nothing older."
+    "A server's context that speaks TLS 1.3 and nothing older; raises `SettingsError` for what OpenSSL refuses."
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # without this, OpenSSL would ask on the terminal

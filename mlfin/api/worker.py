@@ -33,9 +33,9 @@ class Link:
                  ):
         self.end, self._in = end, end.makefile("rb")
 
-    def send(self, **words: Any, # of the object
+    def send(self, **words: Any, # of the object: `words`
              ) -> bool:          # False where nobody is there
-        "Send one object."
+        "Send one object, made of `words`."
         try: self.end.sendall(json.dumps(words).encode() + b"\n")
         except OSError: return False
         return True

@@ -37,6 +37,7 @@ def born(pid: int, # number of a process
     state, _, began = done.stdout.strip().partition(" ")
     return began.strip() if began and not state.startswith("Z") else ""
 
+# %% ../../nbs/jobs/01_job_process.ipynb #a968f35f
 def alive(pid: int,   # number of a process
           since: str, # what `born` said of it
          ) -> bool:   # False where it ended, or another one has its number now

@@ -91,6 +91,7 @@ def _check_files(settings: Settings, source: str, path: str) -> None:
         raise ParameterError(must_be("path", f"files of the folders that requests may read (`data_dirs`); "
                                              f"{file.name} is none", path, "job"))
 
+# %% ../../nbs/jobs/02_jobs.ipynb #5076732f
 def _check_address(settings: Settings, source: Any, path: Any, field: str = "source") -> None:
     "Refuse a source that a request may not name. What `env.yaml` says is the operator's."
     from mlfin.files.formats import FORMATS
@@ -113,7 +114,7 @@ def _check_address(settings: Settings, source: Any, path: Any, field: str = "sou
 def order_train(settings: Settings,  # the profile
                 parameters: dict,    # names of env.yaml with values, `force`, `promote`; or only `window`
                 ) -> Order:
-    """`mlfin retrain` on an experiment that has run, where nothing else is asked; else `mlfin run` on the question.
+    """`mlfin retrain` on an experiment that has run, where nothing else is asked; else `mlfin run`.
     Raises `ParameterError` for what the command would refuse."""
     parameters, default = dict(parameters), with_labels(read_yaml(settings.root / "env.yaml"), "env.yaml")
     flags = [f"--{n}" for n in ("force", "promote") if _flag(parameters, n)]
@@ -145,8 +146,7 @@ def order_train(settings: Settings,  # the profile
 
 # %% ../../nbs/jobs/02_jobs.ipynb #6f1e02aa
 def _check_asked(settings: Settings, question: dict, default: dict, service_kernel: bool) -> None:
-    """Refuse what no run would answer; a kernel that the service itself chose (`service_kernel`) is no fault of the
-    request."""
+    "Refuse what no run would answer; with `service_kernel` the kernel is the service's own choice."
     try: check_question(question, settings, default)
     except SettingsError as e:
         if service_kernel: raise
@@ -323,7 +323,8 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         db.execute("COMMIT")
     except (sqlite3.Error, OSError) as e:
         raise DataError(f"The queue of jobs {path.name} cannot be used: {e}.\n"
-                        "Hint: check the folder's owner and the disk; nothing that was answered is lost.") from e
+                        "Hint: check the folder's owner and the disk; nothing that was answered is "
+                        "lost.") from e
     finally:
         if db is not None: db.close()                                      # what was not committed is undone
 
@@ -388,6 +389,7 @@ def _overdue(settings: Settings, created: float, other: Holder) -> bool:
     since = other.since.timestamp() if other.since else created
     return time.time() - max(created, since) >= settings.job_wait
 
+# %% ../../nbs/jobs/02_jobs.ipynb #8f6d9dbf
 def _before(db: sqlite3.Connection, name: str, jobs: "Jobs") -> tuple[tuple | None, str]:
     "Id and owner of the job that must end before one that waits can begin, and what it waits for in words."
     row = db.execute("SELECT seq, lane, light FROM jobs WHERE id = ? AND state = 'queued'",
@@ -412,6 +414,7 @@ def jobs_folder(settings: Settings, # the profile
     "Where a profile's queue and the folders of its jobs stand."
     return settings.root / ".mlfin" / settings.profile / ".jobs"
 
+# %% ../../nbs/jobs/02_jobs.ipynb #52c45370
 _STALE = 60.0  # seconds without a sign of a worker's life, after which another one takes over
 _STARTS = 3    # how often a job is begun whose process vanishes
 _WAITING = 200 # jobs that may wait
@@ -428,7 +431,8 @@ def _refuse_full(db: sqlite3.Connection, owner: str) -> None:
 
 # %% ../../nbs/jobs/02_jobs.ipynb #51bb1efe
 class Jobs:
-    "The queue of a profile; any number of processes may use it. Where an `owner` is given, only that owner's jobs count."
+    """The queue of a profile; any number of processes may use it. Where an `owner` is given, only that
+    owner's jobs count."""
     def __init__(self, settings: Settings,  # the profile
                  grace: float = 10.0,       # seconds between the request to end and the end, at a cancel
                  keep: int = 200,           # ended jobs that are kept, with their logs
@@ -443,7 +447,8 @@ class Jobs:
                by: str,               # who asks, by name
                owner: str = "",       # who asks, for ever: a user's id; "": nobody, it is the administrators'
                ) -> Job:  # it waits; the one of the same owner that waits already where it is the same
-        "Put a job into the queue, durably; raises `ParameterError` for a kind or a parameter that is unknown."
+        """Put a job into the queue, durably; raises `ParameterError` for a kind or a parameter that is
+        unknown."""
         if kind not in KINDS: raise ParameterError(unknown("kind", kind, KINDS))
         order, text = KINDS[kind](self.settings, parameters), json.dumps(parameters, sort_keys=True)
         with _opened(self.path) as db:
@@ -517,7 +522,8 @@ class Jobs:
         "Count the jobs."
         where, given = ("", ()) if owner is None else ("WHERE owner = ? ", (owner,))
         with _opened(self.path) as db:
-            found = dict(db.execute(f"SELECT state, count(*) FROM jobs {where}GROUP BY state", given).fetchall())
+            found = dict(db.execute(f"SELECT state, count(*) FROM jobs {where}GROUP BY state",
+                                    given).fetchall())
         return {"queued": 0, "running": 0, **found}
 
     def run_worker(self, stop: Event,  # ends the worker; its job goes on and is taken up by the next one
@@ -566,7 +572,8 @@ def _shut(db: sqlite3.Connection, jobs: Jobs) -> str:
     enough: it is begun, and fails in plain words."""
     waiting = db.execute(f"SELECT lane, min(created) FROM jobs AS j WHERE state = 'queued' AND lane GLOB "
                          f"'{_EXPERIMENT}*' AND NOT EXISTS"
-                         " (SELECT 1 FROM jobs WHERE lane = j.lane AND state = 'running') GROUP BY lane").fetchall()
+                         " (SELECT 1 FROM jobs WHERE lane = j.lane AND state = 'running')"
+                         " GROUP BY lane").fetchall()
     found = [(lane, since, _other(jobs.settings, lane)) for lane, since in waiting]
     return json.dumps([lane for lane, since, other in found if other and not _overdue(jobs.settings, since,
             other)])

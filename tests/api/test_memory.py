@@ -141,7 +141,7 @@ def test_small_files_of_folds_are_sorted_together(tmp_path, make_bars, monkeypat
     lake, loose, bars = Lake(tmp_path / "lake"), [], make_bars("AAA", 12)
     for n in range(12):
         lake.push(bars.iloc[n:n + 1].reset_index(drop=True))
-        background._fold(lake)
+        background._flush(lake)
         loose.append(int(lake.bars.table.snapshot().files.bucket.isna().sum()))
     assert max(loose) == 4 and len(lake.read()) == 12 and not lake.read().duplicated("ts").any()
 
