@@ -144,18 +144,22 @@ def one_child(room: str) -> list[str]:
                     name = getattr(base, "id", getattr(base, "attr", None))
                     children[name].add((node.name, path))
     return [f"{homes[name].relative_to(ROOT)}: {name} <- {next(iter(own))[0]}" for name, own in sorted(children.items(), key=str)
-            if len(own) == 1 and name in homes and homes[name].parent.name == room and name not in EXTENSION_POINTS]
+            if len(own) == 1 and name in homes and homes[name].parent.name == room and name not in EXTENSION_POINTS
+            and next(iter(own))[0] != name]
 
 
 def says_see(room: str) -> list[str]:
-    """Docstrings that only point elsewhere, and parameters named `own`."""
+    """Docstrings that only point elsewhere, and functions that take an object of a class of their module as `own`."""
     found = []
     for path in modules(room):
+        classes = {node.name for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)}
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 if re.match(r"See `", ast.get_docstring(node) or ""):
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} says See")
-                if not isinstance(node, ast.ClassDef) and any(a.arg == "own" for a in node.args.args):
+                if not isinstance(node, ast.ClassDef) and any(
+                        a.arg == "own" and a.annotation is not None and ast.unparse(a.annotation).strip("'\"") in classes
+                        for a in node.args.args):
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}(own)")
     return found
 
