@@ -46,7 +46,7 @@ def _dates(times) -> np.ndarray:
     return index.as_unit("ms").asi8.astype(float)
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #55e537cb
-def rolling_sharpe_chart(rolling: pd.DataFrame, # date sharpe low high: Sharpe ratio a year of the window that ends there
+def rolling_sharpe_chart(rolling: pd.DataFrame, # date sharpe low high: a year, of the window that ends there
                          window: int | None = None, # its length in days, for the caption
                         ) -> "Figure":          # a line and its band
     "When the strategy earned its risk, and how sure that is."
@@ -76,9 +76,11 @@ def rolling_sharpe_chart(rolling: pd.DataFrame, # date sharpe low high: Sharpe r
     return figure
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #cab51e10
-def costs_chart(steps: pd.DataFrame, # step amount: gross profit first, then what was added (> 0) or taken (< 0), the last row is the net profit
+def costs_chart(steps: pd.DataFrame, # step amount: gross profit first, net profit last
                ) -> "Figure":        # a waterfall
-    "Gross profit, each kind of cost, net profit; kinds that cost nothing are left out."
+    """Gross profit, each kind of cost, net profit; kinds that cost nothing are left out.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     rows = _frame(steps, "steps", ("step", "amount"))
     if len(rows) < 2:
         raise DataError(must_be("steps", "gross profit first and net profit last", f"{len(rows)} row"))
@@ -110,7 +112,7 @@ def plateau_chart(table: pd.DataFrame,   # a row a set: columns x and y, and the
                   x: str,                # parameter on the x axis
                   y: str,                # parameter on the y axis
                   value: str = "annualised", # what the colour says; `annualised` is the Sharpe ratio a year
-                  chosen: Mapping | None = None, # the set that was traded, e.g. {"threshold": 0.5, "min_hold": 0}: marked
+                  chosen: Mapping | None = None, # the set that was traded: marked
                   note: str = "",        # what is to be read from it, for the caption
                  ) -> "Figure":          # heat-map; blue is gain, orange is loss
     "What the neighbours of the chosen parameters would have done."
@@ -142,7 +144,7 @@ def plateau_chart(table: pd.DataFrame,   # a row a set: columns x and y, and the
     return figure
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #ac4fa164
-def overfitting_chart(splits: pd.DataFrame, # logit in_sample out_of_sample: a row a way of halving; Sharpe ratios per period
+def overfitting_chart(splits: pd.DataFrame, # logit in_sample out_of_sample: a row a way of halving
                       periods_per_year: float = 252, # to show those ratios by year
                       most: int = 1_000,             # points drawn at most, evenly taken
                      ) -> "Figure": # histogram of logits, and in sample against out of sample
@@ -191,7 +193,9 @@ def null_chart(draws: Sequence[float],            # the figure in each record th
                x: str = _SHARPE,                  # what is measured, with its unit
                level: float = 0.95,               # the share of the draws below the dashed line
               ) -> "Figure":                      # histogram, the observed figure and the level as lines
-    "Where the strategy stands among those that luck made."
+    """Where the strategy stands among those that luck made.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     v = _numbers(draws, "draws", 2)
     if not np.isfinite(observed): raise DataError(must_be("observed", "a finite number", observed))
     low, high = (f(v.min(), v.max(), observed) for f in (lambda *a: min(a), lambda *a: max(a)))
@@ -218,7 +222,9 @@ def null_chart(draws: Sequence[float],            # the figure in each record th
 def confidence_chart(answers: pd.DataFrame, # question probability, in the order to show; NaN: not answered
                      level: float = 0.95,   # from where luck is ruled out
                     ) -> "Figure":          # a bar an answer
-    "How probable skill is, question by question."
+    """How probable skill is, question by question.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     rows = _frame(answers, "answers", ("question", "probability")).dropna(subset="probability")
     p = _numbers(rows["probability"], "probability")
     if not ((p >= 0) & (p <= 1)).all():
@@ -271,21 +277,23 @@ def _marked(figure, x: float, text: str, colour: str, dash: str, place: str) -> 
                           yanchor=place, font=dict(size=12, color=colour))
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #083b1a1e
-def cost_curve_chart(curve: pd.DataFrame, # bps total_return sharpe: costs of each traded amount; Sharpe ratio a year
+def cost_curve_chart(curve: pd.DataFrame, # bps total_return sharpe: costs of each traded amount
                      charged: float | None = None,    # bps that the backtest charged: marked
                      breakeven: float | None = None,  # bps at which the profit is gone: marked
                     ) -> "Figure":                    # total return and Sharpe ratio over costs
     "How much cost the edge bears."
     rows = _frame(curve, "curve", ("bps", "total_return", "sharpe")).sort_values("bps")
-    end = "it does not break even" if breakeven is None or not np.isfinite(breakeven) else f"the profit is gone at {breakeven:.1f} bps"
+    end = "it does not break even"
+    if breakeven is not None and np.isfinite(breakeven): end = f"the profit is gone at {breakeven:.1f} bps"
     figure = _twin(rows, "bps", "Costs", f"the same decisions, each at these costs; {end}",
                    "Costs of what is traded (bps)")
     if charged is not None: _marked(figure, charged, f"charged {charged:g}", COLOURS[2], "dash", "top")
-    if breakeven is not None and np.isfinite(breakeven) and rows["bps"].min() <= breakeven <= rows["bps"].max():
+    known = breakeven is not None and np.isfinite(breakeven)
+    if known and rows["bps"].min() <= breakeven <= rows["bps"].max():
         _marked(figure, breakeven, f"break-even {breakeven:.1f}", COLOURS[1], "solid", "bottom")
     return figure
 
-def delay_chart(curve: pd.DataFrame, # delay total_return sharpe: bars from decision to fill; Sharpe ratio a year
+def delay_chart(curve: pd.DataFrame, # delay total_return sharpe: bars from decision to fill
                ) -> "Figure":        # total return and Sharpe ratio over the delay
     "What is left when orders are filled later."
     rows = _frame(curve, "curve", ("delay", "total_return", "sharpe")).sort_values("delay")
@@ -303,10 +311,12 @@ def _blocks(wide: pd.DataFrame, most: int) -> pd.DataFrame:
     return pd.DataFrame(np.add.reduceat(wide.to_numpy(float), edges[:-1]) / np.diff(edges)[:, None],
                         index=wide.index[edges[:-1]], columns=wide.columns)
 
-def exposure_chart(positions: pd.DataFrame,  # weights (wide): index or column ts, a column a symbol; 1 = the whole account
+def exposure_chart(positions: pd.DataFrame, # weights (wide): index or column ts, a column a symbol; 1 = all
                    most: int = 30,           # symbols shown at most, those held most
                   ) -> "Figure":             # gross and net exposure, and below it a row a symbol
-    "What was in the market, and in which symbols."
+    """What was in the market, and in which symbols.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     from plotly.subplots import make_subplots
     wide = _frame(positions, "positions",
                   ()).set_index("ts") if "ts" in positions else _frame(positions, "positions", ())
@@ -315,7 +325,8 @@ def exposure_chart(positions: pd.DataFrame,  # weights (wide): index or column t
         raise DataError(must_be("positions", "a frame with a column a symbol",
                                 list(map(str, positions.columns))))
     shown = wide.abs().mean().sort_values(ascending=False, kind="stable").index[:most]
-    some, few = wide[sorted(shown)], "" if len(shown) == wide.shape[1] else f"; the {len(shown)} most held of {wide.shape[1]} symbols"
+    some, few = wide[sorted(shown)], ""
+    if len(shown) != wide.shape[1]: few = f"; the {len(shown)} most held of {wide.shape[1]} symbols"
     height = 300 + min(max(26 * len(shown), 60), 500)
     figure = new_figure("Exposure and holdings",
                         f"per cent of the account, means of their stretches{few}; blue is long, orange short",
@@ -345,7 +356,7 @@ def exposure_chart(positions: pd.DataFrame,  # weights (wide): index or column t
 
 # %% ../../nbs/charts/05_backtest_charts.ipynb #6d527e1c
 def returns_chart(returns: pd.Series,             # daily simple returns
-                  marks: Mapping[str, float] | None = None, # name -> return, e.g. {"VaR 95 %": -0.021}: marked with lines
+                  marks: Mapping[str, float] | None = None, # name -> return: marked with lines
                  ) -> "Figure":                   # histogram, a normal curve, and the marks
     "How daily returns are spread, and where the bad days begin."
     v = 100 * _numbers(returns, "returns", 2)
@@ -354,7 +365,8 @@ def returns_chart(returns: pd.Series,             # daily simple returns
     count, edges = np.histogram(np.clip(v, -half, half), 81, (-half, half))
     width, middle = edges[1] - edges[0], (edges[:-1] + edges[1:]) / 2
     idle = float((v == 0).mean())
-    note = f"{len(v):,} days, mean {mean:.3f} %, standard deviation {spread:.2f} %" + (f"; {idle:.0%} of them at zero, not drawn" if idle > 0.2 else "")
+    note = f"{len(v):,} days, mean {mean:.3f} %, standard deviation {spread:.2f} %"
+    if idle > 0.2: note += f"; {idle:.0%} of them at zero, not drawn"
     if idle > 0.2: count = count - np.histogram(np.zeros(int((v == 0).sum())), 81, (-half, half))[0]
     figure = new_figure("Daily returns", note, "Return of a day (%)", "Share of the days (%)")
     figure.add_bar(x=middle, y=100 * count / len(v), width=width, name="days",
@@ -397,7 +409,7 @@ def regimes_chart(regimes: pd.DataFrame, # regime days cagr sharpe max_drawdown 
     figure.update_xaxes(zeroline=True, zerolinecolor=_INK)
     return figure
 
-def stress_chart(stress: pd.DataFrame, # window start end strategy benchmark: returns over the worst stretch of so many days
+def stress_chart(stress: pd.DataFrame, # window start end strategy benchmark: returns of the worst stretches
                 ) -> "Figure":         # two bars a window
     "The worst stretches of the market, and what the strategy did in them."
     rows = _frame(stress, "stress", ("window", "start", "end", "strategy", "benchmark"))

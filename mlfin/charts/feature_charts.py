@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .figures import COLOURS, _row_borders, new_figure
+from .figures import COLOURS, row_borders, new_figure
 from ..core.errors import DataError, must_be
 
 if TYPE_CHECKING: from plotly.graph_objects import Figure
@@ -59,10 +59,12 @@ def missing_parts_chart(coverage: pd.DataFrame, # one row a column: column rows 
     return figure
 
 # %% ../../nbs/charts/03_feature_charts.ipynb #897a0525
-def spread_chart(distributions: pd.DataFrame, # one row a column: column mean std q01 q25 median q75 q99 kurtosis
+def spread_chart(distributions: pd.DataFrame, # a row a column: column mean std q01 q25 median ...
                  most: int = 40,              # columns drawn at most: those with the heaviest tails
                 ) -> "Figure":                # a line a column, in standard deviations from its mean
-    "Where the middle half and the outer hundredths of each column lie."
+    """Where the middle half and the outer hundredths of each column lie.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     table = _frame(distributions, "distributions", ("column", "mean", "std", "q01", "q25", "median", "q75",
                                                     "q99", "kurtosis"))
     moving = table[table["std"] > 0]
@@ -96,9 +98,11 @@ def spread_chart(distributions: pd.DataFrame, # one row a column: column mean st
 # %% ../../nbs/charts/03_feature_charts.ipynb #508850dd
 def cluster_chart(rho: pd.DataFrame,       # correlations, columns x columns
                   clusters: pd.DataFrame,  # one row a column: column cluster size representative order
-                  most: int = 200, # columns drawn at most; where there are more, the representatives of the largest clusters
+                  most: int = 200, # columns drawn at most; beyond, representatives of the largest clusters
                  ) -> "Figure":            # heat map in the order of the tree, a frame around each cluster
-    "Which columns move together."
+    """Which columns move together.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     table = _frame(clusters, "clusters", ("column", "cluster", "size", "representative", "order"))
     every, groups = len(table), table["cluster"].nunique()
     if every > most:
@@ -162,5 +166,5 @@ def ic_chart(coefficients: pd.DataFrame, # one row a column and horizon: column 
     figure.update_layout(height=max(300, 180 + (12 + 9 * len(horizons)) * len(kept)))
     figure.update_yaxes(tickvals=list(place.values()), ticktext=kept, range=[len(kept) - 0.5, -0.5],
                         showgrid=False)
-    _row_borders(figure, len(kept))
+    row_borders(figure, len(kept))
     return figure

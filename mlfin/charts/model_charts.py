@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .figures import COLOURS, _row_borders, new_figure
+from .figures import COLOURS, row_borders, new_figure
 from ..core.errors import DataError, must_be
 
 if TYPE_CHECKING: from plotly.graph_objects import Figure
@@ -77,7 +77,7 @@ def pr_chart(curve: pd.DataFrame, # model recall precision threshold baseline, f
     return figure
 
 # %% ../../nbs/charts/04_model_charts.ipynb #ecbbc2df
-def confusion_chart(confusion: pd.DataFrame, # model predicted actual count count_baseline: four rows a model, from `confusion`
+def confusion_chart(confusion: pd.DataFrame, # model predicted actual count count_baseline: four rows a model
                    ) -> "Figure":            # a square a model, four in a row
     "What was said against what happened."
     from plotly.subplots import make_subplots
@@ -115,12 +115,14 @@ def ic_time_chart(rolling: pd.DataFrame, # model ts rank_ic rank_ic_error how, f
     rows = _frame(rolling, "rolling", ("model", "ts", "rank_ic", "rank_ic_error", "how"))
     means = rows.groupby("model")["rank_ic"].mean().sort_values(ascending=False, kind="stable")
     few = "" if len(means) <= bands else f", of the {bands} best models"
-    note = f"rank correlation {rows['how'].iloc[0]}, of the window that ends there; bands are 95 % intervals{few}"
+    note = (f"rank correlation {rows['how'].iloc[0]}, of the window that ends there; "
+            f"bands are 95 % intervals{few}")
     figure = new_figure("Information coefficient over time", note, "Time (UTC)",
                         "Rank information coefficient")
     for model, own in rows.groupby("model", sort=True):
         colour = _colours(rows["model"])[model]
-        at = pd.DatetimeIndex(own["ts"]).tz_convert("UTC").tz_localize(None).as_unit("ms").asi8.astype("float64")
+        ts = pd.DatetimeIndex(own["ts"]).tz_convert("UTC").tz_localize(None)
+        at = ts.as_unit("ms").asi8.astype("float64")
         low, high = ((own["rank_ic"] + side * 1.96 * own["rank_ic_error"]).to_numpy() for side in (-1, 1))
         if model in means.index[:bands]:
             figure.add_scatter(x=np.r_[at, at[::-1]], y=np.r_[low, high[::-1]], fill="toself", mode="none",
@@ -153,7 +155,7 @@ def _points(rows: pd.DataFrame, names: list[str], place: pd.Series, figure) -> N
     figure.update_layout(height=max(280, 180 + (14 + 8 * len(models)) * len(names)))
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5],
                         showgrid=False)
-    _row_borders(figure, len(names))
+    row_borders(figure, len(names))
 
 def _note(rows: pd.DataFrame, more: str = "") -> str:
     how = rows["how"].iloc[0] if "how" in rows else "over time"
@@ -181,7 +183,7 @@ def ic_decay_chart(decay: pd.DataFrame, # model horizon how rank_ic rank_ic_erro
     figure.update_xaxes(tickvals=sorted(rows["horizon"].unique()))
     return figure
 
-def ic_regimes_chart(regimes: pd.DataFrame, # model kind(year, volatility) regime how rank_ic rank_ic_error, from `ic_by_regime`
+def ic_regimes_chart(regimes: pd.DataFrame, # model kind regime how rank_ic rank_ic_error, from `ic_by_regime`
                     ) -> "Figure":          # points with bars: years, then thirds of volatility
     "In which years, and in which markets, there was a signal."
     rows = _frame(regimes, "regimes", (*_IC, "kind", "regime"))
@@ -192,7 +194,7 @@ def ic_regimes_chart(regimes: pd.DataFrame, # model kind(year, volatility) regim
     return figure
 
 def ic_symbols_chart(symbols: pd.DataFrame, # model symbol rank_ic rank_ic_error, from `ic_by_symbol`
-                     most: int = 40, # symbols drawn at most: the strongest and the weakest of the mean over models
+                     most: int = 40, # symbols drawn at most: the strongest and the weakest
                     ) -> "Figure":          # points with bars, the strongest symbol first
     "Whether a model lives from a few symbols."
     rows = _frame(symbols, "symbols", (*_IC, "symbol"))
@@ -200,14 +202,16 @@ def ic_symbols_chart(symbols: pd.DataFrame, # model symbol rank_ic rank_ic_error
                                                                  na_position="last").index
     names = list(order) if len(order) <= most else [*order[:most // 2],
                                                     *order[len(order) - (most - most // 2):]]
-    note = "" if len(names) == len(order) else f"; the {most // 2} strongest and {most - most // 2} weakest of {len(order)} symbols"
+    note = ""
+    if len(names) != len(order):
+        note = f"; the {most // 2} strongest and {most - most // 2} weakest of {len(order)} symbols"
     shown = rows[rows["symbol"].isin(names)]
     figure = new_figure("Symbols", _note(shown) + note, "Rank information coefficient")
     _points(shown, names, shown["symbol"].map({n: i for i, n in enumerate(names)}), figure)
     return figure
 
 # %% ../../nbs/charts/04_model_charts.ipynb #91330175
-def attribution_chart(summary: pd.DataFrame, # feature importance share direction, from `summarise_attribution`
+def attribution_chart(summary: pd.DataFrame, # feature importance share direction: `summarise_attribution`
                       unit: str = "log-odds", # unit of the parts, as the attribution has it
                       most: int = 20,        # features drawn at most, the largest
                      ) -> "Figure":          # horizontal bars, coloured by direction
@@ -241,10 +245,12 @@ _WORDS = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", 
           "r2": "R² against the naive guess", "rank_ic": "rank information coefficient",
           "ic": "information coefficient"}
 
-def intervals_chart(intervals: pd.DataFrame, # model score value low high baseline gain gain_low gain_high verdict, from `score_intervals`
+def intervals_chart(intervals: pd.DataFrame, # a row a model and score, from `score_intervals`
                     score: str | None = None,  # which score; the first by default
                    ) -> "Figure": # a point and a bar a model, the best first; the line is the baseline
-    "What each model gains over the baseline, with its interval."
+    """What each model gains over the baseline, with its interval.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     rows = _frame(intervals, "intervals", ("model", "score", "value", "baseline", "gain", "gain_low",
                                            "gain_high", "verdict"))
     score = score or str(rows["score"].iloc[0])
@@ -252,8 +258,10 @@ def intervals_chart(intervals: pd.DataFrame, # model score value low high baseli
                                                     na_position="last")
     if rows.empty:
         raise DataError(must_be("score", f"one of {', '.join(intervals['score'].unique())}", score))
-    better, words = rows["verdict"].str.startswith("better").to_numpy(), _WORDS.get(score, score.replace("_", " "))
-    head = f"{better.sum()} of {len(rows)} models better than the baseline" if better.any() else "Not better than the baseline"
+    better = rows["verdict"].str.startswith("better").to_numpy()
+    words = _WORDS.get(score, score.replace("_", " "))
+    head = "Not better than the baseline"
+    if better.any(): head = f"{better.sum()} of {len(rows)} models better than the baseline"
     note = f"{words}, out of sample; right of the line is better; bars are intervals from blocks of time"
     figure = new_figure(head, note, f"Gain over the baseline ({words})")
     for name, inside, colour in (("better", better, COLOURS[0]), ("not better", ~better, "#7A858D")):

@@ -31,15 +31,17 @@ def _joined(coverage: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         if symbols * len(periods.unique()) <= max(_CELLS,
                                                   symbols) and len(periods.unique()) <= 400 or unit == "Y":
             break
-    own = coverage.assign(period=periods.start_time.strftime("%Y-%m-%d" if unit in ("D", "W-SUN")
-                                                             else "%Y-%m" if unit != "Y" else "%Y"))
+    form = {"D": "%Y-%m-%d", "W-SUN": "%Y-%m-%d", "Y": "%Y"}.get(unit, "%Y-%m")
+    own = coverage.assign(period=periods.start_time.strftime(form))
     return own.groupby(["symbol", "period"], sort=True)[["present",
                                                          "expected"]].sum().reset_index(), _PERIODS[unit]
 
 def completeness_chart(coverage: pd.DataFrame,  # symbol session (date) present expected: bars
                        title: str = "Coverage", # the figure's title
-                      ) -> "Figure": # heat-map: a row a symbol, a column a day (or week, month, quarter, year)
-    "The share of the expected bars that are there, by symbol and period."
+                      ) -> "Figure": # heat-map: a row a symbol, a column a day, week, month, quarter or year
+    """The share of the expected bars that are there, by symbol and period.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     if missing := [c for c in ("symbol", "session", "present", "expected") if c not in coverage]:
         raise DataError(must_be("coverage", f"a frame with column `{missing[0]}`",
                                 list(map(str, coverage.columns))))
@@ -49,7 +51,8 @@ def completeness_chart(coverage: pd.DataFrame,  # symbol session (date) present 
     wide = cells.assign(share=np.where(cells.present < cells.expected, share.clip(upper=99.98),
                                        100.0)).pivot(index="symbol", columns="period", values="share")
     gone = (cells.expected - cells.present).sum()
-    note = f"{int(gone):,} of {int(cells.expected.sum()):,} bars are missing" if gone else f"all {int(cells.expected.sum()):,} bars are there"
+    every = int(cells.expected.sum())
+    note = f"{int(gone):,} of {every:,} bars are missing" if gone else f"all {every:,} bars are there"
     figure = new_figure(title, f"bars there in per cent of those expected, by {name}; {note}",
                         f"{name.capitalize()} (UTC)", "Symbol")
     figure.add_heatmap(z=wide.to_numpy(dtype="float32"), x=list(wide.columns), y=list(wide.index),
@@ -80,7 +83,9 @@ def flagged_chart(bars: pd.DataFrame,     # bars (symbol ts open high low close)
                   symbols: int = 8,       # lines at most
                   marks: int = 200,       # marks a check at most, spread over all of them
                  ) -> "Figure":           # price by symbol on a log axis, a kind of mark a check
-    "Prices over time, with the bars that a check flagged."
+    """Prices over time, with the bars that a check flagged.
+
+    Raises `DataError` for a frame that cannot be drawn."""
     if missing := [c for c in ("check", "symbol", "ts") if c not in flags]:
         raise DataError(must_be("flags", f"a frame with column `{missing[0]}`",
                                 list(map(str, flags.columns))))
@@ -89,10 +94,11 @@ def flagged_chart(bars: pd.DataFrame,     # bars (symbol ts open high low close)
     figure = price_chart(drawn, title=title)
     flags = flags[flags.symbol.isin(chosen) & flags.ts.notna()].sort_values("ts", kind="stable")
     found = f"{len(flags):,} flag{'s' * (len(flags) != 1)}" if len(flags) else "nothing was flagged"
-    few = f"{len(chosen)} of {total} symbols, those with the most flags" if len(chosen) < total else f"{total} symbol{'s' * (total != 1)}"
+    few = f"{total} symbol{'s' * (total != 1)}"
+    if len(chosen) < total: few = f"{len(chosen)} of {total} symbols, those with the most flags"
     figure.update_layout(title_subtitle_text=f"{len(drawn):,} bars of {few}, log scale; {found}")
-    closes = drawn[["symbol", "ts", "close"]].sort_values("ts",
-                                                          kind="stable").assign(symbol=drawn.symbol.astype(object))
+    closes = drawn[["symbol", "ts", "close"]].sort_values("ts", kind="stable")
+    closes = closes.assign(symbol=drawn.symbol.astype(object))
     for n, (check, own) in enumerate(flags.groupby("check", sort=True)):
         some = own.iloc[np.unique(np.linspace(0, len(own) - 1, min(len(own), marks)).round().astype(int))]
         at = pd.merge_asof(some.assign(ts=some.ts.astype(drawn.ts.dtype),

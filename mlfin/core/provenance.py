@@ -18,7 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -340,6 +340,15 @@ def _tails(path: Path) -> list[Path]:
     parts = [p for p in path.parts if p not in ("..", ".", path.anchor)]
     return [Path(*parts[k:]) for k in range(len(parts))]
 
+def _folders_in(folder: Path) -> list[Path]:
+    "The folders in a folder, sorted; without those that cannot be read or that vanish meanwhile."
+    found = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir(): found.append(Path(entry.path))
+    return sorted(found)
+
 def find_content(path: str,    # where the file was, from the project's folder or absolute: a hint
                  content: str, # its hash, as `hash_file` gives it: what decides
                  root: Path,   # the project's folder
@@ -351,9 +360,10 @@ def find_content(path: str,    # where the file was, from the project's folder o
     above = [root.resolve(), *(p for p in root.resolve().parents if p != p.parent)]
     for tail in _tails(Path(path)):
         for folder in above:
-            for found in (folder / tail, *sorted(folder.glob(f"*/{tail}")),
-                          *sorted(folder.glob(f"*/*/{tail}"))):
-                if found.is_file() and hash_file(found) == content: return str(found)
+            inside = _folders_in(folder)
+            for place in (folder, *inside, *(inner for child in inside for inner in _folders_in(child))):
+                found = place / tail
+                if os.path.isfile(found) and hash_file(found) == content: return str(found)
     return path
 
 # %% ../../nbs/core/09_provenance.ipynb #65fc77fe

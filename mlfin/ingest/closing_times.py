@@ -25,7 +25,7 @@ from ..store.store import Store
 
 # %% ../../nbs/ingest/05_closing_times.ipynb #23a1e022
 def question_calendar(root: Path, # folder of env.yaml
-                   ) -> tuple[frozenset[str], str, bool]: # symbols; "24/7", "forex" or an exchange's code; whether it is more than a guess
+                   ) -> tuple[frozenset[str], str, bool]: # symbols, calendar, and whether it is more than a guess
     "The calendar of the question."
     question = read_yaml(root / "env.yaml") if (root / "env.yaml").is_file() else {}
     names = question.get("symbols") or ()
@@ -77,75 +77,22 @@ def fitted_calendars(store: Store,            # where bars are
             if seen[key] is not None: found[symbol] = seen[key]
     return found
 
-# %% ../../nbs/ingest/05_closing_times.ipynb #718c7bb3
+# %% ../../nbs/ingest/05_closing_times.ipynb #93368ad9
 _log, _MATTERS = logging.getLogger("mlfin.ingest"), pd.Timedelta("1h")
 
-class _Remembered:
-    "What bars said of their symbols, and the one thread that asks them again."
-    def __init__(self, store: Callable[[], Store], every: float):
+# %% ../../nbs/ingest/05_closing_times.ipynb #e688cb23
+class ClosingCalendars:
+    "Which calendar says when bars of a symbol close."
+    def __init__(self, store: Callable[[], Store], # gives the store whose bars may tell
+                 root: Path | None = None,        # folder of env.yaml; None: there is no question
+                 # of models that serve: timeframe, symbols and calendar; see `held`
+                 held: Callable[[], Iterable[tuple[str, frozenset, str]]] = lambda: (), # may be empty
+                 every: float = 600.0,            # seconds after which question and bars are asked again
+                 ):
         self.store, self.every = store, every
         # (symbol, timeframe) -> until when it is believed, calendar
         self._found, self._lock, self._reading = {}, threading.RLock(), threading.Lock()
         self._thread, self._due = ThreadPoolExecutor(1, "hours"), set()
-
-    def apart(self, do: Callable, *given) -> Future: # of what it gives
-        """Do something where an answer may take long, in the thread that asks bars; one thing at a time, and
-        its lines in the log are those of who asked."""
-        return self._thread.submit(copy_context().run, do, *given)
-
-    def close(self) -> None:
-        "Ask no more."
-        with self._lock: self._due = None
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _bars(self, symbols: list[str], timeframe: str) -> dict[str, str]:
-        if timeframe_delta(timeframe) < _MATTERS: return dict.fromkeys(symbols, "24/7")
-        kept, now = {s: said for s in symbols if (said := self._found.get((s, timeframe)))}, time.monotonic()
-        if old := [s for s, (until, _) in kept.items() if until < now]: self._renew(old, timeframe)
-        lost = [s for s in symbols if s not in kept]
-        return {s: calendar for s,
-                (_, calendar) in kept.items()} | (_ask(self, lost, timeframe) if lost else {})
-
-    def _renew(self, symbols: list[str], timeframe: str) -> None:
-        "Have bars asked once more, and do not wait."
-        with self._lock:
-            new = set() if self._due is None else {(s, timeframe) for s in symbols} - self._due
-            if not new: return
-            self._due |= new
-            self._thread.submit(_ask, self, sorted(s for s, _ in new),
-                                timeframe).add_done_callback(lambda done: self._done(new, done))
-
-    def _done(self, keys: set, done: Future) -> None:
-        with self._lock:
-            if self._due is not None: self._due -= keys
-        if not done.cancelled() and (e := done.exception()):
-            _log.warning("bars could not be asked when they close: %s", str(e).partition("\n")[0])
-
-# %% ../../nbs/ingest/05_closing_times.ipynb #h0ur5002
-def _ask(own: _Remembered, symbols: list[str], timeframe: str) -> dict[str, str]:
-    """Ask the bars of symbols, unless somebody just did; a store that is away tells nothing, and what was
-    known stays."""
-    with own._reading:
-        now = time.monotonic()
-        told = {s: said[1] for s in symbols if (said := own._found.get((s, timeframe), (0.0, "")))[0] >= now}
-        if not (lost := [s for s in symbols if s not in told]): return told
-        try: found = fitted_calendars(own.store(), lost, timeframe)
-        except DataError: return dict.fromkeys(lost, "24/7") | told
-        fresh = {s: found.get(s, "24/7") for s in lost}
-        if len(own._found) > 100_000: own._found = {}
-        own._found |= {(s, timeframe): (time.monotonic() + own.every, calendar) for s,
-                       calendar in fresh.items()}
-        return told | fresh
-
-# %% ../../nbs/ingest/05_closing_times.ipynb #h0ur5003
-class ClosingCalendars(_Remembered):
-    "Which calendar says when bars of a symbol close."
-    def __init__(self, store: Callable[[], Store], # gives the store whose bars may tell
-                 root: Path | None = None,        # folder of env.yaml; None: there is no question
-                 held: Callable[[], Iterable[tuple[str, frozenset, str]]] = lambda: (), # timeframe, symbols and calendar of models that serve
-                 every: float = 600.0,            # seconds after which question and bars are asked again
-                 ):
-        super().__init__(store, every)
         self.root, self.held, self._asked = root, held, (0.0, None)
 
     def of(self, symbols: Iterable[str], # as they were pushed
@@ -181,3 +128,51 @@ class ClosingCalendars(_Remembered):
         if asked is None or time.monotonic() - at > self.every:
             at, asked = self._asked = time.monotonic(), question_calendar(self.root)
         return asked[1] if asked[2] and symbol in asked[0] else None
+
+    def apart(self, do: Callable, *given) -> Future: # of what it gives
+        """Do something where an answer may take long, in the thread that asks bars; one thing at a time, and
+        its lines in the log are those of who asked."""
+        return self._thread.submit(copy_context().run, do, *given)
+
+    def close(self) -> None:
+        "Ask no more."
+        with self._lock: self._due = None
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _bars(self, symbols: list[str], timeframe: str) -> dict[str, str]:
+        if timeframe_delta(timeframe) < _MATTERS: return dict.fromkeys(symbols, "24/7")
+        kept, now = {s: said for s in symbols if (said := self._found.get((s, timeframe)))}, time.monotonic()
+        if old := [s for s, (until, _) in kept.items() if until < now]: self._renew(old, timeframe)
+        lost = [s for s in symbols if s not in kept]
+        return {s: calendar for s,
+                (_, calendar) in kept.items()} | (self._ask(lost, timeframe) if lost else {})
+
+    def _renew(self, symbols: list[str], timeframe: str) -> None:
+        "Have bars asked once more, and do not wait."
+        with self._lock:
+            new = set() if self._due is None else {(s, timeframe) for s in symbols} - self._due
+            if not new: return
+            self._due |= new
+            self._thread.submit(self._ask, sorted(s for s, _ in new),
+                                timeframe).add_done_callback(lambda done: self._done(new, done))
+
+    def _done(self, keys: set, done: Future) -> None:
+        with self._lock:
+            if self._due is not None: self._due -= keys
+        if not done.cancelled() and (e := done.exception()):
+            _log.warning("bars could not be asked when they close: %s", str(e).partition("\n")[0])
+
+    def _ask(self, symbols: list[str], timeframe: str) -> dict[str, str]:
+        """Ask the bars of symbols, unless somebody just did; a store that is away tells nothing, and what was
+        known stays."""
+        with self._reading:
+            now = time.monotonic()
+            told = {s: said[1] for s in symbols if (said := self._found.get((s, timeframe), (0.0, "")))[0] >= now}
+            if not (lost := [s for s in symbols if s not in told]): return told
+            try: found = fitted_calendars(self.store(), lost, timeframe)
+            except DataError: return dict.fromkeys(lost, "24/7") | told
+            fresh = {s: found.get(s, "24/7") for s in lost}
+            if len(self._found) > 100_000: self._found = {}
+            self._found |= {(s, timeframe): (time.monotonic() + self.every, calendar) for s,
+                           calendar in fresh.items()}
+            return told | fresh

@@ -39,7 +39,8 @@ class InboxVerdict:
     "What is to become of inserted rows."
     rounds: Sequence[pd.DataFrame]                         # bar frames, each with every key once
     aside: pd.DataFrame                                    # a quarantine frame
-    spelled: dict[tuple[str, str], str] = field(default_factory=dict) # (symbol, canonical timeframe) -> the timeframe as it was inserted
+    # (symbol, canonical timeframe) -> the timeframe as it was inserted
+    spelled: dict[tuple[str, str], str] = field(default_factory=dict)
 
 _TAKER = 6             # beside the locks of the writers of records
 _STAGE = """CREATE TEMPORARY TABLE aside (LIKE mlfin.quarantine) ON COMMIT DROP;
@@ -63,7 +64,7 @@ def _spell(cursor, names: dict[int, tuple[str, str]], spelled: dict[tuple[str, s
 _SPELLED = ("SELECT s.symbol FROM mlfin.series s JOIN mlfin.spellings p ON p.series = s.id WHERE s.timeframe "
             "= %s ORDER BY s.symbol")
 
-def inserted_symbols(store: Warehouse,
+def inserted_symbols(store: Warehouse,      # its schema up to date, or not there yet
             timeframe: str = "1m", # canonical name
             ) -> tuple[str, ...]:  # sorted
     """Symbols of which other programs inserted bars of a timeframe; raises `DataError` where the database is
@@ -73,11 +74,11 @@ def inserted_symbols(store: Warehouse,
                             if store.made(cursor) else ())
 
 def drain_inbox(store: Warehouse,                           # its schema up to date, or not there yet
-                  judge: Callable[[pd.DataFrame], InboxVerdict],    # what becomes of rows (columns as `INSERTED`, in the order of their insertion)
+                  judge: Callable[[pd.DataFrame], InboxVerdict],    # what becomes of rows (columns: `INSERTED`)
                   most: int = 20_000,                         # rows that are taken at most, >= 1; the oldest
-                  ) -> tuple[int, pd.DataFrame] | None:       # rows taken, and the bars of them that were kept; None: nothing waits, or another takes
-    """Take the oldest rows out of the inbox, in one transaction; raises `DataError` where the database is
-    away."""
+                  ) -> tuple[int, pd.DataFrame] | None:       # rows taken, and their bars that were kept
+    """Take the oldest rows out of the inbox, in one transaction; None where nothing waits, or another process
+    takes them. Raises `DataError` where the database is away."""
     with store.server.transaction("adds") as cursor:
         if not store.made(cursor) or not cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)",
                                                         (LOCK, _TAKER)).fetchone()[0]:
@@ -98,7 +99,8 @@ def drain_inbox(store: Warehouse,                           # its schema up to d
 CHANNEL = "mlfin_inbox"
 
 @contextmanager
-def inbox_signal(store: Warehouse) -> Iterator[Callable[[float], bool]]:
+def inbox_signal(store: Warehouse, # whose inbox is watched
+                 ) -> Iterator[Callable[[float], bool]]:
     """Yields `wait(seconds)`: whether rows wait, once some came or the time is over, on a connection of its
     own; `DataError` where the database is away."""
     psycopg = require("psycopg", "postgres")
@@ -118,9 +120,9 @@ def inbox_signal(store: Warehouse) -> Iterator[Callable[[float], bool]]:
 _DEPTH = """SELECT (SELECT count(*) FROM (SELECT FROM mlfin.inbox LIMIT %s) q),
     coalesce((SELECT extract(epoch FROM clock_timestamp() - arrived)::float8 FROM mlfin.inbox ORDER BY seq LIMIT 1), 0)"""
 
-def inbox_depth(store: Warehouse,
+def inbox_depth(store: Warehouse,       # its schema up to date, or not there yet
                 most: int = 100_000,    # rows that are counted at most, >= 1
-                ) -> tuple[int, float]: # rows that wait (`most`: that many or more), and seconds since the oldest of them came; 0 where none waits
+                ) -> tuple[int, float]: # rows that wait, and seconds since the oldest of them came; 0 where none waits
     "What is inserted and not taken yet; raises `DataError` where the database is away."
     with store.server.transaction("adds") as cursor:
         if not store.made(cursor) or cursor.execute("SELECT to_regclass('mlfin.inbox')").fetchone() == (None,):

@@ -89,8 +89,8 @@ def pinned(question: dict[str, Any],     # a run's
 
 def task_bars(task: Task, # of `begin_task`, with the parameters of the ingest task
               ):          # an `IngestedBars`
-    """The bars of a task: of its file, or what the store has, which must be the very rows that its key stands
-    for."""
+    """The bars of a task, of its file or of the store. Raises `PipelineError` where the store's bars changed
+    since the key of the task was computed."""
     from mlfin.ingest.ingest import ingest
 
     names = ("symbols", "timeframe", "start", "end", "tz", "calendar", "adjust")
@@ -186,8 +186,8 @@ def bring_in(question: dict[str, Any],         # a run's
              settings: Settings,               # the profile, its `store` above all
              progress: Callable | None = None, # called with (symbol, timeframe, rows so far, last `ts`)
              always: bool = False, # True: also what a task could read by itself, a file or the built-in set
-             partly: bool = False,             # True: a symbol that the store has, and the source no more, is no failure; the note names it in `left`
-             ) -> tuple[dict, dict | None]:    # the question to ask of the store; what was brought from where, None where nothing had to be
+             partly: bool = False,             # whether a symbol that the source no longer has may stay as stored
+             ) -> tuple[dict, dict | None]:    # the question to the store, and what was brought
     """Bring what is new at a question's source into the store; raises `DataError` where a series cannot be
     brought, `AwayError` where its source is away."""
     if question.get("source", "builtin") == "store" or not (always or needs_ingest(question, settings)):

@@ -18,11 +18,11 @@ FINDINGS = {"symbol": "str", "ex_date": "datetime64[us, UTC]",
             "believed": "float64", "says": "str"}
 _ODDS, _LEAST, _WEEK = np.log(1000), 0.002, pd.Timedelta(days=7)
 
-def _moves(own: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, float]:
+def _moves(prices: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, float]:
     """Logarithms of the moves from each bar's close to the next open, and the mean size of those that are no
     ex-dates."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        moves = np.log(own.open.to_numpy() / own.close.shift().to_numpy())
+        moves = np.log(prices.open.to_numpy() / prices.close.shift().to_numpy())
     usual = np.delete(moves, [0, *at[at > 0]]) if len(moves) else moves
     usual = usual[np.isfinite(usual)]
     size = (np.abs(usual[np.abs(usual) <= 20 * np.median(np.abs(usual)) + _LEAST]).mean()
@@ -35,35 +35,35 @@ def _effect(cash, before) -> np.ndarray:
         return np.log(np.maximum(1 - np.nan_to_num(cash) / before, 1e-3))
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #9c4ffb0c
-def _implied(own: pd.DataFrame, adjusted: pd.Series | None, keys: list[str]) -> pd.DataFrame:
+def _implied(prices: pd.DataFrame, adjusted: pd.Series | None, keys: list[str]) -> pd.DataFrame:
     "What the adjusted close implies, by both conventions."
     if adjusted is None:
         return pd.DataFrame(columns=[*keys, "close",
                                      "previous"]).astype({"close": "float64", "previous": "float64"})
-    two = [derive_actions(own, adjusted, how).set_index(keys).value.rename(how)
+    two = [derive_actions(prices, adjusted, how).set_index(keys).value.rename(how)
            for how in ("close", "previous")]
     return pd.concat(two, axis=1).reset_index()
 
-def _table(own: pd.DataFrame, adjusted: pd.Series | None, listed: pd.DataFrame) -> pd.DataFrame:
+def _table(prices: pd.DataFrame, adjusted: pd.Series | None, listed: pd.DataFrame) -> pd.DataFrame:
     """A row for each event of a symbol: listed, implied (by the convention that the column confirms), its
     bar, the price before."""
     keys = ["symbol", "ex_date", "kind"]
-    at = own.ts.searchsorted(listed.ex_date) # an ex-date without a bar is that of the next one
-    listed = listed[at < len(own)].assign(ex_date=own.ts.take(at[at < len(own)]).array).drop_duplicates(keys)
-    both = listed.rename(columns={"value": "listed"}).drop(columns="origin").merge(_implied(own,
+    at = prices.ts.searchsorted(listed.ex_date) # an ex-date without a bar is that of the next one
+    listed = listed[at < len(prices)].assign(ex_date=prices.ts.take(at[at < len(prices)]).array).drop_duplicates(keys)
+    both = listed.rename(columns={"value": "listed"}).drop(columns="origin").merge(_implied(prices,
                                                                                             adjusted, keys),
                                                                                    on=keys, how="outer")
     far = np.abs(np.log(both[["close", "previous"]]).sub(np.log(both.listed), axis=0))
     far = np.minimum(far, np.abs(far - np.log(100))).median()
     both["implied"] = both.previous if far.previous < far.close else both.close
-    both["at"] = own.ts.searchsorted(both.ex_date)
+    both["at"] = prices.ts.searchsorted(both.ex_date)
     both = both.sort_values(["ex_date", "kind"], ignore_index=True)
-    both["known_at"] = both.known_at.where(both.known_at.notna(), own.known_at.take(both["at"]).array)
-    before = own.close.to_numpy()[np.maximum(both["at"].to_numpy() - 1, 0)]
+    both["known_at"] = both.known_at.where(both.known_at.notna(), prices.known_at.take(both["at"]).array)
+    before = prices.close.to_numpy()[np.maximum(both["at"].to_numpy() - 1, 0)]
     return both.assign(before=before, first=both["at"] == 0, adjusts=adjusted is not None)
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #bd60abd1
-def _splits(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
+def _splits(prices: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
             size: float) -> list[tuple[float, str]]:
     "What is believed of each split, and what is to be told."
     cash = events[events.kind == "dividend"].set_index("at").listed
@@ -112,7 +112,7 @@ def _says(d: pd.DataFrame, gone: np.ndarray) -> np.ndarray:
                       "hundredfold", "as traded", np.where(odd, "odd size", "")],
                      "differs").astype(object)
 
-def _dividends(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
+def _dividends(prices: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
                size: float, splits: list) -> tuple[np.ndarray, np.ndarray]:
     "What is believed of each dividend, and what is to be told."
     cut = events[events.kind == "split"].assign(kept=[v for v, _ in splits])
@@ -144,22 +144,22 @@ def _dividends(own: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #1d2c11a0
 def reconcile_actions(bars: pd.DataFrame,     # a bar frame of raw or split-adjusted prices, one timeframe
-                      listed: pd.DataFrame,   # splits and dividends that the file itself lists: an actions frame
-                      adjusted: pd.Series | None = None, # its adjusted close, float64, one for each bar; None: it has none
-                      ) -> tuple[pd.DataFrame, pd.DataFrame]: # an actions frame: what is believed; and `FINDINGS`: what is to be told
-    "Compare a file's own list of splits and dividends with its adjusted close and its prices."
+                      listed: pd.DataFrame,   # splits and dividends that the file lists: an actions frame
+                      adjusted: pd.Series | None = None, # its adjusted close, float64, one a bar; None: no column
+                      ) -> tuple[pd.DataFrame, pd.DataFrame]: # the believed actions, and `FINDINGS`
+    "Compare a file's prices list of splits and dividends with its adjusted close and its prices."
     listed, rows, told = as_actions(listed), [], []
-    for symbol, own in check_bars(bars).groupby("symbol", sort=True):
-        series = None if adjusted is None else adjusted[own.index].reset_index(drop=True)
-        own = own.reset_index(drop=True)
-        events = _table(own, series, listed[listed.symbol == symbol])
+    for symbol, prices in check_bars(bars).groupby("symbol", sort=True):
+        series = None if adjusted is None else adjusted[prices.index].reset_index(drop=True)
+        prices = prices.reset_index(drop=True)
+        events = _table(prices, series, listed[listed.symbol == symbol])
         if events.empty: continue
-        moves, size = _moves(own, events["at"].to_numpy())
-        splits = _splits(own, events, moves, size)
+        moves, size = _moves(prices, events["at"].to_numpy())
+        splits = _splits(prices, events, moves, size)
         believed, says = np.full(len(events), np.nan), np.full(len(events), "", dtype=object)
         cut = (events.kind == "split").to_numpy()
         if splits: believed[cut], says[cut] = zip(*splits, strict=True)
-        if not cut.all(): believed[~cut], says[~cut] = _dividends(own, events, moves, size, splits)
+        if not cut.all(): believed[~cut], says[~cut] = _dividends(prices, events, moves, size, splits)
         events = events.assign(believed=believed, says=says, symbol=symbol)
         rows.append(events[events.believed.notna()])
         told.append(events[events.says != ""])

@@ -96,7 +96,8 @@ def _judge(days: pd.DataFrame, at: np.ndarray, mine: pd.DataFrame) -> pd.DataFra
     moves[~np.isfinite(moves)] = np.nan
     others = np.delete(moves, [0, *at])
     others = others[np.isfinite(others)]
-    size = max(np.abs(others).mean() if len(others) else 0.0, _LEAST if len(others) >= 20 else 0.01)
+    least = _LEAST if len(others) >= 20 else 0.01
+    size = max(np.abs(others).mean(), least) if len(others) else least
     split, value = (mine.kind == "split").to_numpy(), mine.value.to_numpy()
     hidden = mine.ex_date < days.known.iloc[at - 1].set_axis(mine.index)   # inside a bar: not seen
     r = np.where(hidden, np.nan, moves[at])

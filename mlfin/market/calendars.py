@@ -92,10 +92,12 @@ def sessions(calendar: str, # "24/7", "forex", or an exchange's code such as "XN
     """The days on which a market trades, and when it opens and closes on each.
 
     Raises `DataError` for an unknown calendar and for dates that are none."""
-    first, last = (_utc_moment(v, n).tz_localize(None).normalize() for v, n in ((start, "start"), (end, "end")))
+    first, last = (_utc_moment(value, name).tz_localize(None).normalize()
+                   for value, name in ((start, "start"), (end, "end")))
     if last < first: raise DataError(must_be("end", f"at or after start={first.date()}", str(last.date())))
     if calendar != "24/7":
-        made = _forex if calendar == "forex" else partial(_scheduled if scheduled else _schedule, calendar)
+        made = _forex
+        if calendar != "forex": made = partial(_scheduled if scheduled else _schedule, calendar)
         found = made(first.year, last.year)
         return found[found.session.between(first, last)].reset_index(drop=True)
     days = pd.Series(pd.date_range(first, last, freq="D", unit="us"), name="session")

@@ -126,6 +126,7 @@ def _masked(url: str) -> str:
     try: return make_url(url).render_as_string(hide_password=True)
     except ArgumentError: return url
 
+# %% ../../nbs/models/10_tuning.ipynb #fec651f9
 @contextmanager
 def _storage(url: str) -> Iterator:
     "Optuna's storage: in memory, SQLite, or a server; what goes wrong there becomes one clear error."

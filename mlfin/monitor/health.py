@@ -49,7 +49,8 @@ class Asked:
 Finding = tuple[str, str, str]  # state, words, remedy
 
 # %% ../../nbs/monitor/04_health.ipynb #b65c85f9
-def check_store(asked: Asked) -> Finding:
+def check_store(asked: Asked, # what to look at
+                ) -> Finding:
     "Opened, read and, beside the data, written."
     from mlfin.warehouse.opening import open_store
     store = open_store(asked.settings) if asked.store is None else asked.store
@@ -78,7 +79,8 @@ def check_store(asked: Asked) -> Finding:
 _seals: dict[tuple, tuple[float, Finding]] = {}
 _SEALED = 300.0  # seconds for which files that were verified are believed
 
-def check_model(asked: Asked) -> Finding:
+def check_model(asked: Asked, # what to look at
+                ) -> Finding:
     "A champion is there, was promoted, and its files are those that were sealed."
     from mlfin.core.errors import ModelError
     from mlfin.core.seals import seal_keys
@@ -107,7 +109,8 @@ def _parted(error: BaseException) -> tuple[str, str]:
 # bytes, and share of the inodes, below which a disk is called so
 _ROOM = {"fail": (2**30, 0.01), "warn": (5 * 2**30, 0.05)}
 
-def check_disk(asked: Asked) -> Finding:
+def check_disk(asked: Asked, # what to look at
+               ) -> Finding:
     "Free bytes and inodes where data and results are written."
     settings, told = asked.settings, []
     places = {settings.root / ".mlfin", settings.root / "reports",
@@ -147,7 +150,8 @@ class _Clock:
 _clock = _Clock()
 
 # %% ../../nbs/monitor/04_health.ipynb #c1oc0002
-def check_clock(asked: Asked) -> Finding:
+def check_clock(asked: Asked, # what to look at
+                ) -> Finding:
     "The wall clock against the one that cannot be set, the database's, and the newest bar."
     told = [(abs(by := _clock.set_by()), f"the clock was set by {by:+.1f} s within the last "
                                          f"{_span(_SETTLED)}")]
@@ -236,7 +240,8 @@ def _late(asked: Asked, series, calendar: str, now) -> tuple[float, dict[str, in
     return min(age for age, _ in known.values()), {s: n for s, n in late.items() if n > 1}
 
 # %% ../../nbs/monitor/04_health.ipynb #frs52020
-def check_freshness(asked: Asked) -> Finding:
+def check_freshness(asked: Asked, # what to look at
+                    ) -> Finding:
     """The newest bars of what champions read, and of each other timeframe, against what the market's
     calendar expects by now."""
     import pandas as pd
@@ -277,7 +282,8 @@ def _said(timeframe: str, seconds: float, late: dict[str, int], live: bool = Tru
                                                          if late else "") + (f" and {len(late) - 3} more" if len(late) > 3 else "")
 
 # %% ../../nbs/monitor/04_health.ipynb #live5204
-def check_live(asked: Asked) -> Finding:
+def check_live(asked: Asked, # what to look at
+               ) -> Finding:
     "The champions' live records."
     from mlfin.registry.input_drift import MOVED
     from mlfin.monitor.score import live_figures, live_verdict
@@ -299,7 +305,8 @@ def check_live(asked: Asked) -> Finding:
 # %% ../../nbs/monitor/04_health.ipynb #fd80aa0b
 _BACKLOG = {"fail": 5_000_000, "warn": 50_000}  # pushed bars that wait for the table
 
-def check_journal(asked: Asked) -> Finding:
+def check_journal(asked: Asked, # what to look at
+                  ) -> Finding:
     "Pushed bars that were not folded yet."
     journal = getattr(asked.store, "journal", None)
     if journal is None or not Path(journal.path).is_file(): return "ok", "nothing waits", ""
@@ -311,7 +318,8 @@ def check_journal(asked: Asked) -> Finding:
                                             if rows else "")
     return state, words if rows else "nothing waits", "" if state == "ok" else "let the service fold, or `mlfin data compact`."
 
-def check_redis(asked: Asked) -> Finding:
+def check_redis(asked: Asked, # what to look at
+                ) -> Finding:
     "The server answers, where one is set; without it, each process keeps its own."
     if not asked.settings.redis: return "ok", "not used", ""
     redis = require("redis", extra="redis")
@@ -372,7 +380,9 @@ def check_health(settings: Settings,          # the profile
                  only: Iterable[str] | None = None, # names of checks; None: all
                  timeout: float = 5.0,        # seconds that all of them may take together
                  ) -> list[Check]:            # in the order of `CHECKS`
-    "Check the house; never raises for what it finds, and never takes longer than said."
+    """Check store, model, disk and the rest; never raises for what it finds, and never takes longer than `timeout`.
+
+    Raises `ParameterError` where a check has no such name."""
     names, begin = list(CHECKS if only is None else only), time.monotonic()
     for name in names:
         if name not in CHECKS: raise ParameterError(unknown("check", name, CHECKS))

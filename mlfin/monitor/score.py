@@ -18,7 +18,7 @@ def wilson_interval(share: float,         # of cases, 0 to 1
                     n: float,             # cases; no whole number where they are worth fewer than they are
                     level: float = 0.95,  # chance that the interval holds the true share, in (0, 1)
                     ) -> tuple[float, float]: # low, high; 0 and 1 where there are no cases
-    "Which true shares are no surprise."
+    "Which true shares are no surprise. Raises `ParameterError` where a number is out of its range."
     from scipy.special import ndtri
     if not 0 < level < 1: raise ParameterError(must_be("level", "a number in (0, 1)", level))
     if n < 0 or n and not 0 <= share <= 1:
@@ -36,7 +36,7 @@ def mean_worth(values: Sequence[float], # one a case
                times: Sequence,         # the moment of each, in any order
                horizon: int = 1,        # moments over which a case reaches, >= 1
                ) -> tuple[float, float, float]: # mean, its standard error (NaN where it is not known), independent cases that would tell as much
-    "A mean of cases that depend on each other."
+    "A mean of cases that depend on each other. Raises `ParameterError` where `horizon` is not at least 1."
     values = np.asarray(values, dtype="float64")
     if isinstance(horizon, bool) or horizon < 1:
         raise ParameterError(must_be("horizon", "an integer >= 1", horizon))
@@ -70,7 +70,7 @@ def score_live(said: Sequence[float],   # probabilities of a rise, or values tha
                horizon: int = 1,        # bars over which a prediction reaches, >= 1
                sure: bool = True,       # whether probabilities were foretold
                ) -> dict[str, float]:   # n, worth, scores, those of the naive guess (`_baseline`), `gain`; empty without cases
-    "Scores of a champion's live predictions."
+    "Scores of a champion's live predictions. Raises `ParameterError` where the lengths differ."
     p, y = np.asarray(said, dtype="float64"), np.asarray(came, dtype="float64")
     if not len(p) == len(y) == len(times):
         raise ParameterError(must_be("came", f"{len(p)} values", (len(y), len(times))))

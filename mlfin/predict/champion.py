@@ -230,8 +230,8 @@ class Champion:
             if kept is None or kept.row is not row: kept = self.cache[row.symbol] = self.compute(row)
         return kept
 
-    # None: all that the model knows and the store has
-    def predict(self, symbols: Sequence[str] | str | None = None,
+    def predict(self,
+                symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
                 ) -> list[Prediction]: # one a symbol
         "Predictions at the newest bars."
         rows, now = choose_rows(self.stream.sync(), symbols), time.time()

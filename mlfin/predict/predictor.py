@@ -241,8 +241,8 @@ class Predictor:
         "What keeps what was given out."
         return self._recorder
 
-    # None: all that the model knows and the store has
-    def predict(self, symbols: Sequence[str] | str | None = None,
+    def predict(self,
+                symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
                ) -> list[Prediction]: # one a symbol; with a reason in the place of a number where nothing can be predicted
         "What the champion predicts at the newest closed bar of each symbol."
         return self.champion.predict(symbols)

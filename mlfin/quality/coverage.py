@@ -33,7 +33,7 @@ def coverage(bars: pd.DataFrame, # a bar frame
 
 # %% ../../nbs/quality/04_coverage.ipynb #5e287a30
 def survivorship(bars: pd.DataFrame, # a bar frame
-                 ) -> str:           # a sentence; empty where a symbol stopped before the end of the data, or where there is no bar
+                 ) -> str:           # a sentence; empty where there is nothing to say
     "That every symbol is still traded at the end of the data, if so."
     if not len(check_bars(bars)): return ""
     last, step = bars.groupby("symbol").ts.max(), max(pd.Timedelta(timeframe_delta(t))

@@ -324,7 +324,7 @@ def _reasons(bars: pd.DataFrame, panel: _Panel, calendar: str | None) -> dict[in
     return told
 
 # %% ../../nbs/quality/02_quality.ipynb #794fee35
-def clean(bars: pd.DataFrame,          # bar columns and dtypes, as `ReadResult.bars`: any order, repetitions allowed
+def clean(bars: pd.DataFrame, # bar columns and dtypes, as `ReadResult.bars`: any order, repetitions allowed
           calendar: str | None = None, # also set aside bars that this calendar does not have
           origin: str = "",            # written into the quarantine
           rows=None,                   # positions in the source, `ReadResult.rows`; else 0, 1, 2, ...
@@ -396,7 +396,7 @@ def _by_symbol(panel: _Panel, at: np.ndarray) -> str:
     return _top(counts)
 
 # %% ../../nbs/quality/02_quality.ipynb #d068cf4b
-def rejected_note(aside: bool, # whether rows that cannot be bars are set aside; False: they stand in a store and are used
+def rejected_note(aside: bool, # rows that cannot be bars are set aside; False: they are used
                ) -> str:    # in brackets, with a space before it
     "What a check says became of the rows that it found."
     return " (set aside)" if aside else " (used as they stand in the store)"
@@ -473,9 +473,10 @@ def _hour_off(panel: _Panel, off: np.ndarray, opens: dict[str, np.ndarray]) -> n
 # %% ../../nbs/quality/02_quality.ipynb #49b00509
 def session_edges(calendar: str,  # "24/7", "forex" or an exchange's code
                   timeframe: str, # canonical name
-                  first: int, last: int, # microseconds since 1970, both included
-                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # microseconds: opens after a rest, closes before one, a whole bar after the last open
-    "When a market begins after a rest and ends before one, and where it would end if its last bar were as long as the others; none where it never rests."
+                  first: int,     # microseconds since 1970, included
+                  last: int,      # microseconds since 1970, included
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # microseconds: opens, closes, ends
+    "Opens after a rest, closes before one, and the ends of whole last bars; empty where a market never rests."
     if calendar == "24/7": return _EMPTY, _EMPTY, _EMPTY
     day, width = pd.Timedelta(days=1), timeframe_delta(timeframe) // pd.Timedelta("1us")
     days = sessions(calendar, pd.Timestamp(first, unit="us", tz="UTC") - day,
@@ -491,15 +492,17 @@ def session_edges(calendar: str,  # "24/7", "forex" or an exchange's code
 # %% ../../nbs/quality/02_quality.ipynb #0f1372ea
 def count_session_edges(ts: np.ndarray, # of a series, microseconds, ascending, each once
                 edges: tuple[np.ndarray, ...], # of `session_edges`, for the same stretch
-                ) -> np.ndarray: # opens, of them with a bar; closes, of them with a bar; ends of whole bars, of them with a bar; bars, of them at a last moment
-    "How many sessions begin, and end, with a bar that stands there, and how many bars stand a moment before a full minute."
+                ) -> np.ndarray: # int64: opens, closes, ends of whole bars, bars, each with its hits
+    "Sessions that begin, and end, with a bar there, and bars stamped just before a full minute."
     return np.array([n for edge in edges for n in (len(edge), int(_among(edge, ts).sum()))]
                     + [len(ts), int(_last_moments(ts).sum())])
 
 # %% ../../nbs/quality/02_quality.ipynb #cafbc5a8
-def _last_moments(ts: np.ndarray) -> np.ndarray: return np.isin(ts % 60_000_000 - 60_000_000, [-1, -1_000, -1_000_000]) # 59.999999, 59.999, 59
+def _last_moments(ts: np.ndarray) -> np.ndarray:
+    "Which stamps end in 59.999999, 59.999 or 59 seconds."
+    return np.isin(ts % 60_000_000 - 60_000_000, [-1, -1_000, -1_000_000])
 
-def closing_stamps(counts: np.ndarray) -> int: # of `count_session_edges`; where in it those stand that tell so, 0: none do
+def closing_stamps(counts: np.ndarray) -> int: # of `count_session_edges`; 0: none
     "Whether bars stand at closes and hardly any at opens, or a moment before full minutes."
     opens, begun, closes, ended, ends, over, bars, late = (int(n) for n in counts)
     if bars >= 3 and late >= 0.9 * bars: return 7
@@ -730,7 +733,7 @@ def _check_zero_volume(panel: _Panel) -> tuple:
     return _line(panel, zero, note=zero_volume_note(counts))
 
 # %% ../../nbs/quality/02_quality.ipynb #b5bacdbf
-def zero_volume_note(counts: Sequence[tuple[str, int, int, int]], # symbol, bars without volume, flat ones among them, bars
+def zero_volume_note(counts: Sequence[tuple[str, int, int, int]], # symbol, zero volume, flat, bars
               ) -> str:
     "Which symbols never have a volume, and which have many flat bars without one."
     never = sorted({symbol for symbol, none, _, n in counts if none == n})
@@ -893,7 +896,7 @@ def quality_report(bars: pd.DataFrame,          # bar columns and dtypes; any or
                    name: str | None = None,     # the source's name, whose claims are compared with the rows
                    ask: pd.DataFrame | None = None, # bars of the ask, where `bars` are those of the bid
                    now=None,                    # a moment; bars known only after it are of the future
-                   aside: bool = True,          # whether impossible rows are set aside; False: they stand in a store and are used
+                   aside: bool = True,          # impossible rows are set aside; False: they are used
                    ) -> QualityReport:          # one line a check, and the rows behind it
     "Every check, and every row that it flags."
     lines = {"readable": _check_readable(bars, unread), "schema": _check_schema(bars, rejected_note(aside))}
@@ -918,6 +921,6 @@ def check_quality(bars: pd.DataFrame,          # bar columns and dtypes; any ord
                   actions: pd.DataFrame | None = None, # an actions frame; explains returns at its ex-dates
                   unread: pd.DataFrame | None = None,  # `ReadResult.quarantine`: rows that never became bars
                   **more,                      # `name`, `ask`, `now`, `aside`, as in `quality_report`
-                  ) -> pd.DataFrame:           # check, status ("pass", "warn", "stop"), rows (int64), detail (str)
-    "What is odd about bars, check by check."
+                  ) -> pd.DataFrame: # check, status ("pass", "warn", "stop"), rows (int64), detail (str)
+    "What is odd about bars, check by check; `more` goes to `quality_report`."
     return quality_report(bars, calendar, actions, unread, **more).checks

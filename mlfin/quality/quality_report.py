@@ -46,7 +46,7 @@ class _Series:
     seams: list = field(default_factory=list)          # of stretches that came whole
     habits: SeamDetector | None = None                    # of what came cut
     told: list = field(default_factory=list)           # the first outliers, in words
-    blocks: list = field(default_factory=list)         # of volume: arrays of three rows: count, median, first moment
+    blocks: list = field(default_factory=list) # of volume: arrays of three rows: count, median, first moment
     cut: bool = False              # it came in several pieces
     levels: Counter = field(default_factory=Counter)   # power of ten that the price is off -> rows
     level: int = 0                 # that of the last row
@@ -176,7 +176,7 @@ class QualityAccumulator:
                  now=None,                   # a moment; bars known only after it are of the future
                  names: Sequence[str] = (),  # symbols in the order in which the source has them
                  kept: int = 100_000,        # flags that the report names one by one
-                 aside: bool = True,         # whether impossible rows are set aside; False: they stand in a store and are used
+                 aside: bool = True,         # impossible rows are set aside; False: they are used
                  ):
         self.calendar, self.name, self.now, self.kept, self.claims = calendar, name, now, kept, parse_name_claims(name or "")
         self.chunks, self.rows, self.counts, self.series, self.flags, self.flagged, self.future = 0, 0, {}, {}, [], 0, 0
@@ -205,8 +205,8 @@ class QualityAccumulator:
         "Symbols that a check stops, each by itself."
         return _stops(self)
 
-    def report(self, unread: tuple[int, str] = (0, ""), # rows of the source that never became bars, why the first did not
-               backwards: Mapping[str, int] | None = None, # steps back in the source's order, by symbol; None: as seen
+    def report(self, unread: tuple[int, str] = (0, ""), # rows that never became bars, why the first did not
+               backwards: Mapping[str, int] | None = None, # steps back by symbol; None: as seen
                ) -> QualityReport: # checks, and flags with `row` as the position in the source
         "What is odd about all that came."
         if unread[0] or backwards is not None: self._told = (unread, backwards)
@@ -263,7 +263,8 @@ def _remember_habits(series: _Series, timeframe: str, bars: pd.DataFrame, view: 
                                                for c in ("vwap", "trades", "spread") if c in bars}, splits)
 
 # %% ../../nbs/quality/06_quality_report.ipynb #bb18cb91
-def _by_series(judge: QualityAccumulator, bars: pd.DataFrame, view: _View, piece: BarChunk, actions, stepped: bool,
+def _by_series(judge: QualityAccumulator, bars: pd.DataFrame, view: _View, piece: BarChunk, actions,
+               stepped: bool,
                seams: Mapping) -> None:
     "Remember what is needed of each series."
     if not view.own.any(): return
@@ -324,7 +325,8 @@ def _share(n: int, rows: int) -> str:
     "Warn, or stop where there are too many."
     return "stop" if n > LIMITS["bad_share"] * rows and n >= LIMITS["bad_rows"] else "warn"
 
-def _counted(judge: QualityAccumulator, check: str, share: bool = False, note: str = "") -> tuple[str, int, str]:
+def _counted(judge: QualityAccumulator, check: str, share: bool = False, note: str = "") -> tuple[str, int,
+                                                                                                  str]:
     "A check whose rows add up."
     counts = judge.counts.get(check, {})
     n = sum(counts.values())
@@ -438,7 +440,8 @@ def _regime_line(everything: dict, around: int = 4) -> tuple[str, int, str]:
     return ("warn", len(told), _few(told, len(told))) if told else ("pass", 0, "")
 
 # %% ../../nbs/quality/06_quality_report.ipynb #c4958830
-def _merged(judge: QualityAccumulator, backwards: Mapping[str, int] | None) -> dict[str, tuple[str, int, str]]:
+def _merged(judge: QualityAccumulator, backwards: Mapping[str, int] | None) -> dict[str,
+                                                                                    tuple[str, int, str]]:
     "Every check but `readable`."
     count, every, note = {c: sum(n.values()) for c,
                           n in judge.counts.items()}, judge.series, rejected_note(judge.aside)
@@ -471,7 +474,8 @@ def _merged(judge: QualityAccumulator, backwards: Mapping[str, int] | None) -> d
                     "volume_regime": _regime_line(every), "seam": _seam_line(every)}
 
 # %% ../../nbs/quality/06_quality_report.ipynb #04221085
-def _report(judge: QualityAccumulator, unread: tuple[int, str], backwards: Mapping[str, int] | None) -> QualityReport:
+def _report(judge: QualityAccumulator, unread: tuple[int, str],
+            backwards: Mapping[str, int] | None) -> QualityReport:
     "The report on all pieces."
     if judge.chunks == 0: judge.add(BarChunk(empty_bars(), np.empty(0, dtype="int64")))
     if judge._only is not None:

@@ -23,6 +23,7 @@ def _scaled(values: np.ndarray, power: np.ndarray) -> np.ndarray:
     "Values divided by a power of ten, rounded once."
     return np.where(power >= 0, values / 10.0 ** np.maximum(power, 0), values * 10.0 ** np.maximum(-power, 0))
 
+# %% ../../nbs/quality/03_repair.ipynb #bcc5ccb6
 def _replace(bars: pd.DataFrame, rows: np.ndarray, fields: np.ndarray, power: np.ndarray,
              marks: dict) -> pd.DataFrame:
     "New prices at some places; the first value that stood there goes into the marks."
@@ -62,8 +63,10 @@ def repair(bars: pd.DataFrame,                  # bar columns and dtypes; any or
            checks: Sequence[str] = ("decimal", "duplicates"), # which of `REPAIRS`
            actions: pd.DataFrame | None = None, # an actions frame; its splits explain steps
            near: Mapping[str, float] | None = None, # for "units": a price near the truth, by symbol
-           ) -> pd.DataFrame:                   # bars in their order, with `repaired` (str: JSON of what was, or empty)
-    "Mend slipped decimals, repeated rows and mixed units, and write on each row what it was."
+           ) -> pd.DataFrame: # bars in their order, with `repaired` (str: JSON of what was, or empty)
+    """Mend slipped decimals, repeated rows and mixed units, and write on each row what it was.
+
+    Raises `DataError` for an unknown repair, bars that are repaired already, and units without `near`."""
     if isinstance(checks, str): checks = [checks]
     for check in checks:
         if check not in REPAIRS: raise DataError(unknown("checks", check, REPAIRS))
@@ -113,8 +116,8 @@ def _marked(bars: pd.DataFrame) -> np.ndarray:
 
 # %% ../../nbs/quality/03_repair.ipynb #d79880c1
 def unrepair(bars: pd.DataFrame,  # what `repair` gave, or some of its rows
-             ) -> pd.DataFrame:   # the bars as they were; copies in their old places where no row is gone, else behind
-    "Take a repair back."
+             ) -> pd.DataFrame:   # the bars as they were; copies in their old places, or at the end
+    "Undo a repair. Raises `DataError` for adjusted bars, and for bars without marks."
     if "factor" in bars and (bars.factor != 1).any():
         raise DataError(must_be("bars", "raw bars, because marks tell raw prices", "adjusted ones",
                                 hint="read them without adjust."))

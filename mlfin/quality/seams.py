@@ -51,7 +51,7 @@ class Blocks:
 def seam_blocks(series: np.ndarray,  # number of each bar's series, ascending
                 ts: np.ndarray,      # microseconds, ascending within a series
                 timeframe: Sequence[str] | str, # of each series, or of all
-                values: Mapping[str, np.ndarray], # open, close, volume; spread, vwap and trades where there are any
+                values: Mapping[str, np.ndarray], # open, close, volume; spread, vwap, trades if any
                 ) -> Blocks:
     "The habits of bars."
     widths = np.array([_WIDTH.get(t, _DAY) for t in ([timeframe] if isinstance(timeframe, str)
@@ -76,7 +76,8 @@ def _habits(first: np.ndarray, rows: np.ndarray, values: Mapping[str, np.ndarray
                                   np.nan) if spread is None else np.median(np.log(spread[at] / close[at]),
                                                                            axis=1)
     found["decimals"] = _decimals(close[few]).mean(axis=1)
-    found["bars without volume"], found["whole volumes"] = (volume == 0).mean(axis=1), (volume == np.floor(volume)).mean(axis=1)
+    found["bars without volume"] = (volume == 0).mean(axis=1)
+    found["whole volumes"] = (volume == np.floor(volume)).mean(axis=1)
     # the first has nothing before it
     later = np.where(few == first[:, None], np.minimum(few + 1, (first + rows - 1)[:, None]), few)
     found["opens at the last close"] = ((values["open"][later] == close[later - 1])
@@ -94,7 +95,7 @@ def _medians(x: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/quality/01_seams.ipynb #d3d86e44
 def _jumps(x: np.ndarray, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "At the border before each block: by how much five blocks differ from the five before, and two from two; NaN at ends."
+    "Difference of five blocks from the five before, and of two from two, at each border; NaN at ends."
     jump, near = np.full(len(x), np.nan), np.full(len(x), np.nan)
     if len(x) < 10: return jump, near
     five, two = _medians(x), (x[1:] + x[:-1]) / 2
@@ -162,8 +163,8 @@ def _together(found: dict[str, dict[int, tuple[float, bool]]]) -> list[tuple[int
     return seams
 
 # %% ../../nbs/quality/01_seams.ipynb #4cbf2259
-def find_seams(blocks: Blocks,
-               splits: Mapping[int, Sequence[tuple[int, float]]] | None = None, # by series: moment (microseconds) and ratio of known splits
+def find_seams(blocks: Blocks, # of `seam_blocks`
+               splits: Mapping[int, Sequence[tuple[int, float]]] | None = None, # series -> (microseconds, ratio)
                ) -> dict[int, list[Seam]]: # by the number of a series, those that have any
     "Where series change their source."
     habits, splits = dict(blocks.habits), splits or {}

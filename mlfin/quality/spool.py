@@ -51,7 +51,7 @@ class BarChunk:
     bars: pd.DataFrame                  # bar columns, in the source's order
     rows: np.ndarray                    # int64, position of each bar in the source
     adjusted: pd.Series | None = None   # the source's adjusted close, float64, aligned
-    start: pd.Timestamp | None = None   # earliest and latest `ts` of the piece's own bars, UTC; None: no border
+    start: pd.Timestamp | None = None # earliest and latest `ts` of the piece's own bars, UTC; None: no border
     end: pd.Timestamp | None = None
     last: bool = True                   # no other piece of its series follows
 
@@ -276,7 +276,8 @@ def _lay(spool, part: ReadResult | None) -> None:
     homes = np.array([zlib.crc32(n.encode()) % spool.buckets for n in names], dtype="int8")[found]
     for home in np.unique(homes).tolist():
         own = laid if len(names) == 1 else laid[homes == home]
-        bucket = spool._buckets.setdefault(home, _Bucket(FrameBuffer(spool.space, f"bucket-{home:02d}"), [], []))
+        bucket = spool._buckets.setdefault(home,
+                                           _Bucket(FrameBuffer(spool.space, f"bucket-{home:02d}"), [], []))
         bucket.pile.add(own)
         bucket.codes.append(np.unique(own.code))
         bucket.spans.append((int(own.ts.min()), int(own.ts.max())))
@@ -287,7 +288,7 @@ class Spool:
     def __init__(self, space: Workspace,
                  symbols: Iterable[str] = (), # only these; none: all
                  but: Iterable[str] = (),     # and not these
-                 buckets: int = _BUCKETS,     # parts that symbols are laid down in; 1 for a source that fits into one
+                 buckets: int = _BUCKETS,     # partitions of symbols on the disk
                  ):
         self.but, self.buckets = set(but), buckets
         self.space, self.wanted, self.names, self.counts = space, set(symbols), {}, Counter()
@@ -389,7 +390,7 @@ def _piece(spool: Spool, laid: pd.DataFrame) -> BarChunk:
 
 # %% ../../nbs/quality/05_spool.ipynb #dc3da4ef
 def _windows(bucket: _Bucket, code: int, rows: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    "Stretches of time of one series, and the wider ones that hold their neighbours; in microseconds, both ends included."
+    "Time ranges of a series, and wider ones with their neighbours; microseconds, both ends included."
     tally = Counter()
     at = [i for i, there in enumerate(bucket.codes) if code in there]
     for part in bucket.pile.frames(at, ["code", "ts"]):

@@ -195,7 +195,7 @@ def _make_homes(plan: Plan) -> None:
         for path in spec.products.values():
             (plan.settings.root / path).parent.mkdir(parents=True, exist_ok=True)
 
-# %% ../../nbs/runs/03_pipeline.ipynb #144319fd
+# %% ../../nbs/runs/03_pipeline.ipynb #a4cef0a0
 def _furnish(plan: Plan) -> None:
     "Lay out the build: link what is fresh, clear what is stale, keep what an unfinished build completed."
     _make_homes(plan)
@@ -333,7 +333,6 @@ def _as_it_stood(task: dict, code: Path, question: dict) -> dict:
         {"params": {**params, "resources_": kept}} if resources else {}
     )
 
-# %% ../../nbs/runs/03_pipeline.ipynb #c514a7bf
 def _plain_words(error: BaseException) -> str:
     "What Ploomber says, without its frames; the innermost cause says the most."
     while error.__cause__ is not None: error = error.__cause__
@@ -414,6 +413,12 @@ def _name_published(page: Path, experiment: str) -> None:
             text.replace(f"{_BUILDING}/{experiment}/", f"{Path(experiment).name}/"), encoding="utf-8"
         )
 
+# %% ../../nbs/runs/03_pipeline.ipynb #ec794230
+def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
+    "A hook without parameters, as Ploomber wants it."
+    def on_finish(): finish(name)
+    return on_finish
+
 # %% ../../nbs/runs/03_pipeline.ipynb #943e4e04
 def _build(plan: Plan, on_event: _Event) -> dict[str, float]:
     "Execute the stale tasks aside; returns the seconds that each took."
@@ -476,7 +481,6 @@ def _check_keys(plan: Plan, name: str) -> None:
                 "Hint: `mlfin run` again; what is finished is kept."
             )
 
-# %% ../../nbs/runs/03_pipeline.ipynb #e7b92d66
 def _made(plan: Plan, name: str) -> dict:
     "What a task is made by now: clock, run, code, and the text of its notebook."
     at, commit = (
@@ -492,7 +496,6 @@ def _made(plan: Plan, name: str) -> dict:
         "text": hash_file(plan.aside[name].source)[:16],
     }
 
-# %% ../../nbs/runs/03_pipeline.ipynb #4ed108fb
 def _settle(dag, plan: Plan) -> None:
     """Let Ploomber, which looks at whole modules, agree to what the plan takes for fresh; outdated are those
     whose files were cleared."""
@@ -503,7 +506,6 @@ def _settle(dag, plan: Plan) -> None:
             source_code=str(task.source), params=task.params.to_json_serializable(params_only=True)
         )
 
-# %% ../../nbs/runs/03_pipeline.ipynb #4785b18e
 @contextmanager
 def _with_its_code(plan: Plan) -> Iterator[None]:
     """Kernels import the snapshot; this process, where it executes notebooks itself, has loaded all that
@@ -526,12 +528,6 @@ def _with_its_code(plan: Plan) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(before)
 
-# %% ../../nbs/runs/03_pipeline.ipynb #58720153
-def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
-    "A hook without parameters, as Ploomber wants it."
-    def on_finish(): finish(name)
-    return on_finish
-
 # %% ../../nbs/runs/03_pipeline.ipynb #9a6284ed
 @contextmanager
 def _watched_steps(folder: Path, on_event: _Event) -> Iterator[None]:
@@ -549,7 +545,6 @@ def _watched_steps(folder: Path, on_event: _Event) -> Iterator[None]:
         ended.set()
         watcher.join()
 
-# %% ../../nbs/runs/03_pipeline.ipynb #7ec308b5
 def _build_dag(dag, plan: Plan, running: list[str], records: dict, on_event: _Event) -> None:
     "Build; a failed task becomes one clear error."
     from ploomber.exceptions import BaseException as PloomberError, DAGBuildError
@@ -623,7 +618,6 @@ def _no_kernel_left(busy: dict) -> Iterator[None]:
 # %% ../../nbs/runs/03_pipeline.ipynb #2095ddf2
 def _interrupt(number: int, frame) -> None: raise KeyboardInterrupt
 
-# %% ../../nbs/runs/03_pipeline.ipynb #24c31c21
 @contextmanager
 def _heard() -> Iterator[None]:
     """SIGTERM is heard as Ctrl-C is, where nobody else listens to it: a kernel could outlive the process
@@ -698,7 +692,7 @@ def _load_reached(plan: Plan) -> None:
         )
     for name in sorted(n for n in names if library.has(n)): import_module(name)
 
-# %% ../../nbs/runs/03_pipeline.ipynb #cf031a28
+# %% ../../nbs/runs/03_pipeline.ipynb #17f911af
 _COMMITS: dict[str, dict] = {}
 
 def _commit(root: Path, code: str, anew: bool = False) -> dict:
@@ -738,7 +732,7 @@ def _keep_run(plan: Plan, record: dict) -> Path:
     os.replace(temporary, home)
     return home
 
-# %% ../../nbs/runs/03_pipeline.ipynb #ffe4cc5d
+# %% ../../nbs/runs/03_pipeline.ipynb #8887c6ac
 def _make_room(home: Path, record: dict) -> None:
     "Clear the place of a run that was made before: away if it was equal, kept as `<run_id>~n` if it was not."
     if not home.is_dir(): return
@@ -763,7 +757,7 @@ def _clear_unfinished(plan: Plan) -> None:
     for left in (plan.settings.reports_dir(plan.question["experiment"]) / "runs").glob(".*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
 
-# %% ../../nbs/runs/03_pipeline.ipynb #ff3580cc
+# %% ../../nbs/runs/03_pipeline.ipynb #8eb66d94
 def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
     """Take away what tasks left that are no longer among those of the question, such as a model's; its runs
     keep it."""
@@ -776,7 +770,7 @@ def _clear_unasked(plan: Plan, before: dict[str, dict]) -> None:
             if path in wanted or not path.is_file() or hash_file(path) != product["hash"]: continue
             for left in (path, _metadata(path)): left.unlink(missing_ok=True)
 
-# %% ../../nbs/runs/03_pipeline.ipynb #2beda38e
+# %% ../../nbs/runs/03_pipeline.ipynb #939c2461
 def _publish(plan: Plan, record: dict) -> None:
     "Put the build in the place of the experiment's files; `run.json` last."
     from mlfin.charts.report import write_glossary, write_plotly_js
@@ -802,7 +796,6 @@ def _publish(plan: Plan, record: dict) -> None:
         shutil.rmtree(place(f"{_BUILDING}/{experiment}"), ignore_errors=True)
     shutil.rmtree(reports / "failed", ignore_errors=True)
 
-# %% ../../nbs/runs/03_pipeline.ipynb #c23ac2db
 def _record(plan: Plan, started: datetime, seconds: dict[str, float], data: dict) -> dict:
     "What run.json says: identity first, then, apart from it, when and where."
     root = plan.settings.root
@@ -842,38 +835,6 @@ def _refuse_impossible(question: dict, settings: Settings) -> None:
     check_question(question, settings, read_yaml(settings.root / "env.yaml"))
     check_files(question, settings)
 
-# %% ../../nbs/runs/03_pipeline.ipynb #d8b0c6b5
-def run(
-    question: dict,  # every parameter: `read_question`
-    settings: Settings,  # the profile: `load_settings`
-    force: bool = False,  # run everything, fresh or not
-    on_event: _Event = lambda kind, task, details: None,  # told of tasks and cells as they go
-    locked: bool = False,  # True: the caller has `experiment_lock`
-    **noted,  # what else the run's record says of its data: brought, window, asked
-) -> RunResult:  # what was done
-    """Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its
-    name.
-
-    `noted` is what else the run's record says of its data: brought, window, asked.
-    """
-    check_experiment(question["experiment"], settings)
-    os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
-    quiet_environment(settings)
-    if needs_ingest(question, settings): _refuse_impossible(question, settings)
-    question, brought = bring_in(
-        question,
-        settings,
-        lambda symbol, timeframe, rows, last: on_event("rows", symbol, {"rows": rows, "last": last}),
-    )
-    plan = make_plan(question, settings, force)
-    home = settings.reports_dir(question["experiment"]) / "runs" / plan.run_id
-    if not plan.stale and not plan.resumed and (home / "run.json").is_file():
-        return RunResult(plan.run_id, home, (), {})
-    _refuse_impossible(question, settings)
-    on_event("begin", "", {"run": plan.run_id, "tasks": plan.stale})
-    return _run_now(question, settings, force, on_event, {"brought": brought, **noted}, locked)
-
-# %% ../../nbs/runs/03_pipeline.ipynb #396f9086
 def _run_now(
     question: dict,
     settings: Settings,
@@ -904,6 +865,37 @@ def _run_now(
             raise
         _publish(plan, record)
     return RunResult(plan.run_id, home, tuple(seconds), seconds)
+
+# %% ../../nbs/runs/03_pipeline.ipynb #d8b0c6b5
+def run(
+    question: dict,  # every parameter: `read_question`
+    settings: Settings,  # the profile: `load_settings`
+    force: bool = False,  # run everything, fresh or not
+    on_event: _Event = lambda kind, task, details: None,  # told of tasks and cells as they go
+    locked: bool = False,  # True: the caller has `experiment_lock`
+    **noted,  # what else the run's record says of its data: brought, window, asked
+) -> RunResult:  # what was done
+    """Run the pipeline: what is fresh stays, what is stale is made anew, and the run is kept under its
+    name.
+
+    `noted` is what else the run's record says of its data: brought, window, asked.
+    """
+    check_experiment(question["experiment"], settings)
+    os.environ["MLFIN_PROFILE"], os.environ["MLFIN_ROOT"] = settings.profile, str(settings.root)
+    quiet_environment(settings)
+    if needs_ingest(question, settings): _refuse_impossible(question, settings)
+    question, brought = bring_in(
+        question,
+        settings,
+        lambda symbol, timeframe, rows, last: on_event("rows", symbol, {"rows": rows, "last": last}),
+    )
+    plan = make_plan(question, settings, force)
+    home = settings.reports_dir(question["experiment"]) / "runs" / plan.run_id
+    if not plan.stale and not plan.resumed and (home / "run.json").is_file():
+        return RunResult(plan.run_id, home, (), {})
+    _refuse_impossible(question, settings)
+    on_event("begin", "", {"run": plan.run_id, "tasks": plan.stale})
+    return _run_now(question, settings, force, on_event, {"brought": brought, **noted}, locked)
 
 # %% ../../nbs/runs/03_pipeline.ipynb #5a2c7e12
 def describe_tasks(
@@ -1050,7 +1042,6 @@ def _ledger_hash(path: Path) -> list:
     ledger = open_ledger(path)
     return [(name, ledger.snapshot(name)) for name in ledger.experiments()]
 
-# %% ../../nbs/runs/03_pipeline.ipynb #e772a18f
 def _flat_frame(value: Any):
     "A JSON value as a frame of one row, its nested keys and places in lists joined by dots."
     import pandas as pd
@@ -1127,7 +1118,7 @@ def _lay_facts(kept: Path, settings: Settings) -> None:
     from mlfin.warehouse.opening import open_store
     open_store(settings).write_facts(as_facts(facts, forecasts=True))
 
-# %% ../../nbs/runs/03_pipeline.ipynb #1e3d8e21
+# %% ../../nbs/runs/03_pipeline.ipynb #9e2d8869
 @contextmanager
 def _overriding(settings: Settings) -> Iterator[None]:
     "Hand a profile's places to kernels through the environment."

@@ -326,7 +326,6 @@ def _against(settings: Settings, experiment: str, number: int, champion: int) ->
         **sure,
     }
 
-# %% ../../nbs/runs/04_retrain.ipynb #d612d680
 def _page(settings: Settings, experiment: str, told: dict) -> Path:
     "The page of a retraining, made by its notebook."
     import papermill
@@ -356,7 +355,6 @@ def _bars(folder: Path):
     bars = read_parquet(folder / "data" / "bars.parquet")[["symbol", "ts"]]
     return bars, bars.groupby("symbol").ts.agg(bars="size", first="min", last="max")
 
-# %% ../../nbs/runs/04_retrain.ipynb #97eb8620
 def data_changes(before: Path, # folder of a kept run
                  after: Path,  # of a later one
                  ):  # frame by symbol: bars, new, first, last (UTC)
@@ -369,7 +367,6 @@ def data_changes(before: Path, # folder of a kept run
     told = {"new": came.reindex(new.index).astype("int64"), "last before": old["last"].reindex(new.index)}
     return new.assign(**told)[["bars", "new", "first", "last", "last before"]]
 
-# %% ../../nbs/runs/04_retrain.ipynb #f51f264e
 def score_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one
                   ):            # frame by model: loss and baseline, before and now
@@ -383,7 +380,6 @@ def score_changes(before: Path, # folder of a kept run
     ]
     return pd.DataFrame(rows).set_index(["model", "run"]).sort_index()
 
-# %% ../../nbs/runs/04_retrain.ipynb #3fcfc29f
 def input_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one
                   ):            # frame: input, psi, usual; the most moved first

@@ -16,13 +16,13 @@ from ..market.bars import TIME
 from .bar_query import NUMBERS
 from .binary_copy import quoted
 from .migrations import check_revision, revisions, standing, upgrade
-from .postgres import LOCK, Server, grant_roles, server_error
+from .postgres import LOCK, PostgresServer, grant_roles, server_error
 from .timescale import aggregates_sql, check_timescale, compression_sql, hypertable_sql
 
 # %% ../../nbs/warehouse/09_upkeep.ipynb #9b634fee
 class Schema:
     "The schema of a warehouse: whether it is there, and how it is brought up to date."
-    def __init__(self, server: Server): # of the database
+    def __init__(self, server: PostgresServer): # of the database
         self.server, self.found, self.ready = server, False, False
 
     def made(self, cursor) -> bool: # of psycopg

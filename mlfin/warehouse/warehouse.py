@@ -23,7 +23,7 @@ from .bar_writes import add_bars, flush_pushed, push_bars, restore_bars
 from .event_tables import (EVENTS_SQL, add_events,
                                           event_history, restore_events, stored_actions,
                                           stored_quarantine)
-from .postgres import Server
+from .postgres import PostgresServer
 from .sql_records import SqlRecordStore
 from .upkeep import (Schema, forget_versions, grant_users, make_hypertables, pushed_before,
                                     series_counts, store_stamp, version_log)
@@ -58,7 +58,7 @@ class Warehouse(Records, RecordTransfer):
     def __init__(self, url: str,    # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = "", # a server that replays the first one's log, for reading; empty: none
                  ):
-        self.url, self.replica, self.server = url, replica, Server(url, replica)
+        self.url, self.replica, self.server = url, replica, PostgresServer(url, replica)
         self.schema, self.records = Schema(self.server), SqlRecordStore(self)
         self.made, self.make = self.schema.made, self.schema.make
         self.migrate, self.revision = self.schema.migrate, self.schema.revision

@@ -208,3 +208,20 @@ def test_data_enters_the_key_by_content_not_by_path(tmp_path):
     assert a == b
     with pytest.raises(ParameterError, match="a file that exists"):
         provenance._data_content({"path": "c.csv"}, tmp_path)
+
+
+def test_a_folder_that_vanishes_while_content_is_looked_for_is_passed_over(tmp_path, monkeypatch):
+    """Beside a project other programs make and remove folders: looking there must not end in their errors."""
+    import mlfin.core.provenance as provenance
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/bars.csv").write_text("ts,close\n")
+    content, scan = provenance.hash_file(tmp_path / "kept/bars.csv"), provenance.os.scandir
+
+    def scandir(folder):
+        if provenance.Path(folder).name == "gone": raise FileNotFoundError(2, "No such file or directory", str(folder))
+        return scan(folder)
+    monkeypatch.setattr(provenance.os, "scandir", scandir)
+    (tmp_path / "project").mkdir()
+    found = provenance.find_content("bars.csv", content, tmp_path / "project")
+    assert found == str(tmp_path / "kept/bars.csv")

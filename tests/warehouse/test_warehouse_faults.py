@@ -212,8 +212,8 @@ MIGRATE = """
 import sys
 from pathlib import Path
 from mlfin.warehouse.migrations import upgrade
-from mlfin.warehouse.postgres import LOCK, Server
-print(upgrade(Server(sys.argv[1]).connect, LOCK, "it", Path(sys.argv[2])), flush=True)
+from mlfin.warehouse.postgres import LOCK, PostgresServer
+print(upgrade(PostgresServer(sys.argv[1]).connect, LOCK, "it", Path(sys.argv[2])), flush=True)
 """
 
 
