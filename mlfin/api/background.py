@@ -23,7 +23,7 @@ def look_after(settings: Settings,      # the profile
                stop: threading.Event,   # ends it
                every: float = 5.0,      # seconds between two flushes
                metrics: Any = None,     # `Metrics` that counts the jobs that end here; None: nothing does
-               score: float = 300.0,    # seconds between two looks at live scores; the first comes after a fifth of it
+               score: float = 300.0,    # seconds between two looks at live scores
                ) -> None:
     """Work through the queue of jobs, fold what was pushed, keep `features_m1` up and score what was
     foretold, until it is told to stop."""

@@ -64,7 +64,7 @@ def check_tls(cert: Path,               # PEM file: the certificate, then those 
 def tls_context(cert: Path,        # as `check_tls` has them
                 key: Path,         # PEM file of its private key
                 ) -> ssl.SSLContext: # for a server
-    "A server's context that speaks TLS 1.3 and nothing older; raises `SettingsError` for what OpenSSL refuses."
+    "A server's context for TLS 1.3 only; raises `SettingsError` for what OpenSSL refuses."
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # without this, OpenSSL would ask on the terminal

@@ -132,8 +132,7 @@ _CSS = """
 :root{--ink:#1f2a33;--soft:#5b6770;--line:#dfe5e9;--pale:#f5f8fa;--accent:#0072b2}*{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}body{margin:0;color:var(--ink);background:#fff;
 font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif}header{position:sticky;top:0;
-z-index:5;
-display:flex;align-items:center;gap:4px;padding:8px max(16px,calc(50vw - 520px));
+z-index:5;display:flex;align-items:center;gap:4px;padding:8px max(16px,calc(50vw - 520px));
 background:rgba(255,255,255,.96);
 border-bottom:1px solid var(--line);overflow-x:auto;white-space:nowrap;font-size:14px}
 header b{margin-right:12px}
@@ -143,8 +142,7 @@ background:var(--accent)}
 header button{margin-left:auto;font:inherit;font-size:13px;color:var(--soft);background:none;
 border:1px solid var(--line);border-radius:6px;padding:3px 10px;cursor:pointer}
 main{max-width:1072px;margin:0 auto;padding:12px 16px 64px}h1{font-size:2rem;line-height:1.2;
-margin:20px 0 6px}
-h2{font-size:1.35rem;margin:40px 0 8px;padding-top:14px;border-top:1px solid var(--line)}
+margin:20px 0 6px}h2{font-size:1.35rem;margin:40px 0 8px;padding-top:14px;border-top:1px solid var(--line)}
 h3{font-size:1.1rem;margin:26px 0 6px}p,ul,ol{max-width:76ch}a{color:var(--accent)}li{margin:2px 0}
 hr{border:0;border-top:1px solid var(--line)}blockquote{margin:14px 0;padding:10px 16px;
 border-left:4px solid var(--accent);background:var(--pale);border-radius:0 6px 6px 0}
@@ -158,8 +156,7 @@ pre.error{background:#fdf0ea;border-left:4px solid #d55e00;max-height:none}detai
 summary{cursor:pointer;color:var(--soft);font-size:13px;width:max-content;max-width:100%}
 summary:hover{color:var(--accent)}body:not(.coded) details.code{display:none}
 .scroll{overflow-x:auto;margin:12px 0}table{border-collapse:collapse;font-size:14px;
-font-variant-numeric:tabular-nums}
-th,td{padding:5px 12px;text-align:right;white-space:nowrap;border:0;
+font-variant-numeric:tabular-nums}th,td{padding:5px 12px;text-align:right;white-space:nowrap;border:0;
 border-bottom:1px solid var(--line);vertical-align:top}
 thead th{border-bottom:2px solid #b9c4cb;color:var(--soft);font-weight:600;white-space:nowrap}
 tbody th,td:first-child,th:first-child{text-align:left}tbody tr:hover{background:var(--pale)}
@@ -168,8 +165,7 @@ caption{text-align:left;color:var(--soft)}.figure{width:100%;min-height:60px;mar
 a.term{color:inherit;text-decoration:underline dotted var(--soft)}dt{font-weight:600;margin-top:14px}
 .js-plotly-plot svg{max-width:none}footer{color:var(--soft);font-size:13px;margin-top:48px}
 @media(max-width:640px){body{font-size:15px}h1{font-size:1.6rem}main{padding:8px 12px 48px}
-th,td{padding:4px 8px}}
-@media print{header,details.code{display:none}.figure{break-inside:avoid}}
+th,td{padding:4px 8px}}@media print{header,details.code{display:none}.figure{break-inside:avoid}}
 """
 
 # %% ../../nbs/charts/07_report.ipynb #cf17c256
@@ -242,7 +238,6 @@ def _parameters(cells: Sequence[Mapping]) -> str:
             'class="left">'
             f"<tbody>{''.join(rows)}</tbody></table></div></details>")
 
-# %% ../../nbs/charts/07_report.ipynb #4b0ecfa7
 def _text(value: str | Sequence[str]) -> str: return value if isinstance(value, str) else "".join(value)
 
 # %% ../../nbs/charts/07_report.ipynb #7fb64d5c
