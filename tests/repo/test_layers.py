@@ -66,7 +66,7 @@ def misplaced(notebooks) -> list[str]:
     for nb in notebooks:
         name = nb.path.rsplit("/", 1)[-1].removesuffix(".ipynb")
         if nb.number is None:
-            if nb.folder not in ("", "guides", "warehouse/revisions"):
+            if nb.folder not in ("", "guides", "examples", "warehouse/revisions"):
                 bad.append(f"{nb.path}: needs two digits NN_ in front")
             continue
         if nb.folder not in ROOMS:
