@@ -42,7 +42,7 @@ _HOME = {
     "open_limits": "rate_limits",
     "read_audit": "audit_log",
     "refuse_public": "auth",
-    "require_allowed": "roles",
+    "require_role": "roles",
     "required_role": "roles",
     "reset_second_factor": "users",
     "revoke_key": "users",

@@ -6,7 +6,7 @@
 __all__ = ['ROLES', 'LOCAL_ORIGIN', 'ANYONE', 'ROUTES', 'ACCOUNT_PATHS', 'AuthError', 'BadCredentials', 'SecondFactorNeeded',
            'EnrolmentNeeded', 'PasswordChangeNeeded', 'BadToken', 'Expired', 'Revoked', 'Throttled', 'Forbidden',
            'Unavailable', 'with_status', 'not_found', 'check_role', 'Person', 'Origin', 'required_role',
-           'is_account_path', 'is_allowed', 'require_allowed', 'job_owner_filter', 'can_see_job']
+           'is_account_path', 'is_allowed', 'require_role', 'job_owner_filter', 'can_see_job']
 
 # %% ../../nbs/accounts/01_roles.ipynb #d7103457
 from collections.abc import Iterable
@@ -198,7 +198,7 @@ def is_allowed(person: Person | None, # None: nobody was recognised
     return person.kind == "user" or not is_account_path(path)
 
 # %% ../../nbs/accounts/01_roles.ipynb #e2d31d56
-def require_allowed(person: Person | None, # None: nobody was recognised
+def require_role(person: Person | None, # None: nobody was recognised
                     method: str,           # GET, POST ...
                     path: str,             # as for `is_allowed`
                     ) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from ..core.errors import MlfinError
 from ..accounts.roles import (ANYONE, ROUTES, AuthError, BadToken, Person, Unavailable, is_allowed,
-                                  require_allowed, required_role)
+                                  require_role, required_role)
 
 # %% ../../nbs/api/02_guard.ipynb #68855c3f
 def problem(status: int,          # HTTP status
@@ -326,7 +326,7 @@ async def _pass(rules: Rules, headers, method: str, path: str, route: str | None
         if route is None:
             raise Refused(404, f"There is no {method} {path[:100]}.\nHint: /docs lists all routes.",
                           "not_found")
-        if not is_allowed(person, method, path): require_allowed(person, method, path)
+        if not is_allowed(person, method, path): require_role(person, method, path)
     return person, await read_body(receive, headers, rules)
 
 # %% ../../nbs/api/02_guard.ipynb #205cb318

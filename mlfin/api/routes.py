@@ -22,7 +22,7 @@ from ..predict import messages
 from .guard import Refused
 from .intake import Batch, quick_batch
 from .account_routes import ACCOUNT_ROUTES, CREATED, Done
-from ..accounts.roles import Origin, Person, require_allowed, not_found, can_see_job, job_owner_filter
+from ..accounts.roles import Origin, Person, require_role, not_found, can_see_job, job_owner_filter
 from .service import Service, ingest_reply, last_bars, latest_prices
 
 # %% ../../nbs/api/09_routes.ipynb #86e18eb8
@@ -229,7 +229,7 @@ def post_train(body: contract.TrainRequest, # the request's message
         if name in body.parameters:
             raise ParameterError(f"`{name}` is no parameter of env.yaml's question here.\nHint: it stands "
                                  f"beside `parameters`.")
-    if body.promote: require_allowed(caller.person, "POST", "/models/{version}/promote")
+    if body.promote: require_role(caller.person, "POST", "/models/{version}/promote")
     more = {k: v for k, v in (("promote", body.promote), ("window", body.window)) if v}
     return caller.api.submit_job(caller, "train", body.parameters | {"experiment": body.experiment} | more)
 

@@ -8,7 +8,7 @@ _HOME = {
     "Costs": "costs",
     "Market": "market_panel",
     "Null": "random_entry",
-    "Panel": "market_panel",
+    "MarketPanel": "market_panel",
     "PathSharpes": "retraining",
     "Plateau": "sweep",
     "Retrained": "retraining",

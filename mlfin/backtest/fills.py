@@ -13,7 +13,7 @@ import numpy as np
 from .fill_prices import (CostTerms, affordable_shares, fill_conditions, fill_price,
                                         inline_kernel, order_fee, order_size, partial_purchase, purchase_cost,
                                         reference_price, units_after)
-from .market_panel import Market, Panel
+from .market_panel import Market, MarketPanel
 from ..core.errors import BacktestError, must_be
 from ..core.kernels import compiled
 
@@ -168,7 +168,7 @@ def _execute(a: np.ndarray, acc: np.ndarray, terms: CostTerms, credit: float, lo
 
 # %% ../../nbs/backtest/07_fills.ipynb #a95fc4d9
 @inline_kernel
-def _look(a: np.ndarray, acc: np.ndarray, panel: Panel, decided: np.ndarray, delay: int, t: int) -> None:
+def _look(a: np.ndarray, acc: np.ndarray, panel: MarketPanel, decided: np.ndarray, delay: int, t: int) -> None:
     "Reads the bars of row t, the weights in force, and the volatility known when they were decided."
     acc[_ROW], acc[_YEARS] = t, panel.years[t] if len(panel.years) else 0.0
     for s in range(a.shape[1]):
@@ -209,7 +209,7 @@ def _accrue(a: np.ndarray, acc: np.ndarray, terms: CostTerms, flows: np.ndarray)
 
 # %% ../../nbs/backtest/07_fills.ipynb #40de7a48
 @inline_kernel
-def _observe(a: np.ndarray, panel: Panel, terms: CostTerms) -> bool:
+def _observe(a: np.ndarray, panel: MarketPanel, terms: CostTerms) -> bool:
     "Notes which weights have changed and which symbols have ended; True where an order can be filled now."
     busy = False
     for s in range(a.shape[1]):
@@ -348,7 +348,7 @@ def _drift(t: int, a: np.ndarray, cash: float, decided: np.ndarray, opens: np.nd
 
 # %% ../../nbs/backtest/07_fills.ipynb #c0ffee5a
 @inline_kernel
-def _rows(a: np.ndarray, acc: np.ndarray, decided: np.ndarray, panel: Panel, terms: CostTerms,
+def _rows(a: np.ndarray, acc: np.ndarray, decided: np.ndarray, panel: MarketPanel, terms: CostTerms,
           account: Account, log: np.ndarray) -> int:
     "Goes through all rows; returns the row in which the account was worth nothing, or -1."
     t, ruined, timed = 0, -1, len(panel.years) > 0
@@ -376,7 +376,7 @@ def _rows(a: np.ndarray, acc: np.ndarray, decided: np.ndarray, panel: Panel, ter
 
 # %% ../../nbs/backtest/07_fills.ipynb #e6928e6b
 @inline_kernel
-def _is_plain(decided: np.ndarray, panel: Panel, terms: CostTerms, cash: float, account: Account,
+def _is_plain(decided: np.ndarray, panel: MarketPanel, terms: CostTerms, cash: float, account: Account,
               log: np.ndarray) -> bool:
     "Whether `_plain` can do this: one symbol, proportional costs, nothing to keep but the account."
     if decided.shape[1] != 1 or panel.gone[0] < len(decided) or len(panel.funding) or len(panel.split):
@@ -417,14 +417,14 @@ def _known(values: np.ndarray, t: int) -> float:
     return values[t, 0] if len(values) else np.nan
 
 @inline_kernel
-def _met_at(panel: Panel, t: int, reference: float, terms: CostTerms) -> tuple[float, float, float]:
+def _met_at(panel: MarketPanel, t: int, reference: float, terms: CostTerms) -> tuple[float, float, float]:
     "What `_met` says, for one symbol without a participation cap or impact."
     sigma, spread = _known(panel.volatility, t - terms.delay), _known(panel.spread, t)
     return fill_conditions(reference, sigma, np.nan, spread, terms)
 
 # %% ../../nbs/backtest/07_fills.ipynb #1df12c36
 @inline_kernel
-def _plain(decided: np.ndarray, panel: Panel, terms: CostTerms, cash: float, account: Account) -> int:
+def _plain(decided: np.ndarray, panel: MarketPanel, terms: CostTerms, cash: float, account: Account) -> int:
     "The same as `_rows`, where `_is_plain` says so; returns the row of ruin, or -1."
     terms = _proportional(terms)
     opens, closes, equity, rows, delay = panel.open, panel.close, account.equity, len(decided), terms.delay
@@ -467,7 +467,7 @@ def _plain(decided: np.ndarray, panel: Panel, terms: CostTerms, cash: float, acc
 # %% ../../nbs/backtest/07_fills.ipynb #9783da5a
 @compiled
 def simulate_fills(decided: np.ndarray,        # float64 rows x symbols, C-contiguous: finite weights
-                   panel: Panel,               # bars of the same rows
+                   panel: MarketPanel,               # bars of the same rows
                    terms: CostTerms,           # costs, leverage, stops
                    cash: float,                # money at the start
                    account: Account,           # is written; `flows` must be zeros

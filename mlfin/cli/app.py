@@ -21,11 +21,11 @@ from .console import err, json_records, print_json, print_table, print_text, tol
 from .data_commands import data
 from .fact_commands import facts  # noqa: F401  adds itself to `data`
 from .feature_commands import features_app
-from .ingest_command import ingest
-from .model_commands import models_app, promote, rollback
+from .ingest_command import ingest_source
+from .model_commands import models_app, promote_model, rollback_model
 from .options import EXIT_CODES, Experiment, Json, Profile, examples, load_profile
-from .run_commands import reproduce, retrain, run, status
-from .serve_command import dash, lab, serve
+from .run_commands import reproduce_run, retrain_model, run_pipeline, status
+from .serve_command import dash, lab, serve_api
 from .user_commands import users_app
 from .warehouse_commands import migrate  # noqa: F401  adds itself, `roles` and `copy` to `data`
 from ..core.errors import AWAY, DONE, REFUSED, MlfinError, exit_code
@@ -153,25 +153,25 @@ _Version = Annotated[bool,
 def _mlfin(asked: _Version = False): pass
 
 # %% ../../nbs/cli/15_app.ipynb #09ae35c4
-app.command(epilog=examples(
+app.command("run", epilog=examples(
     "mlfin run", "mlfin run -p label=fwd_ret_10 -p 'models=[logistic,lightgbm]' --experiment ten-days",
-    "mlfin run -p source=ccxt:binance -s BTC/USDT -t 1h --start 2024-01-01", "mlfin run --dry-run"))(run)
-app.command(epilog=examples("mlfin retrain live --window 730D", "mlfin retrain live --promote",
-                            "mlfin retrain --dry-run"))(retrain)
+    "mlfin run -p source=ccxt:binance -s BTC/USDT -t 1h --start 2024-01-01", "mlfin run --dry-run"))(run_pipeline)
+app.command("retrain", epilog=examples("mlfin retrain live --window 730D", "mlfin retrain live --promote",
+                            "mlfin retrain --dry-run"))(retrain_model)
 app.command(epilog=examples("mlfin status", "mlfin status -p label=fwd_ret_10 --json"))(status)
-app.command(epilog=examples("mlfin reproduce latest", "mlfin reproduce 3f2a --json"))(reproduce)
-app.command(epilog=examples(
+app.command("reproduce", epilog=examples("mlfin reproduce latest", "mlfin reproduce 3f2a --json"))(reproduce_run)
+app.command("ingest", epilog=examples(
     "mlfin ingest", "mlfin ingest BTCUSDT_1m.csv", "mlfin ingest ../bars.csv -s BTCUSDT -t 1m --tz UTC",
     "mlfin ingest 'prices/*.csv' --calendar XNYS --tz America/New_York",
     "mlfin ingest ccxt:binance -s BTC/USDT,ETH/USDT -t 1h -t 1d --start 2024-01-01",
     "mlfin ingest yahoo -s AAPL,MSFT",
-    "mlfin ingest rest:mapping.yaml -s BTCUSDT", "mlfin ingest folder --dry-run"))(ingest)
+    "mlfin ingest rest:mapping.yaml -s BTCUSDT", "mlfin ingest folder --dry-run"))(ingest_source)
 app.add_typer(data)
 
 # %% ../../nbs/cli/15_app.ipynb #09ae35c5
-app.command(epilog=examples("mlfin serve",
+app.command("serve", epilog=examples("mlfin serve",
                             "mlfin serve --workers 2 --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem"))(
-                                serve)
+                                serve_api)
 app.command(epilog=examples(
     "mlfin collect bars.csv -s EURUSD -t 1m --tz UTC --key-file key",
     "mlfin collect bars.csv -s EURUSD --speed 10 --key-file key",
@@ -179,9 +179,9 @@ app.command(epilog=examples(
     "COLLECTOR_KEY",
     "mlfin collect mt5 -s EURUSD.m=EURUSD -t M1 --tz Europe/Athens --key-file key"))(collect)
 app.add_typer(features_app)
-app.command(epilog=examples("mlfin promote", "mlfin promote --experiment momentum --version 3",
-                            "mlfin promote --force 'no data feed this week'"))(promote)
-app.command(epilog=examples("mlfin rollback", "mlfin rollback --experiment momentum"))(rollback)
+app.command("promote", epilog=examples("mlfin promote", "mlfin promote --experiment momentum --version 3",
+                            "mlfin promote --force 'no data feed this week'"))(promote_model)
+app.command("rollback", epilog=examples("mlfin rollback", "mlfin rollback --experiment momentum"))(rollback_model)
 app.add_typer(models_app)
 app.add_typer(users_app)
 app.command(epilog=examples("mlfin dash", "mlfin dash --port 9000 --browser"))(dash)

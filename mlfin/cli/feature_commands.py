@@ -6,7 +6,7 @@
 __all__ = ['features_app', 'feature_group', 'catalogue_row', 'catalogue', 'set_members', 'with_words', 'load_plugins',
            'print_groups', 'list_features', 'parameter_rows', 'streaming_text', 'find_feature', 'description',
            'print_description', 'print_set', 'describe', 'synthetic_facts', 'with_synthetic_columns', 'feature_context',
-           'stored_bars', 'feature_verdicts', 'parity_fault', 'print_verdicts', 'check']
+           'read_stored_bars', 'feature_verdicts', 'parity_fault', 'print_verdicts', 'check']
 
 # %% ../../nbs/cli/08_feature_commands.ipynb #9bfd645e
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import err, escape_control, json_records, out, print_json, print_table, print_text
-from .options import (Json, Profile, StorePlace, SymbolList, Timeframe, examples, load_profile,
+from .options import (Json, Profile, StorePlace, SymbolList, TimeframeOption, examples, load_profile,
                                split_list)
 from ..core.errors import DataError, ParameterError, SettingsError, SpecError, must_be, unknown
 
@@ -332,7 +332,7 @@ def feature_context(features: tuple,            # parsed
     return bars, context, made
 
 # %% ../../nbs/cli/08_feature_commands.ipynb #bd3b7335
-def stored_bars(store: str | None,          # of `--store`; None: the profile's
+def read_stored_bars(store: str | None,          # of `--store`; None: the profile's
                 symbols: list[str] | None,  # None: a few, spread over all
                 timeframe: str,             # "1d" or "D1"
                 few: int,                   # how many symbols, where none are given
@@ -442,7 +442,7 @@ def check(spec: _Specs = None,         # features, or names of sets
           bars: _Bars = 500,           # bars of each symbol beyond the longest lookback
           cuts: _Cuts = 8,             # moments at which the future is taken away
           symbols: SymbolList = None,  # which symbols; None: all
-          timeframe: Timeframe = None, # which timeframe; needed where there are several
+          timeframe: TimeframeOption = None, # which timeframe; needed where there are several
           stored: _Stored = False,     # bars of the profile's store, not the built-in ones
           store: StorePlace = None,    # a store other than the profile's
           calendar: _Calendar = None,  # 24/7, forex or an exchange's code
@@ -463,7 +463,7 @@ def check(spec: _Specs = None,         # features, or names of sets
     specs = [*load_features(), *(example for example, _ in families().values())] if every else spec
     builtin = not (stored or store is not None or symbols or timeframe is not None)
     if builtin: whole = as_bars(read_bars("builtin").bars)
-    else: whole = stored_bars(store, split_list(symbols), timeframe or "1d", 6, profile)
+    else: whole = read_stored_bars(store, split_list(symbols), timeframe or "1d", 6, profile)
     features, trial = parse_set(specs), trial_bars(whole, specs, rows=bars, symbols=6)
     trial, context, made = feature_context(features, trial, calendar or ("XNYS" if builtin else "24/7"),
                                            builtin)

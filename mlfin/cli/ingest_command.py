@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['source_address', 'default_zone', 'question_request', 'base_request', 'extra_options', 'check_request',
-           'estimated_bars', 'preview_table', 'print_preview', 'print_update', 'run_preview', 'ingest', 'run_update']
+           'estimated_bars', 'preview_table', 'print_preview', 'print_update', 'run_preview', 'ingest_source',
+           'run_update']
 
 # %% ../../nbs/cli/06_ingest_command.ipynb #17ec5d27
 from pathlib import Path
@@ -229,7 +230,7 @@ _Memory = Annotated[int | None, typer.Option(
     min=16, metavar="MB", help="How much of a file is held at once (default: settings.ini).")]
 
 # %% ../../nbs/cli/06_ingest_command.ipynb #a183731e
-def ingest(source: _Source = None,       # a file, folder, pattern, exchange, database or service
+def ingest_source(source: _Source = None,       # a file, folder, pattern, exchange, database or service
            symbols: SymbolList = None,   # which symbols; None: all
            timeframe: Timeframes = None, # which timeframes
            start: Start = None,          # first moment, UTC

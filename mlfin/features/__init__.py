@@ -15,7 +15,7 @@ _HOME = {
     "compute_features": "table",
     "correlation_clusters": "diagnostics",
     "correlations": "diagnostics",
-    "coverage": "diagnostics",
+    "feature_coverage": "diagnostics",
     "definitions": "spec",
     "distributions": "diagnostics",
     "expand": "spec",

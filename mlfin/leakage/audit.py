@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, MlfinError, SpecError, must_be
-from ..features.online import BAR_BY_BAR_HINTS, ROWS, check_each_bar
+from ..features.online import BAR_BY_BAR_HINTS, REPLAY_ROWS, check_each_bar
 from ..features.spec import parse_set
 from ..features.bar_keys import KEYS, symbol_borders
 from ..features.table import compute_features
@@ -150,7 +150,7 @@ def audit_features(specs: Iterable[str],   # features to test; names of sets are
                    bars: pd.DataFrame,     # all bars that a model learns from, sorted by symbol and ts
                    table: pd.DataFrame,    # their features, from `compute_features`
                    seed: str | int = 0,    # of what is drawn: a run gives its key
-                   limit: int = ROWS,      # rows that are compared bar by bar, at most
+                   limit: int = REPLAY_ROWS,      # rows that are compared bar by bar, at most
                    isolated: bool = True,  # False leaves the sandboxed process out
                    **context,              # calendar, groups, index, facts: as for `compute_features`
                   ) -> FeatureAudit:

@@ -29,7 +29,7 @@ from ..files.times import TimeForm, TimeFormDetector, last_stamp
 from ..market.spreads import SpreadUnit
 from .read_result import ReadResult
 from .sources import register_source
-from .table_reader import FORMING, read_rows, spread_unit
+from .table_reader import FORMING, read_table_rows, spread_unit
 from .web_pages import last_closed
 
 # %% ../../nbs/sources/11_databases.ipynb #697ae1af
@@ -291,7 +291,7 @@ def _time_form(table: Table, options: RowOptions) -> TimeForm:
 def _batch_result(table: Table, options: RowOptions, first: int) -> ReadResult:
     "The bars of a batch that had closed; `first` is the position of its first row."
     symbol = None if "symbol" in table.frame else options.symbol
-    found = read_rows(table, options.kind, options.where, hash_frame(table.frame), symbol, options.timeframe,
+    found = read_table_rows(table, options.kind, options.where, hash_frame(table.frame), symbol, options.timeframe,
                       options.tz, options.calendar, options.dialect, options.form, options.unit)
     closed, adjusted = np.ones(len(found.bars), bool), found.adjusted_close
     if options.until is not None: closed = (found.bars.ts <= options.until).to_numpy()

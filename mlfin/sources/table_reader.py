@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMING', 'RejectedRows', 'parse_values', 'table_zone', 'reject_bad_times', 'check_spacing', 'spread_unit',
-           'listed_actions', 'ReadOptions', 'parse_rows', 'session_rule', 'no_usable_row', 'read_table', 'read_rows']
+           'listed_actions', 'ReadOptions', 'parse_rows', 'session_rule', 'no_usable_row', 'read_table',
+           'read_table_rows']
 
 # %% ../../nbs/sources/02_table_reader.ipynb #9afb6f05
 import re
@@ -387,7 +388,7 @@ def read_table(table: Table,         # raw cells
     return _build_result(table, options, columns, rejected.ok, rows, quarantine, notes, kinds)
 
 # %% ../../nbs/sources/02_table_reader.ipynb #61e6d20b
-def read_rows(table: Table,             # rows as they came, from one place
+def read_table_rows(table: Table,             # rows as they came, from one place
               kind: str,                # of source: `sql`
               where: str,               # what they came from, for messages
               content: str,             # SHA-256 of the rows

@@ -17,7 +17,7 @@ from ..market.bars import TIME, moment, parse_timeframe
 from ..sources.read_result import quarantine_rows
 from mlfin.store.records import (
     ATTRIBUTE_SCHEMA, BAR_KEY, FACT_SCHEMA, METRIC_SCHEMA, PREDICTION_SCHEMA, SCHEMAS, RecordSchema,
-    as_attributes, as_feature_rows, as_metrics, as_predictions, check_fact_values, check_facts,
+    as_attributes, as_feature_rows, as_metrics, as_predictions, check_fact_values, check_fact_rows,
     feature_schema, record_schema, unfit_record,
 )
 from .row_history import WriteResult
@@ -106,7 +106,7 @@ class Records:
 
     def write_facts(self, facts: pd.DataFrame) -> WriteResult: # a facts frame, see `as_facts`; empty is fine
         "Add facts; another value for the same publication is a revision. Raises `DataError` for wrong facts."
-        return self._write(FACT_SCHEMA, check_facts(facts))
+        return self._write(FACT_SCHEMA, check_fact_rows(facts))
 
     def read_facts(self, symbols: Sequence[str] | None = None, # None: all; `*` stands for everyone
                    names: Sequence[str] | None = None,         # of facts; None: all

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FACTS', 'FACT_KEY', 'FACT_SCHEMA', 'PREDICTIONS', 'PREDICTION_SCHEMA', 'METRICS', 'METRIC_SCHEMA', 'ATTRIBUTES',
            'ATTRIBUTE_SCHEMA', 'BAR_KEY', 'FEATURES_M1', 'SOURCE_BAR', 'SCHEMAS', 'RecordSchema', 'is_fact_name',
-           'refuse_facts', 'check_fact_values', 'check_facts', 'shape_rows', 'as_predictions', 'as_metrics',
+           'refuse_facts', 'check_fact_values', 'check_fact_rows', 'shape_rows', 'as_predictions', 'as_metrics',
            'as_attributes', 'is_label_name', 'feature_schema', 'as_feature_rows', 'with_source_bars', 'unfit_record',
            'record_schema']
 
@@ -86,7 +86,7 @@ def check_fact_values(facts: pd.DataFrame) -> None: # with the columns of `FACTS
     refuse_facts(facts, facts.period_start > facts.period_end, "period_start", "not after the period's end")
 
 # %% ../../nbs/store/03_records.ipynb #9cb2b977
-def check_facts(facts: pd.DataFrame, # a facts frame, rows in any order
+def check_fact_rows(facts: pd.DataFrame, # a facts frame, rows in any order
                 ) -> pd.DataFrame:   # the same, with a RangeIndex
     "Check a facts frame. Raises `DataError` for other columns, other dtypes and impossible values."
     if not isinstance(facts, pd.DataFrame) or list(facts.columns) != list(FACTS):

@@ -3,7 +3,7 @@ from itertools import product
 
 import pytest
 
-from mlfin.accounts.roles import ANYONE, ROLES, ROUTES, AuthError, BadToken, Forbidden, Person, is_allowed, require_allowed, required_role
+from mlfin.accounts.roles import ANYONE, ROLES, ROUTES, AuthError, BadToken, Forbidden, Person, is_allowed, require_role, required_role
 
 PEOPLE = {role: Person("u", "ann", role, "s") for role in ROLES}
 ISSUE = {  # what the service must have, and who may
@@ -32,8 +32,8 @@ def test_each_role_gets_through_where_it_should_and_nowhere_else(route):
 @pytest.mark.parametrize("role", ROLES[:-1])
 def test_no_lesser_role_gets_an_administrators_route(role):
     for route in (r for r, least in ROUTES.items() if least == "administrator"):
-        with pytest.raises(Forbidden, match="needs administrator"): require_allowed(PEOPLE[role], *route.split(" "))
-        with pytest.raises(BadToken): require_allowed(None, *route.split(" "))
+        with pytest.raises(Forbidden, match="needs administrator"): require_role(PEOPLE[role], *route.split(" "))
+        with pytest.raises(BadToken): require_role(None, *route.split(" "))
 
 
 @pytest.mark.parametrize("method, path", [
@@ -44,7 +44,7 @@ def test_no_lesser_role_gets_an_administrators_route(role):
 def test_what_is_not_in_the_table_is_nobodys(method, path):
     assert required_role(method, path) is None
     assert not any(is_allowed(p, method, path) for p in (None, *PEOPLE.values()))
-    with pytest.raises(AuthError): require_allowed(PEOPLE["administrator"], method, path)
+    with pytest.raises(AuthError): require_role(PEOPLE["administrator"], method, path)
 
 
 def test_a_fixed_path_goes_before_a_pattern():
@@ -60,7 +60,7 @@ def test_a_key_opens_nothing_about_accounts_and_not_the_audit_log(role):
         method, _, path = route.partition(" ")
         personal = path.startswith(("/users", "/keys", "/audit", "/auth/sessions"))
         for prefix in ("", "/v1"): assert is_allowed(key, method, prefix + path) == (is_allowed(person, method, prefix + path) and not personal)
-    with pytest.raises(Forbidden, match="key opens neither"): require_allowed(key, "GET", "/v1/audit")
+    with pytest.raises(Forbidden, match="key opens neither"): require_role(key, "GET", "/v1/audit")
 
 
 def test_a_person_is_not_made_greater():

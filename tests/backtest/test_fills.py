@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlfin.backtest.costs import Costs
 from mlfin.backtest.fills import _is_plain, Account, LOG, REASONS, simulate_fills, TOTALS, trade
 from mlfin.backtest.fill_prices import make_terms
-from mlfin.backtest.market_panel import cut_market, needs, Panel, read_market
+from mlfin.backtest.market_panel import cut_market, needs, MarketPanel, read_market
 from mlfin.core.errors import BacktestError, ParameterError
 from mlfin.core.kernels import read_only
 
@@ -167,7 +167,7 @@ def test_the_walk_of_one_symbol_is_the_general_one_to_the_last_bit(seed, costs, 
     whole = read_market(bars, needs(costs))
     first, last = whole.clock.get_indexer(weights.index[[0, -1]])
     panel = cut_market(whole, first, last + 1 + costs.delay).panel
-    panel = Panel(*(read_only(x[:, [which]]) if x.ndim == 2 else x for x in panel))
+    panel = MarketPanel(*(read_only(x[:, [which]]) if x.ndim == 2 else x for x in panel))
     gone, payout = np.array([len(panel.open)]), panel.payout[:1]
     gone.flags.writeable = False
     panel, terms, none = panel._replace(gone=gone,

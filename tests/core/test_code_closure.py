@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mlfin
 from mlfin.core.provenance import notebook_source
-from mlfin.core.code_closure import _BLIND, Library, code_digest, declaration, reach, read_facts
+from mlfin.core.code_closure import _BLIND, Library, code_digest, declaration, reach, read_code_facts
 from mlfin.core.errors import SettingsError
 
 PACKAGE, ROOT = Path(mlfin.__file__).parent, Path(__file__).parents[2]
@@ -251,7 +251,7 @@ def test_a_definition_that_looks_names_up_reaches_all_of_its_module(house, edit)
     assert _BLIND == {"globals", "exec", "eval"}
     assert house(USES, one=blind)["mlfin.a.one"] != house("from mlfin.a.one import LIMIT", one=blind)["mlfin.a.one"]
     assert "mlfin.a.three" not in house(USES, one=blind)                              # what its module has, not what others have
-    assert read_facts(f"def used(x):\n{edit}\ndef unused(): return 1", "mlfin.a.one").units[0].blind
+    assert read_code_facts(f"def used(x):\n{edit}\ndef unused(): return 1", "mlfin.a.one").units[0].blind
 
 
 def test_a_computed_import_reaches_everything(house):

@@ -175,21 +175,21 @@ def test_coverage_equals_a_slow_count(bars):
     table = compute_features(bars, specs)
     table.loc[[50, 51, 339, 539], "rsi_14"] = np.nan
     table.loc[100, "sma_60"] = np.inf
-    got = d.coverage(table, specs, by="symbol")
+    got = d.feature_coverage(table, specs, by="symbol")
     want = slow_coverage(table, specs)
     assert [tuple(r) for r in got.drop(columns="first").itertuples(index=False)] == [w[:-1] for w in want]
     for a, w in zip(got["first"], want, strict=True): assert a == w[-1] or (pd.isna(a) and pd.isna(w[-1]))
-    total = d.coverage(table, specs).set_index("column")
+    total = d.feature_coverage(table, specs).set_index("column")
     assert total.rows.eq(len(bars)).all() and total.loc["rsi_14", "gaps"] == 4 and total.loc["sma_60", "infinite"] == 1
     assert (total[["values", "warm_up", "late", "gaps"]].sum(axis=1) == total.rows).all()
-    said = d.describe_coverage(d.coverage(table, specs), share=0.001)
+    said = d.describe_coverage(d.feature_coverage(table, specs), share=0.001)
     assert any("no value though there was one before" in s and "rsi_14" in s for s in said) and "infinite in places: sma_60 (1 rows)" in said[-1]
 
 
 def test_coverage_wants_the_columns_of_the_specs(bars):
     table = compute_features(bars, ["rsi_14"])
-    with pytest.raises(DataError, match="sma_20"): d.coverage(table, ["sma_20"])
-    with pytest.raises(ParameterError, match="`by`"): d.coverage(table, ["rsi_14"], by="row")
+    with pytest.raises(DataError, match="sma_20"): d.feature_coverage(table, ["sma_20"])
+    with pytest.raises(ParameterError, match="`by`"): d.feature_coverage(table, ["rsi_14"], by="row")
 
 
 # --- how long values last

@@ -14,7 +14,7 @@ import mlfin.store.delta_bars as table_module
 from mlfin.core.errors import DataError
 from mlfin.market.actions import as_actions
 from mlfin.market.bars import as_bars
-from mlfin.store.journal import ROW
+from mlfin.store.journal import JOURNAL_COLUMNS
 from mlfin.store.event_tables import EVENTS, EventTable
 from mlfin.store.lake import Lake
 from mlfin.store.lake_bars import add_bars
@@ -303,7 +303,7 @@ def from_before_marks(path, bars):
     place.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(place)
     db.execute("CREATE TABLE journal (name TEXT NOT NULL)")
-    columns = ", ".join(f"{c} {k}" for c, k in ROW.items() if c != "repaired")
+    columns = ", ".join(f"{c} {k}" for c, k in JOURNAL_COLUMNS.items() if c != "repaired")
     db.execute(f"CREATE TABLE bars (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
     db.execute("CREATE INDEX bars_key ON bars (timeframe, symbol, ts)")
     db.execute("PRAGMA journal_mode=WAL")
