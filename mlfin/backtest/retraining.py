@@ -95,6 +95,7 @@ class Retrained:
                 f"{r.max():+.1%}, the worst with {r.min():+.1%}; "
                 f"{total:+.1%} in all, after costs of {self.simulation.costs['total']:,.0f}.")
 
+# %% ../../nbs/backtest/14_retraining.ipynb #94709802
 def retrain(
     dataset,  # X y keys spans forward_return [weights pending], see `mlfin.datasets.dataset`
     model: str,  # name of an estimator

@@ -131,6 +131,7 @@ def _walk(decided: np.ndarray, window: NamedTuple, costs: Costs, limits: dict,
                             books, np.empty((0, len(LOG))))[1]
     return None if ruined >= 0 else (books.equity, dict(zip(TOTALS, books.totals.tolist(), strict=True)))
 
+# %% ../../nbs/backtest/12_stress.ipynb #c0a27dc6
 def _again(done: Simulation, bars: pd.DataFrame, tries: list[tuple[Costs, float]], year: float,
            actions: pd.DataFrame | None) -> Iterator[_Outcome]:
     """The same decisions under other costs and with other money, one after the other; first under their own,

@@ -145,6 +145,7 @@ def _span(values: np.ndarray) -> str:
     low, high = (f"{v:.4g}" for v in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
+# %% ../../nbs/backtest/15_tearsheet.ipynb #e29680f1
 def untraded(
     predictions: pd.DataFrame,  # of one model: `probability` (with `baseline` where known) or `prediction`
     rule: TradingRule,          # by which nothing was traded
@@ -300,6 +301,7 @@ def _delays(chosen: Simulation) -> list[int]:
     "Bars of delay that a record is long enough for."
     return [d for d in (1, 2, 3, 5) if d < len(chosen.equity)]
 
+# %% ../../nbs/backtest/15_tearsheet.ipynb #90b614bc
 def tear_sheet(
     chosen: Simulation,  # the strategy
     hold: Simulation,  # its benchmark, over the same bars
@@ -370,6 +372,7 @@ def _luck_charts(sheet: TearSheet, days: float) -> dict[str, Any]:
     if f["paths"].shape[1] > 1: shown["paths"] = charts.paths_chart(f["paths"], days)
     return shown
 
+# %% ../../nbs/backtest/15_tearsheet.ipynb #ae2576ec
 def tear_sheet_charts(
     sheet: TearSheet,    # from `tear_sheet`
     chosen: Simulation,  # the strategy it is about
@@ -534,6 +537,7 @@ _PARTS = (
     ("What it hangs on", "", ("plateau", "costs", "delays", "capacity")),
     ("When it hurts", "", ("regimes", "stress", "returns", "regimes table", "risk table")))
 
+# %% ../../nbs/backtest/15_tearsheet.ipynb #0484d2f9
 def tear_sheet_sections(
     sheet: TearSheet,    # from `tear_sheet`
     chosen: Simulation,  # the strategy it is about

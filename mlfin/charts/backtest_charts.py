@@ -311,6 +311,7 @@ def _blocks(wide: pd.DataFrame, most: int) -> pd.DataFrame:
     return pd.DataFrame(np.add.reduceat(wide.to_numpy(float), edges[:-1]) / np.diff(edges)[:, None],
                         index=wide.index[edges[:-1]], columns=wide.columns)
 
+# %% ../../nbs/charts/05_backtest_charts.ipynb #faabd7c9
 def exposure_chart(positions: pd.DataFrame, # weights (wide): index or column ts, a column a symbol; 1 = all
                    most: int = 30,           # symbols shown at most, those held most
                   ) -> "Figure":             # gross and net exposure, and below it a row a symbol
@@ -409,6 +410,7 @@ def regimes_chart(regimes: pd.DataFrame, # regime days cagr sharpe max_drawdown 
     figure.update_xaxes(zeroline=True, zerolinecolor=_INK)
     return figure
 
+# %% ../../nbs/charts/05_backtest_charts.ipynb #03b02987
 def stress_chart(stress: pd.DataFrame, # window start end strategy benchmark: returns of the worst stretches
                 ) -> "Figure":         # two bars a window
     "The worst stretches of the market, and what the strategy did in them."

@@ -427,6 +427,7 @@ def equity_chart(equity: pd.DataFrame,       # equity: ts strategy benchmark (mo
     _time_axis(figure, equity.ts)
     return figure
 
+# %% ../../nbs/charts/01_figures.ipynb #c0abd680
 def drawdown_chart(equity: pd.DataFrame,  # equity: ts strategy benchmark (money)
                    spells: pd.DataFrame | None = None, # depth peak recovered (NaT: not yet), deepest first
                   ) -> "Figure":          # per cent below the highest point so far

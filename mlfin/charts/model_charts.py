@@ -53,6 +53,7 @@ def roc_chart(curve: pd.DataFrame, # model false_positive_rate true_positive_rat
     figure.update_yaxes(range=[0, 1.005], tickformat=".0%")
     return figure
 
+# %% ../../nbs/charts/04_model_charts.ipynb #296e4def
 def pr_chart(curve: pd.DataFrame, # model recall precision threshold baseline, from `pr_curve`
             ) -> "Figure":        # a line a model, and the share of rises
     """How many of the rises that were said came true, against how many were found; the level line is
@@ -193,6 +194,7 @@ def ic_regimes_chart(regimes: pd.DataFrame, # model kind regime how rank_ic rank
     _points(rows, names, labels.map({n: i for i, n in enumerate(names)}), figure)
     return figure
 
+# %% ../../nbs/charts/04_model_charts.ipynb #a3234208
 def ic_symbols_chart(symbols: pd.DataFrame, # model symbol rank_ic rank_ic_error, from `ic_by_symbol`
                      most: int = 40, # symbols drawn at most: the strongest and the weakest
                     ) -> "Figure":          # points with bars, the strongest symbol first
@@ -245,6 +247,7 @@ _WORDS = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", 
           "r2": "R² against the naive guess", "rank_ic": "rank information coefficient",
           "ic": "information coefficient"}
 
+# %% ../../nbs/charts/04_model_charts.ipynb #4100484f
 def intervals_chart(intervals: pd.DataFrame, # a row a model and score, from `score_intervals`
                     score: str | None = None,  # which score; the first by default
                    ) -> "Figure": # a point and a bar a model, the best first; the line is the baseline

@@ -36,6 +36,7 @@ def _joined(coverage: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return own.groupby(["symbol", "period"], sort=True)[["present",
                                                          "expected"]].sum().reset_index(), _PERIODS[unit]
 
+# %% ../../nbs/charts/02_quality_charts.ipynb #a2cdaa58
 def completeness_chart(coverage: pd.DataFrame,  # symbol session (date) present expected: bars
                        title: str = "Coverage", # the figure's title
                       ) -> "Figure": # heat-map: a row a symbol, a column a day, week, month, quarter or year
@@ -77,6 +78,7 @@ def _shown(bars: pd.DataFrame, flags: pd.DataFrame, most: int) -> tuple[list[str
     counts = flags.symbol.value_counts()
     return sorted(sorted(symbols, key=lambda s: (-int(counts.get(s, 0)), s))[:most]), len(symbols)
 
+# %% ../../nbs/charts/02_quality_charts.ipynb #5b87e510
 def flagged_chart(bars: pd.DataFrame,     # bars (symbol ts open high low close), raw or adjusted
                   flags: pd.DataFrame,    # check, symbol, ts: what was flagged; may be empty
                   title: str = "Closing prices and what was flagged", # the figure's title

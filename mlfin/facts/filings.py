@@ -282,6 +282,7 @@ def _sec_facts(path, symbols, *, tickers: Mapping | str | Path | None = None, na
     return replace(reading, facts=as_facts(pd.concat([reading.facts, last])),
                    notes=tuple(notes)) if len(last) else reading
 
+# %% ../../nbs/facts/05_filings.ipynb #87372db8
 register_facts("sec", _sec_facts)
 
 # %% ../../nbs/facts/05_filings.ipynb #57a0ae12

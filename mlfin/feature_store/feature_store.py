@@ -279,6 +279,7 @@ def _part(
     return vintages(views, table.features, context,
                      standing if sound else None), not sound and had is not None
 
+# %% ../../nbs/feature_store/03_feature_store.ipynb #5dbb9930
 def _news(fs: FeatureStore, table: FeatureTable, names: list[str], old: pd.DataFrame, actions,
           facts: bool) -> tuple[pd.DataFrame, set[str]]:
     "Rows to add, and the symbols of which they replace all that stands."
@@ -367,6 +368,7 @@ def _follow(
     _keep_state(fs, table, version, max(rows.known_at.max(), last), actions)
     return FeatureUpdate(len(rows), (), version, live.version, "appended")
 
+# %% ../../nbs/feature_store/03_feature_store.ipynb #1fd09e75
 def _cached_name(fs: FeatureStore, table: FeatureTable) -> str:
     """What a table's newest rows are called in a cache: by the table's own identity, which no other one has,
     on any machine."""

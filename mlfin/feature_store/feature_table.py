@@ -121,6 +121,7 @@ def vintages(views: list,                   # of `bar_views`
 # %% ../../nbs/feature_store/02_feature_table.ipynb #5c61538a
 _MARKS = ("since", "generation", "bars_version", "input")
 
+# %% ../../nbs/feature_store/02_feature_table.ipynb #1e52a623
 @dataclass(eq=False)
 class FeatureTable:
     "A table of features in a folder."

@@ -320,6 +320,7 @@ def stationarity(
     pooled = pooled.reindex(dict.fromkeys(table["column"])).rename_axis("column").reset_index()
     return pooled.assign(**{k: pooled[k].fillna(0).astype(np.int64) for k in ("symbols", "values")})
 
+# %% ../../nbs/features/13_diagnostics.ipynb #fbf9c1b3
 def _unit_root(x: np.ndarray) -> dict:
     "The test of one series without NaN; no p-value for one that is shorter than 50 or constant."
     from statsmodels.tsa.stattools import adfuller
@@ -454,6 +455,7 @@ def information_coefficient(
     table.insert(4, "t", table["ic"] / table["std_error"])
     return table
 
+# %% ../../nbs/features/13_diagnostics.ipynb #d08ef194
 def _returns(frame: pd.DataFrame, horizon: int, grid: _Grid,
              features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Times, symbols and values of the returns over one horizon."

@@ -296,6 +296,7 @@ def opens_from_closes(closes: pd.Series, # UTC, or up to a second early (09:59:5
 # %% ../../nbs/files/06_times.ipynb #f0f97a7e
 _NEXT = "next:" # before a zone: its midnights are those at which days end
 
+# %% ../../nbs/files/06_times.ipynb #0939adf5
 class SessionRuleDetector:
     "How well the stamps of daily bars fit the ways in which they may name a session."
     def __init__(self, calendar: str,    # "forex" or an exchange's code

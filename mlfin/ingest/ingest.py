@@ -46,6 +46,8 @@ from ..quality.spool import BarChunk, FrameBuffer, Spool, Workspace, stream_chun
 from ..store.row_history import WriteResult, compare
 from ..store.store import Store
 from ..files.times import ZoneNeeded, canonical_zone
+
+# %% ../../nbs/ingest/03_ingest.ipynb #95119c2f
 from ..warehouse.opening import open_store, raw_folder
 
 # %% ../../nbs/ingest/03_ingest.ipynb #adeacf2a
@@ -186,6 +188,7 @@ def _said(asked: _Asked, clocks: dict[str, str], symbols: Sequence[str],
                  and (p := point.get(s) if isinstance(point, dict) else point) is not None]
     return list(dict.fromkeys(said))
 
+# %% ../../nbs/ingest/03_ingest.ipynb #1cc96768
 def _contradicted(asked: _Asked, said: list[tuple[str, str, str]]) -> dict[str, str]:
     "By symbol, why what is said of it cannot be: the store keeps something else."
     if asked.change or not said: return {}
@@ -314,6 +317,7 @@ def _one_file(asked: _Asked) -> list[str]:
     try: return [str(p) for p in find_files(place, None if asked.source == "files" else [asked.source])]
     except DataError: return [place]                                       # reading it says why
 
+# %% ../../nbs/ingest/03_ingest.ipynb #11e9590e
 def _theirs(asked: _Asked, units: Sequence[_Asked], paths: Sequence[str]) -> tuple[str, ...]:
     "Of the symbols that are asked for, those that some files have, and those that no file has."
     if not asked.symbols: return ()
@@ -517,6 +521,7 @@ def _laid(asked: _Asked, units: Sequence[_Asked], store: Store,
             failed[bad[0].name] = bad
             left.remove(bad[0])
 
+# %% ../../nbs/ingest/03_ingest.ipynb #ce0eb962
 def _by_calendar(asked: _Asked, units: list[_Asked], store: Store,
                  spool: Spool) -> tuple[_Asked, list[_Asked], bool]:
     """The question by the calendar that the store keeps with what was read, and whether it has to be read
@@ -634,6 +639,7 @@ def _keep_aside(store: Store, aside: pd.DataFrame) -> None:
     "Store rows that were set aside, if there are any."
     if len(aside): store.write_quarantine(aside)
 
+# %% ../../nbs/ingest/03_ingest.ipynb #e6516ba8
 def _put(store: Store, found: _Found, but: Sequence[str] = (),
          only: Sequence[str] | None = None, most: int = 2**18,
          known: dict | None = None) -> tuple[WriteResult, dict[str, Counter]]:
@@ -833,6 +839,7 @@ def _stretches(asked: _Asked, stored: pd.DataFrame, line: _Line, full: bool) -> 
     if end is not None and (until is None or until <= last): line.until = until; return before
     return [*before, (max(t for t in (start, last - max(OVERLAP, 10 * delta)) if t is not None), end)]
 
+# %% ../../nbs/ingest/03_ingest.ipynb #cd2669af
 def _download(asked: _Asked, store: Store, line: _Line, judge: QualityAccumulator,
               stretch: tuple, progress: Callable | None) -> WriteResult | None:
     "Fetch a stretch of a series, judging and storing it as it comes."
@@ -1084,6 +1091,7 @@ def _of_store(symbols, timeframe: str, start, end, calendar: str, store: Store) 
         asked = replace(asked, calendar=_kept_calendar(store, there, asked.timeframe, asked.calendar))
     return asked, store
 
+# %% ../../nbs/ingest/03_ingest.ipynb #351d3c83
 def _ingest_stored(symbols, timeframe: str, start, end, calendar: str,
                    adjust: str, store: Store, version: int | None) -> IngestedBars:
     "What a store has of a period, judged as a whole."
@@ -1194,6 +1202,7 @@ def _found_out(findings: pd.DataFrame) -> list:
 
 def _found_in(rows: list) -> pd.DataFrame: return pd.DataFrame(rows, columns=list(FINDINGS)).astype(FINDINGS)
 
+# %% ../../nbs/ingest/03_ingest.ipynb #6c82bd20
 def _added(checks: list[pd.DataFrame]) -> pd.DataFrame:
     "Checks of several reports, check by check: rows added, the worst status, what each says."
     if len(checks) == 1: return checks[0]
@@ -1402,6 +1411,7 @@ def _table(lines: list[_Line], timeframe: str, version: int) -> pd.DataFrame:
              x.last, x.until, version, x.error) for x in lines]
     return pd.DataFrame(rows, columns=list(_LINE)).astype(_LINE)
 
+# %% ../../nbs/ingest/03_ingest.ipynb #5bce87a6
 def _together(tables: list[pd.DataFrame], checks: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The series and the checks of all timeframes; no checks of one whose files cannot be read, where another
     one's can."""

@@ -112,6 +112,7 @@ def _says(d: pd.DataFrame, gone: np.ndarray) -> np.ndarray:
                       "hundredfold", "as traded", np.where(odd, "odd size", "")],
                      "differs").astype(object)
 
+# %% ../../nbs/ingest/02_stated_actions.ipynb #3e9f8c3d
 def _dividends(prices: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
                size: float, splits: list) -> tuple[np.ndarray, np.ndarray]:
     "What is believed of each dividend, and what is to be told."

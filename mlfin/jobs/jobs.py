@@ -597,6 +597,7 @@ def _take(jobs: Jobs, worker: str, known: Collection[str] = ()) -> Job | None:
                        " WHERE id = ?", (now, *me, now, name := free[0]))
         return _job(db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone())
 
+# %% ../../nbs/jobs/02_jobs.ipynb #2205cc58
 def _mark(jobs: Jobs, worker: str, name: str, **values: Any) -> str | None:
     """Note something of a job that is still this worker's: who cancelled it, or None where it is another
     one's by now."""

@@ -150,6 +150,7 @@ class JsonFormatter(logging.Formatter):
 @lru_cache(8)
 def _second(whole: int) -> str: return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
+# %% ../../nbs/monitor/02_logs.ipynb #12b4b8e5
 def _moment(seconds: float) -> str:
     "UTC, ISO 8601, microseconds."
     whole = int(seconds // 1)

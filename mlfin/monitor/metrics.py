@@ -26,6 +26,7 @@ from ..core.settings import Settings
 SECONDS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.0, 2.5, 5.0, 10.0)  # upper borders of latencies
 CHANCES = tuple(round(.05 * i, 2) for i in range(1, 20))                          # and of probabilities
 
+# %% ../../nbs/monitor/01_metrics.ipynb #5a892e0c
 FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "http_requests_total": ("counter", ("method", "route", "status"), "Requests answered."),
     "http_request_duration_seconds": ("seconds", ("method", "route"),
@@ -75,6 +76,8 @@ FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "process_open_files": ("each", (), "Files and sockets that a worker holds open."),
     "process_start_seconds": ("each", (), "When a worker began, seconds since 1970."),
 }
+
+# %% ../../nbs/monitor/01_metrics.ipynb #16e070c1
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # any other one is OTHER
 
 # %% ../../nbs/monitor/01_metrics.ipynb #375c952c

@@ -93,6 +93,7 @@ def _chances(p: np.ndarray, y: np.ndarray) -> dict[str, float]:
     return {"accuracy": float(((p >= 0.5) == (y == 1)).mean()), "brier": float(((p - y)**2).mean()),
             "log_loss": float(-(y * np.log(safe) + (1 - y) * np.log1p(-safe)).mean())}
 
+# %% ../../nbs/monitor/03_score.ipynb #10bfa2f3
 def _values(p: np.ndarray, y: np.ndarray) -> dict[str, float]:
     return {"mae": float(np.abs(p - y).mean()), "rmse": float(np.sqrt(((p - y)**2).mean()))}
 

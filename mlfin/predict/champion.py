@@ -258,6 +258,7 @@ class Champion:
         check_given_bars(bars, stream.timeframe, self.manifest["lookback"]["bars"] + 1, together)
         return [self.compute(row).at(time.time()) for row in rows_of_bars(stream, bars)]
 
+# %% ../../nbs/predict/09_champion.ipynb #882b1b7f
 def rows_of_bars(stream: Stream,     # whose features are computed, with its facts
                  bars: pd.DataFrame, # a bar frame
                  ) -> list[Row]:

@@ -142,6 +142,7 @@ def verify_export(settings: Settings,  # whose seal key is to fit
     "Whether an export is what this profile wrote; raises `ModelError` where it is not."
     return _verified(settings, Path(path).expanduser())[0]
 
+# %% ../../nbs/predict/13_export.ipynb #12b02668
 def load_exported(settings: Settings,  # whose seal key is to fit
                   path: str | Path,    # the pickle, or the folder of native files
                   ) -> Any:            # the fitted estimator

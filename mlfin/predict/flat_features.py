@@ -22,6 +22,7 @@ from .stream import Stream
 FLAT = ("rsi_14", "macd_12_26_9", "atr_14", "ma60", "ret_1") # the features that `features_m1` shows
 _log = logging.getLogger("mlfin.predict")
 
+# %% ../../nbs/predict/12_flat_features.ipynb #cd01b527
 class FlatFeatures:
     "Keeps `features_m1` up with the minute bars of a warehouse; for one thread."
     def __init__(self, store: Warehouse,

@@ -91,6 +91,7 @@ def _holes(rows: pd.DataFrame, bars: pd.DataFrame, calendar: str) -> np.ndarray:
         found[own] = np.searchsorted(starts, before) > np.searchsorted(starts, after, side="right")
     return found
 
+# %% ../../nbs/predict/11_live.ipynb #a95d518e
 def match_live(stored: pd.DataFrame,  # predictions of one version, as a store keeps them
                bars: pd.DataFrame,    # of its symbols, adjusted as in research
                served: Served,        # the version

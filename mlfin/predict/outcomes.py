@@ -40,6 +40,7 @@ _log = logging.getLogger("mlfin.predict")
 # of a store
 _FAILURES = (MlfinError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 
+# %% ../../nbs/predict/07_outcomes.ipynb #30e82ffd
 class Recorder:
     "Writes signals to a store, in the background."
     def __init__(self, store: Store,          # one with `write_predictions`

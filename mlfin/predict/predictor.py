@@ -137,6 +137,7 @@ _FAILURES = (MlfinError, ArithmeticError, LookupError, TypeError, ValueError, At
 # seconds after which what was refused is tried again, and a registry that could not be asked
 _AGAIN, _SOON = 60.0, 5.0
 
+# %% ../../nbs/predict/10_predictor.ipynb #646fe442
 class ChampionSlot:
     "What serves for an experiment; another version takes its place whole, or is refused."
     def __init__(self, settings: Settings,         # its `mlflow` and profile
@@ -196,6 +197,7 @@ class ChampionSlot:
                                       f"{text}.")
         raise self._failed
 
+# %% ../../nbs/predict/10_predictor.ipynb #18a2d0e2
 def first_line(e: BaseException, # any error
                ) -> str:
     "The first line of an error's message; the name of its class where it has none."

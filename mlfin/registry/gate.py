@@ -211,6 +211,7 @@ def _apart(one: pd.DataFrame, other: pd.DataFrame, name: str, against: str) -> s
             f"nothing to compare: {name}'s are {span(one)}; "
             f"{against}'s {span(other)}")
 
+# %% ../../nbs/registry/05_gate.ipynb #3594b65c
 def beats_champion(predictions: pd.DataFrame, # of the challenger, out of sample
                    champion: pd.DataFrame,    # of the champion
                    horizon: int,              # bars that the label looks ahead; both have one label
@@ -266,6 +267,7 @@ def is_calibrated(
     return Check("calibrated", not any(wrong), _calibration_words(wrong, guess, actual, slope, logistic),
                  slope, 1.0)
 
+# %% ../../nbs/registry/05_gate.ipynb #a265a01d
 def _calibration_words(wrong: list, guess: np.ndarray, actual: np.ndarray, slope: float,
                        logistic: bool) -> str:
     "What the calibration is, and what is wrong with it."
@@ -506,6 +508,7 @@ def _flat(value, prefix: str = "") -> dict:
                                                                  f"{prefix}.{key}" if prefix
                                                                  else str(key)).items()}
 
+# %% ../../nbs/registry/05_gate.ipynb #a2165295
 def compare_versions(settings: Settings,                # its `mlflow` and profile
             experiment: str,                   # name of a line of research
             one: int | str = "challenger",     # a number, or "champion", "challenger", "latest"

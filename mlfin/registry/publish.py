@@ -45,6 +45,7 @@ def publish_predictions(
         rows["label"] = (rows.probability >= threshold).astype("Int64").where(rows.probability.notna())
     return open_store(store).write_predictions(rows[[c for c in PREDICTIONS if c in rows]])
 
+# %% ../../nbs/registry/02_publish.ipynb #e0c4c7c9
 def publish_metrics(
     metrics: Mapping[str, float],    # name -> value, e.g. a manifest's scores; what is not finite is left out
     store,                           # as for `publish_predictions`

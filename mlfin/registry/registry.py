@@ -156,6 +156,7 @@ def list_versions(client, name: str) -> list[Version]:
                     tuple(sorted(aliases.get(int(v.version), ()))), dict(v.tags)) for v in found.values()]
     return sorted(rows, key=lambda v: -v.number)
 
+# %% ../../nbs/registry/04_registry.ipynb #e0ec2d5f
 def _by_alias(found: list[Version], alias: str) -> Version | None:
     "The version that an alias stands at, or None."
     return next((v for v in found if alias in v.aliases), None)
@@ -524,6 +525,7 @@ def seal_version(client, keys: SealKeys, found: Version, promoted: bool = False)
     for key, value in tags.items(): client.set_model_version_tag(found.name, str(found.number), key, value)
     return replace(found, tags={**found.tags, **tags})
 
+# %% ../../nbs/registry/04_registry.ipynb #e18f478f
 def verify_seal(found: Version, keys: SealKeys) -> bool:
     """Whether a seal was verified; False where there is no key here, and a ModelError where there is one and
     the seal does not fit.
@@ -721,6 +723,7 @@ def read_manifest(settings: Settings,            # its `mlflow` and profile
     with mlflow_registry(settings), open_version(found, seal_keys(settings)) as (_, manifest, _):
         return manifest
 
+# %% ../../nbs/registry/04_registry.ipynb #1e634aa5
 def read_predictions(
     settings: Settings,             # its `mlflow` and profile
     experiment: str,                # name of a line of research
@@ -762,6 +765,7 @@ class CodeState(NamedTuple):
 
 _compared: dict[tuple, dict] = {} # of this process: where there is no key to seal it with
 
+# %% ../../nbs/registry/04_registry.ipynb #b8e4c119
 def code_state(settings: Settings, # the profile
                found: Version,     # a registered version
                manifest: dict,     # its own
@@ -804,6 +808,7 @@ def _compare(settings: Settings, experiment: str, found: Version, manifest: dict
         client.set_model_version_tag(found.name, str(found.number), _PROOFS,
                                      json.dumps([*kept, _sealed_proof(found, keys, proof)]))
 
+# %% ../../nbs/registry/04_registry.ipynb #45fbf380
 def prove_code(
     settings: Settings,  # the profile
     experiment: str,     # name of a line of research
@@ -823,7 +828,6 @@ def prove_code(
     raise ModelError(f"{found} learnt from features of other code: {', '.join(state.moved[:6])} changed, and "
                      "with it "
                      f"{state.others}.\n{_ANEW}.")
-
 
 # %% ../../nbs/registry/04_registry.ipynb #d303e82e
 _KEPT = 40 # events of the history that are kept
@@ -892,6 +896,7 @@ def _refuse_unjudged(found: Version) -> None:
         raise ModelError(must_be(str(found), "a version that the gate let through",
                                  found.verdict or "never judged", hint="`mlfin promote` judges it"))
 
+# %% ../../nbs/registry/04_registry.ipynb #d4a9b501
 def require_promoted(found: Version, keys: SealKeys) -> None:
     """Only what was promoted may serve, by whatever means the alias was set.
 

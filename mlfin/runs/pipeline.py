@@ -41,6 +41,8 @@ from mlfin.core.errors import (
 )
 from ..core.locks import experiment_lock
 from ..core.pipeline_spec import TaskSpec, expand_grids, read_pipeline, read_yaml
+
+# %% ../../nbs/runs/03_pipeline.ipynb #92e7b0ad
 from mlfin.core.provenance import (
     atomic_path,
     differences,
@@ -506,6 +508,7 @@ def _settle(dag, plan: Plan) -> None:
             source_code=str(task.source), params=task.params.to_json_serializable(params_only=True)
         )
 
+# %% ../../nbs/runs/03_pipeline.ipynb #3dde88df
 @contextmanager
 def _with_its_code(plan: Plan) -> Iterator[None]:
     """Kernels import the snapshot; this process, where it executes notebooks itself, has loaded all that
@@ -796,6 +799,7 @@ def _publish(plan: Plan, record: dict) -> None:
         shutil.rmtree(place(f"{_BUILDING}/{experiment}"), ignore_errors=True)
     shutil.rmtree(reports / "failed", ignore_errors=True)
 
+# %% ../../nbs/runs/03_pipeline.ipynb #96e393ff
 def _record(plan: Plan, started: datetime, seconds: dict[str, float], data: dict) -> dict:
     "What run.json says: identity first, then, apart from it, when and where."
     root = plan.settings.root

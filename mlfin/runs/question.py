@@ -109,6 +109,7 @@ _OPTIONAL = (
     "participation",
 )  # and here: none, or settled later
 
+# %% ../../nbs/runs/01_question.ipynb #d5e16559
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
     if value is None and key not in _OPTIONAL:

@@ -326,6 +326,7 @@ def _against(settings: Settings, experiment: str, number: int, champion: int) ->
         **sure,
     }
 
+# %% ../../nbs/runs/04_retrain.ipynb #06ac18e5
 def _page(settings: Settings, experiment: str, told: dict) -> Path:
     "The page of a retraining, made by its notebook."
     import papermill
@@ -380,6 +381,7 @@ def score_changes(before: Path, # folder of a kept run
     ]
     return pd.DataFrame(rows).set_index(["model", "run"]).sort_index()
 
+# %% ../../nbs/runs/04_retrain.ipynb #5ef2ab17
 def input_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one
                   ):            # frame: input, psi, usual; the most moved first

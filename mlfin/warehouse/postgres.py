@@ -63,6 +63,7 @@ def server_error(e: Exception, # of psycopg
 # a plan over fifty years' partitions would be compiled for seconds, to run for milliseconds
 _PLAN = "SET jit = off"
 
+# %% ../../nbs/warehouse/01_postgres.ipynb #9244ade8
 class Connections:
     "Connections to one PostgreSQL database, kept and used again; each is used by one thread at a time."
     def __init__(self, url: str): # "postgresql://user@host/name"; `$NAME` is filled in from the environment
