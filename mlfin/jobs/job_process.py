@@ -99,7 +99,7 @@ def log_tail(folder: Path,         # of one start
 
 # %% ../../nbs/jobs/01_job_process.ipynb #c16d1f23
 # for `python -P -c`
-JOB_START = ("import sys; from mlfin.jobs.job_process import run_command; sys.exit(run_command(sys.argv[1], "
+JOB_START = ("import sys; from mlfin.jobs.job_process import run_job_command; sys.exit(run_job_command(sys.argv[1], "
          "sys.argv[2:]) != 0)")
 _KEEP = 200_000 # bytes of output; twice as many may be there
 
