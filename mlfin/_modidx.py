@@ -5158,6 +5158,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mlfin.monitor.health._champions': ('monitor/health.html#_champions', 'mlfin/monitor/health.py'),
                                       'mlfin.monitor.health._ever_pushed': ('monitor/health.html#_ever_pushed', 'mlfin/monitor/health.py'),
                                       'mlfin.monitor.health._history': ('monitor/health.html#_history', 'mlfin/monitor/health.py'),
+                                      'mlfin.monitor.health._journal_path': ( 'monitor/health.html#_journal_path',
+                                                                              'mlfin/monitor/health.py'),
                                       'mlfin.monitor.health._late': ('monitor/health.html#_late', 'mlfin/monitor/health.py'),
                                       'mlfin.monitor.health._missing': ('monitor/health.html#_missing', 'mlfin/monitor/health.py'),
                                       'mlfin.monitor.health._newest': ('monitor/health.html#_newest', 'mlfin/monitor/health.py'),

@@ -21,7 +21,7 @@ from nbconvert.exporters.html import HTMLExporter
 from traitlets import List, Unicode
 
 from .figures import MIMETYPE
-from .glossary import glossary_rows, link_terms
+from .glossary import GLOSSARY_PAGE, glossary_rows, link_terms
 from ..core.errors import DataError, SettingsError
 from ..core.provenance import atomic_path
 from ..core.settings import project_root
@@ -364,7 +364,7 @@ def render_page(notebook: Mapping,             # an executed notebook, scrubbed
 def write_glossary(folder: str | Path, # where the pages are
                   ) -> Path:           # folder/glossary.html
     "Write the glossary's page, whole or not at all; a page that is up to date is left alone."
-    path, body = Path(folder) / "glossary.html", f"<h1>Glossary</h1>\n<dl>\n{glossary_rows()}\n</dl>"
+    path, body = Path(folder) / GLOSSARY_PAGE, f"<h1>Glossary</h1>\n<dl>\n{glossary_rows()}\n</dl>"
     lines = [*_head("Glossary"), "</head>", "<body>", "<main>", body, "</main>", "</body>", "</html>", ""]
     wanted = "\n".join(lines).encode()
     if path.is_file() and path.read_bytes() == wanted: return path

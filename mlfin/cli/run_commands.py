@@ -23,6 +23,7 @@ from .options import (AnyExperiment, DryRun, End, Events, Experiment, Json, Prof
                                SymbolList, Zone,
                                load_profile, split_list)
 from .run_progress import Progress
+from ..charts.glossary import GLOSSARY_PAGE
 from ..core.errors import DONE, REFUSED, DataError, hide_password
 from ..core.pipeline_spec import read_yaml
 from ..core.provenance import read_json
@@ -141,7 +142,7 @@ def run_summary(result: Any,         # of `mlfin.runs.pipeline.run`
                 settings: Settings,  # the profile
                 ) -> dict:           # experiment profile run executed seconds verdict folder report
     "What came of a run, as JSON values."
-    pages = sorted(result.folder.glob("[0-9]*.html"))
+    pages = sorted(p for p in result.folder.glob("*.html") if p.name != GLOSSARY_PAGE)
     return {"experiment": question["experiment"], "profile": settings.profile, "run": result.run_id,
             "executed": list(result.executed), "seconds": result.seconds,
             "verdict": verdict_sentences(result),
@@ -172,7 +173,8 @@ def print_result(result: Any,         # of `mlfin.runs.pipeline.run`
     else: print_text(f"Nothing to do: run {result.run_id} already answers this question.")
     for sentence in verdict_sentences(result): print_text(f"  {sentence}")
     if result.executed and settings.ledger.is_file(): print_other_trials(question["experiment"], settings)
-    pages = sorted(settings.reports_dir(question["experiment"]).glob("[0-9]*.html"))
+    home = settings.reports_dir(question["experiment"])
+    pages = sorted(p for p in home.glob("*.html") if p.name != GLOSSARY_PAGE)
     if pages:
         print_text(f"Read {relative_path(pages[-1], settings)}  (kept in "
                    f"{relative_path(result.folder, settings)})")

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import DataError, MlfinError
+from .errors import DataError, PipelineError
 from .settings import Settings
 
 if TYPE_CHECKING: from filelock import BaseFileLock
@@ -62,7 +62,7 @@ def noted_lock(path: str | Path,        # the lock file
         finally: write("")
 
 # %% ../../nbs/core/06_locks.ipynb #10c50005
-class BusyError(MlfinError):
+class BusyError(PipelineError):
     "Another process runs the experiment just now."
 
 @dataclass(frozen=True)

@@ -267,11 +267,17 @@ def check_freshness(asked: Asked, # what to look at
 
 _OLD = 60 * 86_400 # seconds after which bars that nobody pushed are no live data
 
+def _journal_path(store) -> Path | None:
+    "Where a lake keeps the bars that were pushed; None of a database, which needs no such file."
+    from mlfin.store.lake import Lake
+
+    return Path(store.bars.journal.path).absolute() if isinstance(store, Lake) else None
+
 def _ever_pushed(store) -> bool:
     """Whether bars were ever pushed into a store; of a database, which does not tell it cheaply, that is
     supposed."""
-    journal = getattr(store, "journal", None)
-    return journal is None or Path(journal.path).is_file()
+    path = _journal_path(store)
+    return path is None or path.is_file()
 
 def _said(timeframe: str, seconds: float, late: dict[str, int], live: bool = True) -> str:
     "How fresh bars are, in words; old ones into which nothing was ever pushed are no live data."
@@ -307,10 +313,10 @@ _BACKLOG = {"fail": 5_000_000, "warn": 50_000}  # pushed bars that wait for the 
 
 def check_journal(asked: Asked, # what to look at
                   ) -> Finding:
-    "Pushed bars that were not folded yet."
-    journal = getattr(asked.store, "journal", None)
-    if journal is None or not Path(journal.path).is_file(): return "ok", "nothing waits", ""
-    db = sqlite3.connect(f"{Path(journal.path).absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+    "Pushed bars that were not flushed to the table yet."
+    path = _journal_path(asked.store)
+    if path is None or not path.is_file(): return "ok", "nothing waits", ""
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
     try: rows, oldest = db.execute("SELECT count(*), min(recorded_at) FROM bars").fetchone()
     finally: db.close()
     state = next((s for s, limit in _BACKLOG.items() if rows >= limit), "ok")

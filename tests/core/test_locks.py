@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlfin.core.errors import DataError, MlfinError
+from mlfin.core.errors import DataError, PipelineError
 from mlfin.core.locks import BusyError, Holder, experiment_holder, experiment_lock, file_lock, is_locked, noted_lock
 from mlfin.core.settings import load_settings
 
@@ -151,7 +151,7 @@ def test_who_runs_an_experiment_is_told_also_after_a_kill(tmp_path, elsewhere):
     other.wait()
     assert experiment_holder(settings, "trend") is None                   # the note is still there, the holder is not
     with experiment_lock(settings, "trend"): assert f"process {os.getpid()}" in experiment_holder(settings, "trend").by
-    assert issubclass(BusyError, MlfinError)
+    assert issubclass(BusyError, PipelineError)
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", json.dumps({"since": "x", "by": 1}), json.dumps({"since": 1e300, "by": "ann"})])
