@@ -66,6 +66,33 @@ class _Timer:
         self._handle = None
         do()
 
+# %% ../../nbs/api/11_connection.ipynb #84a6f67f
+class _HeadSize:
+    "Bytes of the head that is being read: `least` are certainly of it, `most` may be."
+    def __init__(self): self.least = self.most = 0
+
+    def count(self, size: int, in_body: bool, ended: bool) -> None:
+        "Take in that `size` bytes were read: of a body now, or with the end of a request among them."
+        if in_body: self.least = self.most = 0
+        elif ended: self.least, self.most = 0, size # what follows that end is the next head's start
+        else: self.least += size
+
+    def exceeds(self, limit: int, url: bytes, headers: list) -> bool:
+        "Whether a head that is whole has more bytes than `limit`."
+        return self.most > limit and len(url) + sum(len(n) + len(v) + 4 for n, v in headers) > limit
+
+def _answer_line(transport, leave: Callable[[], None]) -> SimpleNamespace:
+    "A transport for an answer that comes before its request's end: closing it lets the answer arrive."
+    return SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=leave)
+
+def _abandon(cycle, pipeline) -> bool: # whether it has an answer already
+    "End a request that will never be whole, whether it is being answered or waits."
+    waits = bool(pipeline) and pipeline[0][0] is cycle
+    if waits: pipeline.popleft()
+    cycle.disconnected = True
+    cycle.message_event.set()
+    return not waits and cycle.response_started
+
 # %% ../../nbs/api/11_connection.ipynb #5a01e4c2
 class Connection(HttpToolsProtocol):
     "What uvicorn speaks HTTP with: `uvicorn.Config(http=Connection)`."
@@ -74,16 +101,14 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *given, **named): # `given`, `named`: as uvicorn has it
         super().__init__(*given, **named)
-        # requests that came whole; those without an answer; bytes thrown away
-        self._ends = self._pending = self._drained = 0
-        self._head_least = self._head_most = 0  # bytes of the head that is being read: certainly, and perhaps
+        self._ends = self._pending = self._drained = 0 # whole requests, unanswered ones, bytes thrown away
+        self._head = _HeadSize()
         # a body is read; the rest is thrown away; it closes; no more comes
         self._in_body = self._ignoring = self.leaving = self._eof = False
         self._wrong, self._refusal = None, b""         # what is wrong with a head; the last answer
         self._head_timer, self._abort_timer = _Timer(self.loop), _Timer(self.loop)
 
-    # a head has begun and is not whole
-    def in_head(self) -> bool: return self.scope is not None and "method" not in self.scope
+    def in_head(self) -> bool: return self.scope is not None and "method" not in self.scope # begun, not whole
 
     def connection_made(self, transport) -> None: # called with an open socket
         super().connection_made(transport)
@@ -101,18 +126,13 @@ class Connection(HttpToolsProtocol):
         if self._ignoring or self.transport.is_closing():
             self._drained += len(data)
             return self._close() if self._drained > self.drain_bytes else None
-        ends, self._head_most = self._ends, self._head_most + len(data)
+        ends, self._head.most = self._ends, self._head.most + len(data)
         self._unset_keepalive_if_required()
         self._parse(memoryview(data))
-        if self._in_body: # an answer that comes before its end, and closes the connection, shall arrive
-            self._head_least = self._head_most = 0
-            self.cycle.transport = SimpleNamespace(write=self.transport.write,
-                                                   is_closing=self.transport.is_closing, close=self.leave)
-        # a request ended in it: what follows is the next head's start
-        elif ends != self._ends: self._head_least, self._head_most = 0, len(data)
-        else: self._head_least += len(data)
+        self._head.count(len(data), self._in_body, ends != self._ends)
+        if self._in_body: self.cycle.transport = _answer_line(self.transport, self.leave)
         if not self._pending: self._expect_head()
-        if self._head_least > self.head_bytes: self.refuse(431, _TOO_LARGE.format(self.head_bytes))
+        if self._head.least > self.head_bytes: self.refuse(431, _TOO_LARGE.format(self.head_bytes))
         elif len(self.pipeline) > self.ahead:
             self.refuse(429, f"More than {self.ahead} requests were sent ahead of their answers.")
 
@@ -125,11 +145,8 @@ class Connection(HttpToolsProtocol):
                 self.refuse(*self._wrong or (400, _BAD_BODY if self._in_body else _NO_HTTP))
 
     def on_headers_complete(self) -> None: # called when a head is whole
-        if self._head_most > self.head_bytes and len(self.url) + sum(len(n) + len(v) + 4 for n,
-                v in self.headers) > self.head_bytes:
-            self._wrong = 431, _TOO_LARGE.format(self.head_bytes)
-        elif self.parser.should_upgrade() and not _BODY.isdisjoint(name for name, _ in self.headers):
-            self._wrong = 400, _UPGRADE
+        self._wrong = _wrong_head(self._head, self.url, self.headers, self.head_bytes,
+                                  self.parser.should_upgrade())
         if self._wrong: raise ValueError(self._wrong)  # which the parser makes an `HttpParserError`
         super().on_headers_complete()
         self._pending, self._in_body = self._pending + 1, True
@@ -156,11 +173,10 @@ class Connection(HttpToolsProtocol):
         return bool(self._pending) and self.transport.can_write_eof() # TLS has no half-closed connections
 
     def timeout_keep_alive_handler(self) -> None: self.leave() # called when nothing came for long
-    # or the rest of a body that was refused
-    def _expect_head(self) -> None: self._head_timer.begin(self.head_seconds, self._late)
+    def _expect_head(self) -> None: self._head_timer.begin(self.head_seconds, self._late) # or a body's rest
     def _late(self) -> None:
         if self._pending: return
-        if self._head_least or self.in_head():
+        if self._head.least or self.in_head():
             self.refuse(408, f"The head of the request did not arrive within {self.head_seconds:g} s.",
                         "request-timeout")
         else: self.leave()
@@ -170,11 +186,8 @@ class Connection(HttpToolsProtocol):
         if self._ignoring or self.transport.is_closing(): return
         self._ignoring, self._refusal = True, refusal(status, detail, word)
         if self._in_body: # of a request that will never be whole: this is its answer, unless it has one
-            if self.pipeline and self.pipeline[0][0] is self.cycle: self.pipeline.popleft()
-            elif self.cycle.response_started: self._refusal = b""
             if not self.cycle.response_complete: self._pending -= 1
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            if _abandon(self.cycle, self.pipeline): self._refusal = b""
         if not self._pending: self.leave()
 
     def leave(self) -> None:
@@ -211,6 +224,14 @@ _UPGRADE = ("A request that asks for another protocol must have no body.\nHint: 
 _BODY = {b"content-length", b"transfer-encoding"} # headers of a request with a body
 _TOO_LARGE = "The head of the request is larger than {:,} bytes."
 _TAKEN = "All connections are taken.\nHint: ask again in a second."
+
+def _wrong_head(size: _HeadSize, url: bytes, headers: list, limit: int,
+                upgrade: bool) -> tuple[int, str] | None:
+    "Status and reason for which a whole head is refused; None where nothing is wrong."
+    if size.exceeds(limit, url, headers): return 431, _TOO_LARGE.format(limit)
+    if upgrade and not _BODY.isdisjoint(name for name, _ in headers): return 400, _UPGRADE
+    return None
+
 # connections without a request under way; the one that waits longest is the first
 _waiting: dict[Connection, None] = {}
 

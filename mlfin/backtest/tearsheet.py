@@ -301,6 +301,11 @@ def _delays(chosen: Simulation) -> list[int]:
     "Bars of delay that a record is long enough for."
     return [d for d in (1, 2, 3, 5) if d < len(chosen.equity)]
 
+def _why_idle(chosen: Simulation, predictions: pd.DataFrame | None) -> Sequence[str]:
+    "Why a rule traded nothing, in sentences; none where it traded or its predictions are not given."
+    if predictions is None or not chosen.rule or len(chosen.orders): return ()
+    return untraded(predictions, chosen.rule)
+
 # %% ../../nbs/backtest/15_tearsheet.ipynb #90b614bc
 def tear_sheet(
     chosen: Simulation,  # the strategy
@@ -337,11 +342,9 @@ def tear_sheet(
         "paths": pd.DataFrame() if paths is None else paths}
     plateau = None if swept is None or swept.table["sharpe"].isna().all() else swept.plateau()
     figures |= {"window": window, "plateau": plateau and asdict(plateau)}
-    idle = untraded(predictions,
-                    chosen.rule) if predictions is not None and chosen.rule and not len(chosen.orders) else ()
     said = verdict(figures["strategy"], judged, figures["benchmark"], caveats, delays=frames["delays"],
-                   capacity=frames["capacity"],
-                   tail=figures["tail"], plateau=plateau and plateau.text, untraded=idle)
+                   capacity=frames["capacity"], tail=figures["tail"], plateau=plateau and plateau.text,
+                   untraded=_why_idle(chosen, predictions))
     return TearSheet(said, figures, judged, frames)
 
 # %% ../../nbs/backtest/15_tearsheet.ipynb #fcc9127d

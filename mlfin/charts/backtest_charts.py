@@ -311,6 +311,18 @@ def _blocks(wide: pd.DataFrame, most: int) -> pd.DataFrame:
     return pd.DataFrame(np.add.reduceat(wide.to_numpy(float), edges[:-1]) / np.diff(edges)[:, None],
                         index=wide.index[edges[:-1]], columns=wide.columns)
 
+# %% ../../nbs/charts/05_backtest_charts.ipynb #9268a0bf
+def _add_exposure(figure, wide: pd.DataFrame) -> None:
+    "Lines of gross and net exposure in the first row of a figure; one line where they are equal."
+    both = _blocks(pd.DataFrame({"gross": wide.abs().sum(axis=1), "net": wide.sum(axis=1)}), 800)
+    gross, net = both["gross"].to_numpy(float), both["net"].to_numpy(float)
+    lines = [("gross", gross, COLOURS[0], "solid"), ("net", net, COLOURS[1], "dot")]
+    if np.allclose(gross, net): lines = [("gross and net", *lines[0][1:])]
+    for name, v, colour, dash in lines:
+        figure.add_scatter(x=_dates(both.index), y=v.round(3), name=name,
+                           line=dict(width=1.2, color=colour, shape="hv", dash=dash),
+                           hovertemplate="%{y:.1f} %", row=1, col=1)
+
 # %% ../../nbs/charts/05_backtest_charts.ipynb #faabd7c9
 def exposure_chart(positions: pd.DataFrame, # weights (wide): index or column ts, a column a symbol; 1 = all
                    most: int = 30,           # symbols shown at most, those held most
@@ -333,14 +345,7 @@ def exposure_chart(positions: pd.DataFrame, # weights (wide): index or column ts
                         f"per cent of the account, means of their stretches{few}; blue is long, orange short",
                         figure=make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06,
                                              row_heights=[200, height - 300]), hovermode="x unified")
-    both = _blocks(pd.DataFrame({"gross": wide.abs().sum(axis=1), "net": wide.sum(axis=1)}), 800)
-    gross, net = both["gross"].to_numpy(float), both["net"].to_numpy(float)
-    lines = [("gross", gross, COLOURS[0], "solid"), ("net", net, COLOURS[1], "dot")]
-    if np.allclose(gross, net): lines = [("gross and net", *lines[0][1:])]
-    for name, v, colour, dash in lines:
-        figure.add_scatter(x=_dates(both.index), y=v.round(3), name=name,
-                           line=dict(width=1.2, color=colour, shape="hv", dash=dash),
-                           hovertemplate="%{y:.1f} %", row=1, col=1)
+    _add_exposure(figure, wide)
     cells = _blocks(some, max(min(400, 12_000 // len(shown)), 40))
     limit = float(np.nanmax(np.abs(cells.to_numpy(float)))) or 1.0  # nothing held: a scale of one per cent
     figure.add_heatmap(x=_dates(cells.index), y=[str(c) for c in cells],

@@ -49,6 +49,11 @@ def _cache_address(store) -> str:
     if store is None: return load_settings().redis
     return store.redis if isinstance(store, Settings) else ""
 
+def _universe(symbols: str | Sequence[str] | None) -> list[str] | None:
+    "Symbols, sorted; one may be given by itself, and None is all."
+    if isinstance(symbols, str): symbols = [symbols]
+    return None if symbols is None else sorted(symbols)
+
 def _folder(path: str | Path | None, given, store: Store) -> Path:
     "Where the tables are: beside a lake, or in the profile's folder where the store is a server."
     if path is not None: return Path(path)
@@ -62,20 +67,17 @@ def _folder(path: str | Path | None, given, store: Store) -> Path:
 class FeatureStore:
     "Features beside the bars that they are made from."
 
-    def __init__(
-        self,
-        store=None,  # lake, folder or settings; None: the profile's store
-        path: str | Path | None = None,  # where features are kept; None: `features` in the lake's folder
-        symbols: Sequence[str] | None = None,  # the universe; None: all that the store has
-        timeframe: str = "1d",  # canonical name or alias
-        adjust: str | None = "total",  # None, "splits" or "total": how bars are adjusted before
-        calendar: str = "24/7",  # as for `compute_features`
-        groups: Mapping[str, str] | None = None,  # symbol -> group
-        index: str | None = None,  # symbol of the index
-        facts: pd.DataFrame | None = None,  # facts frame; set `.facts` when more are published
-        cache: str | Cache | RedisCache | None = None,  # redis://... or "" (this process)
-        publish: bool | None = None,  # fill the store's own table too; None: where it is no lake
-    ):
+    def __init__(self, store=None,                  # lake, folder or settings; None: the profile's store
+                 path: str | Path | None = None,    # where features are; None: in the lake's folder
+                 symbols: Sequence[str] | None = None,       # the universe; None: all that the store has
+                 timeframe: str = "1d",             # canonical name or alias
+                 adjust: str | None = "total",      # None, "splits" or "total": how bars are adjusted before
+                 calendar: str = "24/7",            # as for `compute_features`
+                 groups: Mapping[str, str] | None = None,    # symbol -> group
+                 index: str | None = None,          # symbol of the index
+                 facts: pd.DataFrame | None = None, # facts frame; set `.facts` when more are published
+                 cache: str | Cache | RedisCache | None = None, # redis://... or "" (this process)
+                 publish: bool | None = None):      # fill the store's own table; None: where it is no lake
         if cache is None: cache = _cache_address(store)
         self.cache = open_cache(cache) if isinstance(cache, str) else cache
         self.store, self.timeframe = open_store(store), parse_timeframe(timeframe)
@@ -83,8 +85,7 @@ class FeatureStore:
         self.publish = not isinstance(self.store, Lake) if publish is None else publish
         groups = None if groups is None else dict(sorted(groups.items()))
         self.context = {"calendar": calendar, "groups": groups, "index": index}
-        if isinstance(symbols, str): symbols = [symbols]
-        self.symbols = None if symbols is None else sorted(symbols)
+        self.symbols = _universe(symbols)
         self.facts, self.live, self.found_tables, self.cached_names = facts, {}, {}, {}
 
     def update(self, specs: Iterable[str], # features; names of sets are fine
@@ -587,7 +588,6 @@ def _absent(rows: pd.DataFrame, missing: pd.Series, specs: str, what: str) -> No
                             f"{int(missing.sum()):,} of {len(rows):,} without",
                             f"the first is {first.symbol} {moment_}", what))
 
-# %% ../../nbs/feature_store/03_feature_store.ipynb #e98dac56
 def _at_bars(asked: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     "Keys with `ts`: the values of that bar as they were first known."
     first = rows.drop_duplicates(["symbol", "ts"]).drop(columns=["known_at", "generation"])

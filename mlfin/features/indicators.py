@@ -212,6 +212,10 @@ ac | AC | hl | fast=5 slow=34 signal=5 | | distance | | Awesome oscillator less 
     Chaos, 1995
 ao | AO | hl | fast=5 slow=34 | | distance | | Difference of two means of the median price | Williams,
     Trading Chaos, 1995
+""")
+
+# %% ../../nbs/features/07_indicators.ipynb #dbcb5c4c
+register_indicators("""
 adx | ADX | hlc | n=14 | | percent | wilder n 2 | Average directional index: strength of a trend | Wilder
     1978, section IV
 adxr | ADXR | hlc | n=14 | | percent | wilder n 2 | Mean of ADX now and n - 1 bars ago | Wilder 1978, section
@@ -260,6 +264,10 @@ kdj | KDJ | hlc | fastk=9:1 slowk=3:1 *13 slowd=3:1 *13 | kdj_k kdj_d kdj_j | pe
 mfi | MFI | hlcv | n=14 | | percent | | Money flow index | Quong and Soudack, Stocks & Commodities 7:3, 1989
 qstick | QSTICK | oc | n=10:1 | | distance | | Mean body of n bars | Chande and Kroll, The New Technical
     Trader, 1994
+""")
+
+# %% ../../nbs/features/07_indicators.ipynb #85b2abf9
+register_indicators("""
 roc | ROC | c | n=10:1 | | percent | | Rate of change over n bars, in percent | 100 (close[i] / close[i-n] -
     1)
 rocp | ROCP | c | n=10:1 | | ratio | | Rate of change over n bars | (close[i] - close[i-n]) / close[i-n]
@@ -319,6 +327,10 @@ mama | MAMA | c | fast=0.5:0.01:0.99 slow_limit=0.05:0.01:0.99 | mama fama | pri
     MESA adaptive moving average and its follower | Ehlers, Stocks & Commodities 19:10, 2001
 ht_trendline | HT_TRENDLINE | c | | | price | bars 400 | Instantaneous trend line by the Hilbert transform |
     Ehlers, Rocket Science for Traders, 2001
+""")
+
+# %% ../../nbs/features/07_indicators.ipynb #e0c2282b
+register_indicators("""
 bbands | BBANDS | c | n=20 width=2.0:0.1:100 =width *0 | bbands_lower@2 bbands_middle@1 bbands_upper@0 |
     price |
     | Simple average, and as many population standard deviations below and above it | Bollinger, Bollinger on

@@ -240,6 +240,17 @@ def _positions(rows, size: int) -> np.ndarray:
     "Row positions, ascending; all where none are named."
     return np.arange(size) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
 
+def _class_target(codes: np.ndarray, rows: np.ndarray, size: int,
+                  classes: int) -> tuple[np.ndarray, int, str]:
+    "What the network learns of classes: the target of each row, its outputs and its loss."
+    if classes == 2:
+        target = np.zeros((size, 1), dtype=np.float32)
+        target[rows] = codes[:, None]
+        return target, 1, "binary"
+    target = np.zeros(size, dtype=np.float32)
+    target[rows] = codes
+    return target, classes, "classes"
+
 # %% ../../nbs/models/01_sequence.ipynb #b7c50d76
 def _look_back(model, X, keys, rows: np.ndarray, reset: bool) -> tuple[np.ndarray, np.ndarray]:
     "The inputs, and how far each row may look back; a row that is not finite ends a run."
@@ -303,22 +314,21 @@ class _Sequence(BaseEstimator):
     "An estimator that reads windows of rows; its network stands in `network_`."
     takes_panel = True # tells `mlfin.models.composed` to hand over keys, spans and rows
 
-    def __init__(
-        self, window: int = 20,                  # rows that a prediction sees, its own included
-        units: int = 16,                         # width of the LSTM
-        layers: int = 1,                         # LSTMs on top of each other
-        dropout: float = 0.0,                    # share of the outputs left out after each
-        epochs: int = 20,                        # passes over the training rows, at most
-        batch_size: int = 256,                   # rows a step
-        learning_rate: float = 0.003,            # of Adam
-        patience: int = 3,                       # epochs without a better validation loss before it stops
-        validation: float = 0.15,                # share of the training times it is stopped by
-        horizon: int | None = None,              # rows a label looks ahead, where no spans are given
-        max_gap: str | None = None,              # longest pause within a run, see `row_ages`
-        class_weight: str | dict | None = None,  # "balanced" or class -> weight; for classifiers
-        random_state: int = 0,                   # of weights, dropout and the order of rows
-        device: str = "cpu:0",                   # Keras' name of a device
-    ):
+    def __init__(self, window: int = 20,                 # rows that a prediction sees, its own included
+                 units: int = 16,                        # width of the LSTM
+                 layers: int = 1,                        # LSTMs on top of each other
+                 dropout: float = 0.0,                   # share of the outputs left out after each
+                 epochs: int = 20,                       # passes over the training rows, at most
+                 batch_size: int = 256,                  # rows a step
+                 learning_rate: float = 0.003,           # of Adam
+                 patience: int = 3,                      # epochs without a better validation loss to stop
+                 validation: float = 0.15,               # share of the training times it is stopped by
+                 horizon: int | None = None,             # rows a label looks ahead, where no spans are given
+                 max_gap: str | None = None,             # longest pause within a run, see `row_ages`
+                 class_weight: str | dict | None = None, # "balanced" or class -> weight; for classifiers
+                 random_state: int = 0,                  # of weights, dropout and the order of rows
+                 device: str = "cpu:0",                  # Keras' name of a device
+                 ):
         "Keep the parameters."
         self.window, self.units, self.layers, self.dropout = window, units, layers, dropout
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
@@ -377,12 +387,9 @@ class SequenceClassifier(ClassifierMixin, _Sequence):
             rows=None,                      # positions to learn from; all by default
             embargo: int = 0,               # decision times between training and validation
            ):                               # itself
-        """Train on windows of rows.
+        """Train on windows of rows of `X` and their classes `y`, row by row with `sample_weight`.
 
-        `X` and `y` are inputs and targets, row by row, with `sample_weight`; `keys` (symbol timeframe ts)
-        and `spans` (ts t0 t1) belong to the rows of `X`; `rows` are the positions to learn from, all by
-        default; `embargo` is in decision times. Raises `ModelError` for fewer than two classes, or lengths
-        that do not match."""
+        Raises `ModelError` for fewer than two classes, or lengths that do not match."""
         self._check()
         y, rows = np.asarray(y), _positions(rows, len(X))
         if len(y) != len(X): raise ModelError(must_be("y", f"as long as X ({len(X)})", len(y)))
@@ -392,10 +399,7 @@ class SequenceClassifier(ClassifierMixin, _Sequence):
                                      f"{len(rows)} training rows"))
         weights = np.ones(len(y)) if sample_weight is None else np.array(sample_weight, dtype=np.float64)
         if self.class_weight is not None: weights[rows] *= compute_sample_weight(self.class_weight, y[rows])
-        two = len(self.classes_) == 2
-        target = np.zeros((len(y), 1) if two else len(y), dtype=np.float32)
-        target[rows] = codes[:, None] if two else codes
-        outputs, loss = (1, "binary") if two else (len(self.classes_), "classes")
+        target, outputs, loss = _class_target(codes, rows, len(y), len(self.classes_))
         return self._learn(X, target, outputs, loss, weights, keys, spans, rows, embargo)
 
     def predict_proba(self, X,     # the rows asked for, and those before them

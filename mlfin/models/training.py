@@ -276,6 +276,18 @@ def _horizon(data: TrainingData) -> int:
     steps = float(np.median(np.searchsorted(times, t1) - np.searchsorted(times, t0)))
     return max(1, round(steps / moments_per_bar(data.keys)))
 
+# %% ../../nbs/models/08_training.ipynb #c8921084
+def _model_maker(task: str, seed: int, device: Device, threads: int) -> Callable:
+    "A function of a model's name and parameters that makes the estimator."
+    named = {} if task == "classification" else {"task": task}
+    return lambda name, **p: make_model(name, seed, device, threads, **named, **p)
+
+def _fold_jobs(specs: Mapping[str, _Spec], folds: Sequence, data: TrainingData) -> list[FoldJob]:
+    "A fit of each model in each fold."
+    places = _places(folds, data.pending)
+    return [FoldJob(n, f.number, s.make(**s.at(f.number)), f.train, f.test, places[f.number])
+            for n, s in specs.items() for f in folds]
+
 # %% ../../nbs/models/08_training.ipynb #d4d4b446
 def cross_train(
     dataset,  # X y keys forward_return [weights spans pending], see `mlfin.datasets.dataset`
@@ -300,14 +312,10 @@ def cross_train(
     limits, data = Budget(budget, model_mb), check_data(dataset, task)
     check_training_folds(folds, data)
     device = device if isinstance(device, Device) else compute_device(device)
-    told_task = {} if task == "classification" else {"task": task}
-    specs = _specs(models, overrides, tune, lambda name,
-                   **p: make_model(name, seed, device, threads, **told_task, **p), folds)
-    workers, places = fold_workers(jobs, data, folds, memory_mb), _places(folds, data.pending)
+    specs = _specs(models, overrides, tune, _model_maker(task, seed, device, threads), folds)
+    workers = fold_workers(jobs, data, folds, memory_mb)
     steps = _Steps(len(specs) * len(folds) + 2, on_progress)
-    plan = [FoldJob(n, f.number, s.make(**s.at(f.number)), f.train, f.test, places[f.number])
-            for n, s in specs.items() for f in folds]
-    done = _train_folds(plan, data, workers, threads, limits,
+    done = _train_folds(_fold_jobs(specs, folds, data), data, workers, threads, limits,
                         FoldStore(resume, seal_keys, data, seed, device.name), steps)
     names, told = _whole(specs, folds, done, limits)
     predictions, pending = (make(done, names, folds, data) for make in (_predictions, _pending))
@@ -318,8 +326,6 @@ def cross_train(
     stopped = _tell(" ".join(told + more), whole)
     steps.say("done")
     used = {name: _used(specs[name], seed, device) for name in names}
-    information = ic_by_fold(judged, _horizon(data))
-    return Trained(predictions, scores, summary, calibration_curve(judged), information, weights, best, final,
-                   used, device,
-                   data.X.head(5), pending, task, str(getattr(dataset, "hash", "")), data_warning(dataset),
-                   stopped)
+    return Trained(predictions, scores, summary, calibration_curve(judged),
+                   ic_by_fold(judged, _horizon(data)), weights, best, final, used, device, data.X.head(5),
+                   pending, task, str(getattr(dataset, "hash", "")), data_warning(dataset), stopped)

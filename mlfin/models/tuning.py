@@ -271,6 +271,25 @@ def _whole_number(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ModelError(must_be(name, f"an integer >= {least}", value))
 
+# %% ../../nbs/models/10_tuning.ipynb #ef44a6f6
+def _run_studies(plans: Sequence[_Plan], place, url: str, trials: int, seed: int, end: float,
+                 tell: Callable[[int, int, str], None]) -> dict[int, Any]:
+    "The study of each fold; one takes no more than its part of the time that is left."
+    studies = {}
+    for number, plan in enumerate(plans):
+        say = lambda done, number=number, plan=plan: tell(
+            number * trials + done, len(plans) * trials,
+            f"{plan.model}, fold {plan.fold}, trial {done + 1}")
+        share = monotonic() + (end - monotonic()) / (len(plans) - number)
+        studies[plan.fold] = _optimise(plan, place, url, trials, seed, share, say)
+    return studies
+
+def _cut_short(table: pd.DataFrame, trials: int, budget: float | None) -> str:
+    "Which folds have fewer trials than asked for, where there was a budget; else nothing."
+    short = table.groupby("fold").size().loc[lambda n: n < trials]
+    cut = ", ".join(f"fold {f} has {n} of {trials} trials" for f, n in short.items())
+    return f"The time of {budget:g} s is over: {cut}." if budget and cut else ""
+
 # %% ../../nbs/models/10_tuning.ipynb #6ddafbd9
 def tune(
     dataset,  # X y keys spans forward_return [weights], see `mlfin.datasets.dataset`
@@ -299,21 +318,13 @@ def tune(
                    threads, overrides)
     # code that cannot be told apart is not resumed
     if any(estimator_hash(p.make(**p.fixed)) is None for p in plans[:1]): storage = ""
-    end, tell, studies = monotonic() + (budget
-                                        or float("inf")), on_progress or (lambda done, total, text: None), {}
+    end, tell = monotonic() + (budget or float("inf")), on_progress or (lambda done, total, text: None)
     with _storage(storage) as place:
-        for number, plan in enumerate(plans):
-            say = lambda done, number=number, plan=plan: tell(number * trials + done, len(plans) * trials,
-                                                              f"{model}, fold {plan.fold}, trial {done + 1}")
-            # a fold takes no more than its part of what is left
-            share = monotonic() + (end - monotonic()) / (len(plans) - number)
-            studies[plan.fold] = _optimise(plan, place, storage, trials, seed, share, say)
+        studies = _run_studies(plans, place, storage, trials, seed, end, tell)
         choices = {fold: _choice(study, fold) for fold, study in studies.items()}
         table, weights = _table(studies), _parameter_importance(studies, seed)
     tell(len(plans) * trials, len(plans) * trials, "done")
-    short = table.groupby("fold").size().loc[lambda n: n < trials]
-    cut = ", ".join(f"fold {f} has {n} of {trials} trials" for f, n in short.items())
-    stopped = f"The time of {budget:g} s is over: {cut}." if budget and cut else ""
+    stopped = _cut_short(table, trials, budget)
     return Tuned(model, choices, table, weights, {plan.fold: plan.name for plan in plans}, stopped)
 
 # %% ../../nbs/models/10_tuning.ipynb #cde27bed

@@ -27,7 +27,7 @@ SECONDS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.0, 2.5, 5.0, 10.0) 
 CHANCES = tuple(round(.05 * i, 2) for i in range(1, 20))                          # and of probabilities
 
 # %% ../../nbs/monitor/01_metrics.ipynb #5a892e0c
-FAMILIES = {  # name as Prometheus shows it: kind, labels, help
+_SERVICE = {  # name as Prometheus shows it: kind, labels, help
     "http_requests_total": ("counter", ("method", "route", "status"), "Requests answered."),
     "http_request_duration_seconds": ("seconds", ("method", "route"),
                                       "Seconds from a request's first byte to the end of its answer."),
@@ -51,6 +51,10 @@ FAMILIES = {  # name as Prometheus shows it: kind, labels, help
     "feature_age_seconds": ("least", ("experiment", "timeframe"),
                             "Seconds since the newest bar closed that the champion has features of."),
     "bar_age_seconds": ("gauge", ("timeframe",), "Seconds since the newest bar closed."),
+}
+
+# %% ../../nbs/monitor/01_metrics.ipynb #57edfd64
+FAMILIES = _SERVICE | {  # name as Prometheus shows it: kind, labels, help
     "champion_outcomes": ("gauge", ("experiment",), "Live predictions that were matched with what came."),
     "champion_unmatched": ("gauge", ("experiment", "state"),
                            "Others: open (not over), held (bars are missing), late (not live)."),

@@ -82,13 +82,12 @@ class Stream:
     def __init__(self, store: Store,             # where bars are
                  specs: Iterable[str],           # features; names of sets are fine
                  timeframe: str,                 # canonical name or alias
-                 *, start: pd.Timestamp | None = None, # first bar that counts; as research did, for recursive features
-                 symbols: Iterable[str] | None = None, # those to follow; None: all that the store has at first
+                 *, start: pd.Timestamp | None = None, # first bar that counts, as in research
+                 symbols: Iterable[str] | None = None, # those to follow; None: all at first in the store
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
-                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets all features computed, and their raw bars
-                 **context, # calendar, groups, index, facts: of `compute_features`; facts may be a function
-                 ):
+                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets features, raw bars
+                 **context): # calendar, groups, index, facts: of `compute_features`; facts may be a function
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
         self.given, self.inputs = context, tuple(n for f in self.features for n in input_names(f))
         self.reads_facts = callable(context.get("facts")) and any(f.facts for f in self.features)
@@ -98,8 +97,7 @@ class Stream:
         self._lock, self._reads, self._actions = threading.RLock(), 0, ""
         self._seen: tuple | None = None      # the stamp up to which the store was read; None: not at all
         self._current: tuple | None = None   # that stamp and the rows, changed together
-        # the token of the loop's iteration in which they were found to be the newest
-        self._looked: tuple | None = None
+        self._looked: tuple | None = None    # the token of the loop's iteration that found them the newest
         self._table = TableChanges(self.feed, self.states)
 
     @property
@@ -125,9 +123,8 @@ class Stream:
             if stamp is not None: self._current = stamp, self.rows
             return self.rows
 
-    # of `LoopTick.token`: one look serves all who ask in an iteration of an event loop
-    def cached_or_none(self, tick: object = None
-                       ) -> dict[str, Row] | None: # None: something came since the last `sync`, or the store cannot tell at once
+    def cached_or_none(self, tick: object = None # of `LoopTick.token`: one look serves an iteration of a loop
+                       ) -> dict[str, Row] | None: # None: something came since `sync`, or it is not known
         "The rows of `sync` where nothing has to be read."
         current = self._current
         if current is None or time.monotonic() >= self.facts.due: return None

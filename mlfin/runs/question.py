@@ -109,6 +109,25 @@ _OPTIONAL = (
     "participation",
 )  # and here: none, or settled later
 
+# %% ../../nbs/runs/01_question.ipynb #829aac4a
+def _check_texts(key: str, value: list, default: list, where: str) -> None:
+    "Refuse a list with something else than texts where texts are listed: YAML reads `NO` as false."
+    if not default or not isinstance(default[0], str): return
+    odd = [v for v in value if not isinstance(v, str)]
+    if odd:
+        hint = f"YAML reads {odd[0]!r} there; put it in quotes: -p {key}=\"['...']\"."
+        raise ParameterError(must_be(key, "a list of texts", value, where, hint))
+
+def _other_kind(key: str, value: Any, default: Any, where: str) -> ParameterError:
+    "The error for a value of another kind than its default."
+    kind = {list: "a list with something in it", bool: "true or false", int: "a whole number",
+            float: "a number", str: "a text"}[type(default)]
+    example = f"{key}={default}"
+    if type(default) is list:
+        listed = value if isinstance(value, (str, int, float)) else "A,B"
+        example = f"{key}=[{listed}]"
+    return ParameterError(must_be(key, kind, value, where, f"for example -p {example}"))
+
 # %% ../../nbs/runs/01_question.ipynb #d5e16559
 def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     "`value` as the kind of thing that `default` is."
@@ -133,29 +152,10 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
     elif isinstance(default, str) and isinstance(value, (int, float)): fits, value = True, str(value)
     else: fits = isinstance(value, type(default))
     if isinstance(default, list) and fits:
-        odd = [v for v in value if default and isinstance(default[0], str) and not isinstance(v, str)]
-        if odd:
-            raise ParameterError(
-                must_be(
-                    key,
-                    "a list of texts",
-                    value,
-                    where,
-                    f"YAML reads {odd[0]!r} there; put it in quotes: -p {key}=\"['...']\".",
-                )
-            )
+        _check_texts(key, value, default, where)
         fits = bool(value)
-    if fits: return value
-    kind = {
-        list: "a list with something in it",
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-    }[type(default)]
-    example = f"{key}={default}"
-    if type(default) is list: example = f"{key}=[{value if isinstance(value, (str, int, float)) else 'A,B'}]"
-    raise ParameterError(must_be(key, kind, value, where, f"for example -p {example}"))
+    if not fits: raise _other_kind(key, value, default, where)
+    return value
 
 # %% ../../nbs/runs/01_question.ipynb #b420c956
 _FROM_FILES = (*FILES, "rest") # sources whose path is one on the disk

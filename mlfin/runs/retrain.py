@@ -126,6 +126,19 @@ def plan_retraining(
     come = brings is not None and changes_bars(brings)
     return question | own, None if come else make_plan(question, settings), brings
 
+# %% ../../nbs/runs/04_retrain.ipynb #c2d1a866
+def _run_where_changed(
+    record: dict, question: dict, settings: Settings, calendar: list[str], experiment: str, **how
+) -> tuple[RunResult, dict[str, list[str]]]:
+    """Run the question, unless the store has the very bars that the last run read; the run, and what is
+    different by task."""
+    if _same_bars(record, make_plan(question, settings), settings):
+        return RunResult(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
+    result = run(question, settings, locked=True, **how)
+    changed = _differences(record, read_run(result.folder))
+    if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
+    return result, changed
+
 # %% ../../nbs/runs/04_retrain.ipynb #c690eeb1
 def _retrained(
     experiment: str, settings: Settings, window: str | None, promote: bool, on_event: Callable
@@ -136,53 +149,22 @@ def _retrained(
     window = window or record.get("when", {}).get("window")
     parse_window(window)
 
-    def told(symbol, timeframe, rows, last):
+    def on_rows(symbol, timeframe, rows, last):
         on_event("rows", symbol, {"timeframe": timeframe, "rows": rows, "last": last})
 
     again = _again(record, settings)
-    question, brought = bring_in(again, settings, told, always=True, partly=True)
+    question, brought = bring_in(again, settings, on_rows, always=True, partly=True)
     question, gone = move_window(question, settings, window)
     calendar = _check_calendar(record, question, settings)
-    if _same_bars(record, make_plan(question, settings), settings):
-        result, changed = (
-            RunResult(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}),
-            {},
-        )
-    else:
-        result = run(
-            question,
-            settings,
-            on_event=on_event,
-            locked=True,
-            brought=brought,
-            window=window,
-            asked={k: again.get(k) for k in ("start", "symbols")},
-        )
-        changed = _differences(record, read_run(result.folder))
-        if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
+    asked = {k: again.get(k) for k in ("start", "symbols")}
+    result, changed = _run_where_changed(record, question, settings, calendar, experiment=experiment,
+                                         on_event=on_event, brought=brought, window=window, asked=asked)
     made = _judged(settings, experiment, promote)
-    said = {
-        "experiment": experiment,
-        "before": record["run_id"],
-        "after": result.run_id,
-        "brought": brought,
-        "window": window or "grow",
-        "gone": gone,
-        "calendar": calendar,
-        **made,
-    }
-    page = _page(settings, experiment, said) if result.run_id != record["run_id"] else None
-    return RetrainResult(
-        result,
-        record["run_id"],
-        brought,
-        changed,
-        made["version"],
-        made["promoted"],
-        made["gate"],
-        page,
-        tuple(gone),
-    )
+    summary = {"experiment": experiment, "before": record["run_id"], "after": result.run_id,
+               "brought": brought, "window": window or "grow", "gone": gone, "calendar": calendar, **made}
+    page = _page(settings, experiment, summary) if result.run_id != record["run_id"] else None
+    return RetrainResult(result, record["run_id"], brought, changed, made["version"], made["promoted"],
+                         made["gate"], page, tuple(gone))
 
 # %% ../../nbs/runs/04_retrain.ipynb #f53a3f34
 def retrain(

@@ -56,8 +56,7 @@ def _again(url: str, replica: str, wrote: str):
 class Warehouse(Records, RecordTransfer):
     "Bars, actions, rejected rows and records in a PostgreSQL database: the interface of `store/07_store`."
     def __init__(self, url: str,    # "postgresql://user@host/name"; `$NAME` is filled in from the environment
-                 replica: str = "", # a server that replays the first one's log, for reading; empty: none
-                 ):
+                 replica: str = ""): # a server that replays the first one's log, for reading; empty: none
         self.url, self.replica, self.server = url, replica, PostgresServer(url, replica)
         self.schema, self.records = Schema(self.server), SqlRecordStore(self)
         self.made, self.make = self.schema.made, self.schema.make
@@ -69,13 +68,7 @@ class Warehouse(Records, RecordTransfer):
 
     def write(self, bars: pd.DataFrame, origin: str = "write") -> WriteResult: # raw bars; what they are from
         "Add new `bars` and revisions, with their `origin`. Raises `DataError` for adjusted prices."
-        rows = storable_bars(self, bars, origin)
-        aside = len(bars) - len(rows)
-        if rows.empty: return WriteResult(0, 0, 0, self.version(), aside)
-        self.make()
-        with self.server.transaction("writes") as cursor:
-            flush_pushed(cursor)
-            return replace(add_bars(cursor, rows, True), quarantined=aside)
+        return _write_bars(self, bars, origin)
 
     def push(self, bars: pd.DataFrame, origin: str = "push") -> int: # bars that just closed; their origin
         "Store a few `bars` of an `origin` durably and return their number; readers see them at once."
@@ -138,8 +131,7 @@ class Warehouse(Records, RecordTransfer):
     def stamp(self) -> str: return store_stamp(self) # changes with every write, push and flush
 
     def waiting(self, timeframe: str, before: pd.Timestamp) -> pd.DataFrame: # canonical name; UTC
-        """Bars of a `timeframe` that opened `before` a moment and were pushed, not flushed; newest of each
-        key."""
+        "Pushed bars of a `timeframe` that opened `before` a moment and are not flushed; newest of each key."
         return pushed_before(self, timeframe, before)
 
     def series(self) -> pd.DataFrame: # symbol, timeframe, rows, first and last (`ts`); sorted
@@ -156,9 +148,7 @@ class Warehouse(Records, RecordTransfer):
 
     def compact(self) -> int: # version of the bars
         "Flush, and let the server count anew what it plans queries with; every answer stays the same."
-        version = self.flush().version
-        with self.server.transaction("adds") as cursor: cursor.execute("ANALYZE mlfin.bars")
-        return version
+        return _flush_and_analyse(self)
 
     def vacuum(self, retention: float | pd.Timedelta = 30) -> int: # days, or a time; how many were removed
         "Forget versions older than `retention`; every row stays. Raises `DataError` for a negative time."
@@ -166,19 +156,35 @@ class Warehouse(Records, RecordTransfer):
 
     def grant(self, writer: str | None = None, reader: str | None = None, password: str | None = None,
               prefix: str = "mlfin", feeder: str | None = None, viewer: str | None = None) -> None:
-        """Make the roles PREFIX_writer and so on (`prefix`), and users of the names `writer`, `reader`, `feeder`
-        and `viewer`, with a `password` where they are new."""
+        """Make the roles PREFIX_writer and so on (`prefix`), and users of the names `writer`, `reader`,
+        `feeder` and `viewer`, with a `password` where they are new."""
         grant_users(self, dict(writer=writer, reader=reader, feeder=feeder, viewer=viewer), password, prefix)
 
     def timescale(self, chunk: str = "1 month",        # how long a chunk of a hypertable is
                   compress: str | None = "90 days",    # age at which it is compressed; None: never
-                  aggregates: Sequence[str] = ("1h", "1d"), # wider bars that the server maintains; () for none
+                  aggregates: Sequence[str] = ("1h", "1d"), # wider bars that the server makes; () for none
                   ) -> None:
         "Turn bars into TimescaleDB's hypertables, once; roles are granted anew afterwards."
         make_hypertables(self, chunk, compress, aggregates)
 
     def export(self, path: str | Path, symbols: Sequence[str] | None = None,
                timeframe: str = "1d", **query) -> Path:
-        """Write what `read` gives for `symbols`, `timeframe` and `query` to `path` (.csv, .csv.gz, .parquet);
-        UTC."""
+        "Write what `read` gives (`symbols`, `timeframe`, `query`) to `path`: .csv, .csv.gz or .parquet, UTC."
         return export_frame(self.read(symbols, timeframe, **query), Path(path))
+
+# %% ../../nbs/warehouse/10_warehouse.ipynb #1a8d2309
+def _write_bars(store: "Warehouse", bars: pd.DataFrame, origin: str) -> WriteResult:
+    "Add bars and revisions in one transaction, after those that were pushed."
+    rows = storable_bars(store, bars, origin)
+    aside = len(bars) - len(rows)
+    if rows.empty: return WriteResult(0, 0, 0, store.version(), aside)
+    store.make()
+    with store.server.transaction("writes") as cursor:
+        flush_pushed(cursor)
+        return replace(add_bars(cursor, rows, True), quarantined=aside)
+
+def _flush_and_analyse(store: "Warehouse") -> int: # version of the bars
+    "Flush, and let the server count anew what it plans queries with."
+    version = store.flush().version
+    with store.server.transaction("adds") as cursor: cursor.execute("ANALYZE mlfin.bars")
+    return version
