@@ -160,7 +160,9 @@ def _apply_conventions(options: ReadOptions, table: Table,
     "Options with the zone that is known of a file's series, and the known points of its spreads."
     symbols = _table_symbols(options, table)
     points = conventions.points
-    if "symbol" not in table.frame: points = {"": points[s] for s in symbols if s in points}
+    if "symbol" not in table.frame:
+        known = [points[s] for s in symbols if s in points]
+        points = {"": known[-1]} if known else {}
     if options.tz is not None or table_zone(table, None) is not None: return options, points
     counts = options.form.unit is not None
     zone, note = conventions.zone(conventions.symbols or symbols, counts, options.where)

@@ -239,7 +239,8 @@ def test_secrets_are_in_one_answer_and_nowhere_else(ask, caplog):
     secrets = [once, again, OTHER, key["key"], secret, *codes, first["access_token"], first["refresh_token"], "guess-in-the-clear", "password-as-name"]
     shown = "".join(ask("GET", path, "administrator").text for path in ("/users", "/users/eve", "/users/eve/keys", "/audit?limit=1000&check=true"))
     files = "".join(p.read_text(errors="replace") for p in (ask.folder / ".mlfin").rglob("*.log*")) + stream.getvalue() + caplog.text
-    kept = "".join(str(tuple(r)) for t in ("users", "recovery", "sessions", "refresh", "keys", "audit") for r in ask.accounts.store.rows(f"SELECT * FROM auth_{t}"))
+    kept = "".join(str(tuple(r))
+                   for t in ("users", "recovery", "sessions", "refresh", "keys", "audit") for r in ask.accounts.store.rows(f"SELECT * FROM auth_{t}"))
     assert "eve" in shown and "eve" in kept and "/users/eve/keys" in files
     assert [s for s in secrets if s in shown or s in files or s in kept] == []
 

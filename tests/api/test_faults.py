@@ -18,7 +18,8 @@ from ..fixtures.served import BROKEN, Served, bar, key_of, postgresql, price, pr
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 PATIENCE = 3.2  # seconds for which a store that is away is asked again, in the servers of these tests
-WAITS = {"mlfin.warehouse.postgres:PATIENCE": PATIENCE, "mlfin.api.guard:AccountLookup.__init__.__defaults__": (4.0, 4), "mlfin.accounts.rate_limits:_PAUSE": 1.0}
+WAITS = {"mlfin.warehouse.postgres:PATIENCE": PATIENCE,
+         "mlfin.api.guard:AccountLookup.__init__.__defaults__": (4.0, 4), "mlfin.accounts.rate_limits:_PAUSE": 1.0}
 
 
 def test_what_is_waited_for_unless_a_test_says_otherwise():

@@ -317,7 +317,8 @@ def test_a_full_outbox_says_so_and_drops_nothing(tmp_path):
 
 def test_a_source_waits_while_the_outbox_is_full(tmp_path):
     heard, service = [], Kept(*[problem(503)] * 4)
-    with closing(Collector(service, Outbox(tmp_path / "box.sqlite", capacity=30), batch=10, wait=(0.01, 0.05), on_event=lambda *a: heard.append(a[0]))) as collector:
+    with closing(Collector(service, Outbox(tmp_path / "box.sqlite", capacity=30), batch=10, wait=(0.01, 0.05),
+                           on_event=lambda *a: heard.append(a[0]))) as collector:
         assert follow(collector, lambda box: [minutes(40), minutes(50, "B")], threading.Event(), None)
     assert len(service.bars) == 90 and service.twice == 0 and "full" in heard
 

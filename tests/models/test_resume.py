@@ -237,7 +237,6 @@ def test_a_class_of_the_notebook_itself_is_trained_anew(trained, monkeypatch):
 
 def test_over_the_time_it_stops_between_folds_and_goes_on_later(trained, monkeypatch):
     import mlfin.models.fold_training as fold_training
-    import mlfin.models.training as training
 
     now = [0.0]
     monkeypatch.setattr(fold_training, "monotonic", lambda: now[0])

@@ -130,7 +130,7 @@ def reaches(room: str) -> list[str]:
     return sorted(set(found))
 
 
-EXTENSION_POINTS = {"RecordStore", "AwayError"}  # documented to be inherited from; an error that callers catch as a kind
+EXTENSION_POINTS = {"RecordStore", "AwayError", "PipelineError"}  # documented to be inherited from; an error that callers catch as a kind
 
 
 def one_child(room: str) -> list[str]:

@@ -227,7 +227,8 @@ TOTAL_AGAIN = "task.write('data', {'total': float(task.read('numbers', 'data').x
 
 def test_a_run_with_nothing_to_do_loads_neither_ploomber_nor_pandas(project):
     go(project)
-    code = ("import sys\nfrom mlfin.runs.pipeline import _watched_steps, run\nfrom mlfin.runs.question import read_question\nfrom mlfin.core.settings import load_settings, project_root\n"
+    code = ("import sys\nfrom mlfin.runs.pipeline import _watched_steps, run\n"
+            "from mlfin.runs.question import read_question\nfrom mlfin.core.settings import load_settings, project_root\n"
             "assert run(read_question(project_root()), load_settings('test')).executed == ()\n"
             "print(sorted({'ploomber', 'papermill', 'pandas', 'nbformat'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=True)
