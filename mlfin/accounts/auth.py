@@ -30,7 +30,7 @@ from .roles import (LOCAL_ORIGIN, ROLES, AuthError, BadCredentials, BadToken, En
                                   Expired,
                                   Origin, PasswordChangeNeeded, Person, Revoked, SecondFactorNeeded,
                                   Unavailable)
-from .sessions import AccessTokens, LoginRules, Sessions, Tokens, end_sessions
+from .sessions import AccessTokens, LoginRules, SessionStore, Tokens, end_sessions
 
 # %% ../../nbs/accounts/08_auth.ipynb #a61f0e01
 class PersonCache:
@@ -121,7 +121,7 @@ class Accounts:
             raise SettingsError("`keys` must be given where accounts are in a server.")
         self.keys = keys or Keys(Path(self.store.engine.url.database).with_name("keys.json"))
         self.tokens = AccessTokens(self.keys, self.issuer, clock)
-        self.sessions = Sessions(self.tokens, self.rules)
+        self.sessions = SessionStore(self.tokens, self.rules)
         self.cache, self.key_use = PersonCache(self.store, stale), KeyUse(self.store)
         if hashing is not None: self.hashing = hashing
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALGORITHM', 'AUDIENCE', 'TOKEN_TYPE', 'LoginRules', 'Tokens', 'AccessTokens', 'invalidate_caches', 'end_sessions',
-           'Sessions']
+           'SessionStore']
 
 # %% ../../nbs/accounts/07_sessions.ipynb #a62ccbec
 import uuid
@@ -103,7 +103,7 @@ _REFRESHED = ("SELECT r.used, r.ends, s.id AS session, s.ends AS session_ends, s
               "WHERE r.digest = :digest")
 
 # %% ../../nbs/accounts/07_sessions.ipynb #50980351
-class Sessions:
+class SessionStore:
     "Begins sessions and renews their tokens."
     def __init__(self, tokens: AccessTokens, # signs them
                  rules: LoginRules):         # how long they last

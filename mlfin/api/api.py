@@ -28,7 +28,7 @@ from .documentation import REFUSALS, example_of, problem_example, routes_page
 from .guard import AccountLookup, Gate, Rules, path_below
 from .inserted_bars import InsertReader
 from .problems import logged_problem, router_error
-from .routes import (NAMES_SOMETHING, ROOT_ROUTES, ROUTES, STATUS_CODES, Caller, get_ready,
+from .routes import (NAMES_SOMETHING, ROOT_ROUTES, API_ROUTES, STATUS_CODES, Caller, get_ready,
                               get_signals,
                               post_ingest, post_predict, read_ingest, visible_job)
 from ..accounts.rate_limits import open_limits
@@ -299,7 +299,7 @@ class _FastPath:
     "Answers the most frequent routes directly; the rest is FastAPI's."
     def __init__(self, app: Any, api: Api):
         self.app, self.api, self.tick = app, api, LoopTick()
-        self.known = {(m, path): (f, _argument_reader(f)) for m, path, f, _ in ROUTES
+        self.known = {(m, path): (f, _argument_reader(f)) for m, path, f, _ in API_ROUTES
                       if f in (post_predict, get_signals)}
         self.known["POST", "/ingest"] = post_ingest, read_ingest
 
@@ -335,8 +335,8 @@ def _make_app(api: Api) -> Any:
                           description="Bars in, the champion's signals and predictions out. Times are UTC, "
                                       "prices are as traded, returns are fractions.")
     app.state.api = api
-    _add_routes(app, "/v1", True, ROUTES)
-    _add_routes(app, "", False, ROUTES)
+    _add_routes(app, "/v1", True, API_ROUTES)
+    _add_routes(app, "", False, API_ROUTES)
     _add_routes(app, "", True, ROOT_ROUTES)
     _document_security(app)
     _add_docs_page(app)

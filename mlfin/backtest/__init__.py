@@ -53,7 +53,7 @@ _HOME = {
     "read_market": "market_panel",
     "readable": "tearsheet",
     "regimes": "stress",
-    "retrain": "retraining",
+    "simulate_retraining": "retraining",
     "return_figures": "risk",
     "risk_table": "tearsheet",
     "rolling_sharpe": "risk",

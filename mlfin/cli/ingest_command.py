@@ -30,7 +30,7 @@ if TYPE_CHECKING: import pandas as pd  # imported where it is used, so that `mlf
 def source_address(source: str,              # as typed
                    ) -> tuple[str, str | None]: # the source's name, and what it reads
     "Take a typed source apart. Raises `ParameterError` for a word that is neither a source nor a file."
-    from mlfin.files.formats import FORMATS
+    from mlfin.files.file_formats import FORMATS
     from mlfin.sources.sources import load_sources
 
     name, colon, rest = source.partition(":")
@@ -127,7 +127,7 @@ def estimated_bars(request: dict,  # arguments of `update`
                    ) -> int | None: # None: not known without reading
     "Roughly how many bars the files of a request hold."
     from mlfin.files.file_names import estimate_rows
-    from mlfin.files.formats import FORMATS
+    from mlfin.files.file_formats import FORMATS
     from mlfin.sources.sources import source_files
 
     if request["source"] not in (*FORMATS, "files"): return None

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core.errors import DataError
 from .csv_tables import BLANK, UNREADABLE_CSV, UTF16, csv_layout, csv_rows, unreadable_csv
-from .formats import (array_frame, nested_too_deeply, json_position, json_table,
+from .file_formats import (array_frame, nested_too_deeply, json_position, json_table,
                                  unequal_columns)
 from .numbers import DECIMAL_STAGES, DecimalDetector
 from .located_files import (LocatedFile, file_state, only_member, open_seekable, open_unpacked,

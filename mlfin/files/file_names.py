@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..core.errors import DataError
 from ..market.bars import TIMEFRAMES, parse_timeframe
-from .formats import FORMATS
+from .file_formats import FORMATS
 from .raw_files import COMPRESSED, file_format, open_file
 from .tables import Dialect, Table
 from .chunks import time_column

@@ -18,7 +18,7 @@ from ..warehouse.postgres import LOCK, server_error
 from ..store.store import storable_bars
 from ..warehouse.bar_writes import ROW, last_pushed, note_pushed, number_series, with_numbers
 from ..warehouse.binary_copy import copy_in
-from ..warehouse.event_tables import insert_events
+from ..warehouse.sql_events import insert_events
 from ..warehouse.warehouse import Warehouse
 
 # %% ../../nbs/ingest/07_inbox.ipynb #db8c1028

@@ -28,7 +28,7 @@ from ..market.actions import adjust_bars, as_actions, derive_actions
 from ..market.bars import KEY, PRICES, TIME, moment, parse_timeframe, timeframe_delta, usual_lag
 from ..market.calendars import expected_bars, known_at
 from .checkpoint import Checkpoint
-from ..files.formats import FORMATS
+from ..files.file_formats import FORMATS
 from ..files.raw_files import find_files
 from ..files.tables import Dialect
 from ..quality.quality_report import QualityAccumulator

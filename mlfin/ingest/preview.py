@@ -16,7 +16,7 @@ import pandas as pd
 from ..core.errors import DONE, DataError, exit_code, hide_password, must_be
 from ..core.settings import Settings
 from ..market.bars import KEY, moment, parse_timeframe, timeframe_delta
-from ..files.formats import FORMATS
+from ..files.file_formats import FORMATS
 from .ingest import OVERLAP, UpdateResult, update
 from ..warehouse.opening import open_store
 from ..store.lake import Lake

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 _HOME = {
-    "Job": "jobs",
+    "JobRecord": "jobs",
     "Jobs": "jobs",
     "register_kind": "jobs",
 }

@@ -26,7 +26,7 @@ _HOME = {
     "check_model": "recipe",
     "compute_device": "zoo",
     "cross_train": "training",
-    "daily_returns": "tuning",
+    "daily_gains": "tuning",
     "default_parameters": "zoo",
     "device_parameters": "zoo",
     "fit_part": "composed",

@@ -4,7 +4,7 @@ from importlib import import_module
 
 _HOME = {
     "AccessLog": "logs",
-    "Check": "health",
+    "HealthCheck": "health",
     "JsonFormatter": "logs",
     "Metrics": "metrics",
     "Readiness": "health",

@@ -16,7 +16,7 @@ from ..features.online import OnlineFeatures
 from ..features.table import compute_features
 from ..datasets.inputs import CHANGE
 from .bar_feed import BarFeed
-from .rows import SymbolState, Row, fingerprints, first_change, make_rows, microseconds, symbol_slices, tail_rows
+from .rows import SymbolState, Row, bar_fingerprints, first_change, make_rows, microseconds, symbol_slices, tail_rows
 
 # %% ../../nbs/predict/05_feature_states.ipynb #974f733a
 class FeatureStates:
@@ -50,7 +50,7 @@ class FeatureStates:
         table = compute_features(bars, self.features, short="nan", **self.context)
         online = OnlineFeatures(self.features, **self.context)
         online.replay(bars)
-        ts, marks, parts, shown = microseconds(raw), fingerprints(raw), symbol_slices(raw), [*KEYS, "close", "volume"]
+        ts, marks, parts, shown = microseconds(raw), bar_fingerprints(raw), symbol_slices(raw), [*KEYS, "close", "volume"]
         new = np.concatenate([ts[at] >= (since or {}).get(name, ts[at.start]) for name, at in parts.items()])
         self.on_rows(*((table, raw) if new.all() else (f[new].reset_index(drop=True) for f in (table, raw))))
         plain = bars[shown]
@@ -78,7 +78,7 @@ class FeatureStates:
         "Of bars that came: those that simply follow, and the symbols that must be read again."
         again, keep = set(), np.zeros(len(raw), dtype=bool)
         if not len(raw): return raw, again
-        ts, marks = microseconds(raw), fingerprints(raw)
+        ts, marks = microseconds(raw), bar_fingerprints(raw)
         for name, at in symbol_slices(raw).items():
             state = self.by_symbol.get(name)
             new = None if state is None else state.new_bars(ts[at], marks[at])
@@ -92,7 +92,7 @@ class FeatureStates:
     def extend(self, fresh: pd.DataFrame, # bars that follow, of `split`
                ) -> None:
         "Take new bars through the states."
-        parts, ts, marks, bars = symbol_slices(fresh), microseconds(fresh), fingerprints(fresh), self._as_adjusted(fresh)
+        parts, ts, marks, bars = symbol_slices(fresh), microseconds(fresh), bar_fingerprints(fresh), self._as_adjusted(fresh)
         groups: dict[int, list[str]] = {}
         for name in parts: groups.setdefault(id(self.by_symbol[name].online), []).append(name)
         for names in groups.values():
@@ -120,11 +120,11 @@ class FeatureStates:
                 ) -> tuple[pd.DataFrame, dict[str, int]]: # their histories; symbol -> first changed bar, microseconds
         "Of symbols that were read again, those whose bars are not as they were."
         old = {n: s for n, s in self.by_symbol.items() if n not in anyway}
-        ts, marks = microseconds(raw), fingerprints(raw)
+        ts, marks = microseconds(raw), bar_fingerprints(raw)
         same = {n for n, at in symbol_slices(raw).items() if n in old
                 and np.array_equal(old[n].ts, ts[at]) and np.array_equal(old[n].marks, marks[at])}
         raw = raw[~raw.symbol.isin(same)].reset_index(drop=True)
-        ts, marks = microseconds(raw), fingerprints(raw)
+        ts, marks = microseconds(raw), bar_fingerprints(raw)
         parts = {n: at for n, at in symbol_slices(raw).items() if n in old}
         return raw, {n: first_change(old[n].ts, old[n].marks, ts[at], marks[at]) for n, at in parts.items()}
 
@@ -132,7 +132,7 @@ class FeatureStates:
                   ) -> set[str]:
         "Symbols with a bar that is not as it was seen."
         if not len(bars): return set()
-        ts, marks, found = microseconds(bars), fingerprints(bars), set()
+        ts, marks, found = microseconds(bars), bar_fingerprints(bars), set()
         for name, at in symbol_slices(bars).items():
             state = self.by_symbol[name]
             place = np.searchsorted(state.ts, ts[at])

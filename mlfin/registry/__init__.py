@@ -4,9 +4,9 @@ from importlib import import_module
 
 _HOME = {
     "BlockTest": "gate",
-    "Check": "gate",
+    "GateCheck": "gate",
     "Loaded": "registry",
-    "Promotion": "gate",
+    "PromotionResult": "gate",
     "Verdict": "gate",
     "Version": "registry",
     "VersionComparison": "gate",

@@ -18,7 +18,7 @@ from ..core.provenance import hash_json
 from ..files.chunks import read_chunks, survey_file
 from ..files.located_files import LocatedFile, locate_file
 from ..files.file_names import bare_name, read_name
-from ..files.formats import FORMATS
+from ..files.file_formats import FORMATS
 from ..files.raw_files import COMPRESSED, SUFFIXES, OpenedFile, file_format, find_files, open_file
 from ..files.tables import Dialect, Table
 from ..files.times import check_stamp

@@ -16,7 +16,7 @@ from ..core.errors import DataError, must_be
 from ..files.chunks import names_symbols
 from ..files.located_files import locate_file
 from ..files.csv_tables import csv_table
-from ..files.formats import FORMATS
+from ..files.file_formats import FORMATS
 from ..files.raw_files import OpenedFile, find_files, open_file
 from ..files.tables import Dialect, Table
 from ..market.bars import PRICES

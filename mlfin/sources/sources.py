@@ -21,7 +21,7 @@ from ..core.errors import DataError, must_be, unknown
 from ..core.paths import unknown_in_data
 from ..core.provenance import hash_file
 from ..core.settings import import_plugins
-from ..files.formats import FORMATS
+from ..files.file_formats import FORMATS
 from ..files.raw_files import SUFFIXES, file_format, find_file
 from ..market.bars import as_bars, moment, parse_timeframe
 from ..market.calendars import session_bars

@@ -15,7 +15,7 @@ import pandas as pd
 from ..market.bars import KEY, MARK
 from ..store.row_history import WriteResult, missing_rows, select_changes
 from ..store.store import VALUES
-from .bar_query import (NUMBERS, all_revisions, current_bars, current_version, series_names,
+from .bar_query import (SQL_NUMBERS, all_revisions, current_bars, current_version, series_names,
                                        table_rows, with_names)
 from .binary_copy import copy_in, quoted
 
@@ -25,7 +25,7 @@ ROW = ["series", "ts", "known_at", "recorded_at", *VALUES]
 _COLUMN_NAMES = [*ROW, "version"]
 _KINDS = {"series": "integer NOT NULL",
           **dict.fromkeys(("ts", "known_at", "recorded_at"), "timestamptz NOT NULL"),
-          **dict.fromkeys(NUMBERS, "double precision"), MARK: "text"}
+          **dict.fromkeys(SQL_NUMBERS, "double precision"), MARK: "text"}
 _COLUMNS_SQL = ", ".join(f'"{c}" {k}' for c, k in _KINDS.items())
 
 # %% ../../nbs/warehouse/07_bar_writes.ipynb #f5936e01

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be
 from ..market.bars import TIME
-from .bar_query import NUMBERS
+from .bar_query import SQL_NUMBERS
 from .binary_copy import quoted
 from .migrations import check_revision, revisions, standing, upgrade
 from .postgres import LOCK, PostgresServer, grant_roles, server_error
@@ -109,8 +109,8 @@ def pushed_before(store,                # a `Warehouse`
                   before: pd.Timestamp, # only bars that opened earlier, UTC
                   ) -> pd.DataFrame:    # symbol, ts and the numbers of a bar, the newest of each key, sorted
     "Pushed bars of a timeframe that were not flushed yet."
-    kinds = {"symbol": "str", "ts": TIME, **dict.fromkeys(NUMBERS, "float64")}
-    select = _WAITING.format(numbers=quoted(NUMBERS, "q."))
+    kinds = {"symbol": "str", "ts": TIME, **dict.fromkeys(SQL_NUMBERS, "float64")}
+    select = _WAITING.format(numbers=quoted(SQL_NUMBERS, "q."))
     found = _listed(store, select, kinds, (before.to_pydatetime(), timeframe))
     return found.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
 

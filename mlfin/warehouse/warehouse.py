@@ -20,7 +20,7 @@ from ..store.row_history import WriteResult
 from ..store.store import check_history, check_kind, export_frame, query_bars, storable_bars
 from .bar_query import bar_history, current_version, stored_bars
 from .bar_writes import add_bars, flush_pushed, push_bars, restore_bars
-from .event_tables import (EVENTS_SQL, add_events,
+from .sql_events import (EVENTS_SQL, add_events,
                                           event_history, restore_events, stored_actions,
                                           stored_quarantine)
 from .postgres import PostgresServer

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mlfin.backtest.costs import Costs
-from mlfin.backtest.retraining import check_paths, path_sharpes, retrain, schedule
+from mlfin.backtest.retraining import check_paths, path_sharpes, simulate_retraining, schedule
 from mlfin.backtest.trading_rule import TradingRule
 from mlfin.backtest.simulate import backtest
 from mlfin.core.errors import BacktestError, SplitError
@@ -48,7 +48,7 @@ def asked():
 @pytest.fixture(scope="module")
 def rolled(asked):
     bars, dataset = asked
-    return retrain(dataset, "logistic", bars, SHORT, seed=1, **BY)
+    return simulate_retraining(dataset, "logistic", bars, SHORT, seed=1, **BY)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_periods_add_up_to_the_account(asked, rolled):
 
 def test_borrowing_belongs_to_its_period(asked):
     bars, dataset = asked
-    dear = retrain(dataset, "logistic", bars, SHORT, Costs(borrow_bps=500), seed=1, **BY)
+    dear = simulate_retraining(dataset, "logistic", bars, SHORT, Costs(borrow_bps=500), seed=1, **BY)
     assert dear.simulation.costs["borrow"] > 0 and dear.periods.costs.sum() == pytest.approx(dear.simulation.costs["total"], rel=1e-9)
 
 
@@ -147,7 +147,7 @@ def test_what_comes_later_changes_nothing_before(asked, rolled):
     other = bars.assign(**{c: bars[c] * walk for c in ("open", "high", "low", "close")})
     specs = ["returns", "mom_14"]
     changed = build_dataset(compute_features(other, specs), compute_labels(other, "fwd_ret_2"), other, specs)
-    again = retrain(changed, "logistic", other, SHORT, seed=1, **BY)
+    again = simulate_retraining(changed, "logistic", other, SHORT, seed=1, **BY)
     before = [r.predictions[r.predictions.ts < cut][["symbol", "ts", "fold",
                                                      "probability"]].reset_index(drop=True)
               for r in (rolled, again)]
@@ -163,7 +163,7 @@ def test_what_there_is_to_know_is_found(rolled):
 
 def test_values_may_be_learnt_too(asked):
     bars, dataset = asked
-    done = retrain(dataset, "ridge", bars, SHORT, seed=1, task="regression",
+    done = simulate_retraining(dataset, "ridge", bars, SHORT, seed=1, task="regression",
                    overrides={"ridge": {"alpha": 1.0}}, **BY)
     assert "prediction" in done.predictions and done.periods.annualised.mean() > 1
 

@@ -11,7 +11,7 @@ from mlfin.core.errors import AWAY, REFUSED, AwayError, DataError, ParameterErro
 from mlfin.core.tasks import Task
 from mlfin.core.settings import Settings
 from mlfin.ingest import ingest as module
-from mlfin.files.formats import FORMATS
+from mlfin.files.file_formats import FORMATS
 from mlfin.ingest.ingest import ingest, stored_bars_hash, update
 from mlfin.warehouse.opening import open_store
 from mlfin.store.lake import Lake

@@ -17,7 +17,7 @@ import mlfin.jobs.jobs as module
 from mlfin.core.errors import DataError, MlfinError, ParameterError
 from mlfin.warehouse.opening import open_store
 from mlfin.jobs.job_process import alive, born, claim, told
-from mlfin.jobs.jobs import KINDS, Jobs, order_ingest, order_train
+from mlfin.jobs.jobs import JOB_KINDS, Jobs, order_ingest, order_train
 
 from ..fixtures.job_worker import register, settings_of
 
@@ -34,7 +34,7 @@ SLOW = "import time, sys\nopen('began', 'a').write('x')\ntime.sleep({})\nopen('o
 
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "KINDS", dict(KINDS))
+    monkeypatch.setattr(module, "KINDS", dict(JOB_KINDS))
     register(tmp_path)
     (tmp_path / "data").mkdir()
     return Jobs(settings_of(tmp_path).model_copy(update={"data_dirs": (str(tmp_path / "data"),)}), grace=1.0)

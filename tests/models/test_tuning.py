@@ -17,7 +17,7 @@ from mlfin.core.trials import open_ledger
 from mlfin.models import tuning
 from mlfin.validation.splits import CombinatorialPurged, WalkForward
 from mlfin.models.training import cross_train
-from mlfin.models.tuning import record_trials, daily_returns, history_chart, parameter_chart, tune
+from mlfin.models.tuning import record_trials, daily_gains, history_chart, parameter_chart, tune
 
 LESS = dict(trials=6, inner=2, embargo=2, seed=3)
 
@@ -193,7 +193,7 @@ def test_sleeves_by_the_book():
                          "forward_return": rng.normal(size=60)}) for s in "AB"]
     want = {t + 6 * day: sum(f["forward_return"][k] / 10 for f in one if f["probability"][k] > 0.5)
             for k, t in enumerate(ts)}
-    found = daily_returns(pd.concat(one))
+    found = daily_gains(pd.concat(one))
     assert found.index.is_monotonic_increasing and str(found.index.tz) == "UTC"
     np.testing.assert_allclose(found, [want[d] for d in found.index])
 
@@ -203,7 +203,7 @@ def test_intraday_spans_are_summed_by_day():
     frame = pd.DataFrame({"symbol": "A", "ts": ts, "t0": ts + pd.Timedelta("1h"),
                           "t1": ts + pd.Timedelta("2h"),
                           "prediction": 1.0, "forward_return": 0.01})
-    assert daily_returns(frame).round(10).tolist() == [0.22, 0.24, 0.02]
+    assert daily_gains(frame).round(10).tolist() == [0.22, 0.24, 0.02]
 
 
 @pytest.mark.parametrize("more, error, words", [
@@ -301,7 +301,7 @@ def test_what_is_booked_by_hand_is_what_the_rule_earned(make_panel, ledger):
     trained = cross_train(dataset, folds, ["logistic"], seed=1)
     record_trials(trained, dataset, ledger, "hand")
     joined = trained.predictions.merge(dataset.keys, on=["symbol", "timeframe", "ts"])
-    got, want = ledger.returns("hand").iloc[:, 0], daily_returns(joined)
+    got, want = ledger.returns("hand").iloc[:, 0], daily_gains(joined)
     assert got.index.equals(want.index) and np.allclose(got, want)
     bare = question(make_panel)[0]
     del bare.spans

@@ -15,7 +15,7 @@ from mlfin.core.settings import load_settings, project_root
 from mlfin.market.bars import as_bars
 from mlfin.market.calendars import expected_bars
 from mlfin.store.lake import Lake
-from mlfin.monitor.health import Asked, Check, Readiness, ages, check_clock, check_health, check_journal, health_history, note_health, summary
+from mlfin.monitor.health import Asked, HealthCheck, Readiness, ages, check_clock, check_health, check_journal, health_history, note_health, summary
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def test_a_store_that_hangs_does_not_hang_the_answer(settings, monkeypatch):
     gate.set()
 
 
-@pytest.mark.parametrize("name", list(health.CHECKS))
+@pytest.mark.parametrize("name", list(health.HEALTH_CHECKS))
 def test_only_what_is_needed_to_answer_makes_unready_when_it_is_late(settings, monkeypatch, name):
     """Redis, freshness, the live record and the journal's backlog: a name server that takes its time is no reason to be away."""
     gate = threading.Event()
-    monkeypatch.setitem(health.CHECKS, name, lambda asked: gate.wait(60) and ("ok", "at last", ""))
+    monkeypatch.setitem(health.HEALTH_CHECKS, name, lambda asked: gate.wait(60) and ("ok", "at last", ""))
     late = check_health(settings, calendar="24/7", only=[name], timeout=0.05)
     time.sleep(0.1)
     hanging = check_health(settings, calendar="24/7", only=[name], timeout=0.05)
@@ -66,7 +66,7 @@ def test_only_what_is_needed_to_answer_makes_unready_when_it_is_late(settings, m
 
 def test_two_who_ask_at_once_get_one_answer(settings, monkeypatch):
     calls = []
-    monkeypatch.setitem(health.CHECKS, "disk", lambda asked: calls.append(1) or time.sleep(0.3) or ("ok", "fine", ""))
+    monkeypatch.setitem(health.HEALTH_CHECKS, "disk", lambda asked: calls.append(1) or time.sleep(0.3) or ("ok", "fine", ""))
     found = []
     threads = [threading.Thread(target=lambda: found.append(check_health(settings, only=["disk"], timeout=10)[0].words)) for _ in range(6)]
     for thread in threads:
@@ -89,7 +89,7 @@ def test_a_damaged_and_a_forbidden_store(settings, tmp_path):
 def test_what_a_check_raises_is_what_it_found(settings, monkeypatch, error):
     def broken(asked):
         raise error
-    monkeypatch.setitem(health.CHECKS, "store", broken)
+    monkeypatch.setitem(health.HEALTH_CHECKS, "store", broken)
     check = check_health(settings, only=["store"], timeout=5)[0]
     assert check.state == "fail" and check.words and "hunter2" not in check.words
 
@@ -178,12 +178,12 @@ def test_room(settings, monkeypatch, free, inodes, state):
 
 def test_history_keeps_changes_and_is_bounded(settings, monkeypatch):
     for state in ("ok", "ok", "fail", "fail", "ok"):
-        note_health(settings, [Check("store", state, f"it is {state}"), Check("disk", "ok", "room")])
+        note_health(settings, [HealthCheck("store", state, f"it is {state}"), HealthCheck("disk", "ok", "room")])
     told = [(h["name"], h["before"], h["state"]) for h in reversed(health_history(settings))]
     assert told == [("store", "", "ok"), ("disk", "", "ok"), ("store", "ok", "fail"), ("store", "fail", "ok")]
     monkeypatch.setattr(health, "KEPT", 10)
     for n in range(50):
-        note_health(settings, [Check("store", ("ok", "fail")[n % 2], "x")])
+        note_health(settings, [HealthCheck("store", ("ok", "fail")[n % 2], "x")])
     assert len(health_history(settings, 1000)) == 10
 
 

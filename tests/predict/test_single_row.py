@@ -10,7 +10,7 @@ from mlfin.core.errors import ModelError
 from mlfin.models.fitting import fit_rows, predict_rows
 from mlfin.models.sequence import row_spans
 from mlfin.models.zoo import make_model
-from mlfin.predict.single_row import TOLERANCE, single_row, window_of
+from mlfin.predict.single_row import SCORE_TOLERANCE, single_row, window_of
 
 ROWS, NAMES = 700, ["a", "b/close", "c_change_20", "d"]
 QUICK = [
@@ -55,7 +55,7 @@ def test_probabilities_are_the_model_s_own(panel, name, options):
     model = fit_rows(make_model(name, seed=3, **options), panel, np.arange(600), (panel.value > 0).astype(int))
     one, got, want = compared(model, panel)
     assert one.way == "quick" and one.window == 1
-    assert np.abs(got - want).max() <= TOLERANCE
+    assert np.abs(got - want).max() <= SCORE_TOLERANCE
     if name in ("logistic", "lightgbm", "xgboost"):
         np.testing.assert_array_equal(got, want)
 
@@ -64,7 +64,7 @@ def test_probabilities_are_the_model_s_own(panel, name, options):
 def test_values_are_the_model_s_own(panel, name, options):
     model = fit_rows(make_model(name, seed=3, task="regression", **options), panel, np.arange(600), panel.value)
     one, got, want = compared(model, panel)
-    assert one.way == "quick" and np.abs(got - want).max() <= TOLERANCE
+    assert one.way == "quick" and np.abs(got - want).max() <= SCORE_TOLERANCE
     if name in ("linear", "ridge", "lightgbm"):
         np.testing.assert_array_equal(got, want)
 

@@ -16,7 +16,7 @@ from mlfin.features.spec import feature
 from mlfin.registry import gate
 from mlfin.registry.gate import (
     REQUIRED,
-    Check,
+    GateCheck,
     Verdict,
     beats_baseline,
     beats_champion,
@@ -178,13 +178,13 @@ def test_calibration_is_not_refused_more_often_than_its_level():
 
 
 def test_a_check_that_was_not_made_is_not_passed():
-    every = tuple(Check(n, True, "fine") for n in REQUIRED)
+    every = tuple(GateCheck(n, True, "fine") for n in REQUIRED)
     assert Verdict(1, every, 0.001, 1).passed
     for i, name in enumerate(REQUIRED):
         told = Verdict(1, every[:i] + every[i + 1:], 0.001, 1)
         assert not told.passed and told.reasons == [f"{name}: was not made, and so is not passed: "
                                                     f"{REQUIRED[name]}"]
-        assert not Verdict(1, every[:i] + (Check(name, False, "no"),) + every[i + 1:], 0.001, 1).passed
+        assert not Verdict(1, every[:i] + (GateCheck(name, False, "no"),) + every[i + 1:], 0.001, 1).passed
     assert not Verdict(1, (), 0.001, 1).passed and len(Verdict(1, (), 0.001, 1).frame()) == len(REQUIRED)
     json.dumps(Verdict(1, every, 0.001, 1).record(), allow_nan=False)
 

@@ -19,12 +19,7 @@ ROOMS = {room: height for height, room in enumerate(FROM_BELOW)}
 LINES, MODULES = 5_000, 15  # what a room of the package may have
 
 # Public names that several modules define. It must be exactly what is so: take out what has one home; add non
-SEVERAL_HOMES = set("""
-    AHEAD CHECKS Check Device Job KINDS Panel Promotion ROWS Refused START STATES Sessions Simulation Stream
-    TOLERANCE Timeframe VOLATILITY_BARS check_facts check_model compare_models content coverage
-    daily_returns export ingest promote reach read_facts read_rows refusal reproduce require_allowed
-    resample retrain rollback run run_command serve show translate_errors window_sum work
-""".split())
+SEVERAL_HOMES = {"content"}  # the name by which a module of the key gives its part: see `mlfin.core.provenance`
 
 # Texts that name a module of a higher room: (module, what it names). As above.
 HIGHER_TEXTS = set()

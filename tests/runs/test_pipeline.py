@@ -403,7 +403,7 @@ def test_events_are_kept_for_who_watches(project):
 def test_the_doctor_looks_at_the_house_and_remembers(project):
     from typer.testing import CliRunner
 
-    from mlfin.monitor.health import CHECKS
+    from mlfin.monitor.health import HEALTH_CHECKS
     from mlfin.cli.app import app
 
     def doctor(*more): return CliRunner().invoke(app, ["doctor", "--profile", "test", *more], env={"COLUMNS": "200"})
@@ -411,7 +411,7 @@ def test_the_doctor_looks_at_the_house_and_remembers(project):
     done = doctor()
     assert "nothing is stored yet" in done.stdout and "no registered model" in done.stdout, done.stdout
     shown = doctor("--history").stdout
-    assert "store" in shown and "nothing is stored yet" in shown and shown.count("\n") == 2 + len(CHECKS)
+    assert "store" in shown and "nothing is stored yet" in shown and shown.count("\n") == 2 + len(HEALTH_CHECKS)
     (project.root / ".mlfin/test").mkdir(exist_ok=True)
     (project.root / ".mlfin/test/lake").write_text("a file where a folder should be")
     assert doctor().exit_code == 1

@@ -17,7 +17,7 @@ from mlfin.market.bars import as_bars
 from mlfin.store.journal import JOURNAL_COLUMNS
 from mlfin.store.event_tables import EVENTS, EventTable
 from mlfin.store.lake import Lake
-from mlfin.store.lake_bars import add_bars
+from mlfin.store.lake_bars import add_to_table
 from mlfin.quality.repair import repair
 from mlfin.store.store import with_values
 from mlfin.store.delta_bars import bucket_of
@@ -236,7 +236,7 @@ def test_what_a_dead_writer_left_is_swept_away(lake, make):
 def test_the_clock_of_another_machine_may_be_ahead(lake, make, monkeypatch):
     bars = make("A")
     rows = with_values(bars)
-    add_bars(lake.bars.table, rows.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us")), True)
+    add_to_table(lake.bars.table, rows.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us")), True)
     lake.write(bars.assign(close=1.0, low=1.0))
     assert (lake.read().close == 1.0).all() and (lake.read().known_at > pd.Timestamp("2999-01-01", tz="UTC")).all()
 
