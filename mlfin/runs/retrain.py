@@ -126,19 +126,6 @@ def plan_retraining(
     come = brings is not None and changes_bars(brings)
     return question | own, None if come else make_plan(question, settings), brings
 
-# %% ../../nbs/runs/04_retrain.ipynb #c2d1a866
-def _run_where_changed(
-    record: dict, question: dict, settings: Settings, calendar: list[str], experiment: str, **how
-) -> tuple[RunResult, dict[str, list[str]]]:
-    """Run the question, unless the store has the very bars that the last run read; the run, and what is
-    different by task."""
-    if _same_bars(record, make_plan(question, settings), settings):
-        return RunResult(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
-    result = run(question, settings, locked=True, **how)
-    changed = _differences(record, read_run(result.folder))
-    if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
-    return result, changed
-
 # %% ../../nbs/runs/04_retrain.ipynb #c690eeb1
 def _retrained(
     experiment: str, settings: Settings, window: str | None, promote: bool, on_event: Callable
@@ -167,6 +154,18 @@ def _retrained(
                          made["gate"], page, tuple(gone))
 
 # %% ../../nbs/runs/04_retrain.ipynb #f53a3f34
+def _run_where_changed(
+    record: dict, question: dict, settings: Settings, calendar: list[str], experiment: str, **how
+) -> tuple[RunResult, dict[str, list[str]]]:
+    """Run the question, unless the store has the very bars that the last run read; the run, and what is
+    different by task."""
+    if _same_bars(record, make_plan(question, settings), settings):
+        return RunResult(record["run_id"], find_run(record["run_id"], settings, experiment), (), {}), {}
+    result = run(question, settings, locked=True, **how)
+    changed = _differences(record, read_run(result.folder))
+    if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
+    return result, changed
+
 def retrain(
     experiment: str,  # that has run before
     settings: Settings,  # the profile

@@ -141,6 +141,7 @@ class Connections:
 PAUSE = 30.0              # seconds for which a replica that failed is left alone
 _BEHIND = ("SELECT coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END, '0/0') >= "
            "%s::pg_lsn")
+_BEGIN = {"reads": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"} # any other transaction begins plainly
 
 def _has(connection, wrote: str, version: int | None) -> bool:
     "Whether a replica has replayed a position of the log, and has a version of the bars."
@@ -165,19 +166,17 @@ class PostgresServer:
     def transaction(self, how: str = "reads",    # "reads", "adds" or "writes"
                     version: int | None = None): # of the bars, which the state that is read must have
         "A transaction as a context: yields a psycopg cursor, and commits all of it or nothing."
-        psycopg, reads = require("psycopg", "postgres"), how == "reads"
-        if reads and self._current(version):
+        psycopg = require("psycopg", "postgres")
+        if how == "reads" and self._current(version):
             with self.replica.transaction() as cursor: yield cursor
             return
-        text = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if reads else "BEGIN"
         try:
-            connection, _ = self.connections.borrow(lambda c: c.execute(text))
+            connection, _ = self.connections.borrow(lambda c: c.execute(_BEGIN.get(how, "BEGIN")))
             try:
                 with connection.cursor() as cursor:
                     if how == "writes": cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                     yield cursor
-                    cursor.execute("COMMIT")
-                    if not reads: self._note(cursor)
+                    self._commit(cursor, how)
             except BaseException:
                 connection.close() # whatever it had begun is undone
                 raise
@@ -196,9 +195,10 @@ class PostgresServer:
         self.connections.give_back(connection)
         return found
 
-    def _note(self, cursor) -> None:
-        "Remember how far the primary's log goes, now that something is committed."
-        if self.replica is None: return
+    def _commit(self, cursor, how: str) -> None:
+        "Commit, and remember how far the primary's log goes where something was written."
+        cursor.execute("COMMIT")
+        if how == "reads" or self.replica is None: return
         psycopg = require("psycopg", "postgres")
         try: self.wrote = cursor.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
         # committed all the same; the replica is not asked again
