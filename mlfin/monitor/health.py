@@ -279,6 +279,7 @@ def _ever_pushed(store) -> bool:
     path = _journal_path(store)
     return path is None or path.is_file()
 
+# %% ../../nbs/monitor/04_health.ipynb #6fda16a6
 def _said(timeframe: str, seconds: float, late: dict[str, int], live: bool = True) -> str:
     "How fresh bars are, in words; old ones into which nothing was ever pushed are no live data."
     if late and not live and seconds > _OLD:

@@ -264,6 +264,8 @@ def _check_calendar(record: dict, question: dict, settings: Settings) -> list[st
 def _keep_again(record: dict, settings: Settings) -> None:
     """Put the run that is followed together again from what is published, where its folder was cleared away;
     refuses where that is no more."""
+    from mlfin.charts.report import write_glossary, write_plotly_js
+
     reports, data = settings.reports_dir(record["experiment"]), settings.data_dir(record["experiment"])
     home, found = reports / "runs" / record["run_id"], {}
     if (home / "run.json").is_file(): return
@@ -281,6 +283,8 @@ def _keep_again(record: dict, settings: Settings) -> None:
     for source, dest in found.items():
         dest.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(dest) as copy: copyfile(source, copy)
+    write_plotly_js(home)                                    # what the pages link to
+    write_glossary(home)
     write_json(record, home / "run.json")
 
 # %% ../../nbs/runs/04_retrain.ipynb #b1f0a7c4
