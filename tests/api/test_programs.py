@@ -83,6 +83,7 @@ def until(wanted, seconds: float = 60.0) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory):
     """(settings, environment, bars): experiment `main` has a champion of minute bars; the last five minutes it has not seen."""

@@ -305,6 +305,7 @@ def foretold(capsys, project, *words):
     return code, told, done, json.loads(out)["series"]
 
 
+@pytest.mark.slow
 def agree(told, series):
     "That each series was foretold as it then was."
     keys = ("status", "rows", "new", "revised", "set_aside", "problem")
@@ -336,6 +337,7 @@ def test_a_dry_run_judges_as_the_ingest_does(project, capsys):
         assert text in out, out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words, code", [
     (("COIN_1d.csv", "--tz", "UTC", "-o", "symbol_from=name"), 0), (("ZONE_1m.csv",), 2),
     (("COIN_1d.csv", "-s", "NOPE,GONE", "--tz", "UTC"), 1), (("SPREAD_1d.csv", "--tz", "UTC", "--point", "0.01"), 0),

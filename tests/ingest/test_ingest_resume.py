@@ -119,6 +119,7 @@ def test_what_was_revised_since_is_read_again(tmp_path, often, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_changed_file_and_another_question_begin_anew(tmp_path, often, monkeypatch):
     source = folder_of(tmp_path / "x", 6)
     seen, mend = cut_after(monkeypatch, 2)

@@ -276,6 +276,7 @@ def test_reproduce_says_equal(finished):
     assert finished.published() == before
 
 
+@pytest.mark.slow
 def test_one_line_of_a_module_makes_stale_what_imports_it(finished):
     module = finished.root / "mlfin" / "features" / "technical.py"
     text = module.read_text()

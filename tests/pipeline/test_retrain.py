@@ -34,6 +34,7 @@ def push(bench, symbols=("IBM", "MSFT"), start="2013-04-01", end="2013-06-28"):
     return len(frame)
 
 
+@pytest.mark.slow
 def back(bench):
     "The day 1,500 days before the newest bar."
     return f"{open_store(bench.settings).read(['IBM']).ts.max() - pd.Timedelta(days=1500):%Y-%m-%d}"

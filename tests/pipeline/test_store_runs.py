@@ -11,6 +11,7 @@ from .test_dag import executed, state_of
 STORE = {"source": "store"}
 
 
+@pytest.mark.slow
 @pytest.fixture
 def stocked(finished):
     "The finished project, whose built-in bars are in the store since its run."
