@@ -83,7 +83,6 @@ def until(wanted, seconds: float = 60.0) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory):
     """(settings, environment, bars): experiment `main` has a champion of minute bars; the last five minutes it has not seen."""
@@ -97,6 +96,7 @@ def champion(tmp_path_factory):
     return settings, given, bars
 
 
+@pytest.mark.slow
 def test_a_minute_that_is_inserted_is_stored_foretold_from_and_survives_the_service(champion, place):
     (url, feeder), (settings, given, whole) = place, champion
     store, last = Warehouse(url), whole.ts.max() - pd.Timedelta("5min")

@@ -34,7 +34,7 @@ SLOW = "import time, sys\nopen('began', 'a').write('x')\ntime.sleep({})\nopen('o
 
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "KINDS", dict(JOB_KINDS))
+    monkeypatch.setattr(module, "JOB_KINDS", dict(JOB_KINDS))
     register(tmp_path)
     (tmp_path / "data").mkdir()
     return Jobs(settings_of(tmp_path).model_copy(update={"data_dirs": (str(tmp_path / "data"),)}), grace=1.0)

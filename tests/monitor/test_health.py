@@ -191,9 +191,9 @@ NOTE = """
 import sys
 from pathlib import Path
 from mlfin.core.settings import load_settings, project_root
-from mlfin.monitor.health import Check, note_health
+from mlfin.monitor.health import HealthCheck, note_health
 settings = load_settings("test", root=project_root()).model_copy(update={"root": Path(sys.argv[1])})
-print(sum(note_health(settings, [Check("store", "fail", "x")]) for _ in range(50)))
+print(sum(note_health(settings, [HealthCheck("store", "fail", "x")]) for _ in range(50)))
 """
 
 

@@ -11,13 +11,13 @@ from .test_dag import executed, state_of
 STORE = {"source": "store"}
 
 
-@pytest.mark.slow
 @pytest.fixture
 def stocked(finished):
     "The finished project, whose built-in bars are in the store since its run."
     return finished
 
 
+@pytest.mark.slow
 def test_a_run_on_the_store_answers_as_one_on_the_source_does(stocked):
     frames = {name: read_parquet(stocked.data(name)) for name in ("bars.parquet", "features.parquet", "predictions.parquet")}
     code, out, err = stocked.here(*words(**STORE))
