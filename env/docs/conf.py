@@ -11,7 +11,8 @@ nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 4
 myst_fence_as_directive = []
-suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "misc.highlighting_failure"]
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "misc.highlighting_failure",
+                     "myst.xref_missing"]  # anchors are HTML: check.py follows every link of the built pages
 html_theme = "pydata_sphinx_theme"
 html_title = "mlfin"
 html_static_path = ["static"]
