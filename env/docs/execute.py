@@ -39,8 +39,9 @@ def run(root: Path, work: Path, workers: int) -> tuple[int, int]:
         shutil.copy(path, copy)
         if path.stem not in SLOW:
             todo.append(copy)
-    for stale in set(before) - set(keys):
-        (work / "nbs" / stale).unlink(missing_ok=True)
+    for copy in (work / "nbs").rglob("*.ipynb"):  # of a notebook that was renamed or taken away
+        if copy.relative_to(work / "nbs").as_posix() not in keys:
+            copy.unlink()
     failed = bool(todo) and not _execute(root, work, todo, workers)
     whole = {k: v for k, v in keys.items() if not failed or work / "nbs" / k not in todo or _has_run(root, work, k)}
     keys_file.write_text(json.dumps(whole))
