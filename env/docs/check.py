@@ -25,7 +25,8 @@ class Page(HTMLParser):
 
 
 def _read(site: Path) -> dict[Path, Page]:
-    return {p: Page(p.read_text(encoding="utf-8")) for p in sorted(site.rglob("*.html"))}
+    return {p: Page(p.read_text(encoding="utf-8")) for p in sorted(site.rglob("*.html"))
+            if "_static" not in p.parts}  # there lie the theme's own templates
 
 
 def _link(site: Path, page: Path, href: str, known: dict[Path, Page]) -> str | None:
