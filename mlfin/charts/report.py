@@ -394,6 +394,6 @@ class ReportExporter(HTMLExporter):
 
     def _write_glossary(self, resources) -> str:
         folder = resources.get("metadata", {}).get("path")
-        if not folder and not resources.get("metadata", {}).get("name"): return ""
-        try: return write_glossary(folder or ".").name
+        if not folder: return ""   # no file was named: nothing is written to where somebody happens to be
+        try: return write_glossary(folder).name
         except DataError: return ""  # the folder cannot be written: the page has no links
