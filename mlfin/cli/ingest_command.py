@@ -171,7 +171,7 @@ def print_preview(found: dict, # from `mlfin.ingest.preview.preview`
     print_text(f"{new} of {escape_control(found['source'])} would come{end}")
 
 # %% ../../nbs/cli/06_ingest_command.ipynb #7967e1ba
-def print_update(done: Any,     # of `mlfin.ingest.ingest.update`
+def print_update(done: Any,     # of `mlfin.ingest.store_update.update`
                  place: str,    # of the store
                  ) -> None:
     """Print what an ingest stored: the series, errors, quality checks that did not pass, notes, and the
@@ -279,7 +279,7 @@ def run_update(request: dict,              # arguments of `update`
                as_json: bool,              # of the command
                ) -> None:
     "Ingest and print what was stored; where series failed, raises `typer.Exit` with `done.exit_code`."
-    from mlfin.ingest.ingest import update
+    from mlfin.ingest.store_update import update
 
     with progress:
         done = update(**request, store=place, full=full, progress=progress)

@@ -4,10 +4,10 @@ from importlib import import_module
 
 _HOME = {
     "ClosingCalendars": "closing_times",
-    "IngestedBars": "ingest",
-    "UpdateResult": "ingest",
+    "IngestedBars": "ingested_bars",
+    "UpdateResult": "store_update",
     "fitted_calendars": "closing_times",
-    "update": "ingest",
+    "update": "store_update",
 }
 
 __all__ = sorted(_HOME)

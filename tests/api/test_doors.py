@@ -13,7 +13,8 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 from mlfin.core.errors import DataError, ParameterError  # noqa: E402
-from mlfin.ingest.ingest import ingest, update  # noqa: E402
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update  # noqa: E402
 from mlfin.jobs.jobs import ENDED, Jobs, order_ingest, order_train  # noqa: E402
 from mlfin.accounts.users import add_user, new_key  # noqa: E402
 

@@ -19,7 +19,8 @@ from mlfin.core.provenance import package_library, project_sources
 from mlfin.core.settings import load_settings
 from mlfin.core.code_snapshot import snapshot_code
 from mlfin.market.bars import as_bars
-from mlfin.ingest.ingest import ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.leakage.audit import audit_features
 from mlfin.features.table import compute_features

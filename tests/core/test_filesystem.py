@@ -16,7 +16,7 @@ del os.geteuid
 CHAIN = """
 from pathlib import Path
 folder = Path(sys.argv[1])
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.backtest.simulate import TradingRule, backtest
 from mlfin.registry.registry import set_champion, register, write_verdict

@@ -13,7 +13,7 @@ from mlfin.core.errors import MlfinError
 from mlfin.core.pipeline_spec import read_yaml
 from mlfin.core.provenance import read_json
 from mlfin.files.raw_files import raw_file
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 from mlfin.sources.sources import read_bars, read_parts
 from mlfin.sources.rest import rest_mapping
 

@@ -4,7 +4,8 @@ import warnings
 import pytest
 
 from mlfin.core.errors import DataError
-from mlfin.ingest.ingest import ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 
 HEADER = "time,open,high,low,close,volume\n"

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError
-from mlfin.ingest.ingest import ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.sources.sources import read_bars
 

@@ -12,7 +12,7 @@ import pytest
 
 RUN = """
 import json, sys
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 done = update(sys.argv[1], symbols="X", timeframes="1m", tz="UTC", store=sys.argv[2], memory=int(sys.argv[3]), raw=False)
 with open("/proc/self/status") as status:  # ru_maxrss would count what the parent had
     peak = next(int(x.split()[1]) for x in status if x.startswith("VmHWM")) / 1024

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mlfin.ingest.ingest as module
-from mlfin.ingest.ingest import update
+from mlfin.ingest import file_batches, judged_bars, source_request, store_update
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 
 HOW = {"timeframes": "1d", "tz": "UTC", "memory": 1}
@@ -49,10 +49,10 @@ def same(one, two):
 @pytest.fixture
 def often(monkeypatch):
     "A commit every other series."
-    monkeypatch.setattr(module, "_COMMIT", 200)
-    monkeypatch.setattr(module, "_TOGETHER", 120)
-    monkeypatch.setattr(module, "_ROOM", 10_000)
-    monkeypatch.setattr(module, "_BESIDE", 1)
+    monkeypatch.setattr(store_update, "_COMMIT", 200)
+    monkeypatch.setattr(judged_bars, "_TOGETHER", 120)
+    monkeypatch.setattr(file_batches, "_ROOM", 10_000)
+    monkeypatch.setattr(source_request, "_BESIDE", 1)
 
 
 class Cut(Exception):
@@ -61,7 +61,7 @@ class Cut(Exception):
 
 def cut_after(monkeypatch, commits):
     "End the process, as it were, after so many commits of bars; which symbols were read."
-    write, read, done = module._write, module._Asked.parts, []
+    write, read, done = judged_bars.write_bars, source_request.SourceRequest.parts, []
     seen = set()
 
     def writes(*args):
@@ -75,9 +75,9 @@ def cut_after(monkeypatch, commits):
             seen.update(reading.bars.symbol.unique())
             yield reading
 
-    monkeypatch.setattr(module, "_write", writes)
-    monkeypatch.setattr(module._Asked, "parts", parts)
-    return seen, lambda: monkeypatch.setattr(module, "_write", write)
+    monkeypatch.setattr(judged_bars, "write_bars", writes)
+    monkeypatch.setattr(source_request.SourceRequest, "parts", parts)
+    return seen, lambda: monkeypatch.setattr(judged_bars, "write_bars", write)
 
 
 @pytest.mark.parametrize("make, n, rows", [(folder_of, 6, 120), *(pytest.param(one_file, *size, marks=pytest.mark.slow) for size in ((8, 360), (24, 120)))])
@@ -166,8 +166,9 @@ def test_many_series_are_few_commits(tmp_path):
 
 KILLED = """
 import sys
-import mlfin.ingest.ingest as module
-module._COMMIT, module._TOGETHER, module._ROOM = 500, 250, 30_000
+import mlfin.ingest.store_update as module
+from mlfin.ingest import file_batches, judged_bars
+module._COMMIT, judged_bars._TOGETHER, file_batches._ROOM = 500, 250, 30_000
 import deltalake, pyarrow.csv, pyarrow.ipc
 print("ready", flush=True)
 done = module.update(sys.argv[1], timeframes="1d", tz="UTC", store=sys.argv[2])
@@ -221,7 +222,7 @@ PEAK = """
 import json, sys
 from mlfin.core.settings import quiet_environment
 quiet_environment()  # as every command does
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 import deltalake, pyarrow.csv, pyarrow.ipc, pyarrow.parquet
 def peak():
     with open("/proc/self/status") as status: return next(int(x.split()[1]) for x in status if x.startswith("VmHWM")) / 1024

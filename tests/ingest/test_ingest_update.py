@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mlfin.ingest.ingest
+import mlfin.ingest.source_request
 from mlfin.core.errors import DataError
 from mlfin.files.raw_files import raw_file
-from mlfin.ingest.ingest import ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update
 from mlfin.warehouse.opening import open_store
 from mlfin.store.lake import Lake
 from mlfin.quality.repair import unrepair
@@ -60,7 +61,7 @@ def same(one, two, timeframe="1m"):
 @pytest.fixture
 def small(monkeypatch):
     "Very little memory: parts and pieces of some hundred bars."
-    monkeypatch.setattr(mlfin.ingest.ingest, "_BESIDE", 1)
+    monkeypatch.setattr(mlfin.ingest.source_request, "_BESIDE", 1)
     return {"memory": 1, "timeframes": "1m", "tz": "UTC"}
 
 
@@ -154,7 +155,7 @@ def test_relative_paths_start_at_the_project(tmp_path, monkeypatch, path, source
         table(40, ("AAA",)).to_csv(tmp_path / place, index=False)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    monkeypatch.setattr(mlfin.ingest.ingest, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(mlfin.ingest.source_request, "project_root", lambda: tmp_path)
     assert update(source, path, None, "1m", tz="UTC", store=tmp_path / "lake").series.inserted.tolist() == [40]
 
 
@@ -180,7 +181,7 @@ def test_actions_of_a_file_in_parts_are_those_of_the_whole(tmp_path, monkeypatch
     frame = reading.bars.assign(Date=reading.bars.ts.dt.strftime("%Y-%m-%d"), adj=reading.adjusted_close)
     frame = frame[["Date", "symbol", "open", "high", "low", "close", "volume", "adj"]].rename(columns={"adj": "Adj Close"})
     frame.to_csv(tmp_path / "x.csv", index=False)
-    monkeypatch.setattr(mlfin.ingest.ingest, "_BESIDE", 1)
+    monkeypatch.setattr(mlfin.ingest.source_request, "_BESIDE", 1)
     done = update(tmp_path / "x.csv", timeframes="1d", calendar="XNYS", store=tmp_path / "pieces", memory=1)
     whole = ingest("csv", tmp_path / "x.csv", ["IBM", "MSFT"], calendar="XNYS", store=tmp_path / "whole")
     same(Lake(tmp_path / "pieces"), Lake(tmp_path / "whole"), "1d")
@@ -236,8 +237,9 @@ def test_no_symbol_leaves_the_store(tmp_path, symbol):
 
 AT_ONCE = """
 import sys
-import mlfin.ingest.ingest as module
-module._BESIDE = 1
+import mlfin.ingest.store_update as module
+from mlfin.ingest import source_request
+source_request._BESIDE = 1
 module.update(sys.argv[1], timeframes="1m", tz="UTC", store=sys.argv[2], memory=1)
 """
 
@@ -256,10 +258,11 @@ def test_two_at_once(tmp_path):
 
 FULL = """
 import resource, sys
-import mlfin.ingest.ingest as module
+import mlfin.ingest.store_update as module
+from mlfin.ingest import source_request
 from mlfin.core.errors import DataError
 from mlfin.store.lake import Lake
-module._BESIDE = 1
+source_request._BESIDE = 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try: done = module.update(sys.argv[1], timeframes="1m", tz="UTC", store=sys.argv[2], memory=1)

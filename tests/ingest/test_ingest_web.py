@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError
-from mlfin.ingest.ingest import OVERLAP, ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.series_download import OVERLAP
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.sources.http_client import RetryPolicy
 

@@ -6,7 +6,8 @@ import pytest
 from mlfin.runs.question import check_files
 from mlfin.core.errors import DataError, ParameterError
 from mlfin.core.settings import Settings
-from mlfin.ingest.ingest import ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update
 from mlfin.warehouse.opening import open_store
 from mlfin.ingest.preview import preview
 from mlfin.sources.sources import read_bars, read_parts

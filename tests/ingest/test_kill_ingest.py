@@ -8,15 +8,16 @@ import time
 import pandas as pd
 import pytest
 
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 
 from .test_ingest_update import SYMBOLS, content, dirty
 
 WORK = """
 import sys
-import mlfin.ingest.ingest as module
-module._BESIDE = 1
+import mlfin.ingest.store_update as module
+from mlfin.ingest import source_request
+source_request._BESIDE = 1
 import deltalake, pyarrow.parquet, pyarrow.csv, pyarrow.ipc
 print("ready", flush=True)
 done = module.update(sys.argv[1], timeframes="1m", tz="UTC", store=sys.argv[2], memory=1)

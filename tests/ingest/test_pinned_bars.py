@@ -11,8 +11,10 @@ from mlfin.core.errors import AWAY, REFUSED, AwayError, DataError, ParameterErro
 from mlfin.core.tasks import Task
 from mlfin.core.settings import Settings
 from mlfin.ingest import ingest as module
+from mlfin.ingest import store_update
 from mlfin.files.file_formats import FORMATS
-from mlfin.ingest.ingest import ingest, stored_bars_hash, update
+from mlfin.ingest.ingest import ingest, stored_bars_hash
+from mlfin.ingest.store_update import update
 from mlfin.warehouse.opening import open_store
 from mlfin.store.lake import Lake
 from mlfin.sources.read_result import ReadResult, quarantine_rows
@@ -204,7 +206,7 @@ def test_a_folder_is_brought_in_and_read_again_only_when_it_changes(settings, ma
     assert (own["source"], brought["source"], brought["path"], brought["new"]) == ("store", "csv", "bars", 182)
     assert len(ingest("store", symbols=["AAA", "BBB"], store=settings).bars) == 182
     calls = []
-    monkeypatch.setattr(module, "update", lambda *a, **k: calls.append(a) or update(*a, **k))
+    monkeypatch.setattr(store_update, "update", lambda *a, **k: calls.append(a) or update(*a, **k))
     assert bring_in(question, settings)[1]["new"] == 0 and not calls
     make("AAA", end="2024-04-02").drop(columns="known_at").to_csv(tmp_path / "bars" / "AAA.csv", index=False)
     assert bring_in(question, settings)[1]["new"] == 2 and len(calls) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from mlfin.market.actions import as_actions, derive_actions
 from mlfin.market.bars import KEY, as_bars
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.ingest.stated_actions import FINDINGS, reconcile_actions
 from mlfin.quality.quality import clean

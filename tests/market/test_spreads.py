@@ -8,7 +8,7 @@ import pytest
 
 from mlfin.store.lake import Lake
 from mlfin.core.errors import DataError
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 from mlfin.quality.quality import check_quality
 from mlfin.sources.sources import read_bars, read_parts
 from mlfin.market.spreads import price_decimals

@@ -12,7 +12,7 @@ from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import read_json, read_parquet
 from mlfin.market.bars import as_bars
 from mlfin.market.calendars import expected_bars
-from mlfin.ingest.ingest import UpdateResult
+from mlfin.ingest.store_update import UpdateResult
 from mlfin.warehouse.opening import open_store
 from mlfin.registry.gate import beats_champion, promote
 from mlfin.registry.registry import model_versions, read_manifest

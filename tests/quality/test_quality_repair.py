@@ -8,7 +8,7 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.market.bars import PRICES, as_bars
-from mlfin.ingest.ingest import update
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.quality.quality import clean
 from mlfin.quality.repair import REPAIRS, repair, repair_log, unrepair

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from mlfin.core.errors import DataError
 from mlfin.sources.databases import database_url
-from mlfin.ingest.ingest import ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update
 from mlfin.warehouse.opening import open_store
 from mlfin.sources.sources import read_bars, read_parts
 

@@ -8,7 +8,8 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.core.provenance import hash_frame
-from mlfin.ingest.ingest import copy_read_bars, ingest, update
+from mlfin.ingest.ingest import copy_read_bars, ingest
+from mlfin.ingest.store_update import update
 from mlfin.warehouse.opening import open_store
 from mlfin.sources.simulated import simulate_bars
 from mlfin.sources.sources import read_bars

@@ -7,7 +7,8 @@ import pytest
 from mlfin.core.errors import DataError
 from mlfin.market.bars import PRICES, as_bars, timeframe_delta
 from mlfin.market.calendars import expected_bars
-from mlfin.ingest.ingest import ingest, update
+from mlfin.ingest.ingest import ingest
+from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.quality.quality import check_quality, closing_stamps, count_session_edges, session_edges
 from mlfin.sources.sources import read_bars, read_parts
