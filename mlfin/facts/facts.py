@@ -70,7 +70,7 @@ def as_facts(rows: pd.DataFrame | list,  # columns or tuples in the order of `FA
              tz: str | None = None,      # zone of publications that carry none, e.g. "America/New_York"
              forecasts: bool = False,    # True: facts may be published before their period is over
              ) -> pd.DataFrame:          # a facts frame, sorted by symbol, name, period and publication
-    "Give facts their columns, dtypes and order, and refuse impossible ones."
+    "Give facts their columns, dtypes and order; raises `DataError` for impossible ones."
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=list(FACTS))
     if missing := [c for c in FACTS if c not in frame and c not in ("period_start", "origin")]:
         raise DataError(must_be("facts", "a frame with the columns " + ", ".join(FACTS), list(frame.columns),
@@ -99,7 +99,7 @@ def as_facts(rows: pd.DataFrame | list,  # columns or tuples in the order of `FA
 # %% ../../nbs/facts/02_facts.ipynb #f53909a4
 def check_facts(frame: pd.DataFrame, # what should be a facts frame
                 ) -> pd.DataFrame:   # the same object, when it is
-    "Return the frame if it is a facts frame, else say what is wrong with it."
+    "Return the frame if it is a facts frame; raises `DataError` that says what is wrong with it."
     hint = "as_facts gives columns, dtypes and order."
     if not isinstance(frame, pd.DataFrame):
         raise DataError(must_be("facts", "a pandas DataFrame", type(frame).__name__, hint=hint))
@@ -123,7 +123,7 @@ def check_facts(frame: pd.DataFrame, # what should be a facts frame
 def known_facts(facts: pd.DataFrame, # a facts frame
                 as_of,               # a moment with a zone; UTC without one
                 ) -> pd.DataFrame:   # the rows that were published by then
-    "Facts as they were known at a moment."
+    "Facts as they were known at a moment; raises `DataError` where `as_of` is none."
     try: at = pd.Timestamp(as_of)
     except (ValueError, TypeError): at = pd.NaT
     if at is pd.NaT: raise DataError(must_be("as_of", "a date or a time", as_of))
@@ -276,7 +276,7 @@ def _names(facts: pd.DataFrame, names: Iterable[str] | None) -> list[str]:
 def asof_positions(states: pd.DataFrame, # rows with `symbol` and `known_at`, sorted by them, of one name
                  bars: pd.DataFrame,   # rows with `symbol` and `known_at`, in any order
                  ) -> np.ndarray:      # int64: the row of `states` last known at each bar; -1: none
-    "For each bar, what was known at its `known_at`."
+    "For each bar, what was known at its `known_at`; raises `DataError` for facts about `*` and symbols at once."
     out, known = np.full(len(bars), -1, dtype="int64"), states.known_at.array.as_unit("us").asi8
     names = states.symbol.to_numpy(dtype=object)
     edges = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)] if len(names) else [0]
@@ -314,7 +314,7 @@ def asof_join(bars: pd.DataFrame,        # rows with `symbol` and `known_at` (UT
               lag="0s",                  # added to every publication before it counts: "2D", a pd.Timedelta
               max_age=None, # a value published longer ago counts as missing: "400D"; None: no limit
               ) -> pd.DataFrame: # the key columns and the columns of each fact, in the order of `bars`
-    "Facts as they were known at each bar's `known_at`."
+    "Facts as they were known at each bar's `known_at`; raises `DataError` for rows without symbol or moment."
     absent = [c for c in ("symbol", "known_at") if c not in bars]
     if absent or not isinstance(bars.known_at.dtype, pd.DatetimeTZDtype) or bars.known_at.isna().any():
         raise DataError(must_be("bars", "rows with `symbol`, and `known_at` in UTC and never missing",

@@ -125,8 +125,8 @@ def _one_name(rows: pd.DataFrame, short: Mapping[str, str]) -> pd.DataFrame:
     "Of several concepts of a filing for a short name, the first of the table bears it."
     rank = rows.concept.map({c: i for i, c in enumerate(short)})
     key = ["name", "period_end", "period_start", "accn"]
-    best = rows.assign(rank=rank)[rank.notna()].groupby(key,
-                                                        dropna=False)["rank"].transform("min").reindex(rows.index)
+    best = rows.assign(rank=rank)[rank.notna()].groupby(key, dropna=False)["rank"].transform("min")
+    best = best.reindex(rows.index)
     other = rank.notna() & (rank > best)
     own = rows.concept.map({c: fact_name(c)
                             for c in rows.concept.unique()}) + np.where(rows.length == "", "",

@@ -131,10 +131,8 @@ def _whole_dates(text: pd.Series, dayfirst: bool | None, where: str) -> tuple[pd
             found[fits] = pd.to_datetime(text[fits].str[:cut], format=form, errors="coerce")
     for pattern, form in _NAMED.items():
         if (fits := text.str.fullmatch(pattern).to_numpy(dtype=bool)).any():
-            found[fits] = pd.to_datetime(text[fits].str.replace(r"[-,]", " ",
-                                                                regex=True).str.replace(r" +", " ",
-                                                                                        regex=True),
-                                         format=form, errors="coerce")
+            plain = text[fits].str.replace(r"[-, ]+", " ", regex=True)
+            found[fits] = pd.to_datetime(plain, format=form, errors="coerce")
     if (fits := text.str.fullmatch(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}").to_numpy(dtype=bool)).any():
         dates, note = _slashed(text[fits], dayfirst, where)
         found[fits] = dates.astype("datetime64[us]")
@@ -163,8 +161,8 @@ def read_labels(column: pd.Series,            # labels of any form: texts, numbe
     others = text[days.isna() & (text != "")].tolist()
     split = _split_years(others, told is not None)
     spans = {t: _label(t, told, split, where) or ("", None, None) for t in others}
-    out = pd.DataFrame({"kind": [spans[t][0] if t in spans else "date" if t else "" for t in words]},
-                       dtype=object)
+    kinds = {"": ""} | {t: kind for t, (kind, *_) in spans.items()}
+    out = pd.DataFrame({"kind": [kinds.get(t, "date") for t in words]}, dtype=object)
     for i, c in enumerate(("first", "last"), 1):
         out[c] = days.fillna(pd.to_datetime(pd.Series([spans[t][i] if t in spans else None
                                                        for t in words])).astype("datetime64[us]"))
@@ -184,7 +182,8 @@ def parse_dates(column: pd.Series,            # dates of any form: texts, number
 def day_ends(dates: pd.Series, # without a zone; times of day are left out
              tz: str,          # where the days are counted: "America/New_York"
              ) -> pd.Series:   # UTC, the moment at which each day is over
-    "The end of each day; the first moment at which what came out \"on that day\" is surely known."
+    """The end of each day; the first moment at which what came out "on that day" is surely known. Raises
+    `DataError` for an unknown zone."""
     ends = dates.astype("datetime64[us]").dt.normalize() + pd.Timedelta(days=1)
     try:
         return ends.dt.tz_localize(tz, ambiguous=False,
@@ -215,7 +214,7 @@ def frequency(dates: pd.Series, # of one series, without a zone
 def periods(dates: pd.Series, # without a zone
             every: str,       # of `frequency`
             ) -> pd.DataFrame: # period_start (NaT: a day, or irregular), period_end; datetime64[us]
-    "The period of the calendar that each date lies in; weeks begin on Monday."
+    "The period of the calendar that each date lies in, weeks from Monday; `DataError` for an unknown `every`."
     none, days = pd.Series(pd.NaT, index=dates.index, dtype="datetime64[us]"), dates.astype("datetime64[us]")
     if every in ("day", "irregular"): return pd.DataFrame({"period_start": none, "period_end": days})
     if every not in PERIODS: raise DataError(unknown("period", every, PERIODS))

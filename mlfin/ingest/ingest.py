@@ -17,8 +17,9 @@ from ..core.errors import DataError, must_be
 from ..core.provenance import hash_frame, hash_json
 from ..core.settings import Settings
 from .file_batches import file_requests
-from .ingested_bars import (IngestedBars, aside_in_order, check_all_read, check_written, content_origin,
-                                        ingest_summary, ingested_account, refuse_few_bars, refuse_unfit, standing_bars)
+from .ingested_bars import (IngestedBars, aside_in_order, check_all_read, check_written,
+                                        content_origin, ingest_summary, ingested_account, refuse_few_bars,
+                                        refuse_unfit, standing_bars)
 from .judged_bars import (JudgedBars, judged_pieces, left_out_files, spooled_source, write_aside,
                                       write_judged)
 from .kept_conventions import (check_spread_units, contradicted_conventions, keep_attributes,
@@ -38,7 +39,8 @@ from ..store.store import Store
 from ..warehouse.opening import open_store
 
 # %% ../../nbs/ingest/10_ingest.ipynb #c8e1bb13
-def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None, limit=0) -> Iterator[ReadResult]:
+def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None,
+              limit=0) -> Iterator[ReadResult]:
     "A store brings nothing into itself."
     raise DataError("A store is no source for itself.\nHint: `mlfin run -p source=store` reads it; `mlfin "
                     "data copy SRC DEST` copies one into another.")
@@ -46,8 +48,9 @@ def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None, l
 
 register_source("store", None, parts=_no_parts)
 
-# %% ../../nbs/ingest/10_ingest.ipynb #44a85133
-def _of_store(symbols, timeframe: str, start, end, calendar: str, store: Store) -> tuple[SourceRequest, Store]:
+# %% ../../nbs/ingest/10_ingest.ipynb #146938ae
+def _of_store(symbols, timeframe: str, start, end, calendar: str,
+              store: Store) -> tuple[SourceRequest, Store]:
     "The question to a store, checked."
     asked = make_request("store", None, symbols, timeframe, start, end, None, calendar, store, memory=1)
     if asked.auto and not asked.symbols:
@@ -59,8 +62,8 @@ def _store_content(standing: tuple[pd.DataFrame, ...], calendar: str) -> str:
     "What stands in a store for a question, as a hash."
     return hash_json([calendar, *(hash_frame(frame) for frame in standing)])
 
-# %% ../../nbs/ingest/10_ingest.ipynb #91a53a60
-def stored_bars_hash(symbols: Sequence[str] | None, # None or empty: every symbol that has bars of the timeframe
+# %% ../../nbs/ingest/10_ingest.ipynb #bdf8f33c
+def stored_bars_hash(symbols: Sequence[str] | None, # None or empty: all that have bars of the timeframe
                      timeframe: str,                # of the bars
                      start=None,                    # earliest `ts`, included; UTC without a zone
                      end=None,                      # latest `ts`, included; a plain date means that whole day
@@ -91,7 +94,8 @@ def copy_read_bars(symbols,        # None or empty: every symbol that has bars o
     if len(actions): dest.write_actions(actions)
     names = sorted(bars.symbol.unique())
     rows = [(s, asked.timeframe, "calendar", asked.calendar) for s in names]
-    rows += [(s, asked.timeframe, "origin", "simulated") for s in simulated_symbols(source, names, asked.timeframe)]
+    made = simulated_symbols(source, names, asked.timeframe)
+    rows += [(s, asked.timeframe, "origin", "simulated") for s in made]
     dest.write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
     dest.write(bars)
     return _store_content(standing, asked.calendar)
@@ -149,8 +153,9 @@ def _fit_bars(asked: SourceRequest, found: JudgedBars, failed: dict) -> pd.DataF
     refuse_unfit(found.report)
     return kept
 
-# %% ../../nbs/ingest/10_ingest.ipynb #01f07c3c
-def _ingest_whole(asked: SourceRequest, store: Store, adjust: str, found: JudgedBars, failed: dict) -> IngestedBars:
+# %% ../../nbs/ingest/10_ingest.ipynb #d5e96fb6
+def _ingest_whole(asked: SourceRequest, store: Store, adjust: str, found: JudgedBars,
+                  failed: dict) -> IngestedBars:
     "Store what was read of a source, read it back and adjust it."
     kept, spool = _fit_bars(asked, found, failed), found.spool
     reading = stated_conventions(asked, spool.time_kinds, sorted(kept.symbol.unique()), [kept])
@@ -183,8 +188,8 @@ def ingest(source: str = "builtin", # name of a source, or its address: builtin,
            version: int | None = None, # of source="store": its bars as they were at this version; None: now
            **more, # repair, ask, name, now, raw, memory, and what the source knows: as for `update`
            ) -> IngestedBars:                    # adjusted bars and the account of them
-    """Read, judge, clean, store, read back and adjust; raises `DataError` for an unknown `adjust` and for bars
-    that are not fit for research. `more` goes to the source."""
+    """Read, judge, clean, store, read back and adjust; raises `DataError` for an unknown `adjust` and for
+    bars that are not fit for research. `more` goes to the source."""
     if adjust not in ("none", "splits", "total"):
         raise DataError(must_be("adjust", "one of none, splits, total", adjust))
     if source == "store":

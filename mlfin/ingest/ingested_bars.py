@@ -44,9 +44,9 @@ def ingest_summary(found: JudgedBars,     # what the source has, judged
     for symbol, own in kept.groupby("symbol", sort=True):
         expected = expected_bars(calendar, own.timeframe.iloc[0], own.ts.iloc[0], own.ts.iloc[-1]).ts
         kinds = actions.kind[actions.symbol == symbol]
-        lines.append((symbol, found.rows[symbol], found.gone[symbol], len(own), own.ts.iloc[0], own.ts.iloc[-1],
-                      len(expected), int((~expected.isin(own.ts)).sum()), int((kinds == "split").sum()),
-                      int((kinds == "dividend").sum())))
+        lines.append((symbol, found.rows[symbol], found.gone[symbol], len(own), own.ts.iloc[0],
+                      own.ts.iloc[-1], len(expected), int((~expected.isin(own.ts)).sum()),
+                      int((kinds == "split").sum()), int((kinds == "dividend").sum())))
     return pd.DataFrame(lines, columns=list(_SUMMARY)).astype(_SUMMARY)
 
 # %% ../../nbs/ingest/08_ingested_bars.ipynb #dc86616b
@@ -58,10 +58,10 @@ def _corrected_words(corrected: Sequence[tuple[str, int]]) -> str:
     "How many bars were corrected after their close, for a reader of a result."
     n, which = sum(n for _, n in corrected), _few([s for s, _ in corrected])
     bars, was, it = ("bar", "was", "it") if n == 1 else ("bars", "were", "they")
-    return (f"{n:,} {bars} of {which} {was} corrected after {it} had closed; the numbers here are those of now, "
-            "which nobody had then.")
+    return (f"{n:,} {bars} of {which} {was} corrected after {it} had closed; the numbers here are those of "
+            "now, which nobody had then.")
 
-# %% ../../nbs/ingest/08_ingested_bars.ipynb #93c1e3f2
+# %% ../../nbs/ingest/08_ingested_bars.ipynb #1a20782e
 @dataclass(frozen=True, eq=False)
 class IngestedBars:
     "Bars fit for research, and the account of how they came to be."
@@ -84,8 +84,8 @@ class IngestedBars:
     @property
     def caveats(self) -> list[str]: # in words
         "What whoever reads a result of these bars must know first."
-        said = [f"The bars of {_few(self.simulated)} are simulated: no market made them, and what is found in them "
-                "says nothing about one."] if self.simulated else []
+        said = [f"The bars of {_few(self.simulated)} are simulated: no market made them, and what is found in "
+                "them says nothing about one."] if self.simulated else []
         return said + [_corrected_words(self.corrected)] * bool(sum(n for _, n in self.corrected))
 
     @property
@@ -138,8 +138,8 @@ def check_all_read(asked: SourceRequest, # what is asked of the source
                    found: JudgedBars,    # what the source has, judged
                    failed: dict,         # name of a file -> (its question, the error)
                    ) -> None:
-    """Raises `DataError` for a source without a readable file, a symbol that no file has, and an adjusted close
-    that is none."""
+    """Raises `DataError` for a source without a readable file, a symbol that no file has, and an adjusted
+    close that is none."""
     if failed and not found.rows: raise next(iter(failed.values()))[1]
     whole = asked.start is None and asked.end is None and asked.source in FILE_SOURCES
     for symbol in asked.symbols if whole else ():
@@ -198,8 +198,8 @@ def standing_bars(asked: SourceRequest,         # symbols, timeframe and first m
                   version: int | None = None,   # of the store's bars; None: as they are now
                   of: str = "",                 # how origins of rows set aside begin
                   ) -> tuple[pd.DataFrame, ...]: # bars, actions, rows set aside
-    """A store's bars of a period, the actions between them and the rows among them that were set aside; raises
-    `DataError` where it has no bars."""
+    """A store's bars of a period, the actions between them and the rows among them that were set aside;
+    raises `DataError` where it has no bars."""
     symbols = list(asked.symbols) or None
     bars = store.read(symbols, asked.timeframe, moment(asked.start), end, version=version)
     if bars.empty:

@@ -163,22 +163,24 @@ def _by_calendar(asked: SourceRequest, units: list[SourceRequest], store: Store,
     if own == asked.calendar: return asked, units, False
     return replace(asked, calendar=own), [replace(unit, calendar=own) for unit in units], True
 
-# %% ../../nbs/ingest/07_judged_bars.ipynb #d168783b
+# %% ../../nbs/ingest/07_judged_bars.ipynb #5de458a6
 @contextmanager
-def spooled_source(asked: SourceRequest,             # what is asked of the source
-                   units: Sequence[SourceRequest],   # of `file_requests`; none: one source as a whole
-                   store: Store,                     # where bars are kept
-                   several: bool, # whether other symbols than those asked for are passed over
-                   progress: Callable | None = None, # called with (symbol, timeframe, rows so far, last `ts`)
-                   but: Sequence[str] = (),          # symbols that are stored already
-                   **more,                           # for `Spool`
+def spooled_source(asked: SourceRequest,              # what is asked of the source
+                   units: Sequence[SourceRequest],    # of `file_requests`; none: one source as a whole
+                   store: Store,                      # where bars are kept
+                   several: bool,                     # whether other symbols than those asked for are passed over
+                   progress: Callable | None = None,  # called with (symbol, timeframe, rows so far, last `ts`)
+                   but: Sequence[str] = (),           # symbols that are stored already
+                   **more,                            # for `Spool`
                    ):
-    "The source laid in a spool while the block runs: question, workspace, spool, files that cannot be read."
+    """The source laid in a spool while the block runs: question, workspace, spool, files that cannot be read.
+    `more` goes to `Spool`."""
     left, failed, root = list(units), {}, getattr(store, "path", None) or tempfile.gettempdir()
+    wanted, changes = (asked.symbols, {"symbols": []}) if several else ((), {})
     while True:
         with Workspace(root) as space:
-            spool = Spool(space, asked.symbols if several else (), but, **more)
-            bad = _lay(left if units else [asked], spool, progress, {"symbols": []} if several else {})
+            spool = Spool(space, wanted, but, **more)
+            bad = _lay(left if units else [asked], spool, progress, changes)
             if bad is not None and not units: spool, failed = Spool(space), {asked.name or asked.source: bad}
             asked, left, again = _by_calendar(asked, left, store, spool)
             if not again and (bad is None or not units):
@@ -188,14 +190,14 @@ def spooled_source(asked: SourceRequest,             # what is asked of the sour
             failed[bad[0].name] = bad
             left.remove(bad[0])
 
-# %% ../../nbs/ingest/07_judged_bars.ipynb #d7c854bc
+# %% ../../nbs/ingest/07_judged_bars.ipynb #214a5a12
 _TOGETHER = 20_000                 # bars of several series that are judged together
 
 def judged_pieces(asked: SourceRequest, # what is asked of the source
                   space: Workspace,     # a folder for what does not fit into memory
                   spool: Spool,         # where the source was laid
                   flags: int = 100_000, # rows that the report names at most
-                  ) -> Iterator[tuple[JudgedBars, BarChunk | None]]: # found so far, and the piece; None with the last
+                  ) -> Iterator[tuple[JudgedBars, BarChunk | None]]: # found so far; the piece, at last None
     """Clean and judge what was read, piece by piece; what was found so far comes with each, and all of it
     with None."""
     found = begin_judging(asked, space, spool, flags)

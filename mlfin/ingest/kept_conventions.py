@@ -6,7 +6,7 @@
 __all__ = ['stored_reading', 'with_conventions', 'stated_conventions', 'contradicted_conventions', 'keep_attributes',
            'check_spread_units', 'refuse_conflicts', 'in_kept_zone', 'zone_to_keep']
 
-# %% ../../nbs/ingest/04_kept_conventions.ipynb #3a89d520
+# %% ../../nbs/ingest/04_kept_conventions.ipynb #caaf63d0
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ import pandas as pd
 
 from ..core.errors import DataError, must_be
 from ..files.file_formats import FORMATS
-from .source_request import (ANY_MARKET_SOURCES, SourceRequest, attributes_of_series, last_stored_bars,
-                                         simulated_symbols)
+from .source_request import (ANY_MARKET_SOURCES, SourceRequest, attributes_of_series,
+                                         last_stored_bars, simulated_symbols)
 from ..market.bars import PRICES, moment, timeframe_delta
 from ..market.spreads import SpreadUnitDetector
 from ..sources.file_sources import SeriesConventions
@@ -85,23 +85,24 @@ def contradicted_conventions(asked: SourceRequest,             # of files, with 
         old = {"tz": kept.zones, "clock": kept.count_zones, "point": kept.points}[name].get(symbol)
         field, got = ("point", float(value)) if name == "point" else ("tz", value)
         if old is None or got == old: continue
-        wrong.setdefault(symbol, must_be(field, f"{old}: the store keeps it with {symbol} {asked.timeframe}, whose "
-                                         "bars were read by it", got, hint=_ANEW))
+        kept_as = f"{old}: the store keeps it with {symbol} {asked.timeframe}, whose bars were read by it"
+        wrong.setdefault(symbol, must_be(field, kept_as, got, hint=_ANEW))
     return wrong
 
-# %% ../../nbs/ingest/04_kept_conventions.ipynb #4213fd28
+# %% ../../nbs/ingest/04_kept_conventions.ipynb #0bd1bd9b
 def _attribute_rows(asked: SourceRequest, store: Store, symbols: Sequence[str], spreads: Sequence[str],
                     reading: Sequence[tuple], calendars: dict[str, str]) -> list[tuple[str, str, str, str]]:
     "Attributes to write: symbol, timeframe, name, value."
-    rows = [(s, asked.timeframe, "calendar", asked.calendar) for s in symbols if calendars.get(s) != asked.calendar]
-    if asked.auto and asked.source in ANY_MARKET_SOURCES: rows = []
+    other = [s for s in symbols if calendars.get(s) != asked.calendar]
+    if asked.auto and asked.source in ANY_MARKET_SOURCES: other = []
+    rows = [(s, asked.timeframe, "calendar", asked.calendar) for s in other]
     rows += [(s, asked.timeframe, "spread", "price") for s in spreads]
     rows += [(s, asked.timeframe, name, value) for s, name, value in reading]
     if asked.source != "simulated": return rows
     made = set(symbols) - set(simulated_symbols(store, symbols, asked.timeframe))
     return rows + [(s, asked.timeframe, "origin", "simulated") for s in sorted(made)]
 
-# %% ../../nbs/ingest/04_kept_conventions.ipynb #7c01e3da
+# %% ../../nbs/ingest/04_kept_conventions.ipynb #450285b4
 def keep_attributes(asked: SourceRequest,         # what is asked of the source
                     store: Store,                 # where bars are kept
                     symbols: Sequence[str],       # series that were stored
@@ -112,10 +113,11 @@ def keep_attributes(asked: SourceRequest,         # what is asked of the source
     named = not (asked.auto and asked.source in ANY_MARKET_SOURCES) and bool(symbols)
     if not named and not spreads and not reading: return []
     kept = attributes_of_series(store, symbols, asked.timeframe, "calendar") if named else {}
-    others = sorted({kept[s] for s in symbols if kept.get(s, asked.calendar) != asked.calendar}) if named else []
+    others = sorted({old for s, old in kept.items() if old != asked.calendar})
     rows = _attribute_rows(asked, store, symbols, spreads, reading, kept)
     if rows: store.write_attributes(pd.DataFrame(rows, columns=["symbol", "timeframe", "attribute", "value"]))
-    return [f"the store kept the calendar {old} with these series, and keeps {asked.calendar} now" for old in others]
+    return [f"the store kept the calendar {old} with these series, and keeps {asked.calendar} now"
+            for old in others]
 
 # %% ../../nbs/ingest/04_kept_conventions.ipynb #9563ac04
 _COUNTED = ("The store's spreads of {} {} are whole numbers beside prices: they were written before spreads "
@@ -165,16 +167,17 @@ def in_kept_zone(asked: SourceRequest, # what is asked of the source
                  ) -> SourceRequest:
     "The question about one series, in the zone that the store keeps where the user names none."
     if asked.source not in _ZONELESS or asked.tz is not None: return asked
-    kept = {name: attributes_of_series(store, [symbol], asked.timeframe, name).get(symbol) for name in ("tz", "clock")}
-    return replace(asked, tz=kept["tz"] or kept["clock"])
+    text, counts = (attributes_of_series(store, [symbol], asked.timeframe, name).get(symbol)
+                    for name in ("tz", "clock"))
+    return replace(asked, tz=text or counts)
 
-# %% ../../nbs/ingest/04_kept_conventions.ipynb #0b60509f
+# %% ../../nbs/ingest/04_kept_conventions.ipynb #31644733
 def zone_to_keep(asked: SourceRequest,   # what is asked of the source
                  store: Store,           # where bars are kept
                  symbol: str,            # of the series
                  clocks: dict[str, str], # symbol -> text or counts: what a zone counted for
                  ) -> list[tuple[str, str, str]]: # symbol, attribute, value; none, or one
-    """The zone to keep with a series whose times needed one; raises `DataError` where the store keeps another."""
+    "The zone to keep with a series, where its times needed one; `DataError` where the store keeps another."
     name = {"text": "tz", "counts": "clock"}.get(clocks.get(symbol))
     zone = asked.tz or ("UTC" if name == "clock" else None)
     if asked.source not in _ZONELESS or name is None or zone is None: return []

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OVERLAP', 'SeriesOutcome', 'outcome_to_json', 'outcome_from_json', 'update_series']
 
-# %% ../../nbs/ingest/09_series_download.ipynb #2903b3e6
+# %% ../../nbs/ingest/09_series_download.ipynb #d50b09ce
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ import pandas as pd
 
 from ..core.errors import AWAY, DataError
 from .ingested_bars import stop_reason
-from .judged_bars import (JudgedBars, actions_listed_once, begin_judging, report_series_progress, write_aside,
-                                      write_bars)
-from .kept_conventions import (check_spread_units, in_kept_zone, keep_attributes, refuse_conflicts,
-                                           zone_to_keep)
+from .judged_bars import (JudgedBars, actions_listed_once, begin_judging, report_series_progress,
+                                      write_aside, write_bars)
+from .kept_conventions import (check_spread_units, in_kept_zone, keep_attributes,
+                                           refuse_conflicts, zone_to_keep)
 from .piece_cleaning import clean_piece
 from .source_request import SourceRequest
 from ..market.bars import moment, timeframe_delta
@@ -55,7 +55,7 @@ class SeriesOutcome:
         if self.error: return "stopped" if self.stopped else "failed"
         return "ok" if self.counts["inserted"] or self.counts["revised"] else "nothing new"
 
-# %% ../../nbs/ingest/09_series_download.ipynb #1f2caba0
+# %% ../../nbs/ingest/09_series_download.ipynb #34fd0527
 _MOMENTS = ("first", "last", "until")
 
 def outcome_to_json(line: SeriesOutcome, # what became of a series
@@ -68,7 +68,8 @@ def outcome_from_json(state: dict, # of `outcome_to_json`
                       ) -> SeriesOutcome:
     "A line from JSON."
     moments = {k: None if state[k] is None else pd.Timestamp(state[k]) for k in _MOMENTS}
-    return SeriesOutcome(**{**state, "counts": Counter(state["counts"]), "notes": tuple(state["notes"]), **moments})
+    counts, notes = Counter(state["counts"]), tuple(state["notes"])
+    return SeriesOutcome(**{**state, "counts": counts, "notes": notes, **moments})
 
 # %% ../../nbs/ingest/09_series_download.ipynb #83e3f68d
 OVERLAP = pd.Timedelta(days=1) # of a new download with what is stored; ten bars where these are longer

@@ -74,11 +74,11 @@ def _home() -> Path:
     try: return project_root()
     except SettingsError: return Path.cwd()
 
-# %% ../../nbs/ingest/03_source_request.ipynb #b3c9b2f9
+# %% ../../nbs/ingest/03_source_request.ipynb #b5c2e1b3
 def address_of_source(source: str,             # name of a source, or its address
                       path: str | Path | None, # file or folder; None: what the address says
                       ) -> tuple[str, str]:
-    """The name of a source, and the address that `read_parts` wants; raises `DataError` for one that is not known."""
+    "The name of a source and the address that `read_parts` wants; raises `DataError` for an unknown one."
     source = str(source)
     name, colon, rest = source.partition(":")
     if path in (None, "") and colon and name in load_sources(): path = rest

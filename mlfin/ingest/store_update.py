@@ -77,7 +77,7 @@ class UpdateResult:
 
     @property
     def exit_code(self) -> int:
-        "What the command line returns: 0 done, 1 a series failed, 2 the user must say more, 3 no answer of a source."
+        "What the command line returns: 0 done, 1 a series failed, 2 the user must say more, 3 no answer."
         if not self.failed: return DONE
         if self.away: return AWAY
         return MISUSED if self.unsaid else REFUSED
@@ -206,10 +206,11 @@ def _named(asked: SourceRequest) -> tuple[str, ...]:
 # %% ../../nbs/ingest/11_store_update.ipynb #f806ae34
 _COMMIT, _SECONDS = 100_000, 20.0  # bars that are stored at once, and the time after which fewer are
 
-# %% ../../nbs/ingest/11_store_update.ipynb #afa4ab17
+# %% ../../nbs/ingest/11_store_update.ipynb #25dc31a0
 class _FileUpdate:
     "An ingest of files: read batch by batch, judged series by series, stored commit by commit."
-    def __init__(self, asked: SourceRequest, store: Store, judge: QualityAccumulator, progress: Callable | None):
+    def __init__(self, asked: SourceRequest, store: Store, judge: QualityAccumulator,
+                 progress: Callable | None):
         self.asked, self.store, self.judge, self.progress = asked, store, judge, progress
         self.units, self.notes = file_requests(asked), {}
         self.files = files_by_symbol(self.units)
@@ -317,7 +318,7 @@ class _FileUpdate:
                         "notes": list(self.notes), "reading": self.reading,
                         "findings": [_findings_out(f) for f in self.findings if len(f)]})
 
-# %% ../../nbs/ingest/11_store_update.ipynb #061df776
+# %% ../../nbs/ingest/11_store_update.ipynb #ad07d346
 def _absent(symbol: str, work: _FileUpdate, origin: str) -> SeriesOutcome:
     "The line of a symbol that no file has that could be read."
     if (e := next((e for _, e in work.failed.values()), None)) is None:
@@ -330,7 +331,8 @@ def _outcomes(work: _FileUpdate) -> tuple[list[SeriesOutcome], str]:
     lines, asked = dict(work.lines), work.asked
     for name, (_, e) in work.failed.items():
         for s in [name] if work.units else _named(asked):
-            lines[s] = SeriesOutcome(s, gone=int(bool(work.units)), error=str(e), unsaid=isinstance(e, ZoneNeeded))
+            lines[s] = SeriesOutcome(s, gone=int(bool(work.units)), error=str(e),
+                                     unsaid=isinstance(e, ZoneNeeded))
     origin = content_origin(asked, work.hashes)[0] if any(work.hashes) else ""
     # their files have lines that say why
     lost = {s for s, own in (work.files or {}).items() if any(unit.name in work.failed for unit in own)}
@@ -379,21 +381,22 @@ def _one_timeframe(asked: SourceRequest, store: Store, full: bool, name: str | N
     return {"lines": lines, "origin": origin, "checks": _checks_of(work), "notes": work.notes,
             "findings": work.findings, "files": files}
 
-# %% ../../nbs/ingest/11_store_update.ipynb #48089c88
+# %% ../../nbs/ingest/11_store_update.ipynb #a00563e7
 def _gathered(made: list[tuple[str, int, dict]], version: int) -> UpdateResult:
     "What all timeframes did; of each: its name, the store's version after it, and what became of it."
     tables = [_table(one["lines"], timeframe, at) for timeframe, at, one in made]
     checks = [one["checks"].assign(timeframe=timeframe) for timeframe, _, one in made]
-    (series, quality), bad = _together(tables, checks), [x for _, _, one in made for x in one["lines"] if x.error]
+    series, quality = _together(tables, checks)
+    bad = [x for _, _, one in made for x in one["lines"] if x.error]
     origins = dict.fromkeys(one["origin"] for _, _, one in made if one["origin"])
     notes = dict.fromkeys(note for _, _, one in made for note in one["notes"])
-    files = {series: own for _, _, one in made for series, own in one["files"].items()}
-    return UpdateResult(series, quality, int(series.set_aside.sum()), ", ".join(origins), version, tuple(notes),
-                        _one([f for _, _, one in made for f in one["findings"]]), any(x.away for x in bad),
-                        bool(bad) and all(x.unsaid for x in bad), files)
+    files = {named: own for _, _, one in made for named, own in one["files"].items()}
+    return UpdateResult(series, quality, int(series.set_aside.sum()), ", ".join(origins), version,
+                        tuple(notes), _one([f for _, _, one in made for f in one["findings"]]),
+                        any(x.away for x in bad), bool(bad) and all(x.unsaid for x in bad), files)
 
 # %% ../../nbs/ingest/11_store_update.ipynb #b079902a
-def update(source: str = "builtin",        # name of a source, or its address: builtin, csv, prices/*.csv.gz, ...
+def update(source: str = "builtin",        # name of a source, or its address: builtin, prices/*.csv.gz, ...
            path: str | Path | None = None, # what to read; a relative path counts from the project's folder
            symbols: Sequence[str] | None = None, # None or empty: all that the source has
            # the source's own timeframes; None: each file's, by its name or by how far its bars stand apart
@@ -404,18 +407,19 @@ def update(source: str = "builtin",        # name of a source, or its address: b
            calendar: str = "auto",               # "auto", "24/7" or an exchange's code
            store: Settings | Store | str | Path | None = None, # of the bars; None: the profile's store
            full: bool = False,                   # True: download all again, not from the last stored bar on
-           repair: Sequence[str] = (),           # "decimal": prices off by 10, 100 or 1000 are put right and told
+           repair: Sequence[str] = (),           # "decimal": prices off by 10, 100 or 1000 are put right
            ask: str | Path | None = None,        # file of the ask side; the source is the bid side then
            name: str | None = None,              # the source's name, compared with its rows; None: the file's
            now=None,                             # a moment; bars known only after it are reported
            raw: bool | None = None, # keep the bytes in `raw_folder`; None: of files, not of pages
            memory: int | None = None, # MB that the bars in hand may take; None: `memory_mb` of the settings
            progress: Callable | None = None, # called with (symbol, timeframe, rows so far, last `ts`)
-           **how,                            # what only this source knows; of files also `default_tz`, `change`
+           **how,                            # what only this source knows; files: `default_tz`, `change`
            ) -> UpdateResult:                # what was done, series by series
     """Bring a store up to date with a source; raises `DataError` for what cannot be asked, such as an unknown
     source. `how` goes to it: columns, symbol_from, base_url."""
-    frames, rest = ([timeframes] if isinstance(timeframes, str) else timeframes), (repair, ask, name, now, raw, memory)
+    frames = [timeframes] if isinstance(timeframes, str) else timeframes
+    rest = (repair, ask, name, now, raw, memory)
     asked = [make_request(source, path, symbols, t, start, end, tz, calendar, store, *rest, **how)
              for t in frames or ["1d"]]
     if frames is None: asked = [one for one in requests_by_timeframe(asked[0]) if one.symbols or not symbols]
