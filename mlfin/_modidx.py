@@ -4376,6 +4376,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'mlfin/ingest/stated_actions.py'),
                                              'mlfin.ingest.stated_actions._says': ( 'ingest/stated_actions.html#_says',
                                                                                     'mlfin/ingest/stated_actions.py'),
+                                             'mlfin.ingest.stated_actions._shown_says': ( 'ingest/stated_actions.html#_shown_says',
+                                                                                          'mlfin/ingest/stated_actions.py'),
                                              'mlfin.ingest.stated_actions._splits': ( 'ingest/stated_actions.html#_splits',
                                                                                       'mlfin/ingest/stated_actions.py'),
                                              'mlfin.ingest.stated_actions._table': ( 'ingest/stated_actions.html#_table',

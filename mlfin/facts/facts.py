@@ -276,7 +276,7 @@ def _names(facts: pd.DataFrame, names: Iterable[str] | None) -> list[str]:
 def asof_positions(states: pd.DataFrame, # rows with `symbol` and `known_at`, sorted by them, of one name
                  bars: pd.DataFrame,   # rows with `symbol` and `known_at`, in any order
                  ) -> np.ndarray:      # int64: the row of `states` last known at each bar; -1: none
-    "For each bar, what was known at its `known_at`; raises `DataError` for facts about `*` and symbols at once."
+    "For each bar, what was known at its `known_at`; `DataError` for facts about `*` and symbols at once."
     out, known = np.full(len(bars), -1, dtype="int64"), states.known_at.array.as_unit("us").asi8
     names = states.symbol.to_numpy(dtype=object)
     edges = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)] if len(names) else [0]

@@ -363,8 +363,8 @@ def _yahoo_facts(path, symbols, *, frames: Mapping | None = None, lag=None, name
     short, sheets = YAHOO_ITEMS | dict(names or {}), [g for g in given if g[1] in _STATEMENTS]
     rows = pd.concat([_yahoo_rows(s, kind, f, lag, short, dates.get(s, none), tz) for s, kind, f,
                       _ in sheets], ignore_index=True)
-    empty = pd.to_numeric(rows.value, errors="coerce").isna() & (rows.value.isna()
-                                                                 | (rows.value.astype("str").str.strip() == ""))
+    blank = rows.value.isna() | (rows.value.astype("str").str.strip() == "")
+    empty = pd.to_numeric(rows.value, errors="coerce").isna() & blank
     content = hash_json([c for *_, c in given])
     notes = ["values are as Yahoo shows them today: what was restated since cannot be seen"]
     if empty.any(): notes.append(f"{int(empty.sum()):,} cells of the statements are empty")

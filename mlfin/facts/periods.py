@@ -152,10 +152,8 @@ def read_labels(column: pd.Series,            # labels of any form: texts, numbe
         bare = column.dt.tz_localize(None) if isinstance(column.dtype, pd.DatetimeTZDtype) else column
         days = bare.dt.normalize().astype("datetime64[us]")
         return pd.DataFrame({"kind": np.where(days.notna(), "date", ""), "first": days, "last": days}), ""
-    codes, words = pd.factorize(column.astype(object).where(column.notna(),
-                                                            "").astype("str").str.strip().str.replace(r"\.0$",
-                                                                                                      "",
-                                                                                                      regex=True))
+    plain = column.astype(object).where(column.notna(), "").astype("str").str.strip()
+    codes, words = pd.factorize(plain.str.replace(r"\.0$", "", regex=True))
     text = pd.Series(words, dtype="str")
     days, note = _whole_dates(text, dayfirst, where)
     others = text[days.isna() & (text != "")].tolist()
@@ -214,7 +212,7 @@ def frequency(dates: pd.Series, # of one series, without a zone
 def periods(dates: pd.Series, # without a zone
             every: str,       # of `frequency`
             ) -> pd.DataFrame: # period_start (NaT: a day, or irregular), period_end; datetime64[us]
-    "The period of the calendar that each date lies in, weeks from Monday; `DataError` for an unknown `every`."
+    "The period of the calendar of each date, weeks from Monday; raises `DataError` for an unknown `every`."
     none, days = pd.Series(pd.NaT, index=dates.index, dtype="datetime64[us]"), dates.astype("datetime64[us]")
     if every in ("day", "irregular"): return pd.DataFrame({"period_start": none, "period_end": days})
     if every not in PERIODS: raise DataError(unknown("period", every, PERIODS))

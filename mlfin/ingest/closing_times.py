@@ -25,7 +25,7 @@ from ..store.store import Store
 
 # %% ../../nbs/ingest/13_closing_times.ipynb #23a1e022
 def question_calendar(root: Path, # folder of env.yaml
-                   ) -> tuple[frozenset[str], str, bool]: # symbols, calendar, and whether it is more than a guess
+                   ) -> tuple[frozenset[str], str, bool]: # symbols, calendar, whether it is no guess
     "The calendar of the question."
     question = read_yaml(root / "env.yaml") if (root / "env.yaml").is_file() else {}
     names = question.get("symbols") or ()
@@ -62,7 +62,7 @@ def _fitted(symbol: str, timeframe: str, ts: pd.Series) -> str | None:
 def fitted_calendars(store: Store,            # where bars are
                      symbols: Iterable[str],  # those that are asked about; others than the store has are fine
                      timeframe: str, # its bars are looked at first, then the symbol's longest other ones
-                     ) -> dict[str, str]:     # symbol -> "24/7", "forex" or an exchange's code; those whose bars tell
+                     ) -> dict[str, str]:     # symbol -> "24/7", "forex" or an exchange's code, where bars tell
     "The market that each symbol's bars belong to, by when they open."
     timeframe, there = parse_timeframe(timeframe), store.series()
     there = there[there.symbol.isin(set(symbols)) & (there.rows >= _LEAST)]
@@ -167,7 +167,8 @@ class ClosingCalendars:
         known stays."""
         with self._reading:
             now = time.monotonic()
-            told = {s: said[1] for s in symbols if (said := self._found.get((s, timeframe), (0.0, "")))[0] >= now}
+            found = {s: self._found.get((s, timeframe), (0.0, "")) for s in symbols}
+            told = {s: name for s, (until, name) in found.items() if until >= now}
             if not (lost := [s for s in symbols if s not in told]): return told
             try: found = fitted_calendars(self.store(), lost, timeframe)
             except DataError: return dict.fromkeys(lost, "24/7") | told

@@ -23,9 +23,10 @@ from ..warehouse.warehouse import Warehouse
 
 # %% ../../nbs/ingest/15_inbox.ipynb #db8c1028
 INSERTED = {"seq": "int64", "writer": "str", "ts": TIME, "text": "str", "symbol": "str", "timeframe": "str",
-            **dict.fromkeys(("open", "high", "low", "close", "volume", "spread"), "float64")} # columns of inserted rows
-_READ = """SELECT seq, writer, CASE WHEN ts >= '1900-01-01Z' AND ts < '2200-01-01Z' THEN ts END, ts::text, symbol, timeframe, open, high, low, close,
-    coalesce(volume, 0), spread FROM mlfin.inbox ORDER BY seq LIMIT %s"""
+            # columns of inserted rows
+            **dict.fromkeys(("open", "high", "low", "close", "volume", "spread"), "float64")}
+_READ = """SELECT seq, writer, CASE WHEN ts >= '1900-01-01Z' AND ts < '2200-01-01Z' THEN ts END, ts::text,
+    symbol, timeframe, open, high, low, close, coalesce(volume, 0), spread FROM mlfin.inbox ORDER BY seq LIMIT %s"""
 
 def _rows(cursor, most: int) -> pd.DataFrame:
     "The oldest rows of the inbox."
@@ -42,17 +43,21 @@ class InboxVerdict:
     # (symbol, canonical timeframe) -> the timeframe as it was inserted
     spelled: dict[tuple[str, str], str] = field(default_factory=dict)
 
+# %% ../../nbs/ingest/15_inbox.ipynb #33478fbf
 _TAKER = 6             # beside the locks of the writers of records
+
 _STAGE = """CREATE TEMPORARY TABLE aside (LIKE mlfin.quarantine) ON COMMIT DROP;
-    INSERT INTO mlfin.quarantine SELECT DISTINCT ON (origin, "row", reason, raw) * FROM aside a WHERE NOT EXISTS
-    (SELECT FROM mlfin.quarantine q WHERE q.origin = a.origin AND q."row" = a."row" AND q.reason = a.reason AND q.raw = a.raw)"""
+    INSERT INTO mlfin.quarantine SELECT DISTINCT ON (origin, "row", reason, raw) * FROM aside a
+    WHERE NOT EXISTS (SELECT FROM mlfin.quarantine q WHERE q.origin = a.origin AND q."row" = a."row"
+                      AND q.reason = a.reason AND q.raw = a.raw)"""
 
 def _set_aside(cursor, rows: pd.DataFrame) -> None:
     "Add rows to the quarantine, each once."
     if rows.empty: return
     make, move = _STAGE.split(";")
     cursor.execute(make)
-    insert_events(cursor, "quarantine", rows.assign(recorded_at=pd.Timestamp.now("UTC").as_unit("us")), "aside")
+    now = pd.Timestamp.now("UTC").as_unit("us")
+    insert_events(cursor, "quarantine", rows.assign(recorded_at=now), "aside")
     cursor.execute(move)
 
 def _spell(cursor, names: dict[int, tuple[str, str]], spelled: dict[tuple[str, str], str]) -> None:
@@ -73,8 +78,9 @@ def inserted_symbols(store: Warehouse,      # its schema up to date, or not ther
                                                  ) in cursor.execute(_SPELLED, (timeframe,)).fetchall())
                             if store.made(cursor) else ())
 
+# %% ../../nbs/ingest/15_inbox.ipynb #3afb9e99
 def drain_inbox(store: Warehouse,                           # its schema up to date, or not there yet
-                  judge: Callable[[pd.DataFrame], InboxVerdict],    # what becomes of rows (columns: `INSERTED`)
+                  judge: Callable[[pd.DataFrame], InboxVerdict], # of rows (columns: `INSERTED`)
                   most: int = 20_000,                         # rows that are taken at most, >= 1; the oldest
                   ) -> tuple[int, pd.DataFrame] | None:       # rows taken, and their bars that were kept
     """Take the oldest rows out of the inbox, in one transaction; None where nothing waits, or another process
@@ -106,7 +112,8 @@ def inbox_signal(store: Warehouse, # whose inbox is watched
     psycopg = require("psycopg", "postgres")
     try:
         with store.server.connect(autocommit=True) as connection:
-            pooled = (connection.execute("SELECT pg_backend_pid()").fetchone()[0] != connection.info.backend_pid)
+            own = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+            pooled = own != connection.info.backend_pid
             if not pooled: connection.execute(f"LISTEN {CHANNEL}")
 
             def wait(seconds: float) -> bool:
@@ -118,14 +125,15 @@ def inbox_signal(store: Warehouse, # whose inbox is watched
 
 # %% ../../nbs/ingest/15_inbox.ipynb #d3e97a11
 _DEPTH = """SELECT (SELECT count(*) FROM (SELECT FROM mlfin.inbox LIMIT %s) q),
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - arrived)::float8 FROM mlfin.inbox ORDER BY seq LIMIT 1), 0)"""
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - arrived)::float8
+              FROM mlfin.inbox ORDER BY seq LIMIT 1), 0)"""
 
 def inbox_depth(store: Warehouse,       # its schema up to date, or not there yet
                 most: int = 100_000,    # rows that are counted at most, >= 1
-                ) -> tuple[int, float]: # rows that wait, and seconds since the oldest of them came; 0 where none waits
+                ) -> tuple[int, float]: # rows that wait, and seconds since the oldest came; 0 where none waits
     "What is inserted and not taken yet; raises `DataError` where the database is away."
     with store.server.transaction("adds") as cursor:
-        if not store.made(cursor) or cursor.execute("SELECT to_regclass('mlfin.inbox')").fetchone() == (None,):
-            return 0, 0.0
+        if not store.made(cursor): return 0, 0.0
+        if cursor.execute("SELECT to_regclass('mlfin.inbox')").fetchone() == (None,): return 0, 0.0
         rows, age = cursor.execute(_DEPTH, (most,)).fetchone()
     return rows, max(age, 0.0)

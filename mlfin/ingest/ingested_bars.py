@@ -61,7 +61,7 @@ def _corrected_words(corrected: Sequence[tuple[str, int]]) -> str:
     return (f"{n:,} {bars} of {which} {was} corrected after {it} had closed; the numbers here are those of "
             "now, which nobody had then.")
 
-# %% ../../nbs/ingest/08_ingested_bars.ipynb #1a20782e
+# %% ../../nbs/ingest/08_ingested_bars.ipynb #4649f648
 @dataclass(frozen=True, eq=False)
 class IngestedBars:
     "Bars fit for research, and the account of how they came to be."
@@ -84,8 +84,8 @@ class IngestedBars:
     @property
     def caveats(self) -> list[str]: # in words
         "What whoever reads a result of these bars must know first."
-        said = [f"The bars of {_few(self.simulated)} are simulated: no market made them, and what is found in "
-                "them says nothing about one."] if self.simulated else []
+        said = [f"The bars of {_few(self.simulated)} are simulated: no market made them, and what is found "
+                "in them says nothing about one."] if self.simulated else []
         return said + [_corrected_words(self.corrected)] * bool(sum(n for _, n in self.corrected))
 
     @property

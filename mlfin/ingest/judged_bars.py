@@ -81,7 +81,8 @@ class JudgedBars:
         back, seen = self.spool.backwards, {symbol for symbol, _ in self.judge.series}
         return None if back is None else {s: n for s, n in back.items() if s in seen}
 
-    def note(self, aside: pd.DataFrame) -> None:
+    def note(self, aside: pd.DataFrame, # a quarantine frame
+             ) -> None:
         "Count rows set aside."
         real = aside[~aside.reason.str.startswith(("repaired: ", "action: "))]
         self.gone.update(real.symbol.value_counts(sort=False).to_dict())
@@ -163,13 +164,13 @@ def _by_calendar(asked: SourceRequest, units: list[SourceRequest], store: Store,
     if own == asked.calendar: return asked, units, False
     return replace(asked, calendar=own), [replace(unit, calendar=own) for unit in units], True
 
-# %% ../../nbs/ingest/07_judged_bars.ipynb #5de458a6
+# %% ../../nbs/ingest/07_judged_bars.ipynb #c0ebe3fc
 @contextmanager
 def spooled_source(asked: SourceRequest,              # what is asked of the source
                    units: Sequence[SourceRequest],    # of `file_requests`; none: one source as a whole
                    store: Store,                      # where bars are kept
-                   several: bool,                     # whether other symbols than those asked for are passed over
-                   progress: Callable | None = None,  # called with (symbol, timeframe, rows so far, last `ts`)
+                   several: bool,                     # whether symbols that are not asked for are left out
+                   progress: Callable | None = None,  # called with (symbol, timeframe, rows, last `ts`)
                    but: Sequence[str] = (),           # symbols that are stored already
                    **more,                            # for `Spool`
                    ):

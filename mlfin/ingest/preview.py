@@ -31,7 +31,7 @@ from ..store.store import VALUES, Store, unfit_reason, with_values
 class _Unwritten(Store):
     "A store as it is, for who would write to it: what is written is compared, counted and forgotten."
     def __init__(self, store: Store,            # that nothing is written to
-                 scratch: Store | None = None): # an empty one, for bars of series that may come again; None: none will
+                 scratch: Store | None = None): # an empty one, for series that may come twice; None: none will
         self.store, self.scratch, self.begun = store, scratch, store.version()
         self.spans = {(s.symbol, s.timeframe): (s.first, s.last) for s in store.series().itertuples()}
         self.came = {}                          # series -> version of the scratch that has it first
@@ -52,13 +52,13 @@ class _Unwritten(Store):
         def meets(first, last): return (end is None or first <= end) and (start is None or last >= start)
         own = [s for s in asked if (span := self.spans.get((s, timeframe))) is not None and meets(*span)]
         found = [self.store.read(own, timeframe, start, end, columns=columns)] if own else []
-        at = -1 if self.scratch is None else (self.version() if version is None else version) - self.begun - 1
+        now = self.version() if version is None else version
+        at = -1 if self.scratch is None else now - self.begun - 1
         again = [s for s in asked if (s, timeframe) in self.came and self.came[s, timeframe] <= at]
         if again: found.append(self.scratch.read(again, timeframe, start, end, version=at, columns=columns))
         if not found: return empty_bars()
-        return found[0] if len(found) == 1 else pd.concat(found).drop_duplicates(KEY,
-                                                                                 keep="last").sort_values(KEY,
-                                                                                                          ignore_index=True)
+        if len(found) == 1: return found[0]
+        return pd.concat(found).drop_duplicates(KEY, keep="last").sort_values(KEY, ignore_index=True)
 
     def read_attributes(self, *asked) -> pd.DataFrame: return self.store.read_attributes(*asked)
 
@@ -70,8 +70,8 @@ class _Unwritten(Store):
 
     def write(self, bars: pd.DataFrame, origin: str = "write") -> WriteResult:
         "How many bars are new, and how many revise one."
-        rows = with_values(bars[(unfit_reason(bars,
-                                              pd.Timestamp.now("UTC")) == "").to_numpy()].reset_index(drop=True))
+        fit = (unfit_reason(bars, pd.Timestamp.now("UTC")) == "").to_numpy()
+        rows = with_values(bars[fit].reset_index(drop=True))
         new, revised = compare(self._there(rows), rows, KEY, VALUES)
         if self.scratch is not None:
             at = self.scratch.write(bars).version
@@ -163,24 +163,27 @@ def preview(source: str,                         # name of a source: csv, files,
             path: str | Path | None = None,      # what to read
             symbols: Sequence[str] | None = None, # None or empty: all
             timeframes: Sequence[str] | None = None, # the source's own; None: each file's, for others 1d
-            start=None, end=None, tz: str | None = None, calendar: str = "auto", # as for `update`
+            start=None,                          # earliest `ts`, included; UTC without a zone
+            end=None,                            # latest `ts`, included; a plain date means that whole day
+            tz: str | None = None,               # zone of times without an offset
+            calendar: str = "auto",              # "auto", "24/7" or an exchange's code
             store: Settings | Store | str | Path | None = None, # where it would go; nothing is written there
             **how,                               # what else `update` takes
-            ) -> dict: # source, exit_code (None: not known), note, series: from symbol timeframe rows new revised set_aside first last status problem
+            ) -> dict: # source, exit_code (None: not known), note, series: a dict each, as the table shows them
     """What an ingest would do, by the ingest's own judgement; raises `DataError` where the source does not
-    exist."""
+    exist. `how` goes to the source."""
     return _foreseen(source, path, symbols, timeframes, start, end, tz, calendar, store, **how)[0]
 
-def preview_question(question: dict[str, Any], # a run's: source, path, symbols, timeframe, start, end, tz, calendar
+def preview_question(question: dict[str, Any], # a run's: source, path, symbols, timeframe, start, end, ...
                      settings: Settings,       # the profile: where paths start, and its `store`
-                     partly: bool = False,     # True: as a retraining, which goes on where series are lost that the store has
-                     ) -> dict | None:         # as of `preview`; None where the question is asked of the store as it is
+                     partly: bool = False,     # True: as a retraining, which goes on without series that are lost
+                     ) -> dict | None:         # as of `preview`; None where the store is asked as it is
     """What a question would bring into the store before it is asked of it; raises `DataError` where its
     source does not exist."""
     if (source := question.get("source", "builtin")) == "store": return None
     path, names = question.get("path") or "", ("symbols", "start", "end", "tz", "calendar")
-    place = settings.root / path if source in (*FORMATS, "files",
-                                               "lean") else None if source == "builtin" else path
+    place = settings.root / path if source in (*FORMATS, "files", "lean") else path
+    if source == "builtin": place = None
     told, done = _foreseen(source, place, timeframes=[question["timeframe"]],
                            **{k: question.get(k) for k in names}, store=settings)
     if done is not None and done.failed:

@@ -131,7 +131,7 @@ class SourceRequest:
     def rows(self) -> int: return self.room // _BAR              # of a piece
 
     def parts(self, **changes) -> Iterator[ReadResult]:
-        "The source's parts."
+        "The source's parts; `changes` of what is asked, such as another start."
         asked = {"symbols": list(self.symbols), "timeframe": self.timeframe,
                  "start": self.start, "end": self.end, "tz": self.tz,
                  "calendar": self.calendar, **self.how, **changes}
@@ -186,7 +186,7 @@ def make_request(source: str,       # name of a source, or its address
                  change=False,      # whether another zone or point replaces the kept one
                  **how,             # what only this source knows
                  ) -> SourceRequest:
-    "What is asked of a source, checked: names in their one form, the calendar and the memory found."
+    "What is asked of a source, checked; `how` goes to it: columns, symbol_from, base_url."
     source, address = address_of_source(source, path)
     symbols = (symbols,) if isinstance(symbols, str) else tuple(dict.fromkeys(symbols or ()))
     memory, repair = _memory_limit(memory, store), _repair_kinds(repair)

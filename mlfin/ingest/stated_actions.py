@@ -16,6 +16,7 @@ from ..market.bars import check_bars
 FINDINGS = {"symbol": "str", "ex_date": "datetime64[us, UTC]",
             "kind": "str", "listed": "float64", "implied": "float64",
             "believed": "float64", "says": "str"}
+
 _ODDS, _LEAST, _WEEK = np.log(1000), 0.002, pd.Timedelta(days=7)
 
 def _moves(prices: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, float]:
@@ -29,6 +30,7 @@ def _moves(prices: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, float]:
             if len(usual) else 0.0)
     return moves, max(float(size), _LEAST if len(usual) >= 20 else 0.01)
 
+# %% ../../nbs/ingest/02_stated_actions.ipynb #c239c1ce
 def _effect(cash, before) -> np.ndarray:
     "Logarithm of the move that a dividend implies."
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,15 +46,15 @@ def _implied(prices: pd.DataFrame, adjusted: pd.Series | None, keys: list[str]) 
            for how in ("close", "previous")]
     return pd.concat(two, axis=1).reset_index()
 
+# %% ../../nbs/ingest/02_stated_actions.ipynb #4b6bc31d
 def _table(prices: pd.DataFrame, adjusted: pd.Series | None, listed: pd.DataFrame) -> pd.DataFrame:
     """A row for each event of a symbol: listed, implied (by the convention that the column confirms), its
     bar, the price before."""
     keys = ["symbol", "ex_date", "kind"]
     at = prices.ts.searchsorted(listed.ex_date) # an ex-date without a bar is that of the next one
-    listed = listed[at < len(prices)].assign(ex_date=prices.ts.take(at[at < len(prices)]).array).drop_duplicates(keys)
-    both = listed.rename(columns={"value": "listed"}).drop(columns="origin").merge(_implied(prices,
-                                                                                            adjusted, keys),
-                                                                                   on=keys, how="outer")
+    listed = listed[at < len(prices)].assign(ex_date=prices.ts.take(at[at < len(prices)]).array)
+    listed = listed.drop_duplicates(keys).rename(columns={"value": "listed"}).drop(columns="origin")
+    both = listed.merge(_implied(prices, adjusted, keys), on=keys, how="outer")
     far = np.abs(np.log(both[["close", "previous"]]).sub(np.log(both.listed), axis=0))
     far = np.minimum(far, np.abs(far - np.log(100))).median()
     both["implied"] = both.previous if far.previous < far.close else both.close
@@ -63,6 +65,22 @@ def _table(prices: pd.DataFrame, adjusted: pd.Series | None, listed: pd.DataFram
     return both.assign(before=before, first=both["at"] == 0, adjusts=adjusted is not None)
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #bd60abd1
+def _shown_says(e) -> str:
+    "What is told of a listed split that the price shows."
+    if not e.adjusts: return ""
+    if e.implied != e.implied: return "only listed"
+    return "differs" if abs(e.implied / e.listed - 1) > 0.02 else ""
+
+def _elsewhere(moves: np.ndarray, at: int, effect: float, size: float) -> bool:
+    "Whether the price jumps by a split within a quarter of its ex-date, on another day."
+    low, high = max(at - 63, 1), at + 64
+    near = np.delete(moves[low:high], at - low)
+    near = near[np.isfinite(near)]
+    return bool((np.minimum(np.abs(near - effect),
+                            np.abs(near + effect)) < min(4 * size,
+                                                         abs(effect) / 4)).any()) and abs(effect) > 10 * size
+
+# %% ../../nbs/ingest/02_stated_actions.ipynb #14448116
 def _splits(prices: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
             size: float) -> list[tuple[float, str]]:
     "What is believed of each split, and what is to be told."
@@ -75,23 +93,13 @@ def _splits(prices: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
         with_it, without, inverse = (abs(r - paid * k - e_) / size for e_, k in ((v, 0), (0.0, 1), (-v, 0)))
         shown = np.isnan(r) or min(abs(v), with_it) == 0 or without - with_it > _ODDS
         if e.listed != e.listed: told.append((e.implied if shown else np.nan, "only implied"))
-        elif shown: told.append((e.listed, "only listed" if e.adjusts and e.implied != e.implied else
-                                 "differs" if e.adjusts and abs(e.implied / e.listed - 1) > 0.02 else ""))
+        elif shown: told.append((e.listed, _shown_says(e)))
         elif without - inverse > _ODDS: told.append((1 / e.listed, "inverted"))
         elif with_it - without <= _ODDS:
-            told.append((e.listed, "" if e.implied == e.implied else "only listed" if e.adjusts else ""))
+            told.append((e.listed, "only listed" if e.adjusts and e.implied != e.implied else ""))
         elif _elsewhere(moves, e.at, v, size): told.append((np.nan, "on another day"))
         else: told.append((np.nan, "" if e.adjusts and e.implied != e.implied else "not in the prices"))
     return told
-
-def _elsewhere(moves: np.ndarray, at: int, effect: float, size: float) -> bool:
-    "Whether the price jumps by a split within a quarter of its ex-date, on another day."
-    low, high = max(at - 63, 1), at + 64
-    near = np.delete(moves[low:high], at - low)
-    near = near[np.isfinite(near)]
-    return bool((np.minimum(np.abs(near - effect),
-                            np.abs(near + effect)) < min(4 * size,
-                                                         abs(effect) / 4)).any()) and abs(effect) > 10 * size
 
 # %% ../../nbs/ingest/02_stated_actions.ipynb #8e9c1c56
 def _says(d: pd.DataFrame, gone: np.ndarray) -> np.ndarray:
@@ -146,7 +154,7 @@ def _dividends(prices: pd.DataFrame, events: pd.DataFrame, moves: np.ndarray,
 # %% ../../nbs/ingest/02_stated_actions.ipynb #1d2c11a0
 def reconcile_actions(bars: pd.DataFrame,     # a bar frame of raw or split-adjusted prices, one timeframe
                       listed: pd.DataFrame,   # splits and dividends that the file lists: an actions frame
-                      adjusted: pd.Series | None = None, # its adjusted close, float64, one a bar; None: no column
+                      adjusted: pd.Series | None = None, # its adjusted close, float64; None: no column
                       ) -> tuple[pd.DataFrame, pd.DataFrame]: # the believed actions, and `FINDINGS`
     "Compare a file's prices list of splits and dividends with its adjusted close and its prices."
     listed, rows, told = as_actions(listed), [], []
