@@ -34,7 +34,9 @@ from ..files.tables import Dialect
 from ..quality.quality_report import QualityAccumulator
 from .stated_actions import FINDINGS, reconcile_actions
 from ..files.file_names import bare_name, file_timeframe, first_symbols, read_name
-from ..quality.quality import LIMITS, QualityReport, clean, rejected_note
+from ..quality.checks import LIMITS, rejected_note
+from ..quality.cleaning import clean
+from ..quality.quality import QualityReport
 from ..quality.repair import repair as mend
 from ..quality.repair import repair_log
 from ..market.spreads import SpreadUnitDetector
