@@ -33,7 +33,8 @@ def _levels(close: np.ndarray, ts: np.ndarray, tolerance: float, splits: pd.Data
     step = _power(ratio[at - 1], tolerance)
     for i, k in zip(at, step, strict=True):
         if splits is None or not k: continue
-        if any(_power(np.array([v]), tolerance)[0] == -k for v in _splits_at(ts, i, splits)): step[at == i] = 0
+        known = _splits_at(ts, i, splits)
+        if any(_power(np.array([v]), tolerance)[0] == -k for v in known): step[at == i] = 0
     at, step = at[step != 0], step[step != 0]
     if not len(at): return []
     borders, level = np.concatenate([[0], at, [len(close)]]), np.concatenate([[0], np.cumsum(step)])
@@ -79,7 +80,8 @@ def _suspects(panel: BarPanel, faults: dict[str, np.ndarray]) -> list[int]:
     return np.unique(np.concatenate([panel.series[at] for at in rows])).tolist()
 
 # %% ../../nbs/quality/04_decimals.ipynb #102e8fc1
-def _series_slips(panel: BarPanel, s: int, faults: dict[str, np.ndarray], actions: pd.DataFrame | None) -> list:
+def _series_slips(panel: BarPanel, s: int, faults: dict[str, np.ndarray],
+                  actions: pd.DataFrame | None) -> list:
     "Row, field, power of ten and whether it is a unit, of one series."
     a, b = np.searchsorted(panel.series, np.array([s, s + 1], dtype=panel.series.dtype))
     own, mixed, found = [p[a:b] for p in panel.prices], faults["mixed"][a:b], []
@@ -107,7 +109,7 @@ def find_slips(panel: BarPanel, # bars as arrays
 # %% ../../nbs/quality/04_decimals.ipynb #eca71e5b
 def decimal_shifts(bars: pd.DataFrame,  # bar columns; any order, repetitions allowed
                    actions: pd.DataFrame | None = None, # an actions frame; its splits explain a shift
-                   ) -> pd.DataFrame: # row (position), symbol, timeframe, ts, field, value, power (int64), unit
+                   ) -> pd.DataFrame: # row, symbol, timeframe, ts, field, value, power (int64), unit (bool)
     "Prices that are ten, a hundred or a thousand times what they should be, or that part of it."
     panel, _ = bar_panel(bars)
     slips = find_slips(panel, price_faults(panel), actions)

@@ -6,166 +6,27 @@
 __all__ = ['QualityAccumulator']
 
 # %% ../../nbs/quality/14_quality_report.ipynb #1ad1401d
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from ..market.bars import BAR_COLUMNS, KEY, as_bars, timeframe_delta
-from ..market.calendars import expected_bars
-from .checks import CHECKS, LIMITS, rejected_note
+from ..market.bars import as_bars, timeframe_delta
+from .checks import CHECKS, LIMITS, first_five, rejected_note, stop_or_warn, top_counts
 from .decimals import decimal_shifts
 from .name_checks import parse_name_claims
 from .price_checks import POINTS
-from .quality import quality_report, QualityReport
+from .quality import QualityReport, quality_report
 from .seams import seam_check, splits_by_symbol
-from .time_checks import closing_stamps, closing_stamps_note, count_session_edges, session_edges
-from .volume_checks import zero_volume_note
-from .seams import SeamDetector
+from .series_memory import (VOLUME_BLOCKS, ChunkFlags, SeriesMemory, chunk_flags, remember_edges,
+                                         remember_habits, remember_levels, remember_outliers,
+                                         remember_possible, remember_steps, series_in_order)
 from .spool import BarChunk, empty_bars
-
-# %% ../../nbs/quality/14_quality_report.ipynb #420cc4c8
-@dataclass(slots=True)
-class _Series:
-    "What is remembered of a series; moments in microseconds."
-    place: int                     # order of appearance in the source
-    rows: int = 0                  # with a time
-    steps: Counter = field(default_factory=Counter)    # distance between neighbours -> how often
-    last: int | None = None        # the last moment
-    far: int = 0                   # rows outside the dates in the source's name
-    first_close: float | None = None
-    flat: bool = True              # all closes are the first
-    digest: object = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
-    able_last: int | None = None   # the last moment of a possible bar
-    on: int = 0                    # possible bars that the calendar has
-    expected: int = 0              # bars that it has between the first and the last
-    able: int = 0                  # possible bars,
-    zero: int = 0                  # of them without volume,
-    still: int = 0                 # of these that show one price
-    edges: np.ndarray = field(default_factory=lambda: np.zeros(8, dtype="int64")) # what `count_session_edges` counts
-    runs: int = 0                  # stale ones
-    seams: list = field(default_factory=list)          # of stretches that came whole
-    habits: SeamDetector | None = None                    # of what came cut
-    told: list = field(default_factory=list)           # the first outliers, in words
-    blocks: list = field(default_factory=list) # of volume: arrays of three rows: count, median, first moment
-    cut: bool = False              # it came in several pieces
-    levels: Counter = field(default_factory=Counter)   # power of ten that the price is off -> rows
-    level: int = 0                 # that of the last row
-
-# %% ../../nbs/quality/14_quality_report.ipynb #83b5dc37
-@dataclass(frozen=True, eq=False)
-class _View:
-    "A piece as arrays."
-    ts: np.ndarray      # microseconds
-    own: np.ndarray     # bool
-    flagged: dict       # check -> bool, a row each
-    values: dict        # column -> float64
-
-# %% ../../nbs/quality/14_quality_report.ipynb #d119bcc7
-# a bar with one of these is judged by no other check
-_BAD = ("schema", "times", "prices", "ohlc", "volume", "decimal")
-
-def _view(piece: BarChunk, report: QualityReport) -> _View:
-    "A piece and what was flagged in it."
-    bars, flags = piece.bars, {}
-    for check, own in report.flags.groupby("check", sort=False):
-        flags[check] = np.zeros(len(bars), dtype=bool)
-        flags[check][own.row.to_numpy()] = True
-    nothing = np.zeros(len(bars), dtype=bool)
-    flagged = {c: flags.get(c, nothing) for c in CHECKS}
-    flagged["bad"] = np.any([flagged[c] for c in _BAD], axis=0)
-    values = {c: bars[c].to_numpy() for c in BAR_COLUMNS[4:]}
-    return _View(bars.ts.to_numpy("datetime64[us]").view("int64"), piece.own(bars.ts), flagged, values)
-
-# %% ../../nbs/quality/14_quality_report.ipynb #42fd397e
-def _ordered(bars: pd.DataFrame, view: _View) -> list[tuple[str, str, np.ndarray]]:
-    "Symbol, timeframe and rows, in order of time, of each series."
-    codes, names = pd.factorize(pd.MultiIndex.from_frame(bars[KEY[:2]])) if bars.timeframe.nunique() > 1 else pd.factorize(bars.symbol)
-    names = [n if isinstance(n, tuple) else (n, bars.timeframe.iloc[0]) for n in names]
-    by = np.lexsort((view.ts, codes))
-    by = by[~(view.flagged["schema"] | view.flagged["times"])[by]]
-    borders = np.searchsorted(codes[by], np.arange(len(names) + 1))
-    return [(*names[i], by[a:b]) for i, (a, b) in enumerate(zip(borders[:-1], borders[1:], strict=True))
-            if b > a]
-
-# %% ../../nbs/quality/14_quality_report.ipynb #2b27d664
-def _remember(series: _Series, view: _View, at: np.ndarray, dates: Sequence[int]) -> None:
-    "Steps, dates, and the series' content."
-    own = at[view.own[at]]
-    ts = np.unique(view.ts[own])
-    steps = np.diff(ts if series.last is None else np.r_[series.last, ts])
-    series.steps.update(dict(zip(*(a.tolist() for a in np.unique(steps[steps > 0], return_counts=True)),
-                                 strict=True)))
-    series.rows, series.last = series.rows + len(own), int(ts[-1])
-    if len(dates): series.far += int(((view.ts[own] < dates[0]) | (view.ts[own] > dates[1])).sum())
-    close = view.values["close"][own]
-    if series.first_close is None: series.first_close = float(close[0])
-    series.flat &= bool((close == series.first_close).all())
-    parts = [view.ts[own].view("float64"), *(view.values[c][own] for c in ("open", "high", "low", "close"))]
-    series.digest.update(np.column_stack(parts).tobytes())
-
-# %% ../../nbs/quality/14_quality_report.ipynb #aad3bbf0
-def _remember_edges(series: _Series, ts: np.ndarray, edges: tuple, timeframe: str) -> None:
-    "Which sessions begin and end with a bar; needs to come before the last moment is noted."
-    before = min(timeframe_delta(timeframe) // pd.Timedelta("1us"), 86_400_000_000)
-    span = (ts[0] - before if series.last is None else series.last + 1, ts[-1] + 1)
-    series.edges = series.edges + count_session_edges(ts,
-                                              tuple(edge[slice(*np.searchsorted(edge, span))]
-                                                    for edge in edges))
-
-# %% ../../nbs/quality/14_quality_report.ipynb #c0077089
-def _remember_able(series: _Series, view: _View, at: np.ndarray, slots: np.ndarray) -> None:
-    "What the checks of possible bars need: `at` has these, neighbours too."
-    own, flat = view.own[at], view.flagged["stale"][at]
-    series.runs += int((flat & ~np.r_[False, flat[:-1]] & own).sum())
-    mine = at[own]
-    if not len(mine): return
-    first, last = int(view.ts[mine[0]]), int(view.ts[mine[-1]])
-    low = np.searchsorted(slots,
-                          first) if series.able_last is None else np.searchsorted(slots, series.able_last,
-                                                                                  "right")
-    series.expected += int(np.searchsorted(slots, last, "right") - low)
-    series.on += int((~view.flagged["calendar"][mine]).sum())
-    series.able_last, series.able = last, series.able + len(mine)
-    volume, flat = view.values["volume"][mine], view.values["high"][mine] == view.values["low"][mine]
-    series.zero, series.still = series.zero + int((volume == 0).sum()), series.still + int(((volume == 0)
-                                                                                            & flat).sum())
-    _remember_volume(series, volume[volume > 0], view.ts[mine][volume > 0])
-
-# %% ../../nbs/quality/14_quality_report.ipynb #54f4ef3f
-_BLOCKS, _FINER = 32, 256
-
-def _remember_volume(series: _Series, volume: np.ndarray, ts: np.ndarray) -> None:
-    "Medians of blocks of a series' volume; more of them where it is cut, for they will be put together."
-    blocks = min(_FINER, max(len(volume) // 5, 1)) if series.cut else _BLOCKS
-    size = len(volume) // blocks
-    if size < (1 if series.cut else 5): return
-    medians = np.median(volume[:size * blocks].reshape(blocks, size), axis=1)
-    series.blocks.append(np.array([np.full(blocks, size), medians, ts[:size * blocks:size]], dtype="float64"))
-
-# %% ../../nbs/quality/14_quality_report.ipynb #2eadcf4a
-def _tell_outliers(symbol: str, series: _Series, view: _View, at: np.ndarray) -> None:
-    "The first five outliers of a series, in words."
-    found = np.flatnonzero(view.flagged["outliers"][at] & view.own[at])
-    close = view.values["close"]
-    for i in found[:5 - len(series.told)].tolist():
-        change = np.expm1(np.log(close[at[i]]) - np.log(close[at[i - 1]]))
-        series.told.append(f"{symbol} {pd.Timestamp(view.ts[at[i]], unit='us'):%Y-%m-%d %H:%M} {change:+.1%}")
-
-# %% ../../nbs/quality/14_quality_report.ipynb #d54cacc8
-def _remember_levels(series: _Series, view: _View, at: np.ndarray, power: np.ndarray) -> None:
-    "By how much the price is off, row by row; what a piece takes for usual need not be what the series does."
-    own = view.own[at]
-    before = at[~own & (view.ts[at] < view.ts[at[own][0]])] if own.any() else at[:0]
-    shift = series.level - (int(power[before[-1]]) if len(before) else 0)
-    mine = power[at[own]] + shift
-    for level, n in zip(*np.unique(mine, return_counts=True), strict=True):
-        series.levels[int(level)] += int(n)
-    if len(mine): series.level = int(mine[-1])
+from .time_checks import (calendar_opens, closing_stamps, closing_stamps_note, session_edges)
+from .volume_checks import largest_step, volume_step_note, zero_volume_note
 
 # %% ../../nbs/quality/14_quality_report.ipynb #75b96432
 def _around(dates: Sequence[pd.Timestamp]) -> tuple:
@@ -183,26 +44,33 @@ class QualityAccumulator:
                  kept: int = 100_000,        # flags that the report names one by one
                  aside: bool = True,         # impossible rows are set aside; False: they are used
                  ):
-        self.calendar, self.name, self.now, self.kept, self.claims = calendar, name, now, kept, parse_name_claims(name or "")
-        self.chunks, self.rows, self.counts, self.series, self.flags, self.flagged, self.future = 0, 0, {}, {}, [], 0, 0
-        self.dst, self.quotes, self._only, self._told = Counter(), False, None, ((0, ""), None)
-        self._place, self._dates, self.aside = {n: i for i,
-                                                n in enumerate(names)}, _around(self.claims[1]), aside
+        self.calendar, self.name, self.now, self.kept, self.aside = calendar, name, now, kept, aside
+        self.claims = parse_name_claims(name or "")
+        self.date_range = _around(self.claims[1]) # microseconds; empty where the name tells no date
+        self.places = {n: i for i, n in enumerate(names)} # symbol -> order in the source
+        self.chunks, self.rows, self.flagged, self.future, self.quotes = 0, 0, 0, 0, False
+        self.counts, self.series, self.flags, self.dst = {}, {}, [], Counter()
+        self.only_report = None             # of the one whole piece that came, if it was one
+        self.source_notes = ((0, ""), None) # unread rows with their reason, steps back by symbol
 
-    def add(self, piece: BarChunk, actions: pd.DataFrame | None = None) -> QualityReport:
-        "QualityAccumulator a piece; its own report, which speaks of the neighbours too, comes back."
+    def add(self, piece: BarChunk, # bars with their neighbours
+            actions: pd.DataFrame | None = None, # an actions frame; its splits explain returns
+            ) -> QualityReport: # the piece's own, which speaks of the neighbours too
+        "Judge a piece."
         bars = as_bars(piece.bars, sort=False)
         actions = None if actions is None or actions.empty else actions
         report = quality_report(bars, self.calendar, actions, None, self.name, None, self.now, self.aside)
-        view = _view(replace(piece, bars=bars), report)
+        view = chunk_flags(replace(piece, bars=bars), report)
         self.chunks, self.rows = self.chunks + 1, self.rows + int(view.own.sum())
-        self._only, self.quotes = report if self.chunks == 1 and piece.whole else None, self.quotes or "spread" in bars
+        self.only_report = report if self.chunks == 1 and piece.whole else None
+        self.quotes = self.quotes or "spread" in bars
         _count(self, report.flags[view.own[report.flags.row.to_numpy()]], piece)
         _special(self, bars, view)
         _by_series(self, bars, view, piece, actions, "units" in set(report.flags.check), report.seams)
         return report
 
-    def merge(self, other: "QualityAccumulator") -> None:
+    def merge(self, other: "QualityAccumulator", # it is not used any more afterwards
+              ) -> None:
         "Take over what another judge has seen: of other series, or of another stretch of the same."
         _absorb(self, other)
 
@@ -214,15 +82,15 @@ class QualityAccumulator:
                backwards: Mapping[str, int] | None = None, # steps back by symbol; None: as seen
                ) -> QualityReport: # checks, and flags with `row` as the position in the source
         "What is odd about all that came."
-        if unread[0] or backwards is not None: self._told = (unread, backwards)
-        return _report(self, *self._told)
+        if unread[0] or backwards is not None: self.source_notes = (unread, backwards)
+        return _report(self, *self.source_notes)
 
 # %% ../../nbs/quality/14_quality_report.ipynb #f936bcde
 def _count(judge: QualityAccumulator, own: pd.DataFrame, piece: BarChunk) -> None:
-    "Count flags by check and symbol, and keep some of them; a seam can be seen only in a series that is whole."
+    "Count flags by check and symbol, and keep some; a seam can be seen only in a series that is whole."
     if not piece.whole: own = own[own.check != "seam"]
-    for check, symbol, n in own.groupby(["check", "symbol"],
-                                        sort=False).size().reset_index().itertuples(index=False):
+    sizes = own.groupby(["check", "symbol"], sort=False).size().reset_index()
+    for check, symbol, n in sizes.itertuples(index=False):
         judge.counts.setdefault(check, Counter())[symbol] += n
     for check, n in own[own.symbol.isna()].check.value_counts().items():
         judge.counts.setdefault(check, Counter())[""] += int(n)
@@ -233,11 +101,12 @@ def _count(judge: QualityAccumulator, own: pd.DataFrame, piece: BarChunk) -> Non
     judge.flagged += len(own)
 
 # %% ../../nbs/quality/14_quality_report.ipynb #f7428cdb
-def _special(judge: QualityAccumulator, bars: pd.DataFrame, view: _View) -> None:
+def _special(judge: QualityAccumulator, bars: pd.DataFrame, view: ChunkFlags) -> None:
     "Counts that need more than a symbol: times of the future, kinds of clock changes."
     own, flagged = view.own, view.flagged
     if judge.now is not None and flagged["times"].any():
-        late = (bars.known_at > pd.Timestamp(judge.now)) & (bars.known_at > bars.ts) & bars.ts.dt.year.between(1800, 2199)
+        late = (bars.known_at > pd.Timestamp(judge.now)) & (bars.known_at > bars.ts)
+        late &= bars.ts.dt.year.between(1800, 2199)
         judge.future += int((flagged["times"] & own & late.to_numpy()
                              & (bars.known_at.dt.year < 2200).to_numpy()).sum())
     if not (clock := flagged["dst"] & own).any(): return
@@ -248,107 +117,74 @@ def _special(judge: QualityAccumulator, bars: pd.DataFrame, view: _View) -> None
         judge.dst[kind] += int((clock & flagged[kind] & more).sum())
 
 # %% ../../nbs/quality/14_quality_report.ipynb #25e304ba
-def _edges(judge: QualityAccumulator, view: _View, found: list, timeframe: str) -> tuple:
-    "Opens and closes of sessions, as far as a piece's series of a timeframe reach, and between it and the one before."
+def _edges(judge: QualityAccumulator, view: ChunkFlags, found: list, timeframe: str) -> tuple:
+    "Opens and closes of sessions, from the piece before to the end of this one, of a timeframe's series."
     mine = [(s, at[view.own[at]]) for s, t, at in found if t == timeframe]
-    before = [judge.series[s, timeframe].last for s,
-              _ in mine if (s, timeframe) in judge.series and judge.series[s, timeframe].last is not None]
-    first, last = min(*before, *(int(view.ts[at].min()) for _, at in mine),
-                      2**62), max(int(view.ts[at].max()) for _, at in mine)
+    known = [judge.series[s, timeframe].last for s, _ in mine if (s, timeframe) in judge.series]
+    before = [last for last in known if last is not None]
+    first = min(*before, *(int(view.ts[at].min()) for _, at in mine), 2**62)
+    last = max(int(view.ts[at].max()) for _, at in mine)
     return session_edges(judge.calendar, timeframe, first - 86_400_000_000, last)
 
-# %% ../../nbs/quality/14_quality_report.ipynb #1c79ba6c
-def _remember_habits(series: _Series, timeframe: str, bars: pd.DataFrame, view: _View, mine: np.ndarray,
-                     splits: Sequence) -> None:
-    "What tells of a change of the source, of a series that comes in pieces."
-    series.habits = series.habits or SeamDetector(timeframe)
-    if not len(mine): return
-    values = {c: view.values[c][mine] for c in ("open", "close", "volume")}
-    series.habits.add(view.ts[mine], values | {c: bars[c].to_numpy("float64")[mine]
-                                               for c in ("vwap", "trades", "spread") if c in bars}, splits)
-
-# %% ../../nbs/quality/14_quality_report.ipynb #bb18cb91
-def _by_series(judge: QualityAccumulator, bars: pd.DataFrame, view: _View, piece: BarChunk, actions,
-               stepped: bool,
-               seams: Mapping) -> None:
-    "Remember what is needed of each series."
-    if not view.own.any(): return
-    power = np.zeros(len(bars), dtype="int64")
-    if stepped:
-        lasting = decimal_shifts(bars, actions)
-        lasting = lasting[lasting.unit & (lasting.field == "close")]
-        power[lasting.row] = lasting.power
-    splits = splits_by_symbol(actions) if not piece.whole else {}
-    found, able = [(s, t, at) for s, t, at in _ordered(bars, view) if view.own[at].any()], {}
-    edges = {timeframe: _edges(judge, view, found, timeframe) for timeframe in {t for _, t, _ in found}}
-    for symbol, timeframe, at in found:
-        series = judge.series.setdefault((symbol, timeframe),
-                                         _Series(judge._place.get(symbol, len(judge.series))))
-        series.cut |= not piece.whole
-        _remember_edges(series, np.unique(view.ts[at[view.own[at]]]), edges[timeframe], timeframe)
-        _remember(series, view, at, judge._dates)
-        fine = at[~view.flagged["bad"][at]]
-        able[symbol, timeframe] = fine[np.r_[True, np.diff(view.ts[fine]) > 0][:len(fine)]]
-    slots = _slots(judge, view, able)
-    for (symbol, timeframe), at in able.items():
-        series = judge.series[symbol, timeframe]
-        _remember_able(series, view, at, slots.get(timeframe, np.empty(0, dtype="int64")))
-        _tell_outliers(symbol, series, view, at)
-        if piece.whole: series.seams += seams.get((symbol, timeframe), [])
-        else: _remember_habits(series, timeframe, bars, view, at[view.own[at]], splits.get(symbol, ()))
-    for symbol, timeframe, at in found:
-        priced = at[~(view.flagged["prices"] | view.flagged["decimal"])[at]]
-        _remember_levels(judge.series[symbol, timeframe], view, priced, power)
-
-# %% ../../nbs/quality/14_quality_report.ipynb #82a0d0e4
-def _slots(judge: QualityAccumulator, view: _View, able: dict) -> dict[str, np.ndarray]:
+def _slots(judge: QualityAccumulator, view: ChunkFlags, able: dict) -> dict[str, np.ndarray]:
     "By timeframe, the moments at which the calendar has bars, as far as the piece reaches."
     slots = {}
     for timeframe in {t for _, t in able}:
         own = {k: at[view.own[at]] for k, at in able.items() if k[1] == timeframe}
         first = [judge.series[k].able_last or int(view.ts[at[0]]) for k, at in own.items() if len(at)]
         if not first: continue
-        ends = min(first), max(int(view.ts[at[-1]]) for at in own.values() if len(at))
-        start, end = (pd.Timestamp(t, unit="us", tz="UTC") for t in ends)
-        slots[timeframe] = expected_bars(judge.calendar, timeframe, start,
-                                         end).ts.to_numpy("datetime64[us]").view("int64")
+        last = max(int(view.ts[at[-1]]) for at in own.values() if len(at))
+        slots[timeframe] = calendar_opens(judge.calendar, timeframe, min(first), last)
     return slots
 
-# %% ../../nbs/quality/14_quality_report.ipynb #18df360a
-def _top(counts: Mapping[str, int]) -> str:
-    "The five largest of some counts, as text."
-    named = sorted(((s, n) for s, n in counts.items() if n), key=lambda kv: (-kv[1], kv[0]))
-    return ", ".join(f"{s} {n:,}" for s, n in named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5
-                                                            else "")
+# %% ../../nbs/quality/14_quality_report.ipynb #bb18cb91
+def _lasting_shifts(bars: pd.DataFrame, actions: pd.DataFrame | None, stepped: bool) -> np.ndarray:
+    "By how many powers of ten the close of each row is off for good; zeros where nothing was `stepped`."
+    power = np.zeros(len(bars), dtype="int64")
+    if not stepped: return power
+    lasting = decimal_shifts(bars, actions)
+    lasting = lasting[lasting.unit & (lasting.field == "close")]
+    power[lasting.row] = lasting.power
+    return power
+
+def _by_series(judge: QualityAccumulator, bars: pd.DataFrame, view: ChunkFlags, piece: BarChunk, actions,
+               stepped: bool, seams: Mapping) -> None:
+    "Remember what is needed of each series."
+    if not view.own.any(): return
+    power = _lasting_shifts(bars, actions, stepped)
+    splits = splits_by_symbol(actions) if not piece.whole else {}
+    found, able = [(s, t, at) for s, t, at in series_in_order(bars, view) if view.own[at].any()], {}
+    edges = {timeframe: _edges(judge, view, found, timeframe) for timeframe in {t for _, t, _ in found}}
+    for symbol, timeframe, at in found:
+        place = judge.places.get(symbol, len(judge.series))
+        series = judge.series.setdefault((symbol, timeframe), SeriesMemory(place))
+        series.cut |= not piece.whole
+        remember_edges(series, np.unique(view.ts[at[view.own[at]]]), edges[timeframe], timeframe)
+        remember_steps(series, view, at, judge.date_range)
+        fine = at[~view.flagged["bad"][at]]
+        able[symbol, timeframe] = fine[np.r_[True, np.diff(view.ts[fine]) > 0][:len(fine)]]
+    slots = _slots(judge, view, able)
+    for (symbol, timeframe), at in able.items():
+        series = judge.series[symbol, timeframe]
+        remember_possible(series, view, at, slots.get(timeframe, np.empty(0, dtype="int64")))
+        remember_outliers(symbol, series, view, at)
+        if piece.whole: series.seams += seams.get((symbol, timeframe), [])
+        else: remember_habits(series, timeframe, bars, view, at[view.own[at]], splits.get(symbol, ()))
+    for symbol, timeframe, at in found:
+        priced = at[~(view.flagged["prices"] | view.flagged["decimal"])[at]]
+        remember_levels(judge.series[symbol, timeframe], view, priced, power)
 
 # %% ../../nbs/quality/14_quality_report.ipynb #ba5d840c
-def _few(texts: Sequence[str], total: int) -> str:
-    "The first five of some texts."
-    return ", ".join(texts[:5]) + (f" and {total - 5} more" if total > 5 else "")
-
-def _share(n: int, rows: int) -> str:
-    "Warn, or stop where there are too many."
-    return "stop" if n > LIMITS["bad_share"] * rows and n >= LIMITS["bad_rows"] else "warn"
-
-def _counted(judge: QualityAccumulator, check: str, share: bool = False, note: str = "") -> tuple[str, int,
-                                                                                                  str]:
+def _counted(judge: QualityAccumulator, check: str, share: bool = False,
+             note: str = "") -> tuple[str, int, str]:
     "A check whose rows add up."
-    counts = judge.counts.get(check, {})
-    n = sum(counts.values())
-    return (_share(n, judge.rows) if share else "warn", n, _top(counts) + note) if n else ("pass", 0, "")
+    status, n, text = _sum(judge.counts.get(check, {}), note)
+    return (stop_or_warn(n, judge.rows) if n and share else status), n, text
 
-# %% ../../nbs/quality/14_quality_report.ipynb #a5191c40
 def _sum(counts: Mapping[str, int], note: str) -> tuple[str, int, str]:
+    "Counts by symbol as a warning, or a pass where all are zero."
     n = sum(counts.values())
-    return ("warn", n, _top(counts) + note) if n else ("pass", 0, "")
-
-# %% ../../nbs/quality/14_quality_report.ipynb #f9e8f13c
-def _usual(series: _Series, delta: int) -> int | None:
-    "The usual step of a series; None where it has too few."
-    total = sum(series.steps.values())
-    if total < 5: return None
-    if series.steps[delta] > total / 2: return delta
-    return min(series.steps, key=lambda step: (-series.steps[step], step))
+    return ("warn", n, top_counts(counts) + note) if n else ("pass", 0, "")
 
 # %% ../../nbs/quality/14_quality_report.ipynb #535276be
 def _timeframe_line(steps: dict, everything: dict) -> tuple[str, int, str]:
@@ -361,15 +197,20 @@ def _timeframe_line(steps: dict, everything: dict) -> tuple[str, int, str]:
     return "pass", 0, ""
 
 # %% ../../nbs/quality/14_quality_report.ipynb #75f6c054
-def _name_line(judge: QualityAccumulator, steps: dict) -> tuple[str, int, str]:
-    "What a name claims and the rows contradict, and symbols with the same bars."
-    (minutes, dates, symbols), told, rows, seen = judge.claims, [], {}, {}
+def _add_twins(judge: QualityAccumulator, told: list, rows: dict) -> None:
+    "Name the symbols whose bars are those of another one."
+    seen = {}
     for key, s in sorted(judge.series.items(), key=lambda kv: kv[1].place):
         if s.rows < LIMITS["twin_bars"] or s.flat: continue
         other = seen.setdefault((key[1], s.rows, s.digest.digest()), key[0])
         if other == key[0]: continue
         told.append(f"{key[0]} has the very bars of {other}")
         rows[key] = s.rows
+
+def _name_line(judge: QualityAccumulator, steps: dict) -> tuple[str, int, str]:
+    "What a name claims and the rows contradict, and symbols with the same bars."
+    (minutes, dates, symbols), told, rows = judge.claims, [], {}
+    _add_twins(judge, told, rows)
     for key, step in sorted(steps.items()):
         if not minutes or any(abs(step - m * 60_000_000) <= min(step / 4, 7_200_000_000) for m in minutes):
             continue
@@ -392,9 +233,8 @@ def _missing_line(everything: dict) -> tuple[str, int, str]:
         gone[symbol] += s.expected - s.on
         worst = max(worst, (s.expected - s.on) / max(s.expected, 1))
     if not (n := sum(gone.values())): return "pass", 0, ""
-    return "stop" if worst > LIMITS["missing_share"] else "warn", n, _top(gone)
+    return "stop" if worst > LIMITS["missing_share"] else "warn", n, top_counts(gone)
 
-# %% ../../nbs/quality/14_quality_report.ipynb #54d542f9
 def _zero_line(everything: dict) -> tuple[str, int, str]:
     "Bars without volume."
     counts = [(symbol, s.zero, s.still, s.able) for (symbol, _), s in everything.items() if s.zero]
@@ -405,16 +245,16 @@ def _zero_line(everything: dict) -> tuple[str, int, str]:
 # %% ../../nbs/quality/14_quality_report.ipynb #a8c5eff8
 def _seam_line(everything: dict) -> tuple[str, int, str]:
     "Series that change their source."
-    return seam_check({key: [*s.seams, *(s.habits.seams() if s.habits else [])] for key,
-                      s in everything.items()})
+    return seam_check({key: [*s.seams, *(s.habits.seams() if s.habits else [])]
+                       for key, s in everything.items()})
 
 def _stamps_line(everything: dict) -> tuple[str, int, str]:
     "Series whose bars are stamped when they end."
     found = [(symbol, s.edges) for (symbol, _), s in sorted(everything.items()) if closing_stamps(s.edges)]
-    told = "; ".join(closing_stamps_note(*one) for one in found[:5]) + (f"; and {len(found) - 5} more"
-                                                               if len(found) > 5 else "")
-    return ("warn", int(sum(edges[closing_stamps(edges)] for _, edges in found)),
-            told) if found else ("pass", 0, "")
+    if not found: return "pass", 0, ""
+    told = [closing_stamps_note(*one) for one in found]
+    n = int(sum(edges[closing_stamps(edges)] for _, edges in found))
+    return "warn", n, first_five(told, separator="; ")
 
 # %% ../../nbs/quality/14_quality_report.ipynb #113a227f
 def _units_line(everything: dict) -> tuple[str, int, str]:
@@ -425,57 +265,63 @@ def _units_line(everything: dict) -> tuple[str, int, str]:
     return _sum(off, "")
 
 # %% ../../nbs/quality/14_quality_report.ipynb #3ff8d8c2
+def _volume_blocks(s: SeriesMemory) -> tuple[np.ndarray, np.ndarray]:
+    "Median volumes of equally large blocks and their first moments; fewer than `VOLUME_BLOCKS`: too few bars."
+    counts, medians, ts = np.concatenate(s.blocks, axis=1) if s.blocks else [np.empty(0)] * 3
+    if not s.cut or not len(counts): return medians, ts
+    home = ((np.cumsum(counts) - counts / 2) / counts.sum() * VOLUME_BLOCKS).astype(int)
+    if counts.sum() < 5 * VOLUME_BLOCKS or len(set(home)) < VOLUME_BLOCKS: return np.empty(0), ts
+    first = np.searchsorted(home, np.arange(VOLUME_BLOCKS))
+    return np.array([np.median(own) for own in np.split(medians, first[1:])]), ts[first]
+
 def _regime_line(everything: dict, around: int = 4) -> tuple[str, int, str]:
     "A border where the median volume of the blocks before and after are far apart."
     told = []
     for (symbol, _), s in sorted(everything.items()):
-        counts, medians, ts = np.concatenate(s.blocks, axis=1) if s.blocks else [np.empty(0)] * 3
-        if s.cut and len(counts):
-            home = ((np.cumsum(counts) - counts / 2) / counts.sum() * _BLOCKS).astype(int)
-            if counts.sum() < 5 * _BLOCKS or len(set(home)) < _BLOCKS: continue
-            first = np.searchsorted(home, np.arange(_BLOCKS))
-            medians, ts = np.array([np.median(own) for own in np.split(medians, first[1:])]), ts[first]
-        if len(medians) != _BLOCKS: continue
-        logs, borders = np.log(medians), range(2, _BLOCKS - 1)
-        jump = np.array([np.median(logs[b:b + around]) - np.median(logs[max(b - around, 0):b])
-                         for b in borders])
-        b = int(np.abs(jump).argmax())
-        if abs(jump[b]) <= np.log(LIMITS["volume_factor"]): continue
-        told.append(f"{symbol} {pd.Timestamp(int(ts[borders[b]]), unit='us'):%Y-%m-%d} x{np.exp(jump[b]):.4g}")
-    return ("warn", len(told), _few(told, len(told))) if told else ("pass", 0, "")
+        medians, ts = _volume_blocks(s)
+        if len(medians) != VOLUME_BLOCKS: continue
+        block, jump = largest_step(medians, around)
+        if abs(jump) <= np.log(LIMITS["volume_factor"]): continue
+        told.append(volume_step_note(symbol, int(ts[block]), jump))
+    return ("warn", len(told), first_five(told)) if told else ("pass", 0, "")
 
 # %% ../../nbs/quality/14_quality_report.ipynb #c4958830
-def _merged(judge: QualityAccumulator, backwards: Mapping[str, int] | None) -> dict[str,
-                                                                                    tuple[str, int, str]]:
-    "Every check but `readable`."
-    count, every, note = {c: sum(n.values()) for c,
-                          n in judge.counts.items()}, judge.series, rejected_note(judge.aside)
-    lines = {"schema": (_share(n, judge.rows), n, "no symbol or timeframe" + note)
-             if (n := count.get("schema", 0)) else ("pass", 0, "")}
-    n, late = count.get("times", 0), judge.future
-    told = [f"{n - late:,} cannot be{note}"] * (n > late) + [f"{late:,} after {judge.now}"] * (late > 0)
-    lines["times"] = (_share(n, judge.rows), n, ", ".join(told)) if n else ("pass", 0, "")
+def _row_lines(judge: QualityAccumulator, count: dict,
+               backwards: Mapping[str, int] | None) -> dict[str, tuple]:
+    "The checks whose rows add up, and those that say when they were."
+    note, late = rejected_note(judge.aside), judge.future
+    lines = dict.fromkeys(("schema", "times", "dst"), ("pass", 0, ""))
+    if n := count.get("schema", 0):
+        lines["schema"] = (stop_or_warn(n, judge.rows), n, "no symbol or timeframe" + note)
+    if n := count.get("times", 0):
+        told = [f"{n - late:,} cannot be{note}"] * (n > late) + [f"{late:,} after {judge.now}"] * (late > 0)
+        lines["times"] = (stop_or_warn(n, judge.rows), n, ", ".join(told))
     lines |= {c: _counted(judge, c, True, note)
               for c in ("prices", "ohlc", "volume", "duplicates", "calendar", "decimal")}
-    lines["order"] = _counted(judge, "order",
-                              note=" (sorted)") if backwards is None else _sum(backwards, " (sorted)")
+    if backwards is None: lines["order"] = _counted(judge, "order", note=" (sorted)")
+    else: lines["order"] = _sum(backwards, " (sorted)")
     clock = {"order": "{} steps back by an hour", "duplicates": "{} bars of hours told twice",
              "calendar": "{:,} bars an hour off their session"}
     told = ", ".join(text.format(judge.dst[kind]) for kind, text in clock.items() if judge.dst[kind])
-    lines["dst"] = ("warn", count["dst"], told) if count.get("dst") else ("pass", 0, "")
-    lines["stamped_at_close"] = _stamps_line(every)
-    steps = {k: step for k, s in every.items()
-             if (step := _usual(s, timeframe_delta(k[1]) // pd.Timedelta("1us"))) is not None}
-    lines |= {"timeframe": _timeframe_line(steps, every), "name": _name_line(judge, steps),
-              "missing": _missing_line(every)}
-    lines["stale"] = _counted(judge, "stale", note=f" in {sum(s.runs for s in every.values())} runs")
+    if count.get("dst"): lines["dst"] = ("warn", count["dst"], told)
+    return lines
+
+def _merged(judge: QualityAccumulator, backwards: Mapping[str, int] | None) -> dict[str, tuple]:
+    "Every check but `readable`."
+    count, every = {c: sum(n.values()) for c, n in judge.counts.items()}, judge.series
+    lines = _row_lines(judge, count, backwards)
+    steps = {k: s.usual_step(timeframe_delta(k[1]) // pd.Timedelta("1us")) for k, s in every.items()}
+    steps = {k: step for k, step in steps.items() if step is not None}
     told = [text for _, s in sorted(every.items()) for text in s.told]
-    lines["outliers"] = ("warn", count["outliers"],
-                         _few(told, count["outliers"])) if count.get("outliers") else ("pass", 0, "")
-    notes = {"crossed": "", "spread": "", "spread_share": POINTS}
-    lines |= {c: _counted(judge, c, note=text) if judge.quotes else ("pass", 0, "no quotes") for c,
-              text in notes.items()}
-    return lines | {"units": _units_line(every), "zero_volume": _zero_line(every),
+    lines["outliers"] = ("pass", 0, "")
+    if n := count.get("outliers"): lines["outliers"] = ("warn", n, first_five(told, n))
+    for c, text in {"crossed": "", "spread": "", "spread_share": POINTS}.items():
+        lines[c] = _counted(judge, c, note=text) if judge.quotes else ("pass", 0, "no quotes")
+    runs = sum(s.runs for s in every.values())
+    return lines | {"stamped_at_close": _stamps_line(every), "timeframe": _timeframe_line(steps, every),
+                    "name": _name_line(judge, steps), "missing": _missing_line(every),
+                    "stale": _counted(judge, "stale", note=f" in {runs} runs"),
+                    "units": _units_line(every), "zero_volume": _zero_line(every),
                     "volume_regime": _regime_line(every), "seam": _seam_line(every)}
 
 # %% ../../nbs/quality/14_quality_report.ipynb #04221085
@@ -483,12 +329,14 @@ def _report(judge: QualityAccumulator, unread: tuple[int, str],
             backwards: Mapping[str, int] | None) -> QualityReport:
     "The report on all pieces."
     if judge.chunks == 0: judge.add(BarChunk(empty_bars(), np.empty(0, dtype="int64")))
-    if judge._only is not None:
-        lines = {c.check: (c.status, c.rows, c.detail) for c in judge._only.checks.itertuples()}
+    if judge.only_report is not None:
+        lines = {c.check: (c.status, c.rows, c.detail) for c in judge.only_report.checks.itertuples()}
     else: lines = _merged(judge, backwards)
     n, why = unread
-    lines["readable"] = (_share(n, judge.rows + n), n,
-                         f"the first because {why}{rejected_note(True)}") if n else ("pass", 0, "")
+    lines["readable"] = ("pass", 0, "")
+    if n:
+        told = f"the first because {why}{rejected_note(True)}"
+        lines["readable"] = (stop_or_warn(n, judge.rows + n), n, told)
     table = pd.DataFrame([(c, *lines[c]) for c in CHECKS if c in lines],
                          columns=["check", "status", "rows", "detail"])
     flags = pd.concat(judge.flags, ignore_index=True)
@@ -498,25 +346,21 @@ def _report(judge: QualityAccumulator, unread: tuple[int, str],
 # %% ../../nbs/quality/14_quality_report.ipynb #0390e9d6
 def _absorb(judge: QualityAccumulator, other: QualityAccumulator) -> None:
     "Add up two judges."
-    judge.chunks, judge._only = judge.chunks + other.chunks, None if judge.chunks else other._only
-    judge.rows, judge.future, judge.quotes = judge.rows + other.rows, judge.future + other.future, judge.quotes or other.quotes
+    judge.only_report = None if judge.chunks else other.only_report
+    judge.chunks, judge.quotes = judge.chunks + other.chunks, judge.quotes or other.quotes
+    judge.rows, judge.future = judge.rows + other.rows, judge.future + other.future
     judge.dst.update(other.dst)
-    (unread, why), backwards = other._told
+    (unread, why), backwards = other.source_notes
     counts = other.counts if backwards is None else {**other.counts, "order": Counter(backwards)}
     for check, own in counts.items(): judge.counts.setdefault(check, Counter()).update(own)
-    judge._told = ((judge._told[0][0] + unread, judge._told[0][1] or why), None)
+    (before, first_why), _ = judge.source_notes
+    judge.source_notes = ((before + unread, first_why or why), None)
     # an empty one holds its piece
     judge.flags += [own for own in other.flags if len(own)] if judge.flags else other.flags
     judge.flagged += other.flagged
     for key, more in other.series.items():
-        if (series := judge.series.setdefault(key, more)) is more:
-            series.place = len(judge.series)
-            continue
-        for name in ("rows", "far", "on", "expected", "able", "zero", "still", "edges", "runs"):
-            setattr(series, name, getattr(series, name) + getattr(more, name))
-        for name in ("steps", "levels"): getattr(series, name).update(getattr(more, name))
-        series.seams, series.habits = [*series.seams, *more.seams], series.habits or more.habits
-        series.told, series.blocks, series.cut, series.flat = [*series.told, *more.told][:5], [], True, True
+        if (series := judge.series.setdefault(key, more)) is more: series.place = len(judge.series)
+        else: series.merge(more)
 
 # %% ../../nbs/quality/14_quality_report.ipynb #394548f2
 def _stops(judge: QualityAccumulator) -> dict[str, str]:
@@ -525,13 +369,13 @@ def _stops(judge: QualityAccumulator) -> dict[str, str]:
     for key, s in judge.series.items():
         bad = {c: judge.counts.get(c, {}).get(key[0], 0)
                for c in ("times", "prices", "ohlc", "volume", "duplicates", "calendar", "decimal")}
-        lines = {c: (_share(n, s.rows), n, rejected_note(judge.aside).strip()) for c,
-                 n in bad.items()} | {"missing": _missing_line({key: s})}
-        step = _usual(s, timeframe_delta(key[1]) // pd.Timedelta("1us"))
+        note = rejected_note(judge.aside).strip()
+        lines = {c: (stop_or_warn(n, s.rows), n, note) for c, n in bad.items()}
+        lines["missing"] = _missing_line({key: s})
+        step = s.usual_step(timeframe_delta(key[1]) // pd.Timedelta("1us"))
         lines["timeframe"] = _timeframe_line({} if step is None else {key: step}, {key: s})
         stop = [(c, line) for c, line in lines.items() if line[0] == "stop"]
         for check, (_, n, detail) in stop[:1]:
-            found[key[0]] = "; ".join(filter(None,
-                                             (f"check `{check}` says stop, {n:,} rows, {detail}",
-                                              closing_stamps_note(key[0], s.edges))))
+            told = (f"check `{check}` says stop, {n:,} rows, {detail}", closing_stamps_note(key[0], s.edges))
+            found[key[0]] = "; ".join(filter(None, told))
     return found

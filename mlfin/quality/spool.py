@@ -75,11 +75,12 @@ def _disk(path: Path):
     from pyarrow import ArrowException
     try: yield
     except (OSError, ArrowException) as e:
-        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EFBIG,
-                                             errno.EDQUOT) or "No space left" in str(e) or "too large" in str(e)
+        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        full = full or "No space left" in str(e) or "too large" in str(e)
         why = "the disk is full" if full else str(e).split("\n")[0][:200]
         raise DataError(f"A large source could not be laid down in {path.parent}: {why}.\n"
-                        "Hint: it needs about its unpacked size beside the store; make room, then run again.") from e
+                        "Hint: it needs about its unpacked size beside the store; make room, then run "
+                        "again.") from e
 
 # %% ../../nbs/quality/12_spool.ipynb #72b58405
 def _dead(lock: Path) -> bool:
@@ -96,8 +97,8 @@ class Workspace:
     "A folder for the time of an ingest, made when it is needed, gone when it closes."
     def __init__(self, root: Path | str): # a store's folder; the workspace is `incoming/...` in it
         self.root, self.folder, self._lock = Path(root) / "incoming", None, None
-        self.swept = sum(_dead(lock)
-                         for lock in sorted(self.root.glob("*.lock"))) if self.root.is_dir() else 0
+        locks = sorted(self.root.glob("*.lock")) if self.root.is_dir() else []
+        self.swept = sum(_dead(lock) for lock in locks)
         self._tidy()
 
     def path(self, name: str) -> Path: # a file that may be made
@@ -131,11 +132,14 @@ class Workspace:
 # %% ../../nbs/quality/12_spool.ipynb #f9773ddd
 class FrameBuffer:
     "Frames of the same columns, on the disk from the second on."
-    def __init__(self, space: Workspace, name: str):
+    def __init__(self, space: Workspace, # where the file goes, when there is one
+                 name: str,        # of the file
+                 ):
         self._space, self._name, self._first, self._out, self._path = space, name, None, None, None
         self.dtypes, self.count, self.rows = None, 0, 0
 
-    def add(self, frame: pd.DataFrame) -> None:
+    def add(self, frame: pd.DataFrame, # columns and dtypes of the first one
+            ) -> None:
         "Put a frame on the pile."
         self.count, self.rows = self.count + 1, self.rows + len(frame)
         if self.count == 1: self._first, self.dtypes = frame, frame.dtypes
@@ -202,6 +206,20 @@ class _Bucket:
     codes: list  # of arrays
     spans: list  # of pairs, microseconds
 
+def _take_up(bucket: _Bucket, codes: list[int], first: int | None = None,
+             last: int | None = None) -> pd.DataFrame:
+    "The bars of some symbols as they were laid down, from one moment to another, in the source's order."
+    at = [i for i, (there, (low, high)) in enumerate(zip(bucket.codes, bucket.spans, strict=True))
+          if np.isin(there, codes).any() and (first is None or (high >= first and low <= last))]
+    parts, every = [], set(np.concatenate(bucket.codes).tolist()) <= set(codes)
+    for part in bucket.pile.frames(at):
+        keep = np.ones(len(part), dtype=bool) if every else np.isin(part.code.to_numpy(), codes)
+        if first is not None: keep &= (part.ts.to_numpy() >= first) & (part.ts.to_numpy() <= last)
+        parts.append(part if keep.all() else part[keep])
+    laid = pd.concat(parts, ignore_index=True)
+    return laid if laid.row.is_monotonic_increasing else laid.sort_values("row", kind="stable",
+                                                                          ignore_index=True)
+
 # %% ../../nbs/quality/12_spool.ipynb #74ae5545
 class _Order:
     "Counts the steps back in time of each series, in the order in which a source has its rows."
@@ -242,8 +260,58 @@ def _content(hashes: dict[str, str]) -> tuple[str, str]:
     content = hash_json(list(hashes))
     return f"{next(iter(hashes.values()), '').partition(':')[0]}:{content[:12]}", content
 
+# %% ../../nbs/quality/12_spool.ipynb #156f4d9d
+class Spool:
+    "Takes the parts of a source in any order, gives its pieces."
+    def __init__(self, space: Workspace,      # where parts are laid down
+                 symbols: Iterable[str] = (), # only these; none: all
+                 but: Iterable[str] = (),     # and not these
+                 buckets: int = _BUCKETS,     # partitions of symbols on the disk
+                 ):
+        self.but, self.buckets = set(but), buckets
+        self.space, self.wanted, self.names, self.counts = space, set(symbols), {}, Counter()
+        self.unread, self.hashes = FrameBuffer(space, "unread"), {}
+        self.parts, self.notes, self.actions, self.until = {}, {}, [], None
+        self.time_kinds = {}     # symbol -> "text" or "counts": what a zone counts for in its rows
+        # symbols of which the source lists splits and dividends, even where it lists none
+        self.listing = set()
+        self.rows, self._only, self.order = 0, None, _Order()
+        self.stored = {}         # bucket number -> `_Bucket`: what is laid down of some symbols
+        self.columns = set()     # optional columns that any part had
+
+    def register(self, reading: ReadResult) -> ReadResult: # the same, of the wanted symbols
+        "Take note of a part: what it is, what it has, what could not be read."
+        return _hear(self, _wanted(reading, self.wanted, self.but) if self.wanted or self.but else reading)
+
+    def add(self, reading: ReadResult) -> ReadResult: # the same, of the wanted symbols
+        "Take the next part."
+        reading = self.register(reading)
+        if self._only is None and not self.stored: self._only = reading
+        else: self._only = [_lay(self, part) for part in (self._only, reading)][-1]
+        return reading
+
+    @property
+    def content(self) -> tuple[str, str]: # origin, content hash
+        "The source by its kind and the first digits of its content's hash, and that hash."
+        return _content(self.hashes)
+
+    @property
+    def backwards(self) -> dict[str, int] | None: # None: the source came whole, its report says it
+        "Steps back in time, by symbol."
+        names = list(self.names)
+        return None if self._only is not None else {names[c]: n for c, n in sorted(self.order.back.items())}
+
+    def chunks(self, rows: int, # bars that a piece may have, roughly
+               together: int | None = None, # bars of several small series that make a piece; None: as many
+               ) -> Iterator[BarChunk]:
+        "The bars that were taken, series by series, each once."
+        if self._only is not None and len(self._only.bars):
+            yield BarChunk(self._only.bars, self._only.rows, self._only.adjusted_close)
+        for _, bucket in sorted(self.stored.items()):
+            yield from _pieces(self, bucket, rows, min(together or rows, rows))
+
 # %% ../../nbs/quality/12_spool.ipynb #a4924ded
-def _hear(spool, reading: ReadResult) -> ReadResult:
+def _hear(spool: Spool, reading: ReadResult) -> ReadResult:
     "Take note of what a part is and has."
     if len(aside := reading.quarantine): spool.unread.add(aside.astype(QUARANTINE).reset_index(drop=True))
     spool.hashes[reading.content_hash] = reading.origin
@@ -262,119 +330,24 @@ def _hear(spool, reading: ReadResult) -> ReadResult:
     return reading
 
 # %% ../../nbs/quality/12_spool.ipynb #8125481f
-def _lay(spool, part: ReadResult | None) -> None:
+def _lay(spool: Spool, part: ReadResult | None) -> None:
     "Lay a part down."
     if part is None or part.bars.empty: return
     bars, spool.timeframe = part.bars, part.bars.timeframe.iloc[0]
-    spool._have |= {c for c in OPTIONAL_COLUMNS if c in bars} | ({"adjusted"}
-                                                                 if part.adjusted_close is not None
-                                                                 else set())
+    spool.columns |= {c for c in OPTIONAL_COLUMNS if c in bars}
+    if part.adjusted_close is not None: spool.columns.add("adjusted")
     found, names = pd.factorize(bars.symbol)
     codes = np.array([spool.names[n] for n in names], dtype="int32")[found]
     laid = _laid(bars, codes, part.rows, part.adjusted_close)
-    spool._order.see(codes, laid.ts.to_numpy(), len(spool.names))
+    spool.order.see(codes, laid.ts.to_numpy(), len(spool.names))
     homes = np.array([zlib.crc32(n.encode()) % spool.buckets for n in names], dtype="int8")[found]
     for home in np.unique(homes).tolist():
         own = laid if len(names) == 1 else laid[homes == home]
-        bucket = spool._buckets.setdefault(home,
-                                           _Bucket(FrameBuffer(spool.space, f"bucket-{home:02d}"), [], []))
+        fresh = _Bucket(FrameBuffer(spool.space, f"bucket-{home:02d}"), [], [])
+        bucket = spool.stored.setdefault(home, fresh)
         bucket.pile.add(own)
         bucket.codes.append(np.unique(own.code))
         bucket.spans.append((int(own.ts.min()), int(own.ts.max())))
-
-# %% ../../nbs/quality/12_spool.ipynb #156f4d9d
-class Spool:
-    "Takes the parts of a source in any order, gives its pieces."
-    def __init__(self, space: Workspace,
-                 symbols: Iterable[str] = (), # only these; none: all
-                 but: Iterable[str] = (),     # and not these
-                 buckets: int = _BUCKETS,     # partitions of symbols on the disk
-                 ):
-        self.but, self.buckets = set(but), buckets
-        self.space, self.wanted, self.names, self.counts = space, set(symbols), {}, Counter()
-        self.unread, self.parts, self.notes, self.actions, self.until = FrameBuffer(space,
-                                                                             "unread"), {}, {}, [], None
-        self.time_kinds = {}     # symbol -> "text" or "counts": what a zone counts for in its rows
-        # symbols of which the source lists splits and dividends, even where it lists none
-        self.listing = set()
-        self.rows, self._only, self._buckets, self._order, self._have, self.hashes = 0, None, {}, _Order(), set(), {}
-
-    def register(self, reading: ReadResult) -> ReadResult: # the same, of the wanted symbols
-        "Take note of a part: what it is, what it has, what could not be read."
-        return _hear(self, _wanted(reading, self.wanted, self.but) if self.wanted or self.but else reading)
-
-    def add(self, reading: ReadResult) -> ReadResult: # the same, of the wanted symbols
-        "Take the next part."
-        reading = self.register(reading)
-        if self._only is None and not self._buckets: self._only = reading
-        else: self._only = [_lay(self, part) for part in (self._only, reading)][-1]
-        return reading
-
-    @property
-    def content(self) -> tuple[str, str]: # origin, content hash
-        "The source by its kind and the first digits of its content's hash, and that hash."
-        return _content(self.hashes)
-
-    @property
-    def backwards(self) -> dict[str, int] | None: # None: the source came whole, its report says it
-        "Steps back in time, by symbol."
-        names = list(self.names)
-        return None if self._only is not None else {names[c]: n for c, n in sorted(self._order.back.items())}
-
-    def chunks(self, rows: int, # bars that a piece may have, roughly
-               together: int | None = None, # bars of several small series that make a piece; None: as many
-               ) -> Iterator[BarChunk]:
-        "The bars that were taken, series by series, each once."
-        if self._only is not None and len(self._only.bars):
-            yield BarChunk(self._only.bars, self._only.rows, self._only.adjusted_close)
-        for _, bucket in sorted(self._buckets.items()):
-            yield from _pieces(self, bucket, rows, min(together or rows, rows))
-
-# %% ../../nbs/quality/12_spool.ipynb #5514aee4
-def _pieces(spool: Spool, bucket: _Bucket, rows: int, together: int) -> Iterator[BarChunk]:
-    "The pieces of a bucket: small series together, a large one cut."
-    # a batch that is laid down is read once, not once a piece
-    names, group, size, most = list(spool.names), [], 0, min(rows, max(_TAKEN, together))
-    for symbol in sorted(names[c] for c in set(np.concatenate(bucket.codes).tolist())):
-        code, n = spool.names[symbol], spool.counts[symbol]
-        if n > rows:
-            windows = list(_windows(bucket, code, rows))
-            for (start, end), wide in windows:
-                last, (start, end) = end == windows[-1][0][1], (pd.Timestamp(t, unit="us", tz="UTC")
-                                                                for t in (start, end))
-                yield replace(_piece(spool, _take_up(bucket, [code], *wide)), start=start, end=end, last=last)
-            continue
-        if group and size + n > most:
-            yield from _small(spool, _take_up(bucket, group), group, together)
-            group, size = [], 0
-        group, size = [*group, code], size + n
-    if group: yield from _small(spool, _take_up(bucket, group), group, together)
-
-# %% ../../nbs/quality/12_spool.ipynb #2ec5d562
-def _small(spool: Spool, laid: pd.DataFrame, codes: list[int], together: int) -> Iterator[BarChunk]:
-    "Small series that were taken up at once, some of them a piece."
-    names, at, size = list(spool.names), 0, 0
-    for i, n in enumerate([spool.counts[names[code]] for code in codes]):
-        if i > at and size + n > together:
-            yield _piece(spool, laid[np.isin(laid.code.to_numpy(), codes[at:i])])
-            at, size = i, 0
-        size += n
-    yield _piece(spool, laid if at == 0 else laid[np.isin(laid.code.to_numpy(), codes[at:])])
-
-# %% ../../nbs/quality/12_spool.ipynb #bee53fe1
-def _take_up(bucket: _Bucket, codes: list[int], first: int | None = None,
-             last: int | None = None) -> pd.DataFrame:
-    "The bars of some symbols as they were laid down, from one moment to another, in the source's order."
-    at = [i for i, (there, (low, high)) in enumerate(zip(bucket.codes, bucket.spans, strict=True))
-          if np.isin(there, codes).any() and (first is None or (high >= first and low <= last))]
-    parts, every = [], set(np.concatenate(bucket.codes).tolist()) <= set(codes)
-    for part in bucket.pile.frames(at):
-        keep = np.ones(len(part), dtype=bool) if every else np.isin(part.code.to_numpy(), codes)
-        if first is not None: keep &= (part.ts.to_numpy() >= first) & (part.ts.to_numpy() <= last)
-        parts.append(part if keep.all() else part[keep])
-    laid = pd.concat(parts, ignore_index=True)
-    return laid if laid.row.is_monotonic_increasing else laid.sort_values("row", kind="stable",
-                                                                          ignore_index=True)
 
 # %% ../../nbs/quality/12_spool.ipynb #cc4a460d
 def _piece(spool: Spool, laid: pd.DataFrame) -> BarChunk:
@@ -383,10 +356,10 @@ def _piece(spool: Spool, laid: pd.DataFrame) -> BarChunk:
     names = pd.Series(list(spool.names), dtype="str")
     moments = {c: pd.Series(laid[c].to_numpy().view("M8[us]")).dt.tz_localize("UTC")
                for c in ("ts", "known_at")}
-    columns = [c for c in (*BAR_COLUMNS, *OPTIONAL_COLUMNS) if c in BAR_COLUMNS or c in spool._have]
+    columns = [c for c in (*BAR_COLUMNS, *OPTIONAL_COLUMNS) if c in BAR_COLUMNS or c in spool.columns]
     frame = laid.assign(symbol=names.take(laid.code).array, timeframe=spool.timeframe, **moments)[columns]
     return BarChunk(as_bars(frame, sort=False), laid.row.to_numpy(),
-                 laid.adjusted if "adjusted" in spool._have else None)
+                    laid.adjusted if "adjusted" in spool.columns else None)
 
 # %% ../../nbs/quality/12_spool.ipynb #dc3da4ef
 def _windows(bucket: _Bucket, code: int, rows: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -407,15 +380,64 @@ def _windows(bucket: _Bucket, code: int, rows: int) -> Iterator[tuple[tuple[int,
         before = reached[a - 1] if a else 0
         low = int(np.searchsorted(reached, before - NEIGHBOURS)) if a else 0
         high = min(int(np.searchsorted(reached, reached[b - 1] + NEIGHBOURS)), len(hours) - 1)
-        yield (int(hours[a]) * _HOUR, int(hours[b - 1] + 1) * _HOUR
-               - 1), (int(hours[low]) * _HOUR, int(hours[high] + 1) * _HOUR - 1)
+        yield tuple((int(hours[i]) * _HOUR, int(hours[k] + 1) * _HOUR - 1) for i, k in ((a, b - 1), (low, high)))
+
+# %% ../../nbs/quality/12_spool.ipynb #2ec5d562
+def _small(spool: Spool, laid: pd.DataFrame, codes: list[int], together: int) -> Iterator[BarChunk]:
+    "Small series that were taken up at once, some of them a piece."
+    names, at, size = list(spool.names), 0, 0
+    for i, n in enumerate([spool.counts[names[code]] for code in codes]):
+        if i > at and size + n > together:
+            yield _piece(spool, laid[np.isin(laid.code.to_numpy(), codes[at:i])])
+            at, size = i, 0
+        size += n
+    yield _piece(spool, laid if at == 0 else laid[np.isin(laid.code.to_numpy(), codes[at:])])
+
+def _pieces(spool: Spool, bucket: _Bucket, rows: int, together: int) -> Iterator[BarChunk]:
+    "The pieces of a bucket: small series together, a large one cut."
+    # a batch that is laid down is read once, not once a piece
+    names, group, size, most = list(spool.names), [], 0, min(rows, max(_TAKEN, together))
+    for symbol in sorted(names[c] for c in set(np.concatenate(bucket.codes).tolist())):
+        code, n = spool.names[symbol], spool.counts[symbol]
+        if n > rows:
+            windows = list(_windows(bucket, code, rows))
+            for (start, end), wide in windows:
+                last, (start, end) = end == windows[-1][0][1], (pd.Timestamp(t, unit="us", tz="UTC")
+                                                                for t in (start, end))
+                yield replace(_piece(spool, _take_up(bucket, [code], *wide)), start=start, end=end, last=last)
+            continue
+        if group and size + n > most:
+            yield from _small(spool, _take_up(bucket, group), group, together)
+            group, size = [], 0
+        group, size = [*group, code], size + n
+    if group: yield from _small(spool, _take_up(bucket, group), group, together)
+
+# %% ../../nbs/quality/12_spool.ipynb #32f58f68
+def _held(held: list[ReadResult], begun: pd.Timestamp | None, wait: int | None) -> BarChunk:
+    "What has arrived, as a piece."
+    bars = as_bars(pd.concat([r.bars for r in held], ignore_index=True), sort=False)
+    adjusted = [pd.Series(np.nan, index=r.bars.index) if r.adjusted_close is None else r.adjusted_close
+                for r in held]
+    known = any(r.adjusted_close is not None for r in held)
+    end = None if wait is None else bars.ts.sort_values().iloc[-wait - 1]
+    return BarChunk(bars, np.concatenate([r.rows for r in held]),
+                    pd.concat(adjusted, ignore_index=True) if known else None, begun, end)
+
+# %% ../../nbs/quality/12_spool.ipynb #de77b040
+def _left(piece: BarChunk) -> ReadResult:
+    "The last of a piece's own bars, as neighbours, and those after them."
+    own = piece.bars.ts[piece.bars.ts <= piece.end].sort_values()
+    keep = (piece.bars.ts >= own.iloc[-min(NEIGHBOURS, len(own))]).to_numpy()
+    adjusted = None if piece.adjusted is None else piece.adjusted[keep].reset_index(drop=True)
+    nothing = pd.DataFrame({c: pd.Series(dtype=d) for c, d in QUARANTINE.items()})
+    return ReadResult(piece.bars[keep].reset_index(drop=True), piece.rows[keep], nothing, "", "", adjusted)
 
 # %% ../../nbs/quality/12_spool.ipynb #abc3bcff
 LIVE_ROWS = 20_000 # bars that are waited for before they are judged and stored
 
 def stream_chunks(readings: Iterable[ReadResult], # of one series, in order of time
-           least: int = LIVE_ROWS,      # bars of a piece at least, but for the last
-           ) -> Iterator[BarChunk]:
+                  least: int = LIVE_ROWS,      # bars of a piece at least, but for the last
+                  ) -> Iterator[BarChunk]:
     "Pieces of a series as it arrives; an error of the source is raised after what came before it."
     source, error, begun, held, waiting = iter(readings), None, None, [], 0
     while True:
@@ -432,23 +454,3 @@ def stream_chunks(readings: Iterable[ReadResult], # of one series, in order of t
                 waiting = len(held[0].bars)
         if reading is None: break
     if error is not None: raise error
-
-# %% ../../nbs/quality/12_spool.ipynb #32f58f68
-def _held(held: list[ReadResult], begun: pd.Timestamp | None, wait: int | None) -> BarChunk:
-    "What has arrived, as a piece."
-    bars = as_bars(pd.concat([r.bars for r in held], ignore_index=True), sort=False)
-    adjusted = [pd.Series(np.nan, index=r.bars.index) if r.adjusted_close is None else r.adjusted_close
-                for r in held]
-    known = any(r.adjusted_close is not None for r in held)
-    end = None if wait is None else bars.ts.sort_values().iloc[-wait - 1]
-    return BarChunk(bars, np.concatenate([r.rows for r in held]),
-                 pd.concat(adjusted, ignore_index=True) if known else None, begun, end)
-
-# %% ../../nbs/quality/12_spool.ipynb #de77b040
-def _left(piece: BarChunk) -> ReadResult:
-    "The last of a piece's own bars, as neighbours, and those after them."
-    own = piece.bars.ts[piece.bars.ts <= piece.end].sort_values()
-    keep = (piece.bars.ts >= own.iloc[-min(NEIGHBOURS, len(own))]).to_numpy()
-    adjusted = None if piece.adjusted is None else piece.adjusted[keep].reset_index(drop=True)
-    nothing = pd.DataFrame({c: pd.Series(dtype=d) for c, d in QUARANTINE.items()})
-    return ReadResult(piece.bars[keep].reset_index(drop=True), piece.rows[keep], nothing, "", "", adjusted)

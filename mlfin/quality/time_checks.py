@@ -146,7 +146,7 @@ def session_edges(calendar: str,  # "24/7", "forex" or an exchange's code
                   first: int,     # microseconds since 1970, included
                   last: int,      # microseconds since 1970, included
                   ) -> tuple[np.ndarray, ...]: # microseconds: opens, closes, ends
-    "Opens after a rest, closes before one, and the ends of whole last bars; empty where a market never rests."
+    "Opens after a rest, closes before one, ends of whole last bars; empty where a market never rests."
     if calendar == "24/7": return NO_ROWS, NO_ROWS, NO_ROWS
     day, width = pd.Timedelta(days=1), timeframe_delta(timeframe) // pd.Timedelta("1us")
     days = sessions(calendar, pd.Timestamp(first, unit="us", tz="UTC") - day,

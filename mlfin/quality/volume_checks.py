@@ -22,7 +22,8 @@ def zero_volume_note(counts: Sequence[tuple[str, int, int, int]], # symbol, zero
             if none < n and still > LIMITS["rare_share"] * n}
     most = sorted(flat.items(), key=lambda kv: (-kv[1], kv[0]))[:5]
     shares = ", ".join(f"{s} {share:.1%} of its bars".replace("%", " %") for s, share in most)
-    told = [f"{', '.join(never[:5])}: no volume at all"] * bool(never) + [f"flat besides: {shares}"] * bool(most)
+    told = [f"{', '.join(never[:5])}: no volume at all"] * bool(never)
+    told += [f"flat besides: {shares}"] * bool(most)
     return f" ({'; '.join(told)})" if told else ""
 
 # %% ../../nbs/quality/06_volume_checks.ipynb #9e200443
