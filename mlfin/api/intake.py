@@ -19,7 +19,8 @@ import pandas as pd
 from ..core.errors import DataError, MlfinError, ParameterError, must_be
 from ..market.bars import KEY, MARK, TIME, as_bars, parse_timeframe
 from ..market.calendars import known_at
-from ..quality.quality import LIMITS, clean
+from ..quality.checks import LIMITS
+from ..quality.cleaning import clean
 from ..sources.read_result import quarantine_rows
 from ..store.store import Store, unfit_reason
 from .contract import repeated_key

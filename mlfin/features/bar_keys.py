@@ -61,7 +61,7 @@ def symbol_borders(frame: pd.DataFrame, # bars, or any frame with their keys: sy
     back[ends[:-1] - 1] = False
     if frame["ts"].hasnans or None in symbols:
         raise DataError(must_be(name, "without missing symbol or ts", "a missing key"))
-    sort = "sort_values(['symbol', 'timeframe', 'ts']); mlfin.quality.quality sets duplicates aside"
+    sort = "sort_values(['symbol', 'timeframe', 'ts']); mlfin.quality.cleaning sets duplicates aside"
     if back.any():
         row = int(back.argmax()) + 1
         kind = "twice the same key" if ts[row] == ts[row - 1] else "a ts before the one above it"
@@ -100,7 +100,7 @@ def _refuse_bad(bars: pd.DataFrame, name: str, x: np.ndarray, known: bool) -> No
     wanted = "finite and positive" if price else "finite and not negative"
     if not price and not known: wanted += ", or NaN where unknown"
     where = f"row {bad}: {bars.symbol.iloc[bad]} {bars.ts.iloc[bad]}"
-    hint = "clean the bars first: mlfin.quality.quality sets such rows aside"
+    hint = "clean the bars first: mlfin.quality.cleaning sets such rows aside"
     raise DataError(must_be(f"bars.{name}", wanted, float(x[bad]), where, hint))
 
 # %% ../../nbs/features/03_bar_keys.ipynb #06a8c2a4

@@ -4,8 +4,8 @@ from importlib import import_module
 
 _HOME = {
     "check_quality": "quality",
-    "clean": "quality",
-    "decimal_shifts": "quality",
+    "clean": "cleaning",
+    "decimal_shifts": "decimals",
 }
 
 __all__ = sorted(_HOME)

@@ -227,7 +227,7 @@ def _check_calendar(record: dict, question: dict, settings: Settings) -> list[st
     one does not have."""
     from mlfin.market.bars import parse_timeframe
     from mlfin.warehouse.opening import open_store
-    from mlfin.quality.quality import off_calendar
+    from mlfin.quality.time_checks import off_calendar
 
     place, store, timeframe = (
         settings.data_dir(record["experiment"]) / "quality.json",

@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlfin.quality.quality import clean, quality_report
+from mlfin.quality.cleaning import clean
+from mlfin.quality.quality import quality_report
 
 BOUND = 2.0  # times the write
 

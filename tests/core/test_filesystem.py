@@ -18,7 +18,8 @@ from pathlib import Path
 folder = Path(sys.argv[1])
 from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
-from mlfin.backtest.simulate import TradingRule, backtest
+from mlfin.backtest.simulate import backtest
+from mlfin.backtest.trading_rule import TradingRule
 from mlfin.registry.registry import set_champion, register, write_verdict
 from mlfin.client.client import Client
 from mlfin.client.collector import Collector

@@ -12,7 +12,7 @@ from mlfin.backtest.stress import regimes
 from mlfin.core.errors import BacktestError, MlfinError
 from mlfin.market.bars import as_bars
 from mlfin.market.calendars import resample
-from mlfin.quality.quality import clean
+from mlfin.quality.cleaning import clean
 from mlfin.sources.sources import read_bars
 from mlfin.features.spec import load_features, parse_set
 from mlfin.features.table import compute_features

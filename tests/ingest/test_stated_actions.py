@@ -11,7 +11,7 @@ from mlfin.market.bars import KEY, as_bars
 from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
 from mlfin.ingest.stated_actions import FINDINGS, reconcile_actions
-from mlfin.quality.quality import clean
+from mlfin.quality.cleaning import clean
 from mlfin.sources.sources import read_bars
 
 FOLDER = Path(__file__).parents[2] / ".." / "shared" / "data" / "market" / "yfinance"

@@ -14,7 +14,7 @@ from mlfin.datasets.labels import compute_labels
 from mlfin.registry.registry import kept_label, read_manifest
 from mlfin.client.in_process import in_process_client
 from mlfin.predict.predictor import Predictor
-from mlfin.dashboards.operations import prediction_card
+from mlfin.dashboards.answer_cards import prediction_card
 
 from ..fixtures.workbench import words
 from .test_dag import ask_in_file, cells_done, contents, executed

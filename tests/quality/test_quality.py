@@ -4,7 +4,8 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.market.bars import as_bars, check_bars
-from mlfin.quality.quality import check_quality, clean
+from mlfin.quality.cleaning import clean
+from mlfin.quality.quality import check_quality
 from mlfin.sources.sources import read_bars
 
 

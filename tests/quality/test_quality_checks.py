@@ -9,7 +9,11 @@ import pytest
 from mlfin.core.errors import DataError
 from mlfin.market.bars import PRICES, as_bars, timeframe_delta
 from mlfin.market.calendars import expected_bars
-from mlfin.quality.quality import CHECKS, check_quality, clean, decimal_shifts, off_calendar, quality_report
+from mlfin.quality.checks import CHECKS
+from mlfin.quality.cleaning import clean
+from mlfin.quality.decimals import decimal_shifts
+from mlfin.quality.quality import check_quality, quality_report
+from mlfin.quality.time_checks import off_calendar
 
 
 def walk(seed=0, rows=1500, sigma=0.01, timeframe="1h", symbol="COIN", tails=None, start="2024-01-03"):

@@ -8,7 +8,9 @@ import pytest
 
 from mlfin.market.bars import PRICES, as_bars, timeframe_delta
 from mlfin.market.calendars import session_bars
-from mlfin.quality.quality import check_quality, clean, decimal_shifts, quality_report
+from mlfin.quality.cleaning import clean
+from mlfin.quality.decimals import decimal_shifts
+from mlfin.quality.quality import check_quality, quality_report
 from mlfin.quality.repair import repair, repair_log, unrepair
 
 

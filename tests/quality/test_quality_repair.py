@@ -10,7 +10,7 @@ from mlfin.core.errors import DataError
 from mlfin.market.bars import PRICES, as_bars
 from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
-from mlfin.quality.quality import clean
+from mlfin.quality.cleaning import clean
 from mlfin.quality.repair import REPAIRS, repair, repair_log, unrepair
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from mlfin.market.bars import as_bars
 from mlfin.quality.quality_report import QualityAccumulator
-from mlfin.quality.quality import clean, quality_report
+from mlfin.quality.cleaning import clean
+from mlfin.quality.quality import quality_report
 from mlfin.sources.read_result import ReadResult, quarantine_rows
 from mlfin.quality.spool import NEIGHBOURS, BarChunk, Spool, Workspace, stream_chunks
 

@@ -9,7 +9,7 @@ import pytest
 
 from mlfin.core.errors import DataError
 from mlfin.market.bars import as_bars, check_bars
-from mlfin.quality.quality import clean
+from mlfin.quality.cleaning import clean
 from mlfin.sources.read_result import ReadResult
 from mlfin.sources.sources import read_bars, read_parts
 

@@ -10,7 +10,8 @@ from mlfin.market.calendars import expected_bars
 from mlfin.ingest.ingest import ingest
 from mlfin.ingest.store_update import update
 from mlfin.store.lake import Lake
-from mlfin.quality.quality import check_quality, closing_stamps, count_session_edges, session_edges
+from mlfin.quality.quality import check_quality
+from mlfin.quality.time_checks import closing_stamps, count_session_edges, session_edges
 from mlfin.sources.sources import read_bars, read_parts
 
 from ..quality.test_quality_report import agrees
