@@ -33,8 +33,8 @@ def _check_sources(specs: dict[str, TaskSpec]) -> None:
         if spec.source.suffix != ".ipynb": continue
         tags = [tag for cell in read_json(spec.source)["cells"] for tag in cell["metadata"].get("tags", [])]
         if "parameters" in tags: continue
-        raise SettingsError(f"{spec.source.name} has no cell with the tag `parameters`.\nHint: in JupyterLab, "
-                            "give the tag back to that cell.")
+        raise SettingsError(f"{spec.source.name} has no cell with the tag `parameters`.\nHint: in "
+                            "JupyterLab, give the tag back to that cell.")
 
 # %% ../../nbs/runs/06_dag.ipynb #5a2c7e16
 def _as_it_stood(task: dict, code: Path, question: dict) -> dict:
@@ -55,8 +55,8 @@ def _as_it_stood(task: dict, code: Path, question: dict) -> dict:
 def _plain_words(error: BaseException) -> str:
     "What Ploomber says, without its frames; the innermost cause says the most."
     while error.__cause__ is not None: error = error.__cause__
-    lines = [line.strip("- ") for line in str(error).splitlines() if line.strip() and not line.startswith("=")]
-    lines = [line for line in lines if line and "-> MetaProduct" not in line
+    told = (line for line in str(error).splitlines() if line.strip() and not line.startswith("="))
+    lines = [line for line in (line.strip("- ") for line in told) if line and "-> MetaProduct" not in line
              and not line.startswith(("(if you want", "Need help"))]
     last = next((line for line in reversed(lines) if re.match(r"\w+Error: ", line)), None)
     return (last or " ".join(lines[:4]) or repr(error)).split(" To disable this check")[0]

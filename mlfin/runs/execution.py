@@ -105,12 +105,13 @@ def _failure_text(error: BaseException, said: str, timeout: int) -> str:
     while cause is not None: chain.append(cause); cause = cause.__cause__
     kinds = {type(c).__name__ for c in chain}
     if "DeadKernelError" in kinds:
-        return ("the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at the "
-                "system's log; `mlfin run` goes on from here.")
+        return ("the kernel died (killed, or out of memory).\nHint: fewer rows or models (-p), or look at "
+                "the system's log; `mlfin run` goes on from here.")
     if "CellTimeoutError" in kinds:
         return f"a cell took longer than task_timeout = {timeout} s (settings.ini)."
     return said or (system_message(chain[-1]) if isinstance(chain[-1], OSError) else str(chain[-1]))
 
+# %% ../../nbs/runs/07_execution.ipynb #27156f6e
 def _keep_failed(plan: Plan, name: str, error: BaseException) -> PipelineError:
     "Keep the notebook of a failed task, and say where it is and what its failing cell said."
     from mlfin.charts.report import scrub_notebook
@@ -136,6 +137,7 @@ def _name_published(page: Path, experiment: str, building: str) -> None:
     text = page.read_text(encoding="utf-8").replace(f"{building}/", f"{Path(experiment).name}/")
     with atomic_path(page) as temporary: temporary.write_text(text, encoding="utf-8")
 
+# %% ../../nbs/runs/07_execution.ipynb #f6876eb7
 def _check_products(plan: Plan, name: str) -> None:
     "Refuse a task that left out a product, or whose name is on what it did not write."
     root, products = plan.settings.root, plan.aside[name].products
@@ -147,8 +149,9 @@ def _check_keys(plan: Plan, name: str) -> None:
     "Refuse products that carry another key than the run's plan: something wrote there that was not the task."
     made = (product_key(plan.settings.root / path) for path in plan.aside[name].products.values())
     if any(key and key != plan.components[name]["key"] for key in made):
-        raise PipelineError(f"Task `{name}` was made by other code or data than the run began with: something "
-                            "changed while it ran.\nHint: `mlfin run` again; what is finished is kept.")
+        raise PipelineError(f"Task `{name}` was made by other code or data than the run began with: "
+                            "something changed while it ran.\n"
+                            "Hint: `mlfin run` again; what is finished is kept.")
 
 # %% ../../nbs/runs/07_execution.ipynb #cfec940e
 def _made(plan: Plan, name: str) -> dict:
@@ -206,9 +209,9 @@ def _load_reached(plan: Plan) -> None:
 
     late = [m for m in sorted(names & sys.modules.keys()) if library.has(m) and saved(m) > _BEGUN]
     if late:
-        raise PipelineError(f"{late[0]} was saved after this process began, which may have loaded it before.\n"
-                            "Hint: run again in a new process, or with -p executor=papermill, which starts "
-                            "kernels.")
+        raise PipelineError(f"{late[0]} was saved after this process began, which may have loaded it "
+                            "before.\nHint: run again in a new process, or with "
+                            "-p executor=papermill, which starts kernels.")
     for name in sorted(n for n in names if library.has(n)): import_module(name)
 
 # %% ../../nbs/runs/07_execution.ipynb #3dde88df
@@ -279,6 +282,7 @@ def _interrupt(number: int, frame) -> None:
     "What a signal does: the same as Ctrl-C."
     raise KeyboardInterrupt
 
+# %% ../../nbs/runs/07_execution.ipynb #93cea09d
 @contextmanager
 def _heard() -> Iterator[None]:
     """SIGTERM is heard as Ctrl-C is, where nobody else listens to it: a kernel could outlive the process
@@ -295,6 +299,7 @@ def _finisher(finish: Callable[[str], None], name: str) -> Callable[[], None]:
     def on_finish(): finish(name)
     return on_finish
 
+# %% ../../nbs/runs/07_execution.ipynb #1e871e02
 def _settle(dag, plan: Plan) -> None:
     """Let Ploomber, which looks at whole modules, agree to what the plan takes for fresh; outdated are those
     whose files were cleared."""
@@ -321,6 +326,7 @@ def _build_dag(dag, progress: _Progress) -> None:
             progress.on_event("failed", name, {})
             raise _keep_failed(plan, name, e) from e
 
+# %% ../../nbs/runs/07_execution.ipynb #9f5a9ab2
 def build(plan: Plan,         # laid out with `lay_out_build`; it has the code that the run began with
           on_event: RunEvent, # told of tasks, cells and steps as they go
          ) -> dict[str, float]: # seconds that each task took; of those that ran

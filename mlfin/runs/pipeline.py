@@ -21,7 +21,9 @@ from ..ingest.pinned_bars import bring_in, needs_ingest, pinned
 from .execution import RunEvent, build
 from .plan import make_plan
 from .question import check_experiment, check_files, check_question
-from .run_folder import clear_unfinished, code_commit, keep_run, lay_out_build, publish_run, run_record
+from mlfin.runs.run_folder import (
+    clear_unfinished, code_commit, keep_run, lay_out_build, publish_run, run_record,
+)
 
 # %% ../../nbs/runs/08_pipeline.ipynb #45b3d23e
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from typing import Any
 from ..core.code_snapshot import CodeSnapshot
 from ..core.errors import SettingsError, must_be
 from ..core.pipeline_spec import TaskSpec, read_pipeline
-from ..core.provenance import differences, hash_file, package_library, pipeline_components, read_json, run_id
+from mlfin.core.provenance import (
+    differences, hash_file, package_library, pipeline_components, read_json, run_id,
+)
 from ..core.settings import Settings
 from ..ingest.pinned_bars import as_stored
 
@@ -94,6 +96,7 @@ def _refuse_shared_paths(specs: dict[str, TaskSpec], aside: dict[str, TaskSpec])
                                         f"pipeline.yaml, task {name}",
                                         "else a failed run would destroy what an earlier one left."))
 
+# %% ../../nbs/runs/04_plan.ipynb #2ae47f65
 def _fresh(specs: dict[str, TaskSpec], components: dict, records: dict, root: Path) -> frozenset[str]:
     "Tasks whose products are those on record."
     return frozenset(n for n, spec in specs.items()

@@ -71,6 +71,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{name}.{k}")
     else: yield name, float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+# %% ../../nbs/runs/09_reproduction.ipynb #eb554a1f
 def _flat_frame(value: dict):
     "A JSON value as a frame of one row; the key of the task that made it does not count."
     import pandas as pd
@@ -90,6 +91,7 @@ def _compare_frames(a, b) -> str:
         elif not a[name].equals(b[name]): return "differs"
     return "within 1e-6"
 
+# %% ../../nbs/runs/09_reproduction.ipynb #4d0c0986
 def compare_products(one: Path, # a product's file
                      two: Path, # the same product of another run
                     ) -> str:  # "equal", "within 1e-6" or "differs"; of a page, "equal" or "text differs"
@@ -135,6 +137,7 @@ def _overriding(settings: Settings) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(before)
 
+# %% ../../nbs/runs/09_reproduction.ipynb #6006bebb
 def _elsewhere(settings: Settings, scratch: Path) -> Settings:
     "The profile with store, MLflow, artifacts and ledger in a folder of their own."
     return settings.model_copy(update={
@@ -145,16 +148,18 @@ def _elsewhere(settings: Settings, scratch: Path) -> Settings:
 def _made_file(folder: Path, name: str, record: dict) -> Path:
     """Where a run keeps a file; a training's from before there were several labels, by the name that it has
     now."""
-    path, label = _kept_file(folder, name), record["parameters"].get("label")
+    path, label = kept_file(folder, name), record["parameters"].get("label")
     if path.is_file() or not label: return path
     return path.with_name(f"{path.stem}_{label}{path.suffix}")
 
 # %% ../../nbs/runs/09_reproduction.ipynb #92408956
 def _compare_run(folder: Path, made: Path, record: dict) -> dict[str, dict[str, str]]:
     "The products of a run, each with that of the run that was made again."
-    return {task: {product: compare_products(kept_file(folder, f["file"]), _made_file(made, f["file"], record))
-                   for product, f in parts["products"].items()} for task, parts in record["tasks"].items()}
+    def compared(name): return compare_products(kept_file(folder, name), _made_file(made, name, record))
+    return {task: {product: compared(f["file"]) for product, f in parts["products"].items()}
+            for task, parts in record["tasks"].items()}
 
+# %% ../../nbs/runs/09_reproduction.ipynb #9589b9f8
 def reproduce(folder: Path,         # of the run: `find_run`
               settings: Settings,   # the profile to work in
               on_event: RunEvent = lambda kind, task, details: None, # told of tasks and cells as they go

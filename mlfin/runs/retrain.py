@@ -62,6 +62,7 @@ def _only_another_way(record: dict, plan: Plan) -> bool:
     own = [line for line in lines.get("ingest", ()) if not line.startswith("module ")]
     return not lines.keys() - {"ingest"} and all(" ".join(line.split()[:2]) in _WAYS for line in own)
 
+# %% ../../nbs/runs/10_retrain.ipynb #5e7da642
 def _same_bars(record: dict, plan: Plan, settings: Settings) -> bool:
     "Whether the store has the very bars that the last run read elsewhere, and nothing else is different."
     from mlfin.ingest.ingest import ingest
@@ -153,6 +154,7 @@ def _run_where_changed(
     if calendar: changed["ingest"] = [*calendar, *changed.get("ingest", ())]
     return result, changed
 
+# %% ../../nbs/runs/10_retrain.ipynb #1d0bf8cb
 def retrain(
     experiment: str,  # that has run before
     settings: Settings,  # the profile
@@ -172,6 +174,7 @@ def retrain(
 # %% ../../nbs/runs/10_retrain.ipynb #0f271609
 _CHAMPION = {"promoted": True, "gate": "it is the champion already", "checks": [], "against": None}
 
+# %% ../../nbs/runs/10_retrain.ipynb #8f2018b6
 def _gate_words(refused: str, promoted: bool, rows: int | None) -> str:
     "What the gate said: `refused` names the checks that failed, `rows` are those that were judged."
     says = "would pass the gate; nobody asked to promote it"
@@ -179,6 +182,7 @@ def _gate_words(refused: str, promoted: bool, rows: int | None) -> str:
     elif promoted: says = "passed the gate, and serves"
     return says if rows is None else f"{says}; judged on {rows:,} rows out of sample"
 
+# %% ../../nbs/runs/10_retrain.ipynb #ec134609
 def _judged(settings: Settings, experiment: str, promote: bool) -> dict:
     "The newest run's model, registered and judged; promoted where that is asked for and the gate lets it."
     from mlfin.registry import gate, registry
@@ -336,6 +340,7 @@ def _inputs_of(folder: Path):
     seen = model_inputs(features, bars, training["features"])
     return seen.sort_values("ts", kind="stable", ignore_index=True), training["inputs"]
 
+# %% ../../nbs/runs/10_retrain.ipynb #df110dc4
 def input_changes(before: Path, # folder of a kept run
                   after: Path,  # of a later one
                   ):            # frame: input, psi, usual; the most moved first

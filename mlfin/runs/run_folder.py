@@ -40,6 +40,7 @@ def _make_homes(plan: Plan) -> None:
         for path in spec.products.values():
             (plan.settings.root / path).parent.mkdir(parents=True, exist_ok=True)
 
+# %% ../../nbs/runs/05_run_folder.ipynb #b5014cb3
 def _instructions(plan: Plan, name: str) -> dict:
     "What a task's kernel must know of the plan; it asks nothing that may have changed since."
     spec, parts = plan.aside[name], plan.components[name]
@@ -70,8 +71,10 @@ def _git(root: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired): return ""
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
+# %% ../../nbs/runs/05_run_folder.ipynb #c0877205
 _COMMITS: dict[str, dict] = {}
 
+# %% ../../nbs/runs/05_run_folder.ipynb #b99c1e62
 def code_commit(root: Path,         # the project's folder
                 code: str,          # name of the code's snapshot
                 anew: bool = False, # True: ask git, also where it was asked for this snapshot
@@ -91,6 +94,7 @@ def _processor() -> str:
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor())
 
+# %% ../../nbs/runs/05_run_folder.ipynb #d10f84e4
 def _when_and_where(plan: Plan, started: datetime, seconds: dict[str, float]) -> dict:
     "What does not enter a run's identity: clock, place, commit, and what each task was made by."
     state, before = read_run(plan.build_folder) or {}, read_run(plan.reports) or {}
@@ -162,6 +166,7 @@ def _keep_file(source: Path, dest: Path, same: Path | None, content: str) -> Non
     if same and same.is_file() and hash_file(same) == content: return _link(same, dest)
     with atomic_path(dest) as copy: shutil.copyfile(source, copy)
 
+# %% ../../nbs/runs/05_run_folder.ipynb #3ee8a13f
 def keep_run(plan: Plan,   # whose build is whole
              record: dict, # `run_record`
             ) -> Path:     # folder of the run
@@ -228,9 +233,11 @@ def _runs_by_name(settings: Settings, experiment: str | None) -> dict[str, Path]
 def _latest_run(settings: Settings, experiment: str) -> Path | None:
     "The run that is published, where its folder is still there."
     reports = settings.reports_dir(experiment)
-    if (latest := read_run(reports)) and (folder := reports / "runs" / latest["run_id"]).is_dir(): return folder
-    return None
+    if (latest := read_run(reports)) is None: return None
+    folder = reports / "runs" / latest["run_id"]
+    return folder if folder.is_dir() else None
 
+# %% ../../nbs/runs/05_run_folder.ipynb #49f379b2
 def find_run(name: str,       # a run id (or its beginning), "latest", or the path of a run's folder
              settings: Settings, # where to look
              experiment: str | None = None, # only there; every experiment of every profile by default
@@ -248,6 +255,6 @@ def find_run(name: str,       # a run id (or its beginning), "latest", or the pa
         raise ParameterError(must_be("run", "the beginning of one run's id", name,
                                      hint=", ".join(m.name for m in matches)))
     if not found:
-        raise ParameterError(f"No run has been kept yet under {settings.root.name}/reports.\nHint: `mlfin run` "
-                             "makes the first one.")
+        raise ParameterError(f"No run has been kept yet under {settings.root.name}/reports.\nHint: `mlfin "
+                             "run` makes the first one.")
     raise ParameterError(unknown("run", name, found))

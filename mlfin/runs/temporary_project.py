@@ -23,7 +23,7 @@ _FOLDERS = ("mlfin", "nbs/pipeline", "env")
 @contextmanager
 def temporary_project(profile: str = "test", # a section of `settings.ini`
                       ) -> Iterator[Settings]: # of the temporary project; its `root` is the folder
-    """A copy of this project's pipeline in a temporary folder, removed at the end with all that was made there.
+    """A copy of this project's pipeline in a temporary folder, which is removed at the end with all in it.
 
     Raises `SettingsError` for a profile that `settings.ini` does not have."""
     home = project_root()
@@ -46,7 +46,8 @@ def temporary_project(profile: str = "test", # a section of `settings.ini`
 def _task_notebook(name: str, parameters: tuple[str, ...], body: str) -> str:
     "A task's notebook, as JSON: a cell of parameters, and one that computes."
     given = "\n".join(f"{p} = None" for p in ("upstream", "product", *parameters))
-    code = [("parameters", given), ("imports", "import pandas as pd\nfrom mlfin.core.tasks import begin_task"),
+    imports = "import pandas as pd\nfrom mlfin.core.tasks import begin_task"
+    code = [("parameters", given), ("imports", imports),
             ("task", f"task = begin_task({name!r}, globals())\n{body}")]
     cells = [{"cell_type": "code", "id": tag, "metadata": {"tags": [tag]}, "source": text, "outputs": [],
               "execution_count": None} for tag, text in code]
@@ -69,13 +70,15 @@ _TASK = (
 def two_task_project(folder: Path, # to which it is written; what is there of the same name is replaced
                     ) -> Settings:  # of its profile `test`
     "Write a project of two tasks: `numbers` makes a table of `n` rows, `total` adds it up, times `factor`."
-    asked = "profile: test\nexperiment: default\nexecutor: ploomber-engine\nkernel: python3\nn: 3\nfactor: 2\n"
+    asked = ("profile: test\nexperiment: default\nexecutor: ploomber-engine\nkernel: python3\n"
+             "n: 3\nfactor: 2\n")
+    head = "meta: {extract_upstream: false, extract_product: false}\ntasks:\n"
     tasks = (_TASK.format("numbers", "", "n: '{{n}}'", "numbers.parquet"),
              _TASK.format("total", "numbers", "factor: '{{factor}}'", "total.json"))
     makes = "task.write('data', pd.DataFrame({'x': range(n)}))"
     adds = "task.write('data', {'total': factor * int(task.read('numbers', 'data').x.sum())})"
     files = {"settings.ini": (project_root() / "settings.ini").read_text(), "env.yaml": asked,
-             "pipeline.yaml": f"meta: {{extract_upstream: false, extract_product: false}}\ntasks:\n{''.join(tasks)}",
+             "pipeline.yaml": head + "".join(tasks),
              "numbers.ipynb": _task_notebook("numbers", ("n",), makes),
              "total.ipynb": _task_notebook("total", ("factor",), adds)}
     for name, text in files.items(): (folder / name).write_text(text)
