@@ -66,7 +66,7 @@ def planned_run(question: dict,      # every parameter
                 brings: dict | None, # what would come into the store first, of `preview`
                 ) -> dict:           # experiment profile question brings run would_run tasks
     "What a run would do, as JSON values."
-    from mlfin.runs.pipeline import describe_tasks
+    from mlfin.runs.plan import describe_tasks
 
     shown = ("source", "path", "symbols", "timeframe", "start", "end", "labels", "models")
     asked = {k: question[k] for k in shown if k in question}
@@ -85,15 +85,15 @@ def preview_run(question: dict,      # every parameter
     refuse before it begins."""
     from mlfin.ingest.pinned_bars import FILES, needs_ingest, no_cache_writes
     from mlfin.ingest.preview import changes_bars, preview_question
-    from mlfin.runs import pipeline
+    from mlfin.runs import plan as planning, question as asking
 
     plan = brings = None
     with no_cache_writes():
-        pipeline.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
-        pipeline.check_files(question, settings)
+        asking.check_question(question, settings, read_yaml(settings.root / "env.yaml"))
+        asking.check_files(question, settings)
         first = needs_ingest(question, settings)
         if first: brings = preview_question(question, settings)
-        try: plan = None if brings and changes_bars(brings) else pipeline.make_plan(question, settings, force)
+        try: plan = None if brings and changes_bars(brings) else planning.make_plan(question, settings, force)
         except DataError:
             if not brings or brings["exit_code"] is not None:
                 raise # else the store may have none of its bars yet
@@ -346,7 +346,7 @@ def status_question(settings: Settings,       # the profile
                     experiment: str | None,   # of the command
                     ) -> tuple[dict, str, str | None]: # the question, its origin, its bars' origin
     "The question that a status is about: with an experiment's name alone, the one that it was asked last."
-    from mlfin.runs.pipeline import read_run
+    from mlfin.runs.plan import read_run
     from mlfin.runs.window import last_question
 
     question = asked_question(settings, parameters, files, experiment)
@@ -371,7 +371,7 @@ def status(experiment: Experiment = None, # line of research; None: that of env.
     Of the question in env.yaml, with -p and -f as `run` has them; with --experiment alone, of what that was
     asked last."""
     import pandas as pd
-    from mlfin.runs.pipeline import describe_tasks, make_plan
+    from mlfin.runs.plan import describe_tasks, make_plan
 
     settings = load_profile(profile)
     question, asked, brought = status_question(settings, parameter, file, experiment)
@@ -422,20 +422,22 @@ def reproduce_run(run: _Run,                        # a run's id
               as_json: Json = False,            # print one JSON document
               ) -> None: # raises `Exit` with 1 where it differs
     "Make a run again and say, product by product, whether it is equal."
-    from mlfin.runs import pipeline
+    from mlfin.runs import reproduction
+    from mlfin.runs.plan import read_run
+    from mlfin.runs.run_folder import find_run
     from mlfin.runs.question import choose_kernel
 
     settings = load_profile(profile)
-    folder = pipeline.find_run(run, settings, experiment)
-    record = pipeline.read_run(folder)
-    found = {"run": record["run_id"], "changed": pipeline.what_changed(record, settings), "products": {},
+    folder = find_run(run, settings, experiment)
+    record = read_run(folder)
+    found = {"run": record["run_id"], "changed": reproduction.what_changed(record, settings), "products": {},
              "same": False,
              "says": "cannot be made again as it was"}
     if not found["changed"]:
         kernel, _ = choose_kernel(settings, gpu)
         with Progress(err if as_json else out, None, quiet) as progress:
-            found["products"] = pipeline.reproduce(folder, settings, progress, kernel)
-        found["same"], found["says"] = pipeline.reproduction_verdict(found["products"])
+            found["products"] = reproduction.reproduce(folder, settings, progress, kernel)
+        found["same"], found["says"] = reproduction.reproduction_verdict(found["products"])
     if as_json: print_json(found)
     else: print_reproduction(found, record)
     raise typer.Exit(DONE if found["same"] else REFUSED)

@@ -6,12 +6,12 @@ _HOME = {
     "RunResult": "pipeline",
     "check_question": "question",
     "choose_kernel": "question",
-    "find_run": "pipeline",
-    "make_plan": "pipeline",
+    "find_run": "run_folder",
+    "make_plan": "plan",
     "read_question": "question",
-    "reproduce": "pipeline",
+    "reproduce": "reproduction",
     "run": "pipeline",
-    "what_changed": "pipeline",
+    "what_changed": "reproduction",
 }
 
 __all__ = sorted(_HOME)

@@ -17,7 +17,8 @@ from mlfin.warehouse.opening import open_store
 from mlfin.registry.gate import beats_champion, promote
 from mlfin.registry.registry import model_versions, read_manifest
 from mlfin.runs import retrain as retrained
-from mlfin.runs.pipeline import RunResult, load_dag
+from mlfin.runs.dag import load_dag
+from mlfin.runs.pipeline import RunResult
 from mlfin.runs.retrain import _keep_again
 
 from ..fixtures.workbench import TASKS, words

@@ -12,7 +12,8 @@ import pytest
 
 import mlfin
 from mlfin.core.provenance import hash_file
-from mlfin.runs.pipeline import describe_tasks, make_plan, read_run, run
+from mlfin.runs.pipeline import run
+from mlfin.runs.plan import describe_tasks, make_plan, read_run
 from mlfin.runs.question import read_question
 
 PACKAGE = Path(mlfin.__file__).parent

@@ -9,8 +9,9 @@ import pytest
 
 from mlfin.core.errors import ParameterError, PipelineError
 from mlfin.core.provenance import read_json
-from mlfin.runs import pipeline
-from mlfin.runs.pipeline import read_run, reproduce, run
+from mlfin.runs.execution import _at_once
+from mlfin.runs.pipeline import run
+from mlfin.runs.plan import make_plan, read_run
 from mlfin.runs.question import read_question
 
 from ..fixtures.small_project import NUMBERS, TASK, notebook
@@ -124,13 +125,13 @@ def test_two_kernels_work_at_a_time(grid, monkeypatch):
     (grid.root / "mended").touch()
     done = go(grid)
     assert done.executed == ("scale-a", "total") and grid.total() == 18.0  # what ran beside the failed one was not lost
-    plan = pipeline.make_plan(read_question(grid.root, ("executor=papermill",)), grid.settings)
-    assert pipeline._at_once(plan) == 2
+    plan = make_plan(read_question(grid.root, ("executor=papermill",)), grid.settings)
+    assert _at_once(plan) == 2
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert pipeline._at_once(plan) == 1
+    assert _at_once(plan) == 1
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     for one in ("executor=ploomber-engine", "kernel=mlfin-gpu"):
-        assert pipeline._at_once(pipeline.make_plan(read_question(grid.root, ("executor=papermill", one)), grid.settings)) == 1
+        assert _at_once(make_plan(read_question(grid.root, ("executor=papermill", one)), grid.settings)) == 1
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: one kernel at a time")

@@ -13,10 +13,13 @@ import pytest
 from mlfin.core.errors import DataError, ParameterError, PipelineError, SettingsError
 from mlfin.core.locks import experiment_lock
 from mlfin.core.provenance import find_content, hash_file, write_json, write_parquet
-from mlfin.runs.pipeline import (
-    _watched_steps, compare_products, describe_tasks, find_run, load_dag, make_plan, read_run, reproduce, reproduction_verdict,
-    run, what_changed)
+from mlfin.runs.dag import load_dag
+from mlfin.runs.execution import _watched_steps
+from mlfin.runs.pipeline import run
+from mlfin.runs.plan import describe_tasks, make_plan, read_run
 from mlfin.runs.question import read_question
+from mlfin.runs.reproduction import compare_products, reproduce, reproduction_verdict, what_changed
+from mlfin.runs.run_folder import find_run
 
 
 def go(project, *assignments, **kwargs):
@@ -227,7 +230,7 @@ TOTAL_AGAIN = "task.write('data', {'total': float(task.read('numbers', 'data').x
 
 def test_a_run_with_nothing_to_do_loads_neither_ploomber_nor_pandas(project):
     go(project)
-    code = ("import sys\nfrom mlfin.runs.pipeline import _watched_steps, run\n"
+    code = ("import sys\nfrom mlfin.runs.pipeline import run\n"
             "from mlfin.runs.question import read_question\nfrom mlfin.core.settings import load_settings, project_root\n"
             "assert run(read_question(project_root()), load_settings('test')).executed == ()\n"
             "print(sorted({'ploomber', 'papermill', 'pandas', 'nbformat'} & set(sys.modules)))")
