@@ -155,6 +155,12 @@ class _Clock:
 _clock = _Clock()
 
 # %% ../../nbs/monitor/04_health.ipynb #c1oc0002
+def _span(seconds: float) -> str:
+    "A time as people say it."
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= 2 * size: return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
 def check_clock(asked: Asked, # what to look at
                 ) -> Finding:
     "The wall clock against the one that cannot be set, the database's, and the newest bar."
@@ -195,25 +201,19 @@ def _missing(last, timeframe: str, calendar: str, now) -> tuple[float, int]:
 def ages(newest: dict,     # timeframe -> the newest bar's open, UTC
          calendar: str,    # "24/7", "forex" or an exchange's code
          now=None,         # a UTC timestamp; None: now
-         # timeframe -> seconds since the newest bar closed, bars missing after it (at most a window's)
-         ) -> dict[str, tuple[float, int]]:
+         ) -> dict[str, tuple[float, int]]: # timeframe -> seconds since its bar closed, bars missing after it
     "How old the newest bars are, by the clock and by the calendar."
     import pandas as pd
     now = pd.Timestamp.now("UTC") if now is None else now
     return {timeframe: _missing(last, timeframe, calendar, now) for timeframe, last in sorted(newest.items())}
 
-def _span(seconds: float) -> str:
-    "A time as people say it."
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if abs(seconds) >= 2 * size: return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 # %% ../../nbs/monitor/04_health.ipynb #live5201
 _champions_known: dict[tuple, tuple[float, list]] = {}
 _BELIEVED = 30.0 # seconds for which the list of champions is believed
 
 def _champions(settings: Settings) -> list[tuple[str, Any, dict]]:
-    "Experiment, version and manifest of each champion that can be read; the others `check_serving_model` reports."
+    "Experiment, version and manifest of each champion that can be read; `check_serving_model` says the rest."
     from mlfin.core.errors import ModelError
     from mlfin.registry.registry import find_version, read_manifest, registered_experiments
     at, found = _champions_known.get(key := (str(settings.root), settings.profile, settings.mlflow),
@@ -369,7 +369,8 @@ def _run(name: str, asked: Asked, into: dict) -> None:
     begin = time.monotonic()
     try: state, words, remedy = HEALTH_CHECKS[name](asked)
     except (MlfinError, OSError, sqlite3.Error) as e:
-        state, (words, remedy) = "fail", (redact(system_message(e)), "") if isinstance(e, OSError) else _parted(e)
+        state = "fail"
+        words, remedy = (redact(system_message(e)), "") if isinstance(e, OSError) else _parted(e)
         if isinstance(e, MissingExtraError): state = "warn"
     except Exception as e:  # noqa: BLE001  whatever a driver raises
         state, remedy = "fail", ""
@@ -464,9 +465,8 @@ def note_health(settings: Settings,     # the profile
 
 def health_history(settings: Settings, # the profile
                    rows: int = 50,     # at most
-                  # at (seconds since 1970), name, state, before ("" the first time), words; newest first
-                  ) -> list[dict]:
-    "What changed."
+                  ) -> list[dict]:     # at (seconds since 1970), name, state, before, words; newest first
+    "What changed; `before` is empty where a check is noted for the first time."
     if not health_file(settings).is_file(): return []
     with _history(settings) as db:
         found = db.execute("SELECT at, name, state, before, words FROM changes ORDER BY seq DESC LIMIT ?",

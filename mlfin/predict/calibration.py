@@ -21,8 +21,7 @@ _CASES, _MOST = 50, 20_000  # least cases of a group; newest ones of it that are
 
 def like_cases(cases: pd.DataFrame, # of one group, in order of time: ts actual forward_return, the column
                column: str,         # "probability" or "prediction"
-               # `frequency low high` and `least middle most` return, or `error`; empty: too few cases
-               ) -> dict:
+               ) -> dict: # `frequency low high`, `least middle most` return, or `error`; empty: too few
     "What came of cases in which about as much was predicted."
     cases = cases.tail(_MOST)
     if len(cases) < _CASES or cases.ts.nunique() < 20: return {}

@@ -25,8 +25,8 @@ class FeatureStates:
     def __init__(self, features: Sequence, # of `parse_set`
                  feed: BarFeed,            # where bars and their adjustment come from
                  window: int = 1,          # rows that the model looks at
-                 # gets a features frame and its raw bars
-                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None,
+                 on_rows: Callable[[pd.DataFrame, pd.DataFrame],
+                                   None] | None = None, # gets a features frame and its raw bars
                  ):
         self.features, self.feed, self.window = features, feed, window
         self.size = CHANGE + tail_rows(window)
@@ -45,8 +45,7 @@ class FeatureStates:
         return {name: int(state.ts[-1]) for name, state in self.by_symbol.items()}
 
     def build(self, raw: pd.DataFrame,           # bars as stored, sorted by symbol and time
-              # symbol -> microseconds: rows before it were given to `on_rows` already
-              since: Mapping[str, int] | None = None,
+              since: Mapping[str, int] | None = None, # symbol -> microseconds from which on rows are new
               ) -> None:
         "States and rows of some symbols from their whole history; panel features need all symbols together."
         bars, factor, shares = self.feed.adjusted(raw)

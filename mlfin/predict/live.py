@@ -175,8 +175,7 @@ def live_records(settings: Settings,          # its `mlflow`, profile and store
 # %% ../../nbs/predict/11_live.ipynb #00d32d9b
 def input_drift(store: Store,   # where bars are
                 served: Served, # a version whose manifest sketches its inputs
-                # input -> population stability index of its newest `STRETCH` bars; empty without a sketch
-                ) -> dict[str, float]:
+                ) -> dict[str, float]: # input -> population stability index of its newest `STRETCH` bars
     "How far the inputs of a version have moved from those that it learnt from."
     m = served.manifest
     data, sketch = m["data"], m.get("sketch") or {}

@@ -141,8 +141,7 @@ class Recorder:
 def match_outcomes(stored: pd.DataFrame, # predictions of one label, each symbol and bar once
                    bars: pd.DataFrame,   # of the same symbols, adjusted as in research
                    label: str,           # what was predicted, such as fwd_ret_1
-                   # with value, actual (1: the label's direction is up), t1, labels (symbols with one then), late
-                   ) -> pd.DataFrame:
+                   ) -> pd.DataFrame:    # with value, actual (1: up), t1, labels (symbols with one), late
     "Predictions with what happened; NaN while that is open."
     named = parse_label(label)
     long = bars

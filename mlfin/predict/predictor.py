@@ -211,7 +211,7 @@ class Predictor:
                  store: Store | None = None,         # where bars are; None: the settings' own
                  features: FeatureStore | None = None, # how features are computed; None: by the manifest
                  *, poll: float = 1.0,               # seconds between looks for a champion; 0: `refresh` only
-                 looked: Callable[["Predictor"], None] | None = None, # called after each look, whatever it found
+                 looked: Callable[["Predictor"], None] | None = None, # called after each look
                  ):
         self.settings = load_settings() if settings is None else settings
         self.experiment, self.poll, self.looked = experiment, poll, looked or (lambda predictor: None)
