@@ -5631,6 +5631,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlfin.predict.messages.Prediction': ( 'predict/messages.html#prediction',
                                                                                'mlfin/predict/messages.py'),
                                         'mlfin.predict.messages.Signal': ('predict/messages.html#signal', 'mlfin/predict/messages.py'),
+                                        'mlfin.predict.messages._AtOneBar': ( 'predict/messages.html#_atonebar',
+                                                                              'mlfin/predict/messages.py'),
                                         'mlfin.predict.messages._iso': ('predict/messages.html#_iso', 'mlfin/predict/messages.py'),
                                         'mlfin.predict.messages._past': ('predict/messages.html#_past', 'mlfin/predict/messages.py'),
                                         'mlfin.predict.messages._spelt': ('predict/messages.html#_spelt', 'mlfin/predict/messages.py'),

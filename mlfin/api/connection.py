@@ -144,7 +144,7 @@ class Connection(HttpToolsProtocol):
             except HttpParserError:
                 self.refuse(*self._wrong or (400, _BAD_BODY if self._in_body else _NO_HTTP))
 
-    def on_headers_complete(self) -> None: # called when a head is whole
+    def on_headers_complete(self) -> None: # called when a head is whole; `ValueError` where it is wrong
         self._wrong = _wrong_head(self._head, self.url, self.headers, self.head_bytes,
                                   self.parser.should_upgrade())
         if self._wrong: raise ValueError(self._wrong)  # which the parser makes an `HttpParserError`

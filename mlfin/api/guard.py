@@ -198,11 +198,12 @@ async def read_body(receive: Callable[[], Awaitable[dict]], # ASGI's
                 if not message.get("more_body"): return b"".join((*parts, part)) if parts else part
                 parts.append(part)
     except TimeoutError:
-        raise RequestRefused(408, f"The body did not arrive within {rules.body_seconds:g} s.", close=True) from None
+        late = f"The body did not arrive within {rules.body_seconds:g} s."
+        raise RequestRefused(408, late, close=True) from None
 
 def _too_large(rules: Rules) -> RequestRefused:
-    return RequestRefused(413, f"The body is larger than {rules.max_bytes:,} bytes.\nHint: send smaller batches.",
-                   "too_large", close=True)
+    return RequestRefused(413, f"The body is larger than {rules.max_bytes:,} bytes.\n"
+                               "Hint: send smaller batches.", "too_large", close=True)
 
 # %% ../../nbs/api/02_guard.ipynb #29bbeb89
 _ONCE = (b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"content-type")
@@ -224,7 +225,8 @@ def check_head(scope: Mapping,                # ASGI's
     if host is None and scope.get("http_version", "1.1") == "1.1":
         raise RequestRefused(400, "The Host header is missing.", close=True)
     if host is not None and not _is_host(host):
-        raise RequestRefused(400, "The Host header must be a name or an address, and perhaps a port.", close=True)
+        wrong = "The Host header must be a name or an address, and perhaps a port."
+        raise RequestRefused(400, wrong, close=True)
     if coding is not None and coding.strip().lower() != b"chunked":
         raise RequestRefused(400, "Of all transfer encodings only `chunked` is understood.", close=True)
 

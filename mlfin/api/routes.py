@@ -221,7 +221,7 @@ class _JobsQuery(contract.PageQuery):
 
 def post_train(body: contract.TrainRequest, # the request's message
                caller: Caller,              # who asks
-               ) -> contract.Job:
+               ) -> contract.Job: # new, or the one that waits; `ParameterError` for a field among parameters
     """Train anew; answered at once with the job. An experiment that has run and no parameters: newer bars
     come in from where its own came from, its last question is asked again (`window`), and the gate judges.
     While it waits, the same question is the same job; another one of its experiment waits."""

@@ -231,8 +231,8 @@ def confidence_chart(answers: pd.DataFrame, # question probability, in the order
         raise DataError(must_be("probability", "in [0, 1]", float(p[(p < 0) | (p > 1)][0])))
     sure = p > level
     head = f"{sure.sum()} of {len(rows)} questions answered with more than {level:.0%} confidence"
-    figure = new_figure(head,
-                        f"probability that it is no luck; right of the line ({level:.0%}) is more than luck", "Probability (%)")
+    below = f"probability that it is no luck; right of the line ({level:.0%}) is more than luck"
+    figure = new_figure(head, below, "Probability (%)")
     names = rows["question"].astype(str).tolist()
     for name, inside, colour in (("more than luck", sure, COLOURS[0]),
                                  ("not told from luck", ~sure, COLOURS[1])):

@@ -130,7 +130,7 @@ def cluster_chart(rho: pd.DataFrame,       # correlations, columns x columns
         inside = np.flatnonzero(at == number)
         low, high = inside[0] - 0.5, inside[-1] + 0.5
         if len(inside) > 1: frames.append(frame | dict(x0=low, x1=high, y0=low, y1=high))
-    cell = 26 if len(names) <= 20 else 15 if len(names) <= 60 else 5
+    cell = next((pixels for most, pixels in ((20, 26), (60, 15)) if len(names) <= most), 5)
     figure.update_layout(shapes=frames, height=max(380, 190 + cell * len(names)), plot_bgcolor="#E3E6E8")
     named = {"tickmode": "linear", "dtick": 1} if len(names) <= 60 else {"showticklabels": False, "ticks": ""}
     for axis in (figure.update_xaxes, figure.update_yaxes): axis(showgrid=False, **named)

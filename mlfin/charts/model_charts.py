@@ -72,7 +72,7 @@ def pr_chart(curve: pd.DataFrame, # model recall precision threshold baseline, f
                            hovertemplate=model
                            + ", from %{customdata:.3f}: %{y:.1%} came true, %{x:.1%} found<extra></extra>")
     late = rows.loc[rows["recall"] >= 0.02, "precision"]
-    low, high = min(late.min(), share) if len(late) else 0.0, max(late.max(), share) if len(late) else 1.0
+    low, high = (min(late.min(), share), max(late.max(), share)) if len(late) else (0.0, 1.0)
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
     figure.update_yaxes(range=[max(low - 0.03, 0), min(high + 0.03, 1.005)], tickformat=".0%")
     return figure

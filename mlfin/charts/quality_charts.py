@@ -58,7 +58,8 @@ def completeness_chart(coverage: pd.DataFrame,  # symbol session (date) present 
                         f"{name.capitalize()} (UTC)", "Symbol")
     figure.add_heatmap(z=wide.to_numpy(dtype="float32"), x=list(wide.columns), y=list(wide.index),
                        colorscale=_FULL, zmin=0, zmax=100,
-                       xgap=1 if wide.shape[1] <= 120 else 0, ygap=2 if len(wide) <= 40 else 0,
+                       xgap=1 if wide.shape[1] <= 120 else 0,
+                       ygap=2 if len(wide) <= 40 else 0,
                        hoverongaps=False,
                        colorbar=dict(title="%", thickness=12, tickvals=[0, 50, 100]),
                        hovertemplate="%{y}, %{x}: %{z:.2f} %<extra></extra>")

@@ -66,12 +66,14 @@ def check_store(asked: Asked, # what to look at
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as e:
-            return "fail", f"{place.name}/ cannot be written: {e.strerror}", "check the folder's owner and the disk."
+            remedy = "check the folder's owner and the disk."
+            return "fail", f"{place.name}/ cannot be written: {e.strerror}", remedy
     elif server is not None:
         with server.transaction("adds") as cursor:
             cursor.execute("SELECT pg_is_in_recovery()")
             if cursor.fetchone()[0]:
-                return "fail", "the database is a replica that takes no writes", "name the primary in `store`."
+                words = "the database is a replica that takes no writes"
+                return "fail", words, "name the primary in `store`."
     if version < 0: return "warn", "nothing is stored yet", "mlfin ingest"
     return "ok", f"version {version}, read and written", ""
 
@@ -86,7 +88,8 @@ def check_serving_model(asked: Asked, # what to look at
     from mlfin.core.seals import seal_keys
     from mlfin.registry.registry import require_promoted, find_version, read_manifest, registered_experiments
     if asked.experiment not in registered_experiments(asked.settings):
-        return "warn", f"experiment {asked.experiment} has no registered model", "mlfin run, then mlfin promote"
+        words = f"experiment {asked.experiment} has no registered model"
+        return "warn", words, "mlfin run, then mlfin promote"
     try: found = find_version(asked.settings, asked.experiment, "champion")
     except ModelError as e: return "warn", *_parted(e)
     key = found.name, found.number, found.seal, found.hmac
@@ -95,7 +98,8 @@ def check_serving_model(asked: Asked, # what to look at
     try:
         require_promoted(found, seal_keys(asked.settings))
         data = read_manifest(asked.settings, asked.experiment, found.number)["data"]
-        told = "ok", f"champion {found}, seal verified; it learnt from bars until {str(data['last'])[:10]}", ""
+        words = f"champion {found}, seal verified; it learnt from bars until {str(data['last'])[:10]}"
+        told = "ok", words, ""
     except ModelError as e: told = "fail", *_parted(e)
     _seals[key] = time.monotonic(), told
     return told
@@ -124,7 +128,8 @@ def check_disk(asked: Asked, # what to look at
         state = next((s for s, (least, part) in _ROOM.items() if free < least or share < part), "ok")
         told.append((state, f"{free / 2**30:.1f} GiB and {share:.0%} of the inodes free"))
     worst = max(told, key=lambda t: HEALTH_STATES.index(t[0]))[0]
-    return worst, "; ".join(words for _, words in told), "" if worst == "ok" else "make room: `mlfin data vacuum`, old runs under reports/."
+    remedy = "" if worst == "ok" else "make room: `mlfin data vacuum`, old runs under reports/."
+    return worst, "; ".join(words for _, words in told), remedy
 
 # %% ../../nbs/monitor/04_health.ipynb #d707278c
 _DRIFT = {"fail": 60.0, "warn": 2.0}  # seconds
@@ -150,6 +155,12 @@ class _Clock:
 _clock = _Clock()
 
 # %% ../../nbs/monitor/04_health.ipynb #c1oc0002
+def _span(seconds: float) -> str:
+    "A time as people say it."
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= 2 * size: return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
 def check_clock(asked: Asked, # what to look at
                 ) -> Finding:
     "The wall clock against the one that cannot be set, the database's, and the newest bar."
@@ -190,24 +201,19 @@ def _missing(last, timeframe: str, calendar: str, now) -> tuple[float, int]:
 def ages(newest: dict,     # timeframe -> the newest bar's open, UTC
          calendar: str,    # "24/7", "forex" or an exchange's code
          now=None,         # a UTC timestamp; None: now
-         ) -> dict[str, tuple[float, int]]: # timeframe -> seconds since the newest bar closed, bars that are missing after it (at most a window's)
+         ) -> dict[str, tuple[float, int]]: # timeframe -> seconds since its bar closed, bars missing after it
     "How old the newest bars are, by the clock and by the calendar."
     import pandas as pd
     now = pd.Timestamp.now("UTC") if now is None else now
     return {timeframe: _missing(last, timeframe, calendar, now) for timeframe, last in sorted(newest.items())}
 
-def _span(seconds: float) -> str:
-    "A time as people say it."
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if abs(seconds) >= 2 * size: return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 # %% ../../nbs/monitor/04_health.ipynb #live5201
 _champions_known: dict[tuple, tuple[float, list]] = {}
 _BELIEVED = 30.0 # seconds for which the list of champions is believed
 
 def _champions(settings: Settings) -> list[tuple[str, Any, dict]]:
-    "Experiment, version and manifest of each champion; those that cannot be read are `check_serving_model`'s."
+    "Experiment, version and manifest of each champion that can be read; `check_serving_model` says the rest."
     from mlfin.core.errors import ModelError
     from mlfin.registry.registry import find_version, read_manifest, registered_experiments
     at, found = _champions_known.get(key := (str(settings.root), settings.profile, settings.mlflow),
@@ -255,14 +261,16 @@ def check_freshness(asked: Asked, # what to look at
         seen.add(data["timeframe"])
         if own.empty: told.append(f"{name}: no bars of {data['timeframe']}")
         else:
-            told.append(f"{name}: {_said(data['timeframe'], *(found := _late(asked, own, asked.calendar or data['calendar'], now)), live)}")
+            found = _late(asked, own, asked.calendar or data["calendar"], now)
+            told.append(f"{name}: {_said(data['timeframe'], *found, live)}")
         any_late |= own.empty or bool(found[1])
     calendar = asked.calendar or question_calendar(asked.settings.root)[1]
     for timeframe, own in series[~series.timeframe.isin(seen)].groupby("timeframe"):
         found = _late(asked, own.nlargest(1, "last"), calendar, now)
         told.append(_said(timeframe, *found, live))
         any_late |= bool(found[1])
-    remedy = "mlfin ingest, or look at the collector." if live else "mlfin ingest brings newer bars, mlfin collect keeps them coming."
+    remedy = "mlfin ingest, or look at the collector."
+    if not live: remedy = "mlfin ingest brings newer bars, mlfin collect keeps them coming."
     return ("warn", "; ".join(told), remedy) if any_late else ("ok", "; ".join(told), "")
 
 _OLD = 60 * 86_400 # seconds after which bars that nobody pushed are no live data
@@ -283,10 +291,12 @@ def _ever_pushed(store) -> bool:
 def _said(timeframe: str, seconds: float, late: dict[str, int], live: bool = True) -> str:
     "How fresh bars are, in words; old ones into which nothing was ever pushed are no live data."
     if late and not live and seconds > _OLD:
-        return f"no live data: the newest {timeframe} bar closed {_span(seconds)} ago, and none was ever pushed"
+        return (f"no live data: the newest {timeframe} bar closed {_span(seconds)} ago, "
+                "and none was ever pushed")
     first = ", ".join(f"{s} {n} bars late" for s, n in sorted(late.items(), key=lambda pair: -pair[1])[:3])
-    return f"{timeframe} closed {_span(seconds)} ago" + (f", {first}"
-                                                         if late else "") + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    told = f"{timeframe} closed {_span(seconds)} ago"
+    if late: told += f", {first}"
+    return told + (f" and {len(late) - 3} more" if len(late) > 3 else "")
 
 # %% ../../nbs/monitor/04_health.ipynb #live5204
 def check_live(asked: Asked, # what to look at
@@ -307,7 +317,8 @@ def check_live(asked: Asked, # what to look at
                                           f"({', '.join(sorted(moved)[:3])})" if moved else ""))
         worse |= state == "worse"
     if not told: return "ok", "no champion serves", ""
-    return ("warn", "; ".join(told), "`mlfin models live` shows it; train anew, or `mlfin rollback`.") if worse else ("ok", "; ".join(told), "")
+    if not worse: return "ok", "; ".join(told), ""
+    return "warn", "; ".join(told), "`mlfin models live` shows it; train anew, or `mlfin rollback`."
 
 # %% ../../nbs/monitor/04_health.ipynb #fd80aa0b
 _BACKLOG = {"fail": 5_000_000, "warn": 50_000}  # pushed bars that wait for the table
@@ -321,9 +332,9 @@ def check_journal(asked: Asked, # what to look at
     try: rows, oldest = db.execute("SELECT count(*), min(recorded_at) FROM bars").fetchone()
     finally: db.close()
     state = next((s for s, limit in _BACKLOG.items() if rows >= limit), "ok")
-    words = f"{rows:,} pushed bars wait" + (f", the oldest for {_span(time.time() - oldest / 1e6)}"
-                                            if rows else "")
-    return state, words if rows else "nothing waits", "" if state == "ok" else "let the service fold, or `mlfin data compact`."
+    words = "nothing waits"
+    if rows: words = f"{rows:,} pushed bars wait, the oldest for {_span(time.time() - oldest / 1e6)}"
+    return state, words, "" if state == "ok" else "let the service fold, or `mlfin data compact`."
 
 def check_redis(asked: Asked, # what to look at
                 ) -> Finding:
@@ -334,7 +345,8 @@ def check_redis(asked: Asked, # what to look at
         with redis.Redis.from_url(asked.settings.redis, socket_timeout=2, socket_connect_timeout=2) as server:
             server.ping()
     except (redis.exceptions.RedisError, OSError, ValueError) as e:
-        return "warn", redact(f"does not answer: {e}"), "start it, or leave `redis` empty; work goes on without it."
+        remedy = "start it, or leave `redis` empty; work goes on without it."
+        return "warn", redact(f"does not answer: {e}"), remedy
     return "ok", "answers", ""
 
 HEALTH_CHECKS: dict[str, Callable[[Asked], Finding]] = {
@@ -357,11 +369,12 @@ def _run(name: str, asked: Asked, into: dict) -> None:
     begin = time.monotonic()
     try: state, words, remedy = HEALTH_CHECKS[name](asked)
     except (MlfinError, OSError, sqlite3.Error) as e:
-        state, (words, remedy) = "fail", _parted(e) if not isinstance(e,
-                                                                      OSError) else (redact(system_message(e)), "")
+        state = "fail"
+        words, remedy = (redact(system_message(e)), "") if isinstance(e, OSError) else _parted(e)
         if isinstance(e, MissingExtraError): state = "warn"
     except Exception as e:  # noqa: BLE001  whatever a driver raises
-        state, words, remedy = "fail", f"the check itself broke: {type(e).__name__}: {redact(str(e))[:200]}", ""
+        state, remedy = "fail", ""
+        words = f"the check itself broke: {type(e).__name__}: {redact(str(e))[:200]}"
     into[name] = HealthCheck(name, state, words, remedy, round(time.monotonic() - begin, 3))
 
 def _begin(name: str, asked: Asked, timeout: float) -> tuple[Thread | None, dict]:
@@ -387,7 +400,7 @@ def check_health(settings: Settings,          # the profile
                  only: Iterable[str] | None = None, # names of checks; None: all
                  timeout: float = 5.0,        # seconds that all of them may take together
                  ) -> list[HealthCheck]:            # in the order of `HEALTH_CHECKS`
-    """Check store, model, disk and the rest; never raises for what it finds, and never takes longer than `timeout`.
+    """Check store, model, disk and the rest; never raises for what it finds, nor takes longer than `timeout`.
 
     Raises `ParameterError` where a check has no such name."""
     names, begin = list(HEALTH_CHECKS if only is None else only), time.monotonic()
@@ -452,8 +465,8 @@ def note_health(settings: Settings,     # the profile
 
 def health_history(settings: Settings, # the profile
                    rows: int = 50,     # at most
-                  ) -> list[dict]:     # at (seconds since 1970), name, state, before ("" the first time), words; newest first
-    "What changed."
+                  ) -> list[dict]:     # at (seconds since 1970), name, state, before, words; newest first
+    "What changed; `before` is empty where a check is noted for the first time."
     if not health_file(settings).is_file(): return []
     with _history(settings) as db:
         found = db.execute("SELECT at, name, state, before, words FROM changes ORDER BY seq DESC LIMIT ?",
@@ -470,8 +483,8 @@ class Readiness:
                  every: float = 2.0,                # seconds for which an answer holds
                  timeout: float = 3.0,              # seconds that a check may take
                  first: float = 15.0):              # and the first time, when libraries are loaded
-        self.settings, self.experiment, self.store, self.calendar, self.every = settings, experiment, store, calendar, every
-        self.timeout, self.first = timeout, first
+        self.settings, self.experiment, self.store, self.calendar = settings, experiment, store, calendar
+        self.every, self.timeout, self.first = every, timeout, first
         self._lock, self._at, self._last = Lock(), 0.0, None
 
     def ready(self) -> dict: # ready (bool), state, checks (list of dicts), at (seconds since 1970)

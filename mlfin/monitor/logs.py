@@ -33,7 +33,8 @@ from ..core.settings import Settings
 
 # %% ../../nbs/monitor/02_logs.ipynb #0bd6bee4
 HIDDEN = "[hidden]"
-_NAMES = (r"passw(?:or)?d|passphrase|passcode|(?<![a-z])pass(?![a-z])|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|signing[_-]?key|"
+_NAMES = (r"passw(?:or)?d|passphrase|passcode|(?<![a-z])pass(?![a-z])|pwd|secret|token|"
+          r"api[_-]?key|private[_-]?key|access[_-]?key|signing[_-]?key|"
           r"authori[sz]ation|cookie|credential|(?<![a-z])t?otp(?![a-z])|recovery|session[_-]?id")
 # names of fields whose values are hidden
 _TELLING = re.compile(rf"(?i){_NAMES}|^key$")
@@ -44,8 +45,10 @@ _PARTS = re.compile("|".join((
     r"\$argon2\w*\$\S+",
     # user:password@
     r"(?P<address>\b[\w+.-]{1,20}://[^\s/:@\"']*:)[^\s\"']*(?=@)",
-    r"(?P<header>(?i:\b(?:(?:proxy-)?authorization|(?:set-)?cookie)[\"']?\s*[:=]\s*))(?:\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[^\r\n]+)",
-    rf"(?P<name>(?i:(?:{_NAMES})[\w-]{{0,40}}\\?[\"']?\s{{0,4}}[:=]\s{{0,4}}))(?:\\?\"(?:\\.|[^\"\\])*\\?\"|'(?:\\.|[^'\\])*'|\S+)",
+    r"(?P<header>(?i:\b(?:(?:proxy-)?authorization|(?:set-)?cookie)[\"']?\s*[:=]\s*))"
+    r"(?:\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[^\r\n]+)",
+    rf"(?P<name>(?i:(?:{_NAMES})[\w-]{{0,40}}\\?[\"']?\s{{0,4}}[:=]\s{{0,4}}))"
+    r"(?:\\?\"(?:\\.|[^\"\\])*\\?\"|'(?:\\.|[^'\\])*'|\S+)",
     r"(?P<scheme>(?i:\b(?:bearer|basic|digest|apikey)\s+)(?![:=]))(?:\"[^\"]*\"|[^\s\"',;]+)",
 )))
 _QUICK = re.compile(r"(?i)://|eyJ|argon2|bearer|basic|digest|apikey|BEGIN "
@@ -163,7 +166,8 @@ class SharedFile(logging.Handler):
                  size: int = 20_000_000,  # bytes after which it is rotated
                  keep: int = 5):          # older files that stay: NAME.1 is the newest
         super().__init__()
-        self.path, self.size, self.keep, self.lost, self._file, self._pid, self._inode = Path(path), size, keep, 0, None, 0, None
+        self.path, self.size, self.keep, self.lost = Path(path), size, keep, 0
+        self._file, self._pid, self._inode = None, 0, None
         private_folder(self.path.parent)
 
     def _current(self) -> int:
@@ -230,10 +234,12 @@ def logs_folder(settings: Settings, # the profile
 def _handler(settings: Settings, stream: str) -> logging.Handler:
     "Where a stream goes."
     try:
-        handler = _Stdout() if settings.log_to == "stdout" else SharedFile(logs_folder(settings) / f"{stream}.log")
+        out = settings.log_to == "stdout"
+        handler = _Stdout() if out else SharedFile(logs_folder(settings) / f"{stream}.log")
     except OSError as e:
-        raise SettingsError(f"Logs cannot be written: {system_message(e)}\nHint: or set log_to = stdout.") from None
-    handler.setFormatter(JsonFormatter(stream if settings.log_to == "stdout" else ""))
+        raise SettingsError(f"Logs cannot be written: {system_message(e)}\n"
+                            "Hint: or set log_to = stdout.") from None
+    handler.setFormatter(JsonFormatter(stream if out else ""))
     return handler
 
 def setup_logs(settings: Settings, # `log_level` and `log_to` of the profile
@@ -271,7 +277,8 @@ def _text(text: str, secrets: int) -> str: return _PLAIN.encode(_clean(text, sec
 def _json(value: Any, secrets: int) -> str:
     "A field's value without secrets, as JSON."
     if type(value) is str: return _text(value, secrets)
-    return repr(value) if type(value) is int or type(value) is float and math.isfinite(value) else _PLAIN.encode(harmless(value))
+    if type(value) is int or type(value) is float and math.isfinite(value): return repr(value)
+    return _PLAIN.encode(harmless(value))
 
 def _line(at: float, context: Mapping, line: dict) -> str:
     "A line that is ready; a record that is made and formatted costs several times as much."
@@ -279,7 +286,8 @@ def _line(at: float, context: Mapping, line: dict) -> str:
     fields = {"level": "INFO", "logger": "mlfin.access",
               "message": f"{line['method']} {_clean(line['path'], known)} {line['status']}", **context,
               "pid": os.getpid(), **line}
-    return f'{{"ts": "{_moment(at)}", {", ".join([f"{_text(n, 0)}: {_json(v, known)}" for n, v in fields.items()])}}}'
+    told = ", ".join([f"{_text(n, 0)}: {_json(v, known)}" for n, v in fields.items()])
+    return f'{{"ts": "{_moment(at)}", {told}}}'
 
 def _files() -> list: return [h for h in _access.handlers if isinstance(h, SharedFile)]
 

@@ -98,7 +98,8 @@ def metrics_folder(settings: Settings, # the profile
     """Where the workers of a profile keep their counts: in memory where the system has a place for it; a
     full disk ends who writes to a mapped file."""
     folder = settings.root / ".mlfin" / settings.profile / ".metrics"
-    memory = Path("/dev/shm") / f"mlfin-{user_number()}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}"
+    code = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+    memory = Path("/dev/shm") / f"mlfin-{user_number()}-{code}"
     return memory if _is_ours(memory) else folder
 
 # %% ../../nbs/monitor/01_metrics.ipynb #1e6e4345

@@ -35,7 +35,7 @@ _MOMENTS = 20 # fewer of them tell no variance
 def mean_worth(values: Sequence[float], # one a case
                times: Sequence,         # the moment of each, in any order
                horizon: int = 1,        # moments over which a case reaches, >= 1
-               ) -> tuple[float, float, float]: # mean, its standard error (NaN where it is not known), independent cases that would tell as much
+               ) -> tuple[float, float, float]: # mean, its standard error (or NaN), independent cases
     "A mean of cases that depend on each other. Raises `ParameterError` where `horizon` is not at least 1."
     values = np.asarray(values, dtype="float64")
     if isinstance(horizon, bool) or horizon < 1:
@@ -69,7 +69,7 @@ def score_live(said: Sequence[float],   # probabilities of a rise, or values tha
                baseline: float | None = None, # the naive guess; None: not known
                horizon: int = 1,        # bars over which a prediction reaches, >= 1
                sure: bool = True,       # whether probabilities were foretold
-               ) -> dict[str, float]:   # n, worth, scores, those of the naive guess (`_baseline`), `gain`; empty without cases
+               ) -> dict[str, float]:   # n, worth, scores, the naive guess's (`_baseline`), `gain`; or empty
     "Scores of a champion's live predictions. Raises `ParameterError` where the lengths differ."
     p, y = np.asarray(said, dtype="float64"), np.asarray(came, dtype="float64")
     if not len(p) == len(y) == len(times):
@@ -85,7 +85,8 @@ def score_live(said: Sequence[float],   # probabilities of a rise, or values tha
         told["accuracy_low"], told["accuracy_high"] = wilson_interval(told["accuracy"], told["worth"], _TOLD)
     if guess is None: return told
     if not sure and (naive := ((guess - y)**2).mean()): told["r2"] = float(1 - ((p - y)**2).mean() / naive)
-    better = 1.0 * ((p >= 0.5) == (y == 1)) - ((guess >= 0.5) == (y == 1)) if sure else np.abs(guess - y) - np.abs(p - y)
+    if sure: better = 1.0 * ((p >= 0.5) == (y == 1)) - ((guess >= 0.5) == (y == 1))
+    else: better = np.abs(guess - y) - np.abs(p - y)
     return told | _gain(better, times, horizon)
 
 def _chances(p: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -109,7 +110,8 @@ def live_verdict(told: Mapping[str, float], # of `score_live`, with `accuracy_ba
     if worth < _ENOUGH: return "early", f"too early to tell: {cases}"
     if "gain" not in told: return "open", f"no naive guess to hold it against: {cases}"
     low, high = told.get("gain_low", float("-inf")), told.get("gain_high", float("inf"))
-    state = "worse" if high < 0 else "better" if low > 0 else "open"
+    state = "better" if low > 0 else "open"
+    if high < 0: state = "worse"
     words = {"worse": "worse than the naive guess", "better": "better than the naive guess",
              "open": "not told apart from the naive guess"}[state]
     if told.get("accuracy_high", 1.0) < told.get("accuracy_backtest", 0.0):
@@ -120,14 +122,16 @@ def live_verdict(told: Mapping[str, float], # of `score_live`, with `accuracy_ba
 def live_figures(store,              # one with `read_metrics`
                  model: str,         # registered name
                  version: int,       # number of the version
-                 ) -> tuple[dict[str, float], dict[str, float], pd.Timestamp | None]: # the live record, drift of inputs, moment of the newest outcome (UTC)
+                 ) -> tuple[dict[str, float], dict[str, float],
+                            pd.Timestamp | None]: # live record, drift of inputs, newest outcome (UTC)
     "What was last written of a version; empty where nothing was."
     rows = store.read_metrics(model=model, version=version,
                               start=pd.Timestamp.now("UTC") - pd.Timedelta("30D"))
     if rows.empty: rows = store.read_metrics(model=model, version=version)
     if not (live := rows.metric.str.startswith("live_")).any(): return {}, {}, None
     newest = rows[live]["at"].max()
-    now, drift = rows[live & (rows["at"] == newest)], rows[rows.metric.str.startswith("drift_")].sort_values("at")
+    now = rows[live & (rows["at"] == newest)]
+    drift = rows[rows.metric.str.startswith("drift_")].sort_values("at")
     return ({n.removeprefix("live_"): float(v) for n, v in zip(now.metric, now.value, strict=True)},
             {n.removeprefix("drift_"): float(v) for n, v in zip(drift.metric, drift.value, strict=True)},
             newest)

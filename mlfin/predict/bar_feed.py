@@ -35,7 +35,8 @@ class BarFeed:
         self.store, self.timeframe, self.start, self.adjust = store, timeframe, start, adjust
         self.symbols = None if symbols is None else tuple(sorted(symbols))
         self.is_lake = isinstance(store, Lake)
-        self._actions_log = LogEnd(store.path / "actions") if self.is_lake and (adjust != "none" or facts) else None
+        follows = self.is_lake and (adjust != "none" or facts)
+        self._actions_log = LogEnd(store.path / "actions") if follows else None
 
     # journal's end, version of the bars, of the actions; None for another store than a lake
     def stamp(self) -> tuple | None:
@@ -95,7 +96,7 @@ class BarFeed:
         return waits[before].reset_index(drop=True)
 
     def adjusted(self, raw: pd.DataFrame, # bars as stored
-                 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]: # bars; price factor and share count of each
+                 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]: # bars; price factors, share counts
         "Bars adjusted for splits and dividends as they are known now."
         ones = np.ones(len(raw))
         if self.adjust == "none": return raw, ones, ones

@@ -19,10 +19,9 @@ from .messages import Interval
 LEVEL = 0.9                 # of intervals
 _CASES, _MOST = 50, 20_000  # least cases of a group; newest ones of it that are used
 
-# predictions of one group, in order of time: ts actual forward_return and the column
-def like_cases(cases: pd.DataFrame,
+def like_cases(cases: pd.DataFrame, # of one group, in order of time: ts actual forward_return, the column
                column: str,         # "probability" or "prediction"
-               ) -> dict: # `frequency low high` and `least middle most` return, or `error`; empty: too few cases
+               ) -> dict: # `frequency low high`, `least middle most` return, or `error`; empty: too few
     "What came of cases in which about as much was predicted."
     cases = cases.tail(_MOST)
     if len(cases) < _CASES or cases.ts.nunique() < 20: return {}
@@ -66,7 +65,8 @@ def calibrate(predictions: pd.DataFrame,
 # %% ../../nbs/predict/08_calibration.ipynb #f8408c8b
 _OF_FREQUENCY = "how often it rose in like cases: when the model said about as much, out of sample"
 _OF_RETURN = "the return: the prediction, give or take the error of like cases out of sample"
-_OF_CASES, _OF_PRICE = "the price that like cases led to, out of sample", "the price that the prediction leads to, by the errors of like cases"
+_OF_CASES = "the price that like cases led to, out of sample"
+_OF_PRICE = "the price that the prediction leads to, by the errors of like cases"
 _RETURNS = ("fwd_ret", "fwd_log", "fwd_close", "next_close") # kinds of labels that lead to a price
 
 NO_INTERVALS = dict.fromkeys(("frequency", "interval", "price", "price_interval", "price_baseline"))

@@ -111,7 +111,7 @@ def bars_as_frame(bars,          # a bar frame, or an iterable of `Bar` messages
 def check_given_bars(bars: pd.DataFrame, # of `bars_as_frame`
                      timeframe: str,     # of the model
                      need: int,          # bars of each symbol, >= 1
-                     together: Sequence[str] = (), # symbols that must all be there, because features compare them
+                     together: Sequence[str] = (), # symbols that features compare: all must be there
                      ) -> None:
     """Raise `DataError` where bars are unfit to be predicted from: another timeframe, not closed, not
     finite, too few."""
@@ -192,12 +192,14 @@ class Champion:
         if row.inputs is not None: return ""
         need = self.manifest["lookback"]["bars"] + 1
         if row.bars < need: return f"too few bars: there are {row.bars:,}, the features need {need:,}"
-        return f"{', '.join(row.missing[:3])} {'has' if len(row.missing) == 1 else 'have'} no value at this bar"
+        verb = "has" if len(row.missing) == 1 else "have"
+        return f"{', '.join(row.missing[:3])} {verb} no value at this bar"
 
     def fields(self, row: Row, # the newest row of a symbol
                ) -> dict:      # of `Prediction`
         "Everything that a prediction holds but its age."
-        manifest, label, score, reason = self.manifest, parse_label(self.manifest["label"]["spec"]), None, self.why_not(row)
+        manifest, label = self.manifest, parse_label(self.manifest["label"]["spec"])
+        score, reason = None, self.why_not(row)
         if not reason: score = self.score(row)
         if score is not None and not np.isfinite(score):
             score, reason = None, "the model gave no finite number"

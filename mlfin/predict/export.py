@@ -86,8 +86,8 @@ def export_model(
     path: str | Path,  # NAME.pkl (.pickle, .joblib): a pickle; another name: a folder with the native files
     force: bool = False,  # whether what stands there, and its manifest.json, is overwritten
 ) -> Exported:
-    """Write a registered model for other programs, with `manifest.json` beside or within; raises
-    `ModelError` where the model is refused."""
+    """Write a registered model for other programs, with `manifest.json` beside or within; raises `ModelError`
+    where the model is refused, `DataError` where `path` is taken or of the wrong kind."""
     path, keys = Path(path).expanduser(), seal_keys(settings)
     if not keys.names():
         raise ModelError("There is no seal key here: the file could not be sealed.\nHint: bring the "

@@ -16,7 +16,8 @@ from ..features.online import OnlineFeatures
 from ..features.table import compute_features
 from ..datasets.inputs import CHANGE
 from .bar_feed import BarFeed
-from .rows import SymbolState, Row, bar_fingerprints, first_change, make_rows, microseconds, symbol_slices, tail_rows
+from .rows import (SymbolState, Row, bar_fingerprints, first_change, make_rows, microseconds,
+                                symbol_slices, tail_rows)
 
 # %% ../../nbs/predict/05_feature_states.ipynb #974f733a
 class FeatureStates:
@@ -24,7 +25,8 @@ class FeatureStates:
     def __init__(self, features: Sequence, # of `parse_set`
                  feed: BarFeed,            # where bars and their adjustment come from
                  window: int = 1,          # rows that the model looks at
-                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets a features frame and its raw bars
+                 on_rows: Callable[[pd.DataFrame, pd.DataFrame],
+                                   None] | None = None, # gets a features frame and its raw bars
                  ):
         self.features, self.feed, self.window = features, feed, window
         self.size = CHANGE + tail_rows(window)
@@ -43,14 +45,15 @@ class FeatureStates:
         return {name: int(state.ts[-1]) for name, state in self.by_symbol.items()}
 
     def build(self, raw: pd.DataFrame,           # bars as stored, sorted by symbol and time
-              since: Mapping[str, int] | None = None, # symbol -> microseconds: rows before it were given to `on_rows` already
+              since: Mapping[str, int] | None = None, # symbol -> microseconds from which on rows are new
               ) -> None:
         "States and rows of some symbols from their whole history; panel features need all symbols together."
         bars, factor, shares = self.feed.adjusted(raw)
         table = compute_features(bars, self.features, short="nan", **self.context)
         online = OnlineFeatures(self.features, **self.context)
         online.replay(bars)
-        ts, marks, parts, shown = microseconds(raw), bar_fingerprints(raw), symbol_slices(raw), [*KEYS, "close", "volume"]
+        ts, marks, parts = microseconds(raw), bar_fingerprints(raw), symbol_slices(raw)
+        shown = [*KEYS, "close", "volume"]
         new = np.concatenate([ts[at] >= (since or {}).get(name, ts[at.start]) for name, at in parts.items()])
         self.on_rows(*((table, raw) if new.all() else (f[new].reset_index(drop=True) for f in (table, raw))))
         plain = bars[shown]
@@ -92,7 +95,8 @@ class FeatureStates:
     def extend(self, fresh: pd.DataFrame, # bars that follow, of `split`
                ) -> None:
         "Take new bars through the states."
-        parts, ts, marks, bars = symbol_slices(fresh), microseconds(fresh), bar_fingerprints(fresh), self._as_adjusted(fresh)
+        parts, ts, marks = symbol_slices(fresh), microseconds(fresh), bar_fingerprints(fresh)
+        bars = self._as_adjusted(fresh)
         groups: dict[int, list[str]] = {}
         for name in parts: groups.setdefault(id(self.by_symbol[name].online), []).append(name)
         for names in groups.values():
@@ -117,7 +121,7 @@ class FeatureStates:
 
     def changed(self, raw: pd.DataFrame, # whole histories of some symbols, as stored
                 anyway: set[str],        # symbols that count as changed whatever their bars are
-                ) -> tuple[pd.DataFrame, dict[str, int]]: # their histories; symbol -> first changed bar, microseconds
+                ) -> tuple[pd.DataFrame, dict[str, int]]: # histories; symbol -> microseconds of a change
         "Of symbols that were read again, those whose bars are not as they were."
         old = {n: s for n, s in self.by_symbol.items() if n not in anyway}
         ts, marks = microseconds(raw), bar_fingerprints(raw)

@@ -31,7 +31,8 @@ class FlatFeatures:
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ParameterError(must_be("most", "an integer >= 1", most))
         self.code = hash_json(feature_code(FLAT))[:12]               # of what computes them
-        self.store, self.most, self._names, self._stream, self._stamp, self._made = store, most, (), None, None, []
+        self.store, self.most, self._names = store, most, ()
+        self._stream, self._stamp, self._made = None, None, []
 
     def follow(self) -> int: # rows that are new or other than before
         """Write the rows of bars that came; raises `DataError` where the database is away, and takes them up

@@ -156,7 +156,7 @@ def live_records(settings: Settings,          # its `mlflow`, profile and store
                  experiment: str = "default", # name of a line of research
                  store: Store | None = None,  # None: the settings' own
                  now: pd.Timestamp | None = None, # UTC; None: now
-                 ) -> list[Record]:           # of the champion and those before it that foretold something, the newest champion first
+                 ) -> list[Record]:           # of champions that foretold something, the newest first
     "How the champions of an experiment did, live; computed from bars as they are."
     store, found = open_store(settings if store is None else store), []
     now = pd.Timestamp.now("UTC") if now is None else now
@@ -175,7 +175,7 @@ def live_records(settings: Settings,          # its `mlflow`, profile and store
 # %% ../../nbs/predict/11_live.ipynb #00d32d9b
 def input_drift(store: Store,   # where bars are
                 served: Served, # a version whose manifest sketches its inputs
-                ) -> dict[str, float]: # input -> population stability index of its newest `STRETCH` bars; empty without a sketch
+                ) -> dict[str, float]: # input -> population stability index of its newest `STRETCH` bars
     "How far the inputs of a version have moved from those that it learnt from."
     m = served.manifest
     data, sketch = m["data"], m.get("sketch") or {}
@@ -183,9 +183,8 @@ def input_drift(store: Store,   # where bars are
     there = there[(there.timeframe == data["timeframe"]) & there.symbol.isin(data["symbols"])]
     if not sketch or there.empty: return {}
     rows = min(m["lookback"]["warm_up"], 20 * STRETCH) + STRETCH + 30
-    width = rows * timeframe_delta(data["timeframe"]) * _TRUST.get(data["calendar"],
-                                                                   2
-                                                                   if data["timeframe"] in ("1d", "1w") else 6)
+    usual = 2 if data["timeframe"] in ("1d", "1w") else 6
+    width = rows * timeframe_delta(data["timeframe"]) * _TRUST.get(data["calendar"], usual)
     names = sorted(there.symbol)
     bars = store.read(names, data["timeframe"],
                       start=max(there["last"].max() - width, pd.Timestamp("1970-01-02", tz="UTC")),
@@ -216,7 +215,7 @@ def as_metric_rows(record: Record,          # of a version
 def write_records(settings: Settings,          # the profile
                   experiment: str = "default", # name of a line of research
                   store: Store | None = None,  # None: the settings' own
-                  drift: bool = True,          # whether to look at the inputs of versions that were looked at before, too
+                  drift: bool = True,          # whether inputs of versions looked at before are looked at too
                   ) -> int:                    # rows that are new or revised
     "Match what may be matched of an experiment's champions, and write what changed."
     store, written = open_store(settings if store is None else store), 0

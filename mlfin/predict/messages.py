@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_BARS', 'MOST_SYMBOLS', 'AHEAD', 'SYMBOL', 'NAME', 'Symbol', 'Name', 'Timeframe', 'Moment', 'Past', 'Finite',
-           'Share', 'Message', 'Bar', 'Signal', 'Interval', 'Prediction', 'ModelInfo']
+           'Share', 'Message', 'Bar', 'Interval', 'Signal', 'Prediction', 'ModelInfo']
 
 # %% ../../nbs/predict/01_messages.ipynb #me550003
 import re
@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+from pydantic import (AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field,
+                      PlainSerializer, StringConstraints, model_validator)
 
 from ..core.errors import DataError
 from ..market.bars import TIMEFRAMES, parse_timeframe
@@ -116,8 +117,8 @@ class Bar(Message):
         return self
 
 # %% ../../nbs/predict/01_messages.ipynb #b0677b0d
-class Signal(Message):
-    "What the champion says at one bar."
+class _AtOneBar(Message):
+    "What a signal and a prediction both say of a bar."
     shown = {"prediction": None, "label": 1, "reason": ""}
     symbol: Symbol
     timeframe: Timeframe
@@ -159,9 +160,12 @@ class Interval(Message):
                     examples=["how often it rose in like cases: when the model said about as much, out of "
                               "sample"])
 
-class Prediction(Signal):
+class Signal(_AtOneBar):
+    "What the champion says at one bar."
+
+class Prediction(_AtOneBar):
     "A signal beside the naive guess, with intervals, and as a price where the label is a return."
-    shown = Signal.shown | {"price_interval": {"low": 179.4, "high": 195.8, "level": 0.9,
+    shown = _AtOneBar.shown | {"price_interval": {"low": 179.4, "high": 195.8, "level": 0.9,
                                                "of": "the price that like cases led to, out of sample"}}
     close: Finite | None = Field(description="Last price before, not adjusted.", examples=[187.2])
     baseline: Finite | None = Field(description="What a guess without a model says: the share of rises "

@@ -141,7 +141,7 @@ class Recorder:
 def match_outcomes(stored: pd.DataFrame, # predictions of one label, each symbol and bar once
                    bars: pd.DataFrame,   # of the same symbols, adjusted as in research
                    label: str,           # what was predicted, such as fwd_ret_1
-                   ) -> pd.DataFrame:    # with value, actual (1: the label's direction is up), t1, labels (symbols with one then), late
+                   ) -> pd.DataFrame:    # with value, actual (1: up), t1, labels (symbols with one), late
     "Predictions with what happened; NaN while that is open."
     named = parse_label(label)
     long = bars
@@ -180,11 +180,13 @@ def score_outcomes(matched: pd.DataFrame,  # of `match_outcomes`, one version
         cut = done.threshold.astype("float64").fillna(0.5).to_numpy()
         found |= {"accuracy": float(((p > cut) == (y == 1)).mean()), "log_loss": log_loss(p, y)}
         found |= {"rises": float(y.mean()), "foretold": float(p.mean())}
-        return found | ({} if baseline is None else {"log_loss_baseline": log_loss(np.full(len(y), baseline), y)})
+        if baseline is None: return found
+        return found | {"log_loss_baseline": log_loss(np.full(len(y), baseline), y)}
     predicted, value = done.prediction.to_numpy(dtype=np.float64), done.value.to_numpy()
     found["accuracy"] = float(((predicted > 0) == (value > 0)).mean())
     found["squared_error"] = float(((predicted - value) ** 2).mean())
-    return found | ({} if baseline is None else {"squared_error_baseline": float(((value - baseline) ** 2).mean())})
+    if baseline is None: return found
+    return found | {"squared_error_baseline": float(((value - baseline) ** 2).mean())}
 
 # %% ../../nbs/predict/07_outcomes.ipynb #6a6f0e78
 def tally_outcomes(stored: pd.DataFrame,                   # predictions as a store keeps them

@@ -37,7 +37,7 @@ from .stream import Stream
 # %% ../../nbs/predict/10_predictor.ipynb #30818e40
 def stream_for(loaded: Loaded,             # a version
                store: Store,               # where bars are
-               features: FeatureStore | None = None, # how features are computed, where it is not as the manifest has it
+               features: FeatureStore | None = None, # how features are computed; None: by the manifest
                window: int = 1,            # rows that the model looks at
                ) -> Stream:
     """Where a version's inputs come from: the bars and the adjustment that it learnt from.
@@ -84,7 +84,7 @@ def try_champion(champion: Champion, # what is to serve
 def load_serving(settings: Settings,               # its `mlflow` and profile
                  experiment: str,                  # name of a line of research
                  store: Store,                     # where bars are
-                 features: FeatureStore | None = None, # how features are computed, where it is not as the manifest has it
+                 features: FeatureStore | None = None, # how features are computed; None: by the manifest
                  before: Champion | None = None,   # what serves now: its stream is shared where it fits
                 ) -> Champion:                     # verified, and tried on the newest bars
     "Load an experiment's champion, ready to serve. Raises `ModelError` where it is refused."
@@ -143,7 +143,7 @@ class ChampionSlot:
     def __init__(self, settings: Settings,         # its `mlflow` and profile
                  experiment: str,                  # name of a line of research
                  store: Store,                     # where bars are
-                 features: FeatureStore | None = None, # how features are computed, where it is not as the manifest has it
+                 features: FeatureStore | None = None, # how features are computed; None: by the manifest
                  ):
         self.settings, self.experiment, self.store, self.features = settings, experiment, store, features
         self.champion: Champion | None = None
@@ -209,9 +209,9 @@ class Predictor:
     def __init__(self, settings: Settings | None = None, # None: the profile's
                  experiment: str = "default",        # name of a line of research
                  store: Store | None = None,         # where bars are; None: the settings' own
-                 features: FeatureStore | None = None, # how features are computed, where it is not as the manifest has it
-                 *, poll: float = 1.0,               # seconds between two looks for a new champion; 0: only when `refresh` is called
-                 looked: Callable[["Predictor"], None] | None = None, # called after each look for a champion, whatever it found
+                 features: FeatureStore | None = None, # how features are computed; None: by the manifest
+                 *, poll: float = 1.0,               # seconds between looks for a champion; 0: `refresh` only
+                 looked: Callable[["Predictor"], None] | None = None, # called after each look
                  ):
         self.settings = load_settings() if settings is None else settings
         self.experiment, self.poll, self.looked = experiment, poll, looked or (lambda predictor: None)
@@ -245,14 +245,14 @@ class Predictor:
 
     def predict(self,
                 symbols: Sequence[str] | str | None = None, # None: all that the model knows and the store has
-               ) -> list[Prediction]: # one a symbol; with a reason in the place of a number where nothing can be predicted
+               ) -> list[Prediction]: # one a symbol; a reason in the place of a number that cannot be said
         "What the champion predicts at the newest closed bar of each symbol."
         return self.champion.predict(symbols)
 
     # None: all that the model knows and the store has
     def cached_or_none(self, symbols: Sequence[str] | str | None = None,
-                       tick: object = None,    # of `LoopTick.token`: one look at the store serves an iteration of an event loop
-                       ) -> list[CachedPrediction] | None: # None: something has to be loaded, read or computed first
+                       tick: object = None,    # of `LoopTick.token`: an iteration looks once at the store
+                       ) -> list[CachedPrediction] | None: # None: something has to be read or computed first
         "What `predict` would give, where it takes microseconds."
         champion = self._slot.champion
         return None if champion is None else champion.cached_or_none(symbols, tick)
@@ -342,7 +342,7 @@ _keeping = threading.Lock()
 # None: all that the model knows and the store has
 def predict_latest(symbols: Sequence[str] | str | None = None,
                    *, experiment: str = "default",             # name of a line of research
-                   profile: str | Settings | None = None,      # section of settings.ini, or settings; None: the usual one
+                   profile: str | Settings | None = None,      # section of settings.ini; None: the usual one
                    ) -> list[Prediction]:                      # one a symbol
     "What an experiment's champion predicts at the newest closed bar of each symbol."
     settings = profile if isinstance(profile, Settings) else load_settings(profile)

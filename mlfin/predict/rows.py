@@ -116,7 +116,7 @@ class SymbolState:
 
     def new_bars(self, ts: np.ndarray,    # of bars that came, microseconds
                  marks: np.ndarray,       # their fingerprints
-                 ) -> np.ndarray | None:  # whether each is new; None: one changes the past, and the symbol must be read again
+                 ) -> np.ndarray | None:  # whether each is new; None: one changes the past, read again
         "Which bars simply follow those that were seen."
         new = ts > self.ts[-1]
         place = np.minimum(np.searchsorted(self.ts, ts), len(self.ts) - 1)

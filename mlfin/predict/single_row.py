@@ -191,7 +191,7 @@ def _as_it_is(model, names: list[str]) -> RowFunction:
 _FAILS = (KeyError, AttributeError, TypeError, ValueError, IndexError, ImportError, OSError, ArithmeticError)
 
 def single_row(model: Any,           # a fitted estimator, of classes 0 and 1 or of values
-               sample: pd.DataFrame, # complete rows as the model sees them, one float64 column an input; a few dozen
+               sample: pd.DataFrame, # a few dozen complete rows as the model sees them, float64
               ) -> SingleRow:        # the quick way where it gives what the model gives
     "Take a model apart for single rows. Raises `ModelError` where the sample is empty or has gaps."
     names, values = list(sample.columns), sample.to_numpy(dtype=np.float64)

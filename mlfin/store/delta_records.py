@@ -72,7 +72,8 @@ class PieceJournal:
 
     @contextmanager
     def transaction(self, write: bool = False): # True: made if need be, and locked
-        "Yields a connection, or None where there is no file; what was begun and not finished is undone."
+        """Yields a connection, or None where there is no file; what was begun and not finished is undone.
+        Raises `DataError` where the file cannot be used."""
         db = None
         try:
             if write or self.path.exists():

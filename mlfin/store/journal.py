@@ -58,7 +58,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     try:
-        with file_lock(path.with_name(f".{path.name}.lock")): _prepare(db)  # turning to WAL, SQLite does not wait
+        # turning to WAL, SQLite does not wait
+        with file_lock(path.with_name(f".{path.name}.lock")): _prepare(db)
     except (sqlite3.Error, OSError):
         db.close()
         raise
@@ -135,7 +136,7 @@ class Journal:
              start: pd.Timestamp | None = None,          # earliest `ts`, UTC, included
              end: pd.Timestamp | None = None,            # latest `ts`, UTC, included
              after: int = 0,                             # only rows with a higher number
-             ) -> pd.DataFrame:  # seq (the number) and the columns of `JOURNAL_COLUMNS`, in the order of arrival
+             ) -> pd.DataFrame:  # seq (the number) and `JOURNAL_COLUMNS`, in the order of arrival
         "The rows that the journal holds."
         if not self.path.exists(): return _NOTHING
         columns = ["seq", *JOURNAL_COLUMNS]

@@ -281,7 +281,8 @@ def stored_bars(store,                 # a `Warehouse`
     if (found := _series_asked(store, symbols, timeframe, version)) is None:
         return with_values(pd.DataFrame(columns=BAR_COLUMNS).astype(_BAR_TYPES))[[*KEY, "known_at", *columns]]
     names, waits = found
-    values, older = VALUES if waits else columns, "" if version is None else " AND version <= %(version)s"
+    values = VALUES if waits else columns
+    older = "" if version is None else " AND version <= %(version)s"
     asked = list(names), start, end, values, older
     with store.server.transaction(version=version) as cursor: # what it sees is settled by its first statement
         rows = stands = table_rows(cursor, "bars", *asked, version=version)

@@ -15,8 +15,8 @@ import pandas as pd
 from ..market.bars import KEY, MARK
 from ..store.row_history import WriteResult, missing_rows, select_changes
 from ..store.store import VALUES
-from .bar_query import (SQL_NUMBERS, all_revisions, current_bars, current_version, series_names,
-                                       table_rows, with_names)
+from .bar_query import (SQL_NUMBERS, all_revisions, current_bars, current_version,
+                                       series_names, table_rows, with_names)
 from .binary_copy import copy_in, quoted
 
 # %% ../../nbs/warehouse/07_bar_writes.ipynb #9624020d
@@ -87,16 +87,21 @@ def _only_last(cursor, rows: pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/warehouse/07_bar_writes.ipynb #e2acc743
 _FROM_BAR = " AND ".join(f"f.numbers[g.bar_{c}] = coalesce(q.{c}, 'NaN')"
                          for c in ("open", "high", "low", "close", "volume", "spread"))
+# a conflict is an update, so that who settles a correction waits for this transaction
 _CORRECTED = f"""WITH came AS MATERIALIZED (SELECT q.* FROM mlfin.{{table}} q WHERE {{which}}),
-    reach AS MATERIALIZED (SELECT i.series, g.*, (SELECT max(f.ts) FROM mlfin.features f WHERE f.feature_set = g.id AND f.series = i.series) AS last
-        FROM (SELECT DISTINCT series FROM came) i JOIN mlfin.series s ON s.id = i.series AND s.timeframe = '1m' CROSS JOIN mlfin.flat_sets g)
-    INSERT INTO mlfin.corrected SELECT DISTINCT g.id, q.series, q.ts FROM came q JOIN reach g ON g.series = q.series AND q.ts <= g.last
-    LEFT JOIN mlfin.features f ON f.feature_set = g.id AND f.series = q.series AND f.ts = q.ts WHERE NOT coalesce({_FROM_BAR}, false)
-    ORDER BY 1, 2, 3 ON CONFLICT (feature_set, series, ts) DO UPDATE SET ts = excluded.ts""" # an update, so that who settles it waits for this transaction
+    reach AS MATERIALIZED (SELECT i.series, g.*, (SELECT max(f.ts) FROM mlfin.features f
+            WHERE f.feature_set = g.id AND f.series = i.series) AS last
+        FROM (SELECT DISTINCT series FROM came) i
+        JOIN mlfin.series s ON s.id = i.series AND s.timeframe = '1m' CROSS JOIN mlfin.flat_sets g)
+    INSERT INTO mlfin.corrected SELECT DISTINCT g.id, q.series, q.ts
+    FROM came q JOIN reach g ON g.series = q.series AND q.ts <= g.last
+    LEFT JOIN mlfin.features f ON f.feature_set = g.id AND f.series = q.series AND f.ts = q.ts
+    WHERE NOT coalesce({_FROM_BAR}, false)
+    ORDER BY 1, 2, 3 ON CONFLICT (feature_set, series, ts) DO UPDATE SET ts = excluded.ts"""
 _NEWEST = ("NOT EXISTS (SELECT FROM mlfin.pushed n WHERE n.series = q.series AND n.ts = q.ts AND n.seq > "
            "q.seq)")
-_FEATURED = """SELECT f.series, max(f.ts) FROM unnest(%s::integer[]) i CROSS JOIN mlfin.flat_sets g JOIN mlfin.features f
-    ON f.feature_set = g.id AND f.series = i AND f.ts >= %s GROUP BY f.series"""
+_FEATURED = """SELECT f.series, max(f.ts) FROM unnest(%s::integer[]) i CROSS JOIN mlfin.flat_sets g
+    JOIN mlfin.features f ON f.feature_set = g.id AND f.series = i AND f.ts >= %s GROUP BY f.series"""
 
 # %% ../../nbs/warehouse/07_bar_writes.ipynb #62d0f224
 def last_pushed(cursor, # of psycopg

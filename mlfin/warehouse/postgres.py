@@ -155,7 +155,7 @@ def _has(connection, wrote: str, version: int | None) -> bool:
 class PostgresServer:
     "A database, and a replica of it for what only reads."
     def __init__(self, url: str,    # "postgresql://user@host/name"; `$NAME` is filled in from the environment
-                 replica: str = "", # the same database on a server that replays the first one's log; empty: none
+                 replica: str = "", # the same database, on a server that replays its log; empty: none
                  ):
         self.connections = Connections(url)
         self.url, self.shown, self.text = url, self.connections.shown, self.connections.text

@@ -178,8 +178,10 @@ def _add_plain(cursor, record: RecordSchema, rows: pd.DataFrame) -> WriteResult:
     return _merge(cursor, name, columns, record.key, record.values, len(rows))
 
 # %% ../../nbs/warehouse/04_sql_records.ipynb #2c7cc0e0
-_SETTLED = """DELETE FROM mlfin.corrected c USING mlfin.flat_sets g, mlfin.bars_now b, mlfin.features f WHERE c.feature_set = %s AND c.series = ANY(%s)
-    AND g.id = c.feature_set AND b.series = c.series AND b.ts = c.ts AND f.feature_set = c.feature_set AND f.series = c.series AND f.ts = c.ts AND """
+_SETTLED = """DELETE FROM mlfin.corrected c USING mlfin.flat_sets g, mlfin.bars_now b, mlfin.features f
+    WHERE c.feature_set = %s AND c.series = ANY(%s)
+    AND g.id = c.feature_set AND b.series = c.series AND b.ts = c.ts
+    AND f.feature_set = c.feature_set AND f.series = c.series AND f.ts = c.ts AND """
 _SETTLED += " AND ".join(f"f.numbers[g.{c}] = coalesce(b.{c.removeprefix('bar_')}, 'NaN')"
                          for c in SOURCE_BAR)
 

@@ -37,8 +37,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
 DECLARE name text;
 BEGIN
     FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'mlfin'::regnamespace AND relkind = 'p' LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I FOR VALUES FROM (%L) TO (%L)',
-                       name || '_' || year, name,
+        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I '
+                       'FOR VALUES FROM (%L) TO (%L)', name || '_' || year, name,
                        format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')),
                        format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
     END LOOP;

@@ -328,8 +328,8 @@ def copy_store(source: Store | str | Path,           # a store, its folder or it
                rows: int = 1 << 18,                  # bars, or as much of records, in memory at a time, >= 1
                progress: Callable | None = None,     # called with (symbol, timeframe, rows so far, last `ts`)
                ) -> CopyResult:                      # what was done, series by series
-    """Copy all that a store holds with all revisions, and go on where a copy was broken off. Raises `DataError`
-    where both stores are one, or a symbol or timeframe is not in the source."""
+    """Copy all that a store holds with all revisions, and go on where a copy was broken off. Raises
+    `DataError` where both stores are one, or a symbol or timeframe is not in the source."""
     source, target = open_store(source), open_store(target)
     if _place(source) == _place(target):
         raise DataError(must_be("target", "another store than the source", repr(target)))

@@ -45,13 +45,6 @@ def restore_history(store,              # a `Warehouse`
         flush_pushed(cursor)
         return restore_bars(cursor, rows)
 
-# %% ../../nbs/warehouse/10_warehouse.ipynb #75eceb55
-def _again(url: str, replica: str, wrote: str):
-    "The warehouse that another process was given, which reads what was written there."
-    store = Warehouse(url, replica)
-    store.server.wrote = wrote
-    return store
-
 # %% ../../nbs/warehouse/10_warehouse.ipynb #0d402f21
 class Warehouse(Records, RecordTransfer):
     "Bars, actions, rejected rows and records in a PostgreSQL database: the interface of `store/07_store`."
@@ -173,6 +166,12 @@ class Warehouse(Records, RecordTransfer):
         return export_frame(self.read(symbols, timeframe, **query), Path(path))
 
 # %% ../../nbs/warehouse/10_warehouse.ipynb #1a8d2309
+def _again(url: str, replica: str, wrote: str):
+    "The warehouse that another process was given, which reads what was written there."
+    store = Warehouse(url, replica)
+    store.server.wrote = wrote
+    return store
+
 def _write_bars(store: "Warehouse", bars: pd.DataFrame, origin: str) -> WriteResult:
     "Add bars and revisions in one transaction, after those that were pushed."
     rows = storable_bars(store, bars, origin)

@@ -11,35 +11,42 @@ from alembic import op
 # %% ../../../nbs/warehouse/revisions/r0001_bars.ipynb #3f7a861b
 revision, down_revision = "0001", None
 
-_ROW = """series integer NOT NULL, ts timestamptz NOT NULL, known_at timestamptz NOT NULL, recorded_at timestamptz NOT NULL,
-    open double precision, high double precision, low double precision, close double precision, volume double precision,
-    vwap double precision, trades double precision, spread double precision, repaired text"""
+_ROW = """series integer NOT NULL, ts timestamptz NOT NULL, known_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL, open double precision, high double precision, low double precision,
+    close double precision, volume double precision, vwap double precision, trades double precision,
+    spread double precision, repaired text"""
 
 _TABLES = (
-    """CREATE TABLE mlfin.series (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, symbol text NOT NULL, timeframe text NOT NULL,
-    UNIQUE (symbol, timeframe))""",
-    f"CREATE TABLE mlfin.bars ({_ROW}, version bigint NOT NULL, PRIMARY KEY (series, ts)) PARTITION BY RANGE (ts)",
-    f"CREATE TABLE mlfin.past ({_ROW}, version bigint NOT NULL, PRIMARY KEY (series, ts, recorded_at)) PARTITION BY RANGE (ts)",
+    """CREATE TABLE mlfin.series (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    symbol text NOT NULL, timeframe text NOT NULL, UNIQUE (symbol, timeframe))""",
+    f"""CREATE TABLE mlfin.bars ({_ROW}, version bigint NOT NULL,
+    PRIMARY KEY (series, ts)) PARTITION BY RANGE (ts)""",
+    f"""CREATE TABLE mlfin.past ({_ROW}, version bigint NOT NULL,
+    PRIMARY KEY (series, ts, recorded_at)) PARTITION BY RANGE (ts)""",
     f"CREATE TABLE mlfin.pushed (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {_ROW})",
-    """CREATE TABLE mlfin.versions (version bigint PRIMARY KEY, at timestamptz NOT NULL, operation text NOT NULL, inserted bigint NOT NULL,
-    revised bigint NOT NULL)""",
-    """CREATE TABLE mlfin.actions (symbol text NOT NULL, ex_date timestamptz NOT NULL, kind text NOT NULL, value double precision,
-    known_at timestamptz NOT NULL, origin text NOT NULL, "to" text NOT NULL, recorded_at timestamptz NOT NULL,
-    PRIMARY KEY (symbol, ex_date, kind, recorded_at))""",
-    """CREATE TABLE mlfin.quarantine (origin text NOT NULL, "row" bigint, symbol text, ts timestamptz, reason text NOT NULL, raw text NOT NULL,
-    recorded_at timestamptz NOT NULL)""",
+    """CREATE TABLE mlfin.versions (version bigint PRIMARY KEY, at timestamptz NOT NULL,
+    operation text NOT NULL, inserted bigint NOT NULL, revised bigint NOT NULL)""",
+    """CREATE TABLE mlfin.actions (symbol text NOT NULL, ex_date timestamptz NOT NULL, kind text NOT NULL,
+    value double precision, known_at timestamptz NOT NULL, origin text NOT NULL, "to" text NOT NULL,
+    recorded_at timestamptz NOT NULL, PRIMARY KEY (symbol, ex_date, kind, recorded_at))""",
+    """CREATE TABLE mlfin.quarantine (origin text NOT NULL, "row" bigint, symbol text, ts timestamptz,
+    reason text NOT NULL, raw text NOT NULL, recorded_at timestamptz NOT NULL)""",
     "CREATE INDEX quarantine_origin ON mlfin.quarantine (origin)")
 
 # %% ../../../nbs/warehouse/revisions/r0001_bars.ipynb #795e2b7b
-_VIEW = """CREATE VIEW mlfin.prices AS SELECT s.symbol, s.timeframe, b.ts, b.known_at, b.open, b.high, b.low, b.close, b.volume, b.vwap, b.trades,
-    b.spread, b.repaired FROM mlfin.bars b JOIN mlfin.series s ON s.id = b.series"""
+_VIEW = """CREATE VIEW mlfin.prices AS SELECT s.symbol, s.timeframe, b.ts, b.known_at,
+    b.open, b.high, b.low, b.close, b.volume, b.vwap, b.trades, b.spread, b.repaired
+    FROM mlfin.bars b JOIN mlfin.series s ON s.id = b.series"""
 
-_ROOM = """CREATE FUNCTION mlfin.room(year integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
+_ROOM = """CREATE FUNCTION mlfin.room(year integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
 DECLARE name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['bars', 'past'] LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I FOR VALUES FROM (%L) TO (%L)', name || '_' || year, name,
-                       format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')), format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
+        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I '
+                       'FOR VALUES FROM (%L) TO (%L)', name || '_' || year, name,
+                       format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')),
+                       format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
     END LOOP;
 END $$"""
 

@@ -12,50 +12,66 @@ from alembic import op
 revision, down_revision = "0002", "0001"
 
 _CLOCKS = "known_at timestamptz NOT NULL, recorded_at timestamptz NOT NULL"
-_KINDS = {"facts": ("""symbol text NOT NULL, name text NOT NULL, value double precision NOT NULL, period_start timestamptz NOT NULL,
-    period_end timestamptz NOT NULL, published timestamptz NOT NULL, origin text NOT NULL""", "symbol, name, period_end, period_start, published", ""),
-    "predictions": ("""symbol text NOT NULL, timeframe text NOT NULL, ts timestamptz NOT NULL, model text NOT NULL, version bigint NOT NULL,
-    probability double precision, prediction double precision, threshold double precision, label bigint, created_at timestamptz NOT NULL""",
+_KINDS = {"facts": ("""symbol text NOT NULL, name text NOT NULL, value double precision NOT NULL,
+    period_start timestamptz NOT NULL, period_end timestamptz NOT NULL, published timestamptz NOT NULL,
+    origin text NOT NULL""", "symbol, name, period_end, period_start, published", ""),
+    "predictions": ("""symbol text NOT NULL, timeframe text NOT NULL, ts timestamptz NOT NULL,
+    model text NOT NULL, version bigint NOT NULL, probability double precision, prediction double precision,
+    threshold double precision, label bigint, created_at timestamptz NOT NULL""",
                     "symbol, timeframe, ts, model, version", " PARTITION BY RANGE (ts)"),
-    "model_metrics": ("""model text NOT NULL, version bigint NOT NULL, metric text NOT NULL, value double precision NOT NULL,
-    at timestamptz NOT NULL""", "model, version, metric, at", ""),
-    "features": ("series integer NOT NULL, ts timestamptz NOT NULL, feature_set integer NOT NULL, numbers double precision[] NOT NULL",
-                 "feature_set, series, ts", " PARTITION BY RANGE (ts)")}
-_TABLES = (*(f"CREATE TABLE mlfin.{name}{past} ({columns}, {_CLOCKS}, PRIMARY KEY ({key}{', recorded_at' if past else ''})){parts}"
-             for name, (columns, key, parts) in _KINDS.items() for past in ("", "_past")),
-    r"""CREATE TABLE mlfin.feature_sets (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL, columns text[] NOT NULL,
-    made_at timestamptz NOT NULL DEFAULT now(), UNIQUE (code, columns), CONSTRAINT no_labels CHECK (array_to_string(columns, E'\n') !~*
-    '(^|\n)((meta_)?(fwd|forward|future|barrier|triple_barrier|labels?|targets?|outcome|y)(_[^\n]*)?|[^\n]*_(label|target|outcome)|next_(close|ret)[^\n]*)($|\n)'))""",
-    """CREATE TABLE mlfin.record_versions (version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),
-    kind text NOT NULL, inserted bigint NOT NULL, revised bigint NOT NULL)""",
+    "model_metrics": ("""model text NOT NULL, version bigint NOT NULL, metric text NOT NULL,
+    value double precision NOT NULL, at timestamptz NOT NULL""", "model, version, metric, at", ""),
+    "features": ("""series integer NOT NULL, ts timestamptz NOT NULL, feature_set integer NOT NULL,
+    numbers double precision[] NOT NULL""", "feature_set, series, ts", " PARTITION BY RANGE (ts)")}
+_TABLES = (
+    *(f"CREATE TABLE mlfin.{name}{past} ({columns}, {_CLOCKS}, PRIMARY KEY ({key}{and_when})){parts}"
+      for name, (columns, key, parts) in _KINDS.items()
+      for past, and_when in (("", ""), ("_past", ", recorded_at"))),
+    r"""CREATE TABLE mlfin.feature_sets (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    code text NOT NULL, columns text[] NOT NULL, made_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (code, columns), CONSTRAINT no_labels CHECK (array_to_string(columns, E'\n') !~*
+    '(^|\n)((meta_)?(fwd|forward|future|barrier|triple_barrier|labels?|targets?|outcome|y)(_[^\n]*)?'
+    '|[^\n]*_(label|target|outcome)|next_(close|ret)[^\n]*)($|\n)'))""",
+    """CREATE TABLE mlfin.record_versions (version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT now(), kind text NOT NULL, inserted bigint NOT NULL,
+    revised bigint NOT NULL)""",
     "CREATE INDEX predictions_ts ON mlfin.predictions (ts)")
 
 # %% ../../../nbs/warehouse/revisions/r0002_records.ipynb #b5baac2f
-_ROOM = """CREATE OR REPLACE FUNCTION mlfin.room(year integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
+_ROOM = """CREATE OR REPLACE FUNCTION mlfin.room(year integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlfin AS $$
 DECLARE name text;
 BEGIN
     FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'mlfin'::regnamespace AND relkind = 'p' LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I FOR VALUES FROM (%L) TO (%L)', name || '_' || year, name,
-                       format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')), format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
+        EXECUTE format('CREATE TABLE IF NOT EXISTS mlfin.%I PARTITION OF mlfin.%I '
+                       'FOR VALUES FROM (%L) TO (%L)', name || '_' || year, name,
+                       format('%s-01-01 00:00:00+00', lpad(year::text, 4, '0')),
+                       format('%s-01-01 00:00:00+00', lpad((year + 1)::text, 4, '0')));
     END LOOP;
 END $$"""
 
 # %% ../../../nbs/warehouse/revisions/r0002_records.ipynb #70c4aec3
-_VIEWS = ("""CREATE VIEW mlfin.market_data AS SELECT s.symbol, s.timeframe, b.ts AS time, b.open, b.high, b.low, b.close,
-    coalesce(b.trades, b.volume) AS tick_volume, b.spread, b.volume AS real_volume, b.known_at FROM mlfin.bars b JOIN mlfin.series s ON s.id = b.series""",
-    """CREATE VIEW mlfin.feature_rows AS SELECT s.symbol, s.timeframe, f.ts, f.known_at, f.feature_set, g.code,
-    (SELECT jsonb_object_agg(u.name, nullif(u.number, 'NaN')) FROM unnest(g.columns, f.numbers) AS u (name, number)) AS features
-    FROM mlfin.features f JOIN mlfin.series s ON s.id = f.series JOIN mlfin.feature_sets g ON g.id = f.feature_set""",
+_VIEWS = ("""CREATE VIEW mlfin.market_data AS SELECT s.symbol, s.timeframe, b.ts AS time,
+    b.open, b.high, b.low, b.close, coalesce(b.trades, b.volume) AS tick_volume, b.spread,
+    b.volume AS real_volume, b.known_at FROM mlfin.bars b JOIN mlfin.series s ON s.id = b.series""",
+    """CREATE VIEW mlfin.feature_rows AS
+    SELECT s.symbol, s.timeframe, f.ts, f.known_at, f.feature_set, g.code,
+    (SELECT jsonb_object_agg(u.name, nullif(u.number, 'NaN'))
+    FROM unnest(g.columns, f.numbers) AS u (name, number)) AS features
+    FROM mlfin.features f JOIN mlfin.series s ON s.id = f.series
+    JOIN mlfin.feature_sets g ON g.id = f.feature_set""",
     "CREATE VIEW mlfin.features_m1 AS SELECT * FROM mlfin.feature_rows WHERE timeframe = '1m'",
-    """CREATE VIEW mlfin.trainset AS SELECT f.*, n.close / b.close - 1 AS label_next_return, (n.close > b.close)::integer AS label_next_up,
-    n.known_at AS label_known_at FROM mlfin.feature_rows f JOIN mlfin.series s ON s.symbol = f.symbol AND s.timeframe = f.timeframe
+    """CREATE VIEW mlfin.trainset AS SELECT f.*, n.close / b.close - 1 AS label_next_return,
+    (n.close > b.close)::integer AS label_next_up, n.known_at AS label_known_at
+    FROM mlfin.feature_rows f JOIN mlfin.series s ON s.symbol = f.symbol AND s.timeframe = f.timeframe
     JOIN mlfin.bars b ON b.series = s.id AND b.ts = f.ts
-    JOIN LATERAL (SELECT l.ts, l.close, l.known_at FROM mlfin.bars l WHERE l.series = s.id AND l.ts > f.ts ORDER BY l.ts LIMIT 1) n ON true
-    WHERE NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = f.symbol AND a.kind IN ('split', 'dividend') AND a.ex_date > f.ts
-    AND a.ex_date < n.known_at)""",
+    JOIN LATERAL (SELECT l.ts, l.close, l.known_at FROM mlfin.bars l
+    WHERE l.series = s.id AND l.ts > f.ts ORDER BY l.ts LIMIT 1) n ON true
+    WHERE NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = f.symbol
+    AND a.kind IN ('split', 'dividend') AND a.ex_date > f.ts AND a.ex_date < n.known_at)""",
     "CREATE VIEW mlfin.trainset_m1 AS SELECT * FROM mlfin.trainset WHERE timeframe = '1m'",
-    """CREATE VIEW mlfin.model_signals AS SELECT symbol, timeframe, ts, model, version, probability, threshold, label, created_at
-    FROM mlfin.predictions WHERE probability IS NOT NULL""")
+    """CREATE VIEW mlfin.model_signals AS SELECT symbol, timeframe, ts, model, version,
+    probability, threshold, label, created_at FROM mlfin.predictions WHERE probability IS NOT NULL""")
 
 # %% ../../../nbs/warehouse/revisions/r0002_records.ipynb #1ecbf9e4
 def upgrade() -> None:

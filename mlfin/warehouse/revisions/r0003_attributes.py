@@ -11,11 +11,12 @@ from alembic import op
 # %% ../../../nbs/warehouse/revisions/r0003_attributes.ipynb #fde2b000
 revision, down_revision = "0003", "0002"
 
-_COLUMNS = """symbol text NOT NULL, timeframe text NOT NULL, attribute text NOT NULL, value text NOT NULL, since timestamptz NOT NULL,
-    known_at timestamptz NOT NULL, recorded_at timestamptz NOT NULL"""
+_COLUMNS = """symbol text NOT NULL, timeframe text NOT NULL, attribute text NOT NULL, value text NOT NULL,
+    since timestamptz NOT NULL, known_at timestamptz NOT NULL, recorded_at timestamptz NOT NULL"""
 
 # %% ../../../nbs/warehouse/revisions/r0003_attributes.ipynb #98ad0d01
 def upgrade() -> None:
     "Make the tables of attributes: what stands, and what it replaced."
     for past, more in (("", ""), ("_past", ", recorded_at")):
-        op.execute(f"CREATE TABLE mlfin.attributes{past} ({_COLUMNS}, PRIMARY KEY (symbol, timeframe, attribute, since{more}))")
+        op.execute(f"CREATE TABLE mlfin.attributes{past} ({_COLUMNS}, "
+                   f"PRIMARY KEY (symbol, timeframe, attribute, since{more}))")

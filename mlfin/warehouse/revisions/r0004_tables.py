@@ -13,44 +13,54 @@ revision, down_revision = "0004", "0003"
 
 _NUMBERS = "open, high, low, close, volume, spread"
 _TABLES = (
-    """CREATE TABLE mlfin.inbox (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, arrived timestamptz NOT NULL DEFAULT clock_timestamp(),
-    writer text NOT NULL DEFAULT session_user, ts timestamptz, symbol text, timeframe text, open double precision, high double precision,
+    """CREATE TABLE mlfin.inbox (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    arrived timestamptz NOT NULL DEFAULT clock_timestamp(), writer text NOT NULL DEFAULT session_user,
+    ts timestamptz, symbol text, timeframe text, open double precision, high double precision,
     low double precision, close double precision, volume double precision, spread double precision)""",
     "CREATE TABLE mlfin.spellings (series integer PRIMARY KEY, timeframe text NOT NULL)",
-    """CREATE TABLE mlfin.corrected (feature_set integer NOT NULL, series integer NOT NULL, ts timestamptz NOT NULL,
-    PRIMARY KEY (feature_set, series, ts))""",
+    """CREATE TABLE mlfin.corrected (feature_set integer NOT NULL, series integer NOT NULL,
+    ts timestamptz NOT NULL, PRIMARY KEY (feature_set, series, ts))""",
     "CREATE INDEX pushed_key ON mlfin.pushed (series, ts)")
 
-_ROW = """b.series, s.symbol, s.timeframe, coalesce(p.timeframe, s.timeframe) AS spelling, b.ts, b.known_at, b.open, b.high, b.low, b.close,
-    b.volume, b.vwap, b.trades, b.spread"""
+_ROW = """b.series, s.symbol, s.timeframe, coalesce(p.timeframe, s.timeframe) AS spelling, b.ts, b.known_at,
+    b.open, b.high, b.low, b.close, b.volume, b.vwap, b.trades, b.spread"""
 _JOIN = """b JOIN mlfin.series s ON s.id = b.series LEFT JOIN mlfin.spellings p ON p.series = b.series
     WHERE NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = b.series AND q.ts = b.ts"""
-_NOW = (f"CREATE VIEW mlfin.bars_now AS SELECT {_ROW} FROM mlfin.bars {_JOIN}) UNION ALL SELECT {_ROW} FROM mlfin.pushed {_JOIN} AND q.seq > b.seq)",)
+_NOW = (f"CREATE VIEW mlfin.bars_now AS SELECT {_ROW} FROM mlfin.bars {_JOIN}) "
+        f"UNION ALL SELECT {_ROW} FROM mlfin.pushed {_JOIN} AND q.seq > b.seq)",)
 
 # %% ../../../nbs/warehouse/revisions/r0004_tables.ipynb #baae83f4
-_NAMES = {"rsi": "rsi_14", "macd": "macd_12_26_9", "macd_signal": "macd_signal_12_26_9", "macd_hist": "macd_hist_12_26_9", "atr": "atr_14",
-          "ma60": "ma60", "ret_1": "ret_1"}
+_NAMES = {"rsi": "rsi_14", "macd": "macd_12_26_9", "macd_signal": "macd_signal_12_26_9",
+          "macd_hist": "macd_hist_12_26_9", "atr": "atr_14", "ma60": "ma60", "ret_1": "ret_1"}
 _BESIDE = ("open", "high", "low", "close", "volume", "spread")
 _FLAT = ", ".join(f"nullif(o.numbers[g.{short}], 'NaN') AS {short}" for short in _NAMES)
 _HELD = "ARRAY[" + ", ".join(f"'{name}'" for name in (*_NAMES.values(), *(f"bar_{c}" for c in _BESIDE))) + "]"
-_PLACES = ", ".join(f"array_position(columns, '{name}') AS {short}" for short, name in (_NAMES | {f"bar_{c}": f"bar_{c}" for c in _BESIDE}).items())
-_SETS = f"CREATE VIEW mlfin.flat_sets AS SELECT id, {_PLACES} FROM mlfin.feature_sets WHERE columns @> {_HELD} OFFSET 0"
-_FROM = " AND ".join(f"{{f}}.numbers[{{g}}.bar_{c}] = coalesce({{b}}.{c}, 'NaN')" for c in _BESIDE) # features that were computed from a bar
+_PLACES = ", ".join(f"array_position(columns, '{name}') AS {short}"
+                    for short, name in (_NAMES | {f"bar_{c}": f"bar_{c}" for c in _BESIDE}).items())
+_SETS = (f"CREATE VIEW mlfin.flat_sets AS SELECT id, {_PLACES} FROM mlfin.feature_sets "
+         f"WHERE columns @> {_HELD} OFFSET 0")
+# features that were computed from a bar
+_FROM = " AND ".join(f"{{f}}.numbers[{{g}}.bar_{c}] = coalesce({{b}}.{c}, 'NaN')" for c in _BESIDE)
 _WHOLE = f"""({_FROM} AND NOT EXISTS (SELECT FROM mlfin.corrected c
     WHERE c.feature_set = {{f}}.feature_set AND c.series = {{f}}.series AND c.ts <= {{f}}.ts))"""
-_ARM = f"""SELECT b.ts, s.symbol, coalesce(p.timeframe, s.timeframe) AS timeframe, b.close, b.volume, b.spread, {_FLAT}, {{ahead}} AS fwd_ret_5
+_ARM = f"""SELECT b.ts, s.symbol, coalesce(p.timeframe, s.timeframe) AS timeframe,
+    b.close, b.volume, b.spread, {_FLAT}, {{ahead}} AS fwd_ret_5
     FROM mlfin.features f JOIN mlfin.flat_sets g ON g.id = f.feature_set
-    JOIN mlfin.series s ON s.id = f.series AND s.timeframe = '1m' LEFT JOIN mlfin.spellings p ON p.series = f.series
+    JOIN mlfin.series s ON s.id = f.series AND s.timeframe = '1m'
+    LEFT JOIN mlfin.spellings p ON p.series = f.series
     JOIN {{bars}} b ON b.series = f.series AND b.ts = f.ts {{more}}
-    CROSS JOIN LATERAL (SELECT CASE WHEN {_WHOLE.format(f="f", g="g", b="b")} THEN f.numbers END AS numbers OFFSET 0) o
+    CROSS JOIN LATERAL (SELECT CASE WHEN {_WHOLE.format(f="f", g="g", b="b")}
+    THEN f.numbers END AS numbers OFFSET 0) o
     WHERE NOT EXISTS (SELECT FROM mlfin.features h JOIN mlfin.flat_sets k ON k.id = h.feature_set
     WHERE h.series = f.series AND h.ts = f.ts AND h.feature_set <> f.feature_set
     AND ({_WHOLE.format(f="h", g="k", b="b")}, h.feature_set) > (o.numbers IS NOT NULL, f.feature_set))
     AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts = f.ts {{last}})"""
-_AHEAD = """CASE WHEN NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = s.symbol AND a.kind IN ('split', 'dividend') AND a.ex_date > b.ts
-    AND a.ex_date <= n.ts) AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts > f.ts AND q.ts <= n.ts)
+_AHEAD = """CASE WHEN NOT EXISTS (SELECT FROM mlfin.actions a WHERE a.symbol = s.symbol
+    AND a.kind IN ('split', 'dividend') AND a.ex_date > b.ts AND a.ex_date <= n.ts)
+    AND NOT EXISTS (SELECT FROM mlfin.pushed q WHERE q.series = f.series AND q.ts > f.ts AND q.ts <= n.ts)
     THEN n.close / nullif(b.close, 0) - 1 END"""
-_FIFTH = """LEFT JOIN LATERAL (SELECT l.ts, l.close FROM mlfin.bars l WHERE l.series = f.series AND l.ts > f.ts ORDER BY l.ts OFFSET 4 LIMIT 1) n ON true"""
+_FIFTH = """LEFT JOIN LATERAL (SELECT l.ts, l.close FROM mlfin.bars l
+    WHERE l.series = f.series AND l.ts > f.ts ORDER BY l.ts OFFSET 4 LIMIT 1) n ON true"""
 _M1 = "CREATE VIEW mlfin.flat_m1 AS " + " UNION ALL ".join((
     _ARM.format(ahead=_AHEAD, bars="mlfin.bars", more=_FIFTH, last=""),
     _ARM.format(ahead="NULL::double precision", bars="mlfin.pushed", more="", last="AND q.seq > b.seq")))
@@ -58,42 +68,53 @@ _M1 = "CREATE VIEW mlfin.flat_m1 AS " + " UNION ALL ".join((
 # %% ../../../nbs/warehouse/revisions/r0004_tables.ipynb #b5f85581
 _WHOSE = "concat_ws('/', model, version)"
 _VIEWS = (
-    f"CREATE VIEW mlfin_tables.market_data AS SELECT ts, symbol, spelling AS timeframe, {_NUMBERS} FROM mlfin.bars_now",
-    """CREATE VIEW mlfin_tables.prices AS SELECT symbol, spelling AS timeframe, ts, known_at, open, high, low, close, volume, vwap, trades, spread
-    FROM mlfin.bars_now""",
+    f"""CREATE VIEW mlfin_tables.market_data AS
+    SELECT ts, symbol, spelling AS timeframe, {_NUMBERS} FROM mlfin.bars_now""",
+    """CREATE VIEW mlfin_tables.prices AS SELECT symbol, spelling AS timeframe, ts, known_at,
+    open, high, low, close, volume, vwap, trades, spread FROM mlfin.bars_now""",
     "CREATE VIEW mlfin_tables.features_m1 AS SELECT * FROM mlfin.flat_m1",
     f"""CREATE VIEW mlfin_tables.trainset_m1 AS SELECT *, (fwd_ret_5 > 0)::integer AS label FROM mlfin.flat_m1
     WHERE fwd_ret_5 IS NOT NULL AND num_nulls({', '.join(_NAMES)}) = 0""",
-    """CREATE VIEW mlfin_tables.model_signals AS SELECT r.ts, r.symbol, coalesce(p.timeframe, r.timeframe) AS timeframe, r.model AS model_name, r.threshold,
-    r.probability AS prob_up, r.label::integer AS label, r.created_at FROM mlfin.predictions r
-    LEFT JOIN mlfin.series s ON s.symbol = r.symbol AND s.timeframe = r.timeframe LEFT JOIN mlfin.spellings p ON p.series = s.id
-    WHERE r.probability IS NOT NULL""",
+    """CREATE VIEW mlfin_tables.model_signals AS
+    SELECT r.ts, r.symbol, coalesce(p.timeframe, r.timeframe) AS timeframe, r.model AS model_name,
+    r.threshold, r.probability AS prob_up, r.label::integer AS label, r.created_at
+    FROM mlfin.predictions r LEFT JOIN mlfin.series s ON s.symbol = r.symbol AND s.timeframe = r.timeframe
+    LEFT JOIN mlfin.spellings p ON p.series = s.id WHERE r.probability IS NOT NULL""",
     f"""CREATE VIEW mlfin_tables.model_metrics AS SELECT (extract(epoch FROM at) * 1000000)::bigint * 1000
     + ('x' || left(md5({_WHOSE}), 8))::bit(32)::bigint % 1000 AS id, at AS created_at, model AS model_name,
     jsonb_object_agg(metric, value) || jsonb_build_object('version', version) AS metrics
     FROM mlfin.model_metrics WHERE value <> ALL ('{{NaN,Infinity,-Infinity}}') GROUP BY model, version, at""",
-    """COMMENT ON COLUMN mlfin_tables.features_m1.fwd_ret_5 IS 'Close of the fifth bar after this one over this close, minus 1; null until that bar has closed.
+    """COMMENT ON COLUMN mlfin_tables.features_m1.fwd_ret_5 IS
+    'Close of the fifth bar after this one over this close, minus 1; null until that bar has closed.
 Not the label fwd_ret_5 of a model, which counts from the next open. It looks ahead: no input of a model.'""",
     "COMMENT ON COLUMN mlfin_tables.trainset_m1.label IS '1 where fwd_ret_5 is above 0, else 0.'",
-    "COMMENT ON COLUMN mlfin_tables.market_data.timeframe IS 'As it was spelled by the first INSERT of the series; M1, 1m and 1min are the same.'")
+    """COMMENT ON COLUMN mlfin_tables.market_data.timeframe IS
+    'As it was spelled by the first INSERT of the series; M1, 1m and 1min are the same.'""")
 
 # %% ../../../nbs/warehouse/revisions/r0004_tables.ipynb #7c87796c
-_TAKEN = f"""CREATE FUNCTION mlfin.take_bar() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+_TAKEN = f"""CREATE FUNCTION mlfin.take_bar() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO mlfin.inbox (ts, symbol, timeframe, {_NUMBERS}) VALUES (NEW.ts, left(NEW.symbol, 200), left(NEW.timeframe, 40),
+    INSERT INTO mlfin.inbox (ts, symbol, timeframe, {_NUMBERS})
+    VALUES (NEW.ts, left(NEW.symbol, 200), left(NEW.timeframe, 40),
         {', '.join(f'NEW.{c}' for c in _NUMBERS.split(', '))});
     RETURN NEW;
 END $$"""
-_TOLD = """CREATE FUNCTION mlfin.tell_inbox() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+_TOLD = """CREATE FUNCTION mlfin.tell_inbox() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_notify('mlfin_inbox', '');
     RETURN NULL;
 END $$"""
-_TRIGGERS = ("CREATE TRIGGER take_bar INSTEAD OF INSERT ON mlfin_tables.market_data FOR EACH ROW EXECUTE FUNCTION mlfin.take_bar()",
-             "CREATE TRIGGER tell_inbox AFTER INSERT ON mlfin_tables.market_data FOR EACH STATEMENT EXECUTE FUNCTION mlfin.tell_inbox()")
-_SCHEMA = "DO $$ BEGIN IF to_regnamespace('mlfin_tables') IS NULL THEN CREATE SCHEMA mlfin_tables; END IF; END $$"
+_TRIGGERS = ("CREATE TRIGGER take_bar INSTEAD OF INSERT ON mlfin_tables.market_data "
+             "FOR EACH ROW EXECUTE FUNCTION mlfin.take_bar()",
+             "CREATE TRIGGER tell_inbox AFTER INSERT ON mlfin_tables.market_data "
+             "FOR EACH STATEMENT EXECUTE FUNCTION mlfin.tell_inbox()")
+_SCHEMA = """DO $$ BEGIN IF to_regnamespace('mlfin_tables') IS NULL THEN
+    CREATE SCHEMA mlfin_tables; END IF; END $$"""
 
 # %% ../../../nbs/warehouse/revisions/r0004_tables.ipynb #c25050ef
 def upgrade() -> None:
     "Make the inbox, the schema `mlfin_tables`, its views, and what an INSERT does."
-    for statement in (*_TABLES, *_NOW, _SETS, _M1, _SCHEMA, *_VIEWS, _TAKEN, _TOLD, *_TRIGGERS): op.execute(statement)
+    for statement in (*_TABLES, *_NOW, _SETS, _M1, _SCHEMA, *_VIEWS, _TAKEN, _TOLD, *_TRIGGERS):
+        op.execute(statement)
