@@ -1,4 +1,4 @@
-"""What we use of uvicorn, LightGBM and papermill that their documentation does not promise: each name is there, and each is pinned from above."""
+"""What we use of uvicorn, LightGBM, papermill and Ploomber that their documentation does not promise: each name is there, and each is pinned from above."""
 
 import asyncio
 import ctypes
@@ -94,3 +94,12 @@ def test_papermill_has_the_engine_and_the_registry_that_a_run_watches():
     taken = inspect.signature(NBClientEngine.execute_managed_notebook).parameters
     assert list(taken)[:2] == ["nb_man", "kernel_name"], gone("papermill", "NBClientEngine.execute_managed_notebook(nb_man, kernel_name)")
     assert "cell_index" in inspect.signature(NotebookExecutionManager.cell_start).parameters, gone("papermill", "cell_start(cell, cell_index)")
+
+
+def test_ploomber_builds_a_task_by_itself():
+    from ploomber.constants import TaskStatus
+    from ploomber.executors import Serial
+    from ploomber.tasks.abc import Task
+    assert "catch_exceptions" in inspect.signature(getattr(Task, "_build", lambda: None)).parameters, gone("ploomber", "Task._build(catch_exceptions)")
+    assert hasattr(Task, "exec_status") and hasattr(TaskStatus, "Skipped"), gone("ploomber", "Task.exec_status and TaskStatus.Skipped")
+    assert list(inspect.signature(Serial.__call__).parameters)[1:] == ["dag", "show_progress"], gone("ploomber", "Serial.__call__(dag, show_progress)")
