@@ -5141,6 +5141,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.models.sequence._feed': ('models/sequence.html#_feed', 'mlfin/models/sequence.py'),
                                        'mlfin.models.sequence._gaps': ('models/sequence.html#_gaps', 'mlfin/models/sequence.py'),
                                        'mlfin.models.sequence._keras': ('models/sequence.html#_keras', 'mlfin/models/sequence.py'),
+                                       'mlfin.models.sequence._lack': ('models/sequence.html#_lack', 'mlfin/models/sequence.py'),
                                        'mlfin.models.sequence._look_back': ('models/sequence.html#_look_back', 'mlfin/models/sequence.py'),
                                        'mlfin.models.sequence._moments': ('models/sequence.html#_moments', 'mlfin/models/sequence.py'),
                                        'mlfin.models.sequence._network': ('models/sequence.html#_network', 'mlfin/models/sequence.py'),

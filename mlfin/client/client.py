@@ -96,15 +96,15 @@ def with_retries(send: Callable[[], dict],      # one attempt
                  ) -> dict:                     # the answer
     """Repeat a request until it is answered; the last error is raised where a retry is unsafe, useless or too
     late."""
-    began, attempts = time.monotonic(), 0
-    while True:
-        try: return send()
-        except (ServiceError, NoAnswerError) as e:
-            delay = retry_delay(e, attempts)
-            late = time.monotonic() + delay - began > patience
-            if late or closed() or not may_retry(e, idempotent): raise
-        time.sleep(delay)
-        attempts += 1
+    from tenacity import Retrying, retry_if_exception, stop_before_delay
+
+    def again(error: BaseException) -> bool:
+        if not isinstance(error, ServiceError | NoAnswerError): return False
+        return not closed() and may_retry(error, idempotent)
+    def delay(state) -> float: return retry_delay(state.outcome.exception(), state.attempt_number - 1)
+    retrying = Retrying(retry=retry_if_exception(again), wait=delay, stop=stop_before_delay(patience),
+                        sleep=time.sleep, reraise=True)
+    return retrying(send)
 
 # %% ../../nbs/client/01_client.ipynb #a957e4b1
 def is_loopback(host: str, # name or IP address

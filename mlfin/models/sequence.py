@@ -162,15 +162,31 @@ def _keras():
                                 "'mlfin[keras]').")
     return require("keras", extra="keras")
 
-def _on_device(keras, device: str, needed: bool = True):
-    "Keras' context for a device; where the backend has none such an error, or the CPU if it is not needed."
+# %% ../../nbs/models/01_sequence.ipynb #7be1c0a3
+def _lack(keras, kind: str) -> str:
+    "Why the backend has no device of a kind (cpu, gpu); empty where it has one."
+    if kind == "cpu": return ""
     if keras.backend.backend() == "jax":
         import jax
-        try: jax.devices(device.partition(":")[0])
-        except RuntimeError as e:
-            if not needed: return keras.device("cpu:0")
-            raise ModelError(must_be("device", "one that JAX knows", device, str(e).splitlines()[0],
-                                     "pip install 'mlfin[gpu]', or set device = cpu.")) from None
+        try: jax.devices(kind)
+        except RuntimeError as e: return str(e).splitlines()[0]
+    if keras.backend.backend() == "torch":
+        import torch
+        return "" if torch.cuda.is_available() else "PyTorch sees no CUDA device"
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+        return "" if tensorflow.config.list_physical_devices("GPU") else "TensorFlow sees no GPU"
+    return ""
+
+def _on_device(keras, device: str, needed: bool = True):
+    "Keras' context for a device; where the backend has none such an error, or the CPU if it is not needed."
+    backend, kind = keras.backend.backend(), device.partition(":")[0]
+    if why := _lack(keras, kind):
+        if needed:
+            raise ModelError(must_be("device", "one that Keras' backend knows", device, f"{backend}: {why}",
+                                     "pip install 'mlfin[gpu]', or set device = cpu."))
+        device, kind = "cpu:0", "cpu"
+    if backend == "torch" and kind == "cpu": device = "cpu" # to PyTorch, cpu:0 is another device than cpu
     return keras.device(device)
 
 # %% ../../nbs/models/01_sequence.ipynb #41a19ab7

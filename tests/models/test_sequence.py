@@ -1,9 +1,12 @@
 """The LSTM: windows stay within a symbol and a run, nothing is copied `window` times, fits repeat and can be kept."""
 
+import os
 import pickle
 import random
+import subprocess
 import sys
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -391,6 +394,53 @@ def test_refused(made, y, says):
             pytest.skip("there is a GPU")
     with pytest.raises(ModelError, match=says):
         made.fit(np.random.default_rng(0).normal(size=(30, 2)), y)
+
+
+@pytest.mark.parametrize("backend, device, taken", [
+    ("torch", "cpu:0", "cpu"), ("jax", "cpu:0", "cpu:0"), ("tensorflow", "cpu:0", "cpu:0")])
+def test_the_cpu_is_named_as_the_backend_names_it(backend, device, taken):
+    keras = SimpleNamespace(backend=SimpleNamespace(backend=lambda: backend), device=lambda name: name)
+    assert sequence._on_device(keras, device) == taken  # PyTorch copies to cpu:0, and the copy is no parameter any more
+
+
+ANOTHER = """
+import sys
+import numpy as np
+from mlfin.core.errors import ModelError
+from mlfin.models.formats import pack_estimator, unpack_estimator
+from mlfin.models.sequence import load_sequence
+from mlfin.models.zoo import make_model
+import keras
+
+X = np.random.default_rng(0).normal(size=(300, 3))
+y = (X[:, 0] * np.roll(X[:, 0], 1) > 0).astype(int)
+made = make_model("lstm", window=4, units=6, epochs=3, batch_size=64, dropout=0.1, horizon=1)
+p = made.fit(X, y).predict_proba(X)
+assert keras.backend.backend() == sys.argv[1] and np.isfinite(made.history_["val_loss"]).all()
+packed = pack_estimator(made)
+assert np.array_equal(unpack_estimator(packed.kind, packed.parts, packed.files).predict_proba(X), p)
+assert np.array_equal(made.fit(X, y).predict_proba(X), p)
+there = load_sequence(sys.argv[2]).predict_proba(np.load(sys.argv[2] + "/x.npy"))
+assert np.abs(there - np.load(sys.argv[2] + "/p.npy")).max() < 1e-5
+made.device = "gpu:0"
+assert np.array_equal(made.predict_proba(X), p)
+try: made.fit(X, y)
+except ModelError as e: assert "set device = cpu" in str(e)
+else: raise AssertionError("a GPU that is not there")
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
+def test_another_backend_trains_keeps_and_serves_what_jax_learnt(backend, fitted, tmp_path):
+    pytest.importorskip(backend)
+    X, _, _, keys, _, _, test = market()
+    rows = X.iloc[np.flatnonzero(keys["symbol"] == "A")[:200]]
+    save_sequence(fitted[0], tmp_path)
+    np.save(tmp_path / "x.npy", rows.to_numpy())
+    np.save(tmp_path / "p.npy", fitted[0].predict_proba(rows))
+    env = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ANOTHER, backend, str(tmp_path)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("missing, backend, says", [
