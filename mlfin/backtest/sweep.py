@@ -291,7 +291,8 @@ def sweep(
                                   threads)
     table = pd.DataFrame({name: pd.Series([row[i] for row in sets.rows]) for i, name in enumerate(axes)})
     table["sharpe"], table["annualised"] = figures[:, 0], figures[:, 0] * np.sqrt(days_per_year(calendar))
-    for column, name in enumerate(("max_drawdown", "total_return", "turnover"), 1): table[name] = figures[:, column]
+    for column, name in enumerate(("max_drawdown", "total_return", "turnover"), 1):
+        table[name] = figures[:, column]
     table["orders"] = figures[:, 4].astype(np.int64)
     rules = [r.on(scores.column, scores.base is not None) for r in sets.rules]
     return Sweep(table.rename_axis("set"), pd.DataFrame(returns.T, index=days, columns=table.index,
