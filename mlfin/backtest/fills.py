@@ -168,7 +168,8 @@ def _execute(a: np.ndarray, acc: np.ndarray, terms: CostTerms, credit: float, lo
 
 # %% ../../nbs/backtest/07_fills.ipynb #a95fc4d9
 @inline_kernel
-def _look(a: np.ndarray, acc: np.ndarray, panel: MarketPanel, decided: np.ndarray, delay: int, t: int) -> None:
+def _look(a: np.ndarray, acc: np.ndarray, panel: MarketPanel, decided: np.ndarray, delay: int,
+          t: int) -> None:
     "Reads the bars of row t, the weights in force, and the volatility known when they were decided."
     acc[_ROW], acc[_YEARS] = t, panel.years[t] if len(panel.years) else 0.0
     for s in range(a.shape[1]):

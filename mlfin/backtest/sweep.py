@@ -102,6 +102,7 @@ def _record(equity, ends, returns):
     if n < 2 or high - low <= 1e-12 * max(abs(low), abs(high)): return np.nan
     return (origin + total / n) / np.sqrt((square - total * total / n) / (n - 1))
 
+# %% ../../nbs/backtest/13_sweep.ipynb #46e551e4
 def _judge(books, cash, ruined, ends, out, returns):
     "Sharpe ratio, drawdown, return, turnover and orders of one set, and its daily returns."
     # deepest: money below which the drawdown is a new one
@@ -132,10 +133,9 @@ def _loop(sets, which, rules, terms, table, panel, cash, ends, out, returns):
                 for s in range(symbols): decided[t, s] = decided[known - 1, s]
         x = terms[k]
         costs = CostTerms(int(x.fill), int(x.delay), x.fee, x.fee_per_share, x.fee_min, x.use_spread > 0.0,
-                          x.spread, x.slippage, x.slippage_vol,
-                      x.impact, x.borrow, x.funding, x.lot, x.participation, x.delisting, x.leverage,
-                          x.stop_loss, x.take_profit,
-                      x.trailing_stop)
+                          x.spread, x.slippage, x.slippage_vol, x.impact, x.borrow, x.funding, x.lot,
+                          x.participation, x.delisting, x.leverage, x.stop_loss, x.take_profit,
+                          x.trailing_stop)
         ruined = simulate_fills(decided, panel, costs, cash, books, log)[1]
         _judge(books, cash, ruined, ends, out[k], returns[k, :len(ends)])
 
@@ -291,8 +291,8 @@ def sweep(
                                   threads)
     table = pd.DataFrame({name: pd.Series([row[i] for row in sets.rows]) for i, name in enumerate(axes)})
     table["sharpe"], table["annualised"] = figures[:, 0], figures[:, 0] * np.sqrt(days_per_year(calendar))
-    table["max_drawdown"], table["total_return"], table["turnover"] = figures[:, 1], figures[:, 2], figures[:,
-                                                                                                            3]
+    for column, name in enumerate(("max_drawdown", "total_return", "turnover"), 1):
+        table[name] = figures[:, column]
     table["orders"] = figures[:, 4].astype(np.int64)
     rules = [r.on(scores.column, scores.base is not None) for r in sets.rules]
     return Sweep(table.rename_axis("set"), pd.DataFrame(returns.T, index=days, columns=table.index,

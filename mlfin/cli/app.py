@@ -155,11 +155,13 @@ def _mlfin(asked: _Version = False): pass
 # %% ../../nbs/cli/15_app.ipynb #09ae35c4
 app.command("run", epilog=examples(
     "mlfin run", "mlfin run -p label=fwd_ret_10 -p 'models=[logistic,lightgbm]' --experiment ten-days",
-    "mlfin run -p source=ccxt:binance -s BTC/USDT -t 1h --start 2024-01-01", "mlfin run --dry-run"))(run_pipeline)
+    "mlfin run -p source=ccxt:binance -s BTC/USDT -t 1h --start 2024-01-01",
+    "mlfin run --dry-run"))(run_pipeline)
 app.command("retrain", epilog=examples("mlfin retrain live --window 730D", "mlfin retrain live --promote",
-                            "mlfin retrain --dry-run"))(retrain_model)
+                                       "mlfin retrain --dry-run"))(retrain_model)
 app.command(epilog=examples("mlfin status", "mlfin status -p label=fwd_ret_10 --json"))(status)
-app.command("reproduce", epilog=examples("mlfin reproduce latest", "mlfin reproduce 3f2a --json"))(reproduce_run)
+app.command("reproduce", epilog=examples("mlfin reproduce latest",
+                                         "mlfin reproduce 3f2a --json"))(reproduce_run)
 app.command("ingest", epilog=examples(
     "mlfin ingest", "mlfin ingest BTCUSDT_1m.csv", "mlfin ingest ../bars.csv -s BTCUSDT -t 1m --tz UTC",
     "mlfin ingest 'prices/*.csv' --calendar XNYS --tz America/New_York",
@@ -181,7 +183,8 @@ app.command(epilog=examples(
 app.add_typer(features_app)
 app.command("promote", epilog=examples("mlfin promote", "mlfin promote --experiment momentum --version 3",
                             "mlfin promote --force 'no data feed this week'"))(promote_model)
-app.command("rollback", epilog=examples("mlfin rollback", "mlfin rollback --experiment momentum"))(rollback_model)
+app.command("rollback", epilog=examples("mlfin rollback",
+                                        "mlfin rollback --experiment momentum"))(rollback_model)
 app.add_typer(models_app)
 app.add_typer(users_app)
 app.command(epilog=examples("mlfin dash", "mlfin dash --port 9000 --browser"))(dash)

@@ -16,12 +16,11 @@ import typer
 
 from .console import (err, escape_control, format_time, json_records, print_json, print_table,
                                print_text)
-from .options import (End, Json, Profile, Rows, Start, StorePlace, Symbols, TimeframeOption, examples,
-                               row_limit,
-                               split_list)
+from .options import (End, Json, Profile, Rows, Start, StorePlace, Symbols, TimeframeOption,
+                               examples, row_limit, split_list)
 from .store_selection import (count_text, folder_size, matching_symbols, open_named_store,
-                                       period_text,
-                                       select_series, series_attributes, single_timeframe, size_text)
+                                       period_text, select_series, series_attributes, single_timeframe,
+                                       size_text)
 from ..core.errors import DataError, ParameterError, must_be, unknown
 from ..core.permissions import user_files
 from ..runs.question import parse_typed_time

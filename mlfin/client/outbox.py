@@ -44,7 +44,7 @@ class OutboxBar:
 
 # %% ../../nbs/client/03_outbox.ipynb #bc18cf33
 def bar_rows(bars: pd.DataFrame,    # bar frame
-             ) -> Iterator[tuple]:  # symbol, timeframe, ts in microseconds, and `BAR_NUMBERS` with None for NaN
+             ) -> Iterator[tuple]:  # symbol, timeframe, ts (µs), and `BAR_NUMBERS` with None for NaN
     "The rows of a bar frame as SQLite keeps them."
     def finite(name: str) -> list:
         if name not in bars: return [None] * len(bars)

@@ -311,6 +311,14 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame: # one row a symbol, sorted by s
     "The last row of each symbol."
     return rows.drop_duplicates("symbol", keep="last").sort_values("symbol", kind="stable", ignore_index=True)
 
+def _cached_name(fs: FeatureStore, table: FeatureTable) -> str:
+    """What a table's newest rows are called in a cache: by the table's own identity, which no other one has,
+    on any machine."""
+    if table.path not in fs.cached_names:
+        fs.cached_names[table.path] = f"features:{table.handle().metadata().id}"
+    return fs.cached_names[table.path]
+
+# %% ../../nbs/feature_store/03_feature_store.ipynb #d558efd0
 def _resume(fs: FeatureStore, table: FeatureTable, names: list[str], version: int, generations: dict,
           new: pd.DataFrame) -> _Live:
     "States as they are after the last bar, for the bars to come."
@@ -368,14 +376,6 @@ def _follow(
     fs.cache.put(_cached_name(fs, table), live.version, live.latest)
     _keep_state(fs, table, version, max(rows.known_at.max(), last), actions)
     return FeatureUpdate(len(rows), (), version, live.version, "appended")
-
-# %% ../../nbs/feature_store/03_feature_store.ipynb #1fd09e75
-def _cached_name(fs: FeatureStore, table: FeatureTable) -> str:
-    """What a table's newest rows are called in a cache: by the table's own identity, which no other one has,
-    on any machine."""
-    if table.path not in fs.cached_names:
-        fs.cached_names[table.path] = f"features:{table.handle().metadata().id}"
-    return fs.cached_names[table.path]
 
 # %% ../../nbs/feature_store/03_feature_store.ipynb #6e6cb9c6
 def _rebuild(fs: FeatureStore, table: FeatureTable, version: int, actions) -> FeatureUpdate:

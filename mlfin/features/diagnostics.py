@@ -426,6 +426,22 @@ def _compare(x: _Ranked, y: _Ranked, horizon: int, grid: _Grid) -> dict:
     found = (_across if grid.how == "across symbols" else _over_time)(x, y, lags)
     return {**found, "lags": lags, "how": grid.how}
 
+def _returns(frame: pd.DataFrame, horizon: int, grid: _Grid,
+             features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Times, symbols and values of the returns over one horizon."
+    if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 1:
+        raise ParameterError(must_be("horizon", "an integer >= 1", horizon))
+    found = [c for c in frame if c not in KEYS and frame[c].dtype.kind == "f"]
+    if len(found) != 1:
+        raise DataError(must_be(f"returns[{horizon}]", "a frame with symbol, ts and one column of floats",
+                                list(frame.columns)))
+    owner = pd.Index(grid.symbols).get_indexer(frame["symbol"])
+    ts = frame["ts"].dt.as_unit(features["ts"].dt.unit).array.asi8
+    if (owner < 0).any():
+        raise DataError(must_be(f"returns[{horizon}].symbol", "among the symbols of the features",
+                                frame["symbol"].iloc[int((owner < 0).argmax())]))
+    return ts, owner, frame[found[0]].to_numpy(dtype=np.float64)
+
 # %% ../../nbs/features/13_diagnostics.ipynb #22b9db19
 def information_coefficient(
     features: pd.DataFrame,  # features or model inputs
@@ -454,23 +470,6 @@ def information_coefficient(
     table = pd.DataFrame(rows)
     table.insert(4, "t", table["ic"] / table["std_error"])
     return table
-
-# %% ../../nbs/features/13_diagnostics.ipynb #d08ef194
-def _returns(frame: pd.DataFrame, horizon: int, grid: _Grid,
-             features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Times, symbols and values of the returns over one horizon."
-    if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 1:
-        raise ParameterError(must_be("horizon", "an integer >= 1", horizon))
-    found = [c for c in frame if c not in KEYS and frame[c].dtype.kind == "f"]
-    if len(found) != 1:
-        raise DataError(must_be(f"returns[{horizon}]", "a frame with symbol, ts and one column of floats",
-                                list(frame.columns)))
-    owner = pd.Index(grid.symbols).get_indexer(frame["symbol"])
-    ts = frame["ts"].dt.as_unit(features["ts"].dt.unit).array.asi8
-    if (owner < 0).any():
-        raise DataError(must_be(f"returns[{horizon}].symbol", "among the symbols of the features",
-                                frame["symbol"].iloc[int((owner < 0).argmax())]))
-    return ts, owner, frame[found[0]].to_numpy(dtype=np.float64)
 
 # %% ../../nbs/features/13_diagnostics.ipynb #350e9968
 def turnover(

@@ -406,7 +406,7 @@ def _drawn(size: int, count: int, rng) -> np.ndarray:
 
 # %% ../../nbs/features/12_online.ipynb #080702c7
 def draw_rows(bars: pd.DataFrame, # bars, sorted by symbol and ts
-              limit: int = REPLAY_ROWS,  # how many rows at most, but for 50 of each symbol and those before gaps
+              limit: int = REPLAY_ROWS,  # rows at most, but for 50 of each symbol and those before gaps
               seed: int = 0,      # other rows for every seed
              ) -> np.ndarray:     # bool, one a row
     "Which rows to check: all up to the limit, else evenly drawn from the history of every symbol."

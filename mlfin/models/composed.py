@@ -165,23 +165,9 @@ class PersistenceRegressor(RegressorMixin, _Persistence):
         tags.regressor_tags.poor_score = True
         return tags
 
-# %% ../../nbs/models/02_composed.ipynb #4f6fab8d
-class _Kind(MetaEstimatorMixin, BaseEstimator):
-    "A classifier or a regressor, as its `estimator` is."
-    def score(self, X, y, sample_weight=None) -> float:
-        return (ClassifierMixin if is_classifier(self) else RegressorMixin).score(self, X, y, sample_weight)
-
-    def __sklearn_tags__(self):
-        tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.estimator_type = own.estimator_type
-        tags.classifier_tags, tags.regressor_tags = own.classifier_tags, own.regressor_tags
-        tags.target_tags, tags.input_tags.allow_nan = own.target_tags, own.input_tags.allow_nan
-        tags.target_tags.multi_output = False
-        return tags
-
 # %% ../../nbs/models/02_composed.ipynb #8deaf19a
-class _Wrapper(_Kind):
-    "Around one estimator, which stays as it is; the fitted copy is `estimator_`."
+class _Wrapper(MetaEstimatorMixin, BaseEstimator):
+    "Classifier or regressor as `estimator` is, which stays as it is; the fitted copy is `estimator_`."
     takes_panel = True
 
     def _begin(self, X, y, rows, sample_weight):
@@ -214,8 +200,19 @@ class _Wrapper(_Kind):
 
     def predict(self, X, keys=None, rows=None) -> np.ndarray:
         said = self._say(X, keys, rows)
-        return self.classes_[self.predict_proba(X, keys,
-                                                rows).argmax(axis=1)] if is_classifier(self) else said
+        if not is_classifier(self): return said
+        return self.classes_[self.predict_proba(X, keys, rows).argmax(axis=1)]
+
+    def score(self, X, y, sample_weight=None) -> float:
+        return (ClassifierMixin if is_classifier(self) else RegressorMixin).score(self, X, y, sample_weight)
+
+    def __sklearn_tags__(self):
+        tags, own = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.estimator_type = own.estimator_type
+        tags.classifier_tags, tags.regressor_tags = own.classifier_tags, own.regressor_tags
+        tags.target_tags, tags.input_tags.allow_nan = own.target_tags, own.input_tags.allow_nan
+        tags.target_tags.multi_output = False
+        return tags
 
 # %% ../../nbs/models/02_composed.ipynb #415316fa
 def _known_spans(spans, horizon, size: int, what: str):
@@ -258,6 +255,7 @@ def rounds_keyword(estimator,      # any estimator
     if home in ("xgboost", "lightgbm"): return "n_estimators"
     return "max_iter" if type(estimator).__name__.startswith("HistGradientBoosting") else None
 
+# %% ../../nbs/models/02_composed.ipynb #64395037
 def _best_rounds(estimator, X, y, learn, check, weights, patience: int) -> int:
     "Rounds after which the loss on the rows `check` was lowest."
     home, (a, b) = type(estimator).__module__.partition(".")[0], (_pick(X, learn), _pick(X, check))
@@ -327,6 +325,7 @@ class _Sigmoid:
 
     def __call__(self, p): return 1 / (1 + np.exp(-(self.slope * _log_odds(p) + self.shift)))
 
+# %% ../../nbs/models/02_composed.ipynb #f54501b4
 class _Steps:
     "Isotonic regression, kept off 0 and 1."
     def fit(self, p, up, weights):
@@ -442,6 +441,7 @@ class LogisticByRow(_ByRow, LogisticRegression):
         `X` is float64 (rows, columns)."""
         return self._line(X) if np.shape(self.coef_)[0] == 1 else super().decision_function(X)
 
+# %% ../../nbs/models/02_composed.ipynb #90e72d5a
 class _ValueByRow(_ByRow):
     def predict(self, X): # rows to predict
         "Values; of several targets, scikit-learn's."

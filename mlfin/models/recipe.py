@@ -42,14 +42,7 @@ def _words(recipe: "Recipe") -> None:
     raise ParameterError(unknown("splitter", recipe.splitter, SPLITTERS) + "\nOr a calendar period as a test "
                          "block: 3ME, 1YE, 4W, 10D, 6h.")
 
-def _refuse(recipe: "Recipe") -> None:
-    "Say what is wrong with a recipe."
-    for name in ("weights", "class_weights", "calibrate"): # plain Ploomber reads `none` as nothing
-        if getattr(recipe, name) is None: object.__setattr__(recipe, name, "none")
-    _words(recipe)
-    for name, least in (("embargo", 0), ("jobs", 1)): _number(name, getattr(recipe, name), least)
-    _combined(recipe)
-
+# %% ../../nbs/models/05_recipe.ipynb #d51027e4
 def _combined(recipe: "Recipe") -> None:
     "Words that do not go together."
     for name in ("class_weights", "calibrate"):
@@ -61,6 +54,15 @@ def _combined(recipe: "Recipe") -> None:
     if recipe.splitter == "combinatorial" and (folds := comb(recipe.folds, TESTED)) > 500:
         raise ParameterError(must_be("folds", "such that at most 500 combinations are trained",
                                      f"{recipe.folds} blocks: {folds:,} trainings"))
+
+# %% ../../nbs/models/05_recipe.ipynb #558b8daf
+def _refuse(recipe: "Recipe") -> None:
+    "Say what is wrong with a recipe."
+    for name in ("weights", "class_weights", "calibrate"): # plain Ploomber reads `none` as nothing
+        if getattr(recipe, name) is None: object.__setattr__(recipe, name, "none")
+    _words(recipe)
+    for name, least in (("embargo", 0), ("jobs", 1)): _number(name, getattr(recipe, name), least)
+    _combined(recipe)
 
 # %% ../../nbs/models/05_recipe.ipynb #b4bf9c81
 @dataclass(frozen=True)
@@ -105,14 +107,7 @@ class Recipe:
         "Cut a dataset's rows into folds."
         return _splitter(self).split(spans)
 
-# %% ../../nbs/models/05_recipe.ipynb #c001d27d
-def check_model(recipe: Recipe, # how it is to be trained
-                model: str,     # name of an estimator
-               ) -> None:       # or a ParameterError
-    "Refuse a model that does not do the task, or cannot be weighed or calibrated as asked."
-    try: make_model(model, task=recipe.task, **recipe.options(model))
-    except ModelError as e: raise ParameterError(str(e)) from None
-
+# %% ../../nbs/models/05_recipe.ipynb #342b70a8
 def _splitter(recipe: Recipe):
     "The splitter that a recipe names."
     if recipe.splitter == "purged_kfold": return PurgedKFold(recipe.folds, recipe.embargo)
@@ -120,6 +115,14 @@ def _splitter(recipe: Recipe):
     if recipe.splitter in SPLITTERS:
         return WalkForward(recipe.folds, recipe.embargo, expanding=recipe.splitter == "walk_forward")
     return WalkForward(recipe.folds, recipe.embargo, period=recipe.splitter)
+
+# %% ../../nbs/models/05_recipe.ipynb #c001d27d
+def check_model(recipe: Recipe, # how it is to be trained
+                model: str,     # name of an estimator
+               ) -> None:       # or a ParameterError
+    "Refuse a model that does not do the task, or cannot be weighed or calibrated as asked."
+    try: make_model(model, task=recipe.task, **recipe.options(model))
+    except ModelError as e: raise ParameterError(str(e)) from None
 
 # %% ../../nbs/models/05_recipe.ipynb #c7983258
 DAYS = 3 # returns a day that a backtest must have at least

@@ -423,7 +423,6 @@ def _sweep(spool: Path) -> None:
         if place.is_dir() and time.time() - place.stat().st_mtime > 86_400:
             shutil.rmtree(place, ignore_errors=True)
 
-# %% ../../nbs/models/09_tracking.ipynb #3814df12
 def _send_and_forget(settings: Settings, folder: Path) -> None:
     "Send one that waits, then let it go."
     with _tracking(settings) as client: _send(client, settings, folder)

@@ -112,9 +112,8 @@ class _Plan(NamedTuple):
 def _study_name(model: str, fold, parts: list[_Part], data: TrainingData, *more) -> str:
     "The identity of a study."
     rows = np.asarray(fold.train)
-    content = [hash_frame(data.X.iloc[rows]), hash_arrays(data.target[rows],
-                                                          None if data.weights is None
-                                                          else data.weights[rows]),
+    weights = None if data.weights is None else data.weights[rows]
+    content = [hash_frame(data.X.iloc[rows]), hash_arrays(data.target[rows], weights),
                [hash_arrays(p.train, p.test) for p in parts], data.task, training_code(), *more]
     return f"{model}-{fold.number}-{hash_json(content)[:20]}"
 
@@ -161,6 +160,7 @@ def _inner_predictions(plan: _Plan, part: _Part, predicted: np.ndarray) -> pd.Da
     return keys.join(spans).assign(model=plan.model, fold=np.int64(part.number), **{column: predicted},
                                    forward_return=data.forward[part.test])
 
+# %% ../../nbs/models/10_tuning.ipynb #816b7c1d
 def _objective(plan: _Plan, trial) -> float:
     "Mean loss over the inner folds; the trial is recorded however it ends."
     import optuna
@@ -169,8 +169,7 @@ def _objective(plan: _Plan, trial) -> float:
     try:
         for step, part in enumerate(plan.parts):
             model = fit_model(plan.model, f"{plan.model}, fold {plan.fold}, inner fold {part.number}",
-                         plan.make(**{**plan.fixed, **chosen}),
-                         plan.data, part.train)
+                              plan.make(**{**plan.fixed, **chosen}), plan.data, part.train)
             predicted = predict_model(plan.model, model, plan.data, part.test, plan.data.task)
             told.append(_inner_predictions(plan, part, predicted))
             losses.append(prediction_loss(plan.data.task, plan.data.target[part.test], predicted))
@@ -217,19 +216,7 @@ def _optimise(plan: _Plan, storage, url: str, trials: int, seed: int, end: float
         study.optimize(partial(_objective, plan), n_trials=1, catch=(ModelError,))
     return study
 
-# %% ../../nbs/models/10_tuning.ipynb #87b379a5
-@dataclass(frozen=True)
-class Tuned:
-    "What tuning gives."
-    model: str                       # name of the estimator
-    choices: dict[int, dict]         # outer fold -> parameters chosen inside it: `tune` of `cross_train`
-    # fold trial state value steps parameters: value is the mean inner loss, parameters JSON
-    trials: pd.DataFrame
-    # parameter importance std: fANOVA's share of the loss's variance, mean over outer folds
-    importance: pd.DataFrame
-    studies: dict[int, str] = field(repr=False) # outer fold -> the study's name in the storage
-    stopped: str = ""                # what the budget cut off; empty where nothing
-
+# %% ../../nbs/models/10_tuning.ipynb #5d3466a9
 def _table(studies: Mapping[int, Any]) -> pd.DataFrame:
     "All trials that ended, one a row."
     rows = [(fold, t.number, t.state.name.lower(), t.value if t.value is not None else np.nan,
@@ -239,21 +226,6 @@ def _table(studies: Mapping[int, Any]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["fold", "trial", "state", "value", "steps", "parameters"])
     return frame.astype({"fold": "int64", "trial": "int64", "value": "float64", "steps": "int64",
                          "state": "str", "parameters": "str"})
-
-def _parameter_importance(studies: Mapping[int, Any], seed: int) -> pd.DataFrame:
-    "How much each parameter decides, by fANOVA; studies with too little to tell are left out."
-    import optuna
-    rows = []
-    for study in studies.values():
-        whole = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        if len(whole) < 4 or len({t.value for t in whole}) < 2: continue
-        judge = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-        rows += list(optuna.importance.get_param_importances(study, evaluator=judge).items())
-    table = pd.DataFrame(rows, columns=["parameter",
-                                        "importance"]).astype({"parameter": "str", "importance": "float64"})
-    table = table.groupby("parameter", as_index=False)["importance"].agg(["mean", "std"]).fillna(0.0)
-    table.columns = ["parameter", "importance", "std"]
-    return table.sort_values(["importance", "parameter"], ascending=[False, True], ignore_index=True)
 
 # %% ../../nbs/models/10_tuning.ipynb #da38d28c
 def _choice(study, fold: int) -> dict:
@@ -270,6 +242,35 @@ def _choice(study, fold: int) -> dict:
 def _whole_number(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ModelError(must_be(name, f"an integer >= {least}", value))
+
+# %% ../../nbs/models/10_tuning.ipynb #1be48bea
+def _parameter_importance(studies: Mapping[int, Any], seed: int) -> pd.DataFrame:
+    "How much each parameter decides, by fANOVA; studies with too little to tell are left out."
+    import optuna
+    rows = []
+    for study in studies.values():
+        whole = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        if len(whole) < 4 or len({t.value for t in whole}) < 2: continue
+        judge = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+        rows += list(optuna.importance.get_param_importances(study, evaluator=judge).items())
+    table = pd.DataFrame(rows, columns=["parameter", "importance"])
+    table = table.astype({"parameter": "str", "importance": "float64"})
+    table = table.groupby("parameter", as_index=False)["importance"].agg(["mean", "std"]).fillna(0.0)
+    table.columns = ["parameter", "importance", "std"]
+    return table.sort_values(["importance", "parameter"], ascending=[False, True], ignore_index=True)
+
+# %% ../../nbs/models/10_tuning.ipynb #87b379a5
+@dataclass(frozen=True)
+class Tuned:
+    "What tuning gives."
+    model: str                       # name of the estimator
+    choices: dict[int, dict]         # outer fold -> parameters chosen inside it: `tune` of `cross_train`
+    # fold trial state value steps parameters: value is the mean inner loss, parameters JSON
+    trials: pd.DataFrame
+    # parameter importance std: fANOVA's share of the loss's variance, mean over outer folds
+    importance: pd.DataFrame
+    studies: dict[int, str] = field(repr=False) # outer fold -> the study's name in the storage
+    stopped: str = ""                # what the budget cut off; empty where nothing
 
 # %% ../../nbs/models/10_tuning.ipynb #ef44a6f6
 def _run_studies(plans: Sequence[_Plan], place, url: str, trials: int, seed: int, end: float,
@@ -329,8 +330,7 @@ def tune(
 
 # %% ../../nbs/models/10_tuning.ipynb #cde27bed
 def _plans(dataset, data: TrainingData, folds: Sequence, model: str, ledger: Ledger, experiment: str, space,
-           inner: int, embargo: int,
-           seed: int, device, threads: int, overrides) -> list[_Plan]:
+           inner: int, embargo: int, seed: int, device, threads: int, overrides) -> list[_Plan]:
     "One study for each outer fold."
     space = space or partial(suggest, model, task=data.task)
     asked, device = _space_of(model, space), device if isinstance(device, Device) else compute_device(device)

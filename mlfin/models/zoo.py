@@ -115,9 +115,8 @@ def _check_space(name: str, space) -> None:
     "Refuse a search space that nothing can be drawn from."
     if space is None or callable(space): return
     for parameter, what in space.items():
-        numbers = isinstance(what, tuple) and len(what) in (2,
-                                                            3) and all(isinstance(v, int | float)
-                                                                       for v in what[:2])
+        numbers = (isinstance(what, tuple) and len(what) in (2, 3)
+                   and all(isinstance(v, int | float) for v in what[:2]))
         if isinstance(what, list) and what: continue
         if not numbers or what[0] >= what[1] or what[2:] not in ((), ("log",)) or (what[2:] and what[0] <= 0):
             raise ModelError(must_be(f"space[{parameter}]",
@@ -202,6 +201,7 @@ def _logistic(seed: int, device: str, threads: int, **parameters):
     from mlfin.models.composed import LogisticByRow
     return _standardised(LogisticByRow(random_state=seed, **parameters))
 
+# %% ../../nbs/models/04_zoo.ipynb #c8499cb1
 @model("linear", tasks="regression")
 def _linear(seed: int, device: str, threads: int, **parameters):
     "Least squares."
@@ -322,12 +322,17 @@ def _for_task(name: str, task: str) -> _Entry:
                                  f"for {task}: {', '.join(model_names(task))}."))
     return entry
 
+# %% ../../nbs/models/04_zoo.ipynb #819a60fe
+def _last(estimator):
+    "The estimator proper: within a pipeline its last step, within a scaled target its regressor."
+    if hasattr(estimator, "regressor"): return _last(estimator.regressor)
+    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+
 def _known(entry: _Entry, made) -> set[str]:
     "Names of the parameters that a builder takes."
     taken = inspect.signature(entry.build).parameters
-    own = {n for n, p in taken.items() if p.kind in (p.KEYWORD_ONLY,
-                                                     p.POSITIONAL_OR_KEYWORD)} - {"seed", "device", "threads",
-                                                                                  "task"}
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    own = {n for n, p in taken.items() if p.kind in named} - {"seed", "device", "threads", "task"}
     free = any(p.kind == p.VAR_KEYWORD for p in taken.values())
     return {*entry.parameters, *own, *(_last(made).get_params(deep=False) if free else ())}
 
@@ -397,12 +402,6 @@ def make_model(name: str,                    # name of an estimator, see `model_
         if parameter not in known:
             raise ModelError(unknown("parameter", parameter, {*known, *_OPTIONS}, name))
     return _wrapped(name, build(**{**entry.parameters, **own}) if own else made, asked)
-
-# %% ../../nbs/models/04_zoo.ipynb #2aa22433
-def _last(estimator):
-    "The estimator proper: within a pipeline its last step, within a scaled target its regressor."
-    if hasattr(estimator, "regressor"): return _last(estimator.regressor)
-    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 # %% ../../nbs/models/04_zoo.ipynb #70017718
 def suggest(

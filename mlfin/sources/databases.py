@@ -291,8 +291,9 @@ def _time_form(table: Table, options: RowOptions) -> TimeForm:
 def _batch_result(table: Table, options: RowOptions, first: int) -> ReadResult:
     "The bars of a batch that had closed; `first` is the position of its first row."
     symbol = None if "symbol" in table.frame else options.symbol
-    found = read_table_rows(table, options.kind, options.where, hash_frame(table.frame), symbol, options.timeframe,
-                      options.tz, options.calendar, options.dialect, options.form, options.unit)
+    found = read_table_rows(table, options.kind, options.where, hash_frame(table.frame), symbol,
+                            options.timeframe, options.tz, options.calendar, options.dialect, options.form,
+                            options.unit)
     closed, adjusted = np.ones(len(found.bars), bool), found.adjusted_close
     if options.until is not None: closed = (found.bars.ts <= options.until).to_numpy()
     if adjusted is not None: adjusted = adjusted[closed].reset_index(drop=True)

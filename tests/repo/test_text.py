@@ -1,5 +1,6 @@
 """What no file of the tree may say, and what files must say alike."""
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -20,6 +21,7 @@ FORBIDDEN = {
     "work put off": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b",
     "a test switched off without a condition": r"pytest\.mark\.skip" r"\b",
 }
+SUBJECT = 72  # characters in the first line of a commit's message
 TEXT = re.compile(r"\.(py|ipynb|md|toml|ini|ya?ml|json|lock|in|txt|cfg|sh|html|css|js|csv)$|(^|/)[^.]+$")
 
 
@@ -80,3 +82,20 @@ def test_lock_is_exact_hashed_and_fits_the_project(root):
         if not versions or not all(wanted.specifier.contains(version) for version in versions):
             bad.append(f"{wanted}: the lock has {', '.join(versions) or 'nothing'}")
     assert not bad, "\n".join([*bad, "Hint: make lock"])
+
+
+def too_long(subjects: list[str]) -> list[str]:
+    return [subject for subject in subjects if len(subject) > SUBJECT]
+
+
+def test_subjects_of_the_latest_commits_are_short(root):
+    """The commits that are on their way, those after `origin/main`; where there is no such branch, the last one."""
+    def log(*which):
+        return subprocess.run(["git", "log", "--format=%s", *which], cwd=root, capture_output=True, text=True)
+    ahead = log("origin/main..HEAD")
+    subjects = (ahead if ahead.returncode == 0 else log("-1")).stdout.splitlines()
+    assert not (bad := too_long(subjects)), "\n".join(bad)
+
+
+def test_a_planted_long_subject_is_seen():
+    assert too_long(["Gate: a refusal names the row", "x" * 73]) == ["x" * 73] and too_long(["x" * 72]) == []
