@@ -15,7 +15,7 @@ from .source_request import SourceRequest
 from .stated_actions import FINDINGS, reconcile_actions
 from ..market.actions import as_actions, derive_actions
 from ..market.bars import KEY, PRICES
-from ..quality.quality import clean
+from ..quality.cleaning import clean
 from ..quality.repair import repair as mend
 from ..quality.repair import repair_log
 from ..quality.spool import BarChunk, Spool

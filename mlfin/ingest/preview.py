@@ -28,7 +28,8 @@ from ..store.row_history import WriteResult, compare
 from ..store.store import VALUES, Store, unfit_reason, with_values
 
 # %% ../../nbs/ingest/12_preview.ipynb #8297a914
-class _Unwritten(Store):
+@Store.register
+class _Unwritten:
     "A store as it is, for who would write to it: what is written is compared, counted and forgotten."
     def __init__(self, store: Store,            # that nothing is written to
                  scratch: Store | None = None): # an empty one, for series that may come twice; None: none will

@@ -35,7 +35,7 @@ from .source_request import (FILE_SOURCES, SourceRequest, kept_series_calendar, 
 from .stated_actions import FINDINGS
 from ..market.actions import as_actions
 from ..market.bars import TIME
-from ..quality.quality import LIMITS, rejected_note
+from ..quality.checks import LIMITS, rejected_note
 from ..quality.quality_report import QualityAccumulator
 from ..quality.spool import FrameBuffer, Workspace, release_memory
 from ..store.store import Store
