@@ -62,7 +62,7 @@ def _fitted(symbol: str, timeframe: str, ts: pd.Series) -> str | None:
 def fitted_calendars(store: Store,            # where bars are
                      symbols: Iterable[str],  # those that are asked about; others than the store has are fine
                      timeframe: str, # its bars are looked at first, then the symbol's longest other ones
-                     ) -> dict[str, str]:     # symbol -> "24/7", "forex" or an exchange's code, where bars tell
+                     ) -> dict[str, str]:     # symbol -> "24/7", "forex" or an exchange's code
     "The market that each symbol's bars belong to, by when they open."
     timeframe, there = parse_timeframe(timeframe), store.series()
     there = there[there.symbol.isin(set(symbols)) & (there.rows >= _LEAST)]

@@ -26,7 +26,8 @@ INSERTED = {"seq": "int64", "writer": "str", "ts": TIME, "text": "str", "symbol"
             # columns of inserted rows
             **dict.fromkeys(("open", "high", "low", "close", "volume", "spread"), "float64")}
 _READ = """SELECT seq, writer, CASE WHEN ts >= '1900-01-01Z' AND ts < '2200-01-01Z' THEN ts END, ts::text,
-    symbol, timeframe, open, high, low, close, coalesce(volume, 0), spread FROM mlfin.inbox ORDER BY seq LIMIT %s"""
+    symbol, timeframe, open, high, low, close,
+    coalesce(volume, 0), spread FROM mlfin.inbox ORDER BY seq LIMIT %s"""
 
 def _rows(cursor, most: int) -> pd.DataFrame:
     "The oldest rows of the inbox."
@@ -130,7 +131,7 @@ _DEPTH = """SELECT (SELECT count(*) FROM (SELECT FROM mlfin.inbox LIMIT %s) q),
 
 def inbox_depth(store: Warehouse,       # its schema up to date, or not there yet
                 most: int = 100_000,    # rows that are counted at most, >= 1
-                ) -> tuple[int, float]: # rows that wait, and seconds since the oldest came; 0 where none waits
+                ) -> tuple[int, float]: # rows that wait, seconds since the oldest came (0: none waits)
     "What is inserted and not taken yet; raises `DataError` where the database is away."
     with store.server.transaction("adds") as cursor:
         if not store.made(cursor): return 0, 0.0

@@ -32,7 +32,7 @@ from ..store.store import VALUES, Store, unfit_reason, with_values
 class _Unwritten:
     "A store as it is, for who would write to it: what is written is compared, counted and forgotten."
     def __init__(self, store: Store,            # that nothing is written to
-                 scratch: Store | None = None): # an empty one, for series that may come twice; None: none will
+                 scratch: Store | None = None): # empty, for series that may come twice; None: none will
         self.store, self.scratch, self.begun = store, scratch, store.version()
         self.spans = {(s.symbol, s.timeframe): (s.first, s.last) for s in store.series().itertuples()}
         self.came = {}                          # series -> version of the scratch that has it first
@@ -170,14 +170,14 @@ def preview(source: str,                         # name of a source: csv, files,
             calendar: str = "auto",              # "auto", "24/7" or an exchange's code
             store: Settings | Store | str | Path | None = None, # where it would go; nothing is written there
             **how,                               # what else `update` takes
-            ) -> dict: # source, exit_code (None: not known), note, series: a dict each, as the table shows them
+            ) -> dict: # source, exit_code (None: not known), note; series: a dict for each line
     """What an ingest would do, by the ingest's own judgement; raises `DataError` where the source does not
     exist. `how` goes to the source."""
     return _foreseen(source, path, symbols, timeframes, start, end, tz, calendar, store, **how)[0]
 
 def preview_question(question: dict[str, Any], # a run's: source, path, symbols, timeframe, start, end, ...
                      settings: Settings,       # the profile: where paths start, and its `store`
-                     partly: bool = False,     # True: as a retraining, which goes on without series that are lost
+                     partly: bool = False,     # True: as a retraining, which goes on without lost series
                      ) -> dict | None:         # as of `preview`; None where the store is asked as it is
     """What a question would bring into the store before it is asked of it; raises `DataError` where its
     source does not exist."""

@@ -46,7 +46,7 @@ class SeriesOutcome:
     notes: tuple[str, ...] = ()                      # what was decided about its source
 
     def saw(self, first: pd.Timestamp, last: pd.Timestamp) -> None:
-        "Note bars that were stored, from the first to the last."
+        "Note bars that were stored, from `first` to `last`, UTC."
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
 

@@ -94,11 +94,12 @@ def address_of_source(source: str,             # name of a source, or its addres
     if name in FILE_SOURCES and not Path(path).expanduser().is_absolute(): path = _home() / path
     return name, f"{name}:{path}"
 
-# %% ../../nbs/ingest/03_source_request.ipynb #948dd473
+# %% ../../nbs/ingest/03_source_request.ipynb #01897af0
 _BESIDE = 48 # MB that judging may take beside the memory that is allowed: an empty process is as large twice
 
 _PART, _BAR = 16, 1_300 # share of both that a part's frames may take; bytes for each bar that is judged
 
+# %% ../../nbs/ingest/03_source_request.ipynb #948dd473
 @dataclass(frozen=True)
 class SourceRequest:
     "What is asked of a source, in one timeframe."
