@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JOB_KINDS', 'Order', 'order_train', 'order_ingest', 'register_kind']
 
-# %% ../../nbs/jobs/02_orders.ipynb #1cd92338
+# %% ../../nbs/jobs/02_orders.ipynb #79347a0b
 import re
 import sys
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from ..core.pipeline_spec import read_yaml, with_labels
 from ..core.provenance import read_json
 from ..core.settings import Settings
 from ..accounts.roles import not_found, with_status
-from ..runs.question import (check_experiment, check_question, check_symbol, choose_kernel, parse_typed_time,
-                                 read_question)
+from ..runs.question import (check_experiment, check_question, check_symbol, choose_kernel,
+                                 parse_typed_time, read_question)
 from ..runs.window import last_run, next_question, parse_window
 
 # %% ../../nbs/jobs/02_orders.ipynb #86aceb5c
