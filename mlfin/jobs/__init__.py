@@ -5,7 +5,7 @@ from importlib import import_module
 _HOME = {
     "JobRecord": "jobs",
     "Jobs": "jobs",
-    "register_kind": "jobs",
+    "register_kind": "orders",
 }
 
 __all__ = sorted(_HOME)

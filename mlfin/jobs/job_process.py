@@ -27,6 +27,7 @@ def _stat(pid: int) -> list[str]:
     try: return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError: return []
 
+# %% ../../nbs/jobs/01_job_process.ipynb #26b56885
 def born(pid: int, # number of a process
         ) -> str:  # the same for as long as it lives, and never again; "" where it does not live
     "When a process began."
@@ -49,6 +50,7 @@ def same_boot(since: str, # what `born` said once
     "Whether the machine has not started anew since."
     return since.partition(" ")[0] == _boot() if _boot() else True
 
+# %% ../../nbs/jobs/01_job_process.ipynb #02beebd3
 def descendants(pid: int, # number of a process
                ) -> dict[int, str]: # number -> born, without the process itself
     "Those that a process started, and those that they started, also in groups and sessions of their own."
@@ -78,6 +80,7 @@ def claim(folder: Path, # of one start
     finally: own.unlink(missing_ok=True)
     return True
 
+# %% ../../nbs/jobs/01_job_process.ipynb #081d8748
 def told(folder: Path, # of one start
          name: str,    # started or ended
         ) -> dict | None: # None while it is not there
@@ -87,6 +90,7 @@ def told(folder: Path, # of one start
     # a disk that lost power: nobody runs, nothing is known
     except ValueError: return {"pid": 0, "born": ""} if name == "started" else None
 
+# %% ../../nbs/jobs/01_job_process.ipynb #c5c0c790
 def log_tail(folder: Path,         # of one start
              size: int = 20_000,   # bytes at most
             ) -> str:
@@ -97,10 +101,7 @@ def log_tail(folder: Path,         # of one start
         except FileNotFoundError: continue
     return kept[-size:].decode("utf-8", "replace")
 
-# %% ../../nbs/jobs/01_job_process.ipynb #c16d1f23
-# for `python -P -c`
-JOB_START = ("import sys; from mlfin.jobs.job_process import run_job_command; sys.exit(run_job_command(sys.argv[1], "
-         "sys.argv[2:]) != 0)")
+# %% ../../nbs/jobs/01_job_process.ipynb #91fd133b
 _KEEP = 200_000 # bytes of output; twice as many may be there
 
 def _pump(stream, folder: Path) -> None:
@@ -112,6 +113,11 @@ def _pump(stream, folder: Path) -> None:
             size += len(data)
             if size > _KEEP: os.replace(folder / "log", folder / "log.1"); size = 0
         except OSError: continue
+
+# %% ../../nbs/jobs/01_job_process.ipynb #c16d1f23
+# for `python -P -c`
+JOB_START = ("import sys; from mlfin.jobs.job_process import run_job_command; "
+             "sys.exit(run_job_command(sys.argv[1], sys.argv[2:]) != 0)")
 
 def run_job_command(folder: str | Path, # of one start
                 words: list[str], # the program and its arguments; no shell reads them

@@ -266,7 +266,7 @@ def _units_line(everything: dict) -> tuple[str, int, str]:
 
 # %% ../../nbs/quality/14_quality_report.ipynb #3ff8d8c2
 def _volume_blocks(s: SeriesMemory) -> tuple[np.ndarray, np.ndarray]:
-    "Median volumes of equally large blocks and their first moments; fewer than `VOLUME_BLOCKS`: too few bars."
+    "Median volumes of equally large blocks, and their first moments; fewer than 32: too few bars."
     counts, medians, ts = np.concatenate(s.blocks, axis=1) if s.blocks else [np.empty(0)] * 3
     if not s.cut or not len(counts): return medians, ts
     home = ((np.cumsum(counts) - counts / 2) / counts.sum() * VOLUME_BLOCKS).astype(int)

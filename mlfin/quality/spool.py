@@ -380,7 +380,8 @@ def _windows(bucket: _Bucket, code: int, rows: int) -> Iterator[tuple[tuple[int,
         before = reached[a - 1] if a else 0
         low = int(np.searchsorted(reached, before - NEIGHBOURS)) if a else 0
         high = min(int(np.searchsorted(reached, reached[b - 1] + NEIGHBOURS)), len(hours) - 1)
-        yield tuple((int(hours[i]) * _HOUR, int(hours[k] + 1) * _HOUR - 1) for i, k in ((a, b - 1), (low, high)))
+        ends = ((a, b - 1), (low, high))
+        yield tuple((int(hours[i]) * _HOUR, int(hours[k] + 1) * _HOUR - 1) for i, k in ends)
 
 # %% ../../nbs/quality/12_spool.ipynb #2ec5d562
 def _small(spool: Spool, laid: pd.DataFrame, codes: list[int], together: int) -> Iterator[BarChunk]:

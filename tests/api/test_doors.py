@@ -13,9 +13,10 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 from mlfin.core.errors import DataError, ParameterError  # noqa: E402
-from mlfin.ingest.ingest import ingest
+from mlfin.ingest.ingest import ingest  # noqa: E402
 from mlfin.ingest.store_update import update  # noqa: E402
-from mlfin.jobs.jobs import ENDED, Jobs, order_ingest, order_train  # noqa: E402
+from mlfin.jobs.jobs import ENDED, Jobs  # noqa: E402
+from mlfin.jobs.orders import order_ingest, order_train  # noqa: E402
 from mlfin.accounts.users import add_user, new_key  # noqa: E402
 
 from ..fixtures.asking import PASSWORD, house  # noqa: E402

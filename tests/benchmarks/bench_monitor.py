@@ -12,7 +12,8 @@ from mlfin.core.settings import load_settings, project_root
 from mlfin.monitor.health import check_health
 from mlfin.monitor.logs import JsonFormatter, SharedFile, bound
 from mlfin.monitor.metrics import Metrics
-from mlfin.jobs.jobs import Jobs, Order, register_kind
+from mlfin.jobs.jobs import Jobs
+from mlfin.jobs.orders import Order, register_kind
 
 COUNT = """
 import sys, tempfile

@@ -14,10 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 import mlfin.jobs.jobs as module
+import mlfin.jobs.orders as orders
 from mlfin.core.errors import DataError, MlfinError, ParameterError
 from mlfin.warehouse.opening import open_store
 from mlfin.jobs.job_process import alive, born, claim, told
-from mlfin.jobs.jobs import JOB_KINDS, Jobs, order_ingest, order_train
+from mlfin.jobs.jobs import Jobs
+from mlfin.jobs.orders import JOB_KINDS, order_ingest, order_train
 
 from ..fixtures.job_worker import register, settings_of
 
@@ -34,7 +36,8 @@ SLOW = "import time, sys\nopen('began', 'a').write('x')\ntime.sleep({})\nopen('o
 
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "JOB_KINDS", dict(JOB_KINDS))
+    kinds = dict(JOB_KINDS)
+    for home in (module, orders): monkeypatch.setattr(home, "JOB_KINDS", kinds)
     register(tmp_path)
     (tmp_path / "data").mkdir()
     return Jobs(settings_of(tmp_path).model_copy(update={"data_dirs": (str(tmp_path / "data"),)}), grace=1.0)
@@ -470,7 +473,7 @@ def test_a_value_reaches_the_command_as_it_was_given(jobs):
     from mlfin.runs.question import parse_assignment
 
     for value in ("NO", "1e5", "a: b", "#x", "x...", "'", '"', "\n", "é\u2028", ["NO", "on", "0700"], 1e-5, 3, [1.5], "-p", "$(id)", "..."):
-        assert parse_assignment(module._assignment("key", value)) == ("key", value)
+        assert parse_assignment(orders._assignment("key", value)) == ("key", value)
 
 
 def test_a_queue_that_is_full_or_broken_says_so(jobs, monkeypatch):
@@ -502,7 +505,7 @@ def test_old_jobs_are_forgotten_with_their_folders(jobs):
 
 
 def test_a_command_that_is_not_there(jobs, monkeypatch):
-    module.register_kind("nothing", lambda s, p: module.Order(["no-such-program"], None))
+    orders.register_kind("nothing", lambda s, p: orders.Order(["no-such-program"], None))
     ended = worked(jobs, jobs.submit("nothing", {}, "ann").id)
     assert (ended.state, ended.error) == ("failed", "no-such-program could not be started: No such file or directory")
 
