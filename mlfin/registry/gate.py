@@ -100,6 +100,7 @@ def _bad_features(name: str, report: pd.DataFrame, fine: str) -> GateCheck:
         says = f"{len(bad)} of {len(report)} features do not pass: " + " ".join(bad["says"].head(3))
     return GateCheck(name, bad.empty, says, float(len(bad)), 0.0)
 
+# %% ../../nbs/registry/07_gate.ipynb #3123e0d5
 def _online(manifest: dict, bars: pd.DataFrame, facts: pd.DataFrame | None) -> GateCheck:
     "Every feature gives the same bits bar by bar."
     report = check_parity(manifest["features"], bars, calendar=manifest["data"]["calendar"], facts=facts)
@@ -146,6 +147,7 @@ def _latency(loaded: Loaded, limit: float, repeats: int = 41) -> GateCheck:
     return GateCheck("latency", median <= limit, f"one row takes {median:.2f} ms (slowest of {repeats}: "
                  f"{worst:.2f} ms), may take {limit:g} ms", median, limit)
 
+# %% ../../nbs/registry/07_gate.ipynb #e3c0335f
 def _size(manifest: dict, limit: int) -> GateCheck:
     "All files of the version together."
     size = manifest["bytes"] / 2**20

@@ -119,7 +119,7 @@ def beats_baseline(
 # %% ../../nbs/registry/06_prediction_checks.ipynb #a5fca4e1
 def gain_on_common_rows(one: pd.DataFrame,   # predictions out of sample of one model
                         other: pd.DataFrame, # of another
-                       ) -> tuple[np.ndarray, pd.Series, int]: # gain (float64) and time (UTC) by row; rows left out
+                       ) -> tuple[np.ndarray, pd.Series, int]: # gain (float64), UTC time; rows left out
     """Loss of `other` less loss of `one` on the rows that both foretold, and how many more have another
     outcome for either.
 
