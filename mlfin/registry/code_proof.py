@@ -48,6 +48,7 @@ def _says_so(run: Path, wanted: dict) -> bool:
               for p in task["products"].values()}
     return {wanted.get(name) for name in _RECORD} <= hashes
 
+# %% ../../nbs/registry/03_code_proof.ipynb #5ce35696
 def find_record(settings: Settings,  # the profile
                 experiment: str,     # name of a line of research
                 manifest: dict,      # of one of its versions
@@ -67,6 +68,7 @@ class Comparison(NamedTuple):
     rows: int               # that were compared
     differ: dict[str, str]  # feature -> its first difference, in words; empty: the same bits everywhere
 
+# %% ../../nbs/registry/03_code_proof.ipynb #31de1e5c
 def _bits(values: pd.Series) -> np.ndarray:
     "The bits of numbers; every NaN has the same."
     x = values.to_numpy(dtype=np.float64)

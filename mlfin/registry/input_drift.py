@@ -34,6 +34,7 @@ def stability_index(values: Sequence[float], # the newest ones; those that are m
     now = _shares(x, np.asarray(edges, dtype="float64"))
     return float(((now - was) * np.log(now / was)).sum())
 
+# %% ../../nbs/registry/01_input_drift.ipynb #0076feb3
 def sketch_inputs(
     inputs: pd.DataFrame,  # float64, one column an input; rows of training in order of time
     times: Sequence,       # of each row; rising

@@ -22,6 +22,7 @@ from mlfin.core.errors import ModelError
 from mlfin.core.provenance import hash_file, read_json, read_parquet, write_json, write_parquet
 from mlfin.core.seals import SealKeys, seal_keys
 from mlfin.registry import registry
+from mlfin.registry.manifest import version_files
 from mlfin.registry.registry import (
     champion_history,
     set_champion,
@@ -334,7 +335,7 @@ def forge(settings, found, canary, keys=None):
     write_json(told | {"kind": "pickle", "stored": "skops", "parts": [], "files": {"model.pkl": digest}},
                inner / "model.json")
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"] = registry._files(folder)
+    manifest["files"] = version_files(folder)
     write_json(manifest, folder / "manifest.json")
     seal, client = hash_file(folder / "manifest.json"), client_of(settings)
     tags = {"mlfin.seal": seal, "mlfin.promoted": seal}
@@ -548,7 +549,7 @@ def as_before(settings, found):
     (folder / "model" / "MLmodel").write_text("flavors: {sklearn: {pickled_model: model.pkl, "
                                               "serialization_format: cloudpickle}}")
     manifest = {k: v for k, v in json.loads((folder / "manifest.json").read_text()).items() if k != "stored"}
-    write_json(manifest | {"files": registry._files(folder)}, folder / "manifest.json")
+    write_json(manifest | {"files": version_files(folder)}, folder / "manifest.json")
     seal = hash_file(folder / "manifest.json")
     for key in ("mlfin.seal", "mlfin.promoted"):
         client.set_model_version_tag(found.name, str(found.number), key, seal)

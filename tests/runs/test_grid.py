@@ -13,6 +13,7 @@ from mlfin.runs.execution import _at_once
 from mlfin.runs.pipeline import run
 from mlfin.runs.plan import make_plan, read_run
 from mlfin.runs.question import read_question
+from mlfin.runs.reproduction import reproduce
 
 from ..fixtures.small_project import NUMBERS, TASK, notebook
 
