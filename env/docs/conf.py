@@ -19,6 +19,8 @@ html_static_path = ["static"]
 html_css_files = ["mlfin.css"]
 html_js_files = [("plotly.min.js", {"priority": 100})]
 html_copy_source = False
+html_show_search_summary = False  # would be fetched, which a browser refuses for files
+html_sidebars = {"cli": [], "glossary": []}  # nothing lies beneath them
 html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,

@@ -1,19 +1,22 @@
 """Executed notebooks as pages, and the index pages that lead to them."""
 import ast
+import base64
 import html
 import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import tomllib
 from mlfin.charts.report import scrub
 
 READERS = ("guides", "examples")  # folders that are no rooms
 PLOTLY = "application/vnd.plotly.v1+json"
 FIGURE = """<div class="mlfin-figure" id="{name}" style="height:{height}px"></div>
-<script>(function(){{var f={spec};f.layout.autosize=true;delete f.layout.width;
-Plotly.newPlot("{name}",f.data,f.layout,{{responsive:true,displaylogo:false}});}})();</script>"""
+<script>window.addEventListener("load",function(){{var f={spec};f.layout.autosize=true;delete f.layout.width;
+Plotly.newPlot("{name}",f.data,f.layout,{{responsive:true,displaylogo:false}});}});</script>"""
+WHOLE_PAGE = '<iframe class="mlfin-page" sandbox loading="lazy" srcdoc="{}"></iframe>'
 
 
 def rooms(root: Path) -> list[str]:
@@ -70,7 +73,12 @@ def _output(out: dict, name: str) -> dict | None:
         return {"output_type": "display_data", "metadata": {}, "data": {"text/html": figure(data[PLOTLY], name)}}
     if "application/vnd.jupyter.widget-view+json" in data:
         return None
-    return out
+    shown = "".join(data.get("text/html", ""))
+    if shown.lstrip().lower().startswith("<!doctype"):  # with styles of its own, which must not become this page's
+        shown = WHOLE_PAGE.format(html.escape(shown))
+    elif "glossary.html#" in shown:  # a report's glossary lies beside it, the site's at the top
+        shown = re.sub(r"""(href=["'])glossary\.html#""", r"\1../glossary.html#", shown)
+    return {**out, "data": {**data, "text/html": shown}} if shown else out
 
 
 def _definition(cell: dict, source: str, anchored: set[str]) -> list[dict]:
@@ -107,7 +115,9 @@ def page(notebook: dict, name: str) -> dict:
 
 
 def links(text: str) -> str:
-    """Links between notebooks as links between pages."""
+    """Links between notebooks as links between pages; revisions of tables have no page, and stay text."""
+    text = re.sub(r"\[([^\]]*)\]\([^()]*revisions/[^()]*\.ipynb\)", r"\1", text)
+
     def page_of(match):
         folder, _, file = match[1].rpartition("/")
         return f"]({folder + '/' if folder else ''}{re.sub(r'^[0-9][0-9]_', '', file)}.ipynb"
@@ -141,12 +151,19 @@ def room(root: Path, executed: Path, out: Path, name: str) -> int:
     return len(found) + 1
 
 
+def numbers(values) -> list:
+    """A trace's values: a list as it is, Plotly's packed numbers unpacked; empty for anything else."""
+    if isinstance(values, dict) and {"bdata", "dtype"} <= set(values) and "shape" not in values:
+        return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).tolist()
+    return values if isinstance(values, list) else []
+
+
 def thumbnail(notebook: dict) -> str:
     """The first figure's lines as a small picture; empty where there is no figure."""
     specs = (o["data"][PLOTLY] for c in notebook["cells"] for o in c.get("outputs", []) if PLOTLY in o.get("data", {}))
     spec = next(specs, None)
-    lines = [t["y"] for t in spec["data"] if isinstance(t.get("y"), list) and len(t["y"]) > 2] if spec else []
-    values = [[v for v in line if isinstance(v, int | float)] for line in lines[:3]]
+    lines = [line for t in spec["data"] if len(line := numbers(t.get("y"))) > 2] if spec else []
+    values = [[v for v in line if isinstance(v, int | float) and v == v] for line in lines[:3]]
     values = [line[:: max(1, len(line) // 200)] for line in values if len(line) > 2]
     if not values:
         return ""

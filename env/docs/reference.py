@@ -18,7 +18,9 @@ def _signature(source: str, node: ast.AST) -> str:
 
 def _entry(name: str, source: str, node: ast.AST, place: str, level: str) -> str:
     """One symbol: heading that leads to its lesson, head with docments, docstring."""
-    about = ast.get_docstring(node) or ""
+    room = place.rpartition("/")[0]
+    about = re.sub(r"\]\((?=\d\d_\w+\.ipynb)", f"]({room}/", ast.get_docstring(node) or "")
+    about = pages.links(about)  # a lesson beside this one
     return f"{level} [{name}]({place}#{name.lower()})\n\n```python\n{_signature(source, node)}\n```\n\n{about}\n"
 
 
