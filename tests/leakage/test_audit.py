@@ -266,9 +266,10 @@ def test_cuts_cost_at_most_half_as_much_again(make_bars):
         return time.process_time() - begun
 
     pairs = [
-        (taken(lambda: compute_features(bars, SPECS)), taken(lambda: check_cuts(SPECS, bars, table, k)))
+        (taken(lambda: compute_features(bars, SPECS)),
+         taken(lambda: check_cuts(SPECS, bars, table, k)))  # noqa: B023
         for k in range(7)
-    ]  # noqa: B023
+    ]
     once, cuts = map(min, zip(*pairs, strict=True))
     print(f"computing once more takes {once:.3f} s, cuts {cuts:.3f} s: {cuts / once:.2f} times")
     assert cuts <= 1.5 * once
