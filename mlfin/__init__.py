@@ -1,7 +1,8 @@
 """A machine-learning finance workbench: the notebook is the source, the test, the job and the report."""
 
 __version__ = "0.1.0"
-_HOME = {"predict_latest": "mlfin.predict.predictor"}  # imported when first asked for, so that `import mlfin` stays quick
+# imported when first asked for, so that `import mlfin` stays quick
+_HOME = {"predict_latest": "mlfin.predict.predictor"}
 
 
 def __getattr__(name):

@@ -1,4 +1,5 @@
-"""What holds for every test: the test profile, one thread, no telemetry, no network, the same examples each time."""
+"""What holds for every test: the test profile, one thread, no telemetry, no network, the same examples each
+time."""
 import gc
 import os
 import shutil
@@ -10,14 +11,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 gc.disable()  # thousands of tests are read in, and nothing of it is garbage: see pytest_collection_finish
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, as shells do it: what a test starts would not hear Ctrl-C
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # begun in the background, as shells do it: what a test starts would not hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("MLFIN_")]:
     del os.environ[name]  # what is set outside must not decide what a test sees
 os.environ.update(
     MLFIN_PROFILE="test", JOBLIB_MULTIPROCESSING="0", KERAS_BACKEND="jax", MLFLOW_DISABLE_TELEMETRY="true",
     OMP_NUM_THREADS="1", PLOOMBER_STATS_ENABLED="false", PLOTLY_RENDERER="plotly_mimetype")
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process that a test starts compiles all it imports
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # else every process that a test starts compiles all it imports
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
@@ -25,16 +30,32 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 pytest.register_assert_rewrite("tests.fixtures")  # its helpers assert too
-pytest_plugins = [f"tests.fixtures.{name}" for name in ("bars", "champion", "known_panel", "small_project")]  # fixtures of several folders, once a worker
+pytest_plugins = [
+    f"tests.fixtures.{name}" for name in ("bars", "champion", "known_panel", "small_project")
+]  # fixtures of several folders, once a worker
 
 settings.register_profile("mlfin", derandomize=True, deadline=None)
 settings.load_profile("mlfin")
 
 _TOGETHER = ("pipeline", "dashboards", "repo")  # folders whose tests share what takes long to make
-_LONG = tuple(f"tests/{name}.py" for name in (  # files that would hold up the end, one worker alone with them, if they began last
-    "api/test_server", "predict/test_predictor", "predict/test_live", "warehouse/test_warehouse", "warehouse/test_warehouse_faults",
-    "leakage/test_lookahead", "api/test_api", "accounts/test_auth", "predict/test_single_row", "api/test_faults", "jobs/test_jobs",
-    "ingest/test_ingest_web", "ingest/test_kill_ingest"))
+_LONG = tuple(
+    f"tests/{name}.py"
+    for name in (  # files that would hold up the end, one worker alone with them, if they began last
+        "api/test_server",
+        "predict/test_predictor",
+        "predict/test_live",
+        "warehouse/test_warehouse",
+        "warehouse/test_warehouse_faults",
+        "leakage/test_lookahead",
+        "api/test_api",
+        "accounts/test_auth",
+        "predict/test_single_row",
+        "api/test_faults",
+        "jobs/test_jobs",
+        "ingest/test_ingest_web",
+        "ingest/test_kill_ingest",
+    )
+)
 
 
 def pytest_addoption(parser):
@@ -45,13 +66,16 @@ def _group(nodeid: str) -> str:
     """What goes to one worker: a folder whose tests share something, or a file."""
     path = nodeid.partition("::")[0]
     folder, name = path.split("/")[-2:]
-    if name == "test_report.py":  # two browsers of one process cannot be driven at once: before the dashboards' own
+    if (
+        name == "test_report.py"
+    ):  # two browsers of one process cannot be driven at once: before the dashboards' own
         return "dashboards"
     return folder if folder in _TOGETHER else path
 
 
 def pytest_make_parametrize_id(config, val, argname):
-    """Bytes carry the second at which they were packed: in a test's name, they make two workers disagree about which tests there are."""
+    """Bytes carry the second at which they were packed: in a test's name, they make two workers disagree
+    about which tests there are."""
     return argname if isinstance(val, bytes) else None
 
 
@@ -100,7 +124,9 @@ def no_network(request, monkeypatch):
     def refusing(connect):
         def checked(self, address, *rest):
             if not _is_local(address):
-                raise PermissionError(f"{request.node.nodeid} tried to reach {address!r}; tests stay on this machine")
+                raise PermissionError(
+                    f"{request.node.nodeid} tried to reach {address!r}; tests stay on this machine"
+                )
             return connect(self, address, *rest)
         return checked
 
@@ -110,7 +136,8 @@ def no_network(request, monkeypatch):
 
 @pytest.fixture
 def plain_terminal(monkeypatch):
-    "As wide as COLUMNS says: a console keeps the width of when it was first imported, and what another test ran may have left FORCE_COLOR."
+    """As wide as COLUMNS says: a console keeps the width of when it was first imported, and what another test
+    ran may have left FORCE_COLOR."""
     from mlfin.cli import console
     for one in (console.out, console.err):
         monkeypatch.setattr(one, "_width", None)
@@ -155,15 +182,22 @@ def registry(monkeypatch):
 
 
 def known(bars: pd.DataFrame, names) -> pd.DataFrame:
-    """A facts frame: each name for each symbol, quarter by quarter, published forty days after the quarter."""
+    """A facts frame: each name for each symbol, quarter by quarter, published forty days after the
+    quarter."""
     from mlfin.facts.facts import as_facts
 
     rng, rows = np.random.default_rng(5), []
-    ends = pd.date_range(bars.ts.min() - pd.Timedelta("900D"), bars.ts.max(), freq="QE").tz_localize(None).normalize()
+    ends = (
+        pd.date_range(bars.ts.min() - pd.Timedelta("900D"), bars.ts.max(), freq="QE")
+        .tz_localize(None)
+        .normalize()
+    )
     for symbol in bars.symbol.unique():
         for name in sorted(names):
             for end in ends:
-                published = end.tz_localize("UTC") + pd.Timedelta("40D") + pd.Timedelta(hours=int(rng.integers(24)))
+                published = (
+                    end.tz_localize("UTC") + pd.Timedelta("40D") + pd.Timedelta(hours=int(rng.integers(24)))
+                )
                 begin = end - pd.offsets.QuarterBegin(startingMonth=1) if end.day > 1 else end
                 rows.append((symbol, name, float(rng.lognormal(15, 1)), begin, end, published, "made"))
     return as_facts(rows)
@@ -171,7 +205,8 @@ def known(bars: pd.DataFrame, names) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def real():
-    """The last bars of the built-in market, with what every registered feature may read: real(days) -> bars, context."""
+    """The last bars of the built-in market, with what every registered feature may read: real(days) -> bars,
+    context."""
     from mlfin.market.bars import as_bars
     from mlfin.sources.sources import read_bars
     from mlfin.features.spec import definitions
@@ -201,7 +236,8 @@ def make_tracking_store(path):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_store_is_made(tmp_path_factory):
-    """Where a test's process needs an MLflow store that is not there, it gets a copy of one; `one_store_is_made.made_anew()` lets MLflow make it."""
+    """Where a test's process needs an MLflow store that is not there, it gets a copy of one;
+    `one_store_is_made.made_anew()` lets MLflow make it."""
     from mlfin.models import tracking
 
     empty, alone = tmp_path_factory.mktemp("store") / "empty.db", tracking.sqlite_lock
@@ -210,7 +246,11 @@ def one_store_is_made(tmp_path_factory):
     def copied(uri):
         with alone(uri):
             path = Path(uri.partition(":///")[2])
-            if uri.startswith("sqlite") and os.access(path.parent, os.W_OK) and not (path.is_file() and path.stat().st_size):
+            if (
+                uri.startswith("sqlite")
+                and os.access(path.parent, os.W_OK)
+                and not (path.is_file() and path.stat().st_size)
+            ):
                 if not empty.is_file():
                     make_tracking_store(empty)
                 shutil.copyfile(empty, path)
@@ -239,8 +279,11 @@ def redis_server():
 
     @contextmanager
     def started(socket):
-        running = subprocess.Popen([program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"],
-                                   stdout=subprocess.DEVNULL, cwd=socket.parent)
+        running = subprocess.Popen(
+            [program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"],
+            stdout=subprocess.DEVNULL,
+            cwd=socket.parent,
+        )
         try:
             import redis
 

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Build the documentation site into _docs/ from the executed notebooks; no network, neither here nor when it is read.
+"""Build the documentation site into _docs/ from the executed notebooks; no network, neither here nor when it
+is read.
 
     make docs                     everything
     make docs ARGS=--no-execute   pages only, with the outputs of the last time
     make docs ARGS='--data FOLDER'  examples on your own bars: FOLDER/crypto_minutes.csv, FOLDER/forex.csv
 
-1. Notebooks are copied to _proc/docs and executed there (nbdev-test --save); one that was executed with the same text
+1. Notebooks are copied to _proc/docs and executed there (nbdev-test --save); one that was executed with the
+same text
    and the same package is not executed again.
-2. Each becomes a page: directives and imports out of the way, Plotly figures as HTML, an anchor for every symbol.
+2. Each becomes a page: directives and imports out of the way, Plotly figures as HTML, an anchor for every
+symbol.
 3. Index pages, the API and command-line references, the glossary and llms.txt are written.
 4. Sphinx renders the pages; then every link, anchor and asset is checked.
 """
@@ -43,8 +46,12 @@ def render(source: Path, site: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--no-execute", action="store_true", help="take the outputs of the last time")
-    parser.add_argument("--workers", type=int, default=2, help="processes that execute notebooks (default: 2)")
-    parser.add_argument("--data", metavar="FOLDER", type=Path, help="bars for the examples, instead of simulated ones")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes that execute notebooks (default: 2)"
+    )
+    parser.add_argument(
+        "--data", metavar="FOLDER", type=Path, help="bars for the examples, instead of simulated ones"
+    )
     options, began = parser.parse_args(), time.monotonic()
     if options.data is not None:
         if not options.data.is_dir():
@@ -62,7 +69,12 @@ def main() -> int:
     wrong = check.site(SITE, ROOT)
     for line in wrong:
         print(f"docs: {line}", file=sys.stderr)
-    say(began, f"{len(wrong)} broken links, anchors or assets" if wrong else f"all links hold: {SITE.name}/index.html")
+    say(
+        began,
+        f"{len(wrong)} broken links, anchors or assets"
+        if wrong
+        else f"all links hold: {SITE.name}/index.html",
+    )
     return 1 if wrong else 0
 
 

@@ -1,4 +1,5 @@
-"""What must hold for a site that was built: links and anchors lead somewhere, nothing is loaded from elsewhere."""
+"""What must hold for a site that was built: links and anchors lead somewhere, nothing is loaded from
+elsewhere."""
 import runpy
 from html.parser import HTMLParser
 from pathlib import Path
@@ -43,7 +44,8 @@ def _link(site: Path, page: Path, href: str, known: dict[Path, Page]) -> str | N
 
 
 def site(folder: Path, root: Path) -> list[str]:
-    """Every broken link or anchor, every asset from elsewhere, every symbol of `_modidx.py` without its place."""
+    """Every broken link or anchor, every asset from elsewhere, every symbol of `_modidx.py` without its
+    place."""
     folder = folder.resolve()
     known, wrong = _read(folder), []
     for page, read in known.items():

@@ -31,5 +31,7 @@ html_theme_options = {
     "footer_end": [],
     "logo": {"text": "mlfin"},
 }
-mathjax_path = "no-mathjax-here.js"  # pages have no formulae to render: a renderer would be loaded from elsewhere
+mathjax_path = (
+    "no-mathjax-here.js"  # pages have no formulae to render: a renderer would be loaded from elsewhere
+)
 exclude_patterns = ["stage"]

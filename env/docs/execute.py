@@ -11,7 +11,8 @@ SLOW = ("live_loop",)  # guides that take minutes: shown without outputs
 
 
 def sources(root: Path) -> list[Path]:
-    """Every notebook that becomes a page; the pipeline's tasks are reports, and the warehouse's revisions no lessons."""
+    """Every notebook that becomes a page; the pipeline's tasks are reports, and the warehouse's revisions no
+    lessons."""
     found = sorted((root / "nbs").glob("**/*.ipynb"))
     skipped = {"pipeline", "revisions", ".ipynb_checkpoints"}
     return [p for p in found if not skipped & set(p.relative_to(root / "nbs").parts)]
@@ -24,7 +25,8 @@ def package_hash(root: Path) -> str:
 
 
 def run(root: Path, work: Path, workers: int) -> tuple[int, int]:
-    """Executes what is not yet executed as it stands; (executed, kept). Raises `SystemExit` where a notebook fails."""
+    """Executes what is not yet executed as it stands; (executed, kept). Raises `SystemExit` where a notebook
+    fails."""
     base = package_hash(root) + os.environ.get("MLFIN_EXAMPLE_DATA", "")
     keys_file = work / "keys.json"
     before = json.loads(keys_file.read_text()) if keys_file.is_file() else {}
@@ -43,7 +45,9 @@ def run(root: Path, work: Path, workers: int) -> tuple[int, int]:
         if copy.relative_to(work / "nbs").as_posix() not in keys:
             copy.unlink()
     failed = bool(todo) and not _execute(root, work, todo, workers)
-    whole = {k: v for k, v in keys.items() if not failed or work / "nbs" / k not in todo or _has_run(root, work, k)}
+    whole = {
+        k: v for k, v in keys.items() if not failed or work / "nbs" / k not in todo or _has_run(root, work, k)
+    }
     keys_file.write_text(json.dumps(whole))
     if failed:
         raise SystemExit("docs: a notebook failed; see above.")
@@ -56,14 +60,21 @@ def _has_run(root: Path, work: Path, name: str) -> bool:
 
 
 def _execute(root: Path, work: Path, todo: list[Path], workers: int) -> bool:
-    """nbdev-test in a tree that holds only what is to be executed, whose outputs it saves; whether all passed."""
+    """nbdev-test in a tree that holds only what is to be executed, whose outputs it saves; whether all
+    passed."""
     stage = work / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     for path in todo:
         place = stage / path.relative_to(work / "nbs")
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-    command = [str(Path(sys.executable).with_name("nbdev-test")), str(stage), "--n-workers", str(workers), "--save"]
+    command = [
+        str(Path(sys.executable).with_name("nbdev-test")),
+        str(stage),
+        "--n-workers",
+        str(workers),
+        "--save",
+    ]
     passed = subprocess.run(command, cwd=root).returncode == 0
     for path in todo:
         shutil.copy(stage / path.relative_to(work / "nbs"), path)

@@ -21,7 +21,9 @@ WHOLE_PAGE = '<iframe class="mlfin-page" sandbox loading="lazy" srcdoc="{}"></if
 
 def rooms(root: Path) -> list[str]:
     """Rooms from the ground up: the layers of the contract in pyproject.toml, turned round."""
-    layers = next(c["layers"] for c in project(root)["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    layers = next(
+        c["layers"] for c in project(root)["tool"]["importlinter"]["contracts"] if c["type"] == "layers"
+    )
     return [layer.split(".")[-1] for layer in reversed(layers)]
 
 
@@ -70,7 +72,11 @@ def _output(out: dict, name: str) -> dict | None:
     """An output as the page takes it; None where a page cannot show it."""
     data = out.get("data", {})
     if PLOTLY in data:
-        return {"output_type": "display_data", "metadata": {}, "data": {"text/html": figure(data[PLOTLY], name)}}
+        return {
+            "output_type": "display_data",
+            "metadata": {},
+            "data": {"text/html": figure(data[PLOTLY], name)},
+        }
     if "application/vnd.jupyter.widget-view+json" in data:
         return None
     shown = "".join(data.get("text/html", ""))
@@ -160,7 +166,12 @@ def numbers(values) -> list:
 
 def thumbnail(notebook: dict) -> str:
     """The first figure's lines as a small picture; empty where there is no figure."""
-    specs = (o["data"][PLOTLY] for c in notebook["cells"] for o in c.get("outputs", []) if PLOTLY in o.get("data", {}))
+    specs = (
+        o["data"][PLOTLY]
+        for c in notebook["cells"]
+        for o in c.get("outputs", [])
+        if PLOTLY in o.get("data", {})
+    )
     spec = next(specs, None)
     lines = [line for t in spec["data"] if len(line := numbers(t.get("y"))) > 2] if spec else []
     values = [[v for v in line if isinstance(v, int | float) and v == v] for line in lines[:3]]
@@ -170,7 +181,10 @@ def thumbnail(notebook: dict) -> str:
     low, high = min(map(min, values)), max(map(max, values))
     colours, marks = ("#1f6feb", "#d97706", "#6b7280"), []
     for colour, line in zip(colours, values, strict=False):
-        at = (f"{100 * i / (len(line) - 1):.1f},{38 - 36 * (v - low) / ((high - low) or 1):.1f}" for i, v in enumerate(line))
+        at = (
+            f"{100 * i / (len(line) - 1):.1f},{38 - 36 * (v - low) / ((high - low) or 1):.1f}"
+            for i, v in enumerate(line)
+        )
         marks.append(f'<polyline stroke="{colour}" points="{" ".join(at)}"/>')
     return f'<div class="mlfin-thumb"><svg viewBox="0 0 100 40" preserveAspectRatio="none">{"".join(marks)}</svg></div>'
 
@@ -204,7 +218,9 @@ def write(root: Path, executed: Path, out: Path) -> int:
     if (executed / "examples").is_dir():
         count += gallery(executed, out, "examples", "Examples", "One question each, answered by a run.")
     rows = [(f"[{n}]({n}/index.md)", about(root, n)) for n in names]
-    text = ("The package is written as lessons: each notebook says why, defines, and shows. Rooms stand from the ground up; "
-            "each imports only from those above it in this table.\n\n" + table(rows, ("room", "what it holds")))
+    text = (
+        "The package is written as lessons: each notebook says why, defines, and shows. Rooms stand from the ground up; "
+        "each imports only from those above it in this table.\n\n" + table(rows, ("room", "what it holds"))
+    )
     (out / "lessons.md").write_text(index("Lessons", text, [f"{n}/index" for n in names]))
     return count + 1

@@ -12,7 +12,9 @@ import pages
 
 def _signature(source: str, node: ast.AST) -> str:
     """A definition's head as it stands in the text, with its comments."""
-    lines = source.splitlines()[node.lineno - 1 : node.body[0].lineno - 1] or [source.splitlines()[node.lineno - 1]]
+    lines = source.splitlines()[node.lineno - 1 : node.body[0].lineno - 1] or [
+        source.splitlines()[node.lineno - 1]
+    ]
     return textwrap.dedent("\n".join(lines)).rstrip()
 
 
@@ -52,7 +54,9 @@ def api(root: Path, out: Path) -> int:
         (out / "reference" / f"{room}.md").write_text(f"# mlfin.{room}\n\n{text}")
     rows = [(f"[mlfin.{n}]({n}.md)", pages.about(root, n)) for n in names]
     text = "Every public name, with its parameters; a name leads to the lesson that defines and shows it.\n\n"
-    (out / "reference/index.md").write_text(pages.index("API reference", text + pages.table(rows, ("package", "what it holds")), names))
+    (out / "reference/index.md").write_text(
+        pages.index("API reference", text + pages.table(rows, ("package", "what it holds")), names)
+    )
     return len(names) + 1
 
 
@@ -82,7 +86,9 @@ def cli(root: Path, out: Path) -> int:
 
     module_name, _, _ = pages.project(root)["project"]["scripts"]["mlfin"].partition(":")
     app = import_module(module_name).app
-    (out / "cli.md").write_text("\n".join(["# Command line", "", *_command("mlfin", typer.main.get_command(app), 2)]))
+    (out / "cli.md").write_text(
+        "\n".join(["# Command line", "", *_command("mlfin", typer.main.get_command(app), 2)])
+    )
     return 1
 
 
@@ -92,7 +98,13 @@ def glossary(out: Path) -> int:
 
     lines = ["# Glossary", "", "The field's words as mlfin uses them.", ""]
     for term in sorted(GLOSSARY, key=str.lower):
-        lines += [f'<span class="mlfin-anchor" id="{term.lower().replace(" ", "-")}"></span>', "", f"**{term}**", f": {GLOSSARY[term]}", ""]
+        lines += [
+            f'<span class="mlfin-anchor" id="{term.lower().replace(" ", "-")}"></span>',
+            "",
+            f"**{term}**",
+            f": {GLOSSARY[term]}",
+            "",
+        ]
     (out / "glossary.md").write_text("\n".join(lines))
     return 1
 
@@ -109,11 +121,18 @@ def start(root: Path, out: Path) -> int:
         else:
             text = "\n".join(line for line in text.splitlines() if f"({picture})" not in line)
     text = pages.links(text.replace("](nbs/", "]("))
-    cards = [("Guides", "guides/index", "How to do things, by reader."), ("Examples", "examples/index", "One question each, answered by a run."),
-             ("Lessons", "lessons", "The package itself, module by module, executed."), ("API reference", "reference/index", "Every public name."),
-             ("Command line", "cli", "Every command and option."), ("Glossary", "glossary", "The field's words.")]
+    cards = [
+        ("Guides", "guides/index", "How to do things, by reader."),
+        ("Examples", "examples/index", "One question each, answered by a run."),
+        ("Lessons", "lessons", "The package itself, module by module, executed."),
+        ("API reference", "reference/index", "Every public name."),
+        ("Command line", "cli", "Every command and option."),
+        ("Glossary", "glossary", "The field's words."),
+    ]
     cards = [c for c in cards if (out / f"{c[1]}.md").exists()]
-    grid = "\n".join(f":::{{grid-item-card}} {t}\n:link: {p}\n:link-type: doc\n\n{x}\n:::" for t, p, x in cards)
+    grid = "\n".join(
+        f":::{{grid-item-card}} {t}\n:link: {p}\n:link-type: doc\n\n{x}\n:::" for t, p, x in cards
+    )
     tree = "\n".join(p for _, p, _ in cards)
     (out / "index.md").write_text(f"{text}\n\n::::{{grid}} 1 2 2 3\n:gutter: 3\n\n{grid}\n::::\n\n"
                                   f"```{{toctree}}\n:hidden:\n:maxdepth: 2\n\n{tree}\n```\n")

@@ -1,4 +1,6 @@
-"""What everything else stands on: errors, settings, locks, provenance, trials, progress. It knows nothing of markets."""
+"""What everything else stands on: errors, settings, locks, provenance, trials.
+
+It knows nothing of markets."""
 
 from importlib import import_module
 

@@ -58,7 +58,9 @@ def test_who_is_exempt_is_not_counted(make):
     limits = make("5/hour", "8/hour", exempt=["ann"])
     assert through(limits, ANN, "192.0.2.1", 50) == 50
     assert through(limits, BOB, "192.0.2.1", 9) == 5
-    assert through(limits, Person("x", "Ann", "analyst", "s"), "192.0.2.9", 9) == 5   # names are kept in lower case
+    assert (
+        through(limits, Person("x", "Ann", "analyst", "s"), "192.0.2.9", 9) == 5
+    )  # names are kept in lower case
 
 
 def test_without_limits_everything_gets_through(make):
@@ -88,7 +90,9 @@ def test_workers_count_together_in_redis(redis_url):
     redis.Redis.from_url(redis_url).flushall()
     workers = [Limits("10/hour", "", redis=redis_url, workers=4) for _ in range(4)]
     assert sum(through(w, ANN, "", 5) for w in workers) == 10
-    assert sum(through(w, ANN, "", 5) for w in [Limits("10/hour", "", workers=4) for _ in range(4)]) == 12  # shares, rounded up
+    assert (
+        sum(through(w, ANN, "", 5) for w in [Limits("10/hour", "", workers=4) for _ in range(4)]) == 12
+    )  # shares, rounded up
 
 
 def test_a_lost_redis_is_said_once_and_asked_again(redis_server, tmp_path, monkeypatch):
@@ -112,7 +116,8 @@ def test_a_lost_redis_is_said_once_and_asked_again(redis_server, tmp_path, monke
 
 @pytest.fixture
 def openers(monkeypatch):
-    """The threads that opened a connection, or asked for an address; that of `cache.example` is not found, after a while."""
+    """The threads that opened a connection, or asked for an address; that of `cache.example` is not found,
+    after a while."""
     found, connect, look_up = [], sockets.socket.connect, sockets.getaddrinfo
 
     def noted(self, address):
@@ -137,7 +142,7 @@ def test_a_name_server_that_takes_its_time_holds_up_nobody(openers, monkeypatch)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         limits, longest = Limits("4/hour", "", redis="redis://cache.example:6379/0"), 0.0
-        for _ in range(2):                                             # while it is looked for, and while it is looked for again
+        for _ in range(2):  # while it is looked for, and while it is looked for again
             begin = time.monotonic()
             through(limits, ANN, "", 5)
             longest = max(longest, time.monotonic() - begin)
@@ -147,7 +152,9 @@ def test_a_name_server_that_takes_its_time_holds_up_nobody(openers, monkeypatch)
     assert openers and threading.get_ident() not in openers
 
 
-def test_a_connection_that_was_closed_is_opened_again_apart_from_requests(redis_server, openers, monkeypatch, tmp_path):
+def test_a_connection_that_was_closed_is_opened_again_apart_from_requests(
+    redis_server, openers, monkeypatch, tmp_path
+):
     import redis
 
     monkeypatch.setattr(limits_module, "_PAUSE", 0.05)
@@ -164,22 +171,34 @@ def test_a_connection_that_was_closed_is_opened_again_apart_from_requests(redis_
         assert through(limits, ANN, "", 40) >= 18 and not limits.lost
         assert through(limits, ANN, "", 1) == 0                        # Redis has counted those of before
         assert openers and threading.get_ident() not in openers
-        assert not said                                                # what is closed while it is idle is not lost
+        assert not said  # what is closed while it is idle is not lost
 
 
 @pytest.mark.parametrize("end", [":port/0", "/0?colour=red"])
 def test_an_address_that_cannot_be_is_refused_at_the_start(end):
-    with pytest.raises(SettingsError, match="`redis` must be") as e: Limits(redis=f"redis://:hidden@here{end}")
+    with pytest.raises(SettingsError, match="`redis` must be") as e:
+        Limits(redis=f"redis://:hidden@here{end}")
     assert "hidden" not in str(e.value)
 
 
-@pytest.mark.parametrize("kwargs", [{"user": "many"}, {"address": "10"}, {"redis": "http://me:hidden@x"}, {"redis": "x"}])
+@pytest.mark.parametrize(
+    "kwargs", [{"user": "many"}, {"address": "10"}, {"redis": "http://me:hidden@x"}, {"redis": "x"}]
+)
 def test_settings_that_cannot_be_are_refused(kwargs):
     with pytest.raises(SettingsError, match="must be") as e: Limits(**kwargs)
     assert "hidden" not in str(e.value)
 
 
 def test_limits_of_a_profile(tmp_path):
-    settings = Settings(profile="test", root=tmp_path, store="", mlflow="", artifacts="", ledger=tmp_path / "t", limit_user="2/hour", limit_exempt=("bob",))
+    settings = Settings(
+        profile="test",
+        root=tmp_path,
+        store="",
+        mlflow="",
+        artifacts="",
+        ledger=tmp_path / "t",
+        limit_user="2/hour",
+        limit_exempt=("bob",),
+    )
     limits = open_limits(settings)
     assert [through(limits, p, "", 5) for p in (ANN, BOB)] == [2, 5]

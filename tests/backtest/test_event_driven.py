@@ -1,4 +1,5 @@
-"""The rules of trading once more, from events, dictionaries and plain Python: every cost, every stop, every end."""
+"""The rules of trading once more, from events, dictionaries and plain Python: every cost, every stop, every
+end."""
 
 from math import ceil, copysign, floor, isnan, sqrt
 from statistics import stdev
@@ -40,7 +41,12 @@ class Account:
                  trailing_stop=0.0, actions=()):
         self.c, self.cash, self.leverage, self.stops = costs, cash, leverage, (stop_loss, take_profit,
                                                                                trailing_stop)
-        self.weights, self.known, self.actions, self.events = weights, volatility(bars) if costs.slippage_vol or costs.impact else {}, actions, {}
+        self.weights, self.known, self.actions, self.events = (
+            weights,
+            volatility(bars) if costs.slippage_vol or costs.impact else {},
+            actions,
+            {},
+        )
         for bar in bars.itertuples(): self.events.setdefault(bar.ts, {})[bar.symbol] = bar
         self.final, self.fills, self.curve, self.late = bars.groupby("symbol").ts.max(), [], [], set()
         self.p = {s: SimpleNamespace(units=0.0, entry=0.0, best=0.0, since=None, last=None, goal=0.0,
@@ -134,18 +140,32 @@ class Account:
                 flow -= p.units * p.last * bar.funding
             for _, _, kind, value in sorted(mine, key=lambda a: a[2] == "dividend"):
                 if kind == "split":
-                    p.units, p.last, p.entry, p.best = p.units * value, p.last / value, p.entry / value, p.best / value
+                    p.units, p.last, p.entry, p.best = (
+                        p.units * value,
+                        p.last / value,
+                        p.entry / value,
+                        p.best / value,
+                    )
                 else: flow += p.units * value
         self.cash += flow
 
     def order(self):
         ref = {s: {"open": b.open, "close": b.close, "vwap": b.open if isnan(b.vwap) else b.vwap}[self.c.fill]
                for s, b in self.bar.items()}
-        wanted = self.weights.loc[:self.informed].iloc[-1] if self.informed is not None else dict.fromkeys(self.p, 0.0)
+        wanted = (
+            self.weights.loc[: self.informed].iloc[-1]
+            if self.informed is not None
+            else dict.fromkeys(self.p, 0.0)
+        )
         for s, p in self.p.items():
             if self.now > self.final[s]:
                 if p.why != "ended":
-                    p.due, p.goal, p.why, p.last = True, 0.0, "ended", p.last and p.last * (1 + self.c.delisting_return)
+                    p.due, p.goal, p.why, p.last = (
+                        True,
+                        0.0,
+                        "ended",
+                        p.last and p.last * (1 + self.c.delisting_return),
+                    )
             elif s in self.bar and wanted[s] != p.seen:
                 if not (p.why in STOPS and wanted[s] * p.seen > 0):
                     p.goal, p.due, p.why = wanted[s], True, "target"
@@ -156,12 +176,26 @@ class Account:
             if not p.due or not (s in self.bar or p.why == "ended"): continue
             aim = p.goal * worth / ref[s] if p.goal else 0.0
             if self.c.lot: aim = copysign(floor(abs(aim) / self.c.lot + 1e-9) * self.c.lot, aim)
-            q = aim - p.units if abs(aim - p.units) * ref[s] > 1e-9 * worth or (p.units and not p.goal) else 0.0 if p.goal or not p.units else -p.units
+            q = (
+                aim - p.units
+                if abs(aim - p.units) * ref[s] > 1e-9 * worth or (p.units and not p.goal)
+                else 0.0
+                if p.goal or not p.units
+                else -p.units
+            )
             changes[s] = (self.allowed(s, q), ref[s]) if q else (0.0, ref[s])
             p.due = changes[s][0] != q
-        self.late = {s for s, p in self.p.items() if p.units > 0 and not self.now > self.final[s] and  # sales whose money is yet to come
-                     ((s in changes and p.due and changes[s][0] <= 0) if s in self.bar else p.due
-                      or wanted[s] < p.seen)}
+        self.late = {
+            s
+            for s, p in self.p.items()
+            if p.units > 0
+            and not self.now > self.final[s]  # sales whose money is yet to come
+            and (
+                (s in changes and p.due and changes[s][0] <= 0)
+                if s in self.bar
+                else p.due or wanted[s] < p.seen
+            )
+        }
         self.execute(changes, (self.leverage - 1) * worth)
         for p in self.p.values(): p.due = p.due or bool(p.units and not p.goal)
 
@@ -199,7 +233,8 @@ class Account:
 
 
 def agree(weights, bars, costs, cash=10_000.0, actions=None, **more):
-    """Both simulations, compared order by order and close by close; None where the account was ruined in both."""
+    """Both simulations, compared order by order and close by close; None where the account was ruined in
+    both."""
     rows = [] if actions is None else list(actions[["symbol", "ex_date", "kind",
                                                     "value"]].itertuples(index=False, name=None))
     expected = Account(weights, bars, costs, cash, actions=rows,

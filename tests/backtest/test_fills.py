@@ -80,7 +80,8 @@ DEARER = [dict(fee_bps=60.0), dict(fee_per_share=0.1), dict(fee_min=40.0), dict(
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 100_000), st.sampled_from(DEARER), st.booleans(), st.integers(3, 12))
 def test_more_cost_never_more_profit(seed, dearer, short, rows):
-    """Of the same orders: a third of the account goes in and out once, so that the size does not depend on the costs."""
+    """Of the same orders: a third of the account goes in and out once, so that the size does not depend on
+    the costs."""
     bars = without(market(seed, symbols=1, missing=0.0), "funding")
     bars["volume"] = bars["volume"].clip(lower=200.0)
     weights = pd.DataFrame({"S0": [-0.3 if short else 0.3] * rows + [0.0]},
@@ -88,7 +89,12 @@ def test_more_cost_never_more_profit(seed, dearer, short, rows):
     base = Costs(spread_bps=4.0, impact=0.05, slippage_vol=0.01, fee_min=0.5)
     cheap, dear = (play(weights, bars, c)[0] for c in (base, replace(base, **dearer)))
     np.testing.assert_allclose(cheap.units, dear.units, rtol=1e-12)
-    assert dear.equity[-1] < cheap.equity[-1] or "borrow_bps" in dearer and not short and dear.equity[-1] == cheap.equity[-1]
+    assert (
+        dear.equity[-1] < cheap.equity[-1]
+        or "borrow_bps" in dearer
+        and not short
+        and dear.equity[-1] == cheap.equity[-1]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -270,7 +276,8 @@ def test_a_lot_that_cannot_be_paid_is_not_bought():
 
 def test_the_least_fee_comes_out_of_the_same_money():
     books, orders = hold(flat(), [1.0] * 4, Costs(fee_min=5.0, **FREE))
-    assert orders["fee"].tolist() == [5.0] and orders["size"].iloc[0] == pytest.approx(9.5) and books.money[-1] == pytest.approx(0)
+    assert orders["fee"].tolist() == [5.0] and orders["size"].iloc[0] == pytest.approx(9.5)
+    assert books.money[-1] == pytest.approx(0)
 
 
 def test_a_fee_is_never_more_than_what_is_traded():
@@ -289,7 +296,8 @@ def test_half_the_spread_each_way_where_the_bar_has_one():
 def test_a_sale_never_brings_less_than_nothing():
     bars = flat(spread=[0, 0.0, 50, 0, 0])
     books, orders = hold(bars, [0.5, 0.0, 0.0, 0.0], Costs(use_spread=True, fee_bps=10.0, slippage_bps=0.0))
-    assert orders["price"].tolist() == [10.0, 0.0] and orders["spread"].iloc[1] == 50.0 and orders["fee"].iloc[1] == 0
+    assert orders["price"].tolist() == [10.0, 0.0] and orders["spread"].iloc[1] == 50.0
+    assert orders["fee"].iloc[1] == 0
 
 
 @pytest.mark.parametrize("fill, price", [("open", 10.0), ("vwap", 11.0), ("close", 12.0)])
@@ -406,7 +414,8 @@ def test_a_delisted_symbol_pays_what_its_action_or_the_model_says(assumed, actio
     costs = Costs(delisting_return=assumed, **FREE)
     _, log = trade(np.tile([0.5, 0.0], (6, 1)), read_market(bars, needs(costs), actions), make_terms(costs),
                    100.0)
-    assert [REASONS[int(r)] for r in log[:, 9]] == ["target", "ended"] and log[1, 3] == pytest.approx(price) and log[1, 0] == 3
+    assert [REASONS[int(r)] for r in log[:, 9]] == ["target", "ended"] and log[1, 3] == pytest.approx(price)
+    assert log[1, 0] == 3
 
 
 # --- bad input

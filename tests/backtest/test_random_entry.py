@@ -1,4 +1,5 @@
-"""Random entries: spells keep their length, books are those of `simulate`, p-values of blind strategies are even, foresight is seen."""
+"""Random entries: spells keep their length, books are those of `simulate`, p-values of blind strategies are
+even, foresight is seen."""
 
 import numpy as np
 import pandas as pd
@@ -194,7 +195,8 @@ def test_nothing_to_compare_is_said_in_words():
     bars = market(16, 100)
     ts = at_random(0, bars).index
     never = random_entry_null(pd.DataFrame({"S0": 0.0}, ts), bars, draws=100)
-    assert never == never and never.p_value is None and never.observed is None and never.words.endswith("the strategy never traded.")
+    assert never == never and never.p_value is None and never.observed is None
+    assert never.words.endswith("the strategy never traded.")
     always = random_entry_null(pd.DataFrame({"S0": 1.0}, ts), bars, draws=100)
     assert always.p_value is None and always.observed is not None and "every draw is the same" in always.words
     assert isinstance(always, Null) and not len(always.sharpes)

@@ -1,4 +1,5 @@
-"""Re-training: each period by the model of its window and no later knowledge; paths of which none knew its own rows."""
+"""Re-training: each period by the model of its window and no later knowledge; paths of which none knew its
+own rows."""
 
 import numpy as np
 import pandas as pd
@@ -124,18 +125,21 @@ def test_periods_add_up_to_the_account(asked, rolled):
                                                                                           * 365**0.5)
     curve = (1 + one).cumprod()
     assert p.max_drawdown[1] == pytest.approx(min((curve / curve.cummax().clip(lower=1) - 1).min(), 0))
-    assert f"Trained {len(p)} times: {(p.total_return > 0).sum()} periods" in rolled.says and f"{end / 1e5 - 1:+.1%} in all" in rolled.says
+    assert f"Trained {len(p)} times: {(p.total_return > 0).sum()} periods" in rolled.says
+    assert f"{end / 1e5 - 1:+.1%} in all" in rolled.says
 
 
 def test_borrowing_belongs_to_its_period(asked):
     bars, dataset = asked
     dear = simulate_retraining(dataset, "logistic", bars, SHORT, Costs(borrow_bps=500), seed=1, **BY)
-    assert dear.simulation.costs["borrow"] > 0 and dear.periods.costs.sum() == pytest.approx(dear.simulation.costs["total"], rel=1e-9)
+    assert dear.simulation.costs["borrow"] > 0
+    assert dear.periods.costs.sum() == pytest.approx(dear.simulation.costs["total"], rel=1e-9)
 
 
 def test_the_last_rows_are_traded_though_nothing_is_known_of_them(asked, rolled):
     bars, dataset = asked
-    assert len(dataset.pending) and rolled.predictions.ts.max() == dataset.pending.ts.max() > dataset.keys.ts.max()
+    assert len(dataset.pending)
+    assert rolled.predictions.ts.max() == dataset.pending.ts.max() > dataset.keys.ts.max()
     assert rolled.simulation.equity.ts.iloc[-1] == bars.ts.max()
 
 
@@ -177,7 +181,8 @@ def test_each_path_is_a_backtest_of_its_own(asked, combined):
     for row in told.table.itertuples():
         done = backtest(own[own.path == row.path], bars, SHORT, FREE)
         equity = done.equity.strategy
-        assert row.sharpe == pytest.approx(done.returns.mean() / done.returns.std()) and row.annualised == pytest.approx(row.sharpe * 365**0.5)
+        assert row.sharpe == pytest.approx(done.returns.mean() / done.returns.std())
+        assert row.annualised == pytest.approx(row.sharpe * 365**0.5)
         assert row.total_return == pytest.approx(equity.iloc[-1] / 1e5
                                                  - 1) and row.max_drawdown == pytest.approx((equity
                                                                                              / equity.cummax()

@@ -85,7 +85,8 @@ def test_figures_by_hand():
     assert f["max_drawdown"] == pytest.approx(curve[-1] / 1.1
                                               - 1) and f["calmar"] == pytest.approx(f["cagr"] /
                                                                                     -f["max_drawdown"])
-    assert f["max_drawdown_days"] == 3 and f["max_drawdown_recovery_days"] is None and f["positive_days"] == 0.5
+    assert f["max_drawdown_days"] == 3 and f["max_drawdown_recovery_days"] is None
+    assert f["positive_days"] == 0.5
 
 
 def test_a_loss_on_the_first_day_is_a_drawdown():
@@ -98,7 +99,8 @@ def test_key_figures_are_plain_and_add_up():
     f = key_figures(sim, 252)
     assert json.loads(json.dumps(f, allow_nan=False)) == f
     assert f["final_equity"] / f["initial_cash"] - 1 == pytest.approx(f["total_return"])
-    assert f["costs"] == pytest.approx(f["fees"] + f["slippage"]) and f["charged_bps"] == pytest.approx(15, abs=0.01)
+    assert f["costs"] == pytest.approx(f["fees"] + f["slippage"])
+    assert f["charged_bps"] == pytest.approx(15, abs=0.01)
     assert f["trades"] + f["open_trades"] == len(sim.trades) and f["open_trades"] == 0
     assert 0.4 < f["exposure"] < 0.6 and f["exposure"] <= f["time_in_market"] <= 1
     assert sim.trades["pnl"].sum() == pytest.approx(f["final_equity"] - f["initial_cash"])
@@ -110,12 +112,24 @@ def test_figures_of_an_account_that_never_trades():
     sim = simulate(on_and_off(bars) * 0, bars)
     f = key_figures(sim)
     json.dumps(f, allow_nan=False)
-    assert f["sharpe"] is f["sortino"] is f["calmar"] is f["hit_rate"] is f["breakeven_bps"] is f["charged_bps"] is f["longest_bars_held"] is None
+    assert (
+        f["sharpe"]
+        is f["sortino"]
+        is f["calmar"]
+        is f["hit_rate"]
+        is f["breakeven_bps"]
+        is f["charged_bps"]
+        is f["longest_bars_held"]
+        is None
+    )
     assert f["total_return"] == f["max_drawdown"] == f["turnover_per_year"] == 0
     v = verdict(f, significance(sim.returns, None), key_figures(buy_and_hold(bars)))
     assert v["better_than_luck"] is None and v["better_than_holding"] is None
-    assert v["headline"].startswith("Not known to be out of sample") and "No trade, no result" in v["headline"] and not v["details"]
-    assert verdict(f | {"out_of_sample": True}, significance(sim.returns, None))["headline"].startswith("No trade, no result")
+    assert v["headline"].startswith("Not known to be out of sample")
+    assert "No trade, no result" in v["headline"] and not v["details"]
+    assert verdict(f | {"out_of_sample": True}, significance(sim.returns, None))["headline"].startswith(
+        "No trade, no result"
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -152,7 +166,14 @@ def test_costs_by_kind_and_the_breakeven_of_trading_alone():
     assert f["dividends"] > 0 and f["net_exposure"] < f["exposure"] < f["largest_exposure"]
     o, last = sim.orders, sim.units.iloc[-1] * bars.groupby("symbol")["close"].last()
     amount = (o["size"].abs() * o["reference"]).sum()
-    ends_with = -(o["size"] * o["reference"]).sum() + last.sum() + f["dividends"] - f["borrow"] - f["funding"] - amount * f["breakeven_bps"] / 1e4
+    ends_with = (
+        -(o["size"] * o["reference"]).sum()
+        + last.sum()
+        + f["dividends"]
+        - f["borrow"]
+        - f["funding"]
+        - amount * f["breakeven_bps"] / 1e4
+    )
     assert ends_with == pytest.approx(0, abs=1e-6 * sim.initial_cash)
     assert (f["charged_bps"] < f["breakeven_bps"]) == (f["total_return"] > 0)
     assert f["charged_bps"] == pytest.approx(sum(f[kind] for kind in kinds[:4]) / amount * 1e4)
@@ -177,7 +198,8 @@ def daily(seed=0, n=1000, mean=0.0005, scale=0.01, df=5, start="2015-01-01"):
 
 
 def test_var_and_shortfall_of_a_hundred_days_by_hand():
-    """The days -50 to 49: the fifth worst is -46, the mean of the five worst -48; half a percent cuts through a day."""
+    """The days -50 to 49: the fifth worst is -46, the mean of the five worst -48; half a percent cuts through
+    a day."""
     r = pd.Series(np.random.default_rng(0).permutation(np.arange(-50, 50)) / 1e4, index=TS[:100])
     tail = tail_risk(r)
     assert tail["var_95"] == -0.0046 and tail["es_95"] == pytest.approx(-0.0048)
@@ -202,14 +224,16 @@ def test_moments_are_scipys_and_the_tail_ratio_is_that_of_the_percentiles():
     from scipy import stats
     r = daily(5)
     tail = tail_risk(r)
-    assert tail["skew"] == pytest.approx(stats.skew(r)) and tail["kurtosis"] == pytest.approx(stats.kurtosis(r, fisher=False))
+    assert tail["skew"] == pytest.approx(stats.skew(r))
+    assert tail["kurtosis"] == pytest.approx(stats.kurtosis(r, fisher=False))
     assert tail["tail_ratio"] == pytest.approx(abs(np.percentile(r, 95)) / abs(np.percentile(r, 5)))
     assert tail["cf_var_99"] == pytest.approx(r.mean() + r.std()
                                               * cornish_fisher(0.99, tail["skew"], tail["kurtosis"])[0])
 
 
 def published_moments(s, k):
-    """Maillard (2012), Appendix: variance, skewness and raw kurtosis of the expansion with parameters s and k (excess)."""
+    """Maillard (2012), Appendix: variance, skewness and raw kurtosis of the expansion with parameters s and k
+    (excess)."""
     m2 = 1 + k**2 / 96 + 25 / 1296 * s**4 - k * s**2 / 36
     m3 = s - 76 / 216 * s**3 + 85 / 1296 * s**5 + k * s / 4 - 13 / 144 * k * s**3 + k**2 * s / 32
     m4 = (3 + k + 7 / 16 * k**2 + 3 / 32 * k**3 + 31 / 3072 * k**4 - 7 / 216 * s**4 - 25 / 486 * s**6 + 21665
@@ -228,7 +252,8 @@ def expanded(z, s, k):
 @pytest.mark.parametrize("s, k", [(0.0, 0.0), (0.1, 1.0), (-0.5, 2.0), (-1.2, 4.0), (0.8, 6.0), (0.0, 7.9)])
 @pytest.mark.parametrize("level", [0.95, 0.99, 0.999])
 def test_cornish_fisher_from_the_published_formulas(s, k, level):
-    """Parameters to moments by the paper's polynomials; from these moments back to the tail, against sums over a fine grid."""
+    """Parameters to moments by the paper's polynomials; from these moments back to the tail, against sums
+    over a fine grid."""
     from scipy.special import ndtri
     variance, skew, kurtosis = published_moments(s, k)
     var, shortfall = cornish_fisher(level, skew, kurtosis)
@@ -238,7 +263,8 @@ def test_cornish_fisher_from_the_published_formulas(s, k, level):
 
 
 def test_cornish_fisher_on_numbers_that_others_printed():
-    """The quantile with S = 0.1 and an excess K = 1 at 1 % is -2.482841 in the documentation of mir.stat; normal tails are in every table."""
+    """The quantile with S = 0.1 and an excess K = 1 at 1 % is -2.482841 in the documentation of mir.stat;
+    normal tails are in every table."""
     variance, skew, kurtosis = published_moments(0.1, 1.0)
     assert cornish_fisher(0.99, skew, kurtosis)[0] * variance**0.5 == pytest.approx(-2.482841, abs=5e-7)
     assert cornish_fisher(0.95) == pytest.approx((-1.644854, -2.062713), abs=1e-6)
@@ -273,9 +299,11 @@ def test_a_tail_that_cannot_be_bent_says_why():
     crash = daily(1, 300)
     crash.iloc[10] = -0.9
     tail = tail_risk(crash)
-    assert tail["cf_var_99"] is tail["cf_es_95"] is None and "no Cornish-Fisher curve has a skewness of -1" in tail["cf_reason"]
+    assert tail["cf_var_99"] is tail["cf_es_95"] is None
+    assert "no Cornish-Fisher curve has a skewness of -1" in tail["cf_reason"]
     flat = tail_risk(crash * 0)
-    assert flat["skew"] is flat["tail_ratio"] is flat["cf_var_95"] is None and flat["var_99"] == 0 and flat["cf_reason"] == "returns do not vary"
+    assert flat["skew"] is flat["tail_ratio"] is flat["cf_var_95"] is None and flat["var_99"] == 0
+    assert flat["cf_reason"] == "returns do not vary"
     assert json.loads(json.dumps([tail, flat], allow_nan=False)) == [tail, flat]
 
 
@@ -311,7 +339,8 @@ def test_alpha_and_beta_are_statsmodels(seed, n):
     assert [found["alpha"] / 252, found["beta"]] == pytest.approx(list(fit.params), rel=1e-9)
     assert [found["alpha_standard_error"] / 252,
             found["beta_standard_error"]] == pytest.approx(list(fit.bse), rel=1e-9)
-    assert found["alpha_t"] == pytest.approx(fit.tvalues[0]) and found["correlation"]**2 == pytest.approx(fit.rsquared)
+    assert found["alpha_t"] == pytest.approx(fit.tvalues[0])
+    assert found["correlation"]**2 == pytest.approx(fit.rsquared)
 
 
 def test_tracking_error_information_ratio_and_capture_by_hand():
@@ -319,16 +348,23 @@ def test_tracking_error_information_ratio_and_capture_by_hand():
     found = benchmark_relation(r, b, 4)
     extra = np.array([0.01, 0.01, 0.01, 0.01])
     assert np.allclose(r - b, extra) and found["tracking_error"] == 0 and found["information_ratio"] is None
-    assert found["up_capture"] == pytest.approx(5 / 3) and found["down_capture"] == pytest.approx(1 / 3) and found["beta"] == pytest.approx(1)
+    assert found["up_capture"] == pytest.approx(5 / 3) and found["down_capture"] == pytest.approx(1 / 3)
+    assert found["beta"] == pytest.approx(1)
     found = benchmark_relation(r + [0.01, 0, 0, 0], b, 4)
-    assert found["tracking_error"] == pytest.approx(0.005 * 2) and found["information_ratio"] == pytest.approx(0.0125 / 0.005 * 2)
+    assert found["tracking_error"] == pytest.approx(0.005 * 2)
+    assert found["information_ratio"] == pytest.approx(0.0125 / 0.005 * 2)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_only_common_days_count_and_their_order_does_not():
     r, b = pair()
     same = benchmark_relation(r.iloc[100:], b.iloc[:600])
-    assert same["days"] == 500 and same == benchmark_relation(r.iloc[100:600], b.iloc[100:600]) == benchmark_relation(r.iloc[100:], b.iloc[:600][::-1])
+    assert same["days"] == 500
+    assert (
+        same
+        == benchmark_relation(r.iloc[100:600], b.iloc[100:600])
+        == benchmark_relation(r.iloc[100:], b.iloc[:600][::-1])
+    )
     with pytest.raises(BacktestError, match="of the same days, at least 3.*2 common days of 700 and 2"):
         benchmark_relation(r, b.iloc[:2])
     with pytest.raises(BacktestError, match="0 common days"): benchmark_relation(r, b.shift(5000, freq="D"))
@@ -337,8 +373,10 @@ def test_only_common_days_count_and_their_order_does_not():
 def test_relation_of_what_does_not_move():
     r, b = pair()
     idle, still = benchmark_relation(r * 0, b), benchmark_relation(r, b * 0)
-    assert idle["beta"] == idle["alpha"] == 0 and idle["correlation"] is idle["alpha_t"] is None and idle["up_capture"] == 0
-    assert still["beta"] is still["alpha"] is still["correlation"] is still["up_capture"] is None and still["tracking_error"] > 0
+    assert idle["beta"] == idle["alpha"] == 0 and idle["correlation"] is idle["alpha_t"] is None
+    assert idle["up_capture"] == 0
+    assert still["beta"] is still["alpha"] is still["correlation"] is still["up_capture"] is None
+    assert still["tracking_error"] > 0
     assert json.loads(json.dumps([idle, still], allow_nan=False)) == [idle, still]
 
 
@@ -373,7 +411,8 @@ def test_the_band_covers_the_truth_about_as_often_as_it_says():
 
 def test_a_record_shorter_than_the_window_has_no_rows():
     rolling = rolling_sharpe(daily(0, 50))
-    assert len(rolling) == 0 and list(rolling.columns) == ["date", "sharpe", "low", "high"] and str(rolling["date"].dtype) == "datetime64[us, UTC]"
+    assert len(rolling) == 0 and list(rolling.columns) == ["date", "sharpe", "low", "high"]
+    assert str(rolling["date"].dtype) == "datetime64[us, UTC]"
     for window in (9, 20.0, True):
         with pytest.raises(ParameterError, match="window"): rolling_sharpe(daily(), window)
     with pytest.raises(ParameterError, match="level"): rolling_sharpe(daily(), level=95)
@@ -396,17 +435,24 @@ def words(figures=None, significant=None, benchmark=None, **kwargs):
 
 def test_luck_in_words():
     v = words()
-    assert v["headline"] == "Not distinguishable from luck: DSR 0.41 after 4 trials." and v["better_than_luck"] is False
+    assert v["headline"] == "Not distinguishable from luck: DSR 0.41 after 4 trials."
+    assert v["better_than_luck"] is False
     assert v["better_than_holding"] is None and v["caveats"] == []
     assert words(significant=dict(dsr=0.99,
                                   n_trials=1))["headline"] == "Better than luck: DSR 0.99 after 1 trial."
-    assert words(significant=dict(dsr=0.94969))["headline"] == "Not distinguishable from luck: DSR 0.9497 after 4 trials."
+    assert (
+        words(significant=dict(dsr=0.94969))["headline"]
+        == "Not distinguishable from luck: DSR 0.9497 after 4 trials."
+    )
     assert words(significant=dict(dsr=0.9504))["headline"] == "Better than luck: DSR 0.9504 after 4 trials."
     assert "Probability that the best of 4 trials is overfit (PBO): 0.43." in v["sentences"]
     assert any("takes 2.8 years; there are 5.0" in s for s in v["sentences"])
     none = words(significant=dict(pbo=None, pbo_reason="one trial: there was nothing to choose from",
                                   min_track_record=None))
-    assert "Probability of overfitting not computed: one trial: there was nothing to choose from." in none["sentences"]
+    assert (
+        "Probability of overfitting not computed: one trial: there was nothing to choose from."
+        in none["sentences"]
+    )
     assert any(s.startswith("No record, however long") for s in none["sentences"])
 
 
@@ -444,17 +490,45 @@ def test_costs_in_words(level, charged, sentence):
     assert sentence in words(dict(breakeven_bps=level, charged_bps=charged))["sentences"]
 
 
-@pytest.mark.parametrize("new, sentence", [
-    (dict(ci_cagr=[-0.02, 0.22], ci_drawdown=[-0.41, -0.1]), "By the same draws growth is -2.0% to 22.0% a year, and the maximum drawdown may well be 41%."),
-    (dict(pbo_trials=3), "Probability that the best of 3 trials is overfit (PBO): 0.43."),
-    (dict(n_effective=1.8, dsr_raw=0.3), "The 4 trials move together and count as 1.8; each counted by itself, the DSR is 0.30."),
-    (dict(n_effective=1.8), "The 4 trials move together and count as 1.8."),
-    (dict(pbo_loss=0.6), "The best on one half of the days lost money on the other half in 60% of all ways to halve them."),
-    (dict(null_p_value=0.234), "Entered at random, with the same costs and holding times, it does as well in 23.4% of draws."),
-    (dict(spa_p_value=0.31), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.31)."),
-    (dict(spa_p_value=0.0501), "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.0501)."),
-    (dict(spa_p_value=0.01), "After the whole search, the best of 4 trials beats holding (SPA p-value 0.01)."),
-    (dict(spa_p_value=0.01, spa_trials=2), "After the whole search, the best of 2 trials beats holding (SPA p-value 0.01).")])
+@pytest.mark.parametrize(
+    "new, sentence",
+    [
+        (
+            dict(ci_cagr=[-0.02, 0.22], ci_drawdown=[-0.41, -0.1]),
+            "By the same draws growth is -2.0% to 22.0% a year, and the maximum drawdown may well be 41%.",
+        ),
+        (dict(pbo_trials=3), "Probability that the best of 3 trials is overfit (PBO): 0.43."),
+        (
+            dict(n_effective=1.8, dsr_raw=0.3),
+            "The 4 trials move together and count as 1.8; each counted by itself, the DSR is 0.30.",
+        ),
+        (dict(n_effective=1.8), "The 4 trials move together and count as 1.8."),
+        (
+            dict(pbo_loss=0.6),
+            "The best on one half of the days lost money on the other half in 60% of all ways to halve them.",
+        ),
+        (
+            dict(null_p_value=0.234),
+            "Entered at random, with the same costs and holding times, it does as well in 23.4% of draws.",
+        ),
+        (
+            dict(spa_p_value=0.31),
+            "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.31).",
+        ),
+        (
+            dict(spa_p_value=0.0501),
+            "After the whole search, the best of 4 trials is not shown to beat holding (SPA p-value 0.0501).",
+        ),
+        (
+            dict(spa_p_value=0.01),
+            "After the whole search, the best of 4 trials beats holding (SPA p-value 0.01).",
+        ),
+        (
+            dict(spa_p_value=0.01, spa_trials=2),
+            "After the whole search, the best of 2 trials beats holding (SPA p-value 0.01).",
+        ),
+    ],
+)
 def test_the_search_in_words(new, sentence):
     assert sentence in words(significant=new)["sentences"]
     assert sentence not in words()["sentences"]
@@ -475,7 +549,8 @@ def test_random_entries_can_overrule_the_dsr():
                                   null_p_value=0.2))["better_than_luck"] is False
     assert words(significant=dict(dsr=None, null_p_value=1.0))["better_than_luck"] is None
     still = words(significant=dict(dsr=None, reason="returns do not vary: 0.001 every day"))["headline"]
-    assert still.startswith("Nothing to judge: returns do not vary: 0.001 every day.") and "never traded" not in still
+    assert still.startswith("Nothing to judge: returns do not vary: 0.001 every day.")
+    assert "never traded" not in still
 
 
 @pytest.mark.parametrize("returns, sentence", [
@@ -487,26 +562,47 @@ def test_delay_in_words(returns, sentence):
     plain, said = words()["sentences"], words(delays=table)["sentences"]
     assert said == words(delays=table.iloc[::-1].to_dict("records"))["sentences"]
     assert [s for s in said if s not in plain] == ([sentence] if sentence else [])
-    assert "The edge does not survive 4 more bars of delay: 12.0% becomes -3.0%." in words(
-        delays=[dict(delay=1, total_return=0.12), dict(delay=5, total_return=-0.03)])["sentences"] and words(delays=table.head(1))["sentences"] == plain
+    assert (
+        "The edge does not survive 4 more bars of delay: 12.0% becomes -3.0%."
+        in words(delays=[dict(delay=1, total_return=0.12), dict(delay=5, total_return=-0.03)])["sentences"]
+        and words(delays=table.head(1))["sentences"] == plain
+    )
 
 
 def test_capacity_plateau_and_tail_in_words():
     table = pd.DataFrame(dict(participation=[0.01, 0.1, 0.5], capital=[1e5, 2_340_000.4, 1e7]))
-    assert "Up to an account of 2,340,000, orders stay within 10 % of a bar's volume." in words(capacity=table)["sentences"]
+    assert (
+        "Up to an account of 2,340,000, orders stay within 10 % of a bar's volume."
+        in words(capacity=table)["sentences"]
+    )
     small = words(dict(initial_cash=3e6), capacity=table)["sentences"]
     assert "Too large already: orders stay within 10 % of a bar's volume up to an account of 2,340,000, and it began with 3,000,000." in small
-    assert "Up to an account of 100,000, orders stay within 1 % of a bar's volume." in words(capacity=table.head(1).to_dict("records"))["sentences"]
+    assert (
+        "Up to an account of 100,000, orders stay within 1 % of a bar's volume."
+        in words(capacity=table.head(1).to_dict("records"))["sentences"]
+    )
     most = table.assign(covered=0.95)
-    assert "Up to an account of 2,340,000, 95 % of what is traded stays within 10 % of a bar's volume." in words(capacity=most)["sentences"]
-    assert words(capacity=table.assign(capital=np.nan))["sentences"] == words(tail=dict(es_99=0.0))["sentences"] == words()["sentences"]
+    assert (
+        "Up to an account of 2,340,000, 95 % of what is traded stays within 10 % of a bar's volume."
+        in words(capacity=most)["sentences"]
+    )
+    assert (
+        words(capacity=table.assign(capital=np.nan))["sentences"]
+        == words(tail=dict(es_99=0.0))["sentences"]
+        == words()["sentences"]
+    )
     assert "The best set is on a plateau." in words(plateau="The best set is on a plateau.")["sentences"]
-    assert "On the worst day in a hundred it lost 2.9% on average (expected shortfall)." in words(tail=dict(es_99=-0.0289))["sentences"]
+    assert (
+        "On the worst day in a hundred it lost 2.9% on average (expected shortfall)."
+        in words(tail=dict(es_99=-0.0289))["sentences"]
+    )
 
 
 def test_caveats_are_said_only_when_passed_in():
     assert "surviv" not in " ".join(words()["sentences"])
-    assert words(caveats=("Five survivors are a biased sample.",))["caveats"] == ["Five survivors are a biased sample."]
+    assert words(caveats=("Five survivors are a biased sample.",))["caveats"] == [
+        "Five survivors are a biased sample."
+    ]
     assert json.dumps(words())
 
 

@@ -70,7 +70,8 @@ def test_the_last_row_is_flat_unless_there_is_no_bar_left():
 
 
 def market(seed, rows=40, symbols="ABCDE", gaps=0.25, step=0.02):
-    """(bars, probabilities, meta): random walks with holes, scores on a coarse grid so that some are equal, some missing."""
+    """(bars, probabilities, meta): random walks with holes, scores on a coarse grid so that some are equal,
+    some missing."""
     rng = np.random.default_rng(seed)
     ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC", unit="us")
     parts = []
@@ -198,7 +199,8 @@ def test_a_threshold_alone_is_one_nth_each_to_the_last_bit(kind, seed):
     alive = has_bar.where(has_bar).astype(float).ffill(limit=5).notna().loc[wide.index]
     expected = signal.where(alive, 0.0).div(alive.sum(axis=1), axis=0)
     got = positions_from_predictions(p, bars, TradingRule(kind, 0.55))
-    assert (got == expected.loc[got.index]).all(axis=None) and len(expected) - len(got) in (0, (wide.index > p.ts.max()).sum() - 1)
+    assert (got == expected.loc[got.index]).all(axis=None)
+    assert len(expected) - len(got) in (0, (wide.index > p.ts.max()).sum() - 1)
 
 
 @settings(max_examples=12, deadline=None)
@@ -306,14 +308,16 @@ def test_predicted_returns_have_their_centre_at_nothing():
 
 
 def test_a_rule_says_what_it_means_for_a_kind_of_score():
-    assert TradingRule().on("probability") == TradingRule() and TradingRule(threshold=0.5).on("probability") == TradingRule(threshold=0.5)
+    assert TradingRule().on("probability") == TradingRule()
+    assert TradingRule(threshold=0.5).on("probability") == TradingRule(threshold=0.5)
     assert TradingRule().on("probability", based=False) == TradingRule(threshold=0.5)
     assert TradingRule(excess=0.03).on("probability", based=False) == TradingRule(threshold=0.53)
     for rule in (TradingRule("long_short", excess=-0.1), TradingRule(signal="proportional", excess=-0.1)):
         with pytest.raises(ParameterError, match="`excess` must be 0 <= e < 1"): rule.on("probability")
     with pytest.raises(ParameterError, match="`excess` must be 0 for predicted returns"):
         TradingRule(excess=0.1).on("prediction")
-    assert TradingRule().on("prediction").threshold == 0.0 and TradingRule(signal="quantile").on("prediction").threshold is None
+    assert TradingRule().on("prediction").threshold == 0.0
+    assert TradingRule(signal="quantile").on("prediction").threshold is None
     with pytest.raises(ParameterError, match="did you mean `probability`"): TradingRule().on("probabilty")
 
 

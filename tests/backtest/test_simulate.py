@@ -24,7 +24,8 @@ def bps(fee, slippage):
 
 
 def make_bars(seed, rows=60, symbols=3, missing=0.0, vol=0.03):
-    """Random walks with gaps at the open; symbols start late or end early, and miss bars, when `missing` > 0."""
+    """Random walks with gaps at the open; symbols start late or end early, and miss bars, when `missing` >
+    0."""
     rng = np.random.default_rng(seed)
     ts = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC", unit="us")
     frames = []
@@ -134,7 +135,8 @@ def test_equals_vectorbt_alone_on_identical_orders():
 
 
 def test_panel_with_shared_cash_equals_vectorbt_sizing():
-    """Every target changes in the same rows, so vectorbt's target percentages find the same sizes without costs."""
+    """Every target changes in the same rows, so vectorbt's target percentages find the same sizes without
+    costs."""
     vbt = pytest.importorskip("vectorbt")
     bars = make_bars(8, rows=120)
     rng = np.random.default_rng(0)
@@ -174,7 +176,8 @@ def test_vectorbt_alone_finds_the_same_from_our_orders_to_the_last_cent(seed, co
 
 
 def test_trades_of_stops_flows_and_splits_account_for_the_whole_gain():
-    """Two orders of one symbol in one bar, dividends, a split and interest: what trades earned and what flowed is the gain."""
+    """Two orders of one symbol in one bar, dividends, a split and interest: what trades earned and what
+    flowed is the gain."""
     bars = make_bars(1, rows=120, symbols=2, vol=0.04)
     top, low = bars[["open", "close"]].max(axis=1), bars[["open", "close"]].min(axis=1)
     bars = bars.assign(high=top * 1.02, low=low * 0.98)

@@ -103,7 +103,8 @@ def test_days_are_counted_as_the_market_counts_them(calendar):
 def test_a_longer_delay_has_a_longer_record():
     bars, p = market(2, symbols="A")
     done = sweep(p, bars, {"delay": [1, 4]})
-    assert done.returns[0].isna().sum() == 3 and done.returns[1].notna().all() and done.returns[0].iloc[:-3].notna().all()
+    assert done.returns[0].isna().sum() == 3 and done.returns[1].notna().all()
+    assert done.returns[0].iloc[:-3].notna().all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -225,7 +226,11 @@ def test_what_cannot_be_judged_says_so():
 def test_neighbours_that_lose_keep_nothing():
     """No share of a figure is kept where the sign has changed."""
     found = of({"threshold": [0.4, 0.5, 0.6]}, [-0.1, 0.2, -0.3]).plateau()
-    assert found.text == "The best set stands alone: its neighbours have a Sharpe ratio below zero at the median." and found.kept == pytest.approx(-1.0)
+    assert (
+        found.text
+        == "The best set stands alone: its neighbours have a Sharpe ratio below zero at the median."
+    )
+    assert found.kept == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize("numbered", ["bars", "predictions"])

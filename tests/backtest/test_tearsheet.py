@@ -1,4 +1,5 @@
-"""The tear sheet: sums that add up, neighbours that a rule may have, a page for whatever was traded, or for nothing."""
+"""The tear sheet: sums that add up, neighbours that a rule may have, a page for whatever was traded, or for
+nothing."""
 import json
 
 import numpy as np
@@ -50,8 +51,10 @@ def test_a_question_becomes_a_rule_and_costs():
                                max_weight=0.5) and costs == Costs(use_spread=True, participation=0.1)
     assert trading_parameters({}) == (TradingRule(), Costs())
     even = {"class_weight": "balanced"}  # a model whose training knew as many rises as falls
-    assert trading_parameters(even)[0].threshold == 0.5 and trading_parameters(even | {"calibrate": "sigmoid"})[0].threshold is None
-    assert trading_parameters(even | {"threshold": 0.6})[0].threshold == 0.6 and trading_parameters(even, "prediction")[0].threshold == 0.0
+    assert trading_parameters(even)[0].threshold == 0.5
+    assert trading_parameters(even | {"calibrate": "sigmoid"})[0].threshold is None
+    assert trading_parameters(even | {"threshold": 0.6})[0].threshold == 0.6
+    assert trading_parameters(even, "prediction")[0].threshold == 0.0
     with pytest.raises(ParameterError, match="threshold"):
         trading_parameters({"rule": "long_short", "threshold": 0.4})
 
@@ -76,7 +79,8 @@ def test_neighbours_are_rules_and_the_chosen_one_is_among_them(rule, column):
     told = pd.DataFrame({"symbol": np.tile([f"S{i}" for i in range(20)], 10), column: scores})
     grid = neighbourhood(rule, told)
     first, settled = next(iter(grid)), rule.on(column, based=False)
-    assert getattr(settled, first) in grid[first] and settled.min_hold in grid["min_hold"] and 1 <= len(grid[first]) <= 7
+    assert getattr(settled, first) in grid[first] and settled.min_hold in grid["min_hold"]
+    assert 1 <= len(grid[first]) <= 7
     for value in grid[first]:
         for hold in grid["min_hold"]:
             TradingRule(**{**vars(settled), first: value, "min_hold": hold}).on(column)
@@ -103,7 +107,8 @@ def test_steps_lead_from_gross_to_net_with_every_kind_of_cost():
                                  "net profit"] and (steps[["fees", "spread", "slippage", "impact", "borrow"]]
                                                     < 0).all()
     assert steps["net profit"] == pytest.approx(done.equity.strategy.iloc[-1] - 100_000)
-    assert steps["gross profit"] + steps[kinds].sum() == pytest.approx(steps["net profit"]) and steps[kinds].sum() == pytest.approx(-done.costs["total"])
+    assert steps["gross profit"] + steps[kinds].sum() == pytest.approx(steps["net profit"])
+    assert steps[kinds].sum() == pytest.approx(-done.costs["total"])
 
 
 def test_gross_profit_is_what_the_same_orders_bring_at_reference_prices():
@@ -118,12 +123,14 @@ def test_gross_profit_is_what_the_same_orders_bring_at_reference_prices():
 def test_a_sheet_is_json_words_and_figures():
     sheet, done, bars = made()
     text = json.dumps(sheet.document(), default=str)
-    assert sheet.verdict["headline"] in text.encode().decode("unicode_escape") and len(sheet.verdict["sentences"]) >= 8
+    assert sheet.verdict["headline"] in text.encode().decode("unicode_escape")
+    assert len(sheet.verdict["sentences"]) >= 8
     figures = tear_sheet_charts(sheet, done, bars, 365)
     assert list(figures) == ["equity", "drawdown", "rolling", "monthly", "trades", "exposure", "steps",
                              "confidence", "overfitting", "null", "plateau", "costs",
                              "delays", "regimes", "stress", "returns", "capacity"]
-    assert sheet.significance["n_trials"] == 36 and 0 < sheet.significance["null_p_value"] <= 1 and 0 <= sheet.significance["spa_p_value"] <= 1
+    assert sheet.significance["n_trials"] == 36 and 0 < sheet.significance["null_p_value"] <= 1
+    assert 0 <= sheet.significance["spa_p_value"] <= 1
     again, *_ = made()
     assert json.dumps(again.document(), default=str) == text
 
@@ -131,11 +138,14 @@ def test_a_sheet_is_json_words_and_figures():
 def test_what_never_traded_has_a_page_too():
     sheet, done, bars = made(threshold=0.95)
     said = sheet.verdict
-    assert not len(done.orders) and said["headline"].startswith("No trade, no result") and "holding" not in " ".join(said["details"])
+    assert not len(done.orders) and said["headline"].startswith("No trade, no result")
+    assert "holding" not in " ".join(said["details"])
     assert said["better_than_luck"] is None and said["better_than_holding"] is None
-    assert "lie between" in said["details"][0] and said["details"][1] == "None is above the threshold of 0.95." and "%" in said["details"][2]
+    assert "lie between" in said["details"][0]
+    assert said["details"][1] == "None is above the threshold of 0.95." and "%" in said["details"][2]
     [(title, [table])] = tear_sheet_sections(sheet, done, bars, 365)
-    assert title == "## What was predicted, and what it would have traded" and list(table.index) == list(sheet.frames["scores"]["quantile"])
+    assert title == "## What was predicted, and what it would have traded"
+    assert list(table.index) == list(sheet.frames["scores"]["quantile"])
     assert tear_sheet_charts(sheet, done, bars, 365) == {} and sheet.document()["scores"]
     tables = figures_table(sheet), luck_table(sheet), risk_table(sheet)
     assert all(len(t) for t in tables) and figures_table(sheet).loc["Orders", "strategy"] == "0"
@@ -199,8 +209,10 @@ def test_trades_stand_with_the_prices_of_their_time():
     adjusted = bars.assign(factor=split)
     done = backtest(held, adjusted, rule, costs)
     trade = done.as_traded(adjusted).iloc[0]
-    assert trade.traded_entry_price == pytest.approx(raw.open[11]) and trade.traded_exit_price == pytest.approx(raw.open[51])
-    assert trade.quantity * trade.traded_entry_price == pytest.approx(trade["size"] * trade.entry_price) and trade.entry_price == pytest.approx(bars.open[11])
+    assert trade.traded_entry_price == pytest.approx(raw.open[11])
+    assert trade.traded_exit_price == pytest.approx(raw.open[51])
+    assert trade.quantity * trade.traded_entry_price == pytest.approx(trade["size"] * trade.entry_price)
+    assert trade.entry_price == pytest.approx(bars.open[11])
     assert list(latest_trades(done, adjusted))[-2:] == ["entry price (adjusted)", "exit price (adjusted)"]
     acted = pd.DataFrame({"symbol": "A", "ex_date": [bars.ts[30]], "kind": "split", "value": 2.0,
                           "known_at": [bars.ts[30]], "origin": "test"})
@@ -238,7 +250,8 @@ def test_a_record_that_is_not_known_to_be_out_of_sample_says_so_before_any_numbe
                                                                                     index=bars.ts[:60]), bars)
     hold = buy_and_hold(bars, Costs(), start=done.equity.ts.iloc[0], end=done.equity.ts.iloc[-1])
     said = tear_sheet(done, hold, bars, pd.DataFrame({"chosen": done.returns}), "chosen", 365).verdict
-    assert said["headline"].startswith("Not known to be out of sample") and words in said["sentences"][0] and not any(c.isdigit() for c in said["sentences"][0])
+    assert said["headline"].startswith("Not known to be out of sample") and words in said["sentences"][0]
+    assert not any(c.isdigit() for c in said["sentences"][0])
     assert said["better_than_luck"] is None and said["better_than_holding"] is None
 
 
@@ -250,14 +263,23 @@ def test_a_month_is_enough():
 def test_confidence_is_one_less_the_p_value():
     asked = confidence({"psr": 0.9, "dsr": 0.4, "dsr_raw": 0.2, "psr_hedged": None, "dsr_hedged": None,
                         "null_p_value": 0.25, "spa_p_value": None})
-    assert asked.probability.tolist()[:3] == [0.9, 0.4, 0.2] and asked.probability.iloc[5] == 0.75 and asked.probability.isna().sum() == 3
+    assert asked.probability.tolist()[:3] == [0.9, 0.4, 0.2] and asked.probability.iloc[5] == 0.75
+    assert asked.probability.isna().sum() == 3
 
 
 def test_words_mention_what_is_not_neutral():
-    assert "0.6" in describe_trading(TradingRule(threshold=0.6)) and "no costs" in describe_trading(TradingRule(), Costs(fee_bps=0, slippage_bps=0))
+    assert "0.6" in describe_trading(TradingRule(threshold=0.6))
+    assert "no costs" in describe_trading(TradingRule(), Costs(fee_bps=0, slippage_bps=0))
     said = describe_trading(TradingRule("long_short", vol_target=0.15, trailing_stop=0.05),
                             Costs(fill="vwap", delay=3, participation=0.1), "prediction")
-    parts = "long or short", "predicted return of 0", "volatility of 15%", "trailing stop of 5.0%", "vwap of the bar 3 after", "10.0% of a bar's volume"
+    parts = (
+        "long or short",
+        "predicted return of 0",
+        "volatility of 15%",
+        "trailing stop of 5.0%",
+        "vwap of the bar 3 after",
+        "10.0% of a bar's volume",
+    )
     assert all(part in said for part in parts)
 
 

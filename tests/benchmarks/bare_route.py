@@ -1,4 +1,5 @@
-"""What a route costs that does nothing: FastAPI as its tutorial has it, a small message in, a small message out."""
+"""What a route costs that does nothing: FastAPI as its tutorial has it, a small message in, a small message
+out."""
 from fastapi import FastAPI
 from pydantic import BaseModel
 

@@ -1,4 +1,5 @@
-"""800 symbols x 13 years of daily bars in a zstd Parquet file: reading it, 14 rolling factors of it, the whole alpha set."""
+"""800 symbols x 13 years of daily bars in a zstd Parquet file: reading it, 14 rolling factors of it, the
+whole alpha set."""
 
 import re
 import subprocess
@@ -12,8 +13,12 @@ import pandas as pd
 
 from mlfin.features.table import compute_features
 
-FACTORS = [f"alpha_{name}" for name in ("ma_5 ma_20 ma_60 std_10 std_60 beta_20 beta_60 corr_10 corr_60 max_20 max_60 min_20 "
-                                        "rank_10 rank_60").split()]
+FACTORS = [
+    f"alpha_{name}"
+    for name in (
+        "ma_5 ma_20 ma_60 std_10 std_60 beta_20 beta_60 corr_10 corr_60 max_20 max_60 min_20 rank_10 rank_60"
+    ).split()
+]
 BOUND, MEMORY_BOUND = 8.0, 3.0  # times reading the file; times inputs and outputs
 YEARS = 13
 
@@ -29,13 +34,24 @@ def panel(symbols: int, rows: int = YEARS * 252, seed: int = 7) -> pd.DataFrame:
     ts = pd.date_range("2008-01-01", periods=rows, freq="B", tz="UTC").as_unit("us")
     at = pd.DatetimeIndex(np.tile(ts.asi8, symbols).view("M8[us]")).tz_localize("UTC")
     names = np.repeat(np.array([f"S{i:04d}" for i in range(symbols)]), rows)
-    return pd.DataFrame({"symbol": pd.Series(names, dtype="str"), "timeframe": pd.Series(["1d"] * n, dtype="str"), "ts": at,
-                         "known_at": at + pd.Timedelta("1D"), "open": opens, "high": high, "low": low, "close": close,
-                         "volume": rng.integers(1_000, 5_000_000, n).astype(float)})
+    return pd.DataFrame(
+        {
+            "symbol": pd.Series(names, dtype="str"),
+            "timeframe": pd.Series(["1d"] * n, dtype="str"),
+            "ts": at,
+            "known_at": at + pd.Timedelta("1D"),
+            "open": opens,
+            "high": high,
+            "low": low,
+            "close": close,
+            "volume": rng.integers(1_000, 5_000_000, n).astype(float),
+        }
+    )
 
 
 def best(functions: dict, rounds: int) -> dict[str, float]:
-    """Shortest of several runs of each, in seconds; in turns, so that a busy machine is busy for all of them."""
+    """Shortest of several runs of each, in seconds; in turns, so that a busy machine is busy for all of
+    them."""
     took = {name: float("inf") for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -46,8 +62,11 @@ def best(functions: dict, rounds: int) -> dict[str, float]:
 
 
 def peak(path: Path) -> float:
-    """Peak memory of reading a file and computing the set, over what the bars and the table take; in a fresh process."""
-    done = subprocess.run([sys.executable, __file__, "--peak", str(path)], capture_output=True, text=True, check=True)
+    """Peak memory of reading a file and computing the set, over what the bars and the table take; in a fresh
+    process."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--peak", str(path)], capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
@@ -81,9 +100,19 @@ def measure(symbols: int = 800, few: int = 200) -> list[tuple[str, float, float]
                      "factors": lambda: compute_features(pd.read_parquet(path), FACTORS)}, rounds=7)
         took |= best({"whole": lambda: compute_features(pd.read_parquet(path), ["alpha"])}, rounds=2)
         print(", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items()), "\n")
-        return [(f"read and compute 14 rolling factors / only read, {symbols} symbols", took["factors"] / took["read"], BOUND),
-                (f"read and compute the alpha set (158) / only read, {symbols} symbols", took["whole"] / took["read"], np.nan),
-                (f"peak memory of the alpha set / inputs and outputs, {few} symbols", peak(small), MEMORY_BOUND)]
+        return [
+            (
+                f"read and compute 14 rolling factors / only read, {symbols} symbols",
+                took["factors"] / took["read"],
+                BOUND,
+            ),
+            (
+                f"read and compute the alpha set (158) / only read, {symbols} symbols",
+                took["whole"] / took["read"],
+                np.nan,
+            ),
+            (f"peak memory of the alpha set / inputs and outputs, {few} symbols", peak(small), MEMORY_BOUND),
+        ]
 
 
 def main() -> None:

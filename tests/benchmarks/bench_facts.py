@@ -1,4 +1,5 @@
-"""1,000,000 daily and hourly bars joined with 10 facts of 100 symbols as they were known, beside pandas' own as-of merge."""
+"""1,000,000 daily and hourly bars joined with 10 facts of 100 symbols as they were known, beside pandas' own
+as-of merge."""
 
 import time
 
@@ -15,16 +16,30 @@ def panel(symbols: int = 100, rows: int = 10_000) -> pd.DataFrame:
     ts = pd.date_range("2015-01-01", periods=rows, freq="h", tz="UTC").as_unit("us")
     at = pd.DatetimeIndex(np.tile(ts.asi8, symbols).view("M8[us]")).tz_localize("UTC")
     names = np.repeat(np.array([f"S{i:04d}" for i in range(symbols)]), rows)
-    return pd.DataFrame({"symbol": pd.Series(names, dtype="str"), "ts": at, "known_at": at + pd.Timedelta("1h")})
+    return pd.DataFrame(
+        {"symbol": pd.Series(names, dtype="str"), "ts": at, "known_at": at + pd.Timedelta("1h")}
+    )
 
 
 def reports(symbols: int = 100, names: int = 10, quarters: int = 24, seed: int = 3) -> pd.DataFrame:
     """Quarters of several facts, published late, a third of them restated."""
     rng = np.random.default_rng(seed)
     ends = pd.date_range("2013-03-31", periods=quarters, freq="QE")
-    rows = [(f"S{s:04d}", f"fact_{chr(97 + n)}", float(rng.normal()), e - pd.offsets.QuarterBegin(startingMonth=1), e,
-             e.tz_localize("UTC") + pd.Timedelta(days=30 + int(late)), "x")
-            for s in range(symbols) for n in range(names) for e in ends for late in ([0, 60] if rng.random() < 1 / 3 else [0])]
+    rows = [
+        (
+            f"S{s:04d}",
+            f"fact_{chr(97 + n)}",
+            float(rng.normal()),
+            e - pd.offsets.QuarterBegin(startingMonth=1),
+            e,
+            e.tz_localize("UTC") + pd.Timedelta(days=30 + int(late)),
+            "x",
+        )
+        for s in range(symbols)
+        for n in range(names)
+        for e in ends
+        for late in ([0, 60] if rng.random() < 1 / 3 else [0])
+    ]
     return as_facts(rows)
 
 
@@ -33,7 +48,11 @@ def plain(bars: pd.DataFrame, facts: pd.DataFrame, names: list[str]) -> pd.DataF
     ordered, out = bars.sort_values("known_at"), bars[["symbol", "known_at"]].copy()
     for name in names:
         own = facts[facts.name == name].sort_values("published")[["symbol", "published", "value"]]
-        out[name] = pd.merge_asof(ordered, own, left_on="known_at", right_on="published", by="symbol").set_index(ordered.index).value
+        out[name] = (
+            pd.merge_asof(ordered, own, left_on="known_at", right_on="published", by="symbol")
+            .set_index(ordered.index)
+            .value
+        )
     return out
 
 
@@ -41,15 +60,25 @@ def measure(symbols: int = 100, rows: int = 10_000, names: int = 10) -> list[tup
     """Name, value and bound of each measure."""
     bars, facts = panel(symbols, rows), reports(symbols, names)
     wanted, took = sorted(facts.name.unique()), {}
-    for name, function in {"asof_join": lambda: asof_join(bars, facts, wanted), "merge_asof": lambda: plain(bars, facts, wanted),
-                           "states": lambda: as_known(facts, wanted)}.items():
+    for name, function in {
+        "asof_join": lambda: asof_join(bars, facts, wanted),
+        "merge_asof": lambda: plain(bars, facts, wanted),
+        "states": lambda: as_known(facts, wanted),
+    }.items():
         took[name] = float("inf")
         for _ in range(3):
             begin = time.perf_counter()
             function()
             took[name] = min(took[name], time.perf_counter() - begin)
-    print(f"{len(bars):,} bars, {names} facts, {len(facts):,} publications:", ", ".join(f"{n} {s:.2f} s" for n, s in took.items()), "\n")
-    return [("asof_join / merge_asof", took["asof_join"] / took["merge_asof"], BOUND), ("asof_join, seconds", took["asof_join"], float("nan"))]
+    print(
+        f"{len(bars):,} bars, {names} facts, {len(facts):,} publications:",
+        ", ".join(f"{n} {s:.2f} s" for n, s in took.items()),
+        "\n",
+    )
+    return [
+        ("asof_join / merge_asof", took["asof_join"] / took["merge_asof"], BOUND),
+        ("asof_join, seconds", took["asof_join"], float("nan")),
+    ]
 
 
 def main() -> None:

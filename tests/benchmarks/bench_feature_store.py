@@ -1,4 +1,5 @@
-"""The feature store takes in one new bar of 2 symbols, 12 features: after 1,000 and after 100,000 bars, in one run."""
+"""The feature store takes in one new bar of 2 symbols, 12 features: after 1,000 and after 100,000 bars, in
+one run."""
 
 import tempfile
 import time
@@ -24,9 +25,21 @@ def panel(rows: int, seed: int = 7) -> pd.DataFrame:
     for i in range(SYMBOLS):
         rng = np.random.default_rng(seed + i)
         close = 100 * np.exp(rng.normal(0, 1e-4, rows).cumsum())
-        parts.append(pd.DataFrame(dict(symbol=f"SYM{i}", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min"), open=close,
-                                       high=close * 1.001, low=close * 0.999, close=close,
-                                       volume=rng.integers(1, 10_000, rows).astype(float))))
+        parts.append(
+            pd.DataFrame(
+                dict(
+                    symbol=f"SYM{i}",
+                    timeframe="1m",
+                    ts=ts,
+                    known_at=ts + pd.Timedelta("1min"),
+                    open=close,
+                    high=close * 1.001,
+                    low=close * 0.999,
+                    close=close,
+                    volume=rng.integers(1, 10_000, rows).astype(float),
+                )
+            )
+        )
     return as_bars(pd.concat(parts, ignore_index=True))
 
 
@@ -40,7 +53,11 @@ class Side:
         self.new = [bars[bars.ts == ts].reset_index(drop=True) for ts in times[rows:]]
         self.lake = Lake(folder / f"lake{rows}")
         self.lake.write(old)
-        self.store, self.online, self.ms = FeatureStore(self.lake, timeframe="1m"), OnlineFeatures(FIRST_RUN), {}
+        self.store, self.online, self.ms = (
+            FeatureStore(self.lake, timeframe="1m"),
+            OnlineFeatures(FIRST_RUN),
+            {},
+        )
         self.timed("first update", lambda: self.store.update(FIRST_RUN))
         self.timed("states rebuilt", lambda: self.online.replay(old))
 
@@ -60,11 +77,14 @@ class Side:
     def check(self) -> None:
         want = compute_features(self.lake.read(timeframe="1m", adjust="total"), FIRST_RUN)
         pd.testing.assert_frame_equal(self.store.read(FIRST_RUN), want, check_exact=True)
-        pd.testing.assert_frame_equal(self.row, want.drop_duplicates("symbol", keep="last", ignore_index=True), check_exact=True)
+        pd.testing.assert_frame_equal(
+            self.row, want.drop_duplicates("symbol", keep="last", ignore_index=True), check_exact=True
+        )
 
 
 def compare(folder: Path) -> pd.DataFrame:
-    """Least milliseconds with a short and a long history, bar by bar in turns, and their ratio with its limit."""
+    """Least milliseconds with a short and a long history, bar by bar in turns, and their ratio with its
+    limit."""
     sides = [Side(folder, SHORT), Side(folder, LONG)]
     for k in range(NEW):
         for side in sides[:: 1 if k % 2 else -1]: side.bar(k)
@@ -72,8 +92,18 @@ def compare(folder: Path) -> pd.DataFrame:
     rows = []
     for what in sides[0].ms:
         short, long = (min(side.ms[what]) for side in sides)
-        rows.append((f"{what}, ms", short, long, long / short, np.nan if what in ("first update", "states rebuilt") else 1.5))
-    return pd.DataFrame(rows, columns=["what", f"{SHORT:,} bars", f"{LONG:,} bars", "ratio", "limit"]).round(2)
+        rows.append(
+            (
+                f"{what}, ms",
+                short,
+                long,
+                long / short,
+                np.nan if what in ("first update", "states rebuilt") else 1.5,
+            )
+        )
+    return pd.DataFrame(rows, columns=["what", f"{SHORT:,} bars", f"{LONG:,} bars", "ratio", "limit"]).round(
+        2
+    )
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Twelve features on 1,000,000 rows of one symbol and 500 x 2,600: compute_features beside a bare loop over TA-Lib, in one run."""
+"""Twelve features on 1,000,000 rows of one symbol and 500 x 2,600: compute_features beside a bare loop over
+TA-Lib, in one run."""
 
 import time
 import tracemalloc
@@ -24,9 +25,19 @@ def panel(symbols: int, rows: int, seed: int = 7) -> pd.DataFrame:
     ts = pd.date_range("2000-01-01", periods=rows, freq="min", tz="UTC").as_unit("us")
     at = pd.DatetimeIndex(np.tile(ts.asi8, symbols).view("M8[us]")).tz_localize("UTC")
     names = np.repeat(np.array([f"S{i:04d}" for i in range(symbols)]), rows)
-    return pd.DataFrame(dict(symbol=pd.Series(names, dtype="str"), timeframe=pd.Series(["1m"] * n, dtype="str"), ts=at,
-                             known_at=at + pd.Timedelta("1min"), open=close, high=close * 1.001, low=close * 0.999,
-                             close=close, volume=rng.integers(1, 10_000, n).astype(float)))
+    return pd.DataFrame(
+        dict(
+            symbol=pd.Series(names, dtype="str"),
+            timeframe=pd.Series(["1m"] * n, dtype="str"),
+            ts=at,
+            known_at=at + pd.Timedelta("1min"),
+            open=close,
+            high=close * 1.001,
+            low=close * 0.999,
+            close=close,
+            volume=rng.integers(1, 10_000, n).astype(float),
+        )
+    )
 
 
 def bare(bars: pd.DataFrame, rows: int) -> np.ndarray:
@@ -37,16 +48,28 @@ def bare(bars: pd.DataFrame, rows: int) -> np.ndarray:
         b = slice(a, a + rows)
         log = np.full(rows, np.nan)
         log[1:] = np.log(c[b][1:] / c[b][:-1])
-        results = [talib.RSI(c[b], 14), *talib.MACD(c[b], 12, 26, 9), talib.MOM(c[b], 14), talib.SMA(c[b], 20),
-                   talib.EMA(c[b], 50), *talib.BBANDS(c[b], 20, 2.0, 2.0), talib.ATR(h[b], low[b], c[b], 14),
-                   talib.STDDEV(log, 21, 1.0), talib.ROCP(c[b], 1), log, talib.SMA(v[b], 20), talib.OBV(c[b], v[b])]
+        results = [
+            talib.RSI(c[b], 14),
+            *talib.MACD(c[b], 12, 26, 9),
+            talib.MOM(c[b], 14),
+            talib.SMA(c[b], 20),
+            talib.EMA(c[b], 50),
+            *talib.BBANDS(c[b], 20, 2.0, 2.0),
+            talib.ATR(h[b], low[b], c[b], 14),
+            talib.STDDEV(log, 21, 1.0),
+            talib.ROCP(c[b], 1),
+            log,
+            talib.SMA(v[b], 20),
+            talib.OBV(c[b], v[b]),
+        ]
         for row, values in zip(out, results, strict=True):
             row[b] = values
     return out
 
 
 def best(functions: dict, rounds: int = 9) -> dict[str, float]:
-    """Shortest of several runs of each, in seconds; in turns, so that a busy machine is busy for all of them."""
+    """Shortest of several runs of each, in seconds; in turns, so that a busy machine is busy for all of
+    them."""
     took = {name: float("inf") for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -68,7 +91,10 @@ def peak(bars: pd.DataFrame) -> float:
 
 def copied(bars: pd.DataFrame) -> np.ndarray:
     """What memory alone takes: the inputs read, as many columns as the outputs written."""
-    inputs, out = [bars[c].to_numpy() for c in ("high", "low", "close", "volume")], np.empty((COLUMNS, len(bars)))
+    inputs, out = (
+        [bars[c].to_numpy() for c in ("high", "low", "close", "volume")],
+        np.empty((COLUMNS, len(bars))),
+    )
     for i, row in enumerate(out):
         row[:] = inputs[i % 4]
     return out
@@ -80,7 +106,13 @@ def main() -> None:
         bars = panel(symbols, rows)
         table = compute_features(bars, SPECS)
         assert len(table.columns) == 4 + COLUMNS
-        took = best({"ours": partial(compute_features, bars, SPECS), "loop": partial(bare, bars, rows), "copy": partial(copied, bars)})
+        took = best(
+            {
+                "ours": partial(compute_features, bars, SPECS),
+                "loop": partial(bare, bars, rows),
+                "copy": partial(copied, bars),
+            }
+        )
         ratio, memory = took["ours"] / took["loop"], peak(bars)
         print(f"{symbols:>4} x {rows:>9,}: compute_features {took['ours'] * 1e3:6.1f} ms, bare loop {took['loop'] * 1e3:6.1f} ms, "
               f"ratio {ratio:.2f} (bound {BOUND}); memory copy {took['copy'] * 1e3:.1f} ms, ratio to it {took['ours'] / took['copy']:.1f}; "

@@ -25,10 +25,19 @@ def panel(symbols: int = SYMBOLS, rows: int = ROWS, seed: int = 7) -> pd.DataFra
     ts = pd.date_range("2023-01-01", periods=rows, freq="min", tz="UTC").as_unit("us")
     at = pd.DatetimeIndex(np.tile(ts.asi8, symbols).view("M8[us]")).tz_localize("UTC")
     names = np.repeat(np.array([f"SYM{i:02d}" for i in range(symbols)]), rows)
-    return pd.DataFrame(dict(symbol=pd.Series(names, dtype="str"), timeframe=pd.Series(["1m"] * n, dtype="str"), ts=at,
-                             known_at=at + pd.Timedelta("1min"), open=open_, high=np.maximum(open_, close) + 0.02,
-                             low=np.minimum(open_, close) - 0.02, close=close,
-                             volume=rng.integers(1, 10_000, n).astype(float)))
+    return pd.DataFrame(
+        dict(
+            symbol=pd.Series(names, dtype="str"),
+            timeframe=pd.Series(["1m"] * n, dtype="str"),
+            ts=at,
+            known_at=at + pd.Timedelta("1min"),
+            open=open_,
+            high=np.maximum(open_, close) + 0.02,
+            low=np.minimum(open_, close) - 0.02,
+            close=close,
+            volume=rng.integers(1, 10_000, n).astype(float),
+        )
+    )
 
 
 def took(function, times: int, before=lambda: None) -> float:
@@ -43,7 +52,8 @@ def took(function, times: int, before=lambda: None) -> float:
 
 
 def batches(bars: pd.DataFrame, count: int):
-    """Batches of 10,000 rows of all symbols: 9 of 10 rows are there, of which 1 of 100 is revised; 1 of 10 is new."""
+    """Batches of 10,000 rows of all symbols: 9 of 10 rows are there, of which 1 of 100 is revised; 1 of 10 is
+    new."""
     each = BATCH // SYMBOLS
     last = bars.groupby("symbol").tail(each)
     for n in range(1, count + 1):
@@ -54,7 +64,8 @@ def batches(bars: pd.DataFrame, count: int):
 
 
 def compare(folder: Path, times: int = 3) -> pd.DataFrame:
-    """What was measured: seconds (or megabytes) of the lake and of the plain file, their ratio and its limit."""
+    """What was measured: seconds (or megabytes) of the lake and of the plain file, their ratio and its
+    limit."""
     from deltalake import WriterProperties, write_deltalake
 
     bars, plain, rows = panel(), folder / "plain.parquet", []
@@ -65,7 +76,14 @@ def compare(folder: Path, times: int = 3) -> pd.DataFrame:
     def again():
         shutil.rmtree(folder / "lake", ignore_errors=True)
 
-    rows.append(("first write, s", took(lambda: Lake(folder / "lake").write(bars), times, again), took(write, times), 2.5))
+    rows.append(
+        (
+            "first write, s",
+            took(lambda: Lake(folder / "lake").write(bars), times, again),
+            took(write, times),
+            2.5,
+        )
+    )
     lake = Lake(folder / "lake")
     assert lake.read(timeframe="1m").equals(bars)
     rows.append(("read all, s", took(lambda: lake.read(timeframe="1m"), times + 2),
@@ -74,10 +92,20 @@ def compare(folder: Path, times: int = 3) -> pd.DataFrame:
     rows.append(("bytes on disk, MB", size / 1e6, plain.stat().st_size / 1e6, 1.2))
     month = [("symbol", "==", "SYM05"), ("ts", ">=", pd.Timestamp("2023-06-01", tz="UTC")),
              ("ts", "<", pd.Timestamp("2023-07-01", tz="UTC"))]
-    rows.append(("one symbol-month, s", took(lambda: lake.read("SYM05", "1m", "2023-06-01", "2023-06-30"), 10 * times),
-                 took(lambda: pq.read_table(plain, filters=month).to_pandas(), 5 * times), 2.0))
+    rows.append(
+        (
+            "one symbol-month, s",
+            took(lambda: lake.read("SYM05", "1m", "2023-06-01", "2023-06-30"), 10 * times),
+            took(lambda: pq.read_table(plain, filters=month).to_pandas(), 5 * times),
+            2.0,
+        )
+    )
     single = folder / "single.parquet"
-    pq.write_table(pa.Table.from_pandas(bars[(bars.symbol == "SYM05") & (bars.ts.dt.strftime("%Y-%m") == "2023-06")]), single, compression="zstd")
+    pq.write_table(
+        pa.Table.from_pandas(bars[(bars.symbol == "SYM05") & (bars.ts.dt.strftime("%Y-%m") == "2023-06")]),
+        single,
+        compression="zstd",
+    )
     rows.append(("one symbol-month, s, beside a file of its own", rows[-1][1],
                  took(lambda: pq.read_table(single).to_pandas(), 10 * times), 2.0))
     some = bars.iloc[:BATCH]
@@ -85,12 +113,21 @@ def compare(folder: Path, times: int = 3) -> pd.DataFrame:
     write_deltalake(str(folder / "delta"), data)
 
     def append():
-        write_deltalake(str(folder / "delta"), data, mode="append", writer_properties=WriterProperties(compression="ZSTD"))
+        write_deltalake(
+            str(folder / "delta"), data, mode="append", writer_properties=WriterProperties(compression="ZSTD")
+        )
 
     plain_append = took(append, 10)
     work = list(batches(bars, 5))
     result = []
-    rows.append(("batch with revisions, s", took(lambda: result.append(lake.write(work.pop(0))), 5), plain_append, 10.0))
+    rows.append(
+        (
+            "batch with revisions, s",
+            took(lambda: result.append(lake.write(work.pop(0))), 5),
+            plain_append,
+            10.0,
+        )
+    )
     assert all(r.inserted == BATCH // 10 and r.revised for r in result), result
     begin = time.perf_counter()
     lake.compact()

@@ -1,4 +1,5 @@
-"""The newest 500 bars of a symbol: the bare read beside the cache in this process and in Redis, on a lake and PostgreSQL; 1,000,000 minutes of 10 symbols."""
+"""The newest 500 bars of a symbol: the bare read beside the cache in this process and in Redis, on a lake and
+PostgreSQL; 1,000,000 minutes of 10 symbols."""
 
 import subprocess
 import sys
@@ -34,7 +35,9 @@ def main(symbols: int = 10, rows: int = 100_000) -> None:
     bars = as_bars(bars.assign(ts=bars.ts + shift, known_at=bars.known_at + shift))
     with tempfile.TemporaryDirectory() as folder:
         state = ["--state", f"{folder}/state.json"]
-        up = subprocess.run([SCRIPT, "up", "postgresql", "redis", *state], capture_output=True, text=True, check=True).stdout
+        up = subprocess.run(
+            [SCRIPT, "up", "postgresql", "redis", *state], capture_output=True, text=True, check=True
+        ).stdout
         servers = dict(line.split() for line in up.splitlines())
         try:
             for name, place in (("lake", f"{folder}/lake"), ("postgresql", servers["postgresql"])):
@@ -42,7 +45,11 @@ def main(symbols: int = 10, rows: int = 100_000) -> None:
                 store.write(bars)
                 start = bars.ts.max() - pd.Timedelta("499min")
                 print(f"{name:<11} the bare read, its start known  {milliseconds(lambda s=store, t=start: s.read(['SYM03'], '1m', start=t)):7.2f} ms")
-                for what, cache in (("no cache", None), ("this process", open_cache()), ("Redis", open_cache(servers["redis"]))):
+                for what, cache in (
+                    ("no cache", None),
+                    ("this process", open_cache()),
+                    ("Redis", open_cache(servers["redis"])),
+                ):
                     latest_bars(store, "SYM03", "1m", 500, cache)
                     print(f"{name:<11} latest_bars, {what:<18} {milliseconds(lambda s=store, c=cache: latest_bars(s, 'SYM03', '1m', 500, c)):7.2f} ms")
         finally:

@@ -1,4 +1,5 @@
-"""The loop from the store to the next training: what reading the store costs a run, a day that is appended, and what the day makes a run compute."""
+"""The loop from the store to the next training: what reading the store costs a run, a day that is appended,
+and what the day makes a run compute."""
 
 import shutil
 import statistics
@@ -45,9 +46,21 @@ def days(first: int, last: int, symbols: int, seed: int = 7) -> pd.DataFrame:
     opened = close * np.exp(rng.normal(0, 0.003, len(close)))
     at = pd.DatetimeIndex(np.tile(ts.asi8, symbols).view("M8[us]")).tz_localize("UTC")
     names = pd.Series(np.repeat([f"S{i:04d}" for i in range(symbols)], len(ts)), dtype="str")
-    return as_bars(pd.DataFrame({"symbol": names, "timeframe": pd.Series(["1d"] * len(names), dtype="str"), "ts": at, "known_at": at + pd.Timedelta("1D"),
-                                 "open": opened, "high": np.maximum(opened, close) * 1.002, "low": np.minimum(opened, close) * 0.998, "close": close,
-                                 "volume": rng.integers(1, 10_000, len(close)).astype(float)}))
+    return as_bars(
+        pd.DataFrame(
+            {
+                "symbol": names,
+                "timeframe": pd.Series(["1d"] * len(names), dtype="str"),
+                "ts": at,
+                "known_at": at + pd.Timedelta("1D"),
+                "open": opened,
+                "high": np.maximum(opened, close) * 1.002,
+                "low": np.minimum(opened, close) * 0.998,
+                "close": close,
+                "volume": rng.integers(1, 10_000, len(close)).astype(float),
+            }
+        )
+    )
 
 
 def row(what: str, value: float, unit: str, bound: float | None, beside: str = "") -> None:
@@ -57,7 +70,8 @@ def row(what: str, value: float, unit: str, bound: float | None, beside: str = "
 
 
 def reading(folder: Path, times: int) -> None:
-    """The ingest task's work on the built-in bars: from the file, judged and stored, and from the store, where they are."""
+    """The ingest task's work on the built-in bars: from the file, judged and stored, and from the store,
+    where they are."""
     place = folder / "lake"
     update(store=place)
     pairs = []
@@ -65,8 +79,13 @@ def reading(folder: Path, times: int) -> None:
         calls = {"file": lambda: ingest(store=place), "store": lambda: ingest("store", store=place)}
         pairs.append({name: took(calls[name]) for name in sorted(calls, reverse=bool(k % 2))})
     file, store = (statistics.median(p[name] for p in pairs) for name in ("file", "store"))
-    row(f"`source=store` beside the file, built-in bars, median of {times}", statistics.median(p["store"] / p["file"] for p in pairs), "x", 1.1,
-        f"{store * 1e3:.0f} / {file * 1e3:.0f} ms")
+    row(
+        f"`source=store` beside the file, built-in bars, median of {times}",
+        statistics.median(p["store"] / p["file"] for p in pairs),
+        "x",
+        1.1,
+        f"{store * 1e3:.0f} / {file * 1e3:.0f} ms",
+    )
 
 
 def idle(folder: Path, times: int) -> None:
@@ -74,14 +93,26 @@ def idle(folder: Path, times: int) -> None:
     home = project(folder / "project")
     words = {"file": [], "store": ["-p", "source=store", "--experiment", "stored"]}
     first = {name: seconds(home, MLFIN, "run", "--cpu", *more) for name, more in words.items()}
-    pairs = [{name: seconds(home, MLFIN, "run", "--cpu", *words[name]) for name in sorted(words, reverse=bool(k % 2))} for k in range(times)]
+    pairs = [
+        {
+            name: seconds(home, MLFIN, "run", "--cpu", *words[name])
+            for name in sorted(words, reverse=bool(k % 2))
+        }
+        for k in range(times)
+    ]
     file, store = (statistics.median(p[name] for p in pairs) for name in ("file", "store"))
-    row(f"`mlfin run` with nothing new, `source=store` less the file, median of {times} pairs", statistics.median(p["store"] - p["file"] for p in pairs),
-        "s", 0.1, f"{store:.2f} / {file:.2f} s; the first runs {first['store']:.0f} / {first['file']:.0f} s")
+    row(
+        f"`mlfin run` with nothing new, `source=store` less the file, median of {times} pairs",
+        statistics.median(p["store"] - p["file"] for p in pairs),
+        "s",
+        0.1,
+        f"{store:.2f} / {file:.2f} s; the first runs {first['store']:.0f} / {first['file']:.0f} s",
+    )
 
 
 def laid_aside(folder: Path, times: int) -> None:
-    """The code that a run executes, copied when it begins: where it is new, and where the last run left it."""
+    """The code that a run executes, copied when it begins: where it is new, and where the last run left
+    it."""
     home = project(folder / "code")
     texts = project_sources(home, read_pipeline(home), load_settings(root=home))
     package, wall = package_library().package, {"new": [], "there already": []}
@@ -91,7 +122,8 @@ def laid_aside(folder: Path, times: int) -> None:
     for _ in range(times):
         shutil.rmtree(home / ".mlfin" / "cache", ignore_errors=True)
         for seen in wall.values(): seen.append(took(begin))
-    for what, seen in wall.items(): row(f"a snapshot of the code, {what}, median of {times}", statistics.median(seen), "s", 0.2)
+    for what, seen in wall.items():
+        row(f"a snapshot of the code, {what}, median of {times}", statistics.median(seen), "s", 0.2)
 
 
 def appended(folder: Path, symbols: int, length: int) -> None:
@@ -102,8 +134,13 @@ def appended(folder: Path, symbols: int, length: int) -> None:
         day, begin = days(k, k + 1, symbols), time.process_time()
         wall.append(took(lambda day=day: lake.write(day)))
         cpu.append(time.process_time() - begin)
-    row(f"a day of {symbols:,} symbols appended to {length:,}, median of {NEW}", statistics.median(wall) * 1e3, "ms", 50.0,
-        f"{statistics.median(cpu) * 1e3:.0f} ms of CPU")
+    row(
+        f"a day of {symbols:,} symbols appended to {length:,}, median of {NEW}",
+        statistics.median(wall) * 1e3,
+        "ms",
+        50.0,
+        f"{statistics.median(cpu) * 1e3:.0f} ms of CPU",
+    )
 
 
 def pushed(folder: Path, times: int = 50) -> None:
@@ -122,12 +159,20 @@ def recomputed(symbols: int, length: int) -> None:
     bars = days(0, length, symbols)
     compute_features(days(0, 300, 2), TWELVE)  # compiled before
     made = {}
-    parts = {"features": lambda: made.update(table=compute_features(bars, TWELVE)), "labels": lambda: compute_labels(bars, "fwd_ret_5"),
-             "audit": lambda: audit_features(TWELVE, bars, made["table"], "a run").check()}
+    parts = {
+        "features": lambda: made.update(table=compute_features(bars, TWELVE)),
+        "labels": lambda: compute_labels(bars, "fwd_ret_5"),
+        "audit": lambda: audit_features(TWELVE, bars, made["table"], "a run").check(),
+    }
     spent = {name: took(call) for name, call in parts.items()}
     whole = sum(spent.values())
-    row(f"features of {len(bars):,} bars computed anew, beside what proves them", spent["features"] / whole * 100, "%", 10.0,
-        ", ".join(f"{name} {s:.1f} s" for name, s in spent.items()))
+    row(
+        f"features of {len(bars):,} bars computed anew, beside what proves them",
+        spent["features"] / whole * 100,
+        "%",
+        10.0,
+        ", ".join(f"{name} {s:.1f} s" for name, s in spent.items()),
+    )
 
 
 def main(symbols: int = SYMBOLS, length: int = DAYS, times: int = 5) -> None:

@@ -17,7 +17,20 @@ from mlfin.store.lake import Lake  # noqa: E402
 from mlfin.registry.registry import set_champion, register, write_verdict  # noqa: E402
 from mlfin.predict.predictor import Predictor  # noqa: E402
 
-SPECS = ["rsi_14", "macd_12_26_9", "mom_14", "sma_20", "ema_50", "bbands_20_2", "atr_14", "historical_vol_21", "returns", "log_returns", "volume_ma_20", "obv"]
+SPECS = [
+    "rsi_14",
+    "macd_12_26_9",
+    "mom_14",
+    "sma_20",
+    "ema_50",
+    "bbands_20_2",
+    "atr_14",
+    "historical_vol_21",
+    "returns",
+    "log_returns",
+    "volume_ma_20",
+    "obv",
+]
 TIMES, CALLS = 20.0, 3_000 # the p99 may be so many times the median of the bare call; calls timed
 
 
@@ -46,17 +59,25 @@ def champion(folder: Path, name: str, bars):
 
 
 def measures(folder: Path, name: str, bars) -> list[tuple[str, np.ndarray]]:
-    """What is timed of one kind of model: words and microseconds; the first is what the others are held against."""
+    """What is timed of one kind of model: words and microseconds; the first is what the others are held
+    against."""
     predictor, lake = champion(folder, name, bars)
     predictor.predict()
     row, loaded = predictor.champion.stream.sync()["AAA"], predictor.champion.loaded
     frame = loaded.example[predictor.champion.manifest["inputs"]].iloc[[0]]
     plain = frame.to_numpy()
-    bare = (lambda: loaded.model.booster_.predict(plain, num_threads=1)) if name == "lightgbm" else (lambda: loaded.model.predict_proba(frame))
-    found = [("the library's own call for one row, one thread", timed(bare)), ("scikit-learn's wrapper", timed(lambda: loaded.model.predict_proba(frame), 300)),
-             ("one row, taken apart", timed(lambda: predictor.champion.single.predict(row.inputs))),
-             ("predict, the newest bar", timed(lambda: predictor.predict("AAA"))),
-             ("score, intervals and prices of a row", timed(lambda: predictor.champion.fields(row)))]
+    bare = (
+        (lambda: loaded.model.booster_.predict(plain, num_threads=1))
+        if name == "lightgbm"
+        else (lambda: loaded.model.predict_proba(frame))
+    )
+    found = [
+        ("the library's own call for one row, one thread", timed(bare)),
+        ("scikit-learn's wrapper", timed(lambda: loaded.model.predict_proba(frame), 300)),
+        ("one row, taken apart", timed(lambda: predictor.champion.single.predict(row.inputs))),
+        ("predict, the newest bar", timed(lambda: predictor.predict("AAA"))),
+        ("score, intervals and prices of a row", timed(lambda: predictor.champion.fields(row))),
+    ]
     fresh = []
     for i in range(len(bars) - 300, len(bars)):
         lake.push(bars.iloc[[i]].reset_index(drop=True))
@@ -83,7 +104,10 @@ def main() -> None:
             broken = words in HELD and worst / base > TIMES
             late += [(name, words, round(worst / base, 1))] if broken else []
             verdict = "none" if words not in HELD else f"{TIMES:g}, {'missed' if broken else 'met'}"
-            print(f"| {name} | {words} | {middle:.1f} µs | {worst:.1f} µs | {worst / base:.1f} | {verdict} |", flush=True)
+            print(
+                f"| {name} | {words} | {middle:.1f} µs | {worst:.1f} µs | {worst / base:.1f} | {verdict} |",
+                flush=True,
+            )
     assert not late, late
 
 

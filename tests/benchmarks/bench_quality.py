@@ -1,4 +1,5 @@
-"""Quality of 5,000,000 one-minute bars of 10 symbols beside a zstd Parquet write of the same rows by pyarrow."""
+"""Quality of 5,000,000 one-minute bars of 10 symbols beside a zstd Parquet write of the same rows by
+pyarrow."""
 
 import tempfile
 import time
@@ -30,13 +31,23 @@ def panel(symbols: int = 10, rows: int = 500_000, seed: int = 7) -> pd.DataFrame
     at = pd.DatetimeIndex(np.tile(ts.asi8, symbols).view("M8[us]")).tz_localize("UTC")
     names = np.repeat(np.array([f"S{i:04d}" for i in range(symbols)]), rows)
     return pd.DataFrame(
-        {"symbol": pd.Series(names, dtype="str"), "timeframe": pd.Series(["1m"] * len(close), dtype="str"), "ts": at,
-         "known_at": at + pd.Timedelta("1min"), "open": opens, "high": high, "low": low, "close": close,
-         "volume": rng.integers(1, 10_000, len(close)).astype(float)})
+        {
+            "symbol": pd.Series(names, dtype="str"),
+            "timeframe": pd.Series(["1m"] * len(close), dtype="str"),
+            "ts": at,
+            "known_at": at + pd.Timedelta("1min"),
+            "open": opens,
+            "high": high,
+            "low": low,
+            "close": close,
+            "volume": rng.integers(1, 10_000, len(close)).astype(float),
+        }
+    )
 
 
 def best(functions: dict, rounds: int = 5) -> dict[str, float]:
-    """Shortest of several runs of each, in seconds; in turns, so that a busy machine is busy for all of them."""
+    """Shortest of several runs of each, in seconds; in turns, so that a busy machine is busy for all of
+    them."""
     took = {name: float("inf") for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -52,9 +63,17 @@ def measure(symbols: int = 10, rows: int = 500_000) -> list[tuple[str, float, fl
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.parquet"
         took = best(
-            {"write": lambda: pq.write_table(pa.Table.from_pandas(bars, preserve_index=False), path, compression="zstd"),
-             "report": lambda: quality_report(bars, "24/7"), "clean": lambda: clean(bars, "24/7")})
-    print(f"{len(bars):,} bars:", ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items()), "\n")
+            {
+                "write": lambda: pq.write_table(
+                    pa.Table.from_pandas(bars, preserve_index=False), path, compression="zstd"
+                ),
+                "report": lambda: quality_report(bars, "24/7"),
+                "clean": lambda: clean(bars, "24/7"),
+            }
+        )
+    print(
+        f"{len(bars):,} bars:", ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items()), "\n"
+    )
     return [("quality report / Parquet write", took["report"] / took["write"], BOUND),
             ("clean / Parquet write", took["clean"] / took["write"], float("nan"))]
 

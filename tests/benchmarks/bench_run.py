@@ -53,7 +53,10 @@ def main(times: int = 3) -> None:
         seconds(warm, MLFIN, "run", "--cpu")
         for number in range(times):
             a, b = (project(Path(place) / f"{kind}{number}") for kind in ("ours", "bare"))
-            for folder in (a, b):  # making MLflow's data base takes seconds, once for a project: not what is measured
+            for folder in (
+                a,
+                b,
+            ):  # making MLflow's data base takes seconds, once for a project: not what is measured
                 shutil.copytree(warm / ".mlfin/development", folder / ".mlfin/development",
                                 ignore=lambda _, names: {"default", "default.lock"} & set(names))
             ours.append(seconds(a, MLFIN, "run", "--cpu"))

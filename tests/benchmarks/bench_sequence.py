@@ -26,8 +26,12 @@ class Panel:
         rng = np.random.default_rng(7)
         ts = pd.date_range("2010-01-04", periods=days, freq="B", tz="UTC").as_unit("us")
         names = np.repeat([f"S{k:03d}" for k in range(symbols)], days)
-        self.keys = pd.DataFrame(dict(symbol=names, timeframe="1d", ts=pd.DatetimeIndex(np.tile(ts, symbols))))
-        self.X = pd.DataFrame(rng.normal(size=(len(names), columns)), columns=[f"f_{k}" for k in range(columns)])
+        self.keys = pd.DataFrame(
+            dict(symbol=names, timeframe="1d", ts=pd.DatetimeIndex(np.tile(ts, symbols)))
+        )
+        self.X = pd.DataFrame(
+            rng.normal(size=(len(names), columns)), columns=[f"f_{k}" for k in range(columns)]
+        )
         self.y = rng.integers(0, 2, len(names)).astype("int8")
 
 
@@ -39,7 +43,8 @@ def took(run) -> np.ndarray:
 
 
 def epochs(panel: Panel) -> tuple[np.ndarray, np.ndarray, float]:
-    """Seconds of epochs fed by us and from NumPy, in turn on one compiled network; and of what we prepare before."""
+    """Seconds of epochs fed by us and from NumPy, in turn on one compiled network; and of what we prepare
+    before."""
     keras, values = _keras(), panel.X.to_numpy()
     begin = time.perf_counter()
     rows = np.arange(len(values))
@@ -48,15 +53,31 @@ def epochs(panel: Panel) -> tuple[np.ndarray, np.ndarray, float]:
     target, weights = panel.y[:, None].astype(np.float32), np.ones(len(rows), np.float32)
     with keras.device(device_parameters("keras", "cpu")["device"]):
         network = _network(keras, SequenceClassifier(window=WINDOW), COLUMNS, 1)
-        network.compile(optimizer=keras.optimizers.Adam(0.001), loss=keras.losses.BinaryCrossentropy(from_logits=True))
+        network.compile(
+            optimizer=keras.optimizers.Adam(0.001), loss=keras.losses.BinaryCrossentropy(from_logits=True)
+        )
         whole = windows.take(rows)  # what feeding from NumPy needs: every window, `window` times the data
         ours, bare = [], []
         for number in range(ROUNDS + 1):  # the first pair compiles and is left out
             feed = _feed(keras, windows, rows, BATCH, target, weights, seed=number)
             order = feed.order
             x, y, w = whole[order], target[order], weights[order]
-            pair = [(ours, partial(network.fit, feed, epochs=1, shuffle=False, verbose=0)),
-                    (bare, partial(network.fit, x, y, sample_weight=w, batch_size=BATCH, epochs=1, shuffle=False, verbose=0))]
+            pair = [
+                (ours, partial(network.fit, feed, epochs=1, shuffle=False, verbose=0)),
+                (
+                    bare,
+                    partial(
+                        network.fit,
+                        x,
+                        y,
+                        sample_weight=w,
+                        batch_size=BATCH,
+                        epochs=1,
+                        shuffle=False,
+                        verbose=0,
+                    ),
+                ),
+            ]
             for times, run in pair[::(-1) ** number]:
                 times.append(took(run))
     return np.array(ours[1:]), np.array(bare[1:]), prepared
@@ -84,9 +105,16 @@ def against_cpu(panel: Panel) -> list[str]:
     """Rows for the models that know the GPU: seconds there and on the CPU; or that nothing was measured."""
     gpu = compute_device("auto")
     if gpu.name == "cpu":
-        return [f"| GPU: {name} | not measured ({gpu.reason}) | - | - |" for name in ("xgboost", "lightgbm", "lstm")]
+        return [
+            f"| GPU: {name} | not measured ({gpu.reason}) | - | - |"
+            for name in ("xgboost", "lightgbm", "lstm")
+        ]
     large, rows = Panel(50, 2_500, 60), []
-    for name, own in (("xgboost", dict(n_estimators=300, max_depth=6)), ("lightgbm", dict(n_estimators=300)), ("lstm", dict(epochs=3, units=64))):
+    for name, own in (
+        ("xgboost", dict(n_estimators=300, max_depth=6)),
+        ("lightgbm", dict(n_estimators=300)),
+        ("lstm", dict(epochs=3, units=64)),
+    ):
         if name == "lightgbm" and device_parameters(name, gpu)["device_type"] == "cpu":
             rows.append("| GPU: lightgbm | not measured (its build has no CUDA) | - | - |")
             continue
@@ -94,7 +122,9 @@ def against_cpu(panel: Panel) -> list[str]:
         for where in ("cpu", "gpu"):
             for _ in range(2):  # the second is kept: the first compiles and starts the device
                 begin = time.perf_counter()
-                fit_rows(make_model(name, device=where, threads=1, **own), large, np.arange(len(large.X)), large.y)
+                fit_rows(
+                    make_model(name, device=where, threads=1, **own), large, np.arange(len(large.X)), large.y
+                )
                 seconds[where] = time.perf_counter() - begin
         ratio = seconds["cpu"] / seconds["gpu"]
         rows.append(f"| GPU: {name} | {seconds['gpu']:.2f} s, CPU {seconds['cpu']:.2f} s, {ratio:.1f} times as fast | - | - |")

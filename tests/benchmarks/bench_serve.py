@@ -1,6 +1,8 @@
-"""The service beside a bare FastAPI route, asked by an open-loop client on the same cores; bars a second that are durable when answered.
+"""The service beside a bare FastAPI route, asked by an open-loop client on the same cores; bars a second that
+are durable when answered.
 
-A rate is sustained when 99 % of the requests that were due are answered without error, and 99 of 100 within 100 ms of the time they
+A rate is sustained when 99 % of the requests that were due are answered without error, and 99 of 100 within
+100 ms of the time they
 were due. `--quick`: fewer and shorter runs, to see that it works.
 """
 import json
@@ -27,7 +29,8 @@ PASSWORD = "correct horse battery"
 
 
 def project(folder: Path, users: int) -> dict:
-    """A project with a LightGBM champion and its bars; the key of the user `load`, and tokens of others, by name."""
+    """A project with a LightGBM champion and its bars; the key of the user `load`, and tokens of others, by
+    name."""
     from mlfin.core.settings import load_settings
     from mlfin.warehouse.opening import open_store
     from mlfin.registry.registry import set_champion, register, write_verdict
@@ -45,7 +48,9 @@ def project(folder: Path, users: int) -> dict:
     set_champion(settings, "main", found.number, None)
     open_store(settings).write(bars)
     accounts = open_accounts(settings.model_copy(update={"access_minutes": 60}))
-    accounts.hashing = Hashing(time_cost=1, memory_kb=8, parallelism=1)  # passwords of users that nobody attacks
+    accounts.hashing = Hashing(
+        time_cost=1, memory_kb=8, parallelism=1
+    )  # passwords of users that nobody attacks
     add_user(accounts, "load", "analyst", PASSWORD)
     key = new_key(accounts, "load", "benchmark", role="analyst")
     secrets = {"load": key if isinstance(key, str) else key[-1]}
@@ -60,8 +65,13 @@ def project(folder: Path, users: int) -> dict:
 def served(words: list[str], port: int, cwd: Path, **environment: str):
     """A server while it runs: the seconds until it was ready, and its process."""
     begin = time.perf_counter()
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {"OMP_NUM_THREADS": "1", **environment}
-    running = subprocess.Popen([sys.executable, *words], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
+    running = subprocess.Popen(
+        [sys.executable, *words], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         while True:
             try:
@@ -87,12 +97,16 @@ def free_port() -> int:
 
 
 def row(measure: str, value: str, bound: str, fine: bool | None) -> bool:
-    print(f"| {measure} | {value} | {bound} | {'' if fine is None else 'met' if fine else 'missed'} |", flush=True)
+    print(
+        f"| {measure} | {value} | {bound} | {'' if fine is None else 'met' if fine else 'missed'} |",
+        flush=True,
+    )
     return fine is not False
 
 
 def used(process: int) -> dict[int, float]:
-    """Seconds of processor time that a process and those below it took, each by itself: one that ends takes its own away."""
+    """Seconds of processor time that a process and those below it took, each by itself: one that ends takes
+    its own away."""
     tasks, found = Path(f"/proc/{process}/task"), {}
     try:
         own = sum(int((t / "schedstat").read_text().split()[0]) for t in tasks.iterdir()) / 1e9
@@ -103,7 +117,8 @@ def used(process: int) -> dict[int, float]:
 
 
 def processor(title: str, servers: dict, pids: dict, connections: int, times: int, count: int) -> bool:
-    """Processor time of a request where every connection asks again at once: the least of several runs, in turn; hardly moved by a busy machine."""
+    """Processor time of a request where every connection asks again at once: the least of several runs, in
+    turn; hardly moved by a busy machine."""
     taken: dict = {name: [] for name in servers}
     for _ in range(times):
         for name, (port, asked) in servers.items():
@@ -112,31 +127,58 @@ def processor(title: str, servers: dict, pids: dict, connections: int, times: in
             end = used(pids[name])
             taken[name].append(sum(end[p] - begin[p] for p in begin.keys() & end.keys()) / count * 1e6)
     bare, ours = (min(taken[name]) for name in ("bare", "ours"))
-    return row(f"{title}: processor time of a request, bare route; ours", f"{bare:.0f} us; {ours:.0f} us ({bare / ours:.2f}x)", ">= 0.6x",
-               bare / ours >= 0.6)
+    return row(
+        f"{title}: processor time of a request, bare route; ours",
+        f"{bare:.0f} us; {ours:.0f} us ({bare / ours:.2f}x)",
+        ">= 0.6x",
+        bare / ours >= 0.6,
+    )
 
 
 def compare(title: str, servers: dict, connections: int, quick: bool, judged: bool) -> bool:
     """Highest sustained rates, what breaks them, and p99 at parts of the bare route's highest rate."""
     seconds, fine = 1.0 if quick else 2.5, True
-    found = [searches(servers, connections, seconds, 2000 if quick else 6000) for _ in range(1 if quick or not judged else 2)]
+    found = [
+        searches(servers, connections, seconds, 2000 if quick else 6000)
+        for _ in range(1 if quick or not judged else 2)
+    ]
     best = {name: max((f[name] for f in found), key=lambda s: s.low.rate if s.low else 0) for name in servers}
-    if not all(s.low for s in best.values()): return row(f"{title}: highest sustained rate", "none", ">= 0.6x", False)
+    if not all(s.low for s in best.values()):
+        return row(f"{title}: highest sustained rate", "none", ">= 0.6x", False)
     bare, ours = (best[name].low.rate for name in ("bare", "ours"))
-    share = float(np.median([f["ours"].low.rate / f["bare"].low.rate for f in found if f["ours"].low and f["bare"].low]))
+    share = float(
+        np.median([f["ours"].low.rate / f["bare"].low.rate for f in found if f["ours"].low and f["bare"].low])
+    )
     told = f"{bare:,.0f}/s; {ours:,.0f}/s ({share:.2f}x)"
-    fine &= row(f"{title}: highest sustained rate, bare route; ours", told, ">= 0.6x", share >= 0.6 if judged else None)
-    broke = "; ".join(f"{s.high.rate:,.0f}/s ({s.high.why()})" if s.high else "not reached" for s in best.values())
+    fine &= row(
+        f"{title}: highest sustained rate, bare route; ours",
+        told,
+        ">= 0.6x",
+        share >= 0.6 if judged else None,
+    )
+    broke = "; ".join(
+        f"{s.high.rate:,.0f}/s ({s.high.why()})" if s.high else "not reached" for s in best.values()
+    )
     row(f"{title}: breaks at, bare route; ours", broke, "", None)
     for part in (0.3, 0.5) if judged and not quick else (0.5,):
-        asked = servers if quick else {**servers, "again": servers["bare"]}  # the bare route once more: what the machine alone makes of a ratio
+        asked = (
+            servers if quick else {**servers, "again": servers["bare"]}
+        )  # the bare route once more: what the machine alone makes of a ratio
         tries = list(in_turn(asked, part * bare, seconds, connections, 1 if quick else 15 if judged else 3))
-        one, other, again = (float(np.median([t[name].p99 for t in tries])) for name in ("bare", "ours", "bare" if quick else "again"))
+        one, other, again = (
+            float(np.median([t[name].p99 for t in tries]))
+            for name in ("bare", "ours", "bare" if quick else "again")
+        )
         errors = sum(t[name].errors for t in tries for name in asked)
         told = (f"{one:.1f} ms (again: {again:.1f}); {other:.1f} ms ({other / one:.2f}x), {errors} errors; "
                 f"the client's own {np.median([t['ours'].late for t in tries]):.1f} ms")
         held = other <= 1.5 * one and not errors
-        fine &= row(f"{title}: p99 at {part:g} of bare's highest rate, {part * bare:,.0f}/s", told, "<= 1.5x", held if judged else None)
+        fine &= row(
+            f"{title}: p99 at {part:g} of bare's highest rate, {part * bare:,.0f}/s",
+            told,
+            "<= 1.5x",
+            held if judged else None,
+        )
     return fine
 
 
@@ -144,49 +186,120 @@ def batches(count: int) -> list[bytes]:
     """Bodies of 500 one-minute bars each."""
     made = []
     for n in range(count):
-        ts = pd.date_range("2022-01-01", periods=500, freq="min", tz="UTC") + pd.Timedelta(minutes=500 * (n // 4))
-        bars = [dict(symbol=f"PUSH{n % 4}", timeframe="1m", time=int(t.timestamp()), open=1.1, high=1.2, low=1.0, close=1.15, volume=7.0) for t in ts]
+        ts = pd.date_range("2022-01-01", periods=500, freq="min", tz="UTC") + pd.Timedelta(
+            minutes=500 * (n // 4)
+        )
+        bars = [
+            dict(
+                symbol=f"PUSH{n % 4}",
+                timeframe="1m",
+                time=int(t.timestamp()),
+                open=1.1,
+                high=1.2,
+                low=1.0,
+                close=1.15,
+                volume=7.0,
+            )
+            for t in ts
+        ]
         made.append(json.dumps({"bars": bars, "source": "load"}).encode())
     return made
 
 
 def ingest(port: int, key: str, quick: bool) -> bool:
     """Bars a second through `POST /ingest`."""
-    bodies = [request("POST", "/v1/ingest", b, content_type="application/json", x_api_key=key) for b in batches(60 if quick else 240)]
-    tried = [load("127.0.0.1", port, bodies, rate, 1.5 if quick else 4.0, 8, 10.0) for rate in ((45,) if quick else (30, 45, 60))]
+    bodies = [
+        request("POST", "/v1/ingest", b, content_type="application/json", x_api_key=key)
+        for b in batches(60 if quick else 240)
+    ]
+    tried = [
+        load("127.0.0.1", port, bodies, rate, 1.5 if quick else 4.0, 8, 10.0)
+        for rate in ((45,) if quick else (30, 45, 60))
+    ]
     best = max(tried, key=lambda found: 0 if found.errors else found.achieved)
     rate = best.achieved * 500
-    return row("bars a second, batches of 500, 8 connections, durable when answered", f"{rate:,.0f}/s, p99 {best.p99:.0f} ms, {best.errors} errors",
-               ">= 20,000/s", rate >= 20_000 and not best.errors)
+    return row(
+        "bars a second, batches of 500, 8 connections, durable when answered",
+        f"{rate:,.0f}/s, p99 {best.p99:.0f} ms, {best.errors} errors",
+        ">= 20,000/s",
+        rate >= 20_000 and not best.errors,
+    )
 
 
 def crowd(port: int, asked: list[bytes], seconds: float) -> bool:
     """A thousand requests a second of many users, each with a connection and a token of its own."""
     load("127.0.0.1", port, asked, len(asked), 1.0, len(asked), 10.0)  # each token is looked up once
     found = load("127.0.0.1", port, asked, 1000, seconds, len(asked))
-    return row(f"1,000 requests/s of {len(asked)} users, each with a token and a connection: p50; p99; worst; errors",
-               f"{found.p50:.1f} ms; {found.p99:.1f} ms; {found.worst:.1f} ms; {found.errors}", "under 100 ms", found.p99 <= 100 and not found.errors)
+    return row(
+        f"1,000 requests/s of {len(asked)} users, each with a token and a connection: p50; p99; worst; errors",
+        f"{found.p50:.1f} ms; {found.p99:.1f} ms; {found.worst:.1f} ms; {found.errors}",
+        "under 100 ms",
+        found.p99 <= 100 and not found.errors,
+    )
 
 
 def measure(folder: Path, secrets: dict, workers: int, quick: bool) -> bool:
     """Everything about some workers of each."""
     bare, ours = free_port(), free_port()
     question = json.dumps({"experiment": "main", "symbol": "AAA"}).encode()
-    plain = ["-m", "uvicorn", "bare_route:app", "--port", str(bare), "--workers", str(workers), "--no-access-log", "--log-level", "error",
-             "--loop", "uvloop", "--http", "httptools"]
-    own, exempt = ["-P", "-m", "mlfin", "serve", "--port", str(ours), "--workers", str(workers)], ",".join(secrets)
+    plain = [
+        "-m",
+        "uvicorn",
+        "bare_route:app",
+        "--port",
+        str(bare),
+        "--workers",
+        str(workers),
+        "--no-access-log",
+        "--log-level",
+        "error",
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+    ]
+    own, exempt = (
+        ["-P", "-m", "mlfin", "serve", "--port", str(ours), "--workers", str(workers)],
+        ",".join(secrets),
+    )
     json_ = dict(content_type="application/json")
     servers = {"bare": (bare, [request("POST", "/predict", question, **json_)]),
                "ours": (ours, [request("POST", "/v1/predict", question, x_api_key=secrets["load"], **json_)])}
-    with served(plain, bare, Path(__file__).parent) as (_, one), \
-            served(own, ours, folder, MLFIN_ROOT=str(folder), MLFIN_PROFILE="test", MLFIN_LIMIT_EXEMPT=exempt, PYTHONPATH=str(ROOT)) as (ready, other):
-        fine = row(f"{workers} worker{'s' if workers > 1 else ''}: start to ready", f"{ready:.1f} s", "<= 10 s", ready <= 10)
+    with (
+        served(plain, bare, Path(__file__).parent) as (_, one),
+        served(
+            own,
+            ours,
+            folder,
+            MLFIN_ROOT=str(folder),
+            MLFIN_PROFILE="test",
+            MLFIN_LIMIT_EXEMPT=exempt,
+            PYTHONPATH=str(ROOT),
+        ) as (ready, other),
+    ):
+        fine = row(
+            f"{workers} worker{'s' if workers > 1 else ''}: start to ready",
+            f"{ready:.1f} s",
+            "<= 10 s",
+            ready <= 10,
+        )
         for connections in (50,) if quick else (50, 500):
             title = f"{workers} worker{'s' if workers > 1 else ''}, {connections} connections"
-            fine &= processor(title, servers, {"bare": one, "ours": other}, connections, 2 if quick else 5, 1000 if quick else 4000)
+            fine &= processor(
+                title,
+                servers,
+                {"bare": one, "ours": other},
+                connections,
+                2 if quick else 5,
+                1000 if quick else 4000,
+            )
             fine &= compare(title, servers, connections, quick, workers == 1)
         if workers > 1: return fine
-        users = [request("POST", "/v1/predict", question, authorization=f"Bearer {token}", **json_) for name, token in secrets.items() if name != "load"]
+        users = [
+            request("POST", "/v1/predict", question, authorization=f"Bearer {token}", **json_)
+            for name, token in secrets.items()
+            if name != "load"
+        ]
         return fine & crowd(ours, users, 1.0 if quick else 5.0) & ingest(ours, secrets["load"], quick)
 
 
@@ -195,7 +308,9 @@ def main(quick: bool = False) -> bool:
     print("| measure | value | bound | verdict |\n|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         secrets = project(Path(folder), 50 if quick else 500)
-        return all([measure(Path(folder), secrets, workers, quick) for workers in ((1,) if quick else (1, 2))])
+        return all(
+            [measure(Path(folder), secrets, workers, quick) for workers in ((1,) if quick else (1, 2))]
+        )
 
 
 if __name__ == "__main__":

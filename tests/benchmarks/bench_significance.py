@@ -1,4 +1,5 @@
-"""Significance: PBO of 1,000 trials, 10,000 bootstrap draws of 5,000 returns, Hansen's SPA, clusters of 2,000 trials; `arch` beside ours.
+"""Significance: PBO of 1,000 trials, 10,000 bootstrap draws of 5,000 returns, Hansen's SPA, clusters of 2,000
+trials; `arch` beside ours.
 
 A row a measure. Compiling is left out: it is kept on disk.
 """
@@ -32,7 +33,10 @@ def arch_draws(returns: np.ndarray, draws: int, block: float) -> None:
     from arch.bootstrap import StationaryBootstrap
     def figures(r):
         wealth = np.cumprod(1 + r)
-        return np.array([r.mean() / r.std(ddof=1), wealth[-1], (wealth / np.maximum.accumulate(wealth)).min() - 1])
+        return np.array(
+            [r.mean() / r.std(ddof=1), wealth[-1], (wealth / np.maximum.accumulate(wealth)).min() - 1]
+        )
+
     StationaryBootstrap(block, returns, seed=0).apply(figures, draws)
 
 
@@ -60,11 +64,26 @@ def main() -> None:
     weights, bars = held()
     bootstrap_intervals(returns, draws=100)
     random_entry_null(weights, bars, draws=100)
-    ours, theirs = (took(lambda: bootstrap_intervals(returns, 1000, block=17)), took(lambda: arch_draws(returns, 1000, 17), 1))
+    ours, theirs = (
+        took(lambda: bootstrap_intervals(returns, 1000, block=17)),
+        took(lambda: arch_draws(returns, 1000, 17), 1),
+    )
     measures = [
-        ("PBO, 16 blocks, 1,000 trials of 2,500 days", lambda: probability_of_backtest_overfitting(many[:, :1000]), PBO),
-        ("10,000 draws of 5,000 returns, own block length", lambda: bootstrap_intervals(returns, 10_000), BOOTSTRAP),
-        ("10,000 draws of 5,000 returns, blocks of 17", lambda: bootstrap_intervals(returns, 10_000, block=17), BOOTSTRAP),
+        (
+            "PBO, 16 blocks, 1,000 trials of 2,500 days",
+            lambda: probability_of_backtest_overfitting(many[:, :1000]),
+            PBO,
+        ),
+        (
+            "10,000 draws of 5,000 returns, own block length",
+            lambda: bootstrap_intervals(returns, 10_000),
+            BOOTSTRAP,
+        ),
+        (
+            "10,000 draws of 5,000 returns, blocks of 17",
+            lambda: bootstrap_intervals(returns, 10_000, block=17),
+            BOOTSTRAP,
+        ),
         ("SPA, 1,000 draws, 1,000 trials of 2,500 days", lambda: spa_test(many[:, :1000]), None),
         ("clusters, 2,000 trials of 2,500 days", lambda: effective_trials(many), CLUSTERS),
         ("clusters, 2,000 trials, half of them begin later", lambda: effective_trials(late), CLUSTERS),

@@ -1,4 +1,5 @@
-"""A million one-minute bars traded with fees: our simulation beside bare vectorbt that gives the same things."""
+"""A million one-minute bars traded with fees: our simulation beside bare vectorbt that gives the same
+things."""
 
 import time
 
@@ -24,8 +25,17 @@ class Minutes:
         close = 100 * np.exp(rng.normal(0, 3e-4, bars).cumsum())
         open_ = np.append(100.0, close[:-1])
         wick = np.exp(rng.exponential(1e-4, bars))
-        self.bars = pd.DataFrame(dict(symbol=pd.Series(["BTC"] * bars, dtype="str"), timeframe=pd.Series(["1m"] * bars, dtype="str"), ts=ts, open=open_,
-                                      high=np.maximum(open_, close) * wick, low=np.minimum(open_, close) / wick, close=close))
+        self.bars = pd.DataFrame(
+            dict(
+                symbol=pd.Series(["BTC"] * bars, dtype="str"),
+                timeframe=pd.Series(["1m"] * bars, dtype="str"),
+                ts=ts,
+                open=open_,
+                high=np.maximum(open_, close) * wick,
+                low=np.minimum(open_, close) / wick,
+                close=close,
+            )
+        )
         on = (np.arange(bars) // hold % 2).astype(float)
         self.weights = pd.DataFrame({"BTC": on[:-1]}, index=ts[:-1])
         naive = ts.tz_localize(None)
@@ -36,13 +46,23 @@ def bare(data: Minutes) -> tuple:
     """vectorbt alone: sizes from target percentages, then value, returns, orders, trades."""
     held = data.target.shift(1, fill_value=0.0)
     size = held.where(held.diff().fillna(held) != 0)
-    pf = vbt.Portfolio.from_orders(data.close, size=size, size_type="targetpercent", price=data.open, fees=1e-4, slippage=2e-4, init_cash=1e5,
-                                   engine="auto", freq="1min")
+    pf = vbt.Portfolio.from_orders(
+        data.close,
+        size=size,
+        size_type="targetpercent",
+        price=data.open,
+        fees=1e-4,
+        slippage=2e-4,
+        init_cash=1e5,
+        engine="auto",
+        freq="1min",
+    )
     return pf.value().to_numpy(), pf.returns(), pf.orders.records, pf.trades.records
 
 
 def ours(data: Minutes, **more) -> tuple:
-    """The same from weights and bars, with our checks and with vectorbt's of our books; returns of days beside those of bars."""
+    """The same from weights and bars, with our checks and with vectorbt's of our books; returns of days
+    beside those of bars."""
     sim = simulate(data.weights, data.bars, Costs(), cash=1e5, **more)
     money = sim.equity["strategy"].to_numpy()
     return money, money[1:] / money[:-1] - 1, sim.orders, sim.trades
@@ -58,7 +78,9 @@ def took(run, *args) -> np.ndarray:
 def compare(data: Minutes) -> tuple[np.ndarray, np.ndarray, float]:
     """Seconds of both in turn, and the largest relative difference of their accounts."""
     far = float(np.abs(ours(data)[0] / bare(data)[0] - 1).max())  # the first pair compiles and is left out
-    pairs = np.array([[took(run, data) for run in (ours, bare)[::order]][::order] for order in [1, -1] * (ROUNDS // 2 + 1)])
+    pairs = np.array(
+        [[took(run, data) for run in (ours, bare)[::order]][::order] for order in [1, -1] * (ROUNDS // 2 + 1)]
+    )
     return pairs[:, 0], pairs[:, 1], far
 
 

@@ -40,18 +40,27 @@ def seconds(calls: list, rounds: int) -> list[float]:
 
 def main(rows: int = ROWS) -> None:
     """Print the figures."""
-    print(f"{rows:,} one-minute bars of one symbol\n\n| measure | value | bound | verdict |\n|---|---|---|---|")
+    print(
+        f"{rows:,} one-minute bars of one symbol\n\n| measure | value | bound | verdict |\n|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name, stamp, how, bound in (
             ("ISO times", "%Y-%m-%d %H:%M:%S", {}, BOUND),
             ("epoch milliseconds", "ms", {}, BOUND),
-            ("day-first times, semicolons, decimal commas", "%d.%m.%Y %H:%M:%S", {"sep": ";", "decimal": ","}, None),
+            (
+                "day-first times, semicolons, decimal commas",
+                "%d.%m.%Y %H:%M:%S",
+                {"sep": ";", "decimal": ","},
+                None,
+            ),
         ):
             path = write(Path(folder) / f"{len(name)}.csv", rows, stamp, **how)
             parse = pyarrow.csv.ParseOptions(delimiter=how.get("sep", ","))
             arrow = partial(pyarrow.csv.read_csv, path, parse_options=parse)
             bars = partial(read_bars, path, symbol="COIN", timeframe="1m", tz="UTC")
-            ours, table, frame = seconds([bars, arrow, lambda arrow=arrow: arrow().to_pandas()], 15 if bound else 2)
+            ours, table, frame = seconds(
+                [bars, arrow, lambda arrow=arrow: arrow().to_pandas()], 15 if bound else 2
+            )
             for what, other, limit in (("to pandas", frame, bound), ("alone", table, None)):
                 ratio = ours / other
                 verdict = "-" if limit is None else "met" if ratio <= limit else "missed"

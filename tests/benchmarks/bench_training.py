@@ -18,18 +18,33 @@ from mlfin.models.training import cross_train  # noqa: E402
 from mlfin.models.zoo import make_model  # noqa: E402
 
 BOUND, TRACKING = 1.15, 2.0  # times the bare fits, in CPU seconds; seconds
-MODELS = {"logistic": {}, "random_forest": {}, "xgboost": {"n_estimators": 600}, "lightgbm": {"n_estimators": 600}}
+MODELS = {
+    "logistic": {},
+    "random_forest": {},
+    "xgboost": {"n_estimators": 600},
+    "lightgbm": {"n_estimators": 600},
+}
 
 
 def panel(symbols: int = 50, days: int = 2500, features: int = 16, seed: int = 0) -> SimpleNamespace:
     """A weak signal in the first of many features."""
     rng = np.random.default_rng(seed)
     ts = pd.date_range("2010-01-01", periods=days, freq="B", tz="UTC").as_unit("us")
-    keys = pd.DataFrame({"symbol": np.repeat([f"S{k:02}" for k in range(symbols)], days), "timeframe": "1d", "ts": np.tile(ts, symbols)})
-    spans = pd.DataFrame({"ts": keys["ts"], "t0": keys["ts"] + pd.Timedelta("1D"), "t1": keys["ts"] + pd.Timedelta("7D")})
+    keys = pd.DataFrame(
+        {
+            "symbol": np.repeat([f"S{k:02}" for k in range(symbols)], days),
+            "timeframe": "1d",
+            "ts": np.tile(ts, symbols),
+        }
+    )
+    spans = pd.DataFrame(
+        {"ts": keys["ts"], "t0": keys["ts"] + pd.Timedelta("1D"), "t1": keys["ts"] + pd.Timedelta("7D")}
+    )
     X = pd.DataFrame(rng.normal(size=(len(keys), features)), columns=[f"f_{k}" for k in range(features)])
     move = 0.02 * (0.05 * X["f_0"] + rng.normal(size=len(keys)))
-    return SimpleNamespace(X=X, y=(move > 0).astype("int8"), forward_return=move, keys=keys, spans=spans, hash="0" * 64)
+    return SimpleNamespace(
+        X=X, y=(move > 0).astype("int8"), forward_return=move, keys=keys, spans=spans, hash="0" * 64
+    )
 
 
 def bare(dataset: SimpleNamespace, folds: list, last: str) -> None:
@@ -46,13 +61,23 @@ def main(symbols: int = 50, days: int = 2500) -> None:
     """Print the measures, their bounds and verdicts."""
     dataset = panel(symbols, days)
     folds = WalkForward(folds=5, embargo=5).split(dataset.spans)
-    cross_train(panel(2, 400), WalkForward(folds=2).split(panel(2, 400).spans), list(MODELS), seed=1)  # imports
+    cross_train(
+        panel(2, 400), WalkForward(folds=2).split(panel(2, 400).spans), list(MODELS), seed=1
+    )  # imports
     with tempfile.TemporaryDirectory() as place:
         begun, cpu = time.perf_counter(), time.process_time()
-        trained = cross_train(dataset, folds, list(MODELS), seed=1, overrides=MODELS, resume=Path(place) / "folds")
+        trained = cross_train(
+            dataset, folds, list(MODELS), seed=1, overrides=MODELS, resume=Path(place) / "folds"
+        )
         ours, ours_cpu = time.perf_counter() - begun, time.process_time() - cpu
-        settings = Settings(profile="bench", root=Path(place), store=f"{place}/lake", mlflow=f"sqlite:///{place}/mlflow.db",
-                            artifacts=f"{place}/artifacts", ledger=Path(place) / "ledger.sqlite")
+        settings = Settings(
+            profile="bench",
+            root=Path(place),
+            store=f"{place}/lake",
+            mlflow=f"sqlite:///{place}/mlflow.db",
+            artifacts=f"{place}/artifacts",
+            ledger=Path(place) / "ledger.sqlite",
+        )
         took = []
         for key in "abcd":  # the first makes the store and imports MLflow
             begun, cpu = time.perf_counter(), time.process_time()

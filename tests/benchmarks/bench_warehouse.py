@@ -1,4 +1,5 @@
-"""The warehouse beside the bare protocol: 1,000,000 keyed one-minute bars of 10 symbols, in one run on one PostgreSQL."""
+"""The warehouse beside the bare protocol: 1,000,000 keyed one-minute bars of 10 symbols, in one run on one
+PostgreSQL."""
 
 import subprocess
 import sys
@@ -26,8 +27,21 @@ def panel(symbols: int, rows: int) -> pd.DataFrame:
     ts = pd.date_range("2023-01-01", periods=rows, freq="min", tz="UTC").as_unit("us")
     for i in range(symbols):
         close = np.round(100 * np.exp(rng.normal(0, 1e-4, rows).cumsum()), 2)
-        frames.append(pd.DataFrame(dict(symbol=f"SYM{i:02d}", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min"), open=close, high=close + 0.02,
-                                        low=close - 0.02, close=close, volume=rng.integers(1, 900, rows).astype(float))))
+        frames.append(
+            pd.DataFrame(
+                dict(
+                    symbol=f"SYM{i:02d}",
+                    timeframe="1m",
+                    ts=ts,
+                    known_at=ts + pd.Timedelta("1min"),
+                    open=close,
+                    high=close + 0.02,
+                    low=close - 0.02,
+                    close=close,
+                    volume=rng.integers(1, 900, rows).astype(float),
+                )
+            )
+        )
     return as_bars(pd.concat(frames, ignore_index=True))
 
 
@@ -63,7 +77,9 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
     print(f"{len(bars):,} one-minute bars of {symbols} symbols\n\n| measure | value | bound | verdict |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         state = str(Path(folder) / "state.json")
-        up = subprocess.run([SCRIPT, "up", "postgresql", "--state", state], capture_output=True, text=True, check=True)
+        up = subprocess.run(
+            [SCRIPT, "up", "postgresql", "--state", state], capture_output=True, text=True, check=True
+        )
         try:
             admin = up.stdout.split()[1]
             copies, writes = [], []
@@ -85,7 +101,9 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
             for _ in range(3):
                 reads.append(seconds(lambda: store.read(timeframe="1m")))
                 with adbc.connect(url) as con, con.cursor() as cursor:
-                    others.append(seconds(lambda cursor=cursor: (cursor.execute(select), cursor.fetch_arrow_table())))
+                    others.append(
+                        seconds(lambda cursor=cursor: (cursor.execute(select), cursor.fetch_arrow_table()))
+                    )
             ours, bare = min(reads), min(others)
             print(f"| all to a frame / ADBC's Arrow read, rows a second | {bare / ours:.2f} x ({len(bars) / ours:,.0f} / {len(bars) / bare:,.0f}) "
                   f"| >= 0.5 x | {'met' if bare / ours >= 0.5 else 'missed'} |")
@@ -96,7 +114,10 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
                 def plain():
                     return pd.DataFrame(con.execute(query, (since,)).fetchall())
                 plain(), store.read("SYM03", "1m", start=since)
-                both = [(seconds(lambda: store.read("SYM03", "1m", start=since)), seconds(plain)) for _ in range(30)]
+                both = [
+                    (seconds(lambda: store.read("SYM03", "1m", start=since)), seconds(plain))
+                    for _ in range(30)
+                ]
             ours, bare = (float(np.median(x)) for x in zip(*both, strict=True))
             print(f"| latest 500 bars / the bare query to a frame | {ours / bare:.2f} x ({ours * 1e3:.1f} / {bare * 1e3:.1f} ms) "
                   f"| 2 x | {'met' if ours / bare <= 2 else 'missed'} |")

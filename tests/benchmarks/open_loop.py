@@ -1,6 +1,8 @@
-"""A client that sends at the times it was told to, whether answers come or not, and counts each latency from the time it was told.
+"""A client that sends at the times it was told to, whether answers come or not, and counts each latency from
+the time it was told.
 
-It shares the processors with what it asks, so it is cheap: one thread, plain sockets, a look at the clock for each request.
+It shares the processors with what it asks, so it is cheap: one thread, plain sockets, a look at the clock for
+each request.
 """
 import gc
 import re
@@ -13,7 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SUSTAINED, LIMIT = 0.99, 100.0 # of the requests that must be answered well; ms that 99 of 100 of them may take
+SUSTAINED, LIMIT = (
+    0.99,
+    100.0,
+)  # of the requests that must be answered well; ms that 99 of 100 of them may take
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
@@ -27,9 +32,9 @@ class Load:
     p90: float
     p99: float         # infinite where fewer than so many were answered
     worst: float
-    errors: int        # answers other than 2xx, broken connections, and requests that had no answer at the end
+    errors: int  # answers other than 2xx, broken connections, and requests that had no answer at the end
     statuses: dict
-    late: float        # ms that 99 of 100 requests were sent after they were due: what the client adds by itself
+    late: float  # ms that 99 of 100 requests were sent after they were due: what the client adds by itself
     cpu: float         # us of processor time that the client took for a request
 
     def sustained(self) -> bool:
@@ -38,7 +43,13 @@ class Load:
 
     def why(self) -> str:
         """How a rate broke."""
-        return f"p99 {self.p99:,.0f} ms" if self.p99 > LIMIT else f"{self.errors} of {self.asked} without an answer" if not self.sustained() else ""
+        return (
+            f"p99 {self.p99:,.0f} ms"
+            if self.p99 > LIMIT
+            else f"{self.errors} of {self.asked} without an answer"
+            if not self.sustained()
+            else ""
+        )
 
 
 class _Line:
@@ -46,7 +57,12 @@ class _Line:
     __slots__ = ("socket", "waiting", "due", "data")
 
     def __init__(self, host: str, port: int):
-        self.socket, self.waiting, self.due, self.data = socket.create_connection((host, port), timeout=10), deque(), 0.0, b""
+        self.socket, self.waiting, self.due, self.data = (
+            socket.create_connection((host, port), timeout=10),
+            deque(),
+            0.0,
+            b"",
+        )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
 
@@ -127,8 +143,17 @@ def _drive(client: _Client, rate: float, total: int, patience: float) -> float:
     return time.perf_counter() - begin
 
 
-def load(host: str, port: int, requests: list[bytes], rate: float, seconds: float, connections: int, patience: float = 1.0) -> Load:
-    """Send `rate` requests a second for some seconds over some connections, in turn; who has no answer by then has none."""
+def load(
+    host: str,
+    port: int,
+    requests: list[bytes],
+    rate: float,
+    seconds: float,
+    connections: int,
+    patience: float = 1.0,
+) -> Load:
+    """Send `rate` requests a second for some seconds over some connections, in turn; who has no answer by
+    then has none."""
     client, total = _Client(host, port, requests, connections), max(int(rate * seconds), 1)
     gc.collect()
     gc.disable()
@@ -141,17 +166,27 @@ def load(host: str, port: int, requests: list[bytes], rate: float, seconds: floa
     good = sum(n for status, n in client.statuses.items() if status.startswith(b"2"))
     times = np.sort(np.array(client.times + [np.inf] * (total - len(client.times)))) * 1e3
     at = [float(times[min(int(np.ceil(q * total)), total) - 1]) for q in (0.5, 0.9, 0.99, 1.0)]
-    return Load(rate, total, len(client.times) / took, *at, total - good, {k.decode(): n for k, n in client.statuses.items()},
-                float(np.percentile(client.late, 99)) * 1e3 if client.late else float("inf"), used / total * 1e6)
+    return Load(
+        rate,
+        total,
+        len(client.times) / took,
+        *at,
+        total - good,
+        {k.decode(): n for k, n in client.statuses.items()},
+        float(np.percentile(client.late, 99)) * 1e3 if client.late else float("inf"),
+        used / total * 1e6,
+    )
 
 
 def capacity(host: str, port: int, requests: list[bytes], connections: int, count: int) -> float:
-    """Answers a second where every connection asks again at once: about where the highest rate is to be looked for."""
+    """Answers a second where every connection asks again at once: about where the highest rate is to be
+    looked for."""
     return load(host, port, requests, 1e9, count / 1e9, connections, patience=60.0).achieved
 
 
 class Search:
-    """The highest rate that is sustained: up or down by tenths until it lies between two rates, then halved."""
+    """The highest rate that is sustained: up or down by tenths until it lies between two rates, then
+    halved."""
     def __init__(self, first: float, close: float = 1.04):
         self.rate, self.close, self.low, self.high, self.tried = first, close, None, None, []
 
@@ -166,7 +201,13 @@ class Search:
 
     @property
     def done(self) -> bool:
-        return self.low is not None and self.high is not None and self.high.rate / self.low.rate <= self.close or self.rate < 1 or len(self.tried) >= 25
+        return (
+            self.low is not None
+            and self.high is not None
+            and self.high.rate / self.low.rate <= self.close
+            or self.rate < 1
+            or len(self.tried) >= 25
+        )
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
@@ -177,8 +218,12 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 def searches(servers: dict, connections: int, seconds: float, count: int) -> dict[str, Search]:
-    """The highest rates of several servers, name -> (port, requests), tried in turn so that each meets the same machine."""
-    found = {name: Search(0.9 * capacity("127.0.0.1", port, asked, connections, count)) for name, (port, asked) in servers.items()}
+    """The highest rates of several servers, name -> (port, requests), tried in turn so that each meets the
+    same machine."""
+    found = {
+        name: Search(0.9 * capacity("127.0.0.1", port, asked, connections, count))
+        for name, (port, asked) in servers.items()
+    }
     while any(not s.done for s in found.values()):
         for name, (port, asked) in servers.items():
             if found[name].done: continue
@@ -187,7 +232,12 @@ def searches(servers: dict, connections: int, seconds: float, count: int) -> dic
     return found
 
 
-def in_turn(servers: dict, rate: float, seconds: float, connections: int, times: int) -> Iterator[dict[str, Load]]:
+def in_turn(
+    servers: dict, rate: float, seconds: float, connections: int, times: int
+) -> Iterator[dict[str, Load]]:
     """What comes of one rate, several times, each server after the other."""
     for _ in range(times):
-        yield {name: load("127.0.0.1", port, asked, rate, seconds, connections) for name, (port, asked) in servers.items()}
+        yield {
+            name: load("127.0.0.1", port, asked, rate, seconds, connections)
+            for name, (port, asked) in servers.items()
+        }

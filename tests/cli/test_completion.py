@@ -1,4 +1,5 @@
-"""Completion as a person has it: installed by the command's own option into an interactive shell on a terminal, and asked for with the Tab key."""
+"""Completion as a person has it: installed by the command's own option into an interactive shell on a
+terminal, and asked for with the Tab key."""
 import os
 import pty
 import re
@@ -38,8 +39,15 @@ class Terminal:
 @contextmanager
 def terminal(shell: str, home: Path):
     """An interactive shell that reads what a home has for it."""
-    known = {k: v for k, v in os.environ.items() if not k.startswith(("MLFIN_", "XDG_", "ZDOTDIR", "BASH_ENV"))}
-    environment = known | {"HOME": str(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "TERM": "xterm", "COLUMNS": "200"}
+    known = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MLFIN_", "XDG_", "ZDOTDIR", "BASH_ENV"))
+    }
+    environment = known | {
+        "HOME": str(home),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "TERM": "xterm",
+        "COLUMNS": "200",
+    }
     process, descriptor = pty.fork()
     if process == 0:
         os.chdir(home)
@@ -54,15 +62,20 @@ def terminal(shell: str, home: Path):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_tab_key_completes_commands_and_options(tmp_path, shell):
     if shutil.which(shell) is None: pytest.skip(f"needs {shell}: env/install-services")
-    if shell == "zsh": (tmp_path / ".zshrc").touch()                          # else it asks a new user what to write there
+    if shell == "zsh":
+        (tmp_path / ".zshrc").touch()  # else it asks a new user what to write there
     with terminal(shell, tmp_path) as screen:
         screen.type("mlfin --install-completion; echo DO''NE\n")
         screen.wait(f"^{shell} completion installed", "^DONE$")
     with terminal(shell, tmp_path) as screen:
         screen.type("echo RE''ADY\n")
         screen.wait(r"^READY$")
-        for typed, whole in (("mlfin ret", "mlfin retrain"), ("mlfin run --ex", "mlfin run --experiment"), ("mlfin data sh", "mlfin data show")):
-            screen.type(f"{typed}\t\x01echo '<\x05>'\n")                      # Tab; then the line as it stands between '< and >'
+        for typed, whole in (
+            ("mlfin ret", "mlfin retrain"),
+            ("mlfin run --ex", "mlfin run --experiment"),
+            ("mlfin data sh", "mlfin data show"),
+        ):
+            screen.type(f"{typed}\t\x01echo '<\x05>'\n")  # Tab; then the line as it stands between '< and >'
             screen.wait(f"^<{whole} ?>$")
         screen.type("mlfin re\t\t")
         screen.wait(r"\breproduce\b", r"\bretrain\b")

@@ -17,10 +17,19 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = {
     "cells": [
         {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# task"},
-        {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"], "collapsed": True}, "source": "horizon = 5",
-         "execution_count": 3, "outputs": []}],
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {"tags": ["parameters"], "collapsed": True},
+            "source": "horizon = 5",
+            "execution_count": 3,
+            "outputs": [],
+        },
+    ],
     "metadata": {"kernelspec": {"display_name": "mlfin-cpu", "language": "python", "name": "mlfin-cpu"}},
-    "nbformat": 4, "nbformat_minor": 5}
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
 
 made_by_setup = pytest.mark.skipif(
     not Path(sys.prefix, ".mlfin-stamp").exists(), reason="this environment was not made by env/setup")
@@ -35,13 +44,21 @@ def serving(command, folder: Path, home: Path):
     home.mkdir()
     own = {f"JUPYTER_{kind}_DIR": str(home / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
     log = (home / "log").open("w+")
-    server = subprocess.Popen([*command, f"--port={port}", "--no-browser"], cwd=folder, stdout=log, stderr=log,
-                              env={**os.environ, **own, "HOME": str(home), "JUPYTER_TOKEN": "secret"})
+    server = subprocess.Popen(
+        [*command, f"--port={port}", "--no-browser"],
+        cwd=folder,
+        stdout=log,
+        stderr=log,
+        env={**os.environ, **own, "HOME": str(home), "JUPYTER_TOKEN": "secret"},
+    )
 
     def ask(path: str, method: str = "GET", content: dict | None = None):
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/{path}", method=method, data=json.dumps(content).encode() if content else None,
-            headers={"Authorization": "token secret", "Content-Type": "application/json"})
+            f"http://127.0.0.1:{port}/{path}",
+            method=method,
+            data=json.dumps(content).encode() if content else None,
+            headers={"Authorization": "token secret", "Content-Type": "application/json"},
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read()
@@ -73,31 +90,53 @@ def test_lab_opens_edits_and_saves_with_tags_kept(tmp_path):
     (folder / "nbs/pipeline").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "nbs/pipeline/01_task.ipynb").write_text(json.dumps(NOTEBOOK))
-    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0", "--allow-root"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port_retries=0",
+        "--allow-root",
+    ]
     with serving(command, folder, tmp_path / "home") as ask:
         assert ask("lab")[0] == 200
         status, listing = ask("api/contents")
-        assert status == 200 and {entry["name"] for entry in json.loads(listing)["content"]} == {"nbs", "pyproject.toml"}
+        assert status == 200
+        assert {entry["name"] for entry in json.loads(listing)["content"]} == {"nbs", "pyproject.toml"}
 
         status, answer = ask("api/contents/nbs/pipeline/01_task.ipynb?type=notebook")
         model = json.loads(answer)
         assert status == 200 and model["content"]["cells"][1]["metadata"]["tags"] == ["parameters"]
         model["content"]["cells"][1]["source"] = "horizon = 10"
-        assert ask("api/contents/nbs/pipeline/01_task.ipynb", "PUT", {"type": "notebook", "content": model["content"]})[0] == 200
+        assert (
+            ask(
+                "api/contents/nbs/pipeline/01_task.ipynb",
+                "PUT",
+                {"type": "notebook", "content": model["content"]},
+            )[0]
+            == 200
+        )
 
-        saved = json.loads(ask("api/contents/nbs/pipeline/01_task.ipynb?type=notebook")[1])["content"]["cells"][1]
+        saved = json.loads(ask("api/contents/nbs/pipeline/01_task.ipynb?type=notebook")[1])["content"][
+            "cells"
+        ][1]
         on_disk = json.loads((folder / "nbs/pipeline/01_task.ipynb").read_text())["cells"][1]
         assert saved["source"] == "horizon = 10" == "".join(on_disk["source"])
         assert saved["metadata"]["tags"] == ["parameters"]
-        assert on_disk["metadata"] == {"tags": ["parameters"]} and on_disk["execution_count"] is None  # cleaned on save
+        assert (
+            on_disk["metadata"] == {"tags": ["parameters"]} and on_disk["execution_count"] is None
+        )  # cleaned on save
 
         kernels = json.loads(ask("api/kernelspecs")[1])["kernelspecs"]
         assert {"mlfin-cpu", "mlfin-gpu"} <= kernels.keys()
         assert kernels["mlfin-cpu"]["spec"] == {
-            **kernels["mlfin-cpu"]["spec"], **json.loads((ROOT / "env/kernels/mlfin-cpu/kernel.json").read_text())}
+            **kernels["mlfin-cpu"]["spec"],
+            **json.loads((ROOT / "env/kernels/mlfin-cpu/kernel.json").read_text()),
+        }
 
 
 def test_mlfin_lab_serves_the_project(tmp_path):
     with serving([str(Path(sys.executable).with_name("mlfin")), "lab"], ROOT, tmp_path / "home") as ask:
         status, listing = ask("api/contents")
-        assert status == 200 and "pyproject.toml" in {entry["name"] for entry in json.loads(listing)["content"]}
+        assert status == 200
+        assert "pyproject.toml" in {entry["name"] for entry in json.loads(listing)["content"]}

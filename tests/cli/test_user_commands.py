@@ -58,14 +58,21 @@ def test_a_password_is_typed_or_read_and_never_an_argument(accounts):
     code, text = run("passwd", "ann", typed="marble canyon velvet spoon\n" * 2)
     assert code == 0 and "marble" not in text
     with pytest.raises(BadCredentials): accounts.issue("ann", PASSWORD)
-    for words in (("add", "eve", "--password", PASSWORD), ("passwd", "ann", PASSWORD), ("add", "eve", PASSWORD)):
+    for words in (
+        ("add", "eve", "--password", PASSWORD),
+        ("passwd", "ann", PASSWORD),
+        ("add", "eve", PASSWORD),
+    ):
         assert run(*words)[0] == 2
-    assert run("passwd", "ann", typed="one two three four\nanother one of them\n")[0] == 1   # not the same twice
+    assert (
+        run("passwd", "ann", typed="one two three four\nanother one of them\n")[0] == 1
+    )  # not the same twice
     with pytest.raises(ParameterError, match="standard input"): run("passwd", "ann", "--stdin", typed="")
 
 
 def test_what_takes_rights_away(accounts):
-    for name, role in (("boss", "administrator"), ("ann", "analyst")): run("add", name, "--role", role, "--stdin", typed=PASSWORD)
+    for name, role in (("boss", "administrator"), ("ann", "analyst")):
+        run("add", name, "--role", role, "--stdin", typed=PASSWORD)
     key = re.search(r"mlfin_key_\S+", run("key", "ann", "collector", "--role", "analyst")[1])[0]
     tokens = accounts.issue("ann", PASSWORD)
     assert accounts.verify(tokens.access).role == accounts.verify(key).role == "analyst"
@@ -99,7 +106,8 @@ def test_the_log_is_shown_and_checked(accounts):
     run("add", "ann")
     assert run("audit", "--check", "--head", head)[0] == 0
     rows = json.loads(run("audit", "--json")[1])["rows"]
-    assert [(r["what"], r["target"]) for r in rows] == [("add user", "boss"), ("add user", "ann")] and "command line" in rows[0]["who"]
+    assert [(r["what"], r["target"]) for r in rows] == [("add user", "boss"), ("add user", "ann")]
+    assert "command line" in rows[0]["who"]
     with accounts.store.engine.connect() as connection:
         connection.exec_driver_sql("DROP TRIGGER auth_audit_update")
         connection.exec_driver_sql("UPDATE auth_audit SET target = 'eve' WHERE seq = 1")
@@ -111,7 +119,8 @@ def test_json_is_one_document_and_holds_no_secret(accounts):
     run("add", "ann", "--stdin", typed=PASSWORD)
     key = re.search(r"mlfin_key_\S+", run("key", "ann", "collector")[1])[0]
     users, keys = (json.loads(run(*words, "--json")[1]) for words in (("ls",), ("key",)))
-    assert [u["name"] for u in users["users"]] == ["ann"] and [k["label"] for k in keys["keys"]] == ["collector"]
+    assert [u["name"] for u in users["users"]] == ["ann"]
+    assert [k["label"] for k in keys["keys"]] == ["collector"]
     assert key not in json.dumps([users, keys]) and "argon2" not in json.dumps([users, keys])
 
 

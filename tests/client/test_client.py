@@ -24,8 +24,21 @@ from ..fixtures.real_server import as_project, told  # noqa: E402
 
 PASSWORD = "correct horse battery"
 FINE = 200, {"done": True}
-BUSY = (503, {"type": "/problems/busy", "detail": "The line is full. Hint: nothing was taken; send it again."}, {"retry-after": "3"})
-TOKENS = (200, {"access_token": "token-one", "refresh_token": "refresh-one", "expires_in": 600, "session_ends": "2999-01-01T00:00:00Z", "role": "analyst"})
+BUSY = (
+    503,
+    {"type": "/problems/busy", "detail": "The line is full. Hint: nothing was taken; send it again."},
+    {"retry-after": "3"},
+)
+TOKENS = (
+    200,
+    {
+        "access_token": "token-one",
+        "refresh_token": "refresh-one",
+        "expires_in": 600,
+        "session_ends": "2999-01-01T00:00:00Z",
+        "role": "analyst",
+    },
+)
 
 
 @pytest.fixture
@@ -64,13 +77,21 @@ def shown(error):
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
-@pytest.mark.parametrize("method, path, answers, tries, ends", [
-    ("POST", "/v1/ingest", (BUSY, BUSY, FINE), 3, True), ("GET", "/v1/models", (None, FINE), 2, True), ("POST", "/v1/predict", ((502, "x"), FINE), 2, True),
-    ("POST", "/v1/train", (BUSY, FINE), 2, True), ("POST", "/v1/train", ((429, {"detail": "wait"}, {"retry-after": "2"}), FINE), 2, True),
-    ("POST", "/v1/train", (None, FINE), 1, False), ("POST", "/v1/train", ((503, {"detail": "The accounts are away."}), FINE), 1, False),
-    ("POST", "/v1/train", ((504, "<html>"), FINE), 1, False), ("GET", "/v1/models", ((500, {"detail": "broken"}), FINE), 1, False),
-    ("GET", "/health/ready", ((503, {"type": "/problems/not-ready", "detail": "disk"}), FINE), 1, False),
-])
+@pytest.mark.parametrize(
+    "method, path, answers, tries, ends",
+    [
+        ("POST", "/v1/ingest", (BUSY, BUSY, FINE), 3, True),
+        ("GET", "/v1/models", (None, FINE), 2, True),
+        ("POST", "/v1/predict", ((502, "x"), FINE), 2, True),
+        ("POST", "/v1/train", (BUSY, FINE), 2, True),
+        ("POST", "/v1/train", ((429, {"detail": "wait"}, {"retry-after": "2"}), FINE), 2, True),
+        ("POST", "/v1/train", (None, FINE), 1, False),
+        ("POST", "/v1/train", ((503, {"detail": "The accounts are away."}), FINE), 1, False),
+        ("POST", "/v1/train", ((504, "<html>"), FINE), 1, False),
+        ("GET", "/v1/models", ((500, {"detail": "broken"}), FINE), 1, False),
+        ("GET", "/health/ready", ((503, {"type": "/problems/not-ready", "detail": "disk"}), FINE), 1, False),
+    ],
+)
 def test_what_may_be_sent_again_is_and_nothing_else(waits, method, path, answers, tries, ends):
     with told(*answers) as (where, asked), Client(where, key="k" * 20) as client:
         if ends:
@@ -101,7 +122,11 @@ def test_nobody_there_is_said_at_once_without_patience():
 
 
 def test_a_stranger_at_the_address_is_noticed(waits):
-    with told((200, "<html>a captive portal</html>")) as (where, _), Client(where, key="k" * 20) as client, pytest.raises(ServiceError) as found:
+    with (
+        told((200, "<html>a captive portal</html>")) as (where, _),
+        Client(where, key="k" * 20) as client,
+        pytest.raises(ServiceError) as found,
+    ):
         client.request("POST", "/v1/train", {})
     assert found.value.kind == "not-mlfin"
 
@@ -119,19 +144,35 @@ def test_a_refresh_token_is_sent_once(waits):
 
 def test_no_secret_is_shown_wherever_it_comes_back(waits):
     leak = 422, {"detail": f"No {PASSWORD} here, nor token-one, nor refresh-one."}
-    with told(TOKENS, leak) as (where, _), Client(where, "ann", PASSWORD) as client, pytest.raises(ServiceError) as found:
+    with (
+        told(TOKENS, leak) as (where, _),
+        Client(where, "ann", PASSWORD) as client,
+        pytest.raises(ServiceError) as found,
+    ):
         client.request("GET", "/v1/models")
     text = shown(found.value) + repr(client) + repr(client.credentials) + str(vars(client))
-    assert not [s for s in (PASSWORD, "token-one", "refresh-one") if s in text] and found.value.detail == "No ... here, nor ..., nor ...."
+    assert not [s for s in (PASSWORD, "token-one", "refresh-one") if s in text]
+    assert found.value.detail == "No ... here, nor ..., nor ...."
     with pytest.raises(TypeError):
         pickle.dumps(client)
 
 
 def test_credentials_go_nowhere_in_the_clear_and_to_nobody_else():
-    for wrong in ("http://example.org", "ftp://127.0.0.1", "127.0.0.1:8000", "http://a:b@127.0.0.1", "http://127.0.0.1.example.org", ""):
+    for wrong in (
+        "http://example.org",
+        "ftp://127.0.0.1",
+        "127.0.0.1:8000",
+        "http://a:b@127.0.0.1",
+        "http://127.0.0.1.example.org",
+        "",
+    ):
         with pytest.raises(SettingsError):
             Client(wrong, key="k" * 20)
-    with told(FINE) as (elsewhere, seen), told((307, "", {"location": f"{elsewhere}/v1/x"})) as (where, _), Client(where, key="k" * 20) as client:
+    with (
+        told(FINE) as (elsewhere, seen),
+        told((307, "", {"location": f"{elsewhere}/v1/x"})) as (where, _),
+        Client(where, key="k" * 20) as client,
+    ):
         with pytest.raises(ServiceError):
             client.request("GET", "/v1/models")
         for path in (f"{elsewhere}/v1/models", "//example.org/v1/models"):
@@ -167,7 +208,8 @@ def test_a_person_logs_in_asks_and_leaves(address):
 def test_a_role_is_told_what_it_lacks(address):
     with Client(address, "read_only", PASSWORD) as client, pytest.raises(ServiceError) as refused:
         client.request("POST", "/v1/ingest/run", {})
-    assert refused.value.status == 403 and "needs analyst" in refused.value.detail and refused.value.request_id
+    assert refused.value.status == 403 and "needs analyst" in refused.value.detail
+    assert refused.value.request_id
 
 
 def test_an_old_token_is_renewed_by_one_of_many_threads(address):
@@ -177,7 +219,9 @@ def test_an_old_token_is_renewed_by_one_of_many_threads(address):
         client.credentials.accept = lambda reply: (renewed.append(1), take(reply))
         client.credentials.renew_at = 0.0
         with ThreadPoolExecutor(8) as pool:
-            assert {a["name"] for a in pool.map(lambda _: client.request("GET", "/v1/auth/me"), range(16))} == {"analyst"}
+            assert {
+                a["name"] for a in pool.map(lambda _: client.request("GET", "/v1/auth/me"), range(16))
+            } == {"analyst"}
         assert client.credentials.token != first and len(renewed) == 1
 
 

@@ -1,4 +1,5 @@
-"""What may wait a moment waits no longer, is done once for many, and is never lost between loops and threads."""
+"""What may wait a moment waits no longer, is done once for many, and is never lost between loops and
+threads."""
 import asyncio
 import threading
 import time

@@ -24,13 +24,16 @@ def test_numba_looks_beside_the_module_first_and_needs_no_home(tmp_path, monkeyp
     monkeypatch.setattr(numba.config, "CACHE_DIR", os.environ.get("NUMBA_CACHE_DIR", ""))
     with monkeypatch.context() as patch:
         patch.setattr(os, "getenv", os.environ.get)
-        kept = numba.njit(cache=True)(runpy.run_path(str(tmp_path / "code" / "one.py"))["one"])._cache.cache_path
+        kept = numba.njit(cache=True)(
+            runpy.run_path(str(tmp_path / "code" / "one.py"))["one"]
+        )._cache.cache_path
     assert kept.startswith(str(tmp_path / ("code" if beside else "temporary")))
 
 
 @pytest.mark.parametrize("planted", ["open to all", "a link", "a file", "somebody else's"])
 def test_a_folder_that_others_can_write_to_is_no_cache(tmp_path, monkeypatch, planted):
-    "In a temporary folder anybody may be first: what lies there would be unpickled by Numba and run by IPython."
+    """In a temporary folder anybody may be first: what lies there would be unpickled by Numba and run by
+    IPython."""
     (tmp_path / "home").write_text("a file")
     (shared := tmp_path / "temporary").mkdir()
     (tmp_path / "theirs").mkdir()
@@ -44,7 +47,13 @@ def test_a_folder_that_others_can_write_to_is_no_cache(tmp_path, monkeypatch, pl
         place.rename(place := shared / f"mlfin-{own + 1}")
         monkeypatch.setattr(os, "getuid", lambda: own + 1)
     monkeypatch.setattr("tempfile.tempdir", str(shared))
-    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "IPYTHONDIR")} | {"HOME": str(tmp_path / "home")})
+    monkeypatch.setattr(
+        os,
+        "environ",
+        {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "IPYTHONDIR")}
+        | {"HOME": str(tmp_path / "home")},
+    )
     quiet_environment()
     used = [os.path.dirname(os.environ[name]) for name in ("XDG_CACHE_HOME", "IPYTHONDIR")]
-    assert len(set(used)) == 1 and used[0].startswith(str(shared)) and used[0] != str(place) and os.stat(used[0]).st_mode & 0o077 == 0
+    assert len(set(used)) == 1 and used[0].startswith(str(shared)) and used[0] != str(place)
+    assert os.stat(used[0]).st_mode & 0o077 == 0

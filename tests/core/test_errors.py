@@ -38,13 +38,40 @@ def test_a_broken_extra_is_not_called_missing(tmp_path, monkeypatch):
     assert not isinstance(caught.value, MissingExtraError)
 
 
-SECRETS = st.text(st.sampled_from("§ß@:/%?#=;,. \\'\"[]{}|<>!$*+~^`\n"), min_size=2, max_size=12).map(lambda s: f"§{s}§")
-SCHEMES = st.sampled_from(["postgresql", "postgres", "mysql+pymysql", "MariaDB", "mongodb+srv", "redis", "rediss", "https", "oracle", "mssql+pyodbc",
-                           "clickhouse", "newdb+driver"])
-FORMS = st.sampled_from([
-    "{scheme}://reader:{secret}@host:5432/team", "sql:{scheme}://reader:{secret}@host/team?sslmode=require#bars", "{scheme}://:{secret}@host", "//{secret}@x",
-    "{scheme}//{secret}@x", "sql:{scheme}:/{secret}@x", "reader:{secret}@", "reader:{secret}@host:27017/db#bars", "//reader:{secret}@host:3306",
-    "{secret}@host", "{scheme}://reader:{secret}@a@b@host"])
+SECRETS = st.text(st.sampled_from("§ß@:/%?#=;,. \\'\"[]{}|<>!$*+~^`\n"), min_size=2, max_size=12).map(
+    lambda s: f"§{s}§"
+)
+SCHEMES = st.sampled_from(
+    [
+        "postgresql",
+        "postgres",
+        "mysql+pymysql",
+        "MariaDB",
+        "mongodb+srv",
+        "redis",
+        "rediss",
+        "https",
+        "oracle",
+        "mssql+pyodbc",
+        "clickhouse",
+        "newdb+driver",
+    ]
+)
+FORMS = st.sampled_from(
+    [
+        "{scheme}://reader:{secret}@host:5432/team",
+        "sql:{scheme}://reader:{secret}@host/team?sslmode=require#bars",
+        "{scheme}://:{secret}@host",
+        "//{secret}@x",
+        "{scheme}//{secret}@x",
+        "sql:{scheme}:/{secret}@x",
+        "reader:{secret}@",
+        "reader:{secret}@host:27017/db#bars",
+        "//reader:{secret}@host:3306",
+        "{secret}@host",
+        "{scheme}://reader:{secret}@a@b@host",
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -57,21 +84,45 @@ def test_a_password_before_a_host_never_shows(form, scheme, secret, coded):
 
 
 @settings(max_examples=200, deadline=None)
-@given(SCHEMES, st.sampled_from(["password", "PWD", "sslpassword", "passwd", "token", "api_key", "access-key", "secret"]), SECRETS, st.sampled_from("?&; "))
+@given(
+    SCHEMES,
+    st.sampled_from(["password", "PWD", "sslpassword", "passwd", "token", "api_key", "access-key", "secret"]),
+    SECRETS,
+    st.sampled_from("?&; "),
+)
 def test_a_secret_parameter_never_shows(scheme, name, secret, mark):
     shown = hide_password(f"{scheme}://host/team?x=1{mark}{name}={secret}&y=2")
     assert "§" not in shown and (shown.endswith("...&y=2") or "@" in secret)
 
 
-@pytest.mark.parametrize("text", [
-    "sqlite:///team.db", "sqlite:////data/a@b/team.db", "sql:sqlite:///a:b@c.db#prices", "C:\\data\\a@b\\lake", "D:/bars/a:b@c.csv", "/srv/a@b/lake",
-    "./a:b@c.csv", "../a@b", "~/a@b.csv", "ccxt:binance", "postgresql://reader@host:5432/team", "mysql://host:3306/team", "csv:3f2a00",
-    "redis://host:6379/0", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sqlite:///team.db",
+        "sqlite:////data/a@b/team.db",
+        "sql:sqlite:///a:b@c.db#prices",
+        "C:\\data\\a@b\\lake",
+        "D:/bars/a:b@c.csv",
+        "/srv/a@b/lake",
+        "./a:b@c.csv",
+        "../a@b",
+        "~/a@b.csv",
+        "ccxt:binance",
+        "postgresql://reader@host:5432/team",
+        "mysql://host:3306/team",
+        "csv:3f2a00",
+        "redis://host:6379/0",
+        "",
+    ],
+)
 def test_what_holds_no_password_stays_as_it_is(text):
     assert hide_password(text) == text
 
 
 def test_an_address_without_its_password_still_names_the_place():
-    assert hide_password("postgresql://reader:p%40ss@host:5432/team#bars") == "postgresql://reader:...@host:5432/team#bars"
+    assert (
+        hide_password("postgresql://reader:p%40ss@host:5432/team#bars")
+        == "postgresql://reader:...@host:5432/team#bars"
+    )
     assert hide_password("host=db password=x user=y") == "host=db password=..."
     assert hide_password("https://token@host/x") == "https://...@host/x"

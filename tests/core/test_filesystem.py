@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Python on Windows has none of these modules; filelock, which has a lock of its own there, takes its soft one here
+# Python on Windows has none of these modules; filelock, which has a lock of its own there, takes its soft one
+# here
 WITHOUT_UNIX = """
 import os, sys
 for name in ("fcntl", "resource", "pwd", "grp", "termios"): sys.modules[name] = None
@@ -47,8 +48,13 @@ print(len(stored), len(trained.predictions), len(said))
 def test_without_what_only_unix_has_the_library_works(tmp_path):
     "Data, features, models, backtest, prediction, client and collector."
     at = {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", WITHOUT_UNIX + CHAIN, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True,
-                          env=os.environ | at)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_UNIX + CHAIN, str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | at,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[0] == "800"
 
@@ -59,7 +65,13 @@ def test_every_module_is_imported_without_them_and_the_service_says_what_it_need
               "    if not found.name.endswith('__main__'): importlib.import_module(found.name)\n"
               "from mlfin.api.connection import most_connections\n"
               "most_connections()\n")
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", WITHOUT_UNIX + script], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_UNIX + script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-2:] == [
         "mlfin.core.errors.SettingsError: `mlfin serve` needs Linux or macOS.",
-        "Hint: WSL 2 or a container on Windows; the client, the collector and the library work there."], done.stderr[-2000:]
+        "Hint: WSL 2 or a container on Windows; the client, the collector and the library work there.",
+    ], done.stderr[-2000:]

@@ -12,7 +12,9 @@ from mlfin.core.kernels import compiled
 def module(tmp_path, monkeypatch):
     """Write a module and import it, as often as wanted: module(name, source)."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two sources of one size and second look alike to Python
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # two sources of one size and second look alike to Python
 
     def made(name, source):
         path = tmp_path / f"{name}.py"
@@ -37,8 +39,14 @@ def test_a_kernel_is_kept_and_knows_the_files_it_depends_on(module):
     assert second(1) == 21 and first.py_func.__qualname__ != second.py_func.__qualname__
 
 
-@pytest.mark.parametrize("source", ["def part(x):\n    return x * {}\n", "SHARE = {}\ndef part(x):\n    return x * SHARE\n",
-                                    "def share():\n    return {}\ndef part(x):\n    return x * share()\n"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def part(x):\n    return x * {}\n",
+        "SHARE = {}\ndef part(x):\n    return x * SHARE\n",
+        "def share():\n    return {}\ndef part(x):\n    return x * share()\n",
+    ],
+)
 def test_a_session_that_is_older_than_the_files_leaves_nothing_behind_for_them(module, source):
     old = module("changing", source.format(0.75))
     new = module("changing", source.format(0.25))
@@ -50,4 +58,5 @@ def test_options_are_passed_on_and_each_choice_is_a_kernel_of_its_own():
     def whole(x, by=2): return x // by
     plain, quick = compiled(whole), compiled(whole, fastmath=True)
     assert (plain(7), quick(7, 3)) == (3, 2)
-    assert quick.targetoptions["fastmath"] and not plain.targetoptions.get("fastmath") and plain.targetoptions["nogil"]
+    assert quick.targetoptions["fastmath"] and not plain.targetoptions.get("fastmath")
+    assert plain.targetoptions["nogil"]

@@ -1,4 +1,5 @@
-"""File locks between processes and threads: one holder at a time, gone with its process, named to whoever is kept out."""
+"""File locks between processes and threads: one holder at a time, gone with its process, named to whoever is
+kept out."""
 import json
 import os
 import stat
@@ -11,11 +12,20 @@ from pathlib import Path
 import pytest
 
 from mlfin.core.errors import DataError, PipelineError
-from mlfin.core.locks import BusyError, Holder, experiment_holder, experiment_lock, file_lock, is_locked, noted_lock
+from mlfin.core.locks import (
+    BusyError,
+    Holder,
+    experiment_holder,
+    experiment_lock,
+    file_lock,
+    is_locked,
+    noted_lock,
+)
 from mlfin.core.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_UNIX = "import sys; sys.modules['fcntl'] = None\n" # filelock then takes its soft lock; on Windows it has one of its own
+# filelock then takes its soft lock; on Windows it has one of its own
+WITHOUT_UNIX = "import sys; sys.modules['fcntl'] = None\n"
 TAKE = "from mlfin.core.locks import file_lock; lock = file_lock({!r}); lock.acquire(); print('held', flush=True); input()"
 
 
@@ -29,7 +39,9 @@ def elsewhere():
     begun = []
 
     def begin(code):
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         begun.append(process)
         assert process.stdout.readline() == "held\n"
         return process
@@ -50,7 +62,9 @@ except TimeoutError: print("held", end=" ")
 first.release()
 with second: print("let go")
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.strip() == "held let go", done.stderr[-2000:]
 
 
@@ -66,7 +80,9 @@ def test_a_lock_goes_with_its_process(path, elsewhere, end):
 
 def test_a_forked_child_keeps_no_lock_alive(path, elsewhere):
     "A worker that outlives who forked it."
-    code = TAKE.format(str(path)).replace("print('held'", "import os, time; pid = os.fork(); pid or time.sleep(20); print('held'")
+    code = TAKE.format(str(path)).replace(
+        "print('held'", "import os, time; pid = os.fork(); pid or time.sleep(20); print('held'"
+    )
     other = elsewhere(code)
     other.kill()
     with file_lock(path, timeout=5): pass
@@ -105,7 +121,8 @@ def test_the_file_is_its_owners_alone_whatever_the_umask(tmp_path):
         with file_lock(tmp_path / "lock"): pass
         with experiment_lock(load_settings("test").model_copy(update={"root": tmp_path}), "trend"): pass
     finally: os.umask(before)
-    for found in (tmp_path / "lock", *tmp_path.rglob("*.lock")): assert stat.S_IMODE(found.stat().st_mode) == 0o600
+    for found in (tmp_path / "lock", *tmp_path.rglob("*.lock")):
+        assert stat.S_IMODE(found.stat().st_mode) == 0o600
 
 
 def test_what_the_file_holds_is_left_alone_and_a_link_is_refused(path):
@@ -149,12 +166,15 @@ def test_who_runs_an_experiment_is_told_also_after_a_kill(tmp_path, elsewhere):
         with experiment_lock(settings, "trend"): pass
     other.kill()
     other.wait()
-    assert experiment_holder(settings, "trend") is None                   # the note is still there, the holder is not
-    with experiment_lock(settings, "trend"): assert f"process {os.getpid()}" in experiment_holder(settings, "trend").by
+    assert experiment_holder(settings, "trend") is None  # the note is still there, the holder is not
+    with experiment_lock(settings, "trend"):
+        assert f"process {os.getpid()}" in experiment_holder(settings, "trend").by
     assert issubclass(BusyError, PipelineError)
 
 
-@pytest.mark.parametrize("note", ["", "{", "[]", json.dumps({"since": "x", "by": 1}), json.dumps({"since": 1e300, "by": "ann"})])
+@pytest.mark.parametrize(
+    "note", ["", "{", "[]", json.dumps({"since": "x", "by": 1}), json.dumps({"since": 1e300, "by": "ann"})]
+)
 def test_a_note_that_cannot_be_read_names_nobody(tmp_path, note):
     settings = load_settings("test", ROOT).model_copy(update={"root": tmp_path})
     path = settings.data_dir("trend").with_name("trend.lock")
@@ -169,5 +189,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(DataError, match="cannot be written to"):
-            with experiment_lock(load_settings("test", ROOT).model_copy(update={"root": tmp_path}), "trend"): pass
+            with experiment_lock(load_settings("test", ROOT).model_copy(update={"root": tmp_path}), "trend"):
+                pass
     finally: tmp_path.chmod(0o700)

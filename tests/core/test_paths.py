@@ -1,4 +1,5 @@
-"""Which files a request may read, as a stranger would try it; and files that are nobody's but their owner's."""
+"""Which files a request may read, as a stranger would try it; and files that are nobody's but their
+owner's."""
 import os
 import shutil
 import stat
@@ -22,8 +23,10 @@ def place(tmp_path):
     """A project with a folder `in` that requests may read, beside a folder `out` with secrets."""
     for name in ("settings.ini", "env.yaml", "pipeline.yaml"): shutil.copy(ROOT / name, tmp_path)
     for name in ("in/deep", "in/.hidden", "out", ".mlfin/test/lake"): (tmp_path / name).mkdir(parents=True)
-    for name in ("in/bars.csv", "in/deep/bars.csv", "in/.hidden/bars.csv", "in/.bars.csv"): (tmp_path / name).write_bytes(b"fine")
-    for name in ("out/secret.csv", ".mlfin/test/keys.json", ".mlfin/test/accounts.sqlite-wal"): (tmp_path / name).write_bytes(SECRET)
+    for name in ("in/bars.csv", "in/deep/bars.csv", "in/.hidden/bars.csv", "in/.bars.csv"):
+        (tmp_path / name).write_bytes(b"fine")
+    for name in ("out/secret.csv", ".mlfin/test/keys.json", ".mlfin/test/accounts.sqlite-wal"):
+        (tmp_path / name).write_bytes(SECRET)
     (tmp_path / "in/link.csv").symlink_to(tmp_path / "out/secret.csv")
     (tmp_path / "in/way").symlink_to(tmp_path / "out")
     (tmp_path / "in/inner.csv").symlink_to(tmp_path / "in/bars.csv")
@@ -45,13 +48,60 @@ def working(place, monkeypatch):
     paths._profile_settings.cache_clear()
 
 
-GOOD = ("in/bars.csv", "in/deep/bars.csv", "in/inner.csv", "./in/deep/../bars.csv", "in/*.csv", "in", "in/x.zip#member")
-BAD = ("out/secret.csv", "in/link.csv", "in/way/secret.csv", "in/../out/secret.csv", "in/way/../out/secret.csv", "in/.hidden/bars.csv", "in/.bars.csv",
-       ".mlfin/test/keys.json", ".mlfin/test/accounts.sqlite-wal", "settings.ini", "out", "out/*.csv", "../x.csv", "/etc/passwd", "/proc/self/root/etc/passwd",
-       "/proc/self/environ", "/dev/zero", "....//....//etc/passwd", "%2e%2e/out/secret.csv", "$HOME/x.csv", "IN/bars.csv", "in/../.MLFIN/test/keys.json",
-       "in\u2215..\u2215out/secret.csv", "\uff0e\uff0e/out/secret.csv", "in2/bars.csv", "x.zip#../../in/bars.csv", "out/nothing.csv")
-STRANGE = ("~/x.csv", "~root/x.csv", "file:///etc/passwd", "http://service.example/x.csv", "s3://bucket/x", "in/a\0b.csv", "in/a\nb.csv", "{{cwd}}/x.csv", "",
-           "in/" + "x" * 5000, None, 7, ["in/bars.csv"], "in/\ud800.csv")
+GOOD = (
+    "in/bars.csv",
+    "in/deep/bars.csv",
+    "in/inner.csv",
+    "./in/deep/../bars.csv",
+    "in/*.csv",
+    "in",
+    "in/x.zip#member",
+)
+BAD = (
+    "out/secret.csv",
+    "in/link.csv",
+    "in/way/secret.csv",
+    "in/../out/secret.csv",
+    "in/way/../out/secret.csv",
+    "in/.hidden/bars.csv",
+    "in/.bars.csv",
+    ".mlfin/test/keys.json",
+    ".mlfin/test/accounts.sqlite-wal",
+    "settings.ini",
+    "out",
+    "out/*.csv",
+    "../x.csv",
+    "/etc/passwd",
+    "/proc/self/root/etc/passwd",
+    "/proc/self/environ",
+    "/dev/zero",
+    "....//....//etc/passwd",
+    "%2e%2e/out/secret.csv",
+    "$HOME/x.csv",
+    "IN/bars.csv",
+    "in/../.MLFIN/test/keys.json",
+    "in\u2215..\u2215out/secret.csv",
+    "\uff0e\uff0e/out/secret.csv",
+    "in2/bars.csv",
+    "x.zip#../../in/bars.csv",
+    "out/nothing.csv",
+)
+STRANGE = (
+    "~/x.csv",
+    "~root/x.csv",
+    "file:///etc/passwd",
+    "http://service.example/x.csv",
+    "s3://bucket/x",
+    "in/a\0b.csv",
+    "in/a\nb.csv",
+    "{{cwd}}/x.csv",
+    "",
+    "in/" + "x" * 5000,
+    None,
+    7,
+    ["in/bars.csv"],
+    "in/\ud800.csv",
+)
 
 
 @pytest.mark.parametrize("path", GOOD)
@@ -61,7 +111,8 @@ def test_what_lies_in_an_allowed_folder_may_be_read(settings, path):
 
 @pytest.mark.parametrize("path", BAD)
 def test_what_lies_elsewhere_may_not(settings, path):
-    with pytest.raises(ParameterError, match="folders that requests may read") as told: check_path(path, settings)
+    with pytest.raises(ParameterError, match="folders that requests may read") as told:
+        check_path(path, settings)
     assert "s3cret" not in str(told.value)
     with pytest.raises(ParameterError): check_path(path, settings.model_copy(update={"data_dirs": ()}))
 
@@ -79,12 +130,28 @@ def test_a_refusal_does_not_tell_whether_there_is_a_file(settings, place):
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize("folders", [("/",), ("{root}",), ("{root}/.mlfin",), ("{root}/.mlfin/test",), ("/", "{root}/.mlfin/test/lake")])
+@pytest.mark.parametrize(
+    "folders",
+    [("/",), ("{root}",), ("{root}/.mlfin",), ("{root}/.mlfin/test",), ("/", "{root}/.mlfin/test/lake")],
+)
 def test_what_the_profile_keeps_is_never_read(settings, place, folders):
-    open_ = settings.model_copy(update={"data_dirs": tuple(f.format(root=place) for f in folders),
-                                        "accounts": f"sqlite:///{place}/out/accounts.sqlite", "store": f"{place}/lake", "tls_key": f"{place}/out/key.pem"})
-    for path in (".mlfin/test/keys.json", ".mlfin/test/accounts.sqlite-wal", ".mlfin/x", "out/accounts.sqlite", "out/accounts.sqlite-wal",
-                 "lake/raw/ab/abc.csv", "out/key.pem"):
+    open_ = settings.model_copy(
+        update={
+            "data_dirs": tuple(f.format(root=place) for f in folders),
+            "accounts": f"sqlite:///{place}/out/accounts.sqlite",
+            "store": f"{place}/lake",
+            "tls_key": f"{place}/out/key.pem",
+        }
+    )
+    for path in (
+        ".mlfin/test/keys.json",
+        ".mlfin/test/accounts.sqlite-wal",
+        ".mlfin/x",
+        "out/accounts.sqlite",
+        "out/accounts.sqlite-wal",
+        "lake/raw/ab/abc.csv",
+        "out/key.pem",
+    ):
         assert not may_read(place / path, open_), path
     assert not may_read(Path("/proc/self/environ"), open_)
 
@@ -106,7 +173,15 @@ def test_what_the_operator_wrote_into_env_yaml_is_allowed(place):
 def test_opening_looks_at_what_was_opened(place, working):
     with open_data(place / "in/inner.csv") as file: assert file.read() == b"fine"
     os.mkfifo(place / "in/pipe.csv")
-    for name in ("in/link.csv", "in/way/secret.csv", "in/.bars.csv", "out/secret.csv", ".mlfin/test/keys.json", "in/pipe.csv", "in/deep"):
+    for name in (
+        "in/link.csv",
+        "in/way/secret.csv",
+        "in/.bars.csv",
+        "out/secret.csv",
+        ".mlfin/test/keys.json",
+        "in/pipe.csv",
+        "in/deep",
+    ):
         with pytest.raises(ParameterError, match="folders that requests may read"): open_data(place / name)
     with pytest.raises(ParameterError): require_allowed(place / "out" / "*.csv")
     with pytest.raises(FileNotFoundError): open_data(place / "in/nothing.csv")
@@ -131,7 +206,10 @@ def test_a_race_is_never_won(place, working):
 
     def swap():
         while not end.is_set():
-            for make in (lambda: spare.symlink_to(place / "out/secret.csv"), lambda: spare.write_bytes(b"fine")):
+            for make in (
+                lambda: spare.symlink_to(place / "out/secret.csv"),
+                lambda: spare.write_bytes(b"fine"),
+            ):
                 make()
                 os.replace(spare, victim)
     thread = threading.Thread(target=swap)
@@ -148,7 +226,8 @@ def test_a_race_is_never_won(place, working):
 
 
 def test_a_hard_link_cannot_be_told_from_a_file(settings, place):
-    """A limit, said in the notebook: who may make hard links in an allowed folder decides what is read there."""
+    """A limit, said in the notebook: who may make hard links in an allowed folder decides what is read
+    there."""
     os.link(place / "out/secret.csv", place / "in/hard.csv")
     assert may_read(place / "in/hard.csv", settings)
 
@@ -160,7 +239,15 @@ def modes(folder: Path) -> set[str]:
 
 
 def test_what_was_open_before_is_closed(settings, place):
-    for name in ("jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-shm", "mlflow.db-journal", "trials.sqlite", "logs/access.log", "lake/raw/ab/abc.csv"):
+    for name in (
+        "jobs.sqlite",
+        "jobs.sqlite-wal",
+        "jobs.sqlite-shm",
+        "mlflow.db-journal",
+        "trials.sqlite",
+        "logs/access.log",
+        "lake/raw/ab/abc.csv",
+    ):
         (path := place / ".mlfin/test" / name).parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
         path.chmod(0o664)
@@ -174,7 +261,9 @@ def test_what_was_open_before_is_closed(settings, place):
     (place / ".mlfin/test/away").unlink()
     assert modes(place / ".mlfin") == {"0o700", "0o600"}
     assert [oct(Path(f"{outside}{e}").stat().st_mode & 0o777) for e in ("", "-wal")] == ["0o600"] * 2
-    assert before - modes(place / "out") == set() and (place / "out/secret.csv").stat().st_mode & 0o044  # links were not followed
+    assert (
+        before - modes(place / "out") == set() and (place / "out/secret.csv").stat().st_mode & 0o044
+    )  # links were not followed
 
 
 def test_a_secret_that_was_open_is_left_to_a_person(settings, place):
@@ -184,7 +273,9 @@ def test_a_secret_that_was_open_is_left_to_a_person(settings, place):
     assert (place / ".mlfin/test/keys.json").stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away"
+)
 @pytest.mark.parametrize("which", [".mlfin", ".mlfin/test"])
 def test_a_folder_of_somebody_else_is_refused(settings, place, which):
     check_home(settings)

@@ -15,27 +15,46 @@ from mlfin.core import provenance
 from mlfin.core.errors import DataError, ParameterError, SettingsError
 from mlfin.core.pipeline_spec import TaskSpec, read_pipeline
 from mlfin.core.provenance import (
-    atomic_path, hash_frame, hash_json, key_components, module_closure, product_key, read_json, read_parquet, write_json,
+    atomic_path,
+    hash_frame,
+    hash_json,
+    key_components,
+    module_closure,
+    product_key,
+    read_json,
+    read_parquet,
+    write_json,
     write_parquet,
 )
 from mlfin.core.settings import load_settings
 
 LEAF = st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.text(max_size=8)
-JSON = st.recursive(LEAF, lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=4), s, max_size=3))
+JSON = st.recursive(
+    LEAF, lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=4), s, max_size=3)
+)
 
 
 @given(JSON, JSON)
 def test_hash_json_is_equal_exactly_for_equal_values(a, b):
     assert hash_json(a) == hash_json(a)
-    assert (hash_json(a) == hash_json(b)) == (provenance.json.dumps(a, sort_keys=True) == provenance.json.dumps(b, sort_keys=True))
+    assert (hash_json(a) == hash_json(b)) == (
+        provenance.json.dumps(a, sort_keys=True) == provenance.json.dumps(b, sort_keys=True)
+    )
 
 
 def test_hash_frame_sees_every_bit():
-    frame = pd.DataFrame({"x": [1.0, 2.0], "s": ["a", None], "t": pd.to_datetime(["2020-01-01", "2020-01-02"], utc=True)})
+    frame = pd.DataFrame(
+        {"x": [1.0, 2.0], "s": ["a", None], "t": pd.to_datetime(["2020-01-01", "2020-01-02"], utc=True)}
+    )
     base = hash_frame(frame)
     assert base == hash_frame(frame.set_index(pd.Index([5, 6])))
-    for change in (lambda f: f.assign(x=[1.0, np.nextafter(2.0, 3.0)]), lambda f: f.assign(s=["a", "None"]),
-                   lambda f: f.assign(t=f.t + pd.Timedelta("1us")), lambda f: f.assign(x=f.x.astype("float32")), lambda f: f[["s", "x", "t"]]):
+    for change in (
+        lambda f: f.assign(x=[1.0, np.nextafter(2.0, 3.0)]),
+        lambda f: f.assign(s=["a", "None"]),
+        lambda f: f.assign(t=f.t + pd.Timedelta("1us")),
+        lambda f: f.assign(x=f.x.astype("float32")),
+        lambda f: f[["s", "x", "t"]],
+    ):
         assert hash_frame(change(frame)) != base
 
 
@@ -62,7 +81,10 @@ def test_json_turns_nan_into_null_and_keeps_the_key(tmp_path):
 def test_a_failed_write_keeps_what_was_there(tmp_path, number):
     dest = tmp_path / "bars.parquet"
     dest.write_text("old")
-    with pytest.raises(DataError, match="bars.parquet could not be written") as caught, atomic_path(dest) as temporary:
+    with (
+        pytest.raises(DataError, match="bars.parquet could not be written") as caught,
+        atomic_path(dest) as temporary,
+    ):
         temporary.write_text("half")
         raise OSError(number, os.strerror(number))
     assert "Hint" in str(caught.value)
@@ -83,7 +105,10 @@ def test_a_full_disk_for_real(tmp_path):
 
 def test_a_file_where_a_folder_is_needed(tmp_path):
     (tmp_path / "home").write_text("a file")
-    with pytest.raises(DataError, match="could not be written"), atomic_path(tmp_path / "home" / "x") as temporary:
+    with (
+        pytest.raises(DataError, match="could not be written"),
+        atomic_path(tmp_path / "home" / "x") as temporary,
+    ):
         temporary.write_text("never")
 
 
@@ -106,7 +131,9 @@ def test_closure_of_a_registry_holds_what_registers_there():
 
 
 def test_closure_ignores_lazy_packages():
-    assert module_closure("import mlfin\nfrom mlfin.core import settings") == module_closure("from mlfin.core.settings import x")
+    assert module_closure("import mlfin\nfrom mlfin.core import settings") == module_closure(
+        "from mlfin.core.settings import x"
+    )
 
 
 @pytest.mark.parametrize("source, module", [
@@ -144,7 +171,9 @@ def test_a_plugin_in_the_projects_folder_is_in_the_key_before_it_is_loaded(tmp_p
     (tmp_path / "plug_here.py").write_text("import numpy\nimport mlfin.core.errors")
     (tmp_path / "mlfin").mkdir()
     notebook = tmp_path / "task.ipynb"
-    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["from mlfin.features.spec import parse"]}]}))
+    notebook.write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": ["from mlfin.features.spec import parse"]}]})
+    )
     spec = TaskSpec("a", notebook, {}, {}, {}, ())
     settings = load_settings("test").model_copy(update={"root": tmp_path, "plugins": ("plug_here",)})
     assert "plug_here" in key_components(spec, {}, {}, settings)["modules"]
@@ -156,7 +185,10 @@ def test_a_plugin_in_the_projects_folder_is_in_the_key_before_it_is_loaded(tmp_p
 def test_a_set_of_features_enters_the_key_by_what_it_holds(tmp_path):
     notebook = tmp_path / "task.ipynb"
     notebook.write_text(json.dumps({"cells": []}))
-    spec, settings = TaskSpec("a", notebook, {}, {}, {}, ()), load_settings("test").model_copy(update={"root": tmp_path})
+    spec, settings = (
+        TaskSpec("a", notebook, {}, {}, {}, ()),
+        load_settings("test").model_copy(update={"root": tmp_path}),
+    )
 
     def asked(env, features):
         (tmp_path / "env.yaml").write_text(env)
@@ -165,7 +197,8 @@ def test_a_set_of_features_enters_the_key_by_what_it_holds(tmp_path):
     assert before["feature_sets"] == {"mine": ["rsi_14", "quick"], "quick": ["ret_1"]}
     assert asked("feature_sets: {mine: [rsi_14, quick], quick: [ret_1], other: [sma_9]}", ["mine"]) == before
     assert asked("feature_sets: {mine: [rsi_14, quick], quick: [ret_5]}", ["mine"]) != before
-    assert "feature_sets" not in asked("feature_sets: {mine: [rsi_14]}", ["rsi_14"]) and asked("seed: 1", ["mine"]) == {"features": ["mine"]}
+    assert "feature_sets" not in asked("feature_sets: {mine: [rsi_14]}", ["rsi_14"])
+    assert asked("seed: 1", ["mine"]) == {"features": ["mine"]}
 
 
 def test_a_plugin_counts_where_a_registry_is_reached(tmp_path, monkeypatch):
@@ -219,7 +252,8 @@ def test_a_folder_that_vanishes_while_content_is_looked_for_is_passed_over(tmp_p
     content, scan = provenance.hash_file(tmp_path / "kept/bars.csv"), provenance.os.scandir
 
     def scandir(folder):
-        if provenance.Path(folder).name == "gone": raise FileNotFoundError(2, "No such file or directory", str(folder))
+        if provenance.Path(folder).name == "gone":
+            raise FileNotFoundError(2, "No such file or directory", str(folder))
         return scan(folder)
     monkeypatch.setattr(provenance.os, "scandir", scandir)
     (tmp_path / "project").mkdir()

@@ -1,4 +1,5 @@
-"""A seal needs the key: which is made once, is its owner's alone, and can be changed without losing what it sealed."""
+"""A seal needs the key: which is made once, is its owner's alone, and can be changed without losing what it
+sealed."""
 import json
 import os
 import subprocess
@@ -28,7 +29,8 @@ def keys(tmp_path): return SealKeys(tmp_path / "profile" / "seal_keys.json")
 
 
 def test_looking_makes_no_key_and_nothing_fits_without_one(keys):
-    assert keys.all() == keys.names() == () and not keys.verify("model", 1, "") and not keys.verify("model", 1, "a:" + "0" * 64)
+    assert keys.all() == keys.names() == () and not keys.verify("model", 1, "")
+    assert not keys.verify("model", 1, "a:" + "0" * 64)
     assert not keys.path.parent.exists()
 
 
@@ -41,8 +43,10 @@ def test_the_key_is_its_owner_s_alone(keys):
     assert all(p.stat().st_mode & 0o077 == 0 for p in keys.path.parent.iterdir())
     for mode in (0o640, 0o604, 0o660):
         keys.path.chmod(mode)
-        with pytest.raises(SettingsError, match=rf"can be read by others \(mode {mode:o}\).*\n.*chmod 600"): SealKeys(keys.path).verify("model", 1, "x")
-        with pytest.raises(SettingsError, match="can be read by others"): keys.all()  # what was read before is not believed either
+        with pytest.raises(SettingsError, match=rf"can be read by others \(mode {mode:o}\).*\n.*chmod 600"):
+            SealKeys(keys.path).verify("model", 1, "x")
+        with pytest.raises(SettingsError, match="can be read by others"):
+            keys.all()  # what was read before is not believed either
 
 
 def test_a_link_or_somebody_else_s_file_is_no_key(keys, monkeypatch):
@@ -62,7 +66,9 @@ def test_a_link_or_somebody_else_s_file_is_no_key(keys, monkeypatch):
         with pytest.raises(SettingsError, match="belong to another user"): SealKeys(keys.path).all()
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"keys": []}', '{"keys": ["00"]}', '{"keys": "no"}', '{"keys": [1]}'])
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"keys": []}', '{"keys": ["00"]}', '{"keys": "no"}', '{"keys": [1]}']
+)
 def test_a_damaged_file_is_said_and_never_replaced(keys, content):
     keys.sign("model", 1)
     keys.path.write_text(content)
@@ -86,13 +92,17 @@ def test_the_name_of_the_key_in_a_seal_decides_nothing(keys, tmp_path):
     mac = other.sign("model", 1).partition(":")[2]
     keys.sign("model", 1)
     assert not keys.verify("model", 1, f"{keys.names()[0]}:{mac}")
-    for odd in ("", ":", "é" * 64, f"{keys.names()[0]}:", "x" * 100_000): assert keys.verify("model", 1, odd) is False
+    for odd in ("", ":", "é" * 64, f"{keys.names()[0]}:", "x" * 100_000):
+        assert keys.verify("model", 1, odd) is False
 
 
 def test_many_at_once_make_one_key(tmp_path):
     path = tmp_path / "profile" / "seal_keys.json"
     code = f"from mlfin.core.seals import SealKeys\nprint(SealKeys({str(path)!r}).sign('model', 1))"
-    children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)]
+    children = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(3)
+    ]
     seals, start = [], threading.Barrier(8)
 
     def sign():
@@ -132,7 +142,9 @@ def test_rotating_keys_of_the_environment_needs_two(keys, monkeypatch):
 
 def test_a_full_disk_leaves_the_old_keys(keys, monkeypatch):
     sealed = keys.sign("model", 1)
-    monkeypatch.setattr("mlfin.core.seals.json.dump", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "mlfin.core.seals.json.dump", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(DataError, match="No space left"): begin_rotation(keys)
     assert keys.verify("model", 1, sealed) and len(keys.names()) == 1
 
@@ -140,4 +152,5 @@ def test_a_full_disk_leaves_the_old_keys(keys, monkeypatch):
 def test_the_variables_are_no_unknown_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFIN_SEAL_KEY", KEY)
     settings = load_settings("test", root=ROOT)
-    assert KEY not in repr(settings) and seal_keys(settings).path == ROOT / ".mlfin" / "test" / "seal_keys.json"
+    assert KEY not in repr(settings)
+    assert seal_keys(settings).path == ROOT / ".mlfin" / "test" / "seal_keys.json"

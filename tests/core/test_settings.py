@@ -40,7 +40,12 @@ def test_precedence(project, monkeypatch):
 
 def test_profiles_never_share_a_place(project):
     a, b = load_settings("development"), load_settings("production")
-    assert not {a.store, a.mlflow, a.artifacts, str(a.ledger)} & {b.store, b.mlflow, b.artifacts, str(b.ledger)}
+    assert not {a.store, a.mlflow, a.artifacts, str(a.ledger)} & {
+        b.store,
+        b.mlflow,
+        b.artifacts,
+        str(b.ledger),
+    }
 
 
 @pytest.mark.parametrize("line, message", [
@@ -68,7 +73,8 @@ def test_unreadable_ini(project):
 
 
 def test_a_script_finds_its_project_from_the_folder_above(tmp_path):
-    "`python project/script.py`: the working directory first, then the script's own folder; a command or `-m` has none."
+    """`python project/script.py`: the working directory first, then the script's own folder; a command or
+    `-m` has none."""
     import os
     import subprocess
     import sys
@@ -77,9 +83,16 @@ def test_a_script_finds_its_project_from_the_folder_above(tmp_path):
     project.mkdir()
     for name in ("pipeline.yaml", "settings.ini"):
         (project / name).write_text("[DEFAULT]\n")
-    (project / "script.py").write_text("from mlfin.core.settings import project_root\nprint(project_root().name)\n")
+    (project / "script.py").write_text(
+        "from mlfin.core.settings import project_root\nprint(project_root().name)\n"
+    )
     environment = {k: v for k, v in os.environ.items() if k != "MLFIN_ROOT"}
-    def run(*words): return subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, env=environment)
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, env=environment
+        )
+
     assert run("project/script.py").stdout.strip() == "project"
     done = run("-c", "from mlfin.core.settings import project_root; project_root()")
     assert done.returncode and "No mlfin project" in done.stderr

@@ -124,7 +124,8 @@ def test_a_snapshot_is_a_ledger_and_reading_it_changes_no_byte(ledger, tmp_path)
     assert path.read_bytes() == before and not list(tmp_path.glob("snapshot.sqlite-*"))
     assert again.record("main", "c" * 16, {}, returns(3)) is True
     assert (
-        ledger.save_snapshot(tmp_path / "all").exists() and open_ledger(tmp_path / "all").snapshot("other").count == 1
+        ledger.save_snapshot(tmp_path / "all").exists()
+        and open_ledger(tmp_path / "all").snapshot("other").count == 1
     )
 
 
@@ -161,13 +162,17 @@ def test_many_are_as_one_after_the_other(tmp_path):
 
 
 def test_the_last_of_a_trial_that_comes_twice_is_kept_and_mended_returns_replace(ledger):
-    assert ledger.record_many("main", [("a" * 16, {"m": 1}, returns(0)), ("a" * 16, {"m": 1}, returns(1))]) == 1
+    assert (
+        ledger.record_many("main", [("a" * 16, {"m": 1}, returns(0)), ("a" * 16, {"m": 1}, returns(1))]) == 1
+    )
     np.testing.assert_array_equal(ledger.returns("main")["a" * 16], returns(1))
     assert ledger.record_many("main", [("a" * 16, {"m": 1}, returns(2)), ("b" * 16, {}, returns(3))]) == 1
     np.testing.assert_array_equal(ledger.returns("main")["a" * 16], returns(2))
 
 
-@pytest.mark.parametrize("bad", [("b" * 16, {}, pd.Series([np.nan], DAYS[:1])), ("b" * 16, {"x": object()}, returns())])
+@pytest.mark.parametrize(
+    "bad", [("b" * 16, {}, pd.Series([np.nan], DAYS[:1])), ("b" * 16, {"x": object()}, returns())]
+)
 def test_one_bad_trial_among_many_is_named_and_none_is_written(ledger, bad):
     with pytest.raises(DataError, match=f"trial {'b' * 16}"):
         ledger.record_many("main", [("a" * 16, {}, returns()), bad])
@@ -246,7 +251,9 @@ print(sum(record(n) for n in range(start, start + 40)))
 def test_processes_write_at_once_and_count_each_trial_once(tmp_path):
     path = tmp_path / "ledger.sqlite"
     run = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(start)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(start)], stdout=subprocess.PIPE, text=True
+        )
         for start in (0, 20, 0)
     ]
     new = [int(p.communicate(timeout=60)[0]) for p in run]

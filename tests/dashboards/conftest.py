@@ -48,11 +48,20 @@ def dashboards_of(project: Path, **more: str):
     """http://127.0.0.1:PORT of a running server."""
     port = free_port()
     where = f"http://127.0.0.1:{port}"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {"MLFIN_ROOT": str(project)} | more
+    environment = (
+        {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
+        | {"MLFIN_ROOT": str(project)}
+        | more
+    )
     log = project / "voila.log"
     with log.open("wb") as out:
-        server = subprocess.Popen([sys.executable, "-m", "mlfin.dashboards.voila_server", "--port", str(port)], cwd=project, env=environment,
-                                  stdout=out, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlfin.dashboards.voila_server", "--port", str(port)],
+            cwd=project,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
     try:
         for _ in range(600):
             if server.poll() is not None: pytest.fail(f"the server ended:\n{log.read_text()}")
@@ -92,7 +101,9 @@ def browser():
     """Headless Chromium."""
     path = shutil.which("chromium")
     if path is None: pytest.skip("no chromium on this machine: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'mlfin[dev]'")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install 'mlfin[dev]'"
+    )
     with playwright.sync_playwright() as p:
         opened = p.chromium.launch(executable_path=path, args=FLAGS)
         yield opened

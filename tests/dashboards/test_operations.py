@@ -40,8 +40,14 @@ class Service:
         known = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
         known |= {"PYTHONPATH": str(ROOT), "MLFIN_ROOT": str(self.root), "MLFIN_PROFILE": "test"}
         with (self.root / "serve.log").open("ab") as out:
-            self.process = subprocess.Popen([sys.executable, "-m", "mlfin", "serve", "--port", str(self.port)], cwd=self.root, env=known, stdout=out,
-                                            stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlfin", "serve", "--port", str(self.port)],
+                cwd=self.root,
+                env=known,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def start(self):
         self.launch()
@@ -50,7 +56,9 @@ class Service:
     def wait(self):
         end = time.monotonic() + 120
         while True:
-            assert self.process.poll() is None and time.monotonic() < end, (self.root / "serve.log").read_text()
+            assert self.process.poll() is None and time.monotonic() < end, (
+                self.root / "serve.log"
+            ).read_text()
             try:
                 return urllib.request.urlopen(f"{self.address}/health/live", timeout=5).close()
             except OSError:
@@ -81,8 +89,16 @@ def house(tmp_path_factory):
     write_verdict(settings, made, "passed", "all is well", {"checks": []})
     set_champion(settings, "main", made.number, None)
     Lake(settings.store).write(bars)
-    asked = {"source": "builtin", "path": "", "symbols": ["GOOG"], "timeframe": "1d"}  # another question than that of env.yaml
-    write_json({"run_id": "0123456789ab", "experiment": "main", "tasks": {}, "parameters": asked}, settings.reports_dir("main") / "run.json")
+    asked = {
+        "source": "builtin",
+        "path": "",
+        "symbols": ["GOOG"],
+        "timeframe": "1d",
+    }  # another question than that of env.yaml
+    write_json(
+        {"run_id": "0123456789ab", "experiment": "main", "tasks": {}, "parameters": asked},
+        settings.reports_dir("main") / "run.json",
+    )
     accounts = open_accounts(settings)
     for role in ("read_only", "analyst"):
         add_user(accounts, role, role, PASSWORD)
@@ -106,7 +122,12 @@ def service(house, free_port):
 @pytest.fixture(scope="module")
 def guarded(house, service, serve_dashboards):
     """http://127.0.0.1:PORT of the dashboards of `house`, for who shows GUARD."""
-    environment = {"MLFIN_PROFILE": "test", "MLFIN_SERVE_ADDRESS": service.address, "MLFIN_DASH_TOKEN": GUARD, "PYTHONPATH": str(ROOT)}
+    environment = {
+        "MLFIN_PROFILE": "test",
+        "MLFIN_SERVE_ADDRESS": service.address,
+        "MLFIN_DASH_TOKEN": GUARD,
+        "PYTHONPATH": str(ROOT),
+    }
     with serve_dashboards(house.root, **environment) as found:
         service.wait()
         yield found
@@ -169,7 +190,9 @@ def quiet(page):
     """No word of Python on the screen, and nothing asked of anybody else."""
     text = page.inner_text("body")
     assert "Traceback" not in text and "Error:" not in text and not page.wrong
-    assert not [u for u in page.asked if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", u)]
+    assert not [
+        u for u in page.asked if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", u)
+    ]
 
 
 @pytest.mark.slow
@@ -178,25 +201,41 @@ def test_an_analyst_presses_the_three_buttons(desk, tmp_path):
     assert page.title() == "Operations · mlfin" and not button(page, "Train").is_visible()
     log_in(page, "analyst", "a wrong one entirely")
     page.wait_for_selector("[role=alert]:has-text('Not logged in')")
-    assert "password or the code is wrong" in page.inner_text("[role=alert]") and page.get_by_label("Password", exact=True).input_value() == ""
+    assert "password or the code is wrong" in page.inner_text("[role=alert]")
+    assert page.get_by_label("Password", exact=True).input_value() == ""
     page.get_by_label("Name", exact=True).fill("analyst")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password", exact=True).press("Enter")
     page.wait_for_selector(".mlfin-who:has-text('analyst')")
     page.wait_for_selector(".js-plotly-plot .main-svg")
-    assert page.get_by_label("Symbol").input_value() == "AAA" and page.get_by_label("Timeframe").input_value() == "1d"
+    assert page.get_by_label("Symbol").input_value() == "AAA"
+    assert page.get_by_label("Timeframe").input_value() == "1d"
     assert "Last close of AAA" in page.inner_text("body") and "test-main version 1" in page.inner_text("body")
 
     button(page, "Predict next close").click()
     page.wait_for_selector("h2:text-is('Prediction for AAA')")
     said = page.locator(".mlfin-card:has(h2:text-is('Prediction for AAA'))").inner_text()
-    for words in ("Probability of a rise", "how often it rose anyway", "90 %", "the last close", "not a price", "Stale", "version 1", "fwd_ret_1"):
+    for words in (
+        "Probability of a rise",
+        "how often it rose anyway",
+        "90 %",
+        "the last close",
+        "not a price",
+        "Stale",
+        "version 1",
+        "fwd_ret_1",
+    ):
         assert words in said, (words, said)
 
     button(page, "Ingest now").click()
     page.wait_for_selector(".mlfin-good:has-text('The bars are in the store')")
-    page.wait_for_function("[...document.querySelectorAll('.widget-dropdown option')].some(o => o.textContent == 'GOOG')", polling=100)
-    assert "IBM" not in page.get_by_label("Symbol").inner_text()              # the chosen experiment's bars, not those of env.yaml
+    page.wait_for_function(
+        "[...document.querySelectorAll('.widget-dropdown option')].some(o => o.textContent == 'GOOG')",
+        polling=100,
+    )
+    assert (
+        "IBM" not in page.get_by_label("Symbol").inner_text()
+    )  # the chosen experiment's bars, not those of env.yaml
     page.get_by_label("Symbol").select_option(label="GOOG")
     page.wait_for_selector("text=Last close of GOOG")
     assert not page.locator("h2:text-is('Prediction for AAA')").count()
@@ -207,7 +246,9 @@ def test_an_analyst_presses_the_three_buttons(desk, tmp_path):
     page.wait_for_selector("text=Last close of BBB")
     button(page, "Train").click()
     page.wait_for_selector("h2:text-is('Training, asked for by analyst')")
-    page.wait_for_function("document.querySelector('progress') && document.querySelector('progress').value > 0", polling=100)
+    page.wait_for_function(
+        "document.querySelector('progress') && document.querySelector('progress').value > 0", polling=100
+    )
     button(page, "Predict next close").click()
     page.wait_for_selector("h2:text-is('Prediction for BBB')")
     page.screenshot(path=str(tmp_path / "operations.png"), full_page=True)
@@ -221,11 +262,14 @@ def test_an_analyst_presses_the_three_buttons(desk, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_password(desk, where, house, open_page):
+def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_password(
+    desk, where, house, open_page
+):
     page = desk
     enter(page, "read_only")
     for name in ("Ingest now", "Train"):
-        assert button(page, name).is_disabled() and "needs the role analyst; yours is read_only" in button(page, name).get_attribute("title")
+        assert button(page, name).is_disabled()
+        assert "needs the role analyst; yours is read_only" in button(page, name).get_attribute("title")
     assert page.inner_text(".mlfin-why").count("It needs the role analyst") == 2
     button(page, "Predict next close").click()
     page.wait_for_selector("h2:text-is('Prediction for AAA')")
@@ -233,7 +277,9 @@ def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_pas
     with open_page(timeout=120_000) as other:
         other.goto(where)
         other.wait_for_selector("text=Service at")
-        assert not other.locator(".mlfin-who").count() and not button(other, "Predict next close").is_visible()  # it knows nobody
+        assert (
+            not other.locator(".mlfin-who").count() and not button(other, "Predict next close").is_visible()
+        )  # it knows nobody
         assert not other.get_by_label("New password").is_visible()
         log_in(other, "new", house.once)                                    # a password for one use
         other.wait_for_selector("[role=alert]:has-text('A new password is needed')")
@@ -241,7 +287,8 @@ def test_a_reader_sees_why_two_buttons_are_grey_and_another_page_exchanges_a_pas
         other.wait_for_selector("[role=alert]:has-text('does not take this')")
         log_in(other, "new", house.once, new="a long walk home")
         other.wait_for_selector(".mlfin-who:has-text('new')")
-        assert not re.search("Traceback|Error:", other.inner_text("body")) and "read_only" in page.inner_text(".mlfin-who")
+        assert not re.search("Traceback|Error:", other.inner_text("body"))
+        assert "read_only" in page.inner_text(".mlfin-who")
 
 
 @pytest.mark.slow
@@ -285,11 +332,14 @@ def test_without_a_server_the_page_does_its_work_and_its_jobs(page, where, servi
 
 @pytest.mark.slow
 def test_a_training_runs_to_its_end(page, where, house):
-    (house.root / "reports" / "test" / "main" / "run.json").unlink()         # what never ran is run; its record here is none that a retraining could follow
+    (
+        house.root / "reports" / "test" / "main" / "run.json"
+    ).unlink()  # what never ran is run; its record here is none that a retraining could follow
     open_as(page, where, "analyst")
     button(page, "Train").click()
     page.wait_for_selector(".mlfin-good:has-text('Trained')", timeout=300_000)
-    assert "100 %" in page.locator(".mlfin-card:has(progress)").inner_text() and page.locator(".mlfin-badge:text-is('done')").count()
+    assert "100 %" in page.locator(".mlfin-card:has(progress)").inner_text()
+    assert page.locator(".mlfin-badge:text-is('done')").count()
     assert list((house.root / "reports" / "test" / "main").glob("runs/*/06_publish.html"))
     quiet(page)
 
@@ -305,11 +355,15 @@ def test_it_fits_a_phone(page, where):
 
 def test_a_token_guards_every_page_and_leaves_the_environment(house, guarded, opened, make_run):
     make_run(house.root, "main", n=300)
-    page_of_run = next(house.root.glob("reports/development/main/runs/*/06_publish.html")).relative_to(house.root)
+    page_of_run = next(house.root.glob("reports/development/main/runs/*/06_publish.html")).relative_to(
+        house.root
+    )
     for path in ("voila/render/home.ipynb", page_of_run.as_posix(), f"{page_of_run}?token=a-wrong-one"):
         with urllib.request.urlopen(f"{guarded}/{path}", timeout=30) as answer:
             assert "/login" in answer.url and "Published runs" not in answer.read().decode()
-    told = opened.request.get(f"{guarded}/{page_of_run}")  # as the browser that has shown the token, whose page works
+    told = opened.request.get(
+        f"{guarded}/{page_of_run}"
+    )  # as the browser that has shown the token, whose page works
     assert told.ok and "<h1>06_publish of main</h1>" in told.text()
 
 
@@ -318,13 +372,26 @@ def test_others_are_not_let_in_without_a_guard(tmp_path):
     (tmp_path / "settings.ini").write_bytes((ROOT / "settings.ini").read_bytes())
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
     environment |= {"MLFIN_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    done = subprocess.run([sys.executable, "-m", "mlfin", "dash", "--host", "0.0.0.0"], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                          timeout=120)
-    assert done.returncode == 2 and "no login guards" in done.stderr and "Traceback" not in done.stderr and "Dashboards at" not in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "mlfin", "dash", "--host", "0.0.0.0"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "no login guards" in done.stderr and "Traceback" not in done.stderr
+    assert "Dashboards at" not in done.stdout
 
 
-@pytest.mark.parametrize("given, guard, says", [(dict(host="0.0.0.0", proxied=True), "", "no login guards"),
-                                                (dict(host="0.0.0.0"), "x" * 30, "in the clear"), ({}, "short", "20 plain characters")])
+@pytest.mark.parametrize(
+    "given, guard, says",
+    [
+        (dict(host="0.0.0.0", proxied=True), "", "no login guards"),
+        (dict(host="0.0.0.0"), "x" * 30, "in the clear"),
+        ({}, "short", "20 plain characters"),
+    ],
+)
 def test_a_guard_that_is_none_is_refused(monkeypatch, capsys, given, guard, says):
     monkeypatch.setattr(dash, "dash_application", lambda *given: pytest.fail("it serves"))
     monkeypatch.setenv("MLFIN_DASH_TOKEN", guard)

@@ -13,8 +13,19 @@ from mlfin.api.documentation import example_of  # noqa: E402
 from mlfin.dashboards import operations as ops  # noqa: E402
 from mlfin.dashboards.answer_cards import prediction_card, training_result  # noqa: E402
 
-JOB = dict(id="ab12", kind="ingest", experiment=None, state="queued", by="ann", created_at="2024-06-28T00:00:00Z", started_at=None, ended_at=None,
-           progress=0.0, says="", log=[])
+JOB = dict(
+    id="ab12",
+    kind="ingest",
+    experiment=None,
+    state="queued",
+    by="ann",
+    created_at="2024-06-28T00:00:00Z",
+    started_at=None,
+    ended_at=None,
+    progress=0.0,
+    says="",
+    log=[],
+)
 
 
 class Listens:
@@ -51,7 +62,9 @@ def pressed(models, button, choose=None):
 
 @pytest.mark.parametrize("chosen", ["main", "other"])
 def test_ingest_fetches_for_the_chosen_experiment(chosen):
-    assert pressed(["test-main", "test-other"], "ingest", chosen) == [("/v1/ingest/run", {"experiment": chosen})]
+    assert pressed(["test-main", "test-other"], "ingest", chosen) == [
+        ("/v1/ingest/run", {"experiment": chosen})
+    ]
 
 
 def test_before_there_is_a_model_ingest_asks_for_what_the_project_says():
@@ -73,10 +86,18 @@ def a_prediction(**change):
     return example_of(Prediction) | {"reason": ""} | change
 
 
-@pytest.mark.parametrize("change, label", [
-    (dict(probability=0.497, threshold=0.5, label=0), "0 (do not hold)"), (dict(probability=0.5004, threshold=0.5, label=1), "1 (hold)"),
-    (dict(kind="value", probability=None, prediction=-0.0001, threshold=0.0, label=0, frequency=None), "0 (do not hold)"),
-    (dict(threshold=None, label=None), "ranks symbols")])
+@pytest.mark.parametrize(
+    "change, label",
+    [
+        (dict(probability=0.497, threshold=0.5, label=0), "0 (do not hold)"),
+        (dict(probability=0.5004, threshold=0.5, label=1), "1 (hold)"),
+        (
+            dict(kind="value", probability=None, prediction=-0.0001, threshold=0.0, label=0, frequency=None),
+            "0 (do not hold)",
+        ),
+        (dict(threshold=None, label=None), "ranks symbols"),
+    ],
+)
 def test_the_card_says_which_number_the_label_follows_from(change, label):
     card = prediction_card(p := a_prediction(**change))
     said = p["probability"] if p["kind"] == "direction" else p["prediction"]
@@ -87,13 +108,22 @@ def test_the_card_says_which_number_the_label_follows_from(change, label):
 
 
 def test_the_card_says_where_like_cases_differ_from_the_model():
-    off = dict(probability=0.497, threshold=0.5, label=0, frequency=0.578, interval=dict(low=0.537, high=0.62, level=0.9, of="how often it rose"))
+    off = dict(
+        probability=0.497,
+        threshold=0.5,
+        label=0,
+        frequency=0.578,
+        interval=dict(low=0.537, high=0.62, level=0.9, of="how often it rose"),
+    )
     assert "rose more often than the model says" in prediction_card(a_prediction(**off))
-    assert "than the model says" not in prediction_card(a_prediction(**off | {"probability": 0.55, "label": 1}))
+    assert "than the model says" not in prediction_card(
+        a_prediction(**off | {"probability": 0.55, "label": 1})
+    )
 
 
 def test_the_example_of_a_prediction_does_not_contradict_itself():
     p = example_of(Prediction)
     Prediction.model_validate(p)
-    assert p["interval"]["low"] <= p["frequency"] <= p["interval"]["high"] and p["price_interval"]["low"] <= p["price"] <= p["price_interval"]["high"]
+    assert p["interval"]["low"] <= p["frequency"] <= p["interval"]["high"]
+    assert p["price_interval"]["low"] <= p["price"] <= p["price_interval"]["high"]
     assert p["label"] == int(p["probability"] > p["threshold"]) and p["prediction"] is None

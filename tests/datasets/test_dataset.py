@@ -75,10 +75,23 @@ def test_every_row_left_out_is_counted_once(parts):
 
 def test_names_of_inputs(parts):
     assert build(*parts).names == (
-        "rsi_14", "macd_12_26_9/close", "macd_signal_12_26_9/close", "macd_hist_12_26_9/close", "mom_14/close",
-        "sma_20/close", "ema_50/close", "bbands_lower_20_2/close", "bbands_middle_20_2/close",
-        "bbands_upper_20_2/close", "atr_14/close", "historical_vol_21",
-        "returns", "log_returns", "volume/volume_ma_20", "obv_change_20/volume")
+        "rsi_14",
+        "macd_12_26_9/close",
+        "macd_signal_12_26_9/close",
+        "macd_hist_12_26_9/close",
+        "mom_14/close",
+        "sma_20/close",
+        "ema_50/close",
+        "bbands_lower_20_2/close",
+        "bbands_middle_20_2/close",
+        "bbands_upper_20_2/close",
+        "atr_14/close",
+        "historical_vol_21",
+        "returns",
+        "log_returns",
+        "volume/volume_ma_20",
+        "obv_change_20/volume",
+    )
     assert input_names(parse("obv")) == (f"obv_change_{CHANGE}/volume",)
 
 
@@ -125,7 +138,9 @@ def test_hash_names_content(parts):
 
 def test_zero_volume(bars):
     bars = bars.assign(volume=bars["volume"].where((bars.index < 100) | (bars.index > 140), 0.0))
-    d = build_dataset(compute_features(bars, ["returns", "obv"]), compute_labels(bars), bars, ["returns", "obv"])
+    d = build_dataset(
+        compute_features(bars, ["returns", "obv"]), compute_labels(bars), bars, ["returns", "obv"]
+    )
     reasons = d.dropped.set_index("reason")["rows"]
     assert reasons["NaN in obv_change_20/volume"] == 41 - 19
     none = bars.assign(volume=0.0)
@@ -150,28 +165,40 @@ def put(frame, row, column, value):
     return frame
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda f, y, b: (f.assign(fwd_ret_5=1.0), y, b), "without labels, got .'fwd_ret_5'"),
-    (lambda f, y, b: (f.assign(fwd_ret_20_direction=1), y, b), "without labels"),
-    (lambda f, y, b: (f.assign(known_at=f["known_at"] + pd.Timedelta("20h")), y, b), "known when the label begins"),
-    (lambda f, y, b: (put(f, 5, "known_at", pd.NaT), y, b), "known when the label begins"),
-    (lambda f, y, b: (pd.concat([f, f[-1:]], ignore_index=True), y, b), "twice the same key"),
-    (lambda f, y, b: (f, pd.concat([y, y[:1]], ignore_index=True), b), "`labels`.*once, got 'AAA 1d"),
-    (lambda f, y, b: (put(f, 150, "rsi_14", np.inf), y, b), "`rsi_14` must be finite or NaN"),
-    (lambda f, y, b: (put(f, 150, "sma_20", -np.inf), y, b), "`sma_20/close` must be finite"),
-    (lambda f, y, b: (f.assign(rsi_14=np.nan), y, b), "`rsi_14` must be a feature with at least one value"),
-    (lambda f, y, b: (f.drop(columns="atr_14"), y, b), "the column atr_14"),
-    (lambda f, y, b: (f, y, b[:-1]), "row by row"),
-    (lambda f, y, b: (f, y, b.assign(ts=b["ts"] + pd.Timedelta("1D"))), "row by row"),
-    (lambda f, y, b: (f, y, b.drop(columns="close")), "the column close"),
-    (lambda f, y, b: (f, y.drop(columns=["t0"]), b), "no t0"),
-    (lambda f, y, b: (f, y.drop(columns=["fwd_ret_5_direction"]), b), "one label and its direction"),
-    (lambda f, y, b: (f, y.assign(fwd_ret_3=0.0, fwd_ret_3_direction=0), b), "one label and its direction"),
-    (lambda f, y, b: (f, y.assign(symbol="Z" + y["symbol"]), b), "no common row"),
-    (lambda f, y, b: (f, y.assign(fwd_ret_5=np.nan), b), "fwd_ret_5"),
-    (lambda f, y, b: (f, put(y, 200, "fwd_ret_5", np.nan), b), "`fwd_ret_5` must be without NaN"),
-    (lambda f, y, b: (f[:0], y, b[:0]), "at least one row"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda f, y, b: (f.assign(fwd_ret_5=1.0), y, b), "without labels, got .'fwd_ret_5'"),
+        (lambda f, y, b: (f.assign(fwd_ret_20_direction=1), y, b), "without labels"),
+        (
+            lambda f, y, b: (f.assign(known_at=f["known_at"] + pd.Timedelta("20h")), y, b),
+            "known when the label begins",
+        ),
+        (lambda f, y, b: (put(f, 5, "known_at", pd.NaT), y, b), "known when the label begins"),
+        (lambda f, y, b: (pd.concat([f, f[-1:]], ignore_index=True), y, b), "twice the same key"),
+        (lambda f, y, b: (f, pd.concat([y, y[:1]], ignore_index=True), b), "`labels`.*once, got 'AAA 1d"),
+        (lambda f, y, b: (put(f, 150, "rsi_14", np.inf), y, b), "`rsi_14` must be finite or NaN"),
+        (lambda f, y, b: (put(f, 150, "sma_20", -np.inf), y, b), "`sma_20/close` must be finite"),
+        (
+            lambda f, y, b: (f.assign(rsi_14=np.nan), y, b),
+            "`rsi_14` must be a feature with at least one value",
+        ),
+        (lambda f, y, b: (f.drop(columns="atr_14"), y, b), "the column atr_14"),
+        (lambda f, y, b: (f, y, b[:-1]), "row by row"),
+        (lambda f, y, b: (f, y, b.assign(ts=b["ts"] + pd.Timedelta("1D"))), "row by row"),
+        (lambda f, y, b: (f, y, b.drop(columns="close")), "the column close"),
+        (lambda f, y, b: (f, y.drop(columns=["t0"]), b), "no t0"),
+        (lambda f, y, b: (f, y.drop(columns=["fwd_ret_5_direction"]), b), "one label and its direction"),
+        (
+            lambda f, y, b: (f, y.assign(fwd_ret_3=0.0, fwd_ret_3_direction=0), b),
+            "one label and its direction",
+        ),
+        (lambda f, y, b: (f, y.assign(symbol="Z" + y["symbol"]), b), "no common row"),
+        (lambda f, y, b: (f, y.assign(fwd_ret_5=np.nan), b), "fwd_ret_5"),
+        (lambda f, y, b: (f, put(y, 200, "fwd_ret_5", np.nan), b), "`fwd_ret_5` must be without NaN"),
+        (lambda f, y, b: (f[:0], y, b[:0]), "at least one row"),
+    ],
+)
 def test_refused(parts, change, says):
     with pytest.raises(DataError, match=f"(?s){says}"):
         build(*change(*parts))
@@ -182,7 +209,9 @@ def test_a_label_under_another_name(parts, times, plus):
     features, labels, bars = parts
     joined = features.merge(labels, how="left", on=["symbol", "timeframe", "ts"])
     features = features.assign(rsi_14=joined["fwd_ret_5"].fillna(0) * times + plus)
-    with pytest.raises(DataError, match="`rsi_14` must be a feature known before the label .*'a correlation of"):
+    with pytest.raises(
+        DataError, match="`rsi_14` must be a feature known before the label .*'a correlation of"
+    ):
         build(features, labels, bars)
 
 
@@ -191,7 +220,8 @@ def test_rows_without_an_outcome_are_pending_and_nowhere_else(parts):
     dataset = build(*parts)
     horizon = int(dataset.label.rsplit("_", 1)[1])
     tails = features.groupby("symbol").tail(horizon + 1)[["symbol", "ts"]].reset_index(drop=True)
-    assert dataset.pending[["symbol", "ts"]].equals(tails) and list(dataset.pending) == [*dataset.keys, *dataset.names]
+    assert dataset.pending[["symbol", "ts"]].equals(tails)
+    assert list(dataset.pending) == [*dataset.keys, *dataset.names]
     assert not dataset.pending.merge(dataset.keys, on=["symbol", "ts"]).size
     assert np.isfinite(dataset.pending[list(dataset.names)].to_numpy()).all()
     some = labels.drop(labels.index[100:110])  # no label in the middle: nothing to decide on there
@@ -201,30 +231,47 @@ def test_rows_without_an_outcome_are_pending_and_nowhere_else(parts):
 def test_weights_by_name_and_as_given(parts):
     features, labels, bars = parts
     plain, named = build(*parts), build_dataset(*parts, SPECS, weights="uniqueness")
-    assert plain.weights is None and named.weights.mean() == pytest.approx(1) and named.weights.name == "weight"
+    assert plain.weights is None and named.weights.mean() == pytest.approx(1)
+    assert named.weights.name == "weight"
     rows = named.keys[["symbol"]].assign(t0=named.spans["t0"], t1=named.spans["t1"])
     np.testing.assert_allclose(named.weights, uniqueness(rows))
     given = pd.Series(np.arange(1.0, len(labels) + 1), index=labels.index[::-1])  # by place, not by index
     mixed = labels.sample(frac=1, random_state=2)
     at = dict(zip(zip(labels.symbol, labels.ts, strict=True), given, strict=True))
     own = np.array([at[k] for k in zip(plain.keys.symbol, plain.keys.ts, strict=True)])
-    for frame, values in ((labels, given), (mixed, [at[k] for k in zip(mixed.symbol, mixed.ts, strict=True)])):
-        np.testing.assert_allclose(build_dataset(features, frame, bars, SPECS, values).weights, own / own.mean())
-    hashes = {build_dataset(*parts, SPECS, w).hash for w in (None, "uniqueness", "return_attribution", "time_decay", given)}
+    for frame, values in (
+        (labels, given),
+        (mixed, [at[k] for k in zip(mixed.symbol, mixed.ts, strict=True)]),
+    ):
+        np.testing.assert_allclose(
+            build_dataset(features, frame, bars, SPECS, values).weights, own / own.mean()
+        )
+    hashes = {
+        build_dataset(*parts, SPECS, w).hash
+        for w in (None, "uniqueness", "return_attribution", "time_decay", given)
+    }
     assert len(hashes) == 5
     assert build_dataset(*parts, SPECS, None).hash == plain.hash
 
 
-@pytest.mark.parametrize("weights, says", [
-    ("uniqeness", "did you mean `uniqueness`"), ([1.0, 2.0], "`weights` must be a name, or one for each of the 408 labels, got 2"),
-    (np.full(408, np.nan), "`weights` must be finite"), (np.full(408, -1.0), "not negative"), (np.zeros(408), "above zero in some row"),
-])
+@pytest.mark.parametrize(
+    "weights, says",
+    [
+        ("uniqeness", "did you mean `uniqueness`"),
+        ([1.0, 2.0], "`weights` must be a name, or one for each of the 408 labels, got 2"),
+        (np.full(408, np.nan), "`weights` must be finite"),
+        (np.full(408, -1.0), "not negative"),
+        (np.zeros(408), "above zero in some row"),
+    ],
+)
 def test_weights_that_cannot_be(parts, weights, says):
     with pytest.raises(DataError, match=says):
         build_dataset(*parts, SPECS, weights)
 
 
-@pytest.mark.parametrize("spec", ["fwd_log_5", "fwd_close_3", "fwd_demean_5", "fwd_quantile_5_2", "barrier_10_2_1", "next_close"])
+@pytest.mark.parametrize(
+    "spec", ["fwd_log_5", "fwd_close_3", "fwd_demean_5", "fwd_quantile_5_2", "barrier_10_2_1", "next_close"]
+)
 def test_every_kind_of_label_makes_a_dataset(bars, spec):
     labels = compute_labels(bars, spec)
     d = build_dataset(compute_features(bars, SPECS), labels, bars, SPECS)
@@ -241,8 +288,10 @@ def test_what_was_built_verifies_and_what_was_changed_does_not(parts):
     d = build(*parts)
     assert d.verify() is d and d.verify(bars=parts[2]) is d and d.specs == tuple(SPECS)
     changed = {
-        "X": d.X.assign(rsi_14=d.X["rsi_14"].where(d.X.index != 7, 50.0)), "y": d.y.where(d.y.index != 7, 1 - d.y),
-        "forward_return": d.forward_return * 1.0000001, "weights": pd.Series(np.ones(len(d))),
+        "X": d.X.assign(rsi_14=d.X["rsi_14"].where(d.X.index != 7, 50.0)),
+        "y": d.y.where(d.y.index != 7, 1 - d.y),
+        "forward_return": d.forward_return * 1.0000001,
+        "weights": pd.Series(np.ones(len(d))),
         "keys": d.keys.assign(known_at=d.keys["known_at"] - pd.Timedelta("1s")),
         "spans": d.spans.assign(t1=d.spans["t1"] + pd.Timedelta("1s")),
     }
@@ -251,12 +300,26 @@ def test_what_was_built_verifies_and_what_was_changed_does_not(parts):
             replace(d, **{name: value}).verify()
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda d: replace(d, X=d.X.rename(columns={"rsi_14": "fwd_ret_5"})), "`X` must be inputs without labels, got .'fwd_ret_5'"),
-    (lambda d: replace(d, keys=d.keys.assign(known_at=d.keys["known_at"] + pd.Timedelta("2D"))), "known when the label begins"),
-    (lambda d: replace(d, keys=d.keys.assign(ts=d.keys["ts"].where(d.keys.index != 3, d.keys["ts"][2]))), "once, got"),
-    (lambda d: replace(d, X=d.X.assign(rsi_14=np.nan)), "`X` must be finite"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            lambda d: replace(d, X=d.X.rename(columns={"rsi_14": "fwd_ret_5"})),
+            "`X` must be inputs without labels, got .'fwd_ret_5'",
+        ),
+        (
+            lambda d: replace(d, keys=d.keys.assign(known_at=d.keys["known_at"] + pd.Timedelta("2D"))),
+            "known when the label begins",
+        ),
+        (
+            lambda d: replace(
+                d, keys=d.keys.assign(ts=d.keys["ts"].where(d.keys.index != 3, d.keys["ts"][2]))
+            ),
+            "once, got",
+        ),
+        (lambda d: replace(d, X=d.X.assign(rsi_14=np.nan)), "`X` must be finite"),
+    ],
+)
 def test_verify_sees_what_the_rows_show(parts, change, says):
     with pytest.raises(DataError, match=says):
         change(build(*parts)).verify()
@@ -278,18 +341,37 @@ def test_verify_needs_what_it_compares_with(parts, bars):
 
 
 def test_clean_features_raise_no_alarm(real):
-    """Every input that bars alone give, on the built-in market, beside labels of several kinds and lengths of history."""
+    """Every input that bars alone give, on the built-in market, beside labels of several kinds and lengths of
+    history."""
     bars, context = real(400)
-    specs = [d.example for d in definitions().values() if d.kind != "facts" and d.name != "alpha" and set(d.inputs) <= set(bars)]
-    features = compute_features(bars, specs, calendar=context["calendar"], groups=context["groups"], short="nan")
+    specs = [
+        d.example
+        for d in definitions().values()
+        if d.kind != "facts" and d.name != "alpha" and set(d.inputs) <= set(bars)
+    ]
+    features = compute_features(
+        bars, specs, calendar=context["calendar"], groups=context["groups"], short="nan"
+    )
     inputs = model_inputs(features, bars, specs)
     names = [c for c in inputs.columns[4:] if inputs[c].notna().mean() > 0.5]
     assert len(names) > 200
     whole = inputs[inputs[names].notna().all(axis=1)]
     for label, days in (("fwd_ret_1", 400), ("fwd_demean_5", 100), ("barrier_10_2_2", 400)):
-        rows = whole.groupby("symbol").tail(days).merge(compute_labels(bars, label), on=["symbol", "timeframe", "ts"])
-        d = Dataset(rows[names], rows[f"{label}_direction"], rows[label], rows[list(KEYS)], rows[["ts", "t0", "t1"]],
-                    label, tuple(names), pd.DataFrame())
+        rows = (
+            whole.groupby("symbol")
+            .tail(days)
+            .merge(compute_labels(bars, label), on=["symbol", "timeframe", "ts"])
+        )
+        d = Dataset(
+            rows[names],
+            rows[f"{label}_direction"],
+            rows[label],
+            rows[list(KEYS)],
+            rows[["ts", "t0", "t1"]],
+            label,
+            tuple(names),
+            pd.DataFrame(),
+        )
         assert replace(d, hash=content_hash(d)).verify() and len(d) > 200
     refuse_global_scalers(features, features.columns[4:])
 
@@ -298,20 +380,38 @@ def test_rows_without_a_label_are_told_apart(bars):
     features, labels = compute_features(bars, ["returns"]), compute_labels(bars, "barrier_10_2_1")
     d = build_dataset(features, labels, bars, ["returns"])
     assert d.dropped.set_index("reason")["rows"].to_dict() == {
-        "no label: its outcome lies beyond the data": 2 * 11, "no label at that time": 2 * 20}  # a volatility takes 20 bars
+        "no label: its outcome lies beyond the data": 2 * 11,
+        "no label at that time": 2 * 20,
+    }  # a volatility takes 20 bars
     assert len(d) + d.dropped["rows"].sum() == len(features) and len(d.pending) == 2 * 11
 
 
 def test_the_most_predictable_honest_price_raises_no_alarm():
-    """A price that only jitters around a constant: its distance from the mean tells half of the next return's variance."""
+    """A price that only jitters around a constant: its distance from the mean tells half of the next return's
+    variance."""
     rng, parts = np.random.default_rng(5), []
     for symbol in ("AAA", "BBB"):
         close = np.exp(0.001 * rng.normal(size=3000))
         ts = pd.date_range("2020-01-01", periods=3000, freq="h", tz="UTC").as_unit("us")
         opened = np.r_[1.0, close[:-1]]
-        parts.append(pd.DataFrame(dict(
-            symbol=symbol, timeframe="1h", ts=ts, known_at=ts + pd.Timedelta("1h"), open=opened, high=np.maximum(opened, close) * 1.0001,
-            low=np.minimum(opened, close) * 0.9999, close=close, volume=rng.integers(1_000, 9_000, 3000).astype(float))))
-    bars, specs = pd.concat(parts, ignore_index=True), ["sma_200", "returns", "rsi_14", "bbands_20_2", "mom_14"]
+        parts.append(
+            pd.DataFrame(
+                dict(
+                    symbol=symbol,
+                    timeframe="1h",
+                    ts=ts,
+                    known_at=ts + pd.Timedelta("1h"),
+                    open=opened,
+                    high=np.maximum(opened, close) * 1.0001,
+                    low=np.minimum(opened, close) * 0.9999,
+                    close=close,
+                    volume=rng.integers(1_000, 9_000, 3000).astype(float),
+                )
+            )
+        )
+    bars, specs = (
+        pd.concat(parts, ignore_index=True),
+        ["sma_200", "returns", "rsi_14", "bbands_20_2", "mom_14"],
+    )
     d = build_dataset(compute_features(bars, specs), compute_labels(bars, "fwd_ret_1"), bars, specs)
     assert 0.65 < np.corrcoef(d.X["sma_200/close"], d.forward_return)[0, 1] < 0.75

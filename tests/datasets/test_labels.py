@@ -25,7 +25,15 @@ def bars_of(sizes: dict[str, int], seed: int = 0) -> pd.DataFrame:
 def test_by_hand():
     bars = bars_of({"AAA": 5}).assign(open=[10.0, 20.0, 30.0, 25.0, 25.0])
     out = forward_return(bars, 1)
-    assert out.columns.tolist() == ["symbol", "timeframe", "ts", "t0", "t1", "fwd_ret_1", "fwd_ret_1_direction"]
+    assert out.columns.tolist() == [
+        "symbol",
+        "timeframe",
+        "ts",
+        "t0",
+        "t1",
+        "fwd_ret_1",
+        "fwd_ret_1_direction",
+    ]
     assert out["fwd_ret_1"].tolist() == [0.5, 25 / 30 - 1, 0.0]
     assert out["fwd_ret_1_direction"].tolist() == [1, 0, 0] and out["fwd_ret_1_direction"].dtype == np.int8
     assert out["t0"].tolist() == bars["ts"][1:4].tolist() and out["t1"].tolist() == bars["ts"][2:5].tolist()
@@ -48,7 +56,10 @@ def test_against_a_slow_loop(sizes, horizon):
             into, out = part.loc[i + 1], part.loc[i + 1 + horizon]
             rows.append((symbol, part.loc[i, "ts"], into.ts, out.ts, out.open / into.open - 1))
     got = forward_return(bars, horizon)
-    assert list(got[["symbol", "ts", "t0", "t1", f"fwd_ret_{horizon}"]].itertuples(index=False, name=None)) == rows
+    assert (
+        list(got[["symbol", "ts", "t0", "t1", f"fwd_ret_{horizon}"]].itertuples(index=False, name=None))
+        == rows
+    )
     assert (got["t0"] > got["ts"]).all() and (got["t1"] > got["t0"]).all()
 
 
@@ -60,7 +71,9 @@ def test_a_short_symbol_is_named_and_a_horizon_too_long_for_all_is_an_error():
     table = label_coverage(bars, labels).set_index("symbol")
     assert table["labels"].to_dict() == {"AAA": 24, "BBB": 0, "CCC": 1}
     assert (table["bars"] == table["labels"] + table["without"]).all()
-    with pytest.raises(DataError, match="`horizon` must be at most 28, for the longest history has 30 bars, got 29"):
+    with pytest.raises(
+        DataError, match="`horizon` must be at most 28, for the longest history has 30 bars, got 29"
+    ):
         forward_return(bars, 29)
     with pytest.warns(UserWarning):
         assert len(forward_return(bars, 28)) == 1
@@ -116,7 +129,16 @@ def market(symbols: int, size: int, seed: int = 0, gaps: bool = False) -> pd.Dat
     return pd.concat(parts, ignore_index=True)
 
 
-EVERY = ("fwd_ret_5", "fwd_log_3", "fwd_close_4", "fwd_demean_5", "fwd_quantile_5_3", "barrier_10_2_1", "barrier_7_0.5_3", "next_close")
+EVERY = (
+    "fwd_ret_5",
+    "fwd_log_3",
+    "fwd_close_4",
+    "fwd_demean_5",
+    "fwd_quantile_5_3",
+    "barrier_10_2_1",
+    "barrier_7_0.5_3",
+    "next_close",
+)
 
 
 @pytest.mark.parametrize("spec", EVERY)
@@ -126,7 +148,8 @@ def test_columns_spans_and_ends_of_every_kind(spec):
     assert out.columns.tolist()[:7] == ["symbol", "timeframe", "ts", "t0", "t1", spec, f"{spec}_direction"]
     assert out[spec].dtype == float and np.isfinite(out[spec]).all() and str(label) == spec
     assert out[label.direction].dtype == np.int8 and out[label.direction].isin([0, 1]).all()
-    assert (out["ts"] < out["t0"]).all() and (out["t0"] <= out["t1"]).all() and out["t1"].dtype == bars["ts"].dtype
+    assert (out["ts"] < out["t0"]).all() and (out["t0"] <= out["t1"]).all()
+    assert out["t1"].dtype == bars["ts"].dtype
     keys = ["symbol", "ts"]
     assert out[keys].equals(out[keys].drop_duplicates().sort_values(keys, ignore_index=True))
     last = bars.groupby("symbol")["ts"].nth(-label.horizon - label.entry - 1).to_numpy()
@@ -145,7 +168,9 @@ def test_no_bar_after_t1_and_none_before_t0_but_for_the_volatility_changes_a_lab
     rng = np.random.default_rng(seed)
     far = bars["ts"] > row.t1
     if not parse_label(spec).up:
-        far |= bars["ts"] < (row.t0 if parse_label(spec).entry else row.ts)  # next_close counts from the close that decides
+        far |= bars["ts"] < (
+            row.t0 if parse_label(spec).entry else row.ts
+        )  # next_close counts from the close that decides
     changed = bars.copy()
     changed.loc[far, prices] = changed.loc[far, prices] * np.exp(rng.normal(0, 0.3, (far.sum(), 1)))
     again = compute_labels(changed, spec)
@@ -157,25 +182,35 @@ def test_no_bar_after_t1_and_none_before_t0_but_for_the_volatility_changes_a_lab
 
 def test_logarithm_and_close_by_hand():
     bars = market(1, 5).assign(open=[10.0, 20.0, 30.0, 25.0, 25.0], close=[11.0, 22.0, 33.0, 44.0, 11.0])
-    np.testing.assert_allclose(compute_labels(bars, "fwd_log_1")["fwd_log_1"], np.log([30 / 20, 25 / 30, 1]), rtol=1e-15)
+    np.testing.assert_allclose(
+        compute_labels(bars, "fwd_log_1")["fwd_log_1"], np.log([30 / 20, 25 / 30, 1]), rtol=1e-15
+    )
     out = compute_labels(bars, "fwd_close_2")
-    assert out["fwd_close_2"].tolist() == [44 / 22 - 1, 11 / 33 - 1] and out["fwd_close_2_direction"].tolist() == [1, 0]
-    assert out["t0"].tolist() == bars["ts"][1:3].tolist() and out["t1"].tolist() == bars["known_at"][3:5].tolist()
+    assert out["fwd_close_2"].tolist() == [44 / 22 - 1, 11 / 33 - 1]
+    assert out["fwd_close_2_direction"].tolist() == [1, 0]
+    assert out["t0"].tolist() == bars["ts"][1:3].tolist()
+    assert out["t1"].tolist() == bars["known_at"][3:5].tolist()
     with pytest.raises(DataError, match="`kind` must be ret, log or close, got 'open'"):
         forward_return(bars, 1, "open")
 
 
 def test_next_close_by_hand():
     closes = {"A": [10.0, 11.0, 11.0, 9.9], "B": [50.0, 25.0, 50.0, 75.0]}
-    bars = pd.concat([market(1, 4).assign(symbol=s, close=own) for s, own in closes.items()], ignore_index=True)
+    bars = pd.concat(
+        [market(1, 4).assign(symbol=s, close=own) for s, own in closes.items()], ignore_index=True
+    )
     out = compute_labels(bars, "next_close")
     np.testing.assert_allclose(out["next_close"], [0.1, 0, -0.1, -0.5, 1, 0.5], rtol=0, atol=1e-15)
-    assert out["next_close_direction"].tolist() == [1, 0, 0, 0, 1, 1] and parse_label("next_close").horizon == 1
-    assert out["t0"].tolist() == [*bars["known_at"][:3], *bars["known_at"][4:7]] and out["t1"].tolist() == [*bars["known_at"][1:4], *bars["known_at"][5:]]
+    assert out["next_close_direction"].tolist() == [1, 0, 0, 0, 1, 1]
+    assert parse_label("next_close").horizon == 1
+    assert out["t0"].tolist() == [*bars["known_at"][:3], *bars["known_at"][4:7]]
+    assert out["t1"].tolist() == [*bars["known_at"][1:4], *bars["known_at"][5:]]
     assert len(compute_labels(bars.groupby("symbol").head(2), "next_close")) == 2
-    with pytest.raises(DataError, match="the longest history has 1 bars"): compute_labels(bars.groupby("symbol").head(1), "next_close")
+    with pytest.raises(DataError, match="the longest history has 1 bars"):
+        compute_labels(bars.groupby("symbol").head(1), "next_close")
     for wrong in ("next_close_1", "next_closes", "nextclose"):
-        with pytest.raises(SpecError, match="next_close` is the return from the close that decides"): parse_label(wrong)
+        with pytest.raises(SpecError, match="next_close` is the return from the close that decides"):
+            parse_label(wrong)
 
 
 def test_against_the_others_by_hand():
@@ -213,7 +248,8 @@ def test_a_comparison_is_known_when_the_last_of_them_is():
 
 
 def trade(rows: dict, spec: str = "barrier_3_2_1"):
-    """The label of bar 30, of bars at 100 with a volatility of one per cent; `rows` are bars after it, by place."""
+    """The label of bar 30, of bars at 100 with a volatility of one per cent; `rows` are bars after it, by
+    place."""
     from mlfin.datasets import labels
 
     bars = market(1, 40).assign(open=100.0, high=100.5, low=99.5, close=100.0)
@@ -229,20 +265,35 @@ def trade(rows: dict, spec: str = "barrier_3_2_1"):
     return round(row[spec.spec], 9), row[f"{spec.spec}_class"], row[spec.direction], at, inside
 
 
-@pytest.mark.parametrize("rows, value, side, at, inside", [
-    ({}, 0.0, 0, 4, None),                                                  # time: the open three bars after the entry
-    ({4: dict(open=100.7)}, 0.007, 0, 4, None),                             # what it opens at then
-    ({2: dict(high=102.0)}, 0.02, 1, None, 2),                              # just touched
-    ({2: dict(high=101.99)}, 0.0, 0, 4, None),
-    ({2: dict(low=99.0)}, -0.01, -1, None, 2),
-    ({2: dict(low=99.0, high=102.0)}, -0.01, -1, None, 2),                  # both in a bar: the loss
-    ({1: dict(low=98.0), 2: dict(high=110.0)}, -0.01, -1, None, 1),         # the first counts; the entry's own bar too
-    ({3: dict(open=97.0, low=96.0, high=103.0)}, -0.03, -1, 3, None),       # opens below: worse than planned
-    ({3: dict(open=105.0, low=90.0, high=106.0)}, 0.05, 1, 3, None),        # opens above, and is out before it falls
-    ({4: dict(open=98.0, low=97.0)}, -0.02, -1, 4, None),                   # the last open is beyond the barrier
-    ({4: dict(low=90.0)}, 0.0, 0, 4, None),                                 # after the exit
-    ({0: dict(low=90.0, high=120.0)}, 0.0, 0, 4, None),                     # before the entry
-])
+@pytest.mark.parametrize(
+    "rows, value, side, at, inside",
+    [
+        ({}, 0.0, 0, 4, None),  # time: the open three bars after the entry
+        ({4: dict(open=100.7)}, 0.007, 0, 4, None),  # what it opens at then
+        ({2: dict(high=102.0)}, 0.02, 1, None, 2),  # just touched
+        ({2: dict(high=101.99)}, 0.0, 0, 4, None),
+        ({2: dict(low=99.0)}, -0.01, -1, None, 2),
+        ({2: dict(low=99.0, high=102.0)}, -0.01, -1, None, 2),  # both in a bar: the loss
+        (
+            {1: dict(low=98.0), 2: dict(high=110.0)},
+            -0.01,
+            -1,
+            None,
+            1,
+        ),  # the first counts; the entry's own bar too
+        ({3: dict(open=97.0, low=96.0, high=103.0)}, -0.03, -1, 3, None),  # opens below: worse than planned
+        (
+            {3: dict(open=105.0, low=90.0, high=106.0)},
+            0.05,
+            1,
+            3,
+            None,
+        ),  # opens above, and is out before it falls
+        ({4: dict(open=98.0, low=97.0)}, -0.02, -1, 4, None),  # the last open is beyond the barrier
+        ({4: dict(low=90.0)}, 0.0, 0, 4, None),  # after the exit
+        ({0: dict(low=90.0, high=120.0)}, 0.0, 0, 4, None),  # before the entry
+    ],
+)
 def test_barriers_by_hand(rows, value, side, at, inside):
     assert trade(rows) == (value, side, int(side == 1), at, inside)
 
@@ -293,10 +344,19 @@ def test_meta_labels_by_hand():
     bars = bars_of({"AAA": 6}).assign(open=[1.0, 10.0, 11.0, 9.9, 9.9, 19.8])
     labels = compute_labels(bars, "fwd_ret_1")  # 0.1 -0.1 0 1
     meta = meta_labels(labels, [1, -1, -1, 0])
-    assert meta.columns.tolist() == ["symbol", "timeframe", "ts", "t0", "t1", "meta_fwd_ret_1", "meta_fwd_ret_1_direction"]
+    assert meta.columns.tolist() == [
+        "symbol",
+        "timeframe",
+        "ts",
+        "t0",
+        "t1",
+        "meta_fwd_ret_1",
+        "meta_fwd_ret_1_direction",
+    ]
     np.testing.assert_allclose(meta["meta_fwd_ret_1"], [0.1, 0.1, 0.0], atol=1e-12)
     assert meta["meta_fwd_ret_1_direction"].tolist() == [1, 1, 0]
-    assert meta["ts"].tolist() == labels["ts"][:3].tolist() and label_of(meta) == parse_label("meta_fwd_ret_1")
+    assert meta["ts"].tolist() == labels["ts"][:3].tolist()
+    assert label_of(meta) == parse_label("meta_fwd_ret_1")
     for side, says in (([1, 1], "one for each of the 4 labels"), ([1, 2, 0, 0], r"1, -1 or 0, got \[2\]"),
                        ([1, np.nan, 0, 0], "1, -1 or 0")):
         with pytest.raises(DataError, match=says):
@@ -307,14 +367,26 @@ def test_meta_labels_by_hand():
         compute_labels(bars, "meta_fwd_ret_1")
 
 
-@pytest.mark.parametrize("spec, says", [
-    ("fwd_rets_5", "did you mean `fwd_ret_5`"), ("fwd_return_20", "did you mean `fwd_ret_20`"),
-    ("barier_20_2_1", "did you mean `barrier_20_2_1`"), ("fwd_quantil_5_4", "did you mean `fwd_quantile_5_4`"),
-    ("fwd_quantile_5", "did you mean `fwd_quantile_5_2`"), ("fwd_quantile_5_1", "Q a whole number from 2 to 99"),
-    ("barrier_20_2.0_1", "as short as they go"), ("barrier_20_0_1", "numbers above 0"), ("barrier_20_2", "U and D numbers"),
-    ("fwd_log_0", "H a whole number from 1"), ("rsi_14", "one of fwd_ret_H"), ("meta_meta_fwd_ret_5", "the name of a known"),
-    ("meta_fwd_retn_5", "did you mean `fwd_ret_5`"), ("fwd_ret_5\n", "did you mean"), ("\U0001f600", "one of fwd_ret_H"),
-])
+@pytest.mark.parametrize(
+    "spec, says",
+    [
+        ("fwd_rets_5", "did you mean `fwd_ret_5`"),
+        ("fwd_return_20", "did you mean `fwd_ret_20`"),
+        ("barier_20_2_1", "did you mean `barrier_20_2_1`"),
+        ("fwd_quantil_5_4", "did you mean `fwd_quantile_5_4`"),
+        ("fwd_quantile_5", "did you mean `fwd_quantile_5_2`"),
+        ("fwd_quantile_5_1", "Q a whole number from 2 to 99"),
+        ("barrier_20_2.0_1", "as short as they go"),
+        ("barrier_20_0_1", "numbers above 0"),
+        ("barrier_20_2", "U and D numbers"),
+        ("fwd_log_0", "H a whole number from 1"),
+        ("rsi_14", "one of fwd_ret_H"),
+        ("meta_meta_fwd_ret_5", "the name of a known"),
+        ("meta_fwd_retn_5", "did you mean `fwd_ret_5`"),
+        ("fwd_ret_5\n", "did you mean"),
+        ("\U0001f600", "one of fwd_ret_H"),
+    ],
+)
 def test_the_nearest_name_is_said(spec, says):
     with pytest.raises(SpecError, match=says):
         parse_label(spec)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from mlfin.core.errors import DataError
 from mlfin.datasets.labels import compute_labels
-from mlfin.datasets.weights import WEIGHTS, average_uniqueness, return_attribution, sample_weights, time_decay, uniqueness
+from mlfin.datasets.weights import (
+    WEIGHTS,
+    average_uniqueness,
+    return_attribution,
+    sample_weights,
+    time_decay,
+    uniqueness,
+)
 
 START = pd.Timestamp("2020-01-01", tz="UTC").as_unit("us")
 
@@ -26,13 +33,17 @@ def spans(*pairs, symbol="A") -> pd.DataFrame:
 
 def bars_of(*opens, symbol="A") -> pd.DataFrame:
     ts = day(np.arange(len(opens)))
-    return pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts, known_at=ts, open=np.array(opens, dtype=float)))
+    return pd.DataFrame(
+        dict(symbol=symbol, timeframe="1d", ts=ts, known_at=ts, open=np.array(opens, dtype=float))
+    )
 
 
 def test_uniqueness_by_hand():
     labels, bars = spans((1, 4), (2, 5), (6, 8)), bars_of(*[1.0] * 10)
     # days 1..4 are covered by 1, 2, 2, 1 labels; the third label is alone
-    np.testing.assert_allclose(average_uniqueness(labels, bars), [(1 + 0.5 + 0.5) / 3, (0.5 + 0.5 + 1) / 3, 1], rtol=1e-15)
+    np.testing.assert_allclose(
+        average_uniqueness(labels, bars), [(1 + 0.5 + 0.5) / 3, (0.5 + 0.5 + 1) / 3, 1], rtol=1e-15
+    )
     # with the day of the exit: 1, 2, 2, 2, 1
     np.testing.assert_allclose(average_uniqueness(labels, bars, "both"), [2.5 / 4, 2.5 / 4, 1], rtol=1e-15)
     weights = uniqueness(labels, bars)
@@ -41,21 +52,34 @@ def test_uniqueness_by_hand():
 
 
 def slow(labels: pd.DataFrame, bars: pd.DataFrame, closed: str):
-    """Snippets 4.1, 4.2 and 4.10 of the book as loops, symbol by symbol: uniqueness and attributed returns."""
+    """Snippets 4.1, 4.2 and 4.10 of the book as loops, symbol by symbol: uniqueness and attributed
+    returns."""
     unique, moved = [], []
     for row in labels.itertuples():
-        own, others = bars[bars.symbol == row.symbol].reset_index(drop=True), labels[labels.symbol == row.symbol]
+        own, others = (
+            bars[bars.symbol == row.symbol].reset_index(drop=True),
+            labels[labels.symbol == row.symbol],
+        )
         change = np.log(own.open).diff().shift(-1).fillna(0.0)
         inside = (own.ts >= row.t0) & ((own.ts <= row.t1) if closed == "both" else (own.ts < row.t1))
-        count = np.array([((others.t0 <= t) & ((others.t1 >= t) if closed == "both" else (others.t1 > t))).sum()
-                          for t in own.ts[inside]])
+        count = np.array(
+            [
+                ((others.t0 <= t) & ((others.t1 >= t) if closed == "both" else (others.t1 > t))).sum()
+                for t in own.ts[inside]
+            ]
+        )
         unique.append((1 / count).mean())
         moved.append(abs((change[inside] / count).sum()))
     return np.array(unique), np.array(moved)
 
 
-@given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=25),
-       st.sampled_from(["left", "both"]), st.integers(0, 99))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ABC"), st.integers(1, 20), st.integers(1, 8)), min_size=1, max_size=25
+    ),
+    st.sampled_from(["left", "both"]),
+    st.integers(0, 99),
+)
 @settings(max_examples=60, deadline=None)
 def test_against_the_loops_of_the_book(rows, closed, seed):
     rng = np.random.default_rng(seed)
@@ -71,15 +95,21 @@ def test_against_the_loops_of_the_book(rows, closed, seed):
 def test_symbols_do_not_count_each_other_and_order_does_not_matter():
     a, b = spans((1, 4), (2, 5), (3, 9)), spans((1, 6), (2, 3), symbol="B")
     both = pd.concat([b, a], ignore_index=True)
-    np.testing.assert_array_equal(average_uniqueness(both), np.r_[average_uniqueness(b), average_uniqueness(a)])
+    np.testing.assert_array_equal(
+        average_uniqueness(both), np.r_[average_uniqueness(b), average_uniqueness(a)]
+    )
     mixed = both.sample(frac=1, random_state=3)
     for kind in ("equal", "uniqueness", "time_decay"):
-        pd.testing.assert_series_equal(sample_weights(mixed, kind).sort_index(), sample_weights(both, kind), rtol=1e-12)
+        pd.testing.assert_series_equal(
+            sample_weights(mixed, kind).sort_index(), sample_weights(both, kind), rtol=1e-12
+        )
 
 
 def test_bars_and_the_spans_own_ends_agree_where_each_bar_begins_a_label():
     rng = np.random.default_rng(1)
-    bars = pd.concat([bars_of(*rng.uniform(1, 2, n), symbol=s) for s, n in (("A", 40), ("B", 25))], ignore_index=True)
+    bars = pd.concat(
+        [bars_of(*rng.uniform(1, 2, n), symbol=s) for s, n in (("A", 40), ("B", 25))], ignore_index=True
+    )
     labels = compute_labels(bars, "fwd_ret_5")
     np.testing.assert_allclose(average_uniqueness(labels), average_uniqueness(labels, bars), rtol=1e-12)
     assert set(average_uniqueness(labels[labels.symbol == "A"])[4:-4].round(12)) == {0.2}
@@ -90,7 +120,9 @@ def test_return_attribution_by_hand():
     labels = spans((1, 3), (2, 4), (4, 5))
     raw = np.log([2 * 2**0.5, 2**0.5, 4])  # the second bar that moves is shared
     np.testing.assert_allclose(return_attribution(labels, bars), raw / raw.mean(), rtol=1e-14)
-    with pytest.raises(DataError, match="(?s)`return_attribution` must be above zero in some row.*uniqueness instead"):
+    with pytest.raises(
+        DataError, match="(?s)`return_attribution` must be above zero in some row.*uniqueness instead"
+    ):
         return_attribution(labels, bars_of(*[1.0] * 6))
 
 
@@ -123,26 +155,46 @@ def test_by_name():
         weights = sample_weights(labels, kind, bars)
         assert len(weights) == len(labels) and weights.mean() == pytest.approx(1) and (weights >= 0).all()
     faded = uniqueness(labels) * time_decay(labels, 0.3)
-    np.testing.assert_allclose(sample_weights(labels, "time_decay", oldest=0.3), faded / faded.mean(), rtol=1e-14)
+    np.testing.assert_allclose(
+        sample_weights(labels, "time_decay", oldest=0.3), faded / faded.mean(), rtol=1e-14
+    )
 
 
 def test_seconds_and_microseconds_far_apart():
-    labels = pd.concat([spans((0, 2), (1, 3))] * 3000, ignore_index=True).assign(symbol=np.repeat([f"S{i}" for i in range(3000)], 2))
+    labels = pd.concat([spans((0, 2), (1, 3))] * 3000, ignore_index=True).assign(
+        symbol=np.repeat([f"S{i}" for i in range(3000)], 2)
+    )
     odd = labels.assign(t1=labels["t1"] + pd.Timedelta("1us"))
-    odd.loc[0, ["t0", "t1"]] = pd.Timestamp("1750-01-01", tz="UTC"), pd.Timestamp("1750-01-02 00:00:00.000001", tz="UTC")
-    odd.loc[5999, ["t0", "t1"]] = pd.Timestamp("2250-01-01", tz="UTC"), pd.Timestamp("2250-01-02 00:00:00.000001", tz="UTC")
+    odd.loc[0, ["t0", "t1"]] = (
+        pd.Timestamp("1750-01-01", tz="UTC"),
+        pd.Timestamp("1750-01-02 00:00:00.000001", tz="UTC"),
+    )
+    odd.loc[5999, ["t0", "t1"]] = (
+        pd.Timestamp("2250-01-01", tz="UTC"),
+        pd.Timestamp("2250-01-02 00:00:00.000001", tz="UTC"),
+    )
     alone = average_uniqueness(odd)
     assert (alone[[0, 1, -2, -1]] == 1).all() and alone[2:-2] == pytest.approx(np.full(5996, alone[2]))
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda x: x.drop(columns="symbol"), "`labels` must be a frame with symbol, t0 and t1, got 'no symbol'"),
-    (lambda x: x["t0"], "no symbol, t0, t1"), (lambda x: x[:0], "at least one row"),
-    (lambda x: x.assign(t1=x["t1"].dt.tz_localize(None)), "`labels.t1` must be UTC timestamps"),
-    (lambda x: x.assign(t0=pd.NaT), "`labels.t0`"),
-    (lambda x: x.assign(t1=x["t0"] - pd.Timedelta("1D")), "spans with t0 <= t1, got .* .row 0"),
-    (lambda x: x.assign(symbol="Z"), "spans that cover at least one bar, got '2 rows that cover none' .row 0: Z"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            lambda x: x.drop(columns="symbol"),
+            "`labels` must be a frame with symbol, t0 and t1, got 'no symbol'",
+        ),
+        (lambda x: x["t0"], "no symbol, t0, t1"),
+        (lambda x: x[:0], "at least one row"),
+        (lambda x: x.assign(t1=x["t1"].dt.tz_localize(None)), "`labels.t1` must be UTC timestamps"),
+        (lambda x: x.assign(t0=pd.NaT), "`labels.t0`"),
+        (lambda x: x.assign(t1=x["t0"] - pd.Timedelta("1D")), "spans with t0 <= t1, got .* .row 0"),
+        (
+            lambda x: x.assign(symbol="Z"),
+            "spans that cover at least one bar, got '2 rows that cover none' .row 0: Z",
+        ),
+    ],
+)
 def test_refused_frames(change, says):
     with pytest.raises(DataError, match=says):
         uniqueness(change(spans((1, 4), (2, 5))), bars_of(*[1.0] * 9))
@@ -166,8 +218,14 @@ def test_refused_settings():
 
 def test_a_million_spans():
     ts = START + pd.to_timedelta(np.tile(np.arange(10_000), 100), unit="h")
-    labels = pd.DataFrame(dict(symbol=pd.Series(np.repeat([f"S{i:02d}" for i in range(100)], 10_000), dtype="str"), ts=ts,
-                               t0=ts + pd.Timedelta("1h"), t1=ts + pd.Timedelta("6h")))
+    labels = pd.DataFrame(
+        dict(
+            symbol=pd.Series(np.repeat([f"S{i:02d}" for i in range(100)], 10_000), dtype="str"),
+            ts=ts,
+            t0=ts + pd.Timedelta("1h"),
+            t1=ts + pd.Timedelta("6h"),
+        )
+    )
     begin = time.process_time()
     unique = average_uniqueness(labels)
     assert time.process_time() - begin < 5 and unique[5:100] == pytest.approx(np.full(95, 0.2))

@@ -28,7 +28,11 @@ def equal(a, b):
 @pytest.fixture
 def panel(make_bars):
     """Three symbols on the same days; the last is young."""
-    return as_bars(pd.concat([make_bars("AAA", 120, 1), make_bars("BBB", 120, 2), make_bars("CCC", 50, 3)], ignore_index=True))
+    return as_bars(
+        pd.concat(
+            [make_bars("AAA", 120, 1), make_bars("BBB", 120, 2), make_bars("CCC", 50, 3)], ignore_index=True
+        )
+    )
 
 
 @pytest.fixture
@@ -59,7 +63,8 @@ def fresh_build(lake, tmp_path, specs=SPECS, **options):
 
 
 def agree(store, lake, tmp_path, specs=SPECS, context=None, **options):
-    """Equal to the table of today's bars, and at any moment to the table of the bars known then; equal to a new store."""
+    """Equal to the table of today's bars, and at any moment to the table of the bars known then; equal to a
+    new store."""
     bars = lake.read(adjust=store.adjust)
     context = context or {}
     equal(store.read(specs), compute_features(bars, specs, short="nan", **context))
@@ -78,7 +83,9 @@ def test_the_history_is_the_table(lake, tmp_path):
     assert (done.added, done.rebuilt, done.how, done.bars_version) == (230, (), "computed", lake.version())
     agree(store, lake, tmp_path)
     table = compute_features(lake.read(adjust="total"), ["ret_5"])
-    part = (table.symbol == "AAA") & table.ts.between(pd.Timestamp("2021-11-01", tz="UTC"), pd.Timestamp("2021-11-05", tz="UTC"))
+    part = (table.symbol == "AAA") & table.ts.between(
+        pd.Timestamp("2021-11-01", tz="UTC"), pd.Timestamp("2021-11-05", tz="UTC")
+    )
     assert part.sum() == 5
     equal(store.read(["ret_5"], ["AAA"], start="2021-11-01", end="2021-11-05"), table[part])
     assert store.update(SPECS).how == "nothing" and len(store.versions(SPECS)) == 1
@@ -184,7 +191,10 @@ def test_a_dividend_that_is_known_late(lake, panel, tmp_path):
     lake.write_actions(as_actions([("AAA", ex, "dividend", 3.0, known, "made")]))
     assert store.update(SPECS).rebuilt == ("AAA",)
     agree(store, lake, tmp_path)
-    early, late = (store.read(["sma_20"], "AAA", as_of=m).set_index("ts").sma_20[times(panel)[55]] for m in (known - DAY, known))
+    early, late = (
+        store.read(["sma_20"], "AAA", as_of=m).set_index("ts").sma_20[times(panel)[55]]
+        for m in (known - DAY, known)
+    )
     assert early < late
 
 
@@ -375,8 +385,10 @@ def test_other_code_is_another_table(registry, lake, tmp_path):
 def test_code_is_modules_sources_and_libraries(registry, monkeypatch):
     feature("mine", unit="price", lookback=0)(lambda close: close * 2)
     code = feature_code(["rsi_14"])
-    assert not code["functions"] and {"mlfin.features.technical", "mlfin.features.table", "mlfin.features.spec"} <= set(code["modules"])
-    assert "mlfin.leakage.lookahead" not in code["modules"] and "mlfin.feature_store.feature_store" not in code["modules"]
+    assert not code["functions"]
+    assert {"mlfin.features.technical", "mlfin.features.table", "mlfin.features.spec"} <= set(code["modules"])
+    assert "mlfin.leakage.lookahead" not in code["modules"]
+    assert "mlfin.feature_store.feature_store" not in code["modules"]
     assert list(feature_code(["rsi_14", "mine"])["functions"]) == ["mine"]
     assert code["libraries"]["TA-Lib"] == __import__("talib").__version__
 
@@ -426,10 +438,17 @@ def test_training_rows_by_bar(lake, panel):
     old = lake.read("BBB").iloc[[40]].reset_index(drop=True)
     lake.write(old.assign(close=old.close * 1.01, high=old.high * 1.02))
     store.update(SPECS)
-    labels = table[["symbol", "timeframe", "ts"]].assign(t0=table.ts + DAY, fwd_ret_5=0.01).sample(60, random_state=1)
+    labels = (
+        table[["symbol", "timeframe", "ts"]]
+        .assign(t0=table.ts + DAY, fwd_ret_5=0.01)
+        .sample(60, random_state=1)
+    )
     rows = store.training_set(labels, SPECS)
     assert rows.index.equals(labels.index) and list(rows) == [*labels, "known_at", *table.columns[4:]]
-    equal(rows[["symbol", "ts", "known_at", *table.columns[4:]]], table.loc[labels.index, ["symbol", "ts", "known_at", *table.columns[4:]]])
+    equal(
+        rows[["symbol", "ts", "known_at", *table.columns[4:]]],
+        table.loc[labels.index, ["symbol", "ts", "known_at", *table.columns[4:]]],
+    )
     assert rows.rsi_14.isna().sum() == (table.loc[labels.index].rsi_14.isna()).sum() > 0
 
 
@@ -442,7 +461,13 @@ def test_training_rows_by_moment(lake, panel):
     revised = lake.read("BBB").known_at.iloc[99]
     rng = np.random.default_rng(0)
     moments = [times(panel)[80] + pd.Timedelta(seconds=int(s)) for s in rng.integers(0, 25 * 86_400, 15)]
-    moments += [revised - pd.Timedelta("1s"), revised, revised + 400 * DAY, times(panel)[81], times(panel)[81] - pd.Timedelta("1us")]
+    moments += [
+        revised - pd.Timedelta("1s"),
+        revised,
+        revised + 400 * DAY,
+        times(panel)[81],
+        times(panel)[81] - pd.Timedelta("1us"),
+    ]
     keys = pd.DataFrame({"symbol": rng.choice(["AAA", "BBB", "CCC"], len(moments)), "at": moments})
     keys.loc[15:17, "symbol"] = "BBB"
     rows = store.training_set(keys, SPECS)
@@ -458,11 +483,15 @@ def test_training_rows_by_moment(lake, panel):
 def test_keys_without_features_are_refused(lake):
     store = FeatureStore(lake)
     store.update(SPECS)
-    keys = pd.DataFrame({"symbol": ["AAA", "AAA"], "ts": [lake.read("AAA").ts[5], pd.Timestamp("2031-01-01", tz="UTC")]})
+    keys = pd.DataFrame(
+        {"symbol": ["AAA", "AAA"], "ts": [lake.read("AAA").ts[5], pd.Timestamp("2031-01-01", tz="UTC")]}
+    )
     with pytest.raises(DataError, match="1 of 2 without.*the first is AAA 2031"):
         store.training_set(keys, SPECS)
     with pytest.raises(DataError, match="the first is AAA 1999"):
-        store.training_set(pd.DataFrame({"symbol": ["AAA"], "at": [pd.Timestamp("1999-01-01", tz="UTC")]}), SPECS)
+        store.training_set(
+            pd.DataFrame({"symbol": ["AAA"], "at": [pd.Timestamp("1999-01-01", tz="UTC")]}), SPECS
+        )
     with pytest.raises(DataError, match="symbol, and ts or at"):
         store.training_set(keys[["symbol"]], SPECS)
     with pytest.raises(DataError, match="without the features' own columns"):
@@ -497,13 +526,20 @@ def test_features_across_symbols(registry, lake, panel, tmp_path):
     assert set(store.update(specs).rebuilt) == {"AAA", "BBB", "CCC"}
     natural = lake.read(adjust="total")
     natural["known_at"] = natural.ts + DAY
-    equal(store.read(specs).drop(columns="known_at"), compute_features(natural, specs).drop(columns="known_at"))
-    equal(store.read(specs, as_of="2021-12-31"), compute_features(lake.read(adjust="total", as_of="2021-12-31"), specs))
+    equal(
+        store.read(specs).drop(columns="known_at"), compute_features(natural, specs).drop(columns="known_at")
+    )
+    equal(
+        store.read(specs, as_of="2021-12-31"),
+        compute_features(lake.read(adjust="total", as_of="2021-12-31"), specs),
+    )
     lake.write(on(panel, -19))
     assert store.update(specs).how == "computed"
     natural = lake.read(adjust="total")
     natural["known_at"] = natural.ts + DAY
-    equal(store.read(specs).drop(columns="known_at"), compute_features(natural, specs).drop(columns="known_at"))
+    equal(
+        store.read(specs).drop(columns="known_at"), compute_features(natural, specs).drop(columns="known_at")
+    )
 
 
 def joined(frame, facts):
@@ -557,8 +593,11 @@ def test_the_newest_row_is_the_same_through_a_cache(lake, panel, place):
         bare = FeatureStore(lake, cache="").latest(SPECS)  # asks the table
         equal(reader.latest(SPECS), bare)
         equal(reader.latest(SPECS), bare)                   # asks the cache
-        equal(writer.latest(SPECS), bare)                   # has it in memory
-        equal(reader.latest(["obv"], ["BBB"]), bare[bare.symbol == "BBB"][["symbol", "timeframe", "ts", "known_at", "obv"]])
+        equal(writer.latest(SPECS), bare)  # has it in memory
+        equal(
+            reader.latest(["obv"], ["BBB"]),
+            bare[bare.symbol == "BBB"][["symbol", "timeframe", "ts", "known_at", "obv"]],
+        )
         with pytest.raises(DataError, match="ZZZ"):
             reader.latest(SPECS, ["ZZZ"])
         lake.write(on(panel, k))
@@ -588,7 +627,14 @@ def test_two_stores_of_the_same_name_do_not_meet_in_redis(tmp_path, panel, redis
 def test_the_setting_names_the_server(tmp_path, panel, redis_url):
     from mlfin.core.settings import Settings
 
-    here = dict(profile="test", root=tmp_path, store=str(tmp_path / "lake"), mlflow="", artifacts="", ledger=tmp_path / "l")
+    here = dict(
+        profile="test",
+        root=tmp_path,
+        store=str(tmp_path / "lake"),
+        mlflow="",
+        artifacts="",
+        ledger=tmp_path / "l",
+    )
     Lake(tmp_path / "lake").write(panel)
     assert type(FeatureStore(Settings(**here)).cache).__name__ == "Cache"
     store = FeatureStore(Settings(**here, redis=redis_url))

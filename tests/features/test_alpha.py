@@ -1,4 +1,5 @@
-"""The alpha set: every column against plain pandas, dull and dirty bars, bar by bar, no peeking, one compilation."""
+"""The alpha set: every column against plain pandas, dull and dirty bars, bar by bar, no peeking, one
+compilation."""
 
 import subprocess
 import sys
@@ -22,10 +23,13 @@ from mlfin.features.table import compute_features
 MARKET = Path(__file__).parents[2] / ".." / "shared" / "data" / "market"
 needs_market = pytest.mark.skipif(not MARKET.is_dir(), reason="../shared/data/market is not here")
 PRICES = ["open", "high", "low", "close"]
-AFTER = "roc cord cntp cntn cntd sump sumn sumd wvma vsump vsumn vsumd".split() # these need a bar before the window
+AFTER = (
+    "roc cord cntp cntn cntd sump sumn sumd wvma vsump vsumn vsumd".split()
+)  # these need a bar before the window
 
 
-# --- the slow way: one window at a time, written from the published formulas --------------------------------------
+# --- the slow way: one window at a time, written from the published formulas
+# --------------------------------------
 
 def roll(x: pd.Series, n: int, f) -> pd.Series:
     """f of every full window."""
@@ -49,7 +53,12 @@ def correlation(x, y) -> float:
 def pairs(x: pd.Series, y: pd.Series, n: int) -> pd.Series:
     """Correlation of every full window."""
     a, b = x.to_numpy(), y.to_numpy()
-    return pd.Series([np.nan if i < n - 1 else correlation(a[i - n + 1:i + 1], b[i - n + 1:i + 1]) for i in range(len(a))])
+    return pd.Series(
+        [
+            np.nan if i < n - 1 else correlation(a[i - n + 1 : i + 1], b[i - n + 1 : i + 1])
+            for i in range(len(a))
+        ]
+    )
 
 
 def share(a, b):
@@ -60,7 +69,11 @@ def share(a, b):
 def slow_bar(b: pd.DataFrame, name: str) -> pd.Series:
     """One factor of a single bar."""
     o, h, low, c = (b[p] for p in PRICES)
-    body, top, bottom = b[["open", "close"]], b[["open", "close"]].max(axis=1), b[["open", "close"]].min(axis=1)
+    body, top, bottom = (
+        b[["open", "close"]],
+        b[["open", "close"]].max(axis=1),
+        b[["open", "close"]].min(axis=1),
+    )
     shapes = {"kmid": body.close - body.open, "kup": h - top, "klow": bottom - low, "ksft": 2 * c - h - low}
     if name == "klen":
         return (h - low) / o
@@ -89,17 +102,25 @@ def slow(b: pd.DataFrame, name: str, n: int) -> pd.Series:
         turn = np.log(v / v.shift(1) + 1)
     moves = (c / c.shift(1) - 1).abs() * v
     return {
-        "roc": lambda: c.shift(n) / c, "ma": lambda: roll(c, n, np.mean) / c, "std": lambda: roll(c, n, lambda w: w.std(ddof=1)) / c,
-        "beta": lambda: roll(c, n, lambda w: line(w)[0]) / c, "resi": lambda: roll(c, n, lambda w: w[-1] - line(w)[1]) / c,
+        "roc": lambda: c.shift(n) / c,
+        "ma": lambda: roll(c, n, np.mean) / c,
+        "std": lambda: roll(c, n, lambda w: w.std(ddof=1)) / c,
+        "beta": lambda: roll(c, n, lambda w: line(w)[0]) / c,
+        "resi": lambda: roll(c, n, lambda w: w[-1] - line(w)[1]) / c,
         "rsqr": lambda: roll(c, n, lambda w: correlation(np.arange(n), w) ** 2),
-        "max": lambda: h.rolling(n).max() / c, "min": lambda: low.rolling(n).min() / c,
-        "qtlu": lambda: roll(c, n, lambda w: np.quantile(w, 0.8)) / c, "qtld": lambda: roll(c, n, lambda w: np.quantile(w, 0.2)) / c,
+        "max": lambda: h.rolling(n).max() / c,
+        "min": lambda: low.rolling(n).min() / c,
+        "qtlu": lambda: roll(c, n, lambda w: np.quantile(w, 0.8)) / c,
+        "qtld": lambda: roll(c, n, lambda w: np.quantile(w, 0.2)) / c,
         "rank": lambda: c.rolling(n).rank(pct=True),
         "rsv": lambda: share(c - low.rolling(n).min(), h.rolling(n).max() - low.rolling(n).min()),
-        "imax": lambda: roll(h, n, lambda w: w.argmax() + 1) / n, "imin": lambda: roll(low, n, lambda w: w.argmin() + 1) / n,
+        "imax": lambda: roll(h, n, lambda w: w.argmax() + 1) / n,
+        "imin": lambda: roll(low, n, lambda w: w.argmin() + 1) / n,
         "imxd": lambda: (roll(h, n, np.argmax) - roll(low, n, np.argmin)) / n,
-        "corr": lambda: pairs(c, np.log(v + 1), n), "cord": lambda: pairs(c / c.shift(1), turn, n),
-        "vma": lambda: roll(v, n, np.mean) / traded, "vstd": lambda: roll(v, n, lambda w: w.std(ddof=1)) / traded,
+        "corr": lambda: pairs(c, np.log(v + 1), n),
+        "cord": lambda: pairs(c / c.shift(1), turn, n),
+        "vma": lambda: roll(v, n, np.mean) / traded,
+        "vstd": lambda: roll(v, n, lambda w: w.std(ddof=1)) / traded,
         "wvma": lambda: share(roll(moves, n, lambda w: w.std(ddof=1)), roll(moves, n, np.mean)),
     }.get(name, lambda: slow_changes(v if name.startswith("v") else c, name.removeprefix("v"), n))()
 
@@ -122,7 +143,8 @@ def check(bars: pd.DataFrame, specs=ALPHA) -> pd.DataFrame:
     return table
 
 
-# --- values --------------------------------------------------------------------------------------------------------
+# --- values
+# --------------------------------------------------------------------------------------------------------
 
 def test_the_set():
     assert set_names()["alpha"] == ALPHA and len(set(ALPHA)) == 158 == 13 + 29 * 5
@@ -144,7 +166,8 @@ def test_several_symbols_against_plain_pandas(bars):
 
 
 def dull(make_bars):
-    """Round prices (ties everywhere), a price that stands still, days without a trade, a bar without range."""
+    """Round prices (ties everywhere), a price that stands still, days without a trade, a bar without
+    range."""
     b = make_bars("AAA", 260, 5)
     b[PRICES] = b[PRICES].round(0)
     b.loc[60:140, PRICES] = b["close"][60]
@@ -158,22 +181,48 @@ def dull(make_bars):
 def test_ties_flat_stretches_and_days_without_volume(make_bars):
     table = check(dull(make_bars))
     still = table.loc[130]
-    assert list(still[["alpha_kmid2", "alpha_rsv_60", "alpha_sump_60", "alpha_sumd_5", "alpha_wvma_20"]]) == [0.0] * 5
-    assert list(still[["alpha_std_60", "alpha_beta_60", "alpha_resi_60", "alpha_ma_60"]]) == [0.0, 0.0, 0.0, 1.0]
+    assert (
+        list(still[["alpha_kmid2", "alpha_rsv_60", "alpha_sump_60", "alpha_sumd_5", "alpha_wvma_20"]])
+        == [0.0] * 5
+    )
+    assert list(still[["alpha_std_60", "alpha_beta_60", "alpha_resi_60", "alpha_ma_60"]]) == [
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+    ]
     assert not np.signbit(still[["alpha_resi_60", "alpha_beta_60"]].to_numpy(float)).any()
-    assert still[["alpha_rsqr_5", "alpha_corr_60", "alpha_cord_5", "alpha_vma_5", "alpha_vstd_60"]].isna().all()
-    assert still["alpha_rank_10"] == 5.5 / 10 and still["alpha_imax_10"] == 0.1 and still["alpha_imxd_10"] == 0.0
-    assert np.flatnonzero(table["alpha_cord_5"][10:50].isna()).tolist() == [11, 12, 13, 14, 15]  # the bar after the still one
+    assert (
+        still[["alpha_rsqr_5", "alpha_corr_60", "alpha_cord_5", "alpha_vma_5", "alpha_vstd_60"]].isna().all()
+    )
+    assert still["alpha_rank_10"] == 5.5 / 10 and still["alpha_imax_10"] == 0.1
+    assert still["alpha_imxd_10"] == 0.0
+    assert np.flatnonzero(table["alpha_cord_5"][10:50].isna()).tolist() == [
+        11,
+        12,
+        13,
+        14,
+        15,
+    ]  # the bar after the still one
 
 
 def test_blocks_have_no_seams(make_bars):
-    specs = [s for s in ALPHA if s.endswith(("_5", "_20"))] + ["alpha_ma_600", "alpha_std_513", "alpha_imin_512", "alpha_qtlu_1000"]
+    specs = [s for s in ALPHA if s.endswith(("_5", "_20"))] + [
+        "alpha_ma_600",
+        "alpha_std_513",
+        "alpha_imin_512",
+        "alpha_qtlu_1000",
+    ]
     check(make_bars("AAA", 1300, 9), specs)
 
 
-@pytest.mark.parametrize("size", [1, 5, 60])  # and one more, of another symbol: a window, and the bar before it
+@pytest.mark.parametrize(
+    "size", [1, 5, 60]
+)  # and one more, of another symbol: a window, and the bar before it
 def test_short_symbols(make_bars, size):
-    bars = pd.concat([make_bars("AAA", size, 1), make_bars("BBB", 1, 2), make_bars("CCC", size + 1, 3)], ignore_index=True)
+    bars = pd.concat(
+        [make_bars("AAA", size, 1), make_bars("BBB", 1, 2), make_bars("CCC", size + 1, 3)], ignore_index=True
+    )
     check(bars)
 
 
@@ -199,26 +248,43 @@ def test_a_high_level_eats_no_digits(make_bars):
     got = compute_features(bars, ["alpha_std_60", "alpha_beta_60", "alpha_rsqr_60", "alpha_ma_60"])
     w = [Fraction(x) for x in bars["close"][-60:]]
     mean, t = sum(w) / 60, [Fraction(2 * i - 59, 2) for i in range(60)]
-    total, along, norm = sum((x - mean) ** 2 for x in w), sum(a * x for a, x in zip(t, w, strict=True)), sum(a * a for a in t)
-    exact = [float(total / 59) ** 0.5 / float(w[-1]), float(along / norm / w[-1]), float(along**2 / norm / total), float(mean / w[-1])]
+    total, along, norm = (
+        sum((x - mean) ** 2 for x in w),
+        sum(a * x for a, x in zip(t, w, strict=True)),
+        sum(a * a for a in t),
+    )
+    exact = [
+        float(total / 59) ** 0.5 / float(w[-1]),
+        float(along / norm / w[-1]),
+        float(along**2 / norm / total),
+        float(mean / w[-1]),
+    ]
     np.testing.assert_allclose(got.iloc[-1, 4:].to_numpy(float), exact, rtol=1e-12)
 
 
 def test_the_currency_does_not_matter(bars):
     cents = bars.assign(**{p: bars[p] * 2.0**-40 for p in PRICES})
-    pd.testing.assert_frame_equal(compute_features(cents, ["alpha"]), compute_features(bars, ["alpha"]), check_exact=True)
+    pd.testing.assert_frame_equal(
+        compute_features(cents, ["alpha"]), compute_features(bars, ["alpha"]), check_exact=True
+    )
 
 
 def test_a_tiny_price_keeps_its_digits(bars):
-    check(bars.assign(**{p: bars[p] * 1e-11 for p in PRICES}), [s for s in ALPHA if s.endswith(("2", "_5", "_20"))])
+    check(
+        bars.assign(**{p: bars[p] * 1e-11 for p in PRICES}),
+        [s for s in ALPHA if s.endswith(("2", "_5", "_20"))],
+    )
 
 
-# --- the same bits ---------------------------------------------------------------------------------------------------
+# --- the same bits
+# ---------------------------------------------------------------------------------------------------
 
 def same(a, b) -> bool:
     """Equal to the last bit."""
     a, b = np.ascontiguousarray(a, dtype=np.float64), np.ascontiguousarray(b, dtype=np.float64)
-    return a.tobytes() == b.tobytes() or bool(((a.view(np.int64) == b.view(np.int64)) | (np.isnan(a) & np.isnan(b))).all())
+    return a.tobytes() == b.tobytes() or bool(
+        ((a.view(np.int64) == b.view(np.int64)) | (np.isnan(a) & np.isnan(b))).all()
+    )
 
 
 def test_alone_and_together(bars):
@@ -226,7 +292,9 @@ def test_alone_and_together(bars):
     for spec in [*ALPHA, "alpha_ma_7", "alpha_qtlu_23"]:
         assert same(compute_features(bars, [spec])[spec], together[spec]), spec
         f, one = parse(spec), bars[bars.symbol == "CCC"]
-        assert same(f.function(*(one[c].to_numpy() for c in f.inputs), *f.values), together.loc[one.index, spec]), spec
+        assert same(
+            f.function(*(one[c].to_numpy() for c in f.inputs), *f.values), together.loc[one.index, spec]
+        ), spec
 
 
 def test_from_its_own_last_bars(bars, make_bars):
@@ -240,7 +308,10 @@ def test_from_its_own_last_bars(bars, make_bars):
                 assert same(last[specs].iloc[-1], whole[specs].iloc[end - 1]), (specs, end)
 
 
-@pytest.mark.parametrize("spec", ["alpha_kmid2", "alpha_rsqr_10", "alpha_cord_5", "alpha_wvma_10", "alpha_imxd_5", "alpha_vsumd_10"])
+@pytest.mark.parametrize(
+    "spec",
+    ["alpha_kmid2", "alpha_rsqr_10", "alpha_cord_5", "alpha_wvma_10", "alpha_imxd_5", "alpha_vsumd_10"],
+)
 def test_bar_by_bar(make_bars, spec):
     bars, f = dull(make_bars), parse(spec)
     state, table = start(f), compute_features(bars, [spec])[spec]
@@ -279,11 +350,24 @@ def test_nothing_peeks_down_to_one_bar(bars):
     assert_no_lookahead(list(ALPHA[:40]), bars, cuts=[bars["ts"][0]])
 
 
-# --- bad input, and the first use ------------------------------------------------------------------------------------
+# --- bad input, and the first use
+# ------------------------------------------------------------------------------------
 
 def test_only_what_is_read_is_asked_for(bars):
-    assert compute_features(bars.drop(columns=["open", "low", "close", "volume"]), ["alpha_imax_5"])["alpha_imax_5"].notna().any()
-    assert compute_features(bars.drop(columns=["high", "low", "volume"]), ["alpha_kmid", "alpha_ma_5"])["alpha_kmid"].notna().all()
+    assert (
+        compute_features(bars.drop(columns=["open", "low", "close", "volume"]), ["alpha_imax_5"])[
+            "alpha_imax_5"
+        ]
+        .notna()
+        .any()
+    )
+    assert (
+        compute_features(bars.drop(columns=["high", "low", "volume"]), ["alpha_kmid", "alpha_ma_5"])[
+            "alpha_kmid"
+        ]
+        .notna()
+        .all()
+    )
     with pytest.raises(DataError, match="the column volume"):
         compute_features(bars.drop(columns="volume"), ["alpha"])
     for name in BAR_FACTORS:
@@ -291,10 +375,19 @@ def test_only_what_is_read_is_asked_for(bars):
         assert compute_features(bars[[*bars.columns[:4], *f.inputs]], [f])[f.spec].notna().all()
 
 
-@pytest.mark.parametrize("spec, says", [
-    ("alpha_ma", "takes n"), ("alpha_ma_1", r"an integer in \[2, 1000\]"), ("alpha_corr_2", r"\[3, 1000\]"),
-    ("alpha_ma_1001", r"\[2, 1000\]"), ("alpha_kmid_5", "no number"), ("alpha_mo_20", "did you mean"), ("alpha_ma_2.5", "an integer"),
-    ("alpha", "parse_set reads sets")])
+@pytest.mark.parametrize(
+    "spec, says",
+    [
+        ("alpha_ma", "takes n"),
+        ("alpha_ma_1", r"an integer in \[2, 1000\]"),
+        ("alpha_corr_2", r"\[3, 1000\]"),
+        ("alpha_ma_1001", r"\[2, 1000\]"),
+        ("alpha_kmid_5", "no number"),
+        ("alpha_mo_20", "did you mean"),
+        ("alpha_ma_2.5", "an integer"),
+        ("alpha", "parse_set reads sets"),
+    ],
+)
 def test_refused(spec, says):
     with pytest.raises(SpecError, match=says):
         parse(spec)
@@ -313,10 +406,17 @@ print(compute(f, np.arange(1.0, 9.0))[0][-1])
 
 @pytest.mark.slow
 def test_the_first_use_says_that_it_compiles_and_the_second_does_not(tmp_path):
-    env = {"PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    env = {
+        "PATH": "/usr/bin",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+    }
     told = []
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", FIRST_USE], capture_output=True, text=True, cwd=tmp_path, env=env)
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_USE], capture_output=True, text=True, cwd=tmp_path, env=env
+        )
         assert done.stdout.strip() == str(3 / 8), done.stderr
         told.append(done.stderr.count("compiling the kernels of the alpha set"))
     assert told == [1, 0]

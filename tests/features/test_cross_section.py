@@ -1,4 +1,5 @@
-"""Features across symbols and by the calendar: against slow code, hand-made cases, ragged panels, and the days nobody foresaw."""
+"""Features across symbols and by the calendar: against slow code, hand-made cases, ragged panels, and the
+days nobody foresaw."""
 import datetime as dt
 
 import numpy as np
@@ -18,7 +19,11 @@ from mlfin.features.table import compute_features
 
 INDEX = "index_beta_20 index_alpha_20 index_residual_20 idio_vol_20 index_corr_20 index_ret_5 excess_ret_5".split()
 ALL = [*INDEX, "breadth_10", "dispersion_5"]
-CROSS = [f"{a}_{b}" for a in ("xs", "group") for b in ("rank_ret_5", "zscore_ret_1", "demean_sma_10", "rank_macd_5_8_3")]
+CROSS = [
+    f"{a}_{b}"
+    for a in ("xs", "group")
+    for b in ("rank_ret_5", "zscore_ret_1", "demean_sma_10", "rank_macd_5_8_3")
+]
 CLOCK = [d.name for d in definitions().values() if d.module == market.__name__ and not d.inputs]
 
 
@@ -33,8 +38,18 @@ def ragged(seed=0, size=120, symbols=7, holes=0.05):
         keep = rng.random(size) > holes if i % 2 else np.ones(size, bool)
         keep &= (np.arange(size) >= (40 if i == 2 else 0)) & (np.arange(size) < (80 if i == 3 else size))
         close = np.round(50 * np.exp(np.cumsum(move)), 2)
-        parts.append(pd.DataFrame({"symbol": f"S{i}", "timeframe": "1d", "ts": ts, "known_at": ts + pd.Timedelta("1D"),
-                                   "close": close, "volume": 1.0})[keep])
+        parts.append(
+            pd.DataFrame(
+                {
+                    "symbol": f"S{i}",
+                    "timeframe": "1d",
+                    "ts": ts,
+                    "known_at": ts + pd.Timedelta("1D"),
+                    "close": close,
+                    "volume": 1.0,
+                }
+            )[keep]
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -46,7 +61,9 @@ def wide(bars, column="close"):
 
 
 def matrix(table, column, like):
-    return table.pivot(index="ts", columns="symbol", values=column).reindex(index=like.index, columns=like.columns)
+    return table.pivot(index="ts", columns="symbol", values=column).reindex(
+        index=like.index, columns=like.columns
+    )
 
 
 # --- one row
@@ -70,7 +87,9 @@ def test_rows_against_scipy_and_pandas(seed):
         if there.sum() >= LEAST:
             wanted[there] = (stats.rankdata(x[i, there]) - 1) / (there.sum() - 1)
         np.testing.assert_array_equal(rank_across(x)[i], wanted)
-    np.testing.assert_allclose(demean_across(x), frame.sub(frame.mean(axis=1), axis=0).where(enough, axis=0), rtol=1e-12, atol=1e-6)
+    np.testing.assert_allclose(
+        demean_across(x), frame.sub(frame.mean(axis=1), axis=0).where(enough, axis=0), rtol=1e-12, atol=1e-6
+    )
     std = frame.std(axis=1).where(frame.max(axis=1) > frame.min(axis=1))
     wanted = frame.sub(frame.mean(axis=1), axis=0).div(std, axis=0).where(enough, axis=0)
     np.testing.assert_allclose(zscore_across(x), wanted, rtol=1e-9, atol=1e-12)
@@ -92,7 +111,9 @@ def test_what_has_no_spread():
     same = np.full((1, 5), 0.1)
     assert np.isnan(zscore_across(same)).all()
     np.testing.assert_array_equal(rank_across(same), np.full((1, 5), 0.5))
-    assert np.isnan(rank_across(np.array([[1.0, 2.0, np.inf]]))).all()          # an infinite value is none: two are left
+    assert np.isnan(
+        rank_across(np.array([[1.0, 2.0, np.inf]]))
+    ).all()  # an infinite value is none: two are left
     assert np.isnan(rank_across(np.array([[np.nan] * 4]))).all()
 
 
@@ -103,14 +124,20 @@ def test_what_has_no_spread():
 def test_any_feature_across_symbols(seed):
     bars = ragged(seed)
     inner = ["ret_5", "rsi_14", "macd_5_8_3"]
-    table = compute_features(bars, inner + [f"xs_{w}_{s}" for w in ("rank", "zscore", "demean") for s in inner], short="nan")
+    table = compute_features(
+        bars, inner + [f"xs_{w}_{s}" for w in ("rank", "zscore", "demean") for s in inner], short="nan"
+    )
     assert {"xs_rank_macd_5_8_3", "xs_rank_macd_signal_5_8_3", "xs_rank_macd_hist_5_8_3"} <= set(table)
     for column in ("ret_5", "rsi_14", "macd_signal_5_8_3"):
         values = wide(table, column)
         enough = values.count(axis=1) >= LEAST
         rank = (values.rank(axis=1) - 1).div(values.count(axis=1) - 1, axis=0).where(enough, axis=0)
         far = values.sub(values.mean(axis=1), axis=0).where(enough, axis=0)
-        for what, wanted, eps in (("rank", rank, 0), ("demean", far, 1e-12), ("zscore", far.div(values.std(axis=1), axis=0), 1e-9)):
+        for what, wanted, eps in (
+            ("rank", rank, 0),
+            ("demean", far, 1e-12),
+            ("zscore", far.div(values.std(axis=1), axis=0), 1e-9),
+        ):
             np.testing.assert_allclose(wide(table, f"xs_{what}_{column}"), wanted, rtol=eps, atol=eps)
 
 
@@ -122,7 +149,9 @@ def test_within_groups():
     wanted = a.sub(a.mean(axis=1), axis=0).where(a.count(axis=1) >= LEAST, axis=0)
     np.testing.assert_allclose(far[a.columns], wanted, atol=1e-13)
     assert far[["S4", "S5", "S6"]].isna().all().all()
-    one = compute_features(bars, ["group_rank_ret_5", "xs_rank_ret_5"], groups={s: "all" for s in bars.symbol.unique()})
+    one = compute_features(
+        bars, ["group_rank_ret_5", "xs_rank_ret_5"], groups={s: "all" for s in bars.symbol.unique()}
+    )
     np.testing.assert_array_equal(one.group_rank_ret_5, one.xs_rank_ret_5)
 
 
@@ -131,8 +160,14 @@ def test_what_a_family_reads():
     assert (f.columns, f.of.stands_for, f.lookback, f.kind) == (("xs_rank_rsi",), "rsi_14", 14, "panel")
     assert parse("xs_demean_sma_20").units == ("distance",) and parse("xs_rank_sma_20").units == ("ratio",)
     assert str(parse("xs_zscore_bbands_20_2.5")) == "xs_zscore_bbands_20_2.5"
-    for bad, why in (("xs_rank_obv", "cumulative"), ("xs_rank_index_beta_60", "a panel feature"), ("xs_rank_xs_rank_ret_5", "panel"),
-                     ("xs_rank_fwd_ret_5", "label"), ("xs_rank_nothing_5", "no such feature"), ("xs_rank_ret_0", r"\[1, 10000\]")):
+    for bad, why in (
+        ("xs_rank_obv", "cumulative"),
+        ("xs_rank_index_beta_60", "a panel feature"),
+        ("xs_rank_xs_rank_ret_5", "panel"),
+        ("xs_rank_fwd_ret_5", "label"),
+        ("xs_rank_nothing_5", "no such feature"),
+        ("xs_rank_ret_0", r"\[1, 10000\]"),
+    ):
         with pytest.raises(SpecError, match=why):
             parse(bad)
     with pytest.raises(DataError, match="`groups` must be a mapping"):
@@ -157,7 +192,13 @@ def slow_index(bars, index, n):
                 continue
             fit = stats.linregress(x[both], y[both])
             left = y[both] - fit.intercept - fit.slope * x[both]
-            values = fit.slope, fit.intercept, left.iloc[-1] if both.iloc[-1] else np.nan, np.sqrt((left**2).sum() / (both.sum() - 2)), fit.rvalue
+            values = (
+                fit.slope,
+                fit.intercept,
+                left.iloc[-1] if both.iloc[-1] else np.nan,
+                np.sqrt((left**2).sum() / (both.sum() - 2)),
+                fit.rvalue,
+            )
             for k, v in zip(out, values, strict=True):
                 out[k].iloc[i, close.columns.get_loc(s)] = v
     return out
@@ -172,29 +213,40 @@ def test_against_least_squares(index):
     names = ("index_beta_20", "index_alpha_20", "index_residual_20", "idio_vol_20", "index_corr_20")
     for name, wanted in zip(names, slow_index(bars, index, 20).values(), strict=True):
         ours = matrix(table, name, close)
-        np.testing.assert_allclose(ours, wanted.where(there), rtol=1e-8, atol=2e-9 if name == "idio_vol_20" else 1e-12)
+        np.testing.assert_allclose(
+            ours, wanted.where(there), rtol=1e-8, atol=2e-9 if name == "idio_vol_20" else 1e-12
+        )
         seen += ours.notna().sum().sum()
     assert seen > 1300
     change = close / close.shift(5) - 1
-    market_ = (pd.concat({s: change.drop(columns=s).mean(axis=1) for s in close}, axis=1).where(change.notna()).where(
-        change.count(axis=1) >= LEAST, axis=0) if index is None else pd.concat({s: change[index] for s in close}, axis=1))
+    market_ = (
+        pd.concat({s: change.drop(columns=s).mean(axis=1) for s in close}, axis=1)
+        .where(change.notna())
+        .where(change.count(axis=1) >= LEAST, axis=0)
+        if index is None
+        else pd.concat({s: change[index] for s in close}, axis=1)
+    )
     np.testing.assert_allclose(matrix(table, "index_ret_5", close), market_.where(there), atol=1e-13)
-    np.testing.assert_allclose(matrix(table, "excess_ret_5", close), (change - market_).where(there), atol=1e-13)
+    np.testing.assert_allclose(
+        matrix(table, "excess_ret_5", close), (change - market_).where(there), atol=1e-13
+    )
 
 
 def test_a_young_symbol_waits_and_a_gap_does_not_matter():
     bars = ragged(3, holes=0.0)
     bars = bars[~((bars.symbol == "S0") & bars.ts.isin(bars.ts.unique()[[60, 61]]))].reset_index(drop=True)
     beta = wide(compute_features(bars, ["index_beta_20"], index="S1"), "index_beta_20")
-    assert beta.S0.notna().sum() == 120 - 20 - 2                                # only the two bars that are not there
-    assert beta.S2.first_valid_index() == beta.index[40 + 15]                    # fifteen returns: three quarters of twenty
+    assert beta.S0.notna().sum() == 120 - 20 - 2  # only the two bars that are not there
+    assert beta.S2.first_valid_index() == beta.index[40 + 15]  # fifteen returns: three quarters of twenty
     assert beta.S3.last_valid_index() == beta.index[79] and beta.S1.dropna().sub(1).abs().max() < 1e-12
 
 
 def test_an_index_that_does_not_move():
     bars = ragged(4, holes=0.0)
     flat = bars.assign(close=np.where(bars.symbol == "S1", 7.0, bars.close))
-    steady = bars.assign(close=np.where(bars.symbol == "S1", 1.01 ** bars.groupby("symbol").cumcount(), bars.close))
+    steady = bars.assign(
+        close=np.where(bars.symbol == "S1", 1.01 ** bars.groupby("symbol").cumcount(), bars.close)
+    )
     for panel in (flat, steady):
         table = compute_features(panel, ["index_beta_20", "index_corr_20", "idio_vol_20"], index="S1")
         assert table.iloc[:, 4:].isna().all().all()
@@ -209,8 +261,14 @@ def test_breadth_and_dispersion_the_slow_way():
     shares, spreads = [], []
     for i in range(len(close)):
         window = close.iloc[max(0, i - 9):i + 1]
-        usable = [s for s in close if i >= 9 and window[s].count() >= np.ceil(SHARE * 10) and window[s].notna().iloc[-1]]
-        shares.append(np.mean([close[s].iloc[i] > window[s].mean() for s in usable]) if len(usable) >= LEAST else np.nan)
+        usable = [
+            s
+            for s in close
+            if i >= 9 and window[s].count() >= np.ceil(SHARE * 10) and window[s].notna().iloc[-1]
+        ]
+        shares.append(
+            np.mean([close[s].iloc[i] > window[s].mean() for s in usable]) if len(usable) >= LEAST else np.nan
+        )
         r = (close.iloc[i] / close.iloc[i - 5] - 1).dropna() if i >= 5 else pd.Series(dtype=float)
         spreads.append(r.std() if len(r) >= LEAST else np.nan)
     for name, wanted in (("breadth_10", shares), ("dispersion_5", spreads)):
@@ -224,8 +282,12 @@ def test_breadth_and_dispersion_the_slow_way():
 
 @pytest.mark.parametrize("context", [{}, {"index": "S0"}], ids=["others", "named"])
 def test_no_look_ahead_in_a_ragged_panel(context):
-    assert assert_no_lookahead(ALL + CLOCK, ragged(7), cuts=5, groups=GROUPS, calendar="XNYS", **context) > 200
-    listings = ragged(7, holes=0.0)                       # a feature of own bars reaches further back than the panel where bars miss
+    assert (
+        assert_no_lookahead(ALL + CLOCK, ragged(7), cuts=5, groups=GROUPS, calendar="XNYS", **context) > 200
+    )
+    listings = ragged(
+        7, holes=0.0
+    )  # a feature of own bars reaches further back than the panel where bars miss
     assert assert_no_lookahead(CROSS, listings, cuts=5, groups=GROUPS, **context) > 60
 
 
@@ -265,7 +327,9 @@ def test_small_panels_are_nan_by_rule(symbols, size):
     bars = ragged(1, size=size, symbols=symbols, holes=0.0)
     if bars.empty:
         return
-    table = compute_features(bars, ["breadth_2", "dispersion_1", "xs_rank_ret_1", "index_beta_5", "index_ret_1"], short="nan")
+    table = compute_features(
+        bars, ["breadth_2", "dispersion_1", "xs_rank_ret_1", "index_beta_5", "index_ret_1"], short="nan"
+    )
     if symbols < LEAST or size == 1:
         assert table.iloc[:, 4:].isna().all().all()
     assert len(table) == len(bars)
@@ -281,13 +345,17 @@ def test_panels_that_are_refused():
     hours = pd.Timedelta("14h30min")
     york = bars[bars.symbol == "S5"]
     york = york.assign(symbol="T", ts=york.ts + hours, known_at=york.ts + pd.Timedelta("21h"))
-    for mixed in (late, pd.concat([bars, york], ignore_index=True)):            # two closes: one would see the other's
+    for mixed in (late, pd.concat([bars, york], ignore_index=True)):  # two closes: one would see the other's
         with pytest.raises(DataError, match="known in the order in which they open"):
             compute_features(mixed, ["xs_rank_ret_1"])
-    revised = bars.assign(known_at=bars.known_at.where(bars.index != 30, pd.Timestamp("2021-01-01", tz="UTC")))
+    revised = bars.assign(
+        known_at=bars.known_at.where(bars.index != 30, pd.Timestamp("2021-01-01", tz="UTC"))
+    )
     with pytest.raises(DataError, match="as_of="):
         compute_features(revised, ["breadth_10"])
-    london = bars.assign(ts=bars.ts + pd.Timedelta("8h"), known_at=bars.ts + pd.Timedelta("16h30min"), symbol=bars.symbol + "L")
+    london = bars.assign(
+        ts=bars.ts + pd.Timedelta("8h"), known_at=bars.ts + pd.Timedelta("16h30min"), symbol=bars.symbol + "L"
+    )
     york = bars.assign(ts=bars.ts + hours, known_at=bars.ts + pd.Timedelta("21h"))
     both = pd.concat([london, york]).sort_values(["symbol", "ts"], ignore_index=True)
     assert len(compute_features(both, ["xs_rank_ret_1"])) == 2 * len(bars)       # one after the other: fine
@@ -307,11 +375,18 @@ def clock(start, end, names=None, calendar="XNYS", timeframe="1d"):
 
 
 def test_every_session_of_thirty_years():
-    table = clock("1995-01-01", "2024-12-31", ["day_of_week", "day_of_month", "month_of_year", "session_of_month", "days_from_session"])
+    table = clock(
+        "1995-01-01",
+        "2024-12-31",
+        ["day_of_week", "day_of_month", "month_of_year", "session_of_month", "days_from_session"],
+    )
     dates = [dt.date.fromisoformat(d) for d in table.index]
     assert table.day_of_week.tolist() == [d.weekday() for d in dates]
-    assert table.day_of_month.tolist() == [d.day for d in dates] and table.month_of_year.tolist() == [d.month for d in dates]
-    assert table.days_from_session.tolist()[1:] == [(b - a).days for a, b in zip(dates, dates[1:], strict=False)]
+    assert table.day_of_month.tolist() == [d.day for d in dates]
+    assert table.month_of_year.tolist() == [d.month for d in dates]
+    assert table.days_from_session.tolist()[1:] == [
+        (b - a).days for a, b in zip(dates, dates[1:], strict=False)
+    ]
     counts, seen = [], {}
     for d in dates:
         seen[d.year, d.month] = seen.get((d.year, d.month), 0) + 1
@@ -320,7 +395,9 @@ def test_every_session_of_thirty_years():
 
 
 def test_what_is_scheduled():
-    table = clock("1995-01-01", "2024-12-31", ["days_to_session", "before_holiday", "after_holiday", "session_minutes"])
+    table = clock(
+        "1995-01-01", "2024-12-31", ["days_to_session", "before_holiday", "after_holiday", "session_minutes"]
+    )
     assert table.session_minutes.value_counts().index.tolist() == [390.0, 210.0]
     for day in ("2012-07-03", "2012-11-23", "2012-12-24", "2019-11-29"):
         assert table.session_minutes[day] == 210
@@ -333,9 +410,20 @@ def test_what_is_scheduled():
     assert 0.85 * holidays < table.before_holiday.sum() < 1.1 * holidays
 
 
-@pytest.mark.parametrize("day, to, since", [
-    ("2001-09-10", 1, None), ("2004-06-10", 1, None), ("2006-12-29", 4, None), ("2012-10-26", 3, None), ("2018-12-04", 1, None),
-    ("2025-01-08", 1, None), ("2001-09-17", 1, 7), ("2012-10-31", 1, 5), ("2018-12-06", 1, 2)])
+@pytest.mark.parametrize(
+    "day, to, since",
+    [
+        ("2001-09-10", 1, None),
+        ("2004-06-10", 1, None),
+        ("2006-12-29", 4, None),
+        ("2012-10-26", 3, None),
+        ("2018-12-04", 1, None),
+        ("2025-01-08", 1, None),
+        ("2001-09-17", 1, 7),
+        ("2012-10-31", 1, 5),
+        ("2018-12-06", 1, 2),
+    ],
+)
 def test_days_that_nobody_foresaw(day, to, since):
     at = pd.Timestamp(day)
     row = clock(at - pd.Timedelta("10D"), at + pd.Timedelta("20h")).loc[day]
@@ -343,19 +431,29 @@ def test_days_that_nobody_foresaw(day, to, since):
     if since is not None:
         assert (row.days_from_session, row.after_holiday) == (since, 1)
     else:
-        assert row.before_holiday == (day == "2006-12-29")                       # 1 January was regular, the second was not
+        assert row.before_holiday == (day == "2006-12-29")  # 1 January was regular, the second was not
 
 
 def test_short_days_that_were_decided_one_by_one():
     assert clock("2003-12-24", "2003-12-29T20:00").session_minutes.tolist() == [210, 390, 390]
     table = clock("2003-12-26", "2003-12-27", ["minutes_to_close"], timeframe="1h")
-    assert table.minutes_to_close.tolist()[-1] == 150          # to four: the close at one was not in the rules
+    assert table.minutes_to_close.tolist()[-1] == 150  # to four: the close at one was not in the rules
 
 
 def test_no_calendar_feature_knows_the_future(monkeypatch):
-    "Take away every real session after a bar: nothing may change at the bar, around every day that was decided late."
+    """Take away every real session after a bar: nothing may change at the bar, around every day that was
+    decided late."""
     real = sessions
-    for day in ("2001-09-10", "2001-09-17", "2012-10-26", "2012-10-31", "2007-01-03", "2018-12-04", "2003-12-24", "2012-11-21"):
+    for day in (
+        "2001-09-10",
+        "2001-09-17",
+        "2012-10-26",
+        "2012-10-31",
+        "2007-01-03",
+        "2018-12-04",
+        "2003-12-24",
+        "2012-11-21",
+    ):
         bars = days(pd.Timestamp(day) - pd.Timedelta("70D"), pd.Timestamp(day) + pd.Timedelta("20h"))
         full = compute_features(bars, CLOCK, calendar="XNYS")
 
@@ -371,28 +469,43 @@ def test_no_calendar_feature_knows_the_future(monkeypatch):
 
 
 def test_minutes_within_a_session():
-    table = clock("2012-11-23", "2012-11-24", ["minute_of_session", "minutes_to_close", "hour_of_day"], timeframe="30m")
+    table = clock(
+        "2012-11-23", "2012-11-24", ["minute_of_session", "minutes_to_close", "hour_of_day"], timeframe="30m"
+    )
     assert table.minute_of_session.tolist() == [0, 30, 60, 90, 120, 150, 180]
     assert table.minutes_to_close.tolist() == [180, 150, 120, 90, 60, 30, 0]
     assert table.hour_of_day.tolist() == [9.5, 10, 10.5, 11, 11.5, 12, 12.5]
-    hourly = clock("2013-03-08", "2013-03-12", ["minute_of_session", "minutes_to_close", "hour_of_day"], timeframe="1h")
-    assert hourly.groupby(hourly.index.date).minute_of_session.apply(list).tolist() == [[0, 60, 120, 180, 240, 300, 360]] * 2
-    assert hourly.groupby(hourly.index.date).hour_of_day.first().tolist() == [9.5, 9.5]       # the clocks changed between them
+    hourly = clock(
+        "2013-03-08", "2013-03-12", ["minute_of_session", "minutes_to_close", "hour_of_day"], timeframe="1h"
+    )
+    assert (
+        hourly.groupby(hourly.index.date).minute_of_session.apply(list).tolist()
+        == [[0, 60, 120, 180, 240, 300, 360]] * 2
+    )
+    assert hourly.groupby(hourly.index.date).hour_of_day.first().tolist() == [
+        9.5,
+        9.5,
+    ]  # the clocks changed between them
     assert hourly.minutes_to_close.tolist()[-2:] == [30, 0]
 
 
 def test_other_calendars():
-    week = clock("2024-03-01", "2024-03-12", ["day_of_week", "days_to_session", "minute_of_session"], "forex", "1h")
+    week = clock(
+        "2024-03-01", "2024-03-12", ["day_of_week", "days_to_session", "minute_of_session"], "forex", "1h"
+    )
     sunday = week.loc["2024-03-03T22:00:00+00:00"]
     assert (sunday.day_of_week, sunday.minute_of_session, sunday.days_to_session) == (0, 0, 1)
     assert week.loc["2024-03-01T12:00:00+00:00"].days_to_session == 3
     coin = clock("2024-02-27", "2024-03-02", calendar="24/7")
-    assert coin.days_to_session.tolist() == [1] * 5 and coin.before_holiday.sum() == coin.after_holiday.sum() == 0
+    assert coin.days_to_session.tolist() == [1] * 5
+    assert coin.before_holiday.sum() == coin.after_holiday.sum() == 0
     assert coin.turn_of_month.tolist() == [0, 0, 1, 1, 1] and coin.session_minutes.tolist() == [1440] * 5
     tokyo = clock("2024-03-04", "2024-03-05", ["session_minutes", "minute_of_session"], "XTKS", "30m")
-    assert tokyo.session_minutes.iloc[0] == 360 and tokyo.minute_of_session.max() == 330      # the lunch hour counts
+    assert (
+        tokyo.session_minutes.iloc[0] == 360 and tokyo.minute_of_session.max() == 330
+    )  # the lunch hour counts
     long = clock("2024-01-01", "2024-03-01", ["day_of_week", "minutes_to_close"], timeframe="1w")
-    assert long.minutes_to_close.eq(0).all() and set(long.day_of_week) == {0, 1}                # some Mondays are holidays
+    assert long.minutes_to_close.eq(0).all() and set(long.day_of_week) == {0, 1}  # some Mondays are holidays
 
 
 def test_outside_the_sessions():
@@ -412,7 +525,8 @@ def test_cycles_close():
         angle = np.arctan2(table[f"{name}_sin"], table[f"{name}_cos"]) / (2 * np.pi) % 1
         step = np.diff(angle) % 1
         np.testing.assert_allclose(step, 1 / period, atol=1e-12)
-    assert np.allclose(table.year_sin**2 + table.year_cos**2, 1) and (table.week_sin.iloc[0], table.week_cos.iloc[0]) == (0.0, 1.0)
+    assert np.allclose(table.year_sin**2 + table.year_cos**2, 1)
+    assert (table.week_sin.iloc[0], table.week_cos.iloc[0]) == (0.0, 1.0)
 
 
 def test_the_clock_reads_no_bar():

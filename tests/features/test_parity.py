@@ -1,4 +1,5 @@
-"""Bar by bar equals the table, bit for bit: for every registered feature, on real bars, also after a restart."""
+"""Bar by bar equals the table, bit for bit: for every registered feature, on real bars, also after a
+restart."""
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,9 @@ def other_numbers(change):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [lambda x: 1, lambda x: x // 2, lambda x: round(x * 1.3)], ids=["least", "half", "more"])
+@pytest.mark.parametrize(
+    "change", [lambda x: 1, lambda x: x // 2, lambda x: round(x * 1.3)], ids=["least", "half", "more"]
+)
 def test_other_numbers(real, change):
     specs = other_numbers(change)
     bars, context = real(110, "2012-07-31")
@@ -105,10 +108,15 @@ def test_adjusted_bars_and_optional_columns(real):
 def test_bars_must_be_new(bars):
     online = OnlineFeatures(["rsi_14"])
     online.update(bars)
-    with pytest.raises(DataError, match="`bars` must be later than those that were taken in, of which the last is of 2021-12-31"):
+    with pytest.raises(
+        DataError,
+        match="`bars` must be later than those that were taken in, of which the last is of 2021-12-31",
+    ):
         online.update(bars[-1:].reset_index(drop=True))
     with pytest.raises(DataError, match="1d bars"):
-        online.update(bars[-1:].assign(timeframe="1h", ts=bars.ts.max() + pd.Timedelta("1D")).reset_index(drop=True))
+        online.update(
+            bars[-1:].assign(timeframe="1h", ts=bars.ts.max() + pd.Timedelta("1D")).reset_index(drop=True)
+        )
 
 
 def test_panels_want_all_symbols_of_a_time_at_once(registry, bars):
@@ -124,7 +132,10 @@ def test_panels_want_all_symbols_of_a_time_at_once(registry, bars):
 def test_running_sums_are_told_what_to_declare(registry, bars):
     feature("drift", params=[Param("n", 10)], unit="price", lookback=lambda n: n - 1)(
         lambda close, n: pd.Series(close).rolling(n).mean().to_numpy())
-    with pytest.raises(SpecError, match=r"`drift_10` gives other values bar by bar: drift_10 at AAA (.|\n)*or declare online="):
+    with pytest.raises(
+        SpecError,
+        match=r"`drift_10` gives other values bar by bar: drift_10 at AAA (.|\n)*or declare online=",
+    ):
         assert_parity(["rsi_14", "drift_10"], bars)
 
 
@@ -155,7 +166,10 @@ def test_a_state_that_does_the_same(registry, bars):
 
 def test_a_panel_that_looks_back_further_than_it_says(registry, bars):
     feature("since", unit="ratio", lookback=2, kind="panel")(
-        lambda panel: np.where(np.arange(len(panel.ts))[:, None] < 2, np.nan, panel.values("close") / panel.values("close")[:1]))
+        lambda panel: np.where(
+            np.arange(len(panel.ts))[:, None] < 2, np.nan, panel.values("close") / panel.values("close")[:1]
+        )
+    )
     with pytest.raises(SpecError, match="the last lookback \\+ 1 times of the panel"):
         assert_parity(["since"], bars)
 
@@ -170,6 +184,11 @@ def test_a_state_that_fails_is_named(registry, bars):
 
 def test_a_user_s_window(registry, bars):
     def spread(high, low, n):
-        return np.concatenate([np.full(n - 1, np.nan), np.lib.stride_tricks.sliding_window_view(high - low, n).max(axis=1)])
-    feature("widest", params=[Param("n", 10)], inputs=("high", "low"), unit="distance", lookback=lambda n: n - 1)(spread)
+        return np.concatenate(
+            [np.full(n - 1, np.nan), np.lib.stride_tricks.sliding_window_view(high - low, n).max(axis=1)]
+        )
+
+    feature(
+        "widest", params=[Param("n", 10)], inputs=("high", "low"), unit="distance", lookback=lambda n: n - 1
+    )(spread)
     assert assert_parity(["widest_10", "widest_3"], bars)

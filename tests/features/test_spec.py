@@ -16,16 +16,32 @@ from mlfin.features.spec import (definitions, expand, feature, load_features, pa
 from mlfin.features.table import compute_features
 
 ROOT = Path(__file__).parents[2]
-FIRST_RUN = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
-             "volume_ma_20 obv").split()
+FIRST_RUN = (
+    "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
+    "volume_ma_20 obv"
+).split()
 
 
 def test_the_first_runs_columns():
     columns = [c for f in parse_set(FIRST_RUN) for c in f.columns]
     assert columns == [
-        "rsi_14", "macd_12_26_9", "macd_signal_12_26_9", "macd_hist_12_26_9", "mom_14", "sma_20", "ema_50",
-        "bbands_lower_20_2", "bbands_middle_20_2", "bbands_upper_20_2", "atr_14", "historical_vol_21", "returns",
-        "log_returns", "volume_ma_20", "obv"]
+        "rsi_14",
+        "macd_12_26_9",
+        "macd_signal_12_26_9",
+        "macd_hist_12_26_9",
+        "mom_14",
+        "sma_20",
+        "ema_50",
+        "bbands_lower_20_2",
+        "bbands_middle_20_2",
+        "bbands_upper_20_2",
+        "atr_14",
+        "historical_vol_21",
+        "returns",
+        "log_returns",
+        "volume_ma_20",
+        "obv",
+    ]
 
 
 @pytest.mark.parametrize("spec", [*FIRST_RUN, "bbands_20_2.5", "ret_5", "ma60", "rsi_2", "sma_10000"])
@@ -57,7 +73,8 @@ def test_every_registered_spec_round_trips(spec):
         assert "does not hold" in str(e)  # a rule between its numbers
         return
     assert str(f) == spec and parse(str(f)) == f and f.stands_for == spec
-    assert f.source and f.doc and set(f.units) <= set(UNITS) and len(f.units) == len(f.columns) == len(f.outputs)
+    assert f.source and f.doc and set(f.units) <= set(UNITS)
+    assert len(f.units) == len(f.columns) == len(f.outputs)
     assert 0 <= f.lookback <= f.warm_up and len(set(f.columns)) == len(f.columns)
     assert all(c.endswith(spec.removeprefix(f.name)) for c in f.columns)
 
@@ -69,9 +86,18 @@ def test_each_definition_says_what_it_is(name):
     assert f.kind != "series" or f.inputs
 
 
-@pytest.mark.parametrize("alias, column", [
-    ("rsi", "rsi_14"), ("macd", "macd_12_26_9"), ("macd_signal", "macd_signal_12_26_9"), ("macd_hist", "macd_hist_12_26_9"),
-    ("atr", "atr_14"), ("volume_ma", "volume_ma_20"), ("ma60", "sma_60")])
+@pytest.mark.parametrize(
+    "alias, column",
+    [
+        ("rsi", "rsi_14"),
+        ("macd", "macd_12_26_9"),
+        ("macd_signal", "macd_signal_12_26_9"),
+        ("macd_hist", "macd_hist_12_26_9"),
+        ("atr", "atr_14"),
+        ("volume_ma", "volume_ma_20"),
+        ("ma60", "sma_60"),
+    ],
+)
 def test_aliases(alias, column):
     f = parse(alias)
     assert str(f) == alias and parse(str(f)) == f and f.columns == (alias,)
@@ -80,8 +106,13 @@ def test_aliases(alias, column):
 
 
 def test_an_alias_of_ones_own(registry, make_bars):
-    feature("gap", params=[Param("n", 3)], lookback=lambda n: n, outputs=("gap_up", "gap_down"), aliases={"jump": "gap_down_3"})(
-        lambda close, n: (np.r_[[np.nan] * n, close[n:]], np.r_[[np.nan] * n, -close[n:]]))
+    feature(
+        "gap",
+        params=[Param("n", 3)],
+        lookback=lambda n: n,
+        outputs=("gap_up", "gap_down"),
+        aliases={"jump": "gap_down_3"},
+    )(lambda close, n: (np.r_[[np.nan] * n, close[n:]], np.r_[[np.nan] * n, -close[n:]]))
     table = compute_features(make_bars("AAA", 10), ["jump"])
     assert list(table.columns[4:]) == ["jump"] and (table["jump"][3:] < 0).all()
     with pytest.raises(SpecError, match="names two things: in gap and in other"):
@@ -95,12 +126,14 @@ def test_an_alias_of_ones_own(registry, make_bars):
 
 
 def test_sets(registry):
-    assert [f.spec for f in parse_set("seed")][:2] == ["rsi_14", "macd_12_26_9"] and len(parse_set(["seed"])) == 14
+    assert [f.spec for f in parse_set("seed")][:2] == ["rsi_14", "macd_12_26_9"]
+    assert len(parse_set(["seed"])) == 14
     register_set("mine", ["rsi_14", "gone_3"])
     with pytest.raises(SpecError, match="there is no such feature"):
         parse_set("mine")
     register_set("mine", ["rsi_14", "seed", "sma_5"])
-    assert expand(["sma_5", "mine", "ema_9"])[:3] == ("sma_5", "rsi_14", "macd_12_26_9") and expand(["mine"])[-1] == "sma_5"
+    assert expand(["sma_5", "mine", "ema_9"])[:3] == ("sma_5", "rsi_14", "macd_12_26_9")
+    assert expand(["mine"])[-1] == "sma_5"
     assert len(expand(["mine", "rsi_14", "sma_5"])) == 15
     assert "mine" in set_names()
     with pytest.raises(SpecError, match="name each feature once"):
@@ -116,7 +149,9 @@ def test_sets(registry):
     for name, specs in (("Mine", ["rsi_14"]), ("empty", []), ("mixed", ["rsi_14", 3])):
         with pytest.raises(SpecError, match="must be"):
             register_set(name, specs)
-    with pytest.raises(SpecError, match="the set `seed` is defined twice: in mlfin.features.indicators|is defined twice"):
+    with pytest.raises(
+        SpecError, match="the set `seed` is defined twice: in mlfin.features.indicators|is defined twice"
+    ):
         register_set("seed", ["rsi_14"])
 
 
@@ -129,7 +164,10 @@ def test_warm_up_outlasts_the_start(make_bars):
     """After `warm_up` bars it no longer shows where the data began."""
     specs = ["ema_20", "rsi_14", "adx_14", "macd_12_26_9", "t3_5_0.7", "trix_15", "kama_10"]
     bars = make_bars("AAA", 3000, 9)
-    whole, late = compute_features(bars, specs)[100:].reset_index(drop=True), compute_features(bars[100:].reset_index(drop=True), specs)
+    whole, late = (
+        compute_features(bars, specs)[100:].reset_index(drop=True),
+        compute_features(bars[100:].reset_index(drop=True), specs),
+    )
     for f in parse_set(specs):
         for c in f.columns:
             apart = (whole[c] - late[c]).abs() / whole[c].abs().median()
@@ -144,7 +182,8 @@ def test_online_state_is_for_series(registry):
 
 def test_panels_see_their_inputs_only(registry, bars):
     def both(panel):
-        assert panel.symbols == ("AAA", "BBB", "CCC") and panel.present.sum() == 540 and panel.shape == (300, 3)
+        assert panel.symbols == ("AAA", "BBB", "CCC") and panel.present.sum() == 540
+        assert panel.shape == (300, 3)
         return panel.values("close"), np.nan_to_num(panel.values("volume"))
     feature("both", kind="panel", inputs=("close", "volume"), lookback=0, outputs=("first", "second"))(both)
     table = compute_features(bars, ["both"])
@@ -153,7 +192,9 @@ def test_panels_see_their_inputs_only(registry, bars):
     feature("sly", kind="panel", inputs=("close",), lookback=0)(lambda panel: panel.values("volume"))
     with pytest.raises(DataError, match="add 'volume' to the inputs"):
         compute_features(bars, ["both", "sly"])
-    feature("spoil", kind="panel", inputs=("close",), lookback=0)(lambda panel: np.multiply(panel.values("close"), 2, out=panel.values("close")))
+    feature("spoil", kind="panel", inputs=("close",), lookback=0)(
+        lambda panel: np.multiply(panel.values("close"), 2, out=panel.values("close"))
+    )
     with pytest.raises(ValueError, match="read-only"):
         compute_features(bars, ["spoil"])
     feature("short", kind="panel", inputs=("close",), lookback=0)(lambda panel: panel.values("close")[1:])
@@ -164,7 +205,9 @@ def test_panels_see_their_inputs_only(registry, bars):
 
 
 def test_a_feature_from_facts(registry, bars):
-    feature("known", kind="facts", inputs=("close",), lookback=0, facts=("eps",))(lambda b, facts: b["close"].to_numpy() / facts)
+    feature("known", kind="facts", inputs=("close",), lookback=0, facts=("eps",))(
+        lambda b, facts: b["close"].to_numpy() / facts
+    )
     with pytest.raises(DataError, match="a facts frame, which known reads"):
         compute_features(bars, ["known"])
     np.testing.assert_array_equal(compute_features(bars, ["known"], facts=2.0)["known"], bars["close"] / 2)
@@ -239,13 +282,22 @@ def test_the_notebook_being_written_wins_over_its_export(registry):
     assert parse("rsi").function is rsi
 
 
-@pytest.mark.parametrize("name, options, says", [
-    ("Rsi", {}, "lower-case words"), ("rsi_14", {}, "lower-case words"), ("ts", {}, "none of symbol"),
-    ("new", {"outputs": ["new", "t1"]}, "none of symbol"), ("new", {"unit": "dollars"}, "one of price"),
-    ("new", {"inputs": ()}, "at least one column"), ("new", {"lookback": None}, "lookback"),
-    ("new", {"anchored": True}, "given for an anchored feature"), ("new", {"kind": "matrix"}, "one of series, panel, facts"),
-    ("new", {"kind": "panel", "online": len}, "None for a panel feature"), ("new", {"unit": ("price", "ratio")}, "one for each of"),
-])
+@pytest.mark.parametrize(
+    "name, options, says",
+    [
+        ("Rsi", {}, "lower-case words"),
+        ("rsi_14", {}, "lower-case words"),
+        ("ts", {}, "none of symbol"),
+        ("new", {"outputs": ["new", "t1"]}, "none of symbol"),
+        ("new", {"unit": "dollars"}, "one of price"),
+        ("new", {"inputs": ()}, "at least one column"),
+        ("new", {"lookback": None}, "lookback"),
+        ("new", {"anchored": True}, "given for an anchored feature"),
+        ("new", {"kind": "matrix"}, "one of series, panel, facts"),
+        ("new", {"kind": "panel", "online": len}, "None for a panel feature"),
+        ("new", {"unit": ("price", "ratio")}, "one for each of"),
+    ],
+)
 def test_impossible_definitions(registry, name, options, says):
     with pytest.raises(SpecError, match=says):
         feature(name, **{"lookback": 0, **options})(lambda close: close)
@@ -281,12 +333,16 @@ def _python(code, tmp_path, **environment):
 
 def test_a_plugin_is_found_in_a_fresh_process(tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
-    done = _python("from mlfin.features.spec import parse; print(parse('gap'))", tmp_path, MLFIN_PLUGINS="mine")
+    done = _python(
+        "from mlfin.features.spec import parse; print(parse('gap'))", tmp_path, MLFIN_PLUGINS="mine"
+    )
     assert done.stdout.strip() == "gap", done.stderr
 
 
 def test_a_missing_plugin_is_named(tmp_path):
-    done = _python("from mlfin.features.spec import parse; parse('rsi_14')", tmp_path, MLFIN_PLUGINS="no_such")
+    done = _python(
+        "from mlfin.features.spec import parse; parse('rsi_14')", tmp_path, MLFIN_PLUGINS="no_such"
+    )
     assert "SettingsError" in done.stderr and "'no_such'" in done.stderr
 
 
@@ -311,4 +367,6 @@ def test_sets_of_a_project(tmp_path):
     done = _python(code, tmp_path, PYTHONPATH=f"{ROOT}")
     assert done.stdout.strip() == "rsi_14 ret_1 sma_5 ema_9", done.stderr
     (tmp_path / "env.yaml").write_text("feature_sets:\n  quick: rsi_14\n")
-    assert "`feature_sets.quick` must be a list of specs" in _python(code, tmp_path, PYTHONPATH=f"{ROOT}").stderr
+    assert (
+        "`feature_sets.quick` must be a list of specs" in _python(code, tmp_path, PYTHONPATH=f"{ROOT}").stderr
+    )

@@ -1,4 +1,5 @@
-"""The features table and its indicators: independent formulas, borders between symbols, bar by bar, bad bars."""
+"""The features table and its indicators: independent formulas, borders between symbols, bar by bar, bad
+bars."""
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ from mlfin.features.spec import definitions, feature, parse, parse_set
 from mlfin.features.bar_keys import KEYS, symbol_borders
 from mlfin.features.table import compute_features
 
-FIRST_RUN = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
-             "volume_ma_20 obv").split()
+FIRST_RUN = (
+    "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
+    "volume_ma_20 obv"
+).split()
 
 
 @pytest.mark.parametrize("spec, slow", [
@@ -46,7 +49,9 @@ def test_every_feature_starts_exactly_at_its_lookback(make_bars, spec):
 def other_numbers(d):
     """A spec of the same feature whose numbers are not the customary ones."""
     values = [p.default * 1.5 if p.decimal else int(p.default) + i + 1 for i, p in enumerate(d.params)]
-    return "_".join([d.name, *(f"{min(max(v, p.low), p.high):g}" for v, p in zip(values, d.params, strict=True))])
+    return "_".join(
+        [d.name, *(f"{min(max(v, p.low), p.high):g}" for v, p in zip(values, d.params, strict=True))]
+    )
 
 
 @pytest.mark.parametrize("name", [n for n, d in definitions().items() if n in INDICATORS and d.params])
@@ -87,7 +92,9 @@ def test_odd_bars_give_numbers_or_nan_and_the_same_bar_by_bar(make_bars, kind):
 def test_equal_prices_have_no_z_score(make_bars):
     bars = make_bars("AAA", 40)
     bars["close"] = bars["open"] = bars["high"] = bars["low"] = 0.1
-    table = compute_features(bars, ["zscore_20", "yang_zhang_21", "parkinson_21", "historical_vol_21", "returns"])
+    table = compute_features(
+        bars, ["zscore_20", "yang_zhang_21", "parkinson_21", "historical_vol_21", "returns"]
+    )
     assert table["zscore_20"].isna().all()
     assert (table[["yang_zhang_21", "parkinson_21", "historical_vol_21", "returns"]][21:] == 0).all(axis=None)
 
@@ -153,31 +160,78 @@ def fractional(b, d=0.4, n=100):
     return np.log(b.close).rolling(n).apply(lambda x: float(np.dot(x[::-1], weights)), raw=True)
 
 
-@pytest.mark.parametrize("column, slow", [
-    ("parkinson_21", lambda b: np.sqrt((np.log(b.high / b.low)**2).rolling(21).mean() / (4 * np.log(2)))),
-    ("garman_klass_21", lambda b: np.sqrt((0.5 * np.log(b.high / b.low)**2 - (2 * np.log(2) - 1) * np.log(b.close / b.open)**2)
-                                          .rolling(21).mean())),
-    ("yang_zhang_21", yang_zhang),
-    ("zscore_20", lambda b: (b.close - b.close.rolling(20).mean()) / b.close.rolling(20).std()),
-    ("vwap_20", lambda b: (b[["high", "low", "close"]].mean(axis=1) * b.volume).rolling(20).sum() / b.volume.rolling(20).sum()),
-    ("amihud_21", lambda b: 1e6 * (b.close.pct_change().abs() / (b.close * b.volume)).rolling(21).mean()),
-    ("frac_diff_0.4_100", fractional),
-    ("fosc_5", lambda b: 100 * (b.close - forecast(b, 5)) / b.close),
-    ("imi_14", lambda b: 100 * (b.close - b.open).clip(lower=0).rolling(14).sum() / (b.close - b.open).abs().rolling(14).sum()),
-    ("kdj_j_9_3_3", slow_kdj), ("wad", accumulation), ("rvi_14_10", rvi),
-    ("pvt", lambda b: (b.volume * b.close.pct_change()).fillna(0).cumsum()),
-    ("rvol_20", lambda b: b.volume / b.volume.shift().rolling(20).mean()),
-    ("percentrank_100", lambda b: b.close.rolling(101).apply(lambda x: 100 * (x[:-1] < x[-1]).mean(), raw=True)),
-    ("percentile_30_30", lambda b: b.close.rolling(30).apply(lambda x: np.sort(x)[8], raw=True)),
-    ("avgdev_14", lambda b: b.close.rolling(14).apply(lambda x: np.abs(x - x.mean()).mean(), raw=True)),
-    ("beta_5", lambda b: b.low.pct_change().rolling(5).cov(b.high.pct_change()) / b.high.pct_change().rolling(5).var()),
-    ("correl_30", lambda b: b.high.rolling(30).corr(b.low)),
-    ("vhf_28", lambda b: (b.close.rolling(28).max() - b.close.rolling(28).min()) / b.close.diff().abs().rolling(28).sum()),
-    ("macdext_12_26_9", lambda b: (b.close.rolling(12).mean() - b.close.rolling(26).mean()).where(b.index >= b.index[0] + 33)),
-    ("nvi", lambda b: 1000 * (1 + b.close.pct_change().where(b.volume.diff() < 0, 0)).cumprod()),
-    ("kc_middle_20_10_2", lambda b: wilder_like(b[["high", "low", "close"]].mean(axis=1), 20)),
-    ("max_30", lambda b: b.close.rolling(30).max()), ("min_30", lambda b: b.close.rolling(30).min()),
-])
+@pytest.mark.parametrize(
+    "column, slow",
+    [
+        (
+            "parkinson_21",
+            lambda b: np.sqrt((np.log(b.high / b.low) ** 2).rolling(21).mean() / (4 * np.log(2))),
+        ),
+        (
+            "garman_klass_21",
+            lambda b: np.sqrt(
+                (0.5 * np.log(b.high / b.low) ** 2 - (2 * np.log(2) - 1) * np.log(b.close / b.open) ** 2)
+                .rolling(21)
+                .mean()
+            ),
+        ),
+        ("yang_zhang_21", yang_zhang),
+        ("zscore_20", lambda b: (b.close - b.close.rolling(20).mean()) / b.close.rolling(20).std()),
+        (
+            "vwap_20",
+            lambda b: (
+                (b[["high", "low", "close"]].mean(axis=1) * b.volume).rolling(20).sum()
+                / b.volume.rolling(20).sum()
+            ),
+        ),
+        ("amihud_21", lambda b: 1e6 * (b.close.pct_change().abs() / (b.close * b.volume)).rolling(21).mean()),
+        ("frac_diff_0.4_100", fractional),
+        ("fosc_5", lambda b: 100 * (b.close - forecast(b, 5)) / b.close),
+        (
+            "imi_14",
+            lambda b: (
+                100
+                * (b.close - b.open).clip(lower=0).rolling(14).sum()
+                / (b.close - b.open).abs().rolling(14).sum()
+            ),
+        ),
+        ("kdj_j_9_3_3", slow_kdj),
+        ("wad", accumulation),
+        ("rvi_14_10", rvi),
+        ("pvt", lambda b: (b.volume * b.close.pct_change()).fillna(0).cumsum()),
+        ("rvol_20", lambda b: b.volume / b.volume.shift().rolling(20).mean()),
+        (
+            "percentrank_100",
+            lambda b: b.close.rolling(101).apply(lambda x: 100 * (x[:-1] < x[-1]).mean(), raw=True),
+        ),
+        ("percentile_30_30", lambda b: b.close.rolling(30).apply(lambda x: np.sort(x)[8], raw=True)),
+        ("avgdev_14", lambda b: b.close.rolling(14).apply(lambda x: np.abs(x - x.mean()).mean(), raw=True)),
+        (
+            "beta_5",
+            lambda b: (
+                b.low.pct_change().rolling(5).cov(b.high.pct_change()) / b.high.pct_change().rolling(5).var()
+            ),
+        ),
+        ("correl_30", lambda b: b.high.rolling(30).corr(b.low)),
+        (
+            "vhf_28",
+            lambda b: (
+                (b.close.rolling(28).max() - b.close.rolling(28).min())
+                / b.close.diff().abs().rolling(28).sum()
+            ),
+        ),
+        (
+            "macdext_12_26_9",
+            lambda b: (b.close.rolling(12).mean() - b.close.rolling(26).mean()).where(
+                b.index >= b.index[0] + 33
+            ),
+        ),
+        ("nvi", lambda b: 1000 * (1 + b.close.pct_change().where(b.volume.diff() < 0, 0)).cumprod()),
+        ("kc_middle_20_10_2", lambda b: wilder_like(b[["high", "low", "close"]].mean(axis=1), 20)),
+        ("max_30", lambda b: b.close.rolling(30).max()),
+        ("min_30", lambda b: b.close.rolling(30).min()),
+    ],
+)
 def test_against_an_independent_formula(make_bars, column, slow):
     bars = make_bars("AAA", 300, 5)
     spec = next(s for s in [*SERIES, "percentile_30_30"] if column in parse(s).columns)
@@ -202,7 +256,9 @@ def test_symbols_do_not_touch(bars):
     together = compute_features(bars, FIRST_RUN)
     for _, part in bars.groupby("symbol"):
         alone = compute_features(part.reset_index(drop=True), FIRST_RUN, short="nan")
-        pd.testing.assert_frame_equal(alone, together.loc[part.index].reset_index(drop=True), check_exact=True)
+        pd.testing.assert_frame_equal(
+            alone, together.loc[part.index].reset_index(drop=True), check_exact=True
+        )
 
 
 def test_same_input_same_bits(bars):
@@ -244,7 +300,9 @@ def test_any_layout_and_any_number_type(bars):
     odd.index = odd.index + 5
     odd["symbol"] = odd["symbol"].astype("category")
     got = compute_features(odd, FIRST_RUN)
-    pd.testing.assert_frame_equal(got.drop(columns="symbol"), expected.drop(columns="symbol"), check_exact=True)
+    pd.testing.assert_frame_equal(
+        got.drop(columns="symbol"), expected.drop(columns="symbol"), check_exact=True
+    )
     nullable = bars.assign(close=bars["close"].astype("Float64"), volume=bars["volume"].astype("Int64"))
     pd.testing.assert_frame_equal(compute_features(nullable, FIRST_RUN), expected, check_exact=True)
 
@@ -276,7 +334,8 @@ def test_one_bar(make_bars):
     one = make_bars("AAA", 1).assign(spread=0.01)
     table = compute_features(one, parse_set(SERIES), short="nan")
     full = [c for f in parse_set(SERIES) for c in f.columns if f.lookback == 0]
-    assert len(table) == 1 and table[full].notna().all(axis=None) and table.drop(columns=[*KEYS, *full]).isna().all(axis=None)
+    assert len(table) == 1 and table[full].notna().all(axis=None)
+    assert table.drop(columns=[*KEYS, *full]).isna().all(axis=None)
 
 
 def test_a_symbol_without_a_price_is_an_error(bars):
@@ -299,8 +358,18 @@ def test_a_spread_that_is_not_known_is_nan(bars):
 def test_aliases_stand_beside_their_specs(bars):
     specs = ["macd_hist", "macd_12_26_9", "macd", "rsi", "ma60", "sma_60", "atr", "volume_ma"]
     table = compute_features(bars, specs)
-    assert list(table.columns[4:]) == ["macd_hist", "macd_12_26_9", "macd_signal_12_26_9", "macd_hist_12_26_9", "macd", "rsi", "ma60",
-                                       "sma_60", "atr", "volume_ma"]
+    assert list(table.columns[4:]) == [
+        "macd_hist",
+        "macd_12_26_9",
+        "macd_signal_12_26_9",
+        "macd_hist_12_26_9",
+        "macd",
+        "rsi",
+        "ma60",
+        "sma_60",
+        "atr",
+        "volume_ma",
+    ]
     for alias, column in (("macd_hist", "macd_hist_12_26_9"), ("macd", "macd_12_26_9"), ("ma60", "sma_60")):
         pd.testing.assert_series_equal(table[alias], table[column], check_names=False, check_exact=True)
     one = compute_features(bars[:300], specs)
@@ -343,7 +412,9 @@ def test_bad_bars(bars, change, says):
 
 
 def test_only_columns_that_are_read_are_checked(bars):
-    assert len(compute_features(bars.drop(columns=["open", "high", "low", "volume"]), ["rsi_14"])) == len(bars)
+    assert len(compute_features(bars.drop(columns=["open", "high", "low", "volume"]), ["rsi_14"])) == len(
+        bars
+    )
     assert len(compute_features(bars.assign(volume=0.0), ["rsi_14", "obv"])) == len(bars)
 
 

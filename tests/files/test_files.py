@@ -23,7 +23,8 @@ MT5 = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD
     f"2022.01.01\t00:0{i}:00\t100\t102\t99\t101\t5\t0\t7\r\n" for i in range(6)
 )
 KLINES = "".join(
-    f"{1640995200000 + 60000 * i},100,102,99,101,5,{1640995259999 + 60000 * i},500,9,2,200,0\n" for i in range(6)
+    f"{1640995200000 + 60000 * i},100,102,99,101,5,{1640995259999 + 60000 * i},500,9,2,200,0\n"
+    for i in range(6)
 )
 ROWS = [[1640995200000 + 60000 * i, 100, 102, 99, 101, 5] for i in range(6)]
 NAMES = ["timestamp", "open", "high", "low", "close", "volume"]
@@ -54,14 +55,28 @@ def zipped(**members):
         (GOOD.replace("101,5", "101,5,"), "empty_last.csv"),
         ("\n\n" + GOOD, "blank_first.csv"),
         (GOOD.replace("timestamp", "timestamp_utc"), "utc.csv"),
-        (GOOD.replace("100,", '"100,0",').replace("101,5", '"101,0","5"').replace("102,99", '"102,0","99,0"'), "comma.csv"),
-        (GOOD.replace(",", ";").replace("100;", "100,00;").replace("101;", "101,0;").replace("99;", "99,00;"), "comma2.csv"),
+        (
+            GOOD.replace("100,", '"100,0",')
+            .replace("101,5", '"101,0","5"')
+            .replace("102,99", '"102,0","99,0"'),
+            "comma.csv",
+        ),
+        (
+            GOOD.replace(",", ";")
+            .replace("100;", "100,00;")
+            .replace("101;", "101,0;")
+            .replace("99;", "99,00;"),
+            "comma2.csv",
+        ),
         (gzip.compress(GOOD.encode()), "x.csv.gz"),
         (pa.Codec("zstd").compress(GOOD.encode()).to_pybytes(), "x.csv.zst"),
         (zipped(a_csv=GOOD), "x.zip"),
         (json.dumps([dict(zip(NAMES, r, strict=True)) for r in ROWS]), "records.json"),
         (json.dumps({n: [r[i] for r in ROWS] for i, n in enumerate(NAMES)}), "columns.json"),
-        (json.dumps({n: {str(k): r[i] for k, r in enumerate(ROWS)} for i, n in enumerate(NAMES)}), "pandas.json"),
+        (
+            json.dumps({n: {str(k): r[i] for k, r in enumerate(ROWS)} for i, n in enumerate(NAMES)}),
+            "pandas.json",
+        ),
         (json.dumps({"columns": NAMES, "index": list(range(6)), "data": ROWS}), "split.json"),
         (json.dumps({"status": "ok", "result": ROWS}), "wrapped.json"),
         (json.dumps(ROWS), "arrays.json"),
@@ -122,7 +137,8 @@ def test_numbers_that_read_both_ways_are_refused(csv):
 
 def test_a_stray_comma_changes_no_other_row(csv):
     reading = minutes(csv(GOOD.replace("101,5", '"1,5",5', 1)))
-    assert list(reading.quarantine.row) == [0] and (reading.bars.close == 101).all() and len(reading.bars) == 5
+    assert list(reading.quarantine.row) == [0] and (reading.bars.close == 101).all()
+    assert len(reading.bars) == 5
 
 
 @pytest.mark.parametrize(
@@ -139,7 +155,9 @@ def test_a_stray_comma_changes_no_other_row(csv):
     ],
 )
 def test_orders_of_dates(csv, stamps, dayfirst, months):
-    reading = read_bars(csv(HEAD + "".join(f"{s},1,1,1,1,1\n" for s in stamps)), "A", tz="UTC", dayfirst=dayfirst)
+    reading = read_bars(
+        csv(HEAD + "".join(f"{s},1,1,1,1,1\n" for s in stamps)), "A", tz="UTC", dayfirst=dayfirst
+    )
     assert list(reading.bars.ts.dt.month) == months and reading.quarantine.empty
 
 
@@ -165,9 +183,14 @@ def test_an_order_that_cannot_be_told_is_refused(csv, stamps):
 )
 @pytest.mark.parametrize("calendar", ["24/7", "XNYS"])
 def test_times_that_are_set_aside(csv, stamp, reason, calendar):
-    good = "20220104,1,1,1,1,1\n20220105,1,1,1,1,1\n" if stamp == "25650103" else "2022-01-04,1,1,1,1,1\n2022-01-05,1,1,1,1,1\n"
+    good = (
+        "20220104,1,1,1,1,1\n20220105,1,1,1,1,1\n"
+        if stamp == "25650103"
+        else "2022-01-04,1,1,1,1,1\n2022-01-05,1,1,1,1,1\n"
+    )
     reading = read_bars(csv(HEAD + f"{stamp},1,1,1,1,1\n" + good), "A", tz="UTC", calendar=calendar)
-    assert len(reading.bars) == 2 and list(reading.quarantine.row) == [0] and reason in reading.quarantine.reason[0]
+    assert len(reading.bars) == 2 and list(reading.quarantine.row) == [0]
+    assert reason in reading.quarantine.reason[0]
     assert stamp in reading.quarantine.raw[0] or stamp[:4] in reading.quarantine.raw[0]
 
 
@@ -176,7 +199,10 @@ def test_a_bar_still_forming_is_no_bar(csv):
     stamps = [now - pd.Timedelta(minutes=i) for i in (3, 2, 0, -3)]
     reading = minutes(csv(HEAD + "".join(f"{s.isoformat()},1,1,1,1,1\n" for s in stamps)))
     assert list(reading.rows) == [0, 1]
-    assert list(reading.quarantine.reason) == ["the bar was still forming when it was read", "the time lies in the future"]
+    assert list(reading.quarantine.reason) == [
+        "the bar was still forming when it was read",
+        "the time lies in the future",
+    ]
 
 
 def test_a_bar_still_forming_that_is_stamped_by_its_close_is_no_bar(csv, monkeypatch):
@@ -185,11 +211,16 @@ def test_a_bar_still_forming_that_is_stamped_by_its_close_is_no_bar(csv, monkeyp
     stamps = [now.ceil("min") + pd.Timedelta(minutes=i) for i in (-3, -2, 0, 3)]
     reading = minutes(csv(HEAD + "".join(f"{s.isoformat()},1,1,1,1,1\n" for s in stamps)), stamp="close")
     assert list(reading.rows) == [0, 1]
-    assert list(reading.quarantine.reason) == ["the bar was still forming when it was read", "the time lies in the future"]
+    assert list(reading.quarantine.reason) == [
+        "the bar was still forming when it was read",
+        "the time lies in the future",
+    ]
 
 
 def test_offsets_and_plain_times_in_one_column(csv):
-    text = HEAD + "2022-01-01 00:00+01:00,1,1,1,1,1\n2022-01-01 00:00,1,1,1,1,1\n2022-01-01T00:01Z,1,1,1,1,1\n"
+    text = (
+        HEAD + "2022-01-01 00:00+01:00,1,1,1,1,1\n2022-01-01 00:00,1,1,1,1,1\n2022-01-01T00:01Z,1,1,1,1,1\n"
+    )
     assert list(minutes(csv(text)).bars.ts.dt.strftime("%d %H:%M")) == ["31 23:00", "01 00:00", "01 00:01"]
     with pytest.raises(DataError, match="ambiguous"):
         minutes(csv(text), tz=None)
@@ -222,7 +253,13 @@ def test_offsets_and_plain_times_in_one_column(csv):
         (GOOD, "coin-4h.csv", "its bars stand 0 days 00:01:00 apart, got '4h'"),
         (GOOD, "coin_D1.csv", "got 'D1'"),
         (GOOD, "coin daily.csv", "got 'daily'"),
-        (GOOD.replace(":00,100", ":17,100").replace("00:00:17", "00:00:53").replace("00:02:17", "00:02:41"), "t.csv", None),
+        (
+            GOOD.replace(":00,100", ":17,100")
+            .replace("00:00:17", "00:00:53")
+            .replace("00:02:17", "00:02:41"),
+            "t.csv",
+            None,
+        ),
     ],
 )
 def test_one_clear_error_that_names_the_file(csv, data, name, says):
@@ -235,7 +272,15 @@ def test_one_clear_error_that_names_the_file(csv, data, name, says):
 
 
 def test_names_that_fit_their_content(csv):
-    for name in ("coin-1m.csv", "COIN_M1_0-10k.csv", "coin 1min.csv", "US30m.csv", "x-90-100k.csv", "1398-HK.csv", "a-5m-1h.csv"):
+    for name in (
+        "coin-1m.csv",
+        "COIN_M1_0-10k.csv",
+        "coin 1min.csv",
+        "US30m.csv",
+        "x-90-100k.csv",
+        "1398-HK.csv",
+        "a-5m-1h.csv",
+    ):
         assert len(minutes(csv(GOOD, name)).bars) == 6
     assert len(minutes(csv(GOOD, "coin-4h.csv"), check_name=False).bars) == 6
 
@@ -243,7 +288,10 @@ def test_names_that_fit_their_content(csv):
 def test_headerless_files_by_columns(csv):
     body = GOOD.split("\n", 1)[1]
     assert minutes(csv(body), columns=NAMES).bars.equals(minutes(csv(GOOD)).bars)
-    swapped = minutes(csv(GOOD.replace("close", "price").replace("open", "first")), columns={"price": "close", "first": "open"})
+    swapped = minutes(
+        csv(GOOD.replace("close", "price").replace("open", "first")),
+        columns={"price": "close", "first": "open"},
+    )
     assert swapped.bars.equals(minutes(csv(GOOD)).bars)
     for columns, says in ((NAMES[:5], "6 names"), ({"nothing": "close"}, "names in the file")):
         with pytest.raises(DataError, match=says):
@@ -271,7 +319,11 @@ def test_panels(tmp_path):
     for symbol in ("AAA", "BBB"):
         (tmp_path / symbol).mkdir()
         for day, ending in (("01", "csv"), ("02", "csv.gz")):
-            text = GOOD.replace("2022-01-01", f"2022-01-{day}").replace("101,5", f"101,{ord(symbol[0])}").encode()
+            text = (
+                GOOD.replace("2022-01-01", f"2022-01-{day}")
+                .replace("101,5", f"101,{ord(symbol[0])}")
+                .encode()
+            )
             path = tmp_path / symbol / f"{symbol}-{day}.{ending}"
             path.write_bytes(gzip.compress(text) if ending == "csv.gz" else text)
     (tmp_path / "AAA" / "notes.md").write_text("not data")
@@ -283,9 +335,13 @@ def test_panels(tmp_path):
     one = read_bars(tmp_path / "AAA", symbol_from=r"(\w+)-\d\d", **how)
     assert set(one.bars.symbol) == {"AAA"} and len(one.bars) == 12
     assert set(read_bars(f"csv:{tmp_path / 'AAA'}", **how).bars.symbol) == {"AAA-01", "AAA-02"}
-    assert set(read_bars(tmp_path / "*" / "*.csv*", symbols=["BBB"], symbol_from="folder", **how).bars.symbol) == {"BBB"}
+    assert set(
+        read_bars(tmp_path / "*" / "*.csv*", symbols=["BBB"], symbol_from="folder", **how).bars.symbol
+    ) == {"BBB"}
     assert read_bars(tmp_path / "*" / "*.csv*", symbol_from="folder", **how).bars.equals(panel.bars)
-    assert set(read_bars(tmp_path / "AAA" / "AAA-0[1].csv", **how).bars.symbol) == {"AAA-01"}  # a pattern of one is a panel too
+    assert set(read_bars(tmp_path / "AAA" / "AAA-0[1].csv", **how).bars.symbol) == {
+        "AAA-01"
+    }  # a pattern of one is a panel too
     for place, more, says in (
         ("AAA", {"symbol_from": "AAA"}, "regular expression with one group"),
         ("AAA", {"symbol_from": r"X(\w+)"}, "a pattern that finds a symbol in AAA-01"),
@@ -316,7 +372,8 @@ def test_bytes_are_kept_once_and_found(tmp_path, csv):
     kept = raw_file(reading.quarantine.origin[0], raw)
     assert kept.read_bytes() == path.read_bytes() and kept.name == f"{reading.content_hash}.csv"
     again = csv(path.read_bytes(), "other.txt")
-    assert keep_raw(again, raw) == reading.content_hash and len([p for p in raw.rglob("*") if p.is_file()]) == 1
+    assert keep_raw(again, raw) == reading.content_hash
+    assert len([p for p in raw.rglob("*") if p.is_file()]) == 1
     assert minutes(kept).bars.equals(reading.bars)
     packed = csv(gzip.compress(GOOD.encode())[:-9], "cut.csv.gz")
     with pytest.raises(DataError):
@@ -340,11 +397,19 @@ def test_keeping_is_atomic(tmp_path, csv, monkeypatch):
 
 
 def test_no_symbol_leaves_its_folder(tmp_path, csv):
-    evil = "symbol," + HEAD + "".join(f"{s},2022-01-01 00:00:00,1,1,1,1,1\n" for s in ("../../up", "A/B", "/etc/x", "..", "C:\\x"))
+    evil = (
+        "symbol,"
+        + HEAD
+        + "".join(
+            f"{s},2022-01-01 00:00:00,1,1,1,1,1\n" for s in ("../../up", "A/B", "/etc/x", "..", "C:\\x")
+        )
+    )
     before = sorted(p for p in tmp_path.rglob("*"))
     reading = read_bars(csv(evil), timeframe="1m", tz="UTC", raw=tmp_path / "raw")
     assert sorted(reading.bars.symbol) == sorted(["../../up", "A/B", "/etc/x", "..", "C:\\x"])
-    new = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p not in before and p.is_file())
+    new = sorted(
+        p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p not in before and p.is_file()
+    )
     assert new == [f"raw/{reading.content_hash[:2]}/{reading.content_hash}.csv", "x.csv"]
 
 
@@ -353,9 +418,17 @@ def test_bid_and_ask(csv):
     text = GOOD.replace(",100,102,99,101,5", ",101,103,100,100.5,4")
     ask = csv("\n".join(text.splitlines()[:-1]) + "\n2022-01-01 00:09:00,1,1,1,1,1\n", "ask.csv")
     reading = minutes(bid, ask=ask)
-    assert list(reading.bars.iloc[0][["open", "high", "low", "close", "volume", "spread"]]) == [100.5, 102.5, 99.5, 100.75, 2, -0.5]
+    assert list(reading.bars.iloc[0][["open", "high", "low", "close", "volume", "spread"]]) == [
+        100.5,
+        102.5,
+        99.5,
+        100.75,
+        2,
+        -0.5,
+    ]
     assert list(reading.quarantine.reason) == ["no ask for this bar", "no bid for this bar"]
-    assert [o.partition(":")[0] for o in reading.quarantine.origin] == ["csv", "csv"] and list(reading.quarantine.row) == [5, 5]
+    assert [o.partition(":")[0] for o in reading.quarantine.origin] == ["csv", "csv"]
+    assert list(reading.quarantine.row) == [5, 5]
     twice = csv(GOOD + GOOD.splitlines()[1] + "\n", "twice.csv")
     reading = minutes(twice, ask=csv(GOOD, "once.csv"))
     assert len(reading.bars) == 5 and list(reading.quarantine.reason) == ["several quotes for one bar"] * 3
@@ -364,13 +437,23 @@ def test_bid_and_ask(csv):
 
 
 def test_formats_and_files(tmp_path):
-    assert [file_format(n) for n in ("a.CSV.GZ", "a.tar.zst", "a", "a.csv.zip", "a.arrow")] == ["csv", None, None, "csv", "feather"]
+    assert [file_format(n) for n in ("a.CSV.GZ", "a.tar.zst", "a", "a.csv.zip", "a.arrow")] == [
+        "csv",
+        None,
+        None,
+        "csv",
+        "feather",
+    ]
     assert find_files(tmp_path / "not there.csv") == [tmp_path / "not there.csv"]
 
 
 def test_feather_and_parquet(tmp_path):
     frame = pd.DataFrame(ROWS, columns=NAMES)
-    for stamps in (frame.timestamp, pd.to_datetime(frame.timestamp, unit="ms"), pd.to_datetime(frame.timestamp, unit="ms", utc=True)):
+    for stamps in (
+        frame.timestamp,
+        pd.to_datetime(frame.timestamp, unit="ms"),
+        pd.to_datetime(frame.timestamp, unit="ms", utc=True),
+    ):
         own = frame.assign(timestamp=stamps)
         own.to_feather(tmp_path / "x.feather")
         own.to_parquet(tmp_path / "x.parquet")
@@ -399,7 +482,10 @@ def test_rows_are_counted_right_in_a_long_file(csv):
 
 def test_the_decimal_sign_of_a_long_file(csv):
     prices = ["1.234"] * 60_000
-    for odd, value in (("1.234,5", 1234.0), ("0,5", 1234.0)):  # one kind of number in many: a fifth must say it
+    for odd, value in (
+        ("1.234,5", 1234.0),
+        ("0,5", 1234.0),
+    ):  # one kind of number in many: a fifth must say it
         mixed = [odd if i % 3 == 0 else p for i, p in enumerate(prices)]
         text = "timestamp;open;high;low;close;volume\n" + "".join(
             f"{1640995200 + 60 * i};{p};{p};{p};{p};5\n" for i, p in enumerate(mixed)
@@ -414,7 +500,10 @@ def test_a_block_that_a_reader_with_threads_leaves_out_is_read_again(csv, monkey
     import pyarrow.csv
 
     lines = ["timestamp,open,high,low,close,volume"]
-    lines += [f"{t:%Y-%m-%d %H:%M},100.25,101.5,99.75,100.5,{i}" for i, t in enumerate(pd.date_range("2022-01-01", periods=6_000, freq="min"))]
+    lines += [
+        f"{t:%Y-%m-%d %H:%M},100.25,101.5,99.75,100.5,{i}"
+        for i, t in enumerate(pd.date_range("2022-01-01", periods=6_000, freq="min"))
+    ]
     path, real, calls = csv(end.join(lines) + (end if last else "")), pyarrow.csv.read_csv, []
 
     def forgetful(data, read_options=None, **how):
@@ -424,9 +513,11 @@ def test_a_block_that_a_reader_with_threads_leaves_out_is_read_again(csv, monkey
 
     whole = read_bars(path, symbol="A", timeframe="1m", tz="UTC")
     monkeypatch.setattr(pyarrow.csv, "read_csv", forgetful)
-    assert read_bars(path, symbol="A", timeframe="1m", tz="UTC").bars.equals(whole.bars) and len(whole.bars) == 6_000
+    assert read_bars(path, symbol="A", timeframe="1m", tz="UTC").bars.equals(whole.bars)
+    assert len(whole.bars) == 6_000
     assert calls == [True, False]
-    assert len(read_bars(path, symbol="A", timeframe="1m", tz="UTC").bars) == 6_000 and calls == [True, False, True]
+    assert len(read_bars(path, symbol="A", timeframe="1m", tz="UTC").bars) == 6_000
+    assert calls == [True, False, True]
 
 
 def test_a_hash_begun_while_reading_is_that_of_all_bytes(tmp_path, monkeypatch):
@@ -441,14 +532,26 @@ def test_a_hash_begun_while_reading_is_that_of_all_bytes(tmp_path, monkeypatch):
         assert opened.content_hash == hashlib.sha256(content).hexdigest()
 
 
-CLOCKED = "Date,Time,Open,High,Low,Close,Volume\n2020-01-02,09:00,1,2,0.5,1.5,10\n2020-01-03,10:00,1,2,0.5,1.5,10\n"
+CLOCKED = (
+    "Date,Time,Open,High,Low,Close,Volume\n2020-01-02,09:00,1,2,0.5,1.5,10\n2020-01-03,10:00,1,2,0.5,1.5,10\n"
+)
 
 
 def hourly(path, **how):
     return read_bars(path, **({"symbols": "X", "timeframe": "1h", "calendar": "24/7", "tz": "UTC"} | how))
 
 
-@pytest.mark.parametrize("columns", [{"Date": "ts"}, {"Date": "date"}, {"Time": "time"}, {"Time": "clock"}, {"Date": "ts", "Time": "clock"}, {}])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"Date": "ts"},
+        {"Date": "date"},
+        {"Time": "time"},
+        {"Time": "clock"},
+        {"Date": "ts", "Time": "clock"},
+        {},
+    ],
+)
 def test_a_date_that_is_renamed_keeps_the_clock_beside_it(csv, columns):
     "Without its clock, a bar of nine o'clock would be one of midnight."
     assert hourly(csv(CLOCKED), columns=columns).bars.ts.dt.strftime("%d %H").tolist() == ["02 09", "03 10"]
@@ -461,21 +564,43 @@ def test_a_name_that_is_none_of_ours_is_refused_by_name(csv, columns):
 
 
 def test_a_clock_of_twelve_hours(csv):
-    rows = [("12:00 AM", "00:00"), ("1:05 am", "01:05"), ("12:30:15 PM", "12:30"), ("11:59 p.m.", "23:59"), ("13:00 PM", None), ("0:30 AM", None)]
-    text = "Date,Time,Open,High,Low,Close,Volume\n" + "".join(f"2020-01-0{i + 1},{t},1,2,0.5,1.5,10\n" for i, (t, _) in enumerate(rows))
+    rows = [
+        ("12:00 AM", "00:00"),
+        ("1:05 am", "01:05"),
+        ("12:30:15 PM", "12:30"),
+        ("11:59 p.m.", "23:59"),
+        ("13:00 PM", None),
+        ("0:30 AM", None),
+    ]
+    text = "Date,Time,Open,High,Low,Close,Volume\n" + "".join(
+        f"2020-01-0{i + 1},{t},1,2,0.5,1.5,10\n" for i, (t, _) in enumerate(rows)
+    )
     found = hourly(csv(text), timeframe="1m")
-    assert found.bars.ts.dt.strftime("%H:%M").tolist() == [w for _, w in rows if w] and len(found.quarantine) == 2
+    assert found.bars.ts.dt.strftime("%H:%M").tolist() == [w for _, w in rows if w]
+    assert len(found.quarantine) == 2
     joined = "Date,Open,High,Low,Close,Volume\n1/13/2020 1:00 PM,1,2,0.5,1.5,10\n"
     assert str(hourly(csv(joined, "y.csv")).bars.ts[0]) == "2020-01-13 13:00:00+00:00"
     with pytest.raises(DataError, match="AM/PM"):
-        hourly(csv("Date,Time,AM/PM,Open,High,Low,Close,Volume\n2020-01-02,01:00,PM,1,2,0.5,1.5,10\n", "z.csv"))
+        hourly(
+            csv("Date,Time,AM/PM,Open,High,Low,Close,Volume\n2020-01-02,01:00,PM,1,2,0.5,1.5,10\n", "z.csv")
+        )
 
 
-@pytest.mark.parametrize("text, message", [
-    ('"Date,Open,High,Low,Close,Volume"\n"2020-01-02,1,2,0.5,1.5,10"\n', "one pair of quotes"),
-    ('Date,Open,High,Low,Close,Volume\n"2020-01-02,1,2,0.5,1.5,10"\n"2020-01-03,1,2,0.5,1.5,10"\n', "1 fields where the header has 6"),
-    ("Date,Open,High,Low,Close,Volume\n2563-01-02,1,2,0.5,1.5,10\n", "Buddhist"),
-    ("Date,Open,High,Low,Close,Volume\n29/02/2563,1,2,0.5,1.5,10\n13/03/2563,1,2,0.5,1.5,10\n", "Buddhist")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('"Date,Open,High,Low,Close,Volume"\n"2020-01-02,1,2,0.5,1.5,10"\n', "one pair of quotes"),
+        (
+            'Date,Open,High,Low,Close,Volume\n"2020-01-02,1,2,0.5,1.5,10"\n"2020-01-03,1,2,0.5,1.5,10"\n',
+            "1 fields where the header has 6",
+        ),
+        ("Date,Open,High,Low,Close,Volume\n2563-01-02,1,2,0.5,1.5,10\n", "Buddhist"),
+        (
+            "Date,Open,High,Low,Close,Volume\n29/02/2563,1,2,0.5,1.5,10\n13/03/2563,1,2,0.5,1.5,10\n",
+            "Buddhist",
+        ),
+    ],
+)
 def test_dialects_that_are_refused_by_name(csv, text, message):
     with pytest.raises(DataError, match=message):
         hourly(csv(text), timeframe="1d")
@@ -483,8 +608,29 @@ def test_dialects_that_are_refused_by_name(csv, text, message):
 
 def test_a_symbol_like_a_formula_is_guarded_in_a_csv_and_read_back(tmp_path):
     names = ["=1+1", "+X", "-X", "@X", "'Q", "^GSPC", "IBM"]
-    frame = pd.DataFrame({"symbol": pd.Series(names, dtype="str"), "ts": pd.date_range("2020-01-01", periods=7, freq="h", tz="UTC"),
-                          "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 10.0, "vwap": -0.5})
+    frame = pd.DataFrame(
+        {
+            "symbol": pd.Series(names, dtype="str"),
+            "ts": pd.date_range("2020-01-01", periods=7, freq="h", tz="UTC"),
+            "open": 1.0,
+            "high": 2.0,
+            "low": 0.5,
+            "close": 1.5,
+            "volume": 10.0,
+            "vwap": -0.5,
+        }
+    )
     text = export_frame(frame, tmp_path / "x.csv").read_text()
-    assert [line.split(",")[0] for line in text.splitlines()[1:]] == ["'=1+1", "'+X", "'-X", "'@X", "''Q", "^GSPC", "IBM"] and ",-0.5" in text
-    assert sorted(hourly(export_frame(frame.drop(columns="vwap"), tmp_path / "y.csv"), symbols=None).bars.symbol) == sorted(names)
+    assert [line.split(",")[0] for line in text.splitlines()[1:]] == [
+        "'=1+1",
+        "'+X",
+        "'-X",
+        "'@X",
+        "''Q",
+        "^GSPC",
+        "IBM",
+    ]
+    assert ",-0.5" in text
+    assert sorted(
+        hourly(export_frame(frame.drop(columns="vwap"), tmp_path / "y.csv"), symbols=None).bars.symbol
+    ) == sorted(names)

@@ -1,4 +1,5 @@
-"""What a reader says of a file that it does not recognise: its name and what was expected, never a word of what stands in it."""
+"""What a reader says of a file that it does not recognise: its name and what was expected, never a word of
+what stands in it."""
 import gzip
 import io
 import json
@@ -34,20 +35,42 @@ def _zip(name: str, data: bytes) -> bytes:
 
 
 TEXTS = {
-    "keys": json.dumps({"keys": [WORD, WORD]}), "a line": WORD, "two lines": f"{WORD}\n{WORD}\n", "a token": f'"{WORD}"',
+    "keys": json.dumps({"keys": [WORD, WORD]}),
+    "a line": WORD,
+    "two lines": f"{WORD}\n{WORD}\n",
+    "a token": f'"{WORD}"',
     "lines of JSON": f'{{"{WORD}": 1}}\n{{"{WORD}": 2}}',
-    "pairs": f"user={WORD}\npassword={WORD}", "a table": f"user,{WORD}\nann,{WORD}\n", "nested": json.dumps({WORD: {"a": [WORD]}}), "list": json.dumps([WORD]),
-    "arrays": json.dumps([[WORD, 1, 2, 3, 4, 5]]), "array of odd": json.dumps([[WORD], [1, 2], WORD]), "records": json.dumps([{"password": WORD}]),
-    "columns": json.dumps({"open": [WORD], "high": {WORD: 1}, "low": 1, "close": WORD}), "a bad row": f"{HEAD}{WORD},{WORD},1,1,1,1\n",
-    "a long row": f"{HEAD}{WORD},1,1,1,1,1,{WORD},{WORD}\n", "a broken row": f'{HEAD}2024-01-01,1,1,1,1,"{WORD}\n{WORD}',
+    "pairs": f"user={WORD}\npassword={WORD}",
+    "a table": f"user,{WORD}\nann,{WORD}\n",
+    "nested": json.dumps({WORD: {"a": [WORD]}}),
+    "list": json.dumps([WORD]),
+    "arrays": json.dumps([[WORD, 1, 2, 3, 4, 5]]),
+    "array of odd": json.dumps([[WORD], [1, 2], WORD]),
+    "records": json.dumps([{"password": WORD}]),
+    "columns": json.dumps({"open": [WORD], "high": {WORD: 1}, "low": 1, "close": WORD}),
+    "a bad row": f"{HEAD}{WORD},{WORD},1,1,1,1\n",
+    "a long row": f"{HEAD}{WORD},1,1,1,1,1,{WORD},{WORD}\n",
+    "a broken row": f'{HEAD}2024-01-01,1,1,1,1,"{WORD}\n{WORD}',
     "a wide header": f"open,high,low,close,{WORD},\n1,2,3,4,5,6,7,8,9\n1,2,3,4,5,6,7,8,9\n",
-    "yaml": f"password: '{WORD}\n  {WORD}: [", "cut JSON": f'{{"open": ["{WORD}"',
-    "klines": f"1637971200000,{WORD},1,1,1,1,1637971259999,1,1,1,1,0\n", "names": json.dumps({"columns": [WORD, "x"], "data": [[1, 2, 3]]}),
+    "yaml": f"password: '{WORD}\n  {WORD}: [",
+    "cut JSON": f'{{"open": ["{WORD}"',
+    "klines": f"1637971200000,{WORD},1,1,1,1,1637971259999,1,1,1,1,0\n",
+    "names": json.dumps({"columns": [WORD, "x"], "data": [[1, 2, 3]]}),
 }
-FILES = {f"{name}.{kind}": text.encode() for name, text in TEXTS.items() for kind in ("csv", "json", "parquet", "feather")} | {
-    "torn.csv.gz": gzip.compress((WORD * 900).encode())[:-9], "no.csv.gz": WORD.encode(), "no.zip": WORD.encode(), "no.csv.zst": WORD.encode(),
-    "in.csv.zip": _zip("x.csv", TEXTS["a table"].encode()), "in.csv.gz": gzip.compress(TEXTS["a table"].encode()), "frame.parquet": _parquet(**{WORD: [WORD]}),
-    "bad frame.parquet": _parquet(open=[WORD], high=[WORD], low=[WORD], close=[WORD], ts=[WORD]), "bytes.csv": b"\xff\xfe\x00" + WORD.encode("utf-16"),
+FILES = {
+    f"{name}.{kind}": text.encode()
+    for name, text in TEXTS.items()
+    for kind in ("csv", "json", "parquet", "feather")
+} | {
+    "torn.csv.gz": gzip.compress((WORD * 900).encode())[:-9],
+    "no.csv.gz": WORD.encode(),
+    "no.zip": WORD.encode(),
+    "no.csv.zst": WORD.encode(),
+    "in.csv.zip": _zip("x.csv", TEXTS["a table"].encode()),
+    "in.csv.gz": gzip.compress(TEXTS["a table"].encode()),
+    "frame.parquet": _parquet(**{WORD: [WORD]}),
+    "bad frame.parquet": _parquet(open=[WORD], high=[WORD], low=[WORD], close=[WORD], ts=[WORD]),
+    "bytes.csv": b"\xff\xfe\x00" + WORD.encode("utf-16"),
     "latin.csv": f"{HEAD}".encode() + b"\xff\xfe" + WORD.encode() + b",1,1,1,1,1\n",
 }
 
@@ -55,7 +78,13 @@ FILES = {f"{name}.{kind}": text.encode() for name, text in TEXTS.items() for kin
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_no_reader_repeats_a_file(tmp_path, name):
     (file := tmp_path / name).write_bytes(FILES[name])
-    kind = "zip" if name.endswith(".zip") else name.split(".")[-1] if name.split(".")[-1] in ("csv", "json", "parquet", "feather") else "csv"
+    kind = (
+        "zip"
+        if name.endswith(".zip")
+        else name.split(".")[-1]
+        if name.split(".")[-1] in ("csv", "json", "parquet", "feather")
+        else "csv"
+    )
     for source in (kind if kind != "zip" else "files",):
         for read in (read_bars, lambda *a, **k: list(read_parts(*a, **k))):
             with pytest.raises(MlfinError) as told: read(f"{source}:{file}", "X", timeframe="1d", tz="UTC")
@@ -79,13 +108,20 @@ def test_nor_do_mappings_and_documents(tmp_path, text):
 def test_what_is_kept_of_a_file_is_its_owners(tmp_path):
     before = os.umask(0o022)
     try:
-        (tmp_path / "bars.csv").write_text(HEAD + "".join(f"2024-01-{d:02},1,2,1,1.5,5\n" for d in range(1, 9)))
+        (tmp_path / "bars.csv").write_text(
+            HEAD + "".join(f"2024-01-{d:02},1,2,1,1.5,5\n" for d in range(1, 9))
+        )
         done = update("csv", tmp_path / "bars.csv", ["X"], tz="UTC", store=tmp_path / "lake")
         kept = raw_file(done.origin.split(", ")[0], tmp_path / "lake" / "raw")
-        assert [oct(Path(p).stat().st_mode & 0o777) for p in (kept, kept.parent, kept.parent.parent)] == ["0o600", "0o700", "0o700"]
+        assert [oct(Path(p).stat().st_mode & 0o777) for p in (kept, kept.parent, kept.parent.parent)] == [
+            "0o600",
+            "0o700",
+            "0o700",
+        ]
     finally: os.umask(before)
 
 
 def test_a_pattern_leaves_hidden_files_alone(tmp_path):
-    for name in ("A.csv", ".B.csv"): (tmp_path / name).write_text(HEAD + "2024-01-01,1,2,1,1.5,5\n2024-01-02,1,2,1,1.5,5\n")
+    for name in ("A.csv", ".B.csv"):
+        (tmp_path / name).write_text(HEAD + "2024-01-01,1,2,1,1.5,5\n2024-01-02,1,2,1,1.5,5\n")
     assert set(read_bars(f"{tmp_path}/*.csv", timeframe="1d", tz="UTC").bars.symbol) == {"A"}

@@ -45,13 +45,24 @@ def same(uri, least=1, **how) -> ReadResult:
 @lru_cache
 def prices(n: int, step="1min") -> tuple[pd.DatetimeIndex, np.ndarray]:
     "Seeded times and prices."
-    return pd.date_range("2020-01-01", periods=n, freq=step), 100 + np.cumsum(np.random.default_rng(0).normal(0, 0.01, n)).round(2)
+    return pd.date_range("2020-01-01", periods=n, freq=step), 100 + np.cumsum(
+        np.random.default_rng(0).normal(0, 0.01, n)
+    ).round(2)
 
 
-def rows(n: int, stamp=lambda t: t.strftime("%Y-%m-%d %H:%M:%S"), number=lambda x: f"{x:.2f}", delimiter=",", step="1min") -> list[str]:
+def rows(
+    n: int,
+    stamp=lambda t: t.strftime("%Y-%m-%d %H:%M:%S"),
+    number=lambda x: f"{x:.2f}",
+    delimiter=",",
+    step="1min",
+) -> list[str]:
     "Seeded rows of a CSV."
     times, price = prices(n, step)
-    return [delimiter.join([stamp(t), *map(number, (p, p + 1, p - 1, p)), str(i % 97)]) for i, (t, p) in enumerate(zip(times, price, strict=True))]
+    return [
+        delimiter.join([stamp(t), *map(number, (p, p + 1, p - 1, p)), str(i % 97)])
+        for i, (t, p) in enumerate(zip(times, price, strict=True))
+    ]
 
 
 MINUTES = {"symbol": "COIN", "timeframe": "1m", "tz": "UTC"}
@@ -72,7 +83,9 @@ def test_the_sign_of_decimals_is_that_of_the_whole(csv, late):
     count = iter(range(10**6))
 
     def number(x):
-        return f"{x:,.2f}".translate(str.maketrans(",.", ".,")) if next(count) > N or not late else str(int(x))
+        return (
+            f"{x:,.2f}".translate(str.maketrans(",.", ".,")) if next(count) > N or not late else str(int(x))
+        )
 
     text = HEAD.replace(",", ";") + "\n".join(rows(N, number=number, delimiter=";")) + "\n"
     found = same(csv(text), 3, **MINUTES)
@@ -87,14 +100,18 @@ def test_a_comma_of_thousands_late_in_the_file(csv):
 
 
 def test_the_order_of_dates_is_that_of_the_whole(csv):
-    text = HEAD + "\n".join(rows(N, lambda t: t.strftime("%m/%d/%Y %H:%M"), step="12min"))  # the thirteenth comes late
+    text = HEAD + "\n".join(
+        rows(N, lambda t: t.strftime("%m/%d/%Y %H:%M"), step="12min")
+    )  # the thirteenth comes late
     assert same(csv(text), 3, **MINUTES).bars.ts.is_monotonic_increasing
     text = HEAD + "\n".join(rows(N, lambda t: t.strftime("%d/%m/%Y %H:%M"), step="12min"))
     assert same(csv(text), 3, **MINUTES).bars.ts.is_monotonic_increasing
 
 
 def test_an_order_that_the_whole_cannot_tell_is_refused_before_the_first_part(csv):
-    parts = read_parts(csv(HEAD + "\n".join(rows(N, lambda t: "01/02/2020" + t.strftime(" %H:%M")))), limit=LIMIT, **MINUTES)
+    parts = read_parts(
+        csv(HEAD + "\n".join(rows(N, lambda t: "01/02/2020" + t.strftime(" %H:%M")))), limit=LIMIT, **MINUTES
+    )
     with pytest.raises(DataError, match="`dayfirst` must be given"):
         next(parts)
 
@@ -102,7 +119,9 @@ def test_an_order_that_the_whole_cannot_tell_is_refused_before_the_first_part(cs
 @pytest.mark.parametrize("scale", [10**0, 10**3, 10**6, 10**9])
 def test_counts_are_of_one_unit(csv, scale):
     lines = rows(N, lambda t: str(int(t.timestamp()) * scale))
-    lines[:750] = ["1" + line[line.index(","):] for line in lines[:750]]  # one second after 1970, in the first parts
+    lines[:750] = [
+        "1" + line[line.index(",") :] for line in lines[:750]
+    ]  # one second after 1970, in the first parts
     whole = same(csv(HEAD + "\n".join(lines)), 3, **MINUTES)
     assert set(whole.bars.ts.dt.year) <= {1970, 2020}
 
@@ -122,10 +141,18 @@ def test_a_volume_that_comes_late_is_missing_before(csv):
     assert len(found.bars) == 1 and set(found.quarantine.reason) == {"`volume` is missing"}
 
 
-@pytest.mark.parametrize("encode", [lambda t: b"\xef\xbb\xbf" + t.encode(), lambda t: t.encode("utf-16"),
-                                    lambda t: t.replace("\n", "\r\n").encode(), lambda t: t.replace("\n", "\r").encode(),
-                                    lambda t: b"\n\n " + t.encode(), lambda t: t.replace("\n", "\n\n").encode()],
-                         ids="bom utf-16 crlf cr blanks blank-lines".split())
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda t: b"\xef\xbb\xbf" + t.encode(),
+        lambda t: t.encode("utf-16"),
+        lambda t: t.replace("\n", "\r\n").encode(),
+        lambda t: t.replace("\n", "\r").encode(),
+        lambda t: b"\n\n " + t.encode(),
+        lambda t: t.replace("\n", "\n\n").encode(),
+    ],
+    ids="bom utf-16 crlf cr blanks blank-lines".split(),
+)
 def test_encodings(csv, encode):
     lines = rows(N)
     lines[1750] = "2020-01-02 05:10:00,1"
@@ -155,15 +182,23 @@ def test_packed(tmp_path, pack):
 
 def records(n: int = N) -> list[dict]:
     names = ["date", "open", "high", "low", "close", "volume"]
-    return [dict(zip(names, [r[0], *map(float, r[1:])], strict=True)) for r in (line.split(",") for line in rows(n))]
+    return [
+        dict(zip(names, [r[0], *map(float, r[1:])], strict=True))
+        for r in (line.split(",") for line in rows(n))
+    ]
 
 
 def as_json(tmp_path, form: str, found: list[dict]):
     path, lists = tmp_path / f"{form}.json", [list(r.values()) for r in found]
-    text = {"lines": "\n".join(map(json.dumps, found)) + "\n", "array": json.dumps(found), "pretty": json.dumps(found, indent=1),
-            "rows": json.dumps(lists), "line-rows": "\n".join(map(json.dumps, lists)),
-            "columns": json.dumps({k: [r.get(k) for r in found] for k in found[0]}),
-            "split": json.dumps({"columns": list(found[0]), "index": list(range(len(found))), "data": lists})}[form]
+    text = {
+        "lines": "\n".join(map(json.dumps, found)) + "\n",
+        "array": json.dumps(found),
+        "pretty": json.dumps(found, indent=1),
+        "rows": json.dumps(lists),
+        "line-rows": "\n".join(map(json.dumps, lists)),
+        "columns": json.dumps({k: [r.get(k) for r in found] for k in found[0]}),
+        "split": json.dumps({"columns": list(found[0]), "index": list(range(len(found))), "data": lists}),
+    }[form]
     path.write_bytes(text.encode())
     return path
 
@@ -209,8 +244,16 @@ def test_a_large_json_document_is_refused_with_the_remedy(tmp_path):
 
 def frame(n: int = 8000) -> pd.DataFrame:
     times, price = prices(n)
-    return pd.DataFrame({"date": times.tz_localize("UTC"), "open": price, "high": price + 1, "low": price - 1, "close": price,
-                         "volume": np.arange(n) % 97})
+    return pd.DataFrame(
+        {
+            "date": times.tz_localize("UTC"),
+            "open": price,
+            "high": price + 1,
+            "low": price - 1,
+            "close": price,
+            "volume": np.arange(n) % 97,
+        }
+    )
 
 
 @pytest.mark.parametrize("kind, pack", list(product(["parquet", "feather"], ["", ".gz"])))
@@ -224,10 +267,17 @@ def test_binary(tmp_path, kind, pack):
     assert list(same(path, 3, **MINUTES).quarantine.row) == [7_800]
 
 
-@pytest.mark.parametrize("change", [lambda f: f.set_index("date"), lambda f: f.assign(date=f.date.astype("int64") // 10**6),
-                                    lambda f: f.assign(close=f.close.astype("str")), lambda f: f.assign(date=f.date.dt.strftime("%F %T")),
-                                    lambda f: f.assign(volume=f.volume.astype("float64").where(f.index > 7_800))],
-                         ids="index epoch text-prices text-times late-volume".split())
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.set_index("date"),
+        lambda f: f.assign(date=f.date.astype("int64") // 10**6),
+        lambda f: f.assign(close=f.close.astype("str")),
+        lambda f: f.assign(date=f.date.dt.strftime("%F %T")),
+        lambda f: f.assign(volume=f.volume.astype("float64").where(f.index > 7_800)),
+    ],
+    ids="index epoch text-prices text-times late-volume".split(),
+)
 def test_parquet_columns_of_other_kinds(tmp_path, change):
     change(frame()).to_parquet(tmp_path / "x.parquet", row_group_size=3_000)
     same(tmp_path / "x.parquet", 3, **MINUTES)
@@ -244,11 +294,24 @@ def test_a_symbol_column_and_two_symbols_asked_for(csv):
 
 def test_stamps_of_days_are_read_by_the_rule_of_the_whole(csv):
     days = pd.bdate_range("2008-01-01", "2019-12-31")
-    closes = (days + pd.Timedelta(hours=17)).tz_localize("America/New_York").tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
+    closes = (
+        (days + pd.Timedelta(hours=17))
+        .tz_localize("America/New_York")
+        .tz_convert("UTC")
+        .strftime("%Y-%m-%d %H:%M:%S")
+    )
     lines = [f"{t},1.25,1.35,1.15,1.25,5,a filling that is of no use" for t in closes]
-    whole = same(csv(HEAD.replace("\n", ",comment\n") + "\n".join(lines)), 3, symbol="EURUSD", calendar="forex", tz="UTC")
+    whole = same(
+        csv(HEAD.replace("\n", ",comment\n") + "\n".join(lines)),
+        3,
+        symbol="EURUSD",
+        calendar="forex",
+        tz="UTC",
+    )
     assert set(whole.bars.known_at.dt.tz_convert("America/New_York").dt.hour) == {17}
-    assert list(whole.bars.known_at.dt.strftime("%F %T")) == [t for t in closes if t[5:10] not in ("01-01", "12-25")]
+    assert list(whole.bars.known_at.dt.strftime("%F %T")) == [
+        t for t in closes if t[5:10] not in ("01-01", "12-25")
+    ]
 
 
 def test_a_panel_is_counted_through(csv):
@@ -264,7 +327,9 @@ def test_a_panel_is_counted_through(csv):
 @pytest.mark.parametrize("name", ["COIN-8h.csv", "COIN-1d.csv.gz"])
 def test_a_name_that_lies_is_refused_at_the_first_part(csv, name):
     text = (HEAD + "\n".join(rows(N))).encode()
-    parts = read_parts(csv(gzip.compress(text) if name.endswith("gz") else text, name), limit=LIMIT, **MINUTES)
+    parts = read_parts(
+        csv(gzip.compress(text) if name.endswith("gz") else text, name), limit=LIMIT, **MINUTES
+    )
     with pytest.raises(DataError, match="its bars stand 0 days 00:01:00 apart"):
         next(parts)
     same(csv(gzip.compress(text) if name.endswith("gz") else text, name), 3, check_name=False, **MINUTES)
@@ -325,7 +390,9 @@ def test_a_file_of_ten_times_the_limit_takes_little_memory(csv):
     limit, n = 10, 2_000_000
     price = np.round(100 + np.cumsum(np.random.default_rng(0).normal(0, 0.01, n)), 2)
     times = pd.date_range("2018-01-01", periods=n, freq="min")
-    found = pd.DataFrame({"timestamp": times, "open": price, "high": price + 1, "low": price - 1, "close": price, "volume": 5})
+    found = pd.DataFrame(
+        {"timestamp": times, "open": price, "high": price + 1, "low": price - 1, "close": price, "volume": 5}
+    )
     path = csv("")
     found.round(2).to_csv(path, index=False)
     code = f"""
@@ -335,7 +402,9 @@ n = sum(len(p.bars) for p in read_parts(sys.argv[1], symbol="C", timeframe="1m",
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(n, peak.split()[1])
 """
-    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code, str(path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code, str(path)], capture_output=True, text=True
+    )
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     read, peak = map(int, done.stdout.split())
     assert read == n and path.stat().st_size > 9 * limit * 2**20 and peak / 1024 <= limit + 200
@@ -350,4 +419,8 @@ def test_a_decimal_comma_is_read_at_once_until_some_field_is_none(csv, odd):
         found = same(csv(HEAD.replace(",", ";") + "\n".join(lines) + "\n"), 3, **MINUTES, **how)
         value = {"1.234,5": 1234.5, "101": 101, "1e2": 100}.get(odd)
         assert list(found.quarantine.row) == ([] if value else [1750])
-        assert (found.bars.open[1750] == value) if value else found.bars.open[1749] == float(lines[1749].split(";")[1].replace(",", "."))
+        assert (
+            (found.bars.open[1750] == value)
+            if value
+            else found.bars.open[1749] == float(lines[1749].split(";")[1].replace(",", "."))
+        )

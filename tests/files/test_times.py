@@ -1,4 +1,5 @@
-"""What times mean: the session that a daily stamp names, however it is stamped, and one rule for all of a column."""
+"""What times mean: the session that a daily stamp names, however it is stamped, and one rule for all of a
+column."""
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,16 @@ DAYS = sessions("forex", *SPAN)
 def stamped(csv, stamps, name="eurusd.csv", **how):
     """Daily bars of the euro with the stamps of a file, as read."""
     price = 1.08 + np.arange(len(stamps)) * 1e-5
-    rows = [f"{s},{p:.5f},{p + 0.002:.5f},{p - 0.002:.5f},{p + 0.001:.5f},{1000 + i}" for i, (s, p) in enumerate(zip(stamps, price, strict=True))]
-    return read_bars(csv("time,open,high,low,close,volume\n" + "\n".join(rows) + "\n", name), symbol="EURUSD", calendar="forex", **how)
+    rows = [
+        f"{s},{p:.5f},{p + 0.002:.5f},{p - 0.002:.5f},{p + 0.001:.5f},{1000 + i}"
+        for i, (s, p) in enumerate(zip(stamps, price, strict=True))
+    ]
+    return read_bars(
+        csv("time,open,high,low,close,volume\n" + "\n".join(rows) + "\n", name),
+        symbol="EURUSD",
+        calendar="forex",
+        **how,
+    )
 
 
 def texts(moments, form="%Y-%m-%d %H:%M", zone="UTC"):
@@ -28,15 +37,24 @@ def texts(moments, form="%Y-%m-%d %H:%M", zone="UTC"):
 @pytest.mark.parametrize(
     "stamps, how",
     [
-        (texts(DAYS.open, zone="America/New_York"), {"tz": "America/New_York"}),  # 17:00 on the evening before
+        (
+            texts(DAYS.open, zone="America/New_York"),
+            {"tz": "America/New_York"},
+        ),  # 17:00 on the evening before
         (texts(DAYS.open), {"tz": "UTC"}),  # 22:00 in winter, 21:00 in summer
         (texts(DAYS.open, "%Y-%m-%dT%H:%M:%SZ"), {}),
         (DAYS.open.astype("int64") // 1_000_000, {}),
         (DAYS.session.dt.strftime("%Y-%m-%d"), {}),  # dates, as most files have them
         (DAYS.session.dt.strftime("%d.%m.%Y 00:00:00"), {}),
-        (DAYS.session.dt.strftime("%Y.%m.%d 00:00"), {"tz": "Europe/Athens"}),  # a broker's midnight is New York's 17:00
+        (
+            DAYS.session.dt.strftime("%Y.%m.%d 00:00"),
+            {"tz": "Europe/Athens"},
+        ),  # a broker's midnight is New York's 17:00
         (texts(DAYS.close - pd.Timedelta(minutes=1)), {"tz": "UTC"}),
-        (texts(DAYS.close), {"tz": "UTC"}),  # stamped with the close: Friday evening is there, Sunday's is not
+        (
+            texts(DAYS.close),
+            {"tz": "UTC"},
+        ),  # stamped with the close: Friday evening is there, Sunday's is not
         (DAYS.session.dt.strftime("%Y-%m-%d 12:00"), {"tz": "UTC"}),
     ],
     ids="new-york utc iso epoch dates day-first midnights last-minute closes noon".split(),
@@ -61,7 +79,8 @@ def test_sundays_evening_is_monday(csv):
 
 def test_a_stamp_while_the_market_is_shut_is_no_day(csv):
     reading = stamped(csv, ["2024-01-04 22:00", "2024-01-06 12:00", "2024-01-07 22:00"], tz="UTC")
-    assert list(reading.quarantine.row) == [1] and reading.quarantine.reason[0] == "no session of forex on that date"
+    assert list(reading.quarantine.row) == [1]
+    assert reading.quarantine.reason[0] == "no session of forex on that date"
     assert list(reading.bars.known_at.dt.day) == [5, 8]
 
 
@@ -81,7 +100,12 @@ def test_the_first_date_of_a_file_has_its_session(calendar):
 @pytest.mark.parametrize("clock", ["09:30", "12:00", "15:59", "16:00", "20:00", "00:00"])
 def test_a_day_of_shares_however_it_is_stamped(clock):
     days = sessions("XNYS", "2012-10-01", "2012-12-31")  # two short days among them
-    stamps = (days.session + pd.Timedelta(f"{clock}:00")).dt.tz_localize("America/New_York").dt.tz_convert("UTC").astype(TIME)
+    stamps = (
+        (days.session + pd.Timedelta(f"{clock}:00"))
+        .dt.tz_localize("America/New_York")
+        .dt.tz_convert("UTC")
+        .astype(TIME)
+    )
     found = bar_times(stamps, "1d", "XNYS")
     assert list(found.ts) == list(days.open) and list(found.known_at) == list(days.close)
 
@@ -161,7 +185,11 @@ def test_a_sunday_of_its_own_tells_of_days_that_end_at_midnight(csv):
 
 def _bars_file(path, stamps, kind="csv"):
     frame = pd.DataFrame({"time": stamps, "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 10.0})
-    {"csv": lambda: frame.to_csv(path, index=False), "parquet": lambda: frame.to_parquet(path), "json": lambda: frame.to_json(path, orient="records")}[kind]()
+    {
+        "csv": lambda: frame.to_csv(path, index=False),
+        "parquet": lambda: frame.to_parquet(path),
+        "json": lambda: frame.to_json(path, orient="records"),
+    }[kind]()
     return path
 
 
@@ -169,7 +197,8 @@ def _bars_file(path, stamps, kind="csv"):
 @pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
 @pytest.mark.parametrize("as_", ["int64", "float64", "str"])
 def test_counts_on_a_server_s_clock(tmp_path, kind, unit, as_):
-    "A broker's midnight is 22:00 UTC in winter and 21:00 in summer; every kind of count is read so, and the report says it."
+    """A broker's midnight is 22:00 UTC in winter and 21:00 in summer; every kind of count is read so, and the
+    report says it."""
     if as_ == "float64" and unit == 10**9:
         pytest.skip("float64 cannot hold nanoseconds of today")
     wall = pd.to_datetime(["2024-01-10 00:00", "2024-01-10 01:00", "2024-07-10 00:00"]).as_unit("s")
@@ -184,17 +213,36 @@ def test_counts_on_a_server_s_clock(tmp_path, kind, unit, as_):
 
 
 def test_counts_that_a_zone_skips_or_shows_twice_are_set_aside(tmp_path):
-    wall = pd.to_datetime(["2024-03-31 02:00", "2024-03-31 03:00", "2024-10-27 03:00", "2024-10-27 04:00"]).as_unit("s")
-    found = read_bars(_bars_file(tmp_path / "x.csv", wall.asi8), symbols="X", timeframe="1h", calendar="24/7", tz="Europe/Athens")
-    assert found.bars.ts.dt.strftime("%m-%d %H").tolist() == ["03-31 00", "10-27 02"] and found.quarantine.row.tolist() == [1, 2]
+    wall = pd.to_datetime(
+        ["2024-03-31 02:00", "2024-03-31 03:00", "2024-10-27 03:00", "2024-10-27 04:00"]
+    ).as_unit("s")
+    found = read_bars(
+        _bars_file(tmp_path / "x.csv", wall.asi8),
+        symbols="X",
+        timeframe="1h",
+        calendar="24/7",
+        tz="Europe/Athens",
+    )
+    assert found.bars.ts.dt.strftime("%m-%d %H").tolist() == ["03-31 00", "10-27 02"]
+    assert found.quarantine.row.tolist() == [1, 2]
     assert found.quarantine.reason.str.contains("is there twice").all()
 
 
 def test_daily_counts_on_a_server_s_clock_name_its_days(tmp_path):
     "Midnights of the server, by its own clock."
     wall = pd.to_datetime(["2024-01-10", "2024-01-11", "2024-07-10"]).as_unit("s")
-    found = read_bars(_bars_file(tmp_path / "x.csv", wall.asi8), symbols="X", timeframe="1d", calendar="forex", tz="Europe/Athens")
-    assert found.bars.known_at.dt.tz_convert("America/New_York").dt.strftime("%m-%d %H").tolist() == ["01-10 17", "01-11 17", "07-10 17"]
+    found = read_bars(
+        _bars_file(tmp_path / "x.csv", wall.asi8),
+        symbols="X",
+        timeframe="1d",
+        calendar="forex",
+        tz="Europe/Athens",
+    )
+    assert found.bars.known_at.dt.tz_convert("America/New_York").dt.strftime("%m-%d %H").tolist() == [
+        "01-10 17",
+        "01-11 17",
+        "07-10 17",
+    ]
 
 
 def test_services_that_count_in_utc_refuse_another_zone():
@@ -210,17 +258,36 @@ def test_a_database_that_counts_on_a_server_s_clock_is_asked_widely_enough(tmp_p
     wall = pd.date_range("2024-07-10 00:00", periods=48, freq="h").as_unit("s")
     with sqlite3.connect(tmp_path / "x.db") as database:
         database.execute("CREATE TABLE prices (symbol, time INTEGER, open, high, low, close, volume)")
-        database.executemany("INSERT INTO prices VALUES ('X', ?, 1, 2, 0.5, 1.5, 10)", [(int(t),) for t in wall.asi8])
-    found = read_bars(f"sql:sqlite:///{tmp_path / 'x.db'}#prices", symbols=["X"], timeframe="1h", tz="Europe/Athens", start="2024-07-09T22:00Z",
-                      end="2024-07-10T03:00Z")
-    assert {"07-09 22", "07-10 03"} <= set(found.bars.ts.dt.strftime("%m-%d %H")) and "clock of Europe/Athens" in " ".join(found.notes)
+        database.executemany(
+            "INSERT INTO prices VALUES ('X', ?, 1, 2, 0.5, 1.5, 10)", [(int(t),) for t in wall.asi8]
+        )
+    found = read_bars(
+        f"sql:sqlite:///{tmp_path / 'x.db'}#prices",
+        symbols=["X"],
+        timeframe="1h",
+        tz="Europe/Athens",
+        start="2024-07-09T22:00Z",
+        end="2024-07-10T03:00Z",
+    )
+    assert {"07-09 22", "07-10 03"} <= set(found.bars.ts.dt.strftime("%m-%d %H"))
+    assert "clock of Europe/Athens" in " ".join(found.notes)
 
 
 def test_days_dated_at_the_midnight_after_them_are_not_read_a_day_late(tmp_path):
-    """Tuesday to Saturday: a fifth of the dates has no session, and the others would be read a day late in silence."""
+    """Tuesday to Saturday: a fifth of the dates has no session, and the others would be read a day late in
+    silence."""
     days = sessions("XNYS", "2024-01-02", "2024-03-28").session
     path = tmp_path / "late.csv"
-    prices = pd.DataFrame({"date": (days + pd.Timedelta(days=1)).dt.strftime("%Y-%m-%d"), "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 9.0})
+    prices = pd.DataFrame(
+        {
+            "date": (days + pd.Timedelta(days=1)).dt.strftime("%Y-%m-%d"),
+            "open": 1.0,
+            "high": 2.0,
+            "low": 0.5,
+            "close": 1.5,
+            "volume": 9.0,
+        }
+    )
     prices.to_csv(path, index=False)
     with pytest.raises(DataError, match=r"late.csv(?s:.*)a day earlier 61 have one(?s:.*)--stamp close"):
         read_bars(path, symbol="A", timeframe="1d", tz="UTC", calendar="XNYS")
@@ -231,6 +298,11 @@ def test_days_dated_at_the_midnight_after_them_are_not_read_a_day_late(tmp_path)
 def test_dates_that_name_their_session_stay_whatever_the_stamp():
     days = sessions("XNYS", "2024-01-02", "2024-03-28")
     dated = days.session.dt.tz_localize("UTC").astype(TIME)
-    for stamp in ("open", "close"): assert list(bar_times(dated, "1d", "XNYS", stamp=stamp).ts) == list(days.open)
-    weeks = pd.Series(pd.date_range("2024-01-08", periods=12, freq="W-MON", tz="UTC")).astype(TIME)  # ends of the weeks before
-    assert list(bar_times(weeks, "1w", "XNYS", stamp="close").known_at) == list(bar_times(weeks - pd.Timedelta(days=7), "1w", "XNYS").known_at)
+    for stamp in ("open", "close"):
+        assert list(bar_times(dated, "1d", "XNYS", stamp=stamp).ts) == list(days.open)
+    weeks = pd.Series(pd.date_range("2024-01-08", periods=12, freq="W-MON", tz="UTC")).astype(
+        TIME
+    )  # ends of the weeks before
+    assert list(bar_times(weeks, "1w", "XNYS", stamp="close").known_at) == list(
+        bar_times(weeks - pd.Timedelta(days=7), "1w", "XNYS").known_at
+    )

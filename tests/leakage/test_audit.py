@@ -23,7 +23,9 @@ SPECS = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_
 def twelve(make_bars):
     """Twelve symbols of 300 bars, with a pause of ten days in each."""
     parts = [make_bars(f"S{i:02d}", 310, i) for i in range(12)]
-    return pd.concat([p.drop(index=range(40 + 20 * i, 50 + 20 * i)) for i, p in enumerate(parts)], ignore_index=True)
+    return pd.concat(
+        [p.drop(index=range(40 + 20 * i, 50 + 20 * i)) for i, p in enumerate(parts)], ignore_index=True
+    )
 
 
 def noise(close):
@@ -31,12 +33,17 @@ def noise(close):
 
 
 def peeking(places, ahead):
-    """Noise and a little of the last return; at some closes a little of a return that is still to come, where there is one."""
+    """Noise and a little of the last return; at some closes a little of a return that is still to come, where
+    there is one."""
     def function(close):
-        if len(close) == 2:                                       # a window: nothing later is there to peek at
+        if len(close) == 2:  # a window: nothing later is there to peek at
             return np.array([np.nan, noise(close[1]) + 0.1 * (np.log(close[1]) - np.log(close[0]))])
         back = np.append(0.0, np.diff(np.log(close)))
-        later = np.append(np.log(close[ahead:]) - np.log(close[:-ahead]), back[-ahead:]) if len(close) > ahead else back
+        later = (
+            np.append(np.log(close[ahead:]) - np.log(close[:-ahead]), back[-ahead:])
+            if len(close) > ahead
+            else back
+        )
         out = noise(close) + 0.1 * np.where(np.isin(close, places), later, back)
         out[0] = np.nan
         return out
@@ -48,7 +55,12 @@ def planted(rng, close, how):
     size, count = len(close) - 6, -(-len(close) // 100)
     if how == "scattered":
         return close[rng.choice(np.arange(1, size), count, replace=False)]
-    begin = {"start": 1, "middle": size // 2, "end": size - count, "stretch": int(rng.integers(1, size - count))}[how]
+    begin = {
+        "start": 1,
+        "middle": size // 2,
+        "end": size - count,
+        "stretch": int(rng.integers(1, size - count)),
+    }[how]
     return close[begin:begin + count]
 
 
@@ -100,9 +112,20 @@ class Pair:
 def test_states_that_give_several_numbers_are_compared(registry, twelve, early, wrong, verdict):
     def pair(close):
         return np.where(np.arange(len(close)) < 1, np.nan, close), np.append(np.nan, close[:-1])
-    feature("pair", unit="price", lookback=1, outputs=("pair_now", "pair_before"), online=lambda: Pair(early, wrong))(pair)
-    wanted = "raises" if isinstance(early, float) else verdict  # a number where two are due, as a service would see it
-    assert list(check_each_bar(["pair"], twelve, compute_features(twelve, ["pair"])).report.verdict) == [wanted]
+
+    feature(
+        "pair",
+        unit="price",
+        lookback=1,
+        outputs=("pair_now", "pair_before"),
+        online=lambda: Pair(early, wrong),
+    )(pair)
+    wanted = (
+        "raises" if isinstance(early, float) else verdict
+    )  # a number where two are due, as a service would see it
+    assert list(check_each_bar(["pair"], twelve, compute_features(twelve, ["pair"])).report.verdict) == [
+        wanted
+    ]
 
 
 def filled_back(close):
@@ -136,11 +159,15 @@ def test_what_is_always_seen(registry, twelve, bug, seed):
     feature("planted", unit="price", lookback=0, kind="panel" if bug is across else "series")(bug)
     table = compute_features(twelve, ["ret_5", "planted"])
     assert [f.feature for f in check_cuts(["ret_5", "planted"], twelve, table, seed).findings] == ["planted"]
-    assert list(check_each_bar(["ret_5", "planted"], twelve, table, seed=seed).report.verdict) == ["passes", "differs"]
+    assert list(check_each_bar(["ret_5", "planted"], twelve, table, seed=seed).report.verdict) == [
+        "passes",
+        "differs",
+    ]
 
 
 def test_a_feature_that_spares_the_last_bars(registry, twelve):
-    """The leak of the attack: returns to come under noise, but for the last rows, where earlier tests looked."""
+    """The leak of the attack: returns to come under noise, but for the last rows, where earlier tests
+    looked."""
     from mlfin.features.diagnostics import trial_bars
     from mlfin.leakage.lookahead import assert_no_lookahead
     old = twelve.close[twelve.ts < twelve.ts.max() - pd.Timedelta("160D")].to_numpy()
@@ -161,7 +188,9 @@ def test_a_peek_at_the_other_symbols(registry, twelve):
         return out
     places = twelve.close[twelve.symbol == "S00"].to_numpy()[100:103]
     feature("leader", unit="ratio", lookback=0, kind="panel")(leader)
-    found = check_each_bar(["leader", "xs_rank_ret_5"], twelve, compute_features(twelve, ["leader", "xs_rank_ret_5"])).report
+    found = check_each_bar(
+        ["leader", "xs_rank_ret_5"], twelve, compute_features(twelve, ["leader", "xs_rank_ret_5"])
+    ).report
     assert list(found.verdict) == ["differs", "passes"]
 
 
@@ -171,17 +200,26 @@ def test_a_fact_from_before_its_publication(registry, real, monkeypatch):
     bars, context = real(90)
     def early(bars, facts):
         own = facts[facts.name == "net_income"]
-        own = own.assign(published=pd.to_datetime(own.period_end, utc=True)).astype({"published": bars.known_at.dtype})
+        own = own.assign(published=pd.to_datetime(own.period_end, utc=True)).astype(
+            {"published": bars.known_at.dtype}
+        )
         left = bars[["symbol", "known_at"]].assign(row=np.arange(len(bars))).sort_values("known_at")
-        right = own[["symbol", "published", "value"]].astype({"symbol": left.symbol.dtype}).sort_values("published")
+        right = (
+            own[["symbol", "published", "value"]]
+            .astype({"symbol": left.symbol.dtype})
+            .sort_values("published")
+        )
         made = pd.merge_asof(left, right, left_on="known_at", right_on="published", by="symbol")
         return made.sort_values("row")["value"].to_numpy()
     feature("early", unit="money", lookback=0, inputs=(), facts=("net_income",), kind="facts")(early)
     specs = ["early", "earnings_yield"]
     table = compute_features(bars, specs, **context)
     found = check_each_bar(specs, bars, table, **context)
-    assert list(found.report.verdict) == ["differs", "passes"] and "features of facts at 25 of 90 times" in found.note
-    assert {f.feature for s in range(4) for f in check_cuts(specs, bars, table, s, **context).findings} == {"early"}
+    assert list(found.report.verdict) == ["differs", "passes"]
+    assert "features of facts at 25 of 90 times" in found.note
+    assert {f.feature for s in range(4) for f in check_cuts(specs, bars, table, s, **context).findings} == {
+        "early"
+    }
 
 
 @pytest.mark.parametrize("days", [30, pytest.param(700, marks=pytest.mark.slow)])
@@ -202,7 +240,9 @@ def test_cuts_are_drawn_anew_and_again(twelve):
     gaps = gap_rows(twelve)
     assert len(gaps) == 12 and {twelve.symbol.iloc[i] for i in gaps} == set(twelve.symbol)
     begins = twelve.groupby("symbol").head(1).index.to_numpy()
-    before = sum((draw_cuts(twelve, s)[:, 1] - 1 + begins)[k] == gaps[k] for s in range(30) for k in range(12))
+    before = sum(
+        (draw_cuts(twelve, s)[:, 1] - 1 + begins)[k] == gaps[k] for s in range(30) for k in range(12)
+    )
     assert before >= 20                                            # some end right before a gap
 
 
@@ -224,7 +264,12 @@ def test_cuts_cost_at_most_half_as_much_again(make_bars):
         begun = time.process_time()
         call()
         return time.process_time() - begun
-    pairs = [(taken(lambda: compute_features(bars, SPECS)), taken(lambda: check_cuts(SPECS, bars, table, k))) for k in range(7)]  # noqa: B023
+
+    pairs = [
+        (taken(lambda: compute_features(bars, SPECS)),
+         taken(lambda: check_cuts(SPECS, bars, table, k)))  # noqa: B023
+        for k in range(7)
+    ]
     once, cuts = map(min, zip(*pairs, strict=True))
     print(f"computing once more takes {once:.3f} s, cuts {cuts:.3f} s: {cuts / once:.2f} times")
     assert cuts <= 1.5 * once
@@ -233,14 +278,16 @@ def test_cuts_cost_at_most_half_as_much_again(make_bars):
 def test_what_it_looked_at_is_said(twelve):
     audit = audit_features(SPECS, twelve, compute_features(twelve, SPECS), "key", limit=1200, isolated=False)
     assert "(33%" in audit.says or "(34%" in audit.says or "(35%" in audit.says
-    assert "a peek in 1 % of one symbol's rows is seen with a probability of" in audit.says and audit.power < 1
+    assert "a peek in 1 % of one symbol's rows is seen with a probability of" in audit.says
+    assert audit.power < 1
 
 
 def test_a_table_that_is_not_of_these_bars(twelve):
     table = compute_features(twelve, ["ret_5"])
     table.loc[700, "ret_5"] += 1e-12
     audit = audit_features(["ret_5"], twelve, table, isolated=False)
-    assert audit.report.verdict.tolist() == ["unstable"] and "gives two values for one: ret_5 at S" in audit.report.says[0]
+    assert audit.report.verdict.tolist() == ["unstable"]
+    assert "gives two values for one: ret_5 at S" in audit.report.says[0]
 
 
 def test_a_function_of_ones_own(twelve):
@@ -256,7 +303,9 @@ def test_a_function_of_ones_own(twelve):
 
 
 def test_what_is_declared_travels(registry, twelve):
-    feature("declared", params=[Param("n", 3)], unit="price", lookback=0, reads=("clock", "file"))(lambda close, n: close * n)
+    feature("declared", params=[Param("n", 3)], unit="price", lookback=0, reads=("clock", "file"))(
+        lambda close, n: close * n
+    )
     names = ["declared_3", "xs_rank_declared_3"]
     audit = audit_features(names, twelve, compute_features(twelve, names), isolated=False)
     assert audit.reads == dict.fromkeys(names, ("file", "clock"))

@@ -1,4 +1,5 @@
-"""What features read beside their bars is seen: files, also those that native code opens, networks, processes, clocks, chance."""
+"""What features read beside their bars is seen: files, also those that native code opens, networks,
+processes, clocks, chance."""
 
 import datetime
 import functools
@@ -86,11 +87,23 @@ def of_texts(close):
     return close + hash("AAPL") % 1009
 
 
-FOUND = {reads_text: "file", lists_a_folder: "file", reads_parquet: "file", hides_the_error: "network",
-         starts_a_process: "process", of_the_hour: "asks for the time", of_today: "asks for the time", of_pandas_now: "asks for the time",
-         of_the_zone: "other values in another process", of_seconds: "asks for the time",
-         of_the_systems_clock: "asks for the time", of_shared_numbers: "depends on chance",
-         of_pythons_numbers: "depends on chance", of_entropy: "depends on chance", of_texts: "order of a set"}
+FOUND = {
+    reads_text: "file",
+    lists_a_folder: "file",
+    reads_parquet: "file",
+    hides_the_error: "network",
+    starts_a_process: "process",
+    of_the_hour: "asks for the time",
+    of_today: "asks for the time",
+    of_pandas_now: "asks for the time",
+    of_the_zone: "other values in another process",
+    of_seconds: "asks for the time",
+    of_the_systems_clock: "asks for the time",
+    of_shared_numbers: "depends on chance",
+    of_pythons_numbers: "depends on chance",
+    of_entropy: "depends on chance",
+    of_texts: "order of a set",
+}
 
 
 def lazily_imports(close):
@@ -122,7 +135,15 @@ def test_everything_that_is_read_is_seen_and_nothing_else(registry, few, tmp_pat
     feature("declares_file", unit="price", lookback=0, reads=("file",))(lambda close: reads_text(close))
     feature("declares_clock", unit="price", lookback=0, reads="clock")(lambda close: of_today(close))
     feature("declares_other", unit="price", lookback=0, reads="network")(lambda close: reads_text(close))
-    fine = ["lazily_imports", "seeded", "times_itself", "declares_file", "declares_clock", "rsi_14", "xs_rank_ret_5"]
+    fine = [
+        "lazily_imports",
+        "seeded",
+        "times_itself",
+        "declares_file",
+        "declares_clock",
+        "rsi_14",
+        "xs_rank_ret_5",
+    ]
     specs = [*(f.__name__ for f in FOUND), *fine, "xs_rank_reads_text", "declares_other"]
     table = compute_features(few, specs)
     says = {f.feature: f.says for f in SandboxedFeatures(specs, few).findings(table)}
@@ -144,7 +165,9 @@ def test_an_audit_stops_it_and_says_what_to_do(registry, few):
     feature("reads_text", unit="price", lookback=0)(reads_text)
     audit = audit_features(["ret_5", "reads_text"], few, compute_features(few, ["ret_5", "reads_text"]))
     assert audit.report.verdict.tolist() == ["passes", "undeclared"]
-    with pytest.raises(SpecError, match=r'reads more than its bars \(file\): open /proc/loadavg(.|\n)*reads=\("file",\)'):
+    with pytest.raises(
+        SpecError, match=r'reads more than its bars \(file\): open /proc/loadavg(.|\n)*reads=\("file",\)'
+    ):
         audit.check()
 
 
@@ -156,7 +179,8 @@ def test_what_cannot_be_sent_is_said(registry, few):
             return close * 1.0
     feature("locked", unit="price", lookback=0)(locked)
     found = SandboxedFeatures(["locked", "ret_5"], few).findings(compute_features(few, ["locked", "ret_5"]))
-    assert [f.feature for f in found] == ["locked"] and "cannot be computed in another process" in found[0].says
+    assert [f.feature for f in found] == ["locked"]
+    assert "cannot be computed in another process" in found[0].says
 
 
 ONCE = """
@@ -179,7 +203,9 @@ def test_a_plugin_that_keeps_what_it_read(registry, few, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFIN_PLUGINS", "plugin_that_keeps")
     __import__("plugin_that_keeps")
     table = compute_features(few, ["reads_once"])
-    assert [f.says for f in SandboxedFeatures(["reads_once"], few).findings(table)] == ["`reads_once` reads more than its bars (file): open /proc/loadavg."]
+    assert [f.says for f in SandboxedFeatures(["reads_once"], few).findings(table)] == [
+        "`reads_once` reads more than its bars (file): open /proc/loadavg."
+    ]
 
 
 AT_IMPORT = """
@@ -195,8 +221,15 @@ def looked_up(close):
 """
 
 
-@pytest.mark.parametrize("how, first", [("FUTURE = pd.read_csv({path!r})", ""), ("from beside import FUTURE", ""), ("", "from beside import FUTURE")],
-                         ids=["at import", "by another module", "when it is called"])
+@pytest.mark.parametrize(
+    "how, first",
+    [
+        ("FUTURE = pd.read_csv({path!r})", ""),
+        ("from beside import FUTURE", ""),
+        ("", "from beside import FUTURE"),
+    ],
+    ids=["at import", "by another module", "when it is called"],
+)
 def test_what_is_read_while_a_module_is_imported_is_seen(registry, few, tmp_path, monkeypatch, how, first):
     few.to_csv(path := str(tmp_path / "future.csv"))
     (tmp_path / "plugin_that_reads.py").write_text(AT_IMPORT.format(how=how.format(path=path), first=first))
@@ -207,17 +240,28 @@ def test_what_is_read_while_a_module_is_imported_is_seen(registry, few, tmp_path
     __import__("plugin_that_reads")
     table = compute_features(few, ["looked_up", "rsi_14"])
     says = [f.says for f in SandboxedFeatures(["looked_up", "rsi_14"], few).findings(table)]
-    assert len(says) == 1 and says[0].startswith(f"`looked_up` reads more than its bars (file): open {path}"), says
+    assert len(says) == 1 and says[0].startswith(
+        f"`looked_up` reads more than its bars (file): open {path}"
+    ), says
 
 
 NATIVE = "import pyarrow.parquet\nFUTURE = pyarrow.parquet.read_table({path!r})"
 DRAWN = "import os\nFUTURE = bytes(int.from_bytes(os.urandom(4), 'big') % 1_000_003)"
 
 
-@pytest.mark.parametrize("how, beside, word", [
-    (NATIVE, "", "(file): opened by native code"), ("from beside import FUTURE", NATIVE, "(file): opened by native code"),
-    (DRAWN, "", "depends on chance"), ("import json, colorsys\nFUTURE = json.dumps([1])", "", "")], ids=["native", "by another", "chance", "nothing"])
-def test_what_native_code_reads_and_what_is_drawn_while_a_module_is_imported_is_seen(registry, few, tmp_path, monkeypatch, how, beside, word):
+@pytest.mark.parametrize(
+    "how, beside, word",
+    [
+        (NATIVE, "", "(file): opened by native code"),
+        ("from beside import FUTURE", NATIVE, "(file): opened by native code"),
+        (DRAWN, "", "depends on chance"),
+        ("import json, colorsys\nFUTURE = json.dumps([1])", "", ""),
+    ],
+    ids=["native", "by another", "chance", "nothing"],
+)
+def test_what_native_code_reads_and_what_is_drawn_while_a_module_is_imported_is_seen(
+    registry, few, tmp_path, monkeypatch, how, beside, word
+):
     few.to_parquet(path := str(tmp_path / "future.parquet"))
     (tmp_path / "plugin_of_its_own.py").write_text(AT_IMPORT.format(how=how.format(path=path), first=""))
     (tmp_path / "beside.py").write_text(beside.format(path=path))
@@ -247,7 +291,8 @@ def test_a_table_that_a_feature_brings_along_is_seen(registry, few):
     specs = [*(f.__name__ for f in bad), "of_few_numbers", "declared"]
     says = {f.feature: f.says for f in SandboxedFeatures(specs, few).findings(compute_features(few, specs))}
     assert set(says) == {f.__name__ for f in bad}, says
-    assert "`TABLE`, a DataFrame of 100 values" in says["by_another"] and "`kept`, a dict of 100 values" in says["of_a_closure"]
+    assert "`TABLE`, a DataFrame of 100 values" in says["by_another"]
+    assert "`kept`, a dict of 100 values" in says["of_a_closure"]
 
 
 def test_a_feature_of_a_notebook_may_hold_a_compiled_function_that_a_library_wrapped():
@@ -281,5 +326,7 @@ def mine(close): return close * 1.5
 bars = read_bars("builtin", symbols=["FB"]).bars
 print(audit_features(["mine", "rsi_14"], bars, compute_features(bars, ["mine", "rsi_14"])).report.says.tolist())
 """)
-    done = subprocess.run([sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.stdout.strip() == "['', '']", done.stdout + done.stderr[-2000:]

@@ -46,7 +46,29 @@ def test_aliases(text, name):
 
 @pytest.mark.parametrize(
     "text",
-    ["1M", "M", "MN", "MN1", "5M", "", "2m", "0m", "m0", "-1m", "1x", "1.5h", "1mm", "W-FRI", "PERIOD_MN1", "8h", "B", "1MS", None, 5, "99999999999999999999d"],
+    [
+        "1M",
+        "M",
+        "MN",
+        "MN1",
+        "5M",
+        "",
+        "2m",
+        "0m",
+        "m0",
+        "-1m",
+        "1x",
+        "1.5h",
+        "1mm",
+        "W-FRI",
+        "PERIOD_MN1",
+        "8h",
+        "B",
+        "1MS",
+        None,
+        5,
+        "99999999999999999999d",
+    ],
 )
 def test_no_timeframe(text):
     with pytest.raises(DataError, match="must be a known timeframe"):
@@ -65,7 +87,8 @@ def test_empty_frame_is_bars(make):
 def test_any_zone_and_resolution_become_utc_microseconds(make):
     bars = make()
     other = bars.assign(
-        ts=bars.ts.dt.tz_convert("Asia/Tokyo").astype("datetime64[ns, Asia/Tokyo]"), volume=bars.volume.astype(int)
+        ts=bars.ts.dt.tz_convert("Asia/Tokyo").astype("datetime64[ns, Asia/Tokyo]"),
+        volume=bars.volume.astype(int),
     )
     pd.testing.assert_frame_equal(as_bars(other.sample(frac=1, random_state=0)), bars)
 
@@ -102,12 +125,21 @@ def test_what_is_no_moment(value):
         moment(value, field="start")
 
 
-@pytest.mark.parametrize("value, end, at", [
-    ("2013-03-01", False, "2013-03-01 00:00:00+00:00"), ("2013-03-01", True, "2013-03-01 23:59:59.999999+00:00"),
-    (20130301, True, "2013-03-01 23:59:59.999999+00:00"), ("2013-03-01 00:00", True, "2013-03-01 00:00:00+00:00"),
-    (pd.Timestamp("2013-03-01"), True, "2013-03-01 23:59:59.999999+00:00"), (np.datetime64("2013-03-01T10"), True, "2013-03-01 10:00:00+00:00"),
-    (pd.Timestamp("2013-03-01 10:00", tz="America/New_York"), False, "2013-03-01 15:00:00+00:00"), (None, True, "None"), ("", False, "None"),
-    (pd.NaT, False, "None")])
+@pytest.mark.parametrize(
+    "value, end, at",
+    [
+        ("2013-03-01", False, "2013-03-01 00:00:00+00:00"),
+        ("2013-03-01", True, "2013-03-01 23:59:59.999999+00:00"),
+        (20130301, True, "2013-03-01 23:59:59.999999+00:00"),
+        ("2013-03-01 00:00", True, "2013-03-01 00:00:00+00:00"),
+        (pd.Timestamp("2013-03-01"), True, "2013-03-01 23:59:59.999999+00:00"),
+        (np.datetime64("2013-03-01T10"), True, "2013-03-01 10:00:00+00:00"),
+        (pd.Timestamp("2013-03-01 10:00", tz="America/New_York"), False, "2013-03-01 15:00:00+00:00"),
+        (None, True, "None"),
+        ("", False, "None"),
+        (pd.NaT, False, "None"),
+    ],
+)
 def test_moments(value, end, at):
     assert str(moment(value, end)) == at
 

@@ -11,7 +11,9 @@ from mlfin.market.calendars import expected_bars, known_at, resample
 
 def frame(ts, timeframe="1m", calendar="24/7", symbol="X", **columns):
     "Bars at `ts` whose missing columns are made up."
-    ts = pd.Series(pd.to_datetime(pd.Series(ts).reset_index(drop=True), utc=True)).astype("datetime64[us, UTC]")
+    ts = pd.Series(pd.to_datetime(pd.Series(ts).reset_index(drop=True), utc=True)).astype(
+        "datetime64[us, UTC]"
+    )
     noise = 100 + np.random.default_rng(3).normal(0, 1, (len(ts), 2))
     made = {
         "open": noise[:, 0],
@@ -31,14 +33,19 @@ def mt5(market, name):
     raw = pd.read_csv(market / "mt5_us30m" / name, sep="\t")
     raw.columns = [c.strip("<>").lower() for c in raw.columns]
     ts = pd.to_datetime(raw.date + " " + raw.get("time", "00:00:00"), format="%Y.%m.%d %H:%M:%S")
-    columns = {c: raw[c].to_numpy("float64") for c in (*PRICES, "spread")} | {"volume": raw.tickvol.to_numpy("float64")}
+    columns = {c: raw[c].to_numpy("float64") for c in (*PRICES, "spread")} | {
+        "volume": raw.tickvol.to_numpy("float64")
+    }
     timeframe = {"D": "1d", "4": "4h", "1": "1h"}[name.split("_")[1].removeprefix("H")[0]]
     return frame(ts, timeframe, symbol="US30", **columns)
 
 
-@pytest.mark.parametrize("name, timeframe", [("H4_202401012000_202509082000", "4h"), ("Daily_202401010000_202509080000", "1d")])
+@pytest.mark.parametrize(
+    "name, timeframe", [("H4_202401012000_202509082000", "4h"), ("Daily_202401010000_202509080000", "1d")]
+)
 def test_a_brokers_own_longer_bars(market, name, timeframe):
-    "The hourly export, resampled, is the broker's own H4 and daily export: prices, ticks and spread, bar by bar."
+    """The hourly export, resampled, is the broker's own H4 and daily export: prices, ticks and spread, bar by
+    bar."""
     ours = resample(mt5(market, "US30m_H1_202401012300_202509082200.csv"), timeframe, "24/7", partial="mark")
     theirs = mt5(market, f"US30m_{name}.csv")
     assert ours.partial.tolist() == [True] + [False] * (len(ours) - 2) + [True]
@@ -57,14 +64,27 @@ def test_four_hours_of_a_utc_server_do_not_fit_into_a_forex_day(market):
 def test_forex_days_of_real_hours(market):
     raw = pd.read_csv(market / "pypi_gym_anytrading/FOREX_EURUSD_1H_ASK.csv")
     ts = pd.to_datetime(raw.Time, format="%d.%m.%Y %H:%M:%S.%f", utc=True)
-    hours = frame(ts, "1h", "forex", **{c.lower(): raw[c].to_numpy() for c in ("Open", "High", "Low", "Close", "Volume")})
-    with pytest.raises(DataError, match="9 outside, first X 2017-12-24 23:00"):  # this dealer quoted on Christmas Eve
+    hours = frame(
+        ts,
+        "1h",
+        "forex",
+        **{c.lower(): raw[c].to_numpy() for c in ("Open", "High", "Low", "Close", "Volume")},
+    )
+    with pytest.raises(
+        DataError, match="9 outside, first X 2017-12-24 23:00"
+    ):  # this dealer quoted on Christmas Eve
         resample(hours, "1d", "forex")
     hours = hours[~hours.ts.between("2017-12-24 23:00Z", "2017-12-25 07:00Z")].reset_index(drop=True)
     days = resample(hours, "1d", "forex")
     assert len(days) == 259 and (days.known_at - days.ts == pd.Timedelta(hours=24)).all()
     assert set(days.ts.dt.tz_convert("America/New_York").dt.hour) == {17} and set(days.ts.dt.hour) == {21, 22}
-    assert set(days.known_at.dt.tz_convert("America/New_York").dt.day_of_week) == {0, 1, 2, 3, 4}  # no Sunday stubs
+    assert set(days.known_at.dt.tz_convert("America/New_York").dt.day_of_week) == {
+        0,
+        1,
+        2,
+        3,
+        4,
+    }  # no Sunday stubs
     assert days.volume.sum() == pytest.approx(hours.volume.sum(), rel=1e-12)
     weeks = resample(days, "1w", "forex")
     pd.testing.assert_frame_equal(weeks, resample(hours, "1w", "forex"))
@@ -97,13 +117,20 @@ def test_minutes_of_a_session_with_hours_before_and_after(market):
     inside = raw[(raw.ms >= 9.5 * 3.6e6) & (raw.ms < 16 * 3.6e6)]
     assert len(inside) == 390 < len(raw) and day.volume == inside.volume.sum()
     assert [day.open, day.high, day.low, day.close] == pytest.approx(
-        [inside.open.iloc[0] / 1e4, inside.high.max() / 1e4, inside.low.min() / 1e4, inside.close.iloc[-1] / 1e4]
+        [
+            inside.open.iloc[0] / 1e4,
+            inside.high.max() / 1e4,
+            inside.low.min() / 1e4,
+            inside.close.iloc[-1] / 1e4,
+        ]
     )
     assert str(day.ts) == "2013-10-07 13:30:00+00:00" and str(day.known_at) == "2013-10-07 20:00:00+00:00"
 
 
 @pytest.mark.parametrize("calendar", ["24/7", "XNYS", "XTKS", "forex"])
-@pytest.mark.parametrize("short, long", [("1m", "5m"), ("15m", "4h"), ("30m", "1d"), ("1h", "1w"), ("1d", "1w")])
+@pytest.mark.parametrize(
+    "short, long", [("1m", "5m"), ("15m", "4h"), ("30m", "1d"), ("1h", "1w"), ("1d", "1w")]
+)
 def test_against_a_slow_loop(calendar, short, long):
     rng = np.random.default_rng(1)
     start = "2024-03-04 01:00" if short == "1m" and calendar != "XNYS" else "2024-03-04"
@@ -111,7 +138,14 @@ def test_against_a_slow_loop(calendar, short, long):
     grid = expected_bars(calendar, short, start, pd.Timestamp(start) + pd.Timedelta(hours=hours))
     grid = grid[rng.random(len(grid)) > 0.3].reset_index(drop=True)
     bars = [
-        frame(grid.ts, short, calendar, s, volume=rng.integers(0, 3, len(grid)).astype(float), vwap=rng.random(len(grid)))
+        frame(
+            grid.ts,
+            short,
+            calendar,
+            s,
+            volume=rng.integers(0, 3, len(grid)).astype(float),
+            vwap=rng.random(len(grid)),
+        )
         for s in ("A", "B")
     ]
     bars = as_bars(pd.concat(bars))
@@ -133,7 +167,9 @@ def test_against_a_slow_loop(calendar, short, long):
 
 @pytest.mark.parametrize("calendar", ["24/7", "XNYS", "forex"])
 def test_in_steps_or_at_once(calendar):
-    grid = expected_bars(calendar, "1m", "2024-03-03 20:00" if calendar == "forex" else "2024-03-04", "2024-03-17 23:59")
+    grid = expected_bars(
+        calendar, "1m", "2024-03-03 20:00" if calendar == "forex" else "2024-03-04", "2024-03-17 23:59"
+    )
     bars = frame(grid.ts, "1m", calendar, vwap=100.0, trades=2.0, spread=0.5)
     steps = bars
     for timeframe in list(TIMEFRAMES)[1:]:
@@ -148,7 +184,9 @@ def test_partial_ends():
     assert list(resample(bars, "5m", "24/7").ts.dt.minute) == [5, 10]
     marked = resample(bars, "5m", "24/7", partial="mark")
     assert marked.partial.tolist() == [True, False, False, True] and marked.volume.tolist() == [2, 5, 5, 3]
-    assert marked.known_at.iloc[-1] == pd.Timestamp("2024-01-01 00:20Z")  # its values are used no earlier than a whole bar's
+    assert marked.known_at.iloc[-1] == pd.Timestamp(
+        "2024-01-01 00:20Z"
+    )  # its values are used no earlier than a whole bar's
     inner = resample(bars.drop(index=[3, 4, 5]).reset_index(drop=True), "5m", "24/7")
     assert inner.volume.tolist() == [2, 5]  # nobody traded in three minutes: no reason to drop the bar
     assert resample(bars.iloc[3:5].reset_index(drop=True), "1h", "24/7").empty
@@ -194,7 +232,10 @@ def test_unknown_numbers_stay_unknown():
     assert long.vwap.isna().all() and long.trades.isna().tolist() == [True, False]
     assert long.spread[0] == 0.2 and np.isnan(long.spread[1]) and long.factor.tolist() == [1, 2]
     columns |= {"volume": [1, 2, 0, 1, 0] * 2, "vwap": [10, 20, np.nan, 40, np.nan] * 2}
-    assert resample(frame(span, **columns), "5m", "24/7").vwap.tolist() == [90 / 4, 90 / 4]  # no volume, no say
+    assert resample(frame(span, **columns), "5m", "24/7").vwap.tolist() == [
+        90 / 4,
+        90 / 4,
+    ]  # no volume, no say
     columns["vwap"][3] = np.nan
     assert resample(frame(span, **columns), "5m", "24/7").vwap.isna().tolist() == [True, False]
     prices = {c: [1.0, 2.0, np.nan, 4.0, 5.0] * 2 for c in PRICES}
@@ -210,7 +251,9 @@ def test_a_bar_known_late_makes_its_longer_bar_known_late():
 
 @pytest.mark.parametrize("timeframe", ["5m", "1d", "1w"])
 def test_nothing_in_nothing_out(timeframe):
-    empty = frame(pd.date_range("2024-01-01", periods=1, freq="1min"), vwap=1.0).iloc[:0].reset_index(drop=True)
+    empty = (
+        frame(pd.date_range("2024-01-01", periods=1, freq="1min"), vwap=1.0).iloc[:0].reset_index(drop=True)
+    )
     check_bars(resample(empty, timeframe, "XNYS"))
     assert list(resample(empty, timeframe, "24/7", partial="mark").columns)[-1] == "partial"
     sunday = frame(["2024-03-10 12:00Z"], calendar="forex")
@@ -228,8 +271,14 @@ def test_nothing_in_nothing_out(timeframe):
         (lambda b: resample(b, "1h", "24/7", partial="keep"), "`partial` must be drop or mark"),
         (lambda b: resample(b, "1h", "24/7", outside="keep"), "`outside` must be refuse or drop"),
         (lambda b: resample(b.drop(columns="high"), "1h", "24/7"), "missing: high"),
-        (lambda b: resample(as_bars(pd.concat([b, b.assign(timeframe="15m")])), "1h", "24/7"), "of one timeframe"),
-        (lambda b: resample(b.assign(ts=b.ts + pd.Timedelta(seconds=30)), "1h", "24/7"), "on the grid of 24/7 at 5m"),
+        (
+            lambda b: resample(as_bars(pd.concat([b, b.assign(timeframe="15m")])), "1h", "24/7"),
+            "of one timeframe",
+        ),
+        (
+            lambda b: resample(b.assign(ts=b.ts + pd.Timedelta(seconds=30)), "1h", "24/7"),
+            "on the grid of 24/7 at 5m",
+        ),
         (lambda b: resample(b, "1h", "XNYS"), "inside the sessions of XNYS"),
     ],
 )
@@ -250,7 +299,9 @@ def test_a_million_minutes_of_ten_symbols(calendar):
     grid = expected_bars(calendar, "1m", "2023-01-02 12:00", "2023-04-20")
     grid = grid.iloc[:100_000]
     price = np.linspace(1, 2, len(grid))
-    own = grid[["ts", "known_at"]].assign(timeframe="1m", open=price, high=price, low=price, close=price, volume=1.0)
+    own = grid[["ts", "known_at"]].assign(
+        timeframe="1m", open=price, high=price, low=price, close=price, volume=1.0
+    )
     bars = as_bars(pd.concat([own.assign(symbol=f"S{i}") for i in range(10)]))
     long = resample(bars, "1h", calendar)
     assert long.volume.max() == 60 and long.symbol.nunique() == 10

@@ -22,7 +22,14 @@ def prices(digits=2, near=2_412.0, seed=0, step=1):
     rng = np.random.default_rng(seed)
     unit = 10**digits // step
     close = np.round((near * unit + np.cumsum(rng.integers(-3, 4, N))) / unit, digits)
-    return pd.DataFrame({"open": close, "high": np.round(close + 9 / unit, digits), "low": np.round(close - 9 / unit, digits), "close": close})
+    return pd.DataFrame(
+        {
+            "open": close,
+            "high": np.round(close + 9 / unit, digits),
+            "low": np.round(close - 9 / unit, digits),
+            "close": close,
+        }
+    )
 
 
 def table(spread, digits=2, **more):
@@ -52,7 +59,13 @@ def test_gold_pays_cents_and_not_dollars(tmp_path):
 
 @pytest.mark.parametrize(
     "digits, near, spread, wanted",
-    [(5, 1.05832, 8, 0.00008), (3, 151.304, 12, 0.012), (1, 37_763.9, 27, 2.7), (0, 38_000, 7, 7), (2, 2_412.35, 25, 0.25)],
+    [
+        (5, 1.05832, 8, 0.00008),
+        (3, 151.304, 12, 0.012),
+        (1, 37_763.9, 27, 2.7),
+        (0, 38_000, 7, 7),
+        (2, 2_412.35, 25, 0.25),
+    ],
 )
 @pytest.mark.parametrize("header", ["metatrader", "plain", "zeros dropped", "parquet", "float32", "json"])
 def test_points_are_told_by_the_decimals_of_the_prices(tmp_path, digits, near, spread, wanted, header):
@@ -65,12 +78,19 @@ def test_points_are_told_by_the_decimals_of_the_prices(tmp_path, digits, near, s
     elif header == "json":
         frame.to_json(path := tmp_path / "bars.json", orient="records")
     elif header == "float32":
-        frame.astype(dict.fromkeys(("open", "high", "low", "close"), "float32")).to_parquet(path := tmp_path / "bars.parquet")
+        frame.astype(dict.fromkeys(("open", "high", "low", "close"), "float32")).to_parquet(
+            path := tmp_path / "bars.parquet"
+        )
     else:
-        text = frame.assign(**{c: [f"{v:.{digits}f}" for v in frame[c]] for c in ("open", "high", "low", "close")})
+        text = frame.assign(
+            **{c: [f"{v:.{digits}f}" for v in frame[c]] for c in ("open", "high", "low", "close")}
+        )
         (frame if header == "zeros dropped" else text).to_csv(path, index=False)
     np.testing.assert_allclose(read(path).bars.spread, wanted, rtol=0, atol=1e-12)
-    parts = pd.concat([p.bars for p in read_parts(path, symbol="X", timeframe="1m", tz="UTC", limit=2**16)], ignore_index=True)
+    parts = pd.concat(
+        [p.bars for p in read_parts(path, symbol="X", timeframe="1m", tz="UTC", limit=2**16)],
+        ignore_index=True,
+    )
     np.testing.assert_allclose(parts.spread, wanted, rtol=0, atol=1e-12)
 
 
@@ -82,7 +102,8 @@ def test_a_spread_that_is_a_price_stays_one(tmp_path, spread):
 
 
 @pytest.mark.parametrize(
-    "digits, near, spread", [(3, 151.304, 1.2), (5, 1.05832, 0.8), (5, 1.05832, [0.8, 12.5] * (N // 2)), (2, 4.21, 1.5)]
+    "digits, near, spread",
+    [(3, 151.304, 1.2), (5, 1.05832, 0.8), (5, 1.05832, [0.8, 12.5] * (N // 2)), (2, 4.21, 1.5)],
 )
 def test_a_spread_of_unclear_unit_is_refused_by_name(tmp_path, digits, near, spread):
     path = tmp_path / "bars.csv"
@@ -92,7 +113,9 @@ def test_a_spread_of_unclear_unit_is_refused_by_name(tmp_path, digits, near, spr
     with pytest.raises(DataError, match="`point` must be given"):
         list(read_parts(path, symbol="X", timeframe="1m", tz="UTC", limit=2**16))
     said = read(path, point=0.01)
-    np.testing.assert_allclose(said.bars.spread, 0.01 * np.asarray(spread), rtol=0, atol=1e-12) if np.ndim(spread) == 0 else None
+    np.testing.assert_allclose(said.bars.spread, 0.01 * np.asarray(spread), rtol=0, atol=1e-12) if np.ndim(
+        spread
+    ) == 0 else None
     assert "as was said" in said.notes[-1]
     assert (read(path, point=1).bars.spread == table(spread, digits, near=near).spread).all()
 
@@ -111,18 +134,28 @@ def test_decimals_of_an_accident_do_not_make_a_point(tmp_path):
 
 def test_prices_written_with_more_decimals_than_they_use_are_asked_about(tmp_path):
     frame = table(62)
-    frame.assign(**{c: [f"{v:.5f}" for v in frame[c]] for c in ("open", "high", "low", "close")}).to_csv(tmp_path / "bars.csv", index=False)
+    frame.assign(**{c: [f"{v:.5f}" for v in frame[c]] for c in ("open", "high", "low", "close")}).to_csv(
+        tmp_path / "bars.csv", index=False
+    )
     with pytest.raises(DataError, match="written with 5 decimals and use 2"):
         read(tmp_path / "bars.csv")
 
 
 def test_each_symbol_of_a_file_has_its_own_point(tmp_path):
-    both = pd.concat([table(8, 5, near=1.05832).assign(symbol="EURUSD"), table(12, 3, near=151.304, seed=1).assign(symbol="USDJPY")])
+    both = pd.concat(
+        [
+            table(8, 5, near=1.05832).assign(symbol="EURUSD"),
+            table(12, 3, near=151.304, seed=1).assign(symbol="USDJPY"),
+        ]
+    )
     path = tmp_path / "panel.csv"
     for frame in (both, both.sort_values("ts", kind="stable")):
         frame.to_csv(path, index=False)
         reading = read_bars(path, timeframe="1m", tz="UTC")
-        assert reading.bars.groupby("symbol").spread.median().round(9).to_dict() == {"EURUSD": 0.00008, "USDJPY": 0.012}
+        assert reading.bars.groupby("symbol").spread.median().round(9).to_dict() == {
+            "EURUSD": 0.00008,
+            "USDJPY": 0.012,
+        }
         assert "0.00001 (EURUSD), 0.001 (USDJPY)" in reading.notes[-1]
     said = read_bars(path, timeframe="1m", tz="UTC", point={"EURUSD": 1e-4, "USDJPY": 1e-2}).bars
     assert said.groupby("symbol").spread.median().round(9).to_dict() == {"EURUSD": 0.0008, "USDJPY": 0.12}
@@ -148,7 +181,12 @@ def test_rows_of_a_database_are_read_by_the_same_rules(tmp_path):
 
 def test_a_mapping_of_a_service_says_what_a_spread_is():
     fields = {c: c for c in ("ts", "open", "high", "low", "close", "spread")}
-    mapping = {"url": "https://example.org/{symbol}", "fields": fields, "paging": {"by": "none"}, "time": {"unit": "s"}}
+    mapping = {
+        "url": "https://example.org/{symbol}",
+        "fields": fields,
+        "paging": {"by": "none"},
+        "time": {"unit": "s"},
+    }
     with pytest.raises(DataError, match="mapping.point"):
         rest_mapping(mapping)
     assert rest_mapping({**mapping, "point": 0.01}).point == 0.01
@@ -173,7 +211,9 @@ def test_a_spread_above_a_hundredth_of_the_price_is_named(tmp_path):
 def test_real_exports_of_metatrader(market):
     index = read_bars(next((market / "mt5_us30m").glob("*H1*")), "US30", timeframe="1h", tz="UTC").bars
     assert (index.spread.min(), index.spread.median(), index.spread.max()) == (1.0, 2.7, 17.1)
-    euro = read_bars(market / "mt5_eurusd_m1_hedgehogger" / "EURUSD_M1_90-100k.csv", "EURUSD", timeframe="1m", tz="UTC").bars
+    euro = read_bars(
+        market / "mt5_eurusd_m1_hedgehogger" / "EURUSD_M1_90-100k.csv", "EURUSD", timeframe="1m", tz="UTC"
+    ).bars
     assert (euro.spread.median(), euro.spread.max()) == (0.00005, 0.001)
 
 

@@ -66,7 +66,8 @@ def test_the_name_of_weights():
     assert weight_keyword(LogisticRegression()) == "sample_weight"
     assert weight_keyword(make_pipeline(StandardScaler(),
                                         LogisticRegression())) == "logisticregression__sample_weight"
-    assert weight_keyword(KNeighborsClassifier()) is None and weight_keyword(make_pipeline(KNeighborsClassifier())) is None
+    assert weight_keyword(KNeighborsClassifier()) is None
+    assert weight_keyword(make_pipeline(KNeighborsClassifier())) is None
 
 
 def test_a_part_is_fitted_and_predicted_by_position():
@@ -145,7 +146,10 @@ def test_class_weights_multiply_sample_weights():
     one = ClassWeighted(LogisticRegression()).fit(X, y, w).predict_proba(X)
     two = LogisticRegression().fit(X, y, balanced * w).predict_proba(X)
     np.testing.assert_allclose(one, two, rtol=1e-12)
-    assert ClassWeighted(LogisticRegression(), {0: 1, 1: 1}).fit(X, y).predict_proba(X)[:, 1].mean() < one[:, 1].mean()
+    assert (
+        ClassWeighted(LogisticRegression(), {0: 1, 1: 1}).fit(X, y).predict_proba(X)[:, 1].mean()
+        < one[:, 1].mean()
+    )
 
 
 # --- early stopping

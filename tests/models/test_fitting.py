@@ -177,7 +177,8 @@ def small():
 def test_what_the_folder_says(small, tmp_path):
     place = save_model(small, tmp_path / "a" / "b")
     told = json.loads((place / "model.json").read_text())
-    assert told["kind"] == "skops" and told["model"] == "sklearn.pipeline.Pipeline" and list(told["files"]) == ["estimator.skops"]
+    assert told["kind"] == "skops" and told["model"] == "sklearn.pipeline.Pipeline"
+    assert list(told["files"]) == ["estimator.skops"]
     assert sorted(told["packages"]) == ["numpy", "scikit-learn", "skops"] and "seal" not in told
     assert sorted(p.name for p in place.parent.iterdir()) == ["b"]
     assert save_model(small, place) == place and sorted(p.name for p in place.parent.iterdir()) == ["b"]

@@ -1,4 +1,5 @@
-"""Every model of the zoo comes back from its files bit for bit, without pickle; what is pickled is read under a seal alone."""
+"""Every model of the zoo comes back from its files bit for bit, without pickle; what is pickled is read under
+a seal alone."""
 import io
 import json
 import os
@@ -58,7 +59,9 @@ def test_every_model_of_the_zoo_is_kept_without_pickle_and_says_the_same(task, n
     assert packed.kind != "pickle" and (name not in NATIVE or packed.stored == NATIVE[name])
     assert not any(pickled(content) for content in packed.files.values())
     back = again(packed)
-    assert says(back).tobytes() == want.tobytes() == says(model).tobytes(), "and the model itself is as it was"
+    assert says(back).tobytes() == want.tobytes() == says(model).tobytes(), (
+        "and the model itself is as it was"
+    )
     assert type(back) is type(model) and back.get_params().keys() == model.get_params().keys()
 
 

@@ -1,6 +1,8 @@
-"""The honest table of all models, on the built-in equities and on real minutes of bitcoin: printed, whatever it says.
+"""The honest table of all models, on the built-in equities and on real minutes of bitcoin: printed, whatever
+it says.
 
-`pytest -m slow -s tests/models/test_honest_tables.py` shows it. Nothing here asks for a result; only that none is left out.
+`pytest -m slow -s tests/models/test_honest_tables.py` shows it. Nothing here asks for a result; only that
+none is left out.
 """
 
 from inspect import signature
@@ -22,7 +24,14 @@ from mlfin.validation.splits import WalkForward
 from mlfin.models.training import cross_train
 from mlfin.models.zoo import make_model, model_names
 
-BTC = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
+BTC = (
+    Path(__file__).resolve().parents[2].parent
+    / "shared"
+    / "data"
+    / "market"
+    / "nautilus"
+    / "btc-perp-20211231-20220201_1m.csv"
+)
 SPECS = ["rsi_14", "macd_12_26_9", "mom_14", "sma_20", "ema_50", "bbands_20_2", "atr_14", "historical_vol_21",
          "returns", "log_returns", "volume_ma_20", "obv"]
 SCORES = ("log_loss", "brier", "accuracy", "roc_auc", "rank_ic")
@@ -76,7 +85,8 @@ def told(title: str, trained, intervals, ic, absent) -> str:
 
 def check(trained, intervals, ic, names):
     "Nobody is missing, everybody is beside the baseline, and everybody has a verdict."
-    assert "dummy" in names and set(trained.summary.model) == set(intervals.model) == set(ic.model) == set(names)
+    assert "dummy" in names
+    assert set(trained.summary.model) == set(intervals.model) == set(ic.model) == set(names)
     assert len(intervals) == len(names) * len(SCORES)
     for verdicts in (trained.summary.verdict, intervals.verdict):
         assert verdicts.str.fullmatch("(not )?better than the baseline: .+").all()

@@ -1,4 +1,5 @@
-"""What a run asks of a training: words that are understood, folds that do not leak, names of trials that stay."""
+"""What a run asks of a training: words that are understood, folds that do not leak, names of trials that
+stay."""
 
 import numpy as np
 import pandas as pd
@@ -113,5 +114,6 @@ def test_paths_are_those_of_the_splitter_and_average_to_what_is_judged(make_pane
 def test_one_history_has_no_paths(make_panel, make_date_folds):
     dataset = make_panel(days=300)
     done = cross_train(dataset, make_date_folds(dataset, 2), ["dummy"])
-    assert done.paths.empty and list(done.paths) == ["path", *done.predictions] and done.judged.equals(done.predictions)
+    assert done.paths.empty and list(done.paths) == ["path", *done.predictions]
+    assert done.judged.equals(done.predictions)
     assert separate_paths(done.predictions.sample(frac=1, random_state=0)).empty

@@ -1,4 +1,5 @@
-"""The LSTM: windows stay within a symbol and a run, nothing is copied `window` times, fits repeat and can be kept."""
+"""The LSTM: windows stay within a symbol and a run, nothing is copied `window` times, fits repeat and can be
+kept."""
 
 import os
 import pickle
@@ -218,7 +219,8 @@ def test_a_row_that_is_not_finite_ends_a_run(slices):
 
 
 def market():
-    """Two symbols, the second with a hole; up follows two inputs of the same sign, which only a window sees."""
+    """Two symbols, the second with a hole; up follows two inputs of the same sign, which only a window
+    sees."""
     rng = np.random.default_rng(3)
     ts = pd.date_range("2015-01-01", periods=420, freq="B", tz="UTC")
     keys = join(block("A", ts), block("B", ts.delete(slice(200, 240))))

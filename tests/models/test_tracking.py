@@ -1,4 +1,5 @@
-"""Tracking: one run a training, found again by its key; without MLflow nothing is lost and nothing is sent twice."""
+"""Tracking: one run a training, found again by its key; without MLflow nothing is lost and nothing is sent
+twice."""
 
 import json
 import logging

@@ -1,4 +1,5 @@
-"""Training leaks nothing, repeats to the byte, finds what is there and only that; a budget cuts it cleanly."""
+"""Training leaks nothing, repeats to the byte, finds what is there and only that; a budget cuts it
+cleanly."""
 
 from types import SimpleNamespace
 
@@ -138,7 +139,8 @@ def test_what_has_no_outcome_yet_is_predicted_by_the_fold_of_its_time(make_panel
     assert len(told.predictions.merge(told.pending, on=key)) == len(told.predictions)
     assert (told.pending["ts"] >= folds[0].test_start).all()  # nobody had learnt anything before
     rates = told.predictions.groupby("fold")["baseline"].first()
-    assert (told.pending["baseline"] == told.pending["fold"].map(rates)).all() and rates.loc[folds[0].number] == dataset.y[folds[0].train].mean()
+    assert (told.pending["baseline"] == told.pending["fold"].map(rates)).all()
+    assert rates.loc[folds[0].number] == dataset.y[folds[0].train].mean()
     assert (told.pending.loc[told.pending["ts"] > known["ts"].max(), "fold"] == folds[-1].number).all()
 
 
@@ -190,7 +192,8 @@ def test_one_class(make_panel, make_date_folds):
     folds = make_date_folds(dataset, 2)
     dataset.y.iloc[folds[1].test] = 1
     result = cross_train(dataset, folds, ["logistic"])
-    assert result.scores["roc_auc"].isna().tolist() == [False, True] and "one class only" in result.summary["note"][0]
+    assert result.scores["roc_auc"].isna().tolist() == [False, True]
+    assert "one class only" in result.summary["note"][0]
     dataset.y.iloc[folds[0].train] = 0
     with pytest.raises(ModelError, match="both classes in every training part.*fold 0"):
         cross_train(dataset, folds, ["logistic"])
@@ -322,7 +325,9 @@ def test_a_model_that_looks_back_predicts_what_has_no_outcome_from_the_rows_befo
             return self
 
         def predict_proba(self, X, keys, rows):
-            p = 1 / (1 + np.exp(-X["f_0"].groupby(keys["symbol"].array).rolling(3, min_periods=1).sum().to_numpy()))
+            p = 1 / (
+                1 + np.exp(-X["f_0"].groupby(keys["symbol"].array).rolling(3, min_periods=1).sum().to_numpy())
+            )
             return np.column_stack([1 - p, p])[rows]
 
     model("back")(lambda seed, device, threads: Back())

@@ -1,4 +1,5 @@
-"""Tuning never sees an outer test part, counts every trial for good, and killed it resumes to the same choice."""
+"""Tuning never sees an outer test part, counts every trial for good, and killed it resumes to the same
+choice."""
 
 import json
 import os
@@ -178,7 +179,8 @@ def test_over_the_time_it_stops_and_says_so(make_panel, ledger, monkeypatch):
     monkeypatch.setattr(tuning, "monotonic", lambda: now[0])
     tick = lambda *a: now.__setitem__(0, now[0] + 1)
     cut = tune(dataset, folds, "logistic", ledger, "main", budget=8.5, on_progress=tick, **LESS)
-    assert cut.stopped == "The time of 8.5 s is over: fold 1 has 5 of 6 trials, fold 2 has 4 of 6 trials." and set(cut.choices) == {1, 2}
+    assert cut.stopped == "The time of 8.5 s is over: fold 1 has 5 of 6 trials, fold 2 has 4 of 6 trials."
+    assert set(cut.choices) == {1, 2}
     with pytest.raises(ModelError, match="No trial of fold 2 was finished.*\nHint: raise `budget`"):
         now[0] = 0.0
         tune(dataset, folds, "logistic", ledger, "main", budget=0.5, on_progress=tick, **LESS)
@@ -293,7 +295,8 @@ def test_a_training_by_hand_is_a_trial_of_each_model_once(make_panel, ledger):
     assert counted(["random_forest"]) == counted(["random_forest"], task="regression") == 1
     assert ledger.snapshot("hand").count == 7
     spec = json.loads(ledger.trials("hand")["spec"][0])
-    assert "device" not in spec["parameters"] and spec["rule"]["part"] == "out of sample" and spec["label"] == "fwd_ret_5"
+    assert "device" not in spec["parameters"] and spec["rule"]["part"] == "out of sample"
+    assert spec["label"] == "fwd_ret_5"
 
 
 def test_what_is_booked_by_hand_is_what_the_rule_earned(make_panel, ledger):

@@ -76,8 +76,13 @@ class Notebook:
 
 def read_notebook(root: Path, path: str) -> Notebook:
     cells = json.loads((root / path).read_text())["cells"]
-    return Notebook(path, tuple(
-        Cell(cell["cell_type"], "".join(cell["source"]), tuple(cell["metadata"].get("tags", ()))) for cell in cells))
+    return Notebook(
+        path,
+        tuple(
+            Cell(cell["cell_type"], "".join(cell["source"]), tuple(cell["metadata"].get("tags", ())))
+            for cell in cells
+        ),
+    )
 
 
 def plant_notebook(path: str, *sources: str, parameters: str | None = None) -> Notebook:
@@ -108,7 +113,11 @@ def notebooks(tree) -> list[Notebook]:
 
 @pytest.fixture(scope="session")
 def dashboards(tree) -> list[Notebook]:
-    return [read_notebook(ROOT, path) for path in tree if path.startswith("dashboards/") and path.endswith(".ipynb")]
+    return [
+        read_notebook(ROOT, path)
+        for path in tree
+        if path.startswith("dashboards/") and path.endswith(".ipynb")
+    ]
 
 
 @pytest.fixture

@@ -15,20 +15,34 @@ from ..conftest import _LONG, _TOGETHER
 def test_kernels_fix_what_decides_a_result(root, kind):
     spec = json.loads((root / f"env/kernels/mlfin-{kind}/kernel.json").read_text())
     assert spec["argv"][0] == "python" and kind.upper() in spec["display_name"]
-    expected = {"KERAS_BACKEND": "jax", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
-                "PLOOMBER_STATS_ENABLED": "false", "PLOTLY_RENDERER": "plotly_mimetype", "PYTHONHASHSEED": "0",
-                "PYTHONDONTWRITEBYTECODE": ""}
+    expected = {
+        "KERAS_BACKEND": "jax",
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PLOOMBER_STATS_ENABLED": "false",
+        "PLOTLY_RENDERER": "plotly_mimetype",
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
     assert expected.items() <= spec["env"].items()
     assert (spec["env"].get("CUDA_VISIBLE_DEVICES") == "") == (kind == "cpu")
 
 
-@pytest.mark.parametrize("environment, message", [
-    ({"MLFIN_PYTHON": "no-such-python"}, "needs Python 3.11, 3.12 or 3.13, found none at MLFIN_PYTHON=no-such-python"),
-    ({"MLFIN_INSTALLER": "conda"}, "MLFIN_INSTALLER must be uv or pip, got conda"),
-])
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        (
+            {"MLFIN_PYTHON": "no-such-python"},
+            "needs Python 3.11, 3.12 or 3.13, found none at MLFIN_PYTHON=no-such-python",
+        ),
+        ({"MLFIN_INSTALLER": "conda"}, "MLFIN_INSTALLER must be uv or pip, got conda"),
+    ],
+)
 def test_setup_says_what_it_cannot_do(root, tmp_path, environment, message):
     shutil.copytree(root / "env", tmp_path / "env")
-    done = subprocess.run(["env/setup"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environment})
+    done = subprocess.run(
+        ["env/setup"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environment}
+    )
     assert done.returncode == 1 and message in done.stderr
     assert not (tmp_path / ".venv").exists()
 
@@ -41,7 +55,9 @@ def test_setup_needs_a_lock(root, tmp_path):
 
 def test_temporary_files_in_memory_are_gone_afterwards_and_the_exit_code_stays(root):
     code = "import os, sys, tempfile; print(tempfile.mkdtemp()); sys.exit(7)"
-    done = subprocess.run(["env/in-memory", sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        ["env/in-memory", sys.executable, "-c", code], cwd=root, capture_output=True, text=True
+    )
     assert done.returncode == 7 and not done.stderr
     made = Path(done.stdout.strip())
     if made.is_relative_to("/dev/shm"):
@@ -51,11 +67,14 @@ def test_temporary_files_in_memory_are_gone_afterwards_and_the_exit_code_stays(r
 
 
 def test_what_pytest_begins_with_exists(root):
-    assert all((root / name).is_file() for name in _LONG) and all((root / "tests" / name).is_dir() for name in _TOGETHER)
+    assert all((root / name).is_file() for name in _LONG)
+    assert all((root / "tests" / name).is_dir() for name in _TOGETHER)
 
 
 def test_make_lists_its_targets(root):
-    shown = subprocess.run(["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
     for target in "setup run test lab dash lock check soak soak-long hooks clean distclean".split():
         assert f"make {target} " in shown
 

@@ -19,7 +19,9 @@ ROOMS = {room: height for height, room in enumerate(FROM_BELOW)}
 LINES, MODULES = 5_000, 15  # what a room of the package may have
 
 # Public names that several modules define. It must be exactly what is so: take out what has one home; add non
-SEVERAL_HOMES = {"content"}  # the name by which a module of the key gives its part: see `mlfin.core.provenance`
+SEVERAL_HOMES = {
+    "content"
+}  # the name by which a module of the key gives its part: see `mlfin.core.provenance`
 
 # Texts that name a module of a higher room: (module, what it names). As above.
 HIGHER_TEXTS = set()

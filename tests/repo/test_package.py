@@ -11,8 +11,10 @@ import pytest
 HEAVY = ("fastapi", "jax", "keras", "lightgbm", "mlflow", "ploomber", "torch", "vectorbt", "xgboost")
 SECONDS = 0.5
 
-# CPU time, which other processes on the machine do not lengthen; pandas is there before, since every user has it.
-# Each call of `measure` is a process of its own, forked where nothing else was imported: the interpreter starts once.
+# CPU time, which other processes on the machine do not lengthen; pandas is there before, since every user has
+# it.
+# Each call of `measure` is a process of its own, forked where nothing else was imported: the interpreter
+# starts once.
 MEASURE = """
 import json, os, sys, time
 import pandas, numpy
@@ -38,7 +40,10 @@ def packages(root: Path) -> list[str]:
 
 
 def modules(root: Path) -> list[str]:
-    found = (path.relative_to(root).with_suffix("").as_posix().replace("/", ".") for path in root.glob("mlfin/*/*.py"))
+    found = (
+        path.relative_to(root).with_suffix("").as_posix().replace("/", ".")
+        for path in root.glob("mlfin/*/*.py")
+    )
     return sorted(name for name in found if not name.rsplit(".", 1)[-1].startswith("_"))
 
 
@@ -53,7 +58,11 @@ def not_public(names: list[str], package) -> list[str]:
     """What is wrong with the `__all__` of a package."""
     bad = [] if names == sorted(set(names)) else ["is not sorted, or names something twice"]
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    bad += [f"{name} is a module of it, too: once that is imported, it hides the name" for name in names if name in modules]
+    bad += [
+        f"{name} is a module of it, too: once that is imported, it hides the name"
+        for name in names
+        if name in modules
+    ]
     return bad + [f"{name} does not resolve" for name in names if not hasattr(package, name)]
 
 
@@ -65,11 +74,18 @@ def measured(names: list[str], run_python, root: Path) -> list[tuple[float, list
 
 
 def costs(names: list[str], run_python, root: Path) -> dict[str, tuple[float, list[str]]]:
-    """What importing each of `names` costs; the best of up to three, of several together once: nobody asks for their time."""
+    """What importing each of `names` costs; the best of up to three, of several together once: nobody asks
+    for their time."""
     best = dict(zip(names, measured(names, run_python, root), strict=True))
     for _ in range(2):
-        slow = [name for name, (seconds, heavy) in best.items() if seconds >= SECONDS and not heavy and "," not in name]
-        for name, (seconds, heavy) in zip(slow, measured(slow, run_python, root) if slow else [], strict=True):
+        slow = [
+            name
+            for name, (seconds, heavy) in best.items()
+            if seconds >= SECONDS and not heavy and "," not in name
+        ]
+        for name, (seconds, heavy) in zip(
+            slow, measured(slow, run_python, root) if slow else [], strict=True
+        ):
             best[name] = min(best[name][0], seconds), heavy
     return best
 
@@ -90,14 +106,20 @@ def test_public_names_are_sorted_and_resolve(package):
 def test_importing_a_package_costs_little(package, cost):
     seconds, heavy = cost[package]
     assert not heavy, f"import {package} brings {', '.join(heavy)}"
-    assert seconds < SECONDS, f"import {package} takes {seconds:.2f} s beyond pandas, must be below {SECONDS} s"
+    assert seconds < SECONDS, (
+        f"import {package} takes {seconds:.2f} s beyond pandas, must be below {SECONDS} s"
+    )
 
 
 def test_no_module_imports_what_is_heavy(cost, run_python, root):
     _, heavy = cost[",".join(modules(root))]
     if heavy:  # name the culprits
         culprits = costs(modules(root), run_python, root)
-        pytest.fail("\n".join(f"import {name} brings {', '.join(found)}" for name, (_, found) in culprits.items() if found))
+        pytest.fail(
+            "\n".join(
+                f"import {name} brings {', '.join(found)}" for name, (_, found) in culprits.items() if found
+            )
+        )
 
 
 def test_the_wheel_holds_everything_and_works(copy_of_tree, tree, run_python, tmp_path):
@@ -139,6 +161,8 @@ def test_a_planted_bad_name_is_seen():
 def test_a_planted_heavy_import_is_seen(run_python, tmp_path):
     (tmp_path / "torch.py").write_text("x = 1\n")
     (tmp_path / "planted.py").write_text("import torch\n")
-    (tmp_path / "slow.py").write_text("import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass\n")
+    (tmp_path / "slow.py").write_text(
+        "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass\n"
+    )
     found = measured(["planted", "slow"], run_python, tmp_path)
     assert found[0][1] == ["torch"] and found[1][0] > SECONDS and not found[1][1]

@@ -1,4 +1,5 @@
-"""What README and the guides say is true: commands parse, targets and paths exist, the examples work as they stand."""
+"""What README and the guides say is true: commands parse, targets and paths exist, the examples work as they
+stand."""
 import fnmatch
 import importlib.util
 import json
@@ -16,7 +17,16 @@ from mlfin.runs.question import read_question
 from .test_layers import ROOMS
 
 READERS = ("for_researchers", "for_schedulers", "for_services", "for_stakeholders")
-GUIDES = (*READERS, "architecture", "bring_your_data", "collect_bars", "decisions", "first_model", "first_run", "live_loop")
+GUIDES = (
+    *READERS,
+    "architecture",
+    "bring_your_data",
+    "collect_bars",
+    "decisions",
+    "first_model",
+    "first_run",
+    "live_loop",
+)
 WORDS = 800  # of README: what a newcomer reads before anything runs
 
 
@@ -31,7 +41,9 @@ def texts(root, readme):
     found = {"README.md": readme}
     for path in ("nbs/index.ipynb", *(f"nbs/guides/{name}.ipynb" for name in GUIDES)):
         cells = json.loads((root / path).read_text(encoding="utf-8"))["cells"]
-        found[path] = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        found[path] = "\n\n".join(
+            "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
+        )
     return found
 
 
@@ -54,7 +66,11 @@ def commands(text: str, program: str) -> list[list[str]]:
 
 def rows(text: str) -> list[str]:
     """First cells of the tables."""
-    return [line.split("|")[1] for line in text.splitlines() if line.startswith("|") and not set(line) <= set("|- ")]
+    return [
+        line.split("|")[1]
+        for line in text.splitlines()
+        if line.startswith("|") and not set(line) <= set("|- ")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +85,18 @@ def export(text: str, number: int, root, folder):
     named = re.findall(r"`nbs/(\w+)/(\d\d)_(mine)\.ipynb`", text)[number]
     package, _, name = named
     assert f"`#| default_exp {package}.{name}`" in text
-    sources = [f"#| default_exp {package}.{name}", *re.split(r"\n\n(?=#\| export)", blocks(text, "python")[number])]
+    sources = [
+        f"#| default_exp {package}.{name}",
+        *re.split(r"\n\n(?=#\| export)", blocks(text, "python")[number]),
+    ]
     cells = [{"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "execution_count": None, "outputs": [],
               "source": source.strip()} for i, source in enumerate(sources)]
     notebook = folder / f"{named[1]}_{name}.ipynb"
     notebook.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     nb_export(notebook, lib_path=folder / "lib")
-    spec = importlib.util.spec_from_file_location(f"mlfin.{package}.{name}", folder / "lib" / package / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"mlfin.{package}.{name}", folder / "lib" / package / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -197,7 +218,9 @@ def service_places(root, tmp_path):
     accounts.keys.all()
     accounts.close()
     kept = [*tmp_path.glob(".mlfin/development/*.*"), health_file(settings)]
-    return {str(p.relative_to(tmp_path)) for p in kept} | {f"{f(settings).relative_to(tmp_path)}/" for f in (jobs_folder, logs_folder)}
+    return {str(p.relative_to(tmp_path)) for p in kept} | {
+        f"{f(settings).relative_to(tmp_path)}/" for f in (jobs_folder, logs_folder)
+    }
 
 
 def test_paths_of_tables_exist(texts, root, service_places):
@@ -210,7 +233,10 @@ def test_paths_of_tables_exist(texts, root, service_places):
                 for name, value in stand_ins.items(): path = path.replace(name, value)
                 if path.startswith("reports/") and re.search(r"/(runs/<run_id>|failed)/$", path):
                     path = re.sub(r"(runs/<run_id>|failed)/$", "", path)
-                if re.match(r"\.mlfin/\w+/(lake/|artifacts/|trials\.sqlite|mlflow\.db|seal_keys\.json)$", path): continue  # those of settings.ini, below
+                if re.match(
+                    r"\.mlfin/\w+/(lake/|artifacts/|trials\.sqlite|mlflow\.db|seal_keys\.json)$", path
+                ):
+                    continue  # those of settings.ini, below
                 if path in service_places: continue
                 assert (root / path).exists() and not path.startswith((".mlfin", "reports")) or any(
                     fnmatch.fnmatch(p, path) or p.startswith(path) for p in products), f"{page}: {path}"
@@ -219,19 +245,30 @@ def test_paths_of_tables_exist(texts, root, service_places):
 def test_places_of_settings_are_as_told(texts, root):
     from mlfin.core.settings import load_settings
     settings = load_settings("development", root)
-    places = [settings.store + "/", settings.ledger, settings.mlflow.removeprefix("sqlite:///"), settings.artifacts]
+    places = [
+        settings.store + "/",
+        settings.ledger,
+        settings.mlflow.removeprefix("sqlite:///"),
+        settings.artifacts,
+    ]
     told = " ".join(spans(texts["nbs/guides/first_run.ipynb"]))
     for place in places: assert str(place).removeprefix(f"{root}/") in told
     assert f"mlflow ui --backend-store-uri {settings.mlflow.replace(f'{root}/', '')}" in told
 
 
 def test_the_map_is_of_this_project(manual, root):
-    house = {line.split()[0]: line for line in manual.split("The project's folders")[1].split("```")[1].splitlines() if line.strip()}
+    house = {
+        line.split()[0]: line
+        for line in manual.split("The project's folders")[1].split("```")[1].splitlines()
+        if line.strip()
+    }
     assert all((root / path).is_dir() for path in house)
-    for part in "repo pipeline fixtures benchmarks".split(): assert part in house["tests/"] and (root / "tests" / part).is_dir()
+    for part in "repo pipeline fixtures benchmarks".split():
+        assert part in house["tests/"] and (root / "tests" / part).is_dir()
     (told,) = re.findall(r"^Rooms, from the ground up: (.*?)\.", manual, re.M | re.S)
     rooms = re.findall(r"`(\w+)`", told)
-    assert [*rooms, "pipeline"] == list(ROOMS) and all((root / folder / room).is_dir() for folder in ("nbs", "mlfin", "tests") for room in rooms)
+    assert [*rooms, "pipeline"] == list(ROOMS)
+    assert all((root / folder / room).is_dir() for folder in ("nbs", "mlfin", "tests") for room in rooms)
 
 
 def test_other_paths_exist(texts, root):
@@ -240,11 +277,15 @@ def test_other_paths_exist(texts, root):
         words = [w for line in [*spans(text), *" ".join(blocks(text, "sh")).split()] for w in line.split()]
         paths = {w.strip("`'") for w in words if re.match(r"(nbs|env|mlfin|tests|dashboards)/\w", w)} - new
         assert [path for path in paths if not (root / path).exists()] == [], page
-        short = {span for span in spans(text) if re.fullmatch(r"[a-z_]+/\d\d_\w+", span)}  # `room/01_name` of nbs
+        short = {
+            span for span in spans(text) if re.fullmatch(r"[a-z_]+/\d\d_\w+", span)
+        }  # `room/01_name` of nbs
         assert [name for name in short if not (root / f"nbs/{name}.ipynb").exists()] == [], page
 
 
-@pytest.mark.parametrize("name", [n for n in GUIDES if n != "live_loop"])  # it runs the pipeline twice: tests/api/test_live_loop.py, slow
+@pytest.mark.parametrize(
+    "name", [n for n in GUIDES if n != "live_loop"]
+)  # it runs the pipeline twice: tests/api/test_live_loop.py, slow
 def test_the_cells_of_a_guide_run(name, root, monkeypatch):
     monkeypatch.chdir(root / "nbs" / "guides")
     namespace = {"display": lambda value: None, "__name__": "guide"}

@@ -12,7 +12,12 @@ import pytest
 def services(root, tmp_path):
     """Run env/services with a memory of its own; everything is stopped at the end."""
     def call(*arguments):
-        return subprocess.run([root / "env/services", *arguments, "--state", tmp_path / "state.json"], capture_output=True, text=True)
+        return subprocess.run(
+            [root / "env/services", *arguments, "--state", tmp_path / "state.json"],
+            capture_output=True,
+            text=True,
+        )
+
     yield call
     call("down")
 
@@ -36,8 +41,10 @@ def test_what_is_up_is_not_started_twice_and_down_removes_it(services, tmp_path)
     assert services("down").stdout == "nothing ran\n"
 
 
-@pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or not Path("/usr/sbin/pgbouncer").exists(),
-                    reason="needs postgresql and pgbouncer: env/install-services")
+@pytest.mark.skipif(
+    not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or not Path("/usr/sbin/pgbouncer").exists(),
+    reason="needs postgresql and pgbouncer: env/install-services",
+)
 def test_a_pooler_brings_its_database(services):
     done = services("up", "pgbouncer")
     assert done.returncode == 0, done.stderr
@@ -47,4 +54,5 @@ def test_a_pooler_brings_its_database(services):
 
 def test_an_unknown_service_is_named(services):
     done = services("up", "oracle")
-    assert done.returncode == 2 and "there is no service 'oracle'; known: postgresql, pgbouncer, mariadb, redis" in done.stderr
+    assert done.returncode == 2
+    assert "there is no service 'oracle'; known: postgresql, pgbouncer, mariadb, redis" in done.stderr

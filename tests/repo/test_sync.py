@@ -34,8 +34,19 @@ for line in sys.stdin:
 def nbdev(tmp_path_factory):
     """Let nbdev do something in a folder; fail with all it said when it fails."""
     said = tmp_path_factory.mktemp("nbdev") / "said"
-    with open(said, "w") as errors, subprocess.Popen([sys.executable, "-c", NBDEV], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                                     stderr=errors, text=True, cwd=said.parent, env={**os.environ, "PYTHONPATH": ""}) as server:
+    with (
+        open(said, "w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", NBDEV],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=said.parent,
+            env={**os.environ, "PYTHONPATH": ""},
+        ) as server,
+    ):
+
         def do(code: str, cwd: Path, **environment: str) -> None:
             server.stdin.write(json.dumps({"code": code, "cwd": str(cwd), "environment": environment}) + "\n")
             server.stdin.flush()
@@ -49,8 +60,12 @@ def nbdev(tmp_path_factory):
 
 
 def contents(root: Path, *folders: str) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for folder in folders
-            for path in sorted((root / folder).rglob("*")) if path.is_file() and "__pycache__" not in path.parts}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def differences(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
@@ -77,7 +92,13 @@ def cleaned(root: Path, nbdev, home: Path) -> list[str]:
     before = contents(root, "nbs", "dashboards")
     for folder in ("nbs", "dashboards"):
         if (root / folder).is_dir():
-            nbdev(f"nbdev_clean({folder!r})", root, HOME=str(home), JUPYTER_DATA_DIR=str(home), JUPYTER_CONFIG_DIR=str(home))
+            nbdev(
+                f"nbdev_clean({folder!r})",
+                root,
+                HOME=str(home),
+                JUPYTER_DATA_DIR=str(home),
+                JUPYTER_CONFIG_DIR=str(home),
+            )
     return differences(before, contents(root, "nbs", "dashboards"))
 
 

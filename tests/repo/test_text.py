@@ -26,9 +26,13 @@ TEXT = re.compile(r"\.(py|ipynb|md|toml|ini|ya?ml|json|lock|in|txt|cfg|sh|html|c
 
 
 def findings(texts: dict[str, str]) -> list[str]:
-    return [f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {what}: {match[0]}" for path, text in texts.items()
-            for what, pattern in FORBIDDEN.items() for match in re.finditer(pattern, text)
-            if not (what == "a CDN" and path.startswith("tests/"))]  # tests plant such addresses, and reach none
+    return [
+        f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {what}: {match[0]}"
+        for path, text in texts.items()
+        for what, pattern in FORBIDDEN.items()
+        for match in re.finditer(pattern, text)
+        if not (what == "a CDN" and path.startswith("tests/"))
+    ]  # tests plant such addresses, and reach none
 
 
 def test_no_file_says_what_it_must_not(root, tree):
@@ -45,8 +49,17 @@ def test_planted_texts_are_seen(text):
     assert len(findings({"a.py": f"first line\n{text}\n"})) >= 1
 
 
-@pytest.mark.parametrize("text", [
-    "{root}/home", "/home/somebody/x", "../work/x", "mlfin/home.ipynb", "ann@example.org", "@pytest.mark.skipif(x)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{root}/home",
+        "/home/somebody/x",
+        "../work/x",
+        "mlfin/home.ipynb",
+        "ann@example.org",
+        "@pytest.mark.skipif(x)",
+    ],
+)
 def test_innocent_texts_are_not(text):
     assert findings({"a.py": text}) == []
 
@@ -75,7 +88,9 @@ def test_lock_is_exact_hashed_and_fits_the_project(root):
 
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     lines = project["dependencies"] + (root / "env/tools.in").read_text().splitlines()
-    lines += [line for extra, group in project["optional-dependencies"].items() if extra != "gpu" for line in group]
+    lines += [
+        line for extra, group in project["optional-dependencies"].items() if extra != "gpu" for line in group
+    ]
     bad = []
     for wanted in (Requirement(line) for line in lines if line and not line.startswith(("#", "mlfin"))):
         versions = locked.get(canonicalize_name(wanted.name), [])
@@ -89,7 +104,8 @@ def too_long(subjects: list[str]) -> list[str]:
 
 
 def test_subjects_of_the_latest_commits_are_short(root):
-    """The commits that are on their way, those after `origin/main`; where there is no such branch, the last one."""
+    """The commits that are on their way, those after `origin/main`; where there is no such branch, the last
+    one."""
     def log(*which):
         return subprocess.run(["git", "log", "--format=%s", *which], cwd=root, capture_output=True, text=True)
     ahead = log("origin/main..HEAD")

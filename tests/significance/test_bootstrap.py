@@ -1,4 +1,5 @@
-"""Stationary bootstrap, its block length, its intervals and Hansen's SPA: against literal versions, coverage and `arch`."""
+"""Stationary bootstrap, its block length, its intervals and Hansen's SPA: against literal versions, coverage
+and `arch`."""
 
 from math import isnan, sqrt
 
@@ -77,7 +78,8 @@ def block_of(x, bandwidth):
 @pytest.mark.parametrize("seed, rows, strength", [(0, 300, 0.0), (1, 1000, 0.3), (2, 2500, 0.6),
                                                   (3, 800, 0.8), (4, 5000, -0.3)])
 def test_block_length_is_that_of_arch(seed, rows, strength):
-    """But for the bandwidth: `arch` takes twice the first lag that is noise, the paper twice the last that is not."""
+    """But for the bandwidth: `arch` takes twice the first lag that is noise, the paper twice the last that is
+    not."""
     arch = pytest.importorskip("arch.bootstrap", reason="arch is not installed; it is in the extra dev")
     x = moving(seed, rows, strength)
     far, few = x - x.mean(), 2 * sqrt(np.log10(rows) / rows)
@@ -151,7 +153,8 @@ def test_money_cannot_fall_below_nothing():
 # --- superior predictive ability
 
 def scaled(d, block):
-    """Excess returns in units of their own error: with these `arch`, which does not studentise its statistic, does as Hansen does."""
+    """Excess returns in units of their own error: with these `arch`, which does not studentise its statistic,
+    does as Hansen does."""
     return d / np.sqrt(_long_run(d - d.mean(axis=0), block))
 
 

@@ -33,7 +33,8 @@ def noise_experiment(replications: int, rows: int = 1000, trials: int = 100) -> 
 
 
 def family_experiment(replications: int, rows: int = 500) -> float:
-    """Share of best strategies with DSR above 0.95, of five worthless families of forty with correlation 0.7."""
+    """Share of best strategies with DSR above 0.95, of five worthless families of forty with correlation
+    0.7."""
     wrong = []
     for seed in range(replications):
         rng = np.random.default_rng(seed)
@@ -45,7 +46,8 @@ def family_experiment(replications: int, rows: int = 500) -> float:
 
 
 def edge_experiment(seeds: int, trials: int, copies: int = 0) -> float:
-    """How often a strategy of Sharpe ratio 2 a year over ten years has DSR above 0.95, beside noise and near-copies of itself."""
+    """How often a strategy of Sharpe ratio 2 a year over ten years has DSR above 0.95, beside noise and
+    near-copies of itself."""
     found = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)

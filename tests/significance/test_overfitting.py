@@ -1,4 +1,5 @@
-"""PBO by CSCV with its degradation, and the days that trials have in common: against slow versions, ffn and extremes."""
+"""PBO by CSCV with its degradation, and the days that trials have in common: against slow versions, ffn and
+extremes."""
 
 from itertools import combinations
 from math import isnan, log
@@ -70,7 +71,8 @@ def test_degradation_is_the_line_through_the_winners():
                                                                       1))
     assert found.probability_of_loss == (found.out_of_sample < 0).mean()
     noisy = [probability_of_backtest_overfitting(noise(seed, 400, 15), 10) for seed in range(60)]
-    assert np.mean([x.slope < 0 for x in noisy]) > 0.6 and np.mean([x.probability_of_loss for x in noisy]) == pytest.approx(0.5, abs=0.08)
+    assert np.mean([x.slope < 0 for x in noisy]) > 0.6
+    assert np.mean([x.probability_of_loss for x in noisy]) == pytest.approx(0.5, abs=0.08)
     skilled = probability_of_backtest_overfitting(noise(3, 400, 15) + 0.005 * (np.arange(15) == 2), 10)
     assert skilled.probability_of_loss == 0 and skilled.intercept > 0.3
     idle = probability_of_backtest_overfitting(np.zeros((100, 3)), 4)

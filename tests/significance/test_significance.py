@@ -1,4 +1,5 @@
-"""PSR, DSR, MinTRL and Lo's error against the papers' examples, other people's code, slow independent versions and properties."""
+"""PSR, DSR, MinTRL and Lo's error against the papers' examples, other people's code, slow independent
+versions and properties."""
 
 import json
 from math import inf, isnan, sqrt
@@ -44,7 +45,8 @@ def test_track_record_of_the_2012_example(per_year, skew, kurtosis, years):
 @pytest.mark.parametrize("trials, skew, kurtosis, luck, dsr", [
     (100, -3, 10, 0.1132, 0.9004), (46, -3, 10, 0.1004, 0.9505), (88, 0, 3, 0.1111, 0.9505)])
 def test_dsr_of_the_2014_example(trials, skew, kurtosis, luck, dsr):
-    """2.5 a year on 1250 of 250 days a year, trials' variance 1/2 a year; without skew and tails 88 trials would be allowed."""
+    """2.5 a year on 1250 of 250 days a year, trials' variance 1/2 a year; without skew and tails 88 trials
+    would be allowed."""
     got = expected_maximum_sharpe(trials, 0.5 / 250)
     assert got == pytest.approx(luck, abs=5e-5)
     assert probabilistic_sharpe_ratio(Moments(1250, 2.5 / sqrt(250), skew, kurtosis),
@@ -54,7 +56,8 @@ def test_dsr_of_the_2014_example(trials, skew, kurtosis, luck, dsr):
 # --- other people's code
 
 def test_dsr_is_that_of_ffn():
-    """Theirs takes skewness and kurtosis without bias, ours those of the sample: the same with long records."""
+    """Theirs takes skewness and kurtosis without bias, ours those of the sample: the same with long
+    records."""
     ffn = pytest.importorskip("ffn", reason="ffn is not installed; it is in the extra dev")
     for seed, rows, trials in ((0, 5000, 12), (1, 20_000, 40)):
         tried = np.random.default_rng(seed).standard_t(5, (rows, trials)) * 0.01
@@ -62,7 +65,9 @@ def test_dsr_is_that_of_ffn():
         best = pd.Series(tried[:, ratios.argmax()], pd.date_range("1960-01-01", periods=rows))
         theirs = ffn.core.calc_deflated_sharpe_ratio(best, ratios, nperiods=252, annualized_trials=False)
         assert deflated_sharpe_ratio(best, ratios) == pytest.approx(theirs, abs=2e-4)
-        assert expected_maximum_sharpe(trials, ratios.var(ddof=1)) == pytest.approx(ffn.core.calc_expected_max_sharpe(trials, ratios.std(ddof=1)))
+        assert expected_maximum_sharpe(trials, ratios.var(ddof=1)) == pytest.approx(
+            ffn.core.calc_expected_max_sharpe(trials, ratios.std(ddof=1))
+        )
 
 
 def test_psr_and_dsr_are_those_of_skfolio():
@@ -134,7 +139,8 @@ def test_annual_factor_is_the_error_of_a_sum():
 def test_formulas_again(seed, n, benchmark):
     r = np.random.default_rng(seed).standard_t(4, n) * 0.01 + 0.001
     m = moments(r)
-    assert m.skew == pytest.approx(stats.skew(r)) and m.kurtosis == pytest.approx(stats.kurtosis(r, fisher=False))
+    assert m.skew == pytest.approx(stats.skew(r))
+    assert m.kurtosis == pytest.approx(stats.kurtosis(r, fisher=False))
     assert m.sharpe == pytest.approx(pd.Series(r).mean() / pd.Series(r).std())
     error = sqrt((1 - m.skew * m.sharpe + (m.kurtosis - 1) / 4 * m.sharpe**2) / (n - 1))
     assert sharpe_standard_error(r) == pytest.approx(error)
@@ -195,14 +201,23 @@ def test_trials_of_other_days_and_idle_trials_count():
     tried = {"a": pd.Series(noise(1, 1000), DAYS[:1000]), "b": pd.Series(noise(2, 1000), DAYS[1200:2200]),
              "idle": pd.Series(0.0, DAYS[:1000])}
     s = significance(tried["a"], tried)
-    assert s["n_trials"] == s["n_effective"] == 3 and s["pbo_trials"] == 2 and s["pbo_left_out"] == 1 and s["pbo_days"] == 1000
+    assert s["n_trials"] == s["n_effective"] == 3 and s["pbo_trials"] == 2 and s["pbo_left_out"] == 1
+    assert s["pbo_days"] == 1000
     variance = float(np.var([sharpe(tried["a"]), sharpe(tried["b"]), 0.0], ddof=1))
-    assert s["expected_maximum_raw"] == pytest.approx(expected_maximum_sharpe(3, variance)) == s["expected_maximum"]
+    assert (
+        s["expected_maximum_raw"]
+        == pytest.approx(expected_maximum_sharpe(3, variance))
+        == s["expected_maximum"]
+    )
     apart = significance(tried["a"], {"b": tried["b"]})
-    assert apart["pbo"] is None and apart["pbo_reason"] == "the 2 trials have only 0 days in common" and apart["n_effective"] == 2
+    assert apart["pbo"] is None and apart["pbo_reason"] == "the 2 trials have only 0 days in common"
+    assert apart["n_effective"] == 2
     few = significance(tried["a"].iloc[:31], {"x": tried["b"].iloc[:31].set_axis(DAYS[:31])}, 365)
     assert few["pbo_blocks"] == 14 and few["pbo"] is not None and few["n_periods"] == 31
-    assert significance(tried["a"].iloc[:5], {"x": tried["b"].iloc[:5].set_axis(DAYS[:5])})["pbo_reason"] == "the 2 trials have only 5 days in common"
+    assert (
+        significance(tried["a"].iloc[:5], {"x": tried["b"].iloc[:5].set_axis(DAYS[:5])})["pbo_reason"]
+        == "the 2 trials have only 5 days in common"
+    )
 
 
 def test_copies_and_sweeps_are_counted_once_and_the_choice_within_them_is_not_forgotten():
@@ -215,7 +230,8 @@ def test_copies_and_sweeps_are_counted_once_and_the_choice_within_them_is_not_fo
     assert alone["expected_maximum"] < s["expected_maximum"] < 1.4 * alone["expected_maximum"]
     copies = pd.concat([swept.iloc[:, :5]] * 3, axis=1).set_axis(range(15), axis=1)
     c = significance(swept["0"], copies)
-    assert c["n_trials"] == 15 and c["n_effective"] == 5 and c["dsr"] == pytest.approx(alone["dsr"]) and c["dsr_raw"] < c["psr"]
+    assert c["n_trials"] == 15 and c["n_effective"] == 5 and c["dsr"] == pytest.approx(alone["dsr"])
+    assert c["dsr_raw"] < c["psr"]
 
 
 def test_being_long_at_random_in_a_rising_market_is_luck():

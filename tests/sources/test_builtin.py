@@ -15,7 +15,9 @@ def test_made_again_byte_for_byte(market, tmp_path):
     (tmp_path / "env").mkdir()
     shutil.copy(ROOT / "env" / "make-builtin", tmp_path / "env")
     source = market / "pypi_bokeh_sampledata" / "stocks.csv.gz"
-    subprocess.run([sys.executable, tmp_path / "env" / "make-builtin", source], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, tmp_path / "env" / "make-builtin", source], check=True, capture_output=True
+    )
     made, kept = (folder / "mlfin" / "sources" / "builtin" for folder in (tmp_path, ROOT))
     pd.testing.assert_frame_equal(
         pd.read_parquet(made / "us_equities.parquet"), pd.read_parquet(kept / "us_equities.parquet")
@@ -33,7 +35,9 @@ def test_refuses_other_figures(tmp_path):
 
     path = tmp_path / "stocks.csv.gz"
     path.write_bytes(gzip.compress(b"Ticker,Date\n"))
-    ran = subprocess.run([sys.executable, ROOT / "env" / "make-builtin", path], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, ROOT / "env" / "make-builtin", path], capture_output=True, text=True
+    )
     assert ran.returncode == 1 and "sha256 differs" in ran.stderr
 
 

@@ -35,8 +35,22 @@ FOUND = [
     ("freqtrade/UNITTEST_BTC-30m.feather", {"symbol": "U", "timeframe": "30m"}, 1_920, ["U"], {}, ()),
     ("freqtrade/XRP_ETH-1m.feather", {"symbol": "XRP/ETH", "timeframe": "1m"}, 2_469, ["XRP/ETH"], {}, ()),
     ("freqtrade/XRP_ETH-5m.feather", {"symbol": "XRP/ETH", "timeframe": "5m"}, 706, ["XRP/ETH"], {}, ()),
-    ("freqtrade/futures/*-1h-futures.feather", {"symbol_from": "([A-Z]+)", "timeframe": "1h"}, 100, ["XRP"], {}, ()),
-    ("freqtrade/futures/*-1h-futures.json.gz", {"symbol_from": "([A-Z]+)", "timeframe": "1h"}, 100, ["XRP"], {}, ()),
+    (
+        "freqtrade/futures/*-1h-futures.feather",
+        {"symbol_from": "([A-Z]+)", "timeframe": "1h"},
+        100,
+        ["XRP"],
+        {},
+        (),
+    ),
+    (
+        "freqtrade/futures/*-1h-futures.json.gz",
+        {"symbol_from": "([A-Z]+)", "timeframe": "1h"},
+        100,
+        ["XRP"],
+        {},
+        (),
+    ),
     ("freqtrade/futures/*-5m-futures.feather", {"symbol_from": "([A-Z]+)", **FIVE}, 1_999, ["XRP"], {}, ()),
     (
         "freqtrade/futures/*-1h-mark.feather",
@@ -89,17 +103,17 @@ FOUND = [
         {},
         ("no header: read as Binance's klines",),
     ),
-    ("nautilus/btc-perp-*.csv", {"symbol_from": "(btc)", "timeframe": "1m", "tz": "UTC"}, 45_031, ["btc"], {}, ()),
-    ("nautilus/xcme", {"symbol_from": r"^(\w+)\.", "timeframe": "1m"}, 29_996, ["6EH4"], {}, ()),
-    ("pypi_arch/*s*.csv.gz", {"symbol_from": "^(nasdaq|sp500)", **NY}, 10_062, ["nasdaq", "sp500"], {}, ()),
     (
-        "pypi_bokeh_sampledata/stocks.csv.gz",
-        NY,
-        12_154,
-        ["AAPL", "FB", "GOOG", "IBM", "MSFT"],
+        "nautilus/btc-perp-*.csv",
+        {"symbol_from": "(btc)", "timeframe": "1m", "tz": "UTC"},
+        45_031,
+        ["btc"],
         {},
         (),
     ),
+    ("nautilus/xcme", {"symbol_from": r"^(\w+)\.", "timeframe": "1m"}, 29_996, ["6EH4"], {}, ()),
+    ("pypi_arch/*s*.csv.gz", {"symbol_from": "^(nasdaq|sp500)", **NY}, 10_062, ["nasdaq", "sp500"], {}, ()),
+    ("pypi_bokeh_sampledata/stocks.csv.gz", NY, 12_154, ["AAPL", "FB", "GOOG", "IBM", "MSFT"], {}, ()),
     (
         "pypi_gym_anytrading/FOREX_EURUSD_1H_ASK.csv",
         {"symbol": "EURUSD", "timeframe": "1h", "tz": "UTC"},
@@ -126,7 +140,14 @@ FOUND = [
     ("lean:lean/Data/cryptofuture/binance/hour", {"timeframe": "1h"}, 24, ["ADAUSDT"], {}, ()),
     ("lean:lean/Data/future/cme/daily/es_trade.zip#es_trade_201312.csv", {}, 61, ["ES_201312"], {}, ()),
     *(
-        (f"lean:lean/Data/{place}", {"timeframe": "1m"}, rows, [Path(place.partition("/*")[0]).name.upper()], aside, notes)
+        (
+            f"lean:lean/Data/{place}",
+            {"timeframe": "1m"},
+            rows,
+            [Path(place.partition("/*")[0]).name.upper()],
+            aside,
+            notes,
+        )
         for place, rows, aside, notes in (
             ("cfd/oanda/minute/xauusd", 15_222, {}, MIDDLE),
             ("crypto/binance/minute/btcbusd", 1_440, {}, ()),
@@ -186,8 +207,16 @@ def joined(parts: list[ReadResult]) -> ReadResult:
     places = tuple(dict.fromkeys(place for p in parts for place in p.parts))
     (origin,) = {p.origin for p in parts}
     (content,) = {p.content_hash for p in parts}
-    return ReadResult(bars, np.concatenate([p.rows for p in parts]), pd.concat([p.quarantine for p in parts], ignore_index=True),
-                   origin, content, pd.concat(adjusted, ignore_index=True) if adjusted else None, notes, places)
+    return ReadResult(
+        bars,
+        np.concatenate([p.rows for p in parts]),
+        pd.concat([p.quarantine for p in parts], ignore_index=True),
+        origin,
+        content,
+        pd.concat(adjusted, ignore_index=True) if adjusted else None,
+        notes,
+        places,
+    )
 
 
 def agree(whole: ReadResult, parts: list[ReadResult]):
@@ -196,7 +225,12 @@ def agree(whole: ReadResult, parts: list[ReadResult]):
     pd.testing.assert_frame_equal(found.bars[list(whole.bars)], whole.bars, check_exact=True)
     pd.testing.assert_frame_equal(found.quarantine, whole.quarantine)
     assert np.array_equal(found.rows, whole.rows)
-    assert (found.origin, found.content_hash, found.notes, found.parts) == (whole.origin, whole.content_hash, whole.notes, whole.parts)
+    assert (found.origin, found.content_hash, found.notes, found.parts) == (
+        whole.origin,
+        whole.content_hash,
+        whole.notes,
+        whole.parts,
+    )
     assert (found.adjusted_close is None) == (whole.adjusted_close is None)
     if whole.adjusted_close is not None:
         pd.testing.assert_series_equal(found.adjusted_close, whole.adjusted_close)
@@ -207,7 +241,9 @@ def test_what_was_found(market, place, how, rows, symbols, aside, notes):
     "Whole, and the same in parts."
     if place.startswith("pypi_arch"):  # two of its nine files hold bars
         files = [(market / "pypi_arch" / f"{n}.csv.gz", NY | {"symbol": n}) for n in ("nasdaq", "sp500")]
-    elif place == "yfinance/*-1d-*[a-z].csv":  # dirty and repaired files of one symbol are two versions, not one panel
+    elif (
+        place == "yfinance/*-1d-*[a-z].csv"
+    ):  # dirty and repaired files of one symbol are two versions, not one panel
         files = [(p, {"symbol": p.name.partition("-1d")[0], "tz": "UTC"}) for p in sorted(market.glob(place))]
         assert len(files) == 41
         symbols, rows = sorted({f[1]["symbol"] for f in files}), 22_724
@@ -222,7 +258,8 @@ def test_what_was_found(market, place, how, rows, symbols, aside, notes):
         assert sum(len(r.bars) for r in readings) == rows
     for reading in readings:
         assert reading.notes == notes and len(reading.bars)
-        assert sorted(reading.rows) == sorted(set(reading.rows)) and (reading.quarantine.origin.str.contains(":")).all()
+        assert sorted(reading.rows) == sorted(set(reading.rows))
+        assert (reading.quarantine.origin.str.contains(":")).all()
         assert as_bars(reading.bars) is not None and re.fullmatch(r"\w+:[0-9a-f]{12}", reading.origin)
     if "/minute/" in place: return  # LEAN's files of minutes are small: each is a part
     for reading, (uri, how) in zip(readings, files, strict=True):
@@ -240,7 +277,9 @@ def test_what_is_refused(market, place, how, says):
     assert str(caught.value).split("\n")[-1] == str(parts.value).split("\n")[-1]
 
 
-@pytest.mark.parametrize("pair, year, rows, crossed", [("gbpusd", 2012, 30_117, 347), ("usdjpy", 2013, 28_761, 683)])
+@pytest.mark.parametrize(
+    "pair, year, rows, crossed", [("gbpusd", 2012, 30_117, 347), ("usdjpy", 2013, 28_761, 683)]
+)
 def test_bid_and_ask(market, pair, year, rows, crossed):
     bid, ask = (market / "nautilus" / "fxcm" / f"{pair}-m1-{side}-{year}.csv" for side in ("bid", "ask"))
     reading = read_bars(bid, symbol=pair, timeframe="1m", ask=ask)
@@ -252,17 +291,29 @@ def test_bid_and_ask(market, pair, year, rows, crossed):
 
 def test_lean_prices_are_dollars(market):
     daily = read_bars(f"lean:{market}/lean/Data/equity/usa/daily/aapl.zip", **NY).bars
-    assert list(daily.loc[0, ["open", "high", "low", "close", "volume"]]) == [13.63, 16.25, 13.5, 16.25, 6_315_000]
+    assert list(daily.loc[0, ["open", "high", "low", "close", "volume"]]) == [
+        13.63,
+        16.25,
+        13.5,
+        16.25,
+        6_315_000,
+    ]
     assert str(daily.ts[0]) == "1998-01-02 14:30:00+00:00"
-    quotes = read_bars(f"lean:{market}/lean/Data/equity/usa/minute/aapl/20140605_quote.zip", timeframe="1m").bars
+    quotes = read_bars(
+        f"lean:{market}/lean/Data/equity/usa/minute/aapl/20140605_quote.zip", timeframe="1m"
+    ).bars
     assert str(quotes.ts[0]) == "2014-06-05 08:00:00+00:00"  # 14,400,000 ms after midnight in New York
     assert quotes.open[0] == (643.80 + 646.00) / 2 and quotes.spread[0] == pytest.approx(646.00 - 644.06)
 
 
 def test_day_first_dates_are_not_swapped(market):
-    bars = read_bars(market / "pypi_gym_anytrading" / "FOREX_EURUSD_1H_ASK.csv", symbol="E", timeframe="1h", tz="UTC").bars
+    bars = read_bars(
+        market / "pypi_gym_anytrading" / "FOREX_EURUSD_1H_ASK.csv", symbol="E", timeframe="1h", tz="UTC"
+    ).bars
     assert bars.ts.is_monotonic_increasing and set(bars.ts.dt.year) == {2017}
-    assert bars.ts.dt.month.value_counts().min() > 400  # swapped, eleven months would have lost their first days
+    assert (
+        bars.ts.dt.month.value_counts().min() > 400
+    )  # swapped, eleven months would have lost their first days
 
 
 def test_the_files_of_one_pair_agree(market):
@@ -271,23 +322,33 @@ def test_the_files_of_one_pair_agree(market):
         for ending in ("feather", "json")
     )
     pd.testing.assert_frame_equal(feather, text, rtol=1e-13)  # the feather was made by a parser that rounds
-    liar = read_bars(market / "freqtrade" / "UNITTEST_BTC-8m.json.gz", symbol="U", timeframe="1m", check_name=False).bars
+    liar = read_bars(
+        market / "freqtrade" / "UNITTEST_BTC-8m.json.gz", symbol="U", timeframe="1m", check_name=False
+    ).bars
     assert liar.equals(text)
 
 
-@pytest.mark.parametrize("name, off, against", [("EURUSD_M1_0-10k.csv", 326, 231), ("EURUSD_M1_90-100k.csv", 321, 219)])
+@pytest.mark.parametrize(
+    "name, off, against", [("EURUSD_M1_0-10k.csv", 326, 231), ("EURUSD_M1_90-100k.csv", 321, 219)]
+)
 def test_prices_of_a_thousand_are_kept_for_cleaning(market, name, off, against):
-    reading = read_bars(market / "mt5_eurusd_m1_hedgehogger" / name, symbol="EURUSD", timeframe="1m", tz="UTC")
+    reading = read_bars(
+        market / "mt5_eurusd_m1_hedgehogger" / name, symbol="EURUSD", timeframe="1m", tz="UTC"
+    )
     prices = reading.bars[["open", "high", "low", "close"]]
     assert (prices > 100).any(axis=1).sum() == off
-    assert ((prices.max(axis=1) > reading.bars.high) | (prices.min(axis=1) < reading.bars.low)).sum() == against
+    assert (
+        (prices.max(axis=1) > reading.bars.high) | (prices.min(axis=1) < reading.bars.low)
+    ).sum() == against
     kept, aside = clean(reading.bars, None, reading.origin, reading.rows)
     assert check_bars(kept) is kept and len(kept) + len(aside) == len(reading.bars)
     assert len(aside) >= against and (aside.origin == reading.origin).all()
 
 
 def test_rates_are_no_prices(market):
-    reading = read_bars(market / "freqtrade" / "futures" / "XRP_USDT_USDT-8h-funding_rate.feather", symbol="X", timeframe="4h")
+    reading = read_bars(
+        market / "freqtrade" / "futures" / "XRP_USDT_USDT-8h-funding_rate.feather", symbol="X", timeframe="4h"
+    )
     kept, aside = clean(reading.bars, None, reading.origin, reading.rows)
     assert len(reading.bars) == 91 and kept.empty and set(aside.reason) == {"a price is not positive"}
 

@@ -80,7 +80,9 @@ def test_epochs(csv, scale):
 
 def test_offsets_of_both_seasons_in_one_column(csv):
     reading = read_bars(
-        csv(HEAD + "2022-03-11 09:30:00-05:00,1,1,1,1,1\n2022-03-14 09:30:00-04:00,1,1,1,1,1\n"), "A", calendar="XNYS"
+        csv(HEAD + "2022-03-11 09:30:00-05:00,1,1,1,1,1\n2022-03-14 09:30:00-04:00,1,1,1,1,1\n"),
+        "A",
+        calendar="XNYS",
     )
     assert list(reading.bars.ts.dt.hour) == [14, 13]
 
@@ -94,14 +96,23 @@ def test_ways_to_write_an_offset(csv, offset):
 @pytest.mark.parametrize("value", [2012, "2012", "2012-11", 2012.5, True, "11/2012"])
 @pytest.mark.parametrize("field", ["start", "end"])
 def test_a_year_is_no_border(field, value):
-    with pytest.raises(DataError, match=f"`{field}` must be a date or a time"):  # 2012 was read as 2012 ns after 1970
+    with pytest.raises(
+        DataError, match=f"`{field}` must be a date or a time"
+    ):  # 2012 was read as 2012 ns after 1970
         read_bars("builtin", symbols=["IBM"], **{field: value})
 
 
 def test_borders(csv):
     assert len(minutes(csv(GOOD), start=20220101, end="2022-01-01").bars) == 5
     assert len(minutes(csv(GOOD), start="2022/1/1", end="2022-01-01 00:00").bars) == 1
-    assert len(minutes(csv(GOOD), start=pd.Timestamp("2022-01-01", tz="UTC"), end=pd.Timestamp("2022-01-01")).bars) == 5
+    assert (
+        len(
+            minutes(
+                csv(GOOD), start=pd.Timestamp("2022-01-01", tz="UTC"), end=pd.Timestamp("2022-01-01")
+            ).bars
+        )
+        == 5
+    )
 
 
 def test_clock_of_new_york(csv):
@@ -115,7 +126,9 @@ def test_clock_of_new_york(csv):
 
 
 def test_dates_name_sessions(csv):
-    text = "Date,Open,High,Low,Close,Volume\n2012-11-21,1,1,1,1,1\n2012-11-22,1,1,1,1,1\n2012-11-23,1,1,1,1,1\n"
+    text = (
+        "Date,Open,High,Low,Close,Volume\n2012-11-21,1,1,1,1,1\n2012-11-22,1,1,1,1,1\n2012-11-23,1,1,1,1,1\n"
+    )
     for body, tz in (
         (text, None),
         (text, "UTC"),
@@ -234,9 +247,9 @@ def test_parquet_says_the_same_as_csv(csv, tmp_path):
     frame.assign(timestamp=pd.to_datetime(frame.timestamp, utc=True)).set_index("timestamp").to_parquet(
         tmp_path / "index.parquet"
     )
-    frame.assign(timestamp=pd.to_datetime(frame.timestamp).astype("datetime64[ms]").astype("int64")).to_parquet(
-        tmp_path / "epoch.parquet"
-    )
+    frame.assign(
+        timestamp=pd.to_datetime(frame.timestamp).astype("datetime64[ms]").astype("int64")
+    ).to_parquet(tmp_path / "epoch.parquet")
     for name in ("text", "naive", "index", "epoch"):
         pd.testing.assert_frame_equal(minutes(tmp_path / f"{name}.parquet").bars, minutes(csv(GOOD)).bars)
     frame.iloc[:0].to_parquet(tmp_path / "none.parquet")
@@ -254,11 +267,20 @@ def test_builtin(builtin):
         "MSFT": 3270,
     }
     assert (
-        reading.quarantine.empty and reading.origin == "builtin" and len(adjusted) == len(bars) and (adjusted > 0).all()
+        reading.quarantine.empty
+        and reading.origin == "builtin"
+        and len(adjusted) == len(bars)
+        and (adjusted > 0).all()
     )
     first = bars.iloc[0]
     assert (str(first.ts), str(first.known_at)) == ("2000-03-01 14:30:00+00:00", "2000-03-01 21:00:00+00:00")
-    assert (first.open, first.high, first.low, first.close, first.volume) == (118.56, 132.06, 118.5, 130.31, 9616100)
+    assert (first.open, first.high, first.low, first.close, first.volume) == (
+        118.56,
+        132.06,
+        118.5,
+        130.31,
+        9616100,
+    )
     assert len(read_bars("builtin", symbols=["FB", "FB"], end="2012-05-18").bars) == 1
 
 
@@ -267,7 +289,13 @@ def test_builtin_is_the_published_figures(builtin, market):
     theirs = pd.read_csv(market / "pypi_bokeh_sampledata" / "stocks.csv.gz").sort_values(
         ["Ticker", "Date"], ignore_index=True
     )
-    for ours, name in (("open", "Open"), ("high", "High"), ("low", "Low"), ("close", "Close"), ("volume", "Volume")):
+    for ours, name in (
+        ("open", "Open"),
+        ("high", "High"),
+        ("low", "Low"),
+        ("close", "Close"),
+        ("volume", "Volume"),
+    ):
         assert (bars[ours] == theirs[name]).all()
     assert (adjusted == theirs["Adj Close"]).all() and (bars.ts.dt.strftime("%Y-%m-%d") == theirs.Date).all()
 
@@ -290,13 +318,34 @@ def pages(path, symbols, timeframe, tz, calendar, *, start, end, limit):
     first = pd.Timestamp("2024-01-01", tz="UTC")
     for number in range(2):
         ts = pd.date_range("2024-01-01", periods=2, tz="UTC", unit="us") + pd.Timedelta(days=2 * number)
-        frame = {"symbol": symbols[0], "timeframe": timeframe, "ts": ts, "known_at": ts + pd.Timedelta(days=1)}
-        bars = as_bars(pd.DataFrame({**frame, **dict.fromkeys(["open", "high", "low", "close", "volume"], float(number))}))
-        aside = quarantine_rows("pages", [2 * number], [symbols[0]], [ts[0]], ["torn"], [{"start": str(start), "limit": limit}])
+        frame = {
+            "symbol": symbols[0],
+            "timeframe": timeframe,
+            "ts": ts,
+            "known_at": ts + pd.Timedelta(days=1),
+        }
+        bars = as_bars(
+            pd.DataFrame(
+                {**frame, **dict.fromkeys(["open", "high", "low", "close", "volume"], float(number))}
+            )
+        )
+        aside = quarantine_rows(
+            "pages", [2 * number], [symbols[0]], [ts[0]], ["torn"], [{"start": str(start), "limit": limit}]
+        )
         actions = as_actions([(symbols[0], first, "split", 2.0, first, "pages")])
         rows = np.arange(2) + 2 * number
-        yield ReadResult(bars, rows, aside, f"pages:{number}", str(number) * 64, None, ("a note",), ((f"pages:{number}", 2 * number),),
-                      until=ts[-1], actions=actions)
+        yield ReadResult(
+            bars,
+            rows,
+            aside,
+            f"pages:{number}",
+            str(number) * 64,
+            None,
+            ("a note",),
+            ((f"pages:{number}", 2 * number),),
+            until=ts[-1],
+            actions=actions,
+        )
 
 
 @pytest.fixture
@@ -317,7 +366,8 @@ def test_a_source_of_parts_is_put_together(paged):
 
 def test_parts_are_told_the_limit(paged):
     parts = list(read_parts("pages:", limit=4096, symbol="A"))
-    assert [len(p.bars) for p in parts] == [2, 2] and json.loads(parts[0].quarantine.raw[0]) == {"start": "None", "limit": 4096}
+    assert [len(p.bars) for p in parts] == [2, 2]
+    assert json.loads(parts[0].quarantine.raw[0]) == {"start": "None", "limit": 4096}
 
 
 def test_a_source_without_parts_comes_as_one():

@@ -59,8 +59,17 @@ def slow_downs(monkeypatch):
 def read(server, patience, n=None, parts=False, **how):
     "What the exchange has, from its first row to its n-th."
     rows = server.rows
-    how = dict(symbols=["BTC/USDT"], timeframe=server.interval, start=at(rows[0][0]), end=at(rows[(n or len(rows)) - 1][0]),
-               base_url=server.url, retry=patience) | how
+    how = (
+        dict(
+            symbols=["BTC/USDT"],
+            timeframe=server.interval,
+            start=at(rows[0][0]),
+            end=at(rows[(n or len(rows)) - 1][0]),
+            base_url=server.url,
+            retry=patience,
+        )
+        | how
+    )
     return list(read_parts("ccxt:binance", **how)) if parts else read_bars("ccxt:binance", **how)
 
 
@@ -77,7 +86,8 @@ def klines(server):
     return [a for p, a, _ in server.asked if p.endswith("klines") and a["interval"] == server.interval]
 
 
-# --- exchanges -----------------------------------------------------------------------------------------------------------
+# --- exchanges
+# -----------------------------------------------------------------------------------------------------------
 
 def test_pages_meet_without_a_seam(patience, slow_downs):
     with fake.Binance(fake.walk(2500)) as server:
@@ -89,11 +99,18 @@ def test_pages_meet_without_a_seam(patience, slow_downs):
         assert "X-MBX-APIKEY" not in {k for _, _, h in server.asked for k in h}
     check_bars(reading.bars)
     assert reading.quarantine.empty and reading.notes == () and reading.until == at(START + 2499 * MINUTE)
-    assert [first for _, first in reading.parts] == [0, 1000, 2000] and list(reading.rows) == list(range(2500))
+    assert [first for _, first in reading.parts] == [0, 1000, 2000]
+    assert list(reading.rows) == list(range(2500))
 
 
-@pytest.mark.parametrize("n, limit, faulty", [(12_000, 2**18, (3, 6, 9, 12, 15)), pytest.param(45_031, 2**20, (3, 9, 17, 30, 44), marks=pytest.mark.slow)],
-                         ids="week month".split())
+@pytest.mark.parametrize(
+    "n, limit, faulty",
+    [
+        (12_000, 2**18, (3, 6, 9, 12, 15)),
+        pytest.param(45_031, 2**20, (3, 9, 17, 30, 44), marks=pytest.mark.slow),
+    ],
+    ids="week month".split(),
+)
 def test_the_real_candles_of_nautilus(market, patience, n, limit, faulty):
     frame = pd.read_csv(market / "nautilus" / "btc-perp-20211231-20220201_1m.csv")[:n]
     stamps = pd.to_datetime(frame.timestamp, utc=True)
@@ -104,15 +121,29 @@ def test_the_real_candles_of_nautilus(market, patience, n, limit, faulty):
     assert len(parts) > 3 and sum(len(p.bars) for p in parts) == n
     bars = pd.concat([p.bars for p in parts], ignore_index=True)
     same(bars, rows)
-    from_file = read_bars(market / "nautilus" / "btc-perp-20211231-20220201_1m.csv", symbol="BTC/USDT", timeframe="1m", tz="UTC")
+    from_file = read_bars(
+        market / "nautilus" / "btc-perp-20211231-20220201_1m.csv", symbol="BTC/USDT", timeframe="1m", tz="UTC"
+    )
     pd.testing.assert_frame_equal(bars.drop(columns="trades"), from_file.bars[:n], check_exact=True)
     assert len([n for p in parts for n in p.notes]) == 5
 
 
-@pytest.mark.parametrize("fault, says, least", [
-    ("429", "status 429", 1), ("429-date", "status 429", 1.9), ("418", "status 418", 2), ("500", "status 500", 0), ("503", "status 503", 0),
-    ("reset", "connection broke", 0), ("hang", "no answer in time", 0), ("drip", "no answer in time", 0), ("cut", "no JSON", 0),
-    ("broken", "", 0), ("html", "no JSON", 0)])
+@pytest.mark.parametrize(
+    "fault, says, least",
+    [
+        ("429", "status 429", 1),
+        ("429-date", "status 429", 1.9),
+        ("418", "status 418", 2),
+        ("500", "status 500", 0),
+        ("503", "status 503", 0),
+        ("reset", "connection broke", 0),
+        ("hang", "no answer in time", 0),
+        ("drip", "no answer in time", 0),
+        ("cut", "no JSON", 0),
+        ("broken", "", 0),
+        ("html", "no JSON", 0),
+    ],
+)
 def test_a_fault_is_overcome(patience, waits, fault, says, least):
     ahead = 3600 if fault == "429-date" else 0  # a wait until a moment is counted by the clock of who says it
     with fake.Binance(fake.walk(1500), faults={2: fault}, ahead=ahead) as server:
@@ -127,30 +158,55 @@ def test_chunked_answers_are_read(patience):
         same(read(server, patience).bars, server.rows)
 
 
-@pytest.mark.parametrize("fault, says", [
-    ("503", "status 503; asked 4 times"), ("html", "no JSON: `Just a moment... Checking"), ("hang", "no answer in time; asked 4 times"),
-    ("418-long", "left alone for 86,400 s"), ("451", "restricted location"), ("away", "redirects to another host, elsewhere.invalid"),
-    ("circle", "in a circle")])
+@pytest.mark.parametrize(
+    "fault, says",
+    [
+        ("503", "status 503; asked 4 times"),
+        ("html", "no JSON: `Just a moment... Checking"),
+        ("hang", "no answer in time; asked 4 times"),
+        ("418-long", "left alone for 86,400 s"),
+        ("451", "restricted location"),
+        ("away", "redirects to another host, elsewhere.invalid"),
+        ("circle", "in a circle"),
+    ],
+)
 def test_an_outage_says_what_came_before_and_hands_it_over(patience, fault, says):
     patience = RetryPolicy(**{**patience.__dict__, "read": 0.1})
     with fake.Binance(fake.walk(2500), faults={n: fault for n in range(3, 20)}) as server:
-        parts, asked = [], read_parts("ccxt:binance", symbols=["BTC/USDT"], timeframe="1m", start=at(START), base_url=server.url,
-                                      retry=patience)
+        parts, asked = (
+            [],
+            read_parts(
+                "ccxt:binance",
+                symbols=["BTC/USDT"],
+                timeframe="1m",
+                start=at(START),
+                base_url=server.url,
+                retry=patience,
+            ),
+        )
         with pytest.raises(DataError) as e:
             for part in asked:
                 parts.append(part)
         same(pd.concat([p.bars for p in parts]), server.rows[:2000])
     text = str(e.value)
     assert "BTC/USDT 1m stopped after page 2 (2 pages with 2,000 bars up to 2024-01-02 09:19:00" in text
-    assert "are not lost" in text and says.split(";")[0] in text and "Traceback" not in text and "127.0.0.1:" not in text
+    assert "are not lost" in text and says.split(";")[0] in text and "Traceback" not in text
+    assert "127.0.0.1:" not in text
 
 
 def test_a_download_goes_on_where_it_broke_off(patience, tmp_path):
     store = open_store(tmp_path / "lake")
     with fake.Binance(fake.walk(3000), faults={n: "500" for n in range(3, 7)}) as server:
         with pytest.raises(DataError):
-            for part in read_parts("ccxt:binance", symbols=["BTC/USDT"], timeframe="1m", start=at(START), base_url=server.url,
-                                   end=at(START + 2999 * MINUTE), retry=patience):
+            for part in read_parts(
+                "ccxt:binance",
+                symbols=["BTC/USDT"],
+                timeframe="1m",
+                start=at(START),
+                base_url=server.url,
+                end=at(START + 2999 * MINUTE),
+                retry=patience,
+            ):
                 store.write(part.bars)
         last = store.read(["BTC/USDT"], "1m").ts.max()
         assert last == at(START + 1999 * MINUTE)
@@ -192,7 +248,8 @@ def test_a_server_that_never_has_anything_ends(patience):
     with fake.Binance(fake.walk(10), faults={"always": "empty"}) as server:
         reading = read(server, patience, start="2023-12-30", end="2024-01-02")
         assert reading.bars.empty and len(server.asked) < 30
-    assert any("no bars from" in n for n in reading.notes) and reading.until == at(START + 2 * 1440 * MINUTE - MINUTE)
+    assert any("no bars from" in n for n in reading.notes)
+    assert reading.until == at(START + 2 * 1440 * MINUTE - MINUTE)
 
 
 def test_a_server_that_ignores_where_to_begin_ends(patience):
@@ -205,7 +262,9 @@ def test_a_server_that_ignores_where_to_begin_ends(patience):
 
 def test_rows_repeated_on_the_border_of_pages(patience):
     rows = fake.walk(2500)
-    with fake.Binance(rows, faults={2: lambda said: rows[990:1000] + said, 3: lambda said: said + said[-3:]}) as server:
+    with fake.Binance(
+        rows, faults={2: lambda said: rows[990:1000] + said, 3: lambda said: said + said[-3:]}
+    ) as server:
         reading = read(server, patience)
         same(reading.bars, rows)
     assert reading.quarantine.empty
@@ -218,7 +277,8 @@ def test_a_bar_that_differs_on_the_next_page_is_set_aside(patience, tmp_path):
         reading = read(server, patience, raw=tmp_path)
         same(reading.bars, rows)
     (aside,) = reading.quarantine.itertuples()
-    assert aside.reason == "it differs from the same bar on the page before" and aside.row == 0 and aside.ts == at(rows[999][0])
+    assert aside.reason == "it differs from the same bar on the page before" and aside.row == 0
+    assert aside.ts == at(rows[999][0])
     assert json.loads(aside.raw)["row"] == other
     assert json.loads(raw_file(aside.origin, tmp_path).read_bytes())[aside.row] == other
 
@@ -229,18 +289,23 @@ def test_rows_of_one_page_that_disagree_are_all_set_aside(patience):
     with fake.Binance(rows, faults={1: lambda said: [*said, other]}) as server:
         reading = read(server, patience)
         same(reading.bars, rows[:7] + rows[8:])
-    assert list(reading.quarantine.reason) == ["rows for one bar disagree"] * 2 and list(reading.quarantine.row) == [7, 30]
+    assert list(reading.quarantine.reason) == ["rows for one bar disagree"] * 2
+    assert list(reading.quarantine.row) == [7, 30]
 
 
 def test_rows_out_of_order(patience):
     rows, order = fake.walk(2500), np.random.default_rng(1).permutation(1000)
-    with fake.Binance(rows, faults={1: lambda said: said[::-1], 2: lambda said: [said[i] for i in order]}) as server:
+    with fake.Binance(
+        rows, faults={1: lambda said: said[::-1], 2: lambda said: [said[i] for i in order]}
+    ) as server:
         reading = read(server, patience)
         same(reading.bars, rows)
     assert list(reading.rows[:3]) == [999, 998, 997] and sorted(reading.rows) == list(range(2500))
 
 
-@pytest.mark.parametrize("value", [None, "", "n/a", "NaN", "Infinity", "1,5", "0x10", "1_000", True, [], {"a": 1}, "1e999"])
+@pytest.mark.parametrize(
+    "value", [None, "", "n/a", "NaN", "Infinity", "1,5", "0x10", "1_000", True, [], {"a": 1}, "1e999"]
+)
 def test_rubbish_in_a_row_goes_to_quarantine(patience, value):
     rows = fake.walk(60)
 
@@ -253,14 +318,29 @@ def test_rubbish_in_a_row_goes_to_quarantine(patience, value):
     assert json.loads(reading.quarantine.raw[0])["row"][4] == value
 
 
-@pytest.mark.parametrize("row", [None, 5, "x", [], {}, [None] * 12, ["soon", "1", "1", "1", "1", "1"], [True] + ["1"] * 11,
-                                 [10**18] + ["1"] * 11, [-5] + ["1"] * 11])
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        5,
+        "x",
+        [],
+        {},
+        [None] * 12,
+        ["soon", "1", "1", "1", "1", "1"],
+        [True] + ["1"] * 11,
+        [10**18] + ["1"] * 11,
+        [-5] + ["1"] * 11,
+    ],
+)
 def test_a_row_that_is_none_goes_to_quarantine_or_is_not_asked_for(patience, row):
     rows = fake.walk(50)
     with fake.Binance(rows, faults={1: lambda said: [*said[:9], row, *said[9:]]}) as server:
         reading = read(server, patience)
         assert list(reading.bars.ts) == [at(r[0]) for r in rows]
-    assert len(reading.quarantine) == (row not in ([-5] + ["1"] * 11, [True] + ["1"] * 11))  # these open in 1970
+    assert len(reading.quarantine) == (
+        row not in ([-5] + ["1"] * 11, [True] + ["1"] * 11)
+    )  # these open in 1970
 
 
 def test_garbage_at_the_end_of_a_page_is_told_once(patience):
@@ -287,7 +367,10 @@ def test_a_stray_time_does_not_lead_over_a_hole(patience):
 def test_bars_of_a_longer_interval_are_refused(patience, interval):
     rows = fake.walk(6000)
     with fake.Binance(rows, faults={"always": lambda said: fake.longer(rows, interval)}) as server:
-        with pytest.raises(DataError, match="`timeframe` must be what binance hands over, got '1m' .it sent .* of another length"):
+        with pytest.raises(
+            DataError,
+            match="`timeframe` must be what binance hands over, got '1m' .it sent .* of another length",
+        ):
             read(server, patience)
 
 
@@ -315,7 +398,9 @@ def test_the_bar_that_is_forming_is_never_given(patience, ahead):
     now = int(time.time() * 1000)
     theirs = now + ahead * 1000
     first = theirs - theirs % MINUTE - 30 * MINUTE
-    with fake.Binance(fake.walk(31, first), ahead=ahead) as server:  # the last one is still forming, by its own clock
+    with fake.Binance(
+        fake.walk(31, first), ahead=ahead
+    ) as server:  # the last one is still forming, by its own clock
         reading = read(server, patience, end=None)
         later = time.time() * 1000
     closes = [int(t.timestamp() * 1000) for t in reading.bars.known_at]
@@ -325,9 +410,15 @@ def test_the_bar_that_is_forming_is_never_given(patience, ahead):
 
 
 def test_the_end_is_the_last_closed_bar(patience):
-    for now, end, until in (("2024-01-01 10:00:30", None, "09:59"), ("2024-01-01 10:01:00", None, "10:00"),
-                            ("2024-01-01 10:00:30", "2024-01-01 09:30", "09:30"), ("2024-01-01 10:00:30", "2024-01-01", "09:59")):
-        frozen = RetryPolicy(**{**patience.__dict__, "now": lambda now=now: pd.Timestamp(now, tz="UTC").as_unit("us")})
+    for now, end, until in (
+        ("2024-01-01 10:00:30", None, "09:59"),
+        ("2024-01-01 10:01:00", None, "10:00"),
+        ("2024-01-01 10:00:30", "2024-01-01 09:30", "09:30"),
+        ("2024-01-01 10:00:30", "2024-01-01", "09:59"),
+    ):
+        frozen = RetryPolicy(
+            **{**patience.__dict__, "now": lambda now=now: pd.Timestamp(now, tz="UTC").as_unit("us")}
+        )
         with fake.Binance(fake.walk(700)) as server:
             reading = read(server, frozen, start=None, end=end)
         assert reading.until == pd.Timestamp(f"2024-01-01 {until}", tz="UTC") == reading.bars.ts.max()
@@ -354,13 +445,21 @@ def test_a_revised_bar_is_a_revision_in_the_store(patience, tmp_path):
 
 def test_unknown_names_are_answered_with_the_nearest(patience):
     with fake.Binance(fake.walk(10)) as server:
-        for how, says in (({"symbols": ["BTC/USD"]}, "did you mean `BTC/USDT`"), ({"symbols": ["BTCUSDT"]}, "did you mean `BTC/USDT`"),
-                          ({"symbols": None}, "`symbols` must be given"), ({"bas_url": "x"}, "`bas_url`")):
+        for how, says in (
+            ({"symbols": ["BTC/USD"]}, "did you mean `BTC/USDT`"),
+            ({"symbols": ["BTCUSDT"]}, "did you mean `BTC/USDT`"),
+            ({"symbols": None}, "`symbols` must be given"),
+            ({"bas_url": "x"}, "`bas_url`"),
+        ):
             with pytest.raises(DataError, match=says):
                 read(server, patience, **how)
-    for uri, says in (("ccxt:binnance", "did you mean `binance`"), ("ccxt:", "`exchange` must be a known name"),
-                      ("ccxt:binance?base=1", "did you mean `base_url`"), ("ccxt:binance?tries=x", "`tries` must be a positive number"),
-                      ("ccxt:binance?base_url=ftp://x", "`base_url` must be an http or https address")):
+    for uri, says in (
+        ("ccxt:binnance", "did you mean `binance`"),
+        ("ccxt:", "`exchange` must be a known name"),
+        ("ccxt:binance?base=1", "did you mean `base_url`"),
+        ("ccxt:binance?tries=x", "`tries` must be a positive number"),
+        ("ccxt:binance?base_url=ftp://x", "`base_url` must be an http or https address"),
+    ):
         with pytest.raises(DataError, match=says):
             read_bars(uri, symbol="BTC/USDT", timeframe="1m")
 
@@ -368,7 +467,12 @@ def test_unknown_names_are_answered_with_the_nearest(patience):
 def test_options_may_stand_in_the_address(waits):
     with fake.Binance(fake.walk(10), faults={"always": "503"}) as server:
         with pytest.raises(DataError, match="asked 2 times"):
-            read_bars(f"ccxt:binance?base_url={server.url}&tries=2&backoff=0.001", symbol="BTC/USDT", timeframe="1m", start="2024-01-01")
+            read_bars(
+                f"ccxt:binance?base_url={server.url}&tries=2&backoff=0.001",
+                symbol="BTC/USDT",
+                timeframe="1m",
+                start="2024-01-01",
+            )
 
 
 def test_a_timeframe_that_the_exchange_lacks(patience, monkeypatch):
@@ -386,8 +490,15 @@ def test_several_symbols_come_one_after_another_and_rows_count_on(patience):
     with fake.Binance(fake.walk(20)) as server:
         with pytest.raises(DataError, match="ETH/USDT 1m stopped after page 0 .nothing came.*Invalid symbol"):
             parts = []
-            for part in read_parts("ccxt:binance", symbols=["BTC/USDT", "ETH/USDT"], timeframe="1m", start=at(START),
-                                   end=at(START + 19 * MINUTE), base_url=server.url, retry=patience):
+            for part in read_parts(
+                "ccxt:binance",
+                symbols=["BTC/USDT", "ETH/USDT"],
+                timeframe="1m",
+                start=at(START),
+                end=at(START + 19 * MINUTE),
+                base_url=server.url,
+                retry=patience,
+            ):
                 parts.append(part)
         assert [p.bars.symbol.unique().tolist() for p in parts] == [["BTC/USDT"]]
         twice = read(server, patience, symbols=["BTC/USDT", "BTC/USDT"])
@@ -423,7 +534,12 @@ def test_a_perpetual_future_is_another_market(patience):
     with fake.Binance(fake.walk(1200)) as server:
         reading = read(server, patience, symbols=["BTC/USDT:USDT"])
         same(reading.bars.assign(symbol="x"), server.rows)
-        assert {p for p, *_ in server.asked} == {"/api/v3/exchangeInfo", "/fapi/v1/exchangeInfo", "/dapi/v1/exchangeInfo", "/fapi/v1/klines"}
+        assert {p for p, *_ in server.asked} == {
+            "/api/v3/exchangeInfo",
+            "/fapi/v1/exchangeInfo",
+            "/dapi/v1/exchangeInfo",
+            "/fapi/v1/klines",
+        }
         with pytest.raises(DataError, match="did you mean `BTC/USDT`"):
             read(server, patience, symbols=["BTC/USDTT"])
 
@@ -431,20 +547,36 @@ def test_a_perpetual_future_is_another_market(patience):
 def test_an_exchange_that_forgets_says_so(patience):
     first = (int(time.time()) // 60 - 730) * MINUTE
     with fake.Kraken(fake.walk(720, first)) as server:
-        reading = read_bars("ccxt:kraken", symbols=["BTC/USD"], timeframe="1m", start="2024-01-01", base_url=server.url, retry=patience)
+        reading = read_bars(
+            "ccxt:kraken",
+            symbols=["BTC/USD"],
+            timeframe="1m",
+            start="2024-01-01",
+            base_url=server.url,
+            retry=patience,
+        )
         assert len(server.asked) < 10
     same(reading.bars.assign(trades=[r[8] for r in server.rows]), server.rows)
-    assert reading.notes[0] == f"BTC/USD 1m: kraken has no bars from 2024-01-01 00:00:00+00:00 to {at(first - MINUTE)}"
+    assert (
+        reading.notes[0]
+        == f"BTC/USD 1m: kraken has no bars from 2024-01-01 00:00:00+00:00 to {at(first - MINUTE)}"
+    )
 
 
 def test_a_key_is_wanted(patience):
-    with fake.Json(lambda path, asked: {}) as server, pytest.raises(DataError, match="not public: it wants a key"):
+    with (
+        fake.Json(lambda path, asked: {}) as server,
+        pytest.raises(DataError, match="not public: it wants a key"),
+    ):
         read_bars("ccxt:alpaca", symbols=["BTC/USD"], timeframe="1m", base_url=server.url, retry=patience)
 
 
 @pytest.mark.parametrize("says", [[], {}, {"symbols": None}, {"symbols": [{"symbol": 5}]}, 7, None])
 def test_markets_that_are_none(patience, says):
-    with fake.Json(lambda path, asked: says) as server, pytest.raises(DataError, match="binance refuses its markets|`symbol` must be a known name"):
+    with (
+        fake.Json(lambda path, asked: says) as server,
+        pytest.raises(DataError, match="binance refuses its markets|`symbol` must be a known name"),
+    ):
         read_bars("ccxt:binance", symbols=["BTC/USDT"], timeframe="1m", base_url=server.url, retry=patience)
 
 
@@ -457,7 +589,9 @@ def test_candles_of_a_form_that_nobody_knows(patience):
                 assert "BTC/USDT 1m" in str(e)
 
 
-@pytest.mark.parametrize("package, uri, extra", [("ccxt", "ccxt:binance", "exchanges"), ("yfinance.data", "yahoo:", "yahoo")])
+@pytest.mark.parametrize(
+    "package, uri, extra", [("ccxt", "ccxt:binance", "exchanges"), ("yfinance.data", "yahoo:", "yahoo")]
+)
 def test_an_absent_extra_is_named(monkeypatch, package, uri, extra):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"mlfin\[{extra}\]"):
@@ -465,22 +599,45 @@ def test_an_absent_extra_is_named(monkeypatch, package, uri, extra):
 
 
 def test_sources_of_the_web_are_known():
-    assert {"ccxt", "yahoo", "rest"} <= set(load_sources()) and all(SOURCES[n] is None for n in ("ccxt", "yahoo", "rest"))
+    assert {"ccxt", "yahoo", "rest"} <= set(load_sources())
+    assert all(SOURCES[n] is None for n in ("ccxt", "yahoo", "rest"))
 
 
-# --- any JSON ------------------------------------------------------------------------------------------------------------
+# --- any JSON
+# ------------------------------------------------------------------------------------------------------------
 
 FIELDS = {"ts": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 
 
 def records(n, start=START, seed=0):
     names = ("t", "o", "h", "l", "c", "v")
-    return [dict(zip(names, [r[0], *map(float, r[1:6])], strict=True)) for r in fake.walk(n, start, seed=seed)]
+    return [
+        dict(zip(names, [r[0], *map(float, r[1:6])], strict=True)) for r in fake.walk(n, start, seed=seed)
+    ]
 
 
-def rest(server, patience, n=100, path="/bars?s={symbol}&i={interval}&from={start_ms}&to={end_ms}&n={limit}", parts=False, **mapping):
-    mapping = {"url": server.url + path, "fields": FIELDS, "limit": 40, "requests_per_second": 10_000} | mapping
-    how = dict(symbols=["COIN"], timeframe="1m", start=at(START), end=at(START + (n - 1) * MINUTE), retry=patience, mapping=mapping)
+def rest(
+    server,
+    patience,
+    n=100,
+    path="/bars?s={symbol}&i={interval}&from={start_ms}&to={end_ms}&n={limit}",
+    parts=False,
+    **mapping,
+):
+    mapping = {
+        "url": server.url + path,
+        "fields": FIELDS,
+        "limit": 40,
+        "requests_per_second": 10_000,
+    } | mapping
+    how = dict(
+        symbols=["COIN"],
+        timeframe="1m",
+        start=at(START),
+        end=at(START + (n - 1) * MINUTE),
+        retry=patience,
+        mapping=mapping,
+    )
     return list(read_parts("rest:", **how)) if parts else read_bars("rest:", **how)
 
 
@@ -514,11 +671,15 @@ def test_rest_by_page_number(patience):
 def test_rest_by_page_number_newest_first(patience):
     rows = records(100)[::-1]
     with fake.Json(lambda path, asked: rows[40 * int(asked["page"]):][:40]) as server:
-        reading = rest(server, patience, path="/bars?page={page}", paging={"by": "page", "first": 0}, order="descending")
+        reading = rest(
+            server, patience, path="/bars?page={page}", paging={"by": "page", "first": 0}, order="descending"
+        )
         matches(reading.bars, rows[::-1])
         broken = fake.Json(server.says, faults={n: "500" for n in range(2, 20)})
     with broken, pytest.raises(DataError, match="COIN 1m stopped after page 0 .nothing came"):
-        rest(broken, patience, path="/bars?page={page}", paging={"by": "page", "first": 0}, order="descending")
+        rest(
+            broken, patience, path="/bars?page={page}", paging={"by": "page", "first": 0}, order="descending"
+        )
 
 
 @pytest.mark.parametrize("as_url", [False, True])
@@ -527,19 +688,38 @@ def test_rest_by_cursor(patience, as_url):
     def says(path, asked):
         i = int(asked.get("cursor") or 0)
         after = i + 40 if i + 40 < len(rows) else None
-        return {"rows": rows[i:i + 40], "next": after if after is None or not as_url else f"/bars?cursor={after}"}
+        return {
+            "rows": rows[i : i + 40],
+            "next": after if after is None or not as_url else f"/bars?cursor={after}",
+        }
+
     with fake.Json(says) as server:
-        reading = rest(server, patience, path="/bars?cursor={cursor}", paging={"by": "cursor", "next": "next"}, rows="rows")
+        reading = rest(
+            server,
+            patience,
+            path="/bars?cursor={cursor}",
+            paging={"by": "cursor", "next": "next"},
+            rows="rows",
+        )
         matches(reading.bars, rows)
         assert len(server.asked) == 3
 
 
 def test_rest_cursor_that_stands_still_or_leads_away(patience):
     rows = records(100)
-    for after, says in ((7, "the same next page twice"), ("http://elsewhere.invalid/x", "another host, elsewhere.invalid")):
+    for after, says in (
+        (7, "the same next page twice"),
+        ("http://elsewhere.invalid/x", "another host, elsewhere.invalid"),
+    ):
         with fake.Json(lambda path, asked, after=after: {"rows": rows[:40], "next": after}) as server:
             with pytest.raises(DataError, match=says):
-                rest(server, patience, path="/bars?cursor={cursor}", paging={"by": "cursor", "next": "next"}, rows="rows")
+                rest(
+                    server,
+                    patience,
+                    path="/bars?cursor={cursor}",
+                    paging={"by": "cursor", "next": "next"},
+                    rows="rows",
+                )
 
 
 @pytest.mark.parametrize("shape", ["arrays", "columns", "nested", "seconds", "iso", "iso-zone", "text"])
@@ -547,12 +727,27 @@ def test_rest_shapes(patience, shape):
     rows, extra = records(60), {}
     said = rows
     if shape == "arrays":
-        said, extra = [list(r.values()) for r in rows], {"fields": {"ts": 0, "open": 1, "high": 2, "low": 3, "close": 4, "volume": 5}}
+        said, extra = (
+            [list(r.values()) for r in rows],
+            {"fields": {"ts": 0, "open": 1, "high": 2, "low": 3, "close": 4, "volume": 5}},
+        )
     if shape == "columns":
         said, extra = {"s": "ok", "bars": {k: [r[k] for r in rows] for k in rows[0]}}, {"rows": "bars"}
     if shape == "nested":
-        said = [{"t": r["t"], "price": {"o": r["o"], "h": r["h"], "l": r["l"], "c": [r["c"]]}, "v": r["v"]} for r in rows]
-        extra = {"fields": {"ts": "t", "open": "price.o", "high": "price.h", "low": "price.l", "close": "price.c.0", "volume": "v"}}
+        said = [
+            {"t": r["t"], "price": {"o": r["o"], "h": r["h"], "l": r["l"], "c": [r["c"]]}, "v": r["v"]}
+            for r in rows
+        ]
+        extra = {
+            "fields": {
+                "ts": "t",
+                "open": "price.o",
+                "high": "price.h",
+                "low": "price.l",
+                "close": "price.c.0",
+                "volume": "v",
+            }
+        }
     if shape == "seconds":
         said, extra = [{**r, "t": r["t"] / 1000} for r in rows], {"time": "s"}
     if shape == "iso":
@@ -571,7 +766,11 @@ def test_rest_shapes(patience, shape):
 def test_rest_file_with_a_secret_a_calendar_and_names_of_its_own(patience, tmp_path, monkeypatch):
     monkeypatch.setenv("DEMO_TOKEN", "s3cret")
     days = pd.date_range("2024-01-02", "2024-02-29", freq="D").strftime("%Y-%m-%d")
-    rows = [{"symbol": "US.ACME", "date": d, "o": 10, "h": 11, "l": 9, "c": 10.5} for d in days if pd.Timestamp(d).day_of_week < 5]
+    rows = [
+        {"symbol": "US.ACME", "date": d, "o": 10, "h": 11, "l": 9, "c": 10.5}
+        for d in days
+        if pd.Timestamp(d).day_of_week < 5
+    ]
     with fake.Json(lambda path, asked: rows) as server:
         file = tmp_path / "acme.yaml"
         file.write_text(f"""
@@ -584,26 +783,41 @@ timeframes: {{1d: day}}
 time: iso
 calendar: XNYS
 """)
-        reading = read_bars(f"rest:{file}", symbols=["ACME"], timeframe="1d", start="2024-01-01", end="2024-02-29", retry=patience)
+        reading = read_bars(
+            f"rest:{file}",
+            symbols=["ACME"],
+            timeframe="1d",
+            start="2024-01-01",
+            end="2024-02-29",
+            retry=patience,
+        )
         (path, asked, headers), = server.asked
-        assert path == "/v1/US.ACME/day" and asked["from"] == "2024-01-01" and headers["Authorization"] == "Bearer s3cret"
+        assert path == "/v1/US.ACME/day" and asked["from"] == "2024-01-01"
+        assert headers["Authorization"] == "Bearer s3cret"
         with pytest.raises(DataError, match="did you mean `1d`|one of 1d"):
             read_bars(f"rest:{file}", symbols=["ACME"], timeframe="1h", start="2024-01-01", retry=patience)
         monkeypatch.delenv("DEMO_TOKEN")
         with pytest.raises(DataError, match=r"no DEMO_TOKEN there"):
             read_bars(f"rest:{file}", symbols=["ACME"], timeframe="1d", start="2024-01-01", retry=patience)
     assert str(reading.bars.ts[0]) == "2024-01-02 14:30:00+00:00" and set(reading.bars.symbol) == {"ACME"}
-    assert list(reading.quarantine.reason) == ["no bar of XNYS at 1d opens then"] * 2  # King's and Washington's days
+    assert (
+        list(reading.quarantine.reason) == ["no bar of XNYS at 1d opens then"] * 2
+    )  # King's and Washington's days
     assert (reading.bars.volume == 0).all()
 
 
 def test_a_secret_never_travels_to_another_host_nor_into_a_message(patience, monkeypatch, caplog):
     monkeypatch.setenv("DEMO_TOKEN", "s3cret")
-    with fake.Json(lambda path, asked: (403, {"msg": "no"}), faults={}) as server, fake.Json(lambda path, asked: []) as other:
+    with (
+        fake.Json(lambda path, asked: (403, {"msg": "no"}), faults={}) as server,
+        fake.Json(lambda path, asked: []) as other,
+    ):
         mapping = dict(path="/bars?key=${DEMO_TOKEN}&from={start_ms}", headers={"X-Api-Key": "${DEMO_TOKEN}"})
         with pytest.raises(DataError) as refused:
             rest(server, patience, **mapping)
-        server.fault_out = lambda handler, said: server.send(handler, 302, b"", Location=other.url.replace("127.0.0.1", "localhost") + "/")
+        server.fault_out = lambda handler, said: server.send(
+            handler, 302, b"", Location=other.url.replace("127.0.0.1", "localhost") + "/"
+        )
         server.faults["always"] = "out"
         with pytest.raises(DataError, match="another host") as away:
             rest(server, patience, **mapping)
@@ -614,24 +828,45 @@ def test_a_secret_never_travels_to_another_host_nor_into_a_message(patience, mon
     assert not any("s3cret" in str(e.value) for e in (refused, away, broken)) and "s3cret" not in caplog.text
 
 
-@pytest.mark.parametrize("mapping, says", [
-    ({"urls": "x"}, "did you mean `url`"), ({"feilds": {}}, "did you mean `fields`"), ({"fields": {**FIELDS, "opne": "o"}}, "did you mean `open`"),
-    ({"fields": {k: v for k, v in FIELDS.items() if k != "close"}}, "missing: close"), ({"fields": {**FIELDS, "open": 1.5}}, "fields.open"),
-    ({"url": "http://h/{sybmol}"}, "did you mean `symbol`"), ({"url": "h/{start_ms}"}, "an http or https address"),
-    ({"url": "http://h/{symbol"}, "a template"), ({"paging": "cursors"}, "did you mean `cursor`"), ({"paging": {"by": "cursor"}}, "paging.next"),
-    ({"paging": {"by": "page", "nxt": 1}}, "did you mean `next`"), ({"paging": "page"}, "a template with {page}"),
-    ({"url": "http://h/", "paging": "time"}, "a template with {start_ms}"), ({"time": "sec"}, "mapping.time"), ({"time": {"unt": "s"}}, "did you mean `unit`"),
-    ({"time": 5}, "mapping.time"), ({"order": "down"}, "ascending or descending"), ({"limit": -1}, "mapping.limit"), ({"limit": True}, "mapping.limit"),
-    ({"timeframes": {"1min": "x"}}, "mapping.timeframes"), ({"headers": {"Authorization": "Bearer abc"}}, "looks like a secret"),
-    ({"requests_per_second": 0}, "requests_per_second"), ({"rows": 3}, "mapping.rows")])
+@pytest.mark.parametrize(
+    "mapping, says",
+    [
+        ({"urls": "x"}, "did you mean `url`"),
+        ({"feilds": {}}, "did you mean `fields`"),
+        ({"fields": {**FIELDS, "opne": "o"}}, "did you mean `open`"),
+        ({"fields": {k: v for k, v in FIELDS.items() if k != "close"}}, "missing: close"),
+        ({"fields": {**FIELDS, "open": 1.5}}, "fields.open"),
+        ({"url": "http://h/{sybmol}"}, "did you mean `symbol`"),
+        ({"url": "h/{start_ms}"}, "an http or https address"),
+        ({"url": "http://h/{symbol"}, "a template"),
+        ({"paging": "cursors"}, "did you mean `cursor`"),
+        ({"paging": {"by": "cursor"}}, "paging.next"),
+        ({"paging": {"by": "page", "nxt": 1}}, "did you mean `next`"),
+        ({"paging": "page"}, "a template with {page}"),
+        ({"url": "http://h/", "paging": "time"}, "a template with {start_ms}"),
+        ({"time": "sec"}, "mapping.time"),
+        ({"time": {"unt": "s"}}, "did you mean `unit`"),
+        ({"time": 5}, "mapping.time"),
+        ({"order": "down"}, "ascending or descending"),
+        ({"limit": -1}, "mapping.limit"),
+        ({"limit": True}, "mapping.limit"),
+        ({"timeframes": {"1min": "x"}}, "mapping.timeframes"),
+        ({"headers": {"Authorization": "Bearer abc"}}, "looks like a secret"),
+        ({"requests_per_second": 0}, "requests_per_second"),
+        ({"rows": 3}, "mapping.rows"),
+    ],
+)
 def test_a_wrong_mapping_names_the_key(mapping, says):
     with pytest.raises(DataError, match=says):
         rest_mapping({"url": "http://h/{start_ms}", "fields": FIELDS} | mapping)
 
 
 def test_a_mapping_file_that_is_none(tmp_path, csv):
-    for path, says in ((tmp_path / "no.yaml", "a file with a mapping"), (csv("a: [", "a.yaml"), "no readable YAML"),
-                       (csv("- 1", "b.yaml"), "names and values")):
+    for path, says in (
+        (tmp_path / "no.yaml", "a file with a mapping"),
+        (csv("a: [", "a.yaml"), "no readable YAML"),
+        (csv("- 1", "b.yaml"), "names and values"),
+    ):
         with pytest.raises(DataError, match=says):
             read_bars(f"rest:{path}", symbol="X")
 
@@ -639,16 +874,24 @@ def test_a_mapping_file_that_is_none(tmp_path, csv):
 def test_a_mapping_that_does_not_fit_the_answer(patience):
     rows = records(50)
     with fake.Json(lambda path, asked: {"meta": 1, "result": {"bars": rows}}) as server:
-        for how, says in (({"rows": "results.bars"}, "there is no 'results'(?s:.*)the answer has meta, result"),
-                          ({"rows": "meta"}, "a path to a list, not to a int"),
-                          ({"rows": "result.bars", "fields": FIELDS | {"close": "cl"}}, "`mapping.fields.close` must be a known name, got 'cl'"),
-                          ({"rows": "result.bars", "time": "s"}, "none can be read"), ({"rows": "result.bars", "time": "us"}, "mapping.time.unit"),
-                          ({"rows": "result.bars", "fields": FIELDS | {"symbol": "t"}}, "")):
+        for how, says in (
+            ({"rows": "results.bars"}, "there is no 'results'(?s:.*)the answer has meta, result"),
+            ({"rows": "meta"}, "a path to a list, not to a int"),
+            (
+                {"rows": "result.bars", "fields": FIELDS | {"close": "cl"}},
+                "`mapping.fields.close` must be a known name, got 'cl'",
+            ),
+            ({"rows": "result.bars", "time": "s"}, "none can be read"),
+            ({"rows": "result.bars", "time": "us"}, "mapping.time.unit"),
+            ({"rows": "result.bars", "fields": FIELDS | {"symbol": "t"}}, ""),
+        ):
             if says:
                 with pytest.raises(DataError, match=says):
                     rest(server, patience, 50, paging="none", **how)
             else:
-                assert set(rest(server, patience, 50, paging="none", **how).quarantine.reason) == {"a bar of another symbol"}
+                assert set(rest(server, patience, 50, paging="none", **how).quarantine.reason) == {
+                    "a bar of another symbol"
+                }
 
 
 def test_rest_bars_of_another_interval_are_refused(patience):
@@ -666,14 +909,22 @@ def test_questions_are_put_slowly(patience, waits):
     assert len(waits) == 4 and all(0 < w <= 0.5 for w in waits)
 
 
-# --- the layers below ----------------------------------------------------------------------------------------------------
+# --- the layers below
+# ----------------------------------------------------------------------------------------------------
 
 def test_retry_after_in_all_its_spellings():
     now = at(START)
-    def pause(text, date=None): return HttpResponse(429, {"retry-after": text} | ({"date": date} if date else {}), b"", now).retry_after
+
+    def pause(text, date=None):
+        return HttpResponse(
+            429, {"retry-after": text} | ({"date": date} if date else {}), b"", now
+        ).retry_after
+
     assert [pause(t) for t in ("3", " 0.25 ", "", "soon", "-5", "nan", "1e9")] == [3, 0.25, 0, 0, 0, 0, 0]
     assert pause("Mon, 01 Jan 2024 00:00:09 GMT") == 9
-    assert pause("Mon, 01 Jan 2024 05:00:09 GMT", "Mon, 01 Jan 2024 05:00:00 GMT") == 9  # by the server's clock
+    assert (
+        pause("Mon, 01 Jan 2024 05:00:09 GMT", "Mon, 01 Jan 2024 05:00:00 GMT") == 9
+    )  # by the server's clock
     assert pause("Sun, 31 Dec 2023 00:00:09 GMT") == 0
 
 
@@ -683,27 +934,37 @@ def test_backoff_grows_and_is_random(waits):
         with pytest.raises(DataError, match="asked 9 times"):
             server.request(lambda: HttpResponse(500, {}, b"", at(START)), "x")
     tries = np.array(waits).reshape(40, 8)
-    assert (tries <= [1, 2, 4, 8, 16, 32, 60, 60]).all() and (np.diff(tries.mean(axis=0)[:6]) > 0).all() and len(set(waits)) == len(waits)
+    assert (tries <= [1, 2, 4, 8, 16, 32, 60, 60]).all() and (np.diff(tries.mean(axis=0)[:6]) > 0).all()
+    assert len(set(waits)) == len(waits)
 
 
 def test_a_page_of_any_size_has_its_limit(monkeypatch, patience):
     monkeypatch.setattr(http_client, "_MOST", 10_000)
-    with fake.Json(lambda path, asked: "x" * 20_000) as server, pytest.raises(DataError, match="sent more than"):
+    with (
+        fake.Json(lambda path, asked: "x" * 20_000) as server,
+        pytest.raises(DataError, match="sent more than"),
+    ):
         http_request(server.url, patience)
 
 
 def test_last_closed_by_calendar():
     def last(timeframe, calendar, now, end=None):
-        return str(last_closed(timeframe, calendar, end and pd.Timestamp(end, tz="UTC"), pd.Timestamp(now, tz="UTC")))
+        return str(
+            last_closed(timeframe, calendar, end and pd.Timestamp(end, tz="UTC"), pd.Timestamp(now, tz="UTC"))
+        )
+
     assert last("1d", "XNYS", "2024-07-06 12:00") == "2024-07-05 13:30:00+00:00"
-    assert last("1h", "XNYS", "2024-07-03 18:00") == "2024-07-03 16:30:00+00:00"  # closes at 13:00, half an hour only
+    assert (
+        last("1h", "XNYS", "2024-07-03 18:00") == "2024-07-03 16:30:00+00:00"
+    )  # closes at 13:00, half an hour only
     assert last("1w", "24/7", "2024-07-07 23:59") == "2024-06-24 00:00:00+00:00"
     assert last("1w", "XNYS", "2024-07-06 00:00") == "2024-07-01 13:30:00+00:00"
     assert last("1d", "forex", "2024-07-07 12:00") == "2024-07-04 21:00:00+00:00"
     assert last("1m", "24/7", "2024-07-07 12:00:00.5", "2030-01-01") == "2024-07-07 11:59:00+00:00"
 
 
-# --- Yahoo ---------------------------------------------------------------------------------------------------------------
+# --- Yahoo
+# ---------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def yahoo(patience, tmp_path):
@@ -713,7 +974,9 @@ def yahoo(patience, tmp_path):
     yfinance.set_tz_cache_location(str(tmp_path / "cookies"))
 
     def read(server, symbol="AAPL", now="2014-01-01", parts=False, **how):
-        frozen = RetryPolicy(**{**patience.__dict__, "now": lambda: pd.Timestamp(now, tz="UTC").as_unit("us")})
+        frozen = RetryPolicy(
+            **{**patience.__dict__, "now": lambda: pd.Timestamp(now, tz="UTC").as_unit("us")}
+        )
         how = dict(symbols=[symbol], base_url=server.url, retry=frozen) | how
         return list(read_parts("yahoo:", **how)) if parts else read_bars("yahoo:", **how)
     return read
@@ -724,13 +987,36 @@ def epoch(ts):
 
 
 def charted(raw, actions, digits=6):
-    "What Yahoo would say of raw daily bars: adjusted for splits, with the last bar's price kept; dividends in today's shares."
+    """What Yahoo would say of raw daily bars: adjusted for splits, with the last bar's price kept; dividends
+    in today's shares."""
     theirs = adjust_bars(raw, actions[actions.kind == "split"], "splits", anchor="end")
-    rows = [[epoch(b.ts), *(round(getattr(b, c), digits) for c in ("open", "high", "low", "close")), round(b.volume)] for b in theirs.itertuples()]
+    rows = [
+        [
+            epoch(b.ts),
+            *(round(getattr(b, c), digits) for c in ("open", "high", "low", "close")),
+            round(b.volume),
+        ]
+        for b in theirs.itertuples()
+    ]
     splits = actions[actions.kind == "split"]
-    events = {"splits": [{"date": epoch(a.ex_date), "numerator": a.value, "denominator": 1.0, "splitRatio": f"{a.value:g}:1"} for a in splits.itertuples()],
-              "dividends": [{"date": epoch(a.ex_date), "amount": round(a.value / splits.value[splits.ex_date > a.ex_date].prod(), 6)}
-                            for a in actions[actions.kind == "dividend"].itertuples()]}
+    events = {
+        "splits": [
+            {
+                "date": epoch(a.ex_date),
+                "numerator": a.value,
+                "denominator": 1.0,
+                "splitRatio": f"{a.value:g}:1",
+            }
+            for a in splits.itertuples()
+        ],
+        "dividends": [
+            {
+                "date": epoch(a.ex_date),
+                "amount": round(a.value / splits.value[splits.ex_date > a.ex_date].prod(), 6),
+            }
+            for a in actions[actions.kind == "dividend"].itertuples()
+        ],
+    }
     return (rows, {}, events), theirs
 
 
@@ -767,8 +1053,14 @@ def test_yahoo_gives_raw_prices_back(yahoo, apple, tmp_path):
     store.write_actions(reading.actions)
     np.testing.assert_array_equal(store.read(["AAPL"]).close, reading.bars.close)
     split = store.read(["AAPL"], adjust="splits")
-    np.testing.assert_allclose(split.close / split.factor.iloc[-1], theirs.close.round(6), rtol=1e-12)  # Yahoo's own close
-    np.testing.assert_allclose(adjust_bars(reading.bars, reading.actions, "splits", anchor="end").close, theirs.close.round(6), rtol=1e-12)
+    np.testing.assert_allclose(
+        split.close / split.factor.iloc[-1], theirs.close.round(6), rtol=1e-12
+    )  # Yahoo's own close
+    np.testing.assert_allclose(
+        adjust_bars(reading.bars, reading.actions, "splits", anchor="end").close,
+        theirs.close.round(6),
+        rtol=1e-12,
+    )
 
 
 def test_yahoo_after_a_new_split_revises_nothing(yahoo, apple, tmp_path):
@@ -802,32 +1094,45 @@ def test_yahoo_lists_a_split_that_it_did_not_apply(yahoo, apple):
     with fake.Yahoo({("AAPL", "1d"): (rows, meta, {**events, "splits": listed["splits"]})}) as server:
         reading = yahoo(server)
     np.testing.assert_allclose(reading.bars.close, raw.close, rtol=5e-7)
-    assert any("the split of 2 on 2005-02-28 shows in Yahoo's prices; it is not undone" in n for n in reading.notes)
+    assert any(
+        "the split of 2 on 2005-02-28 shows in Yahoo's prices; it is not undone" in n for n in reading.notes
+    )
 
 
 def test_yahoo_empty_rows_repeated_rows_and_the_session_that_is_open(yahoo, apple):
     raw, _, (rows, meta, events), _ = apple
     now = raw.ts.iloc[-1] + pd.Timedelta("3h")
     said = [r if i != 100 else [r[0], None, None, None, None, None] for i, r in enumerate(rows)]
-    said = [*said, rows[-2], [epoch(now) - 60, *rows[-1][1:]]]  # yesterday again, and the price of this minute
+    said = [
+        *said,
+        rows[-2],
+        [epoch(now) - 60, *rows[-1][1:]],
+    ]  # yesterday again, and the price of this minute
     with fake.Yahoo({("AAPL", "1d"): (said, meta, events)}) as server:
         reading = yahoo(server, now=str(now.tz_localize(None)))
-    assert list(reading.bars.ts) == list(raw.ts[:100]) + list(raw.ts[101:-1]) and reading.until == raw.ts.iloc[-2]
+    assert list(reading.bars.ts) == list(raw.ts[:100]) + list(raw.ts[101:-1])
+    assert reading.until == raw.ts.iloc[-2]
     assert list(reading.quarantine.reason) == ["`open` is missing"]
-    assert json.loads(reading.quarantine.raw[0]) == dict(zip(["timestamp", "open", "high", "low", "close", "volume"], said[100], strict=True))
+    assert json.loads(reading.quarantine.raw[0]) == dict(
+        zip(["timestamp", "open", "high", "low", "close", "volume"], said[100], strict=True)
+    )
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "html", "reset", "broken"])
 def test_yahoo_faults_are_overcome(yahoo, apple, fault):
     raw, _, chart, _ = apple
-    with fake.Yahoo({("AAPL", "1d"): chart}, faults={1: fault, 2: fault}) as server:  # yfinance asks twice by itself
+    with fake.Yahoo(
+        {("AAPL", "1d"): chart}, faults={1: fault, 2: fault}
+    ) as server:  # yfinance asks twice by itself
         reading = yahoo(server)
     assert len(reading.bars) == len(raw) and any("asked again" in n for n in reading.notes)
 
 
 def test_yahoo_silence_ends_in_a_message(yahoo, apple):
     with fake.Yahoo({("AAPL", "1d"): apple[2]}, faults={"always": "hang"}) as server:
-        with pytest.raises(DataError, match="yahoo did not hand over AAPL 1d from .*: no answer in time; asked 2 times"):
+        with pytest.raises(
+            DataError, match="yahoo did not hand over AAPL 1d from .*: no answer in time; asked 2 times"
+        ):
             yahoo(server, retry=RetryPolicy(tries=2, connect=0.2, read=0.2, backoff=0.01))
 
 
@@ -835,34 +1140,73 @@ def test_yahoo_bars_of_a_minute_by_the_week(yahoo):
     now = pd.Timestamp("2024-05-31 20:30", tz="UTC")
     clock = pd.date_range("2024-04-15", "2024-05-31 20:00", freq="min", tz="UTC")
     local = clock.tz_convert("America/New_York")
-    opened = clock[(local.time >= pd.Timestamp("09:30").time()) & (local.time < pd.Timestamp("16:00").time()) & (local.day_of_week < 5)
-                   & (local.date != pd.Timestamp("2024-05-27").date())]
+    opened = clock[
+        (local.time >= pd.Timestamp("09:30").time())
+        & (local.time < pd.Timestamp("16:00").time())
+        & (local.day_of_week < 5)
+        & (local.date != pd.Timestamp("2024-05-27").date())
+    ]
     rows = [[epoch(t), 10.0, 11.0, 9.0, 10.5, 100] for t in opened]
-    split = {"splits": [{"date": epoch(pd.Timestamp("2024-05-20 13:30", tz="UTC")), "numerator": 10.0, "denominator": 1.0}]}
-    extra = [[epoch(now.normalize() + pd.Timedelta("20h")), 10.0, 10.0, 10.0, 10.0, 0]]  # the closing price, after the last minute
+    split = {
+        "splits": [
+            {"date": epoch(pd.Timestamp("2024-05-20 13:30", tz="UTC")), "numerator": 10.0, "denominator": 1.0}
+        ]
+    }
+    extra = [
+        [epoch(now.normalize() + pd.Timedelta("20h")), 10.0, 10.0, 10.0, 10.0, 0]
+    ]  # the closing price, after the last minute
     daily = [[epoch(t), 10.0, 11.0, 9.0, 10.5, 1000] for t in opened[::390]]
     with fake.Yahoo({("ACME", "1m"): (rows + extra, {}, {}), ("ACME", "1d"): (daily, {}, split)}) as server:
         reading = yahoo(server, "ACME", now=str(now.tz_localize(None)), timeframe="1m", start="2024-01-01")
-        spans = [(int(a["period2"]) - int(a["period1"])) / 86400 for p, a, _ in server.asked if a.get("interval") == "1m"]
+        spans = [
+            (int(a["period2"]) - int(a["period1"])) / 86400
+            for p, a, _ in server.asked
+            if a.get("interval") == "1m"
+        ]
         with pytest.raises(DataError, match="Yahoo keeps 30 days of 1m"):
-            yahoo(server, "ACME", now=str(now.tz_localize(None)), timeframe="1m", start="2024-01-01", end="2024-02-01")
+            yahoo(
+                server,
+                "ACME",
+                now=str(now.tz_localize(None)),
+                timeframe="1m",
+                start="2024-01-01",
+                end="2024-02-01",
+            )
     assert max(spans) < 7 and len(spans) >= 5
     assert list(reading.bars.ts) == list(opened[opened >= "2024-05-01 21:30"])
-    assert "Yahoo keeps 30 days of such bars, nothing before 2024-05-01 21:30 was asked for" in str(reading.notes)
+    assert "Yahoo keeps 30 days of such bars, nothing before 2024-05-01 21:30 was asked for" in str(
+        reading.notes
+    )
     old = reading.bars.ts < "2024-05-20"
-    assert set(reading.bars.close[old]) == {105.0} and set(reading.bars.volume[old]) == {10.0} and set(reading.bars.close[~old]) == {10.5}
+    assert set(reading.bars.close[old]) == {105.0} and set(reading.bars.volume[old]) == {10.0}
+    assert set(reading.bars.close[~old]) == {10.5}
     assert reading.quarantine.empty  # the closing price lies behind the last bar
 
 
 def test_yahoo_says_what_it_does_not_have(yahoo, apple):
     chart = apple[2]
-    with fake.Yahoo({("AAPL", "1d"): chart, ("SAP.DE", "1d"): (chart[0], {"exchangeTimezoneName": "Europe/Berlin"}, {}),
-                     ("OLD", "1d"): (chart[0], {"symbol": "NEW"}, {}), ("ODD", "1d"): (chart[0], {"dataGranularity": "1mo"}, {}),
-                     ("BAD", "1d"): (chart[0], {}, {"splits": [{"date": chart[0][5][0], "numerator": 2, "denominator": 0}]})}) as server:
-        for symbol, how, says in (("APPL", {}, "Yahoo has no APPL 1d from .*: No data found, symbol may be delisted"),
-                                  ("SAP.DE", {}, "keeps the time of Europe/Berlin"), ("OLD", {}, "it answers for NEW"), ("ODD", {}, "it sent 1mo"),
-                                  ("BAD", {}, "a split of BAD that is none"), ("AAPL", {"timeframe": "1w"}, "one of 1m, 5m, 15m, 1h, 1d"),
-                                  ("AAPL", {"symbols": []}, "`symbols` must be given")):
+    with fake.Yahoo(
+        {
+            ("AAPL", "1d"): chart,
+            ("SAP.DE", "1d"): (chart[0], {"exchangeTimezoneName": "Europe/Berlin"}, {}),
+            ("OLD", "1d"): (chart[0], {"symbol": "NEW"}, {}),
+            ("ODD", "1d"): (chart[0], {"dataGranularity": "1mo"}, {}),
+            ("BAD", "1d"): (
+                chart[0],
+                {},
+                {"splits": [{"date": chart[0][5][0], "numerator": 2, "denominator": 0}]},
+            ),
+        }
+    ) as server:
+        for symbol, how, says in (
+            ("APPL", {}, "Yahoo has no APPL 1d from .*: No data found, symbol may be delisted"),
+            ("SAP.DE", {}, "keeps the time of Europe/Berlin"),
+            ("OLD", {}, "it answers for NEW"),
+            ("ODD", {}, "it sent 1mo"),
+            ("BAD", {}, "a split of BAD that is none"),
+            ("AAPL", {"timeframe": "1w"}, "one of 1m, 5m, 15m, 1h, 1d"),
+            ("AAPL", {"symbols": []}, "`symbols` must be given"),
+        ):
             with pytest.raises(DataError, match=says):
                 yahoo(server, symbol, **how)
     with pytest.raises(DataError, match="`path` must be empty"):

@@ -1,4 +1,5 @@
-"""Parts of features add up to what the model says, whatever it is wrapped in; what cannot be attributed is refused by name."""
+"""Parts of features add up to what the model says, whatever it is wrapped in; what cannot be attributed is
+refused by name."""
 
 import warnings
 from itertools import combinations
@@ -26,7 +27,9 @@ def margin(model, rows):
 
 @pytest.mark.parametrize("name, close", [("lightgbm", 1e-9), ("xgboost", 1e-5), ("logistic", 1e-9)])
 def test_parts_add_up_to_the_log_odds(name, close):
-    model = make_model(name, seed=1, **({} if name == "logistic" else {"max_depth": 4, "n_estimators": 40})).fit(X, Y)
+    model = make_model(
+        name, seed=1, **({} if name == "logistic" else {"max_depth": 4, "n_estimators": 40})
+    ).fit(X, Y)
     rows = X.sample(200, random_state=0)
     got = attribute(model, rows)
     assert list(got.values) == list(X) and got.values.index.equals(rows.index) and got.unit == "log-odds"
@@ -43,9 +46,13 @@ def test_regressions_add_up_to_their_values():
     from sklearn.preprocessing import StandardScaler
     from xgboost import XGBRegressor
 
-    for model, close in [(LGBMRegressor(n_estimators=20, verbose=-1), 1e-9), (XGBRegressor(n_estimators=20), 1e-4), (Ridge(), 1e-9),
-                         (make_pipeline(StandardScaler(), ElasticNet(alpha=0.01)), 1e-9),
-                         (TransformedTargetRegressor(ElasticNet(alpha=0.01), transformer=StandardScaler()), 1e-9)]:
+    for model, close in [
+        (LGBMRegressor(n_estimators=20, verbose=-1), 1e-9),
+        (XGBRegressor(n_estimators=20), 1e-4),
+        (Ridge(), 1e-9),
+        (make_pipeline(StandardScaler(), ElasticNet(alpha=0.01)), 1e-9),
+        (TransformedTargetRegressor(ElasticNet(alpha=0.01), transformer=StandardScaler()), 1e-9),
+    ]:
         got = attribute(model.fit(X, MOVE + 3), X)
         assert got.unit == "value"
         np.testing.assert_allclose(got.margin(), model.predict(X), atol=close)
@@ -65,7 +72,9 @@ def test_parts_are_the_libraries_own_shap_values():
 def test_the_trees_after_the_best_are_left_out_as_in_prediction():
     from xgboost import XGBClassifier
 
-    model = XGBClassifier(n_estimators=200, learning_rate=0.5, early_stopping_rounds=3, eval_metric="logloss", max_depth=6)
+    model = XGBClassifier(
+        n_estimators=200, learning_rate=0.5, early_stopping_rounds=3, eval_metric="logloss", max_depth=6
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(X[:1000], Y[:1000], eval_set=[(X[1000:], Y[1000:])], verbose=False)
@@ -80,13 +89,21 @@ def test_a_linear_part_is_the_shapley_value():
     rows, names = X.head(60), list(X)
     model = LinearRegression().fit(rows, MOVE[:60])
     mean, row, n = rows.mean(), rows.iloc[7], len(names)
-    def said(known): return model.predict(pd.DataFrame([np.where(rows.columns.isin(known), row, mean)], columns=names))[0]
+
+    def said(known):
+        return model.predict(pd.DataFrame([np.where(rows.columns.isin(known), row, mean)], columns=names))[0]
+
     got = attribute(model, rows)
     for name in names:
         rest, total = [c for c in names if c != name], 0.0
         for size in range(n):
             for known in combinations(rest, size):
-                total += factorial(size) * factorial(n - 1 - size) / factorial(n) * (said((*known, name)) - said(known))
+                total += (
+                    factorial(size)
+                    * factorial(n - 1 - size)
+                    / factorial(n)
+                    * (said((*known, name)) - said(known))
+                )
         assert got.values[name].iloc[7] == pytest.approx(total, abs=1e-10)
 
 
@@ -112,7 +129,16 @@ def test_wrappers_are_looked_into_and_ensembles_are_not():
 
 @pytest.mark.parametrize("name", ["random_forest", "gradient_boosting", "dummy"])
 def test_other_models_are_refused_by_name(name):
-    model = make_model(name, **({"n_estimators": 2} if name == "random_forest" else {"max_iter": 2} if name == "gradient_boosting" else {})).fit(X, Y)
+    model = make_model(
+        name,
+        **(
+            {"n_estimators": 2}
+            if name == "random_forest"
+            else {"max_iter": 2}
+            if name == "gradient_boosting"
+            else {}
+        ),
+    ).fit(X, Y)
     with pytest.raises(ModelError, match=f"{type(model).__name__}.*\n.*importance"):
         attribute(model, X)
 
@@ -121,7 +147,11 @@ def test_more_classes_and_other_frames_are_refused():
     from sklearn.linear_model import LogisticRegression
 
     three = np.digitize(MOVE, [-1, 1])
-    for model in (LogisticRegression(max_iter=500), make_model("lightgbm", n_estimators=3), make_model("xgboost", n_estimators=3)):
+    for model in (
+        LogisticRegression(max_iter=500),
+        make_model("lightgbm", n_estimators=3),
+        make_model("xgboost", n_estimators=3),
+    ):
         with pytest.raises(ModelError, match="3 classes"):
             attribute(model.fit(X, three), X)
     model = make_model("logistic").fit(X, Y)
@@ -132,13 +162,16 @@ def test_more_classes_and_other_frames_are_refused():
         attribute(light, X[["a", "c"]])
     with pytest.raises(ModelError, match="finite"):
         attribute(LogisticRegression().fit(X, Y), X.assign(a=np.nan))
-    assert np.isfinite(attribute(light, X.assign(a=np.nan)).values).all(axis=None)  # trees know what to do with NaN
+    assert np.isfinite(attribute(light, X.assign(a=np.nan)).values).all(
+        axis=None
+    )  # trees know what to do with NaN
 
 
 def test_the_summary_orders_sizes_and_knows_directions():
     parts = attribute(make_model("logistic").fit(X, Y), X)
     table = summarise_attribution(parts, X).set_index("feature")
-    assert table.index[0] == "b/close" and table["importance"].is_monotonic_decreasing and table["share"].sum() == pytest.approx(1)
+    assert table.index[0] == "b/close" and table["importance"].is_monotonic_decreasing
+    assert table["share"].sum() == pytest.approx(1)
     coefficients = make_model("logistic").fit(X, Y).steps[-1][1].coef_[0]
     assert [table.loc[n, "direction"] for n in X] == pytest.approx(np.sign(coefficients))
     assert table.loc["a", "importance"] == pytest.approx(parts.values["a"].abs().mean())

@@ -46,7 +46,9 @@ def test_scores_equal_scikit_learns(rows):
     got = score_folds(told(p, y, baseline=0.3)).iloc[0]
     clipped = np.clip(p, 1e-15, 1 - 1e-15)
     assert got["log_loss"] == pytest.approx(log_loss(y, clipped, labels=[0, 1]), rel=1e-9, abs=1e-12)
-    assert got["log_loss_baseline"] == pytest.approx(log_loss(y, np.full(len(y), 0.3), labels=[0, 1]), rel=1e-9)
+    assert got["log_loss_baseline"] == pytest.approx(
+        log_loss(y, np.full(len(y), 0.3), labels=[0, 1]), rel=1e-9
+    )
     assert got["brier"] == pytest.approx(brier_score_loss(y, p, pos_label=1), abs=1e-12)
     assert got["accuracy"] == np.mean((p >= 0.5) == y)
     if 0 < y.sum() < len(y):
@@ -56,7 +58,13 @@ def test_scores_equal_scikit_learns(rows):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.499, 0.5, 0.9, 1.0]), st.integers(0, 1)), min_size=2, max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.25, 0.499, 0.5, 0.9, 1.0]), st.integers(0, 1)),
+        min_size=2,
+        max_size=60,
+    )
+)
 def test_the_later_scores_equal_scikit_learns_too(rows):
     from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
@@ -66,7 +74,9 @@ def test_the_later_scores_equal_scikit_learns_too(rows):
     for suffix, said in (("", p), ("_baseline", frame["baseline"].to_numpy())):
         up = said >= 0.5
         for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-            assert got[name + suffix] == pytest.approx(score(y, up, zero_division=np.nan), abs=1e-12, nan_ok=True), name
+            assert got[name + suffix] == pytest.approx(
+                score(y, up, zero_division=np.nan), abs=1e-12, nan_ok=True
+            ), name
         if y.any():
             assert got["pr_auc" + suffix] == pytest.approx(average_precision_score(y, said), abs=1e-12)
         else:
@@ -79,13 +89,38 @@ def test_the_later_scores_equal_scikit_learns_too(rows):
 
 def test_earlier_columns_keep_their_places():
     day = pd.Timestamp("2001-01-01", tz="UTC")
-    fold = SimpleNamespace(number=0, train=np.arange(9), test=np.arange(4), train_start=day, train_end=day, test_start=day, test_end=day)
-    early = ["model", "fold", "n_train", "n_test", "log_loss", "log_loss_baseline", "brier", "brier_baseline", "accuracy",
-             "accuracy_baseline", "roc_auc", "train_start", "train_end", "test_start", "test_end"]
+    fold = SimpleNamespace(
+        number=0,
+        train=np.arange(9),
+        test=np.arange(4),
+        train_start=day,
+        train_end=day,
+        test_start=day,
+        test_end=day,
+    )
+    early = [
+        "model",
+        "fold",
+        "n_train",
+        "n_test",
+        "log_loss",
+        "log_loss_baseline",
+        "brier",
+        "brier_baseline",
+        "accuracy",
+        "accuracy_baseline",
+        "roc_auc",
+        "train_start",
+        "train_end",
+        "test_start",
+        "test_end",
+    ]
     scores = score_folds(told([0.8, 0.4, 0.6, 0.1], [1, 0, 0, 1]), [fold])
-    assert list(scores)[: len(early)] == early and {"precision", "f1_baseline", "pr_auc"} <= set(list(scores)[len(early) :])
+    assert list(scores)[: len(early)] == early
+    assert {"precision", "f1_baseline", "pr_auc"} <= set(list(scores)[len(early) :])
     summary = list(summarise(scores))
-    assert summary.index("note") < summary.index("precision") and summary[:4] == ["model", "folds", "log_loss", "log_loss_se"]
+    assert summary.index("note") < summary.index("precision")
+    assert summary[:4] == ["model", "folds", "log_loss", "log_loss_se"]
 
 
 def test_curves_are_scikit_learns():
@@ -113,7 +148,12 @@ def test_curves_are_scikit_learns():
 
 def regressed(prediction, actual, fold=0, model="m", baseline=0.0):
     frame = told(0.5, np.zeros(len(actual)), fold, model).drop(columns="probability")
-    return frame.assign(prediction=prediction, baseline=baseline, actual=np.asarray(actual, float), forward_return=np.asarray(actual, float))
+    return frame.assign(
+        prediction=prediction,
+        baseline=baseline,
+        actual=np.asarray(actual, float),
+        forward_return=np.asarray(actual, float),
+    )
 
 
 def test_a_regression_is_scored_as_scikit_learn_does():
@@ -132,9 +172,12 @@ def test_a_regression_is_scored_as_scikit_learn_does():
         against_mean = score_folds(own.assign(baseline=own["actual"].mean()))["r2"][0]
         assert against_mean == pytest.approx(r2_score(own["actual"], own["prediction"]))
     summary = summarise(scores).iloc[0]
-    assert summary["gain"] == pytest.approx(scores["r2"].mean()) and summary["rmse"] == pytest.approx(scores["rmse"].mean())
+    assert summary["gain"] == pytest.approx(scores["r2"].mean())
+    assert summary["rmse"] == pytest.approx(scores["rmse"].mean())
     assert summary["verdict"].startswith("better than the baseline: squared error lower by")
-    assert confusion(frame).query("predicted == actual")["count"].sum() == np.sum((frame.prediction > 0) == (y > 0))
+    assert confusion(frame).query("predicted == actual")["count"].sum() == np.sum(
+        (frame.prediction > 0) == (y > 0)
+    )
     curve = calibration_curve(frame, 4)
     assert np.average(curve["observed"], weights=curve["count"]) == pytest.approx(y.mean())
     assert fold_ic(frame)["ic"].min() > 0.3
@@ -150,13 +193,19 @@ def test_losses_average_to_the_scores():
     frame = told([0.8, 0.4, 0.6, 0.1], [1, 0, 0, 1], baseline=0.3).set_index(pd.Index([7, 5, 3, 1]))
     cost, score = losses(frame), score_folds(frame).iloc[0]
     assert cost.index.equals(frame.index)
-    assert cost.mean().to_dict() == pytest.approx({"loss": score["log_loss"], "loss_baseline": score["log_loss_baseline"]})
+    assert cost.mean().to_dict() == pytest.approx(
+        {"loss": score["log_loss"], "loss_baseline": score["log_loss_baseline"]}
+    )
 
 
 def test_verdicts_are_said_in_words():
     good, bad = [0.01, 0.01, 0.01], [-0.01, 0.01, 0.0]
-    def head(**models): return describe_verdicts(summarise(pd.concat([folds_with_gains(g, m) for m, g in models.items()])))
-    assert head(a=bad)[0] == "Not better than the baseline." and head(a=good)[0] == "Better than the baseline: a."
+
+    def head(**models):
+        return describe_verdicts(summarise(pd.concat([folds_with_gains(g, m) for m, g in models.items()])))
+
+    assert head(a=bad)[0] == "Not better than the baseline."
+    assert head(a=good)[0] == "Better than the baseline: a."
     assert head(a=bad, b=bad)[0] == "Not better than the baseline: none of 2 models is."
     assert head(a=good, b=bad)[0] == "1 of 2 models better than the baseline: a."
     assert head(a=good, b=good)[0].startswith("All 2 models are better")
@@ -186,7 +235,8 @@ def test_folds_give_sizes_and_borders():
     ]
     predictions = pd.concat([told([0.5] * 3, [0, 1, 1], fold=k).assign(symbol=f"S{k}") for k in (1, 2)])
     scores = score_folds(predictions, folds)
-    assert list(scores)[:4] == ["model", "fold", "n_train", "n_test"] and scores["n_train"].tolist() == [10, 20]
+    assert list(scores)[:4] == ["model", "fold", "n_train", "n_test"]
+    assert scores["n_train"].tolist() == [10, 20]
     assert {"train_start", "train_end", "test_start", "test_end"} <= set(scores)
     with pytest.raises(ModelError, match="no fold"):
         score_folds(predictions, folds[:1])
@@ -237,7 +287,9 @@ def test_the_verdict_is_students_t():
     p = stats.ttest_1samp(gains, 0, alternative="greater").pvalue
     for level, words in ((p * 1.01, "better than"), (p * 0.99, "not better than")):
         assert summarise(folds_with_gains(gains), level=level)["verdict"][0].startswith(words)
-    assert summarise(folds_with_gains(gains), level=p * 1.5, compared=2)["verdict"][0].startswith("not better")
+    assert summarise(folds_with_gains(gains), level=p * 1.5, compared=2)["verdict"][0].startswith(
+        "not better"
+    )
     row = summarise(folds_with_gains(gains)).iloc[0]
     assert row["gain"] == pytest.approx(gains.mean()) and row["gain_se"] == pytest.approx(stats.sem(gains))
 
@@ -258,7 +310,10 @@ def test_verdicts_in_words(gains, words):
 
 def test_the_naive_guess_itself_is_no_try():
     gains = [0.01, 0.012, 0.002, 0.008, 0.004]
-    alone, beside = folds_with_gains(gains), pd.concat([folds_with_gains(gains), folds_with_gains([0.0] * 5, "dummy")])
+    alone, beside = (
+        folds_with_gains(gains),
+        pd.concat([folds_with_gains(gains), folds_with_gains([0.0] * 5, "dummy")]),
+    )
     level = 0.01
     for scores in (alone, beside):
         verdicts = summarise(scores, level=level).set_index("model")["verdict"]
@@ -268,7 +323,8 @@ def test_the_naive_guess_itself_is_no_try():
 
 def test_best_first_ties_by_name_and_undefined_auc_is_reported():
     scores = pd.concat(
-        [folds_with_gains([0.01, 0.02], m) for m in ("zeta", "alpha")] + [folds_with_gains([0.03, 0.03], "late")]
+        [folds_with_gains([0.01, 0.02], m) for m in ("zeta", "alpha")]
+        + [folds_with_gains([0.03, 0.03], "late")]
     )
     scores = scores.reset_index(drop=True)
     scores.loc[0, "roc_auc"] = np.nan
@@ -280,7 +336,9 @@ def test_best_first_ties_by_name_and_undefined_auc_is_reported():
         summarise(scores, level=0)
 
 
-@pytest.mark.parametrize("tries, most", [(100, 10), pytest.param(300, 27, marks=pytest.mark.slow)])  # 99 % bounds at 5 %
+@pytest.mark.parametrize(
+    "tries, most", [(100, 10), pytest.param(300, 27, marks=pytest.mark.slow)]
+)  # 99 % bounds at 5 %
 def test_worthless_models_are_seldom_called_better(tries, most):
     rng = np.random.default_rng(0)
     called = 0
@@ -310,7 +368,8 @@ def test_information_coefficient_is_spearmans():
     rng = np.random.default_rng(0)
     p, f = np.round(rng.uniform(size=200), 1), rng.normal(size=200)
     got = fold_ic(told(p, f > 0, forward=f)).iloc[0]
-    assert got["ic"] == pytest.approx(spearmanr(p, f).statistic, abs=1e-12) and got["error"] == pytest.approx(199**-0.5)
+    assert got["ic"] == pytest.approx(spearmanr(p, f).statistic, abs=1e-12)
+    assert got["error"] == pytest.approx(199**-0.5)
     assert np.isnan(fold_ic(told(np.full(5, 0.5), [0, 1, 0, 1, 1])).iloc[0]["ic"])
 
 
@@ -337,7 +396,9 @@ def test_a_regressions_importance_is_in_squared_error():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(2000, 2)), columns=["a", "b"])
     model = SimpleNamespace(predict=lambda X: X["a"].to_numpy())
-    found = importance(model, X, X["a"].to_numpy() + rng.normal(size=2000), rows=2000).set_index("feature")["importance"]
+    found = importance(model, X, X["a"].to_numpy() + rng.normal(size=2000), rows=2000).set_index("feature")[
+        "importance"
+    ]
     assert found["a"] == pytest.approx(2 * X["a"].var(), rel=0.1) and found["b"] == 0
 
 
@@ -351,9 +412,12 @@ def test_importance_refuses_nonsense():
         importance(Linear(), X, [1], repeats=0)
 
 
-@pytest.mark.parametrize("n, most", [(25, 4), pytest.param(60, 9, marks=pytest.mark.slow)])  # 99 % and 99.9 % bounds at 5 %
+@pytest.mark.parametrize(
+    "n, most", [(25, 4), pytest.param(60, 9, marks=pytest.mark.slow)]
+)  # 99 % and 99.9 % bounds at 5 %
 def test_a_row_that_several_folds_foretold_is_judged_once(n, most):
-    """Without skill, combinatorial folds are called better no more often than the level says: their rows are averaged before."""
+    """Without skill, combinatorial folds are called better no more often than the level says: their rows are
+    averaged before."""
     from mlfin.validation.predictions import average_paths
     from mlfin.validation.splits import CombinatorialPurged
 
@@ -364,15 +428,30 @@ def test_a_row_that_several_folds_foretold_is_judged_once(n, most):
     for seed in range(n):
         rng = np.random.default_rng(seed)
         actual, said = rng.integers(0, 2, days), 0.5 + 0.02 * rng.normal(size=days)
-        parts = [pd.DataFrame({"model": "m", "symbol": "A", "timeframe": "1d", "ts": ts[f.test], "fold": f.number, "probability": said[f.test],
-                               "baseline": 0.5, "actual": actual[f.test]}) for f in folds]
+        parts = [
+            pd.DataFrame(
+                {
+                    "model": "m",
+                    "symbol": "A",
+                    "timeframe": "1d",
+                    "ts": ts[f.test],
+                    "fold": f.number,
+                    "probability": said[f.test],
+                    "baseline": 0.5,
+                    "actual": actual[f.test],
+                }
+            )
+            for f in folds
+        ]
         repeated = pd.concat(parts, ignore_index=True)
         if not seed:
             with pytest.raises(ModelError, match="one a model and decision(.|\n)*average_paths"):
                 score_folds(repeated)
         once = average_paths(repeated)
         assert len(once) == days and sorted(once.fold.unique()) == [1, 2, 3, 4, 5, 6]
-        assert (once.groupby("fold").ts.agg(lambda x: x.max() - x.min()) == pd.Timedelta(days=days / 6 - 1)).all()
+        assert (
+            once.groupby("fold").ts.agg(lambda x: x.max() - x.min()) == pd.Timedelta(days=days / 6 - 1)
+        ).all()
         np.testing.assert_allclose(once.set_index("ts").loc[ts, "probability"], said)
         better += summarise(score_folds(once)).verdict[0].startswith("better")
     assert better <= most

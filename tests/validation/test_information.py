@@ -1,4 +1,5 @@
-"""Information coefficients against scipy's correlations and the errors of statsmodels; regimes that know no future."""
+"""Information coefficients against scipy's correlations and the errors of statsmodels; regimes that know no
+future."""
 
 import warnings
 
@@ -30,8 +31,19 @@ def foretold(signal=0.1, days=400, symbols=8, seed=0, model="m", horizon=1):
     noise = rng.normal(size=size)
     noise = sum(noise[k : k + days] for k in range(horizon)) / horizon**0.5
     score = signal * ahead + (1 - signal**2) ** 0.5 * noise
-    frame = pd.DataFrame({"symbol": np.tile([f"S{i}" for i in range(symbols)], days), "timeframe": "1d", "ts": np.repeat(ts, symbols)})
-    frame = frame.assign(model=model, fold=np.repeat(np.arange(4), days * symbols // 4), probability=1 / (1 + np.exp(-0.2 * score.ravel())), baseline=0.5)
+    frame = pd.DataFrame(
+        {
+            "symbol": np.tile([f"S{i}" for i in range(symbols)], days),
+            "timeframe": "1d",
+            "ts": np.repeat(ts, symbols),
+        }
+    )
+    frame = frame.assign(
+        model=model,
+        fold=np.repeat(np.arange(4), days * symbols // 4),
+        probability=1 / (1 + np.exp(-0.2 * score.ravel())),
+        baseline=0.5,
+    )
     return frame.assign(actual=(ahead.ravel() > 0).astype("int8"), forward_return=0.01 * ahead.ravel())
 
 
@@ -47,8 +59,19 @@ def walk(moves, start="2015-01-01"):
     """Bars whose open and close move by these returns (times x symbols)."""
     ts = pd.date_range(start, periods=len(moves), freq="D", tz="UTC").as_unit("us")
     price = 100 * np.exp(np.cumsum(moves, axis=0))
-    parts = [pd.DataFrame({"symbol": f"S{i}", "timeframe": "1d", "ts": ts, "known_at": ts + pd.Timedelta("1D"), "open": p, "close": p})
-             for i, p in enumerate(price.T)]
+    parts = [
+        pd.DataFrame(
+            {
+                "symbol": f"S{i}",
+                "timeframe": "1d",
+                "ts": ts,
+                "known_at": ts + pd.Timedelta("1D"),
+                "open": p,
+                "close": p,
+            }
+        )
+        for i, p in enumerate(price.T)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -59,8 +82,12 @@ def test_each_time_is_scipys_correlation():
     got = ic_by_time(p.sample(frac=1, random_state=1)).set_index("ts")
     assert got.index.is_monotonic_increasing and len(got) == 40
     for ts, own in p.groupby("ts"):
-        assert got.loc[ts, "ic"] == pytest.approx(pearsonr(own.probability, own.forward_return).statistic, abs=1e-12)
-        assert got.loc[ts, "rank_ic"] == pytest.approx(spearmanr(own.probability, own.forward_return).statistic, abs=1e-12)
+        assert got.loc[ts, "ic"] == pytest.approx(
+            pearsonr(own.probability, own.forward_return).statistic, abs=1e-12
+        )
+        assert got.loc[ts, "rank_ic"] == pytest.approx(
+            spearmanr(own.probability, own.forward_return).statistic, abs=1e-12
+        )
     assert (got.symbols == 8).all()
 
 
@@ -87,24 +114,32 @@ def test_errors_across_symbols_are_those_of_statsmodels():
 
 
 def test_errors_over_time_are_those_of_a_regression_with_a_day_by_day_sum():
-    """One symbol and fold: a correlation is the slope between standardised values, with HAC errors by statsmodels."""
+    """One symbol and fold: a correlation is the slope between standardised values, with HAC errors by
+    statsmodels."""
     import statsmodels.api as sm
     from scipy.stats import spearmanr
 
     p = foretold(0.1, days=600, symbols=1).assign(fold=0)
     row = ic_summary(p, horizon=3).iloc[0]
-    assert row.how == "over time" and row.rank_ic == pytest.approx(spearmanr(p.probability, p.forward_return).statistic, abs=1e-12)
+    assert row.how == "over time"
+    assert row.rank_ic == pytest.approx(spearmanr(p.probability, p.forward_return).statistic, abs=1e-12)
     a, b = (((r := p[c].rank()) - r.mean()) / r.std(ddof=0) for c in ("probability", "forward_return"))
-    fit = sm.OLS(b.to_numpy(), a.to_numpy()).fit(cov_type="HAC", cov_kwds={"maxlags": row.lags, "use_correction": False})
+    fit = sm.OLS(b.to_numpy(), a.to_numpy()).fit(
+        cov_type="HAC", cov_kwds={"maxlags": row.lags, "use_correction": False}
+    )
     assert row.rank_ic == pytest.approx(fit.params[0], abs=1e-12)
-    assert row.rank_ic_error == pytest.approx(fit.bse[0], rel=0.05)  # it also knows that the scale is estimated
+    assert row.rank_ic_error == pytest.approx(
+        fit.bse[0], rel=0.05
+    )  # it also knows that the scale is estimated
 
 
 @pytest.mark.parametrize("how", ["across symbols", "over time"])
 @pytest.mark.parametrize("horizon", [1, 5])
 @pytest.mark.parametrize("samples", [40, pytest.param(80, marks=pytest.mark.slow)])
 def test_the_error_is_the_spread_over_samples(how, horizon, samples):
-    rows = pd.concat([ic_summary(foretold(0.05, 300, 6, seed, horizon=horizon), horizon, how) for seed in range(samples)])
+    rows = pd.concat(
+        [ic_summary(foretold(0.05, 300, 6, seed, horizon=horizon), horizon, how) for seed in range(samples)]
+    )
     spread = rows.rank_ic.std()
     assert 0.75 * spread < rows.rank_ic_error.mean() < 1.25 * spread
     assert abs(rows.rank_ic.mean() - 0.048) < 3 * spread / samples**0.5 + 0.003
@@ -134,12 +169,20 @@ def test_a_fold_that_cannot_be_told_has_no_error():
 
 def test_levels_of_folds_pass_for_no_foresight():
     p = foretold(0.0, symbols=1, days=800)
-    drift = p.assign(probability=p.probability + 0.1 * p.fold, forward_return=p.forward_return + 0.02 * p.fold)
-    assert abs(ic_summary(drift, 1).rank_ic_t[0]) < 3 < np.corrcoef(drift.probability, drift.forward_return)[0, 1] * 800**0.5
+    drift = p.assign(
+        probability=p.probability + 0.1 * p.fold, forward_return=p.forward_return + 0.02 * p.fold
+    )
+    assert (
+        abs(ic_summary(drift, 1).rank_ic_t[0])
+        < 3
+        < np.corrcoef(drift.probability, drift.forward_return)[0, 1] * 800**0.5
+    )
 
 
 def test_by_symbol_is_the_symbols_own():
-    p = pd.concat([foretold(0.3, symbols=1, days=800), foretold(0.0, symbols=1, days=800, seed=1).assign(symbol="S1")])
+    p = pd.concat(
+        [foretold(0.3, symbols=1, days=800), foretold(0.0, symbols=1, days=800, seed=1).assign(symbol="S1")]
+    )
     got = ic_by_symbol(p, 1).set_index("symbol")
     assert got.loc["S0", "rank_ic_t"] > 5 > 3 > abs(got.loc["S1", "rank_ic_t"])
     assert got.loc["S0", "rank_ic"] == ic_summary(p[p.symbol == "S0"], 1).rank_ic[0]
@@ -149,7 +192,8 @@ def test_by_symbol_is_the_symbols_own():
 def test_years_are_parts_of_the_whole(how):
     p = foretold(0.1, days=1000)
     got = ic_by_regime(p, 1, how=how)
-    assert got.regime.tolist() == ["2015", "2016", "2017"] and set(got.kind) == {"year"} and got.times.sum() == 1000
+    assert got.regime.tolist() == ["2015", "2016", "2017"] and set(got.kind) == {"year"}
+    assert got.times.sum() == 1000
     if how == "across symbols":
         import statsmodels.api as sm
 
@@ -159,8 +203,12 @@ def test_years_are_parts_of_the_whole(how):
             assert row.rank_ic == pytest.approx(own.mean()) and row.times == len(own)
             inside = (each.ts.dt.year == int(row.regime)).to_numpy()
             both = np.column_stack([inside, ~inside]).astype(float)
-            fit = sm.OLS(each.rank_ic.to_numpy(), both).fit(cov_type="HAC", cov_kwds={"maxlags": row.lags, "use_correction": False})
-            assert row.rank_ic_error == pytest.approx(fit.bse[0], rel=1e-8)  # a dummy for the year, errors from the whole series
+            fit = sm.OLS(each.rank_ic.to_numpy(), both).fit(
+                cov_type="HAC", cov_kwds={"maxlags": row.lags, "use_correction": False}
+            )
+            assert row.rank_ic_error == pytest.approx(
+                fit.bse[0], rel=1e-8
+            )  # a dummy for the year, errors from the whole series
 
 
 def test_regimes_of_volatility_know_no_future():
@@ -191,7 +239,8 @@ def test_foresight_of_one_regime_is_found_there():
     known = np.where(loud[:, None], moves / 0.03, rng.normal(size=moves.shape))
     p = p.assign(probability=1 / (1 + np.exp(-known.ravel())), forward_return=moves.ravel())
     got = ic_by_regime(p, 1, bars).query("kind == 'volatility'").set_index("regime")
-    assert got.loc["high", "rank_ic"] > 0.9 and got.loc["low", "rank_ic"] < 0.3 and got.times.sum() == 1200 - 269
+    assert got.loc["high", "rank_ic"] > 0.9 and got.loc["low", "rank_ic"] < 0.3
+    assert got.times.sum() == 1200 - 269
 
 
 def test_decay_finds_how_far_ahead_a_signal_sees():
@@ -204,7 +253,8 @@ def test_decay_finds_how_far_ahead_a_signal_sees():
     got = ic_decay(p, bars, (5, 1, 2, 2)).set_index("horizon")
     assert got.index.tolist() == [1, 2, 5] and got.rank_ic[1] == pytest.approx(1)
     assert got.ic[2] == pytest.approx(0.5**0.5, abs=0.06) and got.ic[5] == pytest.approx(0.2**0.5, abs=0.06)
-    assert got.times.tolist() == [598, 597, 594] and got.lags.tolist() == [overlap_lags(h, 598) for h in (1, 2, 5)]
+    assert got.times.tolist() == [598, 597, 594]
+    assert got.lags.tolist() == [overlap_lags(h, 598) for h in (1, 2, 5)]
     with pytest.raises(ModelError, match="horizons"):
         ic_decay(p, bars, ())
 
@@ -222,9 +272,15 @@ def test_rolling_is_the_window_by_itself():
 
 def test_a_constant_guess_has_no_coefficient():
     p = pd.concat([foretold(0.1), foretold(0.1, model="dummy").assign(probability=0.5)])
-    for table in (ic_summary(p, 1), ic_by_symbol(p, 1), ic_by_regime(p, 1), ic_summary(p, 1, how="over time")):
+    for table in (
+        ic_summary(p, 1),
+        ic_by_symbol(p, 1),
+        ic_by_regime(p, 1),
+        ic_summary(p, 1, how="over time"),
+    ):
         own = table[table.model == "dummy"]
-        assert own[["ic", "rank_ic", "rank_ic_error"]].isna().all(axis=None) and table[table.model == "m"].rank_ic.notna().all()
+        assert own[["ic", "rank_ic", "rank_ic_error"]].isna().all(axis=None)
+        assert table[table.model == "m"].rank_ic.notna().all()
     assert set(rolling_ic(p, 1, 100).model) == {"m"}
 
 
@@ -252,7 +308,8 @@ def test_refusals(call, words):
 
 @pytest.mark.parametrize("samples", [20, pytest.param(40, marks=pytest.mark.slow)])
 def test_symbols_that_decide_at_different_moments_have_errors_as_wide(samples):
-    """Noise with a label five bars ahead: the t value keeps its size when the symbols' bars are two hours apart."""
+    """Noise with a label five bars ahead: the t value keeps its size when the symbols' bars are two hours
+    apart."""
     from mlfin.validation.information import ic_summary
 
     days, symbols, found = 300, 6, {0: [], 2: []}
@@ -260,11 +317,29 @@ def test_symbols_that_decide_at_different_moments_have_errors_as_wide(samples):
         rng = np.random.default_rng(seed)
         moves = rng.normal(size=(days + 5, symbols)) + rng.normal(size=(days + 5, 1))
         forward = np.stack([moves[k:days + k] for k in range(1, 6)]).sum(axis=0)
-        said = np.stack([np.convolve(rng.normal(size=days + 20), np.ones(20) / 20, "valid")[:days] for _ in range(symbols)], axis=1)
+        said = np.stack(
+            [
+                np.convolve(rng.normal(size=days + 20), np.ones(20) / 20, "valid")[:days]
+                for _ in range(symbols)
+            ],
+            axis=1,
+        )
         for hours, values in found.items():
-            rows = [pd.DataFrame({"model": "m", "symbol": f"S{s}", "timeframe": "1d", "fold": 1,
-                                  "probability": 0.5 + 0.01 * said[:, s], "forward_return": forward[:, s],
-                                  "ts": pd.date_range("2020-01-01", periods=days, tz="UTC") + pd.Timedelta(hours=hours * s)}) for s in range(symbols)]
+            rows = [
+                pd.DataFrame(
+                    {
+                        "model": "m",
+                        "symbol": f"S{s}",
+                        "timeframe": "1d",
+                        "fold": 1,
+                        "probability": 0.5 + 0.01 * said[:, s],
+                        "forward_return": forward[:, s],
+                        "ts": pd.date_range("2020-01-01", periods=days, tz="UTC")
+                        + pd.Timedelta(hours=hours * s),
+                    }
+                )
+                for s in range(symbols)
+            ]
             row = ic_summary(pd.concat(rows, ignore_index=True), 5, how="over time").iloc[0]
             values.append(row["rank_ic"] / row["rank_ic_error"])
     sizes = {hours: np.std(values) for hours, values in found.items()}

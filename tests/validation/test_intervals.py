@@ -1,4 +1,5 @@
-"""Intervals cover as often as they say, draws are honest resamples, and every score is scikit-learn's on the rows drawn."""
+"""Intervals cover as often as they say, draws are honest resamples, and every score is scikit-learn's on the
+rows drawn."""
 
 import numpy as np
 import pandas as pd
@@ -22,15 +23,30 @@ def told(signal=0.3, days=200, symbols=4, seed=0, model="m", market=0.0, horizon
     smooth = lambda x: sum(x[k : k + days] for k in range(horizon)) / horizon**0.5
     ahead = smooth(rng.normal(size=(days + horizon, symbols)) + market * rng.normal(size=(days + horizon, 1)))
     score = signal * ahead + smooth(rng.normal(size=(days + horizon, symbols)))
-    frame = pd.DataFrame({"symbol": np.tile([f"S{i}" for i in range(symbols)], days), "timeframe": "1d",
-                          "ts": np.repeat(pd.date_range("2015-01-01", periods=days, freq="D", tz="UTC").as_unit("us"), symbols)})
-    return frame.assign(model=model, fold=np.repeat([0, 1], days * symbols // 2), probability=(1 / (1 + np.exp(-0.3 * score.ravel()))).round(2),
-                        baseline=0.52, actual=(ahead.ravel() > 0).astype("int8"), forward_return=0.01 * ahead.ravel())
+    frame = pd.DataFrame(
+        {
+            "symbol": np.tile([f"S{i}" for i in range(symbols)], days),
+            "timeframe": "1d",
+            "ts": np.repeat(
+                pd.date_range("2015-01-01", periods=days, freq="D", tz="UTC").as_unit("us"), symbols
+            ),
+        }
+    )
+    return frame.assign(
+        model=model,
+        fold=np.repeat([0, 1], days * symbols // 2),
+        probability=(1 / (1 + np.exp(-0.3 * score.ravel()))).round(2),
+        baseline=0.52,
+        actual=(ahead.ravel() > 0).astype("int8"),
+        forward_return=0.01 * ahead.ravel(),
+    )
 
 
 def regressed(**kwargs):
     p = told(**kwargs)
-    return p.drop(columns="probability").assign(prediction=0.02 * (p.probability - 0.5), baseline=0.0005, actual=p.forward_return)
+    return p.drop(columns="probability").assign(
+        prediction=0.02 * (p.probability - 0.5), baseline=0.0005, actual=p.forward_return
+    )
 
 
 def covered(make, truth, seeds=100, **kwargs):
@@ -41,7 +57,11 @@ def covered(make, truth, seeds=100, **kwargs):
 @pytest.mark.parametrize("seeds", [150, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["stationary", "moving"])
 def test_the_mean_of_independent_values_is_covered(kind, seeds):
-    assert 0.9 <= covered(lambda seed: 3 + np.random.default_rng(seed).normal(size=600), 3, seeds, kind=kind) <= 0.985
+    assert (
+        0.9
+        <= covered(lambda seed: 3 + np.random.default_rng(seed).normal(size=600), 3, seeds, kind=kind)
+        <= 0.985
+    )
 
 
 @pytest.mark.parametrize("seeds", [100, pytest.param(200, marks=pytest.mark.slow)])
@@ -77,7 +97,8 @@ def test_blocks_are_as_long_as_theory_wants():
 @pytest.mark.parametrize("block", [1, 3.5, 50, 60])
 def test_draws_are_as_long_as_the_sample(kind, block):
     start, length = block_bounds(60, 200, block, np.random.default_rng(0), kind)
-    assert (length.sum(axis=1) == 60).all() and (length >= 0).all() and (start >= 0).all() and (start < 60).all()
+    assert (length.sum(axis=1) == 60).all() and (length >= 0).all() and (start >= 0).all()
+    assert (start < 60).all()
     counts = intervals.Resamples(start, length, 60).counts
     for row, (a, n) in enumerate(zip(start, length, strict=True)):
         drawn = np.concatenate([np.arange(s, s + k) % 60 for s, k in zip(a, n, strict=True)])
@@ -95,11 +116,18 @@ def reference(name, rows, said):
     y, p = rows["actual"], rows[said]
     up = p >= 0.5 if "probability" in rows else p > 0
     return {
-        "log_loss": lambda: metrics.log_loss(y, p), "brier": lambda: metrics.brier_score_loss(y, p), "accuracy": lambda: np.mean(up == y),
-        "precision": lambda: metrics.precision_score(y, up), "recall": lambda: metrics.recall_score(y, up), "f1": lambda: metrics.f1_score(y, up),
-        "roc_auc": lambda: metrics.roc_auc_score(y, p), "pr_auc": lambda: metrics.average_precision_score(y, p),
-        "mae": lambda: metrics.mean_absolute_error(y, p), "rmse": lambda: metrics.root_mean_squared_error(y, p),
-        "r2": lambda: 1 - np.sum((y - p) ** 2) / np.sum((y - rows["baseline"]) ** 2), "directional_accuracy": lambda: np.mean(up == (y > 0)),
+        "log_loss": lambda: metrics.log_loss(y, p),
+        "brier": lambda: metrics.brier_score_loss(y, p),
+        "accuracy": lambda: np.mean(up == y),
+        "precision": lambda: metrics.precision_score(y, up),
+        "recall": lambda: metrics.recall_score(y, up),
+        "f1": lambda: metrics.f1_score(y, up),
+        "roc_auc": lambda: metrics.roc_auc_score(y, p),
+        "pr_auc": lambda: metrics.average_precision_score(y, p),
+        "mae": lambda: metrics.mean_absolute_error(y, p),
+        "rmse": lambda: metrics.root_mean_squared_error(y, p),
+        "r2": lambda: 1 - np.sum((y - p) ** 2) / np.sum((y - rows["baseline"]) ** 2),
+        "directional_accuracy": lambda: np.mean(up == (y > 0)),
     }[name]()
 
 
@@ -111,7 +139,9 @@ def test_a_score_of_blocks_is_the_score_of_the_rows_drawn(name):
     draws = intervals.Resamples(*block_bounds(60, 25, 4, np.random.default_rng(1)), 60)
     values = intervals.scorer(name, frame, said, at, pd.DatetimeIndex(ts), "across symbols")(draws)
     for value, count in zip(values, draws.counts, strict=True):
-        assert value == pytest.approx(reference(name, frame.iloc[np.repeat(np.arange(len(frame)), count[at])], said), rel=1e-9)
+        assert value == pytest.approx(
+            reference(name, frame.iloc[np.repeat(np.arange(len(frame)), count[at])], said), rel=1e-9
+        )
     table = score_intervals(frame.sample(frac=1, random_state=0), name, draws=100).iloc[0]
     assert table["value"] == pytest.approx(reference(name, frame, said))
     assert table["low"] < table["value"] < table["high"] and table["block"] >= 60 ** (1 / 3)
@@ -120,20 +150,31 @@ def test_a_score_of_blocks_is_the_score_of_the_rows_drawn(name):
 @pytest.mark.parametrize("how", ["across symbols", "over time"])
 def test_information_coefficients_have_the_errors_of_newey_and_west(how):
     p = told(0.1, days=1500, symbols=6, horizon=3)
-    row, known = score_intervals(p, ["rank_ic", "ic"], how=how).set_index("score"), ic_summary(p, 3, how).iloc[0]
+    row, known = (
+        score_intervals(p, ["rank_ic", "ic"], how=how).set_index("score"),
+        ic_summary(p, 3, how).iloc[0],
+    )
     for name in ("rank_ic", "ic"):
         got = row.loc[name]
-        assert got["value"] == pytest.approx(known[name]) and got["baseline"] == 0 and got["gain"] == got["value"]
+        assert got["value"] == pytest.approx(known[name]) and got["baseline"] == 0
+        assert got["gain"] == got["value"]
         assert (got["high"] - got["low"]) / 3.92 == pytest.approx(known[f"{name}_error"], rel=0.2)
 
 
 def test_pooled_scores_are_those_of_one_fold():
     p = told().assign(fold=0)
-    table, scores = score_intervals(p, ["log_loss", "brier", "accuracy", "roc_auc", "pr_auc"], draws=100).set_index("score"), score_folds(p).iloc[0]
+    table, scores = (
+        score_intervals(p, ["log_loss", "brier", "accuracy", "roc_auc", "pr_auc"], draws=100).set_index(
+            "score"
+        ),
+        score_folds(p).iloc[0],
+    )
     for name, row in table.iterrows():
         assert row["value"] == pytest.approx(scores[name])
         assert row["baseline"] == pytest.approx(scores.get(f"{name}_baseline", 0.5))
-        assert row["gain"] == pytest.approx((-1 if name in ("log_loss", "brier") else 1) * (row["value"] - row["baseline"]))
+        assert row["gain"] == pytest.approx(
+            (-1 if name in ("log_loss", "brier") else 1) * (row["value"] - row["baseline"])
+        )
 
 
 def test_symbols_of_one_time_stay_together():
@@ -149,7 +190,8 @@ def test_the_difference_knows_more_than_both_ends():
     row = score_intervals(p, "log_loss").iloc[0]
     other = p.assign(model="other", probability=(p.probability + 0.001).clip(0, 1))
     paired = score_intervals(pd.concat([p, other]), "log_loss", against="other").iloc[0]
-    assert paired["model"] == "m" and len(score_intervals(pd.concat([p, other]), "log_loss", against="other")) == 1
+    assert paired["model"] == "m"
+    assert len(score_intervals(pd.concat([p, other]), "log_loss", against="other")) == 1
     assert paired["gain_high"] - paired["gain_low"] < 0.1 * (row["high"] - row["low"])
     assert paired["baseline"] == pytest.approx(score_intervals(other, "log_loss").value[0])
 
@@ -160,8 +202,12 @@ def test_worthless_models_are_called_better_as_seldom_as_said(tries, most):
     for seed in range(tries):
         p = pd.concat([told(0.0, 150, 3, 1000 * seed + k, f"m{k}", market=1.0) for k in range(3)])
         p["probability"] = 0.5 + 0.2 * (p["probability"] - 0.5)
-        found += score_intervals(p, "rank_ic", draws=400, how="over time").verdict.str.startswith("better").any()
-    assert found <= most  # 99 % bounds of a binomial at 2.5 % are 3 and 4; percentile intervals are a little narrow
+        found += (
+            score_intervals(p, "rank_ic", draws=400, how="over time").verdict.str.startswith("better").any()
+        )
+    assert (
+        found <= most
+    )  # 99 % bounds of a binomial at 2.5 % are 3 and 4; percentile intervals are a little narrow
 
 
 @pytest.mark.parametrize("tries", [20, pytest.param(40, marks=pytest.mark.slow)])
@@ -170,13 +216,16 @@ def test_a_planted_signal_is_found_and_its_interval_covers_it(tries):
     for seed in range(tries):
         row = score_intervals(told(0.1, 800, 6, seed), "ic", draws=300).iloc[0]
         hits += row["verdict"].startswith("better")
-        cover += row["low"] <= 0.1 / 1.01**0.5 * (1 - 0.99 / 10) <= row["high"]  # less the bias of a correlation of six, and of the logistic curve
+        cover += (
+            row["low"] <= 0.1 / 1.01**0.5 * (1 - 0.99 / 10) <= row["high"]
+        )  # less the bias of a correlation of six, and of the logistic curve
     assert hits >= 0.9 * tries and cover >= 0.85 * tries
 
 
 @pytest.mark.slow
 def test_a_weak_signal_on_a_wide_panel_is_found_and_covered():
-    """Fifty symbols, 2,500 bars, a correlation of 0.05 with a label five bars ahead: the full size of the quality test."""
+    """Fifty symbols, 2,500 bars, a correlation of 0.05 with a label five bars ahead: the full size of the
+    quality test."""
     hits = cover = 0
     for seed in range(50):
         row = score_intervals(told(0.05, 2500, 50, seed, horizon=5), "ic", draws=500).iloc[0]

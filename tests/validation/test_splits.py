@@ -24,8 +24,17 @@ def panel(symbols: list[tuple[int, int]], longest: int = 5, seed: int = 0) -> pd
         days = np.sort(rng.choice(np.arange(first, first + 2 * size), size, replace=False))
         ts = START + pd.to_timedelta(days, unit="D")
         entry = ts + pd.Timedelta("1D")
-        parts.append(pd.DataFrame(dict(symbol=f"S{number}", timeframe="1d", ts=ts, t0=entry,
-                                       t1=entry + pd.to_timedelta(rng.integers(0, longest + 1, size), unit="D"))))
+        parts.append(
+            pd.DataFrame(
+                dict(
+                    symbol=f"S{number}",
+                    timeframe="1d",
+                    ts=ts,
+                    t0=entry,
+                    t1=entry + pd.to_timedelta(rng.integers(0, longest + 1, size), unit="D"),
+                )
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -106,31 +115,43 @@ def test_description():
     assert table["fold"].tolist() == [1, 2, 3] and (table["test_start"] > table["train_end"]).all()
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda x: x.drop(columns=["t0"]), "`labels` must be a frame with ts, t0 and t1, got 'no t0'"),
-    (lambda x: x.drop(columns=["t0", "t1"]), "no t0, t1"),
-    (lambda x: x["ts"], "no ts, t0, t1"),
-    (lambda x: x.to_numpy(), "no ts, t0, t1"),
-    (lambda x: x[:0], "at least one row"),
-    (lambda x: x.assign(t1=x["t1"].dt.tz_localize(None)), "`labels.t1` must be UTC timestamps"),
-    (lambda x: x.assign(t1=x["t1"].where(x.index > 3)), "`labels.t1` must be without missing times, got '4 NaT'"),
-    (lambda x: x.assign(t1=x["t0"] - pd.Timedelta("1h")), r"ts < t0 <= t1"),
-    (lambda x: x.assign(t0=x["ts"]), r"ts < t0 <= t1"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda x: x.drop(columns=["t0"]), "`labels` must be a frame with ts, t0 and t1, got 'no t0'"),
+        (lambda x: x.drop(columns=["t0", "t1"]), "no t0, t1"),
+        (lambda x: x["ts"], "no ts, t0, t1"),
+        (lambda x: x.to_numpy(), "no ts, t0, t1"),
+        (lambda x: x[:0], "at least one row"),
+        (lambda x: x.assign(t1=x["t1"].dt.tz_localize(None)), "`labels.t1` must be UTC timestamps"),
+        (
+            lambda x: x.assign(t1=x["t1"].where(x.index > 3)),
+            "`labels.t1` must be without missing times, got '4 NaT'",
+        ),
+        (lambda x: x.assign(t1=x["t0"] - pd.Timedelta("1h")), r"ts < t0 <= t1"),
+        (lambda x: x.assign(t0=x["ts"]), r"ts < t0 <= t1"),
+    ],
+)
 def test_refused_frames(change, says):
     with pytest.raises(SplitError, match=says):
         WalkForward(2, 1).split(change(panel([(0, 50)])))
 
 
-@pytest.mark.parametrize("settings_, says", [
-    (dict(folds=0), "`folds` must be an integer >= 1"), (dict(folds=2.5), "`folds`"), (dict(folds=True), "`folds`"),
-    (dict(embargo=-1), "`embargo` must be an integer >= 0"), (dict(min_train=0), "`min_train` must be an integer >= 1"),
-    (dict(folds=50), "`folds` must be at most 39 for 40 decision times"),
-    (dict(folds=5, min_train=38), "at most 2 for 40 decision times, 38 of them before the first test"),
-    (dict(folds=5, min_train=400), "at most 0"),
-    (dict(folds=10), "fold 1 has no training row"),
-    (dict(folds=2, embargo=100), "an embargo of 100"),
-])
+@pytest.mark.parametrize(
+    "settings_, says",
+    [
+        (dict(folds=0), "`folds` must be an integer >= 1"),
+        (dict(folds=2.5), "`folds`"),
+        (dict(folds=True), "`folds`"),
+        (dict(embargo=-1), "`embargo` must be an integer >= 0"),
+        (dict(min_train=0), "`min_train` must be an integer >= 1"),
+        (dict(folds=50), "`folds` must be at most 39 for 40 decision times"),
+        (dict(folds=5, min_train=38), "at most 2 for 40 decision times, 38 of them before the first test"),
+        (dict(folds=5, min_train=400), "at most 0"),
+        (dict(folds=10), "fold 1 has no training row"),
+        (dict(folds=2, embargo=100), "an embargo of 100"),
+    ],
+)
 def test_too_little_or_impossible(settings_, says):
     with pytest.raises(SplitError, match=says):
         WalkForward(**settings_).split(panel([(0, 40)]))
@@ -145,20 +166,24 @@ def test_a_million_spans():
 
 
 def daily(size: int, symbols: int = 1, ahead: int = 2) -> pd.DataFrame:
-    """One row a day and symbol, each with a span that begins a day later and ends `ahead` days after the decision."""
+    """One row a day and symbol, each with a span that begins a day later and ends `ahead` days after the
+    decision."""
     ts = START + pd.to_timedelta(np.tile(np.arange(size), symbols), unit="D")
     return pd.DataFrame(dict(symbol=np.repeat([f"S{i}" for i in range(symbols)], size), ts=ts,
                              t0=ts + pd.Timedelta("1D"), t1=ts + pd.Timedelta(days=ahead)))
 
 
 def touches(labels, fold) -> bool:
-    """Every test span against every training span, and whether a training row was decided while a test was open."""
+    """Every test span against every training span, and whether a training row was decided while a test was
+    open."""
     train, test = labels.iloc[fold.train], labels.iloc[fold.test]
     begin, end = (train[c].to_numpy()[:, None] for c in ("ts", "t1"))
     return bool(((begin <= test["t1"].to_numpy()) & (end >= test["ts"].to_numpy())).any())
 
 
-@given(panels, st.integers(0, 12), st.integers(2, 6), st.integers(1, 3), st.integers(0, 8), st.integers(0, 99))
+@given(
+    panels, st.integers(0, 12), st.integers(2, 6), st.integers(1, 3), st.integers(0, 8), st.integers(0, 99)
+)
 @settings(max_examples=40, deadline=None)
 def test_no_train_span_touches_a_test_span_on_either_side(symbols, longest, groups, tested, embargo, seed):
     labels = panel(symbols, longest, seed).sample(frac=1, random_state=seed).reset_index(drop=True)
@@ -187,8 +212,12 @@ def test_no_train_span_touches_a_test_span_on_either_side(symbols, longest, grou
         for part, rows in (("train", f.train), ("test", f.test)):
             own = pieces[pieces["part"] == part]
             ts = labels["ts"].iloc[rows]
-            assert sum(ts.between(a, b).sum() for a, b in zip(own["start"], own["end"], strict=True)) == len(rows)
-    assert sorted(np.concatenate([f.test for f in found])) == sorted(np.tile(np.arange(len(labels)), comb(groups - 1, tested - 1)))
+            assert sum(ts.between(a, b).sum() for a, b in zip(own["start"], own["end"], strict=True)) == len(
+                rows
+            )
+    assert sorted(np.concatenate([f.test for f in found])) == sorted(
+        np.tile(np.arange(len(labels)), comb(groups - 1, tested - 1))
+    )
     sizes = labels.groupby(block)["ts"].nunique()
     assert sizes.max() - sizes.min() <= 1 and (labels.groupby("ts")["symbol"].size() > 0).all()
     for path in range(1, comb(groups - 1, tested - 1) + 1):
@@ -205,10 +234,15 @@ def test_nothing_allowed_is_left_out_around_a_block():
         assert f.train.tolist() == labels.index[(labels["t1"] < test["ts"].min()) | late].tolist()
 
 
-@pytest.mark.parametrize("groups, tested, ahead, embargo", [(6, 2, 2, 0), (6, 2, 6, 3), (5, 3, 1, 2), (10, 8, 1, 0), (4, 2, 8, 5)])
+@pytest.mark.parametrize(
+    "groups, tested, ahead, embargo", [(6, 2, 2, 0), (6, 2, 6, 3), (5, 3, 1, 2), (10, 8, 1, 0), (4, 2, 8, 5)]
+)
 def test_the_folds_and_paths_of_skfolio(groups, tested, ahead, embargo):
-    """Where each day has one row and each span the same length, purging by spans is purging by a number of rows."""
-    selection = pytest.importorskip("skfolio.model_selection", reason="skfolio is not installed; it is in the extra dev")
+    """Where each day has one row and each span the same length, purging by spans is purging by a number of
+    rows."""
+    selection = pytest.importorskip(
+        "skfolio.model_selection", reason="skfolio is not installed; it is in the extra dev"
+    )
     labels = daily(groups * 25, ahead=ahead)
     theirs = selection.CombinatorialPurgedCV(groups, tested, purged_size=ahead, embargo_size=embargo)
     splitter = CombinatorialPurged(groups, tested, embargo)
@@ -225,10 +259,18 @@ def test_the_folds_and_paths_of_skfolio(groups, tested, ahead, embargo):
 
 def test_symbols_share_the_borders_of_every_splitter():
     labels = daily(120, symbols=3)
-    for splitter in (WalkForward(4, 2), WalkForward(None, 2, period="1ME"), PurgedKFold(4, 2), CombinatorialPurged(5, 2, 2)):
+    for splitter in (
+        WalkForward(4, 2),
+        WalkForward(None, 2, period="1ME"),
+        PurgedKFold(4, 2),
+        CombinatorialPurged(5, 2, 2),
+    ):
         for f in splitter.split(labels):
             for rows in (f.train, f.test):
-                one, two, three = (labels["ts"].iloc[rows][labels["symbol"].iloc[rows] == s].tolist() for s in ("S0", "S1", "S2"))
+                one, two, three = (
+                    labels["ts"].iloc[rows][labels["symbol"].iloc[rows] == s].tolist()
+                    for s in ("S0", "S1", "S2")
+                )
                 assert one == two == three
 
 
@@ -236,7 +278,9 @@ def test_one_symbol_with_a_long_span_speaks_for_all():
     labels = daily(40, symbols=2)
     labels.loc[15, "t1"] = labels["ts"][34]  # decided in the second of four blocks, known in the last
     plain, long = PurgedKFold(4, 0).split(daily(40, symbols=2))[1], PurgedKFold(4, 0).split(labels)[1]
-    assert set(labels["ts"].iloc[plain.train].dt.day_of_year) - set(labels["ts"].iloc[long.train].dt.day_of_year) == set(range(23, 36))
+    assert set(labels["ts"].iloc[plain.train].dt.day_of_year) - set(
+        labels["ts"].iloc[long.train].dt.day_of_year
+    ) == set(range(23, 36))
     check_folds([long], labels)
     with pytest.raises(SplitError, match=r"overlapping spans.*fold 2: \d+ of \d+ training rows"):
         check_folds([plain], labels)
@@ -258,13 +302,21 @@ def test_calendar_blocks_begin_where_the_calendar_says(period, begins):
     assert np.concatenate([f.test for f in found]).tolist() == list(range(int(found[0].test[0]), 440))
     assert not any(touches(labels, f) for f in found)
     last = WalkForward(1, 0, period=period).split(labels)
-    assert len(last) == 1 and last[0].test_start == found[-1].test_start and last[0].train.tolist() == found[-1].train.tolist()
+    assert len(last) == 1 and last[0].test_start == found[-1].test_start
+    assert last[0].train.tolist() == found[-1].train.tolist()
 
 
 def test_the_calendar_does_not_care_where_data_begin():
     late = daily(440)[70:].reset_index(drop=True)  # from 11 March
-    assert [f"{f.test_start:%m-%d}" for f in WalkForward(None, 0, period="3ME").split(late)] == ["04-01", "07-01", "10-01", "01-01"]
-    assert [f"{f.test_start:%m-%d}" for f in WalkForward(None, 0, min_train=60, period="3ME").split(late)] == ["07-01", "10-01", "01-01"]
+    assert [f"{f.test_start:%m-%d}" for f in WalkForward(None, 0, period="3ME").split(late)] == [
+        "04-01",
+        "07-01",
+        "10-01",
+        "01-01",
+    ]
+    assert [
+        f"{f.test_start:%m-%d}" for f in WalkForward(None, 0, min_train=60, period="3ME").split(late)
+    ] == ["07-01", "10-01", "01-01"]
 
 
 def test_windows_roll():
@@ -274,23 +326,37 @@ def test_windows_roll():
     assert [f.train.tolist() for f in counted] == [f.train.tolist() for f in timed]
     assert all(f.train[0] == f.test[0] - 30 and f.train[-1] == f.test[0] - 3 for f in counted)
     whole = WalkForward(4, 0, 80, window=1000).split(labels)
-    assert [f.train.tolist() for f in whole] == [f.train.tolist() for f in WalkForward(4, 0, 80).split(labels)]
+    assert [f.train.tolist() for f in whole] == [
+        f.train.tolist() for f in WalkForward(4, 0, 80).split(labels)
+    ]
     months = WalkForward(None, 0, window="60D", period="1ME").split(labels)
     assert all(f.train_start >= f.test_start - pd.Timedelta("60D") for f in months)
 
 
-@pytest.mark.parametrize("splitter, says", [
-    (PurgedKFold(1), "`folds` must be an integer >= 2"), (PurgedKFold(41), "at most 40, the number of decision times"),
-    (PurgedKFold(2, -1), "`embargo` must be an integer >= 0"), (PurgedKFold(2, 40), "fold 1 has no training row"),
-    (CombinatorialPurged(1), "`groups` must be an integer >= 2"), (CombinatorialPurged(4, 4), "`tested` must be at most 3"),
-    (CombinatorialPurged(4, 0), "`tested` must be an integer >= 1"), (CombinatorialPurged(20, 10), "at most 5000 folds, got '20: 184,756"),
-    (CombinatorialPurged(50, 2), "at most 40"), (WalkForward(None), "`folds` must be an integer >= 1"),
-    (WalkForward(3, period="1M"), "`period` must be years, quarters, months"), (WalkForward(3, period="0W"), "`period`"),
-    (WalkForward(3, period="1YE"), "`folds` must be at most 0, the periods of 1YE"), (WalkForward(9, period="2W"), "at most 3"),
-    (WalkForward(2, 1, window=0), "`window` must be an integer >= 1"), (WalkForward(2, 1, window="soon"), "`window` must be decision times"),
-    (WalkForward(2, 1, window="-3D"), "`window` must be decision times"), (WalkForward(2, 1, window=1.5), "`window`"),
-    (WalkForward(2, 1, window=2), "fold 1 has no training row"),
-])
+@pytest.mark.parametrize(
+    "splitter, says",
+    [
+        (PurgedKFold(1), "`folds` must be an integer >= 2"),
+        (PurgedKFold(41), "at most 40, the number of decision times"),
+        (PurgedKFold(2, -1), "`embargo` must be an integer >= 0"),
+        (PurgedKFold(2, 40), "fold 1 has no training row"),
+        (CombinatorialPurged(1), "`groups` must be an integer >= 2"),
+        (CombinatorialPurged(4, 4), "`tested` must be at most 3"),
+        (CombinatorialPurged(4, 0), "`tested` must be an integer >= 1"),
+        (CombinatorialPurged(20, 10), "at most 5000 folds, got '20: 184,756"),
+        (CombinatorialPurged(50, 2), "at most 40"),
+        (WalkForward(None), "`folds` must be an integer >= 1"),
+        (WalkForward(3, period="1M"), "`period` must be years, quarters, months"),
+        (WalkForward(3, period="0W"), "`period`"),
+        (WalkForward(3, period="1YE"), "`folds` must be at most 0, the periods of 1YE"),
+        (WalkForward(9, period="2W"), "at most 3"),
+        (WalkForward(2, 1, window=0), "`window` must be an integer >= 1"),
+        (WalkForward(2, 1, window="soon"), "`window` must be decision times"),
+        (WalkForward(2, 1, window="-3D"), "`window` must be decision times"),
+        (WalkForward(2, 1, window=1.5), "`window`"),
+        (WalkForward(2, 1, window=2), "fold 1 has no training row"),
+    ],
+)
 def test_splitters_that_cannot_be(splitter, says):
     with pytest.raises(SplitError, match=says):
         splitter.split(daily(40))
@@ -331,13 +397,19 @@ def test_folds_of_others_are_checked():
     one = daily(300)
     with pytest.raises(SplitError, match="a random split"):
         check_folds(shuffled_folds(one, shuffle=True, random_state=1), one)
-    with pytest.raises(SplitError, match=r"overlapping spans.*fold 1: 1 of 240 training rows, first 60 with 2020-03-02"):
+    with pytest.raises(
+        SplitError, match=r"overlapping spans.*fold 1: 1 of 240 training rows, first 60 with 2020-03-02"
+    ):
         check_folds(shuffled_folds(one), one)
     for f in PurgedKFold(5, 0).split(one), shuffled_folds(one.assign(t1=one["t0"])):
         assert check_folds(f, one.assign(t1=one["t0"])) is f
     f = PurgedKFold(5, 0).split(one)[0]
-    for train, test, says in ((f.train[:0], f.test, r"rows to learn from and to test on, got \(0, 60\)"), (f.train + 9, f.test, "positions of the 300"),
-                              (f.train, f.test - 5, "positions of the 300"), (f.train, np.r_[f.test, f.train[5]], "touches a training")):
+    for train, test, says in (
+        (f.train[:0], f.test, r"rows to learn from and to test on, got \(0, 60\)"),
+        (f.train + 9, f.test, "positions of the 300"),
+        (f.train, f.test - 5, "positions of the 300"),
+        (f.train, np.r_[f.test, f.train[5]], "touches a training"),
+    ):
         with pytest.raises(SplitError, match=says):
             check_folds([Fold(1, train, test, 0, *[START] * 4)], one)
     with pytest.raises(SplitError, match="no t0, t1"):
@@ -348,8 +420,13 @@ def test_folds_of_others_are_checked():
 @settings(max_examples=200, deadline=None)
 def test_the_check_sees_exactly_what_every_pair_shows(rows):
     first, length, tested = (np.array(x) for x in zip(*rows, strict=True))
-    spans = pd.DataFrame(dict(ts=START + pd.to_timedelta(first - 1, unit="D"), t0=START + pd.to_timedelta(first, unit="D"),
-                              t1=START + pd.to_timedelta(first + length, unit="D")))
+    spans = pd.DataFrame(
+        dict(
+            ts=START + pd.to_timedelta(first - 1, unit="D"),
+            t0=START + pd.to_timedelta(first, unit="D"),
+            t1=START + pd.to_timedelta(first + length, unit="D"),
+        )
+    )
     train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
     if not len(train) or not len(test):
         return
@@ -359,7 +436,9 @@ def test_the_check_sees_exactly_what_every_pair_shows(rows):
     if not bad:
         check_folds([fold], spans)
     else:
-        with pytest.raises(SplitError, match=f"fold 1: {len(bad)} of {len(train)} training rows, first {bad[0]} "):
+        with pytest.raises(
+            SplitError, match=f"fold 1: {len(bad)} of {len(train)} training rows, first {bad[0]} "
+        ):
             check_folds([fold], spans)
 
 
@@ -372,7 +451,9 @@ def test_scikit_learn_takes_them():
     y = (X[:, 0] + rng.normal(size=400) > 0).astype(int)
     walk, blocks = Folds(WalkForward(4, 2).split(labels), labels), Folds(PurgedKFold(4, 2).split(labels))
     scores = cross_val_score(LogisticRegression(), X, y, cv=walk)
-    expected = [LogisticRegression().fit(X[f.train], y[f.train]).score(X[f.test], y[f.test]) for f in walk.folds]
+    expected = [
+        LogisticRegression().fit(X[f.train], y[f.train]).score(X[f.test], y[f.test]) for f in walk.folds
+    ]
     np.testing.assert_allclose(scores, expected)
     assert walk.get_n_splits() == 4 and len(walk.chart().data) == 2
     assert len(cross_val_predict(LogisticRegression(), pd.DataFrame(X), y, cv=blocks)) == 400
