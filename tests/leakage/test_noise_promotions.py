@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from mlfin.registry.gate import beats_baseline, is_calibrated
+from mlfin.registry.prediction_checks import beats_baseline, is_calibrated
 from mlfin.validation.splits import WalkForward
 from mlfin.models.zoo import make_model
 

@@ -14,7 +14,8 @@ from mlfin.market.bars import as_bars
 from mlfin.market.calendars import expected_bars
 from mlfin.ingest.store_update import UpdateResult
 from mlfin.warehouse.opening import open_store
-from mlfin.registry.gate import beats_champion, promote
+from mlfin.registry.gate import promote
+from mlfin.registry.prediction_checks import beats_champion
 from mlfin.registry.registry import model_versions, read_manifest
 from mlfin.runs import retrain as retrained
 from mlfin.runs.dag import load_dag
