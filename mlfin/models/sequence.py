@@ -162,7 +162,6 @@ def _keras():
                                 "'mlfin[keras]').")
     return require("keras", extra="keras")
 
-# %% ../../nbs/models/01_sequence.ipynb #7be1c0a3
 def _lack(keras, kind: str) -> str:
     "Why the backend has no device of a kind (cpu, gpu); empty where it has one."
     if kind == "cpu": return ""
