@@ -38,7 +38,7 @@ lab: setup  ## JupyterLab on the notebooks
 dash: setup  ## the dashboards, on this machine only
 	@$(BIN)/mlfin dash $(ARGS)
 
-check: setup  ## the gate for people, pre-commit and CI: sync, layers, budgets, wheel, import times
+check: setup  ## the checks for people, pre-commit and CI: sync, layers, budgets, wheel, import times
 	@env/check $(ARGS)
 
 docs: setup  ## the documentation site from the executed notebooks, into _docs/ (ARGS=--no-execute: with the last outputs)
@@ -63,7 +63,7 @@ soak-long: setup  ## hours: kills by the dozen, half-hour streams, ten minutes o
 lock:  ## resolve the dependencies again (ARGS=--upgrade for the newest)
 	@env/lock $(ARGS)
 
-hooks: setup  ## let git run the gate before each commit and push
+hooks: setup  ## let git run the checks before each commit and push
 	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 clean:  ## remove caches, build products and what the tests left; every run stays

@@ -23,7 +23,8 @@ def _entry(name: str, source: str, node: ast.AST, place: str, level: str) -> str
     room = place.rpartition("/")[0]
     about = re.sub(r"\]\((?=\d\d_\w+\.ipynb)", f"]({room}/", ast.get_docstring(node) or "")
     about = pages.links(about)  # a lesson beside this one
-    return f"{level} [{name}]({place}#{name.lower()})\n\n```python\n{_signature(source, node)}\n```\n\n{about}\n"
+    head = f"{level} [{name}]({place}#{name.lower()})\n\n```python\n{_signature(source, node)}\n```"
+    return f"{head}\n\n{about}\n"
 
 
 def module(root: Path, path: Path, room: str) -> str:

@@ -25,7 +25,7 @@ from ..predict import messages
 from ..accounts.auth import Accounts, open_accounts
 from .account_routes import FORM
 from .documentation import REFUSALS, example_of, problem_example, routes_page
-from .guard import AccountLookup, Gate, Rules, path_below
+from .guard import AccountLookup, RequestGuard, Rules, path_below
 from .inserted_bars import InsertReader
 from .problems import logged_problem, router_error
 from .routes import (NAMES_SOMETHING, ROOT_ROUTES, API_ROUTES, STATUS_CODES, Caller, get_ready,
@@ -163,7 +163,7 @@ class Api:
         self.write_audit(caller, kind, f"job {job.id}", outcome)
         return visible_job(caller, job)
 
-    def rules(self) -> Rules: # of the gate
+    def rules(self) -> Rules: # of the guard
         "Say how requests are let in, counted and logged."
         own = self.settings
         def spend(person, address, route): self.limits.check(person, address)
@@ -354,13 +354,13 @@ def _make_app(api: Api) -> Any:
 
 # %% ../../nbs/api/10_api.ipynb #0c3f5a69
 class Guarded:
-    "An application behind its gate; `app` is FastAPI's, `api` what the routes share."
+    "An application behind its guard; `app` is FastAPI's, `api` what the routes share."
     def __init__(self, app: Any, # FastAPI's
                  api: Api,       # what the routes share
                  ):
-        self.app, self.api, self.gate = app, api, Gate(_FastPath(app, api), api.rules())
+        self.app, self.api, self.guard = app, api, RequestGuard(_FastPath(app, api), api.rules())
 
-    async def __call__(self, scope, receive, send) -> None: await self.gate(scope, receive, send)
+    async def __call__(self, scope, receive, send) -> None: await self.guard(scope, receive, send)
 
 # %% ../../nbs/api/10_api.ipynb #a0a00024
 def create_app(settings: Settings | None = None, # the profile; None: the usual one
@@ -380,6 +380,6 @@ def app_of_worker(settings: Settings, # the profile
 
     quiet_environment(settings)
     setup_logs(settings)
-    logging.getLogger("uvicorn.access").handlers.clear()                   # the gate writes the access log
+    logging.getLogger("uvicorn.access").handlers.clear()                   # the guard writes the access log
     service = Service(settings, metrics=Metrics(metrics_folder(settings)))
     return create_app(settings, Api(settings, service))

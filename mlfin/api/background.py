@@ -26,7 +26,7 @@ def look_after(settings: Settings,      # the profile
                score: float = 300.0,    # seconds between two looks at live scores
                ) -> None:
     """Work through the queue of jobs, fold what was pushed, keep `features_m1` up and score what was
-    foretold, until it is told to stop."""
+    predicted, until it is told to stop."""
     from mlfin.core.errors import MlfinError
     from mlfin.warehouse.opening import open_store
     from mlfin.jobs.jobs import Jobs

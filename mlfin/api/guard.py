@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['problem', 'path_below', 'route_of', 'methods_of', 'Rules', 'RequestRefused', 'sender_of', 'address_of', 'read_body',
-           'check_head', 'AccountLookup', 'Gate']
+           'check_head', 'AccountLookup', 'RequestGuard']
 
 # %% ../../nbs/api/02_guard.ipynb #63fd096a
 import asyncio
@@ -77,7 +77,7 @@ def methods_of(path: str,          # as for `route_of`
 # %% ../../nbs/api/02_guard.ipynb #4f403770
 @dataclass(frozen=True)
 class Rules:
-    "What the gate goes by."
+    "What the guard goes by."
     # (kind: "bearer" or "key", secret) -> who; raises `AuthError`
     identify: Callable[[str, str], Person | Awaitable[Person]]
     # raises `Throttled`
@@ -349,7 +349,7 @@ async def _refused(answer: _Answer, e: AuthError | RequestRefused, request: str)
     await answer.refuse(problem(e.status, str(e), e.code, request), extra)
 
 # %% ../../nbs/api/02_guard.ipynb #24a565a3
-class Gate:
+class RequestGuard:
     "An ASGI application around another one."
     def __init__(self, app: Callable, # what is to be guarded
                  rules: Rules,        # what it goes by

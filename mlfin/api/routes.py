@@ -137,7 +137,7 @@ def get_signals(query: _SignalsQuery, # the address's query
 async def post_predict(body: contract.PredictRequest, # the request's message
                        caller: Caller,                # who asks
                        ) -> contract.PredictReply:
-    "The next close, or its direction, beside the naive guess and with an interval."
+    "The next close, or its direction, beside the baseline and with an interval."
     service = caller.api.service
     found = service.forecaster.cached_or_none(body)  # the whole answer, as it goes over the wire
     if found: return found

@@ -141,7 +141,7 @@ def _refuse_paths(paths: pd.DataFrame) -> None:
                                     f"{sizes.min()} to {sizes.max()} rows"))
 
 def check_paths(paths: pd.DataFrame,       # path symbol ts fold ..., of one model or several
-                folds: Sequence[Fold],     # the folds that foretold them
+                folds: Sequence[Fold],     # the folds that predicted them
                 dataset,                   # what was split: keys and spans
                ) -> pd.DataFrame:          # the same paths
     """Refuse a path that predicts a row by a fold that learnt from it, or does not test it; and folds

@@ -336,8 +336,8 @@ def folds_chart(folds: pd.DataFrame, # a row a fold: fold train_start train_end 
 # %% ../../nbs/charts/01_figures.ipynb #99c48f67
 def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss log_loss_baseline brier ...
                  metric: str | None = None, # log_loss, accuracy, rmse, ...; by default the loss
-                ) -> "Figure":              # points a fold, a bar of the mean a model, zero = the naive guess
-    "What each model adds to the naive guess, fold by fold; above zero is better."
+                ) -> "Figure":              # points a fold, a bar of the mean a model, zero = the baseline
+    "What each model adds to the baseline, fold by fold; above zero is better."
     metric = metric or ("rmse" if "rmse" in scores and "log_loss" not in scores else "log_loss")
     _need(scores, "scores", ["model", "fold", metric])
     base = scores[f"{metric}_baseline"] if f"{metric}_baseline" in scores else 0.5
@@ -347,7 +347,7 @@ def scores_chart(scores: pd.DataFrame,      # one row a model and fold: log_loss
              "mae": "mean absolute error"}.get(metric, metric.replace("_", " "))
     y = f"Reduction of {words} (%)" if lower else f"Gain in {words} (percentage points)"
     figure = new_figure("Skill of each model by fold",
-                        f"{words}, out of sample, against a naive guess (zero line); above is better",
+                        f"{words}, out of sample, against a baseline (zero line); above is better",
                         "Model", y)
     models = sorted(scores.model.unique())
     figure.add_bar(x=models, y=[gain[scores.model == m].mean() for m in models], name="mean",

@@ -29,7 +29,7 @@ def _frame(frame: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataF
     return frame
 
 def _colours(models) -> dict[str, str]:
-    "A colour for each model, by its name's place among those that say something; grey for the naive guess."
+    "A colour for each model, by its name's place among those that say something; grey for the baseline."
     return {m: COLOURS[i % len(COLOURS)] for i,
             m in enumerate(sorted(set(models) - {"dummy"}))} | {"dummy": _LINE}
 
@@ -85,7 +85,7 @@ def confusion_chart(confusion: pd.DataFrame, # model predicted actual count coun
     rows = _frame(confusion, "confusion", ("model", "predicted", "actual", "count", "count_baseline"))
     models = sorted(rows["model"].unique())
     lines = -(-len(models) // 4)
-    figure = new_figure("Confusion", "rows, and per cent of what happened; in brackets the naive guess",
+    figure = new_figure("Confusion", "rows, and per cent of what happened; in brackets the baseline",
                         figure=make_subplots(lines, min(len(models), 4), subplot_titles=models,
                                              horizontal_spacing=0.04, vertical_spacing=0.3 / lines))
     for i, model in enumerate(models):
@@ -244,7 +244,7 @@ def attribution_chart(summary: pd.DataFrame, # feature importance share directio
 # %% ../../nbs/charts/04_model_charts.ipynb #3ccb6b93
 _WORDS = {"log_loss": "log loss", "brier": "Brier score", "roc_auc": "ROC AUC", "pr_auc": "PR AUC",
           "rmse": "RMSE", "mae": "mean absolute error",
-          "r2": "R² against the naive guess", "rank_ic": "rank information coefficient",
+          "r2": "R² against the baseline", "rank_ic": "rank information coefficient",
           "ic": "information coefficient"}
 
 # %% ../../nbs/charts/04_model_charts.ipynb #4100484f

@@ -285,7 +285,7 @@ def show_model(version: _Version = None,      # a number, champion, challenger o
 def live_row(record: Any, # of `mlfin.predict.live.live_records`
              ) -> dict:
     "A version's live result as a row of a table."
-    told, is_classifier = record.told, record.served.sure
+    told, is_classifier = record.scores, record.served.sure
     score = "accuracy" if is_classifier else "mae"
     row = {"experiment": record.experiment, "version": record.served.number,
            "label": record.served.label.spec,
@@ -325,7 +325,7 @@ def live(experiment: AnyExperiment = None, # line of research; None: all
     if as_json:
         records = [{"experiment": r.experiment, "model": r.served.name, "version": r.served.number,
                     "last": r.last and r.last.isoformat(), "state": r.verdict[0], "verdict": r.verdict[1],
-                    **r.told} for r in found]
+                    **r.scores} for r in found]
         return print_json({"profile": settings.profile, "records": records})
     if not found:
         return print_line("No champion has predicted anything yet: `mlfin serve` keeps its predictions.")

@@ -30,7 +30,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, must_be, unknow
 from ..core.locks import Holder, experiment_holder, file_lock
 from ..core.permissions import private_folder
 from ..core.settings import Settings
-from .job_process import JOB_START, alive, born, claim, descendants, log_tail, same_boot, told
+from .job_process import JOB_START, alive, born, claim, descendants, log_tail, same_boot, read_event
 from .orders import JOB_KINDS
 from ..monitor.logs import redact
 
@@ -485,7 +485,7 @@ def _words(place: Path, code: int) -> str:
 # %% ../../nbs/jobs/03_jobs.ipynb #10c5000a
 def _vanished(jobs: Jobs, job: JobRecord) -> int:
     "How many attempts left no word of how they ended."
-    return sum(told(_attempt(jobs, job, n), "ended") is None for n in range(1, job.attempt + 1))
+    return sum(read_event(_attempt(jobs, job, n), "ended") is None for n in range(1, job.attempt + 1))
 
 def _waited(jobs: Jobs, job: JobRecord) -> bool:
     "Whether a job whose experiment somebody else runs has waited for that as long as it may."
@@ -548,16 +548,16 @@ def _look_after(jobs: Jobs, worker: str, job: JobRecord, stop: Event) -> bool:
     except OSError:
         _mark(jobs, worker, job.id, beat=0.0)                              # whoever looks next takes it again
         raise
-    if running is None and not told(place, "started"):                     # its worker died between the two
+    if running is None and not read_event(place, "started"):  # its worker died between the two
         place.mkdir(parents=True, exist_ok=True)
         claim(place, {"pid": 0, "born": ""})                               # from here on nobody can start it
     watched, noted, beat = Watched(place / "events.jsonl"), {}, 0.0
     while True:
-        who, ended = told(place, "started"), told(place, "ended")
+        who, ended = read_event(place, "started"), read_event(place, "ended")
         if running is not None: running.poll()                             # buries it when it is dead
         if who: gone = not alive(who["pid"], who["born"])
         else: gone = running is not None and running.returncode is not None
-        if gone and ended is None: ended = told(place, "ended")            # it may have come in between
+        if gone and ended is None: ended = read_event(place, "ended")            # it may have come in between
         watched.read()
         progress, now = watched.progress(), time.monotonic()
         if ended is not None or gone: return _settle(jobs, worker, job, watched, ended, who)

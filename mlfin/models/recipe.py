@@ -98,7 +98,7 @@ class Recipe:
         return {"folds": self.folds, "embargo": self.embargo, **more}
 
     def options(self, model: str) -> dict[str, Any]: # `overrides` of `cross_train`, for this model
-        "Parameters of a model that the recipe asks for; none for naive guesses."
+        "Parameters of a model that the recipe asks for; none for baselines."
         asked = {"class_weight": self.class_weights, "calibrate": self.calibrate}
         return {} if model in _NAIVE else {k: v for k, v in asked.items() if v != "none"}
 

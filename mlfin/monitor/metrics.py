@@ -278,7 +278,7 @@ _BESIDE = {"accuracy": ("baseline", "backtest", "low", "high"), "log_loss": ("ba
            "mae": ("baseline", "backtest"), "r2": ("backtest",)}
 
 def show_champion(metrics: Metrics,            # of this process
-                  experiment: str,             # whose champion foretold
+                  experiment: str,             # whose champion predicted
                   told: Mapping[str, float],   # its live record: scores, those beside them, and counts
                   ) -> None:
     "Show how good the champion's live predictions were; what is not known is NaN."

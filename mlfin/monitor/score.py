@@ -63,13 +63,13 @@ def _gain(better: np.ndarray, times, horizon: int) -> dict[str, float]:
     reach = float(stdtrit(worth - 1, (1 + _SURE) / 2)) * error
     return {"gain": mean, "gain_low": mean - reach, "gain_high": mean + reach}
 
-def score_live(said: Sequence[float],   # probabilities of a rise, or values that were foretold
+def score_live(said: Sequence[float],   # probabilities of a rise, or values that were predicted
                came: Sequence[float],   # 1 for a rise and 0 for none, or the values that came
                times: Sequence,         # the moment of each
-               baseline: float | None = None, # the naive guess; None: not known
+               baseline: float | None = None, # the baseline; None: not known
                horizon: int = 1,        # bars over which a prediction reaches, >= 1
-               sure: bool = True,       # whether probabilities were foretold
-               ) -> dict[str, float]:   # n, worth, scores, the naive guess's (`_baseline`), `gain`; or empty
+               sure: bool = True,       # whether probabilities were predicted
+               ) -> dict[str, float]:   # n, worth, scores, the baseline's (`_baseline`), `gain`; or empty
     "Scores of a champion's live predictions. Raises `ParameterError` where the lengths differ."
     p, y = np.asarray(said, dtype="float64"), np.asarray(came, dtype="float64")
     if not len(p) == len(y) == len(times):
@@ -108,12 +108,12 @@ def live_verdict(told: Mapping[str, float], # of `score_live`, with `accuracy_ba
     if not n: return "none", "no outcome yet"
     cases = f"{n:,.0f} outcomes" + (f", worth {worth:,.0f}" if worth < 0.95 * n else "")
     if worth < _ENOUGH: return "early", f"too early to tell: {cases}"
-    if "gain" not in told: return "open", f"no naive guess to hold it against: {cases}"
+    if "gain" not in told: return "open", f"no baseline to hold it against: {cases}"
     low, high = told.get("gain_low", float("-inf")), told.get("gain_high", float("inf"))
     state = "better" if low > 0 else "open"
     if high < 0: state = "worse"
-    words = {"worse": "worse than the naive guess", "better": "better than the naive guess",
-             "open": "not told apart from the naive guess"}[state]
+    words = {"worse": "worse than the baseline", "better": "better than the baseline",
+             "open": "not told apart from the baseline"}[state]
     if told.get("accuracy_high", 1.0) < told.get("accuracy_backtest", 0.0):
         words += ", and worse than in the backtest"
     return state, f"{words}: {cases}"

@@ -25,8 +25,7 @@ class FeatureStates:
     def __init__(self, features: Sequence, # of `parse_set`
                  feed: BarFeed,            # where bars and their adjustment come from
                  window: int = 1,          # rows that the model looks at
-                 on_rows: Callable[[pd.DataFrame, pd.DataFrame],
-                                   None] | None = None, # gets a features frame and its raw bars
+                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets features, raw bars
                  ):
         self.features, self.feed, self.window = features, feed, window
         self.size = CHANGE + tail_rows(window)
@@ -53,10 +52,9 @@ class FeatureStates:
         online = OnlineFeatures(self.features, **self.context)
         online.replay(bars)
         ts, marks, parts = microseconds(raw), bar_fingerprints(raw), symbol_slices(raw)
-        shown = [*KEYS, "close", "volume"]
         new = np.concatenate([ts[at] >= (since or {}).get(name, ts[at.start]) for name, at in parts.items()])
         self.on_rows(*((table, raw) if new.all() else (f[new].reset_index(drop=True) for f in (table, raw))))
-        plain = bars[shown]
+        plain = bars[[*KEYS, "close", "volume"]]
         for name, at in parts.items():
             last, end = slice(max(at.start, at.stop - self.size), at.stop), at.stop - 1
             kept = (frame[last].reset_index(drop=True) for frame in (plain, table))

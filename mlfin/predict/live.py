@@ -35,11 +35,11 @@ from .outcomes import match_outcomes
 # %% ../../nbs/predict/11_live.ipynb #875374ec
 @dataclass(frozen=True, eq=False)
 class Served:
-    "What must be known of a version to judge what it foretold."
+    "What must be known of a version to judge what it predicted."
     name: str                 # of the registered model
     number: int
     manifest: dict = field(repr=False)
-    baseline: float | None    # naive guess, from before its first prediction
+    baseline: float | None    # baseline, from before its first prediction
     scores: dict[str, float] = field(repr=False) # out of sample, in the backtest
 
     @property
@@ -117,13 +117,13 @@ class Record:
     "How a version did, live."
     experiment: str
     served: Served
-    told: dict[str, float]           # of `score_live`; how many are late, open and held; `_backtest` scores
+    scores: dict[str, float]         # of `score_live`; how many are late, open and held; `_backtest` scores
     last: pd.Timestamp | None        # end of the newest label that counts, UTC
-    asked: pd.Timestamp | None       # newest bar that was foretold from, UTC
+    asked: pd.Timestamp | None       # newest bar that was predicted from, UTC
 
     @property
     def verdict(self) -> tuple[str, str]: # as `live_verdict`
-        return live_verdict(self.told)
+        return live_verdict(self.scores)
 
 # %% ../../nbs/predict/11_live.ipynb #live61f1
 def _bars_of(store: Store, stored: pd.DataFrame, served: Served) -> pd.DataFrame:
@@ -156,7 +156,7 @@ def live_records(settings: Settings,          # its `mlflow`, profile and store
                  experiment: str = "default", # name of a line of research
                  store: Store | None = None,  # None: the settings' own
                  now: pd.Timestamp | None = None, # UTC; None: now
-                 ) -> list[Record]:           # of champions that foretold something, the newest first
+                 ) -> list[Record]:           # of champions that predicted something, the newest first
     "How the champions of an experiment did, live; computed from bars as they are."
     store, found = open_store(settings if store is None else store), []
     now = pd.Timestamp.now("UTC") if now is None else now
@@ -207,7 +207,7 @@ def as_metric_rows(record: Record,          # of a version
                    ) -> pd.DataFrame:       # as `write_metrics` takes them
     "A record as rows of the store."
     at = record.asked if record.last is None else record.last
-    told = {f"live_{k}": v for k, v in record.told.items()} | {f"drift_{k}": v for k, v in drift.items()}
+    told = {f"live_{k}": v for k, v in record.scores.items()} | {f"drift_{k}": v for k, v in drift.items()}
     rows = [(record.served.name, record.served.number, k, v, at) for k, v in told.items() if np.isfinite(v)]
     return pd.DataFrame(rows, columns=["model", "version", "metric", "value", "at"])
 

@@ -129,7 +129,7 @@ class _AtOneBar(Message):
                                                             "`prediction` of the return.")
     probability: Share | None = Field(None, description="Chance that the label is up, 0 to 1; null for "
                                                         "values, or with a reason.", examples=[0.537])
-    prediction: Finite | None = Field(None, description="Return that is foretold, as a fraction (0.01 is 1 "
+    prediction: Finite | None = Field(None, description="Return that is predicted, as a fraction (0.01 is 1 "
                                                         "%); null for directions, or with a reason.",
         examples=[0.0021])
     threshold: Finite | None = Field(description="Above it the label is 1: the trading rule's own, or the "
@@ -164,7 +164,7 @@ class Signal(_AtOneBar):
     "What the champion says at one bar."
 
 class Prediction(_AtOneBar):
-    "A signal beside the naive guess, with intervals, and as a price where the label is a return."
+    "A signal beside the baseline, with intervals, and as a price where the label is a return."
     shown = _AtOneBar.shown | {"price_interval": {"low": 179.4, "high": 195.8, "level": 0.9,
                                                "of": "the price that like cases led to, out of sample"}}
     close: Finite | None = Field(description="Last price before, not adjusted.", examples=[187.2])

@@ -168,7 +168,7 @@ def log_loss(p: np.ndarray,      # probabilities of class 1, clipped to [1e-15, 
     return float(-np.where(actual == 1, np.log(p), np.log1p(-p)).mean())
 
 def score_outcomes(matched: pd.DataFrame,  # of `match_outcomes`, one version
-                   baseline: float | None, # the naive guess; None: not known
+                   baseline: float | None, # the baseline; None: not known
                    ) -> dict:              # rows open late matched, and scores where something matched
     "How the predictions of one version came out."
     done = matched[matched.value.notna() & ~matched.late]
@@ -179,7 +179,7 @@ def score_outcomes(matched: pd.DataFrame,  # of `match_outcomes`, one version
         p, y = done.probability.to_numpy(dtype=np.float64), done.actual.to_numpy()
         cut = done.threshold.astype("float64").fillna(0.5).to_numpy()
         found |= {"accuracy": float(((p > cut) == (y == 1)).mean()), "log_loss": log_loss(p, y)}
-        found |= {"rises": float(y.mean()), "foretold": float(p.mean())}
+        found |= {"rises": float(y.mean()), "predicted": float(p.mean())}
         if baseline is None: return found
         return found | {"log_loss_baseline": log_loss(np.full(len(y), baseline), y)}
     predicted, value = done.prediction.to_numpy(dtype=np.float64), done.value.to_numpy()
@@ -192,7 +192,7 @@ def score_outcomes(matched: pd.DataFrame,  # of `match_outcomes`, one version
 def tally_outcomes(stored: pd.DataFrame,                   # predictions as a store keeps them
                    bars: pd.DataFrame, # bars of the same symbols and timeframe, adjusted as in research
                    labels: Mapping[int, str],              # version -> label that it learnt
-                   baselines: Mapping[int, float] | None = None, # version -> naive guess
+                   baselines: Mapping[int, float] | None = None, # version -> baseline
                   ) -> pd.DataFrame: # one row a version: version rows open late matched accuracy, and losses
     "How predictions came out, version by version. Raises `ModelError` where a version is not registered."
     rows = []

@@ -76,7 +76,7 @@ class BarPanel:
     total: int          # rows of the frame
 
     def keep(self, mask: np.ndarray, # bool, one for each row
-             ) -> "_Panel":
+             ) -> "BarPanel":
         "The rows where `mask` is true."
         if mask.all(): return self
         parts = {c: getattr(self, c)[mask] for c in ("series", "row", "ts", "volume")}

@@ -1,19 +1,19 @@
 # Made by env/stubs from __init__.py; do not edit.
-from mlfin.registry.gate import BlockTest as BlockTest
-from mlfin.registry.gate import GateCheck as GateCheck
 from mlfin.registry.gate import PromotionResult as PromotionResult
 from mlfin.registry.gate import Verdict as Verdict
 from mlfin.registry.gate import VersionComparison as VersionComparison
-from mlfin.registry.gate import beats_baseline as beats_baseline
-from mlfin.registry.gate import beats_champion as beats_champion
-from mlfin.registry.gate import block_test as block_test
 from mlfin.registry.gate import compare_versions as compare_versions
 from mlfin.registry.gate import count_trials as count_trials
-from mlfin.registry.gate import is_calibrated as is_calibrated
 from mlfin.registry.gate import judge as judge
 from mlfin.registry.gate import promote as promote
 from mlfin.registry.input_drift import sketch_inputs as sketch_inputs
 from mlfin.registry.input_drift import stability_index as stability_index
+from mlfin.registry.prediction_checks import BlockTest as BlockTest
+from mlfin.registry.prediction_checks import GateCheck as GateCheck
+from mlfin.registry.prediction_checks import beats_baseline as beats_baseline
+from mlfin.registry.prediction_checks import beats_champion as beats_champion
+from mlfin.registry.prediction_checks import block_test as block_test
+from mlfin.registry.prediction_checks import is_calibrated as is_calibrated
 from mlfin.registry.publish import publish_metrics as publish_metrics
 from mlfin.registry.publish import publish_predictions as publish_predictions
 from mlfin.registry.registry import Loaded as Loaded

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.errors import MlfinError, ModelError, must_be
+from ..core.errors import MlfinError, ModelError
 from ..core.provenance import hash_frame, hash_json, read_parquet
 from ..core.settings import Settings
 from ..core.trials import open_ledger
@@ -40,12 +40,12 @@ from .registry import (Loaded, Version, set_champion, find_version, load_version
 REQUIRED = {
     "loads": "verified by its hashes, gives what it gave when it was registered, and its features are "
     "computed as when it learnt",
-    "baseline": "better out of sample than the naive guess, by more than noise",
-    "champion": "better than the champion on the rows that both foretold, by more than noise",
+    "baseline": "better out of sample than the baseline, by more than noise",
+    "champion": "better than the champion on the rows that both predicted, by more than noise",
     "calibrated": "what it foretells comes true as often as it says",
     "online": "every feature gives the same bits bar by bar",
     "look-ahead": "no feature knows what could not be known",
-    "latency": "one row is foretold in time",
+    "latency": "one row is predicted in time",
     "size": "the files are not too large",
     "fresh": "the newest bar it learnt from is not too old",
 }
@@ -310,7 +310,7 @@ def promote(
 class VersionComparison:
     "Two versions side by side."
     differs: pd.DataFrame = field(repr=False) # what, and its value in either
-    test: BlockTest | None  # loss of the second less loss of the first, on the rows that both foretold
+    test: BlockTest | None  # loss of the second less loss of the first, on the rows that both predicted
     rows: int                                 # how many those are
     says: str                                 # in words
     first: pd.Timestamp | None = None         # of those rows, UTC
@@ -334,7 +334,7 @@ def compare_versions(settings: Settings,                # its `mlflow` and profi
             one: int | str = "challenger",     # a number, or "champion", "challenger", "latest"
             other: int | str = "champion",     # the same
            ) -> VersionComparison:                    # nothing is unpickled
-    "How two versions differ, and which foretold better."
+    "How two versions differ, and which predicted better."
     found = [find_version(settings, experiment, w) for w in (one, other)]
     manifests = [read_manifest(settings, experiment, v.number) for v in found]
     flat = [_flat({k: m[k] for k in _COMPARED}) for m in manifests]

@@ -28,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ModelError, ParameterError, UnknownName, must_be, unknown
+from ..core.errors import ModelError, UnknownName, must_be, unknown
 from ..core.locks import file_lock
 from ..core.pipeline_spec import read_yaml
 from mlfin.core.provenance import (
@@ -207,7 +207,7 @@ def _restore(folder: Path, sealed: bool):
     return unpack_estimator("pickle", [], {"model.pkl": path.read_bytes()}, sealed)
 
 def _predict(model, frame: pd.DataFrame, inputs: list[str], rows: np.ndarray) -> np.ndarray:
-    "Probability of class 1, or the value that is foretold, of some rows; float64."
+    "Probability of class 1, or the value that is predicted, of some rows; float64."
     keys = frame[["symbol", "timeframe", "ts"]].reset_index(drop=True) if {"symbol", "timeframe",
                                                                            "ts"} <= set(frame) else None
     return predict_rows(model, SimpleNamespace(X=frame[inputs].reset_index(drop=True), keys=keys), rows)
@@ -479,7 +479,7 @@ class Loaded:
     def predict(
         self, X: pd.DataFrame,  # a float64 column an input; symbol timeframe ts if it looks back
         last: int | None = None,  # only so many rows at the end
-    ) -> np.ndarray:  # float64: probability of class 1, or the value that is foretold
+    ) -> np.ndarray:  # float64: probability of class 1, or the value that is predicted
         """What the model says of some rows. Raises `ModelError` where an input is missing."""
         wanted = self.manifest["inputs"]
         absent = [c for c in wanted if c not in X]

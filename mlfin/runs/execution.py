@@ -29,7 +29,7 @@ from mlfin.core.provenance import (
 from ..core.tasks import read_progress
 from .dag import load_dag, working_in
 from .plan import Plan, product_hashes, read_run
-from .run_folder import code_commit, lay_out_build
+from .run_folder import code_commit
 
 # %% ../../nbs/runs/07_execution.ipynb #b9ebf010
 RunEvent = Callable[[str, str, dict], None] # kind ("task", "cell", "step", "done", "failed"), task, details

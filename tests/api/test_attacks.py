@@ -121,10 +121,10 @@ def test_guessing_gets_slower_for_a_name_and_for_an_address(tmp_path):
 
 def test_behind_a_proxy_the_address_is_the_clients(tmp_path):
     """Of a proxy that is named in the settings, and of nobody else: a stranger cannot make himself ever new addresses, nor one that is known."""
-    from mlfin.api.guard import Gate
+    from mlfin.api.guard import RequestGuard
 
     ask = house(tmp_path)
-    ask.app.gate = Gate(ask.app.gate.app, ask.app.gate.rules.__class__(**ask.app.gate.rules.__dict__ | {"trusted": ("10.0.0.9",)}))
+    ask.app.guard = RequestGuard(ask.app.guard.app, ask.app.guard.rules.__class__(**ask.app.guard.rules.__dict__ | {"trusted": ("10.0.0.9",)}))
     def guess(address, seen, password="wrong"):
         return ask("POST", "/auth/token", data={"username": "boss", "password": password}, address=address, headers={"x-forwarded-for": seen}).status_code
     assert [guess("10.0.0.9", f"198.51.100.{n}, 192.0.2.7:{n + 1000}") for n in range(7)] == [401] * 5 + [429] * 2  # the proxy's word, not the client's

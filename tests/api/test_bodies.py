@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn")
 import uvicorn  # noqa: E402
 
 from mlfin.api.connection import Connection  # noqa: E402
-from mlfin.api.guard import Gate, Rules  # noqa: E402
+from mlfin.api.guard import RequestGuard, Rules  # noqa: E402
 from mlfin.accounts.roles import Person  # noqa: E402
 from mlfin.api.tls import tls_context  # noqa: E402
 
@@ -57,9 +57,9 @@ def certificate(folder):
 
 
 class Server:
-    """uvicorn with our connection and our gate in a thread; `line` opens a connection to it."""
+    """uvicorn with our connection and our guard in a thread; `line` opens a connection to it."""
     def __init__(self, tls=None):
-        patient, hasty = (Gate(measure, Rules(lambda kind, secret: ME, max_bytes=4 * MEGABYTE, body_seconds=s)) for s in (60.0, 0.3))
+        patient, hasty = (RequestGuard(measure, Rules(lambda kind, secret: ME, max_bytes=4 * MEGABYTE, body_seconds=s)) for s in (60.0, 0.3))
 
         async def app(scope, receive, send): await (hasty if scope["path"] == HASTY else patient)(scope, receive, send)
         more = {} if tls is None else dict(ssl_certfile=tls[0], ssl_keyfile=tls[1], ssl_context_factory=lambda config, usual: tls_context(*tls))

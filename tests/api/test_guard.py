@@ -1,4 +1,4 @@
-"""The gate as an attacker meets it: sizes, slowness, senders, roles, headers; without a server."""
+"""The guard as an attacker meets it: sizes, slowness, senders, roles, headers; without a server."""
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ import pytest
 
 from mlfin.core.errors import SettingsError
 from mlfin.monitor.logs import JsonFormatter
-from mlfin.api.guard import Gate, Rules, address_of, path_below, route_of
+from mlfin.api.guard import RequestGuard, Rules, address_of, path_below, route_of
 from mlfin.accounts.roles import ROLES, ROUTES, BadToken, Person, Throttled, Unavailable
 
 PEOPLE = {role: Person(role, role, role, f"s-{role}") for role in ROLES}
@@ -46,7 +46,7 @@ def ask(method="GET", path="/models", parts=(b"",), headers=None, pause=0.0, log
 
     lines = [] if log is None else log
     with ThreadPoolExecutor(1) as thread:  # a browser that another test of this worker drives may keep a loop here
-        thread.submit(asyncio.run, Gate(inside, Rules(identify, log=lines.append, **rules))(scope, receive, send)).result()
+        thread.submit(asyncio.run, RequestGuard(inside, Rules(identify, log=lines.append, **rules))(scope, receive, send)).result()
     return said[0]["status"], b"".join(m.get("body", b"") for m in said[1:]), {k.decode(): v.decode() for k, v in said[0]["headers"]}
 
 
@@ -83,7 +83,7 @@ def test_what_is_nearly_below_it_is_not(path):
 @pytest.mark.parametrize("path", [
     "", "/", "/mlfin", "/mlfin/", "/mlfin/v1", "/mlfin/v1/models", "/mlfinx/models", "/mlfin/mlfin/models", "/v1/models", "mlfin/models"])
 def test_gate_and_router_mean_the_same_path(root, path):
-    """What is judged is what is run: the gate and the router take the same part of a path."""
+    """What is judged is what is run: the guard and the router take the same part of a path."""
     routing = pytest.importorskip("starlette.routing")
     scope = {"type": "http", "path": path} | ({} if root is None else {"root_path": root})
     assert path_below(scope) == routing.get_route_path(scope)

@@ -418,7 +418,7 @@ STRANGE = {
 }
 
 
-def foretold(capsys, project, *words):
+def predicted(capsys, project, *words):
     """What a dry run says of an ingest, which changes nothing, and what the ingest then does: exit code and
     document of both."""
     before = tree(project)
@@ -431,7 +431,7 @@ def foretold(capsys, project, *words):
 
 @pytest.mark.slow
 def agree(told, series):
-    "That each series was foretold as it then was."
+    "That each series was predicted as it then was."
     keys = ("status", "rows", "new", "revised", "set_aside", "problem")
     assert sorted(
         (line["symbol"] or line["from"], line["timeframe"], *(line[k] for k in keys))
@@ -457,7 +457,7 @@ def test_a_dry_run_judges_as_the_ingest_does(project, capsys):
     for name, (text, _) in STRANGE.items(): (place / name).write_text(text)
     (place / "GOOD_1d.csv").write_text(days(*[FINE] * 20))
     words = (place, "--tz", "UTC", "--store", "lake")
-    code, told, done, series = foretold(capsys, project, *words)
+    code, told, done, series = predicted(capsys, project, *words)
     agree(told, series)
     assert code == done == told["exit_code"] == 1
     said = {line["symbol"] or line["from"]: line for line in told["series"]}
@@ -468,7 +468,7 @@ def test_a_dry_run_judges_as_the_ingest_does(project, capsys):
         ), line
     assert (said["GOOD"]["new"], said["GOOD"]["problem"]) == (20, "")
     (place / "GOOD_1d.csv").write_text(days(*[FINE] * 9, "10,11,9,10.5", *[FINE] * 15, "10,9,11,10"))
-    code, told, done, series = foretold(
+    code, told, done, series = predicted(
         capsys, project, *words
     )  # of what is there, five bars are new and one is another
     agree(told, series)
@@ -515,7 +515,7 @@ def test_a_dry_run_reads_as_the_ingest_does(project, capsys, monkeypatch, words,
             ended(capsys, "ingest", "SPREAD_1d.csv", "--tz", "UTC", "--point", "0.01", "--store", "lake")[0]
             == 0
         )
-    found, told, done, series = foretold(capsys, project, *words, "--store", "lake")
+    found, told, done, series = predicted(capsys, project, *words, "--store", "lake")
     agree(told, series)
     assert found == done == code == told["exit_code"], (told, series)
 
@@ -537,7 +537,7 @@ def test_one_series_in_two_formats_is_new_once(project, capsys):
         (25, 10.5, {0, 5}, {0, 20}),
     ):  # then: 5 days more, and another close in one format
         laid(size, price)
-        code, told, done, series = foretold(capsys, project, place, "--tz", "UTC", "--store", "lake")
+        code, told, done, series = predicted(capsys, project, place, "--tz", "UTC", "--store", "lake")
         agree(told, series)
         assert (
             (code, done) == (0, 0)

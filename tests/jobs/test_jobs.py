@@ -17,7 +17,7 @@ import mlfin.jobs.jobs as module
 import mlfin.jobs.orders as orders
 from mlfin.core.errors import DataError, MlfinError, ParameterError
 from mlfin.warehouse.opening import open_store
-from mlfin.jobs.job_process import alive, born, claim, told
+from mlfin.jobs.job_process import alive, born, claim, read_event
 from mlfin.jobs.jobs import Jobs
 from mlfin.jobs.orders import JOB_KINDS, order_ingest, order_train
 
@@ -275,7 +275,7 @@ def test_a_child_that_ended_while_nobody_looked(jobs, workers, tmp_path):
     until((tmp_path / "began").exists)
     worker.kill()
     worker.wait()
-    until(lambda: told(jobs.folder / job.id / "1", "ended"))
+    until(lambda: read_event(jobs.folder / job.id / "1", "ended"))
     ended = worked(jobs, job.id)
     assert (ended.state, ended.attempt, ended.error) == ("failed", 1, "it is so")
 
@@ -561,7 +561,7 @@ def test_a_real_run_killed_and_taken_up():
     thread.start()
     try:
         until(lambda: jobs.get(job.id).progress.get("done", 0) >= 1, 300)
-        who = told(jobs.folder / job.id / "1", "started")
+        who = read_event(jobs.folder / job.id / "1", "started")
         os.killpg(who["pid"], signal.SIGKILL)
         until(lambda: jobs.get(job.id).state in module.ENDED, 500)
     finally:

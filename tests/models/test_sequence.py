@@ -402,7 +402,8 @@ def test_refused(made, y, says):
     ("torch", "cpu:0", "cpu"), ("jax", "cpu:0", "cpu:0"), ("tensorflow", "cpu:0", "cpu:0")])
 def test_the_cpu_is_named_as_the_backend_names_it(backend, device, taken):
     keras = SimpleNamespace(backend=SimpleNamespace(backend=lambda: backend), device=lambda name: name)
-    assert sequence._on_device(keras, device) == taken  # PyTorch copies to cpu:0, and the copy is no parameter any more
+    # PyTorch copies to cpu:0, and the copy is no parameter any more
+    assert sequence._on_device(keras, device) == taken
 
 
 ANOTHER = """
@@ -441,7 +442,8 @@ def test_another_backend_trains_keeps_and_serves_what_jax_learnt(backend, fitted
     np.save(tmp_path / "x.npy", rows.to_numpy())
     np.save(tmp_path / "p.npy", fitted[0].predict_proba(rows))
     env = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ANOTHER, backend, str(tmp_path)], env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ANOTHER, backend, str(tmp_path)], env=env,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -277,7 +277,7 @@ def test_weights_reach_every_model(make_panel, make_date_folds):
     up = cross_train(dataset, folds, [*FOUR, "dummy"], seed=1, overrides=SMALL).predictions
     risen = (up["probability"] - plain["probability"]).groupby(up["model"]).mean()
     assert (risen > 0.05).all(), risen
-    assert up["baseline"].equals(plain["baseline"])  # the naive guess stays the plain share
+    assert up["baseline"].equals(plain["baseline"])  # the baseline stays the plain share
 
 
 def test_a_dataset_of_weights_that_cannot_be(make_panel, make_date_folds):

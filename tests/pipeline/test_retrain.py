@@ -171,7 +171,7 @@ def test_rows_that_nobody_foretold_together_are_said_to_be_none():
 
 
 def test_rows_with_another_outcome_are_left_out_and_counted():
-    """Where the bars between were others, because calendar or prices changed, the two foretold another event: neither is judged by it."""
+    """Where the bars between were others, because calendar or prices changed, the two predicted another event: neither is judged by it."""
     rng = np.random.default_rng(3)
     rows = pd.DataFrame({"symbol": "A", "timeframe": "1d", "ts": pd.date_range("2020-01-01", periods=400, tz="UTC"), "model": "x", "baseline": 0.5,
                          "forward_return": rng.normal(0, 0.01, 400)})

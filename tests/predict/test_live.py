@@ -47,7 +47,7 @@ def walk(symbols=("AAA", "BBB"), days=60, seed=0, calendar="24/7", timeframe="1d
     return as_bars(pd.concat(parts, ignore_index=True))
 
 
-def foretold(bars, p=0.6, delay=MINUTE, **more):
+def predicted(bars, p=0.6, delay=MINUTE, **more):
     return pd.DataFrame(dict(symbol=bars.symbol, timeframe=bars.timeframe, ts=bars.ts, model="test-main", version=1, probability=p, prediction=np.nan,
                              threshold=0.5, label=1, created_at=bars.known_at + delay) | more)
 
@@ -58,7 +58,7 @@ def states(rows):
 
 def test_no_outcome_before_its_bars_are_there():
     bars = walk(["AAA"], 20)
-    said = foretold(bars)
+    said = predicted(bars)
     for there in range(1, 21):
         for horizon in (1, 5):
             rows = match_live(said[:there].reset_index(drop=True), bars[:there].reset_index(drop=True), served(f"fwd_ret_{horizon}"), bars.known_at[there - 1])
@@ -70,18 +70,18 @@ def test_no_outcome_before_its_bars_are_there():
 def test_late_is_told_by_the_market():
     bars = walk(["AAA"], 40, calendar="XNYS", end="2024-03-05")
     friday = bars.index[bars.ts.dt.day_of_week == 4][2]
-    said = foretold(bars)
+    said = predicted(bars)
     said.loc[friday, "created_at"] = bars.known_at[friday + 1] - MINUTE       # over the weekend, before Monday's close
     said.loc[friday + 1, "created_at"] = bars.known_at[friday + 2] + MINUTE   # a day later, after the next one had closed
     rows = match_live(said, bars, served(calendar="XNYS"), bars.known_at.iloc[-1])
     assert states(rows) == {"done": 37, "open": 2, "late": 1} and rows.state[friday] == "done" and rows.state[friday + 1] == "late"
-    filled = match_live(foretold(bars, created_at=pd.Timestamp("2024-06-01", tz="UTC")), bars, served(calendar="XNYS"), pd.Timestamp("2024-06-02", tz="UTC"))
+    filled = match_live(predicted(bars, created_at=pd.Timestamp("2024-06-01", tz="UTC")), bars, served(calendar="XNYS"), pd.Timestamp("2024-06-02", tz="UTC"))
     assert states(filled) == {"late": 40}
 
 
 def test_a_missing_bar_holds_its_neighbours_and_comes_or_is_given_up():
     bars = walk(["AAA"], 30)
-    said, now = foretold(bars), bars.known_at.iloc[-1]
+    said, now = predicted(bars), bars.known_at.iloc[-1]
     lacking = bars.drop(index=27).reset_index(drop=True)
     rows = match_live(said, lacking, served(), now)
     assert rows.state[24:].tolist() == ["done", "held", "held", "open", "open", "open"]
@@ -95,7 +95,7 @@ def test_a_missing_bar_holds_its_neighbours_and_comes_or_is_given_up():
 
 def test_labels_that_compare_symbols_wait_for_all():
     bars = walk(("AAA", "BBB", "CCC"), 30)
-    said, now = foretold(bars), bars.known_at.max()
+    said, now = predicted(bars), bars.known_at.max()
     short = bars[~((bars.symbol == "CCC") & (bars.ts >= bars.ts.max() - 2 * DAY))].reset_index(drop=True)
     rows = match_live(said, short, served("fwd_demean_1", symbols=("AAA", "BBB", "CCC")), now)
     newest = bars.ts.max() - 2 * DAY
@@ -105,7 +105,7 @@ def test_labels_that_compare_symbols_wait_for_all():
 
 def test_the_direction_is_the_labels_own():
     bars = walk(days=300)
-    rows = match_live(foretold(bars), bars, served("barrier_5_3_3"), bars.known_at.max())
+    rows = match_live(predicted(bars), bars, served("barrier_5_3_3"), bars.known_at.max())
     done, labels = rows[rows.state == "done"], compute_labels(bars, "barrier_5_3_3")
     both = done.merge(labels, on=["symbol", "ts"], suffixes=("", "_label"))
     assert (both.actual == both.barrier_5_3_3_direction).all() and ((both.value > 0) != (both.actual == 1)).any()
@@ -113,7 +113,7 @@ def test_the_direction_is_the_labels_own():
 
 @pytest.fixture(scope="module")
 def lived(champion, tmp_path_factory):
-    "A lake in which the champion foretold the last 60 days, day by day, as they came."
+    "A lake in which the champion predicted the last 60 days, day by day, as they came."
     settings, bars = champion
     settings = settings.model_copy(update={"store": str(tmp_path_factory.mktemp("lived") / "lake")})
     lake, days = Lake(settings.store), sorted(bars.ts.unique())
@@ -142,15 +142,15 @@ def test_the_record_is_a_count_by_hand(lived):
             p.append(row.probability)
             y.append(own.open[i + 2] > own.open[i + 1])
     p, y = np.array(p), np.array(y)
-    assert len(stored) == 120 and record.told["n"] == 116 == len(p) and record.told["open"] == 4 and record.told["late"] == 0
-    assert record.told["accuracy"] == pytest.approx(np.mean((p >= 0.5) == y)) and record.told["brier"] == pytest.approx(np.mean((p - y)**2))
-    assert record.told["log_loss"] == pytest.approx(-np.mean(np.where(y, np.log(p), np.log(1 - p))))
+    assert len(stored) == 120 and record.scores["n"] == 116 == len(p) and record.scores["open"] == 4 and record.scores["late"] == 0
+    assert record.scores["accuracy"] == pytest.approx(np.mean((p >= 0.5) == y)) and record.scores["brier"] == pytest.approx(np.mean((p - y)**2))
+    assert record.scores["log_loss"] == pytest.approx(-np.mean(np.where(y, np.log(p), np.log(1 - p))))
     guess = load_champion(settings, "main").predictions.sort_values("ts", kind="stable").baseline.iloc[-1]
-    assert record.told["accuracy_baseline"] == pytest.approx(np.mean((guess >= 0.5) == y))
-    assert record.told["accuracy_backtest"] == load_champion(settings, "main").manifest["metrics"]["accuracy"]
-    assert record.told["accuracy_low"] < record.told["accuracy"] < record.told["accuracy_high"] and record.verdict[0] in ("open", "better")
+    assert record.scores["accuracy_baseline"] == pytest.approx(np.mean((guess >= 0.5) == y))
+    assert record.scores["accuracy_backtest"] == load_champion(settings, "main").manifest["metrics"]["accuracy"]
+    assert record.scores["accuracy_low"] < record.scores["accuracy"] < record.scores["accuracy_high"] and record.verdict[0] in ("open", "better")
     before = live_records(settings, "main", lake, now=bars.ts.max() - 20 * DAY)[0]
-    assert before.told["n"] == 116 - 2 * 21 and before.last < record.last
+    assert before.scores["n"] == 116 - 2 * 21 and before.last < record.last
 
 
 def test_a_look_writes_what_changed_and_no_more(lived):
@@ -195,7 +195,7 @@ def test_health_says_what_the_record_shows(lived):
     lake.write_metrics(pd.DataFrame([(name, 1, f"live_{k}", v, at) for k, v in bad.items()],
                                     columns=["model", "version", "metric", "value", "at"]))
     state, words, remedy = check_live(asked)
-    assert state == "warn" and "worse than the naive guess" in words and "mlfin models live" in remedy
+    assert state == "warn" and "worse than the baseline" in words and "mlfin models live" in remedy
     state, words, _ = check_freshness(asked)
     assert state == "warn" and "main: 1d closed" in words and "AAA" in words
 

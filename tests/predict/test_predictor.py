@@ -940,7 +940,7 @@ def test_a_process_that_is_killed_loses_only_what_was_not_written_and_what_is_gi
 
 
 def test_outcomes_are_those_of_later_bars(settings, make, lake, bars):
-    "Against a count by hand; a label that has not ended is open, and one that had ended before it was foretold is late."
+    "Against a count by hand; a label that has not ended is open, and one that had ended before it was predicted is late."
     shelf = Shelf()
     shelf.lake = lake
     lake.write(at(bars, *range(670)))

@@ -112,14 +112,8 @@ def _is_literal(node: ast.stmt) -> bool:
     return True
 
 
-# Notebooks that are too large for one sitting and have to be split; no other may become so.
-TO_SPLIT = {"nbs/ingest/03_ingest.ipynb", "nbs/quality/02_quality.ipynb", "nbs/runs/03_pipeline.ipynb"}
-
-
 def test_notebooks_keep_their_budgets(notebooks):
-    bad = too_big(notebooks)
-    assert not (new := [line for line in bad if line.split(":")[0] not in TO_SPLIT]), "\n".join(new)
-    assert {line.split(":")[0] for line in bad} == TO_SPLIT, "take what was split out of TO_SPLIT"
+    assert not (bad := too_big(notebooks)), "\n".join(bad)
 
 
 def test_every_public_name_has_a_lesson(notebooks):

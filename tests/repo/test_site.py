@@ -1,4 +1,5 @@
-"""The documentation site: what its check must see, in pages planted for it, and that no page asks a network for anything."""
+"""The documentation site: what its check must see in planted pages; no page asks a network for anything."""
+
 import runpy
 import shutil
 import sys
@@ -21,23 +22,34 @@ def checked(root, tmp_path):
     def check(head: str = "", body: str = "") -> list[str]:
         (folder / "index.html").write_text(PAGE.format(head=head, body=body))
         return site(folder, tmp_path)
+
     return check
 
 
-@pytest.mark.parametrize("body", ['<a href="other.html#here">x</a>', '<a href="#top">x</a>', '<a href="https://example.org">x</a>',
-                                  '<img src="data:image/png;base64,AA==">'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<a href="other.html#here">x</a>',
+        '<a href="#top">x</a>',
+        '<a href="https://example.org">x</a>',
+        '<img src="data:image/png;base64,AA==">',
+    ],
+)
 def test_what_holds_passes(checked, body):
     assert checked(body=body) == []
 
 
-@pytest.mark.parametrize("head, body, said", [
-    ('<script src="https://cdn.example.org/a.js"></script>', "", "loads https://cdn.example.org/a.js"),
-    ('<link rel="stylesheet" href="//fonts.example.org/a.css">', "", "loads //fonts.example.org/a.css"),
-    ("", '<img src="http://example.org/a.png">', "loads http://example.org/a.png"),
-    ("", '<a href="absent.html">x</a>', "no page absent.html"),
-    ("", '<a href="other.html#absent">x</a>', "no place other.html#absent"),
-    ("", '<img src="absent.png">', "no asset absent.png"),
-])
+@pytest.mark.parametrize(
+    "head, body, said",
+    [
+        ('<script src="https://cdn.example.org/a.js"></script>', "", "loads https://cdn.example.org/a.js"),
+        ('<link rel="stylesheet" href="//fonts.example.org/a.css">', "", "loads //fonts.example.org/a.css"),
+        ("", '<img src="http://example.org/a.png">', "loads http://example.org/a.png"),
+        ("", '<a href="absent.html">x</a>', "no page absent.html"),
+        ("", '<a href="other.html#absent">x</a>', "no place other.html#absent"),
+        ("", '<img src="absent.png">', "no asset absent.png"),
+    ],
+)
 def test_a_planted_fault_is_seen(checked, head, body, said):
     (line,) = checked(head, body)
     assert said in line
@@ -53,6 +65,7 @@ def test_built_pages_ask_for_nothing_elsewhere(root):
     if not (root / "_docs/search.html").is_file() or chromium is None:
         pytest.skip("needs the built site (make docs) and Chromium")
     from playwright.sync_api import sync_playwright
+
     asked, failed = [], []
     with sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -63,7 +76,10 @@ def test_built_pages_ask_for_nothing_elsewhere(root):
             name, _, query = page.partition("?")
             view.goto((root / "_docs" / name).as_uri() + ("?" + query if query else ""), wait_until="load")
         browser.close()
-    assert not failed and asked and not [url for url in asked if url.startswith(("http:", "https:", "ws"))], (failed, asked)
+    assert not failed and asked and not [url for url in asked if url.startswith(("http:", "https:", "ws"))], (
+        failed,
+        asked,
+    )
 
 
 def notebook_page(root):
@@ -77,9 +93,19 @@ def notebook_page(root):
 
 def test_shown_pages_links_and_packed_numbers_are_made_fit(root):
     pages = notebook_page(root)
-    shown = pages._output({"output_type": "display_data", "data": {"text/html": "<!doctype html><a href='x.json'>x</a>"}}, "n")
+    shown = pages._output(
+        {"output_type": "display_data", "data": {"text/html": "<!doctype html><a href='x.json'>x</a>"}}, "n"
+    )
     assert shown["data"]["text/html"].startswith("<iframe") and "<a" not in shown["data"]["text/html"]
-    shown = pages._output({"output_type": "display_data", "data": {"text/html": '<a href="glossary.html#dsr">x</a>'}}, "n")
+    shown = pages._output(
+        {"output_type": "display_data", "data": {"text/html": '<a href="glossary.html#dsr">x</a>'}}, "n"
+    )
     assert 'href="../glossary.html#dsr"' in shown["data"]["text/html"]
-    assert pages.links("see [0004](revisions/r0004_tables.ipynb) and [x](../store/01_store.ipynb)") == "see 0004 and [x](../store/store.ipynb)"
-    assert pages.numbers({"dtype": "f8", "bdata": "AAAAAAAA8D8AAAAAAAAAQA=="}) == [1.0, 2.0] and pages.numbers(None) == []
+    assert (
+        pages.links("see [0004](revisions/r0004_tables.ipynb) and [x](../store/01_store.ipynb)")
+        == "see 0004 and [x](../store/store.ipynb)"
+    )
+    assert (
+        pages.numbers({"dtype": "f8", "bdata": "AAAAAAAA8D8AAAAAAAAAQA=="}) == [1.0, 2.0]
+        and pages.numbers(None) == []
+    )

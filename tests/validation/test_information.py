@@ -21,7 +21,7 @@ from mlfin.validation.information import (
 )
 
 
-def foretold(signal=0.1, days=400, symbols=8, seed=0, model="m", horizon=1):
+def predicted(signal=0.1, days=400, symbols=8, seed=0, model="m", horizon=1):
     """Predictions whose correlation with each symbol's own return, over `horizon` bars, is about `signal`."""
     rng = np.random.default_rng(seed)
     ts = pd.date_range("2015-01-01", periods=days, freq="D", tz="UTC").as_unit("us")
@@ -78,7 +78,7 @@ def walk(moves, start="2015-01-01"):
 def test_each_time_is_scipys_correlation():
     from scipy.stats import pearsonr, spearmanr
 
-    p = foretold(days=40).assign(probability=lambda f: f.probability.round(2))
+    p = predicted(days=40).assign(probability=lambda f: f.probability.round(2))
     got = ic_by_time(p.sample(frac=1, random_state=1)).set_index("ts")
     assert got.index.is_monotonic_increasing and len(got) == 40
     for ts, own in p.groupby("ts"):
@@ -92,7 +92,7 @@ def test_each_time_is_scipys_correlation():
 
 
 def test_times_without_enough_symbols_or_variation_are_absent():
-    p = foretold(days=40)
+    p = predicted(days=40)
     first, second = p.ts.unique()[:2]
     thin = p[(p.ts != first) | p.symbol.isin(["S0", "S1"])]
     thin = thin.assign(probability=thin.probability.where(thin.ts != second, 0.5))
@@ -104,7 +104,7 @@ def test_times_without_enough_symbols_or_variation_are_absent():
 
 
 def test_errors_across_symbols_are_those_of_statsmodels():
-    p = foretold(0.1, days=500, horizon=5)
+    p = predicted(0.1, days=500, horizon=5)
     row, each = ic_summary(p, horizon=5).iloc[0], ic_by_time(p)
     assert (row.how, row.lags, row.times) == ("across symbols", 10, 500)
     for name in ("ic", "rank_ic"):
@@ -119,7 +119,7 @@ def test_errors_over_time_are_those_of_a_regression_with_a_day_by_day_sum():
     import statsmodels.api as sm
     from scipy.stats import spearmanr
 
-    p = foretold(0.1, days=600, symbols=1).assign(fold=0)
+    p = predicted(0.1, days=600, symbols=1).assign(fold=0)
     row = ic_summary(p, horizon=3).iloc[0]
     assert row.how == "over time"
     assert row.rank_ic == pytest.approx(spearmanr(p.probability, p.forward_return).statistic, abs=1e-12)
@@ -138,7 +138,7 @@ def test_errors_over_time_are_those_of_a_regression_with_a_day_by_day_sum():
 @pytest.mark.parametrize("samples", [40, pytest.param(80, marks=pytest.mark.slow)])
 def test_the_error_is_the_spread_over_samples(how, horizon, samples):
     rows = pd.concat(
-        [ic_summary(foretold(0.05, 300, 6, seed, horizon=horizon), horizon, how) for seed in range(samples)]
+        [ic_summary(predicted(0.05, 300, 6, seed, horizon=horizon), horizon, how) for seed in range(samples)]
     )
     spread = rows.rank_ic.std()
     assert 0.75 * spread < rows.rank_ic_error.mean() < 1.25 * spread
@@ -150,7 +150,7 @@ def test_the_error_is_the_spread_over_samples(how, horizon, samples):
 def test_the_error_of_a_fold_is_the_spread_over_samples_where_the_naive_one_is_not(horizon, number):
     from mlfin.validation.curves import fold_ic
 
-    samples = [foretold(0.05, 800, 4, seed, horizon=horizon) for seed in range(number)]
+    samples = [predicted(0.05, 800, 4, seed, horizon=horizon) for seed in range(number)]
     rows, naive = pd.concat([ic_by_fold(p, horizon) for p in samples]), fold_ic(samples[0])
     spread = rows.ic.std()
     assert 0.75 * spread < rows.error.mean() < 1.25 * spread
@@ -160,7 +160,7 @@ def test_the_error_of_a_fold_is_the_spread_over_samples_where_the_naive_one_is_n
 
 
 def test_a_fold_that_cannot_be_told_has_no_error():
-    p = foretold(days=60, symbols=2)
+    p = predicted(days=60, symbols=2)
     short = ic_by_fold(p, 1)
     assert short.ic.notna().all() and short.error.isna().all()  # 15 times a fold
     flat = ic_by_fold(p.assign(probability=0.5), 1)
@@ -168,7 +168,7 @@ def test_a_fold_that_cannot_be_told_has_no_error():
 
 
 def test_levels_of_folds_pass_for_no_foresight():
-    p = foretold(0.0, symbols=1, days=800)
+    p = predicted(0.0, symbols=1, days=800)
     drift = p.assign(
         probability=p.probability + 0.1 * p.fold, forward_return=p.forward_return + 0.02 * p.fold
     )
@@ -181,7 +181,7 @@ def test_levels_of_folds_pass_for_no_foresight():
 
 def test_by_symbol_is_the_symbols_own():
     p = pd.concat(
-        [foretold(0.3, symbols=1, days=800), foretold(0.0, symbols=1, days=800, seed=1).assign(symbol="S1")]
+        [predicted(0.3, symbols=1, days=800), predicted(0.0, symbols=1, days=800, seed=1).assign(symbol="S1")]
     )
     got = ic_by_symbol(p, 1).set_index("symbol")
     assert got.loc["S0", "rank_ic_t"] > 5 > 3 > abs(got.loc["S1", "rank_ic_t"])
@@ -190,7 +190,7 @@ def test_by_symbol_is_the_symbols_own():
 
 @pytest.mark.parametrize("how", ["across symbols", "over time"])
 def test_years_are_parts_of_the_whole(how):
-    p = foretold(0.1, days=1000)
+    p = predicted(0.1, days=1000)
     got = ic_by_regime(p, 1, how=how)
     assert got.regime.tolist() == ["2015", "2016", "2017"] and set(got.kind) == {"year"}
     assert got.times.sum() == 1000
@@ -235,7 +235,7 @@ def test_foresight_of_one_regime_is_found_there():
     loud = np.repeat([False, True, False, True], 300)
     moves = rng.normal(size=(1200, 8)) * np.where(loud, 0.03, 0.005)[:, None]
     bars = walk(moves)
-    p = foretold(0.0, days=1200)
+    p = predicted(0.0, days=1200)
     known = np.where(loud[:, None], moves / 0.03, rng.normal(size=moves.shape))
     p = p.assign(probability=1 / (1 + np.exp(-known.ravel())), forward_return=moves.ravel())
     got = ic_by_regime(p, 1, bars).query("kind == 'volatility'").set_index("regime")
@@ -247,7 +247,7 @@ def test_decay_finds_how_far_ahead_a_signal_sees():
     rng = np.random.default_rng(2)
     moves = 0.01 * rng.normal(size=(600, 8))
     bars = walk(moves)
-    p = foretold(0.0, days=600)
+    p = predicted(0.0, days=600)
     next_move = np.vstack([moves[2:], np.zeros((2, 8))])  # from the next open to the one after
     p = p.assign(probability=1 / (1 + np.exp(-100 * next_move.ravel())), forward_return=0.0)
     got = ic_decay(p, bars, (5, 1, 2, 2)).set_index("horizon")
@@ -260,7 +260,7 @@ def test_decay_finds_how_far_ahead_a_signal_sees():
 
 
 def test_rolling_is_the_window_by_itself():
-    p = foretold(0.2, days=300)
+    p = predicted(0.2, days=300)
     got = rolling_ic(p, 1, window=100, points=3)
     assert len(got) == 3
     for row in got.itertuples():
@@ -271,7 +271,7 @@ def test_rolling_is_the_window_by_itself():
 
 
 def test_a_constant_guess_has_no_coefficient():
-    p = pd.concat([foretold(0.1), foretold(0.1, model="dummy").assign(probability=0.5)])
+    p = pd.concat([predicted(0.1), predicted(0.1, model="dummy").assign(probability=0.5)])
     for table in (
         ic_summary(p, 1),
         ic_by_symbol(p, 1),
@@ -285,7 +285,7 @@ def test_a_constant_guess_has_no_coefficient():
 
 
 def test_a_regression_is_understood():
-    p = foretold(0.1)
+    p = predicted(0.1)
     q = p.drop(columns="probability").assign(prediction=np.log(p.probability / (1 - p.probability)))
     assert ic_summary(q, 1).rank_ic[0] == pytest.approx(ic_summary(p, 1).rank_ic[0])
 
@@ -303,7 +303,7 @@ def test_a_regression_is_understood():
 def test_refusals(call, words):
     with pytest.raises(ModelError, match=words), warnings.catch_warnings():
         warnings.simplefilter("error")
-        call(foretold(days=40))
+        call(predicted(days=40))
 
 
 @pytest.mark.parametrize("samples", [20, pytest.param(40, marks=pytest.mark.slow)])
