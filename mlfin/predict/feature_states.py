@@ -25,7 +25,7 @@ class FeatureStates:
     def __init__(self, features: Sequence, # of `parse_set`
                  feed: BarFeed,            # where bars and their adjustment come from
                  window: int = 1,          # rows that the model looks at
-                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets features, raw bars
+                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets rows, raw bars
                  ):
         self.features, self.feed, self.window = features, feed, window
         self.size = CHANGE + tail_rows(window)

@@ -86,7 +86,7 @@ class Stream:
                  symbols: Iterable[str] | None = None, # those to follow; None: all at first in the store
                  adjust: str = "none",           # "none", "splits" or "total"
                  window: int = 1,                # rows that the model looks at
-                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets features, raw bars
+                 on_rows: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None, # gets rows, raw bars
                  **context): # calendar, groups, index, facts: of `compute_features`; facts may be a function
         self.store, self.features, self.timeframe = store, parse_set(specs), parse_timeframe(timeframe)
         self.given, self.inputs = context, tuple(n for f in self.features for n in input_names(f))
