@@ -90,12 +90,12 @@ def admit_administrator(application: Any,   # of `mlfin.api.api`
     """Let an application accept one more token: whoever sends it is the administrator, under the name of the
     system's user."""
     administrator = Person("", system_user(), "administrator", "", "key")
-    known = application.gate.rules.identify
+    known = application.guard.rules.identify
 
     def identify(kind: str, secret: str) -> Person:
         return administrator if hmac.compare_digest(secret.encode(), token.encode()) else known(kind, secret)
 
-    application.gate.rules = replace(application.gate.rules, identify=identify)
+    application.guard.rules = replace(application.guard.rules, identify=identify)
     return administrator
 
 # %% ../../nbs/client/02_in_process.ipynb #1e305cbf
