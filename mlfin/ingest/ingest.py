@@ -7,7 +7,7 @@ __all__ = ['stored_bars_hash', 'copy_read_bars', 'ingest']
 
 # %% ../../nbs/ingest/10_ingest.ipynb #36e20aaa
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,23 +30,11 @@ from ..market.actions import adjust_bars
 from ..market.bars import KEY, moment
 from ..quality.quality_report import QualityAccumulator
 from ..quality.spool import empty_bars
-from ..sources.read_result import ReadResult
-from ..sources.sources import register_source
 from ..store.row_history import WriteResult
 from ..store.store import Store
 
 # %% ../../nbs/ingest/10_ingest.ipynb #95119c2f
 from ..warehouse.opening import open_store
-
-# %% ../../nbs/ingest/10_ingest.ipynb #c8e1bb13
-def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None,
-              limit=0) -> Iterator[ReadResult]:
-    "A store brings nothing into itself."
-    raise DataError("A store is no source for itself.\nHint: `mlfin run -p source=store` reads it; `mlfin "
-                    "data copy SRC DEST` copies one into another.")
-    yield
-
-register_source("store", None, parts=_no_parts)
 
 # %% ../../nbs/ingest/10_ingest.ipynb #146938ae
 def _of_store(symbols, timeframe: str, start, end, calendar: str,

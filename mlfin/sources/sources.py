@@ -81,6 +81,16 @@ register_source("builtin", _read_builtin, "XNYS")
 for _name in (*FORMATS, "files"): register_source(_name, file_reader(_name), parts=file_parts_reader(_name))
 register_source("lean", read_lean, parts=lean_parts)
 
+# %% ../../nbs/sources/05_sources.ipynb #c8e1bb13
+def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None,
+              limit=0) -> Iterator[ReadResult]:
+    "The bars of a store are read by `mlfin.ingest.ingest`; a source brings bars into one."
+    raise DataError("A store is no source for itself.\nHint: `mlfin run -p source=store` reads it; `mlfin "
+                    "data copy SRC DEST` copies one into another.")
+    yield
+
+register_source("store", None, parts=_no_parts)
+
 # %% ../../nbs/sources/05_sources.ipynb #3b54fccb
 _loaded: dict[str, bool] = {}
 

@@ -1,5 +1,7 @@
 import gzip
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -400,3 +402,24 @@ def test_a_source_needs_a_reader_or_parts():
 def test_all_sources_are_listed(monkeypatch):
     monkeypatch.setitem(SOURCES, "mine", lambda path, symbols, timeframe, tz, calendar: path)
     assert "mine" in load_sources() and set(SOURCES) == set(load_sources())
+
+
+REGISTRIES = """
+import importlib, pkgutil
+import mlfin
+from mlfin.facts.fact_sources import FACT_SOURCES, load_facts
+from mlfin.features.spec import load_features
+from mlfin.sources.sources import SOURCES, load_sources
+loaded = set(load_sources()), set(load_facts()), set(load_features())
+for module in pkgutil.walk_packages(mlfin.__path__, "mlfin."):
+    if not module.name.endswith("__main__"): importlib.import_module(module.name)
+assert loaded == (set(SOURCES), set(FACT_SOURCES), set(load_features())), "registered where no loader looks"
+print(*loaded[0])
+"""
+
+
+def test_loaders_find_all_that_the_package_registers():
+    """In a process that has imported nothing else, as a service's: `store` was missing there once."""
+    done = subprocess.run([sys.executable, "-c", REGISTRIES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"builtin", "store", "ccxt", "yahoo", "sql", "rest", "mongodb"} <= set(done.stdout.split())
