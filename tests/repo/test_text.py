@@ -1,4 +1,5 @@
 """What no file of the tree may say, and what files must say alike."""
+import importlib.util
 import re
 import subprocess
 import tomllib
@@ -115,3 +116,27 @@ def test_subjects_of_the_latest_commits_are_short(root):
 
 def test_a_planted_long_subject_is_seen():
     assert too_long(["Gate: a refusal names the row", "x" * 73]) == ["x" * 73] and too_long(["x" * 72]) == []
+
+
+def test_moved_names_lead_to_what_is_there(root):
+    """Each dotted name on the right of `env/moved.md` is a module, or something in one."""
+    rows = re.findall(r"^\| .+? \| (.+) \|$", (root / "env/moved.md").read_text(), re.M)
+    names = sorted({name for row in rows for name in re.findall(r"`(mlfin(?:\.\w+)+)`", row)})
+    missing = [name for name in names if not resolves(name)]
+    assert len(names) > 200 and not missing, "\n".join(missing)
+    assert not resolves("mlfin.store.nothing") and not resolves("mlfin.core.errors.Nothing")
+
+
+def resolves(name: str) -> bool:
+    parts = name.split(".")
+    found = max((".".join(parts[:n]) for n in range(1, len(parts) + 1) if find_spec_of(".".join(parts[:n]))), key=len)
+    thing = importlib.import_module(found)
+    for part in parts[found.count(".") + 1:]:
+        if not hasattr(thing, part): return False
+        thing = getattr(thing, part)
+    return True
+
+
+def find_spec_of(name: str) -> bool:
+    try: return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError: return False  # its parent is no package
