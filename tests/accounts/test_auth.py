@@ -897,7 +897,8 @@ def test_the_first_administrator_is_made_once(opened):
 @pytest.mark.parametrize("sql", [
     "UPDATE auth_audit SET who = 'bob'", "DELETE FROM auth_audit WHERE seq = 1", "DELETE FROM auth_audit",
     "INSERT INTO auth_audit SELECT 2, at, 'bob', address, request, what, target, outcome, detail, digest "
-    "FROM auth_audit WHERE seq = 1 " "ON CONFLICT (seq) DO UPDATE SET who = excluded.who"])
+    "FROM auth_audit WHERE seq = 1 "
+    "ON CONFLICT (seq) DO UPDATE SET who = excluded.who"])
 def test_the_log_cannot_be_changed(accounts, sql):
     import sqlalchemy as sa
 

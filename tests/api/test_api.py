@@ -175,8 +175,8 @@ def test_a_session_ends_at_once(ask):
     assert again.status_code == 200
     assert ask("POST", "/auth/refresh", json={"refresh_token": first["refresh_token"]}).status_code == 401
     # the whole family
-    assert ask("POST", "/auth/refresh",
-               json={"refresh_token": again.json()["refresh_token"]}).status_code == 401
+    assert (ask("POST", "/auth/refresh", json={"refresh_token": again.json()["refresh_token"]}).status_code
+            == 401)
     assert ask("GET", "/auth/me", "analyst").status_code == 401
     ask.login("analyst")
     assert ask("POST", "/auth/logout", "analyst").json() == {"done": True}
@@ -312,8 +312,8 @@ def test_keys_that_others_can_read_are_a_503_in_words(refusing):
         keys.parent) not in stranger.text, stranger.text
     assert (told.status_code, told.json()["type"]) == (
         503, "/problems/unavailable") and "keys" not in told.json()["detail"], told.text
-    assert refusing("GET", "/v1/auth/me",
-                    headers={"authorization": f"Bearer {fresh}"}).json()["name"] == "boss"
+    assert (refusing("GET", "/v1/auth/me", headers={"authorization": f"Bearer {fresh}"}).json()["name"]
+            == "boss")
 
 
 def test_what_does_not_exist_is_a_404_and_says_what(ask):
@@ -336,8 +336,8 @@ def test_what_does_not_exist_is_a_404_and_says_what(ask):
     assert told("POST", "/models/rollback", json={"experiment": "mian"}) == experiment
     assert told("POST", "/models/rollback", json={"experiment": "main"}) == (409, "no-earlier-champion")
     assert told("POST", "/ingest/run", json={"experiment": "mian"}) == experiment
-    assert told("GET", "/jobs/abc") == told("POST", "/jobs/abc/cancel") == told("DELETE", "/jobs/abc") == (
-        404, "unknown-job")
+    assert (told("GET", "/jobs/abc") == told("POST", "/jobs/abc/cancel") == told("DELETE", "/jobs/abc")
+            == (404, "unknown-job"))
     told = ask("PUT", "/models", "administrator")
     assert (told.status_code, told.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert ask("HEAD", "/models", "administrator").status_code == 200

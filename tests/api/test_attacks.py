@@ -66,8 +66,8 @@ def test_a_token_that_lies_is_nobodys(ask, recwarn):
         "somebody else": forge(ask, sub="0" * 32), "another session": forge(ask, sid="f" * 32),
         "another profile": forge(ask, iss="mlfin/production"), "another audience": forge(ask, aud="other"),
         "made in the future": forge(ask, iat=int(time.time()) + 600, nbf=int(time.time()) + 600),}
-    assert {k: word(ask("GET", "/models", **bearer(v))) for k, v in lies.items()} == dict.fromkeys(
-        lies, (401, "bad-token"))
+    assert ({k: word(ask("GET", "/models", **bearer(v))) for k, v in lies.items()}
+            == dict.fromkeys(lies, (401, "bad-token")))
     assert word(ask("GET", "/models", **bearer(forge(ask, exp=int(time.time()) - 60)))) == (401, "expired")
     me = ask("GET", "/auth/me",
              **bearer(forge(ask, role="administrator", scope="administrator", name="boss"))).json()
@@ -89,16 +89,16 @@ def test_what_is_no_credential_opens_nothing(ask, headers):
 def test_tokens_run_out_and_are_not_used_twice(tmp_path):
     ask = house(tmp_path)
     first = ask.login("analyst")
-    assert word(ask("POST", "/auth/refresh", json={"refresh_token": first["access_token"]})) == (
-        401, "bad-token")
+    assert (word(ask("POST", "/auth/refresh", json={"refresh_token": first["access_token"]}))
+            == (401, "bad-token"))
     second = ask("POST", "/auth/refresh", json={"refresh_token": first["refresh_token"]}).json()
     # replayed:
-    assert word(ask("POST", "/auth/refresh", json={"refresh_token": first["refresh_token"]})) == (
-        401, "revoked")
+    assert (word(ask("POST", "/auth/refresh", json={"refresh_token": first["refresh_token"]}))
+            == (401, "revoked"))
     # the whole session ends
     assert word(ask("GET", "/models", **bearer(second["access_token"]))) == (401, "revoked")
-    assert word(ask("POST", "/auth/refresh", json={"refresh_token": second["refresh_token"]})) == (
-        401, "revoked")
+    assert (word(ask("POST", "/auth/refresh", json={"refresh_token": second["refresh_token"]}))
+            == (401, "revoked"))
     machine = {"x-api-key": new_key(ask.accounts, "analyst", "m", days=1)}
     ask.login("boss")
     ask.clock.ahead = 8 * 3600 + 60  # a session's end, refreshed or not
@@ -140,8 +140,8 @@ def test_guessing_gets_slower_for_a_name_and_for_an_address(tmp_path):
             "new_password": "marble canyon velvet spoon", "code": "1"}
     # no way around it
     for path in ("/auth/password", "/auth/enrol", "/auth/confirm"):
-        sent = {k: v for k, v in body.items() if k in ("username", "password", "code")
-                or path == "/auth/password" and k == "new_password"}
+        sent = {k: v for k, v in body.items() if k in ("username", "password", "code") or path
+                == "/auth/password" and k == "new_password"}
         assert word(ask("POST", path, json=sent, address="203.0.113.9")) == (429, "throttled"), path
     assert ask("POST", "/auth/token", data={"username": "boss", "password": PASSWORD},
                address="203.0.113.10").status_code == 200

@@ -70,8 +70,8 @@ def test_time_is_whole_seconds(time):
 @pytest.mark.parametrize(("alias", "name"),
                          [("M1", "1m"), ("H1", "1h"), ("D1", "1d"), ("PERIOD_M5", "5m"), ("1h", "1h")])
 def test_metatrader_s_names_and_seconds(alias, name):
-    bar = Bar.model_validate({k: v for k, v in BAR.items() if k != "ts"} | {"timeframe": alias,
-                                                                            "time": 1709303400})
+    bar = Bar.model_validate({k: v for k, v in BAR.items() if k != "ts"} | {
+        "timeframe": alias, "time": 1709303400})
     assert bar.timeframe == name and bar.ts == datetime(2024, 3, 1, 14, 30, tzinfo=UTC)
 
 
@@ -166,8 +166,8 @@ def test_a_probability_is_one_and_no_signal_is_made_up():
 
 
 def test_problems_are_those_of_the_rfc_and_pages_know_their_end():
-    assert set(Problem(title="t", status=404).model_dump()) == {"type", "title", "status", "detail",
-                                                                "instance", "errors", "request_id"}
+    assert (set(Problem(title="t", status=404).model_dump())
+            == {"type", "title", "status", "detail", "instance", "errors", "request_id"})
     refused(Problem, {"title": "t", "status": 200})
     page = Page[int](items=[1, 2], total=5, offset=2, limit=2)
     assert page.more and not Page[int](items=[1], total=5, offset=4, limit=2).more

@@ -224,10 +224,10 @@ def test_an_experiment_that_has_run_is_retrained_by_its_own_question(ask):
         with sqlite3.connect(ask.api.jobs.path) as db:
             found = db.execute("SELECT words FROM jobs WHERE id = ?", (told.json()["id"],)).fetchone()
         return json.loads(found[0])[4:]
-    assert words(ask("POST", "/v1/train", "analyst", json={"experiment": "again"})) == [
-        "retrain", "again", "--profile=test", "--events={events}"]
-    assert words(ask("POST", "/v1/train", "boss", json=boss)) == [
-        "retrain", "again", "--profile=test", "--window=730D", "--promote", "--events={events}"]
+    assert (words(ask("POST", "/v1/train", "analyst", json={"experiment": "again"}))
+            == ["retrain", "again", "--profile=test", "--events={events}"])
+    assert (words(ask("POST", "/v1/train", "boss", json=boss))
+            == ["retrain", "again", "--profile=test", "--window=730D", "--promote", "--events={events}"])
     # what serves is an administrator's word
     assert word(ask("POST", "/v1/train", "analyst", json=boss)) == (403, "forbidden")
     assert words(ask("POST", "/v1/train", "analyst",
@@ -333,8 +333,8 @@ def test_who_may_only_look_sees_states_and_nothing_else(ask):
             assert told.status_code == 200
             assert not any(w in told.text for w in (SECRET, "analyst", "mine", "fwd_ret"))
             seen = told.json().get("items", [told.json()])[0]
-            assert {k for k, v in seen.items() if v not in (None, "", [], {}, False)} == {
-                "id", "kind", "state", "created_at"}
+            assert ({k for k, v in seen.items() if v not in (None, "", [], {}, False)}
+                    == {"id", "kind", "state", "created_at"})
             assert seen["full"] is False
             assert (seen["id"], seen["kind"], seen["state"]) == (job["id"], "train", "queued")
         assert (ask("DELETE", f"/v1/jobs/{job['id']}", **how).status_code

@@ -66,8 +66,8 @@ class Sender(threading.Thread):
     """Posts minute after minute of one symbol; what came back, with the time it took."""
     def __init__(self, server, key, symbol="FAULT", pause=0.05):
         super().__init__(daemon=True)
-        self.server, self.key, self.symbol, self.pause, self.end = (server, key, symbol, pause,
-                                                                    threading.Event())
+        self.server, self.key, self.symbol, self.pause, self.end = (
+            server, key, symbol, pause, threading.Event())
         self.answered, self.told, self.broken = [], [], []
 
     def run(self):
@@ -204,8 +204,8 @@ def first_answer(server, sender) -> float:
 
 
 @pytest.mark.parametrize("how", [pytest.param("gone", marks=pytest.mark.slow), "hangs"])
-def test_postgresql_with_the_accounts_goes_away_and_comes_back(postgres, request, served,
-                                                               tmp_path, capsys, how):
+def test_postgresql_with_the_accounts_goes_away_and_comes_back(
+        postgres, request, served, tmp_path, capsys, how):
     name = f"accounts_{how}_{request.node.callspec.params['served']}"
     postgres.sql(f"CREATE DATABASE {name}")
     settings, environment = project(tmp_path, accounts=postgres.url(name))

@@ -131,8 +131,8 @@ def test_two_credentials_and_other_schemes_are_refused():
 def test_refusals_are_problems_with_the_request_that_they_are_of():
     status, body, headers = ask(headers={"x-request-id": "abc-1"})
     found = json.loads(body)
-    assert (status, found["status"], found["request_id"], headers["content-type"]) == (
-        401, 401, "abc-1", "application/problem+json")
+    assert ((status, found["status"], found["request_id"], headers["content-type"])
+            == (401, 401, "abc-1", "application/problem+json"))
     assert headers["www-authenticate"] == "Bearer" and headers["x-request-id"] == "abc-1"
     assert ask(headers={"x-request-id": "a\r\nset-cookie: x"})[2]["x-request-id"] != "a\r\nset-cookie: x"
 
@@ -205,8 +205,8 @@ def test_what_lets_nobody_be_recognised_is_a_503_and_in_the_log(later, error, ca
     status, body, headers = ask(headers=bearer("analyst") | {"x-request-id": "find-me"},
                                 identify=failing(error, later), log=lines)
     found = json.loads(body)
-    assert (status, found["type"], found["request_id"], headers["x-frame-options"]) == (
-        503, "/problems/unavailable", "find-me", "DENY")
+    assert ((status, found["type"], found["request_id"], headers["x-frame-options"])
+            == (503, "/problems/unavailable", "find-me", "DENY"))
     assert "keys.json" not in body.decode() and [line["status"] for line in lines] == [503]
     told = [json.loads(JsonFormatter().format(r)) for r in caplog.records if r.name == "mlfin.api"]
     assert [(line["level"], line["request_id"]) for line in told] == [("ERROR", "find-me")]

@@ -48,8 +48,8 @@ def test_many_senders_lose_nothing_and_nothing_is_there_twice(lake):
     intake.close()
     assert sum(t.accepted for t in told) == 4 * 2 * 200 and not any(t.quarantined for t in told)
     for opened in (lake, Lake(lake.path)):
-        assert opened.read(timeframe="1m").groupby("symbol").size().to_dict() == {
-            f"S{n}": 200 for n in range(4)}
+        assert (opened.read(timeframe="1m").groupby("symbol").size().to_dict()
+                == {f"S{n}": 200 for n in range(4)})
     assert lake.flush().inserted == 800 and len(lake.read(timeframe="1m")) == 800
 
 

@@ -61,8 +61,8 @@ def check(settings, senders) -> tuple[int, int]:
     """Look into the store while nobody serves: how many bars it has, and how many batches came in whole that
     nobody was told of."""
     rows, untold = 0, 0
-    found = opened(settings).read(timeframe="1m") if any(s.batch for s in senders) else pd.DataFrame(columns=[
-        "symbol", "ts", "close", "volume"])
+    found = (opened(settings).read(timeframe="1m") if any(s.batch for s in senders)
+             else pd.DataFrame(columns=["symbol", "ts", "close", "volume"]))
     assert not found.duplicated(["symbol", "ts"]).any()
     found = found.assign(
         minute=((pd.to_datetime(found.ts, utc=True) - FIRST) // pd.Timedelta("1min")).astype("int64"))
@@ -166,8 +166,9 @@ def say(tally: dict, capsys) -> None:
         print(f"\n{tally['kills']} kills, {tally['into_requests']} with requests under way, "
               f"{tally['at_folds']} just after a fold was committed: "
               f"{tally['answered']} batches answered, {tally['unanswered']} broken off and sent again, of "
-              f"which {tally['untold']} had been stored whole; " f"{tally['bars']:,} bars, lost 0, twice 0; "
-              f"start to answer {max(tally['seconds']):.1f} s at most", end=" ")
+              f"which {tally['untold']} had been stored whole; "
+              f"{tally['bars']:,} bars, lost 0, twice 0; start to answer {max(tally['seconds']):.1f} s "
+              f"at most", end=" ")
 
 
 @pytest.mark.slow

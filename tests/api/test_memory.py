@@ -41,8 +41,8 @@ class Mix:
                        close=close, volume=5000.0)
             return "POST", "/v1/ingest", {"bars": [own | {"symbol": s} for s in ("AAA", "BBB")]}
         if n % 20 == 10:
-            return "POST", "/v1/ingest", {"bars": [bar(f"M{n // 20 % 8}", n // 160 * 20 + k)
-                                                   for k in range(20)]}
+            return ("POST", "/v1/ingest",
+                    {"bars": [bar(f"M{n // 20 % 8}", n // 160 * 20 + k) for k in range(20)]})
         if n % 25 == 0: return "GET", "/v1/signals?timeframe=1d", None
         return "POST", "/v1/predict", {"experiment": "main", "symbols": ["AAA", "BBB"]}
 
@@ -63,8 +63,9 @@ def flat(folder: Path, seconds: float, rate: float, capsys) -> None:
     grown = tenths[-1] - tenths[5]
     with capsys.disabled():
         print(f"\n{len(load.told):,} requests in {seconds:.0f} s, none failed; MiB in each tenth: supervisor "
-              f"{tenths[:, 0].round(1).tolist()}, " f"worker {tenths[:, 1].round(1).tolist()}; grown in the "
-                                                    f"second half by {grown.round(1).tolist()}", end=" ")
+              f"{tenths[:, 0].round(1).tolist()}, "
+              f"worker {tenths[:, 1].round(1).tolist()}; grown in the second half by "
+              f"{grown.round(1).tolist()}", end=" ")
     assert (grown < MOST).all(), tenths
 
 

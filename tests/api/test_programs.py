@@ -131,8 +131,8 @@ def test_a_minute_that_is_inserted_is_stored_foretold_from_and_survives_the_serv
         server.start()
         con.cursor().executemany(INSERT, [row(more.iloc[n]) for n in (2, 3, 4, 4)])
         until(lambda: ask("SELECT FROM features_m1 WHERE symbol = 'AAA' AND ts = %s", more.ts[4]))
-        assert ask("SELECT close FROM market_data WHERE symbol = 'AAA' AND ts > %s ORDER BY ts", last) == [
-            (c,) for c in more.close]
+        assert (ask("SELECT close FROM market_data WHERE symbol = 'AAA' AND ts > %s ORDER BY ts", last)
+                == [(c,) for c in more.close])
         found = ask("SELECT ts, rsi, macd, macd_signal, macd_hist, atr, ma60, ret_1 FROM features_m1 WHERE "
                     "symbol = 'AAA' ORDER BY ts")
     known = compute_features(whole[whole.symbol == "AAA"].reset_index(drop=True), FLAT, short="nan")
@@ -231,8 +231,8 @@ def test_a_pickle_answers_as_the_champion_and_says_what_it_is(champion, tmp_path
     for model in (joblib.load(tmp_path / "rf_m1.pkl"), pickle.loads((tmp_path / "rf_m1.pkl").read_bytes()),
                   load_exported(settings, tmp_path / "rf_m1.pkl")):
         np.testing.assert_array_equal(model.predict_proba(rows)[:, 1], loaded.predict(loaded.example))
-    assert {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {"rf_m1.pkl": 0o600,
-                                                                              "manifest.json": 0o600}
+    assert ({p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+            == {"rf_m1.pkl": 0o600, "manifest.json": 0o600})
     assert verify_export(settings, tmp_path / "rf_m1.pkl") == told
 
 
@@ -294,8 +294,8 @@ def test_nothing_that_was_changed_is_believed_or_loaded(champion, tmp_path, monk
     assert not canary.exists() and seal_keys(settings).names()
 
 
-def test_the_commands_warn_of_the_pickle_and_tell_by_their_exit_code(champion, tmp_path,
-                                                                     monkeypatch, plain_terminal):
+def test_the_commands_warn_of_the_pickle_and_tell_by_their_exit_code(
+        champion, tmp_path, monkeypatch, plain_terminal):
     settings, *_ = champion
     monkeypatch.setenv("MLFIN_ROOT", str(settings.root))
     for name in ("mlflow", "artifacts", "store", "ledger"):

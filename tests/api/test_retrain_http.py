@@ -88,8 +88,8 @@ def test_pushed_bars_are_retrained_on_judged_and_served_when_promoted(desk):
 
     # nothing is new: it is judged as it is
     told = desk.train()
-    assert (told["run"], told["version"], told["promoted"], told["executed"], told["report"]) == (
-        made["run"], 1, False, [], None)
+    assert ((told["run"], told["version"], told["promoted"], told["executed"], told["report"])
+            == (made["run"], 1, False, [], None))
     assert told["gate"]
     assert desk.ask("POST", "/models/1/promote", {"experiment": "live", "force": "a first one"})["promoted"]
     assert desk.serving() == {(1, first.ts.max())}
@@ -111,8 +111,8 @@ def test_pushed_bars_are_retrained_on_judged_and_served_when_promoted(desk):
     assert (told["version"], told["promoted"]) == (2, False)
     page, kept = desk.root / told["report"], read_json(desk.root / told["folder"] / "data" / "retrained.json")
     assert page.name == "07_retrain.html" and page.is_file()
-    assert (kept["before"], kept["after"], kept["version"], kept["champion"]) == (before["run_id"],
-                                                                                  after["run_id"], 2, 1)
+    assert ((kept["before"], kept["after"], kept["version"], kept["champion"])
+            == (before["run_id"], after["run_id"], 2, 1))
     assert kept["gate"] == told["gate"]
     assert {"loads", "baseline", "champion"} <= {c["name"] for c in kept["checks"]}
     rows = [read_parquet(desk.root / r["folder"] / "data" / "predictions.parquet")[["symbol", "ts"]]

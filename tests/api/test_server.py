@@ -408,8 +408,8 @@ class Load:
     """Clients that ask all the time, each on a connection that it keeps for as long as it may."""
 
     def __init__(self, running: Running, clients=4, pause=0.01, **headers):
-        self.running, self.pause, self.headers, self.stop, self.done, self.failed = (running, pause, headers,
-                                                                                     threading.Event(), 0, [])
+        self.running, self.pause, self.headers, self.stop, self.done, self.failed = (
+            running, pause, headers, threading.Event(), 0, [])
         self.threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
     def _ask(self):
@@ -555,8 +555,8 @@ class Fake:
     """A worker as its supervisor sees it, without a process."""
 
     def __init__(self, age=0, **more):
-        self.age, self.ready, self.leaving, self.words, self.began, self.killed = (age, True, False, "",
-                                                                                   time.monotonic(), False)
+        self.age, self.ready, self.leaving, self.words, self.began, self.killed = (
+            age, True, False, "", time.monotonic(), False)
         self.heard, self.deadline, self.process = self.began, None, self
         vars(self).update(more)
 
@@ -755,8 +755,8 @@ def test_two_workers_answer_and_count_as_one(pair):
     before = pair.count("http_requests_total", route="/auth/me", status="200")
     with pair.both() as lines:
         for i, line in enumerate(lines * 25):
-            assert answer(line, "GET", "/v1/auth/me", x_api_key=pair.ann,
-                          x_request_id=f"{i % 2}-{i:08d}")[0] == 200
+            assert (answer(line, "GET", "/v1/auth/me", x_api_key=pair.ann, x_request_id=f"{i % 2}-{i:08d}")[0]
+                    == 200)
 
     def seen():
         return {(line["request_id"][0], line["pid"])

@@ -125,7 +125,8 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
                 ]
             ours, bare = (float(np.median(x)) for x in zip(*both, strict=True))
             print(f"| latest 500 bars / the bare query to a frame | {ours / bare:.2f} x ({ours * 1e3:.1f} / "
-                  f"{bare * 1e3:.1f} ms) " f"| 2 x | {'met' if ours / bare <= 2 else 'missed'} |")
+                  f"{bare * 1e3:.1f} ms) "
+                  f"| 2 x | {'met' if ours / bare <= 2 else 'missed'} |")
         finally:
             subprocess.run([SCRIPT, "down", "--state", state], capture_output=True)
 

@@ -63,8 +63,8 @@ def test_figures_are_light_titled_and_have_units_on_their_axes():
         assert size(figure) <= 220_000 and layout.height <= 900, (layout.title.text, size(figure))
         assert layout.title.text and layout.title.subtitle.text
         assert layout.xaxis.title.text or layout.yaxis.title.text, layout.title.text
-    assert json.dumps([f._repr_mimebundle_() for f in first]) == json.dumps([
-        f._repr_mimebundle_() for f in again])
+    assert (json.dumps([f._repr_mimebundle_() for f in first])
+            == json.dumps([f._repr_mimebundle_() for f in again]))
 
 
 @pytest.mark.parametrize("symbols", [1, 300])

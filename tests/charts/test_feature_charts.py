@@ -46,8 +46,8 @@ def figures(found):
 def test_figures_are_light_titled_and_of_a_height_that_can_be_read(width):
     drawn = figures(described(width))
     for figure in drawn:
-        assert size(figure) <= 280_000 and figure.layout.height <= 1_600, (figure.layout.title.text,
-                                                                           size(figure), figure.layout.height)
+        assert size(figure) <= 280_000 and figure.layout.height <= 1_600, (
+            figure.layout.title.text, size(figure), figure.layout.height)
         assert figure.layout.title.text and figure.layout.title.subtitle.text
     assert sum(map(size, drawn)) <= 330_000
 
@@ -75,8 +75,8 @@ def test_frames_stand_around_whole_clusters():
     figure = charts.cluster_chart(found["rho"], found["clusters"])
     names, at = list(figure.data[0].x), found["clusters"].set_index("column").cluster
     framed = [names[int(s.x0 + 0.5):int(s.x1 + 0.5)] for s in figure.layout.shapes]
-    assert sorted(sorted(f) for f in framed) == sorted(sorted(at.index[at == n])
-                                                       for n in at.unique() if (at == n).sum() > 1)
+    assert (sorted(sorted(f) for f in framed)
+            == sorted(sorted(at.index[at == n]) for n in at.unique() if (at == n).sum() > 1))
     assert all(s.x0 == s.y0 and s.x1 == s.y1 for s in figure.layout.shapes)
 
 
@@ -108,8 +108,8 @@ def test_constant_and_unknown_values_are_drawn_as_such():
 
 
 def test_the_same_frames_give_the_same_bytes():
-    assert [json.dumps(f._repr_mimebundle_()) for f in figures(described(20))] == [
-        json.dumps(f._repr_mimebundle_()) for f in figures(described(20))]
+    assert ([json.dumps(f._repr_mimebundle_()) for f in figures(described(20))]
+            == [json.dumps(f._repr_mimebundle_()) for f in figures(described(20))])
 
 
 def test_refusals_name_what_is_missing():

@@ -66,8 +66,8 @@ def test_figures_are_light_and_titled_with_axes(frames, models):
             figure.layout.title.text, size(figure))
         assert figure.layout.title.text and figure.layout.title.subtitle.text
         assert figure.layout.xaxis.title.text or figure.layout.title.text == "Confusion"
-    assert json.dumps([f._repr_mimebundle_() for f in figures(frames[models])]) == json.dumps([
-        f._repr_mimebundle_() for f in drawn])
+    assert (json.dumps([f._repr_mimebundle_() for f in figures(frames[models])])
+            == json.dumps([f._repr_mimebundle_() for f in drawn]))
 
 
 def test_a_model_keeps_its_colour_from_figure_to_figure(frames):

@@ -160,7 +160,8 @@ def test_who_runs_an_experiment_is_told_also_after_a_kill(tmp_path, elsewhere):
     code = (f"from pathlib import Path\nfrom mlfin.core.locks import experiment_lock\n"
             f"from mlfin.core.settings import load_settings\n"
             f"with experiment_lock(load_settings('test').model_copy(update={{'root': "
-            f"Path({str(tmp_path)!r})}}), 'trend'):\n" f"    print('held', flush=True); input()")
+            f"Path({str(tmp_path)!r})}}), 'trend'):\n"
+            f"    print('held', flush=True); input()")
     assert experiment_holder(settings, "trend") is None
     other = elsewhere(code)
     assert f"process {other.pid} on" in experiment_holder(settings, "trend").by

@@ -33,8 +33,8 @@ def rows(**columns):
     n = max(len(v) if isinstance(v, list) else 1 for v in (1, *columns.values()))
     plain = {"symbol": "A", "name": "sales", "value": 1.0, "period_start": pd.NaT,
              "period_end": pd.Timestamp("2024-03-31"), "published": pd.Timestamp("2024-05-01T12:00Z")}
-    frame = pd.DataFrame({c: v if isinstance(v, list) else [v] * n
-                          for c, v in (plain | columns).items()}).assign(row=range(n))
+    frame = (pd.DataFrame({c: v if isinstance(v, list) else [v] * n for c, v in (plain | columns).items()})
+             .assign(row=range(n)))
     return frame.assign(published=pd.to_datetime(frame.published, utc=True).astype(TIME),
                         **{c: pd.to_datetime(frame[c]).astype("datetime64[us]")
                            for c in ("period_start", "period_end")})
@@ -113,8 +113,8 @@ def test_a_lag_may_reach_into_the_future_and_a_forecast_into_the_period():
     (["12/31/2024", "1/2/2024"], ["2024-12-31", "2024-01-02"]), (["2024-01-31T18:00:00Z"], ["2024-01-31"]),
     (["never", ""], [None, None]), (["2024-02-30", "202413"], [None, None])])
 def test_dates_of_any_form(texts, want):
-    assert parse_dates(pd.Series(texts))[0].astype("object").where(lambda d: d.notna(), None).tolist() == [
-        w and pd.Timestamp(w) for w in want]
+    assert (parse_dates(pd.Series(texts))[0].astype("object").where(lambda d: d.notna(), None).tolist()
+            == [w and pd.Timestamp(w) for w in want])
 
 
 def test_numbers_and_times_are_dates_too():
@@ -164,8 +164,8 @@ def test_a_day_ends_where_it_is_told():
                               NEW_YORK)
     assert (winter, summer) == (pd.Timestamp("2024-02-01T05:00Z"), pd.Timestamp("2024-08-01T04:00Z"))
     # a midnight that was left out
-    assert day_ends(pd.to_datetime(pd.Series(["2018-11-03"])), "America/Sao_Paulo")[0] == pd.Timestamp(
-        "2018-11-04T03:00Z")
+    assert (day_ends(pd.to_datetime(pd.Series(["2018-11-03"])), "America/Sao_Paulo")[0]
+            == pd.Timestamp("2018-11-04T03:00Z"))
     with pytest.raises(DataError, match="`tz`"):
         day_ends(pd.to_datetime(pd.Series(["2024-01-31"])), "Mars/Base")
 
@@ -207,8 +207,8 @@ def test_fred_by_date_by_vintage_and_by_real_time(csv):
     with pytest.raises(DataError, match="does not say when"):
         read_facts(f"fred:{plain}")
     found = read_facts(f"fred:{plain}", lag="30D")
-    assert found.facts[["name", "period_start", "period_end"]].astype("str").values.tolist()[0] == [
-        "gdp", "2024-01-01", "2024-03-31"]
+    assert (found.facts[["name", "period_start", "period_end"]].astype("str").values.tolist()[0]
+            == ["gdp", "2024-01-01", "2024-03-31"])
     assert found.facts.published[0] == pd.Timestamp("2024-05-01T04:00Z")
     assert (found.facts.symbol == EVERYONE).all()
     assert found.quarantine.row.tolist() == [1]
@@ -264,8 +264,8 @@ def test_a_revision_of_a_macro_series_is_seen_from_its_vintage_on():
     "Real-time data: a model in April sees what April knew."
     frame = pd.DataFrame({"date": ["2024-01-01"], "GDP_20240425": ["1.6"], "GDP_20240530": ["1.3"]})
     facts = read_facts("fred", frame=frame, frequency="quarter").facts
-    bars = pd.DataFrame({"symbol": "A", "known_at": pd.to_datetime(["2024-04-25T20:00Z", "2024-04-26T20:00Z",
-                                                                    "2024-05-31T20:00Z"])})
+    bars = pd.DataFrame({"symbol": "A", "known_at": pd.to_datetime([
+        "2024-04-25T20:00Z", "2024-04-26T20:00Z", "2024-05-31T20:00Z"])})
     assert asof_join(bars, facts, ["gdp"]).gdp.fillna(-1).tolist() == [-1, 1.6, 1.3]
 
 

@@ -83,8 +83,8 @@ def test_against_looking_through_all_facts(seed, lag):
                 assert np.isnan(row[f"{name}_age"]) and pd.isna(row[f"{name}_published"])
                 continue
             seen += 1
-            assert (row[name], row[f"{name}_published"], row[f"{name}_period_end"]) == (
-                wanted[0], wanted[1], wanted[3])
+            assert ((row[name], row[f"{name}_published"], row[f"{name}_period_end"])
+                    == (wanted[0], wanted[1], wanted[3]))
             assert row[f"{name}_period_start"] == wanted[2]
             assert (row[f"{name}_age"] == (bar.known_at - wanted[1]) / pd.Timedelta("1D")
                     >= delay / pd.Timedelta("1D"))

@@ -30,8 +30,8 @@ def company(cik=320193, **concepts):
     "The SEC's document: concepts are {name: {unit: rows}}; those of dei by their name."
     groups = {"dei": {}, "us-gaap": {}}
     for name, units in concepts.items():
-        groups["dei" if name.startswith("Entity") else "us-gaap"][name] = {"label": name,
-                                                                           "description": "", "units": units}
+        groups["dei" if name.startswith("Entity") else "us-gaap"][name] = {
+            "label": name, "description": "", "units": units}
     return {"cik": cik, "entityName": "Made Up Inc.", "facts": groups}
 
 
@@ -70,18 +70,18 @@ def test_lengths_get_names_of_their_own_and_a_restatement_its_own_day(sec):
     as_known(found.facts)                                                      # no name has two lengths
     bars = pd.DataFrame({"symbol": "AAPL", "known_at": pd.to_datetime([
         "2023-02-20T22:00Z", "2023-02-21T05:00Z", "2024-02-21T04:59Z", "2024-02-21T05:00Z"])})
-    assert asof_join(bars, found.facts, ["revenue_annual"]).revenue_annual.fillna(0).tolist() == [
-        0, 41, 41, 40]
+    assert (asof_join(bars, found.facts, ["revenue_annual"]).revenue_annual.fillna(0).tolist()
+            == [0, 41, 41, 40])
 
 
 def test_a_day_of_filing_is_known_when_it_is_over_in_new_york_unless_the_moment_is_told(sec):
     counts = [filed("2024-06-01", 5, "2024-07-01", accn="a"), filed("2024-06-08", 6, "2024-12-02", accn="b")]
     document = company(EntityCommonStockSharesOutstanding={"shares": counts})
-    assert sec(document).facts.published.astype("str").tolist() == ["2024-07-02 04:00:00+00:00",
-                                                                    "2024-12-03 05:00:00+00:00"]
+    assert (sec(document).facts.published.astype("str").tolist()
+            == ["2024-07-02 04:00:00+00:00", "2024-12-03 05:00:00+00:00"])
     told = sec(document, accepted={"a": "2024-07-01T16:31:00-04:00"})
-    assert told.facts.published.astype("str").tolist() == ["2024-07-01 20:31:00+00:00",
-                                                           "2024-12-03 05:00:00+00:00"]
+    assert (told.facts.published.astype("str").tolist()
+            == ["2024-07-01 20:31:00+00:00", "2024-12-03 05:00:00+00:00"])
     assert told.facts.symbol.unique().tolist() == ["CIK0000320193"] and told.facts.period_start.isna().all()
 
 
@@ -140,9 +140,9 @@ def test_archives_and_the_file_of_tickers(tmp_path):
     with zipfile.ZipFile(tmp_path / "companyfacts.zip", "w") as archive:
         for cik in (1, 2):
             archive.writestr(f"CIK{cik:010}.json", json.dumps(company(cik, Revenues=rows)))
-    (tmp_path / "tickers.json").write_text(json.dumps({"0": {"cik_str": 1, "ticker": "ONE", "title": "x"},
-                                                       "1": {"cik_str": 2, "ticker": "TWO"},
-                                                       "2": {"cik_str": 1, "ticker": "ONE-B"}}))
+    (tmp_path / "tickers.json").write_text(json.dumps(
+        {"0": {"cik_str": 1, "ticker": "ONE", "title": "x"}, "1": {"cik_str": 2, "ticker": "TWO"},
+         "2": {"cik_str": 1, "ticker": "ONE-B"}}))
     found = read_facts(f"sec:{tmp_path / 'companyfacts.zip'}", tickers=tmp_path / "tickers.json")
     assert found.facts.symbol.tolist() == ["ONE", "TWO"]
     for text, message in (("{", "not valid JSON"), ("[]", "company facts"), ('{"cik": 1}', "company facts"),
@@ -215,8 +215,8 @@ def test_a_fourth_quarter_is_never_known_before_what_it_is_made_of(worlds):
     "Each world is a symbol of its own."
     spans = {"revenue": ("2023-10-01", "2023-12-31"), "revenue_annual": ("2023-01-01", "2023-12-31"),
              "revenue_nine_months": ("2023-01-01", "2023-09-30")}
-    begin, rows = pd.Timestamp("2024-01-01", tz="UTC"), [{(n, d): float(v) for n, v, d in events}
-                                                         for events in worlds]
+    begin, rows = (pd.Timestamp("2024-01-01", tz="UTC"),
+                   [{(n, d): float(v) for n, v, d in events} for events in worlds])
     facts = as_facts([(f"S{i}", n, v, *spans[n], begin + pd.Timedelta(days=d), "")
                       for i, own in enumerate(rows) for (n, d), v in own.items()])
     made = check_facts(fourth_quarters(facts, ["revenue"]))
@@ -265,8 +265,8 @@ def test_yahoo_needs_a_lag_where_it_has_no_earnings_date(tmp_path):
 def test_a_real_report_of_apple(market):
     found = read_facts(f"lean:{market / 'lean' / 'Tests' / 'TestData' / 'aapl_fine_fundamental.json'}")
     names = found.facts.set_index("name")
-    assert names.value[["revenue", "revenue_annual", "net_income", "eps"]].tolist() == [
-        61_137e6, 229_234e6, 13_822e6, 2.73]
+    assert (names.value[["revenue", "revenue_annual", "net_income", "eps"]].tolist()
+            == [61_137e6, 229_234e6, 13_822e6, 2.73])
     assert (found.facts.published == pd.Timestamp("2018-05-03", tz=NEW_YORK)).all()
     assert names.period_start["revenue_half"] == pd.Timestamp("2017-10-01")
     assert found.facts.origin.unique().tolist() == ["lean:10-Q:0000320193-18-000070"]

@@ -151,8 +151,8 @@ def test_a_read_file_never_knows_a_value_before_its_period_is_over():
     weekly = pd.DataFrame({"DATE": pd.date_range("2020-01-04", periods=6, freq="W-SAT").strftime("%Y-%m-%d"),
                            "ICSA": range(6)})
     first = read_facts("fred", frame=weekly, lag="5D").facts.iloc[0]
-    assert first[["period_start", "period_end"]].tolist() == [pd.Timestamp("2019-12-29"),
-                                                              pd.Timestamp("2020-01-04")]
+    assert (first[["period_start", "period_end"]].tolist()
+            == [pd.Timestamp("2019-12-29"), pd.Timestamp("2020-01-04")])
 
 
 def test_real_files_with_three_conventions(facts_folder):

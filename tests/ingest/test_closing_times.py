@@ -53,10 +53,11 @@ def test_bars_with_holes_tell_nothing(tmp_path):
 
 def test_the_model_counts_before_the_question_and_that_before_the_bars(lake, tmp_path):
     (tmp_path / "env.yaml").write_text("calendar: XLON\nsymbols: [AAPL, EURUSD]\n")
-    hours = ClosingCalendars(lambda: lake, tmp_path, lambda: [("1h", frozenset({"AAPL"}), "XPAR"),
-                                                              ("1d", frozenset({"AAPL"}), "XETR")])
-    assert hours.of(["AAPL", "EURUSD", "BTCUSD"], "1d") == {"AAPL": "XETR",
-                                                            "EURUSD": "XLON", "BTCUSD": "24/7"}
+    hours = ClosingCalendars(
+        lambda: lake, tmp_path,
+        lambda: [("1h", frozenset({"AAPL"}), "XPAR"), ("1d", frozenset({"AAPL"}), "XETR")])
+    assert (hours.of(["AAPL", "EURUSD", "BTCUSD"], "1d")
+            == {"AAPL": "XETR", "EURUSD": "XLON", "BTCUSD": "24/7"})
     assert hours.of(["AAPL"], "1h") == {"AAPL": "XPAR"}
     assert hours.of(["AAPL"], "5m")["AAPL"] in ("XPAR", "XETR")
 
@@ -130,8 +131,8 @@ def test_what_bars_said_counts_until_they_were_asked_again(monkeypatch, caplog):
 def test_what_is_done_apart_is_done_for_who_asked():
     hours, who = ClosingCalendars(lambda: None), ContextVar("who")
     who.set("ann")
-    assert hours.apart(lambda: (who.get(), threading.current_thread().name[:5])).result(30) == (
-        "ann", "hours")
+    assert (hours.apart(lambda: (who.get(), threading.current_thread().name[:5])).result(30)
+            == ("ann", "hours"))
     hours.close()
 
 

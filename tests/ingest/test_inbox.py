@@ -108,8 +108,8 @@ def test_bars_come_in_by_every_way_that_a_view_can_offer(place):
     found = place.ask("SELECT * FROM market_data ORDER BY ts")
     assert [r[0] for r in found] == [row(n)[0] for n in range(8)] and found[0] == row(0)
     assert found[7] == row(7) and found[5][8] is None
-    assert place.ask("SELECT count(*) FROM market_data WHERE timeframe = 'M1' AND symbol = 'EURUSD'") == [
-        (8,)]
+    assert (place.ask("SELECT count(*) FROM market_data WHERE timeframe = 'M1' AND symbol = 'EURUSD'")
+            == [(8,)])
     bars = place.store.read("EURUSD", "1m")
     assert len(bars) == 8 and (bars.known_at == bars.ts + MINUTE).all()
     assert inserted_symbols(place.store) == ("EURUSD",)
@@ -329,8 +329,8 @@ def test_the_flat_views_say_what_the_records_say(place):
     # a bar has one row, of the newest set
     assert len(found) == 12 and (found.rsi == 2.5).all()
     signals, metrics = flat(place.store, "model_signals"), flat(place.store, "model_metrics")
-    assert signals[["symbol", "model_name", "threshold", "prob_up", "label"]].values.tolist() == [[
-        "A", "tree", 0.5, 0.6, 1]]
+    assert (signals[["symbol", "model_name", "threshold", "prob_up", "label"]].values.tolist()
+            == [["A", "tree", 0.5, 0.6, 1]])
     assert metrics.metrics.tolist() == [{"accuracy": 0.5, "loss": 0.7, "version": 3}]
     assert metrics.model_name.tolist() == ["tree"]
     at = bars.ts[11]
@@ -431,8 +431,8 @@ def test_every_way_in_leaves_no_row_that_mixes(place):
         kept.follow()
         late = correct(bars, n)
         place.store.write(late) if n == 40 else insert(place, late)
-        assert flat(place.store, "features_m1").sort_values("ts").rsi.isna().tolist() == [
-            i < 14 or i >= n for i in range(89)]
+        assert (flat(place.store, "features_m1").sort_values("ts").rsi.isna().tolist()
+                == [i < 14 or i >= n for i in range(89)])
         kept.follow()
         check_batch(place)
 

@@ -166,8 +166,8 @@ def test_one_symbol_in_two_files_is_one_series(tmp_path):
     for part, rows in (("2020a", whole[:50]), ("2020b", whole[45:])):
         (folder / f"AAA-{part}.csv").write_bytes(text(rows))
     done = update(folder, store=tmp_path / "lake", symbol_from="([A-Z]+)-", **HOW)
-    assert done.series[["symbol", "status", "inserted", "set_aside"]].to_numpy().tolist() == [[
-        "AAA", "ok", 80, 5]]
+    assert (done.series[["symbol", "status", "inserted", "set_aside"]].to_numpy().tolist()
+            == [["AAA", "ok", 80, 5]])
 
 
 def test_a_named_series_among_others_of_a_file_is_set_aside_alone(tmp_path):

@@ -44,8 +44,8 @@ def generate(path, mb):
     import pyarrow.parquet as pq
 
     source, rows, out, size = chunks(mb), 0, None, None
-    opened = (gzip.open(path, "wb", compresslevel=1) if path.suffix == ".gz" else None
-              if path.suffix == ".parquet" else open(path, "wb"))
+    opened = (gzip.open(path, "wb", compresslevel=1) if path.suffix == ".gz" else None if path.suffix
+              == ".parquet" else open(path, "wb"))
     while True:
         try:
             frame = source.send(size)

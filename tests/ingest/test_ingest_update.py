@@ -115,8 +115,8 @@ def test_counts_of_symbols_that_are_written_together(tmp_path):
     frame.loc[[61, 62], "volume"] = 9.0
     frame.to_csv(tmp_path / "x.csv", index=False)
     done = update(tmp_path / "x.csv", timeframes="1m", tz="UTC", store=tmp_path / "lake").series
-    assert done[["inserted", "revised", "unchanged"]].to_numpy().tolist() == [[0, 0, 50],
-                                                                              [0, 2, 48], [50, 0, 0]]
+    assert (done[["inserted", "revised", "unchanged"]].to_numpy().tolist()
+            == [[0, 0, 50], [0, 2, 48], [50, 0, 0]])
 
 
 def test_a_symbol_that_is_not_there_and_a_timeframe_that_is_not_its_own(tmp_path):
@@ -165,8 +165,8 @@ def test_relative_paths_start_at_the_project(tmp_path, monkeypatch, path, source
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setattr(mlfin.ingest.source_request, "project_root", lambda: tmp_path)
-    assert update(source, path, None, "1m", tz="UTC",
-                  store=tmp_path / "lake").series.inserted.tolist() == [40]
+    assert (update(source, path, None, "1m", tz="UTC", store=tmp_path / "lake").series.inserted.tolist()
+            == [40])
 
 
 def test_the_bytes_are_kept_and_the_quarantine_names_them(tmp_path):

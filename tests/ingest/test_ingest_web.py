@@ -56,8 +56,8 @@ def test_it_goes_on_from_the_last_stored_bar(how):
     with fake.Binance(rows) as server:
         one = update(**how(server, timeframes="1m", start=at(START), end=at(rows[2_499][0])))
         first = line(one)
-        assert (first.status, first.inserted, first["last"], first.until) == ("ok", 2_500, at(rows[2_499][0]),
-                                                                              at(rows[2_499][0]))
+        assert ((first.status, first.inserted, first["last"], first.until)
+                == ("ok", 2_500, at(rows[2_499][0]), at(rows[2_499][0])))
         before = len(server.asked)
         two = line(update(**how(server, timeframes="1m", start=at(START), end=at(rows[-1][0]))))
         assert (two.status, two.inserted, two.revised) == ("ok", 1_500, 0)

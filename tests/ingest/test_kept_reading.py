@@ -143,8 +143,8 @@ def test_a_corrected_bar_is_fit_for_research_and_named(settings, make, label):
 def test_a_kept_calendar_reads_the_dates_of_a_file_of_days(settings, tmp_path):
     """`mlfin run` found the calendar that an ingest was told, and the next ingest of the same file asked for
     a zone."""
-    days = read_bars("builtin", symbols=["AAPL"], end="2000-12-31").bars[["ts", "open", "high", "low",
-                                                                          "close", "volume"]]
+    days = read_bars("builtin", symbols=["AAPL"], end="2000-12-31").bars[[
+        "ts", "open", "high", "low", "close", "volume"]]
     days.assign(ts=days.ts.dt.strftime("%Y-%m-%d")).to_csv(tmp_path / "AAPL_1d.csv", index=False)
     with pytest.raises(DataError, match="`tz` must be given"):
         ingest("csv", tmp_path / "AAPL_1d.csv", store=settings)

@@ -182,8 +182,8 @@ def test_a_run_reads_a_file_in_the_zone_that_the_store_keeps(settings, make, tmp
 def test_a_zone_is_asked_for_once_and_only_where_times_carry_none(settings, make, tmp_path):
     make("AAA", "1h").drop(columns="known_at").to_csv(tmp_path / "own.csv", index=False)
     bars = make("AAA", "1d").drop(columns="known_at")
-    days = read_bars("builtin", symbols=["AAPL"], end="2000-12-31").bars[["ts", "open", "high", "low",
-                                                                          "close", "volume"]]
+    days = read_bars("builtin", symbols=["AAPL"], end="2000-12-31").bars[[
+        "ts", "open", "high", "low", "close", "volume"]]
     days.assign(ts=days.ts.dt.strftime("%Y-%m-%d")).to_csv(tmp_path / "days.csv", index=False)
     bars.assign(ts=bars.ts.astype("int64") // 10**6).to_csv(tmp_path / "counts.csv", index=False)
     for name, timeframe, calendar in (("own", "1h", "auto"), ("days", "1d", "XNYS"),
@@ -228,8 +228,8 @@ def test_a_folder_is_brought_in_and_read_again_only_when_it_changes(settings, ma
     assert needs_ingest(question, settings)
     assert not needs_ingest(question | {"path": "bars/AAA.csv"}, settings)
     own, brought = bring_in(question, settings)
-    assert (own["source"], brought["source"], brought["path"], brought["new"]) == (
-        "store", "csv", "bars", 182)
+    assert ((own["source"], brought["source"], brought["path"], brought["new"])
+            == ("store", "csv", "bars", 182))
     assert len(ingest("store", symbols=["AAA", "BBB"], store=settings).bars) == 182
     calls = []
     monkeypatch.setattr(store_update, "update", lambda *a, **k: calls.append(a) or update(*a, **k))

@@ -48,8 +48,8 @@ FEW = ["ABDP-L-1d-bad-div", "CNE-L-1d-bad-stock-split", "REL-L-1d-bad-div", "TEM
 @there
 @pytest.mark.parametrize("names", [FEW, pytest.param(list(DIRTY), marks=pytest.mark.slow)])
 def test_what_is_wrong_in_real_files_is_told(names):
-    assert {name: findings(name).says.value_counts().to_dict() for name in names} == {
-        name: DIRTY[name] for name in names}
+    assert ({name: findings(name).says.value_counts().to_dict() for name in names}
+            == {name: DIRTY[name] for name in names})
 
 
 @there

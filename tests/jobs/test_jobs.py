@@ -146,8 +146,9 @@ BEGUN = ("import json, sys\nprint(json.dumps({'kind': 'busy'}), file=open(sys.ar
 def elsewhere(jobs):
     """Somebody at a terminal who runs experiment `a`: elsewhere() begins, elsewhere.end() ends."""
     code = ("import sys\nfrom mlfin.core.locks import experiment_lock\n"
-            "from mlfin.core.settings import load_settings\n" "with experiment_lock(load_settings('test', "
-            "root=sys.argv[1]), 'a'): print('has it', flush=True); sys.stdin.read()")
+            "from mlfin.core.settings import load_settings\n"
+            "with experiment_lock(load_settings('test', root=sys.argv[1]), 'a'): print('has it', "
+            "flush=True); sys.stdin.read()")
     started = []
 
     def begin():
@@ -202,8 +203,8 @@ def test_a_job_whose_experiment_was_taken_before_it_could_begin_waits_again(jobs
         elsewhere()
         assert not module._look_after(jobs, "w", jobs.get(job.id), threading.Event())
         put_back = jobs.get(job.id)
-        assert (put_back.state, put_back.error, put_back.started, put_back.attempt) == (
-            "queued", "", None, attempt)
+        assert ((put_back.state, put_back.error, put_back.started, put_back.attempt)
+                == ("queued", "", None, attempt))
         assert "being run by somebody else" in jobs.why_waits(job.id) and module._take(jobs, "w") is None
         elsewhere.end()
     assert module._take(jobs, "w").attempt == 3
@@ -430,7 +431,8 @@ def test_progress_and_result_come_from_events(jobs, tmp_path):
     code = ("import json, sys, time\nout = open(sys.argv[1], 'a')\n"
             f"for e in {events!r}: print(json.dumps(e), file=out, flush=True); time.sleep(0.15)\n"
             "time.sleep(0.5)\nprint(json.dumps({'kind': 'end', 'run': 'abc', 'report': 'r.html'}), file=out, "
-            "flush=True)\n" "print('x' * 300_000)\nprint('last words')")
+            "flush=True)\n"
+            "print('x' * 300_000)\nprint('last words')")
     job, seen, stop = jobs.submit("python", {"code": code}, "ann"), [], threading.Event()
     thread = threading.Thread(target=worked, args=(jobs, job.id))
     thread.start()
@@ -632,8 +634,8 @@ def test_a_real_run_killed_and_taken_up():
     # nothing came in: it is judged as it is
     again = worked(jobs, jobs.submit("train", {"experiment": "jobs_test"}, "ann").id, seconds=500)
     assert again.state == "succeeded", (again, jobs.tail(again.id))
-    assert (again.result["run"], again.result["promoted"], again.result["executed"]) == (
-        ended.result["run"], False, [])
+    assert ((again.result["run"], again.result["promoted"], again.result["executed"])
+            == (ended.result["run"], False, []))
     made = again.result["version"]
     assert {v.number for v in model_versions(settings, "jobs_test")} == known | {made}
     assert read_manifest(settings, "jobs_test", made)["run"]["run"] == ended.result["run"]

@@ -25,9 +25,10 @@ SECRET = st.text("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789+/=
                  max_size=60).filter(
                      lambda s: not any(w in s.lower() for w in ("token", "key", "pass", "otp"))
                      and any(c.isalnum() for c in s[:3]) and len(set(s)) > 6)
-NAMES = st.sampled_from("password Passwd token access_token refresh_token REFRESH-TOKEN client_secret "
-                        "api_key X-Api-Key apikey Authorization cookie " "Set-Cookie totp otp recovery_code "
-                        "private_key signing_key credentials pwd DB_PASSWORD".split())
+NAMES = st.sampled_from(
+    "password Passwd token access_token refresh_token REFRESH-TOKEN client_secret api_key X-Api-Key apikey "
+    "Authorization cookie "
+    "Set-Cookie totp otp recovery_code private_key signing_key credentials pwd DB_PASSWORD".split())
 SHAPES = (
     "{n}={s}", "{n}: {s}", "GET /x?a=1&{n}={q} HTTP/1.1", '{{"{n}": "{s}"}}', "{{'a': 1, '{n}': '{s}'}}",
     "login failed ({n}={s}) again", '{n} = "{s}"', "Authorization: Bearer {s}", "authorization='Basic {s}'",
@@ -247,8 +248,8 @@ def test_lines_of_several_threads_and_loops_are_all_there(access):
     for t in threads:
         t.join(60)
     log.flush()  # a loop that ends at once has no turn left in which to write
-    assert sorted(line["path"] for line in access()) == sorted(f"/x/{who}-{n}" for who in range(4)
-                                                               for n in range(200))
+    assert (sorted(line["path"] for line in access())
+            == sorted(f"/x/{who}-{n}" for who in range(4) for n in range(200)))
 
 
 def test_a_line_tells_when_and_for_whom_it_was_taken_and_what_is_left_is_written_at_the_end(access):
@@ -266,10 +267,10 @@ def test_a_line_tells_when_and_for_whom_it_was_taken_and_what_is_left_is_written
     log = None
     gc.collect()
     first, second = access()
-    assert (first["run_id"], first["path"], second["run_id"], second["path"]) == ("r-1",
-                                                                                  "/x/0", "r-2", "/x/1")
-    assert [first[k] for k in ("ok", "share", "odd", "none", "text", "level", "message")] == [
-        True, 0.5, "nan", None, 'a "b"\n', "INFO", "GET /x/0 200"]
+    assert ((first["run_id"], first["path"], second["run_id"], second["path"])
+            == ("r-1", "/x/0", "r-2", "/x/1"))
+    assert ([first[k] for k in ("ok", "share", "odd", "none", "text", "level", "message")]
+            == [True, 0.5, "nan", None, 'a "b"\n', "INFO", "GET /x/0 200"])
     assert datetime.fromisoformat(second["ts"]).timestamp() <= taken
 
 

@@ -36,7 +36,8 @@ def value(text: str, series: str) -> float:
 def test_processes_count_together_and_the_dead_keep_their_counts(tmp_path):
     clean_metrics(tmp_path)
     work = ("for n in range(300): m.request('GET', '/x', 200 if n % 3 else 503, .004)\n"
-            "m.set('jobs_queued', 5)\nm.render()\n" "print('done', flush=True)\ntime.sleep(60)\n")
+            "m.set('jobs_queued', 5)\nm.render()\n"
+            "print('done', flush=True)\ntime.sleep(60)\n")
     running = [start(tmp_path, work) for _ in range(3)]
     try:
         assert [p.stdout.readline() for p in running] == ["done\n"] * 3

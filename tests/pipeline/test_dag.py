@@ -168,8 +168,8 @@ def test_what_is_traded_can_be_said(finished):
     assert "stop at 8.0%" in figures["traded"]
     assert "filled at the close of the bar 2 after" in figures["traded"]
     assert figures["traded"] in finished.report("06_publish.html").read_text()
-    assert set(read_parquet(finished.data("sweep.parquet"))[["quantile", "min_hold"]].columns) == {
-        "quantile", "min_hold"}
+    assert (set(read_parquet(finished.data("sweep.parquet"))[["quantile", "min_hold"]].columns)
+            == {"quantile", "min_hold"})
 
 
 def test_a_rule_that_never_trades_is_said_to(finished):
@@ -239,13 +239,13 @@ def test_a_model_more_is_one_training_more(finished):
     code, out, err = finished.here(*words(models="[logistic,dummy]"))
     assert code == 0 and executed(out) == ["train-dummy-fwd_ret_5", "compare", "backtest",
                                            "publish"], out + err
-    assert contents(finished, "predictions_logistic_fwd_ret_5.parquet") == {
-        k: v for k, v in before.items() if k.startswith("pred")}
+    assert (contents(finished, "predictions_logistic_fwd_ret_5.parquet")
+            == {k: v for k, v in before.items() if k.startswith("pred")})
     assert set(read_parquet(finished.data("predictions.parquet")).model) == {"dummy", "logistic"}
     training, tried = (read_json(finished.data("training.json")),
                        len(read_parquet(finished.data("sweep.parquet"))))
-    assert read_json(finished.data("significance.json"))["n_trials"] == tried + (
-        tried if training["selected"] == "dummy" else 1)
+    assert (read_json(finished.data("significance.json"))["n_trials"]
+            == tried + (tried if training["selected"] == "dummy" else 1))
     chosen = read_parquet(finished.data("importance.parquet")).model.unique()
     assert list(chosen) == [training["selected"]]
     assert {row["model"] for row in training["summary"]} == {"dummy", "logistic"}

@@ -35,8 +35,8 @@ def page(bench, **asked):
 def test_the_default_page(first_run):
     html = first_run.report("01_ingest.html").read_text()
     assert len(html) < 600_000
-    assert html.index("Verdict: ") < html.index("What is there, and what is missing") < html.index(
-        "What was set aside")
+    assert (html.index("Verdict: ") < html.index("What is there, and what is missing")
+            < html.index("What was set aside"))
     quality = read_json(first_run.data("quality.json"))
     assert quality["until"] is None and quality["verdict"] in ("pass", "warn")
     assert {c["check"] for c in quality["checks"]} >= {"missing", "decimal"}
@@ -50,8 +50,8 @@ def test_a_dirty_file(workbench):
     frame.loc[7, "volume"] = "none"
     frame.drop(index=range(2_000, 2_050)).to_csv(workbench.root / "bars.csv", index=False)
     size, figures, texts = page(workbench)
-    assert size < 600_000 and texts[0].startswith("<strong>Verdict: warn") or texts[0].startswith(
-        "**Verdict: warn.** 2,947 1m bars of X")
+    assert (size < 600_000 and texts[0].startswith("<strong>Verdict: warn")
+            or texts[0].startswith("**Verdict: warn.** 2,947 1m bars of X"))
     assert "3 rows set aside, 53 bars missing" in texts[0]
     coverage, prices = figures["Coverage"], figures["Closing prices and what was flagged"]
     assert "53 of 3,000 bars are missing" in coverage["layout"]["title"]["subtitle"]["text"]

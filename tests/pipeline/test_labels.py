@@ -49,8 +49,8 @@ def old_record(bench):
 
 
 def test_label_means_a_list_of_one():
-    assert with_labels({"label": "next_close"}) == {"labels": ["next_close"]} == with_labels({
-        "label": "next_close", "labels": ["next_close"]})
+    assert (with_labels({"label": "next_close"}) == {"labels": ["next_close"]}
+            == with_labels({"label": "next_close", "labels": ["next_close"]}))
     assert with_labels({"labels": ["a", "b"]}) == {"labels": ["a", "b"]} and with_labels({}) == {}
     for wrong in ({"label": 5}, {"label": None}, {"label": ["a"]}, {"label": "a", "labels": ["a", "b"]},
                   {"label": "a", "labels": "a"}, {"label": "a", "labels": []}):
@@ -70,8 +70,8 @@ def test_two_labels_and_two_models(finished):
 
     training, bars = read_json(finished.data("training.json")), read_parquet(finished.data("bars.parquet"))
     names = [f"{m}-{label}" for m in MODELS for label in LABELS]
-    assert sorted(candidates(training)) == names == sorted(training["parameters"]) == sorted(
-        read_parquet(finished.data("predictions.parquet")).model.unique())
+    assert (sorted(candidates(training)) == names == sorted(training["parameters"])
+            == sorted(read_parquet(finished.data("predictions.parquet")).model.unique()))
     summary = pd.DataFrame(training["summary"])
     assert training["selected"] == summary.model[0] and summary.skill.is_monotonic_decreasing
     assert (summary.skill - (1 - summary.log_loss / summary.log_loss_baseline)).abs().max() < 1e-12

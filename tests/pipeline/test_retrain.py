@@ -67,8 +67,8 @@ def test_what_was_pushed_is_learnt_from_and_judged_beside_the_champion(finished)
     assert (bars.ts >= "2013-04-01").sum() == 2 * pushed
     aliases = {v.number: v.aliases for v in model_versions(finished.settings, "default")}
     assert "champion" in aliases[1] and "champion" not in aliases[2]
-    assert {v.number: v.verdict for v in model_versions(finished.settings, "default")} == {
-        1: "forced", 2: "refused"}
+    assert ({v.number: v.verdict for v in model_versions(finished.settings, "default")}
+            == {1: "forced", 2: "refused"})
 
     page = (finished.root / told["page"]).read_text()
     kept = read_json(finished.root / told["page"].replace("07_retrain.html", "data/retrained.json"))
@@ -204,8 +204,8 @@ def test_rows_with_another_outcome_are_left_out_and_counted():
                          "baseline": 0.5, "forward_return": rng.normal(0, 0.01, 400)})
     rows = rows.assign(actual=(rows.forward_return > 0).astype(float), probability=0.6)
     champion = rows.assign(probability=0.5)
-    moved = champion.assign(forward_return=rows.forward_return.where(rows.index >= 100,
-                                                                     rows.forward_return + 0.001))
+    moved = champion.assign(forward_return=rows.forward_return.where(
+        rows.index >= 100, rows.forward_return + 0.001))
     same = beats_champion(rows.iloc[100:], champion.iloc[100:], 1)
     check = beats_champion(rows, moved, 1)
     assert (check.says
@@ -251,17 +251,17 @@ def test_the_store_says_of_bars_off_its_calendar_that_they_are_used(finished):
     keep_calendar(finished, "XTSE")
     done = ingest("store", None, ["IBM"], "1d", "2013-04-01", store=finished.settings)
     (line,) = done.quality[done.quality.check == "calendar"].itertuples()
-    assert (line.status, line.rows) == (
-        "warn",
-        len(done.bars) - done.bars.ts.isin(expected_bars("XTSE", "1d", "2013-04-01", "2013-06-28").ts).sum())
+    assert ((line.status, line.rows)
+            == ("warn", len(done.bars)
+                - done.bars.ts.isin(expected_bars("XTSE", "1d", "2013-04-01", "2013-06-28").ts).sum()))
     assert line.detail == "IBM 1 (used as they stand in the store)" and done.quarantine.empty
 
 
 @pytest.mark.parametrize("setting, words, promoted, code", [
     (True, [], False, 1), (True, [], True, 0), (True, ["--no-promote"], False, 0), (False, [], False, 0),
     (False, ["--promote"], False, 1)])
-def test_a_refusal_is_an_exit_code_where_promotion_was_asked_for(workbench, monkeypatch, setting,
-                                                                 words, promoted, code):
+def test_a_refusal_is_an_exit_code_where_promotion_was_asked_for(
+        workbench, monkeypatch, setting, words, promoted, code):
     """By the option or by the setting: it is the same wish."""
     asked = []
 
@@ -325,8 +325,8 @@ def test_a_champion_of_another_model_set_is_compared_by_what_it_foretold(finishe
     names = {v.number: read_manifest(finished.settings, "default", v.number)["estimator"] for v in versions}
     assert names[1] == "logistic" and names[told["version"]] == "lightgbm"
     assert "champion" in next(v.aliases for v in versions if v.number == 1)
-    against = read_json(finished.root / told["page"].replace("07_retrain.html",
-                                                             "data/retrained.json"))["against"]
+    against = read_json(finished.root / told["page"].replace("07_retrain.html", "data/retrained.json"))[
+        "against"]
     assert against["champion"] == 1 and against["rows"] > 2000 and "common rows" in against["says"]
 
 
@@ -341,8 +341,8 @@ def test_a_window_that_moved_grows_back_to_what_was_first_asked(finished):
                  {"window": "1500D",
                   "brought": {"source": "builtin", "start": "2006-01-03", "symbols": ["IBM", "MSFT"]}}):
         again = next_question({**moved, "when": when}, settings)
-        assert (again["start"], again["symbols"]) == ("2006-01-03", ["IBM", "MSFT"]) != (
-            question["start"], gone)
+        assert ((again["start"], again["symbols"]) == ("2006-01-03", ["IBM", "MSFT"])
+                != (question["start"], gone))
         assert move_window(again, settings, "grow")[0] == again
     # none was given
     assert next_question({**moved, "when": {"window": "1500D", "asked": {"start": None}}},

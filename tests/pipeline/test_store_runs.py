@@ -75,8 +75,8 @@ def test_a_folder_is_brought_in_and_asked_of_the_store(workbench):
     assert code == 0 and len(executed(out)) == len(TASKS), out + err
     record = workbench.record()
     assert record["parameters"]["source"] == "store"
-    assert {k: record["when"]["brought"][k] for k in ("source", "path", "new")} == {
-        "source": "csv", "path": "bars", "new": 12000}
+    assert ({k: record["when"]["brought"][k] for k in ("source", "path", "new")}
+            == {"source": "csv", "path": "bars", "new": 12000})
     code, out, err = workbench.here(*words(**asked))
     assert code == 0 and "Nothing to do" in out, out + err
     own = {k: v for k, v in asked.items() if k != "path"} | {"source": "store"}

@@ -139,8 +139,8 @@ def lived(champion, tmp_path_factory):
                                                          "probability", "prediction", "threshold", "label")}
                              for s in found])
         said.append(rows.assign(created_at=day + DAY + MINUTE))
-    rows = pd.concat(said, ignore_index=True).astype(dict.fromkeys(("probability", "prediction", "threshold"),
-                                                                   "float64"))
+    rows = pd.concat(said, ignore_index=True).astype(dict.fromkeys(
+        ("probability", "prediction", "threshold"), "float64"))
     lake.write_predictions(rows)
     # asked again: each counts once
     lake.write_predictions(rows.assign(created_at=rows.created_at + 5 * MINUTE))
@@ -412,18 +412,17 @@ def test_the_loop_goes_on_while_bars_tell_when_they_close(tmp_path, champion, mo
 
         assert service.intake.depth() == 0  # opened before: that is no part of it
         slow = request(("AAPL", "1d", "2024-03-04T14:30Z"), ("BTCUSD", "1m", "2024-03-04T02:00Z"))
-        await asyncio.gather(beat(), post("slow", slow),
-                             post("same", request(("AAPL", "1d", "2024-03-04T14:30Z"))),
-                             post("quick", request(("AAPL", "1m", "2024-03-04T14:30Z"),
-                                                   ("BTCUSD", "5m", "2024-03-04T14:30Z"))))
+        await asyncio.gather(
+            beat(), post("slow", slow), post("same", request(("AAPL", "1d", "2024-03-04T14:30Z"))), post(
+                "quick", request(("AAPL", "1m", "2024-03-04T14:30Z"), ("BTCUSD", "5m", "2024-03-04T14:30Z"))))
         return max(gaps), done
 
     try:
         with ThreadPoolExecutor(1) as thread:  # another test of this worker may keep a loop in this one
             gap, done = thread.submit(asyncio.run, work()).result(60)
         assert gap < 0.8 and done == ["quick", "slow", "same"]
-        assert lake.read(["AAPL"], "1d", start="2024-03-04").known_at.iloc[0] == pd.Timestamp(
-            "2024-03-04T21:00Z")
+        assert (lake.read(["AAPL"], "1d", start="2024-03-04").known_at.iloc[0]
+                == pd.Timestamp("2024-03-04T21:00Z"))
     finally:
         service.close()
 

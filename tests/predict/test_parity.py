@@ -32,8 +32,8 @@ def minutes():
     """Two weeks of real one-minute bars, 538 of them missing."""
     raw = pd.read_feather(REAL)
     ts = raw["date"].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
-    bars = as_bars(raw[["open", "high", "low", "close", "volume"]].assign(symbol="BTC", timeframe="1m", ts=ts,
-                                                                          known_at=ts + pd.Timedelta("1min")))
+    bars = as_bars(raw[["open", "high", "low", "close", "volume"]].assign(
+        symbol="BTC", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min")))
     return bars.drop_duplicates("ts").reset_index(drop=True)
 
 

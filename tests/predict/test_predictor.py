@@ -233,8 +233,8 @@ def test_bars_of_others_count_however_they_come(make, lake, bars, how):
     p, other, rest = make(), Lake(lake.path), at(bars, *range(690, 700))
     p.predict()
     if how == "written":
-        other.write(pd.concat([rest, late], ignore_index=True).sort_values(["symbol", "ts"],
-                                                                           ignore_index=True))
+        other.write(pd.concat([rest, late], ignore_index=True).sort_values(
+            ["symbol", "ts"], ignore_index=True))
     elif how == "in between and folded":
         other.push(rest)
         p.predict()
@@ -557,8 +557,8 @@ def test_every_interval_contains_the_number_it_belongs_to(task, label, kind):
     rng, n = np.random.default_rng(3), 1_200
     p = rng.uniform(0.3, 0.5, n) if kind != "one value" else np.full(n, 0.4)
     chance = {"far off": p + 0.3, "always": p + 1, "never": p - 1}.get(kind, p)
-    value = rng.standard_t(1.2, n) * 0.01 if kind == "wild" else rng.normal(
-        0.05 if kind == "biased" else 0.0, 0.01, n)
+    value = (rng.standard_t(1.2, n) * 0.01 if kind == "wild"
+             else rng.normal(0.05 if kind == "biased" else 0.0, 0.01, n))
     value, said = np.clip(value, -0.9, 9.0), "probability" if task == "classification" else "prediction"
     rows = pd.DataFrame({"ts": pd.date_range("2020-01-01", periods=n, freq="h", tz="UTC"), "baseline": 0.4,
                          "forward_return": value,
@@ -647,8 +647,8 @@ def test_threads_that_ask_while_bars_come_get_whole_answers(make, lake, bars):
         last = {}
         while not stop.is_set():
             for s in p.predict():
-                if (abs(batch[(s.symbol, pd.Timestamp(s.ts))] - s.probability) > 1e-12
-                    or s.ts < last.get(s.symbol, s.ts)):
+                if (abs(batch[(s.symbol, pd.Timestamp(s.ts))] - s.probability) > 1e-12 or s.ts
+                    < last.get(s.symbol, s.ts)):
                     wrong.append(s)
                 last[s.symbol] = s.ts
             count.append(1)
@@ -720,8 +720,8 @@ def whole(settings, bars):
 
 
 @pytest.mark.parametrize("what", ["model", "manifest", "gone"])
-def test_a_broken_champion_is_refused_once_and_the_old_one_serves(settings, whole, make, lake,
-                                                                  bars, caplog, what):
+def test_a_broken_champion_is_refused_once_and_the_old_one_serves(
+        settings, whole, make, lake, bars, caplog, what):
     experiment = whole
     lake.write(bars)
     p = make(experiment)
@@ -731,8 +731,8 @@ def test_a_broken_champion_is_refused_once_and_the_old_one_serves(settings, whol
     if what == "gone":
         place.rename(place.with_name("away"))
     else:
-        path = place / "manifest.json" if what == "manifest" else next(
-            (place / "model/data/estimator").glob("*.*"))
+        path = (place / "manifest.json" if what == "manifest"
+                else next((place / "model/data/estimator").glob("*.*")))
         path.write_bytes(path.read_bytes() + b" ")
     with caplog.at_level(logging.ERROR, "mlfin.predict"):
         assert not p.refresh() and not p.refresh() and not p.refresh(force=True)
@@ -774,8 +774,8 @@ def jump(settings, bars, registry):
     return made
 
 
-def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(settings, make, lake, bars,
-                                                                       jump, monkeypatch):
+def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(
+        settings, make, lake, bars, jump, monkeypatch):
     left_run.leave(settings, "coded", bars=bars, specs=["returns", "jump"])
     promoted(settings, "coded")
     lake.write(bars)

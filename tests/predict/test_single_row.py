@@ -129,8 +129,8 @@ def test_a_quick_way_that_gives_something_else_is_not_taken(panel):
 
 
 def test_threads_do_not_mix_their_rows(panel):
-    model = make_model("lightgbm", num_leaves=15, min_child_samples=5).fit(panel.X,
-                                                                           (panel.value > 0).astype(int))
+    model = make_model("lightgbm", num_leaves=15, min_child_samples=5).fit(
+        panel.X, (panel.value > 0).astype(int))
     one, rows, wrong = single_row(model, panel.X.head(30)), panel.X.to_numpy(), []
     want = [one.predict(row) for row in rows[:200]]
     assert len(set(want)) > 50

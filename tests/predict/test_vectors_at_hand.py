@@ -66,8 +66,8 @@ class Counting:
         self.pushed, self.looks = 0, 0
         self.stream = Stream.__new__(Stream)
         self.stream._current, self.stream._looked = None, None
-        self.stream.feed, self.stream.facts = (SimpleNamespace(stamp=self.look),
-                                               SimpleNamespace(due=float("inf")))
+        self.stream.feed, self.stream.facts = (
+            SimpleNamespace(stamp=self.look), SimpleNamespace(due=float("inf")))
 
     def look(self):
         self.looks += 1
@@ -355,8 +355,8 @@ def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkey
     assert len({heads[b"x-request-id"] for _, _, heads in found}) == 25
     replies = [PredictReply.model_validate_json(body) for _, body, _ in found]
     for reply in replies:
-        assert [p.model_dump(exclude={"age_seconds"}) for p in reply.predictions] == [
-            p.model_dump(exclude={"age_seconds"}) for p in want]
+        assert ([p.model_dump(exclude={"age_seconds"}) for p in reply.predictions]
+                == [p.model_dump(exclude={"age_seconds"}) for p in want])
     assert counted(api, "predictions_total") == 50 and counted(api, "prediction_probability_count") == 50
     assert counted(api, "http_requests_total") == 25
     assert api.service.predictors.get("main").flush()
@@ -364,8 +364,8 @@ def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkey
     assert sorted(kept.symbol) == ["AAA", "BBB"]
     api.access.flush()
     lines = [json.loads(x) for x in (logs_folder(config) / "access.log").read_text().splitlines()]
-    assert sorted(x["request_id"] for x in lines) == sorted(heads[b"x-request-id"].decode()
-                                                            for _, _, heads in found)
+    assert (sorted(x["request_id"] for x in lines)
+            == sorted(heads[b"x-request-id"].decode() for _, _, heads in found))
     assert {(x["method"], x["path"], x["route"], x["status"], x["user"], x["address"]) for x in lines} == \
         {("POST", "/v1/predict", "/predict", 200, "ann", "192.0.2.1")}
 

@@ -34,8 +34,8 @@ def test_each_kind_of_impossible_bar(make, field, value, check, reason):
     report = status(bars)
     assert report.status[check] == "warn" and report.rows[check] == 1 and "COIN 1" in report.detail[check]
     slipped = value in (1.0, 1e3, 1e4)
-    assert set(report.index[report.status != "pass"]) == {check, "missing"} | (
-        {"decimal"} if slipped else set())
+    assert (set(report.index[report.status != "pass"])
+            == {check, "missing"} | ({"decimal"} if slipped else set()))
     assert not slipped or report.rows["decimal"] == 1
     kept, aside = clean(bars, "24/7", "here", rows=range(100, 100 + len(bars)))
     assert (

@@ -136,8 +136,8 @@ def test_cents_for_pounds(market, name, near, rows):
 def test_a_hundredth_in_two_fields_of_one_hour(market):
     dirty, fixed = yahoo(market, "ASAI-L-1h-bad-unit", "1h"), yahoo(market, "ASAI-L-1h-bad-unit-fixed", "1h")
     shifts = decimal_shifts(dirty)
-    assert list(zip(shifts.row, shifts.field, shifts.power, strict=True)) == [(11, "low", -2),
-                                                                              (11, "close", -2)]
+    assert (list(zip(shifts.row, shifts.field, shifts.power, strict=True))
+            == [(11, "low", -2), (11, "close", -2)])
     mended = repair(dirty, ["decimal"])
     np.testing.assert_allclose(mended.close, fixed.close, rtol=1e-6)
     assert list(clean(mended)[1].reason) == ["low is above another price"], "Yahoo's hour was wrong twice"
@@ -195,8 +195,8 @@ def test_an_honest_terminal_export(market):
 
 def test_a_name_that_lies(market):
     path = market / "freqtrade" / "UNITTEST_BTC-8m.json.gz"
-    path = path if path.exists() else next(
-        iter(sorted((market / "freqtrade").rglob("UNITTEST_BTC-8m.json.gz"))), None)
+    path = (path if path.exists()
+            else next(iter(sorted((market / "freqtrade").rglob("UNITTEST_BTC-8m.json.gz"))), None))
     if path is None:
         pytest.skip("no such file in this collection")
     table = pd.read_json(path)

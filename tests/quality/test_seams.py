@@ -106,8 +106,8 @@ def test_two_sources_of_one_market_are_named(feeds, first, then, when, habit):
 @pytest.mark.parametrize("first, then, when", [
     ("bid", "ask", "2012-02-15 12:00"), ("fund", "vendor", "2018-01-02 14:30"), ("mt5", "future", None)])
 def test_what_cannot_be_seen(feeds, first, then, when):
-    frame, _ = joined(feeds[first], feeds[then]) if when is None else changed(feeds[first], feeds[then],
-                                                                              pd.Timestamp(when, tz="UTC"))
+    frame, _ = (joined(feeds[first], feeds[then]) if when is None
+                else changed(feeds[first], feeds[then], pd.Timestamp(when, tz="UTC")))
     assert seam(frame[frame.ts > frame.ts.max() - pd.Timedelta(days=900)]) == []
 
 
@@ -129,8 +129,8 @@ def test_clean_series_have_no_seam(market, feeds):
 def test_tickers_that_were_another_company_s(market, which):
     shares = read_bars(f"lean:{market}/lean/Data/equity/usa/daily/{which}.zip", timeframe="1d",
                        tz="America/New_York", calendar="XNYS").bars
-    assert {s: [text[:10] for text in texts] for s, texts in quick(shares).items()} == {
-        "FB": ["2012-05-18"], "WM": ["2009-08-05"]}
+    assert ({s: [text[:10] for text in texts] for s, texts in quick(shares).items()}
+            == {"FB": ["2012-05-18"], "WM": ["2009-08-05"]})
 
 
 def test_a_broker_that_changes_its_spread(market):

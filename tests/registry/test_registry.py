@@ -780,8 +780,8 @@ def test_a_model_swapped_between_tracking_and_registering_is_never_unpickled(set
     class Foreign:
         def __reduce__(self): return Path.touch, (trace,)
 
-    place = Path(unquote(urlsplit(settings.artifacts).path)) if "://" in settings.artifacts else Path(
-        settings.artifacts)
+    place = (Path(unquote(urlsplit(settings.artifacts).path)) if "://" in settings.artifacts
+             else Path(settings.artifacts))
     models = [*(place / "test" / "foreign").rglob("estimator.skops")]
     assert models
     for model in models: model.write_bytes(pickle.dumps(Foreign()))

@@ -30,8 +30,8 @@ def _whole_class(body: str) -> bool:
         case [ast.ClassDef() as found]:
             methods = [node for node in found.body
                        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-            return _length(found) <= CLASS_LINES and all(_length(method) <= METHOD_LINES
-                                                         for method in methods)
+            return (_length(found) <= CLASS_LINES
+                    and all(_length(method) <= METHOD_LINES for method in methods))
     return False
 
 

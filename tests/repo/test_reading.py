@@ -58,7 +58,7 @@ def public(own, value, other):
     cells = [{"cell_type": "code", "source": f"#| export\ndef f{i}(): return {'1' * 120}"} for i in range(3)]
     (tmp_path / "nbs/room/01_bad.ipynb").write_text(reading.json.dumps({"cells": cells}))
     monkeypatch.setattr(reading, "ROOT", tmp_path)
-    assert all(reading.LISTS[name]("room") for name in reading.LISTS), {n: look("room")
-                                                                        for n, look in reading.LISTS.items()}
+    assert all(reading.LISTS[name]("room") for name in reading.LISTS), {
+        n: look("room") for n, look in reading.LISTS.items()}
     assert not any(reading.shown("room").values()) and not any(reading.raisers("room").values())
     assert not any(reading.parameters("room").values())

@@ -64,8 +64,8 @@ def test_run_json_keeps_identity_apart_from_clock_and_place(project):
     done = go(project)
     record = read_run(done.folder)
     assert record["run_id"] == done.run_id == done.folder.name
-    assert set(record["tasks"]["total"]["components"]) == {"notebook", "modules", "parameters", "data",
-                                                           "upstream", "lock", "settings"}
+    assert (set(record["tasks"]["total"]["components"])
+            == {"notebook", "modules", "parameters", "data", "upstream", "lock", "settings"})
     assert {"started", "finished", "seconds", "commit", "dirty", "host"} <= set(record["when"])
     assert str(project.root) not in json.dumps({k: v for k, v in record.items() if k != "when"})
 
@@ -132,8 +132,8 @@ def test_code_that_changes_while_it_runs_is_noticed(project):
 
 
 def test_one_run_of_an_experiment_at_a_time(project):
-    with experiment_lock(project.settings, "default"), pytest.raises(PipelineError,
-                                                                     match="being run by another process"):
+    with (experiment_lock(project.settings, "default"),
+          pytest.raises(PipelineError, match="being run by another process")):
         go(project)
     assert go(project).executed
 
@@ -263,8 +263,8 @@ def test_reproduce_on_another_machine_from_the_folder_alone(project, tmp_path_fa
     shutil.copytree(first.folder, carried)
     shutil.rmtree(project.root / "reports")
     assert find_run(str(carried), project.settings) == carried.resolve()
-    assert {w for products in reproduce(carried, project.settings).values() for w in products.values()} == {
-        "equal"}
+    assert ({w for products in reproduce(carried, project.settings).values() for w in products.values()}
+            == {"equal"})
 
 
 def test_a_file_outside_is_found_from_a_clone_at_another_depth(project, tmp_path_factory):

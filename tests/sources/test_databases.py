@@ -397,8 +397,9 @@ def test_a_table_larger_than_the_memory_comes_in_parts(server):
     with engine.begin() as con:
         con.execute(sa.text("DROP TABLE IF EXISTS large"))
         con.execute(sa.text("CREATE TABLE large AS SELECT 'ABC' AS symbol, TIMESTAMPTZ '2020-01-01 00:00Z' + "
-                            "i * INTERVAL '1 minute' AS ts, " "100.0 AS open, 101.0 AS high, 99.0 AS low, "
-                            "100.5 AS close, 10 AS volume FROM generate_series(0, 299999) AS i"))
+                            "i * INTERVAL '1 minute' AS ts, "
+                            "100.0 AS open, 101.0 AS high, 99.0 AS low, 100.5 AS close, 10 AS volume FROM "
+                            "generate_series(0, 299999) AS i"))
     tracemalloc.start()
     rows = sum(
         len(p.bars)

@@ -83,8 +83,8 @@ def test_a_fold_that_dies_loses_and_doubles_nothing(lake, die):
     pd.testing.assert_frame_equal(lake.read_predictions(), signals(6))
     rows = sum(len(pd.read_parquet(p)) for p in table.glob("*.parquet"))
     assert rows == 6
-    assert (sqlite3.connect(lake.records.journal.path).execute("SELECT count(*) FROM pieces")
-            .fetchone()[0] == 0)
+    assert (sqlite3.connect(lake.records.journal.path).execute("SELECT count(*) FROM pieces").fetchone()[0]
+            == 0)
 
 
 def test_signals_one_by_one_are_few_commits(lake, monkeypatch):
@@ -128,5 +128,5 @@ def test_a_set_of_features_is_told_by_its_file(lake):
                                                             sma_5=[1.0, 2.0])
     lake.write_features(rows, "c1")
     (about,) = lake.records.root.glob("features-*/about.json")
-    assert {k: v for k, v in json.loads(about.read_text()).items() if k != "made"} == {
-        "code": "c1", "names": ["sma_5"]}
+    assert ({k: v for k, v in json.loads(about.read_text()).items() if k != "made"}
+            == {"code": "c1", "names": ["sma_5"]})

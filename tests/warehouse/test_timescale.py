@@ -69,7 +69,8 @@ class TestTimescale(_suite.StoreSuite):
     def test_readers_never_see_less_while_bars_are_pushed_and_folded(self, request, store, reopen, make):
         if isinstance(store, Compressing):
             why = ("a chunk that is compressed between a read's snapshot and its plan hides what was folded "
-                   "just then " "(TimescaleDB 2.26.4; warehouse/03_timescale)")
+                   "just then "
+                   "(TimescaleDB 2.26.4; warehouse/03_timescale)")
             request.applymarker(pytest.mark.xfail(reason=why, strict=False, raises=AssertionError))
         super().test_readers_never_see_less_while_bars_are_pushed_and_folded(store, reopen, make)
 
@@ -119,8 +120,8 @@ def test_a_continuous_aggregate_is_our_own_resampling(store, timeframe):
 
 def test_records_of_a_year_without_bars_find_room(store):
     at = pd.Timestamp("2019-05-01", tz="UTC").as_unit("us")
-    assert store.write_predictions(as_predictions([("A", "1m", at, "tree", 1, 0.5, None, 0.5, 1,
-                                                    at)])).inserted == 1
+    assert (store.write_predictions(as_predictions([("A", "1m", at, "tree", 1, 0.5, None, 0.5, 1, at)]))
+            .inserted == 1)
     frame = pd.DataFrame({"symbol": "A", "timeframe": "1m", "ts": [at],
                           "known_at": [at + pd.Timedelta("1min")], "x": [1.0]})
     assert store.write_features(frame.astype({"symbol": "str", "timeframe": "str"}), "c").inserted == 1

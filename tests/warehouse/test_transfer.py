@@ -217,8 +217,8 @@ def test_what_is_kept_with_series_is_copied(place, make, way):
     here.write_attributes(kept)
     done = copy_store(here, there)
     assert done.failed.empty
-    assert done.series[done.series.what == "attributes"][["symbol", "copied"]].to_numpy().tolist() == [
-        ["A", 4], ["B", 2]]
+    assert (done.series[done.series.what == "attributes"][["symbol", "copied"]].to_numpy().tolist()
+            == [["A", 4], ["B", 2]])
     pd.testing.assert_frame_equal(there.read_attributes(), here.read_attributes())
     pd.testing.assert_frame_equal(there.record_history("attributes"),
                                   here.record_history("attributes"), check_exact=True)

@@ -305,8 +305,9 @@ def test_a_schema_of_before_is_taken_over(postgres, place, folder):
     name = place.rsplit("/")[-1]
     assert upgrade(Warehouse(place).server.connect, LOCK, "it", folder) == ["0001"]
     postgres.sql("DROP TABLE mlfin.alembic_version; CREATE TABLE mlfin.migrations (step integer PRIMARY KEY, "
-                 "at timestamptz NOT NULL DEFAULT now()); " "INSERT INTO mlfin.migrations (step) VALUES (1); "
-                 "INSERT INTO mlfin.series (symbol, timeframe) VALUES ('OLD', '1d')", name)
+                 "at timestamptz NOT NULL DEFAULT now()); "
+                 "INSERT INTO mlfin.migrations (step) VALUES (1); INSERT INTO mlfin.series (symbol, "
+                 "timeframe) VALUES ('OLD', '1d')", name)
     assert Warehouse(place).revision() == "0001"
     assert "0001" in Warehouse(place).migrate() and Warehouse(place).migrate() == []
     assert (postgres.sql("SELECT to_regclass('mlfin.migrations'), (SELECT symbol FROM mlfin.series)", name)
@@ -335,8 +336,9 @@ def test_the_text_of_a_migration_makes_the_same_schema(postgres, place):
     Warehouse(place).migrate()
     postgres.sql(migration_sql(), other)
     look = ("SELECT c.relname, c.relkind::text, a.attname, format_type(a.atttypid, a.atttypmod), "
-            "a.attnotnull FROM pg_class c " "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN "
-                                            "pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 "
+            "a.attnotnull FROM pg_class c "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid "
+            "AND a.attnum > 0 "
             "WHERE nspname = 'mlfin' ORDER BY 1, 3")
     code = ("SELECT proname, prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE "
             "nspname = 'mlfin' ORDER BY 1")
@@ -429,8 +431,8 @@ def test_many_series_and_pieces_read_as_few(place, monkeypatch):
     bars = batch(0, 3_000, ("A", "B", "C"))
     bars = bars.assign(vwap=bars.close.where(bars.symbol != "B"),
                        volume=bars.volume.where(bars.index % 7 != 0)).reset_index(drop=True)
-    store.write(bars.sample(frac=1.0, random_state=0).head(5_000).sort_values(["symbol", "ts"],
-                                                                              ignore_index=True))
+    store.write(bars.sample(frac=1.0, random_state=0).head(5_000).sort_values(
+        ["symbol", "ts"], ignore_index=True))
     store.write(bars.sort_values(["symbol", "ts"], ignore_index=True))  # rows lie out of order
     monkeypatch.setattr(bar_query, "_usual", lambda *a: None)
     queries = [dict(), dict(start="2023-01-01 12:00"), dict(end="2023-01-02"),
