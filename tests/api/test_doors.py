@@ -282,8 +282,8 @@ def test_a_file_that_becomes_a_link_after_the_request_is_not_read(tmp_path):
         (tmp_path / "in" / "bars.csv").symlink_to(tmp_path / "out" / "secret.csv")
         ended = worked(jobs, bad.id)
     finally: os.umask(before)
-    assert ended.state == "failed" and "folders that requests may read" in jobs.tail(bad.id), jobs.tail(
-        bad.id)
+    assert ended.state == "failed" and "folders that requests may read" in jobs.tail(bad.id), (
+        jobs.tail(bad.id))
     kept = [p for p in (tmp_path / ".mlfin").rglob("*") if p.is_file()]
     assert not [p for p in kept if SECRET.encode() in p.read_bytes()]
     others = {str(p): oct(stat.S_IMODE(p.stat().st_mode))

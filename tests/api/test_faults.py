@@ -180,8 +180,8 @@ def test_a_service_that_begins_and_ends_without_its_postgresql(postgres, tmp_pat
             postgres.stop(signal.SIGINT)
             sender.end.set()
             sender.join(60)
-            assert server.stop() == 0 and "Traceback" not in server.log.read_text(), server.log.read_text()[
-                -2000:]
+            assert server.stop() == 0 and "Traceback" not in server.log.read_text(), (
+                server.log.read_text()[-2000:])
     finally:
         if not is_alive(postgres): postgres.start()
     is_whole(settings, sender)

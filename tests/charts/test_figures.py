@@ -180,11 +180,9 @@ def test_monthly_tables_in_every_form(form):
 
 def test_scores_above_zero_are_better_for_every_metric():
     scores = pd.DataFrame(dict(model="a", fold=[0, 1], log_loss=0.6, log_loss_baseline=0.7, brier=0.2,
-                               brier_baseline=0.25,
-                               accuracy=0.6, accuracy_baseline=0.5, roc_auc=0.6))
-    for metric in ("log_loss", "brier", "accuracy",
-                   "roc_auc"): assert charts.scores_chart(scores,
-                                                          metric).data[0].y[0] > 0
+                               brier_baseline=0.25, accuracy=0.6, accuracy_baseline=0.5, roc_auc=0.6))
+    for metric in ("log_loss", "brier", "accuracy", "roc_auc"):
+        assert charts.scores_chart(scores, metric).data[0].y[0] > 0
 
 
 def test_folds_of_several_pieces_and_whole_ones_are_the_same_picture():

@@ -44,12 +44,7 @@ def test_builtin(tmp_path):
     check_bars(result.bars)
     assert result.calendar == "XNYS" and len(result.bars) == 12_154 and result.quarantine.empty
     assert (result.summary.set_index("symbol")
-            .loc["AAPL", ["kept", "missing", "splits", "dividends"]].tolist() == [
-                3270,
-                0,
-                2,
-                3,
-            ])
+            .loc["AAPL", ["kept", "missing", "splits", "dividends"]].tolist() == [3270, 0, 2, 3])
     assert result.bars.factor.groupby(result.bars.symbol).first().eq(1).all()
     assert set(result.quality.status) == {"pass", "warn"} and result.written.inserted == 12_154
     store = Lake(tmp_path)

@@ -308,8 +308,8 @@ def test_a_full_disk(before, tmp_path, limit):
     held = Lake(lake).read(timeframe="1m")
     said = subprocess.run([sys.executable, "-c", FULL, str(path), str(lake), str(limit)],
                           capture_output=True, text=True)
-    assert said.returncode == 0 and said.stdout.startswith((
-        "error", "failed")) and "Hint: " in said.stdout, said.stdout + said.stderr
+    assert said.returncode == 0 and "Hint: " in said.stdout, said.stdout + said.stderr
+    assert said.stdout.startswith(("error", "failed")), said.stdout + said.stderr
     after = Lake(lake).read(timeframe="1m")
     pd.testing.assert_frame_equal(after[after.symbol == "AAA"], held)
     assert not after.duplicated(["symbol", "ts"]).any()

@@ -21,14 +21,14 @@ from mlfin.core.settings import load_settings, project_root
 from mlfin.monitor.logs import (HIDDEN, STREAMS, AccessLog, JsonFormatter, SharedFile, bound, harmless, hide,
                                 log_access, logs_folder, redact, setup_logs)
 
-SECRET = st.text("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789+/=_-.~!*%", min_size=10,
-                 max_size=60).filter(
-                     lambda s: not any(w in s.lower() for w in ("token", "key", "pass", "otp"))
-                     and any(c.isalnum() for c in s[:3]) and len(set(s)) > 6)
+SECRET = st.text(
+    "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789+/=_-.~!*%", min_size=10, max_size=60).filter(
+    lambda s: not any(w in s.lower() for w in ("token", "key", "pass", "otp"))
+    and any(c.isalnum() for c in s[:3]) and len(set(s)) > 6)
 NAMES = st.sampled_from(
     "password Passwd token access_token refresh_token REFRESH-TOKEN client_secret api_key X-Api-Key apikey "
-    "Authorization cookie "
-    "Set-Cookie totp otp recovery_code private_key signing_key credentials pwd DB_PASSWORD".split())
+    "Authorization cookie Set-Cookie totp otp recovery_code private_key signing_key credentials pwd "
+    "DB_PASSWORD".split())
 SHAPES = (
     "{n}={s}", "{n}: {s}", "GET /x?a=1&{n}={q} HTTP/1.1", '{{"{n}": "{s}"}}', "{{'a': 1, '{n}': '{s}'}}",
     "login failed ({n}={s}) again", '{n} = "{s}"', "Authorization: Bearer {s}", "authorization='Basic {s}'",

@@ -165,8 +165,8 @@ def test_every_family_can_be_used_and_a_wrong_one_is_refused():
         {"counter": metrics.count, "seconds": metrics.observe,
          "chances": metrics.observe}.get(kind, metrics.set)(
              name, *([0.5] if kind != "counter" else []), *["x"] * len(labels))
-        assert f"\n{name}" in (text := "\n"
-                               + metrics.render()[0].decode()) or f"\n{name}_bucket" in text, name
+        assert (f"\n{name}" in (text := "\n" + metrics.render()[0].decode())
+                or f"\n{name}_bucket" in text), name
     with pytest.raises(ParameterError, match="did you mean `jobs_queued`"):
         metrics.set("jobs_queue", 1)
     with pytest.raises(ParameterError, match="2 texts"):
