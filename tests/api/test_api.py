@@ -125,7 +125,7 @@ def one(ts="2024-01-01T00:00:00Z", open="1", timeframe="1m"):
     ("", "body"), ('{"bars": [1e999]}', "bars.0"), (one(ts="2024-01-01T00:00:00"), "bars.0.ts"),
     (one(ts="2999-01-01T00:00:00Z"), "bars.0.ts"), (one(open="NaN"), "bars.0.open"),
     (one(timeframe="7m"), "bars.0.timeframe"),
-    ("[" * 20_000, "body"), ('{"bars": ' + "[" * 20_000, "body"),])
+    ("[" * 20_000, "body"), ('{"bars": ' + "[" * 20_000, "body")])
 def test_a_field_that_is_wrong_is_named(refusing, body, field):
     told = refusing("POST", "/ingest", "analyst", content=body)
     assert told.status_code == 422 and told.headers["content-type"] == "application/problem+json", told.text

@@ -65,7 +65,7 @@ def test_a_token_that_lies_is_nobodys(ask, recwarn):
         "SQL as key id": forge(ask, head={"kid": "x' UNION SELECT 'x"}),
         "somebody else": forge(ask, sub="0" * 32), "another session": forge(ask, sid="f" * 32),
         "another profile": forge(ask, iss="mlfin/production"), "another audience": forge(ask, aud="other"),
-        "made in the future": forge(ask, iat=int(time.time()) + 600, nbf=int(time.time()) + 600),}
+        "made in the future": forge(ask, iat=int(time.time()) + 600, nbf=int(time.time()) + 600)}
     assert ({k: word(ask("GET", "/models", **bearer(v))) for k, v in lies.items()}
             == dict.fromkeys(lies, (401, "bad-token")))
     assert word(ask("GET", "/models", **bearer(forge(ask, exp=int(time.time()) - 60)))) == (401, "expired")

@@ -240,7 +240,7 @@ EARLY = {
     "two lengths": (head("content-length: 3\r\ncontent-length: 4\r\n") + b"x" * 4 * MEGABYTE, 400),
     "a length and chunks": (head("content-length: 3\r\ntransfer-encoding: chunked\r\n") + b"x" * 4 * MEGABYTE,
                             400),
-    "no HTTP": (b"\x00" * 4 * MEGABYTE, 400),}
+    "no HTTP": (b"\x00" * 4 * MEGABYTE, 400)}
 
 
 @pytest.mark.parametrize("case", EARLY)

@@ -106,7 +106,7 @@ QUESTIONS = {
     "splitter": ["../x"], "min_hold": [10**9], "vol_lookback": [10**9], "delay": [10**9],
     "source": ["file", "file:///etc/passwd", "http://x", "s3://b", "../x"], "path": ["/etc/passwd", 7],
     "profile": ["production"], "experiment": ["other"], "nonsense": [1], "task": ["x"], "rule": ["x"],
-    "weights": ["x"], "stop_loss": [7],}
+    "weights": ["x"], "stop_loss": [7]}
 
 
 @pytest.mark.parametrize("name", sorted(QUESTIONS))

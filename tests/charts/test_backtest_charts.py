@@ -43,7 +43,7 @@ def frames(rows: int = 900, symbols: int = 2) -> dict:
         "stress": pd.DataFrame({"window": [1, 5], "start": DAYS[[3, 10]], "end": DAYS[[3, 14]],
                                 "strategy": [-0.01, 0.02], "benchmark": [-0.05, -0.1]}),
         "paths": pd.DataFrame(rng.normal(0.0005, 0.01, (len(DAYS), 28)), index=DAYS),
-        "capacity": pd.DataFrame({"participation": [0.01, 0.05], "capital": [1e6, 4e6]}),}
+        "capacity": pd.DataFrame({"participation": [0.01, 0.05], "capital": [1e6, 4e6]})}
 
 
 def drawn(f: dict) -> list:

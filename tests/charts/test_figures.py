@@ -112,7 +112,7 @@ EMPTY = {
     "calibration_chart": ["model", "predicted", "observed", "count"],
     "importance_chart": ["model", "feature", "importance"],
     "equity_chart": ["ts", "strategy", "benchmark"], "drawdown_chart": ["ts", "strategy", "benchmark"],
-    "monthly_chart": ["year", 1], "positions_chart": ["ts", "AAA"],}
+    "monthly_chart": ["year", 1], "positions_chart": ["ts", "AAA"]}
 
 
 @pytest.mark.parametrize("name", sorted(EMPTY))

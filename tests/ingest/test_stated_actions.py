@@ -24,7 +24,7 @@ DIRTY = {  # file: what its columns of actions hold that is wrong, and how often
     "LSC-L-1d-bad-div": {"differs": 2, "not in the prices": 2}, "NVT-L-1d-bad-div": {"odd size": 1},
     "REL-L-1d-bad-div": {"hundredfold": 5, "not in the prices": 1}, "SAND-1d-bad-div": {"repeated": 2},
     "SERE-L-1d-bad-div": {"hundredfold": 10}, "TEM-L-1d-bad-div": {"hundredfold": 6},
-    "TEP-PA-1d-bad-div": {"repeated": 2}, "VWILX-1d-cg-double-count": {"differs": 2},}
+    "TEP-PA-1d-bad-div": {"repeated": 2}, "VWILX-1d-cg-double-count": {"differs": 2}}
 RIGHT = [f"{name}-fixed" for name in DIRTY] + ["CALM-1d-no-bad-divs", "HSBK-IL-1d-no-bad-divs",
                                                "KMR-L-1d-no-bad-divs"]
 

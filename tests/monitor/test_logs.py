@@ -35,7 +35,7 @@ SHAPES = (
     "bearer {s}", "postgresql://ann:{s}@db:5432/mlfin", "redis://:{s}@host/0",
     "cannot reach https://ann:{s}@example.org/x?y=1", "Cookie: a=1; session={s}; b=2", "eyJhbGciOi.{w}.{w}x",
     "$argon2id$v=19$m=1$"+"{s}", "-----BEGIN RSA PRIVATE KEY-----\n{s}\n{s}\n-----END RSA PRIVATE KEY-----",
-    "-----BEGIN PRIVATE KEY----- {s}",)
+    "-----BEGIN PRIVATE KEY----- {s}")
 
 
 def line_of(**record) -> str:

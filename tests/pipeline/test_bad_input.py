@@ -173,7 +173,7 @@ def test_words_that_are_not_understood(unharmed, arguments, parts):
 
 @pytest.mark.parametrize("arguments, part", [
     (["rnu"], "Did you mean 'run'"), (["run", "--fast"], "--fast"),
-    (["run", "-f", "nowhere.yaml"], "nowhere.yaml"), (["reproduce"], "Missing argument"),])
+    (["run", "-f", "nowhere.yaml"], "nowhere.yaml"), (["reproduce"], "Missing argument")])
 def test_usage_that_typer_refuses(unharmed, arguments, part):
     code, _, err = unharmed.here(*arguments)
     assert code == 2 and part in err and "Traceback" not in err
@@ -183,7 +183,7 @@ def test_usage_that_typer_refuses(unharmed, arguments, part):
     (b"- a\n", ["more.yaml", "a mapping"]), (b"a: [1\nb: 2", ["more.yaml", "line 2"]),
     (b"fodls: 3\n", ["did you mean `folds`", "more.yaml"]),
     (b"\xff\xfe\x00", ["more.yaml", "not valid YAML"]),
-    (b"folds: five\n", ["`folds`", "a whole number", "more.yaml"]),])
+    (b"folds: five\n", ["`folds`", "a whole number", "more.yaml"])])
 def test_a_file_of_parameters_that_is_none(unharmed, content, parts):
     (unharmed.root / "more.yaml").write_bytes(content)
     one_message(unharmed.here(*words("-f", "more.yaml")), 2, *parts)
@@ -229,7 +229,7 @@ def test_a_symbol_that_the_built_in_data_lack(unharmed):
     pytest.param({"label": "fwd_ret_580"}, "train-logistic-fwd_ret_580", ["Hint"], marks=pytest.mark.slow),
     ({"folds": "1000"}, "train-logistic-fwd_ret_5", ["`folds` must be at most", "load more history"]),
     pytest.param({"embargo": "9000"}, "train-logistic-fwd_ret_5", ["embargo of 9000", "Hint"],
-                 marks=pytest.mark.slow),])
+                 marks=pytest.mark.slow)])
 def test_data_that_do_not_reach(unharmed, changes, task, parts):
     (unharmed.root / "bars.csv").write_text(written())
     one_message(unharmed.here(*words(**{**CSV, **changes})), 1, f"Task `{task}` failed in cell", *parts)
@@ -320,7 +320,7 @@ def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
      ["`parameter`", "'timezone' (env.yaml)", "did you mean `tz`?"]),
     ("env.yaml", "folds: 5", "", ["`folds`", "given", "pipeline.yaml asks for it"]),
     ("env.yaml", "labels: [fwd_ret_5]", "labels:", ["`labels`", "given", "env.yaml"]),
-    ("env.yaml", "path: mlfin", "path: [a] # mlfin", ["`path`", "['a']"]),])
+    ("env.yaml", "path: mlfin", "path: [a] # mlfin", ["`path`", "['a']"])])
 def test_a_value_of_the_project_that_is_wrong(unharmed, name, old, new, parts):
     edit(unharmed, name, old, new)
     one_message(unharmed.here(*words("--force")), 2, *parts)
@@ -345,7 +345,7 @@ def test_a_file_of_the_project_that_is_gone(unharmed, name):
     pytest.param('task.write(\\"facts\\", read)', 'task.write(\\"fatcs\\", read)', 1,
                  ["Task `features` failed in cell", "did you mean `facts`"], marks=pytest.mark.slow),
     ('task.write(\\"facts\\", read)', "1 / 0", 1,
-     ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "]),])
+     ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "])])
 def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
     edit(unharmed, FEATURES, old, new)
     text = (unharmed.root / FEATURES).read_text()

@@ -84,8 +84,8 @@ def test_what_was_ingested_are_bars(first_run):
     assert set(bars.symbol) == {"IBM", "MSFT"} and bars.ts.min() >= pd.Timestamp("2006-01-03", tz="UTC")
     assert (bars.known_at > bars.ts).all() and bars.factor.gt(0).all()
     assert not read_parquet(first_run.data("quarantine.parquet")).size
-    assert ("All 2 symbols are still traded at the end of the "
-            "data" in read_json(first_run.data("quality.json"))["caveats"][0])
+    assert ("All 2 symbols are still traded at the end of the data"
+            in read_json(first_run.data("quality.json"))["caveats"][0])
 
 
 def test_no_label_among_the_features(first_run):

@@ -79,8 +79,8 @@ def test_hundreds_of_symbols(workbench, count):
     pd.concat([one.assign(symbol=s) for s in names]).to_csv(workbench.root / "bars.csv", index=False)
     size, figures, texts = page(workbench, symbols=names)
     assert size < 300_000 + 600 * count
-    assert f"8 of {count} symbols" in figures["Closing prices and what was flagged"]["layout"]["title"][
-        "subtitle"]["text"]
+    assert (f"8 of {count} symbols"
+            in figures["Closing prices and what was flagged"]["layout"]["title"]["subtitle"]["text"])
     assert f"of {count} symbols" in texts[0]
 
 

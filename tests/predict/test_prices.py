@@ -59,7 +59,7 @@ def test_a_bar_that_was_just_pushed_is_the_last_one(client):
     ({"symbol": "EVRY"}, 404, "did you mean `EVERY`"), ({}, 422, "symbol"),
     ({"symbol": "EVERY", "limit": 0}, 422, "limit"),
     ({"symbol": "EVERY", "timeframe": "7m"}, 422, "timeframe"), ({"symbol": "../x"}, 422, "symbol"),
-    ({"symbol": "EVERY", "x": 1}, 422, "x"),])
+    ({"symbol": "EVERY", "x": 1}, 422, "x")])
 def test_what_cannot_be_is_said(client, query, status, says):
     with pytest.raises(ServiceError) as refused:
         client.request("GET", "/v1/prices", query=query)

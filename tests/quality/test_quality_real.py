@@ -147,7 +147,7 @@ def test_a_hundredth_in_two_fields_of_one_hour(market):
 @pytest.mark.parametrize(
     "name, ohlc, units",
     [("LSC-L-1d-bad-div", 109, 110), ("NVT-L-1d-bad-div", 248, 35), ("ELCO-L-1d-bad-div", 309, 0),
-     ("CALM-1d-no-bad-divs", 0, 0)],)
+     ("CALM-1d-no-bad-divs", 0, 0)])
 def test_what_yahoo_gives(market, name, ohlc, units):
     found = alarms(yahoo(market, name), "24/7")
     assert (found.get("ohlc", 0), found.get("units", 0), found.get("decimal", 0)) == (ohlc, units, 0)

