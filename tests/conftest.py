@@ -59,7 +59,8 @@ _LONG = tuple(
 
 
 def pytest_addoption(parser):
-    parser.addoption("--data", metavar="FOLDER", help="a folder with files of one-minute bars, for the tests of the whole loop (UTC where they name no zone)")
+    parser.addoption("--data", metavar="FOLDER", help="a folder with files of one-minute bars, for the tests "
+                                                      "of the whole loop (UTC where they name no zone)")
 
 
 def _group(nodeid: str) -> str:

@@ -80,7 +80,8 @@ def _output(out: dict, name: str) -> dict | None:
     if "application/vnd.jupyter.widget-view+json" in data:
         return None
     shown = "".join(data.get("text/html", ""))
-    if shown.lstrip().lower().startswith("<!doctype"):  # with styles of its own, which must not become this page's
+    # with styles of its own, which must not become this page's
+    if shown.lstrip().lower().startswith("<!doctype"):
         shown = WHOLE_PAGE.format(html.escape(shown))
     elif "glossary.html#" in shown:  # a report's glossary lies beside it, the site's at the top
         shown = re.sub(r"""(href=["'])glossary\.html#""", r"\1../glossary.html#", shown)
@@ -186,7 +187,8 @@ def thumbnail(notebook: dict) -> str:
             for i, v in enumerate(line)
         )
         marks.append(f'<polyline stroke="{colour}" points="{" ".join(at)}"/>')
-    return f'<div class="mlfin-thumb"><svg viewBox="0 0 100 40" preserveAspectRatio="none">{"".join(marks)}</svg></div>'
+    return (f'<div class="mlfin-thumb"><svg viewBox="0 0 100 40" '
+            f'preserveAspectRatio="none">{"".join(marks)}</svg></div>')
 
 
 def gallery(executed: Path, out: Path, folder: str, title: str, text: str) -> int:
@@ -197,7 +199,8 @@ def gallery(executed: Path, out: Path, folder: str, title: str, text: str) -> in
         _notebook(path, out / folder / f"{name_of(path)}.ipynb", f"{folder}-{name_of(path)}")
         head, line = title_of(path)
         picture = thumbnail(json.loads(path.read_text())) if folder == "examples" else ""
-        cards.append(f":::{{grid-item-card}} {head}\n:link: {name_of(path)}\n:link-type: doc\n\n{picture}\n\n{html.escape(line)}\n:::")
+        cards.append(f":::{{grid-item-card}} {head}\n:link: {name_of(path)}\n:link-type: doc\n\n{picture}\n\n"
+                     f"{html.escape(line)}\n:::")
     grid = "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(cards) + "\n::::"
     (out / folder).mkdir(parents=True, exist_ok=True)
     (out / folder / "index.md").write_text(index(title, f"{text}\n\n{grid}", [name_of(p) for p in found]))
@@ -219,8 +222,8 @@ def write(root: Path, executed: Path, out: Path) -> int:
         count += gallery(executed, out, "examples", "Examples", "One question each, answered by a run.")
     rows = [(f"[{n}]({n}/index.md)", about(root, n)) for n in names]
     text = (
-        "The package is written as lessons: each notebook says why, defines, and shows. Rooms stand from the ground up; "
-        "each imports only from those above it in this table.\n\n" + table(rows, ("room", "what it holds"))
-    )
+        "The package is written as lessons: each notebook says why, defines, and shows. Rooms stand from the "
+        "ground up; "
+        "each imports only from those above it in this table.\n\n" + table(rows, ("room", "what it holds")))
     (out / "lessons.md").write_text(index("Lessons", text, [f"{n}/index" for n in names]))
     return count + 1

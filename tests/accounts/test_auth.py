@@ -535,7 +535,8 @@ from mlfin.accounts.auth import Accounts
 from mlfin.accounts.credentials import Hashing
 from mlfin.accounts.keys import Keys
 from mlfin.accounts.roles import AuthError
-accounts = Accounts(sys.argv[1], Keys(sys.argv[2]), hashing=Hashing(1, 8, 1), clock=lambda: float(sys.argv[3]))
+accounts = Accounts(sys.argv[1], Keys(sys.argv[2]), hashing=Hashing(1, 8, 1),
+                    clock=lambda: float(sys.argv[3]))
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(8):
@@ -895,7 +896,8 @@ def test_the_first_administrator_is_made_once(opened):
 
 @pytest.mark.parametrize("sql", [
     "UPDATE auth_audit SET who = 'bob'", "DELETE FROM auth_audit WHERE seq = 1", "DELETE FROM auth_audit",
-    "INSERT INTO auth_audit SELECT 2, at, 'bob', address, request, what, target, outcome, detail, digest FROM auth_audit WHERE seq = 1 "
+    "INSERT INTO auth_audit SELECT 2, at, 'bob', address, request, what, target, outcome, detail, digest "
+    "FROM auth_audit WHERE seq = 1 "
     "ON CONFLICT (seq) DO UPDATE SET who = excluded.who"])
 def test_the_log_cannot_be_changed(accounts, sql):
     import sqlalchemy as sa
@@ -909,7 +911,8 @@ def test_the_log_is_not_emptied_or_overwritten(accounts):
     import sqlalchemy as sa
 
     sql = ("TRUNCATE auth_audit" if accounts.store.engine.dialect.name == "postgresql" else
-           "INSERT OR REPLACE INTO auth_audit SELECT 1, at, 'bob', address, request, what, target, outcome, detail, digest FROM auth_audit WHERE seq = 2")
+           "INSERT OR REPLACE INTO auth_audit SELECT 1, at, 'bob', address, request, what, target, outcome, "
+           "detail, digest FROM auth_audit WHERE seq = 2")
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), accounts.store.engine.connect() as connection:
         connection.exec_driver_sql(sql)
 
@@ -1204,7 +1207,8 @@ def test_a_lost_connection_is_opened_again(accounts, url):
 
     tokens = accounts.issue("ann", PASSWORD)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = current_user")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
+                           "pg_backend_pid() AND usename = current_user")
     assert word(accounts.verify, tokens.access) is None and word(accounts.issue, "ann", PASSWORD) is None
 
 

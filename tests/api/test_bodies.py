@@ -1,4 +1,5 @@
-"""Bodies of every size in every number of pieces, plain and through TLS; and who is refused early still reads why."""
+"""Bodies of every size in every number of pieces, plain and through TLS; and who is refused early still reads
+why."""
 import asyncio
 import hashlib
 import json
@@ -33,7 +34,8 @@ async def measure(scope, receive, send):
     if scope["path"].endswith("/metrics"): await asyncio.sleep(0.1)
     body = (await receive()).get("body", b"")
     told = f"{len(body)}:{hashlib.sha256(body).hexdigest()[:12]}".encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(told)).encode())]})
+    await send({"type": "http.response.start", "status": 200,
+                "headers": [(b"content-length", str(len(told)).encode())]})
     await send({"type": "http.response.body", "body": told})
 
 
@@ -45,26 +47,36 @@ def certificate(folder):
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    key, name = (ec.generate_private_key(ec.SECP256R1()),
+                 x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]))
     now = datetime.now(UTC)
-    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(7)
             .not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=5))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False).sign(key, hashes.SHA256()))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
+                           critical=False).sign(key, hashes.SHA256()))
     chain, private = folder / "chain.pem", folder / "key.pem"
     chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                          serialization.NoEncryption()))
     return chain, private
 
 
 class Server:
     """uvicorn with our connection and our guard in a thread; `line` opens a connection to it."""
     def __init__(self, tls=None):
-        patient, hasty = (RequestGuard(measure, Rules(lambda kind, secret: ME, max_bytes=4 * MEGABYTE, body_seconds=s)) for s in (60.0, 0.3))
+        patient, hasty = (
+            RequestGuard(measure, Rules(lambda kind, secret: ME, max_bytes=4 * MEGABYTE, body_seconds=s))
+            for s in (60.0, 0.3))
 
-        async def app(scope, receive, send): await (hasty if scope["path"] == HASTY else patient)(scope, receive, send)
-        more = {} if tls is None else dict(ssl_certfile=tls[0], ssl_keyfile=tls[1], ssl_context_factory=lambda config, usual: tls_context(*tls))
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, http=Quick, loop="uvloop", log_config=None, lifespan="off", ws="none", **more)
-        self.server, self.context = uvicorn.Server(config), None if tls is None else ssl.create_default_context(cafile=tls[0])
+        async def app(scope, receive, send):
+            await (hasty if scope["path"] == HASTY else patient)(scope, receive, send)
+        more = {} if tls is None else dict(ssl_certfile=tls[0], ssl_keyfile=tls[1],
+                                           ssl_context_factory=lambda config, usual: tls_context(*tls))
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, http=Quick, loop="uvloop", log_config=None,
+                                lifespan="off", ws="none", **more)
+        self.server, self.context = (uvicorn.Server(config),
+                                     None if tls is None else ssl.create_default_context(cafile=tls[0]))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started: time.sleep(0.01)
@@ -76,7 +88,8 @@ class Server:
         return line if self.context is None else self.context.wrap_socket(line, server_hostname="127.0.0.1")
 
     def all_of(self, line, count: int) -> list[tuple[int, bytes]]:
-        """The answers until the connection ends; through TLS, where it ends only when it is closed here as well, so many."""
+        """The answers until the connection ends; through TLS, where it ends only when it is closed here as
+        well, so many."""
         return rest(line) if self.context is None else answers(line, count)
 
     def close(self):
@@ -151,7 +164,8 @@ def test_bodies_arrive_byte_by_byte_and_in_chunks(server):
 @pytest.mark.parametrize("step", [1, 1_000, 65_536, 300_000])
 def test_chunked_bodies_arrive(server, step):
     body = body_of(3_000 if step == 1 else 600_000)
-    sent = head("transfer-encoding: chunked\r\n") + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces(body, step)) + b"0\r\n\r\n"
+    sent = (head("transfer-encoding: chunked\r\n")
+            + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces(body, step)) + b"0\r\n\r\n")
     with server.line() as line:
         for size in (len(sent), len(sent) // 2 + 1, 40_000):
             for part in pieces(sent, size): line.sendall(part)
@@ -170,7 +184,8 @@ def test_what_follows_a_body_at_once_is_the_next_request(server):
 
 
 def test_a_head_that_begins_behind_a_body_is_limited_all_the_same(server):
-    """No head is larger than the limit for having begun in the read in which a body ended; one that never ends is cut off."""
+    """No head is larger than the limit for having begun in the read in which a body ended; one that never
+    ends is cut off."""
     for begun in (10, 60_000):
         large = head(f"x: {'y' * 70_000}\r\n", "GET", "/v1/models")
         with server.line() as line:
@@ -188,7 +203,8 @@ def test_a_head_that_begins_behind_a_body_is_limited_all_the_same(server):
 
 
 def test_an_upgrade_that_is_not_known_is_no_end(server):
-    """What comes behind a request that asks for another protocol is a request like others; with a body it is refused, as the parser takes no body then."""
+    """What comes behind a request that asks for another protocol is a request like others; with a body it is
+    refused, as the parser takes no body then."""
     asks = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
     with server.line() as line:
         line.sendall(post(b"[1]", asks))
@@ -202,7 +218,8 @@ def test_an_upgrade_that_is_not_known_is_no_end(server):
 # ---- who is refused reads why
 
 def large_chunks(count: int = 80) -> bytes:
-    return head("transfer-encoding: chunked\r\n") + (b"10000\r\n" + b"x" * 65_536 + b"\r\n") * count + b"0\r\n\r\n"
+    return (head("transfer-encoding: chunked\r\n") + (b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+            * count + b"0\r\n\r\n")
 
 
 EARLY = {
@@ -212,16 +229,18 @@ EARLY = {
     "a head without end": (head()[:-2] + b"x: " + b"y" * 4 * MEGABYTE, 431),
     "a head that is too large": (head(f"x: {'y' * 70_000}\r\n") + b"z" * 4 * MEGABYTE, 431),
     "a bad chunk": (head("transfer-encoding: chunked\r\n") + b"zz\r\n" + b"x" * 4 * MEGABYTE, 400),
-    "a bad chunk behind a good one": (head("transfer-encoding: chunked\r\n") + b"3\r\nabc\r\n3\r\nabcdef\r\n" + b"x" * 4 * MEGABYTE, 400),
+    "a bad chunk behind a good one": (head("transfer-encoding: chunked\r\n") + b"3\r\nabc\r\n3\r\nabcdef\r\n"
+                                      + b"x" * 4 * MEGABYTE, 400),
     "a transfer encoding that is none": (head("transfer-encoding: bogus\r\n") + b"x" * 4 * MEGABYTE, 400),
     "a transfer encoding that is not last": (head("transfer-encoding: chunked, gzip\r\n") + b"x" * 1000, 400),
-    "a transfer encoding that is not known": (head("transfer-encoding: gzip, chunked\r\n") + b"1\r\nx\r\n0\r\n\r\n", 400),
+    "a transfer encoding that is not known": (head("transfer-encoding: gzip, chunked\r\n")
+                                              + b"1\r\nx\r\n0\r\n\r\n", 400),
     "a length that is no number": (head("content-length: 4x\r\n") + b"x" * 4 * MEGABYTE, 400),
     "a length below nothing": (head("content-length: -1\r\n") + b"x" * 4 * MEGABYTE, 400),
     "two lengths": (head("content-length: 3\r\ncontent-length: 4\r\n") + b"x" * 4 * MEGABYTE, 400),
-    "a length and chunks": (head("content-length: 3\r\ntransfer-encoding: chunked\r\n") + b"x" * 4 * MEGABYTE, 400),
-    "no HTTP": (b"\x00" * 4 * MEGABYTE, 400),
-}
+    "a length and chunks": (head("content-length: 3\r\ntransfer-encoding: chunked\r\n") + b"x" * 4 * MEGABYTE,
+                            400),
+    "no HTTP": (b"\x00" * 4 * MEGABYTE, 400)}
 
 
 @pytest.mark.parametrize("case", EARLY)
@@ -232,26 +251,31 @@ def test_who_sends_first_and_reads_afterwards_is_told_why(server, case):
         time.sleep(0.02)
         told = server.all_of(line, 1)
     assert [s for s, _ in told] == [status] and json.loads(told[0][1])["status"] == status, told
-    with server.line() as line:                                            # and so behind requests that are answered first
+    # and so behind requests that are answered first
+    with server.line() as line:
         line.sendall(head("", "GET", "/v1/metrics") + head("", "GET", "/v1/models") + sent)
         assert [s for s, _ in server.all_of(line, 3)] == [200, 200, status]
 
 
 def test_who_is_too_slow_is_told(server, monkeypatch):
     monkeypatch.setattr(Quick, "head_seconds", 0.3)
-    slow = (head("content-length: 100\r\n", path=HASTY) + b"x", head("transfer-encoding: chunked\r\n", path=HASTY) + b"5\r\nab", head()[:-2], b"POST ")
+    slow = (head("content-length: 100\r\n", path=HASTY) + b"x",
+            head("transfer-encoding: chunked\r\n", path=HASTY) + b"5\r\nab", head()[:-2], b"POST ")
     with ExitStack() as held:
         lines = [held.enter_context(server.line()) for _ in slow]
         for line, sent in zip(lines, slow, strict=True): line.sendall(sent)
-        for line, sent in zip(lines, slow, strict=True): assert [s for s, _ in server.all_of(line, 1)] == [408], sent
+        for line, sent in zip(lines, slow, strict=True):
+            assert [s for s, _ in server.all_of(line, 1)] == [408], sent
 
 
 def test_who_stops_sending_too_early_is_told(server):
     """TLS has no half-closed connections: there who closes reads nothing any more."""
     if server.context is not None: pytest.skip("TLS: a client that closes does not read")
     slow = head("", "GET", "/v1/metrics")
-    for sent, status in ((head("content-length: 100\r\n") + b"x", [400]), (head("transfer-encoding: chunked\r\n") + b"5\r\nab", [400]), (head()[:-2], [400]),
-                         (head("content-length: 5000000\r\n"), [413]), (slow, [200]), (slow + slow, [200, 200]),
+    for sent, status in ((head("content-length: 100\r\n") + b"x", [400]),
+                         (head("transfer-encoding: chunked\r\n") + b"5\r\nab", [400]), (head()[:-2], [400]),
+                         (head("content-length: 5000000\r\n"), [413]), (slow, [200]),
+                         (slow + slow, [200, 200]),
                          (slow + head("content-length: 100\r\n") + b"x", [200, 400]), (b"", [])):
         with server.line() as line:
             line.sendall(sent)

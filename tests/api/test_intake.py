@@ -1,4 +1,5 @@
-"""Pushed bars: many senders at once, the same bars twice, bad ones among good ones, a full line, a store that is away."""
+"""Pushed bars: many senders at once, the same bars twice, bad ones among good ones, a full line, a store that
+is away."""
 import asyncio
 import json
 import threading
@@ -22,7 +23,8 @@ from mlfin.api.service import frame_of_bars
 def columns(symbol="A", first=0, count=20, base=100.0):
     ts = pd.date_range("2024-01-02", periods=count, freq="min", tz="UTC") + pd.Timedelta(minutes=first)
     close = base + np.arange(first, first + count)
-    return dict(symbol=[symbol] * count, ts=list(ts), open=close, high=close + 1, low=close - 1, close=close, volume=np.ones(count))
+    return dict(symbol=[symbol] * count, ts=list(ts), open=close, high=close + 1, low=close - 1, close=close,
+                volume=np.ones(count))
 
 
 @pytest.fixture
@@ -46,7 +48,8 @@ def test_many_senders_lose_nothing_and_nothing_is_there_twice(lake):
     intake.close()
     assert sum(t.accepted for t in told) == 4 * 2 * 200 and not any(t.quarantined for t in told)
     for opened in (lake, Lake(lake.path)):
-        assert opened.read(timeframe="1m").groupby("symbol").size().to_dict() == {f"S{n}": 200 for n in range(4)}
+        assert (opened.read(timeframe="1m").groupby("symbol").size().to_dict()
+                == {f"S{n}": 200 for n in range(4)})
     assert lake.flush().inserted == 800 and len(lake.read(timeframe="1m")) == 800
 
 
@@ -54,7 +57,8 @@ def test_each_batch_hears_of_its_own_bad_bars(lake):
     intake = Intake(lake)
     bad = columns("B", count=4)
     bad["low"][1], bad["close"][2], bad["ts"][3] = -5.0, np.nan, bad["ts"][3] + pd.Timedelta(seconds=7)
-    good, told = intake.put(pushed_frame(columns("A"), "1m"), "good"), intake.put(pushed_frame(bad, "1m"), "bad")
+    good, told = (intake.put(pushed_frame(columns("A"), "1m"), "good"),
+                  intake.put(pushed_frame(bad, "1m"), "bad"))
     assert (good.result(60).accepted, good.result().reasons) == (20, [])
     assert told.result(60).accepted == 1 and [r["row"] for r in told.result().reasons] == [1, 2, 3]
     assert all(r["reason"] for r in told.result().reasons)
@@ -70,27 +74,32 @@ def test_bars_of_the_future_and_that_still_form_are_set_aside(lake):
     assert (told.accepted, [r["row"] for r in told.reasons]) == (1, [1, 2])
 
 
-@pytest.mark.parametrize("timeframe, fine, odd", [("1h", "10:00", "10:12"), ("1h", "09:30", "09:31"), ("4h", "05:45", "05:44"), ("30m", "09:15", "09:20"),
+@pytest.mark.parametrize("timeframe, fine, odd", [("1h", "10:00", "10:12"), ("1h", "09:30", "09:31"),
+                                                  ("4h", "05:45", "05:44"), ("30m", "09:15", "09:20"),
                                                   ("5m", "09:35", "09:36"), ("15m", "09:45", "09:50")])
 def test_a_bar_begins_where_its_timeframe_can(timeframe, fine, odd):
     given = columns(count=2) | {"ts": [pd.Timestamp(f"2024-01-02 {at}", tz="UTC") for at in (fine, odd)]}
     kept, reasons = judge_pushed(pushed_frame(given, timeframe))
-    assert kept.ts.tolist() == given["ts"][:1] and reasons == {1: "no bar of its timeframe begins at that minute"}
+    assert kept.ts.tolist() == given["ts"][:1]
+    assert reasons == {1: "no bar of its timeframe begins at that minute"}
 
 
 def test_a_spread_that_counts_points_is_set_aside(lake):
     intake = Intake(lake)
     taken = intake.put(pushed_frame(columns() | {"spread": [0.02] * 19 + [62.0]}, "1m"), "mt5").result(60)
     intake.close()
-    assert (taken.accepted, taken.quarantined) == (19, 1) and "does it count points?" in taken.reasons[0]["reason"]
+    assert (taken.accepted, taken.quarantined) == (19, 1)
+    assert "does it count points?" in taken.reasons[0]["reason"]
     assert lake.read(["A"], "1m").spread.max() == 0.02
 
 
 def test_one_batch_with_a_bar_twice(lake):
     intake = Intake(lake)
-    twice = columns(count=2) | {"ts": [columns(count=1)["ts"][0]] * 2, "close": np.array([100.0, 100.0]), "open": np.array([100.0, 100.0])}
+    twice = columns(count=2) | {"ts": [columns(count=1)["ts"][0]] * 2, "close": np.array([100.0, 100.0]),
+                                "open": np.array([100.0, 100.0])}
     twice |= {"high": np.array([101.0, 101.0]), "low": np.array([99.0, 99.0])}
-    assert intake.put(pushed_frame(twice, "1m"), "x").result(60).accepted == 2 and len(lake.read(["A"], "1m")) == 1
+    assert intake.put(pushed_frame(twice, "1m"), "x").result(60).accepted == 2
+    assert len(lake.read(["A"], "1m")) == 1
     intake.close()
 
 
@@ -139,7 +148,8 @@ def test_who_stops_waiting_neither_takes_a_batch_back_nor_ends_the_thread(lake):
 
     async def impatient():
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0): await asyncio.wrap_future(intake.put(pushed_frame(columns("A"), "1m"), "impatient"))
+            async with asyncio.timeout(0):
+                await asyncio.wrap_future(intake.put(pushed_frame(columns("A"), "1m"), "impatient"))
     with ThreadPoolExecutor(1) as thread: thread.submit(asyncio.run, impatient()).result(60)
     assert intake.put(pushed_frame(columns("B"), "1m"), "patient").result(60).accepted == 20
     intake.close()
@@ -160,19 +170,27 @@ def test_names_are_only_names(lake):
     assert len(lake.read([odd], "1m")) == 20
 
 
-GOOD = dict(symbol="EURUSD", timeframe="M1", ts="2024-01-31T14:30:00Z", open=1.1, high=1.2, low=1.0, close=1.15, volume=10)
-ODD = st.one_of(st.none(), st.booleans(), st.integers(-10**20, 10**20), st.floats(), st.text(max_size=8), st.just([1]), st.just({"a": 1}),
-                st.sampled_from(["A B", "BTC/USDT", "1m", "H1", "7m", "2024-01-31T14:30:00", "2024-01-31T14:30:00.5Z", "2024-02-31T14:30:00Z",
-                                 "2024-01-31 14:30:00Z", "2024-01-31T14:30:00+00:00", "2024-01-31T14:30:00+01:00", "2999-01-01T00:00:00Z", 10**400]))
-CHANGES = st.lists(st.tuples(st.sampled_from([*GOOD, "time", "vwap", "trades", "spread", "x"]), ODD, st.booleans()), max_size=3)
+GOOD = dict(symbol="EURUSD", timeframe="M1", ts="2024-01-31T14:30:00Z", open=1.1, high=1.2, low=1.0,
+            close=1.15, volume=10)
+ODD = st.one_of(st.none(), st.booleans(), st.integers(-10**20, 10**20), st.floats(), st.text(max_size=8),
+                st.just([1]), st.just({"a": 1}),
+                st.sampled_from(["A B", "BTC/USDT", "1m", "H1", "7m", "2024-01-31T14:30:00",
+                                 "2024-01-31T14:30:00.5Z", "2024-02-31T14:30:00Z",
+                                 "2024-01-31 14:30:00Z", "2024-01-31T14:30:00+00:00",
+                                 "2024-01-31T14:30:00+01:00", "2999-01-01T00:00:00Z", 10**400]))
+CHANGES = st.lists(st.tuples(st.sampled_from([*GOOD, "time", "vwap", "trades", "spread", "x"]), ODD,
+                             st.booleans()), max_size=3)
 
 
-ALWAYS = SimpleNamespace(of=lambda symbols, timeframe: dict.fromkeys(symbols, "24/7"))  # hours of markets that never close
+# hours of markets that never close
+ALWAYS = SimpleNamespace(of=lambda symbols, timeframe: dict.fromkeys(symbols, "24/7"))
 
 
 @settings(max_examples=400)
-@given(bars=st.lists(CHANGES, min_size=1, max_size=3), everywhere=CHANGES, more=st.sampled_from([{}, {"source": "mt5"}, {"source": "a b"}, {"x": 1}]))
-def test_the_quick_look_takes_nothing_that_the_contract_refuses_and_sees_the_same_bars(bars, everywhere, more):
+@given(bars=st.lists(CHANGES, min_size=1, max_size=3), everywhere=CHANGES,
+       more=st.sampled_from([{}, {"source": "mt5"}, {"source": "a b"}, {"x": 1}]))
+def test_the_quick_look_takes_nothing_that_the_contract_refuses_and_sees_the_same_bars(
+        bars, everywhere, more):
     made = []
     for changes in bars:
         bar = dict(GOOD)
@@ -191,22 +209,27 @@ def test_the_quick_look_takes_nothing_that_the_contract_refuses_and_sees_the_sam
         return
     if quick is not None:
         assert (len(quick), quick.source) == (len(request.bars), request.source)
-        pd.testing.assert_frame_equal(pushed_frame(quick.columns, quick.timeframe), frame_of_bars(request.bars, ALWAYS))
+        pd.testing.assert_frame_equal(pushed_frame(quick.columns, quick.timeframe),
+                                      frame_of_bars(request.bars, ALWAYS))
 
 
 def test_the_quick_look_takes_what_collectors_send():
-    for bar in (GOOD, GOOD | {"vwap": 1.1, "trades": 3, "spread": 0.0}, {k: v for k, v in GOOD.items() if k != "ts"} | {"time": 1_700_000_040},
-                GOOD | {"ts": "2024-01-31T14:30:00.000000+00:00"}, GOOD | {"symbol": "BTC/USDT", "timeframe": "1m"}):
+    for bar in (GOOD, GOOD | {"vwap": 1.1, "trades": 3, "spread": 0.0},
+                {k: v for k, v in GOOD.items() if k != "ts"} | {"time": 1_700_000_040},
+                GOOD | {"ts": "2024-01-31T14:30:00.000000+00:00"},
+                GOOD | {"symbol": "BTC/USDT", "timeframe": "1m"}):
         body = json.dumps({"bars": [bar] * 3, "source": "mt5"}).encode()
         found, request = quick_batch(body), IngestRequest.model_validate_json(body)
-        pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe), frame_of_bars(request.bars, ALWAYS))
+        pd.testing.assert_frame_equal(pushed_frame(found.columns, found.timeframe),
+                                      frame_of_bars(request.bars, ALWAYS))
 
 
 def test_a_name_that_ends_in_a_line_break_is_for_the_contract_to_refuse():
     from mlfin.api.intake import quick_batch
 
     def body(symbol: str, more: str = "") -> bytes:
-        bar = f'"symbol": "{symbol}", "timeframe": "1m", "ts": "2024-01-01T00:00:00Z", "open": 1, "high": 1, "low": 1, "close": 1, "volume": 1'
+        bar = (f'"symbol": "{symbol}", "timeframe": "1m", "ts": "2024-01-01T00:00:00Z", "open": 1, "high": '
+               f'1, "low": 1, "close": 1, "volume": 1')
         return f'{{{more}"bars": [{{{bar}}}]}}'.encode()
     assert quick_batch(body("AAA")) is not None
     assert quick_batch(body("AAA\\n")) is None and quick_batch(body("AAA", '"source": "mine\\n", ')) is None

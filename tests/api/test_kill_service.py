@@ -1,4 +1,5 @@
-"""`kill -9` of the whole server while bars come in: every bar that was answered with 200 is there, with its values, once."""
+"""`kill -9` of the whole server while bars come in: every bar that was answered with 200 is there, with its
+values, once."""
 import os
 import random
 import threading
@@ -15,7 +16,8 @@ pytest.importorskip("uvicorn")
 
 
 class Sender(threading.Thread):
-    """Posts batch after batch of two symbols; half of each was in the one before. What was not answered is sent again."""
+    """Posts batch after batch of two symbols; half of each was in the one before. What was not answered is
+    sent again."""
     def __init__(self, server: Served, key: str, number: int, rows: int):
         super().__init__(daemon=True)
         self.server, self.key, self.symbols, self.rows = server, key, (f"S{number}A", f"S{number}B"), rows
@@ -33,7 +35,9 @@ class Sender(threading.Thread):
         while not self.end.is_set():
             if not self.up.wait(0.1): continue
             bars = self.bars(self.batch)
-            try: status, _, told = self.server.ask("POST", "/v1/ingest", {"bars": bars, "source": "kill"}, self.key, line=line)
+            try:
+                status, _, told = self.server.ask("POST", "/v1/ingest", {"bars": bars, "source": "kill"},
+                                                  self.key, line=line)
             except ConnectionRefusedError: time.sleep(0.02)  # it is not there: nothing was sent
             except BROKEN:
                 self.broken.append(self.batch)
@@ -41,7 +45,8 @@ class Sender(threading.Thread):
                 line.close()
             else:
                 if status == 503: time.sleep(0.05)
-                elif status != 200 or told["stored"] != len(bars) or told["refused"]: self.wrong.append((status, told))
+                elif status != 200 or told["stored"] != len(bars) or told["refused"]:
+                    self.wrong.append((status, told))
                 else: self.answered, self.batch = self.answered + 1, self.batch + 1
         line.close()
 
@@ -53,22 +58,28 @@ def opened(settings):
 
 
 def check(settings, senders) -> tuple[int, int]:
-    """Look into the store while nobody serves: how many bars it has, and how many batches came in whole that nobody was told of."""
+    """Look into the store while nobody serves: how many bars it has, and how many batches came in whole that
+    nobody was told of."""
     rows, untold = 0, 0
-    found = opened(settings).read(timeframe="1m") if any(s.batch for s in senders) else pd.DataFrame(columns=["symbol", "ts", "close", "volume"])
+    found = (opened(settings).read(timeframe="1m") if any(s.batch for s in senders)
+             else pd.DataFrame(columns=["symbol", "ts", "close", "volume"]))
     assert not found.duplicated(["symbol", "ts"]).any()
-    found = found.assign(minute=((pd.to_datetime(found.ts, utc=True) - FIRST) // pd.Timedelta("1min")).astype("int64"))
+    found = found.assign(
+        minute=((pd.to_datetime(found.ts, utc=True) - FIRST) // pd.Timedelta("1min")).astype("int64"))
     for sender in senders:
         ahead = set()
         for symbol in sender.symbols:
             own = found[found.symbol == symbol]
             rows += len(own)
-            assert (own.close == [price(symbol, m) for m in own.minute]).all() and (own.volume == 10).all(), symbol
+            assert (own.close == [price(symbol, m)
+                                  for m in own.minute]).all() and (own.volume == 10).all(), symbol
             there = set(own.minute)
-            owed = set(sender.minutes(sender.batch - 1)) | set(range(sender.minutes(sender.batch - 1).start)) if sender.batch else set()
+            owed = (set(sender.minutes(sender.batch - 1)) | set(range(sender.minutes(sender.batch - 1).start))
+                    if sender.batch else set())
             more = set(sender.minutes(sender.batch)) - owed
             assert owed <= there, f"{len(owed - there)} answered bars of {symbol} are lost"
-            assert there - owed in (set(), more), f"{len(there - owed)} of {len(more)} bars of one batch of {symbol} are there"
+            assert there - owed in (
+                set(), more), f"{len(there - owed)} of {len(more)} bars of one batch of {symbol} are there"
             ahead.add(bool(there - owed))
         assert len(ahead) == 1, "half a batch is there"
         untold += ahead == {True}
@@ -76,7 +87,8 @@ def check(settings, senders) -> tuple[int, int]:
 
 
 def shown(server, key, senders) -> None:
-    """The newest bar of each symbol over HTTP: the last one answered, or one of the batch that was under way."""
+    """The newest bar of each symbol over HTTP: the last one answered, or one of the batch that was under
+    way."""
     status, _, told = server.ask("GET", "/v1/prices/latest?timeframe=1m&limit=1000", key=key)
     assert status == 200, told
     items = {i["symbol"]: i for i in told["items"]}
@@ -93,8 +105,10 @@ def folds(settings) -> int:
     return len(os.listdir(log)) if log.is_dir() else 0
 
 
-def killed(settings, server, key, times: int, seed: int, rows: int = 100, senders: int = 4, sometimes_folding: bool = False) -> dict:
-    """Kill so many times: somewhere in the writes, and now and then at the moment at which a fold was committed."""
+def killed(settings, server, key, times: int, seed: int, rows: int = 100, senders: int = 4,
+           sometimes_folding: bool = False) -> dict:
+    """Kill so many times: somewhere in the writes, and now and then at the moment at which a fold was
+    committed."""
     chance, crowd = random.Random(seed), [Sender(server, key, n, rows) for n in range(senders)]
     tally = dict(kills=0, into_requests=0, at_folds=0, untold=0, seconds=[])
     for sender in crowd: sender.start()
@@ -128,26 +142,33 @@ def finish(settings, server, key, crowd, seconds) -> dict:
     """The last start: sending again is harmless, and an end in peace leaves the same bars."""
     server.start()
     assert not any(s.wrong for s in crowd), [s.wrong[:1] for s in crowd]
-    assert all(len(s.broken) <= len(seconds) for s in crowd)  # one request of each is under way when a server dies
+    # one request of each is under way when a server dies
+    assert all(len(s.broken) <= len(seconds) for s in crowd)
     before = opened(settings).read(timeframe="1m")
     for sender in crowd:
         for batch in range(max(sender.batch - 3, 0), sender.batch):
-            status, _, told = server.ask("POST", "/v1/ingest", {"bars": sender.bars(batch), "source": "again"}, key)
+            status, _, told = server.ask("POST", "/v1/ingest",
+                                         {"bars": sender.bars(batch), "source": "again"}, key)
             assert status == 200 and told["stored"] == 2 * sender.rows and not told["refused"]
     pd.testing.assert_frame_equal(opened(settings).read(timeframe="1m"), before)
     assert server.stop() == 0
     after = opened(settings)
     pd.testing.assert_frame_equal(after.read(timeframe="1m"), before)
-    pd.testing.assert_frame_equal(after.read(timeframe="1m", version=after.version()), before)  # all of it is in the table, nothing only pushed
+    # all of it is in the table, nothing only pushed
+    pd.testing.assert_frame_equal(after.read(timeframe="1m", version=after.version()), before)
     assert after.read_quarantine().empty
-    return dict(bars=check(settings, crowd)[0], answered=sum(s.answered for s in crowd), unanswered=sum(len(s.broken) for s in crowd))
+    return dict(bars=check(settings, crowd)[0], answered=sum(s.answered for s in crowd),
+                unanswered=sum(len(s.broken) for s in crowd))
 
 
 def say(tally: dict, capsys) -> None:
     with capsys.disabled():
-        print(f"\n{tally['kills']} kills, {tally['into_requests']} with requests under way, {tally['at_folds']} just after a fold was committed: "
-              f"{tally['answered']} batches answered, {tally['unanswered']} broken off and sent again, of which {tally['untold']} had been stored whole; "
-              f"{tally['bars']:,} bars, lost 0, twice 0; start to answer {max(tally['seconds']):.1f} s at most", end=" ")
+        print(f"\n{tally['kills']} kills, {tally['into_requests']} with requests under way, "
+              f"{tally['at_folds']} just after a fold was committed: "
+              f"{tally['answered']} batches answered, {tally['unanswered']} broken off and sent again, of "
+              f"which {tally['untold']} had been stored whole; "
+              f"{tally['bars']:,} bars, lost 0, twice 0; start to answer {max(tally['seconds']):.1f} s "
+              f"at most", end=" ")
 
 
 @pytest.mark.slow
@@ -162,7 +183,8 @@ def test_a_kill_under_load(tmp_path, capsys):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twenty_kills_under_load(tmp_path, capsys, workers):
     settings, environment = project(tmp_path)
-    tally = killed(settings, Served(tmp_path, environment, workers), key_of(settings), 20, seed=2 + workers, sometimes_folding=True)
+    tally = killed(settings, Served(tmp_path, environment, workers), key_of(settings), 20, seed=2 + workers,
+                   sometimes_folding=True)
     say(tally, capsys)
     assert tally["answered"] >= 80 and tally["into_requests"] >= 15 and tally["at_folds"] == 6
 

@@ -1,7 +1,10 @@
-"""The loop goes round: bars are pushed as they close, each is answered, the model is trained anew on what came, and all of it is what a batch says.
+"""The loop goes round: bars are pushed as they close, each is answered, the model is trained anew on what
+came, and all of it is what a batch says.
 
-The minutes are those in `--data FOLDER`, else real ones beside the checkout (shared/data), else simulated. What stands for a clock and for
-MetaTrader's module lies in `stand_ins`; collector, service, runs, PostgreSQL, PgBouncer, its replica and Redis are real processes.
+The minutes are those in `--data FOLDER`, else real ones beside the checkout (shared/data), else simulated.
+What stands for a clock and for
+MetaTrader's module lies in `stand_ins`; collector, service, runs, PostgreSQL, PgBouncer, its replica and
+Redis are real processes.
 """
 import json
 import os
@@ -32,7 +35,8 @@ from mlfin.monitor.score import score_live  # noqa: E402
 from ..fixtures.living import MINUTE, POINT, Loop, records, same  # noqa: E402
 from ..fixtures.served import postgresql  # noqa: E402
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
+REAL = (Path(__file__).parents[3] / "shared" / "data" / "market" / "nautilus"
+        / "btc-perp-20211231-20220201_1m.csv")
 DAYS = 4
 
 
@@ -40,7 +44,8 @@ def as_terminal(bars):
     """Minutes as a terminal has them: whole ticks in a bar, and a spread, where they have none."""
     bars = bars.assign(volume=np.maximum(np.rint(bars.volume), 1.0))
     if "spread" not in bars: bars = bars.assign(spread=POINT)
-    return as_bars(bars[["symbol", "timeframe", "ts", "known_at", "open", "high", "low", "close", "volume", "spread"]])
+    return as_bars(bars[["symbol", "timeframe", "ts", "known_at", "open", "high", "low", "close",
+                         "volume", "spread"]])
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +59,14 @@ def minutes(request):
 
 
 def begin(loop, start):
-    """History is ingested, an experiment runs on it, its model serves, a collector stands beside the market; the seconds of the run."""
+    """History is ingested, an experiment runs on it, its model serves, a collector stands beside the market;
+    the seconds of the run."""
     loop.market.at(start)
     history = loop.bars[loop.bars.ts < start]
     if history.symbol.str.startswith("SIM_").all():
         first, last = history.ts.min(), history.ts.max()
-        loop.mlfin("ingest", "simulated:7?edge=0.3", "-s", ",".join(loop.symbols), "-t", "1m", "--start", str(first), "--end", str(last))
+        loop.mlfin("ingest", "simulated:7?edge=0.3", "-s", ",".join(loop.symbols), "-t", "1m", "--start",
+                   str(first), "--end", str(last))
     else:
         for symbol, own in history.groupby("symbol"):
             path = loop.root / f"{symbol}.csv"
@@ -81,7 +88,8 @@ def follow(loop, start, count):
 
 
 def again(loop, killed_after=None):
-    """Train anew on what was pushed; a run that is killed is begun again. The challenger is judged, then promoted by force, and serves."""
+    """Train anew on what was pushed; a run that is killed is begun again. The challenger is judged, then
+    promoted by force, and serves."""
     if killed_after is not None: loop.killed(killed_after, "retrain", "default")
     told = json.loads(loop.mlfin("retrain", "default", "--json"))
     assert (told["version"], told["promoted"]) == (2, False) and told["gate"]
@@ -103,8 +111,10 @@ def scored(loop, version, said, bars):
     own = own.merge(label[["symbol", "ts", "t1", "fwd_ret_1"]], on=["symbol", "ts"], how="left")
     late = own.created_at > own.ts + 2 * MINUTE
     done = own[~late & own.fwd_ret_1.notna()]
-    guess = load_version(loop.settings, "default", version).predictions.sort_values("ts", kind="stable").baseline.iloc[-1]
-    return {**score_live(done.batch, (done.fwd_ret_1 > 0).astype("int64"), done.ts, guess, 1, True), "late": float(late.sum())}
+    guess = load_version(loop.settings, "default",
+                         version).predictions.sort_values("ts", kind="stable").baseline.iloc[-1]
+    return {**score_live(done.batch, (done.fwd_ret_1 > 0).astype("int64"), done.ts, guess, 1, True),
+            "late": float(late.sum())}
 
 
 def closed(loop, last):
@@ -114,9 +124,11 @@ def closed(loop, last):
     bars = loop.stored()
     batch = {version: loop.batch(bars, version) for version in (1, 2)}
     for key, signals in loop.told.items():
-        for signal_ in signals: assert signal_["probability"] == batch[signal_["version"]].loc[key], (key, signal_)
+        for signal_ in signals:
+            assert signal_["probability"] == batch[signal_["version"]].loc[key], (key, signal_)
     kept = loop.predictions()
-    kept = kept.assign(batch=[batch[v].loc[(s, t)] for s, t, v in zip(kept.symbol, kept.ts, kept.version, strict=True)])
+    kept = kept.assign(batch=[batch[v].loc[(s, t)]
+                              for s, t, v in zip(kept.symbol, kept.ts, kept.version, strict=True)])
     assert (kept.probability == kept.batch).all()
     answered = {(s, t, x["version"]) for (s, t), found in loop.told.items() for x in found}
     assert answered <= set(zip(kept.symbol, kept.ts, kept.version, strict=True))
@@ -146,7 +158,8 @@ def test_the_loop_goes_round_whoever_dies(loop, minutes, capsys):
     follow(loop, start, 24)
     again(loop, chance.uniform(3, 12))
     follow(loop, start + 24 * MINUTE, 20)
-    time.sleep(1.5)                                                        # what was answered is written within a second
+    # what was answered is written within a second
+    time.sleep(1.5)
     loop.keep = True
     for n, piece in enumerate(("service", "collector")):
         wait = threading.Timer(chance.uniform(0.0, 0.4), loop.kill, [piece])
@@ -155,21 +168,25 @@ def test_the_loop_goes_round_whoever_dies(loop, minutes, capsys):
         wait.join()
     loop.mend()
     loop.keep = False
-    loop.market.at(start + 300 * MINUTE)                                   # the other hours at once, as after a night without a line
+    # the other hours at once, as after a night without a line
+    loop.market.at(start + 300 * MINUTE)
     loop.live(start + 299 * MINUTE)
     time.sleep(1.5)
     kept = closed(loop, start + 299 * MINUTE)
-    with capsys.disabled(): print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {', '.join(loop.kills)}", end=" ")
+    with capsys.disabled():
+        print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {', '.join(loop.kills)}", end=" ")
     assert sorted(loop.kills) == ["collector", "retrain", "service"]
 
 
 @pytest.mark.long
 def test_twenty_kills_at_random_moments_change_nothing(loop, minutes, capsys):
-    """A third each of collector, service and run; every answer is kept, since who asks asks again until it is."""
+    """A third each of collector, service and run; every answer is kept, since who asks asks again until it
+    is."""
     start, chance = (minutes.ts.max() - pd.Timedelta("5h")).floor("h"), random.Random(20)
     took = begin(loop, start)
     for n in range(6):
-        follow(loop, start + 4 * n * MINUTE, 4)                            # each is asked about more bars, so that it begins anew
+        # each is asked about more bars, so that it begins anew
+        follow(loop, start + 4 * n * MINUTE, 4)
         loop.killed(chance.uniform(0.5, 0.6 * took), "retrain", "default")
     again(loop)
     loop.keep, at = True, start + 24 * MINUTE
@@ -187,12 +204,14 @@ def test_twenty_kills_at_random_moments_change_nothing(loop, minutes, capsys):
     kept = closed(loop, at + 19 * MINUTE)
     tally = pd.Series(loop.kills).value_counts().to_dict()
     with capsys.disabled(): print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {tally}", end=" ")
-    assert len(loop.kills) >= 20 and tally.keys() == {"service", "collector", "retrain"} and tally["retrain"] == 6
+    assert len(loop.kills) >= 20 and tally.keys() == {"service", "collector", "retrain"}
+    assert tally["retrain"] == 6
 
 
 @contextmanager
 def services(redis_server):
-    """PostgreSQL behind PgBouncer with a streaming replica, and Redis: settings of a project. Skips where one is not installed."""
+    """PostgreSQL behind PgBouncer with a streaming replica, and Redis: settings of a project. Skips where one
+    is not installed."""
     from ..fixtures.own_postgres import Postgres, services as programs
 
     folder = Path(tempfile.mkdtemp(prefix="mlfin-loop-"))
@@ -200,7 +219,8 @@ def services(redis_server):
         try: programs.needed("pgbouncer", "pg_basebackup")
         except programs.Refused: pytest.skip("needs pgbouncer: env/install-services")
         folder.chmod(0o711)
-        copy = [programs.program("pg_basebackup"), "-D", str(primary.home / "copy"), "-R", "-X", "stream", "-h", "127.0.0.1", "-p", str(primary.port)]
+        copy = [programs.program("pg_basebackup"), "-D", str(primary.home / "copy"), "-R", "-X", "stream",
+                "-h", "127.0.0.1", "-p", str(primary.port)]
         programs.call([*copy, "-U", "postgres", "--checkpoint=fast"], primary.user, "pg_basebackup")
         replica = Postgres(folder / "replica", primary.home / "copy")
         bouncer = programs.pgbouncer(folder, {"postgresql": {"port": primary.port}})
@@ -214,7 +234,8 @@ def services(redis_server):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hours", [pytest.param(5, id="an-evening"), pytest.param(24, id="a-day", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "hours", [pytest.param(5, id="an-evening"), pytest.param(24, id="a-day", marks=pytest.mark.long)])
 def test_the_loop_goes_round_on_postgresql(tmp_path, minutes, redis_server, hours, capsys):
     """Behind PgBouncer, read from a streaming replica, vectors in Redis; the service dies once on the way."""
     start = (minutes.ts.max() - pd.Timedelta(hours=hours)).floor("h")
@@ -234,7 +255,8 @@ def test_the_loop_goes_round_on_postgresql(tmp_path, minutes, redis_server, hour
             time.sleep(1.5)
             kept = closed(loop, start + (half + rest - 1) * MINUTE)
         finally: loop.close()
-    with capsys.disabled(): print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {', '.join(loop.kills)}", end=" ")
+    with capsys.disabled():
+        print(f"\n{len(loop.told)} answers, {len(kept)} kept, killed: {', '.join(loop.kills)}", end=" ")
     assert loop.kills == ["service"]
 
 

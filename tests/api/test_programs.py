@@ -1,4 +1,5 @@
-"""Programs of others: they insert minute bars into PostgreSQL while a real service runs, dies, and is there twice, and they load the champion from a file."""
+"""Programs of others: they insert minute bars into PostgreSQL while a real service runs, dies, and is there
+twice, and they load the champion from a file."""
 import hashlib
 import json
 import os
@@ -28,8 +29,10 @@ from mlfin.predict.flat_features import FLAT, FlatFeatures  # noqa: E402
 from ..fixtures import left_run  # noqa: E402
 from ..fixtures.served import SPECS, Served, key_of, postgresql, project  # noqa: E402
 
-INSERT = "INSERT INTO market_data (ts, symbol, timeframe, open, high, low, close, volume, spread) VALUES (%s, %s, 'M1', %s, %s, %s, %s, %s, %s)"
-SERIES = """INSERT INTO market_data SELECT %s::timestamptz + n * interval '1 min', 'A', 'M1', 1, 2, 1, 1.5, n, 0
+INSERT = ("INSERT INTO market_data (ts, symbol, timeframe, open, high, low, close, volume, spread) VALUES "
+          "(%s, %s, 'M1', %s, %s, %s, %s, %s, %s)")
+SERIES = """INSERT INTO market_data SELECT %s::timestamptz + n * interval '1 min', \
+'A', 'M1', 1, 2, 1, 1.5, n, 0
     FROM generate_series(%s::int, %s::int) n"""
 FIRST = pd.Timestamp("2024-05-01", tz="UTC")
 
@@ -85,7 +88,8 @@ def until(wanted, seconds: float = 60.0) -> float:
 
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory):
-    """(settings, environment, bars): experiment `main` has a champion of minute bars; the last five minutes it has not seen."""
+    """(settings, environment, bars): experiment `main` has a champion of minute bars; the last five minutes
+    it has not seen."""
     settings, given = project(tmp_path_factory.mktemp("programs"))
     last = pd.Timestamp.now("UTC").floor("min") - pd.Timedelta("1min")
     bars = minutes(left_run.bars_that_remember(days=305, symbols=("AAA", "BBB")), last)
@@ -106,28 +110,36 @@ def test_a_minute_that_is_inserted_is_stored_foretold_from_and_survives_the_serv
     server = Served(settings.root, given | {"MLFIN_STORE": url})
     on_8001(server)
     with server, psycopg.connect(feeder, autocommit=True) as con:
-        assert server.ask("GET", "/health")[::2] == (200, {"status": "ok"}) and server.ask("GET", "/v1/health")[0] in (401, 404)
+        assert server.ask("GET", "/health")[::2] == (200, {"status": "ok"})
+        assert server.ask("GET", "/v1/health")[0] in (401, 404)
 
         def ask(text, *given): return con.execute(text, given).fetchall()
         times = []
         for bar in more[:3].itertuples():
             con.execute(INSERT, row(bar))
-            times.append(until(lambda bar=bar: ask("SELECT FROM market_data WHERE ts = %s AND symbol = 'AAA' AND close = %s", bar.ts, bar.close)))
+            times.append(until(lambda bar=bar: ask("SELECT FROM market_data WHERE ts = %s AND symbol = 'AAA' "
+                                                   "AND close = %s", bar.ts, bar.close)))
         assert min(times) < 1, times
         said = server.ask("GET", "/v1/signals?timeframe=1m&symbol=AAA", key=key)[2]["signals"][0]
-        until(lambda: ask("SELECT FROM model_signals WHERE symbol = 'AAA' AND timeframe = 'M1' AND ts = %s AND prob_up = %s", more.ts[2], said["probability"]))
+        until(lambda: ask("SELECT FROM model_signals WHERE symbol = 'AAA' AND timeframe = 'M1' AND ts = %s "
+                          "AND prob_up = %s", more.ts[2], said["probability"]))
         until(lambda: ask("SELECT FROM features_m1 WHERE symbol = 'AAA' AND ts = %s", more.ts[2]))
         server.kill()
         con.execute(INSERT, row(more.iloc[3]))
-        assert ask("SELECT count(*) FROM market_data WHERE ts = %s", more.ts[3]) == [(0,)]   # it waits for the service
+        # it waits for the service
+        assert ask("SELECT count(*) FROM market_data WHERE ts = %s", more.ts[3]) == [(0,)]
         server.start()
         con.cursor().executemany(INSERT, [row(more.iloc[n]) for n in (2, 3, 4, 4)])
         until(lambda: ask("SELECT FROM features_m1 WHERE symbol = 'AAA' AND ts = %s", more.ts[4]))
-        assert ask("SELECT close FROM market_data WHERE symbol = 'AAA' AND ts > %s ORDER BY ts", last) == [(c,) for c in more.close]
-        found = ask("SELECT ts, rsi, macd, macd_signal, macd_hist, atr, ma60, ret_1 FROM features_m1 WHERE symbol = 'AAA' ORDER BY ts")
+        assert (ask("SELECT close FROM market_data WHERE symbol = 'AAA' AND ts > %s ORDER BY ts", last)
+                == [(c,) for c in more.close])
+        found = ask("SELECT ts, rsi, macd, macd_signal, macd_hist, atr, ma60, ret_1 FROM features_m1 WHERE "
+                    "symbol = 'AAA' ORDER BY ts")
     known = compute_features(whole[whole.symbol == "AAA"].reset_index(drop=True), FLAT, short="nan")
-    columns = ["rsi_14", "macd_12_26_9", "macd_signal_12_26_9", "macd_hist_12_26_9", "atr_14", "ma60", "ret_1"]
-    np.testing.assert_array_equal(np.array([r[1:] for r in found], dtype=float), known[columns].to_numpy())   # as over the whole history, to the last bit
+    columns = ["rsi_14", "macd_12_26_9", "macd_signal_12_26_9", "macd_hist_12_26_9",
+               "atr_14", "ma60", "ret_1"]
+    # as over the whole history, to the last bit
+    np.testing.assert_array_equal(np.array([r[1:] for r in found], dtype=float), known[columns].to_numpy())
     assert [r[0] for r in found] == list(known.ts)
 
 
@@ -135,10 +147,12 @@ def test_the_metrics_of_a_registered_version_are_a_row_of_the_warehouse(champion
     (url, feeder), (settings, _, _) = place, champion
     made = register(settings.model_copy(update={"store": url}), "main")
     with psycopg.connect(feeder, autocommit=True) as con:
-        def rows(): return con.execute("SELECT id, created_at, model_name, metrics FROM model_metrics").fetchall()
+        def rows():
+            return con.execute("SELECT id, created_at, model_name, metrics FROM model_metrics").fetchall()
         told = rows()
         assert [(r[1], r[2]) for r in told] == [(made.made, made.name)]
-        assert told[0][3] == {**json.loads(made.tags["mlfin.scores"]), "version": made.number} and "log_loss" in told[0][3]
+        assert told[0][3] == {**json.loads(made.tags["mlfin.scores"]), "version": made.number}
+        assert "log_loss" in told[0][3]
         register(settings.model_copy(update={"store": url}), "main")
         assert rows() == told
 
@@ -154,7 +168,8 @@ def test_flat_features_follow_what_is_inserted_and_nothing_else(place, caplog):
     with psycopg.connect(url) as con:
         con.execute("INSERT INTO mlfin.spellings SELECT id, 'M1' FROM mlfin.series WHERE symbol = 'AAA'")
     store.write(minutes(left_run.bars_that_remember(days=101, symbols=("CCC",)), FIRST))
-    assert flat.follow() == 100 and flat.follow() == 0 and set(store.read_features(timeframe="1m").symbol) == {"AAA"}
+    assert flat.follow() == 100 and flat.follow() == 0
+    assert set(store.read_features(timeframe="1m").symbol) == {"AAA"}
     one = whole[(whole.symbol == "AAA") & (whole.ts == whole.ts.max())].reset_index(drop=True)
     store.push(one.assign(ts=one.ts + pd.Timedelta("1min"), known_at=one.known_at + pd.Timedelta("1min")))
     assert flat.follow() == 1
@@ -176,7 +191,8 @@ def test_two_services_that_are_killed_again_and_again_take_every_row_once(place,
             one.kill()
             one.start()
         store = Warehouse(url)
-        until(lambda: store.server.ask(lambda c: c.execute("SELECT NOT EXISTS (SELECT FROM mlfin.inbox)").fetchone()[0]), 120)
+        until(lambda: store.server.ask(
+            lambda c: c.execute("SELECT NOT EXISTS (SELECT FROM mlfin.inbox)").fetchone()[0]), 120)
     store.flush()
     history = store.history("bars", ["A"], "1m")
     assert len(store.read_quarantine()) == 0 and len(store.read("A", "1m")) == sent == len(history)
@@ -185,7 +201,8 @@ def test_two_services_that_are_killed_again_and_again_take_every_row_once(place,
 @pytest.mark.slow
 def test_a_hundred_thousand_rows_in_one_transaction(place, tmp_path):
     url, feeder = place
-    with Served(tmp_path, project(tmp_path, store=url)[1]) as server, psycopg.connect(feeder, autocommit=True) as con:
+    with (Served(tmp_path, project(tmp_path, store=url)[1]) as server,
+          psycopg.connect(feeder, autocommit=True) as con):
         con.execute(SERIES, (FIRST, 1, 100_000))
         took = until(lambda: con.execute("SELECT count(*) FROM market_data").fetchone() == (100_000,), 120)
         print(f"100,000 rows of one transaction were taken in {took:.1f} s")
@@ -204,23 +221,31 @@ class Canary:
 def test_a_pickle_answers_as_the_champion_and_says_what_it_is(champion, tmp_path):
     settings, *_ = champion
     done = export_model(settings, "main", "champion", tmp_path / "rf_m1.pkl")
-    told, loaded = json.loads((tmp_path / "manifest.json").read_text()), load_version(settings, "main", "champion")
-    assert told == done.manifest and told["features"] == loaded.manifest["features"] and told["inputs"] == loaded.manifest["inputs"]
-    assert told["label"] == {"spec": "fwd_ret_1", "horizon": 1} and told["threshold"] == 0.5 and "runs the code" in told["warning"] and told["version"] == 1
+    told, loaded = (json.loads((tmp_path / "manifest.json").read_text()),
+                    load_version(settings, "main", "champion"))
+    assert told == done.manifest and told["features"] == loaded.manifest["features"]
+    assert told["inputs"] == loaded.manifest["inputs"]
+    assert told["label"] == {"spec": "fwd_ret_1", "horizon": 1} and told["threshold"] == 0.5
+    assert "runs the code" in told["warning"] and told["version"] == 1
     rows = loaded.example[told["inputs"]]
-    for model in (joblib.load(tmp_path / "rf_m1.pkl"), pickle.loads((tmp_path / "rf_m1.pkl").read_bytes()), load_exported(settings, tmp_path / "rf_m1.pkl")):
+    for model in (joblib.load(tmp_path / "rf_m1.pkl"), pickle.loads((tmp_path / "rf_m1.pkl").read_bytes()),
+                  load_exported(settings, tmp_path / "rf_m1.pkl")):
         np.testing.assert_array_equal(model.predict_proba(rows)[:, 1], loaded.predict(loaded.example))
-    assert {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {"rf_m1.pkl": 0o600, "manifest.json": 0o600}
+    assert ({p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+            == {"rf_m1.pkl": 0o600, "manifest.json": 0o600})
     assert verify_export(settings, tmp_path / "rf_m1.pkl") == told
 
 
 def test_without_a_pickle_the_files_run_nothing(champion, tmp_path):
     settings, *_ = champion
     done, loaded = export_model(settings, "main", 1, tmp_path / "model"), load_version(settings, "main", 1)
-    assert done.manifest["kind"] == "native" and "warning" not in done.manifest and (tmp_path / "model" / "estimator.skops").is_file()
+    assert done.manifest["kind"] == "native" and "warning" not in done.manifest
+    assert (tmp_path / "model" / "estimator.skops").is_file()
     again = load_exported(settings, tmp_path / "model")
-    np.testing.assert_array_equal(again.predict_proba(loaded.example[loaded.manifest["inputs"]])[:, 1], loaded.predict(loaded.example))
-    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o700 and verify_export(settings, tmp_path / "model") == done.manifest
+    np.testing.assert_array_equal(again.predict_proba(loaded.example[loaded.manifest["inputs"]])[:, 1],
+                                  loaded.predict(loaded.example))
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o700
+    assert verify_export(settings, tmp_path / "model") == done.manifest
     (tmp_path / "model" / "estimator.skops").write_bytes(b"")
     with pytest.raises(ModelError, match="not what was exported"): load_exported(settings, tmp_path / "model")
 
@@ -233,9 +258,11 @@ def test_what_stands_there_stays_unless_it_is_forced(champion, tmp_path):
     with pytest.raises(DataError, match="there already"): export_model(settings, "main", 1, link)
     export_model(settings, "main", 1, link, force=True)
     assert own.read_text() == "mine" and not link.is_symlink()
-    with pytest.raises(DataError, match=r"(?s)manifest.json is there already.*--force"): export_model(settings, "main", 1, tmp_path / "other.pkl")
+    with pytest.raises(DataError, match=r"(?s)manifest.json is there already.*--force"):
+        export_model(settings, "main", 1, tmp_path / "other.pkl")
     assert not (tmp_path / "other.pkl").exists()
-    with pytest.raises(DataError, match="a folder for native files"): export_model(settings, "main", 1, own, force=True)
+    with pytest.raises(DataError, match="a folder for native files"):
+        export_model(settings, "main", 1, own, force=True)
     with pytest.raises(ModelError): export_model(settings, "main", 99, tmp_path / "deep" / "x.pkl")
     assert not (tmp_path / "deep").exists()
 
@@ -247,8 +274,10 @@ def test_nothing_that_was_changed_is_believed_or_loaded(champion, tmp_path, monk
     good, told = path.read_bytes(), json.loads(beside.read_text())
     planted = pickle.dumps(Canary(canary))
     forged = told | {"files": {"rf_m1.pkl": hashlib.sha256(planted).hexdigest()}}
-    changes = [(planted, told), (planted, forged), (good, told | {"threshold": 0.9}), (good, told | {"seal": ""}), (good, told | {"seal": None}), (good, []),
-               (good, told | {"files": []}), (good, {k: v for k, v in told.items() if k != "kind"}), (good[:-1], told)]
+    changes = [(planted, told), (planted, forged), (good, told | {"threshold": 0.9}),
+               (good, told | {"seal": ""}), (good, told | {"seal": None}), (good, []),
+               (good, told | {"files": []}), (good, {k: v for k, v in told.items() if k != "kind"}),
+               (good[:-1], told)]
     for content, manifest in changes:
         path.write_bytes(content)
         beside.write_text(json.dumps(manifest))
@@ -258,16 +287,19 @@ def test_nothing_that_was_changed_is_believed_or_loaded(champion, tmp_path, monk
     beside.write_text(json.dumps(told))
     verify_export(settings, path)
     (tmp_path / "renamed.pkl").write_bytes(good)
-    with pytest.raises(ModelError, match="not what was exported"): verify_export(settings, tmp_path / "renamed.pkl")
+    with pytest.raises(ModelError, match="not what was exported"):
+        verify_export(settings, tmp_path / "renamed.pkl")
     monkeypatch.setenv("MLFIN_SEAL_KEY", "k" * 40)
     with pytest.raises(ModelError, match="no seal that fits"): load_exported(settings, path)
     assert not canary.exists() and seal_keys(settings).names()
 
 
-def test_the_commands_warn_of_the_pickle_and_tell_by_their_exit_code(champion, tmp_path, monkeypatch, plain_terminal):
+def test_the_commands_warn_of_the_pickle_and_tell_by_their_exit_code(
+        champion, tmp_path, monkeypatch, plain_terminal):
     settings, *_ = champion
     monkeypatch.setenv("MLFIN_ROOT", str(settings.root))
-    for name in ("mlflow", "artifacts", "store", "ledger"): monkeypatch.setenv(f"MLFIN_{name.upper()}", str(getattr(settings, name)))
+    for name in ("mlflow", "artifacts", "store", "ledger"):
+        monkeypatch.setenv(f"MLFIN_{name.upper()}", str(getattr(settings, name)))
     monkeypatch.setenv("COLUMNS", "300")
     ask = lambda *words: CliRunner().invoke(app, ["models", *words])  # noqa: E731
     path = tmp_path / "model.pkl"

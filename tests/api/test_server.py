@@ -1,4 +1,5 @@
-"""`mlfin serve` as a process: certificates, settings that change while it serves, how it stops, and several workers that act as one."""
+"""`mlfin serve` as a process: certificates, settings that change while it serves, how it stops, and several
+workers that act as one."""
 import http.client
 import json
 import os
@@ -72,7 +73,8 @@ class Home:
         return load_settings("test", root=self.root)
 
     def key(self, name: str, role: str = "analyst", hashing: Hashing | None = CHEAP) -> str:
-        """A user with a password, and a machine's key of theirs; a cheap hash is made anew at the first log-in."""
+        """A user with a password, and a machine's key of theirs; a cheap hash is made anew at the first
+        log-in."""
         accounts = open_accounts(self.settings)
         if hashing is not None: accounts.hashing = hashing
         try:
@@ -90,7 +92,8 @@ class Home:
 
     def environment(self, **more) -> dict:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")}
-        return kept | {"PYTHONPATH": str(ROOT), "MLFIN_ROOT": str(self.root), "MLFIN_PROFILE": "test", "COLUMNS": "300", **more}
+        return kept | {"PYTHONPATH": str(ROOT), "MLFIN_ROOT": str(self.root), "MLFIN_PROFILE": "test",
+                       "COLUMNS": "300", **more}
 
 
 class Running:
@@ -100,8 +103,9 @@ class Running:
         self.home, self.context, self.lines, self._heard = home, context, [], queue.SimpleQueue()
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", *words], cwd=home.root, env=home.environment(**environment),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0)
+            [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", *words], cwd=home.root,
+            env=home.environment(**environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, process_group=0)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         found = until(lambda: self.address or self.process.poll() is not None, 300)
@@ -167,7 +171,8 @@ class Running:
         self.process.kill()
         self.process.wait(20)
         for pid in pids:
-            assert until(lambda pid=pid: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3], 60)
+            assert until(lambda pid=pid: not Path(f"/proc/{pid}").exists()
+                         or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3], 60)
 
 
 def answer(line, method, path, body=None, **headers):
@@ -196,7 +201,8 @@ def home(tmp_path):
 
 
 def bar(i: int, symbol="EURUSD", close=1.15) -> dict:
-    return dict(symbol=symbol, timeframe="M1", time=1_700_000_040 + 60 * i, open=1.1, high=1.2, low=1.0, close=close, volume=7)
+    return dict(symbol=symbol, timeframe="M1", time=1_700_000_040 + 60 * i, open=1.1, high=1.2, low=1.0,
+                close=close, volume=7)
 
 
 class Slow:
@@ -208,8 +214,10 @@ class Slow:
         self.line = socket.create_connection((at.hostname, at.port), timeout=60)
         if running.context is not None:
             self.line = running.context.wrap_socket(self.line, server_hostname=at.hostname)
-        head = {"host": at.netloc, "content-length": str(len(self.data)), "content-type": "application/json", **headers}
-        text = f"POST {path} HTTP/1.1\r\n" + "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in head.items()) + "\r\n"
+        head = {"host": at.netloc, "content-length": str(len(self.data)),
+                "content-type": "application/json", **headers}
+        text = (f"POST {path} HTTP/1.1\r\n"
+                + "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in head.items()) + "\r\n")
         self.line.sendall(text.encode() + self.data[:10])
 
     def finish(self) -> tuple[int, str, str]:
@@ -236,14 +244,18 @@ class Authority:
 
     def _sign(self, name, public, serial, authority=False, begin=-1.0, end=24.0):
         now = datetime.now(UTC)
-        made = (x509.CertificateBuilder().subject_name(name).issuer_name(self.name).public_key(public).serial_number(serial)
+        made = (x509.CertificateBuilder().subject_name(name).issuer_name(self.name).public_key(public)
+                .serial_number(serial)
                 .not_valid_before(now + timedelta(hours=begin)).not_valid_after(now + timedelta(hours=end))
                 .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
                 .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-                .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False))
+                .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                               critical=False))
         if authority:
-            made = made.add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
-                key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False), critical=True)
+            made = made.add_extension(x509.KeyUsage(
+                digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+                key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+                decipher_only=False), critical=True)
         else:
             names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
             made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -252,11 +264,13 @@ class Authority:
     def issue(self, serial: int, name="own", lock=None, **span) -> tuple[Path, Path]:
         """A certificate for this machine, and its key, as files."""
         key = ec.generate_private_key(ec.SECP256R1())
-        cert = self._sign(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), key.public_key(), serial, **span)
+        cert = self._sign(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]),
+                          key.public_key(), serial, **span)
         chain, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         chain.write_bytes(cert.public_bytes(serialization.Encoding.PEM) + self.path.read_bytes())
         hidden = serialization.BestAvailableEncryption(lock) if lock else serialization.NoEncryption()
-        private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
+        private.write_bytes(key.private_bytes(serialization.Encoding.PEM,
+                                              serialization.PrivateFormat.PKCS8, hidden))
         return chain, private
 
     def context(self) -> ssl.SSLContext:
@@ -270,7 +284,8 @@ def authority(tmp_path):
 
 
 @pytest.mark.parametrize(("span", "words"), [
-    (dict(begin=-48.0, end=-24.0), "good now"), (dict(begin=1.0), "good now"), (dict(lock=b"a passphrase"), "without a passphrase")])
+    (dict(begin=-48.0, end=-24.0), "good now"), (dict(begin=1.0), "good now"),
+    (dict(lock=b"a passphrase"), "without a passphrase")])
 def test_a_certificate_that_clients_would_refuse_is_named(authority, span, words):
     with pytest.raises(SettingsError, match=words):
         check_tls(*authority.issue(7, **span))
@@ -283,9 +298,12 @@ def test_what_is_wrong_with_the_files_is_said_by_name(authority, tmp_path):
     backwards, nothing = tmp_path / "backwards.pem", tmp_path / "nothing.pem"
     backwards.write_bytes(authority.path.read_bytes() + cert.read_bytes())
     nothing.write_bytes(b"")
-    for files, words in (((cert, another), "the private key of the certificate in own.pem"), ((backwards, key), "must come first"),
-                         ((tmp_path / "gone.pem", key), "gone.pem: No such file"), ((cert, tmp_path / "gone.key"), "gone.key: No such file"),
-                         ((nothing, key), "`tls_cert` must be a certificate"), ((key, cert), "`tls_cert` must be a certificate"),
+    for files, words in (((cert, another), "the private key of the certificate in own.pem"),
+                         ((backwards, key), "must come first"),
+                         ((tmp_path / "gone.pem", key), "gone.pem: No such file"),
+                         ((cert, tmp_path / "gone.key"), "gone.key: No such file"),
+                         ((nothing, key), "`tls_cert` must be a certificate"),
+                         ((key, cert), "`tls_cert` must be a certificate"),
                          ((cert, nothing), "a private key in PEM")):
         with pytest.raises(SettingsError) as e:
             check_tls(*files)
@@ -297,33 +315,42 @@ def test_what_is_wrong_with_the_files_is_said_by_name(authority, tmp_path):
 
 def test_what_must_not_be_served_is_said_and_nothing_listens(home):
     command = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0", "--host", "::"]
-    done = subprocess.run(command, cwd=home.root, env=home.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=home.root, env=home.environment(), stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=300)
     text = done.stdout + done.stderr
     assert done.returncode == 2 and "`::` can be reached by others" in text and "Traceback" not in text, text
-    assert "password for one log-in" not in text                            # it is shown when nothing stands in the way any more
+    # it is shown when nothing stands in the way any more
+    assert "password for one log-in" not in text
     assert not (home.root / ".mlfin" / "test" / "accounts.sqlite").exists()
 
 
 def test_a_port_that_another_program_has_is_not_taken(home, monkeypatch):
-    monkeypatch.setattr(server._bind, "__defaults__", (0.2,))               # who was just killed has two seconds
+    # who was just killed has two seconds
+    monkeypatch.setattr(server._bind, "__defaults__", (0.2,))
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"(?s)127.0.0.1:{port} cannot be listened on: Address already in use.*serve_port = 8001.*--port 0"):
-            serve(home.settings, Listen("127.0.0.1", port), on_ready=lambda address: pytest.fail("it listens"), before_start=lambda: pytest.fail("too early"))
+        with pytest.raises(SettingsError, match=rf"(?s)127.0.0.1:{port} cannot be listened on: Address "
+                                                rf"already in use.*serve_port = 8001.*--port 0"):
+            serve(home.settings, Listen("127.0.0.1", port),
+                  on_ready=lambda address: pytest.fail("it listens"),
+                  before_start=lambda: pytest.fail("too early"))
 
 
 def test_a_certificate_that_is_no_good_is_found_before_anything_listens(home, authority):
     (cert, _), (_, other) = authority.issue(7), authority.issue(8, "other")
     with pytest.raises(SettingsError, match="must be the private key of the certificate"):
-        serve(home.settings, Listen("127.0.0.1", 0, 1, cert, other), on_ready=lambda address: pytest.fail("it listens"))
+        serve(home.settings, Listen("127.0.0.1", 0, 1, cert, other),
+              on_ready=lambda address: pytest.fail("it listens"))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no-such-host.invalid"])
 def test_addresses_that_others_reach_are_refused_by_whatever_name(home, host, monkeypatch):
     if host.endswith(".invalid"):
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.113.7", 0))])
+        monkeypatch.setattr(socket, "getaddrinfo",
+                            lambda *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.113.7", 0))])
     with pytest.raises(SettingsError, match="can be reached by others"):
-        serve(home.settings.model_copy(update={"profile": "production"}), Listen(host, 0), on_ready=lambda address: pytest.fail("it listens"))
+        serve(home.settings.model_copy(update={"profile": "production"}), Listen(host, 0),
+              on_ready=lambda address: pytest.fail("it listens"))
 
 
 @pytest.mark.parametrize("wanted", ["127.0.0.1", "0.0.0.0"])
@@ -340,14 +367,16 @@ def test_a_socket_that_others_reach_is_never_without_tls(home, authority, monkey
 
     monkeypatch.setattr(server, "Supervisor", Supervisor)
     cert, key = authority.issue(7)
-    serve(home.settings, Listen("0.0.0.0", 0, 1, cert, key), reload=lambda: (home.settings, Listen(wanted, 0)))
+    serve(home.settings, Listen("0.0.0.0", 0, 1, cert, key),
+          reload=lambda: (home.settings, Listen(wanted, 0)))
     assert len(said) == 1
 
 
 def test_a_profile_is_served_once(home):
     with profile_lock(home.settings) as note:
         note("http://127.0.0.1:8000")
-        with pytest.raises(SettingsError, match=rf"served already, by process {os.getpid()} at http://127.0.0.1:8000"):
+        with pytest.raises(SettingsError,
+                           match=rf"served already, by process {os.getpid()} at http://127.0.0.1:8000"):
             serve(home.settings, Listen("127.0.0.1", 0), on_ready=lambda address: pytest.fail("it listens"))
     with profile_lock(home.settings):
         pass
@@ -366,8 +395,10 @@ def test_ipv6_and_names_are_listened_on():
 def test_a_service_that_cannot_start_says_why(home):
     home.set(limit_user="many")
     words = [sys.executable, "-P", "-m", "mlfin", "serve", "--port", "0"]
-    done = subprocess.run(words, cwd=home.root, env=home.environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and "`limit_user` must be a number and a span of time" in done.stderr and "Serving" not in done.stdout, done
+    done = subprocess.run(words, cwd=home.root, env=home.environment(), capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 2 and "Serving" not in done.stdout, done
+    assert "`limit_user` must be a number and a span of time" in done.stderr, done
 
 
 # --- TLS and SIGHUP
@@ -377,7 +408,8 @@ class Load:
     """Clients that ask all the time, each on a connection that it keeps for as long as it may."""
 
     def __init__(self, running: Running, clients=4, pause=0.01, **headers):
-        self.running, self.pause, self.headers, self.stop, self.done, self.failed = running, pause, headers, threading.Event(), 0, []
+        self.running, self.pause, self.headers, self.stop, self.done, self.failed = (
+            running, pause, headers, threading.Event(), 0, [])
         self.threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
     def _ask(self):
@@ -425,15 +457,18 @@ def test_tls_is_1_3_and_verified(guarded):
     running, authority, _ = guarded
     at = urlsplit(running.address)
     assert at.scheme == "https"
-    with socket.create_connection((at.hostname, at.port), 20) as line, authority.context().wrap_socket(line, server_hostname="localhost") as found:
+    with (socket.create_connection((at.hostname, at.port), 20) as line,
+          authority.context().wrap_socket(line, server_hostname="localhost") as found):
         assert found.version() == "TLSv1.3"
     status, head, _ = running.ask("GET", "/health/live")
     assert status == 200 and re.fullmatch(r"max-age=\d{7,}.*", head["strict-transport-security"])
     old = authority.context()
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises((ssl.SSLError, ConnectionError)), socket.create_connection((at.hostname, at.port), 20) as line:
+    with (pytest.raises((ssl.SSLError, ConnectionError)),
+          socket.create_connection((at.hostname, at.port), 20) as line):
         old.wrap_socket(line, server_hostname="localhost")
-    with pytest.raises(ssl.SSLCertVerificationError), socket.create_connection((at.hostname, at.port), 20) as line:
+    with (pytest.raises(ssl.SSLCertVerificationError),
+          socket.create_connection((at.hostname, at.port), 20) as line):
         ssl.create_default_context().wrap_socket(line, server_hostname="localhost")
     with socket.create_connection((at.hostname, at.port), 20) as line:      # plain HTTP is not answered
         line.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -445,7 +480,8 @@ def test_tls_is_1_3_and_verified(guarded):
 
 def serial(running) -> int:
     at = urlsplit(running.address)
-    with socket.create_connection((at.hostname, at.port), 60) as line, running.context.wrap_socket(line, server_hostname="localhost") as found:
+    with (socket.create_connection((at.hostname, at.port), 60) as line,
+          running.context.wrap_socket(line, server_hostname="localhost") as found):
         return x509.load_der_x509_certificate(found.getpeercert(binary_form=True)).serial_number
 
 
@@ -454,7 +490,8 @@ def test_what_is_new_holds_after_sighup_what_is_under_way_ends_and_no_request_fa
     running, authority, secret = guarded
     home, origin = running.home, {"origin": "https://desk.example"}
     me = running.log_in("ann")
-    assert serial(running) == 1001 and "access-control-allow-origin" not in running.ask("GET", "/health/live", **origin)[1]
+    assert serial(running) == 1001
+    assert "access-control-allow-origin" not in running.ask("GET", "/health/live", **origin)[1]
     kept, slow = running.connect(), Slow(running, "/v1/ingest", {"bars": [bar(0)]}, x_api_key=secret)
     assert answer(kept, "GET", "/v1/auth/me", x_api_key=secret)[0] == 200
     with Load(running, x_api_key=secret) as load:
@@ -468,14 +505,17 @@ def test_what_is_new_holds_after_sighup_what_is_under_way_ends_and_no_request_fa
             status, head, _ = answer(kept, "GET", "/v1/auth/me", x_api_key=secret)
             assert status == 200
             return head.get("connection") == "close"
-        assert until(leaves)                                                # the old worker answers, and says that it goes
+        # the old worker answers, and says that it goes
+        assert until(leaves)
         kept.close()
         status, head, body = slow.finish()
-        assert status == 200 and '"stored":1' in body.replace(" ", "") and "connection: close" in head, (head, body)
+        assert status == 200 and '"stored":1' in body.replace(" ", "") and "connection: close" in head, (
+            head, body)
         assert until(lambda: len(running.workers()) == 1)
         time.sleep(0.3)
     assert load.failed == [] and load.done > 20, (load.done, load.failed[:5])
-    assert running.ask("GET", "/health/live", **origin)[1]["access-control-allow-origin"] == "https://desk.example"
+    assert (running.ask("GET", "/health/live", **origin)[1]["access-control-allow-origin"]
+            == "https://desk.example")
     assert running.ask("GET", "/v1/auth/me", **me)[2]["name"] == "ann"      # the session goes on
     assert any(line["level"] == "INFO" for line in home.log("application"))
     authority.issue(1003, begin=-48.0, end=-24.0)                           # a renewal that went wrong
@@ -490,8 +530,10 @@ def test_settings_that_are_no_good_change_nothing(guarded):
     running, _, secret = guarded
     home, before = running.home, running.workers()
     good = (home.root / "settings.ini").read_text()
-    for text, words in (("this is no ini file\n" + good, "settings.ini"), (good + "\nserve_worker = 3\n", "serve_worker"),
-                        (re.sub(r"(?m)^limit_user\b.*", "limit_user = many", good), "`limit_user` must be a number and a span of time")):
+    for text, words in (("this is no ini file\n" + good, "settings.ini"),
+                        (good + "\nserve_worker = 3\n", "serve_worker"),
+                        (re.sub(r"(?m)^limit_user\b.*", "limit_user = many", good),
+                         "`limit_user` must be a number and a span of time")):
         assert text != good
         (home.root / "settings.ini").write_text(text)
         seen = len(home.log("error"))
@@ -501,7 +543,8 @@ def test_settings_that_are_no_good_change_nothing(guarded):
         assert "were not taken" in told and words in told, told
         assert running.ask("GET", "/v1/auth/me", x_api_key=secret)[0] == 200
     assert until(lambda: running.workers() == before)
-    os.kill(before[0], signal.SIGKILL)                                      # also a worker that dies now comes back, with what held before
+    # also a worker that dies now comes back, with what held before
+    os.kill(before[0], signal.SIGKILL)
     assert until(lambda: running.workers() and running.workers() != before)
     assert running.ask("GET", "/v1/auth/me", x_api_key=secret)[0] == 200    # the connection waited for it
     assert home.said(f"worker {before[0]} is gone: ended by SIGKILL")
@@ -512,7 +555,8 @@ class Fake:
     """A worker as its supervisor sees it, without a process."""
 
     def __init__(self, age=0, **more):
-        self.age, self.ready, self.leaving, self.words, self.began, self.killed = age, True, False, "", time.monotonic(), False
+        self.age, self.ready, self.leaving, self.words, self.began, self.killed = (
+            age, True, False, "", time.monotonic(), False)
         self.heard, self.deadline, self.process = self.began, None, self
         vars(self).update(more)
 
@@ -538,10 +582,13 @@ def crew(home, monkeypatch):
 
 def test_a_worker_that_hangs_is_ended_and_one_that_takes_its_time_is_not(crew):
     long_ago = time.monotonic() - 100
-    crew.workers = hangs, leaves, late = Fake(heard=long_ago), Fake(heard=long_ago, leaving=True), Fake(ready=False, deadline=long_ago)
+    crew.workers = hangs, leaves, late = (Fake(heard=long_ago), Fake(heard=long_ago, leaving=True),
+                                          Fake(ready=False, deadline=long_ago))
     crew.watch()
-    assert (hangs.killed, leaves.killed, late.killed) == (True, False, True) and "no sign of life" in hangs.words
-    crew.workers, crew._looked = [Fake(heard=long_ago)], long_ago           # it was the supervisor itself that did not run
+    assert (hangs.killed, leaves.killed, late.killed) == (True, False, True)
+    assert "no sign of life" in hangs.words
+    # it was the supervisor itself that did not run
+    crew.workers, crew._looked = [Fake(heard=long_ago)], long_ago
     crew.watch()
     assert not crew.workers[0].killed
 
@@ -556,7 +603,8 @@ def test_new_settings_come_one_worker_at_a_time_and_the_old_ones_go_when_they_ar
     assert [w.age for w in crew.workers] == [0, 0, 1] and not any(w.leaving for w in old)
     crew.handle(crew.workers[2], {"ready": 1})
     crew.balance(), crew.balance()
-    assert [w.leaving for w in old] == [True, False] and [w.age for w in crew.workers] == [0, 0, 1, 1] and crew.trial is None
+    assert [w.leaving for w in old] == [True, False] and [w.age for w in crew.workers] == [0, 0, 1, 1]
+    assert crew.trial is None
     crew.handle(crew.workers[3], {"ready": 1})
     crew.balance(), crew.balance()
     assert all(w.leaving for w in old) and len(crew.started) == 4
@@ -588,7 +636,8 @@ def test_a_start_and_its_graceful_stop(home):
     with serving(home) as running:
         once = re.search(r"(?m)^    (\S+)$", running.text)[1]
         assert running.text.index(once) < running.text.index("Serving") and running.text.count(once) == 1
-        status, _, told = running.ask("POST", "/v1/auth/password", {"username": "admin", "password": once, "new_password": PASSWORD})
+        status, _, told = running.ask("POST", "/v1/auth/password",
+                                      {"username": "admin", "password": once, "new_password": PASSWORD})
         assert status == 200
         me = {"authorization": f"Bearer {told['access_token']}"}
         status, _, told = running.ask("GET", "/v1/signals?timeframe=1d", **me)
@@ -615,11 +664,13 @@ def test_a_start_and_its_graceful_stop(home):
         assert len(lake.read(["EURUSD"], "1m", version=lake.version())) == 50 # folded, not only pushed
         assert once not in (home.root / ".mlfin" / "test" / "logs" / "access.log").read_text()
     home.set(serve_grace=600, body_seconds=600)
-    with serving(home, "--port", str(port)) as again:                       # the port is free, and nobody is made an administrator twice
+    # the port is free, and nobody is made an administrator twice
+    with serving(home, "--port", str(port)) as again:
         assert once not in again.text and "password" not in again.text
         me, workers = again.log_in("admin"), again.workers()
         assert until(lambda: again.ask("GET", f"/v1/jobs/{job['id']}", **me)[2]["state"] == "done", 60, 0.3)
-        assert Jobs(home.settings).get(job["id"]).attempt == 1              # it went on without the service, and was not begun again
+        # it went on without the service, and was not begun again
+        assert Jobs(home.settings).get(job["id"]).attempt == 1
         slow = Slow(again, "/v1/ingest", {"bars": [bar(0)]}, **me)
         time.sleep(0.3)
         os.killpg(again.pid, signal.SIGINT)                                 # as a terminal does
@@ -627,7 +678,8 @@ def test_a_start_and_its_graceful_stop(home):
             again.process.wait(1)
         began = time.monotonic()
         os.killpg(again.pid, signal.SIGINT)
-        assert again.process.wait(20) == 130 and time.monotonic() - began < 5  # the second Ctrl-C waits for nothing
+        # the second Ctrl-C waits for nothing
+        assert again.process.wait(20) == 130 and time.monotonic() - began < 5
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
         slow.line.close()
 
@@ -675,7 +727,8 @@ class Pair:
         """What `/metrics` says, over all series with these labels."""
         status, head, text = self.running.ask("GET", "/metrics", x_api_key=self.root)
         assert status == 200 and head["content-type"].startswith("text/plain; version=")
-        found = [line for line in text.splitlines() if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items())]
+        found = [line for line in text.splitlines() if line.startswith(name + "{")
+                 and all(f'{k}="{v}"' in line for k, v in labels.items())]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
@@ -688,7 +741,9 @@ def pair(champion):
     places = {k: getattr(settings, k) for k in ("store", "mlflow", "artifacts", "ledger")}
     home.set(limit_user="40/minute", limit_address="", limit_exempt="ann,root", **places)
     open_store(home.settings).write(bars)
-    secrets = {"ann": home.key("ann"), "few": home.key("few"), "root": home.key("root", "administrator", None)}  # who logs in twice at once
+    # who logs in twice at once
+    secrets = {"ann": home.key("ann"), "few": home.key("few"),
+               "root": home.key("root", "administrator", None)}
     with serving(home, "--workers", "2") as running:
         found = Pair(home, bars, running)
         found.ann, found.few, found.root = (secrets[name] for name in ("ann", "few", "root"))
@@ -700,20 +755,24 @@ def test_two_workers_answer_and_count_as_one(pair):
     before = pair.count("http_requests_total", route="/auth/me", status="200")
     with pair.both() as lines:
         for i, line in enumerate(lines * 25):
-            assert answer(line, "GET", "/v1/auth/me", x_api_key=pair.ann, x_request_id=f"{i % 2}-{i:08d}")[0] == 200
+            assert (answer(line, "GET", "/v1/auth/me", x_api_key=pair.ann, x_request_id=f"{i % 2}-{i:08d}")[0]
+                    == 200)
 
     def seen():
-        return {(line["request_id"][0], line["pid"]) for line in pair.home.log("access") if re.fullmatch(r"[01]-\d{8}", line["request_id"])}
+        return {(line["request_id"][0], line["pid"])
+                for line in pair.home.log("access") if re.fullmatch(r"[01]-\d{8}", line["request_id"])}
 
     def counted():
         return pair.count("http_requests_total", route="/auth/me", status="200") - before
-    assert until(lambda: seen() == set(zip("01", pair.running.workers(), strict=True)), 10)    # one connection, one worker
+    # one connection, one worker
+    assert until(lambda: seen() == set(zip("01", pair.running.workers(), strict=True)), 10)
     assert until(lambda: counted() == 50, 10)
     killed, other = pair.running.workers()
     os.kill(killed, signal.SIGKILL)
     assert until(lambda: len(pair.running.workers()) == 2 and killed not in pair.running.workers())
     assert other in pair.running.workers() and pair.home.said(f"worker {killed} is gone: ended by SIGKILL")
-    assert counted() == 50                                                  # what the dead one counted is not lost
+    # what the dead one counted is not lost
+    assert counted() == 50
     assert until(lambda: _serve_both(pair))
 
 
@@ -766,13 +825,15 @@ def test_a_limit_is_one_for_both_workers(pair):
     with pair.both() as lines:
         found = [answer(lines[i % 2], "GET", "/v1/auth/me", x_api_key=pair.few) for i in range(60)]
         assert [s for s, _, _ in found].count(200) == 40                    # of both together, not of each
-        assert {s for s, _, _ in found} == {200, 429} and all(int(h["retry-after"]) >= 1 for s, h, _ in found if s == 429)
+        assert {s for s, _, _ in found} == {200, 429}
+        assert all(int(h["retry-after"]) >= 1 for s, h, _ in found if s == 429)
         assert answer(lines[0], "GET", "/v1/auth/me", x_api_key=pair.ann)[0] == 200
 
 
 def test_failed_logins_are_counted_over_both_workers(pair):
     with pair.both() as lines:
-        found = [answer(lines[i % 2], "POST", "/v1/auth/token", {"username": "few", "password": "wrong"})[0] for i in range(8)]
+        found = [answer(lines[i % 2], "POST", "/v1/auth/token", {"username": "few", "password": "wrong"})[0]
+                 for i in range(8)]
         assert found[:5] == [401] * 5 and 429 in found[5:]
         assert answer(lines[0], "POST", "/v1/auth/token", {"username": "few", "password": PASSWORD})[0] == 429
 
@@ -784,7 +845,8 @@ def test_a_promotion_on_one_worker_is_served_by_both(pair):
     settings, symbol = pair.home.settings, pair.bars.symbol.iloc[0]
 
     def version(line):
-        status, _, told = answer(line, "POST", "/v1/predict", {"experiment": "main", "symbol": symbol}, x_api_key=pair.root)
+        status, _, told = answer(line, "POST", "/v1/predict", {"experiment": "main", "symbol": symbol},
+                                 x_api_key=pair.root)
         assert status == 200, told
         return told["predictions"][0]["version"]
 
@@ -809,16 +871,20 @@ def test_log_ins_and_jobs_of_both_workers_are_one_list(pair):
     with pair.both() as lines:
         def work(n):
             me = [pair.running.log_in("root", lines[n]) for _ in range(3)][-1]
-            status, _, job = answer(lines[n], "POST", "/v1/ingest/run", {"symbols": [("IBM", "AAPL")[n]]}, x_api_key=pair.root)
+            status, _, job = answer(lines[n], "POST", "/v1/ingest/run", {"symbols": [("IBM", "AAPL")[n]]},
+                                    x_api_key=pair.root)
             assert status == 202
             return me, job["id"]
         with ThreadPoolExecutor(2) as threads:
             (mine, one), (yours, other) = threads.map(work, (0, 1))
-        assert [answer(line, "GET", "/v1/auth/me", **me)[0] for line in lines for me in (mine, yours)] == [200] * 4
+        assert ([answer(line, "GET", "/v1/auth/me", **me)[0] for line in lines for me in (mine, yours)]
+                == [200] * 4)
         for line in lines:
-            assert {one, other} <= {job["id"] for job in answer(line, "GET", "/v1/jobs", x_api_key=pair.root)[2]["items"]}
-        assert until(lambda: all(answer(line, "GET", f"/v1/jobs/{id}", x_api_key=pair.root)[2]["state"] == "done"
-                                 for line in lines for id in (one, other)), 120, 0.3)
+            assert {one, other} <= {
+                job["id"] for job in answer(line, "GET", "/v1/jobs", x_api_key=pair.root)[2]["items"]}
+        assert until(
+            lambda: all(answer(line, "GET", f"/v1/jobs/{id}", x_api_key=pair.root)[2]["state"] == "done"
+                        for line in lines for id in (one, other)), 120, 0.3)
     assert [Jobs(pair.home.settings).get(id).attempt for id in (one, other)] == [1, 1]
     assert until(lambda: pair.count("jobs_total", kind="ingest", state="succeeded") - before == 2)
 
@@ -832,7 +898,8 @@ def test_bars_pushed_to_both_at_once_are_there_once(pair):
             for i in range(40):
                 if i % 2 == n or i % 4 == 0:
                     bars = [bar(10 * i + k, "BOTH", 1.1 + (10 * i + k) % 7 / 100) for k in range(10)]
-                    status, _, told = answer(lines[n], "POST", "/v1/ingest", {"bars": bars, "source": "both"}, x_api_key=pair.ann)
+                    status, _, told = answer(lines[n], "POST", "/v1/ingest", {"bars": bars, "source": "both"},
+                                             x_api_key=pair.ann)
                     assert status == 200 and not told["refused"], told
                     stored.append(told["received"])
             return sum(stored)
@@ -842,12 +909,14 @@ def test_bars_pushed_to_both_at_once_are_there_once(pair):
     lake = Lake(pair.home.settings.store)
     assert until(lambda: lake.version() >= 0 and len(lake.read(["BOTH"], "1m")) == 400)
     found = lake.read(["BOTH"], "1m")
-    assert found.ts.is_unique and sorted(found.close.round(4).unique()) == [1.1, 1.11, 1.12, 1.13, 1.14, 1.15, 1.16]
+    assert found.ts.is_unique
+    assert sorted(found.close.round(4).unique()) == [1.1, 1.11, 1.12, 1.13, 1.14, 1.15, 1.16]
     assert pair.count("ingest_candles_total", timeframe="1m", outcome="inserted") - before >= 400
 
 
 def test_the_port_is_free_at_once_when_the_supervisor_is_killed_under_load(pair):
-    """One worker at work, one that is just starting in the place of another, requests all the while: the next start takes the same port."""
+    """One worker at work, one that is just starting in the place of another, requests all the while: the next
+    start takes the same port."""
     running, end = pair.running, threading.Event()
     staying, gone = running.workers()
     port = urlsplit(running.address).port
@@ -855,7 +924,8 @@ def test_the_port_is_free_at_once_when_the_supervisor_is_killed_under_load(pair)
     def load():
         while not end.is_set():
             try: running.ask("GET", "/health/live")
-            except (OSError, http.client.HTTPException): end.wait(0.02)     # nobody is there: the machine is for who is starting
+            # nobody is there: the machine is for who is starting
+            except (OSError, http.client.HTTPException): end.wait(0.02)
 
     os.kill(gone, signal.SIGKILL)
     starting = until(lambda: set(running.workers()) - {staying, gone})      # one without an application yet
@@ -866,14 +936,16 @@ def test_the_port_is_free_at_once_when_the_supervisor_is_killed_under_load(pair)
     running.process.kill()
     running.process.wait(10)
     began = time.monotonic()
-    listening_socket("127.0.0.1", port).close()                                       # though a request is still under way
+    # though a request is still under way
+    listening_socket("127.0.0.1", port).close()
     freed = time.monotonic() - began
     assert until(lambda: not any(_runs(pid) for pid in starting), 2), "who was still starting is gone at once"
     assert slow.finish()[0] == 200
     with serving(pair.home, "--port", str(port)) as other:
         end.set()
         for thread in threads: thread.join(20)
-        assert urlsplit(other.address).port == port and other.ask("GET", "/v1/auth/me", x_api_key=pair.ann)[0] == 200
+        assert urlsplit(other.address).port == port
+        assert other.ask("GET", "/v1/auth/me", x_api_key=pair.ann)[0] == 200
     assert until(lambda: not _runs(staying), 20) and freed < 2.0
     print(f"the port was free {freed:.2f} s after kill -9")
 
@@ -905,22 +977,26 @@ def guide() -> list[str]:
     cells = json.loads((ROOT / "nbs/guides/for_services.ipynb").read_text(encoding="utf-8"))["cells"]
     guide = "\n" + "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     text = guide.partition("\n## Serve\n")[2].partition("\n## ")[0]
-    return [line.partition("  #")[0].rstrip() for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    return [line.partition("  #")[0].rstrip() for block in re.findall(r"```sh\n(.*?)```", text, re.S)
+            for line in block.splitlines()]
 
 
 @pytest.mark.slow
 def test_what_the_guide_says_of_serving_works_as_written(guide, tmp_path, authority):
     """In a clone: a run, its model by force, the service, and the five lines of curl."""
     clone = tmp_path / "clone"
-    for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+    for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True,
+                               check=True).stdout.split("\0"):
         if name and (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             (clone / name).write_bytes((ROOT / name).read_bytes())
     home = Home(clone)
-    environment = home.environment(PYTHONPATH=str(clone), MLFIN_PROFILE="development", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    environment = home.environment(PYTHONPATH=str(clone), MLFIN_PROFILE="development",
+                                   PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
     def shell(text):
-        return subprocess.run(["bash", "-ec", text], cwd=clone, env=environment, capture_output=True, text=True, timeout=900)
+        return subprocess.run(["bash", "-ec", text], cwd=clone, env=environment, capture_output=True,
+                              text=True, timeout=900)
 
     assert (ran := shell("mlfin run")).returncode == 0, ran.stderr
     lines = [line for line in guide if line.startswith(("curl ", "TOKEN="))]
@@ -938,14 +1014,17 @@ def test_what_the_guide_says_of_serving_works_as_written(guide, tmp_path, author
     assert password["role"] == "administrator" and ingest == {"received": 1, "stored": 1, "refused": []}
     assert {s["symbol"]: s for s in signals["signals"]}["AAPL"]["ts"] == "2013-03-04T14:30:00Z"
     found = predict["predictions"][0]
-    assert 0 < found["probability"] < 1 and found["interval"] and found["baseline"] and found["close"] == 420.05 and not found["reason"]
+    assert 0 < found["probability"] < 1 and found["interval"] and found["baseline"]
+    assert found["close"] == 420.05 and not found["reason"]
     authority.issue(5, "chain")[1].rename(clone / "key.pem")
     (authority.folder / "chain.pem").rename(clone / "chain.pem")
     words = public.split()[2:]
-    with serving(home, *words, context=authority.context(), PYTHONPATH=str(clone), MLFIN_PROFILE="development") as running:
+    with serving(home, *words, context=authority.context(), PYTHONPATH=str(clone),
+                 MLFIN_PROFILE="development") as running:
         port = urlsplit(running.address).port
         assert running.address == f"https://0.0.0.0:{port}" and len(running.workers()) == 2
-        with socket.create_connection(("127.0.0.1", port), 20) as line, running.context.wrap_socket(line, server_hostname="localhost") as found:
+        with (socket.create_connection(("127.0.0.1", port), 20) as line,
+              running.context.wrap_socket(line, server_hostname="localhost") as found):
             assert found.version() == "TLSv1.3"
 
 

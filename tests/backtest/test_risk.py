@@ -543,7 +543,8 @@ def test_trials_that_are_all_different_need_no_word():
 def test_random_entries_can_overrule_the_dsr():
     v = words(significant=dict(dsr=0.99, null_p_value=0.23))
     assert v["better_than_luck"] is False
-    assert v["headline"] == "Not distinguishable from luck: random entries do as well in 23% of draws (DSR 0.99 after 4 trials)."
+    assert (v["headline"] == "Not distinguishable from luck: random entries do as well in 23% of draws (DSR "
+                             "0.99 after 4 trials).")
     assert words(significant=dict(dsr=0.99, null_p_value=0.05))["better_than_luck"] is True
     assert words(significant=dict(dsr=0.99, dsr_hedged=0.97, beta=0.7,
                                   null_p_value=0.2))["better_than_luck"] is False
@@ -576,7 +577,8 @@ def test_capacity_plateau_and_tail_in_words():
         in words(capacity=table)["sentences"]
     )
     small = words(dict(initial_cash=3e6), capacity=table)["sentences"]
-    assert "Too large already: orders stay within 10 % of a bar's volume up to an account of 2,340,000, and it began with 3,000,000." in small
+    assert ("Too large already: orders stay within 10 % of a bar's volume up to an account of 2,340,000, and "
+            "it began with 3,000,000." in small)
     assert (
         "Up to an account of 100,000, orders stay within 1 % of a bar's volume."
         in words(capacity=table.head(1).to_dict("records"))["sentences"]

@@ -14,7 +14,8 @@ from mlfin.features.online import OnlineFeatures
 from mlfin.feature_store.feature_store import FeatureStore
 from mlfin.features.table import compute_features
 
-FIRST_RUN = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 ret_5 log_returns volume_ma_20 obv".split()
+FIRST_RUN = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 ret_5 "
+             "log_returns volume_ma_20 obv".split())
 SYMBOLS, SHORT, LONG, NEW = 2, 1_000, 100_000, 30
 
 
@@ -113,7 +114,8 @@ def main() -> None:
     print(f"| what | {SHORT:,} bars | {LONG:,} bars | ratio | limit | verdict |\n|---|---|---|---|---|---|")
     for what, short, long, ratio, limit in table.itertuples(index=False):
         verdict = "" if np.isnan(limit) else "met" if ratio <= limit else "missed"
-        print(f"| {what} | {short:.2f} | {long:.2f} | {ratio:.2f}x | {'' if np.isnan(limit) else f'{limit:g}x'} | {verdict} |")
+        print(f"| {what} | {short:.2f} | {long:.2f} | {ratio:.2f}x | "
+              f"{'' if np.isnan(limit) else f'{limit:g}x'} | {verdict} |")
 
 
 if __name__ == "__main__":

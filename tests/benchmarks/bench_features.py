@@ -114,8 +114,10 @@ def main() -> None:
             }
         )
         ratio, memory = took["ours"] / took["loop"], peak(bars)
-        print(f"{symbols:>4} x {rows:>9,}: compute_features {took['ours'] * 1e3:6.1f} ms, bare loop {took['loop'] * 1e3:6.1f} ms, "
-              f"ratio {ratio:.2f} (bound {BOUND}); memory copy {took['copy'] * 1e3:.1f} ms, ratio to it {took['ours'] / took['copy']:.1f}; "
+        print(f"{symbols:>4} x {rows:>9,}: compute_features {took['ours'] * 1e3:6.1f} ms, bare loop "
+              f"{took['loop'] * 1e3:6.1f} ms, "
+              f"ratio {ratio:.2f} (bound {BOUND}); memory copy {took['copy'] * 1e3:.1f} ms, ratio to it "
+              f"{took['ours'] / took['copy']:.1f}; "
               f"peak memory {memory:.2f} x inputs and outputs (bound {MEMORY_BOUND:g}): "
               f"{'met' if ratio <= BOUND and memory <= MEMORY_BOUND else 'missed'}")
 

@@ -143,7 +143,8 @@ def main() -> None:
     print("| what | lake | plain | ratio | limit | verdict |\n|---|---|---|---|---|---|")
     for row in table.itertuples():
         verdict = "" if np.isnan(row.limit) else "met" if row.ratio <= row.limit else "missed"
-        print(f"| {row.what} | {row.lake:.4g} | {row.plain:.4g} | {row.ratio:.2f}x | {row.limit:g}x | {verdict} |".replace("nanx", "").replace("nan", ""))
+        print(f"| {row.what} | {row.lake:.4g} | {row.plain:.4g} | {row.ratio:.2f}x | {row.limit:g}x | "
+              f"{verdict} |".replace("nanx", "").replace("nan", ""))
 
 
 if __name__ == "__main__":

@@ -44,14 +44,18 @@ def main(symbols: int = 10, rows: int = 100_000) -> None:
                 store = open_store(place)
                 store.write(bars)
                 start = bars.ts.max() - pd.Timedelta("499min")
-                print(f"{name:<11} the bare read, its start known  {milliseconds(lambda s=store, t=start: s.read(['SYM03'], '1m', start=t)):7.2f} ms")
+                print(f"{name:<11} the bare read, its start known  "
+                      f"{milliseconds(lambda s=store, t=start: s.read(['SYM03'], '1m', start=t)):7.2f} ms")
                 for what, cache in (
                     ("no cache", None),
                     ("this process", open_cache()),
                     ("Redis", open_cache(servers["redis"])),
                 ):
                     latest_bars(store, "SYM03", "1m", 500, cache)
-                    print(f"{name:<11} latest_bars, {what:<18} {milliseconds(lambda s=store, c=cache: latest_bars(s, 'SYM03', '1m', 500, c)):7.2f} ms")
+                    print(
+                        f"{name:<11} latest_bars, {what:<18} "
+                        f"{milliseconds(lambda s=store, c=cache: latest_bars(s, 'SYM03', '1m', 500, c)):7.2f}"
+                        " ms")
         finally:
             subprocess.run([SCRIPT, "down", *state], capture_output=True)
 

@@ -28,7 +28,8 @@ from mlfin.features.table import compute_features
 from mlfin.datasets.labels import compute_labels
 
 SYMBOLS, DAYS, NEW = 2_000, 2_500, 11
-TWELVE = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns volume_ma_20 obv".split()
+TWELVE = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
+          "volume_ma_20 obv".split())
 
 
 def took(call) -> float:
@@ -66,7 +67,8 @@ def days(first: int, last: int, symbols: int, seed: int = 7) -> pd.DataFrame:
 def row(what: str, value: float, unit: str, bound: float | None, beside: str = "") -> None:
     """Print a row, with its verdict where there is a bound."""
     verdict = "" if bound is None else "met" if value <= bound else "missed"
-    print(f"| {what} | {value:,.2f} {unit}{f' ({beside})' if beside else ''} | {'' if bound is None else f'{bound:g} {unit}'} | {verdict} |")
+    print(f"| {what} | {value:,.2f} {unit}{f' ({beside})' if beside else ''} | "
+          f"{'' if bound is None else f'{bound:g} {unit}'} | {verdict} |")
 
 
 def reading(folder: Path, times: int) -> None:

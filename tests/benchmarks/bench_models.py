@@ -58,7 +58,8 @@ def main() -> None:
         seconds = took(function)
         late += [name] if bound and seconds > bound else []
         verdict = "none" if not bound else "met" if seconds <= bound else "missed"
-        print(f"| {name}, 1,000,000 spans | {seconds:.2f} s | {f'{bound:g} s' if bound else 'none'} | {verdict} |")
+        print(f"| {name}, 1,000,000 spans | {seconds:.2f} s | "
+              f"{f'{bound:g} s' if bound else 'none'} | {verdict} |")
     assert not late, late
 
 

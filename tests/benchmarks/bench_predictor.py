@@ -94,7 +94,8 @@ HELD = ("predict, the newest bar", "score, intervals and prices of a row")
 def main() -> None:
     """Print a row a measure; fail beyond the bound."""
     bars, late = left_run.bars_that_remember(days=3_000, symbols=("AAA",)), []
-    print("| model | measure | median | p99 | p99 / median of the library's call | bound |\n|---|---|---|---|---|---|")
+    print("| model | measure | median | p99 | p99 / median of the library's call | bound |\n"
+          "|---|---|---|---|---|---|")
     for name in ("lightgbm", "logistic"):
         with tempfile.TemporaryDirectory() as folder:
             found = measures(Path(folder), name, bars)

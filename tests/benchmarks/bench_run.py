@@ -64,10 +64,13 @@ def main(times: int = 3) -> None:
             idle += [seconds(a, MLFIN, "run", "--cpu") for _ in range(3)]
     ratio = statistics.median(o / b for o, b in zip(ours, bare, strict=True))
     first = statistics.median(ours)
-    print(f"| `mlfin run`, built-in data, everything anew | {first:.1f} s | 120 s | {'met' if first <= 120 else 'missed'} |")
-    print(f"| the same beside bare papermill, median of {times} pairs | {ratio:.2f}x | 1.25x | {'met' if ratio <= 1.25 else 'missed'} |")
+    print(f"| `mlfin run`, built-in data, everything anew | {first:.1f} s | 120 s | "
+          f"{'met' if first <= 120 else 'missed'} |")
+    print(f"| the same beside bare papermill, median of {times} pairs | {ratio:.2f}x | 1.25x | "
+          f"{'met' if ratio <= 1.25 else 'missed'} |")
     nothing = statistics.median(idle)
-    print(f"| `mlfin run` with nothing to do, median of {len(idle)} | {nothing:.2f} s | 1.5 s | {'met' if nothing <= 1.5 else 'missed'} |")
+    print(f"| `mlfin run` with nothing to do, median of {len(idle)} | {nothing:.2f} s | 1.5 s | "
+          f"{'met' if nothing <= 1.5 else 'missed'} |")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def against_cpu(panel: Panel) -> list[str]:
                 )
                 seconds[where] = time.perf_counter() - begin
         ratio = seconds["cpu"] / seconds["gpu"]
-        rows.append(f"| GPU: {name} | {seconds['gpu']:.2f} s, CPU {seconds['cpu']:.2f} s, {ratio:.1f} times as fast | - | - |")
+        rows.append(f"| GPU: {name} | {seconds['gpu']:.2f} s, CPU {seconds['cpu']:.2f} s, {ratio:.1f} times "
+                    f"as fast | - | - |")
     return rows
 
 
@@ -139,11 +140,15 @@ def main() -> None:
     ratio, cpu = own / plain, np.median(ours[:, 1] / bare[:, 1])
     mine, all_at_once = memory(panel)
     verdict = "met" if ratio <= LIMIT else "missed"
-    print(f"| one epoch beside the same Keras model fed from NumPy, shortest of {ROUNDS} each | {ratio:.2f}x | {LIMIT}x | {verdict} |")
-    print(f"| the same in CPU seconds, median of {ROUNDS} pairs | {cpu:.2f}x | {LIMIT}x | {'met' if cpu <= LIMIT else 'missed'} |")
-    print(f"| the epoch itself, {len(panel.X):,} rows x {COLUMNS} x {WINDOW}; from NumPy | {own:.2f} s; {plain:.2f} s | - | - |")
+    print(f"| one epoch beside the same Keras model fed from NumPy, shortest of {ROUNDS} each | {ratio:.2f}x "
+          f"| {LIMIT}x | {verdict} |")
+    print(f"| the same in CPU seconds, median of {ROUNDS} pairs | {cpu:.2f}x | {LIMIT}x | "
+          f"{'met' if cpu <= LIMIT else 'missed'} |")
+    print(f"| the epoch itself, {len(panel.X):,} rows x {COLUMNS} x {WINDOW}; from NumPy | {own:.2f} s; "
+          f"{plain:.2f} s | - | - |")
     print(f"| finding runs, standardising, making windows, once a fit | {prepared:.2f} s | - | - |")
-    print(f"| peak memory of windows and a batch, times the data as float32 | {mine:.2f}x | 2x | {'met' if mine <= 2 else 'missed'} |")
+    print(f"| peak memory of windows and a batch, times the data as float32 | {mine:.2f}x | 2x | "
+          f"{'met' if mine <= 2 else 'missed'} |")
     print(f"| the same for every window at once, as NumPy needs | {all_at_once:.1f}x | - | - |")
     print("\n".join(against_cpu(panel)))
 

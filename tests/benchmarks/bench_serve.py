@@ -231,11 +231,10 @@ def crowd(port: int, asked: list[bytes], seconds: float) -> bool:
     load("127.0.0.1", port, asked, len(asked), 1.0, len(asked), 10.0)  # each token is looked up once
     found = load("127.0.0.1", port, asked, 1000, seconds, len(asked))
     return row(
-        f"1,000 requests/s of {len(asked)} users, each with a token and a connection: p50; p99; worst; errors",
-        f"{found.p50:.1f} ms; {found.p99:.1f} ms; {found.worst:.1f} ms; {found.errors}",
+        f"1,000 requests/s of {len(asked)} users, each with a token and a connection: p50; p99; worst; "
+        f"errors", f"{found.p50:.1f} ms; {found.p99:.1f} ms; {found.worst:.1f} ms; {found.errors}",
         "under 100 ms",
-        found.p99 <= 100 and not found.errors,
-    )
+        found.p99 <= 100 and not found.errors)
 
 
 def measure(folder: Path, secrets: dict, workers: int, quick: bool) -> bool:

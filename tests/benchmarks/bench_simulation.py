@@ -101,11 +101,15 @@ def main() -> None:
         own, other = mine[:, 0].min(), plain[:, 0].min()
         verdict = "met" if own / other <= LIMIT else "missed"
         what = f"{BARS:,} minutes, an order every {hold} bars"
-        print(f"| {what}: beside bare vectorbt, shortest of {len(mine)} each | {own / other:.2f}x | {LIMIT}x | {verdict} |")
-        print(f"| the same in CPU seconds, median of the pairs | {np.median(mine[:, 1] / plain[:, 1]):.2f}x | {LIMIT}x | - |")
-        print(f"| ours; bare; largest relative difference of the accounts | {own:.3f} s; {other:.3f} s; {far:.0e} | - | - |")
+        print(f"| {what}: beside bare vectorbt, shortest of {len(mine)} each | {own / other:.2f}x | "
+              f"{LIMIT}x | {verdict} |")
+        print(f"| the same in CPU seconds, median of the pairs | {np.median(mine[:, 1] / plain[:, 1]):.2f}x "
+              f"| {LIMIT}x | - |")
+        print(f"| ours; bare; largest relative difference of the accounts | {own:.3f} s; {other:.3f} s; "
+              f"{far:.0e} | - | - |")
     minutes = Minutes(72)
-    print(f"| the walk alone, an order every 72 bars; with a stop loss | {kernel(minutes):.0f} ns; {kernel(minutes, stop_loss=0.01):.0f} ns a bar | - | - |")
+    print(f"| the walk alone, an order every 72 bars; with a stop loss | {kernel(minutes):.0f} ns; "
+          f"{kernel(minutes, stop_loss=0.01):.0f} ns a bar | - | - |")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def main(rows: int = ROWS) -> None:
                 ratio = ours / other
                 verdict = "-" if limit is None else "met" if ratio <= limit else "missed"
                 figures = f"{ratio:.2f} x ({ours * 1e3:.0f} / {other * 1e3:.0f} ms)"
-                print(f"| read_bars / pyarrow.csv {what}, {name} | {figures} | {f'{limit} x' if limit else '-'} | {verdict} |")
+                print(f"| read_bars / pyarrow.csv {what}, {name} | {figures} | "
+                      f"{f'{limit} x' if limit else '-'} | {verdict} |")
 
 
 if __name__ == "__main__":

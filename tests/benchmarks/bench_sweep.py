@@ -91,8 +91,10 @@ def main() -> int:
     ours, theirs, apart = compare()
     ratio = theirs / ours
     verdict = "met" if ratio >= TIMES and apart < 1e-9 else "missed"
-    print(f"{SETS:,} sets on {ROWS:,} bars, Sharpe ratio and drawdown: {ours:.2f} s of CPU, vectorbt {theirs:.2f} s")
-    print(f"vectorbt takes {ratio:.0f} times as long, at least {TIMES:.0f}: {verdict}; largest difference of a figure {apart:.1e}")
+    print(f"{SETS:,} sets on {ROWS:,} bars, Sharpe ratio and drawdown: {ours:.2f} s of CPU, vectorbt "
+          f"{theirs:.2f} s")
+    print(f"vectorbt takes {ratio:.0f} times as long, at least {TIMES:.0f}: {verdict}; largest difference of "
+          f"a figure {apart:.1e}")
     return 0 if verdict == "met" else 1
 
 

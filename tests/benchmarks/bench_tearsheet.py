@@ -97,11 +97,13 @@ def main() -> None:
     found = measure()
     report = found["judged"] + found["drawn"]
     print("| 1,000,000 one-minute bars | value | bound | verdict |\n|---|---|---|---|")
-    print(f"| report: judged {found['judged']:.1f} s and drawn {found['drawn']:.1f} s | {report:.1f} s | {SECONDS:.0f} s | "
+    print(f"| report: judged {found['judged']:.1f} s and drawn {found['drawn']:.1f} s | {report:.1f} s | "
+          f"{SECONDS:.0f} s | "
           f"{'met' if report <= SECONDS else 'missed'} |")
     size = found["bytes"] / 1e6
     print(f"| the page | {size:.2f} MB | {MEGABYTES:.0f} MB | {'met' if size <= MEGABYTES else 'missed'} |")
-    print(f"| before it: strategy and holding simulated | {found['simulated']:.1f} s | | |\n| before it: the neighbouring rules | {found['swept']:.1f} s | | |")
+    print(f"| before it: strategy and holding simulated | {found['simulated']:.1f} s | | |\n"
+          f"| before it: the neighbouring rules | {found['swept']:.1f} s | | |")
 
 
 if __name__ == "__main__":

@@ -88,11 +88,14 @@ def main(symbols: int = 50, days: int = 2500) -> None:
         alone, alone_cpu = time.perf_counter() - begun, time.process_time() - cpu
     tracked, tracked_cpu = (float(np.median([t[k] for t in took[1:]])) for k in (0, 1))
     ratio = (ours_cpu + tracked_cpu) / alone_cpu
-    print(f"{len(dataset.X):,} rows, {dataset.X.shape[1]} features, {len(MODELS)} models, 5 folds; bare {alone:.1f} s ({alone_cpu:.1f} s of CPU), "
+    print(f"{len(dataset.X):,} rows, {dataset.X.shape[1]} features, {len(MODELS)} models, 5 folds; bare "
+          f"{alone:.1f} s ({alone_cpu:.1f} s of CPU), "
           f"through mlfin, each fold kept, {ours:.1f} s ({ours_cpu:.1f} s of CPU)\n")
     print("| measure | value | bound | verdict |\n|---|---|---|---|")
-    print(f"| folds, keeping, scores, importance, tracking / the same fits bare, CPU | {ratio:.3f}x | {BOUND}x | {'met' if ratio <= BOUND else 'missed'} |")
-    print(f"| tracking of one run, four models | {tracked:.2f} s | {TRACKING:.0f} s | {'met' if tracked <= TRACKING else 'missed'} |")
+    print(f"| folds, keeping, scores, importance, tracking / the same fits bare, CPU | {ratio:.3f}x | "
+          f"{BOUND}x | {'met' if ratio <= BOUND else 'missed'} |")
+    print(f"| tracking of one run, four models | {tracked:.2f} s | {TRACKING:.0f} s | "
+          f"{'met' if tracked <= TRACKING else 'missed'} |")
 
 
 if __name__ == "__main__":

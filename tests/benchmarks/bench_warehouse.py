@@ -74,7 +74,8 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
     import adbc_driver_postgresql.dbapi as adbc
 
     bars = panel(symbols, rows)
-    print(f"{len(bars):,} one-minute bars of {symbols} symbols\n\n| measure | value | bound | verdict |\n|---|---|---|---|")
+    print(f"{len(bars):,} one-minute bars of {symbols} symbols\n\n| measure | value | bound | verdict |\n"
+          f"|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         state = str(Path(folder) / "state.json")
         up = subprocess.run(
@@ -92,10 +93,12 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
                 store.make()
                 writes.append(seconds(lambda store=store: store.write(bars)))
             ours, bare = min(writes), min(copies)
-            print(f"| backfill / bare binary COPY into the same table, rows a second | {bare / ours:.2f} x ({len(bars) / ours:,.0f} / {len(bars) / bare:,.0f}) "
+            print(f"| backfill / bare binary COPY into the same table, rows a second | {bare / ours:.2f} x "
+                  f"({len(bars) / ours:,.0f} / {len(bars) / bare:,.0f}) "
                   f"| >= 0.5 x | {'met' if bare / ours >= 0.5 else 'missed'} |")
             url = store.server.text
-            select = ("SELECT s.symbol, s.timeframe, ts, known_at, open, high, low, close, volume, vwap, trades, spread FROM mlfin.bars b "
+            select = ("SELECT s.symbol, s.timeframe, ts, known_at, open, high, low, close, volume, vwap, "
+                      "trades, spread FROM mlfin.bars b "
                       "JOIN mlfin.series s ON s.id = b.series")
             reads, others = [], []
             for _ in range(3):
@@ -105,11 +108,13 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
                         seconds(lambda cursor=cursor: (cursor.execute(select), cursor.fetch_arrow_table()))
                     )
             ours, bare = min(reads), min(others)
-            print(f"| all to a frame / ADBC's Arrow read, rows a second | {bare / ours:.2f} x ({len(bars) / ours:,.0f} / {len(bars) / bare:,.0f}) "
+            print(f"| all to a frame / ADBC's Arrow read, rows a second | {bare / ours:.2f} x "
+                  f"({len(bars) / ours:,.0f} / {len(bars) / bare:,.0f}) "
                   f"| >= 0.5 x | {'met' if bare / ours >= 0.5 else 'missed'} |")
             since = bars.ts.iloc[-500]
             with psycopg.connect(url) as con:
-                query = ("SELECT ts, known_at, open, high, low, close, volume FROM mlfin.bars WHERE series = (SELECT id FROM mlfin.series "
+                query = ("SELECT ts, known_at, open, high, low, close, volume FROM mlfin.bars WHERE series = "
+                         "(SELECT id FROM mlfin.series "
                          "WHERE symbol = 'SYM03' AND timeframe = '1m') AND ts >= %s ORDER BY ts")
                 def plain():
                     return pd.DataFrame(con.execute(query, (since,)).fetchall())
@@ -119,7 +124,8 @@ def main(symbols: int = SYMBOLS, rows: int = ROWS) -> None:
                     for _ in range(30)
                 ]
             ours, bare = (float(np.median(x)) for x in zip(*both, strict=True))
-            print(f"| latest 500 bars / the bare query to a frame | {ours / bare:.2f} x ({ours * 1e3:.1f} / {bare * 1e3:.1f} ms) "
+            print(f"| latest 500 bars / the bare query to a frame | {ours / bare:.2f} x ({ours * 1e3:.1f} / "
+                  f"{bare * 1e3:.1f} ms) "
                   f"| 2 x | {'met' if ours / bare <= 2 else 'missed'} |")
         finally:
             subprocess.run([SCRIPT, "down", "--state", state], capture_output=True)

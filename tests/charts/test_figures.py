@@ -16,7 +16,8 @@ def minute_bars(n: int = 45_000, symbols=("BTCUSDT",)) -> pd.DataFrame:
     ts = pd.date_range("2021-12-31", periods=n, freq="min", tz="UTC").as_unit("us")
     for s in symbols:
         close = 40_000 * np.exp(rng.normal(0, 0.0008, n).cumsum())
-        parts.append(pd.DataFrame(dict(symbol=s, timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min"), open=close,
+        parts.append(pd.DataFrame(dict(symbol=s, timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min"),
+                                       open=close,
                                        high=close * 1.001, low=close * 0.999, close=close, volume=1.0)))
     return pd.concat(parts, ignore_index=True)
 
@@ -35,11 +36,13 @@ def minute_figures():
     at = np.arange(0, 44_000, 4)
     trades = pd.DataFrame(dict(symbol="BTCUSDT", entry_ts=bars.ts[at].array, exit_ts=bars.ts[at + 3].array,
                                side="long",
-                               entry_price=bars.close[at].values, exit_price=bars.close[at + 3].values, pnl=1.0))
+                               entry_price=bars.close[at].values,
+                               exit_price=bars.close[at + 3].values, pnl=1.0))
     flagged = pd.DataFrame(dict(symbol="BTCUSDT", ts=bars.ts[:5_000], reason="high below low"))
-    return [charts.price_chart(bars, flagged), charts.coverage_chart(bars), charts.distribution_chart(features),
-            charts.missing_chart(features), charts.correlation_chart(features), charts.equity_chart(equity),
-            charts.drawdown_chart(equity), charts.positions_chart(positions), charts.trades_chart(bars, trades)]
+    return [
+        charts.price_chart(bars, flagged), charts.coverage_chart(bars), charts.distribution_chart(features),
+        charts.missing_chart(features), charts.correlation_chart(features), charts.equity_chart(equity),
+        charts.drawdown_chart(equity), charts.positions_chart(positions), charts.trades_chart(bars, trades)]
 
 
 def test_every_figure_of_45000_minutes_is_light_titled_and_named():
@@ -102,14 +105,14 @@ def test_times_are_drawn_in_utc_whatever_their_zone():
 
 EMPTY = {
     "price_chart": ["symbol", "ts", "open", "high", "low", "close"], "coverage_chart": ["symbol", "ts"],
-    "distribution_chart": ["symbol", "f"], "missing_chart": ["symbol", "f"], "correlation_chart": ["symbol", "f"],
+    "distribution_chart": ["symbol", "f"], "missing_chart": ["symbol", "f"],
+    "correlation_chart": ["symbol", "f"],
     "folds_chart": ["fold", "train_start", "train_end", "test_start", "test_end"],
-         "scores_chart": ["model", "fold", "log_loss"],
+    "scores_chart": ["model", "fold", "log_loss"],
     "calibration_chart": ["model", "predicted", "observed", "count"],
-         "importance_chart": ["model", "feature", "importance"],
+    "importance_chart": ["model", "feature", "importance"],
     "equity_chart": ["ts", "strategy", "benchmark"], "drawdown_chart": ["ts", "strategy", "benchmark"],
-    "monthly_chart": ["year", 1], "positions_chart": ["ts", "AAA"],
-}
+    "monthly_chart": ["year", 1], "positions_chart": ["ts", "AAA"]}
 
 
 @pytest.mark.parametrize("name", sorted(EMPTY))
@@ -119,21 +122,23 @@ def test_an_empty_frame_is_refused(name):
                                                                                          dtype=float))
 
 
-@pytest.mark.parametrize("name", sorted(set(EMPTY) - {"distribution_chart", "correlation_chart", "monthly_chart",
-                                                      "positions_chart"}))
+@pytest.mark.parametrize("name",
+                         sorted(set(EMPTY) - {"distribution_chart", "correlation_chart", "monthly_chart",
+                                              "positions_chart"}))
 def test_a_frame_without_its_columns_is_refused_by_name(name):
     with pytest.raises(DataError): getattr(charts, name)(pd.DataFrame({"other": ["x"]}))
 
 
 def test_a_frame_without_numbers_is_refused():
-    for chart in (charts.distribution_chart, charts.correlation_chart, charts.positions_chart, charts.monthly_chart):
+    for chart in (charts.distribution_chart, charts.correlation_chart, charts.positions_chart,
+                  charts.monthly_chart):
         with pytest.raises(DataError): chart(pd.DataFrame({"other": ["x"]}))
 
 
 def test_quarantined_rows_of_other_symbols_or_without_a_time_are_not_drawn():
     bars = minute_bars(500)
-    flagged = pd.DataFrame(dict(symbol=["ZZZ", "BTCUSDT"], ts=pd.Series([bars.ts[3], pd.NaT], dtype=bars.ts.dtype),
-                                reason="no symbol"))
+    flagged = pd.DataFrame(dict(symbol=["ZZZ", "BTCUSDT"],
+                                ts=pd.Series([bars.ts[3], pd.NaT], dtype=bars.ts.dtype), reason="no symbol"))
     assert len(charts.price_chart(bars, flagged).data) == 1
 
 
@@ -168,27 +173,31 @@ def test_monthly_tables_in_every_form(form):
     if form == "as stored": table = table.rename(columns=str).reset_index()
     figure = charts.monthly_chart(table)
     assert figure.data[0].y == ("2020", "2021")
-    assert figure.data[0].x[:12] == ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    assert figure.data[0].x[:12] == ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
+                                     "Oct", "Nov", "Dec")
     assert figure.data[0].z.shape == (2, 13 if form == "as computed" else 12)
 
 
 def test_scores_above_zero_are_better_for_every_metric():
     scores = pd.DataFrame(dict(model="a", fold=[0, 1], log_loss=0.6, log_loss_baseline=0.7, brier=0.2,
-                               brier_baseline=0.25,
-                               accuracy=0.6, accuracy_baseline=0.5, roc_auc=0.6))
-    for metric in ("log_loss", "brier", "accuracy", "roc_auc"): assert charts.scores_chart(scores,
-                                                                                           metric).data[0].y[0] > 0
+                               brier_baseline=0.25, accuracy=0.6, accuracy_baseline=0.5, roc_auc=0.6))
+    for metric in ("log_loss", "brier", "accuracy", "roc_auc"):
+        assert charts.scores_chart(scores, metric).data[0].y[0] > 0
 
 
 def test_folds_of_several_pieces_and_whole_ones_are_the_same_picture():
     day = pd.Timestamp("2020-01-01", tz="UTC").__add__
     at = [day(pd.Timedelta(n, "D")) for n in range(0, 60, 10)]
-    whole = pd.DataFrame(dict(fold=[1, 2], train_start=at[0], train_end=at[1:3], test_start=at[2:4], test_end=at[3:5]))
-    pieces = pd.concat([pd.DataFrame(dict(fold=[1, 2], part=p, start=whole[f"{p}_start"], end=whole[f"{p}_end"]))
-                        for p in ("train", "test")], ignore_index=True)
+    whole = pd.DataFrame(dict(fold=[1, 2], train_start=at[0], train_end=at[1:3], test_start=at[2:4],
+                              test_end=at[3:5]))
+    pieces = pd.concat(
+        [pd.DataFrame(dict(fold=[1, 2], part=p, start=whole[f"{p}_start"], end=whole[f"{p}_end"]))
+         for p in ("train", "test")], ignore_index=True)
     assert charts.figure_json(charts.folds_chart(whole)) == charts.figure_json(charts.folds_chart(pieces))
-    around = pd.concat([pieces, pd.DataFrame(dict(fold=[1], part="train", start=at[4], end=at[5]))], ignore_index=True)
+    around = pd.concat([pieces, pd.DataFrame(dict(fold=[1], part="train", start=at[4], end=at[5]))],
+                       ignore_index=True)
     figure = charts.folds_chart(around)
-    assert len(figure.data[0].base) == 3 and "only on what came after" not in figure.layout.title.subtitle.text
+    assert len(figure.data[0].base) == 3
+    assert "only on what came after" not in figure.layout.title.subtitle.text
     assert "only on what came after" in charts.folds_chart(pieces).layout.title.subtitle.text
     with pytest.raises(DataError): charts.folds_chart(pieces.drop(columns="end"))

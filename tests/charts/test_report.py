@@ -29,8 +29,8 @@ def notebook(*cells, **metadata) -> dict:
 
 
 def code(source: str = "", *outputs, tags=(), **metadata) -> dict:
-    return dict(cell_type="code", id=f"c{len(source)}", source=source, execution_count=1, outputs=list(outputs),
-                metadata=dict(tags=list(tags), **metadata))
+    return dict(cell_type="code", id=f"c{len(source)}", source=source, execution_count=1,
+                outputs=list(outputs), metadata=dict(tags=list(tags), **metadata))
 
 
 def markdown(source: str) -> dict: return dict(cell_type="markdown", id="m", metadata={}, source=source)
@@ -45,8 +45,9 @@ def twice(tmp_path_factory) -> list[Path]:
     """One notebook executed by papermill in two processes, under one name."""
     import papermill
     root = tmp_path_factory.mktemp("project")
-    source = nbformat.from_dict(notebook(markdown("# Twice"), code("fee = None", tags=["parameters"]), code(SOURCE),
-                                         kernelspec=dict(name="python3", display_name="python3", language="python")))
+    source = nbformat.from_dict(
+        notebook(markdown("# Twice"), code("fee = None", tags=["parameters"]), code(SOURCE),
+                 kernelspec=dict(name="python3", display_name="python3", language="python")))
     nbformat.write(source, root / "in.ipynb")
     done = []
     for n in ("one", "two"):
@@ -82,7 +83,8 @@ def test_two_executions_are_the_same_page(twice):
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("/srv/p/data/x.csv", "data/x.csv"), ("in /srv/p.", "in /srv/p."), ("in /srv/p", "in ."), ("'/srv/p'", "'.'"),
+    ("/srv/p/data/x.csv", "data/x.csv"), ("in /srv/p.", "in /srv/p."), ("in /srv/p", "in ."),
+    ("'/srv/p'", "'.'"),
     ("/srv/project/x", "/srv/project/x"), ("/mnt/srv/p/x", "/mnt/srv/p/x"), ("file:///srv/p/x", "file://x"),
     ("<a.B object at 0x7f12ab34cd56>", "<a.B object at 0x0>")])
 def test_paths_of_the_project(text, expected):
@@ -97,8 +99,10 @@ def test_homes_and_environments_are_named_not_shown(monkeypatch):
 
 
 def test_pictures_and_arrays_are_not_touched():
-    data = {"image/png": "/srv/p/x", "application/vnd.plotly.v1+json": {"data": [{"x": {"bdata": "/srv/p/x"}}]}}
-    clean = report.scrub(notebook(code("", dict(output_type="display_data", metadata={}, data=data))), "/srv/p")
+    data = {"image/png": "/srv/p/x",
+            "application/vnd.plotly.v1+json": {"data": [{"x": {"bdata": "/srv/p/x"}}]}}
+    clean = report.scrub(notebook(code("", dict(output_type="display_data", metadata={}, data=data))),
+                         "/srv/p")
     assert clean["cells"][0]["outputs"][0]["data"] == data
 
 
@@ -147,7 +151,8 @@ def test_a_page_asks_nothing_of_the_internet():
     outside = ('<script src="https://cdn.plot.ly/plotly.js"></script>'
                '<link href="//fonts.example/x.css" rel="stylesheet">'
                "<iframe src='http://example.org/'></iframe><table><tr><td>kept</td></tr></table>")
-    frame = pd.DataFrame({"ts": pd.to_datetime(["2020-01-02 14:30", "2020-01-03 00:00"], utc=True), "a": [1, 2]})
+    frame = pd.DataFrame({"ts": pd.to_datetime(["2020-01-02 14:30", "2020-01-03 00:00"], utc=True),
+                          "a": [1, 2]})
     page = report.render_page(notebook(markdown("# Title $x$"), code("1", shown(text__html=outside)),
                                        code("2", shown(text__html=frame._repr_html_()))))
     assert re.findall(r'(?:src|href)="([^"]+)"', page) == ["data:,", "plotly.min.js"]
@@ -161,7 +166,8 @@ def test_text_of_a_cell_cannot_break_the_page():
         markdown("# A <b>"), code("x = '</pre>'", dict(output_type="stream", name="stdout",
                                                        text="<i>&\x1b[31mred\x1b[0m")),
         code("", shown(**{charts.MIMETYPE.replace("/", "__"): charts.figure_json(figure)})),
-        code("", dict(output_type="error", ename="ValueError", evalue="<oops>", traceback=["\x1b[0;31mline\x1b[0m"]))))
+        code("", dict(output_type="error", ename="ValueError", evalue="<oops>",
+                      traceback=["\x1b[0;31mline\x1b[0m"]))))
     assert "<script>alert" not in page and "\x1b" not in page
     assert "&lt;i&gt;&amp;red" in page and "ValueError: &lt;oops&gt;" in page
     assert page.count("</script>") == page.count("<script")
@@ -182,8 +188,8 @@ def test_the_exporter_is_found_by_name():
 
 
 def test_terms_are_linked_once_to_a_page_that_is_written_beside(tmp_path):
-    source = notebook(markdown("# PBO\nThe DSR of a trial, `DSR`, $DSR$."), markdown("The DSR again, and its PBO."),
-                      code("1", shown(text__html="<p>DSR</p>")))
+    source = notebook(markdown("# PBO\nThe DSR of a trial, `DSR`, $DSR$."),
+                      markdown("The DSR again, and its PBO."), code("1", shown(text__html="<p>DSR</p>")))
     nbformat.write(nbformat.from_dict(source), tmp_path / "05_backtest.ipynb")
     page, _ = report.ReportExporter().from_filename(str(tmp_path / "05_backtest.ipynb"))
     assert page.count('href="glossary.html#dsr"') == 1 and page.count('href="glossary.html#pbo"') == 1
@@ -206,10 +212,12 @@ def test_a_page_draws_from_a_disk_without_a_network(tmp_path):
     declared = code("product = None", tags=["parameters"])
     node = nbformat.from_dict(notebook(markdown("# Ingest"), declared, cell))
     (tmp_path / "01_ingest.html").write_text(report.ReportExporter().from_notebook_node(node)[0])
-    flags = ("--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+    flags = ("--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
+             "--disable-sync "
              "--disable-quic --no-first-run").split()
     with sync_playwright() as p:
-        page = p.chromium.launch(executable_path=browser, args=flags).new_page(viewport=dict(width=390, height=800))
+        page = p.chromium.launch(executable_path=browser, args=flags).new_page(viewport=dict(
+            width=390, height=800))
         asked, wrong = [], []
         page.on("request", lambda r: asked.append(r.url))
         page.on("pageerror", lambda e: wrong.append(str(e)))

@@ -16,7 +16,8 @@ import pytest
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 SHELLS = ("bash", "zsh", "fish")
-ESCAPES = re.compile(r"\x1b\[[0-9;?<>=]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Za-z]|\x1b[=>]|[\x07\x0e\x0f]")
+ESCAPES = re.compile(r"\x1b\[[0-9;?<>=]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+                     r"|\x1b[()][0-9A-Za-z]|\x1b[=>]|[\x07\x0e\x0f]")
 
 
 class Terminal:

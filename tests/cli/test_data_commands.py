@@ -198,7 +198,8 @@ def test_show_says_what_does_not_fit_and_what_is_not_there(say):
     assert "known_at" in shown and max(map(len, shown.splitlines()[:-1])) <= 80
     assert re.search(r"no room for .*trades: --json shows all", shown)
     assert say("show", "IBM", "--start", "2030-01-01") == (
-        "IBM has no 1d bars from 2030-01-01 00:00 UTC; the store has them from 2024-01-02 14:30 to 2024-04-01 13:30 UTC.\n")
+        "IBM has no 1d bars from 2030-01-01 00:00 UTC; the store has them from 2024-01-02 14:30 to "
+        "2024-04-01 13:30 UTC.\n")
     assert "that were known at 1999-01-01" in say("show", "IBM", "--as-of", "1999-01-01")
     assert told(say, "show", "IBM", "--start", "2030-01-01") == {
         "symbol": "IBM",
@@ -259,7 +260,8 @@ def test_refusals_say_what_and_what_to_do(say, tmp_path, words, kind, parts):
     ],
 )
 def test_no_store_yet(say, tmp_path, words):
-    with pytest.raises(SettingsError, match=r"`--store` must be the folder of a store, got '.*nowhere'.\nHint: `mlfin ingest SOURCE --store"):
+    with pytest.raises(SettingsError, match=r"`--store` must be the folder of a store, got "
+                                            r"'.*nowhere'.\nHint: `mlfin ingest SOURCE --store"):
         say(*words, store=tmp_path / "nowhere")
     with pytest.raises(
         SettingsError,

@@ -15,7 +15,9 @@ def call(tmp_path, monkeypatch, capsys):
     (tmp_path / "CPI.csv").write_text(
         "observation_date,CPI\n2024-01-01,308.4\n2024-02-01,310.3\n2024-03-01,.\n"
     )
-    (tmp_path / "reports.csv").write_text("symbol,period_end,published,eps\nA,2024-03-31,2024-05-02T20:30Z,1\nB,2024-03-31,2024-05-03T20:30Z,2\n"
+    (tmp_path / "reports.csv").write_text("symbol,period_end,published,eps\n"
+                                          "A,2024-03-31,2024-05-02T20:30Z,1\n"
+                                          "B,2024-03-31,2024-05-03T20:30Z,2\n"
                                           "A,2024-03-31,2024-06-02T20:30Z,1.5\n")
 
     def said(*arguments):

@@ -698,7 +698,8 @@ def test_what_is_named_with_its_source_is_followed_too(tmp_path, uri):
     write_csv(folder / "A.csv", bars)
     long_ago(folder / "A.csv", 60)
     with closing(sqlite3.connect(f"{folder}.db")) as db, db:
-        db.execute("CREATE TABLE prices (symbol TEXT, ts TEXT, open REAL, high REAL, low REAL, close REAL, volume REAL)")
+        db.execute("CREATE TABLE prices (symbol TEXT, ts TEXT, open REAL, high REAL, low REAL, close "
+                   "REAL, volume REAL)")
         db.executemany(
             "INSERT INTO prices VALUES ('A', ?, ?, ?, ?, ?, ?)",
             [
@@ -1115,7 +1116,8 @@ class Journey:
             for line in (self.folder / "events.jsonl").read_text().splitlines()
             if json.loads(line)["kind"] == "sent"
         )
-        print(f"\n{len(self.bars):,} bars in the file, {len(have):,} in the store; {sent:,} answered for; killed {self.killed}; requests {self.between.counts}")
+        print(f"\n{len(self.bars):,} bars in the file, {len(have):,} in the store; {sent:,} answered for; "
+              f"killed {self.killed}; requests {self.between.counts}")
         return have
 
     def close(self):

@@ -132,7 +132,8 @@ def test_a_definition_that_is_altered(task, module, name, is_stale, model):
 
 
 MINE = '''
-@feature("mine_range", params=[Param("n", 10, low=2)], inputs=("high", "low", "close"), unit="ratio", lookback=lambda n: n - 1)
+@feature("mine_range", params=[Param("n", 10, low=2)], inputs=("high", "low", "close"),
+         unit="ratio", lookback=lambda n: n - 1)
 def _mine(high, low, close, n):
     "Mean range."
     return window_sum((high - low) / close, n) / n
@@ -244,7 +245,8 @@ def register(name):
     def put(f): TABLE[name] = f; return f
     return put
 """
-THINGS = "\nfrom mlfin.a.one import register\n@register('big')\ndef _big(x): return 1\n@register('small')\ndef _small(x): return 2\n"
+THINGS = ("\nfrom mlfin.a.one import register\n@register('big')\ndef _big(x): return 1\n@register('small')\n"
+          "def _small(x): return 2\n")
 
 
 @pytest.mark.parametrize(
@@ -320,8 +322,10 @@ def test_what_does_another_thing_has_another_digest(one, other):
 def house(tmp_path):
     "A package of three modules; `of(text)` is what a text reaches of it after an edit."
     (tmp_path / "mlfin" / "a").mkdir(parents=True)
-    texts = {"one": "from mlfin.a.two import helper\nLIMIT = 3\nTABLE = {}\nOTHER = TABLE\ndef used(x): return helper(x) + LIMIT\ndef unused(): return 1\n",
-             "two": "import math as m\nfrom mlfin.a import three\ndef helper(x): return m.sqrt(x)\ndef other(): return three.deep()\n",
+    texts = {"one": "from mlfin.a.two import helper\nLIMIT = 3\nTABLE = {}\nOTHER = TABLE\n"
+                    "def used(x): return helper(x) + LIMIT\ndef unused(): return 1\n",
+             "two": "import math as m\nfrom mlfin.a import three\ndef helper(x): return m.sqrt(x)\n"
+                    "def other(): return three.deep()\n",
              "three": "def deep(): return 1\ndef deeper(): return 2\n"}
 
     def of(text, asked=None, **changes):

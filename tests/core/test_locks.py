@@ -26,7 +26,8 @@ from mlfin.core.settings import load_settings
 ROOT = Path(__file__).parents[2]
 # filelock then takes its soft lock; on Windows it has one of its own
 WITHOUT_UNIX = "import sys; sys.modules['fcntl'] = None\n"
-TAKE = "from mlfin.core.locks import file_lock; lock = file_lock({!r}); lock.acquire(); print('held', flush=True); input()"
+TAKE = ("from mlfin.core.locks import file_lock; lock = file_lock({!r}); lock.acquire(); print('held', "
+        "flush=True); input()")
 
 
 @pytest.fixture
@@ -156,8 +157,10 @@ def test_a_note_is_of_its_holder_and_gone_with_him(path):
 
 def test_who_runs_an_experiment_is_told_also_after_a_kill(tmp_path, elsewhere):
     settings = load_settings("test", ROOT).model_copy(update={"root": tmp_path})
-    code = (f"from pathlib import Path\nfrom mlfin.core.locks import experiment_lock\nfrom mlfin.core.settings import load_settings\n"
-            f"with experiment_lock(load_settings('test').model_copy(update={{'root': Path({str(tmp_path)!r})}}), 'trend'):\n"
+    code = (f"from pathlib import Path\nfrom mlfin.core.locks import experiment_lock\n"
+            f"from mlfin.core.settings import load_settings\n"
+            f"with experiment_lock(load_settings('test').model_copy(update={{'root': "
+            f"Path({str(tmp_path)!r})}}), 'trend'):\n"
             f"    print('held', flush=True); input()")
     assert experiment_holder(settings, "trend") is None
     other = elsewhere(code)

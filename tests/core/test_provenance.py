@@ -95,7 +95,8 @@ def test_a_full_disk_for_real(tmp_path):
     "RLIMIT_FSIZE makes the kernel refuse the bytes, as a full disk does."
     code = ("import numpy as np, pandas as pd, resource\nfrom mlfin.core.provenance import write_parquet\n"
             "frame = pd.DataFrame({'x': np.random.default_rng(0).normal(size=200_000)})\n"
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\nwrite_parquet(frame, r'{tmp_path}/bars.parquet')\n")
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+            f"write_parquet(frame, r'{tmp_path}/bars.parquet')\n")
     (tmp_path / "bars.parquet").write_text("old")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "DataError: bars.parquet could not be written" in done.stderr

@@ -1,4 +1,5 @@
-"""Facts from tables and series: every row is a fact or set aside, and no value counts before it was published."""
+"""Facts from tables and series: every row is a fact or set aside, and no value counts before it was
+published."""
 
 import gzip
 
@@ -30,11 +31,13 @@ NEW_YORK = "America/New_York"
 
 def rows(**columns):
     n = max(len(v) if isinstance(v, list) else 1 for v in (1, *columns.values()))
-    plain = {"symbol": "A", "name": "sales", "value": 1.0, "period_start": pd.NaT, "period_end": pd.Timestamp("2024-03-31"),
-             "published": pd.Timestamp("2024-05-01T12:00Z")}
-    frame = pd.DataFrame({c: v if isinstance(v, list) else [v] * n for c, v in (plain | columns).items()}).assign(row=range(n))
+    plain = {"symbol": "A", "name": "sales", "value": 1.0, "period_start": pd.NaT,
+             "period_end": pd.Timestamp("2024-03-31"), "published": pd.Timestamp("2024-05-01T12:00Z")}
+    frame = (pd.DataFrame({c: v if isinstance(v, list) else [v] * n for c, v in (plain | columns).items()})
+             .assign(row=range(n)))
     return frame.assign(published=pd.to_datetime(frame.published, utc=True).astype(TIME),
-                        **{c: pd.to_datetime(frame[c]).astype("datetime64[us]") for c in ("period_start", "period_end")})
+                        **{c: pd.to_datetime(frame[c]).astype("datetime64[us]")
+                           for c in ("period_start", "period_end")})
 
 
 def judged(frame, **how):
@@ -42,9 +45,11 @@ def judged(frame, **how):
 
 
 def test_what_stands_there_twice_is_counted_and_rivals_are_set_aside_each_of_them():
-    found = judged(rows(name=["sales", "sales", "debt", "debt", "cash", "cash", "cash"], value=[1.0, 1.0, 1.0, 2.0, 3.0, 3.0, 4.0]))
+    found = judged(rows(name=["sales", "sales", "debt", "debt", "cash", "cash", "cash"],
+                        value=[1.0, 1.0, 1.0, 2.0, 3.0, 3.0, 4.0]))
     assert list(found.facts.name) == ["sales"] and list(found.facts.value) == [1.0]
-    assert list(found.quarantine.symbol) == ["A"] * 5 and set(found.quarantine.reason) == {"two values for one period and publication"}
+    assert list(found.quarantine.symbol) == ["A"] * 5
+    assert set(found.quarantine.reason) == {"two values for one period and publication"}
     assert found.notes == ("1 rows stand there more than once; one of each was taken",)
 
 
@@ -56,24 +61,31 @@ def test_a_name_is_a_fact_s_or_nothing(text):
 
 @given(st.lists(st.tuples(
     st.sampled_from(["A", "B", ""]), st.sampled_from(["sales", "Sales!", "eps"]),
-    st.sampled_from(["1", "2.5", ".", "", "x", "1e400", "-3", None, "1_000", "nan"]), st.sampled_from([None, "2024-01-01", "2024-06-01"]),
-    st.sampled_from(["2024-03-31", None]), st.sampled_from(["2024-05-01T00:00Z", "2024-01-02T00:00Z", None, "2999-01-01T00:00Z"])), max_size=25))
+    st.sampled_from(["1", "2.5", ".", "", "x", "1e400", "-3", None, "1_000", "nan"]),
+    st.sampled_from([None, "2024-01-01", "2024-06-01"]), st.sampled_from(["2024-03-31", None]),
+    st.sampled_from(["2024-05-01T00:00Z", "2024-01-02T00:00Z", None, "2999-01-01T00:00Z"])), max_size=25))
 @settings(max_examples=120, deadline=None)
 def test_every_row_is_a_fact_or_set_aside_or_counted(given_):
     columns = ["symbol", "name", "value", "period_start", "period_end", "published"]
-    frame = rows(**dict(zip(columns, map(list, zip(*given_, strict=True)), strict=True))) if given_ else rows().iloc[:0]
+    frame = (rows(**dict(zip(columns, map(list, zip(*given_, strict=True)), strict=True))) if given_
+             else rows().iloc[:0])
     found = judged(frame)
     check_facts(found.facts)
     again = sum(int(n.split()[0]) for n in found.notes)
     assert len(found.facts) + len(found.quarantine) + again == len(frame)
-    assert (found.quarantine.reason != "").all() and not set(found.quarantine.row) & set(frame.row) - set(found.quarantine.row)
+    assert (found.quarantine.reason != "").all()
+    assert not set(found.quarantine.row) & set(frame.row) - set(found.quarantine.row)
 
 
 @pytest.mark.parametrize("change, reason", [
-    ({"symbol": ""}, "`symbol` is missing"), ({"name": "Sales"}, "`name` cannot be"), ({"value": "."}, "`value` is missing"),
-    ({"value": "12,5"}, "not a number"), ({"value": np.inf}, "not a number"), ({"value": "1e999"}, "not a number"), ({"value": True}, "not a number"),
-    ({"period_end": None}, "`period_end` cannot be read"), ({"period_start": "2024-04-01"}, "ends before it starts"),
-    ({"published": None}, "`published` is missing"), ({"published": "2024-03-30T00:00Z"}, "before its period was over"),
+    ({"symbol": ""}, "`symbol` is missing"), ({"name": "Sales"}, "`name` cannot be"),
+    ({"value": "."}, "`value` is missing"),
+    ({"value": "12,5"}, "not a number"), ({"value": np.inf}, "not a number"),
+    ({"value": "1e999"}, "not a number"), ({"value": True}, "not a number"),
+    ({"period_end": None}, "`period_end` cannot be read"),
+    ({"period_start": "2024-04-01"}, "ends before it starts"),
+    ({"published": None}, "`published` is missing"),
+    ({"published": "2024-03-30T00:00Z"}, "before its period was over"),
     ({"published": "2999-01-01T00:00Z"}, "published in the future")])
 def test_what_is_no_fact_says_why(change, reason):
     found = judged(rows(**change))
@@ -81,8 +93,10 @@ def test_what_is_no_fact_says_why(change, reason):
 
 
 def test_what_disagrees_with_itself_is_set_aside_whole():
-    found = judged(rows(value=[1.0, 2.0, 1.0, 5.0], published=["2024-05-01T00:00Z"] * 3 + ["2024-06-01T00:00Z"]))
-    assert found.facts.value.tolist() == [5.0] and found.quarantine.reason.str.contains("two values").sum() == 3 and not found.notes
+    found = judged(rows(value=[1.0, 2.0, 1.0, 5.0],
+                        published=["2024-05-01T00:00Z"] * 3 + ["2024-06-01T00:00Z"]))
+    assert found.facts.value.tolist() == [5.0]
+    assert found.quarantine.reason.str.contains("two values").sum() == 3 and not found.notes
 
 
 def test_a_lag_may_reach_into_the_future_and_a_forecast_into_the_period():
@@ -92,12 +106,15 @@ def test_a_lag_may_reach_into_the_future_and_a_forecast_into_the_period():
 
 
 @pytest.mark.parametrize("texts, want", [
-    (["195701", "195702"], ["1957-01-01", "1957-02-01"]), (["20240131"], ["2024-01-31"]), (["2024"], ["2024-01-01"]),
-    (["2024-05"], ["2024-05-01"]), (["2024Q3", "2024-Q4"], ["2024-07-01", "2024-10-01"]), (["31.12.2024", "01.02.2024"], ["2024-12-31", "2024-02-01"]),
-    (["12/31/2024", "1/2/2024"], ["2024-12-31", "2024-01-02"]), (["2024-01-31T18:00:00Z"], ["2024-01-31"]), (["never", ""], [None, None]),
-    (["2024-02-30", "202413"], [None, None])])
+    (["195701", "195702"], ["1957-01-01", "1957-02-01"]), (["20240131"], ["2024-01-31"]),
+    (["2024"], ["2024-01-01"]),
+    (["2024-05"], ["2024-05-01"]), (["2024Q3", "2024-Q4"], ["2024-07-01", "2024-10-01"]),
+    (["31.12.2024", "01.02.2024"], ["2024-12-31", "2024-02-01"]),
+    (["12/31/2024", "1/2/2024"], ["2024-12-31", "2024-01-02"]), (["2024-01-31T18:00:00Z"], ["2024-01-31"]),
+    (["never", ""], [None, None]), (["2024-02-30", "202413"], [None, None])])
 def test_dates_of_any_form(texts, want):
-    assert parse_dates(pd.Series(texts))[0].astype("object").where(lambda d: d.notna(), None).tolist() == [w and pd.Timestamp(w) for w in want]
+    assert (parse_dates(pd.Series(texts))[0].astype("object").where(lambda d: d.notna(), None).tolist()
+            == [w and pd.Timestamp(w) for w in want])
 
 
 def test_numbers_and_times_are_dates_too():
@@ -118,9 +135,12 @@ def test_the_order_of_day_and_month_is_found_out_by_even_steps(first):
 
 
 @pytest.mark.parametrize("every, dates", [
-    ("day", pd.bdate_range("2024-01-01", periods=30)), ("week", pd.date_range("2024-01-05", periods=9, freq="W-FRI")),
-    ("month", pd.date_range("2024-01-15", periods=9, freq="MS")), ("quarter", pd.date_range("2020-01-01", periods=9, freq="QS")),
-    ("year", pd.date_range("2000-01-01", periods=9, freq="YS")), ("half", pd.date_range("2000-06-30", periods=9, freq="6ME")), 
+    ("day", pd.bdate_range("2024-01-01", periods=30)),
+    ("week", pd.date_range("2024-01-05", periods=9, freq="W-FRI")),
+    ("month", pd.date_range("2024-01-15", periods=9, freq="MS")),
+    ("quarter", pd.date_range("2020-01-01", periods=9, freq="QS")),
+    ("year", pd.date_range("2000-01-01", periods=9, freq="YS")),
+    ("half", pd.date_range("2000-06-30", periods=9, freq="6ME")),
     ("irregular", pd.to_datetime(["2003-01-09", "2003-06-26", "2004-07-01"])),
     ("irregular", pd.to_datetime(["2003-01-09"]))])
 def test_rhythm_and_period(every, dates):
@@ -140,17 +160,22 @@ def test_a_lag_is_given_or_the_source_refused(lag):
 
 
 def test_a_day_ends_where_it_is_told():
-    winter, summer = day_ends(pd.Series([pd.Timestamp("2024-01-31"), pd.Timestamp("2024-07-31 18:00")]), NEW_YORK)
+    winter, summer = day_ends(pd.Series([pd.Timestamp("2024-01-31"), pd.Timestamp("2024-07-31 18:00")]),
+                              NEW_YORK)
     assert (winter, summer) == (pd.Timestamp("2024-02-01T05:00Z"), pd.Timestamp("2024-08-01T04:00Z"))
-    assert day_ends(pd.to_datetime(pd.Series(["2018-11-03"])), "America/Sao_Paulo")[0] == pd.Timestamp("2018-11-04T03:00Z")  # a midnight that was left out
+    # a midnight that was left out
+    assert (day_ends(pd.to_datetime(pd.Series(["2018-11-03"])), "America/Sao_Paulo")[0]
+            == pd.Timestamp("2018-11-04T03:00Z"))
     with pytest.raises(DataError, match="`tz`"):
         day_ends(pd.to_datetime(pd.Series(["2024-01-31"])), "Mars/Base")
 
 
 def test_reports_in_rows_one_fact_a_column(tmp_path):
-    table = pd.DataFrame({"Ticker": ["A", "A", "B"], "period_end": ["2024-03-31"] * 3, "filed": ["2024-05-02", "2024-05-20 08:30", "2024-05-02T09:00Z"],
+    table = pd.DataFrame({"Ticker": ["A", "A", "B"], "period_end": ["2024-03-31"] * 3,
+                          "filed": ["2024-05-02", "2024-05-20 08:30", "2024-05-02T09:00Z"],
                           "NetIncome": ["1", "2", "x"], "EPS": ["0.1", "", "0.3"]})
-    long = table.rename(columns={"NetIncome": "net_income", "EPS": "eps"}).melt(["Ticker", "period_end", "filed"], var_name="name")
+    long = table.rename(columns={"NetIncome": "net_income", "EPS": "eps"}).melt(
+        ["Ticker", "period_end", "filed"], var_name="name")
     found = []
     for k, frame in enumerate((table, long)):
         for ending, write in ((".csv", frame.to_csv), (".parquet", frame.to_parquet)):
@@ -158,15 +183,19 @@ def test_reports_in_rows_one_fact_a_column(tmp_path):
             found.append(read_facts(path, tz=NEW_YORK))
     for one in found:
         pd.testing.assert_frame_equal(one.facts.drop(columns="origin"), found[0].facts.drop(columns="origin"))
-        assert one.facts.published.astype("str").tolist() == ["2024-05-03 04:00:00+00:00", "2024-05-03 04:00:00+00:00", "2024-05-20 12:30:00+00:00",
-                                                              "2024-05-02 09:00:00+00:00"]
-        assert sorted(one.quarantine.reason) == ["`value` is missing", "`value` is not a number"] and not one.quarantine.origin.str.contains("/").any()
+        assert (one.facts.published.astype("str").tolist()
+                == ["2024-05-03 04:00:00+00:00", "2024-05-03 04:00:00+00:00", "2024-05-20 12:30:00+00:00",
+                    "2024-05-02 09:00:00+00:00"])
+        assert sorted(one.quarantine.reason) == ["`value` is missing", "`value` is not a number"]
+        assert not one.quarantine.origin.str.contains("/").any()
 
 
 @pytest.mark.parametrize("change, message", [
-    ({}, "time zone"), ({"columns": {"nothing": "value"}}, "columns"), ({"tz": "Mars/Base"}, "`tz`"), ({"frames": {}}, "option of frame")])
+    ({}, "time zone"), ({"columns": {"nothing": "value"}}, "columns"), ({"tz": "Mars/Base"}, "`tz`"),
+    ({"frames": {}}, "option of frame")])
 def test_a_table_that_does_not_say_enough(change, message):
-    table = pd.DataFrame({"symbol": ["A"], "period_end": ["2024-03-31"], "published": ["2024-05-02"], "eps": [1.0]})
+    table = pd.DataFrame({"symbol": ["A"], "period_end": ["2024-03-31"],
+                          "published": ["2024-05-02"], "eps": [1.0]})
     with pytest.raises(DataError, match=message):
         read_facts("frame", frame=table, **change)
     with pytest.raises(DataError, match="period_end"):
@@ -178,13 +207,17 @@ def test_fred_by_date_by_vintage_and_by_real_time(csv):
     with pytest.raises(DataError, match="does not say when"):
         read_facts(f"fred:{plain}")
     found = read_facts(f"fred:{plain}", lag="30D")
-    assert found.facts[["name", "period_start", "period_end"]].astype("str").values.tolist()[0] == ["gdp", "2024-01-01", "2024-03-31"]
-    assert found.facts.published[0] == pd.Timestamp("2024-05-01T04:00Z") and (found.facts.symbol == EVERYONE).all()
+    assert (found.facts[["name", "period_start", "period_end"]].astype("str").values.tolist()[0]
+            == ["gdp", "2024-01-01", "2024-03-31"])
+    assert found.facts.published[0] == pd.Timestamp("2024-05-01T04:00Z")
+    assert (found.facts.symbol == EVERYONE).all()
     assert found.quarantine.row.tolist() == [1]
-    by_column = csv("observation_date,GDP_20240425,GDP_20240530,GDP_20240627\n2024-01-01,1.6,1.3,1.3\n", "v.csv")
+    by_column = csv("observation_date,GDP_20240425,GDP_20240530,GDP_20240627\n2024-01-01,1.6,1.3,1.3\n",
+                    "v.csv")
     vintages = read_facts(f"fred:{by_column}", frequency="quarter")
     assert vintages.facts.value.tolist() == [1.6, 1.3] and "said again" in " ".join(vintages.notes)
-    by_row = csv("realtime_start,realtime_end,date,value\n2024-04-25,2024-05-29,2024-01-01,1.6\n2024-05-30,9999-12-31,2024-01-01,1.3\n", "GDP.csv")
+    by_row = csv("realtime_start,realtime_end,date,value\n2024-04-25,2024-05-29,2024-01-01,1.6\n"
+                 "2024-05-30,9999-12-31,2024-01-01,1.3\n", "GDP.csv")
     real = read_facts(f"fred:{by_row}", frequency="quarter")
     columns = ["name", "value", "period_end", "published"]
     pd.testing.assert_frame_equal(real.facts[columns], vintages.facts[columns])
@@ -196,17 +229,24 @@ def test_real_series_of_any_rhythm(market):
     table = pd.read_csv(folder / "core-cpi.csv.gz")
     month = pd.to_datetime(table.Date, format="%m/%d/%Y")
     assert len(cpi.facts) == 743 and not len(cpi.quarantine) and "its whole month" in " ".join(cpi.notes)
-    assert (cpi.facts.period_start.to_numpy() == month.to_numpy("datetime64[us]")).all() and (cpi.facts.value == table.CPILFESL).all()
+    assert (cpi.facts.period_start.to_numpy() == month.to_numpy("datetime64[us]")).all()
+    assert (cpi.facts.value == table.CPILFESL).all()
     oil = read_facts(f"fred:{folder / 'wti.csv.gz'}", lag="7D")
-    assert (len(oil.facts), len(oil.quarantine)) == (8321, 290) and (oil.quarantine.raw.str.contains('"."', regex=False)).all()
+    assert (len(oil.facts), len(oil.quarantine)) == (8321, 290)
+    assert (oil.quarantine.raw.str.contains('"."', regex=False)).all()
     french = read_facts(f"macro:{folder / 'frenchdata.csv.gz'}", lag="30D")
-    assert fact_summary(french.facts)["count"].tolist() == [1109] * 4 and french.facts.period_end.min() == pd.Timestamp("1926-07-31")
-    crude = read_facts(f"macro:{folder / 'crude.csv.gz'}", lag={"Brent": "5D", "wti": "10D"}, period="month", stamp="within")
-    assert fact_summary(crude.facts).delay.tolist() == [5.2, 10.2] and set(crude.facts.period_end.dt.day) >= {28, 29, 30, 31}
-    with pytest.raises(DataError, match="stamp"):                       # the fifteenth is neither end of a month
+    assert fact_summary(french.facts)["count"].tolist() == [1109] * 4
+    assert french.facts.period_end.min() == pd.Timestamp("1926-07-31")
+    crude = read_facts(f"macro:{folder / 'crude.csv.gz'}", lag={"Brent": "5D", "wti": "10D"},
+                       period="month", stamp="within")
+    assert fact_summary(crude.facts).delay.tolist() == [5.2, 10.2]
+    assert set(crude.facts.period_end.dt.day) >= {28, 29, 30, 31}
+    # the fifteenth is neither end of a month
+    with pytest.raises(DataError, match="stamp"):
         read_facts(f"macro:{folder / 'crude.csv.gz'}", lag="5D")
     vix = read_facts(f"macro:{folder / 'vix.csv.gz'}", lag="0D")
-    assert len(vix.facts) + len(vix.quarantine) == len(gzip.decompress((folder / "vix.csv.gz").read_bytes()).splitlines()) - 1
+    assert (len(vix.facts) + len(vix.quarantine)
+            == len(gzip.decompress((folder / "vix.csv.gz").read_bytes()).splitlines()) - 1)
 
 
 def test_a_bank_s_rate_holds_from_each_change_on(market):
@@ -215,7 +255,8 @@ def test_a_bank_s_rate_holds_from_each_change_on(market):
         read_facts(file, lag="0D")
     rate = read_facts(file, lag="0D", names={"PCREDIT8": "rate"}, period="day")
     assert "the day itself" in " ".join(rate.notes) and len(rate.facts) == 56
-    bars = pd.DataFrame({"symbol": "A", "known_at": pd.to_datetime(["2023-07-28T03:59Z", "2023-07-28T04:00Z"])})
+    bars = pd.DataFrame({"symbol": "A",
+                         "known_at": pd.to_datetime(["2023-07-28T03:59Z", "2023-07-28T04:00Z"])})
     assert asof_join(bars, rate.facts, ["rate"]).rate.tolist() == [5.25, 5.5]
 
 
@@ -223,18 +264,22 @@ def test_a_revision_of_a_macro_series_is_seen_from_its_vintage_on():
     "Real-time data: a model in April sees what April knew."
     frame = pd.DataFrame({"date": ["2024-01-01"], "GDP_20240425": ["1.6"], "GDP_20240530": ["1.3"]})
     facts = read_facts("fred", frame=frame, frequency="quarter").facts
-    bars = pd.DataFrame({"symbol": "A", "known_at": pd.to_datetime(["2024-04-25T20:00Z", "2024-04-26T20:00Z", "2024-05-31T20:00Z"])})
+    bars = pd.DataFrame({"symbol": "A", "known_at": pd.to_datetime([
+        "2024-04-25T20:00Z", "2024-04-26T20:00Z", "2024-05-31T20:00Z"])})
     assert asof_join(bars, facts, ["gdp"]).gdp.fillna(-1).tolist() == [-1, 1.6, 1.3]
 
 
 def test_symbols_names_and_sources_that_are_not_there(csv):
-    path = csv("symbol,period_end,published,eps\nA,2024-03-31,2024-05-01T00:00Z,1\nB,2024-03-31,2024-05-01T00:00Z,\n")
+    path = csv("symbol,period_end,published,eps\nA,2024-03-31,2024-05-01T00:00Z,1\n"
+               "B,2024-03-31,2024-05-01T00:00Z,\n")
     assert read_facts(path, "A").facts.symbol.tolist() == ["A"]
     assert read_facts(path, ["B"]).quarantine.symbol.tolist() == ["B"]
-    for call, message in ((lambda: read_facts(path, "C"), "symbol"), (lambda: read_facts("fredd:x.csv"), "did you mean `fred`"),
+    for call, message in ((lambda: read_facts(path, "C"), "symbol"),
+                          (lambda: read_facts("fredd:x.csv"), "did you mean `fred`"),
                           (lambda: read_facts(f"fred:{path}", lagg="1D"), "did you mean `lag`"),
                           (lambda: read_facts("fred:nowhere.csv", lag="1D"), "file that exists"),
-                          (lambda: read_facts(f"fred:{csv('a;b' + chr(10) + '1;2', 'y.csv')}", lag="1D"), "observation_date")):
+                          (lambda: read_facts(f"fred:{csv('a;b' + chr(10) + '1;2', 'y.csv')}", lag="1D"),
+                           "observation_date")):
         with pytest.raises(DataError, match=message):
             call()
 
@@ -256,13 +301,16 @@ def test_a_plugin_s_source_and_a_store(make):
         done = store_facts(read_facts("mine"), Shelf())
     finally:
         del FACT_SOURCES["mine"]
-    assert (done.inserted, done.quarantined, len(seen[0]), len(seen[1])) == (1, 1, 1, 1) and list(seen[1]) == list(FACTS)
+    assert (done.inserted, done.quarantined, len(seen[0]), len(seen[1])) == (1, 1, 1, 1)
+    assert list(seen[1]) == list(FACTS)
 
 
 def test_news_and_their_summary():
-    said = judged(rows(value=[1.0, 1.0, 2.0, 1.0], published=[f"2024-{month:02}-01T00:00Z" for month in (5, 6, 7, 8)]))
+    said = judged(rows(value=[1.0, 1.0, 2.0, 1.0],
+                       published=[f"2024-{month:02}-01T00:00Z" for month in (5, 6, 7, 8)]))
     told = drop_repeated_facts(said)
-    assert told.facts.value.tolist() == [1.0, 2.0, 1.0] and told.notes == ("1 values were said again without a change and are no news",)
+    assert told.facts.value.tolist() == [1.0, 2.0, 1.0]
+    assert told.notes == ("1 values were said again without a change and are no news",)
     line = fact_summary(told.facts).iloc[0]
     assert (line["count"], line.restated, line.delay) == (3, 2, 30.0)
     assert fact_summary(told.facts[:0]).empty and drop_repeated_facts(told) is told

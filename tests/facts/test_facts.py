@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from mlfin.core.errors import DataError
 from mlfin.market.bars import TIME, as_bars
 from mlfin.market.calendars import expected_bars
-from mlfin.facts.facts import (EVERYONE, FACTS, STATES, as_facts, as_known, asof_join, check_facts, known_facts,
-                              asof_positions, split_facts)
+from mlfin.facts.facts import (EVERYONE, FACTS, STATES, as_facts, as_known, asof_join, check_facts,
+                               known_facts, asof_positions, split_facts)
 
 
-def fact(symbol="A", name="sales", value=1.0, start="2020-01-01", end="2020-03-31", published="2020-05-01T12:00Z", origin=""):
+def fact(symbol="A", name="sales", value=1.0, start="2020-01-01", end="2020-03-31",
+         published="2020-05-01T12:00Z", origin=""):
     return symbol, name, value, start, end, published, origin
 
 
@@ -28,7 +29,8 @@ def random_facts(seed, symbols=("A", "B", "C"), size=60):
             for _ in range(size):
                 end = ends[rng.integers(len(ends))]
                 at = (end + pd.Timedelta(hours=int(rng.integers(24, 24 * 500)))).tz_localize("UTC")
-                value = float(rng.integers(1, 6))                                   # few values: many are said again
+                # few values: many are said again
+                value = float(rng.integers(1, 6))
                 rows.append((s, name, value, end - pd.offsets.QuarterBegin(startingMonth=1), end, at, "x"))
     frame = pd.DataFrame(rows, columns=list(FACTS))
     return as_facts(frame.drop_duplicates(["symbol", "name", "period_end", "published"]))
@@ -36,7 +38,8 @@ def random_facts(seed, symbols=("A", "B", "C"), size=60):
 
 def days(symbols=("A", "B", "D"), start="2019-02-01", end="2023-12-31", step="3D"):
     ts = pd.date_range(start, end, freq=step, tz="UTC").as_unit("us")
-    part = [pd.DataFrame({"symbol": s, "timeframe": "1d", "ts": ts, "known_at": ts + pd.Timedelta("21h")}) for s in symbols]
+    part = [pd.DataFrame({"symbol": s, "timeframe": "1d", "ts": ts, "known_at": ts + pd.Timedelta("21h")})
+            for s in symbols]
     return pd.concat(part, ignore_index=True)
 
 
@@ -54,7 +57,8 @@ def slow(rows, symbol, name, moment, lag):
     newest = ends[-1]
     value, since, start = periods[newest]
     ago = [e for e in ends[:-1] if abs(e - (newest - pd.DateOffset(years=1))) <= pd.Timedelta("15D")]
-    year_ago = periods[min(ago, key=lambda e: abs(e - (newest - pd.DateOffset(years=1))))][0] if ago else np.nan
+    year_ago = (periods[min(ago, key=lambda e: abs(e - (newest - pd.DateOffset(years=1))))][0]
+                if ago else np.nan)
     four = [e for e in ends if newest - pd.Timedelta("300D") < e]
     whole = sum(periods[e][0] for e in four) if len(four) == 4 else np.nan
     return value, since, start, newest, periods[ends[-2]][0] if len(ends) > 1 else np.nan, year_ago, whole
@@ -79,9 +83,11 @@ def test_against_looking_through_all_facts(seed, lag):
                 assert np.isnan(row[f"{name}_age"]) and pd.isna(row[f"{name}_published"])
                 continue
             seen += 1
-            assert (row[name], row[f"{name}_published"], row[f"{name}_period_end"]) == (wanted[0], wanted[1], wanted[3])
+            assert ((row[name], row[f"{name}_published"], row[f"{name}_period_end"])
+                    == (wanted[0], wanted[1], wanted[3]))
             assert row[f"{name}_period_start"] == wanted[2]
-            assert row[f"{name}_age"] == (bar.known_at - wanted[1]) / pd.Timedelta("1D") >= delay / pd.Timedelta("1D")
+            assert (row[f"{name}_age"] == (bar.known_at - wanted[1]) / pd.Timedelta("1D")
+                    >= delay / pd.Timedelta("1D"))
             state = own.iloc[place]
             np.testing.assert_array_equal([state.previous, state.year_ago, state.year], wanted[4:])
     assert seen > 80 and joined[joined.symbol == "D"].sales.isna().all()
@@ -103,13 +109,16 @@ def test_to_the_microsecond():
     facts = as_facts([fact(published="2020-05-01T21:00:00Z")])
     bars = days(("A",), "2020-05-01", "2020-05-01")
     assert asof_join(bars, facts, ["sales"]).sales.tolist() == [1.0]
-    assert asof_join(bars.assign(known_at=bars.known_at - pd.Timedelta("1us")), facts, ["sales"]).sales.isna().all()
+    assert asof_join(bars.assign(known_at=bars.known_at - pd.Timedelta("1us")), facts,
+                     ["sales"]).sales.isna().all()
     assert asof_join(bars, facts, ["sales"], lag="1us").sales.isna().all()
 
 
 def test_an_older_period_never_replaces_a_newer_one():
-    facts = as_facts([fact(value=1.0), fact(value=2.0, start="2020-04-01", end="2020-06-30", published="2020-08-01T12:00Z"),
-                      fact(value=9.0, published="2020-09-01T12:00Z")])                      # the first quarter, restated
+    facts = as_facts([fact(value=1.0),
+                      fact(value=2.0, start="2020-04-01", end="2020-06-30", published="2020-08-01T12:00Z"),
+                      # the first quarter, restated
+                      fact(value=9.0, published="2020-09-01T12:00Z")])
     states = as_known(facts)
     assert states.value.tolist() == [1.0, 2.0, 2.0] and states.previous.tolist()[1:] == [1.0, 9.0]
     assert states.published.astype("str").str[:10].tolist() == ["2020-05-01", "2020-08-01", "2020-08-01"]
@@ -147,7 +156,8 @@ def test_fiscal_years_of_52_and_53_weeks_have_a_year_ago():
 
 def test_a_year_is_whole_or_missing():
     ends = pd.date_range("2020-01-31", periods=30, freq="ME")
-    rows = [fact(value=1.0, start=e.replace(day=1), end=e, published=(e + pd.Timedelta("12D")).tz_localize("UTC")) for e in ends]
+    rows = [fact(value=1.0, start=e.replace(day=1), end=e,
+                 published=(e + pd.Timedelta("12D")).tz_localize("UTC")) for e in ends]
     assert as_known(as_facts(rows)).year.tolist()[11:] == [12.0] * 19
     assert as_known(as_facts(rows)).year[:11].isna().all()
     hole = as_known(as_facts(rows[:15] + rows[16:])).year
@@ -190,9 +200,11 @@ def test_too_old_counts_as_missing():
 
 
 @pytest.mark.parametrize("row, message", [
-    (fact(name="Sales"), "`name`"), (fact(name="sales_3m"), "`name`"), (fact(name=""), "`name`"), (fact(symbol=None), "`symbol`"),
-    (fact(value=np.nan), "`value` must be finite"), (fact(value=np.inf), "`value` must be finite"), (fact(value="a lot"), "`value`"),
-    (fact(end=None), "`period_end`"), (fact(published=None), "`published`"), (fact(start="2020-04-01"), "`period_start`"),
+    (fact(name="Sales"), "`name`"), (fact(name="sales_3m"), "`name`"), (fact(name=""), "`name`"),
+    (fact(symbol=None), "`symbol`"), (fact(value=np.nan), "`value` must be finite"),
+    (fact(value=np.inf), "`value` must be finite"), (fact(value="a lot"), "`value`"),
+    (fact(end=None), "`period_end`"), (fact(published=None), "`published`"),
+    (fact(start="2020-04-01"), "`period_start`"),
     (fact(published="2020-03-30T09:59Z"), "forecasts=True"), (fact(published="2020-05-01"), "time zone"),
     (fact(published="soon"), "ISO"), (fact(start=pd.Timestamp("2020-01-01", tz="UTC")), "without a zone")])
 def test_what_is_no_fact(row, message):
@@ -202,10 +214,12 @@ def test_what_is_no_fact(row, message):
 
 def test_what_is_no_facts_frame():
     good = as_facts([fact(), fact("B")])
-    for bad, message in [(good.drop(columns="value"), "columns"), (good[::-1], "sorted"), (good.assign(extra=1), "columns"),
-                         (good.set_index([[1, 2]]), "indexed"), (pd.concat([good, good], ignore_index=True), "repeated"),
+    for bad, message in [(good.drop(columns="value"), "columns"), (good[::-1], "sorted"),
+                         (good.assign(extra=1), "columns"), (good.set_index([[1, 2]]), "indexed"),
+                         (pd.concat([good, good], ignore_index=True), "repeated"),
                          (good.assign(published=good.published.dt.tz_convert("Asia/Tokyo")), "published"),
-                         (good.assign(value=[1, 2]), "value"), (good.assign(value=[1.0, np.nan]), "finite"), ([], "DataFrame")]:
+                         (good.assign(value=[1, 2]), "value"), (good.assign(value=[1.0, np.nan]), "finite"),
+                         ([], "DataFrame")]:
         with pytest.raises(DataError, match=message):
             check_facts(bad)
     with pytest.raises(DataError, match="one for a symbol"):
@@ -246,14 +260,17 @@ def test_dates_are_read_in_a_zone_and_end_with_their_day():
     assert at == pd.Timestamp("2020-05-01T12:30Z")
     with pytest.raises(DataError, match="`tz`"):
         as_facts([fact(published="2020-05-01")], tz="Mars/Base")
-    with pytest.raises(DataError, match="`tz`"):                                           # the hour that New York skipped
-        as_facts([fact(published="2020-05-01"), fact("B", published="2021-03-14 02:30")], tz="America/New_York")
+    # the hour that New York skipped
+    with pytest.raises(DataError, match="`tz`"):
+        as_facts([fact(published="2020-05-01"), fact("B", published="2021-03-14 02:30")],
+                 tz="America/New_York")
 
 
 def test_units_of_time_do_not_matter():
     facts = as_facts([fact(), fact(published="2020-06-01T00:00Z", value=2.0)])
     for unit in ("ns", "ms", "s"):
-        frame = facts.assign(published=facts.published.dt.as_unit(unit), period_end=facts.period_end.dt.as_unit(unit))
+        frame = facts.assign(published=facts.published.dt.as_unit(unit),
+                             period_end=facts.period_end.dt.as_unit(unit))
         pd.testing.assert_frame_equal(as_facts(frame), facts)
         bars = days(("A",))
         moved = bars.assign(known_at=bars.known_at.dt.as_unit(unit).dt.tz_convert("Asia/Tokyo"))
@@ -264,23 +281,27 @@ def test_units_of_time_do_not_matter():
 
 def test_splits_as_facts():
     ex, later = pd.Timestamp("2014-06-09T13:30Z"), pd.Timestamp("2014-06-09T20:00Z")
-    facts = split_facts([("A", ex, "split", 7.0, ex, "x"), ("A", ex, "dividend", 0.5, ex, "x"), ("B", ex, "split", 2.0, later, "")])
+    facts = split_facts([("A", ex, "split", 7.0, ex, "x"), ("A", ex, "dividend", 0.5, ex, "x"),
+                         ("B", ex, "split", 2.0, later, "")])
     assert facts[["symbol", "name", "value"]].values.tolist() == [["A", "split", 7.0], ["B", "split", 2.0]]
     assert facts.published.tolist() == [ex, later]
     assert len(split_facts([("A", ex, "dividend", 0.5, ex, "x")])) == 0
 
 
 def test_a_real_report(market):
-    "Apple's second quarter of 2018, as Morningstar has it: published on 2 May, known from the end of that day."
+    """Apple's second quarter of 2018, as Morningstar has it: published on 2 May, known from the end of that
+    day."""
     path = market / "lean" / "Tests" / "TestData" / "aapl_fine_fundamental.json"
     statements = json.loads(path.read_text())["FinancialStatements"]
     income, end, filed = statements["IncomeStatement"], statements["20001"], statements["20002"]
     starts = {"3M": "2018-01-01", "6M": "2017-10-01", "12M": "2017-04-01"}
     names = {"3M": "quarter", "6M": "half", "12M": "annual"}
-    rows = [("AAPL", f"revenue_{names[k]}", income["20100"][k], s, end, filed, "10-Q") for k, s in starts.items()]
+    rows = [("AAPL", f"revenue_{names[k]}", income["20100"][k], s, end, filed, "10-Q")
+            for k, s in starts.items()]
     facts = as_facts(rows, tz="America/New_York")
     grid = expected_bars("XNYS", "1d", "2018-04-30", "2018-05-05")
-    bars = as_bars(grid.assign(symbol="AAPL", timeframe="1d", open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0))
+    bars = as_bars(grid.assign(symbol="AAPL", timeframe="1d", open=1.0, high=1.0, low=1.0,
+                               close=1.0, volume=1.0))
     joined = asof_join(bars, facts, ["revenue_quarter", "revenue_annual"])
     assert joined.ts.dt.day.tolist() == [30, 1, 2, 3, 4]
     np.testing.assert_array_equal(joined.revenue_quarter, [np.nan] * 3 + [61_137e6] * 2)
@@ -288,7 +309,8 @@ def test_a_real_report(market):
     assert as_known(facts, "revenue_annual").year.tolist() == [229_234e6]
     with pytest.raises(DataError, match="one length"):
         as_known(as_facts([(s, "revenue", *rest) for s, _, *rest in rows[:1]]
-                          + [("AAPL", "revenue", 1.0, "2017-04-01", "2018-06-30", "2018-08-01", "")], tz="UTC"))
+                          + [("AAPL", "revenue", 1.0, "2017-04-01", "2018-06-30", "2018-08-01", "")],
+                          tz="UTC"))
 
 
 def test_a_real_macro_series_beside_a_real_index(market):
@@ -296,17 +318,21 @@ def test_a_real_macro_series_beside_a_real_index(market):
     folder = market / "pypi_arch"
     cpi = pd.read_csv(folder / "core-cpi.csv.gz")
     month = pd.to_datetime(cpi.Date, format="%m/%d/%Y")
-    facts = as_facts(pd.DataFrame({"symbol": EVERYONE, "name": "core_cpi", "value": cpi.CPILFESL, "period_start": month,
+    facts = as_facts(pd.DataFrame({"symbol": EVERYONE, "name": "core_cpi", "value": cpi.CPILFESL,
+                                   "period_start": month,
                                    "period_end": month + pd.offsets.MonthEnd(), "origin": "arch",
                                    "published": (month + pd.Timedelta("45D12h")).dt.tz_localize("UTC")}))
     sp = pd.read_csv(folder / "sp500.csv.gz")
     ts = (pd.to_datetime(sp.Date, format="%m/%d/%Y") + pd.Timedelta("14h30min")).dt.tz_localize("UTC")
-    bars = pd.DataFrame({"symbol": "SPX", "timeframe": "1d", "ts": ts, "known_at": ts + pd.Timedelta("6h30min")})
+    bars = pd.DataFrame({"symbol": "SPX", "timeframe": "1d", "ts": ts,
+                         "known_at": ts + pd.Timedelta("6h30min")})
     joined = asof_join(bars, facts, ["core_cpi"])
-    other = pd.merge_asof(bars.assign(known_at=bars.known_at.astype(TIME)), facts[["published", "value", "period_end"]],
+    other = pd.merge_asof(bars.assign(known_at=bars.known_at.astype(TIME)),
+                          facts[["published", "value", "period_end"]],
                           left_on="known_at", right_on="published")
     np.testing.assert_array_equal(joined.core_cpi, other.value)
-    assert (joined.core_cpi_period_end == other.period_end).all() and joined.core_cpi.notna().all() and len(joined) > 4000
+    assert (joined.core_cpi_period_end == other.period_end).all() and joined.core_cpi.notna().all()
+    assert len(joined) > 4000
     states = as_known(facts)
     inflation = (states.value / states.year_ago - 1).to_numpy()
     np.testing.assert_array_equal(inflation[12:], (cpi.CPILFESL / cpi.CPILFESL.shift(12) - 1).to_numpy()[12:])
@@ -321,15 +347,18 @@ def _naive(bar, rows, delay):
     return max((r for r in seen if r[3] == newest), key=lambda r: r[4])[1]
 
 
-_MOMENTS = st.integers(0, 60 * 24).map(lambda hours: pd.Timestamp("2021-01-01", tz="UTC") + pd.Timedelta(hours=hours))
+_MOMENTS = st.integers(0, 60 * 24).map(lambda hours: pd.Timestamp("2021-01-01", tz="UTC")
+                                       + pd.Timedelta(hours=hours))
 
 
-_SAID = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), _MOMENTS), min_size=1, max_size=12, unique_by=lambda f: (f[0], f[2]))
+_SAID = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), _MOMENTS), min_size=1, max_size=12,
+                 unique_by=lambda f: (f[0], f[2]))
 
 
 def _sees(joined, name, rows, delay):
     "Whether these rows see of one fact what the plainest loop over `rows` does, and nothing too early."
-    assert joined[name].fillna(-1).tolist() == [-1 if (w := _naive(b, rows, delay)) is None else w for b in joined.known_at]
+    assert joined[name].fillna(-1).tolist() == [-1 if (w := _naive(b, rows, delay)) is None else w
+                                                for b in joined.known_at]
     assert ((joined[f"{name}_published"] + delay <= joined.known_at) | joined[name].isna()).all()
 
 
@@ -337,15 +366,18 @@ def _sees(joined, name, rows, delay):
        st.sampled_from(["0s", "1us", "1h", "3D", "45D"]))
 @settings(max_examples=42, deadline=None)
 def test_no_value_is_ever_seen_before_it_was_published_and_its_lag_was_over(worlds, lag):
-    "Restatements included: rows of (symbol, value, start, end, published), any periods, any order; each world is a symbol."
+    """Restatements included: rows of (symbol, value, start, end, published), any periods, any order; each
+    world is a symbol."""
     ends = pd.to_datetime(["2019-12-31", "2020-03-31", "2020-06-30", "2020-09-30"])
     starts, delay = ends - pd.offsets.QuarterBegin(startingMonth=1), pd.Timedelta(lag)
-    rows = {f"S{i}": [(f"S{i}", float(v), starts[q], ends[q], at) for q, v, at in said] for i, (said, _) in enumerate(worlds)}
+    rows = {f"S{i}": [(f"S{i}", float(v), starts[q], ends[q], at) for q, v, at in said]
+            for i, (said, _) in enumerate(worlds)}
     everyone = [(EVERYONE, *rest) for _, *rest in rows["S0"]]
-    facts = as_facts([(s, name, v, start, end, at, "") for name, told in (("sales", sum(rows.values(), [])), ("rate", everyone))
+    facts = as_facts([(s, name, v, start, end, at, "")
+                      for name, told in (("sales", sum(rows.values(), [])), ("rate", everyone))
                       for s, v, start, end, at in told])
-    frame = pd.DataFrame([(f"S{i}", at) for i, (_, bars) in enumerate(worlds) for at in bars] + [("nobody", worlds[0][1][0])],
-                         columns=["symbol", "known_at"])
+    frame = pd.DataFrame([(f"S{i}", at) for i, (_, bars) in enumerate(worlds) for at in bars]
+                         + [("nobody", worlds[0][1][0])], columns=["symbol", "known_at"])
     joined = asof_join(frame, facts, ["sales", "rate"], lag=lag)
     for symbol, told in rows.items():
         _sees(joined[joined.symbol == symbol], "sales", told, delay)

@@ -17,7 +17,8 @@ from mlfin.features.spec import definitions, families, parse
 from mlfin.features.panel import make_panel
 from mlfin.features.table import compute_features
 
-INDEX = "index_beta_20 index_alpha_20 index_residual_20 idio_vol_20 index_corr_20 index_ret_5 excess_ret_5".split()
+INDEX = ("index_beta_20 index_alpha_20 index_residual_20 idio_vol_20 index_corr_20 index_ret_5 "
+         "excess_ret_5".split())
 ALL = [*INDEX, "breadth_10", "dispersion_5"]
 CROSS = [
     f"{a}_{b}"

@@ -11,7 +11,8 @@ from mlfin.features.table import compute_features
 from mlfin.datasets.inputs import model_inputs
 from mlfin.datasets.labels import compute_labels
 
-SEED = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns volume_ma_20 obv".split()
+SEED = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
+        "volume_ma_20 obv".split())
 
 
 def panel(size=200, symbols=6, seed=0, holes=0.0, columns=("a", "b"), late=0):

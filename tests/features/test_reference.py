@@ -469,7 +469,8 @@ def main() -> None:
     for source, rows, read in (("stock_indicators", STOCK_INDICATORS, stock_indicator), ("lean", LEAN, lean)):
         for name, key, column, first, bound, adapt in rows:
             found = difference(*read(name, key, column, adapt), first)
-            print(f"{source:17} {column:24} {found:8.1e}  from row {first:3}  bound {bound:.0e}  ({name}: {key})")
+            print(f"{source:17} {column:24} {found:8.1e}  from row {first:3}  bound {bound:.0e}  "
+                  f"({name}: {key})")
 
 
 if __name__ == "__main__":

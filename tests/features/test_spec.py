@@ -350,7 +350,8 @@ def test_a_plugin_of_a_project(tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
     (tmp_path / "pipeline.yaml").write_text("tasks: []\n")
     (tmp_path / "settings.ini").write_text(
-        "[DEFAULT]\nstore = {root}/lake\nmlflow = sqlite:///m.db\nartifacts = a\nledger = l.db\nplugins = mine\n"
+        "[DEFAULT]\nstore = {root}/lake\nmlflow = sqlite:///m.db\nartifacts = a\nledger = l.db\n"
+        "plugins = mine\n"
         "[development]\n")
     (tmp_path / "below").mkdir()
     code = "import os; os.chdir('below'); from mlfin.features.spec import parse; print(parse('gap').unit)"
@@ -361,7 +362,8 @@ def test_a_plugin_of_a_project(tmp_path):
 def test_sets_of_a_project(tmp_path):
     (tmp_path / "pipeline.yaml").write_text("tasks: []\n")
     (tmp_path / "settings.ini").write_text(
-        "[DEFAULT]\nstore = {root}/lake\nmlflow = sqlite:///m.db\nartifacts = a\nledger = l.db\n[development]\n")
+        "[DEFAULT]\nstore = {root}/lake\nmlflow = sqlite:///m.db\nartifacts = a\nledger = l.db\n"
+        "[development]\n")
     (tmp_path / "env.yaml").write_text("feature_sets:\n  quick: [rsi_14, ret_1]\n  more: [quick, sma_5]\n")
     code = "from mlfin.features.spec import parse_set; print(*parse_set(['more', 'ema_9']))"
     done = _python(code, tmp_path, PYTHONPATH=f"{ROOT}")

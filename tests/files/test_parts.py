@@ -398,7 +398,8 @@ def test_a_file_of_ten_times_the_limit_takes_little_memory(csv):
     code = f"""
 import sys
 from mlfin.sources.sources import read_parts
-n = sum(len(p.bars) for p in read_parts(sys.argv[1], symbol="C", timeframe="1m", tz="UTC", limit={limit} * 2**20))
+n = sum(len(p.bars) for p in read_parts(sys.argv[1], symbol="C", timeframe="1m", tz="UTC",
+                                        limit={limit} * 2**20))
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(n, peak.split()[1])
 """

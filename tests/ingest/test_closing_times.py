@@ -1,4 +1,5 @@
-"""No bar is taken before it has closed, and none is known before: symbol by symbol, whatever the others are."""
+"""No bar is taken before it has closed, and none is known before: symbol by symbol, whatever the others
+are."""
 import logging
 import threading
 import time
@@ -17,14 +18,16 @@ from mlfin.store.lake import Lake
 
 def bars(symbol, calendar, timeframe, start, end):
     grid = expected_bars(calendar, timeframe, start, end)
-    return as_bars(grid.assign(symbol=symbol, timeframe=timeframe, open=1.0, high=2.0, low=1.0, close=1.5, volume=3.0))
+    return as_bars(grid.assign(symbol=symbol, timeframe=timeframe, open=1.0, high=2.0, low=1.0,
+                               close=1.5, volume=3.0))
 
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
     lake = Lake(tmp_path_factory.mktemp("hours") / "lake")
-    there = (("AAPL", "XNYS", "1d", "2023-01-01"), ("BTCUSD", "24/7", "1d", "2023-01-01"), ("BTCUSD", "24/7", "1h", "2024-02-01"),
-             ("EURUSD", "forex", "1d", "2023-01-01"), ("7203", "XTKS", "1h", "2024-01-01"), ("FEW", "XNYS", "1d", "2024-02-01"),
+    there = (("AAPL", "XNYS", "1d", "2023-01-01"), ("BTCUSD", "24/7", "1d", "2023-01-01"),
+             ("BTCUSD", "24/7", "1h", "2024-02-01"), ("EURUSD", "forex", "1d", "2023-01-01"),
+             ("7203", "XTKS", "1h", "2024-01-01"), ("FEW", "XNYS", "1d", "2024-02-01"),
              ("MSFT", "XNYS", "1h", "2024-01-01"))
     for symbol, calendar, timeframe, start in there:
         lake.write(bars(symbol, calendar, timeframe, start, "2024-03-05"))
@@ -36,27 +39,35 @@ def lake(tmp_path_factory):
 def test_bars_tell_their_market(lake):
     names = ["AAPL", "BTCUSD", "EURUSD", "7203", "OLD", "FEW", "MSFT", "NONE"]
     told = fitted_calendars(lake, names, "1d")
-    assert told == {"AAPL": "XNYS", "BTCUSD": "24/7", "EURUSD": "forex", "7203": "XTKS", "OLD": "XNYS", "MSFT": "XNYS"}
+    assert told == {"AAPL": "XNYS", "BTCUSD": "24/7", "EURUSD": "forex", "7203": "XTKS",
+                    "OLD": "XNYS", "MSFT": "XNYS"}
     assert fitted_calendars(lake, [], "1d") == {}
 
 
 def test_bars_with_holes_tell_nothing(tmp_path):
     lake, whole = Lake(tmp_path / "lake"), bars("AAPL", "XNYS", "1d", "2022-01-01", "2024-03-05")
     lake.write(whole[::3].reset_index(drop=True))
-    assert fitted_calendars(lake, ["AAPL"], "1d") == {} and ClosingCalendars(lambda: lake).of(["AAPL"], "1d") == {"AAPL": "24/7"}
+    assert fitted_calendars(lake, ["AAPL"], "1d") == {}
+    assert ClosingCalendars(lambda: lake).of(["AAPL"], "1d") == {"AAPL": "24/7"}
 
 
 def test_the_model_counts_before_the_question_and_that_before_the_bars(lake, tmp_path):
     (tmp_path / "env.yaml").write_text("calendar: XLON\nsymbols: [AAPL, EURUSD]\n")
-    hours = ClosingCalendars(lambda: lake, tmp_path, lambda: [("1h", frozenset({"AAPL"}), "XPAR"), ("1d", frozenset({"AAPL"}), "XETR")])
-    assert hours.of(["AAPL", "EURUSD", "BTCUSD"], "1d") == {"AAPL": "XETR", "EURUSD": "XLON", "BTCUSD": "24/7"}
-    assert hours.of(["AAPL"], "1h") == {"AAPL": "XPAR"} and hours.of(["AAPL"], "5m")["AAPL"] in ("XPAR", "XETR")
+    hours = ClosingCalendars(
+        lambda: lake, tmp_path,
+        lambda: [("1h", frozenset({"AAPL"}), "XPAR"), ("1d", frozenset({"AAPL"}), "XETR")])
+    assert (hours.of(["AAPL", "EURUSD", "BTCUSD"], "1d")
+            == {"AAPL": "XETR", "EURUSD": "XLON", "BTCUSD": "24/7"})
+    assert hours.of(["AAPL"], "1h") == {"AAPL": "XPAR"}
+    assert hours.of(["AAPL"], "5m")["AAPL"] in ("XPAR", "XETR")
 
 
 def test_what_auto_stands_for(tmp_path):
     assert question_calendar(tmp_path)[0] == frozenset()
-    for text, wanted in (("source: csv\nsymbols: [A]", ("24/7", False)), ("source: builtin\nsymbols: [A]", ("XNYS", True)),
-                         ("calendar: 24/7\nsymbols: [A]", ("24/7", True)), ("source: nowhere\nsymbols: [A]", ("24/7", False))):
+    for text, wanted in (("source: csv\nsymbols: [A]", ("24/7", False)),
+                         ("source: builtin\nsymbols: [A]", ("XNYS", True)),
+                         ("calendar: 24/7\nsymbols: [A]", ("24/7", True)),
+                         ("source: nowhere\nsymbols: [A]", ("24/7", False))):
         (tmp_path / "env.yaml").write_text(text)
         assert question_calendar(tmp_path) == (frozenset("A"), *wanted)
 
@@ -109,7 +120,8 @@ def test_what_bars_said_counts_until_they_were_asked_again(monkeypatch, caplog):
             time.sleep(0.1)
             assert len(asked) == 2 and hours.of(["AAPL"], "1d") == {"AAPL": "XLON"}
             assert until(lambda: hours.of(["AAPL"], "1d") == {"AAPL": "XLON"} and len(asked) > 4)
-        assert "odd bars" in caplog.text and "away" not in caplog.text and hours.of(["MSFT"], "1d") == {"MSFT": "XNYS"}
+        assert "odd bars" in caplog.text and "away" not in caplog.text
+        assert hours.of(["MSFT"], "1d") == {"MSFT": "XNYS"}
     finally:
         hours.close()
     count = len(asked)
@@ -119,7 +131,8 @@ def test_what_bars_said_counts_until_they_were_asked_again(monkeypatch, caplog):
 def test_what_is_done_apart_is_done_for_who_asked():
     hours, who = ClosingCalendars(lambda: None), ContextVar("who")
     who.set("ann")
-    assert hours.apart(lambda: (who.get(), threading.current_thread().name[:5])).result(30) == ("ann", "hours")
+    assert (hours.apart(lambda: (who.get(), threading.current_thread().name[:5])).result(30)
+            == ("ann", "hours"))
     hours.close()
 
 

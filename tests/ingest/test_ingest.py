@@ -25,15 +25,16 @@ def rows(n=30, price=100.0):
 
 
 def content(result):
-    return [hash_frame(f) for f in (result.bars, result.actions, result.quarantine, result.quality, result.summary)]
+    return [hash_frame(f)
+            for f in (result.bars, result.actions, result.quarantine, result.quality, result.summary)]
 
 
 @pytest.fixture
 def minutes(csv, tmp_path):
     def run(text, **more):
         return ingest(
-            "csv", csv(text), **{"symbols": ["COIN"], "timeframe": "1m", "tz": "UTC", "store": tmp_path / "lake"} | more
-        )
+            "csv", csv(text),
+            **{"symbols": ["COIN"], "timeframe": "1m", "tz": "UTC", "store": tmp_path / "lake"} | more)
 
     return run
 
@@ -42,12 +43,8 @@ def test_builtin(tmp_path):
     result = ingest(store=tmp_path)
     check_bars(result.bars)
     assert result.calendar == "XNYS" and len(result.bars) == 12_154 and result.quarantine.empty
-    assert result.summary.set_index("symbol").loc["AAPL", ["kept", "missing", "splits", "dividends"]].tolist() == [
-        3270,
-        0,
-        2,
-        3,
-    ]
+    assert (result.summary.set_index("symbol")
+            .loc["AAPL", ["kept", "missing", "splits", "dividends"]].tolist() == [3270, 0, 2, 3])
     assert result.bars.factor.groupby(result.bars.symbol).first().eq(1).all()
     assert set(result.quality.status) == {"pass", "warn"} and result.written.inserted == 12_154
     store = Lake(tmp_path)
@@ -71,8 +68,8 @@ def test_result_depends_on_source_and_parameters_alone(csv, tmp_path, minutes):
     other.mkdir()
     (other / "renamed.csv").write_text(text)
     ingest(
-        "csv", csv(rows(60, price=50.0), "before.csv"), symbols=["COIN"], timeframe="1m", tz="UTC", store=store
-    )  # other values, and more of them
+        "csv", csv(rows(60, price=50.0), "before.csv"), symbols=["COIN"], timeframe="1m", tz="UTC",
+        store=store)  # other values, and more of them
     two = ingest("csv", other / "renamed.csv", symbols=["COIN"], timeframe="1m", tz="UTC", store=store)
     assert two.written.revised == 28 and content(one) == content(two) == content(minutes(text))
     assert one.origin == two.origin and "renamed" not in two.quarantine.to_json()
@@ -170,8 +167,8 @@ def test_a_registered_source(tmp_path, minutes, csv):
 def test_another_process_gives_the_same(tmp_path):
     code = (
         "import sys; from mlfin.ingest.ingest import ingest; from mlfin.core.provenance import hash_frame;"
-        "r = ingest(symbols=['MSFT', 'AAPL'], start='2008-01-01', store=sys.argv[1]); print(hash_frame(r.bars), hash_frame(r.quality))"
-    )
+        "r = ingest(symbols=['MSFT', 'AAPL'], start='2008-01-01', store=sys.argv[1]); "
+        "print(hash_frame(r.bars), hash_frame(r.quality))")
     runs = {
         subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / n)],
@@ -185,7 +182,8 @@ def test_another_process_gives_the_same(tmp_path):
     assert len(runs) == 1
 
 
-def test_the_files_that_a_warehouses_bars_came_from_are_kept_in_the_profiles_folder(server, tmp_path, monkeypatch, plain_terminal):
+def test_the_files_that_a_warehouses_bars_came_from_are_kept_in_the_profiles_folder(
+        server, tmp_path, monkeypatch, plain_terminal):
     import psycopg
     from typer.testing import CliRunner
 
@@ -198,19 +196,24 @@ def test_the_files_that_a_warehouses_bars_came_from_are_kept_in_the_profiles_fol
     with psycopg.connect(admin, autocommit=True) as con:
         con.execute("CREATE DATABASE originals")
     url, path = admin.removesuffix("/postgres") + "/originals", tmp_path / "IBM_1m.csv"
-    content = b"time,open,high,low,close,volume\n2024-05-01 10:00,1,2,1,1.5,5\n2024-05-01 10:01,1,2,1,1.5,5\n2024-05-01 10:02,1,0,1,1.5,5\n"
+    content = (b"time,open,high,low,close,volume\n2024-05-01 10:00,1,2,1,1.5,5\n"
+               b"2024-05-01 10:01,1,2,1,1.5,5\n2024-05-01 10:02,1,0,1,1.5,5\n")
     path.write_bytes(content)
-    settings = Settings(profile="test", root=tmp_path, store=url, mlflow=f"sqlite:///{tmp_path}/m.db", artifacts=str(tmp_path), ledger=f"{tmp_path}/t.sqlite")
+    settings = Settings(profile="test", root=tmp_path, store=url, mlflow=f"sqlite:///{tmp_path}/m.db",
+                        artifacts=str(tmp_path), ledger=f"{tmp_path}/t.sqlite")
     for _ in range(2):
         ingest("csv", path, ["IBM"], "1m", tz="UTC", store=settings)
     origin, folder = open_store(settings).read_quarantine().origin[0], raw_folder(settings)
     kept = [p for p in folder.rglob("*") if p.is_file()]
-    assert folder == tmp_path / ".mlfin" / "test" / "raw" and kept == [raw_file(origin, folder)] and kept[0].read_bytes() == content
-    assert {p.stat().st_mode & 0o777 for p in (folder, kept[0].parent)} == {0o700} and kept[0].stat().st_mode & 0o777 == 0o600
+    assert folder == tmp_path / ".mlfin" / "test" / "raw" and kept == [raw_file(origin, folder)]
+    assert kept[0].read_bytes() == content
+    assert {p.stat().st_mode & 0o777 for p in (folder, kept[0].parent)} == {0o700}
+    assert kept[0].stat().st_mode & 0o777 == 0o600
     for name in ("settings.ini", "env.yaml", "pipeline.yaml"):
         (tmp_path / name).write_bytes((Path(__file__).parents[2] / name).read_bytes())
     monkeypatch.setenv("MLFIN_ROOT", str(tmp_path))
-    assert raw_folder(url) == folder                                     # a database that is named is the project's, too
+    # a database that is named is the project's, too
+    assert raw_folder(url) == folder
     monkeypatch.setenv("COLUMNS", "300")
     shown = CliRunner().invoke(app, ["data", "quarantine", "--raw", "--store", url])
     assert shown.exit_code == 0 and '"high"' in shown.output, shown.output

@@ -20,7 +20,8 @@ HOW = {"timeframes": "1d", "tz": "UTC"}
 def days(seed=0, rows=60, **more):
     close = (100 * np.exp(np.random.default_rng(seed).normal(0, 0.01, rows).cumsum())).round(4)
     ts = pd.date_range("2020-01-01", periods=rows).strftime("%Y-%m-%d")
-    frame = pd.DataFrame({"date": ts, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 5.0})
+    frame = pd.DataFrame({"date": ts, "open": close, "high": close + 1, "low": close - 1,
+                          "close": close, "volume": 5.0})
     return frame.assign(**{"Adj Close": close, **more})
 
 
@@ -90,7 +91,8 @@ def folder_with(tmp_path, *files):
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_all_bad_ones_at_once(tmp_path):
     names = {f"B{i:02}": name for i, name in enumerate(BAD)}
-    folder = folder_with(tmp_path, *((BAD[name][0].replace("BBB", short), BAD[name][1]) for short, name in names.items()))
+    folder = folder_with(
+        tmp_path, *((BAD[name][0].replace("BBB", short), BAD[name][1]) for short, name in names.items()))
     done = update(folder, store=tmp_path / "lake", **HOW)
     lines, lake = done.series.set_index("symbol"), Lake(tmp_path / "lake")
     assert lines.status[["AAA", "CCC"]].tolist() == ["ok", "ok"] and {"AAA", "CCC"} <= set(lake.read().symbol)
@@ -98,10 +100,13 @@ def test_all_bad_ones_at_once(tmp_path):
     for short, name in names.items():
         bad, says = lines[lines.index.str.startswith(short)], BAD[name][2]
         assert len(bad) == 1, name
-        if says is not None: assert bad.status.iloc[0] == "failed" and says in bad.error.iloc[0] and short not in set(lake.read().symbol), name
+        if says is not None:
+            assert bad.status.iloc[0] == "failed" and says in bad.error.iloc[0] and short not in set(
+                lake.read().symbol), name
         if bad.status.iloc[0] == "failed" and bad["rows"].iloc[0] == 0: assert bad.index[0] in left_out, name
     again = update(folder, store=tmp_path / "lake", **HOW)
-    assert again.version == done.version and again.series.status.isin(["nothing new", "failed", "stopped"]).all()
+    assert again.version == done.version
+    assert again.series.status.isin(["nothing new", "failed", "stopped"]).all()
 
 
 @pytest.mark.slow
@@ -115,12 +120,14 @@ def test_the_others_are_stored(tmp_path, name):
     assert lines.status[["AAA", "CCC"]].tolist() == ["ok", "ok"] and {"AAA", "CCC"} <= set(lake.read().symbol)
     bad = lines.drop(index=["AAA", "CCC"]).iloc[0]
     if says is not None:
-        assert bad.status == "failed" and says in bad.error and done.failed and "BBB" not in set(lake.read().symbol)
+        assert bad.status == "failed" and says in bad.error and done.failed
+        assert "BBB" not in set(lake.read().symbol)
     if bad.status == "failed" and bad["rows"] == 0:
         aside = lake.read_quarantine()
         assert aside.symbol.tolist() == [file] and "left out" in aside.reason[0] and done.quarantined == 1
     again = update(folder, store=tmp_path / "lake", **HOW)
-    assert again.version == done.version and again.series.status.isin(["nothing new", "failed", "stopped"]).all()
+    assert again.version == done.version
+    assert again.series.status.isin(["nothing new", "failed", "stopped"]).all()
 
 
 def test_a_file_that_may_not_be_read_or_vanishes(tmp_path, monkeypatch):
@@ -134,7 +141,8 @@ def test_a_file_that_may_not_be_read_or_vanishes(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", denied)
     done = update(folder, store=tmp_path / "denied", **HOW)
-    assert done.series.status.tolist() == ["ok", "failed", "ok"] and "may this user read it?" in done.series.error[1]
+    assert done.series.status.tolist() == ["ok", "failed", "ok"]
+    assert "may this user read it?" in done.series.error[1]
     monkeypatch.undo()
     import mlfin.sources.file_sources as file_sources
 
@@ -158,14 +166,16 @@ def test_one_symbol_in_two_files_is_one_series(tmp_path):
     for part, rows in (("2020a", whole[:50]), ("2020b", whole[45:])):
         (folder / f"AAA-{part}.csv").write_bytes(text(rows))
     done = update(folder, store=tmp_path / "lake", symbol_from="([A-Z]+)-", **HOW)
-    assert done.series[["symbol", "status", "inserted", "set_aside"]].to_numpy().tolist() == [["AAA", "ok", 80, 5]]
+    assert (done.series[["symbol", "status", "inserted", "set_aside"]].to_numpy().tolist()
+            == [["AAA", "ok", 80, 5]])
 
 
 def test_a_named_series_among_others_of_a_file_is_set_aside_alone(tmp_path):
     good, bad = days(0).assign(symbol="AAA"), days(1, **{"Adj Close": at(1e308)}).assign(symbol="BBB")
     (tmp_path / "x.csv").write_bytes(text(pd.concat([good, bad])))
     done = update(tmp_path / "x.csv", store=tmp_path / "lake", **HOW)
-    assert done.series.status.tolist() == ["ok", "failed"] and "BBB on 2020-01-31" in done.series.error[1] and done.failed
+    assert done.series.status.tolist() == ["ok", "failed"] and "BBB on 2020-01-31" in done.series.error[1]
+    assert done.failed
     assert set(Lake(tmp_path / "lake").read().symbol) == {"AAA"}
 
 

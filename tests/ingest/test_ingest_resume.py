@@ -1,4 +1,5 @@
-"""An ingest that ends early goes on where it was, reads only what is missing, and becomes what an uninterrupted one is."""
+"""An ingest that ends early goes on where it was, reads only what is missing, and becomes what an
+uninterrupted one is."""
 
 import os
 import random
@@ -20,7 +21,8 @@ HOW = {"timeframes": "1d", "tz": "UTC", "memory": 1}
 def days(i, rows=120):
     close = (100 * np.exp(np.random.default_rng(i).normal(0, 0.01, rows).cumsum())).round(4)
     ts = pd.date_range("2020-01-01", periods=rows).strftime("%Y-%m-%d")
-    frame = pd.DataFrame({"date": ts, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 5.0})
+    frame = pd.DataFrame({"date": ts, "open": close, "high": close + 1, "low": close - 1,
+                          "close": close, "volume": 5.0})
     frame.loc[i % rows, "high"] = 1.0  # one row of each is set aside
     return frame
 
@@ -33,7 +35,8 @@ def folder_of(path, n, rows=120):
 
 
 def one_file(path, n, rows=120):
-    pd.concat([days(i, rows).assign(symbol=f"S{i:03d}") for i in range(n)]).sort_values("date", kind="stable").to_csv(path, index=False)
+    pd.concat([days(i, rows).assign(symbol=f"S{i:03d}")
+               for i in range(n)]).sort_values("date", kind="stable").to_csv(path, index=False)
     return path
 
 
@@ -80,7 +83,8 @@ def cut_after(monkeypatch, commits):
     return seen, lambda: monkeypatch.setattr(judged_bars, "write_bars", write)
 
 
-@pytest.mark.parametrize("make, n, rows", [(folder_of, 6, 120), *(pytest.param(one_file, *size, marks=pytest.mark.slow) for size in ((8, 360), (24, 120)))])
+@pytest.mark.parametrize("make, n, rows", [(folder_of, 6, 120), *(
+    pytest.param(one_file, *size, marks=pytest.mark.slow) for size in ((8, 360), (24, 120)))])
 def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n, rows):
     source = make(tmp_path / ("x" if make is folder_of else "x.csv"), n, rows)
     clean = update(source, store=tmp_path / "clean", **HOW)
@@ -96,7 +100,8 @@ def test_it_goes_on_with_what_is_missing(tmp_path, often, monkeypatch, make, n, 
         assert seen and not seen & had  # the files of what is stored are not read again
     same(Lake(tmp_path / "lake"), Lake(tmp_path / "clean"))
     pd.testing.assert_frame_equal(done.series.drop(columns="version"), clean.series.drop(columns="version"))
-    pd.testing.assert_frame_equal(done.quality[["check", "status", "rows"]], clean.quality[["check", "status", "rows"]])
+    pd.testing.assert_frame_equal(done.quality[["check", "status", "rows"]],
+                                  clean.quality[["check", "status", "rows"]])
     assert done.origin == clean.origin and not (tmp_path / "lake" / "incoming").exists()
     again = update(source, store=tmp_path / "lake", **HOW)
     assert set(again.series.status) == {"nothing new"} and again.version == done.version
@@ -137,7 +142,8 @@ def test_what_is_kept_with_series_and_noted_goes_on_too(tmp_path, often, monkeyp
     for i, path in enumerate(sorted(source.glob("*.csv"))):
         frame = pd.read_csv(path)
         frame = frame[pd.to_datetime(frame.date).dt.day_of_week < 5]
-        frame.assign(spread=[3 + i % 2] * len(frame)).drop(columns="volume").rename(columns={"spread": "<SPREAD>"}).to_csv(path, index=False)
+        frame.assign(spread=[3 + i % 2] * len(frame)).drop(columns="volume").rename(columns={
+            "spread": "<SPREAD>"}).to_csv(path, index=False)
     how = {**HOW, "calendar": "forex", "point": 0.0001}
     clean = update(source, store=tmp_path / "clean", **how)
     assert clean.notes and not clean.failed
@@ -153,7 +159,8 @@ def test_what_is_kept_with_series_and_noted_goes_on_too(tmp_path, often, monkeyp
         assert kept.value.tolist() == [value] * 6
         pd.testing.assert_frame_equal(kept, two.read_attributes(None, "1d", attribute))
     assert one.read(timeframe="1d").spread.max() == pytest.approx(0.0004)
-    again = update(source, store=tmp_path / "lake", **HOW, point=0.0001)  # nobody names the calendar: the kept one
+    # nobody names the calendar: the kept one
+    again = update(source, store=tmp_path / "lake", **HOW, point=0.0001)
     assert set(again.series.status) == {"nothing new"}
     assert again.quality["rows"].tolist() == clean.quality["rows"].tolist()
     assert clean.quality.set_index("check")["rows"]["missing"] < 10  # by 24/7 each weekend is missing
@@ -182,7 +189,8 @@ def killed(tmp_path, n, times, seed, capsys):
     update(source, store=tmp_path / "clean", **HOW)
     left, under_way, seconds = [0], 0, None
     while under_way < times and left[-1] < n:
-        running = subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, str(source), str(lake)], stdout=subprocess.PIPE, text=True)
+        running = subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, str(source), str(lake)],
+                                   stdout=subprocess.PIPE, text=True)
         assert running.stdout.readline() == "ready\n"
         begun = time.monotonic()
         if seconds is None:  # the first one ends with its first commit
@@ -225,7 +233,8 @@ quiet_environment()  # as every command does
 from mlfin.ingest.store_update import update
 import deltalake, pyarrow.csv, pyarrow.ipc, pyarrow.parquet
 def peak():
-    with open("/proc/self/status") as status: return next(int(x.split()[1]) for x in status if x.startswith("VmHWM")) / 1024
+    with open("/proc/self/status") as status:
+        return next(int(x.split()[1]) for x in status if x.startswith("VmHWM")) / 1024
 base = peak()
 done = update(sys.argv[1], timeframes="1d", tz="UTC", store=sys.argv[2], raw=False)
 print(json.dumps([len(done.series), bool(done.failed), base, peak()]))
@@ -233,8 +242,8 @@ print(json.dumps([len(done.series), bool(done.failed), base, peak()]))
 
 
 def peak(source, lake):
-    said = subprocess.run([sys.executable, "-W", "ignore", "-c", PEAK, str(source), str(lake)], capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", PEAK, str(source), str(lake)],
+                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert said.returncode == 0, said.stderr
     import json
 
@@ -243,16 +252,19 @@ def peak(source, lake):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_symbols(tmp_path, capsys):
-    (_, _, base, small), (n, failed, _, large) = (peak(one_file(tmp_path / f"{n}.csv", n, 1_000), tmp_path / f"lake{n}") for n in (60, 240))
+    (_, _, base, small), (n, failed, _, large) = (
+        peak(one_file(tmp_path / f"{n}.csv", n, 1_000), tmp_path / f"lake{n}") for n in (60, 240))
     with capsys.disabled():
-        print(f"\n60 and 240 symbols of 1,000 bars: {small:.0f} and {large:.0f} MB, of which {base:.0f} are imports", end=" ")
+        print(f"\n60 and 240 symbols of 1,000 bars: {small:.0f} and {large:.0f} MB, of which {base:.0f} are "
+              f"imports", end=" ")
     assert n == 240 and not failed and large - small < 180 * 0.25  # 0.45 MB a symbol it was
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [folder_of, one_file])
 def test_two_thousand_symbols_in_300_mb(tmp_path, make, capsys):
-    n, failed, base, top = peak(make(tmp_path / ("x" if make is folder_of else "x.csv"), 2_000, 2_500), tmp_path / "lake")
+    n, failed, base, top = peak(make(tmp_path / ("x" if make is folder_of else "x.csv"), 2_000, 2_500),
+                                tmp_path / "lake")
     with capsys.disabled():
         print(f"\n{n} symbols of 2,500 bars: {top:.0f} MB, of which {base:.0f} are imports", end=" ")
     assert n == 2_000 and not failed and top <= 300

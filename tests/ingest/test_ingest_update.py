@@ -1,4 +1,5 @@
-"""update with files: in pieces as in one, series by series, repeated, side by side, and when the disk is full."""
+"""update with files: in pieces as in one, series by series, repeated, side by side, and when the disk is
+full."""
 
 import gzip
 import json
@@ -30,7 +31,8 @@ def table(rows=30_000, symbols=SYMBOLS, start="2022-01-01", seed=0):
     for i, symbol in enumerate(symbols):
         close = (100 * np.exp(np.random.default_rng(seed + i).normal(0, 2e-4, rows).cumsum())).round(4)
         ts = pd.date_range(start, periods=rows, freq="min").strftime("%Y-%m-%d %H:%M")
-        parts.append(pd.DataFrame({"time": ts, "symbol": symbol, "open": close, "high": close + 0.1, "low": close - 0.1, "close": close, "volume": 5.0}))
+        parts.append(pd.DataFrame({"time": ts, "symbol": symbol, "open": close, "high": close + 0.1,
+                                   "low": close - 0.1, "close": close, "volume": 5.0}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -65,7 +67,8 @@ def small(monkeypatch):
     return {"memory": 1, "timeframes": "1m", "tz": "UTC"}
 
 
-@pytest.mark.parametrize("order", ["mixed", *(pytest.param(order, marks=pytest.mark.slow) for order in ("by symbol", "by time", "newest first"))])
+@pytest.mark.parametrize("order", ["mixed", *(pytest.param(order, marks=pytest.mark.slow)
+                                              for order in ("by symbol", "by time", "newest first"))])
 def test_in_pieces_as_in_one(tmp_path, small, order):
     frame = dirty(2_000)
     if order == "by time":
@@ -80,7 +83,8 @@ def test_in_pieces_as_in_one(tmp_path, small, order):
     whole = ingest("files", tmp_path / "x.csv", timeframe="1m", tz="UTC", store=tmp_path / "whole")
     same(Lake(tmp_path / "pieces"), Lake(tmp_path / "whole"))
     assert list(done.series.set_aside) == list(whole.summary.set_aside) == [5, 2, 0]
-    assert list(done.series.inserted) == list(whole.summary.kept) and list(done.series["rows"]) == list(whole.summary["rows"])
+    assert list(done.series.inserted) == list(whole.summary.kept)
+    assert list(done.series["rows"]) == list(whole.summary["rows"])
     merged, single = done.quality.drop(columns="timeframe"), whole.quality
     local = single.check == "outliers"
     pd.testing.assert_frame_equal(merged[~local], single[~local])
@@ -111,12 +115,14 @@ def test_counts_of_symbols_that_are_written_together(tmp_path):
     frame.loc[[61, 62], "volume"] = 9.0
     frame.to_csv(tmp_path / "x.csv", index=False)
     done = update(tmp_path / "x.csv", timeframes="1m", tz="UTC", store=tmp_path / "lake").series
-    assert done[["inserted", "revised", "unchanged"]].to_numpy().tolist() == [[0, 0, 50], [0, 2, 48], [50, 0, 0]]
+    assert (done[["inserted", "revised", "unchanged"]].to_numpy().tolist()
+            == [[0, 0, 50], [0, 2, 48], [50, 0, 0]])
 
 
 def test_a_symbol_that_is_not_there_and_a_timeframe_that_is_not_its_own(tmp_path):
     table(50).to_csv(tmp_path / "x.csv", index=False)
-    done = update(tmp_path / "x.csv", symbols=["AAA", "AAB"], timeframes=["1m", "1h"], tz="UTC", store=tmp_path / "lake").series
+    done = update(tmp_path / "x.csv", symbols=["AAA", "AAB"], timeframes=["1m", "1h"], tz="UTC",
+                  store=tmp_path / "lake").series
     assert list(done.status) == ["ok", "failed", "failed", "failed"]
     assert "did you mean `AAA`" in done.error[1] and "bars stand" in done.error[2]
 
@@ -127,9 +133,11 @@ def test_a_series_that_is_stopped_does_not_stop_the_others(tmp_path):
     frame.to_csv(tmp_path / "x.csv", index=False)
     done = update(tmp_path / "x.csv", timeframes="1m", tz="UTC", store=tmp_path / "lake")
     assert list(done.series.status) == ["ok", "stopped", "ok"] and done.failed
-    assert "check `ohlc` says stop, 41 rows" in done.series.error[1] and done.series.inserted.tolist() == [100, 0, 100]
+    assert "check `ohlc` says stop, 41 rows" in done.series.error[1]
+    assert done.series.inserted.tolist() == [100, 0, 100]
     lake = Lake(tmp_path / "lake")
-    assert sorted(lake.read(timeframe="1m").symbol.unique()) == ["AAA", "DDD"] and lake.read_quarantine().empty
+    assert sorted(lake.read(timeframe="1m").symbol.unique()) == ["AAA", "DDD"]
+    assert lake.read_quarantine().empty
 
 
 def test_a_folder_of_which_one_file_is_broken(tmp_path):
@@ -140,7 +148,8 @@ def test_a_folder_of_which_one_file_is_broken(tmp_path):
     data = gzip.compress(table(60, ("BBB",)).drop(columns="symbol").to_csv(index=False).encode())
     (folder / "BBB.csv.gz").write_bytes(data[: len(data) // 2])
     done = update(folder, timeframes="1m", tz="UTC", store=tmp_path / "lake")
-    assert list(done.series.status) == ["ok", "failed", "ok"] and "no complete gzip file" in done.series.error[1]
+    assert list(done.series.status) == ["ok", "failed", "ok"]
+    assert "no complete gzip file" in done.series.error[1]
     (folder / "BBB.csv.gz").write_bytes(data)
     done = update(str(folder / "*.csv.gz"), timeframes="1m", tz="UTC", store=tmp_path / "lake")
     assert list(done.series.status) == ["nothing new", "ok", "nothing new"]
@@ -156,7 +165,8 @@ def test_relative_paths_start_at_the_project(tmp_path, monkeypatch, path, source
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setattr(mlfin.ingest.source_request, "project_root", lambda: tmp_path)
-    assert update(source, path, None, "1m", tz="UTC", store=tmp_path / "lake").series.inserted.tolist() == [40]
+    assert (update(source, path, None, "1m", tz="UTC", store=tmp_path / "lake").series.inserted.tolist()
+            == [40])
 
 
 def test_the_bytes_are_kept_and_the_quarantine_names_them(tmp_path):
@@ -179,7 +189,8 @@ def test_the_bytes_are_kept_and_the_quarantine_names_them(tmp_path):
 def test_actions_of_a_file_in_parts_are_those_of_the_whole(tmp_path, monkeypatch):
     reading = read_bars("builtin", symbols=["IBM", "MSFT"], start="2008-01-01")
     frame = reading.bars.assign(Date=reading.bars.ts.dt.strftime("%Y-%m-%d"), adj=reading.adjusted_close)
-    frame = frame[["Date", "symbol", "open", "high", "low", "close", "volume", "adj"]].rename(columns={"adj": "Adj Close"})
+    frame = frame[["Date", "symbol", "open", "high", "low", "close", "volume", "adj"]].rename(columns={
+        "adj": "Adj Close"})
     frame.to_csv(tmp_path / "x.csv", index=False)
     monkeypatch.setattr(mlfin.ingest.source_request, "_BESIDE", 1)
     done = update(tmp_path / "x.csv", timeframes="1d", calendar="XNYS", store=tmp_path / "pieces", memory=1)
@@ -192,14 +203,17 @@ def test_repaired_bars_are_marked_and_told(tmp_path):
     frame = table(300, ("AAA",))
     frame.loc[100, "high"] *= 1000
     frame.to_csv(tmp_path / "x.csv", index=False)
-    done = update(tmp_path / "x.csv", symbols="AAA", timeframes="1m", tz="UTC", store=tmp_path / "lake", repair=["decimal"])
+    done = update(tmp_path / "x.csv", symbols="AAA", timeframes="1m", tz="UTC", store=tmp_path / "lake",
+                  repair=["decimal"])
     assert done.series[["inserted", "set_aside"]].iloc[0].tolist() == [300, 0]
     lake = Lake(tmp_path / "lake")
     bars, aside = lake.read(["AAA"], "1m"), lake.read_quarantine()
-    assert bars.high[100] == pytest.approx(frame.high[100] / 1000) and aside.reason[0].startswith("repaired: high was")
+    assert bars.high[100] == pytest.approx(frame.high[100] / 1000)
+    assert aside.reason[0].startswith("repaired: high was")
     assert unrepair(bars).high[100] == frame.high[100] == json.loads(aside.raw[0])["high"]
     with pytest.raises(DataError, match="`repair` must be decimal"):
-        update(tmp_path / "x.csv", symbols="AAA", timeframes="1m", tz="UTC", store=tmp_path / "lake", repair="units")
+        update(tmp_path / "x.csv", symbols="AAA", timeframes="1m", tz="UTC",
+               store=tmp_path / "lake", repair="units")
 
 
 def test_what_is_said_about_the_source_is_passed_on(tmp_path):
@@ -209,28 +223,33 @@ def test_what_is_said_about_the_source_is_passed_on(tmp_path):
         if side == "ask":
             frame.loc[9, ["open", "low", "close"]] -= 0.3
         frame.to_csv(tmp_path / f"{side}.csv", index=False)
-    done = update(tmp_path / "bid.csv", symbols="AAA", timeframes="1m", tz="UTC", store=tmp_path / "lake", ask=tmp_path / "ask.csv",
-                  name="XYZ-5m.csv", now="2022-01-01 04:00+00:00")
+    done = update(tmp_path / "bid.csv", symbols="AAA", timeframes="1m", tz="UTC", store=tmp_path / "lake",
+                  ask=tmp_path / "ask.csv", name="XYZ-5m.csv", now="2022-01-01 04:00+00:00")
     lines = done.quality.set_index("check")
-    assert lines["rows"]["crossed"] == 1 and "the name says 5 minutes" in lines.detail["name"] and lines["rows"]["times"] == 60
+    assert lines["rows"]["crossed"] == 1 and "the name says 5 minutes" in lines.detail["name"]
+    assert lines["rows"]["times"] == 60
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_thousands_of_symbols_in_one_file(tmp_path, count):
     names = [f"S{i:05d}" for i in range(count)]
-    days = [pd.DataFrame({"date": day, "ticker": names, "open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0 + n, "volume": 5.0})
+    days = [pd.DataFrame({"date": day, "ticker": names, "open": 10.0, "high": 11.0, "low": 9.0,
+                          "close": 10.0 + n, "volume": 5.0})
             for n, day in enumerate(("2024-01-02", "2024-01-03"))]
     pd.concat(days).assign(high=lambda f: f.close + 1).to_csv(tmp_path / "x.csv", index=False)
     done = update(tmp_path / "x.csv", timeframes="1d", tz="UTC", store=tmp_path / "lake", memory=1)
-    assert len(done.series) == count and (done.series.inserted == 2).all() and done.quality.status.isin(["pass", "warn"]).all()
+    assert len(done.series) == count and (done.series.inserted == 2).all()
+    assert done.quality.status.isin(["pass", "warn"]).all()
     assert len(Lake(tmp_path / "lake").read([names[-1]])) == 2
 
 
-@pytest.mark.parametrize("symbol", ["../../escape", "/etc/x", "A/B", "..", "a b", "ÄÖ", "CON", "x" * 300, "a\\b", "%2e%2e"])
+@pytest.mark.parametrize(
+    "symbol", ["../../escape", "/etc/x", "A/B", "..", "a b", "ÄÖ", "CON", "x" * 300, "a\\b", "%2e%2e"])
 def test_no_symbol_leaves_the_store(tmp_path, symbol):
     table(20, (symbol,)).to_csv(tmp_path / "x.csv", index=False)
     before = {p for p in tmp_path.rglob("*") if "lake" not in p.parts}
-    assert update(tmp_path / "x.csv", timeframes="1m", tz="UTC", store=tmp_path / "lake").series.inserted.tolist() == [20]
+    assert update(tmp_path / "x.csv", timeframes="1m", tz="UTC",
+                  store=tmp_path / "lake").series.inserted.tolist() == [20]
     assert {p for p in tmp_path.rglob("*") if "lake" not in p.parts} == before
     assert len(Lake(tmp_path / "lake").read([symbol], "1m")) == 20
 
@@ -248,7 +267,8 @@ def test_two_at_once(tmp_path):
     rows = dirty(2_000)
     rows.to_csv(tmp_path / "x.csv", index=False)
     pd.concat([rows, table(500, ("EEE",), seed=9)]).to_csv(tmp_path / "y.csv", index=False)
-    work = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path / f"{n}.csv"), str(tmp_path / "lake")])
+    work = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path / f"{n}.csv"),
+                              str(tmp_path / "lake")])
             for n in ("x", "y")]
     assert [p.wait(120) for p in work] == [0, 0]
     for name in ("x", "y"):
@@ -286,13 +306,16 @@ def before(tmp_path_factory):
 def test_a_full_disk(before, tmp_path, limit):
     path, lake = before / "x.csv", shutil.copytree(before / "lake", tmp_path / "lake")
     held = Lake(lake).read(timeframe="1m")
-    said = subprocess.run([sys.executable, "-c", FULL, str(path), str(lake), str(limit)], capture_output=True, text=True)
-    assert said.returncode == 0 and said.stdout.startswith(("error", "failed")) and "Hint: " in said.stdout, said.stdout + said.stderr
+    said = subprocess.run([sys.executable, "-c", FULL, str(path), str(lake), str(limit)],
+                          capture_output=True, text=True)
+    assert said.returncode == 0 and "Hint: " in said.stdout, said.stdout + said.stderr
+    assert said.stdout.startswith(("error", "failed")), said.stdout + said.stderr
     after = Lake(lake).read(timeframe="1m")
     pd.testing.assert_frame_equal(after[after.symbol == "AAA"], held)
     assert not after.duplicated(["symbol", "ts"]).any()
     update(path, timeframes="1m", tz="UTC", store=lake)
-    pd.testing.assert_frame_equal(Lake(lake).read(timeframe="1m"), Lake(before / "clean").read(timeframe="1m"))
+    pd.testing.assert_frame_equal(Lake(lake).read(timeframe="1m"),
+                                  Lake(before / "clean").read(timeframe="1m"))
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
@@ -344,7 +367,8 @@ def test_a_broken_file_among_those_that_hold_the_symbols_asked_for(tmp_path):
 def test_what_was_decided_about_a_source_is_told(tmp_path):
     table(60, ("AAA",)).drop(columns=["volume", "symbol"]).to_csv(tmp_path / "x.csv", index=False)
     done = ingest("csv", tmp_path / "x.csv", "AAA", "1m", tz="UTC", store=tmp_path / "lake")
-    assert done.notes == ("no volume column: the volume is 0",) and done.headline.endswith("About the source: no volume column: the volume is 0.")
+    assert done.notes == ("no volume column: the volume is 0",)
+    assert done.headline.endswith("About the source: no volume column: the volume is 0.")
 
 
 # --- what was said of a file once stays with its series
@@ -352,8 +376,11 @@ def test_what_was_decided_about_a_source_is_told(tmp_path):
 def mt5(folder, name="US30m_H1_202401012300_202402012200.csv", rows=60, start="2024-01-02 10:00"):
     ts = pd.date_range(start, periods=rows, freq="h")
     prices = 38000.1 + np.arange(rows)
-    lines = [f"{t:%Y.%m.%d}\t{t:%H:%M:%S}\t{p:.1f}\t{p + 2:.1f}\t{p - 2:.1f}\t{p + 1:.1f}\t5\t0\t18" for t, p in zip(ts, prices, strict=True)]
-    (folder / name).write_text("\n".join(["<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>", *lines]) + "\n")
+    lines = [f"{t:%Y.%m.%d}\t{t:%H:%M:%S}\t{p:.1f}\t{p + 2:.1f}\t{p - 2:.1f}\t{p + 1:.1f}\t5\t0\t18"
+             for t, p in zip(ts, prices, strict=True)]
+    (folder / name).write_text(
+        "\n".join(["<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>", *lines])
+        + "\n")
     return folder / name
 
 
@@ -373,7 +400,8 @@ def test_zone_and_point_stay_with_the_series(tmp_path):
         wrong = update(path, timeframes=None, store=lake, **said)
         assert wrong.series.status[0] == "stopped" and text in wrong.series.error[0]
         assert "US30m 1h" in wrong.series.error[0] and "--change" in wrong.series.error[0]
-        with pytest.raises(DataError, match=text): ingest(path, symbols=["US30m"], timeframe="1h", store=lake, **({"tz": "Europe/Athens"} | said))
+        with pytest.raises(DataError, match=text):
+            ingest(path, symbols=["US30m"], timeframe="1h", store=lake, **({"tz": "Europe/Athens"} | said))
     pd.testing.assert_frame_equal(open_store(lake).read("US30m", "1h"), before)
     assert update(path, timeframes=None, store=lake, point=0.1, change=True).series.revised[0] == 60
     update(path, timeframes=None, store=lake)
@@ -384,7 +412,9 @@ def test_a_kept_point_scales_no_price_and_a_kept_zone_moves_no_offset(tmp_path):
     lake, path = tmp_path / "lake", mt5(tmp_path)
     update(path, timeframes=None, store=lake, tz="Europe/Athens", point=0.01)
     bars = open_store(lake).read("US30m", "1h").assign(ts=lambda b: b.ts + pd.Timedelta(days=9), spread=1.85)
-    bars[["ts", "open", "high", "low", "close", "volume", "spread"]].to_csv(tmp_path / "US30m_1h.csv", index=False) # with offsets, and in prices
+    # with offsets, and in prices
+    bars[["ts", "open", "high", "low", "close", "volume", "spread"]].to_csv(
+        tmp_path / "US30m_1h.csv", index=False)
     done = update(tmp_path / "US30m_1h.csv", timeframes=None, store=lake)
     later = open_store(lake).read("US30m", "1h", start=bars.ts[0])
     assert not done.failed and later.spread.eq(1.85).all() and later.ts[0] == bars.ts[0]

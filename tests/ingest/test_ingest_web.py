@@ -1,4 +1,5 @@
-"""update and ingest from the web, against a server that speaks Binance: incremental, resumed, told in full."""
+"""update and ingest from the web, against a server that speaks Binance: incremental, resumed, told in
+full."""
 
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from mlfin.sources.http_client import RetryPolicy
 from ..fixtures import exchange_server as fake
 
 MINUTE, START = 60_000, fake.START
-NOW = pd.Timestamp.now("UTC").floor("min").as_unit("us") - pd.Timedelta("30s")  # our clock stands still here: no bar closes while a test runs
+# our clock stands still here: no bar closes while a test runs
+NOW = pd.Timestamp.now("UTC").floor("min").as_unit("us") - pd.Timedelta("30s")
 
 
 def at(ms):
@@ -28,9 +30,10 @@ def how(monkeypatch, tmp_path):
     import ccxt
 
     monkeypatch.setattr(ccxt.Exchange, "throttle", lambda self, cost=None: None)
-    patience = RetryPolicy(tries=2, connect=2, read=0.5, answer=1, wait=10, backoff=0.001, sleep=lambda s: None, now=lambda: NOW)
-    return lambda server, **more: dict(source="ccxt:binance", symbols=["BTC/USDT"], store=tmp_path / "lake", base_url=server.url,
-                                       retry=patience) | more
+    patience = RetryPolicy(tries=2, connect=2, read=0.5, answer=1, wait=10, backoff=0.001,
+                           sleep=lambda s: None, now=lambda: NOW)
+    return lambda server, **more: dict(source="ccxt:binance", symbols=["BTC/USDT"], store=tmp_path / "lake",
+                                       base_url=server.url, retry=patience) | more
 
 
 def lately(n):
@@ -44,7 +47,8 @@ def line(done, symbol="BTC/USDT"):
 
 
 def asked(server):
-    return [int(a["startTime"]) for p, a, _ in server.asked if p.endswith("klines") and a["interval"] == server.interval]
+    return [int(a["startTime"])
+            for p, a, _ in server.asked if p.endswith("klines") and a["interval"] == server.interval]
 
 
 def test_it_goes_on_from_the_last_stored_bar(how):
@@ -52,11 +56,13 @@ def test_it_goes_on_from_the_last_stored_bar(how):
     with fake.Binance(rows) as server:
         one = update(**how(server, timeframes="1m", start=at(START), end=at(rows[2_499][0])))
         first = line(one)
-        assert (first.status, first.inserted, first["last"], first.until) == ("ok", 2_500, at(rows[2_499][0]), at(rows[2_499][0]))
+        assert ((first.status, first.inserted, first["last"], first.until)
+                == ("ok", 2_500, at(rows[2_499][0]), at(rows[2_499][0])))
         before = len(server.asked)
         two = line(update(**how(server, timeframes="1m", start=at(START), end=at(rows[-1][0]))))
         assert (two.status, two.inserted, two.revised) == ("ok", 1_500, 0)
-        assert two.unchanged == OVERLAP // pd.Timedelta("1min") + 1 and min(asked(server)[-3:]) >= rows[2_499][0] - OVERLAP // pd.Timedelta("1ms")
+        assert two.unchanged == OVERLAP // pd.Timedelta("1min") + 1
+        assert min(asked(server)[-3:]) >= rows[2_499][0] - OVERLAP // pd.Timedelta("1ms")
         assert len(server.asked) > before
         again = len(server.asked)
         three = line(update(**how(server, timeframes="1m", start=at(START), end=at(rows[-1][0]))))
@@ -93,18 +99,21 @@ def test_an_outage_keeps_what_came_and_the_next_call_goes_on(how):
     with fake.Binance(rows, faults={3: "500", 4: "500"}) as server:
         told = update(**how(server, timeframes="1m", start=at(START), end=at(rows[-1][0])))
         broken = line(told)
-        assert told.failed and broken.status == "failed" and broken.inserted == 2_000 and "2,000 bars" in broken.error
+        assert told.failed and broken.status == "failed" and broken.inserted == 2_000
+        assert "2,000 bars" in broken.error
         rest = line(update(**how(server, timeframes="1m", start=at(START), end=at(rows[-1][0]))))
         assert (rest.status, rest.inserted) == ("ok", 1_000)
     clean = how(server, store=Path(how(server)["store"]).with_name("clean"))
     with fake.Binance(rows) as server:
         update(**clean | {"base_url": server.url}, timeframes="1m", start=at(START), end=at(rows[-1][0]))
-    pd.testing.assert_frame_equal(Lake(how(server)["store"]).read(timeframe="1m"), Lake(clean["store"]).read(timeframe="1m"))
+    pd.testing.assert_frame_equal(Lake(how(server)["store"]).read(timeframe="1m"),
+                                  Lake(clean["store"]).read(timeframe="1m"))
 
 
 def test_one_symbol_that_is_refused_does_not_lose_the_other(how):
     with fake.Binance(rows := lately(300)) as server:
-        done = update(**how(server, symbols=["NOPE/USDT", "BTC/USDT"], timeframes=["1m"], start=at(rows[0][0])))
+        done = update(**how(server, symbols=["NOPE/USDT", "BTC/USDT"], timeframes=["1m"],
+                            start=at(rows[0][0])))
         assert list(done.series.status) == ["failed", "ok"] and done.failed
         assert "NOPE/USDT" in done.series.error[0] and done.series.inserted[1] == 300
 
@@ -133,7 +142,8 @@ def test_ingest_gives_what_the_store_has_and_says_until(how):
 
 
 def test_bars_that_are_not_fit_stop_the_series_before_they_are_stored(how):
-    rows = [[r[0], r[1], "0.1", *r[3:]] if i % 3 == 0 else r for i, r in enumerate(lately(600))]  # high below all
+    # high below all
+    rows = [[r[0], r[1], "0.1", *r[3:]] if i % 3 == 0 else r for i, r in enumerate(lately(600))]
     with fake.Binance(rows) as server:
         done = update(**how(server, timeframes="1m", start=at(rows[0][0])))
         assert done.series.status[0] in ("stopped", "failed") and done.failed and done.series.inserted[0] == 0

@@ -1,4 +1,5 @@
-"""`kill -9` at random moments of a whole ingest: the store opens, keeps what it had, and a repetition completes it exactly."""
+"""`kill -9` at random moments of a whole ingest: the store opens, keeps what it had, and a repetition
+completes it exactly."""
 
 import random
 import subprocess
@@ -26,7 +27,8 @@ print(done.failed, flush=True)
 
 
 def start(path, lake):
-    running = subprocess.Popen([sys.executable, "-W", "ignore", "-c", WORK, str(path), str(lake)], stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen([sys.executable, "-W", "ignore", "-c", WORK, str(path), str(lake)],
+                               stdout=subprocess.PIPE, text=True)
     assert running.stdout.readline() == "ready\n"
     return running
 
@@ -66,7 +68,8 @@ def killed(folder, times, seed, capsys):
         pd.testing.assert_frame_equal(one, two)
     assert not (lake / "incoming").exists()  # what the dead left was taken away
     with capsys.disabled():
-        print(f"\n{times} kills of an ingest of {seconds:.1f} s, {under_way} under way, {complete} stores completed:"
+        print(f"\n{times} kills of an ingest of {seconds:.1f} s, {under_way} under way, {complete} stores "
+              f"completed:"
               " none lost a committed row, none has one twice, each opens, the last is exact", end=" ")
     return under_way
 

@@ -16,7 +16,8 @@ from mlfin.features.feature_types import Param
 from mlfin.features.spec import definitions, families, feature, parse_set
 from mlfin.features.table import compute_features
 
-SPECS = "rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns volume_ma_20 obv".split()
+SPECS = ("rsi_14 macd_12_26_9 mom_14 sma_20 ema_50 bbands_20_2 atr_14 historical_vol_21 returns log_returns "
+         "volume_ma_20 obv".split())
 
 
 @pytest.fixture
@@ -175,7 +176,8 @@ def test_a_feature_that_spares_the_last_bars(registry, twelve):
     recent = trial_bars(twelve, ["spared"], rows=150, symbols=3)
     assert assert_no_lookahead(["spared"], recent, cuts=5)
     audit = audit_features(["spared"], twelve, compute_features(twelve, ["spared"]), 1, isolated=False)
-    with pytest.raises(SpecError, match="`spared` looks ahead: spared at S.*with all bars and.*The first input that changes it is close"):
+    with pytest.raises(SpecError, match="`spared` looks ahead: spared at S.*with all bars and.*The first "
+                                        "input that changes it is close"):
         audit.check()
 
 
@@ -309,5 +311,6 @@ def test_what_is_declared_travels(registry, twelve):
     names = ["declared_3", "xs_rank_declared_3"]
     audit = audit_features(names, twelve, compute_features(twelve, names), isolated=False)
     assert audit.reads == dict.fromkeys(names, ("file", "clock"))
-    assert audit.caveats[0] == "`declared_3` reads beside its bars: file, clock. What it finds there was not cut off with the bars."
+    assert (audit.caveats[0] == "`declared_3` reads beside its bars: file, clock. What it finds there was "
+                                "not cut off with the bars.")
     assert parse_set(["ret_5"])[0].reads == () and SandboxedFeatures.__doc__

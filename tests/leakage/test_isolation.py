@@ -324,7 +324,8 @@ from mlfin.sources.sources import read_bars
 def mine(close): return close * 1.5
 
 bars = read_bars("builtin", symbols=["FB"]).bars
-print(audit_features(["mine", "rsi_14"], bars, compute_features(bars, ["mine", "rsi_14"])).report.says.tolist())
+print(audit_features(["mine", "rsi_14"], bars,
+                     compute_features(bars, ["mine", "rsi_14"])).report.says.tolist())
 """)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, cwd=tmp_path

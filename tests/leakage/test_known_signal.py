@@ -100,5 +100,6 @@ def test_noise_is_not_found():
 @pytest.mark.parametrize("kind", ["ridge", "logistic"])
 def test_a_known_weak_signal_is_found_in_fifty_seeds(kind):
     covered, seen, mean = coverage(range(50), kind, 0.05)
-    print(f"\n{kind}: interval covers 0.05 in {covered:.0%} of 50 seeds, lies above zero in {seen:.0%}, mean estimate {mean:.4f}")
+    print(f"\n{kind}: interval covers 0.05 in {covered:.0%} of 50 seeds, lies above zero in {seen:.0%}, mean "
+          f"estimate {mean:.4f}")
     assert covered >= 0.8 and seen == 1.0

@@ -118,7 +118,8 @@ def test_models_of_noise_and_of_shuffled_labels_pass_no_more_often_than_the_leve
         beats_baseline(predicted(noise(s, 6, 400), leak=True), HORIZON, level).passed for s in range(5)
     )
     bound = binomial_bound(seeds, level)
-    print(f"passed of {seeds} at {level:.0%}: noise {persistent}, shuffled labels {mixed}, bound {bound}; with a leak {leaked} of 5")
+    print(f"passed of {seeds} at {level:.0%}: noise {persistent}, shuffled labels {mixed}, bound {bound}; "
+          f"with a leak {leaked} of 5")
     assert bound == 4 and persistent <= bound and mixed <= bound
     assert leaked > binomial_bound(5, level), "a leak is something that this test sees"
 
@@ -142,7 +143,8 @@ def test_many_tries_are_paid_for(families):
         checks = [beats_baseline(guessed(panel, i), HORIZON, level, tries) for i in range(tries)]
         best += any(c.passed for c in checks)
         unpaid += any(c.value < level for c in checks)
-    print(f"the best of {tries} passed in {best} of {families}, bound {binomial_bound(families, level)}; unpaid in {unpaid}")
+    print(f"the best of {tries} passed in {best} of {families}, bound {binomial_bound(families, level)}; "
+          f"unpaid in {unpaid}")
     assert best <= binomial_bound(families, level) < unpaid
 
 
@@ -153,7 +155,8 @@ def test_a_weak_signal_passes():
         sum(beats_baseline(p, 1, level).passed for p in found),
         sum(is_calibrated(p, 1).passed for p in found),
     )
-    print(f"an information coefficient of 0.05 passes in {passed} of {seeds} at {level:.0%}, calibrated in {calibrated}")
+    print(f"an information coefficient of 0.05 passes in {passed} of {seeds} at {level:.0%}, calibrated "
+          f"in {calibrated}")
     assert passed >= 0.8 * seeds and calibrated >= 0.8 * seeds
 
 

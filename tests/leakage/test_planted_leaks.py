@@ -82,7 +82,8 @@ SCALERS = {
 def test_a_global_scaler(market, name, column):
     features = market[1]
     scaled = SCALERS[name](features[column], features["symbol"])
-    with pytest.raises(DataError, match=f"(?s)`{column}` must be scaled inside the fold only.*a global scaler.*training rows of each fold"):
+    with pytest.raises(DataError, match=f"(?s)`{column}` must be scaled inside the fold only.*a global "
+                                        f"scaler.*training rows of each fold"):
         build(market, **{column: scaled})
 
 

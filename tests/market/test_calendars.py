@@ -101,12 +101,13 @@ def test_year():
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys, mlfin.ingest.ingest; heavy = {'deltalake', 'exchange_calendars', 'plotly', 'vectorbt', 'mlflow', 'sklearn'} & set(sys.modules);"
+        "import sys, mlfin.ingest.ingest; heavy = {'deltalake', 'exchange_calendars', 'plotly', 'vectorbt', "
+        "'mlflow', 'sklearn'} & set(sys.modules);"
         "assert not heavy, heavy\n"
         "import mlfin; from importlib import import_module\n"
         "for room in ('market', 'files', 'sources', 'store', 'warehouse', 'quality', 'ingest', 'facts'):\n"
-        "    d = import_module(f'mlfin.{room}'); assert all(getattr(d, n) for n in d.__all__) and d.__all__ == sorted(d.__all__)"
-    )
+        "    d = import_module(f'mlfin.{room}'); assert all(getattr(d, n) for n in d.__all__) and d.__all__ "
+        "== sorted(d.__all__)")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -260,8 +261,10 @@ def test_gaps_of_many_symbols_one_by_one(make, calendar):
 
 
 @pytest.mark.parametrize("calendar, closed", [
-    ("XNYS", "2001-09-11 2001-09-12 2001-09-13 2001-09-14 2004-06-11 2007-01-02 2012-10-29 2012-10-30 2018-12-05 2025-01-09"),
-    ("XLON", "1999-12-31 2002-06-03 2002-06-04 2011-04-29 2012-06-04 2012-06-05 2020-05-08 2022-06-02 2022-06-03 2022-09-19 "
+    ("XNYS", "2001-09-11 2001-09-12 2001-09-13 2001-09-14 2004-06-11 2007-01-02 2012-10-29 2012-10-30 "
+             "2018-12-05 2025-01-09"),
+    ("XLON", "1999-12-31 2002-06-03 2002-06-04 2011-04-29 2012-06-04 2012-06-05 2020-05-08 2022-06-02 "
+             "2022-06-03 2022-09-19 "
              "2023-05-08")])
 def test_the_schedule_does_not_know_of_single_days(calendar, closed):
     known, ruled = (sessions(calendar, "1998-01-01", "2025-12-31", scheduled=s) for s in (False, True))

@@ -108,7 +108,8 @@ def test_a_spread_that_is_a_price_stays_one(tmp_path, spread):
 def test_a_spread_of_unclear_unit_is_refused_by_name(tmp_path, digits, near, spread):
     path = tmp_path / "bars.csv"
     table(spread, digits, near=near).to_csv(path, index=False)
-    with pytest.raises(DataError, match="`point` must be given.* may count points, pips or prices.*bars.csv(.|\n)*point=1 where it is a price"):
+    with pytest.raises(DataError, match="`point` must be given.* may count points, pips or "
+                                        "prices.*bars.csv(.|\n)*point=1 where it is a price"):
         read(path)
     with pytest.raises(DataError, match="`point` must be given"):
         list(read_parts(path, symbol="X", timeframe="1m", tz="UTC", limit=2**16))

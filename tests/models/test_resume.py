@@ -27,7 +27,8 @@ from tests.fixtures.known_panel import date_folds, panel
 from mlfin.core.provenance import hash_frame
 from mlfin.models.training import cross_train
 dataset = panel(0.3, days=int(sys.argv[2]), features=int(sys.argv[3]))
-made = cross_train(dataset, date_folds(dataset, 6), sys.argv[5].split(","), seed=2, jobs=int(sys.argv[4]), resume=sys.argv[1] or None)
+made = cross_train(dataset, date_folds(dataset, 6), sys.argv[5].split(","), seed=2, jobs=int(sys.argv[4]),
+                   resume=sys.argv[1] or None)
 print([hash_frame(getattr(made, name)) for name in sys.argv[6].split(",")])
 """
 

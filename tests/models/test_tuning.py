@@ -114,8 +114,8 @@ from mlfin.models.tuning import tune
 dataset = panel(0.3, days=300)
 dataset.spans, dataset.label = dataset.keys[["ts", "t0", "t1"]], "fwd_ret_5"
 folds = WalkForward(folds=2, embargo=2).split(dataset.spans)
-tune(dataset, folds, "logistic", open_ledger(sys.argv[1] + "/killed.sqlite"), "main", trials=8, inner=2, embargo=2, seed=3,
-     storage=f"sqlite:///{sys.argv[1]}/killed.db")
+tune(dataset, folds, "logistic", open_ledger(sys.argv[1] + "/killed.sqlite"), "main", trials=8, inner=2,
+     embargo=2, seed=3, storage=f"sqlite:///{sys.argv[1]}/killed.db")
 """
 
 

@@ -15,7 +15,8 @@ from mlfin.core.settings import load_settings, project_root
 from mlfin.market.bars import as_bars
 from mlfin.market.calendars import expected_bars
 from mlfin.store.lake import Lake
-from mlfin.monitor.health import Asked, HealthCheck, Readiness, ages, check_clock, check_health, check_journal, health_history, note_health, summary
+from mlfin.monitor.health import (Asked, HealthCheck, Readiness, ages, check_clock, check_health,
+                                  check_journal, health_history, note_health, summary)
 
 
 @pytest.fixture
@@ -35,10 +36,12 @@ def states(checks):
 
 def test_a_store_that_hangs_does_not_hang_the_answer(settings, monkeypatch):
     gate = threading.Event()
-    store = SimpleNamespace(version=lambda: gate.wait(30) and 1, series=lambda: gate.wait(30) and pd.DataFrame())
+    store = SimpleNamespace(version=lambda: gate.wait(30) and 1,
+                            series=lambda: gate.wait(30) and pd.DataFrame())
     ready = Readiness(settings, store=store, calendar="24/7", every=0, timeout=0.3, first=0.3)
     begin = time.monotonic()
-    first, _, third = ready.ready(), ready.ready(), ready.ready()  # the second may still share the first one's wait
+    # the second may still share the first one's wait
+    first, _, third = ready.ready(), ready.ready(), ready.ready()
     assert time.monotonic() - begin < 5
     assert not first["ready"] and {c["name"]: c["state"] for c in first["checks"]}["disk"] == "ok"
     assert "did not answer within 0.3 s" in str(first) and "has not answered for" in str(third)
@@ -51,7 +54,8 @@ def test_a_store_that_hangs_does_not_hang_the_answer(settings, monkeypatch):
 
 @pytest.mark.parametrize("name", list(health.HEALTH_CHECKS))
 def test_only_what_is_needed_to_answer_makes_unready_when_it_is_late(settings, monkeypatch, name):
-    """Redis, freshness, the live record and the journal's backlog: a name server that takes its time is no reason to be away."""
+    """Redis, freshness, the live record and the journal's backlog: a name server that takes its time is no
+    reason to be away."""
     gate = threading.Event()
     monkeypatch.setitem(health.HEALTH_CHECKS, name, lambda asked: gate.wait(60) and ("ok", "at last", ""))
     late = check_health(settings, calendar="24/7", only=[name], timeout=0.05)
@@ -66,9 +70,11 @@ def test_only_what_is_needed_to_answer_makes_unready_when_it_is_late(settings, m
 
 def test_two_who_ask_at_once_get_one_answer(settings, monkeypatch):
     calls = []
-    monkeypatch.setitem(health.HEALTH_CHECKS, "disk", lambda asked: calls.append(1) or time.sleep(0.3) or ("ok", "fine", ""))
+    monkeypatch.setitem(health.HEALTH_CHECKS, "disk",
+                        lambda asked: calls.append(1) or time.sleep(0.3) or ("ok", "fine", ""))
     found = []
-    threads = [threading.Thread(target=lambda: found.append(check_health(settings, only=["disk"], timeout=10)[0].words)) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: found.append(
+        check_health(settings, only=["disk"], timeout=10)[0].words)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -85,7 +91,8 @@ def test_a_damaged_and_a_forbidden_store(settings, tmp_path):
     assert check.state == "fail" and check.words
 
 
-@pytest.mark.parametrize("error", [ValueError("a driver's own, password=hunter2hunter2"), OSError(28, "No space left"), sqlite3.OperationalError("locked")])
+@pytest.mark.parametrize("error", [ValueError("a driver's own, password=hunter2hunter2"),
+                                   OSError(28, "No space left"), sqlite3.OperationalError("locked")])
 def test_what_a_check_raises_is_what_it_found(settings, monkeypatch, error):
     def broken(asked):
         raise error
@@ -100,7 +107,8 @@ def test_a_closed_market_is_not_stale():
           ("2024-03-02 12:00", "2024-03-04 14:00", "2024-03-04 15:40", "2024-03-04 19:00")]
     assert at[:2] == [0, 0] and at[2] <= 1 < at[3]
     assert ages({"1m": friday}, "24/7", friday + pd.Timedelta("3min"))["1m"] == (120, 2)
-    assert ages({"1w": pd.Timestamp("2024-02-26", tz="UTC")}, "24/7", pd.Timestamp("2024-03-10", tz="UTC"))["1w"][1] == 0
+    assert ages({"1w": pd.Timestamp("2024-02-26", tz="UTC")}, "24/7",
+                pd.Timestamp("2024-03-10", tz="UTC"))["1w"][1] == 0
 
 
 def test_old_bars_are_a_warning_and_no_reason_to_be_away(settings):
@@ -110,7 +118,8 @@ def test_old_bars_are_a_warning_and_no_reason_to_be_away(settings):
 
 
 def test_clocks(settings, monkeypatch):
-    store = SimpleNamespace(series=lambda: pd.DataFrame({"timeframe": ["1m"], "last": [pd.Timestamp.now("UTC") + pd.Timedelta("1h")]}))
+    store = SimpleNamespace(series=lambda: pd.DataFrame({
+        "timeframe": ["1m"], "last": [pd.Timestamp.now("UTC") + pd.Timedelta("1h")]}))
     assert check_clock(Asked(settings, "default", store, None))[0] == "fail"
     asked = Asked(settings, "default", None, None)
     assert check_clock(asked)[0] == "ok"
@@ -135,7 +144,8 @@ def test_a_clock_that_was_put_right_counts_for_minutes_not_for_ever(settings, mo
     assert [after(1, jump=90), after(60), after(200)] == ["fail"] * 3
     assert [after(100), after(10)] == ["ok"] * 2                            # right from then on
     assert [after(1, jump=5), after(250), after(1, jump=-95)] == ["warn", "warn", "fail"]
-    assert [after(200), after(90), after(20)] == ["fail", "fail", "ok"]     # the second jump counts as long as the first
+    # the second jump counts as long as the first
+    assert [after(200), after(90), after(20)] == ["fail", "fail", "ok"]
     assert after(10, jump=1.5) == "ok"
 
 
@@ -145,7 +155,8 @@ def test_a_database_whose_clock_is_off(settings):
         def __exit__(self, *_): return None
         def execute(self, text): return None
         def fetchone(self): return (time.time() + 45,)
-    store = SimpleNamespace(series=lambda: pd.DataFrame({"timeframe": [], "last": []}), server=SimpleNamespace(transaction=lambda how: Cursor()))
+    store = SimpleNamespace(series=lambda: pd.DataFrame({"timeframe": [], "last": []}),
+                            server=SimpleNamespace(transaction=lambda how: Cursor()))
     state, words, _ = check_clock(Asked(settings, "default", store, None))
     assert state == "warn" and "database's clock is +45" in words
 
@@ -169,16 +180,19 @@ def test_redis_away_is_a_warning(settings, tmp_path):
 
 
 @pytest.mark.parametrize("free, inodes, state", [
-    (2 * 2**30, (100, 100), "warn"), (2**29, (100, 100), "fail"), (2**40, (100, 3), "warn"), (2**40, (0, 0), "ok")])
+    (2 * 2**30, (100, 100), "warn"), (2**29, (100, 100), "fail"), (2**40, (100, 3), "warn"),
+    (2**40, (0, 0), "ok")])
 def test_room(settings, monkeypatch, free, inodes, state):
     monkeypatch.setattr(health.shutil, "disk_usage", lambda place: SimpleNamespace(free=free))
-    monkeypatch.setattr(health.os, "statvfs", lambda place: SimpleNamespace(f_files=inodes[0], f_favail=inodes[1]))
+    monkeypatch.setattr(health.os, "statvfs",
+                        lambda place: SimpleNamespace(f_files=inodes[0], f_favail=inodes[1]))
     assert check_health(settings, only=["disk"], timeout=10)[0].state == state
 
 
 def test_history_keeps_changes_and_is_bounded(settings, monkeypatch):
     for state in ("ok", "ok", "fail", "fail", "ok"):
-        note_health(settings, [HealthCheck("store", state, f"it is {state}"), HealthCheck("disk", "ok", "room")])
+        note_health(settings,
+                    [HealthCheck("store", state, f"it is {state}"), HealthCheck("disk", "ok", "room")])
     told = [(h["name"], h["before"], h["state"]) for h in reversed(health_history(settings))]
     assert told == [("store", "", "ok"), ("disk", "", "ok"), ("store", "ok", "fail"), ("store", "fail", "ok")]
     monkeypatch.setattr(health, "KEPT", 10)
@@ -198,7 +212,8 @@ print(sum(note_health(settings, [HealthCheck("store", "fail", "x")]) for _ in ra
 
 
 def test_processes_note_a_change_once(settings, tmp_path):
-    running = [subprocess.Popen([sys.executable, "-c", NOTE, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(3)]
+    running = [subprocess.Popen([sys.executable, "-c", NOTE, str(tmp_path)], stdout=subprocess.PIPE,
+                                text=True, env=os.environ) for _ in range(3)]
     assert sorted(int(p.communicate(timeout=60)[0]) for p in running) == [0, 0, 1]
     assert len(health_history(settings)) == 1
 

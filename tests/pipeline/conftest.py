@@ -1,4 +1,5 @@
-"""A project like the repository, in a folder of its own; a finished run of a small question, copied for each test that needs one."""
+"""A project like the repository, in a folder of its own; a finished run of a small question, copied for each
+test that needs one."""
 import os
 import shutil
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -29,7 +30,8 @@ def working_in(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFIN_ROOT", raising=False)
         patch.chdir(folder)
-        patch.setattr(InteractiveShell, "atexit_operations", lambda self: None)  # hundreds of shells would take a minute to tidy up
+        # hundreds of shells would take a minute to tidy up
+        patch.setattr(InteractiveShell, "atexit_operations", lambda self: None)
         try: yield folder
         finally:
             os.environ.clear()
@@ -57,7 +59,8 @@ def first_run(tmp_path_factory):
         try: code = main(words()) or 0
         except SystemExit as e: code = e.code or 0
     bench.said = code, out.getvalue(), err.getvalue()
-    shutil.copytree(PACKAGE, root / "mlfin", dirs_exist_ok=True)  # what was compiled now need not be compiled by those who copy
+    # what was compiled now need not be compiled by those who copy
+    shutil.copytree(PACKAGE, root / "mlfin", dirs_exist_ok=True)
     assert bench.said[0] == 0, bench.said[2]
     return bench
 

@@ -1,4 +1,5 @@
-"""What goes wrong outside ends with one message (what, where, what to do), the right exit code, and nothing lost."""
+"""What goes wrong outside ends with one message (what, where, what to do), the right exit code, and nothing
+lost."""
 import ctypes
 import os
 import re
@@ -12,8 +13,10 @@ from mlfin.core.locks import experiment_lock
 
 from ..fixtures.workbench import KERNEL, ROOT, Workbench, minutes, words
 
-CSV = {"source": "csv", "path": "bars.csv", "symbols": "[X]", "timeframe": "1m", "tz": "UTC", "start": "null", "features": "[rsi_14,returns]"}
-EDITABLE = ("pipeline.yaml", "env.yaml", "settings.ini", *(f"nbs/pipeline/{p.name}" for p in (ROOT / "nbs" / "pipeline").glob("*.ipynb")))
+CSV = {"source": "csv", "path": "bars.csv", "symbols": "[X]", "timeframe": "1m", "tz": "UTC", "start": "null",
+       "features": "[rsi_14,returns]"}
+EDITABLE = ("pipeline.yaml", "env.yaml", "settings.ini",
+            *(f"nbs/pipeline/{p.name}" for p in (ROOT / "nbs" / "pipeline").glob("*.ipynb")))
 
 
 def one_message(result, code, *parts):
@@ -66,7 +69,8 @@ def edit(bench, name, old, new):
     ({"labels": "[]"}, ["`labels`", "a list with something in it"]),
     ({"labels": "fwd_ret_5"}, ["`labels`", "labels=[fwd_ret_5]"]),
     ({"labels": "[meta_fwd_ret_5]"}, ["`labels`", "'meta_fwd_ret_5'", "bars decide"]),
-    ({"labels": f"[{','.join(f'fwd_ret_{n}' for n in range(1, 1001))}]"}, ["`labels`", "at most 20", "1,000"]),
+    ({"labels": f"[{','.join(f'fwd_ret_{n}' for n in range(1, 1001))}]"},
+     ["`labels`", "at most 20", "1,000"]),
     ({"label": "[fwd_ret_5,next_close]"}, ["`label`", "labels=[A,B]"]),
     ({"label": "null"}, ["`label`", "given"]),
     ({"label": "fwd_ret_5", "labels": "[next_close]"}, ["`labels`", "label=fwd_ret_5", "'next_close'"]),
@@ -168,17 +172,18 @@ def test_words_that_are_not_understood(unharmed, arguments, parts):
 
 
 @pytest.mark.parametrize("arguments, part", [
-    (["rnu"], "Did you mean 'run'"), (["run", "--fast"], "--fast"), (["run", "-f", "nowhere.yaml"], "nowhere.yaml"), (["reproduce"], "Missing argument"),
-])
+    (["rnu"], "Did you mean 'run'"), (["run", "--fast"], "--fast"),
+    (["run", "-f", "nowhere.yaml"], "nowhere.yaml"), (["reproduce"], "Missing argument")])
 def test_usage_that_typer_refuses(unharmed, arguments, part):
     code, _, err = unharmed.here(*arguments)
     assert code == 2 and part in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize("content, parts", [
-    (b"- a\n", ["more.yaml", "a mapping"]), (b"a: [1\nb: 2", ["more.yaml", "line 2"]), (b"fodls: 3\n", ["did you mean `folds`", "more.yaml"]),
-    (b"\xff\xfe\x00", ["more.yaml", "not valid YAML"]), (b"folds: five\n", ["`folds`", "a whole number", "more.yaml"]),
-])
+    (b"- a\n", ["more.yaml", "a mapping"]), (b"a: [1\nb: 2", ["more.yaml", "line 2"]),
+    (b"fodls: 3\n", ["did you mean `folds`", "more.yaml"]),
+    (b"\xff\xfe\x00", ["more.yaml", "not valid YAML"]),
+    (b"folds: five\n", ["`folds`", "a whole number", "more.yaml"])])
 def test_a_file_of_parameters_that_is_none(unharmed, content, parts):
     (unharmed.root / "more.yaml").write_bytes(content)
     one_message(unharmed.here(*words("-f", "more.yaml")), 2, *parts)
@@ -196,7 +201,8 @@ def written(frame=GOOD, **columns): return frame.assign(**columns).to_csv(index=
     pytest.param(" \n \n", {}, ["bars.csv is empty"], marks=pytest.mark.slow),
     (HEAD, {}, ["a header and no rows"]),
     ("a,b,c\n1,2,3\n", {}, ["`columns`", "close and 2 columns of other names", "missing: ts, open"]),
-    pytest.param("timestamp,open,high,low,volume\n2022-01-01,1,1,1,1\n", {}, ["`columns`", "missing: close"], marks=pytest.mark.slow),
+    pytest.param("timestamp,open,high,low,volume\n2022-01-01,1,1,1,1\n", {}, ["`columns`", "missing: close"],
+                 marks=pytest.mark.slow),
     (written(close="n/a?"), {}, ["no usable row", "600 were set aside", "`close` is not a number", "Hint"]),
     (written(symbol="X"), {"symbols": "[Y]"}, ["`symbol`", "'Y'", "one of X"]),
     (written(), {"timeframe": "1d"}, ["`timeframe`", "1m"]),
@@ -205,7 +211,8 @@ def written(frame=GOOD, **columns): return frame.assign(**columns).to_csv(index=
 def test_a_file_that_holds_no_bars_ends_the_first_task(unharmed, text, changes, parts):
     (unharmed.root / "bars.csv").write_text(text)
     said = unharmed.here(*words(**{**CSV, **changes}))
-    one_message(said, 1, "Task `ingest` failed in cell", "Notebook: reports/test/default/failed/01_ingest.ipynb", *parts)
+    one_message(said, 1, "Task `ingest` failed in cell",
+                "Notebook: reports/test/default/failed/01_ingest.ipynb", *parts)
     assert (unharmed.root / "reports/test/default/failed/01_ingest.ipynb").is_file()
 
 
@@ -214,13 +221,15 @@ def test_a_symbol_that_the_built_in_data_lack(unharmed):
 
 
 @pytest.mark.parametrize("changes, task, parts", [
-    ({"label": "fwd_ret_599"}, "train-logistic-fwd_ret_599", ["`horizon` must be at most 598", "load more history"]),
-    pytest.param({"label": "fwd_ret_5000"}, "train-logistic-fwd_ret_5000", ["`horizon` must be at most 598"], marks=pytest.mark.slow),
+    ({"label": "fwd_ret_599"}, "train-logistic-fwd_ret_599",
+     ["`horizon` must be at most 598", "load more history"]),
+    pytest.param({"label": "fwd_ret_5000"}, "train-logistic-fwd_ret_5000", ["`horizon` must be at most 598"],
+                 marks=pytest.mark.slow),
     ({"features": "[sma_700]"}, "features", ["`sma_700`", "600 bars"]),
     pytest.param({"label": "fwd_ret_580"}, "train-logistic-fwd_ret_580", ["Hint"], marks=pytest.mark.slow),
     ({"folds": "1000"}, "train-logistic-fwd_ret_5", ["`folds` must be at most", "load more history"]),
-    pytest.param({"embargo": "9000"}, "train-logistic-fwd_ret_5", ["embargo of 9000", "Hint"], marks=pytest.mark.slow),
-])
+    pytest.param({"embargo": "9000"}, "train-logistic-fwd_ret_5", ["embargo of 9000", "Hint"],
+                 marks=pytest.mark.slow)])
 def test_data_that_do_not_reach(unharmed, changes, task, parts):
     (unharmed.root / "bars.csv").write_text(written())
     one_message(unharmed.here(*words(**{**CSV, **changes})), 1, f"Task `{task}` failed in cell", *parts)
@@ -237,7 +246,8 @@ def _line(text: str) -> int:
 
 @pytest.mark.parametrize("old, new, parts", [
     ("  - name: features", "   - name: features", ["not valid YAML", f"line {_line('  - name: features')}"]),
-    ("upstream: [ingest, compare]", "upstream: [ingest, compare", ["not valid YAML", f"line {_line('upstream: [ingest, compare]')}"]),
+    ("upstream: [ingest, compare]", "upstream: [ingest, compare",
+     ["not valid YAML", f"line {_line('upstream: [ingest, compare]')}"]),
     ("    source: nbs/pipeline/02", "\tsource: nbs/pipeline/02", ["not valid YAML", "tab"]),
     ("tasks:", "task:", ["`tasks`", "a list of tasks"]),
     ("  - name: features\n    source", "  - source", ["`name`", "every task"]),
@@ -251,11 +261,14 @@ def _line(text: str) -> int:
     ("upstream: [ingest, train-*]", "upstream: [ingest, trian-*]", ["`upstream`", "trian-*"]),
     ("name: train-[[model]]-[[label]]", "name: train", ["`name`", "[[model]] in it"]),
     ('grid: {model: "{{models}}", label: "{{labels}}"}', "grid: [logistic]", ["`grid`", "a mapping"]),
-    ("html: reports/{{profile}}/{{experiment}}/03_train_[[model]]_[[label]].html", "html: reports/{{profile}}/{{experiment}}/03_train_[[modle]].html",
+    ("html: reports/{{profile}}/{{experiment}}/03_train_[[model]]_[[label]].html",
+     "html: reports/{{profile}}/{{experiment}}/03_train_[[modle]].html",
      ["`placeholder`", "did you mean `model`"]),
     ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: 7", ["`product`", "got 7"]),
-    ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: ../facts.parquet", ["`facts`", "{{experiment}}"]),
-    ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: .mlfin/facts.parquet", ["`facts`", "{{experiment}}"]),
+    ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: ../facts.parquet",
+     ["`facts`", "{{experiment}}"]),
+    ("facts: .mlfin/{{profile}}/{{experiment}}/facts.parquet", "facts: .mlfin/facts.parquet",
+     ["`facts`", "{{experiment}}"]),
     ("{{experiment}}/facts.parquet", "{{experiment}}/features.parquet", ["unique products"]),
     ("      html: reports/{{profile}}/{{experiment}}/02_features.html\n", "", ["Missing key 'html'"]),
     ('facts: "{{facts}}"', 'fatcs: "{{facts}}"', ["02_features.ipynb", "Missing params: 'facts'"]),
@@ -297,15 +310,17 @@ def test_a_file_of_the_project_that_is_broken(unharmed, name, content, parts):
     ("settings.ini", "threads = 1", "threds = 1", ["`setting`", "did you mean `threads`"]),
     ("settings.ini", "threads = 1", "threads = many", ["`threads`", "a valid integer", "'many'"]),
     ("settings.ini", "device = auto", "device = tpu", ["`device`", "'auto', 'cpu' or 'gpu'"]),
-    ("settings.ini", "task_timeout = 18000", "task_timeout = -1", ["`task_timeout`", "greater than or equal to 1"]),
+    ("settings.ini", "task_timeout = 18000", "task_timeout = -1",
+     ["`task_timeout`", "greater than or equal to 1"]),
     ("settings.ini", "plugins =", "plugins = nowhere.at_all", ["`plugins`", "nowhere.at_all"]),
     ("env.yaml", "folds: 5", "folders: 5", ["`parameter`", "'folders' (env.yaml)", "did you mean `folds`?"]),
-    ("env.yaml", "folds: 5", "folds: 5\nstop_los: 0.05", ["`parameter`", "'stop_los' (env.yaml)", "did you mean `stop_loss`?"]),
-    ("env.yaml", "tz: null", "tz: null\ntimezone: UTC", ["`parameter`", "'timezone' (env.yaml)", "did you mean `tz`?"]),
+    ("env.yaml", "folds: 5", "folds: 5\nstop_los: 0.05",
+     ["`parameter`", "'stop_los' (env.yaml)", "did you mean `stop_loss`?"]),
+    ("env.yaml", "tz: null", "tz: null\ntimezone: UTC",
+     ["`parameter`", "'timezone' (env.yaml)", "did you mean `tz`?"]),
     ("env.yaml", "folds: 5", "", ["`folds`", "given", "pipeline.yaml asks for it"]),
     ("env.yaml", "labels: [fwd_ret_5]", "labels:", ["`labels`", "given", "env.yaml"]),
-    ("env.yaml", "path: mlfin", "path: [a] # mlfin", ["`path`", "['a']"]),
-])
+    ("env.yaml", "path: mlfin", "path: [a] # mlfin", ["`path`", "['a']"])])
 def test_a_value_of_the_project_that_is_wrong(unharmed, name, old, new, parts):
     edit(unharmed, name, old, new)
     one_message(unharmed.here(*words("--force")), 2, *parts)
@@ -321,14 +336,16 @@ def test_a_file_of_the_project_that_is_gone(unharmed, name):
 
 
 @pytest.mark.parametrize("old, new, code, parts", [
-    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", read', 2, ["02_features.ipynb is not valid Python", "never closed"]),
-    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", raed)', 2, ["02_features.ipynb", "undefined name 'raed'"]),
+    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", read', 2,
+     ["02_features.ipynb is not valid Python", "never closed"]),
+    ('task.write(\\"facts\\", read)', 'task.write(\\"facts\\", raed)', 2,
+     ["02_features.ipynb", "undefined name 'raed'"]),
     ('"parameters"', '"paramters"', 2, ["02_features.ipynb", "`parameters`"]),
     ('task.write(\\"facts\\", read)', "pass", 1, ["Task `features` did not write its product `facts`"]),
-    pytest.param('task.write(\\"facts\\", read)', 'task.write(\\"fatcs\\", read)', 1, ["Task `features` failed in cell", "did you mean `facts`"],
-                 marks=pytest.mark.slow),
-    ('task.write(\\"facts\\", read)', "1 / 0", 1, ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "]),
-])
+    pytest.param('task.write(\\"facts\\", read)', 'task.write(\\"fatcs\\", read)', 1,
+                 ["Task `features` failed in cell", "did you mean `facts`"], marks=pytest.mark.slow),
+    ('task.write(\\"facts\\", read)', "1 / 0", 1,
+     ["Task `features` failed in cell", "ZeroDivisionError: division by zero", "Notebook: "])])
 def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
     edit(unharmed, FEATURES, old, new)
     text = (unharmed.root / FEATURES).read_text()
@@ -339,12 +356,14 @@ def test_a_notebook_edited_wrongly(unharmed, old, new, code, parts):
 
 def test_a_failure_is_named_for_its_own_task_whatever_failed_before(unharmed):
     (unharmed.root / "bars.csv").write_text(written())
-    one_message(unharmed.here(*words(**{**CSV, "folds": "1000"})), 1, "Task `train-logistic-fwd_ret_5`", "failed/03_train_logistic_fwd_ret_5.ipynb")
+    one_message(unharmed.here(*words(**{**CSV, "folds": "1000"})), 1, "Task `train-logistic-fwd_ret_5`",
+                "failed/03_train_logistic_fwd_ret_5.ipynb")
     (unharmed.root / "bars.csv").write_text(HEAD)
     one_message(unharmed.here(*words(**CSV)), 1, "Task `ingest`", "failed/01_ingest.ipynb")
 
 
-@pytest.mark.parametrize("name, code, part", [(".mlfin", 2, ".mlfin"), ("reports", 1, "reports"), (".mlfin/test/other", 1, "other")])
+@pytest.mark.parametrize("name, code, part", [(".mlfin", 2, ".mlfin"), ("reports", 1, "reports"),
+                                              (".mlfin/test/other", 1, "other")])
 def test_a_file_where_a_folder_is_needed(workbench, name, code, part):
     path = workbench.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -378,7 +397,8 @@ def test_the_ledger_is_damaged(finished):
 
 def test_one_run_at_a_time(unharmed):
     with experiment_lock(unharmed.settings, "default"):
-        one_message(unharmed.here(*words(fee_bps="3")), 1, "`default` is being run by another process", "Hint")
+        one_message(unharmed.here(*words(fee_bps="3")), 1,
+                    "`default` is being run by another process", "Hint")
 
 
 @pytest.mark.parametrize("limit, changes, alone", [
@@ -387,7 +407,8 @@ def test_one_run_at_a_time(unharmed):
 ])
 def test_a_disk_that_is_full(finished, limit, changes, alone):
     before, (free, most) = finished.published(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    asked, full = words(**{"fee_bps": "5", **changes}), lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    asked, full = (words(**{"fee_bps": "5", **changes}),
+                   lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most)))
     if alone:  # not even what a process keeps for itself can be written
         said = finished.cli(*asked, preexec_fn=full)
     else:
@@ -401,7 +422,8 @@ def test_a_disk_that_is_full(finished, limit, changes, alone):
 
 def as_a_user():
     "In the child: give up root's right to write anywhere."
-    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0): raise OSError("PR_CAPBSET_DROP")
+    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0):
+        raise OSError("PR_CAPBSET_DROP")
 
 
 @pytest.mark.slow
@@ -430,7 +452,8 @@ def test_ctrl_c_leaves_no_half(unharmed, first_run):
     half = 'task.write(\\"features\\", bars); import time; open(\\"here\\", \\"w\\").close(); time.sleep(60)'
     edit(unharmed, FEATURES, COMPUTED, f"{half}; {COMPUTED}")
     (unharmed.root / "home").write_text("a file")
-    process = unharmed.start(*words(), HOME=str(unharmed.root / "home"))  # nothing is needed from there, nor put there
+    # nothing is needed from there, nor put there
+    process = unharmed.start(*words(), HOME=str(unharmed.root / "home"))
     unharmed.wait_for("here", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -20,7 +20,8 @@ from ..fixtures.workbench import KERNEL, ROOT, SMALL, TASKS, minutes, words
 
 BTC = ROOT.parent / "shared" / "data" / "market" / "nautilus" / "btc-perp-20211231-20220201_1m.csv"
 PAGES = ("01_ingest", "02_features", "03_train_logistic_fwd_ret_5", "04_compare", "05_backtest", "06_publish")
-CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe": "1m", "tz": "UTC", "start": "null", "features": "[rsi_14,returns]"}
+CSV = {"source": "csv", "path": "bars.csv", "symbols": "[BTCUSDT]", "timeframe": "1m", "tz": "UTC",
+       "start": "null", "features": "[rsi_14,returns]"}
 
 
 def executed(out):
@@ -48,7 +49,8 @@ def test_every_task_leaves_its_report_and_its_data(first_run):
         assert (folder / "plotly.min.js").is_file() and (folder / "run.json").is_file()
     for task in record["tasks"].values():
         for product in task["products"].values():
-            where = first_run.report(product["file"]) if product["file"].endswith((".html", ".ipynb")) else first_run.data(product["file"])
+            where = (first_run.report(product["file"]) if product["file"].endswith((".html", ".ipynb"))
+                     else first_run.data(product["file"]))
             assert hash_file(where) == product["hash"], product["file"]
 
 
@@ -70,7 +72,8 @@ def test_no_path_of_this_machine_stands_in_a_product(first_run):
         for path in top.rglob("*"):
             if path.suffix in (".json", ".ipynb", ".html") and path.name != "plotly.min.js":
                 text = path.read_text()
-                if path.name == "run.json": text = json.dumps({k: v for k, v in json.loads(text).items() if k != "when"})
+                if path.name == "run.json":
+                    text = json.dumps({k: v for k, v in json.loads(text).items() if k != "when"})
                 assert str(first_run.root) not in text, path.name
                 assert ".building" not in text, path.name
 
@@ -81,34 +84,43 @@ def test_what_was_ingested_are_bars(first_run):
     assert set(bars.symbol) == {"IBM", "MSFT"} and bars.ts.min() >= pd.Timestamp("2006-01-03", tz="UTC")
     assert (bars.known_at > bars.ts).all() and bars.factor.gt(0).all()
     assert not read_parquet(first_run.data("quarantine.parquet")).size
-    assert "All 2 symbols are still traded at the end of the data" in read_json(first_run.data("quality.json"))["caveats"][0]
+    assert ("All 2 symbols are still traded at the end of the data"
+            in read_json(first_run.data("quality.json"))["caveats"][0])
 
 
 def test_no_label_among_the_features(first_run):
-    bars, features, labels = (read_parquet(first_run.data(f"{n}.parquet")) for n in ("bars", "features", "labels"))
-    assert list(features.columns[:4]) == ["symbol", "timeframe", "ts", "known_at"] and len(features) == len(bars)
+    bars, features, labels = (read_parquet(first_run.data(f"{n}.parquet"))
+                              for n in ("bars", "features", "labels"))
+    assert list(features.columns[:4]) == ["symbol", "timeframe", "ts", "known_at"]
+    assert len(features) == len(bars)
     assert not [c for c in features if c.startswith("fwd") or "direction" in c]
-    assert list(labels.columns) == ["symbol", "timeframe", "ts", "t0", "t1", "fwd_ret_5", "fwd_ret_5_direction"]
+    assert list(labels.columns) == ["symbol", "timeframe", "ts", "t0", "t1", "fwd_ret_5",
+                                    "fwd_ret_5_direction"]
     assert (labels.t0 > labels.ts).all() and (labels.t1 > labels.t0).all()
     values = features.iloc[:, 4:].merge(labels[["fwd_ret_5"]], left_index=True, right_index=True)
     assert values.corr()["fwd_ret_5"].drop("fwd_ret_5").abs().max() < 0.5  # nothing in there knows the answer
 
 
 def test_predictions_are_out_of_sample(first_run):
-    predictions, scores, labels = (read_parquet(first_run.data(f"{n}.parquet")) for n in ("predictions", "scores", "labels"))
-    assert not predictions.duplicated(["model", "symbol", "ts"]).any() and predictions.probability.between(0, 1).all()
+    predictions, scores, labels = (read_parquet(first_run.data(f"{n}.parquet"))
+                                   for n in ("predictions", "scores", "labels"))
+    assert not predictions.duplicated(["model", "symbol", "ts"]).any()
+    assert predictions.probability.between(0, 1).all()
     for fold in scores.itertuples():
         own = predictions[predictions.fold == fold.fold]
         learnt = labels[labels.ts.between(fold.train_start, fold.train_end)]
         assert len(own) and len(learnt) >= fold.n_train
         assert own.ts.min() > learnt.t1.max(), f"fold {fold.fold} was judged on what its training could see"
     joined = predictions.merge(labels, on=["symbol", "timeframe", "ts"])
-    assert (joined.actual == joined.fwd_ret_5_direction).all() and np.allclose(joined.forward_return, joined.fwd_ret_5)
+    assert (joined.actual == joined.fwd_ret_5_direction).all()
+    assert np.allclose(joined.forward_return, joined.fwd_ret_5)
 
 
 def test_positions_are_decided_on_predictions_and_paid_for(first_run):
-    positions, equity, trades = (read_parquet(first_run.data(f"{n}.parquet")) for n in ("positions", "equity", "trades"))
-    predictions, figures = read_parquet(first_run.data("predictions.parquet")), read_json(first_run.data("backtest.json"))
+    positions, equity, trades = (read_parquet(first_run.data(f"{n}.parquet"))
+                                 for n in ("positions", "equity", "trades"))
+    predictions, figures = (read_parquet(first_run.data("predictions.parquet")),
+                            read_json(first_run.data("backtest.json")))
     weights = positions[["IBM", "MSFT"]]
     assert weights.min().min() >= 0 and weights.sum(axis=1).max() <= 1 + 1e-9
     assert positions.ts.min() >= predictions.ts.min() and equity.ts.is_monotonic_increasing
@@ -122,43 +134,55 @@ def test_the_tear_sheet_stands_in_the_products_as_on_its_page(first_run):
     page, said = first_run.report("05_backtest.html"), figures["verdict"]
     assert page.stat().st_size < 3_000_000
     text = page.read_text()
-    assert 0 < text.index(said["headline"]) < text.index('class="figure"')  # the verdict comes first, in words
+    # the verdict comes first, in words
+    assert 0 < text.index(said["headline"]) < text.index('class="figure"')
     titles = re.findall(r'class="figure"[^>]*aria-label="([^"]+)"', text)
-    wanted = ["Equity", "Drawdown", "Rolling Sharpe ratio", "Monthly returns", "Trades in ", "Exposure", "Where the money went", "questions answered",
-              "Overfitting", "Random entries", "Plateau", "Costs", "Delay", "Capacity", "Regimes", "Worst stretches", "Daily returns"]
+    wanted = ["Equity", "Drawdown", "Rolling Sharpe ratio", "Monthly returns", "Trades in ", "Exposure",
+              "Where the money went", "questions answered", "Overfitting", "Random entries", "Plateau",
+              "Costs", "Delay", "Capacity", "Regimes", "Worst stretches", "Daily returns"]
     assert len(titles) == len(wanted) and all(w in t for w, t in zip(wanted, titles, strict=True)), titles
-    assert judged["n_trials"] == judged["ledger"]["count"] == len(sweep)  # the traded rule is one of the swept
+    # the traded rule is one of the swept
+    assert judged["n_trials"] == judged["ledger"]["count"] == len(sweep)
     assert figures["rule"]["threshold"] is None and "beyond its fold's base rate" in figures["traded"]
     own = sweep[(sweep.excess == 0) & (sweep.min_hold == 0)]
     equity = read_parquet(first_run.data("equity.parquet"))
     assert own.total_return.tolist() == pytest.approx([equity.strategy.iloc[-1] / 100_000 - 1], rel=1e-9)
     steps = {row["step"]: row["amount"] for row in figures["steps"]}
-    assert steps["net profit"] == pytest.approx(equity.strategy.iloc[-1] - 100_000) and steps["fees"] == -figures["strategy"]["fees"] < 0
-    assert 0 < judged["null_p_value"] <= 1 and 0 <= judged["spa_p_value"] <= 1 and len(read_parquet(first_run.data("rolling.parquet"))) > 1_000
-    assert said["headline"] == read_json(first_run.data("verdict.json"))["headline"] and [row["delay"] for row in figures["delays"]][0] == 1
+    assert steps["net profit"] == pytest.approx(equity.strategy.iloc[-1] - 100_000)
+    assert steps["fees"] == -figures["strategy"]["fees"] < 0
+    assert 0 < judged["null_p_value"] <= 1 and 0 <= judged["spa_p_value"] <= 1
+    assert len(read_parquet(first_run.data("rolling.parquet"))) > 1_000
+    assert said["headline"] == read_json(first_run.data("verdict.json"))["headline"]
+    assert [row["delay"] for row in figures["delays"]][0] == 1
 
 
 def test_what_is_traded_can_be_said(finished):
-    changes = dict(rule="long_short", signal="quantile", quantile="0.5", min_hold="3", stop_loss="0.08", leverage="1.5", fill="close", delay="2",
+    changes = dict(rule="long_short", signal="quantile", quantile="0.5", min_hold="3", stop_loss="0.08",
+                   leverage="1.5", fill="close", delay="2",
                    borrow_bps="50", spread_bps="2", participation="0.1")
     code, out, err = finished.here(*words(**changes))
     assert code == 0 and executed(out) == ["backtest", "publish"], out + err
     figures, orders = read_json(finished.data("backtest.json")), read_parquet(finished.data("trades.parquet"))
-    assert figures["strategy"]["borrow"] > 0 and figures["strategy"]["spread"] > 0 and {"long", "short"} == set(orders.side)
-    assert "stop at 8.0%" in figures["traded"] and "filled at the close of the bar 2 after" in figures["traded"]
+    assert figures["strategy"]["borrow"] > 0 and figures["strategy"]["spread"] > 0
+    assert {"long", "short"} == set(orders.side)
+    assert "stop at 8.0%" in figures["traded"]
+    assert "filled at the close of the bar 2 after" in figures["traded"]
     assert figures["traded"] in finished.report("06_publish.html").read_text()
-    assert set(read_parquet(finished.data("sweep.parquet"))[["quantile", "min_hold"]].columns) == {"quantile", "min_hold"}
+    assert (set(read_parquet(finished.data("sweep.parquet"))[["quantile", "min_hold"]].columns)
+            == {"quantile", "min_hold"})
 
 
 def test_a_rule_that_never_trades_is_said_to(finished):
     code, out, err = finished.here(*words(threshold="0.99"))
-    assert code == 0 and "No trade, no result" in out and "None is above the threshold of 0.99." in out and "against" not in out, out + err
+    assert code == 0 and "No trade, no result" in out and "against" not in out, out + err
+    assert "None is above the threshold of 0.99." in out, out + err
     assert read_json(finished.data("backtest.json"))["strategy"]["orders"] == 0
     said = read_json(finished.data("verdict.json"))
     assert said["better_than_luck"] is None and said["better_than_holding"] is None
     for name in ("05_backtest.html", "06_publish.html"):
         page = finished.report(name).read_text()
-        assert 'class="figure"' not in page and "What would trade" in page and "<td>NaN</td>" not in page and not re.search(r"<tbody>\s*</tbody>", page)
+        assert 'class="figure"' not in page and "What would trade" in page and "<td>NaN</td>" not in page
+        assert not re.search(r"<tbody>\s*</tbody>", page)
         assert page.count("<table") >= 1 and "lowest" in page and "highest" in page
 
 
@@ -167,7 +191,8 @@ def test_predicted_returns_are_traded(finished):
     code, out, err = finished.here(*words(task="regression", models="[ridge]"))
     assert code == 0 and executed(out)[-2:] == ["backtest", "publish"], out + err
     figures = read_json(finished.data("backtest.json"))
-    assert figures["rule"]["threshold"] == 0.0 and figures["strategy"]["orders"] > 10 and "predicted return of 0" in figures["traded"]
+    assert figures["rule"]["threshold"] == 0.0 and figures["strategy"]["orders"] > 10
+    assert "predicted return of 0" in figures["traded"]
     page = finished.report("06_publish.html").read_text()
     assert "Can the value of" in page and "rmse_baseline" in page
 
@@ -186,7 +211,8 @@ def test_the_verdict_is_said_in_the_terminal_and_on_the_page(first_run):
 
 def test_no_page_asks_for_anything_from_the_network(first_run):
     for page in first_run.report("").glob("*.html"):
-        assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//[^\"'> ]+", page.read_text()), page.name
+        assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//[^\"'> ]+",
+                              page.read_text()), page.name
 
 
 def test_seconds_are_those_of_each_task(first_run):
@@ -197,11 +223,13 @@ def test_seconds_are_those_of_each_task(first_run):
 def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
     code, out, _ = finished.here(*words())
     assert code == 0 and "Nothing to do" in out and not executed(out)
-    before, tried = contents(finished, "bars.parquet", "features.parquet", "predictions.parquet"), len(read_parquet(finished.data("sweep.parquet")))
+    before, tried = (contents(finished, "bars.parquet", "features.parquet", "predictions.parquet"),
+                     len(read_parquet(finished.data("sweep.parquet"))))
     code, out, _ = finished.here(*words(fee_bps="7"))
     assert code == 0 and executed(out) == ["backtest", "publish"]
     assert contents(finished, *before) == before
-    assert read_json(finished.data("significance.json"))["n_trials"] == 2 * tried  # the first try is not forgotten
+    # the first try is not forgotten
+    assert read_json(finished.data("significance.json"))["n_trials"] == 2 * tried
     assert len(list(finished.report("runs").glob("[!.]*"))) == 2
 
 
@@ -209,54 +237,73 @@ def test_again_does_nothing_and_a_trading_parameter_only_what_follows(finished):
 def test_a_model_more_is_one_training_more(finished):
     before = contents(finished, "predictions_logistic_fwd_ret_5.parquet", "importance.parquet")
     code, out, err = finished.here(*words(models="[logistic,dummy]"))
-    assert code == 0 and executed(out) == ["train-dummy-fwd_ret_5", "compare", "backtest", "publish"], out + err
-    assert contents(finished, "predictions_logistic_fwd_ret_5.parquet") == {k: v for k, v in before.items() if k.startswith("pred")}
+    assert code == 0 and executed(out) == ["train-dummy-fwd_ret_5", "compare", "backtest",
+                                           "publish"], out + err
+    assert (contents(finished, "predictions_logistic_fwd_ret_5.parquet")
+            == {k: v for k, v in before.items() if k.startswith("pred")})
     assert set(read_parquet(finished.data("predictions.parquet")).model) == {"dummy", "logistic"}
-    training, tried = read_json(finished.data("training.json")), len(read_parquet(finished.data("sweep.parquet")))
-    assert read_json(finished.data("significance.json"))["n_trials"] == tried + (tried if training["selected"] == "dummy" else 1)
+    training, tried = (read_json(finished.data("training.json")),
+                       len(read_parquet(finished.data("sweep.parquet"))))
+    assert (read_json(finished.data("significance.json"))["n_trials"]
+            == tried + (tried if training["selected"] == "dummy" else 1))
     chosen = read_parquet(finished.data("importance.parquet")).model.unique()
-    assert list(chosen) == [training["selected"]] and {row["model"] for row in training["summary"]} == {"dummy", "logistic"}
+    assert list(chosen) == [training["selected"]]
+    assert {row["model"] for row in training["summary"]} == {"dummy", "logistic"}
     page = finished.report("04_compare.html").read_text()
-    assert 'href="03_train_dummy_fwd_ret_5.html"' in page and 'href="03_train_logistic_fwd_ret_5.html"' in page
+    assert 'href="03_train_dummy_fwd_ret_5.html"' in page
+    assert 'href="03_train_logistic_fwd_ret_5.html"' in page
     assert all(finished.report(f"03_train_{m}_fwd_ret_5.html").is_file() for m in ("dummy", "logistic"))
     code, out, _ = finished.here("status", *words(models="[dummy]")[1:])
-    assert code == 0 and re.search(r"train-dummy-fwd_ret_5\s.*fresh", out) and "train-logistic-fwd_ret_5" not in out and re.search(r"compare\s.*stale", out)
+    assert code == 0 and re.search(r"train-dummy-fwd_ret_5\s.*fresh", out)
+    assert "train-logistic-fwd_ret_5" not in out and re.search(r"compare\s.*stale", out)
 
 
 @pytest.mark.slow
 def test_words_of_a_training_reach_the_page_and_what_is_traded_though_mlflow_is_away(finished, monkeypatch):
     monkeypatch.setenv("MLFIN_MLFLOW", "sqlite:////proc/nowhere/x.db")
-    asked = dict(splitter="combinatorial", folds="4", weights="uniqueness", class_weights="balanced", calibrate="sigmoid", jobs="2", task="classification")
+    asked = dict(splitter="combinatorial", folds="4", weights="uniqueness", class_weights="balanced",
+                 calibrate="sigmoid", jobs="2", task="classification")
     code, out, err = finished.here(*words(**asked))
-    assert code == 0 and executed(out) == ["train-logistic-fwd_ret_5", "compare", "backtest", "publish"], out + err
-    training, paths, told = read_json(finished.data("training.json")), *(read_parquet(finished.data(f"{n}.parquet")) for n in ("paths", "predictions"))
-    assert training["split"] == {"folds": 4, "embargo": 5, "splitter": "combinatorial", "weights": "uniqueness"}
-    assert training["parameters"]["logistic"] | {"class_weight": "balanced", "calibrate": "sigmoid"} == training["parameters"]["logistic"]
-    assert set(paths.path) == {1, 2, 3} and len(paths) == 3 * len(told) and not told.duplicated(["model", "symbol", "ts"]).any()
+    assert code == 0 and executed(out) == ["train-logistic-fwd_ret_5", "compare", "backtest",
+                                           "publish"], out + err
+    training, paths, told = (read_json(finished.data("training.json")),
+                             *(read_parquet(finished.data(f"{n}.parquet")) for n in ("paths", "predictions")))
+    assert training["split"] == {"folds": 4, "embargo": 5, "splitter": "combinatorial",
+                                 "weights": "uniqueness"}
+    assert (training["parameters"]["logistic"] | {"class_weight": "balanced", "calibrate": "sigmoid"}
+            == training["parameters"]["logistic"])
+    assert set(paths.path) == {1, 2, 3} and len(paths) == 3 * len(told)
+    assert not told.duplicated(["model", "symbol", "ts"]).any()
     assert read_parquet(finished.data("scores.parquet")).fold.nunique() == 4
-    assert len(read_parquet(finished.data("equity.parquet"))) > len(told) / 2  # all of it is traded, from the first block on
+    # all of it is traded, from the first block on
+    assert len(read_parquet(finished.data("equity.parquet"))) > len(told) / 2
     assert not list(finished.root.glob(".mlfin/**/.*.progress"))
     page = finished.report("03_train_logistic_fwd_ret_5.ipynb").read_text()
-    assert "MLflow could not be used" in page and "the training result is complete" in page and "Traceback" not in err
+    assert "MLflow could not be used" in page and "the training result is complete" in page
+    assert "Traceback" not in err
     assert read_json(finished.data("verdict.json"))["sentences"][0] in out
 
 
 def test_a_regression_has_pages_of_its_own(finished, monkeypatch):
     ask_in_file(finished, models=["ridge"], task="regression")
     monkeypatch.setenv("MLFIN_PROFILE", "test")
-    trained = cells_done(finished, "03_train", model="ridge", task="regression", folds=3, features=yaml.safe_load(SMALL["features"]))
+    trained = cells_done(finished, "03_train", model="ridge", task="regression", folds=3,
+                         features=yaml.safe_load(SMALL["features"]))
     told = [trained, cells_done(finished, "04_compare")]
-    assert {"mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "ic"} <= set(told[0]) and "verdict" not in told[0] and "log_loss" not in told[0]
+    assert {"mae", "mae_baseline", "rmse", "rmse_baseline", "r2", "ic"} <= set(told[0])
+    assert "verdict" not in told[0] and "log_loss" not in told[0]
     assert {"mae", "rmse", "ic", "verdict"} <= set(told[1])
     training = read_json(finished.data("training.json"))
     assert training["task"] == training["split"]["task"] == "regression" and training["selected"] == "ridge"
     verdict = training["summary"][0]["verdict"]
     assert "than the baseline: squared error" in verdict and "±" in verdict, verdict
-    assert "prediction" in read_parquet(finished.data("predictions.parquet")) and set(read_parquet(finished.data("pending.parquet")).model) == {"ridge"}
+    assert "prediction" in read_parquet(finished.data("predictions.parquet"))
+    assert set(read_parquet(finished.data("pending.parquet")).model) == {"ridge"}
 
 
 def cells_done(bench, notebook, **parameters):
-    "Execute a task's cells one by one in this process; the columns of the first table with a score that one of them ends with."
+    """Execute a task's cells one by one in this process; the columns of the first table with a score that one
+    of them ends with."""
     namespace, found = {"display": lambda *things: None}, []
     for cell in json.loads((bench.root / "nbs" / "pipeline" / f"{notebook}.ipynb").read_text())["cells"]:
         if cell["cell_type"] != "code": continue
@@ -293,8 +340,10 @@ for asked in (["reproduce", "latest"], {["status", *words()[1:]]!r}):
 """
     code, out, err = finished.cli(program=("-c", both))  # a process that reads the module as it is now
     reproduced, status = out.split("ended with 1\n")
-    assert code == 0 and "module mlfin.features.technical changed" in reproduced and "ingest:" not in reproduced, out + err
-    assert "ended with 0" in status and state_of(status) == {"ingest": "fresh", **dict.fromkeys(TASKS[1:], "stale")}, status
+    assert code == 0 and "module mlfin.features.technical changed" in reproduced, out + err
+    assert "ingest:" not in reproduced, out + err
+    assert "ended with 0" in status and state_of(status) == {"ingest": "fresh",
+                                                             **dict.fromkeys(TASKS[1:], "stale")}, status
 
 
 def test_a_set_of_features_is_its_content(finished, registry, monkeypatch):
@@ -309,7 +358,8 @@ def test_a_set_of_features_is_its_content(finished, registry, monkeypatch):
     assert code == 0, out + err
     assert read_json(finished.data("training.json"))["features"] == ["rsi_14", "ret_5", "obv"]
     code, out, err = finished.cli("status", *words(features="[quick, obv]")[1:])
-    assert code == 0 and state_of(out) == dict.fromkeys(TASKS, "fresh"), out + err  # a process that knows no more than the files
+    # a process that knows no more than the files
+    assert code == 0 and state_of(out) == dict.fromkeys(TASKS, "fresh"), out + err
     def states(sets):
         code, out, err = asked(sets, "status", *words(features="[quick, obv]")[1:])
         assert code == 0, out + err
@@ -324,16 +374,20 @@ def test_a_set_of_features_is_its_content(finished, registry, monkeypatch):
 
 def test_a_file_of_minutes_and_a_change_of_its_content(workbench):
     bars = minutes(4 * 1440)
-    bars.astype({"close": object}).assign(close=lambda f: f.close.where(f.index != 5, "n/a?")).to_csv(workbench.root / "bars.csv", index=False)
+    bars.astype({"close": object}).assign(close=lambda f: f.close.where(f.index != 5, "n/a?")).to_csv(
+        workbench.root / "bars.csv", index=False)
     code, out, err = workbench.here(*words(**CSV))
     assert code == 0 and err == "" and executed(out) == list(TASKS), out + err
     got, kept = read_parquet(workbench.data("bars.parquet")), bars.drop(index=5)
-    assert len(got) == len(kept) and got.ts.iloc[0] == pd.Timestamp("2022-01-01", tz="UTC") and set(got.symbol) == {"BTCUSDT"}
+    assert len(got) == len(kept) and got.ts.iloc[0] == pd.Timestamp("2022-01-01", tz="UTC")
+    assert set(got.symbol) == {"BTCUSDT"}
     assert np.array_equal(got.close, kept.close) and (got.known_at - got.ts == pd.Timedelta(minutes=1)).all()
     quality = read_json(workbench.data("quality.json"))
-    assert quality["calendar"] == "24/7" and len(quality["caveats"]) == 1 and "The one symbol, BTCUSDT, is still traded" in quality["caveats"][0]
+    assert quality["calendar"] == "24/7" and len(quality["caveats"]) == 1
+    assert "The one symbol, BTCUSDT, is still traded" in quality["caveats"][0]
     aside = read_parquet(workbench.data("quarantine.parquet"))  # a text in a price is set aside, and said
-    assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"] and json.loads(aside.raw[0])["close"] == "n/a?"
+    assert list(aside.row) == [5] and list(aside.reason) == ["`close` is not a number"]
+    assert json.loads(aside.raw[0])["close"] == "n/a?"
     assert "is not a number" in workbench.report("01_ingest.html").read_text()
     assert "1 rows set aside" in workbench.report("06_publish.html").read_text()
     assert workbench.here(*words(**CSV))[1].startswith("Nothing to do")
@@ -369,7 +423,8 @@ def test_with_kernels_of_their_own_the_same_bytes_and_no_home(workbench, first_r
     (workbench.root / "home").write_text("a file")
     code, out, err = workbench.cli(*words(executor="papermill"), HOME=str(workbench.root / "home"))
     assert code == 0 and err == "" and executed(out) == list(TASKS), out + err
-    assert (workbench.root / ".mlfin" / "cache").is_dir() and (workbench.root / "home").read_text() == "a file"
+    assert (workbench.root / ".mlfin" / "cache").is_dir()
+    assert (workbench.root / "home").read_text() == "a file"
     assert contents(workbench) == contents(first_run)
     assert workbench.record()["run_id"] == first_run.record()["run_id"]
 
@@ -380,15 +435,18 @@ BETWEEN = "-- the next --"
 def ask_in_file(bench, **changes):
     "The small question, changed, in `env.yaml`, where Ploomber and the notebooks read it."
     path = bench.root / "env.yaml"
-    question = yaml.safe_load(path.read_text()) | {k: yaml.safe_load(v) for k, v in SMALL.items()} | {"profile": "test"} | changes
-    path.write_text(yaml.safe_dump({k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in question.items()}))
+    question = (yaml.safe_load(path.read_text()) | {k: yaml.safe_load(v) for k, v in SMALL.items()}
+                | {"profile": "test"} | changes)
+    path.write_text(yaml.safe_dump({k: v.isoformat() if hasattr(v, "isoformat") else v
+                                    for k, v in question.items()}))
 
 
 PROGRAMS = {"ploomber": ("ploomber_cli.cli", "cmd_router"), "papermill": ("papermill.__main__", "papermill")}
 
 
 def command(bench, name, *asked):
-    "A program of this environment, in the project's folder, asked once or more in one process; what it said each time."
+    """A program of this environment, in the project's folder, asked once or more in one process; what it said
+    each time."""
     module, function = PROGRAMS[name]
     code = f"""
 import sys
@@ -425,7 +483,8 @@ def test_plain_ploomber_on_the_same_files(workbench, first_run, through):
     _, status, _ = through(workbench, "ploomber", ["build"], ["status"], ["plot", "--backend", "mermaid"])
     tables = [f"{n}.parquet" for n in ("bars", "features", "labels", "predictions", "equity", "trades")]
     assert contents(workbench, *tables) == contents(first_run, *tables)
-    assert all(task.partition("-")[0] in status for task in TASKS) and list(workbench.root.glob("pipeline*.html"))
+    assert all(task.partition("-")[0] in status for task in TASKS)
+    assert list(workbench.root.glob("pipeline*.html"))
 
 
 @pytest.mark.parametrize("through", [command_here, pytest.param(command, marks=pytest.mark.slow)])
@@ -433,7 +492,8 @@ def test_plain_papermill_on_one_notebook(finished, through):
     ask_in_file(finished)
     before = contents(finished)
     chosen = f"symbols: {SMALL['symbols']}\nfeatures: {SMALL['features']}"
-    through(finished, "papermill", ["-k", KERNEL, "-y", chosen, "nbs/pipeline/02_features.ipynb", "out.ipynb"])
+    through(finished, "papermill",
+            ["-k", KERNEL, "-y", chosen, "nbs/pipeline/02_features.ipynb", "out.ipynb"])
     assert (finished.root / "out.ipynb").is_file() and contents(finished) == before
     assert finished.here(*words())[1].startswith("Nothing to do")
 

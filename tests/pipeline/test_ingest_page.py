@@ -1,4 +1,5 @@
-"""The ingest page: verdict first, what is there, what is missing, what is odd, what was set aside; small whatever came."""
+"""The ingest page: verdict first, what is there, what is missing, what is odd, what was set aside; small
+whatever came."""
 from pathlib import Path
 
 import nbformat
@@ -23,17 +24,22 @@ def page(bench, **asked):
     asked = {"source": "csv", "path": "bars.csv", "symbols": ["X"], "timeframe": "1m", "tz": "UTC", **asked}
     file = bench.root / "page.ipynb"
     execute_notebook(bench.root / "nbs/pipeline/01_ingest.ipynb", file, parameters=asked, progress_bar=False)
-    outputs = [o for cell in nbformat.read(file, 4).cells if cell.cell_type == "code" for o in cell.outputs if "data" in o]
+    outputs = [o for cell in nbformat.read(file, 4).cells if cell.cell_type == "code"
+               for o in cell.outputs if "data" in o]
     figures = {o.data[MIME]["layout"]["title"]["text"]: o.data[MIME] for o in outputs if MIME in o.data}
-    texts = [t if isinstance(t, str) else "".join(t) for o in outputs for t in (o.data.get("text/markdown"), o.data.get("text/html")) if t]
+    texts = [t if isinstance(t, str) else "".join(t) for o in outputs
+             for t in (o.data.get("text/markdown"), o.data.get("text/html")) if t]
     return file.stat().st_size, figures, texts
 
 
 def test_the_default_page(first_run):
     html = first_run.report("01_ingest.html").read_text()
-    assert len(html) < 600_000 and html.index("Verdict: ") < html.index("What is there, and what is missing") < html.index("What was set aside")
+    assert len(html) < 600_000
+    assert (html.index("Verdict: ") < html.index("What is there, and what is missing")
+            < html.index("What was set aside"))
     quality = read_json(first_run.data("quality.json"))
-    assert quality["until"] is None and quality["verdict"] in ("pass", "warn") and {c["check"] for c in quality["checks"]} >= {"missing", "decimal"}
+    assert quality["until"] is None and quality["verdict"] in ("pass", "warn")
+    assert {c["check"] for c in quality["checks"]} >= {"missing", "decimal"}
     assert Path(first_run.settings.store, "bars").is_dir()
 
 
@@ -44,7 +50,8 @@ def test_a_dirty_file(workbench):
     frame.loc[7, "volume"] = "none"
     frame.drop(index=range(2_000, 2_050)).to_csv(workbench.root / "bars.csv", index=False)
     size, figures, texts = page(workbench)
-    assert size < 600_000 and texts[0].startswith("<strong>Verdict: warn") or texts[0].startswith("**Verdict: warn.** 2,947 1m bars of X")
+    assert (size < 600_000 and texts[0].startswith("<strong>Verdict: warn")
+            or texts[0].startswith("**Verdict: warn.** 2,947 1m bars of X"))
     assert "3 rows set aside, 53 bars missing" in texts[0]
     coverage, prices = figures["Coverage"], figures["Closing prices and what was flagged"]
     assert "53 of 3,000 bars are missing" in coverage["layout"]["title"]["subtitle"]["text"]
@@ -52,7 +59,8 @@ def test_a_dirty_file(workbench):
     for figure in (coverage, prices):
         assert figure["layout"]["xaxis"]["title"]["text"] and figure["layout"]["yaxis"]["title"]["text"]
     said = "\n".join(texts)
-    assert "4 gaps, 53 bars" in said and "2022-01-02 09:20" in said and "is not a number" in said and "class='quality'" in said
+    assert "4 gaps, 53 bars" in said and "2022-01-02 09:20" in said and "is not a number" in said
+    assert "class='quality'" in said
     aside = read_parquet(data_of(workbench) / "quarantine.parquet")
     assert sorted(aside.row) == [5, 7, 900]
 
@@ -70,7 +78,9 @@ def test_hundreds_of_symbols(workbench, count):
     one = minutes(40)
     pd.concat([one.assign(symbol=s) for s in names]).to_csv(workbench.root / "bars.csv", index=False)
     size, figures, texts = page(workbench, symbols=names)
-    assert size < 300_000 + 600 * count and f"8 of {count} symbols" in figures["Closing prices and what was flagged"]["layout"]["title"]["subtitle"]["text"]
+    assert size < 300_000 + 600 * count
+    assert (f"8 of {count} symbols"
+            in figures["Closing prices and what was flagged"]["layout"]["title"]["subtitle"]["text"])
     assert f"of {count} symbols" in texts[0]
 
 

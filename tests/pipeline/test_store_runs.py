@@ -1,4 +1,5 @@
-"Runs whose bars come from the store: the same answers as from the source, what is new and nothing else makes them run again."
+"""Runs whose bars come from the store: the same answers as from the source, what is new and nothing else
+makes them run again."""
 import pandas as pd
 import pytest
 
@@ -19,7 +20,8 @@ def stocked(finished):
 
 @pytest.mark.slow
 def test_a_run_on_the_store_answers_as_one_on_the_source_does(stocked):
-    frames = {name: read_parquet(stocked.data(name)) for name in ("bars.parquet", "features.parquet", "predictions.parquet")}
+    frames = {name: read_parquet(stocked.data(name))
+              for name in ("bars.parquet", "features.parquet", "predictions.parquet")}
     code, out, err = stocked.here(*words(**STORE))
     assert code == 0 and len(executed(out)) == len(TASKS), out + err
     for name, frame in frames.items(): pd.testing.assert_frame_equal(read_parquet(stocked.data(name)), frame)
@@ -53,7 +55,8 @@ def test_a_run_on_corrected_bars_is_reproduced(stocked):
     code, out, err = stocked.here(*words(**STORE))
     assert code == 0 and len(executed(out)) == len(TASKS), out + err
     bars = read_parquet(stocked.data("bars.parquet"))
-    assert (bars.known_at - bars.ts).max() < pd.Timedelta("1D") and "1 bar of IBM was corrected" in stocked.report("05_backtest.html").read_text()
+    assert (bars.known_at - bars.ts).max() < pd.Timedelta("1D")
+    assert "1 bar of IBM was corrected" in stocked.report("05_backtest.html").read_text()
     code, out, err = stocked.here("reproduce", "latest")
     assert code == 0 and "equal" in out, out + err
     store.write(row)                                                        # corrected once more: back
@@ -64,14 +67,16 @@ def test_a_run_on_corrected_bars_is_reproduced(stocked):
 @pytest.mark.slow
 def test_a_folder_is_brought_in_and_asked_of_the_store(workbench):
     (workbench.root / "bars").mkdir()
-    for n, symbol in enumerate(("BTCUSDT", "ETHUSDT")): minutes(6000, n).to_csv(workbench.root / "bars" / f"{symbol}.csv", index=False)
-    asked = {"source": "csv", "path": "bars", "symbols": "[BTCUSDT,ETHUSDT]", "timeframe": "1m", "tz": "UTC", "start": "null",
-             "features": "[rsi_14,returns]"}
+    for n, symbol in enumerate(("BTCUSDT", "ETHUSDT")):
+        minutes(6000, n).to_csv(workbench.root / "bars" / f"{symbol}.csv", index=False)
+    asked = {"source": "csv", "path": "bars", "symbols": "[BTCUSDT,ETHUSDT]", "timeframe": "1m", "tz": "UTC",
+             "start": "null", "features": "[rsi_14,returns]"}
     code, out, err = workbench.here(*words(**asked))
     assert code == 0 and len(executed(out)) == len(TASKS), out + err
     record = workbench.record()
     assert record["parameters"]["source"] == "store"
-    assert {k: record["when"]["brought"][k] for k in ("source", "path", "new")} == {"source": "csv", "path": "bars", "new": 12000}
+    assert ({k: record["when"]["brought"][k] for k in ("source", "path", "new")}
+            == {"source": "csv", "path": "bars", "new": 12000})
     code, out, err = workbench.here(*words(**asked))
     assert code == 0 and "Nothing to do" in out, out + err
     own = {k: v for k, v in asked.items() if k != "path"} | {"source": "store"}
@@ -92,5 +97,6 @@ def test_a_folder_is_brought_in_and_asked_of_the_store(workbench):
 def test_what_cannot_be_answered_is_refused_before_a_task_begins(stocked, changes, said):
     before = stocked.published()
     code, out, err = stocked.here(*words(**changes))
-    assert code and all(word in err for word in said) and "Traceback" not in err and not executed(out), out + err
+    assert code and all(word in err
+                        for word in said) and "Traceback" not in err and not executed(out), out + err
     assert stocked.published() == before

@@ -1,4 +1,5 @@
-"""Real minutes, posted one by one to a real server, and what its signals say beside the batch pipeline: the same numbers, to the last bit."""
+"""Real minutes, posted one by one to a real server, and what its signals say beside the batch pipeline: the
+same numbers, to the last bit."""
 import http.client
 import json
 import time
@@ -22,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "market" / "freqtrade" / "UNITTEST_BTC-1m.feather"
 SPECS = ["returns", "rsi_14", "obv", "sma_20", "volume_ma_20", "macd_12_26_9"]
 
-pytestmark = pytest.mark.skipif(not REAL.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
+pytestmark = pytest.mark.skipif(
+    not REAL.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,8 @@ def minutes():
     """Two weeks of real one-minute bars, 538 of them missing."""
     raw = pd.read_feather(REAL)
     ts = raw["date"].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
-    bars = as_bars(raw[["open", "high", "low", "close", "volume"]].assign(symbol="BTC", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min")))
+    bars = as_bars(raw[["open", "high", "low", "close", "volume"]].assign(
+        symbol="BTC", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min")))
     return bars.drop_duplicates("ts").reset_index(drop=True)
 
 
@@ -46,7 +49,8 @@ def champions(minutes, folder, models):
 
 
 def batch_says(settings, bars, models):
-    """model -> ts -> probability: features of all bars at once, as research computes them, and the model asked once for all rows."""
+    """model -> ts -> probability: features of all bars at once, as research computes them, and the model
+    asked once for all rows."""
     table, found = compute_features(bars, SPECS, short="nan"), {}
     for name in models:
         champion = load_champion(settings, name)
@@ -58,7 +62,8 @@ def batch_says(settings, bars, models):
 class Line:
     """One connection that stays open."""
     def __init__(self, port, key):
-        self.line, self.headers = http.client.HTTPConnection("127.0.0.1", port, timeout=60), {"x-api-key": key}
+        self.line, self.headers = (http.client.HTTPConnection("127.0.0.1", port, timeout=60),
+                                   {"x-api-key": key})
 
     def __call__(self, method, path, body=None):
         self.line.request(method, path, None if body is None else json.dumps(body), self.headers)
@@ -72,7 +77,8 @@ def replay(ask, bars, first, models):
     """Post bar by bar from a place on; what the signals said each time: ts, model, probability."""
     said, values = [], ("open", "high", "low", "close", "volume")
     for bar in bars.iloc[first:].itertuples():
-        wire = {"symbol": bar.symbol, "timeframe": bar.timeframe, "ts": bar.ts.isoformat(), **{n: getattr(bar, n) for n in values}}
+        wire = {"symbol": bar.symbol, "timeframe": bar.timeframe, "ts": bar.ts.isoformat(),
+                **{n: getattr(bar, n) for n in values}}
         assert ask("POST", "/ingest", {"bars": [wire]}) == {"received": 1, "stored": 1, "refused": []}
         signals = ask("GET", "/v1/signals?timeframe=1m&symbol=BTC")["signals"]
         assert len(signals) == len(models)
@@ -108,9 +114,11 @@ def compared(folder, minutes, first, models, serves=alone):
     batch, rows = batch_says(settings, minutes, models), []
     for name, own in said.groupby("model"):
         live, want = own.live.to_numpy(), batch[name].loc[list(own.ts)].to_numpy()
-        rows.append((name, len(own), int((live == want).sum()), float(np.abs(live - want).max()), len(np.unique(live))))
+        rows.append((name, len(own), int((live == want).sum()), float(np.abs(live - want).max()),
+                     len(np.unique(live))))
     found = pd.DataFrame(rows, columns=["model", "bars", "equal", "largest", "different"]).set_index("model")
-    print(f"\n{found.to_string()}\n{len(said) // len(models):,} bars in {seconds:.0f} s, {seconds / len(said) * len(models) * 1e3:.1f} ms each")
+    print(f"\n{found.to_string()}\n{len(said) // len(models):,} bars in {seconds:.0f} s, "
+          f"{seconds / len(said) * len(models) * 1e3:.1f} ms each")
     assert (found.equal == found.bars).all() and (found.different > 10).all() and (found.largest == 0).all()
     return found
 
@@ -118,7 +126,9 @@ def compared(folder, minutes, first, models, serves=alone):
 FEW, ALL = ("lightgbm", "logistic"), ("lightgbm", "logistic", "random_forest")
 
 
-@pytest.mark.parametrize(("serves", "models"), [(here, FEW), pytest.param(alone, ALL, marks=pytest.mark.slow)], ids=["here", "alone"])
+@pytest.mark.parametrize(("serves", "models"),
+                         [(here, FEW), pytest.param(alone, ALL, marks=pytest.mark.slow)],
+                         ids=["here", "alone"])
 def test_minute_by_minute_over_http_is_the_batch(minutes, tmp_path, serves, models):
     found = compared(tmp_path, minutes.head(930).reset_index(drop=True), 900, models, serves)
     assert (found.bars == 30).all() and len(found) == len(models)

@@ -1,4 +1,5 @@
-"""The service says what research says, bit for bit; a champion is swapped whole or not at all; what was recorded is there."""
+"""The service says what research says, bit for bit; a champion is swapped whole or not at all; what was
+recorded is there."""
 
 import json
 import logging
@@ -31,7 +32,8 @@ from mlfin.features.table import compute_features
 from mlfin.registry import gate, registry as registry_module
 from mlfin.datasets.inputs import model_inputs
 from mlfin.datasets.label_names import parse_label
-from mlfin.registry.registry import code_state, set_champion, find_version, read_manifest, register, rollback, write_verdict
+from mlfin.registry.registry import (code_state, set_champion, find_version, read_manifest, register,
+                                     rollback, write_verdict)
 from mlfin.registry.sealing import rotate_seals
 from mlfin.monitor.metrics import Metrics
 from mlfin.predict import predictor as serving
@@ -70,7 +72,8 @@ def another(settings, experiment, i, replacing):
 def settings(tmp_path_factory):
     "One MLflow store, with a champion of two symbols: making them costs seconds."
     found = left_run.settings_at(tmp_path_factory.mktemp("serving"))
-    left_run.leave(found, "main", specs=SPECS, bars=left_run.bars_that_remember(days=700, symbols=("AAA", "BBB")))
+    left_run.leave(found, "main", specs=SPECS,
+                   bars=left_run.bars_that_remember(days=700, symbols=("AAA", "BBB")))
     promoted(found, "main")
     return found
 
@@ -111,7 +114,8 @@ def at(bars, *days):
 
 
 def replay(predictor, lake, bars, first):
-    "Push bar by bar from a day on; what was said each time, beside what the batch says, and the champion's own model of one row."
+    """Push bar by bar from a day on; what was said each time, beside what the batch says, and the champion's
+    own model of one row."""
     seen = inputs_of(bars, predictor.champion.manifest["features"]).dropna().reset_index(drop=True)
     loaded, names = predictor.champion.loaded, predictor.champion.manifest["inputs"]
     batch = pd.Series(loaded.predict(seen), index=pd.MultiIndex.from_frame(seen[["symbol", "ts"]]))
@@ -156,14 +160,17 @@ def test_bar_by_bar_trees_are_the_batch_to_the_last_bit(settings, make, lake, ba
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_file(), reason="the real minutes lie in shared/data beside the checkout, and are not there")
+@pytest.mark.skipif(not REAL.is_file(),
+                    reason="the real minutes lie in shared/data beside the checkout, and are not there")
 def test_ten_thousand_real_minutes_are_the_batch(settings, make, lake):
     raw = pd.read_feather(REAL)
     ts = raw["date"].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
-    minutes = as_bars(raw[["open", "high", "low", "close", "volume"]].assign(symbol="BTC", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min")))
+    minutes = as_bars(raw[["open", "high", "low", "close", "volume"]].assign(
+        symbol="BTC", timeframe="1m", ts=ts, known_at=ts + pd.Timedelta("1min")))
     minutes = minutes.drop_duplicates("ts").tail(min(len(minutes), 13_000)).reset_index(drop=True)
     assert len(minutes) > 10_500
-    left_run.leave(settings, "minutes", specs=SPECS, names=("lightgbm",), bars=minutes.head(3_000), label="fwd_ret_5")
+    left_run.leave(settings, "minutes", specs=SPECS, names=("lightgbm",), bars=minutes.head(3_000),
+                   label="fwd_ret_5")
     promoted(settings, "minutes")
     first = len(minutes) - 10_000
     lake.write(minutes.head(first))
@@ -176,11 +183,12 @@ def test_given_bars_say_what_the_store_says(make, lake, bars):
     lake.write(bars)
     p = make()
     stored, given = p.predict(), p.predict_bars(bars)
-    assert [s.probability for s in stored] == [g.probability for g in given] and [s.price for s in stored] == [g.price for g in given]
+    assert [s.probability for s in stored] == [g.probability for g in given]
+    assert [s.price for s in stored] == [g.price for g in given]
     some = [
-        Bar(symbol=b.symbol, timeframe="1d", ts=b.ts.to_pydatetime(), **{c: getattr(b, c) for c in ("open", "high", "low", "close", "volume")})
-        for b in at(bars, *range(300, 700)).itertuples()
-    ]
+        Bar(symbol=b.symbol, timeframe="1d", ts=b.ts.to_pydatetime(),
+            **{c: getattr(b, c) for c in ("open", "high", "low", "close", "volume")})
+        for b in at(bars, *range(300, 700)).itertuples()]
     short = p.predict_bars(some)
     assert short[0].settled and short[0].probability == pytest.approx(stored[0].probability, abs=1e-9)
     assert not p.predict_bars([b for b in some if b.symbol == "BBB"][-40:])[0].settled
@@ -225,7 +233,8 @@ def test_bars_of_others_count_however_they_come(make, lake, bars, how):
     p, other, rest = make(), Lake(lake.path), at(bars, *range(690, 700))
     p.predict()
     if how == "written":
-        other.write(pd.concat([rest, late], ignore_index=True).sort_values(["symbol", "ts"], ignore_index=True))
+        other.write(pd.concat([rest, late], ignore_index=True).sort_values(
+            ["symbol", "ts"], ignore_index=True))
     elif how == "in between and folded":
         other.push(rest)
         p.predict()
@@ -276,13 +285,14 @@ def test_a_split_changes_the_past_and_not_what_is_said_of_it(lake, bars):
     stream = Stream(lake, SPECS, "1d", adjust="total")
     stream.sync()
     raw = (
-        own.iloc[650:].assign(**{c: lambda b, c=c: b[c] / 2 for c in ("open", "high", "low", "close")}, volume=lambda b: b.volume * 2).reset_index(drop=True)
-    )
+        own.iloc[650:].assign(**{c: lambda b, c=c: b[c] / 2 for c in ("open", "high", "low", "close")},
+                              volume=lambda b: b.volume * 2).reset_index(drop=True))
     lake.write_actions(as_actions([("AAA", raw.ts[0], "split", 2.0, raw.ts[0], "made")]))
     for day in range(0, 50, 10):
         lake.push(raw.iloc[day : day + 10].reset_index(drop=True))
         rows, now = stream.sync(), lake.read(["AAA"], "1d", adjust="total")
-        np.testing.assert_array_equal(rows["AAA"].inputs, inputs_of(now).iloc[-1][list(stream.inputs)].to_numpy(dtype=float))
+        np.testing.assert_array_equal(rows["AAA"].inputs,
+                                      inputs_of(now).iloc[-1][list(stream.inputs)].to_numpy(dtype=float))
     assert rows["AAA"].close == raw.close.iloc[-1] and rows["AAA"].ts == own.ts.iloc[-1]
 
 
@@ -296,7 +306,8 @@ def valued(lake, bars):
 
     def publish(symbol, value, day, name="equity", store=lake):
         at = times[day] + pd.Timedelta("12h")
-        store.write_facts(as_facts([(symbol, name, value, None, (at - pd.Timedelta("9D")).strftime("%Y-%m-%d"), at, "10-Q")]))
+        store.write_facts(as_facts([(symbol, name, value, None,
+                                     (at - pd.Timedelta("9D")).strftime("%Y-%m-%d"), at, "10-Q")]))
 
     def facts(store=lake):
         return published_facts(VALUED, store, ["AAA", "BBB"], actions=store.read_actions(["AAA", "BBB"]))
@@ -329,7 +340,8 @@ def test_facts_that_are_published_count_with_the_bars_that_follow(valued, lake, 
         lake.push(at(bars, day))
         assert same(stream.sync(), want())
         seen[day] = stream.sync()["AAA"].inputs[1] * stream.sync()["AAA"].close
-    assert seen[640] == pytest.approx(2.0) and seen[641] == pytest.approx(4.0) == seen[644]  # known during day 641, so at its end
+    # known during day 641, so at its end
+    assert seen[640] == pytest.approx(2.0) and seen[641] == pytest.approx(4.0) == seen[644]
 
 
 def test_facts_of_before_change_what_is_said_of_their_symbol_without_a_bar(valued, monkeypatch):
@@ -340,7 +352,8 @@ def test_facts_of_before_change_what_is_said_of_their_symbol_without_a_bar(value
     monkeypatch.setattr(stream.facts, "due", 0.0)
     assert stream.cached_or_none() is None
     rows = stream.sync()
-    assert same(rows, want()) and rows["AAA"].inputs[1] > first["AAA"].inputs[1] and rows["BBB"] is first["BBB"] and stream.cached_or_none() is rows
+    assert same(rows, want()) and rows["AAA"].inputs[1] > first["AAA"].inputs[1]
+    assert rows["BBB"] is first["BBB"] and stream.cached_or_none() is rows
     publish("BBB", 4000.0, 650)  # of a day that no bar has come to
     monkeypatch.setattr(stream.facts, "due", 0.0)
     assert all(stream.sync()[n] is row for n, row in rows.items())
@@ -350,7 +363,8 @@ def test_splits_count_among_facts_though_bars_are_not_adjusted(valued, lake, bar
     stream, _, want = valued
     before = stream.sync()["AAA"]
     lake.write_actions(as_actions([("AAA", at(bars, 639).ts[0], "split", 2.0, at(bars, 620).ts[0], "made")]))
-    assert stream.cached_or_none() is None and same(stream.sync(), want()) and stream.sync()["AAA"].inputs[1] != before.inputs[1]
+    assert stream.cached_or_none() is None and same(stream.sync(), want())
+    assert stream.sync()["AAA"].inputs[1] != before.inputs[1]
 
 
 def test_facts_are_taken_in_though_the_first_try_fails(valued, monkeypatch):
@@ -385,7 +399,8 @@ def test_facts_of_a_lake_that_did_not_change_are_not_read(valued, lake, bars, mo
     store["facts"] = own.given["facts"]()
     lake.push(at(bars, 640))
     assert same(stream.sync(), want()) and len(asked) == 2
-    store["facts"] = store["facts"].assign(value=store["facts"].value * 2)  # another thing than the lake says so: it is asked with the bars
+    # another thing than the lake says so: it is asked with the bars
+    store["facts"] = store["facts"].assign(value=store["facts"].value * 2)
     monkeypatch.setattr(stream.facts, "due", 0.0)
     lake.push(at(bars, 641))
     stream.sync()
@@ -411,7 +426,8 @@ def test_another_store_is_asked_for_facts_now_and_then(valued, lake, bars, monke
 
 
 def test_features_that_compare_symbols_wait_for_all_of_them(registry, lake, bars):
-    feature("share", unit="ratio", lookback=0, kind="panel")(lambda panel: panel.values("close") / np.nansum(panel.values("close"), axis=1, keepdims=True))
+    feature("share", unit="ratio", lookback=0, kind="panel")(lambda panel: panel.values("close") / np.nansum(
+        panel.values("close"), axis=1, keepdims=True))
     lake.write(at(bars, *range(640)))
     stream, specs = Stream(lake, ["share", "rsi_14"], "1d"), ["share", "rsi_14"]
     stream.sync()
@@ -456,7 +472,8 @@ def test_another_kind_of_store_is_asked_each_time(lake, bars):
 def test_nothing_is_made_up(make, lake, bars):
     lake.write(at(bars, *range(20)))
     said = make().predict()
-    assert [s.probability for s in said] == [None, None] and all("too few bars: there are 20" in s.reason for s in said)
+    assert [s.probability for s in said] == [None, None]
+    assert all("too few bars: there are 20" in s.reason for s in said)
     assert all(s.label is None and s.interval is None and s.price is None for s in said)
     assert all(Prediction.model_validate(s.model_dump()) for s in said)
 
@@ -486,7 +503,8 @@ def test_a_correction_makes_a_bar_no_newer(make, lake, bars):
     (before,) = predictor.predict("AAA")
     newest = predictor.champion.newest
     last = bars[bars.symbol == "AAA"].tail(1)
-    lake.push(last.assign(volume=last.volume + 1, known_at=pd.Timestamp.now("UTC").floor("us")).reset_index(drop=True))
+    lake.push(last.assign(volume=last.volume + 1, known_at=pd.Timestamp.now("UTC").floor("us"))
+              .reset_index(drop=True))
     (after,) = predictor.predict("AAA")
     assert after.ts == before.ts and after.known_at > before.known_at
     assert after.age_seconds >= before.age_seconds > 86_400 and (before.stale, after.stale) == (True, True)
@@ -496,9 +514,12 @@ def test_a_correction_makes_a_bar_no_newer(make, lake, bars):
 def test_a_prediction_stands_beside_the_guess_and_its_interval(make, lake, bars):
     lake.write(bars)
     said = make().predict()[0]
-    assert Prediction.model_validate(said.model_dump()) == said and Prediction.model_validate_json(said.model_dump_json())
-    assert said.kind == "direction" and said.label == int(said.probability > 0.5) and 0.4 < said.baseline < 0.6 and said.price_baseline == said.close
-    assert said.interval.low <= said.frequency <= said.interval.high and said.price_interval.low <= said.price <= said.price_interval.high
+    assert Prediction.model_validate(said.model_dump()) == said
+    assert Prediction.model_validate_json(said.model_dump_json())
+    assert said.kind == "direction" and said.label == int(said.probability > 0.5)
+    assert 0.4 < said.baseline < 0.6 and said.price_baseline == said.close
+    assert said.interval.low <= said.frequency <= said.interval.high
+    assert said.price_interval.low <= said.price <= said.price_interval.high
 
 
 def test_intervals_hold_what_they_say():
@@ -518,7 +539,8 @@ def test_intervals_hold_what_they_say():
     for q in (0.25, 0.5, 0.75):
         group = found.group(q)
         assert group["low"] - 0.05 < q < group["high"] + 0.05 and group["high"] - group["low"] < 0.15
-        assert group["least"] == pytest.approx(-0.01645, abs=0.002) and group["most"] == pytest.approx(0.01645, abs=0.002)
+        assert group["least"] == pytest.approx(-0.01645, abs=0.002)
+        assert group["most"] == pytest.approx(0.01645, abs=0.002)
     values = calibrate(made.drop(columns="probability").assign(prediction=p, actual=p + rng.normal(0, 2, n)))
     assert values.group(0.5)["error"] == pytest.approx(3.29, abs=0.35) # nine tenths of |N(0, 2)|
     assert calibrate(made.head(30)).group(0.5) == {}
@@ -535,27 +557,34 @@ def test_every_interval_contains_the_number_it_belongs_to(task, label, kind):
     rng, n = np.random.default_rng(3), 1_200
     p = rng.uniform(0.3, 0.5, n) if kind != "one value" else np.full(n, 0.4)
     chance = {"far off": p + 0.3, "always": p + 1, "never": p - 1}.get(kind, p)
-    value = rng.standard_t(1.2, n) * 0.01 if kind == "wild" else rng.normal(0.05 if kind == "biased" else 0.0, 0.01, n)
+    value = (rng.standard_t(1.2, n) * 0.01 if kind == "wild"
+             else rng.normal(0.05 if kind == "biased" else 0.0, 0.01, n))
     value, said = np.clip(value, -0.9, 9.0), "probability" if task == "classification" else "prediction"
-    rows = pd.DataFrame({"ts": pd.date_range("2020-01-01", periods=n, freq="h", tz="UTC"), "baseline": 0.4, "forward_return": value,
+    rows = pd.DataFrame({"ts": pd.date_range("2020-01-01", periods=n, freq="h", tz="UTC"), "baseline": 0.4,
+                         "forward_return": value,
                          "actual": (rng.random(n) < chance).astype(float) if said == "probability" else value,
                          said: p if said == "probability" else rng.normal(0, 0.01, n)})
     calibration = calibrate(rows)
     for x in (*rows[said].iloc[:40], 0.0, 1.0, float(rows[said].max()), float(rows[said].min())):
         told = intervals_of(calibration.group(x), x, task == "classification", 187.2, parse_label(label))
-        if told["interval"] is None and kind == "one value": continue                      # nothing like it was ever said
+        # nothing like it was ever said
+        if told["interval"] is None and kind == "one value": continue
         number = told["frequency"] if said == "probability" else x
         assert told["interval"].low <= number <= told["interval"].high
-        if (price := told["price"]) is not None: assert told["price_interval"].low <= price <= told["price_interval"].high
-        if said == "prediction" and price is not None: assert (price >= 187.2) == (x >= 0)   # the price goes where the prediction goes
+        if (price := told["price"]) is not None:
+            assert told["price_interval"].low <= price <= told["price_interval"].high
+        # the price goes where the prediction goes
+        if said == "prediction" and price is not None: assert (price >= 187.2) == (x >= 0)
         if said == "prediction": assert told["frequency"] is None
 
 
 def test_without_a_threshold_what_serves_takes_the_base_rate_of_its_own_training():
-    def of(task="classification", **rule): return decision_threshold({"task": task, "thresholds": rule or None, "baseline": 0.34})
+    def of(task="classification", **rule):
+        return decision_threshold({"task": task, "thresholds": rule or None, "baseline": 0.34})
     assert of() == of(kind="long_flat", threshold=None) == 0.34 and of(excess=0.02) == pytest.approx(0.36)
     assert of(threshold=0.5) == 0.5 and of(signal="quantile") is None and of("regression") == 0.0
-    assert decision_threshold({"task": "classification", "thresholds": {"kind": "long_flat"}}) == 0.5 # registered before base rates were kept
+    # registered before base rates were kept
+    assert decision_threshold({"task": "classification", "thresholds": {"kind": "long_flat"}}) == 0.5
 
 
 def test_a_champion_of_values(settings, make, lake, bars):
@@ -566,8 +595,10 @@ def test_a_champion_of_values(settings, make, lake, bars):
     said = p.predict("BBB")[0]
     seen = inputs_of(bars)
     want = p.champion.loaded.predict(seen[seen.symbol == "BBB"].reset_index(drop=True), last=1)[0]
-    assert said.kind == "value" and said.probability is None and said.prediction == want and said.threshold == 0.5
-    assert said.interval.low < said.prediction < said.interval.high and said.price == pytest.approx(said.close * (1 + want))
+    assert said.kind == "value" and said.probability is None and said.prediction == want
+    assert said.threshold == 0.5
+    assert said.interval.low < said.prediction < said.interval.high
+    assert said.price == pytest.approx(said.close * (1 + want))
 
 
 def test_given_bars_must_be_fit(make, lake, bars):
@@ -591,8 +622,10 @@ def test_the_same_bar_is_computed_once(make, lake, bars, monkeypatch):
     p, calls = make(), []
     p.champion.stream.sync()
     score = Champion.score
-    monkeypatch.setattr(Champion, "score", lambda c, row: (calls.append(row.symbol), time.sleep(0.05), score(c, row))[2])
-    said, threads = [], [threading.Thread(target=lambda: said.append(p.predict("AAA")[0].probability)) for _ in range(12)]
+    monkeypatch.setattr(Champion, "score",
+                        lambda c, row: (calls.append(row.symbol), time.sleep(0.05), score(c, row))[2])
+    said, threads = [], [threading.Thread(target=lambda: said.append(p.predict("AAA")[0].probability))
+                         for _ in range(12)]
     for t in threads:
         t.start()
     for t in threads:
@@ -614,7 +647,8 @@ def test_threads_that_ask_while_bars_come_get_whole_answers(make, lake, bars):
         last = {}
         while not stop.is_set():
             for s in p.predict():
-                if abs(batch[(s.symbol, pd.Timestamp(s.ts))] - s.probability) > 1e-12 or s.ts < last.get(s.symbol, s.ts):
+                if (abs(batch[(s.symbol, pd.Timestamp(s.ts))] - s.probability) > 1e-12 or s.ts
+                    < last.get(s.symbol, s.ts)):
                     wrong.append(s)
                 last[s.symbol] = s.ts
             count.append(1)
@@ -667,7 +701,8 @@ def test_a_promotion_under_way_fails_no_call(settings, make, lake, bars):
     stop.set()
     for t in threads:
         t.join()
-    assert not failed and set(seen) == {1, 2, 3, 4} and p.champion.number == 3 and p.predict("AAA")[0].version == 3
+    assert not failed and set(seen) == {1, 2, 3, 4} and p.champion.number == 3
+    assert p.predict("AAA")[0].version == 3
     runs = [v for i, v in enumerate(seen) if i == 0 or v != seen[i - 1]]
     assert len(runs) < 30  # threads may overlap at a swap; nobody goes back and forth
 
@@ -685,7 +720,8 @@ def whole(settings, bars):
 
 
 @pytest.mark.parametrize("what", ["model", "manifest", "gone"])
-def test_a_broken_champion_is_refused_once_and_the_old_one_serves(settings, whole, make, lake, bars, caplog, what):
+def test_a_broken_champion_is_refused_once_and_the_old_one_serves(
+        settings, whole, make, lake, bars, caplog, what):
     experiment = whole
     lake.write(bars)
     p = make(experiment)
@@ -695,12 +731,14 @@ def test_a_broken_champion_is_refused_once_and_the_old_one_serves(settings, whol
     if what == "gone":
         place.rename(place.with_name("away"))
     else:
-        path = place / "manifest.json" if what == "manifest" else next((place / "model/data/estimator").glob("*.*"))
+        path = (place / "manifest.json" if what == "manifest"
+                else next((place / "model/data/estimator").glob("*.*")))
         path.write_bytes(path.read_bytes() + b" ")
     with caplog.at_level(logging.ERROR, "mlfin.predict"):
         assert not p.refresh() and not p.refresh() and not p.refresh(force=True)
     after = p.predict()[0]
-    assert (after.version, after.probability) == (1, before.probability) and list(p.info()["refused"]) == [str(new.number)]
+    assert (after.version, after.probability) == (1, before.probability)
+    assert list(p.info()["refused"]) == [str(new.number)]
     assert len([r for r in caplog.records if "is refused" in r.getMessage()]) == 1
     rollback(settings, experiment)
     assert not p.refresh() and p.predict()[0].version == 1
@@ -723,18 +761,21 @@ def test_nothing_serves_where_nothing_can(settings, make, lake, bars):
 
 @pytest.fixture
 def jump(settings, bars, registry):
-    """Register the feature `jump` anew, from another source text each time: jump(times, rest) is times * return + rest where it is above 3 %."""
+    """Register the feature `jump` anew, from another source text each time: jump(times, rest) is times *
+    return + rest where it is above 3 %."""
     def made(text, times=1.0, rest=0.0):
         registry.pop("jump", None)
         known = {"__name__": "__main__", "np": np, "times": times, "rest": rest}
-        lines = ["def jump(close):", text, "r = times * (close[1:] / close[:-1] - 1)", "return np.append(np.nan, np.where(r > 0.03, r + rest, r))"]
+        lines = ["def jump(close):", text, "r = times * (close[1:] / close[:-1] - 1)",
+                 "return np.append(np.nan, np.where(r > 0.03, r + rest, r))"]
         exec("\n    ".join(lines), known)
         feature("jump", unit="ratio", lookback=1, inputs=("close",))(known["jump"])
     made("'as it was'")
     return made
 
 
-def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(settings, make, lake, bars, jump, monkeypatch):
+def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(
+        settings, make, lake, bars, jump, monkeypatch):
     left_run.leave(settings, "coded", bars=bars, specs=["returns", "jump"])
     promoted(settings, "coded")
     lake.write(bars)
@@ -743,17 +784,23 @@ def test_code_that_was_changed_and_gives_the_same_bits_goes_on_serving(settings,
     manifest, looked, real = read_manifest(settings, "coded"), [], registry_module.compare_record
     assert code_state(settings, find_version(settings, "coded"), manifest).same is None
     monkeypatch.setattr(registry_module, "compare_record", lambda *given: (looked.append(1), real(*given))[1])
-    assert [make("coded").predict()[0].version for _ in range(2)] == [1, 1] and looked == [1]   # looked at once
-    registry_module._compared.clear()                                      # as in another process: it stands on the version
+    # looked at once
+    assert [make("coded").predict()[0].version for _ in range(2)] == [1, 1] and looked == [1]
+    # as in another process: it stands on the version
+    registry_module._compared.clear()
     found = find_version(settings, "coded")
     state = code_state(settings, found, manifest)
-    assert state.same and state.moved == ("jump",) and state.rows == len(bars) and "same bits in all" in state.says
-    with registry_module.mlflow_registry(settings) as client:                    # who has no key can neither forge nor move a proof
-        for forged in (found.tags["mlfin.code_proofs"].replace('"rows": ', '"rows": 1'), "[1]", "{", '[{"hmac": "x", "same": true}]'):
+    assert state.same and state.moved == ("jump",) and state.rows == len(bars)
+    assert "same bits in all" in state.says
+    # who has no key can neither forge nor move a proof
+    with registry_module.mlflow_registry(settings) as client:
+        for forged in (found.tags["mlfin.code_proofs"].replace('"rows": ', '"rows": 1'), "[1]", "{",
+                       '[{"hmac": "x", "same": true}]'):
             client.set_model_version_tag(found.name, "1", "mlfin.code_proofs", forged)
             assert code_state(settings, find_version(settings, "coded"), manifest).same is None
     assert make("coded").predict()[0].version == 1 and looked == [1, 1]
-    rotate_seals(settings)                                                 # proofs are sealed anew with the versions
+    # proofs are sealed anew with the versions
+    rotate_seals(settings)
     registry_module._compared.clear()
     assert code_state(settings, find_version(settings, "coded"), manifest).same
 
@@ -764,24 +811,30 @@ def test_features_of_other_code_are_refused_by_name(settings, make, lake, bars, 
     lake.write(bars)
     jump("pass", rest=1e-15)                                               # only in the few rows above 3 %
     for _ in range(2):
-        with pytest.raises(ModelError, match=r"learnt from features of other code: jump changed, and with it 1 feature: jump \(jump of .* in \d+ rows\)"):
+        with pytest.raises(ModelError, match=r"learnt from features of other code: jump changed, and with it "
+                                             r"1 feature: jump \(jump of .* in \d+ rows\)"):
             make("recoded").predict()
     proofs = json.loads(find_version(settings, "recoded").tags["mlfin.code_proofs"])
     assert [(p["same"], list(p["differ"])) for p in proofs] == [(False, ["jump"])]
     verdict = gate.judge(settings, "recoded", 1)
-    assert not (check := verdict.all[0]).passed and check.name == "loads" and "features of other code" in check.says
+    assert not (check := verdict.all[0]).passed and check.name == "loads"
+    assert "features of other code" in check.says
     jump("raise ValueError('no more')")
     with pytest.raises(ModelError, match="it raises"): make("recoded").predict()
     kept = settings.data_dir("recoded") / "bars.parquet"
     jump("len(close)")
-    kept.rename(kept.with_suffix(".away"))                                 # a later run took its place, and its own was cleared away
-    with pytest.raises(ModelError, match="not kept any more(.|\n)*put the run's folder back"): make("recoded").predict()
+    # a later run took its place, and its own was cleared away
+    kept.rename(kept.with_suffix(".away"))
+    with pytest.raises(ModelError, match="not kept any more(.|\n)*put the run's folder back"):
+        make("recoded").predict()
     run = settings.reports_dir("recoded") / "runs" / ("a" * 16)
     (run / "data").mkdir(parents=True)
     files = {"bars": kept.with_suffix(".away"), "features": kept.with_name("features.parquet")}
     for name, path in files.items(): shutil.copy(path, run / "data" / f"{name}.parquet")
-    write_json({"tasks": {"x": {"products": {n: {"hash": hash_file(p)} for n, p in files.items()}}}}, run / "run.json")
-    assert make("recoded").predict()[0].version == 1                         # a kept run is found by its hashes
+    write_json({"tasks": {"x": {"products": {n: {"hash": hash_file(p)} for n, p in files.items()}}}},
+               run / "run.json")
+    # a kept run is found by its hashes
+    assert make("recoded").predict()[0].version == 1
     registry.pop("jump")
     with pytest.raises(MlfinError, match="jump"): make("recoded").predict()
 
@@ -796,23 +849,28 @@ def test_another_way_of_computing_features_can_be_given(settings, lake, bars):
 
 def test_a_stream_is_shared_where_everything_about_it_is_the_same(lake):
     def loaded(calendar="24/7", adjust="none"):
-        data = {"calendar": calendar, "adjust": adjust, "timeframe": "1d", "first": "2024-01-01T00:00:00Z", "symbols": ["AAA"]}
+        data = {"calendar": calendar, "adjust": adjust, "timeframe": "1d", "first": "2024-01-01T00:00:00Z",
+                "symbols": ["AAA"]}
         return SimpleNamespace(manifest={"data": data, "features": ["returns"]})
 
     def grouped(group, features=("returns",)):
-        return serving.stream_for(SimpleNamespace(manifest=loaded().manifest | {"features": list(features)}), lake,
-                                  FeatureStore(lake, groups={"AAA": group}, adjust=None, cache=""), 1)
+        return serving.stream_for(SimpleNamespace(manifest=loaded().manifest | {"features": list(features)}),
+                                  lake, FeatureStore(lake, groups={"AAA": group}, adjust=None, cache=""), 1)
 
     one = serving.stream_for(loaded(), lake, None, 1)
-    assert serving.same_rows(one, serving.stream_for(loaded(), lake, None, 1)) and serving.same_rows(grouped("x"), grouped("x"))
-    others = [serving.stream_for(loaded(**other), lake, None, 1) for other in ({"calendar": "XNYS"}, {"adjust": "total"})]
-    assert not any(serving.same_rows(one, other) for other in others) and not serving.same_rows(grouped("x"), grouped("y"))
+    assert serving.same_rows(one, serving.stream_for(loaded(), lake, None, 1))
+    assert serving.same_rows(grouped("x"), grouped("x"))
+    others = [serving.stream_for(loaded(**other), lake, None, 1)
+              for other in ({"calendar": "XNYS"}, {"adjust": "total"})]
+    assert not any(serving.same_rows(one, other) for other in others)
+    assert not serving.same_rows(grouped("x"), grouped("y"))
 
 
 def test_predict_latest_is_the_predictor(settings, bars):
     Lake(settings.store).write(bars)
     said = mlfin.predict_latest("AAA", experiment="main", profile=settings)
-    assert said[0].symbol == "AAA" and said[0].probability == mlfin.predict_latest(experiment="main", profile=settings)[0].probability
+    assert said[0].symbol == "AAA"
+    assert said[0].probability == mlfin.predict_latest(experiment="main", profile=settings)[0].probability
     from mlfin import predict_latest
     assert predict_latest("BBB", experiment="main", profile=settings)[0].symbol == "BBB"
     assert mlfin.predict is sys.modules["mlfin.predict"] and not callable(mlfin.predict)
@@ -870,7 +928,8 @@ def test_a_store_that_is_away_loses_nothing_while_there_is_room(make, lake, bars
     assert [recorder.add(said[1:]) for _ in range(3)] == [0, 0, 0] and recorder.lost == 1
     recorder._queue.get_nowait()
     shelf.away = False
-    assert recorder.add(said[1:]) == 1 and recorder.lost == 0                # asked for again, where there is room
+    # asked for again, where there is room
+    assert recorder.add(said[1:]) == 1 and recorder.lost == 0
     assert recorder.flush(20) and recorder.close() and recorder.written == 2 and not recorder.error
     assert list(pd.concat(shelf.frames).symbol) == [s.symbol for s in said]
 
@@ -884,12 +943,14 @@ def test_the_metrics_say_which_answers_are_not_in_the_record(settings, lake, bar
         assert len(service.forecaster.record(predictor, predictor.predict())) == 2
         predictor.refresh(force=True)
         told = service.metrics.render()[0].decode()
-        assert 'predictions_unwritten{experiment="main"} 2.0' in told and 'predictions_lost{experiment="main"} 0.0' in told
+        assert 'predictions_unwritten{experiment="main"} 2.0' in told
+        assert 'predictions_lost{experiment="main"} 0.0' in told
         predictor.recorder.lost, shelf.away = 1, False
         assert predictor.flush(20)
         predictor.refresh(force=True)
         told = service.metrics.render()[0].decode()
-        assert 'predictions_unwritten{experiment="main"} 0.0' in told and 'predictions_lost{experiment="main"} 1.0' in told
+        assert 'predictions_unwritten{experiment="main"} 0.0' in told
+        assert 'predictions_lost{experiment="main"} 1.0' in told
     finally:
         service.close()
 
@@ -901,12 +962,15 @@ import pandas as pd
 from mlfin.predict.outcomes import Recorder
 class Store:
     def write_predictions(self, rows):
-        with sqlite3.connect(sys.argv[1]) as db: rows[["symbol", "version"]].to_sql("rows", db, if_exists="append", index=False)
+        with sqlite3.connect(sys.argv[1]) as db:
+            rows[["symbol", "version"]].to_sql("rows", db, if_exists="append", index=False)
 def said(i):
-    return SimpleNamespace(symbol=f"S{i}", timeframe="1d", ts=i, model="m", version=1, probability=0.5, prediction=None, threshold=0.5, label=0, reason="")
+    return SimpleNamespace(symbol=f"S{i}", timeframe="1d", ts=i, model="m", version=1, probability=0.5,
+                           prediction=None, threshold=0.5, label=0, reason="")
 recorder = Recorder(Store(), every=float(sys.argv[2]))
 recorder.add([said(i) for i in range(5)])
-recorder._stop.set(); recorder._thread.join(); recorder._thread = None   # a first write, and then none for a long time
+# a first write, and then none for a long time
+recorder._stop.set(); recorder._thread.join(); recorder._thread = None
 assert not recorder.waiting
 recorder.every = 3600
 recorder.add([said(i) for i in range(5, 8)])
@@ -916,7 +980,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 AGAIN = KILLED[:KILLED.index("recorder.add(")] + """
-assert recorder.add([said(i) for i in range(8)]) == 8                       # the next process: the same answers are given again
+# the next process: the same answers are given again
+assert recorder.add([said(i) for i in range(8)]) == 8
 assert recorder.close()
 """
 
@@ -926,21 +991,22 @@ def test_a_process_that_is_killed_loses_only_what_was_not_written_and_what_is_gi
 
     path = tmp_path / "rows.sqlite"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(path), "0.05"], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+        [sys.executable, "-c", KILLED, str(path), "0.05"], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == -signal.SIGKILL and "ready" in done.stdout, done.stderr
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*), count(DISTINCT symbol) FROM rows").fetchone() == (5, 5)
     again = subprocess.run(
-        [sys.executable, "-c", AGAIN, str(path), "0.05"], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+        [sys.executable, "-c", AGAIN, str(path), "0.05"], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert again.returncode == 0, again.stderr
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(DISTINCT symbol) FROM rows").fetchone() == (8,)
 
 
 def test_outcomes_are_those_of_later_bars(settings, make, lake, bars):
-    "Against a count by hand; a label that has not ended is open, and one that had ended before it was predicted is late."
+    """Against a count by hand; a label that has not ended is open, and one that had ended before it was
+    predicted is late."""
     shelf = Shelf()
     shelf.lake = lake
     lake.write(at(bars, *range(670)))
@@ -954,7 +1020,8 @@ def test_outcomes_are_those_of_later_bars(settings, make, lake, bars):
                     [
                         {
                             **{
-                                c: getattr(s, c) for c in ("symbol", "timeframe", "ts", "model", "version", "probability", "prediction", "threshold", "label")
+                                c: getattr(s, c) for c in ("symbol", "timeframe", "ts", "model", "version",
+                                                           "probability", "prediction", "threshold", "label")
                             },
                             "created_at": at_,
                         }
@@ -977,7 +1044,8 @@ def test_outcomes_are_those_of_later_bars(settings, make, lake, bars):
         rose = own.open[i + 2] > own.open[i + 1]
         hits.append((row.probability > 0.5) == rose)
         losses.append(-np.log(row.probability if rose else 1 - row.probability))
-    assert found.accuracy == pytest.approx(np.mean(hits)) and found.log_loss == pytest.approx(np.mean(losses)) and found.accuracy > 0.5
+    assert found.accuracy == pytest.approx(np.mean(hits)) and found.log_loss == pytest.approx(np.mean(losses))
+    assert found.accuracy > 0.5
     with pytest.raises(ModelError, match="a registered one"):
         tally_outcomes(stored, bars, {2: "fwd_ret_1"})
     empty = Shelf()

@@ -1,4 +1,5 @@
-"""One row taken apart is the model itself, to the bit where the arithmetic is the same, and the model itself where it is not."""
+"""One row taken apart is the model itself, to the bit where the arithmetic is the same, and the model itself
+where it is not."""
 
 import threading
 
@@ -26,7 +27,8 @@ QUICK = [
     ("random_forest", {"n_estimators": 25}),
     ("ensemble", {}),
 ]
-VALUES = [("linear", {}), ("ridge", {}), ("elastic_net", {}), ("lightgbm", {}), ("xgboost", {}), ("random_forest", {"n_estimators": 25})]
+VALUES = [("linear", {}), ("ridge", {}), ("elastic_net", {}), ("lightgbm", {}), ("xgboost", {}),
+          ("random_forest", {"n_estimators": 25})]
 
 
 class Panel:
@@ -52,7 +54,8 @@ def compared(model, panel):
 
 @pytest.mark.parametrize(("name", "options"), QUICK, ids=str)
 def test_probabilities_are_the_model_s_own(panel, name, options):
-    model = fit_rows(make_model(name, seed=3, **options), panel, np.arange(600), (panel.value > 0).astype(int))
+    model = fit_rows(make_model(name, seed=3, **options), panel, np.arange(600),
+                     (panel.value > 0).astype(int))
     one, got, want = compared(model, panel)
     assert one.way == "quick" and one.window == 1
     assert np.abs(got - want).max() <= SCORE_TOLERANCE
@@ -62,7 +65,8 @@ def test_probabilities_are_the_model_s_own(panel, name, options):
 
 @pytest.mark.parametrize(("name", "options"), VALUES, ids=str)
 def test_values_are_the_model_s_own(panel, name, options):
-    model = fit_rows(make_model(name, seed=3, task="regression", **options), panel, np.arange(600), panel.value)
+    model = fit_rows(make_model(name, seed=3, task="regression", **options), panel,
+                     np.arange(600), panel.value)
     one, got, want = compared(model, panel)
     assert one.way == "quick" and np.abs(got - want).max() <= SCORE_TOLERANCE
     if name in ("linear", "ridge", "lightgbm"):
@@ -76,10 +80,13 @@ def test_values_are_the_model_s_own(panel, name, options):
 def test_a_row_alone_and_among_many_is_one_number(panel, name, task):
     "What the service says of one row is what research says of it in a batch, to the last bit."
     target = panel.value if task == "regression" else (panel.value > 0).astype(int)
-    model = fit_rows(make_model(name, seed=3, task=task, **({"n_estimators": 25} if name == "random_forest" else {})), panel, np.arange(600), target)
+    model = fit_rows(
+        make_model(name, seed=3, task=task, **({"n_estimators": 25} if name == "random_forest" else {})),
+        panel, np.arange(600), target)
     one, batch = single_row(model, panel.X.head(60)), predict_rows(model, panel, np.arange(ROWS))
     assert one.way == "quick" and one.exact
-    np.testing.assert_array_equal([one.predict(row) for row in panel.X.to_numpy()[450:]], batch[450:])  # of which it learnt 150
+    # of which it learnt 150
+    np.testing.assert_array_equal([one.predict(row) for row in panel.X.to_numpy()[450:]], batch[450:])
     np.testing.assert_array_equal(predict_rows(model, panel, np.arange(600, 607)), batch[600:607])
 
 
@@ -91,7 +98,8 @@ def test_behind_an_imputer(panel):
 
     holes = panel.X.mask(np.random.default_rng(1).random(panel.X.shape) < 0.05)
     for indicator, way in ((False, "quick"), (True, "not taken apart")):
-        model = make_pipeline(SimpleImputer(add_indicator=indicator), StandardScaler(), LogisticRegression()).fit(holes, panel.value > 0)
+        model = make_pipeline(SimpleImputer(add_indicator=indicator), StandardScaler(),
+                              LogisticRegression()).fit(holes, panel.value > 0)
         one, got, want = compared(model, panel)
         assert way in one.way
         np.testing.assert_array_equal(got, want)
@@ -99,7 +107,8 @@ def test_behind_an_imputer(panel):
 
 @pytest.mark.parametrize("name", ["gradient_boosting", "dummy", "persistence"])
 def test_what_is_not_known_is_asked_as_it_is(panel, name):
-    model = make_model(name, **({"column": "a"} if name == "persistence" else {})).fit(panel.X, (panel.value > 0).astype(int))
+    model = make_model(name, **({"column": "a"} if name == "persistence" else {})).fit(
+        panel.X, (panel.value > 0).astype(int))
     one, got, want = compared(model, panel)
     assert "the model itself" in one.way
     np.testing.assert_array_equal(got, want)
@@ -120,7 +129,8 @@ def test_a_quick_way_that_gives_something_else_is_not_taken(panel):
 
 
 def test_threads_do_not_mix_their_rows(panel):
-    model = make_model("lightgbm", num_leaves=15, min_child_samples=5).fit(panel.X, (panel.value > 0).astype(int))
+    model = make_model("lightgbm", num_leaves=15, min_child_samples=5).fit(
+        panel.X, (panel.value > 0).astype(int))
     one, rows, wrong = single_row(model, panel.X.head(30)), panel.X.to_numpy(), []
     want = [one.predict(row) for row in rows[:200]]
     assert len(set(want)) > 50
@@ -142,7 +152,8 @@ def test_the_function_outlives_the_model(panel):
     import gc
 
     model = make_model("lightgbm").fit(panel.X, (panel.value > 0).astype(int))
-    want, one, row = model.predict_proba(panel.X.iloc[[3]])[0, 1], single_row(model, panel.X.head(30)), panel.X.to_numpy()[3]
+    want, one, row = (model.predict_proba(panel.X.iloc[[3]])[0, 1], single_row(model, panel.X.head(30)),
+                      panel.X.to_numpy()[3])
     del model
     gc.collect()
     assert one.predict(row) == want

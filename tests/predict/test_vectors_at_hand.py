@@ -1,4 +1,5 @@
-"""Answers at hand cost microseconds and are never older than the request: what was pushed before it came is in them, however it came."""
+"""Answers at hand cost microseconds and are never older than the request: what was pushed before it came is
+in them, however it came."""
 import asyncio
 import json
 import logging
@@ -39,7 +40,8 @@ LOOPS = (asyncio.new_event_loop, uvloop.new_event_loop)
 
 
 def run(make, work):
-    "A coroutine in a loop of its own, in a thread of its own: another test of this worker may keep a loop in this one."
+    """A coroutine in a loop of its own, in a thread of its own: another test of this worker may keep a loop
+    in this one."""
     found = []
 
     def own():
@@ -64,7 +66,8 @@ class Counting:
         self.pushed, self.looks = 0, 0
         self.stream = Stream.__new__(Stream)
         self.stream._current, self.stream._looked = None, None
-        self.stream.feed, self.stream.facts = SimpleNamespace(stamp=self.look), SimpleNamespace(due=float("inf"))
+        self.stream.feed, self.stream.facts = (
+            SimpleNamespace(stamp=self.look), SimpleNamespace(due=float("inf")))
 
     def look(self):
         self.looks += 1
@@ -83,7 +86,8 @@ class Counting:
 @settings(max_examples=40, deadline=None)
 @given(arrivals=st.lists(st.lists(st.integers(0, 4), max_size=6), max_size=12))
 def test_no_answer_is_older_than_its_request(make, arrivals):
-    "In each turn of the loop some things arrive: a push (0), or a request that waits so many turns before it looks."
+    """In each turn of the loop some things arrive: a push (0), or a request that waits so many turns before
+    it looks."""
     store, turn, wrong = Counting(), LoopTick(), []
 
     async def request(pauses, floor):
@@ -151,7 +155,8 @@ def lake(tmp_path):
 
 def daily(day, symbol="AAA", close=1.0, days=1):
     ts = pd.date_range(day, periods=days, freq="D", tz="UTC").as_unit("us")
-    return pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts, known_at=ts + pd.Timedelta("1D"), open=close, high=close, low=close, close=close,
+    return pd.DataFrame(dict(symbol=symbol, timeframe="1d", ts=ts, known_at=ts + pd.Timedelta("1D"),
+                             open=close, high=close, low=close, close=close,
                              volume=1.0)).astype({"symbol": "str", "timeframe": "str"})
 
 
@@ -218,11 +223,13 @@ def predictor(champion, lake):
     made.close()
 
 
-@pytest.mark.parametrize("make", [pytest.param(LOOPS[0], marks=pytest.mark.slow), LOOPS[1]])  # a service runs in uvloop
+# a service runs in uvloop
+@pytest.mark.parametrize("make", [pytest.param(LOOPS[0], marks=pytest.mark.slow), LOOPS[1]])
 def test_what_another_process_pushed_before_a_request_is_in_its_answer(predictor, lake, tmp_path, make):
     own, rest = predictor
     rest.to_parquet(tmp_path / "rest.parquet")
-    pusher = subprocess.Popen([sys.executable, "-c", PUSHER, str(lake.path), str(tmp_path / "rest.parquet")], stdout=subprocess.PIPE, text=True)
+    pusher = subprocess.Popen([sys.executable, "-c", PUSHER, str(lake.path), str(tmp_path / "rest.parquet")],
+                              stdout=subprocess.PIPE, text=True)
     floor, at_hand, late, turn = [0.0], [0], [], LoopTick()
 
     def follow():
@@ -234,7 +241,8 @@ def test_what_another_process_pushed_before_a_request_is_in_its_answer(predictor
     async def request(least):
         found = own.cached_or_none(tick=turn.token())
         at_hand[0] += found is not None
-        said = [s.at(time.time()) for s in found] if found is not None else await asyncio.to_thread(own.predict)
+        said = ([s.at(time.time()) for s in found] if found is not None
+                else await asyncio.to_thread(own.predict))
         late.extend((s.ts, least) for s in said if s.ts.timestamp() < least)
 
     async def work():
@@ -276,12 +284,15 @@ def test_nobody_gets_rows_that_were_just_forgotten(predictor):
 
 
 @settings(max_examples=30, deadline=None)
-@given(now=st.floats(0, 4e9), due=st.floats(0, 4e9), reason=st.text(max_size=30) | st.just('"age_seconds":0.0,"stale":false'),
+@given(now=st.floats(0, 4e9), due=st.floats(0, 4e9),
+       reason=st.text(max_size=30) | st.just('"age_seconds":0.0,"stale":false'),
        price=st.none() | st.floats(allow_nan=False, allow_infinity=False))
 def test_the_bytes_are_those_of_the_message(now, due, reason, price):
     moment = pd.Timestamp("2024-01-01", tz="UTC").to_pydatetime()
-    fields = dict(symbol="BTC/USDT", timeframe="1d", ts=moment, known_at=moment, kind="direction", probability=0.5, prediction=None, threshold=0.5, label=1,
-                  foretells="fwd_ret_1", horizon=1, model="m", version=1, reason=reason.encode("utf-8", "replace").decode(), close=price, baseline=None,
+    fields = dict(symbol="BTC/USDT", timeframe="1d", ts=moment, known_at=moment, kind="direction",
+                  probability=0.5, prediction=None, threshold=0.5, label=1,
+                  foretells="fwd_ret_1", horizon=1, model="m", version=1,
+                  reason=reason.encode("utf-8", "replace").decode(), close=price, baseline=None,
                   interval=None, price=price, price_interval=None, price_baseline=price, settled=True)
     said = CachedPrediction(Row("BTC/USDT", moment, moment, 1.0, None), fields, due, moment.timestamp())
     assert json.loads(said.json_at(now)) == json.loads(said.at(now).model_dump_json(by_alias=True))
@@ -291,11 +302,13 @@ def test_the_bytes_are_those_of_the_message(now, due, reason, price):
 def served(champion, tmp_path):
     "An application with a key of an analyst, and what it writes down; (ask, api, settings)."
     config, bars = champion
-    config = config.model_copy(update={"root": tmp_path, "store": str(tmp_path / "lake"), "accounts": f"sqlite:///{tmp_path}/accounts.sqlite"})
+    config = config.model_copy(update={"root": tmp_path, "store": str(tmp_path / "lake"),
+                                       "accounts": f"sqlite:///{tmp_path}/accounts.sqlite"})
     handlers = setup_logs(config)
     lake = Lake(tmp_path / "lake")
     lake.write(bars)
-    accounts = Accounts(config.accounts, profile="test", hashing=Hashing(time_cost=1, memory_kb=8, parallelism=1))
+    accounts = Accounts(config.accounts, profile="test",
+                        hashing=Hashing(time_cost=1, memory_kb=8, parallelism=1))
     add_user(accounts, "ann", "analyst", "correct horse battery")
     key = new_key(accounts, "ann", "test", role="analyst")
     key = key if isinstance(key, str) else key[-1]
@@ -310,9 +323,10 @@ def served(champion, tmp_path):
 
         async def send(message):
             said.append(message)
-        heads = [(b"host", b"testserver"), (b"content-length", str(len(body)).encode()), (b"x-api-key", secret.encode())]
-        await app({"type": "http", "method": "POST", "path": "/v1/predict", "client": ("192.0.2.1", 1), "query_string": b"", "headers": heads,
-                   "state": {}}, receive, send)
+        heads = [(b"host", b"testserver"), (b"content-length", str(len(body)).encode()),
+                 (b"x-api-key", secret.encode())]
+        await app({"type": "http", "method": "POST", "path": "/v1/predict", "client": ("192.0.2.1", 1),
+                   "query_string": b"", "headers": heads, "state": {}}, receive, send)
         return said[0]["status"], said[1]["body"], dict(said[0]["headers"])
 
     def ask(question, times=1, secret=key):
@@ -328,7 +342,8 @@ def served(champion, tmp_path):
 
 
 def counted(api, name):
-    return sum(float(line.rpartition(" ")[2]) for line in api.metrics.render()[0].decode().splitlines() if line.startswith(name + "{"))
+    return sum(float(line.rpartition(" ")[2])
+               for line in api.metrics.render()[0].decode().splitlines() if line.startswith(name + "{"))
 
 
 def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkeypatch):
@@ -336,17 +351,21 @@ def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkey
     want = api.service.predictors.get("main").predict(["BBB", "AAA"])
     monkeypatch.setattr(api.service.forecaster, "predict", lambda request: pytest.fail("it was at hand"))
     found = ask({"experiment": "main", "symbols": ["BBB", "AAA"]}, times=25)
-    assert {status for status, _, _ in found} == {200} and len({heads[b"x-request-id"] for _, _, heads in found}) == 25
+    assert {status for status, _, _ in found} == {200}
+    assert len({heads[b"x-request-id"] for _, _, heads in found}) == 25
     replies = [PredictReply.model_validate_json(body) for _, body, _ in found]
     for reply in replies:
-        assert [p.model_dump(exclude={"age_seconds"}) for p in reply.predictions] == [p.model_dump(exclude={"age_seconds"}) for p in want]
-    assert counted(api, "predictions_total") == 50 and counted(api, "prediction_probability_count") == 50 and counted(api, "http_requests_total") == 25
+        assert ([p.model_dump(exclude={"age_seconds"}) for p in reply.predictions]
+                == [p.model_dump(exclude={"age_seconds"}) for p in want])
+    assert counted(api, "predictions_total") == 50 and counted(api, "prediction_probability_count") == 50
+    assert counted(api, "http_requests_total") == 25
     assert api.service.predictors.get("main").flush()
     kept = api.service.store.read_predictions()
     assert sorted(kept.symbol) == ["AAA", "BBB"]
     api.access.flush()
     lines = [json.loads(x) for x in (logs_folder(config) / "access.log").read_text().splitlines()]
-    assert sorted(x["request_id"] for x in lines) == sorted(heads[b"x-request-id"].decode() for _, _, heads in found)
+    assert (sorted(x["request_id"] for x in lines)
+            == sorted(heads[b"x-request-id"].decode() for _, _, heads in found))
     assert {(x["method"], x["path"], x["route"], x["status"], x["user"], x["address"]) for x in lines} == \
         {("POST", "/v1/predict", "/predict", 200, "ann", "192.0.2.1")}
 
@@ -354,7 +373,8 @@ def test_every_answer_at_hand_is_counted_logged_and_recorded_once(served, monkey
 @pytest.mark.parametrize("symbols", [["AAA"], ["BBB", "AAA"], ["AAA", "BBB"] * 20])
 def test_a_question_of_any_length_has_the_same_kind_of_answer(served, symbols):
     ask, _, _ = served
-    answers = [json.loads(ask({"experiment": "main", "symbols": symbols})[0][1])["predictions"] for _ in range(3)]
+    answers = [json.loads(ask({"experiment": "main", "symbols": symbols})[0][1])["predictions"]
+               for _ in range(3)]
     assert {p["symbol"] for p in answers[0]} == set(symbols)
     for later in answers[1:]:
         assert [{**p, "age_seconds": 0} for p in later] == [{**p, "age_seconds": 0} for p in answers[0]]
@@ -375,14 +395,15 @@ def test_who_asks_is_looked_at_each_time(served):
 def test_limits_count_what_is_at_hand(served):
     ask, api, _ = served
     api.limits = Limits("7/hour", "")
-    assert sorted(status for status, _, _ in ask({"experiment": "main", "symbol": "AAA"}, times=10)) == [200] * 7 + [429] * 3
+    assert (sorted(status for status, _, _ in ask({"experiment": "main", "symbol": "AAA"}, times=10))
+            == [200] * 7 + [429] * 3)
 
 
 def test_a_question_that_is_wrong_stays_wrong(served):
     ask, _, _ = served
     for _ in range(2):
-        assert [ask(q)[0][0] for q in ({"experiment": "main", "symbol": "ZZZ"}, {"experiment": "main"}, {"experiment": "none", "symbol": "AAA"}, [1])] == \
-            [404, 422, 404, 422]
+        assert [ask(q)[0][0] for q in ({"experiment": "main", "symbol": "ZZZ"}, {"experiment": "main"},
+                                       {"experiment": "none", "symbol": "AAA"}, [1])] == [404, 422, 404, 422]
 
 
 def test_a_bar_that_came_is_in_the_next_answer(served):

@@ -34,7 +34,8 @@ def test_each_kind_of_impossible_bar(make, field, value, check, reason):
     report = status(bars)
     assert report.status[check] == "warn" and report.rows[check] == 1 and "COIN 1" in report.detail[check]
     slipped = value in (1.0, 1e3, 1e4)
-    assert set(report.index[report.status != "pass"]) == {check, "missing"} | ({"decimal"} if slipped else set())
+    assert (set(report.index[report.status != "pass"])
+            == {check, "missing"} | ({"decimal"} if slipped else set()))
     assert not slipped or report.rows["decimal"] == 1
     kept, aside = clean(bars, "24/7", "here", rows=range(100, 100 + len(bars)))
     assert (
@@ -55,8 +56,8 @@ def test_repetitions(make):
     )
     kept, aside = clean(messy, "24/7")
     assert (
-        len(kept) == len(bars) - 1 and not kept.ts.isin(bars.ts[[5]]).any() and kept.ts.isin(bars.ts[[3, 7]]).sum() == 2
-    )
+        len(kept) == len(bars) - 1 and not kept.ts.isin(bars.ts[[5]]).any()
+        and kept.ts.isin(bars.ts[[3, 7]]).sum() == 2)
     assert aside.reason.value_counts().to_dict() == {
         "the same bar again": 2,
         "rows for one bar disagree": 2,
@@ -130,9 +131,10 @@ def test_every_row_ends_in_one_place(make):
         messy = pd.concat([bars, bars.sample(4, random_state=int(rng.integers(99)))], ignore_index=True)
         kept, aside = clean(messy, "24/7")
         assert len(kept) + len(aside) == len(messy) and aside.row.is_unique
-        assert (kept.high >= kept[["open", "low", "close"]].max(axis=1)).all() and (kept[["open", "low"]] > 0).all(
-            axis=None
-        )
+        assert ((kept.high >= kept[["open", "low", "close"]].max(axis=1)).all()
+                and (kept[["open", "low"]] > 0).all(
+                    axis=None
+                ))
 
 
 def test_clean_real_sets_raise_no_stop(market):
@@ -146,7 +148,8 @@ def test_clean_real_sets_raise_no_stop(market):
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_an_immense_price_is_set_aside_without_a_warning():
     ts = pd.date_range("2024-01-01", periods=3, freq="D", tz="UTC")
-    bars = as_bars(pd.DataFrame({"symbol": "X", "timeframe": "1d", "ts": ts, "open": [1, 1e308, 1], "high": [1, 1e308, 1], "low": [1, 1e308, 1],
-                                 "close": [1, 1e308, 1], "volume": 1.0, "known_at": ts + pd.Timedelta(days=1)}))
+    bars = as_bars(pd.DataFrame({"symbol": "X", "timeframe": "1d", "ts": ts, "open": [1, 1e308, 1],
+                                 "high": [1, 1e308, 1], "low": [1, 1e308, 1], "close": [1, 1e308, 1],
+                                 "volume": 1.0, "known_at": ts + pd.Timedelta(days=1)}))
     kept, aside = clean(bars, "24/7", "test")
     assert len(kept) == 2 and aside.row.tolist() == [1]

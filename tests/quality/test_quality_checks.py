@@ -42,7 +42,8 @@ def line(bars, check, calendar="24/7", **more):
     return check_quality(bars, calendar, **more).set_index("check").loc[check]
 
 
-@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(8), marks=pytest.mark.slow)], ids="few all".split())
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(8), marks=pytest.mark.slow)],
+                         ids="few all".split())
 @pytest.mark.parametrize("timeframe, sigma", [("1m", 0.0004), ("1h", 0.01), ("1d", 0.04)])
 def test_every_planted_decimal_shift_is_found_and_nothing_else(timeframe, sigma, seeds):
     planted = found = 0
@@ -85,12 +86,14 @@ def test_a_split_explains_a_step():
     assert line(bars, "units", actions=split).rows == 0 and line(bars, "outliers", actions=split).rows == 0
 
 
-@pytest.mark.parametrize("seeds", [range(7), pytest.param(range(7, 20), marks=pytest.mark.slow)], ids="few more".split())
+@pytest.mark.parametrize("seeds", [range(7), pytest.param(range(7, 20), marks=pytest.mark.slow)],
+                         ids="few more".split())
 @pytest.mark.parametrize("tails", [None, 3])
 def test_ordinary_and_wild_series_raise_no_decimal_alarm(tails, seeds):
     for seed in seeds:
         report = check_quality(walk(seed, sigma=0.03, tails=tails), "24/7").set_index("check")
-        assert report.rows[["decimal", "units", "stale", "volume_regime", "dst", "name", "zero_volume"]].sum() == 0
+        assert report.rows[["decimal", "units", "stale", "volume_regime", "dst", "name",
+                            "zero_volume"]].sum() == 0
         assert tails or set(report.status) == {"pass"}
 
 
@@ -150,7 +153,8 @@ def test_zero_volume():
     assert "no volume at all" in line(walk(7).assign(volume=0.0), "zero_volume").detail
 
 
-@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 10), marks=pytest.mark.slow)], ids="few more".split())
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 10), marks=pytest.mark.slow)],
+                         ids="few more".split())
 def test_volume_regime(seeds):
     for seed in seeds:
         bars = walk(seed, rows=3000)
@@ -216,7 +220,8 @@ def test_an_hour_told_twice(timeframe, zone, day):
 def test_sessions_an_hour_off(make):
     bars = make(calendar="XNYS", start="2024-02-01", end="2024-04-30")
     winter = bars.ts < pd.Timestamp("2024-03-10", tz="UTC")
-    moved = bars.assign(ts=bars.ts.where(winter, bars.ts + pd.Timedelta(hours=1)))  # standard time kept all year
+    # standard time kept all year
+    moved = bars.assign(ts=bars.ts.where(winter, bars.ts + pd.Timedelta(hours=1)))
     found = line(moved, "dst", "XNYS")
     assert found.rows == int((~winter).sum()) and "an hour off their session" in found.detail
     assert off_calendar(moved, "XNYS").sum() == found.rows and line(bars, "dst", "XNYS").status == "pass"
@@ -260,7 +265,8 @@ def test_times_that_cannot_be():
     kept, aside = clean(bars, "24/7")
     assert len(kept) == 37 and list(aside.row) == [7, 9, 11] and aside.reason[2] == "the time is missing"
     assert "the time cannot be" in aside.reason[0] and "the time cannot be" in aside.reason[1]
-    assert line(walk(0), "times", now="2024-02-01T00:00Z").rows == int((walk(0).known_at > "2024-02-01T00:00Z").sum()) > 0
+    assert (line(walk(0), "times", now="2024-02-01T00:00Z").rows
+            == int((walk(0).known_at > "2024-02-01T00:00Z").sum()) > 0)
 
 
 def test_a_missing_symbol_is_told_and_set_aside():
@@ -291,7 +297,8 @@ def test_the_order_of_rows_and_symbols_changes_no_finding():
 
 
 def test_interleaved_symbols_are_sorted_by_clean():
-    bars = pd.concat([walk(0, symbol="A", rows=30), walk(1, symbol="B", rows=30)]).sort_values("ts", kind="stable")
+    bars = pd.concat([walk(0, symbol="A", rows=30), walk(1, symbol="B", rows=30)]).sort_values(
+        "ts", kind="stable")
     assert line(bars, "order").status == "pass"
     pd.testing.assert_frame_equal(clean(bars, "24/7")[0], as_bars(bars))
 
@@ -322,7 +329,8 @@ def test_the_check_alters_nothing():
     pd.testing.assert_frame_equal(bars, before)
 
 
-@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 15), marks=pytest.mark.slow)], ids="few more".split())
+@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 15), marks=pytest.mark.slow)],
+                         ids="few more".split())
 def test_rows_of_every_kind_end_in_one_place(seeds):
     rng = np.random.default_rng(5)
     for seed in seeds:
@@ -330,10 +338,12 @@ def test_rows_of_every_kind_end_in_one_place(seeds):
         for field in (*PRICES, "volume"):
             at = rng.integers(0, len(bars), 3)
             bars.loc[at, field] = bars.loc[at, field] * rng.choice([10.0, 1e-3, -1.0, np.nan, np.inf, 0.0], 3)
-        messy = pd.concat([bars, bars.sample(5, random_state=seed)], ignore_index=True).sample(frac=1, random_state=seed)
+        messy = pd.concat([bars, bars.sample(5, random_state=seed)], ignore_index=True).sample(
+            frac=1, random_state=seed)
         kept, aside = clean(messy, "24/7")
         assert len(kept) + len(aside) == len(messy) and (aside.reason != "").all()
-        assert check_quality(kept, "24/7").set_index("check").rows[["prices", "ohlc", "volume", "duplicates"]].sum() == 0
+        assert (check_quality(kept, "24/7").set_index("check")
+                .rows[["prices", "ohlc", "volume", "duplicates"]].sum() == 0)
 
 
 def test_thousands_of_symbols_take_seconds():
@@ -368,7 +378,8 @@ def small(**values):
         (small(volume=np.nan), "stop", 0),
         (small(volume=0.0), "warn", 40),
         (pd.concat([small()] * 3), "stop", 40),
-        *((small(**{c: small()[c] * far for c in PRICES}), "pass", 40) for far in (1e-18, 1e10)),  # sizes that a market may have
+        # sizes that a market may have
+        *((small(**{c: small()[c] * far for c in PRICES}), "pass", 40) for far in (1e-18, 1e10)),
         *((small(**{c: small()[c] * far for c in PRICES}), "stop", 0) for far in (1e-300, 1e300)),
         (small(volume=1), "pass", 40),
         (small().set_index(pd.Index(range(0, 80, 2))), "pass", 40),
@@ -377,5 +388,6 @@ def small(**values):
 )
 def test_edges(bars, verdict, kept):
     assert quality_report(bars, "24/7").verdict == verdict
-    if isinstance(bars.ts.dtype, pd.DatetimeTZDtype) and str(bars.ts.dtype.tz) == "UTC" and bars.volume.dtype == float:
+    if (isinstance(bars.ts.dtype, pd.DatetimeTZDtype) and str(bars.ts.dtype.tz) == "UTC"
+        and bars.volume.dtype == float):
         assert len(clean(bars, "24/7")[0]) == kept

@@ -1,4 +1,5 @@
-"""Real files: the dirt that their collectors named is caught by name, and clean sets raise few alarms, counted."""
+"""Real files: the dirt that their collectors named is caught by name, and clean sets raise few alarms,
+counted."""
 
 import json
 
@@ -48,7 +49,8 @@ def yahoo(market, name, timeframe="1d"):
     return bars(table, name.split("-1")[0], timeframe, pd.to_datetime(table.iloc[:, 0], utc=True))
 
 
-# False alarms on the clean sets. What is left: two true two-per-cent minutes of bitcoin on a day of a crash; three
+# False alarms on the clean sets. What is left: two true two-per-cent minutes of bitcoin on a day of a crash;
+# three
 # splits that raw prices show and a true fall by half (AAPL, 2000-09-29); one hour without a trade among 300.
 def test_alarms_on_the_clean_sets(market):
     reference = market.parent / "reference"
@@ -81,19 +83,22 @@ def test_alarms_on_the_candles_of_jesse(market):
     assert looked == 4_623 and found == {"test_candles_sol": {"zero_volume": 1}}
 
 
-# The collectors counted 231 and 219 rows: those whose OHLC contradict each other. A high a thousand times too high
+# The collectors counted 231 and 219 rows: those whose OHLC contradict each other. A high a thousand times too
+# high
 # contradicts nothing; with those there are 326 and 321 rows, 386 and 379 prices.
 @pytest.mark.parametrize("part, ohlc, rows, prices", [("0-10k", 231, 326, 386), ("90-100k", 219, 321, 379)])
 def test_prices_times_a_thousand(market, part, ohlc, rows, prices):
     frame = bad_ticks(market, part)
     truth = frame[PRICES] > 100
     shifts = decimal_shifts(frame)
-    assert len(shifts) == prices == int(truth.to_numpy().sum()) and set(shifts.power) == {3} and not shifts.unit.any()
+    assert len(shifts) == prices == int(truth.to_numpy().sum()) and set(shifts.power) == {3}
+    assert not shifts.unit.any()
     assert set(zip(shifts.row, shifts.field, strict=True)) == {
         (i, f) for f in PRICES for i in np.flatnonzero(truth[f])
     }
     found = alarms(frame, "24/7", name=f"EURUSD_M1_{part}.csv")
-    assert (found["ohlc"], found["decimal"]) == (ohlc, rows) and set(found) - {"spread_share"} == {"ohlc", "decimal", "missing", "outliers"}
+    assert (found["ohlc"], found["decimal"]) == (ohlc, rows)
+    assert set(found) - {"spread_share"} == {"ohlc", "decimal", "missing", "outliers"}
     assert ("spread_share" in found) == ("spread" in frame)  # the raw column counts points
     kept, aside = clean(frame, origin="csv:hedgehogger")
     assert len(aside) == rows and aside.reason.str.contains("is 1,000 times its neighbours").all()
@@ -113,7 +118,8 @@ def test_a_thousandth_brings_them_back(market, part):
     pd.testing.assert_frame_equal(unrepair(mended), frame)
 
 
-@pytest.mark.parametrize("name, near, rows", [("AET-L-1d-100x-error", 14.5, 9), ("SSW-JO-1d-100x-error", 34.0, 7)])
+@pytest.mark.parametrize("name, near, rows",
+                         [("AET-L-1d-100x-error", 14.5, 9), ("SSW-JO-1d-100x-error", 34.0, 7)])
 def test_cents_for_pounds(market, name, near, rows):
     dirty, fixed = yahoo(market, name), yahoo(market, f"{name}-fixed")
     found = alarms(dirty, "24/7")
@@ -130,7 +136,8 @@ def test_cents_for_pounds(market, name, near, rows):
 def test_a_hundredth_in_two_fields_of_one_hour(market):
     dirty, fixed = yahoo(market, "ASAI-L-1h-bad-unit", "1h"), yahoo(market, "ASAI-L-1h-bad-unit-fixed", "1h")
     shifts = decimal_shifts(dirty)
-    assert list(zip(shifts.row, shifts.field, shifts.power, strict=True)) == [(11, "low", -2), (11, "close", -2)]
+    assert (list(zip(shifts.row, shifts.field, shifts.power, strict=True))
+            == [(11, "low", -2), (11, "close", -2)])
     mended = repair(dirty, ["decimal"])
     np.testing.assert_allclose(mended.close, fixed.close, rtol=1e-6)
     assert list(clean(mended)[1].reason) == ["low is above another price"], "Yahoo's hour was wrong twice"
@@ -139,8 +146,8 @@ def test_a_hundredth_in_two_fields_of_one_hour(market):
 
 @pytest.mark.parametrize(
     "name, ohlc, units",
-    [("LSC-L-1d-bad-div", 109, 110), ("NVT-L-1d-bad-div", 248, 35), ("ELCO-L-1d-bad-div", 309, 0), ("CALM-1d-no-bad-divs", 0, 0)],
-)
+    [("LSC-L-1d-bad-div", 109, 110), ("NVT-L-1d-bad-div", 248, 35), ("ELCO-L-1d-bad-div", 309, 0),
+     ("CALM-1d-no-bad-divs", 0, 0)])
 def test_what_yahoo_gives(market, name, ohlc, units):
     found = alarms(yahoo(market, name), "24/7")
     assert (found.get("ohlc", 0), found.get("units", 0), found.get("decimal", 0)) == (ohlc, units, 0)
@@ -176,16 +183,20 @@ def test_an_honest_terminal_export(market):
     name = "US30m_H1_202401012300_202509082200.csv"
     table = pd.read_csv(market / "mt5_us30m" / name, sep="\t")
     table.columns = table.columns.str.strip("<>").str.lower()
-    frame = bars(table.drop(columns="vol").rename(columns={"tickvol": "volume"}), "US30m", "1h", table.date + " " + table.time)
+    frame = bars(table.drop(columns="vol").rename(columns={"tickvol": "volume"}), "US30m", "1h",
+                 table.date + " " + table.time)
     found = alarms(frame, "24/7", name=name)
-    assert set(found) == {"missing", "outliers", "seam"} and found["outliers"] == 2  # two true hours of April 2025
-    assert "US30m 2024-10-06 (spread x0.32" in check_quality(frame, "24/7").set_index("check").detail["seam"]  # for good
+    # two true hours of April 2025
+    assert set(found) == {"missing", "outliers", "seam"} and found["outliers"] == 2
+    # for good
+    assert "US30m 2024-10-06 (spread x0.32" in check_quality(frame, "24/7").set_index("check").detail["seam"]
     assert check_quality(frame, "24/7").set_index("check").detail["spread"] == ""
 
 
 def test_a_name_that_lies(market):
     path = market / "freqtrade" / "UNITTEST_BTC-8m.json.gz"
-    path = path if path.exists() else next(iter(sorted((market / "freqtrade").rglob("UNITTEST_BTC-8m.json.gz"))), None)
+    path = (path if path.exists()
+            else next(iter(sorted((market / "freqtrade").rglob("UNITTEST_BTC-8m.json.gz"))), None))
     if path is None:
         pytest.skip("no such file in this collection")
     table = pd.read_json(path)

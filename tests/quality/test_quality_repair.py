@@ -17,7 +17,8 @@ from mlfin.quality.repair import REPAIRS, repair, repair_log, unrepair
 def messy(make, seed):
     "Bars of two symbols with slipped prices, rows that are there twice or thrice, in any order."
     rng = np.random.default_rng(seed)
-    bars = pd.concat([make(s, seed=seed + i, end="2024-06-30") for i, s in enumerate("AB")], ignore_index=True)
+    bars = pd.concat([make(s, seed=seed + i, end="2024-06-30") for i, s in enumerate("AB")],
+                     ignore_index=True)
     truth = bars.copy()
     for row in rng.choice(len(bars), 20, replace=False):
         bars.loc[row, str(rng.choice(PRICES))] *= 10.0 ** rng.choice([-3, -2, -1, 1, 2, 3])
@@ -79,7 +80,8 @@ def test_units_need_a_known_price(make):
         repair(cents, "units")
     np.testing.assert_allclose(repair(cents, "units", near={"A": 90.0})[PRICES], bars[PRICES], rtol=1e-15)
     other = repair(cents, "units", near={"A": 9_000.0})
-    np.testing.assert_allclose(other.close[bars.symbol == "A"], 100 * bars.close[bars.symbol == "A"], rtol=1e-15)
+    np.testing.assert_allclose(other.close[bars.symbol == "A"],
+                               100 * bars.close[bars.symbol == "A"], rtol=1e-15)
     np.testing.assert_array_equal(other.close[bars.symbol == "B"], bars.close[bars.symbol == "B"])
     for mended in (repair(cents, "units", near={"A": 90.0}), other):
         pd.testing.assert_frame_equal(unrepair(mended), cents)
@@ -108,7 +110,8 @@ def test_one_clear_error(make):
 def test_ingest_keeps_the_marks(make, csv, tmp_path, memory):
     bars = make("COIN", end="2024-12-31")
     spoiled = bars.assign(high=bars.high.where(bars.index != 100, bars.high * 100))
-    frame = spoiled.drop(columns=["symbol", "timeframe", "known_at"]).assign(ts=spoiled.ts.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    frame = spoiled.drop(columns=["symbol", "timeframe", "known_at"]).assign(ts=spoiled.ts.dt.strftime(
+        "%Y-%m-%dT%H:%M:%SZ"))
     path = csv(frame.to_csv(index=False))
     lake = Lake(tmp_path / "lake")
     done = update("csv", path, ["COIN"], store=lake, repair=["decimal"], memory=memory)

@@ -1,4 +1,5 @@
-"""A source in pieces gets the verdict of the whole, on real and on made-up data, in any order of its parts."""
+"""A source in pieces gets the verdict of the whole, on real and on made-up data, in any order of its
+parts."""
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,8 @@ def agrees(frame, calendar, tmp_path, name=None, but=LOCAL, **size):
 
 
 @pytest.mark.parametrize("part, calendar, order", [
-    ("0-10k", "24/7", "reversed"), ("90-100k", "forex", "given"), pytest.param("90-100k", "forex", "reversed", marks=pytest.mark.slow)])
+    ("0-10k", "24/7", "reversed"), ("90-100k", "forex", "given"),
+    pytest.param("90-100k", "forex", "reversed", marks=pytest.mark.slow)])
 def test_prices_times_a_thousand(market, tmp_path, part, calendar, order):
     frame = bad_ticks(market, part)
     frame = frame if order == "given" else frame.iloc[::-1].reset_index(drop=True)
@@ -73,9 +75,11 @@ def test_a_month_of_minutes(market, tmp_path):
     assert in_pieces(frame, "24/7", tmp_path, name)[0].checks.set_index("check").rows["outliers"] == 1
 
 
-@pytest.mark.parametrize("name, order", [("AET-L-1d-100x-error", "given"), ("LSC-L-1d-bad-div", "reversed"), ("NVT-L-1d-bad-div", "given"),
-                                         ("DODFX-1d-cg-double-count", "reversed"),
-                                         pytest.param("AET-L-1d-100x-error", "reversed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name, order",
+    [("AET-L-1d-100x-error", "given"), ("LSC-L-1d-bad-div", "reversed"), ("NVT-L-1d-bad-div", "given"),
+     ("DODFX-1d-cg-double-count", "reversed"),
+     pytest.param("AET-L-1d-100x-error", "reversed", marks=pytest.mark.slow)])
 def test_what_yahoo_gives(market, tmp_path, name, order):
     frame = yahoo(market, name)
     frame = frame if order == "given" else frame.iloc[::-1].reset_index(drop=True)
@@ -104,18 +108,21 @@ def test_one_file_under_two_names(market, tmp_path):
 def test_exchange_candles(market, tmp_path, pair):
     table = pd.read_feather(market / "freqtrade" / f"{pair}.feather")
     size = max(600, len(table) // 8)
-    agrees(bars(table, *pair.split("-"), table.date), "24/7", tmp_path, f"{pair}.feather", part=size * 2 // 3, rows=size)
+    agrees(bars(table, *pair.split("-"), table.date), "24/7", tmp_path, f"{pair}.feather",
+           part=size * 2 // 3, rows=size)
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_dirt_anywhere_in_any_order(make, tmp_path, seed):
     rng = np.random.default_rng(seed)
-    frame = pd.concat([make(s, "1h", "2024-01-01", "2024-04-30", seed=i) for i, s in enumerate(("A", "B/../C", "D"))], ignore_index=True)
+    frame = pd.concat([make(s, "1h", "2024-01-01", "2024-04-30", seed=i)
+                       for i, s in enumerate(("A", "B/../C", "D"))], ignore_index=True)
     n = len(frame)
     for column, factor in (("high", 0.5), ("low", 1000), ("close", 100), ("open", -1), ("volume", -1)):
         frame.loc[rng.choice(n, 12, replace=False), column] *= factor
     again = frame.iloc[rng.choice(n, 30, replace=False)]
-    frame = pd.concat([frame, again, again.head(9).assign(close=again.close.head(9) * 1.001)], ignore_index=True)
+    frame = pd.concat([frame, again, again.head(9).assign(close=again.close.head(9) * 1.001)],
+                      ignore_index=True)
     frame = frame.drop(index=rng.choice(n, 40, replace=False)).reset_index(drop=True)
     if seed % 2:
         frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
@@ -194,7 +201,8 @@ def test_pieces_hold_their_neighbours(make, tmp_path):
     assert len(pieces) == 5 and sum(p.own(p.bars.ts).sum() for p in pieces) == len(frame)
     for piece in pieces[1:-1]:
         own = piece.own(piece.bars.ts)
-        assert own.argmax() >= NEIGHBOURS and own[::-1].argmax() >= NEIGHBOURS and len(own) < 10_000 + 4 * NEIGHBOURS
+        assert own.argmax() >= NEIGHBOURS and own[::-1].argmax() >= NEIGHBOURS
+        assert len(own) < 10_000 + 4 * NEIGHBOURS
 
 
 def test_a_workspace_of_the_dead_is_taken_away(tmp_path):
@@ -202,7 +210,8 @@ def test_a_workspace_of_the_dead_is_taken_away(tmp_path):
     import subprocess
     import sys
 
-    code = "import os, sys; from mlfin.quality.spool import Workspace; Workspace(sys.argv[1]).path('x').write_text('x'); os._exit(9)"
+    code = ("import os, sys; from mlfin.quality.spool import Workspace; "
+            "Workspace(sys.argv[1]).path('x').write_text('x'); os._exit(9)")
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
     assert len(list(tmp_path.rglob("x"))) == 1
     shutil.copytree(tmp_path, again := tmp_path.with_name("again"))
@@ -227,10 +236,12 @@ def test_several_judges_add_up(make):
     pd.testing.assert_frame_equal(total.report().checks, whole)
 
 
-@pytest.mark.parametrize("aside, words, never", [(True, "(set aside)", "stand in the store"), (False, "(used as they stand in the store)", "set aside")])
+@pytest.mark.parametrize("aside, words, never", [(True, "(set aside)", "stand in the store"),
+                                                 (False, "(used as they stand in the store)", "set aside")])
 def test_a_report_says_whether_unfit_rows_are_set_aside_or_used(make, aside, words, never):
     frame = make("COIN", "1h", "2024-01-01", "2024-02-29")
-    for row, column, factor in ((10, "close", -1), (20, "high", 0.5), (30, "volume", -1), (40, "open", 1000)): frame.loc[row, column] *= factor
+    for row, column, factor in ((10, "close", -1), (20, "high", 0.5), (30, "volume", -1), (40, "open", 1000)):
+        frame.loc[row, column] *= factor
     frame.loc[50, "ts"] += pd.Timedelta(minutes=7)
     frame = pd.concat([frame, frame.iloc[[60]]], ignore_index=True)
     frame.loc[70, "known_at"] = frame.ts[70] - pd.Timedelta(hours=1)
@@ -239,11 +250,13 @@ def test_a_report_says_whether_unfit_rows_are_set_aside_or_used(make, aside, wor
     cut.add(BarChunk(frame, np.arange(len(frame)), end=at))
     cut.add(BarChunk(frame, np.arange(len(frame)), start=at + pd.Timedelta(microseconds=1)))
     (one := QualityAccumulator("24/7", aside=aside)).add(BarChunk(frame, np.arange(len(frame))))
-    for lines in (whole, cut.report().checks.set_index("check"), one.report((3, "`high` is missing")).checks.set_index("check")):
+    for lines in (whole, cut.report().checks.set_index("check"),
+                  one.report((3, "`high` is missing")).checks.set_index("check")):
         for check in ("times", "prices", "ohlc", "volume", "duplicates", "calendar", "decimal"):
             assert lines.status[check] == "warn" and lines.detail[check].endswith(words), lines.loc[check]
         assert not lines.detail[lines.index != "readable"].str.contains(never).any()
-    assert lines.detail["readable"] == "the first because `high` is missing (set aside)"  # a row that is no bar stands in no store
+    # a row that is no bar stands in no store
+    assert lines.detail["readable"] == "the first because `high` is missing (set aside)"
     frame.loc[frame.index[:400], "high"] = 1e-3
     (many := QualityAccumulator("24/7", aside=aside)).add(BarChunk(frame, np.arange(len(frame))))
     assert many.failing_symbols()["COIN"].endswith(words)

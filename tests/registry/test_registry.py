@@ -1,4 +1,5 @@
-"""A version is what was registered or it is refused; the champion changes whole or not at all, and back again."""
+"""A version is what was registered or it is refused; the champion changes whole or not at all, and back
+again."""
 import errno
 import json
 import os
@@ -94,21 +95,25 @@ def test_the_manifest_says_all_there_is_to_know(settings):
     dataset, trained = leave(settings, "told", key="d" * 32, specs=["returns", "obv", "rsi_14"])
     found = register(settings, "told")
     manifest, folder = read_manifest(settings, "told", 1), folder_of(found)
-    assert manifest["estimator"] == "logistic" and manifest["parameters"]["C"] == 0.01 and manifest["parameters"]["seed"] == 1
+    assert manifest["estimator"] == "logistic" and manifest["parameters"]["C"] == 0.01
+    assert manifest["parameters"]["seed"] == 1
     assert manifest["features"] == ["returns", "obv", "rsi_14"] and manifest["inputs"] == list(dataset.names)
     assert manifest["label"] == {"spec": "fwd_ret_1",
                                  "horizon": 1} and manifest["thresholds"] == {"rule": "long_flat",
                                                                               "threshold": 0.5}
-    assert manifest["lookback"]["each"] == {"returns": 1, "obv": 20, "rsi_14": 14} and manifest["lookback"]["bars"] == 20 <= manifest["lookback"]["warm_up"]
+    assert manifest["lookback"]["each"] == {"returns": 1, "obv": 20, "rsi_14": 14}
+    assert manifest["lookback"]["bars"] == 20 <= manifest["lookback"]["warm_up"]
     data = manifest["data"]
-    assert data["dataset"] == dataset.hash and data["rows"] == len(dataset) and pd.Timestamp(data["last"]) == left_run.LAST
+    assert data["dataset"] == dataset.hash and data["rows"] == len(dataset)
+    assert pd.Timestamp(data["last"]) == left_run.LAST
     assert data["products"]["bars"] == hash_file(settings.data_dir("told")
                                                  / "bars.parquet") and data["keys"]["features"] == "f" * 32
     assert manifest["metrics"]["log_loss"] == pytest.approx(trained.summary["log_loss"][0])
     assert manifest["run"]["task_key"] == "d" * 32 and manifest["run"]["mlflow"] == found.run
     assert set(manifest["versions"]) >= {"scikit-learn", "numpy", "mlfin"}
     kept = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-    assert {*manifest["files"], "manifest.json"} == set(kept) and "model/data/estimator/estimator.skops" in kept and manifest["stored"] == "skops"
+    assert {*manifest["files"], "manifest.json"} == set(kept)
+    assert "model/data/estimator/estimator.skops" in kept and manifest["stored"] == "skops"
     assert all(hash_file(folder / n) == f["sha256"] for n, f in manifest["files"].items())
     assert manifest["bytes"] == sum((folder / n).stat().st_size for n in manifest["files"])
     assert hash_file(folder / "manifest.json") == found.seal
@@ -125,7 +130,8 @@ def test_the_same_run_is_the_same_version_and_another_the_next(settings):
                                              "again")] == [2,
                                                            1] and find_version(settings, "again",
                                                                                1).aliases == ()
-    assert "again" in registered_experiments(settings) and registered_experiments(replace_profile(settings)) == []
+    assert "again" in registered_experiments(settings)
+    assert registered_experiments(replace_profile(settings)) == []
 
 
 def replace_profile(settings):
@@ -428,11 +434,13 @@ def without_key(settings, tmp_path):
 
 def test_without_the_key_native_formats_load_and_pickle_is_refused_in_words(settings, champion, tmp_path):
     away = without_key(settings, tmp_path)
-    np.testing.assert_array_equal(load_champion(away, "first").predict(champion_rows := load_champion(settings, "first").example),
-                                  load_champion(settings, "first").predict(champion_rows))
+    np.testing.assert_array_equal(
+        load_champion(away, "first").predict(champion_rows := load_champion(settings, "first").example),
+        load_champion(settings, "first").predict(champion_rows))
     with put_back(settings, champion):
         forge(settings, champion, tmp_path / "canary")
-        says = r"test-first v1 cannot be loaded\. The model is kept as a pickle.*it is not unpickled\.\nHint: .*MLFIN_SEAL_KEY_FILE"
+        says = (r"test-first v1 cannot be loaded\. The model is kept as a pickle.*it is not "
+                r"unpickled\.\nHint: .*MLFIN_SEAL_KEY_FILE")
         with pytest.raises(ModelError, match=says): load_champion(away, "first")
     assert not (tmp_path / "canary").exists() and not (tmp_path
                                                        / ".mlfin").exists(), "and looking makes no key"
@@ -534,9 +542,11 @@ def test_a_rotation_that_breaks_off_loses_nothing(settings, apart, monkeypatch, 
         else: patch.setattr(sealing, "seal_version", stop)
         with pytest.raises(KeyboardInterrupt): rotate_seals(apart)
     keys = seal_keys(apart).names()
-    assert len(keys) == 2 and load_champion(apart, experiment).version.number == 2 and load_version(apart, experiment, 1).version.number == 1
+    assert len(keys) == 2 and load_champion(apart, experiment).version.number == 2
+    assert load_version(apart, experiment, 1).version.number == 1
     done = rotate_seals(apart)
-    assert done.key == keys[0] and len(done.sealed) == 2 and not done.left and seal_keys(apart).names() == keys[:1]
+    assert done.key == keys[0] and len(done.sealed) == 2 and not done.left
+    assert seal_keys(apart).names() == keys[:1]
     assert load_champion(apart, experiment).version.number == 2
 
 
@@ -560,7 +570,8 @@ def as_before(settings, found):
 def test_a_model_from_before_there_were_keys_says_so_and_can_be_adopted(settings, tmp_path, monkeypatch):
     champions(settings, "before", 1)
     as_before(settings, find_version(settings, "before", 1))
-    says = r"test-before v1 was registered before there were seal keys.*nothing of it was unpickled\.\nHint: `mlfin run` and `mlfin promote`.*--adopt 1"
+    says = (r"test-before v1 was registered before there were seal keys.*nothing of it was "
+            r"unpickled\.\nHint: `mlfin run` and `mlfin promote`.*--adopt 1")
     for read in READERS:
         with pytest.raises(ModelError, match=says): read(settings, "before")
     with pytest.raises(ModelError, match="kept as a pickle.*not unpickled"):
@@ -574,7 +585,8 @@ def test_a_model_from_before_there_were_keys_says_so_and_can_be_adopted(settings
     with pytest.raises(ModelError, match="is not what was registered"): adopt_version(settings, "before", 1)
     path.write_bytes(kept)
     assert adopt_version(settings, "before", 1).hmac
-    assert load_champion(settings, "before").version.number == 1 and seal_states(settings)[0].stored == "pickle (sealed)"
+    assert load_champion(settings, "before").version.number == 1
+    assert seal_states(settings)[0].stored == "pickle (sealed)"
 
 
 def test_a_foreign_version_is_refused_even_as_champion(settings, tmp_path):
@@ -695,7 +707,8 @@ def test_back_and_back_again(settings):
     with pytest.raises(ModelError, match="no champion before v1"): rollback(settings, "chain")
     assert set_champion(settings, "chain", 3, 1).number == 3 and rollback(settings, "chain") == (3, 1)
     told = champion_history(settings, "chain")
-    assert told["version"].tolist() == [1, 2, 3, 2, 1, 3, 1] and told["how"].tolist() == ["gate"] * 3 + ["rollback"] * 2 + ["gate", "rollback"]
+    assert told["version"].tolist() == [1, 2, 3, 2, 1, 3, 1]
+    assert told["how"].tolist() == ["gate"] * 3 + ["rollback"] * 2 + ["gate", "rollback"]
 
 
 def test_back_to_a_certain_one_and_on_from_there(settings):
@@ -767,7 +780,8 @@ def test_a_model_swapped_between_tracking_and_registering_is_never_unpickled(set
     class Foreign:
         def __reduce__(self): return Path.touch, (trace,)
 
-    place = Path(unquote(urlsplit(settings.artifacts).path)) if "://" in settings.artifacts else Path(settings.artifacts)
+    place = (Path(unquote(urlsplit(settings.artifacts).path)) if "://" in settings.artifacts
+             else Path(settings.artifacts))
     models = [*(place / "test" / "foreign").rglob("estimator.skops")]
     assert models
     for model in models: model.write_bytes(pickle.dumps(Foreign()))

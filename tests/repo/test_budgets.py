@@ -3,7 +3,8 @@ import ast
 import re
 
 LINES, CELLS, HIDDEN, TASK_CELLS = 40, 60, 0.15, 12
-CLASS_LINES, METHOD_LINES = 120, 20  # a class stands whole: where it needs more than LINES, its methods are short
+# a class stands whole: where it needs more than LINES, its methods are short
+CLASS_LINES, METHOD_LINES = 120, 20
 
 
 def too_big(notebooks) -> list[str]:
@@ -12,20 +13,25 @@ def too_big(notebooks) -> list[str]:
         if len(nb.cells) > CELLS:
             bad.append(f"{nb.path}: {len(nb.cells)} cells, at most {CELLS}")
         if len(nb.hidden) > HIDDEN * len(nb.code):
-            bad.append(f"{nb.path}: {len(nb.hidden)} of {len(nb.code)} code cells are hidden, at most {HIDDEN:.0%}")
+            bad.append(
+                f"{nb.path}: {len(nb.hidden)} of {len(nb.code)} code cells are hidden, at most {HIDDEN:.0%}")
         for cell in nb.exported:
             lines = cell.body.strip().splitlines()
             if len(lines) > LINES and not _whole_class(cell.body):
-                bad.append(f"{nb.path}: exported cell {lines[0]!r} has {len(lines)} lines, at most {LINES} (one class: {CLASS_LINES}, methods {METHOD_LINES})")
+                bad.append(f"{nb.path}: exported cell {lines[0]!r} has {len(lines)} lines, at most {LINES} "
+                           f"(one class: {CLASS_LINES}, methods {METHOD_LINES})")
     return bad
 
 
 def _whole_class(body: str) -> bool:
-    """Whether a cell is one class and nothing else, within the lines of a class, each of its methods within those of a method."""
+    """Whether a cell is one class and nothing else, within the lines of a class, each of its methods within
+    those of a method."""
     match ast.parse(body).body:
         case [ast.ClassDef() as found]:
-            methods = [node for node in found.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-            return _length(found) <= CLASS_LINES and all(_length(method) <= METHOD_LINES for method in methods)
+            methods = [node for node in found.body
+                       if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+            return (_length(found) <= CLASS_LINES
+                    and all(_length(method) <= METHOD_LINES for method in methods))
     return False
 
 
@@ -51,7 +57,8 @@ def public_names(notebook) -> list[str]:
 def without_lesson(notebooks) -> list[str]:
     bad = []
     for nb in notebooks:
-        used = {word for cell in nb.lessons for node in ast.walk(ast.parse(cell.body)) for word in _words(node)}
+        used = {word for cell in nb.lessons for node in ast.walk(ast.parse(cell.body))
+                for word in _words(node)}
         bad += [f"{nb.path}: {name} is in no lesson" for name in public_names(nb) if name not in used]
     return bad
 
@@ -69,9 +76,11 @@ def never_tried(notebooks) -> list[str]:
     for nb in notebooks:
         for cell in nb.code:
             tree = ast.parse(cell.body)
-            inside = {id(item.context_expr) for node in ast.walk(tree) if isinstance(node, ast.With | ast.AsyncWith) for item in node.items}
+            inside = {id(item.context_expr) for node in ast.walk(tree)
+                      if isinstance(node, ast.With | ast.AsyncWith) for item in node.items}
             bad += [f"{nb.path}: {ast.unparse(node)[:80]} is no `with`" for node in ast.walk(tree)
-                    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "expect_fail" and id(node) not in inside]
+                    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", ""))
+                    == "expect_fail" and id(node) not in inside]
     return bad
 
 
@@ -97,8 +106,8 @@ def thick(tasks) -> list[str]:
         if len(parameters) != 1:
             bad.append(f"{nb.path}: {len(parameters)} cells are tagged parameters, must be one")
         for cell in parameters:
-            bad += [f"{nb.path}: parameter is not a literal: {ast.unparse(node)}" for node in ast.parse(cell.body).body
-                    if not _is_literal(node)]
+            bad += [f"{nb.path}: parameter is not a literal: {ast.unparse(node)}"
+                    for node in ast.parse(cell.body).body if not _is_literal(node)]
     return bad
 
 
@@ -147,9 +156,12 @@ def test_planted_excesses_are_seen(plant):
     assert len(violations("#| export\n" + "x = 1\n" * 41)) == 1
     short = "class C:\n" + "".join(f"    def m{n}(self):\n" + "        pass\n" * 18 for n in range(6))
     assert violations("#| export\n" + short) == []
-    assert len(violations("#| export\n" + short + "\nx = 1")) == 1                                # not a class alone
-    assert len(violations("#| export\n" + short + "    def m(self):\n" + "        pass\n" * 20)) == 1   # a method too long
-    assert len(violations("#| export\n" + short + "    x = 1\n" * 7)) == 1                       # a class too long
+    # not a class alone
+    assert len(violations("#| export\n" + short + "\nx = 1")) == 1
+    # a method too long
+    assert len(violations("#| export\n" + short + "    def m(self):\n" + "        pass\n" * 20)) == 1
+    # a class too long
+    assert len(violations("#| export\n" + short + "    x = 1\n" * 7)) == 1
     assert violations(*["1"] * 58) == []
     assert len(violations(*["1"] * 59)) == 1
     assert violations(*["1"] * 5, "#| hide\n2") == []
@@ -157,7 +169,8 @@ def test_planted_excesses_are_seen(plant):
 
 
 def test_a_planted_untaught_name_is_seen(plant):
-    cells = "#| export\ndef f(): pass\nclass C: pass\nLIMIT: int = 3\n_own = 1", "#| hide\nf()", "C(), LIMIT  # f"
+    cells = ("#| export\ndef f(): pass\nclass C: pass\nLIMIT: int = 3\n_own = 1", "#| hide\nf()",
+             "C(), LIMIT  # f")
     nb = plant("nbs/core/00_a.ipynb", "# a", "#| default_exp core.a", *cells)
     assert without_lesson([nb]) == ["nbs/core/00_a.ipynb: f is in no lesson"]
 

@@ -24,7 +24,8 @@ def measure(names):
     for name in names.split(","):
         __import__(name)
     seconds = time.process_time() - begin
-    print(json.dumps([seconds, sorted({name.split(".")[0] for name in sys.modules} & set(sys.argv[1].split(",")))]), flush=True)
+    print(json.dumps([seconds, sorted({name.split(".")[0] for name in sys.modules}
+                                      & set(sys.argv[1].split(",")))]), flush=True)
 
 for names in sys.argv[2:]:
     if not (child := os.fork()):
@@ -134,7 +135,8 @@ def test_the_wheel_holds_everything_and_works(copy_of_tree, tree, run_python, tm
 
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
-    code = "import sys, importlib; print(*{importlib.import_module(n).__file__ for n in sys.argv[1:]}, sep='\\n')"
+    code = ("import sys, importlib; print(*{importlib.import_module(n).__file__ for n in "
+            "sys.argv[1:]}, sep='\\n')")
     files = run_python("-P", "-c", code, *packages(project), cwd=tmp_path, PYTHONPATH=str(installed)).split()
     assert files and all(Path(file).is_relative_to(installed) for file in files), files
 

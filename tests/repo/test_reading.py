@@ -5,7 +5,8 @@ import pytest
 
 from . import reading
 
-ROOMS = sorted(path.name for path in (reading.ROOT / "mlfin").iterdir() if path.is_dir() and path.name[0] != "_")
+ROOMS = sorted(path.name
+               for path in (reading.ROOT / "mlfin").iterdir() if path.is_dir() and path.name[0] != "_")
 
 def test_the_rooms_are_there():
     assert len(ROOMS) > 20 and all(reading.notebooks(room) and reading.modules(room) for room in ROOMS)
@@ -20,7 +21,8 @@ def test_exported_cells_are_short():
 def test_what_is_defined_is_shown_at_once(room):
     """At least half in every room: a cell that calls what was defined, and shows what comes."""
     found = reading.shown(room)
-    assert found and reading.share(found) >= reading.SHOWN, "\n".join(key for key, good in found.items() if not good)
+    assert found and reading.share(found) >= reading.SHOWN, "\n".join(
+        key for key, good in found.items() if not good)
 
 
 @pytest.mark.parametrize("measure", reading.LISTS)
@@ -56,6 +58,7 @@ def public(own, value, other):
     cells = [{"cell_type": "code", "source": f"#| export\ndef f{i}(): return {'1' * 120}"} for i in range(3)]
     (tmp_path / "nbs/room/01_bad.ipynb").write_text(reading.json.dumps({"cells": cells}))
     monkeypatch.setattr(reading, "ROOT", tmp_path)
-    assert all(reading.LISTS[name]("room") for name in reading.LISTS), {n: look("room") for n, look in reading.LISTS.items()}
+    assert all(reading.LISTS[name]("room") for name in reading.LISTS), {
+        n: look("room") for n, look in reading.LISTS.items()}
     assert not any(reading.shown("room").values()) and not any(reading.raisers("room").values())
     assert not any(reading.parameters("room").values())

@@ -12,7 +12,8 @@ import mlfin
 
 # Pieces are joined here, so that this file is not its own finding.
 FORBIDDEN = {
-    "a path of somebody's machine": r"(?<![\w.$}~)-])/(?:home/(?!some)\w|root/|Users/(?!some)\w|work/\w|tmp/w/)|\b[A-Z]:\\\\?Users",
+    "a path of somebody's machine": r"(?<![\w.$}~)-])/(?:home/(?!some)\w|root/|Users/(?!some)\w|work/\w|tmp/"
+                                    r"w/)|\b[A-Z]:\\\\?Users",
     "a registry or a place to download from": "|".join((
         r"pypi" r"\.org", r"files\.python" r"hosted", r"download" r"\.pytorch", r"anaconda" r"\.(?:org|com)",
         r"registry\.npm" r"js", r"raw\.github" r"usercontent", r"github\.com/[\w./-]+/releases/" r"download",
@@ -20,8 +21,7 @@ FORBIDDEN = {
     "a CDN": "|".join((r"//cdn" r"\.", r"jsdel" r"ivr", r"unp" r"kg\.com")),
     "somebody's address": r"\b[\w.+-]+" "@" r"(?!example\.)[\w-]+\.(?:com|org|net|io|dev|ai)\b",
     "work put off": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b",
-    "a test switched off without a condition": r"pytest\.mark\.skip" r"\b",
-}
+    "a test switched off without a condition": r"pytest\.mark\.skip" r"\b"}
 SUBJECT = 72  # characters in the first line of a commit's message
 TEXT = re.compile(r"\.(py|ipynb|md|toml|ini|ya?ml|json|lock|in|txt|cfg|sh|html|css|js|csv)$|(^|/)[^.]+$")
 

@@ -20,7 +20,8 @@ PACKAGE = Path(mlfin.__file__).parent
 WAITS = ("task.write('data', pd.DataFrame({'x': [float(i) for i in range(n)]}))\nopen('begun', 'w').close()\n"
          "while not os.path.exists('go on'): time.sleep(0.02)")
 TOTAL = ("import subprocess, sys\nfrom mlfin.core.later_word import WORD\n"
-         "child = subprocess.run([sys.executable, '-c', 'from mlfin.core.later_word import WORD; print(WORD)'], capture_output=True, text=True)\n"
+         "child = subprocess.run([sys.executable, '-c', 'from mlfin.core.later_word import WORD; "
+         "print(WORD)'], capture_output=True, text=True)\n"
          "assert child.stdout.strip() == WORD or os.environ.get('PYTHONSAFEPATH') is None, child\n"
          "task.write('data', {'total': factor * float(task.read('numbers', 'data').x.sum()), 'word': WORD})")
 
@@ -28,8 +29,9 @@ TOTAL = ("import subprocess, sys\nfrom mlfin.core.later_word import WORD\n"
 @pytest.fixture
 def house(project):
     "The project with a package of its own, so that a test may edit both."
-    shutil.copytree(PACKAGE, project.root / "mlfin", ignore=lambda folder, names: [n for n in names if n in ("builtin", "serve", "viz", "models", "monitor")
-                                                                                 and not folder.endswith("__pycache__") and n != "models"])
+    shutil.copytree(PACKAGE, project.root / "mlfin", ignore=lambda folder, names: [
+        n for n in names if n in ("builtin", "serve", "viz", "models", "monitor")
+        and not folder.endswith("__pycache__") and n != "models"])
     (project.root / "mlfin/core/later_word.py").write_text("WORD = 'first'\n")
     project.write("numbers", WAITS)
     project.write("total", TOTAL)
@@ -39,14 +41,16 @@ def house(project):
 def start(house, executor, *more):
     code = "import sys; from mlfin.cli.app import main; main(sys.argv[1:])"
     words = ["run", "--profile", "test", "-p", "kernel=python3", "-p", f"executor={executor}", *more]
-    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=house.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=house.root, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True,
                             env={**os.environ, "PYTHONPATH": str(house.root)})
 
 
 def wait_for(path, process, seconds=120):
     end = time.monotonic() + seconds
     while not path.exists():
-        assert time.monotonic() < end and process.poll() is None, f"{path.name} did not appear: {process.stdout.read() if process.poll() is not None else ''}"
+        assert time.monotonic() < end and process.poll() is None, (
+            f"{path.name} did not appear: {process.stdout.read() if process.poll() is not None else ''}")
         time.sleep(0.02)
 
 
@@ -61,7 +65,8 @@ def edit(house):
 
 @pytest.mark.parametrize("executor", ["papermill", pytest.param("ploomber-engine", marks=pytest.mark.slow)])
 def test_what_is_edited_while_a_run_goes_on_costs_nothing(house, executor):
-    before = {p: (house.root / p).read_text() for p in ("mlfin/core/provenance.py", "pipeline.yaml", "env.yaml")}
+    before = {p: (house.root / p).read_text()
+              for p in ("mlfin/core/provenance.py", "pipeline.yaml", "env.yaml")}
     process = start(house, executor)
     wait_for(house.root / "begun", process)
     edit(house)
@@ -75,7 +80,8 @@ def test_what_is_edited_while_a_run_goes_on_costs_nothing(house, executor):
     house.write("total", TOTAL)
     kept = hash_file(house.root / ".mlfin/test/default/total.json")
     process = start(house, executor)
-    assert "Nothing to do" in process.communicate(timeout=100)[0]                    # its keys are those of the code that it ran
+    # its keys are those of the code that it ran
+    assert "Nothing to do" in process.communicate(timeout=100)[0]
     assert hash_file(house.root / ".mlfin/test/default/total.json") == kept
 
 
@@ -88,7 +94,8 @@ def test_a_run_that_is_killed_leaves_nothing_that_blocks(house):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (house.root / "go on").touch()
-    (house.root / "mlfin/core/later_word.py").write_text("WORD = 'second'\n")        # another snapshot; the first one is nobody's
+    # another snapshot; the first one is nobody's
+    (house.root / "mlfin/core/later_word.py").write_text("WORD = 'second'\n")
     process = start(house, "papermill")
     assert process.wait(200) == 0
     assert len([p for p in code.iterdir() if p.is_dir()]) == 1 and not list(code.glob("?*.lock"))
@@ -98,23 +105,28 @@ def test_a_run_that_is_killed_leaves_nothing_that_blocks(house):
 def test_each_task_says_what_it_was_made_by(project):
     first = run(read_question(project.root), project.settings)
     second = run(read_question(project.root, ("factor=3",)), project.settings)
-    told = {t["task"]: t for t in describe_tasks(make_plan(read_question(project.root, ("factor=3",)), project.settings))}
+    told = {t["task"]: t
+            for t in describe_tasks(make_plan(read_question(project.root, ("factor=3",)), project.settings))}
     assert (told["numbers"]["run"], told["total"]["run"]) == (first.run_id, second.run_id)
     assert all(t["state"] == "fresh" and not t["why"] and t["code"] and t["at"] for t in told.values())
     assert read_run(second.folder)["when"]["code"] == told["total"]["code"]
     told = {t["task"]: t for t in describe_tasks(make_plan(read_question(project.root), project.settings))}
-    assert told["total"]["why"] == "parameter factor changed: 3 -> 2" and told["total"]["run"] == second.run_id
+    assert told["total"]["why"] == "parameter factor changed: 3 -> 2"
+    assert told["total"]["run"] == second.run_id
     project.write("total", "raise ValueError('no')")
     with pytest.raises(Exception, match="no"): run(read_question(project.root, ("n=5",)), project.settings)
-    told = {t["task"]: t for t in describe_tasks(make_plan(read_question(project.root, ("n=5",)), project.settings))}
-    assert told["numbers"]["state"] == "finished, not yet published" and told["numbers"]["run"] not in (first.run_id, second.run_id, None)
+    told = {t["task"]: t
+            for t in describe_tasks(make_plan(read_question(project.root, ("n=5",)), project.settings))}
+    assert told["numbers"]["state"] == "finished, not yet published"
+    assert told["numbers"]["run"] not in (first.run_id, second.run_id, None)
 
 
 def test_ploomber_looks_at_modules_and_a_run_does_not(project):
     "An edit that changes no key: Ploomber alone would run both tasks; a run that has one to do runs one."
     (project.root / "words.txt").write_text("one")
     pipeline = project.root / "pipeline.yaml"
-    pipeline.write_text(pipeline.read_text().replace("params: {n: '{{n}}'}", "params: {n: '{{n}}', resources_: {words: words.txt}}"))
+    pipeline.write_text(pipeline.read_text().replace("params: {n: '{{n}}'}",
+                                                     "params: {n: '{{n}}', resources_: {words: words.txt}}"))
     path = project.root / "numbers.ipynb"
     path.write_text(path.read_text().replace("n = None", "n = None\\nresources_ = None", 1))
     run(read_question(project.root), project.settings)

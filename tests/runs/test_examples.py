@@ -20,4 +20,5 @@ def test_an_example_runs(path, tmp_path):
     """Their assertions hold, in a process of their own."""
     command = [Path(sys.executable).with_name("nbdev-test"), str(path), "--n-workers", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0 and "Success" in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0 and "Success" in done.stdout + done.stderr, (
+        done.stdout[-3000:] + done.stderr[-3000:])

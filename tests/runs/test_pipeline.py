@@ -42,7 +42,8 @@ def test_prose_of_a_notebook_makes_nothing_stale_and_its_page_keeps_what_ran(pro
     path = project.root / "total.ipynb"
     path.write_text(path.read_text().replace("# total", "# the total"))
     assert go(project).executed == ()
-    told = {t["task"]: t["why"] for t in describe_tasks(make_plan(read_question(project.root), project.settings))}
+    told = {t["task"]: t["why"]
+            for t in describe_tasks(make_plan(read_question(project.root), project.settings))}
     assert told["numbers"] == "" and "its page shows when it runs next" in told["total"]
     page = project.root / "reports/test/default/total.html"
     assert "the total" not in page.read_text()
@@ -63,7 +64,8 @@ def test_run_json_keeps_identity_apart_from_clock_and_place(project):
     done = go(project)
     record = read_run(done.folder)
     assert record["run_id"] == done.run_id == done.folder.name
-    assert set(record["tasks"]["total"]["components"]) == {"notebook", "modules", "parameters", "data", "upstream", "lock", "settings"}
+    assert (set(record["tasks"]["total"]["components"])
+            == {"notebook", "modules", "parameters", "data", "upstream", "lock", "settings"})
     assert {"started", "finished", "seconds", "commit", "dirty", "host"} <= set(record["when"])
     assert str(project.root) not in json.dumps({k: v for k, v in record.items() if k != "when"})
 
@@ -81,7 +83,8 @@ def test_the_same_question_has_the_same_name_and_bytes_everywhere(project, tmp_p
     other = tmp_path_factory.mktemp("elsewhere")
     for name in ("settings.ini", "env.yaml", "pipeline.yaml", "numbers.ipynb", "total.ipynb"):
         shutil.copy(project.root / name, other / name)
-    two = run(read_question(other), type(project.settings)(**{**project.settings.model_dump(), "root": other}))
+    two = run(read_question(other),
+              type(project.settings)(**{**project.settings.model_dump(), "root": other}))
     assert one.run_id == two.run_id
     for name in ("numbers.ipynb", "total.ipynb", "total.html", "data/numbers.parquet", "data/total.json"):
         assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes(), name
@@ -97,12 +100,14 @@ def test_a_failed_task_keeps_its_notebook_and_loses_nothing(project):
     go(project)
     before = {f: (project.root / f).read_bytes() for f in project.files()}
     project.write("total", "raise ValueError('the sky is falling')")
-    with pytest.raises(PipelineError, match=r"Task `total` failed in cell \d+: ValueError: the sky is falling") as caught:
+    with pytest.raises(PipelineError,
+                       match=r"Task `total` failed in cell \d+: ValueError: the sky is falling") as caught:
         go(project)
     notebook = str(caught.value).split("Notebook: ")[1]
     assert "the sky is falling" in (project.root / notebook).read_text()
     assert all((project.root / f).read_bytes() == content for f, content in before.items())
-    project.write("total", "from mlfin.core.errors import DataError\nraise DataError('`close` must be a price, got x.\\nHint: look.')")
+    project.write("total", "from mlfin.core.errors import DataError\n"
+                           "raise DataError('`close` must be a price, got x.\\nHint: look.')")
     with pytest.raises(PipelineError, match="DataError: `close` must be a price, got x.\nHint: look."):
         go(project)
 
@@ -118,15 +123,17 @@ def test_what_a_broken_off_run_completed_is_used(project):
 
 
 def test_code_that_changes_while_it_runs_is_noticed(project):
-    project.write("total", "task.write('data', {'total': 1.0, 'x': open('env.yaml').read()[:0]})\n"
-                           "import json, pathlib\np = pathlib.Path('.mlfin/test/.building/default/total.json')\n"
-                           "p.write_text(json.dumps({'total': 1.0, 'task_key': 'another'}))")
+    project.write("total",
+                  "task.write('data', {'total': 1.0, 'x': open('env.yaml').read()[:0]})\n"
+                  "import json, pathlib\np = pathlib.Path('.mlfin/test/.building/default/total.json')\n"
+                  "p.write_text(json.dumps({'total': 1.0, 'task_key': 'another'}))")
     with pytest.raises(PipelineError, match="something changed while it ran"):
         go(project)
 
 
 def test_one_run_of_an_experiment_at_a_time(project):
-    with experiment_lock(project.settings, "default"), pytest.raises(PipelineError, match="being run by another process"):
+    with (experiment_lock(project.settings, "default"),
+          pytest.raises(PipelineError, match="being run by another process")):
         go(project)
     assert go(project).executed
 
@@ -188,15 +195,16 @@ def test_a_record_that_is_damaged_is_deleted_and_all_runs_again(project):
         go(project)
     path.unlink()
     again = go(project)
-    assert again.executed == ("numbers", "total") and again.run_id == first.run_id and read_run(path.parent)["run_id"] == first.run_id
+    assert again.executed == ("numbers", "total") and again.run_id == first.run_id
+    assert read_run(path.parent)["run_id"] == first.run_id
 
 
 SCRIPT = "import sys; from mlfin.cli.app import main; main(sys.argv[1:])"
 
 
 def start(project, *words):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, *words], cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={**os.environ, "MLFIN_PROFILE": "test"})
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *words], cwd=project.root, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, "MLFIN_PROFILE": "test"})
 
 
 def wait_for(path, seconds=60):
@@ -207,7 +215,8 @@ def wait_for(path, seconds=60):
 
 
 @pytest.mark.parametrize("blow, executor", [
-    pytest.param(blow, executor, marks=pytest.mark.slow) for executor in ("ploomber-engine", "papermill") for blow in (signal.SIGKILL, signal.SIGINT)])
+    pytest.param(blow, executor, marks=pytest.mark.slow) for executor in ("ploomber-engine", "papermill")
+    for blow in (signal.SIGKILL, signal.SIGINT)])
 def test_a_run_that_is_broken_off_leaves_no_half(project, blow, executor):
     """Fast: Ctrl-C with kernels (test_bad_input), and SIGTERM (test_grid)."""
     go(project)
@@ -231,10 +240,12 @@ TOTAL_AGAIN = "task.write('data', {'total': float(task.read('numbers', 'data').x
 def test_a_run_with_nothing_to_do_loads_neither_ploomber_nor_pandas(project):
     go(project)
     code = ("import sys\nfrom mlfin.runs.pipeline import run\n"
-            "from mlfin.runs.question import read_question\nfrom mlfin.core.settings import load_settings, project_root\n"
+            "from mlfin.runs.question import read_question\n"
+            "from mlfin.core.settings import load_settings, project_root\n"
             "assert run(read_question(project_root()), load_settings('test')).executed == ()\n"
             "print(sorted({'ploomber', 'papermill', 'pandas', 'nbformat'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True,
+                          text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -252,16 +263,19 @@ def test_reproduce_on_another_machine_from_the_folder_alone(project, tmp_path_fa
     shutil.copytree(first.folder, carried)
     shutil.rmtree(project.root / "reports")
     assert find_run(str(carried), project.settings) == carried.resolve()
-    assert {w for products in reproduce(carried, project.settings).values() for w in products.values()} == {"equal"}
+    assert ({w for products in reproduce(carried, project.settings).values() for w in products.values()}
+            == {"equal"})
 
 
 def test_a_file_outside_is_found_from_a_clone_at_another_depth(project, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     for folder in ("data/far", "other/data/far"): (home / folder).mkdir(parents=True)
     (home / "data/far/bars.csv").write_text("right")
-    (home / "other/data/far/bars.csv").write_text("wrong")                    # the same name, nearer: content decides
+    # the same name, nearer: content decides
+    (home / "other/data/far/bars.csv").write_text("wrong")
     digest = hash_file(home / "data/far/bars.csv")
-    for clone, given in (("clone", "../../../data/far/bars.csv"), ("other/a/b/clone", "../data/far/bars.csv"), ("other/clone", "/away/data/far/bars.csv")):
+    for clone, given in (("clone", "../../../data/far/bars.csv"), ("other/a/b/clone", "../data/far/bars.csv"),
+                         ("other/clone", "/away/data/far/bars.csv")):
         (home / clone).mkdir(parents=True)
         found = find_content(given, digest, home / clone)
         assert (home / clone / found).resolve() == (home / "data/far/bars.csv").resolve(), clone
@@ -269,10 +283,12 @@ def test_a_file_outside_is_found_from_a_clone_at_another_depth(project, tmp_path
 
 
 @pytest.mark.parametrize("name, value, other, word", [
-    ("page.html", "seen at 12:00", "seen at 12:01", "text differs"), ("page.ipynb", "a", "b", "text differs"), ("page.html", "a", "a", "equal"),
-    ("data.json", {"rows": [{"x": 1.0}, {"x": 2.0}]}, {"rows": [{"x": 1.0}, {"x": 2.0 + 1e-9}]}, "within 1e-6"),
+    ("page.html", "seen at 12:00", "seen at 12:01", "text differs"), ("page.ipynb", "a", "b", "text differs"),
+    ("page.html", "a", "a", "equal"), ("data.json", {"rows": [{"x": 1.0}, {"x": 2.0}]},
+                                       {"rows": [{"x": 1.0}, {"x": 2.0 + 1e-9}]}, "within 1e-6"),
     ("data.json", {"rows": [{"x": 1.0}], "says": "a"}, {"rows": [{"x": 1.0}], "says": "b"}, "differs"),
-    ("data.json", {"rows": [{"x": 1.0}]}, {"rows": []}, "differs"), ("data.json", {"x": None}, {"x": 1.0}, "differs")])
+    ("data.json", {"rows": [{"x": 1.0}]}, {"rows": []}, "differs"),
+    ("data.json", {"x": None}, {"x": 1.0}, "differs")])
 def test_pages_are_words_and_data_are_numbers(tmp_path, name, value, other, word):
     for folder, content in (("a", value), ("b", other)):
         (tmp_path / folder).mkdir()
@@ -293,10 +309,12 @@ def test_reproduce_names_a_page_whose_text_differs_and_is_content(project):
     first = go(project)
     page = first.folder / "total.html"
     text = page.read_text()
-    page.unlink()                                                              # a link to a shared file: write another one
+    # a link to a shared file: write another one
+    page.unlink()
     page.write_text(text.replace("</body>", "<p>said elsewhere</p></body>"))
     compared = reproduce(first.folder, project.settings)
-    assert compared["total"]["html"] == "text differs" and compared["total"]["data"] == "equal" and reproduction_verdict(compared)[0]
+    assert compared["total"]["html"] == "text differs" and compared["total"]["data"] == "equal"
+    assert reproduction_verdict(compared)[0]
 
 
 def test_what_changed_names_it(project):
@@ -364,13 +382,16 @@ def test_a_kept_file_that_was_edited_is_not_passed_on(project):
 
 
 def test_a_text_that_python_would_read_otherwise_stays_a_text(project):
-    (project.root / "env.yaml").write_text((project.root / "env.yaml").read_text() + "word: none\nother: 'True'\n")
+    (project.root / "env.yaml").write_text((project.root / "env.yaml").read_text()
+                                           + "word: none\nother: 'True'\n")
     pipeline = project.root / "pipeline.yaml"
-    pipeline.write_text(pipeline.read_text().replace("params: {n: '{{n}}'}", "params: {n: '{{n}}', word: '{{word}}', other: '{{other}}'}"))
+    pipeline.write_text(pipeline.read_text().replace(
+        "params: {n: '{{n}}'}", "params: {n: '{{n}}', word: '{{word}}', other: '{{other}}'}"))
     path = project.root / "numbers.ipynb"
     path.write_text(path.read_text().replace("n = None", "n = None\\nword = None\\nother = None", 1))
     project_cells = json.loads(path.read_text())
-    lines = "task = begin_task('numbers', globals())", "task.write('data', pd.DataFrame({'x': [(word == 'none') + 2.0 * (other == 'True')]}))"
+    lines = ("task = begin_task('numbers', globals())",
+             "task.write('data', pd.DataFrame({'x': [(word == 'none') + 2.0 * (other == 'True')]}))")
     project_cells["cells"][-1]["source"] = "\n".join(lines)
     path.write_text(json.dumps(project_cells))
     assert go(project).executed == ("numbers", "total") and project.total() == 6.0
@@ -381,11 +402,13 @@ def test_steps_that_a_task_tells_are_events(project):
     write_json({"task": "old", "done": 0, "total": 1, "text": "left behind"}, folder / ".old.progress")
     os.utime(folder / ".old.progress", (1, 1))
     with _watched_steps(folder, lambda *event: heard.append(event)):
-        write_json({"task": "train-a", "done": 1, "total": 3, "text": "a, fold 2"}, folder / ".train-a.progress")
+        write_json({"task": "train-a", "done": 1, "total": 3, "text": "a, fold 2"},
+                   folder / ".train-a.progress")
         end = time.monotonic() + 20
         while not heard and time.monotonic() < end: time.sleep(0.05)
         time.sleep(0.6)
-    assert heard == [("step", "train-a", {"done": 1, "total": 3, "text": "a, fold 2"})]  # once, though it was seen twice
+    # once, though it was seen twice
+    assert heard == [("step", "train-a", {"done": 1, "total": 3, "text": "a, fold 2"})]
 
 
 def test_events_are_kept_for_who_watches(project):
@@ -398,10 +421,12 @@ def test_events_are_kept_for_who_watches(project):
     events = [json.loads(line) for line in (project.root / "events.jsonl").read_text().splitlines()]
     assert [e["tasks"] for e in events if e["kind"] == "begin"] == [["numbers", "total"]]
     assert [e["task"] for e in events if e["kind"] == "done"] == ["numbers", "total"]
-    assert events[-1]["kind"] == "end" and events[-1]["run"] == read_run(project.settings.reports_dir("default"))["run_id"]
+    assert events[-1]["kind"] == "end"
+    assert events[-1]["run"] == read_run(project.settings.reports_dir("default"))["run_id"]
     assert (project.root / events[-1]["report"]).is_file() and (project.root / events[-1]["folder"]).is_dir()
     assert CliRunner().invoke(app, words).exit_code == 0  # nothing to do: only the end is told
-    assert [json.loads(line)["kind"] for line in (project.root / "events.jsonl").read_text().splitlines()[len(events):]] == ["end"]
+    assert [json.loads(line)["kind"]
+            for line in (project.root / "events.jsonl").read_text().splitlines()[len(events):]] == ["end"]
 
 
 def test_the_doctor_looks_at_the_house_and_remembers(project):
@@ -410,12 +435,14 @@ def test_the_doctor_looks_at_the_house_and_remembers(project):
     from mlfin.monitor.health import HEALTH_CHECKS
     from mlfin.cli.app import app
 
-    def doctor(*more): return CliRunner().invoke(app, ["doctor", "--profile", "test", *more], env={"COLUMNS": "200"})
+    def doctor(*more):
+        return CliRunner().invoke(app, ["doctor", "--profile", "test", *more], env={"COLUMNS": "200"})
     assert "Nothing was noted" in doctor("--history").stdout
     done = doctor()
     assert "nothing is stored yet" in done.stdout and "no registered model" in done.stdout, done.stdout
     shown = doctor("--history").stdout
-    assert "store" in shown and "nothing is stored yet" in shown and shown.count("\n") == 2 + len(HEALTH_CHECKS)
+    assert "store" in shown and "nothing is stored yet" in shown
+    assert shown.count("\n") == 2 + len(HEALTH_CHECKS)
     (project.root / ".mlfin/test").mkdir(exist_ok=True)
     (project.root / ".mlfin/test/lake").write_text("a file where a folder should be")
     assert doctor().exit_code == 1

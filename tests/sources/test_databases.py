@@ -364,7 +364,8 @@ def test_the_account_of_an_update_holds_no_password(server, tmp_path):
     url = sa.make_url(server("postgresql")).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(url)
     with engine.begin() as con:
-        con.execute(sa.text("CREATE TABLE IF NOT EXISTS one AS SELECT 'ABC' AS symbol, TIMESTAMPTZ '2024-01-02 10:00Z' AS ts, 1.0 AS open, 1.0 AS high, "
+        con.execute(sa.text("CREATE TABLE IF NOT EXISTS one AS SELECT 'ABC' AS symbol, TIMESTAMPTZ "
+                            "'2024-01-02 10:00Z' AS ts, 1.0 AS open, 1.0 AS high, "
                             "1.0 AS low, 1.0 AS close, 1 AS volume"))
     engine.dispose()
     told = server("postgresql").replace("postgres@", "postgres:very-secret@")
@@ -395,8 +396,10 @@ def test_a_table_larger_than_the_memory_comes_in_parts(server):
     engine = sa.create_engine(url)
     with engine.begin() as con:
         con.execute(sa.text("DROP TABLE IF EXISTS large"))
-        con.execute(sa.text("CREATE TABLE large AS SELECT 'ABC' AS symbol, TIMESTAMPTZ '2020-01-01 00:00Z' + i * INTERVAL '1 minute' AS ts, "
-                            "100.0 AS open, 101.0 AS high, 99.0 AS low, 100.5 AS close, 10 AS volume FROM generate_series(0, 299999) AS i"))
+        con.execute(sa.text("CREATE TABLE large AS SELECT 'ABC' AS symbol, TIMESTAMPTZ '2020-01-01 00:00Z' + "
+                            "i * INTERVAL '1 minute' AS ts, "
+                            "100.0 AS open, 101.0 AS high, 99.0 AS low, 100.5 AS close, 10 AS volume FROM "
+                            "generate_series(0, 299999) AS i"))
     tracemalloc.start()
     rows = sum(
         len(p.bars)

@@ -20,16 +20,14 @@ MIDDLE = ("prices are the middle of bid and ask", "quotes have no volume: it is 
 
 # path below the folder of market data (SOURCE:PATH where the ending does not tell), how to read it,
 # bars, symbols, quarantine by reason, notes
-FOUND = [
-    ("cinar_brkb/*.csv", {"symbol_from": "(brk-b)", **NY}, 251, ["brk-b"], {}, ()),
-    (
-        "freqtrade/*_BTC-5m.feather",
-        {"symbol_from": r"(.+)-5m", **FIVE},
-        63_306,
-        "ADA_BTC DASH_BTC ETC_BTC ETH_BTC LTC_BTC NXT_BTC TRX_BTC UNITTEST_BTC XLM_BTC XMR_BTC ZEC_BTC".split(),
-        {},
-        (),
-    ),
+FOUND = [("cinar_brkb/*.csv", {"symbol_from": "(brk-b)", **NY}, 251, ["brk-b"], {}, ()), (
+    "freqtrade/*_BTC-5m.feather",
+    {"symbol_from": r"(.+)-5m", **FIVE},
+    63_306,
+    "ADA_BTC DASH_BTC ETC_BTC ETH_BTC LTC_BTC NXT_BTC TRX_BTC UNITTEST_BTC XLM_BTC XMR_BTC ZEC_BTC".split(),
+    {},
+    (),
+),
     ("freqtrade/UNITTEST_BTC-1m.feather", {"symbol": "U", "timeframe": "1m"}, 13_681, ["U"], {}, ()),
     ("freqtrade/UNITTEST_BTC-1m.json", {"symbol": "U", "timeframe": "1m"}, 13_681, ["U"], {}, ()),
     ("freqtrade/UNITTEST_BTC-30m.feather", {"symbol": "U", "timeframe": "30m"}, 1_920, ["U"], {}, ()),

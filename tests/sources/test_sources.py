@@ -120,8 +120,8 @@ def test_borders(csv):
 def test_clock_of_new_york(csv):
     text = (
         HEAD
-        + "2021-11-07 00:30,1,1,1,1,1\n2021-11-07 01:30,1,1,1,1,1\n2021-11-07 02:30,1,1,1,1,1\n2022-03-13 02:30,1,1,1,1,1\n"
-    )
+        + "2021-11-07 00:30,1,1,1,1,1\n2021-11-07 01:30,1,1,1,1,1\n2021-11-07 02:30,1,1,1,1,1\n"
+          "2022-03-13 02:30,1,1,1,1,1\n")
     reading = minutes(csv(text), timeframe="1h", tz="America/New_York")
     assert list(reading.bars.ts.dt.hour) == [4, 7] and list(reading.quarantine.row) == [1, 3]
     assert reading.quarantine.ts.isna().all()

@@ -231,7 +231,8 @@ def test_an_outage_of_the_exchange_does_not_end_the_download(patience, windowed)
         reading = read(server, patience)
         same(reading.bars, rows)
         assert len(server.asked) < 30
-    hole = f"BTC/USDT 1m: binance has no bars from {at(rows[700][0]) - pd.Timedelta('5500min')} to {at(rows[700][0]) - pd.Timedelta('1min')}"
+    hole = (f"BTC/USDT 1m: binance has no bars from {at(rows[700][0]) - pd.Timedelta('5500min')} to "
+            f"{at(rows[700][0]) - pd.Timedelta('1min')}")
     assert reading.notes == ((hole,) if windowed else ())  # Binance says at once what comes after
 
 
@@ -964,7 +965,7 @@ def test_last_closed_by_calendar():
 
 
 # --- Yahoo
-# ---------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def yahoo(patience, tmp_path):

@@ -1,4 +1,5 @@
-"""A cache hands out what was put under a name and a version, bounded; a lost server is said once and stops nobody."""
+"""A cache hands out what was put under a name and a version, bounded; a lost server is said once and stops
+nobody."""
 
 import os
 import threading
@@ -15,8 +16,10 @@ from mlfin.store.cache import Cache, RedisCache, open_cache
 
 def frame(n=3):
     ts = pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC").as_unit("us")
-    odd = np.array([0x7FF8000000000000, 0x8000000000000000, 0x3FF0000000000001], dtype=np.uint64).view(np.float64)
-    return pd.DataFrame({"symbol": pd.Series(["BTC"] * n, dtype="str"), "ts": ts, "x": np.resize(odd, n), "k": np.arange(n)})
+    odd = np.array([0x7FF8000000000000, 0x8000000000000000, 0x3FF0000000000001], dtype=np.uint64).view(
+        np.float64)
+    return pd.DataFrame({"symbol": pd.Series(["BTC"] * n, dtype="str"), "ts": ts, "x": np.resize(odd, n),
+                         "k": np.arange(n)})
 
 
 @pytest.fixture(params=["process", "redis"])

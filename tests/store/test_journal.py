@@ -32,9 +32,11 @@ def test_a_push_reaches_the_disk(tmp_path, hour):
     journal = Journal(tmp_path / "j.sqlite")
     journal.push(hour, pd.Timestamp("2024-01-02", tz="UTC"))
     db = journal._db()
-    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",) and db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
     rows = Journal(journal.path).rows()
-    assert rows.close.equals(hour.close) and rows.vwap.isna().all() and (rows.recorded_at == pd.Timestamp("2024-01-02", tz="UTC")).all()
+    assert rows.close.equals(hour.close) and rows.vwap.isna().all()
+    assert (rows.recorded_at == pd.Timestamp("2024-01-02", tz="UTC")).all()
     assert len(journal.rows(["A"], "1m", hour.ts[10], hour.ts[19])) == 10
     assert journal.rows(["B"]).empty and journal.rows([]).empty and journal.rows(timeframe="1d").empty
     assert len(journal.rows(["A", *(f"S{i}" for i in range(2000))])) == len(hour)
@@ -110,7 +112,8 @@ def test_a_write_finds_what_was_pushed_before(lake, hour):
     before = pd.Timestamp.now("UTC")
     done = lake.write(hour.assign(volume=np.where(np.arange(60) < 5, 11.0, 10.0)))
     assert (done.inserted, done.revised, done.unchanged) == (0, 5, 55) and lake.bars.journal.rows().empty
-    assert (lake.read(timeframe="1m", as_of=before).volume == 10).all() and lake.read(timeframe="1m").volume.sum() == 605
+    assert (lake.read(timeframe="1m", as_of=before).volume == 10).all()
+    assert lake.read(timeframe="1m").volume.sum() == 605
 
 
 def test_folding_in_the_background(lake, hour):
@@ -149,7 +152,8 @@ def test_a_full_disk_takes_back_nothing(lake, hour):
         except DataError as e: print(taken, str(e).splitlines()[0])
         else: raise SystemExit("no error")
     """
-    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(lake.path)], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(lake.path)], check=True,
+                          capture_output=True, text=True).stdout
     assert "journal" in said and "could not be used" in said
     taken = int(said.split()[0])
     assert taken > 0 and len(lake.read(timeframe="1m")) == 10 + taken

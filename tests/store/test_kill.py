@@ -1,4 +1,5 @@
-"""`kill -9` at random moments: what was answered is there, once; what was not is there whole or not at all."""
+"""`kill -9` at random moments: what was answered is there, once; what was not is there whole or not at
+all."""
 
 import random
 import subprocess
@@ -37,12 +38,14 @@ def batch(n: int) -> pd.DataFrame:
     start = pd.Timestamp("2024-01-01", tz="UTC") + pd.Timedelta(minutes=n * ROWS // 2)
     minutes = expected_bars("24/7", "1m", start, start + pd.Timedelta(minutes=ROWS - 1))
     price = 100.0 + (minutes.ts.astype("int64") // 60_000_000 % 97)
-    return as_bars(pd.concat([minutes.assign(symbol=s, timeframe="1m", open=price, high=price + 1, low=price - 1, close=price,
-                                             volume=10.0) for s in SYMBOLS]))
+    return as_bars(pd.concat([
+        minutes.assign(symbol=s, timeframe="1m", open=price, high=price + 1, low=price - 1, close=price,
+                       volume=10.0) for s in SYMBOLS]))
 
 
 def check(path, answered: list[int], tried: int) -> None:
-    """The lake opens, holds every row of each answered step once, and nothing but rows of steps that were tried."""
+    """The lake opens, holds every row of each answered step once, and nothing but rows of steps that were
+    tried."""
     steps = [n for n in answered if n % 8 in (0, 1, 2, 4, 5)]
     lake = Lake(path)
     found = lake.read(timeframe="1m") if steps or lake.version() >= 0 else lake.read()
@@ -56,8 +59,10 @@ def check(path, answered: list[int], tried: int) -> None:
     revised = [n for n in answered if n % 8 == 7]
     volume = found.set_index(["symbol", "ts"]).volume
     for n in revised[-3:]:
-        later = {key for m in steps if m > n for key in batch(m)[["symbol", "ts"]].itertuples(index=False, name=None)}
-        rows = [key for key in batch(n - 3)[["symbol", "ts"]].itertuples(index=False, name=None) if key not in later]
+        later = {key for m in steps if m > n
+                 for key in batch(m)[["symbol", "ts"]].itertuples(index=False, name=None)}
+        rows = [key for key in batch(n - 3)[["symbol", "ts"]].itertuples(index=False, name=None)
+                if key not in later]
         assert all(volume[key] == n for key in rows), n
 
 
@@ -68,7 +73,8 @@ def killed(folder, times: int, seed: int) -> int:
     chance, answered, path = random.Random(seed), [], folder / "lake"
     for _ in range(times):
         begin = answered[-1] + 1 if answered else 0
-        running = subprocess.Popen([sys.executable, "-c", WORK, str(Path(__file__).parent), str(path), str(begin)],
+        running = subprocess.Popen([sys.executable, "-c", WORK, str(Path(__file__).parent), str(path),
+                                    str(begin)],
                                    stdout=subprocess.PIPE, text=True)
         assert running.stdout.readline() == "ready\n"
         for _ in range(chance.randrange(4)):  # as fast as this machine is: then somewhere in the next step
@@ -100,7 +106,8 @@ print(done.written.inserted, flush=True)
 def test_kill_an_ingest(tmp_path, times):
     chance, starts = random.Random(3), ("2013-06-01", "2005-01-01", "2012-01-01", "2010-01-01", "2000-01-01")
     for start in starts[:times]:
-        running = subprocess.Popen([sys.executable, "-c", INGEST, str(tmp_path / "lake"), start], stdout=subprocess.PIPE, text=True)
+        running = subprocess.Popen([sys.executable, "-c", INGEST, str(tmp_path / "lake"), start],
+                                   stdout=subprocess.PIPE, text=True)
         assert running.stdout.readline() == "ready\n"
         time.sleep(chance.uniform(0.0, 0.6))
         running.kill()
@@ -112,7 +119,8 @@ def test_kill_an_ingest(tmp_path, times):
     clean = ingest("builtin", symbols=["AAPL", "IBM"], store=tmp_path / "clean")
     pd.testing.assert_frame_equal(done.bars, clean.bars)
     for read in ("read", "read_actions", "read_quarantine"):
-        pd.testing.assert_frame_equal(getattr(Lake(tmp_path / "lake"), read)(), getattr(Lake(tmp_path / "clean"), read)())
+        pd.testing.assert_frame_equal(getattr(Lake(tmp_path / "lake"), read)(),
+                                      getattr(Lake(tmp_path / "clean"), read)())
     assert not Lake(tmp_path / "lake").read_quarantine().duplicated(["origin", "row", "reason"]).any()
 
 

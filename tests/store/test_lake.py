@@ -30,8 +30,8 @@ def lake(tmp_path):
 
 def script(code, *args, check=True):
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)], check=check, capture_output=True, text=True
-    )
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)], check=check,
+        capture_output=True, text=True)
 
 
 def test_symbols_never_become_paths(lake, make, tmp_path):
@@ -41,7 +41,8 @@ def test_symbols_never_become_paths(lake, make, tmp_path):
     lake.compact()
     assert list(lake.read().symbol.unique()) == sorted(symbols)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lake"]
-    assert {p.name for p in lake.path.iterdir()} <= {".lock", ".journal.sqlite.lock", "bars", *(f"journal.sqlite{e}" for e in ("", "-wal", "-shm"))}
+    assert {p.name for p in lake.path.iterdir()} <= {".lock", ".journal.sqlite.lock", "bars",
+                                                     *(f"journal.sqlite{e}" for e in ("", "-wal", "-shm"))}
     assert all(p.name.startswith(("timeframe=", "_delta_log")) for p in (lake.path / "bars").iterdir())
 
 
@@ -54,7 +55,8 @@ WRITER = """
     days = expected_bars("24/7", "1d", "2024-01-01", "2024-01-20")
     for n in range(4):
         for symbol in (own, "SHARED"):
-            part = days.iloc[n * 5:n * 5 + 7].assign(symbol=symbol, timeframe="1d", open=price, high=price, low=price, close=price, volume=1.0)
+            part = days.iloc[n * 5:n * 5 + 7].assign(symbol=symbol, timeframe="1d", open=price, high=price,
+                                                     low=price, close=price, volume=1.0)
             Lake(root).write(as_bars(part))
 """
 
@@ -62,9 +64,9 @@ WRITER = """
 def test_two_processes_lose_nothing(lake):
     code = textwrap.dedent(WRITER)
     running = [
-        subprocess.Popen([sys.executable, "-c", code, str(lake.path), own, "7"], stderr=subprocess.PIPE, text=True)
-        for own in ("ONE", "TWO")
-    ]
+        subprocess.Popen([sys.executable, "-c", code, str(lake.path), own, "7"], stderr=subprocess.PIPE,
+                         text=True)
+        for own in ("ONE", "TWO")]
     for process in running:
         error = process.communicate(timeout=60)[1]
         assert process.returncode == 0, error
@@ -86,7 +88,8 @@ def test_a_full_disk_is_told_and_harms_nothing(lake, make):
         from mlfin.market.calendars import expected_bars
         minutes = expected_bars("24/7", "1m", "2024-01-01", "2024-01-20")
         close = 100 + np.random.default_rng(0).random(len(minutes))
-        big = as_bars(minutes.assign(symbol="B", timeframe="1m", open=close, high=close, low=close, close=close, volume=close))
+        big = as_bars(minutes.assign(symbol="B", timeframe="1m", open=close, high=close, low=close,
+                                     close=close, volume=close))
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         try: Lake(sys.argv[1]).write(big)
         except DataError as e: print(e)
@@ -162,7 +165,8 @@ def test_a_handle_that_is_kept_sees_what_others_do(lake, make, tmp_path):
         (lake, other)[n % 2].write(make(symbol))
         assert len((other, lake)[n % 2].read()) == (n + 1) * len(make())
     lake.path.rename(tmp_path / "moved")
-    assert lake.read().empty and lake.version() == -1 and len(Lake(tmp_path / "moved").read("A")) == len(make())
+    assert lake.read().empty and lake.version() == -1
+    assert len(Lake(tmp_path / "moved").read("A")) == len(make())
     assert len(pickle.loads(pickle.dumps(Lake(tmp_path / "moved"))).read("B")) == len(make())
 
 
@@ -196,11 +200,14 @@ def test_a_lake_of_before_there_were_buckets(lake, make):
     from mlfin.store.delta_bars import TABLE_COLUMNS, table_schema
 
     bars = make("A")
-    rows = bars.reindex(columns=list(TABLE_COLUMNS)).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us"))
+    rows = bars.reindex(columns=list(TABLE_COLUMNS)).assign(
+        recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us"))
     schema = pa.schema([f for f in table_schema() if f.name != "bucket"])
     rows = rows.astype(dict.fromkeys(("vwap", "trades", "spread"), "float64"))
     DeltaTable.create(str(lake.path / "bars"), schema, partition_by=["timeframe"])
-    write_deltalake(str(lake.path / "bars"), pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False), mode="append")
+    write_deltalake(str(lake.path / "bars"),
+                    pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False),
+                    mode="append")
     pd.testing.assert_frame_equal(lake.read("A"), bars, check_exact=True)
     assert lake.series().values.tolist() == [["A", "1d", len(bars), bars.ts.iloc[0], bars.ts.iloc[-1]]]
     done = lake.write(as_bars(pd.concat([bars.assign(close=bars.close * 1.001), make("B")])))
@@ -220,7 +227,8 @@ def test_compacting_makes_few_files_and_parts_what_was_revised(lake, make):
     files = lake.bars.table.snapshot().files
     assert len(files) == 2 and sorted(files.rows) == [len(bars), len(bars)] and files.past.sum() == 1
     assert lake.compact() == version and lake.versions().operation.iloc[-1] == "COMPACT"
-    assert (lake.read(timeframe="1m").volume == 11).all() and (lake.read(timeframe="1m", as_of="2024-06-01").volume == 10).all()
+    assert (lake.read(timeframe="1m").volume == 11).all()
+    assert (lake.read(timeframe="1m", as_of="2024-06-01").volume == 10).all()
 
 
 def test_what_a_dead_writer_left_is_swept_away(lake, make):
@@ -228,17 +236,22 @@ def test_what_a_dead_writer_left_is_swept_away(lake, make):
 
     lake.write(make("A"))
     rows = lake.bars.table.snapshot()
-    write_files(lake.path / "bars", with_values(make("B")).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us")), ["timeframe", "bucket"])
-    assert len(rows.files) == len(lake.bars.table.snapshot().files) == 1 and len(list(lake.path.rglob("*.parquet"))) == 2
+    write_files(lake.path / "bars",
+                with_values(make("B")).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us")),
+                ["timeframe", "bucket"])
+    assert len(rows.files) == len(lake.bars.table.snapshot().files) == 1
+    assert len(list(lake.path.rglob("*.parquet"))) == 2
     assert lake.vacuum() == 0 and lake.vacuum(0) == 1 and len(lake.read()) == len(make("A"))
 
 
 def test_the_clock_of_another_machine_may_be_ahead(lake, make, monkeypatch):
     bars = make("A")
     rows = with_values(bars)
-    add_to_table(lake.bars.table, rows.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us")), True)
+    add_to_table(lake.bars.table,
+                 rows.assign(recorded_at=pd.Timestamp("2999-01-01", tz="UTC").as_unit("us")), True)
     lake.write(bars.assign(close=1.0, low=1.0))
-    assert (lake.read().close == 1.0).all() and (lake.read().known_at > pd.Timestamp("2999-01-01", tz="UTC")).all()
+    assert (lake.read().close == 1.0).all()
+    assert (lake.read().known_at > pd.Timestamp("2999-01-01", tz="UTC")).all()
 
 
 def test_rows_of_one_microsecond_are_told_apart_by_their_values(tmp_path, make):
@@ -246,7 +259,8 @@ def test_rows_of_one_microsecond_are_told_apart_by_their_values(tmp_path, make):
     for name, order in (("a", (1.0, 2.0)), ("b", (2.0, 1.0))):
         lake = Lake(tmp_path / name)
         for volume in order:
-            table_module.append_rows(lake.bars.table, with_values(make("A").assign(volume=volume)).assign(recorded_at=at), {})
+            table_module.append_rows(lake.bars.table,
+                                     with_values(make("A").assign(volume=volume)).assign(recorded_at=at), {})
         found.append(lake.history())
     assert len(found[0]) == len(make("A")) and (found[0].volume == 2).all()
     pd.testing.assert_frame_equal(*found)
@@ -266,12 +280,14 @@ def test_real_minutes_come_back_as_they_were(lake, market):
     lake.compact()
     pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m"), bars, check_exact=True)
     day = bars[bars.ts.dt.strftime("%Y-%m-%d") == "2022-01-15"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m", "2022-01-15", "2022-01-15"), day, check_exact=True)
+    pd.testing.assert_frame_equal(lake.read("BTC-PERP", "1m", "2022-01-15", "2022-01-15"),
+                                  day, check_exact=True)
 
 
 def test_renames_and_delistings_keep_their_new_names(tmp_path):
     day = pd.Timestamp("2014-03-20 13:30", tz="UTC")
-    actions = as_actions([("GOOCV", day, "rename", 1.0, day, "list", "GOOG"), ("TWX", day, "delisting", 0.9, day, "list"),
+    actions = as_actions([("GOOCV", day, "rename", 1.0, day, "list", "GOOG"),
+                          ("TWX", day, "delisting", 0.9, day, "list"),
                           ("IBM", day, "dividend", 0.5, day, "list")])
     store = Lake(tmp_path / "lake")
     assert store.write_actions(actions).inserted == 3
@@ -294,7 +310,8 @@ def test_actions_of_a_lake_before_renames_are_read_and_added_to(tmp_path):
 def from_before_marks(path, bars):
     "A lake as it was written before bars had marks, with a journal."
     kept = ["symbol", "ts", "known_at", "open", "high", "low", "close", "volume", "vwap", "trades", "spread"]
-    rows = with_values(bars).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us"), bucket=bars.symbol.map(bucket_of))
+    rows = with_values(bars).assign(recorded_at=pd.Timestamp("2024-06-01", tz="UTC").as_unit("us"),
+                                    bucket=bars.symbol.map(bucket_of))
     schema = table_module.table_schema()
     schema = pa.schema([schema.field(c) for c in [*kept, "recorded_at", "timeframe", "bucket"]])
     data = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
@@ -319,7 +336,8 @@ def test_a_lake_from_before_marks_is_read_and_added_to(tmp_path, make):
     mended = repair(bars.assign(high=bars.high.where(bars.index != 7, bars.high * 100)))
     done = lake.write(mended)
     assert (done.inserted, done.revised, done.unchanged) == (0, 1, len(bars) - 1)
-    pd.testing.assert_frame_equal(Lake(lake.path).read().drop(columns="known_at"), as_bars(mended).drop(columns="known_at"))
+    pd.testing.assert_frame_equal(Lake(lake.path).read().drop(columns="known_at"),
+                                  as_bars(mended).drop(columns="known_at"))
     pd.testing.assert_frame_equal(lake.read(version=0), bars)
     lake.push(make("C", seed=2))
     assert len(lake.read("C")) == len(make("C")) and lake.flush().inserted == len(make("C"))
@@ -343,14 +361,16 @@ def test_a_spoiled_file_is_named_with_the_remedy(lake, make, how):
     lake.write(make("A"))
     lake.write(changed)
     path, lake = spoil(lake, how)
-    for ask in (lake.read, lambda: lake.read(start="2024-01-05", as_of="2030-01-01"), lambda: lake.read("A", columns=["close"]),
-                lambda: lake.write(changed.assign(close=2.0)), lake.compact, lake.series, lambda: lake.export(lake.path / "x.csv")):
+    for ask in (lake.read, lambda: lake.read(start="2024-01-05", as_of="2030-01-01"),
+                lambda: lake.read("A", columns=["close"]), lambda: lake.write(changed.assign(close=2.0)),
+                lake.compact, lake.series, lambda: lake.export(lake.path / "x.csv")):
         if ask == lake.series and how == "middle":
             continue  # the footer is whole, and tells
         with pytest.raises(DataError) as caught:
             ask()
         text = str(caught.value)
-        assert path.name in text and "Hint:" in text and "raw" in text and "version" in text and text.count("\n") == 1
+        assert path.name in text and "Hint:" in text and "raw" in text and "version" in text
+        assert text.count("\n") == 1
         assert str(path.parent.parent) not in text.split("\n")[1]
     assert not (lake.path / "x.csv").exists()
 

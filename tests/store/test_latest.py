@@ -1,4 +1,5 @@
-"""The newest bars come from the cache only while nothing was written or pushed; they are those that a bare read gives."""
+"""The newest bars come from the cache only while nothing was written or pushed; they are those that a bare
+read gives."""
 import random
 import warnings
 
@@ -17,8 +18,10 @@ from mlfin.store.latest import latest_bars
 from mlfin.quality.repair import repair
 
 
-PAIRS = pytest.mark.parametrize("reopen, cache", [("lake", "process"), ("postgresql", "redis"), pytest.param("lake", "redis", marks=pytest.mark.slow),
-                                                  pytest.param("postgresql", "process", marks=pytest.mark.slow)], indirect=True)
+PAIRS = pytest.mark.parametrize(
+    "reopen, cache",
+    [("lake", "process"), ("postgresql", "redis"), pytest.param("lake", "redis", marks=pytest.mark.slow),
+     pytest.param("postgresql", "process", marks=pytest.mark.slow)], indirect=True)
 
 
 @pytest.fixture
@@ -42,9 +45,11 @@ def cache(request):
 
 def plain(store, symbols, timeframe, n):
     """What a read of everything says."""
-    bars = store.read(symbols, timeframe, columns=["open", "high", "low", "close", "volume", "vwap", "trades", "spread", "repaired"])
+    bars = store.read(symbols, timeframe, columns=["open", "high", "low", "close", "volume", "vwap", "trades",
+                                                   "spread", "repaired"])
     bars = bars.groupby("symbol", sort=False).tail(n).reset_index(drop=True)
-    return bars.drop(columns=[c for c in ("vwap", "trades", "spread") if bars[c].isna().all()] + (["repaired"] if (bars.repaired == "").all() else []))
+    return bars.drop(columns=[c for c in ("vwap", "trades", "spread") if bars[c].isna().all()] + (
+        ["repaired"] if (bars.repaired == "").all() else []))
 
 
 def same(left, right):
@@ -55,14 +60,17 @@ def same(left, right):
 def test_the_same_as_a_bare_read_after_any_change(reopen, cache, make, monkeypatch):
     store, other, chance = reopen(), reopen(), random.Random(3)  # one reads, another one writes
     reads = []
-    monkeypatch.setattr(module, "_read_newest", lambda *asked, _read=module._read_newest: reads.append(asked[1]) or _read(*asked))
-    days, now = as_bars(pd.concat([make(s, seed=i) for i, s in enumerate(["A", "B/C", "Ω"])])), pd.Timestamp.now("UTC")
+    monkeypatch.setattr(module, "_read_newest",
+                        lambda *asked, _read=module._read_newest: reads.append(asked[1]) or _read(*asked))
+    days, now = (as_bars(pd.concat([make(s, seed=i) for i, s in enumerate(["A", "B/C", "Ω"])])),
+                 pd.Timestamp.now("UTC"))
     hours = make("A", "1h", now.normalize() - pd.Timedelta(days=3), now.floor("h") - pd.Timedelta(hours=2))
     other.write(days.iloc[::2].assign(vwap=1.0).reset_index(drop=True))
     other.write(hours)
     for step in range(5):
         rows = days[[chance.random() < 0.2 for _ in range(len(days))]]
-        rows = rows.assign(volume=float(step), close=days.close * chance.choice([1, 1.001])).reset_index(drop=True)
+        rows = rows.assign(volume=float(step), close=days.close * chance.choice([1, 1.001])).reset_index(
+            drop=True)
         if step == 3:
             rows = repair(days.assign(high=days.high.where(days.index != 90, days.high * 100)))
         chance.choice([other.write, other.push])(rows) if step % 4 else other.flush()
@@ -70,7 +78,8 @@ def test_the_same_as_a_bare_read_after_any_change(reopen, cache, make, monkeypat
             expected = plain(store, [symbols] if isinstance(symbols, str) else symbols, timeframe, n)
             same(latest_bars(store, symbols, timeframe, n, cache), expected)
             before = len(reads)
-            same(latest_bars(reopen(), symbols, timeframe, n, cache), expected)  # nothing changed: nothing is read
+            # nothing changed: nothing is read
+            same(latest_bars(reopen(), symbols, timeframe, n, cache), expected)
             assert len(reads) == before
     assert len(reads) > 5
     for n in (7, 10_000):
@@ -128,9 +137,11 @@ def test_what_is_kept_is_bounded(tmp_path, make):
     assert sum(kept[2] for kept in small._frames.values()) <= 2**20 and 0 < len(small._frames) < 8
 
 
-@pytest.mark.parametrize("how, words", [(dict(symbols="Z"), "one that the lake has 1d bars of"), (dict(symbols="A", n=0), "`n` must be"),
-                                        (dict(symbols="A", n=True), "`n` must be"), (dict(symbols=[]), "`symbols`"),
-                                        (dict(symbols="A", timeframe="7m"), "`timeframe`")])
+@pytest.mark.parametrize(
+    "how, words",
+    [(dict(symbols="Z"), "one that the lake has 1d bars of"), (dict(symbols="A", n=0), "`n` must be"),
+     (dict(symbols="A", n=True), "`n` must be"), (dict(symbols=[]), "`symbols`"),
+     (dict(symbols="A", timeframe="7m"), "`timeframe`")])
 def test_what_cannot_be_asked(tmp_path, make, how, words):
     store = Lake(tmp_path / "lake")
     store.write(make("A"))
@@ -142,6 +153,7 @@ def test_a_long_gap_does_not_read_the_whole_history(tmp_path, make, monkeypatch)
     store = Lake(tmp_path / "lake")
     store.write(make("OLD", "1m", "2020-01-01", "2020-02-10"))
     read, rows = Lake.read, []
-    monkeypatch.setattr(Lake, "read", lambda self, *a, **k: (found := read(self, *a, **k), rows.append(0 if k.get("columns") == [] else len(found)))[0])
+    monkeypatch.setattr(Lake, "read", lambda self, *a, **k: (
+        found := read(self, *a, **k), rows.append(0 if k.get("columns") == [] else len(found)))[0])
     assert len(latest_bars(store, "OLD", "1m", 100)) == 100 and sum(rows) < 1000
     assert np.isfinite(rows).all()

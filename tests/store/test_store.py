@@ -35,7 +35,8 @@ def test_accept_takes_rows_in_order_and_never_goes_back_in_time(make):
     bars = with_values(make("A", end="2024-01-02"))
     early, late = (pd.Timestamp(t, tz="UTC").as_unit("us") for t in ("2024-02-01", "2999-01-01"))
     latest = bars.assign(recorded_at=late)
-    came = pd.concat([bars.assign(close=v, recorded_at=early) for v in (1.0, 2.0, 2.0, 1.0)], ignore_index=True)
+    came = pd.concat([bars.assign(close=v, recorded_at=early) for v in (1.0, 2.0, 2.0, 1.0)],
+                     ignore_index=True)
     add, counts = select_changes(latest, came, KEY, VALUES)
     assert counts == (0, 6, 2) and (add.recorded_at > late).all() and (add.known_at == add.recorded_at).all()
     assert (resolve(pd.concat([latest, add]), KEY).close == 1.0).all()

@@ -1,4 +1,5 @@
-"""A copy of a store answers as the store does, at every moment; it survives `kill -9`, and a changed value does not pass."""
+"""A copy of a store answers as the store does, at every moment; it survives `kill -9`, and a changed value
+does not pass."""
 import itertools
 import random
 import subprocess
@@ -29,7 +30,8 @@ KINDS = ("lake", "postgresql")
 
 def ways(fast):
     """From one kind of store to one; each way is in the fast tier of some test."""
-    return [(here, there) if (here, there) == fast else pytest.param((here, there), marks=pytest.mark.slow) for here in KINDS for there in KINDS]
+    return [(here, there) if (here, there) == fast else pytest.param((here, there), marks=pytest.mark.slow)
+            for here in KINDS for there in KINDS]
 
 
 @pytest.fixture
@@ -55,7 +57,8 @@ def place(server, tmp_path):
 def minutes(symbol="M", days=1, seed=0):
     frame = expected_bars("24/7", "1m", "2024-01-01", pd.Timestamp("2024-01-01") + pd.Timedelta(days=days))
     close = 100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.001, len(frame))))
-    return as_bars(frame.assign(symbol=symbol, timeframe="1m", open=close, high=close * 1.01, low=close * 0.99, close=close, volume=10.0))
+    return as_bars(frame.assign(symbol=symbol, timeframe="1m", open=close, high=close * 1.01,
+                                low=close * 0.99, close=close, volume=10.0))
 
 
 def fill(store, make, chance) -> list[pd.Timestamp]:
@@ -67,20 +70,25 @@ def fill(store, make, chance) -> list[pd.Timestamp]:
         rows = bars[[chance.random() < 0.5 for _ in range(len(bars))]].reset_index(drop=True)
         rows["volume"] = [chance.choice([10.0, 11.0, float("nan")]) for _ in range(len(rows))]
         getattr(store, chance.choice(["write", "push"]))(rows)
-        store.write_actions(as_actions([("A", at, "dividend", float(step // 2 + 2), at, "test"), ("B/C", at, "dividend", 0.5, at, "test")]))
-        store.write_quarantine(quarantine_rows(f"csv:{step % 2}", [step, 9], ["A", None], [pd.NaT, at], ["bad", "short"], [{"close": "x"}, {"row": "1,2"}]))
+        store.write_actions(as_actions([("A", at, "dividend", float(step // 2 + 2), at, "test"),
+                                        ("B/C", at, "dividend", 0.5, at, "test")]))
+        store.write_quarantine(quarantine_rows(f"csv:{step % 2}", [step, 9], ["A", None], [pd.NaT, at],
+                                               ["bad", "short"], [{"close": "x"}, {"row": "1,2"}]))
         moments.append(pd.Timestamp.now("UTC"))
     return moments
 
 
 def equal(left, right, moments=()):
     for timeframe in ("1d", "1m"):
-        pd.testing.assert_frame_equal(left.history(timeframe=timeframe), right.history(timeframe=timeframe), check_exact=True)
-    asks = [dict(timeframe="1m"), *({"as_of": at} for at in (None, *moments)), *(dict(symbols="A", adjust="total", as_of=at) for at in (None, *moments[:2]))]
+        pd.testing.assert_frame_equal(left.history(timeframe=timeframe),
+                                      right.history(timeframe=timeframe), check_exact=True)
+    asks = [dict(timeframe="1m"), *({"as_of": at} for at in (None, *moments)),
+            *(dict(symbols="A", adjust="total", as_of=at) for at in (None, *moments[:2]))]
     for how in asks:
         pd.testing.assert_frame_equal(left.read(**how), right.read(**how), check_exact=True)
     for at in (None, *moments[:3]):
-        pd.testing.assert_frame_equal(left.read_actions(as_of=at), right.read_actions(as_of=at), check_exact=True)
+        pd.testing.assert_frame_equal(left.read_actions(as_of=at),
+                                      right.read_actions(as_of=at), check_exact=True)
     pd.testing.assert_frame_equal(left.read_quarantine(), right.read_quarantine())
     pd.testing.assert_frame_equal(left.series(), right.series())
 
@@ -93,12 +101,14 @@ def test_a_copy_answers_the_same_at_any_moment(place, make, way):
     moments = [moments[2], moments[0], first + pd.Timedelta(days=60) * chance.random()]
     told = []
     done = copy_store(here, there, rows=250, progress=lambda *told_: told.append(told_))
-    assert done.failed.empty and set(done.series.status) == {"copied"} and len(told) > 4 and done.version == there.version()
+    assert done.failed.empty and set(done.series.status) == {"copied"} and len(told) > 4
+    assert done.version == there.version()
     assert done.series.what.tolist() == ["actions", "bars", "bars", "bars", "bars", "quarantine"]
     equal(here, there, moments)
     version = there.version()
     again = copy_store(here, there, rows=2_000)
-    assert set(again.series.status) == {"nothing new"} and again.series.copied.sum() == 0 and there.version() == version
+    assert set(again.series.status) == {"nothing new"} and again.series.copied.sum() == 0
+    assert there.version() == version
     assert again.series.checksum.tolist() == done.series.checksum.tolist()  # whatever the pieces were
     here.push(minutes(days=2).iloc[-3:].reset_index(drop=True))
     here.write(make("N", end="2024-01-05"))
@@ -114,13 +124,15 @@ def hours(n=2_000, symbols="AB"):
     """Hourly moments of some symbols, over three months."""
     at = pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC").as_unit("us")
     kinds = {"symbol": "str", "timeframe": "str"}
-    return pd.concat([pd.DataFrame({"symbol": s, "timeframe": "1h", "ts": at}) for s in symbols], ignore_index=True).astype(kinds)
+    return pd.concat([pd.DataFrame({"symbol": s, "timeframe": "1h", "ts": at}) for s in symbols],
+                     ignore_index=True).astype(kinds)
 
 
 def signals(**how):
     rows = hours(**how)
     chance = rows.groupby("symbol").cumcount() % 97 / 97
-    return as_predictions(rows.assign(model="tree", version=1, probability=chance, threshold=0.5, label=1, created_at=rows.ts + HOUR))
+    return as_predictions(rows.assign(model="tree", version=1, probability=chance, threshold=0.5, label=1,
+                                      created_at=rows.ts + HOUR))
 
 
 def told(values):
@@ -133,7 +145,8 @@ def keep(store, times=2) -> list[pd.Timestamp]:
     rows = hours(n=80, symbols="ABC")
     wide = rows.assign(known_at=rows.ts + HOUR, sma_5=rows.index / 7, rsi_14=np.nan)
     daily = wide.assign(timeframe="1d", known_at=wide.ts + pd.Timedelta(days=1)).astype({"timeframe": "str"})
-    measured = as_metrics([("tree", 1, m, 0.5, rows.ts[0]) for m in ("auc", "brier")] + [("line", 1, "mse", 0.1, rows.ts[0])])
+    measured = as_metrics([("tree", 1, m, 0.5, rows.ts[0]) for m in ("auc", "brier")] + [(
+        "line", 1, "mse", 0.1, rows.ts[0])])
     moments = []
     for n in range(times):
         store.write_predictions(signals(n=150 if n else 400).assign(threshold=0.5 + n / 10))
@@ -149,8 +162,10 @@ def keep(store, times=2) -> list[pd.Timestamp]:
 def alike(left, right, moments=()):
     pd.testing.assert_frame_equal(left.feature_sets(), right.feature_sets())
     for found in left.record_sets():
-        pd.testing.assert_frame_equal(left.record_history(*found), right.record_history(*found), check_exact=True)
-    asks = [("facts", {}), ("predictions", {}), ("predictions", dict(symbols="A", latest=True)), ("metrics", {}), ("features", dict(timeframe="1h")),
+        pd.testing.assert_frame_equal(left.record_history(*found),
+                                      right.record_history(*found), check_exact=True)
+    asks = [("facts", {}), ("predictions", {}), ("predictions", dict(symbols="A", latest=True)),
+            ("metrics", {}), ("features", dict(timeframe="1h")),
             ("features", dict(timeframe="1d", code="code1"))]
     for at, (what, how) in itertools.product((None, *moments), asks):
         found = [getattr(store, f"read_{what}")(as_of=at, **how) for store in (left, right)]
@@ -176,11 +191,15 @@ def test_records_are_copied_with_all_their_moments(place, monkeypatch, way):
     every = sum(len(here.record_history(*s)) for s in here.record_sets())
     assert done.failed.empty and max(pieces) < 400 and done.series["rows"].sum() == every > 2_000
     lines = done.series[done.series["rows"] > 0]
-    assert set(lines.what) == {"facts", "predictions", "model_metrics", *(f"features code{n}" for n in (1, 2, 3))} and 0 < (lines.there > 0).sum() < len(lines)
-    assert lines[lines.what == "facts"].symbol.tolist() == ["*", "A", "B"] and lines[lines.what == "model_metrics"].symbol.tolist() == ["line", "tree"]
+    assert set(lines.what) == {"facts", "predictions", "model_metrics",
+                               *(f"features code{n}" for n in (1, 2, 3))}
+    assert 0 < (lines.there > 0).sum() < len(lines)
+    assert lines[lines.what == "facts"].symbol.tolist() == ["*", "A", "B"]
+    assert lines[lines.what == "model_metrics"].symbol.tolist() == ["line", "tree"]
     alike(here, there, [pd.Timestamp("2024-01-20", tz="UTC"), *moments])
     again = copy_store(here, there)
-    assert set(again.series.status) == {"nothing new"} and again.series.checksum.tolist() == done.series.checksum.tolist()
+    assert set(again.series.status) == {"nothing new"}
+    assert again.series.checksum.tolist() == done.series.checksum.tolist()
     here.write_predictions(signals(n=403))
     here.write_facts(told({"A": 9.0}))
     more = copy_store(here, there).series.query("copied > 0").set_index(["what", "symbol"]).copied.to_dict()
@@ -197,10 +216,14 @@ def test_what_is_kept_with_series_is_copied(place, make, way):
     here.write_attributes(kept.assign(value="24/7"))
     here.write_attributes(kept)
     done = copy_store(here, there)
-    assert done.failed.empty and done.series[done.series.what == "attributes"][["symbol", "copied"]].to_numpy().tolist() == [["A", 4], ["B", 2]]
+    assert done.failed.empty
+    assert (done.series[done.series.what == "attributes"][["symbol", "copied"]].to_numpy().tolist()
+            == [["A", 4], ["B", 2]])
     pd.testing.assert_frame_equal(there.read_attributes(), here.read_attributes())
-    pd.testing.assert_frame_equal(there.record_history("attributes"), here.record_history("attributes"), check_exact=True)
-    assert there.read_attributes("A", "1d").value.tolist() == ["XNYS", "price"] and set(copy_store(here, there).series.status) == {"nothing new"}
+    pd.testing.assert_frame_equal(there.record_history("attributes"),
+                                  here.record_history("attributes"), check_exact=True)
+    assert there.read_attributes("A", "1d").value.tolist() == ["XNYS", "price"]
+    assert set(copy_store(here, there).series.status) == {"nothing new"}
     there.write_attributes(kept.assign(value="24/7"))
     here.write_attributes(kept.assign(value="XTKS"))
     assert set(copy_store(here, there).failed.what) == {"attributes"}  # two who went their own ways
@@ -220,14 +243,16 @@ def test_a_copy_of_a_copy(place, make):
         pd.testing.assert_frame_equal(here.read(as_of=at), last.read(as_of=at), check_exact=True)
     pd.testing.assert_frame_equal(here.history(), last.history(), check_exact=True)
     for found in here.record_sets():
-        pd.testing.assert_frame_equal(here.record_history(*found), last.record_history(*found), check_exact=True)
+        pd.testing.assert_frame_equal(here.record_history(*found),
+                                      last.record_history(*found), check_exact=True)
 
 
 def test_records_that_are_asked_for(tmp_path):
     here, there = Lake(tmp_path / "a"), Lake(tmp_path / "b")
     keep(here, 1)
     done = copy_store(here, there, symbols=["A"], timeframes=["1h"], start="2024-01-02", end="2024-01-03")
-    assert done.failed.empty and set(there.read_facts().symbol) == {"A", "*"} and len(there.read_metrics()) == 3
+    assert done.failed.empty and set(there.read_facts().symbol) == {"A", "*"}
+    assert len(there.read_metrics()) == 3
     for rows in (there.read_predictions(), there.read_features(timeframe="1h")):
         assert set(rows.symbol) == {"A"} and len(rows) == 48 and set(rows.ts.dt.day) == {2, 3}
     assert there.read_features(timeframe="1d", code="code1").empty
@@ -244,15 +269,18 @@ def test_one_changed_record_does_not_pass(place, monkeypatch, kind):
     def spoil(self, rows, of, code=None):
         if code in (None, "code1") and len(rows):
             value = record_schema(of, ["sma_5"]).values[0]
-            rows = rows.assign(**{value: rows[value].where(rows.index != rows.index[-1], np.nextafter(rows[value], 0))})
+            rows = rows.assign(**{value: rows[value].where(rows.index != rows.index[-1],
+                                                           np.nextafter(rows[value], 0))})
         return restore(self, rows, of, code)
 
     monkeypatch.setattr(type(there), "restore_records", spoil)
     done = copy_store(here, there)
-    assert set(done.failed.status) == {"differs"} and done.failed.what.tolist() == ["facts", *["features code1"] * 2, "model_metrics", "predictions"]
+    assert set(done.failed.status) == {"differs"}
+    assert done.failed.what.tolist() == ["facts", *["features code1"] * 2, "model_metrics", "predictions"]
     monkeypatch.undo()
     again = copy_store(here, there, merge=True)
-    assert again.failed[["what", "symbol", "timeframe"]].values.tolist() == done.failed[["what", "symbol", "timeframe"]].values.tolist()
+    assert (again.failed[["what", "symbol", "timeframe"]].values.tolist()
+            == done.failed[["what", "symbol", "timeframe"]].values.tolist())
     assert set(again.failed.status) == {"refused"}  # a contradiction is nothing to keep
 
 
@@ -271,12 +299,14 @@ def test_only_what_is_asked_for(tmp_path, make):
     here, there = Lake(tmp_path / "a"), Lake(tmp_path / "b")
     fill(here, make, random.Random(1))
     here.write(minutes(days=4))
-    done = copy_store(here, there, symbols=["A", "M"], timeframes=["1d", "M1"], start="2024-01-03", end="2024-01-04 12:00")
+    done = copy_store(here, there, symbols=["A", "M"], timeframes=["1d", "M1"], start="2024-01-03",
+                      end="2024-01-04 12:00")
     assert done.failed.empty and list(there.series().symbol) == ["A", "M"]
     assert there.read(timeframe="1m").ts.min() == pd.Timestamp("2024-01-03", tz="UTC")
     assert there.read(timeframe="1m").ts.max() == pd.Timestamp("2024-01-04 12:00", tz="UTC")
     assert set(there.read_actions().symbol) == {"A"} and set(there.read_quarantine().symbol) == {"A"}
-    for how, words in ((dict(symbols=["AA"]), "symbols"), (dict(timeframes=["4h"]), "timeframes"), (dict(timeframes=["7m"]), "timeframe")):
+    for how, words in ((dict(symbols=["AA"]), "symbols"), (dict(timeframes=["4h"]), "timeframes"),
+                       (dict(timeframes=["7m"]), "timeframe")):
         with pytest.raises(DataError, match=words):
             copy_store(here, there, **how)
     assert copy_store(Lake(tmp_path / "empty"), there).series["rows"].sum() == 0
@@ -290,12 +320,14 @@ def test_a_destination_that_went_its_own_way_is_refused(place, make):
         there.write(make("Z"))  # none of the source's business
         before = there.history(timeframe="1m")
         done = copy_store(here, there, rows=1_000)
-        assert done.failed.symbol.tolist() == ["A"] and done.failed.status.tolist() == ["refused"] and done.failed.copied.tolist() == [0]
+        assert done.failed.symbol.tolist() == ["A"] and done.failed.status.tolist() == ["refused"]
+        assert done.failed.copied.tolist() == [0]
         assert "somebody wrote there" in done.failed.detail.iloc[0]
         pd.testing.assert_frame_equal(there.history(symbols=["A"], timeframe="1m"), before)
         pd.testing.assert_frame_equal(there.read("B", "1m"), here.read("B", "1m"))
         done = copy_store(here, there, rows=1_000, merge=True)
-        assert done.failed.empty and len(there.history(symbols=["A"], timeframe="1m")) == len(before) + len(minutes("A"))
+        assert done.failed.empty
+        assert len(there.history(symbols=["A"], timeframe="1m")) == len(before) + len(minutes("A"))
         assert copy_store(here, there, merge=True).series.copied.sum() == 0
 
 
@@ -316,14 +348,18 @@ def test_one_changed_value_does_not_pass(place, make, monkeypatch, kind):
     assert done.failed[["symbol", "status"]].values.tolist() == [["B", "differs"]]
     monkeypatch.undo()
     assert copy_store(here, there).failed[["symbol", "status"]].values.tolist() == [["B", "refused"]]
-    assert copy_store(here, there, merge=True).failed.status.tolist() == ["refused"]  # a contradiction is nothing to keep
+    # a contradiction is nothing to keep
+    assert copy_store(here, there, merge=True).failed.status.tolist() == ["refused"]
 
 
 def test_the_checksum_sees_every_column_and_no_order(make):
-    rows = make("A").assign(recorded_at=pd.Timestamp("2024-05-01", tz="UTC").as_unit("us"), repaired=pd.Series([None] * 91, dtype="str"))
+    rows = make("A").assign(recorded_at=pd.Timestamp("2024-05-01", tz="UTC").as_unit("us"),
+                            repaired=pd.Series([None] * 91, dtype="str"))
     told = checksum(rows)
-    assert checksum(rows.sample(frac=1, random_state=1)) == told and checksum(rows.assign(volume=rows.volume.where(rows.index > 0))) != told
-    for column, value in (("ts", rows.ts[0] + pd.Timedelta(microseconds=1)), ("symbol", "B"), ("low", np.nextafter(rows.low[0], 0)), ("repaired", "x"),
+    assert checksum(rows.sample(frac=1, random_state=1)) == told
+    assert checksum(rows.assign(volume=rows.volume.where(rows.index > 0))) != told
+    for column, value in (("ts", rows.ts[0] + pd.Timedelta(microseconds=1)), ("symbol", "B"),
+                          ("low", np.nextafter(rows.low[0], 0)), ("repaired", "x"),
                           ("recorded_at", rows.recorded_at[0] + pd.Timedelta(microseconds=1))):
         changed = rows.copy()
         changed.loc[0, column] = value
@@ -336,7 +372,8 @@ WORK = """
 import sys
 from mlfin.warehouse.transfer import copy_store
 print("ready", flush=True)
-done = copy_store(sys.argv[1], sys.argv[2], rows=int(sys.argv[3]), progress=lambda *told: print(*told, flush=True))
+done = copy_store(sys.argv[1], sys.argv[2], rows=int(sys.argv[3]),
+                  progress=lambda *told: print(*told, flush=True))
 print("done", len(done.failed), flush=True)
 """
 
@@ -345,7 +382,8 @@ def killed(here, there, times, seed, rows):
     """Kill a copy so many times; then let it end."""
     chance, seen = random.Random(seed), []
     for _ in range(times):
-        running = subprocess.Popen([sys.executable, "-c", WORK, here, there, str(rows)], stdout=subprocess.PIPE, text=True)
+        running = subprocess.Popen([sys.executable, "-c", WORK, here, there, str(rows)],
+                                   stdout=subprocess.PIPE, text=True)
         assert running.stdout.readline() == "ready\n"
         for _ in range(chance.randrange(4)):
             running.stdout.readline()
@@ -399,5 +437,6 @@ def test_a_large_copy_takes_little_memory(place, way):
     done = copy_store(here, there, rows=1 << 16)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    print(f"{'-'.join(way)}: {len(bars)} bars, peak {peak / 2**20:.0f} MB, {time.perf_counter() - began:.1f} s with tracing")
+    print(f"{'-'.join(way)}: {len(bars)} bars, peak {peak / 2**20:.0f} MB, {time.perf_counter() - began:.1f} "
+          f"s with tracing")
     assert done.failed.empty and done.series["rows"].sum() == len(bars) and peak < 150 * 2**20
