@@ -129,7 +129,8 @@ def test_moved_names_lead_to_what_is_there(root):
 
 def resolves(name: str) -> bool:
     parts = name.split(".")
-    found = max((".".join(parts[:n]) for n in range(1, len(parts) + 1) if find_spec_of(".".join(parts[:n]))), key=len)
+    modules = (".".join(parts[:n]) for n in range(1, len(parts) + 1))
+    found = max((module for module in modules if find_spec_of(module)), key=len)
     thing = importlib.import_module(found)
     for part in parts[found.count(".") + 1:]:
         if not hasattr(thing, part): return False
