@@ -84,7 +84,7 @@ register_source("lean", read_lean, parts=lean_parts)
 # %% ../../nbs/sources/05_sources.ipynb #c8e1bb13
 def _no_parts(path, symbols, timeframe, tz, calendar, *, start=None, end=None,
               limit=0) -> Iterator[ReadResult]:
-    "The bars of a store are read by `mlfin.ingest.ingest`; a source brings bars into one."
+    "A source brings bars into a store; a store brings nothing into itself."
     raise DataError("A store is no source for itself.\nHint: `mlfin run -p source=store` reads it; `mlfin "
                     "data copy SRC DEST` copies one into another.")
     yield
