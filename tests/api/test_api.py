@@ -423,16 +423,17 @@ def test_no_document_conforming_request_makes_a_500(ask, examples):
         return operation.Case(path_parameters=names, **({"body": bodies[0]} if bodies else {}))
 
     operations = [result.ok() for result in schema.get_all_operations()]
+    operations = [o for o in operations if not o.path.endswith(JOBS)]
+    for operation in sorted(operations, key=lambda o: o.method == "delete"):  # what is shown, while it is there
+        if not operation.path.endswith("/auth/token"): send(operation, example(operation))
+        if (operation.path, operation.method) == ("/v1/users", "post"):
+            send(operation, example(operation))  # the same name twice is a conflict
     for operation in operations:
-        if not operation.path.endswith(JOBS):
-            if not operation.path.endswith("/auth/token"): send(operation, example(operation))
-            checked(operation)()
-    again = next(o for o in operations if (o.path, o.method.upper()) == ("/v1/users", "POST"))
-    send(again, example(again))  # the same name twice is a conflict
+        checked(operation)()
     statuses = {status for _, status in seen}
     assert {200, 201, 401, 404, 409, 422} <= statuses and {("/v1/users", 201), ("/v1/users", 409)} <= seen
     assert ("/v1/users/{name}/keys", 201) in seen
-    assert {path for path, _ in seen} == {o.path for o in operations if not o.path.endswith(JOBS)}
+    assert {path for path, _ in seen} == {o.path for o in operations}
 
 
 def test_a_host_mounts_it_under_a_prefix(ask):
