@@ -424,7 +424,7 @@ def test_no_document_conforming_request_makes_a_500(ask, examples):
 
     operations = [result.ok() for result in schema.get_all_operations()]
     operations = [o for o in operations if not o.path.endswith(JOBS)]
-    for operation in sorted(operations, key=lambda o: o.method == "delete"):  # what is shown, while it is there
+    for operation in sorted(operations, key=lambda o: o.method == "delete"):  # what is deleted is shown last
         if not operation.path.endswith("/auth/token"): send(operation, example(operation))
         if (operation.path, operation.method) == ("/v1/users", "post"):
             send(operation, example(operation))  # the same name twice is a conflict
