@@ -159,6 +159,21 @@ def test_readme_is_short_and_its_python_runs(readme, tmp_path, monkeypatch, caps
     assert "log_loss_baseline" in capsys.readouterr().out
 
 
+def test_times_are_told_alike(texts):
+    """Set-up, first run and second run: measured once, and the same words wherever they are told."""
+    pages = ("README.md", "nbs/guides/for_researchers.ipynb", "nbs/guides/first_run.ipynb")
+    told = [re.findall(r"On two cores the set-up takes [^.]*\.\d[^.]*\.", texts[page]) for page in pages]
+    assert all(len(found) == 1 for found in told) and len({found[0] for found in told}) == 1
+    vague = re.compile(r"forty seconds|about a minute|less than a second", re.I)
+    assert {page: vague.findall(text) for page, text in texts.items() if vague.search(text)} == {}
+
+
+def test_the_first_commands_begin_with_a_clone(texts):
+    for page in ("README.md", "nbs/guides/first_run.ipynb"):
+        first = blocks(texts[page], "sh")[0].splitlines()
+        assert first[0] == "git clone REPOSITORY mlfin && cd mlfin", page
+
+
 def test_readme_leads_to_the_guides(readme, root):
     """Every link to a file holds, and each guide by reader is among them."""
     links = re.findall(r"(?<!!)\[[^\]]+\]\((?!http)([^)#]+)\)", readme)
