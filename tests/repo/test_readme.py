@@ -26,6 +26,7 @@ GUIDES = (
     "first_model",
     "first_run",
     "live_loop",
+    "recipes",
 )
 WORDS = 800  # of README: what a newcomer reads before anything runs
 
@@ -188,6 +189,47 @@ def test_links_between_guides_hold(texts, root):
         assert [link for link in links if not (root / page).parent.joinpath(link).exists()] == [], page
 
 
+def test_notebooks_that_a_guide_names_are_links(texts):
+    """`room/01_name` and `nbs/room/01_name.ipynb` stand in a link; one that a reader will write is no page."""
+    for page, text in texts.items():
+        if not page.startswith("nbs/guides/"): continue
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+        named = re.findall(r"(?<!\[)`((?:nbs/)?\w+/\w+\.ipynb|[a-z_]+/\d\d_\w+)`", prose)
+        assert [name for name in named if not name.endswith("_mine.ipynb")] == [], page
+
+
+def test_decisions_stand_in_order_and_say_what_replaced_them(texts):
+    text = texts["nbs/guides/decisions.ipynb"]
+    dates = re.findall(r"^## (\d{4}-\d\d-\d\d): ", text, re.M)
+    assert dates == sorted(dates, reverse=True) and len(dates) >= 10
+    anchors = set(re.findall(r'<a id="([\w-]+)">', text))
+    assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= anchors and len(re.findall(r"^## ", text, re.M)) == len(dates)
+    notes = [part for part in text.split("\n\n") if "**Superseded** in" in part or "**Superseded**:" in part]
+    assert len(notes) >= 3 and all("](" in part.split("**Superseded**")[1] for part in notes)
+
+
+def test_the_parts_of_a_key_are_told(root, texts):
+    """The table of "A task key" has the parts that the code hashes, and the settings among them."""
+    from mlfin.core.provenance import pipeline_components
+    from mlfin.core.settings import load_settings
+    tasks = read_pipeline(root, read_yaml(root / "env.yaml"))
+    parts = pipeline_components(tasks, load_settings(root=root))["ingest"]
+    told = texts["nbs/guides/architecture.ipynb"].split("## A task key")[1].split("\n\n")[2]
+    lines = {spans(line)[0]: line for line in told.splitlines()[2:]}
+    assert lines.keys() == parts.keys() - {"key"}
+    decided = texts["nbs/guides/decisions.ipynb"].split("Three kinds of settings")[1].split("\n\n")[0]
+    for name in parts["settings"]: assert f"`{name}`" in lines["settings"] and f"`{name}`" in decided
+
+
+def test_a_gate_is_the_promotion_gate(texts, root):
+    """The checks before a commit and the guard of a request have words of their own."""
+    others = {name: (root / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "SECURITY.md")}
+    for page, text in (texts | others).items():
+        for part in re.split(r"\n\n|\n\|", text):
+            if re.search(r"(make |env/)check|\bCI\b|guard", part):
+                assert not re.search(r"(?<!promotion )\bgate\b", part), page
+
+
 def test_mlfin_commands_parse(texts, root, tmp_path, monkeypatch):
     group = typer.main.get_command(app)
     known = read_yaml(root / "env.yaml")
@@ -291,6 +333,8 @@ def test_other_paths_exist(texts, root):
     for page, text in texts.items():
         words = [w for line in [*spans(text), *" ".join(blocks(text, "sh")).split()] for w in line.split()]
         paths = {w.strip("`'") for w in words if re.match(r"(nbs|env|mlfin|tests|dashboards)/\w", w)} - new
+        tests = {path for path in paths if re.fullmatch(r"tests/\w+/test_mine\.py", path)}  # the reader's own
+        paths = paths - tests | {path.rpartition("/")[0] for path in tests}
         assert [path for path in paths if not (root / path).exists()] == [], page
         short = {
             span for span in spans(text) if re.fullmatch(r"[a-z_]+/\d\d_\w+", span)
