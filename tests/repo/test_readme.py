@@ -232,7 +232,8 @@ def test_a_gate_is_the_promotion_gate(texts, root):
 
 
 def test_a_store_is_opened_from_one_home(root):
-    told = re.compile(r"from (mlfin[\w.]*) import [^\n\\]*\bopen_store\b|`open_store[^|]*?` from `(mlfin[\w.]*)`")
+    told = re.compile(r"from (mlfin[\w.]*) import [^\n\\]*\bopen_store\b"
+                      r"|`open_store[^|]*?` from `(mlfin[\w.]*)`")
     pages = [(root / f"nbs/guides/{name}.ipynb").read_text(encoding="utf-8") for name in GUIDES]
     homes = ["".join(found) for text in pages for found in told.findall(text)]
     assert len(homes) >= 5 and set(homes) == {"mlfin.warehouse.opening"}
