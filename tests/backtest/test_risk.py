@@ -433,6 +433,12 @@ def words(figures=None, significant=None, benchmark=None, **kwargs):
                    benchmark and FIGURES | benchmark, **kwargs)
 
 
+def test_a_short_record_is_named():
+    said = "Figures a year are scaled up from 12 daily returns, less than a year of them: not meaningful."
+    assert said in words(significant=dict(n_periods=12))["sentences"]
+    assert not any("scaled up" in s for s in words()["sentences"])
+
+
 def test_luck_in_words():
     v = words()
     assert v["headline"] == "Not distinguishable from luck: DSR 0.41 after 4 trials."
@@ -495,7 +501,8 @@ def test_costs_in_words(level, charged, sentence):
     [
         (
             dict(ci_cagr=[-0.02, 0.22], ci_drawdown=[-0.41, -0.1]),
-            "By the same draws growth is -2.0% to 22.0% a year, and the maximum drawdown may well be 41%.",
+            "By the same draws the 95% interval of growth is -2.0% to 22.0% a year, and that of the maximum "
+            "drawdown of daily closes 10% to 41%.",
         ),
         (dict(pbo_trials=3), "Probability that the best of 3 trials is overfit (PBO): 0.43."),
         (
