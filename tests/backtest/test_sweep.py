@@ -208,6 +208,21 @@ def test_neighbours_are_one_step_away_in_value_whatever_the_order_of_the_grid():
     assert middle.on_plateau and middle.kept == pytest.approx((0.9 + 0.1) / 2 / 1.1)
 
 
+def test_an_axis_of_two_million_values_is_refused_at_once():
+    bars, predictions = market(symbols="A", gaps=0.0)
+    with pytest.raises(ParameterError, match="larger memory_mb"):  # seconds, not hours
+        sweep(predictions, bars, {"fee_bps": np.linspace(0, 9_999, 2_000_000)})
+    with pytest.raises(ParameterError, match="numbers, texts or tuples"):
+        sweep(predictions, bars, {"fee_bps": [[1.0]]})
+
+
+def test_neighbours_on_an_axis_with_none_among_numbers():
+    bars, predictions = market(symbols="A", gaps=0.0)
+    done = sweep(predictions, bars, {"stop_loss": [None, 0.1], "min_hold": [0, 2, 5]})
+    found = done.plateau()
+    assert found.neighbours in (1, 2) and found.best == done.best()  # those of the same stop
+
+
 def test_what_cannot_be_judged_says_so():
     alone = of({"kind": ["long_flat", "long_short"]}, [0.1, 0.2]).plateau()
     assert "no neighbours" in alone.text and not alone.on_plateau and np.isnan(alone.share)
