@@ -150,6 +150,7 @@ def sweep_account(rows: int,    # of the market
     "Room for what `simulate_set` needs to know of an account. A kernel that other kernels may call."
     return Account(np.empty(rows), np.empty(0), np.empty((0, symbols)), np.empty((0, 3)), np.empty(9))
 
+# %% ../../nbs/backtest/13_sweep.ipynb #7d1f4b21
 def _loop(sets, which, rules, terms, table, panel, cash, ends, out, returns):
     "Decide, trade and judge one set after another."
     rows, symbols, known, last = len(panel.open), panel.open.shape[1], len(table.score), -1
@@ -162,11 +163,10 @@ def _loop(sets, which, rules, terms, table, panel, cash, ends, out, returns):
                 for s in range(symbols): decided[t, s] = decided[known - 1, s]
         simulate_set(decided, panel, terms[k], cash, account, ends, out[k], returns[k, :len(ends)])
 
-
 # %% ../../nbs/backtest/13_sweep.ipynb #adf5767b
 def day_ends(clock: pd.DatetimeIndex, # opens of bars, UTC
              calendar: str,           # "24/7" or an exchange
-            ) -> tuple[pd.DatetimeIndex, np.ndarray]: # (days at midnight UTC, int64 row of the last bar of each)
+            ) -> tuple[pd.DatetimeIndex, np.ndarray]: # (days, UTC midnight; int64 row of each one's last bar)
     "The days of a clock as `daily_returns` counts them."
     steps = daily_returns(pd.Series(np.arange(1.0, len(clock) + 1), index=clock), calendar)
     return pd.DatetimeIndex(steps.index), np.rint((1 + steps.to_numpy()).cumprod()).astype(np.int64) - 1
@@ -298,7 +298,7 @@ class Sweep:
         "Count every set as a trial, in one transaction."
         return ledger.record_many(experiment, _trials(self, dataset, label, features, model, parameters))
 
-# %% ../../nbs/backtest/13_sweep.ipynb #ba75c080
+# %% ../../nbs/backtest/13_sweep.ipynb #7d1f4b22
 def sweep_table(axes: Mapping[str, list],  # name -> values
                 rows: Sequence[tuple],     # values of the axes, a row a set
                 figures: np.ndarray,       # float64 sets x 5, as `simulate_set` writes them
@@ -312,6 +312,7 @@ def sweep_table(axes: Mapping[str, list],  # name -> values
     table["orders"] = figures[:, 4].astype(np.int64)
     return table.rename_axis("set")
 
+# %% ../../nbs/backtest/13_sweep.ipynb #ba75c080
 def sweep(
     predictions: pd.DataFrame,  # one model's out-of-sample `symbol ts probability` (or `prediction`)
     bars: pd.DataFrame,  # `symbol ts open close` of one timeframe, and what the costs need

@@ -86,11 +86,11 @@ def _interval_sentences(s: dict) -> list[str]:
            f"{s['expected_maximum_annualised']:.2f}."]
     if s.get("ci_cagr") and s.get("ci_drawdown"):
         (slow, fast), (deep, flat) = s["ci_cagr"], s["ci_drawdown"]
-        out.append(f"By the same draws the {s['confidence']:.0%} interval of growth is {slow:.1%} to {fast:.1%} "
-                   f"a year, and that of the maximum drawdown of daily closes {-flat:.0%} to {-deep:.0%}.")
+        out.append(f"By the same draws the {s['confidence']:.0%} interval of growth is {slow:.1%} to "
+                   f"{fast:.1%} a year, and that of the maximum drawdown of daily closes {-flat:.0%} to {-deep:.0%}.")
     if s["n_periods"] < s["periods_per_year"]:
-        out.append(f"Figures a year are scaled up from {s['n_periods']} daily returns, less than a year of them: "
-                   "not meaningful.")
+        out.append(f"Figures a year are scaled up from {s['n_periods']} daily returns, less than a year of "
+                   "them: not meaningful.")
     return out
 
 # %% ../../nbs/backtest/11_verdicts.ipynb #c9d68e57
