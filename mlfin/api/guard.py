@@ -77,7 +77,7 @@ def methods_of(path: str,          # as for `route_of`
 # %% ../../nbs/api/02_guard.ipynb #4f403770
 @dataclass(frozen=True)
 class Rules:
-    "What the guard goes by."
+    "What the guard is given: how to recognise senders, limit, count and log requests."
     # (kind: "bearer" or "key", secret) -> who; raises `AuthError`
     identify: Callable[[str, str], Person | Awaitable[Person]]
     # raises `Throttled`

@@ -96,7 +96,7 @@ def problem_of(error: Exception,  # what was raised
                request_id: str,   # under which the log has it
                path: str,         # of the request
                ) -> tuple[dict, list]: # problem detail; further headers
-    "An error as it goes over the wire."
+    "The problem detail of an error, as it is sent to the client."
     if isinstance(error, ValidationError):
         return _invalid_fields(error, request_id, path), []
     if isinstance(error, (DataError, ModelError, OSError, sqlite3.Error)) and is_outage(error):

@@ -75,7 +75,7 @@ class Verdict:
     def reasons(
         self,
     ) -> list[str]:  # "name: what was found"; of what failed, or of everything where nothing did
-        "Why."
+        "What each failed requirement found, in words."
         failed = [c for c in self.all if not c.passed]
         return [f"{c.name}: {c.says}" for c in failed or self.all]
 
@@ -85,7 +85,7 @@ class Verdict:
                               "value": c.value, "limit": c.limit} for c in self.all])
 
     def record(self) -> dict: # JSON's types; NaN is null
-        "Everything, as it is kept on the version."
+        "The verdict with all of its checks, as it is kept on the version."
         def plain(x): return None if isinstance(x, float) and not np.isfinite(x) else x
         checks = [{k: plain(v) for k, v in c._asdict().items()} for c in self.all]
         return {"version": self.version, "passed": self.passed, "level": self.level,
@@ -241,7 +241,7 @@ def judge(
 
 # %% ../../nbs/registry/07_gate.ipynb #7a844113
 class PromotionResult(NamedTuple):
-    "What became of a promotion."
+    "The result of a promotion."
     version: Version      # as it stands now
     verdict: Verdict
     promoted: bool        # whether it is the champion now

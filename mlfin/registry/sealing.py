@@ -20,7 +20,7 @@ from mlfin.registry.registry import (
 
 # %% ../../nbs/registry/08_sealing.ipynb #6fb022db
 class SealState(NamedTuple):
-    "How a registered version stands."
+    "Whether a registered version's seal and files are valid."
     version: Version
     stored: str  # its format: "skops", "lightgbm text + skops", "pickle (sealed)"; "" where files do not fit
     key: str      # name of the key that sealed it; "" where that is not known
@@ -43,7 +43,7 @@ def _state(found: Version, keys: SealKeys) -> SealState:
 def seal_states(settings: Settings,         # its `mlflow` and profile
                 experiments: list[str] | None = None, # names of lines of research; None: all
                ) -> list[SealState]:        # by experiment, newest first; every file is read and hashed
-    "How all registered versions stand."
+    "Whether the seals and files of all registered versions are valid."
     keys, names = seal_keys(settings), experiments
     if names is None: names = registered_experiments(settings)
     if not names: return []
@@ -53,7 +53,7 @@ def seal_states(settings: Settings,         # its `mlflow` and profile
 
 # %% ../../nbs/registry/08_sealing.ipynb #54a767dd
 class Rotated(NamedTuple):
-    "What a rotation did."
+    "The result of a rotation of the seal key."
     key: str               # name of the key that seals from now on
     sealed: list[str]      # versions that were verified and sealed anew
     left: dict[str, str]   # versions that were not, and why; they are refused
