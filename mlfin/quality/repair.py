@@ -47,8 +47,8 @@ def _mend_units(bars: pd.DataFrame, near: Mapping[str, float], actions: pd.DataF
         if symbol not in near:
             raise DataError(must_be("near", f"a price near the truth for {symbol}, as {{'{symbol}': 14.5}}",
                                     dict(near),
-                                    hint="its bars step by a power of ten; which side is right, the data do "
-                                         "not say."))
+                                    hint="its bars step by a power of ten, and the data do not show "
+                                         "which side is right."))
         rows = np.flatnonzero(bars.symbol == symbol)
         power = pd.Series(0, index=rows).add(own.set_index("row").power, fill_value=0).astype("int64")
         usual = float(bars.close.iloc[rows[power.to_numpy() == 0]].median())

@@ -42,7 +42,7 @@ REQUIRED = {
     "computed as when it learnt",
     "baseline": "better out of sample than the baseline, by more than noise",
     "champion": "better than the champion on the rows that both predicted, by more than noise",
-    "calibrated": "what it foretells comes true as often as it says",
+    "calibrated": "events happen as often as its probabilities say",
     "online": "every feature gives the same bits bar by bar",
     "look-ahead": "no feature knows what could not be known",
     "latency": "one row is predicted in time",
@@ -180,7 +180,7 @@ def _against_champion(settings: Settings, experiment: str, loaded: Loaded, found
     label = read_manifest(settings, experiment, found.number)["label"]["spec"]
     if label != loaded.manifest["label"]["spec"]:
         own = loaded.manifest["label"]["spec"]
-        return GateCheck("champion", False, f"the champion v{found.number} foretells {label}, this one "
+        return GateCheck("champion", False, f"the champion v{found.number} predicts {label}, this one "
                          f"{own}: they cannot be compared; "
                      f"`mlfin promote --label {label}` takes the best model of that label, where the run has "
                      "it")
@@ -345,7 +345,7 @@ def compare_versions(settings: Settings,                # its `mlflow` and profi
         return VersionComparison(table, None, 0, f"{one} and {other} are one and the same: {found[0]}")
     names, labels = [f"v{v.number}" for v in found], [m["label"]["spec"] for m in manifests]
     if labels[0] != labels[1]:
-        return VersionComparison(table, None, 0, f"{names[0]} foretells {labels[0]}, {names[1]} {labels[1]}: "
+        return VersionComparison(table, None, 0, f"{names[0]} predicts {labels[0]}, {names[1]} {labels[1]}: "
                                  "they cannot be compared")
     predictions = [read_predictions(settings, experiment, v.number) for v in found]
     gain, times, others = gain_on_common_rows(*predictions)

@@ -628,9 +628,8 @@ def prove_code(
                 _compare(settings, experiment, now, manifest, state.moved)
         state = code_state(settings, find_version(settings, experiment, found.number), manifest)
     if state.same: return state
-    raise ModelError(f"{found} was trained with other feature code: {', '.join(state.moved[:6])} changed, and "
-                     "with it "
-                     f"{state.others}.\n{_ANEW}.")
+    raise ModelError(f"{found} was trained with other feature code: {', '.join(state.moved[:6])} changed, "
+                     f"and with it {state.others}.\n{_ANEW}.")
 
 # %% ../../nbs/registry/05_registry.ipynb #d303e82e
 _KEPT = 40 # events of the history that are kept
