@@ -95,15 +95,15 @@ def cli(root: Path, out: Path) -> int:
 
 def glossary(out: Path) -> int:
     """The terms that pages and reports use."""
-    from mlfin.charts.glossary import GLOSSARY
+    from mlfin.charts.glossary import GLOSSARY, TAUGHT_IN, term_anchor
 
     lines = ["# Glossary", "", "The field's words as mlfin uses them.", ""]
     for term in sorted(GLOSSARY, key=str.lower):
         lines += [
-            f'<span class="mlfin-anchor" id="{term.lower().replace(" ", "-")}"></span>',
+            f'<span class="mlfin-anchor" id="{term_anchor(term)}"></span>',
             "",
             f"**{term}**",
-            f": {GLOSSARY[term]}",
+            f": {GLOSSARY[term]} {pages.links(f'See [{TAUGHT_IN[term]}]({TAUGHT_IN[term]}.ipynb).')}",
             "",
         ]
     (out / "glossary.md").write_text("\n".join(lines))

@@ -36,7 +36,7 @@ class Busy(MlfinError):
 
 @dataclass(frozen=True)
 class IngestResult:
-    "What became of one batch."
+    "The result of one batch: how many bars were stored, and which were rejected."
     accepted: int     # bars that are on the disk; those that were there already with these values count too
     quarantined: int  # bars that were set aside
     # of those: {"row": position in the batch, "symbol", "ts", "reason"}
@@ -161,7 +161,7 @@ _POINTED = "the spread is more than 1 % of the price: does it count points?"
 
 def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
                  ) -> tuple[pd.DataFrame, dict[int, str]]: # what may be stored (sorted); position -> why not
-    "Part pushed bars into those to keep and those to set aside."
+    "Divide pushed bars into those to store and those to reject."
     kept, aside = clean(bars, None, "push", np.arange(len(bars)))
     reasons = dict(zip(aside.row.tolist(), aside.reason.tolist(), strict=True))
     place = pd.Series(np.arange(len(bars)), index=pd.MultiIndex.from_frame(bars[KEY])) if len(kept) else None
@@ -243,7 +243,7 @@ class Intake:
         return answer
 
     def depth(self) -> int: # bars
-        "How much waits."
+        "How many batches and bars wait."
         return self._rows
 
     def close(self) -> None:

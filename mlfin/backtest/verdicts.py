@@ -87,7 +87,8 @@ def _interval_sentences(s: dict) -> list[str]:
     if s.get("ci_cagr") and s.get("ci_drawdown"):
         (slow, fast), (deep, flat) = s["ci_cagr"], s["ci_drawdown"]
         out.append(f"By the same draws the {s['confidence']:.0%} interval of growth is {slow:.1%} to "
-                   f"{fast:.1%} a year, and that of the maximum drawdown of daily closes {-flat:.0%} to {-deep:.0%}.")
+                   f"{fast:.1%} a year, and that of the maximum drawdown of daily closes {-flat:.0%} to "
+                   f"{-deep:.0%}.")
     if s["n_periods"] < s["periods_per_year"]:
         out.append(f"Figures a year are scaled up from {s['n_periods']} daily returns, less than a year of "
                    "them: not meaningful.")

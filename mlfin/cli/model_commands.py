@@ -79,7 +79,7 @@ def print_promotion(done: Any, # of `mlfin.registry.gate.promote`
         serves = f"v{done.replaced} serves on" if done.replaced else "there is no champion"
         print_line(f"{done.version} is refused: {failed}; {serves}.", "bold")
         force = f"`mlfin promote --version {done.version.number} --force REASON`"
-        print_line(f"Nothing else changed. {force} promotes it nevertheless, and says so for ever.")
+        print_line(f"Nothing else changed. {force} promotes it nevertheless; it stays marked as forced.")
 
 # %% ../../nbs/cli/09_model_commands.ipynb #41c514e9
 _Number = Annotated[str | None, typer.Option(

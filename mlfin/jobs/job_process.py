@@ -47,13 +47,13 @@ def alive(pid: int,   # number of a process
 
 def same_boot(since: str, # what `born` said once
              ) -> bool:   # False: every number of that time means nothing now
-    "Whether the machine has not started anew since."
+    "Whether the machine has not been restarted since."
     return since.partition(" ")[0] == _boot() if _boot() else True
 
 # %% ../../nbs/jobs/01_job_process.ipynb #02beebd3
 def descendants(pid: int, # number of a process
                ) -> dict[int, str]: # number -> born, without the process itself
-    "Those that a process started, and those that they started, also in groups and sessions of their own."
+    "All descendants of a process, also in process groups and sessions of their own."
     parents = {int(p.name): told[1] for p in Path("/proc").glob("[0-9]*") if (told := _stat(int(p.name)))}
     found, last = [], [pid]
     while last:
@@ -70,7 +70,7 @@ def _put(file: Path, content: dict) -> None:
 def claim(folder: Path, # of one start
           content: dict, # who: pid and born
          ) -> bool:     # whether this was the first
-    "Put down who starts; only one can."
+    "Claim the start of a job by writing one's name; only one process can."
     own = folder / f".started.{os.getpid()}.{time.monotonic_ns()}"
     try:
         _put(own, content)

@@ -126,14 +126,14 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 # %% ../../nbs/jobs/03_jobs.ipynb #05ef8fcc
 class Watched:
-    "What a job's own events say."
+    "The state of a job as its own events tell it."
     def __init__(self, path: Path): # of the events
         self.path, self.offset, self.rest, self.busy = path, 0, b"", False
         self.tasks, self.done, self.parts = [], set(), {}
         self.message, self.result, self.percent = "", {}, None
 
     def read(self) -> bool: # whether there was something new
-        "Read on."
+        "Read the events that were written since the last call."
         try:
             with open(self.path, "rb") as stream:
                 stream.seek(self.offset)
@@ -168,7 +168,7 @@ class Watched:
         if kind == "end" and not event.get("failed"): self.percent = 100.0
 
     def progress(self) -> dict: # percent, done, total, message
-        "How far it is."
+        "The progress of the job."
         return {"percent": self.percent, "done": len(self.done & set(self.tasks)), "total": len(self.tasks),
                 "message": redact(self.message)[:500]}
 
@@ -573,7 +573,7 @@ def _look_after(jobs: Jobs, worker: str, job: JobRecord, stop: Event) -> bool:
 # %% ../../nbs/jobs/03_jobs.ipynb #4de9a55d
 def forget_jobs(jobs: Jobs, # the queue
                 ) -> int:   # how many were forgotten
-    "Take away the oldest ended jobs, with their folders, beyond those that are kept."
+    "Delete the oldest ended jobs, with their folders, beyond those that are kept."
     with _opened(jobs.path) as db:
         names = [r[0] for r in db.execute(f"SELECT id FROM jobs WHERE state IN "
                                           f"({', '.join('?' * len(ENDED))}) ORDER BY seq DESC LIMIT -1 "

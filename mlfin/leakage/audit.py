@@ -52,14 +52,14 @@ class FeatureAudit:
 
     @property
     def caveats(self) -> list[str]: # in words
-        "What every verdict on a model of these features must say."
+        "Sentences that every verdict on a model with these features must contain."
         rest = "What it finds there was not cut off with the bars."
         return [f"`{f}` reads beside its bars: {', '.join(kinds)}. {rest}"
                 for f, kinds in self.reads.items()]
 
     @property
     def says(self) -> str:
-        "What was looked at, in words."
+        "Say in words what was tested."
         power = "each of them"
         if self.share != 1:
             power = f"a peek in 1 % of one symbol's rows is seen with a probability of {self.power:.1%}"
@@ -141,7 +141,7 @@ class _Stopwatch:
     def __init__(self): self.begun, self.seconds = time.process_time(), {}
 
     def lap(self, name: str) -> None:
-        "A step ends."
+        "End a step and add its CPU time."
         now = time.process_time()
         self.seconds[name], self.begun = now - self.begun, now
 

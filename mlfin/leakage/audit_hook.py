@@ -84,19 +84,19 @@ class AuditHook:
         self.known: dict = {}
 
     def install(self) -> "AuditHook": # itself
-        "Hear all audit events of this process, until it ends."
+        "Receive all audit events of this process until it ends."
         sys.addaudithook(self.hear)
         return self
 
     def begin(self, spec: str, # the feature
               closed: bool,    # whether no file can be opened from now on
              ) -> None:
-        "A feature begins."
+        "Begin recording for a feature."
         self.close(closed)
         self.spec, self.loaded = spec, False
 
     def end(self) -> None:
-        "A feature ends."
+        "End recording for a feature."
         self.spec = ""
         self.close(False)
 
@@ -116,7 +116,7 @@ class AuditHook:
     def hear(self, event: str, # its name
              args: tuple,      # its arguments
             ) -> None:
-        "An audit event: code that is loaded is let through, everything else is noted."
+        "Handle an audit event: loading code is allowed, everything else is noted."
         if not self.spec and not self.importing: return
         if event == "import": return None if args[0] in self.known else self._load()
         if not (kind := event_kind(event, args)): return

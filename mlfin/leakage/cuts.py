@@ -56,7 +56,7 @@ def cut_copies(arrays: dict,              # input -> float64, one value a bar
 
 # %% ../../nbs/leakage/05_cuts.ipynb #a9778085
 class Cuts(NamedTuple):
-    "What cuts found."
+    "The result of cutting bars: faults, and how many values were compared."
     findings: tuple[FeatureFault, ...] # the first of each feature
     cuts: int                          # how many, counted by symbol and moment
     values: int                        # how many values were compared

@@ -106,7 +106,7 @@ class ShiftedClock:
 SEED = 20_011 # of the process
 
 def reseed() -> None:
-    "Begin the random numbers that the whole process shares, Python's and NumPy's, elsewhere."
+    "Seed the random numbers that the whole process shares, Python's and NumPy's, with other seeds."
     import random
     random.seed(SEED)
     np.random.seed(SEED)

@@ -27,7 +27,7 @@ from ..features.table import compute_features
 def moved_code(
     manifest: dict,  # of a registered version
 ) -> list[str] | None:  # modules, functions, libraries; None: the manifest does not say
-    "What of the code of a version's features is not what it learnt from."
+    "Modules, functions and libraries of a version's features that changed since its training."
     if (was := manifest.get("code")) is None: return None
     now = feature_code(manifest["features"])
     parts = [(was.get(part, {}), now[part]) for part in ("modules", "functions", "libraries")]
@@ -53,7 +53,7 @@ def find_record(settings: Settings,  # the profile
                 experiment: str,     # name of a line of research
                 manifest: dict,      # of one of its versions
                 ) -> Path | None:    # folder with bars.parquet and features.parquet; None where they are gone
-    "Where the bars that a version learnt from lie, and what was computed of them."
+    "Find the recorded bars and features of a version's training."
     wanted, runs = manifest["data"].get("products", {}), settings.reports_dir(experiment) / "runs"
     named = [runs / name for name in [manifest.get("run", {}).get("run")] if name
              and (runs / name / "run.json").is_file()]
@@ -64,7 +64,7 @@ def find_record(settings: Settings,  # the profile
 
 # %% ../../nbs/registry/03_code_proof.ipynb #a37a0010
 class Comparison(NamedTuple):
-    "What the comparison found."
+    "The result of comparing recorded features with those that this code computes."
     rows: int               # that were compared
     differ: dict[str, str]  # feature -> its first difference, in words; empty: the same bits everywhere
 

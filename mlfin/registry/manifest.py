@@ -27,7 +27,7 @@ from ..validation.comparison import candidates
 # %% ../../nbs/registry/04_manifest.ipynb #1c1e5ee1
 @dataclass(frozen=True, eq=False)
 class RunProducts:
-    "What a run left in the experiment's folder."
+    "The products of a run in the experiment's folder."
     folder: Path
     training: dict
     name: str  # under which the model stands there: with the label's name behind it where there are several
@@ -220,7 +220,7 @@ def make_manifest(settings: Settings, # the profile
                   folder: Path,       # with the model's files
                   name: str,          # under which the model is registered
                  ) -> dict:           # as JSON can hold it
-    "Everything there is to know of a version."
+    "Make the manifest of a version: inputs, label, data, scores, files and libraries."
     training, rules = left.training, left.folder / "backtest.json"
     label, files = parse_label(left.own["label"]), version_files(folder)
     row = next((r for r in training.get("summary", ()) if r["model"] == left.name), {})

@@ -38,7 +38,7 @@ def block_test(values: np.ndarray, # float64, one a row
                horizon: int,       # bars that a label looks ahead
                most: int = 64,     # blocks at most
               ) -> BlockTest:      # judged with blocks of at least 10 horizons and 20 moments
-    "Is the mean above zero, by more than noise?"
+    "Test whether the mean is above zero by more than noise."
     from scipy.special import stdtr
     stamps, at = np.unique(pd.DatetimeIndex(times).asi8, return_inverse=True)
     sums, counts = np.bincount(at, np.asarray(values, dtype=np.float64)), np.bincount(at)
@@ -53,7 +53,7 @@ def block_test(values: np.ndarray, # float64, one a row
 
 # %% ../../nbs/registry/06_prediction_checks.ipynb #e8767054
 class GateCheck(NamedTuple):
-    "What one check found."
+    "The result of one check of the gate."
     name: str           # a key of REQUIRED
     passed: bool
     says: str           # in words, with the figures
@@ -82,7 +82,7 @@ def _own(predictions: pd.DataFrame) -> str:
 
 def loss_name(predictions: pd.DataFrame, # with a column `probability`, or `prediction`
              ) -> str:
-    "By which loss predictions are judged."
+    "The loss by which predictions are judged: log loss for probabilities, squared error for values."
     return "log loss" if "probability" in predictions else "squared error"
 
 # %% ../../nbs/registry/06_prediction_checks.ipynb #58b50c70
@@ -141,7 +141,7 @@ def gain_on_common_rows(one: pd.DataFrame,   # predictions out of sample of one 
 # %% ../../nbs/registry/06_prediction_checks.ipynb #e8208615
 def rows_left_out(rows: int, # from `gain_on_common_rows`
                  ) -> str:  # "" where there are none
-    "Rows that cannot be compared, in words."
+    "Say in words which rows cannot be compared."
     return f"; {rows:,} rows left out, whose outcome is another one by each one's own bars" if rows else ""
 
 # %% ../../nbs/registry/06_prediction_checks.ipynb #c708cfc9
@@ -150,7 +150,7 @@ def no_common_rows(one: pd.DataFrame,   # predictions out of sample of one model
                    name: str,           # what the first is called
                    against: str,        # and the second
                   ) -> str:
-    "Why two models cannot be compared, in words."
+    "Say in words why two models cannot be compared."
     def span(p): return f"{p.ts.min():%Y-%m-%d} to {p.ts.max():%Y-%m-%d}, {p.symbol.nunique()} symbols"
     return (f"there is no row that both {name} and {against} predicted out of sample with one outcome, so "
             f"nothing to compare: {name}'s are {span(one)}; "
@@ -209,7 +209,7 @@ def is_calibrated(
     predictions: pd.DataFrame,  # out of sample, of one model: ts probability (or prediction) actual
     horizon: int,               # bars that the label looks ahead
 ) -> GateCheck:  # value: the slope
-    "Does what is predicted come true as often as it says?"
+    "Test whether events happen as often as their predicted probabilities say."
     own = _own(predictions)
     logistic = own == "probability"
     guess, actual = (predictions[c].to_numpy(dtype=np.float64) for c in (own, "actual"))

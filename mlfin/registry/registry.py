@@ -105,7 +105,7 @@ class Version:
 
     @property
     def verdict(self) -> str: # "passed", "refused", "forced", or "" before it was judged
-        "What the gate said of it."
+        "The gate's verdict: passed, refused, forced, or empty where it was not judged."
         return self.tags.get("mlfin.verdict", "")
 
     def __str__(self) -> str:
@@ -539,7 +539,7 @@ def read_manifest(settings: Settings,            # its `mlflow` and profile
 
 # %% ../../nbs/registry/05_registry.ipynb #c0de38a1
 class CodeState(NamedTuple):
-    "How the code of a version's features stands to the code that the version learnt from."
+    "Whether the code of a version's features is that of its training, and what differs."
     moved: tuple[str, ...]  # modules, functions and libraries that are others; empty: it is the same code
     same: bool | None       # whether it computes the same bits; None: nobody has looked yet
     rows: int               # of its training, that were compared
@@ -596,7 +596,7 @@ def _compare(settings: Settings, experiment: str, found: Version, manifest: dict
     "Compare, and write down what came of it."
     if (folder := find_record(settings, experiment, manifest)) is None:
         run = manifest.get("run", {}).get("run")
-        raise ModelError(f"{found} learnt from features of other code: {', '.join(moved[:6])} changed, and "
+        raise ModelError(f"{found} was trained with other feature code: {', '.join(moved[:6])} changed, and "
                          "the bars that it learnt from are not kept any more"
                          f"{f' (run {run})' if run else ''}, so nothing tells whether this code gives the "
                          f"same.\n{_ANEW}, or put the run's folder back.")
@@ -628,9 +628,8 @@ def prove_code(
                 _compare(settings, experiment, now, manifest, state.moved)
         state = code_state(settings, find_version(settings, experiment, found.number), manifest)
     if state.same: return state
-    raise ModelError(f"{found} learnt from features of other code: {', '.join(state.moved[:6])} changed, and "
-                     "with it "
-                     f"{state.others}.\n{_ANEW}.")
+    raise ModelError(f"{found} was trained with other feature code: {', '.join(state.moved[:6])} changed, "
+                     f"and with it {state.others}.\n{_ANEW}.")
 
 # %% ../../nbs/registry/05_registry.ipynb #d303e82e
 _KEPT = 40 # events of the history that are kept
@@ -741,7 +740,7 @@ def champion_history(
     settings: Settings,  # its `mlflow` and profile
     experiment: str,     # name of a line of research
 ) -> pd.DataFrame:  # version at (UTC, text) how: gate, forced, rollback, by hand; oldest first
-    "Who was champion, and how it came to be."
+    "List the champions so far, and how each was set."
     name = registered_name(settings, experiment)
     with mlflow_registry(settings) as client:
         now = _by_alias(list_versions(client, name), "champion")

@@ -112,9 +112,9 @@ def _refuse_contradictions(rows: pd.DataFrame, differs: np.ndarray, key: Sequenc
     if not differs.any(): return
     row = rows[differs].iloc[0]
     name = ", ".join(str(row[c]) for c in key)
-    raise DataError(must_be("rows", "those of a store that went its own way nowhere", name,
-                            f"recorded {row.recorded_at}: other values stand here",
-                            "two stores cannot both be right: see which one is."))
+    raise DataError(must_be("rows", "those of a store with the same history as this one", name,
+                            f"recorded {row.recorded_at}: other values are stored here",
+                            "find out which of the two stores has the right values."))
 
 def missing_rows(stored: pd.DataFrame,   # rows of a store, with recorded_at, several a key
                  rows: pd.DataFrame,     # rows of another one, with recorded_at, each once

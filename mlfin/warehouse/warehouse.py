@@ -47,7 +47,7 @@ def restore_history(store,              # a `Warehouse`
 
 # %% ../../nbs/warehouse/10_warehouse.ipynb #0d402f21
 class Warehouse(Records, RecordTransfer):
-    "Bars, actions, rejected rows and records in a PostgreSQL database: the interface of `store/07_store`."
+    "Bars, actions, rejected rows and records in a PostgreSQL database: the interface of `mlfin.store.store`."
     def __init__(self, url: str,    # "postgresql://user@host/name"; `$NAME` is filled in from the environment
                  replica: str = ""): # a server that replays the first one's log, for reading; empty: none
         self.url, self.replica, self.server = url, replica, PostgresServer(url, replica)

@@ -61,7 +61,7 @@ ROOT = (
 
 
 def test_each_route_is_asked_for_by_everybody(ask):
-    """A request that carries nothing useful: 401 for nobody, 403 for those below, and past the gate for the
+    """A request that carries nothing useful: 401 for nobody, 403 for those below, and past the guard for the
     others."""
     machines, tried = keys_of(ask), 0
     for route, least in sorted(ROUTES.items()):

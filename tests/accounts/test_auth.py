@@ -128,10 +128,10 @@ def word(call, *args, **kwargs):
 
 def together(count, work):
     "What `count` threads got from work(number), begun at once: results and errors."
-    results, gate = [None] * count, threading.Barrier(count)
+    results, start = [None] * count, threading.Barrier(count)
 
     def run(number):
-        gate.wait()
+        start.wait()
         try:
             results[number] = work(number)
         except MlfinError as e:

@@ -35,9 +35,9 @@ def states(checks):
 
 
 def test_a_store_that_hangs_does_not_hang_the_answer(settings, monkeypatch):
-    gate = threading.Event()
-    store = SimpleNamespace(version=lambda: gate.wait(30) and 1,
-                            series=lambda: gate.wait(30) and pd.DataFrame())
+    hold = threading.Event()
+    store = SimpleNamespace(version=lambda: hold.wait(30) and 1,
+                            series=lambda: hold.wait(30) and pd.DataFrame())
     ready = Readiness(settings, store=store, calendar="24/7", every=0, timeout=0.3, first=0.3)
     begin = time.monotonic()
     # the second may still share the first one's wait
@@ -49,19 +49,19 @@ def test_a_store_that_hangs_does_not_hang_the_answer(settings, monkeypatch):
     for _ in range(5):
         ready.ready()
     assert threading.active_count() <= count  # nothing piles up
-    gate.set()
+    hold.set()
 
 
 @pytest.mark.parametrize("name", list(health.HEALTH_CHECKS))
 def test_only_what_is_needed_to_answer_makes_unready_when_it_is_late(settings, monkeypatch, name):
     """Redis, freshness, the live record and the journal's backlog: a name server that takes its time is no
     reason to be away."""
-    gate = threading.Event()
-    monkeypatch.setitem(health.HEALTH_CHECKS, name, lambda asked: gate.wait(60) and ("ok", "at last", ""))
+    hold = threading.Event()
+    monkeypatch.setitem(health.HEALTH_CHECKS, name, lambda asked: hold.wait(60) and ("ok", "at last", ""))
     late = check_health(settings, calendar="24/7", only=[name], timeout=0.05)
     time.sleep(0.1)
     hanging = check_health(settings, calendar="24/7", only=[name], timeout=0.05)
-    gate.set()
+    hold.set()
     assert "did not answer within" in late[0].words and "has not answered for" in hanging[0].words
     vital = name in ("store", "model", "disk", "clock")
     for found in late, hanging:

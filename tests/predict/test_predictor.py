@@ -811,14 +811,14 @@ def test_features_of_other_code_are_refused_by_name(settings, make, lake, bars, 
     lake.write(bars)
     jump("pass", rest=1e-15)                                               # only in the few rows above 3 %
     for _ in range(2):
-        with pytest.raises(ModelError, match=r"learnt from features of other code: jump changed, and with it "
+        with pytest.raises(ModelError, match=r"was trained with other feature code: jump changed, and with it "
                                              r"1 feature: jump \(jump of .* in \d+ rows\)"):
             make("recoded").predict()
     proofs = json.loads(find_version(settings, "recoded").tags["mlfin.code_proofs"])
     assert [(p["same"], list(p["differ"])) for p in proofs] == [(False, ["jump"])]
     verdict = gate.judge(settings, "recoded", 1)
     assert not (check := verdict.all[0]).passed and check.name == "loads"
-    assert "features of other code" in check.says
+    assert "other feature code" in check.says
     jump("raise ValueError('no more')")
     with pytest.raises(ModelError, match="it raises"): make("recoded").predict()
     kept = settings.data_dir("recoded") / "bars.parquet"

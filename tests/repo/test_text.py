@@ -1,5 +1,6 @@
 """What no file of the tree may say, and what files must say alike."""
 import importlib.util
+import posixpath
 import re
 import subprocess
 import tomllib
@@ -141,3 +142,35 @@ def resolves(name: str) -> bool:
 def find_spec_of(name: str) -> bool:
     try: return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError: return False  # its parent is no package
+
+
+def lost_notebooks(path: str, text: str, there: set[str]) -> list[str]:
+    """References of a text to notebooks that are not among `there`: `room/NN_name`, and the targets of links.
+    A name that ends in `_mine` is the reader's own, still to be written."""
+    rooms = "|".join(sorted({name.split("/")[1] for name in there if name.count("/") == 2}))
+    named = re.findall(rf"(?<![\w.-])((?:{rooms})/\d\d_\w+)", text)
+    wanted = {f"nbs/{name}.ipynb": name for name in named if not name.endswith("_mine")}
+    for target in re.findall(r"\]\(([\w./-]+\.ipynb)", text):
+        wanted[posixpath.normpath(posixpath.join(posixpath.dirname(path), target))] = target
+    return [f"{path}: no notebook {name}" for target, name in wanted.items() if target not in there]
+
+
+def test_prose_names_notebooks_that_are_there(root, tree, notebooks, dashboards):
+    """In every cell (so in docstrings too) and in the pages beside the notebooks."""
+    there = {path for path in tree if path.endswith(".ipynb")}
+    texts = [(nb.path, cell.source) for nb in [*notebooks, *dashboards] for cell in nb.cells]
+    texts += [(path, (root / path).read_text()) for path in tree
+              if path.endswith(".md") and path not in ("env/moved.md", "CHANGELOG.md")]  # they tell the past
+    bad = [line for path, text in texts for line in lost_notebooks(path, text, there)]
+    assert len(texts) > 1000 and not bad, "\n".join(bad)
+
+
+@pytest.mark.parametrize("text, lost", [
+    ("see `store/01_old`", "store/01_old"), ("`nbs/store/01_old.ipynb`", "store/01_old"),
+    ("[a](../store/01_old.ipynb)", "../store/01_old.ipynb"), ("[a](02_old.ipynb#x)", "02_old.ipynb"),
+    ("[a](../store/01_store.ipynb), `store/01_store`, [b](../core/01_errors.ipynb)", ""),
+    ("`nbs/store/29_mine.ipynb`, /v1/store/17, `my.store/01_old`", "")])
+def test_a_planted_reference_to_no_notebook_is_seen(text, lost):
+    there = {"nbs/store/01_store.ipynb", "nbs/core/01_errors.ipynb"}
+    found = lost_notebooks("nbs/core/01_errors.ipynb", text, there)
+    assert found == ([f"nbs/core/01_errors.ipynb: no notebook {lost}"] if lost else [])
