@@ -6,7 +6,7 @@ _HOME = {
     "FeatureColumn": "signal_grid",
     "SignalGrid": "signal_grid",
     "SignalSweep": "signal_sweep",
-    "signal_grid": "signal_grid",
+    "expand_grid": "signal_grid",
     "sweep_signals": "signal_sweep",
 }
 

@@ -1,7 +1,7 @@
 # Made by env/stubs from __init__.py; do not edit.
 from mlfin.sweeps.signal_grid import FeatureColumn as FeatureColumn
 from mlfin.sweeps.signal_grid import SignalGrid as SignalGrid
-from mlfin.sweeps.signal_grid import signal_grid as signal_grid
+from mlfin.sweeps.signal_grid import expand_grid as expand_grid
 from mlfin.sweeps.signal_sweep import SignalSweep as SignalSweep
 from mlfin.sweeps.signal_sweep import sweep_signals as sweep_signals
 
@@ -9,6 +9,6 @@ __all__ = [
     "FeatureColumn",
     "SignalGrid",
     "SignalSweep",
-    "signal_grid",
+    "expand_grid",
     "sweep_signals",
 ]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BAR_INPUTS', 'STOPS', 'COSTS', 'MOST_COMBINATIONS', 'signal_inputs', 'FeatureColumn', 'feature_axes', 'SignalGrid',
-           'signal_grid']
+           'expand_grid']
 
 # %% ../../nbs/sweeps/01_signal_grid.ipynb #cf399e08
 import inspect
@@ -110,7 +110,7 @@ def _kept(axes: dict[str, list], keep: Callable | None, most: int) -> list[tuple
     return list(islice(found, most + 1))
 
 # %% ../../nbs/sweeps/01_signal_grid.ipynb #fc203a64
-def signal_grid(
+def expand_grid(
     signal: Callable,  # a function of arrays, plain or compiled by Numba
     features: Mapping[str, tuple[str, Sequence]] | None = None,  # input -> (feature, its numbers)
     grid: Mapping[str, Sequence] | None = None,  # argument of the signal, cost or stop -> values to try

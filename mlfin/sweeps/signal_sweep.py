@@ -18,13 +18,13 @@ from ..backtest.costs import Costs, as_costs
 from ..backtest.fill_prices import make_terms
 from ..backtest.market_panel import Market, cut_market, needs, read_market
 from ..backtest.score_panel import taking_part
-from ..backtest.sweep import (TERMS, Plateau, best_set, check_sweep_numbers, day_ends, find_plateau,
+from ..backtest.sweep import (TERMS, Plateau, best_set, check_sweep_numbers, day_end_rows, find_plateau,
                                   simulate_set, sweep_account, sweep_table)
 from ..core.errors import BacktestError, must_be
 from ..core.kernels import compiled
 from ..core.trials import Ledger, trial_id
 from ..features.table import compute_features
-from .signal_grid import BAR_INPUTS, COSTS, STOPS, SignalGrid, signal_grid
+from .signal_grid import BAR_INPUTS, COSTS, STOPS, SignalGrid, expand_grid
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -39,7 +39,7 @@ def _spread(values: np.ndarray, bars: pd.DataFrame, market: Market) -> np.ndarra
     return pd.DataFrame(out).ffill().to_numpy()
 
 # %% ../../nbs/sweeps/02_signal_sweep.ipynb #8411dbe4
-def signal_columns(grid: SignalGrid,    # from `signal_grid`
+def signal_columns(grid: SignalGrid,    # from `expand_grid`
                    bars: pd.DataFrame,  # `symbol timeframe ts known_at` and prices, sorted by symbol and ts
                    market: Market,      # the same bars, from `read_market`
                    calendar: str,       # "24/7" or an exchange
@@ -280,11 +280,11 @@ def sweep_signals(
     on the same days: from the first close at which the longest lookback is filled."""
     check_sweep_numbers(cash, threads, memory_mb)
     days = (bars["ts"].max() - bars["ts"].min()).days + 64
-    sets = signal_grid(signal, features, grid, keep, most=int(memory_mb * 2**20 / 8 / days))
+    sets = expand_grid(signal, features, grid, keep, most=int(memory_mb * 2**20 / 8 / days))
     costs = as_costs(costs)
     stops = dict(leverage=leverage, stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
     plan, models, held = _prepare(signal, sets, bars, costs, stops, actions, calendar)
-    days, ends = day_ends(plan.market.clock, calendar)
+    days, ends = day_end_rows(plan.market.clock, calendar)
     _check_signal(plan)
     figures, returns = _run(plan, float(cash), ends, threads)
     table = sweep_table(sets.axes, sets.rows, figures, calendar)
