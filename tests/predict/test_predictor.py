@@ -811,7 +811,7 @@ def test_features_of_other_code_are_refused_by_name(settings, make, lake, bars, 
     lake.write(bars)
     jump("pass", rest=1e-15)                                               # only in the few rows above 3 %
     for _ in range(2):
-        words = r"with other feature code: jump changed, and with it 1 feature: jump \(jump of .* in \d+ rows\)"
+        words = r"other feature code: jump changed, and with it 1 feature: jump \(jump of .* in \d+ rows\)"
         with pytest.raises(ModelError, match=words):
             make("recoded").predict()
     proofs = json.loads(find_version(settings, "recoded").tags["mlfin.code_proofs"])
