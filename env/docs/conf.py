@@ -23,6 +23,7 @@ html_copy_source = False
 html_show_search_summary = False  # would be fetched, which a browser refuses for files
 html_sidebars = {"cli": [], "glossary": []}  # nothing lies beneath them
 html_show_sourcelink = False
+html_use_index = False  # names are in the API reference; Sphinx knows none of them
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,

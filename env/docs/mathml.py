@@ -6,8 +6,8 @@ from latex2mathml.converter import convert
 
 
 def mathml(text: str, display: str = "inline") -> str:
-    """A formula in LaTeX as a `<math>` element, `display` "inline" or "block"; `ValueError` where a command is
-    not known, so that none stands on a page as it was written."""
+    """A formula in LaTeX as a `<math>` element, `display` "inline" or "block"; `ValueError` where a command
+    is not known, so that none stands on a page as it was written."""
     made = convert(" ".join(text.split()), display=display)
     made = re.sub(r"\\([_%#&$])", r"\1", made)  # \text{known\_at}: characters, which LaTeX marks
     if "\\" in made:
