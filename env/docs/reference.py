@@ -143,7 +143,8 @@ def start(root: Path, out: Path) -> int:
     text = project_links(readme)
     if place := question_table(root):
         title, _, rest = text.partition("\n")
-        hint = f":::{{important}}\n**[Where is ...?]({place})** answers questions about the project.\n:::"
+        link = f'<a href="{place}">Where is ...?</a>'  # as Markdown, Sphinx takes it for a label
+        hint = f":::{{important}}\n**{link}** A table that answers where things are: a new source, the purge, how a leak is stopped.\n:::"
         text = f"{title}\n\n{hint}\n{rest}"
     for picture in re.findall(r"^!\[[^\]]*\]\(([^)]+)\)", text, re.M):
         if (root / picture).exists():
