@@ -25,6 +25,12 @@ def code(value) -> str:
     return f"`{value}`" if str(value) else "-"
 
 
+def plain(text: str) -> str:
+    """A text whose signs are no Markdown: `a * b * c` keeps its stars; what stands in backticks is code."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(p if p.startswith("`") else re.sub(r"([*_<$\[\]~])", r"\\\1", p) for p in parts)
+
+
 def unit(key: str, meaning: str) -> str:
     """What a setting counts: by its name's end, or the first unit that the beginning of its meaning names."""
     ends = next((u for end, u in UNITS.items() if key.endswith(end)), None)
@@ -40,7 +46,8 @@ def features() -> str:
     lines = ["Numbers in a spec are its parameters: `rsi_14` is the RSI over 14 bars. "
              "`mlfin features describe rsi_14` says their ranges.", ""]
     for group, own in catalogue().groupby("group"):
-        rows = [(code(r["name"]), r["what"], code(r["spec"]), r["inputs"], str(r["lookback"]), r["unit"])
+        rows = [(code(r["name"]), plain(r["what"]), code(r["spec"]),
+                 plain(r["inputs"]), str(r["lookback"]), r["unit"])
                 for r in own.to_dict("records")]
         lines += [f"## {group}", "", pages.table(rows, head), ""]
     return "\n".join(lines)
@@ -55,7 +62,7 @@ def labels() -> str:
         tail = [letters.get(part, part) for part in form.removeprefix(kind).split("_")]
         label = parse_label(kind + "_".join(tail))
         counted = "class" if label.classes else "fraction"
-        rows.append((code(kind), meaning, code(form), code(label.spec), str(label.horizon), counted))
+        rows.append((code(kind), plain(meaning), code(form), code(label.spec), str(label.horizon), counted))
     head = ("name", "what is learnt", "form", "example", "bars ahead in it", "unit")
     note = ("H is a number of bars, Q of classes; U and D count volatilities. Labels are computed in "
             "[datasets/labels](../datasets/labels.ipynb).")
@@ -129,7 +136,7 @@ def settings(root: Path) -> str:
         default = "" if field.is_required() else field.default
         default = parser.defaults().get(key, default)
         meaning = meanings[key]
-        rows.append((code(key), meaning, code(default if default != () else ""), unit(key, meaning)))
+        rows.append((code(key), plain(meaning), code(default if default != () else ""), unit(key, meaning)))
     note = "Where mlfin runs. `MLFIN_<KEY>` in the environment overrides a key; sections are profiles."
     return f"{note}\n\n{pages.table(rows, ('key', 'what it means', 'default', 'unit'))}"
 
@@ -155,7 +162,7 @@ def question(root: Path) -> str:
     lines = ["What to research. `mlfin run -p KEY=VALUE` changes a key for one run."]
     head = ("key", "what it means", "default", "unit")
     for section, keys in questions((root / "env.yaml").read_text(encoding="utf-8")).items():
-        rows = [(code(k), OWN.get(k) or said, code(v), unit(k, said)) for k, v, said in keys]
+        rows = [(code(k), plain(OWN.get(k) or said), code(v), unit(k, said)) for k, v, said in keys]
         lines += ["", f"## {section}", "", pages.table(rows, head)]
     return "\n".join(lines)
 

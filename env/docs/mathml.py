@@ -21,7 +21,7 @@ def visit_inline(writer, node: nodes.math) -> None:
 
 
 def visit_block(writer, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>\n')
+    writer.body.append(f'<div class="mlfin-formula">{mathml(node.astext(), "block")}</div>\n')
     raise nodes.SkipNode
 
 

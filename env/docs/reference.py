@@ -144,7 +144,8 @@ def start(root: Path, out: Path) -> int:
     if place := question_table(root):
         title, _, rest = text.partition("\n")
         link = f'<a href="{place}">Where is ...?</a>'  # as Markdown, Sphinx takes it for a label
-        hint = f":::{{important}}\n**{link}** A table that answers where things are: a new source, the purge, how a leak is stopped.\n:::"
+        text_of = "answers where things are: a new source, the purge, how a leak is stopped."
+        hint = f":::{{admonition}} Looking for something?\n**{link}** {text_of}\n:::"
         text = f"{title}\n\n{hint}\n{rest}"
     for picture in re.findall(r"^!\[[^\]]*\]\(([^)]+)\)", text, re.M):
         if (root / picture).exists():

@@ -157,6 +157,7 @@ def built(site_folder):
 
 def test_formulae_are_mathml_and_money_is_text(root, built):
     assert "<mfrac>" in built and "<msqrt>" in built and 'display="block"' in built and "known_at" in built
+    assert 'class="mlfin-formula"' in built and 'class="math"' not in built  # the theme's: at the right
     assert "costs $5 and $6" in built and "mathjax" not in built.lower()
     check = runpy.run_path(str(root / "env/docs/check.py"))
     assert check["raw"]("".join(check["Page"](built).text)) == []
@@ -227,6 +228,11 @@ def test_catalogues_say_meaning_default_and_unit(root, reference):
     assert all(cell.strip() for row in cells for cell in row)
 
 
+def test_signs_of_markdown_within_a_meaning_stay_signs(reference):
+    shown = reference.catalogue.plain("a * b * c, `x * y`, MLFIN_<KEY>")
+    assert shown == r"a \* b \* c, `x * y`, MLFIN\_\<KEY>"
+
+
 def test_a_bar_within_a_cell_does_not_end_it(root):
     shown = notebook_page(root).table([("`--kind [a|b]`", "a | b", "x\\|y")], ("o", "m", "n"))
     assert shown.splitlines()[-1] == "| `--kind [a\\|b]` | a \\| b | x\\|y |"
@@ -236,7 +242,7 @@ def test_the_start_page_leads_to_the_questions_and_the_projects_texts(root, refe
     reference.project_texts(root, tmp_path)
     reference.start(root, tmp_path)
     start = (tmp_path / "index.md").read_text()
-    assert re.search(r'<a href="guides/\w+.html#where-is">Where is', start[:400]) and "(LICENSE)" not in start
+    assert re.search(r'<a href="guides/\w+.html#where-is">Where is', start[:500]) and "(LICENSE)" not in start
     for name in ("contributing", "security", "changelog"):
         assert (tmp_path / f"{name}.md").read_text().startswith("# ") and f":link: {name}\n" in start
         assert f"\n{name}\n" in start.rpartition("{toctree}")[2]
