@@ -1,21 +1,37 @@
 """What must hold for a site that was built: links and anchors lead somewhere, nothing is loaded from
 elsewhere."""
+import re
 import runpy
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+AS_WRITTEN = ("code", "pre", "script", "style", "textarea")  # what stands in these is shown as it is
+RAW = {
+    "LaTeX": re.compile(r"\$\$|\\(?:frac|tfrac|sum|sqrt|left|text|hat|bar|sigma|rho|ln)\b"),
+    "a Markdown table": re.compile(r"\|\s*:?-{3,}:?\s*\|"),
+}
+
 
 class Page(HTMLParser):
-    """What a page links to, loads, and can be linked at."""
+    """What a page links to, loads, says, and can be linked at."""
 
     def __init__(self, text: str):
         super().__init__()
         self.links, self.assets, self.anchors = [], [], set()
+        self.text, self.inside = [], 0  # visible text; how many elements of AS_WRITTEN are open
         self.feed(text)
+
+    def handle_data(self, data):
+        if not self.inside:
+            self.text.append(data)
+
+    def handle_endtag(self, tag):
+        self.inside -= tag in AS_WRITTEN
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
+        self.inside += tag in AS_WRITTEN
         self.anchors.update(v for v in (values.get("id"), values.get("name") if tag == "a" else None) if v)
         if tag == "a" and values.get("href"):
             self.links.append(values["href"])
@@ -43,6 +59,11 @@ def _link(site: Path, page: Path, href: str, known: dict[Path, Page]) -> str | N
     return None
 
 
+def raw(text: str) -> list[str]:
+    """What stands in a page's text as it was written, where a reader wants it rendered."""
+    return [f"shows {what}: {found[0]}" for what, kind in RAW.items() if (found := kind.search(text))]
+
+
 def site(folder: Path, root: Path) -> list[str]:
     """Every broken link or anchor, every asset from elsewhere, every symbol of `_modidx.py` without its
     place."""
@@ -50,6 +71,7 @@ def site(folder: Path, root: Path) -> list[str]:
     known, wrong = _read(folder), []
     for page, read in known.items():
         wrong += [w for href in dict.fromkeys(read.links) if (w := _link(folder, page, href, known))]
+        wrong += [f"{page.relative_to(folder)}: {said}" for said in raw("".join(read.text))]
         for asset in read.assets:
             if urlsplit(asset).netloc:
                 wrong.append(f"{page.relative_to(folder)}: loads {asset}")

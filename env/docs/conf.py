@@ -5,10 +5,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 project, author, copyright = "mlfin", "The mlfin authors", "The mlfin authors"  # noqa: A001
-extensions = ["myst_nb", "sphinx_design"]
+extensions = ["myst_nb", "sphinx_design", "mathml"]
 nb_execution_mode = "off"
 nb_merge_streams = True
-myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline", "attrs_block"]
+nb_render_markdown_format = "myst"  # of outputs: CommonMark alone knows no tables
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 4
 myst_fence_as_directive = []
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "misc.highlighting_failure",
@@ -22,6 +23,7 @@ html_copy_source = False
 html_show_search_summary = False  # would be fetched, which a browser refuses for files
 html_sidebars = {"cli": [], "glossary": []}  # nothing lies beneath them
 html_show_sourcelink = False
+html_use_index = False  # names are in the API reference; Sphinx knows none of them
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
@@ -31,7 +33,7 @@ html_theme_options = {
     "footer_end": [],
     "logo": {"text": "mlfin"},
 }
-mathjax_path = (
-    "no-mathjax-here.js"  # pages have no formulae to render: a renderer would be loaded from elsewhere
-)
+html_math_renderer, myst_update_mathjax = "mathml", False
+myst_dmath_double_inline = True
+myst_dmath_allow_digits = myst_dmath_allow_space = False  # $5 is money
 exclude_patterns = ["stage"]

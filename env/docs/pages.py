@@ -141,9 +141,10 @@ def index(title: str, text: str, entries: list[str], depth: int = 1) -> str:
     return f"# {title}\n\n{text}\n\n```{{toctree}}\n:maxdepth: {depth}\n:hidden:\n\n{tree}\n```\n"
 
 
-def table(rows: list[tuple[str, str]], head: tuple[str, str]) -> str:
-    lines = [f"| {a} | {b.replace('|', '&#124;')} |" for a, b in rows]
-    return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines])
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    """A Markdown table; a `|` within a cell, in code too, does not end the cell."""
+    lines = [[re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *lines])
 
 
 def room(root: Path, executed: Path, out: Path, name: str) -> int:

@@ -1,12 +1,14 @@
 """References made from the code itself: public names, commands, glossary, start page and llms.txt."""
 import ast
 import inspect
+import json
 import re
 import shutil
 import textwrap
 from importlib import import_module
 from pathlib import Path
 
+import catalogue
 import pages
 
 
@@ -110,11 +112,41 @@ def glossary(out: Path) -> int:
     return 1
 
 
+PROJECT = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")  # texts of the project that are pages, too
+
+
+def project_links(text: str) -> str:
+    """Links to the project's own texts as links to their pages; the licence has none, and stays a word."""
+    text = re.sub(r"\[([^\]]*)\]\(LICENSE\)", r"\1", text)
+    return re.sub(rf"\]\(({'|'.join(map(re.escape, PROJECT))})", lambda m: m[0].lower(), text)
+
+
+def project_texts(root: Path, out: Path) -> int:
+    """The texts of the project as pages."""
+    for name in PROJECT:
+        (out / name.lower()).write_text(project_links((root / name).read_text(encoding="utf-8")))
+    return len(PROJECT)
+
+
+def question_table(root: Path) -> str:
+    """Where the table "Where is ...?" stands, as a page and its place; empty where there is none."""
+    for path in sorted((root / "nbs/guides").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if any(re.search(r"^#+ Where is", "".join(c["source"]), re.M) for c in cells):
+            return f"guides/{pages.name_of(path)}.html#where-is"
+    return ""
+
+
 def start(root: Path, out: Path) -> int:
     """The start page, made of README's beginning, and llms.txt."""
     readme = (root / "README.md").read_text(encoding="utf-8")
-    links = {"LICENSE": "", "CONTRIBUTING.md": "", "SECURITY.md": ""}
-    text = "\n".join(line for line in readme.splitlines() if not any(f"({name})" in line for name in links))
+    text = project_links(readme)
+    if place := question_table(root):
+        title, _, rest = text.partition("\n")
+        link = f'<a href="{place}">Where is ...?</a>'  # as Markdown, Sphinx takes it for a label
+        text_of = "answers where things are: a new source, the purge, how a leak is stopped."
+        hint = f":::{{admonition}} Looking for something?\n**{link}** {text_of}\n:::"
+        text = f"{title}\n\n{hint}\n{rest}"
     for picture in re.findall(r"^!\[[^\]]*\]\(([^)]+)\)", text, re.M):
         if (root / picture).exists():
             shutil.copy(root / picture, out / Path(picture).name)
@@ -128,7 +160,11 @@ def start(root: Path, out: Path) -> int:
         ("Lessons", "lessons", "The package itself, module by module, executed."),
         ("API reference", "reference/index", "Every public name."),
         ("Command line", "cli", "Every command and option."),
+        ("Catalogues", "catalogue/index", "Every feature, label, model, source and setting, by name."),
         ("Glossary", "glossary", "The field's words."),
+        ("Contributing", "contributing", "How to set up, change and check."),
+        ("Security", "security", "What is promised, and how to report a vulnerability."),
+        ("Changelog", "changelog", "What changed."),
     ]
     cards = [c for c in cards if (out / f"{c[1]}.md").exists()]
     grid = "\n".join(
@@ -155,4 +191,5 @@ def llms(root: Path, out: Path, site: Path) -> None:
 
 def write(root: Path, out: Path) -> int:
     """All references; how many pages."""
-    return api(root, out) + cli(root, out) + glossary(out) + start(root, out)
+    count = api(root, out) + cli(root, out) + catalogue.write(root, out) + glossary(out)
+    return count + project_texts(root, out) + start(root, out)
