@@ -82,11 +82,11 @@ def test_a_lock_goes_with_its_process(path, elsewhere, end):
 def test_a_forked_child_keeps_no_lock_alive(path, elsewhere):
     "A worker that outlives who forked it."
     code = TAKE.format(str(path)).replace(
-        "print('held'", "import os, time; pid = os.fork(); pid or time.sleep(20); print('held'"
+        "print('held'", "import os, time; pid = os.fork(); pid or time.sleep(8); print('held'"
     )
     other = elsewhere(code)
     other.kill()
-    with file_lock(path, timeout=5): pass
+    with file_lock(path, timeout=2): pass
 
 
 def test_who_waits_gets_it_in_time_or_gives_up_in_time(path):
