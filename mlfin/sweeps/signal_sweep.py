@@ -103,6 +103,7 @@ class _Plan(NamedTuple):
     share: np.ndarray      # of the account that a full weight is, rows x symbols
     market: Market         # the window
     terms: np.ndarray      # a record a set
+    leverage: np.ndarray   # float64, a set: what a weight of 1 is, of the account
 
     def given(self, number: int) -> list:
         "What the signal of one set is called with."
@@ -119,7 +120,9 @@ class _Plan(NamedTuple):
         "Writes the weights of one set."
         given = self.given(number)
         found = _checked(_called(self.signal, given, self.place(number)), given, self.place(number))
-        return np.multiply(found, self.share, out=out)
+        np.multiply(found, self.share, out=out)
+        if self.leverage[number] != 1.0: out *= self.leverage[number]
+        return out
 
 # %% ../../nbs/sweeps/02_signal_sweep.ipynb #61da6464
 def _terms(grid: SignalGrid, costs: Costs,
@@ -143,9 +146,7 @@ def _loop_decided(sets, decided, terms, panel, cash, ends, out, returns):
     account = sweep_account(decided.shape[1], decided.shape[2])
     for i in range(len(sets)):
         k = sets[i]
-        weights = decided[i]
-        if terms[k].leverage != 1.0: weights = weights * terms[k].leverage
-        simulate_set(weights, panel, terms[k], cash, account, ends, out[k], returns[k])
+        simulate_set(decided[i], panel, terms[k], cash, account, ends, out[k], returns[k])
 
 # %% ../../nbs/sweeps/02_signal_sweep.ipynb #42d9a2b5
 CHUNK_BYTES = 2**21  # of weights that are made before they are traded
@@ -198,7 +199,7 @@ class SignalSweep:
                ) -> pd.DataFrame:     # index `ts`, a column a symbol: what `simulate` takes
         "What one set holds after each close, to simulate it with all its orders and trades."
         plan = self.plan
-        out = plan.weights(number, np.empty(plan.share.shape)) * max(self.stops[number]["leverage"], 1.0)
+        out = plan.weights(number, np.empty(plan.share.shape))
         return pd.DataFrame(out, index=plan.market.clock, columns=plan.market.symbols)
 
     def by_axes(self, metric: str = "annualised",  # a column of the table
@@ -252,7 +253,8 @@ def _prepare(signal: Callable, sets: SignalGrid, bars: pd.DataFrame, costs: Cost
     market = read_market(bars, tuple(wanted), actions)
     alive = taking_part(pd.DataFrame(~np.isnan(market.panel.open)), 5).to_numpy()
     share = np.divide(alive, alive.sum(axis=1, keepdims=True), out=np.zeros(alive.shape), where=alive)
-    plan = _Plan(signal, sets, signal_columns(sets, bars, market, calendar), share, market, terms)
+    plan = _Plan(signal, sets, signal_columns(sets, bars, market, calendar), share, market, terms,
+                 np.array([h["leverage"] for h in held], float))
     return _window(plan, int(terms["delay"].max())), models, held
 
 # %% ../../nbs/sweeps/02_signal_sweep.ipynb #d5909746

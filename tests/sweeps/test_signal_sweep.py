@@ -73,6 +73,14 @@ def test_a_weight_and_a_short():
     assert (done.weights(0).abs().sum(axis=1) <= 1 + 1e-12).all() and (done.weights(0) < 0).any(axis=None)
 
 
+def test_half_of_the_account():
+    bars = market(symbols="A", gaps=0.0)
+    done = sweep_signals(cross, bars, PAIRS, {"leverage": [0.5, 1.0, 2.0]})
+    assert [done.weights(k).to_numpy().max() for k in range(3)] == [0.5, 1.0, 2.0]
+    check_against_simulate(done, bars)
+    assert done.table.total_return.nunique() == len(done.table)
+
+
 def test_the_account_is_shared_by_those_that_trade():
     bars = market(gaps=0.0)
     held = sweep_signals(lambda close, level: close > level, bars, grid={"level": [0.0]}).weights(0)
