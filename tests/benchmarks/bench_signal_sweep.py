@@ -4,11 +4,11 @@ vectorbt's Portfolio, and a bare loop that knows a fee and nothing else."""
 from functools import partial
 from itertools import combinations
 
+import numba
 import numpy as np
 import pandas as pd
 
 from bench_sweep import took
-from mlfin.core.kernels import compiled
 from mlfin.sweeps.signal_sweep import sweep_signals
 
 ROWS, WINDOWS = 10_000, range(5, 140, 3)  # 45 windows: 990 pairs
@@ -62,6 +62,7 @@ def full(bars: pd.DataFrame) -> pd.DataFrame:
                          "max_drawdown": pf.max_drawdown().to_numpy()})
 
 
+@numba.njit(error_model="numpy")  # not kept on disk: a script that runpy runs is no module
 def _bare(averages, pairs, opens, close, fee, out):
     """Of each pair: the account after each close, its Sharpe ratio and drawdown; a fee a trade, no more."""
     for k in range(len(pairs)):
@@ -86,7 +87,7 @@ def floor(bars: pd.DataFrame) -> np.ndarray:
     averages = np.stack([close.rolling(n).mean().to_numpy()[first:] for n in WINDOWS])
     pairs, out = np.array(list(combinations(range(len(WINDOWS)), 2))), np.empty((990, 2))
     opens, close = bars.open.to_numpy()[first:], close.to_numpy()[first:]
-    compiled(_bare)(averages, pairs, opens, close, FEE + SLIPPAGE, out)
+    _bare(averages, pairs, opens, close, FEE + SLIPPAGE, out)
     return out
 
 
