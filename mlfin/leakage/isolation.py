@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..core.errors import SpecError, must_be
 from ..features.feature_types import EXTERNAL_READS, Feature
-from ..features.spec import kept_registry, parse_set
+from ..features.spec import kept_registry, load_features, parse_set
 from ..features.bar_keys import symbol_borders
 from ..features.table import compute_features
 from .audit_hook import AuditHook, is_installed
@@ -122,6 +122,7 @@ def run_sandbox() -> None:
     hook = AuditHook().install()
     ShiftedClock(lambda name: hook.note("clock", name)).install()
     hook.importing, before = True, set(sys.modules)
+    load_features() # with the settings and plugins, which are not the reading of any feature
     features = [parse_set([f])[0] if isinstance(f, str) else pickle.loads(f) for f in asked["features"]]
     _import_closed(hook, {n for n in sys.modules.keys() - before if n.partition(".")[0] != "mlfin"})
     hook.importing = False

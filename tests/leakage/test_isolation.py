@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from mlfin.leakage.audit import audit_features
 from mlfin.leakage.isolation import SandboxedFeatures, declared_reads
 from mlfin.features.spec import definitions, families, feature, parse_set
 from mlfin.features.table import compute_features
+
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def reads_text(close):
     with open("/proc/loadavg") as file:
@@ -331,3 +335,13 @@ print(audit_features(["mine", "rsi_14"], bars,
         [sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.stdout.strip() == "['', '']", done.stdout + done.stderr[-2000:]
+
+
+def test_settings_that_the_registry_reads_are_no_features_reading(registry, few, tmp_path, monkeypatch):
+    """Sent whole, a feature leaves the registry to be loaded in the process, with the project's settings."""
+    for name in ("settings.ini", "env.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    monkeypatch.setenv("MLFIN_ROOT", str(tmp_path))
+    feature("mine_alone", unit="price", lookback=0)(lambda close: close * 1.5)
+    answer = SandboxedFeatures(["mine_alone"], few).answer(120)
+    assert answer["seen"] == {} and isinstance(answer["made"]["mine_alone"], dict), answer
