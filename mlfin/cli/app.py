@@ -10,7 +10,6 @@ __all__ = ['app', 'check_versions', 'check_folders', 'check_kernels', 'print_hea
 import atexit
 import gc
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +40,7 @@ def check_versions(settings: Settings, # the profile
     lock = settings.root / "env" / "requirements.lock"
     if not lock.is_file(): return "lock", True, "no env/requirements.lock here: versions are not checked"
     import re
+    from importlib.metadata import PackageNotFoundError, version
     wrong = []
     for name, wanted, marker in re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)([^\\\n]*)",
                                            lock.read_text(encoding="utf-8")):
@@ -110,6 +110,8 @@ def doctor(profile: Profile = None,       # section of settings.ini
            ) -> None:
     """Is everything in place? Versions, kernels, device, disk; store, model, clock, freshness. Exit code 1
     where something is not."""
+    from importlib.metadata import version
+
     import pandas as pd
     from mlfin.monitor.health import check_health, note_health
 
@@ -142,6 +144,7 @@ app = typer.Typer(name="mlfin", no_args_is_help=True, pretty_exceptions_enable=F
 def print_version(asked: bool) -> None: # of `--version`
     "Print the version and end the command by `typer.Exit`."
     if not asked: return
+    from importlib.metadata import version
     typer.echo(f"mlfin {version('mlfin')}")
     raise typer.Exit()
 

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, PipelineError, must_be, nearest
-from ..core.provenance import hash_frame, read_parquet
+from mlfin.core.provenance import (
+    hash_file, hash_frame, hash_json, package_library, project_sources, read_json, read_parquet, write_json,
+)
+from ..core.settings import Settings
 from ..core.tasks import Task
+from ..ingest.pinned_bars import cache_writes
 
 # %% ../../nbs/feature_store/04_published_facts.ipynb #c199536a
 _CLOSURE = {"content": "facts"} # see `mlfin.core.code_closure`
@@ -90,17 +94,28 @@ def published_facts(
         )
     return _with_splits(found, actions)
 
+# %% ../../nbs/feature_store/04_published_facts.ipynb #56b2806c
+def _noted_names(specs: list[str], settings: Settings) -> list[str]:
+    "`fact_names`, from a note where package, plugins and `env.yaml` are what they were when it was written."
+    texts = [hash_file(f) for f in project_sources(settings.root, {}, settings) if f.is_file()]
+    name = hash_json([specs, package_library().state, texts])[:16]
+    note = settings.data_dir("fact_names.json")
+    kept = read_json(note) if note.is_file() else {}
+    if name not in kept:
+        kept = {**dict(list(kept.items())[-99:]), name: fact_names(specs)}
+        if cache_writes(): write_json(kept, note)
+    return kept[name]
+
 # %% ../../nbs/feature_store/04_published_facts.ipynb #4baffbdb
 def content(parameters: dict[str, Any], # of a task: `features`, `facts`, `symbols`
             settings,                   # its `store`
             ) -> str | None:            # SHA-256; None where nothing of the store is read
     "The hash of the store's facts that a task reads now: what its key counts in place of the word `store`."
-    from mlfin.warehouse.opening import open_store
-
     place = str(settings.store)
     if "://" not in place and not (Path(place) / "records").is_dir():
         return None       # the usual case, without the imports below
-    if not (names := fact_names(parameters.get("features") or ())): return None
+    if not (names := _noted_names(list(parameters.get("features") or ()), settings)): return None
+    from mlfin.warehouse.opening import open_store
     return hash_frame(_stored(names, open_store(place), parameters.get("symbols"), parameters["facts"]))
 
 # %% ../../nbs/feature_store/04_published_facts.ipynb #74fb83cb

@@ -109,12 +109,14 @@ def _check_definition(d: Definition) -> None:
                "online=lambda *numbers: an object with update(*inputs)")
 
 # %% ../../nbs/features/02_spec.ipynb #f9196c9e
-def _refuse_twin(d: Definition, other: Definition) -> None:
-    "Raises `SpecError` where two features share an alias or a column."
-    both = {alias for alias, _ in d.aliases} & {alias for alias, _ in other.aliases}
-    both |= {d.name} & dict(other.aliases).keys() | {other.name} & dict(d.aliases).keys()
-    both |= set(d.outputs) & set(other.outputs)
-    if both:
+def _refuse_twin(d: Definition, others: Iterable[Definition]) -> None:
+    "Raises `SpecError` where a feature shares an alias or a column with another one."
+    outputs, aliases = frozenset(d.outputs), frozenset(alias for alias, _ in d.aliases)
+    for other in others:
+        if outputs.isdisjoint(other.outputs) and not aliases and not other.aliases: continue  # most of them
+        theirs = {alias for alias, _ in other.aliases}
+        both = aliases & theirs | {d.name} & theirs | {other.name} & aliases | outputs & set(other.outputs)
+        if other.name == d.name or not both: continue
         raise SpecError(f"`{min(both)}` names two things: in {other.name} and in {d.name}.\n"
                         "Hint: rename one of them.")
 
@@ -127,8 +129,7 @@ def _admit(d: Definition) -> None:
             raise SpecError(f"`{d.name}` is defined twice: in {old.module} and in {here}.\n"
                             "Hint: rename one of them.")
         if old.module == "__main__" and here != "__main__": return
-    for other in _registry.values():
-        if other.name != d.name: _refuse_twin(d, other)
+    _refuse_twin(d, _registry.values())
     _registry[d.name] = d
 
 # %% ../../nbs/features/02_spec.ipynb #e867545f
