@@ -106,6 +106,7 @@ class Settings(BaseModel):
     keras_backend: Literal["jax", "tensorflow", "torch"] = "jax"
     plugins: tuple[str, ...] = ()                     # modules with a user's features and models
     task_timeout: int = Field(18_000, ge=1)           # seconds a task may take (5 h)
+    fork_kernels: bool = True # kernels of a run are forks of one process, which imports once (Linux, no GPU)
     memory_mb: int = Field(1024, ge=16)               # how much of a file ingest holds at once, in MB
     train_time: int = Field(14_400, ge=1) # seconds a training may take (4 h); then it stops cleanly
     train_mb: int = Field(8_192, ge=64)               # memory that parallel folds may take together, in MB

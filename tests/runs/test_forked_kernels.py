@@ -1,0 +1,171 @@
+"""Kernels that are forks compute what fresh ones compute, leave nothing behind, and are given up where a fork
+is not safe."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from mlfin.core.provenance import package_library
+from mlfin.runs.forked_kernels import LIBRARIES, ForkingProvisioner, KernelForks, kernel_forks
+from mlfin.runs.pipeline import run
+from mlfin.runs.question import read_question
+from mlfin.runs.temporary_project import temporary_project
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+
+
+def is_alive(pid):
+    """Whether a process runs; one that has ended and is not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pids, seconds=10):
+    """Whether processes end in time."""
+    until = time.monotonic() + seconds
+    while any(map(is_alive, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not any(map(is_alive, pids))
+
+
+def begin(forks):
+    """A kernel as papermill starts it, without a notebook: its manager, and a client that it has answered."""
+    manager = KernelManager(kernel_name="mlfin-cpu")
+    manager.provisioner = ForkingProvisioner(
+        kernel_id="test", kernel_spec=manager.kernel_spec, parent=manager
+    )
+    manager.provisioner.forks = forks
+    manager.start_kernel()
+    client = manager.blocking_client()
+    client.start_channels()
+    client.kernel_info()
+    assert client.get_shell_msg(timeout=30)["content"]["status"] == "ok"
+    return manager, client
+
+
+def end(manager, client):
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    manager.cleanup_resources()
+
+
+def test_what_is_imported_before_the_fork_starts_no_thread_no_jax_and_no_gpu():
+    reached = package_library().modules()
+    code = (
+        "import json, sys\nfrom mlfin.runs.forked_kernels import count_threads, import_all\n"
+        "absent = import_all(json.loads(sys.argv[1]))\n"
+        "print(json.dumps([count_threads(), absent, sorted({'jax', 'keras', 'torch', 'tensorflow'} "
+        "& sys.modules.keys()), 'cupy' in sys.modules]))"
+    )
+    env = os.environ | {"JE_ARROW_MALLOC_CONF": "background_thread:false", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([*LIBRARIES, *reached])],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    threads, absent, heavy, gpu = json.loads(done.stdout or "[]") or [done.stderr]
+    assert (threads, heavy, gpu) == (1, [], False)
+    assert not set(absent) & {"pandas", "sklearn.ensemble", "xgboost", "lightgbm", "skops.io"}, absent
+
+
+@pytest.mark.parametrize(
+    "text, forked",
+    [
+        ("import threading as t, time\nt.Thread(target=time.sleep, args=(60,), daemon=True).start()", False),
+        ("import os\nos._exit(3)", False),
+        ("import no_such_library", True),
+    ],
+    ids=["starts a thread", "ends the process", "is not installed"],
+)
+def test_where_a_fork_is_not_safe_a_kernel_starts_afresh(tmp_path, text, forked):
+    """It is asked for once the module was imported; a library that is missing stops nothing."""
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'reached')!r}, 'w').close()\n{text}")
+    env = os.environ | KernelManager(kernel_name="mlfin-cpu").kernel_spec.env
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, [env.get("PYTHONPATH")])])
+    forks = KernelForks(sys.executable, env, ["planted"])
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(tmp_path / "kernel.json")]
+    try:
+        while not (tmp_path / "reached").exists():
+            time.sleep(0.05)
+        process = forks.fork(command, env, str(tmp_path))
+        assert (process is not None) == forked and forks.lost != forked
+    finally:
+        forks.close()
+
+
+def test_the_run_ends_and_no_kernel_is_left():
+    with kernel_forks("mlfin-cpu", []) as forks:
+        manager, client = begin(forks)
+        pids = [manager.provisioner.pid, forks.process.pid]
+        assert all(map(is_alive, pids)) and manager.provisioner.process.poll() is None
+        client.stop_channels()
+    assert gone(pids) and manager.provisioner.process.wait(5) == 0
+    manager.cleanup_resources()
+
+
+def test_a_run_that_is_killed_leaves_neither_kernel_nor_forking_process(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time\nfrom tests.runs.test_forked_kernels import begin, kernel_forks\n"
+        "with kernel_forks('mlfin-cpu', []) as forks:\n"
+        "    manager, client = begin(forks)\n"
+        "    print(manager.provisioner.pid, forks.process.pid, flush=True)\n    time.sleep(60)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    pids = list(map(int, process.stdout.readline().split()))
+    assert len(pids) == 2 and all(map(is_alive, pids))
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert gone(pids), pids
+
+
+def test_a_kernel_ends_with_the_process_that_forked_it():
+    with kernel_forks("mlfin-cpu", []) as forks:
+        manager, client = begin(forks)
+        forks.process.kill()
+        assert gone([manager.provisioner.pid])
+        end(manager, client)
+        manager, client = begin(forks)  # afresh
+        assert forks.lost and isinstance(manager.provisioner.process, subprocess.Popen)
+        end(manager, client)
+
+
+@pytest.mark.slow
+def test_five_hundred_kernels_in_a_row_start_and_answer():
+    with kernel_forks("mlfin-cpu", package_library().modules()) as forks:
+        for _ in range(500):
+            end(*begin(forks))
+        assert not forks.lost
+
+
+@pytest.mark.slow
+def test_all_products_of_the_main_job_are_those_of_fresh_kernels_byte_by_byte():
+    found = []
+    with temporary_project() as settings:
+        for forked in (True, False):
+            done = run(
+                read_question(settings.root),
+                settings.model_copy(update={"fork_kernels": forked}),
+                force=True,
+            )
+            tasks = json.loads((done.folder / "run.json").read_text())["tasks"]
+            found.append(
+                {(t, p): v["hash"] for t, made in tasks.items() for p, v in made["products"].items()}
+            )
+    assert found[0] == found[1] and len(found[0]) > 60
