@@ -17,6 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING
@@ -263,15 +264,16 @@ def _at_once(plan: Plan) -> int:
     return max(1, min(2, (os.cpu_count() or 1) // plan.settings.threads))
 
 # %% ../../nbs/runs/08_execution.ipynb #e0414747
-def _executor(at_once: int, running: list[str]):
-    """Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there; `running`
-    names one that failed."""
+def _executor(at_once: int, running: list[str], took: dict[str, float]):
+    """Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there, first those
+    that `took` the most seconds when they last ran; `running` names one that failed."""
     from ploomber.constants import TaskStatus
     from ploomber.executors import Serial
 
     class Together(Serial):
         def __call__(self, dag, show_progress):
-            waiting, busy, reports = [dag[n] for n in dag if dag[n].exec_status != TaskStatus.Skipped], {}, []
+            names = sorted(dag, key=lambda n: -took.get(n, inf))
+            waiting, busy, reports = [dag[n] for n in names if dag[n].exec_status != TaskStatus.Skipped], {}, []
             with ThreadPoolExecutor(at_once) as pool, _no_kernel_left(busy):
                 while waiting or busy:
                     undone = {t.name for t in (*waiting, *busy.values())}
@@ -338,7 +340,8 @@ def _build_dag(dag, progress: _Progress) -> None:
     from ploomber.exceptions import BaseException as PloomberError, DAGBuildError
 
     plan, running = progress.plan, progress.running
-    dag.executor = _executor(_at_once(plan), running)
+    took = (read_run(plan.reports) or {}).get("when", {}).get("seconds", {})
+    dag.executor = _executor(_at_once(plan), running, took)
     with warnings.catch_warnings(), _heard():
         warnings.simplefilter("ignore")
         try: dag.build(show_progress=False)

@@ -20,6 +20,7 @@ import sys
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from threading import Lock
+from weakref import finalize
 from collections.abc import Iterator, Sequence
 
 from jupyter_client.manager import KernelManager
@@ -96,7 +97,8 @@ def serve_forks(channel: int, # file descriptor of a socket: what to import, the
             elif request := link.recv(1 << 20): kernels.append(fork_kernel(link, json.loads(request)))
             else: break
     for pid in filter(None, kernels):
-        with suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)
+        for end in (os.killpg, os.kill):  # one that was just forked has no group of its own yet
+            with suppress(ProcessLookupError): end(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #4e175697
@@ -106,16 +108,16 @@ class ForkedProcess:
 
     def __init__(self, pid: int,   # of the kernel
                  watch: int,       # its pidfd
-                ): self.pid, self.watch, self.returncode = pid, watch, None
+                ):
+        self.pid, self.watch, self.returncode = pid, watch, None
+        finalize(self, os.close, watch)
 
     def _ended(self, milliseconds: float | None) -> bool:
         if self.returncode is not None: return True
         poll = select.poll()
         poll.register(self.watch, select.POLLIN)
-        if not poll.poll(milliseconds): return False
-        os.close(self.watch)
-        self.returncode = 0
-        return True
+        if poll.poll(milliseconds): self.returncode = 0
+        return self.returncode is not None
 
     def poll(self) -> int | None: # 0 once it has ended
         "Whether it has ended."
@@ -130,11 +132,13 @@ class ForkedProcess:
 
     def send_signal(self, number: int) -> None: # such as `signal.SIGINT`
         "Send it a signal, if it still runs."
-        if self.poll() is None: signal.pidfd_send_signal(self.watch, number)
+        with suppress(ProcessLookupError): signal.pidfd_send_signal(self.watch, number)
 
     def kill(self) -> None:
         "End it, with what it started."
-        if self.poll() is None: os.killpg(self.pid, signal.SIGKILL)
+        if self.poll() is None:
+            with suppress(ProcessLookupError): os.killpg(self.pid, signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)  # one that was just forked has no group of its own yet
 
     def terminate(self) -> None:
         "Ask it to end."
@@ -148,6 +152,7 @@ atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(0)))
 from mlfin.runs.forked_kernels import serve_forks
 serve_forks(int(sys.argv[1]))
 """
+_PATIENCE = 30  # seconds that an import may still take when the run has ended
 _ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"} # Arrow starts one as soon as it is imported
 # of the environment: what differs from kernel to kernel, and what scikit-learn sets when it is imported
 _OWN = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "KMP_INIT_AT_FORK")
@@ -182,14 +187,17 @@ class KernelForks:
             try:
                 self.link.send(json.dumps(asked).encode())
                 said, watch, _, _ = socket.recv_fds(self.link, 64, 1)
-            except ConnectionError: said, watch = b"", []  # it was killed
+            except OSError: said, watch = b"", []  # it was killed, or the environment is too large to be sent
             self.lost = not watch
         return ForkedProcess(int(said), watch[0]) if watch else None
 
     def close(self) -> None:
         "End the process, and every kernel that still runs."
         self.link.close()
-        self.process.wait()
+        try: self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # its kernels see that it is gone, and end
+            self.process.wait()
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #fc5d241b
 class ForkingProvisioner(LocalProvisioner):

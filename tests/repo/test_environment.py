@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,16 @@ def test_what_ci_calls_can_be_called(root):
     for script in (".ci/run", "env/setup", "env/check", "env/lock", "env/install-services", "env/in-memory"):
         assert os.access(root / script, os.X_OK), f"{script} cannot be run"
     assert ".ci/run" in (root / ".github/workflows/ci.yml").read_text()
+
+
+def test_results_name_what_changed_by_a_tenth(root):
+    """Figures of any table of a section are compared by measure; what is new or hardly moved is not named."""
+    loader = SourceFileLoader("soak", str(root / "env/soak"))
+    loader.exec_module(soak := module_from_spec(spec_from_loader("soak", loader)))
+    head = "\n\n| measure | value | bound |\n|---|---|---|\n"
+    before = f"_commit abc123, 2026_{head}| a | 1,000 | 5 |\n| b | 2.0 s | |"
+    now = f"_commit def456, 2026_{head}| a | 1,200 | 5 |\n| b | 1.9 s | |\n| c | 3 | |"
+    assert soak.changed(before, now) == "\n\nSince abc123: a: 1000 -> 1200 (1.20x)."
+    assert soak.changed(before, before) == soak.changed("", now) == ""
+    slower = now.replace("1,200", "1,000").replace("1.9 s", "0 s")
+    assert soak.changed(before, slower) == ""  # a ratio of nothing says nothing

@@ -99,8 +99,19 @@ def test_where_a_fork_is_not_safe_a_kernel_starts_afresh(tmp_path, text, forked)
             time.sleep(0.05)
         process = forks.fork(command, env, str(tmp_path))
         assert (process is not None) == forked and forks.lost != forked
+        if forked:
+            process.kill()  # at once: it may have no process group of its own yet
+            assert process.wait(10) == 0
     finally:
         forks.close()
+
+
+def test_an_environment_that_is_too_large_to_be_sent_starts_a_kernel_afresh(tmp_path):
+    env = os.environ | {f"LONG_{k}": "x" * 100_000 for k in range(8)}
+    forks = KernelForks(sys.executable, env, [])
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(tmp_path / "kernel.json")]
+    assert forks.fork(command, env, str(tmp_path)) is None and forks.lost
+    forks.close()
 
 
 def test_the_run_ends_and_no_kernel_is_left():
