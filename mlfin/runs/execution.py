@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 RunEvent = Callable[[str, str, dict], None] # kind ("task", "cell", "step", "done", "failed"), task, details
 _KERNELS: WeakSet = WeakSet()              # those that papermill started in this process
 
+# %% ../../nbs/runs/08_execution.ipynb #2c5097c6
 @contextmanager
 def _watched_cells(tasks: dict[str, str], on_event: RunEvent, forks: "KernelForks | None" = None,
                    ) -> Iterator[None]:
@@ -246,8 +247,8 @@ def _with_its_code(plan: Plan) -> Iterator[None]:
 
 # %% ../../nbs/runs/08_execution.ipynb #9c3cd812
 def _forks(plan: Plan): # a context manager
-    """The process that a run's kernels are forks of; nothing where one task runs, which gains nothing, or none
-    in a kernel."""
+    """The process that a run's kernels are forks of; nothing where one task runs, which gains nothing, or
+    none in a kernel."""
     if plan.question["executor"] != "papermill" or len(plan.stale) < 2 or not plan.settings.fork_kernels:
         return nullcontext()
     from mlfin.runs.forked_kernels import kernel_forks
@@ -265,15 +266,15 @@ def _at_once(plan: Plan) -> int:
 
 # %% ../../nbs/runs/08_execution.ipynb #e0414747
 def _executor(at_once: int, running: list[str], took: dict[str, float]):
-    """Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there, first those
-    that `took` the most seconds when they last ran; `running` names one that failed."""
+    """Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there, first
+    those that `took` the most seconds when they last ran; `running` names one that failed."""
     from ploomber.constants import TaskStatus
     from ploomber.executors import Serial
 
     class Together(Serial):
         def __call__(self, dag, show_progress):
-            names = sorted(dag, key=lambda n: -took.get(n, inf))
-            waiting, busy, reports = [dag[n] for n in names if dag[n].exec_status != TaskStatus.Skipped], {}, []
+            tasks, busy, reports = [dag[n] for n in sorted(dag, key=lambda n: -took.get(n, inf))], {}, []
+            waiting = [task for task in tasks if task.exec_status != TaskStatus.Skipped]
             with ThreadPoolExecutor(at_once) as pool, _no_kernel_left(busy):
                 while waiting or busy:
                     undone = {t.name for t in (*waiting, *busy.values())}

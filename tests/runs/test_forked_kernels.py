@@ -13,7 +13,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from mlfin.core.provenance import package_library
-from mlfin.runs.forked_kernels import LIBRARIES, ForkingProvisioner, KernelForks, kernel_forks
+from mlfin.runs.forked_kernels import PRELOADED, ForkingProvisioner, KernelForks, kernel_forks
 from mlfin.runs.pipeline import run
 from mlfin.runs.question import read_question
 from mlfin.runs.temporary_project import temporary_project
@@ -68,7 +68,7 @@ def test_what_is_imported_before_the_fork_starts_no_thread_no_jax_and_no_gpu():
     )
     env = os.environ | {"JE_ARROW_MALLOC_CONF": "background_thread:false", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps([*LIBRARIES, *reached])],
+        [sys.executable, "-c", code, json.dumps([*PRELOADED, *reached])],
         capture_output=True,
         text=True,
         env=env,
