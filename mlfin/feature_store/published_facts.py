@@ -6,6 +6,7 @@
 __all__ = ['fact_names', 'published_facts', 'content', 'task_facts', 'facts_of_run', 'kept_facts']
 
 # %% ../../nbs/feature_store/04_published_facts.ipynb #dc0a3013
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -97,6 +98,7 @@ def published_facts(
 # %% ../../nbs/feature_store/04_published_facts.ipynb #56b2806c
 def _noted_names(specs: list[str], settings: Settings) -> list[str]:
     "`fact_names`, from a note where package, plugins and `env.yaml` are what they were when it was written."
+    if "mlfin.features.spec" in sys.modules: return fact_names(specs)  # this process may have added features
     texts = [hash_file(f) for f in project_sources(settings.root, {}, settings) if f.is_file()]
     name = hash_json([specs, package_library().state, texts])[:16]
     note = settings.data_dir("fact_names.json")

@@ -1,6 +1,10 @@
 """A run's facts: read as they are, told apart by their content, refused where they are missing; nothing
 peeks."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +12,7 @@ import pandas as pd
 import pytest
 
 from mlfin.core.errors import DataError, PipelineError
+from mlfin.core.settings import load_settings
 from mlfin.core.provenance import hash_frame
 from mlfin.facts.facts import EVERYONE, as_facts
 from mlfin.store.lake import Lake
@@ -16,6 +21,7 @@ from mlfin.leakage.lookahead import assert_no_lookahead
 from mlfin.feature_store.published_facts import content, fact_names, kept_facts, published_facts, task_facts
 from mlfin.features.table import compute_features
 
+ROOT = Path(__file__).resolve().parents[2]
 SPECS = ["rsi_14", "earnings_yield", "fact_growth_cpi"]
 
 
@@ -63,7 +69,7 @@ def bars():
 def hashed(lake, features=SPECS, symbols=("IBM", "MSFT"), facts="store"):
     return content(
         {"features": list(features), "symbols": symbols and list(symbols), "facts": facts},
-        SimpleNamespace(store=str(lake.path)),
+        load_settings("test").model_copy(update={"store": str(lake.path), "root": lake.path.parent}),
     )
 
 
@@ -207,3 +213,25 @@ def test_a_run_s_facts_can_be_had_again(lake, tmp_path):
     )
     found[:0].to_parquet(tmp_path / "facts.parquet")
     assert kept_facts(tmp_path) is None
+
+
+def test_the_names_are_noted_until_a_plugin_changes(tmp_path):
+    """A new process that asks for the same reads the note, without pandas; an edited plugin is read anew."""
+    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text())
+    (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
+    ask = (
+        "import sys\nfrom mlfin.core.settings import load_settings\n"
+        "from mlfin.feature_store.published_facts import _noted_names\n"
+        "print(*_noted_names(['own_ratio'], load_settings('test')), 'pandas' in sys.modules)"
+    )
+    env = os.environ | {"MLFIN_ROOT": str(tmp_path), "MLFIN_PLUGINS": "own"}
+    said = []
+    for fact in ("eps", "eps", "sales"):
+        (tmp_path / "own.py").write_text(
+            "from mlfin.features.spec import feature\n"
+            f"@feature('own_ratio', lookback=0, facts=('{fact}',), inputs=('close', '{fact}'))\n"
+            f"def own_ratio(close, {fact}): return {fact} / close\n"
+        )
+        done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, env=env)
+        said.append(done.stdout.split() or done.stderr)
+    assert said == [["eps", "True"], ["eps", "False"], ["sales", "True"]]
