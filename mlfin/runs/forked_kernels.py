@@ -8,7 +8,9 @@ __all__ = ['PRELOADED', 'import_all', 'count_threads', 'serve_forks', 'ForkedPro
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #5028e80f
 import asyncio
+import ctypes
 import gc
+import io
 import json
 import os
 import random
@@ -17,12 +19,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.util import find_spec
+from tempfile import TemporaryFile
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 from weakref import finalize
-from collections.abc import Iterator, Sequence
 
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import LocalProvisioner
@@ -37,80 +42,135 @@ PRELOADED = (
 )
 
 def import_all(names: Sequence[str], # of modules
-              ) -> list[str]:        # those that are not installed
-    "Import modules; those that are not installed, or need what is not, are passed over."
-    absent = []
+              ) -> list[str]:        # those that cannot be imported
+    "Import modules; those that cannot be imported are passed over, for the task that needs one says why."
+    failed = []
     for name in names:
         try: import_module(name)
-        except ImportError: absent.append(name)
-    return absent
+        except (Exception, SystemExit): failed.append(name) # whatever a module raises while it is imported
+    return failed
 
 def count_threads() -> int: # 1 where a fork is safe
     "Threads of this process, also those that no Python code started."
     return len(os.listdir("/proc/self/task"))
 
-# %% ../../nbs/runs/07_forked_kernels.ipynb #bb188f85
-_COLUMNS = 20  # that pandas shows where it is imported in a kernel; else as many as a terminal has room for
+@contextmanager
+def _written_to(file: IO) -> Iterator[None]:
+    "Let what is printed, by Python or by a library, go to a file."
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        for number in (1, 2): os.dup2(file.fileno(), number)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr): stream.flush()
+        for number, old in enumerate(kept, start=1):
+            os.dup2(old, number)
+            os.close(old)
 
-def _become_kernel(asked: dict, # argv, env and cwd of the kernel
-                 ) -> None:    # ends the process
+# %% ../../nbs/runs/07_forked_kernels.ipynb #bb188f85
+_COLUMNS = 20  # that pandas shows where it is imported in a kernel; elsewhere 0: what a terminal has room for
+_KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+def _set_environment(asked: dict[str, str], before: dict[str, str]) -> None:
+    "The environment that is asked for, with what imports have changed since it was `before`."
+    changed = {k: v for k, v in os.environ.items() if before.get(k) != v}
+    os.environ.clear()
+    os.environ.update(asked | changed | {"JPY_PARENT_PID": str(os.getppid())})
+
+def _become_kernel(asked: dict,   # argv, env and cwd of the kernel, parent: the process that forked it
+                   before: dict[str, str], # the environment before the imports
+                  ) -> None:
     "Turn a process that was just forked into the Jupyter kernel that is asked for."
     os.setsid()
+    ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != asked["parent"]: os._exit(1)  # it ended meanwhile
     os.chdir(asked["cwd"])
-    os.environ.clear()
-    os.environ.update(asked["env"])
+    _set_environment(asked["env"], before)
     random.seed()
     if numpy := sys.modules.get("numpy"): numpy.random.seed()
-    if pandas := sys.modules.get("pandas"): pandas.set_option("display.max_columns", _COLUMNS)
+    pandas = sys.modules.get("pandas")
+    if pandas and not pandas.get_option("display.max_columns"):
+        pandas.set_option("display.max_columns", _COLUMNS)
     from ipykernel.kernelapp import IPKernelApp
-    sys.argv = ["ipykernel_launcher", *asked["argv"]]
-    IPKernelApp.launch_instance([*asked["argv"], f"--IPKernelApp.parent_handle={os.getppid()}"])
-    sys.exit()
+    sys.argv = [find_spec("ipykernel_launcher").origin, *asked["argv"]]
+    IPKernelApp.launch_instance([*asked["argv"], f"--IPKernelApp.parent_handle={asked['parent']}"])
+
+# %% ../../nbs/runs/07_forked_kernels.ipynb #a11c8f27
+def _flush_files() -> None:
+    "Write out what stands in the buffers of files that nobody closed."
+    for file in [o for o in gc.get_objects() if issubclass(type(o), io.IOBase)]:
+        with suppress(ValueError, OSError): file.flush()  # it is closed, or who read it is gone
+
+def _end_at_once() -> None:
+    "End this process; the last of what is done at its end."
+    _flush_files()
+    os._exit(0)
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #efb21da7
-def _fork_kernel(link: socket.socket, # for the answer: the process id with its pidfd, or 0 where none can be
-                asked: dict,         # as for `_become_kernel`
-               ) -> int:             # the process id, or 0
-    "Fork a kernel, unless this process has more than one thread."
-    if count_threads() > 1:
-        link.send(b"0")
-        return 0
-    if (pid := os.fork()) == 0:
-        link.close()
-        _become_kernel(asked)
-    watch = os.pidfd_open(pid)
-    socket.send_fds(link, [str(pid).encode()], [watch])
-    os.close(watch)
-    return pid
+class _Forking:
+    "The forking process: it imports, and forks a kernel at each request, also while there is more to import."
 
-def serve_forks(channel: int, # file descriptor of a socket: what to import, then one kernel a message
-               ) -> None:
-    """Fork a kernel at each request, until the other side closes, and import meanwhile; end with the kernels.
+    def __init__(self, link: socket.socket): # what to import, then one kernel a message; closed at the end
+        self.link, self.kernels, self.printed = link, [], TemporaryFile()
+        self.before, self.names = dict(os.environ), json.loads(link.recv(1 << 20))
 
-    A kernel that is asked for while there is more to import is forked at once and imports the rest itself."""
-    link, kernels = socket.socket(fileno=channel), []
-    with suppress(ConnectionError):  # the run was killed
-        names = json.loads(link.recv(1 << 20))
+    def refuses(self, asked: dict) -> bool:
+        "Whether a fork would not be what a fresh kernel is, or is no longer wanted."
+        printed = os.fstat(self.printed.fileno()).st_size > 0
+        return printed or count_threads() > 1 or time.monotonic() > asked["until"]
+
+    def fork(self, asked: dict) -> bool: # True in the fork
+        "Fork, and answer with the process id and its pidfd, or 0."
+        for pid in [p for p in self.kernels if os.waitpid(p, os.WNOHANG)[0]]: self.kernels.remove(pid)
+        try: pid = -1 if self.refuses(asked) else os.fork()
+        except OSError: pid = -1  # no room for another process
+        if pid == 0: return True
+        if pid < 0: self.link.send(b"0"); return False
+        self.kernels.append(pid)
+        watch = os.pidfd_open(pid)
+        socket.send_fds(self.link, [str(pid).encode()], [watch])
+        os.close(watch)
+        return False
+
+    def serve(self) -> dict | None: # in a fork, the kernel that is asked for
+        "Import, and fork where it is asked for, until the other side closes."
         while True:
-            if names and not select.select([link], [], [], 0)[0]:
-                import_all([names.pop(0)])
-                if not names: gc.freeze()  # what was imported stays shared between the forks
-            elif request := link.recv(1 << 20): kernels.append(_fork_kernel(link, json.loads(request)))
-            else: break
-    for pid in filter(None, kernels):
-        for end in (os.killpg, os.kill):  # one that was just forked has no group of its own yet
-            with suppress(ProcessLookupError): end(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+            if self.names and not select.select([self.link], [], [], 0)[0]:
+                with _written_to(self.printed): import_all([self.names.pop(0)])
+                if not self.names: gc.freeze()  # what was imported stays shared between the forks
+                continue
+            if not (request := self.link.recv(1 << 20)): return None
+            if self.fork(asked := json.loads(request) | {"parent": os.getpid()}): return asked
+
+    def close(self) -> None:
+        "End the kernels that still run."
+        for pid in self.kernels:
+            for end in (os.killpg, os.kill):  # one that was just forked has no group of its own yet
+                with suppress(ProcessLookupError): end(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+# %% ../../nbs/runs/07_forked_kernels.ipynb #96593253
+def serve_forks(channel: int, # file descriptor of a socket to a `KernelForks`
+               ) -> None:
+    "Import what is asked for and fork a kernel at each request, until the other side closes; end with them."
+    forking, asked = _Forking(socket.socket(fileno=channel)), None
+    try: asked = forking.serve()
+    except ConnectionError: pass  # the run was killed
+    finally:
+        forking.link.close()
+        if not asked: forking.close()
+    if asked: _become_kernel(asked, forking.before)
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #4e175697
 class ForkedProcess:
-    "A kernel that another process forked, as `subprocess.Popen` would show it; how it ended is not known."
+    "A kernel that another process forked, as `subprocess.Popen` would show it; its exit code is always 0."
     stdin = stdout = stderr = None
 
     def __init__(self, pid: int,   # of the kernel
                  watch: int,       # its pidfd
                 ):
         self.pid, self.watch, self.returncode = pid, watch, None
+        os.set_inheritable(watch, False)
         finalize(self, os.close, watch)
 
     def _ended(self, milliseconds: float | None) -> bool:
@@ -146,17 +206,16 @@ class ForkedProcess:
         self.send_signal(signal.SIGTERM)
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #007e94ae
-# what was to be done at the end is done, then nothing is taken apart, which of so many modules takes long
 _COMMAND = """
-import atexit, os, sys
-atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(0)))
-from mlfin.runs.forked_kernels import serve_forks
+import atexit, sys
+atexit.register(lambda: _end_at_once())  # what is registered first runs last
+from mlfin.runs.forked_kernels import _end_at_once, serve_forks
 serve_forks(int(sys.argv[1]))
 """
-_PATIENCE = 30  # seconds that an import may still take when the run has ended
+_PATIENCE = 30  # seconds that an import may take while a kernel is asked for, or when the run has ended
 _ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"} # Arrow starts one as soon as it is imported
 # of the environment: what differs from kernel to kernel, and what scikit-learn sets when it is imported
-_OWN = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "KMP_INIT_AT_FORK")
+_OWN = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK")
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #e8a0be74
 class KernelForks:
@@ -172,6 +231,7 @@ class KernelForks:
                                         stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
                                         start_new_session=True)
         theirs.close()
+        self.link.settimeout(_PATIENCE)
         self.link.send(json.dumps([*PRELOADED, *modules]).encode())
 
     @staticmethod
@@ -180,16 +240,18 @@ class KernelForks:
     def fork(self, command: Sequence[str], # of a fresh kernel: python -m ipykernel_launcher -f FILE ...
              env: dict[str, str],          # its environment
              cwd: str,                     # its working directory
-            ) -> ForkedProcess | None:     # None where it must start afresh
+            ) -> ForkedProcess | None:     # None where a new interpreter must be started
         "A new kernel."
+        if not os.path.isdir(cwd): return None
         if list(command[1:3]) != ["-m", "ipykernel_launcher"] or self._own(env) != self.env: return None
-        asked = {"argv": list(command[3:]), "env": env, "cwd": str(cwd)}
+        until = time.monotonic() + _PATIENCE  # a clock that both processes share
+        asked = {"argv": list(command[3:]), "env": env, "cwd": str(cwd), "until": until}
         with self.one_at_a_time:
             if self.lost: return None
             try:
                 self.link.send(json.dumps(asked).encode())
                 said, watch, _, _ = socket.recv_fds(self.link, 64, 1)
-            except OSError: said, watch = b"", []  # it was killed, or the environment is too large to be sent
+            except OSError: said, watch = b"", []  # killed, busy for too long, or it is too much to be sent
             self.lost = not watch
         return ForkedProcess(int(said), watch[0]) if watch else None
 
@@ -222,13 +284,20 @@ class ForkingProvisioner(LocalProvisioner):
         return await super().wait()
 
 # %% ../../nbs/runs/07_forked_kernels.ipynb #cf1717b9
+def _can_fork(manager: KernelManager) -> bool:
+    "Whether this system can watch a fork, and the kernel hides every GPU."
+    if sys.platform != "linux" or manager.kernel_spec.env.get("CUDA_VISIBLE_DEVICES") != "": return False
+    try: os.close(os.pidfd_open(os.getpid()))
+    except OSError: return False  # an old Linux, or a container that does not allow it
+    return True
+
 @contextmanager
 def kernel_forks(kernel: str,            # name of a kernel, such as mlfin-cpu
                  modules: Sequence[str], # to import first: what the tasks reach
                 ) -> Iterator[KernelForks | None]: # None where kernels must start afresh
     "The forking process of a run, ended with the run."
     manager = KernelManager(kernel_name=kernel)
-    if sys.platform != "linux" or manager.kernel_spec.env.get("CUDA_VISIBLE_DEVICES") != "":
+    if not _can_fork(manager):
         yield None
         return
     forks = KernelForks(manager.format_kernel_cmd()[0], os.environ | manager.kernel_spec.env, modules)

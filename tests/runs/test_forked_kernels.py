@@ -13,6 +13,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from mlfin.core.provenance import package_library
+from mlfin.runs import forked_kernels
 from mlfin.runs.forked_kernels import PRELOADED, ForkingProvisioner, KernelForks, kernel_forks
 from mlfin.runs.pipeline import run
 from mlfin.runs.question import read_question
@@ -83,19 +84,27 @@ def test_what_is_imported_before_the_fork_starts_no_thread_no_jax_and_no_gpu():
     [
         ("import threading as t, time\nt.Thread(target=time.sleep, args=(60,), daemon=True).start()", False),
         ("import os\nos._exit(3)", False),
+        ("print('hello')", False),
+        ("import subprocess\nsubprocess.run(['echo', 'hello'])", False),
         ("import no_such_library", True),
+        ("raise ValueError('broken')", True),
+        ("raise SystemExit(3)", True),
+        ("raise BrokenPipeError", True),
     ],
-    ids=["starts a thread", "ends the process", "is not installed"],
+    ids=["thread", "end", "print", "process that prints", "not installed", "error", "exit", "pipe"],
 )
-def test_where_a_fork_is_not_safe_a_kernel_starts_afresh(tmp_path, text, forked):
-    """It is asked for once the module was imported; a library that is missing stops nothing."""
+def test_where_a_fork_is_not_safe_a_kernel_starts_afresh(tmp_path, monkeypatch, text, forked):
+    """It is asked for once the module was imported; a module that cannot be imported stops nothing."""
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'reached')!r}, 'w').close()\n{text}")
     env = os.environ | KernelManager(kernel_name="mlfin-cpu").kernel_spec.env
     env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, [env.get("PYTHONPATH")])])
+    monkeypatch.setattr(forked_kernels, "PRELOADED", ("ipykernel.kernelapp",))
     forks = KernelForks(sys.executable, env, ["planted"])
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(tmp_path / "kernel.json")]
     try:
+        until = time.monotonic() + 60
         while not (tmp_path / "reached").exists():
+            assert time.monotonic() < until
             time.sleep(0.05)
         process = forks.fork(command, env, str(tmp_path))
         assert (process is not None) == forked and forks.lost != forked
@@ -104,6 +113,45 @@ def test_where_a_fork_is_not_safe_a_kernel_starts_afresh(tmp_path, text, forked)
             assert process.wait(10) == 0
     finally:
         forks.close()
+
+
+def test_an_import_that_hangs_holds_up_no_kernel_and_forks_none_later(tmp_path, monkeypatch):
+    """A request that is read too late is refused: its kernel would take the ports of the one that runs."""
+    (tmp_path / "planted.py").write_text("import time\ntime.sleep(4)")
+    monkeypatch.setattr(forked_kernels, "PRELOADED", ())
+    monkeypatch.setattr(forked_kernels, "_PATIENCE", 1.5)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path}
+    forks = KernelForks(sys.executable, env, ["planted"])
+    time.sleep(1.5)  # it has begun to import
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(tmp_path / "kernel.json")]
+    began = time.monotonic()
+    assert forks.fork(command, env, str(tmp_path)) is None and time.monotonic() - began < 3
+    forks.link.settimeout(20)
+    assert forks.link.recv(64) == b"0"
+    forks.close()
+
+
+def test_a_working_directory_that_is_gone_is_left_to_a_new_interpreter(tmp_path):
+    forks = KernelForks(sys.executable, dict(os.environ), [])
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(tmp_path / "kernel.json")]
+    assert forks.fork(command, dict(os.environ), str(tmp_path / "gone")) is None and not forks.lost
+    forks.close()
+
+
+def test_what_an_import_sets_in_the_environment_stays_set():
+    with kernel_forks("mlfin-cpu", []) as forks:
+        manager, client = begin(forks)
+        client.execute(
+            "import os, sklearn\nprint(os.environ['KMP_INIT_AT_FORK'], os.environ['JPY_PARENT_PID'])"
+        )
+        said = ""
+        until = time.monotonic() + 60
+        while "\n" not in said and time.monotonic() < until:
+            message = client.get_iopub_msg(timeout=60)
+            said += message["content"].get("text", "") if message["msg_type"] == "stream" else ""
+        assert said.split() == ["FALSE", str(forks.process.pid)]
+        end(manager, client)
 
 
 def test_an_environment_that_is_too_large_to_be_sent_starts_a_kernel_afresh(tmp_path):
