@@ -9,6 +9,7 @@ __all__ = ['fact_names', 'published_facts', 'content', 'task_facts', 'facts_of_r
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def _noted_names(specs: list[str], settings: Settings) -> list[str]:
     kept = read_json(note) if note.is_file() else {}
     if name not in kept:
         kept = {**dict(list(kept.items())[-99:]), name: fact_names(specs)}
-        if cache_writes(): write_json(kept, note)
+        if cache_writes():
+            with suppress(DataError): write_json(kept, note)  # who may only read still gets an answer
     return kept[name]
 
 # %% ../../nbs/feature_store/04_published_facts.ipynb #4baffbdb

@@ -10,7 +10,7 @@ __all__ = ['PINNED', 'BUILTIN', 'FILES', 'no_cache_writes', 'cache_writes', 'con
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def content(parameters: dict[str, Any], # of a task: source, symbols, timeframe,
     from mlfin.ingest.ingest import stored_bars_hash
     found = stored_bars_hash(*asked, place, _pin())
     if traces and cache_writes():
-        write_json({**dict(list(kept.items())[-99:]), name: {"traces": traces, "content": found}}, note)
+        kept = {**dict(list(kept.items())[-99:]), name: {"traces": traces, "content": found}}
+        with suppress(DataError): write_json(kept, note)  # who may only read still gets an answer
     return found
 
 # %% ../../nbs/ingest/14_pinned_bars.ipynb #81299f00

@@ -244,7 +244,7 @@ class KernelForks:
         "A new kernel."
         if not os.path.isdir(cwd): return None
         if list(command[1:3]) != ["-m", "ipykernel_launcher"] or self._own(env) != self.env: return None
-        until = time.monotonic() + _PATIENCE  # a clock that both processes share
+        until = time.monotonic() + _PATIENCE / 2  # by a clock that both share, before this side gives up
         asked = {"argv": list(command[3:]), "env": env, "cwd": str(cwd), "until": until}
         with self.one_at_a_time:
             if self.lost: return None
@@ -288,7 +288,7 @@ def _can_fork(manager: KernelManager) -> bool:
     "Whether this system can watch a fork, and the kernel hides every GPU."
     if sys.platform != "linux" or manager.kernel_spec.env.get("CUDA_VISIBLE_DEVICES") != "": return False
     try: os.close(os.pidfd_open(os.getpid()))
-    except OSError: return False  # an old Linux, or a container that does not allow it
+    except (AttributeError, OSError): return False  # an old Linux, or a container that does not allow it
     return True
 
 @contextmanager

@@ -2,6 +2,7 @@
 peeks."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -226,7 +227,10 @@ def test_the_names_are_noted_until_a_plugin_changes(tmp_path):
     )
     env = os.environ | {"MLFIN_ROOT": str(tmp_path), "MLFIN_PLUGINS": "own"}
     said = []
-    for fact in ("eps", "eps", "sales"):
+    for fact in ("eps", "eps", "sales", "price"):
+        if fact == "price":  # nothing can be written there
+            shutil.rmtree(tmp_path / ".mlfin")
+            (tmp_path / ".mlfin").touch()
         (tmp_path / "own.py").write_text(
             "from mlfin.features.spec import feature\n"
             f"@feature('own_ratio', lookback=0, facts=('{fact}',), inputs=('close', '{fact}'))\n"
@@ -234,4 +238,4 @@ def test_the_names_are_noted_until_a_plugin_changes(tmp_path):
         )
         done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, env=env)
         said.append(done.stdout.split() or done.stderr)
-    assert said == [["eps", "True"], ["eps", "False"], ["sales", "True"]]
+    assert said == [["eps", "True"], ["eps", "False"], ["sales", "True"], ["price", "True"]]

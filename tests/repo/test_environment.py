@@ -92,9 +92,10 @@ def test_results_name_what_changed_by_a_tenth(root):
     loader = SourceFileLoader("soak", str(root / "env/soak"))
     loader.exec_module(soak := module_from_spec(spec_from_loader("soak", loader)))
     head = "\n\n| measure | value | bound |\n|---|---|---|\n"
-    before = f"_commit abc123, 2026_{head}| a | 1,000 | 5 |\n| b | 2.0 s | |"
-    now = f"_commit def456, 2026_{head}| a | 1,200 | 5 |\n| b | 1.9 s | |\n| c | 3 | |"
+    before = f"_commit abc123, 2026 UTC, A, load 1_{head}| a | 1,000 | 5 |\n| b | 2.0 s | |"
+    now = f"_commit def456, 2026 UTC, A, load 1_{head}| a | 1,200 | 5 |\n| b | 1.9 s | |\n| c | 3 | |"
     assert soak.changed(before, now) == "\n\nSince abc123: a: 1000 -> 1200 (1.20x)."
     assert soak.changed(before, before) == soak.changed("", now) == ""
+    assert soak.changed(before, now.replace("UTC, A,", "UTC, B,")) == ""  # another machine
     slower = now.replace("1,200", "1,000").replace("1.9 s", "0 s")
     assert soak.changed(before, slower) == ""  # a ratio of nothing says nothing
