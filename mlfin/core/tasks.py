@@ -55,15 +55,21 @@ class Task:
         "The name of a run that ends with this task and has no task beside those upstream."
         return run_id({**self.keys, self.name: self.key})
 
-    def read(self, task: str, # name of a task upstream
-             product: str,    # name of one of its products
-             ) -> Any:        # a frame, or what a JSON file holds
-        "A product of an upstream task; raises `PipelineError` for an unknown name."
+    def input_path(self, task: str, # name of a task upstream
+                   product: str,    # name of one of its products
+                  ) -> Path:
+        "Path of a product of an upstream task; raises `PipelineError` for an unknown name."
         if task not in self.upstream:
             raise PipelineError(unknown("upstream", task, self.upstream, f"task {self.name}"))
         if product not in self.upstream[task]:
             raise PipelineError(unknown("product", product, self.upstream[task], f"task {task}"))
-        path = self._path(self.upstream[task][product])
+        return self._path(self.upstream[task][product])
+
+    def read(self, task: str, # name of a task upstream
+             product: str,    # name of one of its products
+             ) -> Any:        # a frame, or what a JSON file holds
+        "A product of an upstream task; raises `PipelineError` for an unknown name."
+        path = self.input_path(task, product)
         return read_json(path) if path.suffix == ".json" else read_parquet(path)
 
     def write(self, product: str, # its name in `pipeline.yaml`

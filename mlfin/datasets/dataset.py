@@ -16,7 +16,7 @@ from ..core.errors import DataError, must_be
 from ..core.provenance import hash_frame, hash_json
 from .inputs import model_inputs
 from .label_names import is_label, parse_label
-from .leak_checks import (refuse_global_scalers, refuse_label_copies, refuse_repeated_keys,
+from .leak_checks import (refuse_label_copies, refuse_repeated_keys, refuse_scaled_columns,
                                         refuse_target_encoding)
 from ..features.bar_keys import KEYS
 from ..features.table import compute_features
@@ -120,6 +120,13 @@ def content_hash(dataset: Dataset, # a dataset
     return hash_json([learnt, "" if dataset.pending is None else hash_frame(dataset.pending), claims])
 
 # %% ../../nbs/datasets/06_dataset.ipynb #adbe0753
+def _refuse_scaled(X: pd.DataFrame, parts: list[pd.DataFrame]) -> None:
+    "Refuse inputs that were scaled by all rows: those of `X`, then those of a part that has inputs itself."
+    ts, symbols = (np.concatenate([p["ts"].array.asi8 for p in parts]),
+                   pd.concat([p["symbol"] for p in parts], ignore_index=True))
+    def column(name): return np.concatenate([X[name].to_numpy(), *(p[name].to_numpy() for p in parts[1:])])
+    refuse_scaled_columns(ts, symbols, ((name, column(name)) for name in X.columns))
+
 def refuse_leaks(dataset: Dataset, # a dataset
                 ) -> None:
     "Raises `DataError` for every leak that the rows themselves can show."
@@ -137,8 +144,6 @@ def refuse_leaks(dataset: Dataset, # a dataset
     refuse_label_copies(dataset.X, dataset.forward_return, dataset.y, dataset.keys,
                         parse_label(dataset.label).horizon)
     refuse_target_encoding(dataset.X, dataset.forward_return, dataset.y, dataset.keys["symbol"])
-    whole = pd.concat([dataset.keys, dataset.X], axis=1)
-    refuse_global_scalers(whole, dataset.X.columns)
+    _refuse_scaled(dataset.X, [dataset.keys])
     if dataset.pending is not None and len(dataset.pending):
-        whole = pd.concat([whole, dataset.pending[whole.columns]], ignore_index=True)
-        refuse_global_scalers(whole, dataset.X.columns)
+        _refuse_scaled(dataset.X, [dataset.keys, dataset.pending])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIKE_LABEL', 'refuse_labels', 'refuse_repeated_keys', 'refuse_label_copies', 'refuse_target_encoding',
-           'global_scaler', 'refuse_global_scalers']
+           'global_scaler', 'refuse_scaled_columns', 'refuse_global_scalers']
 
 # %% ../../nbs/datasets/05_leak_checks.ipynb #232d2969
 from collections.abc import Iterable
@@ -136,13 +136,13 @@ def global_scaler(x: np.ndarray,      # float64, finite
     return f"a least value of {x.min():.0f} and a largest of 1" if _is_min_max(x) else ""
 
 # %% ../../nbs/datasets/05_leak_checks.ipynb #a97bb175
-def refuse_global_scalers(table: pd.DataFrame, # symbol ts and the columns
-                          names: Iterable[str], # columns to look at; NaN are left out
+def refuse_scaled_columns(ts: np.ndarray,     # int64: time of each row
+                          symbols: pd.Series, # symbol of each row
+                          columns: Iterable[tuple[str, np.ndarray]], # name, float64; NaN are left out
                          ) -> None:
-    "Raises `DataError` for a column that was scaled by all its rows, the later ones included."
-    time, symbol = pd.factorize(table["ts"].array.asi8)[0], pd.factorize(table["symbol"])[0]
-    for name in names:
-        x = table[name].to_numpy(dtype=np.float64)
+    "Raises `DataError` for a column that was scaled by all its rows; one column at a time is in memory."
+    time, symbol = pd.factorize(ts)[0], pd.factorize(symbols)[0]
+    for name, x in columns:
         known = np.isfinite(x)
         there = x if known.all() else x[known]
         codes = (time, symbol) if known.all() else (pd.factorize(c[known])[0] for c in (time, symbol))
@@ -150,3 +150,10 @@ def refuse_global_scalers(table: pd.DataFrame, # symbol ts and the columns
             hint = "fit scalers on the training rows of each fold; a scikit-learn Pipeline does"
             raise DataError(must_be(name, "scaled inside the fold only",
                                     f"{found} over all {len(there)} rows: a global scaler", hint=hint))
+
+def refuse_global_scalers(table: pd.DataFrame, # symbol ts and the columns
+                          names: Iterable[str], # columns to look at; NaN are left out
+                         ) -> None:
+    "Raises `DataError` for a column of a frame that was scaled by all its rows, the later ones included."
+    columns = ((name, table[name].to_numpy(dtype=np.float64)) for name in names)
+    refuse_scaled_columns(table["ts"].array.asi8, table["symbol"], columns)
