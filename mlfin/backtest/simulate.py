@@ -172,17 +172,19 @@ _AS_ORDERED = dict(size_type="amount", direction="both", fees=0.0, slippage=0.0,
 def _portfolio(record: _Record, rows: np.ndarray, cash: float) -> tuple[Any, np.ndarray]:
     "(vectorbt's portfolio of these orders, the row of each of its events): one account, sales first."
     import vectorbt as vbt
+    from vectorbt.portfolio.enums import RejectedOrderError
     row, at = _events(record.log, rows)
     size, price, fees, close = _event_orders(record, row, at)
     frame = pd.DataFrame(close, index=record.clock.tz_localize(None)[row], columns=record.symbols)
     many, calls = size.shape[1] > 1, None
     if many: calls = np.argsort(np.nan_to_num(size), axis=1, kind="stable")
     else: frame, size, price, fees = frame.iloc[:, 0], size[:, 0], price[:, 0], fees[:, 0]
-    pf = vbt.Portfolio.from_orders(
-        frame, size=size, price=price, fixed_fees=fees, init_cash=cash + _lent(record.log, cash),
+    def made(lent): return vbt.Portfolio.from_orders(
+        frame, size=size, price=price, fixed_fees=fees, init_cash=cash + lent,
         cash_sharing=many, group_by=many or None, call_seq=calls, max_orders=max(len(record.log), 1),
         **_AS_ORDERED)
-    return pf, row
+    try: return made(_lent(record.log, cash)), row
+    except RejectedOrderError: return made(cash), row # rounding left less than nothing for the last of a row
 
 def _lent(log: np.ndarray, cash: float) -> float:
     "What vectorbt has to be lent so that it pays for every order without the flows."
