@@ -108,6 +108,7 @@ class Settings(BaseModel):
     task_timeout: int = Field(18_000, ge=1)           # seconds a task may take (5 h)
     fork_kernels: bool = True # kernels of a run are forks of one process, which imports once (Linux, no GPU)
     memory_mb: int = Field(1024, ge=16)               # how much of a file ingest holds at once, in MB
+    run_mb: int = Field(0, ge=0) # memory that tasks of a run may take together, in MB; 0: what is free
     train_time: int = Field(14_400, ge=1) # seconds a training may take (4 h); then it stops cleanly
     train_mb: int = Field(8_192, ge=64)               # memory that parallel folds may take together, in MB
     model_mb: int = Field(2_048, ge=1)                # how large a saved model may be, in MB

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['VOLATILITY_SPAN', 'VOLATILITY_BARS', 'bar_prices', 'decision_rows', 'forward_return', 'next_close', 'demeaned_return',
-           'quantile_class', 'bar_volatility', 'triple_barrier', 'compute_labels', 'labels_table', 'meta_labels',
-           'label_coverage']
+           'quantile_class', 'bar_volatility', 'triple_barrier', 'compute_labels', 'ReturnsAhead', 'labels_table',
+           'meta_labels', 'label_coverage']
 
 # %% ../../nbs/datasets/02_labels.ipynb #820ce38f
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -205,6 +205,22 @@ def compute_labels(bars: pd.DataFrame,       # bars of one timeframe, sorted by 
     if label.kind == "next_close": return next_close(bars)
     if label.kind == "barrier": return triple_barrier(bars, label.horizon, label.up, label.down)
     return forward_return(bars, label.horizon, label.kind.removeprefix("fwd_"))
+
+# %% ../../nbs/datasets/02_labels.ipynb #d0e04627
+class ReturnsAhead(Mapping):
+    "Forward returns by horizon, each computed anew when it is asked for."
+    def __init__(self, bars: pd.DataFrame,     # bars of one timeframe, sorted by symbol and ts, adjusted
+                 horizons: Iterable[int]):     # bars from entry to exit, each >= 1
+        self.bars, self.horizons = bars, tuple(horizons)
+
+    def __getitem__(self, horizon: int, # one of the horizons; raises `KeyError` for another
+                   ) -> pd.DataFrame:   # symbol ts fwd_ret_H
+        "The returns of one horizon."
+        if horizon not in self.horizons: raise KeyError(horizon)
+        return forward_return(self.bars, horizon)[["symbol", "ts", f"fwd_ret_{horizon}"]]
+
+    def __iter__(self) -> Iterator[int]: return iter(self.horizons)
+    def __len__(self) -> int: return len(self.horizons)
 
 # %% ../../nbs/datasets/02_labels.ipynb #c8b9d0e1f2
 def labels_table(bars: pd.DataFrame,   # bars of one timeframe, sorted by symbol and ts, prices adjusted

@@ -23,9 +23,9 @@ from .inputs import input_names, model_inputs
 from .label_names import label_of, parse_label
 from .labels import compute_labels, label_coverage
 from .leak_checks import refuse_labels, refuse_repeated_keys, refuse_scaled_columns
-from ..features.bar_keys import KEYS
+from ..features.bar_keys import BLOCK_ROWS, KEYS
 from ..features.spec import parse_set
-from ..features.symbol_files import BLOCK_ROWS, read_rows, symbol_ranges
+from ..features.symbol_files import read_rows, symbol_ranges
 
 # %% ../../nbs/datasets/08_symbol_blocks.ipynb #8cba8bb6
 WHOLE_ROWS = 2_000_000 # up to so many rows, a dataset is made of whole frames
@@ -91,9 +91,11 @@ class DatasetBlocks:
         refuse_scaled_columns(ts, pd.Series(codes),
                               ((n, x[:self.size]) for n, x in zip(self.names, self.inputs, strict=True)))
         count = int(kept.sum())
-        for column in self.inputs: column[:count] = column[:self.size][kept]
+        flat, own = self.inputs.reshape(-1), len(self.names) * count # each input moves up behind the one before
+        for i, column in enumerate(self.inputs): flat[i * count:(i + 1) * count] = column[:self.size][kept]
         self.kept, self.ts, self.codes = [], [], []
-        return pd.DataFrame(self.inputs[:, :count].T, columns=pd.Index(self.names, dtype="str"), copy=False)
+        return pd.DataFrame(flat[:own].reshape(-1, count).T, columns=pd.Index(self.names, dtype="str"),
+                            copy=False)
 
     def _dropped(self, notes: list) -> pd.DataFrame:
         "Reasons in the order in which `build_dataset` has them."

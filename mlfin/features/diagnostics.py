@@ -461,8 +461,7 @@ def information_coefficient(
     if not returns:
         raise ParameterError(must_be("returns", "a frame for each of one or more horizons", returns))
     grid = _Grid(features, how, max(int(most / len(names) / len(returns)), 1))
-    ahead = {h: _Ranked(grid.place(*_returns(frame, h, grid, features)))
-             for h, frame in sorted(returns.items())}
+    ahead = {h: _Ranked(grid.place(*_returns(returns[h], h, grid, features))) for h in sorted(returns)}
     rows = []
     for c in names:
         x = _Ranked(grid.place(grid.ts, grid.owner, _finite(features, c)))

@@ -17,7 +17,7 @@ import pandas as pd
 from ..core.errors import DataError, MlfinError, SpecError, must_be
 from ..features.online import BAR_BY_BAR_HINTS, REPLAY_ROWS, check_each_bar
 from ..features.spec import parse_set
-from ..features.bar_keys import KEYS, symbol_borders
+from ..features.bar_keys import KEYS, symbol_blocks, symbol_borders
 from ..features.table import compute_features
 from .cuts import check_cuts
 from .isolation import SandboxedFeatures, declared_reads
@@ -100,24 +100,37 @@ def _locate(fault: FeatureFault, bars: pd.DataFrame, context: dict) -> FeatureFa
     return FeatureFault(fault.feature, "look-ahead", **kept)
 
 # %% ../../nbs/leakage/10_audit.ipynb #ae62d2fc
+def _unstable(features: tuple, bars: pd.DataFrame, table: pd.DataFrame, begin: int,
+              again: pd.DataFrame) -> list[FeatureFault]:
+    "Features that gave other bits `again` than the rows of the table from `begin` on."
+    found = {}
+    for f, c in [(each, name) for each in features for name in each.columns]:
+        if f.spec in found: continue
+        if c not in table:
+            raise DataError(must_be("table", f"a frame with the column {c}", list(table.columns)[4:], f.spec))
+        own = table[c].to_numpy(dtype=np.float64)[begin:begin + len(again)]
+        wrong = unequal(again[c].to_numpy(dtype=np.float64), own)
+        if not wrong.any(): continue
+        i = int(wrong.argmax())
+        symbol, ts = str(bars.symbol.iloc[i]), bars.ts.iloc[i]
+        one, two = float(own[i]), float(again[c].iloc[i])
+        says = f"`{f.spec}` gives two values for one: {c} at {symbol} {ts} is {one!r}, then {two!r}."
+        found[f.spec] = FeatureFault(f.spec, "unstable", says, c, symbol, ts)
+    return list(found.values())
+
 def table_faults(features: tuple,      # parsed features
                  bars: pd.DataFrame,   # all bars
                  table: pd.DataFrame,  # their features, as they were computed before
                  context: dict,        # calendar, groups, index, facts: as for `compute_features`
                 ) -> list[FeatureFault]: # one a feature at most
     "Features that give other bits than the table has. Raises `DataError` for an absent column."
-    again, found = compute_features(bars, features, short="nan", **context), {}
-    for f, c in [(each, name) for each in features for name in each.columns]:
-        if f.spec in found: continue
-        if c not in table:
-            raise DataError(must_be("table", f"a frame with the column {c}", list(table.columns)[4:], f.spec))
-        wrong = unequal(again[c].to_numpy(dtype=np.float64), table[c].to_numpy(dtype=np.float64))
-        if not wrong.any(): continue
-        i = int(wrong.argmax())
-        symbol, ts = str(bars.symbol.iloc[i]), bars.ts.iloc[i]
-        one, two = (float(x[c].iloc[i]) for x in (table, again))
-        says = f"`{f.spec}` gives two values for one: {c} at {symbol} {ts} is {one!r}, then {two!r}."
-        found[f.spec] = FeatureFault(f.spec, "unstable", says, c, symbol, ts)
+    borders, found = symbol_borders(bars), {}
+    alone = all(f.kind == "series" for f in features)
+    for first, last in symbol_blocks(borders) if alone else [(0, len(borders) - 1)]:
+        begin, end = int(borders[first]), int(borders[last])
+        part = bars if end - begin == len(bars) else bars.iloc[begin:end].reset_index(drop=True)
+        again = compute_features(part, features, short="nan", **context)
+        for fault in _unstable(features, part, table, begin, again): found.setdefault(fault.feature, fault)
     return list(found.values())
 
 # %% ../../nbs/leakage/10_audit.ipynb #4740c39e

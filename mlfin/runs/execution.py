@@ -33,6 +33,7 @@ from ..core.tasks import read_progress
 from .dag import load_dag, working_in
 from .plan import Plan, product_hashes, read_run
 from .run_folder import code_commit
+from .task_memory import RunMemory
 
 if TYPE_CHECKING:
     from mlfin.runs.forked_kernels import KernelForks
@@ -265,9 +266,10 @@ def _at_once(plan: Plan) -> int:
     return max(1, min(2, (os.cpu_count() or 1) // plan.settings.threads))
 
 # %% ../../nbs/runs/08_execution.ipynb #e0414747
-def _executor(at_once: int, running: list[str], took: dict[str, float]):
-    """Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there, first
-    those that `took` the most seconds when they last ran; `running` names one that failed."""
+def _executor(at_once: int, running: list[str], took: dict[str, float], memory: RunMemory | None = None):
+    """Ploomber's serial executor, or one that runs tasks beside each other whose inputs are there and that
+    fit into `memory`, first those that `took` the most seconds when they last ran; `running` names one that
+    failed."""
     from ploomber.constants import TaskStatus
     from ploomber.executors import Serial
 
@@ -278,7 +280,9 @@ def _executor(at_once: int, running: list[str], took: dict[str, float]):
             with ThreadPoolExecutor(at_once) as pool, _no_kernel_left(busy):
                 while waiting or busy:
                     undone = {t.name for t in (*waiting, *busy.values())}
+                    if memory: memory.check(t.name for t in waiting)
                     for task in [t for t in waiting if not undone & set(t.upstream)][:at_once - len(busy)]:
+                        if memory and not memory.fits(task.name, (t.name for t in busy.values())): continue
                         waiting.remove(task)
                         busy[pool.submit(task._build, catch_exceptions=False)] = task
                     for future in wait(busy, return_when=FIRST_COMPLETED).done:
@@ -287,7 +291,7 @@ def _executor(at_once: int, running: list[str], took: dict[str, float]):
                         reports.append(future.result()[0])
             return reports
 
-    kind = Together if at_once > 1 else Serial
+    kind = Together if at_once > 1 or memory else Serial
     return kind(build_in_subprocess=False, catch_exceptions=False, catch_warnings=False)
 
 # %% ../../nbs/runs/08_execution.ipynb #7a10c0d9
@@ -342,7 +346,8 @@ def _build_dag(dag, progress: _Progress) -> None:
 
     plan, running = progress.plan, progress.running
     took = (read_run(plan.reports) or {}).get("when", {}).get("seconds", {})
-    dag.executor = _executor(_at_once(plan), running, took)
+    memory = RunMemory(plan) if plan.question["executor"] == "papermill" else None
+    dag.executor = _executor(_at_once(plan), running, took, memory)
     with warnings.catch_warnings(), _heard():
         warnings.simplefilter("ignore")
         try: dag.build(show_progress=False)
