@@ -537,3 +537,20 @@ def test_the_rule_of_a_backtest_has_its_threshold():
     bars = make_bars(2)
     told = bars[["symbol", "ts"]].iloc[:-2].assign(probability=0.6)
     assert backtest(told, bars, TradingRule()).rule.threshold == 0.5
+
+
+@pytest.mark.parametrize("seed", [11, 13])
+def test_rounding_of_a_spent_account_is_no_rejected_order(seed):
+    """All cash is in the market and shared anew at each gap: vectorbt had less than nothing for a last order."""
+    rng, frames = np.random.default_rng(seed), []
+    ts = pd.date_range("2024-01-01", periods=300, freq="min", tz="UTC", unit="us")
+    for s in "ABCDE":
+        close = np.round(100 * np.exp(np.cumsum(rng.normal(0, 1e-3, 300))), 2)
+        kept = np.ones(300, bool)
+        for _ in range(20):
+            at = int(rng.integers(5, 290))
+            kept[at:at + 2] = False
+        frames.append(pd.DataFrame(dict(symbol=s, timeframe="1m", ts=ts, open=np.r_[100, close[:-1]],
+                                        close=close))[kept])
+    sim = buy_and_hold(pd.concat(frames, ignore_index=True), bps(1, 2))
+    assert len(sim.orders) >= 5 and 0.9e5 < sim.equity["strategy"].iloc[-1] < 1.1e5
