@@ -57,7 +57,7 @@ interpreters:  ## import, lint and the fast unit tests on each Python from 3.11 
 soak: setup  ## the slow tier: slow tests and all benchmarks (writes tests/benchmarks/results.md)
 	@$(BIN)/python env/soak $(ARGS)
 
-soak-long: setup  ## hours: kills by the dozen, half-hour streams, ten minutes of memory
+soak-long: setup  ## hours: kills by the dozen, half-hour streams, memory, runs of 26 million bars
 	@$(BIN)/python env/soak --long
 
 lock:  ## resolve the dependencies again (ARGS=--upgrade for the newest)
