@@ -98,7 +98,6 @@ def alter(name):
         ("02_features", "mlfin.features.table", "compute_features", True, None),
         ("02_features", "mlfin.datasets.labels", "forward_return", True, None),
         ("02_features", "mlfin.datasets.labels", "triple_barrier", False, None),  # another label
-        ("02_features", "mlfin.datasets.labels", "compute_labels", True, None),
         ("02_features", "mlfin.features.fundamental", "earnings_yield", False, None),
         ("02_features", "mlfin.models.zoo", "_xgboost", False, None),
         ("03_train", "mlfin.models.zoo", "_logistic", True, None),
@@ -174,7 +173,7 @@ def _mine(high, low, close, n):
         ),  # a constant of what is reached
         (
             "mlfin.datasets.labels",
-            lambda t: t.replace('if label.kind == "barrier"', 'if label.kind in ("barrier", "fwd_ret")'),
+            lambda t: t.replace('if kind == "log" else', 'if kind in ("log", "ret") else'),
             True,
         ),
     ],
