@@ -25,7 +25,7 @@ from .labels import compute_labels, label_coverage
 from .leak_checks import refuse_labels, refuse_repeated_keys, refuse_scaled_columns
 from ..features.bar_keys import BLOCK_ROWS, KEYS
 from ..features.spec import parse_set
-from ..features.symbol_files import read_rows, symbol_ranges
+from ..features.symbol_files import read_range, symbol_ranges
 
 # %% ../../nbs/datasets/08_symbol_blocks.ipynb #8cba8bb6
 WHOLE_ROWS = 2_000_000 # up to so many rows, a dataset is made of whole frames
@@ -91,7 +91,7 @@ class DatasetBlocks:
         refuse_scaled_columns(ts, pd.Series(codes),
                               ((n, x[:self.size]) for n, x in zip(self.names, self.inputs, strict=True)))
         count = int(kept.sum())
-        flat, own = self.inputs.reshape(-1), len(self.names) * count # each input moves up behind the one before
+        flat, own = self.inputs.reshape(-1), len(self.names) * count # inputs close up
         for i, column in enumerate(self.inputs): flat[i * count:(i + 1) * count] = column[:self.size][kept]
         self.kept, self.ts, self.codes = [], [], []
         return pd.DataFrame(flat[:own].reshape(-1, count).T, columns=pd.Index(self.names, dtype="str"),
@@ -133,10 +133,10 @@ def dataset_by_symbol(features: str | Path,  # Parquet file of the features fram
     "A dataset made a few symbols at a time: what `build_dataset` makes of whole frames."
     ranges = symbol_ranges(features, rows)
     blocks = DatasetBlocks(list(specs), label, ranges[-1][1], context)
-    for begin, end in ranges: blocks.add(read_rows(features, begin, end), read_rows(bars, begin, end))
-    keys = read_rows(features, 0, ranges[-1][1], ["symbol", "ts"])
+    for begin, end in ranges: blocks.add(read_range(features, begin, end), read_range(bars, begin, end))
+    keys = read_range(features, 0, ranges[-1][1], ["symbol", "ts"])
     columns = dict.fromkeys(c for f in blocks.parsed for c in f.columns)
-    values = ((c, read_rows(features, 0, len(keys), [c])[c].to_numpy(dtype=np.float64)) for c in columns)
+    values = ((c, read_range(features, 0, len(keys), [c])[c].to_numpy(dtype=np.float64)) for c in columns)
     refuse_scaled_columns(keys["ts"].array.asi8, keys["symbol"], values)
     names = keys["symbol"].unique()
     del keys

@@ -115,7 +115,7 @@ def _first_change(want: np.ndarray, got: np.ndarray, cuts: np.ndarray, borders: 
         return copy, kept, begin + i, own + i
     return None
 
-# %% ../../nbs/leakage/05_cuts.ipynb #49410f80
+# %% ../../nbs/leakage/05_cuts.ipynb #07ac222c
 def _block_faults(features: tuple[Feature, ...], bars: pd.DataFrame, table: pd.DataFrame, arrays: dict,
                   borders: np.ndarray, cuts: np.ndarray, noise: dict) -> dict[str, FeatureFault]:
     "The first fault of each feature in some symbols, those between `borders`."
@@ -131,7 +131,6 @@ def _block_faults(features: tuple[Feature, ...], bars: pd.DataFrame, table: pd.D
         found[f.spec] = describe_cut(f, c, at, (table[c].iloc[row], out[c][made]), cut, copy % 2 == 1)
     return found
 
-# %% ../../nbs/leakage/05_cuts.ipynb #07ac222c
 def cut_series(features: tuple[Feature, ...], # of kind "series"
                bars: pd.DataFrame,            # all bars
                table: pd.DataFrame,           # their features

@@ -9,7 +9,7 @@ from mlfin.core.provenance import write_parquet
 from mlfin.datasets.builder import build_dataset
 from mlfin.datasets.labels import compute_labels, label_coverage
 from mlfin.datasets.symbol_blocks import by_symbol, dataset_by_symbol, load_dataset
-from mlfin.features.symbol_files import read_rows, symbol_ranges
+from mlfin.features.symbol_files import read_range, symbol_ranges
 from mlfin.features.table import compute_features
 
 SPECS = ["rsi_14", "macd_12_26_9", "sma_20", "obv", "volume_ma_20", "returns"]
@@ -88,7 +88,7 @@ def test_ranges_over_row_groups(tmp_path):
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), tmp_path / "x.parquet", row_group_size=37)
     ranges = symbol_ranges(tmp_path / "x.parquet", rows=50)
     assert [e - b for b, e in ranges] == [60, 60, 60, 30]
-    again = pd.concat([read_rows(tmp_path / "x.parquet", *r) for r in ranges], ignore_index=True)
+    again = pd.concat([read_range(tmp_path / "x.parquet", *r) for r in ranges], ignore_index=True)
     pd.testing.assert_frame_equal(again, pd.read_parquet(tmp_path / "x.parquet"))
     write_parquet(pd.concat([frame, frame]), tmp_path / "twice.parquet")  # symbols in two places: read whole
     assert symbol_ranges(tmp_path / "twice.parquet", rows=50) == [(0, 420)]
