@@ -541,7 +541,7 @@ def test_the_rule_of_a_backtest_has_its_threshold():
 
 @pytest.mark.parametrize("seed", [11, 13])
 def test_rounding_of_a_spent_account_is_no_rejected_order(seed):
-    """All cash is in the market and shared anew at each gap: vectorbt had less than nothing for a last order."""
+    """All cash is in the market and shared anew at gaps: vectorbt had less than nothing for a last order."""
     rng, frames = np.random.default_rng(seed), []
     ts = pd.date_range("2024-01-01", periods=300, freq="min", tz="UTC", unit="us")
     for s in "ABCDE":

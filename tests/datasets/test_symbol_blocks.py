@@ -85,7 +85,8 @@ def test_ranges_over_row_groups(tmp_path):
     import pyarrow.parquet as pq
 
     frame = pd.DataFrame({"symbol": np.repeat([f"S{k}" for k in range(7)], 30), "x": np.arange(210.0)})
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), tmp_path / "x.parquet", row_group_size=37)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=37)
     ranges = symbol_ranges(tmp_path / "x.parquet", rows=50)
     assert [e - b for b, e in ranges] == [60, 60, 60, 30]
     again = pd.concat([read_range(tmp_path / "x.parquet", *r) for r in ranges], ignore_index=True)

@@ -1,4 +1,4 @@
-"""What is tested a few symbols at a time is tested as before: the same cuts, the same counts, the same faults."""
+"""What is tested a few symbols at a time is tested as before: the same cuts, counts and faults."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Memory of a run: what cannot fit is refused by name before it begins, and what fits only alone runs alone."""
+"""Memory of a run: what cannot fit is refused by name, and what fits only alone runs alone."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,8 @@ def plan_of(folder, rows: int, run_mb: int):
     specs = {"ingest": SimpleNamespace(products={"bars": "bars.parquet"})}
     specs |= {f"train-{m}-fwd_ret_5": SimpleNamespace(products={}) for m in ("a", "b")}
     settings = SimpleNamespace(root=folder, run_mb=run_mb)
-    return SimpleNamespace(settings=settings, specs=specs, aside=specs, question={"features": ["rsi_14"] * 10})
+    question = {"features": ["rsi_14"] * 10}
+    return SimpleNamespace(settings=settings, specs=specs, aside=specs, question=question)
 
 
 class Tasks(dict):
@@ -52,7 +53,8 @@ def test_a_task_that_cannot_fit_is_refused_before_it_begins(tmp_path):
 def test_tasks_that_fit_only_alone_run_one_after_the_other(tmp_path, monkeypatch):
     log = []
     memory = RunMemory(plan_of(tmp_path, 1000, int(need_of("train-a-fwd_ret_5", 1000, 14, 2)) + 1))
-    assert memory.fits("train-a-fwd_ret_5", []) and not memory.fits("train-a-fwd_ret_5", ["train-b-fwd_ret_5"])
+    assert memory.fits("train-a-fwd_ret_5", [])
+    assert not memory.fits("train-a-fwd_ret_5", ["train-b-fwd_ret_5"])
     assert len(run(memory, log)) == 2
     assert [x.split()[0] for x in log] == ["begin", "end"] * 2
 
