@@ -185,7 +185,7 @@ _TAUGHT = { # notebook -> the terms that it teaches
     "backtest/01_costs": "Slippage, Spread, Market impact", "core/15_trials": "Trial, Ledger",
     "significance/05_significance": "DSR", "significance/02_overfitting": "PBO",
     "backtest/13_sweep": "Plateau", "backtest/11_verdicts": "Verdict", "core/03_settings": "Profile",
-    "runs/09_pipeline": "Experiment, Run", "runs/01_question": "Question", "core/09_provenance": "Task key",
+    "runs/10_pipeline": "Experiment, Run", "runs/01_question": "Question", "core/09_provenance": "Task key",
     "core/10_tasks": "Product", "core/06_locks": "Lock", "jobs/03_jobs": "Job",
     "registry/05_registry": "Champion, Challenger", "registry/07_gate": "Gate",
     "registry/04_manifest": "Manifest", "core/13_seals": "Seal", "predict/11_live": "Live record",
