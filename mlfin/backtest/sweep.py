@@ -174,10 +174,11 @@ def day_end_rows(clock: pd.DatetimeIndex, # opens of bars, UTC
 def check_sweep_numbers(cash: float,      # money at the start
                         threads: int,     # sets side by side
                         memory_mb: float, # that the daily returns may take
+                        cuts: int = 1,    # of histories, in search of a look ahead
                        ) -> None:
     "Raises `ParameterError` for a number that is not above zero."
     for name, value, kinds in (("cash", cash, (int, float)), ("threads", threads, int),
-                               ("memory_mb", memory_mb, (int, float))):
+                               ("memory_mb", memory_mb, (int, float)), ("cuts", cuts, int)):
         if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < np.inf:
             raise ParameterError(must_be(name, "a number > 0" if kinds is not int else "an integer >= 1",
                                          value))

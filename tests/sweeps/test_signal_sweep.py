@@ -1,4 +1,5 @@
 """Sweeps over signals: each set is what simulate says of its weights, and what vectorbt says; refusals."""
+import time
 
 import numba
 import numpy as np
@@ -147,24 +148,44 @@ def test_a_signal_that_looks_ahead_is_refused(signal):
         sweep_signals(signal, market(symbols="A", gaps=0.0), grid={"n": [1, 2, 3]})
 
 
-def test_what_a_signal_raises_names_the_set():
+def test_what_a_signal_raises_names_set_line_and_error():
     def broken(close, n): return close > [1.0, 2.0][n]
 
-    with pytest.raises(IndexError) as raised:
+    with pytest.raises(BacktestError) as raised:
         sweep_signals(broken, market(), grid={"n": [0, 1, 2]})
-    assert raised.value.__notes__ == ["The signal raised this for n=2."]
+    said = str(raised.value)
+    assert "raised IndexError: list index out of range for n=2, in line" in said
+    assert "of test_signal_sweep.py: `def broken(close, n): return close > [1.0, 2.0][n]`" in said
+    assert isinstance(raised.value.__cause__, IndexError)
 
 
-def test_a_signal_cannot_change_its_inputs():
+def test_what_raises_on_a_shorter_history_says_so():
+    with pytest.raises(BacktestError, match="n=1, given the first [0-9,]+ rows alone"):
+        sweep_signals(lambda close, n: close > close[250], market(symbols="A", gaps=0.0), grid={"n": [1]})
+
+
+@pytest.mark.parametrize("kind", ["plain", "compiled"])
+def test_a_signal_cannot_change_its_inputs(kind):
     def changing(close, n):
-        close[:] = n
+        close[0, 0] = n
         return close > 0
 
-    with pytest.raises(ValueError, match="read-only"): sweep_signals(changing, market(), grid={"n": [1]})
+    with pytest.raises(BacktestError, match=r"(?s)n=1.*close\.copy"):
+        sweep_signals(numba.njit(changing) if kind == "compiled" else changing, market(), grid={"n": [1]})
 
 
 @pytest.mark.parametrize("signal, features, grid, more, error, words", [
-    ("fast > slow", PAIRS, None, {}, ParameterError, "a function of arrays"),
+    (5, PAIRS, None, {}, ParameterError, "a function of arrays"),
+    ("fast > open('x')", PAIRS, None, {}, ParameterError, "got \"open('x')\""),
+    ("fast >", PAIRS, None, {}, ParameterError, "an expression"),
+    ("fast > slwo", PAIRS, None, {}, ParameterError, "did you mean `slwo`"),
+    (lambda fast, slow: None, PAIRS, None, {}, BacktestError, "got 'nothing'"),
+    (lambda close, sharpe: close > sharpe, None, {"sharpe": [1]}, {}, ParameterError,
+     "otherwise than a figure"),
+    (cross, PAIRS, {"stop_loss": [None, 0.1]}, {"keep": "stop_loss < 1"}, BacktestError,
+     "raised TypeError"),
+    (lambda close, n: close > n, None, {"n": range(10_000_000)}, {}, ParameterError,
+     "10,000,000 combinations"),
     (cross, {"fast": ("sma", [5])}, None, {}, ParameterError, "`the signal's 'slow'` must be a feature"),
     (cross, {**PAIRS, "fest": ("sma", [5])}, None, {}, ParameterError, "did you mean `fast`"),
     (cross, {**PAIRS, "fast": ("sma", [])}, None, {}, ParameterError, "at least one value"),
@@ -187,12 +208,78 @@ def test_a_signal_cannot_change_its_inputs():
     (cross, PAIRS, None, {"keep": lambda fast: False}, ParameterError, "lets none pass"),
     (cross, PAIRS, None, {"cash": 0}, ParameterError, "cash"),
     (cross, PAIRS, None, {"threads": 0}, ParameterError, "threads"),
+    (cross, PAIRS, None, {"cuts": 0}, ParameterError, "cuts"),
 ])
 def test_what_cannot_be_swept_is_refused_by_name(signal, features, grid, more, error, words):
-    bars = market()
+    bars, began = market(), time.process_time()
     if "drop" in more: bars, more = bars.drop(columns=more["drop"]), {}
     with pytest.raises(error) as raised: sweep_signals(signal, bars, features, grid, **more)
+    assert words in str(raised.value) and time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("bars, words", [
+    (market()[:0], "with rows"), ([1, 2], "a frame, got 'list'"),
+    (market().drop(columns="ts"), "column `ts`"), (market().drop(columns="close"), "column `close`"),
+    (market().assign(vwap=np.nan), "the column vwap"),
+    (market().assign(ts=lambda t: t.ts.dt.tz_localize(None)), "a time zone"),
+], ids=["empty", "no frame", "no ts", "no close", "NaN alone", "naive times"])
+def test_bars_that_cannot_be_swept_are_refused_by_name(bars, words):
+    with pytest.raises(DataError) as raised: sweep_signals(lambda vwap, n: vwap > n, bars, grid={"n": [1, 2]})
     assert words in str(raised.value)
+
+
+def month_end(close, n):
+    """Looks at the next close on every 97th day alone."""
+    out, later = close > 50, np.append(close[1:], close[-1:], axis=0)
+    rare = np.arange(len(close)) % 97 == 96
+    out[rare] = (later > close)[rare]
+    return out
+
+
+def for_one_set(close, n):
+    """Looks ahead for one of 500 sets alone."""
+    return close > n if n != 33 else np.append(close[1:], close[-1:], axis=0) > close
+
+
+@pytest.mark.parametrize("signal, grid", [
+    (month_end, [1]), (month_end, [1, 2]), (for_one_set, range(500)),
+    (lambda close, n: close >= n * close.max(axis=0), [1.0]),
+    (lambda close, n: (close - close.mean()) / (5 * np.ptp(close)) * n, [0.1]),
+], ids=["rare, one set", "rare, two sets", "one set of 500", "highest of all", "scaled"])
+def test_a_rare_look_ahead_is_found(signal, grid):
+    with pytest.raises(BacktestError, match=r"(?s)looks ahead"):
+        sweep_signals(signal, market(symbols="A", gaps=0.0, rows=900), grid={"n": grid})
+
+
+def test_a_random_signal_is_called_random():
+    rng = np.random.default_rng(0)
+    with pytest.raises(BacktestError, match="of nothing else"):
+        sweep_signals(lambda close, n: rng.random(close.shape), market(), grid={"n": [1]})
+
+
+def test_the_result_says_how_often_history_was_cut():
+    bars, grid = market(symbols="A", gaps=0.0), {"n": range(40, 60)}
+    few, more = (sweep_signals(lambda close, n: close > n, bars, grid=grid, cuts=c) for c in (1, 2_000))
+    assert 20 < few.cuts <= 40 < 1_000 < more.cuts and f"{more.cuts:,} cuts" in repr(more)
+    pd.testing.assert_frame_equal(few.table, more.table, check_exact=True)
+    many = sweep_signals(lambda close, n: close > n, bars, grid={"n": np.linspace(40, 60, 700).tolist()})
+    assert many.cuts >= 500 + 2 * 190  # every set
+
+
+def test_nothing_is_held_where_an_input_is_unknown():
+    bars = market(gaps=0.0)
+    done = sweep_signals("not (fast > slow)", bars, {"fast": ("sma", [5]), "slow": ("sma", [30])})
+    held = done.weights(0)["B"].to_numpy() > 0  # begins in row 41
+    assert not held[:41].any() and held.any()
+
+
+def test_a_text_is_the_function_that_it_says():
+    bars = market()
+    text = sweep_signals("fast > slow and not close < level", bars, PAIRS, {"level": [40.0, 60.0]},
+                         keep="fast < slow")
+    plain = sweep_signals(lambda fast, slow, close, level: (fast > slow) & ~(close < level), bars, PAIRS,
+                          {"level": [40.0, 60.0]}, keep=lambda fast, slow: fast < slow)
+    pd.testing.assert_frame_equal(text.table, plain.table, check_exact=True)
 
 
 def test_neighbours_in_a_grid_with_holes_are_those_one_step_away():
@@ -214,9 +301,45 @@ def test_every_set_is_a_trial_once(tmp_path):
     assert ledger.returns("x").shape == (len(done.returns), 24)
 
 
-def test_the_heatmap_shows_each_set_and_marks_the_best():
+def test_the_heatmap_shows_each_set_frames_the_best_and_its_neighbours():
     done = sweep_signals(cross, market(), PAIRS)
-    figure = done.heatmap("fast", "slow")
-    shown = np.array(figure.data[0].z, float)
-    np.testing.assert_allclose(shown, done.by_axes().unstack("fast").to_numpy())
-    assert len(figure.layout.shapes) == 1
+    figure = done.heatmap()
+    np.testing.assert_allclose(np.array(figure.data[0].z, float), done.by_axes().unstack("fast").to_numpy())
+    best, (frame, near) = done.table.loc[done.best()], figure.layout.shapes
+    at = [3, 5, 10].index(best.fast), [10, 20].index(best.slow)
+    assert ((frame.x0 + frame.x1) / 2, (frame.y0 + frame.y1) / 2) == pytest.approx(at)
+    assert near.line.dash == "dot" and near.x1 - near.x0 > frame.x1 - frame.x0
+    assert figure.layout.xaxis.title.text == "Fast (of sma)"
+    assert str(done.plateau()) in figure.layout.title.subtitle.text
+
+
+@pytest.mark.parametrize("over, reduce", [("best", "max"), ("median", "median")])
+def test_more_axes_than_two_are_summed_up_as_the_chart_says(over, reduce):
+    done = sweep_signals(cross, market(), PAIRS, {"fee_bps": [0.0, 5.0, 50.0], "stop_loss": [None, 0.1]})
+    figure = done.heatmap("fee_bps", "stop_loss", over=over)
+    wanted = done.table.groupby([done.table.stop_loss.fillna(-1), "fee_bps"]).annualised.agg(reduce)
+    np.testing.assert_allclose(np.array(figure.data[0].z, float), wanted.unstack().to_numpy())
+    said = figure.layout.title.subtitle.text
+    assert f"{'largest' if over == 'best' else 'median'} over fast, slow, of 36 sets" in said
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text, list(figure.data[0].y)) == (
+        "Fee (bps)", "Stop loss (share of a price)", ["none", "0.1"])
+
+
+def test_one_axis_is_a_line_and_tuples_and_words_have_their_place():
+    bars = market(symbols="A", gaps=0.0)
+    line = sweep_signals(lambda close, n: close > n, bars, grid={"n": [52.0, 50.0, 51.0]}).heatmap()
+    assert list(line.data[0].x) == ["50", "51", "52"] and line.data[0].mode == "lines+markers"
+    numbers = [(5, 10, 3), (12, 26, 9)]
+    done = sweep_signals("trend > 0", bars, {"trend": ("macd", numbers, "macd_hist")},
+                         {"fill": ["open", "close"]})
+    figure = done.heatmap()
+    assert list(figure.data[0].x) == ["5, 10, 3", "12, 26, 9"] and list(figure.data[0].y) == ["open", "close"]
+    assert figure.layout.xaxis.title.text == "Trend (of macd_hist)"
+
+
+@pytest.mark.parametrize("asked, words", [
+    (("fsat", "slow"), "did you mean `fast`"), (("fast", "fast"), "another axis"),
+    (("fast", "slow", "sharp"), "did you mean `sharpe`"), (("fast", "slow", "sharpe", "mean"), "`median`"),
+])
+def test_a_heatmap_of_what_is_not_there_is_refused(asked, words):
+    with pytest.raises(MlfinError, match=words): sweep_signals(cross, market(), PAIRS).heatmap(*asked)
