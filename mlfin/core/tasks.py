@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, ParameterError, PipelineError, must_be, unknown
-from .pipeline_spec import (TaskSpec, expand_grids, pipeline_entries, read_pipeline, read_yaml,
+from .pipeline_spec import (TaskSpec, asked_entries, expand_grids, pipeline_entries, read_pipeline, read_yaml,
                                       task_spec)
 from .provenance import (counted_parameters, hash_file, hash_json, key_components, package_library,
                                    plain_parameters, product_key, read_json, read_parquet, run_id,
@@ -128,7 +128,8 @@ def _upstream_key(products: dict[str, str], root: Path, task: str) -> str:
 def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
     """The entry of that name, at the point of its grid that the notebook's parameters say, its upstream
     as written."""
-    entries = {e["name"]: e for e in pipeline_entries(root)}
+    question, every = read_yaml(root / "env.yaml"), pipeline_entries(root)
+    entries = {e["name"]: e for e in every} | {e["name"]: e for e in asked_entries(every, question)}
     if name not in entries: raise PipelineError(unknown("task", name, entries, "begin_task"))
     entry = entries[name]
     if grid := entry.get("grid"):
@@ -138,7 +139,7 @@ def _own_spec(name: str, namespace: dict, root: Path) -> TaskSpec:
                                          f"a name, in the parameters cell of {Path(entry['source']).name}",
                                          namespace.get(lost[0])))
         entry = expand_grids([{**entry, "grid": {k: [namespace[k]] for k in grid}}], {})[0]
-    return task_spec(entry, read_yaml(root / "env.yaml"), root)
+    return task_spec(entry, question, root)
 
 # %% ../../nbs/core/10_tasks.ipynb #2d35b5e4
 def _inputs(spec: TaskSpec, given, specs: dict[str, TaskSpec]) -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SettingsError
-from ..core.pipeline_spec import TaskSpec, expand_grids, read_pipeline, read_yaml
+from ..core.pipeline_spec import TaskSpec, asked_entries, expand_grids, read_pipeline, read_yaml
 from ..core.provenance import read_json
 
 # %% ../../nbs/runs/06_dag.ipynb #c5ac6ff8
@@ -91,7 +91,8 @@ def load_dag(
         warnings.simplefilter("ignore")
         try:
             spec, env = read_yaml(code / "pipeline.yaml"), {k: _text_kept(k, v) for k, v in question.items()}
-            tasks = [_as_it_stood(task, code, question) for task in expand_grids(spec["tasks"], question)]
+            entries = expand_grids(asked_entries(spec["tasks"], question), question)
+            tasks = [_as_it_stood(task, code, question) for task in entries]
             dag = DAGSpec({**spec, "tasks": tasks}, env=env, parent_path=root).to_dag()
             return dag.render(show_progress=False)
         except (*known, KeyError, TypeError, ValueError, AttributeError, OSError) as e:

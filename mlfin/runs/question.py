@@ -107,6 +107,7 @@ _OPTIONAL = (
     "take_profit",
     "trailing_stop",
     "participation",
+    "sweep",
 )  # and here: none, or settled later
 
 # %% ../../nbs/runs/01_question.ipynb #829aac4a
@@ -141,7 +142,7 @@ def _same_kind(key: str, value: Any, default: Any, where: str) -> Any:
                 must_be(key, "a number below 10^18", f"one of {one.bit_length():,} bits", where)
             )
     if default is None or value is None: return value
-    if isinstance(default, dict):
+    if isinstance(default, dict) and key != "sweep":
         raise ParameterError(
             must_be(key, "left as env.yaml has it", value, where, "name lists there, or register them.")
         )
@@ -627,6 +628,9 @@ def check_question(question: dict, # every parameter
         _check_facts(question, settings)
     if "labels" in question: _check_labels(question)
     if "models" in question: _check_models(question)
+    if question.get("sweep") is not None:
+        from mlfin.sweeps.asked_sweep import read_sweep
+        read_sweep(question["sweep"], question, settings.plugins)
     check_kernel(question["kernel"])
 
 # %% ../../nbs/runs/01_question.ipynb #97d6887a

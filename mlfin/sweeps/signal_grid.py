@@ -178,8 +178,8 @@ def expand_grid(
     million combinations or more than `most` sets, or of none."""
     inputs, features, grid = signal_inputs(signal), features or {}, grid or {}
     _check_names(inputs, features, grid)
-    _check_size([f[1] for f in features.values() if isinstance(f, tuple) and len(f) > 1] + list(grid.values()),
-                MOST_COMBINATIONS if keep else min(most, MOST_COMBINATIONS))
+    given = [f[1] for f in features.values() if isinstance(f, tuple) and len(f) > 1]
+    _check_size([*given, *grid.values()], MOST_COMBINATIONS if keep else min(most, MOST_COMBINATIONS))
     columns = feature_axes(features)
     axes = {name: list(by) for name, by in columns.items()} | {n: axis_values(f"grid[{n!r}]", v)
                                                              for n, v in grid.items()}
