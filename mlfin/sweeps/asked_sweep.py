@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'MOST_SETS', 'AskedSweep', 'sweep_name', 'read_sweep', 'sweep_asked', 'audit_sweep', 'sweep_frame',
-           'sweep_document', 'describe_sweep', 'sweep_figures']
+           'sweep_document', 'sweep_figures']
 
 # %% ../../nbs/sweeps/05_asked_sweep.ipynb #9bb0acda
 import re
@@ -185,20 +185,9 @@ def _best_of(done: SignalSweep) -> dict:
     return {"best": {n: None if pd.isna(v) else v for n, v in row.items()},
             "plateau": {"on_plateau": found.on_plateau, "neighbours": found.neighbours, "text": found.text}}
 
-def sweep_document(done: SignalSweep | None, # from `sweep_asked`
-                   name: str | None,         # of the signal
-                  ) -> dict:                 # plain values; `sets` is 0 for None
-    "What is to be kept of a sweep beside its table."
-    if done is None: return {"sets": 0}
-    days = [str(day.date()) for day in (done.returns.index[0], done.returns.index[-1])]
-    return {"signal": name, "sets": len(done.table), "axes": {n: len(v) for n, v in done.axes.items()},
-            "days": len(done.returns), "first": days[0], "last": days[1], "cuts": done.cuts, **_best_of(done)}
-
-# %% ../../nbs/sweeps/05_asked_sweep.ipynb #b8c0821a
-def describe_sweep(told: Mapping, # from `sweep_document`
-                  ) -> list[str]: # sentences
-    "What a sweep found, in words."
-    if not told["sets"]: return ["Nothing is swept: `sweep` is null in the question."]
+# %% ../../nbs/sweeps/05_asked_sweep.ipynb #956d5a97
+def _says(told: Mapping) -> list[str]:
+    "What a sweep found, in sentences."
     best = []
     if (row := told["best"]) is not None:
         said = ", ".join(f"{n} {'none' if row[n] is None else row[n]}" for n in told["axes"])
@@ -208,6 +197,18 @@ def describe_sweep(told: Mapping, # from `sweep_document`
             *best, told["plateau"]["text"],
             f"No look ahead was found at {told['cuts']:,} places where history was cut short."]
 
+# %% ../../nbs/sweeps/05_asked_sweep.ipynb #7fd2c97e
+def sweep_document(done: SignalSweep | None, # from `sweep_asked`
+                   name: str | None,         # of the signal
+                  ) -> dict:                 # plain values; `sets` is 0 for None
+    "What is to be kept of a sweep beside its table."
+    if done is None: return {"sets": 0, "says": ["Nothing is swept: `sweep` is null in the question."]}
+    days = [str(day.date()) for day in (done.returns.index[0], done.returns.index[-1])]
+    told = {"signal": name, "sets": len(done.table), "axes": {n: len(v) for n, v in done.axes.items()},
+            "days": len(done.returns), "first": days[0], "last": days[1], "cuts": done.cuts, **_best_of(done)}
+    return told | {"says": _says(told)}
+
+# %% ../../nbs/sweeps/05_asked_sweep.ipynb #b8c0821a
 def sweep_figures(done: SignalSweep | None, # from `sweep_asked`
                   most: int = 6,            # pairs of axes that are drawn
                  ) -> list["Figure"]:

@@ -178,6 +178,9 @@ def expand_grid(
     million combinations or more than `most` sets, or of none."""
     inputs, features, grid = signal_inputs(signal), features or {}, grid or {}
     _check_names(inputs, features, grid)
+    if not features and not grid:
+        raise ParameterError(must_be("grid", "a mapping with at least one axis", grid,
+                                     hint='{"fee_bps": [1, 5]}'))
     given = [f[1] for f in features.values() if isinstance(f, tuple) and len(f) > 1]
     _check_size([*given, *grid.values()], MOST_COMBINATIONS if keep else min(most, MOST_COMBINATIONS))
     columns = feature_axes(features)
