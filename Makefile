@@ -13,7 +13,7 @@ export PLOOMBER_STATS_ENABLED ?= false
 export KERAS_BACKEND ?= jax
 export TEST_BEGAN := $(shell date +%s)
 
-.PHONY: help setup run test lab dash lock check docs picture coverage interpreters soak soak-long hooks clean distclean
+.PHONY: help setup run test lab dash lock check docs picture coverage interpreters soak soak-long bench hooks clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ soak: setup  ## the slow tier: slow tests and all benchmarks (writes tests/bench
 soak-long: setup  ## hours: kills by the dozen, half-hour streams, memory, runs of 26 million bars
 	@$(BIN)/python env/soak --long
 
+bench: setup  ## the benchmarks that have peers, beside them: .bench is made of env/bench.lock (ARGS="lake serve")
+	@env/bench $(ARGS)
+
 lock:  ## resolve the dependencies again (ARGS=--upgrade for the newest)
 	@env/lock $(ARGS)
 
@@ -68,8 +71,8 @@ hooks: setup  ## let git run the checks before each commit and push
 
 clean:  ## remove caches, build products and what the tests left; every run stays
 	@rm -rf build dist _proc _docs *.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache .mlfin/cache .mlfin/test reports/test
-	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
+	@find . \( -name .venv -o -name .bench \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 
-distclean: clean  ## also remove .venv, and every run with its reports and data
-	@rm -rf .venv .mlfin
+distclean: clean  ## also remove .venv and .bench, and every run with its reports and data
+	@rm -rf .venv .bench .mlfin
 	@find reports -mindepth 1 ! -name README.md -delete

@@ -1,6 +1,7 @@
-"""The lake beside plain zstd Parquet: 5,000,000 one-minute bars of 10 symbols, in one run."""
+"""The lake beside plain zstd Parquet, ArcticDB and DuckDB: 5,000,000 one-minute bars of 10 symbols, in one run."""
 
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -9,6 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from peers.beside import ask, in_turn, row, there
+from peers.checksum import of_bars
 
 from mlfin.market.bars import as_bars
 from mlfin.store.lake import Lake
@@ -136,8 +142,46 @@ def compare(folder: Path, times: int = 3) -> pd.DataFrame:
     return table.assign(ratio=table.lake / table.plain)[["what", "lake", "plain", "ratio", "limit"]]
 
 
+def ours(folder: Path, bars: pd.DataFrame) -> dict[str, dict]:
+    """What `peers/peer_lake.py` measures, of the lake."""
+    found: dict[str, dict] = {}
+    for _ in range(2):
+        shutil.rmtree(folder / "beside", ignore_errors=True)
+        lake = Lake(folder / "beside")
+        found.setdefault("write", {"seconds": []})["seconds"].append(took(lambda lake=lake: lake.write(bars), 1))
+    reads = {"read": lambda: lake.read(timeframe="1m"),
+             "month": lambda: lake.read("SYM05", "1m", "2023-06-01", "2023-06-30")}
+    for name, call in reads.items():
+        seconds = [took(call, 1) for _ in range(2 if name == "read" else 5)]
+        found[name] = {"seconds": seconds, "checksum": of_bars(call())}
+    seconds = [took(lambda some=some: lake.write(some), 1) for some in batches(bars, 5)]
+    found["batch"] = {"seconds": seconds, "checksum": of_bars(lake.read(timeframe="1m"))}
+    return found
+
+
+def beside(folder: Path, times: int = 3) -> None:
+    """A row for each measure and peer: the shortest of the runs of both, in turn, and whether both gave the
+    same."""
+    bars, kinds = panel(), {"arctic": "ArcticDB on LMDB", "parquet": "Parquet, zstd 3", "duckdb": "DuckDB"}
+    says = {"write": "5,000,000 bars written", "read": "all read", "month": "a month of one symbol",
+            "batch": "a batch of 10,000, 90 % there already"}
+    bars.to_parquet(folder / "bars.parquet", index=False)
+    for number, some in enumerate(batches(bars, 5)): some.to_parquet(folder / f"batch{number}.parquet")
+    calls = {"ours": lambda: ours(folder, bars)}
+    if there(): calls |= {kind: lambda kind=kind: ask("lake", kind, folder) for kind in kinds}
+    found = in_turn(calls, times)
+    for kind, title in kinds.items():
+        for name, what in says.items():
+            if (kind, name) in (("duckdb", "write"), ("duckdb", "batch"), ("parquet", "batch")): continue
+            mine, other = ([run[name] for run in found.get(side, ())] for side in ("ours", kind))
+            best = [min((s for run in runs for s in run["seconds"]), default=None) for runs in (mine, other)]
+            sums = {run.get("checksum") for run in (*mine, *other)} - {None}
+            row(f"{what}, beside {title}", *best, "s", len(sums) == 1 if sums else None,
+                1.0 if name in ("read", "month") else None)
+
+
 def main() -> None:
-    """Print the table, with the verdict on every ratio that has a limit."""
+    """Print the tables, with the verdict on every ratio that has a limit."""
     with tempfile.TemporaryDirectory() as folder:
         table = compare(Path(folder))
     print("| what | lake | plain | ratio | limit | verdict |\n|---|---|---|---|---|---|")
@@ -145,6 +189,8 @@ def main() -> None:
         verdict = "" if np.isnan(row.limit) else "met" if row.ratio <= row.limit else "missed"
         print(f"| {row.what} | {row.lake:.4g} | {row.plain:.4g} | {row.ratio:.2f}x | {row.limit:g}x | "
               f"{verdict} |".replace("nanx", "").replace("nan", ""))
+    print("\n| measure | value | bound | verdict |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder: beside(Path(folder))
 
 
 if __name__ == "__main__":
