@@ -13,12 +13,14 @@ import ipaddress
 import json
 import logging
 import os
+import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any
 
@@ -184,22 +186,38 @@ async def read_body(receive: Callable[[], Awaitable[dict]], # ASGI's
     if said is not None and not said.isdigit():
         raise RequestRefused(400, "The Content-Length header must be a number.", close=True)
     if said is not None and int(said) > rules.max_bytes: raise _too_large(rules)
-    parts, size = [], 0
+    waiting = _gather(receive, rules)
+    try: first = waiting.send(None)  # a body that is there needs no timer
+    except StopIteration as done: return done.value
     try:
-        async with asyncio.timeout(rules.body_seconds):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise RequestRefused(400, "The client left before its request was whole.", "cut_short",
-                                  close=True)
-                part = message.get("body", b"")
-                size += len(part)
-                if size > rules.max_bytes: raise _too_large(rules)
-                if not message.get("more_body"): return b"".join((*parts, part)) if parts else part
-                parts.append(part)
+        async with asyncio.timeout(rules.body_seconds): return await _go_on(waiting, first)
     except TimeoutError:
         late = f"The body did not arrive within {rules.body_seconds:g} s."
         raise RequestRefused(408, late, close=True) from None
+
+async def _gather(receive: Callable, rules: Rules) -> bytes:
+    "The parts of a body, put together."
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestRefused(400, "The client left before its request was whole.", "cut_short",
+                                 close=True)
+        part = message.get("body", b"")
+        size += len(part)
+        if size > rules.max_bytes: raise _too_large(rules)
+        if not message.get("more_body"): return b"".join((*parts, part)) if parts else part
+        parts.append(part)
+
+@types.coroutine
+def _go_on(begun: Coroutine, waits_for: Any):
+    "Await a coroutine that was begun by hand, and now waits for something."
+    while True:
+        try: given = yield waits_for
+        except BaseException as e: going = partial(begun.throw, e)  # a timeout, or that it was cancelled
+        else: going = partial(begun.send, given)
+        try: waits_for = going()
+        except StopIteration as done: return done.value
 
 def _too_large(rules: Rules) -> RequestRefused:
     return RequestRefused(413, f"The body is larger than {rules.max_bytes:,} bytes.\n"
@@ -231,16 +249,19 @@ def check_head(scope: Mapping,                # ASGI's
         raise RequestRefused(400, "Of all transfer encodings only `chunked` is understood.", close=True)
 
 # %% ../../nbs/api/02_guard.ipynb #9ce44b08
+_USUAL = frozenset({name for name, _ in _ALWAYS} | {b"x-request-id"})
+
 class _Answer:
     "Sends an answer's head with our headers, and remembers its status."
-    __slots__ = ("send", "more", "status", "size", "bare")
-    def __init__(self, send, more: list, bare: bool): # bare: without a body, as HEAD asks for it
-        self.send, self.more, self.status, self.size, self.bare = send, more, 0, 0, bare
+    __slots__ = ("send", "more", "usual", "status", "size", "bare")
+    # usual: `more` has those of _ALWAYS and the id; bare: without a body, as HEAD asks for it
+    def __init__(self, send, more: list, usual: bool, bare: bool):
+        self.send, self.more, self.usual, self.status, self.size, self.bare = send, more, usual, 0, 0, bare
 
     async def __call__(self, message: dict) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            mine = {name for name, _ in self.more}
+            mine = _USUAL if self.usual else {name for name, _ in self.more}
             message["headers"] = [h for h in message.get("headers", ())
                                   if h[0].lower() not in mine] + self.more
         elif self.bare: message["body"] = b""
@@ -349,6 +370,9 @@ async def _refused(answer: _Answer, e: AuthError | RequestRefused, request: str)
     await answer.refuse(problem(e.status, str(e), e.code, request), extra)
 
 # %% ../../nbs/api/02_guard.ipynb #24a565a3
+_ids = random.Random()  # its own, which nobody else seeds; a call of the system costs more than the rest
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_ids.seed)
+
 class RequestGuard:
     "An ASGI application around another one."
     def __init__(self, app: Callable, # what is to be guarded
@@ -362,12 +386,14 @@ class RequestGuard:
         began, headers, method, path = time.perf_counter(), dict(
             scope["headers"]), scope["method"], path_below(scope)
         request = headers.get(b"x-request-id", b"").decode("latin-1")
-        if not _SAFE_ID.fullmatch(request): request = os.urandom(8).hex()
+        if not _SAFE_ID.fullmatch(request): request = f"{_ids.getrandbits(64):016x}"
         route, address = route_of(method, path), address_of(scope, headers, self.rules.trusted)
         more = [*(self._page if route in ("/docs", "/redoc") else self._plain),
-                (b"x-request-id", request.encode()),
-                *_cross(self.rules, headers.get(b"origin"), method == "OPTIONS")]
-        answer, passed = _Answer(send, more, method == "HEAD"), {"request_id": request, "address": address}
+                (b"x-request-id", request.encode())]
+        usual = b"origin" not in headers and not self.rules.secure
+        if not usual: more += _cross(self.rules, headers.get(b"origin"), method == "OPTIONS")
+        answer = _Answer(send, more, usual, method == "HEAD")
+        passed = {"request_id": request, "address": address}
         try:
             check_head(scope, headers)
             if method == "OPTIONS" and ((allow := methods_of(path)) or b"origin" in headers):

@@ -280,14 +280,20 @@ def _json(value: Any, secrets: int) -> str:
     if type(value) is int or type(value) is float and math.isfinite(value): return repr(value)
     return _PLAIN.encode(harmless(value))
 
+@lru_cache(1000)
+def _name(text: str) -> str: return f", {_PLAIN.encode(_clean(text, 0))}: "
+
+@lru_cache(4096)
+def _message(method: str, path: str, status: int, secrets: int) -> str:
+    told = _json(f"{method} {_clean(path, secrets)} {status}", secrets)
+    return f'"level": "INFO", "logger": "mlfin.access", "message": {told}'
+
 def _line(at: float, context: Mapping, line: dict) -> str:
     "A line that is ready; a record that is made and formatted costs several times as much."
     known = len(_known)
-    fields = {"level": "INFO", "logger": "mlfin.access",
-              "message": f"{line['method']} {_clean(line['path'], known)} {line['status']}", **context,
-              "pid": os.getpid(), **line}
-    told = ", ".join([f"{_text(n, 0)}: {_json(v, known)}" for n, v in fields.items()])
-    return f'{{"ts": "{_moment(at)}", {told}}}'
+    told = [f"{_name(n)}{_json(v, known)}" for n, v in {**context, "pid": os.getpid(), **line}.items()]
+    message = _message(line["method"], line["path"], line["status"], known)
+    return f'{{"ts": "{_moment(at)}", {message}{"".join(told)}}}'
 
 def _files() -> list: return [h for h in _access.handlers if isinstance(h, SharedFile)]
 

@@ -55,6 +55,7 @@ class Recorder:
         self._queue: queue.Queue = queue.Queue(most)
         self._last: dict[tuple, tuple] = {}          # of each symbol and model, what was taken in last
         self._left: dict[tuple, tuple] = {}          # and what found no room
+        self._same: dict[str, object] = {}           # of each symbol, the object that was taken in last
         self._thread, self._stop, self._lock, self._pending = None, threading.Event(), threading.Lock(), 0
 
     @property
@@ -67,9 +68,10 @@ class Recorder:
         "Take in signals that were given out."
         at, new = datetime.now(UTC), 0
         for s in signals:
-            if s.reason: continue
+            if s is self._same.get(s.symbol) or s.reason: continue
             key, values = (s.symbol, s.timeframe, s.model), (s.ts, s.version, s.probability, s.prediction)
             if self._last.get(key) != values: new += self._take(s, key, values, at)
+            if self._last.get(key) == values: self._same[s.symbol] = s
         if new: self._start()
         return new
 

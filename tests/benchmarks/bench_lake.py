@@ -1,4 +1,4 @@
-"""The lake beside plain zstd Parquet, ArcticDB and DuckDB: 5,000,000 one-minute bars of 10 symbols, in one run."""
+"""The lake beside zstd Parquet, ArcticDB and DuckDB: 5,000,000 one-minute bars of 10 symbols, in one run."""
 
 import shutil
 import sys
@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from peers.beside import ask, in_turn, row, there
+from peers.beside import ask, in_turn, there
+from peers.beside import row as compared
 from peers.checksum import of_bars
 
 from mlfin.market.bars import as_bars
@@ -148,7 +149,8 @@ def ours(folder: Path, bars: pd.DataFrame) -> dict[str, dict]:
     for _ in range(2):
         shutil.rmtree(folder / "beside", ignore_errors=True)
         lake = Lake(folder / "beside")
-        found.setdefault("write", {"seconds": []})["seconds"].append(took(lambda lake=lake: lake.write(bars), 1))
+        seconds = found.setdefault("write", {"seconds": []})["seconds"]
+        seconds.append(took(lambda lake=lake: lake.write(bars), 1))
     reads = {"read": lambda: lake.read(timeframe="1m"),
              "month": lambda: lake.read("SYM05", "1m", "2023-06-01", "2023-06-30")}
     for name, call in reads.items():
@@ -176,8 +178,8 @@ def beside(folder: Path, times: int = 3) -> None:
             mine, other = ([run[name] for run in found.get(side, ())] for side in ("ours", kind))
             best = [min((s for run in runs for s in run["seconds"]), default=None) for runs in (mine, other)]
             sums = {run.get("checksum") for run in (*mine, *other)} - {None}
-            row(f"{what}, beside {title}", *best, "s", len(sums) == 1 if sums else None,
-                1.0 if name in ("read", "month") else None)
+            compared(f"{what}, beside {title}", *best, "s", len(sums) == 1 if sums else None,
+                     1.0 if name in ("read", "month") else None)
 
 
 def main() -> None:

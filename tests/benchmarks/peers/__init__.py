@@ -1,1 +1,1 @@
-"""What mlfin is measured beside: scripts that run in the environment of `make bench`, and how they are called."""
+"""What mlfin is measured beside: scripts for the environment of `make bench`, and how to call them."""

@@ -1,5 +1,5 @@
-"""Other people's programs beside ours. `peer_NAME.py` of this folder runs in `.bench` (`make bench`) and prints a
-JSON line for each measure: `{"name": ..., "seconds": [...], "checksum": ...}`; the checksum says that it
+"""Other programs beside ours. `peer_NAME.py` of this folder runs in `.bench` (`make bench`), and prints
+a JSON line for each measure: `{"name": ..., "seconds": [...], "checksum": ...}`; the checksum says that it
 computed the same."""
 import json
 import os
@@ -46,9 +46,10 @@ def row(measure: str,
         bound: float | None = None, # of ours / theirs, at most
         ) -> None:
     """Print one comparison, with the load under which it was made."""
-    if theirs is None: return print(f"| {measure} | {MISSING} | {'' if bound is None else f'<= {bound:g}x'} |  |")
+    limit = "" if bound is None else f"<= {bound:g}x"
+    if theirs is None: return print(f"| {measure} | {MISSING} | {limit} |  |")
     ratio, same = ours / theirs, {None: "", True: "equal", False: "NOT EQUAL"}[equal]
     told = f"{ratio:.2f}x ({ours:,.4g} / {theirs:,.4g} {unit}{f', {same}' if same else ''}, " \
            f"load {os.getloadavg()[0]:.1f})"
     verdict = "missed" if equal is False else "" if bound is None else "met" if ratio <= bound else "missed"
-    print(f"| {measure} | {told} | {'' if bound is None else f'<= {bound:g}x'} | {verdict} |", flush=True)
+    print(f"| {measure} | {told} | {limit} | {verdict} |", flush=True)

@@ -85,7 +85,8 @@ class DuckDB(Parquet):
 
     def read(self) -> pd.DataFrame: return self.ask()
     def month(self) -> pd.DataFrame:
-        return self.ask(f"WHERE symbol = '{SYMBOL}' AND ts >= TIMESTAMPTZ '{BEGIN}' AND ts < TIMESTAMPTZ '{END}'")
+        return self.ask(f"WHERE symbol = '{SYMBOL}' AND ts >= TIMESTAMPTZ '{BEGIN}' "
+                        f"AND ts < TIMESTAMPTZ '{END}'")
 
 
 def timed(call) -> tuple[float, object]:
