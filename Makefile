@@ -13,7 +13,7 @@ export PLOOMBER_STATS_ENABLED ?= false
 export KERAS_BACKEND ?= jax
 export TEST_BEGAN := $(shell date +%s)
 
-.PHONY: help setup run test lab dash lock check docs picture coverage interpreters soak soak-long bench hooks clean distclean
+.PHONY: help setup run test lab dash lock check docs picture coverage interpreters soak soak-long bench profile hooks clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ soak-long: setup  ## hours: kills by the dozen, half-hour streams, memory, runs 
 
 bench: setup  ## the benchmarks that have peers, beside them: .bench is made of env/bench.lock (ARGS="lake serve")
 	@env/bench $(ARGS)
+
+profile: setup  ## where the time goes in the main job, an idle run and a request, into .mlfin/profiles/ (ARGS="run idle predict")
+	@$(BIN)/python env/profile $(ARGS)
 
 lock:  ## resolve the dependencies again (ARGS=--upgrade for the newest)
 	@env/lock $(ARGS)

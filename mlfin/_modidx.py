@@ -7644,6 +7644,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlfin.store.journal.Journal.push': ('store/journal.html#journal.push', 'mlfin/store/journal.py'),
                                      'mlfin.store.journal.Journal.rows': ('store/journal.html#journal.rows', 'mlfin/store/journal.py'),
                                      'mlfin.store.journal._as_rows': ('store/journal.html#_as_rows', 'mlfin/store/journal.py'),
+                                     'mlfin.store.journal._column': ('store/journal.html#_column', 'mlfin/store/journal.py'),
                                      'mlfin.store.journal._condition': ('store/journal.html#_condition', 'mlfin/store/journal.py'),
                                      'mlfin.store.journal._connect': ('store/journal.html#_connect', 'mlfin/store/journal.py'),
                                      'mlfin.store.journal._journal_errors': ( 'store/journal.html#_journal_errors',

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError
 from ..core.locks import file_lock
-from ..market.bars import MARK, TIME
+from ..market.bars import MARK
 from .store import VALUE_TYPES, VALUES
 
 # %% ../../nbs/store/05_journal.ipynb #ba072587
@@ -76,12 +77,20 @@ def _tuples(bars: pd.DataFrame, at: pd.Timestamp) -> list[tuple]: # at: when the
     return list(zip(*(lists.get(c, [None] * len(bars)) for c in JOURNAL_COLUMNS), strict=True))
 
 # %% ../../nbs/store/05_journal.ipynb #c6f76f49
-def _as_rows(found: pd.DataFrame) -> pd.DataFrame:
-    "What the table gave, with the dtypes of bars."
-    times = {c: pd.to_datetime(found[c].astype("int64"), unit="us", utc=True).astype(TIME) for c in _TIMES}
-    return found.assign(**times).astype({"symbol": "str", "timeframe": "str", "seq": "int64", **VALUE_TYPES})
+def _column(name: str, values: tuple):
+    "A column of the table, with the dtype that bars have."
+    if name in _TIMES: return pd.DatetimeIndex(np.array(values, dtype="M8[us]"), tz="UTC")
+    if name == "seq": return np.array(values, dtype=np.int64)
+    if VALUE_TYPES.get(name) == "float64": return np.array(values, dtype=np.float64)
+    return pd.array(values, dtype="str")
 
-_NOTHING = _as_rows(pd.DataFrame(columns=["seq", *JOURNAL_COLUMNS]))
+def _as_rows(found: list[tuple]) -> pd.DataFrame:
+    "What the table gave; a column is made at once, because one bar at a time passes here."
+    columns = ["seq", *JOURNAL_COLUMNS]
+    values = list(zip(*found, strict=True)) or [()] * len(columns)
+    return pd.DataFrame({n: _column(n, v) for n, v in zip(columns, values, strict=True)}, copy=False)
+
+_NOTHING = _as_rows([])
 
 # %% ../../nbs/store/05_journal.ipynb #06e18ea7
 def _condition(symbols: Sequence[str] | None, timeframe: str | None, start, end) -> tuple[str, list]:
@@ -144,9 +153,10 @@ class Journal:
         query = f"SELECT {', '.join(columns)} FROM bars WHERE {where} AND seq > ? ORDER BY seq"
         with _journal_errors(self.path):
             if not (found := self._db().execute(query, [*values, after]).fetchall()): return _NOTHING
-        rows = pd.DataFrame(found, columns=columns)
-        if symbols is not None: rows = rows[rows.symbol.isin(list(symbols))]
-        return _as_rows(rows.reset_index(drop=True))
+        if symbols is not None and len(symbols) > 500:
+            known, at = set(symbols), columns.index("symbol")
+            found = [row for row in found if row[at] in known]
+        return _as_rows(found)
 
     def last(self) -> int: # of rows that are deleted too; 0 where there was none
         "The highest number that was ever given: it is the same as long as nothing is pushed."

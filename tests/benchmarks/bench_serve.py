@@ -1,5 +1,5 @@
-"""The service beside a bare FastAPI route, asked by an open-loop client on the same cores; bars a second that
-are durable when answered.
+"""The service beside a bare FastAPI route and others, asked by an open-loop client on the same cores; bars a
+second that are durable when answered; a new bar until its prediction is there.
 
 A rate is sustained when 99 % of the requests that were due are answered without error, and 99 of 100 within
 100 ms of the time they
@@ -7,23 +7,29 @@ were due. `--quick`: fewer and shorter runs, to see that it works.
 """
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from open_loop import capacity, in_turn, load, request, searches
+from peers.beside import FOLDER, MISSING, PYTHON, there
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from tests.fixtures import left_run  # noqa: E402
 
+SYMBOLS = [f"SYM{n:02d}" for n in range(50)]
+PEERS = {"raw": "a raw ASGI application", "bare_litestar": "Litestar without guards",
+         "bare_fastapi": "FastAPI without guards"}
 FEATURES = ["returns", "rsi_14", "sma_20", "volume_ma_20", "macd_12_26_9"]
 PASSWORD = "correct horse battery"
 
@@ -41,7 +47,7 @@ def project(folder: Path, users: int) -> dict:
     for name in ("settings.ini", "env.yaml", "pipeline.yaml"):
         shutil.copy(ROOT / name, folder)
     settings, made = load_settings("test", root=folder), left_run
-    bars = made.bars_that_remember(days=700, symbols=("AAA", "BBB"))
+    bars = made.bars_that_remember(days=700, symbols=("AAA", "BBB", *SYMBOLS))
     made.leave(settings, "main", specs=FEATURES, names=("lightgbm",), bars=bars)
     found = register(settings, "main")
     write_verdict(settings, found, "passed", "all is well", {"checks": []})
@@ -62,7 +68,7 @@ def project(folder: Path, users: int) -> dict:
 
 
 @contextmanager
-def served(words: list[str], port: int, cwd: Path, **environment: str):
+def served(words: list[str], port: int, cwd: Path, python: str = sys.executable, **environment: str):
     """A server while it runs: the seconds until it was ready, and its process."""
     begin = time.perf_counter()
     env = {k: v for k, v in os.environ.items() if not k.startswith("MLFIN_")} | {
@@ -70,7 +76,7 @@ def served(words: list[str], port: int, cwd: Path, **environment: str):
         **environment,
     }
     running = subprocess.Popen(
-        [sys.executable, *words], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [python, *words], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         while True:
@@ -237,6 +243,122 @@ def crowd(port: int, asked: list[bytes], seconds: float) -> bool:
         found.p99 <= 100 and not found.errors)
 
 
+def varied(count: int = 8_000) -> list[bytes]:
+    """Questions that differ: half of one symbol, half of two or three of fifty in any order."""
+    rng = random.Random(7)
+    asked = [{"symbol": rng.choice(SYMBOLS)} if n % 2 else {"symbols": rng.sample(SYMBOLS, rng.randint(2, 3))}
+             for n in range(count)]
+    return [json.dumps({"experiment": "main", **one}).encode() for one in asked]
+
+
+def answer(port: int, method: str, path: str, body: bytes, **headers: str) -> dict:
+    """What a server answers to one question."""
+    line = HTTPConnection("127.0.0.1", port, timeout=30)
+    line.request(method, path, body, {"content-type": "application/json"} | headers)
+    found = json.loads(line.getresponse().read())
+    line.close()
+    return found
+
+
+def same(one: dict, other: dict) -> bool:
+    """Whether two servers gave the same predictions; their age goes on."""
+    mine, theirs = ([{k: v for k, v in p.items() if k != "age_seconds"} for p in found["predictions"]]
+                    for found in (one, other))
+    return mine == theirs
+
+
+def beside(folder: Path, ours: int, process: int, key: str, quick: bool) -> bool:
+    """Processor time of a request on varied questions, all guards on, beside peers that have none."""
+    asked, held = varied(), {"x-api-key": key}
+    json_ = dict(content_type="application/json")
+    servers = {"ours": (ours, [request("POST", "/v1/predict", q, x_api_key=key, **json_) for q in asked])}
+    if not there():
+        return all([row(f"varied questions, all guards, beside {what}", MISSING, "", None)
+                    for what in PEERS.values()])
+    every = json.dumps({"experiment": "main", "symbols": SYMBOLS}).encode()
+    known = answer(ours, "POST", "/v1/predict", every, **held)["predictions"]
+    (folder / "answers.json").write_text(json.dumps({p["symbol"]: p for p in known}))
+    with ExitStack() as stack:
+        pids, equal, used_up = {"ours": process}, {}, {"ours": []}
+        for app in PEERS:
+            port = free_port()
+            words = ["-m", "uvicorn", f"peer_serve:{app}", "--port", str(port), "--no-access-log",
+                     "--log-level", "error", "--loop", "uvloop", "--http", "httptools"]
+            server = served(words, port, FOLDER, str(PYTHON), ANSWERS=str(folder / "answers.json"))
+            pids[app], used_up[app] = stack.enter_context(server)[1], []
+            servers[app] = port, [request("POST", "/v1/predict", q, **json_) for q in asked]
+            equal[app] = all(same(answer(ours, "POST", "/v1/predict", q, **held),
+                                  answer(port, "POST", "/v1/predict", q)) for q in asked[:20])
+        for _ in range(3 if quick else 9):
+            for name, (port, questions) in servers.items():
+                begin = used(pids[name])
+                capacity("127.0.0.1", port, questions, 50, 1000 if quick else 4000)
+                end = used(pids[name])
+                spent = sum(end[p] - begin[p] for p in begin.keys() & end.keys())
+                used_up[name].append(spent / (1000 if quick else 4000) * 1e6)
+    us = {name: float(np.median(spent)) for name, spent in used_up.items()}
+    fine = True
+    for app, what in PEERS.items():
+        ratio, bound = us["ours"] / us[app], "<= 1x" if app == "bare_litestar" else ""
+        told = (f"{us['ours']:.0f} us; {us[app]:.0f} us ({ratio:.2f}x), "
+                f"{'equal' if equal[app] else 'NOT EQUAL'}, load {os.getloadavg()[0]:.1f}")
+        held_up = equal[app] and ratio <= 1 if bound else None if equal[app] else False
+        fine &= row(f"varied questions, all guards, processor time of a request beside {what}", told, bound,
+                    held_up)
+    return fine
+
+
+def many_users(port: int, asked: list[bytes], users: int, seconds: float) -> bool:
+    """Five thousand requests a second of many users, whose questions differ."""
+    found = load("127.0.0.1", port, asked, 5000, seconds, users)
+    told = (f"{found.p50:.1f} ms; {found.p99:.1f} ms; {found.worst:.1f} ms; {found.errors}; "
+            f"the client's own {found.late:.1f} ms, load {os.getloadavg()[0]:.1f}")
+    return row(f"5,000 requests/s of {users} users, varied: p50; p99; worst; errors", told, "p99 <= 10 ms",
+               found.p99 <= 10 and not found.errors)
+
+
+def resident(process: int) -> float:
+    """MiB that a process and those below it hold."""
+    pages = [int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in used(process)]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory(port: int, process: int, asked: list[bytes], rate: float, minutes: float) -> bool:
+    """Memory under a steady load: after the first fifth, when all that is kept is there, and at the end."""
+    load("127.0.0.1", port, asked, rate, minutes * 12, 50, 10.0)
+    begin = resident(process)
+    found = load("127.0.0.1", port, asked, rate, minutes * 48, 50, 10.0)
+    end = resident(process)
+    return row(f"memory after {minutes:g} minutes of {rate:,.0f} requests/s, varied",
+               f"{begin:.0f} MiB after a fifth, {end:.0f} MiB ({end - begin:+.1f}); {found.errors} errors",
+               "<= +5 MiB", end - begin <= 5 and not found.errors)
+
+
+def new_bars(port: int, key: str, count: int) -> bool:
+    """A bar that is pushed until the prediction of it is there: two requests over one connection."""
+    line, took, rng = HTTPConnection("127.0.0.1", port, timeout=30), [], np.random.default_rng(7)
+    head = {"content-type": "application/json", "x-api-key": key}
+
+    def ask(path: str, **body) -> dict:
+        line.request("POST", path, json.dumps(body), head)
+        return json.loads(line.getresponse().read())
+
+    for ts in pd.date_range(left_run.AFTER, periods=count + 5):
+        prices = {n: float(100 + rng.normal()) for n in ("open", "close")}
+        low, high = min(prices.values()) - 1, max(prices.values()) + 1
+        bar = dict(symbol="AAA", timeframe="1d", time=int(ts.timestamp()), **prices, low=low, high=high,
+                   volume=5000.0)
+        begin = time.perf_counter()
+        ask("/v1/ingest", bars=[bar], source="load")
+        found = ask("/v1/predict", experiment="main", symbol="AAA")["predictions"][0]
+        took.append((time.perf_counter() - begin) * 1e3)
+        assert pd.Timestamp(found["ts"]) == ts and not found["reason"], found
+    middle, worst = np.median(took[5:]), np.quantile(took[5:], 0.99)
+    return row("a new bar pushed until the prediction of it is here, over HTTP: median; p99",
+               f"{middle:.1f} ms; {worst:.1f} ms, {count} bars, load {os.getloadavg()[0]:.1f}",
+               "<= 12 ms; <= 30 ms", middle <= 12 and worst <= 30)
+
+
 def measure(folder: Path, secrets: dict, workers: int, quick: bool) -> bool:
     """Everything about some workers of each."""
     bare, ours = free_port(), free_port()
@@ -294,12 +416,16 @@ def measure(folder: Path, secrets: dict, workers: int, quick: bool) -> bool:
             )
             fine &= compare(title, servers, connections, quick, workers == 1)
         if workers > 1: return fine
-        users = [
-            request("POST", "/v1/predict", question, authorization=f"Bearer {token}", **json_)
-            for name, token in secrets.items()
-            if name != "load"
-        ]
-        return fine & crowd(ours, users, 1.0 if quick else 5.0) & ingest(ours, secrets["load"], quick)
+        fine &= beside(folder, ours, other, secrets["load"], quick)
+        tokens = [token for name, token in secrets.items() if name != "load"]
+        users = [request("POST", "/v1/predict", q, authorization=f"Bearer {tokens[n % len(tokens)]}", **json_)
+                 for n, q in enumerate(varied(8 * len(tokens)))]
+        fine &= crowd(ours, users[:len(tokens)], 1.0 if quick else 5.0)
+        fine &= many_users(ours, users, len(tokens), 1.0 if quick else 5.0)
+        best = capacity("127.0.0.1", ours, users, 50, 1000 if quick else 6000)
+        fine &= memory(ours, other, users, best / 2, 0.1 if quick else 5.0)
+        fine &= new_bars(ours, secrets["load"], 20 if quick else 300)
+        return fine & ingest(ours, secrets["load"], quick)
 
 
 def main(quick: bool = False) -> bool:

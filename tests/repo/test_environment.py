@@ -77,12 +77,14 @@ def test_make_lists_its_targets(root):
     shown = subprocess.run(
         ["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True
     ).stdout
-    for target in "setup run test lab dash lock check soak soak-long hooks clean distclean".split():
+    for target in ("setup run test lab dash lock check soak soak-long bench profile hooks clean "
+                   "distclean").split():
         assert f"make {target} " in shown
 
 
 def test_what_ci_calls_can_be_called(root):
-    for script in (".ci/run", "env/setup", "env/check", "env/lock", "env/install-services", "env/in-memory"):
+    for script in (".ci/run", "env/setup", "env/check", "env/lock", "env/bench", "env/install-services",
+                   "env/in-memory"):
         assert os.access(root / script, os.X_OK), f"{script} cannot be run"
     assert ".ci/run" in (root / ".github/workflows/ci.yml").read_text()
 
@@ -99,3 +101,25 @@ def test_results_name_what_changed_by_a_tenth(root):
     assert soak.changed(before, now.replace("UTC, A,", "UTC, B,")) == ""  # another machine
     slower = now.replace("1,200", "1,000").replace("1.9 s", "0 s")
     assert soak.changed(before, slower) == ""  # a ratio of nothing says nothing
+
+
+def test_results_keep_a_history(root, tmp_path):
+    """Each time that a section is made adds a line; the last values of one processor are shown in turn."""
+    loader = SourceFileLoader("soak", str(root / "env/soak"))
+    loader.exec_module(soak := module_from_spec(spec_from_loader("soak", loader)))
+    history, head = tmp_path / "history.jsonl", "\n\n| measure | value | bound |\n|---|---|---|\n"
+
+    def made(commit: str, processor: str, value: str) -> str:
+        return (f"_commit {commit}, 2026-11-25 13:50 UTC, {processor}, load 1.5; 24 s_{head}"
+                f"| read all, s | {value} | |\n| no number | - | |")
+    for commit, processor, value in (("abc1", "A", "1,000"), ("abc2", "B", "9"), ("abc3", "A", "1,200")):
+        soak.remember("lake", section := made(commit, processor, value), history)
+    soak.remember("other", section, history)
+    soak.remember("lake", "no benchmark printed anything", history)
+    assert len(history.read_text().splitlines()) == 4
+    told = soak.past("lake", section, history)
+    assert "The last 2 times, abc1 (2026-11-25), abc3 (2026-11-25)" in told
+    assert told.endswith("- read all, s: 1000, 1200")
+    assert soak.past("lake", made("abc4", "B", "9"), history) == ""  # once says nothing
+    assert soak.past("lake", section, tmp_path / "none") == ""
+    assert soak.figures(section + told) == soak.figures(section)  # what is told is no table
