@@ -42,6 +42,8 @@ def problem(status: int,          # HTTP status
             "detail": detail.replace("\nHint:", " Hint:"), "request_id": request_id} | more
 
 # %% ../../nbs/api/02_guard.ipynb #bf98dc57
+_ids = random.Random()  # its own, which nobody else seeds; a call of the system costs more than the rest
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_ids.seed)
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TEMPLATES = {}
 
@@ -176,25 +178,7 @@ def address_of(scope: Mapping,                  # ASGI's
     said = [part.strip()[:64] for part in b",".join(lines).decode("latin-1").split(",") if part.strip()]
     return next((a for a in map(_plain_address, reversed(said)) if a not in known), here)
 
-# %% ../../nbs/api/02_guard.ipynb #28fcb6bd
-async def read_body(receive: Callable[[], Awaitable[dict]], # ASGI's
-                    headers: Mapping[bytes, bytes],         # of the request, names in lower case
-                    rules: Rules,                           # with the limits
-                    ) -> bytes:                             # all of it
-    "A request's body, or `RequestRefused`: too large, too slow, or cut short."
-    said = headers.get(b"content-length")
-    if said is not None and not said.isdigit():
-        raise RequestRefused(400, "The Content-Length header must be a number.", close=True)
-    if said is not None and int(said) > rules.max_bytes: raise _too_large(rules)
-    waiting = _gather(receive, rules)
-    try: first = waiting.send(None)  # a body that is there needs no timer
-    except StopIteration as done: return done.value
-    try:
-        async with asyncio.timeout(rules.body_seconds): return await _go_on(waiting, first)
-    except TimeoutError:
-        late = f"The body did not arrive within {rules.body_seconds:g} s."
-        raise RequestRefused(408, late, close=True) from None
-
+# %% ../../nbs/api/02_guard.ipynb #d002bd51
 async def _gather(receive: Callable, rules: Rules) -> bytes:
     "The parts of a body, put together."
     parts, size = [], 0
@@ -218,6 +202,25 @@ def _go_on(begun: Coroutine, waits_for: Any):
         else: going = partial(begun.send, given)
         try: waits_for = going()
         except StopIteration as done: return done.value
+
+# %% ../../nbs/api/02_guard.ipynb #28fcb6bd
+async def read_body(receive: Callable[[], Awaitable[dict]], # ASGI's
+                    headers: Mapping[bytes, bytes],         # of the request, names in lower case
+                    rules: Rules,                           # with the limits
+                    ) -> bytes:                             # all of it
+    "A request's body, or `RequestRefused`: too large, too slow, or cut short."
+    said = headers.get(b"content-length")
+    if said is not None and not said.isdigit():
+        raise RequestRefused(400, "The Content-Length header must be a number.", close=True)
+    if said is not None and int(said) > rules.max_bytes: raise _too_large(rules)
+    waiting = _gather(receive, rules)
+    try: first = waiting.send(None)  # a body that is there needs no timer
+    except StopIteration as done: return done.value
+    try:
+        async with asyncio.timeout(rules.body_seconds): return await _go_on(waiting, first)
+    except TimeoutError:
+        late = f"The body did not arrive within {rules.body_seconds:g} s."
+        raise RequestRefused(408, late, close=True) from None
 
 def _too_large(rules: Rules) -> RequestRefused:
     return RequestRefused(413, f"The body is larger than {rules.max_bytes:,} bytes.\n"
@@ -370,9 +373,6 @@ async def _refused(answer: _Answer, e: AuthError | RequestRefused, request: str)
     await answer.refuse(problem(e.status, str(e), e.code, request), extra)
 
 # %% ../../nbs/api/02_guard.ipynb #24a565a3
-_ids = random.Random()  # its own, which nobody else seeds; a call of the system costs more than the rest
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_ids.seed)
-
 class RequestGuard:
     "An ASGI application around another one."
     def __init__(self, app: Callable, # what is to be guarded

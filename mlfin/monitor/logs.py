@@ -288,6 +288,7 @@ def _message(method: str, path: str, status: int, secrets: int) -> str:
     told = _json(f"{method} {_clean(path, secrets)} {status}", secrets)
     return f'"level": "INFO", "logger": "mlfin.access", "message": {told}'
 
+# %% ../../nbs/monitor/02_logs.ipynb #807c7e55
 def _line(at: float, context: Mapping, line: dict) -> str:
     "A line that is ready; a record that is made and formatted costs several times as much."
     known = len(_known)
