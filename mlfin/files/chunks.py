@@ -317,15 +317,18 @@ def survey_file(file: LocatedFile, # of `locate_file`
                 dialect: Dialect,  # what the user states
                 size: int,         # bytes of the file in one table, roughly
                 dates: bool = False, # as for `parse_times`
+                held: list | None = None, # gets the file's tables, unfinished, in the facts' types; None: no
                 ) -> FileSurvey:
     "Find the facts of a file that only the whole of it shows."
     facts, where = FileSurvey(), file.path.name
     while True:
         seen, times = _FileSeen(facts, dialect), TimeFormDetector(dates)
+        if held is not None: held.clear()
         try:
             for table in CHUNK_READERS[kind](file, dialect, size, facts):
                 table = _alike(table, facts.kinds)
                 seen.add(table)
+                if held is not None: held.append(table)
                 column = time_column(table)
                 times.add(column if column.dtype.kind in "iufM" else column.astype("str").str.strip())
         except _Supposed as e: found = e.facts

@@ -130,6 +130,15 @@ class Workspace:
         except OSError: pass
 
 # %% ../../nbs/quality/12_spool.ipynb #f9773ddd
+def _as_batch(frame: pd.DataFrame, schema): # of pyarrow; gives a pyarrow.RecordBatch
+    "A frame as one record batch."
+    import pyarrow as pa
+    if all(kind.kind in "if" for kind in frame.dtypes):      # numbers are taken as they lie, NaN too
+        return pa.RecordBatch.from_arrays([pa.array(frame[c].to_numpy()) for c in frame], schema=schema)
+    table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+    # texts of several frames lie in chunks
+    return (table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema)])[0]
+
 class FrameBuffer:
     "Frames of the same columns, on the disk from the second on."
     def __init__(self, space: Workspace, # where the file goes, when there is one
@@ -157,30 +166,39 @@ class FrameBuffer:
                                           d in self.dtypes.items()])
                 self._out = ipc.new_file(str(self._path), self._schema,
                                          options=ipc.IpcWriteOptions(compression="lz4"))
-            table = pa.Table.from_pandas(frame[list(self.dtypes.index)], schema=self._schema,
-                                         preserve_index=False)
-            # texts of several frames lie in chunks
-            whole = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], self._schema)]
-            self._out.write_batch(whole[0])
+            self._out.write_batch(_as_batch(frame[list(self.dtypes.index)], self._schema))
 
-    def frames(self, at: Iterable[int] | None = None, # which, in order; None: all
-               columns: list[str] | None = None,      # None: all
-               ) -> Iterator[pd.DataFrame]:
-        "The frames, read back one by one."
+    def batches(self, at: Iterable[int] | None = None, # which, in order; None: all
+                columns: list[str] | None = None,      # None: all
+                ):                                     # yields pyarrow.RecordBatch
+        "The frames as record batches, read back one by one."
+        import pyarrow as pa
         from pyarrow import OSFile, ipc
         at = range(self.count) if at is None else at
         if self._out is None:
-            yield from (self._first if columns is None else self._first[columns]
-                        for i in at if i == 0 and self.count)
+            yield from (pa.RecordBatch.from_pandas(self._first if columns is None else self._first[columns],
+                                                   preserve_index=False) for i in at if i == 0 and self.count)
             return
         with _disk(self._path):
             self._out.close()
             wanted = ipc.IpcReadOptions(included_fields=None if columns is None
                                         else [self._schema.get_field_index(c) for c in columns])
             with OSFile(str(self._path)) as file, ipc.open_file(file, options=wanted) as reader:
-                for i in at:
-                    frame = reader.get_batch(i).to_pandas()
-                    yield frame.astype({c: self.dtypes[c] for c in frame if frame[c].dtype != self.dtypes[c]})
+                for i in at: yield reader.get_batch(i)
+
+    def frames(self, at: Iterable[int] | None = None, # which, in order; None: all
+               columns: list[str] | None = None,      # None: all
+               ) -> Iterator[pd.DataFrame]:
+        "The frames, read back one by one."
+        if self._out is None:
+            at = range(self.count) if at is None else at
+            yield from (self._first if columns is None else self._first[columns]
+                        for i in at if i == 0 and self.count)
+            return
+        for batch in self.batches(at, columns):
+            frame = batch.to_pandas()
+            other = {c: self.dtypes[c] for c, kind in frame.dtypes.items() if kind != self.dtypes[c]}
+            yield frame.astype(other) if other else frame
 
 # %% ../../nbs/quality/12_spool.ipynb #1ca9d4e5
 _BUCKETS, _HOUR = 64, 3_600_000_000
@@ -193,10 +211,11 @@ _LAID = {"code": "int32", "row": "int64", "ts": "int64", "known_at": "int64",
 def _laid(bars: pd.DataFrame, codes: np.ndarray, rows: np.ndarray, adjusted) -> pd.DataFrame:
     "Bars as they are laid down: symbols and moments as numbers."
     moments = {c: bars[c].to_numpy("datetime64[us]").view("int64") for c in ("ts", "known_at")}
-    numbers = {c: bars[c].to_numpy() if c in bars else np.nan for c in _NUMBERS[:-1]}
-    return pd.DataFrame({"code": codes, "row": rows, **moments, **numbers,
-                         "adjusted": np.nan if adjusted is None else adjusted},
-                        copy=False).astype(_LAID)
+    absent = np.full(len(bars), np.nan)
+    numbers = {c: bars[c].to_numpy() if c in bars else absent for c in _NUMBERS[:-1]}
+    columns = {"code": codes, "row": rows, **moments, **numbers,
+               "adjusted": absent if adjusted is None else adjusted.to_numpy()}
+    return pd.DataFrame({c: v.astype(_LAID[c], copy=False) for c, v in columns.items()}, copy=False)
 
 # %% ../../nbs/quality/12_spool.ipynb #e8983638
 @dataclass
@@ -211,12 +230,13 @@ def _take_up(bucket: _Bucket, codes: list[int], first: int | None = None,
     "The bars of some symbols as they were laid down, from one moment to another, in the source's order."
     at = [i for i, (there, (low, high)) in enumerate(zip(bucket.codes, bucket.spans, strict=True))
           if np.isin(there, codes).any() and (first is None or (high >= first and low <= last))]
+    import pyarrow as pa
     parts, every = [], set(np.concatenate(bucket.codes).tolist()) <= set(codes)
-    for part in bucket.pile.frames(at):
-        keep = np.ones(len(part), dtype=bool) if every else np.isin(part.code.to_numpy(), codes)
-        if first is not None: keep &= (part.ts.to_numpy() >= first) & (part.ts.to_numpy() <= last)
-        parts.append(part if keep.all() else part[keep])
-    laid = pd.concat(parts, ignore_index=True)
+    for part in bucket.pile.batches(at):
+        keep = np.ones(len(part), dtype=bool) if every else np.isin(part["code"].to_numpy(), codes)
+        if first is not None: keep &= (part["ts"].to_numpy() >= first) & (part["ts"].to_numpy() <= last)
+        parts.append(part if keep.all() else part.filter(pa.array(keep)))
+    laid = pa.Table.from_batches(parts).to_pandas()
     return laid if laid.row.is_monotonic_increasing else laid.sort_values("row", kind="stable",
                                                                           ignore_index=True)
 
@@ -341,8 +361,12 @@ def _lay(spool: Spool, part: ReadResult | None) -> None:
     laid = _laid(bars, codes, part.rows, part.adjusted_close)
     spool.order.see(codes, laid.ts.to_numpy(), len(spool.names))
     homes = np.array([zlib.crc32(n.encode()) % spool.buckets for n in names], dtype="int8")[found]
-    for home in np.unique(homes).tolist():
-        own = laid if len(names) == 1 else laid[homes == home]
+    if len(names) > 1:
+        order = np.argsort(homes, kind="stable")
+        laid, homes = laid.take(order), homes[order]
+    starts = np.flatnonzero(np.r_[True, homes[1:] != homes[:-1]])
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(homes)], strict=True):
+        home, own = int(homes[start]), laid.iloc[start:end]
         fresh = _Bucket(FrameBuffer(spool.space, f"bucket-{home:02d}"), [], [])
         bucket = spool.stored.setdefault(home, fresh)
         bucket.pile.add(own)

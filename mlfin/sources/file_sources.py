@@ -20,7 +20,7 @@ from ..files.located_files import LocatedFile, locate_file
 from ..files.file_names import bare_name, read_name
 from ..files.file_formats import FORMATS
 from ..files.raw_files import COMPRESSED, SUFFIXES, OpenedFile, file_format, find_files, open_file
-from ..files.tables import Dialect, Table
+from ..files.tables import Dialect, Table, finish_table
 from ..files.times import check_stamp
 from .read_result import ReadResult, join_files
 from .table_reader import (ReadOptions, check_spacing, no_usable_row, parse_rows, read_table,
@@ -179,12 +179,12 @@ class FileParts:
                  ):
         self.file, self.size, self.check_name, self.conventions = file, size, check_name, conventions
         self.dialect = options.dialect
-        self.survey = survey_file(file, options.kind, self.dialect, size, options.dates)
+        small = file.state[0] <= size and file.path.suffix.lower() not in COMPRESSED
+        found = [] if small else None                                      # read once instead of four times
+        self.survey = survey_file(file, options.kind, self.dialect, size, options.dates, found)
         self.options = replace(options, form=self.survey.form,
                                dialect=replace(self.dialect, decimal=self.survey.decimal))
-        small = file.state[0] <= size and file.path.suffix.lower() not in COMPRESSED
-        self.held = None
-        if small: self.held = list(self.tables())                          # read once instead of three times
+        self.held = found and [finish_table(t, self.survey.ticks, self.survey.empty) for t in found]
         self.zone_given = True
 
     def tables(self) -> Iterator[Table]:
