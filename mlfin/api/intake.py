@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, MlfinError, ParameterError, must_be
-from ..market.bars import KEY, MARK, TIME, as_bars, parse_timeframe
+from ..market.bars import KEY, MARK, TIME, parse_timeframe
 from ..market.calendars import known_at
 from ..quality.checks import LIMITS
 from ..quality.cleaning import clean
@@ -59,14 +59,15 @@ def pushed_frame(columns: dict[str, Sequence],  # symbol ts open high low close 
         raise DataError(must_be("ts", "a time with a zone", str(ts.iloc[0]) if len(ts) else str(ts.dtype),
                                 hint="2024-01-31T14:30:00Z is UTC."))
     ts = ts.dt.tz_convert("UTC").astype(TIME)
-    frame = {"symbol": pd.array(columns["symbol"], dtype="str"), "timeframe": timeframe, "ts": ts,
+    span = pd.array([timeframe], dtype="str").take(np.zeros(len(ts), dtype="int64"))
+    frame = {"symbol": pd.array(columns["symbol"], dtype="str"), "timeframe": span, "ts": ts,
              "known_at": known_at(ts, timeframe, calendar)}
     frame |= {c: np.asarray(columns[c], dtype="float64") for c in ("open", "high", "low", "close", "volume")}
     for c in _OPTIONAL:
         if isinstance(columns.get(c), np.ndarray): frame[c] = columns[c]
         elif c in columns and any(v is not None for v in columns[c]):
             frame[c] = np.array([np.nan if v is None else v for v in columns[c]], dtype="float64")
-    return as_bars(pd.DataFrame(frame), sort=False)
+    return pd.DataFrame(frame) # in the columns and dtypes that `as_bars` gives
 
 # %% ../../nbs/api/03_intake.ipynb #c4912705
 _NEEDED, _MORE = {"symbol", "timeframe", "open", "high", "low", "close", "volume"}, {"ts", "time", "vwap",
@@ -164,13 +165,13 @@ def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
     "Divide pushed bars into those to store and those to reject."
     kept, aside = clean(bars, None, "push", np.arange(len(bars)))
     reasons = dict(zip(aside.row.tolist(), aside.reason.tolist(), strict=True))
-    place = pd.Series(np.arange(len(bars)), index=pd.MultiIndex.from_frame(bars[KEY])) if len(kept) else None
     late = unfit_reason(kept, pd.Timestamp.now("UTC"))
     if "spread" in kept: late[(late == "") & (kept.spread > LIMITS["spread_share"] * kept.close)] = _POINTED
     off = (late == "") & _off_grid(kept)
     late[off] = np.where(kept.timeframe[off] == "1m", "the stamp is between two minutes",
                          "no bar of its timeframe begins at that minute")
     if (bad := (late != "").to_numpy()).any():
+        place = pd.Series(np.arange(len(bars)), index=pd.MultiIndex.from_frame(bars[KEY]))
         keys = pd.MultiIndex.from_frame(kept.loc[bad, KEY])
         reasons |= {int(np.max(place[key])): why for key, why in zip(keys, late[bad], strict=True)}
         kept = kept[~bad].reset_index(drop=True)
@@ -179,25 +180,32 @@ def judge_pushed(bars: pd.DataFrame,        # bar columns and dtypes, any order
 # %% ../../nbs/api/03_intake.ipynb #a7b430a0
 def _repeats(bars: pd.DataFrame) -> pd.Series:
     "Whether an equal row stands before."
-    return bars.drop(columns=MARK, errors="ignore").duplicated()
+    again = bars.duplicated(KEY) # mostly there is none: then the other columns are not looked at
+    return bars.drop(columns=MARK, errors="ignore").duplicated() if again.any() else again
+
+def _joined(batches: list[_WaitingBatch]) -> pd.DataFrame:
+    "The bars of some batches, one batch after another."
+    return pd.concat([b.bars for b in batches], ignore_index=True) if len(batches) > 1 else batches[0].bars
 
 # %% ../../nbs/api/03_intake.ipynb #614f55f1
-def _split_conflicts(batches: list[_WaitingBatch]) -> list[list[_WaitingBatch]]:
+def _split_conflicts(batches: list[_WaitingBatch], whole: pd.DataFrame | None = None, # of `_joined`
+                     ) -> list[list[_WaitingBatch]]:
     "Batches that can be taken together; those that disagree about a bar come one after the other."
-    together = pd.concat([b.bars[KEY] for b in batches], ignore_index=True)
-    if len(batches) == 1 or not together.duplicated().any(): return [batches]
-    whole = pd.concat([b.bars for b in batches], ignore_index=True)
+    if len(batches) == 1: return [batches]
+    if whole is None: whole = _joined(batches)
+    if not whole.duplicated(KEY).any(): return [batches]
     return [batches] if not whole[~_repeats(whole)].duplicated(KEY).any() else [[b] for b in batches]
 
 # %% ../../nbs/api/03_intake.ipynb #ec98b92e
-def _take(store: Store, batches: list[_WaitingBatch]) -> tuple[list[IngestResult], pd.DataFrame]:
+def _take(store: Store, batches: list[_WaitingBatch], whole: pd.DataFrame | None = None, # of `_joined`
+          ) -> tuple[list[IngestResult], pd.DataFrame]:
     "Judge and store batches that agree; what became of each, and the bars that were kept."
     sizes = [len(b.bars) for b in batches]
     owner, place = np.repeat(np.arange(len(batches)), sizes), np.concatenate([np.arange(n) for n in sizes])
-    whole = pd.concat([b.bars for b in batches], ignore_index=True) if len(batches) > 1 else batches[0].bars
+    if whole is None: whole = _joined(batches)
     fresh = ~_repeats(whole).to_numpy()
     at = np.flatnonzero(fresh)
-    kept, reasons = judge_pushed(whole[fresh].reset_index(drop=True))
+    kept, reasons = judge_pushed(whole if fresh.all() else whole[fresh].reset_index(drop=True))
     bad, found = sorted(int(at[i]) for i in reasons), {int(at[i]): why for i, why in reasons.items()}
     for n in sorted({int(owner[i]) for i in bad}):
         mine = [i for i in bad if owner[i] == n]
@@ -269,8 +277,9 @@ class Intake:
 
     def _work(self) -> None:
         while batches := self._gather():
-            for some in _split_conflicts(batches):
-                try: results, kept = _take(self.store, some)
+            whole = _joined(batches)
+            for some in _split_conflicts(batches, whole):
+                try: results, kept = _take(self.store, some, whole if len(some) == len(batches) else None)
                 except Exception as e:  # whatever it is: who waits gets it, and the next batch is taken
                     for batch in some: batch.answer.set_exception(e)
                     continue

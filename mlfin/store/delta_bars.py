@@ -16,7 +16,7 @@ import uuid
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -57,26 +57,44 @@ _IN_LOG = {"path": "path", "num_records": "rows", "size_bytes": "bytes", "partit
            "partition.bucket": "bucket", "min.symbol": "first_symbol", "max.symbol": "last_symbol",
            "min.ts": "first_ts", "max.ts": "last_ts"}
 
-def _empty_columns(found, files: pd.DataFrame, known: set[str]) -> dict: # the log; of the table
+def _empty_columns(found, rows: np.ndarray, known: set[str]) -> dict: # the log; of the files; of the table
     "For each optional value of a bar, which files hold none of it: `no_vwap` and the like."
-    rows, made = files.rows.to_numpy(), {}
+    made = {}
     for c in VALUES[5:]:
         counted = f"null_count.{c}" in found.column_names
-        made[f"no_{c}"] = found[f"null_count.{c}"].to_numpy() == rows if counted else c not in known
+        made[f"no_{c}"] = (found[f"null_count.{c}"].to_numpy() == rows if counted
+                           else np.full(len(rows), c not in known))
     return made
+
+def _log_column(found, name: str, kind: str) -> np.ndarray: # found: a pyarrow.Table; what is absent is NaN
+    "A column of the log as an array; moments as microseconds."
+    import pyarrow as pa
+
+    if kind == TIME:
+        if name not in found.column_names: return np.full(len(found), pd.NaT._value)
+        return found[name].cast(pa.timestamp("us", "UTC")).cast("int64").fill_null(pd.NaT._value).to_numpy()
+    if kind != "object":
+        return found[name].cast(pa.float64()).to_numpy().astype(kind)
+    texts = found[name].to_pylist() if name in found.column_names else [None] * len(found)
+    return np.array([np.nan if t is None else t for t in texts], dtype=object)
 
 def _file_index(handle) -> pd.DataFrame: # of a DeltaTable
     "The index of a table's files, from the statistics in its log."
     import pyarrow as pa
 
     found = pa.table(handle.get_add_actions(flatten=True))
-    have = [n for n in _IN_LOG if n in found.column_names]
-    files = found.select(have).to_pandas().reindex(columns=list(_IN_LOG)).rename(columns=_IN_LOG)
-    files = files.astype({c: d for c, d in _INDEX.items() if str(files[c].dtype) != d})
-    files["last_ts"] += pd.Timedelta(microseconds=999)                   # other writers cut to milliseconds
-    files["past"] = [p.rsplit("/", 1)[-1].startswith("past-") for p in files.path]
-    files = files.assign(**_empty_columns(found, files, {f.name for f in handle.schema().fields}))
-    return files.sort_values(["first_symbol", "first_ts", "path"], kind="stable").reset_index(drop=True)
+    made = {ours: _log_column(found, name, _INDEX[ours]) for name, ours in _IN_LOG.items()}
+    keys = [(s == s, s if s == s else "") for s in made["first_symbol"]] # those without a symbol come last
+    places = zip(keys, made["first_ts"].tolist(), made["path"], strict=True)
+    order = [i for *_, i in sorted((not named, symbol, ts == pd.NaT._value, ts, path, i)
+                                   for i, ((named, symbol), ts, path) in enumerate(places))]
+    made["last_ts"] = np.where(made["last_ts"] == pd.NaT._value, made["last_ts"],
+                               made["last_ts"] + 999)                    # other writers cut to milliseconds
+    made["past"] = np.array([p.rsplit("/", 1)[-1].startswith("past-") for p in made["path"]], dtype=bool)
+    made |= _empty_columns(found, made["rows"], {f.name for f in handle.schema().fields})
+    columns = {c: pd.DatetimeIndex(v[order].view("M8[us]")).tz_localize("UTC") if _INDEX.get(c) == TIME
+               else v[order] for c, v in made.items()}
+    return pd.DataFrame({c: pd.Series(v, dtype=_INDEX.get(c, "bool")) for c, v in columns.items()})
 
 # %% ../../nbs/store/07_delta_bars.ipynb #83dca326
 @dataclass(frozen=True)
@@ -151,8 +169,13 @@ def as_arrow(rows: pd.DataFrame, # bar rows with recorded_at
 
     schema = table_schema()
     fields = [schema.field(c) for c in TABLE_COLUMNS if c not in ("symbol", "timeframe")]
-    names = [f.name for f in fields]
-    data = pa.Table.from_pandas(rows[names], schema=pa.schema(fields), preserve_index=False)
+    def column(name, kind):
+        if pa.types.is_timestamp(kind): # numbers are taken as they lie
+            return pa.array(rows[name].dt.as_unit("us").to_numpy("datetime64[us]")).cast(kind)
+        if pa.types.is_floating(kind): return pa.array(rows[name].to_numpy(), type=kind, from_pandas=True)
+        texts = pa.array(rows[name], type=pa.large_string(), from_pandas=True)
+        return texts.cast(kind)
+    data = pa.table([column(f.name, f.type) for f in fields], schema=pa.schema(fields))
     symbols = pa.array(rows.symbol, type=pa.large_string())
     if isinstance(symbols, pa.ChunkedArray): symbols = symbols.combine_chunks()
     symbols = symbols.cast(pa.string()).dictionary_encode()
@@ -381,6 +404,52 @@ def load_rows(root: Path,          # folder of the table
         return found.to_table(columns=schema.names, filter=where)
 
 # %% ../../nbs/store/07_delta_bars.ipynb #8cbd1c27
+_DIRECT = 16 # files of which a query reads the row groups itself; of more, Arrow reads several at once
+
+@lru_cache(maxsize=4 * _DIRECT)
+def _footer(path: str) -> tuple: # of a file of ours: none is ever written anew
+    "The metadata of a file, its schema, and the first and last `ts` of its row groups, in microseconds."
+    import pyarrow.parquet as pq
+
+    meta = pq.read_metadata(path)
+    at = meta.schema.names.index("ts")
+    ends = [meta.row_group(g).column(at).statistics for g in range(meta.num_row_groups)]
+    if any(s is None or not s.has_min_max for s in ends): return meta, meta.schema.to_arrow_schema(), None
+    borders = [pd.DatetimeIndex([getattr(s, side) for s in ends]).as_unit("us").asi8 for side in ("min", "max")]
+    return meta, meta.schema.to_arrow_schema(), borders
+
+def _period_of_file(path: Path, names: list[str], start: int, end: int): # microseconds, both included
+    "The rows of a period of a file of one symbol; None where its footer does not tell enough."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    meta, schema, borders = _footer(str(path))
+    wanted = pa.schema([f for f in table_schema() if f.name in names])
+    if borders is None or any(f not in schema for f in wanted): return None
+    groups = np.flatnonzero((borders[1] >= start) & (borders[0] <= end)).tolist()
+    with pq.ParquetFile(path, metadata=meta) as file:
+        data = file.read_row_groups(groups, columns=names).select(names).cast(wanted)
+    ts = data["ts"].cast("int64").to_numpy()
+    at = np.flatnonzero((ts >= start) & (ts <= end))
+    if len(at) and at[-1] - at[0] + 1 != len(at): return data.take(at)
+    return data.slice(at[0] if len(at) else 0, len(at))
+
+def _load_period(root: Path, files: pd.DataFrame, columns: list[str], period: tuple, where):
+    "What `load_rows` gives, in any order; of files of one symbol, only the row groups of the period are read."
+    import pyarrow as pa
+
+    border, names = np.iinfo("int64"), [c for c in columns if c != "symbol"]
+    micros = [b if t is None else int(t.as_unit("us").asm8.astype("int64"))
+              for t, b in zip(period, (border.min, border.max), strict=True)]
+    single, parts = (files.first_symbol == files.last_symbol).to_numpy(), []
+    for symbol, path in zip(files.first_symbol[single], files.path[single], strict=True):
+        with translate_errors(root, "read", [path]): part = _period_of_file(root / path, names, *micros)
+        if part is None: return load_rows(root, files, columns, where)
+        codes = pa.array(np.zeros(len(part), dtype="int32"))
+        parts.append(part.add_column(0, "symbol", pa.DictionaryArray.from_arrays(codes, pa.array([symbol]))))
+    if not single.all(): parts.append(load_rows(root, files[~single], columns, where).select(parts[0].schema.names))
+    return pa.concat_tables(parts)
+
 def _load_named(root: Path, files: pd.DataFrame, columns: list[str]):
     "All rows of files that hold one symbol each; the symbol is that of the index and is not read."
     import pyarrow as pa
@@ -447,11 +516,15 @@ def _one_symbol_each(files: pd.DataFrame) -> bool:
     "Whether there are files, and each holds one symbol."
     return len(files) > 0 and (files.first_symbol.to_numpy() == files.last_symbol.to_numpy()).all()
 
-def _load_latest(root: Path, files: pd.DataFrame, columns: list[str], where, more: pd.DataFrame | None):
+def _load_latest(root: Path, files: pd.DataFrame, columns: list[str], where, more: pd.DataFrame | None,
+                 period: tuple | None): # None: there is more to the filter than a period
     "The latest row of each key, of files and of further rows with recorded_at."
     import pyarrow as pa
 
-    load = _load_named if where is None and _one_symbol_each(files) else partial(load_rows, where=where)
+    load, single = partial(load_rows, where=where), files.first_symbol.to_numpy() == files.last_symbol.to_numpy()
+    if where is None and _one_symbol_each(files): load = _load_named
+    elif period is not None and 0 < single.sum() <= _DIRECT:
+        load = partial(_load_period, period=period, where=where)
     data = load(root, files, columns)
     if more is not None:
         data = pa.concat_tables([data, as_arrow(more).select(data.schema.names).cast(data.schema)])
@@ -480,7 +553,8 @@ def read_rows(table: BarTable,
     wanted = {"symbol", "ts", "known_at", *_held_values(files, more, values)}
     if arrival or more is not None or overlap(files): wanted.add("recorded_at")
     where = row_filter(None if _one_symbol_each(files) else symbols, start, end, as_of)
-    data = _load_latest(table.path, files, [c for c in TABLE_COLUMNS if c in wanted], where, more)
+    period = None if as_of is not None else (start, end)
+    data = _load_latest(table.path, files, [c for c in TABLE_COLUMNS if c in wanted], where, more, period)
     if not arrival: data = data.select([c for c in data.schema.names if c != "recorded_at"])
     return as_frame(data, timeframe)
 

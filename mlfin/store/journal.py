@@ -73,7 +73,9 @@ def _tuples(bars: pd.DataFrame, at: pd.Timestamp) -> list[tuple]: # at: when the
     for c in JOURNAL_COLUMNS:
         if c in ("ts", "known_at"): lists[c] = bars[c].dt.as_unit("us").astype("int64").tolist()
         elif c in bars and c != "recorded_at":
-            lists[c] = [None if v != v or v == "" else v for v in bars[c].tolist()]
+            lists[c] = bars[c].tolist()
+            if c in ("symbol", "timeframe", MARK) or bars[c].isna().any():
+                lists[c] = [None if v != v or v == "" else v for v in lists[c]]
     return list(zip(*(lists.get(c, [None] * len(bars)) for c in JOURNAL_COLUMNS), strict=True))
 
 # %% ../../nbs/store/05_journal.ipynb #c6f76f49

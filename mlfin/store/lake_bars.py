@@ -14,18 +14,26 @@ import pandas as pd
 from ..core.errors import DataError, must_be, nearest
 from ..market.bars import BAR_COLUMNS, KEY, TIME
 from .bar_upkeep import compact_table, count_rows
-from .delta_bars import BarTable, Snapshot, all_rows, append_rows, present_symbols, read_rows
+from .delta_bars import BarTable, Snapshot, all_rows, append_rows, present_symbols, prune, read_rows
 from .delta_table import translate_errors, writer_lock
 from .journal import Journal
 from .row_history import WriteResult, missing_rows, resolve, select_changes
 from .store import HISTORY, VALUES, check_history, with_values
 
 # %% ../../nbs/store/11_lake_bars.ipynb #3fad0bc7
+_FEW = 1 << 18 # rows of several symbols that are read at once, without asking first whose they are
+
+def _mixed_rows(at: Snapshot, timeframe: str, names: list[str], span: tuple) -> int:
+    "Rows of the files that may hold something of several symbols."
+    files = prune(at.files, timeframe, names, *span)
+    return int(files.rows[files.first_symbol != files.last_symbol].sum())
+
 def _standing(table: BarTable, at: Snapshot, rows: pd.DataFrame) -> pd.DataFrame: # of `storable_bars`
     "The rows that a table has at the keys of some rows."
     def standing(timeframe, own):
         names, span = own.symbol.unique().tolist(), (own.ts.min(), own.ts.max())
-        if len(names) > 1: names = present_symbols(table, at, timeframe, names, *span)
+        if len(names) > 1 and _mixed_rows(at, timeframe, names, span) > _FEW:
+            names = present_symbols(table, at, timeframe, names, *span)
         return read_rows(table, at, timeframe, names, *span, arrival=True)
     found = [standing(timeframe, own) for timeframe, own in rows.groupby("timeframe", sort=True)]
     return with_values(found[0] if len(found) == 1 else pd.concat(found, ignore_index=True))[list(rows)]

@@ -40,13 +40,21 @@ def _row_positions(stored: pd.DataFrame, incoming: pd.DataFrame, key: list[str])
     return pd.Index(codes[:n]).get_indexer(codes[n:])
 
 # %% ../../nbs/store/01_row_history.ipynb #83e71241
+def _equal(old, new) -> np.ndarray: # extension or NumPy arrays of one length
+    "Whether values are equal; a missing one equals a missing one."
+    if old.dtype == new.dtype == "float64":                    # plain numbers, which pandas would take longer for
+        old, new = np.asarray(old), np.asarray(new)
+        return (old == new) | ((old != old) & (new != new))
+    none = pd.isna(old) & pd.isna(new)
+    if none.all(): return none
+    return np.asarray((pd.Series(old) == pd.Series(new)) | none, dtype=bool)
+
 def _same_values(stored: pd.DataFrame, incoming: pd.DataFrame, at: np.ndarray, # at: `_row_positions`
                  values: Sequence[str]) -> np.ndarray:
     "Whether incoming rows have the values stored at their positions; NaN equals NaN, nothing equals -1."
-    same = at >= 0
+    same, there = at >= 0, at.clip(0)
     for name in values if len(stored) else ():
-        old, new = stored[name].array.take(at.clip(0)), incoming[name].array
-        same &= np.asarray((pd.Series(old) == pd.Series(new)) | (pd.isna(old) & pd.isna(new)), dtype=bool)
+        same &= _equal(stored[name].array.take(there), incoming[name].array)
     return same
 
 # %% ../../nbs/store/01_row_history.ipynb #519c7502
@@ -76,12 +84,13 @@ def resolve(rows: pd.DataFrame,     # all rows of a store, several a key, with k
 def _revision_times(latest: pd.DataFrame, rows: pd.DataFrame, at: np.ndarray, # at: `_row_positions`
                     revised: np.ndarray) -> pd.DataFrame:
     "Rows whose revisions arrive after the row that they revise, and are known from their arrival on."
-    arrival, known = rows.recorded_at.copy(), rows.known_at.copy()
-    if revised.any():
-        after = latest.recorded_at.array.take(at[revised]) + pd.Timedelta(microseconds=1)
-        arrival[revised] = arrival[revised].where(arrival[revised] >= after, after)
-        known[revised] = known[revised].where(known[revised] > arrival[revised], arrival[revised])
-    return rows.assign(known_at=known.astype(TIME), recorded_at=arrival.astype(TIME))
+    if not revised.any(): return rows.assign(known_at=rows.known_at.astype(TIME), recorded_at=rows.recorded_at.astype(TIME))
+    arrival, known = (rows[c].dt.as_unit("us").array.asi8.copy() for c in ("recorded_at", "known_at"))
+    after = latest.recorded_at.dt.as_unit("us").array.asi8[at[revised]] + 1
+    arrival[revised] = np.maximum(arrival[revised], after)
+    known[revised] = np.maximum(known[revised], arrival[revised])
+    def moments(numbers): return pd.DatetimeIndex(numbers.view("M8[us]")).tz_localize("UTC").array
+    return rows.assign(known_at=moments(known), recorded_at=moments(arrival))
 
 # %% ../../nbs/store/01_row_history.ipynb #12f13040
 def select_changes(latest: pd.DataFrame,   # latest rows of a store, one a key, with known_at and recorded_at
@@ -104,7 +113,8 @@ def select_changes(latest: pd.DataFrame,   # latest rows of a store, one a key, 
         added.append(rows)
         if turn < len(parts):
             latest = resolve(pd.concat([latest[list(rows)], rows], ignore_index=True), key)
-    return pd.concat(added, ignore_index=True), tuple(int(n) for n in counts)
+    whole = pd.concat(added, ignore_index=True) if len(added) > 1 else added[0].reset_index(drop=True)
+    return whole, tuple(int(n) for n in counts)
 
 # %% ../../nbs/store/01_row_history.ipynb #2ee52471
 def _refuse_contradictions(rows: pd.DataFrame, differs: np.ndarray, key: Sequence[str]) -> None:
