@@ -139,6 +139,7 @@ def _as_batch(frame: pd.DataFrame, schema): # of pyarrow; gives a pyarrow.Record
     # texts of several frames lie in chunks
     return (table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema)])[0]
 
+# %% ../../nbs/quality/12_spool.ipynb #1dd770bf
 class FrameBuffer:
     "Frames of the same columns, on the disk from the second on."
     def __init__(self, space: Workspace, # where the file goes, when there is one

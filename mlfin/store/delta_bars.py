@@ -66,6 +66,7 @@ def _empty_columns(found, rows: np.ndarray, known: set[str]) -> dict: # the log;
                            else np.full(len(rows), c not in known))
     return made
 
+# %% ../../nbs/store/07_delta_bars.ipynb #6743a1d7
 def _log_column(found, name: str, kind: str) -> np.ndarray: # found: a pyarrow.Table; what is absent is NaN
     "A column of the log as an array; moments as microseconds."
     import pyarrow as pa
@@ -173,8 +174,8 @@ def as_arrow(rows: pd.DataFrame, # bar rows with recorded_at
         if pa.types.is_timestamp(kind): # numbers are taken as they lie
             return pa.array(rows[name].dt.as_unit("us").to_numpy("datetime64[us]")).cast(kind)
         if pa.types.is_floating(kind): return pa.array(rows[name].to_numpy(), type=kind, from_pandas=True)
-        texts = pa.array(rows[name], type=pa.large_string(), from_pandas=True)
-        return texts.cast(kind)
+        whole = pa.schema([(name, kind)])
+        return pa.Table.from_pandas(rows[[name]], schema=whole, preserve_index=False)[name]
     data = pa.table([column(f.name, f.type) for f in fields], schema=pa.schema(fields))
     symbols = pa.array(rows.symbol, type=pa.large_string())
     if isinstance(symbols, pa.ChunkedArray): symbols = symbols.combine_chunks()
@@ -415,7 +416,8 @@ def _footer(path: str) -> tuple: # of a file of ours: none is ever written anew
     at = meta.schema.names.index("ts")
     ends = [meta.row_group(g).column(at).statistics for g in range(meta.num_row_groups)]
     if any(s is None or not s.has_min_max for s in ends): return meta, meta.schema.to_arrow_schema(), None
-    borders = [pd.DatetimeIndex([getattr(s, side) for s in ends]).as_unit("us").asi8 for side in ("min", "max")]
+    borders = [pd.DatetimeIndex([getattr(s, side) for s in ends]).as_unit("us").asi8
+               for side in ("min", "max")]
     return meta, meta.schema.to_arrow_schema(), borders
 
 def _period_of_file(path: Path, names: list[str], start: int, end: int): # microseconds, both included
@@ -434,8 +436,9 @@ def _period_of_file(path: Path, names: list[str], start: int, end: int): # micro
     if len(at) and at[-1] - at[0] + 1 != len(at): return data.take(at)
     return data.slice(at[0] if len(at) else 0, len(at))
 
+# %% ../../nbs/store/07_delta_bars.ipynb #cdbd3bd4
 def _load_period(root: Path, files: pd.DataFrame, columns: list[str], period: tuple, where):
-    "What `load_rows` gives, in any order; of files of one symbol, only the row groups of the period are read."
+    "What `load_rows` gives, in any order; of files of one symbol, only some row groups are read."
     import pyarrow as pa
 
     border, names = np.iinfo("int64"), [c for c in columns if c != "symbol"]
@@ -447,9 +450,12 @@ def _load_period(root: Path, files: pd.DataFrame, columns: list[str], period: tu
         if part is None: return load_rows(root, files, columns, where)
         codes = pa.array(np.zeros(len(part), dtype="int32"))
         parts.append(part.add_column(0, "symbol", pa.DictionaryArray.from_arrays(codes, pa.array([symbol]))))
-    if not single.all(): parts.append(load_rows(root, files[~single], columns, where).select(parts[0].schema.names))
+    if not single.all():
+        rest = load_rows(root, files[~single], columns, where)
+        parts.append(rest if not parts else rest.select(parts[0].schema.names))
     return pa.concat_tables(parts)
 
+# %% ../../nbs/store/07_delta_bars.ipynb #31131f8f
 def _load_named(root: Path, files: pd.DataFrame, columns: list[str]):
     "All rows of files that hold one symbol each; the symbol is that of the index and is not read."
     import pyarrow as pa
@@ -517,11 +523,12 @@ def _one_symbol_each(files: pd.DataFrame) -> bool:
     return len(files) > 0 and (files.first_symbol.to_numpy() == files.last_symbol.to_numpy()).all()
 
 def _load_latest(root: Path, files: pd.DataFrame, columns: list[str], where, more: pd.DataFrame | None,
-                 period: tuple | None): # None: there is more to the filter than a period
+                 period: tuple | None = None): # None: there is more to the filter than a period
     "The latest row of each key, of files and of further rows with recorded_at."
     import pyarrow as pa
 
-    load, single = partial(load_rows, where=where), files.first_symbol.to_numpy() == files.last_symbol.to_numpy()
+    load = partial(load_rows, where=where)
+    single = files.first_symbol.to_numpy() == files.last_symbol.to_numpy()
     if where is None and _one_symbol_each(files): load = _load_named
     elif period is not None and 0 < single.sum() <= _DIRECT:
         load = partial(_load_period, period=period, where=where)

@@ -42,7 +42,7 @@ def _row_positions(stored: pd.DataFrame, incoming: pd.DataFrame, key: list[str])
 # %% ../../nbs/store/01_row_history.ipynb #83e71241
 def _equal(old, new) -> np.ndarray: # extension or NumPy arrays of one length
     "Whether values are equal; a missing one equals a missing one."
-    if old.dtype == new.dtype == "float64":                    # plain numbers, which pandas would take longer for
+    if old.dtype == new.dtype == "float64":                    # plain numbers: pandas takes longer
         old, new = np.asarray(old), np.asarray(new)
         return (old == new) | ((old != old) & (new != new))
     none = pd.isna(old) & pd.isna(new)
@@ -84,7 +84,7 @@ def resolve(rows: pd.DataFrame,     # all rows of a store, several a key, with k
 def _revision_times(latest: pd.DataFrame, rows: pd.DataFrame, at: np.ndarray, # at: `_row_positions`
                     revised: np.ndarray) -> pd.DataFrame:
     "Rows whose revisions arrive after the row that they revise, and are known from their arrival on."
-    if not revised.any(): return rows.assign(known_at=rows.known_at.astype(TIME), recorded_at=rows.recorded_at.astype(TIME))
+    if not revised.any(): return rows.assign(**{c: rows[c].astype(TIME) for c in ("known_at", "recorded_at")})
     arrival, known = (rows[c].dt.as_unit("us").array.asi8.copy() for c in ("recorded_at", "known_at"))
     after = latest.recorded_at.dt.as_unit("us").array.asi8[at[revised]] + 1
     arrival[revised] = np.maximum(arrival[revised], after)
