@@ -16,7 +16,7 @@ from talib import abstract
 
 from .feature_types import Param
 from .spec import feature, register_set
-from .technical import TalibStream
+from .technical import TalibColumns, TalibStream
 
 # %% ../../nbs/features/07_indicators.ipynb #7d9912cd
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ class _Finite:
 _DIVIDES = ("RVOL", "VWMA") # by a volume that may be zero
 
 def _batch(d: Indicator):
-    "The function over whole arrays, and `bind`: the same with its numbers looked up once for all symbols."
+    """The function over whole arrays; `bind`: the same with its numbers looked up once for all symbols; and
+    `into`: the same for all symbols at once."""
     call, plain = getattr(talib, d.function), d.order == (0,)
     call = getattr(call, "__wrapped__", call) # without TA-Lib's search for pandas and polars in every call
     def bind(*numbers):
@@ -154,7 +155,14 @@ def _batch(d: Indicator):
             return tuple(o if o.dtype == np.float64 else _whole(o, lookback) for o in out)
         return make
     def function(*given): return bind(*given[len(d.inputs):])(*given[:len(d.inputs)])
+    def into(*numbers):
+        arguments = _arguments(d, numbers)
+        columns = TalibColumns(d.function, talib_lookback(d.function, *arguments), *arguments)
+        def fill(arrays, borders, made):
+            return columns.fill(arrays, borders, {d.order[i]: column for i, column in made.items()})
+        return fill
     function.__name__, function.__doc__, function.bind = d.name, d.what, bind
+    if d.function not in _DIVIDES: function.into = into
     return function
 
 # %% ../../nbs/features/07_indicators.ipynb #fa015009

@@ -70,6 +70,22 @@ class _Call:
                 compute(self.feature, *given) # raises
             column[begin:end] = values
 
+# %% ../../nbs/features/05_table.ipynb #in700002
+def _fill_columns(calls: list, arrays: dict, borders: np.ndarray, out: dict) -> list:
+    "Fill in the columns of functions that take all symbols at once; the calls that are left."
+    left, makers = [], [getattr(f.function, "into", None) for f, _ in calls]
+    rows = sum(len(f.outputs) for (f, _), into in zip(calls, makers, strict=True) if into)
+    room = iter(np.empty((rows, borders[-1]))) # one piece of memory, which comes sooner than many
+    for (f, wanted), into in zip(calls, makers, strict=True):
+        columns = {i: next(room) for i in f.outputs} if into else {}
+        if not into or not into(*f.values)([arrays[c] for c in f.inputs], borders, columns):
+            left.append((f, wanted))
+            continue
+        for i, c in wanted:
+            again = any(out[other] is columns[f.outputs[i]] for _, other in wanted)
+            out[c] = columns[f.outputs[i]].copy() if again else columns[f.outputs[i]]
+    return left
+
 # %% ../../nbs/features/05_table.ipynb #6a5a2339
 def _one_symbol(calls: list, arrays: dict, out: dict) -> None:
     "Without a copy: functions' arrays are the columns, unless one is an input or another column."
@@ -90,7 +106,8 @@ def compute_series(features: list[Feature], # of kind "series"
                    out: dict,               # column -> float64: filled in
                   ) -> None:
     "Fill in the columns of features that see one symbol. Raises `DataError` as `compute` does."
-    calls = function_calls(_compute_groups(features, arrays, borders, out))
+    left = _compute_groups(features, arrays, borders, out)
+    calls = _fill_columns(function_calls(left), arrays, borders, out)
     if len(borders) == 2: return _one_symbol(calls, arrays, out)
     out.update((column, np.empty(borders[-1])) for _, wanted in calls for _, column in wanted)
     plan = [_Call(f, wanted, out) for f, wanted in calls]
