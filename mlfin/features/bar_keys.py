@@ -24,7 +24,7 @@ def _one_width(at: np.ndarray) -> int:
     "Bytes of every text, from the places where they begin; 0 where they differ or are empty."
     width = int(at[1] - at[0]) if len(at) > 1 else 0
     blocks = (np.diff(at[i:i + _STEP + 1]) for i in range(0, len(at) - 1, _STEP))
-    return width if all((block == width).all() for block in blocks) else 0
+    return width if all(block.min() == block.max() == width for block in blocks) else 0
 
 def _changes(cells: np.ndarray, width: int = 1) -> np.ndarray:
     "Rows that are not like the one before; `width` cells make a row."
@@ -51,7 +51,7 @@ def equal_runs(column: pd.Series, # texts, or a categorical of texts
         return runs.run_ends.to_numpy(), runs.values.to_pylist()
     letters = np.frombuffer(texts.buffers()[2], np.uint8)[at[0]:at[-1]] # all of one length: bytes in a grid
     ends = np.append(_changes(letters, width), len(texts))
-    return ends, texts.take(ends - 1).to_pylist()
+    return ends, [letters[end - width:end].tobytes().decode() for end in (ends * width).tolist()]
 
 # %% ../../nbs/features/03_bar_keys.ipynb #f3689673
 KEYS = ("symbol", "timeframe", "ts", "known_at")
@@ -85,8 +85,9 @@ def symbol_borders(frame: pd.DataFrame, # bars, or any frame with their keys: sy
         raise DataError(must_be(f"{name}.timeframe", "one timeframe", found, hint=hint))
     ends, symbols = equal_runs(frame["symbol"])
     ts = frame["ts"].array.asi8
-    back = np.setdiff1d(_steps_back(ts), ends[:-1])
-    if frame["ts"].hasnans or None in symbols:
+    back, firsts = np.setdiff1d(_steps_back(ts), ends[:-1]), np.append(0, ends[:-1])
+    lost = frame["ts"].isna().any() if len(back) else frame["ts"].iloc[firsts].hasnans # NaT is before any time
+    if lost or None in symbols:
         raise DataError(must_be(name, "without missing symbol or ts", "a missing key"))
     sort = "sort_values(['symbol', 'timeframe', 'ts']); mlfin.quality.cleaning sets duplicates aside"
     if len(back):

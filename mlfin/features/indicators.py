@@ -158,7 +158,7 @@ def _batch(d: Indicator):
     def into(*numbers):
         arguments = _arguments(d, numbers)
         columns = TalibColumns(d.function, talib_lookback(d.function, *arguments), *arguments)
-        def fill(arrays, borders, made):
+        def fill(arrays, borders, made, spare):
             return columns.fill(arrays, borders, {d.order[i]: column for i, column in made.items()})
         return fill
     function.__name__, function.__doc__, function.bind = d.name, d.what, bind

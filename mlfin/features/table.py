@@ -75,10 +75,12 @@ def _fill_columns(calls: list, arrays: dict, borders: np.ndarray, out: dict) -> 
     "Fill in the columns of functions that take all symbols at once; the calls that are left."
     left, makers = [], [getattr(f.function, "into", None) for f, _ in calls]
     rows = sum(len(f.outputs) for (f, _), into in zip(calls, makers, strict=True) if into)
-    room = iter(np.empty((rows, borders[-1]))) # one piece of memory, which comes sooner than many
+    room, used = np.empty((rows, borders[-1])), 0 # one piece of memory, which comes sooner than many
     for (f, wanted), into in zip(calls, makers, strict=True):
-        columns = {i: next(room) for i in f.outputs} if into else {}
-        if not into or not into(*f.values)([arrays[c] for c in f.inputs], borders, columns):
+        columns = dict(zip(f.outputs, room[used:], strict=False)) if into else {}
+        used += len(columns)
+        spare = room[-1] if used < rows else np.empty(borders[-1]) # a column that is filled in later
+        if not into or not into(*f.values)([arrays[c] for c in f.inputs], borders, columns, spare):
             left.append((f, wanted))
             continue
         for i, c in wanted:
