@@ -115,16 +115,41 @@ def _binary(frame: pd.DataFrame, where: str, dialect: Dialect) -> Table:
     if not len(frame): raise DataError(f"{where} holds columns and no rows.\nHint: was anything downloaded?")
     return finish_table(raw_table(frame, found))
 
+# %% ../../nbs/files/05_file_formats.ipynb #pq70000a
+def _read_columns(data: bytes | memoryview, names: dict[str, str], texts: Sequence[str]) -> pd.DataFrame:
+    "Some columns of a Parquet file; those of repeated `texts` as categoricals."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(texts))
+    return file.read(columns=list(dict.fromkeys(names.values()))).to_pandas(split_blocks=True, self_destruct=True)
+
+def _parquet_schema(data: bytes | memoryview) -> tuple[list[str], list[str]] | None:
+    "The columns of a Parquet file, and those of texts; None where a column is its index, or is there twice."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(pa.BufferReader(data))
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    if not all(isinstance(i, dict) for i in index) or len(set(schema.names)) < len(schema.names): return None
+    texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    return schema.names, texts
+
 # %% ../../nbs/files/05_file_formats.ipynb #9a9f0924
 def parquet_table(data: bytes | memoryview,     # unpacked
                   where: str,                   # the file's name, for messages
                   dialect: Dialect = Dialect(), # what the user states
                   ) -> Table:                   # values as they were
     "Read Parquet. Raises `DataError` where it is not readable, or holds no bars."
-    try: frame = pd.read_parquet(io.BytesIO(data))
-    except (OSError, ValueError):
-        raise DataError(f"{where} ({len(data):,} bytes) is not a readable Parquet file.\n"
-                        "Hint: was it cut off? Fetch it again.") from None
+    broken = DataError(f"{where} ({len(data):,} bytes) is not a readable Parquet file.\n"
+                       "Hint: was it cut off? Fetch it again.")
+    try: schema = None if isinstance(dialect.columns, Sequence) else _parquet_schema(data)
+    except (OSError, ValueError): raise broken from None
+    found = column_names(schema[0], where, dialect) if schema else {}
+    try:
+        if schema: frame = _read_columns(data, found, {found.get("symbol")} & {*schema[1]})
+        else: frame = pd.read_parquet(io.BytesIO(data))
+    except (OSError, ValueError): raise broken from None
     return _binary(frame, where, dialect)
 
 # %% ../../nbs/files/05_file_formats.ipynb #9b6f2232

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TIMEFRAMES', 'PRICES', 'KEY', 'BAR_COLUMNS', 'OPTIONAL_COLUMNS', 'MARK', 'TIME', 'parse_timeframe', 'timeframe_delta',
-           'as_bars', 'check_bars', 'usual_lag', 'merge_bars', 'moment']
+           'as_bars', 'equal_runs', 'check_bars', 'usual_lag', 'merge_bars', 'moment']
 
 # %% ../../nbs/market/01_bars.ipynb #587dadc2
 import re
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,58 @@ def as_bars(frame: pd.DataFrame,  # columns of a bar frame in any order, `ts` an
                        **numbers)
     return (bars.sort_values(KEY, kind="stable") if sort else bars).reset_index(drop=True)
 
+# %% ../../nbs/market/01_bars.ipynb #eq70000b
+_STEP = 65_536 # rows that are looked at together: they stay in the processor's cache
+
+def _one_width(at: np.ndarray) -> int:
+    "Bytes of every text, from the places where they begin; 0 where they differ or are empty."
+    width = int(at[1] - at[0]) if len(at) > 1 else 0
+    blocks = (np.diff(at[i:i + _STEP + 1]) for i in range(0, len(at) - 1, _STEP))
+    return width if all(block.min() == block.max() == width for block in blocks) else 0
+
+def _changes(cells: np.ndarray, width: int = 1) -> np.ndarray:
+    "Rows that are not like the one before; `width` cells make a row."
+    found, step = [np.empty(0, dtype=np.int64)], _STEP * width
+    for begin in range(0, len(cells) - width, step):
+        part = cells[begin:begin + step + width]
+        if (new := part[width:] != part[:-width]).any():
+            found.append(np.unique((np.flatnonzero(new) + begin) // width) + 1)
+    return np.concatenate(found)
+
+# %% ../../nbs/market/01_bars.ipynb #eq70000d
+def _text_runs(column: pd.Series) -> tuple[np.ndarray, list]:
+    "Runs of equal texts, found anew."
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pa.array(column if column.dtype == "str" else column.astype("str"), type=pa.large_string())
+    if isinstance(texts, pa.ChunkedArray): texts = texts.combine_chunks()
+    at = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset:texts.offset + len(texts) + 1]
+    width = 0 if texts.null_count else _one_width(at)
+    if not width:
+        runs = pc.run_end_encode(texts, run_end_type=pa.int64())
+        return runs.run_ends.to_numpy(), runs.values.to_pylist()
+    letters = np.frombuffer(texts.buffers()[2], np.uint8)[at[0]:at[-1]] # all of one length: bytes in a grid
+    ends = np.append(_changes(letters, width), len(texts))
+    return ends, [letters[end - width:end].tobytes().decode() for end in (ends * width).tolist()]
+
+# %% ../../nbs/market/01_bars.ipynb #eq70000f
+_known_runs: dict[int, tuple] = {} # of Arrow arrays in use, by their id: a weak reference, ends, texts
+
+def equal_runs(column: pd.Series, # texts
+              ) -> tuple[np.ndarray, list]: # end of each run (exclusive), its text; None where it is missing
+    "Runs of equal texts in a column."
+    held = column.array.__arrow_array__() if column.dtype == "str" else None
+    reference, ends, texts = _known_runs.get(id(held), (None, None, None))
+    if reference is not None and reference() is held: return ends, list(texts)
+    ends, texts = _text_runs(column)
+    if held is None or len(ends) > 100_000: return ends, texts
+    ends.flags.writeable, key = False, id(held)
+    def forget(reference):
+        if _known_runs.get(key, (None,))[0] is reference: _known_runs.pop(key, None)
+    _known_runs[key] = weakref.ref(held, forget), ends, tuple(texts)
+    return ends, texts
+
 # %% ../../nbs/market/01_bars.ipynb #8040efcb
 def check_bars(frame: pd.DataFrame, # what should be a bar frame
                ) -> pd.DataFrame:   # the same object, when it is
@@ -106,7 +159,8 @@ def check_bars(frame: pd.DataFrame, # what should be a bar frame
         if str(frame[column].dtype) != want:
             refuse(f"a frame whose `{column}` is {want}", str(frame[column].dtype),
                    "as_bars gives the dtypes.")
-    if unknown := sorted(set(frame.timeframe.unique()) - set(TIMEFRAMES)):
+    ends = {name: equal_runs(frame[name])[0] for name in ("symbol", "timeframe")}
+    if unknown := sorted(set(frame.timeframe.iloc[ends["timeframe"] - 1].unique()) - set(TIMEFRAMES)):
         refuse(f"a frame whose `timeframe` is one of {', '.join(TIMEFRAMES)}", unknown[0],
                "parse_timeframe gives the name.")
     for column in ("symbol", "ts", "known_at"):
@@ -119,8 +173,7 @@ def check_bars(frame: pd.DataFrame, # what should be a bar frame
         refuse("a frame whose bars are known after they open", str(frame.known_at[early].iloc[0]),
                "`ts` is the open, `known_at` the close.")
     ts, same = pd.DatetimeIndex(frame.ts).asi8, np.ones(max(len(frame) - 1, 0), dtype=bool)
-    for name in ("symbol", "timeframe"):
-        same &= np.asarray(frame[name].array[1:] == frame[name].array[:-1], dtype=bool)
+    for last in ends.values(): same[last[:-1] - 1] = False
     starts = np.append(0, np.flatnonzero(~same) + 1) if len(frame) else []
     series = list(frame[["symbol", "timeframe"]].iloc[starts].itertuples(index=False, name=None))
     if (same & (np.diff(ts) <= 0)).any() or series != sorted(series):

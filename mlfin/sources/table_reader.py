@@ -11,6 +11,7 @@ __all__ = ['FORMING', 'RejectedRows', 'parse_values', 'table_zone', 'reject_bad_
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..files.numbers import parse_events, parse_numbers, unescape_formulas
 from ..files.raw_files import OpenedFile
 from ..files.tables import ACTION_COLUMNS, Dialect, Table
 from ..files.times import SessionRuleDetector, TimeForm, bar_times, parse_times
-from ..market.bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, timeframe_delta
+from ..market.bars import BAR_COLUMNS, OPTIONAL_COLUMNS, PRICES, equal_runs, timeframe_delta
 from ..market.spreads import SpreadUnit, SpreadUnitDetector
 from .read_result import ReadResult, empty_quarantine, quarantine_rows
 
@@ -139,15 +140,19 @@ def _reject_forming(times: pd.DataFrame, rejected: RejectedRows) -> None:
     if _micro_range(times.known_at)[1] > _microseconds(now): rejected.reject(times.known_at > now, FORMING)
 
 # %% ../../nbs/sources/02_table_reader.ipynb #95303fb9
+def _sorted_steps(bars: pd.DataFrame, ts: np.ndarray) -> np.ndarray:
+    "Distances between neighbouring bars of a symbol, of bars in any order."
+    order = bars.assign(at=ts).sort_values(["symbol", "at"])
+    return order["at"].diff().to_numpy()[(order.symbol == order.symbol.shift()).to_numpy()]
+
 def _spacings(bars: pd.DataFrame, one: bool) -> np.ndarray:
     "Distances between neighbouring bars of a symbol in microseconds, duplicates left out; `one`: one symbol."
     ts = pd.DatetimeIndex(bars.ts).asi8
-    if not one and bars.symbol.nunique() > 1:
-        order = bars.assign(at=ts).sort_values(["symbol", "at"])
-        same = (order.symbol == order.symbol.shift()).to_numpy()
-        step = order["at"].diff().to_numpy()[same]
-    else: step = np.diff(ts)
-    if len(step) and step.min() < 0: step = np.diff(np.sort(ts))
+    ends, names = (np.array([len(ts)]), []) if one else equal_runs(bars.symbol)
+    step = np.delete(np.diff(ts), ends[:-1] - 1)
+    in_order = None not in names and all(a < b for a, b in pairwise(names))
+    if not in_order: step = _sorted_steps(bars, ts)
+    elif len(step) and step.min() < 0: step = np.diff(np.sort(ts)) if one else _sorted_steps(bars, ts)
     return step if not len(step) or step.min() > 0 else step[step > 0]
 
 # %% ../../nbs/sources/02_table_reader.ipynb #bd55e03d
@@ -271,9 +276,19 @@ def _repeat_text(text: str, n: int) -> pd.Series:
     array = pa.LargeStringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(data * n))
     return pd.Series(pd.array(array, dtype="str"))
 
+def _category_symbols(cells: pd.Series, rejected: RejectedRows) -> pd.Series:
+    "The symbol of each row, from a categorical: each name is looked at once."
+    names = unescape_formulas(pd.Series(cells.cat.categories).astype("str").str.strip())
+    codes = cells.cat.codes.to_numpy() # -1 where it is missing, which is the last of `bad`
+    bad = np.append((names.isna() | (names == "")).to_numpy(dtype=bool), True)
+    if bad[:-1].any() or codes.min(initial=0) < 0: rejected.reject(bad[codes], "`symbol` is missing")
+    return pd.Series(names.array.take(codes, allow_fill=True), index=cells.index)
+
 def _parse_symbols(table: Table, symbol: str | None, rejected: RejectedRows) -> pd.Series:
     "The symbol of each row."
     if "symbol" not in table.frame: return _repeat_text(symbol, len(table.frame))
+    if isinstance(table.frame.symbol.dtype, pd.CategoricalDtype):
+        return _category_symbols(table.frame.symbol, rejected)
     names = unescape_formulas(table.frame.symbol.astype("str").str.strip())
     rejected.reject(names.isna() | (names == ""), "`symbol` is missing")
     return names
