@@ -152,10 +152,12 @@ def measure(symbols: int = 800, few: int = 200) -> list[tuple[str, float, float]
                         "bars": lambda: read_bars(path),
                         "factors": lambda: factors(path, FACTORS)}, rounds=9)
         took |= medians({"whole set": lambda: factors(path, ["alpha"])}, rounds=2)
-        print("; ".join(f"{name} {cpu:.2f} s of CPU, {wall:.2f} s" for name, (cpu, wall) in took.items()), "\n")
+        print("; ".join(f"{name} {cpu:.2f} s of CPU, {wall:.2f} s" for name, (cpu, wall) in took.items()),
+              "\n")
         floor = took["read of five columns"]
         few_factors, whole = took["factors"] / floor, took["whole set"] / floor
-        lines = [(f"read, 14 rolling factors / read of five columns, {symbols} symbols", few_factors[1], BOUND),
+        lines = [(f"read, 14 rolling factors / read of five columns, {symbols} symbols", few_factors[1],
+                  BOUND),
                  ("the same, of CPU", few_factors[0], BOUND),
                  (f"read, the alpha set (158) / read of five columns, {symbols} symbols", whole[1], np.nan),
                  (f"peak memory of the alpha set / inputs and outputs, {few} symbols", peak(small),

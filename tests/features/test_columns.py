@@ -24,7 +24,8 @@ def alone(bars: pd.DataFrame, specs: list[str]) -> pd.DataFrame:
     for _, own in bars.groupby("symbol", sort=False):
         out = {}
         for f in parse_set(specs):
-            made = f.function(*(own[c].to_numpy() for c in f.inputs), *f.values) if len(own) > f.lookback else None
+            given = (own[c].to_numpy() for c in f.inputs)
+            made = f.function(*given, *f.values) if len(own) > f.lookback else None
             made = made if isinstance(made, tuple) else (made,) * len(f.columns)
             out |= {c: np.full(len(own), np.nan) if made[i] is None else made[i]
                     for i, c in zip(f.outputs, f.columns, strict=True)}
@@ -107,7 +108,8 @@ def test_lookbacks_are_those_of_the_calls():
 
 
 @pytest.mark.parametrize("texts", [
-    ["A"], ["AA", "AA", "BB"], ["A", "BB", "BB", "A"], ["", "", "A"], ["é", "é", "ab"], ["A", None, None, "A"],
+    ["A"], ["AA", "AA", "BB"], ["A", "BB", "BB", "A"], ["", "", "A"], ["é", "é", "ab"],
+    ["A", None, None, "A"],
     ["AB"] * 70_000 + ["AC"] * 70_000 + ["AB"],
 ])
 def test_runs_of_texts(texts):

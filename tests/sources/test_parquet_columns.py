@@ -16,8 +16,9 @@ def frame(symbols: list, days: int = 6) -> pd.DataFrame:
     rng, n = np.random.default_rng(0), days * len(symbols)
     close = rng.normal(100, 1, n)
     return pd.DataFrame({"Ticker": np.repeat(np.array(symbols, dtype=object), days),
-                         "Date": np.tile(ts.asi8, len(symbols)).view("M8[us]"), "note": "n" * 5, "Open": close,
-                         "High": close + 1, "Low": close - 1, "Close": close, "Volume": rng.integers(0, 9, n)})
+                         "Date": np.tile(ts.asi8, len(symbols)).view("M8[us]"), "note": "n" * 5,
+                         "Open": close, "High": close + 1, "Low": close - 1, "Close": close,
+                         "Volume": rng.integers(0, 9, n)})
 
 
 def both(folder, table: pd.DataFrame, **how) -> tuple:
@@ -28,13 +29,14 @@ def both(folder, table: pd.DataFrame, **how) -> tuple:
 
 def same(one, other) -> None:
     pd.testing.assert_frame_equal(one.bars, other.bars, check_exact=True)
-    pd.testing.assert_frame_equal(one.quarantine.drop(columns="origin"), other.quarantine.drop(columns="origin"))
+    gone = [x.quarantine.drop(columns="origin") for x in (one, other)]
+    pd.testing.assert_frame_equal(*gone)
     assert one.rows.tolist() == other.rows.tolist() and one.notes == other.notes
     assert str(one.bars.symbol.dtype) == "str"
 
 
-@pytest.mark.parametrize("symbols", [["A"], ["B", "A"], [" A ", "A B", "'=X"], ["A", None, "B"], ["A", "  ", ""],
-                                     ["A", "AA", "é"]])
+@pytest.mark.parametrize("symbols", [["A"], ["B", "A"], [" A ", "A B", "'=X"], ["A", None, "B"],
+                                     ["A", "  ", ""], ["A", "AA", "é"]])
 def test_names_of_all_kinds(tmp_path, symbols):
     same(*both(tmp_path, frame(symbols)))
 
@@ -76,8 +78,8 @@ def test_steps_between_bars(seed):
     """In whatever order rows and symbols stand."""
     rng = np.random.default_rng(seed)
     names = rng.choice(["A", "B", "CC"], 40) if seed % 2 else np.repeat(["A", "B"], 20)
-    at = pd.to_datetime(rng.choice(np.arange(25), 40) if seed % 4 > 1 else np.tile(np.arange(20), 2), unit="D",
-                        utc=True)
+    days = rng.choice(np.arange(25), 40) if seed % 4 > 1 else np.tile(np.arange(20), 2)
+    at = pd.to_datetime(days, unit="D", utc=True)
     bars = pd.DataFrame({"symbol": pd.Series(names, dtype="str"), "ts": pd.Series(at).dt.as_unit("us")})
     slow = bars.sort_values(["symbol", "ts"]).groupby("symbol").ts.diff().dropna()
     slow = slow[slow > pd.Timedelta(0)].dt.as_unit("us").astype("int64")
