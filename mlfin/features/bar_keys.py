@@ -50,7 +50,7 @@ def symbol_borders(frame: pd.DataFrame, # bars, or any frame with their keys: sy
     ends, symbols = equal_runs(frame["symbol"])
     ts = frame["ts"].array.asi8
     back, firsts = np.setdiff1d(_steps_back(ts), ends[:-1]), np.append(0, ends[:-1])
-    lost = frame["ts"].isna().any() if len(back) else frame["ts"].iloc[firsts].hasnans # NaT is before any time
+    lost = (frame["ts"] if len(back) else frame["ts"].iloc[firsts]).hasnans # NaT is before any time
     if lost or None in symbols:
         raise DataError(must_be(name, "without missing symbol or ts", "a missing key"))
     sort = "sort_values(['symbol', 'timeframe', 'ts']); mlfin.quality.cleaning sets duplicates aside"

@@ -84,7 +84,7 @@ def _fill_columns(calls: list, arrays: dict, borders: np.ndarray, out: dict) -> 
             left.append((f, wanted))
             continue
         for i, c in wanted:
-            again = any(out[other] is columns[f.outputs[i]] for _, other in wanted)
+            again = any(out.get(other) is columns[f.outputs[i]] for _, other in wanted)
             out[c] = columns[f.outputs[i]].copy() if again else columns[f.outputs[i]]
     return left
 

@@ -122,7 +122,8 @@ def _read_columns(data: bytes | memoryview, names: dict[str, str], texts: Sequen
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(texts))
-    return file.read(columns=list(dict.fromkeys(names.values()))).to_pandas(split_blocks=True, self_destruct=True)
+    table = file.read(columns=list(dict.fromkeys(names.values())))
+    return table.to_pandas(split_blocks=True, self_destruct=True)
 
 def _parquet_schema(data: bytes | memoryview) -> tuple[list[str], list[str]] | None:
     "The columns of a Parquet file, and those of texts; None where a column is its index, or is there twice."

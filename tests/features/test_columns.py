@@ -9,7 +9,7 @@ from mlfin.core.errors import DataError
 from mlfin.features.bar_keys import first_rows, symbol_borders
 from mlfin.features.indicators import INDICATORS, talib_lookback
 from mlfin.features.spec import definitions, parse, parse_set
-from mlfin.features.table import compute_features
+from mlfin.features.table import compute_features, compute_series
 from mlfin.features.technical import TalibColumns, native_function
 from mlfin.market.bars import equal_runs
 
@@ -58,6 +58,14 @@ def test_a_column_and_its_alias_are_two(make_bars):
     table = compute_features(make_bars("AAA", 90), ["macd_signal", "macd_12_26_9", "macd"])
     table.loc[80, "macd_signal"] = 0.0
     assert table.loc[80, "macd_signal_12_26_9"] != 0.0
+
+
+def test_the_columns_need_not_be_named_before(make_bars):
+    bars, out = make_bars("AAA", 90), {}
+    features, arrays = parse_set(["rsi_14", "rsi", "obv"]), {c: bars[c].to_numpy() for c in ("close", "volume")}
+    compute_series(list(features), arrays, np.array([0, 90]), out)
+    table = compute_features(bars, features)
+    assert all(np.array_equal(out[c], table[c], equal_nan=True) for c in ("rsi_14", "rsi", "obv"))
 
 
 def test_nan_inside_and_at_the_beginning():
