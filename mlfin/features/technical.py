@@ -9,8 +9,8 @@ __all__ = ['TalibStream', 'native_function', 'TalibColumns', 'window_sum', 'ret'
 
 # %% ../../nbs/features/06_technical.ipynb #83cd7af5
 import ctypes
+import inspect
 import math
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -63,10 +63,10 @@ def native_function(name: str,   # of TA-Lib: "SMA"
                     inputs: int, # how many arrays it reads
                    ) -> tuple[Callable, tuple, int] | None: # function, its usual numbers, how many results
     "A function in TA-Lib's own library; None where it cannot be called there, or gives no float64."
-    numbers, module = tuple(abstract.Function(name).parameters.values()), sys.modules[talib.SMA.__module__]
+    numbers, library = tuple(abstract.Function(name).parameters.values()), inspect.getmodule(talib.SMA)
     made = getattr(talib, name)(*[np.ones(1)] * inputs)
     made = made if isinstance(made, tuple) else (made,)
-    try: call = ctypes.CDLL(module.__file__)[f"TA_{name}"]
+    try: call = ctypes.CDLL(library.__file__)[f"TA_{name}"]
     except (AttributeError, OSError): return None
     if any(x.dtype != np.float64 for x in made): return None
     size, place, count = ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)

@@ -62,7 +62,8 @@ def test_a_column_and_its_alias_are_two(make_bars):
 
 def test_the_columns_need_not_be_named_before(make_bars):
     bars, out = make_bars("AAA", 90), {}
-    features, arrays = parse_set(["rsi_14", "rsi", "obv"]), {c: bars[c].to_numpy() for c in ("close", "volume")}
+    features = parse_set(["rsi_14", "rsi", "obv"])
+    arrays = {c: bars[c].to_numpy() for c in ("close", "volume")}
     compute_series(list(features), arrays, np.array([0, 90]), out)
     table = compute_features(bars, features)
     assert all(np.array_equal(out[c], table[c], equal_nan=True) for c in ("rsi_14", "rsi", "obv"))
