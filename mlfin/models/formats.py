@@ -134,9 +134,9 @@ def _read_part(kind: str, content: bytes, told: Mapping, there) -> Any:
     raise ModelError(must_be("part", "lightgbm, xgboost, keras or forest", kind))
 
 # %% ../../nbs/models/03_formats.ipynb #95f24166
-_COMPOSED = ("Calibrated", "ClassWeighted", "EarlyStopped", "ElasticNetByRow", "LinearByRow", "LogisticByRow",
-             "MeanEnsemble",
-             "PersistenceClassifier", "PersistenceRegressor", "RidgeByRow", "_Sigmoid", "_Steps")
+_COMPOSED = ("Calibrated", "ClassWeighted", "EarlyStopped", "ElasticNetByRow", "FastForestClassifier",
+             "FastForestRegressor", "LinearByRow", "LogisticByRow", "MeanEnsemble", "PersistenceClassifier",
+             "PersistenceRegressor", "RidgeByRow", "_Sigmoid", "_Steps")
 TRUSTED = (*(f"mlfin.models.composed.{name}" for name in _COMPOSED),
            "mlfin.models.sequence.SequenceClassifier", "mlfin.models.sequence.SequenceRegressor",
            "lightgbm.sklearn.LGBMClassifier", "lightgbm.sklearn.LGBMRegressor",

@@ -226,14 +226,23 @@ def _elastic_net(seed: int, device: str, threads: int, **parameters):
                                       transformer=StandardScaler())
 
 # %% ../../nbs/models/04_zoo.ipynb #50e0636e
+_FOREST = {"max_depth": (2, 8), "min_samples_leaf": (0.01, 0.1, "log"), "max_features": ["sqrt", 0.3, 0.7]}
+
 @model("random_forest", tasks=TASKS, n_estimators=150, max_depth=4, min_samples_leaf=0.05,
-       max_features="sqrt", max_samples=0.3,
-       space={"max_depth": (2, 8), "min_samples_leaf": (0.01, 0.1, "log"),
-              "max_features": ["sqrt", 0.3, 0.7]})
+       max_features="sqrt", max_samples=0.3, space=_FOREST)
 def _random_forest(seed: int, device: str, threads: int, task: str, **parameters):
     "Shallow trees, each on a bootstrapped part of the rows."
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     kind = RandomForestClassifier if task == "classification" else RandomForestRegressor
+    return kind(random_state=seed, n_jobs=threads, **parameters)
+
+@model("random_forest_fast", tasks=TASKS, n_estimators=150, max_depth=4, min_samples_leaf=0.05,
+       max_features="sqrt", max_samples=0.3, space=_FOREST)
+def _random_forest_fast(seed: int, device: str, threads: int, task: str, **parameters):
+    "The same forest on LightGBM's histograms."
+    require("lightgbm", extra="all")
+    from mlfin.models.composed import FastForestClassifier, FastForestRegressor
+    kind = FastForestClassifier if task == "classification" else FastForestRegressor
     return kind(random_state=seed, n_jobs=threads, **parameters)
 
 @model("gradient_boosting", tasks=TASKS, max_iter=50, max_leaf_nodes=4, learning_rate=0.03,

@@ -139,8 +139,15 @@ def _forest(model, size: int) -> RowFunction:
     return one
 
 # %% ../../nbs/predict/02_single_row.ipynb #755c8c2c
-@_kind("ClassWeighted", "EarlyStopped")
+@_kind("ClassWeighted", "EarlyStopped", "FastForestRegressor")
 def _inner(model, size: int) -> RowFunction: return _take_apart(model.estimator_, size)
+
+@_kind("FastForestClassifier")
+def _fast_forest(model, size: int) -> RowFunction:
+    "A forest on histograms: the mean of its trees, within 0 and 1."
+    if len(model.classes_) != 2: raise TypeError("not two classes")
+    inner = _take_apart(model.estimator_, size)
+    return lambda row: min(max(inner(row), 0.0), 1.0)
 
 @_kind("Calibrated")
 def _calibrated(model, size: int) -> RowFunction:

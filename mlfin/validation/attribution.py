@@ -58,7 +58,7 @@ class Attribution(NamedTuple):
     "What each feature added to each prediction."
     values: pd.DataFrame  # rows as in X, one column a feature, float64, in `unit`
     base: float           # what is predicted before any feature is seen, in `unit`
-    unit: str             # "log-odds" or "value"
+    unit: str             # "log-odds", "probability" or "value"
     method: str           # how the parts were computed, in words
 
     def margin(self) -> np.ndarray: # float64, one a row
@@ -100,7 +100,7 @@ def unwrap(model,           # fitted estimator, pipeline or wrapper
     while not model_family(model):
         if hasattr(model, "steps"): (X, centred), model = _transformed(model, X), model.steps[-1][1]
         elif hasattr(model, "estimator_") and len(getattr(model, "estimators_", ())) < 2:
-            model = model.estimator_
+            X, model = _ordered(model, X), model.estimator_
         else:
             hint = "`importance` of mlfin.validation.attribution works for every model."
             wanted = "of LightGBM, XGBoost or linear"
@@ -119,7 +119,9 @@ def tree_parts(model,           # fitted model of LightGBM or XGBoost
     "SHAP values by the model's own library."
     values = X.to_numpy(dtype="float64")
     if family == "lightgbm":
-        return np.asarray(model.booster_.predict(values, pred_contrib=True), dtype="float64")
+        parts = np.asarray(model.booster_.predict(values, pred_contrib=True), dtype="float64")
+        # a forest's prediction is the mean of its trees; LightGBM adds their parts up
+        return parts / model.booster_.num_trees() if model.boosting_type == "rf" else parts
     xgboost, booster = require("xgboost", extra="all"), model.get_booster()
     best = booster.attributes().get("best_iteration") # XGBoost's own predictions stop there too
     data = xgboost.DMatrix(values, feature_names=booster.feature_names)
@@ -145,6 +147,11 @@ def linear_parts(model,           # fitted linear model
 _METHODS = {"lightgbm": "TreeSHAP of LightGBM", "xgboost": "TreeSHAP of XGBoost",
             "linear": "coefficient times distance from the mean"}
 
+def _unit(model, proper) -> str:
+    "What the parts add up to; a forest on histograms averages shares, which are probabilities."
+    if hasattr(proper, "classes_"): return "log-odds"
+    return "probability" if hasattr(model, "classes_") else "value"
+
 def _target_unit(model, X: pd.DataFrame) -> Attribution:
     "Of a regression on a standardised target: its parts, back in the target's unit."
     inner, target = attribute(model.regressor_, X), model.transformer_
@@ -168,7 +175,7 @@ def attribute(model,           # fitted estimator, pipeline or wrapper: LightGBM
                                  f"{type(proper).__name__} of {len(proper.classes_)} classes"))
     values = pd.DataFrame(parts[:, :-1], columns=seen.columns, index=seen.index)
     if set(seen.columns) == set(X.columns): values = values[list(X.columns)]
-    unit = "log-odds" if hasattr(proper, "classes_") else "value"
+    unit = _unit(model, proper)
     return Attribution(values, float(parts[0, -1]), unit, _METHODS[family])
 
 # %% ../../nbs/validation/08_attribution.ipynb #eeb596a1

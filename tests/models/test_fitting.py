@@ -23,7 +23,7 @@ from mlfin.models.zoo import compute_device, make_model, model_names
 SMALL = {"random_forest": dict(n_estimators=10), "ensemble": dict(members=["logistic", "gradient_boosting"])}
 TABULAR = [name for name in ("dummy", "elastic_net", "ensemble", "gradient_boosting", "lightgbm", "linear",
                              "logistic", "persistence",
-                             "random_forest", "ridge", "xgboost")]
+                             "random_forest", "random_forest_fast", "ridge", "xgboost")]
 
 
 def panel(days=450, seed=0):

@@ -23,7 +23,8 @@ SPANS = DATA.keys[["ts", "t0", "t1"]]
 ROWS = np.arange(len(DATA.X))
 OPTIONS = {"persistence": {"column": "f_0"}, "lstm": {"epochs": 1, "window": 3, "units": 2,
                                                       "batch_size": 1024}}
-NATIVE = {"lightgbm": "lightgbm text + skops", "xgboost": "xgboost ubj + skops", "lstm": "keras"}
+NATIVE = {"lightgbm": "lightgbm text + skops", "random_forest_fast": "lightgbm text + skops",
+          "xgboost": "xgboost ubj + skops", "lstm": "keras"}
 
 
 @cache
@@ -78,6 +79,7 @@ def pickled(content):
     ("xgboost", dict(early_stopping=True, calibrate="sigmoid")),
     ("gradient_boosting", dict(early_stopping=True)),
     ("random_forest", dict(calibrate="sigmoid")),
+    ("random_forest_fast", dict(calibrate="sigmoid", class_weight="balanced")),
     ("ensemble", dict(members={"logistic": {}, "gradient_boosting": {}, "xgboost": {}})),
     ("dummy", dict(strategy="majority"))])
 def test_what_is_composed_is_kept_without_pickle_too(name, own):
@@ -89,7 +91,7 @@ def test_what_is_composed_is_kept_without_pickle_too(name, own):
 def test_a_row_alone_goes_through_as_before():
     from mlfin.predict.single_row import single_row
 
-    for name in ("logistic", "random_forest", "lightgbm", "xgboost", "gradient_boosting"):
+    for name in ("logistic", "random_forest", "random_forest_fast", "lightgbm", "xgboost", "gradient_boosting"):
         model = kept(name)
         rows = DATA.X.head(20)
         one, two = (single_row(m, rows) for m in (model, again(pack_estimator(model))))

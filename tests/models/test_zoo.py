@@ -20,9 +20,10 @@ from mlfin.models.zoo import (
     suggest,
 )
 
-NAMES = ["dummy", "ensemble", "gradient_boosting", "lightgbm", "logistic", "random_forest", "xgboost"]
+NAMES = ["dummy", "ensemble", "gradient_boosting", "lightgbm", "logistic", "random_forest",
+         "random_forest_fast", "xgboost"]
 VALUES = ["dummy", "elastic_net", "ensemble", "gradient_boosting", "lightgbm", "linear", "random_forest",
-          "ridge", "xgboost"]
+          "random_forest_fast", "ridge", "xgboost"]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,8 @@ def test_what_was_there_before_is_built_as_before():
         "logistic": ("LogisticByRow", {"C": 0.01, "max_iter": 1000, "random_state": 1, "class_weight": None}),
         "random_forest": ("RandomForestClassifier",
                           {"n_estimators": 150, "max_depth": 4, "max_samples": 0.3, "n_jobs": 1}),
+        "random_forest_fast": ("FastForestClassifier",
+                               {"n_estimators": 150, "max_depth": 4, "max_samples": 0.3, "n_jobs": 1}),
         "gradient_boosting": ("HistGradientBoostingClassifier",
                               {"max_iter": 50, "early_stopping": False, "random_state": 1}),
         "xgboost": ("XGBClassifier", {"n_estimators": 50, "max_depth": 2, "tree_method": "hist",
@@ -240,7 +243,8 @@ def test_tasks_of_a_registered_model(registry):
         make_model("wrong")
 
 
-@pytest.mark.parametrize("name", ["random_forest", "xgboost", "lightgbm", "gradient_boosting"])
+@pytest.mark.parametrize("name", ["random_forest", "random_forest_fast", "xgboost", "lightgbm",
+                                  "gradient_boosting"])
 def test_the_seed_reaches_the_model(name, data):
     X, y = data
     a, b = (make_model(name, seed=s).fit(X, y).predict_proba(X)[:, 1] for s in (1, 2))

@@ -123,7 +123,7 @@ def compared(folder, minutes, first, models, serves=alone):
     return found
 
 
-FEW, ALL = ("lightgbm", "logistic"), ("lightgbm", "logistic", "random_forest")
+FEW, ALL = ("lightgbm", "logistic"), ("lightgbm", "logistic", "random_forest", "random_forest_fast")
 
 
 @pytest.mark.parametrize(("serves", "models"),

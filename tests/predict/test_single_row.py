@@ -25,10 +25,12 @@ QUICK = [
     ("xgboost", {}),
     ("xgboost", {"early_stopping": True}),
     ("random_forest", {"n_estimators": 25}),
+    ("random_forest_fast", {}),
+    ("random_forest_fast", {"class_weight": "balanced", "calibrate": "sigmoid"}),
     ("ensemble", {}),
 ]
 VALUES = [("linear", {}), ("ridge", {}), ("elastic_net", {}), ("lightgbm", {}), ("xgboost", {}),
-          ("random_forest", {"n_estimators": 25})]
+          ("random_forest", {"n_estimators": 25}), ("random_forest_fast", {})]
 
 
 class Panel:
@@ -59,7 +61,7 @@ def test_probabilities_are_the_model_s_own(panel, name, options):
     one, got, want = compared(model, panel)
     assert one.way == "quick" and one.window == 1
     assert np.abs(got - want).max() <= SCORE_TOLERANCE
-    if name in ("logistic", "lightgbm", "xgboost"):
+    if name in ("logistic", "lightgbm", "xgboost", "random_forest_fast"):
         np.testing.assert_array_equal(got, want)
 
 
@@ -69,13 +71,14 @@ def test_values_are_the_model_s_own(panel, name, options):
                      np.arange(600), panel.value)
     one, got, want = compared(model, panel)
     assert one.way == "quick" and np.abs(got - want).max() <= SCORE_TOLERANCE
-    if name in ("linear", "ridge", "lightgbm"):
+    if name in ("linear", "ridge", "lightgbm", "random_forest_fast"):
         np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize(("task", "name"), [
-    *(("classification", n) for n in ("logistic", "lightgbm", "random_forest", "ensemble")),
-    *(("regression", n) for n in ("linear", "ridge", "elastic_net", "lightgbm", "random_forest", "ensemble")),
+    *(("classification", n) for n in ("logistic", "lightgbm", "random_forest", "random_forest_fast", "ensemble")),
+    *(("regression", n) for n in ("linear", "ridge", "elastic_net", "lightgbm", "random_forest",
+                               "random_forest_fast", "ensemble")),
 ])
 def test_a_row_alone_and_among_many_is_one_number(panel, name, task):
     "What the service says of one row is what research says of it in a batch, to the last bit."

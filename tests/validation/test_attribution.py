@@ -58,6 +58,19 @@ def test_regressions_add_up_to_their_values():
         np.testing.assert_allclose(got.margin(), model.predict(X), atol=close)
 
 
+def test_a_forest_on_histograms_adds_up_to_its_probability_or_value():
+    forest = make_model("random_forest_fast", n_estimators=25).fit(X, Y)
+    inside = make_model("random_forest_fast", n_estimators=25, class_weight="balanced").fit(X, Y)
+    for model in (forest, inside):
+        parts = attribute(model, X[X.columns[::-1]])
+        assert parts.unit == "probability" and list(parts.values) == list(X.columns[::-1])
+        np.testing.assert_allclose(parts.margin(), model.predict_proba(X)[:, 1], atol=1e-9)
+    values = make_model("random_forest_fast", n_estimators=25, task="regression").fit(X, MOVE)
+    parts = attribute(values, X)
+    assert parts.unit == "value"
+    np.testing.assert_allclose(parts.margin(), values.predict(X), atol=1e-9)
+
+
 def test_parts_are_the_libraries_own_shap_values():
     light, boost = (make_model(n, n_estimators=25).fit(X, Y) for n in ("lightgbm", "xgboost"))
     own = light.predict(X, pred_contrib=True)
