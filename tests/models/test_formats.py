@@ -91,7 +91,8 @@ def test_what_is_composed_is_kept_without_pickle_too(name, own):
 def test_a_row_alone_goes_through_as_before():
     from mlfin.predict.single_row import single_row
 
-    for name in ("logistic", "random_forest", "random_forest_fast", "lightgbm", "xgboost", "gradient_boosting"):
+    for name in ("logistic", "random_forest", "random_forest_fast", "lightgbm", "xgboost",
+                 "gradient_boosting"):
         model = kept(name)
         rows = DATA.X.head(20)
         one, two = (single_row(m, rows) for m in (model, again(pack_estimator(model))))

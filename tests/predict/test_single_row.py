@@ -76,7 +76,8 @@ def test_values_are_the_model_s_own(panel, name, options):
 
 
 @pytest.mark.parametrize(("task", "name"), [
-    *(("classification", n) for n in ("logistic", "lightgbm", "random_forest", "random_forest_fast", "ensemble")),
+    *(("classification", n) for n in ("logistic", "lightgbm", "random_forest", "random_forest_fast",
+                                      "ensemble")),
     *(("regression", n) for n in ("linear", "ridge", "elastic_net", "lightgbm", "random_forest",
                                "random_forest_fast", "ensemble")),
 ])
