@@ -136,10 +136,13 @@ def check_training_folds(
                                      (len(fold.train), len(fold.test)),
                                      where, "use fewer folds; a label longer than a fold leaves none of its "
                                      "rows."))
-        if shared := np.intersect1d(fold.train, fold.test).size:
+        learnt = np.zeros(len(data.X), dtype=bool)
+        learnt[fold.train] = True
+        if shared := int(np.count_nonzero(learnt[fold.test])):
             raise ModelError(must_be("fold", "free of rows that are in both parts", shared, where))
-        if data.task == "classification" and len(found := np.unique(data.target[fold.train])) < 2:
-            raise ModelError(must_be("y", "of both classes in every training part", f"only {found.tolist()}",
+        own = data.target[fold.train]
+        if data.task == "classification" and own.min() == own.max():
+            raise ModelError(must_be("y", "of both classes in every training part", f"only [{own[0]}]",
                                      f"{where}, {len(fold.train)} rows",
                                      "use fewer folds, a longer first training part or another label."))
     if data.spans is not None: check_folds(folds, data.spans)

@@ -163,11 +163,14 @@ def prediction_loss(
     return float(-np.mean(np.where(actual == 1, np.log(p), np.log1p(-p))))
 
 # %% ../../nbs/models/08_training.ipynb #1951a1c7
-def _panel_importance(name: str, model, data: TrainingData, rows: np.ndarray, seed: int) -> pd.DataFrame:
+_SHUFFLED, _LEAST = 4000, 200 # rows of all folds together that importance is measured on; of one at least
+
+def _panel_importance(name: str, model, data: TrainingData, rows: np.ndarray, seed: int,
+                      most: int) -> pd.DataFrame:
     """Permutation importance of a model that looks back: a column is shuffled within the test part, the rows
     before it stay."""
     told, found, X = rows[np.unique(np.linspace(0, len(rows) - 1,
-                                                min(2000, len(rows))).astype(int))], [], data.X.copy()
+                                                min(most, len(rows))).astype(int))], [], data.X.copy()
     base = prediction_loss(data.task, data.target[told], predict_model(name, model, data, told, data.task))
     for feature in X.columns:
         values = data.X[feature].to_numpy(copy=True)
@@ -180,9 +183,10 @@ def _panel_importance(name: str, model, data: TrainingData, rows: np.ndarray, se
 
 def _fold_importance(name: str, folds: Sequence, fitted: list, data: TrainingData, seed: int) -> pd.DataFrame:
     "Permutation importance of one model: mean over its folds' test parts, and its standard deviation."
+    most = max(_LEAST, _SHUFFLED // len(folds))
     def one(model, rows):
-        if getattr(model, "takes_panel", False): return _panel_importance(name, model, data, rows, seed)
-        return importance(model, data.X.iloc[rows], data.target[rows], seed=seed)
+        if getattr(model, "takes_panel", False): return _panel_importance(name, model, data, rows, seed, most)
+        return importance(model, data.X.iloc[rows], data.target[rows], seed, most, repeats=1)
     parts = [one(m, f.test) for f, m in zip(folds, fitted, strict=True)]
     rows = pd.concat(parts).groupby("feature",
                                     sort=False)["importance"].agg(["mean", "std"]).fillna(0.0).reset_index()

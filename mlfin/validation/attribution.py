@@ -32,6 +32,8 @@ def _shuffled(values: np.ndarray, column: int, seed: list[int]) -> np.ndarray:
     return block
 
 # %% ../../nbs/validation/08_attribution.ipynb #f17d0a3d
+_TOGETHER = 20_000 # rows that a model is asked for at once
+
 def importance(model,            # fitted classifier with `predict_proba` for classes 0 and 1, or regression
                X: pd.DataFrame,  # features of rows the model was not fitted to
                y: np.ndarray,    # what happened there: 0 or 1, or a value
@@ -46,12 +48,15 @@ def importance(model,            # fitted classifier with `predict_proba` for cl
     keep = np.unique(np.linspace(0, len(X) - 1, min(rows, len(X))).astype(int))
     values, y, names = X.to_numpy()[keep], np.asarray(y)[keep], list(X.columns)
     loss = lambda blocks: _block_losses(model, pd.DataFrame(np.concatenate(blocks), columns=names), y)
-    base, found = loss([values])[0], []
-    for column, name in enumerate(names):
-        worse = np.array(loss([_shuffled(values, column, [seed, k, *name.encode()])
-                               for k in range(repeats)])) - base
-        found.append((name, float(worse.mean()), float(worse.std(ddof=1)) if repeats > 1 else 0.0))
-    return pd.DataFrame(found, columns=["feature", "importance", "std"]).astype({"feature": "str"})
+    every = [(column, [seed, k, *names[column].encode()]) for column in range(len(names))
+             for k in range(repeats)]
+    size, worse = max(1, _TOGETHER // len(values)), []
+    for at in range(0, len(every), size): # many shuffles in one call: each is small beside what a call costs
+        worse += loss([_shuffled(values, *one) for one in every[at:at + size]])
+    lost = np.array(worse).reshape(len(names), repeats) - loss([values])[0]
+    spread = lost.std(axis=1, ddof=1) if repeats > 1 else np.zeros(len(names))
+    found = pd.DataFrame({"feature": names, "importance": lost.mean(axis=1), "std": spread})
+    return found.astype({"feature": "str"})
 
 # %% ../../nbs/validation/08_attribution.ipynb #4ba830e4
 class Attribution(NamedTuple):
