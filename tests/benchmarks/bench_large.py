@@ -1,5 +1,5 @@
-"""The default question on 500 symbols and ten years of daily bars: seconds and memory of all processes, and the
-seconds of each task."""
+"""The default question on 500 symbols and ten years of daily bars: seconds and memory of all processes,
+and the seconds of each task."""
 
 import json
 import subprocess

@@ -79,7 +79,7 @@ def beside(dataset: SimpleNamespace, folds: list, name: str, patience: float = 6
 
 
 def forests(dataset: SimpleNamespace, depth: int) -> tuple[dict[str, float], dict[str, float]]:
-    """CPU seconds of one fit to four fifths of the rows, and the AUC on the others, of the three forests."""
+    """CPU seconds of a fit to four fifths of the rows, and the AUC on the others, of three forests."""
     import lightgbm
     from sklearn.metrics import roc_auc_score
 
@@ -101,7 +101,7 @@ def forests(dataset: SimpleNamespace, depth: int) -> tuple[dict[str, float], dic
 
 
 def tracking(dataset: SimpleNamespace, folds: list) -> float:
-    """Seconds to track one training: the median of three, after one that makes the store and imports MLflow."""
+    """Seconds to track a training: the median of three, after one that makes the store and imports MLflow."""
     trained = cross_train(dataset, folds, ["logistic"], seed=1)
     with tempfile.TemporaryDirectory() as place:
         settings = Settings(
