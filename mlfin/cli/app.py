@@ -24,6 +24,7 @@ from .ingest_command import ingest_source
 from .model_commands import models_app, promote_model, rollback_model
 from .options import EXIT_CODES, Experiment, Json, Profile, examples, load_profile
 from .run_commands import reproduce_run, retrain_model, run_pipeline, status
+from .schedule_command import schedule_app
 from .serve_command import dash, lab, serve_api
 from .user_commands import users_app
 from .warehouse_commands import migrate  # noqa: F401  adds itself, `roles` and `copy` to `data`
@@ -190,6 +191,7 @@ app.command("rollback", epilog=examples("mlfin rollback",
                                         "mlfin rollback --experiment momentum"))(rollback_model)
 app.add_typer(models_app)
 app.add_typer(users_app)
+app.add_typer(schedule_app)
 app.command(epilog=examples("mlfin dash", "mlfin dash --port 9000 --browser"))(dash)
 app.command(epilog=examples("mlfin lab", "mlfin lab --no-browser"))(lab)
 app.command(epilog=examples("mlfin doctor", "mlfin doctor --history"))(doctor)

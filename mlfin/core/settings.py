@@ -129,7 +129,7 @@ class Settings(BaseModel):
 
 # %% ../../nbs/core/03_settings.ipynb #21d4c7a0
 def profiles(root: Path, # the project's folder
-            ) -> ConfigParser: # sections are the profiles
+            ) -> ConfigParser: # sections: the profiles, and `schedule NAME`
     "The parsed `settings.ini`, without interpolation; raises `SettingsError` where it cannot be read."
     path = root / "settings.ini"
     ini = ConfigParser(interpolation=None)
@@ -156,8 +156,9 @@ def _environment(keys: set[str]) -> dict[str, str]:
 def _raw_settings(root: Path, profile: str) -> dict[str, str]:
     "Strings of a profile: the file's, overridden by the environment's."
     ini = profiles(root)
-    if profile not in ini:
-        raise SettingsError(unknown("profile", profile, ini.sections(), "MLFIN_PROFILE or --profile"))
+    known = [name for name in ini.sections() if not name.startswith("schedule ")]
+    if profile not in known:
+        raise SettingsError(unknown("profile", profile, known, "MLFIN_PROFILE or --profile"))
     keys = set(Settings.model_fields) - {"profile", "root"}
     for key in ini[profile]:
         if key not in keys: raise SettingsError(unknown("setting", key, keys, f"settings.ini [{profile}]"))

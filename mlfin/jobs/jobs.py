@@ -30,7 +30,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, must_be, unknow
 from ..core.locks import Holder, experiment_holder, file_lock
 from ..core.permissions import private_folder
 from ..core.settings import Settings
-from .job_process import JOB_START, alive, born, claim, descendants, log_tail, same_boot, read_event
+from .job_process import JOB_START, alive, born, claim, end_processes, log_tail, read_event, same_boot
 from .orders import JOB_KINDS
 from ..monitor.logs import redact
 
@@ -501,7 +501,7 @@ def _settle(jobs: Jobs, worker: str, job: JobRecord, watched: Watched, ended: di
     by, now = _mark(jobs, worker, job.id, beat=time.time()), time.time()
     if by is None: return False
     # what it left behind
-    if ended is None and who and who["pid"]: _end_processes(who["pid"], who["born"], 0.0)
+    if ended is None and who and who["pid"]: end_processes(who["pid"], who["born"], 0.0)
     said = {"progress": watched.progress(), "result": watched.result, "finished": now}
     # 1: the gate refused it
     if ended is not None and ended["code"] in ((0, 1) if "promoted" in watched.result else (0,)):
@@ -518,27 +518,6 @@ def _settle(jobs: Jobs, worker: str, job: JobRecord, watched: Watched, ended: di
         return False
     else: state, error = "lost", f"its process vanished {vanished} times (killed, or out of memory)."
     return _mark(jobs, worker, job.id, state=state, error=error, **said) is not None
-
-# %% ../../nbs/jobs/03_jobs.ipynb #10c5000b
-def _end_processes(pid: int, since: str, grace: float) -> None:
-    """Ask a job's processes to end, and end those that do not; a number that is another process's by now is
-    left alone."""
-    if born(pid) not in (since, "") or not same_boot(since): return
-    known = descendants(pid)  # kernels have sessions of their own
-    def send(number):
-        for one in {pid: since} | known | (descendants(pid) if alive(pid, since) else {}):
-            if one != pid and alive(one, known.get(one) or born(one)):
-                try: os.kill(one, number)
-                except ProcessLookupError: continue
-        try: os.killpg(pid, number)
-        except (ProcessLookupError, PermissionError): return
-    send(signal.SIGTERM)
-    end = time.monotonic() + grace
-    while time.monotonic() < end and (alive(pid, since) or any(alive(*one) for one in known.items())):
-        time.sleep(0.05)
-    send(signal.SIGKILL)
-    end = time.monotonic() + 5
-    while time.monotonic() < end and any(alive(*one) for one in known.items()): time.sleep(0.02)
 
 # %% ../../nbs/jobs/03_jobs.ipynb #100caf7e
 def _look_after(jobs: Jobs, worker: str, job: JobRecord, stop: Event) -> bool:
@@ -564,7 +543,7 @@ def _look_after(jobs: Jobs, worker: str, job: JobRecord, stop: Event) -> bool:
         if progress != noted or now - beat > 1:
             noted, beat, by = progress, now, _mark(jobs, worker, job.id, beat=time.time(), progress=progress)
             if by is None: return False                                    # another worker took it
-            if by and who: _end_processes(who["pid"], who["born"], jobs.grace); continue
+            if by and who: end_processes(who["pid"], who["born"], jobs.grace); continue
         if stop.wait(pause):
             _mark(jobs, worker, job.id, beat=0.0)                          # whoever comes next need not wait
             return False
