@@ -30,7 +30,7 @@ from ..core.errors import DataError, MlfinError, ParameterError, must_be, unknow
 from ..core.locks import Holder, experiment_holder, file_lock
 from ..core.permissions import private_folder
 from ..core.settings import Settings
-from .job_process import JOB_START, alive, born, claim, end_processes, log_tail, read_event, same_boot
+from .job_process import JOB_START, alive, born, claim, end_processes, log_tail, read_event
 from .orders import JOB_KINDS
 from ..monitor.logs import redact
 

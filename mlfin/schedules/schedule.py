@@ -18,7 +18,13 @@ from ..core.settings import Settings, profiles
 from .start_times import StartTimes, parse_span, parse_start_times
 
 # %% ../../nbs/schedules/02_schedule.ipynb #c6bcb3ed
-JOB_COMMANDS = {"ingest": "ingest", "run": "run", "retrain": "retrain", "check": "doctor"} # job -> subcommand of mlfin
+JOB_COMMANDS = {
+    "ingest": "ingest",
+    "run": "run",
+    "retrain": "retrain",
+    "check": "doctor",
+}  # job -> subcommand of mlfin
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -45,7 +51,19 @@ class Schedule:
         return " | ".join(f"{one.text} {one.zone}" for one in self.at)
 
 # %% ../../nbs/schedules/02_schedule.ipynb #94c02e48
-_KEYS = {"job", "at", "arguments", "tz", "limit", "retries", "retry_wait", "window", "missed", "overlap", "profiles"}
+_KEYS = {
+    "job",
+    "at",
+    "arguments",
+    "tz",
+    "limit",
+    "retries",
+    "retry_wait",
+    "window",
+    "missed",
+    "overlap",
+    "profiles",
+}
 
 def _choice(values: dict, key: str, *choices: str) -> str:
     "One of several words; the first is the default."
@@ -80,7 +98,9 @@ def parse_schedule(name: str,              # of the section
     if values["job"] not in JOB_COMMANDS: raise ParameterError(unknown("job", values["job"], JOB_COMMANDS))
     try: arguments = tuple(shlex.split(values.get("arguments", "")))
     except ValueError as e:
-        raise ParameterError(must_be("arguments", f"words as in a shell ({e})", values["arguments"])) from None
+        raise ParameterError(
+            must_be("arguments", f"words as in a shell ({e})", values["arguments"])
+        ) from None
     texts = [line.strip() for line in values["at"].splitlines() if line.strip()]
     return Schedule(name, values["job"], arguments,
                     tuple(parse_start_times(text, values.get("tz", "UTC"), ask) for text in texts),
@@ -96,7 +116,8 @@ def load_schedules(settings: Settings, # the profile
     ini, found = profiles(settings.root), {}
     for section in (s for s in ini.sections() if s.partition(" ")[0] == "schedule"):
         own = {k: v for k, v in ini[section].items() if k not in ini.defaults()}
-        if settings.profile not in (own.get("profiles") or settings.profile).replace(",", " ").split(): continue
+        if settings.profile not in (own.get("profiles") or settings.profile).replace(",", " ").split():
+            continue
         try: one = parse_schedule(section.partition(" ")[2].strip(), own, ask)
         except ParameterError as e: raise SettingsError(f"settings.ini [{section}]: {e}") from None
         found[one.name] = one

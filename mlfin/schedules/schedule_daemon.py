@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from threading import Event
 
 from ..core.errors import MlfinError, PipelineError
@@ -22,30 +21,37 @@ from ..core.permissions import private_folder
 from ..core.settings import Settings
 from ..jobs.job_process import JOB_START, alive, claim, end_processes, read_event
 from .schedule import Schedule
-from .start_history import Start, StartHistory
+from .start_history import ScheduledStart, StartHistory
 from .start_times import StartTimes, market_moments
 
-# %% ../../nbs/schedules/04_schedule_daemon.ipynb #f342d4e5
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #dfc30d5b
 _MONTH = 31 * 86_400.0
 _AGAIN = 600.0 # seconds after which a calendar that could not be asked is asked again
-_ASK = "import sys; from mlfin.schedules.schedule_daemon import print_moments; sys.exit(print_moments(*sys.argv[1:]))"
+_ASK = ("import sys; from mlfin.schedules.schedule_daemon import print_moments; "
+        "sys.exit(print_moments(*sys.argv[1:]))")
 
 def print_moments(text: str,  # a market's calendar
                   since: str, # after this moment, seconds since 1970 UTC
                   until: str, # up to this one
                   ) -> int:   # exit code
     "Print the moments of a market, for a process that does not compute them itself."
-    try: found = market_moments(text, *(datetime.fromtimestamp(float(moment), UTC) for moment in (since, until)))
+    try:
+        found = market_moments(
+            text, *(datetime.fromtimestamp(float(moment), UTC) for moment in (since, until))
+        )
     except MlfinError as e:
         print(e, file=sys.stderr)
         return 2
     print(*[moment.timestamp() for moment in found])
     return 0
 
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #c21a0e59
 class Calendar:
     "Moments of a schedule's calendars between two others, in seconds since 1970 UTC."
     def __init__(self):
-        self.known: dict[str, tuple[float, float, list[float]]] = {} # text of a market -> since, until, moments
+        self.known: dict[
+            str, tuple[float, float, list[float]]
+        ] = {}  # text of a market -> since, until, moments
         self.failed: dict[str, tuple[float, str]] = {}               # text of a market -> when, why
 
     def _market(self, text: str, since: float, until: float) -> list[float]:
@@ -58,7 +64,10 @@ class Calendar:
             done = subprocess.run([sys.executable, "-P", "-c", _ASK, text, str(first), str(last)],
                                   capture_output=True, text=True)
             if done.returncode:
-                self.failed[text] = time.monotonic(), f"The calendar {text!r} cannot be used: {done.stderr.strip()[-500:]}"
+                self.failed[text] = (
+                    time.monotonic(),
+                    f"The calendar {text!r} cannot be used: {done.stderr.strip()[-500:]}",
+                )
                 raise PipelineError(self.failed[text][1])
             moments = [float(word) for word in done.stdout.split()]
             self.known[text] = first, last, moments
@@ -92,36 +101,53 @@ def due_starts(schedule: Schedule,  # whose
     found = [(missed[-1], "skipped", f"missed, with those before it: {len(missed)} since "
               f"{datetime.fromtimestamp(missed[0], UTC):%Y-%m-%d %H:%M} UTC")] if missed else []
     late = now - last
-    if late > schedule.window.total_seconds(): return [*found, (last, "skipped", f"missed, and its window of {schedule.window} is over")]
+    if late > schedule.window.total_seconds():
+        return [*found, (last, "skipped", f"missed, and its window of {schedule.window} is over")]
     if schedule.missed == "skip" and late > _LATE: return [*found, (last, "skipped", "missed")]
     return [*found, (last, "waiting", "")]
 
-# %% ../../nbs/schedules/04_schedule_daemon.ipynb #1b42dc41
-def _begin(history: StartHistory, schedule: Schedule, start: Start, now: float) -> Start | None:
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #65278176
+def _begin(
+    history: StartHistory, schedule: Schedule, start: ScheduledStart, now: float
+) -> ScheduledStart | None:
     "Begin the next attempt; None where another daemon did."
-    start = history.change(start, state="running", attempt=start.attempt + 1, began=now, ended=None, code=None, why="")
+    start = history.change(
+        start, state="running", attempt=start.attempt + 1, began=now, ended=None, code=None, why=""
+    )
     if start is None: return None
     place, env = private_folder(history.place(start)), dict(os.environ)
     env |= {"MLFIN_ROOT": str(history.settings.root), "MLFIN_PROFILE": history.settings.profile}
-    subprocess.Popen([sys.executable, "-P", "-c", JOB_START, str(place), *schedule.command], cwd=history.settings.root, env=env, stdin=subprocess.DEVNULL,
-                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    subprocess.Popen(
+        [sys.executable, "-P", "-c", JOB_START, str(place), *schedule.command],
+        cwd=history.settings.root,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     return start
 
-def _finish(history: StartHistory, schedule: Schedule, start: Start, code: int | None, now: float, why: str) -> Start | None:
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #b56a9a82
+def _finish(
+    history: StartHistory, schedule: Schedule, start: ScheduledStart, code: int | None, now: float, why: str
+) -> ScheduledStart | None:
     "Note how an attempt ended; a failed one waits for its next attempt, where there is one."
     ended = {"ended": now, "code": code}
     if code == 0: return history.change(start, state="done", **ended)
     if start.attempt <= schedule.retries:
         wait = schedule.retry_wait.total_seconds() * 2 ** (start.attempt - 1)
-        return history.change(start, state="waiting", not_before=now + wait, why=f"{why}; another attempt follows", **ended)
+        return history.change(
+            start, state="waiting", not_before=now + wait, why=f"{why}; another attempt follows", **ended
+        )
     return history.change(start, state="failed", why=why, **ended)
 
 # %% ../../nbs/schedules/04_schedule_daemon.ipynb #4c0e62f2
 def watch_start(history: StartHistory, # of the profile
                 schedule: Schedule,    # whose start it is
-                start: Start,          # in the state running
+                start: ScheduledStart,          # in the state running
                 now: float,            # seconds since 1970 UTC
-                ) -> Start | None:     # changed; None while it goes on
+                ) -> ScheduledStart | None:     # changed; None while it goes on
     "Look at a running start: has it ended, does it take too long, did it begin at all?"
     place = history.place(start)
     who, ended = read_event(place, "started"), read_event(place, "ended")
@@ -134,21 +160,73 @@ def watch_start(history: StartHistory, # of the profile
                               why="it was not begun: the daemon died")
     if ended is not None:
         code = ended["code"]
-        return _finish(history, schedule, start, code, ended["at"], f"exit code {code}" if code >= 0 else f"ended by signal {-code}")
+        return _finish(
+            history,
+            schedule,
+            start,
+            code,
+            ended["at"],
+            f"exit code {code}" if code >= 0 else f"ended by signal {-code}",
+        )
     if not alive(who["pid"], who["born"]):
         if read_event(place, "ended"): return watch_start(history, schedule, start, now)
-        return _finish(history, schedule, start, None, now, "it ended without a word: the machine went down, or it was killed")
+        return _finish(
+            history,
+            schedule,
+            start,
+            None,
+            now,
+            "it ended without a word: the machine went down, or it was killed",
+        )
     if now - start.began < schedule.limit.total_seconds(): return None
     end_processes(who["pid"], who["born"], grace=10.0)
-    return _finish(history, schedule, start, None, now, f"ended: it took longer than its limit of {schedule.limit}")
+    return _finish(
+        history, schedule, start, None, now, f"ended: it took longer than its limit of {schedule.limit}"
+    )
 
-# %% ../../nbs/schedules/04_schedule_daemon.ipynb #b1eb3466
-def look_at(history: StartHistory,   # of the profile
-            schedule: Schedule,      # one of them
-            calendar: Calendar,      # that is asked
-            now: float,              # seconds since 1970 UTC
-            on_change: Callable[[Start], None] = lambda start: None, # gets each start that began, ended or was skipped
-            ) -> float: # seconds until the next look is due, at most 30
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #be82eefc
+def _tell(changed: ScheduledStart | None, on_change: Callable) -> None:
+    "Tell of a start, if it was this daemon that changed it."
+    if changed is not None: on_change(changed)
+
+def _begin_waiting(history: StartHistory, schedule: Schedule, now: float, on_change: Callable) -> float:
+    "Begin the first start that waits, where none runs; seconds until the next look."
+    waiting = sorted(history.starts(schedule.name, "waiting"), key=lambda s: (s.attempt == 0, s.planned))
+    running = history.starts(schedule.name, "running", 1)
+    again = [s for s in waiting if s.attempt][:1]  # a further attempt comes before a new start
+    new = [s for s in waiting if not s.attempt]
+    for start in new[0 if (running or again) and schedule.overlap == "skip" else 1:]:
+        _tell(
+            history.change(start, state="skipped", ended=now, why="the start before it has not ended"),
+            on_change,
+        )
+    if running: return 1.0
+    if not (waiting := [*again, *new]): return 30.0
+    first = waiting[0]
+    if now - first.planned > schedule.window.total_seconds():
+        why = (
+            f"its window of {schedule.window} is over"
+            if schedule.at
+            else "it stands no longer in settings.ini"
+        )
+        _tell(
+            history.change(first, state="failed" if first.attempt else "skipped", ended=now, why=why),
+            on_change,
+        )
+    elif first.not_before > now: return min(30.0, first.not_before - now)
+    else: _tell(_begin(history, schedule, first, now), on_change)
+    history.forget(schedule.name)
+    return 0.2
+
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #a36bb0bb
+def look_at(
+    history: StartHistory,  # of the profile
+    schedule: Schedule,  # one of them
+    calendar: Calendar,  # that is asked
+    now: float,  # seconds since 1970 UTC
+    # gets each start that began, ended or was skipped
+    on_change: Callable[[ScheduledStart], None] = lambda start: None,
+) -> float: # seconds until the next look is due, at most 30
     "Look at one schedule: note what is due, watch what runs, begin what may."
     since = history.seen_until(schedule.name, schedule.calendar, now)
     if due := due_starts(schedule, calendar, since, now):
@@ -160,48 +238,31 @@ def look_at(history: StartHistory,   # of the profile
     coming = calendar.between(schedule.at, now, now + 30)
     return max(0.05, min([_begin_waiting(history, schedule, now, on_change), *(m - now for m in coming[:1])]))
 
-def _begin_waiting(history: StartHistory, schedule: Schedule, now: float, on_change: Callable) -> float:
-    "Begin the first start that waits, where none runs; seconds until the next look."
-    waiting = sorted(history.starts(schedule.name, "waiting"), key=lambda s: (s.attempt == 0, s.planned))
-    running = history.starts(schedule.name, "running", 1)
-    again = [s for s in waiting if s.attempt][:1]  # a further attempt comes before a new start
-    new = [s for s in waiting if not s.attempt]
-    for start in new[0 if (running or again) and schedule.overlap == "skip" else 1:]:
-        _tell(history.change(start, state="skipped", ended=now, why="the start before it has not ended"), on_change)
-    if running: return 1.0
-    if not (waiting := [*again, *new]): return 30.0
-    first = waiting[0]
-    if now - first.planned > schedule.window.total_seconds():
-        why = f"its window of {schedule.window} is over" if schedule.at else "it stands no longer in settings.ini"
-        _tell(history.change(first, state="failed" if first.attempt else "skipped", ended=now, why=why), on_change)
-    elif first.not_before > now: return min(30.0, first.not_before - now)
-    else: _tell(_begin(history, schedule, first, now), on_change)
-    history.forget(schedule.name)
-    return 0.2
-
-def _tell(changed: Start | None, on_change: Callable) -> None:
-    "Tell of a start, if it was this daemon that changed it."
-    if changed is not None: on_change(changed)
-
-# %% ../../nbs/schedules/04_schedule_daemon.ipynb #503b0165
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #c8c15ff7
 def _left_over(history: StartHistory, known: dict[str, Schedule]) -> list[Schedule]:
-    "Schedules that are gone while a start of theirs has not ended: they get no new start, and no further attempt."
-    names = {s.schedule for state in ("running", "waiting") for s in history.starts(None, state, 1000)} - set(known)
+    "Schedules that are gone while a start has not ended: they get no new start, and no further attempt."
+    names = {s.schedule for state in ("running", "waiting") for s in history.starts(None, state, 1000)} - set(
+        known
+    )
     hours = timedelta(hours=5)
-    return [Schedule(name, "check", (), (), hours, 0, hours, timedelta(), "skip", "skip") for name in sorted(names)]
+    return [
+        Schedule(name, "check", (), (), hours, 0, hours, timedelta(), "skip", "skip")
+        for name in sorted(names)
+    ]
 
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #7708db65
 class Rounds:
-    """Looks at each schedule when it is its time; at all of them when another process has changed the history,
-    or the clock was set."""
+    """Looks at each schedule when it is its time; at all of them when another process has changed the
+    history, or the clock was set."""
     def __init__(self, history: StartHistory, # of the profile
-                 on_change: Callable[[Start], None],           # as of `look_at`
+                 on_change: Callable[[ScheduledStart], None],           # as of `look_at`
                  on_error: Callable[[str, Exception], None],   # gets what is tried again
                  ):
         self.history, self.on_change, self.on_error = history, on_change, on_error
         self.calendar, self.due, self.state = Calendar(), {}, ()
 
     def _state(self) -> tuple:
-        "What must not change by itself: how far the clock is from the machine's own, the history's last change."
+        "What no look changes: how far the clock is from the machine's own; the history's last change."
         try: changed = self.history.path.stat().st_mtime_ns
         except FileNotFoundError: changed = 0
         return round(time.time() - time.monotonic()), changed
@@ -210,8 +271,9 @@ class Rounds:
              ) -> None:
         "Look at those whose time it is; what is wrong with one stops no other."
         now, state = time.time(), self._state()
-        if any(abs(a - b) > 1 for a, b in zip(state, self.state or (0, 0))): self.due = {}
-        if not self.due: self.due = {s.name: (now, s) for s in [*known.values(), *_left_over(self.history, known)]}
+        if any(abs(a - b) > 1 for a, b in zip(state, self.state or (0, 0), strict=True)): self.due = {}
+        if not self.due:
+            self.due = {s.name: (now, s) for s in [*known.values(), *_left_over(self.history, known)]}
         for name, (when, schedule) in list(self.due.items()):
             if when > now: continue
             try: wait = look_at(self.history, schedule, self.calendar, now, self.on_change)
@@ -221,19 +283,32 @@ class Rounds:
             self.due[name] = now + wait, schedule
         self.state = self._state()
 
-def run_daemon(settings: Settings,                           # the profile
-               schedules: Callable[[], dict[str, Schedule]], # reads them; asked again when `settings.ini` changes
-               stop: Event,                                  # ends the daemon; what runs goes on
-               on_change: Callable[[Start], None] = lambda start: None, # as of `look_at`
-               on_error: Callable[[str, Exception], None] = lambda name, error: None, # gets what is tried again
-               ) -> None:
+# %% ../../nbs/schedules/04_schedule_daemon.ipynb #6e5c6dda
+def _bury() -> None:
+    "Let go of children that ended."
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: return
+
+def run_daemon(
+    settings: Settings,  # the profile
+    schedules: Callable[[], dict[str, Schedule]],  # reads them; asked again when `settings.ini` changes
+    stop: Event,  # ends the daemon; what runs goes on
+    on_change: Callable[[ScheduledStart], None] = lambda start: None,  # as of `look_at`
+    on_error: Callable[[str, Exception], None] = lambda name, error: None,  # gets what is tried again
+) -> None:
     "Start what is due until told to stop; raises `PipelineError` where another daemon of the profile runs."
     history, file = StartHistory(settings), settings.root / "settings.ini"
     private_folder(history.folder)
-    try: lock = file_lock(history.folder / "daemon.lock", timeout=3).acquire()  # `mlfin schedule run` has it for moments
+    try:
+        lock = file_lock(
+            history.folder / "daemon.lock", timeout=3
+        ).acquire()  # `mlfin schedule run` has it for moments
     except TimeoutError:
-        raise PipelineError(f"Another schedule daemon of the profile {settings.profile} runs already.\n"
-                            "Hint: one is enough; `mlfin schedule ls` shows what it does.") from None
+        raise PipelineError(
+            f"Another schedule daemon of the profile {settings.profile} runs already.\n"
+            "Hint: one is enough; `mlfin schedule ls` shows what it does."
+        ) from None
     with lock:
         rounds, read, known = Rounds(history, on_change, on_error), file.stat().st_mtime_ns, schedules()
         while not stop.is_set():
@@ -242,12 +317,7 @@ def run_daemon(settings: Settings,                           # the profile
                     read, rounds.due = changed, {}
                     known = schedules()
                 rounds.look(known)
-            except (MlfinError, OSError) as e: on_error("daemon", e)  # with the schedules that were read before
+            except (MlfinError, OSError) as e:
+                on_error("daemon", e)  # with the schedules that were read before
             stop.wait(0.25 if any(when < time.time() + 0.5 for when, _ in rounds.due.values()) else 1.0)
             _bury()
-
-def _bury() -> None:
-    "Let go of children that ended."
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]: pass
-    except ChildProcessError: return
