@@ -146,7 +146,7 @@ def no_network(request, monkeypatch):
 def plain_terminal(monkeypatch):
     """As wide as COLUMNS says: a console keeps the width of when it was first imported, and what another test
     ran may have left FORCE_COLOR."""
-    from mlfin.cli import console
+    from mlfin.terminal import console
     for one in (console.out, console.err):
         monkeypatch.setattr(one, "_width", None)
         monkeypatch.setattr(one, "_environ", os.environ)

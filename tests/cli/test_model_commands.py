@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mlfin.core.errors import MlfinError, ModelError, ParameterError
 from mlfin.core.settings import load_settings
 from mlfin.registry.registry import find_version
-from mlfin.cli import console
+from mlfin.terminal import console
 from mlfin.cli.app import app
 
 from ..fixtures import left_run
