@@ -462,7 +462,8 @@ class ElasticNetByRow(_ValueByRow, ElasticNet):
 def _parts(what: str, value, of: int) -> int:
     "A share of something, or a number of its parts, as a number of its parts."
     good = isinstance(value, float | int | np.number) and not isinstance(value, bool)
-    number = (ceil(value * of) if isinstance(value, float) else int(value)) if good and value == value else 0
+    number = 0
+    if good and value == value: number = ceil(value * of) if isinstance(value, float) else int(value)
     if number < 1 or (isinstance(value, float) and value > 1):
         raise ModelError(must_be(what, "a share in (0, 1] or a number >= 1", value))
     return min(number, of)
@@ -504,8 +505,8 @@ class _FastForest(BaseEstimator):
         drawn = _parts("max_samples", 1 - 1 / e if self.max_samples is None else self.max_samples, rows)
         drawn, depth = min(drawn, rows - 1), -1 if self.max_depth is None else int(self.max_depth)
         leaves = min(max(2, drawn // leaf), 2 ** min(depth, 17) if depth > 0 else 2**17)
-        return {"max_depth": depth, "num_leaves": leaves, "min_child_samples": leaf, "subsample": drawn / rows,
-                "feature_fraction_bynode": _features_a_node(self.max_features, columns) / columns}
+        return {"max_depth": depth, "num_leaves": leaves, "min_child_samples": leaf,
+                "subsample": drawn / rows, "feature_fraction_bynode": _features_a_node(self.max_features, columns) / columns}
 
     def _grow(self, X, target, sample_weight) -> None:
         "Grow the trees."
