@@ -506,7 +506,8 @@ class _FastForest(BaseEstimator):
         drawn, depth = min(drawn, rows - 1), -1 if self.max_depth is None else int(self.max_depth)
         leaves = min(max(2, drawn // leaf), 2 ** min(depth, 17) if depth > 0 else 2**17)
         return {"max_depth": depth, "num_leaves": leaves, "min_child_samples": leaf,
-                "subsample": drawn / rows, "feature_fraction_bynode": _features_a_node(self.max_features, columns) / columns}
+                "subsample": drawn / rows,
+                "feature_fraction_bynode": _features_a_node(self.max_features, columns) / columns}
 
     def _grow(self, X, target, sample_weight) -> None:
         "Grow the trees."
