@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 from .costs import Costs, as_costs
-from .fill_prices import CostTerms, make_terms
-from .fills import TOTALS, Account, simulate_fills
-from .market_panel import Market, cut_market, needs, read_market
+from .fill_prices import CostTerms, make_terms, reference_price
+from .fills import TOTALS, Account, fill_alone, is_alone, simulate_fills
+from .market_panel import Market, MarketPanel, cut_market, needs, read_market
 from .simulate import Simulation, dates_between, session_dates
 from ..core.errors import BacktestError, ParameterError, must_be
+from ..core.kernels import compiled
+
 
 # %% ../../nbs/backtest/09_random_entry.ipynb #c27a7896
 def _spells(column: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -31,11 +33,11 @@ def _spells(column: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, behind - first, gaps
 
 # %% ../../nbs/backtest/09_random_entry.ipynb #b6442c63
-def _moved(column: np.ndarray, first: np.ndarray, length: np.ndarray, gaps: np.ndarray,
-           rng: np.random.Generator) -> np.ndarray:
-    "The same spells and gaps in random order, the circle cut open at a random place in a gap."
-    if not len(first): return column
-    order = rng.permutation(len(first))
+def _shuffled(column: np.ndarray, length: np.ndarray, gaps: np.ndarray,
+              rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(spells in random order, row in which each of them begins): the gaps are in random order too, and the
+    circle is cut open at a random place in one."""
+    order = rng.permutation(len(length))
     # held at both ends: the circle stays cut there, or two spells were one
     if gaps[-1] == 0 and column[0] * column[-1] > 0:
         gap = np.append(rng.permutation(gaps[:-1]), 0)
@@ -44,12 +46,19 @@ def _moved(column: np.ndarray, first: np.ndarray, length: np.ndarray, gaps: np.n
         place = rng.integers(0, gap.sum() + len(gap)) # a gap of n rows has n + 1 places to cut
         # the gap that is cut comes last
         gap = np.roll(gap, -1 - int(np.searchsorted(np.cumsum(gap + 1), place, side="right")))
+    return order, rng.integers(0, gap[-1] + 1) + np.cumsum(np.append(0, length[order][:-1] + gap[:-1]))
+
+def _moved(column: np.ndarray, first: np.ndarray, length: np.ndarray, gaps: np.ndarray,
+           rng: np.random.Generator) -> np.ndarray:
+    "The same spells and gaps in random order."
+    if not len(first): return column
+    order, start = _shuffled(column, length, gaps, rng)
     n = length[order]
-    start = rng.integers(0, gap[-1] + 1) + np.cumsum(np.append(0, n[:-1] + gap[:-1]))
     within = np.arange(n.sum()) - np.repeat(n.cumsum() - n, n)
     out = np.zeros_like(column)
     out[np.repeat(start, n) + within] = column[np.repeat(first[order], n) + within]
     return out
+
 
 # %% ../../nbs/backtest/09_random_entry.ipynb #5ce9065a
 def _draw(decided: np.ndarray, priced: np.ndarray, how: str, seed: int):
@@ -79,6 +88,13 @@ def _day_ends(clock: pd.DatetimeIndex, calendar: str) -> np.ndarray:
     return np.append(0, last[1 if (days == days[0]).sum() == 1 else 0:])
 
 # %% ../../nbs/backtest/09_random_entry.ipynb #36405f62
+def _ratio(money: np.ndarray) -> float:
+    "Sharpe ratio a day of money at the ends of days; 0 where it never moves."
+    before = money[:-1]
+    r = np.where(before > 0, money[1:] / np.where(before > 0, before, 1.0) - 1, 0.0)
+    spread = r.std(ddof=1) if len(r) > 1 else 0.0
+    return float(r.mean() / spread) if spread > 1e-12 * np.abs(r).max(initial=0.0) else 0.0
+
 def _sharpe_of(decided: np.ndarray, market: Market, terms: CostTerms, cash: float, ends: np.ndarray) -> float:
     "Sharpe ratio a day of these weights; 0 where the account never moves."
     rows, symbols = decided.shape
@@ -87,11 +103,67 @@ def _sharpe_of(decided: np.ndarray, market: Market, terms: CostTerms, cash: floa
     decided = np.require(decided, np.float64, ["C", "W"])
     ruined = simulate_fills(decided, market.panel, terms, cash, account, np.empty((0, 11)))[1]
     if ruined >= 0: account.equity[ruined:] = 0.0
-    money = account.equity[ends]
-    before = money[:-1]
-    r = np.where(before > 0, money[1:] / np.where(before > 0, before, 1.0) - 1, 0.0)
-    spread = r.std(ddof=1) if len(r) > 1 else 0.0
-    return float(r.mean() / spread) if spread > 1e-12 * np.abs(r).max(initial=0.0) else 0.0
+    return _ratio(account.equity[ends])
+
+
+# %% ../../nbs/backtest/09_random_entry.ipynb #9e000002
+def _changes(order, start, first, length, place, at, value, rows, row, weight):
+    """Writes the rows of a moved record in which its weight changes, and the weight from there on; returns
+    how many. `at`, `value`: the same of the record itself; `place`: where each spell stands in `at`."""
+    n = 0
+    for i in range(len(order)):
+        spell = order[i]
+        moved, stop, k = start[i] - first[spell], first[spell] + length[spell], place[spell]
+        while k < len(at) and at[k] < stop:
+            row[n], weight[n] = at[k] + moved, value[k]
+            n, k = n + 1, k + 1
+        row[n], weight[n] = start[i] + length[spell], 0.0
+        n += row[n] < rows  # the last weight of a record stays in force
+    return n
+
+def _lost(first: int, stop: int, cash: float, held: float, marks: np.ndarray) -> int:
+    "The first of these rows at whose close the account is worth nothing; `stop`: none."
+    if held >= 0.0 and cash >= 0.0 and (held > 0.0 or cash > 0.0): return stop
+    for t in range(first, stop):
+        if (cash + held * marks[t] if held != 0 else cash) <= 0: return t
+    return stop
+
+
+# %% ../../nbs/backtest/09_random_entry.ipynb #9e000004
+def _money_at(row: np.ndarray,    # int64, ascending: rows in which the weight in force changes
+              weight: np.ndarray, # from these rows on; 0 before
+              panel: MarketPanel, # bars of one symbol
+              marks: np.ndarray,  # closes carried forward
+              terms: CostTerms,   # costs, for which `is_alone` says True
+              cash: float,        # at the start
+              ends: np.ndarray,   # rows that are asked for, ascending
+              money: np.ndarray,  # is written: the account at their closes
+             ) -> None:
+    "What `simulate_fills` says of the account, without a look at each bar."
+    opens, rows, totals = panel.open, len(panel.open), np.zeros(9)
+    held, goal, seen, due, i, d, t = 0.0, 0.0, 0.0, False, 0, 0, 0
+    while True:  # t: the first row whose close is yet to come
+        following = min(row[i] + terms.delay, rows) if i < len(row) else rows
+        if due: following = min(t + 1, rows)
+        while following < rows and opens[following, 0] != opens[following, 0]: following += 1
+        end = _lost(t, following, cash, held, marks)
+        while d < len(ends) and ends[d] < end:
+            money[d] = cash + held * marks[ends[d]] if held != 0 else cash
+            d += 1
+        if end < following or following == rows: break
+        t = following
+        now = seen
+        while i < len(row) and row[i] + terms.delay <= t: now, i = weight[i], i + 1
+        if now == seen and not due: continue
+        if now != seen: goal = seen = now
+        vwap = panel.vwap[t, 0] if len(panel.vwap) else np.nan
+        reference = reference_price(terms.fill, opens[t, 0], panel.close[t, 0], vwap)
+        worth = cash + held * reference if held != 0 else cash
+        if worth <= 0: break
+        cash, held = fill_alone(t, cash, held, goal, worth, reference, panel, terms, totals)
+        due = goal == 0 and held != 0
+    money[d:] = 0.0
+
 
 # %% ../../nbs/backtest/09_random_entry.ipynb #f86a4d53
 @dataclass(frozen=True, eq=False)
@@ -212,12 +284,33 @@ class _Trader:
 
     def draws(self, number: int, how: str, seed: int) -> np.ndarray:
         "Sharpe ratios a day of so many random tables."
+        if how == "spells" and (found := self._draws_alone(number, seed)) is not None: return found
         tables = _draw(self.decisions, _priced(self.market, len(self.decisions)), how, seed)
         out = np.empty(number)
         for k in range(number):
             table = next(tables)
             out[k] = self.sharpe(np.vstack([table, np.repeat(table[-1:], self.terms.delay, axis=0)]))
         return out
+
+    def _draws_alone(self, number: int, seed: int) -> np.ndarray | None:
+        "The same of one symbol that is priced throughout, from changes of its weight; None for another."
+        panel, column = self.market.panel, self.decisions[:, 0]
+        alone = is_alone(panel, self.terms, self.cash)
+        if not alone or _priced(self.market, len(column)).tolist() != [[0, len(column)]]: return None
+        marks = pd.Series(panel.close[:, 0]).ffill().to_numpy()
+        first, length, gaps = _spells(column)
+        if not len(first): return None
+        at = np.flatnonzero(np.diff(column, prepend=0.0))
+        source = first, length, np.searchsorted(at, first), at, column[at], len(column)
+        row, weight = np.empty(len(at) + len(first) + 1, np.int64), np.empty(len(at) + len(first) + 1)
+        out, money, rng = np.empty(number), np.empty(len(self.ends)), np.random.default_rng(seed)
+        for k in range(number):
+            order, start = _shuffled(column, length, gaps, rng)
+            n = compiled(_changes)(order, start, *source, row, weight)
+            compiled(_money_at)(row[:n], weight[:n], panel, marks, self.terms, self.cash, self.ends, money)
+            out[k] = _ratio(money)
+        return out
+
 
 # %% ../../nbs/backtest/09_random_entry.ipynb #9cfad09b
 def random_entry_null(strategy: Simulation | pd.DataFrame, # a simulation, or weights: index `ts`, by symbol

@@ -181,8 +181,8 @@ def test_the_walk_of_one_symbol_is_the_general_one_to_the_last_bit(seed, costs, 
     decided = np.ascontiguousarray(weights.to_numpy(float)[:, [which]])
     decided = np.concatenate([decided, np.repeat(decided[-1:], len(panel.open) - len(decided), axis=0)])
     slow, quick = books_of(len(decided), True), books_of(len(decided), False)
-    assert _is_plain(decided, panel, terms, 10_000.0, quick,
-                     none) and not _is_plain(decided, panel, terms, 10_000.0, slow, none)
+    assert _is_plain(panel, terms, 10_000.0, quick,
+                     none) and not _is_plain(panel, terms, 10_000.0, slow, none)
     ruined = simulate_fills(decided, panel, terms, 10_000.0, slow, none)[1]
     assert simulate_fills(decided, panel, terms, 10_000.0, quick, none)[1] == ruined
     end = ruined + 1 or len(decided)
@@ -219,8 +219,8 @@ def test_what_the_walk_of_one_symbol_does_not_know_goes_the_other_way(more):
     panel = read_market(bars, needs(costs, bool(stops))).panel
     decided, small, none = np.ones((len(panel.open),
                                     1)), books_of(len(panel.open), False), np.empty((0, len(LOG)))
-    assert not _is_plain(decided, panel, make_terms(costs, **stops), 1.0, small, none)
-    assert _is_plain(decided, read_market(bars).panel, make_terms(Costs()), 1.0, small, none)
+    assert not _is_plain(panel, make_terms(costs, **stops), 1.0, small, none)
+    assert _is_plain(read_market(bars).panel, make_terms(Costs()), 1.0, small, none)
 
 
 def test_the_log_grows():

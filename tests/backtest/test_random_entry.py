@@ -8,11 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlfin.backtest.costs import Costs
-from mlfin.backtest.random_entry import Null, _moved, _spells, random_entry_null
+from mlfin.backtest.fill_prices import make_terms
+from mlfin.backtest.fills import TOTALS, Account, simulate_fills
+from mlfin.backtest.market_panel import cut_market, needs, read_market
+from mlfin.backtest.random_entry import (
+    Null,
+    _draw,
+    _money_at,
+    _moved,
+    _priced,
+    _spells,
+    _Trader,
+    random_entry_null,
+)
 from mlfin.backtest.trading_rule import TradingRule
 from mlfin.significance.sharpe_ratio import sharpe
 from mlfin.backtest.simulate import backtest, simulate
 from mlfin.core.errors import BacktestError, ParameterError
+from mlfin.core.kernels import compiled
 
 
 def market(seed, rows=500, symbols=1, drift=0.0, freq="D", start="2020-01-01"):
@@ -122,6 +135,69 @@ def test_a_draw_is_what_simulate_makes_of_moved_weights():
         sim = simulate(pd.DataFrame({"S0": np.append(moved, moved[-1])}, weights.index), bars,
                        Costs(fee_bps=30))
         assert found.sharpes[k] == pytest.approx(sharpe(sim.returns), rel=1e-9)
+
+
+def trader_of(seed, rows, costs, leverage, short, missing, vol):
+    """A trader of one symbol with holes in its bars, wild enough to be ruined."""
+    rng = np.random.default_rng(seed)
+    bars = market(seed, rows)
+    wild = np.exp(vol * np.cumsum(rng.normal(size=rows)))
+    bars = bars.assign(open=bars["open"] * wild, close=bars["close"] * wild, spread=0.5,
+                       vwap=bars["open"] * wild * 1.001)
+    weights = at_random(seed, bars, leverage, stay=0.7, short=short)
+    weights *= np.where(rng.random((rows, 1)) < 0.2, 0.5, 1.0)  # sizes that change inside a spell
+    there = (rng.random(rows) > missing) | (np.arange(rows) == 0) | (np.arange(rows) >= rows - 4)
+    whole = read_market(bars, needs(costs))
+    opens, closes = (np.where(there[:, None], x, np.nan) for x in (whole.panel.open, whole.panel.close))
+    whole = whole._replace(panel=whole.panel._replace(open=opens, close=closes))
+    ends = np.append(0, np.sort(rng.choice(np.arange(1, rows), min(rows - 1, 9), replace=False)))
+    decided = np.concatenate([weights.to_numpy()[:rows - costs.delay],
+                              np.repeat(weights.to_numpy()[rows - costs.delay - 1:rows - costs.delay],
+                                        costs.delay, axis=0)])
+    return _Trader(cut_market(whole, 0, rows), make_terms(costs, leverage), 1e4, decided, ends)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(8, 90), st.integers(1, 3), st.sampled_from([1.0, 4.0]),
+       st.booleans(), st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 0.3]),
+       st.sampled_from([dict(), dict(fee_bps=900), dict(fill="vwap", slippage_vol=0.1), dict(fill="close"),
+                        dict(use_spread=True)]))
+def test_draws_from_changes_are_those_from_tables_to_the_last_bit(seed, rows, delay, leverage, short, missing,
+                                                                  vol, more):
+    """Missing bars, covers that cannot be paid, ruin, delays: the account of a list of changes is that of
+    every bar."""
+    trader = trader_of(seed, rows, Costs(delay=delay, **more), leverage, short, missing, vol)
+    quick = trader._draws_alone(3, seed)
+    if quick is None: return
+    tables = _draw(trader.decisions, _priced(trader.market, len(trader.decisions)), "spells", seed)
+    for k in range(3):
+        table = next(tables)
+        assert quick[k] == trader.sharpe(np.vstack([table, np.repeat(table[-1:], delay, axis=0)]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_money_at_every_row_is_the_account_of_the_simulation(seed):
+    """A ruined short too, whose account is zero from there on."""
+    trader = trader_of(seed, 60, Costs(), 4.0, True, 0.2, 0.3 * (seed % 2))
+    column, panel = trader.decided[:, 0], trader.market.panel
+    marks = pd.Series(panel.close[:, 0]).ffill().to_numpy()
+    row, money = np.flatnonzero(np.diff(column, prepend=0.0)), np.empty(60)
+    compiled(_money_at)(row, column[row], panel, marks, trader.terms, 1e4, np.arange(60), money)
+    every = _Trader(trader.market, trader.terms, 1e4, trader.decided, np.arange(60))
+    books = Account(np.empty(60), np.empty(0), np.empty((0, 1)), np.empty((0, 3)), np.empty(len(TOTALS)))
+    ruined = simulate_fills(every.decided, panel, trader.terms, 1e4, books, np.empty((0, 11)))[1]
+    if ruined >= 0: books.equity[ruined:] = 0.0
+    np.testing.assert_array_equal(money, books.equity)
+
+
+def test_stops_lots_and_many_symbols_are_drawn_bar_by_bar():
+    bars = market(1, 60, 2)
+    weights = at_random(1, bars, 0.5)
+    one, both = bars[bars.symbol == "S0"], dict(cash=1e5, leverage=1.0, stop_loss=None, take_profit=None,
+                                                trailing_stop=None, calendar="24/7")
+    for frame, costs, account in ((bars, Costs(), both), (one, Costs(lot=1.0), both)):
+        trader = _Trader.of(weights[list(frame.symbol.unique())], frame, costs, account, None)
+        assert trader._draws_alone(2, 0) is None and len(trader.draws(2, "spells", 0)) == 2
 
 
 def test_a_simulation_brings_its_rule_and_costs():
