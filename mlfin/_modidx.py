@@ -1212,6 +1212,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlfin.backtest.stress._limits': ('backtest/stress.html#_limits', 'mlfin/backtest/stress.py'),
                                        'mlfin.backtest.stress._regime': ('backtest/stress.html#_regime', 'mlfin/backtest/stress.py'),
                                        'mlfin.backtest.stress._rooms': ('backtest/stress.html#_rooms', 'mlfin/backtest/stress.py'),
+                                       'mlfin.backtest.stress._volumes': ('backtest/stress.html#_volumes', 'mlfin/backtest/stress.py'),
                                        'mlfin.backtest.stress._walk': ('backtest/stress.html#_walk', 'mlfin/backtest/stress.py'),
                                        'mlfin.backtest.stress._worst': ('backtest/stress.html#_worst', 'mlfin/backtest/stress.py'),
                                        'mlfin.backtest.stress.capacity': ('backtest/stress.html#capacity', 'mlfin/backtest/stress.py'),

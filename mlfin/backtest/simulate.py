@@ -99,13 +99,18 @@ def daily_returns(equity: pd.Series | pd.DataFrame, # money after each bar's clo
     return by itself. Raises `BacktestError` for fewer than two rows."""
     if isinstance(equity, pd.DataFrame): equity = equity["strategy"].set_axis(pd.DatetimeIndex(equity["ts"]))
     if len(equity) < 2: raise BacktestError(must_be("equity", "at least two rows", len(equity)))
-    days = session_dates(equity.index, calendar).as_unit("us")
-    every = dates_between(days[0], days[-1], calendar)
-    ends = np.flatnonzero(np.append(days.asi8[1:] != days.asi8[:-1], True))  # the last bar of each day
-    last = pd.Series(equity.to_numpy(float)[ends], index=days[ends]).groupby(level=0).last()
-    last = last.reindex(every).ffill()
+    if calendar == "24/7" and equity.index.is_monotonic_increasing:
+        every = dates_between(*session_dates(equity.index[[0, -1]], calendar).as_unit("us"), calendar)
+        ends = equity.index.searchsorted(every + pd.Timedelta(days=1)) - 1  # without bars: the one before
+        last, alone = pd.Series(equity.to_numpy(float)[ends], index=every).ffill(), ends[0] == 0
+    else:
+        days = session_dates(equity.index, calendar).as_unit("us")
+        every = dates_between(days[0], days[-1], calendar)
+        ends = np.flatnonzero(np.append(days.asi8[1:] != days.asi8[:-1], True))  # the last bar of each day
+        last = pd.Series(equity.to_numpy(float)[ends], index=days[ends]).groupby(level=0).last()
+        last = last.reindex(every).ffill()
+        alone = ends[0] == 0 and not (days[1:] == days[0]).any()
     value = last / last.shift(1, fill_value=float(equity.iloc[0])) - 1
-    alone = ends[0] == 0 and not (days[1:] == days[0]).any()
     return value.iloc[1 if alone else 0:].rename("value").rename_axis("date")
 
 # %% ../../nbs/backtest/08_simulate.ipynb #87ee942f

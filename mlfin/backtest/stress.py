@@ -127,7 +127,7 @@ def _walk(decided: np.ndarray, window: NamedTuple, costs: Costs, limits: dict,
     rows, symbols = decided.shape
     books = Account(np.empty(rows), np.empty(0), np.empty((0, symbols)), np.empty((0, 3)),
                     np.zeros(len(TOTALS)))
-    ruined = simulate_fills(np.array(decided, order="C"), window.panel, make_terms(costs, **limits), cash,
+    ruined = simulate_fills(np.require(decided, float, ["C", "W"]), window.panel, make_terms(costs, **limits), cash,
                             books, np.empty((0, len(LOG))))[1]
     return None if ruined >= 0 else (books.equity, dict(zip(TOTALS, books.totals.tolist(), strict=True)))
 
@@ -218,17 +218,32 @@ def delay_curve(
                          for d, x in zip(delays, found, strict=True)])
 
 # %% ../../nbs/backtest/12_stress.ipynb #d8529d83
+def _volumes(orders: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
+    "The volume of the bar of each order; NaN: not known. Raises `BacktestError` for two bars at one time."
+    out = np.full(len(orders), np.nan)
+    for symbol, rows in orders.groupby("symbol", sort=False).indices.items():
+        own = (bars["symbol"] == symbol).to_numpy()
+        ts, volume = pd.DatetimeIndex(bars["ts"][own]), bars["volume"].to_numpy(float)[own]
+        if not ts.is_monotonic_increasing:
+            order = np.argsort(ts, kind="stable")
+            ts, volume = ts[order], volume[order]
+        if not ts.is_unique:
+            raise BacktestError(must_be("bars", "unique by symbol and ts",
+                                        f"two bars for {symbol} at {ts[ts.duplicated()][0]}"))
+        wanted = pd.DatetimeIndex(orders["ts"])[rows]
+        at = np.minimum(ts.searchsorted(wanted), max(len(ts) - 1, 0))
+        if len(ts): out[rows] = np.where(ts[at] == wanted, volume[at], np.nan)
+    return out
+
 def _rooms(simulation: Simulation, bars: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "(volume of the bar over size, money) of each order in a bar of known volume."
     if "volume" not in bars:
         raise BacktestError(must_be("bars", "a frame with a column `volume`", list(bars.columns)))
     orders = simulation.orders[simulation.orders["reason"] != "ended"]
-    known = orders[["symbol", "ts", "size", "price"]].merge(bars[["symbol", "ts", "volume"]],
-                                                            on=["symbol", "ts"], how="left",
-                                                            validate="many_to_one")
-    known = known[known["volume"].notna() & (known["size"] != 0)]
-    size = known["size"].abs().to_numpy()
-    return known["volume"].to_numpy(float) / size, size * known["price"].to_numpy()
+    volume = _volumes(orders, bars)
+    known = ~np.isnan(volume) & (orders["size"] != 0).to_numpy()
+    size = orders["size"].abs().to_numpy()[known]
+    return volume[known] / size, size * orders["price"].to_numpy()[known]
 
 def capacity(
     simulation: Simulation,  # from `backtest`, or from `simulate` without stops
