@@ -406,7 +406,9 @@ def _size(cash: float, held: float, goal: float, worth: float, reference: float,
     if size <= 0: return size
     budget = cash + (terms.leverage - 1) * worth
     half, slip, impact_coef = met
-    if purchase_cost(size, reference, half, slip, impact_coef, terms) <= budget: return size
+    bill = purchase_cost(size, reference, half, slip, impact_coef, terms)
+    if bill <= budget: return size
+    if held >= 0: return size * min(max(budget, 0.0) / bill, 1.0)  # nothing to cover: what follows, in short
     covers = purchase_cost(partial_purchase(size, held, 1.0, 0.0), reference, half, slip, impact_coef, terms)
     rest = purchase_cost(partial_purchase(size, held, 0.0, 1.0), reference, half, slip, impact_coef, terms)
     first, then = affordable_shares(covers, rest, budget)
