@@ -127,8 +127,9 @@ def _walk(decided: np.ndarray, window: NamedTuple, costs: Costs, limits: dict,
     rows, symbols = decided.shape
     books = Account(np.empty(rows), np.empty(0), np.empty((0, symbols)), np.empty((0, 3)),
                     np.zeros(len(TOTALS)))
-    ruined = simulate_fills(np.require(decided, float, ["C", "W"]), window.panel, make_terms(costs, **limits), cash,
-                            books, np.empty((0, len(LOG))))[1]
+    decided = np.require(decided, float, ["C", "W"])
+    ruined = simulate_fills(decided, window.panel, make_terms(costs, **limits), cash, books,
+                            np.empty((0, len(LOG))))[1]
     return None if ruined >= 0 else (books.equity, dict(zip(TOTALS, books.totals.tolist(), strict=True)))
 
 # %% ../../nbs/backtest/12_stress.ipynb #c0a27dc6
@@ -217,7 +218,7 @@ def delay_curve(
     return pd.DataFrame([dict(delay=int(d), total_return=x.total_return, sharpe=x.sharpe)
                          for d, x in zip(delays, found, strict=True)])
 
-# %% ../../nbs/backtest/12_stress.ipynb #d8529d83
+# %% ../../nbs/backtest/12_stress.ipynb #d8529d80
 def _volumes(orders: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
     "The volume of the bar of each order; NaN: not known. Raises `BacktestError` for two bars at one time."
     out = np.full(len(orders), np.nan)
@@ -235,6 +236,8 @@ def _volumes(orders: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
         if len(ts): out[rows] = np.where(ts[at] == wanted, volume[at], np.nan)
     return out
 
+
+# %% ../../nbs/backtest/12_stress.ipynb #d8529d83
 def _rooms(simulation: Simulation, bars: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "(volume of the bar over size, money) of each order in a bar of known volume."
     if "volume" not in bars:

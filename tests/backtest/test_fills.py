@@ -217,8 +217,7 @@ def test_what_the_walk_of_one_symbol_does_not_know_goes_the_other_way(more):
     stops = {k: v for k, v in more.items() if k in ("stop_loss", "take_profit", "trailing_stop")}
     costs = Costs(**{k: v for k, v in more.items() if k not in stops})
     panel = read_market(bars, needs(costs, bool(stops))).panel
-    decided, small, none = np.ones((len(panel.open),
-                                    1)), books_of(len(panel.open), False), np.empty((0, len(LOG)))
+    small, none = books_of(len(panel.open), False), np.empty((0, len(LOG)))
     assert not _is_plain(panel, make_terms(costs, **stops), 1.0, small, none)
     assert _is_plain(read_market(bars).panel, make_terms(Costs()), 1.0, small, none)
 

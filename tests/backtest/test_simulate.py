@@ -554,3 +554,17 @@ def test_rounding_of_a_spent_account_is_no_rejected_order(seed):
                                         close=close))[kept])
     sim = buy_and_hold(pd.concat(frames, ignore_index=True), bps(1, 2))
     assert len(sim.orders) >= 5 and 0.9e5 < sim.equity["strategy"].iloc[-1] < 1.1e5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_days_by_lookup_are_the_days_bar_by_bar(seed):
+    """Days without bars, a first day of one bar, a record of two rows."""
+    rng = np.random.default_rng(seed)
+    clock = pd.date_range("2024-01-01 23:00", periods=200, freq="h", tz="UTC", unit="us")
+    at = np.append(0, np.sort(rng.choice(np.arange(1, 200), [1, 5, 40, 150][seed], replace=False)))
+    money = pd.Series(100 * np.exp(rng.normal(0, 0.01, len(at)).cumsum()), index=clock[at])
+    last = money.groupby(money.index.floor("D")).last().resample("D").last().ffill()
+    expected = last / last.shift(1, fill_value=money.iloc[0]) - 1
+    found = daily_returns(money)
+    np.testing.assert_array_equal(found, expected[-len(found):])
+    assert len(expected) - len(found) == 1  # the first bar alone is no return

@@ -10,7 +10,7 @@ from mlfin.backtest.costs import Costs
 from mlfin.backtest.risk import cost_breakeven_bps, return_figures
 from mlfin.backtest.trading_rule import TradingRule
 from mlfin.backtest.simulate import backtest, simulate
-from mlfin.backtest.stress import capacity, cost_curve, delay_curve, impact_curve, regimes, stress
+from mlfin.backtest.stress import _volumes, capacity, cost_curve, delay_curve, impact_curve, regimes, stress
 from mlfin.core.errors import BacktestError, ParameterError
 
 
@@ -332,3 +332,16 @@ def test_covered_is_a_share():
     for covered in (0, 1.1, np.nan):
         with pytest.raises(ParameterError, match="covered"):
             capacity(simulate(some_weights(bars), bars), bars, covered=covered)
+
+
+def test_volumes_are_those_of_a_join_whatever_the_order_of_the_bars():
+    rng = np.random.default_rng(0)
+    ts = pd.date_range("2024-01-01", periods=50, tz="UTC", unit="us")
+    bars = pd.DataFrame(dict(symbol=np.repeat(["A", "B"], 50), ts=[*ts, *ts], volume=rng.random(100)))
+    bars = bars.drop([3, 60]).sample(frac=1, random_state=1, ignore_index=True)
+    orders = pd.DataFrame(dict(symbol=rng.choice(["A", "B", "C"], 70), ts=rng.choice(ts, 70)))
+    orders["ts"] = pd.DatetimeIndex(orders["ts"], tz="UTC").as_unit("us")
+    expected = orders.merge(bars, how="left", on=["symbol", "ts"])["volume"]
+    np.testing.assert_array_equal(_volumes(orders, bars), expected)
+    with pytest.raises(BacktestError, match="two bars for A"):
+        _volumes(orders, pd.concat([bars, bars[bars.symbol == "A"]]))
