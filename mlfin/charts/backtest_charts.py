@@ -137,7 +137,7 @@ def _add_cells(figure, z: np.ndarray, columns: list[str], rows: list[str], names
 def plateau_chart(table: pd.DataFrame,   # a row a set: columns x and y, and the value; from a sweep
                   x: str,                # parameter on the x axis
                   y: str,                # parameter on the y axis
-                  value: str = "annualised", # what the colour says; `annualised` is the Sharpe ratio a year
+                  value: str = "annualised", # what the colour says; this one: Sharpe ratio a year
                   chosen: Mapping | None = None, # the set that was traded: marked
                   note: str = "",        # what is to be read from it, for the caption
                  ) -> "Figure":          # heat-map; blue is gain, orange is loss
@@ -179,7 +179,8 @@ def _sweep_caption(table: pd.DataFrame, axes: Mapping[str, Sequence], shown: Seq
                    over: str, note: str) -> str:
     "What a cell shows, and what the plateau test says."
     hidden = [n.replace("_", " ") for n in axes if n not in shown and len(axes[n]) > 1]
-    which = f"{'largest' if over == 'best' else 'median'} over {', '.join(hidden)}, of" if hidden else "of"
+    word = "largest" if over == "best" else "median"
+    which = f"{word} over {', '.join(hidden)}, of" if hidden else "of"
     return f"{label}, {which} {len(table):,} sets; framed is the best" + (f"<br>{note}" if note else "")
 
 def _add_frames(figure, at: Sequence[int], ordered: Sequence[bool], sizes: Sequence[int]) -> None:
@@ -196,7 +197,7 @@ def sweep_chart(table: pd.DataFrame,            # a row a set: the axes and the 
                 axes: Mapping[str, Sequence],   # name -> values
                 x: str,                         # axis
                 y: str | None = None,           # axis; None: a line over x
-                value: str = "annualised",      # what the colour says; `annualised` is the Sharpe ratio a year
+                value: str = "annualised",      # what the colour says; this one: Sharpe ratio a year
                 over: str = "best",             # of sets that share a cell: `best` (the largest) or `median`
                 best: int | None = None,        # row of the table: framed
                 titles: Mapping[str, str] | None = None, # axis -> its title with its unit

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, ParameterError, PipelineError, must_be, unknown
-from .pipeline_spec import (TaskSpec, asked_entries, expand_grids, pipeline_entries, read_pipeline, read_yaml,
+from .pipeline_spec import (TaskSpec, asked_entries, expand_grids, pipeline_entries, read_pipeline,
+                                      read_yaml,
                                       task_spec)
 from .provenance import (counted_parameters, hash_file, hash_json, key_components, package_library,
                                    plain_parameters, product_key, read_json, read_parquet, run_id,

@@ -531,14 +531,14 @@ class _FastForest(BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
-# %% ../../nbs/models/02_composed.ipynb #c7fe7800
+# %% ../../nbs/models/02_composed.ipynb #e3414b3c
 class FastForestClassifier(ClassifierMixin, _FastForest):
     "A random forest of two classes on LightGBM's histograms."
-    def fit(self, X, y, sample_weight=None): # inputs, at most two classes (the second is up), weights
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "FastForestClassifier": # at most two classes
         """Grow the trees on 0 and 1.
 
-        `X` (rows, columns) holds the inputs, NaN where one is missing, `y` the classes, `sample_weight` a
-        weight for each row. Raises `ValueError` for more than two classes, `ModelError` for parameters out
+        `X` (rows, columns) holds the inputs, NaN where one is missing, `y` the classes (the second is
+        up), `sample_weight` a weight for each row. Raises `ValueError` for more than two classes, `ModelError` for parameters out
         of range."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan",
                              ensure_min_samples=2)
@@ -549,12 +549,12 @@ class FastForestClassifier(ClassifierMixin, _FastForest):
         self._grow(X, up, sample_weight)
         return self
 
-    def predict_proba(self, X) -> np.ndarray: # (rows, classes)
+    def predict_proba(self, X: Any) -> np.ndarray: # (rows, classes)
         "Probability of each class: the mean share of its rows in the leaves."
         up = np.clip(self._mean(X), 0.0, 1.0)
         return np.column_stack([1 - up, up]) if len(self.classes_) == 2 else np.ones((len(up), 1))
 
-    def predict(self, X) -> np.ndarray: # class of each row
+    def predict(self, X: Any) -> np.ndarray: # class of each row
         "The likelier class."
         likeliest = self.predict_proba(X).argmax(axis=1)
         return self.classes_[likeliest]
@@ -564,9 +564,10 @@ class FastForestClassifier(ClassifierMixin, _FastForest):
         tags.classifier_tags.multi_class = False
         return tags
 
+# %% ../../nbs/models/02_composed.ipynb #112b7751
 class FastForestRegressor(RegressorMixin, _FastForest):
     "A random forest of values on LightGBM's histograms."
-    def fit(self, X, y, sample_weight=None): # inputs, values, weights
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "FastForestRegressor":
         """Grow the trees.
 
         `X` (rows, columns) holds the inputs, NaN where one is missing, `y` the values, `sample_weight` a
@@ -576,6 +577,6 @@ class FastForestRegressor(RegressorMixin, _FastForest):
         self._grow(X, y, sample_weight)
         return self
 
-    def predict(self, X) -> np.ndarray: # value of each row
+    def predict(self, X: Any) -> np.ndarray: # value of each row
         "The mean of the trees."
         return self._mean(X)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -171,7 +172,7 @@ class FrameBuffer:
 
     def batches(self, at: Iterable[int] | None = None, # which, in order; None: all
                 columns: list[str] | None = None,      # None: all
-                ):                                     # yields pyarrow.RecordBatch
+                ) -> Iterator[Any]: # pyarrow.RecordBatch
         "The frames as record batches, read back one by one."
         import pyarrow as pa
         from pyarrow import OSFile, ipc

@@ -14,7 +14,8 @@ import pandas as pd
 from ..core.errors import DataError, must_be, nearest
 from ..market.bars import BAR_COLUMNS, KEY, TIME
 from .bar_upkeep import compact_table, count_rows
-from .delta_bars import BarTable, Snapshot, all_rows, append_rows, present_symbols, prune, read_rows
+from .delta_bars import (BarTable, Snapshot, all_rows, append_rows, present_symbols, prune,
+                                    read_rows)
 from .delta_table import translate_errors, writer_lock
 from .journal import Journal
 from .row_history import WriteResult, missing_rows, resolve, select_changes
