@@ -538,8 +538,8 @@ class FastForestClassifier(ClassifierMixin, _FastForest):
         """Grow the trees on 0 and 1.
 
         `X` (rows, columns) holds the inputs, NaN where one is missing, `y` the classes (the second is
-        up), `sample_weight` a weight for each row. Raises `ValueError` for more than two classes, `ModelError` for parameters out
-        of range."""
+        up), `sample_weight` a weight for each row. Raises `ValueError` for more than two classes,
+        `ModelError` for parameters out of range."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan",
                              ensure_min_samples=2)
         check_classification_targets(y)
