@@ -201,7 +201,7 @@ _Form = Annotated[
     typer.Argument(metavar="FORM", help="systemd, cron or kubernetes."),
 ]
 _To = Annotated[
-    Path | None, typer.Option("--to", metavar="FOLDER", help="Write files there (default: print them).")
+    Path | None, typer.Option("--folder", metavar="FOLDER", help="Write files there (default: print them).")
 ]
 _Image = Annotated[str, typer.Option(help="For kubernetes: the image that holds the project.")]
 
@@ -226,7 +226,7 @@ def export_files(settings: Settings, # the profile
     "export",
     epilog=examples(
         "mlfin schedule export cron",
-        "mlfin schedule export systemd --to units",
+        "mlfin schedule export systemd --folder units",
         "mlfin schedule export kubernetes --image example/mlfin:0.1.0",
     ),
 )

@@ -18,7 +18,7 @@ import mlfin.jobs.jobs as module
 import mlfin.jobs.orders as orders
 from mlfin.core.errors import DataError, MlfinError, ParameterError
 from mlfin.warehouse.opening import open_store
-from mlfin.jobs.job_process import alive, born, claim, read_event
+from mlfin.jobs.job_process import alive, born, claim, end_processes, read_event
 from mlfin.jobs.jobs import Jobs
 from mlfin.jobs.orders import JOB_KINDS, order_ingest, order_train
 
@@ -380,8 +380,8 @@ def test_a_moment_without_room_for_a_process_does_not_end_the_worker(jobs, monke
 def test_a_number_that_another_process_has_now_is_left_alone(jobs):
     bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
-        module._end_processes(bystander.pid, "another beginning", 0.1)
-        module._end_processes(bystander.pid,
+        end_processes(bystander.pid, "another beginning", 0.1)
+        end_processes(bystander.pid,
                               born(bystander.pid).replace(born(bystander.pid)[:8], "00000000"), 0.1)
         assert bystander.poll() is None
     finally:

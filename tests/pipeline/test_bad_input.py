@@ -246,8 +246,8 @@ def _line(text: str) -> int:
 
 @pytest.mark.parametrize("old, new, parts", [
     ("  - name: features", "   - name: features", ["not valid YAML", f"line {_line('  - name: features')}"]),
-    ("upstream: [ingest, compare]", "upstream: [ingest, compare",
-     ["not valid YAML", f"line {_line('upstream: [ingest, compare]')}"]),
+    ("upstream: [ingest, compare, sweep]", "upstream: [ingest, compare, sweep",
+     ["not valid YAML", f"line {_line('upstream: [ingest, compare, sweep]')}"]),
     ("    source: nbs/pipeline/02", "\tsource: nbs/pipeline/02", ["not valid YAML", "tab"]),
     ("tasks:", "task:", ["`tasks`", "a list of tasks"]),
     ("  - name: features\n    source", "  - source", ["`name`", "every task"]),
