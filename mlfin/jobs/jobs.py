@@ -17,8 +17,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 
 from ..accounts.roles import with_status
 from ..core.errors import DataError, MlfinError, ParameterError, must_be, unknown
-from ..core.locks import Holder, experiment_holder, file_lock
+from ..core.locks import Holder, experiment_holder, sqlite_transaction
 from ..core.permissions import private_folder
 from ..core.settings import Settings
 from .job_process import JOB_START, alive, born, claim, end_processes, log_tail, read_event
@@ -99,30 +99,9 @@ def _prepare(db: sqlite3.Connection) -> None:
         if column not in there: db.executescript(f"BEGIN IMMEDIATE;{more}COMMIT;")
 
 # %% ../../nbs/jobs/03_jobs.ipynb #59172157
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def _opened(path: Path) -> AbstractContextManager[sqlite3.Connection]:
     "The queue, for one transaction; what goes wrong is one DataError."
-    db = None
-    try:
-        private_folder(path.parent)
-        if not path.exists():
-            with suppress(FileExistsError):  # to close one that is in use would free SQLite's locks on it
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_place'").fetchone():
-            # SQLite waits for no one when it turns to WAL
-            with file_lock(path.with_name(f".{path.name}.lock")):
-                _prepare(db)
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("BEGIN IMMEDIATE")
-        yield db
-        db.execute("COMMIT")
-    except (sqlite3.Error, OSError) as e:
-        raise DataError(f"The queue of jobs {path.name} cannot be used: {e}.\n"
-                        "Hint: check the folder's owner and the disk; nothing that was answered is "
-                        "lost.") from e
-    finally:
-        if db is not None: db.close()                                      # what was not committed is undone
+    return sqlite_transaction(path, "by_place", _prepare, "The queue of jobs")
 
 # %% ../../nbs/jobs/03_jobs.ipynb #05ef8fcc
 class Watched:

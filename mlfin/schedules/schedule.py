@@ -45,6 +45,11 @@ class Schedule:
         "Program and arguments of one attempt: mlfin of this environment."
         return [sys.executable, "-P", "-m", "mlfin", JOB_COMMANDS[self.job], *self.arguments]
 
+    def wait_before(self, attempt: int, # attempts that have failed, from 1
+                    ) -> timedelta: # at most the window, beyond which no attempt begins
+        "How long the next attempt waits: twice as long each time."
+        return min(self.window, self.retry_wait * 2 ** min(attempt - 1, 20))
+
     @property
     def calendar(self) -> str:
         "What it says of its times: where that changes, starts are looked for anew."

@@ -136,7 +136,7 @@ def _finish(
     ended = {"ended": now, "code": code}
     if code == 0: return history.change(start, state="done", **ended)
     if start.attempt <= schedule.retries:
-        wait = schedule.retry_wait.total_seconds() * 2 ** (start.attempt - 1)
+        wait = schedule.wait_before(start.attempt).total_seconds()
         return history.change(
             start, state="waiting", not_before=now + wait, why=f"{why}; another attempt follows", **ended
         )

@@ -68,7 +68,7 @@ def _command(settings: Settings, schedule: Schedule) -> list[str]:
 
 def _longest(schedule: Schedule) -> int:
     "Seconds that all attempts of one start may take together, with the waits between them."
-    waits = sum(schedule.retry_wait.total_seconds() * 2**i for i in range(schedule.retries))
+    waits = sum(schedule.wait_before(attempt).total_seconds() for attempt in range(1, schedule.retries + 1))
     return math.ceil(schedule.limit.total_seconds() * (schedule.retries + 1) + waits + 60)
 
 def _quoted(word: str) -> str:

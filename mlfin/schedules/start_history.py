@@ -6,18 +6,14 @@
 __all__ = ['ScheduledStart', 'StartHistory']
 
 # %% ../../nbs/schedules/03_start_history.ipynb #7fc6f075
-import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.errors import DataError
-from ..core.locks import file_lock
-from ..core.permissions import private_folder
+from ..core.locks import sqlite_transaction
 from ..core.settings import Settings
 
 # %% ../../nbs/schedules/03_start_history.ipynb #b94e5f13
@@ -51,28 +47,13 @@ CREATE INDEX by_state ON starts (state, schedule);
 """
 
 # %% ../../nbs/schedules/03_start_history.ipynb #b038f861
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def _prepare(db: sqlite3.Connection) -> None:
+    "Make the tables."
+    db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+
+def _opened(path: Path) -> AbstractContextManager[sqlite3.Connection]:
     "The history, for one transaction; what goes wrong is one DataError."
-    db = None
-    try:
-        private_folder(path.parent)
-        if not path.exists():
-            with suppress(FileExistsError): os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_state'").fetchone():
-            with file_lock(path.with_name(f".{path.name}.lock")):
-                if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_state'").fetchone():
-                    db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("BEGIN IMMEDIATE")
-        yield db
-        db.execute("COMMIT")
-    except (sqlite3.Error, OSError) as e:
-        raise DataError(f"The history of schedules {path.name} cannot be used: {e}.\n"
-                        "Hint: check the folder's owner and the disk.") from e
-    finally:
-        if db is not None: db.close()  # what was not committed is undone
+    return sqlite_transaction(path, "by_state", _prepare, "The history of schedules")
 
 # %% ../../nbs/schedules/03_start_history.ipynb #f2647d9c
 class StartHistory:

@@ -18,15 +18,18 @@ from ..core.errors import ParameterError, must_be
 
 # %% ../../nbs/schedules/01_start_times.ipynb #d53cb3cd
 _UNITS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_YEAR = 366 * 86_400 # seconds
 
 def parse_span(text: str,          # "90s", "30min", "2h", "1d 12h"
                field: str = "span", # how the user knows it
                ) -> timedelta:
-    "Read a span of time; raises `ParameterError` for one without a unit."
+    "Read a span of time; raises `ParameterError` for one without a unit, or longer than a year."
     found = re.findall(r"(\d{1,9})\s*(sec|s|min|h|d|w)", text) if isinstance(text, str) else []
     if not found or re.sub(r"(\d{1,9})\s*(sec|s|min|h|d|w)", "", text).strip():
         raise ParameterError(must_be(field, "a span with units, like 90s, 30min, 2h or 1d 12h", text))
-    return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in found))
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in found)
+    if seconds > _YEAR: raise ParameterError(must_be(field, "a span of at most a year", text))
+    return timedelta(seconds=seconds)
 
 # %% ../../nbs/schedules/01_start_times.ipynb #e988a689
 def _refuse(text: str, why: str = "") -> ParameterError:

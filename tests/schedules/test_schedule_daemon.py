@@ -319,3 +319,8 @@ def test_sections_that_are_wrong_are_refused_by_name(project):
         with pytest.raises(SettingsError) as error:
             load_schedules(load_settings("test", project))
         assert told in str(error.value)
+
+
+def test_the_hundredth_attempt_waits_no_longer_than_the_window():
+    schedule = hourly(retries="99", retry_wait="300d", window="366d")
+    assert [schedule.wait_before(n).days for n in (1, 2, 99)] == [300, 366, 366]

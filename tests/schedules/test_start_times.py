@@ -154,3 +154,9 @@ def test_a_span_needs_its_unit():
     for text in ("5", "min", "5 months", "1.5h", "-1h", None, 5):
         with pytest.raises(ParameterError, match="span with units"):
             parse_span(text, "limit")
+
+
+def test_spans_and_shifts_that_leave_the_calendar_are_refused():
+    for text in ("999999999w", "367d", "366d 1s"):
+        with pytest.raises(ParameterError, match="at most a year"): parse_span(text, "limit")
+    with pytest.raises(ParameterError, match="at most a year"): parse_start_times("XNYS close + 999999999w")
