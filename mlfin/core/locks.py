@@ -70,11 +70,12 @@ def noted_lock(path: str | Path,        # the lock file
 @contextmanager
 def sqlite_transaction(path: Path,   # the file; its folder is made where it is not there
                        marker: str,  # the table or index that `prepare` makes last
-                       prepare: Callable[["sqlite3.Connection"], None], # makes the tables, where `marker` is not there
+                       # makes the tables, where `marker` is not there
+                       prepare: Callable[["sqlite3.Connection"], None],
                        what: str,    # as an error names it: "The queue of jobs"
                        ) -> Iterator["sqlite3.Connection"]:
-    """One transaction: committed at the end of the block, undone by an exception; raises `DataError` for a file
-    that cannot be used."""
+    """One transaction: committed at the end of the block, undone by an exception; raises `DataError` for a
+    file that cannot be used."""
     import sqlite3
 
     db, made = None, "SELECT 1 FROM sqlite_master WHERE name = ?"
@@ -93,7 +94,7 @@ def sqlite_transaction(path: Path,   # the file; its folder is made where it is 
         db.execute("COMMIT")
     except (sqlite3.Error, OSError) as e:
         raise DataError(f"{what} {path.name} cannot be used: {e}.\n"
-                        "Hint: check the folder's owner and the disk; what was committed before is kept.") from e
+                        "Hint: check the folder's owner and the disk; what was committed is kept.") from e
     finally:
         if db is not None: db.close()  # what was not committed is undone
 
